@@ -1,0 +1,27 @@
+//! Every bound of the core in one place, each with its reason.
+//!
+//! What peers may send is bounded by these constants and not by flags, so that they are the same on all nodes: a
+//! replica that refused what another one took would never converge. Flags may only be stricter, for what clients
+//! send to this node, and a flag above its constant is refused at start.
+
+/// Longest name in bytes that any node may hold. Well above any path that people write, and small enough that a
+/// name, a version and some data fit into one sealed frame of a peer body (64 KiB).
+pub const MAX_NAME_BYTES: usize = 4096;
+
+/// Longest version in bytes. An ETag of a registry is 71 bytes, of S3 at most 40; 256 leaves room for anything that
+/// is meant to be compared and not to be read.
+pub const MAX_VERSION_BYTES: usize = 256;
+
+/// Most data in bytes that a record may carry. Not a database: what is larger belongs elsewhere, and its address here.
+pub const MAX_DATA_BYTES: usize = 1 << 20;
+
+/// Largest stamp in µs since 1970: the last microsecond of the year 9999, the end of both RFC 1123 and RFC 3339 dates.
+pub const MAX_STAMP_US: u64 = 253_402_300_799_999_999;
+
+/// What one name costs beside its bytes, for `Set::bytes`: the record's head, its two places (by position and by
+/// name) and the allocator's share. Measured by `cargo bench -p cluster-tests --bench memory`.
+pub const RECORD_OVERHEAD_BYTES: usize = 128;
+
+/// Tombstones older than the horizon are gone on purpose. The horizon moves in steps of this many µs, so that nodes
+/// that move it at slightly different times mostly agree on it.
+pub const HORIZON_STEP_US: u64 = 60_000_000;

@@ -1,0 +1,26 @@
+//! The pure core: what a node knows and decides, without a clock, randomness, sockets, logging or a runtime.
+//!
+//! Time is handed in as [`stamp::Stamp`]s, entropy as keys and ids. The node (`crate::node`) owns one of these behind
+//! one lock; a simulator can own thousands.
+
+pub mod genesis;
+pub mod limits;
+pub mod name;
+pub mod reading;
+pub mod record;
+pub mod set;
+pub mod stamp;
+pub mod store;
+pub mod tombstones;
+pub mod version;
+pub mod waiters;
+
+pub use genesis::Genesis;
+pub use name::{Name, NameError};
+pub use reading::{Known, Question, Verdict};
+pub use record::{Dot, Incarnation, Kind, Record};
+pub use set::Set;
+pub use stamp::{Stamp, StampError, StampSource};
+pub use store::Store;
+pub use version::{Version, VersionError};
+pub use waiters::{Interest, Ticket, Waiters};

@@ -1,0 +1,266 @@
+//! Records and their total order: what a node holds of one name, and which of two records stands.
+
+use std::cmp::Ordering;
+use std::fmt;
+
+use triomphe::ThinArc;
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::limits::{MAX_DATA_BYTES, MAX_VERSION_BYTES};
+use super::name::Name;
+use super::stamp::Stamp;
+use super::version::Version;
+
+/// Random 64-bit id of one process start. A restarted node is a new incarnation with an empty set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Incarnation(pub u64);
+
+/// Which process accepted a write, and its how-manyeth it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Dot {
+    /// The process.
+    pub incarnation: Incarnation,
+    /// 1 for its first write.
+    pub sequence: u64,
+}
+
+/// Whether a record says what a name is, or that it is gone. A tombstone wins against a value of the same stamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// The name has a version and data.
+    Value,
+    /// The name was deleted.
+    Tombstone,
+}
+
+/// All that is known of one name: its version, its data, when and by whom they were written.
+///
+/// Immutable, shared, and one pointer wide; version and data lie behind the head in one allocation.
+#[derive(Clone)]
+pub struct Record(ThinArc<Head, u8>);
+
+struct Head {
+    name: Name,
+    last_sync: Stamp,
+    dot: Dot,
+    kind: Kind,
+    version_bytes: u16,
+}
+
+// a version's length has to fit its field
+const _: () = assert!(MAX_VERSION_BYTES <= u16::MAX as usize);
+
+impl Record {
+    /// A value. `data` of more than [`MAX_DATA_BYTES`] is cut there; callers refuse it before.
+    #[must_use]
+    pub fn value(name: Name, version: &Version, data: &[u8], last_sync: Stamp, dot: Dot) -> Self {
+        let version = version.as_str().as_bytes();
+        let data = &data[..data.len().min(MAX_DATA_BYTES)];
+        let mut body = Vec::with_capacity(version.len() + data.len());
+        body.extend_from_slice(version);
+        body.extend_from_slice(data);
+        let version_bytes = u16::try_from(version.len()).expect("a version is at most MAX_VERSION_BYTES");
+        let head = Head { name, last_sync, dot, kind: Kind::Value, version_bytes };
+        Self(ThinArc::from_header_and_slice(head, &body))
+    }
+
+    /// The mark that a delete leaves.
+    #[must_use]
+    pub fn tombstone(name: Name, last_sync: Stamp, dot: Dot) -> Self {
+        let head = Head { name, last_sync, dot, kind: Kind::Tombstone, version_bytes: 0 };
+        Self(ThinArc::from_header_and_slice(head, &[]))
+    }
+
+    fn head(&self) -> &Head {
+        &self.0.header.header
+    }
+
+    /// The name that the record is about.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        &self.head().name
+    }
+
+    /// Value or tombstone.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.head().kind
+    }
+
+    /// When it was written.
+    #[must_use]
+    pub fn last_sync(&self) -> Stamp {
+        self.head().last_sync
+    }
+
+    /// Who accepted it.
+    #[must_use]
+    pub fn dot(&self) -> Dot {
+        self.head().dot
+    }
+
+    /// The version's bytes; empty for a tombstone.
+    #[must_use]
+    pub fn version_bytes(&self) -> &[u8] {
+        &self.0.slice[..usize::from(self.head().version_bytes)]
+    }
+
+    /// The version; empty for a tombstone.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        std::str::from_utf8(self.version_bytes()).expect("a Version is UTF-8")
+    }
+
+    /// Whether this is a value of that version.
+    #[must_use]
+    pub fn is_version(&self, version: &Version) -> bool {
+        self.kind() == Kind::Value && self.version_bytes() == version.as_str().as_bytes()
+    }
+
+    /// Whether readers who know this record would see a difference: another version, or value against tombstone.
+    #[must_use]
+    pub fn reads_as(&self, other: &Self) -> bool {
+        self.kind() == other.kind() && self.version_bytes() == other.version_bytes()
+    }
+
+    /// The data; empty for a tombstone.
+    #[must_use]
+    pub fn data(&self) -> &[u8] {
+        &self.0.slice[usize::from(self.head().version_bytes)..]
+    }
+
+    /// 128-bit XXH3 of the data: decides between records that differ in nothing before it in the order.
+    #[must_use]
+    pub fn data_hash(&self) -> u128 {
+        xxh3_128(self.data())
+    }
+
+    /// Bytes of name, version and data.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        self.name().as_bytes().len() + self.0.slice.len()
+    }
+
+    /// The total order of records of one name; the greater one stands.
+    ///
+    /// `order(r) = (last-sync, kind: Value < Tombstone, version bytes, data hash, incarnation, sequence)`, compared
+    /// left to right. Equal means identical, since a dot is given once. So merge, which is `max` under this order, is
+    ///
+    /// - commutative: `max(a, b) = max(b, a)`
+    /// - associative: `max(a, max(b, c)) = max(max(a, b), c)`
+    /// - idempotent: `max(a, a) = a`
+    ///
+    /// and nodes that saw the same records hold the same one, in whatever order they saw them. Two writes with one
+    /// stamp, which vwatch never agrees on, are decided by what stands after the stamp.
+    #[must_use]
+    pub fn order(&self, other: &Self) -> Ordering {
+        let (a, b) = (self.head(), other.head());
+        a.last_sync
+            .cmp(&b.last_sync)
+            .then_with(|| a.kind.cmp(&b.kind))
+            .then_with(|| self.version_bytes().cmp(other.version_bytes()))
+            .then_with(|| {
+                if self.data() == other.data() {
+                    Ordering::Equal // spares two hashes where the data cannot decide
+                } else {
+                    self.data_hash().cmp(&other.data_hash())
+                }
+            })
+            .then_with(|| a.dot.cmp(&b.dot))
+    }
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("name", self.name())
+            .field("kind", &self.kind())
+            .field("version", &self.version())
+            .field("data_bytes", &self.data().len())
+            .field("last_sync", &self.last_sync())
+            .field("dot", &self.dot())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn record() -> impl Strategy<Value = Record> {
+        // small ranges, so that every level of the order gets its ties
+        (0u64..3, any::<bool>(), 0u8..3, 0u8..3, 0u64..2, 0u64..3).prop_map(
+            |(stamp, tombstone, version, data, incarnation, sequence)| {
+                let name = Name::new(b"n", 512).unwrap();
+                let stamp = Stamp::from_micros(stamp).unwrap();
+                let dot = Dot { incarnation: Incarnation(incarnation), sequence };
+                if tombstone {
+                    Record::tombstone(name, stamp, dot)
+                } else {
+                    let version = Version::new(&[b'a' + version]).unwrap();
+                    Record::value(name, &version, &[data], stamp, dot)
+                }
+            },
+        )
+    }
+
+    fn max<'a>(a: &'a Record, b: &'a Record) -> &'a Record {
+        if a.order(b).is_ge() { a } else { b }
+    }
+
+    fn same(a: &Record, b: &Record) -> bool {
+        a.order(b).is_eq()
+    }
+
+    proptest! {
+        #[test]
+        fn merge_is_commutative(a in record(), b in record()) {
+            prop_assert!(same(max(&a, &b), max(&b, &a)));
+        }
+
+        #[test]
+        fn merge_is_associative(a in record(), b in record(), c in record()) {
+            prop_assert!(same(max(&a, max(&b, &c)), max(max(&a, &b), &c)));
+        }
+
+        #[test]
+        fn merge_is_idempotent(a in record()) {
+            prop_assert!(same(max(&a, &a), &a));
+        }
+
+        #[test]
+        fn the_order_is_total(a in record(), b in record(), c in record()) {
+            prop_assert_eq!(a.order(&b), b.order(&a).reverse());
+            if a.order(&b).is_le() && b.order(&c).is_le() {
+                prop_assert!(a.order(&c).is_le());
+            }
+        }
+
+        #[test]
+        fn equal_means_identical(a in record(), b in record()) {
+            let identical = a.kind() == b.kind()
+                && a.version() == b.version()
+                && a.data() == b.data()
+                && a.last_sync() == b.last_sync()
+                && a.dot() == b.dot();
+            prop_assert_eq!(same(&a, &b), identical);
+        }
+    }
+
+    #[test]
+    fn a_delete_wins_a_tie() {
+        let name = Name::new(b"n", 512).unwrap();
+        let dot = |sequence| Dot { incarnation: Incarnation(1), sequence };
+        let value = Record::value(name.clone(), &Version::of_data(b"x"), b"x", Stamp::ZERO, dot(2));
+        let gone = Record::tombstone(name, Stamp::ZERO, dot(1));
+        assert_eq!(value.order(&gone), Ordering::Less);
+    }
+
+    #[test]
+    fn a_head_is_small() {
+        assert_eq!(size_of::<Record>(), size_of::<usize>());
+        assert_eq!(size_of::<Head>(), 40);
+    }
+}

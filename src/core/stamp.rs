@@ -1,0 +1,179 @@
+//! Stamps: when a record was written, in µs since 1970. The newer one wins.
+
+use std::fmt;
+
+use super::limits::MAX_STAMP_US;
+
+/// A write's time, µs since 1970-01-01T00:00:00Z: the last-writer-wins stamp, and the revision of a read.
+///
+/// At most [`MAX_STAMP_US`], the end of the year 9999.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Stamp(u64);
+
+/// Why a number or text is not a [`Stamp`], or not one that a client may give. Nothing was stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StampError {
+    /// Not a decimal number without sign.
+    NotANumber,
+    /// Beyond the end of the year 9999.
+    TooLarge,
+    /// Further ahead of this node's clock than the guard allows.
+    InTheFuture {
+        /// How far ahead of the clock it is, in µs.
+        ahead_us: u64,
+        /// The guard, in µs.
+        max_future_us: u64,
+    },
+}
+
+impl fmt::Display for StampError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotANumber => write!(f, "not a whole number of microseconds since 1970"),
+            Self::TooLarge => write!(f, "later than the year 9999"),
+            Self::InTheFuture { ahead_us, max_future_us } => write!(
+                f,
+                "{}.{:06} s ahead of this node's clock, which takes at most {}.{:06} s",
+                ahead_us / 1_000_000,
+                ahead_us % 1_000_000,
+                max_future_us / 1_000_000,
+                max_future_us % 1_000_000,
+            ),
+        }
+    }
+}
+
+impl std::error::Error for StampError {}
+
+impl Stamp {
+    /// 1970-01-01T00:00:00Z: older than, or as old as, everything.
+    pub const ZERO: Self = Self(0);
+    /// The last microsecond of the year 9999.
+    pub const MAX: Self = Self(MAX_STAMP_US);
+
+    /// A stamp of so many µs since 1970.
+    ///
+    /// # Errors
+    /// [`StampError::TooLarge`] beyond the year 9999.
+    pub const fn from_micros(micros: u64) -> Result<Self, StampError> {
+        if micros > MAX_STAMP_US { Err(StampError::TooLarge) } else { Ok(Self(micros)) }
+    }
+
+    /// Reads what `?modified=` and `X-Last-Sync` carry: decimal digits and nothing else.
+    ///
+    /// # Errors
+    /// [`StampError::NotANumber`] or [`StampError::TooLarge`].
+    pub fn parse(text: &[u8]) -> Result<Self, StampError> {
+        if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+            return Err(StampError::NotANumber);
+        }
+        let digits = std::str::from_utf8(text).map_err(|_| StampError::NotANumber)?;
+        // only overflow can fail here, and that is beyond the year 9999 too
+        digits.parse().map_err(|_| StampError::TooLarge).and_then(Self::from_micros)
+    }
+
+    /// µs since 1970.
+    #[must_use]
+    pub const fn micros(self) -> u64 {
+        self.0
+    }
+
+    /// The stamp right after this one. The end of the year 9999 stays where it is.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        if self.0 >= MAX_STAMP_US { Self::MAX } else { Self(self.0 + 1) }
+    }
+
+    /// Checks a stamp that a client gives against this node's clock: one bad clock must not lock a name.
+    ///
+    /// Only the node that accepts a write asks this. A replica never refuses a record, or it would diverge.
+    ///
+    /// # Errors
+    /// [`StampError::InTheFuture`] when it is more than `max_future_us` ahead of `now`.
+    pub const fn guard(self, now: Self, max_future_us: u64) -> Result<Self, StampError> {
+        let ahead_us = self.0.saturating_sub(now.0);
+        if ahead_us > max_future_us {
+            Err(StampError::InTheFuture { ahead_us, max_future_us })
+        } else {
+            Ok(self)
+        }
+    }
+}
+
+impl fmt::Debug for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}µs", self.0)
+    }
+}
+
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Gives out this node's stamps.
+///
+/// Each is above every stamp that it gave before, and above the one that the node holds for the name, so that a write
+/// supersedes what its node has seen even when the clock stands still or steps back. There is no cluster-wide
+/// logical clock on purpose: one stamp from the future must not drag the others.
+#[derive(Clone, Debug, Default)]
+pub struct StampSource {
+    last_given: Stamp,
+}
+
+impl StampSource {
+    /// `max(now, last given + 1, stored + 1)`; `stored` is the stamp that the node holds for the name, if any.
+    pub fn give(&mut self, now: Stamp, stored: Option<Stamp>) -> Stamp {
+        let after_stored = stored.map_or(Stamp::ZERO, Stamp::next);
+        self.last_given = now.max(self.last_given.next()).max(after_stored);
+        self.last_given
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(micros: u64) -> Stamp {
+        Stamp::from_micros(micros).unwrap()
+    }
+
+    #[test]
+    fn parses_digits_only() {
+        assert_eq!(Stamp::parse(b"0"), Ok(Stamp::ZERO));
+        assert_eq!(Stamp::parse(b"1741837692000000"), Ok(at(1_741_837_692_000_000)));
+        for bad in [&b""[..], b"-1", b"+1", b"1.5", b"1e6", b" 1", b"0x10", "١".as_bytes()] {
+            assert_eq!(Stamp::parse(bad), Err(StampError::NotANumber), "{bad:?}");
+        }
+        assert_eq!(Stamp::parse(b"253402300800000000"), Err(StampError::TooLarge));
+        assert_eq!(Stamp::parse(&[b'9'; 40]), Err(StampError::TooLarge));
+    }
+
+    #[test]
+    fn given_stamps_rise_whatever_the_clock_does() {
+        let mut source = StampSource::default();
+        assert_eq!(source.give(at(100), None), at(100));
+        assert_eq!(source.give(at(100), None), at(101), "the clock stands still");
+        assert_eq!(source.give(at(50), None), at(102), "the clock steps back");
+        assert_eq!(source.give(at(200), Some(at(500))), at(501), "the name is ahead");
+        assert_eq!(source.give(at(200), None), at(502));
+        assert_eq!(source.give(at(900), Some(at(3))), at(900));
+    }
+
+    #[test]
+    fn the_guard_counts_from_our_clock() {
+        assert!(at(10).guard(at(1_000), 5).is_ok(), "the past is always fine");
+        assert!(at(1_005).guard(at(1_000), 5).is_ok());
+        assert_eq!(
+            at(1_006).guard(at(1_000), 5),
+            Err(StampError::InTheFuture { ahead_us: 6, max_future_us: 5 })
+        );
+    }
+
+    #[test]
+    fn the_end_of_time_does_not_wrap() {
+        assert_eq!(Stamp::MAX.next(), Stamp::MAX);
+        assert_eq!(StampSource::default().give(at(1), Some(Stamp::MAX)), Stamp::MAX);
+    }
+}

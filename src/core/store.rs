@@ -1,0 +1,330 @@
+//! What a node owns behind its one lock: the set, its stamps and dots, and who is parked on what.
+//!
+//! Each method is one step under that lock. What must be one step is one method: a reader's check of the version and
+//! its joining of the list ([`Store::read`]), a write's merge and its taking of the waiters ([`Store::put`]).
+
+use super::genesis::Genesis;
+use super::name::Name;
+use super::reading::{Question, Verdict};
+use super::record::{Dot, Incarnation, Kind, Record};
+use super::set::{Merge, Set};
+use super::stamp::{Stamp, StampSource};
+use super::version::Version;
+use super::waiters::{Interest, Ticket, Waiters};
+
+/// A node's state. `T` is what is told when a waiter is due.
+#[derive(Debug)]
+pub struct Store<T> {
+    genesis: Genesis,
+    set: Set,
+    max_set_bytes: usize,
+    incarnation: Incarnation,
+    /// Sequence of the last dot that was given.
+    sequence: u64,
+    stamps: StampSource,
+    waiters: Waiters<T>,
+    draining: bool,
+}
+
+/// Waiters that a change concerns, list by list.
+pub type Due<T> = Vec<Vec<(Ticket, T)>>;
+
+/// What a client asks to be written.
+#[derive(Debug)]
+pub enum Change<'a> {
+    /// A version and data.
+    Put {
+        /// The version.
+        version: &'a Version,
+        /// The data.
+        data: &'a [u8],
+    },
+    /// A delete.
+    Delete,
+}
+
+/// What a write did.
+#[derive(Debug)]
+pub enum Written<T> {
+    /// The name now is as the write wanted it, by this write or already before it.
+    Done {
+        /// What stands.
+        current: Record,
+        /// Whom to wake.
+        due: Due<T>,
+    },
+    /// Something newer stands. Nothing was changed.
+    Lost {
+        /// What stands.
+        current: Record,
+    },
+    /// The delete is older than the horizon: what it would leave would be forgotten at once. Nothing was changed.
+    BelowHorizon {
+        /// The horizon.
+        horizon: Stamp,
+    },
+    /// The set has no room for it. Nothing was changed.
+    Full {
+        /// What the set holds, in bytes.
+        bytes: usize,
+        /// What it may hold, in bytes.
+        limit: usize,
+    },
+}
+
+/// What becomes of a read.
+#[derive(Debug)]
+pub enum Read {
+    /// What there is, now: a value, a tombstone or nothing.
+    Answer(Option<Record>),
+    /// Parked.
+    Parked {
+        /// The place, to be given up whatever happens.
+        ticket: Ticket,
+        /// What for.
+        interest: Interest,
+        /// What there is.
+        held: Option<Record>,
+    },
+    /// There is something to wait for, but the node is about to stop and parks nobody.
+    Draining,
+}
+
+impl<T> Store<T> {
+    /// An empty store of a new process.
+    #[must_use]
+    pub fn new(genesis: Genesis, incarnation: Incarnation, max_set_bytes: usize) -> Self {
+        Self {
+            genesis,
+            set: Set::new(genesis.key),
+            max_set_bytes,
+            incarnation,
+            sequence: 0,
+            stamps: StampSource::default(),
+            waiters: Waiters::default(),
+            draining: false,
+        }
+    }
+
+    /// When the set began.
+    #[must_use]
+    pub fn genesis(&self) -> Genesis {
+        self.genesis
+    }
+
+    /// The records.
+    #[must_use]
+    pub fn set(&self) -> &Set {
+        &self.set
+    }
+
+    /// The parked.
+    #[must_use]
+    pub fn waiters(&self) -> &Waiters<T> {
+        &self.waiters
+    }
+
+    /// What is held of a name.
+    #[must_use]
+    pub fn get(&self, name: &Name) -> Option<Record> {
+        self.set.get(name).cloned()
+    }
+
+    /// Writes for a client. `given` is the stamp that it names, already guarded; without one the node gives its own,
+    /// above all that it holds for the name.
+    pub fn write(
+        &mut self,
+        now: Stamp,
+        name: &Name,
+        change: &Change<'_>,
+        given: Option<Stamp>,
+    ) -> Written<T> {
+        let held = self.set.get(name);
+        let last_sync = given.unwrap_or_else(|| self.stamps.give(now, held.map(Record::last_sync)));
+        let dot = Dot { incarnation: self.incarnation, sequence: self.sequence + 1 };
+        let record = match *change {
+            Change::Put { version, data } => Record::value(name.clone(), version, data, last_sync, dot),
+            Change::Delete => Record::tombstone(name.clone(), last_sync, dot),
+        };
+        if record.kind() == Kind::Tombstone && last_sync < self.set.horizon() {
+            return Written::BelowHorizon { horizon: self.set.horizon() };
+        }
+        let wins = held.is_none_or(|h| h.order(&record).is_lt());
+        let growth = Set::cost(&record).saturating_sub(held.map_or(0, Set::cost));
+        if wins && growth > 0 && self.set.bytes() + growth > self.max_set_bytes {
+            return Written::Full { bytes: self.set.bytes(), limit: self.max_set_bytes };
+        }
+        match self.merge(&record) {
+            (Merge::Newer { .. }, due) => {
+                // a dot is given to what was accepted, so that sequences have no holes
+                self.sequence = dot.sequence;
+                Written::Done { current: record, due }
+            }
+            (Merge::Stands(current), due) if current.reads_as(&record) => Written::Done { current, due },
+            (Merge::Stands(current), _) => Written::Lost { current },
+            (Merge::Forgotten, _) => Written::BelowHorizon { horizon: self.set.horizon() },
+        }
+    }
+
+    /// Takes a record in, from whomever, and says whom to wake.
+    pub fn merge(&mut self, record: &Record) -> (Merge, Due<T>) {
+        let merge = self.set.merge(record);
+        let due = match &merge {
+            Merge::Newer { previous } => self.waiters.take(previous.as_ref(), record),
+            Merge::Stands(_) | Merge::Forgotten => Due::new(),
+        };
+        (merge, due)
+    }
+
+    /// Reads, or parks: the check and the joining are this one step, so that no wake slips between them.
+    ///
+    /// `waiter` makes what is told later; `None` never parks, and answers as a timeout does, with what there is.
+    pub fn read(&mut self, name: &Name, question: &Question, waiter: Option<impl FnOnce() -> T>) -> Read {
+        let held = self.set.get(name);
+        match (question.judge(held), waiter) {
+            (Verdict::Wait(_), Some(_)) if self.draining => Read::Draining,
+            (Verdict::Wait(interest), Some(waiter)) => {
+                let held = held.cloned();
+                let ticket = self.waiters.join(name, interest, waiter());
+                Read::Parked { ticket, interest, held }
+            }
+            (Verdict::Answer, _) | (Verdict::Wait(_), None) => Read::Answer(held.cloned()),
+        }
+    }
+
+    /// Gives up a place; see [`Waiters::leave`].
+    pub fn leave(&mut self, ticket: Ticket) {
+        self.waiters.leave(ticket);
+    }
+
+    /// From now on parks nobody; takes all who are parked, to be sent home.
+    pub fn drain(&mut self) -> Due<T> {
+        self.draining = true;
+        self.waiters.take_all()
+    }
+
+    /// Moves the horizon and drops at most `at_most` tombstones; see [`Set::raise_horizon`].
+    pub fn raise_horizon(&mut self, horizon: Stamp, at_most: usize) -> usize {
+        self.set.raise_horizon(horizon, at_most)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::reading::Known;
+
+    const GENESIS: Genesis = Genesis { started: Stamp::ZERO, key: [3; 16] };
+
+    fn at(micros: u64) -> Stamp {
+        Stamp::from_micros(micros).unwrap()
+    }
+
+    fn name(text: &str) -> Name {
+        Name::new(text.as_bytes(), 512).unwrap()
+    }
+
+    fn version(text: &str) -> Version {
+        Version::new(text.as_bytes()).unwrap()
+    }
+
+    fn store() -> Store<u32> {
+        Store::new(GENESIS, Incarnation(1), usize::MAX)
+    }
+
+    fn put(store: &mut Store<u32>, now: u64, v: &str, given: Option<u64>) -> Written<u32> {
+        let version = version(v);
+        store.write(at(now), &name("n"), &Change::Put { version: &version, data: b"d" }, given.map(at))
+    }
+
+    fn delete(store: &mut Store<u32>, now: u64, given: Option<u64>) -> Written<u32> {
+        store.write(at(now), &name("n"), &Change::Delete, given.map(at))
+    }
+
+    fn done(written: Written<u32>) -> (Record, usize) {
+        match written {
+            Written::Done { current, due } => (current, due.iter().map(Vec::len).sum()),
+            other => panic!("not done: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_write_without_a_stamp_supersedes_what_the_node_has_seen() {
+        let mut store = store();
+        done(put(&mut store, 10, "ahead", Some(1_000)));
+        let (current, _) = done(put(&mut store, 20, "b", None));
+        assert_eq!((current.version(), current.last_sync()), ("b", at(1_001)));
+        let (current, _) = done(delete(&mut store, 20, None));
+        assert_eq!((current.kind(), current.last_sync()), (Kind::Tombstone, at(1_002)));
+    }
+
+    #[test]
+    fn a_retry_is_harmless_and_an_older_write_loses() {
+        let mut store = store();
+        done(put(&mut store, 10, "a", Some(100)));
+        let (current, _) = done(put(&mut store, 10, "a", Some(50)));
+        assert_eq!(current.last_sync(), at(100), "it was there already, newer");
+        assert!(
+            matches!(put(&mut store, 10, "b", Some(50)), Written::Lost { current } if current.version() == "a")
+        );
+        assert!(matches!(delete(&mut store, 10, Some(50)), Written::Lost { .. }));
+        done(delete(&mut store, 10, Some(200)));
+        let (current, _) = done(delete(&mut store, 10, Some(150)));
+        assert_eq!(current.last_sync(), at(200), "deleted already, later");
+        assert!(matches!(put(&mut store, 10, "b", Some(150)), Written::Lost { .. }));
+    }
+
+    #[test]
+    fn dots_have_no_holes() {
+        let mut store = store();
+        assert_eq!(done(put(&mut store, 10, "a", Some(100))).0.dot().sequence, 1);
+        assert!(matches!(put(&mut store, 10, "b", Some(50)), Written::Lost { .. }));
+        assert_eq!(done(put(&mut store, 10, "c", None)).0.dot().sequence, 2);
+    }
+
+    #[test]
+    fn a_full_set_takes_what_does_not_grow_it() {
+        let first = Record::value(name("n"), &version("a"), b"d", at(1), Dot::default());
+        let mut store: Store<u32> = Store::new(GENESIS, Incarnation(1), Set::cost(&first));
+        done(put(&mut store, 1, "a", None));
+        assert!(matches!(put(&mut store, 2, "longer", None), Written::Full { .. }));
+        assert_eq!(store.get(&name("n")).unwrap().version(), "a", "nothing changed");
+        done(put(&mut store, 3, "b", None));
+        assert!(matches!(store.write(at(4), &name("m"), &Change::Delete, None), Written::Full { .. }));
+        done(delete(&mut store, 5, None));
+    }
+
+    #[test]
+    fn a_delete_below_the_horizon_is_refused() {
+        let mut store = store();
+        store.raise_horizon(at(1_000), usize::MAX);
+        assert!(matches!(delete(&mut store, 2_000, Some(999)), Written::BelowHorizon { .. }));
+        done(delete(&mut store, 2_000, Some(1_000)));
+    }
+
+    #[test]
+    fn a_reader_parks_on_what_it_knows_and_is_due_at_the_next_write() {
+        let mut store = store();
+        done(put(&mut store, 10, "a", None));
+        let knows = Question { known: Known::AnyOf(vec![version("a")]), at_least: None };
+        assert!(matches!(store.read(&name("n"), &knows, None::<fn() -> u32>), Read::Answer(Some(_))));
+        assert!(matches!(store.read(&name("n"), &knows, Some(|| 7)), Read::Parked { .. }));
+        assert_eq!(done(put(&mut store, 11, "a", None)).1, 0, "a fresh stamp wakes nobody");
+        assert_eq!(done(put(&mut store, 12, "b", None)).1, 1);
+        assert!(
+            matches!(store.read(&name("n"), &knows, Some(|| 8)), Read::Answer(Some(r)) if r.version() == "b")
+        );
+    }
+
+    #[test]
+    fn a_draining_store_answers_but_parks_nobody() {
+        let mut store = store();
+        done(put(&mut store, 10, "a", None));
+        let knows = Question { known: Known::Current, at_least: None };
+        assert!(matches!(store.read(&name("n"), &knows, Some(|| 7)), Read::Parked { .. }));
+        assert_eq!(store.drain().iter().map(Vec::len).sum::<usize>(), 1);
+        assert!(matches!(store.read(&name("n"), &knows, Some(|| 8)), Read::Draining));
+        let unsaid = Question { known: Known::Unsaid, at_least: None };
+        assert!(matches!(store.read(&name("n"), &unsaid, Some(|| 9)), Read::Answer(Some(_))));
+    }
+}

@@ -1,0 +1,4 @@
+//! vwatch tells very many readers, within milliseconds, that the version of a named thing has changed.
+#![forbid(unsafe_code)]
+pub mod core;
+pub mod wire;
