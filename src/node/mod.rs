@@ -1,0 +1,56 @@
+//! The running node: owns the store, reads the clock, starts everything in order and stops it in order.
+
+pub mod clock;
+pub mod lifecycle;
+pub mod limits;
+mod listener;
+mod logging;
+pub mod metrics;
+mod server;
+mod start;
+pub mod store;
+
+pub use logging::set_level;
+pub use start::{StartError, run};
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use crate::config::Config;
+use lifecycle::{Lifecycle, Phase};
+use limits::MAX_VERSION_SETS_AT_ONCE;
+use metrics::Metrics;
+use store::SharedStore;
+
+/// What all requests of a node share.
+pub struct Node {
+    /// How it was set up.
+    pub config: Config,
+    /// What it holds.
+    pub store: SharedStore,
+    /// What it counts.
+    pub metrics: Arc<Metrics>,
+    /// Where it is between start and end.
+    pub lifecycle: Arc<Lifecycle>,
+    /// Places for reading large version sets.
+    pub version_sets: Semaphore,
+}
+
+impl Node {
+    fn new(config: Config, store: SharedStore, metrics: Metrics) -> Self {
+        Self {
+            config,
+            store,
+            metrics: Arc::new(metrics),
+            lifecycle: Arc::default(),
+            version_sets: Semaphore::new(MAX_VERSION_SETS_AT_ONCE),
+        }
+    }
+
+    /// Whether it takes reads and writes.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.lifecycle.phase() == Phase::Serving
+    }
+}
