@@ -48,7 +48,7 @@ impl std::error::Error for StampError {}
 impl Stamp {
     /// 1970-01-01T00:00:00Z: older than, or as old as, everything.
     pub const ZERO: Self = Self(0);
-    /// The last microsecond of the year 9999.
+    /// The last stamp that there is, in the year 9999.
     pub const MAX: Self = Self(MAX_STAMP_US);
 
     /// A stamp of so many µs since 1970.

@@ -86,8 +86,8 @@ impl<T: fmt::Display> Serialize for Text<T> {
 
 /// A stamp as RFC 3339 in UTC, to the µs, without trailing zeros.
 pub fn rfc3339(stamp: Stamp) -> impl fmt::Display {
-    let micros = i64::try_from(stamp.micros()).expect("a stamp ends with the year 9999");
-    Timestamp::from_microsecond(micros).expect("jiff ends with the year 9999 too")
+    let micros = i64::try_from(stamp.micros()).expect("a stamp ends before the year 10000");
+    Timestamp::from_microsecond(micros).expect("a stamp is a date at every offset")
 }
 
 /// Reads RFC 3339 with any offset, down to the µs. What lies before 1970 counts as 1970: Go's zero time is in year 1.
@@ -310,6 +310,11 @@ mod tests {
             let error = TheirVersions::parse(body.as_bytes()).expect_err(body).to_string();
             assert!(error.contains(part) && !error.contains('\n'), "{error}");
         }
+    }
+
+    #[test]
+    fn the_last_stamp_is_still_a_date() {
+        assert_eq!(parse_rfc3339(&rfc3339(Stamp::MAX).to_string()), Ok(Stamp::MAX));
     }
 
     proptest! {
