@@ -2,3 +2,6 @@
 #![forbid(unsafe_code)]
 pub mod core;
 pub mod wire;
+
+#[cfg(feature = "node")]
+pub mod config;
