@@ -4,4 +4,6 @@ pub mod core;
 pub mod wire;
 
 #[cfg(feature = "node")]
+pub mod cli;
+#[cfg(feature = "node")]
 pub mod config;
