@@ -25,6 +25,8 @@ pub mod wire;
 #[cfg(feature = "node")]
 pub mod api;
 #[cfg(feature = "node")]
+pub mod cli;
+#[cfg(feature = "node")]
 pub mod config;
 #[cfg(feature = "node")]
 pub mod node;
