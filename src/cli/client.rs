@@ -192,10 +192,14 @@ impl Client {
             match self.ask_current(request).await {
                 Ok(answer) if answer.status == StatusCode::SERVICE_UNAVAILABLE => unavailable = Some(answer),
                 Ok(answer) => return Ok(answer),
+                Err(Trouble::Unsendable(why)) => {
+                    return Err(Failure::Usage(format!(
+                        "cannot be asked over HTTP: {why}: use a shorter name"
+                    )));
+                }
                 Err(trouble) => {
                     let is_final = match trouble {
-                        Trouble::Unsendable(_) => true,
-                        Trouble::Unconnected(_) => false,
+                        Trouble::Unsendable(_) | Trouble::Unconnected(_) => false,
                         Trouble::Unanswered(_) => request.method != Method::GET,
                     };
                     troubles.push(trouble.to_string());

@@ -87,3 +87,68 @@ fn printed(args: &Get, answer: &Answer) -> Vec<u8> {
         Format::Table => row().table().into_bytes(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, FromArgMatches};
+
+    use super::super::testing::{Fake, answer};
+    use super::*;
+
+    fn args(line: &[&str]) -> Get {
+        let typed = std::iter::once("get").chain(line.iter().copied());
+        Get::from_arg_matches(&Get::augment_args(Command::new("get")).get_matches_from(typed)).unwrap()
+    }
+
+    async fn got(args: &Get, status: &str) -> (Result<String, Failure>, String) {
+        let headers = [("ETag", "\"v1\""), ("X-Last-Sync", "1741837692000000")];
+        let fake = Fake::start(vec![answer(status, &headers, "one line\n")]);
+        let answer = fake.client().send(&request(args)).await.unwrap().or_refusal("n");
+        let printed = answer.map(|answer| String::from_utf8(printed(args, &answer)).unwrap());
+        (printed, fake.seen()[0].lines().next().unwrap().to_owned())
+    }
+
+    #[tokio::test]
+    async fn prints_the_data_and_nothing_else_or_all_there_is() {
+        let (printed, asked) = got(&args(&["a//b"]), "200 OK").await;
+        assert_eq!(
+            (printed.unwrap().as_str(), asked.as_str()),
+            ("one line\n", "GET /v1/versions/a//b HTTP/1.1")
+        );
+        let (printed, _) = got(&args(&["-w", "json", "n"]), "200 OK").await;
+        assert_eq!(
+            printed.unwrap(),
+            "{\"name\":\"n\",\"version\":\"v1\",\"data\":\"b25lIGxpbmUK\",\
+             \"last-sync\":\"2025-03-13T03:48:12.000000Z\"}\n"
+        );
+        let (printed, _) = got(&args(&["-w", "table", "n"]), "200 OK").await;
+        assert_eq!(
+            printed.unwrap(),
+            "NAME  VERSION  LAST-SYNC                    DATA\n\
+             n     v1       2025-03-13T03:48:12.000000Z  base64:b25lIGxpbmUK\n"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_version_is_waited_on() {
+        let (_, asked) = got(&args(&["--version", "a+b", "--timeout", "1m30s", "n"]), "200 OK").await;
+        assert_eq!(asked, "GET /v1/versions/n?version=a%2Bb&timeout=1m30s HTTP/1.1");
+        let (_, asked) = got(&args(&["--version", "", "n"]), "200 OK").await;
+        assert_eq!(asked, "GET /v1/versions/n?version=&timeout=30s HTTP/1.1");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_passed_on_with_its_exit_code() {
+        let line = || "one line".to_owned();
+        for (status, failure) in [
+            ("404 Not Found", Failure::Missing(line())),
+            ("410 Gone", Failure::Missing(line())),
+            ("409 Conflict", Failure::Lost(line())),
+            ("400 Bad Request", Failure::Failed(line())),
+            ("500 Internal Server Error", Failure::Failed(line())),
+            ("301 Moved Permanently", Failure::Failed(line())),
+        ] {
+            assert_eq!(got(&args(&["n"]), status).await.0, Err(failure), "{status}");
+        }
+    }
+}

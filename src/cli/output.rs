@@ -74,7 +74,6 @@ fn as_base64<S: serde::Serializer>(data: &Data, serializer: S) -> Result<S::Ok, 
     }
 }
 
-#[expect(clippy::ref_option, reason = "serde hands a reference to the field")]
 fn as_rfc3339<S: serde::Serializer>(micros: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
     match micros {
         Some(micros) => serializer.serialize_str(&rfc3339(*micros)),

@@ -93,3 +93,41 @@ fn printed(args: &Put, answer: &Answer) -> String {
         Format::Table => row.table(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, FromArgMatches};
+
+    use super::super::testing::{Fake, answer};
+    use super::*;
+
+    fn args(line: &str) -> Put {
+        let typed = std::iter::once("put").chain(line.split_whitespace());
+        Put::from_arg_matches(&Put::augment_args(Command::new("put")).get_matches_from(typed)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn writes_with_what_was_said() {
+        for (line, target) in [
+            ("n", "/v1/versions/n"),
+            ("--version a&b n", "/v1/versions/n?version=a%26b"),
+            ("--modified 7 --version v n", "/v1/versions/n?version=v&modified=7"),
+        ] {
+            let fake = Fake::start(vec![answer("204 No Content", &[("ETag", "\"v\"")], "")]);
+            let args = args(line);
+            let answer = fake.client().send(&request(&args, b"data".to_vec())).await.unwrap();
+            assert_eq!(printed(&args, &answer.or_refusal("n").unwrap()), "v\n");
+            let seen = &fake.seen()[0];
+            assert!(seen.starts_with(&format!("PUT {target} HTTP/1.1\r\n")), "{seen}");
+            assert!(seen.ends_with("\r\n\r\ndata"), "{seen}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lost_write_tells_the_winner() {
+        let fake = Fake::start(vec![answer("409 Conflict", &[("ETag", "\"w\"")], "")]);
+        let answer = fake.client().send(&request(&args("n"), Vec::new())).await.unwrap();
+        let failure = answer.or_refusal("n").unwrap_err();
+        assert_eq!(failure, Failure::Lost("n: lost: a newer write stands: version w".to_owned()));
+    }
+}

@@ -136,6 +136,7 @@ async fn follow<W: Write>(
             }
             Step::Later { why, retry_after } => {
                 outage.begins(&why);
+                client.move_on();
                 stop.unless(tokio::time::sleep(backoff.next(retry_after))).await?;
             }
         }

@@ -5,7 +5,7 @@
 //! ignored is worse than one that is missing. It is turned on by moving its row to [`FLAGS`].
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 
 use super::ConfigError;
@@ -272,9 +272,9 @@ impl Raw {
                 self.typed.entry(flag.name).or_insert((Source::Env(name), text));
             }
         }
-        for name in variables.into_keys() {
+        for (name, text) in variables {
             refuse_later(&name, |f| f.is_set_by(&name))?;
-            if !NOT_OF_THE_NODE.contains(&name.as_str()) && !is_kubernetes_service(&name) {
+            if !NOT_OF_THE_NODE.contains(&name.as_str()) && !is_kubernetes_service(&name, &text) {
                 self.unknown_env.push(name);
             }
         }
@@ -300,11 +300,11 @@ fn refuse_later(typed: &str, matches: impl Fn(&Flag) -> bool) -> Result<(), Conf
 }
 
 /// Kubernetes puts the address of a service named `vwatch` into every pod's environment, as `VWATCH_SERVICE_HOST`,
-/// `VWATCH_PORT`, `VWATCH_PORT_8080_TCP_ADDR` and the like. They are nobody's typo.
-fn is_kubernetes_service(name: &str) -> bool {
+/// `VWATCH_PORT=tcp://10.0.0.1:8080`, `VWATCH_PORT_8080_TCP_ADDR` and the like. They are nobody's typo.
+fn is_kubernetes_service(name: &str, text: &OsStr) -> bool {
     name.contains("_SERVICE_HOST")
         || name.contains("_SERVICE_PORT")
-        || name.ends_with("_PORT")
+        || name.ends_with("_PORT") && text.to_string_lossy().contains("://")
         || name.split_once("_PORT_").is_some_and(|(_, rest)| rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
@@ -356,13 +356,15 @@ mod tests {
     fn a_variable_that_means_nothing_is_told() {
         let env = [
             ("VWATCH_BLOKC_FOR", "1s"),
+            ("VWATCH_SERVER_PORT", "8008"),
             ("VWATCH_CLIENT_URL", "x"),
             ("VWATCH_SERVICE_HOST", "10.0.0.1"),
             ("VWATCH_PORT", "tcp://10.0.0.1:8080"),
             ("VWATCH_PORT_8080_TCP_ADDR", "10.0.0.1"),
             ("HOME", "/"),
         ];
-        assert_eq!(collect(&[], &env).unwrap().unknown_env, ["VWATCH_BLOKC_FOR"]);
+        let unknown = collect(&[], &env).unwrap().unknown_env;
+        assert_eq!(unknown, ["VWATCH_BLOKC_FOR", "VWATCH_SERVER_PORT"]);
     }
 
     #[test]

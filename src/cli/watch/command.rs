@@ -1,5 +1,6 @@
 //! Running a command at a change, and ending together with it.
 
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::future::Future;
 use std::io::ErrorKind;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal as UnixSignal, kill_process};
 use tokio::io::AsyncWriteExt;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::super::failure::{Failure, complain};
@@ -84,22 +85,12 @@ impl<'a> Runner<'a> {
             }
         };
         let input = child.stdin.take();
-        let feed = async {
-            if let Some(mut input) = input {
-                match input.write_all(&change.data).await {
-                    // it need not read what it is given
-                    Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-                        self.report(&format!("cannot write to it: {error}"));
-                    }
-                    _ => {}
-                }
-            }
-        };
         let ended = tokio::select! {
             biased;
             which = stop.signal() => Err(which),
-            // its end counts, whether it has read everything or not: a child of its own may hold the pipe
-            status = async { tokio::select! { s = child.wait() => s, s = async { feed.await; std::future::pending().await } => s } } => Ok(status),
+            // its end counts, whether all was read or not: a child of its own may hold the pipe
+            status = child.wait() => Ok(status),
+            never = self.feed(input, &change.data) => match never {},
         };
         match ended {
             Ok(Ok(status)) => {
@@ -115,6 +106,20 @@ impl<'a> Runner<'a> {
                 Err(Failure::Signal(number(which)))
             }
         }
+    }
+
+    /// Writes the data and closes the pipe; then stays.
+    async fn feed(&self, input: Option<ChildStdin>, data: &[u8]) -> Infallible {
+        if let Some(mut input) = input {
+            match input.write_all(data).await {
+                // it need not read what it is given
+                Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                    self.report(&format!("cannot write to it: {error}"));
+                }
+                _ => {}
+            }
+        }
+        std::future::pending().await
     }
 
     fn start(&self, change: &Change) -> std::io::Result<Child> {

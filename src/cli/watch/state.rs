@@ -95,8 +95,6 @@ impl State {
             StatusCode::OK => Ok(self.absorb_value(answer)),
             StatusCode::GONE => Ok(self.absorb_delete(answer)),
             StatusCode::NOT_FOUND => Ok(self.absorb_absence()),
-            // the node is behind what we have seen, and its time for catching up is over
-            StatusCode::CONFLICT => Ok(Step::Nothing),
             status if is_passing(status) => Ok(Step::Later {
                 why: answer.refusal(|| format!("the node answers {status}")),
                 retry_after: answer.retry_after(),
@@ -174,9 +172,11 @@ impl State {
     }
 }
 
-/// Whether a status speaks of now, and not of the question.
+/// Whether a status speaks of now, and not of the question. A conflict is a node that is behind what we have seen and
+/// did not catch up in time.
 fn is_passing(status: StatusCode) -> bool {
-    status.is_server_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+    use StatusCode as S;
+    status.is_server_error() || matches!(status, S::CONFLICT | S::REQUEST_TIMEOUT | S::TOO_MANY_REQUESTS)
 }
 
 #[cfg(test)]
@@ -251,11 +251,10 @@ mod tests {
     #[test]
     fn what_passes_is_waited_out_and_what_does_not_ends_it() {
         let mut state = state(Some("a"));
-        for status in [500, 502, 503, 504, 429, 408] {
+        for status in [500, 502, 503, 504, 429, 409, 408] {
             assert_eq!(absorb(&mut state, &answer(status, &[])), "later", "{status}");
         }
         assert_eq!(absorb(&mut state, &answer(200, &[])), "later", "no ETag");
-        assert_eq!(absorb(&mut state, &answer(409, &[])), "nothing");
         for status in [301, 400, 401, 405, 414] {
             assert!(matches!(state.absorb(&answer(status, &[])), Err(Failure::Failed(_))), "{status}");
         }
