@@ -36,9 +36,21 @@ fn main() {
     }
     let per_name = (resident_bytes() - empty) / NAMES;
     let payload = name_bytes / NAMES + version.as_str().len() + DATA.len();
-    println!("{NAMES} names of {} bytes, versions of {}, data of {}:", name_bytes / NAMES, version.as_str().len(), DATA.len());
-    println!("  {per_name} bytes a name, {} beyond its data, {} beyond all that was sent", per_name - DATA.len(), per_name - payload);
-    println!("  the set counts {} a name, of which {RECORD_OVERHEAD_BYTES} for overhead", store.set().bytes() / NAMES);
+    println!(
+        "{NAMES} names of {} bytes, versions of {}, data of {}:",
+        name_bytes / NAMES,
+        version.as_str().len(),
+        DATA.len()
+    );
+    println!(
+        "  {per_name} bytes a name, {} beyond its data, {} beyond all that was sent",
+        per_name - DATA.len(),
+        per_name - payload
+    );
+    println!(
+        "  the set counts {} a name, of which {RECORD_OVERHEAD_BYTES} for overhead",
+        store.set().bytes() / NAMES
+    );
 
     let watched = Name::new(b"registry/team-0/artifact-0:latest", 512).expect("a name");
     let knows = Question { known: Known::Current, at_least: None };
@@ -46,7 +58,10 @@ fn main() {
     for i in 0..WAITERS as u64 {
         assert!(matches!(store.read(&watched, &knows, Some(|| i)), Read::Parked { .. }));
     }
-    println!("{WAITERS} waiters of one name: {} bytes each in the core", (resident_bytes() - before) / WAITERS);
+    println!(
+        "{WAITERS} waiters of one name: {} bytes each in the core",
+        (resident_bytes() - before) / WAITERS
+    );
     let started = std::time::Instant::now();
     let woken = store.write(now, &watched, &Change::Put { version: &version, data: b"new" }, None);
     println!("  a write that says the same version: {:?}", started.elapsed());

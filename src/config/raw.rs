@@ -273,8 +273,13 @@ impl Raw {
             }
         }
         for (name, text) in variables {
-            refuse_later(&name, |f| f.is_set_by(&name))?;
-            if !NOT_OF_THE_NODE.contains(&name.as_str()) && !is_kubernetes_service(&name, &text) {
+            // an empty one asks for nothing, as in compose files that pass on what may be unset
+            if !text.is_empty() {
+                refuse_later(&name, |f| f.is_set_by(&name))?;
+            }
+            let is_later = LATER.iter().any(|later| later.flags.iter().any(|f| f.is_set_by(&name)));
+            if !is_later && !NOT_OF_THE_NODE.contains(&name.as_str()) && !is_kubernetes_service(&name, &text)
+            {
                 self.unknown_env.push(name);
             }
         }
@@ -342,6 +347,7 @@ mod tests {
                 assert!(error.starts_with(&format!("{name}: this version ")), "{error}");
             }
         }
+        assert!(collect(&[], &[("VWATCH_REPLICATE_WITH", "")]).unwrap().unknown_env.is_empty());
         let error = collect(&[], &[("VWATCH_FILL_HEADERS_ACCEPT", "Accept: x")]).unwrap_err();
         assert_eq!(
             error,

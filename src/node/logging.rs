@@ -30,7 +30,7 @@ pub(super) fn start(level: LogLevel, format: LogFormat) {
 /// Changes the level from now on.
 ///
 /// # Errors
-/// If the log was not started by [`start`].
+/// If the log was not started, as it is by a node.
 pub fn set_level(level: LogLevel) -> Result<(), String> {
     let handle = LEVEL.get().ok_or("the log was not started")?;
     handle.reload(filter(level)).map_err(|e| e.to_string())
