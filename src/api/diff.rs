@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{CONTENT_TYPE, EXPECT};
 use axum::http::{HeaderValue, Request, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 
 use super::body::{self, Excess};
 use super::error::Refusal;
@@ -25,9 +25,9 @@ const VWATCH_OVERHEAD_BYTES: usize = 16;
 pub(super) async fn diff(State(node): State<Arc<Node>>, request: Request<Body>) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
     check_type(parts.headers.get(CONTENT_TYPE))?;
-    let Ok(_place) = node.version_sets.try_acquire() else {
+    let Ok(place) = Arc::clone(&node.version_sets).try_acquire_owned() else {
         node.metrics.hit(Limit::VersionSets);
-        return Err(Refusal::unavailable("busy: other version sets are being read: ask again"));
+        return Err(Refusal::unavailable("busy: other version sets are being answered: ask again"));
     };
     let patient = !parts.headers.contains_key(EXPECT);
     let read =
@@ -42,7 +42,7 @@ pub(super) async fn diff(State(node): State<Arc<Node>>, request: Request<Body>) 
     let records = newer_or_missing(&node.store, &theirs, node.config.replicate_limit_bytes).await;
     let json = Versions { records: &records, with_data: true }.to_array_json();
     let json = json.map_err(|e| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, e))?;
-    Ok(([(CONTENT_TYPE, "application/json")], json).into_response())
+    Ok(body::json_in_place(json, place))
 }
 
 /// Any type is read as JSON, as in vwatch, but for the two that mean another form.

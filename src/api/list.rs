@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::Uri;
-use axum::http::header::{CONTENT_TYPE, HeaderValue, LINK};
-use axum::response::{IntoResponse, Response};
+use axum::http::header::{HeaderValue, LINK};
+use axum::response::Response;
 
+use super::body::json_in_place;
 use super::error::Refusal;
 use super::request::{query, shown};
 use crate::core::{Record, Set};
 use crate::node::Node;
 use crate::node::limits::{DEFAULT_LIST_RECORDS, MAX_LIST_BYTES, MAX_LIST_RECORDS, SLICE};
+use crate::node::metrics::Limit;
 use crate::node::store::SharedStore;
 use crate::wire::uri::encode_parameter;
 use crate::wire::version_set::Versions;
@@ -29,10 +31,14 @@ pub(super) async fn list(State(node): State<Arc<Node>>, uri: Uri) -> Result<Resp
             return Err(Refusal::bad_request(format_args!("bad keys-only: {got}: leave its value out")));
         }
     };
+    let Ok(place) = Arc::clone(&node.lists).try_acquire_owned() else {
+        node.metrics.hit(Limit::Lists);
+        return Err(Refusal::unavailable("busy: other lists are being sent: ask again"));
+    };
     let page = page(&node.store, prefix.as_bytes(), after.as_deref().map(str::as_bytes), limit);
     let json = Versions { records: &page.records, with_data }.to_set_json();
     let json = json.map_err(|e| Refusal::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, e))?;
-    let mut response = ([(CONTENT_TYPE, "application/json")], json).into_response();
+    let mut response = json_in_place(json, place);
     if let (true, Some(last)) = (page.more, page.records.last()) {
         let keys_only = if with_data { "" } else { "&keys-only" };
         let next = format!(

@@ -12,9 +12,9 @@ pub const MAX_BUFFER_BYTES: usize = 64 * 1024;
 /// Longest JSON version set that `POST /v1/versions` takes, in bytes: some 150,000 names.
 pub const MAX_VERSION_SET_BYTES: usize = 16 << 20;
 
-/// Version sets read at the same time. Together they hold at most this many times the limit above, and what their
-/// names take.
-pub const MAX_VERSION_SETS_AT_ONCE: usize = 4;
+/// Version sets that are read or answered at the same time. Together they hold at most this many times the limit above,
+/// and some six times that for their names.
+pub const MAX_VERSION_SETS_AT_ONCE: usize = 2;
 
 /// A body that is refused for its size is still read up to this many bytes, so that its sender gets to see the answer
 /// and not a reset connection.
@@ -27,6 +27,10 @@ pub const DEFAULT_LIST_RECORDS: usize = 1_000;
 
 /// Bytes of records after which a list is cut, with a link to the rest.
 pub const MAX_LIST_BYTES: usize = 4 << 20;
+
+/// Lists that are made or sent at the same time. A slow reader holds its place until it has the list, or until the
+/// system gives it up.
+pub const MAX_LISTS_AT_ONCE: usize = 32;
 
 /// Records, or leaves of the set, that are looked at in one go under the lock: some 100 µs.
 pub const SLICE: usize = 256;

@@ -68,6 +68,8 @@ pub enum Limit {
     DataBytes,
     /// Bytes of a JSON version set, or version sets at once.
     VersionSets,
+    /// Lists at once.
+    Lists,
     /// Bytes of all records.
     SetBytes,
     /// Time that a body may take.
@@ -82,6 +84,7 @@ impl Limit {
             Self::NameBytes => "name_bytes",
             Self::DataBytes => "data_bytes",
             Self::VersionSets => "version_sets",
+            Self::Lists => "lists",
             Self::SetBytes => "set_bytes",
             Self::BodyTime => "body_time",
         }
@@ -169,6 +172,7 @@ impl Metrics {
             Limit::NameBytes,
             Limit::DataBytes,
             Limit::VersionSets,
+            Limit::Lists,
             Limit::SetBytes,
             Limit::BodyTime,
         ] {

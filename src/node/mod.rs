@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use lifecycle::{Lifecycle, Phase};
-use limits::MAX_VERSION_SETS_AT_ONCE;
+use limits::{MAX_LISTS_AT_ONCE, MAX_VERSION_SETS_AT_ONCE};
 use metrics::Metrics;
 use store::SharedStore;
 
@@ -33,8 +33,10 @@ pub struct Node {
     pub metrics: Arc<Metrics>,
     /// Where it is between start and end.
     pub lifecycle: Arc<Lifecycle>,
-    /// Places for reading large version sets.
-    pub version_sets: Semaphore,
+    /// Places for large version sets, held until the answer is sent.
+    pub version_sets: Arc<Semaphore>,
+    /// Places for lists, held until the list is sent.
+    pub lists: Arc<Semaphore>,
 }
 
 impl Node {
@@ -44,7 +46,8 @@ impl Node {
             store,
             metrics: Arc::new(metrics),
             lifecycle: Arc::default(),
-            version_sets: Semaphore::new(MAX_VERSION_SETS_AT_ONCE),
+            version_sets: Arc::new(Semaphore::new(MAX_VERSION_SETS_AT_ONCE)),
+            lists: Arc::new(Semaphore::new(MAX_LISTS_AT_ONCE)),
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! `{"versions":[{"name","version","data":base64|null,"last-sync":RFC 3339}],"peers":[]}`
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::marker::PhantomData;
@@ -11,11 +12,11 @@ use base64::engine::general_purpose::STANDARD;
 use base64::prelude::*;
 use jiff::Timestamp;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{SerializeSeq, SerializeStruct, Serializer};
 use serde::{Deserialize, Serialize};
 
-use crate::core::{Name, NameError, Record, Stamp};
+use crate::core::{Name, Record, Stamp};
 
 /// Records as a JSON array of versions.
 pub struct Versions<'a> {
@@ -106,24 +107,11 @@ pub struct TheirVersions(pub HashMap<Name, Stamp>);
 
 /// Why a body is no version set.
 #[derive(Debug)]
-pub enum VersionSetError {
-    /// Not JSON, or not of this form.
-    Json(serde_json::Error),
-    /// One of its names is not a name.
-    Name {
-        /// Which one, from 0.
-        index: usize,
-        /// What is wrong with it.
-        error: NameError,
-    },
-}
+pub struct VersionSetError(serde_json::Error);
 
 impl fmt::Display for VersionSetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Json(error) => write!(f, "bad JSON: {error}: send {{\"versions\":[…]}}"),
-            Self::Name { index, error } => write!(f, "bad name in versions[{index}]: {error}"),
-        }
+        write!(f, "bad version set: {}: send JSON, {{\"versions\":[…]}}", self.0)
     }
 }
 
@@ -135,35 +123,50 @@ impl TheirVersions {
     /// As Go does, it passes over fields that it does not know and takes `null` for what is left out.
     ///
     /// # Errors
-    /// If the body is not JSON of this form, or has a name that is none.
+    /// If the body is not JSON of this form, or has a name, a date or data that is none.
     pub fn parse(body: &[u8]) -> Result<Self, VersionSetError> {
         #[derive(Deserialize)]
-        struct SetJson<'a> {
-            #[serde(borrow, default)]
-            versions: Option<Vec<Object<EntryJson<'a>>>>,
+        struct SetJson {
+            #[serde(default)]
+            versions: Option<TheirVersions>,
             #[serde(default, rename = "peers")]
             _peers: Option<Vec<String>>,
         }
+        let Object(set): Object<SetJson> = serde_json::from_slice(body).map_err(VersionSetError)?;
+        Ok(set.versions.unwrap_or_default())
+    }
+}
+
+impl<'de> Deserialize<'de> for TheirVersions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         struct EntryJson<'a> {
             #[serde(borrow, default)]
-            name: std::borrow::Cow<'a, str>,
-            #[serde(default, rename = "version")]
-            _version: Option<std::borrow::Cow<'a, str>>,
+            name: Cow<'a, str>,
+            #[serde(borrow, default, rename = "version")]
+            _version: Option<Cow<'a, str>>,
             #[serde(default, rename = "data")]
             _data: CheckedBase64,
             #[serde(default, rename = "last-sync")]
             last_sync: StampJson,
         }
-        let Object(set): Object<SetJson<'_>> = serde_json::from_slice(body).map_err(VersionSetError::Json)?;
-        let mut newest = HashMap::new();
-        for (index, Object(entry)) in set.versions.unwrap_or_default().into_iter().enumerate() {
-            let name = Name::new(entry.name.as_bytes(), usize::MAX)
-                .map_err(|error| VersionSetError::Name { index, error })?;
-            let stamp: &mut Stamp = newest.entry(name).or_default();
-            *stamp = (*stamp).max(entry.last_sync.0);
+        struct EntriesVisitor;
+        impl<'de> Visitor<'de> for EntriesVisitor {
+            type Value = TheirVersions;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array of versions")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<TheirVersions, A::Error> {
+                let mut newest = HashMap::new();
+                while let Some(Object(entry)) = entries.next_element::<Object<EntryJson<'de>>>()? {
+                    let name = Name::new(entry.name.as_bytes(), usize::MAX).map_err(de::Error::custom)?;
+                    let stamp: &mut Stamp = newest.entry(name).or_default();
+                    *stamp = (*stamp).max(entry.last_sync.0);
+                }
+                Ok(TheirVersions(newest))
+            }
         }
-        Ok(Self(newest))
+        deserializer.deserialize_seq(EntriesVisitor)
     }
 }
 
@@ -293,19 +296,19 @@ mod tests {
     fn says_what_is_wrong() {
         let deep = "[".repeat(100_000);
         for (body, part) in [
-            ("", "bad JSON"),
-            ("{", "bad JSON"),
-            ("[]", "bad JSON"),
-            (r#"{"versions":{}}"#, "bad JSON"),
+            ("", "bad version set"),
+            ("{", "bad version set"),
+            ("[]", "bad version set"),
+            (r#"{"versions":{}}"#, "bad version set"),
             (r#"{"versions":[["a"]]}"#, "an object"),
-            (r#"{"versions":[{"name":1}]}"#, "bad JSON"),
+            (r#"{"versions":[{"name":1}]}"#, "bad version set"),
             (r#"{"versions":[{"name":"a","data":"*"}]}"#, "invalid base64"),
             (r#"{"versions":[{"name":"a","data":[1]}]}"#, "base64 text or null"),
             (r#"{"versions":[{"name":"a","last-sync":"yesterday"}]}"#, "bad last-sync"),
             (r#"{"versions":[{"name":"a","last-sync":12}]}"#, "RFC 3339"),
-            (r#"{"versions":[{"name":"a"},{"name":""}]}"#, "versions[1]"),
-            (r#"{"peers":[1]}"#, "bad JSON"),
-            (&format!(r#"{{"x":{deep}"#), "bad JSON"),
+            (r#"{"versions":[{"name":"a"},{"name":""}]}"#, "it is empty"),
+            (r#"{"peers":[1]}"#, "bad version set"),
+            (&format!(r#"{{"x":{deep}"#), "bad version set"),
         ] {
             let error = TheirVersions::parse(body.as_bytes()).expect_err(body).to_string();
             assert!(error.contains(part) && !error.contains('\n'), "{error}");
