@@ -6,8 +6,11 @@ use std::time::Duration;
 pub const MAX_HEAD_BYTES: usize = 16 * 1024;
 
 /// What the HTTP library may buffer of a request before we see it. Above [`MAX_HEAD_BYTES`], so that a head that is
-/// too long is refused with a sentence, and only a hopeless one by the library with a bare status.
+/// too long is refused with its length, and only a hopeless one by the library, without.
 pub const MAX_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Header fields of a request: the HTTP library's own limit.
+pub const MAX_FIELDS: usize = 100;
 
 /// Longest JSON version set that `POST /v1/versions` takes, in bytes: some 150,000 names.
 pub const MAX_VERSION_SET_BYTES: usize = 16 << 20;

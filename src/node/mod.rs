@@ -7,6 +7,7 @@ mod listener;
 mod logging;
 pub mod metrics;
 mod server;
+mod spoken;
 mod start;
 pub mod store;
 

@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::lifecycle::{Lifecycle, Phase};
 use super::limits::{MAX_BUFFER_BYTES, RETRY_AFTER_S};
 use super::metrics::{Limit, Metrics, Port};
+use super::spoken::Spoken;
 
 /// How long accepting pauses when the system has no descriptors or memory left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -80,6 +81,7 @@ impl Server {
                     let connection = Connection { place, gauge: gauge.clone(), open: open.clone() };
                     let lifecycle = Arc::clone(&self.lifecycle);
                     gauge.inc();
+                    let stream = Spoken::new(stream, self.port, Arc::clone(&self.metrics));
                     tokio::spawn(serve(stream, answer.clone(), lifecycle, self.idle_timeout, connection));
                 }
                 Err(_) => {
@@ -109,7 +111,7 @@ impl Drop for Connection {
 }
 
 async fn serve<F, A>(
-    stream: TcpStream,
+    stream: Spoken<TcpStream>,
     answer: F,
     lifecycle: Arc<Lifecycle>,
     idle_timeout: Duration,
