@@ -16,6 +16,9 @@ use super::error::Refusal;
 use crate::node::limits::MAX_DISCARD_BYTES;
 use crate::node::metrics::{Limit, Metrics};
 
+/// A sender of too large a body that pauses for so long is answered without the rest of it.
+const DISCARD_PAUSE: Duration = Duration::from_millis(250);
+
 /// What is done with a body over its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Excess {
@@ -83,9 +86,10 @@ async fn next(body: &mut Body, deadline: Instant) -> Result<Option<Bytes>, BodyE
     }
 }
 
+/// Reads on until nothing more comes, for a sender that is still at it.
 async fn discard(mut body: Body, deadline: Instant) {
     let mut discarded = 0;
-    while let Ok(Some(data)) = next(&mut body, deadline).await {
+    while let Ok(Some(data)) = next(&mut body, deadline.min(Instant::now() + DISCARD_PAUSE)).await {
         discarded += data.len() as u64;
         if discarded > MAX_DISCARD_BYTES {
             return;

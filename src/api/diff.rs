@@ -34,7 +34,7 @@ pub(super) async fn diff(State(node): State<Arc<Node>>, request: Request<Body>) 
         body::read(body, MAX_VERSION_SET_BYTES, Excess::Refuse, node.config.idle_timeout, patient).await;
     let body = read.map_err(|e| {
         e.refusal(&node.metrics, Limit::VersionSets, || {
-            format!("version set too large: send at most {MAX_VERSION_SET_BYTES} bytes, in parts")
+            format!("version set too large: over {MAX_VERSION_SET_BYTES} bytes: ask in parts")
         })
     })?;
     let theirs = TheirVersions::parse(&body).map_err(Refusal::bad_request)?;

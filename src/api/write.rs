@@ -36,7 +36,7 @@ pub(super) async fn put(State(node): State<Arc<Node>>, request: Request<Body>) -
     let patient = !parts.headers.contains_key(EXPECT);
     let data = body::read(body, limit, excess, node.config.idle_timeout, patient).await.map_err(|e| {
         e.refusal(&node.metrics, Limit::DataBytes, || {
-            format!("data too large: send at most {limit} bytes, and what is larger elsewhere (--data-limit-bytes)")
+            format!("data too large: over {limit} bytes: keep it elsewhere, or raise --data-limit-bytes")
         })
     })?;
     let version = version.unwrap_or_else(|| Version::of_data(&data));
