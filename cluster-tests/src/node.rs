@@ -315,7 +315,7 @@ fn spawn(arguments: &[&str]) -> (Child, Said) {
 
 /// The binary, built once per test process in the tests' own profile: `cargo test` alone builds none for us, as
 /// the binary belongs to another package.
-fn binary() -> &'static Path {
+pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
