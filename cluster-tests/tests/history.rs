@@ -63,6 +63,7 @@ struct Seen {
 
 struct World {
     node: Node,
+    begun: Instant,
     /// A stamp from when the node was ready: what is older may be older than its set.
     ready: u64,
     writes: Mutex<Vec<Write>>,
@@ -93,17 +94,54 @@ fn a_history_of_concurrent_requests_keeps_the_promises() {
         Ok(seed) => vec![seed.parse().expect("a number")],
         Err(_) => vec![1, 2, fastrand::u64(..)],
     };
-    for seed in seeds {
+    let mut drawn = Drawn::default();
+    for &seed in &seeds {
         println!("VWATCH_HISTORY_SEED={seed}");
-        history(seed);
+        drawn.add(&history(seed));
+    }
+    // that all this was put to the test; a single seed need not draw everything
+    if seeds.len() > 1 {
+        println!("{drawn:?}");
+        assert!(drawn.statuses.iter().all(|&(_, count)| count > 0), "{drawn:?}");
+        assert!(drawn.lost > 0 && drawn.lost < drawn.writes / 2, "{drawn:?}");
     }
 }
 
-fn history(seed: u64) {
+/// What came up in the histories.
+#[derive(Debug)]
+struct Drawn {
+    /// Answers to readers.
+    statuses: [(u16, usize); 5],
+    writes: usize,
+    /// Writes that were older than what stood.
+    lost: usize,
+}
+
+impl Default for Drawn {
+    fn default() -> Self {
+        Self { statuses: [200, 304, 404, 409, 410].map(|status| (status, 0)), writes: 0, lost: 0 }
+    }
+}
+
+impl Drawn {
+    fn add(&mut self, world: &World) {
+        for read in locked(&world.seen).iter() {
+            for (status, count) in &mut self.statuses {
+                *count += usize::from(read.status == *status);
+            }
+        }
+        let writes = locked(&world.writes);
+        self.writes += writes.len();
+        self.lost += writes.iter().filter(|write| write.accepted.is_none()).count();
+    }
+}
+
+fn history(seed: u64) -> World {
     let readers = NAMES * READERS_PER_NAME;
     let node = Node::start();
-    let world = World {
+    let lived = World {
         node,
+        begun: Instant::now(),
         ready: now_us(),
         writes: Mutex::default(),
         seen: Mutex::default(),
@@ -111,7 +149,7 @@ fn history(seed: u64) {
         done: (0..readers).map(|_| AtomicBool::new(false)).collect(),
         over: AtomicBool::new(false),
     };
-    let world = &world;
+    let world = &lived;
     let mut seeds = fastrand::Rng::with_seed(seed);
     std::thread::scope(|scope| {
         let _over = Over(&world.over);
@@ -146,6 +184,7 @@ fn history(seed: u64) {
         assert_eq!(world.node.get(&format!("n{name}")).expect(200).version(), Some(LAST));
     }
     world.node.wait_parked(0);
+    lived
 }
 
 /// What the newest of all accepted writes left behind, name by name.
@@ -168,6 +207,11 @@ fn standing(writes: &[Write]) -> Vec<Known> {
 fn write_on(world: &World, writer: usize, mut rng: fastrand::Rng) {
     let mut server = world.node.server();
     for i in 0..WRITES_PER_WRITER {
+        // now and then all rest for a while, and timeouts come
+        let phase = world.begun.elapsed().as_millis() % 450;
+        if phase > 250 {
+            std::thread::sleep(Duration::from_millis(450) - Duration::from_millis(phase as u64));
+        }
         let name = rng.usize(..NAMES);
         // few versions, so that they come again
         let value = (rng.u8(..4) > 0).then(|| (format!("v{}", rng.u8(..5)), format!("{writer}-{i}")));
@@ -268,7 +312,7 @@ fn question(
         Known::Version(version) => {
             let request = match rng.u8(..4) {
                 0 => get(&target).header("ETag", format!("\"{version}\"")),
-                1 => get(&target).header("If-None-Match", format!("\"never\", W/\"{version}\"")),
+                1 | 2 => get(&target).header("If-None-Match", format!("\"never\", W/\"{version}\"")),
                 _ => get(&format!("{target}&version={version}")),
             };
             (request, known.clone())
@@ -328,11 +372,4 @@ fn check(writes: &[Write], seen: &[Seen]) {
         );
         assert!(source.name == read.name && source.issued < read.answered, "not yet written: {read:?}");
     }
-    // that all this was put to the test
-    let count = |status: u16| seen.iter().filter(|read| read.status == status).count();
-    for status in [200, 304, 409, 410] {
-        assert!(count(status) > 0, "no {status} among {} answers", seen.len());
-    }
-    let lost = writes.iter().filter(|write| write.accepted.is_none()).count();
-    assert!(lost > 0 && lost < writes.len() / 2, "{lost} of {} writes lost", writes.len());
 }
