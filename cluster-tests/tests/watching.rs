@@ -92,6 +92,27 @@ fn a_burst_of_writes_loses_nobody() {
     }
 }
 
+/// The check of the version and the joining of those who wait are one step: a write between the two would leave its
+/// reader parked on a version that is gone.
+#[test]
+fn a_write_that_meets_its_readers_on_their_way_in_loses_none() {
+    let node = Node::start();
+    let mut server = node.server();
+    let mut readers: Vec<_> = (0..12).map(|_| node.client()).collect();
+    server.ask(&put("n?version=v0").body("")).expect(204);
+    for i in 1..=500 {
+        let known = get(&format!("n?version=v{}&timeout=1m", i - 1));
+        let (before, behind) = readers.split_at_mut(i % 12);
+        before.iter_mut().for_each(|reader| reader.send(&known));
+        server.send(&put(&format!("n?version=v{i}")).body(""));
+        behind.iter_mut().for_each(|reader| reader.send(&known));
+        server.answer().expect(204);
+        for reader in &mut readers {
+            assert_eq!(reader.answer().expect(200).version(), Some(format!("v{i}").as_str()));
+        }
+    }
+}
+
 /// 400 watchers, 10 ms apart: a fan-out of four seconds, beside which everything else goes on.
 #[test]
 fn a_fan_out_delays_neither_its_writer_nor_other_names() {
