@@ -1,5 +1,7 @@
 //! Entity tags: versions as they stand in `ETag`, `If-None-Match` and `?version=`.
 
+use std::fmt;
+
 use crate::core::{Known, Version, VersionError};
 
 /// Reads a single tag as vwatch does: with or without its quotes. A weak mark (`W/"v"`) is let through where a reader
@@ -19,13 +21,38 @@ pub fn parse_tag(bytes: &[u8], weak_allowed: bool) -> Result<Option<Version>, Ve
     if bare.is_empty() { Ok(None) } else { Version::new(bare).map(Some) }
 }
 
+/// Most versions that a reader may say it knows: each is compared under the node's lock.
+pub const MAX_TAGS: usize = 64;
+
+/// Why lines are no list of tags.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TagsError {
+    /// One of them is not a version.
+    Version(VersionError),
+    /// More than [`MAX_TAGS`].
+    TooMany,
+}
+
+impl fmt::Display for TagsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version(error) => error.fmt(f),
+            Self::TooMany => {
+                write!(f, "too many tags: over {MAX_TAGS}: send those that you would be content with")
+            }
+        }
+    }
+}
+
+impl std::error::Error for TagsError {}
+
 /// Reads the lines of `If-None-Match`: `*`, or a list of tags, weak ones allowed, quotes not insisted on.
 ///
 /// The empty tag `""` matches no version and is passed over. `*` beside tags counts as `*`.
 ///
 /// # Errors
-/// If one of the tags is not a version.
-pub fn parse_if_none_match<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Result<Known, VersionError> {
+/// If one of the tags is not a version, or there are more than [`MAX_TAGS`].
+pub fn parse_if_none_match<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Result<Known, TagsError> {
     let mut versions = Vec::new();
     let mut any = false;
     for line in lines {
@@ -34,7 +61,10 @@ pub fn parse_if_none_match<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Result<
             let (tag, after) = split_tag(rest);
             match tag {
                 b"*" => any = true,
-                tag => versions.extend(parse_tag(tag, true)?),
+                tag => versions.extend(parse_tag(tag, true).map_err(TagsError::Version)?),
+            }
+            if versions.len() > MAX_TAGS {
+                return Err(TagsError::TooMany);
             }
             rest = after;
         }
@@ -63,7 +93,7 @@ mod tests {
         Version::new(text.as_bytes()).unwrap()
     }
 
-    fn list(lines: &[&str]) -> Result<Known, VersionError> {
+    fn list(lines: &[&str]) -> Result<Known, TagsError> {
         parse_if_none_match(lines.iter().map(|l| l.as_bytes()))
     }
 
@@ -88,7 +118,9 @@ mod tests {
         assert_eq!(list(&["\"a\"", "*"]), Ok(Known::Current));
         assert_eq!(list(&[" * "]), Ok(Known::Current));
         assert_eq!(list(&["\"\"", ",,"]), Ok(Known::AnyOf(vec![])));
-        assert!(list(&["\"a\", \"b c\""]).is_err());
+        assert!(matches!(list(&["\"a\", \"b c\""]), Err(TagsError::Version(_))));
+        assert!(list(&[&"\"a\",".repeat(MAX_TAGS)]).is_ok());
+        assert_eq!(list(&[&"\"a\",".repeat(MAX_TAGS + 1)]), Err(TagsError::TooMany));
     }
 
     proptest! {

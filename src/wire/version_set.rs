@@ -130,7 +130,7 @@ impl TheirVersions {
             #[serde(default)]
             versions: Option<TheirVersions>,
             #[serde(default, rename = "peers")]
-            _peers: Option<Vec<String>>,
+            _peers: Option<CheckedTexts>,
         }
         let Object(set): Object<SetJson> = serde_json::from_slice(body).map_err(VersionSetError)?;
         Ok(set.versions.unwrap_or_default())
@@ -186,6 +186,26 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
             }
         }
         deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+/// A field that must be an array of texts; they are not kept.
+struct CheckedTexts;
+
+impl<'de> Deserialize<'de> for CheckedTexts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextsVisitor;
+        impl<'de> Visitor<'de> for TextsVisitor {
+            type Value = CheckedTexts;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array of texts")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut texts: A) -> Result<CheckedTexts, A::Error> {
+                while texts.next_element::<Cow<'de, str>>()?.is_some() {}
+                Ok(CheckedTexts)
+            }
+        }
+        deserializer.deserialize_seq(TextsVisitor)
     }
 }
 
