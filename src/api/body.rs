@@ -1,15 +1,11 @@
-//! Bodies: of requests, read whole within a limit and a time, or refused; of answers that are large, sent in a place
-//! that bounds how many there are.
+//! Request bodies: read whole within a limit and a time, or refused.
 
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
-use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Bytes};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
 use super::error::Refusal;
@@ -95,18 +91,6 @@ async fn discard(mut body: Body, deadline: Instant) {
             return;
         }
     }
-}
-
-/// A large JSON answer that holds its place until it is sent, or its reader is gone.
-pub(super) fn json_in_place(json: Vec<u8>, place: OwnedSemaphorePermit) -> Response {
-    struct InPlace(Vec<u8>, #[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
-    impl AsRef<[u8]> for InPlace {
-        fn as_ref(&self) -> &[u8] {
-            &self.0
-        }
-    }
-    let body = Body::from(Bytes::from_owner(InPlace(json, place)));
-    ([(CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 impl BodyError {

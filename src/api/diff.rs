@@ -8,8 +8,10 @@ use axum::http::header::{CONTENT_TYPE, EXPECT};
 use axum::http::{HeaderValue, Request, StatusCode};
 use axum::response::Response;
 
+use super::answer::json_in_place;
 use super::body::{self, Excess};
 use super::error::Refusal;
+use super::operations::stopping;
 use crate::core::limits::RECORD_OVERHEAD_BYTES;
 use crate::core::{Kind, Record, Set};
 use crate::node::Node;
@@ -25,9 +27,9 @@ const VWATCH_OVERHEAD_BYTES: usize = 16;
 pub(super) async fn diff(State(node): State<Arc<Node>>, request: Request<Body>) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
     check_type(parts.headers.get(CONTENT_TYPE))?;
-    let Ok(place) = Arc::clone(&node.version_sets).try_acquire_owned() else {
+    let Ok(arriving) = node.arriving_version_sets.try_acquire() else {
         node.metrics.hit(Limit::VersionSets);
-        return Err(Refusal::unavailable("busy: other version sets are being answered: ask again"));
+        return Err(Refusal::unavailable("busy: too many version sets at once: ask again"));
     };
     let patient = !parts.headers.contains_key(EXPECT);
     let read =
@@ -37,12 +39,15 @@ pub(super) async fn diff(State(node): State<Arc<Node>>, request: Request<Body>) 
             format!("version set too large: over {MAX_VERSION_SET_BYTES} bytes: ask in parts")
         })
     })?;
-    let theirs = TheirVersions::parse(&body).map_err(Refusal::bad_request)?;
-    drop(body);
+    let place = Arc::clone(&node.version_sets).acquire_owned().await.map_err(|_| stopping())?;
+    // a large one takes long enough to keep others of the runtime waiting
+    let parsed = tokio::task::spawn_blocking(move || TheirVersions::parse(&body)).await;
+    let theirs = parsed.map_err(|_| stopping())?.map_err(Refusal::bad_request)?;
+    drop(arriving);
     let records = newer_or_missing(&node.store, &theirs, node.config.replicate_limit_bytes).await;
     let json = Versions { records: &records, with_data: true }.to_array_json();
     let json = json.map_err(|e| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, e))?;
-    Ok(body::json_in_place(json, place))
+    Ok(json_in_place(json, place))
 }
 
 /// Any type is read as JSON, as in vwatch, but for the two that mean another form.

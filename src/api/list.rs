@@ -7,7 +7,7 @@ use axum::http::Uri;
 use axum::http::header::{HeaderValue, LINK};
 use axum::response::Response;
 
-use super::body::json_in_place;
+use super::answer::json_in_place;
 use super::error::Refusal;
 use super::request::{query, shown};
 use crate::core::{Record, Set};
@@ -35,7 +35,7 @@ pub(super) async fn list(State(node): State<Arc<Node>>, uri: Uri) -> Result<Resp
         node.metrics.hit(Limit::Lists);
         return Err(Refusal::unavailable("busy: other lists are being sent: ask again"));
     };
-    let page = page(&node.store, prefix.as_bytes(), after.as_deref().map(str::as_bytes), limit);
+    let page = page(&node.store, prefix.as_bytes(), after.as_deref().map(str::as_bytes), limit).await;
     let json = Versions { records: &page.records, with_data }.to_set_json();
     let json = json.map_err(|e| Refusal::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, e))?;
     let mut response = json_in_place(json, place);
@@ -67,7 +67,7 @@ struct Page {
 
 /// Collects a page in slices, so that no writer waits for a long list. A name that comes or goes meanwhile may or may
 /// not be in it; every other one is, once.
-fn page(store: &SharedStore, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Page {
+async fn page(store: &SharedStore, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Page {
     let mut records: Vec<Record> = Vec::new();
     let mut bytes = 0;
     loop {
@@ -89,5 +89,6 @@ fn page(store: &SharedStore, prefix: &[u8], after: Option<&[u8]>, limit: usize) 
         if found < SLICE {
             return Page { records, more: false };
         }
+        tokio::task::yield_now().await;
     }
 }

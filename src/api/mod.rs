@@ -1,5 +1,6 @@
 //! The HTTP interface: which port answers what, one file a resource.
 
+mod answer;
 mod body;
 mod diff;
 mod error;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::header::CONNECTION;
-use axum::http::{HeaderValue, Request, StatusCode};
+use axum::http::{HeaderValue, Method, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use hyper::body::Incoming;
@@ -22,7 +23,6 @@ use tower_service::Service;
 
 use crate::node::Node;
 use crate::node::lifecycle::Phase;
-use crate::node::limits::MAX_HEAD_BYTES;
 use crate::node::metrics::Port;
 use error::Refusal;
 
@@ -63,7 +63,7 @@ pub fn service(
         let mut router = router.clone();
         Box::pin(async move {
             let (parts, body) = request.into_parts();
-            let mut response = match request::check_head(&node, &parts, MAX_HEAD_BYTES) {
+            let mut response = match request::check_head(&node, &parts) {
                 Ok(()) => {
                     let answered = router.call(Request::from_parts(parts, body)).await;
                     answered.unwrap_or_else(|never| match never {})
@@ -87,7 +87,7 @@ fn client(node: Arc<Node>) -> Router {
         .route("/v1/versions/{*name}", get(read::read))
         .merge(operations::health())
         .fallback(|uri| no_such_path(uri, CLIENT_PATHS))
-        .method_not_allowed_fallback(|| wrong_method("the client port reads: write to the server port"))
+        .method_not_allowed_fallback(|method| wrong_method(method, "client port, which reads"))
         .with_state(node)
 }
 
@@ -100,7 +100,7 @@ fn server(node: Arc<Node>) -> Router {
         .route("/metrics", get(operations::metrics))
         .merge(operations::health())
         .fallback(|uri| no_such_path(uri, SERVER_PATHS))
-        .method_not_allowed_fallback(|| wrong_method("the server port writes: read from the client port"))
+        .method_not_allowed_fallback(|method| wrong_method(method, "server port, which writes"))
         .with_state(node)
 }
 
@@ -117,6 +117,7 @@ async fn no_such_path(uri: axum::http::Uri, paths: &'static str) -> Refusal {
     )
 }
 
-async fn wrong_method(advice: &'static str) -> Refusal {
-    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, format_args!("wrong method for this path: {advice}"))
+async fn wrong_method(method: Method, port: &'static str) -> Refusal {
+    let text = format_args!("wrong method: {method} on this path of the {port}: use one that Allow lists");
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, text)
 }

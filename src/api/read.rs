@@ -1,29 +1,29 @@
 //! `GET | HEAD /v1/versions/{name}`: what there is, now or once it differs from what the reader knows.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, LAST_MODIFIED};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH};
 use axum::http::{HeaderMap, Request, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use hyper::body::Bytes;
 use tokio::time::{Instant, timeout_at};
 
+use super::answer::{LAST_SYNC, data, number, stamps};
 use super::error::Refusal;
 use super::operations::stopping;
 use super::request::{self, header, query, shown};
 use crate::core::{Kind, Known, Name, Question, Record, Stamp};
 use crate::node::Node;
+use crate::node::hang_up::HangUp;
 use crate::node::store::Reading;
 use crate::watch::Wake;
-use crate::wire::date::http_date;
 use crate::wire::duration::{self, GoDuration};
 use crate::wire::etag::{parse_if_none_match, parse_tag};
-use crate::wire::headers::{SERVER_TIMING, X_LAST_SYNC, X_VWATCH_GENESIS};
+use crate::wire::headers::{SERVER_TIMING, X_VWATCH_GENESIS};
 
-const LAST_SYNC: HeaderName = HeaderName::from_static(X_LAST_SYNC);
 const TIMING: HeaderName = HeaderName::from_static(SERVER_TIMING);
 const GENESIS: HeaderName = HeaderName::from_static(X_VWATCH_GENESIS);
 
@@ -34,8 +34,9 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) async fn read(State(node): State<Arc<Node>>, request: Request<Body>) -> Result<Response, Refusal> {
     // the request's own buffers are not needed while it is parked, so they go before
     let read = Read::parse(&node, request.uri(), request.headers())?;
+    let hang_up = request.extensions().get().cloned().unwrap_or_default();
     drop(request);
-    read.answer(&node).await
+    read.answer(&node, &hang_up).await
 }
 
 /// A read, understood.
@@ -57,7 +58,11 @@ impl Read {
         let rest = known(uri, headers).and_then(|k| last_sync(headers).map(|s| (k, s)));
         let ((known, conditional), at_least) = match rest {
             Ok(rest) => rest,
-            Err(refusal) => return Err(missing(node.store.get(&name).as_ref(), &name).unwrap_or(refusal)),
+            Err(refusal) => {
+                let held = node.store.get(&name);
+                let missing = missing(held.as_ref(), &name).map(|m| m.with_all(stamps(held.as_ref())));
+                return Err(missing.unwrap_or(refusal));
+            }
         };
         let genesis = node.store.genesis().started;
         let predates_genesis = at_least.is_some_and(|stamp| stamp < genesis);
@@ -66,32 +71,32 @@ impl Read {
         Ok(Self { name, question, conditional, predates_genesis, timeout })
     }
 
-    async fn answer(self, node: &Node) -> Result<Response, Refusal> {
+    async fn answer(self, node: &Node, hang_up: &HangUp) -> Result<Response, Refusal> {
         let Self { name, mut question, conditional, predates_genesis, timeout } = self;
         let at_least = question.at_least;
-        let conditions = conditional.then(|| question.known.clone());
+        let mut conditions = conditional.then(|| question.known.clone());
         let started = Instant::now();
         let mut timing = Timing { jitter: None, started };
-        // what "whatever is there" means is settled by the first look
-        let mut first_version = None;
         let record = loop {
             match node.store.read(&name, &question, !timeout.is_zero()) {
                 Reading::Answer(record) => break record,
                 Reading::Draining => return Err(stopping()),
                 Reading::Parked(mut parked) => {
-                    if timing.jitter.is_none() {
-                        first_version = parked.held.clone();
-                        timing.jitter = Some(Duration::ZERO);
+                    if timing.jitter.is_none() && conditions == Some(Known::Current) {
+                        // "whatever is there" is what was there at the first look
+                        conditions = Some(parked.then.known.clone());
                     }
-                    match timeout_at(started + timeout, parked.rung()).await {
+                    timing.jitter = Some(Duration::ZERO);
+                    let told = tokio::select! {
+                        told = timeout_at(started + timeout, parked.rung()) => told,
+                        () = hang_up.happened() => return Err(hung_up()),
+                    };
+                    match told {
                         Ok(Wake::Changed { at }) => {
                             timing.jitter = Some(at.elapsed());
-                            question = question.after_waiting(parked.interest, parked.held.as_ref());
+                            question = parked.then.clone();
                         }
-                        Ok(Wake::Drain) | Err(_) => {
-                            timing.jitter = Some(Duration::ZERO);
-                            break node.store.get(&name);
-                        }
+                        Ok(Wake::Drain) | Err(_) => break node.store.get(&name),
                     }
                 }
             }
@@ -113,7 +118,8 @@ impl Read {
         let jitter_is_on = !node.config.jitter_per_watch.is_zero();
         headers.insert(TIMING, timing.header(jitter_is_on));
         let unchanged = match conditions {
-            Some(Known::Current) => first_version.is_none_or(|first| first.reads_as(record)),
+            // it was not parked, so that what is there is what was there
+            Some(Known::Current) => true,
             Some(Known::AnyOf(versions)) => versions.iter().any(|v| record.is_version(v)),
             _ => false,
         };
@@ -121,19 +127,10 @@ impl Read {
             StatusCode::NOT_MODIFIED.into_response()
         } else {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-            Response::new(Body::from(Bytes::from_owner(Data(record.clone()))))
+            Response::new(data(record))
         };
         *response.headers_mut() = headers;
         Ok(response)
-    }
-}
-
-/// A record's data as the bytes of a body, without a copy.
-struct Data(Record);
-
-impl AsRef<[u8]> for Data {
-    fn as_ref(&self) -> &[u8] {
-        self.0.data()
     }
 }
 
@@ -158,31 +155,6 @@ impl Timing {
     }
 }
 
-/// `ETag`, `Last-Modified` and `X-Last-Sync` of what there is; a tombstone has no version.
-pub(super) fn stamps(record: Option<&Record>) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(8);
-    let Some(record) = record else { return headers };
-    if record.kind() == Kind::Value {
-        let mut quoted = Vec::with_capacity(record.version_bytes().len() + 2);
-        quoted.push(b'"');
-        quoted.extend_from_slice(record.version_bytes());
-        quoted.push(b'"');
-        headers.insert(
-            ETAG,
-            HeaderValue::from_maybe_shared(Bytes::from(quoted)).expect("a version is made of etagc"),
-        );
-    }
-    let date = http_date(record.last_sync()).to_string();
-    headers.insert(LAST_MODIFIED, HeaderValue::try_from(date).expect("a date is ASCII"));
-    headers.insert(LAST_SYNC, number(record.last_sync().micros()));
-    headers
-}
-
-/// A number as a header value.
-fn number(number: u64) -> HeaderValue {
-    HeaderValue::from(number)
-}
-
 fn timeout(node: &Node, uri: &Uri) -> Result<Duration, Refusal> {
     let Some(text) = query(uri, "timeout")? else { return Ok(node.config.block_for) };
     let longest = node.config.block_for.max(LONGEST_TIMEOUT);
@@ -200,17 +172,17 @@ fn timeout(node: &Node, uri: &Uri) -> Result<Duration, Refusal> {
 
 /// What the reader knows, and whether it said so by `If-None-Match`: that first, then `ETag`, then `?version=`.
 fn known(uri: &Uri, headers: &HeaderMap) -> Result<(Known, bool), Refusal> {
-    let bad = |what: &str, e| Refusal::bad_request(format_args!("{what}: {e}"));
+    let bad = |what: &str, e: &dyn Display| Refusal::bad_request(format_args!("{what}: {e}"));
     if headers.contains_key(IF_NONE_MATCH) {
         let lines = headers.get_all(IF_NONE_MATCH).iter().map(HeaderValue::as_bytes);
-        let known = parse_if_none_match(lines).map_err(|e| bad("If-None-Match", e))?;
+        let known = parse_if_none_match(lines).map_err(|e| bad("If-None-Match", &e))?;
         return Ok((known, true));
     }
     let (what, tag) = match header(headers, &ETAG)? {
         Some(value) => ("ETag", Some(parse_tag(value.as_bytes(), true))),
         None => ("version", query(uri, "version")?.map(|text| parse_tag(text.as_bytes(), true))),
     };
-    Ok(match tag.transpose().map_err(|e| bad(what, e))? {
+    Ok(match tag.transpose().map_err(|e| bad(what, &e))? {
         Some(Some(version)) => (Known::AnyOf(vec![version]), false),
         Some(None) => (Known::Absence, false),
         None => (Known::Unsaid, false),
@@ -236,6 +208,12 @@ fn missing(record: Option<&Record>, name: &Name) -> Option<Refusal> {
 fn not_found(name: &Name) -> Refusal {
     let got = shown(name.as_bytes());
     Refusal::new(StatusCode::NOT_FOUND, format_args!("not found: {got}: wait for it with ?version="))
+}
+
+/// For a reader that is not there any more: nobody sees it, but the connection ends.
+fn hung_up() -> Refusal {
+    Refusal::unavailable("hung up: the connection was closed while the answer was waited for")
+        .with(CONNECTION, HeaderValue::from_static("close"))
 }
 
 /// 409: the reader has seen newer than what we hold, even after waiting.

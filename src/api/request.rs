@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 
-use axum::http::header::HeaderName;
+use axum::http::header::{HOST, HeaderName};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Uri};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, Version};
 
 use super::error::Refusal;
 use crate::core::{Name, Stamp};
 use crate::node::Node;
+use crate::node::limits::MAX_HEAD_BYTES;
 use crate::node::metrics::Limit;
 use crate::wire::uri::{UriError, decode, parameter};
 
@@ -66,15 +67,19 @@ fn head_bytes(parts: &Parts) -> usize {
     parts.method.as_str().len() + target + fields + " HTTP/1.1\r\n".len()
 }
 
-/// Refuses a head that is too long.
-pub(super) fn check_head(node: &Node, parts: &Parts, limit: usize) -> Result<(), Refusal> {
+/// Refuses a head that is too long, or has not the one `Host` that RFC 9112 §3.2 asks for.
+pub(super) fn check_head(node: &Node, parts: &Parts) -> Result<(), Refusal> {
     let bytes = head_bytes(parts);
-    if bytes <= limit {
+    if bytes > MAX_HEAD_BYTES {
+        node.metrics.hit(Limit::HeadBytes);
+        return Err(Refusal::new(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            format_args!("request head too large: {bytes} bytes: send at most {MAX_HEAD_BYTES}"),
+        ));
+    }
+    let hosts = parts.headers.get_all(HOST).iter().count();
+    if hosts == 1 || (hosts == 0 && parts.version < Version::HTTP_11) {
         return Ok(());
     }
-    node.metrics.hit(Limit::HeadBytes);
-    Err(Refusal::new(
-        axum::http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        format_args!("request head too large: {bytes} bytes: send at most {limit}"),
-    ))
+    Err(Refusal::bad_request(format_args!("bad Host: {hosts} of them: send one")))
 }

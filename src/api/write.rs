@@ -9,10 +9,10 @@ use axum::http::header::{ETAG, EXPECT, LAST_MODIFIED};
 use axum::http::{HeaderMap, Request, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
+use super::answer::stamps;
 use super::body::{self, Excess};
 use super::error::Refusal;
 use super::operations::stopping;
-use super::read::stamps;
 use super::request::{self, header, query, shown};
 use crate::core::store::{Change, Written};
 use crate::core::{Name, Record, Stamp, Version};
@@ -120,7 +120,7 @@ fn given_stamp(node: &Node, uri: &Uri, headers: &HeaderMap) -> Result<Option<Sta
         date.ok_or_else(|| {
             let got = shown(value.as_bytes());
             Refusal::bad_request(format_args!(
-                "bad Last-Modified: {got} is no date: send RFC 1123, such as Thu, 13 Mar 2025 03:48:12 GMT"
+                "bad Last-Modified: {got} is no date from 1970 on: send RFC 1123, such as Thu, 13 Mar 2025 03:48:12 GMT"
             ))
         })
     });

@@ -15,8 +15,11 @@ pub const MAX_FIELDS: usize = 100;
 /// Longest JSON version set that `POST /v1/versions` takes, in bytes: some 150,000 names.
 pub const MAX_VERSION_SET_BYTES: usize = 16 << 20;
 
-/// Version sets that are read or answered at the same time. Together they hold at most this many times the limit above,
-/// and some six times that for their names.
+/// Version sets that arrive at the same time. Together they hold at most this many times the limit above.
+pub const MAX_VERSION_SETS_ARRIVING: usize = 16;
+
+/// Version sets that are compared and answered at the same time; others wait for it. Their names take some six times
+/// what their text does.
 pub const MAX_VERSION_SETS_AT_ONCE: usize = 2;
 
 /// A body that is refused for its size is still read up to this many bytes, so that its sender gets to see the answer
@@ -38,8 +41,11 @@ pub const MAX_LISTS_AT_ONCE: usize = 32;
 /// Records, or leaves of the set, that are looked at in one go under the lock: some 100 µs.
 pub const SLICE: usize = 256;
 
-/// Tombstones dropped in one go under the lock.
-pub const SWEEP_SLICE: usize = 1_000;
+/// Tombstones dropped in one go under the lock, and the pause after it: dropping a million takes ten seconds, and
+/// nobody notices.
+pub const SWEEP_SLICE: usize = 100;
+/// See [`SWEEP_SLICE`].
+pub const SWEEP_PAUSE: Duration = Duration::from_millis(1);
 
 /// How often it is looked whether tombstones have become old enough to go.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -47,8 +53,8 @@ pub const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// Connections to the server port at most. Writers and peers are few, and must get in however many readers there are.
 pub const MAX_SERVER_CONNECTIONS: usize = 1_024;
 
-/// Descriptors kept back for everything that is not a connection.
-pub const RESERVED_DESCRIPTORS: usize = 64;
+/// Descriptors kept back for everything that is not a connection in its place, such as those that are turned away.
+pub const RESERVED_DESCRIPTORS: usize = 256;
 
 /// At the end parked readers are sent home this far apart, unless there are so many that it would take longer than
 /// half of the grace.

@@ -1,6 +1,7 @@
 //! The running node: owns the store, reads the clock, starts everything in order and stops it in order.
 
 pub mod clock;
+pub mod hang_up;
 pub mod lifecycle;
 pub mod limits;
 mod listener;
@@ -10,6 +11,7 @@ mod server;
 mod spoken;
 mod start;
 pub mod store;
+mod stream;
 
 pub use logging::set_level;
 pub use start::{StartError, run};
@@ -20,7 +22,7 @@ use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use lifecycle::{Lifecycle, Phase};
-use limits::{MAX_LISTS_AT_ONCE, MAX_VERSION_SETS_AT_ONCE};
+use limits::{MAX_LISTS_AT_ONCE, MAX_VERSION_SETS_ARRIVING, MAX_VERSION_SETS_AT_ONCE};
 use metrics::Metrics;
 use store::SharedStore;
 
@@ -34,7 +36,9 @@ pub struct Node {
     pub metrics: Arc<Metrics>,
     /// Where it is between start and end.
     pub lifecycle: Arc<Lifecycle>,
-    /// Places for large version sets, held until the answer is sent.
+    /// Places for version sets that arrive.
+    pub arriving_version_sets: Semaphore,
+    /// Places for version sets that are compared, held until the answer is sent.
     pub version_sets: Arc<Semaphore>,
     /// Places for lists, held until the list is sent.
     pub lists: Arc<Semaphore>,
@@ -47,6 +51,7 @@ impl Node {
             store,
             metrics: Arc::new(metrics),
             lifecycle: Arc::default(),
+            arriving_version_sets: Semaphore::new(MAX_VERSION_SETS_ARRIVING),
             version_sets: Arc::new(Semaphore::new(MAX_VERSION_SETS_AT_ONCE)),
             lists: Arc::new(Semaphore::new(MAX_LISTS_AT_ONCE)),
         }

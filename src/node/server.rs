@@ -3,6 +3,7 @@
 use std::io;
 use std::net::TcpListener as StdTcpListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -16,11 +17,14 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, timeout};
 
+use super::hang_up::HangUp;
 use super::lifecycle::{Lifecycle, Phase};
 use super::limits::{MAX_BUFFER_BYTES, RETRY_AFTER_S};
 use super::metrics::{Limit, Metrics, Port};
 use super::spoken::Spoken;
+use super::stream::Impatient;
 
 /// How long accepting pauses when the system has no descriptors or memory left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -30,6 +34,12 @@ const MAX_TURNED_AWAY_AT_ONCE: usize = 64;
 
 /// How long one that is turned away has to take its answer.
 const TURN_AWAY_TIME: Duration = Duration::from_secs(1);
+
+/// At the end a connection without a request that is being answered has this long to go.
+const CLOSING_TIME: Duration = Duration::from_millis(500);
+
+/// A lack of descriptors is logged this often while it lasts.
+const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// One of the node's two ports.
 pub(super) struct Server {
@@ -64,6 +74,7 @@ impl Server {
         let places = Arc::new(Semaphore::new(self.max_connections));
         let turned_away = Arc::new(Semaphore::new(MAX_TURNED_AWAY_AT_ONCE));
         let gauge = self.metrics.connections(self.port);
+        let mut last_logged = None;
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -72,7 +83,7 @@ impl Server {
             let stream = match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    pause_after(self.port, &error).await;
+                    pause_after(self.port, &error, &mut last_logged).await;
                     continue;
                 }
             };
@@ -81,8 +92,18 @@ impl Server {
                     let connection = Connection { place, gauge: gauge.clone(), open: open.clone() };
                     let lifecycle = Arc::clone(&self.lifecycle);
                     gauge.inc();
+                    let stream = Arc::new(stream);
+                    let hang_up = HangUp::of(Arc::clone(&stream));
+                    let stream = Impatient::new(stream, self.idle_timeout);
                     let stream = Spoken::new(stream, self.port, Arc::clone(&self.metrics));
-                    tokio::spawn(serve(stream, answer.clone(), lifecycle, self.idle_timeout, connection));
+                    tokio::spawn(serve(
+                        stream,
+                        hang_up,
+                        answer.clone(),
+                        lifecycle,
+                        self.idle_timeout,
+                        connection,
+                    ));
                 }
                 Err(_) => {
                     self.metrics.hit(Limit::Connections);
@@ -111,7 +132,8 @@ impl Drop for Connection {
 }
 
 async fn serve<F, A>(
-    stream: Spoken<TcpStream>,
+    stream: Spoken<Impatient>,
+    hang_up: HangUp,
     answer: F,
     lifecycle: Arc<Lifecycle>,
     idle_timeout: Duration,
@@ -120,9 +142,18 @@ async fn serve<F, A>(
     F: Fn(Request<Incoming>) -> A + Send + 'static,
     A: Future<Output = Response> + Send + 'static,
 {
-    let service = service_fn(move |request| {
+    let answering = Arc::new(AtomicBool::new(false));
+    let is_answering = Arc::clone(&answering);
+    let service = service_fn(move |mut request| {
+        request.extensions_mut().insert(hang_up.clone());
+        answering.store(true, Ordering::Relaxed);
         let answer = answer(request);
-        async move { Ok::<Response<Body>, std::convert::Infallible>(answer.await) }
+        let answering = Arc::clone(&answering);
+        async move {
+            let answer = answer.await;
+            answering.store(false, Ordering::Relaxed);
+            Ok::<Response<Body>, std::convert::Infallible>(answer)
+        }
     });
     let http = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -136,7 +167,14 @@ async fn serve<F, A>(
         ended = http.as_mut() => ended,
         () = lifecycle.reached(Phase::Closing) => {
             http.as_mut().graceful_shutdown();
-            http.await
+            loop {
+                match timeout(CLOSING_TIME, http.as_mut()).await {
+                    Ok(ended) => break ended,
+                    Err(_) if is_answering.load(Ordering::Relaxed) => {}
+                    // half a head, or an answer that is not taken: neither is waited for
+                    Err(_) => break Ok(()),
+                }
+            }
         }
     };
     if let Err(error) = ended {
@@ -147,15 +185,23 @@ async fn serve<F, A>(
 }
 
 /// Out of descriptors or memory is the one kind of error that repeats at once; the others are of one connection.
-async fn pause_after(port: Port, error: &io::Error) {
+async fn pause_after(port: Port, error: &io::Error, last_logged: &mut Option<Instant>) {
     let of_one_connection = matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
     );
-    if !of_one_connection {
-        tracing::warn!(port = port.as_str(), %error, "cannot accept connections: raise the limit of open files, or lower --max-connections");
-        tokio::time::sleep(ACCEPT_PAUSE).await;
+    if of_one_connection {
+        return;
     }
+    if last_logged.is_none_or(|last| last.elapsed() > LOG_EVERY) {
+        *last_logged = Some(Instant::now());
+        tracing::warn!(
+            port = port.as_str(),
+            %error,
+            "cannot accept connections: raise the limit of open files, or lower --max-connections"
+        );
+    }
+    tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
 /// Tells a connection that there is no place for it.

@@ -4,7 +4,7 @@
 //! `Content-Length: 0`, after which it closes. This stream sits below the library, knows that answer by its form, and
 //! sends one with a text in its place.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -21,6 +21,8 @@ pub(super) struct Spoken<S> {
     metrics: Arc<Metrics>,
     /// What is being sent in place of a bare refusal.
     instead: Option<Instead>,
+    /// The last write was not taken whole: what comes next continues it, and may be in the middle of a body.
+    continuing: bool,
 }
 
 struct Instead {
@@ -32,14 +34,17 @@ struct Instead {
 
 impl<S> Spoken<S> {
     pub(super) fn new(stream: S, port: Port, metrics: Arc<Metrics>) -> Self {
-        Self { stream, port, metrics, instead: None }
+        Self { stream, port, metrics, instead: None, continuing: false }
     }
 
     /// What to send instead, if `bytes` are a bare refusal and nothing else.
     ///
-    /// Our own refusals have a text, so none of them is taken for one. A body cannot be either: the library writes it
-    /// together with its head, since this stream does not take more than one buffer at a time.
+    /// Our own refusals have a text, so none of them is taken for one. A body is not either, whatever is stored in it:
+    /// the library offers it together with its head, and what continues a write is not looked at.
     fn instead_of(&self, bytes: &[u8]) -> Option<Instead> {
+        if self.continuing {
+            return None;
+        }
         let (status, head) = bare_refusal(bytes)?;
         let text = match status {
             431 => {
@@ -87,25 +92,58 @@ impl<S: AsyncRead + Unpin> AsyncRead for Spoken<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Spoken<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = &mut *self;
-        if this.instead.is_none() {
-            this.instead = this.instead_of(buf);
-        }
-        let Some(instead) = &mut this.instead else {
-            return Pin::new(&mut this.stream).poll_write(cx, buf);
-        };
+impl<S: AsyncWrite + Unpin> Spoken<S> {
+    /// Sends what goes in place of a bare refusal, and reports the refusal as written.
+    fn poll_instead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Some(instead) = &mut self.instead else { return Poll::Ready(Ok(0)) };
         while instead.sent < instead.bytes.len() {
-            let written = ready!(Pin::new(&mut this.stream).poll_write(cx, &instead.bytes[instead.sent..]))?;
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &instead.bytes[instead.sent..]))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             instead.sent += written;
         }
         let replaced = instead.replaces;
-        this.instead = None;
+        self.instead = None;
         Poll::Ready(Ok(replaced))
+    }
+
+    /// Remembers whether `offered` bytes were taken whole.
+    fn taken(&mut self, offered: usize, taken: &Poll<io::Result<usize>>) {
+        self.continuing = !matches!(taken, Poll::Ready(Ok(n)) if *n == offered);
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Spoken<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        if this.instead.is_none() {
+            this.instead = this.instead_of(buf);
+        }
+        if this.instead.is_some() {
+            return this.poll_instead(cx);
+        }
+        let taken = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.taken(buf.len(), &taken);
+        taken
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        let mut with_bytes = bufs.iter().filter(|buf| !buf.is_empty());
+        if let (None, Some(only), None) = (&this.instead, with_bytes.next(), with_bytes.next()) {
+            this.instead = this.instead_of(only);
+        }
+        if this.instead.is_some() {
+            return this.poll_instead(cx);
+        }
+        let taken = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.taken(bufs.iter().map(|buf| buf.len()).sum(), &taken);
+        taken
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -117,7 +155,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Spoken<S> {
     }
 
     fn is_write_vectored(&self) -> bool {
-        false
+        self.stream.is_write_vectored()
     }
 }
 
@@ -154,6 +192,19 @@ mod tests {
         );
         assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", text.len())), "{got}");
         assert!(text.starts_with("request head too large: ") && text.ends_with('\n'), "{text}");
+    }
+
+    /// Data may look like a refusal, and a socket may be full just before it.
+    #[tokio::test]
+    async fn the_rest_of_a_body_is_never_taken_for_a_refusal() {
+        let fake =
+            format!("HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n{DATE}\r\n\r\n");
+        let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", fake.len());
+        while answer.len() % 16 != 0 {
+            answer.insert(9, '0');
+        }
+        answer.push_str(&fake);
+        assert_eq!(through(answer.as_bytes()).await, answer);
     }
 
     #[tokio::test]

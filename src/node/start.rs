@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::lifecycle::Phase;
 use super::limits::{
-    DRAIN_PER_WATCHER, MAX_SERVER_CONNECTIONS, RESERVED_DESCRIPTORS, SWEEP_EVERY, SWEEP_SLICE,
+    DRAIN_PER_WATCHER, MAX_SERVER_CONNECTIONS, RESERVED_DESCRIPTORS, SWEEP_EVERY, SWEEP_PAUSE, SWEEP_SLICE,
 };
 use super::listener::{ListenError, listen};
 use super::metrics::{Metrics, Port};
@@ -72,6 +72,11 @@ where
     let max_server_connections = MAX_SERVER_CONNECTIONS.min(descriptors / 4);
     let left = descriptors.saturating_sub(max_server_connections + RESERVED_DESCRIPTORS).max(1);
     let max_client_connections = config.max_connections.unwrap_or(left).min(left);
+    if let Some(wanted) = config.max_connections.filter(|&wanted| wanted > left) {
+        tracing::warn!(
+            "--max-connections {wanted} is more than open files allow: {left} it is; raise ulimit -n"
+        );
+    }
 
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| system("threads", e))?;
@@ -128,15 +133,13 @@ async fn stop(node: &Node, all_closed: &mut mpsc::Receiver<()>) {
     let deadline = Instant::now() + node.config.shutdown_grace;
     node.lifecycle.advance(Phase::Draining);
     let pace = Pace { per_watcher: DRAIN_PER_WATCHER, longest: node.config.shutdown_grace / 2 };
-    let parked = node.store.census().parked;
-    node.store.drain(pace);
-    let half_time = Instant::now() + pace.delay(parked.saturating_sub(1), parked);
-    tokio::time::sleep_until(half_time).await;
+    let waiting = node.store.drain(pace);
+    tokio::time::sleep(pace.delay(waiting.saturating_sub(1), waiting)).await;
     node.lifecycle.advance(Phase::Closing);
     if timeout_at(deadline, all_closed.recv()).await.is_err() {
         tracing::warn!("connections were still open after the grace: closing them as they are");
     } else {
-        tracing::info!("stopped: {parked} parked readers were answered");
+        tracing::info!("stopped: {waiting} waiting readers were answered");
     }
 }
 
@@ -149,7 +152,7 @@ async fn forget_deletes(node: Arc<Node>) {
         every.tick().await;
         let Some(horizon) = horizon_at(clock::now(), started, grace_us) else { continue };
         while node.store.raise_horizon(horizon, SWEEP_SLICE) == SWEEP_SLICE {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(SWEEP_PAUSE).await;
         }
     }
 }

@@ -4,13 +4,14 @@
 //! while something is awaited, written to a socket or woken. That is far above what HTTP can ask of a machine, and it
 //! is what makes "check and join" and "merge and take" single steps that anyone can see are right.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
 
 use crate::core::store::{Change, Due, Read, Written};
-use crate::core::{Genesis, Incarnation, Interest, Name, Question, Record, Stamp, Store, Ticket};
+use crate::core::{Genesis, Incarnation, Name, Question, Record, Stamp, Store, Ticket};
 use crate::watch::fanout::Fanout;
 use crate::watch::pace::Pace;
 use crate::watch::{Bell, Wake};
@@ -39,10 +40,9 @@ pub struct Parked {
     store: SharedStore,
     ticket: Ticket,
     bell: oneshot::Receiver<Wake>,
-    /// What it waits for.
-    pub interest: Interest,
-    /// What was held when it parked.
-    pub held: Option<Record>,
+    /// What is left to ask once the bell has rung. It stands here in place of the record that was held, which would be
+    /// kept in memory for as long as somebody is parked on it.
+    pub then: Question,
 }
 
 /// How full the node is.
@@ -125,7 +125,8 @@ impl SharedStore {
         let read = self.lock().read(name, question, waiter);
         match (read, bell) {
             (Read::Parked { ticket, interest, held }, Some(bell)) => {
-                Reading::Parked(Parked { store: self.clone(), ticket, bell, interest, held })
+                let then = question.clone().after_waiting(interest, held.as_ref());
+                Reading::Parked(Parked { store: self.clone(), ticket, bell, then })
             }
             (Read::Draining, _) => Reading::Draining,
             (Read::Answer(record), _) => Reading::Answer(record),
@@ -151,12 +152,15 @@ impl SharedStore {
         }
     }
 
-    /// From now on parks nobody, and sends home who is parked, at `pace`.
-    pub fn drain(&self, pace: Pace) {
+    /// From now on parks nobody, and sends home at `pace` who is parked or whose change has come already. Returns how
+    /// many they are.
+    pub fn drain(&self, pace: Pace) -> usize {
         let due = self.lock().drain();
-        // one list, so that the pace holds for all of them together
-        let everybody = due.into_iter().flatten().collect();
-        self.fanout.ring(vec![everybody], Wake::Drain, pace);
+        let parked: usize = due.iter().map(Vec::len).sum();
+        let pending = self.fanout.counters().pending.load(Ordering::Relaxed);
+        self.fanout.hurry(pace);
+        self.fanout.ring(due, Wake::Drain, pace);
+        parked + usize::try_from(pending).unwrap_or(0)
     }
 
     /// Moves the horizon; see [`Store::raise_horizon`].

@@ -2,6 +2,7 @@
 //! turn, so that a name with 100,000 watchers does not keep one with a single watcher waiting.
 
 use std::collections::VecDeque;
+use std::iter::Flatten;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -15,9 +16,12 @@ use crate::core::Ticket;
 /// Bells rung for one name before the next name has its turn: about 10 µs of work.
 const SLICE: usize = 64;
 
-/// Those whom one change concerns.
+/// Bells rung before others of the runtime have their turn.
+const ROUND: u64 = 8 * SLICE as u64;
+
+/// Those whom one change concerns, list behind list.
 struct Job {
-    bells: std::vec::IntoIter<(Ticket, Bell)>,
+    bells: Flatten<std::vec::IntoIter<Vec<(Ticket, Bell)>>>,
     count: usize,
     rung: usize,
     started: Instant,
@@ -25,12 +29,19 @@ struct Job {
     pace: Pace,
 }
 
+enum Message {
+    Ring(Job),
+    /// From now on what is queued is rung at this pace.
+    Hurry(Pace),
+}
+
 /// Hands changes to the fan-out.
 ///
-/// The queue has no bound of its own: each job holds at least one parked reader, and those are bounded by connections.
+/// The queue has no bound of its own. Each bell in it was a parked reader; one that gives up is replaced only by a new
+/// request, and its bell is gone after the longest time that the pace allows.
 #[derive(Clone)]
 pub struct Fanout {
-    jobs: UnboundedSender<Job>,
+    queue: UnboundedSender<Message>,
     counters: Arc<Counters>,
 }
 
@@ -46,9 +57,9 @@ pub struct Counters {
 impl Fanout {
     /// The fan-out and the loop that does its work, which ends when the last `Fanout` is dropped.
     pub fn new() -> (Self, impl Future<Output = ()>) {
-        let (jobs, queue) = unbounded_channel();
+        let (sender, queue) = unbounded_channel();
         let counters = Arc::new(Counters::default());
-        (Self { jobs, counters: Arc::clone(&counters) }, run(queue, counters))
+        (Self { queue: sender, counters: Arc::clone(&counters) }, run(queue, counters))
     }
 
     /// What it has done and has yet to do.
@@ -57,28 +68,31 @@ impl Fanout {
         &self.counters
     }
 
-    /// Wakes all of `due`, each list at its own pace from now. Costs the caller nothing per waiter.
+    /// Wakes all of `due`, at a pace from now on. Costs the caller nothing per waiter.
     pub fn ring(&self, due: Vec<Vec<(Ticket, Bell)>>, wake: Wake, pace: Pace) {
-        let started = Instant::now();
-        for bells in due {
-            let count = bells.len();
-            self.counters.pending.fetch_add(count as u64, Ordering::Relaxed);
-            let job = Job { bells: bells.into_iter(), count, rung: 0, started, wake, pace };
-            // without a loop the process is ending, and the readers end with it
-            let _ = self.jobs.send(job);
-        }
+        let count: usize = due.iter().map(Vec::len).sum();
+        self.counters.pending.fetch_add(count as u64, Ordering::Relaxed);
+        let bells = due.into_iter().flatten();
+        let job = Job { bells, count, rung: 0, started: Instant::now(), wake, pace };
+        // without a loop the process is ending, and the readers end with it
+        let _ = self.queue.send(Message::Ring(job));
+    }
+
+    /// Wakes those who are queued already at another pace from now on.
+    pub fn hurry(&self, pace: Pace) {
+        let _ = self.queue.send(Message::Hurry(pace));
     }
 }
 
-async fn run(mut queue: UnboundedReceiver<Job>, counters: Arc<Counters>) {
+async fn run(mut queue: UnboundedReceiver<Message>, counters: Arc<Counters>) {
     let mut jobs: VecDeque<Job> = VecDeque::new();
     loop {
-        while let Ok(job) = queue.try_recv() {
-            jobs.push_back(job);
+        while let Ok(message) = queue.try_recv() {
+            take_in(&mut jobs, message);
         }
         if jobs.is_empty() {
             match queue.recv().await {
-                Some(job) => jobs.push_back(job),
+                Some(message) => take_in(&mut jobs, message),
                 None => return,
             }
         }
@@ -90,6 +104,9 @@ async fn run(mut queue: UnboundedReceiver<Job>, counters: Arc<Counters>) {
             if job.rung < job.count {
                 jobs.push_back(job);
             }
+            if rung >= ROUND {
+                break;
+            }
         }
         counters.pending.fetch_sub(rung, Ordering::Relaxed);
         counters.rung.fetch_add(rung, Ordering::Relaxed);
@@ -99,11 +116,26 @@ async fn run(mut queue: UnboundedReceiver<Job>, counters: Arc<Counters>) {
         } else if let Some(next) = jobs.iter().map(Job::next_due).min() {
             tokio::select! {
                 () = tokio::time::sleep_until(next.into()) => {}
-                job = queue.recv() => match job {
-                    Some(job) => jobs.push_back(job),
+                message = queue.recv() => match message {
+                    Some(message) => take_in(&mut jobs, message),
                     // nobody adds to it any more; what is there is still rung in its time
                     None => tokio::time::sleep_until(next.into()).await,
                 },
+            }
+        }
+    }
+}
+
+fn take_in(jobs: &mut VecDeque<Job>, message: Message) {
+    match message {
+        Message::Ring(job) => jobs.push_back(job),
+        Message::Hurry(pace) => {
+            let now = Instant::now();
+            for job in jobs {
+                job.count -= job.rung;
+                job.rung = 0;
+                job.started = now;
+                job.pace = pace;
             }
         }
     }
@@ -182,6 +214,37 @@ mod tests {
         }
         assert_eq!(fanout.counters().rung.load(Ordering::Relaxed), 50);
         assert_eq!(fanout.counters().pending.load(Ordering::Relaxed), 0);
+        drop(fanout);
+        run.await.expect("the loop ends with the last handle");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_queued_can_be_hurried() {
+        let (fanout, run) = Fanout::new();
+        let run = tokio::spawn(run);
+        let hours = Pace { per_watcher: Duration::from_secs(3600), longest: Duration::MAX };
+        let (due, receivers) = bells(100);
+        fanout.ring(vec![due], WAKE, hours);
+        tokio::task::yield_now().await;
+        fanout.hurry(Pace::NONE);
+        for receiver in receivers {
+            receiver.await.expect("rung");
+        }
+        drop(fanout);
+        run.await.expect("the loop ends with the last handle");
+    }
+
+    #[tokio::test]
+    async fn lists_of_one_change_share_its_pace() {
+        let (fanout, run) = Fanout::new();
+        let run = tokio::spawn(run);
+        let pace = Pace { per_watcher: Duration::from_millis(5), longest: Duration::from_secs(9) };
+        let (due, mut receivers): (Vec<_>, Vec<_>) = (0..10).map(|_| bells(1)).unzip();
+        let started = Instant::now();
+        fanout.ring(due, WAKE, pace);
+        let last = receivers.pop().and_then(|mut one| one.pop()).expect("ten lists of one");
+        last.await.expect("rung");
+        assert!(started.elapsed() >= pace.delay(9, 10), "{:?}", started.elapsed());
         drop(fanout);
         run.await.expect("the loop ends with the last handle");
     }
