@@ -148,10 +148,25 @@ impl Node {
     #[must_use]
     #[track_caller]
     pub fn parked(&self) -> usize {
+        self.gauge("vwatch_parked_watchers")
+    }
+
+    /// How many connections a port, `client` or `server`, has now.
+    ///
+    /// # Panics
+    /// If the node does not say.
+    #[must_use]
+    #[track_caller]
+    pub fn connections(&self, port: &str) -> usize {
+        self.gauge(&format!("vwatch_connections{{port=\"{port}\"}}"))
+    }
+
+    #[track_caller]
+    fn gauge(&self, name: &str) -> usize {
         let metrics = self.server().ask(&Request::new("GET", "/metrics")).expect(200);
-        let gauge = text::metric(metrics.text(), "vwatch_parked_watchers");
-        let count = gauge.unwrap_or_else(|| panic!("no vwatch_parked_watchers in {}", metrics.text()));
-        assert!(count >= 0.0 && count.fract() == 0.0, "{count} watchers");
+        let gauge = text::metric(metrics.text(), name);
+        let count = gauge.unwrap_or_else(|| panic!("no {name} in {}", metrics.text()));
+        assert!(count >= 0.0 && count.fract() == 0.0, "{count} is no count");
         count as usize
     }
 

@@ -751,3 +751,30 @@ fn open_files(pid: u32) -> usize {
         Err(e) => panic!("{e}"),
     }
 }
+
+/// As many signs as a request line takes: each once cost a call, and all of them the process.
+#[test]
+fn timeouts_of_nothing_but_signs() {
+    let target = Target::start();
+    for sign in ["-", "%2B"] {
+        let timeout = sign.repeat(16_000 / sign.len());
+        target.reader(&get(&format!("n?timeout={timeout}")), 400);
+    }
+}
+
+/// HTTP/1.1 asks for one `Host`.
+#[test]
+fn hosts_that_are_missing_or_many() {
+    let target = Target::start();
+    for hosts in ["", "Host: a\r\nHost: b\r\n"] {
+        let head = format!("GET /v1/versions/n HTTP/1.1\r\n{hosts}\r\n");
+        target.refuses(target.node.client(), head.as_bytes(), 400);
+    }
+}
+
+#[test]
+fn more_tags_than_anybody_knows() {
+    let target = Target::start();
+    let tags = (0..65).map(|i| format!("\"v{i}\"")).collect::<Vec<_>>().join(",");
+    target.reader(&get("n").header("If-None-Match", tags), 400);
+}

@@ -195,3 +195,21 @@ fn a_push_is_refused_where_there_are_no_peers() {
     let node = Node::start();
     assert_refusal(&post(&node, Some("application/x-bincode"), b"\x00\x01"), 415);
 }
+
+/// Bodies that do not come keep nobody else from asking.
+#[test]
+fn slow_askers_do_not_block_the_others() {
+    let node = Node::start();
+    node.put("n?version=v1", "one").expect(204);
+    let slow: Vec<_> = (0..10)
+        .map(|_| {
+            let mut connection = node.server();
+            connection.send_bytes(b"POST /v1/versions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{");
+            connection
+        })
+        .collect();
+    for _ in 0..20 {
+        assert_eq!(names(&diff(&node, &json!([]))), ["n"]);
+    }
+    drop(slow);
+}

@@ -1,8 +1,9 @@
 //! The list of the records under a prefix, on the client port.
 
-use cluster_tests::http::{Request, Response};
+use cluster_tests::http::{Connection, Request, Response};
 use cluster_tests::node::Node;
 use cluster_tests::text::{assert_refusal, rfc3339_us};
+use cluster_tests::wait::{LIMIT, wait_until};
 use serde_json::{Value, json};
 
 fn list(node: &Node, query: &str) -> Response {
@@ -185,4 +186,24 @@ fn a_list_of_many_names_is_complete_however_it_is_cut() {
     }
     assert_eq!(pages(&node, "prefix=many/").concat(), expected, "with the node's own limit");
     assert_eq!(pages(&node, "prefix=many/&limit=400&keys-only").concat(), expected);
+}
+
+/// A list that is not taken holds one of 32 places, and only for so long.
+#[test]
+fn readers_that_do_not_read_are_bounded_and_do_not_stay() {
+    let node = Node::with(&["--data-limit-bytes", "1MiB", "--idle-timeout", "4s"]);
+    for i in 0..5 {
+        // more than the system takes in for a connection whose other end does not read
+        node.put(&format!("n{i}?version=v"), vec![b'x'; 1 << 20]).expect(204);
+    }
+    let request = Request::new("GET", "/v1/versions");
+    let mut stalled: Vec<_> = (0..40).map(|_| node.watch(&request)).collect();
+    // those beyond the places are told so
+    wait_until("40 answers to have begun", LIMIT, || stalled.iter().all(Connection::has_news));
+    let answer = node.client().ask(&request);
+    assert_refusal(&answer, 503);
+    assert!(answer.header("Retry-After").is_some(), "{answer:?}");
+    // and then their places are free again
+    wait_until("a place", LIMIT, || node.client().ask(&request).status == 200);
+    stalled.clear();
 }

@@ -202,3 +202,33 @@ fn a_flag_that_is_none_is_one_line_and_exit_code_2() {
         refused(arguments, about);
     }
 }
+
+/// Who was woken but whose turn has not come is answered too, and does not hold the end up.
+#[test]
+fn a_fan_out_under_way_is_brought_to_its_end() {
+    let mut node = Node::with(&["--jitter-per-watch", "1s", "--block-for", "1m"]);
+    node.put("n?version=v1", "one").expect(204);
+    let mut watchers = park(&node, 200, &get("n?version=v1&timeout=1m"));
+    node.wait_parked(200);
+    node.put("n?version=v2", "two").expect(204);
+    node.wait_parked(0);
+
+    node.terminate();
+
+    for watcher in &mut watchers {
+        assert_eq!(watcher.answer().expect(200).text(), "two");
+    }
+    assert_eq!(node.wait_exit(LIMIT).code(), Some(0));
+    assert!(!node.stderr().contains("still open"), "{}", node.stderr());
+}
+
+/// Half a head is no request: nothing is owed to it.
+#[test]
+fn half_a_head_does_not_hold_the_end_up() {
+    let mut node = Node::with(&["--shutdown-grace", "1m"]);
+    let mut half = node.client();
+    half.send_bytes(b"GET /v1/ver");
+    wait_until("the node to see the connection", LIMIT, || node.connections("client") == 1);
+    node.terminate();
+    assert_eq!(node.wait_exit(LIMIT).code(), Some(0));
+}

@@ -180,3 +180,23 @@ fn one_who_watches_many_names_is_told_of_each() {
     }
     wait_until("nobody parked", LIMIT, || node.parked() == 0);
 }
+
+/// What lies behind a parked request, be it another one or a stray line break, does not hide a hang-up.
+#[test]
+fn who_hangs_up_behind_more_bytes_frees_a_place_too() {
+    let node = Node::start();
+    node.put("n?version=v1", "").expect(204);
+    let request = get("n?version=v1&timeout=1m").bytes();
+    for behind in [&b"\r\n"[..], &request, b"GET /v1/ver"] {
+        let watchers: Vec<_> = (0..20)
+            .map(|_| {
+                let mut connection = node.client();
+                connection.send_bytes(&[&request, behind].concat());
+                connection
+            })
+            .collect();
+        node.wait_parked(20);
+        drop(watchers);
+        node.wait_parked(0);
+    }
+}
