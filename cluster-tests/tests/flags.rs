@@ -293,6 +293,27 @@ fn nobody_reading_the_output_is_no_failure() {
 }
 
 #[test]
+fn output_that_cannot_be_written_is_a_failure() {
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let url = node_that_answers(VALUE);
+    let list = node_that_answers(
+        "HTTP/1.1 200 OK\r\nContent-Length: 41\r\n\r\n{\"versions\":[{\"name\":\"a\",\"version\":\"v\"}]}",
+    );
+    for args in [
+        // without a newline at its end, the data stays in the buffer
+        &["get", "--client-url", &url, "n"][..],
+        &["put", "--server-url", &url, "n", "3456"],
+        &["del", "--server-url", &url, "-w", "json", "n"],
+        &["ls", "--client-url", &list],
+        &["watch", "--client-url", &url, "n"],
+        &["--help"],
+    ] {
+        let line = wait(command(args, &[]).stdout(full()).spawn().unwrap()).with_one_line(1);
+        assert!(line.starts_with("vwatch: cannot write to standard output: "), "{args:?}: {line}");
+    }
+}
+
+#[test]
 fn a_signal_ends_a_watch_and_its_command() {
     let url = node_that_answers(VALUE);
     let pause = ["--", "sh", "-c", "cat; echo; echo $$; exec sleep 60"];

@@ -1,13 +1,11 @@
 //! `vwatch del NAME`: deletes a name.
 
-use std::io::Write;
-
 use clap::Args;
 
 use super::client::{Answer, Request};
 use super::failure::Failure;
 use super::nodes::{Nodes, block_on, check_name};
-use super::output::{Data, Format, Output, Row};
+use super::output::{Data, Format, Output, Row, print};
 use super::url::{parameter, path_of, with_query};
 
 /// Delete a name
@@ -37,8 +35,7 @@ pub(super) fn run(args: &Del) -> Result<(), Failure> {
     let parameters: Vec<_> = modified.into_iter().collect();
     let request = Request::delete(with_query(&path_of(&args.name), &parameters));
     let answer = block_on(async { client.send(&request).await })?.or_refusal(&args.name)?;
-    std::io::stdout().lock().write_all(printed(args, &answer).as_bytes())?;
-    Ok(())
+    print(printed(args, &answer).as_bytes())
 }
 
 fn printed(args: &Del, answer: &Answer) -> String {

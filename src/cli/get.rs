@@ -1,6 +1,5 @@
 //! `vwatch get NAME`: reads a name, or waits until its version differs.
 
-use std::io::Write;
 use std::time::Duration;
 
 use clap::Args;
@@ -8,7 +7,7 @@ use clap::Args;
 use super::client::{Answer, Request};
 use super::failure::{Failure, tell};
 use super::nodes::{Nodes, block_on, check_name};
-use super::output::{Data, Format, Output, Row, rfc3339};
+use super::output::{Data, Format, Output, Row, print, rfc3339};
 use super::url::{parameter, path_of, with_query};
 use crate::wire::duration::{self, GoDuration};
 
@@ -51,8 +50,7 @@ pub(super) fn run(args: &Get) -> Result<(), Failure> {
     if args.verbose {
         tell_about(&answer);
     }
-    std::io::stdout().lock().write_all(&printed(args, &answer))?;
-    Ok(())
+    print(&printed(args, &answer))
 }
 
 fn request(args: &Get) -> Request {

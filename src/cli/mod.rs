@@ -16,7 +16,6 @@ mod url;
 mod watch;
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
@@ -52,10 +51,7 @@ fn run(typed: Vec<OsString>) -> Result<(), Failure> {
     let matches = match command.try_get_matches_from_mut(typed) {
         Ok(matches) => matches,
         // help and version are errors to clap
-        Err(error) if !error.use_stderr() => {
-            write!(std::io::stdout().lock(), "{error}")?;
-            return Ok(());
-        }
+        Err(error) if !error.use_stderr() => return output::print(error.to_string().as_bytes()),
         Err(error) => return Err(Failure::Usage(args::one_line(&error, &asked_of))),
     };
     match matches.subcommand() {

@@ -1,9 +1,13 @@
 //! How records are printed: for people, for `cut`, and for `jq`.
 
+use std::io::Write;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
+
+use super::failure::Failure;
 
 /// `-w`: one JSON object with the fields of a VersionSet, columns with a header, or the least that a script needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -101,6 +105,14 @@ pub(super) fn in_a_line(data: &[u8]) -> String {
         Ok(text) if !text.chars().any(char::is_control) && !text.starts_with(ENCODED) => text.to_owned(),
         _ => format!("{ENCODED}{}", STANDARD.encode(data)),
     }
+}
+
+/// Writes to standard output, down to the system: what is left to the end of the process fails without a word.
+pub(super) fn print(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(bytes)?;
+    out.flush()?;
+    Ok(())
 }
 
 impl Row {

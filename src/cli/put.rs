@@ -1,7 +1,7 @@
 //! `vwatch put NAME [VALUE|-]`: writes a name.
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Read};
 use std::os::unix::ffi::OsStringExt;
 
 use clap::Args;
@@ -9,7 +9,7 @@ use clap::Args;
 use super::client::{Answer, Request};
 use super::failure::{Failure, complain};
 use super::nodes::{Nodes, block_on, check_name};
-use super::output::{Data, Format, Output, Row};
+use super::output::{Data, Format, Output, Row, print};
 use super::url::{parameter, path_of, with_query};
 
 /// Most that is read from standard input: far above what any node takes, so that the node is the one to refuse.
@@ -52,8 +52,7 @@ pub(super) fn run(args: &Put) -> Result<(), Failure> {
     };
     let request = request(args, data);
     let answer = block_on(async { client.send(&request).await })?.or_refusal(&args.name)?;
-    std::io::stdout().lock().write_all(printed(args, &answer).as_bytes())?;
-    Ok(())
+    print(printed(args, &answer).as_bytes())
 }
 
 fn read_input() -> Result<Vec<u8>, Failure> {
