@@ -14,6 +14,8 @@ use super::output::{Data, Format, Output, Row, micros, table};
 use super::url::{parameter, with_query};
 
 const PATH: &str = "/v1/versions";
+/// Most names to ask for at once, whatever the limit: well within what a node gives.
+const MAX_PAGE: u64 = 1000;
 
 /// List names in their order, with all pages
 #[derive(Debug, Args)]
@@ -83,7 +85,7 @@ async fn list(args: &Ls, client: &mut Client, out: &mut impl Write) -> Result<()
 fn first_query(args: &Ls) -> String {
     let prefix = args.typed_prefix.as_deref().or(args.prefix.as_deref()).unwrap_or("");
     let mut parameters = vec![parameter("prefix", prefix)];
-    parameters.extend(args.limit.map(|limit| parameter("limit", &limit.to_string())));
+    parameters.extend(args.limit.map(|limit| parameter("limit", &limit.min(MAX_PAGE).to_string())));
     // what is not printed need not travel
     if args.keys_only || args.output.format != Format::Json {
         parameters.push("keys-only".to_owned());
@@ -219,6 +221,14 @@ mod tests {
         assert_eq!(fake.seen().len(), 2);
         let fake = Fake::start(vec![page(&["a", "b"], Some("?after=b"))]);
         assert_eq!(listed(&fake, "--limit 2").await.unwrap(), "a\nb\n");
+        assert!(fake.seen()[0].starts_with("GET /v1/versions?prefix=&limit=2&keys-only "));
+    }
+
+    #[tokio::test]
+    async fn a_limit_above_a_page_is_asked_for_in_pages() {
+        let fake = Fake::start(vec![page(&["a"], Some("?limit=1000&after=a")), page(&["b"], None)]);
+        assert_eq!(listed(&fake, "--limit 10001").await.unwrap(), "a\nb\n");
+        assert!(fake.seen()[0].starts_with("GET /v1/versions?prefix=&limit=1000&keys-only "));
     }
 
     #[tokio::test]
