@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use serde::Deserialize;
 
+use super::args;
 use super::client::{Answer, Client, Request};
 use super::failure::Failure;
 use super::nodes::{Nodes, block_on};
@@ -33,7 +34,7 @@ pub(super) struct Ls {
     #[arg(long, value_name = "PREFIX")]
     prefix: Option<String>,
     /// Most names to list
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "COUNT", value_parser = args::count)]
     limit: Option<u64>,
     /// Leave the data out of -w json
     #[arg(long)]

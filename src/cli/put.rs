@@ -6,11 +6,13 @@ use std::os::unix::ffi::OsStringExt;
 
 use clap::Args;
 
+use super::args;
 use super::client::{Answer, Request};
 use super::failure::{Failure, complain};
 use super::nodes::{Nodes, block_on, check_name};
 use super::output::{Data, Format, Output, Row, print};
 use super::url::{parameter, path_of, with_query};
+use crate::core::Stamp;
 
 /// Most that is read from standard input: far above what any node takes, so that the node is the one to refuse.
 const MAX_INPUT_BYTES: u64 = 64 << 20;
@@ -35,8 +37,8 @@ pub(super) struct Put {
     #[arg(long, value_name = "VERSION")]
     version: Option<String>,
     /// When it was written, in microseconds since 1970; without it the node says
-    #[arg(long, value_name = "MICROS")]
-    modified: Option<u64>,
+    #[arg(long, value_name = "MICROS", value_parser = args::stamp)]
+    modified: Option<Stamp>,
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
@@ -73,7 +75,7 @@ fn read_input() -> Result<Vec<u8>, Failure> {
 
 fn request(args: &Put, data: Vec<u8>) -> Request {
     let version = args.version.as_ref().map(|version| parameter("version", version));
-    let modified = args.modified.map(|micros| parameter("modified", &micros.to_string()));
+    let modified = args.modified.map(|stamp| parameter("modified", &stamp.to_string()));
     let parameters: Vec<_> = version.into_iter().chain(modified).collect();
     Request::put(with_query(&path_of(&args.name), &parameters), data)
 }

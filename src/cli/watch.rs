@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use super::args;
 use super::client::Client;
 use super::failure::{Failure, complain};
 use super::nodes::{Nodes, block_on, check_name};
@@ -47,7 +48,7 @@ pub(super) struct Watch {
     #[arg(long, value_name = "VERSION")]
     version: Option<String>,
     /// End after this many changes
-    #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = args::count)]
     count: Option<u64>,
     /// How long one request waits at the node before it is asked again
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = poll_timeout)]
