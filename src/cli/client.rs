@@ -25,6 +25,10 @@ const MAX_BODY_BYTES: usize = 64 << 20;
 const MAX_RETRY_AFTER_S: u64 = 60;
 /// Longest line of a refusal that is passed on.
 const MAX_REFUSAL_CHARS: usize = 500;
+/// What to do about a name that is not there, in place of the advice that a node gives to who speaks HTTP.
+const WAIT_FOR_IT: &str = "wait for it: vwatch get --version '' --timeout 30s NAME, or vwatch watch NAME";
+/// How a node's own advice begins.
+const NODES_ADVICE: &str = ": wait for it with ?version=";
 
 /// What to ask of a node.
 #[derive(Clone, Debug)]
@@ -125,9 +129,15 @@ impl Answer {
             return Ok(self);
         }
         let said = |otherwise: &str| self.refusal(|| format!("{name}: {otherwise}"));
+        let missing = |otherwise: &str| {
+            let line = said(&format!("{otherwise}{NODES_ADVICE}"));
+            // what is not a node's, such as a proxy's own 404, stays what it is
+            let what = line.strip_suffix(NODES_ADVICE);
+            Failure::Missing(what.map(|what| format!("{what}: {WAIT_FOR_IT}")).unwrap_or(line))
+        };
         Err(match status {
-            StatusCode::NOT_FOUND => Failure::Missing(said("no such name")),
-            StatusCode::GONE => Failure::Missing(said("it is deleted")),
+            StatusCode::NOT_FOUND => missing("no such name"),
+            StatusCode::GONE => missing("it is deleted"),
             StatusCode::CONFLICT => Failure::Lost(match self.version() {
                 Some(version) => said(&format!("lost: a newer write stands: version {version}")),
                 None => said("lost: a newer write stands"),

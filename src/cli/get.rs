@@ -149,4 +149,18 @@ mod tests {
             assert_eq!(got(&args(&["n"]), status).await.0, Err(failure), "{status}");
         }
     }
+
+    #[tokio::test]
+    async fn a_name_that_is_missing_comes_with_advice_for_this_command_line() {
+        let advice = ": wait for it: vwatch get --version '' --timeout 30s NAME, or vwatch watch NAME";
+        for (status, body, what) in [
+            ("404 Not Found", "not found: \"n\": wait for it with ?version=\n", "not found: \"n\""),
+            ("410 Gone", "deleted: \"n\": wait for it with ?version=\n", "deleted: \"n\""),
+            ("404 Not Found", "", "n: no such name"),
+        ] {
+            let fake = Fake::start(vec![answer(status, &[], body)]);
+            let answer = fake.client().send(&request(&args(&["n"]))).await.unwrap();
+            assert_eq!(answer.or_refusal("n").unwrap_err(), Failure::Missing(format!("{what}{advice}")));
+        }
+    }
 }
