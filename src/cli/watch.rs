@@ -34,7 +34,8 @@ Data that is not one line of printable text is printed as base64: and its base64
 
 A command gets the data on standard input and VWATCH_NAME, VWATCH_VERSION and VWATCH_LAST_SYNC, and \
 VWATCH_DELETED=1 when the name was deleted. It runs one at a time. If the name changed while it ran it runs again, \
-for the newest state; states in between are not told. When it fails, that is reported, and watching goes on.
+for the newest state; states in between are not told. When it fails, that is reported, and watching goes on; \
+one that cannot be started at all ends it, with exit code 1.
 
 A name that is not there yet is waited for. Watching goes on when nodes stop, restart or cannot be reached, and \
 never goes back in time.
@@ -88,9 +89,15 @@ pub(super) fn run(args: &Watch) -> Result<(), Failure> {
             follow(name, args, &mut client, &mut Stop::by_the_system(), &mut Teller::Print(&mut printer))
                 .await
         } else {
-            let runner = Runner::new(&args.command);
-            follow(name, args, &mut client, &mut Stop::here()?, &mut Teller::<std::io::Stdout>::Run(&runner))
-                .await
+            let mut runner = Runner::new(&args.command);
+            follow(
+                name,
+                args,
+                &mut client,
+                &mut Stop::here()?,
+                &mut Teller::<std::io::Stdout>::Run(&mut runner),
+            )
+            .await
         }
     })
 }
@@ -169,7 +176,7 @@ impl Outage {
 /// Whom a change is told.
 enum Teller<'a, W> {
     Print(&'a mut Printer<W>),
-    Run(&'a Runner<'a>),
+    Run(&'a mut Runner<'a>),
 }
 
 impl<W: Write> Teller<'_, W> {

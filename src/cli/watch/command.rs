@@ -63,27 +63,31 @@ fn number(signal: UnixSignal) -> u8 {
 pub(super) struct Runner<'a> {
     program: &'a OsString,
     arguments: &'a [OsString],
+    has_started: bool,
 }
 
 impl<'a> Runner<'a> {
     /// `command` has at least the program.
     pub(super) fn new(command: &'a [OsString]) -> Self {
         let (program, arguments) = command.split_first().expect("asked for only with a command");
-        Self { program, arguments }
+        Self { program, arguments, has_started: false }
     }
 
     /// Runs it for a change, to its end. That it fails is reported and is no failure of ours.
     ///
     /// # Errors
-    /// Only a signal, after the command ended too.
-    pub(super) async fn run(&self, change: &Change, stop: &mut Stop) -> Result<(), Failure> {
+    /// A signal, after the command ended too; and a command that cannot be started and never was, for then it is most
+    /// likely not the one that was meant. Later it may be away for a moment, as while it is installed anew.
+    pub(super) async fn run(&mut self, change: &Change, stop: &mut Stop) -> Result<(), Failure> {
         let mut child = match self.start(change) {
             Ok(child) => child,
+            Err(error) if !self.has_started => return Err(self.never_started(&error)),
             Err(error) => {
                 self.report(&format!("cannot run it: {error}"));
                 return Ok(());
             }
         };
+        self.has_started = true;
         let input = child.stdin.take();
         let ended = tokio::select! {
             biased;
@@ -136,6 +140,15 @@ impl<'a> Runner<'a> {
             command.env("VWATCH_DELETED", "1");
         }
         command.spawn()
+    }
+
+    fn never_started(&self, error: &std::io::Error) -> Failure {
+        let why = match error.kind() {
+            ErrorKind::NotFound => "no such command, or its interpreter is missing: name one that is there",
+            ErrorKind::PermissionDenied => "it may not be executed: name a command, or try chmod +x",
+            _ => "the system refuses it: name another command",
+        };
+        Failure::Failed(format!("{}: cannot run it: {error}: {why}", self.program.display()))
     }
 
     fn report_failure(&self, status: ExitStatus) {
@@ -196,13 +209,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_command_may_fail_be_missing_or_not_read() {
+    async fn a_command_may_fail_or_not_read() {
         let large = vec![b'x'; 1 << 20];
         run("exit 3", &change(Some("v"), b"")).await.unwrap();
         run("exit 0", &change(Some("v"), &large)).await.unwrap();
         // its child keeps the pipe open and reads nothing
         run("sleep 5 & exit 0", &change(Some("v"), &large)).await.unwrap();
-        let missing = [OsString::from("/nonexistent/command")];
-        Runner::new(&missing).run(&change(Some("v"), b""), &mut Stop::by_the_system()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_command_must_be_there_the_first_time() {
+        let (change, mut stop) = (change(Some("v"), b""), Stop::by_the_system());
+        for (program, why) in [("/nonexistent/command", "no such command"), ("/etc/passwd", "chmod +x")] {
+            let command = [OsString::from(program)];
+            let failure = Runner::new(&command).run(&change, &mut stop).await.unwrap_err();
+            assert!(matches!(&failure, Failure::Failed(line) if line.contains(why)), "{failure:?}");
+        }
+        let link = scratch("link");
+        std::os::unix::fs::symlink("/bin/true", &link).unwrap();
+        let command = [link.clone().into_os_string()];
+        let mut runner = Runner::new(&command);
+        runner.run(&change, &mut stop).await.unwrap();
+        std::fs::remove_file(link).unwrap();
+        runner.run(&change, &mut stop).await.unwrap();
     }
 }
