@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::failure::Failure;
+use super::stream::HearsOut;
 use super::url::Url;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -279,7 +280,7 @@ async fn connect(url: &Url) -> Result<SendRequest<Full<Bytes>>, Trouble> {
     // a request is one small write: waiting to fill a packet only adds delay
     let _ = stream.set_nodelay(true);
     let (sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| refused(&error))?;
+        http1::handshake(TokioIo::new(HearsOut::new(stream))).await.map_err(|error| refused(&error))?;
     // ends by itself with the connection; what went wrong shows at the request
     tokio::spawn(connection);
     Ok(sender)

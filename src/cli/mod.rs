@@ -10,6 +10,7 @@ mod nodes;
 mod output;
 mod put;
 mod serve;
+mod stream;
 #[cfg(test)]
 mod testing;
 mod url;
