@@ -216,6 +216,19 @@ fn a_variable_with_a_typo_is_told() {
 }
 
 #[test]
+fn an_empty_variable_counts_as_unset() {
+    // whoever is asked at the defaults, nobody complains about the variable
+    let ended =
+        run(&["get", "--server-url", "x", "n"], &[("VWATCH_CLIENT_URL", ""), ("VWATCH_BLOCK_FOR", "")]);
+    assert!(!ended.err.contains("bad VWATCH"), "{}", ended.err);
+    let env = [("VWATCH_BLOCK_FOR", ""), ("VWATCH_REPLICATE_WITH", ""), ("VWATCH_NO_SUCH", "")];
+    let line = run(&["--log-level", "loud"], &env).with_one_line(2);
+    assert!(line.starts_with("vwatch: bad --log-level"), "{line}");
+    let line = run(&["--log-level", ""], &[]).with_one_line(2);
+    assert!(line.starts_with("vwatch: bad --log-level: not a log level: got \"\""), "{line}");
+}
+
+#[test]
 fn flags_and_variables_reach_the_node() {
     let args = ["-listen-client", "127.0.0.1:0", "--listen-server=127.0.0.1:0", "-data-limit-error=false"];
     let env =
