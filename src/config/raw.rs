@@ -147,7 +147,7 @@ pub const FLAGS: &[Flag] = &[
     Flag::open(
         "max-connections",
         "COUNT",
-        "Most connections of the client port [default: what the descriptor limit allows]",
+        "Most connections of the client port; lowered to what the descriptor limit allows [default: just that]",
     ),
     Flag::text("log-level", "LEVEL", "INFO", "trace, debug, info, warn or error"),
     Flag::text("log-format", "FORMAT", "text", "text or json"),
