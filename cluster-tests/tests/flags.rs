@@ -306,6 +306,18 @@ fn nobody_reading_the_output_is_no_failure() {
 }
 
 #[test]
+fn a_watch_ends_with_its_reader_though_there_is_nothing_to_print() {
+    let url = node_that_answers(VALUE);
+    let mut child = command(&["watch", "--client-url", &url, "n"], &[]).spawn().unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    out.read_line(&mut String::new()).unwrap();
+    // by now the node parks the next question
+    drop(out);
+    let ended = wait(child);
+    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""));
+}
+
+#[test]
 fn output_that_cannot_be_written_is_a_failure() {
     let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let url = node_that_answers(VALUE);

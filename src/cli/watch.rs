@@ -3,6 +3,7 @@
 mod backoff;
 mod command;
 mod state;
+mod stop;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -17,8 +18,9 @@ use super::nodes::{Nodes, block_on, check_name};
 use super::output::{Data, Format, Output, Row, in_a_line};
 use crate::wire::duration;
 use backoff::Backoff;
-use command::{Runner, Stop};
+use command::Runner;
 use state::{Change, State, Step};
+use stop::Stop;
 
 /// Watch a name: tell what it is, and each change as it happens
 #[derive(Debug, Args)]
@@ -86,7 +88,7 @@ pub(super) fn run(args: &Watch) -> Result<(), Failure> {
         if args.command.is_empty() {
             let mut printer =
                 Printer { format: args.output.format, out: std::io::stdout(), has_header: false };
-            follow(name, args, &mut client, &mut Stop::by_the_system(), &mut Teller::Print(&mut printer))
+            follow(name, args, &mut client, &mut Stop::with_the_reader(), &mut Teller::Print(&mut printer))
                 .await
         } else {
             let mut runner = Runner::new(&args.command);
@@ -94,7 +96,7 @@ pub(super) fn run(args: &Watch) -> Result<(), Failure> {
                 name,
                 args,
                 &mut client,
-                &mut Stop::here()?,
+                &mut Stop::by_signals()?,
                 &mut Teller::<std::io::Stdout>::Run(&mut runner),
             )
             .await
@@ -243,14 +245,9 @@ mod tests {
     async fn watched(fake: &Fake, line: &str) -> Result<String, Failure> {
         let args = args(line);
         let mut printer = Printer { format: args.output.format, out: Vec::new(), has_header: false };
-        let done = follow(
-            "n",
-            &args,
-            &mut fake.client(),
-            &mut Stop::by_the_system(),
-            &mut Teller::Print(&mut printer),
-        )
-        .await;
+        let done =
+            follow("n", &args, &mut fake.client(), &mut Stop::default(), &mut Teller::Print(&mut printer))
+                .await;
         done.map(|()| String::from_utf8(printer.out).unwrap())
     }
 

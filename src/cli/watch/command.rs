@@ -2,62 +2,20 @@
 
 use std::convert::Infallible;
 use std::ffi::OsString;
-use std::future::Future;
 use std::io::ErrorKind;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal as UnixSignal, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin, Command};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::super::failure::{Failure, complain};
 use super::state::Change;
+use super::stop::{Stop, number};
 
 /// How long a command may take to end after the signal that ends us.
 const STOP_GRACE: Duration = Duration::from_secs(5);
-
-/// SIGINT and SIGTERM.
-pub(super) struct Stop {
-    signals: Option<(Signal, Signal)>,
-}
-
-impl Stop {
-    /// Without a command to take care of the system ends us, as it ends any program.
-    pub(super) fn by_the_system() -> Self {
-        Self { signals: None }
-    }
-
-    /// The signals come to us.
-    pub(super) fn here() -> Result<Self, Failure> {
-        let failed = |error| Failure::Failed(format!("cannot listen for signals: {error}"));
-        let interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-        let terminate = signal(SignalKind::terminate()).map_err(failed)?;
-        Ok(Self { signals: Some((interrupt, terminate)) })
-    }
-
-    /// Does `work` unless a signal comes first.
-    pub(super) async fn unless<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Failure> {
-        tokio::select! {
-            biased;
-            which = self.signal() => Err(Failure::Signal(number(which))),
-            done = work => Ok(done),
-        }
-    }
-
-    async fn signal(&mut self) -> UnixSignal {
-        let Some((interrupt, terminate)) = &mut self.signals else { return std::future::pending().await };
-        tokio::select! {
-            _ = interrupt.recv() => UnixSignal::INT,
-            _ = terminate.recv() => UnixSignal::TERM,
-        }
-    }
-}
-
-fn number(signal: UnixSignal) -> u8 {
-    u8::try_from(signal.as_raw()).unwrap_or(0)
-}
 
 /// A command to run.
 pub(super) struct Runner<'a> {
@@ -163,7 +121,7 @@ impl<'a> Runner<'a> {
 }
 
 /// Passes the signal on, and waits for the end of the command; a deaf one is killed.
-async fn end(child: &mut Child, which: UnixSignal) {
+async fn end(child: &mut Child, which: Signal) {
     let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     if let Some(pid) = pid {
         // it may be gone already
@@ -187,7 +145,7 @@ mod tests {
 
     async fn run(script: &str, change: &Change) -> Result<(), Failure> {
         let command = ["sh", "-c", script].map(OsString::from);
-        Runner::new(&command).run(change, &mut Stop::by_the_system()).await
+        Runner::new(&command).run(change, &mut Stop::default()).await
     }
 
     fn scratch(name: &str) -> std::path::PathBuf {
@@ -219,7 +177,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_command_must_be_there_the_first_time() {
-        let (change, mut stop) = (change(Some("v"), b""), Stop::by_the_system());
+        let (change, mut stop) = (change(Some("v"), b""), Stop::default());
         for (program, why) in [("/nonexistent/command", "no such command"), ("/etc/passwd", "chmod +x")] {
             let command = [OsString::from(program)];
             let failure = Runner::new(&command).run(&change, &mut stop).await.unwrap_err();
