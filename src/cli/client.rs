@@ -16,6 +16,8 @@ use tokio::time::timeout;
 use super::failure::Failure;
 use super::stream::HearsOut;
 use super::url::Url;
+use crate::core::Version;
+use crate::wire::etag::parse_tag;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an answer may take beyond the time that the request may park.
@@ -97,10 +99,13 @@ impl Answer {
     }
 
     /// The version out of the `ETag`.
-    pub(super) fn version(&self) -> Option<&str> {
-        let tag = self.header(ETAG.as_str())?;
-        let tag = tag.strip_prefix("W/").unwrap_or(tag);
-        Some(tag.strip_prefix('"').and_then(|inner| inner.strip_suffix('"')).unwrap_or(tag))
+    pub(super) fn version(&self) -> Option<Version> {
+        parse_tag(self.headers.get(ETAG)?.as_bytes(), true).ok().flatten()
+    }
+
+    /// The version as it is printed.
+    pub(super) fn shown_version(&self) -> String {
+        self.version().map_or_else(String::new, |version| version.to_string())
     }
 
     /// `X-Last-Sync` in µs since 1970.
@@ -324,7 +329,7 @@ mod tests {
             Fake::start(vec![answer("200 OK", &[("ETag", "\"a\"")], "x"), answer("404 Not Found", &[], "")]);
         let mut client = fake.client();
         let first = ask(&mut client, "/v1/versions/a//../b?version=%2B").await.unwrap();
-        assert_eq!((first.version(), &first.body[..]), (Some("a"), &b"x"[..]));
+        assert_eq!((first.shown_version().as_str(), &first.body[..]), ("a", &b"x"[..]));
         assert_eq!(ask(&mut client, "/v1/versions/c").await.unwrap().status, StatusCode::NOT_FOUND);
         let seen = fake.seen();
         assert!(seen[0].starts_with("GET /v1/versions/a//../b?version=%2B HTTP/1.1\r\n"), "{seen:?}");

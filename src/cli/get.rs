@@ -62,7 +62,10 @@ fn request(args: &Get) -> Request {
 }
 
 fn tell_about(answer: &Answer) {
-    tell(&format!("version: {}", answer.version().unwrap_or("-")));
+    tell(&format!(
+        "version: {}",
+        answer.version().map_or_else(|| "-".to_owned(), |version| version.to_string())
+    ));
     if let Some(micros) = answer.last_sync() {
         tell(&format!("last-sync: {micros} ({})", rfc3339(micros)));
     }
@@ -74,7 +77,7 @@ fn tell_about(answer: &Answer) {
 fn printed(args: &Get, answer: &Answer) -> Vec<u8> {
     let row = || Row {
         name: args.name.clone(),
-        version: answer.version().unwrap_or("").to_owned(),
+        version: answer.shown_version(),
         data: Data::Bytes(answer.body.to_vec()),
         last_sync: answer.last_sync(),
         deleted: false,

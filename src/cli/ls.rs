@@ -11,8 +11,10 @@ use super::args;
 use super::client::{Answer, Client, Request};
 use super::failure::Failure;
 use super::nodes::{Nodes, block_on};
-use super::output::{Data, Format, Output, Row, micros, table};
+use super::output::{Data, Format, Output, Row, table};
 use super::url::{parameter, with_query};
+use crate::core::Stamp;
+use crate::wire::version_set::parse_rfc3339;
 
 const PATH: &str = "/v1/versions";
 /// Most names to ask for at once, whatever the limit: well within what a node gives.
@@ -133,7 +135,7 @@ fn rows(answer: &Answer, keys_only: bool) -> Result<Vec<Row>, Failure> {
             }
             None => Data::None,
         };
-        let last_sync = listed.last_sync.as_deref().and_then(micros);
+        let last_sync = listed.last_sync.and_then(|text| parse_rfc3339(&text).ok()).map(Stamp::micros);
         Ok(Row { name: listed.name, version: listed.version, data, last_sync, deleted: false })
     };
     page.versions.into_iter().map(row).collect()

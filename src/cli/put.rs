@@ -83,7 +83,7 @@ fn request(args: &Put, data: Vec<u8>) -> Request {
 fn printed(args: &Put, answer: &Answer) -> String {
     let row = Row {
         name: args.name.clone(),
-        version: answer.version().unwrap_or("").to_owned(),
+        version: answer.shown_version(),
         data: Data::Unasked,
         last_sync: answer.last_sync(),
         deleted: false,
