@@ -25,3 +25,7 @@ pub const RECORD_OVERHEAD_BYTES: usize = 128;
 /// Tombstones older than the horizon are gone on purpose. The horizon moves in steps of this many µs, so that nodes
 /// that move it at slightly different times mostly agree on it.
 pub const HORIZON_STEP_US: u64 = 60_000_000;
+
+/// Most processes that a vector knows. 200 nodes that are each restarted five times within the time for which
+/// members are remembered; 16 KiB on the wire.
+pub const MAX_VECTOR: usize = 1024;

@@ -5,6 +5,7 @@
 
 pub mod genesis;
 pub mod limits;
+pub mod mutants;
 pub mod name;
 pub mod reading;
 pub mod record;
@@ -12,6 +13,8 @@ pub mod set;
 pub mod stamp;
 pub mod store;
 pub mod tombstones;
+pub mod trie;
+pub mod vector;
 pub mod version;
 pub mod waiters;
 
@@ -22,5 +25,7 @@ pub use record::{Dot, Incarnation, Kind, Record};
 pub use set::Set;
 pub use stamp::{Stamp, StampError, StampSource};
 pub use store::Store;
+pub use trie::{Digest, Prefix};
+pub use vector::Vector;
 pub use version::{Version, VersionError};
 pub use waiters::{Interest, Ticket, Waiters};
