@@ -1,0 +1,206 @@
+//! Peers: who is there, whom to ask next, and who still holds the horizon.
+
+use std::collections::BTreeMap;
+
+use super::genesis::GenesisMark;
+use super::push::{Log, Outbox};
+use super::record::Incarnation;
+use super::stamp::Stamp;
+use super::trie::Digest;
+
+/// Where a node is between its start and its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// It has no complete set yet: it takes pushes and sync, and refuses reads and writes.
+    Joining,
+    /// It answers.
+    Ready,
+    /// It is about to stop.
+    Leaving,
+}
+
+/// What a node gossips of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Which process it is.
+    pub incarnation: Incarnation,
+    /// Hash of the configured node id: the same for all processes of a node.
+    pub node: u64,
+    /// Hash of the region's name.
+    pub region: u64,
+    /// Where it is between start and end.
+    pub state: State,
+    /// Its set; `None` while it has joined none.
+    pub genesis: Option<GenesisMark>,
+    /// Digest of all of its records.
+    pub root: Digest,
+    /// Its horizon.
+    pub horizon: Stamp,
+    /// [`super::Vector::mark`] of its vector.
+    pub vector: u32,
+}
+
+impl Summary {
+    /// Rule 1: whether the two sets are the same, as far as gossip tells.
+    #[must_use]
+    pub fn same_set(&self, other: &Self) -> bool {
+        self.genesis == other.genesis && self.root == other.root && self.horizon == other.horizon
+    }
+}
+
+/// A live peer.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// What it last said of itself.
+    pub summary: Summary,
+    pub(super) outbox: Outbox,
+    /// Whether a round with it was ever complete.
+    known: bool,
+    /// Rounds with it that failed since the last one that did not.
+    failures: u32,
+    /// No round before this, µs of the node's monotonic clock.
+    not_before_us: u64,
+    /// The marks (theirs, ours) when vectors were last exchanged: once is enough, even if they stay different.
+    marks: Option<(u32, u32)>,
+}
+
+/// Somebody who was there, and may come back with what it held.
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    node: u64,
+    seen_us: u64,
+    left: bool,
+}
+
+/// All peers of a node, and who was there before.
+#[derive(Debug, Default)]
+pub struct Peers {
+    live: BTreeMap<Incarnation, Peer>,
+    members: BTreeMap<Incarnation, Member>,
+    turn: u64,
+}
+
+/// What to do with a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// The sets differ.
+    Round,
+    /// The sets are equal and the vectors differ.
+    Vectors,
+}
+
+/// Pause after a failed round with a peer, doubled by each further one, µs.
+const PAUSE_US: u64 = 500_000;
+
+impl Peers {
+    /// Takes in who is live now, all at once and without ourselves.
+    pub(super) fn see(&mut self, log: &Log, mono_us: u64, live: &[Summary]) {
+        let mut before = std::mem::take(&mut self.live);
+        for summary in live {
+            let mut peer = before.remove(&summary.incarnation).unwrap_or_else(|| Peer {
+                summary: *summary,
+                outbox: Outbox::new(log),
+                known: false,
+                failures: 0,
+                not_before_us: 0,
+                marks: None,
+            });
+            peer.summary = *summary;
+            self.live.insert(summary.incarnation, peer);
+            let left = summary.state == State::Leaving;
+            let member = Member { node: summary.node, seen_us: mono_us, left };
+            self.members.insert(summary.incarnation, member);
+        }
+    }
+
+    /// The live peers.
+    pub fn live(&self) -> impl Iterator<Item = &Peer> {
+        self.live.values()
+    }
+
+    /// Whether a process was a member within a time before now.
+    #[must_use]
+    pub fn remembers(&self, incarnation: Incarnation) -> bool {
+        self.members.contains_key(&incarnation)
+    }
+
+    pub(super) fn get_mut(&mut self, incarnation: Incarnation) -> Option<&mut Peer> {
+        self.live.get_mut(&incarnation)
+    }
+
+    pub(super) fn live_mut(&mut self) -> impl Iterator<Item = (Incarnation, &mut Peer)> {
+        self.live.iter_mut().map(|(incarnation, peer)| (*incarnation, peer))
+    }
+
+    /// Whether nobody holds the horizon: of all members of the last `memory_us`, each is live, said that it leaves, or
+    /// was followed by a newer process of the same node, which began empty. Who is merely silent may come back with
+    /// values whose tombstones must still be there to meet them.
+    pub(super) fn nobody_missing(&mut self, mono_us: u64, memory_us: u64) -> bool {
+        self.members.retain(|_, member| member.seen_us + memory_us > mono_us);
+        let here = |node| self.live.values().any(|peer| peer.summary.node == node);
+        self.members
+            .iter()
+            .all(|(who, member)| member.left || self.live.contains_key(who) || here(member.node))
+    }
+
+    /// With whom to sync next, and how. `ours` is what we gossip.
+    ///
+    /// Dirty and new peers come first, one in four from another region; who is equal to us is not asked (rule 1), but
+    /// for its vector, once.
+    pub(super) fn next(
+        &mut self,
+        mono_us: u64,
+        entropy: u64,
+        ours: &Summary,
+    ) -> Option<(Incarnation, Errand)> {
+        self.turn += 1;
+        let abroad = self.turn.is_multiple_of(4);
+        let mut best: Option<(u32, usize)> = None;
+        let mut all: Vec<(u32, Incarnation, Errand)> = Vec::new();
+        for (who, peer) in &mut self.live {
+            let same = peer.summary.same_set(ours);
+            if same {
+                peer.outbox.synced();
+            }
+            if peer.summary.state != State::Ready || mono_us < peer.not_before_us {
+                continue;
+            }
+            let marks = (peer.summary.vector, ours.vector);
+            let (rank, errand) = match same {
+                true if marks.0 == marks.1 || peer.marks == Some(marks) => continue,
+                true => (0, Errand::Vectors),
+                false if peer.outbox.is_dirty() || !peer.known => (3, Errand::Round),
+                false if abroad && peer.summary.region != ours.region => (2, Errand::Round),
+                false => (1, Errand::Round),
+            };
+            all.push((rank, *who, errand));
+            best = match best {
+                Some((top, count)) if top == rank => Some((top, count + 1)),
+                Some((top, count)) if top > rank => Some((top, count)),
+                _ => Some((rank, 1)),
+            };
+        }
+        let (rank, count) = best?;
+        let pick = (entropy % count as u64) as usize;
+        let (_, who, errand) = all.into_iter().filter(|(r, ..)| *r == rank).nth(pick)?;
+        Some((who, errand))
+    }
+
+    /// A round with a peer is complete: it has all that we had.
+    pub(super) fn synced(&mut self, who: Incarnation, ours: u32) {
+        if let Some(peer) = self.live.get_mut(&who) {
+            peer.known = true;
+            peer.failures = 0;
+            peer.outbox.synced();
+            peer.marks = Some((peer.summary.vector, ours));
+        }
+    }
+
+    /// A round with a peer failed.
+    pub(super) fn failed(&mut self, who: Incarnation, mono_us: u64) {
+        if let Some(peer) = self.live.get_mut(&who) {
+            peer.not_before_us = mono_us + (PAUSE_US << peer.failures.min(4));
+            peer.failures += 1;
+        }
+    }
+}

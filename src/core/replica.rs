@@ -1,0 +1,481 @@
+//! A node's part in the group: when to push, with whom to sync, when to be ready, when to move the horizon.
+//!
+//! Driven from outside: each method is one step under the lock that guards the [`Store`], is handed the time and
+//! randomness, and returns the requests that are to be sent. Who drives it sends each [`Call`] to its peer and brings
+//! back the response, or that there was none, under the same id; and calls [`Replica::tick`] every 100 ms or so.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::genesis::Genesis;
+use super::joining::{Step, step};
+use super::mutants::Mutant;
+use super::peers::{Errand, Peers, State, Summary};
+use super::push::{Ack, Batch};
+use super::record::Incarnation;
+use super::stamp::Stamp;
+use super::store::{Due, Store};
+use super::sync::{Answer, Ask, Next, Outcome, Round, Snapshot, SnapshotNext, Stop, respond};
+use super::tombstones::horizon_in_steps;
+
+/// The time, twice.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// The wall clock, which may be wrong and may step.
+    pub wall: Stamp,
+    /// A clock that only goes forward, µs since whenever.
+    pub mono_us: u64,
+}
+
+/// What is asked of a peer.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// Take these writes.
+    Push(Batch),
+    /// A step of a sync.
+    Sync(Ask),
+}
+
+/// What a peer answers.
+#[derive(Clone, Debug)]
+pub enum Response {
+    /// To a push.
+    Push(Ack),
+    /// To a step of a sync.
+    Sync(Answer),
+}
+
+/// A request that is to be sent.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// To match the response with.
+    pub id: u64,
+    /// To whom.
+    pub to: Incarnation,
+    /// What.
+    pub request: Request,
+}
+
+/// What a replica is told at its start.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Hash of the configured node id.
+    pub node: u64,
+    /// Hash of the region's name.
+    pub region: u64,
+    /// Whether it replicates with nobody: then it begins a set at once.
+    pub alone: bool,
+    /// How long tombstones live, µs.
+    pub grace_us: u64,
+    /// The horizon moves by multiples of this, µs.
+    pub horizon_step_us: u64,
+    /// However long somebody is missing, tombstones do not live longer than this, µs.
+    pub horizon_cap_us: u64,
+    /// From the end of a round to the next one, µs.
+    pub sync_us: u64,
+    /// The same when rounds find nothing but what is on its way, µs.
+    pub sync_slow_us: u64,
+    /// Most bytes in a request or answer of a round.
+    pub budget: u32,
+    /// For how long a write is pushed, µs.
+    pub push_us: u64,
+}
+
+/// What a replica counts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Rounds that were complete.
+    pub rounds: u64,
+    /// Exchanges of vectors.
+    pub vectors: u64,
+    /// Snapshots that were complete.
+    pub snapshots: u64,
+    /// Rounds and snapshots that were not.
+    pub failures: u64,
+    /// Differences that rounds found.
+    pub differences: u64,
+    /// Those of them that a push should have brought: the number that says whether replication is healthy.
+    pub old_differences: u64,
+    /// Requests of rounds.
+    pub requests: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Replica {
+    config: Config,
+    state: State,
+    peers: Peers,
+    started: Now,
+    session: Session,
+    /// A snapshot whose peer is gone, to be resumed.
+    parked: Option<Snapshot>,
+    next_id: u64,
+    pushes: BTreeMap<u64, (Incarnation, u64)>,
+    sync_at_us: u64,
+    interval_us: u64,
+    /// (when, our last sequence then), every second, to forget writes by their age.
+    written: VecDeque<(u64, u64)>,
+    /// Addresses beside our own, and how many refuse us.
+    others: (usize, usize),
+    counts: Counts,
+}
+
+#[derive(Debug)]
+enum Session {
+    Idle,
+    Round(u64, Round),
+    Snapshot(u64, Snapshot),
+}
+
+/// What a step brings about.
+#[derive(Debug)]
+pub struct Effects<T> {
+    /// To be sent.
+    pub calls: Vec<Call>,
+    /// To be woken.
+    pub due: Due<T>,
+}
+
+impl<T> Default for Effects<T> {
+    fn default() -> Self {
+        Self { calls: Vec::new(), due: Due::new() }
+    }
+}
+
+impl Replica {
+    /// Of a process that has just started.
+    #[must_use]
+    pub fn new(config: Config, now: Now) -> Self {
+        Self {
+            config,
+            state: if config.alone { State::Ready } else { State::Joining },
+            peers: Peers::default(),
+            started: now,
+            session: Session::Idle,
+            parked: None,
+            next_id: 1,
+            pushes: BTreeMap::new(),
+            sync_at_us: now.mono_us,
+            interval_us: config.sync_us,
+            written: VecDeque::new(),
+            others: (0, 0),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Where it is between start and end.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Whom it knows.
+    #[must_use]
+    pub fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
+    /// What it counted.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// It is about to stop, and says so.
+    pub fn leave(&mut self) {
+        self.state = State::Leaving;
+    }
+
+    fn joined(&self) -> bool {
+        self.state != State::Joining
+    }
+
+    /// What is to be gossiped of it.
+    #[must_use]
+    pub fn summary<T>(&self, store: &Store<T>) -> Summary {
+        Summary {
+            incarnation: store.incarnation(),
+            node: self.config.node,
+            region: self.config.region,
+            state: self.state,
+            genesis: self.joined().then(|| store.genesis().mark()),
+            root: store.set().root(),
+            horizon: store.set().horizon(),
+            vector: store.vector().mark(),
+        }
+    }
+
+    /// Who is live now, without ourselves; how many other addresses there are, and how many of them refuse us.
+    pub fn see<T>(
+        &mut self,
+        store: &mut Store<T>,
+        now: Now,
+        live: &[Summary],
+        others: usize,
+        refused: usize,
+    ) {
+        self.others = (others, refused);
+        self.peers.see(store.log(), now.mono_us, live);
+        if !store.mutants().has(Mutant::NoHorizonExchange) {
+            let largest = live.iter().map(|summary| summary.horizon).max();
+            store.raise_horizon(largest.unwrap_or(Stamp::ZERO), usize::MAX);
+        }
+    }
+
+    /// Does what is due.
+    pub fn tick<T>(&mut self, store: &mut Store<T>, now: Now, entropy: u64) -> Vec<Call> {
+        let mut calls = Vec::new();
+        self.forget_old_writes(store, now);
+        if self.state == State::Joining {
+            self.join(store, now, entropy, &mut calls);
+        } else {
+            self.move_horizon(store, now);
+            if matches!(self.session, Session::Idle) && now.mono_us >= self.sync_at_us {
+                self.start_sync(store, now, entropy, &mut calls);
+            }
+        }
+        calls.append(&mut self.pump(store, now));
+        calls
+    }
+
+    /// Pushes what was written: to be called after each write too.
+    pub fn pump<T>(&mut self, store: &Store<T>, now: Now) -> Vec<Call> {
+        let mut calls = Vec::new();
+        for (to, peer) in self.peers.live_mut() {
+            let batch = peer.outbox.next(store.log(), store.set(), store.incarnation(), now.mono_us);
+            if let Some(batch) = batch {
+                let id = self.next_id;
+                self.next_id += 1;
+                self.pushes.insert(id, (to, batch.upto));
+                calls.push(Call { id, to, request: Request::Push(batch) });
+            }
+        }
+        calls
+    }
+
+    /// Answers a peer.
+    pub fn request<T>(&mut self, store: &mut Store<T>, now: Now, request: &Request) -> (Response, Due<T>) {
+        match request {
+            Request::Push(batch) => {
+                let (ack, due) = store.take(now.wall, batch);
+                (Response::Push(ack), due)
+            }
+            Request::Sync(ask) => {
+                let (answer, due) = respond(store, self.joined(), now.wall, ask);
+                (Response::Sync(answer), due)
+            }
+        }
+    }
+
+    /// Takes in the response to a call.
+    pub fn response<T>(
+        &mut self,
+        store: &mut Store<T>,
+        now: Now,
+        entropy: u64,
+        id: u64,
+        response: Response,
+    ) -> Effects<T> {
+        let mut effects = Effects::default();
+        match response {
+            Response::Push(ack) => {
+                if let Some((to, upto)) = self.pushes.remove(&id)
+                    && let Some(peer) = self.peers.get_mut(to)
+                {
+                    // another process at the same address knows nothing of what was sent to this one
+                    let have = if ack.from == to { ack.have } else { 0 };
+                    peer.outbox.acked(store.log(), upto, have);
+                    effects.calls = self.pump(store, now);
+                }
+            }
+            Response::Sync(answer) => self.sync_answered(store, now, entropy, id, answer, &mut effects),
+        }
+        effects
+    }
+
+    /// A call got no response.
+    pub fn failed(&mut self, now: Now, id: u64) {
+        if let Some((to, _)) = self.pushes.remove(&id) {
+            if let Some(peer) = self.peers.get_mut(to) {
+                peer.outbox.failed(now.mono_us);
+            }
+            return;
+        }
+        match std::mem::replace(&mut self.session, Session::Idle) {
+            Session::Round(of, round) if of == id => self.stopped(now, round.peer()),
+            Session::Snapshot(of, snapshot) if of == id => {
+                self.stopped(now, snapshot.peer());
+                self.parked = Some(snapshot);
+            }
+            other => self.session = other,
+        }
+    }
+
+    fn forget_old_writes<T>(&mut self, store: &mut Store<T>, now: Now) {
+        if self.written.back().is_none_or(|(at, _)| at + 1_000_000 <= now.mono_us) {
+            self.written.push_back((now.mono_us, store.log().sequence()));
+        }
+        while let Some((at, sequence)) = self.written.front().copied()
+            && at + self.config.push_us <= now.mono_us
+        {
+            store.forget_writes(sequence);
+            self.written.pop_front();
+        }
+    }
+
+    fn join<T>(&mut self, store: &mut Store<T>, now: Now, entropy: u64, calls: &mut Vec<Call>) {
+        if !matches!(self.session, Session::Idle) {
+            return;
+        }
+        let looked_us = now.mono_us - self.started.mono_us;
+        if store.mutants().has(Mutant::EmptyJoinersReady)
+            && self.peers.live().any(|peer| peer.summary.state == State::Joining)
+        {
+            return self.begin(store, now, false);
+        }
+        match step(&self.peers, self.others.0, self.others.1, looked_us, entropy) {
+            Step::Wait => {}
+            Step::Join(_) if now.mono_us < self.sync_at_us => {}
+            Step::Join(peer) => self.start_snapshot(store, peer, calls),
+            Step::ColdStart => self.begin(store, now, false),
+            Step::ServeAlone => self.begin(store, now, true),
+        }
+    }
+
+    /// Begins a set. The store was made with a random key, which now becomes that of the set.
+    fn begin<T>(&mut self, store: &mut Store<T>, now: Now, provisional: bool) {
+        store.adopt(Genesis { provisional, started: now.wall, key: store.genesis().key });
+        self.state = State::Ready;
+    }
+
+    fn move_horizon<T>(&mut self, store: &mut Store<T>, now: Now) {
+        let up_us = now.mono_us - self.started.mono_us;
+        let early = store.mutants().has(Mutant::RestartedMovesHorizon);
+        if up_us < self.config.grace_us && !early {
+            return;
+        }
+        let missing = !self.peers.nobody_missing(now.mono_us, self.config.grace_us);
+        let age_us = if missing { self.config.horizon_cap_us } else { self.config.grace_us };
+        let step_us = self.config.horizon_step_us;
+        let started = if early { Stamp::ZERO } else { before(now.wall, up_us) };
+        if let Some(horizon) = horizon_in_steps(now.wall, started, age_us, step_us) {
+            store.raise_horizon(horizon, usize::MAX);
+        }
+    }
+
+    fn start_sync<T>(&mut self, store: &mut Store<T>, now: Now, entropy: u64, calls: &mut Vec<Call>) {
+        self.sync_at_us =
+            now.mono_us + self.interval_us - self.interval_us / 8 + entropy % (self.interval_us / 4);
+        let ours = self.summary(store);
+        let Some((peer, errand)) = self.peers.next(now.mono_us, entropy >> 8, &ours) else { return };
+        if self.parked.is_some() {
+            return self.start_snapshot(store, peer, calls);
+        }
+        let mut round = match errand {
+            Errand::Round => Round::new(store, peer, self.config.budget, entropy >> 16),
+            Errand::Vectors => Round::vectors(store, peer, self.config.budget),
+        };
+        let ask = round.ask(store);
+        let id = self.call(peer, ask, calls);
+        self.session = Session::Round(id, round);
+    }
+
+    fn start_snapshot<T>(&mut self, store: &Store<T>, peer: Incarnation, calls: &mut Vec<Call>) {
+        let snapshot = match self.parked.take() {
+            Some(parked) => parked.resume(peer),
+            None => Snapshot::new(peer, self.config.budget),
+        };
+        let id = self.call(peer, snapshot.ask(store, self.joined()), calls);
+        self.session = Session::Snapshot(id, snapshot);
+    }
+
+    fn call(&mut self, to: Incarnation, ask: Ask, calls: &mut Vec<Call>) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        calls.push(Call { id, to, request: Request::Sync(ask) });
+        id
+    }
+
+    fn sync_answered<T>(
+        &mut self,
+        store: &mut Store<T>,
+        now: Now,
+        entropy: u64,
+        id: u64,
+        answer: Answer,
+        effects: &mut Effects<T>,
+    ) {
+        match std::mem::replace(&mut self.session, Session::Idle) {
+            Session::Round(of, mut round) if of == id => {
+                let (next, mut due) = round.answered(store, now.wall, entropy, answer);
+                effects.due.append(&mut due);
+                match next {
+                    Next::Ask => {
+                        let ask = round.ask(store);
+                        let id = self.call(round.peer(), ask, &mut effects.calls);
+                        self.session = Session::Round(id, round);
+                    }
+                    Next::Done(outcome) => self.done(store, now, round.peer(), outcome),
+                    Next::Stop(Stop::TakeSnapshot) => {
+                        self.start_snapshot(store, round.peer(), &mut effects.calls);
+                    }
+                    // the other genesis is ours by now, or the next round will tell them
+                    Next::Stop(Stop::OtherGenesis) => self.sync_at_us = now.mono_us,
+                    Next::Stop(_) => self.stopped(now, round.peer()),
+                }
+            }
+            Session::Snapshot(of, mut snapshot) if of == id => {
+                let (next, mut due) = snapshot.answered(store, self.joined(), now.wall, answer);
+                effects.due.append(&mut due);
+                match next {
+                    SnapshotNext::Ask => {
+                        // its genesis counts from the first answer on, for the digest only
+                        let ask = snapshot.ask(store, self.joined());
+                        let id = self.call(snapshot.peer(), ask, &mut effects.calls);
+                        self.session = Session::Snapshot(id, snapshot);
+                    }
+                    SnapshotNext::Done { .. } => {
+                        self.counts.snapshots += 1;
+                        if self.state == State::Joining {
+                            self.state = State::Ready;
+                        }
+                        self.sync_at_us = now.mono_us;
+                    }
+                    SnapshotNext::Stop(_) => {
+                        self.stopped(now, snapshot.peer());
+                        self.parked = self.joined().then_some(snapshot);
+                    }
+                }
+            }
+            other => self.session = other,
+        }
+    }
+
+    fn done<T>(&mut self, store: &Store<T>, now: Now, peer: Incarnation, outcome: Outcome) {
+        self.peers.synced(peer, store.vector().mark());
+        if outcome.differences == 0 && outcome.requests == 1 {
+            self.counts.vectors += 1;
+        } else {
+            self.counts.rounds += 1;
+        }
+        self.counts.differences += outcome.differences;
+        self.counts.old_differences += outcome.old_differences;
+        self.counts.requests += u64::from(outcome.requests);
+        // what is young is on its way anyhow: looking for it costs more than it brings
+        self.interval_us = match (outcome.differences, outcome.old_differences) {
+            (1.., 0) => (self.interval_us * 2).min(self.config.sync_slow_us),
+            _ => self.config.sync_us,
+        };
+        self.sync_at_us = self.sync_at_us.max(now.mono_us + self.interval_us / 2);
+    }
+
+    fn stopped(&mut self, now: Now, peer: Incarnation) {
+        self.counts.failures += 1;
+        self.peers.failed(peer, now.mono_us);
+        self.sync_at_us = now.mono_us + self.config.sync_us / 4;
+    }
+}
+
+fn before(now: Stamp, us: u64) -> Stamp {
+    Stamp::from_micros(now.micros().saturating_sub(us)).unwrap_or(Stamp::ZERO)
+}
