@@ -1,0 +1,531 @@
+//! The world: processes, what is under way between them, and what happens next.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use super::checks::{History, Reader, Violation, Witness};
+use super::clock::Clock;
+use super::gossip::{Heard, Table};
+use super::network::Network;
+use super::plan::Plan;
+use super::random::Random;
+use super::report::{Faults, Report, Traffic, Work};
+use super::trace::Trace;
+use crate::core::genesis::Genesis;
+use crate::core::record::Incarnation;
+use crate::core::replica::{Call, Config, Replica, Request, Response};
+use crate::core::store::Store;
+use crate::core::sync::{Reply, What};
+use crate::core::{Name, Record, Stamp, State};
+use crate::wire::message::{decode_request, decode_response, encode_request, encode_response};
+
+/// How often a node looks at what is due, µs.
+const TICK_US: u64 = 100_000;
+
+/// Everything.
+pub struct World {
+    pub(super) plan: Plan,
+    pub(super) now_us: u64,
+    queue: BinaryHeap<Reverse<(u64, u64)>>,
+    events: BTreeMap<u64, Event>,
+    next_event: u64,
+    pub(super) processes: Vec<Option<Process>>,
+    pub(super) network: Network,
+    pub(super) random: Random,
+    lives: u32,
+    homes: BTreeMap<Incarnation, usize>,
+    pub(super) history: History,
+    pub(super) readers: Vec<Reader>,
+    pub(super) traffic: BTreeMap<&'static str, Traffic>,
+    pub(super) faults: Faults,
+    pub(super) work: Work,
+    pub(super) trace: Trace,
+    pub(super) violation: Option<Violation>,
+    ended: Totals,
+    pub(super) stormy: bool,
+}
+
+/// One process.
+pub(super) struct Process {
+    life: u32,
+    pub(super) store: Store<()>,
+    pub(super) replica: Replica,
+    pub(super) clock: Clock,
+    table: Table,
+    /// (deadline, call)
+    outstanding: BTreeMap<u64, u64>,
+    pub(super) witness: Witness,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Totals {
+    rounds: u64,
+    snapshots: u64,
+    vectors: u64,
+    failures: u64,
+    differences: (u64, u64),
+}
+
+pub(super) enum Event {
+    Tick { slot: usize, life: u32 },
+    Gossip { slot: usize, life: u32 },
+    Told { to: usize, from: usize, told: Vec<Option<Heard>>, reply: bool },
+    Request { to: usize, from: usize, life: u32, id: u64, bytes: Vec<u8> },
+    Response { to: usize, life: u32, id: u64, bytes: Vec<u8> },
+    Start { slot: usize },
+    Write,
+    Read,
+    Fault,
+    Mend { cuts: Vec<(usize, usize)> },
+    Quicken { slot: usize },
+    Sweep,
+}
+
+impl World {
+    /// A world that is about to begin. `keep` decides whether its trace is kept as text.
+    #[must_use]
+    pub fn new(plan: Plan, keep: bool) -> Self {
+        let network = Network::new(&plan);
+        let random = Random::new(plan.seed, 3);
+        let processes = (0..plan.nodes).map(|_| None).collect();
+        let readers = (0..plan.readers).map(|_| Reader::default()).collect();
+        Self {
+            now_us: 0,
+            queue: BinaryHeap::new(),
+            events: BTreeMap::new(),
+            next_event: 0,
+            processes,
+            network,
+            random,
+            lives: 0,
+            homes: BTreeMap::new(),
+            history: History::default(),
+            readers,
+            traffic: BTreeMap::new(),
+            faults: Faults::default(),
+            work: Work::default(),
+            trace: Trace::new(keep),
+            violation: None,
+            ended: Totals::default(),
+            stormy: false,
+            plan,
+        }
+    }
+
+    pub(super) fn at(&mut self, at_us: u64, event: Event) {
+        self.queue.push(Reverse((at_us, self.next_event)));
+        self.events.insert(self.next_event, event);
+        self.next_event += 1;
+    }
+
+    pub(super) fn after(&mut self, us: u64, event: Event) {
+        self.at(self.now_us + us, event);
+    }
+
+    /// From the start through the storm until all agree, the bound is over, or a promise is broken.
+    pub fn run(&mut self) -> Report {
+        for slot in 0..self.plan.nodes {
+            let us = self.random.below(2_000_000);
+            self.at(us, Event::Start { slot });
+        }
+        self.at(self.plan.calm_us + 1, Event::Write);
+        self.at(self.plan.calm_us + 1, Event::Read);
+        self.at(self.plan.calm_us + 1, Event::Fault);
+        self.at(self.plan.calm_us + 1, Event::Sweep);
+        self.run_until(self.plan.calm_us);
+        self.stormy = true;
+        self.network.set_faulty(true);
+        self.run_until(self.plan.heal_us());
+        self.heal();
+        let mut converged_us = None;
+        while converged_us.is_none() && self.now_us < self.plan.heal_us() + self.plan.bound_us {
+            self.run_until(self.now_us + TICK_US);
+            if self.violation.is_some() {
+                break;
+            }
+            if self.all_agree() {
+                converged_us = Some(self.now_us - self.plan.heal_us());
+            }
+        }
+        self.sweep();
+        self.check_end();
+        self.report(converged_us)
+    }
+
+    /// Until a time, or until a promise is broken.
+    pub fn run_until(&mut self, until_us: u64) {
+        while self.violation.is_none()
+            && let Some(Reverse((at_us, id))) = self.queue.peek().copied()
+            && at_us <= until_us
+        {
+            self.queue.pop();
+            self.now_us = at_us;
+            if let Some(event) = self.events.remove(&id) {
+                self.happen(event);
+            }
+        }
+        self.now_us = self.now_us.max(until_us);
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Tick { slot, life } => self.tick(slot, life),
+            Event::Gossip { slot, life } => self.gossip(slot, life),
+            Event::Told { to, from, told, reply } => self.told(to, from, &told, reply),
+            Event::Request { to, from, life, id, bytes } => self.request(to, from, life, id, &bytes),
+            Event::Response { to, life, id, bytes } => self.response(to, life, id, &bytes),
+            Event::Start { slot } => self.start(slot),
+            Event::Write => self.write_some(),
+            Event::Read => self.read_some(),
+            Event::Fault => self.fault(),
+            Event::Mend { cuts } => cuts.into_iter().for_each(|(from, to)| self.network.mend(from, to)),
+            Event::Quicken { slot } => self.network.slow(slot, 0),
+            Event::Sweep => {
+                self.sweep();
+                self.after(3_000_000, Event::Sweep);
+            }
+        }
+    }
+
+    /// A process begins, empty.
+    pub(super) fn start(&mut self, slot: usize) {
+        if self.processes[slot].is_some() {
+            return;
+        }
+        self.lives += 1;
+        let life = self.lives;
+        let incarnation = Incarnation(self.random.bits());
+        let mut key = [0; 16];
+        key[..8].copy_from_slice(&self.random.bits().to_le_bytes());
+        key[8..].copy_from_slice(&self.random.bits().to_le_bytes());
+        let clock = Clock {
+            offset_us: self.random.around(self.plan.clock_off_us),
+            drift_ppm: self.random.around(self.plan.drift_ppm),
+        };
+        let config = Config {
+            node: slot as u64,
+            region: self.plan.region(slot) as u64,
+            alone: self.plan.nodes == 1,
+            grace_us: self.plan.grace_us,
+            horizon_step_us: self.plan.horizon_step_us,
+            horizon_cap_us: 7 * self.plan.grace_us,
+            sync_us: self.plan.sync_us,
+            sync_slow_us: 10 * self.plan.sync_us,
+            budget: self.plan.budget,
+            push_us: 60_000_000,
+        };
+        let genesis = Genesis { provisional: false, started: Stamp::ZERO, key };
+        self.homes.insert(incarnation, slot);
+        self.processes[slot] = Some(Process {
+            life,
+            store: Store::simulated(genesis, incarnation, self.plan.leaf_bits, self.plan.mutants()),
+            replica: Replica::new(config, clock.now(self.now_us)),
+            clock,
+            table: Table::new(slot, self.plan.nodes),
+            outstanding: BTreeMap::new(),
+            witness: Witness::default(),
+        });
+        self.trace.line(self.now_us, format_args!("n{slot} starts as {:016x}", incarnation.0));
+        let (tick, gossip) = (self.random.below(TICK_US), self.random.below(self.plan.gossip_us));
+        self.after(tick, Event::Tick { slot, life });
+        self.after(gossip, Event::Gossip { slot, life });
+    }
+
+    /// A process ends, and with it all that it knew.
+    pub(super) fn kill(&mut self, slot: usize) -> bool {
+        let Some(process) = self.processes[slot].take() else { return false };
+        self.ended.add(&process.replica);
+        self.trace.line(self.now_us, format_args!("n{slot} is killed"));
+        true
+    }
+
+    fn alive(&mut self, slot: usize, life: u32) -> Option<&mut Process> {
+        self.processes[slot].as_mut().filter(|process| process.life == life)
+    }
+
+    fn tick(&mut self, slot: usize, life: u32) {
+        let (now_us, entropy, timeout_us) = (self.now_us, self.random.bits(), self.plan.timeout_us);
+        let Some(process) = self.alive(slot, life) else { return };
+        let now = process.clock.now(now_us);
+        // the timeout is counted from when a call was made; they were made in the order of their ids
+        let late: Vec<u64> = process
+            .outstanding
+            .iter()
+            .filter(|(_, at)| **at + timeout_us <= now_us)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in late {
+            process.outstanding.remove(&id);
+            process.replica.failed(now, id);
+        }
+        let before =
+            (process.replica.state(), process.store.set().horizon(), process.store.set().tombstones());
+        let calls = process.replica.tick(&mut process.store, now, entropy);
+        let after =
+            (process.replica.state(), process.store.set().horizon(), process.store.set().tombstones());
+        let forgotten = before.2.saturating_sub(after.2) as u64;
+        if before.0 != after.0 {
+            let genesis = process.store.genesis();
+            self.trace.line(now_us, format_args!("n{slot} is {:?} in {genesis:?}", after.0));
+        }
+        if before.1 != after.1 {
+            self.trace
+                .line(now_us, format_args!("n{slot} moves its horizon to {}, forgets {forgotten}", after.1));
+        }
+        self.work.forgotten += forgotten;
+        self.send(slot, calls);
+        self.after(TICK_US, Event::Tick { slot, life });
+    }
+
+    fn gossip(&mut self, slot: usize, life: u32) {
+        let (now_us, dead_us, others) = (self.now_us, self.plan.dead_us, self.plan.nodes - 1);
+        let Some(process) = self.alive(slot, life) else { return };
+        let now = process.clock.now(now_us);
+        let live = process.table.live(now_us, dead_us);
+        let before = process.store.set().tombstones();
+        process.replica.see(&mut process.store, now, &live, others, 0);
+        let forgotten = before.saturating_sub(process.store.set().tombstones()) as u64;
+        process.table.beat(now_us, life, process.replica.summary(&process.store));
+        let told = process.table.tell();
+        self.work.forgotten += forgotten;
+        if others > 0 {
+            for _ in 0..3 {
+                // any address, whether somebody is there or not: this heals a split
+                let to = (slot + 1 + self.random.index(others)) % self.plan.nodes;
+                self.tell(slot, to, told.clone(), true);
+            }
+        }
+        let us = self.plan.gossip_us;
+        self.after(us, Event::Gossip { slot, life });
+    }
+
+    fn tell(&mut self, from: usize, to: usize, told: Vec<Option<Heard>>, reply: bool) {
+        let known = told.iter().flatten().count() as u64;
+        // what chitchat sends for a node, digest and changed values together, about
+        self.count("gossip", 60 * known);
+        for at_us in self.network.carry(self.now_us, from, to, false) {
+            let told = told.clone();
+            self.at(at_us, Event::Told { to, from, told, reply });
+        }
+    }
+
+    fn told(&mut self, to: usize, from: usize, told: &[Option<Heard>], reply: bool) {
+        let now_us = self.now_us;
+        let Some(process) = self.processes[to].as_mut() else { return };
+        process.table.hear(now_us, told);
+        if reply {
+            let told = process.table.tell();
+            self.tell(to, from, told, false);
+        }
+    }
+
+    pub(super) fn count(&mut self, kind: &'static str, bytes: u64) {
+        let traffic = self.traffic.entry(kind).or_default();
+        traffic.messages += 1;
+        traffic.bytes += bytes;
+    }
+
+    pub(super) fn send(&mut self, slot: usize, calls: Vec<Call>) {
+        for call in calls {
+            let now_us = self.now_us;
+            let Some(process) = self.processes[slot].as_mut() else { return };
+            process.outstanding.insert(call.id, now_us);
+            let life = process.life;
+            let Some(to) = self.homes.get(&call.to).copied() else { continue };
+            let bytes = encode_request(&call.request);
+            let kind = match &call.request {
+                Request::Push(_) => "push",
+                Request::Sync(ask) => match &ask.what {
+                    What::Vectors { .. } => "sync vectors",
+                    What::Open(_) => "sync open",
+                    What::Go { .. } => "sync go",
+                    What::Snapshot { .. } => "sync snapshot",
+                },
+            };
+            self.count(kind, bytes.len() as u64);
+            self.trace.line(now_us, format_args!("n{slot} -> n{to} #{} {kind} of {}", call.id, bytes.len()));
+            for at_us in self.network.carry(now_us, slot, to, true) {
+                let bytes = bytes.clone();
+                self.at(at_us, Event::Request { to, from: slot, life, id: call.id, bytes });
+            }
+        }
+    }
+
+    fn request(&mut self, to: usize, from: usize, life: u32, id: u64, bytes: &[u8]) {
+        let now_us = self.now_us;
+        let Some(process) = self.processes[to].as_mut() else { return };
+        let now = process.clock.now(now_us);
+        let request = decode_request(bytes).expect("nodes send what they can read");
+        let (response, _) = process.replica.request(&mut process.store, now, &request);
+        self.look(to, names_of_request(&request));
+        let kind = match &response {
+            Response::Push(_) => "push ack",
+            Response::Sync(answer) => match &answer.reply {
+                Reply::Found(_) => "sync found",
+                Reply::Snapshot { .. } => "sync snapshot part",
+                Reply::Equal(_) => "sync equal",
+                Reply::HorizonFirst => "sync horizon first",
+                Reply::OtherGenesis => "sync other genesis",
+                Reply::NotMe | Reply::Joining => "sync refusal",
+            },
+        };
+        let bytes = encode_response(&response);
+        self.count(kind, bytes.len() as u64);
+        self.trace.line(now_us, format_args!("n{to} => n{from} #{id} {kind} of {}", bytes.len()));
+        for at_us in self.network.carry(now_us, to, from, false) {
+            let bytes = bytes.clone();
+            self.at(at_us, Event::Response { to: from, life, id, bytes });
+        }
+    }
+
+    fn response(&mut self, to: usize, life: u32, id: u64, bytes: &[u8]) {
+        let (now_us, entropy) = (self.now_us, self.random.bits());
+        let Some(process) = self.alive(to, life) else { return };
+        if process.outstanding.remove(&id).is_none() {
+            return;
+        }
+        let now = process.clock.now(now_us);
+        let response = decode_response(bytes).expect("nodes send what they can read");
+        let names = names_of_response(&response);
+        let before = process.replica.state();
+        let effects = process.replica.response(&mut process.store, now, entropy, id, response);
+        let after = process.replica.state();
+        if before != after {
+            let genesis = process.store.genesis();
+            self.trace.line(now_us, format_args!("n{to} is {after:?} in {genesis:?}"));
+        }
+        self.look(to, names);
+        self.send(to, effects.calls);
+    }
+
+    /// Checks a process that may have changed.
+    pub(super) fn look(&mut self, slot: usize, names: Vec<Name>) {
+        let Some(process) = self.processes[slot].as_mut() else { return };
+        let (set, witness) = (process.store.set(), &mut process.witness);
+        let looked = names
+            .iter()
+            .try_for_each(|name| witness.look(set, name))
+            .and_then(|()| witness.look_at_vector(&self.history, set, process.store.vector()));
+        if let Err((rule, detail)) = looked {
+            self.broken(rule, format!("n{slot}: {detail}"));
+        }
+    }
+
+    fn sweep(&mut self) {
+        for slot in 0..self.processes.len() {
+            let Some(process) = self.processes[slot].as_mut() else { continue };
+            let (set, vector) = (process.store.set(), process.store.vector());
+            if let Err((rule, detail)) = process.witness.look_at_all(&self.history, set, vector) {
+                self.broken(rule, format!("n{slot}: {detail}"));
+            }
+        }
+    }
+
+    pub(super) fn broken(&mut self, rule: &'static str, detail: String) {
+        if self.violation.is_none() {
+            self.trace.line(self.now_us, format_args!("BROKEN {rule}: {detail}"));
+            self.violation = Some(Violation { rule, at_us: self.now_us, detail });
+        }
+    }
+
+    /// Whether all are ready and hold the same. The records are compared, not their digests.
+    #[must_use]
+    pub fn all_agree(&self) -> bool {
+        let mut processes = self.processes.iter();
+        let Some(Some(first)) = processes.next() else { return false };
+        let mut all = self.processes.iter();
+        let ready = all.all(|p| p.as_ref().is_some_and(|p| p.replica.state() == State::Ready));
+        ready
+            && processes.flatten().all(|p| {
+                let (a, b) = (first.store.set(), p.store.set());
+                first.store.genesis() == p.store.genesis()
+                    && a.root().count == b.root().count
+                    && (0..a.stretches()).flat_map(|i| a.stretch(i)).all(|x| {
+                        b.get(x.name()).is_some_and(|y| {
+                            x.reads_as(y) && x.last_sync() == y.last_sync() && x.data() == y.data()
+                        })
+                    })
+            })
+    }
+
+    fn report(&mut self, converged_us: Option<u64>) -> Report {
+        let mut totals = self.ended;
+        self.processes.iter().flatten().for_each(|process| totals.add(&process.replica));
+        self.work.writes = self.history.writes();
+        let records = self.processes.iter().flatten().map(|p| p.store.set().root().count).max();
+        Report {
+            seed: self.plan.seed,
+            nodes: self.plan.nodes,
+            violation: self.violation.clone(),
+            converged_us,
+            bound_us: self.plan.bound_us,
+            traffic: self.traffic.clone(),
+            befell: self.network.befell,
+            faults: self.faults,
+            work: self.work,
+            rounds: totals.rounds,
+            snapshots: totals.snapshots,
+            vectors: totals.vectors,
+            unfinished: totals.failures,
+            differences: totals.differences,
+            records: records.unwrap_or(0),
+            vectors_complete: self.vectors_complete(),
+            trace: (self.trace.hash(), self.trace.lines()),
+        }
+    }
+
+    fn vectors_complete(&self) -> (u64, u64) {
+        let mut complete = (0, 0);
+        for writer in self.processes.iter().flatten() {
+            let (who, sequence) = (writer.store.incarnation(), writer.store.log().sequence());
+            for process in self.processes.iter().flatten() {
+                complete.0 += u64::from(process.store.vector().get(who) == sequence);
+                complete.1 += 1;
+            }
+        }
+        complete
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn trace(&self) -> &Trace {
+        &self.trace
+    }
+}
+
+impl Totals {
+    fn add(&mut self, replica: &Replica) {
+        let counts = replica.counts();
+        self.rounds += counts.rounds;
+        self.snapshots += counts.snapshots;
+        self.vectors += counts.vectors;
+        self.failures += counts.failures;
+        self.differences.0 += counts.differences;
+        self.differences.1 += counts.old_differences;
+    }
+}
+
+fn names<'a>(records: impl IntoIterator<Item = &'a Record>) -> Vec<Name> {
+    records.into_iter().map(|record| record.name().clone()).collect()
+}
+
+fn names_of_request(request: &Request) -> Vec<Name> {
+    match request {
+        Request::Push(batch) => names(&batch.records),
+        Request::Sync(ask) => match &ask.what {
+            What::Go { records, .. } => names(records),
+            _ => Vec::new(),
+        },
+    }
+}
+
+fn names_of_response(response: &Response) -> Vec<Name> {
+    match response {
+        Response::Push(_) => Vec::new(),
+        Response::Sync(answer) => match &answer.reply {
+            Reply::Found(found) => names(&found.records),
+            Reply::Snapshot { records, .. } => names(records),
+            _ => Vec::new(),
+        },
+    }
+}
