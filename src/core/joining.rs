@@ -6,6 +6,9 @@ use super::record::Incarnation;
 /// How long a node looks for others before it begins a set, µs.
 pub const LOOK_US: u64 = 5_000_000;
 
+/// How long it waits for the one whose turn it is to begin, µs.
+pub const LONG_LOOK_US: u64 = 2 * LOOK_US;
+
 /// What a joining node should do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -27,7 +30,14 @@ pub enum Step {
 /// A cold start needs everybody to answer: two empty nodes that see only each other while the third one, which holds
 /// the set, is cut off, must not take each other's emptiness for the truth.
 #[must_use]
-pub fn step(peers: &Peers, others: usize, refused: usize, looked_us: u64, entropy: u64) -> Step {
+pub fn step(
+    us: Incarnation,
+    peers: &Peers,
+    others: usize,
+    refused: usize,
+    looked_us: u64,
+    entropy: u64,
+) -> Step {
     let ready = |provisional: bool| {
         peers.live().map(|peer| &peer.summary).filter(move |summary| {
             summary.state == State::Ready && summary.genesis.is_some_and(|g| g.provisional == provisional)
@@ -42,12 +52,15 @@ pub fn step(peers: &Peers, others: usize, refused: usize, looked_us: u64, entrop
                 .map_or(Step::Wait, |summary| Step::Join(summary.incarnation));
         }
     }
-    let joining = peers.live().filter(|peer| peer.summary.state == State::Joining).count();
-    if looked_us < LOOK_US || refused > 0 {
-        Step::Wait
-    } else if joining >= others {
-        Step::ColdStart
-    } else {
-        Step::ServeAlone
+    let joining = || peers.live().filter(|peer| peer.summary.state == State::Joining);
+    let first = joining().all(|peer| us < peer.summary.incarnation);
+    let all = joining().count() >= others;
+    match looked_us {
+        _ if refused > 0 => Step::Wait,
+        ..LOOK_US => Step::Wait,
+        // one of them begins and the others join it: two sets begun at once would have to be healed
+        ..LONG_LOOK_US if all && !first => Step::Wait,
+        _ if all => Step::ColdStart,
+        _ => Step::ServeAlone,
     }
 }

@@ -333,7 +333,7 @@ impl Replica {
         {
             return self.begin(store, now, false);
         }
-        match step(&self.peers, self.others.0, self.others.1, looked_us, entropy) {
+        match step(store.incarnation(), &self.peers, self.others.0, self.others.1, looked_us, entropy) {
             Step::Wait => {}
             Step::Join(_) if now.mono_us < self.sync_at_us => {}
             Step::Join(peer) => self.start_snapshot(store, peer, calls),
