@@ -125,6 +125,10 @@ impl Peers {
         self.members.contains_key(&incarnation)
     }
 
+    pub(super) fn is_live(&self, incarnation: Incarnation) -> bool {
+        self.live.contains_key(&incarnation)
+    }
+
     pub(super) fn get_mut(&mut self, incarnation: Incarnation) -> Option<&mut Peer> {
         self.live.get_mut(&incarnation)
     }

@@ -107,6 +107,8 @@ pub struct Replica {
     peers: Peers,
     started: Now,
     session: Session,
+    /// Calls of this session that got no response since the last one that did.
+    silences: u32,
     /// A snapshot whose peer is gone, to be resumed.
     parked: Option<Snapshot>,
     next_id: u64,
@@ -126,6 +128,9 @@ enum Session {
     Round(u64, Round),
     Snapshot(u64, Snapshot),
 }
+
+/// How often in a row a request of a round is asked again when it gets no answer: it changes nothing to ask twice.
+const RETRIES: u32 = 2;
 
 /// What a step brings about.
 #[derive(Debug)]
@@ -152,6 +157,7 @@ impl Replica {
             peers: Peers::default(),
             started: now,
             session: Session::Idle,
+            silences: 0,
             parked: None,
             next_id: 1,
             pushes: BTreeMap::new(),
@@ -294,21 +300,39 @@ impl Replica {
     }
 
     /// A call got no response.
-    pub fn failed(&mut self, now: Now, id: u64) {
+    pub fn failed<T>(&mut self, store: &Store<T>, now: Now, id: u64) -> Vec<Call> {
+        let mut calls = Vec::new();
         if let Some((to, _)) = self.pushes.remove(&id) {
             if let Some(peer) = self.peers.get_mut(to) {
                 peer.outbox.failed(now.mono_us);
             }
-            return;
+            return calls;
         }
+        let again = self.silences < RETRIES;
         match std::mem::replace(&mut self.session, Session::Idle) {
-            Session::Round(of, round) if of == id => self.stopped(now, round.peer()),
+            Session::Round(of, mut round) if of == id => {
+                if again && self.peers.is_live(round.peer()) {
+                    self.silences += 1;
+                    let ask = round.ask(store);
+                    let id = self.call(round.peer(), ask, &mut calls);
+                    self.session = Session::Round(id, round);
+                } else {
+                    self.stopped(now, round.peer());
+                }
+            }
             Session::Snapshot(of, snapshot) if of == id => {
-                self.stopped(now, snapshot.peer());
-                self.parked = Some(snapshot);
+                if again && self.peers.is_live(snapshot.peer()) {
+                    self.silences += 1;
+                    let id = self.call(snapshot.peer(), snapshot.ask(store, self.joined()), &mut calls);
+                    self.session = Session::Snapshot(id, snapshot);
+                } else {
+                    self.stopped(now, snapshot.peer());
+                    self.parked = Some(snapshot);
+                }
             }
             other => self.session = other,
         }
+        calls
     }
 
     fn forget_old_writes<T>(&mut self, store: &mut Store<T>, now: Now) {
@@ -364,6 +388,7 @@ impl Replica {
     }
 
     fn start_sync<T>(&mut self, store: &mut Store<T>, now: Now, entropy: u64, calls: &mut Vec<Call>) {
+        self.silences = 0;
         self.sync_at_us =
             now.mono_us + self.interval_us - self.interval_us / 8 + entropy % (self.interval_us / 4);
         let ours = self.summary(store);
@@ -381,6 +406,7 @@ impl Replica {
     }
 
     fn start_snapshot<T>(&mut self, store: &Store<T>, peer: Incarnation, calls: &mut Vec<Call>) {
+        self.silences = 0;
         let snapshot = match self.parked.take() {
             Some(parked) => parked.resume(peer),
             None => Snapshot::new(peer, self.config.budget),
@@ -405,6 +431,7 @@ impl Replica {
         answer: Answer,
         effects: &mut Effects<T>,
     ) {
+        let silences = std::mem::take(&mut self.silences);
         match std::mem::replace(&mut self.session, Session::Idle) {
             Session::Round(of, mut round) if of == id => {
                 let (next, mut due) = round.answered(store, now.wall, entropy, answer);
@@ -447,7 +474,7 @@ impl Replica {
                     }
                 }
             }
-            other => self.session = other,
+            other => (self.session, self.silences) = (other, silences),
         }
     }
 

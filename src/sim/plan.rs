@@ -81,6 +81,11 @@ impl Plan {
         let nodes = nodes.unwrap_or_else(|| random.within(3, 20) as usize);
         let far = [2_000, 20_000, 80_000];
         let budgets = [1, 300, 2_000, 20_000, 1 << 20];
+        let (fault_every_us, fault_for_us) =
+            (random.within(400_000, 5_000_000), random.within(1, 8) * SECOND_US);
+        // a delete stays deleted unless a node was cut off for longer than the grace: where faults overlap so much that
+        // one may be, tombstones have to live longer than the storm
+        let dense = fault_for_us > 2 * fault_every_us;
         Self {
             seed,
             nodes,
@@ -94,8 +99,8 @@ impl Plan {
             calm_us: 10 * SECOND_US,
             stormy_us: random.within(20, 45) * SECOND_US,
             bound_us: 45 * SECOND_US,
-            fault_every_us: random.within(400_000, 5_000_000),
-            fault_for_us: random.within(1, 8) * SECOND_US,
+            fault_every_us,
+            fault_for_us,
             down_us: random.within(1, 8) * SECOND_US,
             clock_off_us: random.within(0, 1_500_000) as i64,
             drift_ppm: random.within(0, 200) as i64,
@@ -104,7 +109,7 @@ impl Plan {
             burst: random.within(5, 60),
             readers: 4,
             max_future_us: 2_000_000,
-            grace_us: 25 * SECOND_US,
+            grace_us: if dense { 120 } else { 25 } * SECOND_US,
             horizon_step_us: SECOND_US,
             budget: budgets[random.index(budgets.len())],
             sync_us: SECOND_US,

@@ -124,6 +124,7 @@ impl World {
 
     /// From the start through the storm until all agree, the bound is over, or a promise is broken.
     pub fn run(&mut self) -> Report {
+        self.trace.line(0, format_args!("{:?}", self.plan));
         for slot in 0..self.plan.nodes {
             let us = self.random.below(2_000_000);
             self.at(us, Event::Start { slot });
@@ -254,13 +255,14 @@ impl World {
             .filter(|(_, at)| **at + timeout_us <= now_us)
             .map(|(id, _)| *id)
             .collect();
+        let mut calls = Vec::new();
         for id in late {
             process.outstanding.remove(&id);
-            process.replica.failed(now, id);
+            calls.append(&mut process.replica.failed(&process.store, now, id));
         }
         let before =
             (process.replica.state(), process.store.set().horizon(), process.store.set().tombstones());
-        let calls = process.replica.tick(&mut process.store, now, entropy);
+        calls.append(&mut process.replica.tick(&mut process.store, now, entropy));
         let after =
             (process.replica.state(), process.store.set().horizon(), process.store.set().tombstones());
         let forgotten = before.2.saturating_sub(after.2) as u64;

@@ -108,6 +108,8 @@ pub enum Next {
 const MAX_IDLE: u32 = 4;
 /// Most stretches that a round keeps to be compared: all children of two levels.
 const MAX_TODO: usize = 1 << 17;
+/// What a request may carry however small the budget: the sums of a stretch's children and some wants.
+const LEAST_ASK_BYTES: usize = 8 << 10;
 /// Most wants in a request.
 const MAX_WANTS: usize = 1 << 14;
 
@@ -157,7 +159,7 @@ impl Round {
     /// The next request.
     pub fn ask<T>(&mut self, store: &Store<T>) -> Ask {
         let set = store.set();
-        let budget = usize::try_from(self.budget).unwrap_or(usize::MAX);
+        let budget = usize::try_from(self.budget).unwrap_or(usize::MAX).max(LEAST_ASK_BYTES);
         self.asked = Asked::default();
         let what = if self.only_vectors {
             What::Vectors { digest: set.root(), vector: store.vector().clone() }
