@@ -6,9 +6,6 @@ use super::record::Incarnation;
 /// How long a node looks for others before it begins a set, µs.
 pub const LOOK_US: u64 = 5_000_000;
 
-/// How long it waits for the one whose turn it is to begin, µs.
-pub const LONG_LOOK_US: u64 = 2 * LOOK_US;
-
 /// What a joining node should do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -59,8 +56,75 @@ pub fn step(
         _ if refused > 0 => Step::Wait,
         ..LOOK_US => Step::Wait,
         // one of them begins and the others join it: two sets begun at once would have to be healed
-        ..LONG_LOOK_US if all && !first => Step::Wait,
+        _ if all && !first => Step::Wait,
         _ if all => Step::ColdStart,
         _ => Step::ServeAlone,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::genesis::GenesisMark;
+    use crate::core::peers::Summary;
+    use crate::core::push::Log;
+    use crate::core::stamp::Stamp;
+    use crate::core::trie::Digest;
+
+    const US: Incarnation = Incarnation(5);
+
+    fn peers(states: &[(u64, State, Option<bool>)]) -> Peers {
+        let summaries: Vec<Summary> = states
+            .iter()
+            .map(|(who, state, provisional)| Summary {
+                incarnation: Incarnation(*who),
+                node: *who,
+                region: 0,
+                state: *state,
+                genesis: provisional.map(|provisional| GenesisMark {
+                    provisional,
+                    started: Stamp::ZERO,
+                    key_id: 0,
+                }),
+                root: Digest::default(),
+                horizon: Stamp::ZERO,
+                vector: 0,
+            })
+            .collect();
+        let mut peers = Peers::default();
+        peers.see(&Log::default(), 0, &summaries);
+        peers
+    }
+
+    fn decide(others: usize, refused: usize, looked_us: u64, states: &[(u64, State, Option<bool>)]) -> Step {
+        step(US, &peers(states), others, refused, looked_us, 0)
+    }
+
+    #[test]
+    fn a_set_that_is_there_is_joined_at_once_a_real_one_first() {
+        let there =
+            [(1, State::Ready, Some(true)), (2, State::Ready, Some(false)), (3, State::Joining, None)];
+        assert_eq!(decide(3, 0, 0, &there), Step::Join(Incarnation(2)));
+        assert_eq!(decide(3, 0, 0, &there[..1]), Step::Join(Incarnation(1)));
+    }
+
+    #[test]
+    fn a_cold_start_needs_everybody_and_one_of_them_begins() {
+        let all = [(7, State::Joining, None), (9, State::Joining, None)];
+        assert_eq!(decide(2, 0, LOOK_US - 1, &all), Step::Wait);
+        assert_eq!(decide(2, 0, LOOK_US, &all), Step::ColdStart);
+        assert_eq!(
+            decide(2, 0, LOOK_US, &[(3, State::Joining, None), all[0]]),
+            Step::Wait,
+            "it is not our turn"
+        );
+        assert_eq!(decide(3, 0, LOOK_US, &all), Step::ServeAlone, "one is silent, and may hold the set");
+        assert_eq!(decide(0, 0, LOOK_US, &[]), Step::ColdStart, "nobody else anywhere");
+    }
+
+    #[test]
+    fn silence_is_not_refusal() {
+        assert_eq!(decide(2, 0, LOOK_US, &[]), Step::ServeAlone);
+        assert_eq!(decide(2, 1, 10 * LOOK_US, &[]), Step::Wait);
     }
 }

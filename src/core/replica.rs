@@ -355,20 +355,23 @@ impl Replica {
         if store.mutants().has(Mutant::EmptyJoinersReady)
             && self.peers.live().any(|peer| peer.summary.state == State::Joining)
         {
-            return self.begin(store, now, false);
+            return self.begin(store, false);
         }
         match step(store.incarnation(), &self.peers, self.others.0, self.others.1, looked_us, entropy) {
             Step::Wait => {}
             Step::Join(_) if now.mono_us < self.sync_at_us => {}
             Step::Join(peer) => self.start_snapshot(store, peer, calls),
-            Step::ColdStart => self.begin(store, now, false),
-            Step::ServeAlone => self.begin(store, now, true),
+            Step::ColdStart => self.begin(store, false),
+            Step::ServeAlone => self.begin(store, true),
         }
     }
 
     /// Begins a set. The store was made with a random key, which now becomes that of the set.
-    fn begin<T>(&mut self, store: &mut Store<T>, now: Now, provisional: bool) {
-        store.adopt(Genesis { provisional, started: now.wall, key: store.genesis().key });
+    ///
+    /// It counts from the start of this process and not from now: what a reader saw while we were looking for others may
+    /// be of a set that lives, and is not to be taken for older than this one.
+    fn begin<T>(&mut self, store: &mut Store<T>, provisional: bool) {
+        store.adopt(Genesis { provisional, started: self.started.wall, key: store.genesis().key });
         self.state = State::Ready;
     }
 
