@@ -69,6 +69,8 @@ pub struct Peer {
 #[derive(Clone, Copy, Debug)]
 struct Member {
     node: u64,
+    /// Live without a break since then.
+    since_us: u64,
     seen_us: u64,
     left: bool,
 }
@@ -98,6 +100,10 @@ impl Peers {
     pub(super) fn see(&mut self, log: &Log, mono_us: u64, live: &[Summary]) {
         let mut before = std::mem::take(&mut self.live);
         for summary in live {
+            let since_us = match self.members.get(&summary.incarnation) {
+                Some(member) if before.contains_key(&summary.incarnation) => member.since_us,
+                _ => mono_us,
+            };
             let mut peer = before.remove(&summary.incarnation).unwrap_or_else(|| Peer {
                 summary: *summary,
                 outbox: Outbox::new(log),
@@ -109,7 +115,7 @@ impl Peers {
             peer.summary = *summary;
             self.live.insert(summary.incarnation, peer);
             let left = summary.state == State::Leaving;
-            let member = Member { node: summary.node, seen_us: mono_us, left };
+            let member = Member { node: summary.node, since_us, seen_us: mono_us, left };
             self.members.insert(summary.incarnation, member);
         }
     }
@@ -137,15 +143,18 @@ impl Peers {
         self.live.iter_mut().map(|(incarnation, peer)| (*incarnation, peer))
     }
 
-    /// Whether nobody holds the horizon: of all members of the last `memory_us`, each is live, said that it leaves, or
-    /// was followed by a newer process of the same node, which began empty. Who is merely silent may come back with
-    /// values whose tombstones must still be there to meet them.
-    pub(super) fn nobody_missing(&mut self, mono_us: u64, memory_us: u64) -> bool {
+    /// Whether nobody holds the horizon: of all members seen within `memory_us`, each is live and has been so without a
+    /// break for `settle_us`, said that it leaves, or was followed by a newer process of the same node, which began
+    /// empty. Who is merely silent may come back with values whose tombstones must still be there to meet them, and who
+    /// is just back has not met them yet.
+    pub(super) fn nobody_missing(&mut self, mono_us: u64, memory_us: u64, settle_us: u64) -> bool {
         self.members.retain(|_, member| member.seen_us + memory_us > mono_us);
         let here = |node| self.live.values().any(|peer| peer.summary.node == node);
-        self.members
-            .iter()
-            .all(|(who, member)| member.left || self.live.contains_key(who) || here(member.node))
+        self.members.iter().all(|(who, member)| match self.live.contains_key(who) {
+            _ if member.left => true,
+            true => member.since_us + settle_us <= mono_us,
+            false => here(member.node),
+        })
     }
 
     /// With whom to sync next, and how. `ours` is what we gossip.

@@ -70,6 +70,8 @@ pub struct Config {
     pub horizon_step_us: u64,
     /// However long somebody is missing, tombstones do not live longer than this, µs.
     pub horizon_cap_us: u64,
+    /// Who comes or comes back holds the horizon for this long: time to sync, µs.
+    pub settle_us: u64,
     /// From the end of a round to the next one, µs.
     pub sync_us: u64,
     /// The same when rounds find nothing but what is on its way, µs.
@@ -381,9 +383,9 @@ impl Replica {
         if up_us < self.config.grace_us && !early {
             return;
         }
-        let missing = !self.peers.nobody_missing(now.mono_us, self.config.grace_us);
-        let age_us = if missing { self.config.horizon_cap_us } else { self.config.grace_us };
-        let step_us = self.config.horizon_step_us;
+        let Config { grace_us, horizon_cap_us, settle_us, horizon_step_us: step_us, .. } = self.config;
+        let held = !self.peers.nobody_missing(now.mono_us, horizon_cap_us, settle_us);
+        let age_us = if held { horizon_cap_us } else { grace_us };
         let started = if early { Stamp::ZERO } else { before(now.wall, up_us) };
         if let Some(horizon) = horizon_in_steps(now.wall, started, age_us, step_us) {
             store.raise_horizon(horizon, usize::MAX);

@@ -6,7 +6,7 @@ use std::fmt;
 use crate::core::record::{Incarnation, Kind, Record};
 use crate::core::set::Set;
 use crate::core::stamp::Stamp;
-use crate::core::{Name, Vector};
+use crate::core::{Genesis, Name, Vector};
 
 /// A promise that was broken.
 #[derive(Clone, Debug)]
@@ -175,5 +175,15 @@ fn honest(
 /// A reader that roams from node to node, and shows each what it has seen of a name.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
-    pub(super) seen: BTreeMap<Name, Stamp>,
+    pub(super) seen: BTreeMap<Name, Seen>,
+}
+
+/// What a reader saw of a name.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    /// What it shows.
+    pub(super) stamp: Stamp,
+    /// When it saw it, in the world's time, and in which set.
+    pub(super) at_us: u64,
+    pub(super) genesis: Genesis,
 }

@@ -10,6 +10,8 @@ pub(super) struct Heard {
     pub(super) summary: Summary,
     /// When this was news here.
     at_us: u64,
+    /// Whether the process's heart was heard to beat: one word may be an old one, passed on.
+    beats: bool,
 }
 
 /// What a node knows of all addresses.
@@ -27,7 +29,7 @@ impl Table {
     /// Our own next heartbeat.
     pub(super) fn beat(&mut self, now_us: u64, life: u32, summary: Summary) {
         let beat = self.heard[self.us].map_or((life, 0), |heard| (life, heard.beat.1 + 1));
-        self.heard[self.us] = Some(Heard { beat, summary, at_us: now_us });
+        self.heard[self.us] = Some(Heard { beat, summary, at_us: now_us, beats: true });
     }
 
     /// What is told: all of it.
@@ -41,7 +43,8 @@ impl Table {
                 && slot != self.us
                 && known.is_none_or(|known| known.beat < news.beat)
             {
-                *known = Some(Heard { at_us: now_us, ..*news });
+                let beats = known.is_some_and(|known| known.beat.0 == news.beat.0);
+                *known = Some(Heard { at_us: now_us, beats, ..*news });
             }
         }
     }
@@ -49,7 +52,8 @@ impl Table {
     /// All others from whom there was news within a time.
     pub(super) fn live(&self, now_us: u64, dead_us: u64) -> Vec<Summary> {
         let others = self.heard.iter().enumerate().filter(|(slot, _)| *slot != self.us);
-        let live = others.filter_map(|(_, heard)| heard.filter(|heard| heard.at_us + dead_us > now_us));
+        let live = others
+            .filter_map(|(_, heard)| heard.filter(|heard| heard.beats && heard.at_us + dead_us > now_us));
         live.map(|heard| heard.summary).collect()
     }
 }

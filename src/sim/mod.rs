@@ -14,13 +14,14 @@ mod network;
 mod plan;
 mod random;
 mod report;
+mod scenario;
 mod storm;
 mod trace;
 mod world;
 
 pub use checks::Violation;
 pub use network::Befell;
-pub use plan::{Plan, SECOND_US};
+pub use plan::{Plan, SECOND_US, Scenario};
 pub use random::Random;
 pub use report::{Faults, Report, Traffic, Work};
 pub use trace::Trace;

@@ -6,11 +6,25 @@ use crate::core::mutants::{Mutant, Mutants};
 /// One second, in µs.
 pub const SECOND_US: u64 = 1_000_000;
 
+/// What happens in a world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scenario {
+    /// Whatever the seed draws.
+    Storm,
+    /// One node is cut off for a little longer than the grace. What it holds was deleted meanwhile, and another node,
+    /// which was restarted, knows nothing of it.
+    Missing,
+    /// Somebody who knows the digest's key changes just those names whose changes cancel out in an exclusive or.
+    Aimed,
+}
+
 /// A world in numbers. All chances are out of 10,000, all times in µs.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Draws everything.
     pub seed: u64,
+    /// What happens.
+    pub scenario: Scenario,
     /// How many addresses there are; each has a process most of the time.
     pub nodes: usize,
     /// How many regions they are spread over.
@@ -88,6 +102,7 @@ impl Plan {
         let dense = fault_for_us > 2 * fault_every_us;
         Self {
             seed,
+            scenario: Scenario::Storm,
             nodes,
             regions: random.within(1, 4.min(nodes as u64)) as usize,
             near_us: random.within(200, 2_000),
@@ -109,7 +124,7 @@ impl Plan {
             burst: random.within(5, 60),
             readers: 4,
             max_future_us: 2_000_000,
-            grace_us: if dense { 120 } else { 25 } * SECOND_US,
+            grace_us: if dense { 60 } else { 25 } * SECOND_US,
             horizon_step_us: SECOND_US,
             budget: budgets[random.index(budgets.len())],
             sync_us: SECOND_US,
@@ -118,6 +133,26 @@ impl Plan {
             timeout_us: 2 * SECOND_US,
             leaf_bits: random.within(1, 10) as u32,
             mutant: None,
+        }
+    }
+
+    /// A world without chance faults in which one thing happens.
+    #[must_use]
+    pub fn of_scenario(seed: u64, scenario: Scenario) -> Self {
+        Self {
+            scenario,
+            nodes: 4,
+            loss: 0,
+            duplicates: 0,
+            late: 0,
+            far_us: 2_000,
+            budget: 1 << 20,
+            clock_off_us: 10_000,
+            grace_us: match scenario {
+                Scenario::Aimed => 1_000 * SECOND_US,
+                Scenario::Storm | Scenario::Missing => 25 * SECOND_US,
+            },
+            ..Self::of_seed(seed, Some(4))
         }
     }
 
@@ -133,11 +168,5 @@ impl Plan {
 
     pub(super) fn region(&self, slot: usize) -> usize {
         slot % self.regions
-    }
-
-    /// When faults and writes end.
-    #[must_use]
-    pub fn heal_us(&self) -> u64 {
-        self.calm_us + self.stormy_us
     }
 }

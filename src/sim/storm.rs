@@ -1,5 +1,6 @@
 //! What is done to a world: writes, reads and faults.
 
+use super::checks::Seen;
 use super::plan::SECOND_US;
 use super::world::{Event, World};
 use crate::core::record::Kind;
@@ -133,7 +134,7 @@ impl World {
         let shown = self.readers[reader].seen.get(name).copied();
         let genesis = process.store.genesis();
         // what is older than the set says nothing about it
-        let at_least = shown.filter(|shown| !genesis.is_after(*shown));
+        let at_least = shown.map(|seen| seen.stamp).filter(|stamp| !genesis.is_after(*stamp));
         let held = process.store.set().get(name);
         let question = Question { known: Known::Unsaid, at_least };
         if question.judge(held) != Verdict::Answer {
@@ -143,23 +144,28 @@ impl World {
         self.work.reads += 1;
         let answered = held.map(Record::last_sync);
         if let Some(shown) = shown
-            && answered < Some(shown)
+            && answered < Some(shown.stamp)
+            // what is stamped before its set's start, by a client, is not promised
+            && shown.genesis.started <= shown.stamp
         {
-            // allowed only if the set that the reader saw is gone
+            // allowed only if the set that the reader saw is gone: nobody who was there then, or is in that set, has it
             let lives = self.processes.iter().flatten().any(|process| {
-                let genesis = process.store.genesis();
-                process.replica.state() == State::Ready
-                    && genesis.started <= shown
-                    && process.store.set().get(name).is_some_and(|held| held.last_sync() >= shown)
+                (process.started_us <= shown.at_us || process.store.genesis() == shown.genesis)
+                    && process.replica.state() == State::Ready
+                    && process.store.set().get(name).is_some_and(|held| held.last_sync() >= shown.stamp)
             });
             if lives {
-                let detail =
-                    format!("n{slot} in {genesis:?} answers {answered:?} for {name} to one who saw {shown}");
+                let detail = format!(
+                    "n{slot} in {genesis:?} answers {answered:?} for {name} to one who saw {shown:?}"
+                );
                 return self.broken("never back in time", detail);
             }
         }
         match answered {
-            Some(stamp) => self.readers[reader].seen.insert(name.clone(), stamp),
+            Some(stamp) => {
+                let seen = Seen { stamp, at_us: self.now_us, genesis };
+                self.readers[reader].seen.insert(name.clone(), seen)
+            }
             None => self.readers[reader].seen.remove(name),
         };
     }
@@ -181,9 +187,7 @@ impl World {
                 self.cut("partition", cuts, for_us);
             }
             20..30 => {
-                let cuts = (0..nodes).filter(|b| *b != slot).flat_map(|b| [(slot, b), (b, slot)]).collect();
-                self.faults.partitions += 1;
-                self.cut("alone", cuts, for_us);
+                self.cut_off(slot, for_us);
             }
             30..45 => {
                 let mute = self.random.chance(5_000);
@@ -228,7 +232,15 @@ impl World {
         self.after(us, Event::Fault);
     }
 
-    fn cut(&mut self, what: &str, cuts: Vec<(usize, usize)>, for_us: u64) {
+    /// A node hears nobody and is heard by nobody.
+    pub(super) fn cut_off(&mut self, slot: usize, for_us: u64) {
+        let others = (0..self.plan.nodes).filter(|other| *other != slot);
+        let cuts = others.flat_map(|other| [(slot, other), (other, slot)]).collect();
+        self.faults.partitions += 1;
+        self.cut("alone", cuts, for_us);
+    }
+
+    pub(super) fn cut(&mut self, what: &str, cuts: Vec<(usize, usize)>, for_us: u64) {
         self.trace.line(self.now_us, format_args!("{what}: {} links cut for {for_us}: {cuts:?}", cuts.len()));
         cuts.iter().for_each(|(from, to)| self.network.cut(*from, *to));
         self.after(for_us, Event::Mend { cuts });
@@ -242,9 +254,6 @@ impl World {
         (0..self.plan.nodes).for_each(|slot| self.start(slot));
         self.trace.line(self.now_us, format_args!("all is well"));
     }
-
-    /// What only the end can show.
-    pub(super) fn check_end(&mut self) {}
 }
 
 /// A record in a line of the trace.

@@ -7,7 +7,7 @@ use super::checks::{History, Reader, Violation, Witness};
 use super::clock::Clock;
 use super::gossip::{Heard, Table};
 use super::network::Network;
-use super::plan::Plan;
+use super::plan::{Plan, Scenario};
 use super::random::Random;
 use super::report::{Faults, Report, Traffic, Work};
 use super::trace::Trace;
@@ -48,6 +48,7 @@ pub struct World {
 /// One process.
 pub(super) struct Process {
     life: u32,
+    pub(super) started_us: u64,
     pub(super) store: Store<()>,
     pub(super) replica: Replica,
     pub(super) clock: Clock,
@@ -129,28 +130,35 @@ impl World {
             let us = self.random.below(2_000_000);
             self.at(us, Event::Start { slot });
         }
-        self.at(self.plan.calm_us + 1, Event::Write);
-        self.at(self.plan.calm_us + 1, Event::Read);
-        self.at(self.plan.calm_us + 1, Event::Fault);
         self.at(self.plan.calm_us + 1, Event::Sweep);
         self.run_until(self.plan.calm_us);
-        self.stormy = true;
-        self.network.set_faulty(true);
-        self.run_until(self.plan.heal_us());
+        match self.plan.scenario {
+            Scenario::Storm => self.storm(),
+            Scenario::Missing => self.missing(),
+            Scenario::Aimed => self.aimed(),
+        }
         self.heal();
-        let mut converged_us = None;
-        while converged_us.is_none() && self.now_us < self.plan.heal_us() + self.plan.bound_us {
+        let (healed_us, mut converged_us) = (self.now_us, None);
+        while converged_us.is_none() && self.now_us < healed_us + self.plan.bound_us {
             self.run_until(self.now_us + TICK_US);
             if self.violation.is_some() {
                 break;
             }
             if self.all_agree() {
-                converged_us = Some(self.now_us - self.plan.heal_us());
+                converged_us = Some(self.now_us - healed_us);
             }
         }
         self.sweep();
-        self.check_end();
         self.report(converged_us)
+    }
+
+    fn storm(&mut self) {
+        self.stormy = true;
+        self.network.set_faulty(true);
+        self.after(1, Event::Write);
+        self.after(1, Event::Read);
+        self.after(1, Event::Fault);
+        self.run_until(self.plan.calm_us + self.plan.stormy_us);
     }
 
     /// Until a time, or until a promise is broken.
@@ -210,6 +218,7 @@ impl World {
             grace_us: self.plan.grace_us,
             horizon_step_us: self.plan.horizon_step_us,
             horizon_cap_us: 7 * self.plan.grace_us,
+            settle_us: 5 * self.plan.sync_us,
             sync_us: self.plan.sync_us,
             sync_slow_us: 10 * self.plan.sync_us,
             budget: self.plan.budget,
@@ -219,6 +228,7 @@ impl World {
         self.homes.insert(incarnation, slot);
         self.processes[slot] = Some(Process {
             life,
+            started_us: self.now_us,
             store: Store::simulated(genesis, incarnation, self.plan.leaf_bits, self.plan.mutants()),
             replica: Replica::new(config, clock.now(self.now_us)),
             clock,

@@ -4,12 +4,13 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use vwatch::core::mutants::Mutant;
-use vwatch::sim::{Plan, World};
+use vwatch::sim::{Plan, Scenario, World};
 
 const USAGE: &str = "\
 sim [--seed N] [--nodes N]        one world: its report
     [--trace]                     and its trace, on stdout
     [--seeds N]                   that many worlds from the seed on: failures and a summary
+    [--scenario missing|aimed]    one thing happens, instead of a storm
     [--without RULE]              with a rule taken out, by the name of its mutant (or 'list')";
 
 struct Args {
@@ -17,11 +18,13 @@ struct Args {
     seeds: u64,
     nodes: Option<usize>,
     trace: bool,
+    scenario: Scenario,
     without: Option<Mutant>,
 }
 
 fn parse() -> Result<Args, String> {
-    let mut args = Args { seed: 1, seeds: 1, nodes: None, trace: false, without: None };
+    let mut args =
+        Args { seed: 1, seeds: 1, nodes: None, trace: false, scenario: Scenario::Storm, without: None };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut number = || {
@@ -33,6 +36,13 @@ fn parse() -> Result<Args, String> {
             "--seeds" => args.seeds = number()?,
             "--nodes" => args.nodes = Some(usize::try_from(number()?).map_err(|e| e.to_string())?),
             "--trace" => args.trace = true,
+            "--scenario" => {
+                args.scenario = match words.next().as_deref() {
+                    Some("missing") => Scenario::Missing,
+                    Some("aimed") => Scenario::Aimed,
+                    _ => return Err("--scenario missing or aimed".to_owned()),
+                }
+            }
             "--without" => {
                 let name = words.next().unwrap_or_default();
                 let all = Mutant::ALL.map(|mutant| format!("{mutant:?}"));
@@ -56,7 +66,10 @@ fn main() -> ExitCode {
     let started = Instant::now();
     let (mut failed, mut slowest_us, mut total_us) = (Vec::new(), 0, 0);
     for seed in args.seed..args.seed + args.seeds {
-        let plan = Plan::of_seed(seed, args.nodes);
+        let plan = match args.scenario {
+            Scenario::Storm => Plan::of_seed(seed, args.nodes),
+            scenario => Plan::of_scenario(seed, scenario),
+        };
         let plan = match args.without {
             Some(mutant) => plan.without(mutant),
             None => plan,
