@@ -6,6 +6,7 @@ use super::genesis::GenesisMark;
 use super::push::{Log, Outbox};
 use super::record::Incarnation;
 use super::stamp::Stamp;
+use super::sync::much_larger;
 use super::trie::Digest;
 
 /// Where a node is between its start and its end.
@@ -176,7 +177,13 @@ impl Peers {
             if same {
                 peer.outbox.synced();
             }
-            if peer.summary.state != State::Ready || mono_us < peer.not_before_us {
+            // a joining peer takes a snapshot by itself; what it was pushed meanwhile may be news here
+            let useful = match peer.summary.state {
+                State::Ready => true,
+                State::Joining => !much_larger(ours.root.count, peer.summary.root.count),
+                State::Leaving => false,
+            };
+            if !useful || mono_us < peer.not_before_us {
                 continue;
             }
             let marks = (peer.summary.vector, ours.vector);

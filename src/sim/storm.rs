@@ -150,7 +150,8 @@ impl World {
         {
             // allowed only if the set that the reader saw is gone: nobody who was there then, or is in that set, has it
             let lives = self.processes.iter().flatten().any(|process| {
-                (process.started_us <= shown.at_us || process.store.genesis() == shown.genesis)
+                (process.ready_us.is_some_and(|us| us <= shown.at_us)
+                    || process.store.genesis() == shown.genesis)
                     && process.replica.state() == State::Ready
                     && process.store.set().get(name).is_some_and(|held| held.last_sync() >= shown.stamp)
             });

@@ -48,7 +48,7 @@ pub struct World {
 /// One process.
 pub(super) struct Process {
     life: u32,
-    pub(super) started_us: u64,
+    pub(super) ready_us: Option<u64>,
     pub(super) store: Store<()>,
     pub(super) replica: Replica,
     pub(super) clock: Clock,
@@ -228,7 +228,7 @@ impl World {
         self.homes.insert(incarnation, slot);
         self.processes[slot] = Some(Process {
             life,
-            started_us: self.now_us,
+            ready_us: None,
             store: Store::simulated(genesis, incarnation, self.plan.leaf_bits, self.plan.mutants()),
             replica: Replica::new(config, clock.now(self.now_us)),
             clock,
@@ -277,6 +277,7 @@ impl World {
             (process.replica.state(), process.store.set().horizon(), process.store.set().tombstones());
         let forgotten = before.2.saturating_sub(after.2) as u64;
         if before.0 != after.0 {
+            process.ready_us = Some(now_us);
             let genesis = process.store.genesis();
             self.trace.line(now_us, format_args!("n{slot} is {:?} in {genesis:?}", after.0));
         }
@@ -403,6 +404,7 @@ impl World {
         let effects = process.replica.response(&mut process.store, now, entropy, id, response);
         let after = process.replica.state();
         if before != after {
+            process.ready_us = Some(now_us);
             let genesis = process.store.genesis();
             self.trace.line(now_us, format_args!("n{to} is {after:?} in {genesis:?}"));
         }

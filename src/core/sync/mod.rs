@@ -20,6 +20,7 @@ mod snapshot;
 mod tests;
 
 pub use respond::respond;
+pub(super) use round::much_larger;
 pub use round::{Next, Outcome, Round, Stop};
 pub use snapshot::{Snapshot, SnapshotNext};
 

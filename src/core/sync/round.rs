@@ -393,7 +393,7 @@ impl Round {
 }
 
 /// Rule 6: the peer's set is so much larger that comparing costs more than taking it all.
-pub(super) fn much_larger(theirs: u64, ours: u64) -> bool {
+pub(in crate::core) fn much_larger(theirs: u64, ours: u64) -> bool {
     ours == 0 && theirs > LIST_AT_MOST || theirs > LIST_AT_MOST && ours < theirs - theirs / 4
 }
 
