@@ -157,6 +157,35 @@ impl Level {
     }
 }
 
+/// The digest without a set, to be measured.
+#[cfg(feature = "sim")]
+pub mod bench {
+    use super::{Digest, Mutants, Trie};
+
+    /// Sums and counts by position.
+    #[derive(Debug)]
+    pub struct Standalone(Trie);
+
+    impl Standalone {
+        /// With 2 to the power of `leaf_bits` leaves.
+        #[must_use]
+        pub fn new(leaf_bits: u8) -> Self {
+            Self(Trie::new(leaf_bits, Mutants::NONE))
+        }
+
+        /// Takes one item out of a position and puts another one in.
+        pub fn replace(&mut self, position: u64, old: Option<u128>, new: Option<u128>) {
+            self.0.replace(position, old, new);
+        }
+
+        /// Of everything.
+        #[must_use]
+        pub fn root(&self) -> Digest {
+            self.0.root()
+        }
+    }
+}
+
 /// What a record adds to the digest: SipHash-2-4-128 under the key of the genesis over all that is in it but the dot.
 ///
 /// Without the dot, since the same write accepted twice, by two nodes, is the same to every reader. Over the data and

@@ -518,3 +518,6 @@ impl Layout for Response {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
