@@ -29,8 +29,14 @@ fn main() {
         (0..NAMES as u64).map(record).collect::<Vec<Record>>()
     });
     let record_bytes = record_bytes - (NAMES * size_of::<Record>()) as isize;
-    let (names, name_index) =
-        bytes(|| records.iter().map(|r| r.name().clone()).collect::<std::collections::BTreeSet<Name>>());
+    // one by one, as the set does: collecting would pack it
+    let (names, name_index) = bytes(|| {
+        let mut names = BTreeSet::new();
+        for record in &records {
+            names.insert(record.name().clone());
+        }
+        names
+    });
     drop(names);
     let (set, set_bytes) = bytes(|| {
         let mut set = Set::new([7; 16]);

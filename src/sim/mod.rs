@@ -16,6 +16,7 @@ mod random;
 mod report;
 mod scenario;
 mod storm;
+pub mod study;
 mod trace;
 mod world;
 
