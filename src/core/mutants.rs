@@ -23,6 +23,10 @@ pub enum Mutant {
     EmptyJoinersReady,
     /// A restarted node moves the horizon before it was up for a full grace.
     RestartedMovesHorizon,
+    /// A node that is just back no longer holds the horizon.
+    ReturnedHoldsNothing,
+    /// A node moves the horizon by a clock with which nobody agrees.
+    TrustAnyClock,
     /// A vector takes a batch that does not connect.
     SkipGaps,
     /// A round goes on when its peer was restarted.
@@ -31,7 +35,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::NoHorizonExchange,
         Self::ResolvedOnTruncation,
         Self::VectorAtEnd,
@@ -41,6 +45,8 @@ impl Mutant {
         Self::TiesUndecided,
         Self::EmptyJoinersReady,
         Self::RestartedMovesHorizon,
+        Self::ReturnedHoldsNothing,
+        Self::TrustAnyClock,
         Self::SkipGaps,
         Self::RestartUnnoticed,
     ];

@@ -1,10 +1,11 @@
 //! Peers: who is there, whom to ask next, and who still holds the horizon.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::genesis::GenesisMark;
 use super::push::{Log, Outbox};
 use super::record::Incarnation;
+use super::replica::Now;
 use super::stamp::Stamp;
 use super::sync::much_larger;
 use super::trie::Digest;
@@ -62,6 +63,8 @@ pub struct Peer {
     failures: u32,
     /// No round before this, µs of the node's monotonic clock.
     not_before_us: u64,
+    /// How far its clock is ahead of ours, µs, as of the last answer that came soon enough to tell.
+    offset_us: Option<i64>,
     /// The marks (theirs, ours) when vectors were last exchanged: once is enough, even if they stay different.
     marks: Option<(u32, u32)>,
 }
@@ -74,6 +77,14 @@ struct Member {
     since_us: u64,
     seen_us: u64,
     left: bool,
+}
+
+impl Peer {
+    /// How far its clock is ahead of ours, µs, if it is known.
+    #[must_use]
+    pub fn offset_us(&self) -> Option<i64> {
+        self.offset_us
+    }
 }
 
 /// All peers of a node, and who was there before.
@@ -111,6 +122,7 @@ impl Peers {
                 known: false,
                 failures: 0,
                 not_before_us: 0,
+                offset_us: None,
                 marks: None,
             });
             peer.summary = *summary;
@@ -126,7 +138,7 @@ impl Peers {
         self.live.values()
     }
 
-    /// Whether a process was a member within a time before now.
+    /// Whether a process is a member, or was one not long ago and nobody followed it.
     #[must_use]
     pub fn remembers(&self, incarnation: Incarnation) -> bool {
         self.members.contains_key(&incarnation)
@@ -149,12 +161,16 @@ impl Peers {
     /// empty. Who is merely silent may come back with values whose tombstones must still be there to meet them, and who
     /// is just back has not met them yet.
     pub(super) fn nobody_missing(&mut self, mono_us: u64, memory_us: u64, settle_us: u64) -> bool {
-        self.members.retain(|_, member| member.seen_us + memory_us > mono_us);
-        let here = |node| self.live.values().any(|peer| peer.summary.node == node);
+        let live = &self.live;
+        let here: BTreeSet<u64> = live.values().map(|peer| peer.summary.node).collect();
+        // who was followed is forgotten at once, so that a process that starts again and again fills nothing
+        self.members.retain(|who, member| {
+            live.contains_key(who) || member.seen_us + memory_us > mono_us && !here.contains(&member.node)
+        });
         self.members.iter().all(|(who, member)| match self.live.contains_key(who) {
             _ if member.left => true,
             true => member.since_us + settle_us <= mono_us,
-            false => here(member.node),
+            false => false,
         })
     }
 
@@ -205,6 +221,31 @@ impl Peers {
         let pick = (entropy % count as u64) as usize;
         let (_, who, errand) = all.into_iter().filter(|(r, ..)| *r == rank).nth(pick)?;
         Some((who, errand))
+    }
+
+    /// A peer showed its clock in an answer to what was sent at `sent` and came back at `now`. The truth lies within half
+    /// of that time: an answer that took longer than `within_us` says nothing.
+    pub(super) fn clock(&mut self, who: Incarnation, theirs: Stamp, sent: Now, now: Now, within_us: u64) {
+        let took_us = now.mono_us.saturating_sub(sent.mono_us);
+        if let Some(peer) = self.live.get_mut(&who).filter(|_| took_us <= within_us) {
+            let ours = now.wall.micros().saturating_sub(took_us / 2);
+            peer.offset_us = Some(theirs.micros().cast_signed() - ours.cast_signed());
+        }
+    }
+
+    /// Of the group, in which we count as one that agrees with us: how many clocks are within `most_us` of ours, and how
+    /// many are known to be further off, each as whether that is a majority. A clock that is not known is neither.
+    pub(super) fn clocks(&self, most_us: u64) -> (bool, bool) {
+        let known = || self.live().filter_map(|peer| peer.offset_us);
+        let off = known().filter(|off| off.unsigned_abs() > most_us).count();
+        let near = known().count() - off + 1;
+        let majority = |count: usize| 2 * count > self.live.len() + 1;
+        (majority(near), majority(off))
+    }
+
+    /// Our clock was set: what we knew of others' says nothing any more.
+    pub(super) fn forget_clocks(&mut self) {
+        self.live.values_mut().for_each(|peer| peer.offset_us = None);
     }
 
     /// A round with a peer is complete: it has all that we had.

@@ -1,7 +1,7 @@
 //! What a node owns behind its one lock: the set, its stamps and dots, and who is parked on what.
 //!
 //! Each method is one step under that lock. What must be one step is one method: a reader's check of the version and
-//! its joining of the list ([`Store::read`]), a write's merge and its taking of the waiters ([`Store::put`]).
+//! its joining of the list ([`Store::read`]), a write's merge and its taking of the waiters ([`Store::write`]).
 
 use super::genesis::Genesis;
 use super::limits::MUTANT_GUARD_US;

@@ -14,6 +14,8 @@ pub enum Scenario {
     /// One node is cut off for a little longer than the grace. What it holds was deleted meanwhile, and another node,
     /// which was restarted, knows nothing of it.
     Missing,
+    /// Discovery shows each half of the group only itself until both have begun a set.
+    Split,
     /// Somebody who knows the digest's key changes just those names whose changes cancel out in an exclusive or.
     Aimed,
 }
@@ -150,7 +152,7 @@ impl Plan {
             clock_off_us: 10_000,
             grace_us: match scenario {
                 Scenario::Aimed => 1_000 * SECOND_US,
-                Scenario::Storm | Scenario::Missing => 25 * SECOND_US,
+                Scenario::Storm | Scenario::Missing | Scenario::Split => 25 * SECOND_US,
             },
             ..Self::of_seed(seed, Some(4))
         }
@@ -164,6 +166,11 @@ impl Plan {
 
     pub(super) fn mutants(&self) -> Mutants {
         self.mutant.map_or(Mutants::NONE, Mutants::only)
+    }
+
+    /// Until when discovery shows each half of the group, even and odd, only itself.
+    pub(super) fn split_until_us(&self) -> u64 {
+        if self.scenario == Scenario::Split { self.calm_us + 2 * SECOND_US } else { 0 }
     }
 
     pub(super) fn region(&self, slot: usize) -> usize {

@@ -28,6 +28,8 @@ pub struct Faults {
     pub outages: u64,
     /// A clock was set.
     pub clock_steps: u64,
+    /// A clock was set, up to an hour off.
+    pub far_clocks: u64,
     /// A node was slow.
     pub slow: u64,
 }
@@ -47,6 +49,8 @@ pub struct Work {
     pub burst: u64,
     /// Writes that lost against something newer, or were refused.
     pub refused: u64,
+    /// Writes that a node refused since it doubts its clock.
+    pub doubted: u64,
     /// Reads that were answered.
     pub reads: u64,
     /// Reads that would have gone back in time, and were refused instead.
@@ -86,6 +90,8 @@ pub struct Report {
     pub unfinished: u64,
     /// Differences that rounds found, and those of them that were old.
     pub differences: (u64, u64),
+    /// Sets that were begun.
+    pub geneses: usize,
     /// Records that all hold at the end.
     pub records: u64,
     /// Of all pairs (node, process that wrote), those where the vector claims all writes, at the end.
@@ -113,19 +119,20 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "faults: {} partitions, {} one-way, {} restarts, {} outages, {} clock steps, {} slow",
-            x.partitions, x.one_way, x.restarts, x.outages, x.clock_steps, x.slow
+            "faults: {} partitions, {} one-way, {} restarts, {} outages, {} clock steps ({} far), {} slow",
+            x.partitions, x.one_way, x.restarts, x.outages, x.clock_steps, x.far_clocks, x.slow
         )?;
         writeln!(
             f,
             "work: {} writes ({} deletes, {} re-creations, {} with a client's stamp, {} in bursts), {} refused, \
-             {} reads, {} held back, {} tombstones forgotten",
+             {} for doubt, {} reads, {} held back, {} tombstones forgotten",
             w.writes,
             w.deletes,
             w.recreations,
             w.stamped,
             w.burst,
             w.refused,
+            w.doubted,
             w.reads,
             w.held_back,
             w.forgotten
@@ -145,8 +152,13 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "end: {} records, {} of {} vector components complete, trace {:016x} of {} lines",
-            self.records, self.vectors_complete.0, self.vectors_complete.1, self.trace.0, self.trace.1
+            "end: {} sets begun, {} records, {} of {} vector components complete, trace {:016x} of {} lines",
+            self.geneses,
+            self.records,
+            self.vectors_complete.0,
+            self.vectors_complete.1,
+            self.trace.0,
+            self.trace.1
         )?;
         let bound = self.bound_us as f64 / 1e6;
         match (&self.violation, self.converged_us) {

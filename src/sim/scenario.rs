@@ -1,5 +1,7 @@
 //! Worlds in which one thing happens that chance would hardly ever bring about.
 
+use std::cmp::Reverse;
+
 use super::plan::SECOND_US;
 use super::world::World;
 use crate::core::record::{Dot, Record};
@@ -31,6 +33,14 @@ impl World {
         self.faults.restarts += 1;
         self.start(1);
         self.pass(grace_us);
+    }
+
+    /// Each half begins a set and takes writes; then they find each other.
+    pub(super) fn split(&mut self) {
+        let data = Vec::new();
+        self.accept(0, &name("even"), Some((&"v".to_owned(), &data)), None);
+        self.accept(1, &name("odd"), Some((&"v".to_owned(), &data)), None);
+        self.pass(2 * SECOND_US);
     }
 
     /// One node is cut off until its writes are no longer pushed. They change names whose items cancel out in an
@@ -81,7 +91,7 @@ fn vanishing(numbers: &[u128]) -> Vec<usize> {
             return (0..numbers.len()).filter(|i| made_of[*i]).collect();
         }
         basis.push((rest, made_of));
-        basis.sort_by(|a, b| b.0.cmp(&a.0));
+        basis.sort_by_key(|(number, _)| Reverse(*number));
     }
     Vec::new()
 }

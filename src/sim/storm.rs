@@ -80,6 +80,10 @@ impl World {
         let (now_us, guard_us) = (self.now_us, self.plan.max_future_us);
         let Some(process) = self.processes[slot].as_mut() else { return false };
         let now = process.clock.now(now_us);
+        if process.replica.doubts_its_clock() {
+            self.work.doubted += 1;
+            return false;
+        }
         let given = ahead.map(|ahead| now.wall.micros().saturating_add_signed(ahead));
         let given = given.and_then(|micros| Stamp::from_micros(micros).ok());
         if given.is_some_and(|stamp| stamp.guard(now.wall, guard_us).is_err()) {
@@ -108,7 +112,7 @@ impl World {
         if let Err(detail) = self.history.accepted(current, given.is_some()) {
             self.broken("stamps of a node rise", format!("n{slot}: {detail}"));
         }
-        self.look(slot, vec![name.clone()]);
+        self.look(slot, std::slice::from_ref(name));
         self.send(slot, calls);
         true
     }
@@ -213,11 +217,12 @@ impl World {
                 }
             }
             71..85 => {
-                let (off_us, most) = (self.random.around(self.plan.clock_off_us), self.plan.clock_off_us);
+                let far = self.random.chance(1_000);
+                let off_us = self.random.around(if far { 3_600_000_000 } else { self.plan.clock_off_us });
                 if let Some(process) = self.processes[slot].as_mut() {
-                    // never further off than the plan says: what is, refuses writes
-                    process.clock.offset_us = off_us.clamp(-most, most);
+                    process.clock.offset_us = off_us;
                     self.faults.clock_steps += 1;
+                    self.faults.far_clocks += u64::from(far);
                     self.trace.line(self.now_us, format_args!("n{slot} sets its clock {off_us} off"));
                 }
             }

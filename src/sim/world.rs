@@ -1,7 +1,7 @@
 //! The world: processes, what is under way between them, and what happens next.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use super::checks::{History, Reader, Violation, Witness};
 use super::clock::Clock;
@@ -43,6 +43,8 @@ pub struct World {
     pub(super) violation: Option<Violation>,
     ended: Totals,
     pub(super) stormy: bool,
+    /// All sets that were begun.
+    geneses: BTreeSet<Genesis>,
 }
 
 /// One process.
@@ -109,6 +111,7 @@ impl World {
             violation: None,
             ended: Totals::default(),
             stormy: false,
+            geneses: BTreeSet::new(),
             plan,
         }
     }
@@ -136,6 +139,7 @@ impl World {
             Scenario::Storm => self.storm(),
             Scenario::Missing => self.missing(),
             Scenario::Aimed => self.aimed(),
+            Scenario::Split => self.split(),
         }
         self.heal();
         let (healed_us, mut converged_us) = (self.now_us, None);
@@ -223,6 +227,7 @@ impl World {
             sync_slow_us: 10 * self.plan.sync_us,
             budget: self.plan.budget,
             push_us: 60_000_000,
+            max_future_us: self.plan.max_future_us,
         };
         let genesis = Genesis { provisional: false, started: Stamp::ZERO, key };
         self.homes.insert(incarnation, slot);
@@ -279,6 +284,7 @@ impl World {
         if before.0 != after.0 {
             process.ready_us = Some(now_us);
             let genesis = process.store.genesis();
+            self.geneses.insert(genesis);
             self.trace.line(now_us, format_args!("n{slot} is {:?} in {genesis:?}", after.0));
         }
         if before.1 != after.1 {
@@ -291,7 +297,11 @@ impl World {
     }
 
     fn gossip(&mut self, slot: usize, life: u32) {
-        let (now_us, dead_us, others) = (self.now_us, self.plan.dead_us, self.plan.nodes - 1);
+        let (now_us, dead_us) = (self.now_us, self.plan.dead_us);
+        let split = now_us < self.plan.split_until_us();
+        let known = |other: &usize| *other != slot && (!split || other % 2 == slot % 2);
+        let addresses: Vec<usize> = (0..self.plan.nodes).filter(known).collect();
+        let others = addresses.len();
         let Some(process) = self.alive(slot, life) else { return };
         let now = process.clock.now(now_us);
         let live = process.table.live(now_us, dead_us);
@@ -304,20 +314,20 @@ impl World {
         if others > 0 {
             for _ in 0..3 {
                 // any address, whether somebody is there or not: this heals a split
-                let to = (slot + 1 + self.random.index(others)) % self.plan.nodes;
-                self.tell(slot, to, told.clone(), true);
+                let to = addresses[self.random.index(others)];
+                self.tell(slot, to, &told, true);
             }
         }
         let us = self.plan.gossip_us;
         self.after(us, Event::Gossip { slot, life });
     }
 
-    fn tell(&mut self, from: usize, to: usize, told: Vec<Option<Heard>>, reply: bool) {
+    fn tell(&mut self, from: usize, to: usize, told: &[Option<Heard>], reply: bool) {
         let known = told.iter().flatten().count() as u64;
         // what chitchat sends for a node, digest and changed values together, about
         self.count("gossip", 60 * known);
         for at_us in self.network.carry(self.now_us, from, to, false) {
-            let told = told.clone();
+            let told = told.to_vec();
             self.at(at_us, Event::Told { to, from, told, reply });
         }
     }
@@ -328,7 +338,7 @@ impl World {
         process.table.hear(now_us, told);
         if reply {
             let told = process.table.tell();
-            self.tell(to, from, told, false);
+            self.tell(to, from, &told, false);
         }
     }
 
@@ -370,7 +380,7 @@ impl World {
         let now = process.clock.now(now_us);
         let request = decode_request(bytes).expect("nodes send what they can read");
         let (response, _) = process.replica.request(&mut process.store, now, &request);
-        self.look(to, names_of_request(&request));
+        self.look(to, &names_of_request(&request));
         let kind = match &response {
             Response::Push(_) => "push ack",
             Response::Sync(answer) => match &answer.reply {
@@ -406,14 +416,15 @@ impl World {
         if before != after {
             process.ready_us = Some(now_us);
             let genesis = process.store.genesis();
+            self.geneses.insert(genesis);
             self.trace.line(now_us, format_args!("n{to} is {after:?} in {genesis:?}"));
         }
-        self.look(to, names);
+        self.look(to, &names);
         self.send(to, effects.calls);
     }
 
     /// Checks a process that may have changed.
-    pub(super) fn look(&mut self, slot: usize, names: Vec<Name>) {
+    pub(super) fn look(&mut self, slot: usize, names: &[Name]) {
         let Some(process) = self.processes[slot].as_mut() else { return };
         let (set, witness) = (process.store.set(), &mut process.witness);
         let looked = names
@@ -484,6 +495,7 @@ impl World {
             differences: totals.differences,
             records: records.unwrap_or(0),
             vectors_complete: self.vectors_complete(),
+            geneses: self.geneses.len(),
             trace: (self.trace.hash(), self.trace.lines()),
         }
     }

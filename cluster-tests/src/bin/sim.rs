@@ -12,7 +12,7 @@ sim [--seed N] [--nodes N]        one world: its report
     [--trace]                     and its trace, on stdout
     [--study]                     how a write should reach 200 nodes in 4 regions
     [--seeds N]                   that many worlds from the seed on: failures and a summary
-    [--scenario missing|aimed]    one thing happens, instead of a storm
+    [--scenario missing|split|aimed] one thing happens, instead of a storm
     [--without RULE]              with a rule taken out, by the name of its mutant (or 'list')";
 
 struct Args {
@@ -50,8 +50,9 @@ fn parse() -> Result<Args, String> {
             "--scenario" => {
                 args.scenario = match words.next().as_deref() {
                     Some("missing") => Scenario::Missing,
+                    Some("split") => Scenario::Split,
                     Some("aimed") => Scenario::Aimed,
-                    _ => return Err("--scenario missing or aimed".to_owned()),
+                    _ => return Err("--scenario missing, split or aimed".to_owned()),
                 }
             }
             "--without" => {

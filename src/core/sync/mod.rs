@@ -9,7 +9,7 @@
 //! | 2 | both take the larger horizon before they compare | [`respond`], [`Reply::HorizonFirst`] |
 //! | 3 | an answer with anything to say says at least one thing | [`respond`] |
 //! | 4 | a range is done only when the answer says so | [`Found::covered`], [`Round`] |
-//! | 5 | a round starts at a random place | [`Round::compare`] |
+//! | 5 | a round starts at a random place | [`Round::new`] |
 //! | 6 | an empty or very different node takes a snapshot, resumable | [`Snapshot`] |
 //! | 7 | only the vector of a round's start is joined, after its end | [`Round`], [`Snapshot`] |
 

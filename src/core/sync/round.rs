@@ -392,9 +392,10 @@ impl Round {
     }
 }
 
-/// Rule 6: the peer's set is so much larger that comparing costs more than taking it all.
+/// Rule 6: the peer's set is so much larger, by more than a quarter of it, that taking it all is cheaper than comparing.
+/// What fits into one listing is compared, even by an empty node.
 pub(in crate::core) fn much_larger(theirs: u64, ours: u64) -> bool {
-    ours == 0 && theirs > LIST_AT_MOST || theirs > LIST_AT_MOST && ours < theirs - theirs / 4
+    theirs > LIST_AT_MOST && ours < theirs - theirs / 4
 }
 
 fn listed(cell: &Cell) -> Listed {

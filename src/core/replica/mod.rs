@@ -4,102 +4,22 @@
 //! randomness, and returns the requests that are to be sent. Who drives it sends each [`Call`] to its peer and brings
 //! back the response, or that there was none, under the same id; and calls [`Replica::tick`] every 100 ms or so.
 
+mod types;
+
 use std::collections::{BTreeMap, VecDeque};
+
+pub use types::{Call, Config, Counts, Effects, Now, Request, Response};
 
 use super::genesis::Genesis;
 use super::joining::{Step, step};
+use super::limits::MAX_VECTOR;
 use super::mutants::Mutant;
 use super::peers::{Errand, Peers, State, Summary};
-use super::push::{Ack, Batch};
 use super::record::Incarnation;
 use super::stamp::Stamp;
 use super::store::{Due, Store};
 use super::sync::{Answer, Ask, Next, Outcome, Round, Snapshot, SnapshotNext, Stop, respond};
 use super::tombstones::horizon_in_steps;
-
-/// The time, twice.
-#[derive(Clone, Copy, Debug)]
-pub struct Now {
-    /// The wall clock, which may be wrong and may step.
-    pub wall: Stamp,
-    /// A clock that only goes forward, µs since whenever.
-    pub mono_us: u64,
-}
-
-/// What is asked of a peer.
-#[derive(Clone, Debug)]
-pub enum Request {
-    /// Take these writes.
-    Push(Batch),
-    /// A step of a sync.
-    Sync(Ask),
-}
-
-/// What a peer answers.
-#[derive(Clone, Debug)]
-pub enum Response {
-    /// To a push.
-    Push(Ack),
-    /// To a step of a sync.
-    Sync(Answer),
-}
-
-/// A request that is to be sent.
-#[derive(Clone, Debug)]
-pub struct Call {
-    /// To match the response with.
-    pub id: u64,
-    /// To whom.
-    pub to: Incarnation,
-    /// What.
-    pub request: Request,
-}
-
-/// What a replica is told at its start.
-#[derive(Clone, Copy, Debug)]
-pub struct Config {
-    /// Hash of the configured node id.
-    pub node: u64,
-    /// Hash of the region's name.
-    pub region: u64,
-    /// Whether it replicates with nobody: then it begins a set at once.
-    pub alone: bool,
-    /// How long tombstones live, µs.
-    pub grace_us: u64,
-    /// The horizon moves by multiples of this, µs.
-    pub horizon_step_us: u64,
-    /// However long somebody is missing, tombstones do not live longer than this, µs.
-    pub horizon_cap_us: u64,
-    /// Who comes or comes back holds the horizon for this long: time to sync, µs.
-    pub settle_us: u64,
-    /// From the end of a round to the next one, µs.
-    pub sync_us: u64,
-    /// The same when rounds find nothing but what is on its way, µs.
-    pub sync_slow_us: u64,
-    /// Most bytes in a request or answer of a round.
-    pub budget: u32,
-    /// For how long a write is pushed, µs.
-    pub push_us: u64,
-}
-
-/// What a replica counts.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counts {
-    /// Rounds that were complete.
-    pub rounds: u64,
-    /// Exchanges of vectors.
-    pub vectors: u64,
-    /// Snapshots that were complete.
-    pub snapshots: u64,
-    /// Rounds and snapshots that were not.
-    pub failures: u64,
-    /// Differences that rounds found.
-    pub differences: u64,
-    /// Those of them that a push should have brought: the number that says whether replication is healthy.
-    pub old_differences: u64,
-    /// Requests of rounds.
-    pub requests: u64,
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -114,7 +34,13 @@ pub struct Replica {
     /// A snapshot whose peer is gone, to be resumed.
     parked: Option<Snapshot>,
     next_id: u64,
-    pushes: BTreeMap<u64, (Incarnation, u64)>,
+    /// By call: to whom, up to where, and when.
+    pushes: BTreeMap<u64, (Incarnation, u64, Now)>,
+    /// When we last looked at our clock, and whether it was set and nobody has agreed with it since.
+    last: Now,
+    stepped: bool,
+    /// When the request of the session was sent.
+    asked: Now,
     sync_at_us: u64,
     interval_us: u64,
     /// (when, our last sequence then), every second, to forget writes by their age.
@@ -134,21 +60,6 @@ enum Session {
 /// How often in a row a request of a round is asked again when it gets no answer: it changes nothing to ask twice.
 const RETRIES: u32 = 2;
 
-/// What a step brings about.
-#[derive(Debug)]
-pub struct Effects<T> {
-    /// To be sent.
-    pub calls: Vec<Call>,
-    /// To be woken.
-    pub due: Due<T>,
-}
-
-impl<T> Default for Effects<T> {
-    fn default() -> Self {
-        Self { calls: Vec::new(), due: Due::new() }
-    }
-}
-
 impl Replica {
     /// Of a process that has just started.
     #[must_use]
@@ -163,6 +74,9 @@ impl Replica {
             parked: None,
             next_id: 1,
             pushes: BTreeMap::new(),
+            last: now,
+            stepped: false,
+            asked: now,
             sync_at_us: now.mono_us,
             interval_us: config.sync_us,
             written: VecDeque::new(),
@@ -187,6 +101,32 @@ impl Replica {
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// Whether our clock is so far from those of a majority that we should not stamp writes: by more than four fifths of
+    /// what we take from clients; or was set, and no majority has agreed since.
+    #[must_use]
+    pub fn doubts_its_clock(&self) -> bool {
+        let (near, off) = self.peers.clocks(self.clock_bound_us());
+        off || self.stepped && !near
+    }
+
+    fn clock_bound_us(&self) -> u64 {
+        self.config.max_future_us / 5 * 4
+    }
+
+    /// Notices when the wall clock goes another way than the monotonic one: it was set, or the machine slept.
+    fn watch_clock(&mut self, now: Now) {
+        let went_us = now.wall.micros().abs_diff(self.last.wall.micros());
+        let passed_us = now.mono_us.saturating_sub(self.last.mono_us);
+        let back = now.wall < self.last.wall;
+        if back || went_us.abs_diff(passed_us) > self.clock_bound_us() / 4 {
+            self.stepped = true;
+            self.peers.forget_clocks();
+        } else if self.stepped && self.peers.clocks(self.clock_bound_us()).0 {
+            self.stepped = false;
+        }
+        self.last = now;
     }
 
     /// It is about to stop, and says so.
@@ -233,6 +173,7 @@ impl Replica {
     /// Does what is due.
     pub fn tick<T>(&mut self, store: &mut Store<T>, now: Now, entropy: u64) -> Vec<Call> {
         let mut calls = Vec::new();
+        self.watch_clock(now);
         self.forget_old_writes(store, now);
         if self.state == State::Joining {
             self.join(store, now, entropy, &mut calls);
@@ -241,6 +182,9 @@ impl Replica {
             if matches!(self.session, Session::Idle) && now.mono_us >= self.sync_at_us {
                 self.start_sync(store, now, entropy, &mut calls);
             }
+        }
+        if store.vector().len() > MAX_VECTOR / 2 {
+            store.prune_vector(|incarnation| self.peers.remembers(incarnation));
         }
         calls.append(&mut self.pump(store, now));
         calls
@@ -254,7 +198,7 @@ impl Replica {
             if let Some(batch) = batch {
                 let id = self.next_id;
                 self.next_id += 1;
-                self.pushes.insert(id, (to, batch.upto));
+                self.pushes.insert(id, (to, batch.upto, now));
                 calls.push(Call { id, to, request: Request::Push(batch) });
             }
         }
@@ -287,12 +231,13 @@ impl Replica {
         let mut effects = Effects::default();
         match response {
             Response::Push(ack) => {
-                if let Some((to, upto)) = self.pushes.remove(&id)
+                if let Some((to, upto, sent)) = self.pushes.remove(&id)
                     && let Some(peer) = self.peers.get_mut(to)
                 {
                     // another process at the same address knows nothing of what was sent to this one
                     let have = if ack.from == to { ack.have } else { 0 };
                     peer.outbox.acked(store.log(), upto, have);
+                    self.peers.clock(ack.from, ack.now, sent, now, self.config.max_future_us / 4);
                     effects.calls = self.pump(store, now);
                 }
             }
@@ -304,7 +249,7 @@ impl Replica {
     /// A call got no response.
     pub fn failed<T>(&mut self, store: &Store<T>, now: Now, id: u64) -> Vec<Call> {
         let mut calls = Vec::new();
-        if let Some((to, _)) = self.pushes.remove(&id) {
+        if let Some((to, ..)) = self.pushes.remove(&id) {
             if let Some(peer) = self.peers.get_mut(to) {
                 peer.outbox.failed(now.mono_us);
             }
@@ -316,7 +261,7 @@ impl Replica {
                 if again && self.peers.is_live(round.peer()) {
                     self.silences += 1;
                     let ask = round.ask(store);
-                    let id = self.call(round.peer(), ask, &mut calls);
+                    let id = self.call(now, round.peer(), ask, &mut calls);
                     self.session = Session::Round(id, round);
                 } else {
                     self.stopped(now, round.peer());
@@ -325,7 +270,7 @@ impl Replica {
             Session::Snapshot(of, snapshot) if of == id => {
                 if again && self.peers.is_live(snapshot.peer()) {
                     self.silences += 1;
-                    let id = self.call(snapshot.peer(), snapshot.ask(store, self.joined()), &mut calls);
+                    let id = self.call(now, snapshot.peer(), snapshot.ask(store, self.joined()), &mut calls);
                     self.session = Session::Snapshot(id, snapshot);
                 } else {
                     self.stopped(now, snapshot.peer());
@@ -362,7 +307,7 @@ impl Replica {
         match step(store.incarnation(), &self.peers, self.others.0, self.others.1, looked_us, entropy) {
             Step::Wait => {}
             Step::Join(_) if now.mono_us < self.sync_at_us => {}
-            Step::Join(peer) => self.start_snapshot(store, peer, calls),
+            Step::Join(peer) => self.start_snapshot(store, now, peer, calls),
             Step::ColdStart => self.begin(store, false),
             Step::ServeAlone => self.begin(store, true),
         }
@@ -380,10 +325,13 @@ impl Replica {
     fn move_horizon<T>(&mut self, store: &mut Store<T>, now: Now) {
         let up_us = now.mono_us - self.started.mono_us;
         let early = store.mutants().has(Mutant::RestartedMovesHorizon);
-        if up_us < self.config.grace_us && !early {
+        // one clock that is a year ahead must not make all forget their tombstones
+        let trusted = !self.stepped && self.peers.clocks(self.clock_bound_us()).0;
+        if up_us < self.config.grace_us && !early || !trusted && !store.mutants().has(Mutant::TrustAnyClock) {
             return;
         }
         let Config { grace_us, horizon_cap_us, settle_us, horizon_step_us: step_us, .. } = self.config;
+        let settle_us = if store.mutants().has(Mutant::ReturnedHoldsNothing) { 0 } else { settle_us };
         let held = !self.peers.nobody_missing(now.mono_us, horizon_cap_us, settle_us);
         let age_us = if held { horizon_cap_us } else { grace_us };
         let started = if early { Stamp::ZERO } else { before(now.wall, up_us) };
@@ -399,28 +347,29 @@ impl Replica {
         let ours = self.summary(store);
         let Some((peer, errand)) = self.peers.next(now.mono_us, entropy >> 8, &ours) else { return };
         if self.parked.is_some() {
-            return self.start_snapshot(store, peer, calls);
+            return self.start_snapshot(store, now, peer, calls);
         }
         let mut round = match errand {
             Errand::Round => Round::new(store, peer, self.config.budget, entropy >> 16),
             Errand::Vectors => Round::vectors(store, peer, self.config.budget),
         };
         let ask = round.ask(store);
-        let id = self.call(peer, ask, calls);
+        let id = self.call(now, peer, ask, calls);
         self.session = Session::Round(id, round);
     }
 
-    fn start_snapshot<T>(&mut self, store: &Store<T>, peer: Incarnation, calls: &mut Vec<Call>) {
+    fn start_snapshot<T>(&mut self, store: &Store<T>, now: Now, peer: Incarnation, calls: &mut Vec<Call>) {
         self.silences = 0;
         let snapshot = match self.parked.take() {
             Some(parked) => parked.resume(peer),
             None => Snapshot::new(peer, self.config.budget),
         };
-        let id = self.call(peer, snapshot.ask(store, self.joined()), calls);
+        let id = self.call(now, peer, snapshot.ask(store, self.joined()), calls);
         self.session = Session::Snapshot(id, snapshot);
     }
 
-    fn call(&mut self, to: Incarnation, ask: Ask, calls: &mut Vec<Call>) -> u64 {
+    fn call(&mut self, now: Now, to: Incarnation, ask: Ask, calls: &mut Vec<Call>) -> u64 {
+        self.asked = now;
         let id = self.next_id;
         self.next_id += 1;
         calls.push(Call { id, to, request: Request::Sync(ask) });
@@ -437,6 +386,13 @@ impl Replica {
         effects: &mut Effects<T>,
     ) {
         let silences = std::mem::take(&mut self.silences);
+        let session_id = match &self.session {
+            Session::Idle => None,
+            Session::Round(of, _) | Session::Snapshot(of, _) => Some(*of),
+        };
+        if session_id == Some(id) {
+            self.peers.clock(answer.from, answer.now, self.asked, now, self.config.max_future_us / 4);
+        }
         match std::mem::replace(&mut self.session, Session::Idle) {
             Session::Round(of, mut round) if of == id => {
                 let (next, mut due) = round.answered(store, now.wall, entropy, answer);
@@ -444,12 +400,12 @@ impl Replica {
                 match next {
                     Next::Ask => {
                         let ask = round.ask(store);
-                        let id = self.call(round.peer(), ask, &mut effects.calls);
+                        let id = self.call(now, round.peer(), ask, &mut effects.calls);
                         self.session = Session::Round(id, round);
                     }
                     Next::Done(outcome) => self.done(store, now, round.peer(), outcome),
                     Next::Stop(Stop::TakeSnapshot) => {
-                        self.start_snapshot(store, round.peer(), &mut effects.calls);
+                        self.start_snapshot(store, now, round.peer(), &mut effects.calls);
                     }
                     // the other genesis is ours by now, or the next round will tell them
                     Next::Stop(Stop::OtherGenesis) => self.sync_at_us = now.mono_us,
@@ -463,7 +419,7 @@ impl Replica {
                     SnapshotNext::Ask => {
                         // its genesis counts from the first answer on, for the digest only
                         let ask = snapshot.ask(store, self.joined());
-                        let id = self.call(snapshot.peer(), ask, &mut effects.calls);
+                        let id = self.call(now, snapshot.peer(), ask, &mut effects.calls);
                         self.session = Session::Snapshot(id, snapshot);
                     }
                     SnapshotNext::Done { .. } => {
