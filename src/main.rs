@@ -1,1 +1,5 @@
-fn main() {}
+//! The `vwatch` binary: parse, start, exit code. Everything else is in the library.
+
+fn main() -> std::process::ExitCode {
+    vwatch::cli::main()
+}

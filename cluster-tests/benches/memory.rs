@@ -1,57 +1,74 @@
-//! What a name costs in memory at 1,000,000 names, counted by the allocator: what digest and positions take of it.
+//! What a name and a parked waiter cost in memory, as the system counts it (resident set).
+//!
+//! `cargo bench -p cluster-tests --bench memory`
 
-use std::alloc::System;
-use std::collections::BTreeSet;
-
-use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-use vwatch::core::{Dot, Incarnation, Name, Record, Set, Stamp, Version};
-
-#[global_allocator]
-static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+use vwatch::core::limits::RECORD_OVERHEAD_BYTES;
+use vwatch::core::store::{Change, Read};
+use vwatch::core::{Genesis, Incarnation, Known, Name, Question, Stamp, Store, Version};
 
 const NAMES: usize = 1_000_000;
+const WAITERS: usize = 1_000_000;
+const DATA: [u8; 64] = [b'd'; 64];
 
-fn bytes<T>(make: impl FnOnce() -> T) -> (T, isize) {
-    let region = Region::new(ALLOCATOR);
-    let made = make();
-    let change = region.change();
-    (made, change.bytes_allocated as isize - change.bytes_deallocated as isize)
+fn resident_bytes() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux");
+    let pages: usize = statm.split(' ').nth(1).and_then(|p| p.parse().ok()).expect("a count of pages");
+    pages * 4096
 }
 
 fn main() {
-    let version = Version::of_data(b"x");
-    let (records, record_bytes) = bytes(|| {
-        let record = |i| {
-            let name =
-                Name::new(format!("registry/library/name-{i:07}").as_bytes(), 512).expect("a good name");
-            Record::value(name, &version, b"", Stamp::ZERO, Dot { incarnation: Incarnation(1), sequence: i })
-        };
-        (0..NAMES as u64).map(record).collect::<Vec<Record>>()
-    });
-    let record_bytes = record_bytes - (NAMES * size_of::<Record>()) as isize;
-    // one by one, as the set does: collecting would pack it
-    let (names, name_index) = bytes(|| {
-        let mut names = BTreeSet::new();
-        for record in &records {
-            names.insert(record.name().clone());
-        }
-        names
-    });
-    drop(names);
-    let (set, set_bytes) = bytes(|| {
-        let mut set = Set::new([7; 16]);
-        records.iter().for_each(|record| drop(set.merge(record)));
-        set
-    });
-    let per = |bytes: isize| bytes as f64 / NAMES as f64;
-    println!("{} names of 27 bytes, no data", set.values());
-    println!("records themselves: {:.1} B a name", per(record_bytes));
-    println!("set around them: {:.1} B a name, of which", per(set_bytes));
-    println!("  index by name, inserted in order: {:.1}", per(name_index));
-    let pointer = size_of::<Record>() as f64;
-    let rest = per(set_bytes - name_index);
-    println!("  leaves and digest: {rest:.1}, of which {pointer} point to the record");
-    let (digest, limit) = (rest - pointer, 40.0);
-    println!("digest and positions: {digest:.1} B a name (at most {limit})");
-    assert!(digest <= limit, "digest and positions take {digest:.1} B a name");
+    // run as a test, `cargo test --benches` only asks whether it starts
+    if std::env::args().any(|a| a == "--test" || a == "--list") {
+        return;
+    }
+    let genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [7; 16] };
+    let mut store: Store<u64> = Store::new(genesis, Incarnation(1), usize::MAX);
+    let version = Version::of_data(&DATA);
+    let now = Stamp::from_micros(1).expect("in range");
+
+    let empty = resident_bytes();
+    let mut name_bytes = 0;
+    for i in 0..NAMES {
+        let name = Name::new(format!("registry/team-{}/artifact-{i}:latest", i % 1000).as_bytes(), 512);
+        let name = name.expect("a name");
+        name_bytes += name.as_bytes().len();
+        store.write(now, &name, &Change::Put { version: &version, data: &DATA }, None);
+    }
+    let per_name = (resident_bytes() - empty) / NAMES;
+    let payload = name_bytes / NAMES + version.as_str().len() + DATA.len();
+    println!(
+        "{NAMES} names of {} bytes, versions of {}, data of {}:",
+        name_bytes / NAMES,
+        version.as_str().len(),
+        DATA.len()
+    );
+    println!(
+        "  {per_name} bytes a name, {} beyond its data, {} beyond all that was sent",
+        per_name - DATA.len(),
+        per_name - payload
+    );
+    println!(
+        "  the set counts {} a name, of which {RECORD_OVERHEAD_BYTES} for overhead",
+        store.set().bytes() / NAMES
+    );
+
+    let watched = Name::new(b"registry/team-0/artifact-0:latest", 512).expect("a name");
+    let knows = Question { known: Known::Current, at_least: None };
+    let before = resident_bytes();
+    for i in 0..WAITERS as u64 {
+        assert!(matches!(store.read(&watched, &knows, Some(|| i)), Read::Parked { .. }));
+    }
+    println!(
+        "{WAITERS} waiters of one name: {} bytes each in the core",
+        (resident_bytes() - before) / WAITERS
+    );
+    let started = std::time::Instant::now();
+    let woken = store.write(now, &watched, &Change::Put { version: &version, data: b"new" }, None);
+    println!("  a write that says the same version: {:?}", started.elapsed());
+    drop(woken);
+    let other = Version::of_data(b"new");
+    let started = std::time::Instant::now();
+    let woken = store.write(now, &watched, &Change::Put { version: &other, data: b"new" }, None);
+    println!("  the write that wakes them all: {:?}", started.elapsed());
+    drop(woken);
 }

@@ -48,7 +48,7 @@ impl std::error::Error for StampError {}
 impl Stamp {
     /// 1970-01-01T00:00:00Z: older than, or as old as, everything.
     pub const ZERO: Self = Self(0);
-    /// The last microsecond of the year 9999.
+    /// The last stamp that there is, in the year 9999.
     pub const MAX: Self = Self(MAX_STAMP_US);
 
     /// A stamp of so many µs since 1970.
@@ -114,20 +114,21 @@ impl fmt::Display for Stamp {
 
 /// Gives out this node's stamps.
 ///
-/// Each is above every stamp that it gave before, and above the one that the node holds for the name, so that a write
-/// supersedes what its node has seen even when the clock stands still or steps back. There is no cluster-wide
-/// logical clock on purpose: one stamp from the future must not drag the others.
+/// Each is above the one that the node holds for the name, so that a write supersedes what its node has seen even when
+/// the clock stands still or steps back; and where names do not force more, they rise from write to write. What a name
+/// forces stays with that name: one stamp from the future, taken from a client or from a node whose clock is wrong, must
+/// not drag all names there.
 #[derive(Clone, Debug, Default)]
 pub struct StampSource {
-    last_given: Stamp,
+    /// The last stamp that the clock gave, without what a name forced.
+    last: Stamp,
 }
 
 impl StampSource {
-    /// `max(now, last given + 1, stored + 1)`; `stored` is the stamp that the node holds for the name, if any.
+    /// `max(now, last + 1, stored + 1)`; `stored` is the stamp that the node holds for the name, if any.
     pub fn give(&mut self, now: Stamp, stored: Option<Stamp>) -> Stamp {
-        let after_stored = stored.map_or(Stamp::ZERO, Stamp::next);
-        self.last_given = now.max(self.last_given.next()).max(after_stored);
-        self.last_given
+        self.last = now.max(self.last.next());
+        self.last.max(stored.map_or(Stamp::ZERO, Stamp::next))
     }
 }
 
@@ -151,13 +152,13 @@ mod tests {
     }
 
     #[test]
-    fn given_stamps_rise_whatever_the_clock_does() {
+    fn stamps_rise_whatever_the_clock_does() {
         let mut source = StampSource::default();
         assert_eq!(source.give(at(100), None), at(100));
         assert_eq!(source.give(at(100), None), at(101), "the clock stands still");
         assert_eq!(source.give(at(50), None), at(102), "the clock steps back");
         assert_eq!(source.give(at(200), Some(at(500))), at(501), "the name is ahead");
-        assert_eq!(source.give(at(200), None), at(502));
+        assert_eq!(source.give(at(200), None), at(201), "and does not take the others with it");
         assert_eq!(source.give(at(900), Some(at(3))), at(900));
     }
 

@@ -196,10 +196,10 @@ impl<T> Store<T> {
             Change::Put { version, data } => Record::value(name.clone(), version, data, last_sync, dot),
             Change::Delete => Record::tombstone(name.clone(), last_sync, dot),
         };
-        if record.kind() == Kind::Tombstone && last_sync < self.set.horizon() {
+        let wins = held.is_none_or(|h| h.order(&record).is_lt());
+        if wins && record.kind() == Kind::Tombstone && last_sync < self.set.horizon() {
             return Written::BelowHorizon { horizon: self.set.horizon() };
         }
-        let wins = held.is_none_or(|h| h.order(&record).is_lt());
         let growth = Set::cost(&record).saturating_sub(held.map_or(0, Set::cost));
         if wins && growth > 0 && self.set.bytes() + growth > self.max_set_bytes {
             return Written::Full { bytes: self.set.bytes(), limit: self.max_set_bytes };
@@ -397,7 +397,10 @@ mod tests {
         let mut store = store();
         store.raise_horizon(at(1_000), usize::MAX);
         assert!(matches!(delete(&mut store, 2_000, Some(999)), Written::BelowHorizon { .. }));
-        done(delete(&mut store, 2_000, Some(1_000)));
+        done(put(&mut store, 2_000, "a", None));
+        assert!(matches!(delete(&mut store, 2_000, Some(999)), Written::Lost { .. }), "newer stands");
+        done(delete(&mut store, 3_000, None));
+        done(delete(&mut store, 3_000, Some(999)));
     }
 
     #[test]

@@ -34,8 +34,14 @@ pub(super) struct History {
 }
 
 impl History {
-    /// A node accepted a write. Its dot must be the next one; a stamp that it gave itself must be above all before.
-    pub(super) fn accepted(&mut self, record: &Record, given_by_client: bool) -> Result<(), String> {
+    /// A node accepted a write over what it `held` of the name. Its dot must be the next one. A stamp that it gave itself
+    /// must be above the one that it held, and unless that one forced it, above all that its clock gave before.
+    pub(super) fn accepted(
+        &mut self,
+        record: &Record,
+        held: Option<&Record>,
+        given_by_client: bool,
+    ) -> Result<(), String> {
         let dot = record.dot();
         let writes = self.writes.entry(dot.incarnation).or_default();
         writes.push(record.clone());
@@ -45,7 +51,11 @@ impl History {
         if record.kind() == Kind::Tombstone {
             self.deletes.entry(record.name().clone()).or_default().push(record.clone());
         }
-        if !given_by_client {
+        if !given_by_client && held.is_some_and(|held| held.last_sync() >= record.last_sync()) {
+            return Err(format!("{record:?} is not after {held:?}"));
+        }
+        let forced = held.is_some_and(|held| held.last_sync().next() == record.last_sync());
+        if !given_by_client && !forced {
             let last = self.last_given.insert(dot.incarnation, record.last_sync());
             if last.is_some_and(|last| last >= record.last_sync()) {
                 return Err(format!("{record:?} is not after {last:?}"));

@@ -105,11 +105,11 @@ impl World {
         };
         self.trace.line(now_us, format_args!("n{slot} writes {}", Brief(current)));
         self.work.deletes += u64::from(current.kind() == Kind::Tombstone);
-        let again = before.is_some_and(|before| before.kind() == Kind::Tombstone);
+        let again = before.as_ref().is_some_and(|before| before.kind() == Kind::Tombstone);
         self.work.recreations += u64::from(again && current.kind() == Kind::Value);
         self.work.stamped += u64::from(given.is_some());
         let calls = process.replica.pump(&process.store, now);
-        if let Err(detail) = self.history.accepted(current, given.is_some()) {
+        if let Err(detail) = self.history.accepted(current, before.as_ref(), given.is_some()) {
             self.broken("stamps of a node rise", format!("n{slot}: {detail}"));
         }
         self.look(slot, std::slice::from_ref(name));

@@ -2,5 +2,10 @@
 //! and answers with a value or an error, never with a panic.
 
 pub mod codec;
+pub mod date;
 pub mod duration;
+pub mod etag;
+pub mod headers;
 pub mod message;
+pub mod uri;
+pub mod version_set;

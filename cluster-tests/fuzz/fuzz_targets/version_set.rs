@@ -1,0 +1,22 @@
+//! The JSON version set: whatever is read holds only names and stamps that are ones, and no more of them than bytes.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use vwatch::core::{Dot, Name, Record, Version};
+use vwatch::wire::version_set::{TheirVersions, Versions};
+
+fuzz_target!(|body: &[u8]| {
+    let theirs = match TheirVersions::parse(body) {
+        Ok(theirs) => theirs,
+        Err(error) => return assert!(!error.to_string().contains('\n')),
+    };
+    assert!(theirs.0.len() <= body.len());
+    let version = Version::of_data(body);
+    let mut records = Vec::new();
+    for (name, stamp) in &theirs.0 {
+        assert_eq!(Name::new(name.as_bytes(), usize::MAX).as_ref(), Ok(name));
+        records.push(Record::value(name.clone(), &version, body, *stamp, Dot::default()));
+    }
+    let json = Versions { records: &records, with_data: true }.to_set_json().expect("records can be written");
+    assert_eq!(TheirVersions::parse(&json).expect("what is written is read"), theirs);
+});

@@ -1,0 +1,399 @@
+//! A node as a child process.
+
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::http::{Connection, Request, Response};
+use crate::text;
+use crate::wait::{LIMIT, wait_for, wait_until};
+
+/// How often a start is tried again with other ports when somebody took ours.
+const STARTS: usize = 5;
+
+/// A running node, killed when dropped. When the test fails, what the node said is shown with it.
+#[derive(Debug)]
+pub struct Node {
+    child: Child,
+    client: SocketAddr,
+    server: SocketAddr,
+    said: Said,
+}
+
+impl Node {
+    /// A node with its defaults, ready on both ports.
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    #[must_use]
+    #[track_caller]
+    pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// A node with flags, ready on both ports, which the harness chooses.
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    #[must_use]
+    #[track_caller]
+    pub fn with(flags: &[&str]) -> Self {
+        for _ in 0..STARTS {
+            let (client, server) = free_addresses();
+            let (client_flag, server_flag) = (client.to_string(), server.to_string());
+            let listen = ["--listen-client", &client_flag, "--listen-server", &server_flag];
+            let (child, said) = spawn(&[&listen, flags].concat());
+            let mut node = Self { child, client, server, said };
+            let ready = wait_for("both ports to be ready", LIMIT, || {
+                if node.child.try_wait().expect("our own child").is_some() {
+                    return Some(false);
+                }
+                (is_ready(client) && is_ready(server)).then_some(true)
+            });
+            if ready {
+                return node;
+            }
+            node.said.settle();
+            let stderr = node.stderr();
+            assert!(stderr.to_lowercase().contains("in use"), "the node did not start: {stderr}");
+        }
+        panic!("no free ports in {STARTS} tries");
+    }
+
+    /// Where it listens for readers.
+    #[must_use]
+    pub fn client_addr(&self) -> SocketAddr {
+        self.client
+    }
+
+    /// Where it listens for writers.
+    #[must_use]
+    pub fn server_addr(&self) -> SocketAddr {
+        self.server
+    }
+
+    /// Whether both ports say that it is ready.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        is_ready(self.client) && is_ready(self.server)
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A connection to the client port.
+    #[must_use]
+    #[track_caller]
+    pub fn client(&self) -> Connection {
+        Connection::open(self.client)
+    }
+
+    /// A connection to the server port.
+    #[must_use]
+    #[track_caller]
+    pub fn server(&self) -> Connection {
+        Connection::open(self.server)
+    }
+
+    /// `GET /v1/versions/{target}`, which may have a query.
+    #[track_caller]
+    pub fn get(&self, target: &str) -> Response {
+        self.client().ask(&get(target))
+    }
+
+    /// `PUT /v1/versions/{target}`, which may have a query.
+    #[track_caller]
+    pub fn put(&self, target: &str, data: impl AsRef<[u8]>) -> Response {
+        self.server().ask(&put(target).body(data))
+    }
+
+    /// `DELETE /v1/versions/{target}`, which may have a query.
+    #[track_caller]
+    pub fn delete(&self, target: &str) -> Response {
+        self.server().ask(&delete(target))
+    }
+
+    /// Sends a read that is expected to park, and leaves its answer for later.
+    #[must_use]
+    #[track_caller]
+    pub fn watch(&self, request: &Request) -> Connection {
+        let mut connection = self.client();
+        connection.send(request);
+        connection
+    }
+
+    /// Waits until exactly so many watchers are parked.
+    ///
+    /// # Panics
+    /// If they are not within [`LIMIT`].
+    #[track_caller]
+    pub fn wait_parked(&self, count: usize) {
+        wait_until(&format!("{count} parked watchers"), LIMIT, || self.parked() == count);
+    }
+
+    /// How many watchers are parked now.
+    ///
+    /// # Panics
+    /// If the node does not say.
+    #[must_use]
+    #[track_caller]
+    pub fn parked(&self) -> usize {
+        self.gauge("vwatch_parked_watchers")
+    }
+
+    /// How many connections a port, `client` or `server`, has now.
+    ///
+    /// # Panics
+    /// If the node does not say.
+    #[must_use]
+    #[track_caller]
+    pub fn connections(&self, port: &str) -> usize {
+        self.gauge(&format!("vwatch_connections{{port=\"{port}\"}}"))
+    }
+
+    #[track_caller]
+    fn gauge(&self, name: &str) -> usize {
+        let metrics = self.server().ask(&Request::new("GET", "/metrics")).expect(200);
+        let gauge = text::metric(metrics.text(), name);
+        let count = gauge.unwrap_or_else(|| panic!("no {name} in {}", metrics.text()));
+        assert!(count >= 0.0 && count.fract() == 0.0, "{count} is no count");
+        count as usize
+    }
+
+    /// SIGTERM.
+    ///
+    /// # Panics
+    /// If the process is gone.
+    #[track_caller]
+    pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// SIGINT, as control-C sends it.
+    ///
+    /// # Panics
+    /// If the process is gone.
+    #[track_caller]
+    pub fn interrupt(&self) {
+        self.signal(Signal::INT);
+    }
+
+    #[track_caller]
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("our own child");
+    }
+
+    /// Whether the process still runs.
+    ///
+    /// # Panics
+    /// If the system does not say.
+    #[must_use]
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("our own child").is_none()
+    }
+
+    /// Waits until the process has ended.
+    ///
+    /// # Panics
+    /// If it has not within `limit`.
+    #[track_caller]
+    pub fn wait_exit(&mut self, limit: Duration) -> ExitStatus {
+        let status = wait_for("the process to end", limit, || self.child.try_wait().expect("our own child"));
+        self.said.settle();
+        status
+    }
+
+    /// What it has written to standard error so far.
+    #[must_use]
+    pub fn stderr(&self) -> String {
+        self.said.stderr.text()
+    }
+
+    /// What it has written to standard output so far.
+    #[must_use]
+    pub fn stdout(&self) -> String {
+        self.said.stdout.text()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the node said:\n{}{}---", self.stdout(), self.stderr());
+        }
+        // both fail only for a process that is gone already
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A request to read a name.
+#[must_use]
+pub fn get(target: &str) -> Request {
+    Request::new("GET", &format!("/v1/versions/{target}"))
+}
+
+/// A request for the head of a name.
+#[must_use]
+pub fn head(target: &str) -> Request {
+    Request::new("HEAD", &format!("/v1/versions/{target}"))
+}
+
+/// A request to write a name.
+#[must_use]
+pub fn put(target: &str) -> Request {
+    Request::new("PUT", &format!("/v1/versions/{target}"))
+}
+
+/// A request to delete a name.
+#[must_use]
+pub fn delete(target: &str) -> Request {
+    Request::new("DELETE", &format!("/v1/versions/{target}"))
+}
+
+/// How a process that was expected to end has ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// What it wrote to standard error.
+    pub stderr: String,
+}
+
+/// Runs `vwatch` with arguments that it is expected to refuse, until it ends.
+///
+/// # Panics
+/// If it still runs after [`LIMIT`]; it is killed then.
+#[must_use]
+#[track_caller]
+pub fn run_to_end(arguments: &[&str]) -> Finished {
+    let (child, said) = spawn(arguments);
+    let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let mut node = Node { child, client: nowhere, server: nowhere, said };
+    let status = node.wait_exit(LIMIT);
+    Finished { code: status.code(), stderr: node.stderr() }
+}
+
+/// Two addresses on which nobody listens.
+///
+/// Each call has a loopback address to itself (all of 127.0.0.0/8 is ours on Linux), so that neither another node nor
+/// the near end of another test's connection can take the ports between here and the start.
+///
+/// # Panics
+/// If the system has no ports left.
+#[must_use]
+#[track_caller]
+pub fn free_addresses() -> (SocketAddr, SocketAddr) {
+    static COUNT: AtomicU8 = AtomicU8::new(0);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let own = Ipv4Addr::new(127, 1 + high % 254, low, 1 + COUNT.fetch_add(1, Ordering::Relaxed) % 254);
+    let bind = |ip| TcpListener::bind((IpAddr::V4(ip), 0));
+    // held together, so that they differ
+    let (a, b) = bind(own)
+        .and_then(|a| Ok((a, bind(own)?)))
+        .or_else(|_| bind(Ipv4Addr::LOCALHOST).and_then(|a| Ok((a, bind(Ipv4Addr::LOCALHOST)?))))
+        .expect("two free ports");
+    (a.local_addr().expect("bound"), b.local_addr().expect("bound"))
+}
+
+fn is_ready(address: SocketAddr) -> bool {
+    let answer = Connection::try_open(address).and_then(|mut connection| {
+        connection.try_send_bytes(&Request::new("GET", "/readyz").bytes())?;
+        connection.try_answer(LIMIT)
+    });
+    answer.is_ok_and(|answer| answer.status == 200)
+}
+
+fn spawn(arguments: &[&str]) -> (Child, Said) {
+    let mut command = Command::new(binary());
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("VWATCH_") {
+            command.env_remove(name);
+        }
+    }
+    let mut child = command.spawn().expect("the binary that was just built");
+    let stdout = Captured::of(child.stdout.take().expect("piped"));
+    let stderr = Captured::of(child.stderr.take().expect("piped"));
+    (child, Said { stdout, stderr })
+}
+
+/// The binary, built once per test process in the tests' own profile: `cargo test` alone builds none for us, as
+/// the binary belongs to another package.
+pub fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = Command::new(cargo);
+        build.current_dir(env!("CARGO_MANIFEST_DIR")).args([
+            "build",
+            "--package",
+            "vwatch",
+            "--bin",
+            "vwatch",
+        ]);
+        if !cfg!(debug_assertions) {
+            build.arg("--release");
+        }
+        let built = build.output().expect("cargo, which runs this test");
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        let test = std::env::current_exe().expect("this test's own path");
+        let profile = test.parent().and_then(Path::parent).expect("target/<profile>/deps/<test>");
+        profile.join(format!("vwatch{}", std::env::consts::EXE_SUFFIX))
+    })
+}
+
+#[derive(Debug)]
+struct Said {
+    stdout: Captured,
+    stderr: Captured,
+}
+
+impl Said {
+    /// Waits until all that a process that has ended wrote is here.
+    fn settle(&mut self) {
+        self.stdout.settle();
+        self.stderr.settle();
+    }
+}
+
+/// What comes out of a pipe, gathered by a thread so that the writer never blocks.
+#[derive(Debug)]
+struct Captured {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Captured {
+    fn of(mut pipe: impl Read + Send + 'static) -> Self {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let gathered = Arc::clone(&bytes);
+        let reader = std::thread::spawn(move || {
+            let mut piece = [0; 4096];
+            while let Ok(got @ 1..) = pipe.read(&mut piece) {
+                gathered.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&piece[..got]);
+            }
+        });
+        Self { bytes, reader: Some(reader) }
+    }
+
+    fn settle(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("a reader does not panic");
+        }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+}

@@ -1,0 +1,315 @@
+//! The command line as a process sees it: arguments, environment, exit codes, one line for a mistake.
+#![allow(clippy::unwrap_used, reason = "a panic is a failed test with a line number")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Far above what anything here takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The binary of the profile that this test is built in, built once.
+fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        // target/<profile>/deps/flags-<hash>
+        let test = std::env::current_exe().unwrap();
+        let profile_dir = test.parent().and_then(Path::parent).unwrap();
+        let is_debug = profile_dir.ends_with("debug");
+        let profile = if is_debug { "dev" } else { profile_dir.file_name().unwrap().to_str().unwrap() };
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let built = Command::new(cargo)
+            .args(["build", "--bin", "vwatch", "--profile", profile, "--target-dir"])
+            .arg(profile_dir.parent().unwrap())
+            .arg("--manifest-path")
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
+            .status();
+        assert!(built.unwrap().success(), "vwatch is built");
+        profile_dir.join("vwatch")
+    })
+}
+
+fn command(args: &[&str], env: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(binary());
+    command.args(args).env_clear().env("PATH", "/usr/bin:/bin").envs(env.iter().copied());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// What became of a process.
+struct Ended {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Ended {
+    /// That it ended with this code and one line, which is given back.
+    fn with_one_line(self, code: i32) -> String {
+        assert_eq!(self.code, Some(code), "{}", self.err);
+        assert_eq!(self.out, "");
+        assert!(self.err.starts_with("vwatch: ") && self.err.ends_with('\n'), "{:?}", self.err);
+        assert_eq!(self.err.lines().count(), 1, "{:?}", self.err);
+        self.err
+    }
+}
+
+fn run(args: &[&str], env: &[(&str, &str)]) -> Ended {
+    wait(command(args, env).spawn().unwrap())
+}
+
+fn wait(mut child: Child) -> Ended {
+    let out = drain(child.stdout.take());
+    let err = drain(child.stderr.take());
+    let code = wait_for_end(&mut child);
+    Ended { code, out: out.join().unwrap(), err: err.join().unwrap() }
+}
+
+fn drain(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<String> {
+    thread::spawn(move || {
+        let mut text = String::new();
+        if let Some(mut pipe) = pipe {
+            pipe.read_to_string(&mut text).unwrap();
+        }
+        text
+    })
+}
+
+fn wait_for_end(child: &mut Child) -> Option<i32> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("still running after {PATIENCE:?}");
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A node that gives each connection the same answer to its first request and then says nothing more.
+fn node_that_answers(answer: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let mut line = String::new();
+            while stream.read_line(&mut line).unwrap() > 2 {
+                line.clear();
+            }
+            stream.get_mut().write_all(answer.as_bytes()).unwrap();
+            // parked until the other side goes
+            thread::spawn(move || stream.read_to_end(&mut Vec::new()));
+        }
+    });
+    url
+}
+
+const VALUE: &str = "HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nX-Last-Sync: 7\r\nContent-Length: 4\r\n\r\n3456";
+
+#[test]
+fn help_teaches_and_is_no_failure() {
+    for (args, word) in [
+        (&["--help"][..], "vwatch put repo/artifact:latest 3456"),
+        (&["-h"], "Examples:"),
+        (&["-help"], "Examples:"),
+        (&["help"], "Examples:"),
+        (&["serve", "--help"], "--listen-client <HOST:PORT>"),
+        (&["--listen-client", ":1", "--help"], "--listen-client <HOST:PORT>"),
+        (&["get", "--help"], "Examples:"),
+        (&["put", "-h"], "Examples:"),
+        (&["help", "del"], "Examples:"),
+        (&["ls", "--help"], "--keys-only"),
+        (&["watch", "--help"], "Watching all names under a prefix (--prefix) is not there yet"),
+        (&["--version"], concat!("vwatch ", env!("CARGO_PKG_VERSION"))),
+    ] {
+        let ended = run(args, &[]);
+        assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{args:?}");
+        assert!(ended.out.contains(word), "{args:?}: {}", ended.out);
+    }
+}
+
+#[test]
+fn a_mistake_is_one_line_and_exit_code_2() {
+    for (args, said) in [
+        (&["--listen-clinet", ":1"][..], "a similar argument exists: '--listen-client'"),
+        (&["nonsense"], "unrecognized subcommand 'nonsense': try 'vwatch --help'"),
+        (&["--block-for", "10"], "bad --block-for: a number without unit: got \"10\""),
+        (&["-block-for=-1s"], "bad --block-for: it is negative: got \"-1s\""),
+        (&["--block-for"], "a value is required for '--block-for <DURATION>'"),
+        (&["--listen-client", "localhost"], "bad --listen-client: no port: got \"localhost\""),
+        (&["--listen-server", "a:99999"], "bad --listen-server: the port is not a number from 0 to 65535"),
+        (&["--data-limit-bytes", "2MiB"], "more than 1048576 bytes"),
+        (&["--data-limit-error", "false"], "unexpected argument 'false' found"),
+        (&["--node-id", "a\nb"], "bad --node-id: it has a control character: got \"a\\nb\""),
+        (&["--listen-client", ":7", "--listen-server", ":7"], "give each its own port"),
+        (&["get"], "<NAME>: try 'vwatch get --help'"),
+        (&["get", ""], "bad name: it is empty"),
+        (&["get", "-w", "xml", "n"], "[possible values: json, table, simple]"),
+        (&["get", "--client-url", "https://127.0.0.1:1", "n"], "nodes do not speak TLS"),
+        (&["put", "--server-url", "nowhere", "n", "v"], "bad --server-url: no port: got \"nowhere\""),
+        (&["ls", "a", "--prefix", "b"], "cannot be used with"),
+        (&["watch", "--prefix", "a"], "watching a prefix is not there yet"),
+        (&["dev", "--nodes", "3"], "dev: starting a cluster to try is not there yet"),
+        (&["members"], "members: this version runs a single node"),
+        (&["bench", "-h"], "bench: measuring nodes under load is not there yet"),
+    ] {
+        let line = run(args, &[]).with_one_line(2);
+        assert!(line.contains(said), "{args:?}: {line}");
+    }
+}
+
+#[test]
+fn what_a_later_version_does_is_refused_and_never_ignored() {
+    let single = "this version runs a single node and does not replicate yet: leave it out\n";
+    let no_fill = "this version does not fill from an upstream yet: leave it out\n";
+    for (flag, why) in [
+        ("--replicate-with", single),
+        ("-replicate-interval", single),
+        ("--replicate-resolve-interval", single),
+        ("--cluster-id", single),
+        ("--cluster-secret", single),
+        ("--cluster-secret-file", single),
+        ("--insecure-no-cluster-secret", single),
+        ("--region", single),
+        ("--advertise-server", single),
+        ("--fill-from", no_fill),
+        ("-fill-addr", no_fill),
+        ("--fill-path", no_fill),
+        ("--fill-expiry", no_fill),
+        ("--fill-strategy", no_fill),
+        ("--fill-headers", no_fill),
+    ] {
+        // a secret must not come back in an error
+        let line = run(&[flag, "s3cret"], &[]).with_one_line(2);
+        assert!(line.ends_with(why) && !line.contains("s3cret"), "{flag}: {line}");
+        let variable = format!("VWATCH_{}", flag.trim_start_matches('-').to_uppercase().replace('-', "_"));
+        let line = run(&[], &[(&variable, "s3cret")]).with_one_line(2);
+        assert_eq!(line, format!("vwatch: {variable}: {why}"));
+    }
+    for variable in ["VWATCH_REPLICATE_EVERY", "VWATCH_REPLICATE_RESOLVE_EVERY", "VWATCH_FILL_HEADERS_ACCEPT"]
+    {
+        run(&[], &[(variable, "1s")]).with_one_line(2);
+    }
+}
+
+#[test]
+fn a_variable_with_a_typo_is_told() {
+    // the bad flag ends it before it is a node
+    let env =
+        [("VWATCH_BLOKC_FOR", "1s"), ("VWATCH_CLIENT_URL", "http://x"), ("VWATCH_SERVICE_HOST", "10.0.0.1")];
+    let ended = run(&["--block-for", "x"], &env);
+    assert_eq!(ended.code, Some(2));
+    let lines: Vec<_> = ended.err.lines().collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].starts_with("vwatch: warning: VWATCH_BLOKC_FOR is no setting"), "{lines:?}");
+    let line = run(&[], &[("VWATCH_BLOCK_FOR", "x")]).with_one_line(2);
+    assert!(line.starts_with("vwatch: bad VWATCH_BLOCK_FOR: not a duration: got \"x\""), "{line}");
+}
+
+#[test]
+fn flags_and_variables_reach_the_node() {
+    let args = ["-listen-client", "127.0.0.1:0", "--listen-server=127.0.0.1:0", "-data-limit-error=false"];
+    let env =
+        [("VWATCH_NODE_ID", "of-the-env"), ("VWATCH_BLOCK_FOR", "7s"), ("VWATCH_DATA_LIMIT_ERROR", "true")];
+    let mut child = command(&args, &env).spawn().unwrap();
+    // wherever it is printed
+    let out: Box<dyn Read + Send> = Box::new(child.stdout.take().unwrap());
+    let err: Box<dyn Read + Send> = Box::new(child.stderr.take().unwrap());
+    let (sender, lines) = std::sync::mpsc::channel();
+    for pipe in [out, err] {
+        let sender = sender.clone();
+        thread::spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+    }
+    drop(sender);
+    let mut seen = Vec::new();
+    while let Ok(line) = lines.recv_timeout(PATIENCE) {
+        let is_last = line == "}";
+        seen.push(line);
+        if is_last {
+            break;
+        }
+    }
+    let _ = child.kill();
+    child.wait().unwrap();
+    for (setting, value) in [
+        ("ListenClient", "\"127.0.0.1:0\""),
+        ("NodeId", "\"of-the-env\""),
+        ("BlockFor", "\"7s\""),
+        ("DataLimitError", "false"),
+        ("JitterPerWatch", "\"10µs\""),
+    ] {
+        let is_there = |line: &String| line.trim_start().starts_with(setting) && line.contains(value);
+        assert!(seen.iter().any(is_there), "{setting}: {seen:?}");
+    }
+}
+
+#[test]
+fn exit_codes_of_the_client_commands() {
+    let answers = |status: &str| -> &'static str {
+        format!("HTTP/1.1 {status}\r\nContent-Length: 11\r\n\r\nwhy it is.\n").leak()
+    };
+    for (status, code) in [("404 Not Found", 4), ("410 Gone", 4), ("409 Conflict", 5), ("400 Bad Request", 1)]
+    {
+        let url = node_that_answers(answers(status));
+        let line = run(&["get", "--client-url", &url, "n"], &[]).with_one_line(code);
+        assert_eq!(line, "vwatch: why it is.\n");
+        run(&["put", "n", "v"], &[("VWATCH_SERVER_URL", &url)]).with_one_line(code);
+        run(&["del", "n"], &[("VWATCH_SERVER_URL", &url)]).with_one_line(code);
+    }
+    let nobody = "127.0.0.1:1";
+    let line = run(&["get", "n"], &[("VWATCH_CLIENT_URL", nobody)]).with_one_line(1);
+    assert!(line.contains("connection refused: is a node running there?"), "{line}");
+
+    let url = node_that_answers(VALUE);
+    let both = format!("{nobody},{url}");
+    let ended = run(&["get", "-v", "-client-url", &both, "n"], &[]);
+    assert_eq!((ended.code, ended.out.as_str()), (Some(0), "3456"));
+    assert!(ended.err.starts_with("version: v1\nlast-sync: 7 ("), "{}", ended.err);
+}
+
+#[test]
+fn nobody_reading_the_output_is_no_failure() {
+    let url = node_that_answers(VALUE);
+    for args in [&["--help"][..], &["get", "--client-url", &url, "n"], &["watch", "--client-url", &url, "n"]]
+    {
+        let mut child = command(args, &[]).spawn().unwrap();
+        drop(child.stdout.take());
+        let ended = wait(child);
+        assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{args:?}");
+    }
+}
+
+#[test]
+fn a_signal_ends_a_watch_and_its_command() {
+    let url = node_that_answers(VALUE);
+    let pause = ["--", "sh", "-c", "cat; echo; echo $$; exec sleep 60"];
+    for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
+        let args = [&["watch", "--client-url", &url, "n"][..], &pause].concat();
+        let mut child = command(&args, &[]).spawn().unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        assert_eq!(line, "3456\n");
+        line.clear();
+        out.read_line(&mut line).unwrap();
+        let command_is_there = || Path::new("/proc").join(line.trim()).exists();
+        assert!(command_is_there());
+        let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        assert_eq!(wait_for_end(&mut child), Some(code));
+        assert!(!command_is_there(), "the command ended before us");
+    }
+}

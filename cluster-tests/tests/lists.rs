@@ -1,0 +1,209 @@
+//! The list of the records under a prefix, on the client port.
+
+use cluster_tests::http::{Connection, Request, Response};
+use cluster_tests::node::Node;
+use cluster_tests::text::{assert_refusal, rfc3339_us};
+use cluster_tests::wait::{LIMIT, wait_until};
+use serde_json::{Value, json};
+
+fn list(node: &Node, query: &str) -> Response {
+    let target = format!("/v1/versions{}{query}", if query.is_empty() { "" } else { "?" });
+    node.client().ask(&Request::new("GET", &target))
+}
+
+#[track_caller]
+fn names(page: &Response) -> Vec<String> {
+    let set = page.json();
+    let records = set["versions"].as_array().unwrap_or_else(|| panic!("no versions: {page:?}"));
+    records.iter().map(|record| record["name"].as_str().expect("a name").to_owned()).collect()
+}
+
+/// Where `Link: <…>; rel="next"` leads, if there is more.
+#[track_caller]
+fn next(page: &Response) -> Option<String> {
+    let link = page.header("Link")?;
+    let (target, rest) = link.strip_prefix('<').and_then(|l| l.split_once('>')).expect("<target>");
+    assert_eq!(rest.trim_start_matches([';', ' ']), "rel=\"next\"", "{link}");
+    Some(target.to_owned())
+}
+
+/// Follows the links from a first page to the last.
+#[track_caller]
+fn pages(node: &Node, query: &str) -> Vec<Vec<String>> {
+    let mut client = node.client();
+    let mut target = format!("/v1/versions?{query}");
+    let mut pages = Vec::new();
+    loop {
+        let page = client.ask(&Request::new("GET", &target)).expect(200);
+        pages.push(names(&page));
+        assert!(pages.len() < 100, "no end: {pages:?}");
+        match next(&page) {
+            Some(more) => target = more,
+            None => return pages,
+        }
+    }
+}
+
+fn write(node: &Node, names: &[&str]) {
+    for name in names {
+        node.put(&format!("{name}?version=v"), name).expect(204);
+    }
+}
+
+#[test]
+fn a_list_is_a_version_set() {
+    let node = Node::start();
+    let stamp = node.put("a/1?version=v1", "3456").expect(204).last_sync();
+    node.put("b/1?version=v2", "").expect(204);
+
+    let page = list(&node, "prefix=a/").expect(200);
+
+    assert_eq!(page.header("Content-Type"), Some("application/json"));
+    assert!(page.header("Link").is_none());
+    let mut set = page.json();
+    let last_sync = set["versions"][0]["last-sync"].take();
+    assert_eq!(Some(rfc3339_us(last_sync.as_str().expect("RFC 3339"))), stamp);
+    let expected = json!({
+        "versions": [{ "name": "a/1", "version": "v1", "data": "MzQ1Ng==", "last-sync": null }],
+        "peers": []
+    });
+    assert_eq!(set, expected);
+}
+
+#[test]
+fn records_come_by_name_and_only_those_under_the_prefix() {
+    let node = Node::start();
+    write(&node, &["b", "a/2", "a/10", "a", "a/1", "A", "a0", "%C3%A9", "a/%E6%97%A5"]);
+    node.put("a/gone?version=v", "").expect(204);
+    node.delete("a/gone").expect(204);
+    node.delete("a/never").expect(204);
+
+    assert_eq!(names(&list(&node, "prefix=a/").expect(200)), ["a/1", "a/10", "a/2", "a/日"]);
+    assert_eq!(names(&list(&node, "prefix=a").expect(200)), ["a", "a/1", "a/10", "a/2", "a/日", "a0"]);
+    assert_eq!(names(&list(&node, "prefix=a/1").expect(200)), ["a/1", "a/10"]);
+    assert_eq!(names(&list(&node, "prefix=%C3%A9").expect(200)), ["é"]);
+    assert_eq!(names(&list(&node, "prefix=nothing").expect(200)), Vec::<String>::new());
+    let all = ["A", "a", "a/1", "a/10", "a/2", "a/日", "a0", "b", "é"];
+    assert_eq!(names(&list(&node, "").expect(200)), all, "no prefix is every name");
+    assert_eq!(names(&list(&node, "prefix=").expect(200)), all);
+}
+
+#[test]
+fn an_empty_list_is_a_version_set_too() {
+    let node = Node::start();
+    assert_eq!(list(&node, "prefix=a").expect(200).json(), json!({ "versions": [], "peers": [] }));
+}
+
+#[test]
+fn a_limit_makes_pages_that_are_linked() {
+    let node = Node::start();
+    write(&node, &["p/1", "p/2", "p/3", "p/4", "p/5", "q/1"]);
+    assert_eq!(pages(&node, "prefix=p/&limit=2"), [&["p/1", "p/2"][..], &["p/3", "p/4"], &["p/5"]]);
+    assert_eq!(
+        pages(&node, "prefix=p/&limit=5"),
+        [["p/1", "p/2", "p/3", "p/4", "p/5"]],
+        "no link to an empty page"
+    );
+    assert_eq!(pages(&node, "limit=1").concat(), ["p/1", "p/2", "p/3", "p/4", "p/5", "q/1"]);
+}
+
+#[test]
+fn after_goes_on_behind_a_name_that_is_there_or_not() {
+    let node = Node::start();
+    write(&node, &["p/1", "p/2", "p/4", "q"]);
+    assert_eq!(names(&list(&node, "prefix=p/&after=p/2").expect(200)), ["p/4"]);
+    assert_eq!(names(&list(&node, "prefix=p/&after=p/3").expect(200)), ["p/4"]);
+    assert_eq!(names(&list(&node, "prefix=p/&after=p/4").expect(200)), Vec::<String>::new());
+    assert_eq!(names(&list(&node, "prefix=p/&after=a").expect(200)), ["p/1", "p/2", "p/4"]);
+    assert_eq!(names(&list(&node, "after=p/4").expect(200)), ["q"]);
+    assert_eq!(names(&list(&node, "after=p/1&limit=1").expect(200)), ["p/2"]);
+}
+
+#[test]
+fn links_lead_on_whatever_is_in_the_names() {
+    let node = Node::start();
+    let written = [
+        "p%20x%26limit=9",
+        "p%20x%3Ey",
+        "p%20x%2Bz",
+        "p%20x%23%25",
+        "p%20x%C3%A9",
+        "p%20x%22;%20q",
+        "p%20x//",
+    ];
+    write(&node, &written);
+    let walked = pages(&node, "prefix=p%20x&limit=1").concat();
+    let mut expected = ["p x&limit=9", "p x>y", "p x+z", "p x#%", "p xé", "p x\"; q", "p x//"];
+    expected.sort_unstable();
+    assert_eq!(walked, expected);
+}
+
+#[test]
+fn keys_only_leaves_the_data_out_and_nothing_else() {
+    let node = Node::start();
+    write(&node, &["p/1", "p/2", "p/3"]);
+    for query in ["prefix=p/&keys-only", "prefix=p/&keys-only="] {
+        let page = list(&node, query).expect(200);
+        assert_eq!(names(&page), ["p/1", "p/2", "p/3"]);
+        for record in page.json()["versions"].as_array().expect("records") {
+            assert_eq!(record.get("data").unwrap_or(&Value::Null), &Value::Null, "{record}");
+            assert_eq!(record["version"], "v");
+            assert!(rfc3339_us(record["last-sync"].as_str().expect("RFC 3339")) > 0);
+        }
+    }
+    // the next page leaves it out too
+    let first = list(&node, "prefix=p/&keys-only&limit=2").expect(200);
+    let second = node.client().ask(&Request::new("GET", &next(&first).expect("more"))).expect(200);
+    assert_eq!(names(&second), ["p/3"]);
+    assert_eq!(second.json()["versions"][0].get("data").unwrap_or(&Value::Null), &Value::Null);
+}
+
+#[test]
+fn bad_parameters_are_refused() {
+    let node = Node::start();
+    write(&node, &["p/1"]);
+    for query in [
+        "limit=abc",
+        "limit=-1",
+        "limit=1.5",
+        "limit=",
+        "limit=99999999999999999999",
+        "prefix=%zz",
+        "prefix=%ff",
+        "after=%ff",
+    ] {
+        assert_refusal(&list(&node, query), 400);
+    }
+}
+
+#[test]
+fn a_list_of_many_names_is_complete_however_it_is_cut() {
+    let node = Node::start();
+    let mut server = node.server();
+    let expected: Vec<String> = (0..1500).map(|i| format!("many/{i:04}")).collect();
+    for name in &expected {
+        server.ask(&cluster_tests::node::put(name).body("x")).expect(204);
+    }
+    assert_eq!(pages(&node, "prefix=many/").concat(), expected, "with the node's own limit");
+    assert_eq!(pages(&node, "prefix=many/&limit=400&keys-only").concat(), expected);
+}
+
+/// A list that is not taken holds one of 32 places, and only for so long.
+#[test]
+fn readers_that_do_not_read_are_bounded_and_do_not_stay() {
+    let node = Node::with(&["--data-limit-bytes", "1MiB", "--idle-timeout", "4s"]);
+    for i in 0..5 {
+        // more than the system takes in for a connection whose other end does not read
+        node.put(&format!("n{i}?version=v"), vec![b'x'; 1 << 20]).expect(204);
+    }
+    let request = Request::new("GET", "/v1/versions");
+    let mut stalled: Vec<_> = (0..40).map(|_| node.watch(&request)).collect();
+    // those beyond the places are told so
+    wait_until("40 answers to have begun", LIMIT, || stalled.iter().all(Connection::has_news));
+    let answer = node.client().ask(&request);
+    assert_refusal(&answer, 503);
+    assert!(answer.header("Retry-After").is_some(), "{answer:?}");
+    // and then their places are free again
+    wait_until("a place", LIMIT, || node.client().ask(&request).status == 200);
+    stalled.clear();
+}

@@ -1,0 +1,151 @@
+//! What operators and their tools ask: health, readiness, metrics, the log level, and what is not there.
+
+use cluster_tests::http::{Connection, Request};
+use cluster_tests::node::{Node, get};
+use cluster_tests::text::{assert_refusal, metric, samples};
+use cluster_tests::wait::{LIMIT, wait_until};
+
+fn ask(mut connection: Connection, method: &str, target: &str) -> cluster_tests::http::Response {
+    connection.ask(&Request::new(method, target))
+}
+
+#[test]
+fn both_ports_say_that_they_are_well_and_ready() {
+    let node = Node::start();
+    for address in [node.client_addr(), node.server_addr()] {
+        for target in ["/healthz", "/readyz"] {
+            ask(Connection::open(address), "GET", target).expect(200);
+            assert!(ask(Connection::open(address), "HEAD", target).expect(200).body.is_empty());
+        }
+    }
+}
+
+#[test]
+fn metrics_are_prometheus_text_on_the_server_port() {
+    let node = Node::start();
+    node.put("n?version=v1", "x").expect(204);
+    let watcher = node.watch(&get("n?version=v1&timeout=1m"));
+    node.wait_parked(1);
+
+    let answer = ask(node.server(), "GET", "/metrics").expect(200);
+
+    let kind = answer.header("Content-Type").unwrap_or_default();
+    assert!(kind.starts_with("text/plain") || kind.starts_with("application/openmetrics-text"), "{kind}");
+    let samples = samples(answer.text());
+    assert!(samples.iter().any(|(series, _)| series.starts_with("vwatch_")), "{samples:?}");
+    assert_eq!(metric(answer.text(), "vwatch_parked_watchers"), Some(1.0));
+    assert_refusal(&ask(node.client(), "GET", "/metrics"), 404);
+    drop(watcher);
+    node.wait_parked(0);
+}
+
+#[test]
+fn the_log_level_is_changed_while_the_node_runs() {
+    let node = Node::with(&["--log-level", "ERROR"]);
+    for level in ["DEBUG", "INFO", "WARN", "ERROR"] {
+        let answer = ask(node.server(), "PUT", &format!("/v1/logging?level={level}")).expect(200);
+        assert_eq!(answer.text().trim_end(), level);
+    }
+    assert_eq!(ask(node.server(), "PUT", "/v1/logging?level=debug").expect(200).text().trim_end(), "DEBUG");
+}
+
+/// Seen by the line with which a node takes leave.
+#[test]
+fn the_new_log_level_holds() {
+    for (first, then, says) in [("ERROR", "INFO", true), ("INFO", "ERROR", false)] {
+        let mut node = Node::with(&["--log-level", first]);
+        ask(node.server(), "PUT", &format!("/v1/logging?level={then}")).expect(200);
+        let before = node.stderr().len() + node.stdout().len();
+        node.terminate();
+        node.wait_exit(LIMIT);
+        let after = node.stderr().len() + node.stdout().len();
+        assert_eq!(after > before, says, "from {first} to {then}: {}{}", node.stderr(), node.stdout());
+    }
+}
+
+#[test]
+fn a_log_level_that_is_none_is_refused() {
+    let node = Node::start();
+    for target in ["/v1/logging", "/v1/logging?level=", "/v1/logging?level=LOUD", "/v1/logging?level=1%0a"] {
+        assert_refusal(&ask(node.server(), "PUT", target), 400);
+    }
+}
+
+#[test]
+fn what_a_path_does_not_take_is_405_with_what_it_does() {
+    let node = Node::start();
+    node.put("n?version=v1", "x").expect(204);
+    let client = ["GET", "HEAD"];
+    let cases: [(&str, &[&str], &[&str]); 3] = [
+        ("/v1/versions/n", &client, &["PUT", "POST", "DELETE", "PATCH"]),
+        ("/v1/versions", &["GET"], &["PUT", "POST", "DELETE"]),
+        ("/healthz", &["GET"], &["PUT", "POST", "DELETE"]),
+    ];
+    for (target, allowed, refused) in cases {
+        for method in refused {
+            check(&node, node.client(), method, target, allowed);
+        }
+    }
+    let cases: [(&str, &[&str], &[&str]); 4] = [
+        ("/v1/versions/n", &["PUT", "DELETE"], &["GET", "HEAD", "POST", "PATCH"]),
+        ("/v1/versions", &["POST"], &["GET", "HEAD", "PUT", "DELETE"]),
+        ("/v1/logging", &["PUT"], &["GET", "POST", "DELETE"]),
+        ("/metrics", &["GET"], &["PUT", "POST"]),
+    ];
+    for (target, allowed, refused) in cases {
+        for method in refused {
+            check(&node, node.server(), method, target, allowed);
+        }
+    }
+}
+
+/// Reads are not on the server port, nor writes on the client port: who may reach one need not be let near the other.
+#[track_caller]
+fn check(node: &Node, connection: Connection, method: &str, target: &str, allowed: &[&str]) {
+    let answer = ask(connection, method, target);
+    assert_eq!(answer.status, 405, "{method} {target}: {answer:?}");
+    let allow = answer.header("Allow").unwrap_or_else(|| panic!("{method} {target}: no Allow: {answer:?}"));
+    let listed: Vec<&str> = allow.split(',').map(str::trim).collect();
+    for method in allowed {
+        assert!(listed.contains(method), "{target} takes {method}, and Allow is {allow:?}");
+    }
+    assert!(!listed.contains(&method), "{method} {target}: {allow:?}");
+    if method != "HEAD" {
+        assert_refusal(&answer, 405);
+    }
+    assert_eq!(node.get("n").expect(200).version(), Some("v1"), "nothing was changed");
+}
+
+#[test]
+fn paths_that_are_not_there_are_404() {
+    let node = Node::start();
+    let everywhere =
+        ["/", "/v1", "/v1/", "/v2/versions/n", "/v1/version/n", "/favicon.ico", "/V1/versions/n", "*"];
+    for target in everywhere {
+        for connection in [node.client(), node.server()] {
+            if target == "*" {
+                let answer = ask(connection, "GET", target);
+                assert!((400..500).contains(&answer.status), "{answer:?}");
+            } else {
+                assert_refusal(&ask(connection, "GET", target), 404);
+            }
+        }
+    }
+    for target in ["/metrics", "/v1/logging?level=DEBUG", "/v1/cluster"] {
+        assert_refusal(&ask(node.client(), "GET", target), 404);
+    }
+    assert_refusal(&ask(node.client(), "PUT", "/v1/logging?level=DEBUG"), 404);
+}
+
+#[test]
+fn at_the_start_the_node_says_how_it_is_set_and_what_it_serves() {
+    let node = Node::with(&["--node-id", "a-name-of-its-own", "--block-for", "7s"]);
+    let said = || node.stderr() + &node.stdout();
+    wait_until("the configuration and the paths", LIMIT, || {
+        let said = said();
+        ["a-name-of-its-own", "7s", "/v1/versions", "/v1/logging"].iter().all(|part| said.contains(part))
+    });
+    assert!(
+        said().contains(&node.client_addr().to_string()) && said().contains(&node.server_addr().to_string())
+    );
+}

@@ -1,0 +1,64 @@
+//! What answers are made of: the headers of a record, its data, and large bodies that hold a place.
+
+use axum::body::Body;
+use axum::http::HeaderMap;
+use axum::http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LAST_MODIFIED};
+use axum::response::{IntoResponse, Response};
+use hyper::body::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::core::{Kind, Record};
+use crate::wire::date::http_date;
+use crate::wire::headers::X_LAST_SYNC;
+
+pub(super) const LAST_SYNC: HeaderName = HeaderName::from_static(X_LAST_SYNC);
+
+/// `ETag`, `Last-Modified` and `X-Last-Sync` of what there is; a tombstone has no version.
+pub(super) fn stamps(record: Option<&Record>) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(8);
+    let Some(record) = record else { return headers };
+    if record.kind() == Kind::Value {
+        let mut quoted = Vec::with_capacity(record.version_bytes().len() + 2);
+        quoted.push(b'"');
+        quoted.extend_from_slice(record.version_bytes());
+        quoted.push(b'"');
+        headers.insert(
+            ETAG,
+            HeaderValue::from_maybe_shared(Bytes::from(quoted)).expect("a version is made of etagc"),
+        );
+    }
+    let date = http_date(record.last_sync()).to_string();
+    headers.insert(LAST_MODIFIED, HeaderValue::try_from(date).expect("a date is ASCII"));
+    headers.insert(LAST_SYNC, number(record.last_sync().micros()));
+    headers
+}
+
+/// A number as a header value.
+pub(super) fn number(number: u64) -> HeaderValue {
+    HeaderValue::from(number)
+}
+
+/// A record's data as a body, without a copy.
+pub(super) fn data(record: &Record) -> Body {
+    Body::from(Bytes::from_owner(Data(record.clone())))
+}
+
+struct Data(Record);
+
+impl AsRef<[u8]> for Data {
+    fn as_ref(&self) -> &[u8] {
+        self.0.data()
+    }
+}
+
+/// A large JSON answer that holds its place until it is sent, or its reader is gone.
+pub(super) fn json_in_place(json: Vec<u8>, place: OwnedSemaphorePermit) -> Response {
+    struct InPlace(Vec<u8>, #[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+    impl AsRef<[u8]> for InPlace {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+    let body = Body::from(Bytes::from_owner(InPlace(json, place)));
+    ([(CONTENT_TYPE, "application/json")], body).into_response()
+}

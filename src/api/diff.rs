@@ -1,0 +1,111 @@
+//! `POST /v1/versions`: "what do you have that I lack?"
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{CONTENT_TYPE, EXPECT};
+use axum::http::{HeaderValue, Request, StatusCode};
+use axum::response::Response;
+
+use super::answer::json_in_place;
+use super::body::{self, Excess};
+use super::error::Refusal;
+use super::operations::stopping;
+use crate::core::limits::RECORD_OVERHEAD_BYTES;
+use crate::core::{Kind, Record, Set};
+use crate::node::Node;
+use crate::node::limits::{MAX_VERSION_SET_BYTES, SLICE};
+use crate::node::metrics::Limit;
+use crate::node::store::SharedStore;
+use crate::wire::version_set::{TheirVersions, Versions};
+
+/// vwatch counts this many bytes for a record beside its name, version and data.
+const VWATCH_OVERHEAD_BYTES: usize = 16;
+
+/// Handles the question. Nothing is stored.
+pub(super) async fn diff(State(node): State<Arc<Node>>, request: Request<Body>) -> Result<Response, Refusal> {
+    let (parts, body) = request.into_parts();
+    check_type(parts.headers.get(CONTENT_TYPE))?;
+    let Ok(arriving) = node.arriving_version_sets.try_acquire() else {
+        node.metrics.hit(Limit::VersionSets);
+        return Err(Refusal::unavailable("busy: too many version sets at once: ask again"));
+    };
+    let patient = !parts.headers.contains_key(EXPECT);
+    let read =
+        body::read(body, MAX_VERSION_SET_BYTES, Excess::Refuse, node.config.idle_timeout, patient).await;
+    let body = read.map_err(|e| {
+        e.refusal(&node.metrics, Limit::VersionSets, || {
+            format!("version set too large: over {MAX_VERSION_SET_BYTES} bytes: ask in parts")
+        })
+    })?;
+    let place = Arc::clone(&node.version_sets).acquire_owned().await.map_err(|_| stopping())?;
+    // a large one takes long enough to keep others of the runtime waiting
+    let parsed = tokio::task::spawn_blocking(move || TheirVersions::parse(&body)).await;
+    let theirs = parsed.map_err(|_| stopping())?.map_err(Refusal::bad_request)?;
+    drop(arriving);
+    let records = newer_or_missing(&node.store, &theirs, node.config.replicate_limit_bytes).await;
+    let json = Versions { records: &records, with_data: true }.to_array_json();
+    let json = json.map_err(|e| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, e))?;
+    Ok(json_in_place(json, place))
+}
+
+/// Any type is read as JSON, as in vwatch, but for the two that mean another form.
+fn check_type(content_type: Option<&HeaderValue>) -> Result<(), Refusal> {
+    let essence = content_type.and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let essence = essence.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let problem = match essence.as_str() {
+        "application/octet-stream" => "Go's gob is not read here",
+        "application/x-bincode" => "this node has no peers",
+        _ => return Ok(()),
+    };
+    Err(Refusal::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        format_args!(
+            "wrong content type: {essence}: {problem}: send application/json (application/x-bincode is for peers)"
+        ),
+    ))
+}
+
+/// The records that are newer here, to the µs, and those that they lack; no tombstones. Cut when the budget is spent,
+/// but never empty while there is one to tell.
+///
+/// Walks the set in slices from a random place, so that who asks again and again gets everything in the end, and no
+/// writer waits for it.
+async fn newer_or_missing(store: &SharedStore, theirs: &TheirVersions, budget_bytes: usize) -> Vec<Record> {
+    let stretches = store.with(|store| store.set().stretches());
+    let start = random_below(stretches);
+    let mut records: Vec<Record> = Vec::new();
+    let mut left = budget_bytes;
+    let mut done = 0;
+    while done < stretches {
+        let next = (done + SLICE).min(stretches);
+        let spent = store.with(|store| {
+            let stretch = |i| store.set().stretch((start + i) % stretches);
+            for record in (done..next).flat_map(stretch).filter(|r| r.kind() == Kind::Value) {
+                if theirs.0.get(record.name()).is_some_and(|seen| *seen >= record.last_sync()) {
+                    continue;
+                }
+                let cost = Set::cost(record) - RECORD_OVERHEAD_BYTES + VWATCH_OVERHEAD_BYTES;
+                if cost > left && !records.is_empty() {
+                    return true;
+                }
+                left = left.saturating_sub(cost);
+                records.push(record.clone());
+            }
+            false
+        });
+        if spent {
+            break;
+        }
+        done = next;
+        tokio::task::yield_now().await;
+    }
+    records
+}
+
+/// Where to begin. Without entropy at the start, which the node would not have survived.
+fn random_below(bound: usize) -> usize {
+    let start = getrandom::u32().unwrap_or(0) as usize;
+    start % bound.max(1)
+}

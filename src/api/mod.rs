@@ -1,0 +1,123 @@
+//! The HTTP interface: which port answers what, one file a resource.
+
+mod answer;
+mod body;
+mod diff;
+mod error;
+mod list;
+mod operations;
+mod read;
+mod request;
+mod write;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Method, Request, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use hyper::body::Incoming;
+use tower_service::Service;
+
+use crate::node::Node;
+use crate::node::lifecycle::Phase;
+use crate::node::metrics::Port;
+use error::Refusal;
+
+const CLIENT_PATHS: &str = "\
+GET|HEAD /v1/versions/{name}[?version={known}][&timeout=10s]  -> the version now, or once it differs from the known one
+GET      /v1/versions?prefix={p}[&limit=N][&after={name}][&keys-only]  -> versions by name
+GET      /healthz  /readyz";
+
+const SERVER_PATHS: &str = "\
+PUT      /v1/versions/{name}[?version={version}][&modified={µs}]  <- data  -> sets the version, wakes watchers
+DELETE   /v1/versions/{name}[?modified={µs}]  -> deletes it, wakes watchers
+POST     /v1/versions  <- json(VersionSet)  -> what is newer here or missing there
+PUT      /v1/logging?level=DEBUG  -> changes the level of the log
+GET      /metrics  /healthz  /readyz";
+
+/// What a port answers, as it is printed at start.
+#[must_use]
+pub fn paths(port: Port) -> &'static str {
+    match port {
+        Port::Client => CLIENT_PATHS,
+        Port::Server => SERVER_PATHS,
+    }
+}
+
+type Answer = Pin<Box<dyn Future<Output = Response> + Send>>;
+
+/// What answers on a port.
+pub fn service(
+    node: Arc<Node>,
+    port: Port,
+) -> impl Fn(Request<Incoming>) -> Answer + Clone + Send + Sync + 'static {
+    let router = match port {
+        Port::Client => client(Arc::clone(&node)),
+        Port::Server => server(Arc::clone(&node)),
+    };
+    move |request| {
+        let node = Arc::clone(&node);
+        let mut router = router.clone();
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            let mut response = match request::check_head(&node, &parts) {
+                Ok(()) => {
+                    let answered = router.call(Request::from_parts(parts, body)).await;
+                    answered.unwrap_or_else(|never| match never {})
+                }
+                Err(refusal) => refusal.into_response(),
+            };
+            if node.lifecycle.phase() != Phase::Serving {
+                // so that the reader connects to another node next time
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            node.metrics.answered(port, response.status().as_u16());
+            response
+        })
+    }
+}
+
+fn client(node: Arc<Node>) -> Router {
+    Router::new()
+        .route("/v1/versions", get(list::list))
+        .route("/v1/versions/", get(read::read))
+        .route("/v1/versions/{*name}", get(read::read))
+        .merge(operations::health())
+        .fallback(|uri| no_such_path(uri, CLIENT_PATHS))
+        .method_not_allowed_fallback(|method| wrong_method(method, "client port, which reads"))
+        .with_state(node)
+}
+
+fn server(node: Arc<Node>) -> Router {
+    Router::new()
+        .route("/v1/versions", post(diff::diff))
+        .route("/v1/versions/", put(write::put).delete(write::delete))
+        .route("/v1/versions/{*name}", put(write::put).delete(write::delete))
+        .route("/v1/logging", put(operations::logging))
+        .route("/metrics", get(operations::metrics))
+        .merge(operations::health())
+        .fallback(|uri| no_such_path(uri, SERVER_PATHS))
+        .method_not_allowed_fallback(|method| wrong_method(method, "server port, which writes"))
+        .with_state(node)
+}
+
+async fn no_such_path(uri: axum::http::Uri, paths: &'static str) -> Refusal {
+    let mut known: Vec<_> = paths
+        .split(|c: char| c.is_whitespace() || c == '?' || c == '[')
+        .filter(|word| word.starts_with('/'))
+        .collect();
+    known.dedup();
+    let got = request::shown(uri.path().as_bytes());
+    Refusal::new(
+        StatusCode::NOT_FOUND,
+        format_args!("no such path: {got}: this port has {}", known.join(", ")),
+    )
+}
+
+async fn wrong_method(method: Method, port: &'static str) -> Refusal {
+    let text = format_args!("wrong method: {method} on this path of the {port}: use one that Allow lists");
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, text)
+}

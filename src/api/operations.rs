@@ -1,0 +1,52 @@
+//! For who runs the node: is it there, is it ready, what does it count, what does it log.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::Uri;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use super::error::Refusal;
+use super::request::{query, shown};
+use crate::config::LogLevel;
+use crate::node::{Node, set_level};
+
+/// `/healthz`: the process works. `/readyz`: it takes reads and writes.
+pub(super) fn health() -> Router<Arc<Node>> {
+    Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(ready))
+}
+
+async fn ready(State(node): State<Arc<Node>>) -> Result<&'static str, Refusal> {
+    if node.is_ready() { Ok("ready\n") } else { Err(stopping()) }
+}
+
+/// What a node answers that is about to stop and would have to begin something.
+pub(super) fn stopping() -> Refusal {
+    Refusal::unavailable("stopping: this node is about to end: use another one")
+}
+
+/// `GET /metrics`.
+pub(super) async fn metrics(State(node): State<Arc<Node>>) -> Response {
+    let text = node.metrics.encode(&node.store);
+    ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+}
+
+/// `PUT /v1/logging?level=DEBUG`: answers with the level that holds now.
+pub(super) async fn logging(uri: Uri) -> Result<String, Refusal> {
+    const LEVELS: &str = "use DEBUG, INFO, WARN or ERROR";
+    let level = query(&uri, "level")?.filter(|level| !level.is_empty()).ok_or_else(|| {
+        Refusal::bad_request(format_args!("no level: the parameter level is missing: {LEVELS}"))
+    })?;
+    let level: LogLevel = level.parse().map_err(|_| {
+        let got = shown(level.as_bytes());
+        Refusal::bad_request(format_args!("bad level: {got}: {LEVELS}"))
+    })?;
+    set_level(level).map_err(|e| {
+        Refusal::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, format_args!("level not changed: {e}"))
+    })?;
+    tracing::info!("the log is at level {level} from now on");
+    Ok(level.to_string())
+}

@@ -1,0 +1,85 @@
+//! What the handlers read from a request: names, parameters and headers that may stand once.
+
+use std::borrow::Cow;
+
+use axum::http::header::{HOST, HeaderName};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, Version};
+
+use super::error::Refusal;
+use crate::core::{Name, Stamp};
+use crate::node::Node;
+use crate::node::limits::MAX_HEAD_BYTES;
+use crate::node::metrics::Limit;
+use crate::wire::uri::{UriError, decode, parameter};
+
+/// Where names begin in a path.
+pub(super) const NAMES: &str = "/v1/versions/";
+
+/// The name in a path, taken as sent.
+pub(super) fn name(node: &Node, uri: &Uri) -> Result<Name, Refusal> {
+    let encoded = uri.path().strip_prefix(NAMES).unwrap_or_default();
+    let bytes = decode(encoded).map_err(|e| Refusal::bad_request(format_args!("bad name: {e}")))?;
+    Name::new(&bytes, node.config.name_limit_bytes).map_err(|e| Refusal::name(&e, &node.metrics))
+}
+
+/// A parameter that may stand once.
+pub(super) fn query<'a>(uri: &'a Uri, key: &str) -> Result<Option<Cow<'a, str>>, Refusal> {
+    let Some(query) = uri.query() else { return Ok(None) };
+    parameter(query, key)
+        .map_err(|e: UriError| Refusal::bad_request(format_args!("bad parameter {key}: {e}")))
+}
+
+/// A header that may stand once.
+pub(super) fn header<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'a HeaderValue>, Refusal> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    if values.next().is_some() {
+        return Err(Refusal::bad_request(format_args!(
+            "repeated header: {name} is sent more than once: send it once"
+        )));
+    }
+    Ok(first)
+}
+
+/// A stamp in µs, as `what` carries it.
+pub(super) fn stamp(what: &str, text: &[u8]) -> Result<Stamp, Refusal> {
+    Stamp::parse(text).map_err(|e| {
+        let got = shown(text);
+        Refusal::bad_request(format_args!("bad {what}: {got} is {e}: send digits, such as 1741837692000000"))
+    })
+}
+
+/// What was got, short enough for a line.
+pub(super) fn shown(bytes: &[u8]) -> String {
+    const MOST: usize = 64;
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(MOST)]);
+    if bytes.len() > MOST { format!("{text:?}…") } else { format!("{text:?}") }
+}
+
+/// Bytes of the request line and header fields.
+fn head_bytes(parts: &Parts) -> usize {
+    let target = parts.uri.path().len() + parts.uri.query().map_or(0, |q| q.len() + 1);
+    let fields: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    parts.method.as_str().len() + target + fields + " HTTP/1.1\r\n".len()
+}
+
+/// Refuses a head that is too long, or has not the one `Host` that RFC 9112 §3.2 asks for.
+pub(super) fn check_head(node: &Node, parts: &Parts) -> Result<(), Refusal> {
+    let bytes = head_bytes(parts);
+    if bytes > MAX_HEAD_BYTES {
+        node.metrics.hit(Limit::HeadBytes);
+        return Err(Refusal::new(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            format_args!("request head too large: {bytes} bytes: send at most {MAX_HEAD_BYTES}"),
+        ));
+    }
+    let hosts = parts.headers.get_all(HOST).iter().count();
+    if hosts == 1 || (hosts == 0 && parts.version < Version::HTTP_11) {
+        return Ok(());
+    }
+    Err(Refusal::bad_request(format_args!("bad Host: {hosts} of them: send one")))
+}

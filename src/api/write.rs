@@ -1,0 +1,141 @@
+//! `PUT` and `DELETE /v1/versions/{name}`.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{ETAG, EXPECT, LAST_MODIFIED};
+use axum::http::{HeaderMap, Request, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+
+use super::answer::stamps;
+use super::body::{self, Excess};
+use super::error::Refusal;
+use super::operations::stopping;
+use super::request::{self, header, query, shown};
+use crate::core::store::{Change, Written};
+use crate::core::{Name, Record, Stamp, Version};
+use crate::node::metrics::Limit;
+use crate::node::{Node, clock};
+use crate::watch::Bell;
+use crate::wire::date::parse_http_date;
+use crate::wire::etag::parse_tag;
+
+/// Handles a PUT.
+pub(super) async fn put(State(node): State<Arc<Node>>, request: Request<Body>) -> Result<Response, Refusal> {
+    let (parts, body) = request.into_parts();
+    if let Some(done) = came_back(&node, &parts.uri)? {
+        return Ok(done);
+    }
+    let name = request::name(&node, &parts.uri)?;
+    let given = given_stamp(&node, &parts.uri, &parts.headers)?;
+    let version = given_version(&parts.uri, &parts.headers)?;
+    let limit = node.config.data_limit_bytes;
+    let excess = if node.config.data_limit_error { Excess::Refuse } else { Excess::Cut };
+    let patient = !parts.headers.contains_key(EXPECT);
+    let data = body::read(body, limit, excess, node.config.idle_timeout, patient).await.map_err(|e| {
+        e.refusal(&node.metrics, Limit::DataBytes, || {
+            format!("data too large: over {limit} bytes: keep it elsewhere, or raise --data-limit-bytes")
+        })
+    })?;
+    let version = version.unwrap_or_else(|| Version::of_data(&data));
+    write(&node, &name, &Change::Put { version: &version, data: &data }, given)
+}
+
+/// Handles a DELETE.
+pub(super) async fn delete(
+    State(node): State<Arc<Node>>,
+    request: Request<Body>,
+) -> Result<Response, Refusal> {
+    if let Some(done) = came_back(&node, request.uri())? {
+        return Ok(done);
+    }
+    let name = request::name(&node, request.uri())?;
+    let given = given_stamp(&node, request.uri(), request.headers())?;
+    write(&node, &name, &Change::Delete, given)
+}
+
+fn write(node: &Node, name: &Name, change: &Change<'_>, given: Option<Stamp>) -> Result<Response, Refusal> {
+    // asked last, so that a body that came in slowly does not slip past the end
+    if !node.is_ready() {
+        return Err(stopping());
+    }
+    match node.store.write(clock::now(), name, change, given) {
+        Written::<Bell>::Done { current, .. } => {
+            Ok((StatusCode::NO_CONTENT, stamps(Some(&current))).into_response())
+        }
+        Written::Lost { current } => Err(lost(&current)),
+        Written::BelowHorizon { horizon } => Err(Refusal::bad_request(format_args!(
+            "stamp too old: deletes from before {horizon} µs are forgotten already: leave the stamp out"
+        ))),
+        Written::Full { bytes, limit } => {
+            node.metrics.hit(Limit::SetBytes);
+            Err(Refusal::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                format_args!(
+                    "set full: {bytes} of {limit} bytes are taken: delete names, or raise --max-set-bytes"
+                ),
+            ))
+        }
+    }
+}
+
+/// 409 with what stands.
+fn lost(current: &Record) -> Refusal {
+    let refusal = Refusal::new(
+        StatusCode::CONFLICT,
+        format_args!(
+            "older than what stands: that is from {} µs: read it, then write again",
+            current.last_sync()
+        ),
+    );
+    refusal.with_all(stamps(Some(current)))
+}
+
+/// A write that this node sent itself, on its way back: 200, and nothing is done. vwatch's guard against loops.
+fn came_back(node: &Node, uri: &Uri) -> Result<Option<Response>, Refusal> {
+    let ours = query(uri, "source")?.is_some_and(|source| source == node.config.node_id);
+    Ok(ours.then(|| StatusCode::OK.into_response()))
+}
+
+/// The version that the writer names, by `ETag` or else `?version=`; an empty one names none.
+fn given_version(uri: &Uri, headers: &HeaderMap) -> Result<Option<Version>, Refusal> {
+    let bad = |e| Refusal::bad_request(e);
+    let by_header = match header(headers, &ETAG)? {
+        Some(value) => parse_tag(value.as_bytes(), false).map_err(bad)?,
+        None => None,
+    };
+    if by_header.is_some() {
+        return Ok(by_header);
+    }
+    let by_parameter: Option<Cow<'_, str>> = query(uri, "version")?.filter(|text| !text.is_empty());
+    by_parameter.map(|text| Version::new(text.as_bytes()).map_err(bad)).transpose()
+}
+
+/// The stamp that the writer names, by `Last-Modified` or else `?modified=`. Both are fine if they say the same.
+fn given_stamp(node: &Node, uri: &Uri, headers: &HeaderMap) -> Result<Option<Stamp>, Refusal> {
+    let by_header = header(headers, &LAST_MODIFIED)?.map(|value| {
+        let date = value.to_str().ok().and_then(parse_http_date);
+        date.ok_or_else(|| {
+            let got = shown(value.as_bytes());
+            Refusal::bad_request(format_args!(
+                "bad Last-Modified: {got} is no date from 1970 on: send RFC 1123, such as Thu, 13 Mar 2025 03:48:12 GMT"
+            ))
+        })
+    });
+    let by_parameter = query(uri, "modified")?.map(|text| request::stamp("modified", text.as_bytes()));
+    let given = match (by_header.transpose()?, by_parameter.transpose()?) {
+        (Some(header), Some(parameter)) if header != parameter => {
+            return Err(Refusal::bad_request(format_args!(
+                "two stamps: Last-Modified says {header} µs and modified {parameter} µs: send one of them"
+            )));
+        }
+        (header, parameter) => header.or(parameter),
+    };
+    let max_future_us = u64::try_from(node.config.max_future.as_micros()).unwrap_or(u64::MAX);
+    given
+        .map(|stamp| stamp.guard(clock::now(), max_future_us))
+        .transpose()
+        .map_err(|e| Refusal::bad_request(format_args!("stamp in the future: it is {e}: set your clock")))
+}

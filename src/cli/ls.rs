@@ -1,0 +1,258 @@
+//! `vwatch ls [PREFIX]`: lists names, page by page.
+
+use std::io::Write;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use clap::Args;
+use serde::Deserialize;
+
+use super::client::{Answer, Client, Request};
+use super::failure::Failure;
+use super::nodes::{Nodes, block_on};
+use super::output::{Data, Format, Output, Row, micros, table};
+use super::url::{parameter, with_query};
+
+const PATH: &str = "/v1/versions";
+
+/// List names in their order, with all pages
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vwatch ls                         all names, one a line
+  vwatch ls --prefix repo/          or: vwatch ls repo/
+  vwatch ls -w table --limit 20
+  vwatch ls -w json                 one VersionSet, with data unless --keys-only")]
+pub(super) struct Ls {
+    /// Only names that begin with this
+    #[arg(value_name = "PREFIX", conflicts_with = "prefix")]
+    typed_prefix: Option<String>,
+    /// Only names that begin with this
+    #[arg(long, value_name = "PREFIX")]
+    prefix: Option<String>,
+    /// Most names to list
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+    /// Leave the data out of -w json
+    #[arg(long)]
+    keys_only: bool,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    nodes: Nodes,
+}
+
+pub(super) fn run(args: &Ls) -> Result<(), Failure> {
+    let mut client = args.nodes.readers()?;
+    let mut out = std::io::stdout().lock();
+    block_on(list(args, &mut client, &mut out))
+}
+
+async fn list(args: &Ls, client: &mut Client, out: &mut impl Write) -> Result<(), Failure> {
+    let mut printer = Printer { format: args.output.format, rows: Vec::new(), printed: 0 };
+    let mut left = args.limit.unwrap_or(u64::MAX);
+    let mut query = first_query(args);
+    loop {
+        let answer = client.send(&Request::get(with_query(PATH, std::slice::from_ref(&query)))).await?;
+        let answer = answer.or_refusal("list").map_err(|failure| match failure {
+            // no list is not the same as no such name
+            Failure::Missing(line) => Failure::Failed(line),
+            failure => failure,
+        })?;
+        for row in rows(&answer, args.keys_only)? {
+            if left == 0 {
+                break;
+            }
+            left -= 1;
+            printer.row(row, out)?;
+        }
+        match next_query(&answer) {
+            Some(next) if left > 0 => {
+                if next == query {
+                    return Err(Failure::Failed(
+                        "the node's list leads nowhere: its next page is this one".into(),
+                    ));
+                }
+                query = next;
+            }
+            _ => return printer.end(out),
+        }
+    }
+}
+
+fn first_query(args: &Ls) -> String {
+    let prefix = args.typed_prefix.as_deref().or(args.prefix.as_deref()).unwrap_or("");
+    let mut parameters = vec![parameter("prefix", prefix)];
+    parameters.extend(args.limit.map(|limit| parameter("limit", &limit.to_string())));
+    // what is not printed need not travel
+    if args.keys_only || args.output.format != Format::Json {
+        parameters.push("keys-only".to_owned());
+    }
+    parameters.join("&")
+}
+
+/// The query of the next page. Only that part of the link is taken, so that a proxy may move the path.
+fn next_query(answer: &Answer) -> Option<String> {
+    let link = answer.header("link")?;
+    // targets have neither bracket, for those are percent-encoded; commas they may have
+    link.split('<').skip(1).find_map(|one| {
+        let (target, parameters) = one.split_once('>')?;
+        let is_next = parameters.split([';', ',']).any(|p| matches!(p.trim(), "rel=\"next\"" | "rel=next"));
+        target.split_once('?').filter(|_| is_next).map(|(_, query)| query.to_owned())
+    })
+}
+
+#[derive(Deserialize)]
+struct Page {
+    versions: Vec<Listed>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Listed {
+    name: String,
+    version: String,
+    #[serde(default)]
+    data: Option<String>,
+    #[serde(default)]
+    last_sync: Option<String>,
+}
+
+fn rows(answer: &Answer, keys_only: bool) -> Result<Vec<Row>, Failure> {
+    let unreadable =
+        |why: String| Failure::Failed(format!("the node's list cannot be read: {why}: is it a vwatch node?"));
+    let page: Page = serde_json::from_slice(&answer.body).map_err(|error| unreadable(error.to_string()))?;
+    let row = |listed: Listed| {
+        let data = match listed.data {
+            _ if keys_only => Data::Unasked,
+            Some(text) => {
+                Data::Bytes(STANDARD.decode(text).map_err(|e| unreadable(format!("bad base64: {e}")))?)
+            }
+            None => Data::None,
+        };
+        let last_sync = listed.last_sync.as_deref().and_then(micros);
+        Ok(Row { name: listed.name, version: listed.version, data, last_sync, deleted: false })
+    };
+    page.versions.into_iter().map(row).collect()
+}
+
+struct Printer {
+    format: Format,
+    /// What a table must have seen before it knows its widths.
+    rows: Vec<Vec<String>>,
+    printed: u64,
+}
+
+impl Printer {
+    fn row(&mut self, row: Row, out: &mut impl Write) -> Result<(), Failure> {
+        match self.format {
+            Format::Simple => writeln!(out, "{}", row.name)?,
+            Format::Json => {
+                let before = if self.printed == 0 { "{\"versions\":[\n" } else { ",\n" };
+                write!(out, "{before}{}", row.json())?;
+            }
+            Format::Table => {
+                let cells = vec![row.shown_version(), row.shown_last_sync()];
+                self.rows.push(std::iter::once(row.name).chain(cells).collect());
+            }
+        }
+        self.printed += 1;
+        Ok(())
+    }
+
+    fn end(&self, out: &mut impl Write) -> Result<(), Failure> {
+        match self.format {
+            Format::Simple => {}
+            Format::Json if self.printed == 0 => writeln!(out, "{{\"versions\":[],\"peers\":[]}}")?,
+            Format::Json => writeln!(out, "\n],\"peers\":[]}}")?,
+            Format::Table => write!(out, "{}", table(&["NAME", "VERSION", "LAST-SYNC"], &self.rows))?,
+        }
+        out.flush()?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, FromArgMatches};
+
+    use super::super::testing::{Fake, answer};
+    use super::*;
+
+    async fn listed(fake: &Fake, line: &str) -> Result<String, Failure> {
+        let typed = std::iter::once("ls").chain(line.split_whitespace());
+        let matches = Ls::augment_args(Command::new("ls")).get_matches_from(typed);
+        let mut out = Vec::new();
+        list(&Ls::from_arg_matches(&matches).unwrap(), &mut fake.client(), &mut out).await?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    fn page(names: &[&str], next: Option<&str>) -> String {
+        let versions: Vec<_> = names
+            .iter()
+            .map(|name| {
+                serde_json::json!({
+                    "name": name, "version": "v", "data": "eA==", "last-sync": "2025-03-13T03:48:12Z"
+                })
+            })
+            .collect();
+        let link = next.map(|target| format!("<{target}>; rel=\"next\""));
+        let headers: Vec<_> = link.iter().map(|link| ("Link", link.as_str())).collect();
+        answer("200 OK", &headers, &serde_json::json!({"versions": versions, "peers": []}).to_string())
+    }
+
+    #[tokio::test]
+    async fn all_pages_come_in_turn() {
+        let pages = vec![page(&["a", "a,b"], Some("/v1/versions?prefix=a&after=a,b")), page(&["ac"], None)];
+        let fake = Fake::start(pages);
+        assert_eq!(listed(&fake, "a").await.unwrap(), "a\na,b\nac\n");
+        let seen = fake.seen();
+        assert!(seen[0].starts_with("GET /v1/versions?prefix=a&keys-only HTTP/1.1\r\n"), "{seen:?}");
+        assert!(seen[1].starts_with("GET /v1/versions?prefix=a&after=a,b HTTP/1.1\r\n"), "{seen:?}");
+    }
+
+    #[tokio::test]
+    async fn a_limit_ends_the_pages() {
+        let fake =
+            Fake::start(vec![page(&["a", "b"], Some("?after=b")), page(&["c", "d"], Some("?after=d"))]);
+        assert_eq!(listed(&fake, "--limit 3").await.unwrap(), "a\nb\nc\n");
+        assert_eq!(fake.seen().len(), 2);
+        let fake = Fake::start(vec![page(&["a", "b"], Some("?after=b"))]);
+        assert_eq!(listed(&fake, "--limit 2").await.unwrap(), "a\nb\n");
+    }
+
+    #[tokio::test]
+    async fn pages_that_lead_nowhere_end_too() {
+        let fake = Fake::start(vec![page(&["a"], Some("?after=a")), page(&["a"], Some("?after=a"))]);
+        assert!(matches!(listed(&fake, "").await, Err(Failure::Failed(_))));
+    }
+
+    #[tokio::test]
+    async fn json_is_one_version_set() {
+        let fake = Fake::start(vec![page(&["a"], Some("?after=a")), page(&["b"], None)]);
+        let text = listed(&fake, "-w json").await.unwrap();
+        let set: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(set["versions"][1]["name"], "b");
+        assert_eq!(set["versions"][1]["data"], "eA==");
+        assert_eq!(set["versions"][0]["last-sync"], "2025-03-13T03:48:12.000000Z");
+        assert_eq!(set["peers"], serde_json::json!([]));
+        let none = Fake::start(vec![page(&[], None)]);
+        assert_eq!(listed(&none, "-w json").await.unwrap(), "{\"versions\":[],\"peers\":[]}\n");
+    }
+
+    #[tokio::test]
+    async fn a_table_is_aligned_over_pages() {
+        let fake = Fake::start(vec![page(&["a"], Some("?after=a")), page(&["longer"], None)]);
+        let table = listed(&fake, "-w table").await.unwrap();
+        assert_eq!(table.lines().next().unwrap(), "NAME    VERSION  LAST-SYNC");
+        assert_eq!(table.lines().nth(1).unwrap(), "a       v        2025-03-13T03:48:12.000000Z");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_list_is_a_failure() {
+        for (status, body) in [("200 OK", "<html>"), ("404 Not Found", "no list here\n"), ("200 OK", "{}")] {
+            let fake = Fake::start(vec![answer(status, &[], body)]);
+            assert!(matches!(listed(&fake, "").await, Err(Failure::Failed(_))), "{status}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The command line: one file a command. The client commands speak HTTP to any node and know nothing of this one.
+
+mod args;
+mod client;
+mod del;
+mod failure;
+mod get;
+mod ls;
+mod nodes;
+mod output;
+mod put;
+mod serve;
+#[cfg(test)]
+mod testing;
+mod url;
+mod watch;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+
+use failure::{Failure, complain};
+
+/// Commands of a later version: known by name only to be refused.
+const LATER: &[(&str, &str)] = &[
+    ("dev", "starting a cluster to try is not there yet: start one node with 'vwatch serve'"),
+    ("members", "this version runs a single node and has no members to list yet: leave it out"),
+    ("bench", "measuring nodes under load is not there yet: use a tool such as wrk"),
+];
+
+/// Runs what the command line of this process asks for.
+#[must_use]
+pub fn main() -> ExitCode {
+    match run(std::env::args_os().collect()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if let Some(line) = failure.line() {
+                complain(line);
+            }
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(typed: Vec<OsString>) -> Result<(), Failure> {
+    let mut command = command();
+    command.build();
+    let typed = args::two_dashes(&command, args::with_command(typed));
+    let asked_of = args::asked_of(&command, &typed);
+    let matches = match command.try_get_matches_from_mut(typed) {
+        Ok(matches) => matches,
+        // help and version are errors to clap
+        Err(error) if !error.use_stderr() => {
+            write!(std::io::stdout().lock(), "{error}")?;
+            return Ok(());
+        }
+        Err(error) => return Err(Failure::Usage(args::one_line(&error, &asked_of))),
+    };
+    match matches.subcommand() {
+        None => serve::run(&matches),
+        Some(("serve", matches)) => serve::run(matches),
+        Some(("get", matches)) => get::run(&read::<get::Get>(matches)?),
+        Some(("put", matches)) => put::run(&read::<put::Put>(matches)?),
+        Some(("del", matches)) => del::run(&read::<del::Del>(matches)?),
+        Some(("ls", matches)) => ls::run(&read::<ls::Ls>(matches)?),
+        Some(("watch", matches)) => watch::run(&read::<watch::Watch>(matches)?),
+        Some((name, _)) => {
+            let why =
+                LATER.iter().find(|(later, _)| *later == name).map_or("no such command", |(_, why)| why);
+            Err(Failure::Usage(format!("{name}: {why}")))
+        }
+    }
+}
+
+fn read<T: FromArgMatches>(matches: &ArgMatches) -> Result<T, Failure> {
+    T::from_arg_matches(matches).map_err(|error| Failure::Usage(error.to_string()))
+}
+
+fn command() -> Command {
+    let later = LATER.iter().map(|(name, _)| {
+        let rest = clap::Arg::new("rest").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true);
+        Command::new(*name).hide(true).disable_help_flag(true).arg(rest)
+    });
+    Command::new("vwatch")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Tells very many readers, within milliseconds, that the version of a named thing has changed")
+        .override_usage("vwatch [serve] [FLAGS]\n       vwatch <COMMAND> NAME [OPTIONS]")
+        .subcommand_help_heading("Commands")
+        .args_conflicts_with_subcommands(true)
+        .args_override_self(true)
+        .args(serve::args())
+        .after_help(format!("{EXAMPLES}\n\n{}\n\n{EXIT_CODES}", serve::notes()))
+        .subcommand(serve::command())
+        .subcommand(get::Get::augment_args(Command::new("get").args_override_self(true)))
+        .subcommand(put::Put::augment_args(Command::new("put").args_override_self(true)))
+        .subcommand(del::Del::augment_args(Command::new("del").args_override_self(true)))
+        .subcommand(ls::Ls::augment_args(Command::new("ls").args_override_self(true)))
+        .subcommand(watch::Watch::augment_args(Command::new("watch").args_override_self(true)))
+        .subcommands(later)
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  vwatch                                 a node: reads on 127.0.0.1:8080,
+                                         writes on 127.0.0.1:8008
+  vwatch put repo/artifact:latest 3456   write; prints the version
+  vwatch get repo/artifact:latest        read
+  vwatch watch repo/artifact:latest      print each change as it happens
+  vwatch watch NAME -- ./deploy.sh       run a command at each change
+  vwatch ls --prefix repo/               list names
+  vwatch del repo/artifact:latest        delete";
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done; 1 failed (unreachable, refused); 2 bad command line or setting; 4 no such name; \
+5 lost to a newer write.
+
+Not there yet: vwatch members, vwatch dev, vwatch bench, and watching a prefix.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tree_of_commands_is_sound() {
+        command().debug_assert();
+    }
+}

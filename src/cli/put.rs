@@ -1,0 +1,133 @@
+//! `vwatch put NAME [VALUE|-]`: writes a name.
+
+use std::ffi::OsString;
+use std::io::{IsTerminal, Read, Write};
+use std::os::unix::ffi::OsStringExt;
+
+use clap::Args;
+
+use super::client::{Answer, Request};
+use super::failure::{Failure, complain};
+use super::nodes::{Nodes, block_on, check_name};
+use super::output::{Data, Format, Output, Row};
+use super::url::{parameter, path_of, with_query};
+
+/// Most that is read from standard input: far above what any node takes, so that the node is the one to refuse.
+const MAX_INPUT_BYTES: u64 = 64 << 20;
+
+/// Write a name
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vwatch put repo/artifact:latest 3456   the version is a hash of the data,
+                                         and is printed
+  vwatch put --version v42 NAME 3456
+  date | vwatch put clock                the value is standard input, as it is
+  vwatch put -- -name -value             what begins with a dash
+
+A write that lost to a newer one: exit code 5.")]
+pub(super) struct Put {
+    /// The name to write, taken as it is
+    name: String,
+    /// The data; '-' or nothing reads standard input
+    value: Option<OsString>,
+    /// The version; without one it is a hash of the data
+    #[arg(long, value_name = "VERSION")]
+    version: Option<String>,
+    /// When it was written, in microseconds since 1970; without it the node says
+    #[arg(long, value_name = "MICROS")]
+    modified: Option<u64>,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    nodes: Nodes,
+}
+
+pub(super) fn run(args: &Put) -> Result<(), Failure> {
+    check_name(&args.name)?;
+    let mut client = args.nodes.writers()?;
+    let data = match &args.value {
+        Some(value) if value != "-" => value.clone().into_vec(),
+        _ => read_input()?,
+    };
+    let request = request(args, data);
+    let answer = block_on(async { client.send(&request).await })?.or_refusal(&args.name)?;
+    std::io::stdout().lock().write_all(printed(args, &answer).as_bytes())?;
+    Ok(())
+}
+
+fn read_input() -> Result<Vec<u8>, Failure> {
+    let input = std::io::stdin();
+    if input.is_terminal() {
+        complain("reading the value from standard input: end it with Ctrl-D");
+    }
+    let mut data = Vec::new();
+    let read = input.lock().take(MAX_INPUT_BYTES + 1).read_to_end(&mut data);
+    read.map_err(|error| Failure::Failed(format!("cannot read standard input: {error}")))?;
+    if data.len() as u64 > MAX_INPUT_BYTES {
+        return Err(Failure::Usage(format!(
+            "value too large: more than {MAX_INPUT_BYTES} bytes: put its address there instead"
+        )));
+    }
+    Ok(data)
+}
+
+fn request(args: &Put, data: Vec<u8>) -> Request {
+    let version = args.version.as_ref().map(|version| parameter("version", version));
+    let modified = args.modified.map(|micros| parameter("modified", &micros.to_string()));
+    let parameters: Vec<_> = version.into_iter().chain(modified).collect();
+    Request::put(with_query(&path_of(&args.name), &parameters), data)
+}
+
+fn printed(args: &Put, answer: &Answer) -> String {
+    let row = Row {
+        name: args.name.clone(),
+        version: answer.version().unwrap_or("").to_owned(),
+        data: Data::Unasked,
+        last_sync: answer.last_sync(),
+        deleted: false,
+    };
+    match args.output.format {
+        Format::Simple => format!("{}\n", row.version),
+        Format::Json => format!("{}\n", row.json()),
+        Format::Table => row.table(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, FromArgMatches};
+
+    use super::super::testing::{Fake, answer};
+    use super::*;
+
+    fn args(line: &str) -> Put {
+        let typed = std::iter::once("put").chain(line.split_whitespace());
+        Put::from_arg_matches(&Put::augment_args(Command::new("put")).get_matches_from(typed)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn writes_with_what_was_said() {
+        for (line, target) in [
+            ("n", "/v1/versions/n"),
+            ("--version a&b n", "/v1/versions/n?version=a%26b"),
+            ("--modified 7 --version v n", "/v1/versions/n?version=v&modified=7"),
+        ] {
+            let fake = Fake::start(vec![answer("204 No Content", &[("ETag", "\"v\"")], "")]);
+            let args = args(line);
+            let answer = fake.client().send(&request(&args, b"data".to_vec())).await.unwrap();
+            assert_eq!(printed(&args, &answer.or_refusal("n").unwrap()), "v\n");
+            let seen = &fake.seen()[0];
+            assert!(seen.starts_with(&format!("PUT {target} HTTP/1.1\r\n")), "{seen}");
+            assert!(seen.ends_with("\r\n\r\ndata"), "{seen}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lost_write_tells_the_winner() {
+        let fake = Fake::start(vec![answer("409 Conflict", &[("ETag", "\"w\"")], "")]);
+        let answer = fake.client().send(&request(&args("n"), Vec::new())).await.unwrap();
+        let failure = answer.or_refusal("n").unwrap_err();
+        assert_eq!(failure, Failure::Lost("n: lost: a newer write stands: version w".to_owned()));
+    }
+}

@@ -1,0 +1,96 @@
+//! A node of canned answers for the tests of the client commands.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::client::Client;
+use super::url::Url;
+
+/// Answers one request after the other with what it was given, over as many connections as it takes, and then hangs up.
+/// An empty answer hangs up after the request.
+pub(super) struct Fake {
+    port: u16,
+    log: Arc<Mutex<Log>>,
+}
+
+#[derive(Default)]
+struct Log {
+    requests: Vec<String>,
+    connections: usize,
+}
+
+impl Fake {
+    pub(super) fn start(answers: Vec<String>) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let log = Arc::new(Mutex::new(Log::default()));
+        tokio::spawn(serve(TcpListener::from_std(listener).unwrap(), answers, Arc::clone(&log)));
+        Self { port, log }
+    }
+
+    pub(super) fn url(&self) -> Url {
+        Url::parse(&format!("127.0.0.1:{}", self.port)).unwrap()
+    }
+
+    pub(super) fn client(&self) -> Client {
+        Client::new(vec![self.url()], "client-url")
+    }
+
+    /// Head and body of each request so far.
+    pub(super) fn seen(&self) -> Vec<String> {
+        self.log.lock().unwrap().requests.clone()
+    }
+
+    pub(super) fn connections(&self) -> usize {
+        self.log.lock().unwrap().connections
+    }
+}
+
+/// An answer with a body.
+pub(super) fn answer(status: &str, headers: &[(&str, &str)], body: &str) -> String {
+    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    // a 204 has no length
+    let length =
+        if status.starts_with("204") { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+    format!("HTTP/1.1 {status}\r\n{headers}{length}\r\n{body}")
+}
+
+async fn serve(listener: TcpListener, answers: Vec<String>, log: Arc<Mutex<Log>>) {
+    let mut answers = answers.into_iter();
+    while answers.len() > 0 {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        log.lock().unwrap().connections += 1;
+        while let Some(request) = read_request(&mut stream).await {
+            log.lock().unwrap().requests.push(request);
+            let Some(answer) = answers.next() else { return };
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            if answer.is_empty() || answer.contains("Connection: close") {
+                break;
+            }
+        }
+    }
+}
+
+async fn read_request(stream: &mut TcpStream) -> Option<String> {
+    let mut read = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&read).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head
+                .lines()
+                .find_map(|l| l.strip_prefix("content-length: "))
+                .map_or(0, |l| l.parse().unwrap());
+            if body.len() >= length {
+                return Some(text);
+            }
+        }
+        let mut chunk = [0; 4096];
+        match stream.read(&mut chunk).await {
+            Ok(0) | Err(_) => return None,
+            Ok(n) => read.extend_from_slice(&chunk[..n]),
+        }
+    }
+}

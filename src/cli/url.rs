@@ -1,0 +1,188 @@
+//! Addresses of nodes, and what is put into a path or a query.
+
+use std::fmt;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// What may not stand in a path segment as it is (RFC 3986 `pchar`); `/` stays, for it is part of a name.
+const NOT_IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b':')
+    .remove(b'@')
+    .remove(b'/');
+
+/// What may not stand in the value of a query parameter as it is; `+` would be read as a space.
+const NOT_IN_QUERY: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b':')
+    .remove(b'/')
+    .remove(b',')
+    .remove(b'@');
+
+/// The path of a name. Nothing is cleaned up: `a//b` and `..` are names like any other.
+pub(super) fn path_of(name: &str) -> String {
+    format!("/v1/versions/{}", utf8_percent_encode(name, NOT_IN_PATH))
+}
+
+/// `key=value` for a query.
+pub(super) fn parameter(key: &str, value: &str) -> String {
+    format!("{key}={}", utf8_percent_encode(value, NOT_IN_QUERY))
+}
+
+/// A path with its query, if there is any.
+pub(super) fn with_query(path: &str, parameters: &[String]) -> String {
+    if parameters.is_empty() { path.to_owned() } else { format!("{path}?{}", parameters.join("&")) }
+}
+
+/// Where a node is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Url {
+    /// `host:port` as the `Host` header wants it.
+    pub(super) authority: String,
+    /// Host as the resolver wants it, without brackets.
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// What stands before `/v1`, without a slash at its end; empty but behind a proxy.
+    pub(super) base: String,
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}{}", self.authority, self.base)
+    }
+}
+
+impl Url {
+    /// Reads `http://host:port`, or `host:port` without a scheme.
+    ///
+    /// # Errors
+    /// One line: why not, what was got, what to do.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let refused = |why: &str, advice: &str| Err(format!("{why}: got {text:?}: {advice}"));
+        const ADVICE: &str = "write http://host:port or host:port";
+        let (rest, has_scheme) = match text.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (rest, true),
+            Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
+                return refused("nodes do not speak TLS", "use http://, or put a proxy in between");
+            }
+            Some(_) => return refused("not an http URL", ADVICE),
+            None => (text, false),
+        };
+        if rest.contains(['?', '#', '@']) || rest.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            return refused("an address has no query, user or space", ADVICE);
+        }
+        let (authority, base) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => (host, Some(port)),
+            _ => (authority, None),
+        };
+        let port = match port {
+            Some(port) => match port.parse::<u16>() {
+                Ok(port) if port > 0 => port,
+                _ => return refused("the port is not a number from 1 to 65535", ADVICE),
+            },
+            None if has_scheme => 80,
+            None => return refused("no port", ADVICE),
+        };
+        let bare = host.strip_prefix('[').map_or(Some(host), |inner| inner.strip_suffix(']'));
+        match bare {
+            None | Some("") => refused("no host", ADVICE),
+            Some(bare) if bare.contains(':') && !host.starts_with('[') => {
+                refused("an IPv6 address needs brackets", "write [::1]:8080")
+            }
+            Some(bare) => Ok(Self {
+                authority: authority.to_owned(),
+                host: bare.to_owned(),
+                port,
+                base: base.trim_end_matches('/').to_owned(),
+            }),
+        }
+    }
+
+    /// Reads a comma-separated list of at least one.
+    ///
+    /// # Errors
+    /// As [`Url::parse`].
+    pub(super) fn parse_list(text: &str) -> Result<Vec<Self>, String> {
+        text.split(',').map(|one| Self::parse(one.trim())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_arrive_as_they_are() {
+        for (name, path) in [
+            ("repo/artifact:latest", "/v1/versions/repo/artifact:latest"),
+            ("a//b/", "/v1/versions/a//b/"),
+            ("../x", "/v1/versions/../x"),
+            ("/", "/v1/versions//"),
+            ("a b?c#d%e\"f", "/v1/versions/a%20b%3Fc%23d%25e%22f"),
+            ("1+1=2", "/v1/versions/1+1=2"),
+            ("naïve", "/v1/versions/na%C3%AFve"),
+        ] {
+            assert_eq!(path_of(name), path);
+            let decoded =
+                percent_encoding::percent_decode_str(&path_of(name)).decode_utf8_lossy().into_owned();
+            assert_eq!(decoded, format!("/v1/versions/{name}"));
+        }
+    }
+
+    #[test]
+    fn parameters_survive_a_form_decoder() {
+        assert_eq!(parameter("version", "xxh3:ab+c&d=e f"), "version=xxh3:ab%2Bc%26d%3De%20f");
+        assert_eq!(with_query("/p", &[]), "/p");
+        assert_eq!(with_query("/p", &["a=1".into(), "b".into()]), "/p?a=1&b");
+    }
+
+    #[test]
+    fn addresses() {
+        for (text, shown, host, port) in [
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080", "127.0.0.1", 8080),
+            ("127.0.0.1:8080", "http://127.0.0.1:8080", "127.0.0.1", 8080),
+            ("HTTP://node", "http://node", "node", 80),
+            ("[::1]:8080", "http://[::1]:8080", "::1", 8080),
+            ("http://[::1]", "http://[::1]", "::1", 80),
+            ("http://proxy:1/vwatch/", "http://proxy:1/vwatch", "proxy", 1),
+        ] {
+            let url = Url::parse(text).unwrap();
+            assert_eq!((url.to_string().as_str(), url.host.as_str(), url.port), (shown, host, port));
+        }
+        for (text, why) in [
+            ("https://node:1", "nodes do not speak TLS"),
+            ("ftp://node:1", "not an http URL"),
+            ("node", "no port"),
+            ("", "no port"),
+            (":8080", "no host"),
+            ("node:http", "the port is not"),
+            ("node:0", "the port is not"),
+            ("::1:8080", "an IPv6 address needs brackets"),
+            ("http://me@node:1", "an address has no query"),
+            ("node:1?x", "an address has no query"),
+        ] {
+            let error = Url::parse(text).unwrap_err();
+            assert!(error.starts_with(why), "{text}: {error}");
+        }
+        assert_eq!(Url::parse_list("a:1, b:2").unwrap().len(), 2);
+        assert!(Url::parse_list("a:1,").is_err());
+    }
+}

@@ -1,0 +1,307 @@
+//! `vwatch watch NAME`: tells each change of a name, on standard output or to a command.
+
+mod backoff;
+mod command;
+mod state;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use super::client::Client;
+use super::failure::{Failure, complain};
+use super::nodes::{Nodes, block_on, check_name};
+use super::output::{Data, Format, Output, Row, in_a_line};
+use crate::wire::duration;
+use backoff::Backoff;
+use command::{Runner, Stop};
+use state::{Change, State, Step};
+
+/// Watch a name: tell what it is, and each change as it happens
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vwatch watch repo/artifact:latest          VERSION, tab, data: a line a change
+  vwatch watch -w json repo/artifact:latest  one JSON object a line
+  vwatch watch --version V1 -n 1 NAME        wait for one change from V1 on
+  vwatch watch NAME -- ./deploy.sh           run a command at each change
+
+Data that is not one line of printable text is printed as base64: and its base64. A deleted name is the line \
+(deleted), without a tab; in JSON it has \"deleted\":true.
+
+A command gets the data on standard input and VWATCH_NAME, VWATCH_VERSION and VWATCH_LAST_SYNC, and \
+VWATCH_DELETED=1 when the name was deleted. It runs one at a time. If the name changed while it ran it runs again, \
+for the newest state; states in between are not told. When it fails, that is reported, and watching goes on.
+
+A name that is not there yet is waited for. Watching goes on when nodes stop, restart or cannot be reached, and \
+never goes back in time.
+
+Watching all names under a prefix (--prefix) is not there yet.")]
+pub(super) struct Watch {
+    /// The name to watch, taken as it is
+    #[arg(required_unless_present = "prefix")]
+    name: Option<String>,
+    /// Begin with the first change from this version on, and not with what there is
+    #[arg(long, value_name = "VERSION")]
+    version: Option<String>,
+    /// End after this many changes
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// How long one request waits at the node before it is asked again
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = poll_timeout)]
+    timeout: Duration,
+    /// A command to run at each change, behind --
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+    #[arg(long, hide = true, num_args = 0..=1)]
+    prefix: Option<Option<String>>,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    nodes: Nodes,
+}
+
+fn poll_timeout(text: &str) -> Result<Duration, String> {
+    match duration::parse(text) {
+        Ok(duration) if duration < Duration::from_secs(1) => Err("it is less than 1s".to_owned()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+pub(super) fn run(args: &Watch) -> Result<(), Failure> {
+    let (Some(name), None) = (&args.name, &args.prefix) else {
+        return Err(Failure::Usage(
+            "--prefix: watching a prefix is not there yet: watch one name, or list with 'vwatch ls --prefix'"
+                .into(),
+        ));
+    };
+    check_name(name)?;
+    let mut client = args.nodes.readers()?;
+    block_on(async {
+        if args.command.is_empty() {
+            let mut printer =
+                Printer { format: args.output.format, out: std::io::stdout(), has_header: false };
+            follow(name, args, &mut client, &mut Stop::by_the_system(), &mut Teller::Print(&mut printer))
+                .await
+        } else {
+            let runner = Runner::new(&args.command);
+            follow(name, args, &mut client, &mut Stop::here()?, &mut Teller::<std::io::Stdout>::Run(&runner))
+                .await
+        }
+    })
+}
+
+/// Asks, tells what is new, and asks again; ends by the count, by a refusal that will not go away, or never.
+async fn follow<W: Write>(
+    name: &str,
+    args: &Watch,
+    client: &mut Client,
+    stop: &mut Stop,
+    teller: &mut Teller<'_, W>,
+) -> Result<(), Failure> {
+    let mut state = State::new(name, args.version.as_deref(), args.timeout);
+    let mut backoff = Backoff::default();
+    let mut outage = Outage::default();
+    let mut left = args.count;
+    loop {
+        let asked_at = Instant::now();
+        let step = match stop.unless(client.send(&state.question())).await? {
+            Ok(answer) => state.absorb(&answer)?,
+            Err(Failure::Failed(line)) => Step::Later { why: line, retry_after: None },
+            Err(failure) => return Err(failure),
+        };
+        match step {
+            Step::News(change) => {
+                outage.ends();
+                backoff.reset();
+                teller.tell(&change, stop).await?;
+                left = left.map(|count| count - 1);
+                if left == Some(0) {
+                    return Ok(());
+                }
+            }
+            Step::AskOtherwise => outage.ends(),
+            Step::Nothing => {
+                outage.ends();
+                // nobody waits half as long as it was asked to, but nodes that are stopping or cannot park
+                if asked_at.elapsed() < args.timeout / 2 {
+                    client.move_on();
+                    stop.unless(tokio::time::sleep(backoff.next(None))).await?;
+                } else {
+                    backoff.reset();
+                }
+            }
+            Step::Later { why, retry_after } => {
+                outage.begins(&why);
+                client.move_on();
+                stop.unless(tokio::time::sleep(backoff.next(retry_after))).await?;
+            }
+        }
+    }
+}
+
+/// Reports the beginning and the end of a time without answers, and not each attempt.
+#[derive(Default)]
+struct Outage {
+    is_on: bool,
+}
+
+impl Outage {
+    fn begins(&mut self, why: &str) {
+        if !self.is_on {
+            complain(&format!("{why}: trying again until it works"));
+        }
+        self.is_on = true;
+    }
+
+    fn ends(&mut self) {
+        if self.is_on {
+            complain("watching again");
+        }
+        self.is_on = false;
+    }
+}
+
+/// Whom a change is told.
+enum Teller<'a, W> {
+    Print(&'a mut Printer<W>),
+    Run(&'a Runner<'a>),
+}
+
+impl<W: Write> Teller<'_, W> {
+    async fn tell(&mut self, change: &Change, stop: &mut Stop) -> Result<(), Failure> {
+        match self {
+            Self::Print(printer) => printer.print(change),
+            Self::Run(runner) => runner.run(change, stop).await,
+        }
+    }
+}
+
+struct Printer<W> {
+    format: Format,
+    out: W,
+    has_header: bool,
+}
+
+impl<W: Write> Printer<W> {
+    fn print(&mut self, change: &Change) -> Result<(), Failure> {
+        let row = Row {
+            name: change.name.clone(),
+            version: change.version.clone().unwrap_or_default(),
+            data: if change.version.is_some() { Data::Bytes(change.data.to_vec()) } else { Data::None },
+            last_sync: change.last_sync,
+            deleted: change.version.is_none(),
+        };
+        match self.format {
+            Format::Json => writeln!(self.out, "{}", row.json())?,
+            Format::Simple if row.deleted => writeln!(self.out, "(deleted)")?,
+            Format::Simple => writeln!(self.out, "{}\t{}", row.version, in_a_line(row.data.bytes()))?,
+            Format::Table => {
+                // wide enough for a hash; what comes later cannot move what is printed
+                if !self.has_header {
+                    writeln!(self.out, "{:37}  {:27}  DATA", "VERSION", "LAST-SYNC")?;
+                    self.has_header = true;
+                }
+                let (version, last_sync) = (row.shown_version(), row.shown_last_sync());
+                let line = format!("{version:37}  {last_sync:27}  {}", in_a_line(row.data.bytes()));
+                writeln!(self.out, "{}", line.trim_end())?;
+            }
+        }
+        self.out.flush()?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, FromArgMatches};
+
+    use super::super::testing::{Fake, answer};
+    use super::*;
+
+    fn args(line: &str) -> Watch {
+        let typed = std::iter::once("watch").chain(line.split_whitespace());
+        Watch::from_arg_matches(&Watch::augment_args(Command::new("watch")).get_matches_from(typed)).unwrap()
+    }
+
+    fn value(version: &str, last_sync: &str, data: &str) -> String {
+        let tag = format!("\"{version}\"");
+        answer("200 OK", &[("ETag", &tag), ("X-Last-Sync", last_sync)], data)
+    }
+
+    async fn watched(fake: &Fake, line: &str) -> Result<String, Failure> {
+        let args = args(line);
+        let mut printer = Printer { format: args.output.format, out: Vec::new(), has_header: false };
+        let done = follow(
+            "n",
+            &args,
+            &mut fake.client(),
+            &mut Stop::by_the_system(),
+            &mut Teller::Print(&mut printer),
+        )
+        .await;
+        done.map(|()| String::from_utf8(printer.out).unwrap())
+    }
+
+    fn first_lines(fake: &Fake) -> Vec<String> {
+        let line = |request: &String| request.lines().next().unwrap().replace(" HTTP/1.1", "");
+        fake.seen().iter().map(line).collect()
+    }
+
+    #[tokio::test]
+    async fn each_change_is_one_line() {
+        let fake = Fake::start(vec![value("a", "1", "x"), value("b", "2", "y\nz"), value("c", "3", "")]);
+        assert_eq!(watched(&fake, "-n 3 n").await.unwrap(), "a\tx\nb\tbase64:eQp6\nc\t\n");
+        assert_eq!(
+            first_lines(&fake),
+            [
+                "GET /v1/versions/n",
+                "GET /v1/versions/n?version=a&timeout=30s",
+                "GET /v1/versions/n?version=b&timeout=30s"
+            ]
+        );
+        assert!(fake.seen()[2].contains("\r\nx-last-sync: 2\r\n"));
+    }
+
+    #[tokio::test]
+    async fn outages_and_answers_without_news_are_no_changes() {
+        let fake = Fake::start(vec![
+            value("a", "1", "x"),
+            answer("503 Service Unavailable", &[("Retry-After", "0")], "stopping\n"),
+            String::new(),
+            value("a", "1", "x"),
+            answer("409 Conflict", &[("X-Last-Sync", "0")], "behind\n"),
+            answer("410 Gone", &[("X-Last-Sync", "2")], "deleted\n"),
+            answer("410 Gone", &[("X-Last-Sync", "2")], "deleted\n"),
+            value("a", "3", "x"),
+        ]);
+        assert_eq!(watched(&fake, "-n 3 n").await.unwrap(), "a\tx\n(deleted)\na\tx\n");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_not_there_is_waited_for() {
+        let fake = Fake::start(vec![answer("404 Not Found", &[], "no such name\n"), value("a", "1", "x")]);
+        let json = watched(&fake, "-w json -n 1 n").await.unwrap();
+        assert_eq!(
+            json,
+            "{\"name\":\"n\",\"version\":\"a\",\"data\":\"eA==\",\"last-sync\":\"1970-01-01T00:00:00.000001Z\"}\n"
+        );
+        assert_eq!(first_lines(&fake)[1], "GET /v1/versions/n?version=&timeout=30s");
+    }
+
+    #[tokio::test]
+    async fn a_given_version_is_not_told() {
+        let fake = Fake::start(vec![value("a", "1", "x"), value("b", "2", "y")]);
+        assert_eq!(watched(&fake, "--version a -n 1 n").await.unwrap(), "b\ty\n");
+        assert_eq!(first_lines(&fake)[0], "GET /v1/versions/n?version=a&timeout=30s");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_that_will_not_go_away_ends_it() {
+        let fake = Fake::start(vec![answer("400 Bad Request", &[], "bad name: it is odd\n")]);
+        assert_eq!(watched(&fake, "n").await, Err(Failure::Failed("bad name: it is odd".to_owned())));
+    }
+}

@@ -1,0 +1,58 @@
+//! How long to wait before asking again.
+
+use std::time::Duration;
+
+const FIRST: Duration = Duration::from_millis(100);
+const MOST: Duration = Duration::from_secs(5);
+
+/// Exponential with full jitter: all who lost the same node at the same moment must not come back at the same moment.
+#[derive(Debug, Default)]
+pub(super) struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    /// It works again.
+    pub(super) fn reset(&mut self) {
+        self.failures = 0;
+    }
+
+    /// The next wait: anything up to 100 ms, then up to twice that, at last up to 5 s; on top of what a node asked for.
+    pub(super) fn next(&mut self, retry_after: Option<Duration>) -> Duration {
+        // without entropy there is no spread, but still a wait
+        let random = getrandom::u64().unwrap_or(u64::MAX);
+        self.next_with(retry_after, random)
+    }
+
+    fn next_with(&mut self, retry_after: Option<Duration>, random: u64) -> Duration {
+        let most = FIRST.saturating_mul(1 << self.failures.min(10)).min(MOST);
+        self.failures = self.failures.saturating_add(1);
+        let share = random as f64 / u64::MAX as f64;
+        retry_after.unwrap_or_default() + most.mul_f64(share)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grows_to_its_bound_and_begins_again() {
+        let mut backoff = Backoff::default();
+        let most: Vec<_> = (0..8).map(|_| backoff.next_with(None, u64::MAX).as_millis()).collect();
+        assert_eq!(most, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        backoff.reset();
+        assert_eq!(backoff.next_with(None, u64::MAX).as_millis(), 100);
+    }
+
+    #[test]
+    fn is_anything_up_to_the_bound_and_on_top_of_what_the_node_asked_for() {
+        let mut backoff = Backoff::default();
+        assert_eq!(backoff.next_with(None, 0), Duration::ZERO);
+        let wait = backoff.next_with(Some(Duration::from_secs(7)), u64::MAX / 2);
+        assert_eq!(wait.as_millis(), 7_100);
+        for _ in 0..100 {
+            assert!(backoff.next(None) <= MOST);
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! What a watcher knows, what it asks next, and what an answer changes. No sockets and no clock.
+
+use std::time::Duration;
+
+use hyper::StatusCode;
+use hyper::body::Bytes;
+
+use super::super::client::{Answer, Request};
+use super::super::failure::{Failure, complain};
+use super::super::url::{parameter, path_of, with_query};
+use crate::wire::duration::GoDuration;
+
+/// A change to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) name: String,
+    /// None of a delete.
+    pub(super) version: Option<String>,
+    pub(super) data: Bytes,
+    pub(super) last_sync: Option<u64>,
+}
+
+/// What was told last, or is known from the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    Version(String),
+    Deleted,
+}
+
+/// What follows from an answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Something to tell.
+    News(Change),
+    /// Nothing new.
+    Nothing,
+    /// Nothing new, and there is another question to ask at once.
+    AskOtherwise,
+    /// The node cannot answer now.
+    Later {
+        /// Why.
+        why: String,
+        /// How long it wants to be left alone.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// A watcher of one name.
+#[derive(Debug)]
+pub(super) struct State {
+    name: String,
+    timeout: Duration,
+    told: Told,
+    /// Nothing is there: what is asked for is its creation.
+    is_gone: bool,
+    /// The newest stamp that was seen, so that no node takes us back in time.
+    last_sync: Option<u64>,
+}
+
+impl State {
+    /// Begins with what there is, or after `known`; an empty one knows that nothing is there.
+    pub(super) fn new(name: &str, known: Option<&str>, timeout: Duration) -> Self {
+        let told = match known {
+            None | Some("") => Told::Nothing,
+            Some(version) => Told::Version(version.to_owned()),
+        };
+        Self { name: name.to_owned(), timeout, told, is_gone: known == Some(""), last_sync: None }
+    }
+
+    /// What to ask next.
+    pub(super) fn question(&self) -> Request {
+        let known = match &self.told {
+            _ if self.is_gone => Some(""),
+            Told::Version(version) => Some(version.as_str()),
+            Told::Nothing | Told::Deleted => None,
+        };
+        let path = path_of(&self.name);
+        let Some(known) = known else { return Request::get(path).parks_for(self.timeout) };
+        let timeout = parameter("timeout", &GoDuration(self.timeout).to_string());
+        let request = Request::get(with_query(&path, &[parameter("version", known), timeout]));
+        let request = request.parks_for(self.timeout);
+        match self.last_sync {
+            Some(micros) => request.header("x-last-sync", micros.to_string()),
+            None => request,
+        }
+    }
+
+    /// Takes an answer in.
+    ///
+    /// # Errors
+    /// A refusal that asking again will not change.
+    pub(super) fn absorb(&mut self, answer: &Answer) -> Result<Step, Failure> {
+        match answer.status {
+            StatusCode::OK => Ok(self.absorb_value(answer)),
+            StatusCode::GONE => Ok(self.absorb_delete(answer)),
+            StatusCode::NOT_FOUND => Ok(self.absorb_absence()),
+            status if is_passing(status) => Ok(Step::Later {
+                why: answer.refusal(|| format!("the node answers {status}")),
+                retry_after: answer.retry_after(),
+            }),
+            status => Err(Failure::Failed(answer.refusal(|| format!("the node answers {status}")))),
+        }
+    }
+
+    fn absorb_value(&mut self, answer: &Answer) -> Step {
+        let Some(version) = answer.version() else {
+            let why = "an answer without ETag: is it a vwatch node?".to_owned();
+            return Step::Later { why, retry_after: None };
+        };
+        if !self.advance(answer) {
+            return Step::Nothing;
+        }
+        self.is_gone = false;
+        let told = Told::Version(version.to_owned());
+        if self.told == told {
+            return Step::Nothing;
+        }
+        self.told = told;
+        Step::News(self.change(Some(version), answer))
+    }
+
+    fn absorb_delete(&mut self, answer: &Answer) -> Step {
+        if !self.advance(answer) {
+            return Step::Nothing;
+        }
+        self.is_gone = true;
+        if self.told == Told::Deleted {
+            return Step::Nothing;
+        }
+        self.told = Told::Deleted;
+        Step::News(self.change(None, answer))
+    }
+
+    /// Nobody deleted it: it was never there, or the set began anew. What was told stays known, so that a name that is
+    /// written again as it was is no news.
+    fn absorb_absence(&mut self) -> Step {
+        if self.is_gone {
+            return Step::Nothing;
+        }
+        if let Told::Version(_) = self.told {
+            complain(&format!("{}: the node does not have it: waiting until it is written", self.name));
+        }
+        self.is_gone = true;
+        Step::AskOtherwise
+    }
+
+    /// Takes the stamp of an answer in; false when it is older than what was seen. A node that sends its genesis says
+    /// that what was seen is from before its set, and counts no more.
+    fn advance(&mut self, answer: &Answer) -> bool {
+        let stamp = answer.last_sync();
+        if answer.header("x-vwatch-genesis").is_some() {
+            self.last_sync = stamp;
+            return true;
+        }
+        if let (Some(stamp), Some(seen)) = (stamp, self.last_sync)
+            && stamp < seen
+        {
+            return false;
+        }
+        self.last_sync = stamp.or(self.last_sync);
+        true
+    }
+
+    fn change(&self, version: Option<&str>, answer: &Answer) -> Change {
+        Change {
+            name: self.name.clone(),
+            version: version.map(str::to_owned),
+            data: if version.is_some() { answer.body.clone() } else { Bytes::new() },
+            last_sync: answer.last_sync(),
+        }
+    }
+}
+
+/// Whether a status speaks of now, and not of the question. A conflict is a node that is behind what we have seen and
+/// did not catch up in time.
+fn is_passing(status: StatusCode) -> bool {
+    use StatusCode as S;
+    status.is_server_error() || matches!(status, S::CONFLICT | S::REQUEST_TIMEOUT | S::TOO_MANY_REQUESTS)
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn answer(status: u16, headers: &[(&'static str, &str)]) -> Answer {
+        let headers: HeaderMap = headers
+            .iter()
+            .map(|&(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
+            .collect();
+        Answer { status: StatusCode::from_u16(status).unwrap(), headers, body: Bytes::from_static(b"d") }
+    }
+
+    fn value(version: &str, micros: &str) -> Answer {
+        answer(200, &[("etag", &format!("\"{version}\"")), ("x-last-sync", micros)])
+    }
+
+    fn state(known: Option<&str>) -> State {
+        State::new("n", known, Duration::from_secs(30))
+    }
+
+    fn absorb(state: &mut State, answer: &Answer) -> String {
+        match state.absorb(answer).unwrap() {
+            Step::News(Change { version: Some(version), .. }) => version,
+            Step::News(_) => "deleted".to_owned(),
+            Step::Nothing => "nothing".to_owned(),
+            Step::AskOtherwise => "otherwise".to_owned(),
+            Step::Later { .. } => "later".to_owned(),
+        }
+    }
+
+    #[test]
+    fn never_goes_back_in_time() {
+        let mut state = state(None);
+        assert_eq!(absorb(&mut state, &value("b", "20")), "b");
+        assert_eq!(absorb(&mut state, &value("a", "10")), "nothing", "an older state, from another node");
+        assert_eq!(absorb(&mut state, &answer(410, &[("x-last-sync", "15")])), "nothing", "an older delete");
+        assert_eq!(absorb(&mut state, &value("b", "25")), "nothing", "a fresh stamp on the same version");
+        assert_eq!(absorb(&mut state, &value("c", "24")), "nothing", "older than the fresh stamp");
+        assert_eq!(absorb(&mut state, &value("c", "25")), "c", "a tie that the node settled otherwise");
+    }
+
+    #[test]
+    fn a_set_that_began_anew_starts_over() {
+        let mut state = state(None);
+        assert_eq!(absorb(&mut state, &value("a", "20")), "a");
+        assert_eq!(absorb(&mut state, &answer(404, &[])), "otherwise");
+        assert_eq!(absorb(&mut state, &answer(404, &[])), "nothing");
+        let anew = |version: &str| {
+            answer(
+                200,
+                &[("etag", &format!("\"{version}\"")), ("x-last-sync", "5"), ("x-vwatch-genesis", "21")],
+            )
+        };
+        assert_eq!(absorb(&mut state, &anew("a")), "nothing", "written again as it was");
+        assert_eq!(absorb(&mut state, &anew("b")), "b");
+        assert_eq!(absorb(&mut state, &value("c", "6")), "c", "the stamp from before counts no more");
+    }
+
+    #[test]
+    fn a_deleted_name_is_told_once_and_waited_for() {
+        let mut state = state(None);
+        assert_eq!(absorb(&mut state, &answer(410, &[("x-last-sync", "5")])), "deleted");
+        assert_eq!(absorb(&mut state, &answer(410, &[("x-last-sync", "7")])), "nothing");
+        assert_eq!(absorb(&mut state, &value("a", "8")), "a");
+        assert_eq!(absorb(&mut state, &answer(410, &[("x-last-sync", "9")])), "deleted");
+    }
+
+    #[test]
+    fn what_passes_is_waited_out_and_what_does_not_ends_it() {
+        let mut state = state(Some("a"));
+        for status in [500, 502, 503, 504, 429, 409, 408] {
+            assert_eq!(absorb(&mut state, &answer(status, &[])), "later", "{status}");
+        }
+        assert_eq!(absorb(&mut state, &answer(200, &[])), "later", "no ETag");
+        for status in [301, 400, 401, 405, 414] {
+            assert!(matches!(state.absorb(&answer(status, &[])), Err(Failure::Failed(_))), "{status}");
+        }
+    }
+}

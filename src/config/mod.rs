@@ -1,0 +1,316 @@
+//! Settings of a node: [`raw`] is what was typed, [`Config`] is what it means.
+
+mod log;
+pub mod raw;
+mod value;
+
+use std::fmt;
+use std::time::Duration;
+
+pub use log::{LogFormat, LogLevel, LogLevelError};
+pub use raw::Raw;
+
+use crate::core::limits::{MAX_DATA_BYTES, MAX_NAME_BYTES};
+use crate::wire::duration::GoDuration;
+use value::Wrong;
+
+/// A setting that cannot be taken, as one line: what is wrong, what was got, what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError(String);
+
+impl ConfigError {
+    fn new(line: String) -> Self {
+        Self(line)
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// What a node is told to be. The fields are the flags of `vwatch serve`, whose help says more.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `host:port` of the client port as typed; without a host it is all addresses.
+    pub listen_client: String,
+    /// `host:port` of the server port as typed; without a host it is all addresses.
+    pub listen_server: String,
+    /// What the node calls itself.
+    pub node_id: String,
+    /// Size of one answer to `POST /v1/versions`.
+    pub replicate_limit_bytes: usize,
+    /// How long a read parks when it names no timeout.
+    pub block_for: Duration,
+    /// Pace of the fan-out.
+    pub jitter_per_watch: Duration,
+    /// Most data of a write, at most [`MAX_DATA_BYTES`].
+    pub data_limit_bytes: usize,
+    /// Whether data over the limit is refused, or else cut.
+    pub data_limit_error: bool,
+    /// Longest name of a request, 1 to [`MAX_NAME_BYTES`].
+    pub name_limit_bytes: usize,
+    /// Most that all records may take.
+    pub max_set_bytes: usize,
+    /// How far ahead of the clock a write may be stamped.
+    pub max_future: Duration,
+    /// How long a delete is remembered.
+    pub tombstone_grace: Duration,
+    /// How long an orderly stop may take.
+    pub shutdown_grace: Duration,
+    /// A connection that has not sent a whole request head for this long is closed.
+    pub idle_timeout: Duration,
+    /// Most connections of the client port; `None` is what the descriptor limit allows.
+    pub max_connections: Option<usize>,
+    /// The least that is logged.
+    pub log_level: LogLevel,
+    /// The form of the log.
+    pub log_format: LogFormat,
+}
+
+impl Config {
+    /// Says what the texts mean.
+    ///
+    /// # Errors
+    /// The first text that means nothing here, or two that do not go together.
+    pub fn from_raw(raw: &Raw) -> Result<Self, ConfigError> {
+        let config = Self {
+            listen_client: read(raw, "listen-client", value::listen)?,
+            listen_server: read(raw, "listen-server", value::listen)?,
+            node_id: match read_open(raw, "node-id", value::node_id)? {
+                Some(id) => id,
+                None => random_id()?,
+            },
+            replicate_limit_bytes: read(raw, "replicate-limit-bytes", value::bytes)?,
+            block_for: read(raw, "block-for", value::duration)?,
+            jitter_per_watch: read(raw, "jitter-per-watch", value::duration)?,
+            data_limit_bytes: read(raw, "data-limit-bytes", |text| bounded(text, 0, MAX_DATA_BYTES))?,
+            data_limit_error: read(raw, "data-limit-error", value::switch)?,
+            name_limit_bytes: read(raw, "name-limit-bytes", |text| bounded(text, 1, MAX_NAME_BYTES))?,
+            max_set_bytes: read(raw, "max-set-bytes", |text| bounded(text, 1, usize::MAX))?,
+            max_future: read(raw, "max-future", value::duration)?,
+            tombstone_grace: read(raw, "tombstone-grace", value::duration)?,
+            shutdown_grace: read(raw, "shutdown-grace", value::duration)?,
+            idle_timeout: read(raw, "idle-timeout", positive_duration)?,
+            max_connections: read_open(raw, "max-connections", value::count)?,
+            log_level: read(raw, "log-level", log_level)?,
+            log_format: read(raw, "log-format", log_format)?,
+        };
+        config.check_together()
+    }
+
+    fn check_together(self) -> Result<Self, ConfigError> {
+        if self.listen_client == self.listen_server && !self.listen_client.ends_with(":0") {
+            return Err(ConfigError::new(format!(
+                "--listen-client and --listen-server are the same: got {:?} twice: give each its own port",
+                self.listen_client
+            )));
+        }
+        Ok(self)
+    }
+
+    /// The settings in vwatch's form, one a line. Secrets and header values, once there are any, as `***`.
+    #[must_use]
+    pub fn pretty(&self) -> String {
+        let quoted = |text: &dyn fmt::Display| format!("{:?}", text.to_string());
+        let time = |duration: Duration| quoted(&GoDuration(duration));
+        let rows = [
+            ("ListenClient", quoted(&self.listen_client)),
+            ("ListenServer", quoted(&self.listen_server)),
+            ("NodeId", quoted(&self.node_id)),
+            ("ReplicateLimitBytes", self.replicate_limit_bytes.to_string()),
+            ("BlockFor", time(self.block_for)),
+            ("JitterPerWatch", time(self.jitter_per_watch)),
+            ("LogLevel", quoted(&self.log_level)),
+            ("LogFormat", quoted(&self.log_format)),
+            ("DataLimitBytes", self.data_limit_bytes.to_string()),
+            ("DataLimitError", self.data_limit_error.to_string()),
+            ("NameLimitBytes", self.name_limit_bytes.to_string()),
+            ("MaxSetBytes", self.max_set_bytes.to_string()),
+            ("MaxFuture", time(self.max_future)),
+            ("TombstoneGrace", time(self.tombstone_grace)),
+            ("ShutdownGrace", time(self.shutdown_grace)),
+            ("IdleTimeout", time(self.idle_timeout)),
+            (
+                "MaxConnections",
+                self.max_connections
+                    .map_or_else(|| quoted(&"what the descriptor limit allows"), |n| n.to_string()),
+            ),
+        ];
+        let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let lines: Vec<_> = rows.iter().map(|(name, value)| format!("  {name:width$}: {value}")).collect();
+        format!("Config{{\n{}\n}}", lines.join(",\n"))
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::from_raw(&Raw::default()).expect("the defaults are valid, and the system gives entropy")
+    }
+}
+
+fn read<T>(
+    raw: &Raw,
+    name: &'static str,
+    parse: impl FnOnce(&str) -> Result<T, Wrong>,
+) -> Result<T, ConfigError> {
+    Ok(read_open(raw, name, parse)?.expect("a flag that is read this way has a default"))
+}
+
+fn read_open<T>(
+    raw: &Raw,
+    name: &'static str,
+    parse: impl FnOnce(&str) -> Result<T, Wrong>,
+) -> Result<Option<T>, ConfigError> {
+    let Some((source, text)) = raw.get(name) else { return Ok(None) };
+    parse(text).map(Some).map_err(|Wrong { why, advice }| {
+        // a text of any length must not make the line unreadable
+        let shown: String = text.chars().take(80).collect();
+        let more = if shown.len() < text.len() { "…" } else { "" };
+        ConfigError::new(format!("bad {source}: {why}: got {shown:?}{more}: {advice}"))
+    })
+}
+
+fn bounded(text: &str, least: usize, most: usize) -> Result<usize, Wrong> {
+    let bytes = value::bytes(text)?;
+    if bytes < least {
+        return Err(Wrong { why: format!("less than {least}"), advice: "give it more" });
+    }
+    if bytes > most {
+        return Err(Wrong { why: format!("more than {most} bytes"), advice: "give it less" });
+    }
+    Ok(bytes)
+}
+
+fn positive_duration(text: &str) -> Result<Duration, Wrong> {
+    match value::duration(text)? {
+        Duration::ZERO => {
+            Err(Wrong { why: "it is zero".to_owned(), advice: "write one above zero such as 60s" })
+        }
+        duration => Ok(duration),
+    }
+}
+
+fn log_level(text: &str) -> Result<LogLevel, Wrong> {
+    LogLevel::parse(text).map_err(|_| Wrong {
+        why: "not a log level".to_owned(),
+        advice: "use trace, debug, info, warn or error",
+    })
+}
+
+fn log_format(text: &str) -> Result<LogFormat, Wrong> {
+    LogFormat::parse(text)
+        .ok_or_else(|| Wrong { why: "not a log format".to_owned(), advice: "use text or json" })
+}
+
+fn random_id() -> Result<String, ConfigError> {
+    getrandom::u64().map(|id| id.to_string()).map_err(|error| {
+        ConfigError::new(format!("no random --node-id: the system gives no entropy: {error}: name one"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(flags: &[(&str, &str)]) -> Result<Config, String> {
+        let flags = flags.iter().map(|&(name, text)| (name.to_owned(), text.to_owned()));
+        Raw::collect(flags, []).and_then(|raw| Config::from_raw(&raw)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn defaults() {
+        let config = Config::default();
+        assert_eq!(config.listen_client, "127.0.0.1:8080");
+        assert_eq!(config.listen_server, "127.0.0.1:8008");
+        assert!(config.node_id.parse::<u64>().is_ok());
+        assert_ne!(config.node_id, Config::default().node_id);
+        assert_eq!(config.replicate_limit_bytes, 1 << 20);
+        assert_eq!(config.block_for, Duration::from_secs(10));
+        assert_eq!(config.jitter_per_watch, Duration::from_micros(10));
+        assert_eq!((config.data_limit_bytes, config.data_limit_error), (4096, true));
+        assert_eq!(config.name_limit_bytes, 512);
+        assert_eq!(config.max_set_bytes, 1 << 30);
+        assert_eq!(config.max_future, Duration::from_secs(2));
+        assert_eq!(config.tombstone_grace, Duration::from_secs(24 * 3600));
+        assert_eq!(config.shutdown_grace, Duration::from_secs(10));
+        assert_eq!(config.idle_timeout, Duration::from_secs(60));
+        assert_eq!(config.max_connections, None);
+        assert_eq!((config.log_level, config.log_format), (LogLevel::Info, LogFormat::Text));
+    }
+
+    #[test]
+    fn every_flag_that_works_is_read() {
+        // a text that no flag takes: whatever does not complain, was not looked at
+        let unreadable = "\u{7}: :";
+        for flag in raw::FLAGS {
+            let error = config(&[(flag.name, unreadable)]).expect_err(flag.name);
+            assert!(error.starts_with(&format!("bad --{}: ", flag.name)), "{error}");
+            assert!(!error.contains('\u{7}'), "it comes as one printable line: {error}");
+        }
+    }
+
+    #[test]
+    fn a_bad_value_says_what_is_wrong_what_was_got_and_what_to_do() {
+        for (flag, text, line) in [
+            (
+                "block-for",
+                "10",
+                "bad --block-for: a number without unit: got \"10\": write it as 10s, 1m30s or 250ms",
+            ),
+            (
+                "data-limit-bytes",
+                "2MiB",
+                "bad --data-limit-bytes: more than 1048576 bytes: got \"2MiB\": give it less",
+            ),
+            ("name-limit-bytes", "0", "bad --name-limit-bytes: less than 1: got \"0\": give it more"),
+            (
+                "name-limit-bytes",
+                "4097",
+                "bad --name-limit-bytes: more than 4096 bytes: got \"4097\": give it less",
+            ),
+            (
+                "data-limit-error",
+                "no",
+                "bad --data-limit-error: neither true nor false: got \"no\": write =true or =false",
+            ),
+            (
+                "log-level",
+                "loud",
+                "bad --log-level: not a log level: got \"loud\": use trace, debug, info, warn or error",
+            ),
+            (
+                "idle-timeout",
+                "0s",
+                "bad --idle-timeout: it is zero: got \"0s\": write one above zero such as 60s",
+            ),
+        ] {
+            assert_eq!(config(&[(flag, text)]).unwrap_err(), line);
+        }
+        assert!(config(&[("node-id", &"x".repeat(10_000))]).unwrap_err().len() < 300);
+    }
+
+    #[test]
+    fn the_two_ports_must_differ() {
+        let same = [("listen-client", ":7000"), ("listen-server", ":7000")];
+        assert!(config(&same).unwrap_err().contains("give each its own port"));
+        // the system chooses two
+        assert!(config(&[("listen-client", "[::1]:0"), ("listen-server", "[::1]:0")]).is_ok());
+    }
+
+    #[test]
+    fn is_printed_one_setting_a_line() {
+        let config = config(&[("node-id", "a\"b"), ("block-for", "1m30s")]).unwrap();
+        let pretty = config.pretty();
+        let lines: Vec<_> = pretty.lines().collect();
+        assert_eq!((lines[0], lines[lines.len() - 1]), ("Config{", "}"));
+        assert_eq!(lines.len(), raw::FLAGS.len() + 2);
+        assert_eq!(lines[1], "  ListenClient       : \"127.0.0.1:8080\",");
+        assert!(pretty.contains("  NodeId             : \"a\\\"b\",\n"));
+        assert!(pretty.contains("  BlockFor           : \"1m30s\",\n"));
+        assert!(!lines[lines.len() - 2].ends_with(','));
+    }
+}

@@ -1,0 +1,388 @@
+//! What was typed: which flags there are, and their texts as they came from the command line or the environment.
+//!
+//! One row is one flag, with everything about it but its meaning, which is in [`super::Config::from_raw`]. A flag that
+//! belongs to a later version stands in [`LATER`]: it is known by name only to be refused, for a setting that is
+//! ignored is worse than one that is missing. It is turned on by moving its row to [`FLAGS`].
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+
+use super::ConfigError;
+
+/// What a flag takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// One text; the word that stands for it in `--help`.
+    Text(&'static str),
+    /// Nothing for true, or `=false`.
+    Switch,
+    /// A text each time that it is given, and from each environment variable that begins with its name.
+    Texts(&'static str),
+}
+
+/// A flag of the node.
+#[derive(Clone, Copy, Debug)]
+pub struct Flag {
+    /// Name without its dashes.
+    pub name: &'static str,
+    /// A second name of the flag.
+    pub alias: Option<&'static str>,
+    /// vwatch's environment variable, where it is not `VWATCH_` and the name.
+    pub vwatch_env: Option<&'static str>,
+    /// What it takes.
+    pub takes: Takes,
+    /// The text that stands for it when nobody says anything.
+    pub default: Option<&'static str>,
+    /// A line for `--help`.
+    pub help: &'static str,
+}
+
+impl Flag {
+    const fn new(
+        name: &'static str,
+        takes: Takes,
+        default: Option<&'static str>,
+        help: &'static str,
+    ) -> Self {
+        Self { name, alias: None, vwatch_env: None, takes, default, help }
+    }
+
+    /// A flag with a text and a default.
+    const fn text(
+        name: &'static str,
+        value: &'static str,
+        default: &'static str,
+        help: &'static str,
+    ) -> Self {
+        Self::new(name, Takes::Text(value), Some(default), help)
+    }
+
+    /// A flag with a text whose default is not a text: `help` names it.
+    const fn open(name: &'static str, value: &'static str, help: &'static str) -> Self {
+        Self::new(name, Takes::Text(value), None, help)
+    }
+
+    const fn switch(name: &'static str, default: &'static str, help: &'static str) -> Self {
+        Self::new(name, Takes::Switch, Some(default), help)
+    }
+
+    const fn with_alias(self, alias: &'static str) -> Self {
+        Self { alias: Some(alias), ..self }
+    }
+
+    const fn with_vwatch_env(self, name: &'static str) -> Self {
+        Self { vwatch_env: Some(name), ..self }
+    }
+
+    /// Its names in the environment; the first that is set counts.
+    pub fn env_names(&self) -> impl Iterator<Item = String> {
+        let by_flag = [Some(self.name), self.alias].into_iter().flatten().map(env_name);
+        self.vwatch_env.map(str::to_owned).into_iter().chain(by_flag)
+    }
+
+    fn is_set_by(&self, variable: &str) -> bool {
+        match self.takes {
+            Takes::Texts(_) => self.env_names().any(|name| variable.starts_with(&name)),
+            Takes::Text(_) | Takes::Switch => self.env_names().any(|name| variable == name),
+        }
+    }
+}
+
+fn env_name(flag: &str) -> String {
+    format!("VWATCH_{}", flag.to_ascii_uppercase().replace('-', "_"))
+}
+
+/// The flags that work.
+pub const FLAGS: &[Flag] = &[
+    Flag::text(
+        "listen-client",
+        "HOST:PORT",
+        "127.0.0.1:8080",
+        "Where clients read and watch; :8080 is all addresses",
+    ),
+    Flag::text(
+        "listen-server",
+        "HOST:PORT",
+        "127.0.0.1:8008",
+        "Where writers and peers connect; :8008 is all addresses",
+    ),
+    Flag::open("node-id", "TEXT", "What this node calls itself [default: a random number]"),
+    Flag::text(
+        "block-for",
+        "DURATION",
+        "10s",
+        "How long a read parks when it names no timeout; the most that one may ask is this or 1m, whichever is more",
+    ),
+    Flag::text(
+        "jitter-per-watch",
+        "DURATION",
+        "10us",
+        "A change is told to N watchers over N times this: 100,000 watchers are spread over 1s",
+    ),
+    Flag::text("data-limit-bytes", "BYTES", "4096", "Most data of a write, at most 1MiB"),
+    Flag::switch("data-limit-error", "true", "Refuse data over the limit; =false cuts it at the limit"),
+    Flag::text("name-limit-bytes", "BYTES", "512", "Longest name, at most 4KiB"),
+    Flag::text(
+        "max-set-bytes",
+        "BYTES",
+        "1GiB",
+        "Most that all records may take; beyond it writes are refused",
+    ),
+    Flag::text(
+        "replicate-limit-bytes",
+        "BYTES",
+        "1MiB",
+        "Size of one answer to \"what do you have that I lack?\"",
+    ),
+    Flag::text("max-future", "DURATION", "2s", "How far ahead of this node's clock a write may be stamped"),
+    Flag::text("tombstone-grace", "DURATION", "24h", "How long a delete is remembered"),
+    Flag::text("shutdown-grace", "DURATION", "10s", "How long an orderly stop may take"),
+    Flag::text(
+        "idle-timeout",
+        "DURATION",
+        "60s",
+        "A connection that has not sent a whole request head for this long is closed",
+    ),
+    Flag::open(
+        "max-connections",
+        "COUNT",
+        "Most connections of the client port [default: what the descriptor limit allows]",
+    ),
+    Flag::text("log-level", "LEVEL", "INFO", "trace, debug, info, warn or error"),
+    Flag::text("log-format", "FORMAT", "text", "text or json"),
+];
+
+/// Flags that do not work yet, all for one reason.
+#[derive(Debug)]
+pub struct Later {
+    /// What this version does not do.
+    pub why: &'static str,
+    /// Its flags.
+    pub flags: &'static [Flag],
+}
+
+/// The flags that belong to a later version.
+pub const LATER: &[Later] = &[
+    Later {
+        why: "this version runs a single node and does not replicate yet",
+        flags: &[
+            Flag::open("replicate-with", "URLS", "Other nodes, comma separated; names are resolved"),
+            Flag::text("replicate-interval", "DURATION", "1s", "How often to compare with a peer")
+                .with_vwatch_env("VWATCH_REPLICATE_EVERY"),
+            Flag::text(
+                "replicate-resolve-interval",
+                "DURATION",
+                "10s",
+                "How often to resolve names of peers",
+            )
+            .with_vwatch_env("VWATCH_REPLICATE_RESOLVE_EVERY"),
+            Flag::text("cluster-id", "TEXT", "default", "Only nodes of the same cluster talk"),
+            Flag::open("cluster-secret", "TEXT", "Seals what peers say"),
+            Flag::open("cluster-secret-file", "PATH", "Secrets, one a line: the first seals, all open"),
+            Flag::switch("insecure-no-cluster-secret", "false", "Replicate off loopback without a secret"),
+            Flag::open("region", "TEXT", "Where this node is"),
+            Flag::open("advertise-server", "HOST:PORT", "Where peers reach this node"),
+        ],
+    },
+    Later {
+        why: "this version does not fill from an upstream yet",
+        flags: &[
+            Flag::open("fill-from", "URL", "The upstream").with_alias("fill-addr"),
+            Flag::text("fill-path", "PATH", "/v1/versions/{{.name}}", "The path to ask for"),
+            Flag::text("fill-expiry", "DURATION", "10s", "Ask the upstream at least this often"),
+            Flag::text("fill-strategy", "STRATEGY", "FILL_WATCH", "FILL_WATCH or FILL_CACHE"),
+            Flag::new("fill-headers", Takes::Texts("HEADER"), None, "A header to ask with"),
+        ],
+    },
+];
+
+/// Variables of the other commands, and those that `watch NAME -- cmd` sets: a node may find them in its environment.
+const NOT_OF_THE_NODE: &[&str] = &[
+    "VWATCH_CLIENT_URL",
+    "VWATCH_SERVER_URL",
+    "VWATCH_NAME",
+    "VWATCH_VERSION",
+    "VWATCH_LAST_SYNC",
+    "VWATCH_DELETED",
+];
+
+/// Where a text came from; prints as the name to look for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The command line.
+    Flag(&'static str),
+    /// This environment variable.
+    Env(String),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) => write!(f, "--{name}"),
+            Self::Env(name) => f.write_str(name),
+        }
+    }
+}
+
+/// The texts that were typed, flag beats environment. Nothing is understood yet.
+#[derive(Clone, Debug, Default)]
+pub struct Raw {
+    typed: BTreeMap<&'static str, (Source, String)>,
+    /// Variables that begin with `VWATCH_` and mean nothing, most likely by a typo.
+    pub unknown_env: Vec<String>,
+}
+
+impl Raw {
+    /// Takes in what the command line and the environment say. `flags` has names without dashes, the last one counts.
+    ///
+    /// # Errors
+    /// A flag of a later version, or a variable that is not UTF-8.
+    pub fn collect(
+        flags: impl IntoIterator<Item = (String, String)>,
+        env: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, ConfigError> {
+        let mut raw = Self::default();
+        for (name, text) in flags {
+            refuse_later(&format!("--{name}"), |f| f.name == name || f.alias == Some(&name))?;
+            if let Some(flag) = FLAGS.iter().find(|f| f.name == name || f.alias == Some(&name)) {
+                raw.typed.insert(flag.name, (Source::Flag(flag.name), text));
+            }
+        }
+        let mut variables = BTreeMap::new();
+        for (name, text) in env {
+            // a name that is not UTF-8 is none of ours
+            if let Ok(name) = name.into_string()
+                && name.starts_with("VWATCH_")
+            {
+                variables.insert(name, text);
+            }
+        }
+        raw.take_env(variables)?;
+        Ok(raw)
+    }
+
+    fn take_env(&mut self, mut variables: BTreeMap<String, OsString>) -> Result<(), ConfigError> {
+        for flag in FLAGS {
+            for name in flag.env_names() {
+                let Some(text) = variables.remove(&name) else { continue };
+                let text = text.into_string().map_err(|text| {
+                    ConfigError::new(format!("bad {name}: not UTF-8: got {text:?}: set it to UTF-8 text"))
+                })?;
+                self.typed.entry(flag.name).or_insert((Source::Env(name), text));
+            }
+        }
+        for (name, text) in variables {
+            // an empty one asks for nothing, as in compose files that pass on what may be unset
+            if !text.is_empty() {
+                refuse_later(&name, |f| f.is_set_by(&name))?;
+            }
+            let is_later = LATER.iter().any(|later| later.flags.iter().any(|f| f.is_set_by(&name)));
+            if !is_later && !NOT_OF_THE_NODE.contains(&name.as_str()) && !is_kubernetes_service(&name, &text)
+            {
+                self.unknown_env.push(name);
+            }
+        }
+        Ok(())
+    }
+
+    /// The text of a flag, typed or its default, and where it came from.
+    #[must_use]
+    pub fn get(&self, name: &'static str) -> Option<(Source, &str)> {
+        if let Some((source, text)) = self.typed.get(name) {
+            return Some((source.clone(), text));
+        }
+        let default = FLAGS.iter().find(|f| f.name == name).and_then(|f| f.default);
+        default.map(|text| (Source::Flag(name), text))
+    }
+}
+
+fn refuse_later(typed: &str, matches: impl Fn(&Flag) -> bool) -> Result<(), ConfigError> {
+    match LATER.iter().find(|later| later.flags.iter().any(&matches)) {
+        Some(later) => Err(ConfigError::new(format!("{typed}: {}: leave it out", later.why))),
+        None => Ok(()),
+    }
+}
+
+/// Kubernetes puts the address of a service named `vwatch` into every pod's environment, as `VWATCH_SERVICE_HOST`,
+/// `VWATCH_PORT=tcp://10.0.0.1:8080`, `VWATCH_PORT_8080_TCP_ADDR` and the like. They are nobody's typo.
+fn is_kubernetes_service(name: &str, text: &OsStr) -> bool {
+    name.contains("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || name.ends_with("_PORT") && text.to_string_lossy().contains("://")
+        || name.split_once("_PORT_").is_some_and(|(_, rest)| rest.starts_with(|c: char| c.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn collect(flags: &[(&str, &str)], env: &[(&str, &str)]) -> Result<Raw, String> {
+        Raw::collect(
+            flags.iter().map(|&(name, text)| (name.to_owned(), text.to_owned())),
+            env.iter().map(|&(name, text)| (name.into(), text.into())),
+        )
+        .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn flag_beats_environment_beats_default() {
+        let text = |raw: &Raw| raw.get("block-for").map(|(source, text)| format!("{source} {text}"));
+        assert_eq!(text(&collect(&[], &[]).unwrap()).unwrap(), "--block-for 10s");
+        let env = [("VWATCH_BLOCK_FOR", "3s")];
+        assert_eq!(text(&collect(&[], &env).unwrap()).unwrap(), "VWATCH_BLOCK_FOR 3s");
+        let flags = [("block-for", "1s"), ("block-for", "2s")];
+        assert_eq!(text(&collect(&flags, &env).unwrap()).unwrap(), "--block-for 2s");
+    }
+
+    #[test]
+    fn every_later_flag_is_refused_by_each_of_its_names() {
+        for flag in LATER.iter().flat_map(|later| later.flags) {
+            for name in [Some(flag.name), flag.alias].into_iter().flatten() {
+                let error = collect(&[(name, "x")], &[]).unwrap_err();
+                assert!(error.starts_with(&format!("--{name}: this version ")), "{error}");
+            }
+            for name in flag.env_names() {
+                let error = collect(&[], &[(&name, "x")]).unwrap_err();
+                assert!(error.starts_with(&format!("{name}: this version ")), "{error}");
+            }
+        }
+        assert!(collect(&[], &[("VWATCH_REPLICATE_WITH", "")]).unwrap().unknown_env.is_empty());
+        let error = collect(&[], &[("VWATCH_FILL_HEADERS_ACCEPT", "Accept: x")]).unwrap_err();
+        assert_eq!(
+            error,
+            "VWATCH_FILL_HEADERS_ACCEPT: this version does not fill from an upstream yet: leave it out"
+        );
+        for name in ["VWATCH_REPLICATE_EVERY", "VWATCH_REPLICATE_RESOLVE_EVERY", "VWATCH_FILL_ADDR"] {
+            assert!(collect(&[], &[(name, "1s")]).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_variable_that_means_nothing_is_told() {
+        let env = [
+            ("VWATCH_BLOKC_FOR", "1s"),
+            ("VWATCH_SERVER_PORT", "8008"),
+            ("VWATCH_CLIENT_URL", "x"),
+            ("VWATCH_SERVICE_HOST", "10.0.0.1"),
+            ("VWATCH_PORT", "tcp://10.0.0.1:8080"),
+            ("VWATCH_PORT_8080_TCP_ADDR", "10.0.0.1"),
+            ("HOME", "/"),
+        ];
+        let unknown = collect(&[], &env).unwrap().unknown_env;
+        assert_eq!(unknown, ["VWATCH_BLOKC_FOR", "VWATCH_SERVER_PORT"]);
+    }
+
+    #[test]
+    fn a_name_has_one_row() {
+        let mut names: Vec<_> = FLAGS
+            .iter()
+            .chain(LATER.iter().flat_map(|later| later.flags))
+            .flat_map(|f| [Some(f.name), f.alias].into_iter().flatten())
+            .collect();
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+}

@@ -1,0 +1,64 @@
+//! Bounds of the running node that no flag changes, each with its reason. Those of the core are in `core::limits`.
+
+use std::time::Duration;
+
+/// Longest request line and header fields together, in bytes. The longest name, percent-encoded, takes 12 KiB.
+pub const MAX_HEAD_BYTES: usize = 16 * 1024;
+
+/// What the HTTP library may buffer of a request before we see it. Above [`MAX_HEAD_BYTES`], so that a head that is
+/// too long is refused with its length, and only a hopeless one by the library, without.
+pub const MAX_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Header fields of a request: the HTTP library's own limit.
+pub const MAX_FIELDS: usize = 100;
+
+/// Longest JSON version set that `POST /v1/versions` takes, in bytes: some 150,000 names.
+pub const MAX_VERSION_SET_BYTES: usize = 16 << 20;
+
+/// Version sets that arrive at the same time. Together they hold at most this many times the limit above.
+pub const MAX_VERSION_SETS_ARRIVING: usize = 16;
+
+/// Version sets that are compared and answered at the same time; others wait for it. Their names take some six times
+/// what their text does.
+pub const MAX_VERSION_SETS_AT_ONCE: usize = 2;
+
+/// A body that is refused for its size is still read up to this many bytes, so that its sender gets to see the answer
+/// and not a reset connection.
+pub const MAX_DISCARD_BYTES: u64 = 32 << 20;
+
+/// Records that a list answers at most, and by default.
+pub const MAX_LIST_RECORDS: usize = 10_000;
+/// See [`MAX_LIST_RECORDS`].
+pub const DEFAULT_LIST_RECORDS: usize = 1_000;
+
+/// Bytes of records after which a list is cut, with a link to the rest.
+pub const MAX_LIST_BYTES: usize = 4 << 20;
+
+/// Lists that are made or sent at the same time. A slow reader holds its place until it has the list, or until the
+/// system gives it up.
+pub const MAX_LISTS_AT_ONCE: usize = 32;
+
+/// Records, or leaves of the set, that are looked at in one go under the lock: some 100 µs.
+pub const SLICE: usize = 256;
+
+/// Tombstones dropped in one go under the lock, and the pause after it: dropping a million takes ten seconds, and
+/// nobody notices.
+pub const SWEEP_SLICE: usize = 100;
+/// See [`SWEEP_SLICE`].
+pub const SWEEP_PAUSE: Duration = Duration::from_millis(1);
+
+/// How often it is looked whether tombstones have become old enough to go.
+pub const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// Connections to the server port at most. Writers and peers are few, and must get in however many readers there are.
+pub const MAX_SERVER_CONNECTIONS: usize = 1_024;
+
+/// Descriptors kept back for everything that is not a connection in its place, such as those that are turned away.
+pub const RESERVED_DESCRIPTORS: usize = 256;
+
+/// At the end parked readers are sent home this far apart, unless there are so many that it would take longer than
+/// half of the grace.
+pub const DRAIN_PER_WATCHER: Duration = Duration::from_millis(1);
+
+/// `Retry-After`, in seconds, of every 503.
+pub const RETRY_AFTER_S: &str = "1";

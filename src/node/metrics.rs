@@ -1,0 +1,220 @@
+//! What the node counts, and how it is written for Prometheus.
+
+use std::fmt;
+use std::sync::atomic::Ordering;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::store::SharedStore;
+
+/// Which of the two ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Port {
+    /// Reads and watches.
+    Client,
+    /// Writes and peers.
+    Server,
+}
+
+impl Port {
+    /// Its name in labels and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        }
+    }
+}
+
+impl EncodeLabelValue for Port {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        EncodeLabelValue::encode(&self.as_str(), encoder)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PortLabel {
+    port: Port,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AnswerLabels {
+    port: Port,
+    status: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabel {
+    limit: &'static str,
+}
+
+/// The bounds that can be hit, each with a count of how often it was.
+#[derive(Clone, Copy, Debug)]
+pub enum Limit {
+    /// Connections to a port.
+    Connections,
+    /// Bytes of a request head.
+    HeadBytes,
+    /// Bytes of a name.
+    NameBytes,
+    /// Bytes of a record's data.
+    DataBytes,
+    /// Bytes of a JSON version set, or version sets at once.
+    VersionSets,
+    /// Lists at once.
+    Lists,
+    /// Bytes of all records.
+    SetBytes,
+    /// Time that a body may take.
+    BodyTime,
+}
+
+impl Limit {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::HeadBytes => "head_bytes",
+            Self::NameBytes => "name_bytes",
+            Self::DataBytes => "data_bytes",
+            Self::VersionSets => "version_sets",
+            Self::Lists => "lists",
+            Self::SetBytes => "set_bytes",
+            Self::BodyTime => "body_time",
+        }
+    }
+}
+
+/// All that is counted. Counters are raised where things happen; gauges are read when somebody asks.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    answers: Family<AnswerLabels, Counter>,
+    refusals: Family<LimitLabel, Counter>,
+    connections: Family<PortLabel, Gauge>,
+    wakes: Counter,
+    pending: Gauge,
+    parked: Gauge,
+    watched_names: Gauge,
+    values: Gauge,
+    tombstones: Gauge,
+    set_bytes: Gauge,
+}
+
+impl Metrics {
+    /// All at zero. The limits are what never changes while the node runs.
+    #[must_use]
+    pub fn new(max_set_bytes: usize, max_client_connections: usize, max_server_connections: usize) -> Self {
+        let mut registry = Registry::with_prefix("vwatch");
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The version of the program", build);
+        let limits: Family<PortLabel, Gauge> = Family::default();
+        for (port, limit) in [(Port::Client, max_client_connections), (Port::Server, max_server_connections)]
+        {
+            limits.get_or_create(&PortLabel { port }).set(gauge(limit));
+        }
+        registry.register("connections_limit", "Connections that a port holds at most", limits);
+        let set_bytes_limit: Gauge = Gauge::default();
+        set_bytes_limit.set(gauge(max_set_bytes));
+        registry.register_with_unit(
+            "set_limit",
+            "Bytes that all records may take together",
+            Unit::Bytes,
+            set_bytes_limit,
+        );
+        let mut metrics = Self {
+            registry,
+            answers: Family::default(),
+            refusals: Family::default(),
+            connections: Family::default(),
+            wakes: Counter::default(),
+            pending: Gauge::default(),
+            parked: Gauge::default(),
+            watched_names: Gauge::default(),
+            values: Gauge::default(),
+            tombstones: Gauge::default(),
+            set_bytes: Gauge::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        r.register("answers", "Requests answered, by port and status", self.answers.clone());
+        r.register("limit_hits", "Times that a limit refused something, by limit", self.refusals.clone());
+        r.register("connections", "Open connections, by port", self.connections.clone());
+        r.register("wakes", "Parked readers told that something has changed", self.wakes.clone());
+        r.register(
+            "wakes_pending",
+            "Parked readers whose change has come and who have yet to be told",
+            self.pending.clone(),
+        );
+        r.register("parked_watchers", "Readers parked until something changes", self.parked.clone());
+        r.register("watched_names", "Names that somebody is parked on", self.watched_names.clone());
+        r.register("set_values", "Names that have a value", self.values.clone());
+        r.register(
+            "set_tombstones",
+            "Names that were deleted and are still remembered",
+            self.tombstones.clone(),
+        );
+        r.register_with_unit("set", "What all records take", Unit::Bytes, self.set_bytes.clone());
+        // a limit that was never hit shows as 0, not as missing
+        for limit in [
+            Limit::Connections,
+            Limit::HeadBytes,
+            Limit::NameBytes,
+            Limit::DataBytes,
+            Limit::VersionSets,
+            Limit::Lists,
+            Limit::SetBytes,
+            Limit::BodyTime,
+        ] {
+            drop(self.refusals.get_or_create(&LimitLabel { limit: limit.as_str() }));
+        }
+    }
+
+    /// Counts an answer.
+    pub fn answered(&self, port: Port, status: u16) {
+        self.answers.get_or_create(&AnswerLabels { port, status }).inc();
+    }
+
+    /// Counts a limit that was hit.
+    pub fn hit(&self, limit: Limit) {
+        self.refusals.get_or_create(&LimitLabel { limit: limit.as_str() }).inc();
+    }
+
+    /// The gauge of a port's open connections.
+    #[must_use]
+    pub fn connections(&self, port: Port) -> Gauge {
+        self.connections.get_or_create_owned(&PortLabel { port })
+    }
+
+    /// All of it in the text form of `OpenMetrics`, which Prometheus reads.
+    #[must_use]
+    pub fn encode(&self, store: &SharedStore) -> String {
+        let census = store.census();
+        self.values.set(gauge(census.values));
+        self.tombstones.set(gauge(census.tombstones));
+        self.set_bytes.set(gauge(census.bytes));
+        self.parked.set(gauge(census.parked));
+        self.watched_names.set(gauge(census.watched_names));
+        let counters = store.fanout().counters();
+        self.pending.set(i64::try_from(counters.pending.load(Ordering::Relaxed)).unwrap_or(i64::MAX));
+        self.wakes.inner().store(counters.rung.load(Ordering::Relaxed), Ordering::Relaxed);
+        let mut text = String::new();
+        // writing into a String does not fail
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+fn gauge(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,222 @@
+//! Gives a sentence to the refusals that the HTTP library makes by itself.
+//!
+//! Of a request that is not HTTP the library tells us only when it has answered already: a bare status line with
+//! `Content-Length: 0`, after which it closes. This stream sits below the library, knows that answer by its form, and
+//! sends one with a text in its place.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::limits::{MAX_BUFFER_BYTES, MAX_FIELDS};
+use super::metrics::{Limit, Metrics, Port};
+
+/// A stream whose bare refusals are sent with a text.
+pub(super) struct Spoken<S> {
+    stream: S,
+    port: Port,
+    metrics: Arc<Metrics>,
+    /// What is being sent in place of a bare refusal.
+    instead: Option<Instead>,
+    /// The last write was not taken whole: what comes next continues it, and may be in the middle of a body.
+    continuing: bool,
+}
+
+struct Instead {
+    bytes: Vec<u8>,
+    sent: usize,
+    /// Length of what the library wrote, to be reported as written.
+    replaces: usize,
+}
+
+impl<S> Spoken<S> {
+    pub(super) fn new(stream: S, port: Port, metrics: Arc<Metrics>) -> Self {
+        Self { stream, port, metrics, instead: None, continuing: false }
+    }
+
+    /// What to send instead, if `bytes` are a bare refusal and nothing else.
+    ///
+    /// Our own refusals have a text, so none of them is taken for one. A body is not either, whatever is stored in it:
+    /// the library offers it together with its head, and what continues a write is not looked at.
+    fn instead_of(&self, bytes: &[u8]) -> Option<Instead> {
+        if self.continuing {
+            return None;
+        }
+        let (status, head) = bare_refusal(bytes)?;
+        let text = match status {
+            431 => {
+                self.metrics.hit(Limit::HeadBytes);
+                format!(
+                    "request head too large: over {MAX_BUFFER_BYTES} bytes or {MAX_FIELDS} fields: send less\n"
+                )
+            }
+            414 => "request target too long: it is over what is read of one: shorten it\n".to_owned(),
+            _ => {
+                "bad request: not a message of HTTP/1.1: check its first line, its fields and their lengths\n"
+                    .to_owned()
+            }
+        };
+        self.metrics.answered(self.port, status);
+        let fields =
+            format!("\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n", text.len());
+        let spoken = head.replacen(NO_BODY, &fields, 1) + &text;
+        Some(Instead { bytes: spoken.into_bytes(), sent: 0, replaces: bytes.len() })
+    }
+}
+
+/// How the library says that there is no text.
+const NO_BODY: &str = "\r\nContent-Length: 0\r\n";
+
+/// The status and head of an answer that is a head of 4xx without a body, and nothing behind it.
+fn bare_refusal(bytes: &[u8]) -> Option<(u16, &str)> {
+    // a head of the library's own has four lines
+    if bytes.len() > 256 || !bytes.starts_with(b"HTTP/1.1 4") {
+        return None;
+    }
+    let head = std::str::from_utf8(bytes).ok()?;
+    let is_bare = head.find("\r\n\r\n") == Some(head.len() - 4) && head.contains(NO_BODY);
+    let status = head.get(9..12)?.parse().ok()?;
+    is_bare.then_some((status, head))
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Spoken<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Spoken<S> {
+    /// Sends what goes in place of a bare refusal, and reports the refusal as written.
+    fn poll_instead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Some(instead) = &mut self.instead else { return Poll::Ready(Ok(0)) };
+        while instead.sent < instead.bytes.len() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &instead.bytes[instead.sent..]))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            instead.sent += written;
+        }
+        let replaced = instead.replaces;
+        self.instead = None;
+        Poll::Ready(Ok(replaced))
+    }
+
+    /// Remembers whether `offered` bytes were taken whole.
+    fn taken(&mut self, offered: usize, taken: &Poll<io::Result<usize>>) {
+        self.continuing = !matches!(taken, Poll::Ready(Ok(n)) if *n == offered);
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Spoken<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        if this.instead.is_none() {
+            this.instead = this.instead_of(buf);
+        }
+        if this.instead.is_some() {
+            return this.poll_instead(cx);
+        }
+        let taken = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.taken(buf.len(), &taken);
+        taken
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        let mut with_bytes = bufs.iter().filter(|buf| !buf.is_empty());
+        if let (None, Some(only), None) = (&this.instead, with_bytes.next(), with_bytes.next()) {
+            this.instead = this.instead_of(only);
+        }
+        if this.instead.is_some() {
+            return this.poll_instead(cx);
+        }
+        let taken = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.taken(bufs.iter().map(|buf| buf.len()).sum(), &taken);
+        taken
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    async fn through(bytes: &[u8]) -> String {
+        // smaller than what is sent, so that it goes in several writes
+        let (near, mut far) = tokio::io::duplex(16);
+        let mut spoken = Spoken::new(near, Port::Client, Arc::new(Metrics::new(1, 1, 1)));
+        let bytes = bytes.to_vec();
+        let write = tokio::spawn(async move { spoken.write_all(&bytes).await });
+        let mut got = String::new();
+        far.read_to_string(&mut got).await.unwrap();
+        write.await.unwrap().unwrap();
+        got
+    }
+
+    const DATE: &str = "Date: Sat, 21 Nov 2026 03:34:43 GMT";
+
+    #[tokio::test]
+    async fn a_bare_refusal_gets_a_text() {
+        let bare = format!(
+            "HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n{DATE}\r\n\r\n"
+        );
+        let got = through(bare.as_bytes()).await;
+        let (head, text) = got.split_once("\r\n\r\n").unwrap();
+        assert!(
+            head.starts_with("HTTP/1.1 431 ") && head.contains("Connection: close") && head.ends_with(DATE),
+            "{head}"
+        );
+        assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", text.len())), "{got}");
+        assert!(text.starts_with("request head too large: ") && text.ends_with('\n'), "{text}");
+    }
+
+    /// Data may look like a refusal, and a socket may be full just before it.
+    #[tokio::test]
+    async fn the_rest_of_a_body_is_never_taken_for_a_refusal() {
+        let fake =
+            format!("HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n{DATE}\r\n\r\n");
+        let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", fake.len());
+        while answer.len() % 16 != 0 {
+            answer.insert(9, '0');
+        }
+        answer.push_str(&fake);
+        assert_eq!(through(answer.as_bytes()).await, answer);
+    }
+
+    #[tokio::test]
+    async fn everything_else_goes_through_as_it_is() {
+        for bytes in [
+            format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{DATE}\r\n\r\n"),
+            format!("HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\n{DATE}\r\n\r\nno\n"),
+            format!("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n{DATE}\r\n\r\nmore"),
+            "HTTP/1.1 4".into(),
+            String::new(),
+        ] {
+            assert_eq!(through(bytes.as_bytes()).await, bytes);
+        }
+    }
+}

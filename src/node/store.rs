@@ -1,0 +1,185 @@
+//! The node's state behind its one lock, and the handles that keep it honest.
+//!
+//! One lock for the whole node: it is held for well under a microsecond by a read and for one or two by a write, never
+//! while something is awaited, written to a socket or woken. That is far above what HTTP can ask of a machine, and it
+//! is what makes "check and join" and "merge and take" single steps that anyone can see are right.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use crate::core::store::{Change, Due, Read, Written};
+use crate::core::{Genesis, Incarnation, Name, Question, Record, Stamp, Store, Ticket};
+use crate::watch::fanout::Fanout;
+use crate::watch::pace::Pace;
+use crate::watch::{Bell, Wake};
+
+/// A cheap handle to the state that all requests share.
+#[derive(Clone)]
+pub struct SharedStore {
+    store: Arc<Mutex<Store<Bell>>>,
+    fanout: Fanout,
+    /// Pace of ordinary wakes.
+    pace: Pace,
+}
+
+/// What becomes of a read.
+pub enum Reading {
+    /// What there is: a value, a tombstone or nothing.
+    Answer(Option<Record>),
+    /// Parked.
+    Parked(Parked),
+    /// It would have to wait, but the node is about to stop.
+    Draining,
+}
+
+/// A place among the parked, given up when this is dropped: by a client that hung up, a timeout, or a wake.
+pub struct Parked {
+    store: SharedStore,
+    ticket: Ticket,
+    bell: oneshot::Receiver<Wake>,
+    /// What is left to ask once the bell has rung. It stands here in place of the record that was held, which would be
+    /// kept in memory for as long as somebody is parked on it.
+    pub then: Question,
+}
+
+/// How full the node is.
+#[derive(Clone, Copy, Debug)]
+pub struct Census {
+    /// Names with a value.
+    pub values: usize,
+    /// Tombstones.
+    pub tombstones: usize,
+    /// Bytes of all records.
+    pub bytes: usize,
+    /// Parked readers.
+    pub parked: usize,
+    /// Names that somebody is parked on.
+    pub watched_names: usize,
+}
+
+impl SharedStore {
+    /// An empty store; `fanout` wakes its waiters at `pace`.
+    #[must_use]
+    pub fn new(
+        genesis: Genesis,
+        incarnation: Incarnation,
+        max_set_bytes: usize,
+        fanout: Fanout,
+        pace: Pace,
+    ) -> Self {
+        let store = Store::new(genesis, incarnation, max_set_bytes);
+        Self { store: Arc::new(Mutex::new(store)), fanout, pace }
+    }
+
+    /// The lock. A panic while it was held, which nothing from outside can cause, leaves a store that is still whole:
+    /// its methods change the set and the waiters by single calls.
+    fn lock(&self) -> MutexGuard<'_, Store<Bell>> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When the set began.
+    #[must_use]
+    pub fn genesis(&self) -> Genesis {
+        self.lock().genesis()
+    }
+
+    /// The fan-out.
+    #[must_use]
+    pub fn fanout(&self) -> &Fanout {
+        &self.fanout
+    }
+
+    /// Writes, and sets off the waking of those whom it concerns.
+    pub fn write(&self, now: Stamp, name: &Name, change: &Change<'_>, given: Option<Stamp>) -> Written<Bell> {
+        let mut written = self.lock().write(now, name, change, given);
+        if let Written::Done { due, .. } = &mut written {
+            self.wake(std::mem::take(due));
+        }
+        written
+    }
+
+    fn wake(&self, due: Due<Bell>) {
+        if !due.is_empty() {
+            self.fanout.ring(due, Wake::Changed { at: Instant::now() }, self.pace);
+        }
+    }
+
+    /// What is held of a name.
+    #[must_use]
+    pub fn get(&self, name: &Name) -> Option<Record> {
+        self.lock().get(name)
+    }
+
+    /// Reads, or parks if there is nothing to tell yet and `may_park`.
+    #[must_use]
+    pub fn read(&self, name: &Name, question: &Question, may_park: bool) -> Reading {
+        let mut bell = None;
+        let waiter = may_park.then_some(|| {
+            let (ring, rung) = oneshot::channel();
+            bell = Some(rung);
+            ring
+        });
+        let read = self.lock().read(name, question, waiter);
+        match (read, bell) {
+            (Read::Parked { ticket, interest, held }, Some(bell)) => {
+                let then = question.clone().after_waiting(interest, held.as_ref());
+                Reading::Parked(Parked { store: self.clone(), ticket, bell, then })
+            }
+            (Read::Draining, _) => Reading::Draining,
+            (Read::Answer(record), _) => Reading::Answer(record),
+            (Read::Parked { held, .. }, None) => Reading::Answer(held), // the store parks only with a waiter
+        }
+    }
+
+    /// Runs `look` on the state, under the lock: for reads that are short.
+    pub fn with<R>(&self, look: impl FnOnce(&Store<Bell>) -> R) -> R {
+        look(&self.lock())
+    }
+
+    /// Counts, for metrics.
+    #[must_use]
+    pub fn census(&self) -> Census {
+        let store = self.lock();
+        Census {
+            values: store.set().values(),
+            tombstones: store.set().tombstones(),
+            bytes: store.set().bytes(),
+            parked: store.waiters().parked(),
+            watched_names: store.waiters().names(),
+        }
+    }
+
+    /// From now on parks nobody, and sends home at `pace` who is parked or whose change has come already. Returns how
+    /// many they are.
+    pub fn drain(&self, pace: Pace) -> usize {
+        let due = self.lock().drain();
+        let parked: usize = due.iter().map(Vec::len).sum();
+        let pending = self.fanout.counters().pending.load(Ordering::Relaxed);
+        self.fanout.hurry(pace);
+        self.fanout.ring(due, Wake::Drain, pace);
+        parked + usize::try_from(pending).unwrap_or(0)
+    }
+
+    /// Moves the horizon; see [`Store::raise_horizon`].
+    #[must_use]
+    pub fn raise_horizon(&self, horizon: Stamp, at_most: usize) -> usize {
+        self.lock().raise_horizon(horizon, at_most)
+    }
+}
+
+impl Parked {
+    /// Waits for the bell.
+    pub async fn rung(&mut self) -> Wake {
+        // a bell is dropped unrung only when the fan-out ends, and then the process does
+        (&mut self.bell).await.unwrap_or(Wake::Drain)
+    }
+}
+
+impl Drop for Parked {
+    fn drop(&mut self) {
+        self.store.lock().leave(self.ticket);
+    }
+}

@@ -1,0 +1,354 @@
+//! The JSON `VersionSet` of vwatch: what a list answers, and what two nodes compare by.
+//!
+//! `{"versions":[{"name","version","data":base64|null,"last-sync":RFC 3339}],"peers":[]}`
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+use std::marker::PhantomData;
+
+use base64::display::Base64Display;
+use base64::engine::general_purpose::STANDARD;
+use base64::prelude::*;
+use jiff::Timestamp;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::ser::{SerializeSeq, SerializeStruct, Serializer};
+use serde::{Deserialize, Serialize};
+
+use crate::core::{Name, Record, Stamp};
+
+/// Records as a JSON array of versions.
+pub struct Versions<'a> {
+    /// What to write. Tombstones have no place in this form and are passed over.
+    pub records: &'a [Record],
+    /// Whether `data` is written, or `null` in its place.
+    pub with_data: bool,
+}
+
+impl Serialize for Versions<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut seq = serializer.serialize_seq(None)?;
+        for record in self.records.iter().filter(|r| !r.version_bytes().is_empty()) {
+            seq.serialize_element(&VersionJson { record, with_data: self.with_data })?;
+        }
+        seq.end()
+    }
+}
+
+impl Versions<'_> {
+    /// Writes a whole set: `{"versions":[…],"peers":[]}`.
+    ///
+    /// # Errors
+    /// Only if `serde_json` fails, which it does for no record.
+    pub fn to_set_json(&self) -> serde_json::Result<Vec<u8>> {
+        #[derive(Serialize)]
+        struct SetJson<'a> {
+            versions: &'a Versions<'a>,
+            peers: [(); 0],
+        }
+        serde_json::to_vec(&SetJson { versions: self, peers: [] })
+    }
+
+    /// Writes the bare array.
+    ///
+    /// # Errors
+    /// Only if `serde_json` fails, which it does for no record.
+    pub fn to_array_json(&self) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(self)
+    }
+}
+
+struct VersionJson<'a> {
+    record: &'a Record,
+    with_data: bool,
+}
+
+impl Serialize for VersionJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Version", 4)?;
+        fields.serialize_field("name", self.record.name().as_str())?;
+        fields.serialize_field("version", self.record.version())?;
+        let data = self.with_data.then(|| Text(Base64Display::new(self.record.data(), &STANDARD)));
+        fields.serialize_field("data", &data)?;
+        fields.serialize_field("last-sync", &Text(rfc3339(self.record.last_sync())))?;
+        fields.end()
+    }
+}
+
+/// What displays, as a JSON string.
+struct Text<T>(T);
+
+impl<T: fmt::Display> Serialize for Text<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+/// A stamp as RFC 3339 in UTC, to the µs, without trailing zeros.
+pub fn rfc3339(stamp: Stamp) -> impl fmt::Display {
+    let micros = i64::try_from(stamp.micros()).expect("a stamp ends before the year 10000");
+    Timestamp::from_microsecond(micros).expect("a stamp is a date at every offset")
+}
+
+/// Reads RFC 3339 with any offset, down to the µs. What lies before 1970 counts as 1970: Go's zero time is in year 1.
+///
+/// # Errors
+/// With the reason, if the text is no such date.
+pub fn parse_rfc3339(text: &str) -> Result<Stamp, String> {
+    let timestamp: Timestamp = text.parse().map_err(|e: jiff::Error| e.to_string())?;
+    let micros = u64::try_from(timestamp.as_microsecond()).unwrap_or(0);
+    Stamp::from_micros(micros).map_err(|e| e.to_string())
+}
+
+/// What somebody else has: the newest stamp per name.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct TheirVersions(pub HashMap<Name, Stamp>);
+
+/// Why a body is no version set.
+#[derive(Debug)]
+pub struct VersionSetError(serde_json::Error);
+
+impl fmt::Display for VersionSetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "bad version set: {}: send JSON, {{\"versions\":[…]}}", self.0)
+    }
+}
+
+impl std::error::Error for VersionSetError {}
+
+impl TheirVersions {
+    /// Reads a JSON version set. Data is checked and dropped: nothing that comes this way is stored.
+    ///
+    /// As Go does, it passes over fields that it does not know and takes `null` for what is left out.
+    ///
+    /// # Errors
+    /// If the body is not JSON of this form, or has a name, a date or data that is none.
+    pub fn parse(body: &[u8]) -> Result<Self, VersionSetError> {
+        #[derive(Deserialize)]
+        struct SetJson {
+            #[serde(default)]
+            versions: Option<TheirVersions>,
+            #[serde(default, rename = "peers")]
+            _peers: Option<CheckedTexts>,
+        }
+        let Object(set): Object<SetJson> = serde_json::from_slice(body).map_err(VersionSetError)?;
+        Ok(set.versions.unwrap_or_default())
+    }
+}
+
+impl<'de> Deserialize<'de> for TheirVersions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct EntryJson<'a> {
+            #[serde(borrow, default)]
+            name: Cow<'a, str>,
+            #[serde(borrow, default, rename = "version")]
+            _version: Option<Cow<'a, str>>,
+            #[serde(default, rename = "data")]
+            _data: CheckedBase64,
+            #[serde(default, rename = "last-sync")]
+            last_sync: StampJson,
+        }
+        struct EntriesVisitor;
+        impl<'de> Visitor<'de> for EntriesVisitor {
+            type Value = TheirVersions;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array of versions")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<TheirVersions, A::Error> {
+                let mut newest = HashMap::new();
+                while let Some(Object(entry)) = entries.next_element::<Object<EntryJson<'de>>>()? {
+                    let name = Name::new(entry.name.as_bytes(), usize::MAX).map_err(de::Error::custom)?;
+                    let stamp: &mut Stamp = newest.entry(name).or_default();
+                    *stamp = (*stamp).max(entry.last_sync.0);
+                }
+                Ok(TheirVersions(newest))
+            }
+        }
+        deserializer.deserialize_seq(EntriesVisitor)
+    }
+}
+
+/// A `T` written as a JSON object, and not as an array of its fields, which serde would take too.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+            type Value = Object<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+/// A field that must be an array of texts; they are not kept.
+struct CheckedTexts;
+
+impl<'de> Deserialize<'de> for CheckedTexts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextsVisitor;
+        impl<'de> Visitor<'de> for TextsVisitor {
+            type Value = CheckedTexts;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array of texts")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut texts: A) -> Result<CheckedTexts, A::Error> {
+                while texts.next_element::<Cow<'de, str>>()?.is_some() {}
+                Ok(CheckedTexts)
+            }
+        }
+        deserializer.deserialize_seq(TextsVisitor)
+    }
+}
+
+/// A field that must be base64 or null; its bytes are not kept.
+#[derive(Default)]
+struct CheckedBase64;
+
+impl<'de> Deserialize<'de> for CheckedBase64 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Base64Visitor;
+        impl Visitor<'_> for Base64Visitor {
+            type Value = CheckedBase64;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("base64 text or null")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<CheckedBase64, E> {
+                match BASE64_STANDARD.decode(text) {
+                    Ok(_) => Ok(CheckedBase64),
+                    Err(error) => Err(E::custom(format_args!("invalid base64 in data: {error}"))),
+                }
+            }
+            fn visit_unit<E: de::Error>(self) -> Result<CheckedBase64, E> {
+                Ok(CheckedBase64)
+            }
+        }
+        deserializer.deserialize_any(Base64Visitor)
+    }
+}
+
+/// A field that must be an RFC 3339 date or null.
+#[derive(Default)]
+struct StampJson(Stamp);
+
+impl<'de> Deserialize<'de> for StampJson {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct StampVisitor;
+        impl Visitor<'_> for StampVisitor {
+            type Value = StampJson;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an RFC 3339 date or null")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<StampJson, E> {
+                let stamp = parse_rfc3339(text);
+                stamp.map(StampJson).map_err(|e| E::custom(format_args!("bad last-sync: {e}")))
+            }
+            fn visit_unit<E: de::Error>(self) -> Result<StampJson, E> {
+                Ok(StampJson::default())
+            }
+        }
+        deserializer.deserialize_any(StampVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::core::{Dot, Version};
+
+    fn at(micros: u64) -> Stamp {
+        Stamp::from_micros(micros).unwrap()
+    }
+
+    fn name(text: &str) -> Name {
+        Name::new(text.as_bytes(), 512).unwrap()
+    }
+
+    fn records() -> Vec<Record> {
+        let version = Version::new(b"v1").unwrap();
+        vec![
+            Record::value(name("a/b"), &version, b"1234", at(1_741_837_692_120_000), Dot::default()),
+            Record::tombstone(name("gone"), at(5), Dot::default()),
+        ]
+    }
+
+    #[test]
+    fn writes_the_form_of_vwatch() {
+        let records = records();
+        let set = Versions { records: &records, with_data: true }.to_set_json().unwrap();
+        assert_eq!(
+            String::from_utf8(set).unwrap(),
+            r#"{"versions":[{"name":"a/b","version":"v1","data":"MTIzNA==","last-sync":"2025-03-13T03:48:12.12Z"}],"peers":[]}"#
+        );
+        let keys = Versions { records: &records, with_data: false }.to_array_json().unwrap();
+        assert_eq!(
+            String::from_utf8(keys).unwrap(),
+            r#"[{"name":"a/b","version":"v1","data":null,"last-sync":"2025-03-13T03:48:12.12Z"}]"#
+        );
+    }
+
+    #[test]
+    fn reads_what_go_writes() {
+        let body = r#"{"versions":[
+            {"name":"a","version":"v","data":null,"last-sync":"2025-03-12T20:48:12.000001999-07:00"},
+            {"name":"b","version":"","data":"MTIzNA==","last-sync":"0001-01-01T00:00:00Z","more":[{}]},
+            {"name":"c"}
+        ],"peers":null}"#;
+        let theirs = TheirVersions::parse(body.as_bytes()).unwrap().0;
+        assert_eq!(theirs[&name("a")], at(1_741_837_692_000_001));
+        assert_eq!(theirs[&name("b")], Stamp::ZERO);
+        assert_eq!(theirs[&name("c")], Stamp::ZERO);
+        assert_eq!(TheirVersions::parse(b"{}").unwrap(), TheirVersions::default());
+        assert_eq!(TheirVersions::parse(br#"{"versions":null}"#).unwrap(), TheirVersions::default());
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        let deep = "[".repeat(100_000);
+        for (body, part) in [
+            ("", "bad version set"),
+            ("{", "bad version set"),
+            ("[]", "bad version set"),
+            (r#"{"versions":{}}"#, "bad version set"),
+            (r#"{"versions":[["a"]]}"#, "an object"),
+            (r#"{"versions":[{"name":1}]}"#, "bad version set"),
+            (r#"{"versions":[{"name":"a","data":"*"}]}"#, "invalid base64"),
+            (r#"{"versions":[{"name":"a","data":[1]}]}"#, "base64 text or null"),
+            (r#"{"versions":[{"name":"a","last-sync":"yesterday"}]}"#, "bad last-sync"),
+            (r#"{"versions":[{"name":"a","last-sync":12}]}"#, "RFC 3339"),
+            (r#"{"versions":[{"name":"a"},{"name":""}]}"#, "it is empty"),
+            (r#"{"peers":[1]}"#, "bad version set"),
+            (&format!(r#"{{"x":{deep}"#), "bad version set"),
+        ] {
+            let error = TheirVersions::parse(body.as_bytes()).expect_err(body).to_string();
+            assert!(error.contains(part) && !error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_last_stamp_is_still_a_date() {
+        assert_eq!(parse_rfc3339(&rfc3339(Stamp::MAX).to_string()), Ok(Stamp::MAX));
+    }
+
+    proptest! {
+        #[test]
+        fn stamps_survive(micros in 0..=crate::core::limits::MAX_STAMP_US) {
+            prop_assert_eq!(parse_rfc3339(&rfc3339(at(micros)).to_string()), Ok(at(micros)));
+        }
+
+        #[test]
+        fn never_panics(body in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = TheirVersions::parse(&body);
+        }
+    }
+}
