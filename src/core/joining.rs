@@ -6,6 +6,9 @@ use super::record::Incarnation;
 /// How long a node looks for others before it begins a set, µs.
 pub const LOOK_US: u64 = 5_000_000;
 
+/// How long it waits for the one whose turn it is to begin, µs.
+pub const LONG_LOOK_US: u64 = 2 * LOOK_US;
+
 /// What a joining node should do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -24,11 +27,13 @@ pub enum Step {
 /// `others` is how many addresses discovery knows beside our own, `refused` how many of these answered and would not
 /// have us (wrong secret, wrong clock): that is not silence, and whoever is refused stays joining.
 ///
-/// A cold start needs everybody to answer: two empty nodes that see only each other while the third one, which holds
-/// the set, is cut off, must not take each other's emptiness for the truth.
+/// A cold start needs everybody to answer, and to hold nothing: two empty nodes that see only each other while the third
+/// one, which holds the set, is cut off, must not take each other's emptiness for the truth; and who was pushed records
+/// while it joined has heard of a set. Of several joiners the one with the lowest incarnation goes first.
 #[must_use]
 pub fn step(
     us: Incarnation,
+    empty: bool,
     peers: &Peers,
     others: usize,
     refused: usize,
@@ -49,15 +54,16 @@ pub fn step(
                 .map_or(Step::Wait, |summary| Step::Join(summary.incarnation));
         }
     }
-    let joining = || peers.live().filter(|peer| peer.summary.state == State::Joining);
-    let first = joining().all(|peer| us < peer.summary.incarnation);
+    let joining = || peers.live().map(|peer| &peer.summary).filter(|summary| summary.state == State::Joining);
+    let first = joining().all(|summary| us < summary.incarnation);
     let all = joining().count() >= others;
+    let nothing = empty && joining().all(|summary| summary.root.count == 0);
     match looked_us {
         _ if refused > 0 => Step::Wait,
         ..LOOK_US => Step::Wait,
-        // one of them begins and the others join it: two sets begun at once would have to be healed
-        _ if all && !first => Step::Wait,
-        _ if all => Step::ColdStart,
+        // one of them begins and the others join it: sets begun at once would have to be healed
+        ..LONG_LOOK_US if !first => Step::Wait,
+        _ if first && all && nothing => Step::ColdStart,
         _ => Step::ServeAlone,
     }
 }
@@ -97,7 +103,7 @@ mod tests {
     }
 
     fn decide(others: usize, refused: usize, looked_us: u64, states: &[(u64, State, Option<bool>)]) -> Step {
-        step(US, &peers(states), others, refused, looked_us, 0)
+        step(US, true, &peers(states), others, refused, looked_us, 0)
     }
 
     #[test]
@@ -120,6 +126,19 @@ mod tests {
         );
         assert_eq!(decide(3, 0, LOOK_US, &all), Step::ServeAlone, "one is silent, and may hold the set");
         assert_eq!(decide(0, 0, LOOK_US, &[]), Step::ColdStart, "nobody else anywhere");
+    }
+
+    #[test]
+    fn who_holds_records_has_heard_of_a_set() {
+        let all = [(7, State::Joining, None), (9, State::Joining, None)];
+        assert_eq!(step(US, false, &peers(&all), 2, 0, LOOK_US, 0), Step::ServeAlone);
+    }
+
+    #[test]
+    fn who_waits_for_the_first_does_not_wait_for_ever() {
+        let all = [(3, State::Joining, None), (7, State::Joining, None)];
+        assert_eq!(decide(2, 0, LONG_LOOK_US - 1, &all), Step::Wait);
+        assert_eq!(decide(2, 0, LONG_LOOK_US, &all), Step::ServeAlone);
     }
 
     #[test]

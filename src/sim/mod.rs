@@ -9,6 +9,7 @@
 
 mod checks;
 mod clock;
+mod drive;
 mod gossip;
 mod network;
 mod plan;

@@ -304,7 +304,9 @@ impl Replica {
         {
             return self.begin(store, false);
         }
-        match step(store.incarnation(), &self.peers, self.others.0, self.others.1, looked_us, entropy) {
+        let empty = store.set().root().count == 0;
+        match step(store.incarnation(), empty, &self.peers, self.others.0, self.others.1, looked_us, entropy)
+        {
             Step::Wait => {}
             Step::Join(_) if now.mono_us < self.sync_at_us => {}
             Step::Join(peer) => self.start_snapshot(store, now, peer, calls),
