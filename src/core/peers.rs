@@ -73,7 +73,7 @@ pub struct Peer {
 #[derive(Clone, Copy, Debug)]
 struct Member {
     node: u64,
-    /// Live without a break since then.
+    /// Live without a break, and past its joining, since then.
     since_us: u64,
     seen_us: u64,
     left: bool,
@@ -113,7 +113,11 @@ impl Peers {
         let mut before = std::mem::take(&mut self.live);
         for summary in live {
             let since_us = match self.members.get(&summary.incarnation) {
-                Some(member) if before.contains_key(&summary.incarnation) => member.since_us,
+                Some(member)
+                    if summary.state != State::Joining && before.contains_key(&summary.incarnation) =>
+                {
+                    member.since_us
+                }
                 _ => mono_us,
             };
             let mut peer = before.remove(&summary.incarnation).unwrap_or_else(|| Peer {
@@ -156,10 +160,10 @@ impl Peers {
         self.live.iter_mut().map(|(incarnation, peer)| (*incarnation, peer))
     }
 
-    /// Whether nobody holds the horizon: of all members seen within `memory_us`, each is live and has been so without a
-    /// break for `settle_us`, said that it leaves, or was followed by a newer process of the same node, which began
+    /// Whether nobody holds the horizon: of all members seen within `memory_us`, each is live, past its joining, and has
+    /// been so without a break for `settle_us`, said that it leaves, or was followed by a newer process of the same node, which began
     /// empty. Who is merely silent may come back with values whose tombstones must still be there to meet them, and who
-    /// is just back has not met them yet.
+    /// is just back, or takes a set over bit by bit, has not met them yet.
     pub(super) fn nobody_missing(&mut self, mono_us: u64, memory_us: u64, settle_us: u64) -> bool {
         let live = &self.live;
         let here: BTreeSet<u64> = live.values().map(|peer| peer.summary.node).collect();
@@ -264,5 +268,104 @@ impl Peers {
             peer.not_before_us = mono_us + (PAUSE_US << peer.failures.min(4));
             peer.failures += 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: u64 = 1_000;
+
+    fn summary(who: u64, node: u64, state: State) -> Summary {
+        Summary {
+            incarnation: Incarnation(who),
+            node,
+            region: node % 2,
+            state,
+            genesis: None,
+            root: Digest { sum: u128::from(who), count: 1 },
+            horizon: Stamp::ZERO,
+            vector: 0,
+        }
+    }
+
+    fn ready(who: u64) -> Summary {
+        summary(who, who, State::Ready)
+    }
+
+    fn see(peers: &mut Peers, at: u64, live: &[Summary]) {
+        peers.see(&Log::default(), at, live);
+    }
+
+    #[test]
+    fn who_is_missing_holds_the_horizon_until_it_is_back_for_a_while() {
+        let mut peers = Peers::default();
+        see(&mut peers, 0, &[ready(1), ready(2)]);
+        assert!(!peers.nobody_missing(9, DAY, 10), "both are new");
+        assert!(peers.nobody_missing(10, DAY, 10));
+        see(&mut peers, 20, &[ready(1)]);
+        assert!(!peers.nobody_missing(40, DAY, 10), "2 is silent");
+        see(&mut peers, 50, &[ready(1), ready(2)]);
+        assert!(!peers.nobody_missing(59, DAY, 10), "and has to sync first");
+        assert!(peers.nobody_missing(60, DAY, 10));
+        see(&mut peers, 70, &[ready(1)]);
+        assert!(peers.nobody_missing(50 + DAY, DAY, 10), "not for ever");
+    }
+
+    #[test]
+    fn who_left_or_was_followed_does_not_hold_it_and_who_joins_does() {
+        let mut peers = Peers::default();
+        see(&mut peers, 0, &[ready(1), summary(2, 2, State::Leaving)]);
+        see(&mut peers, 5, &[ready(1)]);
+        assert!(peers.nobody_missing(10, DAY, 10), "2 left");
+        (20..40).for_each(|at| see(&mut peers, at, &[summary(11, 1, State::Joining)]));
+        assert!(!peers.nobody_missing(40, DAY, 10), "11 follows 1, and joins");
+        see(&mut peers, 50, &[summary(11, 1, State::Ready)]);
+        assert!(peers.nobody_missing(60, DAY, 10));
+        assert!(peers.remembers(Incarnation(11)) && !peers.remembers(Incarnation(1)));
+    }
+
+    #[test]
+    fn dirty_and_new_ones_first_then_one_in_four_from_abroad() {
+        let mut peers = Peers::default();
+        let ours = summary(100, 100, State::Ready);
+        see(&mut peers, 0, &[ready(2), ready(3), ready(4)]);
+        for who in [2, 4] {
+            peers.synced(Incarnation(who), 0);
+        }
+        assert_eq!(peers.next(0, 5, &ours), Some((Incarnation(3), Errand::Round)), "never synced with");
+        peers.synced(Incarnation(3), 0);
+        peers.get_mut(Incarnation(4)).unwrap().outbox.failed(0);
+        assert_eq!(peers.next(0, 5, &ours), Some((Incarnation(4), Errand::Round)), "dirty");
+        peers.synced(Incarnation(4), 0);
+        let abroad = (0..40).filter(|i| peers.next(0, *i, &ours).is_some_and(|(who, _)| who.0 == 3)).count();
+        assert!((10..30).contains(&abroad), "{abroad} of 40: each fourth, and some by chance");
+        peers.failed(Incarnation(3), 0);
+        assert!((0..40).all(|i| peers.next(0, i, &ours).is_none_or(|(who, _)| who.0 != 3)), "it has a pause");
+    }
+
+    #[test]
+    fn a_majority_decides_about_clocks() {
+        let mut peers = Peers::default();
+        see(&mut peers, 0, &[ready(1), ready(2), ready(3)]);
+        let now = |us: u64| Now { wall: Stamp::from_micros(1_000_000 + us).unwrap(), mono_us: us };
+        let show = |peers: &mut Peers, who: u64, ahead: u64| {
+            let theirs = Stamp::from_micros(1_000_050 + ahead).unwrap();
+            peers.clock(Incarnation(who), theirs, now(0), now(100), 1_000);
+        };
+        assert_eq!(peers.clocks(10), (false, false), "nothing is known");
+        show(&mut peers, 1, 0);
+        assert_eq!(peers.live().next().unwrap().offset_us(), Some(0), "half of the round trip is taken off");
+        show(&mut peers, 2, 5);
+        assert_eq!(peers.clocks(10), (true, false));
+        for who in [1, 2, 3] {
+            show(&mut peers, who, 5_000);
+        }
+        assert_eq!(peers.clocks(10), (false, true));
+        peers.forget_clocks();
+        assert_eq!(peers.clocks(10), (false, false));
+        peers.clock(Incarnation(1), now(0).wall, now(0), now(2_000), 1_000);
+        assert_eq!(peers.live().next().unwrap().offset_us(), None, "it took too long to tell");
     }
 }
