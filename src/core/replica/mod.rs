@@ -4,6 +4,8 @@
 //! randomness, and returns the requests that are to be sent. Who drives it sends each [`Call`] to its peer and brings
 //! back the response, or that there was none, under the same id; and calls [`Replica::tick`] every 100 ms or so.
 
+#[cfg(test)]
+mod tests;
 mod types;
 
 use std::collections::{BTreeMap, VecDeque};
