@@ -1,6 +1,6 @@
 //! The side that starts a round: all of the round's state.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::super::genesis::Genesis;
 use super::super::limits::LIST_AT_MOST;
@@ -324,6 +324,11 @@ impl Round {
         if mutants.has(Mutant::ResolvedOnTruncation) {
             (covered, given) = (self.asked.stretches, self.asked.wants);
         }
+        let answered = self.answered_stretches();
+        let was_asked = |prefix: Prefix| answered.contains(&prefix);
+        if !found.differ.iter().copied().chain(found.listed.iter().map(|l| l.prefix)).all(was_asked) {
+            return false;
+        }
         self.wants.drain(..given);
         self.offers.drain(..self.asked.offers);
         self.cover(covered);
@@ -335,6 +340,27 @@ impl Round {
             self.compare(prefix, 256, entropy);
         }
         found.listed.iter().all(|listing| self.weigh(store.set(), now, listing))
+    }
+
+    /// The stretches that the last request compared: an answer is about these, or a round could go on for ever.
+    fn answered_stretches(&self) -> BTreeSet<Prefix> {
+        let mut all = BTreeSet::new();
+        for todo in &self.todo {
+            let left = self.asked.stretches - all.len();
+            if left == 0 {
+                break;
+            }
+            match todo.left {
+                0 => {
+                    all.insert(todo.prefix);
+                }
+                children => {
+                    let children = (0..children.min(256)).take(left);
+                    all.extend(children.filter_map(|i| todo.prefix.child(todo.next.wrapping_add(i as u8))));
+                }
+            }
+        }
+        all
     }
 
     /// Takes the first so many stretches off what is to be compared.

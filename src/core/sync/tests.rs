@@ -309,6 +309,25 @@ fn a_peer_that_never_gets_further_is_given_up() {
     panic!("it would ask for ever");
 }
 
+#[test]
+fn an_answer_about_what_was_not_asked_is_nonsense() {
+    let mut a = filled(1, 300);
+    for listed in [false, true] {
+        let mut round = Round::new(&a, Incarnation(2), MIB, 0);
+        round.ask(&a);
+        let mut found =
+            Found { vector: Some(Vector::default()), count: 300, covered: 256, ..Found::default() };
+        if listed {
+            found.listed.push(Listing { prefix: Prefix::ALL, items: Vec::new() });
+        } else {
+            found.differ.push(Prefix::ALL);
+        }
+        let (from, now, horizon) = (Incarnation(2), at(1), Stamp::ZERO);
+        let answer = Answer { from, now, genesis: Some(GENESIS), horizon, reply: Reply::Found(found) };
+        assert_eq!(round.answered(&mut a, at(1), 0, answer).0, Next::Stop(Stop::Nonsense));
+    }
+}
+
 fn steps() -> impl Strategy<Value = Vec<(u16, u64, bool)>> {
     prop::collection::vec((0u16..400, 0u64..50, any::<bool>()), 0..400)
 }
