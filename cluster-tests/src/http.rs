@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::wait::LIMIT;
+use crate::wait::{LIMIT, wait_until};
 
 /// A request, well-formed unless its parts are not.
 #[derive(Clone, Debug)]
@@ -292,6 +292,23 @@ impl Connection {
     #[must_use]
     pub fn has_news(&self) -> bool {
         !self.buffer.is_empty() || self.is_readable()
+    }
+
+    /// The status of the answer that has begun to come, which stays where it is: none of it is read.
+    ///
+    /// # Panics
+    /// If there is none within [`LIMIT`].
+    #[must_use]
+    #[track_caller]
+    pub fn status_ahead(&self) -> u16 {
+        assert!(self.buffer.is_empty(), "it was read already");
+        let mut start = [0; "HTTP/1.1 200".len()];
+        let whole = start.len();
+        wait_until("the start of an answer", LIMIT, || {
+            self.is_readable() && self.stream.peek(&mut start).expect("an open connection") == whole
+        });
+        let status = std::str::from_utf8(&start[whole - 3..]).ok().and_then(|digits| digits.parse().ok());
+        status.unwrap_or_else(|| panic!("not an answer: {start:?}"))
     }
 
     fn is_readable(&self) -> bool {

@@ -216,6 +216,19 @@ fn a_variable_with_a_typo_is_told() {
 }
 
 #[test]
+fn an_empty_variable_counts_as_unset() {
+    // whoever is asked at the defaults, nobody complains about the variable
+    let ended =
+        run(&["get", "--server-url", "x", "n"], &[("VWATCH_CLIENT_URL", ""), ("VWATCH_BLOCK_FOR", "")]);
+    assert!(!ended.err.contains("bad VWATCH"), "{}", ended.err);
+    let env = [("VWATCH_BLOCK_FOR", ""), ("VWATCH_REPLICATE_WITH", ""), ("VWATCH_NO_SUCH", "")];
+    let line = run(&["--log-level", "loud"], &env).with_one_line(2);
+    assert!(line.starts_with("vwatch: bad --log-level"), "{line}");
+    let line = run(&["--log-level", ""], &[]).with_one_line(2);
+    assert!(line.starts_with("vwatch: bad --log-level: not a log level: got \"\""), "{line}");
+}
+
+#[test]
 fn flags_and_variables_reach_the_node() {
     let args = ["-listen-client", "127.0.0.1:0", "--listen-server=127.0.0.1:0", "-data-limit-error=false"];
     let env =
@@ -289,6 +302,39 @@ fn nobody_reading_the_output_is_no_failure() {
         drop(child.stdout.take());
         let ended = wait(child);
         assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{args:?}");
+    }
+}
+
+#[test]
+fn a_watch_ends_with_its_reader_though_there_is_nothing_to_print() {
+    let url = node_that_answers(VALUE);
+    let mut child = command(&["watch", "--client-url", &url, "n"], &[]).spawn().unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    out.read_line(&mut String::new()).unwrap();
+    // by now the node parks the next question
+    drop(out);
+    let ended = wait(child);
+    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn output_that_cannot_be_written_is_a_failure() {
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let url = node_that_answers(VALUE);
+    let list = node_that_answers(
+        "HTTP/1.1 200 OK\r\nContent-Length: 41\r\n\r\n{\"versions\":[{\"name\":\"a\",\"version\":\"v\"}]}",
+    );
+    for args in [
+        // without a newline at its end, the data stays in the buffer
+        &["get", "--client-url", &url, "n"][..],
+        &["put", "--server-url", &url, "n", "3456"],
+        &["del", "--server-url", &url, "-w", "json", "n"],
+        &["ls", "--client-url", &list],
+        &["watch", "--client-url", &url, "n"],
+        &["--help"],
+    ] {
+        let line = wait(command(args, &[]).stdout(full()).spawn().unwrap()).with_one_line(1);
+        assert!(line.starts_with("vwatch: cannot write to standard output: "), "{args:?}: {line}");
     }
 }
 

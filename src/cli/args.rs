@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use clap::{Arg, Command};
 
 use crate::config::raw::LATER;
+use crate::core::Stamp;
 
 /// Flags without a command are those of a node; only help and version are about vwatch.
 pub(super) fn with_command(mut typed: Vec<OsString>) -> Vec<OsString> {
@@ -88,27 +89,59 @@ pub(super) fn asked_of(command: &Command, typed: &[OsString]) -> String {
     }
 }
 
-/// What clap complains about, without its usage, colours and line breaks.
-pub(super) fn one_line(error: &clap::Error, asked_of: &str) -> String {
+/// What clap complains about, without its usage, colours and line breaks. `typed` is the command line before
+/// [`two_dashes`], so that what was typed is called what it was.
+pub(super) fn one_line(error: &clap::Error, asked_of: &str, typed: &[OsString]) -> String {
     let text = error.to_string();
-    let mut parts: Vec<&str> = Vec::new();
+    let mut parts: Vec<String> = Vec::new();
     for line in text.lines().map(str::trim) {
         if line.starts_with("Usage:") || line.starts_with("For more information") {
             break;
         }
         let line = line.strip_prefix("error: ").unwrap_or(line);
         let line = line.strip_prefix("tip: ").unwrap_or(line);
-        if !line.is_empty() && !names_what_is_missing(line) {
-            parts.push(line);
+        if let Some(unknown) = quoted(line, "unexpected argument '") {
+            let shown = as_typed(typed, unknown).map_or(unknown, |arg| arg.split('=').next().unwrap_or(arg));
+            parts.push(format!("unexpected argument '{shown}' found"));
+        } else if let Some(value) = quoted(line, "to pass '") {
+            // one that was not typed like this, but is a part of something longer, is no value either
+            parts.extend(
+                as_typed(typed, value).map(|arg| format!("to pass '{arg}' as a value, use '-- {arg}'")),
+            );
+        } else if !line.is_empty() && !names_what_is_missing(line) {
+            parts.push(line.to_owned());
         }
     }
     let mut said = String::new();
     for part in parts {
         let glue = if said.is_empty() || said.ends_with(':') || part.starts_with('[') { " " } else { ": " };
         said.push_str(if said.is_empty() { "" } else { glue });
-        said.push_str(part);
+        said.push_str(&part);
     }
     format!("{said}: try '{asked_of} --help'")
+}
+
+/// What stands between `before`, with which a line begins, and the next quote.
+fn quoted<'a>(line: &'a str, before: &str) -> Option<&'a str> {
+    line.strip_prefix(before)?.split_once('\'').map(|(inner, _)| inner)
+}
+
+/// The argument that clap speaks of: it may have had one dash, and has its value behind `=`.
+fn as_typed<'a>(typed: &'a [OsString], spoken_of: &str) -> Option<&'a str> {
+    typed.iter().filter_map(|arg| arg.to_str()).find(|arg| {
+        let name = arg.split('=').next().unwrap_or(arg);
+        name == spoken_of || name.starts_with('-') && spoken_of.strip_prefix('-') == Some(name)
+    })
+}
+
+/// Reads the stamp of a write.
+pub(super) fn stamp(text: &str) -> Result<Stamp, String> {
+    Stamp::parse(text.as_bytes()).map_err(|error| format!("{error}: write one such as 1741837692000000"))
+}
+
+/// Reads how many.
+pub(super) fn count(text: &str) -> Result<u64, &'static str> {
+    text.parse().ok().filter(|&count| count > 0).ok_or("not a whole number of at least 1")
 }
 
 /// clap also suggests what is hidden; a flag that would be refused is no help.
@@ -136,9 +169,10 @@ mod tests {
     fn mistake(line: &str) -> String {
         let mut command = super::super::command();
         command.build();
-        let typed = two_dashes(&command, with_command(typed(line)));
+        let before = with_command(typed(line));
+        let typed = two_dashes(&command, before.clone());
         let asked_of = asked_of(&command, &typed);
-        one_line(&command.try_get_matches_from(typed).unwrap_err(), &asked_of)
+        one_line(&command.try_get_matches_from(typed).unwrap_err(), &asked_of, &before)
     }
 
     #[test]
@@ -194,8 +228,46 @@ mod tests {
                 "wathc a",
                 "unrecognized subcommand 'wathc': a similar subcommand exists: 'watch': try 'vwatch --help'",
             ),
+            (
+                "put -dash=1 val",
+                "unexpected argument '-dash' found: to pass '-dash=1' as a value, use '-- -dash=1': \
+                 try 'vwatch put --help'",
+            ),
+            (
+                "put --dash val",
+                "unexpected argument '--dash' found: to pass '--dash' as a value, use '-- --dash': \
+                 try 'vwatch put --help'",
+            ),
+            ("get -vx n", "unexpected argument '-x' found: try 'vwatch get --help'"),
+            (
+                "put --modified -5 n",
+                "invalid value '-5' for '--modified <MICROS>': not a whole number of microseconds since 1970: \
+                 write one such as 1741837692000000: try 'vwatch put --help'",
+            ),
+            (
+                "watch -n -5 n",
+                "invalid value '-5' for '--count <COUNT>': not a whole number of at least 1: \
+                 try 'vwatch watch --help'",
+            ),
+            (
+                "ls --limit -5",
+                "invalid value '-5' for '--limit <COUNT>': not a whole number of at least 1: \
+                 try 'vwatch ls --help'",
+            ),
         ] {
             assert_eq!(mistake(line), said, "{line}");
         }
+    }
+
+    #[test]
+    fn a_value_may_begin_with_a_dash() {
+        let mut command = super::super::command();
+        command.build();
+        let line = "get --version -v1 --client-url -x -- -n";
+        let matches =
+            command.clone().try_get_matches_from(two_dashes(&command, with_command(typed(line)))).unwrap();
+        let matches = matches.subcommand_matches("get").unwrap();
+        let text = |id: &str| matches.get_one::<String>(id).unwrap().as_str();
+        assert_eq!((text("version"), text("client_url"), text("name")), ("-v1", "-x", "-n"));
     }
 }

@@ -14,7 +14,10 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::failure::Failure;
+use super::stream::HearsOut;
 use super::url::Url;
+use crate::core::Version;
+use crate::wire::etag::parse_tag;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an answer may take beyond the time that the request may park.
@@ -25,6 +28,10 @@ const MAX_BODY_BYTES: usize = 64 << 20;
 const MAX_RETRY_AFTER_S: u64 = 60;
 /// Longest line of a refusal that is passed on.
 const MAX_REFUSAL_CHARS: usize = 500;
+/// What to do about a name that is not there, in place of the advice that a node gives to who speaks HTTP.
+const WAIT_FOR_IT: &str = "wait for it: vwatch get --version '' --timeout 30s NAME, or vwatch watch NAME";
+/// How a node's own advice begins.
+const NODES_ADVICE: &str = ": wait for it with ?version=";
 
 /// What to ask of a node.
 #[derive(Clone, Debug)]
@@ -92,10 +99,13 @@ impl Answer {
     }
 
     /// The version out of the `ETag`.
-    pub(super) fn version(&self) -> Option<&str> {
-        let tag = self.header(ETAG.as_str())?;
-        let tag = tag.strip_prefix("W/").unwrap_or(tag);
-        Some(tag.strip_prefix('"').and_then(|inner| inner.strip_suffix('"')).unwrap_or(tag))
+    pub(super) fn version(&self) -> Option<Version> {
+        parse_tag(self.headers.get(ETAG)?.as_bytes(), true).ok().flatten()
+    }
+
+    /// The version as it is printed.
+    pub(super) fn shown_version(&self) -> String {
+        self.version().map_or_else(String::new, |version| version.to_string())
     }
 
     /// `X-Last-Sync` in µs since 1970.
@@ -125,9 +135,15 @@ impl Answer {
             return Ok(self);
         }
         let said = |otherwise: &str| self.refusal(|| format!("{name}: {otherwise}"));
+        let missing = |otherwise: &str| {
+            let line = said(&format!("{otherwise}{NODES_ADVICE}"));
+            // what is not a node's, such as a proxy's own 404, stays what it is
+            let what = line.strip_suffix(NODES_ADVICE);
+            Failure::Missing(what.map(|what| format!("{what}: {WAIT_FOR_IT}")).unwrap_or(line))
+        };
         Err(match status {
-            StatusCode::NOT_FOUND => Failure::Missing(said("no such name")),
-            StatusCode::GONE => Failure::Missing(said("it is deleted")),
+            StatusCode::NOT_FOUND => missing("no such name"),
+            StatusCode::GONE => missing("it is deleted"),
             StatusCode::CONFLICT => Failure::Lost(match self.version() {
                 Some(version) => said(&format!("lost: a newer write stands: version {version}")),
                 None => said("lost: a newer write stands"),
@@ -269,7 +285,7 @@ async fn connect(url: &Url) -> Result<SendRequest<Full<Bytes>>, Trouble> {
     // a request is one small write: waiting to fill a packet only adds delay
     let _ = stream.set_nodelay(true);
     let (sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| refused(&error))?;
+        http1::handshake(TokioIo::new(HearsOut::new(stream))).await.map_err(|error| refused(&error))?;
     // ends by itself with the connection; what went wrong shows at the request
     tokio::spawn(connection);
     Ok(sender)
@@ -313,7 +329,7 @@ mod tests {
             Fake::start(vec![answer("200 OK", &[("ETag", "\"a\"")], "x"), answer("404 Not Found", &[], "")]);
         let mut client = fake.client();
         let first = ask(&mut client, "/v1/versions/a//../b?version=%2B").await.unwrap();
-        assert_eq!((first.version(), &first.body[..]), (Some("a"), &b"x"[..]));
+        assert_eq!((first.shown_version().as_str(), &first.body[..]), ("a", &b"x"[..]));
         assert_eq!(ask(&mut client, "/v1/versions/c").await.unwrap().status, StatusCode::NOT_FOUND);
         let seen = fake.seen();
         assert!(seen[0].starts_with("GET /v1/versions/a//../b?version=%2B HTTP/1.1\r\n"), "{seen:?}");

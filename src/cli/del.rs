@@ -1,14 +1,14 @@
 //! `vwatch del NAME`: deletes a name.
 
-use std::io::Write;
-
 use clap::Args;
 
+use super::args;
 use super::client::{Answer, Request};
 use super::failure::Failure;
 use super::nodes::{Nodes, block_on, check_name};
-use super::output::{Data, Format, Output, Row};
+use super::output::{Data, Format, Output, Row, print};
 use super::url::{parameter, path_of, with_query};
+use crate::core::Stamp;
 
 /// Delete a name
 #[derive(Debug, Args)]
@@ -22,8 +22,8 @@ pub(super) struct Del {
     /// The name to delete, taken as it is
     name: String,
     /// When it was deleted, in microseconds since 1970; without it the node says
-    #[arg(long, value_name = "MICROS")]
-    modified: Option<u64>,
+    #[arg(long, value_name = "MICROS", value_parser = args::stamp)]
+    modified: Option<Stamp>,
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
@@ -33,12 +33,11 @@ pub(super) struct Del {
 pub(super) fn run(args: &Del) -> Result<(), Failure> {
     check_name(&args.name)?;
     let mut client = args.nodes.writers()?;
-    let modified = args.modified.map(|micros| parameter("modified", &micros.to_string()));
+    let modified = args.modified.map(|stamp| parameter("modified", &stamp.to_string()));
     let parameters: Vec<_> = modified.into_iter().collect();
     let request = Request::delete(with_query(&path_of(&args.name), &parameters));
     let answer = block_on(async { client.send(&request).await })?.or_refusal(&args.name)?;
-    std::io::stdout().lock().write_all(printed(args, &answer).as_bytes())?;
-    Ok(())
+    print(printed(args, &answer).as_bytes())
 }
 
 fn printed(args: &Del, answer: &Answer) -> String {

@@ -1,6 +1,5 @@
 //! `vwatch get NAME`: reads a name, or waits until its version differs.
 
-use std::io::Write;
 use std::time::Duration;
 
 use clap::Args;
@@ -8,7 +7,7 @@ use clap::Args;
 use super::client::{Answer, Request};
 use super::failure::{Failure, tell};
 use super::nodes::{Nodes, block_on, check_name};
-use super::output::{Data, Format, Output, Row, rfc3339};
+use super::output::{Data, Format, Output, Row, print, rfc3339};
 use super::url::{parameter, path_of, with_query};
 use crate::wire::duration::{self, GoDuration};
 
@@ -51,8 +50,7 @@ pub(super) fn run(args: &Get) -> Result<(), Failure> {
     if args.verbose {
         tell_about(&answer);
     }
-    std::io::stdout().lock().write_all(&printed(args, &answer))?;
-    Ok(())
+    print(&printed(args, &answer))
 }
 
 fn request(args: &Get) -> Request {
@@ -64,7 +62,10 @@ fn request(args: &Get) -> Request {
 }
 
 fn tell_about(answer: &Answer) {
-    tell(&format!("version: {}", answer.version().unwrap_or("-")));
+    tell(&format!(
+        "version: {}",
+        answer.version().map_or_else(|| "-".to_owned(), |version| version.to_string())
+    ));
     if let Some(micros) = answer.last_sync() {
         tell(&format!("last-sync: {micros} ({})", rfc3339(micros)));
     }
@@ -76,7 +77,7 @@ fn tell_about(answer: &Answer) {
 fn printed(args: &Get, answer: &Answer) -> Vec<u8> {
     let row = || Row {
         name: args.name.clone(),
-        version: answer.version().unwrap_or("").to_owned(),
+        version: answer.shown_version(),
         data: Data::Bytes(answer.body.to_vec()),
         last_sync: answer.last_sync(),
         deleted: false,
@@ -149,6 +150,20 @@ mod tests {
             ("301 Moved Permanently", Failure::Failed(line())),
         ] {
             assert_eq!(got(&args(&["n"]), status).await.0, Err(failure), "{status}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_missing_comes_with_advice_for_this_command_line() {
+        let advice = ": wait for it: vwatch get --version '' --timeout 30s NAME, or vwatch watch NAME";
+        for (status, body, what) in [
+            ("404 Not Found", "not found: \"n\": wait for it with ?version=\n", "not found: \"n\""),
+            ("410 Gone", "deleted: \"n\": wait for it with ?version=\n", "deleted: \"n\""),
+            ("404 Not Found", "", "n: no such name"),
+        ] {
+            let fake = Fake::start(vec![answer(status, &[], body)]);
+            let answer = fake.client().send(&request(&args(&["n"]))).await.unwrap();
+            assert_eq!(answer.or_refusal("n").unwrap_err(), Failure::Missing(format!("{what}{advice}")));
         }
     }
 }

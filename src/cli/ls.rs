@@ -7,13 +7,18 @@ use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use serde::Deserialize;
 
+use super::args;
 use super::client::{Answer, Client, Request};
 use super::failure::Failure;
 use super::nodes::{Nodes, block_on};
-use super::output::{Data, Format, Output, Row, micros, table};
+use super::output::{Data, Format, Output, Row, table};
 use super::url::{parameter, with_query};
+use crate::core::Stamp;
+use crate::wire::version_set::parse_rfc3339;
 
 const PATH: &str = "/v1/versions";
+/// Most names to ask for at once, whatever the limit: well within what a node gives.
+const MAX_PAGE: u64 = 1000;
 
 /// List names in their order, with all pages
 #[derive(Debug, Args)]
@@ -31,7 +36,7 @@ pub(super) struct Ls {
     #[arg(long, value_name = "PREFIX")]
     prefix: Option<String>,
     /// Most names to list
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "COUNT", value_parser = args::count)]
     limit: Option<u64>,
     /// Leave the data out of -w json
     #[arg(long)]
@@ -83,7 +88,7 @@ async fn list(args: &Ls, client: &mut Client, out: &mut impl Write) -> Result<()
 fn first_query(args: &Ls) -> String {
     let prefix = args.typed_prefix.as_deref().or(args.prefix.as_deref()).unwrap_or("");
     let mut parameters = vec![parameter("prefix", prefix)];
-    parameters.extend(args.limit.map(|limit| parameter("limit", &limit.to_string())));
+    parameters.extend(args.limit.map(|limit| parameter("limit", &limit.min(MAX_PAGE).to_string())));
     // what is not printed need not travel
     if args.keys_only || args.output.format != Format::Json {
         parameters.push("keys-only".to_owned());
@@ -130,7 +135,7 @@ fn rows(answer: &Answer, keys_only: bool) -> Result<Vec<Row>, Failure> {
             }
             None => Data::None,
         };
-        let last_sync = listed.last_sync.as_deref().and_then(micros);
+        let last_sync = listed.last_sync.and_then(|text| parse_rfc3339(&text).ok()).map(Stamp::micros);
         Ok(Row { name: listed.name, version: listed.version, data, last_sync, deleted: false })
     };
     page.versions.into_iter().map(row).collect()
@@ -219,6 +224,14 @@ mod tests {
         assert_eq!(fake.seen().len(), 2);
         let fake = Fake::start(vec![page(&["a", "b"], Some("?after=b"))]);
         assert_eq!(listed(&fake, "--limit 2").await.unwrap(), "a\nb\n");
+        assert!(fake.seen()[0].starts_with("GET /v1/versions?prefix=&limit=2&keys-only "));
+    }
+
+    #[tokio::test]
+    async fn a_limit_above_a_page_is_asked_for_in_pages() {
+        let fake = Fake::start(vec![page(&["a"], Some("?limit=1000&after=a")), page(&["b"], None)]);
+        assert_eq!(listed(&fake, "--limit 10001").await.unwrap(), "a\nb\n");
+        assert!(fake.seen()[0].starts_with("GET /v1/versions?prefix=&limit=1000&keys-only "));
     }
 
     #[tokio::test]

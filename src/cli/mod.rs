@@ -10,13 +10,13 @@ mod nodes;
 mod output;
 mod put;
 mod serve;
+mod stream;
 #[cfg(test)]
 mod testing;
 mod url;
 mod watch;
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
@@ -47,16 +47,14 @@ pub fn main() -> ExitCode {
 fn run(typed: Vec<OsString>) -> Result<(), Failure> {
     let mut command = command();
     command.build();
-    let typed = args::two_dashes(&command, args::with_command(typed));
+    let before = args::with_command(typed);
+    let typed = args::two_dashes(&command, before.clone());
     let asked_of = args::asked_of(&command, &typed);
     let matches = match command.try_get_matches_from_mut(typed) {
         Ok(matches) => matches,
         // help and version are errors to clap
-        Err(error) if !error.use_stderr() => {
-            write!(std::io::stdout().lock(), "{error}")?;
-            return Ok(());
-        }
-        Err(error) => return Err(Failure::Usage(args::one_line(&error, &asked_of))),
+        Err(error) if !error.use_stderr() => return output::print(error.to_string().as_bytes()),
+        Err(error) => return Err(Failure::Usage(args::one_line(&error, &asked_of, &before))),
     };
     match matches.subcommand() {
         None => serve::run(&matches),
@@ -93,12 +91,21 @@ fn command() -> Command {
         .args(serve::args())
         .after_help(format!("{EXAMPLES}\n\n{}\n\n{EXIT_CODES}", serve::notes()))
         .subcommand(serve::command())
-        .subcommand(get::Get::augment_args(Command::new("get").args_override_self(true)))
-        .subcommand(put::Put::augment_args(Command::new("put").args_override_self(true)))
-        .subcommand(del::Del::augment_args(Command::new("del").args_override_self(true)))
-        .subcommand(ls::Ls::augment_args(Command::new("ls").args_override_self(true)))
-        .subcommand(watch::Watch::augment_args(Command::new("watch").args_override_self(true)))
+        .subcommand(client_command::<get::Get>("get"))
+        .subcommand(client_command::<put::Put>("put"))
+        .subcommand(client_command::<del::Del>("del"))
+        .subcommand(client_command::<ls::Ls>("ls"))
+        .subcommand(client_command::<watch::Watch>("watch"))
         .subcommands(later)
+}
+
+fn client_command<T: Args>(name: &'static str) -> Command {
+    // what stands behind an option is its value: a version may begin with a dash, and of a number below zero the option
+    // says best what is wrong
+    T::augment_args(Command::new(name).args_override_self(true)).mut_args(|arg| {
+        let is_option = !arg.is_positional() && arg.get_action().takes_values();
+        arg.allow_hyphen_values(is_option)
+    })
 }
 
 const EXAMPLES: &str = "\

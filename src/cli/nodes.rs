@@ -34,7 +34,9 @@ impl Nodes {
 }
 
 fn client(typed: Option<&str>, flag: &'static str, variable: &str, default: &str) -> Result<Client, Failure> {
-    let (source, text) = match (typed, std::env::var_os(variable)) {
+    // as of a node, an empty one counts as unset
+    let of_env = std::env::var_os(variable).filter(|text| !text.is_empty());
+    let (source, text) = match (typed, of_env) {
         (Some(text), _) => (format!("--{flag}"), text.to_owned()),
         (None, Some(text)) => (variable.to_owned(), text.to_string_lossy().into_owned()),
         (None, None) => (format!("--{flag}"), default.to_owned()),

@@ -1,9 +1,15 @@
 //! How records are printed: for people, for `cut`, and for `jq`.
 
+use std::io::Write;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
+
+use super::failure::Failure;
+use crate::core::Stamp;
+use crate::wire::version_set;
 
 /// `-w`: one JSON object with the fields of a VersionSet, columns with a header, or the least that a script needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -81,16 +87,10 @@ fn as_rfc3339<S: serde::Serializer>(micros: &Option<u64>, serializer: S) -> Resu
     }
 }
 
-/// A stamp as RFC 3339 with its microseconds; digits when it is beyond any calendar.
+/// A stamp as RFC 3339 with all its microseconds, so that columns stay aligned; digits when it is beyond any calendar.
 pub(super) fn rfc3339(micros: u64) -> String {
-    let stamp = i64::try_from(micros).ok().and_then(|m| jiff::Timestamp::from_microsecond(m).ok());
-    stamp.map_or_else(|| micros.to_string(), |stamp| format!("{stamp:.6}"))
-}
-
-/// Microseconds since 1970 of an RFC 3339 text.
-pub(super) fn micros(text: &str) -> Option<u64> {
-    let stamp: jiff::Timestamp = text.parse().ok()?;
-    u64::try_from(stamp.as_microsecond()).ok()
+    Stamp::from_micros(micros)
+        .map_or_else(|_| micros.to_string(), |stamp| format!("{:.6}", version_set::rfc3339(stamp)))
 }
 
 /// Data in one line: as it is when it is printable text, else as `base64:` and its base64. Text that begins with
@@ -101,6 +101,14 @@ pub(super) fn in_a_line(data: &[u8]) -> String {
         Ok(text) if !text.chars().any(char::is_control) && !text.starts_with(ENCODED) => text.to_owned(),
         _ => format!("{ENCODED}{}", STANDARD.encode(data)),
     }
+}
+
+/// Writes to standard output, down to the system: what is left to the end of the process fails without a word.
+pub(super) fn print(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(bytes)?;
+    out.flush()?;
+    Ok(())
 }
 
 impl Row {
@@ -183,11 +191,11 @@ mod tests {
     #[test]
     fn stamps_keep_their_microseconds() {
         for stamp in [0, 1, 1_741_837_692_000_000, 253_402_200_000_999_999] {
-            assert_eq!(micros(&rfc3339(stamp)), Some(stamp), "{stamp}");
+            let read = version_set::parse_rfc3339(&rfc3339(stamp));
+            assert_eq!(read.map(Stamp::micros), Ok(stamp), "{stamp}");
         }
         assert_eq!(rfc3339(1_741_837_692_000_000), "2025-03-13T03:48:12.000000Z");
-        assert_eq!(micros("yesterday"), None);
-        assert_eq!(micros("1969-01-01T00:00:00Z"), None);
+        assert_eq!(rfc3339(u64::MAX), "18446744073709551615");
     }
 
     #[test]

@@ -1,16 +1,18 @@
 //! `vwatch put NAME [VALUE|-]`: writes a name.
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Read};
 use std::os::unix::ffi::OsStringExt;
 
 use clap::Args;
 
+use super::args;
 use super::client::{Answer, Request};
 use super::failure::{Failure, complain};
 use super::nodes::{Nodes, block_on, check_name};
-use super::output::{Data, Format, Output, Row};
+use super::output::{Data, Format, Output, Row, print};
 use super::url::{parameter, path_of, with_query};
+use crate::core::Stamp;
 
 /// Most that is read from standard input: far above what any node takes, so that the node is the one to refuse.
 const MAX_INPUT_BYTES: u64 = 64 << 20;
@@ -35,8 +37,8 @@ pub(super) struct Put {
     #[arg(long, value_name = "VERSION")]
     version: Option<String>,
     /// When it was written, in microseconds since 1970; without it the node says
-    #[arg(long, value_name = "MICROS")]
-    modified: Option<u64>,
+    #[arg(long, value_name = "MICROS", value_parser = args::stamp)]
+    modified: Option<Stamp>,
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
@@ -52,8 +54,7 @@ pub(super) fn run(args: &Put) -> Result<(), Failure> {
     };
     let request = request(args, data);
     let answer = block_on(async { client.send(&request).await })?.or_refusal(&args.name)?;
-    std::io::stdout().lock().write_all(printed(args, &answer).as_bytes())?;
-    Ok(())
+    print(printed(args, &answer).as_bytes())
 }
 
 fn read_input() -> Result<Vec<u8>, Failure> {
@@ -74,7 +75,7 @@ fn read_input() -> Result<Vec<u8>, Failure> {
 
 fn request(args: &Put, data: Vec<u8>) -> Request {
     let version = args.version.as_ref().map(|version| parameter("version", version));
-    let modified = args.modified.map(|micros| parameter("modified", &micros.to_string()));
+    let modified = args.modified.map(|stamp| parameter("modified", &stamp.to_string()));
     let parameters: Vec<_> = version.into_iter().chain(modified).collect();
     Request::put(with_query(&path_of(&args.name), &parameters), data)
 }
@@ -82,7 +83,7 @@ fn request(args: &Put, data: Vec<u8>) -> Request {
 fn printed(args: &Put, answer: &Answer) -> String {
     let row = Row {
         name: args.name.clone(),
-        version: answer.version().unwrap_or("").to_owned(),
+        version: answer.shown_version(),
         data: Data::Unasked,
         last_sync: answer.last_sync(),
         deleted: false,

@@ -67,8 +67,9 @@ pub(super) fn notes() -> String {
         })
         .collect();
     format!(
-        "Each flag also reads VWATCH_<FLAG>, such as VWATCH_LISTEN_CLIENT; a flag beats the environment. Durations \
-         are written as 10s, 1m30s or 250ms, sizes in bytes or with KiB, MiB or GiB.\n\n\
+        "Each flag also reads VWATCH_<FLAG>, such as VWATCH_LISTEN_CLIENT; a flag beats the environment, and an \
+         empty variable counts as unset. Durations are written as 10s, 1m30s or 250ms, sizes in bytes or with KiB, \
+         MiB or GiB.\n\n\
          Not there yet, and refused: {}.",
         missing.join("; ")
     )

@@ -4,6 +4,8 @@ use std::fmt;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::wire::uri::encode_parameter;
+
 /// What may not stand in a path segment as it is (RFC 3986 `pchar`); `/` stays, for it is part of a name.
 const NOT_IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
@@ -25,17 +27,6 @@ const NOT_IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'@')
     .remove(b'/');
 
-/// What may not stand in the value of a query parameter as it is; `+` would be read as a space.
-const NOT_IN_QUERY: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~')
-    .remove(b':')
-    .remove(b'/')
-    .remove(b',')
-    .remove(b'@');
-
 /// The path of a name. Nothing is cleaned up: `a//b` and `..` are names like any other.
 pub(super) fn path_of(name: &str) -> String {
     format!("/v1/versions/{}", utf8_percent_encode(name, NOT_IN_PATH))
@@ -43,7 +34,7 @@ pub(super) fn path_of(name: &str) -> String {
 
 /// `key=value` for a query.
 pub(super) fn parameter(key: &str, value: &str) -> String {
-    format!("{key}={}", utf8_percent_encode(value, NOT_IN_QUERY))
+    format!("{key}={}", encode_parameter(value))
 }
 
 /// A path with its query, if there is any.

@@ -3,6 +3,7 @@
 mod backoff;
 mod command;
 mod state;
+mod stop;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -10,14 +11,16 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use super::args;
 use super::client::Client;
 use super::failure::{Failure, complain};
 use super::nodes::{Nodes, block_on, check_name};
 use super::output::{Data, Format, Output, Row, in_a_line};
 use crate::wire::duration;
 use backoff::Backoff;
-use command::{Runner, Stop};
+use command::Runner;
 use state::{Change, State, Step};
+use stop::Stop;
 
 /// Watch a name: tell what it is, and each change as it happens
 #[derive(Debug, Args)]
@@ -33,7 +36,8 @@ Data that is not one line of printable text is printed as base64: and its base64
 
 A command gets the data on standard input and VWATCH_NAME, VWATCH_VERSION and VWATCH_LAST_SYNC, and \
 VWATCH_DELETED=1 when the name was deleted. It runs one at a time. If the name changed while it ran it runs again, \
-for the newest state; states in between are not told. When it fails, that is reported, and watching goes on.
+for the newest state; states in between are not told. When it fails, that is reported, and watching goes on; \
+one that cannot be started at all ends it, with exit code 1.
 
 A name that is not there yet is waited for. Watching goes on when nodes stop, restart or cannot be reached, and \
 never goes back in time.
@@ -47,7 +51,7 @@ pub(super) struct Watch {
     #[arg(long, value_name = "VERSION")]
     version: Option<String>,
     /// End after this many changes
-    #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = args::count)]
     count: Option<u64>,
     /// How long one request waits at the node before it is asked again
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = poll_timeout)]
@@ -84,12 +88,18 @@ pub(super) fn run(args: &Watch) -> Result<(), Failure> {
         if args.command.is_empty() {
             let mut printer =
                 Printer { format: args.output.format, out: std::io::stdout(), has_header: false };
-            follow(name, args, &mut client, &mut Stop::by_the_system(), &mut Teller::Print(&mut printer))
+            follow(name, args, &mut client, &mut Stop::with_the_reader(), &mut Teller::Print(&mut printer))
                 .await
         } else {
-            let runner = Runner::new(&args.command);
-            follow(name, args, &mut client, &mut Stop::here()?, &mut Teller::<std::io::Stdout>::Run(&runner))
-                .await
+            let mut runner = Runner::new(&args.command);
+            follow(
+                name,
+                args,
+                &mut client,
+                &mut Stop::by_signals()?,
+                &mut Teller::<std::io::Stdout>::Run(&mut runner),
+            )
+            .await
         }
     })
 }
@@ -168,7 +178,7 @@ impl Outage {
 /// Whom a change is told.
 enum Teller<'a, W> {
     Print(&'a mut Printer<W>),
-    Run(&'a Runner<'a>),
+    Run(&'a mut Runner<'a>),
 }
 
 impl<W: Write> Teller<'_, W> {
@@ -235,14 +245,9 @@ mod tests {
     async fn watched(fake: &Fake, line: &str) -> Result<String, Failure> {
         let args = args(line);
         let mut printer = Printer { format: args.output.format, out: Vec::new(), has_header: false };
-        let done = follow(
-            "n",
-            &args,
-            &mut fake.client(),
-            &mut Stop::by_the_system(),
-            &mut Teller::Print(&mut printer),
-        )
-        .await;
+        let done =
+            follow("n", &args, &mut fake.client(), &mut Stop::default(), &mut Teller::Print(&mut printer))
+                .await;
         done.map(|()| String::from_utf8(printer.out).unwrap())
     }
 

@@ -147,7 +147,7 @@ pub const FLAGS: &[Flag] = &[
     Flag::open(
         "max-connections",
         "COUNT",
-        "Most connections of the client port [default: what the descriptor limit allows]",
+        "Most connections of the client port; lowered to what the descriptor limit allows [default: just that]",
     ),
     Flag::text("log-level", "LEVEL", "INFO", "trace, debug, info, warn or error"),
     Flag::text("log-format", "FORMAT", "text", "text or json"),
@@ -235,6 +235,7 @@ pub struct Raw {
 
 impl Raw {
     /// Takes in what the command line and the environment say. `flags` has names without dashes, the last one counts.
+    /// An empty variable counts as unset: compose files pass on what is unset as empty.
     ///
     /// # Errors
     /// A flag of a later version, or a variable that is not UTF-8.
@@ -254,6 +255,7 @@ impl Raw {
             // a name that is not UTF-8 is none of ours
             if let Ok(name) = name.into_string()
                 && name.starts_with("VWATCH_")
+                && !text.is_empty()
             {
                 variables.insert(name, text);
             }
@@ -273,13 +275,8 @@ impl Raw {
             }
         }
         for (name, text) in variables {
-            // an empty one asks for nothing, as in compose files that pass on what may be unset
-            if !text.is_empty() {
-                refuse_later(&name, |f| f.is_set_by(&name))?;
-            }
-            let is_later = LATER.iter().any(|later| later.flags.iter().any(|f| f.is_set_by(&name)));
-            if !is_later && !NOT_OF_THE_NODE.contains(&name.as_str()) && !is_kubernetes_service(&name, &text)
-            {
+            refuse_later(&name, |f| f.is_set_by(&name))?;
+            if !NOT_OF_THE_NODE.contains(&name.as_str()) && !is_kubernetes_service(&name, &text) {
                 self.unknown_env.push(name);
             }
         }
@@ -336,6 +333,21 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_variable_counts_as_unset() {
+        let names: Vec<_> = FLAGS
+            .iter()
+            .chain(LATER.iter().flat_map(|later| later.flags))
+            .flat_map(Flag::env_names)
+            .collect();
+        let env: Vec<_> =
+            names.iter().map(|name| (name.as_str(), "")).chain([("VWATCH_BLOKC_FOR", "")]).collect();
+        let raw = collect(&[("log-level", "")], &env).unwrap();
+        assert!(raw.unknown_env.is_empty());
+        assert_eq!(raw.get("block-for"), Some((Source::Flag("block-for"), "10s")));
+        assert_eq!(raw.get("log-level"), Some((Source::Flag("log-level"), "")), "an empty flag was typed");
+    }
+
+    #[test]
     fn every_later_flag_is_refused_by_each_of_its_names() {
         for flag in LATER.iter().flat_map(|later| later.flags) {
             for name in [Some(flag.name), flag.alias].into_iter().flatten() {
@@ -347,7 +359,6 @@ mod tests {
                 assert!(error.starts_with(&format!("{name}: this version ")), "{error}");
             }
         }
-        assert!(collect(&[], &[("VWATCH_REPLICATE_WITH", "")]).unwrap().unknown_env.is_empty());
         let error = collect(&[], &[("VWATCH_FILL_HEADERS_ACCEPT", "Accept: x")]).unwrap_err();
         assert_eq!(
             error,

@@ -8,17 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::Interest;
-use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedWriteHalf;
 
 /// How often it is looked again while bytes that nobody reads lie before the hang-up.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The other end of a connection. One that is made by default never hangs up.
 #[derive(Clone, Debug, Default)]
-pub struct HangUp(Option<Arc<TcpStream>>);
+pub struct HangUp(Option<Arc<OwnedWriteHalf>>);
 
 impl HangUp {
-    pub(super) fn of(stream: Arc<TcpStream>) -> Self {
+    pub(super) fn of(stream: Arc<OwnedWriteHalf>) -> Self {
         Self(Some(stream))
     }
 

@@ -91,11 +91,16 @@ impl Limit {
     }
 }
 
+/// Answers that come in masses.
+const COMMON: [(Port, u16); 3] = [(Port::Client, 200), (Port::Server, 204), (Port::Client, 304)];
+
 /// All that is counted. Counters are raised where things happen; gauges are read when somebody asks.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     answers: Family<AnswerLabels, Counter>,
+    /// The counters of the answers that come most, so that they need not be looked up.
+    common_answers: [(Port, u16, Counter); COMMON.len()],
     refusals: Family<LimitLabel, Counter>,
     connections: Family<PortLabel, Gauge>,
     wakes: Counter,
@@ -128,9 +133,14 @@ impl Metrics {
             Unit::Bytes,
             set_bytes_limit,
         );
+        let answers: Family<AnswerLabels, Counter> = Family::default();
+        let common =
+            |(port, status)| (port, status, answers.get_or_create_owned(&AnswerLabels { port, status }));
+        let common_answers = COMMON.map(common);
         let mut metrics = Self {
             registry,
-            answers: Family::default(),
+            answers,
+            common_answers,
             refusals: Family::default(),
             connections: Family::default(),
             wakes: Counter::default(),
@@ -182,7 +192,10 @@ impl Metrics {
 
     /// Counts an answer.
     pub fn answered(&self, port: Port, status: u16) {
-        self.answers.get_or_create(&AnswerLabels { port, status }).inc();
+        match self.common_answers.iter().find(|(p, s, _)| (*p, *s) == (port, status)) {
+            Some((.., counter)) => counter.inc(),
+            None => self.answers.get_or_create(&AnswerLabels { port, status }).inc(),
+        };
     }
 
     /// Counts a limit that was hit.

@@ -92,9 +92,7 @@ impl Server {
                     let connection = Connection { place, gauge: gauge.clone(), open: open.clone() };
                     let lifecycle = Arc::clone(&self.lifecycle);
                     gauge.inc();
-                    let stream = Arc::new(stream);
-                    let hang_up = HangUp::of(Arc::clone(&stream));
-                    let stream = Impatient::new(stream, self.idle_timeout);
+                    let (stream, hang_up) = Impatient::new(stream, self.idle_timeout);
                     let stream = Spoken::new(stream, self.port, Arc::clone(&self.metrics));
                     tokio::spawn(serve(
                         stream,

@@ -20,6 +20,8 @@ use crate::watch::{Bell, Wake};
 #[derive(Clone)]
 pub struct SharedStore {
     store: Arc<Mutex<Store<Bell>>>,
+    /// As the store has it; it does not change while the node runs alone.
+    genesis: Genesis,
     fanout: Fanout,
     /// Pace of ordinary wakes.
     pace: Pace,
@@ -71,7 +73,7 @@ impl SharedStore {
         pace: Pace,
     ) -> Self {
         let store = Store::new(genesis, incarnation, max_set_bytes);
-        Self { store: Arc::new(Mutex::new(store)), fanout, pace }
+        Self { store: Arc::new(Mutex::new(store)), genesis, fanout, pace }
     }
 
     /// The lock. A panic while it was held, which nothing from outside can cause, leaves a store that is still whole:
@@ -83,7 +85,7 @@ impl SharedStore {
     /// When the set began.
     #[must_use]
     pub fn genesis(&self) -> Genesis {
-        self.lock().genesis()
+        self.genesis
     }
 
     /// The fan-out.

@@ -2,26 +2,38 @@
 //! reader that does not take its answer.
 
 use std::io::{self, IoSlice};
+use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Sleep, sleep};
 
+use super::hang_up::HangUp;
+
 /// A socket whose writes fail once the other side has not taken all of what it was offered for `patience`.
+///
+/// Reads go through a half of its own: tokio spares a system call there, for it sees that a short read left nothing.
 pub(super) struct Impatient {
-    stream: Arc<TcpStream>,
+    read: OwnedReadHalf,
+    write: Arc<OwnedWriteHalf>,
     patience: Duration,
     /// Runs while something that was offered is not taken.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl Impatient {
-    pub(super) fn new(stream: Arc<TcpStream>, patience: Duration) -> Self {
-        Self { stream, patience, deadline: None }
+    /// The socket, and where to look for its hang-up.
+    pub(super) fn new(stream: TcpStream, patience: Duration) -> (Self, HangUp) {
+        let (read, write) = stream.into_split();
+        let write = Arc::new(write);
+        let hang_up = HangUp::of(Arc::clone(&write));
+        (Self { read, write, patience, deadline: None }, hang_up)
     }
 
     fn poll_try_write(
@@ -30,12 +42,13 @@ impl Impatient {
         offered: usize,
         write: impl Fn(&TcpStream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
+        let stream: &TcpStream = (*self.write).as_ref();
         let written = loop {
-            match self.stream.poll_write_ready(cx) {
+            match stream.poll_write_ready(cx) {
                 Poll::Ready(ready) => ready?,
                 Poll::Pending => break 0,
             }
-            match write(&self.stream) {
+            match write(stream) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(e) => return Poll::Ready(Err(e)),
                 Ok(written) => break written,
@@ -55,18 +68,12 @@ impl Impatient {
 }
 
 impl AsyncRead for Impatient {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.stream.poll_read_ready(cx))?;
-            match self.stream.try_read(buf.initialize_unfilled()) {
-                Ok(read) => {
-                    buf.advance(read);
-                    return Poll::Ready(Ok(()));
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(e) => return Poll::Ready(Err(e)),
-            }
-        }
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.read).poll_read(cx, buf)
     }
 }
 
@@ -93,7 +100,8 @@ impl AsyncWrite for Impatient {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // the socket is shared, so it is shut down by its number and not by dropping it
-        Poll::Ready(socket2::SockRef::from(&*self.stream).shutdown(std::net::Shutdown::Write))
+        // the half is shared, so it cannot be asked to do it
+        let stream: &TcpStream = (*self.write).as_ref();
+        Poll::Ready(SockRef::from(stream).shutdown(Shutdown::Write))
     }
 }

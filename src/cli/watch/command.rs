@@ -2,88 +2,50 @@
 
 use std::convert::Infallible;
 use std::ffi::OsString;
-use std::future::Future;
 use std::io::ErrorKind;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal as UnixSignal, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin, Command};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::super::failure::{Failure, complain};
 use super::state::Change;
+use super::stop::{Stop, number};
 
 /// How long a command may take to end after the signal that ends us.
 const STOP_GRACE: Duration = Duration::from_secs(5);
-
-/// SIGINT and SIGTERM.
-pub(super) struct Stop {
-    signals: Option<(Signal, Signal)>,
-}
-
-impl Stop {
-    /// Without a command to take care of the system ends us, as it ends any program.
-    pub(super) fn by_the_system() -> Self {
-        Self { signals: None }
-    }
-
-    /// The signals come to us.
-    pub(super) fn here() -> Result<Self, Failure> {
-        let failed = |error| Failure::Failed(format!("cannot listen for signals: {error}"));
-        let interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-        let terminate = signal(SignalKind::terminate()).map_err(failed)?;
-        Ok(Self { signals: Some((interrupt, terminate)) })
-    }
-
-    /// Does `work` unless a signal comes first.
-    pub(super) async fn unless<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Failure> {
-        tokio::select! {
-            biased;
-            which = self.signal() => Err(Failure::Signal(number(which))),
-            done = work => Ok(done),
-        }
-    }
-
-    async fn signal(&mut self) -> UnixSignal {
-        let Some((interrupt, terminate)) = &mut self.signals else { return std::future::pending().await };
-        tokio::select! {
-            _ = interrupt.recv() => UnixSignal::INT,
-            _ = terminate.recv() => UnixSignal::TERM,
-        }
-    }
-}
-
-fn number(signal: UnixSignal) -> u8 {
-    u8::try_from(signal.as_raw()).unwrap_or(0)
-}
 
 /// A command to run.
 pub(super) struct Runner<'a> {
     program: &'a OsString,
     arguments: &'a [OsString],
+    has_started: bool,
 }
 
 impl<'a> Runner<'a> {
     /// `command` has at least the program.
     pub(super) fn new(command: &'a [OsString]) -> Self {
         let (program, arguments) = command.split_first().expect("asked for only with a command");
-        Self { program, arguments }
+        Self { program, arguments, has_started: false }
     }
 
     /// Runs it for a change, to its end. That it fails is reported and is no failure of ours.
     ///
     /// # Errors
-    /// Only a signal, after the command ended too.
-    pub(super) async fn run(&self, change: &Change, stop: &mut Stop) -> Result<(), Failure> {
+    /// A signal, after the command ended too; and a command that cannot be started and never was, for then it is most
+    /// likely not the one that was meant. Later it may be away for a moment, as while it is installed anew.
+    pub(super) async fn run(&mut self, change: &Change, stop: &mut Stop) -> Result<(), Failure> {
         let mut child = match self.start(change) {
             Ok(child) => child,
+            Err(error) if !self.has_started => return Err(self.never_started(&error)),
             Err(error) => {
                 self.report(&format!("cannot run it: {error}"));
                 return Ok(());
             }
         };
+        self.has_started = true;
         let input = child.stdin.take();
         let ended = tokio::select! {
             biased;
@@ -138,6 +100,15 @@ impl<'a> Runner<'a> {
         command.spawn()
     }
 
+    fn never_started(&self, error: &std::io::Error) -> Failure {
+        let why = match error.kind() {
+            ErrorKind::NotFound => "no such command, or its interpreter is missing: name one that is there",
+            ErrorKind::PermissionDenied => "it may not be executed: name a command, or try chmod +x",
+            _ => "the system refuses it: name another command",
+        };
+        Failure::Failed(format!("{}: cannot run it: {error}: {why}", self.program.display()))
+    }
+
     fn report_failure(&self, status: ExitStatus) {
         if !status.success() {
             self.report(&status.to_string());
@@ -150,7 +121,7 @@ impl<'a> Runner<'a> {
 }
 
 /// Passes the signal on, and waits for the end of the command; a deaf one is killed.
-async fn end(child: &mut Child, which: UnixSignal) {
+async fn end(child: &mut Child, which: Signal) {
     let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     if let Some(pid) = pid {
         // it may be gone already
@@ -174,7 +145,7 @@ mod tests {
 
     async fn run(script: &str, change: &Change) -> Result<(), Failure> {
         let command = ["sh", "-c", script].map(OsString::from);
-        Runner::new(&command).run(change, &mut Stop::by_the_system()).await
+        Runner::new(&command).run(change, &mut Stop::default()).await
     }
 
     fn scratch(name: &str) -> std::path::PathBuf {
@@ -196,13 +167,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_command_may_fail_be_missing_or_not_read() {
+    async fn a_command_may_fail_or_not_read() {
         let large = vec![b'x'; 1 << 20];
         run("exit 3", &change(Some("v"), b"")).await.unwrap();
         run("exit 0", &change(Some("v"), &large)).await.unwrap();
         // its child keeps the pipe open and reads nothing
         run("sleep 5 & exit 0", &change(Some("v"), &large)).await.unwrap();
-        let missing = [OsString::from("/nonexistent/command")];
-        Runner::new(&missing).run(&change(Some("v"), b""), &mut Stop::by_the_system()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_command_must_be_there_the_first_time() {
+        let (change, mut stop) = (change(Some("v"), b""), Stop::default());
+        for (program, why) in [("/nonexistent/command", "no such command"), ("/etc/passwd", "chmod +x")] {
+            let command = [OsString::from(program)];
+            let failure = Runner::new(&command).run(&change, &mut stop).await.unwrap_err();
+            assert!(matches!(&failure, Failure::Failed(line) if line.contains(why)), "{failure:?}");
+        }
+        let link = scratch("link");
+        std::os::unix::fs::symlink("/bin/true", &link).unwrap();
+        let command = [link.clone().into_os_string()];
+        let mut runner = Runner::new(&command);
+        runner.run(&change, &mut stop).await.unwrap();
+        std::fs::remove_file(link).unwrap();
+        runner.run(&change, &mut stop).await.unwrap();
     }
 }

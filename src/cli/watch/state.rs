@@ -105,19 +105,19 @@ impl State {
 
     fn absorb_value(&mut self, answer: &Answer) -> Step {
         let Some(version) = answer.version() else {
-            let why = "an answer without ETag: is it a vwatch node?".to_owned();
+            let why = "an answer without a version as its ETag: is it a vwatch node?".to_owned();
             return Step::Later { why, retry_after: None };
         };
         if !self.advance(answer) {
             return Step::Nothing;
         }
         self.is_gone = false;
-        let told = Told::Version(version.to_owned());
+        let told = Told::Version(version.to_string());
         if self.told == told {
             return Step::Nothing;
         }
         self.told = told;
-        Step::News(self.change(Some(version), answer))
+        Step::News(self.change(Some(version.as_str()), answer))
     }
 
     fn absorb_delete(&mut self, answer: &Answer) -> Step {
