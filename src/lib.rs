@@ -9,6 +9,7 @@
 //! |---|---|---|
 //! | [`core`] | what a node knows and decides; no clock, randomness, sockets, runtime or logging | nothing |
 //! | [`wire`] | what travels, as text and bytes | `core` |
+//! | `sim` | many nodes in a seeded world, over `core` and `wire`; built only with the feature `sim` | `core`, `wire` |
 //! | `watch` | from a change to those who wait for it | `core` |
 //! | `config` | what was typed, and what it means | `core`, `wire` |
 //! | `node` | the running node: the store behind its lock, the clock, start and stop | all above |
@@ -20,6 +21,8 @@
 #![forbid(unsafe_code)]
 
 pub mod core;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod wire;
 
 #[cfg(feature = "node")]

@@ -20,7 +20,7 @@ fn name(i: usize) -> Name {
 }
 
 fn store<T>() -> Store<T> {
-    let genesis = Genesis { started: Stamp::ZERO, key: [7; 16] };
+    let genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [7; 16] };
     Store::new(genesis, Incarnation(1), usize::MAX)
 }
 

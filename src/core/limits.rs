@@ -20,9 +20,33 @@ pub const MAX_DATA_BYTES: usize = 1 << 20;
 pub const MAX_STAMP_US: u64 = 253_402_207_199_999_999;
 
 /// What one name costs beside its bytes, for `Set::bytes`: the record's head, its two places (by position and by
-/// name) and the allocator's share. `cargo bench -p cluster-tests --bench memory` measures 145, rounded up here.
-pub const RECORD_OVERHEAD_BYTES: usize = 160;
+/// name) and the allocator's share. `cargo bench -p cluster-tests --bench memory` measures 162, rounded up here.
+pub const RECORD_OVERHEAD_BYTES: usize = 176;
 
 /// Tombstones older than the horizon are gone on purpose. The horizon moves in steps of this many µs, so that nodes
 /// that move it at slightly different times mostly agree on it.
 pub const HORIZON_STEP_US: u64 = 60_000_000;
+
+/// Most processes that a vector knows. 200 nodes that are each restarted five times within the time for which
+/// members are remembered; 16 KiB on the wire.
+pub const MAX_VECTOR: usize = 1024;
+
+/// Most bytes of records in one push, unless it is one record: what a frame of a peer body holds, and little enough
+/// that the writes of the last milliseconds do not wait behind it.
+pub const MAX_BATCH_BYTES: usize = 64 << 10;
+
+/// Bytes of records that the log of our own writes stands for at most. Older ones are left to sync.
+pub const MAX_LOG_BYTES: usize = 8 << 20;
+
+/// What an answer of a sync carries at most, unless it is one record: what the asking side names is cut to it.
+pub const MAX_ANSWER_BYTES: usize = 1 << 20;
+
+/// A stretch of positions with at most this many records is listed and not cut further: 3 KiB against the 4 KiB that
+/// the sums of its children would take.
+pub const LIST_AT_MOST: u64 = 128;
+
+/// Longest message between peers in bytes: a full answer, one record more, and the lists of a round.
+pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
+
+/// The guard that a mutant lets replicas apply, µs. Only clients' stamps are ever guarded outside of it.
+pub(super) const MUTANT_GUARD_US: u64 = 2_000_000;

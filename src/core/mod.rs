@@ -4,23 +4,35 @@
 //! one lock; a simulator can own thousands.
 
 pub mod genesis;
+pub mod joining;
 pub mod limits;
+pub mod mutants;
 pub mod name;
+pub mod peers;
+pub mod push;
 pub mod reading;
 pub mod record;
+pub mod replica;
 pub mod set;
 pub mod stamp;
 pub mod store;
+pub mod sync;
 pub mod tombstones;
+pub mod trie;
+pub mod vector;
 pub mod version;
 pub mod waiters;
 
-pub use genesis::Genesis;
+pub use genesis::{Genesis, GenesisMark};
 pub use name::{Name, NameError};
+pub use peers::{State, Summary};
 pub use reading::{Known, Question, Verdict};
 pub use record::{Dot, Incarnation, Kind, Record};
+pub use replica::Replica;
 pub use set::Set;
 pub use stamp::{Stamp, StampError, StampSource};
 pub use store::Store;
+pub use trie::{Digest, Prefix};
+pub use vector::Vector;
 pub use version::{Version, VersionError};
 pub use waiters::{Interest, Ticket, Waiters};

@@ -5,6 +5,7 @@
 //! a walk over the whole set can stop anywhere and go on from there. A second index, by name, serves prefix lists; it
 //! is touched only when a name comes or goes.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::hash::Hasher;
 use std::ops::Bound;
@@ -12,23 +13,30 @@ use std::ops::Bound;
 use siphasher::sip::SipHasher24;
 
 use super::limits::RECORD_OVERHEAD_BYTES;
+use super::mutants::{Mutant, Mutants};
 use super::name::Name;
 use super::record::{Kind, Record};
 use super::stamp::Stamp;
 use super::tombstones::Tombstones;
+use super::trie::{Digest, Prefix, Trie, item};
 
-/// 65,536 leaves: 15 names in each at a million, and 1.5 MiB for an empty node.
+/// 65,536 leaves: 15 names in each at a million, and 3 MiB for an empty node.
 const LEAF_BITS: u32 = 16;
+
+/// Places that a full leaf grows by. Doubling would waste a quarter of the memory, and leaves are short.
+const LEAF_GROWTH: usize = 4;
 
 /// All records that a node holds, newest per name; values and tombstones.
 ///
 /// Invariant: of each name it holds the greatest record, in [`Record::order`], of all that were merged into it, except
-/// for tombstones below the horizon, which are gone.
+/// for tombstones below the horizon, which are gone. Its digest is that of exactly these records.
 #[derive(Debug)]
 pub struct Set {
     key: [u8; 16],
     leaf_bits: u32,
     leaves: Box<[Leaf]>,
+    trie: Trie,
+    mutants: Mutants,
     /// Names whose record is a value.
     names: BTreeSet<Name>,
     tombstones: Tombstones,
@@ -36,7 +44,35 @@ pub struct Set {
 }
 
 /// Records of one stretch of positions, in order of (position, name).
-type Leaf = Vec<(u64, Record)>;
+type Leaf = Vec<Cell>;
+
+/// A record in its place, with what it adds to the digest, so that taking it out needs no hashing.
+#[derive(Clone, Debug)]
+pub struct Cell {
+    item: u128,
+    position: u64,
+    record: Record,
+}
+
+impl Cell {
+    /// Keyed hash of everything in the record but the dot.
+    #[must_use]
+    pub fn item(&self) -> u128 {
+        self.item
+    }
+
+    /// Keyed hash of the name.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The record.
+    #[must_use]
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+}
 
 /// What a merge did.
 #[derive(Debug)]
@@ -65,11 +101,18 @@ impl Set {
     /// If `leaf_bits` is not within 1 to 24.
     #[must_use]
     pub fn with_leaf_bits(key: [u8; 16], leaf_bits: u32) -> Self {
+        Self::with_mutants(key, leaf_bits, Mutants::NONE)
+    }
+
+    /// As [`Set::with_leaf_bits`], with a rule taken out.
+    pub(super) fn with_mutants(key: [u8; 16], leaf_bits: u32, mutants: Mutants) -> Self {
         assert!((1..=24).contains(&leaf_bits), "1 to 24 leaf bits, not {leaf_bits}");
         Self {
             key,
             leaf_bits,
             leaves: vec![Leaf::new(); 1 << leaf_bits].into_boxed_slice(),
+            trie: Trie::new(leaf_bits as u8, mutants),
+            mutants,
             names: BTreeSet::new(),
             tombstones: Tombstones::default(),
             bytes: 0,
@@ -111,7 +154,7 @@ impl Set {
     pub fn get(&self, name: &Name) -> Option<&Record> {
         let position = self.position(name);
         let leaf = &self.leaves[self.leaf_of(position)];
-        find(leaf, position, name).ok().map(|at| &leaf[at].1)
+        find(leaf, position, name).ok().map(|at| &leaf[at].record)
     }
 
     /// Takes a record in if it is greater than what stands: `set[name] = max(set[name], record)`.
@@ -122,13 +165,31 @@ impl Set {
         let position = self.position(record.name());
         let at = self.leaf_of(position);
         let leaf = &mut self.leaves[at];
+        let undecided = self.mutants.has(Mutant::TiesUndecided);
+        let stands = |held: &Record| match held.order(record) {
+            Ordering::Less => undecided && held.last_sync() == record.last_sync(),
+            Ordering::Equal | Ordering::Greater => true,
+        };
         let kept = record.kind() == Kind::Value || record.last_sync() >= self.tombstones.horizon();
         let previous = match find(leaf, position, record.name()) {
-            Ok(at) if leaf[at].1.order(record).is_ge() => return Merge::Stands(leaf[at].1.clone()),
-            Ok(at) if kept => Some(std::mem::replace(&mut leaf[at].1, record.clone())),
-            Ok(at) => Some(leaf.remove(at).1),
+            Ok(at) if stands(&leaf[at].record) => return Merge::Stands(leaf[at].record.clone()),
+            Ok(at) if kept => {
+                let cell = Cell { item: item(&self.key, record), position, record: record.clone() };
+                self.trie.replace(position, Some(leaf[at].item), Some(cell.item));
+                Some(std::mem::replace(&mut leaf[at], cell).record)
+            }
+            Ok(at) => {
+                let cell = leaf.remove(at);
+                self.trie.replace(position, Some(cell.item), None);
+                Some(cell.record)
+            }
             Err(at) if kept => {
-                leaf.insert(at, (position, record.clone()));
+                let cell = Cell { item: item(&self.key, record), position, record: record.clone() };
+                self.trie.replace(position, None, Some(cell.item));
+                if leaf.len() == leaf.capacity() {
+                    leaf.reserve_exact(LEAF_GROWTH.max(leaf.len() / 8));
+                }
+                leaf.insert(at, cell);
                 None
             }
             Err(_) => return Merge::Forgotten,
@@ -169,11 +230,15 @@ impl Set {
             let at = self.leaf_of(position);
             let leaf = &mut self.leaves[at];
             // two names may share a position and a stamp: any one of them is due
-            let due = leaf.iter().position(|(p, record)| {
-                *p == position && record.kind() == Kind::Tombstone && record.last_sync() == last_sync
+            let due = leaf.iter().position(|cell| {
+                cell.position == position
+                    && cell.record.kind() == Kind::Tombstone
+                    && cell.record.last_sync() == last_sync
             });
             if let Some(at) = due {
-                self.bytes -= Self::cost(&leaf.remove(at).1);
+                let cell = leaf.remove(at);
+                self.trie.replace(position, Some(cell.item), None);
+                self.bytes -= Self::cost(&cell.record);
             }
         }
         at_most
@@ -203,11 +268,51 @@ impl Set {
 
     /// All records of one of the [`Set::stretches`] of positions, so that a walk over the set can be cut into slices.
     pub fn stretch(&self, index: usize) -> impl Iterator<Item = &Record> {
-        self.leaves.get(index).into_iter().flatten().map(|(_, record)| record)
+        self.leaves.get(index).into_iter().flatten().map(|cell| &cell.record)
+    }
+
+    /// Digest of all records.
+    #[must_use]
+    pub fn root(&self) -> Digest {
+        self.trie.root()
+    }
+
+    /// Digest of a stretch of positions: O(1) at every eighth bit down to the leaves, at most 128 sums between them,
+    /// and below the leaves the records of one.
+    #[must_use]
+    pub fn digest(&self, prefix: Prefix) -> Digest {
+        self.trie.digest(prefix).unwrap_or_else(|| {
+            let cells = self.cells(prefix.first(), prefix.last());
+            cells.fold(Digest::default(), |all, cell| self.trie.add(all, Digest { sum: cell.item, count: 1 }))
+        })
+    }
+
+    /// All records with positions from `first` to `last`, both included, in order of (position, name).
+    pub fn cells(&self, first: u64, last: u64) -> impl Iterator<Item = &Cell> {
+        let leaves = &self.leaves[self.leaf_of(first)..=self.leaf_of(last.max(first))];
+        let start = leaves.first().map_or(0, |leaf| leaf.partition_point(|cell| cell.position < first));
+        leaves
+            .iter()
+            .enumerate()
+            .flat_map(move |(i, leaf)| if i == 0 { &leaf[start..] } else { leaf })
+            .take_while(move |cell| cell.position <= last)
+    }
+
+    /// The same records under another key, and so with another digest: O(n).
+    pub fn rekey(&mut self, key: [u8; 16]) {
+        let mut other = Self::with_mutants(key, self.leaf_bits, self.mutants);
+        other.tombstones.raise(self.horizon());
+        for leaf in std::mem::take(&mut self.leaves) {
+            for cell in leaf {
+                other.merge(&cell.record);
+            }
+        }
+        *self = other;
     }
 
     /// Position of a name: keyed 64-bit hash (SipHash-2-4).
-    fn position(&self, name: &Name) -> u64 {
+    #[must_use]
+    pub fn position(&self, name: &Name) -> u64 {
         let mut hasher = SipHasher24::new_with_key(&self.key);
         hasher.write(name.as_bytes());
         hasher.finish()
@@ -220,7 +325,7 @@ impl Set {
 
 /// Where the record of a name is in its leaf, or where it belongs.
 fn find(leaf: &Leaf, position: u64, name: &Name) -> Result<usize, usize> {
-    leaf.binary_search_by(|(p, record)| p.cmp(&position).then_with(|| record.name().cmp(name)))
+    leaf.binary_search_by(|cell| cell.position.cmp(&position).then_with(|| cell.record.name().cmp(name)))
 }
 
 #[cfg(test)]
@@ -344,7 +449,24 @@ mod tests {
                 prop_assert_eq!(set.values(), values.len());
                 prop_assert_eq!(set.tombstones(), model.len() - values.len());
                 prop_assert_eq!(set.bytes(), model.values().map(Set::cost).sum::<usize>());
+                let sum = model.values().fold(0u128, |sum, r| sum.wrapping_add(item(&key, r)));
+                prop_assert_eq!(set.root(), Digest { sum, count: model.len() as u64 });
             }
+            for index in 0..=255 {
+                for prefix in [Prefix::ALL.child(index), Prefix::of(u64::from(index) << 56, 6)] {
+                    let prefix = prefix.unwrap();
+                    let inside = model.values().filter(|r| {
+                        (prefix.first()..=prefix.last()).contains(&set.position(r.name()))
+                    });
+                    let sum = inside.clone().fold(0u128, |sum, r| sum.wrapping_add(item(&key, r)));
+                    prop_assert_eq!(set.digest(prefix), Digest { sum, count: inside.count() as u64 });
+                }
+            }
+            let mut rekeyed = Set::with_leaf_bits([9; 16], 2);
+            model.values().for_each(|r| { rekeyed.merge(r); });
+            set.rekey([9; 16]);
+            prop_assert_eq!(set.root(), rekeyed.root());
+            prop_assert_eq!((set.values(), set.bytes(), set.horizon()), (rekeyed.values(), rekeyed.bytes(), horizon));
         }
     }
 }

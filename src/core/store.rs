@@ -4,11 +4,15 @@
 //! its joining of the list ([`Store::read`]), a write's merge and its taking of the waiters ([`Store::write`]).
 
 use super::genesis::Genesis;
+use super::limits::MUTANT_GUARD_US;
+use super::mutants::{Mutant, Mutants};
 use super::name::Name;
+use super::push::{Ack, Batch, Log};
 use super::reading::{Question, Verdict};
 use super::record::{Dot, Incarnation, Kind, Record};
 use super::set::{Merge, Set};
 use super::stamp::{Stamp, StampSource};
+use super::vector::Vector;
 use super::version::Version;
 use super::waiters::{Interest, Ticket, Waiters};
 
@@ -19,8 +23,10 @@ pub struct Store<T> {
     set: Set,
     max_set_bytes: usize,
     incarnation: Incarnation,
-    /// Sequence of the last dot that was given.
-    sequence: u64,
+    /// What this process wrote; knows the last dot that was given.
+    log: Log,
+    vector: Vector,
+    mutants: Mutants,
     stamps: StampSource,
     waiters: Waiters<T>,
     draining: bool,
@@ -94,12 +100,32 @@ impl<T> Store<T> {
     /// An empty store of a new process.
     #[must_use]
     pub fn new(genesis: Genesis, incarnation: Incarnation, max_set_bytes: usize) -> Self {
+        Self::with_set(genesis, incarnation, max_set_bytes, Set::new(genesis.key), Mutants::NONE)
+    }
+
+    /// As [`Store::new`], with few leaves and perhaps a rule taken out: what a simulated node is made of.
+    #[cfg(any(test, feature = "sim"))]
+    #[must_use]
+    pub fn simulated(genesis: Genesis, incarnation: Incarnation, leaf_bits: u32, mutants: Mutants) -> Self {
+        let set = Set::with_mutants(genesis.key, leaf_bits, mutants);
+        Self::with_set(genesis, incarnation, usize::MAX, set, mutants)
+    }
+
+    fn with_set(
+        genesis: Genesis,
+        incarnation: Incarnation,
+        max_set_bytes: usize,
+        set: Set,
+        mutants: Mutants,
+    ) -> Self {
         Self {
             genesis,
-            set: Set::new(genesis.key),
+            set,
             max_set_bytes,
             incarnation,
-            sequence: 0,
+            log: Log::default(),
+            vector: Vector::default(),
+            mutants,
             stamps: StampSource::default(),
             waiters: Waiters::default(),
             draining: false,
@@ -110,6 +136,28 @@ impl<T> Store<T> {
     #[must_use]
     pub fn genesis(&self) -> Genesis {
         self.genesis
+    }
+
+    /// Which process this is.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// What this process wrote, to be pushed.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// How far the set reflects the writes of each process.
+    #[must_use]
+    pub fn vector(&self) -> &Vector {
+        &self.vector
+    }
+
+    pub(super) fn mutants(&self) -> Mutants {
+        self.mutants
     }
 
     /// The records.
@@ -131,7 +179,8 @@ impl<T> Store<T> {
     }
 
     /// Writes for a client. `given` is the stamp that it names, already guarded; without one the node gives its own,
-    /// above all that it holds for the name.
+    /// above all that it holds for the name, and after the genesis, so that no reader's stamp is taken for an earlier
+    /// set's.
     pub fn write(
         &mut self,
         now: Stamp,
@@ -140,8 +189,9 @@ impl<T> Store<T> {
         given: Option<Stamp>,
     ) -> Written<T> {
         let held = self.set.get(name);
-        let last_sync = given.unwrap_or_else(|| self.stamps.give(now, held.map(Record::last_sync)));
-        let dot = Dot { incarnation: self.incarnation, sequence: self.sequence + 1 };
+        let after_genesis = now.max(self.genesis.started.next());
+        let last_sync = given.unwrap_or_else(|| self.stamps.give(after_genesis, held.map(Record::last_sync)));
+        let dot = Dot { incarnation: self.incarnation, sequence: self.log.sequence() + 1 };
         let record = match *change {
             Change::Put { version, data } => Record::value(name.clone(), version, data, last_sync, dot),
             Change::Delete => Record::tombstone(name.clone(), last_sync, dot),
@@ -157,7 +207,8 @@ impl<T> Store<T> {
         match self.merge(&record) {
             (Merge::Newer { .. }, due) => {
                 // a dot is given to what was accepted, so that sequences have no holes
-                self.sequence = dot.sequence;
+                self.log.add(name, Set::cost(&record));
+                self.vector.raise(self.incarnation, dot.sequence);
                 Written::Done { current: record, due }
             }
             (Merge::Stands(current), due) if current.reads_as(&record) => Written::Done { current, due },
@@ -174,6 +225,53 @@ impl<T> Store<T> {
             Merge::Stands(_) | Merge::Forgotten => Due::new(),
         };
         (merge, due)
+    }
+
+    /// Takes in a peer's record.
+    pub(super) fn replicate(&mut self, now: Stamp, record: &Record, due: &mut Due<T>) {
+        if self.mutants.has(Mutant::RefuseFuture) && record.last_sync().guard(now, MUTANT_GUARD_US).is_err() {
+            return;
+        }
+        due.append(&mut self.merge(record).1);
+    }
+
+    /// Takes in a peer's writes. The vector takes them if they connect to what it has, else it waits for a sync.
+    pub fn take(&mut self, now: Stamp, batch: &Batch) -> (Ack, Due<T>) {
+        let mut due = Due::new();
+        for record in &batch.records {
+            self.replicate(now, record, &mut due);
+        }
+        let connects = self.vector.get(batch.from) >= batch.after || self.mutants.has(Mutant::SkipGaps);
+        // nobody but us writes in our name
+        if connects && batch.from != self.incarnation {
+            self.vector.raise(batch.from, batch.upto);
+        }
+        let ack = Ack { from: self.incarnation, have: self.vector.get(batch.from), now };
+        (ack, due)
+    }
+
+    /// After all that another set held when it had this vector was merged into ours.
+    pub(super) fn join_vector(&mut self, other: &Vector) {
+        self.vector.join(other);
+    }
+
+    /// Makes room in the vector: only processes that `keep` names, and ourselves, stay in it.
+    pub fn prune_vector(&mut self, mut keep: impl FnMut(Incarnation) -> bool) {
+        let us = self.incarnation;
+        self.vector.retain(|incarnation| incarnation == us || keep(incarnation));
+    }
+
+    /// Forgets which of our writes up to a sequence are to be pushed: peers that lack them need a sync.
+    pub fn forget_writes(&mut self, upto: u64) {
+        self.log.forget(upto);
+    }
+
+    /// Takes another genesis. The records and what the vector says of them stay; the digest is made anew, O(n).
+    pub fn adopt(&mut self, genesis: Genesis) {
+        if genesis.key != self.genesis.key {
+            self.set.rekey(genesis.key);
+        }
+        self.genesis = genesis;
     }
 
     /// Reads, or parks: the check and the joining are this one step, so that no wake slips between them.
@@ -214,7 +312,7 @@ mod tests {
     use super::*;
     use crate::core::reading::Known;
 
-    const GENESIS: Genesis = Genesis { started: Stamp::ZERO, key: [3; 16] };
+    const GENESIS: Genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [3; 16] };
 
     fn at(micros: u64) -> Stamp {
         Stamp::from_micros(micros).unwrap()

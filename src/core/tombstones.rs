@@ -46,11 +46,17 @@ impl Tombstones {
 /// another node still has to pass on.
 #[must_use]
 pub fn horizon_at(now: Stamp, node_started: Stamp, grace_us: u64) -> Option<Stamp> {
+    horizon_in_steps(now, node_started, grace_us, HORIZON_STEP_US)
+}
+
+/// As [`horizon_at`], in steps of `step_us`.
+#[must_use]
+pub fn horizon_in_steps(now: Stamp, node_started: Stamp, grace_us: u64, step_us: u64) -> Option<Stamp> {
     let uptime_us = now.micros().saturating_sub(node_started.micros());
     if uptime_us < grace_us {
         return None;
     }
-    let micros = now.micros().saturating_sub(grace_us) / HORIZON_STEP_US * HORIZON_STEP_US;
+    let micros = now.micros().saturating_sub(grace_us) / step_us.max(1) * step_us.max(1);
     Stamp::from_micros(micros).ok()
 }
 

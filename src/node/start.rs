@@ -84,7 +84,7 @@ where
         let mut signals = Signals::new().map_err(|e| system("signal handlers", e))?;
         let (fanout, ring_bells) = Fanout::new();
         let started = clock::now();
-        let genesis = Genesis { started, key: random()? };
+        let genesis = Genesis { provisional: false, started, key: random()? };
         let incarnation = Incarnation(u64::from_le_bytes(random()?));
         let pace = Pace { per_watcher: config.jitter_per_watch, longest: config.block_for };
         let store = SharedStore::new(genesis, incarnation, config.max_set_bytes, fanout, pace);

@@ -1,9 +1,11 @@
 //! What travels, as text and bytes: parsing and writing, without sockets. Everything here is handed bytes from outside
 //! and answers with a value or an error, never with a panic.
 
+pub mod codec;
 pub mod date;
 pub mod duration;
 pub mod etag;
 pub mod headers;
+pub mod message;
 pub mod uri;
 pub mod version_set;

@@ -1,0 +1,88 @@
+//! Rules that can be taken out in simulator builds, to show that something goes red without them.
+//!
+//! In any other build [`Mutants::has`] is a constant `false`, and nothing can be switched.
+
+/// A rule of `docs/protocol.md`, taken out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mutant {
+    /// Both sides keep their own horizon (against rule 2).
+    NoHorizonExchange,
+    /// A range that an answer did not get to counts as done (against rule 4).
+    ResolvedOnTruncation,
+    /// The peer's vector is taken as of the end of a round (against rule 7).
+    VectorAtEnd,
+    /// The digest is an exclusive or instead of a sum.
+    Xor,
+    /// An answer over its budget is empty (against rule 3).
+    NoMinimumProgress,
+    /// A replica refuses stamps beyond the guard, yet counts their dots.
+    RefuseFuture,
+    /// Of two records with one stamp the one that came first stands.
+    TiesUndecided,
+    /// A joining node takes another joining node for a ready one.
+    EmptyJoinersReady,
+    /// A restarted node moves the horizon before it was up for a full grace.
+    RestartedMovesHorizon,
+    /// A node that is just back no longer holds the horizon.
+    ReturnedHoldsNothing,
+    /// A node moves the horizon by a clock with which nobody agrees.
+    TrustAnyClock,
+    /// A vector takes a batch that does not connect.
+    SkipGaps,
+    /// A round goes on when its peer was restarted.
+    RestartUnnoticed,
+}
+
+impl Mutant {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::NoHorizonExchange,
+        Self::ResolvedOnTruncation,
+        Self::VectorAtEnd,
+        Self::Xor,
+        Self::NoMinimumProgress,
+        Self::RefuseFuture,
+        Self::TiesUndecided,
+        Self::EmptyJoinersReady,
+        Self::RestartedMovesHorizon,
+        Self::ReturnedHoldsNothing,
+        Self::TrustAnyClock,
+        Self::SkipGaps,
+        Self::RestartUnnoticed,
+    ];
+}
+
+/// Which rule is taken out, if any.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mutants {
+    #[cfg(any(test, feature = "sim"))]
+    one: Option<Mutant>,
+}
+
+impl Mutants {
+    /// All rules stand.
+    pub const NONE: Self = Self {
+        #[cfg(any(test, feature = "sim"))]
+        one: None,
+    };
+
+    /// One rule is taken out.
+    #[cfg(any(test, feature = "sim"))]
+    #[must_use]
+    pub const fn only(mutant: Mutant) -> Self {
+        Self { one: Some(mutant) }
+    }
+
+    /// Whether that rule is taken out. Always `false` outside of simulator builds.
+    #[must_use]
+    #[inline]
+    pub fn has(self, mutant: Mutant) -> bool {
+        #[cfg(any(test, feature = "sim"))]
+        return self.one == Some(mutant);
+        #[cfg(not(any(test, feature = "sim")))]
+        {
+            let _ = mutant;
+            false
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Two or three replicas whose messages are carried by hand.
+
+use super::*;
+use crate::core::mutants::Mutants;
+use crate::core::name::Name;
+use crate::core::store::Change;
+use crate::core::version::Version;
+
+const MS: u64 = 1_000;
+
+struct Node {
+    store: Store<()>,
+    replica: Replica,
+}
+
+fn now(us: u64) -> Now {
+    Now { wall: Stamp::from_micros(1_000_000_000 + us).unwrap(), mono_us: us }
+}
+
+fn node(incarnation: u64, alone: bool) -> Node {
+    let genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [incarnation as u8; 16] };
+    let store = Store::simulated(genesis, Incarnation(incarnation), 4, Mutants::NONE);
+    let config = Config { alone, ..Config::new(incarnation, 0) };
+    Node { store, replica: Replica::new(config, now(0)) }
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text.as_bytes(), 512).unwrap()
+}
+
+impl Node {
+    fn write(&mut self, at: u64, text: &str) -> Vec<Call> {
+        let version = Version::of_data(text.as_bytes());
+        self.store.write(now(at).wall, &name(text), &Change::Put { version: &version, data: b"" }, None);
+        self.replica.pump(&self.store, now(at))
+    }
+
+    fn see(&mut self, at: u64, others: &[&Node]) {
+        let live: Vec<Summary> = others.iter().map(|other| other.replica.summary(&other.store)).collect();
+        self.replica.see(&mut self.store, now(at), &live, others.len(), 0);
+    }
+
+    fn tick(&mut self, at: u64) -> Vec<Call> {
+        self.replica.tick(&mut self.store, now(at), 7)
+    }
+
+    fn has(&self, text: &str) -> bool {
+        self.store.get(&name(text)).is_some()
+    }
+}
+
+/// Carries calls to a peer and the responses back, until there are no more.
+fn carry(at: u64, from: &mut Node, to: &mut Node, calls: Vec<Call>) {
+    let mut calls = VecDeque::from(calls);
+    while let Some(call) = calls.pop_front() {
+        assert_eq!(call.to, to.store.incarnation());
+        let (response, _) = to.replica.request(&mut to.store, now(at), &call.request);
+        calls.extend(from.replica.response(&mut from.store, now(at), 7, call.id, response).calls);
+    }
+}
+
+/// One that is ready, and one that has joined it.
+fn pair() -> (Node, Node) {
+    let (mut a, mut b) = (node(1, true), node(2, false));
+    a.write(0, "first");
+    b.see(0, &[&a]);
+    let calls = b.tick(0);
+    carry(0, &mut b, &mut a, calls);
+    assert_eq!(b.replica.state(), State::Ready);
+    a.see(0, &[&b]);
+    b.see(0, &[&a]);
+    (a, b)
+}
+
+#[test]
+fn who_replicates_with_nobody_is_ready_at_once() {
+    assert_eq!(node(1, true).replica.state(), State::Ready);
+    assert_eq!(node(1, false).replica.state(), State::Joining);
+}
+
+#[test]
+fn joining_takes_the_set_its_genesis_and_its_vector() {
+    let (a, b) = pair();
+    assert!(b.has("first"));
+    assert_eq!(b.store.genesis(), a.store.genesis());
+    assert_eq!(b.store.vector(), a.store.vector());
+    assert_eq!(b.replica.counts().snapshots, 1);
+}
+
+#[test]
+fn a_write_is_pushed_at_once_and_moves_the_vector() {
+    let (mut a, mut b) = pair();
+    // with it goes what was written before b was there, for the log still has it
+    let calls = a.write(MS, "second");
+    assert_eq!(calls.len(), 1);
+    assert!(a.write(MS, "third").is_empty(), "one batch is under way");
+    carry(MS, &mut a, &mut b, calls);
+    assert!(b.has("second") && b.has("third"), "the next one gathered");
+    assert_eq!(b.store.vector(), a.store.vector());
+}
+
+#[test]
+fn a_lost_push_is_repaired_by_sync() {
+    let (mut a, mut b) = pair();
+    for call in a.write(MS, "lost") {
+        assert!(a.replica.failed(&a.store, now(2 * MS), call.id).is_empty());
+    }
+    assert!(!b.has("lost"));
+    a.see(3 * MS, &[&b]);
+    // not again at once, but a sync is due
+    let calls = a.tick(100 * MS);
+    assert!(matches!(calls[..], [Call { request: Request::Sync(_), .. }]), "{calls:?}");
+    carry(100 * MS, &mut a, &mut b, calls);
+    assert!(b.has("lost"));
+    assert_eq!((a.replica.counts().rounds, a.replica.counts().differences), (1, 1));
+}
+
+#[test]
+fn equal_sets_are_silent() {
+    let (mut a, mut b) = pair();
+    for at in (1..100).map(|i| i * 100 * MS) {
+        a.see(at, &[&b]);
+        b.see(at, &[&a]);
+        // the log's first batch, which b is not known to have, and nothing after it
+        let calls = a.tick(at);
+        assert!(calls.is_empty() || at == 100 * MS, "{calls:?}");
+        carry(at, &mut a, &mut b, calls);
+        assert!(b.tick(at).is_empty());
+    }
+}
+
+#[test]
+fn a_request_without_an_answer_is_asked_again_twice() {
+    let (mut a, mut b) = pair();
+    let call = a.write(MS, "lost").remove(0);
+    a.replica.failed(&a.store, now(MS), call.id);
+    a.see(MS, &[&b]);
+    let mut calls = a.tick(100 * MS);
+    for _ in 0..RETRIES {
+        calls = a.replica.failed(&a.store, now(200 * MS), calls[0].id);
+        assert_eq!(calls.len(), 1);
+    }
+    let last = calls[0].clone();
+    assert!(a.replica.failed(&a.store, now(300 * MS), last.id).is_empty());
+    assert_eq!(a.replica.counts().failures, 1);
+    // and an answer that comes after all is nobody's
+    let (response, _) = b.replica.request(&mut b.store, now(300 * MS), &last.request);
+    assert!(a.replica.response(&mut a.store, now(300 * MS), 7, last.id, response).calls.is_empty());
+}
+
+#[test]
+fn a_clock_that_was_set_is_doubted_until_a_majority_agrees() {
+    let (mut a, mut b) = pair();
+    let calls = a.tick(100 * MS);
+    carry(100 * MS, &mut a, &mut b, calls);
+    assert!(!a.replica.doubts_its_clock());
+    let set = |us: u64| Now { wall: Stamp::from_micros(9_000_000_000 + us).unwrap(), mono_us: us };
+    a.replica.tick(&mut a.store, set(200 * MS), 7);
+    assert!(a.replica.doubts_its_clock());
+    // set back again, and b agrees
+    a.tick(300 * MS);
+    assert!(a.replica.doubts_its_clock(), "nobody has said so yet");
+    let calls = a.write(400 * MS, "second");
+    carry(400 * MS, &mut a, &mut b, calls);
+    a.tick(500 * MS);
+    assert!(!a.replica.doubts_its_clock());
+}
+
+#[test]
+fn a_node_that_leaves_says_so_and_takes_part_until_then() {
+    let (mut a, mut b) = pair();
+    b.replica.leave();
+    assert_eq!(b.replica.summary(&b.store).state, State::Leaving);
+    let calls = a.write(MS, "late");
+    carry(MS, &mut a, &mut b, calls);
+    assert!(b.has("late"));
+}

@@ -1,0 +1,132 @@
+//! What goes into a replica and what comes out of it.
+
+use super::super::limits::{HORIZON_STEP_US, MAX_ANSWER_BYTES};
+use super::super::push::{Ack, Batch};
+use super::super::record::Incarnation;
+use super::super::stamp::Stamp;
+use super::super::store::Due;
+use super::super::sync::{Answer, Ask};
+
+const SECOND_US: u64 = 1_000_000;
+
+/// The time, twice.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// The wall clock, which may be wrong and may step.
+    pub wall: Stamp,
+    /// A clock that only goes forward, µs since whenever.
+    pub mono_us: u64,
+}
+
+/// What is asked of a peer.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// Take these writes.
+    Push(Batch),
+    /// A step of a sync.
+    Sync(Ask),
+}
+
+/// What a peer answers.
+#[derive(Clone, Debug)]
+pub enum Response {
+    /// To a push.
+    Push(Ack),
+    /// To a step of a sync.
+    Sync(Answer),
+}
+
+/// A request that is to be sent.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// To match the response with.
+    pub id: u64,
+    /// To whom.
+    pub to: Incarnation,
+    /// What.
+    pub request: Request,
+}
+
+/// What a replica is told at its start.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Hash of the configured node id.
+    pub node: u64,
+    /// Hash of the region's name.
+    pub region: u64,
+    /// Whether it replicates with nobody: then it begins a set at once.
+    pub alone: bool,
+    /// How long tombstones live, µs.
+    pub grace_us: u64,
+    /// The horizon moves by multiples of this, µs.
+    pub horizon_step_us: u64,
+    /// However long somebody is missing, tombstones do not live longer than this, µs.
+    pub horizon_cap_us: u64,
+    /// Who comes or comes back holds the horizon for this long: time to sync, µs.
+    pub settle_us: u64,
+    /// From the end of a round to the next one, µs.
+    pub sync_us: u64,
+    /// The same when rounds find nothing but what is on its way, µs.
+    pub sync_slow_us: u64,
+    /// Most bytes in a request or answer of a round.
+    pub budget: u32,
+    /// For how long a write is pushed, µs.
+    pub push_us: u64,
+    /// How far ahead of its clock the node takes a client's stamp, µs. A clock that is off by most of it is not trusted.
+    pub max_future_us: u64,
+}
+
+impl Config {
+    /// As nodes run, in a group: only who and where it is differs.
+    #[must_use]
+    pub fn new(node: u64, region: u64) -> Self {
+        Self {
+            node,
+            region,
+            alone: false,
+            grace_us: 24 * 3600 * SECOND_US,
+            horizon_step_us: HORIZON_STEP_US,
+            horizon_cap_us: 7 * 24 * 3600 * SECOND_US,
+            settle_us: 60 * SECOND_US,
+            sync_us: SECOND_US,
+            sync_slow_us: 10 * SECOND_US,
+            budget: MAX_ANSWER_BYTES as u32,
+            push_us: 60 * SECOND_US,
+            max_future_us: 2 * SECOND_US,
+        }
+    }
+}
+
+/// What a replica counts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Rounds that were complete.
+    pub rounds: u64,
+    /// Exchanges of vectors.
+    pub vectors: u64,
+    /// Snapshots that were complete.
+    pub snapshots: u64,
+    /// Rounds and snapshots that were not.
+    pub failures: u64,
+    /// Differences that rounds found.
+    pub differences: u64,
+    /// Those of them that a push should have brought: the number that says whether replication is healthy.
+    pub old_differences: u64,
+    /// Requests of rounds.
+    pub requests: u64,
+}
+
+/// What a step brings about.
+#[derive(Debug)]
+pub struct Effects<T> {
+    /// To be sent.
+    pub calls: Vec<Call>,
+    /// To be woken.
+    pub due: Due<T>,
+}
+
+impl<T> Default for Effects<T> {
+    fn default() -> Self {
+        Self { calls: Vec::new(), due: Due::new() }
+    }
+}

@@ -1,0 +1,180 @@
+//! The side that answers: without state, one step for each request.
+
+use super::super::limits::{LIST_AT_MOST, MAX_ANSWER_BYTES};
+use super::super::mutants::Mutant;
+use super::super::set::Set;
+use super::super::stamp::Stamp;
+use super::super::store::{Due, Store};
+use super::super::trie::Prefix;
+use super::{
+    Answer, Ask, Compare, Found, LISTED_BYTES, Listed, Listing, PREFIX_BYTES, Reply, Sums, What, record_bytes,
+};
+
+/// Answers a request. `joined` says whether this node's genesis counts; a node that has joined no set takes the one of
+/// whoever asks it.
+///
+/// May take over genesis, horizon and records of the asking side; nothing is kept between two requests.
+pub fn respond<T>(store: &mut Store<T>, joined: bool, now: Stamp, ask: &Ask) -> (Answer, Due<T>) {
+    let mut due = Due::new();
+    let (reply, joined) = reply(store, joined, now, ask, &mut due);
+    let answer = Answer {
+        from: store.incarnation(),
+        now,
+        genesis: joined.then(|| store.genesis()),
+        horizon: store.set().horizon(),
+        reply,
+    };
+    (answer, due)
+}
+
+fn reply<T>(store: &mut Store<T>, joined: bool, now: Stamp, ask: &Ask, due: &mut Due<T>) -> (Reply, bool) {
+    if ask.to != store.incarnation() && !store.mutants().has(Mutant::RestartUnnoticed) {
+        return (Reply::NotMe, joined);
+    }
+    match ask.genesis {
+        Some(theirs) if !joined || theirs < store.genesis() => store.adopt(theirs),
+        Some(theirs) if theirs != store.genesis() => return (Reply::OtherGenesis, true),
+        None if !joined => return (Reply::Joining, false),
+        // a snapshot needs no common key
+        None if !matches!(ask.what, What::Snapshot { .. }) => return (Reply::OtherGenesis, true),
+        _ => {}
+    }
+    // rule 2: the larger horizon first, on both sides
+    if !store.mutants().has(Mutant::NoHorizonExchange) {
+        let horizon = ask.horizon.max(store.set().horizon());
+        store.raise_horizon(horizon, usize::MAX);
+        if horizon > ask.horizon {
+            return (Reply::HorizonFirst, joined);
+        }
+    }
+    let budget = usize::try_from(ask.budget).unwrap_or(usize::MAX).min(MAX_ANSWER_BYTES);
+    let reply = match &ask.what {
+        What::Vectors { digest, vector } => {
+            if store.set().root() == *digest {
+                // rule 1: what their set reflects, ours does, for it is the same
+                store.join_vector(vector);
+                Reply::Equal(store.vector().clone())
+            } else {
+                Reply::Found(Found { count: store.set().root().count, ..Found::default() })
+            }
+        }
+        What::Open(compare) => {
+            let vector = Some(store.vector().clone());
+            Reply::Found(Found { vector, ..find(store, compare, &[], budget) })
+        }
+        What::Go { compare, wants, records } => {
+            for record in records {
+                store.replicate(now, record, due);
+            }
+            let late = store.mutants().has(Mutant::VectorAtEnd);
+            let vector = late.then(|| store.vector().clone());
+            Reply::Found(Found { vector, ..find(store, compare, wants, budget) })
+        }
+        What::Snapshot { after, first } => snapshot(store, *after, *first, budget),
+    };
+    (reply, joined)
+}
+
+/// What is left of an answer's bytes.
+struct Room {
+    left: usize,
+    /// Rule 3: the first thing is said whatever it takes.
+    said: bool,
+}
+
+impl Room {
+    fn new<T>(store: &Store<T>, budget: usize) -> Self {
+        Self { left: budget, said: store.mutants().has(Mutant::NoMinimumProgress) }
+    }
+
+    fn take(&mut self, bytes: usize) -> bool {
+        let fits = bytes <= self.left || !self.said;
+        if fits {
+            self.left = self.left.saturating_sub(bytes);
+            self.said = true;
+        }
+        fits
+    }
+}
+
+fn find<T>(store: &Store<T>, compare: &[Compare], wants: &[u64], budget: usize) -> Found {
+    let set = store.set();
+    let mut found = Found { count: set.root().count, ..Found::default() };
+    let mut room = Room::new(store, budget);
+    for position in wants {
+        // all of a position, or none of it: two names may share one
+        let cells = || set.cells(*position, *position);
+        let bytes = cells().map(|cell| record_bytes(cell.record())).sum();
+        if bytes > 0 && !room.take(bytes) {
+            return found;
+        }
+        found.records.extend(cells().map(|cell| cell.record().clone()));
+        found.given += 1;
+    }
+    for (prefix, sum) in compare.iter().flat_map(stretches) {
+        let ours = set.digest(prefix);
+        if ours.sum != sum {
+            let listable = ours.count <= LIST_AT_MOST || prefix.child(0).is_none();
+            let items = if listable { usize::try_from(ours.count).unwrap_or(usize::MAX) } else { 0 };
+            if !room.take(PREFIX_BYTES + items.saturating_mul(LISTED_BYTES)) {
+                return found;
+            }
+            if listable {
+                found.listed.push(listing(set, prefix));
+            } else {
+                found.differ.push(prefix);
+            }
+        }
+        found.covered += 1;
+    }
+    found
+}
+
+/// The stretches of a comparison with the asking side's sums, in the order in which they are covered.
+fn stretches(compare: &Compare) -> impl Iterator<Item = (Prefix, u128)> + '_ {
+    let (first, sums) = match &compare.sums {
+        Sums::Whole(sum) => (None, std::slice::from_ref(sum)),
+        Sums::Children { first, sums } => (Some(*first), &sums[..]),
+    };
+    sums.iter().zip(0u8..=255).filter_map(move |(sum, i)| {
+        let prefix = match first {
+            None => Some(compare.prefix),
+            Some(first) => compare.prefix.child(first.wrapping_add(i)),
+        };
+        Some((prefix?, *sum))
+    })
+}
+
+fn listing(set: &Set, prefix: Prefix) -> Listing {
+    let items = set.cells(prefix.first(), prefix.last()).map(|cell| Listed {
+        position: cell.position(),
+        last_sync: cell.record().last_sync(),
+        item: cell.item() as u64,
+    });
+    Listing { prefix, items: items.collect() }
+}
+
+fn snapshot<T>(store: &Store<T>, after: Option<u64>, first: bool, budget: usize) -> Reply {
+    // rule 7: captured before the first record is read
+    let vector = first.then(|| store.vector().clone());
+    let mut room = Room::new(store, budget);
+    let mut records = Vec::new();
+    let mut upto = after;
+    let start = match after {
+        None => Some(0),
+        Some(after) => after.checked_add(1),
+    };
+    let mut cells = start.into_iter().flat_map(|start| store.set().cells(start, u64::MAX)).peekable();
+    while let Some(cell) = cells.peek() {
+        let position = cell.position();
+        let here = store.set().cells(position, position);
+        if !room.take(here.map(|cell| record_bytes(cell.record())).sum()) {
+            return Reply::Snapshot { vector, records, upto: upto.unwrap_or(0) };
+        }
+        while let Some(cell) = cells.next_if(|cell| cell.position() == position) {
+            records.push(cell.record().clone());
+        }
+        upto = Some(position);
+    }
+    Reply::Snapshot { vector, records, upto: u64::MAX }
+}

@@ -1,0 +1,436 @@
+//! The side that starts a round: all of the round's state.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::super::genesis::Genesis;
+use super::super::limits::LIST_AT_MOST;
+use super::super::mutants::Mutant;
+use super::super::record::Incarnation;
+use super::super::set::{Cell, Set};
+use super::super::stamp::Stamp;
+use super::super::store::{Due, Store};
+use super::super::trie::Prefix;
+use super::super::vector::Vector;
+use super::{
+    Answer, Ask, Compare, Found, Listed, Listing, PREFIX_BYTES, Reply, SUM_BYTES, Sums, What, record_bytes,
+};
+
+/// A round of sync with one process.
+///
+/// Ask with [`Round::ask`] and hand the answer to [`Round::answered`] until it is done or stops. A request that got no
+/// answer may be asked again: nothing of it counts before its answer.
+///
+/// When it is done, every record that the peer held at the start, or a greater one, was merged here, and every one that
+/// we held at the start was merged there.
+#[derive(Debug)]
+pub struct Round {
+    peer: Incarnation,
+    genesis: Genesis,
+    budget: u32,
+    /// The first request compares no records: the sets seem equal.
+    only_vectors: bool,
+    opened: bool,
+    /// The peer's, as of the start (rule 7).
+    vector: Option<Vector>,
+    /// What is still to be compared.
+    todo: VecDeque<Todo>,
+    /// Positions whose records we want.
+    wants: VecDeque<u64>,
+    /// Positions whose records the peer lacks.
+    offers: VecDeque<u64>,
+    asked: Asked,
+    idle: u32,
+    outcome: Outcome,
+}
+
+/// Children of a stretch that are still to be compared: `left` of them, from `next` on and around.
+#[derive(Clone, Copy, Debug)]
+struct Todo {
+    prefix: Prefix,
+    next: u8,
+    /// 0 stands for the stretch as a whole.
+    left: u16,
+}
+
+/// What the last request had in it, in the order of the queues.
+#[derive(Clone, Copy, Debug, Default)]
+struct Asked {
+    stretches: usize,
+    wants: usize,
+    offers: usize,
+}
+
+/// What a round came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Outcome {
+    /// Requests that were answered.
+    pub requests: u32,
+    /// Positions that differed.
+    pub differences: u64,
+    /// Those of them that were older than 2 s, which a push never takes: the sign that something is wrong.
+    pub old_differences: u64,
+    /// Records that came.
+    pub received: u64,
+    /// Records that went.
+    pub sent: u64,
+}
+
+/// What is younger than this may still be on its way as a push, µs: no sign of trouble.
+const OLD_US: u64 = 2_000_000;
+
+/// Why a round stops before its end. What it merged stays; its vector is not joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The process that was asked is gone.
+    Gone,
+    /// It has joined no set.
+    Joining,
+    /// One of the two sides has another genesis by now.
+    OtherGenesis,
+    /// Its set is much larger than ours: a snapshot is cheaper (rule 6).
+    TakeSnapshot,
+    /// It answers, but not what it was asked, or never gets further.
+    Nonsense,
+}
+
+/// What comes after an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The next request.
+    Ask,
+    /// The round is complete, and the vector of its start is joined.
+    Done(Outcome),
+    /// The round is over.
+    Stop(Stop),
+}
+
+/// Answers in a row that bring nothing further, after which a round gives up.
+const MAX_IDLE: u32 = 4;
+/// Most stretches that a round keeps to be compared: all children of two levels.
+const MAX_TODO: usize = 1 << 17;
+/// What a request may carry however small the budget: the sums of a stretch's children and some wants.
+const LEAST_ASK_BYTES: usize = 8 << 10;
+/// Most wants in a request.
+const MAX_WANTS: usize = 1 << 14;
+
+impl Round {
+    /// Begins a round with a process. `budget` bounds both requests and answers, in bytes.
+    #[must_use]
+    pub fn new<T>(store: &Store<T>, peer: Incarnation, budget: u32, entropy: u64) -> Self {
+        let mut round = Self::vectors(store, peer, budget);
+        round.only_vectors = false;
+        // a small set is listed at once, a larger one is compared by its children
+        let left = if store.set().root().count <= LIST_AT_MOST { 0 } else { 256 };
+        round.compare(Prefix::ALL, left, entropy);
+        round
+    }
+
+    /// Begins an exchange of vectors with a process whose set seems equal (rule 1).
+    #[must_use]
+    pub fn vectors<T>(store: &Store<T>, peer: Incarnation, budget: u32) -> Self {
+        Self {
+            peer,
+            genesis: store.genesis(),
+            budget,
+            only_vectors: true,
+            opened: false,
+            vector: None,
+            todo: VecDeque::new(),
+            wants: VecDeque::new(),
+            offers: VecDeque::new(),
+            asked: Asked::default(),
+            idle: 0,
+            outcome: Outcome::default(),
+        }
+    }
+
+    /// With whom.
+    #[must_use]
+    pub fn peer(&self) -> Incarnation {
+        self.peer
+    }
+
+    /// Rule 5: from a random child on, so that one that is always busy does not keep the rest from its turn.
+    fn compare(&mut self, prefix: Prefix, left: u16, entropy: u64) {
+        let next = (entropy ^ entropy >> 32 ^ u64::from(prefix.bits()) << 3) as u8;
+        self.todo.push_back(Todo { prefix, next, left });
+    }
+
+    /// The next request.
+    pub fn ask<T>(&mut self, store: &Store<T>) -> Ask {
+        let set = store.set();
+        let budget = usize::try_from(self.budget).unwrap_or(usize::MAX).max(LEAST_ASK_BYTES);
+        self.asked = Asked::default();
+        let what = if self.only_vectors {
+            What::Vectors { digest: set.root(), vector: store.vector().clone() }
+        } else if self.opened {
+            let mut left = budget;
+            let records = self.take_offers(set, &mut left);
+            let wants: Vec<u64> = self.wants.iter().take(MAX_WANTS).copied().collect();
+            self.asked.wants = wants.len();
+            left = left.saturating_sub(wants.len() * 8);
+            // what is wanted and offered comes first, and is not delayed by more of it
+            let compare = if records.is_empty() && wants.is_empty() || left > 0 {
+                self.take_todo(set, left)
+            } else {
+                Vec::new()
+            };
+            What::Go { compare, wants, records }
+        } else {
+            What::Open(self.take_todo(set, budget))
+        };
+        let (from, horizon) = (store.incarnation(), set.horizon());
+        Ask { from, to: self.peer, genesis: Some(self.genesis), horizon, budget: self.budget, what }
+    }
+
+    fn take_offers(&mut self, set: &Set, left: &mut usize) -> Vec<super::Record> {
+        let mut records = Vec::new();
+        for position in &self.offers {
+            let bytes = set.cells(*position, *position).map(|cell| record_bytes(cell.record())).sum();
+            if bytes > *left && !records.is_empty() {
+                break;
+            }
+            *left = left.saturating_sub(bytes);
+            records.extend(set.cells(*position, *position).map(|cell| cell.record().clone()));
+            self.asked.offers += 1;
+        }
+        records
+    }
+
+    fn take_todo(&mut self, set: &Set, mut left: usize) -> Vec<Compare> {
+        let mut all = Vec::new();
+        for todo in &self.todo {
+            let room = left.saturating_sub(PREFIX_BYTES) / SUM_BYTES;
+            if room == 0 && !all.is_empty() {
+                break;
+            }
+            let sums = if todo.left == 0 {
+                Sums::Whole(set.digest(todo.prefix).sum)
+            } else {
+                let children = (0..todo.left.min(256)).take(room.max(1));
+                let sums = children.filter_map(|i| todo.prefix.child(todo.next.wrapping_add(i as u8)));
+                Sums::Children { first: todo.next, sums: sums.map(|child| set.digest(child).sum).collect() }
+            };
+            left = left.saturating_sub(PREFIX_BYTES + sums.len() * SUM_BYTES);
+            self.asked.stretches += sums.len();
+            all.push(Compare { prefix: todo.prefix, sums });
+        }
+        all
+    }
+
+    /// Takes an answer in.
+    pub fn answered<T>(
+        &mut self,
+        store: &mut Store<T>,
+        now: Stamp,
+        entropy: u64,
+        answer: Answer,
+    ) -> (Next, Due<T>) {
+        let mut due = Due::new();
+        let next = self.step(store, now, entropy, answer, &mut due);
+        (next, due)
+    }
+
+    fn step<T>(
+        &mut self,
+        store: &mut Store<T>,
+        now: Stamp,
+        entropy: u64,
+        answer: Answer,
+        due: &mut Due<T>,
+    ) -> Next {
+        let mutants = store.mutants();
+        if (answer.from != self.peer || matches!(answer.reply, Reply::NotMe))
+            && !mutants.has(Mutant::RestartUnnoticed)
+        {
+            return Next::Stop(Stop::Gone);
+        }
+        if let Some(theirs) = answer.genesis
+            && theirs < store.genesis()
+        {
+            store.adopt(theirs);
+        }
+        if store.genesis() != self.genesis {
+            return Next::Stop(Stop::OtherGenesis);
+        }
+        // rule 2
+        if !mutants.has(Mutant::NoHorizonExchange) {
+            store.raise_horizon(answer.horizon, usize::MAX);
+        }
+        self.outcome.requests += 1;
+        self.idle += 1;
+        match answer.reply {
+            Reply::NotMe => return Next::Stop(Stop::Gone),
+            Reply::Joining => return Next::Stop(Stop::Joining),
+            Reply::OtherGenesis => return Next::Stop(Stop::OtherGenesis),
+            Reply::HorizonFirst => {}
+            Reply::Equal(vector) => {
+                // it was captured while the sets were equal, and ours has only grown
+                store.join_vector(&vector);
+                return Next::Done(self.outcome);
+            }
+            Reply::Found(found) if self.only_vectors => {
+                // not equal after all: a round as any other
+                self.only_vectors = false;
+                let left = if found.count.max(store.set().root().count) <= LIST_AT_MOST { 0 } else { 256 };
+                self.compare(Prefix::ALL, left, entropy);
+            }
+            Reply::Found(found) => {
+                if !self.opened && much_larger(found.count, store.set().root().count) {
+                    return Next::Stop(Stop::TakeSnapshot);
+                }
+                if !self.found(store, now, entropy, found, due) {
+                    return Next::Stop(Stop::Nonsense);
+                }
+            }
+            Reply::Snapshot { .. } => return Next::Stop(Stop::Nonsense),
+        }
+        if self.opened && self.todo.is_empty() && self.wants.is_empty() && self.offers.is_empty() {
+            // rule 7: only now, and only what was captured at the start
+            if let Some(vector) = self.vector.take() {
+                store.join_vector(&vector);
+            }
+            return Next::Done(self.outcome);
+        }
+        if self.idle > MAX_IDLE { Next::Stop(Stop::Nonsense) } else { Next::Ask }
+    }
+
+    fn found<T>(
+        &mut self,
+        store: &mut Store<T>,
+        now: Stamp,
+        entropy: u64,
+        found: Found,
+        due: &mut Due<T>,
+    ) -> bool {
+        let mutants = store.mutants();
+        if !self.opened || mutants.has(Mutant::VectorAtEnd) && found.vector.is_some() {
+            self.vector = found.vector;
+        }
+        self.opened = true;
+        for record in &found.records {
+            store.replicate(now, record, due);
+        }
+        self.outcome.received += found.records.len() as u64;
+        self.outcome.sent += self.asked.offers as u64;
+        // rule 4: done is what the answer says is done
+        let (mut covered, mut given) = (
+            usize::try_from(found.covered).unwrap_or(usize::MAX).min(self.asked.stretches),
+            usize::try_from(found.given).unwrap_or(usize::MAX).min(self.asked.wants),
+        );
+        if covered + given + self.asked.offers > 0 {
+            self.idle = 0;
+        }
+        if mutants.has(Mutant::ResolvedOnTruncation) {
+            (covered, given) = (self.asked.stretches, self.asked.wants);
+        }
+        let answered = self.answered_stretches();
+        let was_asked = |prefix: Prefix| answered.contains(&prefix);
+        if !found.differ.iter().copied().chain(found.listed.iter().map(|l| l.prefix)).all(was_asked) {
+            return false;
+        }
+        self.wants.drain(..given);
+        self.offers.drain(..self.asked.offers);
+        self.cover(covered);
+        self.asked = Asked::default();
+        for prefix in found.differ {
+            if prefix.child(0).is_none() || self.todo.len() >= MAX_TODO {
+                return false;
+            }
+            self.compare(prefix, 256, entropy);
+        }
+        found.listed.iter().all(|listing| self.weigh(store.set(), now, listing))
+    }
+
+    /// The stretches that the last request compared: an answer is about these, or a round could go on for ever.
+    fn answered_stretches(&self) -> BTreeSet<Prefix> {
+        let mut all = BTreeSet::new();
+        for todo in &self.todo {
+            let left = self.asked.stretches - all.len();
+            if left == 0 {
+                break;
+            }
+            match todo.left {
+                0 => {
+                    all.insert(todo.prefix);
+                }
+                children => {
+                    let children = (0..children.min(256)).take(left);
+                    all.extend(children.filter_map(|i| todo.prefix.child(todo.next.wrapping_add(i as u8))));
+                }
+            }
+        }
+        all
+    }
+
+    /// Takes the first so many stretches off what is to be compared.
+    fn cover(&mut self, mut covered: usize) {
+        while covered > 0
+            && let Some(todo) = self.todo.front_mut()
+        {
+            let whole = usize::from(todo.left.max(1));
+            if covered < whole {
+                todo.left -= covered as u16;
+                todo.next = todo.next.wrapping_add(covered as u8);
+                return;
+            }
+            covered -= whole;
+            self.todo.pop_front();
+        }
+    }
+
+    /// Compares a listing with what we hold: who lacks what?
+    fn weigh(&mut self, set: &Set, now: Stamp, listing: &Listing) -> bool {
+        let (first, last) = (listing.prefix.first(), listing.prefix.last());
+        let inside = listing.items.iter().all(|item| (first..=last).contains(&item.position));
+        if !inside || !listing.items.is_sorted_by_key(|item| item.position) {
+            return false;
+        }
+        let mut theirs = &listing.items[..];
+        let ours: Vec<Listed> = set.cells(first, last).map(listed).collect();
+        let mut ours = &ours[..];
+        // position by position; two names may share one, and then both sides send all of it
+        while let Some(position) = match (ours.first(), theirs.first()) {
+            (Some(a), Some(b)) => Some(a.position.min(b.position)),
+            (a, b) => a.or(b).map(|item| item.position),
+        } {
+            let (a, b) = (take_position(&mut ours, position), take_position(&mut theirs, position));
+            let newest = |items: &[Listed]| items.iter().map(|item| item.last_sync).max();
+            let same = a.len() == b.len() && a.iter().all(|item| b.contains(item));
+            if same {
+                continue;
+            }
+            let single = a.len() <= 1 && b.len() <= 1;
+            // None, where there is nothing, is the least
+            if !single || newest(b) >= newest(a) {
+                self.wants.push_back(position);
+            }
+            if !single || newest(a) >= newest(b) {
+                self.offers.push_back(position);
+            }
+            self.outcome.differences += 1;
+            let newest = newest(a).max(newest(b)).unwrap_or(Stamp::ZERO);
+            if newest.micros() + OLD_US <= now.micros() {
+                self.outcome.old_differences += 1;
+            }
+        }
+        true
+    }
+}
+
+/// Rule 6: the peer's set is so much larger, by more than a quarter of it, that taking it all is cheaper than comparing.
+/// What fits into one listing is compared, even by an empty node.
+pub(in crate::core) fn much_larger(theirs: u64, ours: u64) -> bool {
+    theirs > LIST_AT_MOST && ours < theirs - theirs / 4
+}
+
+fn listed(cell: &Cell) -> Listed {
+    Listed { position: cell.position(), last_sync: cell.record().last_sync(), item: cell.item() as u64 }
+}
+
+fn take_position<'a>(items: &mut &'a [Listed], position: u64) -> &'a [Listed] {
+    let count = items.iter().take_while(|item| item.position == position).count();
+    let (here, rest) = items.split_at(count);
+    *items = rest;
+    here
+}

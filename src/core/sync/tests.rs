@@ -1,0 +1,393 @@
+//! Rules 1 to 7 of `docs/protocol.md`, one test each or more, and the round as a whole against the plainest model.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::core::genesis::Genesis;
+use crate::core::limits::LIST_AT_MOST;
+use crate::core::mutants::Mutants;
+use crate::core::name::Name;
+use crate::core::peers::{Errand, Peers, State, Summary};
+use crate::core::push::Log;
+use crate::core::record::{Dot, Kind};
+use crate::core::store::{Change, Store};
+use crate::core::version::Version;
+
+const GENESIS: Genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [3; 16] };
+const MIB: u32 = 1 << 20;
+
+fn at(micros: u64) -> Stamp {
+    Stamp::from_micros(micros).unwrap()
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text.as_bytes(), 512).unwrap()
+}
+
+fn store(incarnation: u64) -> Store<()> {
+    Store::simulated(GENESIS, Incarnation(incarnation), 4, Mutants::NONE)
+}
+
+fn put(store: &mut Store<()>, text: &str, micros: u64) {
+    let version = Version::of_data(&micros.to_le_bytes());
+    store.write(at(micros), &name(text), &Change::Put { version: &version, data: b"d" }, Some(at(micros)));
+}
+
+fn delete(store: &mut Store<()>, text: &str, micros: u64) {
+    store.write(at(micros), &name(text), &Change::Delete, Some(at(micros)));
+}
+
+fn filled(incarnation: u64, names: u64) -> Store<()> {
+    let mut store = store(incarnation);
+    (0..names).for_each(|i| put(&mut store, &format!("n{i}"), 10 + i));
+    store
+}
+
+fn exchange(a: &mut Store<()>, b: &mut Store<()>, round: &mut Round) -> (Ask, Answer, Next) {
+    let ask = round.ask(a);
+    let (answer, _) = respond(b, true, at(1_000_000_000), &ask);
+    let (next, _) = round.answered(a, at(1_000_000_000), 77, answer.clone());
+    (ask, answer, next)
+}
+
+/// Runs a round to its end; `between` happens to the peer after each answer.
+fn finish(
+    a: &mut Store<()>,
+    b: &mut Store<()>,
+    mut round: Round,
+    mut between: impl FnMut(&mut Store<()>, u32),
+) -> Outcome {
+    for answers in 1..100_000 {
+        match exchange(a, b, &mut round).2 {
+            Next::Ask => between(b, answers),
+            Next::Done(outcome) => return outcome,
+            Next::Stop(why) => panic!("stopped: {why:?}"),
+        }
+    }
+    panic!("no end");
+}
+
+fn sync(a: &mut Store<()>, b: &mut Store<()>, budget: u32) -> Outcome {
+    let round = Round::new(a, b.incarnation(), budget, 5);
+    finish(a, b, round, |_, _| {})
+}
+
+fn summary(store: &Store<()>) -> Summary {
+    Summary {
+        incarnation: store.incarnation(),
+        node: store.incarnation().0,
+        region: 0,
+        state: State::Ready,
+        genesis: Some(store.genesis().mark()),
+        root: store.set().root(),
+        horizon: store.set().horizon(),
+        vector: store.vector().mark(),
+    }
+}
+
+#[test]
+fn rule_1_equal_sets_exchange_nothing_or_their_vectors_once() {
+    let (mut a, mut b) = (store(1), store(2));
+    put(&mut a, "x", 10);
+    let round = Round::new(&a, b.incarnation(), MIB, 0);
+    finish(&mut a, &mut b, round, |_, _| {});
+    assert_eq!(a.set().root(), b.set().root());
+    // b holds what a wrote, but cannot know that it is all
+    assert_eq!(b.vector().get(a.incarnation()), 0);
+    let mut peers = Peers::default();
+    peers.see(&Log::default(), 0, &[summary(&b)]);
+    assert_eq!(peers.next(0, 0, &summary(&a)), Some((b.incarnation(), Errand::Vectors)));
+    let mut round = Round::vectors(&a, b.incarnation(), MIB);
+    let (_, answer, next) = exchange(&mut a, &mut b, &mut round);
+    assert!(matches!((answer.reply, next), (Reply::Equal(_), Next::Done(_))));
+    assert_eq!(b.vector(), a.vector());
+    peers.see(&Log::default(), 0, &[summary(&b)]);
+    assert_eq!(peers.next(0, 0, &summary(&a)), None, "and now nothing");
+    // vectors are taken only together with an equal root
+    put(&mut a, "y", 11);
+    let mut round = Round::vectors(&a, b.incarnation(), MIB);
+    let (_, _, next) = exchange(&mut a, &mut b, &mut round);
+    assert_eq!((next, b.vector().get(a.incarnation())), (Next::Ask, 1), "a round as any other instead");
+    assert_eq!(finish(&mut a, &mut b, round, |_, _| {}).differences, 1);
+}
+
+#[test]
+fn rule_2_the_larger_horizon_first_on_both_sides() {
+    for larger_at_b in [true, false] {
+        let (mut a, mut b) = (store(1), store(2));
+        for store in [&mut a, &mut b] {
+            put(store, "old", 5);
+            delete(store, "old", 20);
+            put(store, "kept", 30);
+        }
+        let ahead = if larger_at_b { &mut b } else { &mut a };
+        assert_eq!(ahead.raise_horizon(at(25), usize::MAX), 1);
+        let mut round = Round::new(&a, b.incarnation(), MIB, 0);
+        let (_, answer, _) = exchange(&mut a, &mut b, &mut round);
+        assert_eq!(matches!(answer.reply, Reply::HorizonFirst), larger_at_b, "nothing is compared before");
+        if larger_at_b {
+            finish(&mut a, &mut b, round, |_, _| {});
+        }
+        assert_eq!((a.set().horizon(), b.set().horizon()), (at(25), at(25)));
+        assert_eq!((a.set().tombstones(), b.set().tombstones()), (0, 0));
+        assert_eq!(a.set().root(), b.set().root());
+    }
+}
+
+#[test]
+fn rule_3_an_answer_says_at_least_one_thing_whatever_the_budget() {
+    let (mut a, mut b) = (filled(1, 40), store(2));
+    (40..90).for_each(|i| put(&mut b, &format!("n{i}"), 10 + i));
+    let mut round = Round::new(&a, b.incarnation(), 0, 9);
+    for _ in 0..1_000 {
+        let (ask, answer, next) = exchange(&mut a, &mut b, &mut round);
+        if let (What::Go { wants, compare, .. }, Reply::Found(found)) = (&ask.what, &answer.reply) {
+            assert!(wants.is_empty() || found.given >= 1, "{found:?}");
+            assert!(compare.is_empty() || found.covered + found.given >= 1, "{found:?}");
+            assert!(found.records.len() <= 1, "no more than one, either");
+        }
+        if matches!(next, Next::Done(_)) {
+            assert_eq!(a.set().root(), b.set().root());
+            return assert_eq!(a.set().root().count, 90);
+        }
+        assert_eq!(next, Next::Ask);
+    }
+    panic!("no end");
+}
+
+#[test]
+fn rule_4_only_what_an_answer_says_is_done_is_done() {
+    let (mut a, mut b) = (filled(1, 300), filled(2, 300));
+    (300..400).for_each(|i| put(&mut b, &format!("n{i}"), 10 + i));
+    let mut round = Round::new(&a, b.incarnation(), 500, 9);
+    let (ask, answer, next) = exchange(&mut a, &mut b, &mut round);
+    let (What::Open(compare), Reply::Found(found)) = (&ask.what, &answer.reply) else { panic!("{ask:?}") };
+    let covered = usize::try_from(found.covered).unwrap();
+    assert!(covered > 0 && covered < 256, "the budget ends it early: {covered}");
+    assert_eq!((compare[0].sums.len(), next), (256, Next::Ask));
+    let Sums::Children { first, .. } = compare[0].sums else { panic!() };
+    let What::Go { compare, .. } = round.ask(&a).what else { panic!() };
+    let Sums::Children { first: next, sums } = &compare[0].sums else { panic!() };
+    assert_eq!(
+        (*next, sums.len()),
+        (first.wrapping_add(covered as u8), 256 - covered),
+        "it goes on from there"
+    );
+    finish(&mut a, &mut b, round, |_, _| {});
+    assert_eq!(a.set().root(), b.set().root());
+}
+
+#[test]
+fn rule_5_rounds_start_at_random_places() {
+    let (a, b) = (filled(1, 300), store(2));
+    let first = |entropy| match Round::new(&a, b.incarnation(), MIB, entropy).ask(&a).what {
+        What::Open(compare) => match compare[0].sums {
+            Sums::Children { first, .. } => first,
+            Sums::Whole(_) => panic!("it is too large for that"),
+        },
+        _ => panic!("a round opens"),
+    };
+    let firsts: std::collections::BTreeSet<u8> =
+        (0..1_000u64).map(|i| first(i.wrapping_mul(0x9e37))).collect();
+    assert!(firsts.len() > 200, "{} of 256 places", firsts.len());
+}
+
+#[test]
+fn rule_6_an_empty_node_takes_a_snapshot_and_resumes_it_elsewhere() {
+    let (mut a, mut b, mut c) = (store(1), filled(2, 400), store(3));
+    assert!(much_larger(b.set().root().count, a.set().root().count));
+    sync(&mut b, &mut c, MIB);
+    let vectors = Round::vectors(&c, b.incarnation(), MIB);
+    finish(&mut c, &mut b, vectors, |_, _| {});
+    put(&mut b, "only b has it", 5_000);
+    put(&mut c, "only c has it", 6_000);
+    let mut round = Round::new(&a, b.incarnation(), MIB, 0);
+    assert_eq!(exchange(&mut a, &mut b, &mut round).2, Next::Stop(Stop::TakeSnapshot));
+
+    let mut snapshot = Snapshot::new(b.incarnation(), 2_000);
+    let mut joined = false;
+    for _ in 0..5 {
+        let (answer, _) = respond(&mut b, true, at(0), &snapshot.ask(&a, joined));
+        assert_eq!(snapshot.answered(&mut a, joined, at(0), answer).0, SnapshotNext::Ask);
+        joined = true;
+    }
+    let taken = a.set().root().count;
+    assert!(taken > 5 && taken < 400);
+    assert!(a.vector().is_empty(), "nothing is claimed before the end");
+    // b is gone; c goes on where it stopped
+    let mut snapshot = snapshot.resume(c.incarnation());
+    let mut last = None;
+    loop {
+        let (answer, _) = respond(&mut c, true, at(0), &snapshot.ask(&a, true));
+        let Reply::Snapshot { records, upto, .. } = &answer.reply else { panic!() };
+        let positions: Vec<u64> = records.iter().map(|r| a.set().position(r.name())).collect();
+        assert!(positions.is_sorted() && positions.iter().all(|p| Some(*p) > last && p <= upto));
+        last = Some(*upto);
+        match snapshot.answered(&mut a, true, at(0), answer).0 {
+            SnapshotNext::Ask => {}
+            SnapshotNext::Done { received } => break assert!(received >= 400),
+            SnapshotNext::Stop(why) => panic!("{why:?}"),
+        }
+    }
+    // the lesser vector: of b's writes those that c had at its part's start, of c's none, for b knew none
+    assert_eq!((a.vector().get(b.incarnation()), a.vector().get(c.incarnation())), (400, 0));
+}
+
+#[test]
+fn rule_7_the_vector_of_the_start_is_joined_at_the_end() {
+    let (mut a, mut b) = (filled(1, 300), filled(2, 300));
+    (300..400).for_each(|i| put(&mut b, &format!("n{i}"), 10 + i));
+    let at_start = b.vector().get(b.incarnation());
+    let round = Round::new(&a, b.incarnation(), 300, 9);
+    // b goes on writing while the round runs, also in stretches that are done
+    let mut later = 0;
+    finish(&mut a, &mut b, round, |b, answers| {
+        if answers < 50 {
+            later += 1;
+            put(b, &format!("later{answers}"), 10_000 + u64::from(answers));
+        }
+    });
+    assert!(later > 10);
+    assert_eq!(a.vector().get(b.incarnation()), at_start, "neither less nor more");
+}
+
+#[test]
+fn a_vector_is_not_joined_before_the_end() {
+    let (mut a, mut b) = (filled(1, 300), filled(2, 399));
+    let mut round = Round::new(&a, b.incarnation(), 300, 9);
+    while exchange(&mut a, &mut b, &mut round).2 == Next::Ask {
+        assert_eq!(a.vector().get(b.incarnation()), 0);
+    }
+    assert_eq!(a.vector().get(b.incarnation()), 399);
+}
+
+#[test]
+fn a_round_is_with_one_process() {
+    let (mut a, mut b) = (filled(1, 300), filled(2, 399));
+    let mut round = Round::new(&a, b.incarnation(), 300, 9);
+    assert_eq!(exchange(&mut a, &mut b, &mut round).2, Next::Ask);
+    let mut restarted = store(3);
+    assert_eq!(exchange(&mut a, &mut restarted, &mut round).2, Next::Stop(Stop::Gone));
+    assert_eq!(a.vector().get(b.incarnation()), 0);
+}
+
+#[test]
+fn the_older_genesis_wins_whoever_asks() {
+    for older_asks in [true, false] {
+        let later = Genesis { provisional: false, started: at(9), key: [8; 16] };
+        let (mut a, mut b) = (filled(1, 10), store(2));
+        b.adopt(later);
+        put(&mut b, "theirs", 50);
+        let (asks, answers) = if older_asks { (&mut a, &mut b) } else { (&mut b, &mut a) };
+        let mut round = Round::new(asks, answers.incarnation(), MIB, 0);
+        let first = exchange(asks, answers, &mut round).2;
+        if !older_asks {
+            assert_eq!(first, Next::Stop(Stop::OtherGenesis), "digests under two keys are never compared");
+            round = Round::new(asks, answers.incarnation(), MIB, 0);
+        }
+        finish(asks, answers, round, |_, _| {});
+        assert_eq!((a.genesis(), b.genesis()), (GENESIS, GENESIS));
+        assert_eq!(a.set().root(), b.set().root());
+        assert_eq!(a.set().root().count, 11, "both sides keep their records");
+    }
+}
+
+#[test]
+fn a_peer_that_never_gets_further_is_given_up() {
+    let mut a = filled(1, 300);
+    let mut round = Round::new(&a, Incarnation(2), MIB, 0);
+    for answers in 0..100 {
+        round.ask(&a);
+        let reply = Reply::Found(Found { vector: Some(Vector::default()), count: 300, ..Found::default() });
+        let (from, now, horizon) = (Incarnation(2), at(1), Stamp::ZERO);
+        let answer = Answer { from, now, genesis: Some(GENESIS), horizon, reply };
+        match round.answered(&mut a, at(1), 0, answer).0 {
+            Next::Ask => {}
+            next => return assert_eq!((next, answers > 1), (Next::Stop(Stop::Nonsense), true)),
+        }
+    }
+    panic!("it would ask for ever");
+}
+
+#[test]
+fn an_answer_about_what_was_not_asked_is_nonsense() {
+    let mut a = filled(1, 300);
+    for listed in [false, true] {
+        let mut round = Round::new(&a, Incarnation(2), MIB, 0);
+        round.ask(&a);
+        let mut found =
+            Found { vector: Some(Vector::default()), count: 300, covered: 256, ..Found::default() };
+        if listed {
+            found.listed.push(Listing { prefix: Prefix::ALL, items: Vec::new() });
+        } else {
+            found.differ.push(Prefix::ALL);
+        }
+        let (from, now, horizon) = (Incarnation(2), at(1), Stamp::ZERO);
+        let answer = Answer { from, now, genesis: Some(GENESIS), horizon, reply: Reply::Found(found) };
+        assert_eq!(round.answered(&mut a, at(1), 0, answer).0, Next::Stop(Stop::Nonsense));
+    }
+}
+
+fn steps() -> impl Strategy<Value = Vec<(u16, u64, bool)>> {
+    prop::collection::vec((0u16..400, 0u64..50, any::<bool>()), 0..400)
+}
+
+proptest! {
+    /// Whatever two sets hold, under whatever budget, a round leaves both with the join.
+    #[test]
+    fn a_round_leaves_both_with_the_join(
+        (ours, theirs) in (steps(), steps()),
+        budget in prop_oneof![Just(0), 1u32..3_000, Just(MIB)],
+        (horizon_a, horizon_b) in (0u64..30, 0u64..30),
+        entropy in any::<u64>(),
+    ) {
+        let (mut a, mut b, mut both) = (store(1), store(2), store(9));
+        for (store, steps) in [(&mut a, &ours), (&mut b, &theirs)] {
+            for (n, micros, gone) in steps {
+                let text = format!("n{n}");
+                if *gone { delete(store, &text, *micros) } else { put(store, &text, *micros) }
+            }
+        }
+        let union: Vec<Record> =
+            [&a, &b].iter().flat_map(|s| (0..s.set().stretches()).flat_map(|i| s.set().stretch(i)).cloned()).collect();
+        a.raise_horizon(at(horizon_a), usize::MAX);
+        b.raise_horizon(at(horizon_b), usize::MAX);
+        // what one side forgot below its horizon, the other may still hold as a value: that is what stands then
+        let left: Vec<Record> =
+            [&a, &b].iter().flat_map(|s| (0..s.set().stretches()).flat_map(|i| s.set().stretch(i)).cloned()).collect();
+        prop_assert!(left.len() <= union.len());
+        both.raise_horizon(at(horizon_a.max(horizon_b)), usize::MAX);
+        let horizon = both.set().horizon();
+        for record in left.iter().filter(|r| r.kind() == Kind::Value || r.last_sync() >= horizon) {
+            both.merge(record);
+        }
+        let mut round = Round::new(&a, b.incarnation(), budget, entropy);
+        let mut done = false;
+        for _ in 0..20_000 {
+            match exchange(&mut a, &mut b, &mut round).2 {
+                Next::Ask => {}
+                Next::Done(_) => { done = true; break }
+                Next::Stop(Stop::TakeSnapshot) => return Ok(()),
+                Next::Stop(why) => prop_assert!(false, "{why:?}"),
+            }
+        }
+        prop_assert!(done);
+        prop_assert_eq!(a.set().root(), both.set().root());
+        prop_assert_eq!(b.set().root(), both.set().root());
+    }
+}
+
+#[test]
+fn a_larger_set_goes_down_through_its_children() {
+    let (mut a, mut b) = (filled(1, 20_000), filled(2, 20_000));
+    assert!(a.set().root().count > 100 * LIST_AT_MOST);
+    assert_eq!(a.set().root(), b.set().root(), "the same writes, dots aside");
+    put(&mut b, "one more", 50_000);
+    let outcome = sync(&mut a, &mut b, MIB);
+    assert_eq!((outcome.differences, outcome.received, outcome.sent, outcome.requests), (1, 1, 0, 2));
+    assert_eq!(a.set().root(), b.set().root());
+    assert_eq!(
+        a.set().get(&name("one more")).unwrap().dot(),
+        Dot { incarnation: Incarnation(2), sequence: 20_001 }
+    );
+}

@@ -1,0 +1,199 @@
+//! What must hold at every moment, and at the end.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::core::record::{Incarnation, Kind, Record};
+use crate::core::set::Set;
+use crate::core::stamp::Stamp;
+use crate::core::{Genesis, Name, Vector};
+
+/// A promise that was broken.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// Which one, by its name in `docs/protocol.md`.
+    pub rule: &'static str,
+    /// When, in the world's time, µs.
+    pub at_us: u64,
+    /// Where and what.
+    pub detail: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {:.3} s: {}", self.rule, self.at_us as f64 / 1e6, self.detail)
+    }
+}
+
+/// All writes that were ever accepted, by their dots, and by name all deletes among them.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    writes: BTreeMap<Incarnation, Vec<Record>>,
+    deletes: BTreeMap<Name, Vec<Record>>,
+    last_given: BTreeMap<Incarnation, Stamp>,
+}
+
+impl History {
+    /// A node accepted a write over what it `held` of the name. Its dot must be the next one. A stamp that it gave itself
+    /// must be above the one that it held, and unless that one forced it, above all that its clock gave before.
+    pub(super) fn accepted(
+        &mut self,
+        record: &Record,
+        held: Option<&Record>,
+        given_by_client: bool,
+    ) -> Result<(), String> {
+        let dot = record.dot();
+        let writes = self.writes.entry(dot.incarnation).or_default();
+        writes.push(record.clone());
+        if dot.sequence != writes.len() as u64 {
+            return Err(format!("{record:?} is write number {}", writes.len()));
+        }
+        if record.kind() == Kind::Tombstone {
+            self.deletes.entry(record.name().clone()).or_default().push(record.clone());
+        }
+        if !given_by_client && held.is_some_and(|held| held.last_sync() >= record.last_sync()) {
+            return Err(format!("{record:?} is not after {held:?}"));
+        }
+        let forced = held.is_some_and(|held| held.last_sync().next() == record.last_sync());
+        if !given_by_client && !forced {
+            let last = self.last_given.insert(dot.incarnation, record.last_sync());
+            if last.is_some_and(|last| last >= record.last_sync()) {
+                return Err(format!("{record:?} is not after {last:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn writes(&self) -> u64 {
+        self.writes.values().map(|writes| writes.len() as u64).sum()
+    }
+
+    /// Whether a write is reflected in a set: it holds something at least as great, dots aside, or has forgotten it.
+    fn reflected(&self, set: &Set, write: &Record) -> bool {
+        match set.get(write.name()) {
+            Some(held) => content_order(held, write).is_ge(),
+            None => self.deletes.get(write.name()).is_some_and(|deletes| {
+                deletes
+                    .iter()
+                    .any(|gone| gone.last_sync() < set.horizon() && content_order(gone, write).is_ge())
+            }),
+        }
+    }
+}
+
+/// [`Record::order`] without the dot.
+fn content_order(a: &Record, b: &Record) -> std::cmp::Ordering {
+    let undotted = |r: &Record| (r.last_sync(), r.kind(), r.version_bytes().to_vec());
+    undotted(a).cmp(&undotted(b)).then_with(|| {
+        if a.data() == b.data() { std::cmp::Ordering::Equal } else { a.data_hash().cmp(&b.data_hash()) }
+    })
+}
+
+/// What was seen of one process so far.
+#[derive(Debug, Default)]
+pub(super) struct Witness {
+    /// The greatest record of each name that it ever held.
+    highest: BTreeMap<Name, Record>,
+    vector: Vector,
+}
+
+impl Witness {
+    /// Merge order, and no resurrection: what a process holds of a name is never less than what it held before, unless
+    /// that was a tombstone which it forgot below the horizon.
+    pub(super) fn look(&mut self, set: &Set, name: &Name) -> Result<(), (&'static str, String)> {
+        let (held, highest) = (set.get(name), self.highest.get(name));
+        match (held, highest) {
+            (Some(held), Some(highest)) if held.order(highest).is_lt() => {
+                let rule = match highest.kind() {
+                    Kind::Tombstone => "a delete stays deleted",
+                    Kind::Value => "merge order",
+                };
+                Err((rule, format!("{held:?} after {highest:?}")))
+            }
+            (Some(held), _) => {
+                if highest.is_none_or(|highest| highest.order(held).is_lt()) {
+                    self.highest.insert(name.clone(), held.clone());
+                }
+                Ok(())
+            }
+            // a tombstone that came too late to be kept may have removed it, which the caller shows as `removed_by`
+            (None, Some(highest)) if highest.kind() == Kind::Value => Ok(()),
+            (None, Some(highest)) if highest.last_sync() >= set.horizon() => {
+                Err(("merge order", format!("nothing after {highest:?}")))
+            }
+            (None, _) => Ok(()),
+        }
+    }
+
+    /// Honesty: every dot that the vector has claimed since the last look is reflected in the set.
+    pub(super) fn look_at_vector(
+        &mut self,
+        history: &History,
+        set: &Set,
+        vector: &Vector,
+    ) -> Result<(), (&'static str, String)> {
+        for (incarnation, sequence) in vector.iter() {
+            let before = self.vector.get(incarnation);
+            if sequence > before {
+                honest(history, set, incarnation, before, sequence)?;
+            }
+        }
+        if self.vector != *vector {
+            self.vector = vector.clone();
+        }
+        Ok(())
+    }
+
+    /// All names and dots again.
+    pub(super) fn look_at_all(
+        &mut self,
+        history: &History,
+        set: &Set,
+        vector: &Vector,
+    ) -> Result<(), (&'static str, String)> {
+        let mut names: Vec<Name> = self.highest.keys().cloned().collect();
+        names.extend((0..set.stretches()).flat_map(|i| set.stretch(i)).map(|record| record.name().clone()));
+        for name in &names {
+            self.look(set, name)?;
+        }
+        vector.iter().try_for_each(|(incarnation, sequence)| honest(history, set, incarnation, 0, sequence))
+    }
+}
+
+fn honest(
+    history: &History,
+    set: &Set,
+    incarnation: Incarnation,
+    after: u64,
+    upto: u64,
+) -> Result<(), (&'static str, String)> {
+    let none = Vec::new();
+    let writes = history.writes.get(&incarnation).unwrap_or(&none);
+    let (after, upto) = (after as usize, upto as usize);
+    let Some(claimed) = writes.get(after..upto) else {
+        return Err(("honest vectors", format!("{incarnation:?} never wrote {upto}")));
+    };
+    match claimed.iter().find(|write| !history.reflected(set, write)) {
+        Some(write) => {
+            let held = set.get(write.name());
+            Err(("honest vectors", format!("claims {write:?}, holds {held:?}, horizon {}", set.horizon())))
+        }
+        None => Ok(()),
+    }
+}
+
+/// A reader that roams from node to node, and shows each what it has seen of a name.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    pub(super) seen: BTreeMap<Name, Seen>,
+}
+
+/// What a reader saw of a name.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    /// What it shows.
+    pub(super) stamp: Stamp,
+    /// When it saw it, in the world's time, and in which set.
+    pub(super) at_us: u64,
+    pub(super) genesis: Genesis,
+}

@@ -1,0 +1,203 @@
+//! Drives each process as its node would: its ticks, its gossip, and the messages that come and go.
+
+use super::gossip::Heard;
+use super::world::{Event, Process, TICK_US, World};
+use crate::core::replica::{Call, Request, Response};
+use crate::core::sync::{Reply, What};
+use crate::core::{Name, Record};
+use crate::wire::message::{decode_request, decode_response, encode_request, encode_response};
+
+impl World {
+    fn alive(&mut self, slot: usize, life: u32) -> Option<&mut Process> {
+        self.processes[slot].as_mut().filter(|process| process.life == life)
+    }
+
+    pub(super) fn tick(&mut self, slot: usize, life: u32) {
+        let (now_us, entropy, timeout_us) = (self.now_us, self.random.bits(), self.plan.timeout_us);
+        let Some(process) = self.alive(slot, life) else { return };
+        let now = process.clock.now(now_us);
+        // the timeout is counted from when a call was made; they were made in the order of their ids
+        let late: Vec<u64> = process
+            .outstanding
+            .iter()
+            .filter(|(_, at)| **at + timeout_us <= now_us)
+            .map(|(id, _)| *id)
+            .collect();
+        let mut calls = Vec::new();
+        for id in late {
+            process.outstanding.remove(&id);
+            calls.append(&mut process.replica.failed(&process.store, now, id));
+        }
+        let before =
+            (process.replica.state(), process.store.set().horizon(), process.store.set().tombstones());
+        calls.append(&mut process.replica.tick(&mut process.store, now, entropy));
+        let after =
+            (process.replica.state(), process.store.set().horizon(), process.store.set().tombstones());
+        let forgotten = before.2.saturating_sub(after.2) as u64;
+        if before.0 != after.0 {
+            process.ready_us = Some(now_us);
+            let genesis = process.store.genesis();
+            self.geneses.insert(genesis);
+            self.trace.line(now_us, format_args!("n{slot} is {:?} in {genesis:?}", after.0));
+        }
+        if before.1 != after.1 {
+            self.trace
+                .line(now_us, format_args!("n{slot} moves its horizon to {}, forgets {forgotten}", after.1));
+        }
+        self.work.forgotten += forgotten;
+        self.send(slot, calls);
+        self.after(TICK_US, Event::Tick { slot, life });
+    }
+
+    pub(super) fn gossip(&mut self, slot: usize, life: u32) {
+        let (now_us, dead_us) = (self.now_us, self.plan.dead_us);
+        let split = now_us < self.plan.split_until_us();
+        let known = |other: &usize| *other != slot && (!split || other % 2 == slot % 2);
+        let addresses: Vec<usize> = (0..self.plan.nodes).filter(known).collect();
+        let others = addresses.len();
+        let Some(process) = self.alive(slot, life) else { return };
+        let now = process.clock.now(now_us);
+        let live = process.table.live(now_us, dead_us);
+        let before = process.store.set().tombstones();
+        process.replica.see(&mut process.store, now, &live, others, 0);
+        let forgotten = before.saturating_sub(process.store.set().tombstones()) as u64;
+        process.table.beat(now_us, life, process.replica.summary(&process.store));
+        let told = process.table.tell();
+        self.work.forgotten += forgotten;
+        if others > 0 {
+            for _ in 0..3 {
+                // any address, whether somebody is there or not: this heals a split
+                let to = addresses[self.random.index(others)];
+                self.tell(slot, to, &told, true);
+            }
+        }
+        let us = self.plan.gossip_us;
+        self.after(us, Event::Gossip { slot, life });
+    }
+
+    fn tell(&mut self, from: usize, to: usize, told: &[Option<Heard>], reply: bool) {
+        let known = told.iter().flatten().count() as u64;
+        // what chitchat sends for a node, digest and changed values together, about
+        self.count("gossip", 60 * known);
+        for at_us in self.network.carry(self.now_us, from, to, false) {
+            let told = told.to_vec();
+            self.at(at_us, Event::Told { to, from, told, reply });
+        }
+    }
+
+    pub(super) fn told(&mut self, to: usize, from: usize, told: &[Option<Heard>], reply: bool) {
+        let now_us = self.now_us;
+        let Some(process) = self.processes[to].as_mut() else { return };
+        process.table.hear(now_us, told);
+        if reply {
+            let told = process.table.tell();
+            self.tell(to, from, &told, false);
+        }
+    }
+
+    pub(super) fn count(&mut self, kind: &'static str, bytes: u64) {
+        let traffic = self.traffic.entry(kind).or_default();
+        traffic.messages += 1;
+        traffic.bytes += bytes;
+    }
+
+    pub(super) fn send(&mut self, slot: usize, calls: Vec<Call>) {
+        for call in calls {
+            let now_us = self.now_us;
+            let Some(process) = self.processes[slot].as_mut() else { return };
+            process.outstanding.insert(call.id, now_us);
+            let life = process.life;
+            let Some(to) = self.homes.get(&call.to).copied() else { continue };
+            let bytes = encode_request(&call.request);
+            let kind = match &call.request {
+                Request::Push(_) => "push",
+                Request::Sync(ask) => match &ask.what {
+                    What::Vectors { .. } => "sync vectors",
+                    What::Open(_) => "sync open",
+                    What::Go { .. } => "sync go",
+                    What::Snapshot { .. } => "sync snapshot",
+                },
+            };
+            self.count(kind, bytes.len() as u64);
+            self.trace.line(now_us, format_args!("n{slot} -> n{to} #{} {kind} of {}", call.id, bytes.len()));
+            for at_us in self.network.carry(now_us, slot, to, true) {
+                let bytes = bytes.clone();
+                self.at(at_us, Event::Request { to, from: slot, life, id: call.id, bytes });
+            }
+        }
+    }
+
+    pub(super) fn request(&mut self, to: usize, from: usize, life: u32, id: u64, bytes: &[u8]) {
+        let now_us = self.now_us;
+        let Some(process) = self.processes[to].as_mut() else { return };
+        let now = process.clock.now(now_us);
+        let request = decode_request(bytes).expect("nodes send what they can read");
+        let (response, _) = process.replica.request(&mut process.store, now, &request);
+        self.look(to, &names_of_request(&request));
+        let kind = match &response {
+            Response::Push(_) => "push ack",
+            Response::Sync(answer) => match &answer.reply {
+                Reply::Found(_) => "sync found",
+                Reply::Snapshot { .. } => "sync snapshot part",
+                Reply::Equal(_) => "sync equal",
+                Reply::HorizonFirst => "sync horizon first",
+                Reply::OtherGenesis => "sync other genesis",
+                Reply::NotMe | Reply::Joining => "sync refusal",
+            },
+        };
+        let bytes = encode_response(&response);
+        self.count(kind, bytes.len() as u64);
+        self.trace.line(now_us, format_args!("n{to} => n{from} #{id} {kind} of {}", bytes.len()));
+        for at_us in self.network.carry(now_us, to, from, false) {
+            let bytes = bytes.clone();
+            self.at(at_us, Event::Response { to: from, life, id, bytes });
+        }
+    }
+
+    pub(super) fn response(&mut self, to: usize, life: u32, id: u64, bytes: &[u8]) {
+        let (now_us, entropy) = (self.now_us, self.random.bits());
+        let Some(process) = self.alive(to, life) else { return };
+        if process.outstanding.remove(&id).is_none() {
+            return;
+        }
+        let now = process.clock.now(now_us);
+        let response = decode_response(bytes).expect("nodes send what they can read");
+        let names = names_of_response(&response);
+        let before = process.replica.state();
+        let effects = process.replica.response(&mut process.store, now, entropy, id, response);
+        let after = process.replica.state();
+        if before != after {
+            process.ready_us = Some(now_us);
+            let genesis = process.store.genesis();
+            self.geneses.insert(genesis);
+            self.trace.line(now_us, format_args!("n{to} is {after:?} in {genesis:?}"));
+        }
+        self.look(to, &names);
+        self.send(to, effects.calls);
+    }
+}
+
+fn names<'a>(records: impl IntoIterator<Item = &'a Record>) -> Vec<Name> {
+    records.into_iter().map(|record| record.name().clone()).collect()
+}
+
+fn names_of_request(request: &Request) -> Vec<Name> {
+    match request {
+        Request::Push(batch) => names(&batch.records),
+        Request::Sync(ask) => match &ask.what {
+            What::Go { records, .. } => names(records),
+            _ => Vec::new(),
+        },
+    }
+}
+
+fn names_of_response(response: &Response) -> Vec<Name> {
+    match response {
+        Response::Push(_) => Vec::new(),
+        Response::Sync(answer) => match &answer.reply {
+            Reply::Found(found) => names(&found.records),
+            Reply::Snapshot { records, .. } => names(records),
+            _ => Vec::new(),
+        },
+    }
+}

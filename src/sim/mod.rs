@@ -1,0 +1,30 @@
+//! A seeded world of many nodes over the very core that a node runs, with faults and checkers.
+//!
+//! A seed draws everything: delays, loss, duplicates, reordering, partitions, one-way links, restarts with empty memory,
+//! clocks that are off, drift and step, slow nodes, and what clients write and read. All along it is checked that no
+//! promise is broken; then all faults stop, and all nodes must agree within a bound. Every message passes through the
+//! encoder and decoder of `wire`. A failing seed replays to the same trace, byte for byte.
+//!
+//! What is real: everything in `core` and `wire`. What is played: the clock, the network, membership and the clients.
+
+mod checks;
+mod clock;
+mod drive;
+mod gossip;
+mod network;
+mod plan;
+mod random;
+mod report;
+mod scenario;
+mod storm;
+pub mod study;
+mod trace;
+mod world;
+
+pub use checks::Violation;
+pub use network::Befell;
+pub use plan::{Plan, SECOND_US, Scenario};
+pub use random::Random;
+pub use report::{Faults, Report, Traffic, Work};
+pub use trace::Trace;
+pub use world::World;

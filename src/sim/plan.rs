@@ -1,0 +1,179 @@
+//! What a world is like: everything that a seed draws before the world begins.
+
+use super::random::Random;
+use crate::core::mutants::{Mutant, Mutants};
+
+/// One second, in µs.
+pub const SECOND_US: u64 = 1_000_000;
+
+/// What happens in a world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scenario {
+    /// Whatever the seed draws.
+    Storm,
+    /// One node is cut off for a little longer than the grace. What it holds was deleted meanwhile, and another node,
+    /// which was restarted, knows nothing of it.
+    Missing,
+    /// Discovery shows each half of the group only itself until both have begun a set.
+    Split,
+    /// Somebody who knows the digest's key changes just those names whose changes cancel out in an exclusive or.
+    Aimed,
+}
+
+/// A world in numbers. All chances are out of 10,000, all times in µs.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Draws everything.
+    pub seed: u64,
+    /// What happens.
+    pub scenario: Scenario,
+    /// How many addresses there are; each has a process most of the time.
+    pub nodes: usize,
+    /// How many regions they are spread over.
+    pub regions: usize,
+    /// One way within a region.
+    pub near_us: u64,
+    /// One way between regions.
+    pub far_us: u64,
+    /// Messages that are lost.
+    pub loss: u64,
+    /// Requests that arrive twice.
+    pub duplicates: u64,
+    /// Messages that take up to `late_us` longer, and so are overtaken.
+    pub late: u64,
+    /// See `late`.
+    pub late_us: u64,
+    /// Before this all is well, so that a set can begin.
+    pub calm_us: u64,
+    /// How long faults and writes go on after that.
+    pub stormy_us: u64,
+    /// After that all have to agree within this.
+    pub bound_us: u64,
+    /// Mean time between two faults.
+    pub fault_every_us: u64,
+    /// Longest partition, one-way link or slowness.
+    pub fault_for_us: u64,
+    /// Longest time that a process is down before its successor starts.
+    pub down_us: u64,
+    /// How far clocks are off at most, at start and by each step.
+    pub clock_off_us: i64,
+    /// How much faster or slower clocks go at most, parts per million.
+    pub drift_ppm: i64,
+    /// Mean time between two writes, in the whole group.
+    pub write_every_us: u64,
+    /// How many names are written to.
+    pub names: u64,
+    /// Writes in a burst.
+    pub burst: u64,
+    /// Readers that roam.
+    pub readers: usize,
+    /// How far ahead of its clock a node takes a client's stamp.
+    pub max_future_us: u64,
+    /// How long tombstones live.
+    pub grace_us: u64,
+    /// The horizon's step.
+    pub horizon_step_us: u64,
+    /// Bytes in a request or answer of a sync.
+    pub budget: u32,
+    /// Between two rounds.
+    pub sync_us: u64,
+    /// Between two words of gossip.
+    pub gossip_us: u64,
+    /// Without news for this long, a node counts as dead.
+    pub dead_us: u64,
+    /// Without an answer for this long, a call has failed.
+    pub timeout_us: u64,
+    /// Depth of each node's digest.
+    pub leaf_bits: u32,
+    /// The rule that is taken out, if any.
+    pub mutant: Option<Mutant>,
+}
+
+impl Plan {
+    /// The world that a seed draws, of so many nodes or 3 to 20.
+    #[must_use]
+    pub fn of_seed(seed: u64, nodes: Option<usize>) -> Self {
+        let mut random = Random::new(seed, 1);
+        let nodes = nodes.unwrap_or_else(|| random.within(3, 20) as usize);
+        let far = [2_000, 20_000, 80_000];
+        let budgets = [1, 300, 2_000, 20_000, 1 << 20];
+        let (fault_every_us, fault_for_us) =
+            (random.within(400_000, 5_000_000), random.within(1, 8) * SECOND_US);
+        // a delete stays deleted unless a node was cut off for longer than the grace: where faults overlap so much that
+        // one may be, tombstones have to live longer than the storm
+        let dense = fault_for_us > 2 * fault_every_us;
+        Self {
+            seed,
+            scenario: Scenario::Storm,
+            nodes,
+            regions: random.within(1, 4.min(nodes as u64)) as usize,
+            near_us: random.within(200, 2_000),
+            far_us: far[random.index(far.len())],
+            loss: [0, 100, 500, 2_000][random.index(4)],
+            duplicates: random.within(0, 500),
+            late: random.within(0, 1_000),
+            late_us: random.within(10_000, 3_000_000),
+            calm_us: 10 * SECOND_US,
+            stormy_us: random.within(20, 45) * SECOND_US,
+            bound_us: 45 * SECOND_US,
+            fault_every_us,
+            fault_for_us,
+            down_us: random.within(1, 8) * SECOND_US,
+            clock_off_us: random.within(0, 1_500_000) as i64,
+            drift_ppm: random.within(0, 200) as i64,
+            write_every_us: random.within(20_000, 500_000),
+            names: random.within(5, 150),
+            burst: random.within(5, 60),
+            readers: 4,
+            max_future_us: 2_000_000,
+            grace_us: if dense { 60 } else { 25 } * SECOND_US,
+            horizon_step_us: SECOND_US,
+            budget: budgets[random.index(budgets.len())],
+            sync_us: SECOND_US,
+            gossip_us: 500_000,
+            dead_us: 4 * SECOND_US,
+            timeout_us: 2 * SECOND_US,
+            leaf_bits: random.within(1, 10) as u32,
+            mutant: None,
+        }
+    }
+
+    /// A world without chance faults in which one thing happens.
+    #[must_use]
+    pub fn of_scenario(seed: u64, scenario: Scenario) -> Self {
+        Self {
+            scenario,
+            nodes: 4,
+            loss: 0,
+            duplicates: 0,
+            late: 0,
+            far_us: 2_000,
+            budget: 1 << 20,
+            clock_off_us: 10_000,
+            grace_us: match scenario {
+                Scenario::Aimed => 1_000 * SECOND_US,
+                Scenario::Storm | Scenario::Missing | Scenario::Split => 25 * SECOND_US,
+            },
+            ..Self::of_seed(seed, Some(4))
+        }
+    }
+
+    /// The same world with a rule taken out.
+    #[must_use]
+    pub fn without(self, mutant: Mutant) -> Self {
+        Self { mutant: Some(mutant), ..self }
+    }
+
+    pub(super) fn mutants(&self) -> Mutants {
+        self.mutant.map_or(Mutants::NONE, Mutants::only)
+    }
+
+    /// Until when discovery shows each half of the group, even and odd, only itself.
+    pub(super) fn split_until_us(&self) -> u64 {
+        if self.scenario == Scenario::Split { self.calm_us + 2 * SECOND_US } else { 0 }
+    }
+
+    pub(super) fn region(&self, slot: usize) -> usize {
+        slot % self.regions
+    }
+}

@@ -1,0 +1,172 @@
+//! What a run came to.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::checks::Violation;
+use super::network::Befell;
+
+/// Messages of one kind.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Traffic {
+    /// How many were sent.
+    pub messages: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// How often each fault was done to the world.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// The group was cut in two.
+    pub partitions: u64,
+    /// A node could send and not receive, or the other way round.
+    pub one_way: u64,
+    /// A process was killed; its successor began empty.
+    pub restarts: u64,
+    /// All processes at once.
+    pub outages: u64,
+    /// A clock was set.
+    pub clock_steps: u64,
+    /// A clock was set, up to an hour off.
+    pub far_clocks: u64,
+    /// A node was slow.
+    pub slow: u64,
+}
+
+/// What the workload did.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Work {
+    /// Writes that were accepted.
+    pub writes: u64,
+    /// Of these, deletes.
+    pub deletes: u64,
+    /// Of these, values of a name that had been deleted.
+    pub recreations: u64,
+    /// Of these, with a client's stamp.
+    pub stamped: u64,
+    /// Of these, within a burst.
+    pub burst: u64,
+    /// Writes that lost against something newer, or were refused.
+    pub refused: u64,
+    /// Writes that a node refused since it doubts its clock.
+    pub doubted: u64,
+    /// Reads that were answered.
+    pub reads: u64,
+    /// Reads that would have gone back in time, and were refused instead.
+    pub held_back: u64,
+    /// Tombstones that nodes forgot.
+    pub forgotten: u64,
+}
+
+/// A run.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Its seed.
+    pub seed: u64,
+    /// How many nodes.
+    pub nodes: usize,
+    /// What was broken, if anything.
+    pub violation: Option<Violation>,
+    /// From the end of the faults until all agreed, µs.
+    pub converged_us: Option<u64>,
+    /// Within which they had to, µs.
+    pub bound_us: u64,
+    /// By kind.
+    pub traffic: BTreeMap<&'static str, Traffic>,
+    /// What befell messages.
+    pub befell: Befell,
+    /// What was done to the world.
+    pub faults: Faults,
+    /// What clients did.
+    pub work: Work,
+    /// Rounds of sync that were complete.
+    pub rounds: u64,
+    /// Snapshots that were complete.
+    pub snapshots: u64,
+    /// Exchanges of vectors.
+    pub vectors: u64,
+    /// Rounds and snapshots that stopped early.
+    pub unfinished: u64,
+    /// Differences that rounds found, and those of them that were old.
+    pub differences: (u64, u64),
+    /// Sets that were begun.
+    pub geneses: usize,
+    /// Records that all hold at the end.
+    pub records: u64,
+    /// Of all pairs (node, process that wrote), those where the vector claims all writes, at the end.
+    pub vectors_complete: (u64, u64),
+    /// Hash of the trace, and its lines.
+    pub trace: (u64, u64),
+}
+
+impl Report {
+    /// Whether all promises were kept.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.violation.is_none() && self.converged_us.is_some()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (b, x, w) = (&self.befell, &self.faults, &self.work);
+        writeln!(f, "seed {}, {} nodes", self.seed, self.nodes)?;
+        writeln!(
+            f,
+            "messages: {} sent, {} lost, {} doubled, {} late, {} overtook, {} cut, {} cut one way, {} slowed",
+            b.sent, b.lost, b.doubled, b.late, b.overtook, b.cut, b.cut_one_way, b.slowed
+        )?;
+        writeln!(
+            f,
+            "faults: {} partitions, {} one-way, {} restarts, {} outages, {} clock steps ({} far), {} slow",
+            x.partitions, x.one_way, x.restarts, x.outages, x.clock_steps, x.far_clocks, x.slow
+        )?;
+        writeln!(
+            f,
+            "work: {} writes ({} deletes, {} re-creations, {} with a client's stamp, {} in bursts), {} refused, \
+             {} for doubt, {} reads, {} held back, {} tombstones forgotten",
+            w.writes,
+            w.deletes,
+            w.recreations,
+            w.stamped,
+            w.burst,
+            w.refused,
+            w.doubted,
+            w.reads,
+            w.held_back,
+            w.forgotten
+        )?;
+        for (kind, traffic) in &self.traffic {
+            writeln!(f, "{kind}: {} messages, {} bytes", traffic.messages, traffic.bytes)?;
+        }
+        writeln!(
+            f,
+            "sync: {} rounds, {} snapshots, {} exchanges of vectors, {} unfinished; {} differences, {} of them old",
+            self.rounds,
+            self.snapshots,
+            self.vectors,
+            self.unfinished,
+            self.differences.0,
+            self.differences.1
+        )?;
+        writeln!(
+            f,
+            "end: {} sets begun, {} records, {} of {} vector components complete, trace {:016x} of {} lines",
+            self.geneses,
+            self.records,
+            self.vectors_complete.0,
+            self.vectors_complete.1,
+            self.trace.0,
+            self.trace.1
+        )?;
+        let bound = self.bound_us as f64 / 1e6;
+        match (&self.violation, self.converged_us) {
+            (Some(violation), _) => write!(f, "BROKEN: {violation}"),
+            (None, Some(us)) => {
+                write!(f, "converged in {:.1} s, within the bound of {bound} s", us as f64 / 1e6)
+            }
+            (None, None) => write!(f, "NOT CONVERGED within the bound of {bound} s"),
+        }
+    }
+}

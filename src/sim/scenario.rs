@@ -1,0 +1,112 @@
+//! Worlds in which one thing happens that chance would hardly ever bring about.
+
+use std::cmp::Reverse;
+
+use super::plan::SECOND_US;
+use super::world::World;
+use crate::core::record::{Dot, Record};
+use crate::core::trie::item;
+use crate::core::{Name, Version};
+
+fn name(text: &str) -> Name {
+    Name::new(text.as_bytes(), usize::MAX).expect("a good name")
+}
+
+impl World {
+    fn pass(&mut self, us: u64) {
+        self.run_until(self.now_us + us);
+    }
+
+    /// A value is deleted while one node is cut off, and another node is restarted after that. The cut outlasts the
+    /// grace a little, yet the first node does not bring the value back: those who saw it before still wait for it, and
+    /// the one that did not has not been up for long enough to forget anything.
+    pub(super) fn missing(&mut self) {
+        let (name, value) = (name("deleted"), ("v".to_owned(), Vec::new()));
+        self.accept(0, &name, Some((&value.0, &value.1)), None);
+        self.pass(2 * SECOND_US);
+        let grace_us = self.plan.grace_us;
+        self.cut_off(3, grace_us + 4 * SECOND_US);
+        self.pass(SECOND_US / 10);
+        self.accept(0, &name, None, None);
+        self.pass(6 * SECOND_US);
+        self.kill(1);
+        self.faults.restarts += 1;
+        self.start(1);
+        self.pass(grace_us);
+    }
+
+    /// Each half begins a set and takes writes; then they find each other.
+    pub(super) fn split(&mut self) {
+        let data = Vec::new();
+        self.accept(0, &name("even"), Some((&"v".to_owned(), &data)), None);
+        self.accept(1, &name("odd"), Some((&"v".to_owned(), &data)), None);
+        self.pass(2 * SECOND_US);
+    }
+
+    /// One node is cut off until its writes are no longer pushed. They change names whose items cancel out in an
+    /// exclusive or, and leave the count as it is: only the sums tell.
+    pub(super) fn aimed(&mut self) {
+        const NAMES: u64 = 160;
+        for i in 0..NAMES {
+            self.accept(0, &name_of(i), Some((&"a".to_owned(), &Vec::new())), Some(0));
+        }
+        self.pass(5 * SECOND_US);
+        self.cut_off(0, 80 * SECOND_US);
+        let Some(process) = self.processes[0].as_ref() else { return };
+        let (key, now) = (process.store.genesis().key, process.clock.now(self.now_us).wall);
+        let version = Version::new(b"b").expect("a good version");
+        let change = |i: u64| {
+            let held = process.store.get(&name_of(i))?;
+            let next = Record::value(name_of(i), &version, &[], now, Dot::default());
+            Some(item(&key, &held) ^ item(&key, &next))
+        };
+        let changes: Vec<u128> = (0..NAMES).filter_map(change).collect();
+        let chosen = vanishing(&changes);
+        for i in chosen {
+            // at the very stamp for which it was computed
+            self.accept(0, &name_of(i as u64), Some((&"b".to_owned(), &Vec::new())), Some(0));
+        }
+        self.pass(85 * SECOND_US);
+    }
+}
+
+fn name_of(i: u64) -> Name {
+    name(&format!("aimed/{i}"))
+}
+
+/// Some of the numbers whose exclusive or is 0: among more than 128 there always are some. Gaussian elimination.
+fn vanishing(numbers: &[u128]) -> Vec<usize> {
+    // (leading bit's number, which of the numbers it is made of)
+    let mut basis: Vec<(u128, Vec<bool>)> = Vec::new();
+    for (i, number) in numbers.iter().enumerate() {
+        let (mut rest, mut made_of) = (*number, vec![false; numbers.len()]);
+        made_of[i] = true;
+        for (other, parts) in &basis {
+            if rest ^ other < rest {
+                rest ^= other;
+                made_of.iter_mut().zip(parts).for_each(|(a, b)| *a ^= b);
+            }
+        }
+        if rest == 0 {
+            return (0..numbers.len()).filter(|i| made_of[*i]).collect();
+        }
+        basis.push((rest, made_of));
+        basis.sort_by_key(|(number, _)| Reverse(*number));
+    }
+    Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_vanishes_vanishes() {
+        let mut random = super::super::random::Random::new(1, 9);
+        let numbers: Vec<u128> =
+            (0..129).map(|_| u128::from(random.bits()) << 64 | u128::from(random.bits())).collect();
+        let chosen = vanishing(&numbers);
+        assert!(!chosen.is_empty());
+        assert_eq!(chosen.iter().fold(0, |all, i| all ^ numbers[*i]), 0);
+    }
+}

@@ -1,0 +1,277 @@
+//! What is done to a world: writes, reads and faults.
+
+use super::checks::Seen;
+use super::plan::SECOND_US;
+use super::world::{Event, World};
+use crate::core::record::Kind;
+use crate::core::store::{Change, Written};
+use crate::core::{Known, Name, Question, Record, Stamp, State, Verdict, Version};
+
+impl World {
+    fn ready(&self) -> Vec<usize> {
+        let ready = self.processes.iter().enumerate().filter(|(_, process)| {
+            process.as_ref().is_some_and(|process| process.replica.state() == State::Ready)
+        });
+        ready.map(|(slot, _)| slot).collect()
+    }
+
+    fn some_name(&mut self) -> Name {
+        // a fifth of all goes to three hot names
+        let among = if self.random.chance(2_000) { 3.min(self.plan.names) } else { self.plan.names };
+        let name = format!("repo/{}", self.random.below(among));
+        Name::new(name.as_bytes(), usize::MAX).expect("a good name")
+    }
+
+    /// One write or a burst, at a ready node; then the next.
+    pub(super) fn write_some(&mut self) {
+        if !self.stormy {
+            return;
+        }
+        let ready = self.ready();
+        if !ready.is_empty() {
+            let slot = ready[self.random.index(ready.len())];
+            if self.random.chance(50) {
+                for _ in 0..self.plan.burst {
+                    self.work.burst += u64::from(self.write(slot));
+                }
+            } else if self.random.chance(300) && ready.len() > 1 {
+                self.write_a_tie(&ready);
+            } else {
+                self.write(slot);
+            }
+        }
+        let us = self.random.below(2 * self.plan.write_every_us);
+        self.after(us, Event::Write);
+    }
+
+    /// One write at a node; says whether it was accepted.
+    fn write(&mut self, slot: usize) -> bool {
+        let name = self.some_name();
+        let deleted = self.random.chance(1_800);
+        let given = if self.random.chance(1_500) { Some(self.random.around(1_900_000)) } else { None };
+        let version = format!("v{}", self.random.below(1 << 20));
+        let size = if self.random.chance(200) { 3_000 } else { self.random.below(200) };
+        let data = vec![self.random.bits() as u8; size as usize];
+        self.accept(slot, &name, (!deleted).then_some((&version, &data)), given)
+    }
+
+    /// Two clients name the same stamp at two nodes, with different versions or data.
+    fn write_a_tie(&mut self, ready: &[usize]) {
+        let name = self.some_name();
+        let (a, b) = (ready[self.random.index(ready.len())], ready[self.random.index(ready.len())]);
+        let Some(process) = self.processes[a].as_ref() else { return };
+        let stamp = process.clock.now(self.now_us).wall.micros() as i64;
+        for (slot, data) in [(a, vec![1]), (b, vec![2])] {
+            let version = if self.random.chance(5_000) { "tie".to_owned() } else { format!("tie{slot}") };
+            let Some(process) = self.processes[slot].as_ref() else { continue };
+            let ahead = stamp - process.clock.now(self.now_us).wall.micros() as i64;
+            self.accept(slot, &name, Some((&version, &data)), Some(ahead));
+        }
+    }
+
+    /// Hands a write to a node, as its front does. `ahead` is a client's stamp, relative to the node's clock.
+    pub(super) fn accept(
+        &mut self,
+        slot: usize,
+        name: &Name,
+        value: Option<(&String, &Vec<u8>)>,
+        ahead: Option<i64>,
+    ) -> bool {
+        let (now_us, guard_us) = (self.now_us, self.plan.max_future_us);
+        let Some(process) = self.processes[slot].as_mut() else { return false };
+        let now = process.clock.now(now_us);
+        if process.replica.doubts_its_clock() {
+            self.work.doubted += 1;
+            return false;
+        }
+        let given = ahead.map(|ahead| now.wall.micros().saturating_add_signed(ahead));
+        let given = given.and_then(|micros| Stamp::from_micros(micros).ok());
+        // a value that a client stamps below the horizon may be older than a delete that all forgot on purpose: the store
+        // takes it, and nobody can tell; it is not what is looked for here
+        let forgotten = |stamp: Stamp| stamp < process.store.set().horizon();
+        if given.is_some_and(|stamp| stamp.guard(now.wall, guard_us).is_err() || forgotten(stamp)) {
+            self.work.refused += 1;
+            return false;
+        }
+        let version = value.map(|(v, _)| Version::new(v.as_bytes()).expect("a good version"));
+        let change = match (&version, value) {
+            (Some(version), Some((_, data))) => Change::Put { version, data },
+            _ => Change::Delete,
+        };
+        let before = process.store.get(name);
+        let dots = process.store.log().sequence();
+        let written = process.store.write(now.wall, name, &change, given);
+        let accepted = process.store.log().sequence() > dots;
+        let (Written::Done { current, .. }, true) = (&written, accepted) else {
+            self.work.refused += 1;
+            return false;
+        };
+        self.trace.line(now_us, format_args!("n{slot} writes {}", Brief(current)));
+        self.work.deletes += u64::from(current.kind() == Kind::Tombstone);
+        let again = before.as_ref().is_some_and(|before| before.kind() == Kind::Tombstone);
+        self.work.recreations += u64::from(again && current.kind() == Kind::Value);
+        self.work.stamped += u64::from(given.is_some());
+        let calls = process.replica.pump(&process.store, now);
+        if let Err(detail) = self.history.accepted(current, before.as_ref(), given.is_some()) {
+            self.broken("stamps of a node rise", format!("n{slot}: {detail}"));
+        }
+        self.look(slot, std::slice::from_ref(name));
+        self.send(slot, calls);
+        true
+    }
+
+    /// A reader goes to any ready node and asks for a name, showing what it has seen; then the next.
+    pub(super) fn read_some(&mut self) {
+        if !self.stormy || self.readers.is_empty() {
+            return;
+        }
+        let ready = self.ready();
+        if !ready.is_empty() {
+            let (slot, reader) =
+                (ready[self.random.index(ready.len())], self.random.index(self.readers.len()));
+            let name = self.some_name();
+            self.read(slot, reader, &name);
+        }
+        let us = self.random.below(self.plan.write_every_us);
+        self.after(us, Event::Read);
+    }
+
+    fn read(&mut self, slot: usize, reader: usize, name: &Name) {
+        let Some(process) = self.processes[slot].as_ref() else { return };
+        let shown = self.readers[reader].seen.get(name).copied();
+        let genesis = process.store.genesis();
+        // what is older than the set says nothing about it
+        let at_least = shown.map(|seen| seen.stamp).filter(|stamp| !genesis.is_after(*stamp));
+        let held = process.store.set().get(name);
+        let question = Question { known: Known::Unsaid, at_least };
+        if question.judge(held) != Verdict::Answer {
+            self.work.held_back += 1;
+            return;
+        }
+        self.work.reads += 1;
+        let answered = held.map(Record::last_sync);
+        if let Some(shown) = shown
+            && answered < Some(shown.stamp)
+            // what is stamped before its set's start, by a client, is not promised
+            && shown.genesis.started <= shown.stamp
+        {
+            // allowed only if the set that the reader saw is gone: nobody who was there then, or is in that set, has it
+            let lives = self.processes.iter().flatten().any(|process| {
+                (process.ready_us.is_some_and(|us| us <= shown.at_us)
+                    || process.store.genesis() == shown.genesis)
+                    && process.replica.state() == State::Ready
+                    && process.store.set().get(name).is_some_and(|held| held.last_sync() >= shown.stamp)
+            });
+            if lives {
+                let detail = format!(
+                    "n{slot} in {genesis:?} answers {answered:?} for {name} to one who saw {shown:?}"
+                );
+                return self.broken("never back in time", detail);
+            }
+        }
+        match answered {
+            Some(stamp) => {
+                let seen = Seen { stamp, at_us: self.now_us, genesis };
+                self.readers[reader].seen.insert(name.clone(), seen)
+            }
+            None => self.readers[reader].seen.remove(name),
+        };
+    }
+
+    /// One fault; then the next.
+    pub(super) fn fault(&mut self) {
+        if !self.stormy {
+            return;
+        }
+        let nodes = self.plan.nodes;
+        let slot = self.random.index(nodes);
+        let for_us = self.random.within(SECOND_US / 2, self.plan.fault_for_us);
+        match self.random.below(100) {
+            0..20 => {
+                let side: Vec<bool> = (0..nodes).map(|_| self.random.chance(5_000)).collect();
+                let all = (0..nodes).flat_map(|a| (0..nodes).map(move |b| (a, b)));
+                let cuts = all.filter(|(a, b)| side[*a] != side[*b]).collect();
+                self.faults.partitions += 1;
+                self.cut("partition", cuts, for_us);
+            }
+            20..30 => {
+                self.cut_off(slot, for_us);
+            }
+            30..45 => {
+                let mute = self.random.chance(5_000);
+                let others = (0..nodes).filter(|b| *b != slot);
+                let cuts = others.map(|b| if mute { (slot, b) } else { (b, slot) }).collect();
+                self.faults.one_way += 1;
+                self.cut(if mute { "mute" } else { "deaf" }, cuts, for_us);
+            }
+            45..70 => {
+                if self.kill(slot) {
+                    self.faults.restarts += 1;
+                    let us = self.random.below(self.plan.down_us);
+                    self.after(us, Event::Start { slot });
+                }
+            }
+            70..71 => {
+                self.faults.outages += 1;
+                for slot in 0..nodes {
+                    self.kill(slot);
+                    let us = self.random.below(self.plan.down_us);
+                    self.after(us, Event::Start { slot });
+                }
+            }
+            71..85 => {
+                let far = self.random.chance(1_000);
+                let off_us = self.random.around(if far { 3_600_000_000 } else { self.plan.clock_off_us });
+                if let Some(process) = self.processes[slot].as_mut() {
+                    process.clock.offset_us = off_us;
+                    self.faults.clock_steps += 1;
+                    self.faults.far_clocks += u64::from(far);
+                    self.trace.line(self.now_us, format_args!("n{slot} sets its clock {off_us} off"));
+                }
+            }
+            _ => {
+                let us = self.random.within(100_000, 1_500_000);
+                self.network.slow(slot, us);
+                self.faults.slow += 1;
+                self.trace.line(self.now_us, format_args!("n{slot} is slow by up to {us}"));
+                self.after(for_us, Event::Quicken { slot });
+            }
+        }
+        let us = self.random.below(2 * self.plan.fault_every_us);
+        self.after(us, Event::Fault);
+    }
+
+    /// A node hears nobody and is heard by nobody.
+    pub(super) fn cut_off(&mut self, slot: usize, for_us: u64) {
+        let others = (0..self.plan.nodes).filter(|other| *other != slot);
+        let cuts = others.flat_map(|other| [(slot, other), (other, slot)]).collect();
+        self.faults.partitions += 1;
+        self.cut("alone", cuts, for_us);
+    }
+
+    pub(super) fn cut(&mut self, what: &str, cuts: Vec<(usize, usize)>, for_us: u64) {
+        self.trace.line(self.now_us, format_args!("{what}: {} links cut for {for_us}: {cuts:?}", cuts.len()));
+        cuts.iter().for_each(|(from, to)| self.network.cut(*from, *to));
+        self.after(for_us, Event::Mend { cuts });
+    }
+
+    /// No more faults, writes and reads. Clocks stay as they are.
+    pub(super) fn heal(&mut self) {
+        self.stormy = false;
+        self.network.set_faulty(false);
+        self.network.mend_all();
+        (0..self.plan.nodes).for_each(|slot| self.start(slot));
+        self.trace.line(self.now_us, format_args!("all is well"));
+    }
+}
+
+/// A record in a line of the trace.
+struct Brief<'a>(&'a Record);
+
+impl std::fmt::Display for Brief<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let record = self.0;
+        let what = if record.kind() == Kind::Tombstone { "-" } else { record.version() };
+        write!(f, "{} {what} {} {}", record.name(), record.last_sync(), record.dot().sequence)
+    }
+}

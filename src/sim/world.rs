@@ -1,0 +1,363 @@
+//! The world: processes, what is under way between them, and what happens next.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+
+use super::checks::{History, Reader, Violation, Witness};
+use super::clock::Clock;
+use super::gossip::{Heard, Table};
+use super::network::Network;
+use super::plan::{Plan, Scenario};
+use super::random::Random;
+use super::report::{Faults, Report, Traffic, Work};
+use super::trace::Trace;
+use crate::core::genesis::Genesis;
+use crate::core::record::Incarnation;
+use crate::core::replica::{Config, Replica};
+use crate::core::store::Store;
+use crate::core::{Name, Stamp, State};
+
+/// How often a node looks at what is due, µs.
+pub(super) const TICK_US: u64 = 100_000;
+
+/// Everything.
+pub struct World {
+    pub(super) plan: Plan,
+    pub(super) now_us: u64,
+    queue: BinaryHeap<Reverse<(u64, u64)>>,
+    events: BTreeMap<u64, Event>,
+    next_event: u64,
+    pub(super) processes: Vec<Option<Process>>,
+    pub(super) network: Network,
+    pub(super) random: Random,
+    lives: u32,
+    pub(super) homes: BTreeMap<Incarnation, usize>,
+    pub(super) history: History,
+    pub(super) readers: Vec<Reader>,
+    pub(super) traffic: BTreeMap<&'static str, Traffic>,
+    pub(super) faults: Faults,
+    pub(super) work: Work,
+    pub(super) trace: Trace,
+    pub(super) violation: Option<Violation>,
+    ended: Totals,
+    pub(super) stormy: bool,
+    /// All sets that were begun.
+    pub(super) geneses: BTreeSet<Genesis>,
+}
+
+/// One process.
+pub(super) struct Process {
+    pub(super) life: u32,
+    /// When it became ready.
+    pub(super) ready_us: Option<u64>,
+    pub(super) store: Store<()>,
+    pub(super) replica: Replica,
+    pub(super) clock: Clock,
+    pub(super) table: Table,
+    /// By call, when it was made.
+    pub(super) outstanding: BTreeMap<u64, u64>,
+    pub(super) witness: Witness,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Totals {
+    rounds: u64,
+    snapshots: u64,
+    vectors: u64,
+    failures: u64,
+    differences: (u64, u64),
+}
+
+pub(super) enum Event {
+    Tick { slot: usize, life: u32 },
+    Gossip { slot: usize, life: u32 },
+    Told { to: usize, from: usize, told: Vec<Option<Heard>>, reply: bool },
+    Request { to: usize, from: usize, life: u32, id: u64, bytes: Vec<u8> },
+    Response { to: usize, life: u32, id: u64, bytes: Vec<u8> },
+    Start { slot: usize },
+    Write,
+    Read,
+    Fault,
+    Mend { cuts: Vec<(usize, usize)> },
+    Quicken { slot: usize },
+    Sweep,
+}
+
+impl World {
+    /// A world that is about to begin. `keep` decides whether its trace is kept as text.
+    #[must_use]
+    pub fn new(plan: Plan, keep: bool) -> Self {
+        let network = Network::new(&plan);
+        let random = Random::new(plan.seed, 3);
+        let processes = (0..plan.nodes).map(|_| None).collect();
+        let readers = (0..plan.readers).map(|_| Reader::default()).collect();
+        Self {
+            now_us: 0,
+            queue: BinaryHeap::new(),
+            events: BTreeMap::new(),
+            next_event: 0,
+            processes,
+            network,
+            random,
+            lives: 0,
+            homes: BTreeMap::new(),
+            history: History::default(),
+            readers,
+            traffic: BTreeMap::new(),
+            faults: Faults::default(),
+            work: Work::default(),
+            trace: Trace::new(keep),
+            violation: None,
+            ended: Totals::default(),
+            stormy: false,
+            geneses: BTreeSet::new(),
+            plan,
+        }
+    }
+
+    pub(super) fn at(&mut self, at_us: u64, event: Event) {
+        self.queue.push(Reverse((at_us, self.next_event)));
+        self.events.insert(self.next_event, event);
+        self.next_event += 1;
+    }
+
+    pub(super) fn after(&mut self, us: u64, event: Event) {
+        self.at(self.now_us + us, event);
+    }
+
+    /// From the start through the storm until all agree, the bound is over, or a promise is broken.
+    pub fn run(&mut self) -> Report {
+        self.trace.line(0, format_args!("{:?}", self.plan));
+        for slot in 0..self.plan.nodes {
+            let us = self.random.below(2_000_000);
+            self.at(us, Event::Start { slot });
+        }
+        self.at(self.plan.calm_us + 1, Event::Sweep);
+        self.run_until(self.plan.calm_us);
+        match self.plan.scenario {
+            Scenario::Storm => self.storm(),
+            Scenario::Missing => self.missing(),
+            Scenario::Aimed => self.aimed(),
+            Scenario::Split => self.split(),
+        }
+        self.heal();
+        let (healed_us, mut converged_us) = (self.now_us, None);
+        while converged_us.is_none() && self.now_us < healed_us + self.plan.bound_us {
+            self.run_until(self.now_us + TICK_US);
+            if self.violation.is_some() {
+                break;
+            }
+            if self.all_agree() {
+                converged_us = Some(self.now_us - healed_us);
+            }
+        }
+        self.sweep();
+        self.report(converged_us)
+    }
+
+    fn storm(&mut self) {
+        self.stormy = true;
+        self.network.set_faulty(true);
+        self.after(1, Event::Write);
+        self.after(1, Event::Read);
+        self.after(1, Event::Fault);
+        self.run_until(self.plan.calm_us + self.plan.stormy_us);
+    }
+
+    /// Until a time, or until a promise is broken.
+    pub fn run_until(&mut self, until_us: u64) {
+        while self.violation.is_none()
+            && let Some(Reverse((at_us, id))) = self.queue.peek().copied()
+            && at_us <= until_us
+        {
+            self.queue.pop();
+            self.now_us = at_us;
+            if let Some(event) = self.events.remove(&id) {
+                self.happen(event);
+            }
+        }
+        self.now_us = self.now_us.max(until_us);
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Tick { slot, life } => self.tick(slot, life),
+            Event::Gossip { slot, life } => self.gossip(slot, life),
+            Event::Told { to, from, told, reply } => self.told(to, from, &told, reply),
+            Event::Request { to, from, life, id, bytes } => self.request(to, from, life, id, &bytes),
+            Event::Response { to, life, id, bytes } => self.response(to, life, id, &bytes),
+            Event::Start { slot } => self.start(slot),
+            Event::Write => self.write_some(),
+            Event::Read => self.read_some(),
+            Event::Fault => self.fault(),
+            Event::Mend { cuts } => cuts.into_iter().for_each(|(from, to)| self.network.mend(from, to)),
+            Event::Quicken { slot } => self.network.slow(slot, 0),
+            Event::Sweep => {
+                self.sweep();
+                self.after(3_000_000, Event::Sweep);
+            }
+        }
+    }
+
+    /// A process begins, empty.
+    pub(super) fn start(&mut self, slot: usize) {
+        if self.processes[slot].is_some() {
+            return;
+        }
+        self.lives += 1;
+        let life = self.lives;
+        let incarnation = Incarnation(self.random.bits());
+        let mut key = [0; 16];
+        key[..8].copy_from_slice(&self.random.bits().to_le_bytes());
+        key[8..].copy_from_slice(&self.random.bits().to_le_bytes());
+        let clock = Clock {
+            offset_us: self.random.around(self.plan.clock_off_us),
+            drift_ppm: self.random.around(self.plan.drift_ppm),
+        };
+        let config = Config {
+            node: slot as u64,
+            region: self.plan.region(slot) as u64,
+            alone: self.plan.nodes == 1,
+            grace_us: self.plan.grace_us,
+            horizon_step_us: self.plan.horizon_step_us,
+            horizon_cap_us: 7 * self.plan.grace_us,
+            settle_us: 5 * self.plan.sync_us,
+            sync_us: self.plan.sync_us,
+            sync_slow_us: 10 * self.plan.sync_us,
+            budget: self.plan.budget,
+            push_us: 60_000_000,
+            max_future_us: self.plan.max_future_us,
+        };
+        let genesis = Genesis { provisional: false, started: Stamp::ZERO, key };
+        self.homes.insert(incarnation, slot);
+        self.processes[slot] = Some(Process {
+            life,
+            ready_us: None,
+            store: Store::simulated(genesis, incarnation, self.plan.leaf_bits, self.plan.mutants()),
+            replica: Replica::new(config, clock.now(self.now_us)),
+            clock,
+            table: Table::new(slot, self.plan.nodes),
+            outstanding: BTreeMap::new(),
+            witness: Witness::default(),
+        });
+        self.trace.line(self.now_us, format_args!("n{slot} starts as {:016x}", incarnation.0));
+        let (tick, gossip) = (self.random.below(TICK_US), self.random.below(self.plan.gossip_us));
+        self.after(tick, Event::Tick { slot, life });
+        self.after(gossip, Event::Gossip { slot, life });
+    }
+
+    /// A process ends, and with it all that it knew.
+    pub(super) fn kill(&mut self, slot: usize) -> bool {
+        let Some(process) = self.processes[slot].take() else { return false };
+        self.ended.add(&process.replica);
+        self.trace.line(self.now_us, format_args!("n{slot} is killed"));
+        true
+    }
+
+    /// Checks a process that may have changed.
+    pub(super) fn look(&mut self, slot: usize, names: &[Name]) {
+        let Some(process) = self.processes[slot].as_mut() else { return };
+        let (set, witness) = (process.store.set(), &mut process.witness);
+        let looked = names
+            .iter()
+            .try_for_each(|name| witness.look(set, name))
+            .and_then(|()| witness.look_at_vector(&self.history, set, process.store.vector()));
+        if let Err((rule, detail)) = looked {
+            self.broken(rule, format!("n{slot}: {detail}"));
+        }
+    }
+
+    fn sweep(&mut self) {
+        for slot in 0..self.processes.len() {
+            let Some(process) = self.processes[slot].as_mut() else { continue };
+            let (set, vector) = (process.store.set(), process.store.vector());
+            if let Err((rule, detail)) = process.witness.look_at_all(&self.history, set, vector) {
+                self.broken(rule, format!("n{slot}: {detail}"));
+            }
+        }
+    }
+
+    pub(super) fn broken(&mut self, rule: &'static str, detail: String) {
+        if self.violation.is_none() {
+            self.trace.line(self.now_us, format_args!("BROKEN {rule}: {detail}"));
+            self.violation = Some(Violation { rule, at_us: self.now_us, detail });
+        }
+    }
+
+    /// Whether all are ready and hold the same. The records are compared, not their digests.
+    #[must_use]
+    pub fn all_agree(&self) -> bool {
+        let mut processes = self.processes.iter();
+        let Some(Some(first)) = processes.next() else { return false };
+        let mut all = self.processes.iter();
+        let ready = all.all(|p| p.as_ref().is_some_and(|p| p.replica.state() == State::Ready));
+        ready
+            && processes.flatten().all(|p| {
+                let (a, b) = (first.store.set(), p.store.set());
+                first.store.genesis() == p.store.genesis()
+                    && a.root().count == b.root().count
+                    && (0..a.stretches()).flat_map(|i| a.stretch(i)).all(|x| {
+                        b.get(x.name()).is_some_and(|y| {
+                            x.reads_as(y) && x.last_sync() == y.last_sync() && x.data() == y.data()
+                        })
+                    })
+            })
+    }
+
+    fn report(&mut self, converged_us: Option<u64>) -> Report {
+        let mut totals = self.ended;
+        self.processes.iter().flatten().for_each(|process| totals.add(&process.replica));
+        self.work.writes = self.history.writes();
+        let records = self.processes.iter().flatten().map(|p| p.store.set().root().count).max();
+        Report {
+            seed: self.plan.seed,
+            nodes: self.plan.nodes,
+            violation: self.violation.clone(),
+            converged_us,
+            bound_us: self.plan.bound_us,
+            traffic: self.traffic.clone(),
+            befell: self.network.befell,
+            faults: self.faults,
+            work: self.work,
+            rounds: totals.rounds,
+            snapshots: totals.snapshots,
+            vectors: totals.vectors,
+            unfinished: totals.failures,
+            differences: totals.differences,
+            records: records.unwrap_or(0),
+            vectors_complete: self.vectors_complete(),
+            geneses: self.geneses.len(),
+            trace: (self.trace.hash(), self.trace.lines()),
+        }
+    }
+
+    fn vectors_complete(&self) -> (u64, u64) {
+        let mut complete = (0, 0);
+        for writer in self.processes.iter().flatten() {
+            let (who, sequence) = (writer.store.incarnation(), writer.store.log().sequence());
+            for process in self.processes.iter().flatten() {
+                complete.0 += u64::from(process.store.vector().get(who) == sequence);
+                complete.1 += 1;
+            }
+        }
+        complete
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn trace(&self) -> &Trace {
+        &self.trace
+    }
+}
+
+impl Totals {
+    fn add(&mut self, replica: &Replica) {
+        let counts = replica.counts();
+        self.rounds += counts.rounds;
+        self.snapshots += counts.snapshots;
+        self.vectors += counts.vectors;
+        self.failures += counts.failures;
+        self.differences.0 += counts.differences;
+        self.differences.1 += counts.old_differences;
+    }
+}

@@ -1,0 +1,188 @@
+//! Round trips, and what is not a message.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn text() -> impl Strategy<Value = Vec<u8>> {
+    "[a-z/é]{1,40}".prop_map(String::into_bytes)
+}
+
+fn record() -> impl Strategy<Value = Record> {
+    let data = prop::collection::vec(any::<u8>(), 0..300);
+    (text(), text(), data, stamp(), any::<u64>(), any::<u64>(), any::<bool>()).prop_map(
+        |(name, version, data, stamp, incarnation, sequence, gone)| {
+            let name = Name::new(&name, 512).unwrap();
+            let dot = Dot { incarnation: Incarnation(incarnation), sequence };
+            if gone {
+                Record::tombstone(name, stamp, dot)
+            } else {
+                Record::value(name, &Version::new(&version).unwrap(), &data, stamp, dot)
+            }
+        },
+    )
+}
+
+fn records() -> impl Strategy<Value = Vec<Record>> {
+    prop::collection::vec(record(), 0..6)
+}
+
+fn stamp() -> impl Strategy<Value = Stamp> {
+    (0..=Stamp::MAX.micros()).prop_map(|micros| Stamp::from_micros(micros).unwrap())
+}
+
+fn genesis() -> impl Strategy<Value = Option<Genesis>> {
+    let genesis = (any::<bool>(), stamp(), any::<[u8; 16]>())
+        .prop_map(|(provisional, started, key)| Genesis { provisional, started, key });
+    prop::option::of(genesis)
+}
+
+fn vector() -> impl Strategy<Value = Vector> {
+    prop::collection::vec((any::<u64>(), 1..u64::MAX), 0..20).prop_map(|components| {
+        let mut vector = Vector::default();
+        components.into_iter().for_each(|(who, sequence)| vector.raise(Incarnation(who), sequence));
+        vector
+    })
+}
+
+fn prefix() -> impl Strategy<Value = Prefix> {
+    (any::<u64>(), 0u8..=64).prop_map(|(position, bits)| Prefix::of(position, bits).unwrap())
+}
+
+fn compare() -> impl Strategy<Value = Vec<Compare>> {
+    let sums = prop_oneof![
+        any::<u128>().prop_map(Sums::Whole),
+        (any::<u8>(), prop::collection::vec(any::<u128>(), 0..=256))
+            .prop_map(|(first, sums)| Sums::Children { first, sums }),
+    ];
+    prop::collection::vec((prefix(), sums).prop_map(|(prefix, sums)| Compare { prefix, sums }), 0..4)
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    let what = prop_oneof![
+        (any::<u128>(), any::<u64>(), vector())
+            .prop_map(|(sum, count, vector)| What::Vectors { digest: Digest { sum, count }, vector }),
+        compare().prop_map(What::Open),
+        (compare(), prop::collection::vec(any::<u64>(), 0..9), records())
+            .prop_map(|(compare, wants, records)| What::Go { compare, wants, records }),
+        (any::<Option<u64>>(), any::<bool>()).prop_map(|(after, first)| What::Snapshot { after, first }),
+    ];
+    let ask = (any::<u64>(), any::<u64>(), genesis(), stamp(), any::<u32>(), what);
+    let ask = ask.prop_map(|(from, to, genesis, horizon, budget, what)| Ask {
+        from: Incarnation(from),
+        to: Incarnation(to),
+        genesis,
+        horizon,
+        budget,
+        what,
+    });
+    let batch = (any::<u64>(), any::<u64>(), any::<u64>(), records())
+        .prop_map(|(from, after, upto, records)| Batch { from: Incarnation(from), after, upto, records });
+    prop_oneof![ask.prop_map(Request::Sync), batch.prop_map(Request::Push)]
+}
+
+fn response() -> impl Strategy<Value = Response> {
+    let listed = (any::<u64>(), stamp(), any::<u64>()).prop_map(|(position, last_sync, item)| Listed {
+        position,
+        last_sync,
+        item,
+    });
+    let listing =
+        (prefix(), prop::collection::vec(listed, 0..9)).prop_map(|(prefix, items)| Listing { prefix, items });
+    let found = (
+        prop::option::of(vector()),
+        any::<(u64, u32, u32)>(),
+        prop::collection::vec(prefix(), 0..9),
+        prop::collection::vec(listing, 0..4),
+        records(),
+    );
+    let found = found.prop_map(|(vector, (count, covered, given), differ, listed, records)| {
+        Reply::Found(Found { vector, count, covered, differ, listed, given, records })
+    });
+    let reply = prop_oneof![
+        Just(Reply::NotMe),
+        Just(Reply::Joining),
+        Just(Reply::OtherGenesis),
+        Just(Reply::HorizonFirst),
+        vector().prop_map(Reply::Equal),
+        found,
+        (prop::option::of(vector()), records(), any::<u64>())
+            .prop_map(|(vector, records, upto)| Reply::Snapshot { vector, records, upto }),
+    ];
+    let answer = (any::<u64>(), stamp(), genesis(), stamp(), reply).prop_map(
+        |(from, now, genesis, horizon, reply)| Answer {
+            from: Incarnation(from),
+            now,
+            genesis,
+            horizon,
+            reply,
+        },
+    );
+    let ack = (any::<u64>(), any::<u64>(), stamp()).prop_map(|(from, have, now)| Ack {
+        from: Incarnation(from),
+        have,
+        now,
+    });
+    prop_oneof![answer.prop_map(Response::Sync), ack.prop_map(Response::Push)]
+}
+
+proptest! {
+    #[test]
+    fn requests_come_back_as_they_went(request in request()) {
+        let bytes = encode_request(&request);
+        let back = decode_request(&bytes).unwrap();
+        prop_assert_eq!(format!("{back:?}"), format!("{request:?}"));
+        prop_assert_eq!(encode_request(&back), bytes);
+    }
+
+    #[test]
+    fn responses_come_back_as_they_went(response in response()) {
+        let bytes = encode_response(&response);
+        let back = decode_response(&bytes).unwrap();
+        prop_assert_eq!(format!("{back:?}"), format!("{response:?}"));
+        prop_assert_eq!(encode_response(&back), bytes);
+    }
+
+    #[test]
+    fn what_is_cut_short_is_rejected(request in request(), at in any::<prop::sample::Index>()) {
+        let bytes = encode_request(&request);
+        prop_assert!(decode_request(&bytes[..at.index(bytes.len())]).is_err());
+        let mut longer = bytes;
+        longer.push(0);
+        prop_assert!(decode_request(&longer).is_err());
+    }
+
+    #[test]
+    fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        let _ = decode_request(&bytes);
+        let _ = decode_response(&bytes);
+    }
+
+    #[test]
+    fn what_is_garbled_never_panics(
+        request in request(),
+        response in response(),
+        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+    ) {
+        for mut bytes in [encode_request(&request), encode_response(&response)] {
+            for (at, with) in &flips {
+                let at = at.index(bytes.len());
+                bytes[at] ^= with;
+            }
+            let _ = decode_request(&bytes);
+            let _ = decode_response(&bytes);
+        }
+    }
+}
+
+#[test]
+fn more_than_a_message_may_have_is_rejected() {
+    let long = vec![0; MAX_MESSAGE_BYTES + 1];
+    assert!(matches!(decode_request(&long), Err(DecodeError::TooMuch { .. })));
+    // version, a push, from, after, upto, and 2^32 records in 9 bytes
+    let mut bytes = vec![VERSION, 0];
+    bytes.extend([0; 8]);
+    bytes.extend([1, 2, 253]);
+    bytes.extend((1u64 << 32).to_le_bytes());
+    assert!(matches!(decode_request(&bytes), Err(DecodeError::TooMuch { .. })));
+}
