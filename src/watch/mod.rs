@@ -3,6 +3,7 @@
 
 pub mod fanout;
 pub mod pace;
+pub mod wheel;
 
 use std::time::Instant;
 
