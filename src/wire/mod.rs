@@ -4,6 +4,8 @@
 pub mod date;
 pub mod duration;
 pub mod etag;
+pub mod head;
 pub mod headers;
+pub mod timing;
 pub mod uri;
 pub mod version_set;
