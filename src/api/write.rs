@@ -18,7 +18,7 @@ use crate::core::store::{Change, Written};
 use crate::core::{Name, Record, Stamp, Version};
 use crate::node::metrics::Limit;
 use crate::node::{Node, clock};
-use crate::watch::Bell;
+use crate::watch::Waiter;
 use crate::wire::date::parse_http_date;
 use crate::wire::etag::parse_tag;
 
@@ -62,7 +62,7 @@ fn write(node: &Node, name: &Name, change: &Change<'_>, given: Option<Stamp>) ->
         return Err(stopping());
     }
     match node.store.write(clock::now(), name, change, given) {
-        Written::<Bell>::Done { current, .. } => {
+        Written::<Waiter>::Done { current, .. } => {
             Ok((StatusCode::NO_CONTENT, stamps(Some(&current))).into_response())
         }
         Written::Lost { current } => Err(lost(&current)),
