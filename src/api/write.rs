@@ -28,7 +28,7 @@ pub(super) async fn put(State(node): State<Arc<Node>>, request: Request<Body>) -
     if let Some(done) = came_back(&node, &parts.uri)? {
         return Ok(done);
     }
-    let name = request::name(&node, &parts.uri)?;
+    let name = request::name(&node, parts.uri.path())?;
     let given = given_stamp(&node, &parts.uri, &parts.headers)?;
     let version = given_version(&parts.uri, &parts.headers)?;
     let limit = node.config.data_limit_bytes;
@@ -51,7 +51,7 @@ pub(super) async fn delete(
     if let Some(done) = came_back(&node, request.uri())? {
         return Ok(done);
     }
-    let name = request::name(&node, request.uri())?;
+    let name = request::name(&node, request.uri().path())?;
     let given = given_stamp(&node, request.uri(), request.headers())?;
     write(&node, &name, &Change::Delete, given)
 }

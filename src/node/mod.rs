@@ -7,6 +7,7 @@ pub mod limits;
 mod listener;
 mod logging;
 pub mod metrics;
+pub mod reads;
 mod server;
 mod spoken;
 mod start;
