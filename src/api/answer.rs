@@ -38,9 +38,9 @@ pub(super) fn number(number: u64) -> HeaderValue {
     HeaderValue::from(number)
 }
 
-/// A record's data as a body, without a copy.
-pub(super) fn data(record: &Record) -> Body {
-    Body::from(Bytes::from_owner(Data(record.clone())))
+/// A record's data as the bytes of a body, without a copy.
+pub(super) fn data(record: &Record) -> Bytes {
+    Bytes::from_owner(Data(record.clone()))
 }
 
 struct Data(Record);

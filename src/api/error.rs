@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use hyper::body::Bytes;
 
 use crate::core::NameError;
 use crate::node::limits::RETRY_AFTER_S;
@@ -67,12 +68,19 @@ impl Refusal {
     }
 }
 
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let mut response = Response::new(Body::from(self.text + "\n"));
+impl Refusal {
+    /// The answer, with its body as bytes.
+    pub(super) fn into_bytes(self) -> Response<Bytes> {
+        let mut response = Response::new(Bytes::from(self.text + "\n"));
         *response.status_mut() = self.status;
         *response.headers_mut() = *self.headers;
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         response
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        self.into_bytes().map(Body::from)
     }
 }

@@ -24,6 +24,7 @@ use tower_service::Service;
 use crate::node::Node;
 use crate::node::lifecycle::Phase;
 use crate::node::metrics::Port;
+use crate::node::reads::Reads;
 use error::Refusal;
 
 const CLIENT_PATHS: &str = "\
@@ -78,6 +79,12 @@ pub fn service(
             response
         })
     }
+}
+
+/// What understands the reads that the front serves, and words their answers.
+#[must_use]
+pub fn reads(node: Arc<Node>) -> Arc<dyn Reads> {
+    Arc::new(read::FrontReads(node))
 }
 
 fn client(node: Arc<Node>) -> Router {

@@ -11,22 +11,25 @@ use crate::core::{Name, Stamp};
 use crate::node::Node;
 use crate::node::limits::MAX_HEAD_BYTES;
 use crate::node::metrics::Limit;
-use crate::wire::uri::{UriError, decode, parameter};
-
-/// Where names begin in a path.
-pub(super) const NAMES: &str = "/v1/versions/";
+use crate::wire::head::NAMES;
+use crate::wire::uri::{self, UriError, decode};
 
 /// The name in a path, taken as sent.
-pub(super) fn name(node: &Node, uri: &Uri) -> Result<Name, Refusal> {
-    let encoded = uri.path().strip_prefix(NAMES).unwrap_or_default();
+pub(super) fn name(node: &Node, path: &str) -> Result<Name, Refusal> {
+    let encoded = path.strip_prefix(NAMES).unwrap_or_default();
     let bytes = decode(encoded).map_err(|e| Refusal::bad_request(format_args!("bad name: {e}")))?;
     Name::new(&bytes, node.config.name_limit_bytes).map_err(|e| Refusal::name(&e, &node.metrics))
 }
 
 /// A parameter that may stand once.
 pub(super) fn query<'a>(uri: &'a Uri, key: &str) -> Result<Option<Cow<'a, str>>, Refusal> {
-    let Some(query) = uri.query() else { return Ok(None) };
-    parameter(query, key)
+    parameter(uri.query(), key)
+}
+
+/// A parameter of a query that may stand once.
+pub(super) fn parameter<'a>(query: Option<&'a str>, key: &str) -> Result<Option<Cow<'a, str>>, Refusal> {
+    let Some(query) = query else { return Ok(None) };
+    uri::parameter(query, key)
         .map_err(|e: UriError| Refusal::bad_request(format_args!("bad parameter {key}: {e}")))
 }
 

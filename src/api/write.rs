@@ -18,7 +18,7 @@ use crate::core::store::{Change, Written};
 use crate::core::{Name, Record, Stamp, Version};
 use crate::node::metrics::Limit;
 use crate::node::{Node, clock};
-use crate::watch::Bell;
+use crate::watch::Waiter;
 use crate::wire::date::parse_http_date;
 use crate::wire::etag::parse_tag;
 
@@ -28,7 +28,7 @@ pub(super) async fn put(State(node): State<Arc<Node>>, request: Request<Body>) -
     if let Some(done) = came_back(&node, &parts.uri)? {
         return Ok(done);
     }
-    let name = request::name(&node, &parts.uri)?;
+    let name = request::name(&node, parts.uri.path())?;
     let given = given_stamp(&node, &parts.uri, &parts.headers)?;
     let version = given_version(&parts.uri, &parts.headers)?;
     let limit = node.config.data_limit_bytes;
@@ -51,7 +51,7 @@ pub(super) async fn delete(
     if let Some(done) = came_back(&node, request.uri())? {
         return Ok(done);
     }
-    let name = request::name(&node, request.uri())?;
+    let name = request::name(&node, request.uri().path())?;
     let given = given_stamp(&node, request.uri(), request.headers())?;
     write(&node, &name, &Change::Delete, given)
 }
@@ -62,7 +62,7 @@ fn write(node: &Node, name: &Name, change: &Change<'_>, given: Option<Stamp>) ->
         return Err(stopping());
     }
     match node.store.write(clock::now(), name, change, given) {
-        Written::<Bell>::Done { current, .. } => {
+        Written::<Waiter>::Done { current, .. } => {
             Ok((StatusCode::NO_CONTENT, stamps(Some(&current))).into_response())
         }
         Written::Lost { current } => Err(lost(&current)),

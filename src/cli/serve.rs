@@ -77,7 +77,7 @@ pub(super) fn notes() -> String {
 
 pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let config = configure(matches, std::env::vars_os())?;
-    crate::node::run(config, crate::api::paths, crate::api::service)
+    crate::node::run(config, crate::api::paths, crate::api::service, crate::api::reads)
         .map_err(|error| Failure::Usage(error.to_string()))
 }
 

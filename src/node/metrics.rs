@@ -74,6 +74,8 @@ pub enum Limit {
     SetBytes,
     /// Time that a body may take.
     BodyTime,
+    /// Time that an answer may take to be sent.
+    WriteTime,
 }
 
 impl Limit {
@@ -87,6 +89,7 @@ impl Limit {
             Self::Lists => "lists",
             Self::SetBytes => "set_bytes",
             Self::BodyTime => "body_time",
+            Self::WriteTime => "write_time",
         }
     }
 }
@@ -103,6 +106,7 @@ pub struct Metrics {
     common_answers: [(Port, u16, Counter); COMMON.len()],
     refusals: Family<LimitLabel, Counter>,
     connections: Family<PortLabel, Gauge>,
+    handovers: Counter,
     wakes: Counter,
     pending: Gauge,
     parked: Gauge,
@@ -143,6 +147,7 @@ impl Metrics {
             common_answers,
             refusals: Family::default(),
             connections: Family::default(),
+            handovers: Counter::default(),
             wakes: Counter::default(),
             pending: Gauge::default(),
             parked: Gauge::default(),
@@ -160,6 +165,11 @@ impl Metrics {
         r.register("answers", "Requests answered, by port and status", self.answers.clone());
         r.register("limit_hits", "Times that a limit refused something, by limit", self.refusals.clone());
         r.register("connections", "Open connections, by port", self.connections.clone());
+        r.register(
+            "handovers",
+            "Connections that the front gave to the ordinary path",
+            self.handovers.clone(),
+        );
         r.register("wakes", "Parked readers told that something has changed", self.wakes.clone());
         r.register(
             "wakes_pending",
@@ -185,6 +195,7 @@ impl Metrics {
             Limit::Lists,
             Limit::SetBytes,
             Limit::BodyTime,
+            Limit::WriteTime,
         ] {
             drop(self.refusals.get_or_create(&LimitLabel { limit: limit.as_str() }));
         }
@@ -196,6 +207,11 @@ impl Metrics {
             Some((.., counter)) => counter.inc(),
             None => self.answers.get_or_create(&AnswerLabels { port, status }).inc(),
         };
+    }
+
+    /// Counts a connection that the front gave to the ordinary path.
+    pub fn handed_over(&self) {
+        self.handovers.inc();
     }
 
     /// Counts a limit that was hit.

@@ -1,12 +1,16 @@
 //! The running node: owns the store, reads the clock, starts everything in order and stops it in order.
 
 pub mod clock;
+mod front;
 pub mod hang_up;
 pub mod lifecycle;
 pub mod limits;
 mod listener;
 mod logging;
 pub mod metrics;
+mod ordinary;
+mod places;
+pub mod reads;
 mod server;
 mod spoken;
 mod start;

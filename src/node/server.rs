@@ -3,40 +3,33 @@
 use std::io;
 use std::net::TcpListener as StdTcpListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use axum::body::Body;
 use axum::response::Response;
 use hyper::Request;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{Instant, timeout};
 
-use super::hang_up::HangUp;
+use super::front::{Front, Services};
 use super::lifecycle::{Lifecycle, Phase};
-use super::limits::{MAX_BUFFER_BYTES, RETRY_AFTER_S};
+use super::limits::RETRY_AFTER_S;
 use super::metrics::{Limit, Metrics, Port};
-use super::spoken::Spoken;
-use super::stream::Impatient;
+use super::ordinary::Ordinary;
+use super::places::Places;
+use super::reads::Reads;
+use super::store::SharedStore;
 
 /// How long accepting pauses when the system has no descriptors or memory left for a connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Connections over the limit that are told so at the same time; further ones are closed without a word.
 const MAX_TURNED_AWAY_AT_ONCE: usize = 64;
 
 /// How long one that is turned away has to take its answer.
 const TURN_AWAY_TIME: Duration = Duration::from_secs(1);
-
-/// At the end a connection without a request that is being answered has this long to go.
-const CLOSING_TIME: Duration = Duration::from_millis(500);
 
 /// A lack of descriptors is logged this often while it lasts.
 const LOG_EVERY: Duration = Duration::from_secs(10);
@@ -61,6 +54,17 @@ pub(super) struct Server {
 pub(super) type OpenGuard = mpsc::Sender<()>;
 
 impl Server {
+    fn ordinary<F>(&self, answer: F, open: OpenGuard) -> Ordinary<F> {
+        Ordinary {
+            answer,
+            port: self.port,
+            idle_timeout: self.idle_timeout,
+            metrics: Arc::clone(&self.metrics),
+            lifecycle: Arc::clone(&self.lifecycle),
+            open,
+        }
+    }
+
     /// Accepts and serves until the node is closing. `answer` makes the answer to one request.
     ///
     /// # Errors
@@ -70,11 +74,11 @@ impl Server {
         F: Fn(Request<Incoming>) -> A + Clone + Send + Sync + 'static,
         A: Future<Output = Response> + Send + 'static,
     {
+        let ordinary = self.ordinary(answer, open);
         let listener = TcpListener::from_std(self.listener)?;
-        let places = Arc::new(Semaphore::new(self.max_connections));
-        let turned_away = Arc::new(Semaphore::new(MAX_TURNED_AWAY_AT_ONCE));
-        let gauge = self.metrics.connections(self.port);
-        let mut last_logged = None;
+        let places = Places::new(self.max_connections, self.metrics.connections(self.port));
+        let doorman = Doorman::new(self.metrics);
+        let mut errors = AcceptErrors::default();
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -83,123 +87,114 @@ impl Server {
             let stream = match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    pause_after(self.port, &error, &mut last_logged).await;
+                    if errors.repeats(self.port, &error) {
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
                     continue;
                 }
             };
-            match Arc::clone(&places).try_acquire_owned() {
-                Ok(place) => {
-                    let connection = Connection { place, gauge: gauge.clone(), open: open.clone() };
-                    let lifecycle = Arc::clone(&self.lifecycle);
-                    gauge.inc();
-                    let (stream, hang_up) = Impatient::new(stream, self.idle_timeout);
-                    let stream = Spoken::new(stream, self.port, Arc::clone(&self.metrics));
-                    tokio::spawn(serve(
-                        stream,
-                        hang_up,
-                        answer.clone(),
-                        lifecycle,
-                        self.idle_timeout,
-                        connection,
-                    ));
-                }
-                Err(_) => {
-                    self.metrics.hit(Limit::Connections);
-                    if let Ok(permit) = Arc::clone(&turned_away).try_acquire_owned() {
-                        tokio::spawn(turn_away(stream, permit));
-                    }
-                }
+            match places.take() {
+                Some(place) => drop(tokio::spawn(ordinary.clone().serve(stream, place))),
+                None => doorman.turn_away(|| Ok(stream)),
             }
         }
     }
-}
 
-/// What a connection holds while it is open.
-struct Connection {
-    #[expect(dead_code, reason = "held for its drop")]
-    place: OwnedSemaphorePermit,
-    gauge: Gauge,
-    #[expect(dead_code, reason = "held for its drop")]
-    open: OpenGuard,
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.gauge.dec();
-    }
-}
-
-async fn serve<F, A>(
-    stream: Spoken<Impatient>,
-    hang_up: HangUp,
-    answer: F,
-    lifecycle: Arc<Lifecycle>,
-    idle_timeout: Duration,
-    connection: Connection,
-) where
-    F: Fn(Request<Incoming>) -> A + Send + 'static,
-    A: Future<Output = Response> + Send + 'static,
-{
-    let answering = Arc::new(AtomicBool::new(false));
-    let is_answering = Arc::clone(&answering);
-    let service = service_fn(move |mut request| {
-        request.extensions_mut().insert(hang_up.clone());
-        answering.store(true, Ordering::Relaxed);
-        let answer = answer(request);
-        let answering = Arc::clone(&answering);
-        async move {
-            let answer = answer.await;
-            answering.store(false, Ordering::Relaxed);
-            Ok::<Response<Body>, std::convert::Infallible>(answer)
+    /// Serves through a front, which answers the reads that `reads` understands, and hands all else to `answer`.
+    ///
+    /// # Errors
+    /// If the socket or the threads cannot be had, or the front ends before its time.
+    pub(super) async fn run_front<F, A>(
+        self,
+        answer: F,
+        reads: Arc<dyn Reads>,
+        store: SharedStore,
+        jitter_is_on: bool,
+        open: OpenGuard,
+    ) -> io::Result<()>
+    where
+        F: Fn(Request<Incoming>) -> A + Clone + Send + Sync + 'static,
+        A: Future<Output = Response> + Send + 'static,
+    {
+        let ordinary = self.ordinary(answer, open.clone());
+        let doorman = Doorman::new(Arc::clone(&self.metrics));
+        let runtime = Handle::current();
+        let services = Services {
+            reads,
+            store,
+            places: Places::new(self.max_connections, self.metrics.connections(self.port)),
+            idle_timeout: self.idle_timeout,
+            jitter_is_on,
+            port: self.port,
+            metrics: self.metrics,
+            lifecycle: Arc::clone(&self.lifecycle),
+            hand_over: Box::new({
+                let runtime = runtime.clone();
+                move |handover| drop(runtime.spawn(ordinary.clone().go_on(handover)))
+            }),
+            turn_away: Box::new(move |stream| {
+                let _guard = runtime.enter();
+                doorman.turn_away(|| TcpStream::from_std(stream));
+            }),
+        };
+        let mut front = Front::start(self.listener, services)?;
+        drop(open);
+        tokio::select! {
+            ended = front.ended() => return ended,
+            () = self.lifecycle.reached(Phase::Closing) => front.close(),
         }
-    });
-    let http = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(idle_timeout)
-        .max_buf_size(MAX_BUFFER_BYTES)
-        // as Go writes them, for who compares them by eye or by a careless script
-        .title_case_headers(true)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut http = std::pin::pin!(http);
-    let ended = tokio::select! {
-        ended = http.as_mut() => ended,
-        () = lifecycle.reached(Phase::Closing) => {
-            http.as_mut().graceful_shutdown();
-            loop {
-                match timeout(CLOSING_TIME, http.as_mut()).await {
-                    Ok(ended) => break ended,
-                    Err(_) if is_answering.load(Ordering::Relaxed) => {}
-                    // half a head, or an answer that is not taken: neither is waited for
-                    Err(_) => break Ok(()),
-                }
-            }
-        }
-    };
-    if let Err(error) = ended {
-        // the other side hung up, was too slow or sent no HTTP: its business, and nothing to alarm anybody with
-        tracing::debug!(%error, "connection ended early");
+        front.ended().await
     }
-    drop(connection);
 }
 
-/// Out of descriptors or memory is the one kind of error that repeats at once; the others are of one connection.
-async fn pause_after(port: Port, error: &io::Error, last_logged: &mut Option<Instant>) {
-    let of_one_connection = matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
-    );
-    if of_one_connection {
-        return;
-    }
-    if last_logged.is_none_or(|last| last.elapsed() > LOG_EVERY) {
-        *last_logged = Some(Instant::now());
-        tracing::warn!(
-            port = port.as_str(),
-            %error,
-            "cannot accept connections: raise the limit of open files, or lower --max-connections"
+/// What accepting remembers of its errors.
+#[derive(Default)]
+pub(super) struct AcceptErrors {
+    last_logged: Option<Instant>,
+}
+
+impl AcceptErrors {
+    /// Whether this error repeats at once, so that accepting has to pause: out of descriptors or memory is the one kind
+    /// that does, and is told who runs the node; the others are of one connection.
+    pub(super) fn repeats(&mut self, port: Port, error: &io::Error) -> bool {
+        let of_one_connection = matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
         );
+        if of_one_connection {
+            return false;
+        }
+        if self.last_logged.is_none_or(|last| last.elapsed() > LOG_EVERY) {
+            self.last_logged = Some(Instant::now());
+            tracing::warn!(
+                port = port.as_str(),
+                %error,
+                "cannot accept connections: raise the limit of open files, or lower --max-connections"
+            );
+        }
+        true
     }
-    tokio::time::sleep(ACCEPT_PAUSE).await;
+}
+
+/// Tells those for whom there is no place.
+struct Doorman {
+    metrics: Arc<Metrics>,
+    at_once: Arc<Semaphore>,
+}
+
+impl Doorman {
+    fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, at_once: Arc::new(Semaphore::new(MAX_TURNED_AWAY_AT_ONCE)) }
+    }
+
+    fn turn_away(&self, stream: impl FnOnce() -> io::Result<TcpStream>) {
+        self.metrics.hit(Limit::Connections);
+        if let Ok(permit) = Arc::clone(&self.at_once).try_acquire_owned()
+            && let Ok(stream) = stream()
+        {
+            tokio::spawn(turn_away(stream, permit));
+        }
+    }
 }
 
 /// Tells a connection that there is no place for it.

@@ -18,6 +18,7 @@ use super::limits::{
 };
 use super::listener::{ListenError, listen};
 use super::metrics::{Metrics, Port};
+use super::reads::Reads;
 use super::server::Server;
 use super::store::SharedStore;
 use super::{Node, clock, logging};
@@ -55,11 +56,16 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {}
 
 /// Runs a node until SIGTERM or SIGINT, and stops it in an orderly way. `service` makes what answers on a
-/// port, and `paths` says what that is.
+/// port, and `paths` says what that is. `reads` makes what the front asks.
 ///
 /// # Errors
 /// If it cannot start; nothing is left running then.
-pub fn run<S, F, A>(config: Config, paths: fn(Port) -> &'static str, service: S) -> Result<(), StartError>
+pub fn run<S, F, A>(
+    config: Config,
+    paths: fn(Port) -> &'static str,
+    service: S,
+    reads: fn(Arc<Node>) -> Arc<dyn Reads>,
+) -> Result<(), StartError>
 where
     S: Fn(Arc<Node>, Port) -> F,
     F: Fn(Request<Incoming>) -> A + Clone + Send + Sync + 'static,
@@ -113,7 +119,21 @@ where
                 metrics: Arc::clone(&node.metrics),
                 lifecycle: Arc::clone(&node.lifecycle),
             };
-            tokio::spawn(end_with(server.run(service(Arc::clone(&node), port), open.clone()), port));
+            let answer = service(Arc::clone(&node), port);
+            match port {
+                Port::Server => drop(tokio::spawn(end_with(server.run(answer, open.clone()), port))),
+                Port::Client => {
+                    let reads = reads(Arc::clone(&node));
+                    let serving = server.run_front(
+                        answer,
+                        reads,
+                        node.store.clone(),
+                        !node.config.jitter_per_watch.is_zero(),
+                        open.clone(),
+                    );
+                    tokio::spawn(end_with(serving, port));
+                }
+            }
         }
         drop(open);
 

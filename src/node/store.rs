@@ -14,12 +14,12 @@ use crate::core::store::{Change, Due, Read, Written};
 use crate::core::{Genesis, Incarnation, Name, Question, Record, Stamp, Store, Ticket};
 use crate::watch::fanout::Fanout;
 use crate::watch::pace::Pace;
-use crate::watch::{Bell, Wake};
+use crate::watch::{Bell, Seat, Waiter, Wake};
 
 /// A cheap handle to the state that all requests share.
 #[derive(Clone)]
 pub struct SharedStore {
-    store: Arc<Mutex<Store<Bell>>>,
+    store: Arc<Mutex<Store<Waiter>>>,
     /// As the store has it; it does not change while the node runs alone.
     genesis: Genesis,
     fanout: Fanout,
@@ -78,7 +78,7 @@ impl SharedStore {
 
     /// The lock. A panic while it was held, which nothing from outside can cause, leaves a store that is still whole:
     /// its methods change the set and the waiters by single calls.
-    fn lock(&self) -> MutexGuard<'_, Store<Bell>> {
+    fn lock(&self) -> MutexGuard<'_, Store<Waiter>> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -95,7 +95,13 @@ impl SharedStore {
     }
 
     /// Writes, and sets off the waking of those whom it concerns.
-    pub fn write(&self, now: Stamp, name: &Name, change: &Change<'_>, given: Option<Stamp>) -> Written<Bell> {
+    pub fn write(
+        &self,
+        now: Stamp,
+        name: &Name,
+        change: &Change<'_>,
+        given: Option<Stamp>,
+    ) -> Written<Waiter> {
         let mut written = self.lock().write(now, name, change, given);
         if let Written::Done { due, .. } = &mut written {
             self.wake(std::mem::take(due));
@@ -103,7 +109,7 @@ impl SharedStore {
         written
     }
 
-    fn wake(&self, due: Due<Bell>) {
+    fn wake(&self, due: Due<Waiter>) {
         if !due.is_empty() {
             self.fanout.ring(due, Wake::Changed { at: Instant::now() }, self.pace);
         }
@@ -120,9 +126,9 @@ impl SharedStore {
     pub fn read(&self, name: &Name, question: &Question, may_park: bool) -> Reading {
         let mut bell = None;
         let waiter = may_park.then_some(|| {
-            let (ring, rung) = oneshot::channel();
+            let (ring, rung) = Bell::new();
             bell = Some(rung);
-            ring
+            Waiter::Listening(ring)
         });
         let read = self.lock().read(name, question, waiter);
         match (read, bell) {
@@ -136,8 +142,22 @@ impl SharedStore {
         }
     }
 
+    /// Reads, or parks at `seat` if there is nothing to tell yet. The ticket is to be given up whatever happens.
+    #[must_use]
+    pub fn read_seated(&self, name: &Name, question: &Question, seat: Option<Seat>) -> Read {
+        self.lock().read(name, question, seat.map(|seat| move || Waiter::Seated(seat)))
+    }
+
+    /// Gives up places.
+    pub fn leave(&self, tickets: impl IntoIterator<Item = Ticket>) {
+        let mut store = self.lock();
+        for ticket in tickets {
+            store.leave(ticket);
+        }
+    }
+
     /// Runs `look` on the state, under the lock: for reads that are short.
-    pub fn with<R>(&self, look: impl FnOnce(&Store<Bell>) -> R) -> R {
+    pub fn with<R>(&self, look: impl FnOnce(&Store<Waiter>) -> R) -> R {
         look(&self.lock())
     }
 

@@ -1,65 +1,82 @@
-//! Rings the bells of those whom a change concerns: beside the writer and not inside its request, paced, and names in
-//! turn, so that a name with 100,000 watchers does not keep one with a single watcher waiting.
+//! Tells those whom a change concerns: beside the writer and not inside its request, paced, and names in turn, so that
+//! a name with 100,000 watchers does not keep one with a single watcher waiting.
+//!
+//! A change is one job, and each of the front's loops tells its own readers. The loop here rings the bells of those who
+//! listen by themselves.
 
-use std::collections::VecDeque;
-use std::iter::Flatten;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::pace::Pace;
-use super::{Bell, Wake};
+use super::rounds::{Job, Rounds, SLICE, Whom};
+use super::{Waiter, Wake};
 use crate::core::Ticket;
 
-/// Bells rung for one name before the next name has its turn: about 10 µs of work.
-const SLICE: usize = 64;
+/// Up to so many waiters, the lanes are chosen one by one; beyond, all of them look for their own.
+const FEW: usize = 256;
 
 /// Bells rung before others of the runtime have their turn.
 const ROUND: u64 = 8 * SLICE as u64;
 
-/// Those whom one change concerns, list behind list.
-struct Job {
-    bells: Flatten<std::vec::IntoIter<Vec<(Ticket, Bell)>>>,
-    count: usize,
-    rung: usize,
-    started: Instant,
-    wake: Wake,
-    pace: Pace,
+/// Hands changes to those who tell of them.
+///
+/// The queues have no bound of their own. Each waiter in them was a parked reader; one that gives up is replaced only by
+/// a new request, and its place in the queue is gone after the longest time that the pace allows.
+#[derive(Clone)]
+pub struct Fanout {
+    bells: UnboundedSender<Message>,
+    lanes: Arc<OnceLock<Vec<Arc<dyn Lane>>>>,
+    counters: Arc<Counters>,
 }
 
 enum Message {
-    Ring(Job),
+    Ring(Arc<Job>),
     /// From now on what is queued is rung at this pace.
     Hurry(Pace),
 }
 
-/// Hands changes to the fan-out.
-///
-/// The queue has no bound of its own. Each bell in it was a parked reader; one that gives up is replaced only by a new
-/// request, and its bell is gone after the longest time that the pace allows.
-#[derive(Clone)]
-pub struct Fanout {
-    queue: UnboundedSender<Message>,
-    counters: Arc<Counters>,
+/// A loop of the front, which tells the readers that are seated in it.
+pub trait Lane: Send + Sync {
+    /// Takes a job on. Does not wait for anything.
+    fn take_on(&self, job: Arc<Job>);
+
+    /// From now on those who have yet to be told are told at this pace.
+    fn hurry(&self, pace: Pace);
 }
 
 /// What the fan-out has done and has yet to do.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Waiters whose change has come and whose bell has yet to ring.
+    /// Waiters whose change has come and who have yet to be told.
     pub pending: AtomicU64,
-    /// Bells rung, heard or not.
+    /// Waiters told, whether they were still there or not.
     pub rung: AtomicU64,
 }
 
+impl Counters {
+    /// Counts waiters who were told.
+    pub fn told(&self, count: u64) {
+        self.pending.fetch_sub(count, Ordering::Relaxed);
+        self.rung.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
 impl Fanout {
-    /// The fan-out and the loop that does its work, which ends when the last `Fanout` is dropped.
+    /// The fan-out and the loop that rings bells, which ends when the last `Fanout` is dropped.
     pub fn new() -> (Self, impl Future<Output = ()>) {
-        let (sender, queue) = unbounded_channel();
+        let (bells, queue) = unbounded_channel();
         let counters = Arc::new(Counters::default());
-        (Self { queue: sender, counters: Arc::clone(&counters) }, run(queue, counters))
+        let fanout = Self { bells, lanes: Arc::default(), counters: Arc::clone(&counters) };
+        (fanout, run(queue, counters))
+    }
+
+    /// Makes the loops of the front known, once, before anybody is seated in them.
+    pub fn open(&self, lanes: Vec<Arc<dyn Lane>>) {
+        // a second time would be a mistake of ours that changes nothing
+        let _ = self.lanes.set(lanes);
     }
 
     /// What it has done and has yet to do.
@@ -68,56 +85,78 @@ impl Fanout {
         &self.counters
     }
 
-    /// Wakes all of `due`, at a pace from now on. Costs the caller nothing per waiter.
-    pub fn ring(&self, due: Vec<Vec<(Ticket, Bell)>>, wake: Wake, pace: Pace) {
-        let count: usize = due.iter().map(Vec::len).sum();
-        self.counters.pending.fetch_add(count as u64, Ordering::Relaxed);
-        let bells = due.into_iter().flatten();
-        let job = Job { bells, count, rung: 0, started: Instant::now(), wake, pace };
-        // without a loop the process is ending, and the readers end with it
-        let _ = self.queue.send(Message::Ring(job));
+    /// Wakes all of `due`, at a pace from now on. Costs the caller nothing per waiter of the longest list.
+    pub fn ring(&self, mut due: Vec<Vec<(Ticket, Waiter)>>, wake: Wake, pace: Pace) {
+        // of equals the first, so that they keep their order
+        let longest = (0..due.len()).rev().max_by_key(|&list| due[list].len()).unwrap_or(0);
+        if due.is_empty() {
+            return;
+        }
+        let mut waiters = due.remove(longest);
+        for mut list in due {
+            waiters.append(&mut list);
+        }
+        self.counters.pending.fetch_add(waiters.len() as u64, Ordering::Relaxed);
+        let job = Arc::new(Job { waiters, wake, started: Instant::now(), pace });
+        let few = job.waiters.len() <= FEW;
+        let concerns = |whom: Whom| !few || job.waiters.iter().any(|(_, waiter)| whom.includes(waiter));
+        for (lane, number) in self.lanes().iter().zip(0..) {
+            if concerns(Whom::Lane(number)) {
+                lane.take_on(Arc::clone(&job));
+            }
+        }
+        if concerns(Whom::Listening) {
+            // without a loop the process is ending, and the readers end with it
+            let _ = self.bells.send(Message::Ring(job));
+        }
     }
 
     /// Wakes those who are queued already at another pace from now on.
     pub fn hurry(&self, pace: Pace) {
-        let _ = self.queue.send(Message::Hurry(pace));
+        self.lanes().iter().for_each(|lane| lane.hurry(pace));
+        let _ = self.bells.send(Message::Hurry(pace));
+    }
+
+    fn lanes(&self) -> &[Arc<dyn Lane>] {
+        self.lanes.get().map_or(&[], Vec::as_slice)
     }
 }
 
 async fn run(mut queue: UnboundedReceiver<Message>, counters: Arc<Counters>) {
-    let mut jobs: VecDeque<Job> = VecDeque::new();
+    let mut rounds = Rounds::new(Whom::Listening);
     loop {
         while let Ok(message) = queue.try_recv() {
-            take_in(&mut jobs, message);
+            take_in(&mut rounds, message);
         }
-        if jobs.is_empty() {
+        if rounds.is_empty() {
             match queue.recv().await {
-                Some(message) => take_in(&mut jobs, message),
+                Some(message) => take_in(&mut rounds, message),
                 None => return,
             }
         }
-        let mut rung = 0;
         let now = Instant::now();
-        for _ in 0..jobs.len() {
-            let Some(mut job) = jobs.pop_front() else { break };
-            rung += job.ring_what_is_due(now);
-            if job.rung < job.count {
-                jobs.push_back(job);
+        let mut rung = 0;
+        for _ in 0..rounds.len() {
+            let Some(slice) = rounds.turn(now) else { break };
+            for (_, waiter) in slice.waiters() {
+                if let Waiter::Listening(bell) = waiter {
+                    bell.ring(slice.job.wake);
+                    rung += 1;
+                }
             }
             if rung >= ROUND {
                 break;
             }
         }
-        counters.pending.fetch_sub(rung, Ordering::Relaxed);
-        counters.rung.fetch_add(rung, Ordering::Relaxed);
+        counters.told(rung);
         if rung > 0 {
             // those who were woken get to run, and so do writers
             tokio::task::yield_now().await;
-        } else if let Some(next) = jobs.iter().map(Job::next_due).min() {
+        } else if let Some(next) = rounds.next_due() {
             tokio::select! {
                 () = tokio::time::sleep_until(next.into()) => {}
                 message = queue.recv() => match message {
-                    Some(message) => take_in(&mut jobs, message),
+                    Some(message) => take_in(&mut rounds, message),
                     // nobody adds to it any more; what is there is still rung in its time
                     None => tokio::time::sleep_until(next.into()).await,
                 },
@@ -126,37 +165,10 @@ async fn run(mut queue: UnboundedReceiver<Message>, counters: Arc<Counters>) {
     }
 }
 
-fn take_in(jobs: &mut VecDeque<Job>, message: Message) {
+fn take_in(rounds: &mut Rounds, message: Message) {
     match message {
-        Message::Ring(job) => jobs.push_back(job),
-        Message::Hurry(pace) => {
-            let now = Instant::now();
-            for job in jobs {
-                job.count -= job.rung;
-                job.rung = 0;
-                job.started = now;
-                job.pace = pace;
-            }
-        }
-    }
-}
-
-impl Job {
-    fn next_due(&self) -> Instant {
-        self.started + self.pace.delay(self.rung, self.count)
-    }
-
-    fn ring_what_is_due(&mut self, now: Instant) -> u64 {
-        let mut rung = 0;
-        while rung < SLICE as u64
-            && self.next_due() <= now
-            && let Some((_, bell)) = self.bells.next()
-        {
-            let _ = bell.send(self.wake);
-            self.rung += 1;
-            rung += 1;
-        }
-        rung
+        Message::Ring(job) => rounds.add(job),
+        Message::Hurry(pace) => rounds.hurry(Instant::now(), pace),
     }
 }
 
@@ -168,12 +180,13 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::watch::Bell;
 
-    fn bells(count: usize) -> (Vec<(Ticket, Bell)>, Vec<oneshot::Receiver<Wake>>) {
+    fn bells(count: usize) -> (Vec<(Ticket, Waiter)>, Vec<oneshot::Receiver<Wake>>) {
         (0..count)
             .map(|_| {
-                let (bell, rung) = oneshot::channel();
-                ((Ticket::null(), bell), rung)
+                let (bell, rung) = Bell::new();
+                ((Ticket::null(), Waiter::Listening(bell)), rung)
             })
             .unzip()
     }

@@ -1,9 +1,12 @@
-//! From a change to those who wait for it: the bell that each parked reader listens to, and the fan-out that rings
-//! them in turn.
+//! From a change to those who wait for it: what a parked reader is known by, the fan-out that tells them in turn, and
+//! the wheel of their deadlines.
 
 pub mod fanout;
 pub mod pace;
+pub mod rounds;
+pub mod wheel;
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
@@ -20,5 +23,40 @@ pub enum Wake {
     Drain,
 }
 
+/// A parked reader, as the lists know it.
+#[derive(Debug)]
+pub enum Waiter {
+    /// One whose request is a task of its own, which listens.
+    Listening(Bell),
+    /// One that is nothing but a place of a front.
+    Seated(Seat),
+}
+
+/// A place in the table of one of the front's loops. Which reader has it is known by its ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seat {
+    /// The loop.
+    pub lane: u16,
+    /// The place in its table.
+    pub index: u32,
+}
+
 /// Rung once, to wake a parked reader. A reader that is gone does not hear it, which is fine.
-pub type Bell = oneshot::Sender<Wake>;
+#[derive(Debug)]
+pub struct Bell(Box<Mutex<Option<oneshot::Sender<Wake>>>>);
+
+impl Bell {
+    /// A bell, and what hears it.
+    #[must_use]
+    pub fn new() -> (Self, oneshot::Receiver<Wake>) {
+        let (ring, rung) = oneshot::channel();
+        (Self(Box::new(Mutex::new(Some(ring)))), rung)
+    }
+
+    /// Rings, the first time.
+    pub fn ring(&self, wake: Wake) {
+        if let Some(ring) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = ring.send(wake);
+        }
+    }
+}

@@ -21,6 +21,9 @@ impl Pace {
     /// How long after the start the watcher `index` of `count` is woken. Rises with `index`, from zero for the first.
     #[must_use]
     pub fn delay(&self, index: usize, count: usize) -> Duration {
+        if self.longest.is_zero() || self.per_watcher.is_zero() {
+            return Duration::ZERO;
+        }
         let last = count.saturating_sub(1).max(1) as u128;
         let span = (self.per_watcher.as_nanos() * last).min(self.longest.as_nanos());
         let delay_ns = span * (index as u128).min(last) / last;

@@ -1,0 +1,76 @@
+//! The front's reader of heads against the HTTP library: what the front takes, the library reads the same.
+#![no_main]
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use http::{HeaderMap, Method, Version};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use libfuzzer_sys::fuzz_target;
+use tokio::io::AsyncWriteExt;
+use vwatch::wire::head::{Head, recognise};
+
+thread_local! {
+    static RUNTIME: tokio::runtime::Runtime =
+        tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+}
+
+/// What the library makes of the bytes and the end behind them: the first request, and how many there were.
+fn library(bytes: &[u8]) -> (Option<http::request::Parts>, usize) {
+    let seen = Rc::new(RefCell::new((None, 0)));
+    let service = service_fn(|request: Request<Incoming>| {
+        let (parts, _) = request.into_parts();
+        let (first, count) = &mut *seen.borrow_mut();
+        first.get_or_insert(parts);
+        *count += 1;
+        async { Ok::<_, std::convert::Infallible>(Response::new(String::new())) }
+    });
+    RUNTIME.with(|runtime| {
+        runtime.block_on(async {
+            let (mut near, far) = tokio::io::duplex(1 << 20);
+            let _ = near.write_all(bytes).await;
+            let _ = near.shutdown().await;
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(far), service).await;
+            drop(near);
+        });
+    });
+    Rc::into_inner(seen).expect("the service is gone").into_inner()
+}
+
+fn one<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next().map(http::HeaderValue::as_bytes);
+    assert!(values.next().is_none(), "{name} twice");
+    first
+}
+
+fn agree(head: &Head<'_>, parts: &http::request::Parts) {
+    assert_eq!(parts.method, if head.is_head { Method::HEAD } else { Method::GET });
+    assert_eq!(parts.version, Version::HTTP_11);
+    assert_eq!((parts.uri.path(), parts.uri.query()), (head.path, head.query));
+    assert!(parts.uri.host().is_none() && parts.headers.contains_key("host"));
+    assert_eq!(one(&parts.headers, "etag"), head.etag);
+    assert_eq!(one(&parts.headers, "x-last-sync"), head.last_sync);
+    assert_eq!(one(&parts.headers, "if-none-match"), head.if_none_match);
+    for more in ["content-length", "transfer-encoding", "expect", "upgrade"] {
+        assert!(!parts.headers.contains_key(more), "{more}");
+    }
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    // what comes first may be any part of what was sent: the front takes none, or just the first request
+    let Some(end) = (0..=bytes.len()).find(|&end| recognise(&bytes[..end]).is_some()) else { return };
+    let head = recognise(&bytes[..end]).expect("found just now");
+    let (alone, requests) = library(&bytes[..end]);
+    assert_eq!(requests, 1, "one head, nothing behind it");
+    agree(&head, &alone.expect("counted"));
+    let (first, _) = library(bytes);
+    agree(&head, &first.expect("the library reads the first one whatever comes behind it"));
+    for longer in end + 1..=bytes.len() {
+        assert_eq!(recognise(&bytes[..longer]), None, "a head and something more");
+    }
+});

@@ -1,0 +1,336 @@
+//! The front against the ordinary path: whatever is asked, and however it comes, both give the same answer.
+
+use std::time::{Duration, Instant};
+
+use cluster_tests::http::{Connection, Request, Response};
+use cluster_tests::node::{Node, delete, get, head, put};
+use cluster_tests::text::{metric, now_us};
+use cluster_tests::wait::{LIMIT, wait_until};
+
+/// What makes the front give a connection to the ordinary path, and changes nothing else.
+fn ordinary(request: &Request) -> Request {
+    request.clone().header("TE", "trailers")
+}
+
+/// An answer without what differs from one time to the next: names in their case and order, values, body.
+fn lasting(answer: &Response) -> (u16, Vec<(String, String)>, Vec<u8>) {
+    let form = |value: &str| -> String {
+        // 2.671s, 0s and 12ms are of one form
+        let parts: Vec<&str> =
+            value.split(", ").map(|part| part.split('=').next().unwrap_or_default()).collect();
+        parts.join(", ")
+    };
+    let headers = answer.headers.iter().map(|(name, value)| {
+        let value = match name.as_str() {
+            "Date" => String::new(),
+            "Server-Timing" => form(value),
+            _ => value.clone(),
+        };
+        (name.clone(), value)
+    });
+    (answer.status, headers.collect(), answer.body.clone())
+}
+
+fn handovers(node: &Node) -> f64 {
+    let metrics = node.server().ask(&Request::new("GET", "/metrics")).expect(200);
+    metric(metrics.text(), "vwatch_handovers_total").expect("the metric")
+}
+
+fn filled(flags: &[&str]) -> Node {
+    let node = Node::with(flags);
+    node.put("n?version=v1", "one").expect(204);
+    node.put("empty?version=v1", "").expect(204);
+    node.put("full?version=v1", vec![b'x'; 4096]).expect(204);
+    node.put("a%20b/%C3%A9?version=v1", "escaped").expect(204);
+    node.put("gone?version=v1", "").expect(204);
+    node.delete("gone").expect(204);
+    node
+}
+
+/// Requests that are answered at once, or after their short timeout.
+fn corpus() -> Vec<Request> {
+    let mut all = Vec::new();
+    let ahead = (now_us() + 3_600_000_000).to_string();
+    let past = (now_us() - 1_000).to_string();
+    for name in ["n", "empty", "full", "a%20b/%C3%A9", "a+b", "gone", "never", ""] {
+        for query in [
+            "?timeout=20ms",
+            "?timeout=0s",
+            "?version=v1&timeout=20ms",
+            "?version=%22v1%22&timeout=20ms",
+            "?version=&timeout=20ms",
+            "?version=v0&timeout=1m",
+            "?timeout=20ms&x=%zz&y",
+            "?version=a%20b&timeout=20ms",
+            "?timeout=abc",
+            "?version=v1&version=v1",
+        ] {
+            all.push(get(&format!("{name}{query}")));
+            all.push(head(&format!("{name}{query}")));
+        }
+        let plain = || get(&format!("{name}?timeout=20ms"));
+        for tag in ["\"v1\"", "v1", "W/\"v1\"", "\"\"", "*", "\"v0\", \"v1\"", "\"v0\"", "\"a b\"", ""] {
+            all.push(plain().header("If-None-Match", tag));
+            all.push(plain().header("ETag", tag));
+            all.push(head(&format!("{name}?timeout=20ms")).header("If-None-Match", tag));
+        }
+        for stamp in ["0", "17", &past, &ahead, "-1", "1e3", "99999999999999999999"] {
+            all.push(plain().header("X-Last-Sync", stamp));
+            all.push(get(&format!("{name}?version=v1&timeout=20ms")).header("X-Last-Sync", stamp));
+        }
+    }
+    let n = || get("n?timeout=20ms");
+    all.extend([
+        n().header("ETag", "a").header("ETag", "a"),
+        n().header("X-Last-Sync", "1").header("x-last-sync", "1"),
+        n().header("If-None-Match", "a").header("If-None-Match", "\"v1\""),
+        n().header("Connection", "keep-alive"),
+        n().header("Accept", "*/*").header("User-Agent", "x").header("Cookie", "y=z"),
+        n().header("X", b"\xff\xfe"),
+        n().body(""),
+        n().body("abc"),
+        Request::new("GET", "/v1/versions"),
+        Request::new("GET", "/v1/versionsn"),
+        Request::new("GET", "/healthz"),
+        Request::new("PUT", "/v1/versions/n"),
+        Request::new("GET", "/v1/versions/n?a=\"b\"&timeout=20ms"),
+        Request::new("GET", "/v1/versions/%zz"),
+        Request::new("GET", &format!("/v1/versions/{}", "x".repeat(600))),
+        Request::new("GET", &format!("/v1/versions/{}", "x".repeat(9_000))),
+    ]);
+    all
+}
+
+#[test]
+fn both_paths_give_the_same_answers() {
+    for flags in [&[][..], &["--jitter-per-watch", "0s"]] {
+        let node = filled(flags);
+        let mut taken = 0;
+        for request in corpus() {
+            let before = handovers(&node);
+            let front = node.client().ask(&request);
+            taken += u32::from(handovers(&node) <= before);
+            let ordinary = node.client().ask(&ordinary(&request));
+            assert_eq!(lasting(&front), lasting(&ordinary), "{request:?}");
+        }
+        assert!(taken > 200, "the front took only {taken}");
+    }
+}
+
+#[test]
+fn both_paths_give_the_same_wakes() {
+    let node = filled(&["--data-limit-bytes", "1MiB"]);
+    let data = [Vec::new(), vec![b'x'; 100], vec![b'y'; 16 * 1024 + 1], vec![b'z'; 1 << 20]];
+    for (round, data) in data.iter().enumerate() {
+        let v = format!("{round}");
+        let ahead = now_us() + 1_000_000;
+        node.put(&format!("w?version={v}"), "").expect(204);
+        let requests = [
+            get(&format!("w?version={v}&timeout=1m")),
+            head(&format!("w?version={v}&timeout=1m")),
+            get("w?timeout=1m").header("If-None-Match", &v),
+            get("w?timeout=1m").header("If-None-Match", format!("\"x\", \"{v}\"")),
+            get("w?timeout=1m").header("If-None-Match", "*"),
+            get("w?timeout=1m").header("X-Last-Sync", ahead.to_string()),
+            get(&format!("created-{v}?version=&timeout=1m")),
+        ];
+        let parked = |form: fn(&Request) -> Request| -> Vec<Connection> {
+            requests.iter().map(|request| node.watch(&form(request))).collect()
+        };
+        let (by_front, by_ordinary) = (parked(Request::clone), parked(ordinary));
+        node.wait_parked(2 * requests.len());
+        for name in ["w".to_owned(), format!("created-{v}")] {
+            node.put(&format!("{name}?version={v}-new&modified={ahead}"), data).expect(204);
+        }
+        for ((mut front, mut ordinary), request) in by_front.into_iter().zip(by_ordinary).zip(&requests) {
+            let (front, ordinary) = (front.answer(), ordinary.answer());
+            assert_eq!(lasting(&front), lasting(&ordinary), "{request:?}");
+            assert!(matches!(front.status, 200 | 304), "{front:?}");
+        }
+    }
+    let mut watchers = [get("w?version=3-new"), get("w").header("If-None-Match", "*")].map(|r| {
+        let r = [node.watch(&r), node.watch(&ordinary(&r))];
+        node.wait_parked(2);
+        node.server().ask(&delete("w")).expect(204);
+        node.put("w?version=3-new", "").expect(204);
+        r
+    });
+    for [front, ordinary] in &mut watchers {
+        let (front, ordinary) = (front.answer(), ordinary.answer());
+        assert_eq!(front.status, ordinary.status, "{front:?} {ordinary:?}");
+    }
+}
+
+/// A head in pieces, several heads in one piece, a head and the beginning of the next.
+#[test]
+fn however_it_is_cut_the_answers_are_the_same() {
+    let node = filled(&[]);
+    let asked = [
+        get("n"),
+        get("never"),
+        get("n?timeout=abc"),
+        get("n?version=v1&timeout=20ms"),
+        get("full").header("If-None-Match", "x"),
+    ];
+    let expected: Vec<_> = asked.iter().map(|request| lasting(&node.client().ask(request))).collect();
+    let bytes: Vec<u8> = asked.iter().flat_map(Request::bytes).collect();
+    for seed in 0..40 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut client = node.client();
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let most = if random.bool() { 30 } else { 400 };
+            let (piece, after) = rest.split_at(random.usize(1..=most).min(rest.len()));
+            client.send_bytes(piece);
+            if random.u8(..) < 60 {
+                std::thread::sleep(Duration::from_millis(random.u64(1..4)));
+            }
+            rest = after;
+        }
+        for expected in &expected {
+            assert_eq!(&lasting(&client.answer()), expected, "seed {seed}");
+        }
+        assert!(!client.has_news(), "seed {seed}: one answer for each request");
+    }
+}
+
+/// On a kept connection, one after the other, the front stays.
+#[test]
+fn a_connection_goes_on_in_the_front() {
+    let node = filled(&[]);
+    let before = handovers(&node);
+    let mut client = node.client();
+    for round in 0..50 {
+        client.send(&get(&format!("r{round}?version=&timeout=1m")));
+        node.wait_parked(1);
+        node.put(&format!("r{round}?version=v1"), "").expect(204);
+        assert_eq!(client.answer().expect(200).version(), Some("v1"));
+        client.ask(&get("never")).expect(404);
+    }
+    assert!(handovers(&node) <= before, "nothing was unusual");
+}
+
+#[test]
+fn who_says_no_more_while_parked_is_let_go() {
+    let node = filled(&[]);
+    for form in [Request::clone as fn(&Request) -> Request, ordinary] {
+        let mut watcher = node.watch(&form(&get("n?version=v1&timeout=1m")));
+        node.wait_parked(1);
+        watcher.half_close();
+        node.wait_parked(0);
+        wait_until("the end of the connection", LIMIT, || watcher.hung_up());
+
+        // all in one packet, the end with it
+        let mut watcher = node.client();
+        watcher.send_bytes(&form(&get("n?version=v1&timeout=1m")).bytes());
+        watcher.half_close();
+        wait_until("the end of the connection", LIMIT, || watcher.hung_up());
+        node.wait_parked(0);
+    }
+}
+
+/// Bytes behind a parked request do not hide that nobody waits for its answer any more.
+#[test]
+fn who_hangs_up_behind_more_bytes_is_let_go_too() {
+    let node = filled(&[]);
+    for form in [Request::clone as fn(&Request) -> Request, ordinary] {
+        let mut client = node.watch(&form(&get("n?version=v1&timeout=1m")));
+        node.wait_parked(1);
+        client.send(&get("never"));
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(node.parked(), 1);
+        drop(client);
+        node.wait_parked(0);
+    }
+}
+
+/// A reader that takes nothing for a while holds up nobody, and gets all of it in the end.
+#[test]
+fn a_slow_reader_gets_its_answer_and_holds_up_nobody() {
+    let node = filled(&["--data-limit-bytes", "1MiB"]);
+    node.put("big?version=v1", "").expect(204);
+    let mut slow: Vec<_> = (0..20).map(|_| node.watch(&get("big?version=v1&timeout=1m"))).collect();
+    let mut other = node.watch(&get("n?version=v1&timeout=1m"));
+    node.wait_parked(21);
+    let data: Vec<u8> = (0..1 << 20).map(|i: u32| (i % 251) as u8).collect();
+    node.put("big?version=v2", &data).expect(204);
+    node.put("n?version=v2", "").expect(204);
+    assert_eq!(other.answer().expect(200).version(), Some("v2"));
+    for connection in &mut slow {
+        assert!(connection.answer().expect(200).body == data);
+        assert_eq!(connection.ask(&get("n")).expect(200).version(), Some("v2"));
+    }
+}
+
+#[test]
+fn a_timeout_is_never_early_and_hardly_late() {
+    let node = filled(&[]);
+    let mut watchers: Vec<_> = (0..50)
+        .map(|i| {
+            let timeout = Duration::from_millis(100 + 7 * i);
+            let request = get(&format!("n?version=v1&timeout={}ms", timeout.as_millis()));
+            (node.client(), request, timeout)
+        })
+        .collect();
+    let mut lateness = Vec::new();
+    for (connection, request, timeout) in &mut watchers {
+        let asked = Instant::now();
+        connection.ask(request).expect(200);
+        let late = asked.elapsed().checked_sub(*timeout);
+        lateness.push(late.unwrap_or_else(|| panic!("{:?} after {timeout:?}", asked.elapsed())));
+    }
+    lateness.sort_unstable();
+    // the median, for other work on the machine can make any single one late
+    assert!(lateness[25] <= Duration::from_millis(50), "{lateness:?}");
+}
+
+/// The version goes away and comes back before the second one's turn: it was told nothing, and waits on.
+#[test]
+fn who_missed_nothing_stays_parked() {
+    let node = filled(&["--jitter-per-watch", "1s"]);
+    let mut watchers: Vec<_> = (0..2).map(|_| node.watch(&get("n?version=v1&timeout=1m"))).collect();
+    node.wait_parked(2);
+    let mut server = node.server();
+    server.ask(&put("n?version=v2").body("")).expect(204);
+    server.ask(&put("n?version=v1").body("")).expect(204);
+    std::thread::sleep(Duration::from_millis(1_500));
+    let told = watchers.iter().filter(|watcher| watcher.has_news()).count();
+    assert!(told <= 1, "the second one knows what there is");
+    assert_eq!(node.parked(), 2 - told);
+    server.ask(&put("n?version=v3").body("")).expect(204);
+    for watcher in &mut watchers {
+        let answer = watcher.answer().expect(200);
+        assert!(matches!(answer.version(), Some("v2" | "v3")), "{answer:?}");
+    }
+}
+
+/// Storms of hang-ups, timeouts, wakes and new requests: at the end nobody is parked and nothing is open.
+#[test]
+fn a_storm_leaves_nothing_behind() {
+    let node = filled(&["--jitter-per-watch", "100us"]);
+    let mut server = node.server();
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut watchers: Vec<Connection> = Vec::new();
+    server.ask(&put("storm?version=0").body("")).expect(204);
+    for round in 0..200u32 {
+        for _ in 0..random.usize(0..20) {
+            let request = match random.u8(0..4) {
+                0 => get(&format!("storm?version={round}&timeout={}ms", random.u8(..))),
+                1 => get(&format!("storm?version={round}")).header("TE", "trailers"),
+                2 => get("storm?version=").header("X-Last-Sync", (now_us() + 500_000).to_string()),
+                _ => get(&format!("storm?version={round}&timeout=1m")),
+            };
+            watchers.push(node.watch(&request));
+        }
+        random.shuffle(&mut watchers);
+        watchers.truncate(random.usize(20..100));
+        server.ask(&put(&format!("storm?version={}", round + 1)).body("")).expect(204);
+    }
+    drop(watchers);
+    node.wait_parked(0);
+    let open = || {
+        let metrics = node.server().ask(&Request::new("GET", "/metrics")).expect(200);
+        metric(metrics.text(), "vwatch_connections{port=\"client\"}")
+    };
+    wait_until("no open connection", LIMIT, || open() == Some(0.0));
+}

@@ -1,0 +1,165 @@
+//! The front of the client port: the reads that nearly everybody sends, at the cost of the kernel.
+//!
+//! A few threads, the lanes, each with a poll of its own. A connection belongs to one lane; nobody else touches it, so
+//! a wake, a timeout, a hang-up and the end of the node cannot answer it twice. A request is read into the lane's one
+//! buffer, answered at once or parked, and what the front does not fully understand is handed over, with every byte
+//! read, to the ordinary path, for the rest of its connection.
+//!
+//! A parked reader is a place in a table, an entry in the list of its name, a link in the wheel of deadlines and a
+//! socket: no task, no timer, no buffer. What it sends meanwhile stays in the kernel.
+
+mod exchange;
+mod lane;
+mod reader;
+mod table;
+mod template;
+
+use std::io;
+use std::net::{TcpListener as StdTcpListener, TcpStream as StdTcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use mio::{Poll, Waker};
+use tokio::sync::oneshot;
+
+use super::lifecycle::Lifecycle;
+use super::metrics::{Metrics, Port};
+use super::ordinary::Handover;
+use super::places::{Place, Places};
+use super::reads::Reads;
+use super::store::SharedStore;
+use crate::watch::fanout;
+use crate::watch::pace::Pace;
+use crate::watch::rounds::Job;
+use lane::Lane;
+
+/// What the lanes use of the node.
+pub(super) struct Services {
+    /// Understands requests and words answers.
+    pub(super) reads: Arc<dyn Reads>,
+    /// What is read.
+    pub(super) store: SharedStore,
+    /// Places for connections.
+    pub(super) places: Arc<Places>,
+    /// A connection that has not sent a whole request head for this long is closed.
+    pub(super) idle_timeout: Duration,
+    /// Wakes are spread, and answers say by how much theirs was.
+    pub(super) jitter_is_on: bool,
+    /// Which port it is.
+    pub(super) port: Port,
+    /// Where it counts.
+    pub(super) metrics: Arc<Metrics>,
+    /// Whether the node is about to stop.
+    pub(super) lifecycle: Arc<Lifecycle>,
+    /// The ordinary path.
+    pub(super) hand_over: Box<dyn Fn(Handover) + Send + Sync>,
+    /// Tells a connection that there is no place for it.
+    pub(super) turn_away: Box<dyn Fn(StdTcpStream) + Send + Sync>,
+}
+
+/// The lanes of a front.
+pub(super) struct Front {
+    inboxes: Vec<Arc<Inbox>>,
+    ended: Vec<oneshot::Receiver<io::Result<()>>>,
+}
+
+/// What is told to a lane from other threads.
+enum Message {
+    /// A change concerns some who are seated in it.
+    Job(Arc<Job>),
+    /// Those who have yet to be told are told at another pace.
+    Hurry(Pace),
+    /// A connection that was accepted for it.
+    Connection(mio::net::TcpStream, Place),
+    /// Take no more connections, and end when there are none left.
+    Close,
+}
+
+/// Messages that a lane has yet to read.
+struct Inbox {
+    messages: Mutex<Vec<Message>>,
+    waker: Waker,
+}
+
+impl Inbox {
+    fn put(&self, message: Message) {
+        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        let wake = messages.is_empty();
+        messages.push(message);
+        drop(messages);
+        if wake && let Err(error) = self.waker.wake() {
+            tracing::error!(%error, "a lane of the front cannot be woken");
+        }
+    }
+
+    fn take(&self) -> Vec<Message> {
+        std::mem::take(&mut self.messages.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl fanout::Lane for Inbox {
+    fn take_on(&self, job: Arc<Job>) {
+        self.put(Message::Job(job));
+    }
+
+    fn hurry(&self, pace: Pace) {
+        self.put(Message::Hurry(pace));
+    }
+}
+
+impl Front {
+    /// Starts the lanes; the first one accepts.
+    ///
+    /// # Errors
+    /// If the system refuses a poll or a thread.
+    pub(super) fn start(listener: StdTcpListener, services: Services) -> io::Result<Self> {
+        let services = Arc::new(services);
+        let mut polls = Vec::new();
+        let mut inboxes = Vec::new();
+        for _ in 0..lanes() {
+            let poll = Poll::new()?;
+            let waker = Waker::new(poll.registry(), lane::WAKER)?;
+            inboxes.push(Arc::new(Inbox { messages: Mutex::default(), waker }));
+            polls.push(poll);
+        }
+        let known = inboxes.iter().map(|inbox| Arc::clone(inbox) as Arc<dyn fanout::Lane>);
+        services.store.fanout().open(known.collect());
+        let mut listener = Some(listener);
+        let mut ended = Vec::new();
+        for (number, poll) in (0..).zip(polls) {
+            let listener = listener.take().map(mio::net::TcpListener::from_std);
+            let lane = Lane::new(number, poll, inboxes.clone(), listener, Arc::clone(&services))?;
+            let (end, ending) = oneshot::channel();
+            ended.push(ending);
+            thread::Builder::new()
+                .name(format!("front-{number}"))
+                .spawn(move || drop(end.send(lane.run())))?;
+        }
+        Ok(Self { inboxes, ended })
+    }
+
+    /// Tells all lanes to end when their connections have.
+    pub(super) fn close(&self) {
+        for inbox in &self.inboxes {
+            inbox.put(Message::Close);
+        }
+    }
+
+    /// Waits for the end of all lanes.
+    ///
+    /// # Errors
+    /// What made one end before it was told to.
+    pub(super) async fn ended(&mut self) -> io::Result<()> {
+        while let Some(ending) = self.ended.last_mut() {
+            ending.await.unwrap_or_else(|_| Err(io::Error::other("a lane of the front broke down")))?;
+            self.ended.pop();
+        }
+        Ok(())
+    }
+}
+
+/// How many lanes there are: half of the processors, for the other half has writers and the ordinary path to run.
+fn lanes() -> usize {
+    thread::available_parallelism().map_or(1, |processors| (processors.get() / 2).clamp(1, 16))
+}

@@ -1,0 +1,218 @@
+//! Answers as bytes, in the form that the ordinary path gives them, made once for all who get the same.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use axum::http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
+use axum::response::Response;
+use hyper::body::Bytes;
+
+use crate::core::{Record, Stamp};
+use crate::wire::date::http_date;
+use crate::wire::headers::SERVER_TIMING;
+use crate::wire::timing::Timing;
+
+/// Up to this size, a body is copied behind its head and sent with it in one piece.
+const COPIED_BYTES: usize = 16 * 1024;
+
+/// An answer but for its date and timing.
+pub(super) struct Template {
+    /// The status.
+    pub(super) status: u16,
+    before_timing: Vec<u8>,
+    has_timing: bool,
+    after_timing: Vec<u8>,
+    /// The body, if there is one to send.
+    pub(super) body: Bytes,
+}
+
+impl Template {
+    /// The bytes of an answer. `is_last` says that the connection closes behind it.
+    pub(super) fn new(response: Response<Bytes>, is_head: bool, is_last: bool) -> Self {
+        let (parts, body) = response.into_parts();
+        let status = parts.status;
+        let mut template = Self {
+            status: status.as_u16(),
+            before_timing: Vec::with_capacity(512),
+            has_timing: false,
+            after_timing: Vec::new(),
+            body: Bytes::new(),
+        };
+        let reason = status.canonical_reason().unwrap_or("<none>");
+        let _ = write!(template.before_timing, "HTTP/1.1 {} {reason}\r\n", status.as_u16());
+        for (name, value) in &parts.headers {
+            if name == SERVER_TIMING {
+                template.has_timing = true;
+            } else {
+                template.field(name, value);
+            }
+        }
+        let length = HeaderValue::from(body.len());
+        // the library writes a length of its own behind all fields where there is nothing to send, and none for 304
+        let early = is_head || !body.is_empty();
+        let late = !early && status != StatusCode::NOT_MODIFIED;
+        for (due, name, value) in [
+            (early, CONTENT_LENGTH, &length),
+            (is_last, axum::http::header::CONNECTION, &HeaderValue::from_static("close")),
+            (late, CONTENT_LENGTH, &length),
+        ] {
+            if due {
+                template.field(&name, value);
+            }
+        }
+        if !is_head {
+            template.body = body;
+        }
+        template
+    }
+
+    fn field(&mut self, name: &HeaderName, value: &HeaderValue) {
+        let bytes = if self.has_timing { &mut self.after_timing } else { &mut self.before_timing };
+        title_case(bytes, name.as_str());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+
+    /// Writes head and body, or the head alone if the body is large.
+    pub(super) fn fill(&self, bytes: &mut Vec<u8>, timing: Timing, clockwork: &mut Clockwork) {
+        bytes.clear();
+        bytes.extend_from_slice(&self.before_timing);
+        if self.has_timing {
+            title_case(bytes, SERVER_TIMING);
+            bytes.extend_from_slice(b": ");
+            bytes.extend_from_slice(clockwork.timing(timing).as_bytes());
+            bytes.extend_from_slice(b"\r\n");
+        }
+        bytes.extend_from_slice(&self.after_timing);
+        bytes.extend_from_slice(b"Date: ");
+        bytes.extend_from_slice(clockwork.date.as_bytes());
+        bytes.extend_from_slice(b"\r\n\r\n");
+        if self.is_copied() {
+            bytes.extend_from_slice(&self.body);
+        }
+    }
+
+    /// Whether the body is small enough to be sent with the head.
+    pub(super) fn is_copied(&self) -> bool {
+        self.body.len() <= COPIED_BYTES
+    }
+}
+
+fn title_case(bytes: &mut Vec<u8>, name: &str) {
+    let mut begins = true;
+    for byte in name.bytes() {
+        bytes.push(if begins { byte.to_ascii_uppercase() } else { byte });
+        begins = byte == b'-';
+    }
+}
+
+/// Templates of the values that were sent last, for those who get the same.
+#[derive(Default)]
+pub(super) struct Templates(Vec<(Record, bool, Template)>);
+
+impl Templates {
+    /// Values that are kept.
+    const MOST: usize = 8;
+
+    /// The template for `record`; `make` makes it.
+    pub(super) fn of(
+        &mut self,
+        record: &Record,
+        is_head: bool,
+        make: impl FnOnce() -> Template,
+    ) -> &Template {
+        // what is kept here stays where it is, so no other record can have its address
+        let same = |kept: &Record| std::ptr::eq(kept.version_bytes(), record.version_bytes());
+        let at = match self.0.iter().position(|(kept, head, _)| *head == is_head && same(kept)) {
+            Some(at) => at,
+            None => {
+                if self.0.len() == Self::MOST {
+                    self.0.remove(0);
+                }
+                self.0.push((record.clone(), is_head, make()));
+                self.0.len() - 1
+            }
+        };
+        &self.0[at].2
+    }
+
+    /// Forgets all, so that records which nobody reads are not kept.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// The parts of an answer that change with time, each written only when it has changed: the date once a second, and
+/// timings in whole ms, which neighbours in a fan-out mostly have in common.
+#[derive(Default)]
+pub(super) struct Clockwork {
+    second: u64,
+    date: String,
+    timing_ms: (Option<u64>, u64),
+    timing: String,
+}
+
+impl Clockwork {
+    /// Sets the date.
+    pub(super) fn set(&mut self, now: Stamp) {
+        let second = now.micros() / 1_000_000;
+        if second != self.second || self.date.is_empty() {
+            self.second = second;
+            self.date.clear();
+            let _ = write!(self.date, "{}", http_date(now));
+        }
+    }
+
+    fn timing(&mut self, timing: Timing) -> &str {
+        let ms = |duration: Duration| u64::try_from((duration.as_micros() + 500) / 1_000).unwrap_or(u64::MAX);
+        let rounded = (timing.jitter.map(ms), ms(timing.watch));
+        if rounded != self.timing_ms || self.timing.is_empty() {
+            self.timing_ms = rounded;
+            self.timing.clear();
+            let _ = write!(self.timing, "{timing}");
+        }
+        &self.timing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(template: &Template, watch_ms: u64, clockwork: &mut Clockwork) -> String {
+        let timing = Timing { jitter: None, watch: Duration::from_millis(watch_ms) };
+        let mut bytes = Vec::new();
+        template.fill(&mut bytes, timing, clockwork);
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn date_and_timing_are_those_of_the_moment() {
+        let mut clockwork = Clockwork::default();
+        clockwork.set(Stamp::from_micros(1_741_837_692_999_999).unwrap());
+        let mut response = Response::new(Bytes::from_static(b"data"));
+        response.headers_mut().insert("etag", HeaderValue::from_static("\"v\""));
+        response.headers_mut().insert(SERVER_TIMING, HeaderValue::from_static("not this"));
+        response.headers_mut().insert("content-type", HeaderValue::from_static("a/b"));
+        let template = Template::new(response, false, false);
+        let expected = "HTTP/1.1 200 OK\r\nEtag: \"v\"\r\nServer-Timing: watch;dur=7ms\r\nContent-Type: a/b\r\n\
+                        Content-Length: 4\r\nDate: Thu, 13 Mar 2025 03:48:12 GMT\r\n\r\ndata";
+        assert_eq!(bytes(&template, 7, &mut clockwork), expected);
+        assert_eq!(bytes(&template, 7, &mut clockwork), expected);
+        clockwork.set(Stamp::from_micros(1_741_837_693_000_000).unwrap());
+        let later = expected.replace("=7ms", "=1.008s").replace(":12 GMT", ":13 GMT");
+        assert_eq!(bytes(&template, 1_008, &mut clockwork), later);
+    }
+
+    #[test]
+    fn a_rounded_timing_stands_for_all_that_round_to_it() {
+        let mut clockwork = Clockwork::default();
+        for nanos in (0..5_000_000).step_by(499_999).chain([1_499_999, 1_500_000, 2_499_999]) {
+            let timing = Timing { jitter: Some(Duration::ZERO), watch: Duration::from_nanos(nanos) };
+            assert_eq!(clockwork.timing(timing), timing.to_string(), "{nanos}");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The ordinary path of a connection: an HTTP library that reads everything, and the service that answers.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use hyper::Request;
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::lifecycle::{Lifecycle, Phase};
+use super::limits::MAX_BUFFER_BYTES;
+use super::metrics::{Limit, Metrics, Port};
+use super::places::Place;
+use super::server::OpenGuard;
+use super::spoken::Spoken;
+use super::stream::Impatient;
+
+/// At the end a connection without a request that is being answered has this long to go.
+const CLOSING_TIME: Duration = Duration::from_millis(500);
+
+/// What an ordinary connection is served with. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Ordinary<F> {
+    /// Makes the answer to one request.
+    pub(super) answer: F,
+    /// The port that it is on.
+    pub(super) port: Port,
+    /// A connection that has not sent a whole request head for this long is closed.
+    pub(super) idle_timeout: Duration,
+    /// Where it counts.
+    pub(super) metrics: Arc<Metrics>,
+    /// When to stop.
+    pub(super) lifecycle: Arc<Lifecycle>,
+    /// Held while it is open.
+    pub(super) open: OpenGuard,
+}
+
+/// A connection that comes from the front, which does not go on with it.
+#[derive(Debug)]
+pub(super) struct Handover {
+    /// The connection.
+    pub(super) stream: std::net::TcpStream,
+    /// Its place.
+    pub(super) place: Place,
+    /// What was read of it and is not answered.
+    pub(super) read: Vec<u8>,
+    /// What it has yet to be sent before anything else.
+    pub(super) unsent: Unsent,
+}
+
+/// The rest of an answer that a connection did not take at once.
+#[derive(Debug, Default)]
+pub(super) struct Unsent {
+    /// Its beginning.
+    pub(super) bytes: Vec<u8>,
+    /// What follows.
+    pub(super) body: Bytes,
+    /// It is the last answer.
+    pub(super) is_last: bool,
+}
+
+impl<F, A> Ordinary<F>
+where
+    F: Fn(Request<Incoming>) -> A + Send + 'static,
+    A: Future<Output = Response> + Send + 'static,
+{
+    /// Serves a connection that was just accepted.
+    pub(super) async fn serve(self, stream: TcpStream, place: Place) {
+        self.serve_from(stream, Vec::new()).await;
+        drop(place);
+    }
+
+    /// Goes on with a connection from the front.
+    pub(super) async fn go_on(self, handover: Handover) {
+        let Handover { stream, place, read, unsent } = handover;
+        let Ok(mut stream) = TcpStream::from_std(stream) else { return };
+        match timeout(self.idle_timeout, send(&mut stream, &unsent)).await {
+            Ok(Ok(())) if unsent.is_last => {}
+            Ok(Ok(())) => self.serve_from(stream, read).await,
+            Ok(Err(error)) => tracing::debug!(%error, "connection ended early"),
+            Err(_) => self.metrics.hit(Limit::WriteTime),
+        }
+        drop(place);
+    }
+
+    async fn serve_from(self, stream: TcpStream, read: Vec<u8>) {
+        let Self { answer, port, idle_timeout, metrics, lifecycle, open } = self;
+        let (stream, hang_up) = Impatient::new(stream, idle_timeout);
+        let stream = Spoken::new(Resumed { stream, read, at: 0 }, port, metrics);
+        let answering = Arc::new(AtomicBool::new(false));
+        let is_answering = Arc::clone(&answering);
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(hang_up.clone());
+            answering.store(true, Ordering::Relaxed);
+            let answer = answer(request);
+            let answering = Arc::clone(&answering);
+            async move {
+                let answer = answer.await;
+                answering.store(false, Ordering::Relaxed);
+                Ok::<Response<Body>, std::convert::Infallible>(answer)
+            }
+        });
+        let http = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(idle_timeout)
+            .max_buf_size(MAX_BUFFER_BYTES)
+            // as Go writes them, for who compares them by eye or by a careless script
+            .title_case_headers(true)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut http = std::pin::pin!(http);
+        let ended = tokio::select! {
+            ended = http.as_mut() => ended,
+            () = lifecycle.reached(Phase::Closing) => {
+                http.as_mut().graceful_shutdown();
+                loop {
+                    match timeout(CLOSING_TIME, http.as_mut()).await {
+                        Ok(ended) => break ended,
+                        Err(_) if is_answering.load(Ordering::Relaxed) => {}
+                        // half a head, or an answer that is not taken: neither is waited for
+                        Err(_) => break Ok(()),
+                    }
+                }
+            }
+        };
+        if let Err(error) = ended {
+            // the other side hung up, was too slow or sent no HTTP: its business, and nothing to alarm anybody with
+            tracing::debug!(%error, "connection ended early");
+        }
+        drop(open);
+    }
+}
+
+async fn send(stream: &mut TcpStream, unsent: &Unsent) -> io::Result<()> {
+    stream.write_all(&unsent.bytes).await?;
+    stream.write_all(&unsent.body).await?;
+    if unsent.is_last {
+        stream.shutdown().await?;
+    }
+    Ok(())
+}
+
+/// A stream of which something was read already.
+struct Resumed {
+    stream: Impatient,
+    read: Vec<u8>,
+    at: usize,
+}
+
+impl AsyncRead for Resumed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let rest = this.read.get(this.at..).unwrap_or_default();
+        if rest.is_empty() {
+            return Pin::new(&mut this.stream).poll_read(cx, buf);
+        }
+        let taken = rest.len().min(buf.remaining());
+        buf.put_slice(&rest[..taken]);
+        this.at += taken;
+        if this.at == this.read.len() {
+            this.read = Vec::new();
+            this.at = 0;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Resumed {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
