@@ -59,8 +59,9 @@ impl Lane {
 
     /// Answers the request that was read, or parks its reader. `None` declines it.
     fn serve(&mut self, at: u32, bytes: usize) -> Option<()> {
-        // a node that is about to stop words its answers in the ordinary way
-        if self.then == Then::Close {
+        // a node that is about to stop words its answers in the ordinary way; and where the buffer is full there may be
+        // more behind it, of which there would be no other event
+        if self.then == Then::Close || bytes == self.read.len() {
             return None;
         }
         let head = recognise(&self.read[..bytes])?;
