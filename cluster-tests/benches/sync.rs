@@ -5,13 +5,17 @@ use std::time::{Duration, Instant};
 use vwatch::core::mutants::Mutants;
 use vwatch::core::replica::{Request, Response};
 use vwatch::core::store::{Change, Store};
-use vwatch::core::sync::{Answer, Ask, Next, Round, Snapshot, SnapshotNext, respond};
+use vwatch::core::sync::{Answer, Ask, Moment, Next, Round, Snapshot, SnapshotNext, respond};
 use vwatch::core::{Genesis, Incarnation, Name, Stamp, Version};
 use vwatch::wire::message::{decode_request, decode_response, encode_request, encode_response};
 
 const NAMES: u64 = 1_000_000;
 const GENESIS: Genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [3; 16] };
 const BUDGET: u32 = 1 << 20;
+
+fn moment() -> Moment {
+    Moment { now: at(2_000_000), latest_horizon: Stamp::ZERO }
+}
 
 fn at(micros: u64) -> Stamp {
     Stamp::from_micros(micros).expect("a good stamp")
@@ -38,7 +42,7 @@ impl Cost {
         self.round_trips += 1;
         self.out += bytes.len();
         let Ok(Request::Sync(ask)) = decode_request(&bytes) else { panic!("it was a sync") };
-        let (answer, _) = respond(peer, true, at(2_000_000), &ask);
+        let (answer, _) = respond(peer, true, moment(), &ask);
         let bytes = encode_response(&Response::Sync(answer));
         self.back += bytes.len();
         let Ok(Response::Sync(answer)) = decode_response(&bytes) else { panic!("it was a sync") };
@@ -61,7 +65,7 @@ fn round(a: &mut Store<()>, b: &mut Store<()>, entropy: u64) -> Cost {
     let mut round = Round::new(a, b.incarnation(), BUDGET, entropy);
     loop {
         let answer = cost.carry(round.ask(a), b);
-        match round.answered(a, at(2_000_000), entropy, answer).0 {
+        match round.answered(a, moment(), entropy, answer).0 {
             Next::Ask => {}
             Next::Done(_) => break,
             Next::Stop(why) => panic!("{why:?}"),
@@ -82,7 +86,7 @@ fn main() {
     let mut snapshot = Snapshot::new(a.incarnation(), BUDGET);
     for joined in std::iter::once(false).chain(std::iter::repeat(true)) {
         let answer = cost.carry(snapshot.ask(&b, joined), &mut a);
-        match snapshot.answered(&mut b, joined, at(2), answer).0 {
+        match snapshot.answered(&mut b, joined, moment(), answer).0 {
             SnapshotNext::Ask => {}
             SnapshotNext::Done { .. } => break,
             SnapshotNext::Stop(why) => panic!("{why:?}"),

@@ -27,27 +27,7 @@ fn worlds_keep_every_promise_and_each_fault_happened() {
     for seed in 1..=seeds {
         let report = run(Plan::of_seed(seed, None));
         assert!(report.passed(), "replay with --seed {seed}\n{report}");
-        let (b, x, w) = (&report.befell, &report.faults, &report.work);
-        all.befell.lost += b.lost;
-        all.befell.doubled += b.doubled;
-        all.befell.overtook += b.overtook;
-        all.befell.cut += b.cut;
-        all.befell.cut_one_way += b.cut_one_way;
-        all.befell.slowed += b.slowed;
-        all.faults.restarts += x.restarts;
-        all.faults.outages += x.outages;
-        all.faults.clock_steps += x.clock_steps;
-        all.faults.far_clocks += x.far_clocks;
-        all.work.doubted += w.doubted;
-        all.work.recreations += w.recreations;
-        all.work.stamped += w.stamped;
-        all.work.burst += w.burst;
-        all.work.held_back += w.held_back;
-        all.work.forgotten += w.forgotten;
-        all.rounds += report.rounds;
-        all.snapshots += report.snapshots;
-        all.vectors += report.vectors;
-        all.differences.1 += report.differences.1;
+        all.add(&report);
     }
     let (b, x, w) = (&all.befell, &all.faults, &all.work);
     for (what, count) in [
@@ -61,6 +41,9 @@ fn worlds_keep_every_promise_and_each_fault_happened() {
         ("outages", x.outages),
         ("clock steps", x.clock_steps),
         ("clocks far off", x.far_clocks),
+        ("clocks that drift", x.drifting),
+        ("nodes with another secret", x.refusals),
+        ("nodes that left", x.leaves),
         ("writes refused by a doubted clock", w.doubted),
         ("re-creations", w.recreations),
         ("clients' stamps", w.stamped),
@@ -69,6 +52,9 @@ fn worlds_keep_every_promise_and_each_fault_happened() {
         ("tombstones forgotten", w.forgotten),
         ("rounds", all.rounds),
         ("snapshots", all.snapshots),
+        ("snapshots instead of rounds", all.too_different),
+        ("stretches cut further", all.deeper),
+        ("partial answers", all.partial),
         ("exchanges of vectors", all.vectors),
         ("old differences", all.differences.1),
     ] {
@@ -83,7 +69,7 @@ fn caught(mutant: Mutant) -> (Scenario, u64, &'static [&'static str]) {
     const HONEST: &str = "honest vectors";
     const NEVER: &str = "not converged";
     match mutant {
-        Mutant::NoHorizonExchange => (Scenario::Storm, 15, &[HONEST, NEVER]),
+        Mutant::NoHorizonExchange => (Scenario::Storm, 20, &[HONEST, NEVER]),
         Mutant::ResolvedOnTruncation => (Scenario::Storm, 1, &[HONEST]),
         Mutant::VectorAtEnd => (Scenario::Storm, 1, &[HONEST]),
         Mutant::Xor => (Scenario::Aimed, 1, &[HONEST, NEVER]),
@@ -93,9 +79,14 @@ fn caught(mutant: Mutant) -> (Scenario, u64, &'static [&'static str]) {
         Mutant::EmptyJoinersReady => (Scenario::Storm, 1, &["never back in time"]),
         Mutant::RestartedMovesHorizon => (Scenario::Missing, 1, &["a delete stays deleted"]),
         Mutant::ReturnedHoldsNothing => (Scenario::Missing, 1, &["a delete stays deleted"]),
-        Mutant::TrustAnyClock => (Scenario::Storm, 70, &["a delete stays deleted"]),
+        Mutant::TrustAnyClock => (Scenario::Storm, 1, &["horizon in the past"]),
         Mutant::SkipGaps => (Scenario::Storm, 1, &[HONEST]),
-        Mutant::RestartUnnoticed => (Scenario::Storm, 142, &[HONEST]),
+        Mutant::RestartUnnoticed => (Scenario::Storm, 260, &[HONEST]),
+        Mutant::EqualSetsTalk => (Scenario::Storm, 1, &["silence"]),
+        Mutant::ResumedVector => (Scenario::Storm, 15, &[HONEST]),
+        Mutant::DeleteAtHorizon => (Scenario::Late, 1, &["a delete stays deleted"]),
+        Mutant::LonelyClock => (Scenario::Lonely, 1, &["horizon in the past"]),
+        Mutant::CountProcesses => (Scenario::Twins, 1, &["never back in time"]),
     }
 }
 

@@ -66,8 +66,9 @@ fn write(node: &Node, name: &Name, change: &Change<'_>, given: Option<Stamp>) ->
             Ok((StatusCode::NO_CONTENT, stamps(Some(&current))).into_response())
         }
         Written::Lost { current } => Err(lost(&current)),
-        Written::BelowHorizon { horizon } => Err(Refusal::bad_request(format_args!(
-            "stamp too old: deletes from before {horizon} µs are forgotten already: leave the stamp out"
+        Written::TooOld { oldest } => Err(Refusal::bad_request(format_args!(
+            "stamp too old: a delete from before {oldest} µs might be forgotten before all have heard of it: \
+             leave the stamp out"
         ))),
         Written::Full { bytes, limit } => {
             node.metrics.hit(Limit::SetBytes);

@@ -32,6 +32,12 @@ pub struct GenesisMark {
 }
 
 impl Genesis {
+    /// Of a process that has joined no set yet: a key for what it is told meanwhile. Every other one wins over it.
+    #[must_use]
+    pub const fn none(key: [u8; 16]) -> Self {
+        Self { provisional: true, started: Stamp::MAX, key }
+    }
+
     /// What is gossiped of it.
     #[must_use]
     pub fn mark(&self) -> GenesisMark {
@@ -70,6 +76,12 @@ mod tests {
         assert!(genesis(false, 10) < genesis(false, 20));
         assert!(genesis(false, 20) < genesis(true, 10));
         assert!(genesis(true, 10) < genesis(true, 20));
+    }
+
+    #[test]
+    fn any_wins_over_none() {
+        assert!(genesis(true, u64::MAX >> 20) < Genesis::none([0; 16]));
+        assert!(!Genesis::none([0; 16]).is_after(Stamp::ZERO));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! How a node comes to its set: takes part in one that is there, or begins one.
 
+use super::genesis::GenesisMark;
+use super::mutants::{Mutant, Mutants};
 use super::peers::{Peers, State};
 use super::record::Incarnation;
 
@@ -8,6 +10,17 @@ pub const LOOK_US: u64 = 5_000_000;
 
 /// How long it waits for the one whose turn it is to begin, µs.
 pub const LONG_LOOK_US: u64 = 2 * LOOK_US;
+
+/// What came of talking to an address that discovery names, beside our own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contact {
+    /// Nothing.
+    Silent,
+    /// Somebody is there and will not have us: wrong secret, wrong clock. That is not silence.
+    Refuses,
+    /// This process answers there.
+    Answers(Incarnation),
+}
 
 /// What a joining node should do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,44 +35,41 @@ pub enum Step {
     ServeAlone,
 }
 
-/// Decides it.
+/// A joining node, as far as [`step`] has to know it.
+#[derive(Clone, Copy, Debug)]
+pub struct Joiner {
+    /// Which process it is.
+    pub us: Incarnation,
+    /// Whether it holds nothing: who was pushed records while it joined has heard of a set.
+    pub empty: bool,
+    /// For how long it has looked for others, µs.
+    pub looked_us: u64,
+}
+
+/// Decides it. `others` is every address that discovery names beside our own.
 ///
-/// `others` is how many addresses discovery knows beside our own, `refused` how many of these answered and would not
-/// have us (wrong secret, wrong clock): that is not silence, and whoever is refused stays joining.
-///
-/// A cold start needs everybody to answer, and to hold nothing: two empty nodes that see only each other while the third
-/// one, which holds the set, is cut off, must not take each other's emptiness for the truth; and who was pushed records
-/// while it joined has heard of a set. Of several joiners the one with the lowest incarnation goes first.
+/// A cold start needs every address to answer, and to hold nothing: two empty nodes that see only each other while the
+/// third one, which holds the set, is cut off, must not take each other's emptiness for the truth. Processes are not
+/// counted: one that was just restarted still shows up beside its successor. Of several joiners the one with the lowest
+/// incarnation goes first. Whoever is refused stays joining.
 #[must_use]
-pub fn step(
-    us: Incarnation,
-    empty: bool,
-    peers: &Peers,
-    others: usize,
-    refused: usize,
-    looked_us: u64,
-    entropy: u64,
-) -> Step {
-    let ready = |provisional: bool| {
-        peers.live().map(|peer| &peer.summary).filter(move |summary| {
-            summary.state == State::Ready && summary.genesis.is_some_and(|g| g.provisional == provisional)
-        })
-    };
-    for provisional in [false, true] {
-        let count = ready(provisional).count();
-        if count > 0 {
-            let pick = (entropy % count as u64) as usize;
-            return ready(provisional)
-                .nth(pick)
-                .map_or(Step::Wait, |summary| Step::Join(summary.incarnation));
-        }
+pub fn step(joiner: Joiner, peers: &Peers, others: &[Contact], entropy: u64, mutants: Mutants) -> Step {
+    if let Some(peer) = whom_to_join(peers, entropy) {
+        return Step::Join(peer);
     }
     let joining = || peers.live().map(|peer| &peer.summary).filter(|summary| summary.state == State::Joining);
-    let first = joining().all(|summary| us < summary.incarnation);
-    let all = joining().count() >= others;
-    let nothing = empty && joining().all(|summary| summary.root.count == 0);
-    match looked_us {
-        _ if refused > 0 => Step::Wait,
+    let first = joining().all(|summary| joiner.us < summary.incarnation);
+    let all = if mutants.has(Mutant::CountProcesses) {
+        joining().count() >= others.len()
+    } else {
+        others.iter().all(|contact| {
+            matches!(contact, Contact::Answers(who)
+                if peers.get(*who).is_some_and(|peer| peer.summary.state == State::Joining))
+        })
+    };
+    let nothing = joiner.empty && joining().all(|summary| summary.root.count == 0);
+    match joiner.looked_us {
+        _ if others.contains(&Contact::Refuses) => Step::Wait,
         ..LOOK_US => Step::Wait,
         // one of them begins and the others join it: sets begun at once would have to be healed
         ..LONG_LOOK_US if !first => Step::Wait,
@@ -68,16 +78,51 @@ pub fn step(
     }
 }
 
+/// Somebody whose set is there: a real one first, one of somebody who is about to stop last.
+fn whom_to_join(peers: &Peers, entropy: u64) -> Option<Incarnation> {
+    let in_set = |state: State, provisional: bool| {
+        peers.live().map(|peer| &peer.summary).filter(move |summary| {
+            summary.state == state && summary.genesis.is_some_and(|g| g.provisional == provisional)
+        })
+    };
+    [(State::Ready, false), (State::Ready, true), (State::Leaving, false), (State::Leaving, true)]
+        .into_iter()
+        .find_map(|(state, provisional)| {
+            let count = in_set(state, provisional).count() as u64;
+            let pick = usize::try_from(entropy.checked_rem(count)?).ok()?;
+            in_set(state, provisional).nth(pick).map(|summary| summary.incarnation)
+        })
+}
+
+/// Whether a provisional set is all that there is: every address that discovery names is ready in this very set, and of
+/// those who were ever seen nobody is away. Then nobody is left who could hold an older one.
+#[must_use]
+pub fn is_whole_group(set: GenesisMark, peers: &Peers, others: &[Contact]) -> bool {
+    let within = |who: &Incarnation| {
+        peers
+            .get(*who)
+            .is_some_and(|peer| peer.summary.state == State::Ready && peer.summary.genesis == Some(set))
+    };
+    !others.is_empty()
+        && others.iter().all(|contact| matches!(contact, Contact::Answers(who) if within(who)))
+        && peers.live().all(|peer| peer.summary.genesis == Some(set))
+        && peers.away() == 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::genesis::GenesisMark;
     use crate::core::peers::Summary;
     use crate::core::push::Log;
     use crate::core::stamp::Stamp;
     use crate::core::trie::Digest;
 
     const US: Incarnation = Incarnation(5);
+    const JOINING: State = State::Joining;
+
+    fn mark(provisional: bool) -> GenesisMark {
+        GenesisMark { provisional, started: Stamp::ZERO, key_id: 0 }
+    }
 
     fn peers(states: &[(u64, State, Option<bool>)]) -> Peers {
         let summaries: Vec<Summary> = states
@@ -87,63 +132,100 @@ mod tests {
                 node: *who,
                 region: 0,
                 state: *state,
-                genesis: provisional.map(|provisional| GenesisMark {
-                    provisional,
-                    started: Stamp::ZERO,
-                    key_id: 0,
-                }),
+                genesis: provisional.map(mark),
                 root: Digest::default(),
                 horizon: Stamp::ZERO,
                 vector: 0,
             })
             .collect();
         let mut peers = Peers::default();
-        peers.see(&Log::default(), 0, &summaries);
+        peers.see(&Log::default(), 0, &summaries, 1_000);
         peers
     }
 
-    fn decide(others: usize, refused: usize, looked_us: u64, states: &[(u64, State, Option<bool>)]) -> Step {
-        step(US, true, &peers(states), others, refused, looked_us, 0)
+    fn answers(who: &[u64]) -> Vec<Contact> {
+        who.iter().map(|who| Contact::Answers(Incarnation(*who))).collect()
+    }
+
+    fn decide(others: &[Contact], looked_us: u64, states: &[(u64, State, Option<bool>)]) -> Step {
+        step(Joiner { us: US, empty: true, looked_us }, &peers(states), others, 0, Mutants::NONE)
     }
 
     #[test]
     fn a_set_that_is_there_is_joined_at_once_a_real_one_first() {
-        let there =
-            [(1, State::Ready, Some(true)), (2, State::Ready, Some(false)), (3, State::Joining, None)];
-        assert_eq!(decide(3, 0, 0, &there), Step::Join(Incarnation(2)));
-        assert_eq!(decide(3, 0, 0, &there[..1]), Step::Join(Incarnation(1)));
+        let there = [
+            (9, State::Leaving, Some(false)),
+            (1, State::Ready, Some(true)),
+            (2, State::Ready, Some(false)),
+            (3, JOINING, None),
+        ];
+        let silent = [Contact::Silent; 4];
+        assert_eq!(decide(&silent, 0, &there), Step::Join(Incarnation(2)));
+        assert_eq!(decide(&silent, 0, &there[..2]), Step::Join(Incarnation(1)));
+        assert_eq!(
+            decide(&silent, 0, &there[..1]),
+            Step::Join(Incarnation(9)),
+            "what leaves may be the last"
+        );
     }
 
     #[test]
     fn a_cold_start_needs_everybody_and_one_of_them_begins() {
-        let all = [(7, State::Joining, None), (9, State::Joining, None)];
-        assert_eq!(decide(2, 0, LOOK_US - 1, &all), Step::Wait);
-        assert_eq!(decide(2, 0, LOOK_US, &all), Step::ColdStart);
-        assert_eq!(
-            decide(2, 0, LOOK_US, &[(3, State::Joining, None), all[0]]),
-            Step::Wait,
-            "it is not our turn"
-        );
-        assert_eq!(decide(3, 0, LOOK_US, &all), Step::ServeAlone, "one is silent, and may hold the set");
-        assert_eq!(decide(0, 0, LOOK_US, &[]), Step::ColdStart, "nobody else anywhere");
+        let all = [(7, JOINING, None), (9, JOINING, None)];
+        assert_eq!(decide(&answers(&[7, 9]), LOOK_US - 1, &all), Step::Wait);
+        assert_eq!(decide(&answers(&[7, 9]), LOOK_US, &all), Step::ColdStart);
+        let first = [(3, JOINING, None), all[0]];
+        assert_eq!(decide(&answers(&[3, 7]), LOOK_US, &first), Step::Wait, "it is not our turn");
+        let silent = [answers(&[7, 9]), vec![Contact::Silent]].concat();
+        assert_eq!(decide(&silent, LOOK_US, &all), Step::ServeAlone, "one is silent, and may hold the set");
+        assert_eq!(decide(&[], LOOK_US, &[]), Step::ColdStart, "nobody else anywhere");
+    }
+
+    #[test]
+    fn a_process_and_its_successor_are_one_address() {
+        // 8 was restarted as 9 and still counts as live; the other address is silent
+        let all = [(8, JOINING, None), (9, JOINING, None)];
+        assert_eq!(decide(&[answers(&[9])[0], Contact::Silent], LOOK_US, &all), Step::ServeAlone);
+        assert_eq!(decide(&answers(&[9]), LOOK_US, &all), Step::ColdStart);
     }
 
     #[test]
     fn who_holds_records_has_heard_of_a_set() {
-        let all = [(7, State::Joining, None), (9, State::Joining, None)];
-        assert_eq!(step(US, false, &peers(&all), 2, 0, LOOK_US, 0), Step::ServeAlone);
+        let all = peers(&[(7, JOINING, None), (9, JOINING, None)]);
+        let joiner = Joiner { us: US, empty: false, looked_us: LOOK_US };
+        assert_eq!(step(joiner, &all, &answers(&[7, 9]), 0, Mutants::NONE), Step::ServeAlone);
     }
 
     #[test]
     fn who_waits_for_the_first_does_not_wait_for_ever() {
-        let all = [(3, State::Joining, None), (7, State::Joining, None)];
-        assert_eq!(decide(2, 0, LONG_LOOK_US - 1, &all), Step::Wait);
-        assert_eq!(decide(2, 0, LONG_LOOK_US, &all), Step::ServeAlone);
+        let all = [(3, JOINING, None), (7, JOINING, None)];
+        assert_eq!(decide(&answers(&[3, 7]), LONG_LOOK_US - 1, &all), Step::Wait);
+        assert_eq!(decide(&answers(&[3, 7]), LONG_LOOK_US, &all), Step::ServeAlone);
     }
 
     #[test]
     fn silence_is_not_refusal() {
-        assert_eq!(decide(2, 0, LOOK_US, &[]), Step::ServeAlone);
-        assert_eq!(decide(2, 1, 10 * LOOK_US, &[]), Step::Wait);
+        assert_eq!(decide(&[Contact::Silent; 2], LOOK_US, &[]), Step::ServeAlone);
+        assert_eq!(decide(&[Contact::Silent, Contact::Refuses], 10 * LOOK_US, &[]), Step::Wait);
+    }
+
+    #[test]
+    fn a_provisional_set_is_real_once_everybody_is_in_it() {
+        let both = [(7, State::Ready, Some(true)), (9, State::Ready, Some(true))];
+        assert!(is_whole_group(mark(true), &peers(&both), &answers(&[7, 9])));
+        assert!(!is_whole_group(
+            mark(true),
+            &peers(&both),
+            &[answers(&[7, 9]), vec![Contact::Silent]].concat()
+        ));
+        assert!(
+            !is_whole_group(mark(true), &peers(&both), &[]),
+            "an empty answer of discovery proves nothing"
+        );
+        let other = [both[0], (9, State::Ready, Some(false))];
+        assert!(!is_whole_group(mark(true), &peers(&other), &answers(&[7, 9])));
+        let mut away = peers(&both);
+        away.see(&Log::default(), 10, &[away.get(Incarnation(7)).unwrap().summary], 1_000);
+        assert!(!is_whole_group(mark(true), &away, &answers(&[7])), "9 may come back with an older set");
     }
 }

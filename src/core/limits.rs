@@ -38,6 +38,24 @@ pub const MAX_BATCH_BYTES: usize = 64 << 10;
 /// Bytes of records that the log of our own writes stands for at most. Older ones are left to sync.
 pub const MAX_LOG_BYTES: usize = 8 << 20;
 
+/// Most writes that one push may claim to stand for: the log holds fewer, since each counts for more than 128 bytes.
+pub const MAX_BATCH_DOTS: u64 = 1 << 16;
+
+/// Most positions that a round keeps to be fetched or sent. What differs beyond them is compared again when these are
+/// done: 4 MiB, however much the other side lists.
+pub const MAX_ROUND_POSITIONS: usize = 1 << 18;
+
+/// Longest round or snapshot in one piece, µs. A peer that is slower, or leads nowhere, must not keep the others from
+/// their turn; what was merged by then stays, and a snapshot goes on where it stopped.
+pub const MAX_SESSION_US: u64 = 600_000_000;
+
+/// Least time for which tombstones may be kept, µs, so that a horizon is always well in the past: one that is not comes
+/// from a wrong clock.
+pub const LEAST_GRACE_US: u64 = 10_000_000;
+
+/// Tombstones that are dropped at a time while the horizon moves: 10 ms of the lock.
+pub const HORIZON_SLICE: usize = 8192;
+
 /// What an answer of a sync carries at most, unless it is one record: what the asking side names is cut to it.
 pub const MAX_ANSWER_BYTES: usize = 1 << 20;
 

@@ -31,11 +31,21 @@ pub enum Mutant {
     SkipGaps,
     /// A round goes on when its peer was restarted.
     RestartUnnoticed,
+    /// Equal sets are compared nevertheless (against rule 1).
+    EqualSetsTalk,
+    /// A snapshot that is resumed at another peer takes that one's vector alone (against rule 6).
+    ResumedVector,
+    /// A delete is taken from just above the horizon.
+    DeleteAtHorizon,
+    /// A node that hears nobody takes its own clock for everybody's, and any horizon from others.
+    LonelyClock,
+    /// A cold start counts processes that answer, and not addresses.
+    CountProcesses,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 18] = [
         Self::NoHorizonExchange,
         Self::ResolvedOnTruncation,
         Self::VectorAtEnd,
@@ -49,6 +59,11 @@ impl Mutant {
         Self::TrustAnyClock,
         Self::SkipGaps,
         Self::RestartUnnoticed,
+        Self::EqualSetsTalk,
+        Self::ResumedVector,
+        Self::DeleteAtHorizon,
+        Self::LonelyClock,
+        Self::CountProcesses,
     ];
 }
 

@@ -46,8 +46,8 @@ pub struct Ack {
 pub struct Log {
     /// Dots up to this one are forgotten: who lacks them needs a sync.
     floor: u64,
-    /// The name of dot `floor + 1 + index`.
-    names: VecDeque<Name>,
+    /// Name and stamp of dot `floor + 1 + index`.
+    writes: VecDeque<(Name, Stamp)>,
     bytes: usize,
 }
 
@@ -55,7 +55,7 @@ impl Log {
     /// Sequence of our last write.
     #[must_use]
     pub fn sequence(&self) -> u64 {
-        self.floor + self.names.len() as u64
+        self.floor + self.writes.len() as u64
     }
 
     /// Dots up to this one are forgotten.
@@ -65,32 +65,32 @@ impl Log {
     }
 
     /// Takes in our next write, of a record that counts for so many bytes.
-    pub(super) fn add(&mut self, name: &Name, bytes: usize) {
-        self.names.push_back(name.clone());
+    pub(super) fn add(&mut self, name: &Name, last_sync: Stamp, bytes: usize) {
+        self.writes.push_back((name.clone(), last_sync));
         self.bytes += bytes.max(1);
-        while self.bytes > MAX_LOG_BYTES && self.names.len() > 1 {
+        while self.bytes > MAX_LOG_BYTES && self.writes.len() > 1 {
             self.forget_one();
         }
     }
 
     /// Forgets dots up to a sequence.
     pub(super) fn forget(&mut self, upto: u64) {
-        while self.floor < upto && !self.names.is_empty() {
+        while self.floor < upto && !self.writes.is_empty() {
             self.forget_one();
         }
     }
 
     fn forget_one(&mut self) {
         // an average will do: the sizes of single writes are not kept
-        self.bytes -= self.bytes / self.names.len().max(1);
-        self.names.pop_front();
+        self.bytes -= self.bytes / self.writes.len().max(1);
+        self.writes.pop_front();
         self.floor += 1;
     }
 
     /// The batch after a sequence, of at most [`MAX_BATCH_BYTES`], yet of one record at least. `None` if all is said.
     ///
     /// What is forgotten cannot be said any more: then `after` is the floor. Nor can a tombstone that the horizon took,
-    /// which a receiver would claim to have: then `after` is its dot.
+    /// which a receiver would claim to have, whatever older value has come in its place: then `after` is its dot.
     #[must_use]
     pub fn batch(&self, set: &Set, from: Incarnation, after: u64) -> Option<Batch> {
         let after = after.max(self.floor);
@@ -98,8 +98,8 @@ impl Log {
         let mut named = HashSet::new();
         let mut bytes = 0;
         let skip = usize::try_from(after - self.floor).unwrap_or(usize::MAX);
-        for name in self.names.iter().skip(skip) {
-            match set.get(name) {
+        for (name, written) in self.writes.iter().skip(skip) {
+            match set.get(name).filter(|record| record.last_sync() >= *written) {
                 Some(_) if named.contains(name) => {}
                 Some(record) => {
                     bytes += Set::cost(record);
@@ -125,7 +125,10 @@ impl Log {
 pub struct Outbox {
     /// The peer has all up to here, or will get it from a sync.
     place: u64,
-    in_flight: bool,
+    /// The call that carries the batch under way.
+    in_flight: Option<u64>,
+    /// Where the peer said it was when it was last behind what it was sent.
+    behind: Option<u64>,
     dirty: bool,
     failures: u32,
     /// No batch before this, µs of the node's monotonic clock.
@@ -136,6 +139,12 @@ pub struct Outbox {
 const RETRY_US: u64 = 250_000;
 
 impl Outbox {
+    /// For a peer that was gone for a while: what it had, it has still; whether the last batch came is not known.
+    #[must_use]
+    pub fn resumed(self) -> Self {
+        Self { in_flight: None, dirty: true, failures: 0, not_before_us: 0, ..self }
+    }
+
     /// For a peer that has just appeared: it gets what the log still has.
     #[must_use]
     pub fn new(log: &Log) -> Self {
@@ -148,37 +157,56 @@ impl Outbox {
         self.dirty
     }
 
-    /// The next batch, if there is something to say and none is under way.
-    pub(super) fn next(&mut self, log: &Log, set: &Set, from: Incarnation, mono_us: u64) -> Option<Batch> {
-        if self.in_flight || self.place >= log.sequence() || mono_us < self.not_before_us {
+    /// The next batch, if there is something to say and none is under way. It goes out as `call`.
+    pub(super) fn next(
+        &mut self,
+        log: &Log,
+        set: &Set,
+        from: Incarnation,
+        mono_us: u64,
+        call: u64,
+    ) -> Option<Batch> {
+        if self.in_flight.is_some() || self.place >= log.sequence() || mono_us < self.not_before_us {
             return None;
         }
         if self.place < log.floor() {
             self.dirty = true;
             self.place = log.floor();
         }
-        let batch = log.batch(set, from, self.place)?;
-        self.in_flight = true;
-        Some(batch)
+        let batch = log.batch(set, from, self.place);
+        match batch {
+            Some(_) => self.in_flight = Some(call),
+            // all of the rest are tombstones that the horizon took
+            None => (self.place, self.dirty) = (log.sequence(), true),
+        }
+        batch
     }
 
-    /// The peer took a batch.
-    pub(super) fn acked(&mut self, log: &Log, upto: u64, have: u64) {
-        self.in_flight = false;
+    /// The peer took a batch and says how far it has our writes. One of an earlier outbox of the peer says nothing.
+    pub(super) fn acked(&mut self, log: &Log, call: u64, upto: u64, have: u64) {
+        if self.in_flight != Some(call) {
+            return;
+        }
+        self.in_flight = None;
         self.failures = 0;
         self.not_before_us = 0;
-        // what it lacks is repaired from the log, one round trip later; what the log forgot, by a sync
-        self.place = if have >= log.floor() {
-            have.min(log.sequence())
+        if have >= upto {
+            (self.place, self.behind) = (have.min(log.sequence()), None);
+        } else if have >= log.floor() && self.behind != Some(have) {
+            // what it lacks is repaired from the log, one round trip later
+            (self.place, self.behind) = (have, Some(have));
         } else {
-            self.dirty = true;
-            upto
-        };
+            // what the log forgot, and what did not bring it further, is left to a sync
+            (self.place, self.dirty) = (upto, true);
+        }
     }
 
     /// A batch got no answer: it may or may not have been taken.
-    pub(super) fn failed(&mut self, mono_us: u64) {
-        self.in_flight = false;
+    pub(super) fn failed(&mut self, call: u64, mono_us: u64) {
+        if self.in_flight != Some(call) {
+            return;
+        }
+        self.in_flight = None;
         self.dirty = true;
         self.not_before_us = mono_us + (RETRY_US << self.failures.min(5));
         self.failures += 1;
@@ -207,7 +235,7 @@ mod tests {
         let at = Stamp::from_micros(dot.sequence).unwrap();
         let record = Record::value(name(text), &Version::of_data(b"d"), b"d", at, dot);
         set.merge(&record);
-        log.add(record.name(), Set::cost(&record));
+        log.add(record.name(), record.last_sync(), Set::cost(&record));
     }
 
     fn names(batch: &Batch) -> Vec<&str> {
@@ -238,7 +266,7 @@ mod tests {
         let (mut log, mut set) = filled(&["a"]);
         let dot = Dot { incarnation: US, sequence: 2 };
         set.merge(&Record::tombstone(name("b"), Stamp::from_micros(2).unwrap(), dot));
-        log.add(&name("b"), 1);
+        log.add(&name("b"), Stamp::from_micros(2).unwrap(), 1);
         write(&mut log, &mut set, "c");
         set.raise_horizon(Stamp::from_micros(3).unwrap(), usize::MAX);
         let batch = log.batch(&set, US, 0).unwrap();
@@ -259,7 +287,7 @@ mod tests {
             let data = vec![0; MAX_BATCH_BYTES];
             let record = Record::value(name(text), &Version::of_data(&data), &data, Stamp::ZERO, dot);
             set.merge(&record);
-            log.add(record.name(), Set::cost(&record));
+            log.add(record.name(), record.last_sync(), Set::cost(&record));
         }
         let first = log.batch(&set, US, 0).unwrap();
         assert_eq!((names(&first), first.upto), (vec!["a"], 1));
@@ -273,7 +301,7 @@ mod tests {
         let dot = Dot { incarnation: US, sequence: 2 };
         let big = Record::value(name("b"), &Version::of_data(&data), &data, Stamp::ZERO, dot);
         set.merge(&big);
-        log.add(big.name(), Set::cost(&big));
+        log.add(big.name(), big.last_sync(), Set::cost(&big));
         write(&mut log, &mut set, "a");
         let batch = log.batch(&set, US, 0).unwrap();
         assert_eq!((names(&batch), batch.upto), (vec!["a"], 1), "claims 1, so it has the name of 1");
@@ -283,40 +311,74 @@ mod tests {
     fn one_batch_is_under_way_and_the_next_gathers() {
         let (mut log, mut set) = filled(&["a"]);
         let mut outbox = Outbox::new(&log);
-        assert!(outbox.next(&log, &set, US, 0).is_some());
+        assert!(outbox.next(&log, &set, US, 0, 1).is_some());
         write(&mut log, &mut set, "b");
         write(&mut log, &mut set, "c");
-        assert!(outbox.next(&log, &set, US, 0).is_none());
-        outbox.acked(&log, 1, 1);
-        assert_eq!(names(&outbox.next(&log, &set, US, 0).unwrap()), ["b", "c"]);
+        assert!(outbox.next(&log, &set, US, 0, 2).is_none());
+        outbox.acked(&log, 9, 1, 1);
+        assert!(outbox.next(&log, &set, US, 0, 2).is_none(), "that was of another call");
+        outbox.acked(&log, 1, 1, 1);
+        assert_eq!(names(&outbox.next(&log, &set, US, 0, 2).unwrap()), ["b", "c"]);
     }
 
     #[test]
     fn a_gap_is_repaired_from_the_log_and_by_sync_where_it_forgot() {
         let (mut log, set) = filled(&["a", "b", "c"]);
         let mut outbox = Outbox { place: 2, ..Outbox::default() };
-        assert_eq!(outbox.next(&log, &set, US, 0).unwrap().after, 2);
-        outbox.acked(&log, 3, 1);
-        assert_eq!(names(&outbox.next(&log, &set, US, 0).unwrap()), ["b", "c"]);
+        assert_eq!(outbox.next(&log, &set, US, 0, 1).unwrap().after, 2);
+        outbox.acked(&log, 1, 3, 1);
+        assert_eq!(names(&outbox.next(&log, &set, US, 0, 2).unwrap()), ["b", "c"]);
         log.forget(2);
-        outbox.acked(&log, 3, 1);
+        outbox.acked(&log, 2, 3, 1);
         assert!(outbox.is_dirty());
-        assert!(outbox.next(&log, &set, US, 0).is_none(), "no repair for ever of what is gone");
+        assert!(outbox.next(&log, &set, US, 0, 3).is_none(), "no repair for ever of what is gone");
+    }
+
+    #[test]
+    fn a_peer_that_a_batch_brings_no_further_is_left_to_sync() {
+        let (mut log, mut set) = filled(&["a", "b"]);
+        let mut outbox = Outbox::new(&log);
+        for call in [1, 2] {
+            assert_eq!(outbox.next(&log, &set, US, 0, call).unwrap().after, 0, "once more from the log");
+            outbox.acked(&log, call, 2, 0);
+        }
+        assert!(outbox.is_dirty());
+        assert!(outbox.next(&log, &set, US, 0, 3).is_none(), "and not for ever");
+        write(&mut log, &mut set, "c");
+        assert_eq!(outbox.next(&log, &set, US, 0, 3).unwrap().after, 2, "what comes next goes out as ever");
+    }
+
+    #[test]
+    fn a_log_of_forgotten_tombstones_is_passed_over() {
+        let (mut log, mut set) = filled(&[]);
+        let dot = Dot { incarnation: US, sequence: 1 };
+        set.merge(&Record::tombstone(name("a"), Stamp::from_micros(2).unwrap(), dot));
+        log.add(&name("a"), Stamp::from_micros(2).unwrap(), 1);
+        set.raise_horizon(Stamp::from_micros(3).unwrap(), usize::MAX);
+        let older = Record::value(name("a"), &Version::of_data(b"d"), b"d", Stamp::ZERO, Dot::default());
+        set.merge(&older);
+        let mut outbox = Outbox::new(&log);
+        assert!(
+            outbox.next(&log, &set, US, 0, 1).is_none(),
+            "the older value does not stand for the tombstone"
+        );
+        assert!(outbox.is_dirty());
+        assert_eq!(outbox.place, 1);
     }
 
     #[test]
     fn a_failure_makes_dirty_and_waits_longer_each_time() {
         let (log, set) = filled(&["a"]);
         let mut outbox = Outbox::new(&log);
-        assert!(outbox.next(&log, &set, US, 0).is_some());
-        outbox.failed(0);
+        assert!(outbox.next(&log, &set, US, 0, 1).is_some());
+        outbox.failed(1, 0);
         assert!(outbox.is_dirty());
-        assert!(outbox.next(&log, &set, US, RETRY_US - 1).is_none());
-        assert!(outbox.next(&log, &set, US, RETRY_US).is_some());
-        outbox.failed(RETRY_US);
-        assert!(outbox.next(&log, &set, US, 3 * RETRY_US - 1).is_none());
-        assert!(outbox.next(&log, &set, US, 3 * RETRY_US).is_some());
-        outbox.acked(&log, 1, 1);
+        assert!(outbox.next(&log, &set, US, RETRY_US - 1, 2).is_none());
+        assert!(outbox.next(&log, &set, US, RETRY_US, 2).is_some());
+        outbox.failed(2, RETRY_US);
+        assert!(outbox.next(&log, &set, US, 3 * RETRY_US - 1, 3).is_none());
+        assert!(outbox.next(&log, &set, US, 3 * RETRY_US, 3).is_some());
+        outbox.acked(&log, 3, 1, 1);
         outbox.synced();
         assert!(!outbox.is_dirty());
     }
@@ -325,9 +387,9 @@ mod tests {
     fn the_log_is_bounded_in_bytes() {
         let mut log = Log::default();
         for i in 0..100 {
-            log.add(&name(&format!("n{i}")), MAX_LOG_BYTES / 10);
+            log.add(&name(&format!("n{i}")), Stamp::ZERO, MAX_LOG_BYTES / 10);
         }
         assert_eq!(log.sequence(), 100);
-        assert!(log.floor() >= 89 && log.names.len() <= 11, "{}", log.floor());
+        assert!(log.floor() >= 89 && log.writes.len() <= 11, "{}", log.floor());
     }
 }

@@ -244,6 +244,12 @@ impl Set {
         at_most
     }
 
+    /// Whether no tombstone is left below the horizon.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.tombstones.first_below_horizon().is_none()
+    }
+
     /// Values whose names begin with `prefix`, in order of their names, after the name `after` if one is given.
     pub fn list<'a>(
         &'a self,

@@ -72,6 +72,12 @@ impl Stamp {
         digits.parse().map_err(|_| StampError::TooLarge).and_then(Self::from_micros)
     }
 
+    /// So many µs earlier, or the first stamp that there is.
+    #[must_use]
+    pub const fn before(self, us: u64) -> Self {
+        Self(self.0.saturating_sub(us))
+    }
+
     /// µs since 1970.
     #[must_use]
     pub const fn micros(self) -> u64 {

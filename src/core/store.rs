@@ -4,7 +4,7 @@
 //! its joining of the list ([`Store::read`]), a write's merge and its taking of the waiters ([`Store::write`]).
 
 use super::genesis::Genesis;
-use super::limits::MUTANT_GUARD_US;
+use super::limits::{LIST_AT_MOST, MAX_BATCH_DOTS, MUTANT_GUARD_US};
 use super::mutants::{Mutant, Mutants};
 use super::name::Name;
 use super::push::{Ack, Batch, Log};
@@ -22,7 +22,10 @@ pub struct Store<T> {
     genesis: Genesis,
     set: Set,
     max_set_bytes: usize,
+    /// How far back a delete may be stamped, µs.
+    delete_within_us: u64,
     incarnation: Incarnation,
+    list_at_most: u64,
     /// What this process wrote; knows the last dot that was given.
     log: Log,
     vector: Vector,
@@ -64,10 +67,11 @@ pub enum Written<T> {
         /// What stands.
         current: Record,
     },
-    /// The delete is older than the horizon: what it would leave would be forgotten at once. Nothing was changed.
-    BelowHorizon {
-        /// The horizon.
-        horizon: Stamp,
+    /// The delete is stamped so far back that what it would leave might be forgotten before all nodes have heard of it.
+    /// Nothing was changed.
+    TooOld {
+        /// The least stamp that a delete may have now.
+        oldest: Stamp,
     },
     /// The set has no room for it. Nothing was changed.
     Full {
@@ -111,6 +115,13 @@ impl<T> Store<T> {
         Self::with_set(genesis, incarnation, usize::MAX, set, mutants)
     }
 
+    /// Lists stretches of at most so many records, so that small sets are cut as often as large ones are.
+    #[cfg(any(test, feature = "sim"))]
+    #[must_use]
+    pub fn listing_at_most(self, list_at_most: u64) -> Self {
+        Self { list_at_most, ..self }
+    }
+
     fn with_set(
         genesis: Genesis,
         incarnation: Incarnation,
@@ -122,7 +133,9 @@ impl<T> Store<T> {
             genesis,
             set,
             max_set_bytes,
+            delete_within_us: u64::MAX,
             incarnation,
+            list_at_most: LIST_AT_MOST,
             log: Log::default(),
             vector: Vector::default(),
             mutants,
@@ -130,6 +143,12 @@ impl<T> Store<T> {
             waiters: Waiters::default(),
             draining: false,
         }
+    }
+
+    /// Tombstones live for `grace_us`: refuses deletes that would have less than half of it left.
+    #[must_use]
+    pub fn with_grace(self, grace_us: u64) -> Self {
+        Self { delete_within_us: grace_us / 2, ..self }
     }
 
     /// When the set began.
@@ -197,8 +216,9 @@ impl<T> Store<T> {
             Change::Delete => Record::tombstone(name.clone(), last_sync, dot),
         };
         let wins = held.is_none_or(|h| h.order(&record).is_lt());
-        if wins && record.kind() == Kind::Tombstone && last_sync < self.set.horizon() {
-            return Written::BelowHorizon { horizon: self.set.horizon() };
+        let oldest = self.oldest_delete(now);
+        if wins && record.kind() == Kind::Tombstone && last_sync < oldest {
+            return Written::TooOld { oldest };
         }
         let growth = Set::cost(&record).saturating_sub(held.map_or(0, Set::cost));
         if wins && growth > 0 && self.set.bytes() + growth > self.max_set_bytes {
@@ -207,13 +227,24 @@ impl<T> Store<T> {
         match self.merge(&record) {
             (Merge::Newer { .. }, due) => {
                 // a dot is given to what was accepted, so that sequences have no holes
-                self.log.add(name, Set::cost(&record));
+                self.log.add(name, record.last_sync(), Set::cost(&record));
                 self.vector.raise(self.incarnation, dot.sequence);
                 Written::Done { current: record, due }
             }
             (Merge::Stands(current), due) if current.reads_as(&record) => Written::Done { current, due },
             (Merge::Stands(current), _) => Written::Lost { current },
-            (Merge::Forgotten, _) => Written::BelowHorizon { horizon: self.set.horizon() },
+            (Merge::Forgotten, _) => Written::TooOld { oldest },
+        }
+    }
+
+    /// The least stamp that a delete may have: a tombstone just above the horizon would be forgotten at its next step, and
+    /// a peer that has not heard of it would bring the value back.
+    fn oldest_delete(&self, now: Stamp) -> Stamp {
+        let horizon = self.set.horizon();
+        if self.mutants.has(Mutant::DeleteAtHorizon) {
+            horizon
+        } else {
+            horizon.max(now.before(self.delete_within_us))
         }
     }
 
@@ -242,8 +273,10 @@ impl<T> Store<T> {
             self.replicate(now, record, &mut due);
         }
         let connects = self.vector.get(batch.from) >= batch.after || self.mutants.has(Mutant::SkipGaps);
+        let span = batch.upto.saturating_sub(batch.after);
+        let sound = span > 0 && span <= MAX_BATCH_DOTS && batch.records.len() as u64 <= span;
         // nobody but us writes in our name
-        if connects && batch.from != self.incarnation {
+        if connects && sound && batch.from != self.incarnation {
             self.vector.raise(batch.from, batch.upto);
         }
         let ack = Ack { from: self.incarnation, have: self.vector.get(batch.from), now };
@@ -304,6 +337,11 @@ impl<T> Store<T> {
     /// Moves the horizon and drops at most `at_most` tombstones; see [`Set::raise_horizon`].
     pub fn raise_horizon(&mut self, horizon: Stamp, at_most: usize) -> usize {
         self.set.raise_horizon(horizon, at_most)
+    }
+
+    /// Most records of a stretch that is listed and not cut further.
+    pub(super) fn list_at_most(&self) -> u64 {
+        self.list_at_most
     }
 }
 
@@ -393,14 +431,47 @@ mod tests {
     }
 
     #[test]
+    fn a_delete_that_would_soon_be_forgotten_is_refused() {
+        let mut store = store().with_grace(1_000);
+        assert!(matches!(
+            delete(&mut store, 10_000, Some(9_499)),
+            Written::TooOld { oldest } if oldest == at(9_500)
+        ));
+        done(put(&mut store, 10_000, "a", Some(9_000)));
+        done(delete(&mut store, 10_000, Some(9_500)));
+    }
+
+    #[test]
     fn a_delete_below_the_horizon_is_refused() {
         let mut store = store();
         store.raise_horizon(at(1_000), usize::MAX);
-        assert!(matches!(delete(&mut store, 2_000, Some(999)), Written::BelowHorizon { .. }));
+        assert!(matches!(delete(&mut store, 2_000, Some(999)), Written::TooOld { .. }));
         done(put(&mut store, 2_000, "a", None));
         assert!(matches!(delete(&mut store, 2_000, Some(999)), Written::Lost { .. }), "newer stands");
         done(delete(&mut store, 3_000, None));
         done(delete(&mut store, 3_000, Some(999)));
+    }
+
+    #[test]
+    fn a_batch_that_claims_too_much_moves_no_vector() {
+        let mut store = store();
+        let from = Incarnation(2);
+        let dot = Dot { incarnation: from, sequence: 1 };
+        let record = Record::value(name("n"), &version("a"), b"", at(5), dot);
+        for (after, upto, records) in [
+            (1, 1, vec![]),
+            (2, 1, vec![]),
+            (0, u64::MAX, vec![record.clone()]),
+            (0, MAX_BATCH_DOTS + 1, vec![]),
+            (0, 1, vec![record.clone(), record.clone()]),
+        ] {
+            let (ack, _) = store.take(at(9), &Batch { from, after, upto, records });
+            assert_eq!(ack.have, 0, "{after} to {upto}");
+        }
+        let held = store.get(&name("n"));
+        assert!(held.is_some_and(|held| held.order(&record).is_eq()), "the record itself is as good as any");
+        let (ack, _) = store.take(at(9), &Batch { from, after: 0, upto: 1, records: vec![record] });
+        assert_eq!(ack.have, 1);
     }
 
     #[test]

@@ -100,7 +100,12 @@ pub(super) struct Witness {
 impl Witness {
     /// Merge order, and no resurrection: what a process holds of a name is never less than what it held before, unless
     /// that was a tombstone which it forgot below the horizon.
-    pub(super) fn look(&mut self, set: &Set, name: &Name) -> Result<(), (&'static str, String)> {
+    pub(super) fn look(
+        &mut self,
+        history: &History,
+        set: &Set,
+        name: &Name,
+    ) -> Result<(), (&'static str, String)> {
         let (held, highest) = (set.get(name), self.highest.get(name));
         match (held, highest) {
             (Some(held), Some(highest)) if held.order(highest).is_lt() => {
@@ -116,13 +121,20 @@ impl Witness {
                 }
                 Ok(())
             }
-            // a tombstone that came too late to be kept may have removed it, which the caller shows as `removed_by`
-            (None, Some(highest)) if highest.kind() == Kind::Value => Ok(()),
-            (None, Some(highest)) if highest.last_sync() >= set.horizon() => {
+            // a tombstone that came too late to be kept removes what it finds
+            (None, Some(highest)) if !history.reflected(set, highest) => {
                 Err(("merge order", format!("nothing after {highest:?}")))
             }
             (None, _) => Ok(()),
         }
+    }
+
+    /// No clock that is wrong makes a node forget deletes before their time.
+    pub(super) fn look_at_horizon(&self, set: &Set, latest: Stamp) -> Result<(), (&'static str, String)> {
+        if set.horizon() <= latest {
+            return Ok(());
+        }
+        Err(("horizon in the past", format!("{} is after {latest}", set.horizon())))
     }
 
     /// Honesty: every dot that the vector has claimed since the last look is reflected in the set.
@@ -152,9 +164,10 @@ impl Witness {
         vector: &Vector,
     ) -> Result<(), (&'static str, String)> {
         let mut names: Vec<Name> = self.highest.keys().cloned().collect();
-        names.extend((0..set.stretches()).flat_map(|i| set.stretch(i)).map(|record| record.name().clone()));
+        let held = (0..set.stretches()).flat_map(|i| set.stretch(i)).map(Record::name);
+        names.extend(held.filter(|name| !self.highest.contains_key(*name)).cloned());
         for name in &names {
-            self.look(set, name)?;
+            self.look(history, set, name)?;
         }
         vector.iter().try_for_each(|(incarnation, sequence)| honest(history, set, incarnation, 0, sequence))
     }

@@ -6,6 +6,11 @@ use crate::core::stamp::Stamp;
 /// Where the world's time begins, µs since 1970.
 const EPOCH_US: u64 = 1_800_000_000_000_000;
 
+/// What a right clock shows.
+pub(super) fn true_time(world_us: u64) -> Stamp {
+    Stamp::from_micros(EPOCH_US + world_us).unwrap_or(Stamp::MAX)
+}
+
 /// Reads the world's time wrongly.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {

@@ -2,6 +2,7 @@
 
 use super::gossip::Heard;
 use super::world::{Event, Process, TICK_US, World};
+use crate::core::joining::Contact;
 use crate::core::replica::{Call, Request, Response};
 use crate::core::sync::{Reply, What};
 use crate::core::{Name, Record};
@@ -54,20 +55,23 @@ impl World {
         let split = now_us < self.plan.split_until_us();
         let known = |other: &usize| *other != slot && (!split || other % 2 == slot % 2);
         let addresses: Vec<usize> = (0..self.plan.nodes).filter(known).collect();
-        let others = addresses.len();
+        let (nodes, refused) = (self.plan.nodes, self.refused[slot]);
         let Some(process) = self.alive(slot, life) else { return };
         let now = process.clock.now(now_us);
         let live = process.table.live(now_us, dead_us);
         let before = process.store.set().tombstones();
-        process.replica.see(&mut process.store, now, &live, others, 0);
+        let all = process.table.contacts(nodes, now_us, dead_us);
+        let others: Vec<Contact> =
+            addresses.iter().map(|other| if refused { Contact::Refuses } else { all[*other] }).collect();
+        process.replica.see(&mut process.store, now, &live, &others);
         let forgotten = before.saturating_sub(process.store.set().tombstones()) as u64;
         process.table.beat(now_us, life, process.replica.summary(&process.store));
         let told = process.table.tell();
         self.work.forgotten += forgotten;
-        if others > 0 {
+        if !addresses.is_empty() {
             for _ in 0..3 {
                 // any address, whether somebody is there or not: this heals a split
-                let to = addresses[self.random.index(others)];
+                let to = addresses[self.random.index(addresses.len())];
                 self.tell(slot, to, &told, true);
             }
         }
@@ -75,24 +79,32 @@ impl World {
         self.after(us, Event::Gossip { slot, life });
     }
 
-    fn tell(&mut self, from: usize, to: usize, told: &[Option<Heard>], reply: bool) {
-        let known = told.iter().flatten().count() as u64;
+    fn tell(&mut self, from: usize, to: usize, told: &[Heard], reply: bool) {
+        let known = told.len() as u64;
         // what chitchat sends for a node, digest and changed values together, about
         self.count("gossip", 60 * known);
-        for at_us in self.network.carry(self.now_us, from, to, false) {
+        for at_us in self.carry(from, to, false) {
             let told = told.to_vec();
             self.at(at_us, Event::Told { to, from, told, reply });
         }
     }
 
-    pub(super) fn told(&mut self, to: usize, from: usize, told: &[Option<Heard>], reply: bool) {
-        let now_us = self.now_us;
+    pub(super) fn told(&mut self, to: usize, from: usize, told: &[Heard], reply: bool) {
+        let (now_us, dead_us) = (self.now_us, self.plan.dead_us);
         let Some(process) = self.processes[to].as_mut() else { return };
-        process.table.hear(now_us, told);
+        process.table.hear(now_us, told, 5 * dead_us);
         if reply {
             let told = process.table.tell();
             self.tell(to, from, &told, false);
         }
+    }
+
+    /// When what is sent now arrives. Of another secret nothing is understood.
+    fn carry(&mut self, from: usize, to: usize, twice: bool) -> Vec<u64> {
+        if self.refused[from] || self.refused[to] {
+            return Vec::new();
+        }
+        self.network.carry(self.now_us, from, to, twice).collect()
     }
 
     pub(super) fn count(&mut self, kind: &'static str, bytes: u64) {
@@ -120,7 +132,7 @@ impl World {
             };
             self.count(kind, bytes.len() as u64);
             self.trace.line(now_us, format_args!("n{slot} -> n{to} #{} {kind} of {}", call.id, bytes.len()));
-            for at_us in self.network.carry(now_us, slot, to, true) {
+            for at_us in self.carry(slot, to, true) {
                 let bytes = bytes.clone();
                 self.at(at_us, Event::Request { to, from: slot, life, id: call.id, bytes });
             }
@@ -141,14 +153,23 @@ impl World {
                 Reply::Snapshot { .. } => "sync snapshot part",
                 Reply::Equal(_) => "sync equal",
                 Reply::HorizonFirst => "sync horizon first",
+                Reply::WrongHorizon => "sync wrong horizon",
                 Reply::OtherGenesis => "sync other genesis",
                 Reply::NotMe | Reply::Joining => "sync refusal",
             },
         };
+        if let (Request::Sync(ask), Response::Sync(answer)) = (&request, &response)
+            && let (What::Open(compare) | What::Go { compare, .. }, Reply::Found(found)) =
+                (&ask.what, &answer.reply)
+        {
+            let asked: usize = compare.iter().map(|compare| compare.sums.len()).sum();
+            self.found.0 += found.differ.len() as u64;
+            self.found.1 += u64::from((found.covered as usize) < asked);
+        }
         let bytes = encode_response(&response);
         self.count(kind, bytes.len() as u64);
         self.trace.line(now_us, format_args!("n{to} => n{from} #{id} {kind} of {}", bytes.len()));
-        for at_us in self.network.carry(now_us, to, from, false) {
+        for at_us in self.carry(to, from, false) {
             let bytes = bytes.clone();
             self.at(at_us, Event::Response { to: from, life, id, bytes });
         }

@@ -24,6 +24,19 @@ pub struct Befell {
     pub slowed: u64,
 }
 
+impl Befell {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.sent += other.sent;
+        self.lost += other.lost;
+        self.doubled += other.doubled;
+        self.late += other.late;
+        self.overtook += other.overtook;
+        self.cut += other.cut;
+        self.cut_one_way += other.cut_one_way;
+        self.slowed += other.slowed;
+    }
+}
+
 /// All links.
 #[derive(Debug)]
 pub(super) struct Network {

@@ -6,6 +6,12 @@ use crate::core::mutants::{Mutant, Mutants};
 /// One second, in µs.
 pub const SECOND_US: u64 = 1_000_000;
 
+/// Up to this many names are written one by one.
+const SOME_NAMES: u64 = 150;
+
+/// What a record takes in a message, about.
+const BYTES_A_NAME: u64 = 250;
+
 /// What happens in a world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scenario {
@@ -16,6 +22,12 @@ pub enum Scenario {
     Missing,
     /// Discovery shows each half of the group only itself until both have begun a set.
     Split,
+    /// One node hears nobody, and its clock is a year ahead; then it is there.
+    Lonely,
+    /// A delete is stamped almost a grace ago, while one node does not hear of it.
+    Late,
+    /// All but one are restarted, one of them twice, and the one that holds the set is not heard.
+    Twins,
     /// Somebody who knows the digest's key changes just those names whose changes cancel out in an exclusive or.
     Aimed,
 }
@@ -63,6 +75,8 @@ pub struct Plan {
     pub write_every_us: u64,
     /// How many names are written to.
     pub names: u64,
+    /// Whether each of them has a value before the storm begins.
+    pub prefilled: bool,
     /// Writes in a burst.
     pub burst: u64,
     /// Readers that roam.
@@ -83,6 +97,8 @@ pub struct Plan {
     pub dead_us: u64,
     /// Without an answer for this long, a call has failed.
     pub timeout_us: u64,
+    /// Most records of a stretch that is listed and not cut further.
+    pub list_at_most: u64,
     /// Depth of each node's digest.
     pub leaf_bits: u32,
     /// The rule that is taken out, if any.
@@ -102,38 +118,47 @@ impl Plan {
         // a delete stays deleted unless a node was cut off for longer than the grace: where faults overlap so much that
         // one may be, tombstones have to live longer than the storm
         let dense = fault_for_us > 2 * fault_every_us;
+        let far_us = far[random.index(far.len())];
+        let budget = budgets[random.index(budgets.len())];
+        let many = budget >= 2_000 && random.chance(4_000);
+        let names = if many { random.within(SOME_NAMES + 1, 2_000) } else { random.within(5, SOME_NAMES) };
+        // twice a snapshot, one answer after the other, for one that starts when the faults stop, and time for the rest
+        let answers = 1 + names * BYTES_A_NAME / u64::from(budget).max(BYTES_A_NAME);
+        let bound_us = 45 * SECOND_US + 2 * answers * 3 * far_us;
         Self {
             seed,
             scenario: Scenario::Storm,
             nodes,
             regions: random.within(1, 4.min(nodes as u64)) as usize,
             near_us: random.within(200, 2_000),
-            far_us: far[random.index(far.len())],
+            far_us,
             loss: [0, 100, 500, 2_000][random.index(4)],
             duplicates: random.within(0, 500),
             late: random.within(0, 1_000),
             late_us: random.within(10_000, 3_000_000),
             calm_us: 10 * SECOND_US,
             stormy_us: random.within(20, 45) * SECOND_US,
-            bound_us: 45 * SECOND_US,
+            bound_us,
             fault_every_us,
             fault_for_us,
             down_us: random.within(1, 8) * SECOND_US,
             clock_off_us: random.within(0, 1_500_000) as i64,
             drift_ppm: random.within(0, 200) as i64,
             write_every_us: random.within(20_000, 500_000),
-            names: random.within(5, 150),
+            names,
+            prefilled: names > SOME_NAMES,
             burst: random.within(5, 60),
             readers: 4,
             max_future_us: 2_000_000,
             grace_us: if dense { 60 } else { 25 } * SECOND_US,
             horizon_step_us: SECOND_US,
-            budget: budgets[random.index(budgets.len())],
+            budget,
             sync_us: SECOND_US,
             gossip_us: 500_000,
             dead_us: 4 * SECOND_US,
             timeout_us: 2 * SECOND_US,
             leaf_bits: random.within(1, 10) as u32,
+            list_at_most: [1, 4, 16, 128][random.index(4)],
             mutant: None,
         }
     }
@@ -149,11 +174,9 @@ impl Plan {
             late: 0,
             far_us: 2_000,
             budget: 1 << 20,
+            prefilled: false,
             clock_off_us: 10_000,
-            grace_us: match scenario {
-                Scenario::Aimed => 1_000 * SECOND_US,
-                Scenario::Storm | Scenario::Missing | Scenario::Split => 25 * SECOND_US,
-            },
+            grace_us: if scenario == Scenario::Aimed { 1_000 } else { 25 } * SECOND_US,
             ..Self::of_seed(seed, Some(4))
         }
     }

@@ -32,6 +32,27 @@ pub struct Faults {
     pub far_clocks: u64,
     /// A node was slow.
     pub slow: u64,
+    /// A node had another secret for a while.
+    pub refusals: u64,
+    /// A node said that it leaves, and ended.
+    pub leaves: u64,
+    /// Processes whose clock went too fast or too slow.
+    pub drifting: u64,
+}
+
+impl Faults {
+    fn add(&mut self, other: &Self) {
+        self.partitions += other.partitions;
+        self.one_way += other.one_way;
+        self.restarts += other.restarts;
+        self.outages += other.outages;
+        self.clock_steps += other.clock_steps;
+        self.far_clocks += other.far_clocks;
+        self.slow += other.slow;
+        self.refusals += other.refusals;
+        self.leaves += other.leaves;
+        self.drifting += other.drifting;
+    }
 }
 
 /// What the workload did.
@@ -59,6 +80,21 @@ pub struct Work {
     pub forgotten: u64,
 }
 
+impl Work {
+    fn add(&mut self, other: &Self) {
+        self.writes += other.writes;
+        self.deletes += other.deletes;
+        self.recreations += other.recreations;
+        self.stamped += other.stamped;
+        self.burst += other.burst;
+        self.refused += other.refused;
+        self.doubted += other.doubted;
+        self.reads += other.reads;
+        self.held_back += other.held_back;
+        self.forgotten += other.forgotten;
+    }
+}
+
 /// A run.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -84,6 +120,12 @@ pub struct Report {
     pub rounds: u64,
     /// Snapshots that were complete.
     pub snapshots: u64,
+    /// Rounds that turned into a snapshot.
+    pub too_different: u64,
+    /// Stretches that differed and were cut further.
+    pub deeper: u64,
+    /// Answers that did not get to the end of what was asked.
+    pub partial: u64,
     /// Exchanges of vectors.
     pub vectors: u64,
     /// Rounds and snapshots that stopped early.
@@ -101,6 +143,31 @@ pub struct Report {
 }
 
 impl Report {
+    /// Adds what another run came to.
+    pub fn add(&mut self, other: &Self) {
+        for (kind, traffic) in &other.traffic {
+            let all = self.traffic.entry(kind).or_default();
+            all.messages += traffic.messages;
+            all.bytes += traffic.bytes;
+        }
+        self.befell.add(&other.befell);
+        self.faults.add(&other.faults);
+        self.work.add(&other.work);
+        self.rounds += other.rounds;
+        self.snapshots += other.snapshots;
+        self.too_different += other.too_different;
+        self.deeper += other.deeper;
+        self.partial += other.partial;
+        self.vectors += other.vectors;
+        self.unfinished += other.unfinished;
+        self.differences.0 += other.differences.0;
+        self.differences.1 += other.differences.1;
+        self.geneses += other.geneses;
+        self.records += other.records;
+        self.vectors_complete.0 += other.vectors_complete.0;
+        self.vectors_complete.1 += other.vectors_complete.1;
+    }
+
     /// Whether all promises were kept.
     #[must_use]
     pub fn passed(&self) -> bool {
@@ -119,8 +186,17 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "faults: {} partitions, {} one-way, {} restarts, {} outages, {} clock steps ({} far), {} slow",
-            x.partitions, x.one_way, x.restarts, x.outages, x.clock_steps, x.far_clocks, x.slow
+            "faults: {} partitions, {} one-way, {} restarts, {} outages, {} clock steps ({} far), {} slow, {} refused, {} left, {} drifting",
+            x.partitions,
+            x.one_way,
+            x.restarts,
+            x.outages,
+            x.clock_steps,
+            x.far_clocks,
+            x.slow,
+            x.refusals,
+            x.leaves,
+            x.drifting
         )?;
         writeln!(
             f,
@@ -142,9 +218,13 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "sync: {} rounds, {} snapshots, {} exchanges of vectors, {} unfinished; {} differences, {} of them old",
+            "sync: {} rounds ({} stretches cut further, {} partial answers), {} snapshots ({} instead of a round), \
+             {} exchanges of vectors, {} unfinished; {} differences, {} of them old",
             self.rounds,
+            self.deeper,
+            self.partial,
             self.snapshots,
+            self.too_different,
             self.vectors,
             self.unfinished,
             self.differences.0,

@@ -43,6 +43,60 @@ impl World {
         self.pass(2 * SECOND_US);
     }
 
+    /// A node starts a year late by its clock and hears nobody for longer than a grace. When it is there, nobody takes its
+    /// word for how late it is.
+    pub(super) fn lonely(&mut self) {
+        const YEAR_US: i64 = 365 * 24 * 3600 * 1_000_000;
+        let grace_us = self.plan.grace_us;
+        self.kill(2);
+        self.cut_off(2, grace_us + 15 * SECOND_US);
+        self.start(2);
+        self.set_clock(2, YEAR_US);
+        self.pass(grace_us + 12 * SECOND_US);
+        let (name, value) = (name("deleted"), ("v".to_owned(), Vec::new()));
+        self.accept(0, &name, Some((&value.0, &value.1)), None);
+        self.accept(0, &name, None, None);
+        self.pass(10 * SECOND_US);
+        self.set_clock(2, 0);
+        self.pass(5 * SECOND_US);
+    }
+
+    /// A client deletes with a stamp from almost a grace ago, while one node does not hear of it for a few seconds: too
+    /// short a time to count as missing, and long enough for the horizon to pass the delete.
+    pub(super) fn late(&mut self) {
+        let grace_us = self.plan.grace_us as i64;
+        let (name, value) = (name("deleted"), ("v".to_owned(), Vec::new()));
+        self.pass(self.plan.grace_us);
+        self.accept(0, &name, Some((&value.0, &value.1)), Some(1_200_000 - grace_us));
+        self.pass(SECOND_US / 10);
+        self.cut_off(3, 3 * SECOND_US);
+        self.accept(0, &name, None, Some(1_800_000 - grace_us));
+        self.pass(8 * SECOND_US);
+    }
+
+    /// One node holds the set and is not heard, all others are restarted, and one of them twice: its two processes must not
+    /// pass for everybody.
+    pub(super) fn twins(&mut self) {
+        let (name, value) = (name("read"), ("v".to_owned(), Vec::new()));
+        self.accept(2, &name, Some((&value.0, &value.1)), None);
+        self.pass(SECOND_US);
+        self.read(2, 0, &name);
+        self.cut_off(2, 14 * SECOND_US);
+        for slot in [0, 1, 3] {
+            self.kill(slot);
+            self.start(slot);
+        }
+        self.pass(3 * SECOND_US);
+        self.kill(1);
+        self.start(1);
+        for _ in 0..8 {
+            self.pass(SECOND_US);
+            self.read(0, 0, &name);
+            self.read(3, 0, &name);
+        }
+        self.pass(8 * SECOND_US);
+    }
+
     /// One node is cut off until its writes are no longer pushed. They change names whose items cancel out in an
     /// exclusive or, and leave the count as it is: only the sums tell.
     pub(super) fn aimed(&mut self) {

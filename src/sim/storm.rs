@@ -2,7 +2,7 @@
 
 use super::checks::Seen;
 use super::plan::SECOND_US;
-use super::world::{Event, World};
+use super::world::{Event, Process, World};
 use crate::core::record::Kind;
 use crate::core::store::{Change, Written};
 use crate::core::{Known, Name, Question, Record, Stamp, State, Verdict, Version};
@@ -48,7 +48,13 @@ impl World {
     fn write(&mut self, slot: usize) -> bool {
         let name = self.some_name();
         let deleted = self.random.chance(1_800);
-        let given = if self.random.chance(1_500) { Some(self.random.around(1_900_000)) } else { None };
+        let given = if self.random.chance(1_500) {
+            Some(self.random.around(1_900_000))
+        } else if deleted && self.random.chance(1_000) {
+            Some(-self.random.around(self.plan.grace_us as i64).abs())
+        } else {
+            None
+        };
         let version = format!("v{}", self.random.below(1 << 20));
         let size = if self.random.chance(200) { 3_000 } else { self.random.below(200) };
         let data = vec![self.random.bits() as u8; size as usize];
@@ -136,8 +142,9 @@ impl World {
         self.after(us, Event::Read);
     }
 
-    fn read(&mut self, slot: usize, reader: usize, name: &Name) {
-        let Some(process) = self.processes[slot].as_ref() else { return };
+    pub(super) fn read(&mut self, slot: usize, reader: usize, name: &Name) {
+        let ready = |process: &&Process| process.replica.state() == State::Ready;
+        let Some(process) = self.processes[slot].as_ref().filter(ready) else { return };
         let shown = self.readers[reader].seen.get(name).copied();
         let genesis = process.store.genesis();
         // what is older than the set says nothing about it
@@ -158,7 +165,7 @@ impl World {
             // allowed only if the set that the reader saw is gone: nobody who was there then, or is in that set, has it
             let lives = self.processes.iter().flatten().any(|process| {
                 (process.ready_us.is_some_and(|us| us <= shown.at_us)
-                    || process.store.genesis() == shown.genesis)
+                    || process.store.genesis().key == shown.genesis.key)
                     && process.replica.state() == State::Ready
                     && process.store.set().get(name).is_some_and(|held| held.last_sync() >= shown.stamp)
             });
@@ -222,11 +229,22 @@ impl World {
             71..85 => {
                 let far = self.random.chance(1_000);
                 let off_us = self.random.around(if far { 3_600_000_000 } else { self.plan.clock_off_us });
+                self.faults.far_clocks += u64::from(far && self.set_clock(slot, off_us));
+            }
+            85..88 => {
+                self.faults.refusals += u64::from(!self.refused[slot]);
+                self.refused[slot] = true;
+                self.trace.line(self.now_us, format_args!("n{slot} has another secret"));
+                self.after(for_us, Event::Accept { slot });
+            }
+            88..91 => {
                 if let Some(process) = self.processes[slot].as_mut() {
-                    process.clock.offset_us = off_us;
-                    self.faults.clock_steps += 1;
-                    self.faults.far_clocks += u64::from(far);
-                    self.trace.line(self.now_us, format_args!("n{slot} sets its clock {off_us} off"));
+                    process.replica.leave();
+                    let life = process.life;
+                    self.faults.leaves += 1;
+                    self.trace.line(self.now_us, format_args!("n{slot} leaves"));
+                    let us = self.random.within(SECOND_US / 2, 2 * SECOND_US);
+                    self.after(us, Event::Left { slot, life });
                 }
             }
             _ => {
@@ -239,6 +257,36 @@ impl World {
         }
         let us = self.random.below(2 * self.plan.fault_every_us);
         self.after(us, Event::Fault);
+    }
+
+    /// A leaving process ends, if it has not been killed before.
+    pub(super) fn left(&mut self, slot: usize, life: u32) {
+        if self.processes[slot].as_ref().is_some_and(|process| process.life == life) && self.kill(slot) {
+            let us = self.random.below(self.plan.down_us);
+            self.after(us, Event::Start { slot });
+        }
+    }
+
+    /// Sets the wall clock of a process so far off; says whether there was one.
+    pub(super) fn set_clock(&mut self, slot: usize, off_us: i64) -> bool {
+        let Some(process) = self.processes[slot].as_mut() else { return false };
+        process.clock.offset_us = off_us;
+        self.faults.clock_steps += 1;
+        self.trace.line(self.now_us, format_args!("n{slot} sets its clock {off_us} off"));
+        true
+    }
+
+    /// Gives each name a value, at any ready node.
+    pub(super) fn prefill(&mut self) {
+        let ready = self.ready();
+        for i in 0..self.plan.names {
+            let (version, data) = (format!("v{i}"), vec![0; self.random.below(100) as usize]);
+            let name = Name::new(format!("repo/{i}").as_bytes(), usize::MAX).expect("a good name");
+            if !ready.is_empty() {
+                let slot = ready[self.random.index(ready.len())];
+                self.accept(slot, &name, Some((&version, &data)), None);
+            }
+        }
     }
 
     /// A node hears nobody and is heard by nobody.
@@ -260,6 +308,7 @@ impl World {
         self.stormy = false;
         self.network.set_faulty(false);
         self.network.mend_all();
+        self.refused.fill(false);
         (0..self.plan.nodes).for_each(|slot| self.start(slot));
         self.trace.line(self.now_us, format_args!("all is well"));
     }

@@ -4,10 +4,10 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use super::checks::{History, Reader, Violation, Witness};
-use super::clock::Clock;
+use super::clock::{Clock, true_time};
 use super::gossip::{Heard, Table};
 use super::network::Network;
-use super::plan::{Plan, Scenario};
+use super::plan::{Plan, SECOND_US, Scenario};
 use super::random::Random;
 use super::report::{Faults, Report, Traffic, Work};
 use super::trace::Trace;
@@ -29,6 +29,8 @@ pub struct World {
     next_event: u64,
     pub(super) processes: Vec<Option<Process>>,
     pub(super) network: Network,
+    /// By address, whether nobody there would have us, nor we them: another secret.
+    pub(super) refused: Vec<bool>,
     pub(super) random: Random,
     lives: u32,
     pub(super) homes: BTreeMap<Incarnation, usize>,
@@ -41,8 +43,11 @@ pub struct World {
     pub(super) violation: Option<Violation>,
     ended: Totals,
     pub(super) stormy: bool,
+    quiet: bool,
     /// All sets that were begun.
     pub(super) geneses: BTreeSet<Genesis>,
+    /// Stretches that answers cut further, and answers that did not get to the end.
+    pub(super) found: (u64, u64),
 }
 
 /// One process.
@@ -63,6 +68,7 @@ pub(super) struct Process {
 struct Totals {
     rounds: u64,
     snapshots: u64,
+    too_different: u64,
     vectors: u64,
     failures: u64,
     differences: (u64, u64),
@@ -71,7 +77,7 @@ struct Totals {
 pub(super) enum Event {
     Tick { slot: usize, life: u32 },
     Gossip { slot: usize, life: u32 },
-    Told { to: usize, from: usize, told: Vec<Option<Heard>>, reply: bool },
+    Told { to: usize, from: usize, told: Vec<Heard>, reply: bool },
     Request { to: usize, from: usize, life: u32, id: u64, bytes: Vec<u8> },
     Response { to: usize, life: u32, id: u64, bytes: Vec<u8> },
     Start { slot: usize },
@@ -80,6 +86,8 @@ pub(super) enum Event {
     Fault,
     Mend { cuts: Vec<(usize, usize)> },
     Quicken { slot: usize },
+    Accept { slot: usize },
+    Left { slot: usize, life: u32 },
     Sweep,
 }
 
@@ -97,6 +105,7 @@ impl World {
             events: BTreeMap::new(),
             next_event: 0,
             processes,
+            refused: vec![false; plan.nodes],
             network,
             random,
             lives: 0,
@@ -110,7 +119,9 @@ impl World {
             violation: None,
             ended: Totals::default(),
             stormy: false,
+            quiet: false,
             geneses: BTreeSet::new(),
+            found: (0, 0),
             plan,
         }
     }
@@ -139,6 +150,9 @@ impl World {
             Scenario::Missing => self.missing(),
             Scenario::Aimed => self.aimed(),
             Scenario::Split => self.split(),
+            Scenario::Lonely => self.lonely(),
+            Scenario::Late => self.late(),
+            Scenario::Twins => self.twins(),
         }
         self.heal();
         let (healed_us, mut converged_us) = (self.now_us, None);
@@ -151,11 +165,42 @@ impl World {
                 converged_us = Some(self.now_us - healed_us);
             }
         }
+        if converged_us.is_some() {
+            self.stay_quiet();
+        }
         self.sweep();
         self.report(converged_us)
     }
 
+    /// Once all agree and the last deletes are forgotten, nothing is said any more but gossip, and each node knows that it
+    /// has all writes of each other one.
+    fn stay_quiet(&mut self) {
+        self.quiet = true;
+        self.run_until(self.now_us + self.plan.grace_us + 20 * SECOND_US);
+        let said = |world: &Self| {
+            let spoken = world.traffic.iter().filter(|(kind, _)| **kind != "gossip");
+            spoken.map(|(_, traffic)| traffic.messages).sum::<u64>()
+        };
+        // a clock that an answer came too late to tell is asked for again, once a minute
+        let windows = [0; 2].map(|_| {
+            let before = said(self);
+            self.run_until(self.now_us + 10 * SECOND_US);
+            said(self) - before
+        });
+        let (complete, pairs) = self.vectors_complete();
+        if !self.all_agree() {
+            self.broken("all stays well", "they agreed, and then did not".to_owned());
+        } else if complete < pairs {
+            self.broken("complete vectors", format!("{complete} of {pairs} components"));
+        } else if windows.iter().all(|messages| *messages > 0) {
+            self.broken("silence", format!("{windows:?} messages between equal sets"));
+        }
+    }
+
     fn storm(&mut self) {
+        if self.plan.prefilled {
+            self.prefill();
+        }
         self.stormy = true;
         self.network.set_faulty(true);
         self.after(1, Event::Write);
@@ -192,9 +237,14 @@ impl World {
             Event::Fault => self.fault(),
             Event::Mend { cuts } => cuts.into_iter().for_each(|(from, to)| self.network.mend(from, to)),
             Event::Quicken { slot } => self.network.slow(slot, 0),
+            Event::Accept { slot } => self.refused[slot] = false,
+            Event::Left { slot, life } => self.left(slot, life),
+            Event::Sweep if self.quiet => {}
             Event::Sweep => {
                 self.sweep();
-                self.after(3_000_000, Event::Sweep);
+                // a sweep looks at everything, which takes the longer the more there is
+                let us = 3 * SECOND_US * (1 + self.plan.names / 150);
+                self.after(us, Event::Sweep);
             }
         }
     }
@@ -214,10 +264,14 @@ impl World {
             offset_us: self.random.around(self.plan.clock_off_us),
             drift_ppm: self.random.around(self.plan.drift_ppm),
         };
+        self.faults.drifting += u64::from(clock.drift_ppm != 0);
+        let started = clock.now(self.now_us).wall;
+        let alone = self.plan.nodes == 1;
+        let genesis = if alone { Genesis { provisional: false, started, key } } else { Genesis::none(key) };
         let config = Config {
             node: slot as u64,
             region: self.plan.region(slot) as u64,
-            alone: self.plan.nodes == 1,
+            alone,
             grace_us: self.plan.grace_us,
             horizon_step_us: self.plan.horizon_step_us,
             horizon_cap_us: 7 * self.plan.grace_us,
@@ -228,15 +282,16 @@ impl World {
             push_us: 60_000_000,
             max_future_us: self.plan.max_future_us,
         };
-        let genesis = Genesis { provisional: false, started: Stamp::ZERO, key };
         self.homes.insert(incarnation, slot);
         self.processes[slot] = Some(Process {
             life,
             ready_us: None,
-            store: Store::simulated(genesis, incarnation, self.plan.leaf_bits, self.plan.mutants()),
+            store: Store::simulated(genesis, incarnation, self.plan.leaf_bits, self.plan.mutants())
+                .with_grace(self.plan.grace_us)
+                .listing_at_most(self.plan.list_at_most),
             replica: Replica::new(config, clock.now(self.now_us)),
             clock,
-            table: Table::new(slot, self.plan.nodes),
+            table: Table::new(slot),
             outstanding: BTreeMap::new(),
             witness: Witness::default(),
         });
@@ -258,10 +313,12 @@ impl World {
     pub(super) fn look(&mut self, slot: usize, names: &[Name]) {
         let Some(process) = self.processes[slot].as_mut() else { return };
         let (set, witness) = (process.store.set(), &mut process.witness);
+        let latest = latest_horizon(self.now_us, &self.plan);
         let looked = names
             .iter()
-            .try_for_each(|name| witness.look(set, name))
-            .and_then(|()| witness.look_at_vector(&self.history, set, process.store.vector()));
+            .try_for_each(|name| witness.look(&self.history, set, name))
+            .and_then(|()| witness.look_at_vector(&self.history, set, process.store.vector()))
+            .and_then(|()| witness.look_at_horizon(set, latest));
         if let Err((rule, detail)) = looked {
             self.broken(rule, format!("n{slot}: {detail}"));
         }
@@ -271,7 +328,10 @@ impl World {
         for slot in 0..self.processes.len() {
             let Some(process) = self.processes[slot].as_mut() else { continue };
             let (set, vector) = (process.store.set(), process.store.vector());
-            if let Err((rule, detail)) = process.witness.look_at_all(&self.history, set, vector) {
+            let latest = latest_horizon(self.now_us, &self.plan);
+            let looked = process.witness.look_at_all(&self.history, set, vector);
+            let looked = looked.and_then(|()| process.witness.look_at_horizon(set, latest));
+            if let Err((rule, detail)) = looked {
                 self.broken(rule, format!("n{slot}: {detail}"));
             }
         }
@@ -292,6 +352,7 @@ impl World {
         let mut all = self.processes.iter();
         let ready = all.all(|p| p.as_ref().is_some_and(|p| p.replica.state() == State::Ready));
         ready
+            && self.processes.iter().flatten().all(|p| p.store.set().root() == first.store.set().root())
             && processes.flatten().all(|p| {
                 let (a, b) = (first.store.set(), p.store.set());
                 first.store.genesis() == p.store.genesis()
@@ -321,16 +382,20 @@ impl World {
             work: self.work,
             rounds: totals.rounds,
             snapshots: totals.snapshots,
+            too_different: totals.too_different,
             vectors: totals.vectors,
             unfinished: totals.failures,
             differences: totals.differences,
             records: records.unwrap_or(0),
             vectors_complete: self.vectors_complete(),
             geneses: self.geneses.len(),
+            deeper: self.found.0,
+            partial: self.found.1,
             trace: (self.trace.hash(), self.trace.lines()),
         }
     }
 
+    /// Of all (node, node that wrote) how many have all of its writes, by their vector.
     fn vectors_complete(&self) -> (u64, u64) {
         let mut complete = (0, 0);
         for writer in self.processes.iter().flatten() {
@@ -350,11 +415,18 @@ impl World {
     }
 }
 
+/// No horizon may be later: a grace in the past, but for what a majority of clocks may be off.
+fn latest_horizon(now_us: u64, plan: &Plan) -> Stamp {
+    let slack_us = plan.clock_off_us.unsigned_abs() + 2 * plan.max_future_us;
+    true_time(now_us + slack_us).before(plan.grace_us)
+}
+
 impl Totals {
     fn add(&mut self, replica: &Replica) {
         let counts = replica.counts();
         self.rounds += counts.rounds;
         self.snapshots += counts.snapshots;
+        self.too_different += counts.too_different;
         self.vectors += counts.vectors;
         self.failures += counts.failures;
         self.differences.0 += counts.differences;

@@ -1,24 +1,27 @@
 //! Runs simulated worlds: `cargo run --release -p cluster-tests --bin sim -- --nodes 50 --seed 7`.
 
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use vwatch::core::mutants::Mutant;
 use vwatch::sim::study::{Group, Way, study};
-use vwatch::sim::{Plan, Scenario, World};
+use vwatch::sim::{Plan, Report, Scenario, World};
 
 const USAGE: &str = "\
 sim [--seed N] [--nodes N]        one world: its report
     [--trace]                     and its trace, on stdout
     [--study]                     how a write should reach 200 nodes in 4 regions
-    [--seeds N]                   that many worlds from the seed on: failures and a summary
-    [--scenario missing|split|aimed] one thing happens, instead of a storm
+    [--seeds N [--jobs N]]        that many worlds from the seed on, on so many threads: failures and a summary
+    [--scenario missing|split|lonely|late|twins|aimed] one thing happens, instead of a storm
     [--without RULE]              with a rule taken out, by the name of its mutant (or 'list')";
 
 struct Args {
     seed: u64,
     seeds: u64,
     nodes: Option<usize>,
+    jobs: u64,
     trace: bool,
     study: bool,
     scenario: Scenario,
@@ -30,6 +33,7 @@ fn parse() -> Result<Args, String> {
         seed: 1,
         seeds: 1,
         nodes: None,
+        jobs: 1,
         trace: false,
         study: false,
         scenario: Scenario::Storm,
@@ -45,14 +49,18 @@ fn parse() -> Result<Args, String> {
             "--seed" => args.seed = number()?,
             "--seeds" => args.seeds = number()?,
             "--nodes" => args.nodes = Some(usize::try_from(number()?).map_err(|e| e.to_string())?),
+            "--jobs" => args.jobs = number()?.max(1),
             "--trace" => args.trace = true,
             "--study" => args.study = true,
             "--scenario" => {
                 args.scenario = match words.next().as_deref() {
                     Some("missing") => Scenario::Missing,
                     Some("split") => Scenario::Split,
+                    Some("lonely") => Scenario::Lonely,
+                    Some("late") => Scenario::Late,
+                    Some("twins") => Scenario::Twins,
                     Some("aimed") => Scenario::Aimed,
-                    _ => return Err("--scenario missing, split or aimed".to_owned()),
+                    _ => return Err("--scenario missing, split, lonely, late, twins or aimed".to_owned()),
                 }
             }
             "--without" => {
@@ -79,40 +87,80 @@ fn main() -> ExitCode {
         push_study(args.seed);
         return ExitCode::SUCCESS;
     }
-    let started = Instant::now();
-    let (mut failed, mut slowest_us, mut total_us) = (Vec::new(), 0, 0);
-    for seed in args.seed..args.seed + args.seeds {
-        let plan = match args.scenario {
-            Scenario::Storm => Plan::of_seed(seed, args.nodes),
-            scenario => Plan::of_scenario(seed, scenario),
-        };
-        let plan = match args.without {
-            Some(mutant) => plan.without(mutant),
-            None => plan,
-        };
-        let mut world = World::new(plan, args.trace);
-        let report = world.run();
-        if let Some(text) = world.trace().text() {
-            print!("{text}");
+    if args.seeds == 1 {
+        let (report, trace) = run(&args, args.seed);
+        print!("{}", trace.unwrap_or_default());
+        println!("{report}");
+        return if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    many(&args)
+}
+
+fn run(args: &Args, seed: u64) -> (Report, Option<String>) {
+    let plan = match args.scenario {
+        Scenario::Storm => Plan::of_seed(seed, args.nodes),
+        scenario => Plan::of_scenario(seed, scenario),
+    };
+    let plan = match args.without {
+        Some(mutant) => plan.without(mutant),
+        None => plan,
+    };
+    let mut world = World::new(plan, args.trace);
+    let report = world.run();
+    (report, world.trace().text().map(str::to_owned))
+}
+
+/// Runs many worlds on several threads, tells each failure and the progress as they come, and in the end what all came to.
+fn many(args: &Args) -> ExitCode {
+    let (started, next) = (Instant::now(), AtomicU64::new(args.seed));
+    let all = Mutex::new((Report::default(), Vec::new(), Vec::new()));
+    let worker = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= args.seed + args.seeds {
+                return;
+            }
+            let (report, trace) = run(args, seed);
+            let Ok(mut all) = all.lock() else { return };
+            let (sum, converged_us, failed) = &mut *all;
+            print!("{}", trace.unwrap_or_default());
+            if !report.passed() {
+                println!("{report}\n");
+                failed.push(seed);
+            }
+            sum.add(&report);
+            converged_us.push(report.converged_us.unwrap_or(0));
+            if converged_us.len() % 1_000 == 0 {
+                eprintln!("{} of {} worlds after {:.0?}", converged_us.len(), args.seeds, started.elapsed());
+            }
         }
-        if args.seeds == 1 {
-            println!("{report}");
-        } else if !report.passed() {
-            println!("{report}\n");
+    };
+    std::thread::scope(|threads| {
+        for _ in 0..args.jobs {
+            threads.spawn(worker);
         }
-        let us = report.converged_us.unwrap_or(0);
-        (slowest_us, total_us) = (slowest_us.max(us), total_us + us);
-        if !report.passed() {
-            failed.push(seed);
-        }
+    });
+    let Ok((sum, mut converged_us, mut failed)) = all.into_inner() else { return ExitCode::FAILURE };
+    converged_us.sort_unstable();
+    failed.sort_unstable();
+    let percentile = |of_1_000: usize| {
+        let at = (converged_us.len() * of_1_000 / 1_000).min(converged_us.len().saturating_sub(1));
+        converged_us.get(at).map_or(0.0, |us| *us as f64 / 1e6)
+    };
+    // the last line of a report is about a single world
+    let text = sum.to_string();
+    for line in text.lines().skip(1).filter(|line| !line.contains("CONVERGED")) {
+        println!("{line}");
     }
     println!(
-        "{} worlds, {} failed {:?}; converged in {:.1} s on average, {:.1} s at most; {:.1} s of real time",
+        "{} worlds, {} failed {failed:?}; agreed after {:.1} s (median), {:.1} s (99 %), {:.1} s (99.9 %), {:.1} s (all); \
+         {:.1} s of real time",
         args.seeds,
         failed.len(),
-        failed,
-        total_us as f64 / 1e6 / args.seeds as f64,
-        slowest_us as f64 / 1e6,
+        percentile(500),
+        percentile(990),
+        percentile(999),
+        percentile(1_000),
         started.elapsed().as_secs_f64(),
     );
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -1,9 +1,11 @@
 //! Two or three replicas whose messages are carried by hand.
 
 use super::*;
+use crate::core::limits::MAX_SESSION_US;
 use crate::core::mutants::Mutants;
 use crate::core::name::Name;
 use crate::core::store::Change;
+use crate::core::sync::{Answer, Reply, Round};
 use crate::core::version::Version;
 
 const MS: u64 = 1_000;
@@ -18,7 +20,9 @@ fn now(us: u64) -> Now {
 }
 
 fn node(incarnation: u64, alone: bool) -> Node {
-    let genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [incarnation as u8; 16] };
+    let key = [incarnation as u8; 16];
+    let genesis =
+        if alone { Genesis { provisional: false, started: now(0).wall, key } } else { Genesis::none(key) };
     let store = Store::simulated(genesis, Incarnation(incarnation), 4, Mutants::NONE);
     let config = Config { alone, ..Config::new(incarnation, 0) };
     Node { store, replica: Replica::new(config, now(0)) }
@@ -37,7 +41,9 @@ impl Node {
 
     fn see(&mut self, at: u64, others: &[&Node]) {
         let live: Vec<Summary> = others.iter().map(|other| other.replica.summary(&other.store)).collect();
-        self.replica.see(&mut self.store, now(at), &live, others.len(), 0);
+        let contacts: Vec<Contact> =
+            others.iter().map(|other| Contact::Answers(other.store.incarnation())).collect();
+        self.replica.see(&mut self.store, now(at), &live, &contacts);
     }
 
     fn tick(&mut self, at: u64) -> Vec<Call> {
@@ -136,7 +142,7 @@ fn a_request_without_an_answer_is_asked_again_twice() {
     a.replica.failed(&a.store, now(MS), call.id);
     a.see(MS, &[&b]);
     let mut calls = a.tick(100 * MS);
-    for _ in 0..RETRIES {
+    for _ in 0..session::RETRIES {
         calls = a.replica.failed(&a.store, now(200 * MS), calls[0].id);
         assert_eq!(calls.len(), 1);
     }
@@ -174,4 +180,77 @@ fn a_node_that_leaves_says_so_and_takes_part_until_then() {
     let calls = a.write(MS, "late");
     carry(MS, &mut a, &mut b, calls);
     assert!(b.has("late"));
+}
+
+#[test]
+fn who_leaves_before_it_has_joined_begins_no_set() {
+    let mut a = node(1, false);
+    a.replica.leave();
+    for at in 0..200 {
+        a.see(at * 100 * MS, &[]);
+        assert!(a.tick(at * 100 * MS).is_empty());
+    }
+    let summary = a.replica.summary(&a.store);
+    assert_eq!((summary.state, summary.genesis), (State::Leaving, None));
+}
+
+#[test]
+fn a_provisional_set_becomes_real_once_everybody_is_in_it() {
+    let (mut a, mut b) = (node(1, false), node(2, false));
+    let silent = |a: &mut Node, at| a.replica.see(&mut a.store, now(at), &[], &[Contact::Silent]);
+    for at in (0..=120).map(|i| i * 100 * MS) {
+        silent(&mut a, at);
+        a.tick(at);
+    }
+    assert!(
+        a.replica.state() == State::Ready && a.store.genesis().provisional,
+        "the other one may hold the set"
+    );
+    let start = 13_000 * MS;
+    b.see(start, &[&a]);
+    let calls = b.tick(start);
+    carry(start, &mut b, &mut a, calls);
+    assert!(b.replica.state() == State::Ready && b.store.genesis().provisional);
+    let mut when = None;
+    for at in (0..100).map(|i| start + i * 100 * MS) {
+        a.see(at, &[&b]);
+        let calls = a.tick(at);
+        carry(at, &mut a, &mut b, calls);
+        when = when.or((!a.store.genesis().provisional).then_some(at));
+    }
+    assert!(when.is_some_and(|at| at >= start + LOOK_US), "after a while, to be sure: {when:?}");
+    assert_eq!(a.store.genesis(), b.store.genesis(), "and the other one takes it over");
+}
+
+#[test]
+fn a_horizon_that_is_not_in_the_past_is_not_taken() {
+    let (mut a, mut b) = pair();
+    b.store.raise_horizon(now(60_000 * MS).wall, usize::MAX);
+    a.see(MS, &[&b]);
+    assert_eq!(a.store.set().horizon(), Stamp::ZERO);
+    a.write(MS, "more");
+    let calls: Vec<Call> =
+        a.tick(2_000 * MS).into_iter().filter(|call| matches!(call.request, Request::Sync(_))).collect();
+    assert_eq!(calls.len(), 1);
+    carry(2_000 * MS, &mut a, &mut b, calls);
+    assert_eq!((a.store.set().horizon(), a.replica.counts().failures), (Stamp::ZERO, 1));
+    let ask = Round::new(&b.store, a.store.incarnation(), 1_000, 0).ask(&b.store);
+    let (answer, _) = a.replica.request(&mut a.store, now(3_000 * MS), &Request::Sync(ask));
+    assert!(matches!(answer, Response::Sync(Answer { reply: Reply::WrongHorizon, .. })));
+    assert!(a.replica.counts().wrong_horizons >= 2);
+}
+
+#[test]
+fn a_session_that_takes_too_long_is_ended() {
+    let (mut a, b) = pair();
+    a.write(MS, "more");
+    a.see(MS, &[&b]);
+    let first = a.tick(100 * MS);
+    assert!(first.iter().any(|call| matches!(call.request, Request::Sync(_))));
+    let late = 100 * MS + MAX_SESSION_US;
+    let calls = a.tick(late);
+    assert!(!calls.iter().any(|call| matches!(call.request, Request::Sync(_))), "{calls:?}");
+    assert_eq!(a.replica.counts().failures, 1);
+    let again = a.tick(late + 2_000 * MS);
+    assert!(again.iter().any(|call| matches!(call.request, Request::Sync(_))), "another turn");
 }

@@ -106,6 +106,8 @@ pub struct Counts {
     pub vectors: u64,
     /// Snapshots that were complete.
     pub snapshots: u64,
+    /// Rounds that found so much that a snapshot was taken instead.
+    pub too_different: u64,
     /// Rounds and snapshots that were not.
     pub failures: u64,
     /// Differences that rounds found.
@@ -114,6 +116,8 @@ pub struct Counts {
     pub old_differences: u64,
     /// Requests of rounds.
     pub requests: u64,
+    /// Horizons, in gossip and answers, that were no honest ones: a clock is wrong somewhere.
+    pub wrong_horizons: u64,
 }
 
 /// What a step brings about.

@@ -6,7 +6,7 @@
 //! | rule | | where |
 //! |---|---|---|
 //! | 1 | equal sets exchange nothing, or their vectors once | [`What::Vectors`], `peers.rs` |
-//! | 2 | both take the larger horizon before they compare | [`respond`], [`Reply::HorizonFirst`] |
+//! | 2 | both take the larger horizon before they compare | [`respond`], [`Reply::HorizonFirst`], [`Moment`] |
 //! | 3 | an answer with anything to say says at least one thing | [`respond`] |
 //! | 4 | a range is done only when the answer says so | [`Found::covered`], [`Round`] |
 //! | 5 | a round starts at a random place | [`Round::new`] |
@@ -29,6 +29,16 @@ use super::record::{Incarnation, Record};
 use super::stamp::Stamp;
 use super::trie::{Digest, Prefix};
 use super::vector::Vector;
+
+/// What a step of a sync has to know of the time.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// Our wall clock.
+    pub now: Stamp,
+    /// No honest horizon is later than this: one that is comes from a wrong clock, and would make a whole group forget its
+    /// deletes for good.
+    pub latest_horizon: Stamp,
+}
 
 /// A request of a round.
 #[derive(Clone, Debug)]
@@ -143,6 +153,8 @@ pub enum Reply {
     OtherGenesis,
     /// Its horizon is the larger one: take that first (rule 2). Nothing was compared.
     HorizonFirst,
+    /// The asking side's horizon is no honest one ([`Moment::latest_horizon`]). Nothing was compared.
+    WrongHorizon,
     /// The sets are equal; this vector was captured while they were.
     Equal(Vector),
     /// What was found.

@@ -1,25 +1,25 @@
 //! The side that answers: without state, one step for each request.
 
-use super::super::limits::{LIST_AT_MOST, MAX_ANSWER_BYTES};
+use super::super::limits::{HORIZON_SLICE, MAX_ANSWER_BYTES};
 use super::super::mutants::Mutant;
 use super::super::set::Set;
-use super::super::stamp::Stamp;
 use super::super::store::{Due, Store};
 use super::super::trie::Prefix;
 use super::{
-    Answer, Ask, Compare, Found, LISTED_BYTES, Listed, Listing, PREFIX_BYTES, Reply, Sums, What, record_bytes,
+    Answer, Ask, Compare, Found, LISTED_BYTES, Listed, Listing, Moment, PREFIX_BYTES, Reply, Sums, What,
+    record_bytes,
 };
 
 /// Answers a request. `joined` says whether this node's genesis counts; a node that has joined no set takes the one of
 /// whoever asks it.
 ///
 /// May take over genesis, horizon and records of the asking side; nothing is kept between two requests.
-pub fn respond<T>(store: &mut Store<T>, joined: bool, now: Stamp, ask: &Ask) -> (Answer, Due<T>) {
+pub fn respond<T>(store: &mut Store<T>, joined: bool, at: Moment, ask: &Ask) -> (Answer, Due<T>) {
     let mut due = Due::new();
-    let (reply, joined) = reply(store, joined, now, ask, &mut due);
+    let (reply, joined) = reply(store, joined, at, ask, &mut due);
     let answer = Answer {
         from: store.incarnation(),
-        now,
+        now: at.now,
         genesis: joined.then(|| store.genesis()),
         horizon: store.set().horizon(),
         reply,
@@ -27,9 +27,12 @@ pub fn respond<T>(store: &mut Store<T>, joined: bool, now: Stamp, ask: &Ask) -> 
     (answer, due)
 }
 
-fn reply<T>(store: &mut Store<T>, joined: bool, now: Stamp, ask: &Ask, due: &mut Due<T>) -> (Reply, bool) {
+fn reply<T>(store: &mut Store<T>, joined: bool, at: Moment, ask: &Ask, due: &mut Due<T>) -> (Reply, bool) {
     if ask.to != store.incarnation() && !store.mutants().has(Mutant::RestartUnnoticed) {
         return (Reply::NotMe, joined);
+    }
+    if ask.horizon > at.latest_horizon {
+        return (Reply::WrongHorizon, joined);
     }
     match ask.genesis {
         Some(theirs) if !joined || theirs < store.genesis() => store.adopt(theirs),
@@ -42,8 +45,9 @@ fn reply<T>(store: &mut Store<T>, joined: bool, now: Stamp, ask: &Ask, due: &mut
     // rule 2: the larger horizon first, on both sides
     if !store.mutants().has(Mutant::NoHorizonExchange) {
         let horizon = ask.horizon.max(store.set().horizon());
-        store.raise_horizon(horizon, usize::MAX);
-        if horizon > ask.horizon {
+        // the rest of a long list goes with the next request: nobody should wait for it
+        let settled = store.raise_horizon(horizon, HORIZON_SLICE) < HORIZON_SLICE;
+        if horizon > ask.horizon || !settled {
             return (Reply::HorizonFirst, joined);
         }
     }
@@ -64,7 +68,7 @@ fn reply<T>(store: &mut Store<T>, joined: bool, now: Stamp, ask: &Ask, due: &mut
         }
         What::Go { compare, wants, records } => {
             for record in records {
-                store.replicate(now, record, due);
+                store.replicate(at.now, record, due);
             }
             let late = store.mutants().has(Mutant::VectorAtEnd);
             let vector = late.then(|| store.vector().clone());
@@ -114,7 +118,7 @@ fn find<T>(store: &Store<T>, compare: &[Compare], wants: &[u64], budget: usize) 
     for (prefix, sum) in compare.iter().flat_map(stretches) {
         let ours = set.digest(prefix);
         if ours.sum != sum {
-            let listable = ours.count <= LIST_AT_MOST || prefix.child(0).is_none();
+            let listable = ours.count <= store.list_at_most() || prefix.child(0).is_none();
             let items = if listable { usize::try_from(ours.count).unwrap_or(usize::MAX) } else { 0 };
             if !room.take(PREFIX_BYTES + items.saturating_mul(LISTED_BYTES)) {
                 return found;

@@ -1,9 +1,9 @@
 //! The side that starts a round: all of the round's state.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use super::super::genesis::Genesis;
-use super::super::limits::LIST_AT_MOST;
+use super::super::limits::{HORIZON_SLICE, LIST_AT_MOST, MAX_ROUND_POSITIONS};
 use super::super::mutants::Mutant;
 use super::super::record::Incarnation;
 use super::super::set::{Cell, Set};
@@ -12,7 +12,8 @@ use super::super::store::{Due, Store};
 use super::super::trie::Prefix;
 use super::super::vector::Vector;
 use super::{
-    Answer, Ask, Compare, Found, Listed, Listing, PREFIX_BYTES, Reply, SUM_BYTES, Sums, What, record_bytes,
+    Answer, Ask, Compare, Found, Listed, Listing, Moment, PREFIX_BYTES, Reply, SUM_BYTES, Sums, What,
+    record_bytes,
 };
 
 /// A round of sync with one process.
@@ -87,6 +88,8 @@ pub enum Stop {
     Joining,
     /// One of the two sides has another genesis by now.
     OtherGenesis,
+    /// One of the two sides has a horizon that the other does not take for an honest one.
+    WrongHorizon,
     /// Its set is much larger than ours: a snapshot is cheaper (rule 6).
     TakeSnapshot,
     /// It answers, but not what it was asked, or never gets further.
@@ -120,7 +123,7 @@ impl Round {
         let mut round = Self::vectors(store, peer, budget);
         round.only_vectors = false;
         // a small set is listed at once, a larger one is compared by its children
-        let left = if store.set().root().count <= LIST_AT_MOST { 0 } else { 256 };
+        let left = if store.set().root().count <= store.list_at_most() { 0 } else { 256 };
         round.compare(Prefix::ALL, left, entropy);
         round
     }
@@ -222,19 +225,19 @@ impl Round {
     pub fn answered<T>(
         &mut self,
         store: &mut Store<T>,
-        now: Stamp,
+        at: Moment,
         entropy: u64,
         answer: Answer,
     ) -> (Next, Due<T>) {
         let mut due = Due::new();
-        let next = self.step(store, now, entropy, answer, &mut due);
+        let next = self.step(store, at, entropy, answer, &mut due);
         (next, due)
     }
 
     fn step<T>(
         &mut self,
         store: &mut Store<T>,
-        now: Stamp,
+        at: Moment,
         entropy: u64,
         answer: Answer,
         due: &mut Due<T>,
@@ -244,6 +247,9 @@ impl Round {
             && !mutants.has(Mutant::RestartUnnoticed)
         {
             return Next::Stop(Stop::Gone);
+        }
+        if answer.horizon > at.latest_horizon || matches!(answer.reply, Reply::WrongHorizon) {
+            return Next::Stop(Stop::WrongHorizon);
         }
         if let Some(theirs) = answer.genesis
             && theirs < store.genesis()
@@ -255,12 +261,12 @@ impl Round {
         }
         // rule 2
         if !mutants.has(Mutant::NoHorizonExchange) {
-            store.raise_horizon(answer.horizon, usize::MAX);
+            store.raise_horizon(answer.horizon, HORIZON_SLICE);
         }
         self.outcome.requests += 1;
         self.idle += 1;
         match answer.reply {
-            Reply::NotMe => return Next::Stop(Stop::Gone),
+            Reply::NotMe | Reply::WrongHorizon => return Next::Stop(Stop::Gone),
             Reply::Joining => return Next::Stop(Stop::Joining),
             Reply::OtherGenesis => return Next::Stop(Stop::OtherGenesis),
             Reply::HorizonFirst => {}
@@ -272,14 +278,15 @@ impl Round {
             Reply::Found(found) if self.only_vectors => {
                 // not equal after all: a round as any other
                 self.only_vectors = false;
-                let left = if found.count.max(store.set().root().count) <= LIST_AT_MOST { 0 } else { 256 };
+                let most = store.list_at_most();
+                let left = if found.count.max(store.set().root().count) <= most { 0 } else { 256 };
                 self.compare(Prefix::ALL, left, entropy);
             }
             Reply::Found(found) => {
                 if !self.opened && much_larger(found.count, store.set().root().count) {
                     return Next::Stop(Stop::TakeSnapshot);
                 }
-                if !self.found(store, now, entropy, found, due) {
+                if !self.found(store, at.now, entropy, found, due) {
                     return Next::Stop(Stop::Nonsense);
                 }
             }
@@ -300,12 +307,12 @@ impl Round {
         store: &mut Store<T>,
         now: Stamp,
         entropy: u64,
-        found: Found,
+        mut found: Found,
         due: &mut Due<T>,
     ) -> bool {
         let mutants = store.mutants();
         if !self.opened || mutants.has(Mutant::VectorAtEnd) && found.vector.is_some() {
-            self.vector = found.vector;
+            self.vector = found.vector.take();
         }
         self.opened = true;
         for record in &found.records {
@@ -324,43 +331,66 @@ impl Round {
         if mutants.has(Mutant::ResolvedOnTruncation) {
             (covered, given) = (self.asked.stretches, self.asked.wants);
         }
-        let answered = self.answered_stretches();
-        let was_asked = |prefix: Prefix| answered.contains(&prefix);
-        if !found.differ.iter().copied().chain(found.listed.iter().map(|l| l.prefix)).all(was_asked) {
-            return false;
-        }
         self.wants.drain(..given);
         self.offers.drain(..self.asked.offers);
+        let Some(covered) = self.weigh_all(store, now, entropy, &found, covered) else { return false };
         self.cover(covered);
         self.asked = Asked::default();
-        for prefix in found.differ {
-            if prefix.child(0).is_none() || self.todo.len() >= MAX_TODO {
-                return false;
-            }
-            self.compare(prefix, 256, entropy);
-        }
-        found.listed.iter().all(|listing| self.weigh(store.set(), now, listing))
+        true
     }
 
-    /// The stretches that the last request compared: an answer is about these, or a round could go on for ever.
-    fn answered_stretches(&self) -> BTreeSet<Prefix> {
-        let mut all = BTreeSet::new();
-        for todo in &self.todo {
-            let left = self.asked.stretches - all.len();
-            if left == 0 {
+    /// Takes in what the answer says of the first `covered` of the stretches that were asked: each one at most once, in the
+    /// order in which they were asked, or a peer could keep a round going for ever. Returns how many are done with:
+    /// fewer where more is to be fetched than a round keeps. `None` if the answer is about something else.
+    fn weigh_all<T>(
+        &mut self,
+        store: &Store<T>,
+        now: Stamp,
+        entropy: u64,
+        found: &Found,
+        covered: usize,
+    ) -> Option<usize> {
+        let (mut differ, mut listed) = (found.differ.iter().peekable(), found.listed.iter().peekable());
+        let mut deeper = Vec::new();
+        let mut done = 0;
+        let asked = self.stretches(covered);
+        for stretch in &asked {
+            if self.wants.len() + self.offers.len() >= MAX_ROUND_POSITIONS {
                 break;
             }
-            match todo.left {
-                0 => {
-                    all.insert(todo.prefix);
-                }
-                children => {
-                    let children = (0..children.min(256)).take(left);
-                    all.extend(children.filter_map(|i| todo.prefix.child(todo.next.wrapping_add(i as u8))));
+            if differ.next_if_eq(&stretch).is_some() {
+                stretch.child(0)?;
+                deeper.push(*stretch);
+            } else if let Some(listing) = listed.next_if(|listing| listing.prefix == *stretch) {
+                // a single stretch of the last level is listed however much there is of it
+                let most = if stretch.child(0).is_some() { store.list_at_most() } else { u64::MAX };
+                if listing.items.len() as u64 > most || !self.weigh(store.set(), now, listing) {
+                    return None;
                 }
             }
+            done += 1;
         }
-        all
+        if done == asked.len() && (differ.next().is_some() || listed.next().is_some()) {
+            return None;
+        }
+        for stretch in deeper {
+            if self.todo.len() >= MAX_TODO {
+                return None;
+            }
+            self.compare(stretch, 256, entropy);
+        }
+        Some(done)
+    }
+
+    /// The first so many of the stretches that are to be compared, in the order in which they are asked.
+    fn stretches(&self, count: usize) -> Vec<Prefix> {
+        let all = self.todo.iter().flat_map(|todo| {
+            let whole = (todo.left == 0).then_some(todo.prefix);
+            let children =
+                (0..todo.left.min(256)).filter_map(|i| todo.prefix.child(todo.next.wrapping_add(i as u8)));
+            whole.into_iter().chain(children)
+        });
+        all.take(count).collect()
     }
 
     /// Takes the first so many stretches off what is to be compared.

@@ -1,12 +1,12 @@
 //! A snapshot (rule 6): how an empty node, or one that differs a lot, takes over a whole set.
 
 use super::super::genesis::Genesis;
+use super::super::limits::HORIZON_SLICE;
 use super::super::mutants::Mutant;
 use super::super::record::Incarnation;
-use super::super::stamp::Stamp;
 use super::super::store::{Due, Store};
 use super::super::vector::Vector;
-use super::{Answer, Ask, Reply, Stop, What};
+use super::{Answer, Ask, Moment, Reply, Stop, What};
 
 /// A set that is being taken over, in order of positions.
 ///
@@ -78,13 +78,16 @@ impl Snapshot {
         &mut self,
         store: &mut Store<T>,
         joined: bool,
-        now: Stamp,
+        at: Moment,
         answer: Answer,
     ) -> (SnapshotNext, Due<T>) {
         let mut due = Due::new();
         let mutants = store.mutants();
         if answer.from != self.peer || matches!(answer.reply, Reply::NotMe) {
             return (SnapshotNext::Stop(Stop::Gone), due);
+        }
+        if answer.horizon > at.latest_horizon || matches!(answer.reply, Reply::WrongHorizon) {
+            return (SnapshotNext::Stop(Stop::WrongHorizon), due);
         }
         let Some(genesis) = answer.genesis else { return (SnapshotNext::Stop(Stop::Joining), due) };
         if !joined || genesis < store.genesis() {
@@ -101,7 +104,7 @@ impl Snapshot {
         }
         self.genesis = Some(genesis);
         if !mutants.has(Mutant::NoHorizonExchange) {
-            store.raise_horizon(answer.horizon, usize::MAX);
+            store.raise_horizon(answer.horizon, HORIZON_SLICE);
         }
         let Reply::Snapshot { vector, records, upto } = answer.reply else {
             self.idle += 1;
@@ -110,12 +113,12 @@ impl Snapshot {
         };
         if !self.opened {
             let vector = vector.unwrap_or_default();
-            self.vector =
-                Some(self.vector.take().map_or_else(|| vector.clone(), |before| before.meet(&vector)));
+            let before = self.vector.take().filter(|_| !mutants.has(Mutant::ResumedVector));
+            self.vector = Some(before.map_or_else(|| vector.clone(), |before| before.meet(&vector)));
             self.opened = true;
         }
         for record in &records {
-            store.replicate(now, record, &mut due);
+            store.replicate(at.now, record, &mut due);
         }
         self.received += records.len() as u64;
         if upto == u64::MAX {

@@ -37,6 +37,10 @@ fn delete(store: &mut Store<()>, text: &str, micros: u64) {
     store.write(at(micros), &name(text), &Change::Delete, Some(at(micros)));
 }
 
+fn moment(micros: u64) -> Moment {
+    Moment { now: at(micros), latest_horizon: Stamp::MAX }
+}
+
 fn filled(incarnation: u64, names: u64) -> Store<()> {
     let mut store = store(incarnation);
     (0..names).for_each(|i| put(&mut store, &format!("n{i}"), 10 + i));
@@ -45,8 +49,8 @@ fn filled(incarnation: u64, names: u64) -> Store<()> {
 
 fn exchange(a: &mut Store<()>, b: &mut Store<()>, round: &mut Round) -> (Ask, Answer, Next) {
     let ask = round.ask(a);
-    let (answer, _) = respond(b, true, at(1_000_000_000), &ask);
-    let (next, _) = round.answered(a, at(1_000_000_000), 77, answer.clone());
+    let (answer, _) = respond(b, true, moment(1_000_000_000), &ask);
+    let (next, _) = round.answered(a, moment(1_000_000_000), 77, answer.clone());
     (ask, answer, next)
 }
 
@@ -95,14 +99,14 @@ fn rule_1_equal_sets_exchange_nothing_or_their_vectors_once() {
     // b holds what a wrote, but cannot know that it is all
     assert_eq!(b.vector().get(a.incarnation()), 0);
     let mut peers = Peers::default();
-    peers.see(&Log::default(), 0, &[summary(&b)]);
-    assert_eq!(peers.next(0, 0, &summary(&a)), Some((b.incarnation(), Errand::Vectors)));
+    peers.see(&Log::default(), 0, &[summary(&b)], 1_000);
+    assert_eq!(peers.next(0, 0, &summary(&a), Mutants::NONE), Some((b.incarnation(), Errand::Vectors)));
     let mut round = Round::vectors(&a, b.incarnation(), MIB);
     let (_, answer, next) = exchange(&mut a, &mut b, &mut round);
     assert!(matches!((answer.reply, next), (Reply::Equal(_), Next::Done(_))));
     assert_eq!(b.vector(), a.vector());
-    peers.see(&Log::default(), 0, &[summary(&b)]);
-    assert_eq!(peers.next(0, 0, &summary(&a)), None, "and now nothing");
+    peers.see(&Log::default(), 0, &[summary(&b)], 1_000);
+    assert_eq!(peers.next(0, 0, &summary(&a), Mutants::NONE), None, "and now nothing");
     // vectors are taken only together with an equal root
     put(&mut a, "y", 11);
     let mut round = Round::vectors(&a, b.incarnation(), MIB);
@@ -207,8 +211,8 @@ fn rule_6_an_empty_node_takes_a_snapshot_and_resumes_it_elsewhere() {
     let mut snapshot = Snapshot::new(b.incarnation(), 2_000);
     let mut joined = false;
     for _ in 0..5 {
-        let (answer, _) = respond(&mut b, true, at(0), &snapshot.ask(&a, joined));
-        assert_eq!(snapshot.answered(&mut a, joined, at(0), answer).0, SnapshotNext::Ask);
+        let (answer, _) = respond(&mut b, true, moment(0), &snapshot.ask(&a, joined));
+        assert_eq!(snapshot.answered(&mut a, joined, moment(0), answer).0, SnapshotNext::Ask);
         joined = true;
     }
     let taken = a.set().root().count;
@@ -218,12 +222,12 @@ fn rule_6_an_empty_node_takes_a_snapshot_and_resumes_it_elsewhere() {
     let mut snapshot = snapshot.resume(c.incarnation());
     let mut last = None;
     loop {
-        let (answer, _) = respond(&mut c, true, at(0), &snapshot.ask(&a, true));
+        let (answer, _) = respond(&mut c, true, moment(0), &snapshot.ask(&a, true));
         let Reply::Snapshot { records, upto, .. } = &answer.reply else { panic!() };
         let positions: Vec<u64> = records.iter().map(|r| a.set().position(r.name())).collect();
         assert!(positions.is_sorted() && positions.iter().all(|p| Some(*p) > last && p <= upto));
         last = Some(*upto);
-        match snapshot.answered(&mut a, true, at(0), answer).0 {
+        match snapshot.answered(&mut a, true, moment(0), answer).0 {
             SnapshotNext::Ask => {}
             SnapshotNext::Done { received } => break assert!(received >= 400),
             SnapshotNext::Stop(why) => panic!("{why:?}"),
@@ -301,7 +305,7 @@ fn a_peer_that_never_gets_further_is_given_up() {
         let reply = Reply::Found(Found { vector: Some(Vector::default()), count: 300, ..Found::default() });
         let (from, now, horizon) = (Incarnation(2), at(1), Stamp::ZERO);
         let answer = Answer { from, now, genesis: Some(GENESIS), horizon, reply };
-        match round.answered(&mut a, at(1), 0, answer).0 {
+        match round.answered(&mut a, moment(1), 0, answer).0 {
             Next::Ask => {}
             next => return assert_eq!((next, answers > 1), (Next::Stop(Stop::Nonsense), true)),
         }
@@ -324,7 +328,7 @@ fn an_answer_about_what_was_not_asked_is_nonsense() {
         }
         let (from, now, horizon) = (Incarnation(2), at(1), Stamp::ZERO);
         let answer = Answer { from, now, genesis: Some(GENESIS), horizon, reply: Reply::Found(found) };
-        assert_eq!(round.answered(&mut a, at(1), 0, answer).0, Next::Stop(Stop::Nonsense));
+        assert_eq!(round.answered(&mut a, moment(1), 0, answer).0, Next::Stop(Stop::Nonsense));
     }
 }
 
@@ -390,4 +394,50 @@ fn a_larger_set_goes_down_through_its_children() {
         a.set().get(&name("one more")).unwrap().dot(),
         Dot { incarnation: Incarnation(2), sequence: 20_001 }
     );
+}
+
+/// What a round makes of an answer about its first request, which compares the 256 children of everything.
+fn judged(found: impl FnOnce(&[Prefix]) -> Found) -> Next {
+    let mut a = filled(1, 300);
+    let mut round = Round::new(&a, Incarnation(2), MIB, 0);
+    let What::Open(compare) = round.ask(&a).what else { panic!("a round opens") };
+    let Sums::Children { first, .. } = compare[0].sums else { panic!("it is too large for a whole") };
+    let asked: Vec<Prefix> = (0..=255u8).filter_map(|i| Prefix::ALL.child(first.wrapping_add(i))).collect();
+    let found = Found { vector: Some(Vector::default()), count: 300, ..found(&asked) };
+    let (from, now, horizon) = (Incarnation(2), at(1), Stamp::ZERO);
+    let answer = Answer { from, now, genesis: Some(GENESIS), horizon, reply: Reply::Found(found) };
+    round.answered(&mut a, moment(1), 0, answer).0
+}
+
+fn listing_of(prefix: Prefix, items: u64) -> Listing {
+    let item = |i| Listed { position: prefix.first() + i, last_sync: at(1), item: i };
+    Listing { prefix, items: (0..items).map(item).collect() }
+}
+
+#[test]
+fn an_answer_speaks_of_each_stretch_once_in_order_and_only_of_what_it_covers() {
+    let differ = |differ: Vec<Prefix>, covered| Found { differ, covered, ..Found::default() };
+    assert_eq!(judged(|asked| differ(vec![asked[0], asked[7]], 256)), Next::Ask);
+    assert_eq!(judged(|asked| differ(vec![asked[7], asked[7]], 256)), Next::Stop(Stop::Nonsense));
+    assert_eq!(judged(|asked| differ(vec![asked[7], asked[0]], 256)), Next::Stop(Stop::Nonsense));
+    assert_eq!(judged(|asked| differ(vec![asked[7]], 7)), Next::Stop(Stop::Nonsense));
+    let listed = |listed: Vec<Listing>| Found { listed, covered: 256, ..Found::default() };
+    assert_eq!(judged(|asked| listed(vec![listing_of(asked[3], 5)])), Next::Ask);
+    let twice = |asked: &[Prefix]| listed(vec![listing_of(asked[3], 5), listing_of(asked[3], 5)]);
+    assert_eq!(judged(twice), Next::Stop(Stop::Nonsense));
+    let both = |asked: &[Prefix]| Found { differ: vec![asked[3]], ..listed(vec![listing_of(asked[3], 5)]) };
+    assert_eq!(judged(both), Next::Stop(Stop::Nonsense));
+}
+
+#[test]
+fn a_listing_is_short_or_of_what_cannot_be_cut() {
+    let listed = |items| {
+        move |asked: &[Prefix]| Found {
+            listed: vec![listing_of(asked[3], items)],
+            covered: 256,
+            ..Found::default()
+        }
+    };
+    assert_eq!(judged(listed(LIST_AT_MOST)), Next::Ask);
+    assert_eq!(judged(listed(LIST_AT_MOST + 1)), Next::Stop(Stop::Nonsense));
 }

@@ -389,6 +389,7 @@ impl Layout for Reply {
             Self::Joining => to.byte(1),
             Self::OtherGenesis => to.byte(2),
             Self::HorizonFirst => to.byte(3),
+            Self::WrongHorizon => to.byte(7),
             Self::Equal(vector) => {
                 to.byte(4);
                 vector.put(to);
@@ -411,6 +412,7 @@ impl Layout for Reply {
             1 => Self::Joining,
             2 => Self::OtherGenesis,
             3 => Self::HorizonFirst,
+            7 => Self::WrongHorizon,
             4 => Self::Equal(Vector::read(from)?),
             5 => Self::Found(Found::read(from)?),
             6 => Self::Snapshot {

@@ -104,6 +104,7 @@ fn response() -> impl Strategy<Value = Response> {
         Just(Reply::Joining),
         Just(Reply::OtherGenesis),
         Just(Reply::HorizonFirst),
+        Just(Reply::WrongHorizon),
         vector().prop_map(Reply::Equal),
         found,
         (prop::option::of(vector()), records(), any::<u64>())

@@ -1,0 +1,234 @@
+//! The one round or snapshot that a replica has under way, and whom it turns to next.
+
+use super::{Call, Config, Counts, Effects, Incarnation, Now, Replica, Request, Store};
+use crate::core::limits::MAX_SESSION_US;
+use crate::core::peers::Errand;
+use crate::core::sync::{Answer, Ask, Next, Outcome, Round, Snapshot, SnapshotNext, Stop};
+
+/// How often in a row a request is asked again when it gets no answer: it changes nothing to ask twice.
+pub(super) const RETRIES: u32 = 2;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Session {
+    kind: Kind,
+    since_us: u64,
+    /// Calls that got no response since the last one that did.
+    silences: u32,
+    /// When the last request was sent.
+    asked: Option<Now>,
+    /// A snapshot whose peer is gone, to be resumed.
+    parked: Option<Snapshot>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Idle,
+    /// With the id of the call that is under way.
+    Round(u64, Round),
+    Snapshot(u64, Snapshot),
+}
+
+impl Session {
+    pub(super) fn new() -> Self {
+        Self { kind: Kind::Idle, since_us: 0, silences: 0, asked: None, parked: None }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.kind, Kind::Idle)
+    }
+}
+
+impl Replica {
+    pub(super) fn start_sync<T>(
+        &mut self,
+        store: &mut Store<T>,
+        now: Now,
+        entropy: u64,
+        calls: &mut Vec<Call>,
+    ) {
+        self.sync_at_us =
+            now.mono_us + self.interval_us - self.interval_us / 8 + entropy % (self.interval_us / 4);
+        let ours = self.summary(store);
+        let Some((peer, errand)) = self.peers.next(now.mono_us, entropy >> 8, &ours, store.mutants()) else {
+            return;
+        };
+        if self.session.parked.is_some() {
+            return self.start_snapshot(store, now, peer, calls);
+        }
+        let round = match errand {
+            Errand::Round => Round::new(store, peer, self.config.budget, entropy >> 16),
+            Errand::Vectors => Round::vectors(store, peer, self.config.budget),
+        };
+        self.open(now);
+        self.go_on(store, now, round, calls);
+    }
+
+    pub(super) fn start_snapshot<T>(
+        &mut self,
+        store: &Store<T>,
+        now: Now,
+        peer: Incarnation,
+        calls: &mut Vec<Call>,
+    ) {
+        let snapshot = match self.session.parked.take() {
+            Some(parked) => parked.resume(peer),
+            None => Snapshot::new(peer, self.config.budget),
+        };
+        self.open(now);
+        self.go_on_with_snapshot(store, now, snapshot, calls);
+    }
+
+    fn open(&mut self, now: Now) {
+        (self.session.silences, self.session.since_us) = (0, now.mono_us);
+    }
+
+    fn go_on<T>(&mut self, store: &Store<T>, now: Now, mut round: Round, calls: &mut Vec<Call>) {
+        let (peer, ask) = (round.peer(), round.ask(store));
+        self.session.kind = Kind::Round(self.call(now, peer, ask, calls), round);
+    }
+
+    fn go_on_with_snapshot<T>(
+        &mut self,
+        store: &Store<T>,
+        now: Now,
+        snapshot: Snapshot,
+        calls: &mut Vec<Call>,
+    ) {
+        // a peer's genesis counts from the first answer on, for the digest only
+        let ask = snapshot.ask(store, self.joined);
+        self.session.kind = Kind::Snapshot(self.call(now, snapshot.peer(), ask, calls), snapshot);
+    }
+
+    fn call(&mut self, now: Now, to: Incarnation, ask: Ask, calls: &mut Vec<Call>) -> u64 {
+        self.session.asked = Some(now);
+        let id = self.next_id;
+        self.next_id += 1;
+        calls.push(Call { id, to, request: Request::Sync(ask) });
+        id
+    }
+
+    /// Takes the session out, if it waits for this call.
+    fn take_session(&mut self, id: u64) -> Kind {
+        match &self.session.kind {
+            Kind::Round(of, _) | Kind::Snapshot(of, _) if *of == id => {
+                std::mem::replace(&mut self.session.kind, Kind::Idle)
+            }
+            _ => Kind::Idle,
+        }
+    }
+
+    pub(super) fn sync_answered<T>(
+        &mut self,
+        store: &mut Store<T>,
+        now: Now,
+        entropy: u64,
+        id: u64,
+        answer: Answer,
+        effects: &mut Effects<T>,
+    ) {
+        let session = self.take_session(id);
+        if let (Kind::Round(..) | Kind::Snapshot(..), Some(asked)) = (&session, self.session.asked) {
+            self.session.silences = 0;
+            self.peers.clock(answer.from, answer.now, asked, now, self.clock_bound_us() / 4);
+        }
+        let moment = self.moment(store, now);
+        match session {
+            Kind::Idle => {}
+            Kind::Round(_, mut round) => {
+                let (next, mut due) = round.answered(store, moment, entropy, answer);
+                effects.due.append(&mut due);
+                match next {
+                    Next::Ask => self.go_on(store, now, round, &mut effects.calls),
+                    Next::Done(outcome) => self.done(store, now, round.peer(), outcome),
+                    Next::Stop(Stop::TakeSnapshot) => {
+                        self.counts.too_different += 1;
+                        self.start_snapshot(store, now, round.peer(), &mut effects.calls);
+                    }
+                    // the other genesis is ours by now, or the next round will tell them
+                    Next::Stop(Stop::OtherGenesis) => self.sync_at_us = now.mono_us,
+                    Next::Stop(why) => self.stopped(now, round.peer(), Some(why)),
+                }
+            }
+            Kind::Snapshot(_, mut snapshot) => {
+                let (next, mut due) = snapshot.answered(store, self.joined, moment, answer);
+                effects.due.append(&mut due);
+                match next {
+                    SnapshotNext::Ask => self.go_on_with_snapshot(store, now, snapshot, &mut effects.calls),
+                    SnapshotNext::Done { .. } => {
+                        self.counts.snapshots += 1;
+                        self.joined = true;
+                        self.sync_at_us = now.mono_us;
+                    }
+                    SnapshotNext::Stop(why) => {
+                        self.stopped(now, snapshot.peer(), Some(why));
+                        self.session.parked = self.joined.then_some(snapshot);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn sync_unanswered<T>(&mut self, store: &Store<T>, now: Now, id: u64) -> Vec<Call> {
+        let mut calls = Vec::new();
+        let session = self.take_session(id);
+        if matches!(session, Kind::Idle) {
+            return calls;
+        }
+        let again = self.session.silences < RETRIES;
+        self.session.silences += 1;
+        match session {
+            Kind::Idle => {}
+            Kind::Round(_, round) if again && self.peers.is_live(round.peer()) => {
+                self.go_on(store, now, round, &mut calls);
+            }
+            Kind::Round(_, round) => self.stopped(now, round.peer(), None),
+            Kind::Snapshot(_, snapshot) if again && self.peers.is_live(snapshot.peer()) => {
+                self.go_on_with_snapshot(store, now, snapshot, &mut calls);
+            }
+            Kind::Snapshot(_, snapshot) => {
+                self.stopped(now, snapshot.peer(), None);
+                self.session.parked = Some(snapshot);
+            }
+        }
+        calls
+    }
+
+    /// A peer that takes too long, or leads nowhere, loses its turn; what came is merged.
+    pub(super) fn end_long_session(&mut self, now: Now) {
+        if self.session.is_idle() || now.mono_us < self.session.since_us + MAX_SESSION_US {
+            return;
+        }
+        match std::mem::replace(&mut self.session.kind, Kind::Idle) {
+            Kind::Idle => {}
+            Kind::Round(_, round) => self.stopped(now, round.peer(), None),
+            Kind::Snapshot(_, snapshot) => {
+                self.stopped(now, snapshot.peer(), None);
+                self.session.parked = Some(snapshot);
+            }
+        }
+    }
+
+    fn done<T>(&mut self, store: &Store<T>, now: Now, peer: Incarnation, outcome: Outcome) {
+        let Config { sync_us, sync_slow_us, .. } = self.config;
+        let Counts { rounds, vectors, differences, old_differences, requests, .. } = &mut self.counts;
+        self.peers.synced(peer, store.vector().mark());
+        *if outcome.differences == 0 && outcome.requests == 1 { vectors } else { rounds } += 1;
+        *differences += outcome.differences;
+        *old_differences += outcome.old_differences;
+        *requests += u64::from(outcome.requests);
+        // what is young is on its way anyhow: looking for it costs more than it brings
+        self.interval_us = match (outcome.differences, outcome.old_differences) {
+            (1.., 0) => (self.interval_us * 2).min(sync_slow_us),
+            _ => sync_us,
+        };
+        self.sync_at_us = self.sync_at_us.max(now.mono_us + self.interval_us / 2);
+    }
+
+    fn stopped(&mut self, now: Now, peer: Incarnation, why: Option<Stop>) {
+        self.counts.failures += 1;
+        self.counts.wrong_horizons += u64::from(why == Some(Stop::WrongHorizon));
+        self.peers.failed(peer, now.mono_us);
+        self.sync_at_us = now.mono_us + self.config.sync_us / 4;
+    }
+}
