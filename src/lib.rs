@@ -11,7 +11,8 @@
 //! | [`wire`] | what travels, as text and bytes | `core` |
 //! | `sim` | many nodes in a seeded world, over `core` and `wire`; built only with the feature `sim` | `core`, `wire` |
 //! | `watch` | from a change to those who wait for it | `core` |
-//! | `config` | what was typed, and what it means | `core`, `wire` |
+//! | `seal` | secrets, keys, and frames that only the cluster can read | nothing |
+//! | `config` | what was typed, and what it means | `core`, `wire`, `seal` |
 //! | `node` | the running node: the store behind its lock, the clock, start and stop | all above |
 //! | `api` | the HTTP interface, one file a resource | all above |
 //! | `cli` | the command line, one file a command | all above |
@@ -33,5 +34,7 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "node")]
 pub mod node;
+#[cfg(feature = "node")]
+pub mod seal;
 #[cfg(feature = "node")]
 pub mod watch;
