@@ -11,7 +11,9 @@
 //! | [`wire`] | what travels, as text and bytes | `core` |
 //! | `sim` | many nodes in a seeded world, over `core` and `wire`; built only with the feature `sim` | `core`, `wire` |
 //! | `watch` | from a change to those who wait for it | `core` |
-//! | `config` | what was typed, and what it means | `core`, `wire` |
+//! | `seal` | secrets, keys, and frames that only the cluster can read | nothing |
+//! | `membership` | who else is there: discovery by DNS, gossip behind a sealed socket | `core`, `seal` |
+//! | `config` | what was typed, and what it means | `core`, `wire`, `seal`, `membership` |
 //! | `node` | the running node: the store behind its lock, the clock, start and stop | all above |
 //! | `api` | the HTTP interface, one file a resource | all above |
 //! | `cli` | the command line, one file a command | all above |
@@ -32,6 +34,10 @@ pub mod cli;
 #[cfg(feature = "node")]
 pub mod config;
 #[cfg(feature = "node")]
+pub mod membership;
+#[cfg(feature = "node")]
 pub mod node;
+#[cfg(feature = "node")]
+pub mod seal;
 #[cfg(feature = "node")]
 pub mod watch;

@@ -1,0 +1,428 @@
+//! Members find each other, see who dies and leaves, and believe nobody else: real sockets on 127.0.0.x.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use cluster_tests::dns::{NameServer, Zone};
+use cluster_tests::proxy::{Faults, UdpProxy};
+use cluster_tests::wait::LIMIT;
+use tokio::sync::watch;
+use vwatch::core::genesis::GenesisMark;
+use vwatch::core::peers::{State, Summary};
+use vwatch::core::record::Incarnation;
+use vwatch::core::stamp::Stamp;
+use vwatch::core::trie::Digest;
+use vwatch::membership::discovery::{Discovery, Dns, Found};
+use vwatch::membership::facts::{Identity, hash};
+use vwatch::membership::stats::Dropped;
+use vwatch::membership::target::Target;
+use vwatch::membership::{GOSSIP_EVERY, Membership, Place, Settings, View, bind};
+use vwatch::seal::{Keyring, Secrets};
+
+const SECRET: &str = "a secret for the tests of 2026";
+const OTHER: &str = "another one, which nobody has";
+
+fn local(i: u8) -> IpAddr {
+    Ipv4Addr::new(127, 0, 0, i).into()
+}
+
+fn keyring(cluster: &str, secrets: &str) -> Arc<Keyring> {
+    Arc::new(Keyring::sealed(cluster, &Secrets::parse(secrets).expect("good secrets")))
+}
+
+#[allow(clippy::disallowed_methods, reason = "a test has a clock of its own, which it can set")]
+fn wall_us() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_micros();
+    i64::try_from(now).expect("before 290000")
+}
+
+/// A membership, and what is needed to change it.
+struct Member {
+    membership: Membership,
+    found: watch::Sender<Found>,
+    view: watch::Receiver<Arc<View>>,
+    summary: Summary,
+    keyring: Arc<Keyring>,
+    clock_off_us: Arc<AtomicI64>,
+}
+
+/// How a member starts, before it does.
+struct Start {
+    socket: UdpSocket,
+    name: String,
+    keyring: Arc<Keyring>,
+    advertise: Option<SocketAddr>,
+    every: Duration,
+}
+
+impl Start {
+    fn at(i: u8) -> Self {
+        Self {
+            socket: bind((local(i), 0).into()).expect("a port"),
+            name: format!("node-{i}"),
+            keyring: keyring("c", SECRET),
+            advertise: None,
+            every: GOSSIP_EVERY,
+        }
+    }
+
+    fn keys(self, keyring: Arc<Keyring>) -> Self {
+        Self { keyring, ..self }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.socket.local_addr().expect("it is bound")
+    }
+
+    async fn run(self, addresses: &[SocketAddr]) -> Member {
+        static COUNT: AtomicU64 = AtomicU64::new(1);
+        let incarnation = Incarnation(fastrand::u64(..) << 16 | COUNT.fetch_add(1, Ordering::Relaxed));
+        let address = self.address();
+        let identity = Identity::new(incarnation, &self.name, "here", &address.to_string(), (1, 1));
+        let summary = Summary {
+            incarnation,
+            node: identity.node,
+            region: hash("here"),
+            state: State::Joining,
+            genesis: None,
+            root: Digest::default(),
+            horizon: Stamp::ZERO,
+            vector: 0,
+        };
+        let clock_off_us = Arc::<AtomicI64>::default();
+        let off = Arc::clone(&clock_off_us);
+        let (found, receiver) = watch::channel(named(addresses));
+        let settings = Settings {
+            cluster_id: "c".into(),
+            keyring: Arc::clone(&self.keyring),
+            socket: self.socket,
+            advertise: self.advertise.unwrap_or(address),
+            identity,
+            started_us: wall_us().unsigned_abs(),
+            clock: Arc::new(move || {
+                let us = wall_us() + off.load(Ordering::Relaxed);
+                Stamp::from_micros(us.unsigned_abs()).expect("before 9999")
+            }),
+            every: self.every,
+            summary,
+        };
+        let membership = Membership::start(settings, receiver).await.expect("it starts");
+        let view = membership.view();
+        Member { membership, found, view, summary, keyring: self.keyring, clock_off_us }
+    }
+}
+
+fn named(addresses: &[SocketAddr]) -> Found {
+    let mut addresses = addresses.to_vec();
+    addresses.sort_unstable();
+    Found { addresses: addresses.into(), ..Found::default() }
+}
+
+impl Member {
+    fn incarnation(&self) -> Incarnation {
+        self.summary.incarnation
+    }
+
+    fn dropped(&self, why: Dropped) -> u64 {
+        self.membership.stats().dropped(why)
+    }
+
+    async fn wait(&mut self, what: &str, mut holds: impl FnMut(&View) -> bool) -> Arc<View> {
+        let waited = tokio::time::timeout(LIMIT, self.view.wait_for(|view| holds(view))).await;
+        let seen = waited.map(|view| Arc::clone(&*view.expect("it runs")));
+        seen.unwrap_or_else(|_| {
+            panic!("waited in vain for {what}: {:#?} {:#?}", *self.view.borrow(), self.membership.stats())
+        })
+    }
+
+    /// Waits until exactly these are live.
+    async fn sees(&mut self, others: &[Incarnation]) -> Arc<View> {
+        let mut expected = others.to_vec();
+        expected.sort_unstable();
+        self.wait(&format!("{expected:?} to be live"), |view| live(view) == expected).await
+    }
+
+    fn publish(&mut self, change: impl FnOnce(&mut Summary)) {
+        change(&mut self.summary);
+        self.membership.publish(&self.summary);
+    }
+}
+
+fn live(view: &View) -> Vec<Incarnation> {
+    view.live.iter().map(vwatch::membership::Member::incarnation).collect()
+}
+
+async fn all_see_all(members: &mut [Member]) {
+    let all: Vec<_> = members.iter().map(Member::incarnation).collect();
+    for member in members {
+        let others: Vec<_> = all.iter().copied().filter(|who| *who != member.incarnation()).collect();
+        member.sees(&others).await;
+    }
+}
+
+async fn group<const N: usize>(starts: [Start; N]) -> Vec<Member> {
+    let addresses: Vec<_> = starts.iter().map(|start| start.advertise.unwrap_or(start.address())).collect();
+    let mut members = Vec::new();
+    for start in starts {
+        members.push(start.run(&addresses).await);
+    }
+    members
+}
+
+async fn pause(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_find_each_other_hear_what_is_published_and_see_one_die() {
+    let mut members = group([Start::at(1), Start::at(2), Start::at(3)]).await;
+    all_see_all(&mut members).await;
+    let view = members[0].wait("all places", |view| view.reach.silent().next().is_none()).await;
+    assert_eq!(view.reach.others(), 2);
+    let ours = members[0].membership.address();
+    assert_eq!(view.reach.places[&ours], Place::Ourselves, "recognised by what came back");
+    assert!(view.conflicts.is_empty() && view.unreadable.is_empty());
+
+    let genesis =
+        GenesisMark { provisional: true, started: Stamp::from_micros(7).expect("small"), key_id: 9 };
+    members[0].publish(|summary| {
+        summary.state = State::Ready;
+        summary.genesis = Some(genesis);
+        summary.root = Digest { sum: 1 << 100, count: 5 };
+    });
+    let said = members[0].summary;
+    let view = members[2].wait("a new state", |view| view.live.iter().any(|m| m.facts.summary == said)).await;
+    let first = view.live.iter().find(|m| m.facts.summary == said).expect("it was there");
+    assert_eq!(first.facts.seal_key, Some(members[0].keyring.sealing_key()));
+    assert_eq!((first.facts.identity.name.as_str(), first.gossip), ("node-1", ours));
+
+    let gone = members.remove(1).incarnation();
+    let others: Vec<_> = members.iter().map(Member::incarnation).collect();
+    for (at, member) in members.iter_mut().enumerate() {
+        let view = member.sees(&[others[1 - at]]).await;
+        assert_eq!(view.dead.iter().map(vwatch::membership::Member::incarnation).collect::<Vec<_>>(), [gone]);
+        assert!(view.dead[0].heartbeat.age() > Duration::from_secs(1));
+        assert!(view.live[0].heartbeat.age() < Duration::from_secs(3));
+        let view = member.wait("its silence", |view| view.reach.silent().count() == 1).await;
+        assert_eq!(view.reach.others(), 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_is_enough_and_a_restarted_node_with_a_new_address_is_found() {
+    let port = {
+        let socket = bind((local(11), 0).into()).expect("a port");
+        socket.local_addr().expect("it is bound").port()
+    };
+    let starts = [11, 12, 13].map(|i| Start {
+        socket: bind((local(i), port).into()).expect("the port is free there too"),
+        ..Start::at(i)
+    });
+    let zone = |ips: &[&str]| Zone::default().host("nodes.test", ips);
+    let mut server = NameServer::start(&zone(&["127.0.0.11", "127.0.0.12", "127.0.0.13"]));
+    let targets = [Target::Host { name: "nodes.test".into(), port }];
+    let discovery = Discovery::start(&targets, Duration::from_millis(100), &Dns::Server(server.address()));
+    let mut members = Vec::new();
+    for start in starts {
+        let member = start.run(&[]).await;
+        let (mut found, to) = (discovery.found(), member.found.clone());
+        tokio::spawn(async move {
+            loop {
+                to.send_replace(found.borrow_and_update().clone());
+                if found.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+        members.push(member);
+    }
+    all_see_all(&mut members).await;
+    let old = members.remove(2);
+    let name = "node-13".to_owned();
+    drop(old);
+    let again = Start { name: name.clone(), ..Start::at(14) };
+    let again = Start { socket: bind((local(14), port).into()).expect("the port is free"), ..again };
+    server.serve(&zone(&["127.0.0.11", "127.0.0.12", "127.0.0.14"]));
+    let again = again.run(&[]).await;
+    again.found.send_replace(discovery.found().borrow().clone());
+    members.push(again);
+    all_see_all(&mut members).await;
+    let view = members[0].view.borrow().clone();
+    assert!(view.conflicts.is_empty(), "{:?}", view.conflicts);
+    let newest = members[2].incarnation();
+    assert!(view.live.iter().any(|m| m.incarnation() == newest && m.facts.identity.name == name));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_leaves_is_seen_to_leave_at_once() {
+    let mut members = group([Start::at(21), Start::at(22), Start::at(23)]).await;
+    all_see_all(&mut members).await;
+    let leaver = members.remove(0);
+    let who = leaver.incarnation();
+    let stopped = leaver.membership.stopped();
+    let left = tokio::spawn(leaver.membership.leave());
+    for member in &mut members {
+        member
+            .wait("the word that it leaves", |view| {
+                view.live.iter().any(|m| m.incarnation() == who && m.facts.summary.state == State::Leaving)
+            })
+            .await;
+    }
+    left.await.expect("it leaves");
+    let told = tokio::time::timeout(Duration::from_millis(100), stopped).await;
+    assert!(told.is_err() || told.is_ok_and(|why| why.contains("gone")), "nothing unexpected happened");
+    for member in &mut members {
+        let view = member.wait("its end", |view| view.dead.len() == 1).await;
+        assert_eq!(view.dead[0].facts.summary.state, State::Leaving);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_secret_or_cluster_sees_and_tells_nothing() {
+    let mut members = group([
+        Start::at(31),
+        Start::at(32),
+        Start::at(33).keys(keyring("c", OTHER)),
+        Start::at(34).keys(keyring("d", SECRET)),
+        Start::at(35).keys(Arc::new(Keyring::open_to_all("c"))),
+    ])
+    .await;
+    let all: Vec<_> = members.iter().map(Member::incarnation).collect();
+    members[0].sees(&all[1..2]).await;
+    members[1].sees(&all[0..1]).await;
+    let places = [2, 3, 4].map(|at| members[at].membership.address());
+    let view = members[0]
+        .wait("why the others are silent", |view| {
+            places.iter().all(|address| matches!(view.reach.places[address], Place::Silent(Some(_))))
+        })
+        .await;
+    assert_eq!(view.reach.places[&places[0]], Place::Silent(Some(Dropped::UnknownKey)));
+    assert_eq!(view.reach.places[&places[1]], Place::Silent(Some(Dropped::UnknownKey)));
+    assert_eq!(view.reach.places[&places[2]], Place::Silent(Some(Dropped::OtherMode)));
+    assert_eq!(view.reach.others(), 4);
+    assert!(members[0].dropped(Dropped::UnknownKey) > 1 && members[0].dropped(Dropped::OtherMode) > 0);
+    for stranger in &members[2..] {
+        let view = stranger.view.borrow().clone();
+        assert!(view.live.is_empty() && view.dead.is_empty() && view.unreadable.is_empty());
+        assert!(stranger.membership.stats().all_dropped() > 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn secrets_change_while_nodes_run() {
+    let mut members = group([Start::at(41), Start::at(42)]).await;
+    // each node has keys of its own, as each process has
+    all_see_all(&mut members).await;
+    let all: Vec<_> = members.iter().map(Member::incarnation).collect();
+    let secrets = |text: String| Secrets::parse(&text).expect("good secrets");
+    for stage in [format!("{SECRET}\n{OTHER}"), format!("{OTHER}\n{SECRET}"), OTHER.to_owned()] {
+        for at in [0, 1] {
+            let key = members[at].keyring.replace(&secrets(stage.clone()));
+            // between the two nodes the stages differ, and nobody is lost
+            members[1 - at]
+                .wait("the new key", |view| {
+                    view.live.iter().any(|m| m.incarnation() == all[at] && m.facts.seal_key == Some(key))
+                })
+                .await;
+        }
+    }
+    for member in &members {
+        assert!(member.view.borrow().dead.is_empty());
+        assert_eq!(member.membership.stats().all_dropped(), 0);
+    }
+    members[0].keyring.replace(&secrets(SECRET.to_owned()));
+    members[1].wait("its silence", |view| view.live.is_empty()).await;
+    assert!(members[1].dropped(Dropped::UnknownKey) > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_split_heals_after_it_was_seen() {
+    // each is reached through a proxy only, which is what discovery names
+    let mut starts: Vec<_> = [51, 52, 53, 54].map(Start::at).into_iter().collect();
+    let proxies: Vec<_> =
+        starts.iter().map(|start| UdpProxy::start(start.address().ip(), start.address())).collect();
+    for (start, proxy) in starts.iter_mut().zip(&proxies) {
+        start.advertise = Some(proxy.address());
+    }
+    let mut members = group(<[Start; 4]>::try_from(starts).ok().expect("four")).await;
+    all_see_all(&mut members).await;
+    let view = members[0].wait("itself", |view| view.reach.silent().next().is_none()).await;
+    assert_eq!(view.reach.places[&proxies[0].address()], Place::Ourselves, "through a proxy too");
+    assert_eq!(view.reach.others(), 3);
+
+    let cut = Faults { cut_in: true, cut_out: true, ..Faults::default() };
+    for (at, proxy) in proxies.iter().enumerate() {
+        for other in (0..4).filter(|other| other % 2 != at % 2) {
+            proxy.set_for(members[other].membership.address().ip(), cut.clone());
+        }
+    }
+    let all: Vec<_> = members.iter().map(Member::incarnation).collect();
+    for at in 0..4 {
+        members[at].sees(&[all[(at + 2) % 4]]).await;
+    }
+    assert!(proxies.iter().all(|proxy| proxy.counts().of(|c| &c.cut) > 0));
+    proxies.iter().for_each(|proxy| proxy.set(Faults::default()));
+    all_see_all(&mut members).await;
+    let view = members[0].wait("nobody to be silent", |view| view.reach.silent().next().is_none()).await;
+    assert_eq!(view.reach.others(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn loss_doubling_and_disorder_kill_nobody() {
+    let mut starts: Vec<_> = [56, 57, 58].map(Start::at).into_iter().collect();
+    let proxies: Vec<_> =
+        starts.iter().map(|start| UdpProxy::start(start.address().ip(), start.address())).collect();
+    for (start, proxy) in starts.iter_mut().zip(&proxies) {
+        start.advertise = Some(proxy.address());
+        let delay = Duration::from_millis(100);
+        proxy.set(Faults { loss: 0.2, duplicate: 0.2, delay, ..Faults::default() });
+    }
+    let mut members = group(<[Start; 3]>::try_from(starts).ok().expect("three")).await;
+    all_see_all(&mut members).await;
+    let doubled = || proxies.iter().map(|proxy| proxy.counts().of(|c| &c.duplicated)).sum::<u64>();
+    let before = doubled();
+    while doubled() < before + 20 {
+        for member in &members {
+            assert_eq!(member.view.borrow().live.len(), 2);
+        }
+        pause(Duration::from_millis(20)).await;
+    }
+    assert!(proxies.iter().all(|proxy| proxy.counts().of(|c| &c.lost) > 0));
+    assert!(members.iter().any(|member| member.dropped(Dropped::Replayed) > 0), "doubles are taken once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_node_id_twice_keeps_both_and_is_told() {
+    let twice = || Start { name: "twice".into(), ..Start::at(61) };
+    let mut members = group([twice(), twice(), Start::at(63)]).await;
+    all_see_all(&mut members).await;
+    assert!(members[2].view.borrow().conflicts.is_empty(), "not at once: one may just have been restarted");
+    let view = members[2].wait("the conflict", |view| !view.conflicts.is_empty()).await;
+    assert_eq!(view.live.len(), 2);
+    assert!(
+        view.conflicts[0].to_string().contains("two live nodes are called twice"),
+        "{:?}",
+        view.conflicts
+    );
+    let view = members[0].wait("the conflict", |view| !view.conflicts.is_empty()).await;
+    assert!(view.conflicts[0].to_string().contains("like this one"), "{:?}", view.conflicts);
+    drop(members.remove(0));
+    members[1].wait("peace", |view| view.conflicts.is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_off_by_minutes_is_refused_and_counted() {
+    let mut members = group([Start::at(65), Start::at(66)]).await;
+    all_see_all(&mut members).await;
+    members[1].clock_off_us.store(90_000_000, Ordering::Relaxed);
+    let address = members[1].membership.address();
+    let view = members[0].wait("it to be refused", |view| view.live.is_empty()).await;
+    assert_eq!(view.dead.len(), 1);
+    members[0]
+        .wait("the reason", |view| view.reach.places[&address] == Place::Silent(Some(Dropped::Stale)))
+        .await;
+    members[1].clock_off_us.store(5_000_000, Ordering::Relaxed);
+    all_see_all(&mut members).await;
+}

@@ -1,0 +1,73 @@
+//! Where peers reach this node: found by asking the system how it would send to them, or said by the operator.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+use super::target::DEFAULT_PORT;
+
+/// Addresses for documentation: nothing is sent there, but the system says by which of its own it would.
+const ANYWHERE: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
+
+/// The address of this node for these peers, if it listens on `listen`.
+///
+/// An address that is listened on is it. Where all are listened on, it is one from which the system would send to the
+/// peers, loopback only if it is for all of them; without peers, the one from which it would send to anywhere.
+#[must_use]
+pub fn address(listen: SocketAddr, peers: &[SocketAddr]) -> SocketAddr {
+    let with_port = |ip: IpAddr| SocketAddr::new(ip.to_canonical(), listen.port());
+    if !listen.ip().is_unspecified() {
+        return with_port(listen.ip());
+    }
+    let usable = |peer: &&SocketAddr| listen.is_ipv6() || peer.is_ipv4();
+    let best = |of: &[SocketAddr]| {
+        let sources: Vec<IpAddr> =
+            of.iter().filter(usable).filter_map(|peer| source_towards(*peer).ok()).collect();
+        sources.iter().find(|ip| !ip.is_loopback()).or(sources.first()).copied()
+    };
+    let anywhere = ANYWHERE.map(|ip| SocketAddr::new(ip, DEFAULT_PORT));
+    let best = best(peers).or_else(|| best(&anywhere));
+    with_port(best.unwrap_or(match listen {
+        SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    }))
+}
+
+/// By which of its addresses the system would send. Connecting a datagram socket sends nothing.
+fn source_towards(peer: SocketAddr) -> io::Result<IpAddr> {
+    let any: IpAddr = match peer {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect(peer)?;
+    Ok(socket.local_addr()?.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_listened_on_is_advertised() {
+        let listen = "10.1.2.3:8008".parse().unwrap();
+        assert_eq!(address(listen, &["10.0.0.1:1".parse().unwrap()]), listen);
+        let listen = "[fd00::1]:8008".parse().unwrap();
+        assert_eq!(address(listen, &[]), listen);
+    }
+
+    #[test]
+    fn where_all_are_listened_on_the_way_to_the_peers_decides() {
+        let peer = "127.0.0.9:8008".parse().unwrap();
+        assert_eq!(address("0.0.0.0:7".parse().unwrap(), &[peer]), "127.0.0.1:7".parse().unwrap());
+        if let Ok(to_anywhere) = source_towards(SocketAddr::new(ANYWHERE[0], 1)) {
+            let away = SocketAddr::new(ANYWHERE[0], 1);
+            let expected = SocketAddr::new(to_anywhere, 7);
+            assert_eq!(address("0.0.0.0:7".parse().unwrap(), &[peer, away]), expected);
+            assert_eq!(address("0.0.0.0:7".parse().unwrap(), &[]), expected);
+        }
+        let found = address("[::]:7".parse().unwrap(), &[peer]);
+        assert!(!found.ip().is_unspecified());
+        assert!(address("0.0.0.0:7".parse().unwrap(), &["[::1]:1".parse().unwrap()]).is_ipv4());
+    }
+}

@@ -1,0 +1,234 @@
+//! The loop beside chitchat: says what we are, looks for whoever is missing, and shows who is there.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use chitchat::ChitchatHandle;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior, sleep};
+
+use super::contacts::{Contacts, Reach};
+use super::discovery::Found;
+use super::facts::Facts;
+use super::locked;
+use super::stats::Stats;
+use super::view::{Conflict, View, Viewer};
+use crate::core::peers::{State, Summary};
+use crate::core::record::Incarnation;
+use crate::seal::Keyring;
+
+/// Addresses that are tried in one round at most: the rest has its turn in the next one.
+const TRIED_AT_ONCE: usize = 16;
+
+/// Members that are told at once of a new state; they pass it on.
+const TOLD_AT_ONCE: usize = 16;
+
+/// Views are made at most this often, however much is gossiped.
+const VIEW_PAUSE: Duration = Duration::from_millis(10);
+
+/// Between two words that we leave, and after the last: several round trips where peers are near, one around the world.
+const LEAVE_PAUSE: Duration = Duration::from_millis(100);
+const LEAVE_WORDS: u32 = 3;
+
+/// All that the loop has.
+pub(super) struct Gossip {
+    pub(super) chitchat: ChitchatHandle,
+    pub(super) keyring: Arc<Keyring>,
+    pub(super) facts: Facts,
+    pub(super) published: watch::Receiver<Summary>,
+    pub(super) found: watch::Receiver<Found>,
+    pub(super) contacts: Arc<Mutex<Contacts>>,
+    pub(super) stats: Arc<Stats>,
+    pub(super) taken: Arc<Notify>,
+    /// Whether the socket can send to IPv4, and to IPv6.
+    pub(super) sends: (bool, bool),
+    pub(super) every: Duration,
+    pub(super) show: watch::Sender<Arc<View>>,
+}
+
+impl Gossip {
+    /// Runs until it is told to leave, or chitchat ends.
+    pub(super) async fn run(
+        mut self,
+        mut leaving: mpsc::Receiver<oneshot::Sender<()>>,
+        end: watch::Sender<Option<String>>,
+    ) {
+        let mut viewer = Viewer::new(self.facts.identity.incarnation, self.facts.identity.node);
+        let terminated = self.chitchat.termination_watcher();
+        tokio::pin!(terminated);
+        let mut round = tokio::time::interval(self.every);
+        round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut published, mut found) = (self.published.clone(), self.found.clone());
+        let (mut publisher_lives, mut discovery_lives) = (true, true);
+        self.look_up();
+        loop {
+            tokio::select! {
+                _ = round.tick() => {
+                    self.say().await;
+                    self.show(&mut viewer).await;
+                    self.seek();
+                }
+                () = self.taken.notified() => {
+                    self.show(&mut viewer).await;
+                    sleep(VIEW_PAUSE).await;
+                }
+                changed = published.changed(), if publisher_lives => {
+                    publisher_lives = changed.is_ok();
+                    if self.is_urgent() {
+                        self.say().await;
+                        self.tell();
+                    }
+                }
+                changed = found.changed(), if discovery_lives => {
+                    discovery_lives = changed.is_ok();
+                    self.look_up();
+                    self.show(&mut viewer).await;
+                    self.seek();
+                }
+                Some(done) = leaving.recv() => {
+                    self.leave(done).await;
+                    // nobody is told that it stopped: that was wanted
+                    std::future::pending::<()>().await;
+                }
+                result = &mut terminated => {
+                    let why = result.err().map_or_else(|| "it ended".to_owned(), |error| error.to_string());
+                    tracing::error!("gossip has stopped: {why}");
+                    let _ = end.send(Some(why));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Whether what was published should not wait for the next round.
+    fn is_urgent(&self) -> bool {
+        let (new, old) = (*self.published.borrow(), &self.facts.summary);
+        (new.state, new.genesis) != (old.state, old.genesis)
+    }
+
+    /// Puts into gossip what is new about us.
+    async fn say(&mut self) {
+        let new = *self.published.borrow();
+        let Summary { state, genesis, root, horizon, vector, .. } = new;
+        let before = self.facts.clone();
+        self.facts.summary = Summary { state, genesis, root, horizon, vector, ..self.facts.summary };
+        self.facts.seal_key = super::seal_key(&self.keyring);
+        if self.facts != before {
+            let values = self.facts.encode();
+            self.chitchat
+                .with_chitchat(|chitchat| {
+                    let own = chitchat.self_node_state();
+                    values.iter().for_each(|(key, value)| own.set(key, value));
+                })
+                .await;
+        }
+    }
+
+    /// Gossips at once to some live members.
+    fn tell(&self) {
+        let view = Arc::clone(&self.show.borrow());
+        let mut live: Vec<SocketAddr> = view.live.iter().map(|member| member.gossip).collect();
+        // who comes first by incarnation is as good as chance: incarnations are random
+        live.truncate(TOLD_AT_ONCE);
+        self.gossip_to(&live);
+    }
+
+    fn gossip_to(&self, addresses: &[SocketAddr]) {
+        for address in addresses {
+            // an error is that chitchat has ended, which is seen elsewhere
+            let _ = self.chitchat.gossip(*address);
+        }
+    }
+
+    fn look_up(&mut self) {
+        let addresses = Arc::clone(&self.found.borrow().addresses);
+        locked(&self.contacts).set(&addresses);
+    }
+
+    /// Gossips to addresses of discovery where no live member is: that is how a node finds the first other one, and how a
+    /// cluster that was split finds together again.
+    fn seek(&self) {
+        let view = Arc::clone(&self.show.borrow());
+        let addresses = locked(&self.contacts).pick(&view.reach, TRIED_AT_ONCE, Instant::now());
+        self.gossip_to(&addresses);
+    }
+
+    async fn show(&self, viewer: &mut Viewer) {
+        let now = Instant::now();
+        self.chitchat.with_chitchat(|chitchat| viewer.update(chitchat, &self.stats, now)).await;
+        let mut view = viewer.view();
+        view.reach = self.reach(&view, now);
+        let before = Arc::clone(&self.show.borrow());
+        if *before != view {
+            log_changes(&before, &view);
+            self.show.send_replace(Arc::new(view));
+        }
+    }
+
+    fn reach(&self, view: &View, now: Instant) -> Reach {
+        let by_address: HashMap<SocketAddr, Incarnation> =
+            view.live.iter().map(|member| (member.gossip, member.incarnation())).collect();
+        let is_live = |who| view.live.binary_search_by_key(&who, super::Member::incarnation).is_ok();
+        let (v4, v6) = self.sends;
+        locked(&self.contacts).reach(now, v6, v4, |address| by_address.get(&address).copied(), is_live)
+    }
+
+    async fn leave(&mut self, done: oneshot::Sender<()>) {
+        self.facts.summary.state = State::Leaving;
+        let values = self.facts.encode();
+        self.chitchat
+            .with_chitchat(|chitchat| {
+                let own = chitchat.self_node_state();
+                values.iter().for_each(|(key, value)| own.set(key, value));
+            })
+            .await;
+        for _ in 0..LEAVE_WORDS {
+            self.tell();
+            sleep(LEAVE_PAUSE).await;
+        }
+        let _ = self.chitchat.initiate_shutdown();
+        // whoever waits has stopped waiting
+        let _ = done.send(());
+    }
+}
+
+/// What an operator wants to know, each once.
+fn log_changes(before: &View, after: &View) {
+    let is_in = |members: &[super::Member], who| {
+        members.binary_search_by_key(&who, super::Member::incarnation).is_ok()
+    };
+    let count = after.live.len();
+    for member in after.live.iter().filter(|member| !is_in(&before.live, member.incarnation())) {
+        let identity = &member.facts.identity;
+        tracing::info!("gossip: {} at {} is live ({} others now)", identity.name, identity.server, count);
+    }
+    for member in before.live.iter().filter(|member| !is_in(&after.live, member.incarnation())) {
+        let identity = &member.facts.identity;
+        let how = match member.facts.summary.state {
+            State::Leaving => "left",
+            State::Joining | State::Ready => "is dead",
+        };
+        tracing::warn!("gossip: {} at {} {how} ({} others now)", identity.name, identity.server, count);
+    }
+    for conflict in after.conflicts.iter().filter(|conflict| !before.conflicts.contains(conflict)) {
+        tracing::error!("gossip: {conflict}");
+    }
+    for conflict in before.conflicts.iter().filter(|conflict| !after.conflicts.contains(conflict)) {
+        tracing::info!("gossip: no more: {conflict}", conflict = Shown(conflict));
+    }
+    for (address, error) in after.unreadable.iter().filter(|one| !before.unreadable.contains(one)) {
+        tracing::warn!("gossip: the node at {address} cannot be understood: {error}");
+    }
+}
+
+/// A conflict without the advice.
+struct Shown<'a>(&'a Conflict);
+
+impl std::fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let line = self.0.to_string();
+        f.write_str(line.rsplit_once(": ").map_or(&*line, |(what, _)| what))
+    }
+}

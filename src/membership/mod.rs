@@ -1,0 +1,253 @@
+//! Who else is there: nodes that look for each other, and gossip about themselves.
+//!
+//! [`discovery`] resolves what `--replicate-with` names. [`Membership`] runs chitchat over a socket that seals every
+//! datagram, gossips to all addresses of discovery that are not live members, for ever, and shows a [`View`] of who is
+//! there. It decides nothing: who is synced with and when a node is ready is the core's.
+
+pub mod advertise;
+mod contacts;
+pub mod datagram;
+pub mod discovery;
+pub mod facts;
+mod gossip;
+mod socket;
+pub mod stats;
+pub mod target;
+mod view;
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use chitchat::{ChitchatConfig, ChitchatId, FailureDetectorConfig, ProtocolVersion, spawn_chitchat};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use crate::core::peers::Summary;
+use crate::seal::Keyring;
+pub use contacts::{Place, Reach};
+use discovery::Found;
+use facts::{Facts, Identity};
+use gossip::Gossip;
+pub use socket::Clock;
+use socket::{Gate, SealedTransport};
+use stats::Stats;
+pub use view::{CONFLICT_AFTER, Conflict, Heartbeat, Member, View};
+
+/// How often a node gossips.
+pub const GOSSIP_EVERY: Duration = Duration::from_millis(500);
+
+/// A dead member is forgotten after this long: its place in everybody's digest is free again.
+pub const FORGET_AFTER: Duration = Duration::from_secs(15 * 60);
+
+/// How a membership is set up.
+pub struct Settings {
+    /// Tells clusters apart; the keys are made for it, too.
+    pub cluster_id: String,
+    /// The keys.
+    pub keyring: Arc<Keyring>,
+    /// What [`bind`] gave.
+    pub socket: UdpSocket,
+    /// Where peers gossip to.
+    pub advertise: SocketAddr,
+    /// Who we are.
+    pub identity: Identity,
+    /// When the process started, µs since 1970: of two processes of a node the later one is the newer.
+    pub started_us: u64,
+    /// Reads the wall clock.
+    pub clock: Clock,
+    /// How often to gossip: [`GOSSIP_EVERY`], but in tests.
+    pub every: Duration,
+    /// How our set stands at first.
+    pub summary: Summary,
+}
+
+/// Why it did not start.
+#[derive(Debug)]
+pub struct StartError(String);
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot start gossip: {}", self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Binds the gossip socket: the port number of the server port, UDP. On `[::]` it takes IPv4 too.
+///
+/// # Errors
+/// If the system refuses it; `AddrInUse` if somebody has the port.
+pub fn bind(listen: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(listen), Type::DGRAM, Some(Protocol::UDP))?;
+    if listen.is_ipv6() && listen.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&listen.into())?;
+    Ok(socket.into())
+}
+
+/// A running membership. It ends when it is dropped, without a word to peers; [`Self::leave`] says one.
+pub struct Membership {
+    view: watch::Receiver<Arc<View>>,
+    summary: watch::Sender<Summary>,
+    stats: Arc<Stats>,
+    leave: mpsc::Sender<oneshot::Sender<()>>,
+    ended: watch::Receiver<Option<String>>,
+    address: SocketAddr,
+    running: JoinHandle<()>,
+}
+
+impl Membership {
+    /// Starts it. `found` is whom discovery names. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// If the sockets cannot be had.
+    pub async fn start(settings: Settings, found: watch::Receiver<Found>) -> Result<Self, StartError> {
+        let error = |cause: &dyn fmt::Display| StartError(cause.to_string());
+        let net = tokio::net::UdpSocket::from_std(settings.socket).map_err(|e| error(&e))?;
+        let local = net.local_addr().map_err(|e| error(&e))?;
+        let (stats, contacts, taken) =
+            (Arc::<Stats>::default(), Arc::<Mutex<_>>::default(), Arc::new(Notify::new()));
+        let gate = Gate {
+            net,
+            keyring: Arc::clone(&settings.keyring),
+            incarnation: settings.identity.incarnation,
+            clock: settings.clock,
+            stats: Arc::clone(&stats),
+            contacts: Arc::clone(&contacts),
+            taken: Arc::clone(&taken),
+            numbers: AtomicU64::new(0),
+        };
+        let facts = Facts {
+            identity: settings.identity,
+            seal_key: seal_key(&settings.keyring),
+            summary: settings.summary,
+        };
+        let node = format!("{:016x}", facts.identity.node);
+        let id = ChitchatId::new(node, settings.started_us, settings.advertise);
+        let config = configure(id, settings.cluster_id, settings.every, local);
+        let values = facts.encode().map(|(key, value)| (key.to_owned(), value)).to_vec();
+        let transport = SealedTransport(Mutex::new(Some(gate)));
+        let chitchat = spawn_chitchat(config, values, &transport).await.map_err(|e| error(&e))?;
+        tracing::info!(
+            "gossip: at {local}, known to peers as {}, {}",
+            settings.advertise,
+            match facts.seal_key {
+                Some(key) => format!("sealed with key {key}"),
+                None => "not sealed".to_owned(),
+            }
+        );
+        let (summary, published) = watch::channel(facts.summary);
+        let (show, view) = watch::channel(Arc::default());
+        let (end, ended) = watch::channel(None);
+        let (leave, leaving) = mpsc::channel(1);
+        let gossip = Gossip {
+            chitchat,
+            keyring: settings.keyring,
+            facts,
+            published,
+            found,
+            contacts,
+            stats: Arc::clone(&stats),
+            taken,
+            sends: (local.is_ipv4() || local.ip().is_unspecified(), local.is_ipv6()),
+            every: settings.every,
+            show,
+        };
+        let running = tokio::spawn(gossip.run(leaving, end));
+        Ok(Self { view, summary, stats, leave, ended, address: local, running })
+    }
+
+    /// Where the gossip socket is bound.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Gossips this from now on: a new state or genesis at once, the rest with the next round. Nothing else of us can
+    /// change, so that its incarnation, node and region are left as they are.
+    pub fn publish(&self, summary: &Summary) {
+        self.summary.send_if_modified(|known| {
+            let is_new = known != summary;
+            *known = *summary;
+            is_new
+        });
+    }
+
+    /// Who is there, now and at each change. Heartbeats are no change.
+    #[must_use]
+    pub fn view(&self) -> watch::Receiver<Arc<View>> {
+        self.view.clone()
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Says to peers that we leave, and stops. Takes some 300 ms.
+    pub async fn leave(self) {
+        let (done, left) = oneshot::channel();
+        if self.leave.send(done).await.is_ok() {
+            // it ends by itself, with or without having said so
+            let _ = left.await;
+        }
+    }
+
+    /// Waits until gossip ends although nobody asked it to, and says why. The process should end then: a node that
+    /// does not gossip is dead to all others, and does not know it.
+    pub fn stopped(&self) -> impl Future<Output = String> + use<> {
+        let mut ended = self.ended.clone();
+        async move {
+            match ended.wait_for(Option::is_some).await {
+                Ok(why) => why.clone().unwrap_or_default(),
+                Err(_) => "its task is gone".to_owned(),
+            }
+        }
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+fn seal_key(keyring: &Keyring) -> Option<crate::seal::KeyId> {
+    keyring.is_sealed().then(|| keyring.sealing_key())
+}
+
+fn configure(id: ChitchatId, cluster_id: String, every: Duration, listen_addr: SocketAddr) -> ChitchatConfig {
+    ChitchatConfig {
+        chitchat_id: id,
+        cluster_id,
+        gossip_interval: every,
+        listen_addr,
+        // ours are found by discovery, and tried by us
+        seed_nodes: Vec::new(),
+        failure_detector_config: FailureDetectorConfig {
+            phi_threshold: 8.0,
+            sampling_window_size: 1000,
+            max_interval: Duration::from_secs(10),
+            initial_interval: every,
+            dead_node_grace_period: FORGET_AFTER,
+        },
+        // nothing is ever deleted, so that no replay can reset a node
+        marked_for_deletion_grace_period: FORGET_AFTER,
+        catchup_callback: None,
+        extra_liveness_predicate: None,
+        protocol_version: ProtocolVersion::V1,
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,332 @@
+//! The sealed socket under chitchat: nothing from the network comes near it that was not sealed by the cluster.
+//!
+//! chitchat keeps its codec to itself, and hands a transport messages that only a socket of its own can turn into bytes.
+//! So there is one, `inner`, on loopback, and a `tap` that is connected to it: what `inner` sends to the tap is a message
+//! as bytes, to be sealed and sent by the real socket, and bytes that were opened are turned into a message by sending them
+//! from the tap to `inner`. One message is on its way at a time. If one does not arrive, since it could not be decoded, the
+//! tap is thrown away and another one made, with another port: whatever comes late comes from the wrong port, so
+//! that a message is never taken for that of another sender.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chitchat::ChitchatEnvelope;
+use chitchat::ChitchatMessage;
+use chitchat::transport::{RecvOutcome, SendOutcome, Socket, Transport, UdpSocket as InnerSocket};
+use tokio::net::UdpSocket;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::contacts::Contacts;
+use super::datagram::{Head, Replays};
+use super::stats::{Dropped, Stats};
+use crate::core::record::Incarnation;
+use crate::core::stamp::Stamp;
+use crate::seal::{Keyring, Purpose};
+
+/// Reads the wall clock.
+pub type Clock = Arc<dyn Fn() -> Stamp + Send + Sync>;
+
+/// Opened datagrams that wait for gossip at most. It takes some 100 µs for each.
+const QUEUE: usize = 256;
+
+/// How long a message may take over loopback, where it takes microseconds.
+const CODEC_TIMEOUT: Duration = Duration::from_millis(200);
+
+const MAX_DATAGRAM_BYTES: usize = 65_535;
+
+/// After this many errors in a row, with a pause each, the socket is taken for broken: 10 s.
+const MAX_ERRORS: u32 = 100;
+const ERROR_PAUSE: Duration = Duration::from_millis(100);
+
+/// What sender and receiver share.
+pub(super) struct Gate {
+    pub(super) net: UdpSocket,
+    pub(super) keyring: Arc<Keyring>,
+    pub(super) incarnation: Incarnation,
+    pub(super) clock: Clock,
+    pub(super) stats: Arc<Stats>,
+    pub(super) contacts: Arc<Mutex<Contacts>>,
+    /// Rung when gossip has taken in a message.
+    pub(super) taken: Arc<Notify>,
+    pub(super) numbers: AtomicU64,
+}
+
+impl Gate {
+    fn contacts(&self) -> std::sync::MutexGuard<'_, Contacts> {
+        self.contacts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn send(&self, to: SocketAddr, payload: &[u8]) {
+        let head = Head {
+            sent_us: (self.clock)().micros(),
+            sender: self.incarnation,
+            number: self.numbers.fetch_add(1, Ordering::Relaxed) + 1,
+            destination: to,
+        };
+        let mut plain = Vec::with_capacity(Head::MAX_BYTES + payload.len());
+        head.encode(&mut plain);
+        plain.extend_from_slice(payload);
+        let mut frame = Vec::new();
+        let sent = match self.keyring.seal(Purpose::Gossip, b"", &plain, &mut frame) {
+            Ok(()) => self.net.send_to(&frame, self.reachable(to)).await,
+            Err(error) => Err(io::Error::other(error)),
+        };
+        match sent {
+            Ok(bytes) => self.stats.sent(bytes),
+            Err(error) => {
+                let before = self.stats.send_errors.fetch_add(1, Ordering::Relaxed);
+                if is_worth_a_line(before) {
+                    tracing::warn!("gossip: cannot send {} bytes to {to}: {error}", frame.len());
+                }
+            }
+        }
+    }
+
+    /// An IPv4 address as a socket of both kinds wants it.
+    fn reachable(&self, to: SocketAddr) -> SocketAddr {
+        match (to.ip(), self.net.local_addr()) {
+            (IpAddr::V4(ip), Ok(local)) if local.is_ipv6() => {
+                SocketAddr::new(ip.to_ipv6_mapped().into(), to.port())
+            }
+            _ => to,
+        }
+    }
+
+    /// Opens one. `None` if it is dropped, or tells only where we are.
+    fn open(&self, from: SocketAddr, frame: &mut [u8], replays: &mut Replays) -> Option<Vec<u8>> {
+        let opened = self.keyring.open(Purpose::Gossip, b"", frame).map_err(Dropped::from);
+        let opened = opened.and_then(|plain| Head::decode(plain).ok_or(Dropped::Malformed));
+        let opened = opened.and_then(|(head, payload)| {
+            replays.check(&head, (self.clock)().micros())?;
+            Ok((head, payload))
+        });
+        let now = Instant::now();
+        match opened {
+            Ok((head, _)) if head.sender == self.incarnation => {
+                // what we did not send was sent by a copy of us
+                match head.number <= self.numbers.load(Ordering::Relaxed) {
+                    true => self.contacts().came_back(head.destination, now),
+                    false => self.drop_one(Dropped::Twin, from, now),
+                }
+                None
+            }
+            Ok((head, payload)) => {
+                self.contacts().heard(from, head.sender, now);
+                Some(payload.to_vec())
+            }
+            Err(why) => {
+                self.drop_one(why, from, now);
+                None
+            }
+        }
+    }
+
+    fn drop_one(&self, why: Dropped, from: SocketAddr, now: Instant) {
+        self.contacts().dropped(from, why, now);
+        self.count_drop(why, from);
+    }
+
+    fn count_drop(&self, why: Dropped, from: SocketAddr) {
+        let before = self.stats.drop_one(why);
+        if is_worth_a_line(before) {
+            tracing::warn!(
+                "gossip: a datagram from {from} is dropped ({}, {} so far): {}",
+                why.as_str(),
+                before + 1,
+                why.advice()
+            );
+        }
+    }
+
+    /// Takes in what comes, until the socket breaks.
+    async fn receive(self: Arc<Self>, opened: mpsc::Sender<(SocketAddr, Vec<u8>)>) {
+        let mut buffer = vec![0; MAX_DATAGRAM_BYTES];
+        let mut replays = Replays::default();
+        let mut errors = 0;
+        while errors < MAX_ERRORS {
+            let (bytes, from) = match self.net.recv_from(&mut buffer).await {
+                Ok(came) => came,
+                Err(error) => {
+                    errors += 1;
+                    tracing::warn!("gossip: cannot receive: {error}");
+                    tokio::time::sleep(ERROR_PAUSE).await;
+                    continue;
+                }
+            };
+            errors = 0;
+            self.stats.came(bytes);
+            let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+            let Some(payload) = self.open(from, &mut buffer[..bytes], &mut replays) else { continue };
+            match opened.try_send((from, payload)) {
+                Ok(()) => {}
+                Err(mpsc::error::TrySendError::Full(_)) => self.count_drop(Dropped::Overflow, from),
+                Err(mpsc::error::TrySendError::Closed(_)) => return,
+            }
+        }
+    }
+}
+
+/// The first, the tenth, the hundredth: a flood must not fill the log.
+fn is_worth_a_line(before: u64) -> bool {
+    let count = before + 1;
+    10_u64.checked_pow(count.ilog10()) == Some(count)
+}
+
+/// Opens the socket once, for chitchat.
+pub(super) struct SealedTransport(pub(super) Mutex<Option<Gate>>);
+
+#[async_trait]
+impl Transport for SealedTransport {
+    async fn open(&self, _: SocketAddr) -> anyhow::Result<Box<dyn Socket>> {
+        let gate = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let gate = Arc::new(gate.ok_or_else(|| io::Error::other("the socket is open already"))?);
+        let codec = Codec::new().await?;
+        let (sender, opened) = mpsc::channel(QUEUE);
+        let receiving = tokio::spawn(Arc::clone(&gate).receive(sender));
+        Ok(Box::new(SealedSocket { gate, codec, opened, receiving, on_its_way: None, told: true }))
+    }
+}
+
+/// The two sockets on loopback that turn messages into bytes and back.
+struct Codec {
+    inner: InnerSocket,
+    inner_address: SocketAddr,
+    tap: UdpSocket,
+    /// The same socket, to be written to at once.
+    write: std::net::UdpSocket,
+    tap_address: SocketAddr,
+    buffer: Vec<u8>,
+}
+
+impl Codec {
+    async fn new() -> anyhow::Result<Self> {
+        let mut inner = InnerSocket::open((Ipv4Addr::LOCALHOST, 0).into()).await;
+        if inner.is_err() {
+            inner = InnerSocket::open((Ipv6Addr::LOCALHOST, 0).into()).await;
+        }
+        let inner = inner?;
+        let inner_address = inner.local_addr()?;
+        let (tap, write, tap_address) = tap(inner_address)?;
+        Ok(Self { inner, inner_address, tap, write, tap_address, buffer: vec![0; MAX_DATAGRAM_BYTES] })
+    }
+
+    /// What was on its way to the old one, or from it, arrives nowhere.
+    fn renew(&mut self) -> io::Result<()> {
+        (self.tap, self.write, self.tap_address) = tap(self.inner_address)?;
+        Ok(())
+    }
+
+    async fn encode(&mut self, message: ChitchatEnvelope) -> anyhow::Result<&[u8]> {
+        self.inner.send(self.tap_address, message).await?;
+        let bytes = timeout(CODEC_TIMEOUT, self.tap.recv(&mut self.buffer)).await??;
+        Ok(&self.buffer[..bytes])
+    }
+}
+
+fn tap(inner: SocketAddr) -> io::Result<(UdpSocket, std::net::UdpSocket, SocketAddr)> {
+    let socket = std::net::UdpSocket::bind(SocketAddr::new(inner.ip(), 0))?;
+    // from now on the system lets nobody but `inner` send to it
+    socket.connect(inner)?;
+    socket.set_nonblocking(true)?;
+    let address = socket.local_addr()?;
+    Ok((UdpSocket::from_std(socket.try_clone()?)?, socket, address))
+}
+
+/// What chitchat has for a socket.
+struct SealedSocket {
+    gate: Arc<Gate>,
+    codec: Codec,
+    opened: mpsc::Receiver<(SocketAddr, Vec<u8>)>,
+    receiving: JoinHandle<()>,
+    /// Whose message is between tap and `inner`, and until when it may be. Kept here and not in the future of `recv`,
+    /// which is dropped whenever something else happens first.
+    on_its_way: Option<(SocketAddr, Instant)>,
+    /// Whether the last message was told to have been taken.
+    told: bool,
+}
+
+impl SealedSocket {
+    /// The message that is on its way; `None` if there is none (any more).
+    async fn arrival(&mut self) -> anyhow::Result<Option<RecvOutcome>> {
+        while let Some((from, until)) = self.on_its_way {
+            match timeout_at(until, self.codec.inner.recv()).await {
+                Ok(Ok(mut outcome)) if outcome.from_addr == self.codec.tap_address => {
+                    self.on_its_way = None;
+                    outcome.from_addr = from;
+                    return Ok(Some(outcome));
+                }
+                Ok(Ok(stray)) => self.gate.count_drop(Dropped::Stray, stray.from_addr),
+                Ok(Err(error)) => return Err(error),
+                Err(_) => {
+                    self.on_its_way = None;
+                    self.gate.count_drop(Dropped::Undecodable, from);
+                    self.codec.renew()?;
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+#[async_trait]
+impl Socket for SealedSocket {
+    fn local_addr(&self) -> anyhow::Result<SocketAddr> {
+        Ok(self.gate.net.local_addr()?)
+    }
+
+    async fn send(&mut self, to: SocketAddr, message: ChitchatEnvelope) -> anyhow::Result<SendOutcome> {
+        let num_bytes_sent = match self.codec.encode(message).await {
+            Ok(payload) => {
+                self.gate.send(to, payload).await;
+                payload.len()
+            }
+            Err(error) => {
+                tracing::warn!("gossip: a message could not be encoded: {error}");
+                self.gate.stats.send_errors.fetch_add(1, Ordering::Relaxed);
+                self.codec.renew()?;
+                0
+            }
+        };
+        Ok(SendOutcome { num_bytes_sent })
+    }
+
+    async fn recv(&mut self) -> anyhow::Result<RecvOutcome> {
+        // whoever asks for the next message has taken in the last one
+        if !std::mem::replace(&mut self.told, true) {
+            self.gate.taken.notify_one();
+        }
+        loop {
+            if let Some(outcome) = self.arrival().await? {
+                // keys make clusters, so that this is from nobody who means us
+                if matches!(outcome.envelope.message, ChitchatMessage::BadCluster) {
+                    continue;
+                }
+                self.told = false;
+                return Ok(outcome);
+            }
+            let Some((from, payload)) = self.opened.recv().await else {
+                return Err(io::Error::other("the gossip socket is broken").into());
+            };
+            match self.codec.write.send(&payload) {
+                Ok(_) => self.on_its_way = Some((from, Instant::now() + CODEC_TIMEOUT)),
+                Err(error) => {
+                    tracing::warn!("gossip: a message could not be decoded: {error}");
+                    self.gate.count_drop(Dropped::Undecodable, from);
+                    self.codec.renew()?;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for SealedSocket {
+    fn drop(&mut self) {
+        self.receiving.abort();
+    }
+}

@@ -1,0 +1,270 @@
+//! Who is there, as gossip knows it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use chitchat::{Chitchat, ChitchatId};
+use tokio::time::Instant;
+
+use super::contacts::Reach;
+use super::facts::{Facts, FactsError};
+use super::stats::Stats;
+use crate::core::peers::State;
+use crate::core::record::Incarnation;
+
+/// Two live processes with one node id are no error for this long: one of them may have ended just now.
+pub const CONFLICT_AFTER: Duration = Duration::from_secs(10);
+
+/// When a member's heart was last heard to beat; goes on while the member is the same.
+#[derive(Debug)]
+pub struct Heartbeat {
+    start: Instant,
+    last_ms: AtomicU64,
+}
+
+impl Heartbeat {
+    fn new(now: Instant) -> Self {
+        Self { start: now, last_ms: AtomicU64::new(0) }
+    }
+
+    fn beat(&self, now: Instant) {
+        let ms = u64::try_from(now.duration_since(self.start).as_millis()).unwrap_or(u64::MAX);
+        self.last_ms.store(ms, Ordering::Relaxed);
+    }
+
+    /// How long ago it was, whoever passed it on.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.start.elapsed().saturating_sub(Duration::from_millis(self.last_ms.load(Ordering::Relaxed)))
+    }
+
+    fn last(&self) -> Instant {
+        self.start + Duration::from_millis(self.last_ms.load(Ordering::Relaxed))
+    }
+}
+
+/// A member, and what it says of itself.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Where it is gossiped to.
+    pub gossip: SocketAddr,
+    /// When it started, µs since 1970 of its clock.
+    pub started_us: u64,
+    /// What it says of itself.
+    pub facts: Facts,
+    /// When it was last heard of.
+    pub heartbeat: Arc<Heartbeat>,
+}
+
+impl Member {
+    /// Which process it is.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.facts.identity.incarnation
+    }
+}
+
+/// All the same but for the heartbeat.
+impl PartialEq for Member {
+    fn eq(&self, other: &Self) -> bool {
+        (self.gossip, self.started_us, &self.facts) == (other.gossip, other.started_us, &other.facts)
+    }
+}
+
+/// Two processes where one is meant to be.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Conflict {
+    /// Two live processes have the same node id. Both are kept.
+    SameNode {
+        /// The node id.
+        name: String,
+        /// Where the older one is.
+        one: SocketAddr,
+        /// Where the newer one is; `None` for us.
+        other: Option<SocketAddr>,
+    },
+    /// Two have the same incarnation, so that one of them is a copy or a lie. One of them is left out.
+    SameIncarnation {
+        /// The node id.
+        name: String,
+        /// Who is left out.
+        left_out: SocketAddr,
+    },
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SameNode { name, one, other: Some(other) } => {
+                write!(f, "two live nodes are called {name}: {one} and {other}: give each its own --node-id")
+            }
+            Self::SameNode { name, one, other: None } => {
+                write!(
+                    f,
+                    "another live node is called {name} like this one: {one}: give each its own --node-id"
+                )
+            }
+            Self::SameIncarnation { name, left_out } => write!(
+                f,
+                "two processes are the same incarnation of {name}: {left_out} is left out: restart one of them"
+            ),
+        }
+    }
+}
+
+/// Who is there.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct View {
+    /// Live members without ourselves, by incarnation, each once.
+    pub live: Vec<Member>,
+    /// Those who were, and are not forgotten yet (15 min).
+    pub dead: Vec<Member>,
+    /// Live members whose words cannot be read, and why: of another version, most likely. They are not among the live.
+    pub unreadable: Vec<(SocketAddr, FactsError)>,
+    /// What an operator should put right.
+    pub conflicts: Vec<Conflict>,
+    /// Who is at the addresses that discovery named.
+    pub reach: Reach,
+}
+
+/// What was last read of one of chitchat's nodes.
+struct Known {
+    version: u64,
+    beats: u64,
+    facts: Result<Facts, FactsError>,
+    heartbeat: Arc<Heartbeat>,
+    live_since: Option<Instant>,
+}
+
+/// Makes a view of what chitchat knows, reading only what has changed.
+pub(super) struct Viewer {
+    known: HashMap<ChitchatId, Known>,
+    us: Incarnation,
+    node: u64,
+    started: Instant,
+}
+
+impl Viewer {
+    pub(super) fn new(us: Incarnation, node: u64) -> Self {
+        Self { known: HashMap::new(), us, node, started: Instant::now() }
+    }
+
+    /// Takes in what chitchat knows now.
+    pub(super) fn update(&mut self, chitchat: &Chitchat, stats: &Stats, now: Instant) {
+        let me = chitchat.self_chitchat_id();
+        let live: std::collections::HashSet<&ChitchatId> = chitchat.live_nodes().collect();
+        self.known.retain(|id, _| chitchat.node_state(id).is_some());
+        for (id, state) in chitchat.node_states().iter().filter(|(id, _)| *id != me) {
+            let beats: u64 = state.heartbeat().into();
+            let known = self.known.entry(id.clone()).or_insert_with(|| Known {
+                version: 0,
+                beats,
+                facts: Err(FactsError::Missing),
+                heartbeat: Arc::new(Heartbeat::new(now)),
+                live_since: None,
+            });
+            if beats > known.beats {
+                known.beats = beats;
+                known.heartbeat.beat(now);
+            }
+            known.live_since = live.contains(id).then(|| known.live_since.unwrap_or(now));
+            if known.version != state.max_version() {
+                known.version = state.max_version();
+                known.facts = Facts::decode(|key| state.get(key));
+                if known.facts.as_ref().is_err_and(|error| *error != FactsError::Missing) {
+                    stats.unreadable.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    /// The view, but for who is at which address.
+    pub(super) fn view(&self) -> View {
+        let mut view = View::default();
+        let mut best: BTreeMap<Incarnation, (&ChitchatId, &Known, &Facts)> = BTreeMap::new();
+        for (id, known) in &self.known {
+            match &known.facts {
+                Ok(facts) if facts.identity.incarnation == self.us => {
+                    let (name, left_out) = (facts.identity.name.clone(), id.gossip_advertise_addr);
+                    view.conflicts.push(Conflict::SameIncarnation { name, left_out });
+                }
+                Ok(facts) => {
+                    let new = (id, known, facts);
+                    let old = best.get(&facts.identity.incarnation).copied();
+                    let (stays, out) = match old {
+                        Some(old) if rank(old) > rank(new) => (old, Some(new)),
+                        old => (new, old),
+                    };
+                    best.insert(facts.identity.incarnation, stays);
+                    if let Some((id, _, facts)) = out {
+                        let (name, left_out) = (facts.identity.name.clone(), id.gossip_advertise_addr);
+                        view.conflicts.push(Conflict::SameIncarnation { name, left_out });
+                    }
+                }
+                Err(FactsError::Missing) => {}
+                Err(error) if known.live_since.is_some() => {
+                    view.unreadable.push((id.gossip_advertise_addr, *error));
+                }
+                Err(_) => {}
+            }
+        }
+        for (id, known, facts) in best.values() {
+            let member = Member {
+                gossip: id.gossip_advertise_addr,
+                started_us: id.generation_id,
+                facts: (*facts).clone(),
+                heartbeat: Arc::clone(&known.heartbeat),
+            };
+            match known.live_since {
+                Some(_) => view.live.push(member),
+                None => view.dead.push(member),
+            }
+        }
+        self.same_nodes(best.values(), &mut view.conflicts);
+        view.conflicts.sort_unstable();
+        view.unreadable.sort_unstable_by_key(|(address, _)| *address);
+        view
+    }
+
+    /// Who has one node id while both of them live. The older one still beats long after the newer one was first live:
+    /// a process that ended is passed on for a moment, but does not beat any more.
+    fn same_nodes<'a>(
+        &self,
+        all: impl Iterator<Item = &'a (&'a ChitchatId, &'a Known, &'a Facts)>,
+        conflicts: &mut Vec<Conflict>,
+    ) {
+        let staying = all
+            .filter(|(_, known, facts)| known.live_since.is_some() && facts.summary.state != State::Leaving);
+        let mut by_node: BTreeMap<u64, Vec<_>> = BTreeMap::new();
+        staying.for_each(|member| by_node.entry(member.2.identity.node).or_default().push(member));
+        for (node, mut members) in by_node {
+            members.sort_unstable_by_key(|(id, ..)| *id);
+            let still_beats = |known: &Known, since: Instant| known.heartbeat.last() > since + CONFLICT_AFTER;
+            for (at, (id, known, facts)) in members.iter().enumerate() {
+                let name = facts.identity.name.clone();
+                let one = id.gossip_advertise_addr;
+                if node == self.node
+                    && still_beats(known, self.started.max(known.live_since.unwrap_or(self.started)))
+                {
+                    conflicts.push(Conflict::SameNode { name: name.clone(), one, other: None });
+                }
+                for (newer, newer_known, _) in &members[at + 1..] {
+                    let since = known.live_since.max(newer_known.live_since).unwrap_or(self.started);
+                    if still_beats(known, since) && still_beats(newer_known, since) {
+                        let other = Some(newer.gossip_advertise_addr);
+                        conflicts.push(Conflict::SameNode { name: name.clone(), one, other });
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Of two with one incarnation, who is believed: the live one, then the newer one.
+fn rank<'a>((id, known, _): (&'a ChitchatId, &Known, &Facts)) -> (bool, u64, Instant, &'a ChitchatId) {
+    (known.live_since.is_some(), id.generation_id, known.heartbeat.last(), id)
+}
