@@ -1,5 +1,6 @@
 //! Settings of a node: [`raw`] is what was typed, [`Config`] is what it means.
 
+mod cluster;
 mod log;
 pub mod raw;
 mod value;
@@ -7,6 +8,7 @@ mod value;
 use std::fmt;
 use std::time::Duration;
 
+pub use cluster::{ClusterConfig, HostPort, SecretSource};
 pub use log::{LogFormat, LogLevel, LogLevelError};
 pub use raw::Raw;
 
@@ -69,6 +71,8 @@ pub struct Config {
     pub log_level: LogLevel,
     /// The form of the log.
     pub log_format: LogFormat,
+    /// What it is told about others.
+    pub cluster: ClusterConfig,
 }
 
 impl Config {
@@ -98,6 +102,7 @@ impl Config {
             max_connections: read_open(raw, "max-connections", value::count)?,
             log_level: read(raw, "log-level", log_level)?,
             log_format: read(raw, "log-format", log_format)?,
+            cluster: ClusterConfig::from_raw(raw)?,
         };
         config.check_together()
     }
@@ -109,6 +114,7 @@ impl Config {
                 self.listen_client
             )));
         }
+        self.cluster.check(&self.listen_server)?;
         Ok(self)
     }
 

@@ -177,6 +177,11 @@ pub const LATER: &[Later] = &[
                 "How often to resolve names of peers",
             )
             .with_vwatch_env("VWATCH_REPLICATE_RESOLVE_EVERY"),
+            Flag::open(
+                "dns-server",
+                "ADDRESS:PORT",
+                "Whom to ask for names of peers [default: the system's]",
+            ),
             Flag::text("cluster-id", "TEXT", "default", "Only nodes of the same cluster talk"),
             Flag::open("cluster-secret", "TEXT", "Seals what peers say"),
             Flag::open("cluster-secret-file", "PATH", "Secrets, one a line: the first seals, all open"),
@@ -264,6 +269,13 @@ impl Raw {
         Ok(raw)
     }
 
+    /// What somebody typed, flags of later versions too.
+    #[cfg(test)]
+    pub(super) fn typed(flags: &[(&'static str, &str)]) -> Self {
+        let typed = flags.iter().map(|(name, text)| (*name, (Source::Flag(name), (*text).to_owned())));
+        Self { typed: typed.collect(), unknown_env: Vec::new() }
+    }
+
     fn take_env(&mut self, mut variables: BTreeMap<String, OsString>) -> Result<(), ConfigError> {
         for flag in FLAGS {
             for name in flag.env_names() {
@@ -289,7 +301,8 @@ impl Raw {
         if let Some((source, text)) = self.typed.get(name) {
             return Some((source.clone(), text));
         }
-        let default = FLAGS.iter().find(|f| f.name == name).and_then(|f| f.default);
+        let mut all = FLAGS.iter().chain(LATER.iter().flat_map(|later| later.flags));
+        let default = all.find(|f| f.name == name).and_then(|f| f.default);
         default.map(|text| (Source::Flag(name), text))
     }
 }

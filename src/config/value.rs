@@ -11,7 +11,7 @@ pub(super) struct Wrong {
     pub(super) advice: &'static str,
 }
 
-fn wrong<T>(why: impl Into<String>, advice: &'static str) -> Result<T, Wrong> {
+pub(super) fn wrong<T>(why: impl Into<String>, advice: &'static str) -> Result<T, Wrong> {
     Err(Wrong { why: why.into(), advice })
 }
 

@@ -2,8 +2,56 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
 
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::discovery::Found;
 use super::target::DEFAULT_PORT;
+
+/// How long to wait for discovery to name somebody: the address is the better known for it, but nobody needs to be there.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long an advertised name may take to be resolved.
+const RESOLVE: Duration = Duration::from_secs(5);
+
+/// Where peers reach a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advertised {
+    /// By gossip.
+    pub gossip: SocketAddr,
+    /// By HTTP, `host:port`.
+    pub server: String,
+}
+
+/// Finds out where peers reach a node that listens on `listen`, or takes what it was told: a host, by name or address
+/// without brackets, and a port. A name is resolved once for gossip, and is passed on to peers for HTTP as it is.
+///
+/// # Errors
+/// If a name that was told cannot be resolved to an address that the socket can use.
+pub async fn find(
+    listen: SocketAddr,
+    told: Option<(&str, u16)>,
+    mut found: watch::Receiver<Found>,
+) -> io::Result<Advertised> {
+    if let Some((host, port)) = told {
+        let bracketed =
+            if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+        let all = timeout(RESOLVE, tokio::net::lookup_host((host, port))).await??;
+        let v4_first = all.filter(|at| at.is_ipv4() || listen.is_ipv6()).min_by_key(SocketAddr::is_ipv6);
+        let gossip = v4_first.ok_or(io::ErrorKind::AddrNotAvailable)?;
+        return Ok(Advertised { gossip, server: bracketed });
+    }
+    let known = |found: &Found| found.unanswered() == 0 || !found.addresses.is_empty();
+    // without an answer it is what can be said without one
+    let peers = match timeout(PATIENCE, found.wait_for(known)).await {
+        Ok(Ok(found)) => found.addresses.to_vec(),
+        _ => Vec::new(),
+    };
+    let gossip = address(listen, &peers);
+    Ok(Advertised { gossip, server: gossip.to_string() })
+}
 
 /// Addresses for documentation: nothing is sent there, but the system says by which of its own it would.
 const ANYWHERE: [IpAddr; 2] =
@@ -54,6 +102,30 @@ mod tests {
         assert_eq!(address(listen, &["10.0.0.1:1".parse().unwrap()]), listen);
         let listen = "[fd00::1]:8008".parse().unwrap();
         assert_eq!(address(listen, &[]), listen);
+    }
+
+    #[tokio::test]
+    async fn what_is_told_is_taken_and_what_is_not_is_found() {
+        let named = |addresses: &[&str]| {
+            let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
+            watch::channel(Found { addresses, ..Found::default() }).1
+        };
+        let listen = "0.0.0.0:7".parse().unwrap();
+        let at = |gossip: &str, server: &str| Advertised {
+            gossip: gossip.parse().unwrap(),
+            server: server.into(),
+        };
+        let found = find(listen, None, named(&["127.0.0.9:1"])).await.unwrap();
+        assert_eq!(found, at("127.0.0.1:7", "127.0.0.1:7"));
+        let found = find(listen, Some(("localhost", 9)), named(&[])).await.unwrap();
+        assert_eq!(found, at("127.0.0.1:9", "localhost:9"));
+        let found = find("[::]:7".parse().unwrap(), Some(("fd00::5", 9)), named(&[])).await.unwrap();
+        assert_eq!(found, at("[fd00::5]:9", "[fd00::5]:9"));
+        assert!(
+            find(listen, Some(("fd00::5", 9)), named(&[])).await.is_err(),
+            "the socket cannot send there"
+        );
+        assert!(find(listen, Some(("no.such.host.invalid", 9)), named(&[])).await.is_err());
     }
 
     #[test]

@@ -42,6 +42,19 @@ pub use view::{CONFLICT_AFTER, Conflict, Heartbeat, Member, View};
 /// How often a node gossips.
 pub const GOSSIP_EVERY: Duration = Duration::from_millis(500);
 
+/// Without news for so many times the usual interval between its heartbeats, a member is dead. News comes two to five times
+/// a second, from itself and by others, so that this is 3.6 s in groups of 2 and 3, 4.6 s in one of 10, 5.5 s in one of 30.
+/// With chitchat's own 8 it is half of that, and a process that is stopped or starved for two seconds dies and comes back, which costs more
+/// than the two seconds.
+const DEAD_AFTER_BEATS: f64 = 16.0;
+
+/// Over so many heartbeats is the usual interval taken, some 50 s: a time of much load is forgotten soon, and with it the
+/// patience that came of it.
+const REMEMBERED_BEATS: usize = 200;
+
+/// What took longer is a pause, and not how a member usually beats.
+const LONGEST_BEAT: Duration = Duration::from_secs(4);
+
 /// A dead member is forgotten after this long: its place in everybody's digest is free again.
 pub const FORGET_AFTER: Duration = Duration::from_secs(15 * 60);
 
@@ -234,9 +247,9 @@ fn configure(id: ChitchatId, cluster_id: String, every: Duration, listen_addr: S
         // ours are found by discovery, and tried by us
         seed_nodes: Vec::new(),
         failure_detector_config: FailureDetectorConfig {
-            phi_threshold: 8.0,
-            sampling_window_size: 1000,
-            max_interval: Duration::from_secs(10),
+            phi_threshold: DEAD_AFTER_BEATS,
+            sampling_window_size: REMEMBERED_BEATS,
+            max_interval: LONGEST_BEAT,
             initial_interval: every,
             dead_node_grace_period: FORGET_AFTER,
         },

@@ -185,11 +185,8 @@ pub(super) struct SealedTransport(pub(super) Mutex<Option<Gate>>);
 impl Transport for SealedTransport {
     async fn open(&self, _: SocketAddr) -> anyhow::Result<Box<dyn Socket>> {
         let gate = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let gate = Arc::new(gate.ok_or_else(|| io::Error::other("the socket is open already"))?);
-        let codec = Codec::new().await?;
-        let (sender, opened) = mpsc::channel(QUEUE);
-        let receiving = tokio::spawn(Arc::clone(&gate).receive(sender));
-        Ok(Box::new(SealedSocket { gate, codec, opened, receiving, on_its_way: None, told: true }))
+        let gate = gate.ok_or_else(|| io::Error::other("the socket is open already"))?;
+        Ok(Box::new(SealedSocket::new(gate).await?))
     }
 }
 
@@ -252,6 +249,14 @@ struct SealedSocket {
 }
 
 impl SealedSocket {
+    async fn new(gate: Gate) -> anyhow::Result<Self> {
+        let gate = Arc::new(gate);
+        let codec = Codec::new().await?;
+        let (sender, opened) = mpsc::channel(QUEUE);
+        let receiving = tokio::spawn(Arc::clone(&gate).receive(sender));
+        Ok(Self { gate, codec, opened, receiving, on_its_way: None, told: true })
+    }
+
     /// The message that is on its way; `None` if there is none (any more).
     async fn arrival(&mut self) -> anyhow::Result<Option<RecvOutcome>> {
         while let Some((from, until)) = self.on_its_way {
@@ -328,5 +333,68 @@ impl Socket for SealedSocket {
 impl Drop for SealedSocket {
     fn drop(&mut self) {
         self.receiving.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chitchat::ProtocolVersion;
+
+    use super::*;
+
+    async fn socket() -> SealedSocket {
+        let gate = Gate {
+            net: UdpSocket::bind("127.0.0.1:0").await.unwrap(),
+            keyring: Arc::new(Keyring::open_to_all("c")),
+            incarnation: Incarnation(1),
+            clock: Arc::new(|| Stamp::ZERO),
+            stats: Arc::default(),
+            contacts: Arc::default(),
+            taken: Arc::default(),
+            numbers: AtomicU64::new(0),
+        };
+        SealedSocket::new(gate).await.unwrap()
+    }
+
+    fn message() -> ChitchatEnvelope {
+        ChitchatEnvelope { version: ProtocolVersion::V1, message: ChitchatMessage::BadCluster }
+    }
+
+    fn expect(socket: &mut SealedSocket, i: u16) -> SocketAddr {
+        let from = ([10, 0, 0, 1], i).into();
+        socket.on_its_way = Some((from, Instant::now() + CODEC_TIMEOUT));
+        from
+    }
+
+    #[tokio::test]
+    async fn others_on_loopback_are_not_believed_and_nothing_that_is_late_is_taken_for_another() {
+        let mut socket = socket().await;
+        let bytes = socket.codec.encode(message()).await.unwrap().to_vec();
+        let stranger = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        stranger.send_to(&bytes, socket.codec.inner_address).unwrap();
+        socket.codec.write.send(&bytes).unwrap();
+        let from = expect(&mut socket, 1);
+        assert_eq!(socket.arrival().await.unwrap().unwrap().from_addr, from);
+        assert_eq!(socket.gate.stats.dropped(Dropped::Stray), 1);
+        // what cannot be decoded is given up
+        socket.codec.write.send(b"garbage").unwrap();
+        expect(&mut socket, 2);
+        assert!(socket.arrival().await.unwrap().is_none());
+        assert_eq!(socket.gate.stats.dropped(Dropped::Undecodable), 1);
+        // a message that comes when nobody waits for it any more, and the next one
+        socket.codec.write.send(&bytes).unwrap();
+        socket.codec.renew().unwrap();
+        socket.codec.write.send(&bytes).unwrap();
+        let from = expect(&mut socket, 3);
+        assert_eq!(socket.arrival().await.unwrap().unwrap().from_addr, from);
+        assert_eq!(socket.gate.stats.dropped(Dropped::Stray), 2);
+        // and nobody but the inner socket reaches the tap
+        stranger.send_to(b"x", socket.codec.tap_address).unwrap();
+        assert_eq!(socket.codec.encode(message()).await.unwrap(), bytes);
+    }
+
+    #[test]
+    fn a_flood_is_a_few_lines() {
+        assert_eq!((0..1_000_000).filter(|before| is_worth_a_line(*before)).count(), 7);
     }
 }

@@ -24,11 +24,12 @@ pub const CONFLICT_AFTER: Duration = Duration::from_secs(10);
 pub struct Heartbeat {
     start: Instant,
     last_ms: AtomicU64,
+    limit_ms: AtomicU64,
 }
 
 impl Heartbeat {
     fn new(now: Instant) -> Self {
-        Self { start: now, last_ms: AtomicU64::new(0) }
+        Self { start: now, last_ms: AtomicU64::new(0), limit_ms: AtomicU64::new(0) }
     }
 
     fn beat(&self, now: Instant) {
@@ -40,6 +41,15 @@ impl Heartbeat {
     #[must_use]
     pub fn age(&self) -> Duration {
         self.start.elapsed().saturating_sub(Duration::from_millis(self.last_ms.load(Ordering::Relaxed)))
+    }
+
+    /// At which age the member counts as dead, as far as that can be said now: it follows how regularly it beats.
+    #[must_use]
+    pub fn limit(&self) -> Option<Duration> {
+        match self.limit_ms.load(Ordering::Relaxed) {
+            0 => None,
+            ms => Some(Duration::from_millis(ms)),
+        }
     }
 
     fn last(&self) -> Instant {
@@ -167,6 +177,8 @@ impl Viewer {
                 heartbeat: Arc::new(Heartbeat::new(now)),
                 live_since: None,
             });
+            let limit = chitchat.failure_detection_timeout(id).map_or(0, |limit| limit.as_millis());
+            known.heartbeat.limit_ms.store(u64::try_from(limit).unwrap_or(u64::MAX), Ordering::Relaxed);
             if beats > known.beats {
                 known.beats = beats;
                 known.heartbeat.beat(now);

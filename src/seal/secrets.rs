@@ -29,7 +29,12 @@ pub struct Secrets(Vec<Zeroizing<Vec<u8>>>);
 #[derive(Debug, PartialEq, Eq)]
 pub enum SecretError {
     /// The file cannot be read.
-    Unreadable(String),
+    Unreadable {
+        /// Which one.
+        path: String,
+        /// What the system says.
+        cause: String,
+    },
     /// The file is longer than 64 KiB.
     FileTooLong,
     /// Not UTF-8.
@@ -67,12 +72,10 @@ const ADVICE: &str = "make one with: openssl rand -hex 32";
 impl fmt::Display for SecretError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreadable(cause) => {
-                write!(
-                    f,
-                    "the file cannot be read: got {cause}: give the path of a file that this user may read"
-                )
-            }
+            Self::Unreadable { path, cause } => write!(
+                f,
+                "the file cannot be read: got {path:?} ({cause}): give the path of a file that this user may read"
+            ),
             Self::FileTooLong => {
                 write!(
                     f,
@@ -133,7 +136,10 @@ impl Secrets {
     /// # Errors
     /// If it cannot be read, or as [`Self::parse`].
     pub fn read_file(path: &Path) -> Result<Self, SecretError> {
-        let unreadable = |error: io::Error| SecretError::Unreadable(error.to_string());
+        let unreadable = |error: io::Error| SecretError::Unreadable {
+            path: path.display().to_string(),
+            cause: error.to_string(),
+        };
         // with its whole size from the start, so that growing leaves no copies behind
         let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE_BYTES + 64));
         let file = File::open(path).map_err(unreadable)?;
@@ -210,8 +216,8 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("vwatch-secrets-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let path = dir.join("secret");
-        assert!(matches!(Secrets::read_file(&path), Err(SecretError::Unreadable(_))));
-        assert!(matches!(Secrets::read_file(&dir), Err(SecretError::Unreadable(_))));
+        assert!(matches!(Secrets::read_file(&path), Err(SecretError::Unreadable { .. })));
+        assert!(matches!(Secrets::read_file(&dir), Err(SecretError::Unreadable { .. })));
         std::fs::write(&path, format!("{A}\n")).unwrap();
         assert_eq!(Secrets::read_file(&path), Secrets::parse(A));
         std::fs::write(&path, [0xff; 32]).unwrap();
