@@ -169,18 +169,8 @@ fn a_mistake_is_one_line_and_exit_code_2() {
 
 #[test]
 fn what_a_later_version_does_is_refused_and_never_ignored() {
-    let single = "this version runs a single node and does not replicate yet: leave it out\n";
     let no_fill = "this version does not fill from an upstream yet: leave it out\n";
     for (flag, why) in [
-        ("--replicate-with", single),
-        ("-replicate-interval", single),
-        ("--replicate-resolve-interval", single),
-        ("--cluster-id", single),
-        ("--cluster-secret", single),
-        ("--cluster-secret-file", single),
-        ("--insecure-no-cluster-secret", single),
-        ("--region", single),
-        ("--advertise-server", single),
         ("--fill-from", no_fill),
         ("-fill-addr", no_fill),
         ("--fill-path", no_fill),
@@ -195,9 +185,43 @@ fn what_a_later_version_does_is_refused_and_never_ignored() {
         let line = run(&[], &[(&variable, "s3cret")]).with_one_line(2);
         assert_eq!(line, format!("vwatch: {variable}: {why}"));
     }
-    for variable in ["VWATCH_REPLICATE_EVERY", "VWATCH_REPLICATE_RESOLVE_EVERY", "VWATCH_FILL_HEADERS_ACCEPT"]
-    {
-        run(&[], &[(variable, "1s")]).with_one_line(2);
+    run(&[], &[("VWATCH_FILL_HEADERS_ACCEPT", "1s")]).with_one_line(2);
+}
+
+#[test]
+fn a_cluster_is_sealed_or_on_loopback_and_no_mistake_shows_a_secret() {
+    let line = run(&["--listen-server", ":0", "--replicate-with", "node"], &[]).with_one_line(2);
+    assert!(
+        line.starts_with("vwatch: --replicate-with without a cluster secret: got --listen-server \":0\""),
+        "{line}"
+    );
+    for (flags, variables) in [
+        (&["--cluster-secret", "s3cret"][..], &[][..]),
+        (&[], &[("VWATCH_CLUSTER_SECRET", "s3cret")]),
+        (&["--cluster-secret=s3cret s3cret s3cret s3cret"], &[]),
+    ] {
+        let line = run(flags, variables).with_one_line(2);
+        assert!(
+            line.contains("CLUSTER_SECRET: the secret") || line.contains("--cluster-secret: the secret"),
+            "{line}"
+        );
+        assert!(!line.contains("s3cret"), "{line}");
+    }
+    for (flag, bad) in [
+        ("--replicate-with", "https://a"),
+        ("--replicate-resolve-interval", "0s"),
+        ("--cluster-id", "a/b"),
+        ("--cluster-secret-file", "/no/such/file"),
+        ("--region", "a b"),
+        ("--advertise-server", "0.0.0.0:1"),
+        ("--dns-server", "ns"),
+    ] {
+        let line = run(&[flag, bad], &[]).with_one_line(2);
+        assert!(line.starts_with(&format!("vwatch: bad {flag}: ")) && line.contains(bad), "{line}");
+    }
+    for variable in ["VWATCH_REPLICATE_EVERY", "VWATCH_REPLICATE_RESOLVE_EVERY"] {
+        let line = run(&[], &[(variable, "1")]).with_one_line(2);
+        assert!(line.starts_with(&format!("vwatch: bad {variable}: a number without unit")), "{line}");
     }
 }
 

@@ -150,12 +150,11 @@ mod tests {
     #[test]
     fn flags_of_later_versions_are_refused_however_they_come() {
         for line in [
-            "--replicate-with http://127.0.0.2:8008",
-            "-replicate-with=x",
-            "serve -replicate-with",
+            "--fill-from http://127.0.0.2:8008",
+            "-fill-path=x",
+            "serve -fill-expiry",
             "--block-for 1s --fill-addr http://x",
             "-fill-headers a -fill-headers b",
-            "--insecure-no-cluster-secret",
         ] {
             let error = configured(line, &[]).unwrap_err();
             assert!(error.contains("this version ") && error.ends_with("leave it out"), "{line}: {error}");

@@ -118,7 +118,7 @@ impl Config {
         Ok(self)
     }
 
-    /// The settings in vwatch's form, one a line. Secrets and header values, once there are any, as `***`.
+    /// The settings in vwatch's form, one a line. Secrets as `***`.
     #[must_use]
     pub fn pretty(&self) -> String {
         let quoted = |text: &dyn fmt::Display| format!("{:?}", text.to_string());
@@ -146,6 +146,7 @@ impl Config {
                     .map_or_else(|| quoted(&"what the descriptor limit allows"), |n| n.to_string()),
             ),
         ];
+        let rows: Vec<_> = rows.into_iter().chain(self.cluster.rows()).collect();
         let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         let lines: Vec<_> = rows.iter().map(|(name, value)| format!("  {name:width$}: {value}")).collect();
         format!("Config{{\n{}\n}}", lines.join(",\n"))
@@ -309,14 +310,16 @@ mod tests {
 
     #[test]
     fn is_printed_one_setting_a_line() {
-        let config = config(&[("node-id", "a\"b"), ("block-for", "1m30s")]).unwrap();
+        let secret = ("cluster-secret", "0123456789abcdefghij");
+        let config = config(&[("node-id", "a\"b"), ("block-for", "1m30s"), secret]).unwrap();
         let pretty = config.pretty();
+        assert!(!format!("{pretty}{config:?}").contains(secret.1));
         let lines: Vec<_> = pretty.lines().collect();
         assert_eq!((lines[0], lines[lines.len() - 1]), ("Config{", "}"));
         assert_eq!(lines.len(), raw::FLAGS.len() + 2);
-        assert_eq!(lines[1], "  ListenClient       : \"127.0.0.1:8080\",");
-        assert!(pretty.contains("  NodeId             : \"a\\\"b\",\n"));
-        assert!(pretty.contains("  BlockFor           : \"1m30s\",\n"));
+        assert_eq!(lines[1], "  ListenClient            : \"127.0.0.1:8080\",");
+        assert!(pretty.contains("  NodeId                  : \"a\\\"b\",\n"));
+        assert!(pretty.contains("  BlockFor                : \"1m30s\",\n"));
         assert!(!lines[lines.len() - 2].ends_with(','));
     }
 }

@@ -149,6 +149,26 @@ pub const FLAGS: &[Flag] = &[
         "COUNT",
         "Most connections of the client port; lowered to what the descriptor limit allows [default: just that]",
     ),
+    Flag::open(
+        "replicate-with",
+        "URLS",
+        "Other nodes: http://host:port, host:port or srv:_service._udp.domain, comma separated; names are resolved",
+    ),
+    Flag::text("replicate-interval", "DURATION", "1s", "How often to compare with a peer")
+        .with_vwatch_env("VWATCH_REPLICATE_EVERY"),
+    Flag::text("replicate-resolve-interval", "DURATION", "10s", "How often to resolve names of peers")
+        .with_vwatch_env("VWATCH_REPLICATE_RESOLVE_EVERY"),
+    Flag::open("dns-server", "ADDRESS:PORT", "Whom to ask for names of peers [default: the system's]"),
+    Flag::text("cluster-id", "TEXT", "default", "Only nodes of the same cluster talk"),
+    Flag::open(
+        "cluster-secret",
+        "TEXT",
+        "Seals what nodes say to each other; the variable is safer, since flags are seen by all users",
+    ),
+    Flag::open("cluster-secret-file", "PATH", "Secrets, one a line: the first seals, all open"),
+    Flag::switch("insecure-no-cluster-secret", "false", "Replicate off loopback without a secret"),
+    Flag::open("region", "TEXT", "Where this node is, such as eu-west-1/a"),
+    Flag::open("advertise-server", "HOST:PORT", "Where peers reach this node [default: found by itself]"),
     Flag::text("log-level", "LEVEL", "INFO", "trace, debug, info, warn or error"),
     Flag::text("log-format", "FORMAT", "text", "text or json"),
 ];
@@ -163,44 +183,16 @@ pub struct Later {
 }
 
 /// The flags that belong to a later version.
-pub const LATER: &[Later] = &[
-    Later {
-        why: "this version runs a single node and does not replicate yet",
-        flags: &[
-            Flag::open("replicate-with", "URLS", "Other nodes, comma separated; names are resolved"),
-            Flag::text("replicate-interval", "DURATION", "1s", "How often to compare with a peer")
-                .with_vwatch_env("VWATCH_REPLICATE_EVERY"),
-            Flag::text(
-                "replicate-resolve-interval",
-                "DURATION",
-                "10s",
-                "How often to resolve names of peers",
-            )
-            .with_vwatch_env("VWATCH_REPLICATE_RESOLVE_EVERY"),
-            Flag::open(
-                "dns-server",
-                "ADDRESS:PORT",
-                "Whom to ask for names of peers [default: the system's]",
-            ),
-            Flag::text("cluster-id", "TEXT", "default", "Only nodes of the same cluster talk"),
-            Flag::open("cluster-secret", "TEXT", "Seals what peers say"),
-            Flag::open("cluster-secret-file", "PATH", "Secrets, one a line: the first seals, all open"),
-            Flag::switch("insecure-no-cluster-secret", "false", "Replicate off loopback without a secret"),
-            Flag::open("region", "TEXT", "Where this node is"),
-            Flag::open("advertise-server", "HOST:PORT", "Where peers reach this node"),
-        ],
-    },
-    Later {
-        why: "this version does not fill from an upstream yet",
-        flags: &[
-            Flag::open("fill-from", "URL", "The upstream").with_alias("fill-addr"),
-            Flag::text("fill-path", "PATH", "/v1/versions/{{.name}}", "The path to ask for"),
-            Flag::text("fill-expiry", "DURATION", "10s", "Ask the upstream at least this often"),
-            Flag::text("fill-strategy", "STRATEGY", "FILL_WATCH", "FILL_WATCH or FILL_CACHE"),
-            Flag::new("fill-headers", Takes::Texts("HEADER"), None, "A header to ask with"),
-        ],
-    },
-];
+pub const LATER: &[Later] = &[Later {
+    why: "this version does not fill from an upstream yet",
+    flags: &[
+        Flag::open("fill-from", "URL", "The upstream").with_alias("fill-addr"),
+        Flag::text("fill-path", "PATH", "/v1/versions/{{.name}}", "The path to ask for"),
+        Flag::text("fill-expiry", "DURATION", "10s", "Ask the upstream at least this often"),
+        Flag::text("fill-strategy", "STRATEGY", "FILL_WATCH", "FILL_WATCH or FILL_CACHE"),
+        Flag::new("fill-headers", Takes::Texts("HEADER"), None, "A header to ask with"),
+    ],
+}];
 
 /// Variables of the other commands, and those that `watch NAME -- cmd` sets: a node may find them in its environment.
 const NOT_OF_THE_NODE: &[&str] = &[
@@ -377,7 +369,7 @@ mod tests {
             error,
             "VWATCH_FILL_HEADERS_ACCEPT: this version does not fill from an upstream yet: leave it out"
         );
-        for name in ["VWATCH_REPLICATE_EVERY", "VWATCH_REPLICATE_RESOLVE_EVERY", "VWATCH_FILL_ADDR"] {
+        for name in ["VWATCH_FILL_ADDR", "VWATCH_FILL_FROM"] {
             assert!(collect(&[], &[(name, "1s")]).is_err(), "{name}");
         }
     }
