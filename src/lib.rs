@@ -38,6 +38,8 @@ pub mod membership;
 #[cfg(feature = "node")]
 pub mod node;
 #[cfg(feature = "node")]
+pub mod replication;
+#[cfg(feature = "node")]
 pub mod seal;
 #[cfg(feature = "node")]
 pub mod watch;

@@ -1,0 +1,246 @@
+//! Asks peers, over connections that are kept.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE as CONTENT_TYPE_HEADER, HeaderValue};
+use hyper::{Request as HttpRequest, Response as HttpResponse, StatusCode};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::timeout;
+
+use super::answer::Answer;
+use super::frames::{self, Binding, FrameError, Opener, Preamble, Way};
+use super::{CONTENT_TYPE, SYNC_PATH, path_of};
+use crate::core::replica::{Request, Response};
+use crate::core::{Incarnation, Stamp};
+use crate::seal::Keyring;
+use crate::wire::message::encode_request;
+
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// How long a peer may take from a request's first byte to its answer's last.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// A kept connection that carried nothing for this long is closed.
+const KEPT: Duration = Duration::from_secs(60);
+
+/// Most of a refusal's text that is read.
+const MAX_REFUSAL_BYTES: usize = 512;
+
+/// Why a call came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallError {
+    /// Nobody is there, or the connection broke.
+    Unreachable(String),
+    /// No answer in time.
+    TimedOut,
+    /// Somebody is there and refuses, without proof of who it is.
+    Refused {
+        /// The status.
+        status: u16,
+        /// What was said.
+        text: String,
+    },
+    /// Our clock and theirs are too far apart: theirs shows this.
+    Stale(Stamp),
+    /// Another process is there now.
+    NotThem(Incarnation),
+    /// They cannot read what we say, or we what they say.
+    Unreadable(String),
+    /// The system gives no random numbers.
+    NoEntropy,
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(why) => write!(f, "not reachable: {why}"),
+            Self::TimedOut => write!(f, "no answer within {ANSWER:?}"),
+            Self::Refused { status, text } => write!(f, "refused with {status}: {text}"),
+            Self::Stale(theirs) => {
+                write!(
+                    f,
+                    "its clock shows {} µs, too far from ours: set one of the two right",
+                    theirs.micros()
+                )
+            }
+            Self::NotThem(_) => f.write_str("another process is there now"),
+            Self::Unreadable(why) => write!(f, "not understood: {why}"),
+            Self::NoEntropy => f.write_str("the system gives no random numbers"),
+        }
+    }
+}
+
+impl std::error::Error for CallError {}
+
+impl CallError {
+    /// A word for metrics.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::TimedOut => "timed_out",
+            Self::Refused { .. } => "refused",
+            Self::Stale(_) => "stale",
+            Self::NotThem(_) => "not_them",
+            Self::Unreadable(_) => "unreadable",
+            Self::NoEntropy => "no_entropy",
+        }
+    }
+}
+
+/// Bytes of bodies between peers.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// That went out in requests.
+    pub out: AtomicU64,
+    /// That came back in answers.
+    pub back: AtomicU64,
+}
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub struct PeerClient {
+    http: Client<HttpConnector, Full<Bytes>>,
+    keyring: Arc<Keyring>,
+    us: Incarnation,
+    now: fn() -> Stamp,
+    traffic: Arc<Traffic>,
+}
+
+impl PeerClient {
+    /// Connections go out from `from`, where this node listens, if that is one address: whoever watches or cuts the network
+    /// between nodes sees both directions.
+    #[must_use]
+    pub fn new(keyring: Arc<Keyring>, us: Incarnation, from: IpAddr, now: fn() -> Stamp) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(CONNECT));
+        match from {
+            IpAddr::V4(from) if !from.is_unspecified() => {
+                connector.set_local_addresses(from, Ipv6Addr::UNSPECIFIED);
+            }
+            IpAddr::V6(from) if !from.is_unspecified() => {
+                connector.set_local_addresses(Ipv4Addr::UNSPECIFIED, from);
+            }
+            _ => {}
+        }
+        let http = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(KEPT)
+            .pool_max_idle_per_host(2)
+            .build(connector);
+        Self { http, keyring, us, now, traffic: Arc::default() }
+    }
+
+    /// What went over the wire.
+    #[must_use]
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    /// Asks the process `to` at `server` (`host:port`).
+    ///
+    /// # Errors
+    /// Why there is no response. It may or may not have been taken in.
+    pub async fn call(
+        &self,
+        server: &str,
+        to: Incarnation,
+        request: &Request,
+    ) -> Result<Response, CallError> {
+        match self.ask(server, to, path_of(request), &encode_request(request)).await? {
+            Answer::Response(response) => Ok(response),
+            Answer::Stale(theirs) => Err(CallError::Stale(theirs)),
+            Answer::NotThem(who) => Err(CallError::NotThem(who)),
+            Answer::Unreadable => Err(CallError::Unreadable("it says so of our request".to_owned())),
+        }
+    }
+
+    /// Who is at `server`?
+    ///
+    /// # Errors
+    /// Why that is not known. [`CallError::Refused`] and [`CallError::Stale`] mean that somebody is there.
+    pub async fn who_is_there(&self, server: &str) -> Result<Incarnation, CallError> {
+        match self.ask(server, Incarnation(0), SYNC_PATH, &[]).await? {
+            Answer::NotThem(who) => Ok(who),
+            Answer::Stale(theirs) => Err(CallError::Stale(theirs)),
+            Answer::Response(_) | Answer::Unreadable => {
+                Err(CallError::Unreadable("an answer that fits no question".to_owned()))
+            }
+        }
+    }
+
+    async fn ask(
+        &self,
+        server: &str,
+        to: Incarnation,
+        path: &'static str,
+        message: &[u8],
+    ) -> Result<Answer, CallError> {
+        let id = getrandom::u64().and_then(|high| Ok(u128::from(high) << 64 | u128::from(getrandom::u64()?)));
+        let id = id.map_err(|_| CallError::NoEntropy)?;
+        let preamble = Preamble { id, from: self.us, to, sent: (self.now)() };
+        let mut body = preamble.encode().to_vec();
+        frames::seal(&self.keyring, &Binding::new(Way::Request, path, &preamble), message, &mut body)
+            .map_err(|_| CallError::NoEntropy)?;
+        self.traffic.out.fetch_add(body.len() as u64, Ordering::Relaxed);
+        let mut request = HttpRequest::post(format!("http://{server}{path}"))
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|error| CallError::Unreachable(format!("bad address {server}: {error}")))?;
+        request.headers_mut().insert(CONTENT_TYPE_HEADER, HeaderValue::from_static(CONTENT_TYPE));
+        let answered = async {
+            let response = self.http.request(request).await.map_err(|error| unreachable(&error))?;
+            if response.status() != StatusCode::OK {
+                return Err(refusal(response).await);
+            }
+            self.open(response.into_body(), Binding::new(Way::Answer, path, &preamble)).await
+        };
+        timeout(ANSWER, answered).await.unwrap_or(Err(CallError::TimedOut))
+    }
+
+    async fn open(&self, mut body: Incoming, binding: Binding) -> Result<Answer, CallError> {
+        let unreadable = |error: FrameError| CallError::Unreadable(error.to_string());
+        let mut opener = Opener::new(&self.keyring, binding);
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| CallError::Unreachable(error.to_string()))?;
+            if let Ok(data) = frame.into_data() {
+                self.traffic.back.fetch_add(data.len() as u64, Ordering::Relaxed);
+                opener.take(&data).map_err(unreadable)?;
+            }
+        }
+        let message = opener.end().map_err(unreadable)?;
+        Answer::decode(&message).ok_or_else(|| CallError::Unreadable("another version, perhaps".to_owned()))
+    }
+}
+
+/// The innermost cause says it best.
+fn unreachable(error: &dyn std::error::Error) -> CallError {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    CallError::Unreachable(cause.to_string())
+}
+
+async fn refusal(response: HttpResponse<Incoming>) -> CallError {
+    let status = response.status().as_u16();
+    let mut body = response.into_body();
+    let mut text = Vec::new();
+    while let Some(Ok(frame)) = body.frame().await
+        && text.len() < MAX_REFUSAL_BYTES
+    {
+        text.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+    }
+    text.truncate(MAX_REFUSAL_BYTES);
+    let text = String::from_utf8_lossy(&text).chars().filter(|c| !c.is_control()).collect();
+    CallError::Refused { status, text }
+}
