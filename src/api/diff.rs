@@ -12,12 +12,14 @@ use super::answer::json_in_place;
 use super::body::{self, Excess};
 use super::error::Refusal;
 use super::operations::stopping;
+use super::peers;
 use crate::core::limits::RECORD_OVERHEAD_BYTES;
 use crate::core::{Kind, Record, Set};
 use crate::node::Node;
 use crate::node::limits::{MAX_VERSION_SET_BYTES, SLICE};
 use crate::node::metrics::Limit;
 use crate::node::store::SharedStore;
+use crate::replication;
 use crate::wire::version_set::{TheirVersions, Versions};
 
 /// vwatch counts this many bytes for a record beside its name, version and data.
@@ -26,7 +28,11 @@ const VWATCH_OVERHEAD_BYTES: usize = 16;
 /// Handles the question. Nothing is stored.
 pub(super) async fn diff(State(node): State<Arc<Node>>, request: Request<Body>) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
+    if essence(parts.headers.get(CONTENT_TYPE)) == replication::CONTENT_TYPE {
+        return peers::answer(&node, replication::PUSH_PATH, body).await;
+    }
     check_type(parts.headers.get(CONTENT_TYPE))?;
+    peers::may_read(&node)?;
     let Ok(arriving) = node.arriving_version_sets.try_acquire() else {
         node.metrics.hit(Limit::VersionSets);
         return Err(Refusal::unavailable("busy: too many version sets at once: ask again"));
@@ -50,15 +56,19 @@ pub(super) async fn diff(State(node): State<Arc<Node>>, request: Request<Body>) 
     Ok(json_in_place(json, place))
 }
 
+/// The type without its parameters, in small letters.
+fn essence(content_type: Option<&HeaderValue>) -> String {
+    let text = content_type.and_then(|v| v.to_str().ok()).unwrap_or_default();
+    text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
 /// Any type is read as JSON, as in vwatch, but for the two that mean another form.
 fn check_type(content_type: Option<&HeaderValue>) -> Result<(), Refusal> {
-    let essence = content_type.and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let essence = essence.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let problem = match essence.as_str() {
-        "application/octet-stream" => "Go's gob is not read here",
-        "application/x-bincode" => "this node has no peers",
-        _ => return Ok(()),
-    };
+    let essence = essence(content_type);
+    if essence != "application/octet-stream" {
+        return Ok(());
+    }
+    let problem = "Go's gob is not read here";
     Err(Refusal::new(
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
         format_args!(

@@ -20,6 +20,7 @@ use crate::wire::version_set::Versions;
 
 /// Handles a list.
 pub(super) async fn list(State(node): State<Arc<Node>>, uri: Uri) -> Result<Response, Refusal> {
+    super::peers::may_read(&node)?;
     let prefix = query(&uri, "prefix")?.unwrap_or_default();
     let after = query(&uri, "after")?;
     let limit = limit(&uri)?;

@@ -6,6 +6,7 @@ mod diff;
 mod error;
 mod list;
 mod operations;
+mod peers;
 mod read;
 mod request;
 mod write;
@@ -22,7 +23,6 @@ use hyper::body::Incoming;
 use tower_service::Service;
 
 use crate::node::Node;
-use crate::node::lifecycle::Phase;
 use crate::node::metrics::Port;
 use crate::node::reads::Reads;
 use error::Refusal;
@@ -71,7 +71,7 @@ pub fn service(
                 }
                 Err(refusal) => refusal.into_response(),
             };
-            if node.lifecycle.phase() != Phase::Serving {
+            if !node.is_ready() {
                 // so that the reader connects to another node next time
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -103,6 +103,7 @@ fn server(node: Arc<Node>) -> Router {
         .route("/v1/versions", post(diff::diff))
         .route("/v1/versions/", put(write::put).delete(write::delete))
         .route("/v1/versions/{*name}", put(write::put).delete(write::delete))
+        .route("/v1/sync", post(peers::sync))
         .route("/v1/logging", put(operations::logging))
         .route("/metrics", get(operations::metrics))
         .merge(operations::health())

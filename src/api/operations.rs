@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::error::Refusal;
+use super::peers;
 use super::request::{query, shown};
 use crate::config::LogLevel;
 use crate::node::{Node, set_level};
@@ -20,7 +21,10 @@ pub(super) fn health() -> Router<Arc<Node>> {
 }
 
 async fn ready(State(node): State<Arc<Node>>) -> Result<&'static str, Refusal> {
-    if node.is_ready() { Ok("ready\n") } else { Err(stopping()) }
+    if !node.is_serving() {
+        return Err(stopping());
+    }
+    peers::may_read(&node).map(|()| "ready\n")
 }
 
 /// What a node answers that is about to stop and would have to begin something.

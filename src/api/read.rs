@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use super::answer::{LAST_SYNC, data, number, stamps};
 use super::error::Refusal;
 use super::operations::stopping;
+use super::peers::may_read;
 use super::request::{self, header, shown};
 use crate::core::{Kind, Known, Name, Question, Record, Stamp};
 use crate::node::Node;
@@ -36,6 +37,7 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Handles a read.
 pub(super) async fn read(State(node): State<Arc<Node>>, request: Request<Body>) -> Result<Response, Refusal> {
+    may_read(&node)?;
     // the request's own buffers are not needed while it is parked, so they go before
     let uri = request.uri();
     let asked = parse(&node, uri.path(), uri.query(), request.headers())?;
@@ -50,6 +52,9 @@ pub(super) struct FrontReads(pub(super) Arc<Node>);
 
 impl Reads for FrontReads {
     fn understand(&self, head: &Head<'_>) -> Option<Asked> {
+        if !self.0.has_joined() {
+            return None;
+        }
         let is_short = head.path.len() <= NAMES.len() + self.0.config.name_limit_bytes;
         // a name that is too long counts as a limit that was hit, once
         is_short.then(|| parse(&self.0, head.path, head.query, head).ok())?
@@ -107,8 +112,8 @@ fn parse(node: &Node, path: &str, query: Option<&str>, fields: &impl Fields) -> 
             return Err(missing.unwrap_or(refusal));
         }
     };
-    let genesis = node.store.genesis().started;
-    let predates_genesis = at_least.is_some_and(|stamp| stamp < genesis);
+    let genesis = node.store.genesis();
+    let predates_genesis = at_least.is_some_and(|stamp| genesis.is_after(stamp));
     let at_least = at_least.filter(|_| !predates_genesis);
     let question = Question { known, at_least };
     Ok(Asked { name, question, conditional, predates_genesis, timeout })

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use super::answer::stamps;
 use super::body::{self, Excess};
 use super::error::Refusal;
-use super::operations::stopping;
+use super::peers::may_write;
 use super::request::{self, header, query, shown};
 use crate::core::store::{Change, Written};
 use crate::core::{Name, Record, Stamp, Version};
@@ -58,9 +58,7 @@ pub(super) async fn delete(
 
 fn write(node: &Node, name: &Name, change: &Change<'_>, given: Option<Stamp>) -> Result<Response, Refusal> {
     // asked last, so that a body that came in slowly does not slip past the end
-    if !node.is_ready() {
-        return Err(stopping());
-    }
+    may_write(node)?;
     match node.store.write(clock::now(), name, change, given) {
         Written::<Waiter>::Done { current, .. } => {
             Ok((StatusCode::NO_CONTENT, stamps(Some(&current))).into_response())

@@ -43,6 +43,8 @@ pub struct Config {
     pub listen_server: String,
     /// What the node calls itself.
     pub node_id: String,
+    /// Nobody named it.
+    pub node_id_is_random: bool,
     /// Size of one answer to `POST /v1/versions`.
     pub replicate_limit_bytes: usize,
     /// How long a read parks when it names no timeout.
@@ -84,6 +86,7 @@ impl Config {
         let config = Self {
             listen_client: read(raw, "listen-client", value::listen)?,
             listen_server: read(raw, "listen-server", value::listen)?,
+            node_id_is_random: raw.get("node-id").is_none(),
             node_id: match read_open(raw, "node-id", value::node_id)? {
                 Some(id) => id,
                 None => random_id()?,

@@ -16,8 +16,11 @@ pub const LONG_LOOK_US: u64 = 2 * LOOK_US;
 pub enum Contact {
     /// Nothing.
     Silent,
-    /// Somebody is there and will not have us: wrong secret, wrong clock. That is not silence.
-    Refuses,
+    /// Somebody is there and will not have us: another secret, another version. That is not silence.
+    Refuses {
+        /// It has our secret, and our clock or its own is wrong.
+        clock: bool,
+    },
     /// This process answers there.
     Answers(Incarnation),
 }
@@ -69,7 +72,7 @@ pub fn step(joiner: Joiner, peers: &Peers, others: &[Contact], entropy: u64, mut
     };
     let nothing = joiner.empty && joining().all(|summary| summary.root.count == 0);
     match joiner.looked_us {
-        _ if others.contains(&Contact::Refuses) => Step::Wait,
+        _ if others.iter().any(|contact| matches!(contact, Contact::Refuses { .. })) => Step::Wait,
         ..LOOK_US => Step::Wait,
         // one of them begins and the others join it: sets begun at once would have to be healed
         ..LONG_LOOK_US if !first => Step::Wait,
@@ -206,7 +209,10 @@ mod tests {
     #[test]
     fn silence_is_not_refusal() {
         assert_eq!(decide(&[Contact::Silent; 2], LOOK_US, &[]), Step::ServeAlone);
-        assert_eq!(decide(&[Contact::Silent, Contact::Refuses], 10 * LOOK_US, &[]), Step::Wait);
+        assert_eq!(
+            decide(&[Contact::Silent, Contact::Refuses { clock: false }], 10 * LOOK_US, &[]),
+            Step::Wait
+        );
     }
 
     #[test]

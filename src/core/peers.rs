@@ -89,6 +89,18 @@ struct Member {
 const OVERLAP_US: u64 = 60_000_000;
 
 impl Peer {
+    /// Whether it may lack writes of ours that will not be pushed to it: a sync has to find them.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        self.outbox.is_dirty()
+    }
+
+    /// How many of our writes it has yet to acknowledge, as far as push goes.
+    #[must_use]
+    pub fn lag(&self, log: &Log) -> u64 {
+        self.outbox.lag(log)
+    }
+
     /// How far its clock is ahead of ours, µs, if it is known.
     #[must_use]
     pub fn offset_us(&self) -> Option<i64> {
@@ -121,6 +133,11 @@ impl Clocks {
     /// Whether a majority of those who are live agrees.
     pub(super) fn agree(self) -> bool {
         2 * self.near > self.live
+    }
+
+    /// Whether anybody but us agrees.
+    pub(super) fn agree_beside_us(self) -> bool {
+        self.near > 1
     }
 
     /// Whether a majority of those who are live is known to disagree.

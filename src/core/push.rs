@@ -157,6 +157,12 @@ impl Outbox {
         self.dirty
     }
 
+    /// How many writes were not acknowledged yet.
+    #[must_use]
+    pub fn lag(&self, log: &Log) -> u64 {
+        log.sequence().saturating_sub(self.place)
+    }
+
     /// The next batch, if there is something to say and none is under way. It goes out as `call`.
     pub(super) fn next(
         &mut self,

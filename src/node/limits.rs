@@ -41,15 +41,6 @@ pub const MAX_LISTS_AT_ONCE: usize = 32;
 /// Records, or leaves of the set, that are looked at in one go under the lock: some 100 µs.
 pub const SLICE: usize = 256;
 
-/// Tombstones dropped in one go under the lock, and the pause after it: dropping a million takes ten seconds, and
-/// nobody notices.
-pub const SWEEP_SLICE: usize = 100;
-/// See [`SWEEP_SLICE`].
-pub const SWEEP_PAUSE: Duration = Duration::from_millis(1);
-
-/// How often it is looked whether tombstones have become old enough to go.
-pub const SWEEP_EVERY: Duration = Duration::from_secs(60);
-
 /// Connections to the server port at most. Writers and peers are few, and must get in however many readers there are.
 pub const MAX_SERVER_CONNECTIONS: usize = 1_024;
 
@@ -62,3 +53,7 @@ pub const DRAIN_PER_WATCHER: Duration = Duration::from_millis(1);
 
 /// `Retry-After`, in seconds, of every 503.
 pub const RETRY_AFTER_S: &str = "1";
+
+/// Requests of peers that are answered at the same time. A push is answered in microseconds and a step of a sync in
+/// milliseconds, so they pass quickly; each may hold a message of 4 MiB, and its answer.
+pub const MAX_PEER_REQUESTS_AT_ONCE: usize = 64;

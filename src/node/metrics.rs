@@ -1,7 +1,8 @@
 //! What the node counts, and how it is written for Prometheus.
 
 use std::fmt;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
@@ -94,6 +95,43 @@ impl Limit {
     }
 }
 
+/// Why a request of a peer was not done.
+#[derive(Clone, Copy, Debug)]
+pub enum PeerRefusal {
+    /// No proof that it is from a peer.
+    Unproven,
+    /// Sent at another time, as the two clocks go.
+    Stale,
+    /// Not understood.
+    Unreadable,
+    /// Too many at once.
+    Busy,
+}
+
+impl PeerRefusal {
+    const ALL: [Self; 4] = [Self::Unproven, Self::Stale, Self::Unreadable, Self::Busy];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unproven => "unproven",
+            Self::Stale => "stale",
+            Self::Unreadable => "unreadable",
+            Self::Busy => "busy",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    kind: &'static str,
+    outcome: &'static str,
+}
+
 /// Answers that come in masses.
 const COMMON: [(Port, u16); 3] = [(Port::Client, 200), (Port::Server, 204), (Port::Client, 304)];
 
@@ -107,6 +145,9 @@ pub struct Metrics {
     refusals: Family<LimitLabel, Counter>,
     connections: Family<PortLabel, Gauge>,
     handovers: Counter,
+    peer_refusals: Family<ReasonLabel, Counter>,
+    calls: Family<CallLabels, Counter>,
+    call_seconds: Family<CallLabels, Counter<f64, AtomicU64>>,
     wakes: Counter,
     pending: Gauge,
     parked: Gauge,
@@ -148,6 +189,9 @@ impl Metrics {
             refusals: Family::default(),
             connections: Family::default(),
             handovers: Counter::default(),
+            peer_refusals: Family::default(),
+            calls: Family::default(),
+            call_seconds: Family::default(),
             wakes: Counter::default(),
             pending: Gauge::default(),
             parked: Gauge::default(),
@@ -170,6 +214,21 @@ impl Metrics {
             "Connections that the front gave to the ordinary path",
             self.handovers.clone(),
         );
+        r.register(
+            "peer_refusals",
+            "Requests of peers, or of whoever says to be one, that were not done, by reason",
+            self.peer_refusals.clone(),
+        );
+        r.register("peer_calls", "Requests to peers, by kind and outcome", self.calls.clone());
+        r.register_with_unit(
+            "peer_calls_time",
+            "Time that requests to peers took, by kind and outcome",
+            Unit::Seconds,
+            self.call_seconds.clone(),
+        );
+        for refusal in PeerRefusal::ALL {
+            drop(self.peer_refusals.get_or_create(&ReasonLabel { reason: refusal.as_str() }));
+        }
         r.register("wakes", "Parked readers told that something has changed", self.wakes.clone());
         r.register(
             "wakes_pending",
@@ -212,6 +271,18 @@ impl Metrics {
     /// Counts a connection that the front gave to the ordinary path.
     pub fn handed_over(&self) {
         self.handovers.inc();
+    }
+
+    /// Counts a request of a peer that was not done.
+    pub fn peer_refused(&self, why: PeerRefusal) {
+        self.peer_refusals.get_or_create(&ReasonLabel { reason: why.as_str() }).inc();
+    }
+
+    /// Counts a request to a peer, and how long it took.
+    pub fn called(&self, kind: &'static str, outcome: &'static str, took: Duration) {
+        let labels = CallLabels { kind, outcome };
+        self.calls.get_or_create(&labels).inc();
+        self.call_seconds.get_or_create(&labels).inc_by(took.as_secs_f64());
     }
 
     /// Counts a limit that was hit.

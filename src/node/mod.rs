@@ -2,12 +2,14 @@
 
 pub mod clock;
 mod front;
+pub mod group;
 pub mod hang_up;
 pub mod lifecycle;
 pub mod limits;
 mod listener;
 mod logging;
 pub mod metrics;
+mod neighbourhood;
 mod ordinary;
 mod places;
 pub mod reads;
@@ -20,15 +22,36 @@ mod stream;
 pub use logging::set_level;
 pub use start::{StartError, run};
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Semaphore;
 
 use crate::config::Config;
+use crate::core::Incarnation;
+use crate::seal::Keyring;
+use group::Group;
 use lifecycle::{Lifecycle, Phase};
-use limits::{MAX_LISTS_AT_ONCE, MAX_VERSION_SETS_ARRIVING, MAX_VERSION_SETS_AT_ONCE};
+use limits::{
+    MAX_LISTS_AT_ONCE, MAX_PEER_REQUESTS_AT_ONCE, MAX_VERSION_SETS_ARRIVING, MAX_VERSION_SETS_AT_ONCE,
+};
 use metrics::Metrics;
-use store::SharedStore;
+use store::{SharedStore, Standing};
+
+/// What a node needs to answer peers.
+pub struct Peering {
+    /// Proves who is one.
+    pub keyring: Arc<Keyring>,
+    /// Which process this is.
+    pub us: Incarnation,
+    /// Places for requests that are answered at the same time.
+    pub places: Semaphore,
+}
+
+impl Peering {
+    fn new(keyring: Arc<Keyring>, us: Incarnation) -> Self {
+        Self { keyring, us, places: Semaphore::new(MAX_PEER_REQUESTS_AT_ONCE) }
+    }
+}
 
 /// What all requests of a node share.
 pub struct Node {
@@ -38,6 +61,10 @@ pub struct Node {
     pub store: SharedStore,
     /// What it counts.
     pub metrics: Arc<Metrics>,
+    /// What it needs to answer peers; `None` if it replicates with nobody.
+    pub peering: Option<Peering>,
+    /// Its part in the group, once that has started.
+    pub group: OnceLock<Arc<Group>>,
     /// Where it is between start and end.
     pub lifecycle: Arc<Lifecycle>,
     /// Places for version sets that arrive.
@@ -49,11 +76,13 @@ pub struct Node {
 }
 
 impl Node {
-    fn new(config: Config, store: SharedStore, metrics: Metrics) -> Self {
+    fn new(config: Config, store: SharedStore, metrics: Metrics, peering: Option<Peering>) -> Self {
         Self {
             config,
             store,
             metrics: Arc::new(metrics),
+            peering,
+            group: OnceLock::new(),
             lifecycle: Arc::default(),
             arriving_version_sets: Semaphore::new(MAX_VERSION_SETS_ARRIVING),
             version_sets: Arc::new(Semaphore::new(MAX_VERSION_SETS_AT_ONCE)),
@@ -61,9 +90,21 @@ impl Node {
         }
     }
 
-    /// Whether it takes reads and writes.
+    /// Whether it is not about to stop.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.lifecycle.phase() == Phase::Serving
+    }
+
+    /// Whether it has a complete set.
+    #[must_use]
+    pub fn has_joined(&self) -> bool {
+        self.store.standing() != Standing::Joining
+    }
+
+    /// Whether it takes reads.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.lifecycle.phase() == Phase::Serving
+        self.is_serving() && self.has_joined()
     }
 }

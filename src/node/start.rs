@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::UdpSocket;
 use std::sync::Arc;
 
 use axum::response::Response;
@@ -12,19 +13,19 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
+use super::Peering;
+use super::group::tick_alone;
 use super::lifecycle::Phase;
-use super::limits::{
-    DRAIN_PER_WATCHER, MAX_SERVER_CONNECTIONS, RESERVED_DESCRIPTORS, SWEEP_EVERY, SWEEP_PAUSE, SWEEP_SLICE,
-};
+use super::limits::{DRAIN_PER_WATCHER, MAX_SERVER_CONNECTIONS, RESERVED_DESCRIPTORS};
 use super::listener::{ListenError, listen};
 use super::metrics::{Metrics, Port};
+use super::neighbourhood::{Neighbourhood, bind_both, replica_config};
 use super::reads::Reads;
 use super::server::Server;
 use super::store::SharedStore;
 use super::{Node, clock, logging};
-use crate::config::Config;
-use crate::core::tombstones::horizon_at;
-use crate::core::{Genesis, Incarnation};
+use crate::config::{Config, SecretSource};
+use crate::core::Incarnation;
 use crate::watch::fanout::Fanout;
 use crate::watch::pace::Pace;
 
@@ -33,6 +34,8 @@ use crate::watch::pace::Pace;
 pub enum StartError {
     /// A port cannot be listened on.
     Listen(ListenError),
+    /// Gossip cannot be had.
+    Gossip(String),
     /// The system gives no entropy, threads or signals.
     System {
         /// What was asked of it.
@@ -46,6 +49,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listen(error) => error.fmt(f),
+            Self::Gossip(error) => f.write_str(error),
             Self::System { what, cause } => {
                 write!(f, "cannot get {what} from the system: {cause}: look at its limits")
             }
@@ -74,7 +78,7 @@ where
     logging::start(config.log_level, config.log_format);
     let descriptors = raise_descriptor_limit();
     let client = listen(&config.listen_client, "--listen-client").map_err(StartError::Listen)?;
-    let server = listen(&config.listen_server, "--listen-server").map_err(StartError::Listen)?;
+    let (server, gossip) = listen_for_peers(&config)?;
     let max_server_connections = MAX_SERVER_CONNECTIONS.min(descriptors / 4);
     let left = descriptors.saturating_sub(max_server_connections + RESERVED_DESCRIPTORS).max(1);
     let max_client_connections = config.max_connections.unwrap_or(left).min(left);
@@ -90,16 +94,26 @@ where
         let mut signals = Signals::new().map_err(|e| system("signal handlers", e))?;
         let (fanout, ring_bells) = Fanout::new();
         let started = clock::now();
-        let genesis = Genesis { provisional: false, started, key: random()? };
         let incarnation = Incarnation(u64::from_le_bytes(random()?));
+        let alone = config.cluster.is_alone();
+        let neighbourhood = match gossip {
+            Some(socket) => Some(Neighbourhood::find(&config, socket).await?),
+            None => None,
+        };
+        let replica = replica_config(&config, neighbourhood.as_ref());
         let pace = Pace { per_watcher: config.jitter_per_watch, longest: config.block_for };
-        let store = SharedStore::new(genesis, incarnation, config.max_set_bytes, fanout, pace);
+        let (store, calls) =
+            SharedStore::new(random()?, incarnation, config.max_set_bytes, replica, fanout, pace);
         let metrics = Metrics::new(config.max_set_bytes, max_client_connections, max_server_connections);
-        let node = Arc::new(Node::new(config, store, metrics));
+        let peering = (!alone).then(|| Peering::new(Arc::new(config.cluster.keyring()), incarnation));
+        let node = Arc::new(Node::new(config, store, metrics, peering));
 
         tracing::info!("Configuration of Server:\n{}", node.config.pretty());
         tokio::spawn(ring_bells);
-        tokio::spawn(forget_deletes(Arc::clone(&node)));
+        match neighbourhood {
+            Some(neighbourhood) => neighbourhood.join(&node, started, calls).await?,
+            None => drop(tokio::spawn(tick_alone(node.store.clone()))),
+        }
         // dropped by each connection as it ends, so that their end can be awaited
         let (open, mut all_closed) = mpsc::channel::<()>(1);
         for (port, listener, max_connections) in
@@ -137,11 +151,11 @@ where
         }
         drop(open);
 
-        let signal = signals.next().await;
+        let signal = signals.next(&node).await;
         tracing::info!("{signal}: stopping within {:?}", node.config.shutdown_grace);
         tokio::select! {
             () = stop(&node, &mut all_closed) => {}
-            signal = signals.next() => tracing::warn!("{signal} again: stopping at once"),
+            signal = signals.next(&node) => tracing::warn!("{signal} again: stopping at once"),
         }
         Ok(())
     })
@@ -152,28 +166,21 @@ where
 async fn stop(node: &Node, all_closed: &mut mpsc::Receiver<()>) {
     let deadline = Instant::now() + node.config.shutdown_grace;
     node.lifecycle.advance(Phase::Draining);
+    let group = node.group.get();
+    if let Some(group) = group {
+        group.depart().await;
+    }
     let pace = Pace { per_watcher: DRAIN_PER_WATCHER, longest: node.config.shutdown_grace / 2 };
     let waiting = node.store.drain(pace);
     tokio::time::sleep(pace.delay(waiting.saturating_sub(1), waiting)).await;
+    if let Some(group) = group {
+        group.end().await;
+    }
     node.lifecycle.advance(Phase::Closing);
     if timeout_at(deadline, all_closed.recv()).await.is_err() {
         tracing::warn!("connections were still open after the grace: closing them as they are");
     } else {
         tracing::info!("stopped: {waiting} waiting readers were answered");
-    }
-}
-
-/// Drops tombstones that are old enough, a slice at a time so that nobody waits for it.
-async fn forget_deletes(node: Arc<Node>) {
-    let started = node.store.genesis().started;
-    let grace_us = u64::try_from(node.config.tombstone_grace.as_micros()).unwrap_or(u64::MAX);
-    let mut every = tokio::time::interval(SWEEP_EVERY);
-    loop {
-        every.tick().await;
-        let Some(horizon) = horizon_at(clock::now(), started, grace_us) else { continue };
-        while node.store.raise_horizon(horizon, SWEEP_SLICE) == SWEEP_SLICE {
-            tokio::time::sleep(SWEEP_PAUSE).await;
-        }
     }
 }
 
@@ -185,22 +192,55 @@ async fn end_with(serving: impl Future<Output = io::Result<()>>, port: Port) {
     }
 }
 
-/// SIGTERM and SIGINT.
+/// The server port, and with it the gossip port, if there may be others.
+fn listen_for_peers(config: &Config) -> Result<(std::net::TcpListener, Option<UdpSocket>), StartError> {
+    let server = || listen(&config.listen_server, "--listen-server").map_err(StartError::Listen);
+    if config.cluster.is_alone() {
+        return Ok((server()?, None));
+    }
+    let (server, gossip) = bind_both(server, config.listen_server.ends_with(":0"))?;
+    Ok((server, Some(gossip)))
+}
+
+/// SIGTERM and SIGINT, and SIGHUP on the way.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Signal,
 }
 
 impl Signals {
     fn new() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
     }
 
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+    /// The next one that ends the node; secrets are read again at each SIGHUP until then.
+    async fn next(&mut self, node: &Node) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hang_up.recv() => reload_secrets(node),
+            }
         }
+    }
+}
+
+fn reload_secrets(node: &Node) {
+    match (&node.peering, &node.config.cluster.secret) {
+        (Some(peering), SecretSource::File(path, _)) => match peering.keyring.reload(path) {
+            Ok(key) => {
+                tracing::info!(%key, "SIGHUP: the secrets were read again, this key seals from now on")
+            }
+            Err(error) => {
+                tracing::error!(path = %path.display(), "SIGHUP: the secrets stay as they are: {error}");
+            }
+        },
+        _ => tracing::info!("SIGHUP: nothing to read again, for there is no --cluster-secret-file"),
     }
 }
 
@@ -218,7 +258,7 @@ fn random<const N: usize>() -> Result<[u8; N], StartError> {
     Ok(bytes)
 }
 
-fn system(what: &'static str, cause: impl fmt::Display) -> StartError {
+pub(super) fn system(what: &'static str, cause: impl fmt::Display) -> StartError {
     StartError::System { what, cause: cause.to_string() }
 }
 

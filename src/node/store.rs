@@ -4,14 +4,18 @@
 //! while something is awaited, written to a socket or woken. That is far above what HTTP can ask of a machine, and it
 //! is what makes "check and join" and "merge and take" single steps that anyone can see are right.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::oneshot;
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot};
 
+use super::clock;
+use crate::core::joining::Contact;
+use crate::core::replica::{Call, Config, Counts, Now, Request, Response};
 use crate::core::store::{Change, Due, Read, Written};
-use crate::core::{Genesis, Incarnation, Name, Question, Record, Stamp, Store, Ticket};
+use crate::core::{Genesis, Incarnation, Name, Question, Record, Replica, Stamp, Store, Summary, Ticket};
 use crate::watch::fanout::Fanout;
 use crate::watch::pace::Pace;
 use crate::watch::{Bell, Seat, Waiter, Wake};
@@ -19,12 +23,66 @@ use crate::watch::{Bell, Seat, Waiter, Wake};
 /// A cheap handle to the state that all requests share.
 #[derive(Clone)]
 pub struct SharedStore {
-    store: Arc<Mutex<Store<Waiter>>>,
-    /// As the store has it; it does not change while the node runs alone.
-    genesis: Genesis,
+    held: Arc<Mutex<Held>>,
+    shown: Arc<Shown>,
     fanout: Fanout,
     /// Pace of ordinary wakes.
     pace: Pace,
+    /// What is to be asked of peers. Bounded by what the replica has under way: a push a peer, and one step of a sync.
+    calls: mpsc::UnboundedSender<Call>,
+}
+
+/// What the lock guards.
+struct Held {
+    store: Store<Waiter>,
+    replica: Replica,
+}
+
+/// What is looked at without the lock, as of the last step that changed it.
+struct Shown {
+    genesis: ArcSwap<Genesis>,
+    standing: AtomicU8,
+}
+
+/// Whether the node takes reads and writes, as far as its part in the group goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It has no complete set yet.
+    Joining = 0,
+    /// It takes both.
+    Ready = 1,
+    /// It takes reads; its clock is too far from those of a majority to stamp writes.
+    DoubtsItsClock = 2,
+}
+
+/// How the node stands in its group, for whoever watches it.
+#[derive(Clone, Debug)]
+pub struct GroupCensus {
+    /// What it gossips of itself.
+    pub summary: Summary,
+    /// The same for the live peers, with how they stand to us.
+    pub peers: Vec<PeerCensus>,
+    /// Members that are neither live, nor left, nor followed.
+    pub away: usize,
+    /// Whether it takes writes.
+    pub standing: Standing,
+    /// What it counted.
+    pub counts: Counts,
+    /// Whether the set was begun without having heard from all.
+    pub provisional: bool,
+}
+
+/// A live peer.
+#[derive(Clone, Debug)]
+pub struct PeerCensus {
+    /// What it last said of itself.
+    pub summary: Summary,
+    /// It may lack writes of ours that will not be pushed to it.
+    pub dirty: bool,
+    /// How many of our writes it has yet to acknowledge.
+    pub lag: u64,
+    /// How far its clock is ahead of ours, µs, if that is known.
+    pub offset_us: Option<i64>,
 }
 
 /// What becomes of a read.
@@ -63,29 +121,150 @@ pub struct Census {
 }
 
 impl SharedStore {
-    /// An empty store; `fanout` wakes its waiters at `pace`.
+    /// An empty store of a process that has just started, and what it will ask of peers; `fanout` wakes its waiters at
+    /// `pace`. `key` is that of its set, should it begin one.
     #[must_use]
     pub fn new(
-        genesis: Genesis,
+        key: [u8; 16],
         incarnation: Incarnation,
         max_set_bytes: usize,
+        config: Config,
         fanout: Fanout,
         pace: Pace,
-    ) -> Self {
-        let store = Store::new(genesis, incarnation, max_set_bytes);
-        Self { store: Arc::new(Mutex::new(store)), genesis, fanout, pace }
+    ) -> (Self, mpsc::UnboundedReceiver<Call>) {
+        let now = clock::both();
+        let genesis = match config.alone {
+            true => Genesis { provisional: false, started: now.wall, key },
+            false => Genesis::none(key),
+        };
+        let store = Store::new(genesis, incarnation, max_set_bytes).with_grace(config.grace_us);
+        let replica = Replica::new(config, now);
+        let shown = Shown {
+            genesis: ArcSwap::from_pointee(genesis),
+            standing: AtomicU8::new(Standing::of(&replica) as u8),
+        };
+        let (calls, asked) = mpsc::unbounded_channel();
+        let held = Arc::new(Mutex::new(Held { store, replica }));
+        (Self { held, shown: Arc::new(shown), fanout, pace, calls }, asked)
     }
 
     /// The lock. A panic while it was held, which nothing from outside can cause, leaves a store that is still whole:
     /// its methods change the set and the waiters by single calls.
-    fn lock(&self) -> MutexGuard<'_, Store<Waiter>> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// When the set began.
     #[must_use]
     pub fn genesis(&self) -> Genesis {
-        self.genesis
+        **self.shown.genesis.load()
+    }
+
+    /// Whether the node takes reads and writes.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        match self.shown.standing.load(Ordering::Acquire) {
+            0 => Standing::Joining,
+            1 => Standing::Ready,
+            _ => Standing::DoubtsItsClock,
+        }
+    }
+
+    /// One step of the replica: what it wants sent is sent, whom it wakes is woken, and what is shown is shown.
+    fn step<R>(&self, step: impl FnOnce(&mut Held, Now) -> (R, Vec<Call>, Due<Waiter>)) -> R {
+        let (result, calls, due) = {
+            let mut held = self.lock();
+            let done = step(&mut held, clock::both());
+            let genesis = held.store.genesis();
+            if **self.shown.genesis.load() != genesis {
+                self.shown.genesis.store(Arc::new(genesis));
+            }
+            self.shown.standing.store(Standing::of(&held.replica) as u8, Ordering::Release);
+            done
+        };
+        self.send(calls);
+        self.wake(due);
+        result
+    }
+
+    fn send(&self, calls: Vec<Call>) {
+        for call in calls {
+            // only the end of the node ends who listens there
+            let _ = self.calls.send(call);
+        }
+    }
+
+    /// Who is live, without ourselves, and what came of each address that discovery names beside our own.
+    pub fn see(&self, live: &[Summary], others: &[Contact]) {
+        self.step(|held, now| {
+            held.replica.see(&mut held.store, now, live, others);
+            ((), Vec::new(), Due::new())
+        });
+    }
+
+    /// Does what is due in the group. Returns what is to be gossiped of the node.
+    pub fn tick(&self, entropy: u64) -> Summary {
+        self.step(|held, now| {
+            let calls = held.replica.tick(&mut held.store, now, entropy);
+            (held.replica.summary(&held.store), calls, Due::new())
+        })
+    }
+
+    /// What is to be gossiped of the node.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        let held = self.lock();
+        held.replica.summary(&held.store)
+    }
+
+    /// Answers a peer.
+    #[must_use]
+    pub fn request(&self, request: &Request) -> Response {
+        self.step(|held, now| {
+            let (response, due) = held.replica.request(&mut held.store, now, request);
+            (response, Vec::new(), due)
+        })
+    }
+
+    /// Takes in a peer's response to a call.
+    pub fn response(&self, entropy: u64, call: u64, response: Response) {
+        self.step(|held, now| {
+            let effects = held.replica.response(&mut held.store, now, entropy, call, response);
+            ((), effects.calls, effects.due)
+        });
+    }
+
+    /// A call got no response.
+    pub fn failed(&self, call: u64) {
+        self.step(|held, now| ((), held.replica.failed(&held.store, now, call), Due::new()));
+    }
+
+    /// The node is about to stop, and says so. Returns what is to be gossiped of it.
+    pub fn depart(&self) -> Summary {
+        self.step(|held, _| {
+            held.replica.leave();
+            (held.replica.summary(&held.store), Vec::new(), Due::new())
+        })
+    }
+
+    /// How the node stands in its group.
+    #[must_use]
+    pub fn group_census(&self) -> GroupCensus {
+        let held = self.lock();
+        let peer = |peer: &crate::core::peers::Peer| PeerCensus {
+            summary: peer.summary,
+            dirty: peer.is_dirty(),
+            lag: peer.lag(held.store.log()),
+            offset_us: peer.offset_us(),
+        };
+        GroupCensus {
+            summary: held.replica.summary(&held.store),
+            peers: held.replica.peers().live().map(peer).collect(),
+            away: held.replica.peers().away(),
+            standing: Standing::of(&held.replica),
+            counts: held.replica.counts(),
+            provisional: held.store.genesis().provisional,
+        }
     }
 
     /// The fan-out.
@@ -102,7 +281,14 @@ impl SharedStore {
         change: &Change<'_>,
         given: Option<Stamp>,
     ) -> Written<Waiter> {
-        let mut written = self.lock().write(now, name, change, given);
+        let (mut written, calls) = {
+            let held = &mut *self.lock();
+            let written = held.store.write(now, name, change, given);
+            let is_news = matches!(written, Written::Done { .. });
+            let calls = if is_news { held.replica.pump(&held.store, clock::both()) } else { Vec::new() };
+            (written, calls)
+        };
+        self.send(calls);
         if let Written::Done { due, .. } = &mut written {
             self.wake(std::mem::take(due));
         }
@@ -118,7 +304,7 @@ impl SharedStore {
     /// What is held of a name.
     #[must_use]
     pub fn get(&self, name: &Name) -> Option<Record> {
-        self.lock().get(name)
+        self.lock().store.get(name)
     }
 
     /// Reads, or parks if there is nothing to tell yet and `may_park`.
@@ -130,7 +316,7 @@ impl SharedStore {
             bell = Some(rung);
             Waiter::Listening(ring)
         });
-        let read = self.lock().read(name, question, waiter);
+        let read = self.lock().store.read(name, question, waiter);
         match (read, bell) {
             (Read::Parked { ticket, interest, held }, Some(bell)) => {
                 let then = question.clone().after_waiting(interest, held.as_ref());
@@ -145,12 +331,12 @@ impl SharedStore {
     /// Reads, or parks at `seat` if there is nothing to tell yet. The ticket is to be given up whatever happens.
     #[must_use]
     pub fn read_seated(&self, name: &Name, question: &Question, seat: Option<Seat>) -> Read {
-        self.lock().read(name, question, seat.map(|seat| move || Waiter::Seated(seat)))
+        self.lock().store.read(name, question, seat.map(|seat| move || Waiter::Seated(seat)))
     }
 
     /// Gives up places.
     pub fn leave(&self, tickets: impl IntoIterator<Item = Ticket>) {
-        let mut store = self.lock();
+        let store = &mut self.lock().store;
         for ticket in tickets {
             store.leave(ticket);
         }
@@ -158,13 +344,13 @@ impl SharedStore {
 
     /// Runs `look` on the state, under the lock: for reads that are short.
     pub fn with<R>(&self, look: impl FnOnce(&Store<Waiter>) -> R) -> R {
-        look(&self.lock())
+        look(&self.lock().store)
     }
 
     /// Counts, for metrics.
     #[must_use]
     pub fn census(&self) -> Census {
-        let store = self.lock();
+        let store = &self.lock().store;
         Census {
             values: store.set().values(),
             tombstones: store.set().tombstones(),
@@ -177,18 +363,22 @@ impl SharedStore {
     /// From now on parks nobody, and sends home at `pace` who is parked or whose change has come already. Returns how
     /// many they are.
     pub fn drain(&self, pace: Pace) -> usize {
-        let due = self.lock().drain();
+        let due = self.lock().store.drain();
         let parked: usize = due.iter().map(Vec::len).sum();
         let pending = self.fanout.counters().pending.load(Ordering::Relaxed);
         self.fanout.hurry(pace);
         self.fanout.ring(due, Wake::Drain, pace);
         parked + usize::try_from(pending).unwrap_or(0)
     }
+}
 
-    /// Moves the horizon; see [`Store::raise_horizon`].
-    #[must_use]
-    pub fn raise_horizon(&self, horizon: Stamp, at_most: usize) -> usize {
-        self.lock().raise_horizon(horizon, at_most)
+impl Standing {
+    fn of(replica: &Replica) -> Self {
+        match replica.is_joined() {
+            false => Self::Joining,
+            true if replica.doubts_its_clock() => Self::DoubtsItsClock,
+            true => Self::Ready,
+        }
     }
 }
 
@@ -202,6 +392,6 @@ impl Parked {
 
 impl Drop for Parked {
     fn drop(&mut self) {
-        self.store.lock().leave(self.ticket);
+        self.store.lock().store.leave(self.ticket);
     }
 }

@@ -61,8 +61,10 @@ impl World {
         let live = process.table.live(now_us, dead_us);
         let before = process.store.set().tombstones();
         let all = process.table.contacts(nodes, now_us, dead_us);
-        let others: Vec<Contact> =
-            addresses.iter().map(|other| if refused { Contact::Refuses } else { all[*other] }).collect();
+        let others: Vec<Contact> = addresses
+            .iter()
+            .map(|other| if refused { Contact::Refuses { clock: false } } else { all[*other] })
+            .collect();
         process.replica.see(&mut process.store, now, &live, &others);
         let forgotten = before.saturating_sub(process.store.set().tombstones()) as u64;
         process.table.beat(now_us, life, process.replica.summary(&process.store));

@@ -1,6 +1,8 @@
 //! Whose clock is to be trusted, and where the horizon may stand by it.
 
-use super::{ClockWatch, Config, HORIZON_SLICE, LEAST_GRACE_US, Moment, Mutant, Now, Replica, Stamp, Store};
+use super::{
+    ClockWatch, Config, Contact, HORIZON_SLICE, LEAST_GRACE_US, Moment, Mutant, Now, Replica, Stamp, Store,
+};
 use crate::core::peers::Clocks;
 use crate::core::tombstones::horizon_in_steps;
 
@@ -13,7 +15,9 @@ impl Replica {
     #[must_use]
     pub fn doubts_its_clock(&self) -> bool {
         let clocks = self.clocks();
-        clocks.disagree() || self.clock.stepped && !clocks.agree()
+        // whose clock is far off is not live for others, nor they for it, but they can still say so
+        let told = self.others.contains(&Contact::Refuses { clock: true });
+        clocks.disagree() || self.clock.stepped && !clocks.agree() || told && !clocks.agree_beside_us()
     }
 
     fn clocks(&self) -> Clocks {

@@ -92,6 +92,12 @@ impl Replica {
         }
     }
 
+    /// Whether it is in a set, and so answers reads.
+    #[must_use]
+    pub fn is_joined(&self) -> bool {
+        self.joined
+    }
+
     /// Whom it knows.
     #[must_use]
     pub fn peers(&self) -> &Peers {

@@ -1,0 +1,140 @@
+//! What peers say to each other: `POST /v1/versions` with `application/x-bincode` (a push), and `POST /v1/sync`.
+//!
+//! Nothing of a request is looked at before it is shown to be from somebody with the cluster's secret; whoever is not
+//! learns nothing but that.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{CONTENT_TYPE, HeaderValue};
+use axum::http::{Request, StatusCode};
+use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt;
+use tokio::time::timeout;
+
+use super::error::Refusal;
+use super::operations::stopping;
+use crate::node::metrics::PeerRefusal;
+use crate::node::{Node, Peering, clock};
+use crate::replication::answer::Answer;
+use crate::replication::frames::{self, Binding, FrameError, Preamble, RequestOpener, Way};
+use crate::replication::{self, SYNC_PATH};
+use crate::wire::message::decode_request;
+
+/// How long a request may take to arrive.
+const ARRIVE: Duration = Duration::from_secs(10);
+
+/// Handles a step of a sync.
+pub(super) async fn sync(State(node): State<Arc<Node>>, request: Request<Body>) -> Result<Response, Refusal> {
+    answer(&node, SYNC_PATH, request.into_body()).await
+}
+
+/// Answers a peer.
+pub(super) async fn answer(node: &Node, path: &'static str, body: Body) -> Result<Response, Refusal> {
+    let Some(peering) = &node.peering else {
+        return Err(Refusal::new(
+            StatusCode::NOT_FOUND,
+            "no peers here: this node runs without --replicate-with: leave it alone, or give it that flag",
+        ));
+    };
+    let Ok(_place) = peering.places.try_acquire() else {
+        node.metrics.peer_refused(PeerRefusal::Busy);
+        return Err(Refusal::unavailable("busy: too many requests of peers at once: ask again"));
+    };
+    let mut opener = RequestOpener::new(&peering.keyring, path, clock::now());
+    timeout(ARRIVE, take(&mut opener, body))
+        .await
+        .unwrap_or_else(|_| {
+            Err(Refusal::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "body too slow: it did not arrive in time: send it faster",
+            ))
+        })
+        .inspect_err(|_| node.metrics.peer_refused(PeerRefusal::Unproven))?;
+    let (preamble, answer) = match opener.end() {
+        Ok((preamble, message)) => (preamble, answer_to(node, peering, &preamble, &message)),
+        Err((FrameError::Stale, Some(preamble))) => {
+            node.metrics.peer_refused(PeerRefusal::Stale);
+            (preamble, Answer::Stale(clock::now()))
+        }
+        Err((error, _)) => {
+            node.metrics.peer_refused(PeerRefusal::Unproven);
+            return Err(unproven(error));
+        }
+    };
+    seal(peering, path, &preamble, &answer)
+}
+
+async fn take(opener: &mut RequestOpener<'_>, mut body: Body) -> Result<(), Refusal> {
+    while let Some(frame) = body.frame().await {
+        let frame = frame
+            .map_err(|error| Refusal::bad_request(format_args!("body broke off: {error}: send it whole")))?;
+        if let Ok(data) = frame.into_data() {
+            opener.take(&data).map_err(unproven)?;
+        }
+    }
+    Ok(())
+}
+
+/// 401: no proof that it is from a peer. What exactly was wrong with it is told, for it is told to honest mistakes; it
+/// says nothing that its sender does not know.
+fn unproven(error: FrameError) -> Refusal {
+    Refusal::new(
+        StatusCode::UNAUTHORIZED,
+        format_args!("not from a peer of this cluster: {error}: use its --cluster-id and secret"),
+    )
+}
+
+fn answer_to(node: &Node, peering: &Peering, preamble: &Preamble, message: &[u8]) -> Answer {
+    if preamble.to != peering.us {
+        return Answer::NotThem(peering.us);
+    }
+    match decode_request(message) {
+        Ok(request) => Answer::Response(node.store.request(&request)),
+        Err(error) => {
+            node.metrics.peer_refused(PeerRefusal::Unreadable);
+            tracing::warn!(from = %format_args!("{:016x}", preamble.from.0), %error, "a peer's request cannot be read");
+            Answer::Unreadable
+        }
+    }
+}
+
+fn seal(
+    peering: &Peering,
+    path: &'static str,
+    preamble: &Preamble,
+    answer: &Answer,
+) -> Result<Response, Refusal> {
+    let mut body = Vec::new();
+    let binding = Binding::new(Way::Answer, path, preamble);
+    frames::seal(&peering.keyring, &binding, &answer.encode(), &mut body)
+        .map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error))?;
+    let content_type = HeaderValue::from_static(replication::CONTENT_TYPE);
+    Ok(([(CONTENT_TYPE, content_type)], body).into_response())
+}
+
+/// What a node answers that has no complete set yet.
+pub(super) fn joining() -> Refusal {
+    Refusal::unavailable("joining: this node takes over the set from others: use another one, or ask again")
+}
+
+/// Whether reads are answered.
+pub(super) fn may_read(node: &Node) -> Result<(), Refusal> {
+    if node.has_joined() { Ok(()) } else { Err(joining()) }
+}
+
+/// Whether writes are taken.
+pub(super) fn may_write(node: &Node) -> Result<(), Refusal> {
+    use crate::node::store::Standing;
+    match node.store.standing() {
+        _ if !node.is_serving() => Err(stopping()),
+        Standing::Joining => Err(joining()),
+        Standing::DoubtsItsClock => Err(Refusal::unavailable(
+            "clock in doubt: this node's clock is far from those of most others, or was set: \
+             write to another node, and set its clock right",
+        )),
+        Standing::Ready => Ok(()),
+    }
+}
