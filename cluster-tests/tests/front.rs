@@ -9,7 +9,7 @@ use cluster_tests::wait::{LIMIT, wait_until};
 
 /// What makes the front give a connection to the ordinary path, and changes nothing else.
 fn ordinary(request: &Request) -> Request {
-    request.clone().header("TE", "trailers")
+    request.clone().header("Trailer", "X-None")
 }
 
 /// An answer without what differs from one time to the next: names in their case and order, values, body.
@@ -311,7 +311,7 @@ fn a_storm_leaves_nothing_behind() {
         for _ in 0..random.usize(0..20) {
             let request = match random.u8(0..4) {
                 0 => get(&format!("storm?version={round}&timeout={}ms", random.u8(..))),
-                1 => get(&format!("storm?version={round}")).header("TE", "trailers"),
+                1 => get(&format!("storm?version={round}")).header("Trailer", "X-None"),
                 2 => get("storm?version=").header("X-Last-Sync", (now_us() + 500_000).to_string()),
                 _ => get(&format!("storm?version={round}&timeout=1m")),
             };

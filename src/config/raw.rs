@@ -149,6 +149,18 @@ pub const FLAGS: &[Flag] = &[
         "COUNT",
         "Most connections of the client port; lowered to what the descriptor limit allows [default: just that]",
     ),
+    Flag::text(
+        "max-watchers",
+        "COUNT",
+        "2000000",
+        "Most readers that are parked at the same time; further ones get 503",
+    ),
+    Flag::text(
+        "max-watchers-per-name",
+        "COUNT",
+        "1000000",
+        "Most readers that are parked on the same name; further ones get 503",
+    ),
     Flag::text("log-level", "LEVEL", "INFO", "trace, debug, info, warn or error"),
     Flag::text("log-format", "FORMAT", "text", "text or json"),
 ];

@@ -96,8 +96,8 @@ where
 
     async fn serve_from(self, stream: TcpStream, read: Vec<u8>) {
         let Self { answer, port, idle_timeout, metrics, lifecycle, open } = self;
-        let (stream, hang_up) = Impatient::new(stream, idle_timeout);
-        let stream = Spoken::new(Resumed { stream, read, at: 0 }, port, metrics);
+        let (stream, hang_up) = Impatient::new(stream, idle_timeout, Arc::clone(&metrics));
+        let stream = Spoken::new(Resumed { stream, read, at: 0 }, port, Arc::clone(&metrics));
         let answering = Arc::new(AtomicBool::new(false));
         let is_answering = Arc::clone(&answering);
         let service = service_fn(move |mut request: Request<Incoming>| {
@@ -134,6 +134,9 @@ where
             }
         };
         if let Err(error) = ended {
+            if error.is_timeout() {
+                metrics.hit(Limit::IdleTime);
+            }
             // the other side hung up, was too slow or sent no HTTP: its business, and nothing to alarm anybody with
             tracing::debug!(%error, "connection ended early");
         }

@@ -94,7 +94,9 @@ where
         let incarnation = Incarnation(u64::from_le_bytes(random()?));
         let pace = Pace { per_watcher: config.jitter_per_watch, longest: config.block_for };
         let store = SharedStore::new(genesis, incarnation, config.max_set_bytes, fanout, pace);
-        let metrics = Metrics::new(config.max_set_bytes, max_client_connections, max_server_connections);
+        store.limit_waiters(config.most_waiters);
+        let metrics = Metrics::new(config.max_set_bytes, max_client_connections, max_server_connections)
+            .with_watcher_limits(config.most_waiters);
         let node = Arc::new(Node::new(config, store, metrics));
 
         tracing::info!("Configuration of Server:\n{}", node.config.pretty());

@@ -73,6 +73,10 @@ impl Lane {
         let seat = (!timeout.is_zero()).then_some(Seat { lane: self.number, index: at });
         match self.services.store.read_seated(&course.name, &course.question, seat) {
             Read::Draining => return None,
+            Read::Crowded(crowded) => {
+                let response = self.services.reads.crowded(&course.name, crowded);
+                self.refuse(at, response, is_head, started);
+            }
             Read::Answer(record) => self.finish(at, &course, record.as_ref(), started, is_head, None),
             Read::Parked { ticket, interest, held } => {
                 self.park(at, course, ticket, interest, held.as_ref(), started, is_head);
@@ -121,8 +125,11 @@ impl Lane {
             Read::Answer(record) => self.finish(at, &course, record.as_ref(), started, is_head, Some(jitter)),
             Read::Draining => {
                 let response = self.services.reads.stopping();
-                let (timing, then) = (self.timing(started, Some(jitter)), self.then);
-                self.send(at, &template(response, is_head, then), timing, then);
+                self.refuse(at, response, is_head, started);
+            }
+            Read::Crowded(crowded) => {
+                let response = self.services.reads.crowded(&course.name, crowded);
+                self.refuse(at, response, is_head, started);
             }
             Read::Parked { ticket, interest, held } => {
                 self.park(at, course, ticket, interest, held.as_ref(), started, is_head);
@@ -139,6 +146,12 @@ impl Lane {
         }
         let course = reader.course();
         self.finish(at, &course, record, started, is_head, Some(Duration::ZERO));
+    }
+
+    /// Tells a reader that it cannot be parked.
+    fn refuse(&mut self, at: u32, response: Response<Bytes>, is_head: bool, started: Duration) {
+        let (timing, then) = (self.timing(started, None), self.then);
+        self.send(at, &template(response, is_head, then), timing, then);
     }
 
     /// Sends the answer to a read that ended with `record`.

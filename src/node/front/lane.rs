@@ -14,6 +14,7 @@ use super::{Inbox, Message, Services};
 use crate::core::{Name, Record};
 use crate::node::clock;
 use crate::node::lifecycle::Phase;
+use crate::node::metrics::Limit;
 use crate::node::places::Place;
 use crate::node::server::{ACCEPT_PAUSE, AcceptErrors};
 use crate::watch::rounds::{Rounds, SLICE, Slice, Whom};
@@ -305,7 +306,10 @@ impl Lane {
         for at in due {
             let Some(connection) = self.table.get_mut(at) else { continue };
             match std::mem::replace(&mut connection.state, State::Idle) {
-                State::Idle => self.close(at),
+                State::Idle => {
+                    self.services.metrics.hit(Limit::IdleTime);
+                    self.close(at);
+                }
                 State::Parked(reader, ticket) => {
                     self.services.store.leave([ticket]);
                     let record = self.services.store.get(reader.name());
