@@ -8,6 +8,7 @@ mod list;
 mod operations;
 mod read;
 mod request;
+mod watchers;
 mod write;
 
 use std::pin::Pin;
@@ -36,6 +37,7 @@ const SERVER_PATHS: &str = "\
 PUT      /v1/versions/{name}[?version={version}][&modified={µs}]  <- data  -> sets the version, wakes watchers
 DELETE   /v1/versions/{name}[?modified={µs}]  -> deletes it, wakes watchers
 POST     /v1/versions  <- json(VersionSet)  -> what is newer here or missing there
+GET      /v1/watchers?prefix={p}[&limit=N][&after={name}]  -> who waits for what, by name
 PUT      /v1/logging?level=DEBUG  -> changes the level of the log
 GET      /metrics  /healthz  /readyz";
 
@@ -103,6 +105,7 @@ fn server(node: Arc<Node>) -> Router {
         .route("/v1/versions", post(diff::diff))
         .route("/v1/versions/", put(write::put).delete(write::delete))
         .route("/v1/versions/{*name}", put(write::put).delete(write::delete))
+        .route("/v1/watchers", get(watchers::watchers))
         .route("/v1/logging", put(operations::logging))
         .route("/metrics", get(operations::metrics))
         .merge(operations::health())
