@@ -15,8 +15,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::header::CONNECTION;
-use axum::http::{HeaderValue, Method, Request, StatusCode};
+use axum::http::header::{CONNECTION, CONTENT_LENGTH};
+use axum::http::{HeaderValue, Method, Request, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use hyper::body::Incoming;
@@ -66,6 +66,7 @@ pub fn service(
         let mut router = router.clone();
         Box::pin(async move {
             let (parts, body) = request.into_parts();
+            let version = parts.version;
             let mut response = match request::check_head(&node, &parts) {
                 Ok(()) => {
                     let answered = router.call(Request::from_parts(parts, body)).await;
@@ -73,7 +74,11 @@ pub fn service(
                 }
                 Err(refusal) => refusal.into_response(),
             };
-            if node.lifecycle.phase() != Phase::Serving {
+            if matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+                // the router says 0, which is not so of what was not modified; HTTP/1.1 leaves it out by itself
+                response.headers_mut().remove(CONTENT_LENGTH);
+            }
+            if node.lifecycle.phase() != Phase::Serving && version < Version::HTTP_2 {
                 // so that the reader connects to another node next time
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }

@@ -3,6 +3,7 @@
 pub mod clock;
 mod front;
 pub mod hang_up;
+mod http2;
 pub mod lifecycle;
 pub mod limits;
 mod listener;
