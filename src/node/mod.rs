@@ -1,6 +1,7 @@
 //! The running node: owns the store, reads the clock, starts everything in order and stops it in order.
 
 pub mod clock;
+pub mod descriptors;
 mod front;
 pub mod hang_up;
 mod http2;

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use axum::response::Response;
 use hyper::Request;
 use hyper::body::Incoming;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -21,7 +20,7 @@ use super::metrics::{Metrics, Port};
 use super::reads::Reads;
 use super::server::Server;
 use super::store::SharedStore;
-use super::{Node, clock, logging};
+use super::{Node, clock, descriptors, logging};
 use crate::config::Config;
 use crate::core::tombstones::horizon_at;
 use crate::core::{Genesis, Incarnation};
@@ -72,7 +71,7 @@ where
     A: Future<Output = Response> + Send + 'static,
 {
     logging::start(config.log_level, config.log_format);
-    let descriptors = raise_descriptor_limit();
+    let descriptors = descriptors::raise_limit();
     let client = listen(&config.listen_client, "--listen-client").map_err(StartError::Listen)?;
     let server = listen(&config.listen_server, "--listen-server").map_err(StartError::Listen)?;
     let max_server_connections = MAX_SERVER_CONNECTIONS.min(descriptors / 4);
@@ -206,14 +205,6 @@ impl Signals {
     }
 }
 
-/// Raises the soft limit of open files to the hard one, as Go does, and returns what it is now.
-fn raise_descriptor_limit() -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    let current = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
-    current.map_or(usize::MAX / 2, |n| usize::try_from(n).unwrap_or(usize::MAX / 2)).min(1 << 24)
-}
-
 fn random<const N: usize>() -> Result<[u8; N], StartError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|e| system("random numbers", e))?;
@@ -222,15 +213,4 @@ fn random<const N: usize>() -> Result<[u8; N], StartError> {
 
 fn system(what: &'static str, cause: impl fmt::Display) -> StartError {
     StartError::System { what, cause: cause.to_string() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_descriptor_limit_is_at_least_what_it_was() {
-        let before = getrlimit(Resource::Nofile).current.unwrap_or(0);
-        assert!(raise_descriptor_limit() as u64 >= before.min(1 << 24));
-    }
 }
