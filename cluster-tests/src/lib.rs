@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`node`] | a node as a child process: started, waited for, signalled, ended |
 //! | [`http`] | a small blocking HTTP/1.1 client that sends exactly what it is told |
+//! | [`storm`] | clients that behave badly, and what must not come of it |
 //! | [`wait`] | waiting for a condition, never for a while |
 //! | [`text`] | the notations of the protocol: dates, durations, metrics, refusals |
 //!
@@ -13,5 +14,6 @@
 
 pub mod http;
 pub mod node;
+pub mod storm;
 pub mod text;
 pub mod wait;

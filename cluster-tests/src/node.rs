@@ -368,7 +368,9 @@ pub fn binary() -> &'static Path {
         let built = build.output().expect("cargo, which runs this test");
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
         let test = std::env::current_exe().expect("this test's own path");
-        let profile = test.parent().and_then(Path::parent).expect("target/<profile>/deps/<test>");
+        // target/<profile>/deps/<test>, or target/<profile>/<program>
+        let folder = test.parent().expect("a file is in a folder");
+        let profile = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
         profile.join(format!("vwatch{}", std::env::consts::EXE_SUFFIX))
     })
 }
