@@ -52,8 +52,9 @@ impl Template {
         }
         let length = HeaderValue::from(body.len());
         // the library writes a length of its own behind all fields where there is nothing to send, and none for 304
-        let early = is_head || !body.is_empty();
-        let late = !early && status != StatusCode::NOT_MODIFIED;
+        let is_known = status == StatusCode::NOT_MODIFIED;
+        let early = !is_known && (is_head || !body.is_empty());
+        let late = !is_known && !early;
         for (due, name, value) in [
             (early, CONTENT_LENGTH, &length),
             (is_last, axum::http::header::CONNECTION, &HeaderValue::from_static("close")),
