@@ -186,10 +186,12 @@ impl Crowd {
         let timeout = GoDuration(self.timeout).to_string();
         let known = [parameter("version", &watcher.knows.to_string()), parameter("timeout", &timeout)];
         let request = exchange::get(&self.target.url, &with_query(&path, &known));
+        // before it is sent, for the node counts from when it comes
+        let now = Instant::now();
         let sent = watcher.stream.as_mut().map(|stream| stream.write(&request));
         match sent {
             // a socket with nothing unsent takes a request whole
-            Some(Ok(sent)) if sent == request.len() => watcher.state = State::Asked(Instant::now()),
+            Some(Ok(sent)) if sent == request.len() => watcher.state = State::Asked(now),
             Some(Err(error)) => self.lose(number, &error.to_string()),
             _ => self.lose(number, "a request was not taken"),
         }
