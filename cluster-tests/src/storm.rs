@@ -49,7 +49,7 @@ impl Report {
 /// # Panics
 /// If a watcher is lost, a connection or a parked reader is left behind, or memory or descriptors grow.
 pub fn run(clients: usize, time: Duration, mut progress: impl FnMut(&Report)) -> Report {
-    let flags = ["--jitter-per-watch", "0s", "--idle-timeout", "5s", "--data-limit-bytes", "1MiB"];
+    let flags = ["--jitter-per-watch", "0s", "--idle-timeout", "20s", "--data-limit-bytes", "1MiB"];
     let node = Node::with(&flags);
     let mut random = Rng::with_seed(7);
     let mut report = Report { cycles: 0, woken: 0, hung_up: 0, samples: Vec::new() };
@@ -78,10 +78,7 @@ pub fn run(clients: usize, time: Duration, mut progress: impl FnMut(&Report)) ->
 /// go at once.
 fn cycle(node: &Node, clients: usize, random: &mut Rng, report: &mut Report) {
     let base = report.cycles * 2;
-    let mut server = node.server();
-    for name in 0..NAMES {
-        server.ask(&put(&format!("n{name}?version={base}")).body("")).expect(204);
-    }
+    write_all(node, base);
     let stalled: Vec<_> = (0..STALLED)
         .map(|_| {
             let mut connection = node.client();
@@ -110,7 +107,7 @@ fn cycle(node: &Node, clients: usize, random: &mut Rng, report: &mut Report) {
                 thread::sleep(patience / 50);
             }
         });
-        write_all(&mut server, base + 1);
+        write_all(node, base + 1);
     });
     for (connection, name, usual) in &mut watchers {
         hear(connection, base + 1);
@@ -118,7 +115,7 @@ fn cycle(node: &Node, clients: usize, random: &mut Rng, report: &mut Report) {
         connection.send(&watch(*name, base + 1, *usual));
     }
     node.wait_parked(watchers.len());
-    write_all(&mut server, base + 2);
+    write_all(node, base + 2);
     for (connection, ..) in &mut watchers {
         hear(connection, base + 2);
         report.woken += 1;
@@ -133,7 +130,8 @@ fn watch(name: usize, version: usize, usual: bool) -> Request {
     if usual { request } else { request.header("Trailer", "X-None") }
 }
 
-fn write_all(server: &mut Connection, version: usize) {
+fn write_all(node: &Node, version: usize) {
+    let mut server = node.server();
     for name in 0..NAMES {
         server.ask(&put(&format!("n{name}?version={version}")).body("")).expect(204);
     }
