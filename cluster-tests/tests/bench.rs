@@ -65,6 +65,16 @@ fn watchers_whose_time_is_up_ask_again() {
     assert_eq!((number(&figures, "woken"), number(&figures, "early")), (20.0, 0.0), "{figures}");
 }
 
+/// Nodes close connections that are silent for long, and between two writes the bench's own are.
+#[test]
+fn writes_may_be_far_apart() {
+    let node = Node::with(&["--idle-timeout", "2s"]);
+    let figures =
+        figures(&bench(&node, "watch --watchers 5 --writes 1 --warm-up 0 --every 7s --timeout 3s -w json"));
+    assert_eq!((number(&figures, "woken"), number(&figures, "lost")), (5.0, 0.0), "{figures}");
+    is_clean(&node);
+}
+
 #[test]
 fn writes_and_reads_come_at_their_rate() {
     let node = Node::start();

@@ -2,13 +2,16 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::super::failure::Failure;
 use super::exchange::{self, Answer};
 use super::target::Target;
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A connection that was not used for so long is made anew: nodes close those that are silent.
+const STALE: Duration = Duration::from_secs(5);
 
 /// Largest answer that is read: any page of metrics.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
@@ -20,6 +23,7 @@ pub(super) struct Blocking {
     read: Vec<u8>,
     /// Of what was read, so much was answered.
     taken: usize,
+    used: Instant,
 }
 
 impl Blocking {
@@ -27,10 +31,20 @@ impl Blocking {
         let stream = target.connect()?;
         let set = stream.set_read_timeout(Some(ANSWER_TIMEOUT));
         set.map_err(|error| Failure::Failed(format!("cannot reach {}: {error}", target.url)))?;
-        Ok(Self { stream, target, read: Vec::new(), taken: 0 })
+        Ok(Self { stream, target, read: Vec::new(), taken: 0, used: Instant::now() })
+    }
+
+    /// Makes the connection anew if it may be closed by now.
+    pub(super) fn refresh(&mut self) -> Result<(), Failure> {
+        if self.used.elapsed() > STALE {
+            *self = Self::open(self.target.clone())?;
+        }
+        Ok(())
     }
 
     pub(super) fn send(&mut self, requests: &[u8]) -> Result<(), Failure> {
+        self.refresh()?;
+        self.used = Instant::now();
         let sent = self.stream.write_all(requests);
         sent.map_err(|error| Failure::Failed(format!("cannot write to {}: {error}", self.target.url)))
     }

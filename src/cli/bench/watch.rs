@@ -305,7 +305,10 @@ fn write(
     for version in 1..=schedule.writes {
         let due = schedule.due(version);
         let requests = names.puts(&connection.target.url, version, size);
-        thread::sleep(due.saturating_duration_since(Instant::now()));
+        let sleep_until = |at: Instant| thread::sleep(at.saturating_duration_since(Instant::now()));
+        sleep_until(due.checked_sub(QUIET).unwrap_or(due));
+        connection.refresh()?;
+        sleep_until(due);
         writes.behind = writes.behind.max(due.elapsed());
         connection.send(&requests)?;
         for _ in &names.0 {
