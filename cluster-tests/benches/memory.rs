@@ -56,7 +56,7 @@ fn main() {
     let knows = Question { known: Known::Current, at_least: None };
     let before = resident_bytes();
     for i in 0..WAITERS as u64 {
-        assert!(matches!(store.read(&watched, &knows, Some(|| i)), Read::Parked { .. }));
+        assert!(matches!(store.read(now, &watched, &knows, Some(|| i)), Read::Parked { .. }));
     }
     println!(
         "{WAITERS} waiters of one name: {} bytes each in the core",

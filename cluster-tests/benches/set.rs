@@ -50,7 +50,7 @@ fn reads_and_writes(c: &mut Criterion) {
     let unsaid = Question { known: Known::Unsaid, at_least: None };
     let mut i = 0;
     group.bench_function("GET", |b| {
-        b.iter(|| black_box(store.read(&names[stride(&mut i)], &unsaid, None::<fn() -> u32>)));
+        b.iter(|| black_box(store.read(at(1), &names[stride(&mut i)], &unsaid, None::<fn() -> u32>)));
     });
     let versions = [Version::of_data(b"a"), Version::of_data(b"b")];
     let mut now = 1u64 << 40;
@@ -86,7 +86,10 @@ fn wakes(c: &mut Criterion) {
                     put(&mut store, 1, &name(0), &Version::of_data(b"a"));
                     let knows = Question { known: Known::Current, at_least: None };
                     for i in 0..waiters {
-                        assert!(matches!(store.read(&name(0), &knows, Some(|| i)), Read::Parked { .. }));
+                        assert!(matches!(
+                            store.read(at(1), &name(0), &knows, Some(|| i)),
+                            Read::Parked { .. }
+                        ));
                     }
                     store
                 },
@@ -102,11 +105,11 @@ fn wakes(c: &mut Criterion) {
         put(&mut store, 1, &name(0), &Version::of_data(b"a"));
         let knows = Question { known: Known::Current, at_least: None };
         for i in 0..waiters {
-            let _ = store.read(&name(0), &knows, Some(|| i));
+            let _ = store.read(at(1), &name(0), &knows, Some(|| i));
         }
         let parked_on = name(0);
         group.bench_function(BenchmarkId::from_parameter(waiters), |b| {
-            b.iter(|| match store.read(&parked_on, &knows, Some(|| 0)) {
+            b.iter(|| match store.read(at(1), &parked_on, &knows, Some(|| 0)) {
                 Read::Parked { ticket, .. } => store.leave(ticket),
                 read => panic!("not parked: {read:?}"),
             });

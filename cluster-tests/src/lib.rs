@@ -8,6 +8,7 @@
 //! | [`http`] | a small blocking HTTP/1.1 client that sends exactly what it is told |
 //! | [`dns`] | a name server whose answers a test changes |
 //! | [`proxy`] | faults on the way to a node, counted |
+//! | [`storm`] | clients that behave badly, and what must not come of it |
 //! | [`wait`] | waiting for a condition, never for a while |
 //! | [`text`] | the notations of the protocol: dates, durations, metrics, refusals |
 //!
@@ -17,5 +18,6 @@ pub mod dns;
 pub mod http;
 pub mod node;
 pub mod proxy;
+pub mod storm;
 pub mod text;
 pub mod wait;

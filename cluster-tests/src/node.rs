@@ -188,6 +188,24 @@ impl Node {
         self.signal(Signal::INT);
     }
 
+    /// SIGSTOP: it does nothing until [`Node::resume`].
+    ///
+    /// # Panics
+    /// If the process is gone.
+    #[track_caller]
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    ///
+    /// # Panics
+    /// If the process is gone.
+    #[track_caller]
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
     #[track_caller]
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("our own child");
@@ -266,11 +284,13 @@ pub fn delete(target: &str) -> Request {
 pub struct Finished {
     /// Its exit code; `None` if a signal ended it.
     pub code: Option<i32>,
+    /// What it wrote to standard output.
+    pub stdout: String,
     /// What it wrote to standard error.
     pub stderr: String,
 }
 
-/// Runs `vwatch` with arguments that it is expected to refuse, until it ends.
+/// Runs `vwatch` with arguments until it ends, as it does at once where it refuses them.
 ///
 /// # Panics
 /// If it still runs after [`LIMIT`]; it is killed then.
@@ -281,7 +301,7 @@ pub fn run_to_end(arguments: &[&str]) -> Finished {
     let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut node = Node { child, client: nowhere, server: nowhere, said };
     let status = node.wait_exit(LIMIT);
-    Finished { code: status.code(), stderr: node.stderr() }
+    Finished { code: status.code(), stdout: node.stdout(), stderr: node.stderr() }
 }
 
 /// Two addresses on which nobody listens.
@@ -348,7 +368,9 @@ pub fn binary() -> &'static Path {
         let built = build.output().expect("cargo, which runs this test");
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
         let test = std::env::current_exe().expect("this test's own path");
-        let profile = test.parent().and_then(Path::parent).expect("target/<profile>/deps/<test>");
+        // target/<profile>/deps/<test>, or target/<profile>/<program>
+        let folder = test.parent().expect("a file is in a folder");
+        let profile = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
         profile.join(format!("vwatch{}", std::env::consts::EXE_SUFFIX))
     })
 }

@@ -3,13 +3,21 @@
 use std::time::{Duration, Instant};
 
 use cluster_tests::http::{Connection, Request, Response};
-use cluster_tests::node::{Node, delete, get, head, put};
+use cluster_tests::node::{Node, get, head, put};
 use cluster_tests::text::{metric, now_us};
 use cluster_tests::wait::{LIMIT, wait_until};
 
 /// What makes the front give a connection to the ordinary path, and changes nothing else.
 fn ordinary(request: &Request) -> Request {
-    request.clone().header("TE", "trailers")
+    request.clone().header("Trailer", "X-None")
+}
+
+/// As Java's client asks, with each request.
+fn java(request: Request) -> Request {
+    request
+        .header("Connection", "Upgrade, HTTP2-Settings")
+        .header("HTTP2-Settings", "AAEAAEAAAAIAAAAAAAMAAAAAAAQBAAAAAAUAAEAAAAYABgAA")
+        .header("Upgrade", "h2c")
 }
 
 /// An answer without what differs from one time to the next: names in their case and order, values, body.
@@ -85,6 +93,19 @@ fn corpus() -> Vec<Request> {
         n().header("X-Last-Sync", "1").header("x-last-sync", "1"),
         n().header("If-None-Match", "a").header("If-None-Match", "\"v1\""),
         n().header("Connection", "keep-alive"),
+        n().header("Connection", "close"),
+        n().header("Connection", "Keep-Alive, Close, TE").header("TE", "deflate, gzip;q=0.3"),
+        n().header("Connection", "close").header("Connection", "keep-alive"),
+        n().header("Connection", "x"),
+        n().header("Keep-Alive", "timeout=5, max=1").header("Proxy-Connection", "keep-alive"),
+        n().header("Content-Length", "0"),
+        n().header("Content-Length", "00"),
+        n().header("Content-Length", "0").header("Content-Length", "0"),
+        java(n()),
+        java(get("never")),
+        head("full?timeout=20ms").header("Connection", "close"),
+        get("n?version=v1&timeout=20ms").header("Connection", "close"),
+        get("never").header("Connection", "close"),
         n().header("Accept", "*/*").header("User-Agent", "x").header("Cookie", "y=z"),
         n().header("X", b"\xff\xfe"),
         n().body(""),
@@ -133,6 +154,8 @@ fn both_paths_give_the_same_wakes() {
             get("w?timeout=1m").header("If-None-Match", "*"),
             get("w?timeout=1m").header("X-Last-Sync", ahead.to_string()),
             get(&format!("created-{v}?version=&timeout=1m")),
+            get(&format!("w?version={v}&timeout=1m")).header("Connection", "close"),
+            java(get(&format!("w?version={v}&timeout=1m"))),
         ];
         let parked = |form: fn(&Request) -> Request| -> Vec<Connection> {
             requests.iter().map(|request| node.watch(&form(request))).collect()
@@ -148,16 +171,12 @@ fn both_paths_give_the_same_wakes() {
             assert!(matches!(front.status, 200 | 304), "{front:?}");
         }
     }
-    let mut watchers = [get("w?version=3-new"), get("w").header("If-None-Match", "*")].map(|r| {
-        let r = [node.watch(&r), node.watch(&ordinary(&r))];
+    for request in [get("w?version=3-new"), get("w").header("If-None-Match", "*")] {
+        let (mut front, mut ordinary) = (node.watch(&request), node.watch(&ordinary(&request)));
         node.wait_parked(2);
-        node.server().ask(&delete("w")).expect(204);
+        node.delete("w").expect(204);
+        assert_eq!(lasting(&front.answer().expect(410)), lasting(&ordinary.answer().expect(410)));
         node.put("w?version=3-new", "").expect(204);
-        r
-    });
-    for [front, ordinary] in &mut watchers {
-        let (front, ordinary) = (front.answer(), ordinary.answer());
-        assert_eq!(front.status, ordinary.status, "{front:?} {ordinary:?}");
     }
 }
 
@@ -207,6 +226,27 @@ fn a_connection_goes_on_in_the_front() {
         assert_eq!(client.answer().expect(200).version(), Some("v1"));
         client.ask(&get("never")).expect(404);
     }
+    assert!(handovers(&node) <= before, "nothing was unusual");
+}
+
+#[test]
+fn what_only_offers_something_does_not_leave_the_front() {
+    let node = filled(&[]);
+    let before = handovers(&node);
+    let mut client = node.client();
+    let fields = [
+        ("Keep-Alive", "300"),
+        ("TE", "trailers"),
+        ("Connection", "keep-alive, TE"),
+        ("Content-Length", "0"),
+    ];
+    for (name, value) in fields {
+        client.ask(&get("n").header(name, value)).expect(200);
+        client.ask(&java(get("n?version=v1&timeout=20ms"))).expect(200);
+    }
+    let last = client.ask(&get("n?version=v1&timeout=20ms").header("Connection", "close")).expect(200);
+    assert!(last.says_close());
+    wait_until("the end of the connection", LIMIT, || client.hung_up());
     assert!(handovers(&node) <= before, "nothing was unusual");
 }
 
@@ -311,7 +351,7 @@ fn a_storm_leaves_nothing_behind() {
         for _ in 0..random.usize(0..20) {
             let request = match random.u8(0..4) {
                 0 => get(&format!("storm?version={round}&timeout={}ms", random.u8(..))),
-                1 => get(&format!("storm?version={round}")).header("TE", "trailers"),
+                1 => get(&format!("storm?version={round}")).header("Trailer", "X-None"),
                 2 => get("storm?version=").header("X-Last-Sync", (now_us() + 500_000).to_string()),
                 _ => get(&format!("storm?version={round}&timeout=1m")),
             };

@@ -158,7 +158,7 @@ fn the_second_signal_ends_it_at_once() {
 /// Refused before it began: exit code 2, and one line that says what to do.
 #[track_caller]
 fn refused(arguments: &[&str], about: &str) {
-    let Finished { code, stderr } = run_to_end(arguments);
+    let Finished { code, stderr, .. } = run_to_end(arguments);
     assert_eq!(code, Some(2), "{arguments:?}: {stderr}");
     let lines: Vec<&str> = stderr.lines().filter(|line| !line.trim().is_empty()).collect();
     assert_eq!(lines.len(), 1, "{arguments:?}: one line: {stderr}");

@@ -1,29 +1,30 @@
 //! `GET /v1/versions?prefix=P&limit=N&after=NAME&keys-only`: versions by name, a page at a time.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::Uri;
 use axum::http::header::{HeaderValue, LINK};
 use axum::response::Response;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer::json_in_place;
 use super::error::Refusal;
 use super::request::{query, shown};
-use crate::core::{Record, Set};
+use crate::core::{Record, Set, Store};
 use crate::node::Node;
 use crate::node::limits::{DEFAULT_LIST_RECORDS, MAX_LIST_BYTES, MAX_LIST_RECORDS, SLICE};
 use crate::node::metrics::Limit;
 use crate::node::store::SharedStore;
+use crate::watch::Waiter;
 use crate::wire::uri::encode_parameter;
 use crate::wire::version_set::Versions;
 
 /// Handles a list.
 pub(super) async fn list(State(node): State<Arc<Node>>, uri: Uri) -> Result<Response, Refusal> {
     super::peers::may_read(&node)?;
-    let prefix = query(&uri, "prefix")?.unwrap_or_default();
-    let after = query(&uri, "after")?;
-    let limit = limit(&uri)?;
+    let asked = Asked::parse(&uri)?;
     let with_data = match query(&uri, "keys-only")?.as_deref() {
         None | Some("false") => true,
         Some("" | "true") => false,
@@ -32,24 +33,31 @@ pub(super) async fn list(State(node): State<Arc<Node>>, uri: Uri) -> Result<Resp
             return Err(Refusal::bad_request(format_args!("bad keys-only: {got}: leave its value out")));
         }
     };
-    let Ok(place) = Arc::clone(&node.lists).try_acquire_owned() else {
-        node.metrics.hit(Limit::Lists);
-        return Err(Refusal::unavailable("busy: other lists are being sent: ask again"));
-    };
-    let page = page(&node.store, prefix.as_bytes(), after.as_deref().map(str::as_bytes), limit).await;
-    let json = Versions { records: &page.records, with_data }.to_set_json();
+    let place = place(&node)?;
+    let page = page(&node.store, &asked, |store, after, page: &mut Vec<Record>| {
+        page.extend(store.set().list(asked.prefix.as_bytes(), after).take(SLICE).cloned());
+    });
+    let page = page.await;
+    let json = Versions { records: &page.items, with_data }.to_set_json();
     let json = json.map_err(|e| Refusal::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, e))?;
     let mut response = json_in_place(json, place);
-    if let (true, Some(last)) = (page.more, page.records.last()) {
-        let keys_only = if with_data { "" } else { "&keys-only" };
-        let next = format!(
-            "</v1/versions?prefix={}&limit={limit}{keys_only}&after={}>; rel=\"next\"",
-            encode_parameter(&prefix),
-            encode_parameter(last.name().as_str()),
-        );
-        response.headers_mut().insert(LINK, HeaderValue::try_from(next).expect("percent-encoded"));
-    }
+    link_to_next(&mut response, "/v1/versions", &asked, &page, if with_data { "" } else { "&keys-only" });
     Ok(response)
+}
+
+/// What is asked of anything that is listed by name.
+pub(super) struct Asked<'a> {
+    pub(super) prefix: Cow<'a, str>,
+    after: Option<Cow<'a, str>>,
+    limit: usize,
+}
+
+impl<'a> Asked<'a> {
+    pub(super) fn parse(uri: &'a Uri) -> Result<Self, Refusal> {
+        let prefix = query(uri, "prefix")?.unwrap_or_default();
+        let after = query(uri, "after")?;
+        Ok(Self { prefix, after, limit: limit(uri)? })
+    }
 }
 
 fn limit(uri: &Uri) -> Result<usize, Refusal> {
@@ -61,35 +69,82 @@ fn limit(uri: &Uri) -> Result<usize, Refusal> {
     })
 }
 
-struct Page {
-    records: Vec<Record>,
+/// One of the places for lists, if one is free.
+pub(super) fn place(node: &Node) -> Result<OwnedSemaphorePermit, Refusal> {
+    Arc::clone(&node.lists).try_acquire_owned().map_err(|_| {
+        node.metrics.hit(Limit::Lists);
+        Refusal::unavailable("busy: other lists are being sent: ask again")
+    })
+}
+
+/// What is listed.
+pub(super) trait Item {
+    /// By which it is listed.
+    fn name(&self) -> &str;
+
+    /// About how many bytes it makes.
+    fn cost(&self) -> usize;
+}
+
+impl Item for Record {
+    fn name(&self) -> &str {
+        Record::name(self).as_str()
+    }
+
+    fn cost(&self) -> usize {
+        Set::cost(self)
+    }
+}
+
+pub(super) struct Page<T> {
+    pub(super) items: Vec<T>,
     more: bool,
 }
 
-/// Collects a page in slices, so that no writer waits for a long list. A name that comes or goes meanwhile may or may
-/// not be in it; every other one is, once.
-async fn page(store: &SharedStore, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Page {
-    let mut records: Vec<Record> = Vec::new();
+/// Collects a page in slices, so that no writer waits for a long list. `slice` adds what is behind a name, at most
+/// [`SLICE`] of it. A name that comes or goes meanwhile may or may not be in it; every other one is, once.
+pub(super) async fn page<T: Item>(
+    store: &SharedStore,
+    asked: &Asked<'_>,
+    slice: impl Fn(&Store<Waiter>, Option<&[u8]>, &mut Vec<T>),
+) -> Page<T> {
+    let mut items: Vec<T> = Vec::new();
     let mut bytes = 0;
     loop {
-        let before = records.len();
-        let last = records.last().cloned();
-        let after = last.as_ref().map(|r| r.name().as_bytes()).or(after);
-        store.with(|store| records.extend(store.set().list(prefix, after).take(SLICE).cloned()));
-        let found = records.len() - before;
-        let kept = records[before..].iter().take_while(|record| {
-            bytes += Set::cost(record);
+        let before = items.len();
+        let last = items.last().map(|item| item.name().to_owned());
+        let after = last.as_deref().or(asked.after.as_deref()).map(str::as_bytes);
+        store.with(|store| slice(store, after, &mut items));
+        let found = items.len() - before;
+        let kept = items[before..].iter().take_while(|item| {
+            bytes += item.cost();
             bytes <= MAX_LIST_BYTES
         });
-        // one record is always taken, so that who goes on from link to link gets to the end
-        let kept = (before + kept.count()).max(1).min(limit);
-        if kept < records.len() {
-            records.truncate(kept);
-            return Page { records, more: true };
+        // one is always taken, so that who goes on from link to link gets to the end
+        let kept = (before + kept.count()).max(1).min(asked.limit);
+        if kept < items.len() {
+            items.truncate(kept);
+            return Page { items, more: true };
         }
         if found < SLICE {
-            return Page { records, more: false };
+            return Page { items, more: false };
         }
         tokio::task::yield_now().await;
+    }
+}
+
+/// Says where it goes on, if it does. `also` is what else was asked, as it stands in a query.
+pub(super) fn link_to_next<T: Item>(
+    response: &mut Response,
+    path: &str,
+    asked: &Asked<'_>,
+    page: &Page<T>,
+    also: &str,
+) {
+    if let (true, Some(last)) = (page.more, page.items.last()) {
+        let Asked { prefix, limit, .. } = asked;
+        let (prefix, after) = (encode_parameter(prefix), encode_parameter(last.name()));
+        let next = format!("<{path}?prefix={prefix}&limit={limit}{also}&after={after}>; rel=\"next\"");
+        response.headers_mut().insert(LINK, HeaderValue::try_from(next).expect("percent-encoded"));
     }
 }

@@ -9,14 +9,15 @@ mod operations;
 mod peers;
 mod read;
 mod request;
+mod watchers;
 mod write;
 
 use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::header::CONNECTION;
-use axum::http::{HeaderValue, Method, Request, StatusCode};
+use axum::http::header::{CONNECTION, CONTENT_LENGTH};
+use axum::http::{HeaderValue, Method, Request, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use hyper::body::Incoming;
@@ -36,6 +37,7 @@ const SERVER_PATHS: &str = "\
 PUT      /v1/versions/{name}[?version={version}][&modified={µs}]  <- data  -> sets the version, wakes watchers
 DELETE   /v1/versions/{name}[?modified={µs}]  -> deletes it, wakes watchers
 POST     /v1/versions  <- json(VersionSet)  -> what is newer here or missing there
+GET      /v1/watchers?prefix={p}[&limit=N][&after={name}]  -> who waits for what, by name
 PUT      /v1/logging?level=DEBUG  -> changes the level of the log
 GET      /metrics  /healthz  /readyz";
 
@@ -64,6 +66,7 @@ pub fn service(
         let mut router = router.clone();
         Box::pin(async move {
             let (parts, body) = request.into_parts();
+            let version = parts.version;
             let mut response = match request::check_head(&node, &parts) {
                 Ok(()) => {
                     let answered = router.call(Request::from_parts(parts, body)).await;
@@ -71,7 +74,11 @@ pub fn service(
                 }
                 Err(refusal) => refusal.into_response(),
             };
-            if !node.is_ready() {
+            if matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+                // the router says 0, which is not so of what was not modified; HTTP/1.1 leaves it out by itself
+                response.headers_mut().remove(CONTENT_LENGTH);
+            }
+            if !node.is_ready() && version < Version::HTTP_2 {
                 // so that the reader connects to another node next time
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -104,6 +111,7 @@ fn server(node: Arc<Node>) -> Router {
         .route("/v1/versions/", put(write::put).delete(write::delete))
         .route("/v1/versions/{*name}", put(write::put).delete(write::delete))
         .route("/v1/sync", post(peers::sync))
+        .route("/v1/watchers", get(watchers::watchers))
         .route("/v1/logging", put(operations::logging))
         .route("/metrics", get(operations::metrics))
         .merge(operations::health())

@@ -17,9 +17,10 @@ use super::error::Refusal;
 use super::operations::stopping;
 use super::peers::may_read;
 use super::request::{self, header, shown};
-use crate::core::{Kind, Known, Name, Question, Record, Stamp};
+use crate::core::{Crowded, Kind, Known, Name, Question, Record, Stamp};
 use crate::node::Node;
 use crate::node::hang_up::HangUp;
+use crate::node::metrics::Limit;
 use crate::node::reads::{Asked, Course, Outcome, Reads};
 use crate::node::store::Reading;
 use crate::watch::Wake;
@@ -66,6 +67,10 @@ impl Reads for FrontReads {
 
     fn stopping(&self) -> Response<Bytes> {
         stopping().into_bytes()
+    }
+
+    fn crowded(&self, name: &Name, crowded: Crowded) -> Response<Bytes> {
+        too_many(&self.0, name, crowded).into_bytes()
     }
 }
 
@@ -129,6 +134,7 @@ async fn wait(node: &Node, asked: Asked, hang_up: &HangUp) -> Result<Response<By
         match node.store.read(&course.name, &course.question, !timeout.is_zero()) {
             Reading::Answer(record) => break record,
             Reading::Draining => return Err(stopping()),
+            Reading::Crowded(crowded) => return Err(too_many(node, &course.name, crowded)),
             Reading::Parked(mut parked) => {
                 course.parked(parked.then.clone());
                 jitter = Some(Duration::ZERO);
@@ -236,6 +242,22 @@ fn missing(record: Option<&Record>, name: &Name) -> Option<Refusal> {
 fn not_found(name: &Name) -> Refusal {
     let got = shown(name.as_bytes());
     Refusal::new(StatusCode::NOT_FOUND, format_args!("not found: {got}: wait for it with ?version="))
+}
+
+/// 503: there is something to wait for, and no place to do so.
+fn too_many(node: &Node, name: &Name, crowded: Crowded) -> Refusal {
+    const ADVICE: &str = "ask another node, or again later, or with ?timeout=0s";
+    match crowded {
+        Crowded::InAll(most) => {
+            node.metrics.hit(Limit::Watchers);
+            Refusal::unavailable(format_args!("too many watchers: {most} are parked here: {ADVICE}"))
+        }
+        Crowded::OnThisName(most) => {
+            node.metrics.hit(Limit::WatchersOfAName);
+            let got = shown(name.as_bytes());
+            Refusal::unavailable(format_args!("too many watchers of {got}: {most} are parked: {ADVICE}"))
+        }
+    }
 }
 
 /// For a reader that is not there any more: nobody sees it, but the connection ends.

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, Version};
 use super::error::Refusal;
 use crate::core::{Name, Stamp};
 use crate::node::Node;
-use crate::node::limits::MAX_HEAD_BYTES;
+use crate::node::limits::{MAX_FIELDS, MAX_HEAD_BYTES};
 use crate::node::metrics::Limit;
 use crate::wire::head::NAMES;
 use crate::wire::uri::{self, UriError, decode};
@@ -65,7 +65,8 @@ pub(super) fn shown(bytes: &[u8]) -> String {
 
 /// Bytes of the request line and header fields.
 fn head_bytes(parts: &Parts) -> usize {
-    let target = parts.uri.path().len() + parts.uri.query().map_or(0, |q| q.len() + 1);
+    let authority = parts.uri.authority().map_or(0, |authority| authority.as_str().len());
+    let target = authority + parts.uri.path().len() + parts.uri.query().map_or(0, |q| q.len() + 1);
     let fields: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     parts.method.as_str().len() + target + fields + " HTTP/1.1\r\n".len()
 }
@@ -80,8 +81,19 @@ pub(super) fn check_head(node: &Node, parts: &Parts) -> Result<(), Refusal> {
             format_args!("request head too large: {bytes} bytes: send at most {MAX_HEAD_BYTES}"),
         ));
     }
+    if parts.headers.len() > MAX_FIELDS {
+        // of HTTP/1.1 the library has its own limit
+        node.metrics.hit(Limit::HeadBytes);
+        return Err(Refusal::new(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            format_args!("too many fields: {}: send at most {MAX_FIELDS}", parts.headers.len()),
+        ));
+    }
     let hosts = parts.headers.get_all(HOST).iter().count();
-    if hosts == 1 || (hosts == 0 && parts.version < Version::HTTP_11) {
+    // HTTP/2 has the host in its target (RFC 9113 §8.3.1), and HTTP/1.0 may have none
+    let may_lack = parts.version < Version::HTTP_11
+        || parts.version == Version::HTTP_2 && parts.uri.authority().is_some();
+    if hosts == 1 || (hosts == 0 && may_lack) {
         return Ok(());
     }
     Err(Refusal::bad_request(format_args!("bad Host: {hosts} of them: send one")))

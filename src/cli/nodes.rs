@@ -24,16 +24,26 @@ pub(super) struct Nodes {
 impl Nodes {
     /// A client for the ports that answer reads.
     pub(super) fn readers(&self) -> Result<Client, Failure> {
-        client(self.client_url.as_deref(), "client-url", "VWATCH_CLIENT_URL", "http://127.0.0.1:8080")
+        Ok(Client::new(self.reader_urls()?, "client-url"))
     }
 
     /// A client for the ports that take writes.
     pub(super) fn writers(&self) -> Result<Client, Failure> {
-        client(self.server_url.as_deref(), "server-url", "VWATCH_SERVER_URL", "http://127.0.0.1:8008")
+        Ok(Client::new(self.writer_urls()?, "server-url"))
+    }
+
+    /// The ports that answer reads, at least one.
+    pub(super) fn reader_urls(&self) -> Result<Vec<Url>, Failure> {
+        urls(self.client_url.as_deref(), "client-url", "VWATCH_CLIENT_URL", "http://127.0.0.1:8080")
+    }
+
+    /// The ports that take writes, at least one.
+    pub(super) fn writer_urls(&self) -> Result<Vec<Url>, Failure> {
+        urls(self.server_url.as_deref(), "server-url", "VWATCH_SERVER_URL", "http://127.0.0.1:8008")
     }
 }
 
-fn client(typed: Option<&str>, flag: &'static str, variable: &str, default: &str) -> Result<Client, Failure> {
+fn urls(typed: Option<&str>, flag: &str, variable: &str, default: &str) -> Result<Vec<Url>, Failure> {
     // as of a node, an empty one counts as unset
     let of_env = std::env::var_os(variable).filter(|text| !text.is_empty());
     let (source, text) = match (typed, of_env) {
@@ -41,8 +51,7 @@ fn client(typed: Option<&str>, flag: &'static str, variable: &str, default: &str
         (None, Some(text)) => (variable.to_owned(), text.to_string_lossy().into_owned()),
         (None, None) => (format!("--{flag}"), default.to_owned()),
     };
-    let urls = Url::parse_list(&text).map_err(|why| Failure::Usage(format!("bad {source}: {why}")))?;
-    Ok(Client::new(urls, flag))
+    Url::parse_list(&text).map_err(|why| Failure::Usage(format!("bad {source}: {why}")))
 }
 
 /// Runs one client command: a single thread is plenty.

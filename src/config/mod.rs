@@ -12,6 +12,7 @@ pub use cluster::{ClusterConfig, HostPort, SecretSource};
 pub use log::{LogFormat, LogLevel, LogLevelError};
 pub use raw::Raw;
 
+use crate::core::MostWaiters;
 use crate::core::limits::{MAX_DATA_BYTES, MAX_NAME_BYTES};
 use crate::wire::duration::GoDuration;
 use value::Wrong;
@@ -69,6 +70,8 @@ pub struct Config {
     pub idle_timeout: Duration,
     /// Most connections of the client port; `None` is what the descriptor limit allows.
     pub max_connections: Option<usize>,
+    /// Most readers that are parked at the same time.
+    pub most_waiters: MostWaiters,
     /// The least that is logged.
     pub log_level: LogLevel,
     /// The form of the log.
@@ -103,6 +106,10 @@ impl Config {
             shutdown_grace: read(raw, "shutdown-grace", value::duration)?,
             idle_timeout: read(raw, "idle-timeout", positive_duration)?,
             max_connections: read_open(raw, "max-connections", value::count)?,
+            most_waiters: MostWaiters {
+                in_all: read(raw, "max-watchers", value::count)?,
+                of_a_name: read(raw, "max-watchers-per-name", value::count)?,
+            },
             log_level: read(raw, "log-level", log_level)?,
             log_format: read(raw, "log-format", log_format)?,
             cluster: ClusterConfig::from_raw(raw)?,
@@ -148,6 +155,8 @@ impl Config {
                 self.max_connections
                     .map_or_else(|| quoted(&"what the descriptor limit allows"), |n| n.to_string()),
             ),
+            ("MaxWatchers", self.most_waiters.in_all.to_string()),
+            ("MaxWatchersPerName", self.most_waiters.of_a_name.to_string()),
         ];
         let rows: Vec<_> = rows.into_iter().chain(self.cluster.rows()).collect();
         let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
@@ -249,6 +258,7 @@ mod tests {
         assert_eq!(config.shutdown_grace, Duration::from_secs(10));
         assert_eq!(config.idle_timeout, Duration::from_secs(60));
         assert_eq!(config.max_connections, None);
+        assert_eq!(config.most_waiters, MostWaiters { in_all: 2_000_000, of_a_name: 1_000_000 });
         assert_eq!((config.log_level, config.log_format), (LogLevel::Info, LogFormat::Text));
     }
 

@@ -169,6 +169,18 @@ pub const FLAGS: &[Flag] = &[
     Flag::switch("insecure-no-cluster-secret", "false", "Replicate off loopback without a secret"),
     Flag::open("region", "TEXT", "Where this node is, such as eu-west-1/a"),
     Flag::open("advertise-server", "HOST:PORT", "Where peers reach this node [default: found by itself]"),
+    Flag::text(
+        "max-watchers",
+        "COUNT",
+        "2000000",
+        "Most readers that are parked at the same time; further ones get 503",
+    ),
+    Flag::text(
+        "max-watchers-per-name",
+        "COUNT",
+        "1000000",
+        "Most readers that are parked on the same name; further ones get 503",
+    ),
     Flag::text("log-level", "LEVEL", "INFO", "trace, debug, info, warn or error"),
     Flag::text("log-format", "FORMAT", "text", "text or json"),
 ];

@@ -14,7 +14,7 @@ use super::set::{Merge, Set};
 use super::stamp::{Stamp, StampSource};
 use super::vector::Vector;
 use super::version::Version;
-use super::waiters::{Interest, Ticket, Waiters};
+use super::waiters::{Crowded, Interest, MostWaiters, Ticket, Waiters};
 
 /// A node's state. `T` is what is told when a waiter is due.
 #[derive(Debug)]
@@ -98,6 +98,8 @@ pub enum Read {
     },
     /// There is something to wait for, but the node is about to stop and parks nobody.
     Draining,
+    /// There is something to wait for, but too many wait already.
+    Crowded(Crowded),
 }
 
 impl<T> Store<T> {
@@ -310,17 +312,30 @@ impl<T> Store<T> {
     /// Reads, or parks: the check and the joining are this one step, so that no wake slips between them.
     ///
     /// `waiter` makes what is told later; `None` never parks, and answers as a timeout does, with what there is.
-    pub fn read(&mut self, name: &Name, question: &Question, waiter: Option<impl FnOnce() -> T>) -> Read {
+    pub fn read(
+        &mut self,
+        now: Stamp,
+        name: &Name,
+        question: &Question,
+        waiter: Option<impl FnOnce() -> T>,
+    ) -> Read {
         let held = self.set.get(name);
         match (question.judge(held), waiter) {
             (Verdict::Wait(_), Some(_)) if self.draining => Read::Draining,
             (Verdict::Wait(interest), Some(waiter)) => {
                 let held = held.cloned();
-                let ticket = self.waiters.join(name, interest, waiter());
-                Read::Parked { ticket, interest, held }
+                match self.waiters.join(now, name, interest, waiter()) {
+                    Ok(ticket) => Read::Parked { ticket, interest, held },
+                    Err(crowded) => Read::Crowded(crowded),
+                }
             }
             (Verdict::Answer, _) | (Verdict::Wait(_), None) => Read::Answer(held.cloned()),
         }
+    }
+
+    /// From now on parks so many.
+    pub fn limit_waiters(&mut self, most: MostWaiters) {
+        self.waiters.limit(most);
     }
 
     /// Gives up a place; see [`Waiters::leave`].
@@ -479,12 +494,12 @@ mod tests {
         let mut store = store();
         done(put(&mut store, 10, "a", None));
         let knows = Question { known: Known::AnyOf(vec![version("a")]), at_least: None };
-        assert!(matches!(store.read(&name("n"), &knows, None::<fn() -> u32>), Read::Answer(Some(_))));
-        assert!(matches!(store.read(&name("n"), &knows, Some(|| 7)), Read::Parked { .. }));
+        assert!(matches!(store.read(at(1), &name("n"), &knows, None::<fn() -> u32>), Read::Answer(Some(_))));
+        assert!(matches!(store.read(at(1), &name("n"), &knows, Some(|| 7)), Read::Parked { .. }));
         assert_eq!(done(put(&mut store, 11, "a", None)).1, 0, "a fresh stamp wakes nobody");
         assert_eq!(done(put(&mut store, 12, "b", None)).1, 1);
         assert!(
-            matches!(store.read(&name("n"), &knows, Some(|| 8)), Read::Answer(Some(r)) if r.version() == "b")
+            matches!(store.read(at(1), &name("n"), &knows, Some(|| 8)), Read::Answer(Some(r)) if r.version() == "b")
         );
     }
 
@@ -493,10 +508,10 @@ mod tests {
         let mut store = store();
         done(put(&mut store, 10, "a", None));
         let knows = Question { known: Known::Current, at_least: None };
-        assert!(matches!(store.read(&name("n"), &knows, Some(|| 7)), Read::Parked { .. }));
+        assert!(matches!(store.read(at(1), &name("n"), &knows, Some(|| 7)), Read::Parked { .. }));
         assert_eq!(store.drain().iter().map(Vec::len).sum::<usize>(), 1);
-        assert!(matches!(store.read(&name("n"), &knows, Some(|| 8)), Read::Draining));
+        assert!(matches!(store.read(at(1), &name("n"), &knows, Some(|| 8)), Read::Draining));
         let unsaid = Question { known: Known::Unsaid, at_least: None };
-        assert!(matches!(store.read(&name("n"), &unsaid, Some(|| 9)), Read::Answer(Some(_))));
+        assert!(matches!(store.read(at(1), &name("n"), &unsaid, Some(|| 9)), Read::Answer(Some(_))));
     }
 }

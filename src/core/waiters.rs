@@ -4,7 +4,8 @@
 //! write to a name with 100,000 waiters holds the lock no longer than one with none. What a waiter is (a channel, a
 //! connection) is the caller's business: the type `T`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 
 use slotmap::{SlotMap, new_key_type};
 
@@ -29,6 +30,42 @@ pub enum Interest {
     AtLeast(Stamp),
 }
 
+/// How many may be parked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MostWaiters {
+    /// On all names together.
+    pub in_all: usize,
+    /// On each name.
+    pub of_a_name: usize,
+}
+
+impl MostWaiters {
+    /// As many as come.
+    pub const UNBOUNDED: Self = Self { in_all: usize::MAX, of_a_name: usize::MAX };
+}
+
+/// There is no place for one more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crowded {
+    /// So many are parked, and that is the most.
+    InAll(usize),
+    /// So many are parked on this name, and that is the most.
+    OnThisName(usize),
+}
+
+/// Those who wait for one thing of one name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Crowd {
+    /// The name.
+    pub name: Name,
+    /// What they wait for; of those who wait for stamps, the lowest one.
+    pub interest: Interest,
+    /// How many they are.
+    pub waiters: usize,
+    /// Since when there has always been one of them.
+    pub since: Stamp,
+}
+
 /// All parked waiters of a node.
 ///
 /// Invariants, kept by [`Waiters::take`] being called with every change of the set under the lock that also covers the
@@ -42,6 +79,9 @@ pub enum Interest {
 #[derive(Debug)]
 pub struct Waiters<T> {
     by_name: HashMap<Name, Lists>,
+    /// The keys of `by_name` in their order, touched only by the first and the last waiter of a name.
+    names: BTreeSet<Name>,
+    most: MostWaiters,
     lists: SlotMap<ListKey, List<T>>,
     places: SlotMap<Ticket, Place>,
     parked: usize,
@@ -52,12 +92,16 @@ struct Lists {
     changed: Option<ListKey>,
     created: Option<ListKey>,
     at_least: BTreeMap<Stamp, ListKey>,
+    /// How many wait in `at_least`, and since when there has always been one.
+    stamped: usize,
+    stamped_since: Stamp,
 }
 
 #[derive(Debug)]
 struct List<T> {
     name: Name,
     interest: Interest,
+    since: Stamp,
     waiters: Vec<(Ticket, T)>,
 }
 
@@ -70,7 +114,14 @@ struct Place {
 
 impl<T> Default for Waiters<T> {
     fn default() -> Self {
-        Self { by_name: HashMap::new(), lists: SlotMap::with_key(), places: SlotMap::with_key(), parked: 0 }
+        Self {
+            by_name: HashMap::new(),
+            names: BTreeSet::new(),
+            most: MostWaiters::UNBOUNDED,
+            lists: SlotMap::with_key(),
+            places: SlotMap::with_key(),
+            parked: 0,
+        }
     }
 }
 
@@ -87,26 +138,52 @@ impl<T> Waiters<T> {
         self.by_name.len()
     }
 
+    /// From now on parks so many. Those who are parked already stay.
+    pub fn limit(&mut self, most: MostWaiters) {
+        self.most = most;
+    }
+
     /// Parks a waiter. The caller has checked, under the lock that it still holds, that there is something to wait for.
-    pub fn join(&mut self, name: &Name, interest: Interest, waiter: T) -> Ticket {
+    ///
+    /// # Errors
+    /// If that would be one too many; `waiter` is dropped then.
+    pub fn join(
+        &mut self,
+        now: Stamp,
+        name: &Name,
+        interest: Interest,
+        waiter: T,
+    ) -> Result<Ticket, Crowded> {
+        if self.parked >= self.most.in_all {
+            return Err(Crowded::InAll(self.most.in_all));
+        }
         let lists = self.by_name.entry(name.clone()).or_default();
-        let slot = match interest {
-            Interest::Changed => &mut lists.changed,
-            Interest::Created => &mut lists.created,
+        let parked = lists.parked(&self.lists);
+        if parked >= self.most.of_a_name && parked > 0 {
+            return Err(Crowded::OnThisName(self.most.of_a_name));
+        }
+        if parked == 0 {
+            self.names.insert(name.clone());
+        }
+        let fresh = || List { name: name.clone(), interest, since: now, waiters: Vec::new() };
+        let key = match interest {
+            Interest::Changed => *lists.changed.get_or_insert_with(|| self.lists.insert(fresh())),
+            Interest::Created => *lists.created.get_or_insert_with(|| self.lists.insert(fresh())),
             Interest::AtLeast(stamp) => {
-                let key =
-                    *lists.at_least.entry(stamp).or_insert_with(|| new_list(&mut self.lists, name, interest));
-                &mut Some(key)
+                if lists.stamped == 0 {
+                    lists.stamped_since = now;
+                }
+                lists.stamped += 1;
+                *lists.at_least.entry(stamp).or_insert_with(|| self.lists.insert(fresh()))
             }
         };
-        let key = *slot.get_or_insert_with(|| new_list(&mut self.lists, name, interest));
         let list = &mut self.lists[key];
         let index =
             u32::try_from(list.waiters.len()).expect("fewer waiters than connections, fewer than 2^32");
         let ticket = self.places.insert(Place { list: key, index });
         list.waiters.push((ticket, waiter));
         self.parked += 1;
-        ticket
+        Ok(ticket)
     }
 
     /// Gives up a place: of a waiter that hung up or timed out, or that was woken and has no more use for it.
@@ -121,6 +198,11 @@ impl<T> Waiters<T> {
             self.places[*moved].index = place.index;
         }
         self.parked -= 1;
+        if matches!(list.interest, Interest::AtLeast(_))
+            && let Some(lists) = self.by_name.get_mut(&list.name)
+        {
+            lists.stamped -= 1;
+        }
         if list.waiters.is_empty()
             && let Some(List { name, interest, .. }) = self.lists.remove(place.list)
         {
@@ -144,10 +226,13 @@ impl<T> Waiters<T> {
         while let Some(first) = lists.at_least.first_entry()
             && *first.key() <= record.last_sync()
         {
-            taken.push(first.remove());
+            let key = first.remove();
+            lists.stamped -= self.lists.get(key).map_or(0, |list| list.waiters.len());
+            taken.push(key);
         }
         if lists.is_empty() {
             self.by_name.remove(record.name());
+            self.names.remove(record.name());
         }
         self.detach(taken)
     }
@@ -155,6 +240,7 @@ impl<T> Waiters<T> {
     /// Takes everybody.
     pub fn take_all(&mut self) -> Vec<Vec<(Ticket, T)>> {
         self.by_name.clear();
+        self.names.clear();
         let all = self.lists.keys().collect();
         self.detach(all)
     }
@@ -177,15 +263,51 @@ impl<T> Waiters<T> {
         }
         if lists.is_empty() {
             self.by_name.remove(name);
+            self.names.remove(name);
         }
+    }
+
+    /// Who waits for what: the names that begin with `prefix`, in their order, behind `after`, each with up to three
+    /// crowds. Costs nothing per waiter.
+    pub fn crowds<'a>(
+        &'a self,
+        prefix: &'a [u8],
+        after: Option<&'a [u8]>,
+    ) -> impl Iterator<Item = Vec<Crowd>> + 'a {
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        self.names
+            .range::<[u8], _>((from, Bound::Unbounded))
+            .take_while(move |name| name.as_bytes().starts_with(prefix))
+            .filter_map(|name| self.by_name.get(name).map(|lists| self.crowds_of(name, lists)))
+    }
+
+    fn crowds_of(&self, name: &Name, lists: &Lists) -> Vec<Crowd> {
+        let crowd = |interest, waiters, since| Crowd { name: name.clone(), interest, waiters, since };
+        let of_list = |key: &ListKey| {
+            self.lists.get(*key).map(|list| crowd(list.interest, list.waiters.len(), list.since))
+        };
+        let stamped = lists
+            .at_least
+            .first_key_value()
+            .map(|(stamp, _)| crowd(Interest::AtLeast(*stamp), lists.stamped, lists.stamped_since));
+        [lists.changed.as_ref().and_then(of_list), lists.created.as_ref().and_then(of_list), stamped]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 }
 
-fn new_list<T>(lists: &mut SlotMap<ListKey, List<T>>, name: &Name, interest: Interest) -> ListKey {
-    lists.insert(List { name: name.clone(), interest, waiters: Vec::new() })
-}
-
 impl Lists {
+    /// How many wait here for anything.
+    fn parked<T>(&self, lists: &SlotMap<ListKey, List<T>>) -> usize {
+        let of =
+            |key: Option<ListKey>| key.and_then(|key| lists.get(key)).map_or(0, |list| list.waiters.len());
+        of(self.changed) + of(self.created) + self.stamped
+    }
+
     fn is_empty(&self) -> bool {
         self.changed.is_none() && self.created.is_none() && self.at_least.is_empty()
     }
@@ -215,6 +337,10 @@ mod tests {
         Record::tombstone(name("n"), at(micros), Dot::default())
     }
 
+    fn join(waiters: &mut Waiters<u32>, of: &str, interest: Interest, id: u32) -> Ticket {
+        waiters.join(at(1), &name(of), interest, id).unwrap()
+    }
+
     /// Ids of the taken waiters, sorted.
     fn ids(taken: Vec<Vec<(Ticket, u32)>>) -> Vec<u32> {
         let mut ids: Vec<_> = taken.into_iter().flatten().map(|(_, id)| id).collect();
@@ -225,13 +351,13 @@ mod tests {
     #[test]
     fn another_version_or_a_delete_wakes_those_who_know_the_old_one() {
         let mut waiters = Waiters::default();
-        waiters.join(&name("n"), Interest::Changed, 1);
+        join(&mut waiters, "n", Interest::Changed, 1);
         assert!(
             ids(waiters.take(Some(&value(1, "a")), &value(2, "a"))).is_empty(),
             "a fresh stamp wakes nobody"
         );
         assert_eq!(ids(waiters.take(Some(&value(2, "a")), &value(3, "b"))), [1]);
-        waiters.join(&name("n"), Interest::Changed, 2);
+        join(&mut waiters, "n", Interest::Changed, 2);
         assert_eq!(ids(waiters.take(Some(&value(3, "b")), &gone(4))), [2]);
         assert_eq!((waiters.parked(), waiters.names()), (0, 0));
     }
@@ -239,7 +365,7 @@ mod tests {
     #[test]
     fn creation_wakes_and_a_tombstone_does_not() {
         let mut waiters = Waiters::default();
-        waiters.join(&name("n"), Interest::Created, 1);
+        join(&mut waiters, "n", Interest::Created, 1);
         assert!(ids(waiters.take(None, &gone(1))).is_empty());
         assert_eq!(ids(waiters.take(Some(&gone(1)), &value(2, "a"))), [1]);
     }
@@ -248,7 +374,7 @@ mod tests {
     fn stamps_wake_those_that_they_reach_whatever_the_version() {
         let mut waiters = Waiters::default();
         for micros in [3, 5, 5, 9] {
-            waiters.join(&name("n"), Interest::AtLeast(at(micros)), micros as u32);
+            join(&mut waiters, "n", Interest::AtLeast(at(micros)), micros as u32);
         }
         assert!(ids(waiters.take(Some(&value(1, "a")), &value(2, "b"))).is_empty(), "still older");
         assert_eq!(ids(waiters.take(Some(&value(2, "b")), &value(5, "b"))), [3, 5, 5]);
@@ -258,7 +384,7 @@ mod tests {
     #[test]
     fn other_names_sleep_on() {
         let mut waiters = Waiters::default();
-        waiters.join(&name("m"), Interest::Changed, 1);
+        join(&mut waiters, "m", Interest::Changed, 1);
         assert!(ids(waiters.take(Some(&value(1, "a")), &value(2, "b"))).is_empty());
         assert_eq!(waiters.parked(), 1);
     }
@@ -266,9 +392,9 @@ mod tests {
     #[test]
     fn leaving_after_being_taken_frees_the_place_and_nobody_elses() {
         let mut waiters = Waiters::default();
-        let first = waiters.join(&name("n"), Interest::Changed, 1);
+        let first = join(&mut waiters, "n", Interest::Changed, 1);
         waiters.take(Some(&value(1, "a")), &value(2, "b"));
-        let second = waiters.join(&name("n"), Interest::Changed, 2);
+        let second = join(&mut waiters, "n", Interest::Changed, 2);
         assert!(!waiters.leave(first), "it was no longer parked");
         assert_eq!(waiters.parked(), 1);
         assert!(waiters.leave(second));
@@ -277,6 +403,57 @@ mod tests {
             (waiters.parked(), waiters.names(), waiters.places.len(), waiters.lists.len()),
             (0, 0, 0, 0)
         );
+    }
+
+    #[test]
+    fn one_too_many_gets_no_place_and_changes_nothing() {
+        let mut waiters = Waiters::default();
+        waiters.limit(MostWaiters { in_all: 5, of_a_name: 3 });
+        let stamp = |micros| Interest::AtLeast(at(micros));
+        let first = join(&mut waiters, "n", Interest::Changed, 1);
+        join(&mut waiters, "n", stamp(7), 2);
+        join(&mut waiters, "n", stamp(8), 3);
+        for interest in [Interest::Changed, Interest::Created, stamp(7), stamp(9)] {
+            assert_eq!(waiters.join(at(1), &name("n"), interest, 9), Err(Crowded::OnThisName(3)));
+        }
+        join(&mut waiters, "m", Interest::Created, 4);
+        join(&mut waiters, "o", Interest::Created, 5);
+        assert_eq!(waiters.join(at(1), &name("p"), Interest::Created, 9), Err(Crowded::InAll(5)));
+        assert_eq!((waiters.parked(), waiters.names(), waiters.lists.len()), (5, 3, 5));
+        waiters.leave(first);
+        join(&mut waiters, "n", Interest::Changed, 6);
+        assert_eq!(ids(waiters.take(Some(&value(1, "z")), &value(8, "a"))), [2, 3, 6]);
+        assert!(waiters.join(at(1), &name("n"), stamp(9), 7).is_ok(), "those who were taken do not count");
+    }
+
+    #[test]
+    fn crowds_come_by_name_and_say_since_when_there_has_been_one() {
+        let mut waiters = Waiters::default();
+        let mut join = |of: &str, micros, interest| waiters.join(at(micros), &name(of), interest, 0).unwrap();
+        let stamp = |micros| Interest::AtLeast(at(micros));
+        let first = join("b", 1, Interest::Changed);
+        join("b", 2, Interest::Changed);
+        let stamped = [join("b", 3, stamp(90)), join("b", 4, stamp(80)), join("b", 5, stamp(80))];
+        join("a/2", 6, Interest::Created);
+        join("a/1", 7, stamp(9));
+        let all = |waiters: &Waiters<u32>, prefix: &str, after: Option<&str>| -> Vec<_> {
+            let crowds = waiters.crowds(prefix.as_bytes(), after.map(str::as_bytes)).flatten();
+            crowds.map(|c| (c.name.as_str().to_owned(), c.interest, c.waiters, c.since.micros())).collect()
+        };
+        let of_b = [("b".to_owned(), Interest::Changed, 2, 1), ("b".to_owned(), stamp(80), 3, 3)];
+        assert_eq!(all(&waiters, "b", None), of_b);
+        assert_eq!(all(&waiters, "", Some("a/2")), of_b);
+        let names: Vec<_> = all(&waiters, "a/", None).into_iter().map(|(name, ..)| name).collect();
+        assert_eq!(names, ["a/1", "a/2"]);
+        waiters.leave(first);
+        waiters.leave(stamped[1]);
+        waiters.leave(stamped[2]);
+        assert_eq!(all(&waiters, "b", None)[1], ("b".to_owned(), stamp(90), 1, 3));
+        for of in ["a/1", "a/2", "b"] {
+            let record = Record::value(name(of), &Version::new(b"v").unwrap(), b"", at(95), Dot::default());
+            waiters.take(None, &record);
+        }
+        assert!(all(&waiters, "", None).is_empty());
     }
 
     #[derive(Clone, Debug)]
@@ -316,7 +493,7 @@ mod tests {
                             2 if held.is_none_or(|h| h < at(micros)) => Interest::AtLeast(at(micros)),
                             _ => continue,
                         };
-                        let ticket = waiters.join(&name("n"), interest, next_id);
+                        let ticket = join(&mut waiters, "n", interest, next_id);
                         model.push((ticket, next_id, interest));
                         next_id += 1;
                     }
@@ -356,6 +533,8 @@ mod tests {
                 }
                 prop_assert_eq!(waiters.parked(), model.len());
                 prop_assert_eq!(waiters.names(), usize::from(!model.is_empty()));
+                let crowds = waiters.crowds(b"", None).flatten();
+                prop_assert_eq!(crowds.map(|crowd| crowd.waiters).sum::<usize>(), model.len());
             }
         }
     }

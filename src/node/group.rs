@@ -79,7 +79,7 @@ impl Group {
         let (view, found) = (membership.view(), discovery.found());
         let caller =
             Caller { store: store.clone(), client: client.clone(), metrics, troubles: Arc::clone(&troubles) };
-        let loops = vec![
+        let loops = [
             tokio::spawn(watcher(
                 store.clone(),
                 view.clone(),

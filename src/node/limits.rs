@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::metrics::Port;
+
 /// Longest request line and header fields together, in bytes. The longest name, percent-encoded, takes 12 KiB.
 pub const MAX_HEAD_BYTES: usize = 16 * 1024;
 
@@ -9,8 +11,24 @@ pub const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// too long is refused with its length, and only a hopeless one by the library, without.
 pub const MAX_BUFFER_BYTES: usize = 64 * 1024;
 
-/// Header fields of a request: the HTTP library's own limit.
+/// Header fields of a request: the HTTP library's own limit for HTTP/1.1.
 pub const MAX_FIELDS: usize = 100;
+
+/// Requests of one HTTP/2 connection at the same time. The others wait at the client.
+pub const MAX_STREAMS: u32 = 256;
+
+/// What the HTTP library may hold of an answer of one HTTP/2 request that its client has room for, in bytes.
+pub const HTTP2_SEND_BYTES: usize = 64 * 1024;
+
+/// What an HTTP/2 connection may send before it is read, in bytes. On the client port nothing that is read has a body,
+/// so it is the least that HTTP/2 knows.
+#[must_use]
+pub const fn http2_window(port: Port) -> u32 {
+    match port {
+        Port::Client => 64 * 1024 - 1,
+        Port::Server => 256 * 1024,
+    }
+}
 
 /// Longest JSON version set that `POST /v1/versions` takes, in bytes: some 150,000 names.
 pub const MAX_VERSION_SET_BYTES: usize = 16 << 20;

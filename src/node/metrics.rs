@@ -13,6 +13,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::store::SharedStore;
+use crate::core::MostWaiters;
 
 /// Which of the two ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,6 +53,11 @@ struct AnswerLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfLabel {
+    of: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LimitLabel {
     limit: &'static str,
 }
@@ -77,9 +83,30 @@ pub enum Limit {
     BodyTime,
     /// Time that an answer may take to be sent.
     WriteTime,
+    /// Time without a request.
+    IdleTime,
+    /// Readers parked at the same time.
+    Watchers,
+    /// Readers parked on the same name at the same time.
+    WatchersOfAName,
 }
 
 impl Limit {
+    const ALL: [Self; 12] = [
+        Self::Connections,
+        Self::HeadBytes,
+        Self::NameBytes,
+        Self::DataBytes,
+        Self::VersionSets,
+        Self::Lists,
+        Self::SetBytes,
+        Self::BodyTime,
+        Self::WriteTime,
+        Self::IdleTime,
+        Self::Watchers,
+        Self::WatchersOfAName,
+    ];
+
     const fn as_str(self) -> &'static str {
         match self {
             Self::Connections => "connections",
@@ -91,6 +118,9 @@ impl Limit {
             Self::SetBytes => "set_bytes",
             Self::BodyTime => "body_time",
             Self::WriteTime => "write_time",
+            Self::IdleTime => "idle_time",
+            Self::Watchers => "watchers",
+            Self::WatchersOfAName => "watchers_of_a_name",
         }
     }
 }
@@ -204,6 +234,21 @@ impl Metrics {
         metrics
     }
 
+    /// Shows how many readers may be parked.
+    #[must_use]
+    pub fn with_watcher_limits(mut self, most: MostWaiters) -> Self {
+        let limits: Family<OfLabel, Gauge> = Family::default();
+        for (of, limit) in [("all", most.in_all), ("a_name", most.of_a_name)] {
+            limits.get_or_create(&OfLabel { of }).set(gauge(limit));
+        }
+        self.registry.register(
+            "parked_watchers_limit",
+            "Readers that may be parked at the same time",
+            limits,
+        );
+        self
+    }
+
     fn register(&mut self) {
         let r = &mut self.registry;
         r.register("answers", "Requests answered, by port and status", self.answers.clone());
@@ -245,17 +290,7 @@ impl Metrics {
         );
         r.register_with_unit("set", "What all records take", Unit::Bytes, self.set_bytes.clone());
         // a limit that was never hit shows as 0, not as missing
-        for limit in [
-            Limit::Connections,
-            Limit::HeadBytes,
-            Limit::NameBytes,
-            Limit::DataBytes,
-            Limit::VersionSets,
-            Limit::Lists,
-            Limit::SetBytes,
-            Limit::BodyTime,
-            Limit::WriteTime,
-        ] {
+        for limit in Limit::ALL {
             drop(self.refusals.get_or_create(&LimitLabel { limit: limit.as_str() }));
         }
     }

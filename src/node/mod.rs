@@ -1,9 +1,11 @@
 //! The running node: owns the store, reads the clock, starts everything in order and stops it in order.
 
 pub mod clock;
+pub mod descriptors;
 mod front;
 pub mod group;
 pub mod hang_up;
+mod http2;
 pub mod lifecycle;
 pub mod limits;
 mod listener;

@@ -16,8 +16,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
+use super::hang_up::HangUp;
+use super::http2;
 use super::lifecycle::{Lifecycle, Phase};
 use super::limits::MAX_BUFFER_BYTES;
 use super::metrics::{Limit, Metrics, Port};
@@ -27,7 +29,7 @@ use super::spoken::Spoken;
 use super::stream::Impatient;
 
 /// At the end a connection without a request that is being answered has this long to go.
-const CLOSING_TIME: Duration = Duration::from_millis(500);
+pub(super) const CLOSING_TIME: Duration = Duration::from_millis(500);
 
 /// What an ordinary connection is served with. Cheap to clone.
 #[derive(Clone)]
@@ -94,10 +96,29 @@ where
         drop(place);
     }
 
-    async fn serve_from(self, stream: TcpStream, read: Vec<u8>) {
+    async fn serve_from(self, stream: TcpStream, mut read: Vec<u8>) {
+        let (mut stream, hang_up) = Impatient::new(stream, self.idle_timeout, Arc::clone(&self.metrics));
+        let closing = async {
+            self.lifecycle.reached(Phase::Closing).await;
+            sleep(CLOSING_TIME).await;
+        };
+        let is_http2 = tokio::select! {
+            is_http2 = timeout(self.idle_timeout, http2::begins(&mut stream, &mut read)) => is_http2,
+            () = closing => return,
+        };
+        let Ok(is_http2) = is_http2 else { return self.metrics.hit(Limit::IdleTime) };
+        let stream = Resumed { stream, read, at: 0 };
+        if is_http2 {
+            // apart, so that its size is not that of every connection
+            Box::pin(self.serve_http2(stream)).await;
+        } else {
+            self.serve_http1(stream, hang_up).await;
+        }
+    }
+
+    async fn serve_http1(self, stream: Resumed, hang_up: HangUp) {
         let Self { answer, port, idle_timeout, metrics, lifecycle, open } = self;
-        let (stream, hang_up) = Impatient::new(stream, idle_timeout);
-        let stream = Spoken::new(Resumed { stream, read, at: 0 }, port, metrics);
+        let stream = Spoken::new(stream, port, Arc::clone(&metrics));
         let answering = Arc::new(AtomicBool::new(false));
         let is_answering = Arc::clone(&answering);
         let service = service_fn(move |mut request: Request<Incoming>| {
@@ -134,6 +155,9 @@ where
             }
         };
         if let Err(error) = ended {
+            if error.is_timeout() {
+                metrics.hit(Limit::IdleTime);
+            }
             // the other side hung up, was too slow or sent no HTTP: its business, and nothing to alarm anybody with
             tracing::debug!(%error, "connection ended early");
         }

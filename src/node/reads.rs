@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::response::Response;
 use hyper::body::Bytes;
 
-use crate::core::{Known, Name, Question, Record, Stamp};
+use crate::core::{Crowded, Known, Name, Question, Record, Stamp};
 use crate::wire::head::Head;
 use crate::wire::timing::Timing;
 
@@ -67,6 +67,9 @@ pub trait Reads: Send + Sync + 'static {
 
     /// Words the answer to a read that would have to wait, while the node is about to stop.
     fn stopping(&self) -> Response<Bytes>;
+
+    /// Words the answer to a read that would have to wait where too many do.
+    fn crowded(&self, name: &Name, crowded: Crowded) -> Response<Bytes>;
 }
 
 impl Course {

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use axum::response::Response;
 use hyper::Request;
 use hyper::body::Incoming;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -23,7 +22,7 @@ use super::neighbourhood::{Neighbourhood, bind_both, replica_config};
 use super::reads::Reads;
 use super::server::Server;
 use super::store::SharedStore;
-use super::{Node, clock, logging};
+use super::{Node, clock, descriptors, logging};
 use crate::config::{Config, SecretSource};
 use crate::core::Incarnation;
 use crate::watch::fanout::Fanout;
@@ -76,7 +75,7 @@ where
     A: Future<Output = Response> + Send + 'static,
 {
     logging::start(config.log_level, config.log_format);
-    let descriptors = raise_descriptor_limit();
+    let descriptors = descriptors::raise_limit();
     let client = listen(&config.listen_client, "--listen-client").map_err(StartError::Listen)?;
     let (server, gossip) = listen_for_peers(&config)?;
     let max_server_connections = MAX_SERVER_CONNECTIONS.min(descriptors / 4);
@@ -104,7 +103,9 @@ where
         let pace = Pace { per_watcher: config.jitter_per_watch, longest: config.block_for };
         let (store, calls) =
             SharedStore::new(random()?, incarnation, config.max_set_bytes, replica, fanout, pace);
-        let metrics = Metrics::new(config.max_set_bytes, max_client_connections, max_server_connections);
+        store.limit_waiters(config.most_waiters);
+        let metrics = Metrics::new(config.max_set_bytes, max_client_connections, max_server_connections)
+            .with_watcher_limits(config.most_waiters);
         let peering = (!alone).then(|| Peering::new(Arc::new(config.cluster.keyring()), incarnation));
         let node = Arc::new(Node::new(config, store, metrics, peering));
 
@@ -234,7 +235,7 @@ fn reload_secrets(node: &Node) {
     match (&node.peering, &node.config.cluster.secret) {
         (Some(peering), SecretSource::File(path, _)) => match peering.keyring.reload(path) {
             Ok(key) => {
-                tracing::info!(%key, "SIGHUP: the secrets were read again, this key seals from now on")
+                tracing::info!(%key, "SIGHUP: the secrets were read again, this key seals from now on");
             }
             Err(error) => {
                 tracing::error!(path = %path.display(), "SIGHUP: the secrets stay as they are: {error}");
@@ -242,14 +243,6 @@ fn reload_secrets(node: &Node) {
         },
         _ => tracing::info!("SIGHUP: nothing to read again, for there is no --cluster-secret-file"),
     }
-}
-
-/// Raises the soft limit of open files to the hard one, as Go does, and returns what it is now.
-fn raise_descriptor_limit() -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    let current = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
-    current.map_or(usize::MAX / 2, |n| usize::try_from(n).unwrap_or(usize::MAX / 2)).min(1 << 24)
 }
 
 fn random<const N: usize>() -> Result<[u8; N], StartError> {
@@ -260,15 +253,4 @@ fn random<const N: usize>() -> Result<[u8; N], StartError> {
 
 pub(super) fn system(what: &'static str, cause: impl fmt::Display) -> StartError {
     StartError::System { what, cause: cause.to_string() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_descriptor_limit_is_at_least_what_it_was() {
-        let before = getrlimit(Resource::Nofile).current.unwrap_or(0);
-        assert!(raise_descriptor_limit() as u64 >= before.min(1 << 24));
-    }
 }

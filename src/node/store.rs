@@ -15,7 +15,10 @@ use super::clock;
 use crate::core::joining::Contact;
 use crate::core::replica::{Call, Config, Counts, Now, Request, Response};
 use crate::core::store::{Change, Due, Read, Written};
-use crate::core::{Genesis, Incarnation, Name, Question, Record, Replica, Stamp, Store, Summary, Ticket};
+use crate::core::{
+    Crowded, Genesis, Incarnation, MostWaiters, Name, Question, Record, Replica, Stamp, Store, Summary,
+    Ticket,
+};
 use crate::watch::fanout::Fanout;
 use crate::watch::pace::Pace;
 use crate::watch::{Bell, Seat, Waiter, Wake};
@@ -93,6 +96,8 @@ pub enum Reading {
     Parked(Parked),
     /// It would have to wait, but the node is about to stop.
     Draining,
+    /// It would have to wait, but too many do.
+    Crowded(Crowded),
 }
 
 /// A place among the parked, given up when this is dropped: by a client that hung up, a timeout, or a wake.
@@ -316,13 +321,14 @@ impl SharedStore {
             bell = Some(rung);
             Waiter::Listening(ring)
         });
-        let read = self.lock().store.read(name, question, waiter);
+        let read = self.lock().store.read(clock::now(), name, question, waiter);
         match (read, bell) {
             (Read::Parked { ticket, interest, held }, Some(bell)) => {
                 let then = question.clone().after_waiting(interest, held.as_ref());
                 Reading::Parked(Parked { store: self.clone(), ticket, bell, then })
             }
             (Read::Draining, _) => Reading::Draining,
+            (Read::Crowded(crowded), _) => Reading::Crowded(crowded),
             (Read::Answer(record), _) => Reading::Answer(record),
             (Read::Parked { held, .. }, None) => Reading::Answer(held), // the store parks only with a waiter
         }
@@ -331,7 +337,13 @@ impl SharedStore {
     /// Reads, or parks at `seat` if there is nothing to tell yet. The ticket is to be given up whatever happens.
     #[must_use]
     pub fn read_seated(&self, name: &Name, question: &Question, seat: Option<Seat>) -> Read {
-        self.lock().store.read(name, question, seat.map(|seat| move || Waiter::Seated(seat)))
+        let waiter = seat.map(|seat| move || Waiter::Seated(seat));
+        self.lock().store.read(clock::now(), name, question, waiter)
+    }
+
+    /// From now on parks so many.
+    pub fn limit_waiters(&self, most: MostWaiters) {
+        self.lock().store.limit_waiters(most);
     }
 
     /// Gives up places.

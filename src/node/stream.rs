@@ -15,6 +15,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Sleep, sleep};
 
 use super::hang_up::HangUp;
+use super::metrics::{Limit, Metrics};
 
 /// A socket whose writes fail once the other side has not taken all of what it was offered for `patience`.
 ///
@@ -23,17 +24,19 @@ pub(super) struct Impatient {
     read: OwnedReadHalf,
     write: Arc<OwnedWriteHalf>,
     patience: Duration,
+    /// Where it counts those whose patience was at its end.
+    metrics: Arc<Metrics>,
     /// Runs while something that was offered is not taken.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl Impatient {
     /// The socket, and where to look for its hang-up.
-    pub(super) fn new(stream: TcpStream, patience: Duration) -> (Self, HangUp) {
+    pub(super) fn new(stream: TcpStream, patience: Duration, metrics: Arc<Metrics>) -> (Self, HangUp) {
         let (read, write) = stream.into_split();
         let write = Arc::new(write);
         let hang_up = HangUp::of(Arc::clone(&write));
-        (Self { read, write, patience, deadline: None }, hang_up)
+        (Self { read, write, patience, metrics, deadline: None }, hang_up)
     }
 
     fn poll_try_write(
@@ -61,6 +64,7 @@ impl Impatient {
         let patience = self.patience;
         let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(patience)));
         if deadline.as_mut().poll(cx).is_ready() {
+            self.metrics.hit(Limit::WriteTime);
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         if written > 0 { Poll::Ready(Ok(written)) } else { Poll::Pending }

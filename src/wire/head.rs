@@ -10,11 +10,11 @@ const MAX_FIELDS: usize = 32;
 /// Where names begin in a path.
 pub const NAMES: &str = "/v1/versions/";
 
-/// The head of a `GET` or `HEAD` of something below [`NAMES`], without a body, on a connection that stays open.
+/// The head of a `GET` or `HEAD` of something below [`NAMES`], without a body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Head<'a> {
-    /// `HEAD`, and not `GET`.
-    pub is_head: bool,
+    /// What shape the answer has to have.
+    pub form: Form,
     /// The path as sent. Begins with [`NAMES`].
     pub path: &'a str,
     /// What is behind the first `?`, as sent.
@@ -25,6 +25,15 @@ pub struct Head<'a> {
     pub if_none_match: Option<&'a [u8]>,
     /// `X-Last-Sync`, likewise.
     pub last_sync: Option<&'a [u8]>,
+}
+
+/// What a request says of the shape of its answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Form {
+    /// `HEAD`, and not `GET`: there is no body.
+    pub is_head: bool,
+    /// `Connection: close`: the connection ends with it.
+    pub is_last: bool,
 }
 
 /// Reads `bytes`, which must be one whole head and nothing more.
@@ -55,20 +64,17 @@ pub fn recognise(bytes: &[u8]) -> Option<Head<'_>> {
     if !plain {
         return None;
     }
-    let mut head = Head { is_head, path, query, ..Head::default() };
-    let mut host = None;
+    let form = Form { is_head, is_last: false };
+    let mut head = Head { form, path, query, ..Head::default() };
+    let (mut host, mut connection, mut length) = (None, None, None);
     for field in request.headers.iter() {
         let place = match field.name.len() {
             4 if field.name.eq_ignore_ascii_case("host") => &mut host,
             4 if field.name.eq_ignore_ascii_case("etag") => &mut head.etag,
             11 if field.name.eq_ignore_ascii_case("x-last-sync") => &mut head.last_sync,
             13 if field.name.eq_ignore_ascii_case("if-none-match") => &mut head.if_none_match,
-            10 if field.name.eq_ignore_ascii_case("connection") => {
-                if !field.value.eq_ignore_ascii_case(b"keep-alive") {
-                    return None;
-                }
-                continue;
-            }
+            10 if field.name.eq_ignore_ascii_case("connection") => &mut connection,
+            14 if field.name.eq_ignore_ascii_case("content-length") => &mut length,
             _ if says_more(field.name) => return None,
             _ => continue,
         };
@@ -76,7 +82,27 @@ pub fn recognise(bytes: &[u8]) -> Option<Head<'_>> {
             return None;
         }
     }
+    // a body of no bytes is none, which some clients say of each request
+    if length.is_some_and(|length| length != b"0") {
+        return None;
+    }
+    head.form.is_last = connection.map_or(Some(false), ends)?;
     host.map(|_| head)
+}
+
+/// Whether a connection ends with the answer, by what `Connection` lists. `None` if it lists anything unusual.
+fn ends(listed: &[u8]) -> Option<bool> {
+    // `keep-alive` is what holds anyway; the others name fields that concern this hop, see `says_more`
+    const USUAL: [&[u8]; 4] = [b"keep-alive", b"upgrade", b"http2-settings", b"te"];
+    let mut is_last = false;
+    for option in listed.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+        if option.eq_ignore_ascii_case(b"close") {
+            is_last = true;
+        } else if !USUAL.iter().any(|usual| option.eq_ignore_ascii_case(usual)) {
+            return None;
+        }
+    }
+    Some(is_last)
 }
 
 /// Bytes that stand in targets as they are, or that begin an escape. `#`, quotes, brackets and all that is not ASCII
@@ -85,19 +111,14 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/%".contains(&byte)
 }
 
-/// Fields that say something about the message or the connection beyond "one request, no body, and more may come".
+/// Fields that say something about the message beyond "one request, and no body".
+///
+/// Others only offer something, and who serves may pass over the offer (RFC 9110 §7.8, §10.1.4; RFC 9112 §9.3), as the
+/// library does too: `Upgrade` and `HTTP2-Settings` to speak another protocol, which Java's client offers with each
+/// request; `TE` to take trailers or codings, which no answer has; `Keep-Alive` and `Proxy-Connection` to keep the
+/// connection for a while.
 fn says_more(name: &str) -> bool {
-    const MORE: [&str; 9] = [
-        "content-length",
-        "transfer-encoding",
-        "expect",
-        "upgrade",
-        "http2-settings",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-    ];
+    const MORE: [&str; 3] = ["transfer-encoding", "expect", "trailer"];
     MORE.iter().any(|more| name.eq_ignore_ascii_case(more))
 }
 
@@ -122,7 +143,7 @@ mod tests {
         let other = "HEAD /v1/versions/ HTTP/1.1\r\nhOsT:\r\nif-none-match: \"a\", *\r\nX-LAST-SYNC: 5\r\n\
                      Connection: Keep-Alive\r\nAccept: */*\r\n\r\n";
         let expected = Head {
-            is_head: true,
+            form: Form { is_head: true, is_last: false },
             path: NAMES,
             if_none_match: Some(b"\"a\", *"),
             last_sync: Some(b"5"),
@@ -146,14 +167,20 @@ mod tests {
         assert!(recognise(format!("{line}\r\n").as_bytes()).is_some());
         for field in [
             "Host: i",
-            "Connection: close",
-            "Connection: upgrade",
-            "Connection: keep-alive, te",
-            "Content-Length: 0",
+            "Connection: x",
+            "Connection: ",
+            "Connection: keep-alive,",
+            "Connection: close x",
+            "Connection: close\r\nConnection: keep-alive",
+            "Content-Length: 1",
+            "Content-Length: 00",
+            "Content-Length: +0",
+            "Content-Length: 0, 0",
+            "Content-Length: 0\r\nContent-Length: 0",
             "Transfer-Encoding: chunked",
+            "Transfer-Encoding: identity",
             "Expect: 100-continue",
-            "Upgrade: h2c",
-            "HTTP2-Settings: x",
+            "Trailer: X",
             "ETag: a\r\nEtag: b",
             "X-Last-Sync: 1\r\nX-Last-Sync: 1",
             "If-None-Match: a\r\nIf-None-Match: b",
@@ -163,6 +190,55 @@ mod tests {
         }
         let many = "A: b\r\n".repeat(MAX_FIELDS);
         assert_eq!(recognise(format!("{line}{many}\r\n").as_bytes()), None);
+    }
+
+    /// As recorded from the programs, but for names and addresses.
+    #[test]
+    fn takes_what_common_clients_send() {
+        let line = "GET /v1/versions/n HTTP/1.1\r\nHost: h\r\n";
+        for (client, fields) in [
+            ("curl", "User-Agent: curl/7.88.1\r\nAccept: */*\r\n"),
+            (
+                "curl --http2",
+                "Accept: */*\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
+                 HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n",
+            ),
+            ("Go net/http", "User-Agent: Go-http-client/1.1\r\nAccept-Encoding: gzip\r\n"),
+            (
+                "Java HttpClient",
+                "Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAEAAEAAAAIAAAAAAAMAAAAA\r\n\
+                 Upgrade: h2c\r\nUser-Agent: Java-http-client/17.0.21\r\n",
+            ),
+            ("Java HttpClient 11", "Content-Length: 0\r\nUser-Agent: Java-http-client/11\r\n"),
+            (
+                "Java HttpURLConnection",
+                "Accept: text/html, image/gif, image/jpeg, */*; q=0.2\r\nConnection: keep-alive\r\n",
+            ),
+            ("Apache HttpClient 5.4", "Connection: keep-alive\r\nUpgrade: TLS/1.2\r\n"),
+            (
+                "node fetch",
+                "connection: keep-alive\r\naccept: */*\r\naccept-language: *\r\nsec-fetch-mode: cors\r\n\
+                 user-agent: node\r\naccept-encoding: gzip, deflate\r\n",
+            ),
+            (
+                "python requests",
+                "Accept-Encoding: gzip, deflate\r\nAccept: */*\r\nConnection: keep-alive\r\n",
+            ),
+            ("wget", "Accept: */*\r\nAccept-Encoding: identity\r\nConnection: Keep-Alive\r\n"),
+            ("net-http-persistent", "Connection: keep-alive\r\nKeep-Alive: 30\r\n"),
+            ("with trailers", "TE: trailers\r\nConnection: keep-alive, TE\r\n"),
+        ] {
+            let head = format!("{line}{fields}\r\n");
+            assert_eq!(recognise(head.as_bytes()).map(|head| head.form), Some(Form::default()), "{client}");
+        }
+        for (client, fields) in [
+            ("python urllib", "Accept-Encoding: identity\r\nConnection: close\r\n"),
+            ("perl LWP", "TE: deflate,gzip;q=0.3\r\nConnection: TE, close\r\n"),
+        ] {
+            let head = format!("{line}{fields}\r\n");
+            let form = Form { is_head: false, is_last: true };
+            assert_eq!(recognise(head.as_bytes()).map(|head| head.form), Some(form), "{client}");
+        }
     }
 
     #[test]

@@ -11,3 +11,4 @@ pub mod message;
 pub mod timing;
 pub mod uri;
 pub mod version_set;
+pub mod watchers;

@@ -77,7 +77,7 @@ impl Serialize for VersionJson<'_> {
 }
 
 /// What displays, as a JSON string.
-struct Text<T>(T);
+pub(super) struct Text<T>(pub(super) T);
 
 impl<T: fmt::Display> Serialize for Text<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -17,7 +17,7 @@ use crate::core::{Interest, Record, Ticket};
 use crate::node::ordinary::{Handover, Unsent};
 use crate::node::reads::Course;
 use crate::watch::Seat;
-use crate::wire::head::recognise;
+use crate::wire::head::{Form, recognise};
 use crate::wire::timing::Timing;
 
 impl Lane {
@@ -66,16 +66,20 @@ impl Lane {
         }
         let head = recognise(&self.read[..bytes])?;
         let asked = self.services.reads.understand(&head)?;
-        let is_head = head.is_head;
+        let form = head.form;
         let timeout = asked.timeout;
         let course = Course::new(asked);
         let started = self.elapsed();
         let seat = (!timeout.is_zero()).then_some(Seat { lane: self.number, index: at });
         match self.services.store.read_seated(&course.name, &course.question, seat) {
             Read::Draining => return None,
-            Read::Answer(record) => self.finish(at, &course, record.as_ref(), started, is_head, None),
+            Read::Crowded(crowded) => {
+                let response = self.services.reads.crowded(&course.name, crowded);
+                self.refuse(at, response, form, started);
+            }
+            Read::Answer(record) => self.finish(at, &course, record.as_ref(), started, form, None),
             Read::Parked { ticket, interest, held } => {
-                self.park(at, course, ticket, interest, held.as_ref(), started, is_head);
+                self.park(at, course, ticket, interest, held.as_ref(), started, form);
                 self.wheel.set(at, started.saturating_add(timeout));
                 if self.table.get_mut(at).is_some_and(|connection| connection.ended) {
                     self.close(at);
@@ -94,12 +98,12 @@ impl Lane {
         interest: Interest,
         held: Option<&Record>,
         started: Duration,
-        is_head: bool,
+        form: Form,
     ) {
         course.parked(course.question.clone().after_waiting(interest, held));
         match self.table.get_mut(at) {
             Some(connection) => {
-                let reader = Reader::new(course, held, &mut self.versions, started, is_head);
+                let reader = Reader::new(course, held, &mut self.versions, started, form);
                 connection.state = State::Parked(reader, ticket);
             }
             None => self.services.store.leave([ticket]),
@@ -108,37 +112,46 @@ impl Lane {
 
     /// Answers a reader whose change has come, or parks it again if that has gone before it was seen.
     pub(super) fn wake(&mut self, at: u32, reader: Reader, record: Option<&Record>, jitter: Duration) {
-        let (started, is_head) = (reader.started(), reader.is_head);
+        let (started, form) = (reader.started(), reader.form);
         if let Some(value) = reader.plain_answer(record) {
             let course = || reader.course();
-            self.send_value(at, value, course, started, is_head, Some(jitter));
+            self.send_value(at, value, course, started, form, Some(jitter));
             return;
         }
         let mut course = reader.course();
         course.woken();
         let seat = Seat { lane: self.number, index: at };
         match self.services.store.read_seated(&course.name, &course.question, Some(seat)) {
-            Read::Answer(record) => self.finish(at, &course, record.as_ref(), started, is_head, Some(jitter)),
+            Read::Answer(record) => self.finish(at, &course, record.as_ref(), started, form, Some(jitter)),
             Read::Draining => {
                 let response = self.services.reads.stopping();
-                let (timing, then) = (self.timing(started, Some(jitter)), self.then);
-                self.send(at, &template(response, is_head, then), timing, then);
+                self.refuse(at, response, form, started);
+            }
+            Read::Crowded(crowded) => {
+                let response = self.services.reads.crowded(&course.name, crowded);
+                self.refuse(at, response, form, started);
             }
             Read::Parked { ticket, interest, held } => {
-                self.park(at, course, ticket, interest, held.as_ref(), started, is_head);
+                self.park(at, course, ticket, interest, held.as_ref(), started, form);
             }
         }
     }
 
     /// Answers a reader with what there is, whatever that is: its time is over.
     pub(super) fn send_home(&mut self, at: u32, reader: Reader, record: Option<&Record>) {
-        let (started, is_head) = (reader.started(), reader.is_head);
+        let (started, form) = (reader.started(), reader.form);
         if let Some(value) = reader.plain_end(record) {
             let course = || reader.course();
-            return self.send_value(at, value, course, started, is_head, Some(Duration::ZERO));
+            return self.send_value(at, value, course, started, form, Some(Duration::ZERO));
         }
         let course = reader.course();
-        self.finish(at, &course, record, started, is_head, Some(Duration::ZERO));
+        self.finish(at, &course, record, started, form, Some(Duration::ZERO));
+    }
+
+    /// Tells a reader that it cannot be parked.
+    fn refuse(&mut self, at: u32, response: Response<Bytes>, form: Form, started: Duration) {
+        let (timing, then) = (self.timing(started, None), self.then(form));
+        self.send(at, &template(response, form, then), timing, then);
     }
 
     /// Sends the answer to a read that ended with `record`.
@@ -148,13 +161,13 @@ impl Lane {
         course: &Course,
         record: Option<&Record>,
         started: Duration,
-        is_head: bool,
+        form: Form,
         jitter: Option<Duration>,
     ) {
         let timing = self.timing(started, jitter);
-        let then = self.then;
+        let then = self.then(form);
         let response = self.services.reads.answer(&course.outcome(record, timing));
-        self.send(at, &template(response, is_head, then), timing, then);
+        self.send(at, &template(response, form, then), timing, then);
     }
 
     /// Sends a value to a reader that is told nothing but that.
@@ -164,21 +177,25 @@ impl Lane {
         value: &Record,
         course: impl FnOnce() -> Course,
         started: Duration,
-        is_head: bool,
+        form: Form,
         jitter: Option<Duration>,
     ) {
         let timing = self.timing(started, jitter);
-        let then = self.then;
+        let then = self.then(form);
         let mut templates = std::mem::take(&mut self.templates);
         let reads = &self.services.reads;
-        if then == Then::Close {
+        if self.then == Then::Close {
             templates.clear();
         }
-        let made = templates.of(value, is_head, || {
-            template(reads.answer(&course().outcome(Some(value), timing)), is_head, then)
-        });
+        let made = templates
+            .of(value, form, || template(reads.answer(&course().outcome(Some(value), timing)), form, then));
         self.send(at, made, timing, then);
         self.templates = templates;
+    }
+
+    /// What becomes of the connection once it is answered.
+    fn then(&self, form: Form) -> Then {
+        if form.is_last { Then::Close } else { self.then }
     }
 
     fn timing(&self, started: Duration, jitter: Option<Duration>) -> Timing {
@@ -246,6 +263,6 @@ impl Lane {
     }
 }
 
-fn template(response: Response<Bytes>, is_head: bool, then: Then) -> Template {
-    Template::new(response, is_head, then == Then::Close)
+fn template(response: Response<Bytes>, form: Form, then: Then) -> Template {
+    Template::new(response, form.is_head, then == Then::Close)
 }

@@ -14,6 +14,7 @@ use super::{Inbox, Message, Services};
 use crate::core::{Name, Record};
 use crate::node::clock;
 use crate::node::lifecycle::Phase;
+use crate::node::metrics::Limit;
 use crate::node::places::Place;
 use crate::node::server::{ACCEPT_PAUSE, AcceptErrors};
 use crate::watch::rounds::{Rounds, SLICE, Slice, Whom};
@@ -27,11 +28,14 @@ const LISTENER: Token = Token(usize::MAX - 1);
 /// The longest head that is taken here; longer ones are handed over.
 const MAX_HEAD_BYTES: usize = 8 * 1024;
 
-/// Events, accepts, timeouts and waiters that are seen to before the others have their turn: about a millisecond each.
+/// Events, timeouts and waiters that are seen to before the others have their turn: about a millisecond each.
 const EVENTS: usize = 256;
-const ACCEPTS: usize = 64;
 const TIMEOUTS: usize = 128;
 const WAKES: usize = 2 * SLICE;
+
+/// Accepts likewise, for two or three ms. More than events, since what waits to be accepted is what must not pile up: over
+/// the system's limit, mostly 4,096, it drops the beginnings of connections, and each of those comes a second later.
+const ACCEPTS: usize = 512;
 
 /// A lane.
 pub(super) struct Lane {
@@ -305,7 +309,10 @@ impl Lane {
         for at in due {
             let Some(connection) = self.table.get_mut(at) else { continue };
             match std::mem::replace(&mut connection.state, State::Idle) {
-                State::Idle => self.close(at),
+                State::Idle => {
+                    self.services.metrics.hit(Limit::IdleTime);
+                    self.close(at);
+                }
                 State::Parked(reader, ticket) => {
                     self.services.store.leave([ticket]);
                     let record = self.services.store.get(reader.name());

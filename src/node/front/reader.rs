@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::core::{Kind, Known, Name, Record, Version};
 use crate::node::reads::Course;
+use crate::wire::head::Form;
 
 /// A parked reader.
 #[derive(Debug)]
@@ -13,8 +14,8 @@ pub(super) struct Reader {
     knows: Knows,
     /// When it asked, in µs from the lane's beginning.
     started_us: u64,
-    /// It asked by `HEAD`.
-    pub(super) is_head: bool,
+    /// What shape its answer has to have.
+    pub(super) form: Form,
 }
 
 #[derive(Debug)]
@@ -34,7 +35,7 @@ impl Reader {
         held: Option<&Record>,
         versions: &mut Versions,
         started: Duration,
-        is_head: bool,
+        form: Form,
     ) -> Self {
         // readers of a name share it with its record, but not the record: that may be large, and be replaced
         let name = held.map_or(&course.name, Record::name).clone();
@@ -46,7 +47,7 @@ impl Reader {
             _ => Knows::More(Box::new(course)),
         };
         let started_us = u64::try_from(started.as_micros()).unwrap_or(u64::MAX);
-        Self { name, knows, started_us, is_head }
+        Self { name, knows, started_us, form }
     }
 
     /// What it reads.

@@ -11,6 +11,7 @@ use hyper::body::Bytes;
 
 use crate::core::{Record, Stamp};
 use crate::wire::date::http_date;
+use crate::wire::head::Form;
 use crate::wire::headers::SERVER_TIMING;
 use crate::wire::timing::Timing;
 
@@ -51,8 +52,9 @@ impl Template {
         }
         let length = HeaderValue::from(body.len());
         // the library writes a length of its own behind all fields where there is nothing to send, and none for 304
-        let early = is_head || !body.is_empty();
-        let late = !early && status != StatusCode::NOT_MODIFIED;
+        let is_known = status == StatusCode::NOT_MODIFIED;
+        let early = !is_known && (is_head || !body.is_empty());
+        let late = !is_known && !early;
         for (due, name, value) in [
             (early, CONTENT_LENGTH, &length),
             (is_last, axum::http::header::CONNECTION, &HeaderValue::from_static("close")),
@@ -111,28 +113,23 @@ fn title_case(bytes: &mut Vec<u8>, name: &str) {
 
 /// Templates of the values that were sent last, for those who get the same.
 #[derive(Default)]
-pub(super) struct Templates(Vec<(Record, bool, Template)>);
+pub(super) struct Templates(Vec<(Record, Form, Template)>);
 
 impl Templates {
     /// Values that are kept.
     const MOST: usize = 8;
 
     /// The template for `record`; `make` makes it.
-    pub(super) fn of(
-        &mut self,
-        record: &Record,
-        is_head: bool,
-        make: impl FnOnce() -> Template,
-    ) -> &Template {
+    pub(super) fn of(&mut self, record: &Record, form: Form, make: impl FnOnce() -> Template) -> &Template {
         // what is kept here stays where it is, so no other record can have its address
         let same = |kept: &Record| std::ptr::eq(kept.version_bytes(), record.version_bytes());
-        let at = match self.0.iter().position(|(kept, head, _)| *head == is_head && same(kept)) {
+        let at = match self.0.iter().position(|(kept, its, _)| *its == form && same(kept)) {
             Some(at) => at,
             None => {
                 if self.0.len() == Self::MOST {
                     self.0.remove(0);
                 }
-                self.0.push((record.clone(), is_head, make()));
+                self.0.push((record.clone(), form, make()));
                 self.0.len() - 1
             }
         };

@@ -1,0 +1,84 @@
+//! A million parked readers and one write, with the sockets left out: what the lists, the wheel of deadlines and the
+//! fan-out take in time and memory.
+//!
+//! `cargo bench -p cluster-tests --bench wakes`
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use vwatch::core::store::{Change, Read, Written};
+use vwatch::core::{Genesis, Incarnation, Known, Name, Question, Stamp, Store, Ticket, Version};
+use vwatch::watch::pace::Pace;
+use vwatch::watch::rounds::{Job, Rounds, Whom};
+use vwatch::watch::wheel::Wheel;
+use vwatch::watch::{Seat, Waiter, Wake};
+
+const WAITERS: u32 = 1_000_000;
+const TURNS: usize = 5;
+
+fn resident_bytes() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux");
+    let pages: usize = statm.split(' ').nth(1).and_then(|p| p.parse().ok()).expect("a count of pages");
+    pages * 4096
+}
+
+fn put(store: &mut Store<Waiter>, now: Stamp, name: &Name, version: &Version) -> Written<Waiter> {
+    store.write(now, name, &Change::Put { version, data: &[b'd'; 64] }, None)
+}
+
+fn main() {
+    // run as a test, `cargo test --benches` only asks whether it starts
+    if std::env::args().any(|a| a == "--test" || a == "--list") {
+        return;
+    }
+    let genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [7; 16] };
+    let mut store: Store<Waiter> = Store::new(genesis, Incarnation(1), usize::MAX);
+    let now = Stamp::from_micros(1).expect("in range");
+    let name = Name::new(b"registry/team-0/artifact-0:latest", 512).expect("a name");
+    let mut wheel = Wheel::default();
+    put(&mut store, now, &name, &Version::of_data(b"0"));
+    let before = resident_bytes();
+    for turn in 0..TURNS {
+        let knows = Question { known: Known::Current, at_least: None };
+        let started = Instant::now();
+        let mut tickets: Vec<Ticket> = Vec::with_capacity(WAITERS as usize);
+        for index in 0..WAITERS {
+            let waiter = || Waiter::Seated(Seat { lane: 0, index });
+            let Read::Parked { ticket, .. } = store.read(now, &name, &knows, Some(waiter)) else {
+                panic!("parked")
+            };
+            tickets.push(ticket);
+            wheel.set(index, Duration::from_millis(60_000 + u64::from(index % 1000)));
+        }
+        let parking = started.elapsed();
+        let bytes = resident_bytes().saturating_sub(before) / WAITERS as usize;
+
+        let started = Instant::now();
+        let written = put(&mut store, now, &name, &Version::of_data(&turn.to_be_bytes()));
+        let writing = started.elapsed();
+        let Written::Done { mut due, .. } = written else { panic!("written") };
+        let waiters = due.pop().expect("one list");
+        let job = Job { waiters, wake: Wake::Changed { at: started }, started, pace: Pace::NONE };
+        let mut rounds = Rounds::new(Whom::Lane(0));
+        rounds.add(Arc::new(job));
+        let mut told = 0;
+        while let Some(slice) = rounds.turn(started) {
+            // as a lane does: one look at the record for the slice, each one's deadline, and all places given up together
+            let record = store.get(&name).expect("a record");
+            let mut left = Vec::with_capacity(64);
+            for (ticket, waiter) in slice.waiters() {
+                let Waiter::Seated(seat) = waiter else { continue };
+                wheel.clear(seat.index);
+                left.push(*ticket);
+                told += u32::from(record.last_sync() > Stamp::ZERO);
+            }
+            left.into_iter().for_each(|ticket| store.leave(ticket));
+        }
+        assert_eq!((told, store.waiters().parked()), (WAITERS, 0));
+        println!(
+            "{WAITERS} parked in {parking:.0?} with {bytes} bytes each, 8 of them this benchmark's; the writer's part \
+             {writing:.0?}; all told after {:.0?}",
+            started.elapsed()
+        );
+    }
+}

@@ -1,0 +1,357 @@
+//! HTTP/2 with prior knowledge, on both ports, by curl and by a client that does what curl does not.
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cluster_tests::http as plain;
+use cluster_tests::node::{Node, get};
+use cluster_tests::text::metric;
+use cluster_tests::wait::{LIMIT, wait_until};
+use h2::client::{ResponseFuture, SendRequest};
+use http::{Request, Response, StatusCode};
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+/// Requests of one connection at the same time.
+const MAX_STREAMS: usize = 256;
+
+fn hits(node: &Node, limit: &str) -> f64 {
+    let metrics = node.server().ask(&plain::Request::new("GET", "/metrics")).expect(200);
+    let name = format!("vwatch_limit_hits_total{{limit=\"{limit}\"}}");
+    metric(metrics.text(), &name).expect("the metric")
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+struct Client {
+    requests: SendRequest<Bytes>,
+    connection: JoinHandle<Result<(), h2::Error>>,
+}
+
+impl Client {
+    async fn open(address: SocketAddr) -> Self {
+        Self::with(address, &h2::client::Builder::new()).await
+    }
+
+    async fn with(address: SocketAddr, builder: &h2::client::Builder) -> Self {
+        let stream = TcpStream::connect(address).await.expect("a node");
+        let (requests, connection) = builder.handshake(stream).await.expect("HTTP/2");
+        Self { requests, connection: tokio::spawn(connection) }
+    }
+
+    async fn send(&mut self, request: Request<()>, body: &[u8]) -> ResponseFuture {
+        let mut requests = self.requests.clone().ready().await.expect("an open connection");
+        let (response, mut sending) = requests.send_request(request, body.is_empty()).expect("a request");
+        if !body.is_empty() {
+            sending.send_data(Bytes::copy_from_slice(body), true).expect("an open stream");
+        }
+        response
+    }
+
+    async fn ask(&mut self, request: Request<()>, body: &[u8]) -> (Response<()>, Vec<u8>) {
+        let response = self.send(request, body).await;
+        answer(response).await
+    }
+}
+
+async fn answer(response: ResponseFuture) -> (Response<()>, Vec<u8>) {
+    let (head, mut body) = timeout(LIMIT, response).await.expect("in time").expect("an answer").into_parts();
+    let mut bytes = Vec::new();
+    while let Some(data) = timeout(LIMIT, body.data()).await.expect("in time") {
+        let data = data.expect("a whole body");
+        body.flow_control().release_capacity(data.len()).expect("what was taken");
+        bytes.extend_from_slice(&data);
+    }
+    (Response::from_parts(head, ()), bytes)
+}
+
+fn request(method: &str, target: &str, fields: &[(&str, &str)]) -> Request<()> {
+    let mut request = Request::builder().method(method).uri(format!("http://vwatch.test{target}"));
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    request.body(()).expect("a request")
+}
+
+fn read(target: &str) -> Request<()> {
+    request("GET", &format!("/v1/versions/{target}"), &[])
+}
+
+fn tag(response: &Response<()>) -> &str {
+    response.headers()["etag"].to_str().expect("a tag")
+}
+
+#[test]
+fn curl_speaks_it_on_both_ports() {
+    let curl = |arguments: &[&str]| {
+        let output = Command::new("curl").args(["-s", "--max-time", "30"]).args(arguments).output();
+        String::from_utf8(output.expect("curl").stdout).expect("text")
+    };
+    let features = Command::new("curl").arg("-V").output().map(|output| output.stdout).unwrap_or_default();
+    if !String::from_utf8_lossy(&features).contains("HTTP2") {
+        println!("skipped: there is no curl with HTTP/2 on this machine");
+        return;
+    }
+    let node = Node::start();
+    let client = |target: &str| format!("http://{}{target}", node.client_addr());
+    let server = |target: &str| format!("http://{}{target}", node.server_addr());
+    let known = ["--http2-prior-knowledge", "-w", " %{http_version} %{http_code}"];
+    let ask = |arguments: &[&str]| curl(&[&known[..], arguments].concat());
+    assert_eq!(ask(&["-XPUT", "-d", "3456", &server("/v1/versions/n?version=v1")]), " 2 204");
+    assert_eq!(ask(&[&client("/v1/versions/n")]), "3456 2 200");
+    assert_eq!(ask(&[&server("/healthz")]), "ok\n 2 200");
+    assert_eq!(ask(&["-I", "-o", "/dev/null", &client("/v1/versions/n")]), " 2 200");
+    assert!(ask(&[&client("/v1/versions/never")]).ends_with("\n 2 404"));
+    std::thread::scope(|scope| {
+        let woken = scope.spawn(|| ask(&[&client("/v1/versions/n?version=v1&timeout=1m")]));
+        node.wait_parked(1);
+        node.put("n?version=v2", "789").expect(204);
+        assert_eq!(woken.join().expect("curl"), "789 2 200");
+    });
+    // who only offers it goes on in HTTP/1.1
+    let offered = curl(&["--http2", "-w", " %{http_version}", &client("/v1/versions/n")]);
+    assert_eq!(offered, "789 1.1");
+}
+
+#[test]
+fn the_answers_are_those_of_http_1() {
+    let node = Node::start();
+    node.put("n?version=v1", "one").expect(204);
+    node.put("gone?version=v1", "").expect(204);
+    node.delete("gone").expect(204);
+    let corpus = [
+        ("GET", "n", &[][..]),
+        ("HEAD", "n", &[]),
+        ("GET", "n?version=v1&timeout=20ms", &[]),
+        ("GET", "n?timeout=20ms", &[("if-none-match", "\"v1\"")]),
+        ("GET", "n?timeout=20ms", &[("x-last-sync", "99999999999999")]),
+        ("GET", "never", &[]),
+        ("GET", "gone", &[]),
+        ("GET", "%zz", &[]),
+        ("GET", "n?timeout=abc", &[]),
+        ("GET", "n", &[("etag", "\"a b\"")]),
+        ("PUT", "n", &[]),
+    ];
+    runtime().block_on(async {
+        let mut client = Client::open(node.client_addr()).await;
+        for (method, target, fields) in corpus {
+            let target = format!("/v1/versions/{target}");
+            let mut asked = plain::Request::new(method, &target);
+            for (name, value) in fields {
+                asked = asked.header(name, value);
+            }
+            let plain = node.client().ask(&asked);
+            let (head, body) = client.ask(request(method, &target, fields), b"").await;
+            assert_eq!(head.status().as_u16(), plain.status, "{method} {target}");
+            assert_eq!(body, plain.body, "{method} {target}");
+            for name in ["etag", "last-modified", "x-last-sync", "content-type", "content-length", "allow"] {
+                let value = head.headers().get(name).map(|value| value.to_str().expect("text"));
+                assert_eq!(value, plain.header(name), "{name} of {method} {target}");
+            }
+            assert!(!head.headers().contains_key("connection"));
+        }
+    });
+}
+
+#[test]
+fn many_wait_on_one_connection_and_each_can_give_up() {
+    let node = Node::start();
+    node.put("n?version=v1", "").expect(204);
+    runtime().block_on(async {
+        let mut client = Client::open(node.client_addr()).await;
+        let mut parked = Vec::new();
+        for _ in 0..100 {
+            parked.push(client.send(read("n?version=v1&timeout=1m"), b"").await);
+        }
+        tokio::task::spawn_blocking({
+            let parked = node.server_addr();
+            move || wait_parked(parked, 100)
+        })
+        .await
+        .expect("parked");
+        // RST_STREAM
+        parked.truncate(60);
+        wait_parked_async(&node, 60).await;
+        let (head, _) = client.ask(read("n"), b"").await;
+        assert_eq!(tag(&head), "\"v1\"", "the connection goes on");
+        let server = Client::open(node.server_addr()).await;
+        let (mut server, put) = (server, request("PUT", "/v1/versions/n?version=v2", &[]));
+        assert_eq!(server.ask(put, b"two").await.0.status(), StatusCode::NO_CONTENT);
+        for woken in parked {
+            let (head, body) = answer(woken).await;
+            assert_eq!((head.status(), tag(&head), &body[..]), (StatusCode::OK, "\"v2\"", &b"two"[..]));
+        }
+        // the connection goes, and all that wait on it
+        let mut parked = Vec::new();
+        for _ in 0..50 {
+            parked.push(client.send(read("n?version=v2&timeout=1m"), b"").await);
+        }
+        wait_parked_async(&node, 50).await;
+        client.connection.abort();
+        drop((client.requests, parked));
+        wait_parked_async(&node, 0).await;
+    });
+}
+
+/// Waits beside a client whose runtime is this thread.
+async fn wait_parked_async(node: &Node, count: usize) {
+    let server = node.server_addr();
+    tokio::task::spawn_blocking(move || wait_parked(server, count)).await.expect("so many parked");
+}
+
+fn wait_parked(server: SocketAddr, count: usize) {
+    wait_until(&format!("{count} parked"), LIMIT, || {
+        let metrics =
+            plain::Connection::open(server).ask(&plain::Request::new("GET", "/metrics")).expect(200);
+        metric(metrics.text(), "vwatch_parked_watchers") == Some(count as f64)
+    });
+}
+
+#[test]
+fn more_than_a_connection_may_have_wait_at_the_client() {
+    let node = Node::start();
+    node.put("n?version=v1", "").expect(204);
+    runtime().block_on(async {
+        let mut client = Client::open(node.client_addr()).await;
+        // the first answer brings the limit
+        client.ask(read("n"), b"").await;
+        let mut parked = Vec::new();
+        for _ in 0..MAX_STREAMS {
+            parked.push(client.send(read("n?version=v1&timeout=1m"), b"").await);
+        }
+        wait_parked_async(&node, MAX_STREAMS).await;
+        let mut waiting = client.requests.clone();
+        let (one_more, _) = waiting.send_request(read("n?version=v1&timeout=1m"), true).expect("queued");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(node.parked(), MAX_STREAMS);
+        parked.pop();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        wait_parked_async(&node, MAX_STREAMS).await;
+        node.put("n?version=v2", "").expect(204);
+        for woken in parked.into_iter().chain([one_more]) {
+            assert_eq!(tag(&answer(woken).await.0), "\"v2\"");
+        }
+    });
+}
+
+#[test]
+fn heads_have_their_limits() {
+    let node = Node::start();
+    node.put("n?version=v1", "").expect(204);
+    runtime().block_on(async {
+        let mut client = Client::open(node.client_addr()).await;
+        let long = "x".repeat(17_000);
+        let (head, body) = client.ask(request("GET", "/v1/versions/n", &[("x-long", &long)]), b"").await;
+        assert_eq!(head.status(), StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+        assert!(body.starts_with(b"request head too large: "));
+        let names: Vec<_> = (0..101).map(|i| format!("x-{i}")).collect();
+        let many: Vec<_> = names.iter().map(|name| (name.as_str(), "")).collect();
+        let (head, body) = client.ask(request("GET", "/v1/versions/n", &many), b"").await;
+        assert_eq!(head.status(), StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+        assert!(body.starts_with(b"too many fields: "));
+        assert_eq!(hits(&node, "head_bytes"), 2.0);
+        assert_eq!(client.ask(read("n"), b"").await.0.status(), StatusCode::OK);
+        // the library itself ends what is beyond all measure
+        let hopeless = "x".repeat(70_000);
+        let beyond = client.send(request("GET", "/v1/versions/n", &[("x-long", &hopeless)]), b"").await;
+        let refused = timeout(LIMIT, beyond).await.expect("in time");
+        assert!(refused.is_err() || refused.is_ok_and(|r| r.status() == 431));
+    });
+    node.get("n").expect(200);
+}
+
+#[test]
+fn who_is_silent_is_let_go_and_who_is_parked_is_not() {
+    let node = Node::with(&["--idle-timeout", "1s"]);
+    node.put("n?version=v1", "").expect(204);
+    runtime().block_on(async {
+        let mut silent = vec![Client::open(node.client_addr()).await, Client::open(node.server_addr()).await];
+        let mut client = Client::open(node.client_addr()).await;
+        let parked = client.send(read("n?version=v1&timeout=1m"), b"").await;
+        for client in &mut silent {
+            let ended = timeout(LIMIT, &mut client.connection).await.expect("an end");
+            assert!(ended.is_ok());
+        }
+        assert_eq!(hits(&node, "idle_time"), 2.0);
+        assert_eq!(node.parked(), 1);
+        node.put("n?version=v2", "").expect(204);
+        assert_eq!(tag(&answer(parked).await.0), "\"v2\"");
+    });
+    // half a preface, and one that nothing follows
+    for bytes in [&b"PRI * HT"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        let mut connection = node.server();
+        connection.send_bytes(bytes);
+        wait_until("the end of a silent connection", LIMIT, || connection.hung_up());
+    }
+    wait_until("no place taken", LIMIT, || node.connections("client") == 0);
+}
+
+#[test]
+fn who_does_not_take_its_answer_is_let_go() {
+    let node = Node::with(&["--idle-timeout", "1s"]);
+    node.put("n?version=v1", "data").expect(204);
+    runtime().block_on(async {
+        let mut builder = h2::client::Builder::new();
+        builder.initial_window_size(0);
+        let mut client = Client::with(node.client_addr(), &builder).await;
+        let stalled = client.send(read("n"), b"").await;
+        let parked = client.send(read("n?version=v1&timeout=1m"), b"").await;
+        // kept, for what is dropped is reset
+        let stalled = timeout(LIMIT, stalled).await.expect("in time").expect("a head");
+        assert_eq!(stalled.status(), StatusCode::OK);
+        let ended = timeout(LIMIT, client.connection).await.expect("an end");
+        drop((ended, parked, stalled));
+        assert_eq!(hits(&node, "write_time"), 1.0);
+    });
+    node.wait_parked(0);
+}
+
+#[test]
+fn at_the_end_all_are_answered_and_told_to_go() {
+    let mut node = Node::start();
+    node.put("n?version=v1", "one").expect(204);
+    runtime().block_on(async {
+        let mut client = Client::open(node.client_addr()).await;
+        let idle = Client::open(node.server_addr()).await;
+        let mut parked = Vec::new();
+        for _ in 0..100 {
+            parked.push(client.send(read("n?version=v1&timeout=1m"), b"").await);
+        }
+        wait_parked_async(&node, 100).await;
+        node.terminate();
+        for answered in parked {
+            let (head, body) = answer(answered).await;
+            assert_eq!((head.status(), tag(&head), &body[..]), (StatusCode::OK, "\"v1\"", &b"one"[..]));
+        }
+        for connection in [client.connection, idle.connection] {
+            timeout(LIMIT, connection).await.expect("an end").expect("a task").expect("in order");
+        }
+    });
+    assert!(node.wait_exit(LIMIT).success());
+    assert!(!node.stderr().contains("still open"), "{}", node.stderr());
+}
+
+/// What is no HTTP/2 behind its preface ends that connection and nothing else.
+#[test]
+fn garbage_behind_the_preface_harms_nobody() {
+    let node = Node::start();
+    node.put("n?version=v1", "").expect(204);
+    for seed in 0..50 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+        bytes.extend((0..random.usize(0..2000)).map(|_| random.u8(..)));
+        for address in [node.client_addr(), node.server_addr()] {
+            let mut connection = plain::Connection::open(address);
+            let _ = connection.try_send_bytes(&bytes);
+            connection.half_close();
+            wait_until("the end of a connection", LIMIT, || connection.hung_up());
+        }
+    }
+    node.client().ask(&get("n")).expect(200);
+}

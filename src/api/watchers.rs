@@ -1,0 +1,48 @@
+//! `GET /v1/watchers?prefix=P&limit=N&after=NAME`: who waits for what, by name, a page at a time.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::Uri;
+use axum::response::Response;
+
+use super::answer::json_in_place;
+use super::error::Refusal;
+use super::list::{self, Asked};
+use crate::node::Node;
+use crate::node::limits::SLICE;
+use crate::wire::watchers::{Watched, to_json};
+
+/// What the JSON of a crowd takes beside its name and version.
+const CROWD_BYTES: usize = 128;
+
+/// Handles the question. Of each name it tells at most three things, however many wait.
+pub(super) async fn watchers(State(node): State<Arc<Node>>, uri: Uri) -> Result<Response, Refusal> {
+    let asked = Asked::parse(&uri)?;
+    let place = list::place(&node)?;
+    let page = list::page(&node.store, &asked, |store, after, page: &mut Vec<Watched>| {
+        let crowds = store.waiters().crowds(asked.prefix.as_bytes(), after).take(SLICE);
+        page.extend(crowds.filter_map(|crowds| {
+            let held = store.set().get(&crowds.first()?.name).cloned();
+            Some(Watched { crowds, held })
+        }));
+    });
+    let page = page.await;
+    let json = to_json(&page.items);
+    let json = json.map_err(|e| Refusal::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, e))?;
+    let mut response = json_in_place(json, place);
+    list::link_to_next(&mut response, "/v1/watchers", &asked, &page, "");
+    Ok(response)
+}
+
+impl list::Item for Watched {
+    fn name(&self) -> &str {
+        // there is always one: see `watchers`
+        self.crowds.first().map_or("", |crowd| crowd.name.as_str())
+    }
+
+    fn cost(&self) -> usize {
+        let version = self.held.as_ref().map_or(0, |record| record.version_bytes().len());
+        self.crowds.len() * (self.name().len() + version + CROWD_BYTES)
+    }
+}

@@ -1,0 +1,310 @@
+//! Very many watchers in one thread: each a connection that parks, is woken, and parks again.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+
+use super::exchange;
+use super::figures::Times;
+use super::target::Target;
+use crate::cli::failure::Failure;
+use crate::cli::url::{parameter, path_of, with_query};
+use crate::wire::duration::GoDuration;
+
+/// Connections that are being made at the same time.
+const CONNECTING: usize = 512;
+
+/// When versions are written: the first one a while after the beginning, and each a while after the one before.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Schedule {
+    pub(super) begins: Instant,
+    pub(super) every: Duration,
+    pub(super) writes: u32,
+}
+
+impl Schedule {
+    /// When a version is to be written.
+    pub(super) fn due(&self, version: u32) -> Instant {
+        self.begins + self.every * version
+    }
+}
+
+/// What befell the watchers.
+#[derive(Default)]
+pub(super) struct Tally {
+    /// From when a write was due to its wake.
+    pub(super) times: Times,
+    /// Wakes with something newer than was known.
+    pub(super) woken: u64,
+    /// Versions that nobody saw, since a newer one was there already.
+    pub(super) superseded: u64,
+    /// Answers with what was known, before the time was up.
+    pub(super) early: u64,
+    /// Answers older than what was known.
+    pub(super) stale: u64,
+    /// Answers with what was known, after the time was up.
+    pub(super) timeouts: u64,
+    /// 503, and other refusals.
+    pub(super) refused: u64,
+    /// Connections that ended.
+    pub(super) dropped: u64,
+    /// Why the last one was refused or dropped.
+    pub(super) trouble: Option<String>,
+}
+
+struct Watcher {
+    stream: Option<TcpStream>,
+    name: u32,
+    /// The newest version that it has seen.
+    knows: u32,
+    state: State,
+    read: Vec<u8>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Without a connection.
+    Gone,
+    Connecting,
+    /// It has an answer and may ask again.
+    Ready,
+    /// It waits for an answer since then.
+    Asked(Instant),
+}
+
+/// All watchers.
+pub(super) struct Crowd {
+    poll: Poll,
+    target: Target,
+    names: Vec<String>,
+    timeout: Duration,
+    watchers: Vec<Watcher>,
+    connecting: usize,
+    scratch: Box<[u8]>,
+    pub(super) tally: Tally,
+}
+
+fn broken(what: &str) -> impl Fn(io::Error) -> Failure + '_ {
+    move |error| Failure::Failed(format!("cannot {what}: {error}: look at the limits of this system"))
+}
+
+impl Crowd {
+    /// So many watchers, spread over the names, none of them connected. All know version 0.
+    pub(super) fn new(
+        target: Target,
+        names: Vec<String>,
+        watchers: usize,
+        timeout: Duration,
+    ) -> Result<Self, Failure> {
+        let watcher = |number: usize| Watcher {
+            stream: None,
+            name: u32::try_from(number % names.len()).unwrap_or(0),
+            knows: 0,
+            state: State::Gone,
+            read: Vec::new(),
+        };
+        let watchers = (0..watchers).map(watcher).collect();
+        Ok(Self {
+            poll: Poll::new().map_err(broken("wait for sockets"))?,
+            target,
+            names,
+            timeout,
+            watchers,
+            connecting: 0,
+            scratch: vec![0; 64 * 1024].into(),
+            tally: Tally::default(),
+        })
+    }
+
+    /// How many wait for an answer.
+    pub(super) fn asking(&self) -> usize {
+        self.watchers.iter().filter(|watcher| matches!(watcher.state, State::Asked(_))).count()
+    }
+
+    /// How many wait for an answer and have not seen `version`.
+    pub(super) fn behind(&self, version: u32) -> usize {
+        let is_behind =
+            |watcher: &&Watcher| matches!(watcher.state, State::Asked(_)) && watcher.knows < version;
+        self.watchers.iter().filter(is_behind).count()
+    }
+
+    /// Connects all who are not, and lets all ask who do not, until they do or `until`. `progress` is told now and then.
+    pub(super) fn park(
+        &mut self,
+        schedule: Option<&Schedule>,
+        until: Instant,
+        mut progress: impl FnMut(usize),
+    ) -> Result<(), Failure> {
+        for number in 0..self.watchers.len() {
+            if self.watchers[number].state == State::Ready {
+                self.ask(number);
+            }
+        }
+        let mut next = 0;
+        let mut told = Instant::now();
+        loop {
+            while self.connecting < CONNECTING && next < self.watchers.len() {
+                if self.watchers[next].state == State::Gone {
+                    self.connect(next)?;
+                }
+                next += 1;
+            }
+            if self.connecting == 0 || Instant::now() >= until {
+                return Ok(());
+            }
+            self.turn(schedule, until.min(Instant::now() + Duration::from_secs(1)))?;
+            if told.elapsed() >= Duration::from_secs(1) {
+                told = Instant::now();
+                progress(self.asking());
+            }
+        }
+    }
+
+    fn connect(&mut self, number: usize) -> Result<(), Failure> {
+        let url = &self.target.url;
+        let cannot =
+            |error: io::Error| Failure::Failed(format!("cannot connect watcher {number} to {url}: {error}"));
+        let mut stream = self.target.begin(number).map_err(cannot)?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll
+            .registry()
+            .register(&mut stream, Token(number), interest)
+            .map_err(broken("watch a socket"))?;
+        let watcher = &mut self.watchers[number];
+        watcher.stream = Some(stream);
+        watcher.state = State::Connecting;
+        watcher.read.clear();
+        self.connecting += 1;
+        Ok(())
+    }
+
+    fn ask(&mut self, number: usize) {
+        let watcher = &mut self.watchers[number];
+        let path = path_of(&self.names[watcher.name as usize]);
+        let timeout = GoDuration(self.timeout).to_string();
+        let known = [parameter("version", &watcher.knows.to_string()), parameter("timeout", &timeout)];
+        let request = exchange::get(&self.target.url, &with_query(&path, &known));
+        // before it is sent, for the node counts from when it comes
+        let now = Instant::now();
+        let sent = watcher.stream.as_mut().map(|stream| stream.write(&request));
+        match sent {
+            // a socket with nothing unsent takes a request whole
+            Some(Ok(sent)) if sent == request.len() => watcher.state = State::Asked(now),
+            Some(Err(error)) => self.lose(number, &error.to_string()),
+            _ => self.lose(number, "a request was not taken"),
+        }
+    }
+
+    fn lose(&mut self, number: usize, why: &str) {
+        let watcher = &mut self.watchers[number];
+        if watcher.state == State::Connecting {
+            self.connecting -= 1;
+        }
+        watcher.state = State::Gone;
+        watcher.stream = None;
+        self.tally.dropped += 1;
+        self.tally.trouble = Some(why.to_owned());
+    }
+
+    /// Takes what comes until `until`, or until something came. `schedule` has what wakes are measured from.
+    pub(super) fn turn(&mut self, schedule: Option<&Schedule>, until: Instant) -> Result<(), Failure> {
+        let mut events = Events::with_capacity(4096);
+        let left = until.saturating_duration_since(Instant::now());
+        match self.poll.poll(&mut events, Some(left)) {
+            Err(error) if error.kind() != ErrorKind::Interrupted => {
+                return Err(broken("wait for sockets")(error));
+            }
+            _ => {}
+        }
+        for event in &events {
+            let Token(number) = event.token();
+            if self.watchers[number].state == State::Connecting && event.is_writable() {
+                let trouble =
+                    self.watchers[number].stream.as_ref().and_then(|stream| stream.take_error().ok()?);
+                self.connecting -= 1;
+                self.watchers[number].state = State::Ready;
+                match trouble {
+                    None => self.ask(number),
+                    Some(error) => self.lose(number, &error.to_string()),
+                }
+            }
+            if event.is_readable() {
+                self.receive(number, schedule);
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, number: usize, schedule: Option<&Schedule>) {
+        loop {
+            let watcher = &mut self.watchers[number];
+            let Some(stream) = &mut watcher.stream else { return };
+            match stream.read(&mut self.scratch) {
+                Ok(0) => return self.lose(number, "the node hung up"),
+                Ok(got) => {
+                    watcher.read.extend_from_slice(&self.scratch[..got]);
+                    self.hear(number, schedule);
+                    if got < self.scratch.len() {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return self.lose(number, &error.to_string()),
+            }
+        }
+    }
+
+    /// Judges an answer, if it is whole.
+    fn hear(&mut self, number: usize, schedule: Option<&Schedule>) {
+        let now = Instant::now();
+        let Self { watchers, tally, timeout, .. } = self;
+        let watcher = &mut watchers[number];
+        let answer = match exchange::read(&watcher.read) {
+            Ok(None) => return,
+            Ok(Some(answer)) => answer,
+            Err(why) => return self.lose(number, &why),
+        };
+        let is_last = answer.is_last;
+        let version = answer.version.and_then(|version| version.parse::<u32>().ok());
+        let waited = match watcher.state {
+            State::Asked(since) => now - since,
+            _ => Duration::ZERO,
+        };
+        let mut again = false;
+        match version.filter(|_| answer.status == 200) {
+            None => {
+                tally.refused += 1;
+                let said = String::from_utf8_lossy(answer.body);
+                tally.trouble = Some(format!("{}: {}", answer.status, said.trim()));
+            }
+            Some(version) if version > watcher.knows => {
+                // the first one that it had not seen is the one that it waited for
+                let missed = watcher.knows + 1;
+                tally.woken += 1;
+                tally.superseded += u64::from(version - missed);
+                if let Some(schedule) = schedule {
+                    tally.times.record(now.saturating_duration_since(schedule.due(missed)));
+                }
+                watcher.knows = version;
+            }
+            Some(version) => {
+                again = true;
+                match version == watcher.knows {
+                    true if waited >= *timeout => tally.timeouts += 1,
+                    true => tally.early += 1,
+                    false => tally.stale += 1,
+                }
+            }
+        }
+        watcher.read.clear();
+        watcher.state = State::Ready;
+        if is_last {
+            self.lose(number, "the node closed the connection");
+        } else if again {
+            self.ask(number);
+        }
+    }
+}

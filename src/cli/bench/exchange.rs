@@ -1,0 +1,100 @@
+//! Requests and answers as bytes: small, and made for being sent and read very often.
+
+use crate::cli::url::Url;
+
+/// Header fields of an answer. A node sends six.
+const MAX_FIELDS: usize = 64;
+
+/// Longest head of an answer.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+
+/// What an answer says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Answer<'a> {
+    pub(super) status: u16,
+    /// What stands between the quotes of the `ETag`.
+    pub(super) version: Option<&'a str>,
+    pub(super) body: &'a [u8],
+    /// The connection ends with it.
+    pub(super) is_last: bool,
+    /// Bytes of all of it.
+    pub(super) bytes: usize,
+}
+
+/// Reads an answer from its beginning on; `None` while it is not whole.
+///
+/// # Errors
+/// One line, if that is no answer that can be read.
+pub(super) fn read(bytes: &[u8]) -> Result<Option<Answer<'_>>, String> {
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut response = httparse::Response::new(&mut fields);
+    let head = match response.parse(bytes) {
+        Ok(httparse::Status::Complete(head)) => head,
+        Ok(httparse::Status::Partial) if bytes.len() <= MAX_HEAD_BYTES => return Ok(None),
+        Ok(httparse::Status::Partial) => return Err("a head without end".to_owned()),
+        Err(error) => return Err(format!("no HTTP: {error}")),
+    };
+    let status = response.code.unwrap_or(0);
+    let field = |name: &str| {
+        let mut named = response.headers.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
+        named.next().and_then(|field| std::str::from_utf8(field.value).ok())
+    };
+    let length = match (status, field("content-length")) {
+        (204 | 304, _) => 0,
+        (_, Some(length)) => length.parse().map_err(|_| format!("no length: {length:?}"))?,
+        (_, None) => return Err("an answer without Content-Length".to_owned()),
+    };
+    let Some(body) = bytes.get(head..).and_then(|rest| rest.get(..length)) else { return Ok(None) };
+    let version = field("etag").and_then(|tag| tag.strip_prefix('"')?.strip_suffix('"'));
+    let is_last = field("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+    Ok(Some(Answer { status, version, body, is_last, bytes: head + length }))
+}
+
+/// A read.
+pub(super) fn get(url: &Url, target: &str) -> Vec<u8> {
+    format!("GET {}{target} HTTP/1.1\r\nHost: {}\r\n\r\n", url.base, url.authority).into_bytes()
+}
+
+/// A write.
+pub(super) fn put(url: &Url, target: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "PUT {}{target} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n\r\n",
+        url.base,
+        url.authority,
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
+}
+
+/// A delete.
+pub(super) fn delete(url: &Url, target: &str) -> Vec<u8> {
+    format!("DELETE {}{target} HTTP/1.1\r\nHost: {}\r\n\r\n", url.base, url.authority).into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_one_answer_at_a_time_and_only_whole_ones() {
+        let first = "HTTP/1.1 200 OK\r\nEtag: \"17\"\r\nContent-Length: 3\r\n\r\nabc";
+        let both = format!("{first}HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
+        for end in 0..first.len() {
+            assert_eq!(read(&both.as_bytes()[..end]), Ok(None), "{end}");
+        }
+        let answer = read(both.as_bytes()).unwrap().unwrap();
+        assert_eq!((answer.status, answer.version, answer.body), (200, Some("17"), &b"abc"[..]));
+        assert_eq!((answer.bytes, answer.is_last), (first.len(), false));
+        let second = read(&both.as_bytes()[first.len()..]).unwrap().unwrap();
+        assert_eq!((second.status, second.version, second.is_last), (204, None, true));
+    }
+
+    #[test]
+    fn says_what_it_cannot_read() {
+        for bad in
+            ["SSH-2.0\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"]
+        {
+            assert!(read(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! `vwatch bench watch|put|get`: puts load on a node and measures, from outside, what becomes of it.
+
+mod blocking;
+mod crowd;
+mod exchange;
+mod figures;
+mod load;
+mod server;
+mod target;
+mod watch;
+
+use clap::{ArgMatches, Command};
+
+use super::failure::Failure;
+use super::{client_command, read};
+use server::Process;
+use target::Target;
+
+pub(super) fn command() -> Command {
+    Command::new("bench")
+        .about("Put load on a node and measure it: wakes, writes, reads")
+        .subcommand_required(true)
+        .subcommand_help_heading("What to measure")
+        .after_help(NOTES)
+        .subcommand(client_command::<watch::Watch>("watch"))
+        .subcommand(client_command::<load::Put>("put"))
+        .subcommand(client_command::<load::Get>("get"))
+}
+
+const NOTES: &str = "\
+Progress goes to standard error, figures to standard output: -w json, table or simple. It writes names of its own below
+bench/ and deletes them at the end.
+
+Where the node runs on the same machine, its memory and processor time are measured too. It is found by its port; --pid
+names another process. Load and node then share the processors: figures from two machines say more about both.
+
+Times are in ms, and counted from when something was due by the schedule, not from when it was sent at last. So a node
+that stalls for a second is charged for all that was due in that second, and not for one request.";
+
+pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
+    match matches.subcommand() {
+        Some(("watch", matches)) => watch::run(&read::<watch::Watch>(matches)?),
+        Some(("put", matches)) => load::put(&read::<load::Put>(matches)?),
+        Some(("get", matches)) => load::get(&read::<load::Get>(matches)?),
+        _ => Err(Failure::Usage("bench: nothing to measure: try 'vwatch bench --help'".to_owned())),
+    }
+}
+
+/// Names that nobody else uses.
+#[derive(Clone, Debug)]
+struct Names(Vec<String>);
+
+impl Names {
+    fn new(count: u64) -> Result<Self, Failure> {
+        let run = getrandom::u32()
+            .map_err(|error| Failure::Failed(format!("no random numbers from the system: {error}")))?;
+        Ok(Self((0..count).map(|number| format!("bench/{run:08x}/{number}")).collect()))
+    }
+}
+
+/// The process that serves `target`: the one that is named, or else the one that listens there.
+fn process(pid: Option<u32>, target: &Target) -> Result<Option<Process>, Failure> {
+    match pid {
+        None => Ok(Process::listening_at(target.address)),
+        Some(pid) => Process::of(pid).map(Some).ok_or_else(|| {
+            Failure::Usage(format!(
+                "bad --pid: no such process, or not ours to look at: got {pid}: leave it out"
+            ))
+        }),
+    }
+}
