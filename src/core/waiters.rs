@@ -27,6 +27,8 @@ pub enum Interest {
     Created,
     /// What is held of the name is older than what the waiter has seen; wake when it is at least that new.
     AtLeast(Stamp),
+    /// An upstream is being asked what the name is; wake when it has said so, and ask again.
+    Told,
 }
 
 /// All parked waiters of a node.
@@ -52,6 +54,7 @@ struct Lists {
     changed: Option<ListKey>,
     created: Option<ListKey>,
     at_least: BTreeMap<Stamp, ListKey>,
+    told: Option<ListKey>,
 }
 
 #[derive(Debug)]
@@ -98,6 +101,7 @@ impl<T> Waiters<T> {
                     *lists.at_least.entry(stamp).or_insert_with(|| new_list(&mut self.lists, name, interest));
                 &mut Some(key)
             }
+            Interest::Told => &mut lists.told,
         };
         let key = *slot.get_or_insert_with(|| new_list(&mut self.lists, name, interest));
         let list = &mut self.lists[key];
@@ -152,6 +156,22 @@ impl<T> Waiters<T> {
         self.detach(taken)
     }
 
+    /// Takes those who wait to be told what a name is.
+    pub fn take_told(&mut self, name: &Name) -> Vec<Vec<(Ticket, T)>> {
+        let Some(lists) = self.by_name.get_mut(name) else { return Vec::new() };
+        let taken = lists.told.take().into_iter().collect();
+        if lists.is_empty() {
+            self.by_name.remove(name);
+        }
+        self.detach(taken)
+    }
+
+    /// Whether somebody is parked on a name.
+    #[must_use]
+    pub fn has(&self, name: &Name) -> bool {
+        self.by_name.contains_key(name)
+    }
+
     /// Takes everybody.
     pub fn take_all(&mut self) -> Vec<Vec<(Ticket, T)>> {
         self.by_name.clear();
@@ -174,6 +194,7 @@ impl<T> Waiters<T> {
             Interest::AtLeast(stamp) => {
                 lists.at_least.remove(&stamp);
             }
+            Interest::Told => lists.told = None,
         }
         if lists.is_empty() {
             self.by_name.remove(name);
@@ -187,7 +208,7 @@ fn new_list<T>(lists: &mut SlotMap<ListKey, List<T>>, name: &Name, interest: Int
 
 impl Lists {
     fn is_empty(&self) -> bool {
-        self.changed.is_none() && self.created.is_none() && self.at_least.is_empty()
+        self.changed.is_none() && self.created.is_none() && self.told.is_none() && self.at_least.is_empty()
     }
 }
 
@@ -253,6 +274,20 @@ mod tests {
         assert!(ids(waiters.take(Some(&value(1, "a")), &value(2, "b"))).is_empty(), "still older");
         assert_eq!(ids(waiters.take(Some(&value(2, "b")), &value(5, "b"))), [3, 5, 5]);
         assert_eq!(ids(waiters.take(Some(&value(5, "b")), &gone(10))), [9]);
+    }
+
+    #[test]
+    fn who_waits_to_be_told_is_taken_by_that_alone() {
+        let mut waiters = Waiters::default();
+        waiters.join(&name("n"), Interest::Told, 1);
+        let left = waiters.join(&name("n"), Interest::Told, 2);
+        waiters.join(&name("m"), Interest::Told, 3);
+        assert!(waiters.leave(left));
+        assert!(ids(waiters.take(None, &value(1, "a"))).is_empty());
+        assert!(waiters.has(&name("n")));
+        assert_eq!(ids(waiters.take_told(&name("n"))), [1]);
+        assert!(!waiters.has(&name("n")) && waiters.has(&name("m")));
+        assert!(ids(waiters.take_told(&name("n"))).is_empty());
     }
 
     #[test]
@@ -339,6 +374,7 @@ mod tests {
                             Interest::Changed => !same,
                             Interest::Created => record.kind() == Kind::Value,
                             Interest::AtLeast(stamp) => record.last_sync() >= *stamp,
+                            Interest::Told => false,
                         });
                         model = left;
                         let mut expected: Vec<_> = due.iter().map(|(_, id, _)| *id).collect();
