@@ -11,6 +11,7 @@
 //! | [`wire`] | what travels, as text and bytes | `core` |
 //! | `sim` | many nodes in a seeded world, over `core` and `wire`; built only with the feature `sim` | `core`, `wire` |
 //! | `watch` | from a change to those who wait for it | `core` |
+//! | `fill` | names that come from an upstream | `core`, `wire`, `config` |
 //! | `config` | what was typed, and what it means | `core`, `wire` |
 //! | `node` | the running node: the store behind its lock, the clock, start and stop | all above |
 //! | `api` | the HTTP interface, one file a resource | all above |
@@ -31,6 +32,8 @@ pub mod api;
 pub mod cli;
 #[cfg(feature = "node")]
 pub mod config;
+#[cfg(feature = "node")]
+pub mod fill;
 #[cfg(feature = "node")]
 pub mod node;
 #[cfg(feature = "node")]

@@ -170,7 +170,6 @@ fn a_mistake_is_one_line_and_exit_code_2() {
 #[test]
 fn what_a_later_version_does_is_refused_and_never_ignored() {
     let single = "this version runs a single node and does not replicate yet: leave it out\n";
-    let no_fill = "this version does not fill from an upstream yet: leave it out\n";
     for (flag, why) in [
         ("--replicate-with", single),
         ("-replicate-interval", single),
@@ -181,12 +180,6 @@ fn what_a_later_version_does_is_refused_and_never_ignored() {
         ("--insecure-no-cluster-secret", single),
         ("--region", single),
         ("--advertise-server", single),
-        ("--fill-from", no_fill),
-        ("-fill-addr", no_fill),
-        ("--fill-path", no_fill),
-        ("--fill-expiry", no_fill),
-        ("--fill-strategy", no_fill),
-        ("--fill-headers", no_fill),
     ] {
         // a secret must not come back in an error
         let line = run(&[flag, "s3cret"], &[]).with_one_line(2);
@@ -195,8 +188,7 @@ fn what_a_later_version_does_is_refused_and_never_ignored() {
         let line = run(&[], &[(&variable, "s3cret")]).with_one_line(2);
         assert_eq!(line, format!("vwatch: {variable}: {why}"));
     }
-    for variable in ["VWATCH_REPLICATE_EVERY", "VWATCH_REPLICATE_RESOLVE_EVERY", "VWATCH_FILL_HEADERS_ACCEPT"]
-    {
+    for variable in ["VWATCH_REPLICATE_EVERY", "VWATCH_REPLICATE_RESOLVE_EVERY"] {
         run(&[], &[(variable, "1s")]).with_one_line(2);
     }
 }

@@ -4,6 +4,7 @@ mod answer;
 mod body;
 mod diff;
 mod error;
+mod fill;
 mod list;
 mod operations;
 mod read;
@@ -36,6 +37,7 @@ const SERVER_PATHS: &str = "\
 PUT      /v1/versions/{name}[?version={version}][&modified={µs}]  <- data  -> sets the version, wakes watchers
 DELETE   /v1/versions/{name}[?modified={µs}]  -> deletes it, wakes watchers
 POST     /v1/versions  <- json(VersionSet)  -> what is newer here or missing there
+POST     /v1/fill/{name}  -> asks the upstream for it now; /v1/fill/registry-events takes a registry's notifications
 PUT      /v1/logging?level=DEBUG  -> changes the level of the log
 GET      /metrics  /healthz  /readyz";
 
@@ -92,6 +94,7 @@ fn client(node: Arc<Node>) -> Router {
         .route("/v1/versions", get(list::list))
         .route("/v1/versions/", get(read::read))
         .route("/v1/versions/{*name}", get(read::read))
+        .route("/version/{*name}", get(read::read))
         .merge(operations::health())
         .fallback(|uri| no_such_path(uri, CLIENT_PATHS))
         .method_not_allowed_fallback(|method| wrong_method(method, "client port, which reads"))
@@ -103,6 +106,8 @@ fn server(node: Arc<Node>) -> Router {
         .route("/v1/versions", post(diff::diff))
         .route("/v1/versions/", put(write::put).delete(write::delete))
         .route("/v1/versions/{*name}", put(write::put).delete(write::delete))
+        .route("/v1/fill/registry-events", post(fill::registry_events))
+        .route("/v1/fill/{*name}", post(fill::look_now))
         .route("/v1/logging", put(operations::logging))
         .route("/metrics", get(operations::metrics))
         .merge(operations::health())

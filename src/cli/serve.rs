@@ -153,8 +153,7 @@ mod tests {
             "--replicate-with http://127.0.0.2:8008",
             "-replicate-with=x",
             "serve -replicate-with",
-            "--block-for 1s --fill-addr http://x",
-            "-fill-headers a -fill-headers b",
+            "--block-for 1s --replicate-with http://x",
             "--insecure-no-cluster-secret",
         ] {
             let error = configured(line, &[]).unwrap_err();

@@ -1,5 +1,6 @@
 //! Settings of a node: [`raw`] is what was typed, [`Config`] is what it means.
 
+pub mod fill;
 mod log;
 pub mod raw;
 mod value;
@@ -7,6 +8,7 @@ mod value;
 use std::fmt;
 use std::time::Duration;
 
+pub use fill::Fill;
 pub use log::{LogFormat, LogLevel, LogLevelError};
 pub use raw::Raw;
 
@@ -65,6 +67,8 @@ pub struct Config {
     pub idle_timeout: Duration,
     /// Most connections of the client port; `None` is what the descriptor limit allows.
     pub max_connections: Option<usize>,
+    /// Where names come from that the node does not have; `None` if it has all itself.
+    pub fill: Option<Fill>,
     /// The least that is logged.
     pub log_level: LogLevel,
     /// The form of the log.
@@ -96,6 +100,7 @@ impl Config {
             shutdown_grace: read(raw, "shutdown-grace", value::duration)?,
             idle_timeout: read(raw, "idle-timeout", positive_duration)?,
             max_connections: read_open(raw, "max-connections", value::count)?,
+            fill: Fill::from_raw(raw)?,
             log_level: read(raw, "log-level", log_level)?,
             log_format: read(raw, "log-format", log_format)?,
         };
@@ -112,7 +117,7 @@ impl Config {
         Ok(self)
     }
 
-    /// The settings in vwatch's form, one a line. Secrets and header values, once there are any, as `***`.
+    /// The settings in vwatch's form, one a line. Secrets and header values as `***`.
     #[must_use]
     pub fn pretty(&self) -> String {
         let quoted = |text: &dyn fmt::Display| format!("{:?}", text.to_string());
@@ -140,6 +145,8 @@ impl Config {
                     .map_or_else(|| quoted(&"what the descriptor limit allows"), |n| n.to_string()),
             ),
         ];
+        let fill = self.fill.as_ref().map_or_else(|| vec![("FillFrom", quoted(&""))], Fill::rows);
+        let rows: Vec<_> = rows.into_iter().chain(fill).collect();
         let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         let lines: Vec<_> = rows.iter().map(|(name, value)| format!("  {name:width$}: {value}")).collect();
         format!("Config{{\n{}\n}}", lines.join(",\n"))
@@ -303,7 +310,8 @@ mod tests {
 
     #[test]
     fn is_printed_one_setting_a_line() {
-        let config = config(&[("node-id", "a\"b"), ("block-for", "1m30s")]).unwrap();
+        let flags = [("node-id", "a\"b"), ("block-for", "1m30s"), ("fill-from", "http://up")];
+        let config = config(&flags).unwrap();
         let pretty = config.pretty();
         let lines: Vec<_> = pretty.lines().collect();
         assert_eq!((lines[0], lines[lines.len() - 1]), ("Config{", "}"));

@@ -149,6 +149,45 @@ pub const FLAGS: &[Flag] = &[
         "COUNT",
         "Most connections of the client port; lowered to what the descriptor limit allows [default: just that]",
     ),
+    Flag::open(
+        "fill-from",
+        "URLS",
+        "The upstream that names come from which this node does not have: http://HOST:PORT, several with commas",
+    )
+    .with_alias("fill-addr"),
+    Flag::text(
+        "fill-strategy",
+        "STRATEGY",
+        "FILL_WATCH",
+        "FILL_WATCH if the upstream is a vwatch (this node then takes no writes), FILL_CACHE if it is anything else that sends ETags",
+    ),
+    Flag::text(
+        "fill-path",
+        "PATH",
+        "/v1/versions/{{.name}}",
+        "The path of a name there; knows {{.name}}, {{.repository}} and {{.tag}}",
+    ),
+    Flag::text("fill-expiry", "DURATION", "10s", "Ask the upstream for each name at least this often"),
+    Flag::new(
+        "fill-headers",
+        Takes::Texts("HEADER"),
+        None,
+        "A header to ask with, 'Name: value'; repeatable, and each VWATCH_FILL_HEADERS_… is one",
+    ),
+    Flag::text("fill-idle", "DURATION", "10m", "A name that nobody has read for so long is not asked for any more"),
+    Flag::open(
+        "fill-max-names",
+        "COUNT",
+        "Most names that are filled [default: 4096 with FILL_WATCH, 100000 with FILL_CACHE]",
+    ),
+    Flag::text("fill-rate", "COUNT", "100", "Most requests a second, evenly spread, with FILL_CACHE"),
+    Flag::open("fill-ca", "PATH", "Authorities to trust beside those of the system, as PEM"),
+    Flag::open("fill-auth-file", "PATH", "File with user:password for the upstream; read at each use"),
+    Flag::open(
+        "fill-auth-realm",
+        "URL",
+        "The token service that is sent the credentials, if it is not the upstream's own",
+    ),
     Flag::text("log-level", "LEVEL", "INFO", "trace, debug, info, warn or error"),
     Flag::text("log-format", "FORMAT", "text", "text or json"),
 ];
@@ -163,39 +202,22 @@ pub struct Later {
 }
 
 /// The flags that belong to a later version.
-pub const LATER: &[Later] = &[
-    Later {
-        why: "this version runs a single node and does not replicate yet",
-        flags: &[
-            Flag::open("replicate-with", "URLS", "Other nodes, comma separated; names are resolved"),
-            Flag::text("replicate-interval", "DURATION", "1s", "How often to compare with a peer")
-                .with_vwatch_env("VWATCH_REPLICATE_EVERY"),
-            Flag::text(
-                "replicate-resolve-interval",
-                "DURATION",
-                "10s",
-                "How often to resolve names of peers",
-            )
+pub const LATER: &[Later] = &[Later {
+    why: "this version runs a single node and does not replicate yet",
+    flags: &[
+        Flag::open("replicate-with", "URLS", "Other nodes, comma separated; names are resolved"),
+        Flag::text("replicate-interval", "DURATION", "1s", "How often to compare with a peer")
+            .with_vwatch_env("VWATCH_REPLICATE_EVERY"),
+        Flag::text("replicate-resolve-interval", "DURATION", "10s", "How often to resolve names of peers")
             .with_vwatch_env("VWATCH_REPLICATE_RESOLVE_EVERY"),
-            Flag::text("cluster-id", "TEXT", "default", "Only nodes of the same cluster talk"),
-            Flag::open("cluster-secret", "TEXT", "Seals what peers say"),
-            Flag::open("cluster-secret-file", "PATH", "Secrets, one a line: the first seals, all open"),
-            Flag::switch("insecure-no-cluster-secret", "false", "Replicate off loopback without a secret"),
-            Flag::open("region", "TEXT", "Where this node is"),
-            Flag::open("advertise-server", "HOST:PORT", "Where peers reach this node"),
-        ],
-    },
-    Later {
-        why: "this version does not fill from an upstream yet",
-        flags: &[
-            Flag::open("fill-from", "URL", "The upstream").with_alias("fill-addr"),
-            Flag::text("fill-path", "PATH", "/v1/versions/{{.name}}", "The path to ask for"),
-            Flag::text("fill-expiry", "DURATION", "10s", "Ask the upstream at least this often"),
-            Flag::text("fill-strategy", "STRATEGY", "FILL_WATCH", "FILL_WATCH or FILL_CACHE"),
-            Flag::new("fill-headers", Takes::Texts("HEADER"), None, "A header to ask with"),
-        ],
-    },
-];
+        Flag::text("cluster-id", "TEXT", "default", "Only nodes of the same cluster talk"),
+        Flag::open("cluster-secret", "TEXT", "Seals what peers say"),
+        Flag::open("cluster-secret-file", "PATH", "Secrets, one a line: the first seals, all open"),
+        Flag::switch("insecure-no-cluster-secret", "false", "Replicate off loopback without a secret"),
+        Flag::open("region", "TEXT", "Where this node is"),
+        Flag::open("advertise-server", "HOST:PORT", "Where peers reach this node"),
+    ],
+}];
 
 /// Variables of the other commands, and those that `watch NAME -- cmd` sets: a node may find them in its environment.
 const NOT_OF_THE_NODE: &[&str] = &[
@@ -229,6 +251,8 @@ impl fmt::Display for Source {
 #[derive(Clone, Debug, Default)]
 pub struct Raw {
     typed: BTreeMap<&'static str, (Source, String)>,
+    /// Those of flags that take several, in the order in which they came.
+    several: Vec<(&'static str, Source, String)>,
     /// Variables that begin with `VWATCH_` and mean nothing, most likely by a typo.
     pub unknown_env: Vec<String>,
 }
@@ -247,7 +271,7 @@ impl Raw {
         for (name, text) in flags {
             refuse_later(&format!("--{name}"), |f| f.name == name || f.alias == Some(&name))?;
             if let Some(flag) = FLAGS.iter().find(|f| f.name == name || f.alias == Some(&name)) {
-                raw.typed.insert(flag.name, (Source::Flag(flag.name), text));
+                raw.take(flag, Source::Flag(flag.name), text);
             }
         }
         let mut variables = BTreeMap::new();
@@ -264,14 +288,28 @@ impl Raw {
         Ok(raw)
     }
 
+    /// Takes a text of a flag; the last one counts, or all of them.
+    fn take(&mut self, flag: &'static Flag, source: Source, text: String) {
+        match flag.takes {
+            Takes::Texts(_) => self.several.push((flag.name, source, text)),
+            Takes::Text(_) | Takes::Switch => drop(self.typed.insert(flag.name, (source, text))),
+        }
+    }
+
     fn take_env(&mut self, mut variables: BTreeMap<String, OsString>) -> Result<(), ConfigError> {
         for flag in FLAGS {
-            for name in flag.env_names() {
+            let names: Vec<_> = match flag.takes {
+                Takes::Texts(_) => variables.keys().filter(|name| flag.is_set_by(name)).cloned().collect(),
+                Takes::Text(_) | Takes::Switch => flag.env_names().collect(),
+            };
+            for name in names {
                 let Some(text) = variables.remove(&name) else { continue };
                 let text = text.into_string().map_err(|text| {
                     ConfigError::new(format!("bad {name}: not UTF-8: got {text:?}: set it to UTF-8 text"))
                 })?;
-                self.typed.entry(flag.name).or_insert((Source::Env(name), text));
+                if !self.typed.contains_key(flag.name) {
+                    self.take(flag, Source::Env(name), text);
+                }
             }
         }
         for (name, text) in variables {
@@ -291,6 +329,19 @@ impl Raw {
         }
         let default = FLAGS.iter().find(|f| f.name == name).and_then(|f| f.default);
         default.map(|text| (Source::Flag(name), text))
+    }
+
+    /// The texts of a flag that takes several, and where they came from.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = (&Source, &str)> {
+        let of_flag = self.several.iter().filter(move |(flag, ..)| *flag == name);
+        of_flag.map(|(_, source, text)| (source, text.as_str()))
+    }
+
+    /// Where a flag was typed, if it was.
+    #[must_use]
+    pub fn typed_at(&self, name: &str) -> Option<&Source> {
+        let one = self.typed.get(name).map(|(source, _)| source);
+        one.or_else(|| self.all(name).next().map(|(source, _)| source))
     }
 }
 
@@ -359,12 +410,7 @@ mod tests {
                 assert!(error.starts_with(&format!("{name}: this version ")), "{error}");
             }
         }
-        let error = collect(&[], &[("VWATCH_FILL_HEADERS_ACCEPT", "Accept: x")]).unwrap_err();
-        assert_eq!(
-            error,
-            "VWATCH_FILL_HEADERS_ACCEPT: this version does not fill from an upstream yet: leave it out"
-        );
-        for name in ["VWATCH_REPLICATE_EVERY", "VWATCH_REPLICATE_RESOLVE_EVERY", "VWATCH_FILL_ADDR"] {
+        for name in ["VWATCH_REPLICATE_EVERY", "VWATCH_REPLICATE_RESOLVE_EVERY"] {
             assert!(collect(&[], &[(name, "1s")]).is_err(), "{name}");
         }
     }

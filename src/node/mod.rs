@@ -1,6 +1,7 @@
 //! The running node: owns the store, reads the clock, starts everything in order and stops it in order.
 
 pub mod clock;
+mod fills;
 mod front;
 pub mod hang_up;
 pub mod lifecycle;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use crate::config::Config;
+use crate::fill::Filler;
 use lifecycle::{Lifecycle, Phase};
 use limits::{MAX_LISTS_AT_ONCE, MAX_VERSION_SETS_ARRIVING, MAX_VERSION_SETS_AT_ONCE};
 use metrics::Metrics;
@@ -36,6 +38,8 @@ pub struct Node {
     pub config: Config,
     /// What it holds.
     pub store: SharedStore,
+    /// What fills it, if something does.
+    pub fill: Option<Filler>,
     /// What it counts.
     pub metrics: Arc<Metrics>,
     /// Where it is between start and end.
@@ -49,10 +53,11 @@ pub struct Node {
 }
 
 impl Node {
-    fn new(config: Config, store: SharedStore, metrics: Metrics) -> Self {
+    fn new(config: Config, store: SharedStore, fill: Option<Filler>, metrics: Metrics) -> Self {
         Self {
             config,
             store,
+            fill,
             metrics: Arc::new(metrics),
             lifecycle: Arc::default(),
             arriving_version_sets: Semaphore::new(MAX_VERSION_SETS_ARRIVING),

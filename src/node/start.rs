@@ -21,10 +21,11 @@ use super::metrics::{Metrics, Port};
 use super::reads::Reads;
 use super::server::Server;
 use super::store::SharedStore;
-use super::{Node, clock, logging};
+use super::{Node, clock, fills, logging};
 use crate::config::Config;
+use crate::config::fill::{Fill, Strategy};
 use crate::core::tombstones::horizon_at;
-use crate::core::{Genesis, Incarnation};
+use crate::core::{Genesis, Incarnation, Stamp};
 use crate::watch::fanout::Fanout;
 use crate::watch::pace::Pace;
 
@@ -33,6 +34,8 @@ use crate::watch::pace::Pace;
 pub enum StartError {
     /// A port cannot be listened on.
     Listen(ListenError),
+    /// The upstream cannot be used as it is set up.
+    Fill(String),
     /// The system gives no entropy, threads or signals.
     System {
         /// What was asked of it.
@@ -46,6 +49,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listen(error) => error.fmt(f),
+            Self::Fill(line) => f.write_str(line),
             Self::System { what, cause } => {
                 write!(f, "cannot get {what} from the system: {cause}: look at its limits")
             }
@@ -76,7 +80,9 @@ where
     let client = listen(&config.listen_client, "--listen-client").map_err(StartError::Listen)?;
     let server = listen(&config.listen_server, "--listen-server").map_err(StartError::Listen)?;
     let max_server_connections = MAX_SERVER_CONNECTIONS.min(descriptors / 4);
-    let left = descriptors.saturating_sub(max_server_connections + RESERVED_DESCRIPTORS).max(1);
+    let for_fills = config.fill.as_ref().map_or(0, Fill::connections).min(descriptors / 4);
+    let kept_back = max_server_connections + for_fills + RESERVED_DESCRIPTORS;
+    let left = descriptors.saturating_sub(kept_back).max(1);
     let max_client_connections = config.max_connections.unwrap_or(left).min(left);
     if let Some(wanted) = config.max_connections.filter(|&wanted| wanted > left) {
         tracing::warn!(
@@ -90,15 +96,22 @@ where
         let mut signals = Signals::new().map_err(|e| system("signal handlers", e))?;
         let (fanout, ring_bells) = Fanout::new();
         let started = clock::now();
+        // a follower's set is a copy of its upstream's, which says when it began
+        let is_follower = config.fill.as_ref().is_some_and(|fill| fill.strategy == Strategy::Watch);
+        let started = if is_follower { Stamp::ZERO } else { started };
         let genesis = Genesis { provisional: false, started, key: random()? };
         let incarnation = Incarnation(u64::from_le_bytes(random()?));
         let pace = Pace { per_watcher: config.jitter_per_watch, longest: config.block_for };
         let store = SharedStore::new(genesis, incarnation, config.max_set_bytes, fanout, pace);
-        let metrics = Metrics::new(config.max_set_bytes, max_client_connections, max_server_connections);
-        let node = Arc::new(Node::new(config, store, metrics));
+        let mut metrics = Metrics::new(config.max_set_bytes, max_client_connections, max_server_connections);
+        let filler = fills::filler(&config, &store, &mut metrics).map_err(StartError::Fill)?;
+        let node = Arc::new(Node::new(config, store, filler, metrics));
 
         tracing::info!("Configuration of Server:\n{}", node.config.pretty());
         tokio::spawn(ring_bells);
+        if let Some(filler) = &node.fill {
+            filler.start();
+        }
         tokio::spawn(forget_deletes(Arc::clone(&node)));
         // dropped by each connection as it ends, so that their end can be awaited
         let (open, mut all_closed) = mpsc::channel::<()>(1);
@@ -165,7 +178,7 @@ async fn stop(node: &Node, all_closed: &mut mpsc::Receiver<()>) {
 
 /// Drops tombstones that are old enough, a slice at a time so that nobody waits for it.
 async fn forget_deletes(node: Arc<Node>) {
-    let started = node.store.genesis().started;
+    let started = clock::now();
     let grace_us = u64::try_from(node.config.tombstone_grace.as_micros()).unwrap_or(u64::MAX);
     let mut every = tokio::time::interval(SWEEP_EVERY);
     loop {

@@ -5,13 +5,14 @@
 //! is what makes "check and join" and "merge and take" single steps that anyone can see are right.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
 
 use crate::core::store::{Change, Due, Read, Written};
-use crate::core::{Genesis, Incarnation, Name, Question, Record, Stamp, Store, Ticket};
+use crate::core::{Genesis, Incarnation, Interest, Known, Name, Question, Record, Stamp, Store, Ticket};
+use crate::fill::Filler;
 use crate::watch::fanout::Fanout;
 use crate::watch::pace::Pace;
 use crate::watch::{Bell, Seat, Waiter, Wake};
@@ -20,8 +21,8 @@ use crate::watch::{Bell, Seat, Waiter, Wake};
 #[derive(Clone)]
 pub struct SharedStore {
     store: Arc<Mutex<Store<Waiter>>>,
-    /// As the store has it; it does not change while the node runs alone.
-    genesis: Genesis,
+    /// What fills names that are read, if something does.
+    filler: Arc<OnceLock<Filler>>,
     fanout: Fanout,
     /// Pace of ordinary wakes.
     pace: Pace,
@@ -73,7 +74,7 @@ impl SharedStore {
         pace: Pace,
     ) -> Self {
         let store = Store::new(genesis, incarnation, max_set_bytes);
-        Self { store: Arc::new(Mutex::new(store)), genesis, fanout, pace }
+        Self { store: Arc::new(Mutex::new(store)), filler: Arc::default(), fanout, pace }
     }
 
     /// The lock. A panic while it was held, which nothing from outside can cause, leaves a store that is still whole:
@@ -85,7 +86,42 @@ impl SharedStore {
     /// When the set began.
     #[must_use]
     pub fn genesis(&self) -> Genesis {
-        self.genesis
+        self.lock().genesis()
+    }
+
+    /// Takes another genesis; see [`Store::adopt`].
+    pub fn adopt(&self, genesis: Genesis) {
+        self.lock().adopt(genesis);
+    }
+
+    /// From now on names that are read are filled, once.
+    pub fn fill_by(&self, filler: Filler) {
+        // a second one would be a mistake of ours that changes nothing
+        let _ = self.filler.set(filler);
+    }
+
+    /// See [`Store::expect`].
+    pub fn expect(&self, name: &Name) {
+        self.lock().expect(name);
+    }
+
+    /// See [`Store::told`]; wakes whom it concerns.
+    pub fn told(&self, name: &Name) {
+        let due = self.lock().told(name);
+        self.wake(due);
+    }
+
+    /// A read, under the lock, of a name that is filled from now on if names are.
+    fn look(&self, name: &Name, question: &Question, waiter: Option<impl FnOnce() -> Waiter>) -> Read {
+        let Some(filler) = self.filler.get() else { return self.lock().read(name, question, waiter) };
+        // who waits for a name that is not there wants to hear of its creation
+        let insists = waiter.is_some() && (question.known == Known::Absence || question.at_least.is_some());
+        filler.ask(name, insists);
+        let read = self.lock().read(name, question, waiter);
+        if matches!(&read, Read::Parked { interest: Interest::AtLeast(_), .. }) {
+            filler.behind(name);
+        }
+        read
     }
 
     /// The fan-out.
@@ -130,7 +166,7 @@ impl SharedStore {
             bell = Some(rung);
             Waiter::Listening(ring)
         });
-        let read = self.lock().read(name, question, waiter);
+        let read = self.look(name, question, waiter);
         match (read, bell) {
             (Read::Parked { ticket, interest, held }, Some(bell)) => {
                 let then = question.clone().after_waiting(interest, held.as_ref());
@@ -145,7 +181,7 @@ impl SharedStore {
     /// Reads, or parks at `seat` if there is nothing to tell yet. The ticket is to be given up whatever happens.
     #[must_use]
     pub fn read_seated(&self, name: &Name, question: &Question, seat: Option<Seat>) -> Read {
-        self.lock().read(name, question, seat.map(|seat| move || Waiter::Seated(seat)))
+        self.look(name, question, seat.map(|seat| move || Waiter::Seated(seat)))
     }
 
     /// Gives up places.
