@@ -13,7 +13,9 @@
 //! | `watch` | from a change to those who wait for it | `core` |
 //! | `seal` | secrets, keys, and frames that only the cluster can read | nothing |
 //! | `membership` | who else is there: discovery by DNS, gossip behind a sealed socket | `core`, `seal` |
+//! | `replication` | what peers say to each other over HTTP, sealed | `core`, `wire`, `seal` |
 //! | `config` | what was typed, and what it means | `core`, `wire`, `seal`, `membership` |
+//! | `fill` | names that come from an upstream | `core`, `wire`, `config` |
 //! | `node` | the running node: the store behind its lock, the clock, start and stop | all above |
 //! | `api` | the HTTP interface, one file a resource | all above |
 //! | `cli` | the command line, one file a command | all above |
@@ -33,6 +35,8 @@ pub mod api;
 pub mod cli;
 #[cfg(feature = "node")]
 pub mod config;
+#[cfg(feature = "node")]
+pub mod fill;
 #[cfg(feature = "node")]
 pub mod membership;
 #[cfg(feature = "node")]

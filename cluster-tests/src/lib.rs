@@ -5,11 +5,13 @@
 //! | module | what it has |
 //! |---|---|
 //! | [`node`] | a node as a child process: started, waited for, signalled, ended |
+//! | [`parts`] | programs of others that tests run, if they are there |
 //! | [`http`] | a small blocking HTTP/1.1 client that sends exactly what it is told |
 //! | [`dns`] | a name server whose answers a test changes |
 //! | [`proxy`] | faults on the way to a node, counted |
 //! | [`storm`] | clients that behave badly, and what must not come of it |
 //! | [`wait`] | waiting for a condition, never for a while |
+//! | [`upstream`] | an HTTP server that answers what a test tells it to |
 //! | [`text`] | the notations of the protocol: dates, durations, metrics, refusals |
 //!
 //! Nothing here depends on the `vwatch` library: a mistake that node and tests share would go unseen.
@@ -17,7 +19,9 @@
 pub mod dns;
 pub mod http;
 pub mod node;
+pub mod parts;
 pub mod proxy;
 pub mod storm;
 pub mod text;
+pub mod upstream;
 pub mod wait;

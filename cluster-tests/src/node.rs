@@ -67,6 +67,42 @@ impl Node {
         panic!("no free ports in {STARTS} tries");
     }
 
+    /// A node on ports that were its own, or another's, before: see [`free_addresses`].
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    #[must_use]
+    #[track_caller]
+    pub fn at((client, server): (SocketAddr, SocketAddr), flags: &[&str]) -> Self {
+        let (client_flag, server_flag) = (client.to_string(), server.to_string());
+        let listen = ["--listen-client", &client_flag, "--listen-server", &server_flag];
+        let (child, said) = spawn(&[&listen, flags].concat());
+        let node = Self { child, client, server, said };
+        wait_until("both ports to be ready", LIMIT, || is_ready(client) && is_ready(server));
+        node
+    }
+
+    /// SIGKILL: it ends without a word. Returns its ports.
+    ///
+    /// # Panics
+    /// If it does not end.
+    pub fn kill(mut self) -> (SocketAddr, SocketAddr) {
+        self.signal(Signal::KILL);
+        self.wait_exit(LIMIT);
+        (self.client, self.server)
+    }
+
+    /// The value of a metric, with its labels as they stand.
+    ///
+    /// # Panics
+    /// If there is no such metric.
+    #[must_use]
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> f64 {
+        let metrics = self.server().ask(&Request::new("GET", "/metrics")).expect(200);
+        text::metric(metrics.text(), name).unwrap_or_else(|| panic!("no {name} in {}", metrics.text()))
+    }
+
     /// Where it listens for readers.
     #[must_use]
     pub fn client_addr(&self) -> SocketAddr {

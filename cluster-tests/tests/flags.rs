@@ -167,27 +167,6 @@ fn a_mistake_is_one_line_and_exit_code_2() {
 }
 
 #[test]
-fn what_a_later_version_does_is_refused_and_never_ignored() {
-    let no_fill = "this version does not fill from an upstream yet: leave it out\n";
-    for (flag, why) in [
-        ("--fill-from", no_fill),
-        ("-fill-addr", no_fill),
-        ("--fill-path", no_fill),
-        ("--fill-expiry", no_fill),
-        ("--fill-strategy", no_fill),
-        ("--fill-headers", no_fill),
-    ] {
-        // a secret must not come back in an error
-        let line = run(&[flag, "s3cret"], &[]).with_one_line(2);
-        assert!(line.ends_with(why) && !line.contains("s3cret"), "{flag}: {line}");
-        let variable = format!("VWATCH_{}", flag.trim_start_matches('-').to_uppercase().replace('-', "_"));
-        let line = run(&[], &[(&variable, "s3cret")]).with_one_line(2);
-        assert_eq!(line, format!("vwatch: {variable}: {why}"));
-    }
-    run(&[], &[("VWATCH_FILL_HEADERS_ACCEPT", "1s")]).with_one_line(2);
-}
-
-#[test]
 fn a_cluster_is_sealed_or_on_loopback_and_no_mistake_shows_a_secret() {
     let line = run(&["--listen-server", ":0", "--replicate-with", "node"], &[]).with_one_line(2);
     assert!(

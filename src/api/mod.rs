@@ -4,6 +4,7 @@ mod answer;
 mod body;
 mod diff;
 mod error;
+mod fill;
 mod list;
 mod operations;
 mod peers;
@@ -38,6 +39,7 @@ PUT      /v1/versions/{name}[?version={version}][&modified={µs}]  <- data  -> s
 DELETE   /v1/versions/{name}[?modified={µs}]  -> deletes it, wakes watchers
 POST     /v1/versions  <- json(VersionSet)  -> what is newer here or missing there
 GET      /v1/watchers?prefix={p}[&limit=N][&after={name}]  -> who waits for what, by name
+POST     /v1/fill/{name}  -> asks the upstream for it now; /v1/fill/registry-events takes a registry's notifications
 PUT      /v1/logging?level=DEBUG  -> changes the level of the log
 GET      /metrics  /healthz  /readyz";
 
@@ -99,6 +101,7 @@ fn client(node: Arc<Node>) -> Router {
         .route("/v1/versions", get(list::list))
         .route("/v1/versions/", get(read::read))
         .route("/v1/versions/{*name}", get(read::read))
+        .route("/version/{*name}", get(read::read))
         .merge(operations::health())
         .fallback(|uri| no_such_path(uri, CLIENT_PATHS))
         .method_not_allowed_fallback(|method| wrong_method(method, "client port, which reads"))
@@ -112,6 +115,8 @@ fn server(node: Arc<Node>) -> Router {
         .route("/v1/versions/{*name}", put(write::put).delete(write::delete))
         .route("/v1/sync", post(peers::sync))
         .route("/v1/watchers", get(watchers::watchers))
+        .route("/v1/fill/registry-events", post(fill::registry_events))
+        .route("/v1/fill/{*name}", post(fill::look_now))
         .route("/v1/logging", put(operations::logging))
         .route("/metrics", get(operations::metrics))
         .merge(operations::health())

@@ -4,27 +4,46 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::Uri;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, VIA};
+use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+use super::answer::number;
 use super::error::Refusal;
 use super::peers;
 use super::request::{query, shown};
 use crate::config::LogLevel;
+use crate::core::Stamp;
 use crate::node::{Node, set_level};
+use crate::wire::headers::X_VWATCH_GENESIS;
+
+const GENESIS: HeaderName = HeaderName::from_static(X_VWATCH_GENESIS);
 
 /// `/healthz`: the process works. `/readyz`: it takes reads and writes.
 pub(super) fn health() -> Router<Arc<Node>> {
     Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(ready))
 }
 
-async fn ready(State(node): State<Arc<Node>>) -> Result<&'static str, Refusal> {
+async fn ready(State(node): State<Arc<Node>>) -> Result<Response, Refusal> {
     if !node.is_serving() {
         return Err(stopping());
     }
-    peers::may_read(&node).map(|()| "ready\n")
+    peers::may_read(&node)?;
+    let mut headers = HeaderMap::new();
+    let genesis = node.store.genesis().started;
+    if genesis > Stamp::ZERO {
+        headers.insert(GENESIS, number(genesis.micros()));
+    }
+    let Some(filler) = &node.fill else { return Ok((headers, "ready\n").into_response()) };
+    let health = filler.health();
+    headers.insert(VIA, HeaderValue::try_from(health.via).expect("tokens"));
+    // what was filled is served all the same
+    let text = match health.cut_off_for {
+        Some(time) => format!("ready: cut off from the upstream for {} s\n", time.as_secs()),
+        None => "ready\n".to_owned(),
+    };
+    Ok((headers, text).into_response())
 }
 
 /// What a node answers that is about to stop and would have to begin something.

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{CONNECTION, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH};
+use axum::http::header::{
+    AGE, CONNECTION, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, RETRY_AFTER, VIA, WARNING,
+};
 use axum::http::{HeaderMap, Request, StatusCode};
 use axum::response::Response;
 use hyper::body::Bytes;
@@ -18,8 +20,10 @@ use super::operations::stopping;
 use super::peers::may_read;
 use super::request::{self, header, shown};
 use crate::core::{Crowded, Kind, Known, Name, Question, Record, Stamp};
+use crate::fill::Standing;
 use crate::node::Node;
 use crate::node::hang_up::HangUp;
+use crate::node::limits::RETRY_AFTER_S;
 use crate::node::metrics::Limit;
 use crate::node::reads::{Asked, Course, Outcome, Reads};
 use crate::node::store::Reading;
@@ -117,8 +121,7 @@ fn parse(node: &Node, path: &str, query: Option<&str>, fields: &impl Fields) -> 
             return Err(missing.unwrap_or(refusal));
         }
     };
-    let genesis = node.store.genesis();
-    let predates_genesis = at_least.is_some_and(|stamp| genesis.is_after(stamp));
+    let predates_genesis = at_least.is_some_and(|stamp| node.store.genesis().is_after(stamp));
     let at_least = at_least.filter(|_| !predates_genesis);
     let question = Question { known, at_least };
     Ok(Asked { name, question, conditional, predates_genesis, timeout })
@@ -161,6 +164,7 @@ async fn wait(node: &Node, asked: Asked, hang_up: &HangUp) -> Result<Response<By
 fn word(node: &Node, outcome: &Outcome<'_>) -> Result<Response<Bytes>, Refusal> {
     let Outcome { name, record, .. } = *outcome;
     let mut headers = stamps(record);
+    provenance(node, name, record, &mut headers);
     if outcome.predates_genesis {
         headers.insert(GENESIS, number(node.store.genesis().started.micros()));
     }
@@ -171,6 +175,7 @@ fn word(node: &Node, outcome: &Outcome<'_>) -> Result<Response<Bytes>, Refusal> 
     }
     let Some(record) = record.filter(|r| r.kind() == Kind::Value) else {
         let refusal = missing(record, name).unwrap_or_else(|| not_found(name));
+        let refusal = if record.is_none() { not_filled(node, name).unwrap_or(refusal) } else { refusal };
         return Err(refusal.with_all(headers));
     };
     let timing = outcome.timing.to_string();
@@ -184,6 +189,41 @@ fn word(node: &Node, outcome: &Outcome<'_>) -> Result<Response<Bytes>, Refusal> 
     }
     *response.headers_mut() = headers;
     Ok(response)
+}
+
+/// Says of what comes from an upstream through whom it came, and how old it may be where that no longer confirms it.
+fn provenance(node: &Node, name: &Name, record: Option<&Record>, headers: &mut HeaderMap) {
+    let Some(filler) = &node.fill else { return };
+    let Some(provenance) = filler.provenance(name) else { return };
+    headers.insert(VIA, HeaderValue::try_from(provenance.via).expect("tokens"));
+    if let (Some(age_s), Some(_)) = (provenance.stale_for_s, record) {
+        headers.insert(AGE, number(age_s));
+        headers.insert(WARNING, HeaderValue::from_static("110 - \"Response is Stale\""));
+    }
+}
+
+/// The refusal where an upstream has not said that there is nothing.
+fn not_filled(node: &Node, name: &Name) -> Option<Refusal> {
+    let filler = node.fill.as_ref()?;
+    let got = shown(name.as_bytes());
+    Some(match filler.standing(name) {
+        Standing::Unknown => return None,
+        Standing::Waiting(why) => Refusal::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            format_args!("not known yet: {got}: {why}: ask again, or with a longer timeout"),
+        )
+        .with(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S)),
+        Standing::Useless(why) => Refusal::new(
+            StatusCode::BAD_GATEWAY,
+            format_args!("the upstream does not say: {got}: {why}: look at the upstream"),
+        ),
+        Standing::NoPath(why) => Refusal::bad_request(format_args!(
+            "a name that cannot be asked for upstream: {got}: {why}: use another name"
+        )),
+        Standing::Full => Refusal::unavailable(format_args!(
+            "too many names: {got} is one more than --fill-max-names: ask another node"
+        )),
+    })
 }
 
 fn timeout(node: &Node, query: Option<&str>) -> Result<Duration, Refusal> {

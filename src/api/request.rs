@@ -14,9 +14,12 @@ use crate::node::metrics::Limit;
 use crate::wire::head::NAMES;
 use crate::wire::uri::{self, UriError, decode};
 
+/// Where names begin in the path that vwatch's own description of fills reads them by.
+const SHORT_NAMES: &str = "/version/";
+
 /// The name in a path, taken as sent.
 pub(super) fn name(node: &Node, path: &str) -> Result<Name, Refusal> {
-    let encoded = path.strip_prefix(NAMES).unwrap_or_default();
+    let encoded = path.strip_prefix(NAMES).or_else(|| path.strip_prefix(SHORT_NAMES)).unwrap_or_default();
     let bytes = decode(encoded).map_err(|e| Refusal::bad_request(format_args!("bad name: {e}")))?;
     Name::new(&bytes, node.config.name_limit_bytes).map_err(|e| Refusal::name(&e, &node.metrics))
 }

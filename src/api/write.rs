@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{ETAG, EXPECT, LAST_MODIFIED};
-use axum::http::{HeaderMap, Request, StatusCode, Uri};
+use axum::http::header::{ALLOW, ETAG, EXPECT, HeaderValue, LAST_MODIFIED};
+use axum::http::{HeaderMap, Method, Request, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
 use super::answer::stamps;
@@ -25,6 +25,7 @@ use crate::wire::etag::parse_tag;
 /// Handles a PUT.
 pub(super) async fn put(State(node): State<Arc<Node>>, request: Request<Body>) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
+    refuse_on_follower(&node, &parts.method)?;
     if let Some(done) = came_back(&node, &parts.uri)? {
         return Ok(done);
     }
@@ -48,6 +49,7 @@ pub(super) async fn delete(
     State(node): State<Arc<Node>>,
     request: Request<Body>,
 ) -> Result<Response, Refusal> {
+    refuse_on_follower(&node, request.method())?;
     if let Some(done) = came_back(&node, request.uri())? {
         return Ok(done);
     }
@@ -78,6 +80,16 @@ fn write(node: &Node, name: &Name, change: &Change<'_>, given: Option<Stamp>) ->
             ))
         }
     }
+}
+
+/// 405 where names come from another vwatch, which takes the writes.
+fn refuse_on_follower(node: &Node, method: &Method) -> Result<(), Refusal> {
+    let Some(filler) = node.fill.as_ref().filter(|filler| filler.is_follower()) else { return Ok(()) };
+    let text = format!(
+        "this node is a follower: {method} is not taken here: write to the server port of its upstream, {}",
+        filler.from()
+    );
+    Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, text).with(ALLOW, HeaderValue::from_static("")))
 }
 
 /// 409 with what stands.

@@ -4,7 +4,6 @@ use std::ffi::{OsStr, OsString};
 
 use clap::{Arg, Command};
 
-use crate::config::raw::LATER;
 use crate::core::Stamp;
 
 /// Flags without a command are those of a node; only help and version are about vwatch.
@@ -108,7 +107,7 @@ pub(super) fn one_line(error: &clap::Error, asked_of: &str, typed: &[OsString]) 
             parts.extend(
                 as_typed(typed, value).map(|arg| format!("to pass '{arg}' as a value, use '-- {arg}'")),
             );
-        } else if !line.is_empty() && !names_what_is_missing(line) {
+        } else if !line.is_empty() {
             parts.push(line.to_owned());
         }
     }
@@ -142,12 +141,6 @@ pub(super) fn stamp(text: &str) -> Result<Stamp, String> {
 /// Reads how many.
 pub(super) fn count(text: &str) -> Result<u64, &'static str> {
     text.parse().ok().filter(|&count| count > 0).ok_or("not a whole number of at least 1")
-}
-
-/// clap also suggests what is hidden; a flag that would be refused is no help.
-fn names_what_is_missing(line: &str) -> bool {
-    let mut later = LATER.iter().flat_map(|later| later.flags);
-    line.contains("similar argument") && later.any(|flag| line.contains(&format!("'--{}'", flag.name)))
 }
 
 #[cfg(test)]

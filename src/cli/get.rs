@@ -34,7 +34,7 @@ pub(super) struct Get {
     /// How long to wait; the node's --block-for or 1m is the most
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::parse)]
     timeout: Duration,
-    /// Tell version, time and Server-Timing on standard error
+    /// Tell version, time, where it came from and Server-Timing on standard error
     #[arg(short, long)]
     verbose: bool,
     #[command(flatten)]
@@ -69,8 +69,11 @@ fn tell_about(answer: &Answer) {
     if let Some(micros) = answer.last_sync() {
         tell(&format!("last-sync: {micros} ({})", rfc3339(micros)));
     }
-    if let Some(timing) = answer.header("server-timing") {
-        tell(&format!("server-timing: {timing}"));
+    // through whom it came, and how old it may be, where that is not the node itself
+    for name in ["via", "age", "warning", "server-timing"] {
+        if let Some(value) = answer.header(name) {
+            tell(&format!("{name}: {value}"));
+        }
     }
 }
 

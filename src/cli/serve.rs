@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::failure::{Failure, complain};
-use crate::config::raw::{FLAGS, Flag, LATER, Takes};
+use crate::config::raw::{FLAGS, Flag, Takes};
 use crate::config::{Config, Raw};
 
 pub(super) fn command() -> Command {
@@ -16,13 +16,9 @@ pub(super) fn command() -> Command {
         .after_help(format!("{EXAMPLES}\n\n{}", notes()))
 }
 
-/// The flags as clap takes them: those that work, and hidden those that are refused by name.
+/// The flags as clap takes them.
 pub(super) fn args() -> impl Iterator<Item = Arg> {
-    let later = LATER.iter().flat_map(|later| later.flags).map(|flag| {
-        // whatever is said about it, the answer is the same
-        named(flag).hide(true).action(ArgAction::Append).num_args(0..=1)
-    });
-    FLAGS.iter().map(working).chain(later)
+    FLAGS.iter().map(working)
 }
 
 fn named(flag: &Flag) -> Arg {
@@ -57,22 +53,11 @@ Examples:
   vwatch -block-for 30s -log-level=debug   single dashes work too
   VWATCH_LOG_LEVEL=debug vwatch            each flag has a variable";
 
-/// What is true of all flags, and which are missing.
-pub(super) fn notes() -> String {
-    let missing: Vec<_> = LATER
-        .iter()
-        .map(|later| {
-            let names: Vec<_> = later.flags.iter().map(|flag| format!("--{}", flag.name)).collect();
-            format!("{} ({})", names.join(" "), later.why)
-        })
-        .collect();
-    format!(
-        "Each flag also reads VWATCH_<FLAG>, such as VWATCH_LISTEN_CLIENT; a flag beats the environment, and an \
-         empty variable counts as unset. Durations are written as 10s, 1m30s or 250ms, sizes in bytes or with KiB, \
-         MiB or GiB.\n\n\
-         Not there yet, and refused: {}.",
-        missing.join("; ")
-    )
+/// What is true of all flags.
+pub(super) fn notes() -> &'static str {
+    "Each flag also reads VWATCH_<FLAG>, such as VWATCH_LISTEN_CLIENT; a flag beats the environment, and an \
+     empty variable counts as unset. Durations are written as 10s, 1m30s or 250ms, sizes in bytes or with KiB, \
+     MiB or GiB."
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
@@ -98,7 +83,7 @@ fn configure(
 /// The flags that were given, with their texts.
 fn typed(matches: &ArgMatches) -> Vec<(String, String)> {
     let mut typed = Vec::new();
-    for flag in FLAGS.iter().chain(LATER.iter().flat_map(|later| later.flags)) {
+    for flag in FLAGS {
         if !matches.contains_id(flag.name) {
             continue;
         }
@@ -148,28 +133,10 @@ mod tests {
     }
 
     #[test]
-    fn flags_of_later_versions_are_refused_however_they_come() {
-        for line in [
-            "--fill-from http://127.0.0.2:8008",
-            "-fill-path=x",
-            "serve -fill-expiry",
-            "--block-for 1s --fill-addr http://x",
-            "-fill-headers a -fill-headers b",
-        ] {
-            let error = configured(line, &[]).unwrap_err();
-            assert!(error.contains("this version ") && error.ends_with("leave it out"), "{line}: {error}");
-        }
-    }
-
-    #[test]
     fn help_shows_only_what_works() {
         let help = command().render_long_help().to_string();
         for flag in FLAGS {
             assert!(help.contains(&format!("\n      --{}", flag.name)), "{}", flag.name);
-        }
-        for flag in LATER.iter().flat_map(|later| later.flags) {
-            assert!(!help.contains(&format!("\n      --{}", flag.name)), "{}", flag.name);
-            assert!(help.contains(&format!("--{}", flag.name)), "{} is named as missing", flag.name);
         }
     }
 }

@@ -254,7 +254,8 @@ mod tests {
     const SECRET: &str = "0123456789abcdefghij";
 
     fn config(flags: &[(&'static str, &str)]) -> Result<Config, String> {
-        Config::from_raw(&Raw::typed(flags)).map_err(|error| error.to_string())
+        let flags = flags.iter().map(|&(name, text)| (name.to_owned(), text.to_owned()));
+        Raw::collect(flags, []).and_then(|raw| Config::from_raw(&raw)).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Settings of a node: [`raw`] is what was typed, [`Config`] is what it means.
 
 mod cluster;
+pub mod fill;
 mod log;
 pub mod raw;
 mod value;
@@ -9,6 +10,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub use cluster::{ClusterConfig, HostPort, SecretSource};
+pub use fill::Fill;
 pub use log::{LogFormat, LogLevel, LogLevelError};
 pub use raw::Raw;
 
@@ -72,6 +74,8 @@ pub struct Config {
     pub max_connections: Option<usize>,
     /// Most readers that are parked at the same time.
     pub most_waiters: MostWaiters,
+    /// Where names come from that the node does not have; `None` if it has all itself.
+    pub fill: Option<Fill>,
     /// The least that is logged.
     pub log_level: LogLevel,
     /// The form of the log.
@@ -110,6 +114,7 @@ impl Config {
                 in_all: read(raw, "max-watchers", value::count)?,
                 of_a_name: read(raw, "max-watchers-per-name", value::count)?,
             },
+            fill: Fill::from_raw(raw)?,
             log_level: read(raw, "log-level", log_level)?,
             log_format: read(raw, "log-format", log_format)?,
             cluster: ClusterConfig::from_raw(raw)?,
@@ -125,10 +130,18 @@ impl Config {
             )));
         }
         self.cluster.check(&self.listen_server)?;
+        let follows = self.fill.as_ref().is_some_and(|fill| fill.strategy == fill::Strategy::Watch);
+        if follows && !self.cluster.is_alone() {
+            return Err(ConfigError::new(
+                "--replicate-with and FILL_WATCH: got both: a follower takes no writes and has no peers: leave one of them \
+                 out, or fill by --fill-strategy FILL_CACHE"
+                    .to_owned(),
+            ));
+        }
         Ok(self)
     }
 
-    /// The settings in vwatch's form, one a line. Secrets as `***`.
+    /// The settings in vwatch's form, one a line. Secrets and header values as `***`.
     #[must_use]
     pub fn pretty(&self) -> String {
         let quoted = |text: &dyn fmt::Display| format!("{:?}", text.to_string());
@@ -158,7 +171,8 @@ impl Config {
             ("MaxWatchers", self.most_waiters.in_all.to_string()),
             ("MaxWatchersPerName", self.most_waiters.of_a_name.to_string()),
         ];
-        let rows: Vec<_> = rows.into_iter().chain(self.cluster.rows()).collect();
+        let fill = self.fill.as_ref().map_or_else(|| vec![("FillFrom", quoted(&""))], Fill::rows);
+        let rows: Vec<_> = rows.into_iter().chain(self.cluster.rows()).chain(fill).collect();
         let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         let lines: Vec<_> = rows.iter().map(|(name, value)| format!("  {name:width$}: {value}")).collect();
         format!("Config{{\n{}\n}}", lines.join(",\n"))
@@ -324,7 +338,14 @@ mod tests {
     #[test]
     fn is_printed_one_setting_a_line() {
         let secret = ("cluster-secret", "0123456789abcdefghij");
-        let config = config(&[("node-id", "a\"b"), ("block-for", "1m30s"), secret]).unwrap();
+        let flags = [
+            ("node-id", "a\"b"),
+            ("block-for", "1m30s"),
+            secret,
+            ("fill-from", "http://up"),
+            ("fill-strategy", "FILL_CACHE"),
+        ];
+        let config = config(&flags).unwrap();
         let pretty = config.pretty();
         assert!(!format!("{pretty}{config:?}").contains(secret.1));
         let lines: Vec<_> = pretty.lines().collect();

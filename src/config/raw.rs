@@ -1,8 +1,6 @@
 //! What was typed: which flags there are, and their texts as they came from the command line or the environment.
 //!
-//! One row is one flag, with everything about it but its meaning, which is in [`super::Config::from_raw`]. A flag that
-//! belongs to a later version stands in [`LATER`]: it is known by name only to be refused, for a setting that is
-//! ignored is worse than one that is missing. It is turned on by moving its row to [`FLAGS`].
+//! One row is one flag, with everything about it but its meaning, which is in [`super::Config::from_raw`].
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -181,30 +179,48 @@ pub const FLAGS: &[Flag] = &[
         "1000000",
         "Most readers that are parked on the same name; further ones get 503",
     ),
+    Flag::open(
+        "fill-from",
+        "URLS",
+        "The upstream that names come from which this node does not have: http://HOST:PORT, several with commas",
+    )
+    .with_alias("fill-addr"),
+    Flag::text(
+        "fill-strategy",
+        "STRATEGY",
+        "FILL_WATCH",
+        "FILL_WATCH if the upstream is a vwatch (this node then takes no writes), FILL_CACHE if it is anything else that sends ETags",
+    ),
+    Flag::text(
+        "fill-path",
+        "PATH",
+        "/v1/versions/{{.name}}",
+        "The path of a name there; knows {{.name}}, {{.repository}} and {{.tag}}",
+    ),
+    Flag::text("fill-expiry", "DURATION", "10s", "Ask the upstream for each name at least this often"),
+    Flag::new(
+        "fill-headers",
+        Takes::Texts("HEADER"),
+        None,
+        "A header to ask with, 'Name: value'; repeatable, and each VWATCH_FILL_HEADERS_… is one",
+    ),
+    Flag::text("fill-idle", "DURATION", "10m", "A name that nobody has read for so long is not asked for any more"),
+    Flag::open(
+        "fill-max-names",
+        "COUNT",
+        "Most names that are filled [default: 4096 with FILL_WATCH, 100000 with FILL_CACHE]",
+    ),
+    Flag::text("fill-rate", "COUNT", "100", "Most requests a second, evenly spread, with FILL_CACHE"),
+    Flag::open("fill-ca", "PATH", "Authorities to trust beside those of the system, as PEM"),
+    Flag::open("fill-auth-file", "PATH", "File with user:password for the upstream; read at each use"),
+    Flag::open(
+        "fill-auth-realm",
+        "URL",
+        "The token service that is sent the credentials, if it is not the upstream's own",
+    ),
     Flag::text("log-level", "LEVEL", "INFO", "trace, debug, info, warn or error"),
     Flag::text("log-format", "FORMAT", "text", "text or json"),
 ];
-
-/// Flags that do not work yet, all for one reason.
-#[derive(Debug)]
-pub struct Later {
-    /// What this version does not do.
-    pub why: &'static str,
-    /// Its flags.
-    pub flags: &'static [Flag],
-}
-
-/// The flags that belong to a later version.
-pub const LATER: &[Later] = &[Later {
-    why: "this version does not fill from an upstream yet",
-    flags: &[
-        Flag::open("fill-from", "URL", "The upstream").with_alias("fill-addr"),
-        Flag::text("fill-path", "PATH", "/v1/versions/{{.name}}", "The path to ask for"),
-        Flag::text("fill-expiry", "DURATION", "10s", "Ask the upstream at least this often"),
-        Flag::text("fill-strategy", "STRATEGY", "FILL_WATCH", "FILL_WATCH or FILL_CACHE"),
-        Flag::new("fill-headers", Takes::Texts("HEADER"), None, "A header to ask with"),
-    ],
-}];
 
 /// Variables of the other commands, and those that `watch NAME -- cmd` sets: a node may find them in its environment.
 const NOT_OF_THE_NODE: &[&str] = &[
@@ -238,6 +254,8 @@ impl fmt::Display for Source {
 #[derive(Clone, Debug, Default)]
 pub struct Raw {
     typed: BTreeMap<&'static str, (Source, String)>,
+    /// Those of flags that take several, in the order in which they came.
+    several: Vec<(&'static str, Source, String)>,
     /// Variables that begin with `VWATCH_` and mean nothing, most likely by a typo.
     pub unknown_env: Vec<String>,
 }
@@ -247,16 +265,15 @@ impl Raw {
     /// An empty variable counts as unset: compose files pass on what is unset as empty.
     ///
     /// # Errors
-    /// A flag of a later version, or a variable that is not UTF-8.
+    /// A variable that is not UTF-8.
     pub fn collect(
         flags: impl IntoIterator<Item = (String, String)>,
         env: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, ConfigError> {
         let mut raw = Self::default();
         for (name, text) in flags {
-            refuse_later(&format!("--{name}"), |f| f.name == name || f.alias == Some(&name))?;
             if let Some(flag) = FLAGS.iter().find(|f| f.name == name || f.alias == Some(&name)) {
-                raw.typed.insert(flag.name, (Source::Flag(flag.name), text));
+                raw.take(flag, Source::Flag(flag.name), text);
             }
         }
         let mut variables = BTreeMap::new();
@@ -273,25 +290,31 @@ impl Raw {
         Ok(raw)
     }
 
-    /// What somebody typed, flags of later versions too.
-    #[cfg(test)]
-    pub(super) fn typed(flags: &[(&'static str, &str)]) -> Self {
-        let typed = flags.iter().map(|(name, text)| (*name, (Source::Flag(name), (*text).to_owned())));
-        Self { typed: typed.collect(), unknown_env: Vec::new() }
+    /// Takes a text of a flag; the last one counts, or all of them.
+    fn take(&mut self, flag: &'static Flag, source: Source, text: String) {
+        match flag.takes {
+            Takes::Texts(_) => self.several.push((flag.name, source, text)),
+            Takes::Text(_) | Takes::Switch => drop(self.typed.insert(flag.name, (source, text))),
+        }
     }
 
     fn take_env(&mut self, mut variables: BTreeMap<String, OsString>) -> Result<(), ConfigError> {
         for flag in FLAGS {
-            for name in flag.env_names() {
+            let names: Vec<_> = match flag.takes {
+                Takes::Texts(_) => variables.keys().filter(|name| flag.is_set_by(name)).cloned().collect(),
+                Takes::Text(_) | Takes::Switch => flag.env_names().collect(),
+            };
+            for name in names {
                 let Some(text) = variables.remove(&name) else { continue };
                 let text = text.into_string().map_err(|text| {
                     ConfigError::new(format!("bad {name}: not UTF-8: got {text:?}: set it to UTF-8 text"))
                 })?;
-                self.typed.entry(flag.name).or_insert((Source::Env(name), text));
+                if !self.typed.contains_key(flag.name) {
+                    self.take(flag, Source::Env(name), text);
+                }
             }
         }
         for (name, text) in variables {
-            refuse_later(&name, |f| f.is_set_by(&name))?;
             if !NOT_OF_THE_NODE.contains(&name.as_str()) && !is_kubernetes_service(&name, &text) {
                 self.unknown_env.push(name);
             }
@@ -305,16 +328,21 @@ impl Raw {
         if let Some((source, text)) = self.typed.get(name) {
             return Some((source.clone(), text));
         }
-        let mut all = FLAGS.iter().chain(LATER.iter().flat_map(|later| later.flags));
-        let default = all.find(|f| f.name == name).and_then(|f| f.default);
+        let default = FLAGS.iter().find(|f| f.name == name).and_then(|f| f.default);
         default.map(|text| (Source::Flag(name), text))
     }
-}
 
-fn refuse_later(typed: &str, matches: impl Fn(&Flag) -> bool) -> Result<(), ConfigError> {
-    match LATER.iter().find(|later| later.flags.iter().any(&matches)) {
-        Some(later) => Err(ConfigError::new(format!("{typed}: {}: leave it out", later.why))),
-        None => Ok(()),
+    /// The texts of a flag that takes several, and where they came from.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = (&Source, &str)> {
+        let of_flag = self.several.iter().filter(move |(flag, ..)| *flag == name);
+        of_flag.map(|(_, source, text)| (source, text.as_str()))
+    }
+
+    /// Where a flag was typed, if it was.
+    #[must_use]
+    pub fn typed_at(&self, name: &str) -> Option<&Source> {
+        let one = self.typed.get(name).map(|(source, _)| source);
+        one.or_else(|| self.all(name).next().map(|(source, _)| source))
     }
 }
 
@@ -351,39 +379,13 @@ mod tests {
 
     #[test]
     fn an_empty_variable_counts_as_unset() {
-        let names: Vec<_> = FLAGS
-            .iter()
-            .chain(LATER.iter().flat_map(|later| later.flags))
-            .flat_map(Flag::env_names)
-            .collect();
+        let names: Vec<_> = FLAGS.iter().flat_map(Flag::env_names).collect();
         let env: Vec<_> =
             names.iter().map(|name| (name.as_str(), "")).chain([("VWATCH_BLOKC_FOR", "")]).collect();
         let raw = collect(&[("log-level", "")], &env).unwrap();
         assert!(raw.unknown_env.is_empty());
         assert_eq!(raw.get("block-for"), Some((Source::Flag("block-for"), "10s")));
         assert_eq!(raw.get("log-level"), Some((Source::Flag("log-level"), "")), "an empty flag was typed");
-    }
-
-    #[test]
-    fn every_later_flag_is_refused_by_each_of_its_names() {
-        for flag in LATER.iter().flat_map(|later| later.flags) {
-            for name in [Some(flag.name), flag.alias].into_iter().flatten() {
-                let error = collect(&[(name, "x")], &[]).unwrap_err();
-                assert!(error.starts_with(&format!("--{name}: this version ")), "{error}");
-            }
-            for name in flag.env_names() {
-                let error = collect(&[], &[(&name, "x")]).unwrap_err();
-                assert!(error.starts_with(&format!("{name}: this version ")), "{error}");
-            }
-        }
-        let error = collect(&[], &[("VWATCH_FILL_HEADERS_ACCEPT", "Accept: x")]).unwrap_err();
-        assert_eq!(
-            error,
-            "VWATCH_FILL_HEADERS_ACCEPT: this version does not fill from an upstream yet: leave it out"
-        );
-        for name in ["VWATCH_FILL_ADDR", "VWATCH_FILL_FROM"] {
-            assert!(collect(&[], &[(name, "1s")]).is_err(), "{name}");
-        }
     }
 
     #[test]
@@ -403,11 +405,8 @@ mod tests {
 
     #[test]
     fn a_name_has_one_row() {
-        let mut names: Vec<_> = FLAGS
-            .iter()
-            .chain(LATER.iter().flat_map(|later| later.flags))
-            .flat_map(|f| [Some(f.name), f.alias].into_iter().flatten())
-            .collect();
+        let mut names: Vec<_> =
+            FLAGS.iter().flat_map(|f| [Some(f.name), f.alias].into_iter().flatten()).collect();
         let all = names.len();
         names.sort_unstable();
         names.dedup();

@@ -67,10 +67,12 @@ impl Question {
     /// What is left to ask once the reader was parked on `interest` while `held` stood.
     ///
     /// "Whatever is there now" becomes the version that was there; and who waited for a stamp is content with it
-    /// whatever the version, for a fresh stamp on the version that it knows is news too.
+    /// whatever the version, for a fresh stamp on the version that it knows is news too. Who waited to be told what the
+    /// name is has had no answer yet, and asks the same.
     #[must_use]
     pub fn after_waiting(self, interest: Interest, held: Option<&Record>) -> Self {
         let known = match (interest, self.known) {
+            (Interest::Told, known) => known,
             (Interest::AtLeast(_), _) => Known::Unsaid,
             (_, Known::Current) => {
                 let version = held.and_then(|r| Version::new(r.version_bytes()).ok());

@@ -3,6 +3,8 @@
 //! Each method is one step under that lock. What must be one step is one method: a reader's check of the version and
 //! its joining of the list ([`Store::read`]), a write's merge and its taking of the waiters ([`Store::write`]).
 
+use std::collections::HashSet;
+
 use super::genesis::Genesis;
 use super::limits::{LIST_AT_MOST, MAX_BATCH_DOTS, MUTANT_GUARD_US};
 use super::mutants::{Mutant, Mutants};
@@ -32,6 +34,8 @@ pub struct Store<T> {
     mutants: Mutants,
     stamps: StampSource,
     waiters: Waiters<T>,
+    /// Names whose upstream has yet to say what they are.
+    expected: HashSet<Name>,
     draining: bool,
 }
 
@@ -143,6 +147,7 @@ impl<T> Store<T> {
             mutants,
             stamps: StampSource::default(),
             waiters: Waiters::default(),
+            expected: HashSet::new(),
             draining: false,
         }
     }
@@ -320,7 +325,12 @@ impl<T> Store<T> {
         waiter: Option<impl FnOnce() -> T>,
     ) -> Read {
         let held = self.set.get(name);
-        match (question.judge(held), waiter) {
+        let verdict = if self.expected.is_empty() || !self.expected.contains(name) {
+            question.judge(held)
+        } else {
+            Verdict::Wait(Interest::Told)
+        };
+        match (verdict, waiter) {
             (Verdict::Wait(_), Some(_)) if self.draining => Read::Draining,
             (Verdict::Wait(interest), Some(waiter)) => {
                 let held = held.cloned();
@@ -336,6 +346,23 @@ impl<T> Store<T> {
     /// From now on parks so many.
     pub fn limit_waiters(&mut self, most: MostWaiters) {
         self.waiters.limit(most);
+    }
+
+    /// An upstream is asked what a name is: until [`Store::told`], whoever has time waits for its answer, whatever is
+    /// held. The caller bounds how many names there are.
+    pub fn expect(&mut self, name: &Name) {
+        self.expected.insert(name.clone());
+    }
+
+    /// The upstream has said what a name is, or nobody asks it any more. Says whom to wake: each asks its question again.
+    pub fn told(&mut self, name: &Name) -> Due<T> {
+        if self.expected.remove(name) { self.waiters.take_told(name) } else { Due::new() }
+    }
+
+    /// How many names an upstream has yet to tell.
+    #[must_use]
+    pub fn expected(&self) -> usize {
+        self.expected.len()
     }
 
     /// Gives up a place; see [`Waiters::leave`].
@@ -423,6 +450,29 @@ mod tests {
         let (current, _) = done(delete(&mut store, 10, Some(150)));
         assert_eq!(current.last_sync(), at(200), "deleted already, later");
         assert!(matches!(put(&mut store, 10, "b", Some(150)), Written::Lost { .. }));
+    }
+
+    /// Whoever asks for what an upstream has yet to tell waits for that, whatever is held, and then asks the same again.
+    #[test]
+    fn what_is_expected_is_waited_for_and_then_judged() {
+        let mut store = store();
+        done(put(&mut store, 10, "a", Some(100)));
+        store.expect(&name("n"));
+        let knows_a = Question { known: Known::AnyOf(vec![version("a")]), at_least: None };
+        for question in [knows_a.clone(), Question { known: Known::Unsaid, at_least: None }] {
+            let read = store.read(at(1), &name("n"), &question, Some(|| 7));
+            let Read::Parked { interest, held, .. } = read else { panic!("{read:?}") };
+            assert_eq!(interest, Interest::Told);
+            assert_eq!(question.clone().after_waiting(interest, held.as_ref()), question);
+        }
+        let in_a_hurry = store.read(at(1), &name("n"), &knows_a, None::<fn() -> u32>);
+        assert!(matches!(in_a_hurry, Read::Answer(Some(held)) if held.version() == "a"));
+        assert_eq!(store.told(&name("n")).iter().map(Vec::len).sum::<usize>(), 2);
+        assert_eq!((store.told(&name("n")).len(), store.expected()), (0, 0));
+        assert!(matches!(
+            store.read(at(1), &name("n"), &knows_a, Some(|| 7)),
+            Read::Parked { interest: Interest::Changed, .. }
+        ));
     }
 
     #[test]

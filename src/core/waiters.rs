@@ -28,6 +28,8 @@ pub enum Interest {
     Created,
     /// What is held of the name is older than what the waiter has seen; wake when it is at least that new.
     AtLeast(Stamp),
+    /// An upstream is being asked what the name is; wake when it has said so, and ask again.
+    Told,
 }
 
 /// How many may be parked.
@@ -95,6 +97,7 @@ struct Lists {
     /// How many wait in `at_least`, and since when there has always been one.
     stamped: usize,
     stamped_since: Stamp,
+    told: Option<ListKey>,
 }
 
 #[derive(Debug)]
@@ -176,6 +179,7 @@ impl<T> Waiters<T> {
                 lists.stamped += 1;
                 *lists.at_least.entry(stamp).or_insert_with(|| self.lists.insert(fresh()))
             }
+            Interest::Told => *lists.told.get_or_insert_with(|| self.lists.insert(fresh())),
         };
         let list = &mut self.lists[key];
         let index =
@@ -237,6 +241,23 @@ impl<T> Waiters<T> {
         self.detach(taken)
     }
 
+    /// Takes those who wait to be told what a name is.
+    pub fn take_told(&mut self, name: &Name) -> Vec<Vec<(Ticket, T)>> {
+        let Some(lists) = self.by_name.get_mut(name) else { return Vec::new() };
+        let taken = lists.told.take().into_iter().collect();
+        if lists.is_empty() {
+            self.by_name.remove(name);
+            self.names.remove(name);
+        }
+        self.detach(taken)
+    }
+
+    /// Whether somebody is parked on a name.
+    #[must_use]
+    pub fn has(&self, name: &Name) -> bool {
+        self.by_name.contains_key(name)
+    }
+
     /// Takes everybody.
     pub fn take_all(&mut self) -> Vec<Vec<(Ticket, T)>> {
         self.by_name.clear();
@@ -260,6 +281,7 @@ impl<T> Waiters<T> {
             Interest::AtLeast(stamp) => {
                 lists.at_least.remove(&stamp);
             }
+            Interest::Told => lists.told = None,
         }
         if lists.is_empty() {
             self.by_name.remove(name);
@@ -293,10 +315,8 @@ impl<T> Waiters<T> {
             .at_least
             .first_key_value()
             .map(|(stamp, _)| crowd(Interest::AtLeast(*stamp), lists.stamped, lists.stamped_since));
-        [lists.changed.as_ref().and_then(of_list), lists.created.as_ref().and_then(of_list), stamped]
-            .into_iter()
-            .flatten()
-            .collect()
+        let of = |key: &Option<ListKey>| key.as_ref().and_then(of_list);
+        [of(&lists.changed), of(&lists.created), of(&lists.told), stamped].into_iter().flatten().collect()
     }
 }
 
@@ -305,11 +325,11 @@ impl Lists {
     fn parked<T>(&self, lists: &SlotMap<ListKey, List<T>>) -> usize {
         let of =
             |key: Option<ListKey>| key.and_then(|key| lists.get(key)).map_or(0, |list| list.waiters.len());
-        of(self.changed) + of(self.created) + self.stamped
+        of(self.changed) + of(self.created) + of(self.told) + self.stamped
     }
 
     fn is_empty(&self) -> bool {
-        self.changed.is_none() && self.created.is_none() && self.at_least.is_empty()
+        self.changed.is_none() && self.created.is_none() && self.told.is_none() && self.at_least.is_empty()
     }
 }
 
@@ -379,6 +399,20 @@ mod tests {
         assert!(ids(waiters.take(Some(&value(1, "a")), &value(2, "b"))).is_empty(), "still older");
         assert_eq!(ids(waiters.take(Some(&value(2, "b")), &value(5, "b"))), [3, 5, 5]);
         assert_eq!(ids(waiters.take(Some(&value(5, "b")), &gone(10))), [9]);
+    }
+
+    #[test]
+    fn who_waits_to_be_told_is_taken_by_that_alone() {
+        let mut waiters = Waiters::default();
+        waiters.join(Stamp::ZERO, &name("n"), Interest::Told, 1).unwrap();
+        let left = waiters.join(Stamp::ZERO, &name("n"), Interest::Told, 2).unwrap();
+        waiters.join(Stamp::ZERO, &name("m"), Interest::Told, 3).unwrap();
+        assert!(waiters.leave(left));
+        assert!(ids(waiters.take(None, &value(1, "a"))).is_empty());
+        assert!(waiters.has(&name("n")));
+        assert_eq!(ids(waiters.take_told(&name("n"))), [1]);
+        assert!(!waiters.has(&name("n")) && waiters.has(&name("m")));
+        assert!(ids(waiters.take_told(&name("n"))).is_empty());
     }
 
     #[test]
@@ -516,6 +550,7 @@ mod tests {
                             Interest::Changed => !same,
                             Interest::Created => record.kind() == Kind::Value,
                             Interest::AtLeast(stamp) => record.last_sync() >= *stamp,
+                            Interest::Told => false,
                         });
                         model = left;
                         let mut expected: Vec<_> = due.iter().map(|(_, id, _)| *id).collect();

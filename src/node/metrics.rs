@@ -295,6 +295,11 @@ impl Metrics {
         }
     }
 
+    /// Shows what another part of the node counts.
+    pub fn add(&mut self, register: impl FnOnce(&mut Registry)) {
+        register(&mut self.registry);
+    }
+
     /// Counts an answer.
     pub fn answered(&self, port: Port, status: u16) {
         match self.common_answers.iter().find(|(p, s, _)| (*p, *s) == (port, status)) {

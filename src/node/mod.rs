@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod descriptors;
+mod fills;
 mod front;
 pub mod group;
 pub mod hang_up;
@@ -30,6 +31,7 @@ use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use crate::core::Incarnation;
+use crate::fill::Filler;
 use crate::seal::Keyring;
 use group::Group;
 use lifecycle::{Lifecycle, Phase};
@@ -61,6 +63,8 @@ pub struct Node {
     pub config: Config,
     /// What it holds.
     pub store: SharedStore,
+    /// What fills it, if something does.
+    pub fill: Option<Filler>,
     /// What it counts.
     pub metrics: Arc<Metrics>,
     /// What it needs to answer peers; `None` if it replicates with nobody.
@@ -78,10 +82,17 @@ pub struct Node {
 }
 
 impl Node {
-    fn new(config: Config, store: SharedStore, metrics: Metrics, peering: Option<Peering>) -> Self {
+    fn new(
+        config: Config,
+        store: SharedStore,
+        fill: Option<Filler>,
+        metrics: Metrics,
+        peering: Option<Peering>,
+    ) -> Self {
         Self {
             config,
             store,
+            fill,
             metrics: Arc::new(metrics),
             peering,
             group: OnceLock::new(),

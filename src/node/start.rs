@@ -22,9 +22,10 @@ use super::neighbourhood::{Neighbourhood, bind_both, replica_config};
 use super::reads::Reads;
 use super::server::Server;
 use super::store::SharedStore;
-use super::{Node, clock, descriptors, logging};
+use super::{Node, clock, descriptors, fills, logging};
+use crate::config::fill::{Fill, Strategy};
 use crate::config::{Config, SecretSource};
-use crate::core::Incarnation;
+use crate::core::{Genesis, Incarnation, Stamp};
 use crate::watch::fanout::Fanout;
 use crate::watch::pace::Pace;
 
@@ -35,6 +36,8 @@ pub enum StartError {
     Listen(ListenError),
     /// Gossip cannot be had.
     Gossip(String),
+    /// The upstream cannot be used as it is set up.
+    Fill(String),
     /// The system gives no entropy, threads or signals.
     System {
         /// What was asked of it.
@@ -49,6 +52,7 @@ impl fmt::Display for StartError {
         match self {
             Self::Listen(error) => error.fmt(f),
             Self::Gossip(error) => f.write_str(error),
+            Self::Fill(line) => f.write_str(line),
             Self::System { what, cause } => {
                 write!(f, "cannot get {what} from the system: {cause}: look at its limits")
             }
@@ -79,7 +83,9 @@ where
     let client = listen(&config.listen_client, "--listen-client").map_err(StartError::Listen)?;
     let (server, gossip) = listen_for_peers(&config)?;
     let max_server_connections = MAX_SERVER_CONNECTIONS.min(descriptors / 4);
-    let left = descriptors.saturating_sub(max_server_connections + RESERVED_DESCRIPTORS).max(1);
+    let for_fills = config.fill.as_ref().map_or(0, Fill::connections).min(descriptors / 4);
+    let kept_back = max_server_connections + for_fills + RESERVED_DESCRIPTORS;
+    let left = descriptors.saturating_sub(kept_back).max(1);
     let max_client_connections = config.max_connections.unwrap_or(left).min(left);
     if let Some(wanted) = config.max_connections.filter(|&wanted| wanted > left) {
         tracing::warn!(
@@ -103,17 +109,25 @@ where
         let pace = Pace { per_watcher: config.jitter_per_watch, longest: config.block_for };
         let (store, calls) =
             SharedStore::new(random()?, incarnation, config.max_set_bytes, replica, fanout, pace);
+        // a follower's set is a copy of its upstream's, which says when it began
+        if config.fill.as_ref().is_some_and(|fill| fill.strategy == Strategy::Watch) {
+            store.adopt(Genesis { started: Stamp::ZERO, ..store.genesis() });
+        }
         store.limit_waiters(config.most_waiters);
-        let metrics = Metrics::new(config.max_set_bytes, max_client_connections, max_server_connections)
+        let mut metrics = Metrics::new(config.max_set_bytes, max_client_connections, max_server_connections)
             .with_watcher_limits(config.most_waiters);
+        let filler = fills::filler(&config, &store, &mut metrics).map_err(StartError::Fill)?;
         let peering = (!alone).then(|| Peering::new(Arc::new(config.cluster.keyring()), incarnation));
-        let node = Arc::new(Node::new(config, store, metrics, peering));
+        let node = Arc::new(Node::new(config, store, filler, metrics, peering));
 
         tracing::info!("Configuration of Server:\n{}", node.config.pretty());
         tokio::spawn(ring_bells);
         match neighbourhood {
             Some(neighbourhood) => neighbourhood.join(&node, started, calls).await?,
             None => drop(tokio::spawn(tick_alone(node.store.clone()))),
+        }
+        if let Some(filler) = &node.fill {
+            filler.start();
         }
         // dropped by each connection as it ends, so that their end can be awaited
         let (open, mut all_closed) = mpsc::channel::<()>(1);

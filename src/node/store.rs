@@ -5,7 +5,7 @@
 //! is what makes "check and join" and "merge and take" single steps that anyone can see are right.
 
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -16,9 +16,10 @@ use crate::core::joining::Contact;
 use crate::core::replica::{Call, Config, Counts, Now, Request, Response};
 use crate::core::store::{Change, Due, Read, Written};
 use crate::core::{
-    Crowded, Genesis, Incarnation, MostWaiters, Name, Question, Record, Replica, Stamp, Store, Summary,
-    Ticket,
+    Crowded, Genesis, Incarnation, Interest, Known, MostWaiters, Name, Question, Record, Replica, Stamp,
+    State, Store, Summary, Ticket,
 };
+use crate::fill::Filler;
 use crate::watch::fanout::Fanout;
 use crate::watch::pace::Pace;
 use crate::watch::{Bell, Seat, Waiter, Wake};
@@ -28,6 +29,8 @@ use crate::watch::{Bell, Seat, Waiter, Wake};
 pub struct SharedStore {
     held: Arc<Mutex<Held>>,
     shown: Arc<Shown>,
+    /// What fills names that are read, if something does.
+    filler: Arc<OnceLock<Filler>>,
     fanout: Fanout,
     /// Pace of ordinary wakes.
     pace: Pace,
@@ -150,7 +153,8 @@ impl SharedStore {
         };
         let (calls, asked) = mpsc::unbounded_channel();
         let held = Arc::new(Mutex::new(Held { store, replica }));
-        (Self { held, shown: Arc::new(shown), fanout, pace, calls }, asked)
+        let filler = Arc::default();
+        (Self { held, shown: Arc::new(shown), filler, fanout, pace, calls }, asked)
     }
 
     /// The lock. A panic while it was held, which nothing from outside can cause, leaves a store that is still whole:
@@ -252,6 +256,21 @@ impl SharedStore {
         })
     }
 
+    /// Which process this is, and those that are ready, itself among them once it takes writes. Ordered.
+    #[must_use]
+    pub fn ready_members(&self) -> (u64, Vec<u64>) {
+        let held = self.lock();
+        let us = held.store.incarnation();
+        let ready =
+            held.replica.peers().live().map(|peer| peer.summary).filter(|peer| peer.state == State::Ready);
+        let mut all: Vec<u64> = ready.map(|peer| peer.incarnation.0).collect();
+        if Standing::of(&held.replica) == Standing::Ready {
+            all.push(us.0);
+        }
+        all.sort_unstable();
+        (us.0, all)
+    }
+
     /// How the node stands in its group.
     #[must_use]
     pub fn group_census(&self) -> GroupCensus {
@@ -270,6 +289,46 @@ impl SharedStore {
             counts: held.replica.counts(),
             provisional: held.store.genesis().provisional,
         }
+    }
+
+    /// Takes another genesis; see [`Store::adopt`].
+    pub fn adopt(&self, genesis: Genesis) {
+        self.step(|held, _| {
+            held.store.adopt(genesis);
+            ((), Vec::new(), Due::new())
+        });
+    }
+
+    /// From now on names that are read are filled, once.
+    pub fn fill_by(&self, filler: Filler) {
+        // a second one would be a mistake of ours that changes nothing
+        let _ = self.filler.set(filler);
+    }
+
+    /// See [`Store::expect`].
+    pub fn expect(&self, name: &Name) {
+        self.lock().store.expect(name);
+    }
+
+    /// See [`Store::told`]; wakes whom it concerns.
+    pub fn told(&self, name: &Name) {
+        let due = self.lock().store.told(name);
+        self.wake(due);
+    }
+
+    /// A read, under the lock, of a name that is filled from now on if names are.
+    fn look(&self, name: &Name, question: &Question, waiter: Option<impl FnOnce() -> Waiter>) -> Read {
+        let Some(filler) = self.filler.get() else {
+            return self.lock().store.read(clock::now(), name, question, waiter);
+        };
+        // who waits for a name that is not there wants to hear of its creation
+        let insists = waiter.is_some() && (question.known == Known::Absence || question.at_least.is_some());
+        filler.ask(name, insists);
+        let read = self.lock().store.read(clock::now(), name, question, waiter);
+        if matches!(&read, Read::Parked { interest: Interest::AtLeast(_), .. }) {
+            filler.behind(name);
+        }
+        read
     }
 
     /// The fan-out.
@@ -321,7 +380,7 @@ impl SharedStore {
             bell = Some(rung);
             Waiter::Listening(ring)
         });
-        let read = self.lock().store.read(clock::now(), name, question, waiter);
+        let read = self.look(name, question, waiter);
         match (read, bell) {
             (Read::Parked { ticket, interest, held }, Some(bell)) => {
                 let then = question.clone().after_waiting(interest, held.as_ref());
@@ -337,8 +396,7 @@ impl SharedStore {
     /// Reads, or parks at `seat` if there is nothing to tell yet. The ticket is to be given up whatever happens.
     #[must_use]
     pub fn read_seated(&self, name: &Name, question: &Question, seat: Option<Seat>) -> Read {
-        let waiter = seat.map(|seat| move || Waiter::Seated(seat));
-        self.lock().store.read(clock::now(), name, question, waiter)
+        self.look(name, question, seat.map(|seat| move || Waiter::Seated(seat)))
     }
 
     /// From now on parks so many.

@@ -8,6 +8,7 @@ pub mod etag;
 pub mod head;
 pub mod headers;
 pub mod message;
+pub mod template;
 pub mod timing;
 pub mod uri;
 pub mod version_set;

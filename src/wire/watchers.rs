@@ -56,6 +56,7 @@ impl Serialize for CrowdJson<'_> {
                 fields.serialize_field("version", held.map_or("", |record| record.version()))?;
             }
             Interest::Created => fields.serialize_field("waiting-for", "creation")?,
+            Interest::Told => fields.serialize_field("waiting-for", "upstream")?,
             Interest::AtLeast(stamp) => {
                 fields.serialize_field("waiting-for", "last-sync")?;
                 fields.serialize_field("last-sync", &Text(rfc3339(stamp)))?;
@@ -78,14 +79,15 @@ mod tests {
         let name = Name::new(b"a/\"b\"", 512).unwrap();
         let held = Record::value(name.clone(), &Version::new(b"v1").unwrap(), b"", at(1), Dot::default());
         let crowd = |interest| Crowd { name: name.clone(), interest, waiters: 3, since: at(1_000_000) };
-        let crowds = [Interest::Changed, Interest::Created, Interest::AtLeast(at(2_000_000))].map(crowd);
+        let crowds = [Interest::Changed, Interest::Created, Interest::Told, Interest::AtLeast(at(2_000_000))]
+            .map(crowd);
         let json = to_json(&[Watched { crowds: crowds.into(), held: Some(held) }]).unwrap();
         let since = r#""watchers":3,"since":"1970-01-01T00:00:01Z"}"#;
         let of = r#"{"name":"a/\"b\"","waiting-for":"#;
         assert_eq!(
             String::from_utf8(json).unwrap(),
             format!(
-                r#"{{"watchers":[{of}"change","version":"v1",{since},{of}"creation",{since},{of}"last-sync","last-sync":"1970-01-01T00:00:02Z",{since}]}}"#
+                r#"{{"watchers":[{of}"change","version":"v1",{since},{of}"creation",{since},{of}"upstream",{since},{of}"last-sync","last-sync":"1970-01-01T00:00:02Z",{since}]}}"#
             )
         );
     }

@@ -1,0 +1,627 @@
+//! Nodes in front of anything that sends entity tags: asked politely, evenly, and believed with care.
+#![allow(clippy::unwrap_used, reason = "a panic is a failed test with a line number")]
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use cluster_tests::http::{Connection, Request};
+use cluster_tests::node::{Node, get, run_to_end};
+use cluster_tests::text::{assert_refusal, http_date, now_us};
+use cluster_tests::upstream::{Asked, Reply, Upstream, status};
+use cluster_tests::wait::{LIMIT, wait_until};
+
+/// Short enough for a test, and still an interval.
+const EXPIRY: &str = "200ms";
+
+fn cache(upstream: &Upstream, flags: &[&str]) -> Node {
+    let url = upstream.url();
+    let base = [
+        "--fill-from",
+        url.as_str(),
+        "--fill-strategy",
+        "FILL_CACHE",
+        "--fill-expiry",
+        EXPIRY,
+        "--fill-path",
+        "/{{.name}}",
+    ];
+    Node::with(&[&base, flags].concat())
+}
+
+/// What an upstream has, by path, as a test changes it.
+#[derive(Clone, Default)]
+struct Things(Arc<Mutex<HashMap<String, String>>>);
+
+impl Things {
+    fn set(&self, path: &str, tag: &str) {
+        self.0.lock().unwrap().insert(path.to_owned(), tag.to_owned());
+    }
+
+    fn remove(&self, path: &str) {
+        self.0.lock().unwrap().remove(path);
+    }
+
+    fn answer(&self, asked: &Asked) -> Reply {
+        match self.0.lock().unwrap().get(asked.path()) {
+            None => status(404),
+            Some(tag) if asked.header("If-None-Match") == Some(tag) => status(304),
+            Some(tag) => status(200).header("ETag", tag).body("data that is nobody's business"),
+        }
+    }
+}
+
+#[track_caller]
+fn wait_version(node: &Node, name: &str, version: &str) {
+    wait_until(&format!("{name} to be {version}"), LIMIT, || {
+        let answer = node.get(name);
+        answer.status == 200 && answer.version() == Some(version)
+    });
+}
+
+#[track_caller]
+fn wait_asked(upstream: &Upstream, times: usize) {
+    let before = upstream.asked().len();
+    wait_until("the upstream to be asked again", LIMIT, || upstream.asked().len() >= before + times);
+}
+
+fn requests(node: &Node, upstream: &Upstream, outcome: &str) -> f64 {
+    let url = upstream.url();
+    node.metric(&format!("vwatch_fill_requests_total{{upstream=\"{url}\",outcome=\"{outcome}\"}}"))
+}
+
+#[test]
+fn versions_come_by_conditional_requests_and_data_does_not() {
+    let things = Things::default();
+    things.set("/n", "\"v1\"");
+    let upstream = Upstream::start({
+        let things = things.clone();
+        move |asked| things.answer(asked)
+    });
+    let node = cache(&upstream, &["--fill-headers", "X-Mine: yes"]);
+    let mut watcher = node.watch(&get("n?version=v1&timeout=1m").header("X-Last-Sync", "5"));
+    node.wait_parked(1);
+    wait_asked(&upstream, 3);
+    assert!(!watcher.has_news());
+    things.set("/n", "W/\"v2\"");
+    let woken = watcher.answer().expect(200);
+    assert_eq!((woken.version(), woken.text()), (Some("v2"), ""));
+    assert!(woken.header("Via").is_some_and(|via| via.starts_with("1.1 ")));
+    wait_asked(&upstream, 3);
+
+    let asked = upstream.asked();
+    let tags: Vec<_> = asked.iter().map(|asked| asked.header("If-None-Match")).collect();
+    assert_eq!(tags[..2], [None, Some("\"v1\"")]);
+    assert_eq!(tags.last(), Some(&Some("W/\"v2\"")), "as it was sent");
+    for asked in &asked {
+        assert_eq!((asked.method.as_str(), asked.target.as_str()), ("HEAD", "/n"), "nothing of ours");
+        assert_eq!(asked.header("X-Mine"), Some("yes"));
+        assert_eq!(asked.header("X-Last-Sync"), None);
+        assert_eq!(asked.header("Accept-Encoding"), Some("identity"));
+    }
+    assert_eq!(node.metric("vwatch_fill_tier"), 0.0);
+}
+
+#[test]
+fn deletes_are_believed_when_they_are_said_twice_and_what_comes_back_at_once() {
+    let things = Things::default();
+    things.set("/n", "\"v1\"");
+    let gone = Arc::new(AtomicUsize::new(0));
+    let upstream = Upstream::start({
+        let (things, gone) = (things.clone(), Arc::clone(&gone));
+        move |asked| {
+            let reply = things.answer(asked);
+            if matches!(reply, Reply::Answer { status: 404, .. }) {
+                gone.fetch_add(1, Ordering::SeqCst);
+            }
+            reply
+        }
+    });
+    let node = cache(&upstream, &[]);
+    node.get("n").expect(200);
+    let mut watcher = node.watch(&get("n?version=v1&timeout=1m"));
+    node.wait_parked(1);
+    things.remove("/n");
+    watcher.answer().expect(410);
+    assert!(gone.load(Ordering::SeqCst) >= 2);
+    let mut watcher = node.watch(&get("n?version=&timeout=1m"));
+    node.wait_parked(1);
+    things.set("/n", "\"v1\"");
+    assert_eq!(watcher.answer().expect(200).version(), Some("v1"));
+}
+
+#[test]
+fn an_error_is_never_a_delete() {
+    let mode = Arc::new(AtomicUsize::new(200));
+    let upstream = Upstream::start({
+        let mode = Arc::clone(&mode);
+        move |_| match mode.load(Ordering::SeqCst) {
+            200 => status(200).header("ETag", "\"v1\""),
+            0 => Reply::HangUp,
+            code => status(code as u16).body("no"),
+        }
+    });
+    let node = cache(&upstream, &[]);
+    node.get("n").expect(200);
+    for (code, outcome) in
+        [(500, "error"), (401, "denied"), (403, "denied"), (400, "bad"), (0, "unreachable"), (429, "limited")]
+    {
+        mode.store(code, Ordering::SeqCst);
+        wait_until(outcome, LIMIT, || requests(&node, &upstream, outcome) > 0.0);
+        let stale = node.get("n").expect(200);
+        assert_eq!(stale.version(), Some("v1"));
+        wait_until("it to be marked as stale", LIMIT, || {
+            node.get("n").header("Warning") == Some("110 - \"Response is Stale\"")
+        });
+        mode.store(200, Ordering::SeqCst);
+        wait_until(&format!("it to be fresh after {code}"), LIMIT, || {
+            node.get("n").header("Warning").is_none()
+        });
+    }
+    assert_eq!(node.get("n").expect(200).version(), Some("v1"));
+}
+
+#[test]
+fn retry_after_is_obeyed() {
+    let upstream = Upstream::start({
+        let count = AtomicUsize::new(0);
+        move |_| match count.fetch_add(1, Ordering::SeqCst) {
+            1 => status(429).header("Retry-After", 2),
+            2 => status(503).header("Retry-After", http_date(now_us() + 3_000_000)),
+            _ => status(200).header("ETag", "\"v1\""),
+        }
+    });
+    let node = cache(&upstream, &[]);
+    node.get("n").expect(200);
+    wait_until("four requests", LIMIT, || upstream.asked().len() >= 4);
+    let asked = upstream.asked();
+    let pause = |i: usize| asked[i + 1].at - asked[i].at;
+    assert!(pause(1) >= Duration::from_millis(1_990), "{:?}", pause(1));
+    assert!(pause(2) >= Duration::from_millis(1_900), "{:?}", pause(2));
+    assert!(node.stderr().contains("the upstream is at a limit"));
+}
+
+#[test]
+fn who_refuses_head_is_asked_by_get_and_its_body_is_not_read_to_the_end() {
+    let upstream = Upstream::start(|asked| match asked.method.as_str() {
+        "HEAD" => status(405).header("Allow", "GET"),
+        _ => Reply::Raw(Box::new(|stream| {
+            let _ = stream.write_all(
+                b"HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nTransfer-Encoding: chunked\r\nContent-Encoding: gzip\r\n\r\n",
+            );
+            // without an end
+            while stream.write_all(&[&b"4000\r\n"[..], &[7; 0x4000], b"\r\n"].concat()).is_ok() {}
+        })),
+    });
+    let node = cache(&upstream, &[]);
+    assert_eq!(node.get("n").expect(200).version(), Some("v1"));
+    wait_asked(&upstream, 2);
+    let methods: Vec<_> = upstream.asked().into_iter().map(|asked| asked.method).collect();
+    assert_eq!(methods[..3], ["HEAD", "GET", "GET"]);
+}
+
+/// Replicas of the upstream that disagree make one change each, and then a count.
+#[test]
+fn replicas_that_disagree_do_not_overwrite_each_other_in_turns() {
+    let upstream = Upstream::start({
+        let count = AtomicUsize::new(0);
+        move |_| status(200).header("ETag", ["\"a\"", "\"b\""][count.fetch_add(1, Ordering::SeqCst) % 2])
+    });
+    let node = cache(&upstream, &[]);
+    node.get("n").expect(200);
+    wait_asked(&upstream, 12);
+    wait_until("flaps to be counted", LIMIT, || node.metric("vwatch_fill_flaps_total") >= 3.0);
+    assert!(requests(&node, &upstream, "changed") <= 2.0);
+    assert!(node.stderr().contains("its replicas may disagree"));
+}
+
+#[test]
+fn a_put_ahead_of_the_poll_is_not_rolled_back() {
+    let things = Things::default();
+    things.set("/n", "\"v1\"");
+    let upstream = Upstream::start({
+        let things = things.clone();
+        move |asked| things.answer(asked)
+    });
+    let node = cache(&upstream, &[]);
+    node.get("n").expect(200);
+    node.put("n?version=v2", "told by who pushed it").expect(204);
+    wait_asked(&upstream, 4);
+    assert_eq!(node.get("n").expect(200).text(), "told by who pushed it");
+    things.set("/n", "\"v2\"");
+    wait_asked(&upstream, 4);
+    assert_eq!(node.get("n").expect(200).text(), "told by who pushed it");
+    things.set("/n", "\"v3\"");
+    wait_version(&node, "n", "v3");
+}
+
+#[test]
+fn stamps_are_the_upstreams_unless_its_clock_is_ahead() {
+    let modified = now_us() / 1_000_000 * 1_000_000 - 3_600_000_000;
+    let upstream = Upstream::start(move |asked| {
+        let date = if asked.path() == "/future" { modified + 365 * 86_400_000_000 } else { modified };
+        status(200).header("ETag", "\"v1\"").header("Last-Modified", http_date(date))
+    });
+    let node = cache(&upstream, &[]);
+    assert_eq!(node.get("past").expect(200).last_sync(), Some(modified));
+    let stamp = node.get("future").expect(200).last_sync().unwrap();
+    assert!(stamp <= now_us() && stamp > now_us() - 60_000_000, "{stamp}");
+}
+
+#[test]
+fn ten_thousand_names_are_asked_for_evenly_and_within_the_budget() {
+    const NAMES: usize = 10_000;
+    const RATE: usize = 400;
+    let upstream = Upstream::start(|_| status(200).header("ETag", "\"v1\""));
+    let node = cache(&upstream, &["--fill-rate", &RATE.to_string(), "--fill-expiry", "10s"]);
+    // all of them at once, by readers who do not wait
+    let mut connections: Vec<Connection> = (0..8).map(|_| node.client()).collect();
+    for i in 0..NAMES {
+        connections[i % 8].ask(&get(&format!("n{i}?timeout=0s")));
+    }
+    assert_eq!(node.metric("vwatch_fill_names"), NAMES as f64);
+    wait_until("some seconds of requests", LIMIT, || upstream.asked().len() >= RATE * 6);
+    let asked = upstream.asked();
+    let start = asked[0].at;
+    // no window of a quarter of a second, from the first on, has more than its share and what is in flight
+    let mut windows = HashMap::<u128, usize>::new();
+    for asked in &asked {
+        *windows.entry((asked.at - start).as_millis() / 250).or_default() += 1;
+    }
+    let most = windows.values().max().copied().unwrap_or(0);
+    assert!(most <= RATE / 4 + RATE / 10, "{windows:?}");
+    let took = asked[asked.len() - 1].at - start;
+    let rate = asked.len() as f64 / took.as_secs_f64();
+    assert!(rate <= RATE as f64 * 1.02, "{rate} requests a second");
+    assert!(node.metric("vwatch_fill_budget_left") < RATE as f64);
+}
+
+#[test]
+fn redirects_are_followed_without_secrets_and_not_for_ever() {
+    let elsewhere = Upstream::start(|asked| match asked.path() {
+        "/blob" => status(200).header("ETag", "\"far\""),
+        _ => status(404),
+    });
+    let far = elsewhere.url();
+    let upstream = Upstream::start(move |asked| match asked.path() {
+        "/away" => status(307).header("Location", format!("{far}/blob?signature=x")),
+        "/near" => status(302).header("Location", "there?x=y"),
+        "/there" => status(200).header("ETag", "\"near\""),
+        "/loop" => status(302).header("Location", "/loop"),
+        "/file" => status(302).header("Location", "file:///etc/passwd"),
+        _ => status(404),
+    });
+    let node = cache(&upstream, &["--fill-headers", "X-Secret: s3cret", "--fill-headers", "Accept: a/b"]);
+    assert_eq!(node.get("away").expect(200).version(), Some("far"));
+    assert_eq!(node.get("near").expect(200).version(), Some("near"));
+    let away = &elsewhere.asked()[0];
+    assert_eq!((away.target.as_str(), away.header("X-Secret")), ("/blob?signature=x", None));
+    assert_eq!(away.header("Accept"), Some("a/b"));
+    assert!(upstream.asked().iter().all(|asked| asked.header("X-Secret") == Some("s3cret")));
+    for (name, why) in [("loop", "redirects more than 5 times"), ("file", "its redirect")] {
+        let refused = node.get(name);
+        assert_refusal(&refused, 502);
+        assert!(refused.text().contains(why), "{}", refused.text());
+    }
+    assert!(!node.stderr().contains("s3cret") && !node.stdout().contains("s3cret"));
+}
+
+struct Secret(std::path::PathBuf);
+
+impl Secret {
+    fn new(text: &str) -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("vwatch-auth-{}-{count}", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// `me:s3cret`
+const BASIC: &str = "Basic bWU6czNjcmV0";
+
+#[test]
+fn a_registrys_token_flow_is_followed_and_tokens_are_kept() {
+    let tokens = Upstream::start(|asked| {
+        assert!(asked.target.contains("service=reg") && asked.target.contains("scope=repository:x:pull"));
+        match asked.header("Authorization") {
+            Some(BASIC) => status(200).body(r#"{"token":"t0ken","expires_in":300}"#),
+            _ => status(403),
+        }
+    });
+    let realm = format!("{}/token", tokens.url());
+    let upstream = Upstream::start({
+        let realm = realm.clone();
+        move |asked| match asked.header("Authorization") {
+            Some("Bearer t0ken") => status(200).header("ETag", "\"v1\""),
+            _ => status(401).header(
+                "WWW-Authenticate",
+                format!("Bearer realm=\"{realm}\",service=\"reg\",scope=\"repository:x:pull\""),
+            ),
+        }
+    });
+    let secret = Secret::new("me:s3cret\n");
+    let node = cache(&upstream, &["--fill-auth-file", secret.path(), "--fill-auth-realm", &realm]);
+    assert_eq!(node.get("n").expect(200).version(), Some("v1"));
+    wait_asked(&upstream, 4);
+    assert_eq!(tokens.asked().len(), 1, "the token is good for a while");
+    let sent: Vec<_> =
+        upstream.asked().iter().map(|asked| asked.header("Authorization").map(str::to_owned)).collect();
+    assert!(sent.iter().flatten().all(|sent| sent == "Bearer t0ken"), "never the password: {sent:?}");
+
+    // without being named, a realm elsewhere and without TLS is not asked at all
+    let before = tokens.asked().len();
+    let node = cache(&upstream, &["--fill-auth-file", secret.path()]);
+    let refused = node.get("n");
+    assert_refusal(&refused, 502);
+    assert!(refused.text().contains("--fill-auth-realm"), "{}", refused.text());
+    assert_eq!(tokens.asked().len(), before);
+}
+
+#[test]
+fn a_password_goes_to_the_origin_and_not_along_a_redirect() {
+    let elsewhere = Upstream::start(|asked| match asked.header("Authorization") {
+        None => status(401).header("WWW-Authenticate", "Basic realm=\"give\""),
+        Some(_) => status(200).header("ETag", "\"stolen\""),
+    });
+    let far = elsewhere.url();
+    let upstream = Upstream::start(move |asked| match (asked.path(), asked.header("Authorization")) {
+        ("/n", Some(BASIC)) => status(200).header("ETag", "\"v1\""),
+        ("/away", Some(BASIC)) => status(302).header("Location", format!("{far}/x")),
+        _ => status(401).header("WWW-Authenticate", "Basic realm=\"x\""),
+    });
+    let secret = Secret::new("me:s3cret");
+    let node = cache(&upstream, &["--fill-auth-file", secret.path()]);
+    assert_eq!(node.get("n").expect(200).version(), Some("v1"));
+    assert_refusal(&node.get("away"), 502);
+    assert!(!elsewhere.asked().is_empty());
+    assert!(elsewhere.asked().iter().all(|asked| asked.header("Authorization").is_none()));
+}
+
+#[test]
+fn mistakes_at_start_are_one_line() {
+    let bad = Secret::new("no colon");
+    for (flags, part) in [
+        (["--fill-path", "/{{.repostory}}"], "unknown field {{.repostory}}"),
+        (["--fill-auth-file", "/nowhere/at/all"], "cannot use --fill-auth-file"),
+        (["--fill-auth-file", bad.path()], "not one line user:password"),
+        (["--fill-ca", bad.path()], "cannot use --fill-ca"),
+    ] {
+        let from =
+            ["--listen-client", "127.0.0.1:0", "--listen-server", "127.0.0.1:0", "--fill-from", "http://x"];
+        let ended = run_to_end(&[&from, &flags[..]].concat());
+        assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+        let line = ended.stderr.lines().last().unwrap_or_default();
+        assert!(line.starts_with("vwatch: ") && line.contains(part), "{}", ended.stderr);
+        assert!(!ended.stderr.contains("no colon"), "what is in the file stays there");
+    }
+}
+
+#[test]
+fn names_that_have_no_path_are_refused() {
+    let upstream = Upstream::start(|_| status(200).header("ETag", "\"v1\""));
+    let node = cache(&upstream, &[]);
+    assert_refusal(&node.get("a/../b"), 400);
+    assert_refusal(&node.get("a/%2E%2E"), 400);
+    assert!(upstream.asked().is_empty());
+    node.get("a%20b%2F%2525").expect(200);
+    assert_eq!(upstream.asked()[0].target, "/a%20b/%2525");
+}
+
+/// What an upstream can do wrong, by name: each has its line, none of them changes what was held, and other names go on.
+#[test]
+fn a_hostile_upstream_is_told_and_changes_nothing() {
+    let evil = Arc::new(AtomicUsize::new(0));
+    let upstream = Upstream::start({
+        let evil = Arc::clone(&evil);
+        move |asked| {
+            if evil.load(Ordering::SeqCst) == 0 || asked.path() == "/good" {
+                return status(200).header("ETag", "\"v1\"");
+            }
+            match asked.path() {
+                "/no-etag" => status(200).body("<html>log in here</html>"),
+                "/empty-etag" => status(200).header("ETag", "\"\""),
+                "/long-etag" => status(200).header("ETag", format!("\"{}\"", "x".repeat(300))),
+                "/spaced-etag" => status(200).header("ETag", "\"a b\""),
+                "/huge-etag" => status(200).header("ETag", format!("\"{}\"", "x".repeat(1 << 20))),
+                "/loop" => status(302).header("Location", "/loop"),
+                "/no-http" => {
+                    Reply::Raw(Box::new(|stream| drop(stream.write_all(b"SSH-2.0-OpenSSH\r\n\r\n"))))
+                }
+                "/unasked-304" => status(304),
+                "/future" => status(200)
+                    .header("ETag", "\"v1\"")
+                    .header("Last-Modified", http_date(now_us() + 86_400_000_000)),
+                _ => Reply::Raw(Box::new(|stream| {
+                    // a head that never ends
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n");
+                    for i in 0.. {
+                        std::thread::sleep(Duration::from_millis(50));
+                        if stream.write_all(format!("X-{i}: y\r\n").as_bytes()).is_err() {
+                            return;
+                        }
+                    }
+                })),
+            }
+        }
+    });
+    let node = cache(&upstream, &[]);
+    let names = [
+        "no-etag",
+        "empty-etag",
+        "long-etag",
+        "spaced-etag",
+        "huge-etag",
+        "loop",
+        "no-http",
+        "future",
+        "trickle",
+    ];
+    for name in names {
+        node.get(name).expect(200);
+    }
+    node.get("good").expect(200);
+    let memory = resident_kb(&node);
+    evil.store(1, Ordering::SeqCst);
+    for name in names.iter().filter(|name| **name != "future") {
+        wait_until(&format!("{name} to be told"), LIMIT, || {
+            let answer = node.get(name).expect(200);
+            answer.version() == Some("v1") && answer.header("Warning").is_some()
+        });
+    }
+    wait_until("the good one to go on", LIMIT, || node.get("good").header("Warning").is_none());
+    assert!(node.stderr().contains("an answer of the upstream is of no use"));
+    assert_eq!(node.get("future").expect(200).version(), Some("v1"));
+    let grown = resident_kb(&node).saturating_sub(memory);
+    assert!(grown < 32 * 1024, "{grown} KB more");
+}
+
+fn resident_kb(node: &Node) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", node.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").trim().parse().unwrap()
+}
+
+/// The same for followers: what is copied has more to it.
+#[test]
+fn a_hostile_leader_is_told_and_changes_nothing() {
+    let evil = Arc::new(AtomicUsize::new(0));
+    let stamp = now_us() - 1_000_000;
+    let upstream = Upstream::start({
+        let evil = Arc::clone(&evil);
+        move |asked| {
+            let good = || status(200).header("ETag", "\"v1\"").header("X-Last-Sync", stamp).body("good");
+            let name = asked.path().rsplit('/').next().unwrap_or_default().to_owned();
+            if evil.load(Ordering::SeqCst) == 0 {
+                if asked.target.contains("version=") {
+                    std::thread::sleep(Duration::from_millis(300));
+                }
+                return good();
+            }
+            let newer = || status(200).header("ETag", "\"evil\"");
+            let later = stamp + 500_000;
+            match name.as_str() {
+                "no-stamp" => newer(),
+                "no-etag" => status(200).header("X-Last-Sync", later),
+                "future" => newer().header("X-Last-Sync", now_us() + 3_600_000_000),
+                "never" => newer().header("X-Last-Sync", "99999999999999999999"),
+                "other" => newer().header("X-Last-Sync", later).header("Content-Location", "/v1/versions/x"),
+                "gzip" => newer().header("X-Last-Sync", later).header("Content-Encoding", "gzip"),
+                "gone" => status(410),
+                "older" => newer().header("X-Last-Sync", stamp - 1),
+                "moved" => status(301).header("Location", "/v1/versions/x"),
+                _ => Reply::Raw(Box::new(move |stream| {
+                    let head = format!("HTTP/1.1 200 OK\r\nETag: \"evil\"\r\nX-Last-Sync: {later}\r\n\r\n");
+                    let _ = stream.write_all(head.as_bytes());
+                    while stream.write_all(&[7; 0x4000]).is_ok() {}
+                })),
+            }
+        }
+    });
+    let node = Node::with(&["--fill-from", &upstream.url(), "--fill-expiry", "500ms"]);
+    let names =
+        ["no-stamp", "no-etag", "future", "never", "other", "gzip", "moved", "endless", "gone", "older"];
+    for name in names {
+        assert_eq!(node.get(name).expect(200).text(), "good");
+    }
+    evil.store(1, Ordering::SeqCst);
+    for name in &names[..8] {
+        wait_until(&format!("{name} to be told"), LIMIT, || {
+            let answer = node.get(name).expect(200);
+            assert_eq!(answer.text(), "good", "{name}");
+            answer.header("Warning").is_some()
+        });
+    }
+    for name in &names[8..] {
+        assert_eq!(node.get(name).expect(200).text(), "good", "{name}");
+    }
+    assert!(node.stderr().contains("an answer of the upstream is of no use"));
+}
+
+/// With a first failure there is nothing to serve: that is told, and not as a name that does not exist.
+#[test]
+fn a_first_answer_of_no_use_is_told_to_its_reader() {
+    let upstream = Upstream::start(|_| status(403));
+    let node = cache(&upstream, &[]);
+    let asked = Instant::now();
+    let answer = node.get("n");
+    assert_refusal(&answer, 502);
+    assert!(answer.text().contains("--fill-auth-file") && asked.elapsed() < Duration::from_secs(5));
+    let nobody = Node::with(&[
+        "--fill-from",
+        "http://127.0.0.1:1",
+        "--fill-strategy",
+        "FILL_CACHE",
+        "--fill-path",
+        "/{{.name}}",
+    ]);
+    assert_refusal(&nobody.get("n?timeout=300ms"), 504);
+    wait_until("it to be given up", LIMIT, || nobody.metric("vwatch_fill_names") == 0.0);
+}
+
+#[test]
+fn who_knows_of_a_change_makes_the_node_look_now() {
+    let things = Things::default();
+    things.set("/repo:a", "\"v1\"");
+    things.set("/repo:b", "\"v1\"");
+    let upstream = Upstream::start({
+        let things = things.clone();
+        move |asked| things.answer(asked)
+    });
+    let node = cache(&upstream, &["--fill-expiry", "10m"]);
+    let watch = |name: &str, version: &str| {
+        wait_version(&node, name, version);
+        node.watch(&get(&format!("{name}?version={version}&timeout=1m")))
+    };
+    let post = |target: &str, body: &str| {
+        node.server().ask(&Request::new("POST", &format!("/v1/fill/{target}")).body(body))
+    };
+    let (mut a, mut b) = (watch("repo:a", "v1"), watch("repo:b", "v1"));
+    things.set("/repo:a", "\"v2\"");
+    post("repo:a", "").expect(202);
+    assert_eq!(a.answer().expect(200).version(), Some("v2"));
+    assert!(!b.has_news());
+
+    let mut a = watch("repo:a", "v2");
+    things.set("/repo:a", "\"v3\"");
+    things.set("/repo:b", "\"v3\"");
+    let event = |action: &str, tag: &str| {
+        format!(r#"{{"events":[{{"id":"x","action":"{action}","target":{{"repository":"repo"{tag}}}}}]}}"#)
+    };
+    assert_eq!(
+        post("registry-events", &event("pull", r#","tag":"a""#)).expect(200).text(),
+        "looking at 0 names\n"
+    );
+    post("registry-events", &event("push", r#","tag":"b""#)).expect(202);
+    assert_eq!(b.answer().expect(200).version(), Some("v3"));
+    assert!(!a.has_news());
+    assert_eq!(post("registry-events", &event("delete", "")).expect(202).text(), "looking at 2 names\n");
+    assert_eq!(a.answer().expect(200).version(), Some("v3"));
+
+    // who tells of a change before it shows is not asked to tell again
+    let mut a = watch("repo:a", "v3");
+    let before = upstream.times("/repo:a");
+    post("repo:a", "").expect(202);
+    wait_until("a look in vain", LIMIT, || upstream.times("/repo:a") > before);
+    things.set("/repo:a", "\"v4\"");
+    assert_eq!(a.answer().expect(200).version(), Some("v4"));
+
+    assert_eq!(post("nobody-reads-it", "").expect(200).text(), "looking at 0 names\n");
+    assert_refusal(&post("registry-events", "no json"), 400);
+    assert_refusal(&post("registry-events", &"x".repeat(2 << 20)), 413);
+    let without = Node::start();
+    assert_refusal(&without.server().ask(&Request::new("POST", "/v1/fill/n").body("")), 404);
+}

@@ -1,0 +1,377 @@
+//! Followers: what a leader has travels down, in time and never back, whatever becomes of those above.
+#![allow(clippy::unwrap_used, reason = "a panic is a failed test with a line number")]
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use cluster_tests::http::Response;
+use cluster_tests::node::{Node, delete, free_addresses, get, head, put};
+use cluster_tests::text::{assert_refusal, now_us};
+use cluster_tests::upstream::{Reply, Upstream, status};
+use cluster_tests::wait::{LIMIT, wait_for, wait_until};
+
+fn follower(of: &Node, flags: &[&str]) -> Node {
+    let url = format!("http://{}", of.client_addr());
+    Node::with(&[&["--fill-from", &url], flags].concat())
+}
+
+fn value(version: &str, last_sync: u64) -> Reply {
+    status(200).header("ETag", format!("\"{version}\"")).header("X-Last-Sync", last_sync)
+}
+
+/// Waits until a node answers a name with this version.
+#[track_caller]
+fn wait_version(node: &Node, name: &str, version: &str) -> Response {
+    wait_for(&format!("{name} to be {version}"), LIMIT, || {
+        let answer = node.get(&format!("{name}?timeout=1s"));
+        (answer.status == 200 && answer.version() == Some(version)).then_some(answer)
+    })
+}
+
+#[test]
+fn writes_deletes_and_re_creations_travel_down_a_chain_with_their_stamps() {
+    let leader = Node::start();
+    let first = follower(&leader, &["--node-id", "first"]);
+    let second = follower(&first, &["--node-id", "second"]);
+    let third = follower(&second, &["--node-id", "third"]);
+    let written = leader.put("n?version=v1", "one").expect(204);
+
+    let read = third.get("n").expect(200);
+    assert_eq!((read.version(), read.text(), read.last_sync()), (Some("v1"), "one", written.last_sync()));
+    assert_eq!(read.header("Via"), Some("1.1 first, 1.1 second, 1.1 third"));
+    assert_eq!((read.header("Age"), read.header("Warning")), (None, None));
+    assert_eq!(third.metric("vwatch_fill_tier"), 3.0);
+
+    let mut watcher = third.watch(&get("n?version=v1&timeout=1m"));
+    third.wait_parked(1);
+    let written = leader.put("n?version=v2", "two").expect(204);
+    let woken = watcher.answer().expect(200);
+    assert_eq!((woken.version(), woken.text(), woken.last_sync()), (Some("v2"), "two", written.last_sync()));
+
+    let mut watcher = third.watch(&get("n?version=v2&timeout=1m"));
+    third.wait_parked(1);
+    let deleted = leader.delete("n").expect(204);
+    assert_eq!(watcher.answer().expect(410).last_sync(), deleted.last_sync());
+
+    let mut watcher = third.watch(&get("n?version=&timeout=1m"));
+    third.wait_parked(1);
+    leader.put("n?version=v1", "again").expect(204);
+    assert_eq!(watcher.answer().expect(200).text(), "again");
+    assert_eq!(third.client().ask(&head("n")).expect(200).version(), Some("v1"));
+}
+
+#[test]
+fn a_follower_takes_no_writes_and_says_who_does() {
+    let leader = Node::start();
+    let follower = follower(&leader, &[]);
+    for request in [put("n").body("x"), delete("n")] {
+        let answer = follower.server().ask(&request);
+        assert_refusal(&answer, 405);
+        assert!(answer.header("Allow").is_some());
+        assert!(answer.text().contains(&leader.client_addr().to_string()), "{}", answer.text());
+    }
+    follower.get("n").expect(404);
+}
+
+#[test]
+fn the_first_read_waits_for_the_upstream_for_as_long_as_it_likes() {
+    let upstream = Upstream::start(|_| {
+        std::thread::sleep(Duration::from_millis(600));
+        value("v1", 1_000).body("slow")
+    });
+    let follower = Node::with(&["--fill-from", &upstream.url()]);
+    let hurried = follower.get("n?timeout=100ms");
+    assert_refusal(&hurried, 504);
+    assert!(hurried.header("Retry-After").is_some());
+    assert_refusal(&follower.get("n?timeout=0s"), 504);
+    assert_eq!(follower.get("n").expect(200).text(), "slow");
+}
+
+#[test]
+fn a_reader_that_knows_the_version_already_is_parked_once_the_upstream_has_said_so() {
+    let leader = Node::start();
+    leader.put("n?version=v1", "").expect(204);
+    let follower = follower(&leader, &[]);
+    let mut knowing = follower.watch(&get("n?version=v1&timeout=1m"));
+    let mut conditional = follower.watch(&get("n?timeout=1m").header("If-None-Match", "\"v1\""));
+    follower.wait_parked(2);
+    wait_until("the follower to know the name", LIMIT, || follower.get("n?timeout=0s").status == 200);
+    assert!(!knowing.has_news() && !conditional.has_news());
+    leader.put("n?version=v2", "").expect(204);
+    assert_eq!(knowing.answer().expect(200).version(), Some("v2"));
+    assert_eq!(conditional.answer().expect(200).version(), Some("v2"));
+}
+
+#[test]
+fn an_unknown_name_is_asked_for_once_in_a_while() {
+    let upstream = Upstream::start(|_| status(404));
+    let follower = Node::with(&["--fill-from", &upstream.url()]);
+    for _ in 0..50 {
+        assert_refusal(&follower.get("n"), 404);
+    }
+    assert!(upstream.times("/v1/versions/n") <= 2, "{:?}", upstream.asked());
+    assert_eq!(follower.metric("vwatch_fill_unknown_names"), 1.0);
+    assert_eq!(follower.metric("vwatch_fill_names"), 0.0);
+}
+
+#[test]
+fn who_waits_for_a_name_is_told_of_its_creation_through_all_tiers() {
+    let leader = Node::start();
+    let first = follower(&leader, &[]);
+    let second = follower(&first, &[]);
+    second.get("n").expect(404);
+    let mut watcher = second.watch(&get("n?version=&timeout=1m"));
+    leader.wait_parked(1);
+    leader.put("n?version=v1", "new").expect(204);
+    assert_eq!(watcher.answer().expect(200).text(), "new");
+}
+
+#[test]
+fn many_watchers_are_one_upstream() {
+    const WATCHERS: usize = 1_500;
+    let leader = Node::start();
+    leader.put("n?version=v1", "").expect(204);
+    let follower = follower(&leader, &[]);
+    let mut watchers: Vec<_> =
+        (0..WATCHERS).map(|_| follower.watch(&get("n?version=v1&timeout=1m"))).collect();
+    follower.wait_parked(WATCHERS);
+    leader.wait_parked(1);
+    let requests = |outcome: &str| {
+        let upstream = format!("http://{}", leader.client_addr());
+        follower
+            .metric(&format!("vwatch_fill_requests_total{{upstream=\"{upstream}\",outcome=\"{outcome}\"}}"))
+    };
+    assert_eq!(requests("changed"), 1.0, "the first one");
+    leader.put("n?version=v2", "").expect(204);
+    for watcher in &mut watchers {
+        assert_eq!(watcher.answer().expect(200).version(), Some("v2"));
+    }
+    leader.wait_parked(1);
+    assert_eq!(requests("changed"), 2.0);
+}
+
+/// A leader holds its set in memory: restarted, it knows nothing, and that must not delete anything.
+#[test]
+fn an_empty_restarted_leader_does_not_wipe_its_followers() {
+    let leader = Node::start();
+    leader.put("n?version=v1", "kept").expect(204);
+    let follower = follower(&leader, &["--fill-expiry", "500ms"]);
+    let seen = follower.get("n").expect(200).last_sync().unwrap();
+
+    let leader = Node::at(leader.kill(), &[]);
+    // the follower has asked it, and it does not know the name
+    leader.wait_parked(1);
+    let kept = follower.get("n").expect(200);
+    assert_eq!((kept.text(), kept.last_sync()), ("kept", Some(seen)));
+    assert!(kept.header("Warning").is_some_and(|w| w.starts_with("110 ")), "{kept:?}");
+
+    // the set has begun anew: what readers saw before says nothing about it
+    let genesis = wait_for("the follower to know of the new set", LIMIT, || {
+        let stale = get("other?timeout=0s").header("X-Last-Sync", seen.to_string());
+        let answer = follower.client().ask(&stale);
+        (answer.status == 404).then(|| answer.header("X-Vwatch-Genesis").map(str::to_owned))
+    });
+    assert!(genesis.is_some());
+
+    leader.put("n?version=v2", "new").expect(204);
+    let fresh = wait_version(&follower, "n", "v2");
+    assert_eq!((fresh.text(), fresh.header("Warning")), ("new", None));
+}
+
+/// Whichever address answers: what was shown once is never followed by something older.
+#[test]
+fn failover_never_goes_back_in_time() {
+    let ahead = Node::start();
+    let behind = Node::start();
+    let old = now_us() - 60_000_000;
+    behind.put(&format!("n?version=old&modified={old}"), "old").expect(204);
+    let new = ahead.put("n?version=new", "new").expect(204).last_sync().unwrap();
+    let from = format!("http://{},http://{}", ahead.client_addr(), behind.client_addr());
+    // whichever is asked first, readers who have seen the newer one make the follower look further
+    let follower = Node::with(&["--fill-from", &from, "--fill-expiry", "500ms"]);
+    let newer = get("n?timeout=5s").header("X-Last-Sync", new.to_string());
+    let got = wait_for("the newer of the two", LIMIT, || {
+        let answer = follower.client().ask(&newer);
+        (answer.status == 200).then_some(answer)
+    });
+    assert_eq!(got.version(), Some("new"));
+
+    let ports = ahead.kill();
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(2) {
+        assert_eq!(follower.get("n?timeout=0s").expect(200).version(), Some("new"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(follower.get("n?timeout=0s").header("Warning").is_some());
+
+    behind.put("n?version=newest", "").expect(204);
+    wait_version(&follower, "n", "newest");
+    drop(Node::at(ports, &[]));
+}
+
+/// 100 names: an outage is one line of the log and few connections, and all are there again soon after it.
+#[test]
+fn who_is_cut_off_serves_says_so_once_and_catches_up_without_a_storm() {
+    const NAMES: usize = 100;
+    let answer = |version: &'static str, stamp: u64| {
+        move |asked: &cluster_tests::upstream::Asked| {
+            if asked.target.contains(&format!("version={version}")) {
+                std::thread::sleep(Duration::from_secs(2));
+                return status(304).header("X-Last-Sync", stamp);
+            }
+            value(version, stamp)
+        }
+    };
+    let upstream = Upstream::start(answer("v1", 1_000));
+    let follower = Node::with(&["--fill-from", &upstream.url(), "--fill-expiry", "2s"]);
+    for i in 0..NAMES {
+        follower.get(&format!("n{i}")).expect(200);
+    }
+    let address = upstream.address();
+    drop(upstream);
+
+    wait_until("the follower to notice", LIMIT, || follower.stderr().contains("cut off from the upstream"));
+    let ready = follower.client().ask(&cluster_tests::http::Request::new("GET", "/readyz")).expect(200);
+    assert!(ready.text().starts_with("ready: cut off from the upstream for "), "{}", ready.text());
+    let answer_of = |i: usize| follower.get(&format!("n{i}?timeout=0s")).expect(200);
+    wait_until("all names to be marked as stale", LIMIT, || {
+        (0..NAMES).all(|i| answer_of(i).header("Warning") == Some("110 - \"Response is Stale\""))
+    });
+    assert!(answer_of(0).header("Age").is_some_and(|age| age.parse::<u64>().is_ok()));
+    let unreachable =
+        format!("vwatch_fill_requests_total{{upstream=\"http://{address}\",outcome=\"unreachable\"}}");
+    let before = follower.metric(&unreachable);
+    std::thread::sleep(Duration::from_secs(2));
+    let tried = follower.metric(&unreachable) - before;
+    assert!(tried <= 40.0, "{tried} tries in two seconds, for {NAMES} names");
+    assert_eq!(follower.stderr().matches("cut off from the upstream").count(), 1);
+    assert_eq!(follower.metric(&format!("vwatch_fill_up{{upstream=\"http://{address}\"}}")), 0.0);
+
+    let back = Upstream::at(address, answer("v2", 2_000));
+    wait_until("all names to be there", LIMIT, || (0..NAMES).all(|i| answer_of(i).version() == Some("v2")));
+    wait_until("the log to say so", LIMIT, || follower.stderr().contains("the upstream answers again"));
+    assert_eq!(answer_of(0).header("Warning"), None);
+    assert!(back.asked().len() < 3 * NAMES, "{} requests", back.asked().len());
+}
+
+#[test]
+fn a_name_that_nobody_reads_is_let_go_and_asked_for_anew() {
+    let leader = Node::start();
+    leader.put("n?version=v1", "").expect(204);
+    let follower = follower(&leader, &["--fill-idle", "1s"]);
+    follower.get("n").expect(200);
+    leader.wait_parked(1);
+    // parked readers keep it
+    let mut watcher = follower.watch(&get("n?version=v1&timeout=3s"));
+    assert_eq!(watcher.answer().expect(200).version(), Some("v1"));
+    leader.wait_parked(0);
+    assert_eq!(follower.metric("vwatch_fill_names"), 0.0);
+    leader.put("n?version=v2", "").expect(204);
+    assert_eq!(follower.get("n").expect(200).version(), Some("v2"), "not what it was when it was let go");
+}
+
+#[test]
+fn names_are_bounded() {
+    let leader = Node::start();
+    for i in 0..4 {
+        leader.put(&format!("n{i}"), "x").expect(204);
+    }
+    let follower = follower(&leader, &["--fill-max-names", "3"]);
+    for i in 0..3 {
+        follower.get(&format!("n{i}")).expect(200);
+    }
+    assert_refusal(&follower.get("n3"), 503);
+    assert_eq!(follower.metric("vwatch_fill_refused_total"), 1.0);
+    follower.get("n0").expect(200);
+}
+
+/// A stamp that was refreshed without a new version wakes nobody at the leader, but who has seen it must not wait for the
+/// follower's next turn.
+#[test]
+fn readers_who_have_seen_newer_make_the_follower_look() {
+    let leader = Node::start();
+    leader.put("n?version=v1", "").expect(204);
+    let follower = follower(&leader, &["--fill-expiry", "1m"]);
+    follower.get("n").expect(200);
+    leader.wait_parked(1);
+    let refreshed = leader.put("n?version=v1", "").expect(204).last_sync().unwrap();
+    let asked = Instant::now();
+    let answer = follower.client().ask(&get("n?timeout=30s").header("X-Last-Sync", refreshed.to_string()));
+    assert_eq!(answer.expect(200).last_sync(), Some(refreshed));
+    assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
+}
+
+#[test]
+fn a_circle_is_found_and_told() {
+    let (one, two) = (free_addresses(), free_addresses());
+    let a = Node::at(one, &["--node-id", "a", "--fill-from", &format!("http://{}", two.0)]);
+    let b = Node::at(two, &["--node-id", "b", "--fill-from", &format!("http://{}", one.0)]);
+    wait_until("the circle to be told", LIMIT, || {
+        (a.stderr() + &b.stderr()).contains("--fill-from leads in a circle")
+    });
+}
+
+/// Each tier is killed and started again in turn, while a reader of the last one checks that time goes forward.
+#[test]
+fn tiers_are_restarted_in_turn_and_nobody_goes_back_in_time() {
+    let mut leaders = vec![Node::start()];
+    let at = free_addresses();
+    let (one, two) = (free_addresses(), at);
+    let leader_url = format!("http://{}", leaders[0].client_addr());
+    let one_url = format!("http://{}", one.0);
+    let flags_one = ["--fill-from", leader_url.as_str(), "--fill-expiry", "500ms"];
+    let flags_two = ["--fill-from", one_url.as_str(), "--fill-expiry", "500ms"];
+    let mut first = Node::at(one, &flags_one);
+    let mut second = Node::at(two, &flags_two);
+
+    let done = Arc::new(AtomicBool::new(false));
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let reader = {
+        let (done, seen) = (Arc::clone(&done), Arc::clone(&seen));
+        std::thread::spawn(move || {
+            let mut newest = 0;
+            while !done.load(Ordering::Relaxed) {
+                let mut request = get("n?timeout=500ms");
+                if newest > 0 {
+                    request = request.header("X-Last-Sync", newest.to_string());
+                }
+                let answer = cluster_tests::http::Connection::try_open(two.0).and_then(|mut connection| {
+                    connection.try_send_bytes(&request.bytes())?;
+                    connection.try_answer(LIMIT)
+                });
+                let Ok(answer) = answer else { continue };
+                if answer.status == 200 {
+                    let stamp = answer.last_sync().expect("a stamp");
+                    assert!(stamp >= newest, "back in time: {stamp} after {newest}");
+                    newest = stamp;
+                    seen.lock().unwrap().push(answer.version().unwrap().to_owned());
+                }
+            }
+        })
+    };
+    let mut count = 0;
+    let mut write = |leader: &Node| {
+        count += 1;
+        leader.put(&format!("n?version=v{count}"), "").expect(204);
+        format!("v{count}")
+    };
+    for _ in 0..2 {
+        let version = write(&leaders[0]);
+        wait_version(&second, "n", &version);
+        first = Node::at(first.kill(), &flags_one);
+        let version = write(&leaders[0]);
+        wait_version(&second, "n", &version);
+        second = Node::at(second.kill(), &flags_two);
+        let version = write(&leaders[0]);
+        wait_version(&second, "n", &version);
+        let ports = leaders.remove(0).kill();
+        leaders.push(Node::at(ports, &[]));
+        let version = write(&leaders[0]);
+        wait_version(&second, "n", &version);
+    }
+    done.store(true, Ordering::Relaxed);
+    reader.join().expect("nobody went back in time");
+    assert!(seen.lock().unwrap().len() > 8);
+    drop(first);
+}

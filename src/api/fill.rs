@@ -1,0 +1,107 @@
+//! `POST /v1/fill/{name}` and `POST /v1/fill/registry-events`: somebody says that the upstream has changed.
+//!
+//! Nobody is believed: all that it does is to ask the upstream now and not at the next interval, within the budget.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::EXPECT;
+use axum::http::{Request, StatusCode, Uri};
+use serde::Deserialize;
+
+use super::body::{self, Excess};
+use super::error::Refusal;
+use super::request::shown;
+use crate::core::Name;
+use crate::fill::Filler;
+use crate::node::Node;
+use crate::node::metrics::Limit;
+use crate::wire::uri::decode;
+
+/// Where names begin in a path.
+const NAMES: &str = "/v1/fill/";
+
+/// Longest notification of a registry, in bytes.
+const MAX_EVENTS_BYTES: usize = 1 << 20;
+
+/// What a registry sends; what is not needed is not read.
+#[derive(Deserialize)]
+struct Envelope {
+    events: Vec<Event>,
+}
+
+#[derive(Deserialize)]
+struct Event {
+    action: String,
+    target: Option<Target>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    repository: Option<String>,
+    tag: Option<String>,
+}
+
+/// Handles "look now" for one name.
+pub(super) async fn look_now(
+    State(node): State<Arc<Node>>,
+    uri: Uri,
+) -> Result<(StatusCode, String), Refusal> {
+    let filler = filler(&node)?;
+    let encoded = uri.path().strip_prefix(NAMES).unwrap_or_default();
+    let bytes = decode(encoded).map_err(|e| Refusal::bad_request(format_args!("bad name: {e}")))?;
+    let name =
+        Name::new(&bytes, node.config.name_limit_bytes).map_err(|e| Refusal::name(&e, &node.metrics))?;
+    Ok(looked(usize::from(filler.look_now(&name))))
+}
+
+/// Handles a notification of a registry.
+pub(super) async fn registry_events(
+    State(node): State<Arc<Node>>,
+    request: Request<Body>,
+) -> Result<(StatusCode, String), Refusal> {
+    let filler = filler(&node)?;
+    let patient = !request.headers().contains_key(EXPECT);
+    let time = node.config.idle_timeout;
+    let read = body::read(request.into_body(), MAX_EVENTS_BYTES, Excess::Refuse, time, patient).await;
+    let body = read.map_err(|e| {
+        e.refusal(&node.metrics, Limit::VersionSets, || {
+            format!("notification too large: over {MAX_EVENTS_BYTES} bytes: send fewer events at once")
+        })
+    })?;
+    let envelope: Envelope = serde_json::from_slice(&body).map_err(|e| {
+        let got = shown(&body);
+        Refusal::bad_request(format_args!(
+            "not a registry's notification: {got}: {e}: send {{\"events\":[…]}} as the distribution registry does"
+        ))
+    })?;
+    let changes = |event: &Event| matches!(event.action.as_str(), "push" | "delete" | "mount");
+    let targets: BTreeSet<(String, Option<String>)> = envelope
+        .events
+        .into_iter()
+        .filter(changes)
+        .filter_map(|event| event.target)
+        .filter_map(|target| Some((target.repository?, target.tag)))
+        .collect();
+    tracing::debug!(?targets, "a registry tells of changes");
+    let count = |(repository, tag): &(String, Option<String>)| {
+        filler.look_at_repository(repository, tag.as_deref().filter(|tag| !tag.is_empty()))
+    };
+    Ok(looked(targets.iter().map(count).sum()))
+}
+
+fn looked(names: usize) -> (StatusCode, String) {
+    // a name that nobody reads is asked for when somebody does
+    (if names > 0 { StatusCode::ACCEPTED } else { StatusCode::OK }, format!("looking at {names} names\n"))
+}
+
+fn filler(node: &Node) -> Result<&Filler, Refusal> {
+    node.fill.as_ref().ok_or_else(|| {
+        Refusal::new(
+            StatusCode::NOT_FOUND,
+            "nothing to look at: this node has no upstream: start it with --fill-from",
+        )
+    })
+}

@@ -1,0 +1,413 @@
+//! Settings of filling: where names come from that the node does not have.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hyper::Uri;
+use hyper::header::{HeaderName, HeaderValue};
+
+use super::raw::Raw;
+use super::value::{self, Wrong};
+use super::{ConfigError, positive_duration, read, read_open};
+use crate::wire::template::{Template, TemplateError};
+
+/// Names that are filled at most, with [`Strategy::Watch`]: each is a connection.
+const MAX_WATCHED: usize = 4_096;
+
+/// Names that are filled at most, with [`Strategy::Cache`].
+const MAX_CACHED: usize = 100_000;
+
+/// Requests of [`Strategy::Cache`] that wait for their answers at most.
+pub const MAX_IN_FLIGHT: usize = 256;
+
+/// Addresses of an upstream at most.
+const MAX_ORIGINS: usize = 64;
+
+/// How an upstream is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    /// It is a vwatch: one long poll a name. The node is a follower and takes no writes.
+    Watch,
+    /// It is anything that sends entity tags: one conditional request a name and interval.
+    Cache,
+}
+
+impl fmt::Display for Strategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Watch => "FILL_WATCH",
+            Self::Cache => "FILL_CACHE",
+        })
+    }
+}
+
+/// Where an upstream is: scheme, host and port, and a path before all others.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// TLS or not.
+    pub is_https: bool,
+    /// Name or address, without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// What stands before every path, without a slash at its end.
+    pub base: String,
+}
+
+impl Origin {
+    /// Reads `http://host[:port][/path]`, or the same with `https`.
+    ///
+    /// # Errors
+    /// What is not as it should be.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let uri: Uri = text.parse().map_err(|_| "not a URL")?;
+        let is_https = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            Some(_) => return Err("neither http:// nor https://"),
+            None => return Err("no http:// or https:// in front"),
+        };
+        let authority = uri.authority().ok_or("no host")?;
+        if authority.as_str().contains('@') {
+            return Err("a user or password stands in it");
+        }
+        if uri.query().is_some() || text.contains('#') {
+            return Err("a query or fragment stands in it");
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        if host.is_empty() {
+            return Err("no host");
+        }
+        let has_port = authority.as_str().len() > authority.host().len();
+        let port = match authority.port_u16() {
+            Some(0) => return Err("port 0 is nobody's"),
+            Some(port) => port,
+            None if has_port => return Err("the port is not a number from 1 to 65535"),
+            None if is_https => 443,
+            None => 80,
+        };
+        Ok(Self { is_https, host, port, base: uri.path().trim_end_matches('/').to_owned() })
+    }
+
+    /// `http` or `https`.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.is_https { "https" } else { "http" }
+    }
+
+    /// `host:port` as it stands in `Host`; the port is left out where it is the scheme's own.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        match (self.is_https, self.port) {
+            (true, 443) | (false, 80) => host,
+            (_, port) => format!("{host}:{port}"),
+        }
+    }
+
+    /// Whether both have the same scheme, host and port.
+    #[must_use]
+    pub fn is_same_origin(&self, other: &Self) -> bool {
+        self.is_https == other.is_https
+            && self.host.eq_ignore_ascii_case(&other.host)
+            && self.port == other.port
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}{}", self.scheme(), self.authority(), self.base)
+    }
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// How the node fills.
+#[derive(Clone, Debug)]
+pub struct Fill {
+    /// Where from: addresses of one upstream, of which any will do.
+    pub from: Vec<Origin>,
+    /// The path of a name there.
+    pub path: Template,
+    /// The path as it was typed.
+    pub path_text: String,
+    /// How the upstream is asked.
+    pub strategy: Strategy,
+    /// How often each name is asked for, at the least.
+    pub expiry: Duration,
+    /// What is sent with each request. Values are marked sensitive, so that they are not shown.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// A name that nobody has read for so long is let go.
+    pub idle: Duration,
+    /// Names at most.
+    pub max_names: usize,
+    /// Requests a second at most, with [`Strategy::Cache`].
+    pub rate: usize,
+    /// Certificates of authorities to trust beside those of the system, as PEM.
+    pub ca: Option<PathBuf>,
+    /// `user:password` for the upstream or its token service.
+    pub auth_file: Option<PathBuf>,
+    /// The one token service beside the upstream's own origin that is sent the credentials.
+    pub auth_realm: Option<Origin>,
+}
+
+/// Flags that say nothing without `--fill-from`.
+const NEED_FROM: &[&str] = &[
+    "fill-path",
+    "fill-expiry",
+    "fill-strategy",
+    "fill-headers",
+    "fill-idle",
+    "fill-max-names",
+    "fill-rate",
+    "fill-ca",
+    "fill-auth-file",
+    "fill-auth-realm",
+];
+
+impl Fill {
+    /// Says what the texts mean; `None` if the node is not to fill.
+    pub(super) fn from_raw(raw: &Raw) -> Result<Option<Self>, ConfigError> {
+        let from = read_open(raw, "fill-from", origins)?;
+        let strategy = read(raw, "fill-strategy", strategy)?;
+        let path = read(raw, "fill-path", template)?;
+        let most = match strategy {
+            Strategy::Watch => MAX_WATCHED,
+            Strategy::Cache => MAX_CACHED,
+        };
+        let fill = Self {
+            from: from.unwrap_or_default(),
+            strategy,
+            path,
+            path_text: raw.get("fill-path").map(|(_, text)| text.to_owned()).unwrap_or_default(),
+            expiry: read(raw, "fill-expiry", |text| at_least(text, Duration::from_millis(100)))?,
+            headers: headers(raw)?,
+            idle: read(raw, "fill-idle", positive_duration)?,
+            max_names: read_open(raw, "fill-max-names", value::count)?.unwrap_or(most),
+            rate: read(raw, "fill-rate", value::count)?,
+            ca: read_open(raw, "fill-ca", path_of_file)?,
+            auth_file: read_open(raw, "fill-auth-file", path_of_file)?,
+            auth_realm: read_open(raw, "fill-auth-realm", realm)?,
+        };
+        match NEED_FROM.iter().find_map(|flag| raw.typed_at(flag)) {
+            _ if !fill.from.is_empty() => Ok(Some(fill)),
+            Some(source) => Err(ConfigError::new(format!(
+                "{source} without --fill-from: nothing is filled without an upstream: name it, or leave this out"
+            ))),
+            None => Ok(None),
+        }
+    }
+
+    /// Connections to the upstream at most, if the system has as many.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        match self.strategy {
+            Strategy::Watch => self.max_names,
+            Strategy::Cache => MAX_IN_FLIGHT,
+        }
+    }
+
+    /// The settings as rows of a name and a value, header values as `***`.
+    pub(super) fn rows(&self) -> Vec<(&'static str, String)> {
+        let quoted = |text: &dyn fmt::Display| format!("{:?}", text.to_string());
+        let time = |duration| quoted(&crate::wire::duration::GoDuration(duration));
+        let list = |items: Vec<String>| quoted(&items.join(","));
+        let path = |path: &Option<PathBuf>| quoted(&path.as_deref().unwrap_or("".as_ref()).display());
+        vec![
+            ("FillFrom", list(self.from.iter().map(ToString::to_string).collect())),
+            ("FillPath", quoted(&self.path_text)),
+            ("FillExpiry", time(self.expiry)),
+            ("FillStrategy", quoted(&self.strategy)),
+            ("FillHeaders", list(self.headers.iter().map(|(name, _)| format!("{name}: ***")).collect())),
+            ("FillIdle", time(self.idle)),
+            ("FillMaxNames", self.max_names.to_string()),
+            ("FillRate", self.rate.to_string()),
+            ("FillCa", path(&self.ca)),
+            ("FillAuthFile", path(&self.auth_file)),
+            ("FillAuthRealm", quoted(&self.auth_realm.as_ref().map(ToString::to_string).unwrap_or_default())),
+        ]
+    }
+}
+
+fn wrong<T>(why: impl Into<String>, advice: &'static str) -> Result<T, Wrong> {
+    Err(Wrong { why: why.into(), advice })
+}
+
+const URL_ADVICE: &str =
+    "write http://HOST:PORT or https://HOST, several with commas; credentials go into --fill-auth-file";
+
+fn origins(text: &str) -> Result<Vec<Origin>, Wrong> {
+    let mut origins = Vec::new();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        match Origin::parse(part) {
+            Ok(origin) if origins.contains(&origin) => {}
+            Ok(origin) => origins.push(origin),
+            Err(why) => return wrong(why, URL_ADVICE),
+        }
+    }
+    match origins.len() {
+        0 => wrong("it is empty", URL_ADVICE),
+        1..=MAX_ORIGINS => Ok(origins),
+        _ => wrong(format!("more than {MAX_ORIGINS} addresses"), "use a name that resolves to them"),
+    }
+}
+
+fn realm(text: &str) -> Result<Origin, Wrong> {
+    Origin::parse(text).or_else(|why| wrong(why, "write the token service's URL, https://auth.example/token"))
+}
+
+fn path_of_file(text: &str) -> Result<PathBuf, Wrong> {
+    if text.is_empty() || text.chars().any(char::is_control) {
+        return wrong("not a path", "write the path of a file");
+    }
+    Ok(text.into())
+}
+
+fn strategy(text: &str) -> Result<Strategy, Wrong> {
+    match text {
+        "FILL_WATCH" => Ok(Strategy::Watch),
+        "FILL_CACHE" => Ok(Strategy::Cache),
+        _ => wrong("not a strategy", "use FILL_WATCH for a vwatch, FILL_CACHE for anything else"),
+    }
+}
+
+fn template(text: &str) -> Result<Template, Wrong> {
+    const FIELDS: &str = "use {{.name}}, {{.repository}} and {{.tag}}";
+    Template::parse(text).map_err(|error| {
+        let advice = match error {
+            TemplateError::UnknownField(_) | TemplateError::Malformed => FIELDS,
+            TemplateError::BadCharacter(_) => "write it percent-encoded",
+            TemplateError::Dots => "write the path that is meant",
+        };
+        Wrong { why: error.to_string(), advice }
+    })
+}
+
+fn at_least(text: &str, least: Duration) -> Result<Duration, Wrong> {
+    let duration = value::duration(text)?;
+    if duration < least {
+        return wrong("shorter than 100ms", "an upstream is not asked more often; write one such as 10s");
+    }
+    Ok(duration)
+}
+
+/// Fields that we write ourselves.
+const OURS: &[&str] = &[
+    "host",
+    "connection",
+    "content-length",
+    "transfer-encoding",
+    "if-none-match",
+    "upgrade",
+    "te",
+    "trailer",
+    "expect",
+    "accept-encoding",
+];
+
+fn headers(raw: &Raw) -> Result<Vec<(HeaderName, HeaderValue)>, ConfigError> {
+    let mut headers = Vec::new();
+    for (source, text) in raw.all("fill-headers") {
+        // the text is not shown: it may be a secret
+        let bad = |why: &str| {
+            ConfigError::new(format!("bad {source}: {why}: got {} bytes: write 'Name: value'", text.len()))
+        };
+        let (name, value) = text.split_once(':').ok_or_else(|| bad("no colon"))?;
+        let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| bad("not a header name"))?;
+        if OURS.contains(&name.as_str()) {
+            return Err(ConfigError::new(format!(
+                "bad {source}: this header belongs to the connection: got {name}: leave it out"
+            )));
+        }
+        let mut value = HeaderValue::from_str(value.trim()).map_err(|_| bad("not a header value"))?;
+        value.set_sensitive(true);
+        headers.push((name, value));
+    }
+    Ok(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn fill(flags: &[(&str, &str)], env: &[(&str, &str)]) -> Result<Option<Fill>, String> {
+        let raw = Raw::collect(
+            flags.iter().map(|&(name, text)| (name.to_owned(), text.to_owned())),
+            env.iter().map(|&(name, text)| (name.into(), text.into())),
+        );
+        Config::from_raw(&raw.unwrap()).map(|config| config.fill).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn nothing_is_filled_unless_it_is_said_where_from() {
+        assert!(fill(&[], &[]).unwrap().is_none());
+        let error = fill(&[("fill-path", "/x")], &[]).unwrap_err();
+        assert!(error.starts_with("--fill-path without --fill-from: "), "{error}");
+        let error = fill(&[], &[("VWATCH_FILL_HEADERS_ACCEPT", "Accept: x")]).unwrap_err();
+        assert!(error.starts_with("VWATCH_FILL_HEADERS_ACCEPT without --fill-from: "), "{error}");
+    }
+
+    #[test]
+    fn vwatch_defaults() {
+        let fill = fill(&[("fill-addr", "http://up:8080/")], &[]).unwrap().unwrap();
+        assert_eq!((fill.strategy, fill.expiry), (Strategy::Watch, Duration::from_secs(10)));
+        assert_eq!(fill.path_text, "/v1/versions/{{.name}}");
+        assert_eq!((fill.max_names, fill.idle), (4_096, Duration::from_secs(600)));
+        assert_eq!(fill.from[0].to_string(), "http://up:8080");
+    }
+
+    #[test]
+    fn several_addresses() {
+        let fill = fill(&[("fill-from", "http://a, https://b/base/,http://[::1]:81,http://a")], &[]);
+        let shown: Vec<_> = fill.unwrap().unwrap().from.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["http://a", "https://b/base", "http://[::1]:81"]);
+    }
+
+    #[test]
+    fn headers_come_from_flags_and_all_variables_and_are_not_shown() {
+        let flags = [("fill-from", "http://a"), ("fill-headers", "X-One: 1"), ("fill-headers", "X-Two:2:3")];
+        let env = [("VWATCH_FILL_HEADERS_B", "X-Three: s3cret"), ("VWATCH_FILL_HEADERS", "X-Four: 4")];
+        let fill = fill(&flags, &env).unwrap().unwrap();
+        let mut got: Vec<_> =
+            fill.headers.iter().map(|(n, v)| format!("{n}={}", v.to_str().unwrap())).collect();
+        got.sort();
+        assert_eq!(got, ["x-four=4", "x-one=1", "x-three=s3cret", "x-two=2:3"]);
+        assert!(!format!("{fill:?}").contains("s3cret"));
+        assert!(fill.rows().iter().all(|(_, value)| !value.contains("s3cret")));
+    }
+
+    #[test]
+    fn each_mistake_is_one_line_that_says_what_to_do() {
+        for (flag, text, part) in [
+            ("fill-from", "", "it is empty"),
+            ("fill-from", "registry:5000", "no http:// or https:// in front"),
+            ("fill-from", "registry", "no http:// or https:// in front"),
+            ("fill-from", "ftp://x", "neither http:// nor https://"),
+            ("fill-from", "http://user:pw@x", "a user or password"),
+            ("fill-from", "http://x:99999", "the port is not a number"),
+            ("fill-from", "http://x?y=1", "a query"),
+            ("fill-ca", "", "not a path"),
+            ("fill-path", "/{{.repostory}}", "unknown field {{.repostory}}"),
+            ("fill-strategy", "CACHE", "not a strategy"),
+            ("fill-expiry", "1ms", "shorter than 100ms"),
+            ("fill-rate", "0", "at least 1"),
+            ("fill-headers", "Accept", "no colon"),
+            ("fill-headers", "Host: x", "belongs to the connection"),
+            ("fill-auth-realm", "x", "no http:// or https://"),
+        ] {
+            let mut flags = vec![(flag, text)];
+            if flag != "fill-from" {
+                flags.push(("fill-from", "http://a"));
+            }
+            let error = fill(&flags, &[]).unwrap_err();
+            assert!(error.starts_with(&format!("bad --{flag}: ")) && error.contains(part), "{error}");
+            assert_eq!(error.lines().count(), 1);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What filling counts.
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use super::Shared;
+
+/// What came of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Outcome {
+    /// A version, or its end, that was not known.
+    Changed,
+    /// What is known already.
+    Unchanged,
+    /// There is no such name.
+    Unknown,
+    /// It would go back in time.
+    Behind,
+    /// 401 or 403.
+    Denied,
+    /// 429, or 503 with `Retry-After`.
+    Limited,
+    /// 5xx.
+    Error,
+    /// No answer.
+    Unreachable,
+    /// An answer of no use.
+    Bad,
+    /// A token was asked for.
+    Token,
+    /// A redirect was followed.
+    Redirect,
+}
+
+impl Outcome {
+    const ALL: [Self; 11] = [
+        Self::Changed,
+        Self::Unchanged,
+        Self::Unknown,
+        Self::Behind,
+        Self::Denied,
+        Self::Limited,
+        Self::Error,
+        Self::Unreachable,
+        Self::Bad,
+        Self::Token,
+        Self::Redirect,
+    ];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Changed => "changed",
+            Self::Unchanged => "unchanged",
+            Self::Unknown => "unknown",
+            Self::Behind => "behind",
+            Self::Denied => "denied",
+            Self::Limited => "limited",
+            Self::Error => "error",
+            Self::Unreachable => "unreachable",
+            Self::Bad => "bad",
+            Self::Token => "token",
+            Self::Redirect => "redirect",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    upstream: Arc<str>,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LoopLabel {
+    r#loop: &'static str,
+}
+
+/// Counters of filling.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Metrics {
+    requests: Family<RequestLabels, Counter>,
+    turns: Family<LoopLabel, Counter>,
+    /// Answers that go back to an earlier one.
+    pub(super) flaps: Counter,
+    /// Readers of names for which there was no room.
+    pub(super) refused: Counter,
+}
+
+impl Metrics {
+    /// Counts a request.
+    pub(super) fn count(&self, upstream: &Arc<str>, outcome: Outcome) {
+        let labels = RequestLabels { upstream: Arc::clone(upstream), outcome: outcome.as_str() };
+        self.requests.get_or_create(&labels).inc();
+    }
+
+    /// Counts a turn of a background loop.
+    pub(super) fn turn(&self, name: &'static str) {
+        self.turns.get_or_create(&LoopLabel { r#loop: name }).inc();
+    }
+
+    pub(super) fn register(&self, registry: &mut Registry, shared: &Arc<Shared>) {
+        for (upstream, outcome) in shared.labels.iter().flat_map(|u| Outcome::ALL.map(|o| (u, o))) {
+            // what never happened shows as 0, not as missing
+            let labels = RequestLabels { upstream: Arc::clone(upstream), outcome: outcome.as_str() };
+            drop(self.requests.get_or_create(&labels));
+        }
+        registry.register(
+            "fill_requests",
+            "Requests to upstreams, by upstream and what came of them",
+            self.requests.clone(),
+        );
+        registry.register("fill_loop_turns", "Turns of background loops of filling", self.turns.clone());
+        registry.register(
+            "fill_flaps",
+            "Answers that went back to an earlier version, as replicas that disagree give",
+            self.flaps.clone(),
+        );
+        registry.register(
+            "fill_refused",
+            "Reads of names for which --fill-max-names left no room",
+            self.refused.clone(),
+        );
+        registry.register_collector(Box::new(Gauges(Arc::downgrade(shared))));
+    }
+}
+
+/// What is read when somebody asks.
+#[derive(Debug)]
+struct Gauges(Weak<Shared>);
+
+#[derive(Debug, EncodeLabelSet)]
+struct UpstreamLabel {
+    upstream: Arc<str>,
+}
+
+impl Collector for Gauges {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(shared) = self.0.upgrade() else { return Ok(()) };
+        let health = shared.health();
+        let mut gauge = |name: &str, help: &str, value: i64| {
+            let gauge = ConstGauge::new(value);
+            let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+            gauge.encode(metric)
+        };
+        gauge("fill_names", "Names that are filled", count(health.names))?;
+        gauge("fill_names_limit", "Names that are filled at most", count(health.max_names))?;
+        gauge("fill_unknown_names", "Names remembered as unknown to the upstream", count(health.unknown))?;
+        gauge("fill_expected_names", "Names that the upstream has yet to tell", count(health.expected))?;
+        gauge("fill_tier", "How many nodes there are between this one and the source", count(health.tier))?;
+        if let Some(left) = health.budget_left {
+            gauge("fill_budget_left", "Requests that may be sent this second", count(left))?;
+        }
+        let mut age = encoder.encode_descriptor(
+            "fill_age_seconds",
+            "Time since the last good answer, by upstream",
+            None,
+            ConstGauge::new(0.0).metric_type(),
+        )?;
+        for upstream in &health.upstreams {
+            let label = UpstreamLabel { upstream: Arc::clone(&upstream.url) };
+            ConstGauge::new(upstream.age.as_secs_f64()).encode(age.encode_family(&label)?)?;
+        }
+        let mut up = encoder.encode_descriptor(
+            "fill_up",
+            "Whether the upstream answers",
+            None,
+            ConstGauge::new(0_i64).metric_type(),
+        )?;
+        for upstream in &health.upstreams {
+            let label = UpstreamLabel { upstream: Arc::clone(&upstream.url) };
+            ConstGauge::new(i64::from(upstream.is_up)).encode(up.encode_family(&label)?)?;
+        }
+        Ok(())
+    }
+}
+
+fn count(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

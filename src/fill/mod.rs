@@ -1,0 +1,538 @@
+//! Filling: names that a node does not have come from an upstream, and stay as they are there.
+//!
+//! | module | what it has |
+//! |---|---|
+//! | `watch` | `FILL_WATCH`: the upstream is a vwatch; one long poll a name |
+//! | `cache` | `FILL_CACHE`: the upstream is anything that sends entity tags; one conditional request a name and interval |
+//! | `judge` | what an answer of a polled upstream means; pure |
+//! | `token` | the token service of a registry |
+//! | `names` | which names are filled, which are unknown |
+//! | `upstream` | its addresses, asked in turn, left alone after failures |
+//! | `pace` | budget, backoff, gates; pure |
+//! | `owner` | which of several nodes asks for a name; pure |
+//! | `via` | through whom an answer came; pure |
+//! | `http` | requests, with a deadline and a bound on everything |
+//!
+//! A reader of a name that is not filled yet starts that, and waits in the store until the upstream has said what the
+//! name is; see [`crate::core::Store::expect`].
+
+mod cache;
+mod http;
+mod judge;
+mod metrics;
+mod names;
+pub mod owner;
+mod pace;
+mod token;
+mod upstream;
+mod via;
+mod watch;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use hyper::Method;
+use hyper::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue, RETRY_AFTER};
+use prometheus_client::registry::Registry;
+use tokio::runtime::Handle;
+
+use crate::config::fill::{Fill, Strategy};
+use crate::core::store::Change;
+use crate::core::{Name, Record, Stamp};
+use crate::wire::date::parse_http_date;
+use http::{Failure, Http, To};
+use metrics::Metrics;
+use names::{Entry, Names, Place, Trouble};
+use upstream::{Address, Turn, Upstream};
+
+/// What filling needs of the node. None of it waits for anything.
+pub trait Keeper: Send + Sync + 'static {
+    /// Now.
+    fn now(&self) -> Stamp;
+    /// What is held of a name.
+    fn held(&self, name: &Name) -> Option<Record>;
+    /// Writes, with the stamp that is given or else the node's own, and wakes those whom it concerns.
+    fn write(&self, name: &Name, change: &Change<'_>, given: Option<Stamp>) -> Kept;
+    /// From now on readers of a name wait to be told what it is.
+    fn expect(&self, name: &Name);
+    /// They are told: what is held now is what there is.
+    fn told(&self, name: &Name);
+    /// How many names are expected.
+    fn expected(&self) -> usize;
+    /// Whether readers are parked on a name.
+    fn is_watched(&self, name: &Name) -> bool;
+    /// The newest stamp that a writer may name: a little ahead of the clock.
+    fn latest(&self) -> Stamp;
+    /// Which member of the cluster this node is, and which are ready, itself among them.
+    fn members(&self) -> (u64, Vec<u64>);
+    /// The set that this one is a copy of began then.
+    fn began(&self, started: Stamp);
+}
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// What was written stands.
+    Done,
+    /// Something newer stands.
+    Older,
+    /// There is no room for it.
+    Full,
+}
+
+/// How a name stands of which nothing is held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The upstream does not know it.
+    Unknown,
+    /// The upstream has not answered yet, and why that may be.
+    Waiting(String),
+    /// The upstream answers something of no use.
+    Useless(String),
+    /// It can have no path at the upstream.
+    NoPath(String),
+    /// Too many names are filled.
+    Full,
+}
+
+/// Where what is held of a name came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provenance {
+    /// The value of `Via`.
+    pub via: String,
+    /// If the upstream does not confirm it any more: seconds since it last did.
+    pub stale_for_s: Option<u64>,
+}
+
+/// How filling goes.
+#[derive(Clone, Debug)]
+pub struct Health {
+    /// Nodes between this one and the source: 1 behind a leader, 0 where this node asks the source itself.
+    pub tier: usize,
+    /// The value of `Via` of what is answered.
+    pub via: String,
+    /// Names that are filled, and how many may be.
+    pub names: usize,
+    /// See `names`.
+    pub max_names: usize,
+    /// Names remembered as unknown.
+    pub unknown: usize,
+    /// Names that the upstream has yet to tell.
+    pub expected: usize,
+    /// Requests that may still be sent in this second, where there is a budget.
+    pub budget_left: Option<usize>,
+    /// For how long nobody has answered.
+    pub cut_off_for: Option<Duration>,
+    /// One for each URL of `--fill-from`.
+    pub upstreams: Vec<UpstreamHealth>,
+}
+
+/// How one URL of `--fill-from` is.
+#[derive(Clone, Debug)]
+pub struct UpstreamHealth {
+    /// The URL.
+    pub url: Arc<str>,
+    /// Whether one of its addresses answers.
+    pub is_up: bool,
+    /// Time since its last good answer, or since the start.
+    pub age: Duration,
+}
+
+/// Names that the upstream does not know are remembered as such for so long, unless they are asked for more often.
+const UNKNOWN_FOR: Duration = Duration::from_secs(5);
+
+/// How often it is looked for names that nobody reads any more, at the most and at the least.
+const SWEEP_EVERY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+
+/// How often an upstream vwatch is asked when its set began.
+const GENESIS_EVERY: Duration = Duration::from_secs(5);
+
+/// Longest `Retry-After` that is obeyed.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3_600);
+
+/// The same complaint is logged this often.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
+
+/// What fills a node.
+#[derive(Clone)]
+pub struct Filler(Arc<Shared>);
+
+impl fmt::Debug for Filler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Filler").field(&self.0.settings.from).finish()
+    }
+}
+
+/// What all of filling shares.
+struct Shared {
+    settings: Fill,
+    /// What we call ourselves in `Via`.
+    us: String,
+    keeper: Arc<dyn Keeper>,
+    names: Names,
+    upstream: Upstream,
+    http: Http,
+    metrics: Metrics,
+    /// The URLs of `--fill-from`, as labels.
+    labels: Vec<Arc<str>>,
+    /// When each of them last gave a good answer, in ms from the beginning.
+    good: Vec<AtomicU64>,
+    started: Instant,
+    runtime: Handle,
+    complaints: Mutex<HashMap<&'static str, (Instant, u64)>>,
+    polls: cache::Polls,
+    tokens: token::Tokens,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+impl Filler {
+    /// What fills `keeper`, once [`Filler::start`] is called. Must be called within a runtime.
+    ///
+    /// # Errors
+    /// One line, if a file that the settings name cannot be used.
+    pub fn new(settings: Fill, node_id: &str, keeper: Arc<dyn Keeper>) -> Result<Self, String> {
+        let http = Http::new(&settings)?;
+        let tokens = token::Tokens::new(&settings)?;
+        let labels: Vec<Arc<str>> = settings.from.iter().map(|origin| origin.to_string().into()).collect();
+        Ok(Self(Arc::new(Shared {
+            us: via::pseudonym(node_id),
+            keeper,
+            names: Names::new(settings.max_names, UNKNOWN_FOR.min(settings.expiry)),
+            upstream: Upstream::new(settings.from.clone()),
+            http,
+            metrics: Metrics::default(),
+            good: labels.iter().map(|_| AtomicU64::new(0)).collect(),
+            labels,
+            started: Instant::now(),
+            runtime: Handle::current(),
+            complaints: Mutex::default(),
+            polls: cache::Polls::new(settings.rate),
+            tokens,
+            settings,
+        })))
+    }
+
+    /// Starts the loops, which run until the runtime ends.
+    pub fn start(&self) {
+        let shared = &self.0;
+        let resolving = Arc::clone(shared);
+        shared.runtime.spawn(async move {
+            resolving.upstream.resolve(|| resolving.metrics.turn("fill-resolve")).await;
+        });
+        shared.runtime.spawn(sweep(Arc::clone(shared)));
+        match shared.settings.strategy {
+            Strategy::Watch => drop(shared.runtime.spawn(ask_genesis(Arc::clone(shared)))),
+            Strategy::Cache => drop(shared.runtime.spawn(cache::schedule(Arc::clone(shared)))),
+        }
+    }
+
+    /// Shows what is counted.
+    pub fn register(&self, registry: &mut Registry) {
+        self.0.metrics.register(registry, &self.0);
+    }
+
+    /// Whether the node takes no writes, since its upstream does.
+    #[must_use]
+    pub fn is_follower(&self) -> bool {
+        self.0.settings.strategy == Strategy::Watch
+    }
+
+    /// The upstream's addresses as they were typed.
+    #[must_use]
+    pub fn from(&self) -> String {
+        self.0.labels.join(",")
+    }
+
+    /// Somebody reads a name: from now on it is filled, and as long as it is read. Who `insists` wants to wait for it even
+    /// if it was unknown a moment ago. Call it before looking into the store.
+    pub fn ask(&self, name: &Name, insists: bool) {
+        let shared = &self.0;
+        let path = || shared.settings.path.expand(name);
+        match shared.names.ask(name, insists, path, || shared.keeper.expect(name)) {
+            Ok(Place::New(entry)) => match shared.settings.strategy {
+                Strategy::Watch => {
+                    let following = watch::follow(Arc::clone(shared), Arc::clone(&entry));
+                    let task = shared.runtime.spawn(following).abort_handle();
+                    // set once: the entry is new
+                    let _ = entry.task.set(task);
+                }
+                Strategy::Cache => shared.polls.now(entry),
+            },
+            Ok(Place::Full) => drop(shared.metrics.refused.inc()),
+            Ok(Place::Held | Place::Unknown) | Err(_) => {}
+        }
+    }
+
+    /// Readers of a name have seen newer than what is held.
+    pub fn behind(&self, name: &Name) {
+        match self.0.settings.strategy {
+            Strategy::Watch => {
+                if let Some(entry) = self.0.names.get(name) {
+                    entry.poke.notify_one();
+                }
+            }
+            Strategy::Cache => {}
+        }
+    }
+
+    /// A name has changed at the upstream, somebody says. Returns whether it is filled.
+    pub fn look_now(&self, name: &Name) -> bool {
+        let Some(entry) = self.0.names.get(name) else { return false };
+        match self.0.settings.strategy {
+            Strategy::Watch => entry.poke.notify_one(),
+            Strategy::Cache => self.0.polls.look(entry),
+        }
+        true
+    }
+
+    /// Something has changed in a repository, at this tag or at any, somebody says. Returns how many names are looked at.
+    pub fn look_at_repository(&self, repository: &str, tag: Option<&str>) -> usize {
+        let is_of_it = |name: &str| match name.strip_prefix(repository) {
+            Some("") => tag.is_none_or(|tag| tag == "latest"),
+            Some(rest) => rest.strip_prefix(':').is_some_and(|its| tag.is_none_or(|tag| tag == its)),
+            None => false,
+        };
+        let names = self.0.names.names(is_of_it);
+        names.iter().filter(|name| self.look_now(name)).count()
+    }
+
+    /// Where what is held of a name came from; `None` if it is not filled.
+    #[must_use]
+    pub fn provenance(&self, name: &Name) -> Option<Provenance> {
+        let shared = &self.0;
+        let entry = shared.names.get(name);
+        if entry.is_none() && !self.is_follower() {
+            return None;
+        }
+        let age = shared.names.age(entry.as_deref());
+        let fresh = match shared.settings.strategy {
+            Strategy::Watch => shared.settings.expiry + watch::ANSWER_TIME,
+            Strategy::Cache => shared.settings.expiry * 3,
+        };
+        let in_trouble =
+            entry.as_deref().is_none_or(|entry| entry.is_expected() || entry.trouble().is_some());
+        let is_stale = in_trouble || age > fresh;
+        Some(Provenance {
+            via: shared.upstream.via().field(&shared.us),
+            stale_for_s: is_stale.then_some(age.as_secs()),
+        })
+    }
+
+    /// How a name stands of which nothing is held.
+    #[must_use]
+    pub fn standing(&self, name: &Name) -> Standing {
+        let shared = &self.0;
+        if let Err(error) = shared.settings.path.expand(name) {
+            return Standing::NoPath(error.to_string());
+        }
+        let Some(entry) = shared.names.get(name) else {
+            let is_full = shared.names.is_full() && !shared.names.is_unknown(name);
+            return if is_full { Standing::Full } else { Standing::Unknown };
+        };
+        match entry.trouble() {
+            Some(Trouble::CutOff(why)) => Standing::Waiting(why.to_string()),
+            Some(Trouble::Useless(why)) => Standing::Useless(why.to_string()),
+            None if entry.is_expected() => Standing::Waiting("it has not answered yet".to_owned()),
+            None => Standing::Unknown,
+        }
+    }
+
+    /// How filling goes.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.0.health()
+    }
+}
+
+impl Shared {
+    fn health(&self) -> Health {
+        let (names, unknown) = self.names.count();
+        let uptime = self.started.elapsed();
+        let upstreams = self.upstream.origins().iter().zip(&self.labels).zip(&self.good).enumerate();
+        Health {
+            tier: match self.settings.strategy {
+                Strategy::Watch => self.upstream.via().len() + 1,
+                Strategy::Cache => 0,
+            },
+            via: self.upstream.via().field(&self.us),
+            names,
+            max_names: self.settings.max_names,
+            unknown,
+            expected: self.keeper.expected(),
+            budget_left: (self.settings.strategy == Strategy::Cache).then(|| self.polls.left()),
+            cut_off_for: self.upstream.cut_off_for(),
+            upstreams: upstreams
+                .map(|(at, ((_, url), good))| UpstreamHealth {
+                    url: Arc::clone(url),
+                    is_up: self.upstream.is_up(at),
+                    age: uptime.saturating_sub(Duration::from_millis(good.load(Ordering::Relaxed))),
+                })
+                .collect(),
+        }
+    }
+
+    /// What every request carries.
+    fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(self.settings.headers.len() + 6);
+        for (name, value) in &self.settings.headers {
+            headers.append(name, value.clone());
+        }
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers
+    }
+
+    /// What a request to somebody else carries: nothing that may be a secret.
+    fn public_headers(&self) -> HeaderMap {
+        let mut headers = self.headers();
+        let accepts: Vec<_> = headers.get_all(ACCEPT).iter().cloned().collect();
+        headers.clear();
+        for accept in accepts {
+            headers.append(ACCEPT, accept);
+        }
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers
+    }
+
+    fn label(&self, address: &Address) -> &Arc<str> {
+        &self.labels[address.origin]
+    }
+
+    /// The first answer is here: those who wait for it look again.
+    fn told(&self, entry: &Entry) {
+        if entry.told() {
+            self.keeper.told(&entry.name);
+        }
+    }
+
+    /// An address gave a good answer.
+    fn good(&self, address: &Address) {
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.good[address.origin].store(now, Ordering::Relaxed);
+    }
+
+    /// An address has answered, whatever it said.
+    fn answered(&self, address: &Address) {
+        if let Turn::Back(after) = self.upstream.answered(address) {
+            tracing::info!(upstream = %self.label(address), "the upstream answers again after {after:.1?}");
+        }
+    }
+
+    /// An address did not answer a request that was sent at `sent`.
+    fn unreachable(&self, address: &Address, sent: Instant, failure: &Failure) {
+        tracing::debug!(upstream = %self.label(address), address = %address.socket, "no answer: {failure}");
+        if self.upstream.failed(address, sent) == Turn::CutOff {
+            tracing::warn!(
+                upstream = %self.label(address),
+                address = %address.socket,
+                "cut off from the upstream: {failure}: names are served as they were, and it is tried again and again"
+            );
+        }
+    }
+
+    /// The upstream answers something of no use for a name.
+    fn useless(&self, entry: &Entry, address: &Address, why: &str) {
+        let why = http::cut(why);
+        if entry.set_trouble(Some(Trouble::Useless(why.as_str().into())))
+            && let Some(more) = self.may_complain("useless")
+        {
+            tracing::warn!(
+                upstream = %self.label(address),
+                name = %entry.name,
+                more,
+                "an answer of the upstream is of no use: {why}: the name stays as it was"
+            );
+        }
+        self.told(entry);
+    }
+
+    /// Whether to log a complaint of this kind now, and how many were not since the last one.
+    fn may_complain(&self, kind: &'static str) -> Option<u64> {
+        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        match complaints.get_mut(kind) {
+            Some((last, more)) if now - *last < COMPLAIN_EVERY => {
+                *more += 1;
+                None
+            }
+            Some((last, more)) => {
+                *last = now;
+                Some(std::mem::take(more))
+            }
+            None => {
+                complaints.insert(kind, (now, 0));
+                Some(0)
+            }
+        }
+    }
+}
+
+/// `Retry-After` in either of its forms.
+fn retry_after(shared: &Shared, headers: &HeaderMap) -> Option<Duration> {
+    let text = http::text(headers, &RETRY_AFTER)?;
+    let pause = match text.trim().parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let until = parse_http_date(text)?.micros();
+            Duration::from_micros(until.saturating_sub(shared.keeper.now().micros()))
+        }
+    };
+    Some(pause.min(LONGEST_RETRY_AFTER))
+}
+
+/// Lets names go that nobody reads any more.
+async fn sweep(shared: Arc<Shared>) {
+    let idle = shared.settings.idle;
+    let every = (idle / 4).clamp(SWEEP_EVERY.0, SWEEP_EVERY.1);
+    loop {
+        tokio::time::sleep(every).await;
+        shared.metrics.turn("fill-sweep");
+        for entry in shared.names.idle(idle) {
+            let is_read = || shared.keeper.is_watched(&entry.name) || !shared.names.is_idle(&entry, idle);
+            if is_read() {
+                continue;
+            }
+            shared.told(&entry);
+            if shared.names.let_go(&entry, false, is_read)
+                && let Some(task) = entry.task.get()
+            {
+                task.abort();
+            }
+        }
+    }
+}
+
+/// Asks each address of an upstream vwatch when its set began: readers' stamps from before that say nothing.
+async fn ask_genesis(shared: Arc<Shared>) {
+    loop {
+        shared.metrics.turn("fill-genesis");
+        let addresses = shared.upstream.addresses();
+        for address in addresses.iter() {
+            let origin = shared.upstream.origin(address);
+            let uri = watch::uri(origin, address, "/readyz");
+            let deadline = tokio::time::Instant::now() + GENESIS_EVERY;
+            let to = To::Origin(address.origin);
+            let host = origin.authority();
+            let headers = shared.headers();
+            let sent = shared.http.send(to, &Method::GET, &uri, Some(&host), &headers, deadline).await;
+            if let Ok(response) = sent {
+                let (parts, body) = response.into_parts();
+                if let Err(failure) = watch::look_at_way(&shared, address, &parts.headers)
+                    && let Some(more) = shared.may_complain("way")
+                {
+                    tracing::error!(upstream = %shared.label(address), more, "{failure}");
+                }
+                http::discard(body).await;
+            }
+        }
+        let pause = if addresses.is_empty() { SWEEP_EVERY.0 / 10 } else { GENESIS_EVERY };
+        tokio::time::sleep(pace::spread(pause, pace::random())).await;
+    }
+}

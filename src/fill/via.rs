@@ -1,0 +1,94 @@
+//! Where an answer came from: the `Via` of followers (RFC 9110 §7.6.3), which also shows a circle of upstreams.
+
+/// Followers behind each other at most.
+const MOST: usize = 16;
+
+/// A node's name as it may stand in `Via`: a token of at most 64 bytes.
+pub(super) fn pseudonym(node_id: &str) -> String {
+    let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    node_id.chars().take(64).map(|c| if is_token(c) { c } else { '_' }).collect()
+}
+
+/// How far an answer has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Via {
+    /// Those that it came through, the farthest first.
+    hops: Vec<String>,
+}
+
+/// Why a way cannot be gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ViaError {
+    /// We are on it.
+    Circle,
+    /// Too many are on it.
+    TooLong,
+}
+
+impl Via {
+    /// Reads the field of an upstream's answer. Others than vwatch may stand in it too.
+    pub(super) fn parse(field: Option<&str>, us: &str) -> Result<Self, ViaError> {
+        let mut hops = Vec::new();
+        for hop in field.unwrap_or_default().split(',').map(str::trim).filter(|hop| !hop.is_empty()) {
+            let name: String = hop.split_whitespace().nth(1).unwrap_or("?").chars().take(64).collect();
+            if name == us {
+                return Err(ViaError::Circle);
+            }
+            hops.push(name);
+            if hops.len() >= MOST {
+                return Err(ViaError::TooLong);
+            }
+        }
+        Ok(Self { hops })
+    }
+
+    /// How many it came through.
+    pub(super) fn len(&self) -> usize {
+        self.hops.len()
+    }
+
+    /// The field with which we pass it on.
+    pub(super) fn field(&self, us: &str) -> String {
+        let hops = self.hops.iter().map(String::as_str).chain([us]);
+        hops.map(|hop| format!("1.1 {}", pseudonym(hop))).collect::<Vec<_>>().join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn each_adds_itself() {
+        let first = Via::parse(None, "f1").unwrap();
+        assert_eq!((first.len(), first.field("f1").as_str()), (0, "1.1 f1"));
+        let second = Via::parse(Some("1.1 f1"), "f2").unwrap();
+        assert_eq!((second.len(), second.field("f2").as_str()), (1, "1.1 f1, 1.1 f2"));
+    }
+
+    #[test]
+    fn a_circle_is_seen() {
+        assert_eq!(Via::parse(Some("1.1 a, 1.1 us,1.1 b"), "us"), Err(ViaError::Circle));
+        let long = vec!["1.1 x"; 16].join(", ");
+        assert_eq!(Via::parse(Some(&long), "us"), Err(ViaError::TooLong));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_can_be_sent_on(field in "\\PC{0,200}") {
+            if let Ok(via) = Via::parse(Some(&field), "us") {
+                let sent = via.field("us");
+                prop_assert!(sent.is_ascii() && !sent.contains(char::is_control));
+                prop_assert!(Via::parse(Some(&sent), "other").is_ok_and(|sent| sent.len() == via.len() + 1));
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_a_node_is_called() {
+        assert_eq!(pseudonym("node 1,ü"), "node_1__");
+        assert_eq!(pseudonym(&"x".repeat(200)).len(), 64);
+    }
+}

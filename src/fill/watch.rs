@@ -1,0 +1,505 @@
+//! `FILL_WATCH`: one long poll a name at another vwatch, renewed.
+//!
+//! What the upstream says is copied with its stamp; a follower makes none. Each request shows the stamp that is held, so
+//! that whichever address answers, the name never goes back in time.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::header::{
+    CONTENT_ENCODING, CONTENT_LOCATION, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, RETRY_AFTER,
+    VIA, WARNING,
+};
+use hyper::{Method, StatusCode};
+
+use super::http::{self, Failure, To, cut};
+use super::metrics::Outcome;
+use super::names::{Entry, Trouble};
+use super::pace::{backoff, random, spread};
+use super::upstream::Address;
+use super::via::{Via, ViaError};
+use super::{Kept, Shared, retry_after};
+use crate::config::fill::Origin;
+use crate::core::limits::MAX_DATA_BYTES;
+use crate::core::store::Change;
+use crate::core::{Kind, Record, Stamp, Version};
+use crate::wire::duration::GoDuration;
+use crate::wire::etag::parse_tag;
+use crate::wire::headers::{X_LAST_SYNC, X_VWATCH_GENESIS};
+use crate::wire::uri::encode_parameter;
+
+const LAST_SYNC: HeaderName = HeaderName::from_static(X_LAST_SYNC);
+pub(super) const GENESIS: HeaderName = HeaderName::from_static(X_VWATCH_GENESIS);
+
+/// A vwatch parks nobody for longer.
+const LONGEST_POLL: Duration = Duration::from_secs(60);
+
+/// What an answer may take beyond the time that it may be parked: its turn among many, and the way.
+pub(super) const ANSWER_TIME: Duration = Duration::from_secs(10);
+
+/// A stamp further ahead of our clock than this is not copied: one bad clock must not lock a name. Wide, for the two
+/// clocks may differ.
+const MAX_AHEAD_US: u64 = 300_000_000;
+
+/// Addresses that are asked before a name counts as unknown.
+const ASK_AROUND: usize = 3;
+
+/// Readers who have seen newer than what is held make it be asked for, at most this often.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+const PAUSE_BASE: Duration = Duration::from_millis(100);
+
+/// What an upstream said.
+#[derive(Debug)]
+enum Told {
+    Value {
+        version: Version,
+        stamp: Stamp,
+        data: hyper::body::Bytes,
+    },
+    /// What is held stands; the stamp may be a fresh one.
+    Unchanged(Option<Stamp>),
+    Deleted(Option<Stamp>),
+    Unknown,
+    Behind,
+    Limited(Option<Duration>),
+    Refused(StatusCode),
+    Error(StatusCode),
+    /// The request was given up.
+    NotAwaited,
+}
+
+/// How the next request is put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// What is there, at once.
+    Now,
+    /// What is there once it differs from what is held.
+    Changed,
+    /// What is there once there is something.
+    Created,
+}
+
+/// Follows one name until it is told to stop by being dropped, or nobody has a use for it.
+pub(super) async fn follow(shared: Arc<Shared>, entry: Arc<Entry>) {
+    let mut way = Way { form: Form::Now, turn: 0, fruitless: 0, stale: false };
+    let (mut poked, mut looked, mut looks) = (false, Instant::now(), 0_usize);
+    loop {
+        if way.fruitless > 0 && nobody_cares(&shared, &entry) {
+            return;
+        }
+        let address = shared.upstream.wait(&entry.name, way.turn, shared.names.count().0).await;
+        let held = shared.keeper.held(&entry.name);
+        let sent = Instant::now();
+        let is_parked = way.form != Form::Now;
+        if !is_parked {
+            (poked, looked) = (false, sent);
+        }
+        let mut asking = std::pin::pin!(ask(&shared, &entry, &address, held.as_ref(), way.form));
+        let told = loop {
+            tokio::select! {
+                told = &mut asking => break told,
+                () = entry.poke.notified(), if is_parked && !poked => poked = true,
+                () = tokio::time::sleep_until((looked + LOOK_EVERY).into()), if is_parked && poked => {
+                    // readers have seen newer: what is parked there is given up, and what is there now is asked for,
+                    // at one address after the other, for this one may be behind
+                    way.form = Form::Now;
+                    looks = looks.wrapping_add(1);
+                    way.turn = looks;
+                    break Ok((Told::NotAwaited, false));
+                }
+            }
+        };
+        if matches!(told, Ok((Told::NotAwaited, _))) {
+            continue;
+        }
+        let pause = match told {
+            Ok((told, stale)) => {
+                shared.answered(&address);
+                way.stale = stale;
+                match way.take_in(&shared, &entry, &address, held.as_ref(), sent, told) {
+                    Step::On(pause) => pause,
+                    Step::LetGo => return,
+                }
+            }
+            Err(failure) => way.fail(&shared, &entry, &address, sent, &failure),
+        };
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+struct Way {
+    form: Form,
+    /// Which address is asked.
+    turn: usize,
+    /// Requests in a row that brought nothing.
+    fruitless: u32,
+    /// The upstream said that it is cut off itself.
+    stale: bool,
+}
+
+enum Step {
+    /// The next request, after this.
+    On(Duration),
+    LetGo,
+}
+
+impl Way {
+    /// Takes in what was said.
+    fn take_in(
+        &mut self,
+        shared: &Arc<Shared>,
+        entry: &Arc<Entry>,
+        address: &Address,
+        held: Option<&Record>,
+        sent: Instant,
+        told: Told,
+    ) -> Step {
+        let label = shared.label(address);
+        let count = |outcome| shared.metrics.count(label, outcome);
+        let was = self.form;
+        match told {
+            Told::Value { version, stamp, data } => {
+                let change = Change::Put { version: &version, data: &data };
+                let is_new = match copy(shared, entry, held, &change, stamp) {
+                    Ok(is_new) => is_new,
+                    Err(why) => return Step::On(self.useless(shared, entry, address, &why)),
+                };
+                count(if is_new { Outcome::Changed } else { Outcome::Unchanged });
+                self.good(shared, entry, address, Form::Changed);
+                // who answers what is known already before its time would be asked without a pause
+                self.not_too_soon(shared, sent, is_new || was == Form::Now)
+            }
+            Told::Unchanged(stamp) => {
+                if let (Some(stamp), Some(held)) = (stamp, held)
+                    && let Ok(version) = Version::new(held.version_bytes())
+                {
+                    let change = Change::Put { version: &version, data: held.data() };
+                    // a stamp that cannot be copied changes nothing here
+                    let _ = copy(shared, entry, Some(held), &change, stamp);
+                }
+                count(Outcome::Unchanged);
+                self.good(shared, entry, address, Form::Changed);
+                self.not_too_soon(shared, sent, false)
+            }
+            Told::Deleted(stamp) => {
+                // one without a stamp says nothing about when, so that it may be older than what is held
+                let copied =
+                    stamp.map_or(Ok(false), |stamp| copy(shared, entry, held, &Change::Delete, stamp));
+                let is_new = match copied {
+                    Ok(is_new) => is_new,
+                    Err(why) => return Step::On(self.useless(shared, entry, address, &why)),
+                };
+                count(if is_new { Outcome::Changed } else { Outcome::Unchanged });
+                self.good(shared, entry, address, Form::Created);
+                self.not_too_soon(shared, sent, is_new || was == Form::Now)
+            }
+            Told::Unknown => {
+                count(Outcome::Unknown);
+                self.unknown(shared, entry, held, sent)
+            }
+            Told::Behind => {
+                count(Outcome::Behind);
+                entry.set_trouble(Some(Trouble::CutOff("the upstream is behind".into())));
+                Step::On(self.go_on(shared, entry, held.is_some()))
+            }
+            Told::Limited(pause) => {
+                count(Outcome::Limited);
+                let pause = pause.unwrap_or_else(|| backoff(PAUSE_BASE, shared.settings.expiry, 4, random()));
+                shared.upstream.pause(address, pause);
+                entry.set_trouble(Some(Trouble::CutOff("the upstream is at a limit".into())));
+                Step::On(self.go_on(shared, entry, held.is_some()))
+            }
+            Told::Refused(status) => {
+                count(if matches!(status.as_u16(), 401 | 403) { Outcome::Denied } else { Outcome::Bad });
+                let why = format!("it answers {status}");
+                Step::On(self.useless_uncounted(shared, entry, address, &why))
+            }
+            Told::NotAwaited => Step::On(Duration::ZERO),
+            Told::Error(status) => {
+                count(Outcome::Error);
+                let failure = Failure::Unreachable(format!("it answers {status}"));
+                Step::On(self.fail_uncounted(shared, entry, address, sent, &failure))
+            }
+        }
+    }
+
+    fn good(&mut self, shared: &Shared, entry: &Entry, address: &Address, next: Form) {
+        if self.stale {
+            entry.set_trouble(Some(Trouble::CutOff("the upstream is cut off from its own".into())));
+        } else {
+            shared.names.confirm(entry);
+        }
+        shared.good(address);
+        shared.told(entry);
+        self.form = next;
+        self.turn = 0;
+    }
+
+    /// The pause before what was answered is asked again: none after news, or after a wait.
+    fn not_too_soon(&mut self, shared: &Shared, sent: Instant, is_news: bool) -> Step {
+        let waited = sent.elapsed();
+        if is_news || waited * 2 >= poll_time(shared) {
+            self.fruitless = 0;
+            return Step::On(Duration::ZERO);
+        }
+        self.fruitless = self.fruitless.saturating_add(1);
+        if self.fruitless == 1 {
+            // a node that is about to stop sends its readers on
+            return Step::On(Duration::ZERO);
+        }
+        Step::On(backoff(PAUSE_BASE, poll_time(shared), self.fruitless, random()))
+    }
+
+    /// The upstream does not know the name. That deletes nothing: an empty node that has just started says so too.
+    fn unknown(
+        &mut self,
+        shared: &Arc<Shared>,
+        entry: &Arc<Entry>,
+        held: Option<&Record>,
+        sent: Instant,
+    ) -> Step {
+        let around = shared.upstream.addresses().len().min(ASK_AROUND);
+        if entry.is_expected() && self.turn + 1 < around {
+            self.turn += 1;
+            return Step::On(Duration::ZERO);
+        }
+        let waited = sent.elapsed();
+        let was_parked = self.form == Form::Created;
+        if held.is_some() {
+            entry.set_trouble(Some(Trouble::CutOff("the upstream does not know it".into())));
+        } else {
+            shared.names.confirm(entry);
+        }
+        // those who are told are parked again a moment later, if they wait for its creation
+        let is_awaited = (was_parked && shared.keeper.is_watched(&entry.name)) || entry.is_insisted_on();
+        shared.told(entry);
+        if held.is_none() && !is_awaited && shared.names.let_go(entry, true, || entry.is_insisted_on()) {
+            return Step::LetGo;
+        }
+        // somebody waits for it: so do we, there
+        let parked = was_parked && waited * 2 >= poll_time(shared);
+        let first = !was_parked;
+        self.form = Form::Created;
+        self.turn = self.turn.wrapping_add(1);
+        Step::On(if parked || first { Duration::ZERO } else { spread(poll_time(shared), random()) })
+    }
+
+    /// On to the next address; with a pause once all have been asked.
+    fn go_on(&mut self, shared: &Shared, entry: &Entry, is_held: bool) -> Duration {
+        if is_held {
+            shared.told(entry);
+        }
+        self.turn = self.turn.wrapping_add(1);
+        self.fruitless = self.fruitless.saturating_add(1);
+        let all = u32::try_from(shared.upstream.addresses().len()).unwrap_or(u32::MAX).max(1);
+        backoff(PAUSE_BASE, shared.settings.expiry, self.fruitless / all, random())
+    }
+
+    fn fail(
+        &mut self,
+        shared: &Arc<Shared>,
+        entry: &Arc<Entry>,
+        address: &Address,
+        sent: Instant,
+        failure: &Failure,
+    ) -> Duration {
+        match failure {
+            Failure::Unreachable(_) => {
+                shared.metrics.count(shared.label(address), Outcome::Unreachable);
+                self.fail_uncounted(shared, entry, address, sent, failure)
+            }
+            Failure::Bad(why) => self.useless(shared, entry, address, why),
+        }
+    }
+
+    fn fail_uncounted(
+        &mut self,
+        shared: &Arc<Shared>,
+        entry: &Arc<Entry>,
+        address: &Address,
+        sent: Instant,
+        failure: &Failure,
+    ) -> Duration {
+        shared.unreachable(address, sent, failure);
+        entry.set_trouble(Some(Trouble::CutOff("the upstream does not answer".into())));
+        if shared.keeper.held(&entry.name).is_some() {
+            shared.told(entry);
+        }
+        self.form = if self.form == Form::Changed { Form::Now } else { self.form };
+        self.fruitless = self.fruitless.saturating_add(1);
+        // the address is left alone by its gate; another one may be asked at once
+        Duration::ZERO
+    }
+
+    fn useless(
+        &mut self,
+        shared: &Arc<Shared>,
+        entry: &Arc<Entry>,
+        address: &Address,
+        why: &str,
+    ) -> Duration {
+        shared.metrics.count(shared.label(address), Outcome::Bad);
+        self.useless_uncounted(shared, entry, address, why)
+    }
+
+    fn useless_uncounted(
+        &mut self,
+        shared: &Arc<Shared>,
+        entry: &Arc<Entry>,
+        address: &Address,
+        why: &str,
+    ) -> Duration {
+        shared.useless(entry, address, why);
+        self.form = if self.form == Form::Changed { Form::Now } else { self.form };
+        self.go_on(shared, entry, true)
+    }
+}
+
+/// Whether there is nothing to serve, and nobody to serve it to: what failed is tried again when somebody asks.
+fn nobody_cares(shared: &Arc<Shared>, entry: &Arc<Entry>) -> bool {
+    if shared.keeper.held(&entry.name).is_some() || !shared.names.is_settled(entry) {
+        return false;
+    }
+    if shared.keeper.is_watched(&entry.name) {
+        return false;
+    }
+    shared.told(entry);
+    shared.names.let_go(entry, false, || shared.keeper.is_watched(&entry.name))
+}
+
+fn poll_time(shared: &Shared) -> Duration {
+    shared.settings.expiry.min(LONGEST_POLL)
+}
+
+/// Copies what was said. Returns whether readers see a difference.
+fn copy(
+    shared: &Shared,
+    entry: &Entry,
+    held: Option<&Record>,
+    change: &Change<'_>,
+    stamp: Stamp,
+) -> Result<bool, String> {
+    if let Err(error) = stamp.guard(shared.keeper.now(), MAX_AHEAD_US) {
+        return Err(format!("its stamp is {error}: look at both clocks"));
+    }
+    let is_same = held.is_some_and(|held| match change {
+        Change::Put { version, .. } => held.is_version(version),
+        Change::Delete => held.kind() == Kind::Tombstone,
+    });
+    if is_same && held.is_some_and(|held| held.last_sync() >= stamp) {
+        return Ok(false);
+    }
+    match shared.keeper.write(&entry.name, change, Some(stamp)) {
+        Kept::Done => Ok(!is_same),
+        Kept::Older => Ok(false),
+        Kept::Full => Err("this node's set is full: raise --max-set-bytes".to_owned()),
+    }
+}
+
+async fn ask(
+    shared: &Shared,
+    entry: &Entry,
+    address: &Address,
+    held: Option<&Record>,
+    form: Form,
+) -> Result<(Told, bool), Failure> {
+    let mut headers = shared.headers();
+    if let Some(held) = held {
+        headers.insert(LAST_SYNC, HeaderValue::from(held.last_sync().micros()));
+    }
+    let time = poll_time(shared);
+    let mark = if shared.settings.path.has_query() { '&' } else { '?' };
+    let mut target = format!("{}{mark}timeout={}", entry.path, GoDuration(time));
+    match (form, held.filter(|held| held.kind() == Kind::Value)) {
+        (Form::Now, _) => {}
+        (Form::Changed, Some(held)) => {
+            // the parameter parks with every vwatch; the field spares the body where nothing has changed
+            target = format!("{target}&version={}", encode_parameter(held.version()));
+            let tag = format!("\"{}\"", held.version());
+            if let Ok(tag) = HeaderValue::try_from(tag) {
+                headers.insert(IF_NONE_MATCH, tag);
+            }
+        }
+        (Form::Changed | Form::Created, _) => target.push_str("&version="),
+    }
+    let origin = shared.upstream.origin(address);
+    let uri = uri(origin, address, &target);
+    let deadline = tokio::time::Instant::now() + time + ANSWER_TIME;
+    let to = To::Origin(address.origin);
+    let host = origin.authority();
+    let response = shared.http.send(to, &Method::GET, &uri, Some(&host), &headers, deadline).await?;
+    let (parts, body) = response.into_parts();
+    look_at_way(shared, address, &parts.headers)?;
+    let head = &parts.headers;
+    let stale = http::text(head, &WARNING).is_some_and(|warning| warning.starts_with("110 "));
+    let stamp = || head.get(&LAST_SYNC).and_then(|value| Stamp::parse(value.as_bytes()).ok());
+    let told = match parts.status {
+        StatusCode::OK => {
+            let (version, stamp) = value_of(head, &entry.path)?;
+            let deadline = tokio::time::Instant::now() + ANSWER_TIME;
+            let data = http::read(body, MAX_DATA_BYTES, deadline).await?;
+            return Ok((Told::Value { version, stamp, data }, stale));
+        }
+        StatusCode::NOT_MODIFIED => Told::Unchanged(stamp()),
+        StatusCode::GONE => Told::Deleted(stamp()),
+        StatusCode::NOT_FOUND => Told::Unknown,
+        StatusCode::CONFLICT => Told::Behind,
+        StatusCode::TOO_MANY_REQUESTS => Told::Limited(retry_after(shared, head)),
+        StatusCode::SERVICE_UNAVAILABLE if head.contains_key(RETRY_AFTER) => {
+            Told::Limited(retry_after(shared, head))
+        }
+        status if status.is_server_error() => Told::Error(status),
+        status => Told::Refused(status),
+    };
+    http::discard(body).await;
+    Ok((told, stale))
+}
+
+/// The URI of a target at an address.
+pub(super) fn uri(origin: &Origin, address: &Address, target: &str) -> String {
+    format!("{}://{}{}{target}", origin.scheme(), address.socket, origin.base)
+}
+
+/// The version and stamp of an answer.
+fn value_of(head: &HeaderMap, path: &str) -> Result<(Version, Stamp), Failure> {
+    let bad = |why: &str| Failure::Bad(why.to_owned());
+    if head.contains_key(CONTENT_ENCODING) {
+        return Err(bad("its data is compressed although that was not asked for"));
+    }
+    if let Some(location) = http::text(head, &CONTENT_LOCATION)
+        && !location.split('?').next().unwrap_or_default().ends_with(path)
+    {
+        return Err(Failure::Bad(format!("it is about another name: {}", cut(location))));
+    }
+    let tag = head.get(ETAG).ok_or_else(|| bad("it has no ETag"))?;
+    let version = parse_tag(tag.as_bytes(), true).map_err(|error| Failure::Bad(error.to_string()))?;
+    let version = version.ok_or_else(|| bad("its ETag is empty"))?;
+    let stamp = head.get(&LAST_SYNC).ok_or_else(|| {
+        bad("it has no X-Last-Sync, so this is no vwatch: --fill-strategy FILL_CACHE is for others")
+    })?;
+    let stamp = Stamp::parse(stamp.as_bytes());
+    Ok((version, stamp.map_err(|error| Failure::Bad(format!("its X-Last-Sync is {error}")))?))
+}
+
+/// Sees which way an answer came, and when the set there began.
+pub(super) fn look_at_way(shared: &Shared, address: &Address, head: &HeaderMap) -> Result<(), Failure> {
+    let via = Via::parse(http::text(head, &VIA), &shared.us).map_err(|error| {
+        Failure::Bad(
+            match error {
+                ViaError::Circle => "the upstream fills from this node: --fill-from leads in a circle",
+                ViaError::TooLong => "it came through too many nodes: --fill-from may lead in a circle",
+            }
+            .to_owned(),
+        )
+    })?;
+    shared.upstream.came_via(address, via);
+    if let Some(began) = head.get(&GENESIS).and_then(|value| Stamp::parse(value.as_bytes()).ok())
+        && let Some(oldest) = shared.upstream.began(address, began)
+    {
+        shared.keeper.began(oldest);
+    }
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! The node as filling sees it.
+
+use crate::config::Config;
+use crate::core::store::{Change, Written};
+use crate::core::{Genesis, Name, Record, Stamp, Store};
+use crate::fill::{Filler, Keeper, Kept};
+
+use super::clock;
+use super::metrics::Metrics;
+use super::store::SharedStore;
+
+/// The store, and what the settings say about writes.
+struct NodeKeeper {
+    store: SharedStore,
+    max_future_us: u64,
+}
+
+/// What fills the node, if it is to be filled; to be started once the node is there.
+pub(super) fn filler(
+    config: &Config,
+    store: &SharedStore,
+    metrics: &mut Metrics,
+) -> Result<Option<Filler>, String> {
+    let Some(settings) = config.fill.clone() else { return Ok(None) };
+    let max_future_us = u64::try_from(config.max_future.as_micros()).unwrap_or(u64::MAX);
+    let keeper = NodeKeeper { store: store.clone(), max_future_us };
+    let filler = Filler::new(settings, &config.node_id, std::sync::Arc::new(keeper))?;
+    metrics.add(|registry| filler.register(registry));
+    store.fill_by(filler.clone());
+    Ok(Some(filler))
+}
+
+impl Keeper for NodeKeeper {
+    fn now(&self) -> Stamp {
+        clock::now()
+    }
+
+    fn latest(&self) -> Stamp {
+        let us = clock::now().micros().saturating_add(self.max_future_us);
+        Stamp::from_micros(us).unwrap_or(Stamp::MAX)
+    }
+
+    fn held(&self, name: &Name) -> Option<Record> {
+        self.store.get(name)
+    }
+
+    fn write(&self, name: &Name, change: &Change<'_>, given: Option<Stamp>) -> Kept {
+        match self.store.write(clock::now(), name, change, given) {
+            // what is older than the horizon is gone, as it was to be
+            Written::Done { .. } | Written::TooOld { .. } => Kept::Done,
+            Written::Lost { .. } => Kept::Older,
+            Written::Full { .. } => Kept::Full,
+        }
+    }
+
+    fn expect(&self, name: &Name) {
+        self.store.expect(name);
+    }
+
+    fn told(&self, name: &Name) {
+        self.store.told(name);
+    }
+
+    fn expected(&self) -> usize {
+        self.store.with(Store::expected)
+    }
+
+    fn is_watched(&self, name: &Name) -> bool {
+        self.store.with(|store| store.waiters().has(name))
+    }
+
+    fn members(&self) -> (u64, Vec<u64>) {
+        self.store.ready_members()
+    }
+
+    fn began(&self, started: Stamp) {
+        let genesis = self.store.genesis();
+        if genesis.started != started {
+            self.store.adopt(Genesis { started, ..genesis });
+        }
+    }
+}
