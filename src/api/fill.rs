@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::body::{self, Excess};
 use super::error::Refusal;
-use super::request::shown;
+use super::request::{query, shown};
 use crate::core::Name;
 use crate::fill::Filler;
 use crate::node::Node;
@@ -54,6 +54,10 @@ pub(super) async fn look_now(
     let bytes = decode(encoded).map_err(|e| Refusal::bad_request(format_args!("bad name: {e}")))?;
     let name =
         Name::new(&bytes, node.config.name_limit_bytes).map_err(|e| Refusal::name(&e, &node.metrics))?;
+    // another node of the cluster has readers of it
+    if query(&uri, "read")?.is_some() {
+        return Ok(looked(usize::from(filler.read_elsewhere(&name))));
+    }
     Ok(looked(usize::from(filler.look_now(&name))))
 }
 

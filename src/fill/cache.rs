@@ -262,10 +262,14 @@ pub(super) async fn schedule(shared: Arc<Shared>) {
             // it was let go
             continue;
         }
-        if !owns(&shared, &entry) {
-            shared.told(&entry);
-            queue.put_back(entry, spread(shared.settings.expiry, random()));
-            continue;
+        if let Some(owner) = other_owner(&shared, &entry) {
+            // it keeps on asking, and pushes what it learns; what nobody knows yet is not waited for
+            shared.keeper.tell_owner(owner, &entry.name);
+            if shared.keeper.held(&entry.name).is_some() {
+                shared.told(&entry);
+                queue.put_back(entry, spread(shared.settings.expiry, random()));
+                continue;
+            }
         }
         shared.polls.spend();
         let (shared, answered) = (Arc::clone(&shared), answered.clone());
@@ -279,10 +283,10 @@ pub(super) async fn schedule(shared: Arc<Shared>) {
     }
 }
 
-/// Whether it is us who asks for a name.
-fn owns(shared: &Shared, entry: &Entry) -> bool {
+/// Who asks for a name, if not we.
+fn other_owner(shared: &Shared, entry: &Entry) -> Option<u64> {
     let (us, ready) = shared.keeper.members();
-    owner::owner(entry.name.as_bytes(), &ready) == Some(us)
+    owner::owner(entry.name.as_bytes(), &ready).filter(|owner| *owner != us)
 }
 
 /// Asks for a name once. Returns after how long to do so again; `None` if nobody has a use for it.

@@ -68,6 +68,8 @@ pub trait Keeper: Send + Sync + 'static {
     fn latest(&self) -> Stamp;
     /// Which member of the cluster this node is, and which are ready, itself among them.
     fn members(&self) -> (u64, Vec<u64>);
+    /// Somebody reads a name here that another member owns: tells it, so that it keeps on asking.
+    fn tell_owner(&self, owner: u64, name: &Name);
     /// The set that this one is a copy of began then.
     fn began(&self, started: Stamp);
 }
@@ -281,6 +283,15 @@ impl Filler {
             }
             Strategy::Cache => {}
         }
+    }
+
+    /// Another member has readers of a name: for it, too, the name is filled here. Says whether names are filled by asking.
+    pub fn read_elsewhere(&self, name: &Name) -> bool {
+        let is_cache = self.0.settings.strategy == Strategy::Cache;
+        if is_cache {
+            self.ask(name, false);
+        }
+        is_cache
     }
 
     /// A name has changed at the upstream, somebody says. Returns whether it is filled.

@@ -1,33 +1,43 @@
 //! The node as filling sees it.
 
+use tokio::sync::mpsc;
+
 use crate::config::Config;
 use crate::core::store::{Change, Written};
-use crate::core::{Genesis, Name, Record, Stamp, Store};
+use crate::core::{Genesis, Incarnation, Name, Record, Stamp, Store};
 use crate::fill::{Filler, Keeper, Kept};
 
 use super::clock;
 use super::metrics::Metrics;
-use super::store::SharedStore;
+use super::store::{SharedStore, Standing};
 
 /// The store, and what the settings say about writes.
 struct NodeKeeper {
     store: SharedStore,
     max_future_us: u64,
+    tell: mpsc::Sender<(Incarnation, Name)>,
 }
+
+/// Most names that wait to be told to their owners; the next turn of a name tells it again.
+const MAX_UNTOLD: usize = 1024;
+
+/// Names with readers here, and whom to tell.
+pub(super) type Interests = mpsc::Receiver<(Incarnation, Name)>;
 
 /// What fills the node, if it is to be filled; to be started once the node is there.
 pub(super) fn filler(
     config: &Config,
     store: &SharedStore,
     metrics: &mut Metrics,
-) -> Result<Option<Filler>, String> {
-    let Some(settings) = config.fill.clone() else { return Ok(None) };
+) -> Result<(Option<Filler>, Interests), String> {
+    let (tell, interests) = mpsc::channel(MAX_UNTOLD);
+    let Some(settings) = config.fill.clone() else { return Ok((None, interests)) };
     let max_future_us = u64::try_from(config.max_future.as_micros()).unwrap_or(u64::MAX);
-    let keeper = NodeKeeper { store: store.clone(), max_future_us };
+    let keeper = NodeKeeper { store: store.clone(), max_future_us, tell };
     let filler = Filler::new(settings, &config.node_id, std::sync::Arc::new(keeper))?;
     metrics.add(|registry| filler.register(registry));
     store.fill_by(filler.clone());
-    Ok(Some(filler))
+    Ok((Some(filler), interests))
 }
 
 impl Keeper for NodeKeeper {
@@ -45,6 +55,10 @@ impl Keeper for NodeKeeper {
     }
 
     fn write(&self, name: &Name, change: &Change<'_>, given: Option<Stamp>) -> Kept {
+        // a node without a set has nothing to write into; what was learned is learned again
+        if self.store.standing() != Standing::Ready {
+            return Kept::Older;
+        }
         match self.store.write(clock::now(), name, change, given) {
             // what is older than the horizon is gone, as it was to be
             Written::Done { .. } | Written::TooOld { .. } => Kept::Done,
@@ -71,6 +85,11 @@ impl Keeper for NodeKeeper {
 
     fn members(&self) -> (u64, Vec<u64>) {
         self.store.ready_members()
+    }
+
+    fn tell_owner(&self, owner: u64, name: &Name) {
+        // one that finds no room is told with its next turn
+        let _ = self.tell.try_send((Incarnation(owner), name.clone()));
     }
 
     fn began(&self, started: Stamp) {

@@ -5,6 +5,7 @@
 //! | ticker | what is due, every 100 ms; gossips how the set stands |
 //! | watcher | tells the replica who is live, and what came of each address |
 //! | prober | asks silent addresses over HTTP: a refusal is not silence |
+//! | teller | tells the owners of names that are filled that somebody reads them here |
 //! | caller | sends what the replica wants sent, and brings back the responses |
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::fills::Interests;
 use super::metrics::Metrics;
 use super::store::SharedStore;
 use crate::core::joining::Contact;
@@ -73,6 +75,7 @@ impl Group {
         discovery: Discovery,
         client: PeerClient,
         calls: mpsc::UnboundedReceiver<Call>,
+        interests: Interests,
     ) -> Self {
         let (contacts, troubles) = (Arc::<Contacts>::default(), Arc::<Troubles>::default());
         let addresses = Arc::<Addresses>::default();
@@ -88,6 +91,7 @@ impl Group {
                 Arc::clone(&addresses),
             )),
             tokio::spawn(prober(client.clone(), view.clone(), Arc::clone(&contacts))),
+            tokio::spawn(teller(client.clone(), interests, Arc::clone(&addresses))),
             tokio::spawn(caller.run(calls, addresses)),
         ];
         let loops = loops.iter().map(JoinHandle::abort_handle).collect();
@@ -280,6 +284,23 @@ fn others(
     };
     let silent = std::iter::repeat_n(Contact::Silent, unanswered);
     view.reach.places.iter().filter_map(of).chain(silent).collect()
+}
+
+/// Tells the owners of names that somebody reads them here. One that does not hear it is told again with the name's next turn.
+async fn teller(client: PeerClient, mut interests: Interests, addresses: Arc<Addresses>) {
+    let mut telling = JoinSet::new();
+    while let Some((owner, name)) = interests.recv().await {
+        while telling.len() >= PROBES_AT_ONCE {
+            let _ = telling.join_next().await;
+        }
+        let Some(server) = addresses.load().get(&owner).cloned() else { continue };
+        let client = client.clone();
+        telling.spawn(async move {
+            if let Err(error) = client.tell_of_readers(&server, &name).await {
+                tracing::debug!(peer = %server, %name, "not told that the name is read here: {error}");
+            }
+        });
+    }
 }
 
 async fn prober(client: PeerClient, view: watch::Receiver<Arc<View>>, contacts: Arc<Contacts>) {

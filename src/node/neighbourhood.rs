@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::fills::Interests;
 use super::group::Group;
 use super::start::{StartError, system};
 use super::{Node, clock};
@@ -94,6 +95,7 @@ impl Neighbourhood {
         node: &Arc<Node>,
         started: Stamp,
         calls: mpsc::UnboundedReceiver<Call>,
+        interests: Interests,
     ) -> Result<(), StartError> {
         let Some(peering) = &node.peering else { return Ok(()) };
         let cluster = &node.config.cluster;
@@ -127,6 +129,7 @@ impl Neighbourhood {
             self.discovery,
             client,
             calls,
+            interests,
         ));
         tokio::spawn({
             let group = Arc::clone(&group);

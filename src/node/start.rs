@@ -116,14 +116,14 @@ where
         store.limit_waiters(config.most_waiters);
         let mut metrics = Metrics::new(config.max_set_bytes, max_client_connections, max_server_connections)
             .with_watcher_limits(config.most_waiters);
-        let filler = fills::filler(&config, &store, &mut metrics).map_err(StartError::Fill)?;
+        let (filler, interests) = fills::filler(&config, &store, &mut metrics).map_err(StartError::Fill)?;
         let peering = (!alone).then(|| Peering::new(Arc::new(config.cluster.keyring()), incarnation));
         let node = Arc::new(Node::new(config, store, filler, metrics, peering));
 
         tracing::info!("Configuration of Server:\n{}", node.config.pretty());
         tokio::spawn(ring_bells);
         match neighbourhood {
-            Some(neighbourhood) => neighbourhood.join(&node, started, calls).await?,
+            Some(neighbourhood) => neighbourhood.join(&node, started, calls, interests).await?,
             None => drop(tokio::spawn(tick_alone(node.store.clone()))),
         }
         if let Some(filler) = &node.fill {

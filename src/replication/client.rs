@@ -13,13 +13,14 @@ use hyper::{Request as HttpRequest, Response as HttpResponse, StatusCode};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use tokio::time::timeout;
 
 use super::answer::Answer;
 use super::frames::{self, Binding, FrameError, Opener, Preamble, Way};
 use super::{CONTENT_TYPE, SYNC_PATH, path_of};
 use crate::core::replica::{Request, Response};
-use crate::core::{Incarnation, Stamp};
+use crate::core::{Incarnation, Name, Stamp};
 use crate::seal::Keyring;
 use crate::wire::message::encode_request;
 
@@ -177,6 +178,24 @@ impl PeerClient {
                 Err(CallError::Unreadable("an answer that fits no question".to_owned()))
             }
         }
+    }
+
+    /// Tells the node at `server` that a name is read here which it owns. Nothing secret, so it goes as any writer's
+    /// request does.
+    ///
+    /// # Errors
+    /// If it was not heard.
+    pub async fn tell_of_readers(&self, server: &str, name: &Name) -> Result<(), CallError> {
+        let name = percent_encode(name.as_bytes(), NON_ALPHANUMERIC);
+        let uri = format!("http://{server}/v1/fill/{name}?read=true");
+        let request = HttpRequest::post(uri)
+            .body(Full::default())
+            .map_err(|error| CallError::Unreachable(format!("bad address {server}: {error}")))?;
+        let told = async {
+            let response = self.http.request(request).await.map_err(|error| unreachable(&error))?;
+            if response.status().is_success() { Ok(()) } else { Err(refusal(response).await) }
+        };
+        timeout(ANSWER, told).await.unwrap_or(Err(CallError::TimedOut))
     }
 
     async fn ask(
