@@ -36,6 +36,8 @@ pub enum StartError {
     Listen(ListenError),
     /// Gossip cannot be had.
     Gossip(String),
+    /// The clock was set wrong on purpose, and not in a way that can be understood.
+    Clock(String),
     /// The system gives no entropy, threads or signals.
     System {
         /// What was asked of it.
@@ -49,7 +51,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listen(error) => error.fmt(f),
-            Self::Gossip(error) => f.write_str(error),
+            Self::Gossip(error) | Self::Clock(error) => f.write_str(error),
             Self::System { what, cause } => {
                 write!(f, "cannot get {what} from the system: {cause}: look at its limits")
             }
@@ -76,6 +78,12 @@ where
     A: Future<Output = Response> + Send + 'static,
 {
     logging::start(config.log_level, config.log_format);
+    if let Some(offset) = clock::offset_from_environment().map_err(StartError::Clock)? {
+        let variable = clock::OFFSET_VARIABLE;
+        tracing::warn!(
+            "{variable} is for tests only: the clock of this node is off by {offset} on purpose: unset it"
+        );
+    }
     let descriptors = raise_descriptor_limit();
     let client = listen(&config.listen_client, "--listen-client").map_err(StartError::Listen)?;
     let (server, gossip) = listen_for_peers(&config)?;
