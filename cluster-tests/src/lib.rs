@@ -6,6 +6,8 @@
 //! |---|---|
 //! | [`node`] | a node as a child process: started, waited for, signalled, ended |
 //! | [`parts`] | programs of others that tests run, if they are there |
+//! | [`cluster`] | several nodes, each behind a proxy of its own, and what goes wrong between them |
+//! | [`faults`] | random faults on a cluster, and a history that is judged |
 //! | [`http`] | a small blocking HTTP/1.1 client that sends exactly what it is told |
 //! | [`dns`] | a name server whose answers a test changes |
 //! | [`proxy`] | faults on the way to a node, counted |
@@ -16,7 +18,9 @@
 //!
 //! Nothing here depends on the `vwatch` library: a mistake that node and tests share would go unseen.
 
+pub mod cluster;
 pub mod dns;
+pub mod faults;
 pub mod http;
 pub mod node;
 pub mod parts;

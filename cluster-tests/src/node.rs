@@ -49,7 +49,7 @@ impl Node {
             let (client, server) = free_addresses();
             let (client_flag, server_flag) = (client.to_string(), server.to_string());
             let listen = ["--listen-client", &client_flag, "--listen-server", &server_flag];
-            let (child, said) = spawn(&[&listen, flags].concat());
+            let (child, said) = spawn(&[&listen, flags].concat(), &[]);
             let mut node = Self { child, client, server, said };
             let ready = wait_for("both ports to be ready", LIMIT, || {
                 if node.child.try_wait().expect("our own child").is_some() {
@@ -76,7 +76,7 @@ impl Node {
     pub fn at((client, server): (SocketAddr, SocketAddr), flags: &[&str]) -> Self {
         let (client_flag, server_flag) = (client.to_string(), server.to_string());
         let listen = ["--listen-client", &client_flag, "--listen-server", &server_flag];
-        let (child, said) = spawn(&[&listen, flags].concat());
+        let (child, said) = spawn(&[&listen, flags].concat(), &[]);
         let node = Self { child, client, server, said };
         wait_until("both ports to be ready", LIMIT, || is_ready(client) && is_ready(server));
         node
@@ -86,9 +86,8 @@ impl Node {
     ///
     /// # Panics
     /// If it does not end.
-    pub fn kill(mut self) -> (SocketAddr, SocketAddr) {
-        self.signal(Signal::KILL);
-        self.wait_exit(LIMIT);
+    pub fn kill_for_its_ports(mut self) -> (SocketAddr, SocketAddr) {
+        self.kill();
         (self.client, self.server)
     }
 
@@ -101,6 +100,25 @@ impl Node {
     pub fn metric(&self, name: &str) -> f64 {
         let metrics = self.server().ask(&Request::new("GET", "/metrics")).expect(200);
         text::metric(metrics.text(), name).unwrap_or_else(|| panic!("no {name} in {}", metrics.text()))
+    }
+
+    /// A node on these addresses, with flags and variables, which has just begun to start.
+    ///
+    /// # Panics
+    /// If there is no process for it.
+    #[must_use]
+    #[track_caller]
+    pub fn launch(
+        client: SocketAddr,
+        server: SocketAddr,
+        flags: &[String],
+        env: &[(String, String)],
+    ) -> Self {
+        let (client_flag, server_flag) = (client.to_string(), server.to_string());
+        let mut arguments = vec!["--listen-client", &client_flag, "--listen-server", &server_flag];
+        arguments.extend(flags.iter().map(String::as_str));
+        let (child, said) = spawn(&arguments, env);
+        Self { child, client, server, said }
     }
 
     /// Where it listens for readers.
@@ -224,7 +242,7 @@ impl Node {
         self.signal(Signal::INT);
     }
 
-    /// SIGSTOP: it does nothing until [`Node::resume`].
+    /// SIGSTOP: it stands still, and its sockets take in what fits into them.
     ///
     /// # Panics
     /// If the process is gone.
@@ -233,13 +251,23 @@ impl Node {
         self.signal(Signal::STOP);
     }
 
-    /// SIGCONT.
+    /// SIGCONT: it goes on after [`Node::pause`].
     ///
     /// # Panics
     /// If the process is gone.
     #[track_caller]
     pub fn resume(&self) {
         self.signal(Signal::CONT);
+    }
+
+    /// SIGKILL, and waits for its end.
+    ///
+    /// # Panics
+    /// If it does not end.
+    #[track_caller]
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.wait_exit(LIMIT);
     }
 
     #[track_caller]
@@ -333,7 +361,7 @@ pub struct Finished {
 #[must_use]
 #[track_caller]
 pub fn run_to_end(arguments: &[&str]) -> Finished {
-    let (child, said) = spawn(arguments);
+    let (child, said) = spawn(arguments, &[]);
     let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut node = Node { child, client: nowhere, server: nowhere, said };
     let status = node.wait_exit(LIMIT);
@@ -370,7 +398,7 @@ fn is_ready(address: SocketAddr) -> bool {
     answer.is_ok_and(|answer| answer.status == 200)
 }
 
-fn spawn(arguments: &[&str]) -> (Child, Said) {
+fn spawn(arguments: &[&str], env: &[(String, String)]) -> (Child, Said) {
     let mut command = Command::new(binary());
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     for (name, _) in std::env::vars_os() {
@@ -378,6 +406,7 @@ fn spawn(arguments: &[&str]) -> (Child, Said) {
             command.env_remove(name);
         }
     }
+    command.envs(env.iter().map(|(name, text)| (name, text)));
     let mut child = command.spawn().expect("the binary that was just built");
     let stdout = Captured::of(child.stdout.take().expect("piped"));
     let stderr = Captured::of(child.stderr.take().expect("piped"));
@@ -404,9 +433,10 @@ pub fn binary() -> &'static Path {
         let built = build.output().expect("cargo, which runs this test");
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
         let test = std::env::current_exe().expect("this test's own path");
-        // target/<profile>/deps/<test>, or target/<profile>/<program>
-        let folder = test.parent().expect("a file is in a folder");
-        let profile = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+        let mut profile = test.parent().expect("target/<profile>/deps/<test>, or target/<profile>/<binary>");
+        if profile.ends_with("deps") {
+            profile = profile.parent().expect("target/<profile>");
+        }
         profile.join(format!("vwatch{}", std::env::consts::EXE_SUFFIX))
     })
 }

@@ -159,7 +159,7 @@ fn an_empty_restarted_leader_does_not_wipe_its_followers() {
     let follower = follower(&leader, &["--fill-expiry", "500ms"]);
     let seen = follower.get("n").expect(200).last_sync().unwrap();
 
-    let leader = Node::at(leader.kill(), &[]);
+    let leader = Node::at(leader.kill_for_its_ports(), &[]);
     // the follower has asked it, and it does not know the name
     leader.wait_parked(1);
     let kept = follower.get("n").expect(200);
@@ -197,7 +197,7 @@ fn failover_never_goes_back_in_time() {
     });
     assert_eq!(got.version(), Some("new"));
 
-    let ports = ahead.kill();
+    let ports = ahead.kill_for_its_ports();
     let since = Instant::now();
     while since.elapsed() < Duration::from_secs(2) {
         assert_eq!(follower.get("n?timeout=0s").expect(200).version(), Some("new"));
@@ -359,13 +359,13 @@ fn tiers_are_restarted_in_turn_and_nobody_goes_back_in_time() {
     for _ in 0..2 {
         let version = write(&leaders[0]);
         wait_version(&second, "n", &version);
-        first = Node::at(first.kill(), &flags_one);
+        first = Node::at(first.kill_for_its_ports(), &flags_one);
         let version = write(&leaders[0]);
         wait_version(&second, "n", &version);
-        second = Node::at(second.kill(), &flags_two);
+        second = Node::at(second.kill_for_its_ports(), &flags_two);
         let version = write(&leaders[0]);
         wait_version(&second, "n", &version);
-        let ports = leaders.remove(0).kill();
+        let ports = leaders.remove(0).kill_for_its_ports();
         leaders.push(Node::at(ports, &[]));
         let version = write(&leaders[0]);
         wait_version(&second, "n", &version);

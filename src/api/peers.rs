@@ -12,6 +12,7 @@ use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use super::error::Refusal;
@@ -39,20 +40,21 @@ pub(super) async fn answer(node: &Node, path: &'static str, body: Body) -> Resul
             "no peers here: this node runs without --replicate-with: leave it alone, or give it that flag",
         ));
     };
-    let Ok(_place) = peering.places.try_acquire() else {
-        node.metrics.peer_refused(PeerRefusal::Busy);
-        return Err(Refusal::unavailable("busy: too many requests of peers at once: ask again"));
-    };
     let mut opener = RequestOpener::new(&peering.keyring, path, clock::now());
-    timeout(ARRIVE, take(&mut opener, body))
-        .await
-        .unwrap_or_else(|_| {
-            Err(Refusal::new(
+    let taken = timeout(ARRIVE, take(&mut opener, body, &peering.places)).await.unwrap_or_else(|_| {
+        Err((
+            PeerRefusal::Unproven,
+            Refusal::new(
                 StatusCode::REQUEST_TIMEOUT,
                 "body too slow: it did not arrive in time: send it faster",
-            ))
-        })
-        .inspect_err(|_| node.metrics.peer_refused(PeerRefusal::Unproven))?;
+            ),
+        ))
+    });
+    // held until the answer is there
+    let _place = taken.map_err(|(why, refusal)| {
+        node.metrics.peer_refused(why);
+        refusal
+    })?;
     let (preamble, answer) = match opener.end() {
         Ok((preamble, message)) => (preamble, answer_to(node, peering, &preamble, &message)),
         Err((FrameError::Stale, Some(preamble))) => {
@@ -67,15 +69,33 @@ pub(super) async fn answer(node: &Node, path: &'static str, body: Body) -> Resul
     seal(peering, path, &preamble, &answer)
 }
 
-async fn take(opener: &mut RequestOpener<'_>, mut body: Body) -> Result<(), Refusal> {
+/// Takes the body in, up to where it shows that it is from another time. A place is for who has shown the secret only:
+/// whoever has not cannot take it from peers by sending slowly, and makes the node hold one frame.
+async fn take<'a>(
+    opener: &mut RequestOpener<'_>,
+    mut body: Body,
+    places: &'a Semaphore,
+) -> Result<Option<SemaphorePermit<'a>>, (PeerRefusal, Refusal)> {
+    let mut place = None;
     while let Some(frame) = body.frame().await {
-        let frame = frame
-            .map_err(|error| Refusal::bad_request(format_args!("body broke off: {error}: send it whole")))?;
-        if let Ok(data) = frame.into_data() {
-            opener.take(&data).map_err(unproven)?;
+        let frame = frame.map_err(|error| {
+            let refusal = Refusal::bad_request(format_args!("body broke off: {error}: send it whole"));
+            (PeerRefusal::Unproven, refusal)
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        opener.take(&data).map_err(|error| (PeerRefusal::Unproven, unproven(error)))?;
+        if opener.is_stale() {
+            break;
+        }
+        if place.is_none() && opener.is_proven() {
+            let free = places.try_acquire().map_err(|_| {
+                let refusal = Refusal::unavailable("busy: too many requests of peers at once: ask again");
+                (PeerRefusal::Busy, refusal)
+            })?;
+            place = Some(free);
         }
     }
-    Ok(())
+    Ok(place)
 }
 
 /// 401: no proof that it is from a peer. What exactly was wrong with it is told, for it is told to honest mistakes; it

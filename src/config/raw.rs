@@ -222,7 +222,8 @@ pub const FLAGS: &[Flag] = &[
     Flag::text("log-format", "FORMAT", "text", "text or json"),
 ];
 
-/// Variables of the other commands, and those that `watch NAME -- cmd` sets: a node may find them in its environment.
+/// Variables of the other commands, those that `watch NAME -- cmd` sets, and the one for tests that the clock reads: a
+/// node may find them in its environment.
 const NOT_OF_THE_NODE: &[&str] = &[
     "VWATCH_CLIENT_URL",
     "VWATCH_SERVER_URL",
@@ -230,6 +231,7 @@ const NOT_OF_THE_NODE: &[&str] = &[
     "VWATCH_VERSION",
     "VWATCH_LAST_SYNC",
     "VWATCH_DELETED",
+    "VWATCH_TEST_CLOCK_OFFSET",
 ];
 
 /// Where a text came from; prints as the name to look for.

@@ -1,10 +1,44 @@
 //! The one place that reads the wall clock.
 
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::core::Stamp;
 use crate::core::replica::Now;
+use crate::wire::duration;
+
+/// For tests only, so that a process can have a wrong clock on a machine with a right one: `+1h`, `-90s`.
+pub const OFFSET_VARIABLE: &str = "VWATCH_TEST_CLOCK_OFFSET";
+
+/// How far our clock is wrong on purpose, µs.
+static OFFSET_US: AtomicI64 = AtomicI64::new(0);
+
+/// Takes [`OFFSET_VARIABLE`] from the environment; an empty one counts as unset. Returns it where it says something.
+///
+/// # Errors
+/// If it is not a duration with its sign.
+pub fn offset_from_environment() -> Result<Option<String>, String> {
+    let Some(text) = std::env::var_os(OFFSET_VARIABLE).filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let text = text.to_string_lossy().into_owned();
+    let offset = offset_us(&text).ok_or_else(|| {
+        format!("bad {OFFSET_VARIABLE}: not a duration with its sign: got {text:?}: write +1h or -90s, or unset it")
+    })?;
+    OFFSET_US.store(offset, Ordering::Relaxed);
+    Ok(Some(text))
+}
+
+fn offset_us(text: &str) -> Option<i64> {
+    let (sign, length) = match text.split_at_checked(1)? {
+        ("+", length) => (1, length),
+        ("-", length) => (-1, length),
+        _ => return None,
+    };
+    let us = i64::try_from(duration::parse(length).ok()?.as_micros()).ok()?;
+    Some(sign * us)
+}
 
 /// Now, as a stamp. A clock before 1970 reads as 1970, one beyond 9999 as 9999.
 #[must_use]
@@ -13,6 +47,7 @@ pub fn now() -> Stamp {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_epoch.as_micros())
         .ok()
+        .map(|us| us.saturating_add_signed(OFFSET_US.load(Ordering::Relaxed)))
         .and_then(|us| Stamp::from_micros(us).ok())
         .unwrap_or(Stamp::MAX)
 }
@@ -23,4 +58,18 @@ pub fn both() -> Now {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     let mono_us = u64::try_from(START.elapsed().as_micros()).unwrap_or(u64::MAX);
     Now { wall: now(), mono_us }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offset_has_a_sign() {
+        assert_eq!(offset_us("+1h"), Some(3_600_000_000));
+        assert_eq!(offset_us("-90s"), Some(-90_000_000));
+        for text in ["", "+", "1h", "+-1h", "--1h", "+soon", "é"] {
+            assert_eq!(offset_us(text), None, "{text}");
+        }
+    }
 }

@@ -38,6 +38,8 @@ pub enum StartError {
     Gossip(String),
     /// The upstream cannot be used as it is set up.
     Fill(String),
+    /// The clock was set wrong on purpose, and not in a way that can be understood.
+    Clock(String),
     /// The system gives no entropy, threads or signals.
     System {
         /// What was asked of it.
@@ -51,7 +53,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listen(error) => error.fmt(f),
-            Self::Gossip(error) => f.write_str(error),
+            Self::Gossip(error) | Self::Clock(error) => f.write_str(error),
             Self::Fill(line) => f.write_str(line),
             Self::System { what, cause } => {
                 write!(f, "cannot get {what} from the system: {cause}: look at its limits")
@@ -79,6 +81,12 @@ where
     A: Future<Output = Response> + Send + 'static,
 {
     logging::start(config.log_level, config.log_format);
+    if let Some(offset) = clock::offset_from_environment().map_err(StartError::Clock)? {
+        let variable = clock::OFFSET_VARIABLE;
+        tracing::warn!(
+            "{variable} is for tests only: the clock of this node is off by {offset} on purpose: unset it"
+        );
+    }
     let descriptors = descriptors::raise_limit();
     let client = listen(&config.listen_client, "--listen-client").map_err(StartError::Listen)?;
     let (server, gossip) = listen_for_peers(&config)?;

@@ -198,17 +198,31 @@ impl<'a> RequestOpener<'a> {
         }
     }
 
+    /// Whether somebody with our secret made it, as far as it has come.
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        self.opened.as_ref().is_some_and(|(_, opener)| opener.number > 0)
+    }
+
+    /// Whether somebody with our secret made it, at another time: the rest of it is of no use.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        let is_old = |preamble: &Preamble| preamble.sent.micros().abs_diff(self.now.micros()) > WINDOW_US;
+        self.is_proven() && self.opened.as_ref().is_some_and(|(preamble, _)| is_old(preamble))
+    }
+
     /// Who asked what, once all has come. The preamble comes with an error too, where somebody with our secret made it:
     /// so that they can be told what was wrong.
     ///
     /// # Errors
     /// If it is not a whole request, or one of another time.
     pub fn end(self) -> Result<(Preamble, Vec<u8>), (FrameError, Option<Preamble>)> {
+        let is_stale = self.is_stale();
         let (preamble, opener) = self.opened.ok_or((FrameError::Cut, None))?;
-        let message = opener.end().map_err(|error| (error, None))?;
-        if preamble.sent.micros().abs_diff(self.now.micros()) > WINDOW_US {
+        if is_stale {
             return Err((FrameError::Stale, Some(preamble)));
         }
+        let message = opener.end().map_err(|error| (error, None))?;
         Ok((preamble, message))
     }
 }

@@ -49,6 +49,7 @@ pub struct Member {
 pub struct Start {
     pub socket: UdpSocket,
     pub name: String,
+    pub cluster: String,
     pub keyring: Arc<Keyring>,
     pub advertise: Option<SocketAddr>,
     pub every: Duration,
@@ -59,6 +60,7 @@ impl Start {
         Self {
             socket: bind((local(i), 0).into()).expect("a port"),
             name: format!("node-{i}"),
+            cluster: "c".into(),
             keyring: keyring("c", SECRET),
             advertise: None,
             every: GOSSIP_EVERY,
@@ -92,7 +94,7 @@ impl Start {
         let off = Arc::clone(&clock_off_us);
         let (found, receiver) = watch::channel(named(addresses));
         let settings = Settings {
-            cluster_id: "c".into(),
+            cluster_id: self.cluster,
             keyring: Arc::clone(&self.keyring),
             socket: self.socket,
             advertise: self.advertise.unwrap_or(address),
