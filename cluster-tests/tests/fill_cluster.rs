@@ -1,0 +1,57 @@
+//! Caching nodes that are a group: one of them asks for a name, all of them know, and others take over.
+#![allow(clippy::unwrap_used, reason = "a panic is a failed test with a line number")]
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cluster_tests::cluster::Cluster;
+use cluster_tests::upstream::{Upstream, status};
+use cluster_tests::wait::{LIMIT, wait_until};
+
+const NAMES: usize = 12;
+
+#[test]
+fn one_of_a_group_asks_for_a_name_all_know_and_others_take_over() {
+    let tag = Arc::new(Mutex::new("\"v1\"".to_owned()));
+    let upstream = Upstream::start({
+        let tag = Arc::clone(&tag);
+        move |asked| {
+            let tag = tag.lock().unwrap().clone();
+            let known = asked.header("If-None-Match") == Some(tag.as_str());
+            status(if known { 304 } else { 200 }).header("ETag", tag)
+        }
+    });
+    let mut cluster = Cluster::of(3)
+        .flag("--fill-from", &upstream.url())
+        .flag("--fill-strategy", "FILL_CACHE")
+        .flag("--fill-path", "/{{.name}}")
+        .flag("--fill-expiry", "1s")
+        .flag("--fill-rate", "1000")
+        .start();
+    cluster.ready();
+    let names: Vec<String> = (0..NAMES).map(|i| format!("n{i}")).collect();
+    let is_everywhere = |cluster: &Cluster, version: &str| {
+        let running = (0..3).filter(|i| cluster.is_running(*i));
+        running.into_iter().all(|i| {
+            names.iter().all(|name| {
+                let answer = cluster.get(i, name);
+                answer.status == 200 && answer.version() == Some(version)
+            })
+        })
+    };
+    wait_until("all nodes to know all names", LIMIT, || is_everywhere(&cluster, "v1"));
+    // first reads ask at each node; from then on the owner asks once an interval, whoever reads
+    wait_until("an interval with about one request a name", LIMIT, || {
+        let before = upstream.asked().len();
+        std::thread::sleep(Duration::from_secs(3));
+        let asked = upstream.asked().len() - before;
+        assert!(asked >= NAMES, "somebody has to ask");
+        // three turns, each up to a tenth early
+        asked <= NAMES * 3 * 4 / 3
+    });
+    *tag.lock().unwrap() = "\"v2\"".to_owned();
+    wait_until("all nodes to know of the change", LIMIT, || is_everywhere(&cluster, "v2"));
+    cluster.kill(0);
+    *tag.lock().unwrap() = "\"v3\"".to_owned();
+    wait_until("others to take over what the dead one asked for", LIMIT, || is_everywhere(&cluster, "v3"));
+}
