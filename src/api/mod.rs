@@ -37,6 +37,7 @@ PUT      /v1/versions/{name}[?version={version}][&modified={µs}]  <- data  -> s
 DELETE   /v1/versions/{name}[?modified={µs}]  -> deletes it, wakes watchers
 POST     /v1/versions  <- json(VersionSet)  -> what is newer here or missing there
 PUT      /v1/logging?level=DEBUG  -> changes the level of the log
+GET      /v1/cluster  -> this node, its peers, and whether all agree on who is there
 GET      /metrics  /healthz  /readyz";
 
 /// What a port answers, as it is printed at start.
@@ -105,6 +106,7 @@ fn server(node: Arc<Node>) -> Router {
         .route("/v1/versions/{*name}", put(write::put).delete(write::delete))
         .route("/v1/sync", post(peers::sync))
         .route("/v1/logging", put(operations::logging))
+        .route("/v1/cluster", get(operations::cluster))
         .route("/metrics", get(operations::metrics))
         .merge(operations::health())
         .fallback(|uri| no_such_path(uri, SERVER_PATHS))

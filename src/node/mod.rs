@@ -1,6 +1,8 @@
 //! The running node: owns the store, reads the clock, starts everything in order and stops it in order.
 
+mod agreement;
 pub mod clock;
+pub mod cluster;
 mod front;
 pub mod group;
 pub mod hang_up;
@@ -11,6 +13,7 @@ mod logging;
 pub mod metrics;
 mod neighbourhood;
 mod ordinary;
+mod outcomes;
 mod places;
 pub mod reads;
 mod server;
@@ -22,6 +25,7 @@ mod stream;
 pub use logging::set_level;
 pub use start::{StartError, run};
 
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Semaphore;
@@ -53,6 +57,15 @@ impl Peering {
     }
 }
 
+/// Where a node listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Listens {
+    /// For readers.
+    pub client: SocketAddr,
+    /// For writers and peers.
+    pub server: SocketAddr,
+}
+
 /// What all requests of a node share.
 pub struct Node {
     /// How it was set up.
@@ -65,6 +78,8 @@ pub struct Node {
     pub peering: Option<Peering>,
     /// Its part in the group, once that has started.
     pub group: OnceLock<Arc<Group>>,
+    /// Where it listens, once it does.
+    pub listens: OnceLock<Listens>,
     /// Where it is between start and end.
     pub lifecycle: Arc<Lifecycle>,
     /// Places for version sets that arrive.
@@ -83,6 +98,7 @@ impl Node {
             metrics: Arc::new(metrics),
             peering,
             group: OnceLock::new(),
+            listens: OnceLock::new(),
             lifecycle: Arc::default(),
             arriving_version_sets: Semaphore::new(MAX_VERSION_SETS_ARRIVING),
             version_sets: Arc::new(Semaphore::new(MAX_VERSION_SETS_AT_ONCE)),

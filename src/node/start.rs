@@ -23,7 +23,7 @@ use super::neighbourhood::{Neighbourhood, bind_both, replica_config};
 use super::reads::Reads;
 use super::server::Server;
 use super::store::SharedStore;
-use super::{Node, clock, logging};
+use super::{Listens, Node, clock, logging};
 use crate::config::{Config, SecretSource};
 use crate::core::Incarnation;
 use crate::watch::fanout::Fanout;
@@ -113,6 +113,9 @@ where
         match neighbourhood {
             Some(neighbourhood) => neighbourhood.join(&node, started, calls).await?,
             None => drop(tokio::spawn(tick_alone(node.store.clone()))),
+        }
+        if let (Ok(client), Ok(server)) = (client.local_addr(), server.local_addr()) {
+            let _ = node.listens.set(Listens { client, server });
         }
         // dropped by each connection as it ends, so that their end can be awaited
         let (open, mut all_closed) = mpsc::channel::<()>(1);
@@ -234,7 +237,7 @@ fn reload_secrets(node: &Node) {
     match (&node.peering, &node.config.cluster.secret) {
         (Some(peering), SecretSource::File(path, _)) => match peering.keyring.reload(path) {
             Ok(key) => {
-                tracing::info!(%key, "SIGHUP: the secrets were read again, this key seals from now on")
+                tracing::info!(%key, "SIGHUP: the secrets were read again, this key seals from now on");
             }
             Err(error) => {
                 tracing::error!(path = %path.display(), "SIGHUP: the secrets stay as they are: {error}");
