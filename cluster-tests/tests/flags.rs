@@ -159,7 +159,6 @@ fn a_mistake_is_one_line_and_exit_code_2() {
         (&["ls", "a", "--prefix", "b"], "cannot be used with"),
         (&["watch", "--prefix", "a"], "watching a prefix is not there yet"),
         (&["dev", "--nodes", "3"], "dev: starting a cluster to try is not there yet"),
-        (&["members"], "members: this version runs a single node"),
         (&["bench", "-h"], "bench: measuring nodes under load is not there yet"),
     ] {
         let line = run(args, &[]).with_one_line(2);

@@ -6,6 +6,7 @@ mod del;
 mod failure;
 mod get;
 mod ls;
+mod members;
 mod nodes;
 mod output;
 mod put;
@@ -26,7 +27,6 @@ use failure::{Failure, complain};
 /// Commands of a later version: known by name only to be refused.
 const LATER: &[(&str, &str)] = &[
     ("dev", "starting a cluster to try is not there yet: start one node with 'vwatch serve'"),
-    ("members", "this version runs a single node and has no members to list yet: leave it out"),
     ("bench", "measuring nodes under load is not there yet: use a tool such as wrk"),
 ];
 
@@ -63,6 +63,7 @@ fn run(typed: Vec<OsString>) -> Result<(), Failure> {
         Some(("put", matches)) => put::run(&read::<put::Put>(matches)?),
         Some(("del", matches)) => del::run(&read::<del::Del>(matches)?),
         Some(("ls", matches)) => ls::run(&read::<ls::Ls>(matches)?),
+        Some(("members", matches)) => members::run(&read::<members::Members>(matches)?),
         Some(("watch", matches)) => watch::run(&read::<watch::Watch>(matches)?),
         Some((name, _)) => {
             let why =
@@ -96,6 +97,7 @@ fn command() -> Command {
         .subcommand(client_command::<del::Del>("del"))
         .subcommand(client_command::<ls::Ls>("ls"))
         .subcommand(client_command::<watch::Watch>("watch"))
+        .subcommand(client_command::<members::Members>("members"))
         .subcommands(later)
 }
 
@@ -117,13 +119,14 @@ Examples:
   vwatch watch repo/artifact:latest      print each change as it happens
   vwatch watch NAME -- ./deploy.sh       run a command at each change
   vwatch ls --prefix repo/               list names
-  vwatch del repo/artifact:latest        delete";
+  vwatch del repo/artifact:latest        delete
+  vwatch members                         who is in the group of a node";
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 failed (unreachable, refused); 2 bad command line or setting; 4 no such name; \
 5 lost to a newer write.
 
-Not there yet: vwatch members, vwatch dev, vwatch bench, and watching a prefix.";
+Not there yet: vwatch dev, vwatch bench, and watching a prefix.";
 
 #[cfg(test)]
 mod tests {
