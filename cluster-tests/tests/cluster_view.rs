@@ -2,7 +2,7 @@
 
 use cluster_tests::http::Request;
 use cluster_tests::node::{GROUP_SECRET, Node, free_addresses};
-use cluster_tests::text::assert_refusal;
+use cluster_tests::text::{assert_refusal, metric};
 use cluster_tests::wait::{LIMIT, wait_for, wait_until};
 use serde_json::Value;
 
@@ -106,6 +106,46 @@ fn who_gossips_and_cannot_be_asked_is_named() {
     assert_eq!((text(other, "/node-id"), text(other, "/server")), ("deaf", nowhere.as_str()));
     assert!(text(other, "/error").contains("not reachable"), "{other:#}");
     drop(deaf);
+}
+
+#[test]
+fn the_metrics_of_a_group() {
+    let nodes = Node::group(2, &["--replicate-interval", "200ms"]);
+    wait_until("two that agree", LIMIT, || numbers(&nodes[0].cluster()) == (2, 2, 2, true));
+    nodes[0].put("a", "x").expect(204);
+    nodes[1].put("b", "x").expect(204);
+    let key = text(&nodes[0].cluster(), "/node/seal-key").to_owned();
+    let page = || nodes[0].server().ask(&Request::new("GET", "/metrics")).expect(200).text().to_owned();
+    let has = |name: &str, value: f64| {
+        let known = metric(&page(), name).unwrap_or_else(|| panic!("no {name}"));
+        assert!((known - value).abs() < f64::EPSILON, "{name} is {known}");
+    };
+    let moves = |name: &str| {
+        wait_until(name, LIMIT, || metric(&page(), name).unwrap_or_else(|| panic!("no {name}")) > 0.0);
+    };
+
+    for kind in ["gossip", "request", "answer"] {
+        for direction in ["in", "out"] {
+            moves(&format!("vwatch_replication_bytes_total{{kind=\"{kind}\",direction=\"{direction}\"}}"));
+        }
+    }
+    moves("vwatch_gossip_datagrams_total{direction=\"in\"}");
+    moves("vwatch_sync_vectors_total");
+    wait_until("no lag", LIMIT, || metric(&page(), "vwatch_peer_lag_writes") == Some(0.0));
+    has("vwatch_standing{state=\"ready\"}", 1.0);
+    has("vwatch_standing{state=\"joining\"}", 0.0);
+    has("vwatch_members{state=\"live\"}", 1.0);
+    has("vwatch_members{state=\"dead\"}", 0.0);
+    has("vwatch_cluster_nodes{by=\"data\"}", 2.0);
+    has("vwatch_cluster_agrees", 1.0);
+    has("vwatch_peers_dirty", 0.0);
+    has("vwatch_sync_old_differences_total", 0.0);
+    has("vwatch_sync_wrong_horizons_total", 0.0);
+    has("vwatch_gossip_dropped_total{reason=\"unknown_key\"}", 0.0);
+    has("vwatch_discovery_addresses", 2.0);
+    has(&format!("vwatch_seal_key{{key=\"{key}\"}}"), 1.0);
+    assert!(metric(&page(), "vwatch_clock_offset_seconds").is_some_and(|offset| offset < 1.0));
+    assert!(metric(&page(), "vwatch_discovery_age_seconds").is_some());
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub(super) async fn cluster(State(node): State<Arc<Node>>) -> Response {
 
 /// `GET /metrics`.
 pub(super) async fn metrics(State(node): State<Arc<Node>>) -> Response {
-    let text = node.metrics.encode(&node.store);
+    let text = node.metrics.encode(&node);
     ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }
 

@@ -44,7 +44,7 @@ pub(super) async fn answer(node: &Node, path: &'static str, body: Body) -> Resul
         return Err(Refusal::unavailable("busy: too many requests of peers at once: ask again"));
     };
     let mut opener = RequestOpener::new(&peering.keyring, path, clock::now());
-    timeout(ARRIVE, take(&mut opener, body))
+    timeout(ARRIVE, take(node, &mut opener, body))
         .await
         .unwrap_or_else(|_| {
             Err(Refusal::new(
@@ -64,14 +64,18 @@ pub(super) async fn answer(node: &Node, path: &'static str, body: Body) -> Resul
             return Err(unproven(error));
         }
     };
-    seal(peering, path, &preamble, &answer)
+    let body = seal(peering, path, &preamble, &answer)?;
+    node.metrics.has_answered(body.len());
+    let content_type = HeaderValue::from_static(replication::CONTENT_TYPE);
+    Ok(([(CONTENT_TYPE, content_type)], body).into_response())
 }
 
-async fn take(opener: &mut RequestOpener<'_>, mut body: Body) -> Result<(), Refusal> {
+async fn take(node: &Node, opener: &mut RequestOpener<'_>, mut body: Body) -> Result<(), Refusal> {
     while let Some(frame) = body.frame().await {
         let frame = frame
             .map_err(|error| Refusal::bad_request(format_args!("body broke off: {error}: send it whole")))?;
         if let Ok(data) = frame.into_data() {
+            node.metrics.was_asked(data.len());
             opener.take(&data).map_err(unproven)?;
         }
     }
@@ -106,13 +110,12 @@ fn seal(
     path: &'static str,
     preamble: &Preamble,
     answer: &Answer,
-) -> Result<Response, Refusal> {
+) -> Result<Vec<u8>, Refusal> {
     let mut body = Vec::new();
     let binding = Binding::new(Way::Answer, path, preamble);
     frames::seal(&peering.keyring, &binding, &answer.encode(), &mut body)
         .map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error))?;
-    let content_type = HeaderValue::from_static(replication::CONTENT_TYPE);
-    Ok(([(CONTENT_TYPE, content_type)], body).into_response())
+    Ok(body)
 }
 
 /// What a node answers that has no complete set yet.

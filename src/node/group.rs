@@ -20,6 +20,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::metrics::Metrics;
 use super::outcomes::{Asked, Outcomes};
+use super::skew::{News, Skew};
 use super::store::SharedStore;
 use crate::core::joining::Contact;
 use crate::core::replica::{Call, Request};
@@ -34,6 +35,9 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// The same for a node without others: nothing is due but old deletes.
 const TICK_ALONE: Duration = Duration::from_secs(1);
+
+/// How often the clocks of peers are looked at, for the log.
+const LOOK_AT_CLOCKS: Duration = Duration::from_secs(1);
 
 /// How often silent addresses are asked.
 const PROBE: Duration = Duration::from_secs(2);
@@ -103,12 +107,33 @@ impl Group {
     pub async fn tick(&self) {
         let mut every = ticks(TICK);
         let mut was = self.store.summary();
+        let mut skew = Skew::default();
+        let mut next_look = Instant::now();
         loop {
-            every.tick().await;
+            let now = every.tick().await;
+            if now >= next_look {
+                next_look = now + LOOK_AT_CLOCKS;
+                skew.look(&self.store.group_census().peers).into_iter().for_each(|news| self.log_clock(news));
+            }
             let summary = self.store.tick(entropy());
             self.publish(&summary);
             log_change(&was, &summary);
             was = summary;
+        }
+    }
+
+    fn log_clock(&self, news: News) {
+        let (News::Off(who, us) | News::Fine(who, us)) = news;
+        let view = self.view();
+        let peer = view.live.iter().find(|member| member.incarnation() == who);
+        let peer = peer.map_or("?", |member| member.facts.identity.server.as_str());
+        let (ms, side) = (us.unsigned_abs() / 1000, if us > 0 { "ahead of" } else { "behind" });
+        match news {
+            News::Off(..) => tracing::warn!(
+                peer,
+                "its clock is {ms} ms {side} ours: set the wrong one right (NTP), before writes are lost to newer stamps"
+            ),
+            News::Fine(..) => tracing::info!(peer, "its clock is fine again: {ms} ms {side} ours"),
         }
     }
 
