@@ -13,6 +13,7 @@
 //!
 //! Nothing here depends on the `vwatch` library: a mistake that node and tests share would go unseen.
 
+pub mod dev;
 pub mod dns;
 pub mod http;
 pub mod node;

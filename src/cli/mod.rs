@@ -3,6 +3,7 @@
 mod args;
 mod client;
 mod del;
+mod dev;
 mod failure;
 mod get;
 mod ls;
@@ -11,6 +12,7 @@ mod nodes;
 mod output;
 mod put;
 mod serve;
+mod stop;
 mod stream;
 #[cfg(test)]
 mod testing;
@@ -25,10 +27,8 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 use failure::{Failure, complain};
 
 /// Commands of a later version: known by name only to be refused.
-const LATER: &[(&str, &str)] = &[
-    ("dev", "starting a cluster to try is not there yet: start one node with 'vwatch serve'"),
-    ("bench", "measuring nodes under load is not there yet: use a tool such as wrk"),
-];
+const LATER: &[(&str, &str)] =
+    &[("bench", "measuring nodes under load is not there yet: use a tool such as wrk")];
 
 /// Runs what the command line of this process asks for.
 #[must_use]
@@ -63,6 +63,8 @@ fn run(typed: Vec<OsString>) -> Result<(), Failure> {
         Some(("put", matches)) => put::run(&read::<put::Put>(matches)?),
         Some(("del", matches)) => del::run(&read::<del::Del>(matches)?),
         Some(("ls", matches)) => ls::run(&read::<ls::Ls>(matches)?),
+        Some(("dev", matches)) => dev::run(&read::<dev::Dev>(matches)?),
+        Some((dev::COMMAND, matches)) => dev::run_node(matches),
         Some(("members", matches)) => members::run(&read::<members::Members>(matches)?),
         Some(("watch", matches)) => watch::run(&read::<watch::Watch>(matches)?),
         Some((name, _)) => {
@@ -98,6 +100,8 @@ fn command() -> Command {
         .subcommand(client_command::<ls::Ls>("ls"))
         .subcommand(client_command::<watch::Watch>("watch"))
         .subcommand(client_command::<members::Members>("members"))
+        .subcommand(client_command::<dev::Dev>("dev"))
+        .subcommand(Command::new(dev::COMMAND).hide(true).args_override_self(true).args(serve::args()))
         .subcommands(later)
 }
 
@@ -120,13 +124,14 @@ Examples:
   vwatch watch NAME -- ./deploy.sh       run a command at each change
   vwatch ls --prefix repo/               list names
   vwatch del repo/artifact:latest        delete
-  vwatch members                         who is in the group of a node";
+  vwatch members                         who is in the group of a node
+  vwatch dev                             a cluster on this machine, to try";
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 failed (unreachable, refused); 2 bad command line or setting; 4 no such name; \
 5 lost to a newer write.
 
-Not there yet: vwatch dev, vwatch bench, and watching a prefix.";
+Not there yet: vwatch bench, and watching a prefix.";
 
 #[cfg(test)]
 mod tests {
