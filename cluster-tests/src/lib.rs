@@ -19,6 +19,7 @@
 //! Nothing here depends on the `vwatch` library: a mistake that node and tests share would go unseen.
 
 pub mod cluster;
+pub mod dev;
 pub mod dns;
 pub mod faults;
 pub mod http;

@@ -18,6 +18,9 @@ use crate::wait::{LIMIT, wait_for, wait_until};
 /// How often a start is tried again with other ports when somebody took ours.
 const STARTS: usize = 5;
 
+/// What the nodes of a group share.
+pub const GROUP_SECRET: &str = "correct horse battery staple 7391";
+
 /// A running node, killed when dropped. When the test fails, what the node said is shown with it.
 #[derive(Debug)]
 pub struct Node {
@@ -65,6 +68,63 @@ impl Node {
             assert!(stderr.to_lowercase().contains("in use"), "the node did not start: {stderr}");
         }
         panic!("no free ports in {STARTS} tries");
+    }
+
+    /// Nodes that know each other's addresses and share a secret, each called `node-1`, `node-2`, …, ready.
+    ///
+    /// # Panics
+    /// If they do not become ready.
+    #[must_use]
+    #[track_caller]
+    pub fn group(count: usize, flags: &[&str]) -> Vec<Self> {
+        let nodes = Self::group_not_ready(count, flags);
+        wait_until("a group to be ready", LIMIT, || nodes.iter().all(Self::is_ready));
+        nodes
+    }
+
+    /// `vwatch` with any arguments; nothing is known of its ports.
+    ///
+    /// # Panics
+    /// If the system gives no process.
+    #[must_use]
+    #[track_caller]
+    pub fn process(arguments: &[&str]) -> Self {
+        let (child, said) = spawn(arguments, &[]);
+        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self { child, client: nowhere, server: nowhere, said }
+    }
+
+    /// The same, while they still look for each other.
+    ///
+    /// # Panics
+    /// If the system gives no processes.
+    #[must_use]
+    #[track_caller]
+    pub fn group_not_ready(count: usize, flags: &[&str]) -> Vec<Self> {
+        // each has a loopback address to itself, so that nobody takes its ports meanwhile
+        let addresses: Vec<_> = (0..count).map(|_| free_addresses()).collect();
+        let servers: Vec<_> = addresses.iter().map(|(_, server)| server.to_string()).collect();
+        let others = servers.join(",");
+        let start = |(at, (client, server)): (usize, &(SocketAddr, SocketAddr))| {
+            let (client_flag, server_flag) = (client.to_string(), server.to_string());
+            let name = format!("node-{}", at + 1);
+            let own = ["--listen-client", &client_flag, "--listen-server", &server_flag, "--node-id", &name];
+            let shared = ["--replicate-with", &others, "--cluster-secret", GROUP_SECRET];
+            let (child, said) = spawn(&[&own[..], &shared, flags].concat(), &[]);
+            Self { child, client: *client, server: *server, said }
+        };
+        addresses.iter().enumerate().map(start).collect()
+    }
+
+    /// `GET /v1/cluster`, parsed.
+    ///
+    /// # Panics
+    /// If it does not answer so.
+    #[must_use]
+    #[track_caller]
+    pub fn cluster(&self) -> serde_json::Value {
+        let answer = self.server().ask(&Request::new("GET", "/v1/cluster")).expect(200);
+        serde_json::from_str(answer.text()).expect("JSON")
     }
 
     /// A node on ports that were its own, or another's, before: see [`free_addresses`].
@@ -361,9 +421,7 @@ pub struct Finished {
 #[must_use]
 #[track_caller]
 pub fn run_to_end(arguments: &[&str]) -> Finished {
-    let (child, said) = spawn(arguments, &[]);
-    let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let mut node = Node { child, client: nowhere, server: nowhere, said };
+    let mut node = Node::process(arguments);
     let status = node.wait_exit(LIMIT);
     Finished { code: status.code(), stdout: node.stdout(), stderr: node.stderr() }
 }

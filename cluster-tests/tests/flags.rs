@@ -158,8 +158,8 @@ fn a_mistake_is_one_line_and_exit_code_2() {
         (&["put", "--server-url", "nowhere", "n", "v"], "bad --server-url: no port: got \"nowhere\""),
         (&["ls", "a", "--prefix", "b"], "cannot be used with"),
         (&["watch", "--prefix", "a"], "watching a prefix is not there yet"),
-        (&["dev", "--nodes", "3"], "dev: starting a cluster to try is not there yet"),
-        (&["members"], "members: this version runs a single node"),
+        (&["dev", "--nodes", "0"], "invalid value '0' for '--nodes <COUNT>'"),
+        (&["dev", "--client-port", "7", "--server-port", "7"], "give each its own"),
     ] {
         let line = run(args, &[]).with_one_line(2);
         assert!(line.contains(said), "{args:?}: {line}");

@@ -1,10 +1,15 @@
 //! README.md's walk-through, run from README.md's own text: what it says is printed is what is printed.
 
 use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use cluster_tests::node::{Node, binary};
+use cluster_tests::dev::Dev;
+use cluster_tests::http::{Connection, Request};
+use cluster_tests::node::binary;
+use cluster_tests::text::metric;
+use cluster_tests::wait::{LIMIT, wait_until};
 
 /// A command of a `console` block, and what stands below it.
 #[derive(Debug)]
@@ -63,6 +68,19 @@ fn without_time(word: &str) -> &str {
     if is_time { "<time>" } else { word }
 }
 
+fn ask(server: SocketAddr, path: &str) -> String {
+    Connection::open(server).ask(&Request::new("GET", path)).expect(200).text().to_owned()
+}
+
+fn parked(server: SocketAddr) -> Option<f64> {
+    metric(&ask(server, "/metrics"), "vwatch_parked_watchers")
+}
+
+fn digest(server: SocketAddr) -> serde_json::Value {
+    let seen: serde_json::Value = serde_json::from_str(&ask(server, "/v1/cluster")).expect("JSON");
+    seen["node"]["set"]["digest"].clone()
+}
+
 #[test]
 fn the_walk_through_prints_what_it_says() {
     if Command::new("curl").arg("--version").output().is_err() {
@@ -74,15 +92,26 @@ fn the_walk_through_prints_what_it_says() {
     let readme = std::fs::read_to_string(root.join("README.md")).expect("README.md");
     let mut steps = steps(&readme);
 
-    // The first command starts a node and the last runs this test, so they are not run here. The node of this test has
-    // ports of its own, so that it disturbs nobody.
-    assert_eq!(steps.remove(0).command, "cargo run --release");
+    // The first command starts the cluster of this test, on ports of its own, so that it disturbs nobody; the last one runs
+    // this test.
+    let first = steps.remove(0);
+    assert_eq!(first.command, "cargo run --release -- dev");
     assert_eq!(steps.pop().expect("more than one").command, "cargo test --workspace");
     assert!(steps.len() > 8, "{steps:?}");
-    let node = Node::start();
-    let (client, server) = (node.client_addr().to_string(), node.server_addr().to_string());
+    let dev = Dev::start(3);
+    let of_readme: Vec<(String, String)> = [(8080, &dev.clients), (8008, &dev.servers)]
+        .into_iter()
+        .flat_map(|(port, all)| all.iter().map(move |at| (format!("{}:{port}", at.ip()), at.to_string())))
+        .collect();
+    let to_ours =
+        |text: &str| of_readme.iter().fold(text.to_owned(), |text, (its, our)| text.replace(its, our));
+    let to_its =
+        |text: &str| of_readme.iter().fold(text.to_owned(), |text, (its, our)| text.replace(our, its));
+    let program = binary().to_str().expect("a path of text");
+    assert_eq!(to_its(&dev.guide).replace(program, "target/release/vwatch").trim(), first.output.trim());
+    let (client, server) = (dev.clients[0].to_string(), dev.servers[0].to_string());
 
-    // Where the reader stands after `cargo run --release`: in a folder that has target/release/vwatch.
+    // Where the reader stands after `cargo run --release -- dev`: in a folder that has target/release/vwatch.
     let folder = std::env::temp_dir().join(format!("vwatch-readme-{}", std::process::id()));
     std::fs::create_dir_all(folder.join("target/release")).expect("a folder");
     std::os::unix::fs::symlink(binary(), folder.join("target/release/vwatch")).expect("a link");
@@ -100,7 +129,7 @@ fn the_walk_through_prints_what_it_says() {
 
     const END: &str = "-- end of this command --";
     for step in &steps {
-        let command = step.command.replace("localhost:8080", &client).replace("localhost:8008", &server);
+        let command = to_ours(&step.command);
         writeln!(typed, "{command}\nprintf '\\n{END}\\n'").expect("bash reads");
         let mut output = String::new();
         for line in printed.by_ref() {
@@ -111,10 +140,14 @@ fn the_walk_through_prints_what_it_says() {
             output.push_str(&line);
             output.push('\n');
         }
-        assert_eq!(normalised(&output), normalised(&step.output), "$ {}", step.command);
+        assert_eq!(normalised(&to_its(&output)), normalised(&step.output), "$ {}", step.command);
         if command.ends_with('&') {
-            node.wait_parked(1);
+            wait_until("a reader parked on the third node", LIMIT, || parked(dev.servers[2]) == Some(1.0));
         }
+        wait_until("equal sets", LIMIT, || {
+            let first = digest(dev.servers[0]);
+            dev.servers[1..].iter().all(|server| digest(*server) == first)
+        });
     }
     drop(typed);
     assert!(shell.wait().expect("our own child").success());

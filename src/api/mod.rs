@@ -41,6 +41,7 @@ POST     /v1/versions  <- json(VersionSet)  -> what is newer here or missing the
 GET      /v1/watchers?prefix={p}[&limit=N][&after={name}]  -> who waits for what, by name
 POST     /v1/fill/{name}  -> asks the upstream for it now; /v1/fill/registry-events takes a registry's notifications
 PUT      /v1/logging?level=DEBUG  -> changes the level of the log
+GET      /v1/cluster  -> this node, its peers, and whether all agree on who is there
 GET      /metrics  /healthz  /readyz";
 
 /// What a port answers, as it is printed at start.
@@ -118,6 +119,7 @@ fn server(node: Arc<Node>) -> Router {
         .route("/v1/fill/registry-events", post(fill::registry_events))
         .route("/v1/fill/{*name}", post(fill::look_now))
         .route("/v1/logging", put(operations::logging))
+        .route("/v1/cluster", get(operations::cluster))
         .route("/metrics", get(operations::metrics))
         .merge(operations::health())
         .fallback(|uri| no_such_path(uri, SERVER_PATHS))

@@ -51,9 +51,15 @@ pub(super) fn stopping() -> Refusal {
     Refusal::unavailable("stopping: this node is about to end: use another one")
 }
 
+/// `GET /v1/cluster`: how this node sees its group.
+pub(super) async fn cluster(State(node): State<Arc<Node>>) -> Response {
+    let text = serde_json::to_string(&node.cluster()).expect("texts and numbers");
+    ([(CONTENT_TYPE, "application/json")], text).into_response()
+}
+
 /// `GET /metrics`.
 pub(super) async fn metrics(State(node): State<Arc<Node>>) -> Response {
-    let text = node.metrics.encode(&node.store);
+    let text = node.metrics.encode(&node);
     ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }
 

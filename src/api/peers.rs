@@ -12,7 +12,7 @@ use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
 
 use super::error::Refusal;
@@ -41,7 +41,7 @@ pub(super) async fn answer(node: &Node, path: &'static str, body: Body) -> Resul
         ));
     };
     let mut opener = RequestOpener::new(&peering.keyring, path, clock::now());
-    let taken = timeout(ARRIVE, take(&mut opener, body, &peering.places)).await.unwrap_or_else(|_| {
+    let taken = timeout(ARRIVE, take(node, peering, &mut opener, body)).await.unwrap_or_else(|_| {
         Err((
             PeerRefusal::Unproven,
             Refusal::new(
@@ -66,15 +66,19 @@ pub(super) async fn answer(node: &Node, path: &'static str, body: Body) -> Resul
             return Err(unproven(error));
         }
     };
-    seal(peering, path, &preamble, &answer)
+    let body = seal(peering, path, &preamble, &answer)?;
+    node.metrics.has_answered(body.len());
+    let content_type = HeaderValue::from_static(replication::CONTENT_TYPE);
+    Ok(([(CONTENT_TYPE, content_type)], body).into_response())
 }
 
 /// Takes the body in, up to where it shows that it is from another time. A place is for who has shown the secret only:
 /// whoever has not cannot take it from peers by sending slowly, and makes the node hold one frame.
 async fn take<'a>(
+    node: &'a Node,
+    peering: &'a Peering,
     opener: &mut RequestOpener<'_>,
     mut body: Body,
-    places: &'a Semaphore,
 ) -> Result<Option<SemaphorePermit<'a>>, (PeerRefusal, Refusal)> {
     let mut place = None;
     while let Some(frame) = body.frame().await {
@@ -83,12 +87,13 @@ async fn take<'a>(
             (PeerRefusal::Unproven, refusal)
         })?;
         let Ok(data) = frame.into_data() else { continue };
+        node.metrics.was_asked(data.len());
         opener.take(&data).map_err(|error| (PeerRefusal::Unproven, unproven(error)))?;
         if opener.is_stale() {
             break;
         }
         if place.is_none() && opener.is_proven() {
-            let free = places.try_acquire().map_err(|_| {
+            let free = peering.places.try_acquire().map_err(|_| {
                 let refusal = Refusal::unavailable("busy: too many requests of peers at once: ask again");
                 (PeerRefusal::Busy, refusal)
             })?;
@@ -126,13 +131,12 @@ fn seal(
     path: &'static str,
     preamble: &Preamble,
     answer: &Answer,
-) -> Result<Response, Refusal> {
+) -> Result<Vec<u8>, Refusal> {
     let mut body = Vec::new();
     let binding = Binding::new(Way::Answer, path, preamble);
     frames::seal(&peering.keyring, &binding, &answer.encode(), &mut body)
         .map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error))?;
-    let content_type = HeaderValue::from_static(replication::CONTENT_TYPE);
-    Ok(([(CONTENT_TYPE, content_type)], body).into_response())
+    Ok(body)
 }
 
 /// What a node answers that has no complete set yet.

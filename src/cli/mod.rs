@@ -4,13 +4,16 @@ mod args;
 mod bench;
 mod client;
 mod del;
+mod dev;
 mod failure;
 mod get;
 mod ls;
+mod members;
 mod nodes;
 mod output;
 mod put;
 mod serve;
+mod stop;
 mod stream;
 #[cfg(test)]
 mod testing;
@@ -23,12 +26,6 @@ use std::process::ExitCode;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use failure::{Failure, complain};
-
-/// Commands of a later version: known by name only to be refused.
-const LATER: &[(&str, &str)] = &[
-    ("dev", "starting a cluster to try is not there yet: start one node with 'vwatch serve'"),
-    ("members", "this version runs a single node and has no members to list yet: leave it out"),
-];
 
 /// Runs what the command line of this process asks for.
 #[must_use]
@@ -64,12 +61,11 @@ fn run(typed: Vec<OsString>) -> Result<(), Failure> {
         Some(("del", matches)) => del::run(&read::<del::Del>(matches)?),
         Some(("ls", matches)) => ls::run(&read::<ls::Ls>(matches)?),
         Some(("bench", matches)) => bench::run(matches),
+        Some(("dev", matches)) => dev::run(&read::<dev::Dev>(matches)?),
+        Some((dev::COMMAND, matches)) => dev::run_node(matches),
+        Some(("members", matches)) => members::run(&read::<members::Members>(matches)?),
         Some(("watch", matches)) => watch::run(&read::<watch::Watch>(matches)?),
-        Some((name, _)) => {
-            let why =
-                LATER.iter().find(|(later, _)| *later == name).map_or("no such command", |(_, why)| why);
-            Err(Failure::Usage(format!("{name}: {why}")))
-        }
+        Some((name, _)) => Err(Failure::Usage(format!("{name}: no such command"))),
     }
 }
 
@@ -78,10 +74,6 @@ fn read<T: FromArgMatches>(matches: &ArgMatches) -> Result<T, Failure> {
 }
 
 fn command() -> Command {
-    let later = LATER.iter().map(|(name, _)| {
-        let rest = clap::Arg::new("rest").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true);
-        Command::new(*name).hide(true).disable_help_flag(true).arg(rest)
-    });
     Command::new("vwatch")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Tells very many readers, within milliseconds, that the version of a named thing has changed")
@@ -98,7 +90,9 @@ fn command() -> Command {
         .subcommand(client_command::<ls::Ls>("ls"))
         .subcommand(client_command::<watch::Watch>("watch"))
         .subcommand(bench::command())
-        .subcommands(later)
+        .subcommand(client_command::<members::Members>("members"))
+        .subcommand(client_command::<dev::Dev>("dev"))
+        .subcommand(Command::new(dev::COMMAND).hide(true).args_override_self(true).args(serve::args()))
 }
 
 fn client_command<T: Args>(name: &'static str) -> Command {
@@ -120,13 +114,15 @@ Examples:
   vwatch watch NAME -- ./deploy.sh       run a command at each change
   vwatch ls --prefix repo/               list names
   vwatch del repo/artifact:latest        delete
-  vwatch bench watch --watchers 10000    measure a node";
+  vwatch bench watch --watchers 10000    measure a node
+  vwatch members                         who is in the group of a node
+  vwatch dev                             a cluster on this machine, to try";
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 failed (unreachable, refused); 2 bad command line or setting; 4 no such name; \
 5 lost to a newer write.
 
-Not there yet: vwatch members, vwatch dev, and watching a prefix.";
+Not there yet: watching a prefix.";
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,6 @@
 mod backoff;
 mod command;
 mod state;
-mod stop;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -16,11 +15,11 @@ use super::client::Client;
 use super::failure::{Failure, complain};
 use super::nodes::{Nodes, block_on, check_name};
 use super::output::{Data, Format, Output, Row, in_a_line};
+use super::stop::Stop;
 use crate::wire::duration;
 use backoff::Backoff;
 use command::Runner;
 use state::{Change, State, Step};
-use stop::Stop;
 
 /// Watch a name: tell what it is, and each change as it happens
 #[derive(Debug, Args)]

@@ -68,7 +68,8 @@ impl Dropped {
     }
 
     /// What an operator may do about it.
-    pub(super) const fn advice(self) -> &'static str {
+    #[must_use]
+    pub const fn advice(self) -> &'static str {
         match self {
             Self::Malformed => "something else sends to this port",
             Self::OtherMode => "give all nodes a cluster secret, or none",

@@ -6,6 +6,7 @@
 //! | watcher | tells the replica who is live, and what came of each address |
 //! | prober | asks silent addresses over HTTP: a refusal is not silence |
 //! | teller | tells the owners of names that are filled that somebody reads them here |
+//! | caretaker | asks live members that nobody has asked for a while |
 //! | caller | sends what the replica wants sent, and brings back the responses |
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,11 +21,14 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::fills::Interests;
 use super::metrics::Metrics;
+use super::outcomes::{Asked, Outcomes};
+use super::skew::{News, Skew};
 use super::store::SharedStore;
 use crate::core::joining::Contact;
 use crate::core::replica::{Call, Request};
 use crate::core::{Incarnation, State, Summary};
 use crate::membership::discovery::{Discovery, Found};
+use crate::membership::facts::Identity;
 use crate::membership::{Membership, Place, View};
 use crate::replication::client::{CallError, PeerClient};
 
@@ -33,6 +37,9 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// The same for a node without others: nothing is due but old deletes.
 const TICK_ALONE: Duration = Duration::from_secs(1);
+
+/// How often the clocks of peers are looked at, for the log.
+const LOOK_AT_CLOCKS: Duration = Duration::from_secs(1);
 
 /// How often silent addresses are asked.
 const PROBE: Duration = Duration::from_secs(2);
@@ -43,9 +50,6 @@ const PROBES_AT_ONCE: usize = 8;
 /// How long a node that stops waits until its last writes are with its peers.
 const FLUSH: Duration = Duration::from_secs(1);
 
-/// Why a peer failed is logged again after this, and when it works again.
-const LOG_EVERY: Duration = Duration::from_secs(60);
-
 /// The running group.
 pub struct Group {
     store: SharedStore,
@@ -55,7 +59,8 @@ pub struct Group {
     discovery: Discovery,
     client: PeerClient,
     contacts: Arc<Contacts>,
-    troubles: Arc<Troubles>,
+    outcomes: Arc<Outcomes>,
+    us: (Identity, SocketAddr),
     loops: Vec<AbortHandle>,
 }
 
@@ -66,22 +71,24 @@ type Contacts = Mutex<BTreeMap<SocketAddr, Result<Incarnation, CallError>>>;
 type Addresses = ArcSwap<BTreeMap<Incarnation, Arc<str>>>;
 
 impl Group {
-    /// Starts all loops. `calls` is what the store wants sent.
+    /// Starts all loops. `calls` is what the store wants sent, `us` what is gossiped of the node and where it is
+    /// gossiped to.
     #[must_use]
     pub fn start(
         store: SharedStore,
         metrics: Arc<Metrics>,
+        us: (Identity, SocketAddr),
         membership: Membership,
         discovery: Discovery,
         client: PeerClient,
         calls: mpsc::UnboundedReceiver<Call>,
         interests: Interests,
     ) -> Self {
-        let (contacts, troubles) = (Arc::<Contacts>::default(), Arc::<Troubles>::default());
+        let (contacts, outcomes) = (Arc::<Contacts>::default(), Arc::<Outcomes>::default());
         let addresses = Arc::<Addresses>::default();
         let (view, found) = (membership.view(), discovery.found());
         let caller =
-            Caller { store: store.clone(), client: client.clone(), metrics, troubles: Arc::clone(&troubles) };
+            Caller { store: store.clone(), client: client.clone(), metrics, outcomes: Arc::clone(&outcomes) };
         let loops = [
             tokio::spawn(watcher(
                 store.clone(),
@@ -92,23 +99,45 @@ impl Group {
             )),
             tokio::spawn(prober(client.clone(), view.clone(), Arc::clone(&contacts))),
             tokio::spawn(teller(client.clone(), interests, Arc::clone(&addresses))),
+            tokio::spawn(caretaker(client.clone(), view.clone(), Arc::clone(&outcomes))),
             tokio::spawn(caller.run(calls, addresses)),
         ];
         let loops = loops.iter().map(JoinHandle::abort_handle).collect();
         let membership = Mutex::new(Some(membership));
-        Self { store, membership, view, discovery, client, contacts, troubles, loops }
+        Self { store, membership, view, discovery, client, contacts, outcomes, us, loops }
     }
 
     /// Ticks until the node stops.
     pub async fn tick(&self) {
         let mut every = ticks(TICK);
         let mut was = self.store.summary();
+        let mut skew = Skew::default();
+        let mut next_look = Instant::now();
         loop {
-            every.tick().await;
+            let now = every.tick().await;
+            if now >= next_look {
+                next_look = now + LOOK_AT_CLOCKS;
+                skew.look(&self.store.group_census().peers).into_iter().for_each(|news| self.log_clock(news));
+            }
             let summary = self.store.tick(entropy());
             self.publish(&summary);
             log_change(&was, &summary);
             was = summary;
+        }
+    }
+
+    fn log_clock(&self, news: News) {
+        let (News::Off(who, us) | News::Fine(who, us)) = news;
+        let view = self.view();
+        let peer = view.live.iter().find(|member| member.incarnation() == who);
+        let peer = peer.map_or("?", |member| member.facts.identity.server.as_str());
+        let (ms, side) = (us.unsigned_abs() / 1000, if us > 0 { "ahead of" } else { "behind" });
+        match news {
+            News::Off(..) => tracing::warn!(
+                peer,
+                "its clock is {ms} ms {side} ours: set the wrong one right (NTP), before writes are lost to newer stamps"
+            ),
+            News::Fine(..) => tracing::info!(peer, "its clock is fine again: {ms} ms {side} ours"),
         }
     }
 
@@ -161,11 +190,16 @@ impl Group {
         locked(&self.contacts).clone()
     }
 
-    /// The last error of each peer with which something is wrong now.
+    /// What came of the requests to each peer of late.
     #[must_use]
-    pub fn troubles(&self) -> BTreeMap<Incarnation, String> {
-        let all = locked(&self.troubles.0);
-        all.iter().map(|(who, trouble)| (*who, trouble.error.to_string())).collect()
+    pub fn asked(&self) -> BTreeMap<Incarnation, Asked> {
+        self.outcomes.asked()
+    }
+
+    /// What the node says of itself, and where peers gossip to.
+    #[must_use]
+    pub fn us(&self) -> &(Identity, SocketAddr) {
+        &self.us
     }
 
     /// Says that the node leaves, and waits until its last writes are with its peers, for a moment.
@@ -323,6 +357,37 @@ async fn prober(client: PeerClient, view: watch::Receiver<Arc<View>>, contacts: 
     }
 }
 
+/// Asks live members who are there. In a quiet group nobody else does, and that requests do not pass should be known before a
+/// write needs them to.
+async fn caretaker(client: PeerClient, view: watch::Receiver<Arc<View>>, outcomes: Arc<Outcomes>) {
+    let mut every = ticks(PROBE);
+    loop {
+        every.tick().await;
+        let live: Vec<(Incarnation, String)> = view
+            .borrow()
+            .live
+            .iter()
+            .map(|member| (member.incarnation(), member.facts.identity.server.clone()))
+            .collect();
+        outcomes.keep(|who| live.iter().any(|(live, _)| *live == who));
+        let mut asked = JoinSet::new();
+        for (who, server) in live.into_iter().filter(|(who, _)| outcomes.is_old(*who)) {
+            if asked.len() >= PROBES_AT_ONCE {
+                let _ = asked.join_next().await;
+            }
+            let (client, outcomes) = (client.clone(), Arc::clone(&outcomes));
+            asked.spawn(async move {
+                match client.who_is_there(&server).await {
+                    Ok(there) if there == who => outcomes.answered(who, &server),
+                    Ok(other) => outcomes.failed(who, &server, CallError::NotThem(other)),
+                    Err(error) => outcomes.failed(who, &server, error),
+                }
+            });
+        }
+        while asked.join_next().await.is_some() {}
+    }
+}
+
 type Probed = Result<(SocketAddr, Result<Incarnation, CallError>), tokio::task::JoinError>;
 
 fn note(contacts: &Contacts, probed: Option<Probed>) {
@@ -335,21 +400,12 @@ fn note(contacts: &Contacts, probed: Option<Probed>) {
     }
 }
 
-/// Peers with which something is wrong.
-#[derive(Default)]
-struct Troubles(Mutex<BTreeMap<Incarnation, Trouble>>);
-
-struct Trouble {
-    error: CallError,
-    logged: Instant,
-}
-
 #[derive(Clone)]
 struct Caller {
     store: SharedStore,
     client: PeerClient,
     metrics: Arc<Metrics>,
-    troubles: Arc<Troubles>,
+    outcomes: Arc<Outcomes>,
 }
 
 impl Caller {
@@ -378,28 +434,13 @@ impl Caller {
         );
         match outcome {
             Ok(response) => {
-                if locked(&self.troubles.0).remove(&call.to).is_some() {
-                    tracing::info!(peer = %server, "answers again");
-                }
+                self.outcomes.answered(call.to, &server);
                 self.store.response(entropy(), call.id, response);
             }
             Err(error) => {
-                self.note(call.to, &server, error);
+                self.outcomes.failed(call.to, &server, error);
                 self.store.failed(call.id);
             }
         }
-    }
-
-    fn note(&self, who: Incarnation, server: &str, error: CallError) {
-        let mut all = locked(&self.troubles.0);
-        let now = Instant::now();
-        let logged =
-            all.get(&who).filter(|trouble| now - trouble.logged < LOG_EVERY).map(|trouble| trouble.logged);
-        if logged.is_none() {
-            tracing::warn!(peer = %server, "does not answer as it should: {error}");
-        }
-        // who is gone is forgotten
-        all.retain(|_, trouble| now - trouble.logged < 10 * LOG_EVERY);
-        all.insert(who, Trouble { error, logged: logged.unwrap_or(now) });
     }
 }

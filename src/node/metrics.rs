@@ -12,7 +12,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::store::SharedStore;
+use super::Node;
+use super::group_metrics::GroupMetrics;
 use crate::core::MostWaiters;
 
 /// Which of the two ports.
@@ -185,6 +186,7 @@ pub struct Metrics {
     values: Gauge,
     tombstones: Gauge,
     set_bytes: Gauge,
+    group: GroupMetrics,
 }
 
 impl Metrics {
@@ -212,6 +214,7 @@ impl Metrics {
         let common =
             |(port, status)| (port, status, answers.get_or_create_owned(&AnswerLabels { port, status }));
         let common_answers = COMMON.map(common);
+        let group = GroupMetrics::register(&mut registry);
         let mut metrics = Self {
             registry,
             answers,
@@ -229,6 +232,7 @@ impl Metrics {
             values: Gauge::default(),
             tombstones: Gauge::default(),
             set_bytes: Gauge::default(),
+            group,
         };
         metrics.register();
         metrics
@@ -325,6 +329,16 @@ impl Metrics {
         self.call_seconds.get_or_create(&labels).inc_by(took.as_secs_f64());
     }
 
+    /// Counts a request of a peer, by the bytes of its body.
+    pub fn was_asked(&self, bytes: usize) {
+        self.group.was_asked(bytes);
+    }
+
+    /// Counts an answer to a peer, by the bytes of its body.
+    pub fn has_answered(&self, bytes: usize) {
+        self.group.has_answered(bytes);
+    }
+
     /// Counts a limit that was hit.
     pub fn hit(&self, limit: Limit) {
         self.refusals.get_or_create(&LimitLabel { limit: limit.as_str() }).inc();
@@ -338,7 +352,9 @@ impl Metrics {
 
     /// All of it in the text form of `OpenMetrics`, which Prometheus reads.
     #[must_use]
-    pub fn encode(&self, store: &SharedStore) -> String {
+    pub fn encode(&self, node: &Node) -> String {
+        let store = &node.store;
+        self.group.read(node);
         let census = store.census();
         self.values.set(gauge(census.values));
         self.tombstones.set(gauge(census.tombstones));
@@ -355,6 +371,6 @@ impl Metrics {
     }
 }
 
-fn gauge(count: usize) -> i64 {
+pub(super) fn gauge(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }

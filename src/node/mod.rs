@@ -1,10 +1,13 @@
 //! The running node: owns the store, reads the clock, starts everything in order and stops it in order.
 
+mod agreement;
 pub mod clock;
+pub mod cluster;
 pub mod descriptors;
 mod fills;
 mod front;
 pub mod group;
+mod group_metrics;
 pub mod hang_up;
 mod http2;
 pub mod lifecycle;
@@ -14,9 +17,11 @@ mod logging;
 pub mod metrics;
 mod neighbourhood;
 mod ordinary;
+mod outcomes;
 mod places;
 pub mod reads;
 mod server;
+mod skew;
 mod spoken;
 mod start;
 pub mod store;
@@ -25,6 +30,7 @@ mod stream;
 pub use logging::set_level;
 pub use start::{StartError, run};
 
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Semaphore;
@@ -57,6 +63,15 @@ impl Peering {
     }
 }
 
+/// Where a node listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Listens {
+    /// For readers.
+    pub client: SocketAddr,
+    /// For writers and peers.
+    pub server: SocketAddr,
+}
+
 /// What all requests of a node share.
 pub struct Node {
     /// How it was set up.
@@ -71,6 +86,8 @@ pub struct Node {
     pub peering: Option<Peering>,
     /// Its part in the group, once that has started.
     pub group: OnceLock<Arc<Group>>,
+    /// Where it listens, once it does.
+    pub listens: OnceLock<Listens>,
     /// Where it is between start and end.
     pub lifecycle: Arc<Lifecycle>,
     /// Places for version sets that arrive.
@@ -96,6 +113,7 @@ impl Node {
             metrics: Arc::new(metrics),
             peering,
             group: OnceLock::new(),
+            listens: OnceLock::new(),
             lifecycle: Arc::default(),
             arriving_version_sets: Semaphore::new(MAX_VERSION_SETS_ARRIVING),
             version_sets: Arc::new(Semaphore::new(MAX_VERSION_SETS_AT_ONCE)),

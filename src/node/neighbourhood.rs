@@ -100,19 +100,21 @@ impl Neighbourhood {
         let Some(peering) = &node.peering else { return Ok(()) };
         let cluster = &node.config.cluster;
         let summary = node.store.summary();
+        let identity = Identity {
+            incarnation: peering.us,
+            node: summary.node,
+            name: node.config.node_id.clone(),
+            region: cluster.region.clone(),
+            server: self.server,
+            protocol: PROTOCOL,
+        };
+        let us = (identity.clone(), self.gossip);
         let settings = Settings {
             cluster_id: cluster.cluster_id.clone(),
             keyring: Arc::clone(&peering.keyring),
             socket: self.socket,
             advertise: self.gossip,
-            identity: Identity {
-                incarnation: peering.us,
-                node: summary.node,
-                name: node.config.node_id.clone(),
-                region: cluster.region.clone(),
-                server: self.server,
-                protocol: PROTOCOL,
-            },
+            identity,
             started_us: started.micros(),
             clock: Arc::new(clock::now),
             every: GOSSIP_EVERY,
@@ -125,6 +127,7 @@ impl Neighbourhood {
         let group = Arc::new(Group::start(
             node.store.clone(),
             Arc::clone(&node.metrics),
+            us,
             membership,
             self.discovery,
             client,

@@ -22,7 +22,7 @@ use super::neighbourhood::{Neighbourhood, bind_both, replica_config};
 use super::reads::Reads;
 use super::server::Server;
 use super::store::SharedStore;
-use super::{Node, clock, descriptors, fills, logging};
+use super::{Listens, Node, clock, descriptors, fills, logging};
 use crate::config::fill::{Fill, Strategy};
 use crate::config::{Config, SecretSource};
 use crate::core::{Genesis, Incarnation, Stamp};
@@ -136,6 +136,9 @@ where
         }
         if let Some(filler) = &node.fill {
             filler.start();
+        }
+        if let (Ok(client), Ok(server)) = (client.local_addr(), server.local_addr()) {
+            let _ = node.listens.set(Listens { client, server });
         }
         // dropped by each connection as it ends, so that their end can be awaited
         let (open, mut all_closed) = mpsc::channel::<()>(1);

@@ -11,8 +11,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin, Command};
 
 use super::super::failure::{Failure, complain};
+use super::super::stop::{Stop, number};
 use super::state::Change;
-use super::stop::{Stop, number};
 
 /// How long a command may take to end after the signal that ends us.
 const STOP_GRACE: Duration = Duration::from_secs(5);

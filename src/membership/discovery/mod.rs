@@ -57,6 +57,13 @@ impl Found {
         self.targets.iter().filter(|status| status.last_ok.is_none()).count()
     }
 
+    /// Age of the oldest answer among those for names; nothing where there are none.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        let names = self.targets.iter().filter(|status| !matches!(status.target, Target::Address(_)));
+        names.filter_map(|status| status.last_ok).map(|at| at.elapsed()).max().unwrap_or_default()
+    }
+
     fn sum_up(&mut self) {
         let all: BTreeSet<SocketAddr> =
             self.targets.iter().flat_map(|status| status.addresses.iter().copied()).collect();

@@ -8,7 +8,7 @@ use tokio::io::{Interest, Ready};
 use tokio::net::unix::pipe::Sender;
 use tokio::signal::unix::{self, SignalKind, signal};
 
-use super::super::failure::Failure;
+use super::failure::Failure;
 
 /// SIGINT and SIGTERM, or that nobody reads our output any more.
 #[derive(Default)]

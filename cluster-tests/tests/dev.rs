@@ -1,0 +1,89 @@
+//! `vwatch dev`: a cluster in one command, what it says to paste, and its end.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Output};
+
+use cluster_tests::dev::Dev;
+use cluster_tests::node::{binary, run_to_end};
+use cluster_tests::wait::{LIMIT, wait_until};
+
+/// The line to paste that has a command, without the program.
+#[track_caller]
+fn line<'a>(dev: &'a Dev, command: &str) -> Vec<&'a str> {
+    let mut lines = dev.guide.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let line = lines.find(|words| words.get(1) == Some(&command));
+    line.unwrap_or_else(|| panic!("no {command} in {}", dev.guide)).split_off(1)
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command.args(arguments);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("VWATCH_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn run(arguments: &[&str]) -> Output {
+    command(arguments).output().expect("the binary that was just built")
+}
+
+fn all_closed(servers: &[SocketAddr]) -> bool {
+    servers.iter().all(|server| TcpStream::connect(server).is_err())
+}
+
+#[test]
+fn a_cluster_in_one_command_and_what_it_says_to_paste() {
+    let mut dev = Dev::start(3);
+    let servers = dev.servers.clone();
+    assert!(dev.process.stderr().contains("wait 5 s"), "{}", dev.process.stderr());
+
+    // in the order in which they are printed
+    let mut watch = line(&dev, "watch");
+    watch.extend(["-n", "1"]);
+    let watch = command(&watch).stdout(std::process::Stdio::piped()).spawn().expect("a process");
+    let put = run(&line(&dev, "put"));
+    assert!(put.status.success(), "{}", text(&put.stderr));
+    let woken = watch.wait_with_output().expect("our own child");
+    assert_eq!(text(&woken.stdout).trim_end().split('\t').nth(1), Some("3456"), "{}", text(&woken.stdout));
+
+    let members = run(&line(&dev, "members"));
+    let shown = text(&members.stdout);
+    assert_eq!(members.status.code(), Some(0), "{shown}{}", text(&members.stderr));
+    assert!(shown.ends_with("discovery names 3, gossip sees 3, 3 answer: they agree\n"), "{shown}");
+    assert_eq!(shown.lines().filter(|line| line.starts_with("node-")).count(), 3, "{shown}");
+    let json = run(&[&line(&dev, "members")[..], &["-w", "json"]].concat());
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    assert_eq!(json["node"]["node-id"], "node-2");
+    let simple = run(&[&line(&dev, "members")[..], &["-w", "simple"]].concat());
+    assert_eq!(text(&simple.stdout).lines().count(), 3);
+
+    dev.process.interrupt();
+    assert_eq!(dev.process.wait_exit(LIMIT).code(), Some(0), "{}", dev.process.stderr());
+    assert!(all_closed(&servers));
+    let folder = std::env::temp_dir().join(format!("vwatch-dev-{}", dev.process.pid()));
+    assert!(!folder.exists(), "the secret is gone");
+}
+
+#[test]
+fn the_nodes_end_when_what_started_them_is_killed() {
+    let mut dev = Dev::start(2);
+    let servers = dev.servers.clone();
+    assert!(!all_closed(&servers));
+    dev.process.kill();
+    wait_until("the nodes to end", LIMIT, || all_closed(&servers));
+}
+
+#[test]
+fn a_port_in_use_is_one_line() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("bound").port().to_string();
+    let ended = run_to_end(&["dev", "--client-port", &port, "--server-port", "0"]);
+    assert_eq!((ended.code, ended.stderr.lines().count()), (Some(2), 1), "{}", ended.stderr);
+    assert!(ended.stderr.contains(&format!("cannot listen on 127.0.0.1:{port}")), "{}", ended.stderr);
+    assert!(ended.stderr.contains("choose another --client-port"), "{}", ended.stderr);
+}

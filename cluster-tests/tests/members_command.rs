@@ -1,0 +1,51 @@
+//! `vwatch members`: who is in a group, and what is wrong with it.
+
+use std::process::{Command, Output};
+
+use cluster_tests::node::{Node, binary};
+use cluster_tests::wait::{LIMIT, wait_for, wait_until};
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command.args(arguments);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("VWATCH_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn run(arguments: &[&str]) -> Output {
+    command(arguments).output().expect("the binary that was just built")
+}
+
+#[test]
+fn members_says_what_is_wrong_and_fails() {
+    let mut nodes = Node::group(2, &[]);
+    let server = nodes[0].server_addr().to_string();
+    let ask = || run(&["members", "--server-url", &server]);
+    wait_until("two that agree", LIMIT, || ask().status.code() == Some(0));
+    nodes[1].kill();
+    let output = wait_for("the loss to be seen", LIMIT, || {
+        let output = ask();
+        text(&output.stdout).contains(" dead ").then_some(output)
+    });
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.starts_with("vwatch: discovery names 2 nodes, gossip sees 1, 1 answer; "), "{said}");
+    assert!(said.contains(&nodes[1].server_addr().to_string()) && said.lines().count() == 1, "{said}");
+}
+
+#[test]
+fn members_of_a_node_without_others_is_itself() {
+    let node = Node::with(&["--node-id", "alone"]);
+    let output = run(&["members", "--server-url", &node.server_addr().to_string(), "-w", "simple"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(text(&output.stdout), format!("alone ready {}\n", node.server_addr()));
+    // the client port has no members
+    let output = run(&["members", "--server-url", &node.client_addr().to_string()]);
+    assert_eq!((output.status.code(), text(&output.stderr).contains("server port")), (Some(1), true));
+}

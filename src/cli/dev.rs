@@ -1,0 +1,188 @@
+//! `vwatch dev`: a cluster on this machine, to try.
+
+mod nodes;
+mod places;
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::{ArgMatches, Args};
+use tokio::time::Instant;
+
+use super::client::{Client, Request};
+use super::failure::{Failure, tell};
+use super::nodes::block_on;
+use super::output::print;
+use super::serve;
+use super::stop::Stop;
+use crate::wire::cluster::Cluster;
+pub(super) use nodes::COMMAND;
+use nodes::{Nodes, Order, end_with_parent};
+use places::{Place, Secret};
+
+/// How often a node is asked whether it is ready.
+const ASK: Duration = Duration::from_millis(100);
+
+/// How often it is told who is waited for.
+const TELL: Duration = Duration::from_secs(10);
+
+/// How long the nodes may take, once they are ready, until all see all.
+const SETTLE: Duration = Duration::from_secs(10);
+
+/// How long nodes may take to stop: what they take by default, and some more. Then they are killed.
+const STOP: Duration = Duration::from_secs(15);
+
+/// Start a cluster on this machine, to try
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vwatch dev                                three nodes: 127.0.0.1, 127.0.0.2, 127.0.0.3
+  vwatch dev --nodes 5 --client-port 18080 --server-port 18008
+  vwatch dev -- --log-level debug           flags behind -- go to every node
+
+Each node is a process of its own with its log behind its name, and they share a new secret in a temporary folder. When all
+are ready, the lines to try next are printed. Kill one, and the line that starts it again is printed. Ctrl-C ends all of
+them; so does the end of this command, whatever ends it.")]
+pub(super) struct Dev {
+    /// How many nodes
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=50))]
+    nodes: u8,
+    /// Client port of each node; 0 lets the system choose
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    client_port: u16,
+    /// Server port of each node; 0 lets the system choose
+    #[arg(long, value_name = "PORT", default_value_t = 8008)]
+    server_port: u16,
+    /// Flags for every node
+    #[arg(last = true, value_name = "FLAGS")]
+    flags: Vec<OsString>,
+}
+
+pub(super) fn run(args: &Dev) -> Result<(), Failure> {
+    let places = places::find(args.nodes, args.client_port, args.server_port)?;
+    let secret = Secret::create()?;
+    block_on(async {
+        let mut stop = Stop::by_signals()?;
+        let mut nodes = Nodes::start(&places, &secret, &args.flags)?;
+        let outcome = stop.unless(live(&places, &mut nodes)).await;
+        let ended = end(&mut nodes, &mut stop).await;
+        match outcome {
+            // that is how it is meant to end
+            Err(Failure::Signal(_)) => ended,
+            Err(failure) => Err(failure),
+            Ok(done) => done.and(ended),
+        }
+    })
+}
+
+/// What one of the nodes runs.
+pub(super) fn run_node(matches: &ArgMatches) -> Result<(), Failure> {
+    end_with_parent().map_err(|error| Failure::Failed(format!("cannot start a thread: {error}")))?;
+    serve::run(matches)
+}
+
+/// From the start to the end of the last node, which nobody asked for.
+async fn live(places: &[Place], nodes: &mut Nodes) -> Result<(), Failure> {
+    let count = places.len();
+    tell(&match count {
+        1 => "starting a node".to_owned(),
+        _ => format!(
+            "starting {count} nodes; all are new, so they wait 5 s for somebody who has the set already, as at any \
+             cold start"
+        ),
+    });
+    tokio::select! {
+        () = all_ready(places) => {}
+        (at, how) = nodes.ended() => {
+            let name = &places[at].name;
+            return Err(Failure::Failed(format!("{name} ended before it was ready: {how}: its log says why")));
+        }
+    }
+    print(guide(places).as_bytes())?;
+    for _ in 0..count {
+        let (at, how) = nodes.ended().await;
+        let Place { name, .. } = &places[at];
+        tell(&format!("{name} has ended ({how}); this starts it again: {}", nodes.command(at)));
+    }
+    Err(Failure::Failed("all nodes have ended".to_owned()))
+}
+
+/// Waits until all nodes take reads, and all see all.
+async fn all_ready(places: &[Place]) {
+    let mut told = Instant::now();
+    for place in places {
+        let mut client = Client::new(vec![place.client_url()], "client-port");
+        loop {
+            let why = match client.send(&Request::get("/readyz".to_owned())).await {
+                Ok(answer) if answer.status.is_success() => break,
+                Ok(answer) => answer.refusal(|| answer.status.to_string()),
+                Err(failure) => failure.line().unwrap_or("no answer").to_owned(),
+            };
+            if told.elapsed() > TELL {
+                told = Instant::now();
+                tell(&format!("{} is not ready: {why}", place.name));
+            }
+            tokio::time::sleep(ASK).await;
+        }
+    }
+    let deadline = Instant::now() + SETTLE;
+    for place in places {
+        let mut client = Client::new(vec![place.server_url()], "server-port");
+        while Instant::now() < deadline && !sees_all(&mut client).await {
+            tokio::time::sleep(ASK).await;
+        }
+    }
+}
+
+async fn sees_all(client: &mut Client) -> bool {
+    let Ok(answer) = client.send(&Request::get("/v1/cluster".to_owned())).await else { return false };
+    serde_json::from_slice(&answer.body).is_ok_and(|cluster: Cluster| cluster.agreement.agree)
+}
+
+/// Asks the nodes to stop; at a second signal to stop at once.
+async fn end(nodes: &mut Nodes, stop: &mut Stop) -> Result<(), Failure> {
+    nodes.order(Order::Stop);
+    let deadline = Instant::now() + STOP;
+    let mut ill = Vec::new();
+    while nodes.running() > 0 {
+        tokio::select! {
+            (at, how) = nodes.ended() => {
+                if !how.success() {
+                    ill.push(format!("node-{}: {how}", at + 1));
+                }
+            }
+            _ = stop.signal() => nodes.order(Order::StopNow),
+            () = tokio::time::sleep_until(deadline) => nodes.order(Order::Kill),
+        }
+    }
+    match ill.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::Failed(format!("did not stop in order: {}", ill.join(", ")))),
+    }
+}
+
+/// What to paste next.
+fn guide(places: &[Place]) -> String {
+    let program = program();
+    let (Some(first), Some(last)) = (places.first(), places.last()) else { return String::new() };
+    let middle = places.get(1).unwrap_or(first);
+    let nodes =
+        if places.len() == 1 { "1 node is".to_owned() } else { format!("{} nodes are", places.len()) };
+    format!(
+        "{nodes} ready. In another terminal, wait on one of them:\n\n  \
+         {program} watch --client-url {} repo/artifact:latest\n\n\
+         and in a third one, write to another, and see who is there:\n\n  \
+         {program} put --server-url {} repo/artifact:latest 3456\n  \
+         {program} members --server-url {}\n\n\
+         Ctrl-C here ends them all.\n",
+        last.client_url(),
+        first.server_url(),
+        middle.server_url(),
+    )
+}
+
+/// What to type for this program: what was typed, if that was a path.
+fn program() -> String {
+    let typed = std::env::args().next().unwrap_or_default();
+    if typed.contains('/') && !typed.contains(char::is_whitespace) { typed } else { "vwatch".to_owned() }
+}

@@ -1,0 +1,179 @@
+//! The processes of a local cluster.
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::process::{ExitStatus, Stdio};
+
+use rustix::process::{Pid, Signal, getpid, kill_process};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::sync::{mpsc, watch};
+
+use super::super::failure::{Failure, tell};
+use super::places::{Place, Secret};
+use super::program;
+
+/// The hidden command that a node is started with.
+pub(in crate::cli) const COMMAND: &str = "dev-node";
+
+/// What all nodes are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Order {
+    Run,
+    /// SIGTERM.
+    Stop,
+    /// SIGTERM again, which ends a node at once.
+    StopNow,
+    /// SIGKILL.
+    Kill,
+}
+
+/// All nodes. They end when this is dropped.
+pub(super) struct Nodes {
+    commands: Vec<String>,
+    orders: watch::Sender<Order>,
+    ended: mpsc::Receiver<(usize, ExitStatus)>,
+    running: usize,
+}
+
+impl Nodes {
+    pub(super) fn start(places: &[Place], secret: &Secret, flags: &[OsString]) -> Result<Self, Failure> {
+        let program_file = std::env::current_exe()
+            .map_err(|error| Failure::Failed(format!("cannot find this program: {error}")))?;
+        let (orders, _) = watch::channel(Order::Run);
+        let (end, ended) = mpsc::channel(places.len().max(1));
+        let mut nodes = Self { commands: Vec::new(), orders, ended, running: 0 };
+        for (at, place) in places.iter().enumerate() {
+            let mut arguments = arguments(place, places, secret);
+            arguments.extend_from_slice(flags);
+            let shown: Vec<_> = arguments.iter().map(|argument| argument.to_string_lossy()).collect();
+            nodes.commands.push(format!("{} serve {}", program(), shown.join(" ")));
+            let mut child = Command::new(&program_file)
+                .arg(COMMAND)
+                .args(&arguments)
+                .env_remove("VWATCH_CLUSTER_SECRET")
+                .env_remove("VWATCH_ADVERTISE_SERVER")
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                // control-C is for us, and we tell them
+                .process_group(0)
+                .kill_on_drop(true)
+                .spawn()
+                .map_err(|error| Failure::Failed(format!("cannot start {}: {error}", place.name)))?;
+            pass_on(&place.name, child.stdout.take());
+            pass_on(&place.name, child.stderr.take());
+            let alive = child.stdin.take();
+            tokio::spawn(keep(at, child, alive, nodes.orders.subscribe(), end.clone()));
+            nodes.running += 1;
+        }
+        Ok(nodes)
+    }
+
+    /// How many have not ended.
+    pub(super) fn running(&self) -> usize {
+        self.running
+    }
+
+    /// Waits for the next one that ends.
+    pub(super) async fn ended(&mut self) -> (usize, ExitStatus) {
+        match self.ended.recv().await {
+            Some(ended) => {
+                self.running -= 1;
+                ended
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Tells all of them; an order is never taken back.
+    pub(super) fn order(&self, order: Order) {
+        self.orders.send_if_modified(|known| {
+            let is_news = *known < order;
+            *known = order.max(*known);
+            is_news
+        });
+    }
+
+    /// What starts a node again.
+    pub(super) fn command(&self, at: usize) -> &str {
+        self.commands.get(at).map_or("", String::as_str)
+    }
+}
+
+fn arguments(place: &Place, places: &[Place], secret: &Secret) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = Vec::new();
+    let mut flag = |name: &str, value: OsString| arguments.extend([name.into(), value]);
+    flag("--node-id", place.name.clone().into());
+    flag("--listen-client", place.client.to_string().into());
+    flag("--listen-server", place.server.to_string().into());
+    // one alone has nobody to wait for
+    if places.len() > 1 {
+        let all: Vec<_> = places.iter().map(|place| place.server.to_string()).collect();
+        flag("--replicate-with", all.join(",").into());
+        flag("--cluster-secret-file", secret.file().into());
+    }
+    arguments
+}
+
+/// Does to a node what is ordered, until it has ended. `alive` is held for as long: without it the node ends.
+async fn keep(
+    at: usize,
+    mut child: Child,
+    alive: Option<ChildStdin>,
+    mut orders: watch::Receiver<Order>,
+    end: mpsc::Sender<(usize, ExitStatus)>,
+) {
+    let status = loop {
+        tokio::select! {
+            status = child.wait() => break status,
+            changed = orders.changed() => {
+                let order = if changed.is_ok() { *orders.borrow_and_update() } else { Order::Kill };
+                carry_out(&mut child, order);
+                if changed.is_err() {
+                    break child.wait().await;
+                }
+            }
+        }
+    };
+    drop(alive);
+    if let Ok(status) = status {
+        // nobody listens any more when we end
+        let _ = end.send((at, status)).await;
+    }
+}
+
+fn carry_out(child: &mut Child, order: Order) {
+    let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    // both fail only for a process that has ended
+    match (order, pid) {
+        (Order::Stop | Order::StopNow, Some(pid)) => drop(kill_process(pid, Signal::TERM)),
+        (Order::Kill, _) => drop(child.start_kill()),
+        _ => {}
+    }
+}
+
+/// Each line that a node writes, behind its name.
+fn pass_on(name: &str, pipe: Option<impl AsyncRead + Unpin + Send + 'static>) {
+    let Some(pipe) = pipe else { return };
+    let name = name.to_owned();
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(pipe).split(b'\n');
+        while let Ok(Some(line)) = lines.next_segment().await {
+            tell(&format!("{name} | {}", String::from_utf8_lossy(&line)));
+        }
+    });
+}
+
+/// A node of a local cluster ends when its standard input does, which whoever started it holds: so it ends with that, whatever
+/// ended that. A pipe tells so on every system, and at once.
+pub(super) fn end_with_parent() -> std::io::Result<()> {
+    let watch = || {
+        let mut input = std::io::stdin().lock();
+        let mut sink = [0; 64];
+        while matches!(input.read(&mut sink), Ok(1..)) {}
+        // cannot fail for ourselves
+        let _ = kill_process(getpid(), Signal::TERM);
+    };
+    std::thread::Builder::new().name("parent".to_owned()).spawn(watch).map(drop)
+}

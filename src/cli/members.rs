@@ -1,0 +1,230 @@
+//! `vwatch members`: who is in a node's group, and whether all ways to count them agree.
+
+use clap::Args;
+
+use super::client::Request;
+use super::failure::Failure;
+use super::nodes::{Nodes, block_on};
+use super::output::{Format, print, table};
+use crate::wire::cluster::{Agreement, Cluster, Genesis, Member, SetMark};
+
+/// List the nodes of a group, as one of them sees it
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vwatch members                  a table
+  vwatch members -w simple        node id, state and address, one a line
+  vwatch members -w json          all that GET /v1/cluster says
+  vwatch members --server-url http://127.0.0.2:8008
+
+In the table, LAG counts writes of this node that the other has yet to acknowledge (* marks one that a sync has to
+bring up to date), CLOCK is how far its clock is ahead, and SET is the beginning of its digest: equal sets, equal digests.
+
+Exit code 1 if this node is not ready, or if discovery, gossip and requests do not come to the same nodes: what is wrong,
+and what to do, is on standard error.")]
+pub(super) struct Members {
+    /// Form of the output: json, table or simple
+    #[arg(
+        short = 'w',
+        long = "output",
+        value_name = "FORMAT",
+        default_value = "table",
+        hide_possible_values = true
+    )]
+    format: Format,
+    #[command(flatten)]
+    nodes: Nodes,
+}
+
+pub(super) fn run(args: &Members) -> Result<(), Failure> {
+    let mut client = args.nodes.writers()?;
+    let request = Request::get("/v1/cluster".to_owned());
+    let answer = block_on(async { client.send(&request).await })?.or_refusal("members").map_err(no_group)?;
+    let mut cluster: Cluster = serde_json::from_slice(&answer.body).map_err(|error| {
+        Failure::Failed(format!("not an answer of a node: {error}: name the server port with --server-url"))
+    })?;
+    for members in [&mut cluster.members.live, &mut cluster.members.dead] {
+        members.sort_by(|a, b| (&a.node_id, &a.server).cmp(&(&b.node_id, &b.server)));
+    }
+    match args.format {
+        Format::Json => print(&[&answer.body[..], b"\n"].concat())?,
+        Format::Table => print(shown(&cluster).as_bytes())?,
+        Format::Simple => print(simple(&cluster).as_bytes())?,
+    }
+    judge(&cluster)
+}
+
+/// That a path is not there says that it is no server port, or an old one.
+fn no_group(failure: Failure) -> Failure {
+    match failure {
+        Failure::Missing(line) => {
+            Failure::Failed(format!("{line} (members are asked for at the server port)"))
+        }
+        failure => failure,
+    }
+}
+
+/// Whether all is well.
+fn judge(cluster: &Cluster) -> Result<(), Failure> {
+    let mut wrong = Vec::new();
+    if cluster.node.standing != "ready" {
+        wrong.push(format!("this node is not ready: {}", cluster.node.standing));
+    }
+    let Agreement { dns, gossip, data, agree, sentences } = &cluster.agreement;
+    if !agree {
+        wrong.push(format!("discovery names {dns} nodes, gossip sees {gossip}, {data} answer"));
+        wrong.extend(sentences.iter().cloned());
+    }
+    match wrong.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::Failed(wrong.join("; "))),
+    }
+}
+
+fn shown(cluster: &Cluster) -> String {
+    let header = ["NODE", "STATE", "SERVER", "REGION", "RECORDS", "SET", "LAG", "CLOCK", "HEARD", "ERROR"];
+    let node = &cluster.node;
+    let mut rows = vec![vec![
+        node.node_id.clone(),
+        format!("{} (asked)", node.standing),
+        node.server.clone(),
+        or_dash(&node.region),
+        node.set.records.to_string(),
+        set(&node.set),
+        "-".to_owned(),
+        "-".to_owned(),
+        "-".to_owned(),
+        "-".to_owned(),
+    ]];
+    let members = &cluster.members;
+    rows.extend(members.live.iter().map(|member| row(member, &member.state)));
+    rows.extend(members.dead.iter().map(|member| row(member, "dead")));
+    rows.extend(members.unreadable.iter().map(|unreadable| {
+        let mut row = vec!["?".to_owned(), "unreadable".to_owned(), unreadable.gossip.clone()];
+        row.resize(header.len() - 1, "-".to_owned());
+        row.push(unreadable.error.clone());
+        row
+    }));
+    let Agreement { dns, gossip, data, agree, .. } = &cluster.agreement;
+    let verdict = if *agree { "they agree" } else { "they do not agree" };
+    let numbers = format!("discovery names {dns}, gossip sees {gossip}, {data} answer: {verdict}");
+    format!("{}{numbers}{}\n", table(&header, &rows), set_line(node.set.genesis.as_ref()))
+}
+
+fn set_line(genesis: Option<&Genesis>) -> &'static str {
+    match genesis {
+        Some(genesis) if genesis.provisional => "; the set was begun alone, and is given up for any other",
+        _ => "",
+    }
+}
+
+fn row(member: &Member, state: &str) -> Vec<String> {
+    let lag = member.lag.map(|lag| format!("{lag}{}", if member.dirty == Some(true) { "*" } else { "" }));
+    vec![
+        member.node_id.clone(),
+        state.to_owned(),
+        member.server.clone(),
+        or_dash(&member.region),
+        member.set.records.to_string(),
+        set(&member.set),
+        lag.unwrap_or_else(|| "-".to_owned()),
+        member.clock_offset_us.map_or_else(|| "-".to_owned(), offset),
+        format!("{:.1}s ago", member.heartbeat_age_ms as f64 / 1000.0),
+        member.error.clone().unwrap_or_else(|| "-".to_owned()),
+    ]
+}
+
+fn set(set: &SetMark) -> String {
+    match set.genesis {
+        Some(_) => set.digest.chars().take(8).collect(),
+        None => "-".to_owned(),
+    }
+}
+
+fn offset(us: i64) -> String {
+    match us.unsigned_abs() {
+        0..10_000 => format!("{us:+}µs"),
+        10_000..10_000_000 => format!("{:+}ms", us / 1000),
+        _ => format!("{:+}s", us / 1_000_000),
+    }
+}
+
+fn or_dash(text: &str) -> String {
+    if text.is_empty() { "-".to_owned() } else { text.to_owned() }
+}
+
+fn simple(cluster: &Cluster) -> String {
+    let node = &cluster.node;
+    let mut text = format!("{} {} {}\n", node.node_id, node.state, node.server);
+    let all = cluster.members.live.iter().map(|member| (member, member.state.as_str()));
+    for (member, state) in all.chain(cluster.members.dead.iter().map(|member| (member, "dead"))) {
+        text.push_str(&format!("{} {state} {}\n", member.node_id, member.server));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::cluster::{Members, ThisNode};
+
+    fn cluster() -> Cluster {
+        let set = SetMark {
+            records: 2,
+            digest: "abcdef0123456789".to_owned(),
+            genesis: Some(Genesis::default()),
+            ..SetMark::default()
+        };
+        let node = ThisNode {
+            node_id: "node-1".to_owned(),
+            standing: "ready".to_owned(),
+            state: "ready".to_owned(),
+            server: "127.0.0.1:8008".to_owned(),
+            set: set.clone(),
+            ..ThisNode::default()
+        };
+        let other = Member {
+            node_id: "node-2".to_owned(),
+            state: "ready".to_owned(),
+            server: "127.0.0.2:8008".to_owned(),
+            region: "eu".to_owned(),
+            set,
+            lag: Some(3),
+            dirty: Some(true),
+            clock_offset_us: Some(-12_345),
+            heartbeat_age_ms: 250,
+            ..Member::default()
+        };
+        Cluster {
+            node,
+            members: Members { live: vec![other], ..Members::default() },
+            agreement: Agreement { dns: 2, gossip: 2, data: 2, agree: true, sentences: Vec::new() },
+            ..Cluster::default()
+        }
+    }
+
+    #[test]
+    fn a_table() {
+        assert_eq!(
+            shown(&cluster()),
+            "NODE    STATE          SERVER          REGION  RECORDS  SET       LAG  CLOCK  HEARD     ERROR\n\
+             node-1  ready (asked)  127.0.0.1:8008  -       2        abcdef01  -    -      -         -\n\
+             node-2  ready          127.0.0.2:8008  eu      2        abcdef01  3*   -12ms  0.3s ago  -\n\
+             discovery names 2, gossip sees 2, 2 answer: they agree\n"
+        );
+        assert_eq!(simple(&cluster()), "node-1 ready 127.0.0.1:8008\nnode-2 ready 127.0.0.2:8008\n");
+        assert_eq!(judge(&cluster()), Ok(()));
+    }
+
+    #[test]
+    fn what_is_not_well_fails_and_is_said() {
+        let mut joining = cluster();
+        joining.node.standing = "joining".to_owned();
+        assert_eq!(judge(&joining), Err(Failure::Failed("this node is not ready: joining".to_owned())));
+        let mut split = cluster();
+        split.agreement =
+            Agreement { dns: 3, agree: false, sentences: vec!["x: y".to_owned()], ..split.agreement };
+        let Err(Failure::Failed(line)) = judge(&split) else { panic!("it is not well") };
+        assert_eq!(line, "discovery names 3 nodes, gossip sees 2, 2 answer; x: y");
+    }
+}

@@ -1,0 +1,130 @@
+//! Three numbers that should agree: how many nodes discovery names, gossip sees, and requests reach.
+//!
+//! They are compared node by node, not as numbers: a stranger who is seen does not make up for one who is missing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use super::outcomes::Asked;
+use crate::core::{Incarnation, State};
+use crate::membership::discovery::Found;
+use crate::membership::{Member, Place, View};
+use crate::wire::cluster::Agreement;
+
+/// More sentences than this are counted, not told.
+const MOST_SENTENCES: usize = 20;
+
+/// What is compared.
+pub(super) struct Seen<'a> {
+    /// Gossip.
+    pub(super) view: &'a View,
+    /// Discovery.
+    pub(super) found: &'a Found,
+    /// What came of requests to members.
+    pub(super) asked: &'a BTreeMap<Incarnation, Asked>,
+    /// Why addresses are silent, as far as that is known.
+    pub(super) silent: &'a BTreeMap<SocketAddr, String>,
+}
+
+/// How a node without others counts.
+pub(super) fn alone() -> Agreement {
+    Agreement { dns: 1, gossip: 1, data: 1, agree: true, sentences: Vec::new() }
+}
+
+impl Seen<'_> {
+    /// Compares.
+    pub(super) fn compare(&self) -> Agreement {
+        let staying: Vec<&Member> =
+            self.view.live.iter().filter(|member| member.facts.summary.state != State::Leaving).collect();
+        let leaving: BTreeSet<Incarnation> = self
+            .view
+            .live
+            .iter()
+            .filter(|member| member.facts.summary.state == State::Leaving)
+            .map(Member::incarnation)
+            .collect();
+        let mut sentences: Vec<String> = self.view.conflicts.iter().map(ToString::to_string).collect();
+        let dns = self.discovery(&leaving, &mut sentences);
+        self.members(&staying, &mut sentences);
+        let data = staying
+            .iter()
+            .filter(|member| self.asked.get(&member.incarnation()).is_some_and(Asked::answers))
+            .count();
+        let agree = sentences.is_empty();
+        let more = sentences.len().saturating_sub(MOST_SENTENCES);
+        sentences.truncate(MOST_SENTENCES);
+        if more > 0 {
+            sentences.push(format!("and {more} more of this kind"));
+        }
+        Agreement { dns: 1 + dns, gossip: 1 + staying.len(), data: 1 + data, agree, sentences }
+    }
+
+    /// How many others discovery names: whoever answers once, however many addresses it has, and each silent address.
+    fn discovery(&self, leaving: &BTreeSet<Incarnation>, sentences: &mut Vec<String>) -> usize {
+        for status in self.found.targets.iter().filter(|status| status.last_ok.is_none()) {
+            let why = status.error.as_ref().map_or("no answer yet", |(_, why)| why);
+            sentences.push(format!(
+                "{} was never resolved: {why}: compare --replicate-with with what DNS has",
+                status.target
+            ));
+        }
+        let mut named = BTreeSet::new();
+        let mut silent = 0;
+        for (address, place) in &self.view.reach.places {
+            match place {
+                Place::Ourselves | Place::Unusable => {}
+                Place::Member(who) | Place::Answers(who) if leaving.contains(who) => {}
+                Place::Member(who) => drop(named.insert(*who)),
+                Place::Answers(who) => {
+                    named.insert(*who);
+                    sentences.push(format!(
+                        "{address} answers and is no live member: its log says why if this lasts for more than \
+                         some seconds"
+                    ));
+                }
+                Place::Silent(_) => {
+                    silent += 1;
+                    let why = self.silent.get(address).map_or("nobody answers there", String::as_str);
+                    sentences.push(format!(
+                        "discovery names {address}, and gossip does not see it: {why}: start a node there, let \
+                         UDP and TCP pass, or take the address out"
+                    ));
+                }
+            }
+        }
+        named.len() + silent
+    }
+
+    fn members(&self, staying: &[&Member], sentences: &mut Vec<String>) {
+        let named: BTreeSet<Incarnation> = self
+            .view
+            .reach
+            .places
+            .values()
+            .filter_map(|place| match place {
+                Place::Member(who) | Place::Answers(who) => Some(*who),
+                _ => None,
+            })
+            .collect();
+        for member in staying {
+            let identity = &member.facts.identity;
+            let who = format!("{} at {}", identity.name, identity.server);
+            if !named.contains(&identity.incarnation) {
+                sentences.push(format!(
+                    "gossip sees {who}, and discovery does not name it: a split from it would not heal by \
+                     itself: add it to --replicate-with, or name all nodes by one DNS name"
+                ));
+            }
+            match self.asked.get(&identity.incarnation) {
+                Some(asked) if asked.answers() => {}
+                Some(Asked { error: Some(error), .. }) => sentences.push(format!(
+                    "gossip sees {who}, and requests fail: {error}: let TCP pass on its server port, or see its log"
+                )),
+                _ => sentences.push(format!("{who} has not been asked anything yet: look again in a moment")),
+            }
+        }
+        for (address, error) in &self.view.unreadable {
+            sentences.push(format!("{address} is there and not understood: {error}"));
+        }
+    }
+}
