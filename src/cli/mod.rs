@@ -5,6 +5,7 @@ mod client;
 mod del;
 mod failure;
 mod get;
+mod health;
 mod ls;
 mod nodes;
 mod output;
@@ -63,6 +64,7 @@ fn run(typed: Vec<OsString>) -> Result<(), Failure> {
         Some(("put", matches)) => put::run(&read::<put::Put>(matches)?),
         Some(("del", matches)) => del::run(&read::<del::Del>(matches)?),
         Some(("ls", matches)) => ls::run(&read::<ls::Ls>(matches)?),
+        Some(("health", matches)) => health::run(&read::<health::Health>(matches)?),
         Some(("watch", matches)) => watch::run(&read::<watch::Watch>(matches)?),
         Some((name, _)) => {
             let why =
@@ -96,6 +98,7 @@ fn command() -> Command {
         .subcommand(client_command::<del::Del>("del"))
         .subcommand(client_command::<ls::Ls>("ls"))
         .subcommand(client_command::<watch::Watch>("watch"))
+        .subcommand(client_command::<health::Health>("health"))
         .subcommands(later)
 }
 
@@ -117,7 +120,8 @@ Examples:
   vwatch watch repo/artifact:latest      print each change as it happens
   vwatch watch NAME -- ./deploy.sh       run a command at each change
   vwatch ls --prefix repo/               list names
-  vwatch del repo/artifact:latest        delete";
+  vwatch del repo/artifact:latest        delete
+  vwatch health                          is the node ready?";
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 failed (unreachable, refused); 2 bad command line or setting; 4 no such name; \
