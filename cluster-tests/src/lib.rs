@@ -9,6 +9,7 @@
 //! | [`cluster`] | several nodes, each behind a proxy of its own, and what goes wrong between them |
 //! | [`faults`] | random faults on a cluster, and a history that is judged |
 //! | [`http`] | a small blocking HTTP/1.1 client that sends exactly what it is told |
+//! | [`docker`] | nodes in containers, and the networks between them |
 //! | [`dns`] | a name server whose answers a test changes |
 //! | [`proxy`] | faults on the way to a node, counted |
 //! | [`storm`] | clients that behave badly, and what must not come of it |
@@ -21,6 +22,7 @@
 pub mod cluster;
 pub mod dev;
 pub mod dns;
+pub mod docker;
 pub mod faults;
 pub mod http;
 pub mod node;

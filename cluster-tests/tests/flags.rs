@@ -129,6 +129,7 @@ fn help_teaches_and_is_no_failure() {
         (&["help", "del"], "Examples:"),
         (&["ls", "--help"], "--keys-only"),
         (&["watch", "--help"], "Watching all names under a prefix (--prefix) is not there yet"),
+        (&["health", "--help"], "vwatch health --live"),
         (&["--version"], concat!("vwatch ", env!("CARGO_PKG_VERSION"))),
     ] {
         let ended = run(args, &[]);
@@ -157,6 +158,11 @@ fn a_mistake_is_one_line_and_exit_code_2() {
         (&["get", "--client-url", "https://127.0.0.1:1", "n"], "nodes do not speak TLS"),
         (&["put", "--server-url", "nowhere", "n", "v"], "bad --server-url: no port: got \"nowhere\""),
         (&["ls", "a", "--prefix", "b"], "cannot be used with"),
+        (&["health", "--url", "nowhere"], "bad --url: no port: got \"nowhere\""),
+        (
+            &["health", "--timeout", "2"],
+            "invalid value '2' for '--timeout <DURATION>': a number without unit",
+        ),
         (&["watch", "--prefix", "a"], "watching a prefix is not there yet"),
         (&["dev", "--nodes", "0"], "invalid value '0' for '--nodes <COUNT>'"),
         (&["dev", "--client-port", "7", "--server-port", "7"], "give each its own"),

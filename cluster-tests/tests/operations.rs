@@ -1,7 +1,7 @@
 //! What operators and their tools ask: health, readiness, metrics, the log level, and what is not there.
 
 use cluster_tests::http::{Connection, Request};
-use cluster_tests::node::{Node, get};
+use cluster_tests::node::{Node, binary, get};
 use cluster_tests::text::{assert_refusal, metric, samples};
 use cluster_tests::wait::{LIMIT, wait_until};
 
@@ -17,6 +17,31 @@ fn both_ports_say_that_they_are_well_and_ready() {
             ask(Connection::open(address), "GET", target).expect(200);
             assert!(ask(Connection::open(address), "HEAD", target).expect(200).body.is_empty());
         }
+    }
+}
+
+#[test]
+fn the_command_line_asks_the_same_of_either_port() {
+    let health = |address: std::net::SocketAddr, flags: &[&str], variables: &[(&str, String)]| {
+        let mut command = std::process::Command::new(binary());
+        command.arg("health").args(flags).env_remove("VWATCH_LISTEN_CLIENT");
+        if variables.is_empty() {
+            command.args(["--url", &address.to_string()]);
+        }
+        let ended = command.envs(variables.iter().cloned()).output().expect("the binary");
+        (ended.status.code(), String::from_utf8_lossy(&ended.stderr).into_owned())
+    };
+    let node = Node::start();
+    let (client, server) = (node.client_addr(), node.server_addr());
+    for (address, flags) in [(client, &[][..]), (server, &[]), (client, &["--live"]), (server, &["--live"])] {
+        assert_eq!(health(address, flags, &[]), (Some(0), String::new()));
+    }
+    let listen = [("VWATCH_LISTEN_CLIENT", client.to_string())];
+    assert_eq!(health(client, &[], &listen), (Some(0), String::new()));
+    drop(node);
+    for (flags, variables) in [(&[][..], &[][..]), (&["--live"], &[]), (&[], &listen)] {
+        let (code, said) = health(client, flags, variables);
+        assert!(code == Some(1) && said.contains("connection refused"), "{code:?} {said}");
     }
 }
 

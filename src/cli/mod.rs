@@ -7,6 +7,7 @@ mod del;
 mod dev;
 mod failure;
 mod get;
+mod health;
 mod ls;
 mod members;
 mod nodes;
@@ -64,6 +65,7 @@ fn run(typed: Vec<OsString>) -> Result<(), Failure> {
         Some(("dev", matches)) => dev::run(&read::<dev::Dev>(matches)?),
         Some((dev::COMMAND, matches)) => dev::run_node(matches),
         Some(("members", matches)) => members::run(&read::<members::Members>(matches)?),
+        Some(("health", matches)) => health::run(&read::<health::Health>(matches)?),
         Some(("watch", matches)) => watch::run(&read::<watch::Watch>(matches)?),
         Some((name, _)) => Err(Failure::Usage(format!("{name}: no such command"))),
     }
@@ -93,6 +95,7 @@ fn command() -> Command {
         .subcommand(client_command::<members::Members>("members"))
         .subcommand(client_command::<dev::Dev>("dev"))
         .subcommand(Command::new(dev::COMMAND).hide(true).args_override_self(true).args(serve::args()))
+        .subcommand(client_command::<health::Health>("health"))
 }
 
 fn client_command<T: Args>(name: &'static str) -> Command {
@@ -116,7 +119,8 @@ Examples:
   vwatch del repo/artifact:latest        delete
   vwatch bench watch --watchers 10000    measure a node
   vwatch members                         who is in the group of a node
-  vwatch dev                             a cluster on this machine, to try";
+  vwatch dev                             a cluster on this machine, to try
+  vwatch health                          is the node ready?";
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 failed (unreachable, refused); 2 bad command line or setting; 4 no such name; \
