@@ -526,6 +526,10 @@ impl<'a> Storm<'a> {
         if kind.ends_a_process() && (node == self.anchor || 2 * down >= nodes) {
             return false;
         }
+        // a process that has just begun has no handler for signals yet
+        if kind == Kind::Stop && !self.answers(node) {
+            return false;
+        }
         let lasts = Duration::from_millis(self.rng.u64(300..5000));
         let until = (Instant::now() + lasts).min(end);
         match kind {
@@ -545,6 +549,11 @@ impl<'a> Storm<'a> {
         self.active.push(Active { kind, node, other, until });
         self.apply();
         true
+    }
+
+    fn answers(&self, node: usize) -> bool {
+        let healthz = Request::new("GET", "/healthz");
+        ask(self.cluster.addresses(node).0, &healthz).is_some_and(|answer| answer.status == 200)
     }
 
     /// Ends faults whose time has come.

@@ -364,25 +364,22 @@ fn who_stops_says_so() {
     let mut cluster = Cluster::of(3).start();
     cluster.ready();
     cluster.put(2, "a", "1");
-    let parked = cluster.watch(2, "a", "1");
+    let mut parked = cluster.watch(2, "a", "1");
     cluster.node(2).wait_parked(1);
-    let started = Instant::now();
-    let mut parked = parked;
     // the last word before the end reaches the others
     cluster.put(2, "last", "1");
     assert_eq!(cluster.stop(2).code(), Some(0));
     parked.answer().expect(200);
     for i in 0..2 {
-        wait_until("the others to have seen it leave", LIMIT, || {
-            cluster
-                .node(i)
-                .stderr()
-                .lines()
-                .any(|line| line.contains("gossip: node-2") && line.contains("left"))
-        });
         assert_eq!(cluster.get(i, "last").version(), Some("1"));
+        let said = |how: &str| {
+            let log = cluster.node(i).stderr();
+            log.lines().any(|line| line.contains("gossip: node-2 at ") && line.contains(how))
+        };
+        wait_until("the others to hear that it leaves", LIMIT, || said(" is leaving"));
+        // it is its own word, and not its silence
+        assert!(!said(" left (") && !said(" is dead ("));
     }
-    println!("the stop and the word of it: {:?}", started.elapsed());
     cluster.all_agree();
 }
 

@@ -204,6 +204,14 @@ fn log_changes(before: &View, after: &View) {
         let identity = &member.facts.identity;
         tracing::info!("gossip: {} at {} is live ({} others now)", identity.name, identity.server, count);
     }
+    let leaves = |member: &&super::Member| member.facts.summary.state == State::Leaving;
+    for member in after.live.iter().filter(leaves) {
+        let known = before.live.binary_search_by_key(&member.incarnation(), super::Member::incarnation);
+        if !known.is_ok_and(|at| leaves(&&before.live[at])) {
+            let identity = &member.facts.identity;
+            tracing::info!("gossip: {} at {} is leaving", identity.name, identity.server);
+        }
+    }
     for member in before.live.iter().filter(|member| !is_in(&after.live, member.incarnation())) {
         let identity = &member.facts.identity;
         let how = match member.facts.summary.state {
