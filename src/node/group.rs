@@ -50,6 +50,14 @@ const PROBES_AT_ONCE: usize = 8;
 /// How long a node that stops waits until its last writes are with its peers.
 const FLUSH: Duration = Duration::from_secs(1);
 
+/// What the node wants said to others.
+pub(super) struct Errands {
+    /// What the store's replica wants sent.
+    pub(super) calls: mpsc::UnboundedReceiver<Call>,
+    /// Names with readers here that others own.
+    pub(super) interests: Interests,
+}
+
 /// The running group.
 pub struct Group {
     store: SharedStore,
@@ -71,19 +79,19 @@ type Contacts = Mutex<BTreeMap<SocketAddr, Result<Incarnation, CallError>>>;
 type Addresses = ArcSwap<BTreeMap<Incarnation, Arc<str>>>;
 
 impl Group {
-    /// Starts all loops. `calls` is what the store wants sent, `us` what is gossiped of the node and where it is
+    /// Starts all loops. `us` is what is gossiped of the node and where it is
     /// gossiped to.
     #[must_use]
-    pub fn start(
+    pub(super) fn start(
         store: SharedStore,
         metrics: Arc<Metrics>,
         us: (Identity, SocketAddr),
         membership: Membership,
         discovery: Discovery,
         client: PeerClient,
-        calls: mpsc::UnboundedReceiver<Call>,
-        interests: Interests,
+        errands: Errands,
     ) -> Self {
+        let Errands { calls, interests } = errands;
         let (contacts, outcomes) = (Arc::<Contacts>::default(), Arc::<Outcomes>::default());
         let addresses = Arc::<Addresses>::default();
         let (view, found) = (membership.view(), discovery.found());

@@ -4,15 +4,12 @@ use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-
-use super::fills::Interests;
-use super::group::Group;
+use super::group::{Errands, Group};
 use super::start::{StartError, system};
 use super::{Node, clock};
 use crate::config::Config;
 use crate::core::Stamp;
-use crate::core::replica::{Call, Config as ReplicaConfig};
+use crate::core::replica::Config as ReplicaConfig;
 use crate::membership::discovery::Discovery;
 use crate::membership::facts::{Identity, hash};
 use crate::membership::{self, GOSSIP_EVERY, Membership, Settings, advertise};
@@ -94,8 +91,7 @@ impl Neighbourhood {
         self,
         node: &Arc<Node>,
         started: Stamp,
-        calls: mpsc::UnboundedReceiver<Call>,
-        interests: Interests,
+        errands: Errands,
     ) -> Result<(), StartError> {
         let Some(peering) = &node.peering else { return Ok(()) };
         let cluster = &node.config.cluster;
@@ -131,8 +127,7 @@ impl Neighbourhood {
             membership,
             self.discovery,
             client,
-            calls,
-            interests,
+            errands,
         ));
         tokio::spawn({
             let group = Arc::clone(&group);

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use super::Peering;
-use super::group::tick_alone;
+use super::group::{Errands, tick_alone};
 use super::lifecycle::Phase;
 use super::limits::{DRAIN_PER_WATCHER, MAX_SERVER_CONNECTIONS, RESERVED_DESCRIPTORS};
 use super::listener::{ListenError, listen};
@@ -131,7 +131,7 @@ where
         tracing::info!("Configuration of Server:\n{}", node.config.pretty());
         tokio::spawn(ring_bells);
         match neighbourhood {
-            Some(neighbourhood) => neighbourhood.join(&node, started, calls, interests).await?,
+            Some(neighbourhood) => neighbourhood.join(&node, started, Errands { calls, interests }).await?,
             None => drop(tokio::spawn(tick_alone(node.store.clone()))),
         }
         if let Some(filler) = &node.fill {
