@@ -193,7 +193,7 @@ fn gob_is_refused_with_the_names_of_what_is_not() {
 #[test]
 fn a_push_is_refused_where_there_are_no_peers() {
     let node = Node::start();
-    assert_refusal(&post(&node, Some("application/x-bincode"), b"\x00\x01"), 415);
+    assert_refusal(&post(&node, Some("application/x-bincode"), b"\x00\x01"), 404);
 }
 
 /// Bodies that do not come keep nobody else from asking.

@@ -219,7 +219,8 @@ mod tests {
             ),
             (
                 "wathc a",
-                "unrecognized subcommand 'wathc': a similar subcommand exists: 'watch': try 'vwatch --help'",
+                "unrecognized subcommand 'wathc': some similar subcommands exist: 'health', 'watch': \
+                 try 'vwatch --help'",
             ),
             (
                 "put -dash=1 val",

@@ -192,7 +192,7 @@ mod tests {
             lag: Some(3),
             dirty: Some(true),
             clock_offset_us: Some(-12_345),
-            heartbeat_age_ms: 250,
+            heartbeat_age_ms: 300,
             ..Member::default()
         };
         Cluster {

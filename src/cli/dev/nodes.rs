@@ -46,7 +46,8 @@ impl Nodes {
         for (at, place) in places.iter().enumerate() {
             let mut arguments = arguments(place, places, secret);
             arguments.extend_from_slice(flags);
-            let shown: Vec<_> = arguments.iter().map(|argument| argument.to_string_lossy()).collect();
+            let shown: Vec<_> =
+                arguments.iter().map(|argument| quoted(&argument.to_string_lossy())).collect();
             nodes.commands.push(format!("{} serve {}", program(), shown.join(" ")));
             let mut child = Command::new(&program_file)
                 .arg(COMMAND)
@@ -98,6 +99,15 @@ impl Nodes {
     /// What starts a node again.
     pub(super) fn command(&self, at: usize) -> &str {
         self.commands.get(at).map_or("", String::as_str)
+    }
+}
+
+/// As a shell takes it for one word.
+fn quoted(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=@%+".contains(c);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
     }
 }
 
@@ -176,4 +186,17 @@ pub(super) fn end_with_parent() -> std::io::Result<()> {
         let _ = kill_process(getpid(), Signal::TERM);
     };
     std::thread::Builder::new().name("parent".to_owned()).spawn(watch).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_stay_words() {
+        assert_eq!(quoted("--replicate-with"), "--replicate-with");
+        assert_eq!(quoted("127.0.0.1:8008,[::1]:1"), "'127.0.0.1:8008,[::1]:1'");
+        assert_eq!(quoted("it's $HOME"), r"'it'\''s $HOME'");
+        assert_eq!(quoted(""), "''");
+    }
 }
