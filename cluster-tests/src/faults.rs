@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::cluster::{Cluster, Traffic};
+use crate::cluster::{CLOCK, Cluster, Traffic};
 use crate::http::{Connection, Request, Response};
 use crate::node::{delete, get, put};
 use crate::proxy::Faults;
@@ -35,6 +35,8 @@ const WATCHERS: usize = 2 * NAMES;
 const PARK: &str = "600s";
 /// Longer than a pause lasts is not waited for an answer that should come at once.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How far the clock of each node is off at most: any two differ by less than what makes one of them doubt its own.
+const MOST_OFF_MS: i64 = 500;
 /// How long all nodes may take to agree once all is well.
 const CONVERGE: Duration = Duration::from_secs(60);
 
@@ -210,7 +212,13 @@ impl Drop for Over<'_> {
 /// If what must hold does not, or a fault did not happen.
 #[must_use]
 pub fn run(run: Run) -> Report {
-    let mut cluster = Cluster::of(run.nodes).by_name().flag("--block-for", PARK).start();
+    let mut rng = fastrand::Rng::with_seed(run.seed);
+    let plan = Cluster::of(run.nodes).by_name().flag("--block-for", PARK);
+    let plan = (0..run.nodes).fold(plan, |plan, i| {
+        let off_ms = rng.i64(-MOST_OFF_MS..=MOST_OFF_MS);
+        plan.env(i, CLOCK, &format!("{off_ms:+}ms"))
+    });
+    let mut cluster = plan.start();
     cluster.ready();
     (0..NAMES).for_each(|name| cluster.note(&format!("n{name}")));
     let world = World {
@@ -225,7 +233,6 @@ pub fn run(run: Run) -> Report {
         over: AtomicBool::new(false),
     };
     (0..run.nodes).for_each(|i| world.begin(&cluster, i));
-    let mut rng = fastrand::Rng::with_seed(run.seed);
     let world = &world;
     let mut report = std::thread::scope(|scope| {
         let _over = Over(world);

@@ -154,6 +154,29 @@ fn a_node_that_restarts_empty_takes_the_set_over_before_it_is_read() {
 }
 
 #[test]
+fn a_peer_that_hangs_does_not_keep_a_node_from_its_set() {
+    let mut cluster = Cluster::of(4).start();
+    cluster.ready();
+    for i in 0..100 {
+        cluster.put(i % 4, &format!("n{i}"), &i.to_string());
+    }
+    cluster.all_agree();
+    // both still count as live while the fourth looks around
+    cluster.pause(1);
+    cluster.pause(2);
+    cluster.restart(3);
+    let started = Instant::now();
+    wait_until("it to be ready", LIMIT, || cluster.node(3).is_ready());
+    println!("ready beside two that hang after {:?}", started.elapsed());
+    for i in 0..100 {
+        cluster.get(3, &format!("n{i}")).expect(200);
+    }
+    cluster.resume(1);
+    cluster.resume(2);
+    cluster.all_agree();
+}
+
+#[test]
 fn after_all_were_restarted_at_once_a_new_set_begins() {
     let mut cluster = Cluster::of(3).start();
     cluster.ready();

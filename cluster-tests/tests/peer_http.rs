@@ -20,7 +20,8 @@ use cluster_tests::wait::{LIMIT, wait_until};
 use vwatch::core::limits::{MAX_MESSAGE_BYTES, MAX_NAME_BYTES};
 use vwatch::core::push::Batch;
 use vwatch::core::replica::{Request as PeerRequest, Response as PeerResponse};
-use vwatch::core::{Dot, Incarnation, Name, Record, Stamp, Version};
+use vwatch::core::{Dot, Incarnation, Name, Record, Stamp, State, Version};
+use vwatch::membership::View;
 use vwatch::replication::client::{CallError, PeerClient};
 use vwatch::replication::frames::{self, Binding, MAX_FRAME_BYTES, Preamble, Way};
 use vwatch::replication::{PUSH_PATH, SYNC_PATH};
@@ -351,7 +352,7 @@ fn lie_on(listener: TcpListener, lie: Lie) -> Arc<AtomicU64> {
 #[test]
 fn peers_that_lie_hold_up_nobody_else() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let cluster = Cluster::of(2).start();
+    let mut cluster = Cluster::of(3).start();
     cluster.ready();
     cluster.put(0, "a", "0");
     cluster.shows(1, "a", "0");
@@ -380,6 +381,25 @@ fn peers_that_lie_hold_up_nobody_else() {
     }
     cluster.all_agree();
     println!("asked: {asked:?}");
+
+    // what only a sync can bring comes too, although six call themselves ready, of another root, and answer none
+    for liar in &mut liars {
+        let their = |view: &View| view.live.iter().map(|m| m.facts.summary).find(|s| s.state == State::Ready);
+        let view = runtime.block_on(liar.wait("a real one", |view| their(view).is_some()));
+        let real = their(&view).expect("it was there");
+        liar.publish(|summary| {
+            (summary.state, summary.genesis, summary.root) = (State::Ready, real.genesis, real.root);
+            summary.root.sum ^= 1;
+        });
+    }
+    cluster.cut(1, 2);
+    for i in 0..20 {
+        cluster.put(2, &format!("n{i}"), "1");
+        cluster.shows(0, &format!("n{i}"), "1");
+    }
+    cluster.kill(2);
+    assert!(cluster.difference().is_some() && cluster.traffic().cut > 0);
+    println!("healed after {:?}", cluster.agree_within(2 * LIMIT));
     drop(runtime);
 }
 

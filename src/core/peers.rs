@@ -305,7 +305,8 @@ impl Peers {
                 true if ask_clock => (0, Errand::Vectors),
                 true if marks.0 == marks.1 || peer.marks == Some(marks) => continue,
                 true => (0, Errand::Vectors),
-                false if peer.outbox.is_dirty() || !peer.known => (3, Errand::Round),
+                // who failed last time has no right of way: else those who always fail would leave no turn to others
+                false if peer.failures == 0 && (peer.outbox.is_dirty() || !peer.known) => (3, Errand::Round),
                 false if abroad && peer.summary.region != ours.region => (2, Errand::Round),
                 false => (1, Errand::Round),
             };

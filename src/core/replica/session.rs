@@ -8,6 +8,9 @@ use crate::core::sync::{Answer, Ask, Next, Outcome, Round, Snapshot, SnapshotNex
 /// How often in a row a request is asked again when it gets no answer: it changes nothing to ask twice.
 pub(super) const RETRIES: u32 = 2;
 
+/// Who is silent for this long, µs, is not asked again in this turn: a peer that hangs must not keep the others waiting.
+const HANGS_US: u64 = 5_000_000;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -175,7 +178,8 @@ impl Replica {
         if matches!(session, Kind::Idle) {
             return calls;
         }
-        let again = self.session.silences < RETRIES;
+        let hangs = self.session.asked.is_some_and(|asked| now.mono_us >= asked.mono_us + HANGS_US);
+        let again = self.session.silences < RETRIES && !hangs;
         self.session.silences += 1;
         match session {
             Kind::Idle => {}
