@@ -271,6 +271,21 @@ fn a_name_that_nobody_reads_is_let_go_and_asked_for_anew() {
     assert_eq!(follower.get("n").expect(200).version(), Some("v2"), "not what it was when it was let go");
 }
 
+/// Readers move on from name to name: what nobody reads any more makes room for what they read next.
+#[test]
+fn a_small_follower_outlives_more_names_than_it_can_hold() {
+    const NAMES: usize = 40;
+    let leader = Node::start();
+    for i in 0..NAMES {
+        leader.put(&format!("n{i}"), [b'x'; 4_000]).expect(204);
+    }
+    let follower = follower(&leader, &["--fill-idle", "250ms", "--max-set-bytes", "40000"]);
+    for i in 0..NAMES {
+        wait_until("a name to be filled", LIMIT, || follower.get(&format!("n{i}")).status == 200);
+    }
+    assert!(follower.metric("vwatch_set_bytes") <= 40_000.0);
+}
+
 #[test]
 fn names_are_bounded() {
     let leader = Node::start();

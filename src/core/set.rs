@@ -219,6 +219,23 @@ impl Set {
         Merge::Newer { previous }
     }
 
+    /// Drops the record of a name as if it had never been there. Only for a copy that nobody replicates: what is dropped
+    /// here would come back from a peer. Says whether there was one.
+    pub fn drop_copy(&mut self, name: &Name) -> bool {
+        let position = self.position(name);
+        let at = self.leaf_of(position);
+        let leaf = &mut self.leaves[at];
+        let Ok(at) = find(leaf, position, name) else { return false };
+        let cell = leaf.remove(at);
+        self.trie.replace(position, Some(cell.item), None);
+        self.bytes -= Self::cost(&cell.record);
+        match cell.record.kind() {
+            Kind::Value => drop(self.names.remove(name)),
+            Kind::Tombstone => self.tombstones.remove(cell.record.last_sync(), position),
+        }
+        true
+    }
+
     /// Moves the horizon, never back, and drops tombstones below it, at most `at_most` of them.
     ///
     /// Returns how many it dropped; fewer than `at_most` means that none is left below the horizon.
@@ -388,6 +405,21 @@ mod tests {
         assert!(set.get(&name("n")).is_none());
         assert!(matches!(set.merge(&tombstone("n", 9)), Merge::Forgotten));
         assert_eq!((set.values(), set.tombstones(), set.bytes()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_copy_that_is_dropped_leaves_nothing_behind() {
+        let mut set = Set::with_leaf_bits([1; 16], 2);
+        set.merge(&value("kept", 1, "a"));
+        let (root, bytes) = (set.root(), set.bytes());
+        set.merge(&value("n", 5, "a"));
+        set.merge(&tombstone("m", 6));
+        for text in ["n", "m"] {
+            assert!(set.drop_copy(&name(text)));
+            assert!(!set.drop_copy(&name(text)), "it is gone");
+        }
+        assert_eq!((set.root(), set.bytes(), set.values(), set.tombstones()), (root, bytes, 1, 0));
+        assert_eq!(names(&set, "", None), ["kept"]);
     }
 
     #[test]

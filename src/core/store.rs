@@ -348,6 +348,14 @@ impl<T> Store<T> {
         self.waiters.limit(most);
     }
 
+    /// Drops what is held of a name that nobody waits for, if the set is more than half full; see [`Set::drop_copy`]. It is
+    /// asked for again when it is read. While there is room a copy stays: its source may be gone by then.
+    pub fn drop_copy(&mut self, name: &Name) {
+        if self.set.bytes() > self.max_set_bytes / 2 && !self.waiters.has(name) {
+            self.set.drop_copy(name);
+        }
+    }
+
     /// An upstream is asked what a name is: until [`Store::told`], whoever has time waits for its answer, whatever is
     /// held. The caller bounds how many names there are.
     pub fn expect(&mut self, name: &Name) {
@@ -493,6 +501,23 @@ mod tests {
         done(put(&mut store, 3, "b", None));
         assert!(matches!(store.write(at(4), &name("m"), &Change::Delete, None), Written::Full { .. }));
         done(delete(&mut store, 5, None));
+    }
+
+    #[test]
+    fn a_copy_is_dropped_where_room_is_scarce_and_nobody_waits() {
+        let record = Record::value(name("n"), &version("a"), b"d", at(1), Dot::default());
+        for (most, drops) in [(Set::cost(&record), true), (3 * Set::cost(&record), false)] {
+            let mut store: Store<u32> = Store::new(GENESIS, Incarnation(1), most);
+            done(put(&mut store, 1, "a", None));
+            store.drop_copy(&name("n"));
+            assert_eq!(store.get(&name("n")).is_none(), drops, "{most} bytes");
+        }
+        let mut store: Store<u32> = Store::new(GENESIS, Incarnation(1), Set::cost(&record));
+        done(put(&mut store, 1, "a", None));
+        let knows = Question { known: Known::Current, at_least: None };
+        assert!(matches!(store.read(at(1), &name("n"), &knows, Some(|| 7)), Read::Parked { .. }));
+        store.drop_copy(&name("n"));
+        assert!(store.get(&name("n")).is_some(), "somebody waits for it");
     }
 
     #[test]

@@ -70,6 +70,8 @@ pub trait Keeper: Send + Sync + 'static {
     fn members(&self) -> (u64, Vec<u64>);
     /// Somebody reads a name here that another member owns: tells it, so that it keeps on asking.
     fn tell_owner(&self, owner: u64, name: &Name);
+    /// Nobody has read a name for long: what is held of it is a copy, and is asked for again when somebody does.
+    fn drop_copy(&self, name: &Name);
     /// The set that this one is a copy of began then.
     fn began(&self, started: Stamp);
 }
@@ -511,10 +513,15 @@ async fn sweep(shared: Arc<Shared>) {
                 continue;
             }
             shared.told(&entry);
-            if shared.names.let_go(&entry, false, is_read)
-                && let Some(task) = entry.task.get()
-            {
+            if !shared.names.let_go(&entry, false, is_read) {
+                continue;
+            }
+            if let Some(task) = entry.task.get() {
                 task.abort();
+            }
+            // what can be had again; the rest is served for as long as the upstream is away
+            if shared.settings.strategy == Strategy::Watch && entry.trouble().is_none() {
+                shared.keeper.drop_copy(&entry.name);
             }
         }
     }

@@ -87,6 +87,10 @@ impl Keeper for NodeKeeper {
         self.store.ready_members()
     }
 
+    fn drop_copy(&self, name: &Name) {
+        self.store.drop_copy(name);
+    }
+
     fn tell_owner(&self, owner: u64, name: &Name) {
         // one that finds no room is told with its next turn
         let _ = self.tell.try_send((Incarnation(owner), name.clone()));

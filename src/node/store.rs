@@ -305,6 +305,11 @@ impl SharedStore {
         let _ = self.filler.set(filler);
     }
 
+    /// See [`Store::drop_copy`].
+    pub fn drop_copy(&self, name: &Name) {
+        self.lock().store.drop_copy(name);
+    }
+
     /// See [`Store::expect`].
     pub fn expect(&self, name: &Name) {
         self.lock().store.expect(name);
