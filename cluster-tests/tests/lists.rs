@@ -191,7 +191,7 @@ fn a_list_of_many_names_is_complete_however_it_is_cut() {
 /// A list that is not taken holds one of 32 places, and only for so long.
 #[test]
 fn readers_that_do_not_read_are_bounded_and_do_not_stay() {
-    let node = Node::with(&["--data-limit-bytes", "1MiB", "--idle-timeout", "8s"]);
+    let node = Node::with(&["--data-limit-bytes", "1MiB", "--idle-timeout", "20s"]);
     for i in 0..5 {
         // more than the system takes in for a connection whose other end does not read
         node.put(&format!("n{i}?version=v"), vec![b'x'; 1 << 20]).expect(204);
