@@ -4,6 +4,6 @@ use std::time::Duration;
 
 #[test]
 fn a_minute_of_clients_that_behave_badly() {
-    let report = cluster_tests::storm::run(1_000, Duration::from_secs(60), |_| {});
+    let report = cluster_tests::storm::run(1_000, Duration::from_secs(20), |_| {});
     assert!(report.woken > 1_000 && report.hung_up > 1_000, "{report:?}");
 }
