@@ -1,9 +1,9 @@
-//! A minute of the storm whose whole hour is `cargo run --release -p cluster-tests --bin storm`.
+//! A little of the storm whose whole hour is `cargo run --release -p cluster-tests --bin storm`.
 
 use std::time::Duration;
 
 #[test]
-fn a_minute_of_clients_that_behave_badly() {
+fn clients_that_behave_badly_leave_nothing_behind_and_lose_nobody() {
     let report = cluster_tests::storm::run(1_000, Duration::from_secs(20), |_| {});
     assert!(report.woken > 1_000 && report.hung_up > 1_000, "{report:?}");
 }
