@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use cluster_tests::http::Response;
+use cluster_tests::http::{Request, Response};
 use cluster_tests::node::{Node, delete, free_addresses, get, head, put};
 use cluster_tests::text::{assert_refusal, now_us};
 use cluster_tests::upstream::{Reply, Upstream, status};
@@ -262,6 +262,9 @@ fn a_name_that_nobody_reads_is_let_go_and_asked_for_anew() {
     let follower = follower(&leader, &["--fill-idle", "1s"]);
     follower.get("n").expect(200);
     leader.wait_parked(1);
+    let seen = follower.server().ask(&Request::new("GET", "/v1/cluster")).expect(200).json();
+    assert_eq!((&seen["fill"]["tier"], &seen["fill"]["names"]), (&1.into(), &1.into()), "{seen}");
+    assert_eq!(seen["fill"]["upstreams"][0]["up"], true, "{seen}");
     // parked readers keep it
     let mut watcher = follower.watch(&get("n?version=v1&timeout=3s"));
     assert_eq!(watcher.answer().expect(200).version(), Some("v1"));

@@ -12,14 +12,15 @@ use super::group::Group;
 use super::outcomes::Asked;
 use super::store::{GroupCensus, PeerCensus, Standing};
 use crate::core::{GenesisMark, Incarnation, State, Summary};
+use crate::fill::UpstreamHealth;
 use crate::membership::discovery::{Found, TargetStatus};
 use crate::membership::target::Target as Named;
 use crate::membership::{Member as Seat, Place, View};
 use crate::replication::PROTOCOL;
 use crate::seal::KeyId;
 use crate::wire::cluster::{
-    Address, Agreement, Cluster, Discovery, Genesis, MOST, Member, Members, SetMark, Target, ThisNode,
-    Unreadable,
+    Address, Agreement, Cluster, Discovery, Fill, Genesis, MOST, Member, Members, SetMark, Target, ThisNode,
+    Unreadable, Upstream,
 };
 
 impl Standing {
@@ -41,7 +42,7 @@ impl Node {
         let census = self.store.group_census();
         let node = self.itself(&census);
         let Some(group) = self.group.get() else {
-            return Cluster { node, agreement: alone(), ..Cluster::default() };
+            return Cluster { node, agreement: alone(), fill: self.filled(), ..Cluster::default() };
         };
         let (view, found, asked) = (group.view(), group.found(), group.asked());
         Cluster {
@@ -49,7 +50,21 @@ impl Node {
             members: members(&view, &census, &asked),
             discovery: discovery(&view, &found, &silent(group, &view)),
             agreement: agreement(group),
+            fill: self.filled(),
         }
+    }
+
+    fn filled(&self) -> Option<Fill> {
+        let health = self.fill.as_ref()?.health();
+        let upstream =
+            |of: &UpstreamHealth| Upstream { url: of.url.to_string(), up: of.is_up, age_ms: ms(of.age) };
+        Some(Fill {
+            tier: health.tier,
+            names: health.names,
+            max_names: health.max_names,
+            cut_off_ms: health.cut_off_for.map(ms),
+            upstreams: health.upstreams.iter().map(upstream).collect(),
+        })
     }
 
     fn itself(&self, census: &GroupCensus) -> ThisNode {

@@ -17,6 +17,37 @@ pub struct Cluster {
     pub discovery: Discovery,
     /// Whether the ways to count the nodes come to the same.
     pub agreement: Agreement,
+    /// What fills it, if something does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fill: Option<Fill>,
+}
+
+/// How a node is filled from its upstream.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Fill {
+    /// Nodes between this one and the source: 1 behind a leader, 0 where it asks the source itself.
+    pub tier: usize,
+    /// Names that are filled, and how many may be.
+    pub names: usize,
+    /// See `names`.
+    pub max_names: usize,
+    /// For how long nobody has answered, ms; `None` while somebody does.
+    pub cut_off_ms: Option<u64>,
+    /// Each URL of `--fill-from`.
+    pub upstreams: Vec<Upstream>,
+}
+
+/// How one URL of `--fill-from` is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Upstream {
+    /// The URL.
+    pub url: String,
+    /// Whether one of its addresses answers.
+    pub up: bool,
+    /// Time since its last good answer, or since the start, ms.
+    pub age_ms: u64,
 }
 
 /// The node that answers.
