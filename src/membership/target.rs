@@ -183,6 +183,10 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address(address) => address.fmt(f),
+            // without the scheme it would read as a service
+            Self::Host { name, port } if name.eq_ignore_ascii_case("srv") => {
+                write!(f, "http://{name}:{port}")
+            }
             Self::Host { name, port } => write!(f, "{name}:{port}"),
             Self::Service { name } => write!(f, "srv:{name}"),
         }
@@ -206,6 +210,7 @@ mod tests {
             ("http://[::1]", "[::1]:8008"),
             ("[::ffff:10.0.0.1]:9", "10.0.0.1:9"),
             ("srv:_vwatch._udp.Example.com", "srv:_vwatch._udp.example.com"),
+            ("srv", "http://srv:8008"),
             ("SRV:_vwatch._tcp.example", "srv:_vwatch._tcp.example"),
         ] {
             let target = Target::parse(text).unwrap();
