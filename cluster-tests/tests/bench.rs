@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
+use cluster_tests::cluster::Cluster;
 use cluster_tests::http::Request;
 use cluster_tests::node::{Finished, Node, run_to_end};
 use serde_json::Value;
@@ -63,6 +64,26 @@ fn watchers_whose_time_is_up_ask_again() {
         figures(&bench(&node, "watch --watchers 10 --writes 2 --every 1500ms --timeout 300ms -w json"));
     assert!(number(&figures, "timeouts") >= 10.0, "{figures}");
     assert_eq!((number(&figures, "woken"), number(&figures, "early")), (20.0, 0.0), "{figures}");
+}
+
+/// The writer's node does not count who is parked at another one, and what is written comes there a while later.
+#[test]
+fn watchers_may_be_at_another_node() {
+    let cluster = Cluster::of(2).flag("--jitter-per-watch", "0s").start();
+    cluster.ready();
+    let (reader, writer) =
+        (cluster.node(1).client_addr().to_string(), cluster.node(0).server_addr().to_string());
+    let arguments = "bench watch --watchers 20 --names 5 --writes 50 --every 40ms -w json";
+    let mut all: Vec<&str> = arguments.split_whitespace().collect();
+    all.extend(["--client-url", &reader, "--server-url", &writer]);
+    let finished = run_to_end(&all);
+    let figures = figures(&finished);
+    assert_eq!(number(&figures, "woken") + number(&figures, "superseded"), 1000.0, "{figures}");
+    for name in ["lost", "stale", "early", "dropped", "refused"] {
+        assert_eq!(number(&figures, name), 0.0, "{name} in {figures}");
+    }
+    assert!(figures["parked_ms"].is_null(), "{figures}");
+    assert!(finished.stderr.contains("parked at another node than the writer's"), "{}", finished.stderr);
 }
 
 /// Nodes close connections that are silent for long, and between two writes the bench's own are.
@@ -131,7 +152,7 @@ fn what_cannot_be_measured_is_one_line() {
     for (arguments, code, said) in [
         ("watch --watchers 100000000", 2, "too many connections: 100000000 asked for"),
         ("watch --watchers 2 --names 3", 2, "bad --names: more than watchers"),
-        ("watch --every 10ms", 2, "bad --every: too short"),
+        ("watch --every 100us", 2, "bad --every: too short"),
         ("watch --timeout 0s", 2, "bad --timeout: nobody would park"),
         ("watch --watchers 0", 2, "invalid value '0' for '--watchers <COUNT>'"),
         ("put --duration 0s", 2, "bad --duration: it is zero"),

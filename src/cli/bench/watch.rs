@@ -9,7 +9,7 @@ use super::super::args;
 use super::super::failure::{Failure, tell};
 use super::super::nodes::Nodes;
 use super::super::output::{Output, print};
-use super::super::url::path_of;
+use super::super::url::{parameter, path_of, with_query};
 use super::blocking::Blocking;
 use super::crowd::{Crowd, Schedule};
 use super::exchange;
@@ -17,7 +17,7 @@ use super::figures::{Figures, Times, median_ms};
 use super::server::Process;
 use super::target::{Target, make_room};
 use super::{Names, process};
-use crate::wire::duration;
+use crate::wire::duration::{self, GoDuration};
 
 /// How long all may take to connect and park at first.
 const PARKING: Duration = Duration::from_secs(60);
@@ -25,8 +25,20 @@ const PARKING: Duration = Duration::from_secs(60);
 /// How often the node is asked whether all are parked.
 const ASK_EVERY: Duration = Duration::from_millis(20);
 
-/// Before a write is due, nobody disturbs the node for so long.
+/// Before a write is due, nobody disturbs the node for so long, or for half of the time between two writes.
 const QUIET: Duration = Duration::from_millis(100);
+
+/// Writes that follow each other faster measure how writes are merged, not wakes.
+const SHORTEST_EVERY: Duration = Duration::from_millis(1);
+
+/// The writer's node counts parked watchers soon after they asked, or they are parked at another node.
+const COUNTED_WITHIN: Duration = Duration::from_secs(2);
+
+/// How often progress is told.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// How long what is written at one node may take to stand at another.
+const ELSEWHERE_WITHIN: GoDuration = GoDuration(Duration::from_secs(20));
 
 /// Park watchers, write, and measure each wake
 #[derive(Debug, Args)]
@@ -36,6 +48,10 @@ Examples:
   vwatch bench watch --watchers 1000 --names 50 --every 500ms --writes 100
   vwatch bench watch -w json | jq .wake_ms.p99
   vwatch bench watch --client-url http://10.0.0.7:8080 --server-url http://10.0.0.7:8008
+
+From one node to another, a round every 20 ms:
+  vwatch bench watch --watchers 1 --every 20ms --writes 5000 \
+      --server-url http://10.0.0.7:8008 --client-url http://10.0.0.8:8080
 
 A wake is measured from when its write was due, not from when it was made: a stall shows, wherever it is. Who was woken
 parks again once all were, or when the next write is due. A version that was overtaken by the next one before a watcher
@@ -95,13 +111,19 @@ pub(super) fn run(args: &Watch) -> Result<(), Failure> {
     let mut control = Blocking::open(writer)?;
     let names = Names::new(args.names)?;
     names.write(&mut control, 0, args.size)?;
+    names.wait_at(&mut Blocking::open(reader.clone())?)?;
 
     let mut crowd = Crowd::new(reader, names.0.clone(), watchers, args.timeout)?;
     let memory_before = process.and_then(Process::memory);
-    let others = control.metric(PARKED);
+    let mut others = control.metric(PARKED);
     let started = Instant::now();
     crowd.park(None, started + PARKING, |parked| tell(&format!("{parked} of {watchers} watchers asked")))?;
     let asked_after = started.elapsed();
+    wait_parked(&mut crowd, &mut control, others, None, Instant::now() + COUNTED_WITHIN)?;
+    if others.is_some() && control.metric(PARKED) <= others {
+        tell("they are parked at another node than the writer's, which does not say how many they are");
+        others = None;
+    }
     wait_parked(&mut crowd, &mut control, others, None, started + PARKING)?;
     let parked_after = started.elapsed();
     let memory = process.and_then(Process::memory);
@@ -175,9 +197,9 @@ fn check(args: &Watch) -> Result<(), Failure> {
         let (names, watchers) = (args.names, args.watchers);
         return refused(format!("bad --names: more than watchers: got {names} for {watchers}: give fewer"));
     }
-    if args.every < 2 * QUIET {
+    if args.every < SHORTEST_EVERY {
         return refused(format!(
-            "bad --every: too short to park in: got {:?}: give at least 200ms",
+            "bad --every: too short to park in: got {:?}: give at least 1ms",
             args.every
         ));
     }
@@ -222,6 +244,10 @@ fn wait_parked(
     }
 }
 
+fn quiet(every: Duration) -> Duration {
+    QUIET.min(every / 2)
+}
+
 /// Waits for each write to be known to all, and lets them park again.
 fn rounds(
     args: &Watch,
@@ -232,14 +258,16 @@ fn rounds(
     process: Option<Process>,
 ) -> Result<Vec<Round>, Failure> {
     let warm_up = u32::try_from(args.warm_up).unwrap_or(u32::MAX);
+    let quiet = quiet(args.every);
     let mut rounds = Vec::new();
+    let mut told: Option<Instant> = None;
     for version in 1..=schedule.writes {
         let due = schedule.due(version);
         if version == warm_up + 1 {
             crowd.tally.times = Times::default();
         }
         crowd.park(Some(schedule), due, |_| {})?;
-        wait_parked(crowd, control, others, Some(schedule), due.checked_sub(QUIET).unwrap_or(due))?;
+        wait_parked(crowd, control, others, Some(schedule), due.checked_sub(quiet).unwrap_or(due))?;
         let ran_before = process.and_then(Process::processor_time);
         let woken_before = crowd.tally.woken;
         let end = if version == schedule.writes { due + args.give_up } else { schedule.due(version + 1) };
@@ -254,7 +282,10 @@ fn rounds(
         let last =
             last_wake.map_or_else(|| "not all".to_owned(), |last| format!("the last after {last:.1?}"));
         let note = if version <= warm_up { " (not counted)" } else { "" };
-        tell(&format!("write {version} of {}: {wakes} woken, {last}{note}", schedule.writes));
+        if version == schedule.writes || told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            told = Some(Instant::now());
+            tell(&format!("write {version} of {}: {wakes} woken, {last}{note}", schedule.writes));
+        }
         if version > warm_up {
             rounds.push(round);
         }
@@ -302,11 +333,12 @@ fn write(
     size: usize,
 ) -> Result<Writes, Failure> {
     let mut writes = Writes { times: Times::default(), behind: Duration::ZERO };
+    let quiet = quiet(schedule.every);
     for version in 1..=schedule.writes {
         let due = schedule.due(version);
         let requests = names.puts(&connection.target.url, version, size);
         let sleep_until = |at: Instant| thread::sleep(at.saturating_duration_since(Instant::now()));
-        sleep_until(due.checked_sub(QUIET).unwrap_or(due));
+        sleep_until(due.checked_sub(quiet).unwrap_or(due));
         connection.refresh()?;
         sleep_until(due);
         writes.behind = writes.behind.max(due.elapsed());
@@ -327,6 +359,24 @@ impl Names {
             control.send(&Names(names.to_vec()).puts(&url, version, size))?;
             for _ in names {
                 control.good_answer()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until all of them stand at a node, which may be another than that of the writer.
+    fn wait_at(&self, reader: &mut Blocking) -> Result<(), Failure> {
+        let url = reader.target.url.clone();
+        let known = [parameter("version", ""), parameter("timeout", &ELSEWHERE_WITHIN.to_string())];
+        for names in self.0.chunks(PIPELINED) {
+            let get = |name: &String| exchange::get(&url, &with_query(&path_of(name), &known));
+            reader.send(&names.iter().flat_map(get).collect::<Vec<u8>>())?;
+            for _ in names {
+                if reader.answer()?.status == 404 {
+                    return Err(Failure::Failed(format!(
+                        "{url} does not get what was written: do --client-url and --server-url name one group?"
+                    )));
+                }
             }
         }
         Ok(())
