@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use cluster_tests::http::{Connection, Request};
@@ -624,4 +624,33 @@ fn who_knows_of_a_change_makes_the_node_look_now() {
     assert_refusal(&post("registry-events", &"x".repeat(2 << 20)), 413);
     let without = Node::start();
     assert_refusal(&without.server().ask(&Request::new("POST", "/v1/fill/n").body("")), 404);
+}
+
+/// As many names at once as may be asked for, and some more, none of which the upstream knows: nobody is left waiting when
+/// all that were asked for are let go.
+#[test]
+fn names_behind_a_whole_batch_of_unknown_ones_are_asked_for() {
+    const AT_ONCE: usize = 256;
+    const MORE: usize = 30;
+    let open = Arc::new((Mutex::new(false), Condvar::new()));
+    let upstream = Upstream::start({
+        let open = Arc::clone(&open);
+        move |_| {
+            let (is_open, changed) = &*open;
+            drop(changed.wait_while(is_open.lock().unwrap(), |is_open| !*is_open).unwrap());
+            status(404)
+        }
+    });
+    let node = cache(&upstream, &["--fill-rate", "100000"]);
+    let mut readers: Vec<_> =
+        (0..AT_ONCE + MORE).map(|i| node.watch(&get(&format!("n{i}?timeout=1m")))).collect();
+    wait_until("all to be waited for", LIMIT, || {
+        node.metric("vwatch_fill_expected_names") == (AT_ONCE + MORE) as f64
+    });
+    wait_until("as many to be asked for as may be", LIMIT, || upstream.asked().len() == AT_ONCE);
+    *open.0.lock().unwrap() = true;
+    open.1.notify_all();
+    for reader in &mut readers {
+        assert_refusal(&reader.answer(), 404);
+    }
 }

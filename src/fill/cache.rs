@@ -205,7 +205,14 @@ impl Queue {
         Some(entry)
     }
 
-    /// An answer has come: the name is due again after a pause.
+    /// A request is over; the name is due again after a pause, if anybody has a use for it.
+    fn answered(&mut self, entry: Arc<Entry>, pause: Option<Duration>) {
+        if let Some(pause) = pause {
+            self.put_back(entry, pause);
+        }
+    }
+
+    /// The name is due again after a pause.
     fn put_back(&mut self, entry: Arc<Entry>, pause: Duration) {
         let mut polled = entry.polled();
         polled.in_flight = false;
@@ -226,7 +233,7 @@ impl Queue {
 pub(super) async fn schedule(shared: Arc<Shared>) {
     let receiver = shared.polls.receiver.lock().unwrap_or_else(PoisonError::into_inner).take();
     let Some(mut asked) = receiver else { return };
-    let (answered, mut answers) = unbounded_channel::<(Arc<Entry>, Duration)>();
+    let (answered, mut answers) = unbounded_channel::<(Arc<Entry>, Option<Duration>)>();
     let in_flight = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
     let mut queue = Queue::default();
     loop {
@@ -234,7 +241,7 @@ pub(super) async fn schedule(shared: Arc<Shared>) {
             queue.urgent.push_back(entry);
         }
         while let Ok((entry, pause)) = answers.try_recv() {
-            queue.put_back(entry, pause);
+            queue.answered(entry, pause);
         }
         let now = Instant::now();
         let permit = Arc::clone(&in_flight).try_acquire_owned().ok();
@@ -252,7 +259,7 @@ pub(super) async fn schedule(shared: Arc<Shared>) {
             tokio::select! {
                 () = sleep => {}
                 Some(entry) = asked.recv() => queue.urgent.push_back(entry),
-                Some((entry, pause)) = answers.recv() => queue.put_back(entry, pause),
+                Some((entry, pause)) = answers.recv() => queue.answered(entry, pause),
             }
             continue;
         }
@@ -275,10 +282,9 @@ pub(super) async fn schedule(shared: Arc<Shared>) {
         let (shared, answered) = (Arc::clone(&shared), answered.clone());
         tokio::spawn(async move {
             let pause = poll(&shared, &entry).await;
+            // told whatever came of it, and after there is room for another one: the loop may wait for nothing else
             drop(permit);
-            if let Some(pause) = pause {
-                let _ = answered.send((entry, pause));
-            }
+            let _ = answered.send((entry, pause));
         });
     }
 }
