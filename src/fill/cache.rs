@@ -326,7 +326,7 @@ async fn poll(shared: &Arc<Shared>, entry: &Arc<Entry>) -> Option<Duration> {
         Ok(Answer::Limited(pause)) => {
             count(Outcome::Limited);
             let failures = more_failures(entry);
-            let pause = pause.unwrap_or_else(|| backoff(expiry, LONGEST_PAUSE, failures, random()));
+            let pause = limited_for(pause, expiry, failures, random());
             shared.upstream.pause(&address, pause);
             entry.set_trouble(Some(Trouble::CutOff("the upstream is at a limit".into())));
             serve_what_is_held(shared, entry);
@@ -363,6 +363,12 @@ async fn poll(shared: &Arc<Shared>, entry: &Arc<Entry>) -> Option<Duration> {
 /// After failures that are of a name and not of the upstream.
 fn pause_of(expiry: Duration, failures: u32) -> Duration {
     spread(expiry, random()).max(backoff(expiry, LONGEST_PAUSE, failures, random()))
+}
+
+/// How long an upstream that is at a limit is left alone: as long as it says, and longer each time if it says nothing, or
+/// names no time that is still to come.
+fn limited_for(said: Option<Duration>, expiry: Duration, failures: u32, random: u64) -> Duration {
+    backoff(expiry, LONGEST_PAUSE, failures, random).max(said.unwrap_or_default())
 }
 
 fn more_failures(entry: &Entry) -> u32 {
@@ -673,6 +679,17 @@ mod tests {
             None,
             "a clock in the future is not believed"
         );
+    }
+
+    #[test]
+    fn a_limit_without_a_time_to_come_is_kept_longer_each_time() {
+        let expiry = Duration::from_secs(1);
+        for said in [None, Some(Duration::ZERO)] {
+            let pauses =
+                [1, 2, 3, 30].map(|failures| limited_for(said, expiry, failures, u64::MAX).as_secs());
+            assert_eq!(pauses, [1, 2, 4, 300], "{said:?}");
+        }
+        assert_eq!(limited_for(Some(expiry * 9), expiry, 2, u64::MAX), expiry * 9);
     }
 
     fn follow_to(location: &str) -> Result<String, String> {
