@@ -393,3 +393,39 @@ fn tiers_are_restarted_in_turn_and_nobody_goes_back_in_time() {
     assert!(seen.lock().unwrap().len() > 8);
     drop(first);
 }
+
+/// Whoever waits for a name's creation is not forgotten when somebody says that the name has changed, and it has not.
+#[test]
+fn who_waits_for_a_creation_outlives_looks_in_vain() {
+    let leader = Node::start();
+    let follower = follower(&leader, &[]);
+    let mut watcher = follower.watch(&get("n?version=&timeout=1m"));
+    leader.wait_parked(1);
+    let unknown = format!(
+        "vwatch_fill_requests_total{{upstream=\"http://{}\",outcome=\"unknown\"}}",
+        leader.client_addr()
+    );
+    for _ in 0..2 {
+        let before = follower.metric(&unknown);
+        follower.server().ask(&Request::new("POST", "/v1/fill/n").body("")).expect(202);
+        wait_until("a look in vain", LIMIT, || follower.metric(&unknown) > before);
+        leader.wait_parked(1);
+    }
+    leader.put("n?version=v1", "new").expect(204);
+    assert_eq!(watcher.answer().expect(200).text(), "new");
+}
+
+/// The request that tries an address for all is one that is answered at once.
+#[test]
+fn what_was_parked_when_the_upstream_failed_is_not_parked_at_the_next_try() {
+    let failed = AtomicBool::new(false);
+    let upstream = Upstream::start(move |asked| {
+        let parks = asked.target.contains("&version=");
+        if parks && !failed.swap(true, Ordering::SeqCst) { Reply::HangUp } else { status(404) }
+    });
+    let follower = Node::with(&["--fill-from", &upstream.url()]);
+    let _watcher = follower.watch(&get("n?version=&timeout=1m"));
+    wait_until("the next try", LIMIT, || upstream.asked().len() >= 3);
+    let parks: Vec<bool> = upstream.asked().iter().map(|asked| asked.target.contains("&version=")).collect();
+    assert_eq!(parks[..3], [false, true, false]);
+}

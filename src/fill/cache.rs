@@ -23,7 +23,7 @@ use super::names::{Entry, Trouble};
 use super::pace::{Budget, backoff, random, spread};
 use super::token::{self, Challenge};
 use super::upstream::Address;
-use super::{Kept, Shared, owner, retry_after};
+use super::{Kept, Shared, is_awaited, is_read, owner, retry_after};
 use crate::config::fill::{MAX_IN_FLIGHT, Origin};
 use crate::core::store::Change;
 use crate::core::{Kind, Record, Stamp, Version};
@@ -397,10 +397,10 @@ fn unreachable(
     let failures = more_failures(entry);
     let is_of_use = shared.keeper.held(&entry.name).is_some()
         || !shared.names.is_settled(entry)
-        || shared.keeper.is_watched(&entry.name);
+        || is_read(shared, entry);
     if !is_of_use {
         shared.told(entry);
-        if shared.names.let_go(entry, false, || shared.keeper.is_watched(&entry.name)) {
+        if shared.names.let_go(entry, false, || is_read(shared, entry)) {
             return None;
         }
     }
@@ -482,14 +482,12 @@ fn take_in(
     };
     count(outcome);
     shared.names.confirm(entry);
-    // those who are told are parked again a moment later, if they wait for its creation
-    let is_awaited =
-        (!entry.is_expected() && shared.keeper.is_watched(&entry.name)) || entry.is_insisted_on();
+    let is_awaited = is_awaited(shared, entry);
     shared.told(entry);
     if is_nothing
         && held.is_none()
         && !is_awaited
-        && shared.names.let_go(entry, true, || entry.is_insisted_on())
+        && shared.names.let_go(entry, true, || is_read(shared, entry))
     {
         return None;
     }

@@ -487,6 +487,17 @@ impl Shared {
     }
 }
 
+/// Whether somebody waits for a name that the upstream does not know, to be looked at before those who wait for its first
+/// answer are told: these are parked again a moment later if they wait for its creation, and have said so.
+fn is_awaited(shared: &Shared, entry: &Entry) -> bool {
+    (!entry.is_expected() && shared.keeper.is_watched(&entry.name)) || entry.is_insisted_on()
+}
+
+/// Whether somebody is parked on a name, or is about to be.
+fn is_read(shared: &Shared, entry: &Entry) -> bool {
+    shared.keeper.is_watched(&entry.name) || entry.is_insisted_on()
+}
+
 /// `Retry-After` in either of its forms.
 fn retry_after(shared: &Shared, headers: &HeaderMap) -> Option<Duration> {
     let text = http::text(headers, &RETRY_AFTER)?;

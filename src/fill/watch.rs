@@ -18,7 +18,7 @@ use super::names::{Entry, Trouble};
 use super::pace::{backoff, random, spread};
 use super::upstream::Address;
 use super::via::{Via, ViaError};
-use super::{Kept, Shared, retry_after};
+use super::{Kept, Shared, is_awaited, is_read, retry_after};
 use crate::config::fill::Origin;
 use crate::core::limits::MAX_DATA_BYTES;
 use crate::core::store::Change;
@@ -273,10 +273,9 @@ impl Way {
         } else {
             shared.names.confirm(entry);
         }
-        // those who are told are parked again a moment later, if they wait for its creation
-        let is_awaited = (was_parked && shared.keeper.is_watched(&entry.name)) || entry.is_insisted_on();
+        let is_awaited = is_awaited(shared, entry);
         shared.told(entry);
-        if held.is_none() && !is_awaited && shared.names.let_go(entry, true, || entry.is_insisted_on()) {
+        if held.is_none() && !is_awaited && shared.names.let_go(entry, true, || is_read(shared, entry)) {
             return Step::LetGo;
         }
         // somebody waits for it: so do we, there
@@ -328,7 +327,8 @@ impl Way {
         if shared.keeper.held(&entry.name).is_some() {
             shared.told(entry);
         }
-        self.form = if self.form == Form::Changed { Form::Now } else { self.form };
+        // the next one may be the one that tries an address for all: it must not be parked there
+        self.form = Form::Now;
         self.fruitless = self.fruitless.saturating_add(1);
         // the address is left alone by its gate; another one may be asked at once
         Duration::ZERO
@@ -353,7 +353,7 @@ impl Way {
         why: &str,
     ) -> Duration {
         shared.useless(entry, address, why);
-        self.form = if self.form == Form::Changed { Form::Now } else { self.form };
+        self.form = Form::Now;
         self.go_on(shared, entry, true)
     }
 }
@@ -363,11 +363,11 @@ fn nobody_cares(shared: &Arc<Shared>, entry: &Arc<Entry>) -> bool {
     if shared.keeper.held(&entry.name).is_some() || !shared.names.is_settled(entry) {
         return false;
     }
-    if shared.keeper.is_watched(&entry.name) {
+    if is_read(shared, entry) {
         return false;
     }
     shared.told(entry);
-    shared.names.let_go(entry, false, || shared.keeper.is_watched(&entry.name))
+    shared.names.let_go(entry, false, || is_read(shared, entry))
 }
 
 fn poll_time(shared: &Shared) -> Duration {
