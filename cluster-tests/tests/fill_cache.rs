@@ -654,3 +654,22 @@ fn names_behind_a_whole_batch_of_unknown_ones_are_asked_for() {
         assert_refusal(&reader.answer(), 404);
     }
 }
+
+/// What the set had no room for is news still once there is room, although the upstream says nothing new.
+#[test]
+fn what_there_was_no_room_for_is_written_once_there_is() {
+    let tag = format!("\"{}\"", "v".repeat(200));
+    let upstream = Upstream::start({
+        let tag = tag.clone();
+        move |asked| {
+            let known = asked.header("If-None-Match") == Some(tag.as_str());
+            status(if known { 304 } else { 200 }).header("ETag", &tag)
+        }
+    });
+    let node = cache(&upstream, &["--max-set-bytes", "4400"]);
+    // data of one that is there already leaves room for its tombstone, and for nothing else
+    node.put("big?version=1", [b'x'; 4_096]).expect(204);
+    assert_refusal(&node.get("n"), 502);
+    node.delete("big").expect(204);
+    wait_version(&node, "n", tag.trim_matches('"'));
+}

@@ -23,7 +23,7 @@ use super::names::{Entry, Trouble};
 use super::pace::{Budget, backoff, random, spread};
 use super::token::{self, Challenge};
 use super::upstream::Address;
-use super::{Kept, Shared, is_awaited, is_read, owner, retry_after};
+use super::{Kept, SET_IS_FULL, Shared, TAKES_NO_WRITES, is_awaited, is_read, owner, retry_after};
 use crate::config::fill::{MAX_IN_FLIGHT, Origin};
 use crate::core::store::Change;
 use crate::core::{Kind, Record, Stamp, Version};
@@ -460,11 +460,28 @@ fn take_in(
     let held = shared.keeper.held(&entry.name);
     let held_version = held.as_ref().filter(|held| held.kind() == Kind::Value);
     let held_version = held_version.and_then(|held| Version::new(held.version_bytes()).ok());
-    let verdict = entry.polled().judge.judge(said.clone(), held_version.as_ref());
+    let (before, verdict) = {
+        let judge = &mut entry.polled().judge;
+        (judge.clone(), judge.judge(said.clone(), held_version.as_ref()))
+    };
     let is_nothing = *said == Said::Nothing;
     let outcome = match verdict {
-        Verdict::Write if write(shared, entry, address, said, held.as_ref(), modified) => Outcome::Changed,
-        Verdict::Write => return Some(pause_of(shared.settings.expiry, more_failures(entry))),
+        Verdict::Write => match write(shared, entry, address, said, held.as_ref(), modified) {
+            Kept::Done => Outcome::Changed,
+            refused => {
+                // as if it had not been said, and to be said in full: so that it is news when it is said again
+                let mut polled = entry.polled();
+                (polled.judge, polled.last) = (before, None);
+                drop(polled);
+                let expiry = shared.settings.expiry;
+                if refused == Kept::Full {
+                    count(Outcome::Bad);
+                    return Some(pause_of(expiry, more_failures(entry)));
+                }
+                count(Outcome::Unchanged);
+                return Some(spread(expiry, random()));
+            }
+        },
         Verdict::Flap => {
             shared.metrics.flaps.inc();
             if let Some(more) = shared.may_complain("flap") {
@@ -503,7 +520,7 @@ fn pause_of_look(entry: &Entry, shows: bool) -> Option<Duration> {
     LOOK_AGAIN.get(next).copied()
 }
 
-/// Writes what is new. Returns whether it stands.
+/// Writes what is new. If that cannot be, those who wait are told why.
 fn write(
     shared: &Shared,
     entry: &Entry,
@@ -511,7 +528,7 @@ fn write(
     said: &Said,
     held: Option<&Record>,
     modified: Option<Stamp>,
-) -> bool {
+) -> Kept {
     let kept = match said {
         Said::Version(version) => {
             let stamp = stamp(held.map(Record::last_sync), modified, shared.keeper.latest());
@@ -519,10 +536,17 @@ fn write(
         }
         Said::Nothing => shared.keeper.write(&entry.name, &Change::Delete, None),
     };
-    if kept == Kept::Full {
-        shared.useless(entry, address, "this node's set is full: raise --max-set-bytes");
+    match kept {
+        Kept::Done => {}
+        // what stands is asked about again
+        Kept::Older => shared.told(entry),
+        Kept::Full => shared.useless(entry, address, SET_IS_FULL),
+        Kept::NotNow => {
+            entry.set_trouble(Some(Trouble::CutOff(TAKES_NO_WRITES.into())));
+            serve_what_is_held(shared, entry);
+        }
     }
-    kept != Kept::Full
+    kept
 }
 
 /// The stamp of what is new: the time that the upstream names, if it is newer than what is held and not in the future;

@@ -85,7 +85,15 @@ pub enum Kept {
     Older,
     /// There is no room for it.
     Full,
+    /// The node takes no writes for now: it is joining its group, or doubts its clock.
+    NotNow,
 }
+
+/// Said of a write for which there was no room.
+const SET_IS_FULL: &str = "this node's set is full: raise --max-set-bytes";
+
+/// Said of a write that is not taken for now.
+const TAKES_NO_WRITES: &str = "this node takes no writes for now: see its /readyz";
 
 /// How a name stands of which nothing is held.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,7 +18,7 @@ use super::names::{Entry, Trouble};
 use super::pace::{backoff, random, spread};
 use super::upstream::Address;
 use super::via::{Via, ViaError};
-use super::{Kept, Shared, is_awaited, is_read, retry_after};
+use super::{Kept, SET_IS_FULL, Shared, TAKES_NO_WRITES, is_awaited, is_read, retry_after};
 use crate::config::fill::Origin;
 use crate::core::limits::MAX_DATA_BYTES;
 use crate::core::store::Change;
@@ -165,7 +165,7 @@ impl Way {
                 let change = Change::Put { version: &version, data: &data };
                 let is_new = match copy(shared, entry, held, &change, stamp) {
                     Ok(is_new) => is_new,
-                    Err(why) => return Step::On(self.useless(shared, entry, address, &why)),
+                    Err(why) => return Step::On(self.not_copied(shared, entry, address, held, &why)),
                 };
                 count(if is_new { Outcome::Changed } else { Outcome::Unchanged });
                 self.good(shared, entry, address, Form::Changed);
@@ -190,7 +190,7 @@ impl Way {
                     stamp.map_or(Ok(false), |stamp| copy(shared, entry, held, &Change::Delete, stamp));
                 let is_new = match copied {
                     Ok(is_new) => is_new,
-                    Err(why) => return Step::On(self.useless(shared, entry, address, &why)),
+                    Err(why) => return Step::On(self.not_copied(shared, entry, address, held, &why)),
                 };
                 count(if is_new { Outcome::Changed } else { Outcome::Unchanged });
                 self.good(shared, entry, address, Form::Created);
@@ -222,6 +222,25 @@ impl Way {
                 count(Outcome::Error);
                 let failure = Failure::Unreachable(format!("it answers {status}"));
                 Step::On(self.fail_uncounted(shared, entry, address, sent, &failure))
+            }
+        }
+    }
+
+    /// What was said is not held here, and asked for again.
+    fn not_copied(
+        &mut self,
+        shared: &Arc<Shared>,
+        entry: &Arc<Entry>,
+        address: &Address,
+        held: Option<&Record>,
+        why: &NotCopied,
+    ) -> Duration {
+        match why {
+            NotCopied::Useless(why) => self.useless(shared, entry, address, why),
+            NotCopied::NotNow => {
+                entry.set_trouble(Some(Trouble::CutOff(TAKES_NO_WRITES.into())));
+                self.form = Form::Now;
+                self.go_on(shared, entry, held.is_some())
             }
         }
     }
@@ -374,6 +393,15 @@ fn poll_time(shared: &Shared) -> Duration {
     shared.settings.expiry.min(LONGEST_POLL)
 }
 
+/// Why what was said is not held here.
+#[derive(Debug)]
+enum NotCopied {
+    /// It cannot be.
+    Useless(String),
+    /// This node takes no writes for now.
+    NotNow,
+}
+
 /// Copies what was said. Returns whether readers see a difference.
 fn copy(
     shared: &Shared,
@@ -381,9 +409,9 @@ fn copy(
     held: Option<&Record>,
     change: &Change<'_>,
     stamp: Stamp,
-) -> Result<bool, String> {
+) -> Result<bool, NotCopied> {
     if let Err(error) = stamp.guard(shared.keeper.now(), MAX_AHEAD_US) {
-        return Err(format!("its stamp is {error}: look at both clocks"));
+        return Err(NotCopied::Useless(format!("its stamp is {error}: look at both clocks")));
     }
     let is_same = held.is_some_and(|held| match change {
         Change::Put { version, .. } => held.is_version(version),
@@ -395,7 +423,8 @@ fn copy(
     match shared.keeper.write(&entry.name, change, Some(stamp)) {
         Kept::Done => Ok(!is_same),
         Kept::Older => Ok(false),
-        Kept::Full => Err("this node's set is full: raise --max-set-bytes".to_owned()),
+        Kept::Full => Err(NotCopied::Useless(SET_IS_FULL.to_owned())),
+        Kept::NotNow => Err(NotCopied::NotNow),
     }
 }
 

@@ -57,7 +57,7 @@ impl Keeper for NodeKeeper {
     fn write(&self, name: &Name, change: &Change<'_>, given: Option<Stamp>) -> Kept {
         // a node without a set has nothing to write into; what was learned is learned again
         if self.store.standing() != Standing::Ready {
-            return Kept::Older;
+            return Kept::NotNow;
         }
         match self.store.write(clock::now(), name, change, given) {
             // what is older than the horizon is gone, as it was to be
