@@ -673,3 +673,19 @@ fn what_there_was_no_room_for_is_written_once_there_is() {
     node.delete("big").expect(204);
     wait_version(&node, "n", tag.trim_matches('"'));
 }
+
+/// While the upstream is left alone, what the node holds is served, and not only after the reader's whole time.
+#[test]
+fn what_is_held_is_served_at_once_while_the_upstream_is_at_a_limit() {
+    let upstream = Upstream::start(|_| status(429).header("Retry-After", 3_600));
+    let node = cache(&upstream, &[]);
+    node.put("held?version=v1", "").expect(204);
+    assert_refusal(&node.get("other?timeout=100ms"), 504);
+    wait_until("the limit to be known", LIMIT, || requests(&node, &upstream, "limited") == 1.0);
+    let asked = Instant::now();
+    let served = node.get("held?timeout=1m").expect(200);
+    assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
+    assert_eq!(served.version(), Some("v1"));
+    assert!(served.header("Warning").is_some_and(|w| w.starts_with("110 ")), "{served:?}");
+    assert_eq!(upstream.asked().len(), 1);
+}

@@ -269,17 +269,28 @@ impl Filler {
         let shared = &self.0;
         let path = || shared.settings.path.expand(name);
         match shared.names.ask(name, insists, path, || shared.keeper.expect(name)) {
-            Ok(Place::New(entry)) => match shared.settings.strategy {
-                Strategy::Watch => {
-                    let following = watch::follow(Arc::clone(shared), Arc::clone(&entry));
-                    let task = shared.runtime.spawn(following).abort_handle();
-                    // set once: the entry is new
-                    let _ = entry.task.set(task);
+            Ok(Place::New(entry)) => {
+                if shared.upstream.closed_until().is_some() {
+                    shared.is_left_alone(&entry);
                 }
-                Strategy::Cache => shared.polls.now(entry),
-            },
+                self.begin(entry);
+            }
             Ok(Place::Full) => drop(shared.metrics.refused.inc()),
             Ok(Place::Held | Place::Unknown) | Err(_) => {}
+        }
+    }
+
+    /// From now on the upstream is asked for a name.
+    fn begin(&self, entry: Arc<Entry>) {
+        let shared = &self.0;
+        match shared.settings.strategy {
+            Strategy::Watch => {
+                let following = watch::follow(Arc::clone(shared), Arc::clone(&entry));
+                let task = shared.runtime.spawn(following).abort_handle();
+                // set once: the entry is new
+                let _ = entry.task.set(task);
+            }
+            Strategy::Cache => shared.polls.now(entry),
         }
     }
 
@@ -430,6 +441,14 @@ impl Shared {
     fn told(&self, entry: &Entry) {
         if entry.told() {
             self.keeper.told(&entry.name);
+        }
+    }
+
+    /// The upstream is left alone for now: what is held of a name is served meanwhile, and why it may be old is said.
+    fn is_left_alone(&self, entry: &Entry) {
+        entry.set_trouble(Some(Trouble::CutOff(self.upstream.why_closed().into())));
+        if self.keeper.held(&entry.name).is_some() {
+            self.told(entry);
         }
     }
 

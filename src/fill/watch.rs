@@ -88,7 +88,13 @@ pub(super) async fn follow(shared: Arc<Shared>, entry: Arc<Entry>) {
         if way.fruitless > 0 && nobody_cares(&shared, &entry) {
             return;
         }
-        let address = shared.upstream.wait(&entry.name, way.turn, shared.names.count().0).await;
+        let address = match shared.upstream.pick(&entry.name, way.turn) {
+            Ok(address) => address,
+            Err(_) => {
+                shared.is_left_alone(&entry);
+                shared.upstream.wait(&entry.name, way.turn, shared.names.count().0).await
+            }
+        };
         let held = shared.keeper.held(&entry.name);
         let sent = Instant::now();
         let is_parked = way.form != Form::Now;
