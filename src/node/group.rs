@@ -5,7 +5,7 @@
 //! | ticker | what is due, every 100 ms; gossips how the set stands |
 //! | watcher | tells the replica who is live, and what came of each address |
 //! | prober | asks silent addresses over HTTP: a refusal is not silence |
-//! | teller | tells the owners of names that are filled that somebody reads them here |
+//! | teller | tells the owners of names that are filled that somebody reads them here, and the filler what they say |
 //! | caretaker | asks live members that nobody has asked for a while |
 //! | caller | sends what the replica wants sent, and brings back the responses |
 
@@ -24,6 +24,7 @@ use super::metrics::Metrics;
 use super::outcomes::{Asked, Outcomes};
 use super::skew::{News, Skew};
 use super::store::SharedStore;
+use super::teller::teller;
 use crate::core::joining::Contact;
 use crate::core::replica::{Call, Request};
 use crate::core::{Incarnation, State, Summary};
@@ -106,7 +107,10 @@ impl Group {
                 Arc::clone(&addresses),
             )),
             tokio::spawn(prober(client.clone(), view.clone(), Arc::clone(&contacts))),
-            tokio::spawn(teller(client.clone(), interests, Arc::clone(&addresses))),
+            tokio::spawn(teller(client.clone(), interests, store.clone(), {
+                let addresses = Arc::clone(&addresses);
+                move |owner| addresses.load().get(&owner).cloned()
+            })),
             tokio::spawn(caretaker(client.clone(), view.clone(), Arc::clone(&outcomes))),
             tokio::spawn(caller.run(calls, addresses)),
         ];
@@ -326,23 +330,6 @@ fn others(
     };
     let silent = std::iter::repeat_n(Contact::Silent, unanswered);
     view.reach.places.iter().filter_map(of).chain(silent).collect()
-}
-
-/// Tells the owners of names that somebody reads them here. One that does not hear it is told again with the name's next turn.
-async fn teller(client: PeerClient, mut interests: Interests, addresses: Arc<Addresses>) {
-    let mut telling = JoinSet::new();
-    while let Some((owner, name)) = interests.recv().await {
-        while telling.len() >= PROBES_AT_ONCE {
-            let _ = telling.join_next().await;
-        }
-        let Some(server) = addresses.load().get(&owner).cloned() else { continue };
-        let client = client.clone();
-        telling.spawn(async move {
-            if let Err(error) = client.tell_of_readers(&server, &name).await {
-                tracing::debug!(peer = %server, %name, "not told that the name is read here: {error}");
-            }
-        });
-    }
 }
 
 async fn prober(client: PeerClient, view: watch::Receiver<Arc<View>>, contacts: Arc<Contacts>) {

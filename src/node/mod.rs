@@ -26,6 +26,7 @@ mod spoken;
 mod start;
 pub mod store;
 mod stream;
+mod teller;
 
 pub use logging::set_level;
 pub use start::{StartError, run};

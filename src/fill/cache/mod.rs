@@ -9,6 +9,7 @@
 //! | `polls` | the way to the loop, and the budget |
 //! | `queue` | which name is next; pure |
 //! | `schedule` | the loop |
+//! | `left` | whether a name is left to its owner; pure |
 //! | `poll` | one name's turn |
 //! | `ask` | its requests |
 //! | `redirect` | where a redirect leads to; pure |
@@ -17,6 +18,7 @@
 
 mod answer;
 mod ask;
+mod left;
 mod poll;
 mod polled;
 mod polls;

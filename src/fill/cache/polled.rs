@@ -2,6 +2,7 @@
 
 use hyper::header::HeaderValue;
 
+use super::left::Left;
 use crate::core::Version;
 use crate::fill::judge::Judge;
 use crate::fill::token::Challenge;
@@ -16,6 +17,8 @@ pub(in crate::fill) struct Polled {
     pub(super) by_get: bool,
     /// What it wants to see.
     pub(super) challenge: Option<Challenge>,
+    /// Whether it is left to another member.
+    pub(in crate::fill) left: Left,
     pub(super) failures: u32,
     /// Which address is asked.
     pub(super) turn: usize,

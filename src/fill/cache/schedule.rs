@@ -6,6 +6,7 @@ use std::time::Instant;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::unbounded_channel;
 
+use super::left::Left;
 use super::poll::poll;
 use super::queue::Queue;
 use super::serve_what_is_held;
@@ -108,13 +109,21 @@ fn is_left_to_its_owner(
     }
     let (us, ready) = members.get_or_insert_with(|| shared.keeper.members());
     let owner = owner::owner(entry.name.as_bytes(), ready).filter(|owner| owner != us);
-    let Some(owner) = owner else { return false };
-    // it keeps on asking, and pushes what it learns; what nobody knows yet is not waited for
-    shared.keeper.tell_owner(owner, &entry.name);
-    if shared.keeper.held(&entry.name).is_none() {
+    let Some(owner) = owner else {
+        entry.polled().left = Left::default();
         return false;
-    }
+    };
+    shared.keeper.tell_owner(owner, &entry.name);
+    let is_held = shared.keeper.held(&entry.name).is_some();
+    let pause = {
+        let mut polled = entry.polled();
+        // who says that it has changed is believed to want it looked at from here
+        let is_looked_at = polled.look.is_some();
+        polled.left.turn(owner, shared.settings.expiry, now).filter(|_| is_held && !is_looked_at)
+    };
+    // what nobody knows yet is not waited for
+    let Some(pause) = pause else { return false };
     shared.told(entry);
-    queue.put_back(Arc::clone(entry), now + spread(shared.settings.expiry, random()));
+    queue.put_back(Arc::clone(entry), now + spread(pause, random()));
     true
 }

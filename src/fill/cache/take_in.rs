@@ -87,8 +87,9 @@ pub(super) fn take_in(
 fn pause_of_look(entry: &Entry, shows: bool) -> Option<Duration> {
     let mut polled = entry.polled();
     let next = polled.look.take().filter(|_| !shows)?;
+    let pause = LOOK_AGAIN.get(next).copied()?;
     polled.look = Some(next + 1);
-    LOOK_AGAIN.get(next).copied()
+    Some(pause)
 }
 
 /// Writes what is new. If that cannot be, those who wait are told why.
