@@ -83,7 +83,9 @@ impl Node {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             protocol: PROTOCOL,
             client: listens_at(|listens| listens.client),
-            server: us.map_or_else(|| listens_at(|listens| listens.server), |(us, _)| us.server.clone()),
+            server: us
+                .as_ref()
+                .map_or_else(|| listens_at(|listens| listens.server), |(us, _)| us.server.clone()),
             gossip: us.map(|(_, gossip)| gossip.to_string()),
             values: all.values,
             tombstones: all.tombstones,

@@ -3,6 +3,7 @@
 use super::*;
 use crate::core::mutants::Mutants;
 use crate::core::name::Name;
+use crate::core::peers::Peer;
 use crate::core::store::Change;
 use crate::core::sync::{Answer, Reply, Round};
 use crate::core::version::Version;
@@ -169,6 +170,22 @@ fn a_clock_that_was_set_is_doubted_until_a_majority_agrees() {
     carry(400 * MS, &mut a, &mut b, calls);
     a.tick(500 * MS);
     assert!(!a.replica.doubts_its_clock());
+}
+
+#[test]
+fn a_clock_that_was_heard_later_takes_the_place_of_what_was_heard_before() {
+    let (mut a, mut b) = pair();
+    let calls = a.tick(100 * MS);
+    carry(100 * MS, &mut a, &mut b, calls);
+    let who = b.store.incarnation();
+    let offset = |a: &Node| a.replica.peers().get(who).and_then(Peer::offset_us);
+    assert_eq!(offset(&a), Some(0));
+    let ahead = Stamp::from_micros(now(60_000 * MS).wall.micros() + 3_000_000).unwrap();
+    a.replica.heard_clock(who, ahead, now(60_000 * MS), now(60_000 * MS));
+    assert_eq!(offset(&a), Some(3_000_000));
+    let late = now(90_000 * MS);
+    a.replica.heard_clock(who, late.wall, now(80_000 * MS), late);
+    assert_eq!(offset(&a), Some(3_000_000), "ten seconds for an answer say nothing of a clock");
 }
 
 #[test]
