@@ -85,6 +85,8 @@ pub struct Group {
 /// What runs beside each other, by name.
 struct Loops {
     running: Vec<AbortHandle>,
+    /// They were ended on purpose.
+    ended: bool,
     broken: watch::Sender<Option<String>>,
 }
 
@@ -126,7 +128,7 @@ impl Group {
         let (view, found) = (membership.view(), discovery.found());
         let membership = Arc::new(membership);
         let (broken, _) = watch::channel(None);
-        let mut loops = Loops { running: Vec::new(), broken: broken.clone() };
+        let mut loops = Loops { running: Vec::new(), ended: false, broken: broken.clone() };
         loops.run(
             "watcher",
             watcher(
@@ -193,15 +195,26 @@ impl Group {
         }
     }
 
-    /// Waits for what the process has to end for: gossip or a loop that has ended by itself. Says why.
-    pub async fn broken(&self) -> String {
-        let mut broken = self.broken.subscribe();
-        tokio::select! {
-            why = self.membership.stopped() => format!("gossip has ended: {why}"),
-            why = broken.wait_for(Option::is_some) => {
-                why.ok().and_then(|why| why.clone()).unwrap_or_default()
+    /// Ends the process when gossip or a loop has ended by itself; not any more once the group was ended on purpose. What
+    /// is dropped at the end of the process looks like something that broke down.
+    pub(super) fn end_process_if_broken(self: &Arc<Self>) {
+        let group = Arc::clone(self);
+        let watching = tokio::spawn(async move {
+            let mut broken = group.broken.subscribe();
+            let why = tokio::select! {
+                why = group.membership.stopped() => format!("gossip has ended: {why}"),
+                why = broken.wait_for(Option::is_some) => {
+                    why.ok().and_then(|why| why.clone()).unwrap_or_default()
+                }
+            };
+            // one lock for this and the end: either it was ended first, or the process ends here
+            let loops = locked(&group.loops);
+            if !loops.ended {
+                tracing::error!("this node cannot take part in its group any more, and ends: {why}");
+                std::process::exit(1);
             }
-        }
+        });
+        locked(&self.loops).running.push(watching.abort_handle());
     }
 
     /// Who is there.
@@ -259,6 +272,7 @@ impl Group {
 
     /// Ends gossip and all loops. Others hear that the node is gone.
     pub async fn end(&self) {
+        locked(&self.loops).ended = true;
         self.membership.leave().await;
         locked(&self.loops).running.iter().for_each(AbortHandle::abort);
     }

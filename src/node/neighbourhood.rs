@@ -126,14 +126,7 @@ impl Neighbourhood {
             errands,
         ));
         group.start_ticking();
-        tokio::spawn({
-            let group = Arc::clone(&group);
-            async move {
-                let why = group.broken().await;
-                tracing::error!("this node cannot take part in its group any more, and ends: {why}");
-                std::process::exit(1);
-            }
-        });
+        group.end_process_if_broken();
         let _ = node.group.set(group);
         Ok(())
     }
