@@ -138,6 +138,7 @@ impl Lane {
                 _ => {}
             }
             self.look_at_clock();
+            self.wheel.rest(self.elapsed());
             for event in &events {
                 match event.token() {
                     WAKER => {}
