@@ -37,6 +37,12 @@ const WAKES: usize = 2 * SLICE;
 /// the system's limit, mostly 4,096, it drops the beginnings of connections, and each of those comes a second later.
 const ACCEPTS: usize = 512;
 
+/// While there are wakes to send, a turn of which takes a millisecond, accepting has a quarter of that.
+const ACCEPTS_BESIDE_WAKES: usize = 64;
+
+/// From so many lanes on the first one only accepts: it does so for all, and its own watchers would be the last to know.
+const LANES_WITH_A_DOORMAN: usize = 4;
+
 /// A lane.
 pub(super) struct Lane {
     pub(super) number: u16,
@@ -147,8 +153,8 @@ impl Lane {
                 }
             }
             self.table.tidy();
-            busy = self.accept();
             self.take_messages();
+            busy = self.accept();
             busy |= self.tell();
             busy |= self.read_again();
             busy |= self.time_out();
@@ -187,7 +193,8 @@ impl Lane {
 
     /// Accepts connections that wait, for all lanes in turn. `true` if there may be more.
     fn accept(&mut self) -> bool {
-        for _ in 0..ACCEPTS {
+        let most = if self.rounds.is_empty() { ACCEPTS } else { ACCEPTS_BESIDE_WAKES };
+        for _ in 0..most {
             let Some(door) = &mut self.door else { return false };
             if door.pause.is_some_and(|until| until <= self.now) {
                 door.pause = None;
@@ -199,7 +206,7 @@ impl Lane {
             match door.listener.accept() {
                 Ok((stream, _)) => {
                     door.accepted += 1;
-                    let lane = door.accepted % self.inboxes.len();
+                    let lane = lane_of(door.accepted, self.inboxes.len());
                     match self.services.places.take() {
                         Some(place) if lane == usize::from(self.number) => self.welcome(stream, place),
                         Some(place) => self.inboxes[lane].put(Message::Connection(stream, place)),
@@ -322,5 +329,26 @@ impl Lane {
             }
         }
         more
+    }
+}
+
+/// Which of the lanes gets the connection of this number.
+fn lane_of(number: usize, lanes: usize) -> usize {
+    if lanes < LANES_WITH_A_DOORMAN { number % lanes } else { 1 + number % (lanes - 1) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_spread_and_from_four_lanes_on_the_first_one_has_none() {
+        for (lanes, with) in [(1, 0..1), (2, 0..2), (3, 0..3), (4, 1..4), (16, 1..16)] {
+            let mut counts = vec![0; lanes];
+            (0..240).for_each(|number| counts[lane_of(number, lanes)] += 1);
+            let expected: Vec<_> =
+                (0..lanes).map(|lane| if with.contains(&lane) { 240 / with.len() } else { 0 }).collect();
+            assert_eq!(counts, expected, "{lanes} lanes");
+        }
     }
 }
