@@ -1,5 +1,7 @@
 //! The front against the ordinary path: whatever is asked, and however it comes, both give the same answer.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use cluster_tests::http::{Connection, Request, Response};
@@ -277,6 +279,30 @@ fn who_hangs_up_behind_more_bytes_is_let_go_too(lanes: usize) {
     }
 }
 
+/// What lies unread behind the last request does not reset the connection under its answer.
+fn the_last_answer_comes_whole_whatever_was_sent_behind_its_request(lanes: usize) {
+    let node = filled(lanes, &[]);
+    let last = get("n?version=v1&timeout=1m").header("Connection", "close");
+    for round in 2..12 {
+        let version = format!("v{round}");
+        let request = get(&format!("n?version=v{}&timeout=1m", round - 1)).header("Connection", "close");
+        let mut stream = TcpStream::connect(node.client_addr()).expect("a connection");
+        stream.write_all(&request.bytes()).expect("a request");
+        node.wait_parked(1);
+        stream.write_all(&last.bytes()).expect("another request");
+        node.put(&format!("n?version={version}"), "").expect(204);
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("the end in order, without a reset");
+        let text = String::from_utf8_lossy(&answer);
+        assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.contains(&version), "{text}");
+        // Linux shows an answer that it has although a reset came behind it; but then nothing can be written any more
+        for _ in 0..3 {
+            stream.write_all(b"x").expect("no reset");
+        }
+    }
+    wait_until("no open connection", LIMIT, || node.connections("client") == 0);
+}
+
 /// A reader that takes nothing for a while holds up nobody, and gets all of it in the end.
 fn a_slow_reader_gets_its_answer_and_holds_up_nobody(lanes: usize) {
     let node = filled(lanes, &["--data-limit-bytes", "1MiB"]);
@@ -379,6 +405,7 @@ with_one_lane_and_with_four! {
     what_only_offers_something_does_not_leave_the_front,
     who_says_no_more_while_parked_is_let_go,
     who_hangs_up_behind_more_bytes_is_let_go_too,
+    the_last_answer_comes_whole_whatever_was_sent_behind_its_request,
     a_slow_reader_gets_its_answer_and_holds_up_nobody,
     a_timeout_is_never_early_and_always_comes,
     who_missed_nothing_stays_parked,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use axum::response::Response;
 use hyper::Request;
 use hyper::body::Incoming;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -17,7 +17,7 @@ use super::front::{Front, Services};
 use super::lifecycle::{Lifecycle, Phase};
 use super::limits::RETRY_AFTER_S;
 use super::metrics::{Limit, Metrics, Port};
-use super::ordinary::Ordinary;
+use super::ordinary::{self, LAST_WORDS_TIME, Ordinary};
 use super::places::Places;
 use super::reads::Reads;
 use super::store::SharedStore;
@@ -27,9 +27,6 @@ pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Connections over the limit that are told so at the same time; further ones are closed without a word.
 const MAX_TURNED_AWAY_AT_ONCE: usize = 64;
-
-/// How long one that is turned away has to take its answer.
-const TURN_AWAY_TIME: Duration = Duration::from_secs(1);
 
 /// A lack of descriptors is logged this often while it lasts.
 const LOG_EVERY: Duration = Duration::from_secs(10);
@@ -197,22 +194,22 @@ impl Doorman {
     }
 }
 
-/// Tells a connection that there is no place for it.
-async fn turn_away(mut stream: TcpStream, permit: OwnedSemaphorePermit) {
+/// What one is told for whom there is no place.
+pub(super) fn no_place() -> String {
     const TEXT: &str = "too many connections: this node is at its limit: try another node, or again later\n";
-    let head = format!(
+    format!(
         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nRetry-After: {RETRY_AFTER_S}\r\n\
          Connection: close\r\nContent-Length: {}\r\n\r\n{TEXT}",
         TEXT.len()
-    );
+    )
+}
+
+/// Tells a connection that there is no place for it.
+async fn turn_away(mut stream: TcpStream, permit: OwnedSemaphorePermit) {
     let tell = async {
-        stream.write_all(head.as_bytes()).await?;
-        stream.shutdown().await?;
-        // what it sends is read, for closing on unread bytes would reset the connection under the answer
-        let mut scratch = [0; 1024];
-        while stream.read(&mut scratch).await? > 0 {}
-        io::Result::Ok(())
+        stream.write_all(no_place().as_bytes()).await?;
+        ordinary::end(&mut stream).await
     };
-    let _ = tokio::time::timeout(TURN_AWAY_TIME, tell).await;
+    let _ = tokio::time::timeout(LAST_WORDS_TIME, tell).await;
     drop(permit);
 }
