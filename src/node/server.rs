@@ -1,7 +1,7 @@
 //! One port: accepts connections up to its limit and serves each with the ordinary HTTP service.
 
-use std::io;
-use std::net::TcpListener as StdTcpListener;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener as StdTcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -161,8 +161,7 @@ impl AcceptErrors {
         if of_one_connection {
             return false;
         }
-        if self.last_logged.is_none_or(|last| last.elapsed() > LOG_EVERY) {
-            self.last_logged = Some(Instant::now());
+        if self.is_time() {
             tracing::warn!(
                 port = port.as_str(),
                 %error,
@@ -171,6 +170,35 @@ impl AcceptErrors {
         }
         true
     }
+
+    /// A connection that was accepted cannot be waited for.
+    pub(super) fn cannot_wait(&mut self, port: Port, error: &io::Error) {
+        if self.is_time() {
+            tracing::warn!(
+                port = port.as_str(),
+                %error,
+                "cannot wait for connections, which are turned away: raise fs.epoll.max_user_watches with sysctl, or lower \
+                 --max-connections"
+            );
+        }
+    }
+
+    fn is_time(&mut self) -> bool {
+        let is_time = self.last_logged.is_none_or(|last| last.elapsed() > LOG_EVERY);
+        if is_time {
+            self.last_logged = Some(Instant::now());
+        }
+        is_time
+    }
+}
+
+/// Tells a connection that cannot be waited for that there is no place for it: a fresh one takes that at once. What it has
+/// asked is read, for closing on unread bytes would reset the connection under the answer.
+pub(super) fn turn_away_at_once(mut stream: mio::net::TcpStream) -> io::Result<()> {
+    stream.write_all(no_place().as_bytes())?;
+    stream.shutdown(Shutdown::Write)?;
+    let mut scratch = [0; 4096];
+    stream.read(&mut scratch).map(drop)
 }
 
 /// Tells those for whom there is no place.
@@ -212,4 +240,31 @@ async fn turn_away(mut stream: TcpStream, permit: OwnedSemaphorePermit) {
     };
     let _ = tokio::time::timeout(LAST_WORDS_TIME, tell).await;
     drop(permit);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_cannot_be_waited_for_is_told_so_and_not_reset() {
+        let listener = StdTcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.write_all(b"GET /v1/versions/n HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        // what was sent has come
+        stream.peek(&mut [0]).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        turn_away_at_once(mio::net::TcpStream::from_std(stream)).unwrap();
+        let mut told = String::new();
+        client.read_to_string(&mut told).unwrap();
+        assert_eq!(told, no_place());
+    }
+
+    #[test]
+    fn what_lasts_is_logged_now_and_then() {
+        let mut errors = AcceptErrors::default();
+        assert!(errors.is_time());
+        assert!(!errors.is_time());
+    }
 }

@@ -16,7 +16,7 @@ use crate::node::clock;
 use crate::node::lifecycle::Phase;
 use crate::node::metrics::Limit;
 use crate::node::places::Place;
-use crate::node::server::{ACCEPT_PAUSE, AcceptErrors};
+use crate::node::server::{ACCEPT_PAUSE, AcceptErrors, turn_away_at_once};
 use crate::watch::rounds::{Rounds, SLICE, Slice, Whom};
 use crate::watch::wheel::Wheel;
 use crate::watch::{Waiter, Wake};
@@ -50,6 +50,8 @@ pub(super) struct Lane {
     inboxes: Vec<Arc<Inbox>>,
     pub(super) services: Arc<Services>,
     door: Option<Door>,
+    /// Of registering connections.
+    errors: AcceptErrors,
     pub(super) table: Table,
     pub(super) wheel: Wheel,
     rounds: Rounds,
@@ -114,6 +116,7 @@ impl Lane {
             inboxes,
             services,
             door,
+            errors: AcceptErrors::default(),
             table: Table::default(),
             wheel: Wheel::default(),
             rounds: Rounds::new(Whom::Lane(number)),
@@ -229,7 +232,14 @@ impl Lane {
 
     fn welcome(&mut self, mut stream: TcpStream, place: Place) {
         let token = Token(self.table.next_place() as usize);
-        if self.closing || self.poll.registry().register(&mut stream, token, Interest::READABLE).is_err() {
+        if self.closing {
+            return;
+        }
+        if let Err(error) = self.poll.registry().register(&mut stream, token, Interest::READABLE) {
+            // the ordinary path could not wait for it either: the limit is one of all processes of this user
+            self.errors.cannot_wait(self.services.port, &error);
+            self.services.metrics.hit(Limit::Connections);
+            let _ = turn_away_at_once(stream);
             return;
         }
         let at =
