@@ -133,16 +133,17 @@ fn run(
     make_room(connections, "connections")?;
     let process = process(load.pid, target)?;
     let names = Names::new(load.names)?;
-    names.write(&mut control, 0, load.size)?;
-    let mut lines = Lines::open(target, connections)?;
-    let ran_before = process.and_then(Process::processor_time);
-    let came = lines.drive(load, |number| {
-        let name = &names.0[usize::try_from(number % load.names).unwrap_or(0)];
-        request(&target.url, name, number)
+    let came = names.write(&mut control, 0, load.size).and_then(|()| {
+        let mut lines = Lines::open(target, connections)?;
+        let ran_before = process.and_then(Process::processor_time);
+        let came = lines.drive(load, |number| {
+            let name = &names.0[usize::try_from(number % load.names).unwrap_or(0)];
+            request(&target.url, name, number)
+        })?;
+        Ok((came, process.and_then(Process::processor_time).zip(ran_before)))
     });
-    let ran = process.and_then(Process::processor_time).zip(ran_before);
     names.delete(&control.target);
-    let came = came?;
+    let (came, ran) = came?;
 
     let mut figures = Figures::default();
     figures.text("of", of);
