@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use cluster_tests::http::{Connection, Request};
@@ -624,4 +624,68 @@ fn who_knows_of_a_change_makes_the_node_look_now() {
     assert_refusal(&post("registry-events", &"x".repeat(2 << 20)), 413);
     let without = Node::start();
     assert_refusal(&without.server().ask(&Request::new("POST", "/v1/fill/n").body("")), 404);
+}
+
+/// As many names at once as may be asked for, and some more, none of which the upstream knows: nobody is left waiting when
+/// all that were asked for are let go.
+#[test]
+fn names_behind_a_whole_batch_of_unknown_ones_are_asked_for() {
+    const AT_ONCE: usize = 256;
+    const MORE: usize = 30;
+    let open = Arc::new((Mutex::new(false), Condvar::new()));
+    let upstream = Upstream::start({
+        let open = Arc::clone(&open);
+        move |_| {
+            let (is_open, changed) = &*open;
+            drop(changed.wait_while(is_open.lock().unwrap(), |is_open| !*is_open).unwrap());
+            status(404)
+        }
+    });
+    let node = cache(&upstream, &["--fill-rate", "100000"]);
+    let mut readers: Vec<_> =
+        (0..AT_ONCE + MORE).map(|i| node.watch(&get(&format!("n{i}?timeout=1m")))).collect();
+    wait_until("all to be waited for", LIMIT, || {
+        node.metric("vwatch_fill_expected_names") == (AT_ONCE + MORE) as f64
+    });
+    wait_until("as many to be asked for as may be", LIMIT, || upstream.asked().len() == AT_ONCE);
+    *open.0.lock().unwrap() = true;
+    open.1.notify_all();
+    for reader in &mut readers {
+        assert_refusal(&reader.answer(), 404);
+    }
+}
+
+/// What the set had no room for is news still once there is room, although the upstream says nothing new.
+#[test]
+fn what_there_was_no_room_for_is_written_once_there_is() {
+    let tag = format!("\"{}\"", "v".repeat(200));
+    let upstream = Upstream::start({
+        let tag = tag.clone();
+        move |asked| {
+            let known = asked.header("If-None-Match") == Some(tag.as_str());
+            status(if known { 304 } else { 200 }).header("ETag", &tag)
+        }
+    });
+    let node = cache(&upstream, &["--max-set-bytes", "4400"]);
+    // data of one that is there already leaves room for its tombstone, and for nothing else
+    node.put("big?version=1", [b'x'; 4_096]).expect(204);
+    assert_refusal(&node.get("n"), 502);
+    node.delete("big").expect(204);
+    wait_version(&node, "n", tag.trim_matches('"'));
+}
+
+/// While the upstream is left alone, what the node holds is served, and not only after the reader's whole time.
+#[test]
+fn what_is_held_is_served_at_once_while_the_upstream_is_at_a_limit() {
+    let upstream = Upstream::start(|_| status(429).header("Retry-After", 3_600));
+    let node = cache(&upstream, &[]);
+    node.put("held?version=v1", "").expect(204);
+    assert_refusal(&node.get("other?timeout=100ms"), 504);
+    wait_until("the limit to be known", LIMIT, || requests(&node, &upstream, "limited") == 1.0);
+    let asked = Instant::now();
+    let served = node.get("held?timeout=1m").expect(200);
+    assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
+    assert_eq!(served.version(), Some("v1"));
+    assert!(served.header("Warning").is_some_and(|w| w.starts_with("110 ")), "{served:?}");
+    assert_eq!(upstream.asked().len(), 1);
 }

@@ -51,7 +51,42 @@ fn one_of_a_group_asks_for_a_name_all_know_and_others_take_over() {
     });
     *tag.lock().unwrap() = "\"v2\"".to_owned();
     wait_until("all nodes to know of the change", LIMIT, || is_everywhere(&cluster, "v2"));
+    // who leaves a name to its owner knows that it is fresh
+    wait_until("all to be fresh", LIMIT, || {
+        (0..3).all(|i| names.iter().all(|name| cluster.get(i, name).header("Warning").is_none()))
+    });
     cluster.kill(0);
     *tag.lock().unwrap() = "\"v3\"".to_owned();
     wait_until("others to take over what the dead one asked for", LIMIT, || is_everywhere(&cluster, "v3"));
+}
+
+/// A member that fills nothing owns names like the others: those who read them ask themselves.
+#[test]
+fn what_its_owner_does_not_fill_is_asked_for_by_who_reads_it() {
+    let tag = Arc::new(Mutex::new("\"v1\"".to_owned()));
+    let upstream = Upstream::start({
+        let tag = Arc::clone(&tag);
+        move |_| status(200).header("ETag", tag.lock().unwrap())
+    });
+    let url = upstream.url();
+    let filling = [
+        ("VWATCH_FILL_FROM", url.as_str()),
+        ("VWATCH_FILL_STRATEGY", "FILL_CACHE"),
+        ("VWATCH_FILL_PATH", "/{{.name}}"),
+        ("VWATCH_FILL_EXPIRY", "500ms"),
+        ("VWATCH_FILL_RATE", "1000"),
+    ];
+    let plan = filling.iter().fold(Cluster::of(2), |plan, (name, text)| plan.env(1, name, text));
+    let cluster = plan.start();
+    cluster.ready();
+    // so many that the one that fills nothing owns some
+    let names: Vec<String> = (0..NAMES).map(|i| format!("n{i}")).collect();
+    for version in ["v1", "v2", "v3"] {
+        *tag.lock().unwrap() = format!("\"{version}\"");
+        wait_until(&format!("all to be {version}"), LIMIT, || {
+            names.iter().all(|name| cluster.get(1, name).version() == Some(version))
+        });
+    }
+    let told = "vwatch_fill_owners_told_total{heard=\"not_filled\"}";
+    assert!(cluster.node(1).metric(told) >= 1.0);
 }

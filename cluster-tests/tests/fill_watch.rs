@@ -175,8 +175,8 @@ fn an_empty_restarted_leader_does_not_wipe_its_followers() {
     assert!(genesis.is_some());
 
     leader.put("n?version=v2", "new").expect(204);
-    let fresh = wait_version(&follower, "n", "v2");
-    assert_eq!((fresh.text(), fresh.header("Warning")), ("new", None));
+    assert_eq!(wait_version(&follower, "n", "v2").text(), "new");
+    wait_until("it to be fresh", LIMIT, || follower.get("n").expect(200).header("Warning").is_none());
 }
 
 /// Whichever address answers: what was shown once is never followed by something older.
@@ -392,4 +392,69 @@ fn tiers_are_restarted_in_turn_and_nobody_goes_back_in_time() {
     reader.join().expect("nobody went back in time");
     assert!(seen.lock().unwrap().len() > 8);
     drop(first);
+}
+
+/// Whoever waits for a name's creation is not forgotten when somebody says that the name has changed, and it has not.
+#[test]
+fn who_waits_for_a_creation_outlives_looks_in_vain() {
+    let leader = Node::start();
+    let follower = follower(&leader, &[]);
+    let mut watcher = follower.watch(&get("n?version=&timeout=1m"));
+    leader.wait_parked(1);
+    let unknown = format!(
+        "vwatch_fill_requests_total{{upstream=\"http://{}\",outcome=\"unknown\"}}",
+        leader.client_addr()
+    );
+    for _ in 0..2 {
+        let before = follower.metric(&unknown);
+        follower.server().ask(&Request::new("POST", "/v1/fill/n").body("")).expect(202);
+        wait_until("a look in vain", LIMIT, || follower.metric(&unknown) > before);
+        leader.wait_parked(1);
+    }
+    leader.put("n?version=v1", "new").expect(204);
+    assert_eq!(watcher.answer().expect(200).text(), "new");
+}
+
+/// The request that tries an address for all is one that is answered at once.
+#[test]
+fn what_was_parked_when_the_upstream_failed_is_not_parked_at_the_next_try() {
+    let failed = AtomicBool::new(false);
+    let upstream = Upstream::start(move |asked| {
+        let parks = asked.target.contains("&version=");
+        if parks && !failed.swap(true, Ordering::SeqCst) { Reply::HangUp } else { status(404) }
+    });
+    let follower = Node::with(&["--fill-from", &upstream.url()]);
+    let _watcher = follower.watch(&get("n?version=&timeout=1m"));
+    wait_until("the next try", LIMIT, || upstream.asked().len() >= 3);
+    let parks: Vec<bool> = upstream.asked().iter().map(|asked| asked.target.contains("&version=")).collect();
+    assert_eq!(parks[..3], [false, true, false]);
+}
+
+/// A name that was let go is still held; while the upstream is left alone its reader does not wait for it.
+#[test]
+fn what_is_held_is_served_at_once_while_the_upstream_is_left_alone() {
+    let is_limited = Arc::new(AtomicBool::new(false));
+    let upstream = Upstream::start({
+        let is_limited = Arc::clone(&is_limited);
+        move |asked| match asked.target.contains("&version=") {
+            _ if is_limited.load(Ordering::SeqCst) => status(429).header("Retry-After", 3_600),
+            true => {
+                std::thread::sleep(Duration::from_millis(100));
+                status(304).header("X-Last-Sync", 1_000)
+            }
+            false => value("v1", 1_000),
+        }
+    });
+    let follower = Node::with(&["--fill-from", &upstream.url(), "--fill-idle", "250ms"]);
+    follower.get("n").expect(200);
+    wait_until("it to be let go", LIMIT, || follower.metric("vwatch_fill_names") == 0.0);
+    is_limited.store(true, Ordering::SeqCst);
+    assert_refusal(&follower.get("other?timeout=100ms"), 504);
+    let limited =
+        format!("vwatch_fill_requests_total{{upstream=\"{}\",outcome=\"limited\"}}", upstream.url());
+    wait_until("the limit to be known", LIMIT, || follower.metric(&limited) >= 1.0);
+    let asked = Instant::now();
+    let served = follower.get("n?timeout=1m").expect(200);
+    assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
+    assert!(served.header("Warning").is_some_and(|w| w.starts_with("110 ")), "{served:?}");
 }

@@ -10,7 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use super::Shared;
+use super::{Heard, Shared};
 
 /// What came of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -82,11 +82,17 @@ struct LoopLabel {
     r#loop: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HeardLabel {
+    heard: &'static str,
+}
+
 /// Counters of filling.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Metrics {
     requests: Family<RequestLabels, Counter>,
     turns: Family<LoopLabel, Counter>,
+    owners: Family<HeardLabel, Counter>,
     /// Answers that go back to an earlier one.
     pub(super) flaps: Counter,
     /// Readers of names for which there was no room.
@@ -98,6 +104,16 @@ impl Metrics {
     pub(super) fn count(&self, upstream: &Arc<str>, outcome: Outcome) {
         let labels = RequestLabels { upstream: Arc::clone(upstream), outcome: outcome.as_str() };
         self.requests.get_or_create(&labels).inc();
+    }
+
+    /// Counts what the owner of a name said.
+    pub(super) fn owner_said(&self, heard: Heard) {
+        let heard = match heard {
+            Heard::Filled => "filled",
+            Heard::NotFilled => "not_filled",
+            Heard::Nothing => "nothing",
+        };
+        self.owners.get_or_create(&HeardLabel { heard }).inc();
     }
 
     /// Counts a turn of a background loop.
@@ -117,6 +133,11 @@ impl Metrics {
             self.requests.clone(),
         );
         registry.register("fill_loop_turns", "Turns of background loops of filling", self.turns.clone());
+        registry.register(
+            "fill_owners_told",
+            "Times that the owner of a name was told that it is read here, by what it said",
+            self.owners.clone(),
+        );
         registry.register(
             "fill_flaps",
             "Answers that went back to an earlier version, as replicas that disagree give",

@@ -68,7 +68,8 @@ pub trait Keeper: Send + Sync + 'static {
     fn latest(&self) -> Stamp;
     /// Which member of the cluster this node is, and which are ready, itself among them.
     fn members(&self) -> (u64, Vec<u64>);
-    /// Somebody reads a name here that another member owns: tells it, so that it keeps on asking.
+    /// Somebody reads a name here that another member owns: tells it, so that it keeps on asking; what it says goes to
+    /// [`Filler::owner_said`].
     fn tell_owner(&self, owner: u64, name: &Name);
     /// Nobody has read a name for long: what is held of it is a copy, and is asked for again when somebody does.
     fn drop_copy(&self, name: &Name);
@@ -85,6 +86,25 @@ pub enum Kept {
     Older,
     /// There is no room for it.
     Full,
+    /// The node takes no writes for now: it is joining its group, or doubts its clock.
+    NotNow,
+}
+
+/// Said of a write for which there was no room.
+const SET_IS_FULL: &str = "this node's set is full: raise --max-set-bytes";
+
+/// Said of a write that is not taken for now.
+const TAKES_NO_WRITES: &str = "this node takes no writes for now: see its /readyz";
+
+/// What the owner of a name said when it was told that the name is read elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// It is filled there.
+    Filled,
+    /// It is not.
+    NotFilled,
+    /// Nothing.
+    Nothing,
 }
 
 /// How a name stands of which nothing is held.
@@ -258,20 +278,41 @@ impl Filler {
     /// Somebody reads a name: from now on it is filled, and as long as it is read. Who `insists` wants to wait for it even
     /// if it was unknown a moment ago. Call it before looking into the store.
     pub fn ask(&self, name: &Name, insists: bool) {
+        self.take_up(name, insists);
+    }
+
+    /// The same. Returns whether the name is filled from now on.
+    fn take_up(&self, name: &Name, insists: bool) -> bool {
         let shared = &self.0;
         let path = || shared.settings.path.expand(name);
         match shared.names.ask(name, insists, path, || shared.keeper.expect(name)) {
-            Ok(Place::New(entry)) => match shared.settings.strategy {
-                Strategy::Watch => {
-                    let following = watch::follow(Arc::clone(shared), Arc::clone(&entry));
-                    let task = shared.runtime.spawn(following).abort_handle();
-                    // set once: the entry is new
-                    let _ = entry.task.set(task);
+            Ok(Place::New(entry)) => {
+                if shared.upstream.closed_until().is_some() {
+                    shared.is_left_alone(&entry);
                 }
-                Strategy::Cache => shared.polls.now(entry),
-            },
-            Ok(Place::Full) => drop(shared.metrics.refused.inc()),
-            Ok(Place::Held | Place::Unknown) | Err(_) => {}
+                self.begin(entry);
+                true
+            }
+            Ok(Place::Held) => true,
+            Ok(Place::Full) => {
+                shared.metrics.refused.inc();
+                false
+            }
+            Ok(Place::Unknown) | Err(_) => false,
+        }
+    }
+
+    /// From now on the upstream is asked for a name.
+    fn begin(&self, entry: Arc<Entry>) {
+        let shared = &self.0;
+        match shared.settings.strategy {
+            Strategy::Watch => {
+                let following = watch::follow(Arc::clone(shared), Arc::clone(&entry));
+                let task = shared.runtime.spawn(following).abort_handle();
+                // set once: the entry is new
+                let _ = entry.task.set(task);
+            }
+            Strategy::Cache => shared.polls.now(entry),
         }
     }
 
@@ -287,13 +328,27 @@ impl Filler {
         }
     }
 
-    /// Another member has readers of a name: for it, too, the name is filled here. Says whether names are filled by asking.
+    /// Another member has readers of a name, and may leave it to this one: returns whether this one asks for it, and is
+    /// answered. If not, the other one asks itself.
     pub fn read_elsewhere(&self, name: &Name) -> bool {
-        let is_cache = self.0.settings.strategy == Strategy::Cache;
-        if is_cache {
-            self.ask(name, false);
+        let shared = &self.0;
+        let (us, ready) = shared.keeper.members();
+        // who sees itself as the owner asks; another one would leave the name to whom it takes for the owner
+        let is_ours = owner::owner(name.as_bytes(), &ready) == Some(us);
+        shared.settings.strategy == Strategy::Cache
+            && is_ours
+            && self.take_up(name, false)
+            && shared.names.get(name).is_some_and(|entry| entry.trouble().is_none())
+    }
+
+    /// The owner of a name that is read here was told so, or could not be.
+    pub fn owner_said(&self, owner: u64, name: &Name, heard: Heard) {
+        self.0.metrics.owner_said(heard);
+        if let (Heard::Filled, Some(entry)) = (heard, self.0.names.get(name))
+            && entry.polled().left.confirmed(owner, Instant::now())
+        {
+            self.0.names.confirm(&entry);
         }
-        is_cache
     }
 
     /// A name has changed at the upstream, somebody says. Returns whether it is filled.
@@ -425,6 +480,14 @@ impl Shared {
         }
     }
 
+    /// The upstream is left alone for now: what is held of a name is served meanwhile, and why it may be old is said.
+    fn is_left_alone(&self, entry: &Entry) {
+        entry.set_trouble(Some(Trouble::CutOff(self.upstream.why_closed().into())));
+        if self.keeper.held(&entry.name).is_some() {
+            self.told(entry);
+        }
+    }
+
     /// An address gave a good answer.
     fn good(&self, address: &Address) {
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -485,6 +548,17 @@ impl Shared {
             }
         }
     }
+}
+
+/// Whether somebody waits for a name that the upstream does not know, to be looked at before those who wait for its first
+/// answer are told: these are parked again a moment later if they wait for its creation, and have said so.
+fn is_awaited(shared: &Shared, entry: &Entry) -> bool {
+    (!entry.is_expected() && shared.keeper.is_watched(&entry.name)) || entry.is_insisted_on()
+}
+
+/// Whether somebody is parked on a name, or is about to be.
+fn is_read(shared: &Shared, entry: &Entry) -> bool {
+    shared.keeper.is_watched(&entry.name) || entry.is_insisted_on()
 }
 
 /// `Retry-After` in either of its forms.

@@ -68,6 +68,18 @@ struct Tables {
     by_age: VecDeque<(u64, Name)>,
 }
 
+impl Tables {
+    /// Forgets unknown names whose time is over, and the oldest ones where there are too many.
+    fn forget(&mut self, now: u64) {
+        while self.by_age.front().is_some_and(|(until, _)| *until <= now || self.by_age.len() > MAX_UNKNOWN) {
+            let Some((until, name)) = self.by_age.pop_front() else { return };
+            if self.unknown.get(&name) == Some(&until) {
+                self.unknown.remove(&name);
+            }
+        }
+    }
+}
+
 /// What came of asking for a name.
 #[derive(Debug)]
 pub(super) enum Place {
@@ -179,6 +191,7 @@ impl Names {
             let until = self.now_ms() + u64::try_from(self.unknown_for.as_millis()).unwrap_or(0);
             tables.unknown.insert(entry.name.clone(), until);
             tables.by_age.push_back((until, entry.name.clone()));
+            tables.forget(self.now_ms());
         }
         true
     }
@@ -187,15 +200,7 @@ impl Names {
     pub(super) fn idle(&self, idle: Duration) -> Vec<Arc<Entry>> {
         let mut tables = self.tables();
         let now = self.now_ms();
-        while let Some((until, name)) = tables.by_age.front().cloned() {
-            if until > now && tables.by_age.len() <= MAX_UNKNOWN {
-                break;
-            }
-            tables.by_age.pop_front();
-            if tables.unknown.get(&name) == Some(&until) {
-                tables.unknown.remove(&name);
-            }
-        }
+        tables.forget(now);
         if tables.unknown.capacity() > 4 * tables.unknown.len() + 1_024 {
             tables.unknown.shrink_to_fit();
         }
@@ -323,8 +328,7 @@ mod tests {
             let entry = new(&names, &format!("n{i}"));
             names.let_go(&entry, true, || false);
         }
-        names.idle(Duration::from_secs(60));
-        assert_eq!(names.count(), (0, MAX_UNKNOWN));
+        assert_eq!(names.count(), (0, MAX_UNKNOWN), "without waiting for a sweep");
         assert!(!names.is_unknown(&name("n0")) && names.is_unknown(&name("n10")));
     }
 

@@ -151,6 +151,17 @@ impl Upstream {
         Some(soonest.unwrap_or(now + RESOLVE_SOON / 10))
     }
 
+    /// Why no address may be asked now, if none may.
+    pub(super) fn why_closed(&self) -> &'static str {
+        if self.addresses().is_empty() {
+            "the upstream's addresses are not known yet"
+        } else if self.cut_off_for().is_some() {
+            "the upstream does not answer"
+        } else {
+            "the upstream is at a limit"
+        }
+    }
+
     /// An address has failed a request that was sent at `sent`.
     pub(super) fn failed(&self, address: &Address, sent: Instant) -> Turn {
         lock(&address.gate).failed(sent, Instant::now(), random());

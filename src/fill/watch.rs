@@ -18,7 +18,7 @@ use super::names::{Entry, Trouble};
 use super::pace::{backoff, random, spread};
 use super::upstream::Address;
 use super::via::{Via, ViaError};
-use super::{Kept, Shared, retry_after};
+use super::{Kept, SET_IS_FULL, Shared, TAKES_NO_WRITES, is_awaited, is_read, retry_after};
 use crate::config::fill::Origin;
 use crate::core::limits::MAX_DATA_BYTES;
 use crate::core::store::Change;
@@ -88,7 +88,13 @@ pub(super) async fn follow(shared: Arc<Shared>, entry: Arc<Entry>) {
         if way.fruitless > 0 && nobody_cares(&shared, &entry) {
             return;
         }
-        let address = shared.upstream.wait(&entry.name, way.turn, shared.names.count().0).await;
+        let address = match shared.upstream.pick(&entry.name, way.turn) {
+            Ok(address) => address,
+            Err(_) => {
+                shared.is_left_alone(&entry);
+                shared.upstream.wait(&entry.name, way.turn, shared.names.count().0).await
+            }
+        };
         let held = shared.keeper.held(&entry.name);
         let sent = Instant::now();
         let is_parked = way.form != Form::Now;
@@ -165,7 +171,7 @@ impl Way {
                 let change = Change::Put { version: &version, data: &data };
                 let is_new = match copy(shared, entry, held, &change, stamp) {
                     Ok(is_new) => is_new,
-                    Err(why) => return Step::On(self.useless(shared, entry, address, &why)),
+                    Err(why) => return Step::On(self.not_copied(shared, entry, address, held, &why)),
                 };
                 count(if is_new { Outcome::Changed } else { Outcome::Unchanged });
                 self.good(shared, entry, address, Form::Changed);
@@ -190,7 +196,7 @@ impl Way {
                     stamp.map_or(Ok(false), |stamp| copy(shared, entry, held, &Change::Delete, stamp));
                 let is_new = match copied {
                     Ok(is_new) => is_new,
-                    Err(why) => return Step::On(self.useless(shared, entry, address, &why)),
+                    Err(why) => return Step::On(self.not_copied(shared, entry, address, held, &why)),
                 };
                 count(if is_new { Outcome::Changed } else { Outcome::Unchanged });
                 self.good(shared, entry, address, Form::Created);
@@ -222,6 +228,25 @@ impl Way {
                 count(Outcome::Error);
                 let failure = Failure::Unreachable(format!("it answers {status}"));
                 Step::On(self.fail_uncounted(shared, entry, address, sent, &failure))
+            }
+        }
+    }
+
+    /// What was said is not held here, and asked for again.
+    fn not_copied(
+        &mut self,
+        shared: &Arc<Shared>,
+        entry: &Arc<Entry>,
+        address: &Address,
+        held: Option<&Record>,
+        why: &NotCopied,
+    ) -> Duration {
+        match why {
+            NotCopied::Useless(why) => self.useless(shared, entry, address, why),
+            NotCopied::NotNow => {
+                entry.set_trouble(Some(Trouble::CutOff(TAKES_NO_WRITES.into())));
+                self.form = Form::Now;
+                self.go_on(shared, entry, held.is_some())
             }
         }
     }
@@ -273,10 +298,9 @@ impl Way {
         } else {
             shared.names.confirm(entry);
         }
-        // those who are told are parked again a moment later, if they wait for its creation
-        let is_awaited = (was_parked && shared.keeper.is_watched(&entry.name)) || entry.is_insisted_on();
+        let is_awaited = is_awaited(shared, entry);
         shared.told(entry);
-        if held.is_none() && !is_awaited && shared.names.let_go(entry, true, || entry.is_insisted_on()) {
+        if held.is_none() && !is_awaited && shared.names.let_go(entry, true, || is_read(shared, entry)) {
             return Step::LetGo;
         }
         // somebody waits for it: so do we, there
@@ -328,7 +352,8 @@ impl Way {
         if shared.keeper.held(&entry.name).is_some() {
             shared.told(entry);
         }
-        self.form = if self.form == Form::Changed { Form::Now } else { self.form };
+        // the next one may be the one that tries an address for all: it must not be parked there
+        self.form = Form::Now;
         self.fruitless = self.fruitless.saturating_add(1);
         // the address is left alone by its gate; another one may be asked at once
         Duration::ZERO
@@ -353,7 +378,7 @@ impl Way {
         why: &str,
     ) -> Duration {
         shared.useless(entry, address, why);
-        self.form = if self.form == Form::Changed { Form::Now } else { self.form };
+        self.form = Form::Now;
         self.go_on(shared, entry, true)
     }
 }
@@ -363,15 +388,24 @@ fn nobody_cares(shared: &Arc<Shared>, entry: &Arc<Entry>) -> bool {
     if shared.keeper.held(&entry.name).is_some() || !shared.names.is_settled(entry) {
         return false;
     }
-    if shared.keeper.is_watched(&entry.name) {
+    if is_read(shared, entry) {
         return false;
     }
     shared.told(entry);
-    shared.names.let_go(entry, false, || shared.keeper.is_watched(&entry.name))
+    shared.names.let_go(entry, false, || is_read(shared, entry))
 }
 
 fn poll_time(shared: &Shared) -> Duration {
     shared.settings.expiry.min(LONGEST_POLL)
+}
+
+/// Why what was said is not held here.
+#[derive(Debug)]
+enum NotCopied {
+    /// It cannot be.
+    Useless(String),
+    /// This node takes no writes for now.
+    NotNow,
 }
 
 /// Copies what was said. Returns whether readers see a difference.
@@ -381,9 +415,9 @@ fn copy(
     held: Option<&Record>,
     change: &Change<'_>,
     stamp: Stamp,
-) -> Result<bool, String> {
+) -> Result<bool, NotCopied> {
     if let Err(error) = stamp.guard(shared.keeper.now(), MAX_AHEAD_US) {
-        return Err(format!("its stamp is {error}: look at both clocks"));
+        return Err(NotCopied::Useless(format!("its stamp is {error}: look at both clocks")));
     }
     let is_same = held.is_some_and(|held| match change {
         Change::Put { version, .. } => held.is_version(version),
@@ -395,7 +429,8 @@ fn copy(
     match shared.keeper.write(&entry.name, change, Some(stamp)) {
         Kept::Done => Ok(!is_same),
         Kept::Older => Ok(false),
-        Kept::Full => Err("this node's set is full: raise --max-set-bytes".to_owned()),
+        Kept::Full => Err(NotCopied::Useless(SET_IS_FULL.to_owned())),
+        Kept::NotNow => Err(NotCopied::NotNow),
     }
 }
 

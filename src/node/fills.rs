@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 use crate::config::Config;
 use crate::core::store::{Change, Written};
 use crate::core::{Genesis, Incarnation, Name, Record, Stamp, Store};
-use crate::fill::{Filler, Keeper, Kept};
+use crate::fill::{Filler, Heard, Keeper, Kept};
 
 use super::clock;
 use super::metrics::Metrics;
@@ -57,7 +57,7 @@ impl Keeper for NodeKeeper {
     fn write(&self, name: &Name, change: &Change<'_>, given: Option<Stamp>) -> Kept {
         // a node without a set has nothing to write into; what was learned is learned again
         if self.store.standing() != Standing::Ready {
-            return Kept::Older;
+            return Kept::NotNow;
         }
         match self.store.write(clock::now(), name, change, given) {
             // what is older than the horizon is gone, as it was to be
@@ -93,7 +93,9 @@ impl Keeper for NodeKeeper {
 
     fn tell_owner(&self, owner: u64, name: &Name) {
         // one that finds no room is told with its next turn
-        let _ = self.tell.try_send((Incarnation(owner), name.clone()));
+        if self.tell.try_send((Incarnation(owner), name.clone())).is_err() {
+            self.store.owner_said(Incarnation(owner), name, Heard::Nothing);
+        }
     }
 
     fn began(&self, started: Stamp) {

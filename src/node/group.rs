@@ -5,7 +5,7 @@
 //! | ticker | what is due, every 100 ms; gossips how the set stands |
 //! | watcher | tells the replica who is live, and what came of each address |
 //! | prober | asks silent addresses over HTTP: a refusal is not silence |
-//! | teller | tells the owners of names that are filled that somebody reads them here |
+//! | teller | tells the owners of names that are filled that somebody reads them here, and the filler what they say |
 //! | caretaker | asks live members that nobody has asked for a while |
 //! | caller | sends what the replica wants sent, and brings back the responses |
 //! | surveyor | notices that peers reach the node by another address than before |
@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::asking::{PROBE, Probed, caretaker, prober};
@@ -30,6 +30,7 @@ use super::outcomes::{Asked, Outcomes};
 use super::skew::{News, Skew};
 use super::store::{PeerCensus, SharedStore, Standing};
 use super::surveying::{Survey, surveyor};
+use super::teller::teller;
 use crate::core::replica::Call;
 use crate::core::{Incarnation, State, Summary};
 use crate::membership::discovery::{Discovery, Found};
@@ -45,9 +46,6 @@ const TICK_ALONE: Duration = Duration::from_secs(1);
 
 /// How often the clocks of peers are looked at, for the log.
 const LOOK_AT_CLOCKS: Duration = Duration::from_secs(1);
-
-/// Owners that are told at once.
-const PROBES_AT_ONCE: usize = 8;
 
 /// How long a node that stops waits until its last writes are with its peers.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -141,7 +139,9 @@ impl Group {
             ),
         );
         loops.run("prober", prober(client.clone(), view.clone(), Arc::clone(&probed)));
-        loops.run("teller", teller(client.clone(), interests, Arc::clone(&addresses)));
+        let book = Arc::clone(&addresses);
+        let server_of = move |owner| book.load().get(&owner).cloned();
+        loops.run("teller", teller(client.clone(), interests, store.clone(), server_of));
         loops.run("caretaker", caretaker(store.clone(), client.clone(), view.clone(), Arc::clone(&outcomes)));
         let caller =
             Caller { store: store.clone(), client: client.clone(), metrics, outcomes: Arc::clone(&outcomes) };
@@ -366,22 +366,5 @@ async fn watcher(
 async fn changed<T>(what: &mut watch::Receiver<T>) {
     if what.changed().await.is_err() {
         std::future::pending::<()>().await;
-    }
-}
-
-/// Tells the owners of names that somebody reads them here. One that does not hear it is told again with the name's next turn.
-async fn teller(client: PeerClient, mut interests: Interests, addresses: Arc<Addresses>) {
-    let mut telling = JoinSet::new();
-    while let Some((owner, name)) = interests.recv().await {
-        while telling.len() >= PROBES_AT_ONCE {
-            let _ = telling.join_next().await;
-        }
-        let Some(server) = addresses.load().get(&owner).cloned() else { continue };
-        let client = client.clone();
-        telling.spawn(async move {
-            if let Err(error) = client.tell_of_readers(&server, &name).await {
-                tracing::debug!(peer = %server, %name, "not told that the name is read here: {error}");
-            }
-        });
     }
 }

@@ -29,6 +29,7 @@ mod start;
 pub mod store;
 mod stream;
 mod surveying;
+mod teller;
 
 pub use logging::set_level;
 pub use start::{StartError, run};

@@ -20,7 +20,7 @@ use crate::core::{
     Crowded, Genesis, Incarnation, Interest, Known, MostWaiters, Name, Question, Record, Replica, Stamp,
     State, Store, Summary, Ticket,
 };
-use crate::fill::Filler;
+use crate::fill::{Filler, Heard};
 use crate::watch::fanout::Fanout;
 use crate::watch::pace::Pace;
 use crate::watch::{Bell, Seat, Waiter, Wake};
@@ -323,6 +323,13 @@ impl SharedStore {
     pub fn fill_by(&self, filler: Filler) {
         // a second one would be a mistake of ours that changes nothing
         let _ = self.filler.set(filler);
+    }
+
+    /// The owner of a name that is read here was told so, or could not be.
+    pub fn owner_said(&self, owner: Incarnation, name: &Name, heard: Heard) {
+        if let Some(filler) = self.filler.get() {
+            filler.owner_said(owner.0, name, heard);
+        }
     }
 
     /// See [`Store::drop_copy`].

@@ -208,11 +208,11 @@ impl PeerClient {
     }
 
     /// Tells the node at `server` that a name is read here which it owns. Nothing secret, so it goes as any writer's
-    /// request does.
+    /// request does. Returns whether it fills the name.
     ///
     /// # Errors
     /// If it was not heard.
-    pub async fn tell_of_readers(&self, server: &str, name: &Name) -> Result<(), CallError> {
+    pub async fn tell_of_readers(&self, server: &str, name: &Name) -> Result<bool, CallError> {
         let name = percent_encode(name.as_bytes(), NON_ALPHANUMERIC);
         let uri = format!("http://{server}/v1/fill/{name}?read=true");
         let request = HttpRequest::post(uri)
@@ -220,7 +220,11 @@ impl PeerClient {
             .map_err(|error| CallError::Unreachable(format!("bad address {server}: {error}")))?;
         let told = async {
             let response = self.http.request(request).await.map_err(|error| unreachable(&error))?;
-            if response.status().is_success() { Ok(()) } else { Err(refusal(response).await) }
+            match response.status() {
+                StatusCode::ACCEPTED => Ok(true),
+                status if status.is_success() => Ok(false),
+                _ => Err(refusal(response).await),
+            }
         };
         timeout(ANSWER, told).await.unwrap_or(Err(CallError::TimedOut))
     }

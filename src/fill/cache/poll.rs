@@ -1,0 +1,140 @@
+//! One name's turn: it is asked for, and what is said is taken in.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::answer::{Answer, understand};
+use super::ask::ask;
+use super::take_in::take_in;
+use super::{PAUSE_BASE, serve_what_is_held};
+use crate::fill::http::Failure;
+use crate::fill::metrics::Outcome;
+use crate::fill::names::{Entry, Trouble};
+use crate::fill::pace::{backoff, random, spread};
+use crate::fill::upstream::Address;
+use crate::fill::{Shared, is_read};
+
+/// A name that only fails is asked for at least this often.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// Asks for a name once. Returns after how long to do so again; `None` if nobody has a use for it.
+pub(super) async fn poll(shared: &Arc<Shared>, entry: &Arc<Entry>) -> Option<Duration> {
+    let turn = entry.polled().turn;
+    let address = match shared.upstream.pick(&entry.name, turn) {
+        Ok(address) => address,
+        Err(until) => {
+            let until = until.unwrap_or_else(|| Instant::now() + PAUSE_BASE);
+            return Some(until.saturating_duration_since(Instant::now()));
+        }
+    };
+    let sent = Instant::now();
+    let answer = match ask(shared, entry, &address).await {
+        Ok(parts) => {
+            shared.answered(&address);
+            understand(shared, entry, &parts)
+        }
+        Err(failure) => Err(failure),
+    };
+    tracing::debug!(name = %entry.name, ?answer, "polled");
+    let label = shared.label(&address);
+    let count = |outcome| shared.metrics.count(label, outcome);
+    let expiry = shared.settings.expiry;
+    match answer {
+        Ok(Answer::Said(said, modified)) => {
+            shared.good(&address);
+            entry.polled().failures = 0;
+            take_in(shared, entry, &address, &said, modified)
+        }
+        Ok(Answer::Limited(pause)) => {
+            count(Outcome::Limited);
+            let failures = more_failures(entry);
+            let pause = limited_for(pause, expiry, failures, random());
+            shared.upstream.pause(&address, pause);
+            entry.set_trouble(Some(Trouble::CutOff("the upstream is at a limit".into())));
+            serve_what_is_held(shared, entry);
+            if let Some(more) = shared.may_complain("limited") {
+                tracing::warn!(upstream = %label, more, "the upstream is at a limit: it is left alone for {pause:?}");
+            }
+            Some(PAUSE_BASE)
+        }
+        Ok(Answer::Refused(status)) => {
+            count(if matches!(status.as_u16(), 401 | 403) { Outcome::Denied } else { Outcome::Bad });
+            let advice = match status.as_u16() {
+                401 | 403 => ": look at --fill-auth-file and --fill-headers",
+                _ => "",
+            };
+            shared.useless(entry, &address, &format!("it answers {status}{advice}"));
+            Some(pause_of(expiry, more_failures(entry)))
+        }
+        Ok(Answer::Error(status)) => {
+            count(Outcome::Error);
+            unreachable(shared, entry, &address, sent, &format!("it answers {status}"))
+        }
+        Err(Failure::Unreachable(why)) => {
+            count(Outcome::Unreachable);
+            unreachable(shared, entry, &address, sent, &why)
+        }
+        Err(Failure::Bad(why)) => {
+            count(Outcome::Bad);
+            shared.useless(entry, &address, &why);
+            Some(pause_of(expiry, more_failures(entry)))
+        }
+    }
+}
+
+/// After failures that are of a name and not of the upstream.
+pub(super) fn pause_of(expiry: Duration, failures: u32) -> Duration {
+    spread(expiry, random()).max(backoff(expiry, LONGEST_PAUSE, failures, random()))
+}
+
+/// How long an upstream that is at a limit is left alone: as long as it says, and longer each time if it says nothing, or
+/// names no time that is still to come.
+fn limited_for(said: Option<Duration>, expiry: Duration, failures: u32, random: u64) -> Duration {
+    backoff(expiry, LONGEST_PAUSE, failures, random).max(said.unwrap_or_default())
+}
+
+pub(super) fn more_failures(entry: &Entry) -> u32 {
+    let mut polled = entry.polled();
+    polled.failures = polled.failures.saturating_add(1);
+    polled.turn = polled.turn.wrapping_add(1);
+    polled.failures
+}
+
+fn unreachable(
+    shared: &Arc<Shared>,
+    entry: &Arc<Entry>,
+    address: &Address,
+    sent: Instant,
+    why: &str,
+) -> Option<Duration> {
+    shared.unreachable(address, sent, &Failure::Unreachable(why.to_owned()));
+    entry.set_trouble(Some(Trouble::CutOff("the upstream does not answer".into())));
+    serve_what_is_held(shared, entry);
+    let failures = more_failures(entry);
+    let is_of_use = shared.keeper.held(&entry.name).is_some()
+        || !shared.names.is_settled(entry)
+        || is_read(shared, entry);
+    if !is_of_use {
+        shared.told(entry);
+        if shared.names.let_go(entry, false, || is_read(shared, entry)) {
+            return None;
+        }
+    }
+    Some(backoff(PAUSE_BASE, shared.settings.expiry, failures, random()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_without_a_time_to_come_is_kept_longer_each_time() {
+        let expiry = Duration::from_secs(1);
+        for said in [None, Some(Duration::ZERO)] {
+            let pauses =
+                [1, 2, 3, 30].map(|failures| limited_for(said, expiry, failures, u64::MAX).as_secs());
+            assert_eq!(pauses, [1, 2, 4, 300], "{said:?}");
+        }
+        assert_eq!(limited_for(Some(expiry * 9), expiry, 2, u64::MAX), expiry * 9);
+    }
+}

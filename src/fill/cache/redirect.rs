@@ -1,0 +1,62 @@
+//! Where a redirect leads to.
+
+use hyper::Uri;
+use hyper::header::{HeaderMap, LOCATION};
+
+use crate::config::fill::Origin;
+use crate::fill::http::{self, Failure, cut};
+
+/// Where a redirect leads to. Never from TLS to none.
+pub(super) fn follow(here: &Origin, target: &str, headers: &HeaderMap) -> Result<(Origin, String), Failure> {
+    let location = http::text(headers, &LOCATION).unwrap_or_default();
+    let bad = |why: &str| Failure::Bad(format!("its redirect {why}: {}", cut(location)));
+    let location = location.split('#').next().unwrap_or_default();
+    let with_scheme = match location.strip_prefix("//") {
+        Some(rest) => format!("{}://{rest}", here.scheme()),
+        None => location.to_owned(),
+    };
+    let before_path = with_scheme.split(['/', '?']).next().unwrap_or_default();
+    if before_path.contains(':') {
+        let uri: Uri = with_scheme.parse().map_err(|_| bad("is no URL"))?;
+        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        let there = Origin::parse(with_scheme.split('?').next().unwrap_or_default()).map_err(bad)?;
+        if here.is_https && !there.is_https {
+            return Err(bad("leads out of TLS"));
+        }
+        return Ok((Origin { base: String::new(), ..there }, path));
+    }
+    let path = if location.starts_with('/') {
+        location.to_owned()
+    } else {
+        let directory = target.split('?').next().unwrap_or_default();
+        let directory = directory.rsplit_once('/').map_or("", |(directory, _)| directory);
+        format!("{directory}/{location}")
+    };
+    Ok((Origin { base: String::new(), ..here.clone() }, path))
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+
+    use super::*;
+
+    fn follow_to(location: &str) -> Result<String, String> {
+        let here = Origin::parse("https://up.example:8443/base").unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert(LOCATION, HeaderValue::from_str(location).unwrap());
+        let (there, path) = follow(&here, "/base/a/b?x=y", &headers).map_err(|e| e.to_string())?;
+        Ok(format!("{there}{path}"))
+    }
+
+    #[test]
+    fn redirects() {
+        assert_eq!(follow_to("/c?d").unwrap(), "https://up.example:8443/c?d");
+        assert_eq!(follow_to("c?d:e").unwrap(), "https://up.example:8443/base/a/c?d:e");
+        assert_eq!(follow_to("https://other/x/y?z#f").unwrap(), "https://other/x/y?z");
+        assert_eq!(follow_to("//other").unwrap(), "https://other/");
+        for bad in ["http://other/", "ftp://other/", "https://u:p@other/", "https://", "javascript:x"] {
+            assert!(follow_to(bad).is_err(), "{bad}");
+        }
+    }
+}
