@@ -48,11 +48,26 @@ impl Node {
     #[must_use]
     #[track_caller]
     pub fn with(flags: &[&str]) -> Self {
+        Self::with_env(flags, &[])
+    }
+
+    /// The same, with so many lanes in its front.
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    #[must_use]
+    #[track_caller]
+    pub fn with_lanes(lanes: usize, flags: &[&str]) -> Self {
+        Self::with_env(flags, &[("VWATCH_TEST_LANES".to_owned(), lanes.to_string())])
+    }
+
+    #[track_caller]
+    fn with_env(flags: &[&str], env: &[(String, String)]) -> Self {
         for _ in 0..STARTS {
             let (client, server) = free_addresses();
             let (client_flag, server_flag) = (client.to_string(), server.to_string());
             let listen = ["--listen-client", &client_flag, "--listen-server", &server_flag];
-            let (child, said) = spawn(&[&listen, flags].concat(), &[]);
+            let (child, said) = spawn(&[&listen, flags].concat(), env);
             let mut node = Self { child, client, server, said };
             let ready = wait_for("both ports to be ready", LIMIT, || {
                 if node.child.try_wait().expect("our own child").is_some() {

@@ -1,5 +1,9 @@
 //! `vwatch bench`: that it measures what is there, hides no stall, leaves nothing behind, and says what it cannot do.
 
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -42,9 +46,14 @@ fn watchers_are_parked_woken_and_counted() {
     let finished = bench(&node, "watch --watchers 300 --names 3 --writes 4 --every 500ms -w json");
     let figures = figures(&finished);
     assert_eq!(figures["of"], "watch");
-    for (name, expected) in
-        [("woken", 1200.0), ("lost", 0.0), ("stale", 0.0), ("early", 0.0), ("dropped", 0.0)]
-    {
+    for (name, expected) in [
+        ("woken", 1200.0),
+        ("lost", 0.0),
+        ("incomplete", 0.0),
+        ("stale", 0.0),
+        ("early", 0.0),
+        ("dropped", 0.0),
+    ] {
         assert_eq!(number(&figures, name), expected, "{name} in {figures}");
     }
     let (median, longest) = (number(&figures, "wake_ms.p50"), number(&figures, "wake_ms.max"));
@@ -127,6 +136,137 @@ fn a_stall_is_not_hidden() {
     assert!(number(&figures, "ms.p90") > 500.0, "half of the time it stood still: {figures}");
 }
 
+/// Of the second in which the node does nothing, each version that was due is counted for each watcher.
+#[test]
+fn a_stall_is_charged_for_all_wakes_that_were_due() {
+    let node = Node::with(&["--jitter-per-watch", "0s"]);
+    let figures = thread::scope(|scope| {
+        let bench = scope.spawn(|| bench(&node, "watch --watchers 5 --every 10ms --writes 300 -w json"));
+        cluster_tests::wait::wait_until("wakes", cluster_tests::wait::LIMIT, || answered(&node) > 100.0);
+        node.pause();
+        thread::sleep(Duration::from_secs(1));
+        node.resume();
+        figures(&bench.join().expect("a bench"))
+    });
+    assert_eq!(number(&figures, "woken") + number(&figures, "superseded"), 1500.0, "{figures}");
+    assert!(number(&figures, "wake_ms.p90") > 500.0, "a third of the time it stood still: {figures}");
+    assert_eq!((number(&figures, "lost"), number(&figures, "incomplete")), (0.0, 0.0), "{figures}");
+}
+
+/// Something like a node, with one name, that goes wrong in a way that no node should.
+struct Broken {
+    address: String,
+    version: AtomicU32,
+    deleted: AtomicU32,
+    /// Reads by those who know this version or a newer one are refused.
+    refuses_reads: u32,
+    /// So is a write of this version.
+    refuses_write: u32,
+}
+
+impl Broken {
+    fn start(refuses_reads: u32, refuses_write: u32) -> Arc<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("its address").to_string();
+        let (version, deleted) = (AtomicU32::new(0), AtomicU32::new(0));
+        let broken = Arc::new(Self { address, version, deleted, refuses_reads, refuses_write });
+        let serving = Arc::clone(&broken);
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let serving = Arc::clone(&serving);
+                thread::spawn(move || serving.serve(stream));
+            }
+        });
+        broken
+    }
+
+    fn serve(&self, mut stream: TcpStream) {
+        let mut requests = BufReader::new(stream.try_clone().expect("the same connection"));
+        loop {
+            let mut head = Vec::new();
+            let mut line = String::new();
+            while requests.read_line(&mut line).is_ok_and(|bytes| bytes > 2) {
+                head.push(std::mem::take(&mut line));
+            }
+            let Some(request) = head.first() else { return };
+            let length = head.iter().find_map(|field| field.strip_prefix("Content-Length: "));
+            let length = length.map_or(0, |length| length.trim().parse().expect("a length"));
+            io::copy(&mut (&mut requests).take(length), &mut io::sink()).expect("a body");
+            let answer = self.answer(request);
+            if stream.write_all(format!("HTTP/1.1 {answer}\r\n\r\n").as_bytes()).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn answer(&self, request: &str) -> String {
+        let written = || self.version.load(Ordering::SeqCst);
+        let number =
+            request.split_once("version=").map(|(_, rest)| rest.split(['&', ' ']).next().unwrap_or_default());
+        let number: Option<u32> = number.and_then(|number| number.parse().ok());
+        match (request.split(' ').next(), number) {
+            (Some("PUT"), Some(number)) if number == self.refuses_write => {
+                "507 Full\r\nContent-Length: 0".to_owned()
+            }
+            (Some("PUT"), Some(number)) => {
+                self.version.store(number, Ordering::SeqCst);
+                "204 No Content".to_owned()
+            }
+            (Some("DELETE"), _) => {
+                self.deleted.fetch_add(1, Ordering::SeqCst);
+                "204 No Content".to_owned()
+            }
+            (_, Some(known)) if known >= self.refuses_reads => "503 Full\r\nContent-Length: 0".to_owned(),
+            (_, known) if request.contains("/v1/versions/") => {
+                while known.is_some_and(|known| written() <= known)
+                    && self.deleted.load(Ordering::SeqCst) == 0
+                {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                format!("200 OK\r\nEtag: \"{}\"\r\nContent-Length: 0", written())
+            }
+            _ => "404 Not Found\r\nContent-Length: 0".to_owned(),
+        }
+    }
+
+    fn bench(&self, arguments: &str) -> Finished {
+        let mut all = vec!["bench", "watch", "-w", "json"];
+        all.extend(arguments.split(' '));
+        all.extend(["--client-url", &self.address, "--server-url", &self.address]);
+        run_to_end(&all)
+    }
+}
+
+#[test]
+fn watchers_that_are_refused_are_lost() {
+    let broken = Broken::start(1, u32::MAX);
+    let finished = broken.bench("--watchers 3 --writes 3 --warm-up 0 --every 300ms --give-up 1s");
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    let figures: Value = serde_json::from_str(&finished.stdout).expect("figures");
+    for (name, expected) in [("woken", 3.0), ("lost", 3.0), ("incomplete", 2.0)] {
+        assert_eq!(number(&figures, name), expected, "{name} in {figures}");
+    }
+    assert!(number(&figures, "refused") >= 6.0, "{figures}");
+    assert!(figures["last_wake_ms"].is_null(), "two of three writes are incomplete: {figures}");
+    assert!(finished.stderr.contains("write 3 of 3: 0 woken, not all"), "{}", finished.stderr);
+    assert!(
+        finished.stderr.contains("3 watchers lost, 0 stale and 0 early wakes (503: "),
+        "{}",
+        finished.stderr
+    );
+}
+
+/// What cannot be written is not waited for to the end of the schedule.
+#[test]
+fn a_writer_that_fails_ends_the_run_and_its_names_are_deleted() {
+    let broken = Broken::start(u32::MAX, 2);
+    let finished = broken.bench("--watchers 3 --writes 3600 --every 1s");
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(finished.stderr.contains("answers 507"), "{}", finished.stderr);
+    assert!(finished.stdout.is_empty(), "{finished:?}");
+    assert_eq!(broken.deleted.load(Ordering::SeqCst), 1);
+}
+
 fn answered(node: &Node) -> f64 {
     let metrics = node.server().ask(&Request::new("GET", "/metrics")).expect(200);
     let name = "vwatch_answers_total{port=\"client\",status=\"200\"}";
@@ -155,6 +295,7 @@ fn what_cannot_be_measured_is_one_line() {
         ("watch --every 100us", 2, "bad --every: too short"),
         ("watch --timeout 0s", 2, "bad --timeout: nobody would park"),
         ("watch --watchers 0", 2, "invalid value '0' for '--watchers <COUNT>'"),
+        ("put --rate 2000000000", 2, "bad --rate: more than can be sent: got 2000000000"),
         ("put --duration 0s", 2, "bad --duration: it is zero"),
         ("get --pid 4000000000", 2, "bad --pid: no such process"),
         ("put --size 100000", 1, "413: data too large"),

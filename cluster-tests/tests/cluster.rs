@@ -27,6 +27,25 @@ fn status_of_readyz(cluster: &Cluster, i: usize) -> u16 {
     cluster.node(i).client().ask(&Request::new("GET", "/readyz")).status
 }
 
+/// What is gossiped of a node is short and printable; what its operator calls it need not be.
+#[test]
+fn a_node_may_be_called_what_its_operator_likes() {
+    let cluster = Cluster::of(3)
+        .env(0, "VWATCH_NODE_ID", "ip-10-0-12-34.eu-central-1.compute.internal")
+        .env(1, "VWATCH_NODE_ID", "b\u{fc}ro 1|2")
+        .env(2, "VWATCH_NODE_ID", &"n".repeat(128))
+        .start();
+    cluster.ready();
+    cluster.put(0, "name", "1");
+    (0..3).for_each(|reader| cluster.shows(reader, "name", "1"));
+    for i in 0..3 {
+        let seen = cluster.node(i).server().ask(&Request::new("GET", "/v1/cluster")).expect(200).json();
+        assert_eq!(seen["node"]["standing"], "ready", "{seen}");
+        let live = seen["members"]["live"].as_array().map_or(0, Vec::len);
+        assert_eq!((live, seen["members"]["unreadable"].as_array().map_or(0, Vec::len)), (2, 0), "{seen}");
+    }
+}
+
 #[test]
 fn written_to_any_and_read_and_awaited_on_any() {
     let cluster = Cluster::of(3).start();

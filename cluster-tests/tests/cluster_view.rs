@@ -63,8 +63,8 @@ fn three_nodes_agree_until_one_is_gone_and_then_say_who() {
     assert!(other["clock-offset-us"].as_i64().is_some_and(|us| us.abs() < 1_000_000), "{other:#}");
     assert_eq!(seen["discovery"]["addresses"].as_array().map(Vec::len), Some(3));
 
-    let gone = nodes[2].server_addr().to_string();
-    nodes[2].kill();
+    let ports = nodes.pop().expect("the third").kill_for_its_ports();
+    let gone = ports.1.to_string();
 
     let seen = wait_for("gossip to miss it", LIMIT, || {
         let seen = nodes[0].cluster();
@@ -73,6 +73,14 @@ fn three_nodes_agree_until_one_is_gone_and_then_say_who() {
     });
     assert_eq!(numbers(&seen), (3, 2, 2, false));
     assert_eq!(text(&seen, "/members/dead/0/node-id"), "node-3");
+
+    let first = nodes[0].server_addr().to_string();
+    let flags = ["--node-id", "node-3", "--replicate-with", &first, "--cluster-secret", GROUP_SECRET];
+    let _again = Node::at(ports, &flags);
+    wait_until("the dead process to be missed no more", LIMIT, || {
+        let seen = nodes[0].cluster();
+        numbers(&seen) == (3, 3, 3, true) && seen["members"]["dead"].as_array().is_some_and(Vec::is_empty)
+    });
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn victim() -> (Cluster, Incarnation) {
     cluster.put(0, "a", "1");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let server = cluster.addresses(0).1.to_string();
-    let them = runtime.block_on(client().who_is_there(&server)).expect("it says who it is");
+    let them = runtime.block_on(client().who_is_there(&server)).expect("it says who it is").who;
     (cluster, them)
 }
 

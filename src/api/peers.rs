@@ -21,7 +21,7 @@ use crate::node::metrics::PeerRefusal;
 use crate::node::{Node, Peering, clock};
 use crate::replication::answer::Answer;
 use crate::replication::frames::{self, Binding, FrameError, Preamble, RequestOpener, Way};
-use crate::replication::{self, SYNC_PATH};
+use crate::replication::{self, SYNC_PATH, UNPROVEN};
 use crate::wire::message::decode_request;
 
 /// How long a request may take to arrive.
@@ -55,7 +55,11 @@ pub(super) async fn answer(node: &Node, path: &'static str, body: Body) -> Resul
         node.metrics.peer_refused(why);
         refusal
     })?;
+    let misdirected = opener.misdirected(peering.us);
     let (preamble, answer) = match opener.end() {
+        Err((FrameError::Cut, None)) if let Some(preamble) = misdirected => {
+            (preamble, Answer::NotThem(peering.us, clock::now()))
+        }
         Ok((preamble, message)) => (preamble, answer_to(node, peering, &preamble, &message)),
         Err((FrameError::Stale, Some(preamble))) => {
             node.metrics.peer_refused(PeerRefusal::Stale);
@@ -72,8 +76,10 @@ pub(super) async fn answer(node: &Node, path: &'static str, body: Body) -> Resul
     Ok(([(CONTENT_TYPE, content_type)], body).into_response())
 }
 
-/// Takes the body in, up to where it shows that it is from another time. A place is for who has shown the secret only:
-/// whoever has not cannot take it from peers by sending slowly, and makes the node hold one frame.
+/// Takes the body in, up to where it shows that it is from another time, or is whole: what comes after the last frame says
+/// nothing, and who never ends the body keeps no place by that. A place is for who has shown the secret only, and speaks to
+/// this process: whoever has not, or overheard what was said to another, cannot take it from peers by sending slowly, and
+/// makes the node hold one frame.
 async fn take<'a>(
     node: &'a Node,
     peering: &'a Peering,
@@ -89,7 +95,7 @@ async fn take<'a>(
         let Ok(data) = frame.into_data() else { continue };
         node.metrics.was_asked(data.len());
         opener.take(&data).map_err(|error| (PeerRefusal::Unproven, unproven(error)))?;
-        if opener.is_stale() {
+        if opener.is_stale() || opener.is_whole() || opener.misdirected(peering.us).is_some() {
             break;
         }
         if place.is_none() && opener.is_proven() {
@@ -108,13 +114,13 @@ async fn take<'a>(
 fn unproven(error: FrameError) -> Refusal {
     Refusal::new(
         StatusCode::UNAUTHORIZED,
-        format_args!("not from a peer of this cluster: {error}: use its --cluster-id and secret"),
+        format_args!("{UNPROVEN}: {error}: use its --cluster-id and secret"),
     )
 }
 
 fn answer_to(node: &Node, peering: &Peering, preamble: &Preamble, message: &[u8]) -> Answer {
     if preamble.to != peering.us {
-        return Answer::NotThem(peering.us);
+        return Answer::NotThem(peering.us, clock::now());
     }
     match decode_request(message) {
         Ok(request) => Answer::Response(node.store.request(&request)),

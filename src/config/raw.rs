@@ -222,8 +222,8 @@ pub const FLAGS: &[Flag] = &[
     Flag::text("log-format", "FORMAT", "text", "text or json"),
 ];
 
-/// Variables of the other commands, those that `watch NAME -- cmd` sets, and the one for tests that the clock reads: a
-/// node may find them in its environment.
+/// Variables of the other commands, those that `watch NAME -- cmd` sets, and those for tests, of the clock and of the
+/// front: a node may find them in its environment.
 const NOT_OF_THE_NODE: &[&str] = &[
     "VWATCH_CLIENT_URL",
     "VWATCH_SERVER_URL",
@@ -232,6 +232,7 @@ const NOT_OF_THE_NODE: &[&str] = &[
     "VWATCH_LAST_SYNC",
     "VWATCH_DELETED",
     "VWATCH_TEST_CLOCK_OFFSET",
+    "VWATCH_TEST_LANES",
 ];
 
 /// Where a text came from; prints as the name to look for.

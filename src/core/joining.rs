@@ -47,6 +47,8 @@ pub struct Joiner {
     pub empty: bool,
     /// For how long it has looked for others, µs.
     pub looked_us: u64,
+    /// The monotonic clock, µs.
+    pub mono_us: u64,
 }
 
 /// Decides it. `others` is every address that discovery names beside our own.
@@ -57,8 +59,10 @@ pub struct Joiner {
 /// incarnation goes first. Whoever is refused stays joining.
 #[must_use]
 pub fn step(joiner: Joiner, peers: &Peers, others: &[Contact], entropy: u64, mutants: Mutants) -> Step {
-    if let Some(peer) = whom_to_join(peers, entropy) {
-        return Step::Join(peer);
+    match whom_to_join(peers, joiner.mono_us, entropy) {
+        Choice::Nobody => {}
+        Choice::Later => return Step::Wait,
+        Choice::One(peer) => return Step::Join(peer),
     }
     let joining = || peers.live().map(|peer| &peer.summary).filter(|summary| summary.state == State::Joining);
     let first = joining().all(|summary| joiner.us < summary.incarnation);
@@ -81,20 +85,40 @@ pub fn step(joiner: Joiner, peers: &Peers, others: &[Contact], entropy: u64, mut
     }
 }
 
-/// Somebody whose set is there: a real one first, one of somebody who is about to stop last.
-fn whom_to_join(peers: &Peers, entropy: u64) -> Option<Incarnation> {
-    let in_set = |state: State, provisional: bool| {
-        peers.live().map(|peer| &peer.summary).filter(move |summary| {
-            summary.state == state && summary.genesis.is_some_and(|g| g.provisional == provisional)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Choice {
+    /// Nobody has a set.
+    Nobody,
+    /// Somebody has, who failed just now.
+    Later,
+    One(Incarnation),
+}
+
+/// A peer that failed so often in a row to hand over its set stands behind those whose set is worth less.
+const TRIES: u32 = 2;
+
+/// Somebody whose set is there: a real one first, one of somebody who is about to stop last, and of those alike whoever
+/// failed least. A peer that hangs must not keep a node from the others' sets.
+fn whom_to_join(peers: &Peers, mono_us: u64, entropy: u64) -> Choice {
+    let worth = |state: State, provisional: bool| match (state, provisional) {
+        (State::Ready, false) => Some(0),
+        (State::Ready, true) => Some(1),
+        (State::Leaving, false) => Some(2),
+        (State::Leaving, true) => Some(3),
+        (State::Joining, _) => None,
+    };
+    let ranked = || {
+        peers.live().filter_map(move |peer| {
+            let worth = worth(peer.summary.state, peer.summary.genesis?.provisional)?;
+            Some(((peer.failures() / TRIES, worth, peer.failures()), peer))
         })
     };
-    [(State::Ready, false), (State::Ready, true), (State::Leaving, false), (State::Leaving, true)]
-        .into_iter()
-        .find_map(|(state, provisional)| {
-            let count = in_set(state, provisional).count() as u64;
-            let pick = usize::try_from(entropy.checked_rem(count)?).ok()?;
-            in_set(state, provisional).nth(pick).map(|summary| summary.incarnation)
-        })
+    let Some(best) = ranked().filter(|(_, peer)| !peer.rests(mono_us)).map(|(rank, _)| rank).min() else {
+        return if ranked().next().is_some() { Choice::Later } else { Choice::Nobody };
+    };
+    let of_best = || ranked().filter(|(rank, peer)| *rank == best && !peer.rests(mono_us));
+    let pick = usize::try_from(entropy % of_best().count().max(1) as u64).unwrap_or(0);
+    of_best().nth(pick).map_or(Choice::Nobody, |(_, peer)| Choice::One(peer.summary.incarnation))
 }
 
 /// Whether a provisional set is all that there is: every address that discovery names is ready in this very set, and of
@@ -151,7 +175,7 @@ mod tests {
     }
 
     fn decide(others: &[Contact], looked_us: u64, states: &[(u64, State, Option<bool>)]) -> Step {
-        step(Joiner { us: US, empty: true, looked_us }, &peers(states), others, 0, Mutants::NONE)
+        step(Joiner { us: US, empty: true, looked_us, mono_us: 0 }, &peers(states), others, 0, Mutants::NONE)
     }
 
     #[test]
@@ -170,6 +194,28 @@ mod tests {
             Step::Join(Incarnation(9)),
             "what leaves may be the last"
         );
+    }
+
+    #[test]
+    fn who_fails_stands_behind_and_rests() {
+        let mut all =
+            peers(&[(1, State::Ready, Some(false)), (2, State::Ready, Some(true)), (3, JOINING, None)]);
+        let join = |all: &Peers, mono_us: u64| {
+            let joiner = Joiner { us: US, empty: true, looked_us: LONG_LOOK_US, mono_us };
+            step(joiner, all, &[], 0, Mutants::NONE)
+        };
+        assert_eq!(join(&all, 0), Step::Join(Incarnation(1)));
+        all.failed(Incarnation(1), 0);
+        assert_eq!(join(&all, 0), Step::Join(Incarnation(2)), "it rests");
+        let later = 100_000_000;
+        assert_eq!(join(&all, later), Step::Join(Incarnation(1)), "once may be chance");
+        all.failed(Incarnation(1), later);
+        assert_eq!(join(&all, 2 * later), Step::Join(Incarnation(2)), "twice is not");
+        (0..4).for_each(|_| all.failed(Incarnation(2), 2 * later));
+        assert_eq!(join(&all, 3 * later), Step::Join(Incarnation(1)), "it failed less");
+        all.failed(Incarnation(1), 3 * later);
+        all.failed(Incarnation(2), 3 * later);
+        assert_eq!(join(&all, 3 * later), Step::Wait, "a set is there: none is begun");
     }
 
     #[test]
@@ -195,7 +241,7 @@ mod tests {
     #[test]
     fn who_holds_records_has_heard_of_a_set() {
         let all = peers(&[(7, JOINING, None), (9, JOINING, None)]);
-        let joiner = Joiner { us: US, empty: false, looked_us: LOOK_US };
+        let joiner = Joiner { us: US, empty: false, looked_us: LOOK_US, mono_us: 0 };
         assert_eq!(step(joiner, &all, &answers(&[7, 9]), 0, Mutants::NONE), Step::ServeAlone);
     }
 

@@ -101,6 +101,17 @@ impl Peer {
         self.outbox.lag(log)
     }
 
+    /// How often in a row rounds and snapshots with it failed.
+    #[must_use]
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// Whether it has failed so short a while ago that it is not asked yet.
+    pub(super) fn rests(&self, mono_us: u64) -> bool {
+        mono_us < self.not_before_us
+    }
+
     /// How far its clock is ahead of ours, µs, if it is known.
     #[must_use]
     pub fn offset_us(&self) -> Option<i64> {
@@ -291,11 +302,11 @@ impl Peers {
             }
             // a joining peer takes a snapshot by itself; what it was pushed meanwhile may be news here
             let useful = match peer.summary.state {
-                State::Ready => true,
+                // who leaves may hold what nobody else has
+                State::Ready | State::Leaving => true,
                 State::Joining => !much_larger(ours.root.count, peer.summary.root.count),
-                State::Leaving => false,
             };
-            if !useful || mono_us < peer.not_before_us {
+            if !useful || peer.rests(mono_us) {
                 continue;
             }
             let marks = (peer.summary.vector, ours.vector);
@@ -356,6 +367,16 @@ impl Peers {
     /// Our clock was set: what we knew of others' says nothing any more.
     pub(super) fn forget_clocks(&mut self) {
         self.live.values_mut().for_each(|peer| (peer.offset_us, peer.clock_asked_us) = (None, None));
+    }
+
+    /// We are about to stop: what waits to be pushed again goes out at once.
+    pub(super) fn hurry(&mut self) {
+        self.live.values_mut().for_each(|peer| peer.outbox.hurry());
+    }
+
+    /// Whether somebody else than `who` may lack writes of ours that will not be pushed.
+    pub(super) fn others_are_dirty(&self, who: Incarnation) -> bool {
+        self.live.iter().any(|(other, peer)| *other != who && peer.is_dirty())
     }
 
     /// A round with a peer is complete: it has all that we had.

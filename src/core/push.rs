@@ -218,6 +218,11 @@ impl Outbox {
         self.failures += 1;
     }
 
+    /// What waits for its next try goes out at once.
+    pub(super) fn hurry(&mut self) {
+        self.not_before_us = 0;
+    }
+
     /// A whole round of sync with the peer, begun by us, is done: it has all that we had.
     pub(super) fn synced(&mut self) {
         self.dirty = false;

@@ -19,6 +19,10 @@ new_key_type! {
     struct ListKey;
 }
 
+/// Lists of those who wait for stamps, of one name. Anybody may wait for any stamp, and a write takes them list by list:
+/// without a bound, one with 100,000 stamps before it would hold the lock for long.
+const MOST_STAMPS: usize = 64;
+
 /// What a waiter is parked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Interest {
@@ -26,7 +30,8 @@ pub enum Interest {
     Changed,
     /// The name has no value; wake when it has one.
     Created,
-    /// What is held of the name is older than what the waiter has seen; wake when it is at least that new.
+    /// What is held of the name is older than what the waiter has seen; wake when it is at least that new. Who waits for
+    /// one of very many stamps may be woken before that, so the waiter looks again.
     AtLeast(Stamp),
     /// An upstream is being asked what the name is; wake when it has said so, and ask again.
     Told,
@@ -93,6 +98,7 @@ pub struct Waiters<T> {
 struct Lists {
     changed: Option<ListKey>,
     created: Option<ListKey>,
+    /// By the lowest stamp that somebody in the list waits for, or a lower one.
     at_least: BTreeMap<Stamp, ListKey>,
     /// How many wait in `at_least`, and since when there has always been one.
     stamped: usize,
@@ -177,7 +183,14 @@ impl<T> Waiters<T> {
                     lists.stamped_since = now;
                 }
                 lists.stamped += 1;
-                *lists.at_least.entry(stamp).or_insert_with(|| self.lists.insert(fresh()))
+                match lists.with_stamp(stamp, &mut self.lists) {
+                    Some(key) => key,
+                    None => {
+                        let key = self.lists.insert(fresh());
+                        lists.at_least.insert(stamp, key);
+                        key
+                    }
+                }
             }
             Interest::Told => *lists.told.get_or_insert_with(|| self.lists.insert(fresh())),
         };
@@ -321,6 +334,23 @@ impl<T> Waiters<T> {
 }
 
 impl Lists {
+    /// The list that who waits for this stamp joins, if there is one; it is woken at this stamp or before. Where there are
+    /// lists enough that is the one below, or else the lowest, which is woken at this stamp from now on.
+    fn with_stamp<T>(&mut self, stamp: Stamp, lists: &mut SlotMap<ListKey, List<T>>) -> Option<ListKey> {
+        if self.at_least.len() < MOST_STAMPS {
+            return self.at_least.get(&stamp).copied();
+        }
+        if let Some((_, key)) = self.at_least.range(..=stamp).next_back() {
+            return Some(*key);
+        }
+        let (_, key) = self.at_least.pop_first()?;
+        self.at_least.insert(stamp, key);
+        if let Some(list) = lists.get_mut(key) {
+            list.interest = Interest::AtLeast(stamp);
+        }
+        Some(key)
+    }
+
     /// How many wait here for anything.
     fn parked<T>(&self, lists: &SlotMap<ListKey, List<T>>) -> usize {
         let of =
@@ -461,6 +491,29 @@ mod tests {
     }
 
     #[test]
+    fn a_write_takes_few_lists_however_many_stamps_are_waited_for() {
+        let mut waiters = Waiters::default();
+        let stamps: Vec<u64> = (1_000..11_000).rev().chain(500..600).collect();
+        for &micros in &stamps {
+            join(&mut waiters, "n", Interest::AtLeast(at(micros)), micros as u32);
+        }
+        assert_eq!((waiters.parked(), waiters.lists.len()), (stamps.len(), MOST_STAMPS));
+        assert_eq!(waiters.crowds(b"", None).flatten().next().unwrap().interest, Interest::AtLeast(at(500)));
+        assert!(waiters.take(None, &value(499, "a")).is_empty(), "still older than all");
+        let taken = waiters.take(None, &value(550, "a"));
+        assert!(taken.len() <= MOST_STAMPS);
+        let taken = ids(taken);
+        assert!((500..=550).all(|due| taken.binary_search(&due).is_ok()), "whoever is due is woken");
+        // who was woken early waits again, and in the end everybody is told
+        for early in taken.into_iter().filter(|&id| id > 550) {
+            join(&mut waiters, "n", Interest::AtLeast(at(early.into())), early);
+        }
+        assert!(waiters.lists.len() <= MOST_STAMPS);
+        assert_eq!(ids(waiters.take(None, &value(11_000, "b"))).len(), stamps.len() - 51);
+        assert_eq!((waiters.parked(), waiters.names(), waiters.lists.len()), (0, 0, 0));
+    }
+
+    #[test]
     fn crowds_come_by_name_and_say_since_when_there_has_been_one() {
         let mut waiters = Waiters::default();
         let mut join = |of: &str, micros, interest| waiters.join(at(micros), &name(of), interest, 0).unwrap();
@@ -508,6 +561,43 @@ mod tests {
     }
 
     proptest! {
+        /// With more stamps than lists: nobody who is due stays, who is woken early is one who waits for a stamp, and
+        /// places are given back.
+        #[test]
+        fn nobody_waits_longer_than_for_its_stamp(
+            steps in prop::collection::vec((0u64..2_000, any::<prop::sample::Index>(), 0u8..40), 100..400)
+        ) {
+            let mut waiters = Waiters::default();
+            let mut model: BTreeMap<u32, (u64, Ticket)> = BTreeMap::new();
+            let mut held = 0;
+            for (id, (micros, index, kind)) in (0..).zip(steps) {
+                if kind == 0 && micros / 8 > held {
+                    held = micros / 8;
+                    let taken = waiters.take(None, &value(held, "a"));
+                    prop_assert!(taken.len() <= MOST_STAMPS);
+                    for (_, id) in taken.into_iter().flatten() {
+                        let (micros, ticket) = model.remove(&id).expect("it was parked");
+                        prop_assert!(!waiters.leave(ticket));
+                        if micros > held {
+                            let again = join(&mut waiters, "n", Interest::AtLeast(at(micros)), id);
+                            model.insert(id, (micros, again));
+                        }
+                    }
+                    prop_assert!(model.values().all(|(micros, _)| *micros > held));
+                } else if kind < 5 && !model.is_empty() {
+                    let id = *model.keys().nth(index.index(model.len())).expect("one of them");
+                    let (_, ticket) = model.remove(&id).expect("it is there");
+                    prop_assert!(waiters.leave(ticket));
+                } else if micros > held {
+                    let ticket = join(&mut waiters, "n", Interest::AtLeast(at(micros)), id);
+                    model.insert(id, (micros, ticket));
+                }
+                prop_assert_eq!(waiters.parked(), model.len());
+                prop_assert!(waiters.lists.len() <= MOST_STAMPS);
+                prop_assert_eq!(waiters.lists.is_empty(), model.is_empty());
+            }
+        }
+
         /// Against the plainest model: a list of (id, interest), filtered at each write.
         #[test]
         fn takes_just_those_whom_a_change_concerns(steps in prop::collection::vec(step(), 0..120)) {

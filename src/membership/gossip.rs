@@ -38,6 +38,8 @@ pub(super) struct Gossip {
     pub(super) keyring: Arc<Keyring>,
     pub(super) facts: Facts,
     pub(super) published: watch::Receiver<Summary>,
+    /// Where peers reach the server port.
+    pub(super) moved: watch::Receiver<String>,
     pub(super) found: watch::Receiver<Found>,
     pub(super) contacts: Arc<Mutex<Contacts>>,
     pub(super) stats: Arc<Stats>,
@@ -113,6 +115,7 @@ impl Gossip {
         let new = *self.published.borrow();
         let Summary { state, genesis, root, horizon, vector, .. } = new;
         let before = self.facts.clone();
+        self.facts.identity.server.clone_from(&self.moved.borrow());
         self.facts.summary = Summary { state, genesis, root, horizon, vector, ..self.facts.summary };
         self.facts.seal_key = super::seal_key(&self.keyring);
         if self.facts != before {
@@ -214,11 +217,18 @@ fn log_changes(before: &View, after: &View) {
     }
     for member in before.live.iter().filter(|member| !is_in(&after.live, member.incarnation())) {
         let identity = &member.facts.identity;
-        let how = match member.facts.summary.state {
-            State::Leaving => "left",
-            State::Joining | State::Ready => "is dead",
-        };
-        tracing::warn!("gossip: {} at {} {how} ({} others now)", identity.name, identity.server, count);
+        match member.facts.summary.state {
+            State::Leaving => {
+                tracing::info!("gossip: {} at {} left ({count} others now)", identity.name, identity.server);
+            }
+            State::Joining | State::Ready => {
+                tracing::warn!(
+                    "gossip: {} at {} is dead ({count} others now)",
+                    identity.name,
+                    identity.server
+                );
+            }
+        }
     }
     for conflict in after.conflicts.iter().filter(|conflict| !before.conflicts.contains(conflict)) {
         tracing::error!("gossip: {conflict}");

@@ -110,6 +110,7 @@ pub fn bind(listen: SocketAddr) -> io::Result<UdpSocket> {
 pub struct Membership {
     view: watch::Receiver<Arc<View>>,
     summary: watch::Sender<Summary>,
+    server: watch::Sender<String>,
     stats: Arc<Stats>,
     leave: mpsc::Sender<oneshot::Sender<()>>,
     ended: watch::Receiver<Option<String>>,
@@ -158,6 +159,7 @@ impl Membership {
             }
         );
         let (summary, published) = watch::channel(facts.summary);
+        let (server, moved) = watch::channel(facts.identity.server.clone());
         let (show, view) = watch::channel(Arc::default());
         let (end, ended) = watch::channel(None);
         let (leave, leaving) = mpsc::channel(1);
@@ -166,6 +168,7 @@ impl Membership {
             keyring: settings.keyring,
             facts,
             published,
+            moved,
             found,
             contacts,
             stats: Arc::clone(&stats),
@@ -175,7 +178,7 @@ impl Membership {
             show,
         };
         let running = tokio::spawn(gossip.run(leaving, end));
-        Ok(Self { view, summary, stats, leave, ended, address: local, running })
+        Ok(Self { view, summary, server, stats, leave, ended, address: local, running })
     }
 
     /// Where the gossip socket is bound.
@@ -194,6 +197,22 @@ impl Membership {
         });
     }
 
+    /// Peers reach the server port at this `host:port` from now on. They go on gossiping to where they gossiped, and hear
+    /// what comes from the new address: a node is found by what it sends.
+    pub fn move_to(&self, server: &str) {
+        self.server.send_if_modified(|known| {
+            let is_new = known != server;
+            server.clone_into(known);
+            is_new
+        });
+    }
+
+    /// Where peers reach the server port.
+    #[must_use]
+    pub fn server(&self) -> String {
+        self.server.borrow().clone()
+    }
+
     /// Who is there, now and at each change. Heartbeats are no change.
     #[must_use]
     pub fn view(&self) -> watch::Receiver<Arc<View>> {
@@ -207,7 +226,7 @@ impl Membership {
     }
 
     /// Says to peers that we leave, and stops. Takes some 300 ms.
-    pub async fn leave(self) {
+    pub async fn leave(&self) {
         let (done, left) = oneshot::channel();
         if self.leave.send(done).await.is_ok() {
             // it ends by itself, with or without having said so

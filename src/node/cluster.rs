@@ -2,7 +2,7 @@
 //!
 //! Everything is copied out under one lock at a time, none of them for longer than it takes to look at each peer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -83,7 +83,9 @@ impl Node {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             protocol: PROTOCOL,
             client: listens_at(|listens| listens.client),
-            server: us.map_or_else(|| listens_at(|listens| listens.server), |(us, _)| us.server.clone()),
+            server: us
+                .as_ref()
+                .map_or_else(|| listens_at(|listens| listens.server), |(us, _)| us.server.clone()),
             gossip: us.map(|(_, gossip)| gossip.to_string()),
             values: all.values,
             tombstones: all.tombstones,
@@ -157,9 +159,12 @@ fn members(view: &View, census: &GroupCensus, asked: &BTreeMap<Incarnation, Aske
         gossip: gossip.to_string(),
         error: error.to_string(),
     };
+    // whose node runs again is missed by nobody
+    let nodes: BTreeSet<u64> = view.live.iter().map(|seat| seat.facts.identity.node).collect();
+    let is_missing = |seat: &&Seat| !nodes.contains(&seat.facts.identity.node);
     Members {
         live: view.live.iter().take(MOST).map(show).collect(),
-        dead: view.dead.iter().take(MOST).map(show).collect(),
+        dead: view.dead.iter().filter(is_missing).take(MOST).map(show).collect(),
         unreadable: view.unreadable.iter().take(MOST).map(unreadable).collect(),
         away: census.away,
     }

@@ -8,30 +8,35 @@
 //! | teller | tells the owners of names that are filled that somebody reads them here, and the filler what they say |
 //! | caretaker | asks live members that nobody has asked for a while |
 //! | caller | sends what the replica wants sent, and brings back the responses |
+//! | surveyor | notices that peers reach the node by another address than before |
+//!
+//! A loop that breaks down ends the process: a node that takes writes and does not push them is worse than none.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinHandle, JoinSet};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::asking::{PROBE, Probed, caretaker, prober};
+use super::calling::Caller;
 use super::fills::Interests;
 use super::metrics::Metrics;
 use super::outcomes::{Asked, Outcomes};
 use super::skew::{News, Skew};
-use super::store::SharedStore;
+use super::store::{PeerCensus, SharedStore, Standing};
+use super::surveying::{Survey, surveyor};
 use super::teller::teller;
-use crate::core::joining::Contact;
-use crate::core::replica::{Call, Request};
+use crate::core::replica::Call;
 use crate::core::{Incarnation, State, Summary};
 use crate::membership::discovery::{Discovery, Found};
 use crate::membership::facts::Identity;
-use crate::membership::{Membership, Place, View};
-use crate::replication::client::{CallError, PeerClient};
+use crate::membership::{Member, Membership, View};
+use crate::replication::client::{CallError, PeerClient, Presence};
 
 /// How often the replica looks at what is due.
 const TICK: Duration = Duration::from_millis(100);
@@ -41,12 +46,6 @@ const TICK_ALONE: Duration = Duration::from_secs(1);
 
 /// How often the clocks of peers are looked at, for the log.
 const LOOK_AT_CLOCKS: Duration = Duration::from_secs(1);
-
-/// How often silent addresses are asked.
-const PROBE: Duration = Duration::from_secs(2);
-
-/// Silent addresses that are asked at once.
-const PROBES_AT_ONCE: usize = 8;
 
 /// How long a node that stops waits until its last writes are with its peers.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -59,70 +58,110 @@ pub(super) struct Errands {
     pub(super) interests: Interests,
 }
 
+/// Who and where the node is.
+pub(super) struct Whereabouts {
+    /// What is gossiped of it, and where peers gossip to.
+    pub(super) us: (Identity, SocketAddr),
+    /// How the latter is found, where it was not told.
+    pub(super) survey: Option<Survey>,
+}
+
 /// The running group.
 pub struct Group {
     store: SharedStore,
-    /// Taken out when it ends.
-    membership: Mutex<Option<Membership>>,
+    membership: Arc<Membership>,
     view: watch::Receiver<Arc<View>>,
     discovery: Discovery,
     client: PeerClient,
-    contacts: Arc<Contacts>,
+    probed: Arc<Probed>,
     outcomes: Arc<Outcomes>,
     us: (Identity, SocketAddr),
-    loops: Vec<AbortHandle>,
+    loops: Mutex<Loops>,
+    broken: watch::Sender<Option<String>>,
 }
 
-/// What the prober last heard from silent addresses.
-type Contacts = Mutex<BTreeMap<SocketAddr, Result<Incarnation, CallError>>>;
+/// What runs beside each other, by name.
+struct Loops {
+    running: Vec<AbortHandle>,
+    /// They were ended on purpose.
+    ended: bool,
+    broken: watch::Sender<Option<String>>,
+}
+
+impl Loops {
+    /// Runs one more. It may end; if it breaks down, that is told.
+    fn run(&mut self, name: &'static str, one: impl Future<Output = ()> + Send + 'static) {
+        let handle = tokio::spawn(one);
+        self.running.push(handle.abort_handle());
+        let broken = self.broken.clone();
+        tokio::spawn(async move {
+            if let Err(error) = handle.await
+                && error.is_panic()
+            {
+                broken.send_replace(Some(format!("the {name} broke down")));
+            }
+        });
+    }
+}
 
 /// Where each live peer's server port is.
-type Addresses = ArcSwap<BTreeMap<Incarnation, Arc<str>>>;
+pub(super) type Addresses = ArcSwap<BTreeMap<Incarnation, Arc<str>>>;
 
 impl Group {
-    /// Starts all loops. `us` is what is gossiped of the node and where it is
-    /// gossiped to.
+    /// Starts all loops.
     #[must_use]
     pub(super) fn start(
         store: SharedStore,
         metrics: Arc<Metrics>,
-        us: (Identity, SocketAddr),
+        whereabouts: Whereabouts,
         membership: Membership,
         discovery: Discovery,
         client: PeerClient,
         errands: Errands,
     ) -> Self {
         let Errands { calls, interests } = errands;
-        let (contacts, outcomes) = (Arc::<Contacts>::default(), Arc::<Outcomes>::default());
+        let Whereabouts { us, survey } = whereabouts;
+        let (probed, outcomes) = (Arc::<Probed>::default(), Arc::<Outcomes>::default());
         let addresses = Arc::<Addresses>::default();
         let (view, found) = (membership.view(), discovery.found());
-        let caller =
-            Caller { store: store.clone(), client: client.clone(), metrics, outcomes: Arc::clone(&outcomes) };
-        let loops = [
-            tokio::spawn(watcher(
+        let membership = Arc::new(membership);
+        let (broken, _) = watch::channel(None);
+        let mut loops = Loops { running: Vec::new(), ended: false, broken: broken.clone() };
+        loops.run(
+            "watcher",
+            watcher(
                 store.clone(),
                 view.clone(),
                 found.clone(),
-                Arc::clone(&contacts),
+                Arc::clone(&probed),
+                Arc::clone(&outcomes),
                 Arc::clone(&addresses),
-            )),
-            tokio::spawn(prober(client.clone(), view.clone(), Arc::clone(&contacts))),
-            tokio::spawn(teller(client.clone(), interests, store.clone(), {
-                let addresses = Arc::clone(&addresses);
-                move |owner| addresses.load().get(&owner).cloned()
-            })),
-            tokio::spawn(caretaker(client.clone(), view.clone(), Arc::clone(&outcomes))),
-            tokio::spawn(caller.run(calls, addresses)),
-        ];
-        let loops = loops.iter().map(JoinHandle::abort_handle).collect();
-        let membership = Mutex::new(Some(membership));
-        Self { store, membership, view, discovery, client, contacts, outcomes, us, loops }
+            ),
+        );
+        loops.run("prober", prober(client.clone(), view.clone(), Arc::clone(&probed)));
+        let book = Arc::clone(&addresses);
+        let server_of = move |owner| book.load().get(&owner).cloned();
+        loops.run("teller", teller(client.clone(), interests, store.clone(), server_of));
+        loops.run("caretaker", caretaker(store.clone(), client.clone(), view.clone(), Arc::clone(&outcomes)));
+        let caller =
+            Caller { store: store.clone(), client: client.clone(), metrics, outcomes: Arc::clone(&outcomes) };
+        loops.run("caller", caller.run(calls, addresses));
+        if let Some(survey) = survey {
+            loops.run("surveyor", surveyor(survey, found, Arc::clone(&membership)));
+        }
+        let loops = Mutex::new(loops);
+        Self { store, membership, view, discovery, client, probed, outcomes, us, loops, broken }
     }
 
     /// Ticks until the node stops.
-    pub async fn tick(&self) {
+    pub(super) fn start_ticking(self: &Arc<Self>) {
+        let group = Arc::clone(self);
+        locked(&self.loops).run("ticker", async move { group.tick().await });
+    }
+
+    async fn tick(&self) {
         let mut every = ticks(TICK);
-        let mut was = self.store.summary();
+        let (mut was, mut stood) = (self.store.summary(), self.store.standing());
         let mut skew = Skew::default();
         let mut next_look = Instant::now();
         loop {
@@ -132,9 +171,12 @@ impl Group {
                 skew.look(&self.store.group_census().peers).into_iter().for_each(|news| self.log_clock(news));
             }
             let summary = self.store.tick(entropy());
-            self.publish(&summary);
+            self.membership.publish(&summary);
             log_change(&was, &summary);
             was = summary;
+            let standing = self.store.standing();
+            log_standing(stood, standing);
+            stood = standing;
         }
     }
 
@@ -153,24 +195,26 @@ impl Group {
         }
     }
 
-    fn publish(&self, summary: &Summary) {
-        if let Some(membership) = &*locked(&self.membership) {
-            membership.publish(summary);
-        }
-    }
-
-    /// Waits for what the process has to end for: gossip that has ended by itself. Says why.
-    pub async fn broken(&self) -> String {
-        let stopped = locked(&self.membership).as_ref().map(Membership::stopped);
-        let why = match stopped {
-            Some(stopped) => stopped.await,
-            None => String::new(),
-        };
-        if locked(&self.membership).is_none() {
-            // it was ended
-            std::future::pending::<()>().await;
-        }
-        why
+    /// Ends the process when gossip or a loop has ended by itself; not any more once the group was ended on purpose. What
+    /// is dropped at the end of the process looks like something that broke down.
+    pub(super) fn end_process_if_broken(self: &Arc<Self>) {
+        let group = Arc::clone(self);
+        let watching = tokio::spawn(async move {
+            let mut broken = group.broken.subscribe();
+            let why = tokio::select! {
+                why = group.membership.stopped() => format!("gossip has ended: {why}"),
+                why = broken.wait_for(Option::is_some) => {
+                    why.ok().and_then(|why| why.clone()).unwrap_or_default()
+                }
+            };
+            // one lock for this and the end: either it was ended first, or the process ends here
+            let loops = locked(&group.loops);
+            if !loops.ended {
+                tracing::error!("this node cannot take part in its group any more, and ends: {why}");
+                std::process::exit(1);
+            }
+        });
+        locked(&self.loops).running.push(watching.abort_handle());
     }
 
     /// Who is there.
@@ -185,9 +229,10 @@ impl Group {
         self.discovery.found().borrow().clone()
     }
 
-    /// Looks at what gossip counts, as long as it runs.
-    pub fn with_gossip<R>(&self, look: impl FnOnce(&Membership) -> R) -> Option<R> {
-        locked(&self.membership).as_ref().map(look)
+    /// Gossip, and what it counts.
+    #[must_use]
+    pub fn membership(&self) -> &Membership {
+        &self.membership
     }
 
     /// Asks peers.
@@ -198,8 +243,8 @@ impl Group {
 
     /// What silent addresses said when they were asked over HTTP.
     #[must_use]
-    pub fn probed(&self) -> BTreeMap<SocketAddr, Result<Incarnation, CallError>> {
-        locked(&self.contacts).clone()
+    pub fn probed(&self) -> BTreeMap<SocketAddr, Result<Presence, CallError>> {
+        self.probed.all()
     }
 
     /// What came of the requests to each peer of late.
@@ -210,28 +255,26 @@ impl Group {
 
     /// What the node says of itself, and where peers gossip to.
     #[must_use]
-    pub fn us(&self) -> &(Identity, SocketAddr) {
-        &self.us
+    pub fn us(&self) -> (Identity, SocketAddr) {
+        let (identity, gossip) = &self.us;
+        (Identity { server: self.membership.server(), ..identity.clone() }, *gossip)
     }
 
     /// Says that the node leaves, and waits until its last writes are with its peers, for a moment.
     pub async fn depart(&self) {
-        self.publish(&self.store.depart());
+        self.membership.publish(&self.store.depart());
+        let waits = |peer: &PeerCensus| peer.lag > 0 && peer.summary.state != State::Leaving;
         let deadline = Instant::now() + FLUSH;
-        while self.store.group_census().peers.iter().any(|peer| peer.lag > 0 && !peer.dirty)
-            && Instant::now() < deadline
-        {
+        while self.store.group_census().peers.iter().any(waits) && Instant::now() < deadline {
             tokio::time::sleep(TICK / 10).await;
         }
     }
 
     /// Ends gossip and all loops. Others hear that the node is gone.
     pub async fn end(&self) {
-        let membership = locked(&self.membership).take();
-        if let Some(membership) = membership {
-            membership.leave().await;
-        }
-        self.loops.iter().for_each(AbortHandle::abort);
+        locked(&self.loops).ended = true;
+        self.membership.leave().await;
+        locked(&self.loops).running.iter().for_each(AbortHandle::abort);
     }
 }
 
@@ -244,14 +287,14 @@ pub async fn tick_alone(store: SharedStore) {
     }
 }
 
-fn ticks(every: Duration) -> tokio::time::Interval {
+pub(super) fn ticks(every: Duration) -> tokio::time::Interval {
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
 }
 
 /// Chance for whom to ask next and where to begin. Without entropy, which the start would not have survived, always the same.
-fn entropy() -> u64 {
+pub(super) fn entropy() -> u64 {
     getrandom::u64().unwrap_or(0)
 }
 
@@ -273,11 +316,24 @@ fn log_change(was: &Summary, is: &Summary) {
     }
 }
 
+fn log_standing(was: Standing, is: Standing) {
+    match (was, is) {
+        (Standing::Ready, Standing::DoubtsItsClock) => tracing::warn!(
+            "clock in doubt: it was set, or is far from those of most others: no writes are taken until it agrees again"
+        ),
+        (Standing::DoubtsItsClock, Standing::Ready) => {
+            tracing::info!("the clock agrees with those of most others: writes are taken again");
+        }
+        _ => {}
+    }
+}
+
 async fn watcher(
     store: SharedStore,
     mut view: watch::Receiver<Arc<View>>,
     mut found: watch::Receiver<Found>,
-    contacts: Arc<Contacts>,
+    probed: Arc<Probed>,
+    outcomes: Arc<Outcomes>,
     addresses: Arc<Addresses>,
 ) {
     let mut every = ticks(PROBE / 4);
@@ -298,7 +354,9 @@ async fn watcher(
             addresses.store(Arc::new(known));
         }
         let live: Vec<Summary> = view.live.iter().map(|member| member.facts.summary).collect();
-        let others = others(&view, unanswered, &locked(&contacts));
+        let leaves = |member: &&Member| member.facts.summary.state == State::Leaving;
+        outcomes.leave(view.live.iter().filter(leaves).map(Member::incarnation).collect());
+        let others = probed.others(&view, unanswered);
         tracing::trace!(?others, places = ?view.reach.places, "who is where");
         store.see(&live, &others);
     }
@@ -308,134 +366,5 @@ async fn watcher(
 async fn changed<T>(what: &mut watch::Receiver<T>) {
     if what.changed().await.is_err() {
         std::future::pending::<()>().await;
-    }
-}
-
-/// What came of each address beside our own. A name that was never resolved stands for somebody who is silent.
-fn others(
-    view: &View,
-    unanswered: usize,
-    probed: &BTreeMap<SocketAddr, Result<Incarnation, CallError>>,
-) -> Vec<Contact> {
-    let of = |(address, place): (&SocketAddr, &Place)| match place {
-        Place::Ourselves | Place::Unusable => None,
-        Place::Member(who) | Place::Answers(who) => Some(Contact::Answers(*who)),
-        Place::Silent(_) => Some(match probed.get(address) {
-            Some(Err(CallError::Stale(_))) => Contact::Refuses { clock: true },
-            Some(Err(CallError::Refused { status: 401, .. } | CallError::Unreadable(_))) => {
-                Contact::Refuses { clock: false }
-            }
-            _ => Contact::Silent,
-        }),
-    };
-    let silent = std::iter::repeat_n(Contact::Silent, unanswered);
-    view.reach.places.iter().filter_map(of).chain(silent).collect()
-}
-
-async fn prober(client: PeerClient, view: watch::Receiver<Arc<View>>, contacts: Arc<Contacts>) {
-    let mut every = ticks(PROBE);
-    loop {
-        every.tick().await;
-        let silent: BTreeSet<SocketAddr> = view.borrow().reach.silent().collect();
-        locked(&contacts).retain(|address, _| silent.contains(address));
-        let mut asked = JoinSet::new();
-        for address in silent {
-            if asked.len() >= PROBES_AT_ONCE {
-                note(&contacts, asked.join_next().await);
-            }
-            let client = client.clone();
-            asked.spawn(async move { (address, client.who_is_there(&address.to_string()).await) });
-        }
-        while let Some(probed) = asked.join_next().await {
-            note(&contacts, Some(probed));
-        }
-    }
-}
-
-/// Asks live members who are there. In a quiet group nobody else does, and that requests do not pass should be known before a
-/// write needs them to.
-async fn caretaker(client: PeerClient, view: watch::Receiver<Arc<View>>, outcomes: Arc<Outcomes>) {
-    let mut every = ticks(PROBE);
-    loop {
-        every.tick().await;
-        let live: Vec<(Incarnation, String)> = view
-            .borrow()
-            .live
-            .iter()
-            .map(|member| (member.incarnation(), member.facts.identity.server.clone()))
-            .collect();
-        outcomes.keep(|who| live.iter().any(|(live, _)| *live == who));
-        let mut asked = JoinSet::new();
-        for (who, server) in live.into_iter().filter(|(who, _)| outcomes.is_old(*who)) {
-            if asked.len() >= PROBES_AT_ONCE {
-                let _ = asked.join_next().await;
-            }
-            let (client, outcomes) = (client.clone(), Arc::clone(&outcomes));
-            asked.spawn(async move {
-                match client.who_is_there(&server).await {
-                    Ok(there) if there == who => outcomes.answered(who, &server),
-                    Ok(other) => outcomes.failed(who, &server, CallError::NotThem(other)),
-                    Err(error) => outcomes.failed(who, &server, error),
-                }
-            });
-        }
-        while asked.join_next().await.is_some() {}
-    }
-}
-
-type Probed = Result<(SocketAddr, Result<Incarnation, CallError>), tokio::task::JoinError>;
-
-fn note(contacts: &Contacts, probed: Option<Probed>) {
-    let Some(Ok((address, outcome))) = probed else { return };
-    let is_new = locked(contacts).insert(address, outcome.clone()).as_ref() != Some(&outcome);
-    if let (true, Err(error @ (CallError::Refused { .. } | CallError::Stale(_) | CallError::Unreadable(_)))) =
-        (is_new, &outcome)
-    {
-        tracing::warn!(%address, "somebody is there and does not talk with us: {error}");
-    }
-}
-
-#[derive(Clone)]
-struct Caller {
-    store: SharedStore,
-    client: PeerClient,
-    metrics: Arc<Metrics>,
-    outcomes: Arc<Outcomes>,
-}
-
-impl Caller {
-    async fn run(self, mut calls: mpsc::UnboundedReceiver<Call>, addresses: Arc<Addresses>) {
-        while let Some(call) = calls.recv().await {
-            let server = addresses.load().get(&call.to).cloned();
-            match server {
-                Some(server) => drop(tokio::spawn(self.clone().make(call, server))),
-                // it is not live any more, or not yet in the book
-                None => self.store.failed(call.id),
-            }
-        }
-    }
-
-    async fn make(self, call: Call, server: Arc<str>) {
-        let kind = match &call.request {
-            Request::Push(_) => "push",
-            Request::Sync(_) => "sync",
-        };
-        let started = Instant::now();
-        let outcome = self.client.call(&server, call.to, &call.request).await;
-        self.metrics.called(
-            kind,
-            outcome.as_ref().map_or_else(CallError::as_str, |_| "ok"),
-            started.elapsed(),
-        );
-        match outcome {
-            Ok(response) => {
-                self.outcomes.answered(call.to, &server);
-                self.store.response(entropy(), call.id, response);
-            }
-            Err(error) => {
-                self.outcomes.failed(call.to, &server, error);
-                self.store.failed(call.id);
-            }
-        }
     }
 }

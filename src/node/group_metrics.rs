@@ -13,7 +13,6 @@ use super::cluster::agreement;
 use super::group::Group;
 use super::metrics::gauge;
 use super::store::{GroupCensus, Standing};
-use crate::membership::Membership;
 use crate::membership::stats::{Dropped, Stats};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -207,8 +206,9 @@ impl GroupMetrics {
         let lag = peers.iter().map(|peer| peer.lag).max().unwrap_or(0);
         self.lag.set(i64::try_from(lag).unwrap_or(i64::MAX));
         self.dirty.set(gauge(peers.iter().filter(|peer| peer.dirty).count()));
-        let skew = peers.iter().filter_map(|peer| peer.offset_us).map(i64::unsigned_abs).max().unwrap_or(0);
-        self.skew.set(skew as f64 / 1e6);
+        let skew = peers.iter().filter_map(|peer| peer.offset_us).map(i64::unsigned_abs).max();
+        // nothing known is not the same as nothing wrong
+        self.skew.set(skew.map_or(f64::NAN, |skew| skew as f64 / 1e6));
     }
 
     fn read_group(&self, group: &Group, census: &GroupCensus) {
@@ -235,8 +235,7 @@ impl GroupMetrics {
         ] {
             set(&self.bytes.get_or_create(&BytesLabels { kind, direction }), count);
         }
-        // none any more while the node stops: the counts stay what they were
-        group.with_gossip(|gossip| self.read_gossip(Membership::stats(gossip)));
+        self.read_gossip(group.membership().stats());
     }
 
     fn count_nodes(&self, dns: usize, gossip: usize, data: usize, agree: bool) {

@@ -1,6 +1,8 @@
 //! The running node: owns the store, reads the clock, starts everything in order and stops it in order.
 
 mod agreement;
+mod asking;
+mod calling;
 pub mod clock;
 pub mod cluster;
 pub mod descriptors;
@@ -26,6 +28,7 @@ mod spoken;
 mod start;
 pub mod store;
 mod stream;
+mod surveying;
 mod teller;
 
 pub use logging::set_level;

@@ -1,23 +1,22 @@
 //! How a node that has others begins: where it is, who they may be, and the start of its group.
 
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::group::{Errands, Group};
+use super::group::{Errands, Group, Whereabouts};
 use super::start::{StartError, system};
+use super::surveying::Survey;
 use super::{Node, clock};
 use crate::config::Config;
 use crate::core::Stamp;
 use crate::core::replica::Config as ReplicaConfig;
+use crate::membership::advertise::{self, Advertised};
 use crate::membership::discovery::Discovery;
 use crate::membership::facts::{Identity, hash};
-use crate::membership::{self, GOSSIP_EVERY, Membership, Settings, advertise};
+use crate::membership::{self, GOSSIP_EVERY, Membership, Settings};
 use crate::replication::PROTOCOL;
 use crate::replication::client::PeerClient;
-
-/// How long the start waits for the first answer of discovery: only to find out by which address peers reach this node.
-const FIRST_ANSWER: Duration = Duration::from_secs(2);
 
 /// Ports that are tried for TCP and UDP together when the system chooses.
 const PORTS_TRIED: usize = 50;
@@ -30,7 +29,9 @@ pub(super) struct Neighbourhood {
     gossip: SocketAddr,
     /// `host:port` where peers send requests.
     server: String,
-    listen: IpAddr,
+    listen: SocketAddr,
+    /// Whether that was found by itself, and may change.
+    found: bool,
 }
 
 /// Gossip has the number of the server port. Where the system chooses that, one is looked for that is free for both.
@@ -64,26 +65,22 @@ impl Neighbourhood {
         let cluster = &config.cluster;
         let listen = socket.local_addr().map_err(|e| system("addresses", e))?;
         let discovery = Discovery::start(&cluster.replicate_with, cluster.resolve_interval, &cluster.dns);
-        let mut found = discovery.found();
-        // without an answer it goes on: the address is then that of the way to anywhere
-        let answered = found.wait_for(|found| found.unanswered() == 0);
-        let _ = tokio::time::timeout(FIRST_ANSWER, answered).await;
-        let peers = Arc::clone(&discovery.found().borrow().addresses);
-        let by_itself = advertise::address(listen, &peers);
-        let (gossip, server) = match &cluster.advertise_server {
-            None => (by_itself, by_itself.to_string()),
-            Some(at) => {
-                let resolved = tokio::net::lookup_host((at.host.as_str(), at.port)).await;
-                let first = resolved.ok().and_then(|mut all| all.next());
-                if first.is_none() {
-                    tracing::warn!(
-                        "--advertise-server {at} is not known by name here: gossip says {by_itself}"
-                    );
-                }
-                (first.unwrap_or(by_itself), at.to_string())
+        let told = cluster.advertise_server.as_ref();
+        let find = |told| advertise::find(listen, told, discovery.found());
+        let at = match find(told.map(|at| (at.host.as_str(), at.port))).await {
+            Ok(at) => at,
+            Err(error) => {
+                let by_itself = find(None).await.map_err(|e| system("addresses", e))?;
+                let told = told.map_or_else(String::new, ToString::to_string);
+                tracing::warn!(
+                    "--advertise-server {told} cannot be resolved here: {error}: gossip says {}",
+                    by_itself.gossip
+                );
+                Advertised { gossip: by_itself.gossip, server: told }
             }
         };
-        Ok(Self { socket, discovery, gossip, server, listen: listen.ip() })
+        let Advertised { gossip, server } = at;
+        Ok(Self { socket, discovery, gossip, server, listen, found: told.is_none() })
     }
 
     /// Starts the group.
@@ -96,13 +93,10 @@ impl Neighbourhood {
         let Some(peering) = &node.peering else { return Ok(()) };
         let cluster = &node.config.cluster;
         let summary = node.store.summary();
+        let name = &node.config.node_id;
         let identity = Identity {
-            incarnation: peering.us,
             node: summary.node,
-            name: node.config.node_id.clone(),
-            region: cluster.region.clone(),
-            server: self.server,
-            protocol: PROTOCOL,
+            ..Identity::new(peering.us, name, &cluster.region, &self.server, PROTOCOL)
         };
         let us = (identity.clone(), self.gossip);
         let settings = Settings {
@@ -119,28 +113,20 @@ impl Neighbourhood {
         let membership = Membership::start(settings, self.discovery.found())
             .await
             .map_err(|error| StartError::Gossip(error.to_string()))?;
-        let client = PeerClient::new(Arc::clone(&peering.keyring), peering.us, self.listen, clock::now);
+        let client = PeerClient::new(Arc::clone(&peering.keyring), peering.us, self.listen.ip(), clock::now);
+        let survey = (self.found && self.listen.ip().is_unspecified())
+            .then_some(Survey { listen: self.listen, advertised: self.gossip });
         let group = Arc::new(Group::start(
             node.store.clone(),
             Arc::clone(&node.metrics),
-            us,
+            Whereabouts { us, survey },
             membership,
             self.discovery,
             client,
             errands,
         ));
-        tokio::spawn({
-            let group = Arc::clone(&group);
-            async move { group.tick().await }
-        });
-        tokio::spawn({
-            let group = Arc::clone(&group);
-            async move {
-                let why = group.broken().await;
-                tracing::error!("gossip has ended, so this node is dead to others: {why}");
-                std::process::exit(1);
-            }
-        });
+        group.start_ticking();
+        group.end_process_if_broken();
         let _ = node.group.set(group);
         Ok(())
     }

@@ -14,7 +14,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
@@ -30,6 +30,9 @@ use super::stream::Impatient;
 
 /// At the end a connection without a request that is being answered has this long to go.
 pub(super) const CLOSING_TIME: Duration = Duration::from_millis(500);
+
+/// How long one that has its last answer may take to end as well.
+pub(super) const LAST_WORDS_TIME: Duration = Duration::from_secs(1);
 
 /// What an ordinary connection is served with. Cheap to clone.
 #[derive(Clone)]
@@ -88,7 +91,9 @@ where
         let Handover { stream, place, read, unsent } = handover;
         let Ok(mut stream) = TcpStream::from_std(stream) else { return };
         match timeout(self.idle_timeout, send(&mut stream, &unsent)).await {
-            Ok(Ok(())) if unsent.is_last => {}
+            Ok(Ok(())) if unsent.is_last => {
+                let _ = timeout(LAST_WORDS_TIME, end(&mut stream)).await;
+            }
             Ok(Ok(())) => self.serve_from(stream, read).await,
             Ok(Err(error)) => tracing::debug!(%error, "connection ended early"),
             Err(_) => self.metrics.hit(Limit::WriteTime),
@@ -167,10 +172,15 @@ where
 
 async fn send(stream: &mut TcpStream, unsent: &Unsent) -> io::Result<()> {
     stream.write_all(&unsent.bytes).await?;
-    stream.write_all(&unsent.body).await?;
-    if unsent.is_last {
-        stream.shutdown().await?;
-    }
+    stream.write_all(&unsent.body).await
+}
+
+/// Ends a connection behind its last answer, and waits until the other side has ended it too. What it sends is read, for
+/// closing on unread bytes would reset the connection under the answer.
+pub(super) async fn end(stream: &mut TcpStream) -> io::Result<()> {
+    stream.shutdown().await?;
+    let mut scratch = [0; 1024];
+    while stream.read(&mut scratch).await? > 0 {}
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! What came of the requests to each peer, for whoever asks and for the log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -34,32 +34,39 @@ impl Asked {
 
 /// What came of requests, by peer.
 #[derive(Debug, Default)]
-pub(super) struct Outcomes(Mutex<BTreeMap<Incarnation, Outcome>>);
+pub(super) struct Outcomes {
+    all: Mutex<BTreeMap<Incarnation, Outcome>>,
+    /// Who is about to stop: that such a one does not answer is no news.
+    leaving: Mutex<BTreeSet<Incarnation>>,
+}
 
 #[derive(Debug)]
 struct Outcome {
     answered: Option<Instant>,
-    trouble: Option<Trouble>,
+    error: Option<CallError>,
     asked: Instant,
+    /// When it was last logged that it fails, and whether that still stands in the log.
+    logged: Option<Instant>,
+    stands: bool,
 }
 
-#[derive(Debug)]
-struct Trouble {
-    error: CallError,
-    logged: Instant,
+impl Outcome {
+    fn new(now: Instant) -> Self {
+        Self { answered: None, error: None, asked: now, logged: None, stands: false }
+    }
 }
 
 impl Outcomes {
     /// A peer has answered.
     pub(super) fn answered(&self, who: Incarnation, server: &str) {
         let now = Instant::now();
-        let had_trouble = {
+        let is_news = {
             let mut all = self.lock();
-            let outcome = all.entry(who).or_insert(Outcome { answered: None, trouble: None, asked: now });
-            (outcome.answered, outcome.asked) = (Some(now), now);
-            outcome.trouble.take().is_some()
+            let outcome = all.entry(who).or_insert_with(|| Outcome::new(now));
+            (outcome.answered, outcome.asked, outcome.error) = (Some(now), now, None);
+            std::mem::take(&mut outcome.stands)
         };
-        if had_trouble {
+        if is_news {
             tracing::info!(peer = %server, "answers again");
         }
     }
@@ -68,18 +75,29 @@ impl Outcomes {
     pub(super) fn failed(&self, who: Incarnation, server: &str, error: CallError) {
         let now = Instant::now();
         let text = error.to_string();
+        let leaves = self.leaving.lock().unwrap_or_else(PoisonError::into_inner).contains(&who);
         let is_news = {
             let mut all = self.lock();
-            let outcome = all.entry(who).or_insert(Outcome { answered: None, trouble: None, asked: now });
-            outcome.asked = now;
-            let logged = outcome.trouble.as_ref().map(|trouble| trouble.logged);
-            let still = logged.filter(|at| now - *at < LOG_EVERY);
-            outcome.trouble = Some(Trouble { error, logged: still.unwrap_or(now) });
-            still.is_none()
+            let outcome = all.entry(who).or_insert_with(|| Outcome::new(now));
+            (outcome.asked, outcome.error) = (now, Some(error));
+            // whoever fails every other time is told of once a minute, too
+            let is_news = !leaves && outcome.logged.is_none_or(|at| now - at >= LOG_EVERY);
+            if is_news {
+                (outcome.logged, outcome.stands) = (Some(now), true);
+            }
+            is_news
         };
+        if leaves {
+            tracing::debug!(peer = %server, "does not answer any more: {text}");
+        }
         if is_news {
             tracing::warn!(peer = %server, "does not answer as it should: {text}");
         }
+    }
+
+    /// These are about to stop.
+    pub(super) fn leave(&self, who: BTreeSet<Incarnation>) {
+        *self.leaving.lock().unwrap_or_else(PoisonError::into_inner) = who;
     }
 
     /// Forgets all others.
@@ -96,19 +114,38 @@ impl Outcomes {
     pub(super) fn asked(&self) -> BTreeMap<Incarnation, Asked> {
         let asked = |outcome: &Outcome| Asked {
             answered: outcome.answered.map(|at| at.elapsed()),
-            error: outcome.trouble.as_ref().map(|trouble| trouble.error.to_string()),
+            error: outcome.error.as_ref().map(ToString::to_string),
         };
         self.lock().iter().map(|(who, outcome)| (*who, asked(outcome))).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Incarnation, Outcome>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn trouble_is_logged_once_a_minute_and_not_of_who_leaves() {
+        let (outcomes, who) = (Outcomes::default(), Incarnation(7));
+        let stands = |outcomes: &Outcomes| outcomes.lock()[&who].stands;
+        outcomes.failed(who, "a:1", CallError::TimedOut);
+        assert!(stands(&outcomes));
+        outcomes.answered(who, "a:1");
+        assert!(!stands(&outcomes));
+        outcomes.failed(who, "a:1", CallError::TimedOut);
+        assert!(!stands(&outcomes), "every other time is not twice a minute");
+        tokio::time::advance(LOG_EVERY).await;
+        outcomes.leave([who].into());
+        outcomes.failed(who, "a:1", CallError::TimedOut);
+        assert!(!stands(&outcomes), "it said so");
+        outcomes.leave(BTreeSet::new());
+        outcomes.failed(who, "a:1", CallError::TimedOut);
+        assert!(stands(&outcomes));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn the_last_request_counts() {

@@ -1,14 +1,14 @@
 //! One port: accepts connections up to its limit and serves each with the ordinary HTTP service.
 
-use std::io;
-use std::net::TcpListener as StdTcpListener;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener as StdTcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::response::Response;
 use hyper::Request;
 use hyper::body::Incoming;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -17,7 +17,7 @@ use super::front::{Front, Services};
 use super::lifecycle::{Lifecycle, Phase};
 use super::limits::RETRY_AFTER_S;
 use super::metrics::{Limit, Metrics, Port};
-use super::ordinary::Ordinary;
+use super::ordinary::{self, LAST_WORDS_TIME, Ordinary};
 use super::places::Places;
 use super::reads::Reads;
 use super::store::SharedStore;
@@ -27,9 +27,6 @@ pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Connections over the limit that are told so at the same time; further ones are closed without a word.
 const MAX_TURNED_AWAY_AT_ONCE: usize = 64;
-
-/// How long one that is turned away has to take its answer.
-const TURN_AWAY_TIME: Duration = Duration::from_secs(1);
 
 /// A lack of descriptors is logged this often while it lasts.
 const LOG_EVERY: Duration = Duration::from_secs(10);
@@ -164,8 +161,7 @@ impl AcceptErrors {
         if of_one_connection {
             return false;
         }
-        if self.last_logged.is_none_or(|last| last.elapsed() > LOG_EVERY) {
-            self.last_logged = Some(Instant::now());
+        if self.is_time() {
             tracing::warn!(
                 port = port.as_str(),
                 %error,
@@ -174,6 +170,35 @@ impl AcceptErrors {
         }
         true
     }
+
+    /// A connection that was accepted cannot be waited for.
+    pub(super) fn cannot_wait(&mut self, port: Port, error: &io::Error) {
+        if self.is_time() {
+            tracing::warn!(
+                port = port.as_str(),
+                %error,
+                "cannot wait for connections, which are turned away: raise fs.epoll.max_user_watches with sysctl, or lower \
+                 --max-connections"
+            );
+        }
+    }
+
+    fn is_time(&mut self) -> bool {
+        let is_time = self.last_logged.is_none_or(|last| last.elapsed() > LOG_EVERY);
+        if is_time {
+            self.last_logged = Some(Instant::now());
+        }
+        is_time
+    }
+}
+
+/// Tells a connection that cannot be waited for that there is no place for it: a fresh one takes that at once. What it has
+/// asked is read, for closing on unread bytes would reset the connection under the answer.
+pub(super) fn turn_away_at_once(mut stream: mio::net::TcpStream) -> io::Result<()> {
+    stream.write_all(no_place().as_bytes())?;
+    stream.shutdown(Shutdown::Write)?;
+    let mut scratch = [0; 4096];
+    stream.read(&mut scratch).map(drop)
 }
 
 /// Tells those for whom there is no place.
@@ -197,22 +222,49 @@ impl Doorman {
     }
 }
 
-/// Tells a connection that there is no place for it.
-async fn turn_away(mut stream: TcpStream, permit: OwnedSemaphorePermit) {
+/// What one is told for whom there is no place.
+pub(super) fn no_place() -> String {
     const TEXT: &str = "too many connections: this node is at its limit: try another node, or again later\n";
-    let head = format!(
+    format!(
         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nRetry-After: {RETRY_AFTER_S}\r\n\
          Connection: close\r\nContent-Length: {}\r\n\r\n{TEXT}",
         TEXT.len()
-    );
+    )
+}
+
+/// Tells a connection that there is no place for it.
+async fn turn_away(mut stream: TcpStream, permit: OwnedSemaphorePermit) {
     let tell = async {
-        stream.write_all(head.as_bytes()).await?;
-        stream.shutdown().await?;
-        // what it sends is read, for closing on unread bytes would reset the connection under the answer
-        let mut scratch = [0; 1024];
-        while stream.read(&mut scratch).await? > 0 {}
-        io::Result::Ok(())
+        stream.write_all(no_place().as_bytes()).await?;
+        ordinary::end(&mut stream).await
     };
-    let _ = tokio::time::timeout(TURN_AWAY_TIME, tell).await;
+    let _ = tokio::time::timeout(LAST_WORDS_TIME, tell).await;
     drop(permit);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_cannot_be_waited_for_is_told_so_and_not_reset() {
+        let listener = StdTcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.write_all(b"GET /v1/versions/n HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        // what was sent has come
+        stream.peek(&mut [0]).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        turn_away_at_once(mio::net::TcpStream::from_std(stream)).unwrap();
+        let mut told = String::new();
+        client.read_to_string(&mut told).unwrap();
+        assert_eq!(told, no_place());
+    }
+
+    #[test]
+    fn what_lasts_is_logged_now_and_then() {
+        let mut errors = AcceptErrors::default();
+        assert!(errors.is_time());
+        assert!(!errors.is_time());
+    }
 }

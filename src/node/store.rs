@@ -4,9 +4,10 @@
 //! while something is awaited, written to a socket or woken. That is far above what HTTP can ask of a machine, and it
 //! is what makes "check and join" and "merge and take" single steps that anyone can see are right.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
@@ -248,11 +249,30 @@ impl SharedStore {
         self.step(|held, now| ((), held.replica.failed(&held.store, now, call), Due::new()));
     }
 
+    /// A peer showed its clock in an answer that took so long, to something else than a call of the replica.
+    pub fn heard_clock(&self, who: Incarnation, theirs: Stamp, took: Duration) {
+        self.step(|held, now| {
+            let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+            let sent = Now { wall: now.wall, mono_us: now.mono_us.saturating_sub(took_us) };
+            held.replica.heard_clock(who, theirs, sent, now);
+            ((), Vec::new(), Due::new())
+        });
+    }
+
+    /// Live peers whose clocks are not known.
+    #[must_use]
+    pub fn clocks_unknown(&self) -> BTreeSet<Incarnation> {
+        let held = self.lock();
+        let unknown = held.replica.peers().live().filter(|peer| peer.offset_us().is_none());
+        unknown.map(|peer| peer.summary.incarnation).collect()
+    }
+
     /// The node is about to stop, and says so. Returns what is to be gossiped of it.
     pub fn depart(&self) -> Summary {
-        self.step(|held, _| {
+        self.step(|held, now| {
             held.replica.leave();
-            (held.replica.summary(&held.store), Vec::new(), Due::new())
+            let calls = held.replica.pump(&held.store, now);
+            (held.replica.summary(&held.store), calls, Due::new())
         })
     }
 

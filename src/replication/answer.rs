@@ -14,8 +14,8 @@ pub enum Answer {
     Response(Response),
     /// The request is from another time by our clock, which shows this.
     Stale(Stamp),
-    /// The request is for another process; here is this one.
-    NotThem(Incarnation),
+    /// The request is for another process, or for whoever is here; here is this one, whose clock shows this.
+    NotThem(Incarnation, Stamp),
     /// The request cannot be read: of another version, most likely.
     Unreadable,
 }
@@ -33,7 +33,9 @@ impl Answer {
         match self {
             Self::Response(response) => [&[RESPONSE][..], &encode_response(response)].concat(),
             Self::Stale(now) => with_number(STALE, now.micros()),
-            Self::NotThem(us) => with_number(NOT_THEM, us.0),
+            Self::NotThem(us, now) => {
+                [&with_number(NOT_THEM, us.0)[..], &now.micros().to_be_bytes()].concat()
+            }
             Self::Unreadable => vec![UNREADABLE],
         }
     }
@@ -42,11 +44,15 @@ impl Answer {
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (kind, rest) = bytes.split_first()?;
-        let number = || rest.try_into().ok().map(u64::from_be_bytes);
+        let number = |bytes: &[u8]| bytes.try_into().ok().map(u64::from_be_bytes);
+        let stamp = |bytes: &[u8]| Stamp::from_micros(number(bytes)?).ok();
         match *kind {
             RESPONSE => decode_response(rest).ok().map(Self::Response),
-            STALE => Stamp::from_micros(number()?).ok().map(Self::Stale),
-            NOT_THEM => Some(Self::NotThem(Incarnation(number()?))),
+            STALE => stamp(rest).map(Self::Stale),
+            NOT_THEM => {
+                let (who, now) = rest.split_at_checked(size_of::<u64>())?;
+                Some(Self::NotThem(Incarnation(number(who)?), stamp(now)?))
+            }
             UNREADABLE => rest.is_empty().then_some(Self::Unreadable),
             _ => None,
         }
@@ -64,7 +70,7 @@ mod tests {
         for answer in [
             Answer::Response(Response::Push(ack)),
             Answer::Stale(Stamp::MAX),
-            Answer::NotThem(Incarnation(u64::MAX)),
+            Answer::NotThem(Incarnation(u64::MAX), Stamp::MAX),
             Answer::Unreadable,
         ] {
             let bytes = answer.encode();

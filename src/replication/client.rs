@@ -14,11 +14,11 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::answer::Answer;
 use super::frames::{self, Binding, FrameError, Opener, Preamble, Way};
-use super::{CONTENT_TYPE, SYNC_PATH, path_of};
+use super::{CONTENT_TYPE, SYNC_PATH, UNPROVEN, path_of};
 use crate::core::replica::{Request, Response};
 use crate::core::{Incarnation, Name, Stamp};
 use crate::seal::Keyring;
@@ -54,8 +54,10 @@ pub enum CallError {
     Stale(Stamp),
     /// Another process is there now.
     NotThem(Incarnation),
-    /// They cannot read what we say, or we what they say.
+    /// They cannot read what we say, or we what they say, sealed with our secret.
     Unreadable(String),
+    /// Somebody answers with something else than peers do: another program, or one with another secret.
+    Stranger(String),
     /// The system gives no random numbers.
     NoEntropy,
 }
@@ -75,6 +77,7 @@ impl fmt::Display for CallError {
             }
             Self::NotThem(_) => f.write_str("another process is there now"),
             Self::Unreadable(why) => write!(f, "not understood: {why}"),
+            Self::Stranger(why) => write!(f, "no peer of this cluster answers there: {why}"),
             Self::NoEntropy => f.write_str("the system gives no random numbers"),
         }
     }
@@ -83,6 +86,17 @@ impl fmt::Display for CallError {
 impl std::error::Error for CallError {}
 
 impl CallError {
+    /// Whether it shows that a node is there which will not have us: with another secret, or another version. Of what is
+    /// not sealed only a node's own words are taken for that: any other program may live at an address that is out of date.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Stale(_) | Self::Unreadable(_) => true,
+            Self::Refused { status: 401, text } => text.starts_with(UNPROVEN),
+            _ => false,
+        }
+    }
+
     /// A word for metrics.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
@@ -93,9 +107,21 @@ impl CallError {
             Self::Stale(_) => "stale",
             Self::NotThem(_) => "not_them",
             Self::Unreadable(_) => "unreadable",
+            Self::Stranger(_) => "stranger",
             Self::NoEntropy => "no_entropy",
         }
     }
+}
+
+/// Who answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Presence {
+    /// Which process.
+    pub who: Incarnation,
+    /// What its clock showed.
+    pub now: Stamp,
+    /// From the question to the answer.
+    pub took: Duration,
 }
 
 /// Bytes of bodies between peers.
@@ -161,18 +187,19 @@ impl PeerClient {
         match self.ask(server, to, path_of(request), &encode_request(request)).await? {
             Answer::Response(response) => Ok(response),
             Answer::Stale(theirs) => Err(CallError::Stale(theirs)),
-            Answer::NotThem(who) => Err(CallError::NotThem(who)),
+            Answer::NotThem(who, _) => Err(CallError::NotThem(who)),
             Answer::Unreadable => Err(CallError::Unreadable("it says so of our request".to_owned())),
         }
     }
 
-    /// Who is at `server`?
+    /// Who is at `server`, and what does its clock show?
     ///
     /// # Errors
     /// Why that is not known. [`CallError::Refused`] and [`CallError::Stale`] mean that somebody is there.
-    pub async fn who_is_there(&self, server: &str) -> Result<Incarnation, CallError> {
+    pub async fn who_is_there(&self, server: &str) -> Result<Presence, CallError> {
+        let asked = Instant::now();
         match self.ask(server, Incarnation(0), SYNC_PATH, &[]).await? {
-            Answer::NotThem(who) => Ok(who),
+            Answer::NotThem(who, now) => Ok(Presence { who, now, took: asked.elapsed() }),
             Answer::Stale(theirs) => Err(CallError::Stale(theirs)),
             Answer::Response(_) | Answer::Unreadable => {
                 Err(CallError::Unreadable("an answer that fits no question".to_owned()))
@@ -231,7 +258,7 @@ impl PeerClient {
     }
 
     async fn open(&self, mut body: Incoming, binding: Binding) -> Result<Answer, CallError> {
-        let unreadable = |error: FrameError| CallError::Unreadable(error.to_string());
+        let unreadable = |error: FrameError| CallError::Stranger(error.to_string());
         let mut opener = Opener::new(&self.keyring, binding);
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| CallError::Unreachable(error.to_string()))?;

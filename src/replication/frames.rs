@@ -211,6 +211,19 @@ impl<'a> RequestOpener<'a> {
         self.is_proven() && self.opened.as_ref().is_some_and(|(preamble, _)| is_old(preamble))
     }
 
+    /// Whether its last frame has come.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.opened.as_ref().is_some_and(|(_, opener)| opener.ended && opener.frame.is_empty())
+    }
+
+    /// Who asked, if somebody with our secret did, and not this process: the rest of it is of no use.
+    #[must_use]
+    pub fn misdirected(&self, us: Incarnation) -> Option<Preamble> {
+        let (preamble, _) = self.opened.as_ref().filter(|_| self.is_proven())?;
+        (preamble.to != us).then_some(*preamble)
+    }
+
     /// Who asked what, once all has come. The preamble comes with an error too, where somebody with our secret made it:
     /// so that they can be told what was wrong.
     ///

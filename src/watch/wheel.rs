@@ -14,6 +14,12 @@ const LISTS: usize = 4096;
 /// No id.
 const NONE: u32 = u32::MAX;
 
+/// In place of the id before, of an id that has no deadline.
+const NOWHERE: u32 = u32::MAX - 1;
+
+/// Deadlines are so many ticks ahead at most, which is more than a year: ticks wrap, and are compared by their difference.
+const MOST_AHEAD: u64 = 1 << 31;
+
 /// Deadlines by id. Ids are small numbers, such as places in a table: the wheel has room for the greatest one seen.
 #[derive(Debug)]
 pub struct Wheel {
@@ -28,13 +34,14 @@ pub struct Wheel {
 
 #[derive(Clone, Copy, Debug)]
 struct Link {
-    /// Due at this tick, or [`NONE`] if this id has no deadline.
+    /// Due at this tick, of which the upper bits are left out.
     tick: u32,
+    /// The id before in its list, [`NONE`] for the first one, or [`NOWHERE`] if this id has no deadline.
     before: u32,
     after: u32,
 }
 
-const UNSET: Link = Link { tick: NONE, before: NONE, after: NONE };
+const UNSET: Link = Link { tick: 0, before: NOWHERE, after: NONE };
 
 impl Default for Wheel {
     fn default() -> Self {
@@ -45,12 +52,16 @@ impl Default for Wheel {
 impl Wheel {
     /// Sets the deadline of `id`, in place of an earlier one. `at` counts from the wheel's beginning.
     ///
-    /// One that is more than two years away never comes.
+    /// One that is more than a year away never comes, counted from when [`Wheel::expire`] or [`Wheel::rest`] was last
+    /// told the time.
     pub fn set(&mut self, id: u32, at: Duration) {
         self.clear(id);
         // a tick that is being expired now is over, so the next one is the earliest that is still walked whole
         let tick = ticks_up(at).max(self.expired + 1);
-        let Some(tick) = u32::try_from(tick).ok().filter(|&tick| tick != NONE) else { return };
+        if tick - self.expired > MOST_AHEAD {
+            return;
+        }
+        let tick = tick as u32;
         if self.links.len() <= id as usize {
             self.links.resize(id as usize + 1, UNSET);
         }
@@ -67,7 +78,7 @@ impl Wheel {
     pub fn clear(&mut self, id: u32) {
         let Some(slot) = self.links.get_mut(id as usize) else { return };
         let link = std::mem::replace(slot, UNSET);
-        if link.tick == NONE {
+        if link.before == NOWHERE {
             return;
         }
         match self.links.get_mut(link.before as usize) {
@@ -80,12 +91,19 @@ impl Wheel {
         self.set -= 1;
     }
 
+    /// Tells the time where there may have been no deadline, and so no reason to look, for however long.
+    pub fn rest(&mut self, now: Duration) {
+        if self.set == 0 {
+            self.expired = self.expired.max(ticks_down(now));
+        }
+    }
+
     /// Takes ids whose deadline has come into `due`, at most `most` of them. `true` if there may be more.
     pub fn expire(&mut self, now: Duration, most: usize, due: &mut Vec<u32>) -> bool {
-        let last = u64::try_from(now.as_nanos() / TICK.as_nanos()).unwrap_or(u64::MAX);
+        let last = ticks_down(now);
         let mut room = most;
         if self.set == 0 {
-            self.expired = self.expired.max(last);
+            self.rest(now);
             return false;
         }
         // one turn walks all lists, however long nobody came by
@@ -94,7 +112,7 @@ impl Wheel {
             let mut id = self.lists[usize::try_from(tick % LISTS as u64).unwrap_or(0)];
             while id != NONE {
                 let link = self.links[id as usize];
-                if u64::from(link.tick) <= last {
+                if is_over(link.tick, last) {
                     if room == 0 {
                         return true;
                     }
@@ -119,8 +137,19 @@ impl Wheel {
         let ahead = (1..=LISTS as u64).find(|ahead| {
             self.lists[usize::try_from((self.expired + ahead) % LISTS as u64).unwrap_or(0)] != NONE
         })?;
-        u32::try_from(self.expired + ahead).ok().map(|tick| TICK * tick)
+        let millis = (self.expired + ahead).saturating_mul(TICK.as_millis() as u64);
+        Some(Duration::from_millis(millis))
     }
+}
+
+/// Whether a tick, of which the upper bits are left out, is not after `last`: none is [`MOST_AHEAD`] away from it.
+fn is_over(tick: u32, last: u64) -> bool {
+    (last as u32).wrapping_sub(tick) < 1 << 31
+}
+
+/// How many ticks are over.
+fn ticks_down(now: Duration) -> u64 {
+    u64::try_from(now.as_nanos() / TICK.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The first tick that is not before `at`.
@@ -153,12 +182,20 @@ mod tests {
     }
 
     proptest! {
-        /// Against a map of deadlines: none comes early, none is left behind, and none comes twice.
+        /// Against a map of deadlines: none comes early, none is left behind, and none comes twice; from the wheel's
+        /// beginning on, and where its ticks wrap.
         #[test]
-        fn never_early_and_at_most_a_tick_late(steps in prop::collection::vec(step(), 0..80)) {
+        fn never_early_and_at_most_a_tick_late(
+            begins in prop_oneof![Just(0), (0..2u64).prop_flat_map(|wraps| {
+                let wrap = (wraps + 1) << 32;
+                prop_oneof![wrap - 50..wrap + 50, wrap - (1 << 31) - 50..wrap - (1 << 31) + 50]
+            })],
+            steps in prop::collection::vec(step(), 0..80),
+        ) {
             let mut wheel = Wheel::default();
             let mut model: BTreeMap<u32, Duration> = BTreeMap::new();
-            let mut now = Duration::ZERO;
+            let mut now = after(begins);
+            prop_assert!(!wheel.expire(now, 1, &mut Vec::new()));
             for step in steps {
                 match step {
                     Step::Set(id, ms) => {
@@ -199,10 +236,42 @@ mod tests {
         }
     }
 
+    fn after(ticks: u64) -> Duration {
+        Duration::from_millis(16 * ticks)
+    }
+
     #[test]
     fn what_is_too_far_away_never_comes() {
+        for now in [0, (1 << 32) - 7, 1 << 33] {
+            let mut wheel = Wheel::default();
+            wheel.expire(after(now), 1, &mut Vec::new());
+            for too_far in [Duration::MAX, after(now + MOST_AHEAD) + Duration::from_nanos(1)] {
+                wheel.set(0, too_far);
+                assert_eq!(wheel.next(), None);
+            }
+            wheel.set(0, after(now + MOST_AHEAD));
+            assert!(wheel.next().is_some());
+            let mut due = Vec::new();
+            for week in 1..55 {
+                wheel.expire(after(now) + Duration::from_secs(week * 7 * 86_400), 9, &mut due);
+                assert_eq!(due.len(), 0, "{week}");
+            }
+            wheel.expire(after(now + MOST_AHEAD - 1), 9, &mut due);
+            assert_eq!(due.len(), 0, "not yet");
+            wheel.expire(after(now + MOST_AHEAD), 9, &mut due);
+            assert_eq!(due, [0]);
+        }
+    }
+
+    /// A lane that nobody connected to for years has deadlines again.
+    #[test]
+    fn the_wheel_goes_on_after_a_rest_without_an_end() {
         let mut wheel = Wheel::default();
-        wheel.set(0, Duration::MAX);
-        assert_eq!(wheel.next(), None);
+        let now = Duration::from_secs(3 * 366 * 86_400);
+        wheel.rest(now);
+        wheel.set(3, now + Duration::from_secs(1));
+        let mut due = Vec::new();
+        wheel.expire(now + Duration::from_secs(2), 1, &mut due);
+        assert_eq!(due, [3]);
     }
 }

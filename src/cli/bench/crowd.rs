@@ -7,8 +7,8 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use super::exchange;
-use super::figures::Times;
 use super::target::Target;
+use super::wakes::Wakes;
 use crate::cli::failure::Failure;
 use crate::cli::url::{parameter, path_of, with_query};
 use crate::wire::duration::GoDuration;
@@ -16,30 +16,11 @@ use crate::wire::duration::GoDuration;
 /// Connections that are being made at the same time.
 const CONNECTING: usize = 512;
 
-/// When versions are written: the first one a while after the beginning, and each a while after the one before.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Schedule {
-    pub(super) begins: Instant,
-    pub(super) every: Duration,
-    pub(super) writes: u32,
-}
-
-impl Schedule {
-    /// When a version is to be written.
-    pub(super) fn due(&self, version: u32) -> Instant {
-        self.begins + self.every * version
-    }
-}
-
 /// What befell the watchers.
 #[derive(Default)]
 pub(super) struct Tally {
-    /// From when a write was due to its wake.
-    pub(super) times: Times,
-    /// Wakes with something newer than was known.
+    /// Answers with something newer than was known, in the warm-up too.
     pub(super) woken: u64,
-    /// Versions that nobody saw, since a newer one was there already.
-    pub(super) superseded: u64,
     /// Answers with what was known, before the time was up.
     pub(super) early: u64,
     /// Answers older than what was known.
@@ -82,8 +63,11 @@ pub(super) struct Crowd {
     timeout: Duration,
     watchers: Vec<Watcher>,
     connecting: usize,
+    asking: usize,
     scratch: Box<[u8]>,
     pub(super) tally: Tally,
+    /// Who heard of what; nothing is written before there is this.
+    pub(super) wakes: Option<Wakes>,
 }
 
 fn broken(what: &str) -> impl Fn(io::Error) -> Failure + '_ {
@@ -113,30 +97,35 @@ impl Crowd {
             timeout,
             watchers,
             connecting: 0,
+            asking: 0,
             scratch: vec![0; 64 * 1024].into(),
             tally: Tally::default(),
+            wakes: None,
         })
+    }
+
+    /// Where they ask.
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// How many there are.
+    pub(super) fn watchers(&self) -> usize {
+        self.watchers.len()
     }
 
     /// How many wait for an answer.
     pub(super) fn asking(&self) -> usize {
-        self.watchers.iter().filter(|watcher| matches!(watcher.state, State::Asked(_))).count()
+        self.asking
     }
 
-    /// How many wait for an answer and have not seen `version`.
+    /// How many have not seen `version`, whatever they are at.
     pub(super) fn behind(&self, version: u32) -> usize {
-        let is_behind =
-            |watcher: &&Watcher| matches!(watcher.state, State::Asked(_)) && watcher.knows < version;
-        self.watchers.iter().filter(is_behind).count()
+        self.watchers.iter().filter(|watcher| watcher.knows < version).count()
     }
 
     /// Connects all who are not, and lets all ask who do not, until they do or `until`. `progress` is told now and then.
-    pub(super) fn park(
-        &mut self,
-        schedule: Option<&Schedule>,
-        until: Instant,
-        mut progress: impl FnMut(usize),
-    ) -> Result<(), Failure> {
+    pub(super) fn park(&mut self, until: Instant, mut progress: impl FnMut(usize)) -> Result<(), Failure> {
         for number in 0..self.watchers.len() {
             if self.watchers[number].state == State::Ready {
                 self.ask(number);
@@ -154,7 +143,7 @@ impl Crowd {
             if self.connecting == 0 || Instant::now() >= until {
                 return Ok(());
             }
-            self.turn(schedule, until.min(Instant::now() + Duration::from_secs(1)))?;
+            self.turn(until.min(Instant::now() + Duration::from_secs(1)))?;
             if told.elapsed() >= Duration::from_secs(1) {
                 told = Instant::now();
                 progress(self.asking());
@@ -191,7 +180,10 @@ impl Crowd {
         let sent = watcher.stream.as_mut().map(|stream| stream.write(&request));
         match sent {
             // a socket with nothing unsent takes a request whole
-            Some(Ok(sent)) if sent == request.len() => watcher.state = State::Asked(now),
+            Some(Ok(sent)) if sent == request.len() => {
+                watcher.state = State::Asked(now);
+                self.asking += 1;
+            }
             Some(Err(error)) => self.lose(number, &error.to_string()),
             _ => self.lose(number, "a request was not taken"),
         }
@@ -199,8 +191,10 @@ impl Crowd {
 
     fn lose(&mut self, number: usize, why: &str) {
         let watcher = &mut self.watchers[number];
-        if watcher.state == State::Connecting {
-            self.connecting -= 1;
+        match watcher.state {
+            State::Connecting => self.connecting -= 1,
+            State::Asked(_) => self.asking -= 1,
+            State::Gone | State::Ready => {}
         }
         watcher.state = State::Gone;
         watcher.stream = None;
@@ -208,8 +202,8 @@ impl Crowd {
         self.tally.trouble = Some(why.to_owned());
     }
 
-    /// Takes what comes until `until`, or until something came. `schedule` has what wakes are measured from.
-    pub(super) fn turn(&mut self, schedule: Option<&Schedule>, until: Instant) -> Result<(), Failure> {
+    /// Takes what comes until `until`, or until something came.
+    pub(super) fn turn(&mut self, until: Instant) -> Result<(), Failure> {
         let mut events = Events::with_capacity(4096);
         let left = until.saturating_duration_since(Instant::now());
         match self.poll.poll(&mut events, Some(left)) {
@@ -231,13 +225,13 @@ impl Crowd {
                 }
             }
             if event.is_readable() {
-                self.receive(number, schedule);
+                self.receive(number);
             }
         }
         Ok(())
     }
 
-    fn receive(&mut self, number: usize, schedule: Option<&Schedule>) {
+    fn receive(&mut self, number: usize) {
         loop {
             let watcher = &mut self.watchers[number];
             let Some(stream) = &mut watcher.stream else { return };
@@ -245,7 +239,7 @@ impl Crowd {
                 Ok(0) => return self.lose(number, "the node hung up"),
                 Ok(got) => {
                     watcher.read.extend_from_slice(&self.scratch[..got]);
-                    self.hear(number, schedule);
+                    self.hear(number);
                     if got < self.scratch.len() {
                         return;
                     }
@@ -258,9 +252,9 @@ impl Crowd {
     }
 
     /// Judges an answer, if it is whole.
-    fn hear(&mut self, number: usize, schedule: Option<&Schedule>) {
+    fn hear(&mut self, number: usize) {
         let now = Instant::now();
-        let Self { watchers, tally, timeout, .. } = self;
+        let Self { watchers, tally, timeout, wakes, asking, .. } = self;
         let watcher = &mut watchers[number];
         let answer = match exchange::read(&watcher.read) {
             Ok(None) => return,
@@ -270,7 +264,10 @@ impl Crowd {
         let is_last = answer.is_last;
         let version = answer.version.and_then(|version| version.parse::<u32>().ok());
         let waited = match watcher.state {
-            State::Asked(since) => now - since,
+            State::Asked(since) => {
+                *asking -= 1;
+                now - since
+            }
             _ => Duration::ZERO,
         };
         let mut again = false;
@@ -281,12 +278,9 @@ impl Crowd {
                 tally.trouble = Some(format!("{}: {}", answer.status, said.trim()));
             }
             Some(version) if version > watcher.knows => {
-                // the first one that it had not seen is the one that it waited for
-                let missed = watcher.knows + 1;
                 tally.woken += 1;
-                tally.superseded += u64::from(version - missed);
-                if let Some(schedule) = schedule {
-                    tally.times.record(now.saturating_duration_since(schedule.due(missed)));
+                if let Some(wakes) = wakes {
+                    wakes.hear(watcher.knows, version, now);
                 }
                 watcher.knows = version;
             }

@@ -100,16 +100,25 @@ impl Figures {
     }
 }
 
-/// The middle one, in ms.
-pub(super) fn median_ms(times: &[Duration]) -> Option<f64> {
+/// The middle one, in ms. What never came is longer than anything else; `None` if the middle one did not come.
+pub(super) fn median_ms(times: &[Option<Duration>]) -> Option<f64> {
     let mut sorted = times.to_vec();
-    sorted.sort_unstable();
-    sorted.get(sorted.len() / 2).map(|time| time.as_secs_f64() * 1e3)
+    sorted.sort_unstable_by_key(|time| time.unwrap_or(Duration::MAX));
+    let middle = sorted.get(sorted.len() / 2).copied().flatten()?;
+    Some(middle.as_secs_f64() * 1e3)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_never_came_is_the_longest_for_the_median() {
+        let ms = |ms| Some(Duration::from_millis(ms));
+        assert_eq!(median_ms(&[None, ms(3), ms(1)]), Some(3.0));
+        assert_eq!(median_ms(&[None, ms(3), ms(1), None]), None);
+        assert_eq!(median_ms(&[]), None);
+    }
 
     #[test]
     fn figures_in_each_form() {

@@ -18,13 +18,17 @@ use super::super::output::{Output, print};
 use super::super::url::path_of;
 use super::blocking::Blocking;
 use super::figures::{Figures, Times};
+use super::names::Names;
 use super::server::Process;
 use super::target::{Target, make_room};
-use super::{Names, exchange, process};
+use super::{exchange, process};
 use crate::wire::duration;
 
 /// How finely requests are sent at their time; the system's own sleeps are not much finer.
 const PACE: Duration = Duration::from_micros(100);
+
+/// Most requests a second: more than one thread can send.
+const MOST_RATE: u64 = 1_000_000;
 
 /// Longest wait for answers behind the last request.
 const GIVE_UP: Duration = Duration::from_secs(10);
@@ -71,7 +75,7 @@ With --rate 0 nothing is due but what was answered before: such a run says how m
 
 #[derive(Debug, Args)]
 struct Load {
-    /// Requests a second; 0 is as fast as they are answered
+    /// Requests a second, at most 1000000; 0 is as fast as they are answered
     #[arg(long, value_name = "COUNT", default_value = "1000")]
     rate: u64,
     /// For how long
@@ -119,20 +123,27 @@ fn run(
     if load.duration.is_zero() {
         return Err(Failure::Usage("bad --duration: it is zero: got 0s: give some seconds".to_owned()));
     }
+    if load.rate > MOST_RATE {
+        let rate = load.rate;
+        return Err(Failure::Usage(format!(
+            "bad --rate: more than can be sent: got {rate}: give at most {MOST_RATE}, or 0"
+        )));
+    }
     let connections = usize::try_from(load.connections).unwrap_or(usize::MAX);
     make_room(connections, "connections")?;
     let process = process(load.pid, target)?;
     let names = Names::new(load.names)?;
-    names.write(&mut control, 0, load.size)?;
-    let mut lines = Lines::open(target, connections)?;
-    let ran_before = process.and_then(Process::processor_time);
-    let came = lines.drive(load, |number| {
-        let name = &names.0[usize::try_from(number % load.names).unwrap_or(0)];
-        request(&target.url, name, number)
+    let came = names.write(&mut control, 0, load.size).and_then(|()| {
+        let mut lines = Lines::open(target, connections)?;
+        let ran_before = process.and_then(Process::processor_time);
+        let came = lines.drive(load, |number| {
+            let name = &names.0[usize::try_from(number % load.names).unwrap_or(0)];
+            request(&target.url, name, number)
+        })?;
+        Ok((came, process.and_then(Process::processor_time).zip(ran_before)))
     });
-    let ran = process.and_then(Process::processor_time).zip(ran_before);
-    names.delete(&mut control);
-    let came = came?;
+    names.delete(&control.target);
+    let (came, ran) = came?;
 
     let mut figures = Figures::default();
     figures.text("of", of);
@@ -209,6 +220,7 @@ impl Lines {
         let end = begins + load.duration;
         let each = Duration::from_secs(1).div_f64(load.rate.max(1) as f64);
         let due_at = move |number: u64| begins + each.mul_f64(number as f64);
+        let due_in_all = (load.duration.as_secs_f64() / each.as_secs_f64()).ceil() as u64;
         let pacer = Pacer::start(&self.poll, (load.rate > 0).then_some((begins, each)))?;
         let mut sent = 0;
         let mut told = begins;
@@ -244,10 +256,7 @@ impl Lines {
         drop(pacer);
         came.took = begins.elapsed();
         // what was due and could not even be sent, and what was never answered
-        let mut unsent = 0;
-        while load.rate > 0 && due_at(sent + unsent) < end {
-            unsent += 1;
-        }
+        let unsent = if load.rate > 0 { due_in_all.saturating_sub(sent) } else { 0 };
         came.lost += unsent + self.lines.iter().filter(|line| line.due.is_some()).count() as u64;
         Ok(came)
     }

@@ -5,9 +5,12 @@ mod crowd;
 mod exchange;
 mod figures;
 mod load;
+mod names;
 mod server;
 mod target;
+mod wakes;
 mod watch;
+mod writer;
 
 use clap::{ArgMatches, Command};
 
@@ -31,8 +34,8 @@ const NOTES: &str = "\
 Progress goes to standard error, figures to standard output: -w json, table or simple. It writes names of its own below
 bench/ and deletes them at the end.
 
-Where the node runs on the same machine, its memory and processor time are measured too. It is found by its port; --pid
-names another process. Load and node then share the processors: figures from two machines say more about both.
+Where the node runs on the same machine, its memory and processor time are measured too. It is found by where it listens;
+--pid names another process. Load and node then share the processors: figures from two machines say more about both.
 
 Times are in ms, and counted from when something was due by the schedule, not from when it was sent at last. So a node
 that stalls for a second is charged for all that was due in that second, and not for one request.";
@@ -43,18 +46,6 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         Some(("put", matches)) => load::put(&read::<load::Put>(matches)?),
         Some(("get", matches)) => load::get(&read::<load::Get>(matches)?),
         _ => Err(Failure::Usage("bench: nothing to measure: try 'vwatch bench --help'".to_owned())),
-    }
-}
-
-/// Names that nobody else uses.
-#[derive(Clone, Debug)]
-struct Names(Vec<String>);
-
-impl Names {
-    fn new(count: u64) -> Result<Self, Failure> {
-        let run = getrandom::u32()
-            .map_err(|error| Failure::Failed(format!("no random numbers from the system: {error}")))?;
-        Ok(Self((0..count).map(|number| format!("bench/{run:08x}/{number}")).collect()))
     }
 }
 

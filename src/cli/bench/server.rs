@@ -1,7 +1,7 @@
 //! The process of the node that is measured, where it runs on this machine: what it takes in memory and processor time.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 /// A process on this machine.
@@ -19,11 +19,10 @@ impl Process {
         if !is_ours(address.ip()) {
             return None;
         }
-        let mut sockets = Vec::new();
-        for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
-            let table = fs::read_to_string(table).unwrap_or_default();
-            sockets.extend(listeners(&table, address.port()).map(|inode| format!("socket:[{inode}]")));
-        }
+        let tables =
+            ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
+        let sockets: Vec<_> =
+            listeners(&tables, address).iter().map(|inode| format!("socket:[{inode}]")).collect();
         let pids = fs::read_dir("/proc")
             .ok()?
             .flatten()
@@ -66,16 +65,43 @@ fn is_ours(address: IpAddr) -> bool {
     address.is_loopback() || UdpSocket::bind((address, 0)).is_ok()
 }
 
-/// Inodes of the sockets that listen on a port, out of a table as `/proc/net/tcp` has it.
-fn listeners(table: &str, port: u16) -> impl Iterator<Item = &str> {
+/// Inodes of the sockets that take connections to an address, out of tables as `/proc/net/tcp` and `tcp6` have them:
+/// those that listen there, or else those that listen everywhere, first in that family and then in both.
+fn listeners(tables: &[String], address: SocketAddr) -> Vec<&str> {
+    // to connect to no address in particular is to connect to this machine
+    let wanted = match address.ip().to_canonical() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let distance = |local: IpAddr| match local {
+        local if local.to_canonical() == wanted => Some(0),
+        local if !local.is_unspecified() => None,
+        local if local.is_ipv4() == wanted.is_ipv4() => Some(1),
+        local => local.is_ipv6().then_some(2),
+    };
+    let all = tables.iter().flat_map(|table| table.lines().skip(1)).filter_map(listener);
+    let at_port = all.filter(|(local, _)| local.port() == address.port());
+    let fitting: Vec<_> = at_port.filter_map(|(local, inode)| Some((distance(local.ip())?, inode))).collect();
+    let nearest = fitting.iter().map(|(distance, _)| *distance).min();
+    fitting.into_iter().filter(|(distance, _)| Some(*distance) == nearest).map(|(_, inode)| inode).collect()
+}
+
+/// Where a socket listens, and its inode, if that line has one that does.
+fn listener(line: &str) -> Option<(SocketAddr, &str)> {
     const LISTENING: &str = "0A";
-    table.lines().skip(1).filter_map(move |line| {
-        let mut cells = line.split_whitespace();
-        let local = cells.nth(1)?;
-        let is_it = local.rsplit_once(':').and_then(|(_, p)| u16::from_str_radix(p, 16).ok()) == Some(port);
-        let state = cells.nth(1)?;
-        cells.nth(5).filter(|_| is_it && state == LISTENING)
-    })
+    let mut cells = line.split_whitespace();
+    let (ip, port) = cells.nth(1)?.rsplit_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    // in words of 32 bits, each in the order of this machine
+    let words = (0..ip.len()).step_by(8).map(|at| u32::from_str_radix(ip.get(at..at + 8)?, 16).ok());
+    let bytes: Vec<u8> = words.collect::<Option<Vec<_>>>()?.into_iter().flat_map(u32::to_ne_bytes).collect();
+    let ip = match bytes.len() {
+        4 => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?),
+        _ => IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?),
+    };
+    let is_listening = cells.nth(1)? == LISTENING;
+    cells.nth(5).filter(|_| is_listening).map(|inode| (SocketAddr::new(ip, port), inode))
 }
 
 #[cfg(test)]
@@ -98,12 +124,48 @@ mod tests {
         assert!(Process::of(0).is_none());
     }
 
+    /// A table in which so many listen: address as the system has it, port, inode.
+    fn table(listening: &[(&str, u16, u32)]) -> String {
+        let mut table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n".to_owned();
+        for (number, (ip, port, inode)) in listening.iter().enumerate() {
+            for (state, inode) in [("0A", *inode), ("01", inode + 1)] {
+                table += &format!(
+                    "   {number}: {ip}:{port:04X} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000     0        0 {inode} 1\n"
+                );
+            }
+        }
+        table
+    }
+
     #[test]
-    fn reads_the_table_of_the_system() {
-        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
-                     0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1\n   \
-                     1: 0100007F:1F90 0100007F:8888 01 00000000:00000000 00:00000000 00000000     0        0 4712 1\n";
-        assert_eq!(listeners(table, 8080).collect::<Vec<_>>(), ["4711"]);
-        assert_eq!(listeners(table, 8081).count(), 0);
+    #[cfg(target_endian = "little")]
+    fn who_listens_at_the_very_address_is_taken_before_who_listens_everywhere() {
+        const ANY_6: &str = "00000000000000000000000000000000";
+        const LOOPBACK_6: &str = "00000000000000000000000001000000";
+        const MAPPED: &str = "0000000000000000FFFF00000300007F";
+        let tables = [
+            table(&[
+                ("0100007F", 8080, 10),
+                ("0200007F", 8080, 20),
+                ("00000000", 8080, 30),
+                ("00000000", 81, 40),
+            ]),
+            table(&[(ANY_6, 8080, 50), (ANY_6, 82, 60), (LOOPBACK_6, 8080, 70), (MAPPED, 8080, 80)]),
+        ];
+        for (address, inodes) in [
+            ("127.0.0.1:8080", &["10"][..]),
+            ("127.0.0.2:8080", &["20"]),
+            ("127.0.0.3:8080", &["80"]),
+            ("127.0.0.4:8080", &["30"]),
+            ("0.0.0.0:8080", &["10"]),
+            ("127.0.0.1:81", &["40"]),
+            ("127.0.0.1:82", &["60"]),
+            ("[::1]:8080", &["70"]),
+            ("[::2]:8080", &["50"]),
+            ("[::1]:81", &[]),
+            ("127.0.0.1:83", &[]),
+        ] {
+            assert_eq!(listeners(&tables, address.parse().unwrap()), inodes, "{address}");
+        }
     }
 }

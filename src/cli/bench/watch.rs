@@ -1,5 +1,7 @@
 //! `vwatch bench watch`: how soon all know of a write.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,24 +11,22 @@ use super::super::args;
 use super::super::failure::{Failure, tell};
 use super::super::nodes::Nodes;
 use super::super::output::{Output, print};
-use super::super::url::{parameter, path_of, with_query};
 use super::blocking::Blocking;
-use super::crowd::{Crowd, Schedule};
-use super::exchange;
-use super::figures::{Figures, Times, median_ms};
+use super::crowd::Crowd;
+use super::figures::{Figures, median_ms};
+use super::names::Names;
+use super::process;
 use super::server::Process;
 use super::target::{Target, make_room};
-use super::{Names, process};
-use crate::wire::duration::{self, GoDuration};
+use super::wakes::{Schedule, Wakes};
+use super::writer::{self, NOTICED_WITHIN, Writes, quiet};
+use crate::wire::duration;
 
 /// How long all may take to connect and park at first.
 const PARKING: Duration = Duration::from_secs(60);
 
 /// How often the node is asked whether all are parked.
 const ASK_EVERY: Duration = Duration::from_millis(20);
-
-/// Before a write is due, nobody disturbs the node for so long, or for half of the time between two writes.
-const QUIET: Duration = Duration::from_millis(100);
 
 /// Writes that follow each other faster measure how writes are merged, not wakes.
 const SHORTEST_EVERY: Duration = Duration::from_millis(1);
@@ -37,8 +37,8 @@ const COUNTED_WITHIN: Duration = Duration::from_secs(2);
 /// How often progress is told.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
-/// How long what is written at one node may take to stand at another.
-const ELSEWHERE_WITHIN: GoDuration = GoDuration(Duration::from_secs(20));
+/// Who was refused or dropped behind the last write asks again after so long.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Park watchers, write, and measure each wake
 #[derive(Debug, Args)]
@@ -55,7 +55,11 @@ From one node to another, a round every 20 ms:
 
 A wake is measured from when its write was due, not from when it was made: a stall shows, wherever it is. Who was woken
 parks again once all were, or when the next write is due. A version that was overtaken by the next one before a watcher
-saw it counts as superseded; its time runs until the watcher sees the newer one.
+saw it counts as superseded; its time runs until the watcher sees the newer one. So wake_ms has one time for each
+watcher and each write, woken and superseded together; woken alone is how many answers there were.
+
+last_wake_ms is the median over the writes of when the last watcher knew of one. A write that somebody never knew of is
+incomplete, and counts as the longest; the median is null if half of them are.
 
 The node spreads wakes on purpose, by --jitter-per-watch. To see what it can do, start it with --jitter-per-watch 0s.
 
@@ -82,7 +86,7 @@ pub(super) struct Watch {
     /// How long a watcher asks to be parked before it asks again
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration::parse)]
     timeout: Duration,
-    /// After the last write, a watcher that is not woken for so long is lost
+    /// After the last write, a watcher that does not know of it for so long is lost, whatever the reason
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::parse)]
     give_up: Duration,
     /// The node's process, where it cannot be found by its port
@@ -96,7 +100,6 @@ pub(super) struct Watch {
 
 /// What one write came to.
 struct Round {
-    last_wake: Option<Duration>,
     processor_time: Option<Duration>,
     wakes: u64,
 }
@@ -108,67 +111,116 @@ pub(super) fn run(args: &Watch) -> Result<(), Failure> {
     let watchers = usize::try_from(args.watchers).unwrap_or(usize::MAX);
     make_room(watchers, "watchers")?;
     let process = process(args.pid, &reader)?;
-    let mut control = Blocking::open(writer)?;
+    let mut control = Blocking::open(writer.clone())?;
     let names = Names::new(args.names)?;
-    names.write(&mut control, 0, args.size)?;
-    names.wait_at(&mut Blocking::open(reader.clone())?)?;
-
     let mut crowd = Crowd::new(reader, names.0.clone(), watchers, args.timeout)?;
+    let measured = measure(args, &mut crowd, &mut control, &names, process);
+    names.delete(&writer);
+    let measured = measured?;
+    let lost = crowd.behind(measured.schedule.writes) as u64;
+    let wakes = crowd.wakes.take().unwrap_or_else(|| Wakes::new(measured.schedule, watchers));
+    print(figures(args, &measured, &crowd, &wakes, lost, process).printed(args.output.format).as_bytes())?;
+    judge(&crowd, lost)
+}
+
+/// What was measured, beside what befell the watchers.
+struct Measured {
+    schedule: Schedule,
+    asked_after: Duration,
+    parked_after: Option<Duration>,
+    memory: Option<(u64, u64)>,
+    rounds: Vec<Round>,
+    writes: Writes,
+}
+
+fn measure(
+    args: &Watch,
+    crowd: &mut Crowd,
+    control: &mut Blocking,
+    names: &Names,
+    process: Option<Process>,
+) -> Result<Measured, Failure> {
+    names.write(control, 0, args.size)?;
+    names.wait_at(&mut Blocking::open(crowd.target().clone())?)?;
+
+    let watchers = crowd.watchers();
     let memory_before = process.and_then(Process::memory);
-    let mut others = control.metric(PARKED);
+    let over = Arc::new(AtomicBool::new(false));
+    let others = control.metric(PARKED);
     let started = Instant::now();
-    crowd.park(None, started + PARKING, |parked| tell(&format!("{parked} of {watchers} watchers asked")))?;
+    crowd.park(started + PARKING, |parked| tell(&format!("{parked} of {watchers} watchers asked")))?;
     let asked_after = started.elapsed();
-    wait_parked(&mut crowd, &mut control, others, None, Instant::now() + COUNTED_WITHIN)?;
-    if others.is_some() && control.metric(PARKED) <= others {
+    let mut field = Field { crowd, control, others, over: &over };
+    field.wait_parked(Instant::now() + COUNTED_WITHIN)?;
+    if others.is_some() && field.control.metric(PARKED) <= others {
         tell("they are parked at another node than the writer's, which does not say how many they are");
-        others = None;
+        field.others = None;
     }
-    wait_parked(&mut crowd, &mut control, others, None, started + PARKING)?;
+    field.wait_parked(started + PARKING)?;
     let parked_after = started.elapsed();
-    let memory = process.and_then(Process::memory);
-    tell(&format!("{} watchers parked after {parked_after:.2?}", crowd.asking()));
-    if crowd.asking() < watchers {
-        let why = crowd.tally.trouble.take().unwrap_or_else(|| "it takes too long".to_owned());
-        let parked = crowd.asking();
-        names.delete(&mut control);
+    let memory = process.and_then(Process::memory).zip(memory_before);
+    tell(&format!("{} watchers parked after {parked_after:.2?}", field.crowd.asking()));
+    if field.crowd.asking() < watchers {
+        let why = field.crowd.tally.trouble.take().unwrap_or_else(|| "it takes too long".to_owned());
+        let parked = field.crowd.asking();
         return Err(Failure::Failed(format!("only {parked} of {watchers} watchers could be parked: {why}")));
     }
 
     let schedule = Schedule {
         begins: Instant::now(),
         every: args.every,
+        warm_up: u32::try_from(args.warm_up).unwrap_or(u32::MAX),
         writes: u32::try_from(args.writes + args.warm_up).unwrap_or(u32::MAX),
     };
+    field.crowd.wakes = Some(Wakes::new(schedule, watchers));
     let writing = thread::spawn({
-        let (names, target, size) = (names.clone(), control.target.clone(), args.size);
-        move || write(&names, Blocking::open(target)?, schedule, size)
+        let (names, target, size) = (names.clone(), field.control.target.clone(), args.size);
+        let over = Arc::clone(&over);
+        move || {
+            let written =
+                Blocking::open(target).and_then(|to| writer::write(&names, to, schedule, size, &over));
+            if written.is_err() {
+                over.store(true, Ordering::Relaxed);
+            }
+            written
+        }
     });
-    let rounds = rounds(args, &mut crowd, &mut control, others, &schedule, process);
+    let rounds = field.rounds(args, &schedule, process);
+    over.store(true, Ordering::Relaxed);
     let writes = writing.join().map_err(|_| Failure::Failed("the writer broke down".to_owned()))??;
-    let rounds = rounds?;
-    names.delete(&mut control);
+    let parked_after = field.others.map(|_| parked_after);
+    Ok(Measured { schedule, asked_after, parked_after, memory, rounds: rounds?, writes })
+}
 
+fn figures(
+    args: &Watch,
+    measured: &Measured,
+    crowd: &Crowd,
+    wakes: &Wakes,
+    lost: u64,
+    process: Option<Process>,
+) -> Figures {
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    let lasts = wakes.lasts();
     let mut figures = Figures::default();
     figures.text("of", "watch");
     figures.count("watchers", args.watchers);
     figures.count("names", args.names);
     figures.count("writes", args.writes);
-    figures.number("connect_ms", asked_after.as_secs_f64() * 1e3);
-    figures.number("parked_ms", others.map(|_| parked_after.as_secs_f64() * 1e3));
-    figures.times("wake_ms", &crowd.tally.times);
-    let lasts: Vec<_> = rounds.iter().filter_map(|round| round.last_wake).collect();
+    figures.number("connect_ms", ms(measured.asked_after));
+    figures.number("parked_ms", measured.parked_after.map(ms));
+    figures.times("wake_ms", &wakes.times);
     figures.number("last_wake_ms", median_ms(&lasts));
-    figures.times("put_ms", &writes.times);
-    figures.number("writer_behind_ms", writes.behind.as_secs_f64() * 1e3);
-    let lost = crowd.behind(schedule.writes) as u64;
+    figures.times("put_ms", &measured.writes.times);
+    figures.number("writer_behind_ms", ms(measured.writes.behind));
     let tally = &crowd.tally;
     for (name, count) in [
-        ("woken", tally.times.count()),
+        ("woken", wakes.woken),
         ("lost", lost),
+        ("incomplete", lasts.iter().filter(|last| last.is_none()).count() as u64),
         ("stale", tally.stale),
         ("early", tally.early),
-        ("superseded", tally.superseded),
+        ("superseded", wakes.superseded),
         ("timeouts", tally.timeouts),
         ("refused", tally.refused),
         ("dropped", tally.dropped),
@@ -177,16 +229,15 @@ pub(super) fn run(args: &Watch) -> Result<(), Failure> {
     }
     if let Some(process) = process {
         figures.count("server.pid", process.pid().into());
-        let wakes: u64 = rounds.iter().map(|round| round.wakes).sum();
-        let ran: Option<Duration> = rounds.iter().map(|round| round.processor_time).sum();
-        let per_wakes = ran.filter(|_| wakes > 0).map(|ran| ran.as_secs_f64() * 1e3 * 1e4 / wakes as f64);
+        let wakes: u64 = measured.rounds.iter().map(|round| round.wakes).sum();
+        let ran: Option<Duration> = measured.rounds.iter().map(|round| round.processor_time).sum();
+        let per_wakes = ran.filter(|_| wakes > 0).map(|ran| ms(ran) * 1e4 / wakes as f64);
         figures.number("server.cpu_ms_per_10k_wakes", per_wakes);
-        let grown = memory.zip(memory_before).map(|(after, before)| after.saturating_sub(before) as f64);
-        figures.number("server.bytes_per_watcher", grown.map(|bytes| bytes / watchers as f64));
+        let grown = measured.memory.map(|(after, before)| after.saturating_sub(before) as f64);
+        figures.number("server.bytes_per_watcher", grown.map(|bytes| bytes / args.watchers as f64));
         figures.number("server.memory_bytes", process.memory().map(|bytes| bytes as f64));
     }
-    print(figures.printed(args.output.format).as_bytes())?;
-    judge(&crowd, lost)
+    figures
 }
 
 const PARKED: &str = "vwatch_parked_watchers";
@@ -217,7 +268,10 @@ fn judge(crowd: &Crowd, lost: u64) -> Result<(), Failure> {
     let because = || tally.trouble.as_ref().map_or(String::new(), |why| format!(" ({why})"));
     if lost + tally.stale + tally.early > 0 {
         let (stale, early) = (tally.stale, tally.early);
-        return Err(Failure::Failed(format!("{lost} watchers lost, {stale} stale and {early} early wakes")));
+        return Err(Failure::Failed(format!(
+            "{lost} watchers lost, {stale} stale and {early} early wakes{}",
+            because()
+        )));
     }
     if tally.refused + tally.dropped > 0 {
         let (refused, dropped) = (tally.refused, tally.dropped);
@@ -226,180 +280,92 @@ fn judge(crowd: &Crowd, lost: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Waits until the node says that all who ask are parked, where it says that at all.
-fn wait_parked(
-    crowd: &mut Crowd,
-    control: &mut Blocking,
+/// What the rounds go on with.
+struct Field<'a> {
+    crowd: &'a mut Crowd,
+    control: &'a mut Blocking,
+    /// Who was parked before, if the node says that.
     others: Option<u64>,
-    schedule: Option<&Schedule>,
-    until: Instant,
-) -> Result<(), Failure> {
-    loop {
-        let parked = others.and_then(|others| Some(control.metric(PARKED)?.saturating_sub(others)));
-        if parked.is_none_or(|parked| parked >= crowd.asking() as u64) || Instant::now() + ASK_EVERY >= until
-        {
-            return Ok(());
-        }
-        crowd.turn(schedule, Instant::now() + ASK_EVERY)?;
+    /// The writer has failed.
+    over: &'a AtomicBool,
+}
+
+impl Field<'_> {
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
     }
-}
 
-fn quiet(every: Duration) -> Duration {
-    QUIET.min(every / 2)
-}
-
-/// Waits for each write to be known to all, and lets them park again.
-fn rounds(
-    args: &Watch,
-    crowd: &mut Crowd,
-    control: &mut Blocking,
-    others: Option<u64>,
-    schedule: &Schedule,
-    process: Option<Process>,
-) -> Result<Vec<Round>, Failure> {
-    let warm_up = u32::try_from(args.warm_up).unwrap_or(u32::MAX);
-    let quiet = quiet(args.every);
-    let mut rounds = Vec::new();
-    let mut told: Option<Instant> = None;
-    for version in 1..=schedule.writes {
-        let due = schedule.due(version);
-        if version == warm_up + 1 {
-            crowd.tally.times = Times::default();
-        }
-        crowd.park(Some(schedule), due, |_| {})?;
-        wait_parked(crowd, control, others, Some(schedule), due.checked_sub(quiet).unwrap_or(due))?;
-        let ran_before = process.and_then(Process::processor_time);
-        let woken_before = crowd.tally.woken;
-        let end = if version == schedule.writes { due + args.give_up } else { schedule.due(version + 1) };
-        let last_wake = wait_woken(crowd, schedule, version, end)?;
-        let ran = process.and_then(Process::processor_time).zip(ran_before);
-        let wakes = crowd.tally.woken - woken_before;
-        let round = Round {
-            last_wake,
-            processor_time: ran.map(|(after, before)| after.saturating_sub(before)),
-            wakes,
-        };
-        let last =
-            last_wake.map_or_else(|| "not all".to_owned(), |last| format!("the last after {last:.1?}"));
-        let note = if version <= warm_up { " (not counted)" } else { "" };
-        if version == schedule.writes || told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
-            told = Some(Instant::now());
-            tell(&format!("write {version} of {}: {wakes} woken, {last}{note}", schedule.writes));
-        }
-        if version > warm_up {
-            rounds.push(round);
+    /// Waits until the node says that all who ask are parked, where it says that at all and there is time to ask it.
+    fn wait_parked(&mut self, until: Instant) -> Result<(), Failure> {
+        loop {
+            let Some(others) = self.others else { return Ok(()) };
+            if Instant::now() + ASK_EVERY >= until || self.is_over() {
+                return Ok(());
+            }
+            let Some(parked) = self.control.metric(PARKED) else { return Ok(()) };
+            if parked.saturating_sub(others) >= self.crowd.asking() as u64 {
+                return Ok(());
+            }
+            self.crowd.turn(Instant::now() + ASK_EVERY)?;
         }
     }
-    Ok(rounds)
-}
 
-/// Waits until all have seen `version`; when the last one did, from when it was due.
-fn wait_woken(
-    crowd: &mut Crowd,
-    schedule: &Schedule,
-    version: u32,
-    end: Instant,
-) -> Result<Option<Duration>, Failure> {
-    let mut left = crowd.behind(version);
-    loop {
-        if left == 0 {
-            return Ok(Some(schedule.due(version).elapsed()));
-        }
-        if Instant::now() >= end {
-            return Ok(None);
-        }
-        let woken = crowd.tally.woken + crowd.tally.dropped + crowd.tally.refused;
-        crowd.turn(Some(schedule), end)?;
-        let now_woken = crowd.tally.woken + crowd.tally.dropped + crowd.tally.refused;
-        left = left.saturating_sub(usize::try_from(now_woken - woken).unwrap_or(0));
-        if left == 0 {
-            // who was dropped or was told of an older version was counted too
-            left = crowd.behind(version);
-        }
-    }
-}
-
-struct Writes {
-    /// From when a write was due to its answer.
-    times: Times,
-    /// How late the latest one was sent.
-    behind: Duration,
-}
-
-fn write(
-    names: &Names,
-    mut connection: Blocking,
-    schedule: Schedule,
-    size: usize,
-) -> Result<Writes, Failure> {
-    let mut writes = Writes { times: Times::default(), behind: Duration::ZERO };
-    let quiet = quiet(schedule.every);
-    for version in 1..=schedule.writes {
-        let due = schedule.due(version);
-        let requests = names.puts(&connection.target.url, version, size);
-        let sleep_until = |at: Instant| thread::sleep(at.saturating_duration_since(Instant::now()));
-        sleep_until(due.checked_sub(quiet).unwrap_or(due));
-        connection.refresh()?;
-        sleep_until(due);
-        writes.behind = writes.behind.max(due.elapsed());
-        connection.send(&requests)?;
-        for _ in &names.0 {
-            connection.good_answer()?;
-            writes.times.record(due.elapsed());
-        }
-    }
-    Ok(writes)
-}
-
-impl Names {
-    /// A version of each, and waits for it to stand.
-    pub(super) fn write(&self, control: &mut Blocking, version: u32, size: usize) -> Result<(), Failure> {
-        let url = control.target.url.clone();
-        for names in self.0.chunks(PIPELINED) {
-            control.send(&Names(names.to_vec()).puts(&url, version, size))?;
-            for _ in names {
-                control.good_answer()?;
+    /// Waits for each write to be known to all, and lets them park again. Ends early once the writer has failed.
+    fn rounds(
+        &mut self,
+        args: &Watch,
+        schedule: &Schedule,
+        process: Option<Process>,
+    ) -> Result<Vec<Round>, Failure> {
+        let quiet = quiet(args.every);
+        let mut rounds = Vec::new();
+        let mut told: Option<Instant> = None;
+        for version in 1..=schedule.writes {
+            if self.is_over() {
+                break;
+            }
+            let due = schedule.due(version);
+            self.crowd.park(due, |_| {})?;
+            self.wait_parked(due.checked_sub(quiet).unwrap_or(due))?;
+            let ran_before = process.and_then(Process::processor_time);
+            let woken_before = self.crowd.tally.woken;
+            let is_last = version == schedule.writes;
+            let end = if is_last { due + args.give_up } else { schedule.due(version + 1) };
+            let mut last = self.wait_woken(version, due, end)?;
+            while is_last && last.is_none() && Instant::now() < end && !self.is_over() {
+                // who was refused or dropped comes back, as any reader would
+                self.crowd.turn(end.min(Instant::now() + ASK_AGAIN))?;
+                self.crowd.park(end, |_| {})?;
+                last = self.wait_woken(version, due, end)?;
+            }
+            let ran = process.and_then(Process::processor_time).zip(ran_before);
+            let wakes = self.crowd.tally.woken - woken_before;
+            let is_counted = version > schedule.warm_up;
+            if is_last || told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+                told = Some(Instant::now());
+                let last =
+                    last.map_or_else(|| "not all".to_owned(), |last| format!("the last after {last:.1?}"));
+                let note = if is_counted { "" } else { " (not counted)" };
+                tell(&format!("write {version} of {}: {wakes} woken, {last}{note}", schedule.writes));
+            }
+            if is_counted {
+                let processor_time = ran.map(|(after, before)| after.saturating_sub(before));
+                rounds.push(Round { processor_time, wakes });
             }
         }
-        Ok(())
+        Ok(rounds)
     }
 
-    /// Waits until all of them stand at a node, which may be another than that of the writer.
-    fn wait_at(&self, reader: &mut Blocking) -> Result<(), Failure> {
-        let url = reader.target.url.clone();
-        let known = [parameter("version", ""), parameter("timeout", &ELSEWHERE_WITHIN.to_string())];
-        for names in self.0.chunks(PIPELINED) {
-            let get = |name: &String| exchange::get(&url, &with_query(&path_of(name), &known));
-            reader.send(&names.iter().flat_map(get).collect::<Vec<u8>>())?;
-            for _ in names {
-                if reader.answer()?.status == 404 {
-                    return Err(Failure::Failed(format!(
-                        "{url} does not get what was written: do --client-url and --server-url name one group?"
-                    )));
-                }
+    /// Waits until all know of `version`, or nobody waits for an answer although it is due; when the last one knew.
+    fn wait_woken(&mut self, version: u32, due: Instant, end: Instant) -> Result<Option<Duration>, Failure> {
+        loop {
+            let last = self.crowd.wakes.as_ref().and_then(|wakes| wakes.last(version));
+            let now = Instant::now();
+            let nobody_asks = self.crowd.asking() == 0 && now >= due;
+            if last.is_some() || now >= end || nobody_asks || self.is_over() {
+                return Ok(last);
             }
-        }
-        Ok(())
-    }
-
-    fn puts(&self, url: &super::super::url::Url, version: u32, size: usize) -> Vec<u8> {
-        let data = vec![b'.'; size];
-        let put = |name: &String| exchange::put(url, &format!("{}?version={version}", path_of(name)), &data);
-        self.0.iter().flat_map(put).collect()
-    }
-
-    /// Deletes all that was written, as far as that is possible.
-    pub(super) fn delete(&self, control: &mut Blocking) {
-        let url = control.target.url.clone();
-        for names in self.0.chunks(PIPELINED) {
-            let requests: Vec<u8> =
-                names.iter().flat_map(|name| exchange::delete(&url, &path_of(name))).collect();
-            if control.send(&requests).is_err() || names.iter().any(|_| control.answer().is_err()) {
-                return tell("what was written could not be deleted");
-            }
+            self.crowd.turn(end.min(now + NOTICED_WITHIN))?;
         }
     }
 }
-
-/// Writes that are sent before the first answer is read.
-const PIPELINED: usize = 64;

@@ -69,7 +69,7 @@ impl Replica {
             leaving: false,
             peers: Peers::default(),
             started: now,
-            session: Session::new(),
+            session: Session::new(config.budget),
             next_id: 1,
             pushes: BTreeMap::new(),
             clock: ClockWatch { last: now, stepped: false, steady: now },
@@ -113,6 +113,12 @@ impl Replica {
     /// It is about to stop, and says so.
     pub fn leave(&mut self) {
         self.leaving = true;
+        self.peers.hurry();
+    }
+
+    /// A peer showed its clock in an answer to something else than a call of ours, which took so long.
+    pub fn heard_clock(&mut self, who: Incarnation, theirs: Stamp, sent: Now, now: Now) {
+        self.peers.clock(who, theirs, sent, now, self.clock_bound_us() / 4);
     }
 
     /// What is to be gossiped of it.
@@ -255,7 +261,8 @@ impl Replica {
             return self.begin(store, false);
         }
         let (us, empty) = (store.incarnation(), store.set().root().count == 0);
-        let joiner = Joiner { us, empty, looked_us: now.mono_us - self.started.mono_us };
+        let joiner =
+            Joiner { us, empty, looked_us: now.mono_us - self.started.mono_us, mono_us: now.mono_us };
         match step(joiner, &self.peers, &self.others, entropy, mutants) {
             Step::Wait => {}
             Step::Join(_) if now.mono_us < self.sync_at_us => {}

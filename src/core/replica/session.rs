@@ -8,8 +8,14 @@ use crate::core::sync::{Answer, Ask, Next, Outcome, Round, Snapshot, SnapshotNex
 /// How often in a row a request is asked again when it gets no answer: it changes nothing to ask twice.
 pub(super) const RETRIES: u32 = 2;
 
-/// Who is silent for this long, µs, is not asked again in this turn: a peer that hangs must not keep the others waiting.
+/// Who is silent for this long, µs, has lost its turn: a peer that hangs must not keep the others waiting.
 const HANGS_US: u64 = 5_000_000;
+
+/// A round may take this long, µs, while others may lack writes of ours: what it brought is merged, and stays.
+const ROUND_US: u64 = 30_000_000;
+
+/// Bytes of an answer are not made fewer than this, however slow the way: over 20 kB/s is wanted.
+const LEAST_BUDGET: u32 = 64 << 10;
 
 /// See the module.
 #[derive(Debug)]
@@ -22,6 +28,9 @@ pub(super) struct Session {
     asked: Option<Now>,
     /// A snapshot whose peer is gone, to be resumed.
     parked: Option<Snapshot>,
+    /// Bytes of a request or an answer at most: half as many after each that did not come in time, twice as many after each
+    /// that did. An answer that is too large for the way comes never, however often it is asked for.
+    budget: u32,
 }
 
 #[derive(Debug)]
@@ -33,8 +42,8 @@ enum Kind {
 }
 
 impl Session {
-    pub(super) fn new() -> Self {
-        Self { kind: Kind::Idle, since_us: 0, silences: 0, asked: None, parked: None }
+    pub(super) fn new(budget: u32) -> Self {
+        Self { kind: Kind::Idle, since_us: 0, silences: 0, asked: None, parked: None, budget }
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -60,8 +69,8 @@ impl Replica {
             return self.start_snapshot(store, now, peer, calls);
         }
         let round = match errand {
-            Errand::Round => Round::new(store, peer, self.config.budget, entropy >> 16),
-            Errand::Vectors => Round::vectors(store, peer, self.config.budget),
+            Errand::Round => Round::new(store, peer, self.session.budget, entropy >> 16),
+            Errand::Vectors => Round::vectors(store, peer, self.session.budget),
         };
         self.open(now);
         self.go_on(store, now, round, calls);
@@ -75,8 +84,8 @@ impl Replica {
         calls: &mut Vec<Call>,
     ) {
         let snapshot = match self.session.parked.take() {
-            Some(parked) => parked.resume(peer),
-            None => Snapshot::new(peer, self.config.budget),
+            Some(parked) => parked.resume(peer, self.session.budget),
+            None => Snapshot::new(peer, self.session.budget),
         };
         self.open(now);
         self.go_on_with_snapshot(store, now, snapshot, calls);
@@ -133,6 +142,9 @@ impl Replica {
         let session = self.take_session(id);
         if let (Kind::Round(..) | Kind::Snapshot(..), Some(asked)) = (&session, self.session.asked) {
             self.session.silences = 0;
+            if now.mono_us < asked.mono_us + HANGS_US / 4 {
+                self.session.budget = self.session.budget.saturating_mul(2).min(self.config.budget);
+            }
             self.peers.clock(answer.from, answer.now, asked, now, self.clock_bound_us() / 4);
         }
         let moment = self.moment(store, now);
@@ -178,8 +190,7 @@ impl Replica {
         if matches!(session, Kind::Idle) {
             return calls;
         }
-        let hangs = self.session.asked.is_some_and(|asked| now.mono_us >= asked.mono_us + HANGS_US);
-        let again = self.session.silences < RETRIES && !hangs;
+        let again = self.session.silences < RETRIES;
         self.session.silences += 1;
         match session {
             Kind::Idle => {}
@@ -198,10 +209,23 @@ impl Replica {
         calls
     }
 
-    /// A peer that takes too long, or leads nowhere, loses its turn; what came is merged.
+    /// A peer that does not answer, takes too long, or leads nowhere, loses its turn; what came is merged. The answer that
+    /// comes after all belongs to no session any more.
     pub(super) fn end_long_session(&mut self, now: Now) {
-        if self.session.is_idle() || now.mono_us < self.session.since_us + MAX_SESSION_US {
+        let Session { kind, asked, since_us, budget, .. } = &mut self.session;
+        let hangs = asked.is_some_and(|asked| now.mono_us >= asked.mono_us + HANGS_US);
+        let ends = match kind {
+            Kind::Idle => return,
+            Kind::Round(_, round) => {
+                now.mono_us >= *since_us + ROUND_US && self.peers.others_are_dirty(round.peer())
+            }
+            Kind::Snapshot(..) => false,
+        };
+        if !(hangs || ends || now.mono_us >= *since_us + MAX_SESSION_US) {
             return;
+        }
+        if hangs {
+            *budget = (*budget / 2).max(LEAST_BUDGET.min(self.config.budget));
         }
         match std::mem::replace(&mut self.session.kind, Kind::Idle) {
             Kind::Idle => {}

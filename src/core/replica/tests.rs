@@ -1,9 +1,9 @@
 //! Two or three replicas whose messages are carried by hand.
 
 use super::*;
-use crate::core::limits::MAX_SESSION_US;
 use crate::core::mutants::Mutants;
 use crate::core::name::Name;
+use crate::core::peers::Peer;
 use crate::core::store::Change;
 use crate::core::sync::{Answer, Reply, Round};
 use crate::core::version::Version;
@@ -173,6 +173,22 @@ fn a_clock_that_was_set_is_doubted_until_a_majority_agrees() {
 }
 
 #[test]
+fn a_clock_that_was_heard_later_takes_the_place_of_what_was_heard_before() {
+    let (mut a, mut b) = pair();
+    let calls = a.tick(100 * MS);
+    carry(100 * MS, &mut a, &mut b, calls);
+    let who = b.store.incarnation();
+    let offset = |a: &Node| a.replica.peers().get(who).and_then(Peer::offset_us);
+    assert_eq!(offset(&a), Some(0));
+    let ahead = Stamp::from_micros(now(60_000 * MS).wall.micros() + 3_000_000).unwrap();
+    a.replica.heard_clock(who, ahead, now(60_000 * MS), now(60_000 * MS));
+    assert_eq!(offset(&a), Some(3_000_000));
+    let late = now(90_000 * MS);
+    a.replica.heard_clock(who, late.wall, now(80_000 * MS), late);
+    assert_eq!(offset(&a), Some(3_000_000), "ten seconds for an answer say nothing of a clock");
+}
+
+#[test]
 fn a_node_that_leaves_says_so_and_takes_part_until_then() {
     let (mut a, mut b) = pair();
     b.replica.leave();
@@ -240,17 +256,55 @@ fn a_horizon_that_is_not_in_the_past_is_not_taken() {
     assert!(a.replica.counts().wrong_horizons >= 2);
 }
 
+fn asked(calls: &[Call]) -> Vec<u64> {
+    calls.iter().filter(|call| matches!(call.request, Request::Sync(_))).map(|call| call.id).collect()
+}
+
 #[test]
-fn a_session_that_takes_too_long_is_ended() {
-    let (mut a, b) = pair();
+fn who_hangs_loses_its_turn_before_the_call_is_given_up_and_is_asked_for_less() {
+    let (mut a, mut b) = pair();
     a.write(MS, "more");
     a.see(MS, &[&b]);
     let first = a.tick(100 * MS);
-    assert!(first.iter().any(|call| matches!(call.request, Request::Sync(_))));
-    let late = 100 * MS + MAX_SESSION_US;
-    let calls = a.tick(late);
-    assert!(!calls.iter().any(|call| matches!(call.request, Request::Sync(_))), "{calls:?}");
+    assert_eq!(asked(&first).len(), 1);
+    let budget = |calls: &[Call]| {
+        calls.iter().find_map(|call| match &call.request {
+            Request::Sync(ask) => Some(ask.budget),
+            Request::Push(_) => None,
+        })
+    };
+    let whole = budget(&first).unwrap();
+    assert!(asked(&a.tick(4_900 * MS)).is_empty());
+    assert_eq!(a.replica.counts().failures, 0);
+    assert!(asked(&a.tick(5_200 * MS)).is_empty());
     assert_eq!(a.replica.counts().failures, 1);
-    let again = a.tick(late + 2_000 * MS);
-    assert!(again.iter().any(|call| matches!(call.request, Request::Sync(_))), "another turn");
+    // what comes after all belongs to nothing
+    for call in first.iter().filter(|call| asked(&first).contains(&call.id)) {
+        let (late, _) = b.replica.request(&mut b.store, now(5_300 * MS), &call.request);
+        let effects = a.replica.response(&mut a.store, now(5_300 * MS), 7, call.id, late);
+        assert!(asked(&effects.calls).is_empty());
+    }
+    let again = a.tick(7_000 * MS);
+    assert_eq!(budget(&again), Some(whole / 2), "another turn, and less to be sent");
+    carry(7_000 * MS, &mut a, &mut b, again);
+    a.write(7_100 * MS, "and more");
+    a.see(7_100 * MS, &[&b]);
+    assert_eq!(budget(&a.tick(20_000 * MS)), Some(whole), "who answers in time is asked for all again");
+}
+
+#[test]
+fn who_leaves_says_what_waits_and_is_asked_for_the_rest() {
+    let (mut a, mut b) = pair();
+    for call in a.write(MS, "last") {
+        a.replica.failed(&a.store, now(2 * MS), call.id);
+    }
+    assert!(a.replica.pump(&a.store, now(3 * MS)).is_empty(), "not again at once");
+    a.replica.leave();
+    let calls = a.replica.pump(&a.store, now(3 * MS));
+    assert!(!calls.is_empty(), "but now");
+    b.see(4 * MS, &[&a]);
+    let asked_for = b.tick(2_000 * MS);
+    assert_eq!(asked(&asked_for).len(), 1, "its set differs, and it may be the only one");
+    carry(2_000 * MS, &mut b, &mut a, asked_for);
+    assert!(b.has("last"));
 }

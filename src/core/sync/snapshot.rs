@@ -54,10 +54,10 @@ impl Snapshot {
         self.peer
     }
 
-    /// Goes on with another process.
+    /// Goes on with another process, by answers of at most `budget` bytes.
     #[must_use]
-    pub fn resume(self, peer: Incarnation) -> Self {
-        Self { peer, opened: false, idle: 0, ..self }
+    pub fn resume(self, peer: Incarnation, budget: u32) -> Self {
+        Self { peer, budget, opened: false, idle: 0, ..self }
     }
 
     /// The next request. `joined` says whether our genesis counts.
@@ -103,11 +103,13 @@ impl Snapshot {
             return (SnapshotNext::Ask, due);
         }
         self.genesis = Some(genesis);
+        let before = (store.set().horizon(), store.set().tombstones());
         if !mutants.has(Mutant::NoHorizonExchange) {
             store.raise_horizon(answer.horizon, HORIZON_SLICE);
         }
         let Reply::Snapshot { vector, records, upto } = answer.reply else {
-            self.idle += 1;
+            // a horizon that moves, bit by bit, is no time wasted
+            self.idle += u32::from(before == (store.set().horizon(), store.set().tombstones()));
             let over = self.idle > 2;
             return (if over { SnapshotNext::Stop(Stop::Nonsense) } else { SnapshotNext::Ask }, due);
         };

@@ -219,7 +219,7 @@ fn rule_6_an_empty_node_takes_a_snapshot_and_resumes_it_elsewhere() {
     assert!(taken > 5 && taken < 400);
     assert!(a.vector().is_empty(), "nothing is claimed before the end");
     // b is gone; c goes on where it stopped
-    let mut snapshot = snapshot.resume(c.incarnation());
+    let mut snapshot = snapshot.resume(c.incarnation(), 1 << 20);
     let mut last = None;
     loop {
         let (answer, _) = respond(&mut c, true, moment(0), &snapshot.ask(&a, true));

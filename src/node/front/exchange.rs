@@ -233,7 +233,13 @@ impl Lane {
         }
         if then == Then::Close || self.closing {
             let _ = connection.stream.shutdown(Shutdown::Write);
-            return self.close(at);
+            // closed on bytes that nobody read, it would be reset under its answer
+            return match connection.stream.read(&mut self.read) {
+                Ok(bytes) if bytes > 0 => {
+                    self.hand_over(at, Vec::new(), Unsent { is_last: true, ..Unsent::default() });
+                }
+                _ => self.close(at),
+            };
         }
         if connection.more {
             self.again.push(at);

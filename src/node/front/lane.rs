@@ -16,7 +16,7 @@ use crate::node::clock;
 use crate::node::lifecycle::Phase;
 use crate::node::metrics::Limit;
 use crate::node::places::Place;
-use crate::node::server::{ACCEPT_PAUSE, AcceptErrors};
+use crate::node::server::{ACCEPT_PAUSE, AcceptErrors, turn_away_at_once};
 use crate::watch::rounds::{Rounds, SLICE, Slice, Whom};
 use crate::watch::wheel::Wheel;
 use crate::watch::{Waiter, Wake};
@@ -37,6 +37,12 @@ const WAKES: usize = 2 * SLICE;
 /// the system's limit, mostly 4,096, it drops the beginnings of connections, and each of those comes a second later.
 const ACCEPTS: usize = 512;
 
+/// While there are wakes to send, a turn of which takes a millisecond, accepting has a quarter of that.
+const ACCEPTS_BESIDE_WAKES: usize = 64;
+
+/// From so many lanes on the first one only accepts: it does so for all, and its own watchers would be the last to know.
+const LANES_WITH_A_DOORMAN: usize = 4;
+
 /// A lane.
 pub(super) struct Lane {
     pub(super) number: u16,
@@ -44,6 +50,8 @@ pub(super) struct Lane {
     inboxes: Vec<Arc<Inbox>>,
     pub(super) services: Arc<Services>,
     door: Option<Door>,
+    /// Of registering connections.
+    errors: AcceptErrors,
     pub(super) table: Table,
     pub(super) wheel: Wheel,
     rounds: Rounds,
@@ -108,6 +116,7 @@ impl Lane {
             inboxes,
             services,
             door,
+            errors: AcceptErrors::default(),
             table: Table::default(),
             wheel: Wheel::default(),
             rounds: Rounds::new(Whom::Lane(number)),
@@ -138,6 +147,7 @@ impl Lane {
                 _ => {}
             }
             self.look_at_clock();
+            self.wheel.rest(self.elapsed());
             for event in &events {
                 match event.token() {
                     WAKER => {}
@@ -146,8 +156,8 @@ impl Lane {
                 }
             }
             self.table.tidy();
-            busy = self.accept();
             self.take_messages();
+            busy = self.accept();
             busy |= self.tell();
             busy |= self.read_again();
             busy |= self.time_out();
@@ -186,7 +196,8 @@ impl Lane {
 
     /// Accepts connections that wait, for all lanes in turn. `true` if there may be more.
     fn accept(&mut self) -> bool {
-        for _ in 0..ACCEPTS {
+        let most = if self.rounds.is_empty() { ACCEPTS } else { ACCEPTS_BESIDE_WAKES };
+        for _ in 0..most {
             let Some(door) = &mut self.door else { return false };
             if door.pause.is_some_and(|until| until <= self.now) {
                 door.pause = None;
@@ -198,7 +209,7 @@ impl Lane {
             match door.listener.accept() {
                 Ok((stream, _)) => {
                     door.accepted += 1;
-                    let lane = door.accepted % self.inboxes.len();
+                    let lane = lane_of(door.accepted, self.inboxes.len());
                     match self.services.places.take() {
                         Some(place) if lane == usize::from(self.number) => self.welcome(stream, place),
                         Some(place) => self.inboxes[lane].put(Message::Connection(stream, place)),
@@ -221,7 +232,14 @@ impl Lane {
 
     fn welcome(&mut self, mut stream: TcpStream, place: Place) {
         let token = Token(self.table.next_place() as usize);
-        if self.closing || self.poll.registry().register(&mut stream, token, Interest::READABLE).is_err() {
+        if self.closing {
+            return;
+        }
+        if let Err(error) = self.poll.registry().register(&mut stream, token, Interest::READABLE) {
+            // the ordinary path could not wait for it either: the limit is one of all processes of this user
+            self.errors.cannot_wait(self.services.port, &error);
+            self.services.metrics.hit(Limit::Connections);
+            let _ = turn_away_at_once(stream);
             return;
         }
         let at =
@@ -321,5 +339,26 @@ impl Lane {
             }
         }
         more
+    }
+}
+
+/// Which of the lanes gets the connection of this number.
+fn lane_of(number: usize, lanes: usize) -> usize {
+    if lanes < LANES_WITH_A_DOORMAN { number % lanes } else { 1 + number % (lanes - 1) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_spread_and_from_four_lanes_on_the_first_one_has_none() {
+        for (lanes, with) in [(1, 0..1), (2, 0..2), (3, 0..3), (4, 1..4), (16, 1..16)] {
+            let mut counts = vec![0; lanes];
+            (0..240).for_each(|number| counts[lane_of(number, lanes)] += 1);
+            let expected: Vec<_> =
+                (0..lanes).map(|lane| if with.contains(&lane) { 240 / with.len() } else { 0 }).collect();
+            assert_eq!(counts, expected, "{lanes} lanes");
+        }
     }
 }

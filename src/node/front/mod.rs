@@ -14,9 +14,12 @@ mod reader;
 mod table;
 mod template;
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{TcpListener as StdTcpListener, TcpStream as StdTcpStream};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task;
 use std::thread;
 use std::time::Duration;
 
@@ -149,17 +152,74 @@ impl Front {
     /// Waits for the end of all lanes.
     ///
     /// # Errors
-    /// What made one end before it was told to.
+    /// What made one end before it was told to, as soon as one does: its connections hang from then on.
     pub(super) async fn ended(&mut self) -> io::Result<()> {
-        while let Some(ending) = self.ended.last_mut() {
-            ending.await.unwrap_or_else(|_| Err(io::Error::other("a lane of the front broke down")))?;
-            self.ended.pop();
-        }
-        Ok(())
+        poll_fn(|context| {
+            let mut first = None;
+            self.ended.retain_mut(|ending| match Pin::new(ending).poll(context) {
+                task::Poll::Pending => true,
+                task::Poll::Ready(end) => {
+                    let end = end.unwrap_or_else(|_| Err(io::Error::other("a lane of the front broke down")));
+                    first = first.take().or(end.err());
+                    false
+                }
+            });
+            match first {
+                Some(error) => task::Poll::Ready(Err(error)),
+                None if self.ended.is_empty() => task::Poll::Ready(Ok(())),
+                None => task::Poll::Pending,
+            }
+        })
+        .await
     }
 }
 
+/// For tests only: how many lanes there are, whatever the processors.
+const LANES_VARIABLE: &str = "VWATCH_TEST_LANES";
+
+const MOST_LANES: usize = 16;
+
 /// How many lanes there are: half of the processors, for the other half has writers and the ordinary path to run.
 fn lanes() -> usize {
-    thread::available_parallelism().map_or(1, |processors| (processors.get() / 2).clamp(1, 16))
+    let asked = std::env::var(LANES_VARIABLE).ok().and_then(|text| text.parse().ok());
+    if let Some(asked) = asked.filter(|asked| (1..=MOST_LANES).contains(asked)) {
+        tracing::warn!(
+            "{LANES_VARIABLE} is for tests only: the front has {asked} lanes on purpose: unset it"
+        );
+        return asked;
+    }
+    thread::available_parallelism().map_or(1, |processors| (processors.get() / 2).clamp(1, MOST_LANES))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn front() -> (Vec<oneshot::Sender<io::Result<()>>>, Front) {
+        let (lanes, ended) = (0..3).map(|_| oneshot::channel()).unzip();
+        (lanes, Front { inboxes: Vec::new(), ended })
+    }
+
+    #[tokio::test]
+    async fn the_end_of_any_lane_is_seen_while_the_others_go_on() {
+        for number in 0..3 {
+            let (mut lanes, mut front) = front();
+            lanes.remove(number).send(Err(io::Error::other("no poll"))).expect("somebody listens");
+            assert_eq!(front.ended().await.expect_err("a lane ended").to_string(), "no poll");
+            let (mut lanes, mut front) = self::front();
+            drop(lanes.remove(number));
+            assert!(front.ended().await.is_err(), "lane {number} broke down");
+        }
+    }
+
+    #[tokio::test]
+    async fn all_are_waited_for() {
+        let (mut lanes, mut front) = front();
+        while let Some(lane) = lanes.pop() {
+            let early = tokio::time::timeout(Duration::ZERO, front.ended()).await;
+            assert!(early.is_err(), "one is still there");
+            lane.send(Ok(())).expect("somebody listens");
+        }
+        front.ended().await.expect("all of them in order");
+    }
 }

@@ -1,0 +1,77 @@
+//! Notices that peers reach the node by another address than before: a lease that ran out, a container that came back to
+//! its network, a machine that was started before it had an address.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::group::ticks;
+use crate::membership::discovery::Found;
+use crate::membership::{Membership, advertise};
+
+/// How often it is looked, and twice with the same result before it counts: networks come up bit by bit.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// A node that was not told its address, and listens on all of them.
+pub(super) struct Survey {
+    /// What it listens on.
+    pub(super) listen: SocketAddr,
+    /// Where peers reach it, so far.
+    pub(super) advertised: SocketAddr,
+}
+
+impl Survey {
+    /// Where peers reach the node now, if it moved and is still there at the second look.
+    fn look(&mut self, seen: &mut SocketAddr, now: SocketAddr) -> Option<SocketAddr> {
+        let twice = std::mem::replace(seen, now) == now;
+        // without its network a machine has only loopback left: that is no place to be found at
+        let is_place = !now.ip().is_loopback() || self.advertised.ip().is_loopback();
+        (twice && is_place && now != self.advertised).then(|| {
+            self.advertised = now;
+            now
+        })
+    }
+}
+
+/// Looks again and again, and gossips the new address.
+pub(super) async fn surveyor(mut survey: Survey, found: watch::Receiver<Found>, membership: Arc<Membership>) {
+    let mut every = ticks(LOOK);
+    let mut seen = survey.advertised;
+    loop {
+        every.tick().await;
+        let peers = Arc::clone(&found.borrow().addresses);
+        let before = survey.advertised;
+        if let Some(now) = survey.look(&mut seen, advertise::address(survey.listen, &peers)) {
+            tracing::warn!("peers reach this node at {now} from now on, and not at {before} any more");
+            membership.move_to(&now.to_string());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_stays_counts_and_loopback_is_none() {
+        let at = |text: &str| -> SocketAddr { text.parse().unwrap() };
+        let (a, b, lo) = (at("10.0.0.1:8008"), at("10.0.0.2:8008"), at("127.0.0.1:8008"));
+        let mut survey = Survey { listen: at("0.0.0.0:8008"), advertised: a };
+        let mut seen = a;
+        assert_eq!(survey.look(&mut seen, b), None, "once is not enough");
+        assert_eq!(survey.look(&mut seen, a), None);
+        assert_eq!(survey.look(&mut seen, b), None);
+        assert_eq!(survey.look(&mut seen, b), Some(b));
+        assert_eq!(survey.look(&mut seen, b), None);
+        assert_eq!(
+            [survey.look(&mut seen, lo), survey.look(&mut seen, lo)],
+            [None, None],
+            "the network is away"
+        );
+        let mut early = Survey { listen: at("0.0.0.0:8008"), advertised: lo };
+        let mut seen = lo;
+        assert_eq!([early.look(&mut seen, a), early.look(&mut seen, a)], [None, Some(a)], "it came up late");
+    }
+}
