@@ -621,6 +621,15 @@ fn who_knows_of_a_change_makes_the_node_look_now() {
 
     assert_eq!(post("nobody-reads-it", "").expect(200).text(), "looking at 0 names\n");
     assert_refusal(&post("registry-events", "no json"), 400);
+    let events = |count: usize| {
+        let targets: Vec<String> =
+            (0..count).map(|i| format!(r#"{{"action":"push","target":{{"repository":"r{i}"}}}}"#)).collect();
+        format!(r#"{{"events":[{}]}}"#, targets.join(","))
+    };
+    post("registry-events", &events(256)).expect(200);
+    let refused = post("registry-events", &events(257));
+    assert_refusal(&refused, 413);
+    assert!(refused.text().starts_with("too many targets: 257, at most 256"), "{}", refused.text());
     assert_refusal(&post("registry-events", &"x".repeat(2 << 20)), 413);
     let without = Node::start();
     assert_refusal(&without.server().ask(&Request::new("POST", "/v1/fill/n").body("")), 404);

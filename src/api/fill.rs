@@ -26,6 +26,12 @@ const NAMES: &str = "/v1/fill/";
 /// Longest notification of a registry, in bytes.
 const MAX_EVENTS_BYTES: usize = 1 << 20;
 
+/// Repositories, or tags of them, that one notification is about at most.
+const MAX_TARGETS: usize = 256;
+
+/// Names that are looked at before others have a turn.
+const LOOKS_AT_ONCE: usize = 64;
+
 /// What a registry sends; what is not needed is not read.
 #[derive(Deserialize)]
 struct Envelope {
@@ -87,13 +93,46 @@ pub(super) async fn registry_events(
         .into_iter()
         .filter(changes)
         .filter_map(|event| event.target)
-        .filter_map(|target| Some((target.repository?, target.tag)))
+        .filter_map(|target| Some((target.repository?, target.tag.filter(|tag| !tag.is_empty()))))
         .collect();
     tracing::debug!(?targets, "a registry tells of changes");
-    let count = |(repository, tag): &(String, Option<String>)| {
-        filler.look_at_repository(repository, tag.as_deref().filter(|tag| !tag.is_empty()))
-    };
-    Ok(looked(targets.iter().map(count).sum()))
+    if targets.len() > MAX_TARGETS {
+        node.metrics.hit(Limit::VersionSets);
+        return Err(Refusal::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format_args!(
+                "too many targets: {}, at most {MAX_TARGETS}: send fewer events at once",
+                targets.len()
+            ),
+        ));
+    }
+    let mut names = named(&targets, node.config.name_limit_bytes);
+    let whole: BTreeSet<&str> =
+        targets.iter().filter(|(_, tag)| tag.is_none()).map(|(repository, _)| repository.as_str()).collect();
+    if !whole.is_empty() {
+        names.extend(filler.names_of(&whole));
+    }
+    let mut looked_at = 0;
+    for (i, name) in names.iter().enumerate() {
+        looked_at += usize::from(filler.look_now(name));
+        if i % LOOKS_AT_ONCE == LOOKS_AT_ONCE - 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+    Ok(looked(looked_at))
+}
+
+/// The names that targets with a tag may go by: `latest` may be left out of a name.
+fn named(targets: &BTreeSet<(String, Option<String>)>, limit: usize) -> BTreeSet<Name> {
+    let with_tags = targets.iter().filter_map(|(repository, tag)| Some((repository, tag.as_deref()?)));
+    with_tags
+        .flat_map(|(repository, tag)| {
+            let bare = (tag == "latest").then(|| repository.clone());
+            [Some(format!("{repository}:{tag}")), bare]
+        })
+        .flatten()
+        .filter_map(|name| Name::new(name.as_bytes(), limit).ok())
+        .collect()
 }
 
 fn looked(names: usize) -> (StatusCode, String) {
@@ -108,4 +147,18 @@ fn filler(node: &Node) -> Result<&Filler, Refusal> {
             "nothing to look at: this node has no upstream: start it with --fill-from",
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_with_a_tag_is_one_name_or_two() {
+        let target = |repository: &str, tag: Option<&str>| (repository.to_owned(), tag.map(str::to_owned));
+        let targets = [target("a", Some("1")), target("b/c", Some("latest")), target("whole", None)];
+        let named: Vec<String> =
+            named(&targets.into(), 512).iter().map(|name| name.as_str().to_owned()).collect();
+        assert_eq!(named, ["a:1", "b/c", "b/c:latest"]);
+    }
 }

@@ -28,7 +28,7 @@ mod upstream;
 mod via;
 mod watch;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -361,15 +361,14 @@ impl Filler {
         true
     }
 
-    /// Something has changed in a repository, at this tag or at any, somebody says. Returns how many names are looked at.
-    pub fn look_at_repository(&self, repository: &str, tag: Option<&str>) -> usize {
-        let is_of_it = |name: &str| match name.strip_prefix(repository) {
-            Some("") => tag.is_none_or(|tag| tag == "latest"),
-            Some(rest) => rest.strip_prefix(':').is_some_and(|its| tag.is_none_or(|tag| tag == its)),
-            None => false,
-        };
-        let names = self.0.names.names(is_of_it);
-        names.iter().filter(|name| self.look_now(name)).count()
+    /// The names that are filled of repositories, at whatever tag: one look at all names, under the lock that each read
+    /// takes, so that it is to be called once for many.
+    #[must_use]
+    pub fn names_of(&self, repositories: &BTreeSet<&str>) -> Vec<Name> {
+        self.0.names.names(|name| {
+            let of = |repository: &str| repositories.contains(repository);
+            of(name) || name.rsplit_once(':').is_some_and(|(repository, _)| of(repository))
+        })
     }
 
     /// Where what is held of a name came from; `None` if it is not filled.
