@@ -13,7 +13,7 @@ ip link set lo up
 folder=$(mktemp -d)
 log=$folder/log
 touch "$log"
-trap 'kill "$dev" 2> /dev/null; wait; rm -rf "$folder"' EXIT
+trap 'kill $(jobs -p) 2> /dev/null; wait; rm -rf "$folder"' EXIT
 
 say() { printf '\n\033[1;32m# %s\033[0m\n' "$1"; sleep 1; }
 run() {
