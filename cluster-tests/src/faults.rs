@@ -16,7 +16,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -186,6 +186,8 @@ struct World {
     writes: Mutex<Vec<Write>>,
     seen: Mutex<Vec<Seen>>,
     known: Vec<Mutex<Known>>,
+    /// The newest stamp that each watcher shows of what it has seen.
+    shown: Vec<AtomicU64>,
     moved: AtomicUsize,
     wakes: AtomicUsize,
     writers_over: AtomicBool,
@@ -227,6 +229,7 @@ pub fn run(run: Run) -> Report {
         writes: Mutex::default(),
         seen: Mutex::default(),
         known: (0..WATCHERS).map(|_| Mutex::default()).collect(),
+        shown: (0..WATCHERS).map(|_| AtomicU64::new(0)).collect(),
         moved: AtomicUsize::new(0),
         wakes: AtomicUsize::new(0),
         writers_over: AtomicBool::new(false),
@@ -262,14 +265,19 @@ pub fn run(run: Run) -> Report {
         cluster.agree_within(CONVERGE);
         let agreed_after = well.elapsed();
         judge_what_stands(&cluster, world);
-        all_know(world, |name| known_at(&cluster, name));
+        all_know(&cluster, world);
 
         // and once more, with nothing in the way
         for name in 0..NAMES {
             cluster.put(rng.usize(..run.nodes), &format!("n{name}"), "last");
         }
-        all_know(world, |_| Known::Version("last".to_owned()));
         cluster.all_agree();
+        let last = Known::Version("last".to_owned());
+        assert!(
+            (0..NAMES).all(|name| stands_at(&cluster, name).0 == last),
+            "the last write of each name stands"
+        );
+        all_know(&cluster, world);
         Report { faults, traffic: cluster.traffic(), agreed_after, ..Report::default() }
     });
     deletes_stay(&mut cluster, &mut rng);
@@ -428,6 +436,7 @@ fn watch_on(world: &World, watcher: usize, mut rng: fastrand::Rng) {
     let name = watcher % NAMES;
     let mut shown = 0;
     while world.goes_on() {
+        world.shown[watcher].store(shown, Ordering::Release);
         let Some((i, place)) = world.any(&mut rng) else { continue };
         let known = locked(&world.known[watcher]).clone();
         let request = match &known {
@@ -447,6 +456,7 @@ fn watch_on(world: &World, watcher: usize, mut rng: fastrand::Rng) {
         match take_in(world, name, &mut least, (i, place), asked, answer.as_ref()) {
             Some(now) => {
                 shown = shown.max(least);
+                world.shown[watcher].store(shown, Ordering::Release);
                 world.wakes.fetch_add(usize::from(known != Known::Unsaid), Ordering::Relaxed);
                 *locked(&world.known[watcher]) = now;
             }
@@ -617,25 +627,33 @@ impl Kind {
     }
 }
 
-/// What stands of a name, at any node: they agree.
-fn known_at(cluster: &Cluster, name: usize) -> Known {
+/// What stands of a name, and its stamp, at any node: they agree.
+fn stands_at(cluster: &Cluster, name: usize) -> (Known, u64) {
     let answer = cluster.get(0, &format!("n{name}"));
-    answer.version().map_or(Known::Absence, |version| Known::Version(version.to_owned()))
+    let known = answer.version().map_or(Known::Absence, |version| Known::Version(version.to_owned()));
+    (known, answer.last_sync().unwrap_or(0))
 }
 
-/// Waits until all watchers know what stands.
-fn all_know(world: &World, stands: impl Fn(usize) -> Known) {
-    let stands: Vec<_> = (0..NAMES).map(stands).collect();
-    let behind = || (0..WATCHERS).find(|&i| *locked(&world.known[i]) != stands[i % NAMES]);
+/// Waits until all watchers know what stands. Who has seen what died with its process, stamped by a clock that was ahead,
+/// knows something newer than that, and shows it: it must be kept waiting, and shown nothing older.
+fn all_know(cluster: &Cluster, world: &World) {
+    let stands: Vec<_> = (0..NAMES).map(|name| stands_at(cluster, name)).collect();
+    let ahead = |i: usize| i < NAMES && world.shown[i].load(Ordering::Acquire) > stands[i].1;
+    let behind = || (0..WATCHERS).find(|&i| !ahead(i) && *locked(&world.known[i]) != stands[i % NAMES].0);
     let deadline = Instant::now() + LIMIT;
     while let Some(watcher) = behind() {
         let known = locked(&world.known[watcher]).clone();
-        let stands = &stands[watcher % NAMES];
+        let (shown, stands) = (world.shown[watcher].load(Ordering::Acquire), &stands[watcher % NAMES]);
         assert!(
             Instant::now() < deadline,
-            "a wake was lost: watcher {watcher} knows {known:?}, not {stands:?}"
+            "a wake was lost: watcher {watcher} knows {known:?} and shows {shown}, not {stands:?}"
         );
         std::thread::sleep(Duration::from_millis(20));
+    }
+    for watcher in (0..NAMES).filter(|&i| ahead(i)) {
+        let shown = world.shown[watcher].load(Ordering::Acquire).to_string();
+        let read = get(&format!("n{watcher}?timeout=0s")).header("X-Last-Sync", shown);
+        cluster.node(0).client().ask(&read).expect(409);
     }
 }
 
