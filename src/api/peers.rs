@@ -55,17 +55,15 @@ pub(super) async fn answer(node: &Node, path: &'static str, body: Body) -> Resul
         node.metrics.peer_refused(why);
         refusal
     })?;
-    let misdirected = opener.misdirected(peering.us);
-    let (preamble, answer) = match opener.end() {
-        Err((FrameError::Cut, None)) if let Some(preamble) = misdirected => {
-            (preamble, Answer::NotThem(peering.us, clock::now()))
-        }
-        Ok((preamble, message)) => (preamble, answer_to(node, peering, &preamble, &message)),
-        Err((FrameError::Stale, Some(preamble))) => {
+    let misdirected = opener.misdirected(peering.us).filter(|_| !opener.is_stale());
+    let (preamble, answer) = match (misdirected, opener.end()) {
+        (Some(preamble), _) => (preamble, Answer::NotThem(peering.us, clock::now())),
+        (None, Ok((preamble, message))) => (preamble, answer_to(node, &preamble, &message)),
+        (None, Err((FrameError::Stale, Some(preamble)))) => {
             node.metrics.peer_refused(PeerRefusal::Stale);
             (preamble, Answer::Stale(clock::now()))
         }
-        Err((error, _)) => {
+        (None, Err((error, _))) => {
             node.metrics.peer_refused(PeerRefusal::Unproven);
             return Err(unproven(error));
         }
@@ -118,10 +116,7 @@ fn unproven(error: FrameError) -> Refusal {
     )
 }
 
-fn answer_to(node: &Node, peering: &Peering, preamble: &Preamble, message: &[u8]) -> Answer {
-    if preamble.to != peering.us {
-        return Answer::NotThem(peering.us, clock::now());
-    }
+fn answer_to(node: &Node, preamble: &Preamble, message: &[u8]) -> Answer {
     match decode_request(message) {
         Ok(request) => Answer::Response(node.store.request(&request)),
         Err(error) => {
