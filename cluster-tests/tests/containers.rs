@@ -75,7 +75,16 @@ fn containers_are_a_group_that_grows_is_cut_and_heals() {
     assert_eq!((cut.get("cut/there"), cut.get("cut/both").as_deref()), (None, Some("early")));
 
     group.mend(1);
-    assert_ne!(group.address(1), address);
+    let now_at = group.address(1);
+    assert_ne!(now_at, address);
+    let listed = format!(" ready {now_at}:8008");
+    for node in group.nodes() {
+        wait_until("all to know where it is now", LIMIT, || {
+            node.vwatch(&["members", "-w", "simple"]).is_some_and(|members| {
+                members.contains(&listed) && members.matches(" ready ").count() == group.nodes().len()
+            })
+        });
+    }
     for node in group.nodes() {
         for (name, data) in [("cut/here", "here"), ("cut/there", "there"), ("cut/both", "late")] {
             node.wait_get(name, data);

@@ -13,9 +13,10 @@ use vwatch::core::peers::State;
 use vwatch::core::stamp::Stamp;
 use vwatch::core::trie::Digest;
 use vwatch::membership::discovery::{Discovery, Dns};
+use vwatch::membership::facts::hash;
 use vwatch::membership::stats::Dropped;
 use vwatch::membership::target::Target;
-use vwatch::membership::{Place, bind};
+use vwatch::membership::{Home, Place, bind};
 use vwatch::seal::{Keyring, Secrets};
 
 use members::{Member, OTHER, SECRET, Start, all_see_all, group, keyring, local, pause};
@@ -258,6 +259,26 @@ async fn one_node_id_twice_keeps_both_and_is_told() {
     assert!(view.conflicts[0].to_string().contains("like this one"), "{:?}", view.conflicts);
     drop(members.remove(0));
     members[1].wait("peace", |view| view.conflicts.is_empty()).await;
+}
+
+/// Two that go by the address that one of them had before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_moves_is_another_than_who_took_its_address() {
+    let there = || Start { name: "there".into(), ..Start::at(67) };
+    let mut members = group([there(), there(), Start::at(68)]).await;
+    all_see_all(&mut members).await;
+    for member in &mut members {
+        member.wait("the conflict", |view| !view.conflicts.is_empty()).await;
+    }
+    let home = Home { server: "127.0.0.67:1".to_owned(), node: hash("127.0.0.67:1") };
+    members[0].membership.move_to(home.clone());
+    for member in &mut members {
+        member.wait("peace", |view| view.conflicts.is_empty()).await;
+    }
+    let (moved, view) = (members[0].incarnation(), members[2].view.borrow().clone());
+    let moved = view.live.iter().find(|member| member.incarnation() == moved).expect("it stays");
+    assert_eq!(moved.facts.identity.server, home.server);
+    assert_eq!((moved.facts.identity.node, moved.facts.summary.node), (home.node, home.node));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

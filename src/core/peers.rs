@@ -27,7 +27,7 @@ pub enum State {
 pub struct Summary {
     /// Which process it is.
     pub incarnation: Incarnation,
-    /// Hash of the configured node id: the same for all processes of a node.
+    /// Hash of the configured node id, or of the address: the same for all processes of a node.
     pub node: u64,
     /// Hash of the region's name.
     pub region: u64,
@@ -198,7 +198,9 @@ impl Peers {
             if summary.state == State::Joining || was_live.is_none() {
                 member.since_us = mono_us;
             }
-            (member.seen_us, member.left) = (mono_us, summary.state == State::Leaving);
+            // a node that was given no id goes by its address, which can change
+            (member.node, member.seen_us, member.left) =
+                (summary.node, mono_us, summary.state == State::Leaving);
             let mut peer = was_live.unwrap_or_else(|| Peer {
                 summary: *summary,
                 outbox: member.outbox.take().map_or_else(|| Outbox::new(log), Outbox::resumed),

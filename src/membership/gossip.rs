@@ -12,9 +12,9 @@ use tokio::time::{Instant, MissedTickBehavior, sleep};
 use super::contacts::{Contacts, Reach};
 use super::discovery::Found;
 use super::facts::Facts;
-use super::locked;
 use super::stats::Stats;
 use super::view::{Conflict, View, Viewer};
+use super::{Home, locked};
 use crate::core::peers::{State, Summary};
 use crate::core::record::Incarnation;
 use crate::seal::Keyring;
@@ -38,8 +38,8 @@ pub(super) struct Gossip {
     pub(super) keyring: Arc<Keyring>,
     pub(super) facts: Facts,
     pub(super) published: watch::Receiver<Summary>,
-    /// Where peers reach the server port.
-    pub(super) moved: watch::Receiver<String>,
+    /// Where peers find us.
+    pub(super) moved: watch::Receiver<Home>,
     pub(super) found: watch::Receiver<Found>,
     pub(super) contacts: Arc<Mutex<Contacts>>,
     pub(super) stats: Arc<Stats>,
@@ -57,7 +57,7 @@ impl Gossip {
         mut leaving: mpsc::Receiver<oneshot::Sender<()>>,
         end: watch::Sender<Option<String>>,
     ) {
-        let mut viewer = Viewer::new(self.facts.identity.incarnation, self.facts.identity.node);
+        let mut viewer = Viewer::new(self.facts.identity.incarnation);
         let terminated = self.chitchat.termination_watcher();
         tokio::pin!(terminated);
         let mut round = tokio::time::interval(self.every);
@@ -115,8 +115,9 @@ impl Gossip {
         let new = *self.published.borrow();
         let Summary { state, genesis, root, horizon, vector, .. } = new;
         let before = self.facts.clone();
-        self.facts.identity.server.clone_from(&self.moved.borrow());
-        self.facts.summary = Summary { state, genesis, root, horizon, vector, ..self.facts.summary };
+        let Home { server, node } = self.moved.borrow().clone();
+        (self.facts.identity.server, self.facts.identity.node) = (server, node);
+        self.facts.summary = Summary { node, state, genesis, root, horizon, vector, ..self.facts.summary };
         self.facts.seal_key = super::seal_key(&self.keyring);
         if self.facts != before {
             let values = self.facts.encode();
@@ -161,7 +162,7 @@ impl Gossip {
     async fn show(&self, viewer: &mut Viewer) {
         let now = Instant::now();
         self.chitchat.with_chitchat(|chitchat| viewer.update(chitchat, &self.stats, now)).await;
-        let mut view = viewer.view();
+        let mut view = viewer.view(self.facts.identity.node);
         view.reach = self.reach(&view, now);
         let before = Arc::clone(&self.show.borrow());
         if *before != view {
@@ -171,8 +172,11 @@ impl Gossip {
     }
 
     fn reach(&self, view: &View, now: Instant) -> Reach {
+        // where two are, the older one has moved
+        let mut live: Vec<_> = view.live.iter().collect();
+        live.sort_unstable_by_key(|member| member.started_us);
         let by_address: HashMap<SocketAddr, Incarnation> =
-            view.live.iter().map(|member| (member.gossip, member.incarnation())).collect();
+            live.into_iter().map(|member| (member.gossip, member.incarnation())).collect();
         let is_live = |who| view.live.binary_search_by_key(&who, super::Member::incarnation).is_ok();
         let (v4, v6) = self.sends;
         locked(&self.contacts).reach(now, v6, v4, |address| by_address.get(&address).copied(), is_live)

@@ -80,6 +80,15 @@ pub struct Settings {
     pub summary: Summary,
 }
 
+/// Where a node is found, and as whom: what a new address can change of a running process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Home {
+    /// `host:port` of its server port, as peers reach it.
+    pub server: String,
+    /// [`facts::hash`] of its node id, or of `server` if it was given none.
+    pub node: u64,
+}
+
 /// Why it did not start.
 #[derive(Debug)]
 pub struct StartError(String);
@@ -110,7 +119,7 @@ pub fn bind(listen: SocketAddr) -> io::Result<UdpSocket> {
 pub struct Membership {
     view: watch::Receiver<Arc<View>>,
     summary: watch::Sender<Summary>,
-    server: watch::Sender<String>,
+    home: watch::Sender<Home>,
     stats: Arc<Stats>,
     leave: mpsc::Sender<oneshot::Sender<()>>,
     ended: watch::Receiver<Option<String>>,
@@ -159,7 +168,8 @@ impl Membership {
             }
         );
         let (summary, published) = watch::channel(facts.summary);
-        let (server, moved) = watch::channel(facts.identity.server.clone());
+        let (home, moved) =
+            watch::channel(Home { server: facts.identity.server.clone(), node: facts.identity.node });
         let (show, view) = watch::channel(Arc::default());
         let (end, ended) = watch::channel(None);
         let (leave, leaving) = mpsc::channel(1);
@@ -178,7 +188,7 @@ impl Membership {
             show,
         };
         let running = tokio::spawn(gossip.run(leaving, end));
-        Ok(Self { view, summary, server, stats, leave, ended, address: local, running })
+        Ok(Self { view, summary, home, stats, leave, ended, address: local, running })
     }
 
     /// Where the gossip socket is bound.
@@ -187,8 +197,8 @@ impl Membership {
         self.address
     }
 
-    /// Gossips this from now on: a new state or genesis at once, the rest with the next round. Nothing else of us can
-    /// change, so that its incarnation, node and region are left as they are.
+    /// Gossips this from now on: a new state or genesis at once, the rest with the next round. Its incarnation, node and
+    /// region are left as they are.
     pub fn publish(&self, summary: &Summary) {
         self.summary.send_if_modified(|known| {
             let is_new = known != summary;
@@ -197,20 +207,20 @@ impl Membership {
         });
     }
 
-    /// Peers reach the server port at this `host:port` from now on. They go on gossiping to where they gossiped, and hear
-    /// what comes from the new address: a node is found by what it sends.
-    pub fn move_to(&self, server: &str) {
-        self.server.send_if_modified(|known| {
-            let is_new = known != server;
-            server.clone_into(known);
+    /// Peers find this node there from now on. They go on gossiping to where they gossiped, and hear what comes from the
+    /// new address: a node is found by what it sends.
+    pub fn move_to(&self, home: Home) {
+        self.home.send_if_modified(|known| {
+            let is_new = *known != home;
+            *known = home;
             is_new
         });
     }
 
-    /// Where peers reach the server port.
+    /// Where peers find this node.
     #[must_use]
-    pub fn server(&self) -> String {
-        self.server.borrow().clone()
+    pub fn home(&self) -> Home {
+        self.home.borrow().clone()
     }
 
     /// Who is there, now and at each change. Heartbeats are no change.

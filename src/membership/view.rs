@@ -154,13 +154,12 @@ struct Known {
 pub(super) struct Viewer {
     known: HashMap<ChitchatId, Known>,
     us: Incarnation,
-    node: u64,
     started: Instant,
 }
 
 impl Viewer {
-    pub(super) fn new(us: Incarnation, node: u64) -> Self {
-        Self { known: HashMap::new(), us, node, started: Instant::now() }
+    pub(super) fn new(us: Incarnation) -> Self {
+        Self { known: HashMap::new(), us, started: Instant::now() }
     }
 
     /// Takes in what chitchat knows now.
@@ -194,8 +193,8 @@ impl Viewer {
         }
     }
 
-    /// The view, but for who is at which address.
-    pub(super) fn view(&self) -> View {
+    /// The view of who goes by `ours` as its node, but for who is at which address.
+    pub(super) fn view(&self, ours: u64) -> View {
         let mut view = View::default();
         let mut best: BTreeMap<Incarnation, (&ChitchatId, &Known, &Facts)> = BTreeMap::new();
         for (id, known) in &self.known {
@@ -236,7 +235,7 @@ impl Viewer {
                 None => view.dead.push(member),
             }
         }
-        self.same_nodes(best.values(), &mut view.conflicts);
+        self.same_nodes(ours, best.values(), &mut view.conflicts);
         view.conflicts.sort_unstable();
         view.unreadable.sort_unstable_by_key(|(address, _)| *address);
         view
@@ -246,6 +245,7 @@ impl Viewer {
     /// a process that ended is passed on for a moment, but does not beat any more.
     fn same_nodes<'a>(
         &self,
+        ours: u64,
         all: impl Iterator<Item = &'a (&'a ChitchatId, &'a Known, &'a Facts)>,
         conflicts: &mut Vec<Conflict>,
     ) {
@@ -259,7 +259,7 @@ impl Viewer {
             for (at, (id, known, facts)) in members.iter().enumerate() {
                 let name = facts.identity.name.clone();
                 let one = id.gossip_advertise_addr;
-                if node == self.node
+                if node == ours
                     && still_beats(known, self.started.max(known.live_since.unwrap_or(self.started)))
                 {
                     conflicts.push(Conflict::SameNode { name: name.clone(), one, other: None });

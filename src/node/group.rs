@@ -35,7 +35,7 @@ use crate::core::replica::Call;
 use crate::core::{Incarnation, State, Summary};
 use crate::membership::discovery::{Discovery, Found};
 use crate::membership::facts::Identity;
-use crate::membership::{Member, Membership, View};
+use crate::membership::{Home, Member, Membership, View};
 use crate::replication::client::{CallError, PeerClient, Presence};
 
 /// How often the replica looks at what is due.
@@ -257,7 +257,8 @@ impl Group {
     #[must_use]
     pub fn us(&self) -> (Identity, SocketAddr) {
         let (identity, gossip) = &self.us;
-        (Identity { server: self.membership.server(), ..identity.clone() }, *gossip)
+        let Home { server, node } = self.membership.home();
+        (Identity { server, node, ..identity.clone() }, *gossip)
     }
 
     /// Says that the node leaves, and waits until its last writes are with its peers, for a moment.

@@ -114,8 +114,12 @@ impl Neighbourhood {
             .await
             .map_err(|error| StartError::Gossip(error.to_string()))?;
         let client = PeerClient::new(Arc::clone(&peering.keyring), peering.us, self.listen.ip(), clock::now);
-        let survey = (self.found && self.listen.ip().is_unspecified())
-            .then_some(Survey { listen: self.listen, advertised: self.gossip });
+        let goes_by = (!node.config.node_id_is_random).then_some(summary.node);
+        let survey = (self.found && self.listen.ip().is_unspecified()).then_some(Survey {
+            listen: self.listen,
+            advertised: self.gossip,
+            node: goes_by,
+        });
         let group = Arc::new(Group::start(
             node.store.clone(),
             Arc::clone(&node.metrics),

@@ -6,13 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::sleep;
 
-use super::group::ticks;
 use crate::membership::discovery::Found;
-use crate::membership::{Membership, advertise};
+use crate::membership::facts::hash;
+use crate::membership::{Home, Membership, advertise};
 
-/// How often it is looked, and twice with the same result before it counts: networks come up bit by bit.
+/// How often it is looked.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// It counts only when it is the same at the next look, so much later: networks come up bit by bit.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A node that was not told its address, and listens on all of them.
 pub(super) struct Survey {
@@ -20,6 +24,8 @@ pub(super) struct Survey {
     pub(super) listen: SocketAddr,
     /// Where peers reach it, so far.
     pub(super) advertised: SocketAddr,
+    /// What it goes by, if that is not its address.
+    pub(super) node: Option<u64>,
 }
 
 impl Survey {
@@ -37,15 +43,17 @@ impl Survey {
 
 /// Looks again and again, and gossips the new address.
 pub(super) async fn surveyor(mut survey: Survey, found: watch::Receiver<Found>, membership: Arc<Membership>) {
-    let mut every = ticks(LOOK);
     let mut seen = survey.advertised;
     loop {
-        every.tick().await;
+        sleep(if seen == survey.advertised { LOOK } else { LOOK_AGAIN }).await;
         let peers = Arc::clone(&found.borrow().addresses);
         let before = survey.advertised;
         if let Some(now) = survey.look(&mut seen, advertise::address(survey.listen, &peers)) {
             tracing::warn!("peers reach this node at {now} from now on, and not at {before} any more");
-            membership.move_to(&now.to_string());
+            let server = now.to_string();
+            // whoever takes the old address is another node than this one, and must not seem to follow it
+            let node = survey.node.unwrap_or_else(|| hash(&server));
+            membership.move_to(Home { server, node });
         }
     }
 }
@@ -58,7 +66,7 @@ mod tests {
     fn an_address_that_stays_counts_and_loopback_is_none() {
         let at = |text: &str| -> SocketAddr { text.parse().unwrap() };
         let (a, b, lo) = (at("10.0.0.1:8008"), at("10.0.0.2:8008"), at("127.0.0.1:8008"));
-        let mut survey = Survey { listen: at("0.0.0.0:8008"), advertised: a };
+        let mut survey = Survey { listen: at("0.0.0.0:8008"), advertised: a, node: None };
         let mut seen = a;
         assert_eq!(survey.look(&mut seen, b), None, "once is not enough");
         assert_eq!(survey.look(&mut seen, a), None);
@@ -70,7 +78,7 @@ mod tests {
             [None, None],
             "the network is away"
         );
-        let mut early = Survey { listen: at("0.0.0.0:8008"), advertised: lo };
+        let mut early = Survey { listen: at("0.0.0.0:8008"), advertised: lo, node: None };
         let mut seen = lo;
         assert_eq!([early.look(&mut seen, a), early.look(&mut seen, a)], [None, Some(a)], "it came up late");
     }
