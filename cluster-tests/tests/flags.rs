@@ -203,6 +203,17 @@ fn a_cluster_is_sealed_or_on_loopback_and_no_mistake_shows_a_secret() {
         let line = run(&[flag, bad], &[]).with_one_line(2);
         assert!(line.starts_with(&format!("vwatch: bad {flag}: ")) && line.contains(bad), "{line}");
     }
+    for (flag, value) in [("--cluster-secret", "0123456789abcdefghij"), ("--advertise-server", "node:8008")] {
+        let line = run(&[flag, value], &[("VWATCH_REPLICATE_WITH", "")]).with_one_line(2);
+        assert!(line.starts_with(&format!("vwatch: {flag} without --replicate-with: ")), "{line}");
+    }
+    for (flag, little) in [("--tombstone-grace", "9s"), ("--replicate-interval", "3us")] {
+        let line = run(&[flag, little], &[]).with_one_line(2);
+        assert!(
+            line.starts_with(&format!("vwatch: bad {flag}: ")) && line.contains("shorter than"),
+            "{line}"
+        );
+    }
     for variable in ["VWATCH_REPLICATE_EVERY", "VWATCH_REPLICATE_RESOLVE_EVERY"] {
         let line = run(&[], &[(variable, "1")]).with_one_line(2);
         assert!(line.starts_with(&format!("vwatch: bad {variable}: a number without unit")), "{line}");

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::value::{self, Wrong, wrong};
-use super::{ConfigError, Raw, positive_duration, read, read_open};
+use super::{ConfigError, Raw, at_least, positive_duration, read, read_open};
 use crate::membership::discovery::Dns;
 use crate::membership::facts::{MAX_REGION_BYTES, MAX_SERVER_BYTES};
 use crate::membership::target::Target;
@@ -78,11 +78,16 @@ impl fmt::Display for HostPort {
     }
 }
 
+/// Flags that say nothing without `--replicate-with`: whoever gives one of them wants a group, and must not get nodes that
+/// are ready each by itself.
+const NEED_OTHERS: &[&str] =
+    &["cluster-secret", "cluster-secret-file", "insecure-no-cluster-secret", "advertise-server"];
+
 impl ClusterConfig {
     pub(super) fn from_raw(raw: &Raw) -> Result<Self, ConfigError> {
-        Ok(Self {
+        let cluster = Self {
             replicate_with: read_open(raw, "replicate-with", targets)?.unwrap_or_default(),
-            replicate_interval: read(raw, "replicate-interval", positive_duration)?,
+            replicate_interval: read(raw, "replicate-interval", interval)?,
             resolve_interval: read(raw, "replicate-resolve-interval", positive_duration)?,
             dns: read_open(raw, "dns-server", dns_server)?.unwrap_or(Dns::System),
             cluster_id: read(raw, "cluster-id", cluster_id)?,
@@ -90,7 +95,13 @@ impl ClusterConfig {
             insecure: read(raw, "insecure-no-cluster-secret", value::switch)?,
             region: read_open(raw, "region", region)?.unwrap_or_default(),
             advertise_server: read_open(raw, "advertise-server", advertise)?,
-        })
+        };
+        match NEED_OTHERS.iter().find_map(|flag| raw.typed_at(flag)) {
+            Some(source) if cluster.is_alone() => Err(ConfigError::new(format!(
+                "{source} without --replicate-with: this node would be alone: name the others, or leave this out"
+            ))),
+            _ => Ok(cluster),
+        }
     }
 
     /// Whether there may be others.
@@ -185,6 +196,10 @@ fn secret(raw: &Raw) -> Result<SecretSource, ConfigError> {
             }
         }
     }
+}
+
+fn interval(text: &str) -> Result<Duration, Wrong> {
+    at_least(text, Duration::from_millis(10), "write 10ms or more, such as 1s")
 }
 
 fn targets(text: &str) -> Result<Vec<Target>, Wrong> {
@@ -370,7 +385,7 @@ mod tests {
         let start = format!("bad --cluster-secret-file: the file cannot be read: got {text:?} (");
         assert!(error.starts_with(&start), "{error}");
         std::fs::write(&path, SECRET).unwrap();
-        let cluster = config(&[("cluster-secret-file", text)]).unwrap().cluster;
+        let cluster = config(&[("cluster-secret-file", text), ("replicate-with", "a:1")]).unwrap().cluster;
         std::fs::remove_file(&path).unwrap();
         let secrets = Secrets::parse(SECRET).unwrap();
         assert_eq!(cluster.secret, SecretSource::File(path.clone(), secrets.clone()));

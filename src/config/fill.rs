@@ -9,7 +9,7 @@ use hyper::header::{HeaderName, HeaderValue};
 
 use super::raw::Raw;
 use super::value::{self, Wrong};
-use super::{ConfigError, positive_duration, read, read_open};
+use super::{ConfigError, at_least, positive_duration, read, read_open};
 use crate::wire::template::{Template, TemplateError};
 
 /// Names that are filled at most, with [`Strategy::Watch`]: each is a connection.
@@ -185,7 +185,7 @@ impl Fill {
             strategy,
             path,
             path_text: raw.get("fill-path").map(|(_, text)| text.to_owned()).unwrap_or_default(),
-            expiry: read(raw, "fill-expiry", |text| at_least(text, Duration::from_millis(100)))?,
+            expiry: read(raw, "fill-expiry", expiry)?,
             headers: headers(raw)?,
             idle: read(raw, "fill-idle", positive_duration)?,
             max_names: read_open(raw, "fill-max-names", value::count)?.unwrap_or(most),
@@ -288,12 +288,8 @@ fn template(text: &str) -> Result<Template, Wrong> {
     })
 }
 
-fn at_least(text: &str, least: Duration) -> Result<Duration, Wrong> {
-    let duration = value::duration(text)?;
-    if duration < least {
-        return wrong("shorter than 100ms", "an upstream is not asked more often; write one such as 10s");
-    }
-    Ok(duration)
+fn expiry(text: &str) -> Result<Duration, Wrong> {
+    at_least(text, Duration::from_millis(100), "an upstream is not asked more often; write one such as 10s")
 }
 
 /// Fields that we write ourselves.

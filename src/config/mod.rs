@@ -15,7 +15,7 @@ pub use log::{LogFormat, LogLevel, LogLevelError};
 pub use raw::Raw;
 
 use crate::core::MostWaiters;
-use crate::core::limits::{MAX_DATA_BYTES, MAX_NAME_BYTES};
+use crate::core::limits::{LEAST_GRACE_US, MAX_DATA_BYTES, MAX_NAME_BYTES};
 use crate::wire::duration::GoDuration;
 use value::Wrong;
 
@@ -106,7 +106,7 @@ impl Config {
             name_limit_bytes: read(raw, "name-limit-bytes", |text| bounded(text, 1, MAX_NAME_BYTES))?,
             max_set_bytes: read(raw, "max-set-bytes", |text| bounded(text, 1, usize::MAX))?,
             max_future: read(raw, "max-future", value::duration)?,
-            tombstone_grace: read(raw, "tombstone-grace", value::duration)?,
+            tombstone_grace: read(raw, "tombstone-grace", grace)?,
             shutdown_grace: read(raw, "shutdown-grace", value::duration)?,
             idle_timeout: read(raw, "idle-timeout", positive_duration)?,
             max_connections: read_open(raw, "max-connections", value::count)?,
@@ -216,6 +216,20 @@ fn bounded(text: &str, least: usize, most: usize) -> Result<usize, Wrong> {
         return Err(Wrong { why: format!("more than {most} bytes"), advice: "give it less" });
     }
     Ok(bytes)
+}
+
+/// Below the least one no horizon would be taken for an honest one.
+fn grace(text: &str) -> Result<Duration, Wrong> {
+    at_least(text, Duration::from_micros(LEAST_GRACE_US), "write 10s or more, such as 24h")
+}
+
+fn at_least(text: &str, least: Duration, advice: &'static str) -> Result<Duration, Wrong> {
+    match value::duration(text)? {
+        duration if duration < least => {
+            Err(Wrong { why: format!("shorter than {}", GoDuration(least)), advice })
+        }
+        duration => Ok(duration),
+    }
 }
 
 fn positive_duration(text: &str) -> Result<Duration, Wrong> {
@@ -342,6 +356,7 @@ mod tests {
             ("node-id", "a\"b"),
             ("block-for", "1m30s"),
             secret,
+            ("replicate-with", "a:1"),
             ("fill-from", "http://up"),
             ("fill-strategy", "FILL_CACHE"),
         ];
