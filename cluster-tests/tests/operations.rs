@@ -24,7 +24,7 @@ fn both_ports_say_that_they_are_well_and_ready() {
 fn the_command_line_asks_the_same_of_either_port() {
     let health = |address: std::net::SocketAddr, flags: &[&str], variables: &[(&str, String)]| {
         let mut command = std::process::Command::new(binary());
-        command.arg("health").args(flags).env_remove("VWATCH_LISTEN_CLIENT");
+        command.arg("health").args(flags).env_remove("VWATCH_LISTEN_SERVER");
         if variables.is_empty() {
             command.args(["--url", &address.to_string()]);
         }
@@ -36,7 +36,7 @@ fn the_command_line_asks_the_same_of_either_port() {
     for (address, flags) in [(client, &[][..]), (server, &[]), (client, &["--live"]), (server, &["--live"])] {
         assert_eq!(health(address, flags, &[]), (Some(0), String::new()));
     }
-    let listen = [("VWATCH_LISTEN_CLIENT", client.to_string())];
+    let listen = [("VWATCH_LISTEN_SERVER", server.to_string())];
     assert_eq!(health(client, &[], &listen), (Some(0), String::new()));
     drop(node);
     for (flags, variables) in [(&[][..], &[][..]), (&["--live"], &[]), (&[], &listen)] {

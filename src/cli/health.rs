@@ -12,7 +12,7 @@ use super::url::Url;
 use crate::wire::duration::{self, GoDuration};
 
 /// Where a node on this machine listens if nobody says otherwise.
-const DEFAULT: &str = "127.0.0.1:8080";
+const DEFAULT: &str = "127.0.0.1:8008";
 
 /// Ask a node whether it is ready
 #[derive(Debug, Args)]
@@ -22,7 +22,8 @@ Examples:
   vwatch health --live                  does its process work, ready or not?
   vwatch health --url http://node:8008  another node, by either port
 
-Without --url it asks the node that VWATCH_LISTEN_CLIENT tells where to listen, or 127.0.0.1:8080.
+Without --url it asks the node that VWATCH_LISTEN_SERVER tells where to listen, or 127.0.0.1:8008: on that port there is a
+place however many read.
 Exit codes: 0 it is; 1 it is not, or does not answer; the line on standard error says why.")]
 pub(super) struct Health {
     /// Only ask whether the process works (/healthz), not whether it takes reads and writes (/readyz)
@@ -37,7 +38,7 @@ pub(super) struct Health {
 }
 
 pub(super) fn run(args: &Health) -> Result<(), Failure> {
-    let url = whom(args.url.as_deref(), std::env::var_os("VWATCH_LISTEN_CLIENT"))?;
+    let url = whom(args.url.as_deref(), std::env::var_os("VWATCH_LISTEN_SERVER"))?;
     block_on(ask(args, url))
 }
 
@@ -46,7 +47,7 @@ fn whom(typed: Option<&str>, listen: Option<OsString>) -> Result<Url, Failure> {
     let listen = listen.filter(|text| !text.is_empty()).map(|text| text.to_string_lossy().into_owned());
     let (source, text) = match (typed, listen) {
         (Some(text), _) => ("--url", text.to_owned()),
-        (None, Some(text)) => ("VWATCH_LISTEN_CLIENT", near(&text)),
+        (None, Some(text)) => ("VWATCH_LISTEN_SERVER", near(&text)),
         (None, None) => ("--url", DEFAULT.to_owned()),
     };
     Url::parse(&text).map_err(|why| Failure::Usage(format!("bad {source}: {why}")))
@@ -101,8 +102,8 @@ mod tests {
         let asked =
             |typed, listen: Option<&str>| whom(typed, listen.map(Into::into)).map(|url| url.to_string());
         for (typed, listen, url) in [
-            (None, None, "http://127.0.0.1:8080"),
-            (None, Some(""), "http://127.0.0.1:8080"),
+            (None, None, "http://127.0.0.1:8008"),
+            (None, Some(""), "http://127.0.0.1:8008"),
             (None, Some(":7000"), "http://127.0.0.1:7000"),
             (None, Some("0.0.0.0:7000"), "http://127.0.0.1:7000"),
             (None, Some("[::]:7000"), "http://[::1]:7000"),
@@ -111,7 +112,7 @@ mod tests {
         ] {
             assert_eq!(asked(typed, listen).unwrap(), url);
         }
-        assert!(asked(None, Some("nonsense")).unwrap_err().line().unwrap().contains("VWATCH_LISTEN_CLIENT"));
+        assert!(asked(None, Some("nonsense")).unwrap_err().line().unwrap().contains("VWATCH_LISTEN_SERVER"));
         assert!(asked(Some("https://node:1"), None).unwrap_err().line().unwrap().starts_with("bad --url: "));
     }
 
