@@ -213,3 +213,24 @@ fn slow_askers_do_not_block_the_others() {
     }
     drop(slow);
 }
+
+/// Answers that are not taken keep nobody else from asking.
+#[test]
+fn slow_takers_do_not_block_the_others() {
+    let node = Node::with(&["--data-limit-bytes", "1MiB", "--replicate-limit-bytes", "64MiB"]);
+    for i in 0..12 {
+        node.put(&format!("n{i}?version=v1"), vec![b'x'; 1 << 20]).expect(204);
+    }
+    // more than any socket takes, and none of it is read
+    let stalled: Vec<_> = (0..4)
+        .map(|_| {
+            let mut connection = node.server();
+            connection.send(&Request::new("POST", "/v1/versions").body("{\"versions\":[]}"));
+            connection
+        })
+        .collect();
+    for one in &stalled {
+        assert_eq!(one.status_ahead(), 200);
+    }
+    assert_eq!(diff(&node, &json!([])).len(), 12);
+}

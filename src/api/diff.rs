@@ -33,7 +33,7 @@ pub(super) async fn diff(State(node): State<Arc<Node>>, request: Request<Body>) 
     }
     check_type(parts.headers.get(CONTENT_TYPE))?;
     peers::may_read(&node)?;
-    let Ok(arriving) = node.arriving_version_sets.try_acquire() else {
+    let Ok(place) = Arc::clone(&node.version_sets).try_acquire_owned() else {
         node.metrics.hit(Limit::VersionSets);
         return Err(Refusal::unavailable("busy: too many version sets at once: ask again"));
     };
@@ -45,14 +45,15 @@ pub(super) async fn diff(State(node): State<Arc<Node>>, request: Request<Body>) 
             format!("version set too large: over {MAX_VERSION_SET_BYTES} bytes: ask in parts")
         })
     })?;
-    let place = Arc::clone(&node.version_sets).acquire_owned().await.map_err(|_| stopping())?;
+    let at_work = node.version_sets_at_work.acquire().await.map_err(|_| stopping())?;
     // a large one takes long enough to keep others of the runtime waiting
     let parsed = tokio::task::spawn_blocking(move || TheirVersions::parse(&body)).await;
     let theirs = parsed.map_err(|_| stopping())?.map_err(Refusal::bad_request)?;
-    drop(arriving);
     let records = newer_or_missing(&node.store, &theirs, node.config.replicate_limit_bytes).await;
     let json = Versions { records: &records, with_data: true }.to_array_json();
     let json = json.map_err(|e| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, e))?;
+    // whoever takes its answer slowly, or not at all, keeps no other one from being compared
+    drop((at_work, theirs, records));
     Ok(json_in_place(json, place))
 }
 

@@ -33,12 +33,13 @@ pub const fn http2_window(port: Port) -> u32 {
 /// Longest JSON version set that `POST /v1/versions` takes, in bytes: some 150,000 names.
 pub const MAX_VERSION_SET_BYTES: usize = 16 << 20;
 
-/// Version sets that arrive at the same time. Together they hold at most this many times the limit above.
-pub const MAX_VERSION_SETS_ARRIVING: usize = 16;
+/// Version sets at the same time, from their arrival until the answer is sent. Together they hold at most this many times
+/// the limit above.
+pub const MAX_VERSION_SETS: usize = 16;
 
-/// Version sets that are compared and answered at the same time; others wait for it. Their names take some six times
-/// what their text does.
-pub const MAX_VERSION_SETS_AT_ONCE: usize = 2;
+/// Of these, as many are compared at the same time; others wait for it. Their names take some six times what their text
+/// does.
+pub const MAX_VERSION_SETS_AT_WORK: usize = 2;
 
 /// A body that is refused for its size is still read up to this many bytes, so that its sender gets to see the answer
 /// and not a reset connection.

@@ -45,9 +45,7 @@ use crate::fill::Filler;
 use crate::seal::Keyring;
 use group::Group;
 use lifecycle::{Lifecycle, Phase};
-use limits::{
-    MAX_LISTS_AT_ONCE, MAX_PEER_REQUESTS_AT_ONCE, MAX_VERSION_SETS_ARRIVING, MAX_VERSION_SETS_AT_ONCE,
-};
+use limits::{MAX_LISTS_AT_ONCE, MAX_PEER_REQUESTS_AT_ONCE, MAX_VERSION_SETS, MAX_VERSION_SETS_AT_WORK};
 use metrics::Metrics;
 use store::{SharedStore, Standing};
 
@@ -94,10 +92,10 @@ pub struct Node {
     pub listens: OnceLock<Listens>,
     /// Where it is between start and end.
     pub lifecycle: Arc<Lifecycle>,
-    /// Places for version sets that arrive.
-    pub arriving_version_sets: Semaphore,
-    /// Places for version sets that are compared, held until the answer is sent.
+    /// Places for version sets, from their arrival until the answer is sent.
     pub version_sets: Arc<Semaphore>,
+    /// Places for those of them that are compared.
+    pub version_sets_at_work: Semaphore,
     /// Places for lists, held until the list is sent.
     pub lists: Arc<Semaphore>,
 }
@@ -119,8 +117,8 @@ impl Node {
             group: OnceLock::new(),
             listens: OnceLock::new(),
             lifecycle: Arc::default(),
-            arriving_version_sets: Semaphore::new(MAX_VERSION_SETS_ARRIVING),
-            version_sets: Arc::new(Semaphore::new(MAX_VERSION_SETS_AT_ONCE)),
+            version_sets: Arc::new(Semaphore::new(MAX_VERSION_SETS)),
+            version_sets_at_work: Semaphore::new(MAX_VERSION_SETS_AT_WORK),
             lists: Arc::new(Semaphore::new(MAX_LISTS_AT_ONCE)),
         }
     }
