@@ -1,9 +1,10 @@
 //! Limits of watchers and of time: who is over them is told or let go, and each is counted.
 
 use cluster_tests::http::Request;
-use cluster_tests::node::{Node, get, put};
+use cluster_tests::node::{GROUP_SECRET, Node, get, put};
 use cluster_tests::text::{assert_refusal, metric, now_us};
 use cluster_tests::wait::{LIMIT, wait_until};
+use vwatch::node::descriptors;
 
 /// What makes the front give a connection to the ordinary path, and changes nothing else.
 fn ordinary(request: &Request) -> Request {
@@ -108,4 +109,35 @@ fn who_does_not_take_its_answer_is_let_go_and_counted() {
         wait_until("a write to be given up", LIMIT, || hits(&node, "write_time") >= times);
         wait_until("its place", LIMIT, || node.connections("client") == 0);
     }
+}
+
+/// Whoever holds all places of the server port that anybody may have does not keep the group apart.
+#[test]
+fn the_last_places_of_the_server_port_are_for_members() {
+    descriptors::raise_limit();
+    let shared = ["--idle-timeout", "10m"];
+    let mut nodes = Node::group(2, &shared);
+    let mut strangers = Vec::new();
+    let refused = loop {
+        let mut stranger = nodes[0].server();
+        stranger.send(&Request::new("GET", "/readyz"));
+        let answer = stranger.answer();
+        if answer.status == 503 {
+            break answer;
+        }
+        strangers.push(stranger);
+        assert!(strangers.len() < 10_000, "nobody is turned away");
+    };
+    assert_eq!(refused.header("Retry-After"), Some("1"));
+    let (other, seed) = (nodes.remove(1), nodes[0].server_addr().to_string());
+    let addresses = other.kill_for_its_ports();
+    let again = Node::at(
+        addresses,
+        &[&["--node-id", "node-2", "--replicate-with", &seed, "--cluster-secret", GROUP_SECRET], &shared[..]]
+            .concat(),
+    );
+    again.put("n?version=v1", "").expect(204);
+    wait_until("its write where all places are taken", LIMIT, || nodes[0].get("n").status == 200);
+    assert_eq!(nodes[0].get("n").version(), Some("v1"));
+    assert!(strangers.iter().all(|stranger| !stranger.has_news()), "they still hold their places");
 }

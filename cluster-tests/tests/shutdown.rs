@@ -232,3 +232,27 @@ fn half_a_head_does_not_hold_the_end_up() {
     node.terminate();
     assert_eq!(node.wait_exit(LIMIT).code(), Some(0));
 }
+
+/// An answer that is being taken, if slowly, comes whole.
+#[test]
+fn a_long_answer_under_way_is_brought_to_its_end() {
+    let mut node = Node::with(&[
+        "--shutdown-grace=5m",
+        "--data-limit-bytes=1MiB",
+        // more than the system takes for it
+        "--replicate-limit-bytes=64MiB",
+    ]);
+    for i in 0..12 {
+        node.put(&format!("n{i}?version=v1"), vec![b'x'; 1 << 20]).expect(204);
+    }
+    let mut slow = node.server();
+    slow.send(&Request::new("POST", "/v1/versions").body("{\"versions\":[]}"));
+    wait_until("its answer to begin", LIMIT, || slow.has_news());
+    node.terminate();
+    // no more than some 2.5 MB/s, as over a long way
+    while node.is_running() {
+        slow.receive(128 << 10);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(slow.answer().expect(200).json().as_array().map(Vec::len), Some(12));
+}

@@ -13,7 +13,7 @@
 //! A loop that breaks down ends the process: a node that takes writes and does not push them is worse than none.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -221,6 +221,14 @@ impl Group {
     #[must_use]
     pub fn view(&self) -> Arc<View> {
         Arc::clone(&self.view.borrow())
+    }
+
+    /// Whether somebody at this address is a live member, or one that discovery named.
+    #[must_use]
+    pub fn is_of_peer(&self, ip: IpAddr) -> bool {
+        let view = self.view.borrow();
+        let gossips = view.live.iter().any(|member| member.gossip.ip().to_canonical() == ip);
+        gossips || view.reach.places.keys().any(|place| place.ip().to_canonical() == ip)
     }
 
     /// What DNS said.

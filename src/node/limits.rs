@@ -63,6 +63,12 @@ pub const SLICE: usize = 256;
 /// Connections to the server port at most. Writers and peers are few, and must get in however many readers there are.
 pub const MAX_SERVER_CONNECTIONS: usize = 1_024;
 
+/// Of these, the last ones are for peers: whoever opens very many connections must not keep the group apart.
+pub const SERVER_CONNECTIONS_OF_PEERS: usize = 64;
+
+/// Descriptors kept back in a group for what is asked of peers: two connections a peer, and those whose addresses are silent.
+pub const PEER_DESCRIPTORS: usize = 512;
+
 /// Descriptors kept back for everything that is not a connection in its place, such as those that are turned away.
 pub const RESERVED_DESCRIPTORS: usize = 256;
 

@@ -25,7 +25,12 @@ impl Places {
 
     /// Takes a place, if there is one.
     pub(super) fn take(self: &Arc<Self>) -> Option<Place> {
-        let more = |taken| (taken < self.most).then_some(taken + 1);
+        self.take_but(0)
+    }
+
+    /// Takes a place, if there is one beside the last `kept`.
+    pub(super) fn take_but(self: &Arc<Self>, kept: usize) -> Option<Place> {
+        let more = |taken| (taken < self.most.saturating_sub(kept)).then_some(taken + 1);
         self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
         self.gauge.inc();
         Some(Place(Arc::clone(self)))
@@ -47,7 +52,9 @@ mod tests {
     fn as_many_as_there_are_and_each_comes_back() {
         let gauge = Gauge::default();
         let places = Places::new(2, gauge.clone());
-        let first = places.take();
+        assert!(places.take_but(2).is_none() && places.take_but(3).is_none());
+        let first = places.take_but(1);
+        assert!(places.take_but(1).is_none());
         let second = places.take();
         assert!(first.is_some() && second.is_some() && places.take().is_none());
         assert_eq!(gauge.get(), 2);

@@ -1,7 +1,7 @@
 //! One port: accepts connections up to its limit and serves each with the ordinary HTTP service.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpListener as StdTcpListener};
+use std::net::{IpAddr, Shutdown, TcpListener as StdTcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -62,11 +62,17 @@ impl Server {
         }
     }
 
-    /// Accepts and serves until the node is closing. `answer` makes the answer to one request.
+    /// Accepts and serves until the node is closing. `answer` makes the answer to one request. The last `kept` places are
+    /// for those whom `is_peer` knows.
     ///
     /// # Errors
     /// If the socket cannot be used at all. What a single connection does wrong ends that connection only.
-    pub(super) async fn run<F, A>(self, answer: F, open: OpenGuard) -> io::Result<()>
+    pub(super) async fn run<F, A>(
+        self,
+        answer: F,
+        (kept, is_peer): (usize, impl Fn(IpAddr) -> bool),
+        open: OpenGuard,
+    ) -> io::Result<()>
     where
         F: Fn(Request<Incoming>) -> A + Clone + Send + Sync + 'static,
         A: Future<Output = Response> + Send + 'static,
@@ -81,8 +87,8 @@ impl Server {
                 accepted = listener.accept() => accepted,
                 () = self.lifecycle.reached(Phase::Closing) => return Ok(()),
             };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
+            let (stream, from) = match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     if errors.repeats(self.port, &error) {
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -90,7 +96,8 @@ impl Server {
                     continue;
                 }
             };
-            match places.take() {
+            let for_peer = || is_peer(from.ip().to_canonical()).then(|| places.take()).flatten();
+            match places.take_but(kept).or_else(for_peer) {
                 Some(place) => drop(tokio::spawn(ordinary.clone().serve(stream, place))),
                 None => doorman.turn_away(|| Ok(stream)),
             }

@@ -15,7 +15,10 @@ use tokio::time::{Instant, timeout_at};
 use super::Peering;
 use super::group::{Errands, tick_alone};
 use super::lifecycle::Phase;
-use super::limits::{DRAIN_PER_WATCHER, MAX_SERVER_CONNECTIONS, RESERVED_DESCRIPTORS};
+use super::limits::{
+    DRAIN_PER_WATCHER, MAX_SERVER_CONNECTIONS, PEER_DESCRIPTORS, RESERVED_DESCRIPTORS,
+    SERVER_CONNECTIONS_OF_PEERS,
+};
 use super::listener::{ListenError, listen};
 use super::metrics::{Metrics, Port};
 use super::neighbourhood::{Neighbourhood, bind_both, replica_config};
@@ -92,7 +95,8 @@ where
     let (server, gossip) = listen_for_peers(&config)?;
     let max_server_connections = MAX_SERVER_CONNECTIONS.min(descriptors / 4);
     let for_fills = config.fill.as_ref().map_or(0, Fill::connections).min(descriptors / 4);
-    let kept_back = max_server_connections + for_fills + RESERVED_DESCRIPTORS;
+    let for_peers = if config.cluster.is_alone() { 0 } else { PEER_DESCRIPTORS.min(descriptors / 4) };
+    let kept_back = max_server_connections + for_fills + for_peers + RESERVED_DESCRIPTORS;
     let left = descriptors.saturating_sub(kept_back).max(1);
     let max_client_connections = config.max_connections.unwrap_or(left).min(left);
     if let Some(wanted) = config.max_connections.filter(|&wanted| wanted > left) {
@@ -103,7 +107,7 @@ where
 
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| system("threads", e))?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let mut signals = Signals::new().map_err(|e| system("signal handlers", e))?;
         let (fanout, ring_bells) = Fanout::new();
         let started = clock::now();
@@ -161,7 +165,13 @@ where
             };
             let answer = service(Arc::clone(&node), port);
             match port {
-                Port::Server => drop(tokio::spawn(end_with(server.run(answer, open.clone()), port))),
+                Port::Server => {
+                    let kept = if alone { 0 } else { SERVER_CONNECTIONS_OF_PEERS.min(max_connections / 4) };
+                    let node = Arc::clone(&node);
+                    let is_peer = move |ip| node.group.get().is_some_and(|group| group.is_of_peer(ip));
+                    let serving = server.run(answer, (kept, is_peer), open.clone());
+                    tokio::spawn(end_with(serving, port));
+                }
                 Port::Client => {
                     let reads = reads(Arc::clone(&node));
                     let serving = server.run_front(
@@ -184,7 +194,10 @@ where
             signal = signals.next(&node) => tracing::warn!("{signal} again: stopping at once"),
         }
         Ok(())
-    })
+    });
+    // dropped, it would wait for a name that the system resolves for minutes
+    runtime.shutdown_background();
+    ended
 }
 
 /// Says no to new work, sends the parked home in turn so that they move to other nodes without a storm, and waits for
@@ -192,21 +205,24 @@ where
 async fn stop(node: &Node, all_closed: &mut mpsc::Receiver<()>) {
     let deadline = Instant::now() + node.config.shutdown_grace;
     node.lifecycle.advance(Phase::Draining);
-    let group = node.group.get();
-    if let Some(group) = group {
-        group.depart().await;
-    }
-    let pace = Pace { per_watcher: DRAIN_PER_WATCHER, longest: node.config.shutdown_grace / 2 };
-    let waiting = node.store.drain(pace);
-    tokio::time::sleep(pace.delay(waiting.saturating_sub(1), waiting)).await;
-    if let Some(group) = group {
-        group.end().await;
-    }
-    node.lifecycle.advance(Phase::Closing);
-    if timeout_at(deadline, all_closed.recv()).await.is_err() {
-        tracing::warn!("connections were still open after the grace: closing them as they are");
-    } else {
-        tracing::info!("stopped: {waiting} waiting readers were answered");
+    let orderly = async {
+        let group = node.group.get();
+        if let Some(group) = group {
+            group.depart().await;
+        }
+        let pace = Pace { per_watcher: DRAIN_PER_WATCHER, longest: node.config.shutdown_grace / 2 };
+        let waiting = node.store.drain(pace);
+        tokio::time::sleep(pace.delay(waiting.saturating_sub(1), waiting)).await;
+        if let Some(group) = group {
+            group.end().await;
+        }
+        node.lifecycle.advance(Phase::Closing);
+        all_closed.recv().await;
+        waiting
+    };
+    match timeout_at(deadline, orderly).await {
+        Ok(waiting) => tracing::info!("stopped: {waiting} waiting readers were answered"),
+        Err(_) => tracing::warn!("connections were still open after the grace: closing them as they are"),
     }
 }
 
