@@ -336,6 +336,16 @@ fn a_timeout_is_never_early_and_always_comes(lanes: usize) {
     }
 }
 
+/// What was asked while its connection was parked is answered once the time is up, also by a node that nothing else wakes.
+fn what_is_asked_behind_a_parked_read_follows_its_timeout(lanes: usize) {
+    let node = filled(lanes, &["--idle-timeout", "1m"]);
+    let mut watcher = node.watch(&get("n?version=v1&timeout=1s"));
+    node.wait_parked(1);
+    watcher.send(&get("full"));
+    watcher.answer().expect(200);
+    assert_eq!(watcher.answer().expect(200).body.len(), 4096);
+}
+
 /// The version goes away and comes back before the second one's turn: it was told nothing, and waits on.
 fn who_missed_nothing_stays_parked(lanes: usize) {
     let node = filled(lanes, &["--jitter-per-watch", "1s"]);
@@ -408,6 +418,7 @@ with_one_lane_and_with_four! {
     the_last_answer_comes_whole_whatever_was_sent_behind_its_request,
     a_slow_reader_gets_its_answer_and_holds_up_nobody,
     a_timeout_is_never_early_and_always_comes,
+    what_is_asked_behind_a_parked_read_follows_its_timeout,
     who_missed_nothing_stays_parked,
     a_storm_leaves_nothing_behind,
 }

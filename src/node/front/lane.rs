@@ -161,6 +161,8 @@ impl Lane {
             busy |= self.tell();
             busy |= self.read_again();
             busy |= self.time_out();
+            // who timed out may have asked for more while it was parked, and its socket does not say so again
+            busy |= !self.again.is_empty();
             if self.closing && self.table.is_empty() {
                 return Ok(());
             }
