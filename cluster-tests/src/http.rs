@@ -311,6 +311,19 @@ impl Connection {
         status.unwrap_or_else(|| panic!("not an answer: {start:?}"))
     }
 
+    /// Takes at most so many bytes of what has come, and keeps them for [`Connection::answer`].
+    ///
+    /// # Panics
+    /// If the socket cannot be read.
+    pub fn receive(&mut self, most: usize) {
+        if self.is_readable() {
+            let before = self.buffer.len();
+            self.buffer.resize(before + most, 0);
+            let read = self.stream.read(&mut self.buffer[before..]).expect("an open connection");
+            self.buffer.truncate(before + read);
+        }
+    }
+
     fn is_readable(&self) -> bool {
         self.stream.set_nonblocking(true).expect("a socket");
         let peeked = self.stream.peek(&mut [0]);
@@ -398,7 +411,11 @@ impl Connection {
         match self.fill(deadline)? {
             0 => Err(io::Error::new(
                 ErrorKind::UnexpectedEof,
-                format!("hung up after {:?}", String::from_utf8_lossy(&self.buffer)),
+                format!(
+                    "hung up after {} bytes: {:?}",
+                    self.buffer.len(),
+                    String::from_utf8_lossy(&self.buffer[..self.buffer.len().min(500)])
+                ),
             )),
             _ => Ok(()),
         }

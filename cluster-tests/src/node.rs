@@ -342,7 +342,8 @@ impl Node {
     #[track_caller]
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);
-        self.wait_exit(LIMIT);
+        // the system takes its memory back first, which has taken half a minute on a busy machine
+        self.wait_exit(4 * LIMIT);
     }
 
     #[track_caller]

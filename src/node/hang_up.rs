@@ -5,6 +5,7 @@
 //! looks for itself.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::Interest;
@@ -15,18 +16,39 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The other end of a connection. One that is made by default never hangs up.
 #[derive(Clone, Debug, Default)]
-pub struct HangUp(Option<Arc<OwnedWriteHalf>>);
+pub struct HangUp(Option<Arc<Shared>>);
+
+/// What is shared of a connection.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// Its socket, for who writes.
+    pub(super) write: OwnedWriteHalf,
+    /// Bytes that the other end was sent.
+    pub(super) sent: AtomicU64,
+    /// There are more, which it does not take yet.
+    pub(super) is_full: AtomicBool,
+}
 
 impl HangUp {
-    pub(super) fn of(stream: Arc<OwnedWriteHalf>) -> Self {
-        Self(Some(stream))
+    pub(super) fn of(shared: Arc<Shared>) -> Self {
+        Self(Some(shared))
+    }
+
+    /// How many bytes the client was sent so far: more than before, if it takes its answer.
+    pub(super) fn sent(&self) -> u64 {
+        self.0.as_ref().map_or(0, |shared| shared.sent.load(Ordering::Relaxed))
+    }
+
+    /// Whether there are more bytes for it, which it does not take yet.
+    pub(super) fn is_full(&self) -> bool {
+        self.0.as_ref().is_some_and(|shared| shared.is_full.load(Ordering::Relaxed))
     }
 
     /// Waits until the client has closed its side. That it only half-closed cannot be told from here.
     pub async fn happened(&self) {
-        let Some(stream) = &self.0 else { return std::future::pending().await };
+        let Some(shared) = &self.0 else { return std::future::pending().await };
         loop {
-            match stream.ready(Interest::READABLE).await {
+            match shared.write.ready(Interest::READABLE).await {
                 Ok(ready) if !ready.is_read_closed() => tokio::time::sleep(LOOK_AGAIN).await,
                 // closed, or so broken that it cannot be asked
                 _ => return,

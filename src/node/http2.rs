@@ -17,10 +17,11 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::{Instant, interval, sleep};
 
+use super::hang_up::HangUp;
 use super::lifecycle::Phase;
 use super::limits::{HTTP2_SEND_BYTES, MAX_BUFFER_BYTES, MAX_STREAMS, http2_window};
 use super::metrics::Limit;
-use super::ordinary::{CLOSING_TIME, Ordinary};
+use super::ordinary::{CLOSING_TIME, MAX_PAUSES, Ordinary};
 
 /// How a connection of HTTP/2 begins.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -47,7 +48,7 @@ where
     A: Future<Output = Response> + Send + 'static,
 {
     /// Serves a connection that begins as HTTP/2 does.
-    pub(super) async fn serve_http2<S>(self, stream: S)
+    pub(super) async fn serve_http2<S>(self, stream: S, client: HangUp)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -76,6 +77,7 @@ where
         let (mut is_leaving, mut is_silent) = (false, false);
         // goes to the end of a connection that is told to go, unless something is still being answered
         let mut patience = std::pin::pin!(sleep(Duration::MAX));
+        let (mut sent, mut pauses) = (0, 0);
         loop {
             tokio::select! {
                 ended = http.as_mut() => {
@@ -93,7 +95,10 @@ where
                     patience.as_mut().reset(Instant::now() + CLOSING_TIME);
                 }
                 () = patience.as_mut() => {
-                    if !streams.are_answered() {
+                    pauses = if client.sent() > sent { 0 } else { pauses + 1 };
+                    sent = client.sent();
+                    let takes = !streams.are_taken() && pauses <= MAX_PAUSES;
+                    if takes || !streams.are_answered() {
                         patience.as_mut().reset(Instant::now() + CLOSING_TIME);
                         continue;
                     }
@@ -157,6 +162,11 @@ impl Streams {
 
     fn are_answered(&self) -> bool {
         self.lock().asked == 0
+    }
+
+    fn are_taken(&self) -> bool {
+        let state = self.lock();
+        state.asked == 0 && state.untaken.is_empty()
     }
 
     fn look(&self, patience: Duration) -> Look {

@@ -31,6 +31,9 @@ use super::stream::Impatient;
 /// At the end a connection without a request that is being answered has this long to go.
 pub(super) const CLOSING_TIME: Duration = Duration::from_millis(500);
 
+/// So many of these times it may pause in taking an answer.
+pub(super) const MAX_PAUSES: u32 = 3;
+
 /// How long one that has its last answer may take to end as well.
 pub(super) const LAST_WORDS_TIME: Duration = Duration::from_secs(1);
 
@@ -115,7 +118,7 @@ where
         let stream = Resumed { stream, read, at: 0 };
         if is_http2 {
             // apart, so that its size is not that of every connection
-            Box::pin(self.serve_http2(stream)).await;
+            Box::pin(self.serve_http2(stream, hang_up)).await;
         } else {
             self.serve_http1(stream, hang_up).await;
         }
@@ -126,6 +129,7 @@ where
         let stream = Spoken::new(stream, port, Arc::clone(&metrics));
         let answering = Arc::new(AtomicBool::new(false));
         let is_answering = Arc::clone(&answering);
+        let client = hang_up.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(hang_up.clone());
             answering.store(true, Ordering::Relaxed);
@@ -149,10 +153,14 @@ where
             ended = http.as_mut() => ended,
             () = lifecycle.reached(Phase::Closing) => {
                 http.as_mut().graceful_shutdown();
+                let mut pauses = 0;
                 loop {
+                    let sent = client.sent();
                     match timeout(CLOSING_TIME, http.as_mut()).await {
                         Ok(ended) => break ended,
                         Err(_) if is_answering.load(Ordering::Relaxed) => {}
+                        Err(_) if client.sent() > sent => pauses = 0,
+                        Err(_) if client.is_full() && pauses < MAX_PAUSES => pauses += 1,
                         // half a head, or an answer that is not taken: neither is waited for
                         Err(_) => break Ok(()),
                     }

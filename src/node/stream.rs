@@ -5,16 +5,17 @@ use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::{Sleep, sleep};
 
-use super::hang_up::HangUp;
+use super::hang_up::{HangUp, Shared};
 use super::metrics::{Limit, Metrics};
 
 /// A socket whose writes fail once the other side has not taken all of what it was offered for `patience`.
@@ -22,7 +23,7 @@ use super::metrics::{Limit, Metrics};
 /// Reads go through a half of its own: tokio spares a system call there, for it sees that a short read left nothing.
 pub(super) struct Impatient {
     read: OwnedReadHalf,
-    write: Arc<OwnedWriteHalf>,
+    shared: Arc<Shared>,
     patience: Duration,
     /// Where it counts those whose patience was at its end.
     metrics: Arc<Metrics>,
@@ -34,9 +35,9 @@ impl Impatient {
     /// The socket, and where to look for its hang-up.
     pub(super) fn new(stream: TcpStream, patience: Duration, metrics: Arc<Metrics>) -> (Self, HangUp) {
         let (read, write) = stream.into_split();
-        let write = Arc::new(write);
-        let hang_up = HangUp::of(Arc::clone(&write));
-        (Self { read, write, patience, metrics, deadline: None }, hang_up)
+        let shared = Arc::new(Shared { write, sent: AtomicU64::new(0), is_full: AtomicBool::new(false) });
+        let hang_up = HangUp::of(Arc::clone(&shared));
+        (Self { read, shared, patience, metrics, deadline: None }, hang_up)
     }
 
     fn poll_try_write(
@@ -45,7 +46,7 @@ impl Impatient {
         offered: usize,
         write: impl Fn(&TcpStream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        let stream: &TcpStream = (*self.write).as_ref();
+        let stream: &TcpStream = self.shared.write.as_ref();
         let written = loop {
             match stream.poll_write_ready(cx) {
                 Poll::Ready(ready) => ready?,
@@ -57,6 +58,8 @@ impl Impatient {
                 Ok(written) => break written,
             }
         };
+        self.shared.sent.fetch_add(written as u64, Ordering::Relaxed);
+        self.shared.is_full.store(written < offered, Ordering::Relaxed);
         if written == offered {
             self.deadline = None;
             return Poll::Ready(Ok(written));
@@ -105,7 +108,7 @@ impl AsyncWrite for Impatient {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         // the half is shared, so it cannot be asked to do it
-        let stream: &TcpStream = (*self.write).as_ref();
+        let stream: &TcpStream = self.shared.write.as_ref();
         Poll::Ready(SockRef::from(stream).shutdown(Shutdown::Write))
     }
 }
