@@ -391,3 +391,20 @@ fn a_writer_that_asks_for_leave_gets_it() {
     server.send_bytes(&body);
     tells(&server.answer().expect(204), OF_1234);
 }
+
+/// To overwrite what somebody wanted to be asked about first would be worse than not to write.
+#[test]
+fn a_write_on_a_condition_is_refused_and_not_done() {
+    let node = Node::start();
+    node.put("n?version=v1", "one").expect(204);
+    for (field, value) in [
+        ("If-Match", "\"v0\""),
+        ("If-None-Match", "*"),
+        ("If-Unmodified-Since", "Thu, 13 Mar 2025 03:48:12 GMT"),
+    ] {
+        for request in [put("n?version=v2").body("two"), delete("n")] {
+            assert_refusal(&node.server().ask(&request.header(field, value)), 400);
+        }
+    }
+    assert_eq!(node.get("n").expect(200).version(), Some("v1"));
+}

@@ -7,7 +7,8 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{
-    AGE, CONNECTION, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, RETRY_AFTER, VIA, WARNING,
+    AGE, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, RETRY_AFTER,
+    VIA, WARNING,
 };
 use axum::http::{HeaderMap, Request, StatusCode};
 use axum::response::Response;
@@ -164,6 +165,8 @@ async fn wait(node: &Node, asked: Asked, hang_up: &HangUp) -> Result<Response<By
 fn word(node: &Node, outcome: &Outcome<'_>) -> Result<Response<Bytes>, Refusal> {
     let Outcome { name, record, .. } = *outcome;
     let mut headers = stamps(record);
+    // a cache may hold what has a Last-Modified for a tenth of its age (RFC 9111, 4.2.2): nobody would hear of a change
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     provenance(node, name, record, &mut headers);
     if outcome.predates_genesis {
         headers.insert(GENESIS, number(node.store.genesis().started.micros()));

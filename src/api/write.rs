@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{ALLOW, ETAG, EXPECT, HeaderValue, LAST_MODIFIED};
+use axum::http::header::{
+    ALLOW, ETAG, EXPECT, HeaderValue, IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, LAST_MODIFIED,
+};
 use axum::http::{HeaderMap, Method, Request, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
@@ -26,6 +28,7 @@ use crate::wire::etag::parse_tag;
 pub(super) async fn put(State(node): State<Arc<Node>>, request: Request<Body>) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
     refuse_on_follower(&node, &parts.method)?;
+    refuse_conditions(&parts.headers)?;
     if let Some(done) = came_back(&node, &parts.uri)? {
         return Ok(done);
     }
@@ -50,6 +53,7 @@ pub(super) async fn delete(
     request: Request<Body>,
 ) -> Result<Response, Refusal> {
     refuse_on_follower(&node, request.method())?;
+    refuse_conditions(request.headers())?;
     if let Some(done) = came_back(&node, request.uri())? {
         return Ok(done);
     }
@@ -90,6 +94,17 @@ fn refuse_on_follower(node: &Node, method: &Method) -> Result<(), Refusal> {
         filler.from()
     );
     Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, text).with(ALLOW, HeaderValue::from_static("")))
+}
+
+/// 400 where a write is to be done only if something else stands: to do it all the same is what the writer wanted to be
+/// safe from (RFC 9110, 13.1), and a node of many cannot promise it.
+fn refuse_conditions(headers: &HeaderMap) -> Result<(), Refusal> {
+    match [IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE].into_iter().find(|name| headers.contains_key(name)) {
+        None => Ok(()),
+        Some(name) => Err(Refusal::bad_request(format_args!(
+            "no conditional writes: {name}: the newer write wins: leave it out, or send a stamp with Last-Modified"
+        ))),
+    }
 }
 
 /// 409 with what stands.
