@@ -58,7 +58,7 @@ enum State {
 /// All watchers.
 pub(super) struct Crowd {
     poll: Poll,
-    target: Target,
+    targets: Vec<Target>,
     names: Vec<String>,
     timeout: Duration,
     watchers: Vec<Watcher>,
@@ -75,9 +75,10 @@ fn broken(what: &str) -> impl Fn(io::Error) -> Failure + '_ {
 }
 
 impl Crowd {
-    /// So many watchers, spread over the names, none of them connected. All know version 0.
+    /// So many watchers, spread over the names, and those of a name over the nodes; none of them is connected. All know
+    /// version 0. There is a node, and a name.
     pub(super) fn new(
-        target: Target,
+        targets: Vec<Target>,
         names: Vec<String>,
         watchers: usize,
         timeout: Duration,
@@ -92,7 +93,7 @@ impl Crowd {
         let watchers = (0..watchers).map(watcher).collect();
         Ok(Self {
             poll: Poll::new().map_err(broken("wait for sockets"))?,
-            target,
+            targets,
             names,
             timeout,
             watchers,
@@ -105,8 +106,13 @@ impl Crowd {
     }
 
     /// Where they ask.
-    pub(super) fn target(&self) -> &Target {
-        &self.target
+    pub(super) fn targets(&self) -> &[Target] {
+        &self.targets
+    }
+
+    /// Which of the nodes a watcher asks.
+    fn at(&self, number: usize) -> usize {
+        number / self.names.len() % self.targets.len()
     }
 
     /// How many there are.
@@ -152,10 +158,11 @@ impl Crowd {
     }
 
     fn connect(&mut self, number: usize) -> Result<(), Failure> {
-        let url = &self.target.url;
+        let target = &self.targets[self.at(number)];
+        let url = &target.url;
         let cannot =
             |error: io::Error| Failure::Failed(format!("cannot connect watcher {number} to {url}: {error}"));
-        let mut stream = self.target.begin(number).map_err(cannot)?;
+        let mut stream = target.begin(number).map_err(cannot)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll
             .registry()
@@ -170,11 +177,12 @@ impl Crowd {
     }
 
     fn ask(&mut self, number: usize) {
+        let url = &self.targets[self.at(number)].url;
         let watcher = &mut self.watchers[number];
         let path = path_of(&self.names[watcher.name as usize]);
         let timeout = GoDuration(self.timeout).to_string();
         let known = [parameter("version", &watcher.knows.to_string()), parameter("timeout", &timeout)];
-        let request = exchange::get(&self.target.url, &with_query(&path, &known));
+        let request = exchange::get(url, &with_query(&path, &known));
         // before it is sent, for the node counts from when it comes
         let now = Instant::now();
         let sent = watcher.stream.as_mut().map(|stream| stream.write(&request));

@@ -28,12 +28,21 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// The first of the URLs: a figure is of one node.
+    /// The only one of the URLs: a figure is of one node.
     pub(super) fn of(urls: Vec<Url>, flag: &str) -> Result<Self, Failure> {
         let more = urls.len() > 1;
         let url = urls.into_iter().next().filter(|_| !more).ok_or_else(|| {
             Failure::Usage(format!("bad --{flag}: a figure is of one node: got several: give one URL"))
         })?;
+        Self::at(url, flag)
+    }
+
+    /// Each of the URLs.
+    pub(super) fn each(urls: Vec<Url>, flag: &str) -> Result<Vec<Self>, Failure> {
+        urls.into_iter().map(|url| Self::at(url, flag)).collect()
+    }
+
+    fn at(url: Url, flag: &str) -> Result<Self, Failure> {
         let found = (url.host.as_str(), url.port).to_socket_addrs();
         let mut found: Vec<_> = found
             .map_err(|error| {

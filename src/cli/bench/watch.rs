@@ -53,6 +53,10 @@ From one node to another, a round every 20 ms:
   vwatch bench watch --watchers 1 --every 20ms --writes 5000 \
       --server-url http://10.0.0.7:8008 --client-url http://10.0.0.8:8080
 
+At several nodes at the same time, such as followers of one leader:
+  vwatch bench watch --watchers 90000 --server-url http://10.0.0.7:8008 \
+      --client-url http://10.0.0.8:8080,http://10.0.0.9:8080
+
 A wake is measured from when its write was due, not from when it was made: a stall shows, wherever it is. Who was woken
 parks again once all were, or when the next write is due. A version that was overtaken by the next one before a watcher
 saw it counts as superseded; its time runs until the watcher sees the newer one. So wake_ms has one time for each
@@ -106,14 +110,18 @@ struct Round {
 
 pub(super) fn run(args: &Watch) -> Result<(), Failure> {
     check(args)?;
-    let reader = Target::of(args.nodes.reader_urls()?, "client-url")?;
+    let readers = Target::each(args.nodes.reader_urls()?, "client-url")?;
     let writer = Target::of(args.nodes.writer_urls()?, "server-url")?;
     let watchers = usize::try_from(args.watchers).unwrap_or(usize::MAX);
     make_room(watchers, "watchers")?;
-    let process = process(args.pid, &reader)?;
+    // of several nodes there is no one process to look at, unless it is named
+    let process = match (&readers[..], args.pid) {
+        ([reader], pid) | ([reader, ..], pid @ Some(_)) => process(pid, reader)?,
+        _ => None,
+    };
     let mut control = Blocking::open(writer.clone())?;
     let names = Names::new(args.names)?;
-    let mut crowd = Crowd::new(reader, names.0.clone(), watchers, args.timeout)?;
+    let mut crowd = Crowd::new(readers, names.0.clone(), watchers, args.timeout)?;
     let measured = measure(args, &mut crowd, &mut control, &names, process);
     names.delete(&writer);
     let measured = measured?;
@@ -141,7 +149,9 @@ fn measure(
     process: Option<Process>,
 ) -> Result<Measured, Failure> {
     names.write(control, 0, args.size)?;
-    names.wait_at(&mut Blocking::open(crowd.target().clone())?)?;
+    for reader in crowd.targets() {
+        names.wait_at(&mut Blocking::open(reader.clone())?)?;
+    }
 
     let watchers = crowd.watchers();
     let memory_before = process.and_then(Process::memory);
