@@ -1,7 +1,9 @@
 //! `GET /v1/cluster`: what a node says of its group, and whether discovery, gossip and requests agree on who is there.
 
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
+
 use cluster_tests::http::Request;
-use cluster_tests::node::{GROUP_SECRET, Node, free_addresses};
+use cluster_tests::node::{GROUP_SECRET, Node, free_addresses, get};
 use cluster_tests::text::{assert_refusal, metric};
 use cluster_tests::wait::{LIMIT, wait_for, wait_until};
 use serde_json::Value;
@@ -37,6 +39,35 @@ fn a_node_without_others_answers_with_itself() {
     assert_eq!(numbers(&seen), (1, 1, 1, true));
     // it is for operators
     assert_refusal(&node.client().ask(&Request::new("GET", "/v1/cluster")), 404);
+}
+
+/// Gossip, pushes and what is shown of addresses, all over IPv6; one listens on all addresses, and finds out its own.
+#[test]
+fn a_group_on_ipv6_is_a_group() {
+    let bind = || TcpListener::bind((Ipv6Addr::LOCALHOST, 0));
+    // held together, so that they differ
+    let ports = match (bind(), bind(), bind(), bind()) {
+        (Ok(a), Ok(b), Ok(c), Ok(d)) => [a, b, c, d].map(|port| port.local_addr().expect("bound").port()),
+        (Err(error), ..) => return println!("skipped: there is no IPv6 loopback on this machine: {error}"),
+        _ => panic!("no free ports"),
+    };
+    let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, ports[1]));
+    let at = |port: usize| SocketAddr::from((Ipv6Addr::LOCALHOST, ports[port]));
+    let flags = ["--replicate-with", &format!("{},{}", at(1), at(3)), "--cluster-secret", GROUP_SECRET]
+        .map(str::to_owned);
+    let nodes = [(at(0), everywhere), (at(2), at(3))]
+        .map(|(client, server)| Node::launch(client, server, &flags, &[]));
+    wait_until("a group to be ready", LIMIT, || nodes.iter().all(Node::is_ready));
+    for node in &nodes {
+        wait_until("two that agree", LIMIT, || numbers(&node.cluster()) == (2, 2, 2, true));
+    }
+    let first = &nodes[1].cluster()["members"]["live"][0];
+    assert_eq!(text(first, "/server"), at(1).to_string(), "{first:#}");
+    nodes[0].put("name?version=v1", "").expect(204);
+    wait_until("the write", LIMIT, || nodes[1].get("name").status == 200);
+    let mut parked = nodes[0].watch(&get("name?version=v1&timeout=1m"));
+    nodes[1].put("name?version=v2", "").expect(204);
+    assert_eq!(parked.answer().expect(200).version(), Some("v2"));
 }
 
 #[test]
