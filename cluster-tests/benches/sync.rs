@@ -101,6 +101,10 @@ fn main() {
             let i = (d * 7_919 + n as u64) % NAMES;
             put(if d % 2 == 0 { &mut b } else { &mut a }, i, 1_000 + n as u64);
         }
-        round(&mut a, &mut b, 7 + n as u64).print(&differences.to_string());
+        let cost = round(&mut a, &mut b, 7 + n as u64);
+        cost.print(&differences.to_string());
+        if differences == 1 {
+            assert!(cost.round_trips <= 3 && cost.out + cost.back < 10_000, "one difference costs too much");
+        }
     }
 }

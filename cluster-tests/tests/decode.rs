@@ -1,12 +1,23 @@
 //! A length from outside never allocates before it is checked.
 
 use std::alloc::System;
+use std::sync::{Mutex, PoisonError};
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-use vwatch::wire::message::{VERSION, decode_request, decode_response};
+use vwatch::core::mutants::Mutants;
+use vwatch::core::replica::{Request, Response};
+use vwatch::core::store::{Change, Store};
+use vwatch::core::sync::{Ask, Moment, Next, Round, Snapshot, respond};
+use vwatch::core::{Genesis, Incarnation, Name, Stamp, Version};
+use vwatch::wire::message::{VERSION, decode_request, decode_response, encode_request, encode_response};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// What one test allocates must not count for another one.
+static ALONE: Mutex<()> = Mutex::new(());
+
+const COUNTS: [u64; 5] = [1 << 10, 1 << 20, (4 << 20) - 1, 1 << 32, u64::MAX];
 
 /// The header of a push, without its count of records.
 fn push() -> Vec<u8> {
@@ -25,6 +36,7 @@ fn large(mut bytes: Vec<u8>, count: u64) -> Vec<u8> {
 
 #[test]
 fn what_is_claimed_and_not_there_allocates_nothing() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     // one record, a value whose name is said to have so many bytes
     let name = |count| {
         let mut bytes = push();
@@ -32,7 +44,7 @@ fn what_is_claimed_and_not_there_allocates_nothing() {
         large(bytes, count)
     };
     let mut cases: Vec<Vec<u8>> = Vec::new();
-    for count in [1 << 10, 1 << 20, (4 << 20) - 1, 1 << 32, u64::MAX] {
+    for count in COUNTS {
         cases.push(large(push(), count));
         cases.push(name(count));
     }
@@ -44,5 +56,62 @@ fn what_is_claimed_and_not_there_allocates_nothing() {
         assert!(rejected, "{:?}", &bytes[..bytes.len().min(40)]);
         // nothing but the place of the one record that a count of one may announce
         assert!(allocated <= 64, "{allocated} bytes for {:?}", &bytes[..bytes.len().min(40)]);
+    }
+}
+
+fn store(incarnation: u64, names: std::ops::Range<u64>) -> Store<()> {
+    let genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [3; 16] };
+    let mut store = Store::simulated(genesis, Incarnation(incarnation), 4, Mutants::NONE).listing_at_most(1);
+    for i in names {
+        let (now, name) = (Stamp::from_micros(i).expect("small"), Name::new(format!("n{i}").as_bytes(), 512));
+        let version = Version::of_data(&i.to_le_bytes());
+        store.write(now, &name.expect("a name"), &Change::Put { version: &version, data: b"d" }, Some(now));
+    }
+    store
+}
+
+/// All that two nodes say to each other in a round, an exchange of vectors and a snapshot.
+fn said() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    let at = Moment { now: Stamp::from_micros(1_000).expect("small"), latest_horizon: Stamp::MAX };
+    let (mut a, mut b) = (store(1, 0..120), store(2, 60..180));
+    let (mut requests, mut responses) = (Vec::new(), Vec::new());
+    let mut carry = |ask: Ask, to: &mut Store<()>| {
+        let (answer, _) = respond(to, true, at, &ask);
+        requests.push(encode_request(&Request::Sync(ask)));
+        responses.push(encode_response(&Response::Sync(answer.clone())));
+        answer
+    };
+    carry(Snapshot::new(Incarnation(2), 1 << 20).ask(&a, true), &mut b);
+    let mut round = Round::new(&a, Incarnation(2), 1 << 20, 7);
+    while let answer = carry(round.ask(&a), &mut b)
+        && let (Next::Ask, _) = round.answered(&mut a, at, 7, answer)
+    {}
+    carry(Round::vectors(&a, Incarnation(2), 1 << 20).ask(&a), &mut b);
+    (requests, responses)
+}
+
+/// Wherever a length may stand in what nodes say, and however large it is made: no more is allocated than what is there.
+#[test]
+fn no_length_anywhere_allocates_more_than_what_is_there() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (requests, responses) = said();
+    assert!(requests.len() >= 5, "a snapshot, a round of several steps, vectors: {}", requests.len());
+    for (is_request, bytes) in
+        requests.iter().map(|bytes| (true, bytes)).chain(responses.iter().map(|bytes| (false, bytes)))
+    {
+        // everywhere at its beginning, and then here and there: what follows repeats itself
+        let places = (0..bytes.len().min(150)).chain((150..bytes.len()).step_by(41));
+        for (at, count) in places.flat_map(|at| [1 << 20, u64::MAX].map(|count| (at, count))) {
+            let mut claims = large(bytes[..at].to_vec(), count);
+            claims.extend(&bytes[at + 1..]);
+            let region = Region::new(ALLOCATOR);
+            let _ = if is_request { decode_request(&claims).err() } else { decode_response(&claims).err() };
+            let allocated = region.change().bytes_allocated;
+            assert!(
+                allocated <= 16 * claims.len() + 1_024,
+                "{allocated} bytes for {} with {count} at {at}: {bytes:?}",
+                claims.len()
+            );
+        }
     }
 }

@@ -443,6 +443,13 @@ mod tests {
     }
 
     #[test]
+    /// A peer has to do something else first.
+    pub(super) fn rest(&mut self, who: Incarnation, mono_us: u64) {
+        if let Some(peer) = self.live.get_mut(&who) {
+            peer.not_before_us = mono_us + PAUSE_US;
+        }
+    }
+
     fn who_left_or_was_followed_does_not_hold_it_and_who_joins_does() {
         let mut peers = Peers::default();
         see(&mut peers, 0, &[ready(1), summary(2, 2, State::Leaving)]);

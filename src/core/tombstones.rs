@@ -29,6 +29,11 @@ impl Tombstones {
         self.by_age.remove(&(last_sync, position));
     }
 
+    /// Forgets all places, and keeps the horizon.
+    pub(super) fn clear(&mut self) {
+        self.by_age.clear();
+    }
+
     /// Moves the horizon, never back.
     pub(super) fn raise(&mut self, horizon: Stamp) {
         self.horizon = self.horizon.max(horizon);

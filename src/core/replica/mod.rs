@@ -142,8 +142,9 @@ impl Replica {
         self.others.extend_from_slice(others);
         self.peers.see(store.log(), now.mono_us, live, self.config.horizon_cap_us);
         if !store.mutants().has(Mutant::NoHorizonExchange) {
-            let latest = self.moment(store, now).latest_horizon;
-            let honest = live.iter().map(|summary| summary.horizon).filter(|horizon| *horizon <= latest);
+            let (moment, ours) = (self.moment(store, now), store.set().horizon());
+            let honest =
+                live.iter().map(|summary| summary.horizon).filter(|horizon| !moment.refuses(*horizon, ours));
             self.counts.wrong_horizons += (live.len() - honest.clone().count()) as u64;
             store.raise_horizon(honest.max().unwrap_or(Stamp::ZERO), HORIZON_SLICE);
         }
@@ -208,6 +209,11 @@ impl Replica {
         response: Response,
     ) -> Effects<T> {
         let mut effects = Effects::default();
+        // whoever answers something else has not answered
+        if self.pushes.contains_key(&id) != matches!(response, Response::Push(_)) {
+            effects.calls = self.failed(store, now, id);
+            return effects;
+        }
         match response {
             Response::Push(ack) => {
                 if let Some((to, upto, sent)) = self.pushes.remove(&id) {

@@ -2,8 +2,8 @@
 
 use super::{Call, Config, Counts, Effects, Incarnation, Now, Replica, Request, Store};
 use crate::core::limits::MAX_SESSION_US;
-use crate::core::peers::Errand;
-use crate::core::sync::{Answer, Ask, Next, Outcome, Round, Snapshot, SnapshotNext, Stop};
+use crate::core::peers::{Errand, Peer};
+use crate::core::sync::{Answer, Ask, Next, Outcome, Round, Snapshot, SnapshotNext, Stop, much_larger};
 
 /// How often in a row a request is asked again when it gets no answer: it changes nothing to ask twice.
 pub(super) const RETRIES: u32 = 2;
@@ -60,11 +60,14 @@ impl Replica {
         calls: &mut Vec<Call>,
     ) {
         self.sync_at_us =
-            now.mono_us + self.interval_us - self.interval_us / 8 + entropy % (self.interval_us / 4);
+            now.mono_us + self.interval_us - self.interval_us / 8 + entropy % (self.interval_us / 4).max(1);
         let ours = self.summary(store);
         let Some((peer, errand)) = self.peers.next(now.mono_us, entropy >> 8, &ours, store.mutants()) else {
             return;
         };
+        // a snapshot goes on where it stopped, unless most of it has come by other ways
+        let far = |peer: &Peer| much_larger(peer.summary.root.count, ours.root.count);
+        self.session.parked.take_if(|_| !self.peers.get(peer).is_some_and(far));
         if self.session.parked.is_some() {
             return self.start_snapshot(store, now, peer, calls);
         }
@@ -162,6 +165,7 @@ impl Replica {
                     }
                     // the other genesis is ours by now, or the next round will tell them
                     Next::Stop(Stop::OtherGenesis) => self.sync_at_us = now.mono_us,
+                    Next::Stop(Stop::Settling) => self.settles(now, round.peer()),
                     Next::Stop(why) => self.stopped(now, round.peer(), Some(why)),
                 }
             }
@@ -174,6 +178,10 @@ impl Replica {
                         self.counts.snapshots += 1;
                         self.joined = true;
                         self.sync_at_us = now.mono_us;
+                    }
+                    SnapshotNext::Stop(Stop::Settling) => {
+                        self.settles(now, snapshot.peer());
+                        self.session.parked = Some(snapshot);
                     }
                     SnapshotNext::Stop(why) => {
                         self.stopped(now, snapshot.peer(), Some(why));
@@ -251,6 +259,12 @@ impl Replica {
             _ => sync_us,
         };
         self.sync_at_us = self.sync_at_us.max(now.mono_us + self.interval_us / 2);
+    }
+
+    /// A peer forgets old deletes, bit by bit, before it compares anything: no failure, and others have their turn.
+    fn settles(&mut self, now: Now, peer: Incarnation) {
+        self.peers.rest(peer, now.mono_us);
+        self.sync_at_us = now.mono_us + self.config.sync_us / 4;
     }
 
     fn stopped(&mut self, now: Now, peer: Incarnation, why: Option<Stop>) {

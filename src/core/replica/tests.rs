@@ -6,6 +6,7 @@ use crate::core::name::Name;
 use crate::core::peers::Peer;
 use crate::core::store::Change;
 use crate::core::sync::{Answer, Reply, Round};
+use crate::core::vector::Vector;
 use crate::core::version::Version;
 
 const MS: u64 = 1_000;
@@ -307,4 +308,47 @@ fn who_leaves_says_what_waits_and_is_asked_for_the_rest() {
     assert_eq!(asked(&asked_for).len(), 1, "its set differs, and it may be the only one");
     carry(2_000 * MS, &mut b, &mut a, asked_for);
     assert!(b.has("last"));
+}
+
+/// The answer to a push is an acknowledgement. Whatever else comes counts as none, and the push is tried again.
+#[test]
+fn an_answer_of_another_kind_is_none() {
+    let (mut a, mut b) = pair();
+    let calls = a.write(MS, "second");
+    let ask = Round::new(&a.store, b.store.incarnation(), 1_000, 0).ask(&a.store);
+    let (answer, _) = b.replica.request(&mut b.store, now(MS), &Request::Sync(ask));
+    let effects = a.replica.response(&mut a.store, now(MS), 7, calls[0].id, answer);
+    assert!(effects.calls.is_empty());
+    let again = (2..100).find_map(|i| {
+        let calls = a.tick(i * 100 * MS);
+        calls.into_iter().find(|call| matches!(call.request, Request::Push(_)))
+    });
+    carry(10_000 * MS, &mut a, &mut b, vec![again.expect("it is pushed again")]);
+    assert!(b.has("second"));
+}
+
+#[test]
+fn a_vector_that_fills_up_keeps_who_may_come_back_and_then_who_is_there() {
+    let full = |count: u64| {
+        let mut vector = Vector::default();
+        (100..100 + count).for_each(|who| vector.raise(Incarnation(who), 1));
+        vector
+    };
+    let (mut a, b) = pair();
+    a.store.join_vector(&full(MAX_VECTOR as u64 / 2));
+    a.tick(MS);
+    assert_eq!(a.store.vector().len(), 1, "nobody has ever seen the others");
+
+    let summary =
+        |who: u64| Summary { incarnation: Incarnation(who), node: who, ..b.replica.summary(&b.store) };
+    let seen: Vec<Summary> = (100..1_000).map(summary).collect();
+    a.replica.see(&mut a.store, now(MS), &seen, &[]);
+    a.replica.see(&mut a.store, now(2 * MS), &seen[..10], &[]);
+    a.store.join_vector(&full(800));
+    a.tick(2 * MS);
+    assert_eq!(a.store.vector().len(), 801, "they may come back");
+    a.store.join_vector(&full(900));
+    a.tick(3 * MS);
+    assert_eq!(a.store.vector().len(), 11, "room for those who come counts more");
+    assert_eq!(a.store.vector().get(Incarnation(500)), 0, "and nothing is claimed of the others");
 }

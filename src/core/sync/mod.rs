@@ -40,6 +40,13 @@ pub struct Moment {
     pub latest_horizon: Stamp,
 }
 
+impl Moment {
+    /// Whether a horizon is refused. One that is not above ours changes nothing, whatever the clocks say by now.
+    pub(super) fn refuses(&self, horizon: Stamp, ours: Stamp) -> bool {
+        horizon > self.latest_horizon.max(ours)
+    }
+}
+
 /// A request of a round.
 #[derive(Clone, Debug)]
 pub struct Ask {

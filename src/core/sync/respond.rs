@@ -31,7 +31,7 @@ fn reply<T>(store: &mut Store<T>, joined: bool, at: Moment, ask: &Ask, due: &mut
     if ask.to != store.incarnation() && !store.mutants().has(Mutant::RestartUnnoticed) {
         return (Reply::NotMe, joined);
     }
-    if ask.horizon > at.latest_horizon {
+    if at.refuses(ask.horizon, store.set().horizon()) {
         return (Reply::WrongHorizon, joined);
     }
     match ask.genesis {

@@ -92,6 +92,8 @@ pub enum Stop {
     WrongHorizon,
     /// Its set is much larger than ours: a snapshot is cheaper (rule 6).
     TakeSnapshot,
+    /// It forgets old deletes first, of the horizon that we have too.
+    Settling,
     /// It answers, but not what it was asked, or never gets further.
     Nonsense,
 }
@@ -248,7 +250,7 @@ impl Round {
         {
             return Next::Stop(Stop::Gone);
         }
-        if answer.horizon > at.latest_horizon || matches!(answer.reply, Reply::WrongHorizon) {
+        if at.refuses(answer.horizon, store.set().horizon()) || matches!(answer.reply, Reply::WrongHorizon) {
             return Next::Stop(Stop::WrongHorizon);
         }
         if let Some(theirs) = answer.genesis
@@ -260,6 +262,7 @@ impl Round {
             return Next::Stop(Stop::OtherGenesis);
         }
         // rule 2
+        let before = store.set().horizon();
         if !mutants.has(Mutant::NoHorizonExchange) {
             store.raise_horizon(answer.horizon, HORIZON_SLICE);
         }
@@ -269,7 +272,10 @@ impl Round {
             Reply::NotMe | Reply::WrongHorizon => return Next::Stop(Stop::Gone),
             Reply::Joining => return Next::Stop(Stop::Joining),
             Reply::OtherGenesis => return Next::Stop(Stop::OtherGenesis),
+            Reply::HorizonFirst if answer.horizon <= before => return Next::Stop(Stop::Settling),
             Reply::HorizonFirst => {}
+            // whether the sets are equal is not what was asked
+            Reply::Equal(_) if !self.only_vectors => return Next::Stop(Stop::Nonsense),
             Reply::Equal(vector) => {
                 // it was captured while the sets were equal, and ours has only grown
                 store.join_vector(&vector);

@@ -86,7 +86,7 @@ impl Snapshot {
         if answer.from != self.peer || matches!(answer.reply, Reply::NotMe) {
             return (SnapshotNext::Stop(Stop::Gone), due);
         }
-        if answer.horizon > at.latest_horizon || matches!(answer.reply, Reply::WrongHorizon) {
+        if at.refuses(answer.horizon, store.set().horizon()) || matches!(answer.reply, Reply::WrongHorizon) {
             return (SnapshotNext::Stop(Stop::WrongHorizon), due);
         }
         let Some(genesis) = answer.genesis else { return (SnapshotNext::Stop(Stop::Joining), due) };
@@ -103,15 +103,17 @@ impl Snapshot {
             return (SnapshotNext::Ask, due);
         }
         self.genesis = Some(genesis);
-        let before = (store.set().horizon(), store.set().tombstones());
+        let before = store.set().horizon();
         if !mutants.has(Mutant::NoHorizonExchange) {
             store.raise_horizon(answer.horizon, HORIZON_SLICE);
         }
         let Reply::Snapshot { vector, records, upto } = answer.reply else {
-            // a horizon that moves, bit by bit, is no time wasted
-            self.idle += u32::from(before == (store.set().horizon(), store.set().tombstones()));
-            let over = self.idle > 2;
-            return (if over { SnapshotNext::Stop(Stop::Nonsense) } else { SnapshotNext::Ask }, due);
+            let next = match answer.reply {
+                Reply::HorizonFirst if answer.horizon > before => SnapshotNext::Ask,
+                Reply::HorizonFirst => SnapshotNext::Stop(Stop::Settling),
+                _ => SnapshotNext::Stop(Stop::Nonsense),
+            };
+            return (next, due);
         };
         if !self.opened {
             let vector = vector.unwrap_or_default();

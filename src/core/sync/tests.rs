@@ -441,3 +441,67 @@ fn a_listing_is_short_or_of_what_cannot_be_cut() {
     assert_eq!(judged(listed(LIST_AT_MOST)), Next::Ask);
     assert_eq!(judged(listed(LIST_AT_MOST + 1)), Next::Stop(Stop::Nonsense));
 }
+
+/// Clocks were set back behind a horizon that both have: it changes nothing, and is no reason to stay apart.
+#[test]
+fn a_horizon_that_is_ours_already_is_not_refused() {
+    let (mut a, mut b) = (filled(1, 20), filled(2, 25));
+    let early = Moment { now: at(100), latest_horizon: at(100) };
+    for store in [&mut a, &mut b] {
+        store.raise_horizon(at(5_000), usize::MAX);
+    }
+    let mut round = Round::new(&a, b.incarnation(), MIB, 0);
+    for _ in 0..10 {
+        let (answer, _) = respond(&mut b, true, early, &round.ask(&a));
+        match round.answered(&mut a, early, 0, answer).0 {
+            Next::Ask => {}
+            next => {
+                assert!(matches!(next, Next::Done(_)), "{next:?}");
+                return assert_eq!(a.set().root(), b.set().root());
+            }
+        }
+    }
+    panic!("no end");
+}
+
+#[test]
+fn a_peer_that_forgets_first_has_not_failed() {
+    let (mut a, mut b) = (filled(1, 20), filled(2, 20));
+    (0..10).for_each(|i| delete(&mut b, &format!("n{i}"), 1_000));
+    for store in [&mut a, &mut b] {
+        // b has yet to forget
+        store.raise_horizon(at(5_000), 0);
+    }
+    let horizon = a.set().horizon();
+    let mut round = Round::new(&a, b.incarnation(), MIB, 0);
+    round.ask(&a);
+    let settling = |now| Answer {
+        from: Incarnation(2),
+        now,
+        genesis: Some(GENESIS),
+        horizon,
+        reply: Reply::HorizonFirst,
+    };
+    assert_eq!(round.answered(&mut a, moment(1), 0, settling(at(1))).0, Next::Stop(Stop::Settling));
+    let mut snapshot = Snapshot::new(Incarnation(2), MIB);
+    let next = snapshot.answered(&mut a, true, moment(1), settling(at(1))).0;
+    assert_eq!(next, SnapshotNext::Stop(Stop::Settling));
+}
+
+#[test]
+fn who_was_not_asked_whether_the_sets_are_equal_cannot_say_so() {
+    let mut a = filled(1, 300);
+    let mut round = Round::new(&a, Incarnation(2), MIB, 0);
+    round.ask(&a);
+    let (mut vector, before) = (Vector::default(), a.vector().clone());
+    vector.raise(Incarnation(2), 1_000);
+    let answer = Answer {
+        from: Incarnation(2),
+        now: at(1),
+        genesis: Some(GENESIS),
+        horizon: Stamp::ZERO,
+        reply: Reply::Equal(vector),
+    };
+    assert_eq!(round.answered(&mut a, moment(1), 0, answer).0, Next::Stop(Stop::Nonsense));
+    assert_eq!(*a.vector(), before, "nothing is claimed");
+}
