@@ -7,17 +7,21 @@ use std::time::Duration;
 
 use cluster_tests::faults::{Run, run};
 
-const RUNS: u64 = 5;
-const TIME: Duration = Duration::from_secs(15);
+/// Runs, and seconds of each, unless `VWATCH_FAULTS_SECONDS` says how long: then there are five. CI has a minute for each.
+const RUNS: (u64, u64) = (2, 15);
 
 #[test]
 fn random_faults_break_no_promise() {
+    let (runs, seconds) = match std::env::var("VWATCH_FAULTS_SECONDS") {
+        Ok(seconds) => (5, seconds.parse().expect("a number")),
+        Err(_) => RUNS,
+    };
     let seeds = match std::env::var("VWATCH_FAULTS_SEED") {
         Ok(seed) => vec![seed.parse().expect("a number")],
-        Err(_) => (1..RUNS).chain([fastrand::u64(..)]).collect(),
+        Err(_) => (1..runs).chain([fastrand::u64(..)]).collect(),
     };
     for seed in seeds {
         println!("VWATCH_FAULTS_SEED={seed}");
-        println!("{}", run(Run { seed, nodes: 5, time: TIME }));
+        println!("{}", run(Run { seed, nodes: 5, time: Duration::from_secs(seconds) }));
     }
 }

@@ -14,7 +14,8 @@ sim [--seed N] [--nodes N]        one world: its report
     [--trace]                     and its trace, on stdout
     [--study]                     how a write should reach 200 nodes in 4 regions
     [--seeds N [--jobs N]]        that many worlds from the seed on, on so many threads: failures and a summary
-    [--scenario missing|split|lonely|late|twins|aimed] one thing happens, instead of a storm
+    [--long [--jobs N]]           100,000 worlds, 5 of 200 nodes and one of 1,000: an hour or two of two processors
+    [--scenario missing|aloof|mute|split|lonely|late|twins|aimed] one thing happens, instead of a storm
     [--without RULE]              with a rule taken out, by the name of its mutant (or 'list')";
 
 struct Args {
@@ -24,6 +25,7 @@ struct Args {
     jobs: u64,
     trace: bool,
     study: bool,
+    long: bool,
     scenario: Scenario,
     without: Option<Mutant>,
 }
@@ -36,6 +38,7 @@ fn parse() -> Result<Args, String> {
         jobs: 1,
         trace: false,
         study: false,
+        long: false,
         scenario: Scenario::Storm,
         without: None,
     };
@@ -52,15 +55,22 @@ fn parse() -> Result<Args, String> {
             "--jobs" => args.jobs = number()?.max(1),
             "--trace" => args.trace = true,
             "--study" => args.study = true,
+            "--long" => args.long = true,
             "--scenario" => {
                 args.scenario = match words.next().as_deref() {
                     Some("missing") => Scenario::Missing,
+                    Some("aloof") => Scenario::Aloof,
+                    Some("mute") => Scenario::Mute,
                     Some("split") => Scenario::Split,
                     Some("lonely") => Scenario::Lonely,
                     Some("late") => Scenario::Late,
                     Some("twins") => Scenario::Twins,
                     Some("aimed") => Scenario::Aimed,
-                    _ => return Err("--scenario missing, split, lonely, late, twins or aimed".to_owned()),
+                    _ => {
+                        return Err(
+                            "--scenario missing, aloof, mute, split, lonely, late, twins or aimed".to_owned()
+                        );
+                    }
                 }
             }
             "--without" => {
@@ -87,13 +97,24 @@ fn main() -> ExitCode {
         push_study(args.seed);
         return ExitCode::SUCCESS;
     }
+    if args.long {
+        let mut all_passed = true;
+        for (seeds, nodes) in [(100_000, None), (5, Some(200)), (1, Some(1_000))] {
+            println!(
+                "\n{seeds} worlds of {} nodes",
+                nodes.map_or("3 to 20".to_owned(), |nodes| nodes.to_string())
+            );
+            all_passed &= many(&Args { seeds, nodes, ..args });
+        }
+        return if all_passed { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     if args.seeds == 1 {
         let (report, trace) = run(&args, args.seed);
         print!("{}", trace.unwrap_or_default());
         println!("{report}");
         return if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    many(&args)
+    if many(&args) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn run(args: &Args, seed: u64) -> (Report, Option<String>) {
@@ -111,7 +132,8 @@ fn run(args: &Args, seed: u64) -> (Report, Option<String>) {
 }
 
 /// Runs many worlds on several threads, tells each failure and the progress as they come, and in the end what all came to.
-fn many(args: &Args) -> ExitCode {
+/// Whether all passed.
+fn many(args: &Args) -> bool {
     let (started, next) = (Instant::now(), AtomicU64::new(args.seed));
     let all = Mutex::new((Report::default(), Vec::new(), Vec::new()));
     let worker = || {
@@ -140,7 +162,7 @@ fn many(args: &Args) -> ExitCode {
             threads.spawn(worker);
         }
     });
-    let Ok((sum, mut converged_us, mut failed)) = all.into_inner() else { return ExitCode::FAILURE };
+    let Ok((sum, mut converged_us, mut failed)) = all.into_inner() else { return false };
     converged_us.sort_unstable();
     failed.sort_unstable();
     let percentile = |of_1_000: usize| {
@@ -163,7 +185,7 @@ fn many(args: &Args) -> ExitCode {
         percentile(1_000),
         started.elapsed().as_secs_f64(),
     );
-    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    failed.is_empty()
 }
 
 /// 200 nodes in 4 regions: 1 ms inside, 80 ms between, 1 % loss; 1 Gbit/s and 20 µs a message to send.
