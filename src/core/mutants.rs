@@ -25,6 +25,10 @@ pub enum Mutant {
     RestartedMovesHorizon,
     /// A node that is just back no longer holds the horizon.
     ReturnedHoldsNothing,
+    /// Nor does one with which no round was complete since it came, or not for long.
+    UnmetHoldsNothing,
+    /// One round with a member is enough, however long ago.
+    OnceMetIsEnough,
     /// A node moves the horizon by a clock with which nobody agrees.
     TrustAnyClock,
     /// A vector takes a batch that does not connect.
@@ -45,7 +49,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::NoHorizonExchange,
         Self::ResolvedOnTruncation,
         Self::VectorAtEnd,
@@ -56,6 +60,8 @@ impl Mutant {
         Self::EmptyJoinersReady,
         Self::RestartedMovesHorizon,
         Self::ReturnedHoldsNothing,
+        Self::UnmetHoldsNothing,
+        Self::OnceMetIsEnough,
         Self::TrustAnyClock,
         Self::SkipGaps,
         Self::RestartUnnoticed,

@@ -58,8 +58,9 @@ pub struct Peer {
     /// What it last said of itself.
     pub summary: Summary,
     pub(super) outbox: Outbox,
-    /// Whether a round with it was ever complete.
-    known: bool,
+    /// When the last exchange after which each held what the other did began, µs of the node's monotonic clock: a round
+    /// that was complete, or the sight of a set that is the same as ours. `None` if there was none since it came.
+    met_us: Option<u64>,
     /// Rounds with it that failed since the last one that did not.
     failures: u32,
     /// No round before this, µs of the node's monotonic clock.
@@ -125,6 +126,19 @@ pub struct Peers {
     live: BTreeMap<Incarnation, Peer>,
     members: BTreeMap<Incarnation, Member>,
     turn: u64,
+    sweeps: Sweeps,
+}
+
+/// How far it is sure that everybody holds the same. A sweep is complete when each member was met since it began. What
+/// anybody held at its beginning is ours then, and everybody's at the end of the next one.
+#[derive(Debug, Default)]
+struct Sweeps {
+    /// When the one under way began, µs of the node's monotonic clock.
+    since_us: u64,
+    /// When the last complete one began.
+    ours_us: Option<u64>,
+    /// What anybody held then, everybody holds.
+    all_us: Option<u64>,
 }
 
 /// How many clocks of a group agree with ours.
@@ -178,6 +192,9 @@ const CLOCK_PAUSE_US: u64 = 60_000_000;
 /// Pause after a failed round with a peer, doubled by each further one, µs.
 const PAUSE_US: u64 = 500_000;
 
+/// Before all others.
+const RIGHT_OF_WAY: u32 = 5;
+
 impl Peers {
     /// Takes in who is live now, all at once and without ourselves. Who is gone is remembered for `memory_us`.
     pub(super) fn see(&mut self, log: &Log, mono_us: u64, live: &[Summary], memory_us: u64) {
@@ -204,7 +221,7 @@ impl Peers {
             let mut peer = was_live.unwrap_or_else(|| Peer {
                 summary: *summary,
                 outbox: member.outbox.take().map_or_else(|| Outbox::new(log), Outbox::resumed),
-                known: false,
+                met_us: None,
                 failures: 0,
                 not_before_us: 0,
                 offset_us: None,
@@ -272,19 +289,47 @@ impl Peers {
         self.live.get_mut(&incarnation)
     }
 
-    /// Whether nobody holds the horizon: each member is live, past its joining, and has been so without a break for
-    /// `settle_us`, or leaves. Who is merely silent may come back with values whose tombstones must still be there to meet
-    /// them, and who is just back, or takes a set over bit by bit, has not met them yet. Who left, or was followed by a newer
-    /// process of the same node, which began empty, is no member any more.
-    pub(super) fn nobody_missing(&self, mono_us: u64, settle_us: u64) -> bool {
-        self.members.iter().all(|(who, member)| {
-            member.left || self.live.contains_key(who) && member.since_us + settle_us <= mono_us
-        })
+    /// Notices whose set is the same as ours, and when a sweep is complete. `ours` is what we gossip.
+    pub(super) fn sweep(&mut self, mono_us: u64, ours: &Summary) {
+        for peer in self.live.values_mut().filter(|peer| peer.summary.same_set(ours)) {
+            peer.met_us = Some(mono_us);
+        }
+        let since_us = self.sweeps.since_us;
+        let met = |who| self.live.get(who).and_then(|peer| peer.met_us).is_some_and(|at| at >= since_us);
+        if self.members.iter().all(|(who, member)| member.left || met(who)) {
+            self.sweeps = Sweeps { since_us: mono_us, ours_us: Some(since_us), all_us: self.sweeps.ours_us };
+        }
+    }
+
+    /// Whether nobody holds the horizon: each member is live, past its joining, has been so without a break for `settle_us`,
+    /// and was met since it came, or leaves; and what anybody held `spread_us` ago, everybody holds. Who is merely silent may
+    /// come back with values whose tombstones must still be there to meet them. Who is just back, or takes a set over bit by
+    /// bit, or is heard of by gossip alone, has not met them yet, however long it is there. Who left, or was followed by a
+    /// newer process of the same node, which began empty, is no member any more.
+    pub(super) fn nobody_missing(
+        &self,
+        mono_us: u64,
+        settle_us: u64,
+        spread_us: u64,
+        mutants: Mutants,
+    ) -> bool {
+        let any = mutants.has(Mutant::ReturnedHoldsNothing);
+        let unmet = any || mutants.has(Mutant::UnmetHoldsNothing);
+        let settle_us = if any { 0 } else { settle_us };
+        let is_spread = self.sweeps.all_us.is_some_and(|at| at + spread_us >= mono_us)
+            || unmet
+            || mutants.has(Mutant::OnceMetIsEnough);
+        let met = |peer: &Peer| peer.met_us.is_some() || unmet;
+        is_spread
+            && self.members.iter().all(|(who, member)| {
+                member.left || self.live.get(who).is_some_and(met) && member.since_us + settle_us <= mono_us
+            })
     }
 
     /// With whom to sync next, and how. `ours` is what we gossip.
     ///
-    /// Dirty and new peers come first, one in four from another region; who is equal to us is not asked (rule 1), but
+    /// Dirty and new peers come first, one in four from another region, and of those alike who was not met for longest, by
+    /// sweeps; who is equal to us is not asked (rule 1), but
     /// for its vector and its clock, once each: a majority has to agree with ours, in a quiet group too.
     pub(super) fn next(
         &mut self,
@@ -295,6 +340,7 @@ impl Peers {
     ) -> Option<(Incarnation, Errand)> {
         self.turn += 1;
         let abroad = self.turn.is_multiple_of(4);
+        let since_us = self.sweeps.since_us;
         let mut best: Option<(u32, usize)> = None;
         let mut all: Vec<(u32, Incarnation, Errand)> = Vec::new();
         for (who, peer) in &mut self.live {
@@ -319,9 +365,14 @@ impl Peers {
                 true if marks.0 == marks.1 || peer.marks == Some(marks) => continue,
                 true => (0, Errand::Vectors),
                 // who failed last time has no right of way: else those who always fail would leave no turn to others
-                false if peer.failures == 0 && (peer.outbox.is_dirty() || !peer.known) => (3, Errand::Round),
-                false if abroad && peer.summary.region != ours.region => (2, Errand::Round),
-                false => (1, Errand::Round),
+                false if peer.failures == 0 && (peer.outbox.is_dirty() || peer.met_us.is_none()) => {
+                    (RIGHT_OF_WAY, Errand::Round)
+                }
+                false => {
+                    let far = abroad && peer.summary.region != ours.region;
+                    let due = peer.failures == 0 && peer.met_us < Some(since_us);
+                    (1 + 2 * u32::from(far) + u32::from(due), Errand::Round)
+                }
             };
             all.push((rank, *who, errand));
             best = match best {
@@ -358,11 +409,12 @@ impl Peers {
         Clocks { near, off, live: self.live.len() + 1, group: self.members.len() + 1 }
     }
 
-    /// How far the group's clock is ahead of ours, as far as known: the lower median of all offsets, our own 0 among them.
-    /// As long as most clocks are right so is this one.
+    /// How far the group's clock is ahead of ours, as far as known: the median of all offsets, our own 0 among them, and of
+    /// two in the middle the later one. So it takes a majority to say that something is not in the past yet: half of the
+    /// clocks being behind, or the only other one that is known, must not keep a node apart.
     pub(super) fn median_offset_us(&self) -> i64 {
         let mut offsets: Vec<i64> = self.live().filter_map(|peer| peer.offset_us).chain([0]).collect();
-        let middle = (offsets.len() - 1) / 2;
+        let middle = offsets.len() / 2;
         *offsets.select_nth_unstable(middle).1
     }
 
@@ -381,13 +433,20 @@ impl Peers {
         self.live.iter().any(|(other, peer)| *other != who && peer.is_dirty())
     }
 
-    /// A round with a peer is complete: it has all that we had.
-    pub(super) fn synced(&mut self, who: Incarnation, ours: u32) {
+    /// A round with a peer that began at `met_us` is complete: each has all that the other had.
+    pub(super) fn synced(&mut self, who: Incarnation, ours: u32, met_us: u64) {
         if let Some(peer) = self.live.get_mut(&who) {
-            peer.known = true;
+            peer.met_us = peer.met_us.max(Some(met_us));
             peer.failures = 0;
             peer.outbox.synced();
             peer.marks = Some((peer.summary.vector, ours));
+        }
+    }
+
+    /// A peer has to do something else first.
+    pub(super) fn rest(&mut self, who: Incarnation, mono_us: u64) {
+        if let Some(peer) = self.live.get_mut(&who) {
+            peer.not_before_us = mono_us + PAUSE_US;
         }
     }
 
@@ -427,38 +486,72 @@ mod tests {
         peers.see(&Log::default(), at, live, DAY);
     }
 
+    fn meet(peers: &mut Peers, at: u64, who: &[u64]) {
+        who.iter().for_each(|who| peers.synced(Incarnation(*who), 0, at));
+    }
+
+    /// As far as members go, and not sweeps.
+    fn nobody_missing(peers: &mut Peers, at: u64) -> bool {
+        peers.sweeps.all_us = Some(at);
+        peers.nobody_missing(at, 10, 0, Mutants::NONE)
+    }
+
+    #[test]
+    fn what_anybody_held_is_everybodys_after_two_sweeps() {
+        let mut peers = Peers::default();
+        let ours = summary(100, 100, State::Ready);
+        let spread = |peers: &mut Peers, at: u64, for_us: u64| {
+            peers.sweep(at, &ours);
+            peers.nobody_missing(at, 10, for_us, Mutants::NONE)
+        };
+        see(&mut peers, 0, &[ready(1), ready(2)]);
+        meet(&mut peers, 20, &[1]);
+        assert!(!spread(&mut peers, 20, 100), "2 was not met");
+        meet(&mut peers, 30, &[2]);
+        assert!(!spread(&mut peers, 31, 100), "1 may not have what was 2's alone");
+        meet(&mut peers, 35, &[1]);
+        assert!(!spread(&mut peers, 40, 100), "nor may 2 have what was 1's: it was met before that");
+        meet(&mut peers, 45, &[2]);
+        assert!(spread(&mut peers, 50, 50), "what was there at 0");
+        assert!(!spread(&mut peers, 51, 50), "and no more");
+        assert!(!spread(&mut peers, 82, 50));
+        // an equal set is as good as a round, and both are seen at once
+        let equal = [1, 2].map(|who| Summary { root: ours.root, ..ready(who) });
+        see(&mut peers, 90, &equal);
+        assert!(!spread(&mut peers, 90, 5), "at 31, this one says");
+        assert!(!spread(&mut peers, 91, 5), "at 50");
+        assert!(spread(&mut peers, 92, 5), "at 90");
+    }
+
     #[test]
     fn who_is_missing_holds_the_horizon_until_it_is_back_for_a_while() {
         let mut peers = Peers::default();
         see(&mut peers, 0, &[ready(1), ready(2)]);
-        assert!(!peers.nobody_missing(9, 10), "both are new");
-        assert!(peers.nobody_missing(10, 10));
+        meet(&mut peers, 0, &[1, 2]);
+        assert!(!nobody_missing(&mut peers, 9), "both are new");
+        assert!(nobody_missing(&mut peers, 10));
         see(&mut peers, 20, &[ready(1)]);
-        assert!(!peers.nobody_missing(40, 10), "2 is silent");
+        assert!(!nobody_missing(&mut peers, 40), "2 is silent");
         see(&mut peers, 50, &[ready(1), ready(2)]);
-        assert!(!peers.nobody_missing(59, 10), "and has to sync first");
-        assert!(peers.nobody_missing(60, 10));
+        assert!(!nobody_missing(&mut peers, 70), "and has to sync first, however long it is there");
+        meet(&mut peers, 50, &[2]);
+        assert!(!nobody_missing(&mut peers, 59) && nobody_missing(&mut peers, 60));
         see(&mut peers, 60 + DAY, &[ready(1)]);
-        assert!(peers.nobody_missing(60 + DAY, 10), "not for ever");
+        assert!(nobody_missing(&mut peers, 60 + DAY), "not for ever");
     }
 
     #[test]
-    /// A peer has to do something else first.
-    pub(super) fn rest(&mut self, who: Incarnation, mono_us: u64) {
-        if let Some(peer) = self.live.get_mut(&who) {
-            peer.not_before_us = mono_us + PAUSE_US;
-        }
-    }
-
     fn who_left_or_was_followed_does_not_hold_it_and_who_joins_does() {
         let mut peers = Peers::default();
         see(&mut peers, 0, &[ready(1), summary(2, 2, State::Leaving)]);
+        meet(&mut peers, 0, &[1]);
         see(&mut peers, 5, &[ready(1)]);
-        assert!(peers.nobody_missing(10, 10), "2 left");
+        assert!(nobody_missing(&mut peers, 10), "2 left");
         (20..40).for_each(|at| see(&mut peers, at, &[summary(11, 1, State::Joining)]));
-        assert!(!peers.nobody_missing(40, 10), "11 follows 1, and joins");
+        meet(&mut peers, 40, &[11]);
+        assert!(!nobody_missing(&mut peers, 40), "11 follows 1, and joins");
         see(&mut peers, 50, &[summary(11, 1, State::Ready)]);
-        assert!(peers.nobody_missing(60, 10));
+        assert!(nobody_missing(&mut peers, 60));
         assert!(peers.remembers(Incarnation(11)) && !peers.remembers(Incarnation(1)));
     }
 
@@ -469,10 +562,12 @@ mod tests {
             |peers: &mut Peers, at, live: &[Summary]| peers.see(&Log::default(), at, live, 10 * OVERLAP_US);
         see(&mut peers, 0, &[summary(1, 7, State::Ready), summary(2, 7, State::Ready)]);
         see(&mut peers, 2 * OVERLAP_US, &[summary(1, 7, State::Ready), summary(2, 7, State::Ready)]);
+        meet(&mut peers, 0, &[1, 2]);
         see(&mut peers, 3 * OVERLAP_US, &[summary(1, 7, State::Ready)]);
-        assert!(!peers.nobody_missing(4 * OVERLAP_US, 0), "2 is silent, and was beside 1 for long");
+        assert!(!nobody_missing(&mut peers, 4 * OVERLAP_US), "2 is silent, and was beside 1 for long");
         see(&mut peers, 3 * OVERLAP_US, &[summary(1, 7, State::Ready), summary(3, 7, State::Ready)]);
-        assert!(peers.nobody_missing(4 * OVERLAP_US, 0), "3 has just come, in its place");
+        meet(&mut peers, 3 * OVERLAP_US, &[3]);
+        assert!(nobody_missing(&mut peers, 4 * OVERLAP_US), "3 has just come, in its place");
     }
 
     #[test]
@@ -493,18 +588,18 @@ mod tests {
         let ours = summary(100, 100, State::Ready);
         see(&mut peers, 0, &[ready(2), ready(3), ready(4)]);
         for who in [2, 4] {
-            peers.synced(Incarnation(who), 0);
+            peers.synced(Incarnation(who), 0, 0);
         }
         assert_eq!(
             peers.next(0, 5, &ours, Mutants::NONE),
             Some((Incarnation(3), Errand::Round)),
             "never synced with"
         );
-        peers.synced(Incarnation(3), 0);
+        peers.synced(Incarnation(3), 0, 0);
         let dirty = &mut peers.get_mut(Incarnation(4)).unwrap().outbox;
         *dirty = std::mem::take(dirty).resumed();
         assert_eq!(peers.next(0, 5, &ours, Mutants::NONE), Some((Incarnation(4), Errand::Round)), "dirty");
-        peers.synced(Incarnation(4), 0);
+        peers.synced(Incarnation(4), 0, 0);
         let abroad = (0..40)
             .filter(|i| peers.next(0, *i, &ours, Mutants::NONE).is_some_and(|(who, _)| who.0 == 3))
             .count();
@@ -538,6 +633,22 @@ mod tests {
         }
         assert_eq!(clocks(&peers), (false, true));
         assert_eq!(peers.median_offset_us(), 5_000);
+        // one clock that is behind, as long as no other is known, is not the group's
+        let mut two = Peers::default();
+        see(&mut two, 0, &[ready(1), ready(2)]);
+        let behind = Stamp::from_micros(10_050).unwrap();
+        two.clock(Incarnation(1), behind, now(0), now(100), 1_000);
+        assert_eq!(two.median_offset_us(), 0);
+        show(&mut two, 2, 0);
+        assert_eq!(two.median_offset_us(), 0);
+        // nor is ours, if it is the one that is behind, nor if it is one of two of four
+        let mut us = Peers::default();
+        see(&mut us, 0, &[ready(1), ready(2), ready(3)]);
+        show(&mut us, 1, 5_000);
+        assert_eq!(us.median_offset_us(), 5_000);
+        show(&mut us, 2, 5_000);
+        show(&mut us, 3, 4_000);
+        assert_eq!(us.median_offset_us(), 5_000);
         let mut alone = Peers::default();
         assert!(alone.clocks(10).group_agrees(0) && !alone.clocks(10).group_agrees(1));
         see(&mut alone, 0, &[ready(1)]);

@@ -45,7 +45,7 @@ impl World {
             self.trace
                 .line(now_us, format_args!("n{slot} moves its horizon to {}, forgets {forgotten}", after.1));
         }
-        self.work.forgotten += forgotten;
+        self.work.forgotten += if self.stormy { forgotten } else { 0 };
         self.send(slot, calls);
         self.after(TICK_US, Event::Tick { slot, life });
     }
@@ -69,7 +69,7 @@ impl World {
         let forgotten = before.saturating_sub(process.store.set().tombstones()) as u64;
         process.table.beat(now_us, life, process.replica.summary(&process.store));
         let told = process.table.tell();
-        self.work.forgotten += forgotten;
+        self.work.forgotten += if self.stormy { forgotten } else { 0 };
         if !addresses.is_empty() {
             for _ in 0..3 {
                 // any address, whether somebody is there or not: this heals a split
@@ -134,6 +134,9 @@ impl World {
             };
             self.count(kind, bytes.len() as u64);
             self.trace.line(now_us, format_args!("n{slot} -> n{to} #{} {kind} of {}", call.id, bytes.len()));
+            if self.aloof[slot] || self.aloof[to] {
+                continue;
+            }
             for at_us in self.carry(slot, to, true) {
                 let bytes = bytes.clone();
                 self.at(at_us, Event::Request { to, from: slot, life, id: call.id, bytes });

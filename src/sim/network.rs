@@ -45,6 +45,8 @@ pub(super) struct Network {
     regions: Vec<usize>,
     near_us: u64,
     far_us: u64,
+    /// How long (from, to) takes beside others of its kind, percent: no two links are alike, nor the two ways of one.
+    ways: Vec<u64>,
     /// How many faults stop messages on (from, to).
     cuts: Vec<u8>,
     /// Latest arrival so far on (from, to), to see who is overtaken.
@@ -60,8 +62,10 @@ pub(super) struct Network {
 
 impl Network {
     pub(super) fn new(plan: &Plan) -> Self {
+        let mut ways = Random::new(plan.seed, 4);
         Self {
             random: Random::new(plan.seed, 2),
+            ways: (0..plan.nodes * plan.nodes).map(|_| ways.within(50, 150)).collect(),
             nodes: plan.nodes,
             regions: (0..plan.nodes).map(|slot| plan.region(slot)).collect(),
             near_us: plan.near_us,
@@ -132,6 +136,7 @@ impl Network {
 
     fn arrival(&mut self, now_us: u64, from: usize, to: usize) -> u64 {
         let base = if self.regions[from] == self.regions[to] { self.near_us } else { self.far_us };
+        let base = base * self.ways[from * self.nodes + to] / 100;
         let mut at = now_us + base + self.random.below(base / 4 + 1);
         if self.faulty && self.random.chance(self.late) {
             self.befell.late += 1;

@@ -21,18 +21,43 @@ impl World {
     /// grace a little, yet the first node does not bring the value back: those who saw it before still wait for it, and
     /// the one that did not has not been up for long enough to forget anything.
     pub(super) fn missing(&mut self) {
-        let (name, value) = (name("deleted"), ("v".to_owned(), Vec::new()));
-        self.accept(0, &name, Some((&value.0, &value.1)), None);
-        self.pass(2 * SECOND_US);
-        let grace_us = self.plan.grace_us;
-        self.cut_off(3, grace_us + 4 * SECOND_US);
-        self.pass(SECOND_US / 10);
-        self.accept(0, &name, None, None);
+        self.delete_behind_a_cut();
         self.pass(6 * SECOND_US);
         self.kill(1);
         self.faults.restarts += 1;
         self.start(1);
-        self.pass(grace_us);
+        self.pass(self.plan.grace_us);
+    }
+
+    /// Node 3 is cut off for a little longer than the grace, with a value that is then deleted.
+    fn delete_behind_a_cut(&mut self) {
+        let (name, value) = (name("deleted"), ("v".to_owned(), Vec::new()));
+        self.accept(0, &name, Some((&value.0, &value.1)), None);
+        self.pass(2 * SECOND_US);
+        self.cut_off(3, self.plan.grace_us + 4 * SECOND_US);
+        self.pass(SECOND_US / 10);
+        self.accept(0, &name, None, None);
+    }
+
+    /// As [`World::missing`], and when the node is back, only its gossip gets through for a while: that it is there does not
+    /// mean that it has heard of the delete.
+    pub(super) fn aloof(&mut self) {
+        self.delete_behind_a_cut();
+        self.aloof[3] = true;
+        self.pass(self.plan.grace_us + 20 * SECOND_US);
+        self.aloof[3] = false;
+    }
+
+    /// A value is deleted while only gossip gets through to node 3 and from it, for longer than the grace.
+    pub(super) fn mute(&mut self) {
+        let (name, value) = (name("deleted"), ("v".to_owned(), Vec::new()));
+        self.accept(0, &name, Some((&value.0, &value.1)), None);
+        self.pass(2 * SECOND_US);
+        self.aloof[3] = true;
+        self.pass(SECOND_US / 10);
+        self.accept(0, &name, None, None);
+        self.pass(self.plan.grace_us + 20 * SECOND_US);
+        self.aloof[3] = false;
     }
 
     /// Each half begins a set and takes writes; then they find each other.

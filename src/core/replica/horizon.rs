@@ -9,6 +9,11 @@ use crate::core::tombstones::horizon_in_steps;
 /// Clocks are never asked to agree better than this, µs, however little of the future is taken from clients.
 const LEAST_BOUND_US: u64 = 800_000;
 
+/// Tombstones are forgotten only if what anybody held this part of the grace ago is everybody's. A delete is stamped half a
+/// grace before it is written at most, so that all that the horizon passes was there by then, and there is time left for
+/// clocks that differ and gossip that is late.
+const SPREAD: u64 = 4;
+
 impl Replica {
     /// Whether our clock is so far from those of a majority that we should not stamp writes: by more than four fifths of
     /// what we take from clients; or was set, and no majority has agreed since.
@@ -53,16 +58,17 @@ impl Replica {
         Moment { now: now.wall, latest_horizon: group_now.before(LEAST_GRACE_US / 2) }
     }
 
-    pub(super) fn move_horizon<T>(&self, store: &mut Store<T>, now: Now) {
+    pub(super) fn move_horizon<T>(&mut self, store: &mut Store<T>, now: Now) {
         let mutants = store.mutants();
+        let ours = self.summary(store);
+        self.peers.sweep(now.mono_us, &ours);
         let early = mutants.has(Mutant::RestartedMovesHorizon);
         let Config { grace_us, horizon_cap_us, settle_us, horizon_step_us: step_us, .. } = self.config;
         // who has nobody to agree with goes by a clock that has gone steadily for long enough
         let since_us = if self.config.alone { self.clock.steady.mono_us } else { self.started.mono_us };
         let up_us = now.mono_us.saturating_sub(since_us);
         if (up_us >= grace_us || early) && self.clock_is_trusted(store, now) {
-            let settle_us = if mutants.has(Mutant::ReturnedHoldsNothing) { 0 } else { settle_us };
-            let held = !self.peers.nobody_missing(now.mono_us, settle_us);
+            let held = !self.peers.nobody_missing(now.mono_us, settle_us, grace_us / SPREAD, mutants);
             let age_us = if held { horizon_cap_us } else { grace_us };
             let started = if early { Stamp::ZERO } else { now.wall.before(up_us) };
             if let Some(horizon) = horizon_in_steps(now.wall, started, age_us, step_us) {

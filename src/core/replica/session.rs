@@ -248,7 +248,7 @@ impl Replica {
     fn done<T>(&mut self, store: &Store<T>, now: Now, peer: Incarnation, outcome: Outcome) {
         let Config { sync_us, sync_slow_us, .. } = self.config;
         let Counts { rounds, vectors, differences, old_differences, requests, .. } = &mut self.counts;
-        self.peers.synced(peer, store.vector().mark());
+        self.peers.synced(peer, store.vector().mark(), self.session.since_us);
         *if outcome.differences == 0 && outcome.requests == 1 { vectors } else { rounds } += 1;
         *differences += outcome.differences;
         *old_differences += outcome.old_differences;
