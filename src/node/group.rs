@@ -8,6 +8,7 @@
 //! | teller | tells the owners of names that are filled that somebody reads them here, and the filler what they say |
 //! | caretaker | asks live members that nobody has asked for a while |
 //! | caller | sends what the replica wants sent, and brings back the responses |
+//! | discovery | asks for the names of others, again and again |
 //! | surveyor | notices that peers reach the node by another address than before |
 //!
 //! A loop that breaks down ends the process: a node that takes writes and does not push them is worse than none.
@@ -115,7 +116,7 @@ impl Group {
         metrics: Arc<Metrics>,
         whereabouts: Whereabouts,
         membership: Membership,
-        discovery: Discovery,
+        mut discovery: Discovery,
         client: PeerClient,
         errands: Errands,
     ) -> Self {
@@ -146,6 +147,7 @@ impl Group {
         let caller =
             Caller { store: store.clone(), client: client.clone(), metrics, outcomes: Arc::clone(&outcomes) };
         loops.run("caller", caller.run(calls, addresses));
+        loops.run("discovery", discovery.asking());
         if let Some(survey) = survey {
             loops.run("surveyor", surveyor(survey, found, Arc::clone(&membership)));
         }

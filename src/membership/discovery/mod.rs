@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::target::{Target, is_of_a_node};
@@ -72,11 +72,11 @@ impl Found {
     }
 }
 
-/// Resolves until it is dropped.
+/// Resolves until it is dropped, or what [`Discovery::asking`] gave.
 #[derive(Debug)]
 pub struct Discovery {
     found: watch::Receiver<Found>,
-    tasks: Vec<JoinHandle<()>>,
+    tasks: JoinSet<()>,
 }
 
 impl Discovery {
@@ -99,9 +99,7 @@ impl Discovery {
         let sender = Arc::new(sender);
         let names = targets.iter().enumerate().filter(|(_, target)| !matches!(target, Target::Address(_)));
         let tasks = names
-            .map(|(at, target)| {
-                tokio::spawn(ask_for_ever(at, target.clone(), every, dns.clone(), Arc::clone(&sender)))
-            })
+            .map(|(at, target)| ask_for_ever(at, target.clone(), every, dns.clone(), Arc::clone(&sender)))
             .collect();
         Self { found, tasks }
     }
@@ -111,11 +109,20 @@ impl Discovery {
     pub fn found(&self) -> watch::Receiver<Found> {
         self.found.clone()
     }
-}
 
-impl Drop for Discovery {
-    fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+    /// Goes on while names are asked for, and panics if that breaks down: else the last answer would stand for ever, and
+    /// nobody would know. To be run by whoever looks after such loops; names are asked for either way.
+    pub fn asking(&mut self) -> impl Future<Output = ()> + Send + use<> {
+        let mut tasks = std::mem::take(&mut self.tasks);
+        async move {
+            while let Some(ended) = tasks.join_next().await {
+                if let Err(error) = ended
+                    && error.is_panic()
+                {
+                    std::panic::resume_unwind(error.into_panic());
+                }
+            }
+        }
     }
 }
 
@@ -227,6 +234,16 @@ mod tests {
         let shown: Vec<_> = found.addresses.iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["10.0.0.1:8008", "10.0.0.2:8008"]);
         assert_eq!((found.unanswered(), discovery.tasks.len()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn who_looks_after_it_notices_that_it_broke_down() {
+        let (_, found) = watch::channel(Found::default());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(std::future::pending());
+        tasks.spawn(async { panic!("on purpose") });
+        let mut discovery = Discovery { found, tasks };
+        assert!(tokio::spawn(discovery.asking()).await.is_err_and(|error| error.is_panic()));
     }
 
     #[test]
