@@ -178,9 +178,13 @@ where
     }
 }
 
+/// Sends what is left, and waits until the socket takes more. One that the runtime has just got to know is not known to be
+/// writable yet, and the library ends some connections (whose request has an `Upgrade`, or a body that nobody waits for)
+/// without waiting for the socket: their answer would be lost.
 async fn send(stream: &mut TcpStream, unsent: &Unsent) -> io::Result<()> {
     stream.write_all(&unsent.bytes).await?;
-    stream.write_all(&unsent.body).await
+    stream.write_all(&unsent.body).await?;
+    stream.writable().await
 }
 
 /// Ends a connection behind its last answer, and waits until the other side has ended it too. What it sends is read, for

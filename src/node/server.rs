@@ -104,7 +104,8 @@ impl Server {
         }
     }
 
-    /// Serves through a front, which answers the reads that `reads` understands, and hands all else to `answer`.
+    /// Serves through a front of so many lanes, which answers the reads that `reads` understands, and hands all else to
+    /// `answer`.
     ///
     /// # Errors
     /// If the socket or the threads cannot be had, or the front ends before its time.
@@ -114,6 +115,7 @@ impl Server {
         reads: Arc<dyn Reads>,
         store: SharedStore,
         jitter_is_on: bool,
+        lanes: usize,
         open: OpenGuard,
     ) -> io::Result<()>
     where
@@ -141,7 +143,7 @@ impl Server {
                 doorman.turn_away(|| TcpStream::from_std(stream));
             }),
         };
-        let mut front = Front::start(self.listener, services)?;
+        let mut front = Front::start(self.listener, services, lanes)?;
         drop(open);
         tokio::select! {
             ended = front.ended() => return ended,

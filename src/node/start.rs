@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use super::Peering;
+use super::front;
 use super::group::{Errands, tick_alone};
 use super::lifecycle::Phase;
 use super::limits::{
@@ -146,6 +147,7 @@ where
         }
         // dropped by each connection as it ends, so that their end can be awaited
         let (open, mut all_closed) = mpsc::channel::<()>(1);
+        let lanes = front::lanes();
         for (port, listener, max_connections) in
             [(Port::Server, server, max_server_connections), (Port::Client, client, max_client_connections)]
         {
@@ -172,6 +174,10 @@ where
                     let serving = server.run(answer, (kept, is_peer), open.clone());
                     tokio::spawn(end_with(serving, port));
                 }
+                Port::Client if lanes == 0 => {
+                    let nobody = (0, |_| false);
+                    tokio::spawn(end_with(server.run(answer, nobody, open.clone()), port));
+                }
                 Port::Client => {
                     let reads = reads(Arc::clone(&node));
                     let serving = server.run_front(
@@ -179,6 +185,7 @@ where
                         reads,
                         node.store.clone(),
                         !node.config.jitter_per_watch.is_zero(),
+                        lanes,
                         open.clone(),
                     );
                     tokio::spawn(end_with(serving, port));

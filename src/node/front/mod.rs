@@ -112,15 +112,15 @@ impl fanout::Lane for Inbox {
 }
 
 impl Front {
-    /// Starts the lanes; the first one accepts.
+    /// Starts so many lanes; the first one accepts.
     ///
     /// # Errors
     /// If the system refuses a poll or a thread.
-    pub(super) fn start(listener: StdTcpListener, services: Services) -> io::Result<Self> {
+    pub(super) fn start(listener: StdTcpListener, services: Services, lanes: usize) -> io::Result<Self> {
         let services = Arc::new(services);
         let mut polls = Vec::new();
         let mut inboxes = Vec::new();
-        for _ in 0..lanes() {
+        for _ in 0..lanes {
             let poll = Poll::new()?;
             let waker = Waker::new(poll.registry(), lane::WAKER)?;
             inboxes.push(Arc::new(Inbox { messages: Mutex::default(), waker }));
@@ -174,15 +174,15 @@ impl Front {
     }
 }
 
-/// For tests only: how many lanes there are, whatever the processors.
+/// For tests only: how many lanes there are, whatever the processors; with 0 there is no front.
 const LANES_VARIABLE: &str = "VWATCH_TEST_LANES";
 
 const MOST_LANES: usize = 16;
 
 /// How many lanes there are: half of the processors, for the other half has writers and the ordinary path to run.
-fn lanes() -> usize {
+pub(super) fn lanes() -> usize {
     let asked = std::env::var(LANES_VARIABLE).ok().and_then(|text| text.parse().ok());
-    if let Some(asked) = asked.filter(|asked| (1..=MOST_LANES).contains(asked)) {
+    if let Some(asked) = asked.filter(|asked| (0..=MOST_LANES).contains(asked)) {
         tracing::warn!(
             "{LANES_VARIABLE} is for tests only: the front has {asked} lanes on purpose: unset it"
         );
