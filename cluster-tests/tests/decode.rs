@@ -19,6 +19,17 @@ static ALONE: Mutex<()> = Mutex::new(());
 
 const COUNTS: [u64; 5] = [1 << 10, 1 << 20, (4 << 20) - 1, 1 << 32, u64::MAX];
 
+/// How many bytes something allocates. The test runner allocates too, when another test ends: the least of some times is
+/// what it is.
+fn allocated(mut something: impl FnMut()) -> usize {
+    let mut once = || {
+        let region = Region::new(ALLOCATOR);
+        something();
+        region.change().bytes_allocated
+    };
+    (0..3).map(|_| once()).min().unwrap_or_default()
+}
+
 /// The header of a push, without its count of records.
 fn push() -> Vec<u8> {
     let mut bytes = vec![VERSION, 0];
@@ -50,9 +61,9 @@ fn what_is_claimed_and_not_there_allocates_nothing() {
     }
     cases.push(vec![0; (4 << 20) + 1]);
     for bytes in &cases {
-        let region = Region::new(ALLOCATOR);
-        let rejected = decode_request(bytes).is_err() && decode_response(bytes).is_err();
-        let allocated = region.change().bytes_allocated;
+        let mut rejected = false;
+        let allocated =
+            allocated(|| rejected = decode_request(bytes).is_err() && decode_response(bytes).is_err());
         assert!(rejected, "{:?}", &bytes[..bytes.len().min(40)]);
         // nothing but the place of the one record that a count of one may announce
         assert!(allocated <= 64, "{allocated} bytes for {:?}", &bytes[..bytes.len().min(40)]);
@@ -104,9 +115,10 @@ fn no_length_anywhere_allocates_more_than_what_is_there() {
         for (at, count) in places.flat_map(|at| [1 << 20, u64::MAX].map(|count| (at, count))) {
             let mut claims = large(bytes[..at].to_vec(), count);
             claims.extend(&bytes[at + 1..]);
-            let region = Region::new(ALLOCATOR);
-            let _ = if is_request { decode_request(&claims).err() } else { decode_response(&claims).err() };
-            let allocated = region.change().bytes_allocated;
+            let allocated = allocated(|| {
+                let _ =
+                    if is_request { decode_request(&claims).err() } else { decode_response(&claims).err() };
+            });
             assert!(
                 allocated <= 16 * claims.len() + 1_024,
                 "{allocated} bytes for {} with {count} at {at}: {bytes:?}",

@@ -255,7 +255,7 @@ fn front_and_axum_answer_as_axum_alone() {
                     .chain(otherwise)
                     .map(|cut| ask(&without, &cut, PATIENCE[1]))
                     .collect();
-                let front = ask(&with, &pieces, PATIENCE[1]);
+                let front = ask(&with, &pieces, PATIENCE[2]);
                 assert!(
                     others.contains(&front),
                     "seed {seed}: {}\nfront: {front:?}\nalone: {others:?}",
