@@ -328,9 +328,9 @@ impl Peers {
 
     /// With whom to sync next, and how. `ours` is what we gossip.
     ///
-    /// Dirty and new peers come first, one in four from another region, and of those alike who was not met for longest, by
-    /// sweeps; who is equal to us is not asked (rule 1), but
-    /// for its vector and its clock, once each: a majority has to agree with ours, in a quiet group too.
+    /// Dirty and new peers come first, one in four from another region, and of those alike who was not met in the sweep under
+    /// way; who is equal to us is not asked (rule 1), but for its vector and its clock, once each: a majority has to agree with
+    /// ours, in a quiet group too.
     pub(super) fn next(
         &mut self,
         mono_us: u64,
