@@ -178,13 +178,13 @@ where
     }
 }
 
-/// Sends what is left, and waits until the socket takes more. One that the runtime has just got to know is not known to be
-/// writable yet, and the library ends some connections (whose request has an `Upgrade`, or a body that nobody waits for)
-/// without waiting for the socket: their answer would be lost.
+/// Sends what is left and, if more is to follow, waits until the socket takes it. One that the runtime has just got to know
+/// is not known to be writable yet, and the library ends some connections (whose request has an `Upgrade`, or a body that
+/// nobody waits for) without waiting for the socket: their answer would be lost.
 async fn send(stream: &mut TcpStream, unsent: &Unsent) -> io::Result<()> {
     stream.write_all(&unsent.bytes).await?;
     stream.write_all(&unsent.body).await?;
-    stream.writable().await
+    if unsent.is_last { Ok(()) } else { stream.writable().await }
 }
 
 /// Ends a connection behind its last answer, and waits until the other side has ended it too. What it sends is read, for
