@@ -1,6 +1,7 @@
 //! Sends what the replica wants sent, and brings back the responses.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -11,6 +12,13 @@ use super::outcomes::Outcomes;
 use super::store::SharedStore;
 use crate::core::replica::{Call, Request, Response};
 use crate::replication::client::{CallError, PeerClient};
+
+/// A peer that is sent a stream of writes gets one batch in this time and not more: a batch costs as much as many writes.
+/// A write waits for about so long at most, and not at all for who is further away.
+const GATHER: Duration = Duration::from_millis(1);
+
+/// So many writes that came during one round trip are a stream.
+const STREAM: u64 = 4;
 
 #[derive(Clone)]
 pub(super) struct Caller {
@@ -60,6 +68,7 @@ impl Caller {
             Request::Sync(_) => "sync",
         };
         let started = Instant::now();
+        let gathers_until = gathers_until(&call.request, started);
         let outcome = self.client.call(&server, call.to, &call.request).await;
         self.metrics.called(
             kind,
@@ -69,9 +78,38 @@ impl Caller {
         match outcome {
             Ok(response) => {
                 self.outcomes.answered(call.to, &server);
+                // the replica sends the next batch when it hears the answer to this one
+                if let Some(until) = gathers_until {
+                    tokio::time::sleep_until(until).await;
+                }
                 open.answered(response);
             }
             Err(error) => self.outcomes.failed(call.to, &server, error),
         }
+    }
+}
+
+/// When the batch after this one may go out, where that is not at once.
+fn gathers_until(request: &Request, started: Instant) -> Option<Instant> {
+    let is_stream = matches!(request, Request::Push(batch) if batch.upto - batch.after >= STREAM);
+    is_stream.then(|| started + GATHER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::Incarnation;
+    use crate::core::push::Batch;
+
+    #[test]
+    fn writes_gather_in_a_stream_and_a_lone_one_goes_at_once() {
+        let started = Instant::now();
+        let waits = |writes| {
+            let batch = Batch { from: Incarnation(7), after: 9, upto: 9 + writes, records: Vec::new() };
+            gathers_until(&Request::Push(batch), started)
+        };
+        assert_eq!(waits(1), None);
+        assert_eq!(waits(STREAM - 1), None);
+        assert_eq!(waits(STREAM), Some(started + GATHER));
     }
 }
