@@ -34,10 +34,13 @@ impl Asked {
 
 /// What came of requests, by peer.
 #[derive(Debug, Default)]
-pub(super) struct Outcomes {
-    all: Mutex<BTreeMap<Incarnation, Outcome>>,
+pub(super) struct Outcomes(Mutex<Held>);
+
+#[derive(Debug, Default)]
+struct Held {
+    all: BTreeMap<Incarnation, Outcome>,
     /// Who is about to stop: that such a one does not answer is no news.
-    leaving: Mutex<BTreeSet<Incarnation>>,
+    leaving: BTreeSet<Incarnation>,
 }
 
 #[derive(Debug)]
@@ -61,8 +64,8 @@ impl Outcomes {
     pub(super) fn answered(&self, who: Incarnation, server: &str) {
         let now = Instant::now();
         let is_news = {
-            let mut all = self.lock();
-            let outcome = all.entry(who).or_insert_with(|| Outcome::new(now));
+            let held = &mut *self.lock();
+            let outcome = held.all.entry(who).or_insert_with(|| Outcome::new(now));
             (outcome.answered, outcome.asked, outcome.error) = (Some(now), now, None);
             std::mem::take(&mut outcome.stands)
         };
@@ -75,17 +78,17 @@ impl Outcomes {
     pub(super) fn failed(&self, who: Incarnation, server: &str, error: CallError) {
         let now = Instant::now();
         let text = error.to_string();
-        let leaves = self.leaving.lock().unwrap_or_else(PoisonError::into_inner).contains(&who);
-        let is_news = {
-            let mut all = self.lock();
-            let outcome = all.entry(who).or_insert_with(|| Outcome::new(now));
+        let (leaves, is_news) = {
+            let held = &mut *self.lock();
+            let leaves = held.leaving.contains(&who);
+            let outcome = held.all.entry(who).or_insert_with(|| Outcome::new(now));
             (outcome.asked, outcome.error) = (now, Some(error));
             // whoever fails every other time is told of once a minute, too
             let is_news = !leaves && outcome.logged.is_none_or(|at| now - at >= LOG_EVERY);
             if is_news {
                 (outcome.logged, outcome.stands) = (Some(now), true);
             }
-            is_news
+            (leaves, is_news)
         };
         if leaves {
             tracing::debug!(peer = %server, "does not answer any more: {text}");
@@ -97,17 +100,17 @@ impl Outcomes {
 
     /// These are about to stop.
     pub(super) fn leave(&self, who: BTreeSet<Incarnation>) {
-        *self.leaving.lock().unwrap_or_else(PoisonError::into_inner) = who;
+        self.lock().leaving = who;
     }
 
     /// Forgets all others.
     pub(super) fn keep(&self, is_there: impl Fn(Incarnation) -> bool) {
-        self.lock().retain(|who, _| is_there(*who));
+        self.lock().all.retain(|who, _| is_there(*who));
     }
 
     /// Whether it was not asked for a while, or never.
     pub(super) fn is_old(&self, who: Incarnation) -> bool {
-        self.lock().get(&who).is_none_or(|outcome| outcome.asked.elapsed() >= OLD)
+        self.lock().all.get(&who).is_none_or(|outcome| outcome.asked.elapsed() >= OLD)
     }
 
     /// All of it.
@@ -116,11 +119,11 @@ impl Outcomes {
             answered: outcome.answered.map(|at| at.elapsed()),
             error: outcome.error.as_ref().map(ToString::to_string),
         };
-        self.lock().iter().map(|(who, outcome)| (*who, asked(outcome))).collect()
+        self.lock().all.iter().map(|(who, outcome)| (*who, asked(outcome))).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Incarnation, Outcome>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -131,7 +134,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn trouble_is_logged_once_a_minute_and_not_of_who_leaves() {
         let (outcomes, who) = (Outcomes::default(), Incarnation(7));
-        let stands = |outcomes: &Outcomes| outcomes.lock()[&who].stands;
+        let stands = |outcomes: &Outcomes| outcomes.lock().all[&who].stands;
         outcomes.failed(who, "a:1", CallError::TimedOut);
         assert!(stands(&outcomes));
         outcomes.answered(who, "a:1");
