@@ -40,9 +40,9 @@ Examples:
   vwatch dev --nodes 5 --client-port 18080 --server-port 18008
   vwatch dev -- --log-level debug           flags behind -- go to every node
 
-Each node is a process of its own with its log behind its name, and they share a new secret in a temporary folder. When all
-are ready, the lines to try next are printed. Kill one, and the line that starts it again is printed. Ctrl-C ends all of
-them; so does the end of this command, whatever ends it.")]
+Each node is a process of its own with its log behind its name, and they share a new secret in a temporary \
+folder. When all are ready, the lines to try next are printed. Kill one, and the line that starts it again \
+is printed. Ctrl-C ends all of them; so does the end of this command, whatever ends it.")]
 pub(super) struct Dev {
     /// How many nodes
     #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=50))]

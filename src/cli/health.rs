@@ -22,8 +22,9 @@ Examples:
   vwatch health --live                  does its process work, ready or not?
   vwatch health --url http://node:8008  another node, by either port
 
-Without --url it asks the node that VWATCH_LISTEN_SERVER tells where to listen, or 127.0.0.1:8008: on that port there is a
-place however many read.
+Without --url it asks the node that VWATCH_LISTEN_SERVER tells where to listen, or 127.0.0.1:8008: on that \
+port there is a place however many read.
+
 Exit codes: 0 it is; 1 it is not, or does not answer; the line on standard error says why.")]
 pub(super) struct Health {
     /// Only ask whether the process works (/healthz), not whether it takes reads and writes (/readyz)

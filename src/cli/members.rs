@@ -17,11 +17,12 @@ Examples:
   vwatch members -w json          all that GET /v1/cluster says
   vwatch members --server-url http://127.0.0.2:8008
 
-In the table, LAG counts writes of this node that the other has yet to acknowledge (* marks one that a sync has to
-bring up to date), CLOCK is how far its clock is ahead, and SET is the beginning of its digest: equal sets, equal digests.
+In the table, LAG counts writes of this node that the other has yet to acknowledge (* marks one that a \
+sync has to bring up to date), CLOCK is how far its clock is ahead, and SET is the beginning of its \
+digest: equal sets, equal digests.
 
-Exit code 1 if this node is not ready, or if discovery, gossip and requests do not come to the same nodes: what is wrong,
-and what to do, is on standard error.")]
+Exit code 1 if this node is not ready, or if discovery, gossip and requests do not come to the same nodes: \
+what is wrong, and what to do, is on standard error.")]
 pub(super) struct Members {
     /// Form of the output: json, table or simple
     #[arg(

@@ -136,4 +136,20 @@ mod tests {
     fn the_tree_of_commands_is_sound() {
         command().debug_assert();
     }
+
+    /// The terminal's width is not ours to know: a line that is broken in the source as well is broken twice.
+    #[test]
+    fn prose_in_help_is_not_broken_by_hand() {
+        fn check(command: &Command) {
+            let notes = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let lines: Vec<&str> = notes.lines().collect();
+            for pair in lines.windows(2) {
+                let is_prose = |line: &str| !line.is_empty() && !line.starts_with(' ');
+                let is_broken = is_prose(pair[0]) && is_prose(pair[1]) && pair[0].len() > 80;
+                assert!(!is_broken, "{}: {:?}", command.get_name(), pair[0]);
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&command());
+    }
 }

@@ -31,14 +31,16 @@ pub(super) fn command() -> Command {
 }
 
 const NOTES: &str = "\
-Progress goes to standard error, figures to standard output: -w json, table or simple. It writes names of its own below
-bench/ and deletes them at the end.
+Progress goes to standard error, figures to standard output: -w json, table or simple. It writes names of \
+its own below bench/ and deletes them at the end.
 
-Where the node runs on the same machine, its memory and processor time are measured too. It is found by where it listens;
---pid names another process. Load and node then share the processors: figures from two machines say more about both.
+Where the node runs on the same machine, its memory and processor time are measured too. It is found by \
+where it listens; --pid names another process. Load and node then share the processors: figures from two \
+machines say more about both.
 
-Times are in ms, and counted from when something was due by the schedule, not from when it was sent at last. So a node
-that stalls for a second is charged for all that was due in that second, and not for one request.";
+Times are in ms, and counted from when something was due by the schedule, not from when it was sent at \
+last. So a node that stalls for a second is charged for all that was due in that second, and not for one \
+request.";
 
 pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     match matches.subcommand() {

@@ -57,13 +57,14 @@ At several nodes at the same time, such as followers of one leader:
   vwatch bench watch --watchers 90000 --server-url http://10.0.0.7:8008 \
       --client-url http://10.0.0.8:8080,http://10.0.0.9:8080
 
-A wake is measured from when its write was due, not from when it was made: a stall shows, wherever it is. Who was woken
-parks again once all were, or when the next write is due. A version that was overtaken by the next one before a watcher
-saw it counts as superseded; its time runs until the watcher sees the newer one. So wake_ms has one time for each
-watcher and each write, woken and superseded together; woken alone is how many answers there were.
+A wake is measured from when its write was due, not from when it was made: a stall shows, wherever it is. \
+Who was woken parks again once all were, or when the next write is due. A version that was overtaken by \
+the next one before a watcher saw it counts as superseded; its time runs until the watcher sees the newer \
+one. So wake_ms has one time for each watcher and each write, woken and superseded together; woken alone \
+is how many answers there were.
 
-last_wake_ms is the median over the writes of when the last watcher knew of one. A write that somebody never knew of is
-incomplete, and counts as the longest; the median is null if half of them are.
+last_wake_ms is the median over the writes of when the last watcher knew of one. A write that somebody \
+never knew of is incomplete, and counts as the longest; the median is null if half of them are.
 
 The node spreads wakes on purpose, by --jitter-per-watch. To see what it can do, start it with --jitter-per-watch 0s.
 
