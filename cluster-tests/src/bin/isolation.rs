@@ -4,6 +4,7 @@
 //! `isolation [WATCHERS [ROUNDS]]`, 18000 and 20 unless told. Exits with 1 if the 99th percentile of either is more than
 //! twice that of the control.
 
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -62,7 +63,7 @@ fn percentile_ms(times: &mut [Duration], percent: usize) -> f64 {
     times.get((times.len() * percent / 100).min(times.len() - 1)).map_or(0.0, |time| time.as_secs_f64() * 1e3)
 }
 
-fn main() {
+fn main() -> ExitCode {
     let numbers: Vec<usize> = std::env::args().skip(1).filter_map(|text| text.parse().ok()).collect();
     let (watchers, rounds) = (numbers.first().map_or(18_000, |n| *n), numbers.get(1).map_or(20, |n| *n));
     let (busy, idle) = (Node::with(&["--jitter-per-watch", "0s"]), Node::with(&["--jitter-per-watch", "0s"]));
@@ -105,5 +106,5 @@ fn main() {
         );
         is_fine &= ratio <= 2.0;
     }
-    std::process::exit(i32::from(!is_fine));
+    if is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
