@@ -18,6 +18,33 @@ pub enum Known {
     Current,
 }
 
+/// Bytes of versions that a parked reader keeps; of more, it keeps those that count most.
+pub const PARKED_VERSIONS_BYTES: usize = 256;
+
+impl Known {
+    /// What a parked reader keeps of it, so that whoever knows very much does not cost the node as much for as long as it
+    /// waits: of many versions the one that stands, and of the others those first named, up to [`PARKED_VERSIONS_BYTES`].
+    ///
+    /// Should one of the versions left out become the newest, the reader is told of it although it knows it.
+    #[must_use]
+    pub fn kept(self, held: Option<&Record>) -> Self {
+        let Self::AnyOf(mut versions) = self else { return self };
+        let stands = held.and_then(|record| versions.iter().position(|version| record.is_version(version)));
+        if let Some(stands) = stands {
+            versions.swap(0, stands);
+        }
+        let mut bytes = 0;
+        let fits = versions.iter().take_while(|version| {
+            bytes += version.as_str().len() + size_of::<Version>();
+            bytes <= PARKED_VERSIONS_BYTES
+        });
+        let fits = fits.count().max(1);
+        versions.truncate(fits);
+        versions.shrink_to_fit();
+        Self::AnyOf(versions)
+    }
+}
+
 /// A read of one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
@@ -68,7 +95,7 @@ impl Question {
     ///
     /// "Whatever is there now" becomes the version that was there; and who waited for a stamp is content with it
     /// whatever the version, for a fresh stamp on the version that it knows is news too. Who waited to be told what the
-    /// name is has had no answer yet, and asks the same.
+    /// name is has had no answer yet, and asks the same. Of very many versions not all are [kept](Known::kept).
     #[must_use]
     pub fn after_waiting(self, interest: Interest, held: Option<&Record>) -> Self {
         let known = match (interest, self.known) {
@@ -80,7 +107,7 @@ impl Question {
             }
             (_, known) => known,
         };
-        Self { known, ..self }
+        Self { known: known.kept(held), ..self }
     }
 }
 
@@ -140,6 +167,24 @@ mod tests {
             assert_eq!(judge(Some(&value), &a, reached), Wait(Interest::Changed));
             assert_eq!(judge(Some(&value), &Known::Current, reached), Wait(Interest::Changed));
         }
+    }
+
+    #[test]
+    fn of_very_many_versions_a_parked_reader_keeps_the_one_that_stands_and_some() {
+        let versions = |count: usize| (0..count).map(|i| version(&format!("{i:0>60}"))).collect::<Vec<_>>();
+        let stands = held(10, Some(&format!("{:0>60}", 63)));
+        let question = Question { known: Known::AnyOf(versions(64)), at_least: None };
+        assert_eq!(question.judge(Some(&stands)), Verdict::Wait(Interest::Changed));
+        let then = question.clone().after_waiting(Interest::Changed, Some(&stands));
+        let Known::AnyOf(kept) = &then.known else { panic!("{then:?}") };
+        assert_eq!((kept.len(), kept.capacity()), (3, 3), "{kept:?}");
+        assert!(stands.is_version(&kept[0]) && kept[1..] == versions(3)[1..], "{kept:?}");
+        assert_eq!(then.judge(Some(&stands)), Verdict::Wait(Interest::Changed), "no wake for what it knows");
+        // a few are kept as they are, and one however long it is
+        let few = Question { known: Known::AnyOf(versions(3)), at_least: None };
+        assert_eq!(few.clone().after_waiting(Interest::Told, None), few);
+        let long = Known::AnyOf(vec![version(&"x".repeat(256))]);
+        assert_eq!(long.clone().kept(None), long);
     }
 
     #[test]

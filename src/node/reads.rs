@@ -99,10 +99,15 @@ impl Course {
 
     /// It is parked, with this left to ask once it is woken.
     pub fn parked(&mut self, then: Question) {
-        if self.conditions == Some(Known::Current) {
+        self.conditions = self.conditions.take().map(|conditions| match (&then.known, conditions) {
             // "whatever is there" is what was there at the first look
-            self.conditions = Some(then.known.clone());
-        }
+            (_, Known::Current) => then.known.clone(),
+            // the same as what is waited for, with the version that stands among it
+            (Known::AnyOf(_), Known::AnyOf(_)) => then.known.clone(),
+            (_, conditions) => conditions.kept(None),
+        });
+        // it is not asked again as it was
+        self.question = then.clone();
         self.then = Some(then);
     }
 
