@@ -312,6 +312,35 @@ fn who_does_not_take_its_answer_is_let_go() {
     node.wait_parked(0);
 }
 
+/// A connection that has many requests under way and takes no answer is not all that is served.
+#[test]
+fn lists_that_are_not_taken_leave_places_for_others() {
+    let node = Node::with(&["--data-limit-bytes", "1MiB"]);
+    node.put("long?version=v", vec![b'x'; 100_000]).expect(204);
+    node.put("short?version=v", "x").expect(204);
+    runtime().block_on(async {
+        let mut builder = h2::client::Builder::new();
+        builder.initial_window_size(0);
+        let mut client = Client::with(node.client_addr(), &builder).await;
+        let mut heads = Vec::new();
+        for prefix in ["short", "long"] {
+            for _ in 0..40 {
+                let list = request("GET", &format!("/v1/versions?prefix={prefix}"), &[]);
+                let response = client.send(list, b"").await;
+                heads.push(timeout(LIMIT, response).await.expect("in time").expect("a head"));
+            }
+        }
+        let served = |heads: &[Response<h2::RecvStream>]| {
+            heads.iter().filter(|head| head.status() == StatusCode::OK).count()
+        };
+        assert_eq!(served(&heads[..40]), 40, "short ones take no place");
+        assert_eq!(served(&heads[40..]), 4);
+        assert!(heads[40..].iter().all(|head| matches!(head.status().as_u16(), 200 | 503)));
+        node.client().ask(&plain::Request::new("GET", "/v1/versions")).expect(200);
+        node.server().ask(&plain::Request::new("GET", "/v1/watchers")).expect(200);
+    });
+}
+
 #[test]
 fn at_the_end_all_are_answered_and_told_to_go() {
     let mut node = Node::start();

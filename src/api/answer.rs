@@ -5,9 +5,9 @@ use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LAST_MODIFIED};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Bytes;
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::core::{Kind, Record};
+use crate::node::limits::SHORT_LIST_BYTES;
 use crate::wire::date::http_date;
 use crate::wire::headers::X_LAST_SYNC;
 
@@ -51,14 +51,21 @@ impl AsRef<[u8]> for Data {
     }
 }
 
-/// A large JSON answer that holds its place until it is sent, or its reader is gone.
-pub(super) fn json_in_place(json: Vec<u8>, place: OwnedSemaphorePermit) -> Response {
-    struct InPlace(Vec<u8>, #[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
-    impl AsRef<[u8]> for InPlace {
+/// A JSON answer. Unless it is short, it holds its place until it is sent, or its reader is gone.
+pub(super) fn json_in_place<P: Send + Sync + 'static>(json: Vec<u8>, place: P) -> Response {
+    struct InPlace<P> {
+        json: Vec<u8>,
+        _place: P,
+    }
+    impl<P> AsRef<[u8]> for InPlace<P> {
         fn as_ref(&self) -> &[u8] {
-            &self.0
+            &self.json
         }
     }
-    let body = Body::from(Bytes::from_owner(InPlace(json, place)));
+    // a short one is no more than any other answer, and whoever does not read it takes the place of nobody
+    let body = match json.len() {
+        ..=SHORT_LIST_BYTES => Body::from(json),
+        _ => Body::from(Bytes::from_owner(InPlace { json, _place: place })),
+    };
     ([(CONTENT_TYPE, "application/json")], body).into_response()
 }

@@ -3,17 +3,19 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::http::header::{HeaderValue, LINK};
 use axum::response::Response;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::answer::json_in_place;
 use super::error::Refusal;
 use super::request::{query, shown};
 use crate::core::{Record, Set, Store};
 use crate::node::Node;
+use crate::node::http2::OwnLists;
 use crate::node::limits::{DEFAULT_LIST_RECORDS, MAX_LIST_BYTES, MAX_LIST_RECORDS, SLICE};
 use crate::node::metrics::Limit;
 use crate::node::store::SharedStore;
@@ -22,7 +24,11 @@ use crate::wire::uri::encode_parameter;
 use crate::wire::version_set::Versions;
 
 /// Handles a list.
-pub(super) async fn list(State(node): State<Arc<Node>>, uri: Uri) -> Result<Response, Refusal> {
+pub(super) async fn list(
+    State(node): State<Arc<Node>>,
+    own: Option<Extension<OwnLists>>,
+    uri: Uri,
+) -> Result<Response, Refusal> {
     super::peers::may_read(&node)?;
     let asked = Asked::parse(&uri)?;
     let with_data = match query(&uri, "keys-only")?.as_deref() {
@@ -33,7 +39,8 @@ pub(super) async fn list(State(node): State<Arc<Node>>, uri: Uri) -> Result<Resp
             return Err(Refusal::bad_request(format_args!("bad keys-only: {got}: leave its value out")));
         }
     };
-    let place = place(&node)?;
+    let own = own.map(|Extension(own)| own.place().ok_or_else(|| busy(&node))).transpose()?;
+    let place = (place(&node, &node.lists)?, own);
     let page = page(&node.store, &asked, |store, after, page: &mut Vec<Record>| {
         page.extend(store.set().list(asked.prefix.as_bytes(), after).take(SLICE).cloned());
     });
@@ -70,11 +77,13 @@ fn limit(uri: &Uri) -> Result<usize, Refusal> {
 }
 
 /// One of the places for lists, if one is free.
-pub(super) fn place(node: &Node) -> Result<OwnedSemaphorePermit, Refusal> {
-    Arc::clone(&node.lists).try_acquire_owned().map_err(|_| {
-        node.metrics.hit(Limit::Lists);
-        Refusal::unavailable("busy: other lists are being sent: ask again")
-    })
+pub(super) fn place(node: &Node, places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Refusal> {
+    Arc::clone(places).try_acquire_owned().map_err(|_| busy(node))
+}
+
+fn busy(node: &Node) -> Refusal {
+    node.metrics.hit(Limit::Lists);
+    Refusal::unavailable("busy: other lists are being sent: ask again")
 }
 
 /// What is listed.

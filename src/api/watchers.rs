@@ -19,7 +19,7 @@ const CROWD_BYTES: usize = 128;
 /// Handles the question. Of each name it tells at most three things, however many wait.
 pub(super) async fn watchers(State(node): State<Arc<Node>>, uri: Uri) -> Result<Response, Refusal> {
     let asked = Asked::parse(&uri)?;
-    let place = list::place(&node)?;
+    let place = list::place(&node, &node.watcher_lists)?;
     let page = list::page(&node.store, &asked, |store, after, page: &mut Vec<Watched>| {
         let crowds = store.waiters().crowds(asked.prefix.as_bytes(), after).take(SLICE);
         page.extend(crowds.filter_map(|crowds| {

@@ -15,11 +15,12 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, interval, sleep};
 
 use super::hang_up::HangUp;
 use super::lifecycle::Phase;
-use super::limits::{HTTP2_SEND_BYTES, MAX_BUFFER_BYTES, MAX_STREAMS, http2_window};
+use super::limits::{HTTP2_SEND_BYTES, MAX_BUFFER_BYTES, MAX_LISTS_OF_CONNECTION, MAX_STREAMS, http2_window};
 use super::metrics::Limit;
 use super::ordinary::{CLOSING_TIME, MAX_PAUSES, Ordinary};
 
@@ -42,6 +43,22 @@ pub(super) async fn begins(stream: &mut (impl AsyncRead + Unpin), read: &mut Vec
     read.starts_with(PREFACE)
 }
 
+/// Places for the lists of one connection: it has so many requests under way that it could take those of all.
+#[derive(Clone, Debug)]
+pub struct OwnLists(Arc<Semaphore>);
+
+impl OwnLists {
+    fn new() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_LISTS_OF_CONNECTION)))
+    }
+
+    /// One of the places, if one is free.
+    #[must_use]
+    pub fn place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0).try_acquire_owned().ok()
+    }
+}
+
 impl<F, A> Ordinary<F>
 where
     F: Fn(Request<Incoming>) -> A + Send + 'static,
@@ -55,8 +72,10 @@ where
         let Self { answer, port, idle_timeout, metrics, lifecycle, open } = self;
         let streams = Arc::new(Streams::new());
         let begun = Arc::clone(&streams);
-        let service = service_fn(move |request| {
+        let own_lists = OwnLists::new();
+        let service = service_fn(move |mut request: Request<Incoming>| {
             let mut stream = begun.begin();
+            request.extensions_mut().insert(own_lists.clone());
             let answer = answer(request);
             async move {
                 let answer = answer.await;

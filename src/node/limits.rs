@@ -53,9 +53,15 @@ pub const DEFAULT_LIST_RECORDS: usize = 1_000;
 /// Bytes of records after which a list is cut, with a link to the rest.
 pub const MAX_LIST_BYTES: usize = 4 << 20;
 
-/// Lists that are made or sent at the same time. A slow reader holds its place until it has the list, or until the
-/// system gives it up.
+/// Lists that are made or sent at the same time. A slow reader of a long one holds its place until it has the list, or
+/// until the node gives it up.
 pub const MAX_LISTS_AT_ONCE: usize = 32;
+
+/// Of these, as many are of one connection that has several requests under way.
+pub const MAX_LISTS_OF_CONNECTION: usize = 4;
+
+/// Bytes of a list that is sent as any answer is, and holds no place.
+pub const SHORT_LIST_BYTES: usize = 16 << 10;
 
 /// Records, or leaves of the set, that are looked at in one go under the lock: some 100 µs.
 pub const SLICE: usize = 256;

@@ -11,7 +11,7 @@ mod front;
 pub mod group;
 mod group_metrics;
 pub mod hang_up;
-mod http2;
+pub mod http2;
 pub mod lifecycle;
 pub mod limits;
 mod listener;
@@ -96,8 +96,10 @@ pub struct Node {
     pub version_sets: Arc<Semaphore>,
     /// Places for those of them that are compared.
     pub version_sets_at_work: Semaphore,
-    /// Places for lists, held until the list is sent.
+    /// Places for long lists of names, held until the list is sent.
     pub lists: Arc<Semaphore>,
+    /// The same of watchers: whoever reads must not keep an operator from seeing who does.
+    pub watcher_lists: Arc<Semaphore>,
 }
 
 impl Node {
@@ -120,6 +122,7 @@ impl Node {
             version_sets: Arc::new(Semaphore::new(MAX_VERSION_SETS)),
             version_sets_at_work: Semaphore::new(MAX_VERSION_SETS_AT_WORK),
             lists: Arc::new(Semaphore::new(MAX_LISTS_AT_ONCE)),
+            watcher_lists: Arc::new(Semaphore::new(MAX_LISTS_AT_ONCE)),
         }
     }
 
