@@ -60,6 +60,22 @@ async fn a_name_that_never_existed_is_an_answer_and_no_server_is_none() {
     assert_eq!(last.unanswered(), 1);
 }
 
+/// It is about to decide that it is alone: an answer from before the others were known is not enough for that.
+#[tokio::test]
+async fn who_is_told_of_nobody_asks_again_soon() {
+    let zone = Zone::default();
+    let mut server = NameServer::start(&zone);
+    let targets = Target::parse_list("nodes.test:9").expect("a list");
+    let an_hour = Duration::from_secs(3600);
+    let discovery = Discovery::start(&targets, an_hour, &Dns::Server(server.address()));
+    let mut found = discovery.found();
+    wait(&mut found, "an answer", |found| found.unanswered() == 0).await;
+    server.serve(&zone.clone().host("nodes.test", &["10.0.0.1"]));
+    wait_for_addresses(&mut found, &["10.0.0.1:9"]).await;
+    server.serve(&zone.clone().host("nodes.test", &["10.0.0.1", "10.0.0.2"]));
+    wait_for_addresses(&mut found, &["10.0.0.1:9", "10.0.0.2:9"]).await;
+}
+
 #[tokio::test]
 async fn what_fails_keeps_its_last_answer_and_comes_back() {
     let zone = Zone::default().host("nodes.test", &["10.0.0.1"]);

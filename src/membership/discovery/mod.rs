@@ -26,6 +26,10 @@ pub const MAX_ADDRESSES: usize = 1024;
 /// Until a target has answered once, it is asked this often: a node that starts together with its DNS should not wait long.
 const FIRST_ANSWER_EVERY: Duration = Duration::from_secs(1);
 
+/// For this long after its start a node asks as often while it is told of one address at most, which may be its own: it is
+/// about to decide that nobody else is there, and one answer from before the others were known must not be enough for that.
+const EAGER: Duration = Duration::from_secs(10);
+
 /// What one target came to.
 #[derive(Clone, Debug)]
 pub struct TargetStatus {
@@ -134,13 +138,15 @@ async fn ask_for_ever(
     found: Arc<watch::Sender<Found>>,
 ) {
     let mut memory = Memory::default();
+    let started = Instant::now();
     let mut answered = false;
     // an interval of zero would be a storm
     let every = every.max(Duration::from_millis(10));
     let mut round = tokio::time::interval(every);
     round.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        if answered {
+        let lonely = memory.addresses().nth(1).is_none() && started.elapsed() < EAGER;
+        if answered && !lonely {
             round.tick().await;
         } else if memory.rounds > 0 {
             tokio::time::sleep(FIRST_ANSWER_EVERY.min(every)).await;
