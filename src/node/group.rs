@@ -271,7 +271,7 @@ impl Group {
         (Identity { server, node, ..identity.clone() }, *gossip)
     }
 
-    /// Says that the node leaves, and waits until its last writes are with its peers, for a moment.
+    /// Says that the node leaves, and waits until its last writes are with all its peers, for a moment.
     pub async fn depart(&self) {
         self.membership.publish(&self.store.depart());
         let waits = |peer: &PeerCensus| peer.lag > 0 && peer.summary.state != State::Leaving;
@@ -295,6 +295,30 @@ pub async fn tick_alone(store: SharedStore) {
     loop {
         every.tick().await;
         store.tick(0);
+    /// Waits, until `deadline` at most, for one other node to have all writes of this one, or nobody to be there who could:
+    /// from there on the others repair it among themselves. What nobody has is lost, and that is said.
+    pub async fn hand_over(&self, deadline: Instant) {
+        loop {
+            let stay: Vec<PeerCensus> = self.store.group_census().peers;
+            let mut stay = stay.iter().filter(|peer| peer.summary.state != State::Leaving).peekable();
+            if stay.peek().is_none() {
+                return;
+            }
+            let least = stay.clone().map(|peer| peer.lag).min().unwrap_or(0);
+            if stay.any(|peer| peer.lag == 0 && !peer.dirty) {
+                return;
+            }
+            if Instant::now() >= deadline {
+                tracing::warn!(
+                    unacknowledged = least,
+                    "stopping although no other node is known to have all writes of this one: those that nobody has are lost"
+                );
+                return;
+            }
+            tokio::time::sleep(TICK / 10).await;
+        }
+    }
+
     }
 }
 

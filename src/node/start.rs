@@ -221,6 +221,7 @@ async fn stop(node: &Node, all_closed: &mut mpsc::Receiver<()>) {
         let waiting = node.store.drain(pace);
         tokio::time::sleep(pace.delay(waiting.saturating_sub(1), waiting)).await;
         if let Some(group) = group {
+            group.hand_over(deadline - node.config.shutdown_grace / 5).await;
             group.end().await;
         }
         node.lifecycle.advance(Phase::Closing);
