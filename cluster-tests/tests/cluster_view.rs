@@ -114,6 +114,21 @@ fn three_nodes_agree_until_one_is_gone_and_then_say_who() {
     });
 }
 
+/// It listens on IPv4 and is told of an IPv6 address: somebody may have a set there.
+#[test]
+fn others_that_it_cannot_send_to_are_not_nobody() {
+    let node = Node::with(&["--replicate-with", "[2001:db8::7]:8008", "--cluster-secret", GROUP_SECRET]);
+    let seen = node.cluster();
+    assert_eq!(seen["node"]["set"]["genesis"]["provisional"], true, "{seen:#}");
+    assert!(
+        !numbers(&seen).3 && seen["agreement"]["sentences"].to_string().contains("cannot send there"),
+        "{seen:#}"
+    );
+    wait_until("a line in the log", LIMIT, || {
+        node.stderr().contains("[2001:db8::7]:8008, and this node cannot")
+    });
+}
+
 #[test]
 fn a_stranger_to_discovery_is_named() {
     let nodes = Node::group(2, &[]);

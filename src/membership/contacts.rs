@@ -62,6 +62,14 @@ impl Reach {
         self.places.iter().filter(|(_, place)| matches!(place, Place::Silent(_))).map(|(address, _)| *address)
     }
 }
+    /// Whether others are named, and none of their addresses is of a kind that our socket can send to. An address or two
+    /// of the other kind beside those that it can mean nothing: machines have both.
+    #[must_use]
+    pub fn is_out_of_reach(&self) -> bool {
+        let mut others = self.places.values().filter(|place| **place != Place::Ourselves).peekable();
+        others.peek().is_some() && others.all(|place| *place == Place::Unusable)
+    }
+
 
 #[derive(Debug, Default)]
 struct Contact {
@@ -260,3 +268,8 @@ mod tests {
         assert_eq!(contacts.pick(&seen, 3, now), [at(3)]);
     }
 }
+        assert!(seen.is_out_of_reach());
+        contacts.set(&[at(1), "[::1]:8008".parse().unwrap()]);
+        assert!(!reach(&contacts, Instant::now()).is_out_of_reach(), "a machine that has both");
+        contacts.came_back(at(1), Instant::now());
+        assert!(reach(&contacts, Instant::now()).is_out_of_reach(), "the other one is ours");

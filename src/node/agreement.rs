@@ -70,6 +70,22 @@ impl Seen<'_> {
         }
         let mut named = BTreeSet::new();
         let mut silent = 0;
+        for status in self.found.targets.iter().filter(|status| status.last_ok.is_some()) {
+            if status.addresses.is_empty() {
+                sentences.push(format!(
+                    "{} has no address, not even that of this node: compare --replicate-with with what DNS has",
+                    status.target
+                ));
+            }
+        }
+        if self.view.reach.is_out_of_reach() {
+            let address = self.view.reach.places.iter().find(|(_, place)| **place == Place::Unusable);
+            sentences.push(format!(
+                "discovery names {}, and this node cannot send there: --listen-server is of the other kind: listen \
+                 on [::], or name addresses of the kind that it listens on",
+                address.map_or_else(String::new, |(address, _)| address.to_string())
+            ));
+        }
         for (address, place) in &self.view.reach.places {
             match place {
                 Place::Ourselves | Place::Unusable => {}

@@ -51,7 +51,9 @@ impl Probed {
                 _ => Contact::Silent,
             }),
         };
-        let silent = std::iter::repeat_n(Contact::Silent, unanswered);
+        // whoever is at the only addresses there are has not been asked, and may have a set
+        let unheard = unanswered + usize::from(view.reach.is_out_of_reach());
+        let silent = std::iter::repeat_n(Contact::Silent, unheard);
         view.reach.places.iter().filter_map(of).chain(silent).collect()
     }
 
