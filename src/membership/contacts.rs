@@ -1,6 +1,6 @@
 //! What is known of the addresses that discovery named: which are ours, who answers at which, and which are silent.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -17,6 +17,11 @@ const OURS_AGAIN: Duration = Duration::from_secs(10);
 
 /// An address was ours if it showed so within this time.
 const OURS_FOR: Duration = Duration::from_secs(30);
+
+/// A live member that was heard from another address than its own counts as being there for so long, and is tried there
+/// again after a part of it: one datagram that somebody overheard and sent from there is not for ever.
+const ELSEWHERE_FOR: Duration = Duration::from_secs(60);
+const ELSEWHERE_AGAIN: Duration = Duration::from_secs(15);
 
 /// Who is at an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,11 +62,6 @@ impl Reach {
         known.len() + silent
     }
 
-    /// The silent ones.
-    pub fn silent(&self) -> impl Iterator<Item = SocketAddr> {
-        self.places.iter().filter(|(_, place)| matches!(place, Place::Silent(_))).map(|(address, _)| *address)
-    }
-}
     /// Whether others are named, and none of their addresses is of a kind that our socket can send to. An address or two
     /// of the other kind beside those that it can mean nothing: machines have both.
     #[must_use]
@@ -70,6 +70,11 @@ impl Reach {
         others.peek().is_some() && others.all(|place| *place == Place::Unusable)
     }
 
+    /// The silent ones.
+    pub fn silent(&self) -> impl Iterator<Item = SocketAddr> {
+        self.places.iter().filter(|(_, place)| matches!(place, Place::Silent(_))).map(|(address, _)| *address)
+    }
+}
 
 #[derive(Debug, Default)]
 struct Contact {
@@ -83,6 +88,8 @@ struct Contact {
 #[derive(Debug, Default)]
 pub(super) struct Contacts {
     known: BTreeMap<SocketAddr, Contact>,
+    /// The live members by the addresses that they say are theirs.
+    live: HashMap<SocketAddr, Incarnation>,
     /// Where the search goes on.
     next: Option<SocketAddr>,
 }
@@ -105,6 +112,22 @@ impl Contacts {
         }
     }
 
+    /// The live members are these, by the addresses that they say are theirs.
+    pub(super) fn set_live(&mut self, live: HashMap<SocketAddr, Incarnation>) {
+        self.live = live;
+    }
+
+    /// Whether somebody sends again what `sender` sent to another member: that came from where no member says it is.
+    pub(super) fn is_for_another(
+        &self,
+        from: SocketAddr,
+        sender: Incarnation,
+        destination: SocketAddr,
+    ) -> bool {
+        self.live.get(&from) != Some(&sender)
+            && self.live.get(&destination).is_some_and(|member| *member != sender)
+    }
+
     /// What we sent there came back to us. Whoever overhears us could send it back, too: an address from which
     /// somebody else was heard of late is not believed to be ours.
     pub(super) fn came_back(&mut self, destination: SocketAddr, now: Instant) {
@@ -122,13 +145,12 @@ impl Contacts {
         }
     }
 
-    /// Who is where. `member` says which live member has an address as its own, `is_live` whether somebody is one.
+    /// Who is where. `is_live` says whether somebody is a live member.
     pub(super) fn reach(
         &self,
         now: Instant,
         sends_v6: bool,
         sends_v4: bool,
-        member: impl Fn(SocketAddr) -> Option<Incarnation>,
         is_live: impl Fn(Incarnation) -> bool,
     ) -> Reach {
         let within = |at: Instant, time: Duration| now.duration_since(at) <= time;
@@ -136,10 +158,15 @@ impl Contacts {
             let usable = if address.is_ipv6() { sends_v6 } else { sends_v4 };
             let place = match contact {
                 Contact { ours: Some(at), .. } if within(*at, OURS_FOR) => Place::Ourselves,
-                Contact { heard: Some((who, _)), .. } if is_live(*who) => Place::Member(*who),
+                Contact { heard: Some((who, at)), .. }
+                    if is_live(*who)
+                        && (self.live.get(address) == Some(who) || within(*at, ELSEWHERE_FOR)) =>
+                {
+                    Place::Member(*who)
+                }
                 Contact { heard: Some((who, at)), .. } if within(*at, SILENT_AFTER) => Place::Answers(*who),
                 _ if !usable => Place::Unusable,
-                Contact { dropped, .. } => match member(*address) {
+                Contact { dropped, .. } => match self.live.get(address).copied() {
                     Some(who) => Place::Member(who),
                     None => {
                         Place::Silent(dropped.filter(|(_, at)| within(*at, SILENT_AFTER)).map(|(why, _)| why))
@@ -159,7 +186,11 @@ impl Contacts {
             Some(Place::Ourselves) => {
                 known[address].tried.is_none_or(|at| now.duration_since(at) > OURS_AGAIN)
             }
-            Some(Place::Member(_) | Place::Unusable) => false,
+            Some(Place::Member(who)) => {
+                self.live.get(address) != Some(who)
+                    && known[address].heard.is_some_and(|(_, at)| now.duration_since(at) > ELSEWHERE_AGAIN)
+            }
+            Some(Place::Unusable) => false,
         };
         let from = self.next.unwrap_or_else(|| ([0, 0, 0, 0], 0).into());
         let in_turn = known.range(from..).chain(known.range(..from)).map(|(address, _)| *address);
@@ -185,17 +216,12 @@ mod tests {
     fn contacts(count: u8) -> Contacts {
         let mut contacts = Contacts::default();
         contacts.set(&(1..=count).map(at).collect::<Vec<_>>());
+        contacts.set_live([(at(4), Incarnation(4)), (at(30), Incarnation(3))].into());
         contacts
     }
 
     fn reach(contacts: &Contacts, now: Instant) -> Reach {
-        contacts.reach(
-            now,
-            false,
-            true,
-            |address| (address == at(4)).then_some(Incarnation(4)),
-            |who| who.0 < 10,
-        )
+        contacts.reach(now, false, true, |who| who.0 < 10)
     }
 
     #[test]
@@ -241,17 +267,50 @@ mod tests {
     }
 
     #[test]
+    fn what_was_overheard_puts_nobody_elsewhere() {
+        let now = Instant::now();
+        let mut contacts = contacts(6);
+        let (three, four) = (Incarnation(3), Incarnation(4));
+        assert!(contacts.is_for_another(at(5), three, at(4)), "sent again by somebody else");
+        assert!(!contacts.is_for_another(at(30), three, at(4)), "its own mistake");
+        assert!(!contacts.is_for_another(at(5), three, at(6)), "to an address of ours, by its own way");
+        assert!(!contacts.is_for_another(at(5), four, at(4)), "to itself");
+        // and where that cannot be told, it is not for ever: it is tried there again, and else forgotten
+        contacts.heard(at(5), three, now);
+        assert_eq!(reach(&contacts, now).places[&at(5)], Place::Member(three));
+        let all = |contacts: &mut Contacts, now| {
+            let seen = reach(contacts, now);
+            contacts.pick(&seen, 20, now)
+        };
+        assert!(!all(&mut contacts, now).contains(&at(5)));
+        assert!(all(&mut contacts, now + ELSEWHERE_AGAIN * 2).contains(&at(5)));
+        assert_eq!(reach(&contacts, now + ELSEWHERE_FOR * 2).places[&at(5)], Place::Silent(None));
+        contacts.heard(at(4), four, now);
+        assert_eq!(
+            reach(&contacts, now + ELSEWHERE_FOR * 2).places[&at(4)],
+            Place::Member(four),
+            "it says so"
+        );
+    }
+
+    #[test]
     fn an_address_of_the_other_kind_is_nobody() {
         let mut contacts = Contacts::default();
         contacts.set(&["[::1]:8008".parse().unwrap()]);
         let seen = reach(&contacts, Instant::now());
         assert_eq!((seen.others(), seen.places.values().next()), (0, Some(&Place::Unusable)));
+        assert!(seen.is_out_of_reach());
+        contacts.set(&[at(1), "[::1]:8008".parse().unwrap()]);
+        assert!(!reach(&contacts, Instant::now()).is_out_of_reach(), "a machine that has both");
+        contacts.came_back(at(1), Instant::now());
+        assert!(reach(&contacts, Instant::now()).is_out_of_reach(), "the other one is ours");
     }
 
     #[test]
     fn all_are_tried_in_turn_and_our_own_seldom() {
         let now = Instant::now();
         let mut contacts = contacts(10);
+        contacts.set_live([(at(2), Incarnation(2)), (at(4), Incarnation(4))].into());
         contacts.came_back(at(1), now);
         contacts.heard(at(2), Incarnation(2), now);
         let seen = reach(&contacts, now);
@@ -268,8 +327,3 @@ mod tests {
         assert_eq!(contacts.pick(&seen, 3, now), [at(3)]);
     }
 }
-        assert!(seen.is_out_of_reach());
-        contacts.set(&[at(1), "[::1]:8008".parse().unwrap()]);
-        assert!(!reach(&contacts, Instant::now()).is_out_of_reach(), "a machine that has both");
-        contacts.came_back(at(1), Instant::now());
-        assert!(reach(&contacts, Instant::now()).is_out_of_reach(), "the other one is ours");

@@ -173,13 +173,17 @@ impl Gossip {
 
     fn reach(&self, view: &View, now: Instant) -> Reach {
         // where two are, the older one has moved
-        let mut live: Vec<_> = view.live.iter().collect();
+        let ours = self.chitchat.chitchat_id().gossip_advertise_addr;
+        // one at our own address was there before us, or is mistaken
+        let mut live: Vec<_> = view.live.iter().filter(|member| member.gossip != ours).collect();
         live.sort_unstable_by_key(|member| member.started_us);
         let by_address: HashMap<SocketAddr, Incarnation> =
             live.into_iter().map(|member| (member.gossip, member.incarnation())).collect();
         let is_live = |who| view.live.binary_search_by_key(&who, super::Member::incarnation).is_ok();
         let (v4, v6) = self.sends;
-        locked(&self.contacts).reach(now, v6, v4, |address| by_address.get(&address).copied(), is_live)
+        let mut contacts = locked(&self.contacts);
+        contacts.set_live(by_address);
+        contacts.reach(now, v6, v4, is_live)
     }
 
     async fn leave(&mut self, done: oneshot::Sender<()>) {

@@ -103,6 +103,9 @@ impl Gate {
         let opened = self.keyring.open(Purpose::Gossip, b"", frame).map_err(Dropped::from);
         let opened = opened.and_then(|plain| Head::decode(plain).ok_or(Dropped::Malformed));
         let opened = opened.and_then(|(head, payload)| {
+            if self.contacts().is_for_another(from, head.sender, head.destination) {
+                return Err(Dropped::Replayed);
+            }
             replays.check(&head, (self.clock)().micros())?;
             Ok((head, payload))
         });
