@@ -1,6 +1,6 @@
 //! Who is there, as gossip knows it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -139,6 +139,15 @@ pub struct View {
     pub conflicts: Vec<Conflict>,
     /// Who is at the addresses that discovery named.
     pub reach: Reach,
+}
+
+impl View {
+    /// Those who are dead and whose node does not run again, be it as the one that goes by `ours`.
+    pub fn missing(&self, ours: u64) -> impl Iterator<Item = &Member> {
+        let run: BTreeSet<u64> =
+            self.live.iter().map(|member| member.facts.identity.node).chain([ours]).collect();
+        self.dead.iter().filter(move |member| !run.contains(&member.facts.identity.node))
+    }
 }
 
 /// What was last read of one of chitchat's nodes.

@@ -24,6 +24,8 @@ pub(super) struct Seen<'a> {
     pub(super) asked: &'a BTreeMap<Incarnation, Asked>,
     /// Why addresses are silent, as far as that is known.
     pub(super) silent: &'a BTreeMap<SocketAddr, String>,
+    /// This node can be reached from this machine only.
+    pub(super) on_loopback: bool,
 }
 
 /// How a node without others counts.
@@ -68,8 +70,6 @@ impl Seen<'_> {
                 status.target
             ));
         }
-        let mut named = BTreeSet::new();
-        let mut silent = 0;
         for status in self.found.targets.iter().filter(|status| status.last_ok.is_some()) {
             if status.addresses.is_empty() {
                 sentences.push(format!(
@@ -86,6 +86,8 @@ impl Seen<'_> {
                 address.map_or_else(String::new, |(address, _)| address.to_string())
             ));
         }
+        let mut named = BTreeSet::new();
+        let mut silent = 0;
         for (address, place) in &self.view.reach.places {
             match place {
                 Place::Ourselves | Place::Unusable => {}
@@ -101,14 +103,29 @@ impl Seen<'_> {
                 Place::Silent(_) => {
                     silent += 1;
                     let why = self.silent.get(address).map_or("nobody answers there", String::as_str);
+                    let advice = match self.on_loopback && !address.ip().is_loopback() {
+                        true => {
+                            "this node listens on loopback: give --listen-server an address that others reach"
+                        }
+                        false => "start a node there, let UDP and TCP pass, or take the address out",
+                    };
                     sentences.push(format!(
-                        "discovery names {address}, and gossip does not see it: {why}: start a node there, let \
-                         UDP and TCP pass, or take the address out"
+                        "discovery names {address}, and gossip does not see it: {why}: {advice}"
                     ));
                 }
             }
         }
         named.len() + silent
+    }
+
+    /// From where else than from the address that it says a member is heard.
+    fn gossips_from(&self, member: &Member) -> Option<SocketAddr> {
+        let places = self.view.reach.places.iter();
+        let mut from =
+            places.filter(|(_, place)| **place == Place::Member(member.incarnation())).map(|(from, _)| *from);
+        let first = from.next()?;
+        (first.ip() != member.gossip.ip() && from.all(|other| other.ip() != member.gossip.ip()))
+            .then_some(first)
     }
 
     fn members(&self, staying: &[&Member], sentences: &mut Vec<String>) {
@@ -133,9 +150,13 @@ impl Seen<'_> {
             }
             match self.asked.get(&identity.incarnation) {
                 Some(asked) if asked.answers() => {}
-                Some(Asked { error: Some(error), .. }) => sentences.push(format!(
-                    "gossip sees {who}, and requests fail: {error}: let TCP pass on its server port, or see its log"
-                )),
+                Some(Asked { error: Some(error), .. }) => {
+                    let advice = match self.gossips_from(member) {
+                        Some(from) => format!("it gossips from {from}: see its --advertise-server"),
+                        None => "let TCP pass on its server port, or see its log".to_owned(),
+                    };
+                    sentences.push(format!("gossip sees {who}, and requests fail: {error}: {advice}"));
+                }
                 _ => sentences.push(format!("{who} has not been asked anything yet: look again in a moment")),
             }
         }

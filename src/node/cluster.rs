@@ -2,7 +2,7 @@
 //!
 //! Everything is copied out under one lock at a time, none of them for longer than it takes to look at each peer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ impl Node {
         let (view, found, asked) = (group.view(), group.found(), group.asked());
         Cluster {
             node,
-            members: members(&view, &census, &asked),
+            members: members(&view, group.us().0.node, &census, &asked),
             discovery: discovery(&view, &found, &silent(group, &view)),
             agreement: agreement(group),
             fill: self.filled(),
@@ -107,7 +107,8 @@ impl Node {
 #[must_use]
 pub fn agreement(group: &Group) -> Agreement {
     let (view, found, asked) = (group.view(), group.found(), group.asked());
-    Seen { view: &view, found: &found, asked: &asked, silent: &silent(group, &view) }.compare()
+    let on_loopback = group.us().1.ip().is_loopback();
+    Seen { view: &view, found: &found, asked: &asked, silent: &silent(group, &view), on_loopback }.compare()
 }
 
 /// Why addresses are silent: what they say to requests, or what came from there by gossip and was dropped.
@@ -128,7 +129,7 @@ fn silent(group: &Group, view: &View) -> BTreeMap<SocketAddr, String> {
     view.reach.places.iter().filter_map(why).collect()
 }
 
-fn members(view: &View, census: &GroupCensus, asked: &BTreeMap<Incarnation, Asked>) -> Members {
+fn members(view: &View, ours: u64, census: &GroupCensus, asked: &BTreeMap<Incarnation, Asked>) -> Members {
     let peers: BTreeMap<Incarnation, &PeerCensus> =
         census.peers.iter().map(|peer| (peer.summary.incarnation, peer)).collect();
     let show = |seat: &Seat| {
@@ -159,12 +160,9 @@ fn members(view: &View, census: &GroupCensus, asked: &BTreeMap<Incarnation, Aske
         gossip: gossip.to_string(),
         error: error.to_string(),
     };
-    // whose node runs again is missed by nobody
-    let nodes: BTreeSet<u64> = view.live.iter().map(|seat| seat.facts.identity.node).collect();
-    let is_missing = |seat: &&Seat| !nodes.contains(&seat.facts.identity.node);
     Members {
         live: view.live.iter().take(MOST).map(show).collect(),
-        dead: view.dead.iter().filter(is_missing).take(MOST).map(show).collect(),
+        dead: view.missing(ours).take(MOST).map(show).collect(),
         unreadable: view.unreadable.iter().take(MOST).map(unreadable).collect(),
         away: census.away,
     }

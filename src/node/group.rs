@@ -25,6 +25,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::asking::{PROBE, Probed, caretaker, prober};
 use super::calling::Caller;
+use super::cluster::agreement;
 use super::fills::Interests;
 use super::metrics::Metrics;
 use super::outcomes::{Asked, Outcomes};
@@ -47,6 +48,11 @@ const TICK_ALONE: Duration = Duration::from_secs(1);
 
 /// How often the clocks of peers are looked at, for the log.
 const LOOK_AT_CLOCKS: Duration = Duration::from_secs(1);
+
+/// How often it is looked at, for the log, whether discovery, gossip and requests come to the same nodes. What is so at two
+/// looks is told, and told again after a while.
+const LOOK_AT_OTHERS: Duration = Duration::from_secs(10);
+const TELL_AGAIN: Duration = Duration::from_secs(600);
 
 /// How long a node that stops waits until its last writes are with its peers.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -166,8 +172,16 @@ impl Group {
         let (mut was, mut stood) = (self.store.summary(), self.store.standing());
         let mut skew = Skew::default();
         let mut next_look = Instant::now();
+        let mut trouble = Trouble::default();
+        let mut next_look_at_others = Instant::now() + LOOK_AT_OTHERS;
         loop {
             let now = every.tick().await;
+            if now >= next_look_at_others {
+                next_look_at_others = now + LOOK_AT_OTHERS;
+                for sentence in trouble.look(agreement(self).sentences, now) {
+                    tracing::warn!("not all agree on who is there: {sentence}");
+                }
+            }
             if now >= next_look {
                 next_look = now + LOOK_AT_CLOCKS;
                 skew.look(&self.store.group_census().peers).into_iter().for_each(|news| self.log_clock(news));
@@ -281,20 +295,6 @@ impl Group {
         }
     }
 
-    /// Ends gossip and all loops. Others hear that the node is gone.
-    pub async fn end(&self) {
-        locked(&self.loops).ended = true;
-        self.membership.leave().await;
-        locked(&self.loops).running.iter().for_each(AbortHandle::abort);
-    }
-}
-
-/// Ticks of a node without others.
-pub async fn tick_alone(store: SharedStore) {
-    let mut every = ticks(TICK_ALONE);
-    loop {
-        every.tick().await;
-        store.tick(0);
     /// Waits, until `deadline` at most, for one other node to have all writes of this one, or nobody to be there who could:
     /// from there on the others repair it among themselves. What nobody has is lost, and that is said.
     pub async fn hand_over(&self, deadline: Instant) {
@@ -319,6 +319,44 @@ pub async fn tick_alone(store: SharedStore) {
         }
     }
 
+    /// Ends gossip and all loops. Others hear that the node is gone.
+    pub async fn end(&self) {
+        locked(&self.loops).ended = true;
+        self.membership.leave().await;
+        locked(&self.loops).running.iter().for_each(AbortHandle::abort);
+    }
+}
+
+/// What is wrong with the group, since when, and when it was told.
+#[derive(Default)]
+struct Trouble(BTreeMap<String, Option<Instant>>);
+
+impl Trouble {
+    /// What is to be told of what is wrong now.
+    fn look(&mut self, sentences: Vec<String>, now: Instant) -> Vec<String> {
+        let before = std::mem::take(&mut self.0);
+        let mut news = Vec::new();
+        for sentence in sentences {
+            let told = match before.get(&sentence) {
+                None => None,
+                Some(Some(told)) if now - *told < TELL_AGAIN => Some(*told),
+                Some(_) => {
+                    news.push(sentence.clone());
+                    Some(now)
+                }
+            };
+            self.0.insert(sentence, told);
+        }
+        news
+    }
+}
+
+/// Ticks of a node without others.
+pub async fn tick_alone(store: SharedStore) {
+    let mut every = ticks(TICK_ALONE);
+    loop {
+        every.tick().await;
+        store.tick(0);
     }
 }
 
@@ -353,7 +391,7 @@ fn log_change(was: &Summary, is: &Summary) {
 
 fn log_standing(was: Standing, is: Standing) {
     match (was, is) {
-        (Standing::Ready, Standing::DoubtsItsClock) => tracing::warn!(
+        (Standing::Ready | Standing::Joining, Standing::DoubtsItsClock) => tracing::warn!(
             "clock in doubt: it was set, or is far from those of most others: no writes are taken until it agrees again"
         ),
         (Standing::DoubtsItsClock, Standing::Ready) => {
@@ -401,5 +439,29 @@ async fn watcher(
 async fn changed<T>(what: &mut watch::Receiver<T>) {
     if what.changed().await.is_err() {
         std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_for_a_while_is_told_and_not_at_each_look() {
+        let (mut trouble, mut now) = (Trouble::default(), Instant::now());
+        let mut look = |sentences: &[&str]| {
+            now += LOOK_AT_OTHERS;
+            trouble.look(sentences.iter().map(ToString::to_string).collect(), now)
+        };
+        assert!(look(&["a"]).is_empty(), "it may be over soon");
+        assert_eq!(look(&["a", "b"]), ["a"]);
+        assert_eq!(look(&["a", "b"]), ["b"]);
+        assert!(look(&["a", "b"]).is_empty());
+        assert!(look(&["b"]).is_empty());
+        assert!(look(&["a"]).is_empty());
+        assert_eq!(look(&["a"]), ["a"], "it came back");
+        let again =
+            (0..2 * TELL_AGAIN.as_secs() / LOOK_AT_OTHERS.as_secs()).filter(|_| !look(&["a"]).is_empty());
+        assert_eq!(again.count(), 2);
     }
 }

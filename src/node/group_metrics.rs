@@ -215,7 +215,7 @@ impl GroupMetrics {
         let (view, found, agreement) = (group.view(), group.found(), agreement(group));
         for (state, count) in [
             ("live", view.live.len()),
-            ("dead", view.dead.len()),
+            ("dead", view.missing(group.us().0.node).count()),
             ("unreadable", view.unreadable.len()),
             ("away", census.away),
         ] {
