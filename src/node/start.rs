@@ -284,7 +284,12 @@ fn reload_secrets(node: &Node) {
     match (&node.peering, &node.config.cluster.secret) {
         (Some(peering), SecretSource::File(path, _)) => match peering.keyring.reload(path) {
             Ok(key) => {
-                tracing::info!(%key, "SIGHUP: the secrets were read again, this key seals from now on");
+                let opens: Vec<String> = peering.keyring.key_ids().iter().map(ToString::to_string).collect();
+                tracing::info!(
+                    %key,
+                    opens = opens.join(","),
+                    "SIGHUP: the secrets were read again, this key seals from now on, these open"
+                );
             }
             Err(error) => {
                 tracing::error!(path = %path.display(), "SIGHUP: the secrets stay as they are: {error}");
