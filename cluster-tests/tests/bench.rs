@@ -119,6 +119,52 @@ fn writes_and_reads_come_at_their_rate() {
     }
 }
 
+/// Between two requests of one connection there is more time than nodes keep silent ones: that is no loss, not even where
+/// a request is due when the connection is closed.
+#[test]
+fn requests_may_be_far_apart() {
+    let node = Node::with(&["--idle-timeout", "1s"]);
+    thread::scope(|scope| {
+        for what in ["put", "get"] {
+            let node = &node;
+            scope.spawn(move || {
+                let arguments = format!("{what} --rate 4 --connections 8 --duration 5s --names 1 -w json");
+                let figures = figures(&bench(node, &arguments));
+                assert_eq!(
+                    (number(&figures, "answered"), number(&figures, "lost")),
+                    (20.0, 0.0),
+                    "{figures}"
+                );
+            });
+        }
+    });
+    is_clean(&node);
+}
+
+/// A node that closes whatever is opened is not connected to again and again.
+#[test]
+fn who_hangs_up_at_once_is_given_up() {
+    let broken = Broken::start(u32::MAX, u32::MAX);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("its address").to_string();
+    let opened = Arc::new(AtomicU32::new(0));
+    thread::spawn({
+        let opened = Arc::clone(&opened);
+        move || {
+            for _ in listener.incoming() {
+                opened.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    });
+    let arguments = "bench get --rate 1 --connections 3 --duration 5s --names 1 -w json --server-url";
+    let mut all: Vec<&str> = arguments.split(' ').collect();
+    all.extend([&broken.address, "--client-url", &address]);
+    let finished = run_to_end(&all);
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(finished.stderr.contains("5 requests without an answer, 0 refused"), "{}", finished.stderr);
+    assert_eq!(opened.load(Ordering::SeqCst), 3);
+}
+
 /// A node that does nothing for a second is charged for all that was due in it, not for one request a connection.
 #[test]
 fn a_stall_is_not_hidden() {

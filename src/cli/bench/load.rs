@@ -33,6 +33,14 @@ const MOST_RATE: u64 = 1_000_000;
 /// Longest wait for answers behind the last request.
 const GIVE_UP: Duration = Duration::from_secs(10);
 
+/// A connection that ends so soon, and without a single answer, was not for being silent: it is not made anew, and so
+/// nobody is connected to as fast as he hangs up.
+const AT_ONCE: Duration = Duration::from_millis(100);
+
+/// A request on a connection that was silent for so long may meet its closing on the way: nobody can tell which was
+/// first, so it is sent once more.
+const SILENT: Duration = Duration::from_millis(500);
+
 /// Measure writes
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES_PUT)]
@@ -181,6 +189,7 @@ struct Came {
 
 /// The connections, each with at most one request under way.
 struct Lines {
+    target: Target,
     poll: Poll,
     lines: Vec<Line>,
     idle: VecDeque<usize>,
@@ -190,13 +199,25 @@ struct Lines {
 struct Line {
     stream: TcpStream,
     read: Vec<u8>,
-    unsent: Vec<u8>,
+    /// What is under way, of which so much is sent.
+    request: Vec<u8>,
+    sent: usize,
     /// When what is under way was due.
     due: Option<Instant>,
+    /// It may be sent once more.
+    may_repeat: bool,
+    /// Since when nothing is under way, where that is so.
+    free_since: Instant,
+    /// It is on its way to the node.
+    connecting: bool,
+    /// When it was opened, until it has carried an answer.
+    unused_since: Option<Instant>,
 }
 
 /// Marks the events of the pacer; connections are marked by their number.
 const PACER: Token = Token(usize::MAX);
+
+const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
 impl Lines {
     fn open(target: &Target, connections: usize) -> Result<Self, Failure> {
@@ -206,11 +227,21 @@ impl Lines {
             let stream = target.connect()?;
             stream.set_nonblocking(true).map_err(system)?;
             let mut stream = TcpStream::from_std(stream);
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            poll.registry().register(&mut stream, Token(number), interest).map_err(system)?;
-            lines.push(Line { stream, read: Vec::new(), unsent: Vec::new(), due: None });
+            poll.registry().register(&mut stream, Token(number), INTEREST).map_err(system)?;
+            lines.push(Line {
+                stream,
+                read: Vec::new(),
+                request: Vec::new(),
+                sent: 0,
+                due: None,
+                may_repeat: false,
+                free_since: Instant::now(),
+                connecting: false,
+                unused_since: Some(Instant::now()),
+            });
         }
-        Ok(Self { poll, lines, idle: (0..connections).collect(), scratch: vec![0; 64 * 1024].into() })
+        let idle = (0..connections).collect();
+        Ok(Self { target: target.clone(), poll, lines, idle, scratch: vec![0; 64 * 1024].into() })
     }
 
     fn drive(&mut self, load: &Load, request: impl Fn(u64) -> Vec<u8>) -> Result<Came, Failure> {
@@ -231,14 +262,15 @@ impl Lines {
                     break;
                 }
                 self.idle.pop_front();
-                self.send(line, due, request(sent), &mut came);
+                self.send(line, due, request(sent));
                 sent += 1;
             }
             let now = Instant::now();
             let is_all = now >= end && (load.rate == 0 || due_at(sent) >= end);
             let is_quiet = self.lines.iter().all(|line| line.due.is_none());
-            // without an idle line, a quiet one is broken
-            if is_quiet && (is_all || self.idle.is_empty()) || now >= end + GIVE_UP {
+            // a line that is neither under way, nor idle, nor on its way is broken
+            let is_broken = || self.idle.is_empty() && self.lines.iter().all(|line| !line.connecting);
+            if is_quiet && (is_all || is_broken()) || now >= end + GIVE_UP {
                 break;
             }
             self.poll.poll(&mut events, Some(Duration::from_millis(100))).or_else(interrupted)?;
@@ -261,62 +293,127 @@ impl Lines {
         Ok(came)
     }
 
-    fn send(&mut self, number: usize, due: Instant, request: Vec<u8>, came: &mut Came) {
+    fn send(&mut self, number: usize, due: Instant, request: Vec<u8>) {
         let line = &mut self.lines[number];
         line.due = Some(due);
-        line.unsent = request;
-        self.flush(number, came);
+        line.request = request;
+        line.sent = 0;
+        line.may_repeat = line.free_since.elapsed() >= SILENT;
+        self.flush(number);
     }
 
-    fn flush(&mut self, number: usize, came: &mut Came) {
+    fn flush(&mut self, number: usize) {
         let line = &mut self.lines[number];
-        while !line.unsent.is_empty() {
-            match line.stream.write(&line.unsent) {
-                Ok(sent) => drop(line.unsent.drain(..sent)),
+        while line.sent < line.request.len() {
+            match line.stream.write(&line.request[line.sent..]) {
+                Ok(sent) => line.sent += sent,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return came.lose(line, &error.to_string()),
+                // reading comes to the end too, behind what was answered before it
+                Err(_) => return line.sent = line.request.len(),
             }
         }
     }
 
     fn on_event(&mut self, number: usize, came: &mut Came) {
-        self.flush(number, came);
+        if self.lines[number].connecting && !self.is_connected(number, came) {
+            return;
+        }
+        self.flush(number);
         loop {
             let line = &mut self.lines[number];
             match line.stream.read(&mut self.scratch) {
-                Ok(0) => return came.lose(line, "the node hung up"),
+                Ok(0) => return self.end(number, "the node hung up", came),
                 Ok(got) => line.read.extend_from_slice(&self.scratch[..got]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return came.lose(line, &error.to_string()),
+                Err(error) => return self.end(number, &error.to_string(), came),
             }
             match exchange::read(&line.read) {
                 Ok(None) => {}
-                Err(why) => return came.lose(line, &why),
+                Err(why) => return self.end(number, &why, came),
                 Ok(Some(answer)) => {
                     if !(200..300).contains(&answer.status) {
                         came.refused += 1;
                         let said = String::from_utf8_lossy(answer.body);
                         came.trouble = Some(format!("{}: {}", answer.status, said.trim()));
                     }
+                    let is_last = answer.is_last;
                     line.read.clear();
+                    line.request.clear();
+                    line.unused_since = None;
                     if let Some(due) = line.due.take() {
                         came.times.record(due.elapsed());
+                        line.free_since = Instant::now();
                         self.idle.push_back(number);
+                    }
+                    if is_last {
+                        return self.end(number, "the node closed the connection", came);
                     }
                 }
             }
         }
     }
-}
 
-impl Came {
-    /// A line that is broken is not used again; what was under way on it is lost.
-    fn lose(&mut self, line: &mut Line, why: &str) {
-        self.lost += u64::from(line.due.take().is_some());
-        self.trouble = Some(why.to_owned());
-        line.unsent.clear();
+    /// A line ends. With nothing under way on it, it is made anew before it is used again: nodes close those that are
+    /// silent, and nothing is lost by that. What was under way is lost, and the line is not used again.
+    fn end(&mut self, number: usize, why: &str, came: &mut Came) {
+        // those that are silent for longest end first, and are in front
+        if let Some(at) = self.idle.iter().position(|&idle| idle == number) {
+            self.idle.remove(at);
+        }
+        let line = &mut self.lines[number];
+        let ended_at_once = line.unused_since.is_some_and(|since| since.elapsed() < AT_ONCE);
+        let goes_on = match line.due {
+            Some(_) => std::mem::take(&mut line.may_repeat) && line.read.is_empty(),
+            None => !line.connecting && !ended_at_once,
+        };
+        let why = match goes_on.then(|| self.reconnect(number)) {
+            Some(Ok(())) => return,
+            Some(Err(error)) => error.to_string(),
+            None => why.to_owned(),
+        };
+        let line = &mut self.lines[number];
+        came.lost += u64::from(line.due.take().is_some());
+        came.trouble = Some(why);
+        line.connecting = false;
+        line.request.clear();
+        // or it would be heard of again, and end a second time
+        let _ = self.poll.registry().deregister(&mut line.stream);
+    }
+
+    fn reconnect(&mut self, number: usize) -> std::io::Result<()> {
+        let mut stream = self.target.begin(number)?;
+        self.poll.registry().register(&mut stream, Token(number), INTEREST)?;
+        let line = &mut self.lines[number];
+        line.stream = stream;
+        line.read.clear();
+        line.sent = 0;
+        line.connecting = true;
+        Ok(())
+    }
+
+    /// Whether a line that was on its way has arrived. It is idle then, or what it was made anew for is sent.
+    fn is_connected(&mut self, number: usize, came: &mut Came) -> bool {
+        let line = &mut self.lines[number];
+        let failed = line.stream.take_error().unwrap_or_else(Some);
+        match failed.map_or_else(|| line.stream.peer_addr().map(drop), Err) {
+            Ok(()) => {
+                line.connecting = false;
+                line.free_since = Instant::now();
+                line.unused_since = Some(line.free_since);
+                if line.due.is_none() {
+                    self.idle.push_back(number);
+                }
+                true
+            }
+            // what was heard is of the connection before, or comes before its time
+            Err(error) if error.kind() == ErrorKind::NotConnected => false,
+            Err(error) => {
+                self.end(number, &error.to_string(), came);
+                false
+            }
+        }
     }
 }
 
