@@ -112,9 +112,11 @@ fn writes_and_reads_come_at_their_rate() {
         let steady = figures(&bench(&node, &format!("{what} --rate 200 --duration 2s -w json")));
         assert_eq!(number(&steady, "answered"), 400.0, "{steady}");
         assert_eq!((number(&steady, "lost"), number(&steady, "refused")), (0.0, 0.0), "{steady}");
+        assert!(number(&steady, "behind_ms") <= number(&steady, "ms.max"), "{steady}");
         let open =
             figures(&bench(&node, &format!("{what} --rate 0 --duration 500ms --connections 3 -w json")));
         assert!(number(&open, "per_second") > 100.0, "{open}");
+        assert!(open["behind_ms"].is_null(), "nothing is due: {open}");
         is_clean(&node);
     }
 }
@@ -180,6 +182,26 @@ fn a_stall_is_not_hidden() {
     });
     assert_eq!(number(&figures, "answered"), 800.0, "{figures}");
     assert!(number(&figures, "ms.p90") > 500.0, "half of the time it stood still: {figures}");
+    assert!(number(&figures, "behind_ms") < 1000.0, "that was the node, not the bench: {figures}");
+}
+
+/// A bench that does nothing for a second was the one that did nothing, and says so.
+#[test]
+fn a_stall_of_the_bench_is_its_own() {
+    let node = Node::start();
+    let (client, server) = (node.client_addr().to_string(), node.server_addr().to_string());
+    let arguments = "bench get --rate 200 --duration 4s -w json";
+    let mut all: Vec<&str> = arguments.split(' ').collect();
+    all.extend(["--client-url", &client, "--server-url", &server]);
+    let mut bench = Node::process(&all);
+    cluster_tests::wait::wait_until("reads", cluster_tests::wait::LIMIT, || answered(&node) > 50.0);
+    bench.pause();
+    thread::sleep(Duration::from_secs(1));
+    bench.resume();
+    bench.wait_exit(cluster_tests::wait::LIMIT);
+    let figures: Value = serde_json::from_str(&bench.stdout()).expect("figures");
+    assert!(number(&figures, "behind_ms") > 900.0, "{figures}");
+    assert_eq!((number(&figures, "answered"), number(&figures, "lost")), (800.0, 0.0), "{figures}");
 }
 
 /// Of the second in which the node does nothing, each version that was due is counted for each watcher.

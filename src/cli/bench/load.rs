@@ -160,6 +160,7 @@ fn run(
     figures.count("answered", came.times.count());
     figures.number("per_second", came.times.count() as f64 / came.took.as_secs_f64());
     figures.times("ms", &came.times);
+    figures.number("behind_ms", (load.rate > 0).then_some(came.behind.as_secs_f64() * 1e3));
     figures.count("refused", came.refused);
     figures.count("lost", came.lost);
     if let Some(process) = process {
@@ -185,6 +186,8 @@ struct Came {
     lost: u64,
     trouble: Option<String>,
     took: Duration,
+    /// How late the latest one was sent of those for which a connection was free in time.
+    behind: Duration,
 }
 
 /// The connections, each with at most one request under way.
@@ -257,11 +260,16 @@ impl Lines {
         let mut told = begins;
         loop {
             while let Some(&line) = self.idle.front() {
-                let due = if load.rate == 0 { Instant::now() } else { due_at(sent) };
-                if due >= end || due > Instant::now() {
+                let now = Instant::now();
+                let due = if load.rate == 0 { now } else { due_at(sent) };
+                if due >= end || due > now {
                     break;
                 }
                 self.idle.pop_front();
+                // the front one was free first: had it no time for this request, none had
+                if self.lines[line].free_since <= due {
+                    came.behind = came.behind.max(now - due);
+                }
                 self.send(line, due, request(sent));
                 sent += 1;
             }
