@@ -115,10 +115,17 @@ pub(super) fn run(args: &Watch) -> Result<(), Failure> {
     let writer = Target::of(args.nodes.writer_urls()?, "server-url")?;
     let watchers = usize::try_from(args.watchers).unwrap_or(usize::MAX);
     make_room(watchers, "watchers")?;
-    // of several nodes there is no one process to look at, unless it is named
     let process = match (&readers[..], args.pid) {
-        ([reader], pid) | ([reader, ..], pid @ Some(_)) => process(pid, reader)?,
-        _ => None,
+        ([reader], pid) => process(pid, reader)?,
+        // what one process took, divided by the watchers of all nodes, would be a figure of none
+        (_, Some(pid)) => {
+            let count = readers.len();
+            return Err(Failure::Usage(format!(
+                "bad --pid: the watchers at {count} URLs are not one process's: got {pid}: leave it out, or give \
+                 one URL with --client-url"
+            )));
+        }
+        (_, None) => None,
     };
     let mut control = Blocking::open(writer.clone())?;
     let names = Names::new(args.names)?;
