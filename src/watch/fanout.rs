@@ -34,7 +34,7 @@ pub struct Fanout {
 
 enum Message {
     Ring(Arc<Job>),
-    /// From now on what is queued is rung at this pace.
+    /// From now on what is queued is rung at this pace, and what is queued later no slower.
     Hurry(Pace),
 }
 
@@ -43,7 +43,7 @@ pub trait Lane: Send + Sync {
     /// Takes a job on. Does not wait for anything.
     fn take_on(&self, job: Arc<Job>);
 
-    /// From now on those who have yet to be told are told at this pace.
+    /// From now on those who have yet to be told are told at this pace, and those of later jobs no slower.
     fn hurry(&self, pace: Pace);
 }
 
@@ -111,7 +111,7 @@ impl Fanout {
         }
     }
 
-    /// Wakes those who are queued already at another pace from now on.
+    /// Wakes those who are queued already at another pace from now on, and those who are queued later no slower.
     pub fn hurry(&self, pace: Pace) {
         self.lanes().iter().for_each(|lane| lane.hurry(pace));
         let _ = self.bells.send(Message::Hurry(pace));
@@ -240,6 +240,21 @@ mod tests {
         fanout.ring(vec![due], WAKE, hours);
         tokio::task::yield_now().await;
         fanout.hurry(Pace::NONE);
+        for receiver in receivers {
+            receiver.await.expect("rung");
+        }
+        drop(fanout);
+        run.await.expect("the loop ends with the last handle");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_queued_behind_the_hurry_is_hurried_too() {
+        let (fanout, run) = Fanout::new();
+        let run = tokio::spawn(run);
+        let hours = Pace { per_watcher: Duration::from_secs(3600), longest: Duration::MAX };
+        let (due, receivers) = bells(100);
+        fanout.hurry(Pace::NONE);
+        fanout.ring(vec![due], WAKE, hours);
         for receiver in receivers {
             receiver.await.expect("rung");
         }

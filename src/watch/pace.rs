@@ -18,6 +18,15 @@ impl Pace {
     /// Nobody waits.
     pub const NONE: Self = Self { per_watcher: Duration::ZERO, longest: Duration::ZERO };
 
+    /// A pace at which nobody is woken later than at either.
+    #[must_use]
+    pub fn faster(self, other: Self) -> Self {
+        Self {
+            per_watcher: self.per_watcher.min(other.per_watcher),
+            longest: self.longest.min(other.longest),
+        }
+    }
+
     /// How long after the start the watcher `index` of `count` is woken. Rises with `index`, from zero for the first.
     #[must_use]
     pub fn delay(&self, index: usize, count: usize) -> Duration {

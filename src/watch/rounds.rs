@@ -54,6 +54,8 @@ impl Whom {
 pub struct Rounds {
     whom: Whom,
     walks: VecDeque<Walk>,
+    /// The pace that nobody is told slower than, once there is a hurry.
+    hurried: Option<Pace>,
 }
 
 #[derive(Debug)]
@@ -86,17 +88,20 @@ impl Rounds {
     /// No jobs yet.
     #[must_use]
     pub fn new(whom: Whom) -> Self {
-        Self { whom, walks: VecDeque::new() }
+        Self { whom, walks: VecDeque::new(), hurried: None }
     }
 
     /// Takes a job on.
     pub fn add(&mut self, job: Arc<Job>) {
-        let (started, pace) = (job.started, job.pace);
+        let pace = self.hurried.map_or(job.pace, |hurried| job.pace.faster(hurried));
+        let started = job.started;
         self.go_on(Walk { job, at: 0, from: 0, started, pace });
     }
 
-    /// Tells those who are left at another pace from now on.
+    /// Tells those who are left at another pace from now on, and those of later jobs no slower: a writer that took its
+    /// waiters before the hurry may hand them over behind it.
     pub fn hurry(&mut self, now: Instant, pace: Pace) {
+        self.hurried = Some(pace);
         for walk in &mut self.walks {
             walk.from = walk.at;
             walk.started = now;
@@ -210,6 +215,24 @@ mod tests {
         }
         all.sort_unstable();
         assert_eq!(all, (0..1_000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_job_that_comes_behind_the_hurry_is_hurried_too() {
+        let hour = Duration::from_secs(3600);
+        let ordinary = Pace { per_watcher: hour, longest: 10 * hour };
+        let hurried = Pace { per_watcher: Duration::from_secs(1), longest: Duration::from_secs(4) };
+        let mut rounds = Rounds::new(Whom::Lane(0));
+        rounds.hurry(Instant::now(), hurried);
+        let late = job(9, 1, ordinary);
+        rounds.add(Arc::clone(&late));
+        assert_eq!(told(&rounds.turn(late.started).unwrap()), [0]);
+        assert_eq!(rounds.next_due(), Some(late.started + Duration::from_millis(500)));
+        assert_eq!(told(&rounds.turn(late.started + Duration::from_secs(4)).unwrap()).len(), 8);
+        // nor is it slowed down by a hurry
+        let quick = job(9, 1, Pace::NONE);
+        rounds.add(Arc::clone(&quick));
+        assert_eq!(told(&rounds.turn(quick.started).unwrap()).len(), 9);
     }
 
     #[test]
