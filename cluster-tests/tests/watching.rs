@@ -44,7 +44,8 @@ fn who_hangs_up_frees_a_place() {
 fn who_times_out_frees_a_place() {
     let node = Node::start();
     node.put("n?version=v1", "").expect(204);
-    let mut watchers: Vec<_> = (0..100).map(|_| node.watch(&get("n?version=v1&timeout=500ms"))).collect();
+    let mut watchers: Vec<_> = (0..100).map(|_| node.watch(&get("n?version=v1&timeout=3s"))).collect();
+    node.wait_parked(100);
     for watcher in &mut watchers {
         assert_eq!(watcher.answer().expect(200).version(), Some("v1"));
     }
