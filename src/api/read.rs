@@ -149,7 +149,6 @@ async fn wait(node: &Node, asked: Asked, hang_up: &HangUp) -> Result<Response<By
                 match told {
                     Ok(Wake::Changed { at }) => {
                         jitter = Some(at.elapsed());
-                        course.woken();
                     }
                     Ok(Wake::Drain) | Err(_) => break node.store.get(&course.name),
                 }

@@ -30,10 +30,8 @@ pub struct Asked {
 pub struct Course {
     /// Of what.
     pub name: Name,
-    /// What is asked.
+    /// What is asked; of who was parked, what is left to ask once it is woken.
     pub question: Question,
-    /// What is left to ask once it is woken.
-    then: Option<Question>,
     /// What the reader named in `If-None-Match`.
     conditions: Option<Known>,
     seen: Option<Stamp>,
@@ -79,7 +77,7 @@ impl Course {
         let Asked { name, question, conditional, predates_genesis, timeout: _ } = asked;
         let conditions = conditional.then(|| question.known.clone());
         let seen = question.at_least;
-        Self { name, question, then: None, conditions, seen, predates_genesis }
+        Self { name, question, conditions, seen, predates_genesis }
     }
 
     /// The course of a reader who asks nothing but this.
@@ -92,7 +90,7 @@ impl Course {
     /// What the reader knows once it is parked, and whether it wants 304 for it, if that is all that there is to say.
     #[must_use]
     pub fn knows_just(&self) -> Option<(&Known, bool)> {
-        let known = &self.then.as_ref()?.known;
+        let known = &self.question.known;
         let alike = self.conditions.as_ref().is_none_or(|conditions| conditions == known);
         (alike && self.seen.is_none() && !self.predates_genesis).then_some((known, self.conditions.is_some()))
     }
@@ -106,16 +104,7 @@ impl Course {
             (Known::AnyOf(_), Known::AnyOf(_)) => then.known.clone(),
             (_, conditions) => conditions.kept(None),
         });
-        // it is not asked again as it was
-        self.question = then.clone();
-        self.then = Some(then);
-    }
-
-    /// It was woken.
-    pub fn woken(&mut self) {
-        if let Some(then) = self.then.take() {
-            self.question = then;
-        }
+        self.question = then;
     }
 
     /// It ended with `record`. The jitter of `timing` is left out for who was never parked.

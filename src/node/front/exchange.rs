@@ -118,8 +118,7 @@ impl Lane {
             self.send_value(at, value, course, started, form, Some(jitter));
             return;
         }
-        let mut course = reader.course();
-        course.woken();
+        let course = reader.course();
         let seat = Seat { lane: self.number, index: at };
         match self.services.store.read_seated(&course.name, &course.question, Some(seat)) {
             Read::Answer(record) => self.finish(at, &course, record.as_ref(), started, form, Some(jitter)),
