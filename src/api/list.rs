@@ -39,7 +39,7 @@ pub(super) async fn list(
             return Err(Refusal::bad_request(format_args!("bad keys-only: {got}: leave its value out")));
         }
     };
-    let own = own.map(|Extension(own)| own.place().ok_or_else(|| busy(&node))).transpose()?;
+    let own = own.map(|Extension(OwnLists(places))| place(&node, &places)).transpose()?;
     let place = (place(&node, &node.lists)?, own);
     let page = page(&node.store, &asked, |store, after, page: &mut Vec<Record>| {
         page.extend(store.set().list(asked.prefix.as_bytes(), after).take(SLICE).cloned());
@@ -76,14 +76,12 @@ fn limit(uri: &Uri) -> Result<usize, Refusal> {
     })
 }
 
-/// One of the places for lists, if one is free.
+/// One of these places for lists, if one is free.
 pub(super) fn place(node: &Node, places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Refusal> {
-    Arc::clone(places).try_acquire_owned().map_err(|_| busy(node))
-}
-
-fn busy(node: &Node) -> Refusal {
-    node.metrics.hit(Limit::Lists);
-    Refusal::unavailable("busy: other lists are being sent: ask again")
+    Arc::clone(places).try_acquire_owned().map_err(|_| {
+        node.metrics.hit(Limit::Lists);
+        Refusal::unavailable("busy: other lists are being sent: ask again")
+    })
 }
 
 /// What is listed.

@@ -15,7 +15,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, interval, sleep};
 
 use super::hang_up::HangUp;
@@ -45,19 +45,7 @@ pub(super) async fn begins(stream: &mut (impl AsyncRead + Unpin), read: &mut Vec
 
 /// Places for the lists of one connection: it has so many requests under way that it could take those of all.
 #[derive(Clone, Debug)]
-pub struct OwnLists(Arc<Semaphore>);
-
-impl OwnLists {
-    fn new() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_LISTS_OF_CONNECTION)))
-    }
-
-    /// One of the places, if one is free.
-    #[must_use]
-    pub fn place(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.0).try_acquire_owned().ok()
-    }
-}
+pub struct OwnLists(pub Arc<Semaphore>);
 
 impl<F, A> Ordinary<F>
 where
@@ -72,7 +60,7 @@ where
         let Self { answer, port, idle_timeout, metrics, lifecycle, open } = self;
         let streams = Arc::new(Streams::new());
         let begun = Arc::clone(&streams);
-        let own_lists = OwnLists::new();
+        let own_lists = OwnLists(Arc::new(Semaphore::new(MAX_LISTS_OF_CONNECTION)));
         let service = service_fn(move |mut request: Request<Incoming>| {
             let mut stream = begun.begin();
             request.extensions_mut().insert(own_lists.clone());
