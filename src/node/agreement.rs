@@ -63,20 +63,16 @@ impl Seen<'_> {
 
     /// How many others discovery names: whoever answers once, however many addresses it has, and each silent address.
     fn discovery(&self, leaving: &BTreeSet<Incarnation>, sentences: &mut Vec<String>) -> usize {
-        for status in self.found.targets.iter().filter(|status| status.last_ok.is_none()) {
-            let why = status.error.as_ref().map_or("no answer yet", |(_, why)| why);
-            sentences.push(format!(
-                "{} was never resolved: {why}: compare --replicate-with with what DNS has",
-                status.target
-            ));
-        }
-        for status in self.found.targets.iter().filter(|status| status.last_ok.is_some()) {
-            if status.addresses.is_empty() {
-                sentences.push(format!(
-                    "{} has no address, not even that of this node: compare --replicate-with with what DNS has",
-                    status.target
-                ));
-            }
+        for status in &*self.found.targets {
+            let what = match (status.last_ok, &status.error) {
+                (None, Some((_, why))) => format!("was never resolved: {why}"),
+                (None, None) => "was never resolved: no answer yet".to_owned(),
+                (Some(_), _) if status.addresses.is_empty() => {
+                    "has no address, not even that of this node".to_owned()
+                }
+                _ => continue,
+            };
+            sentences.push(format!("{} {what}: compare --replicate-with with what DNS has", status.target));
         }
         if self.view.reach.is_out_of_reach() {
             let address = self.view.reach.places.iter().find(|(_, place)| **place == Place::Unusable);
