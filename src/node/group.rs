@@ -33,6 +33,7 @@ use super::skew::{News, Skew};
 use super::store::{PeerCensus, SharedStore, Standing};
 use super::surveying::{Survey, surveyor};
 use super::teller::teller;
+use super::trouble::{LOOK_AT_OTHERS, Trouble};
 use crate::core::replica::Call;
 use crate::core::{Incarnation, State, Summary};
 use crate::membership::discovery::{Discovery, Found};
@@ -48,11 +49,6 @@ const TICK_ALONE: Duration = Duration::from_secs(1);
 
 /// How often the clocks of peers are looked at, for the log.
 const LOOK_AT_CLOCKS: Duration = Duration::from_secs(1);
-
-/// How often it is looked at, for the log, whether discovery, gossip and requests come to the same nodes. What is so at two
-/// looks is told, and told again after a while.
-const LOOK_AT_OTHERS: Duration = Duration::from_secs(10);
-const TELL_AGAIN: Duration = Duration::from_secs(600);
 
 /// How long a node that stops waits until its last writes are with its peers.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -288,35 +284,38 @@ impl Group {
     /// Says that the node leaves, and waits until its last writes are with all its peers, for a moment.
     pub async fn depart(&self) {
         self.membership.publish(&self.store.depart());
-        let waits = |peer: &PeerCensus| peer.lag > 0 && peer.summary.state != State::Leaving;
-        let deadline = Instant::now() + FLUSH;
-        while self.store.group_census().peers.iter().any(waits) && Instant::now() < deadline {
-            tokio::time::sleep(TICK / 10).await;
-        }
+        self.wait_for_peers(Instant::now() + FLUSH, |stay| stay.iter().all(|peer| peer.lag == 0)).await;
     }
 
     /// Waits, until `deadline` at most, for one other node to have all writes of this one, or nobody to be there who could:
     /// from there on the others repair it among themselves. What nobody has is lost, and that is said.
     pub async fn hand_over(&self, deadline: Instant) {
+        let is_kept =
+            |stay: &[PeerCensus]| stay.is_empty() || stay.iter().any(|peer| peer.lag == 0 && !peer.dirty);
+        if !self.wait_for_peers(deadline, is_kept).await {
+            let unacknowledged = self.staying().iter().map(|peer| peer.lag).min().unwrap_or(0);
+            tracing::warn!(
+                unacknowledged,
+                "stopping although no other node is known to have all writes of this one: those that nobody has are lost"
+            );
+        }
+    }
+
+    /// Waits until the peers that are not about to stop themselves are as wanted. Whether they were, by the deadline.
+    async fn wait_for_peers(&self, deadline: Instant, are_so: impl Fn(&[PeerCensus]) -> bool) -> bool {
         loop {
-            let stay: Vec<PeerCensus> = self.store.group_census().peers;
-            let mut stay = stay.iter().filter(|peer| peer.summary.state != State::Leaving).peekable();
-            if stay.peek().is_none() {
-                return;
-            }
-            let least = stay.clone().map(|peer| peer.lag).min().unwrap_or(0);
-            if stay.any(|peer| peer.lag == 0 && !peer.dirty) {
-                return;
-            }
-            if Instant::now() >= deadline {
-                tracing::warn!(
-                    unacknowledged = least,
-                    "stopping although no other node is known to have all writes of this one: those that nobody has are lost"
-                );
-                return;
+            let are_so = are_so(&self.staying());
+            if are_so || Instant::now() >= deadline {
+                return are_so;
             }
             tokio::time::sleep(TICK / 10).await;
         }
+    }
+
+    fn staying(&self) -> Vec<PeerCensus> {
+        let mut peers = self.store.group_census().peers;
+        peers.retain(|peer| peer.summary.state != State::Leaving);
+        peers
     }
 
     /// Ends gossip and all loops. Others hear that the node is gone.
@@ -324,30 +323,6 @@ impl Group {
         locked(&self.loops).ended = true;
         self.membership.leave().await;
         locked(&self.loops).running.iter().for_each(AbortHandle::abort);
-    }
-}
-
-/// What is wrong with the group, since when, and when it was told.
-#[derive(Default)]
-struct Trouble(BTreeMap<String, Option<Instant>>);
-
-impl Trouble {
-    /// What is to be told of what is wrong now.
-    fn look(&mut self, sentences: Vec<String>, now: Instant) -> Vec<String> {
-        let before = std::mem::take(&mut self.0);
-        let mut news = Vec::new();
-        for sentence in sentences {
-            let told = match before.get(&sentence) {
-                None => None,
-                Some(Some(told)) if now - *told < TELL_AGAIN => Some(*told),
-                Some(_) => {
-                    news.push(sentence.clone());
-                    Some(now)
-                }
-            };
-            self.0.insert(sentence, told);
-        }
-        news
     }
 }
 
@@ -439,29 +414,5 @@ async fn watcher(
 async fn changed<T>(what: &mut watch::Receiver<T>) {
     if what.changed().await.is_err() {
         std::future::pending::<()>().await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_wrong_for_a_while_is_told_and_not_at_each_look() {
-        let (mut trouble, mut now) = (Trouble::default(), Instant::now());
-        let mut look = |sentences: &[&str]| {
-            now += LOOK_AT_OTHERS;
-            trouble.look(sentences.iter().map(ToString::to_string).collect(), now)
-        };
-        assert!(look(&["a"]).is_empty(), "it may be over soon");
-        assert_eq!(look(&["a", "b"]), ["a"]);
-        assert_eq!(look(&["a", "b"]), ["b"]);
-        assert!(look(&["a", "b"]).is_empty());
-        assert!(look(&["b"]).is_empty());
-        assert!(look(&["a"]).is_empty());
-        assert_eq!(look(&["a"]), ["a"], "it came back");
-        let again =
-            (0..2 * TELL_AGAIN.as_secs() / LOOK_AT_OTHERS.as_secs()).filter(|_| !look(&["a"]).is_empty());
-        assert_eq!(again.count(), 2);
     }
 }

@@ -30,6 +30,7 @@ pub mod store;
 mod stream;
 mod surveying;
 mod teller;
+mod trouble;
 
 pub use logging::set_level;
 pub use start::{StartError, run};
