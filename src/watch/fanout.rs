@@ -231,15 +231,12 @@ mod tests {
         run.await.expect("the loop ends with the last handle");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn what_is_queued_can_be_hurried() {
+    /// Does to a fan-out what should wake all 100 of `due` at once, though their pace is of hours.
+    async fn hurries(wake: impl AsyncFnOnce(&Fanout, Vec<(Ticket, Waiter)>, Pace)) {
         let (fanout, run) = Fanout::new();
         let run = tokio::spawn(run);
-        let hours = Pace { per_watcher: Duration::from_secs(3600), longest: Duration::MAX };
         let (due, receivers) = bells(100);
-        fanout.ring(vec![due], WAKE, hours);
-        tokio::task::yield_now().await;
-        fanout.hurry(Pace::NONE);
+        wake(&fanout, due, Pace { per_watcher: Duration::from_secs(3600), longest: Duration::MAX }).await;
         for receiver in receivers {
             receiver.await.expect("rung");
         }
@@ -248,18 +245,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_is_queued_can_be_hurried() {
+        hurries(async |fanout, due, hours| {
+            fanout.ring(vec![due], WAKE, hours);
+            tokio::task::yield_now().await;
+            fanout.hurry(Pace::NONE);
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_is_queued_behind_the_hurry_is_hurried_too() {
-        let (fanout, run) = Fanout::new();
-        let run = tokio::spawn(run);
-        let hours = Pace { per_watcher: Duration::from_secs(3600), longest: Duration::MAX };
-        let (due, receivers) = bells(100);
-        fanout.hurry(Pace::NONE);
-        fanout.ring(vec![due], WAKE, hours);
-        for receiver in receivers {
-            receiver.await.expect("rung");
-        }
-        drop(fanout);
-        run.await.expect("the loop ends with the last handle");
+        hurries(async |fanout, due, hours| {
+            fanout.hurry(Pace::NONE);
+            fanout.ring(vec![due], WAKE, hours);
+        })
+        .await;
     }
 
     #[tokio::test]
