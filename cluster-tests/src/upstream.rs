@@ -46,6 +46,8 @@ pub enum Reply {
     },
     /// Whatever this does with the connection, which is closed then.
     Raw(Box<dyn FnOnce(&mut TcpStream) + Send>),
+    /// These bytes, each after a pause, and the connection goes on.
+    Bytes(Vec<(Duration, Vec<u8>)>),
     /// Nothing, and the connection is closed.
     HangUp,
 }
@@ -147,6 +149,12 @@ impl Upstream {
         asked.iter().filter(|asked| asked.path() != "/readyz").cloned().collect()
     }
 
+    /// How many connections were made to it.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// How often it was asked for a path.
     #[must_use]
     pub fn times(&self, path: &str) -> usize {
@@ -193,6 +201,14 @@ fn serve(mut stream: TcpStream, handler: &Handler, log: &Mutex<Vec<Asked>>) {
         match handler(&asked) {
             Reply::HangUp => return,
             Reply::Raw(write) => return write(&mut stream),
+            Reply::Bytes(pieces) => {
+                for (pause, bytes) in pieces {
+                    std::thread::sleep(pause);
+                    if stream.write_all(&bytes).is_err() {
+                        return;
+                    }
+                }
+            }
             Reply::Answer { status, headers, body } => {
                 let mut bytes = format!("HTTP/1.1 {status} x\r\n").into_bytes();
                 for (name, value) in &headers {

@@ -698,3 +698,105 @@ fn what_is_held_is_served_at_once_while_the_upstream_is_at_a_limit() {
     assert!(served.header("Warning").is_some_and(|w| w.starts_with("110 ")), "{served:?}");
     assert_eq!(upstream.asked().len(), 1);
 }
+
+/// Answers with bytes that no request asked for, in each way in which a connection can be left unclean, and soon or late.
+/// What is too much has the form of an answer, and tells by its version which name it is about.
+fn unclean(asked: &Asked) -> Reply {
+    let name = asked.path().trim_start_matches('/').to_owned();
+    let number: usize = name.trim_start_matches('n').parse().unwrap();
+    let surplus = format!("HTTP/1.1 200 OK\r\nETag: \"surplus-{name}\"\r\nContent-Length: 0\r\n\r\n");
+    let tag = format!("ETag: \"v-{name}\"\r\n");
+    let length = surplus.len();
+    let is_get = asked.method == "GET";
+    let head = match number % 5 {
+        // the body of a HEAD
+        0 => format!("HTTP/1.1 200 OK\r\n{tag}Content-Length: {length}\r\n\r\n"),
+        // a 304 with a body
+        1 if asked.header("If-None-Match").is_some() => {
+            format!("HTTP/1.1 304 Not Modified\r\n{tag}Content-Length: {length}\r\n\r\n")
+        }
+        // a body beyond its length, of a GET
+        2 if is_get => format!("HTTP/1.1 200 OK\r\n{tag}Content-Length: 2\r\n\r\nok"),
+        2 => "HTTP/1.1 405 No\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        // a chunk behind the last one
+        3 if is_get => {
+            format!("HTTP/1.1 200 OK\r\n{tag}Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n")
+        }
+        3 => "HTTP/1.1 501 No\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        // a second answer
+        _ => format!("HTTP/1.1 200 OK\r\n{tag}Content-Length: 0\r\n\r\n"),
+    };
+    let late = Duration::from_millis([0, 5, 60][number / 5 % 3]);
+    if late.is_zero() {
+        return Reply::Bytes(vec![(late, [head, surplus].concat().into_bytes())]);
+    }
+    Reply::Bytes(vec![(Duration::ZERO, head.into_bytes()), (late, surplus.into_bytes())])
+}
+
+/// Whatever an upstream sends too much of, no name is ever told what was sent for another one.
+#[test]
+fn no_connection_carries_bytes_of_one_name_to_another() {
+    const NAMES: usize = 45;
+    let upstream = Upstream::start(unclean);
+    let node = cache(&upstream, &["--fill-rate", "1000"]);
+    let mut readers: Vec<_> = (0..NAMES).map(|i| node.watch(&get(&format!("n{i}?timeout=20s")))).collect();
+    for reader in &mut readers {
+        reader.answer();
+    }
+    wait_asked(&upstream, NAMES * 6);
+    let mut wrong = Vec::new();
+    for i in 0..NAMES {
+        let answer = node.get(&format!("n{i}"));
+        let version = answer.version().map(str::to_owned);
+        if answer.status != 200 || !version.as_ref().is_some_and(|v| v.ends_with(&format!("-n{i}"))) {
+            wrong.push((i, answer.status, version, answer.text().to_owned()));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {NAMES}: {wrong:?}", wrong.len());
+}
+
+/// The same for a token service: a token is of the scope that it was asked for.
+#[test]
+fn no_connection_carries_a_token_of_one_scope_to_another() {
+    const NAMES: usize = 12;
+    let answer = |scope: &str| {
+        let body = format!(r#"{{"token":"for-{scope}"}}"#);
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    };
+    let tokens = Upstream::start(move |asked| {
+        let scope = asked.target.rsplit("scope=").next().unwrap();
+        Reply::Bytes(vec![(Duration::ZERO, answer(scope)), (Duration::from_millis(5), answer(scope))])
+    });
+    let realm = format!("{}/token", tokens.url());
+    let upstream = Upstream::start({
+        let realm = realm.clone();
+        move |asked| {
+            let name = asked.path().trim_start_matches('/');
+            match asked.header("Authorization") {
+                Some(token) if token == format!("Bearer for-{name}") => {
+                    status(200).header("ETag", format!("\"{name}\""))
+                }
+                Some(_) => status(403),
+                None => status(401)
+                    .header("WWW-Authenticate", format!("Bearer realm=\"{realm}\",scope=\"{name}\"")),
+            }
+        }
+    });
+    let node = cache(&upstream, &["--fill-auth-realm", &realm, "--fill-rate", "1000"]);
+    let mut readers: Vec<_> = (0..NAMES).map(|i| node.watch(&get(&format!("n{i}?timeout=20s")))).collect();
+    for (i, reader) in readers.iter_mut().enumerate() {
+        let name = format!("n{i}");
+        assert_eq!(reader.answer().expect(200).version(), Some(name.as_str()));
+    }
+}
+
+/// A connection is used again for the name that it was made for: an upstream is not connected to for each request.
+#[test]
+fn a_name_keeps_its_connection() {
+    let upstream = Upstream::start(|asked| status(200).header("ETag", format!("\"{}\"", asked.path())));
+    let node = cache(&upstream, &[]);
+    node.get("a").expect(200);
+    node.get("b").expect(200);
+    wait_asked(&upstream, 10);
+    assert_eq!(upstream.connections(), 2);
+}

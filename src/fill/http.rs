@@ -1,33 +1,30 @@
-//! Requests to upstreams: connections kept between them, TLS, and a deadline and a bound on everything that comes back.
+//! Requests to upstreams: TLS, and a deadline and a bound on everything that comes back.
 
 use std::error::Error;
 use std::fmt;
 use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
-use hyper::{Method, Request, Response};
+use hyper::client::conn::http1;
+use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use hyper::http::response::Parts;
+use hyper::{Method, Request, Uri};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::{self, Client};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::time::{Instant, timeout_at};
+use tower_service::Service;
 
+use super::connections::{Busy, Pool, Purpose, Sender, Use};
 use crate::config::fill::{Fill, Origin};
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A connection that is not used is kept for less time than servers keep theirs.
-const KEEP_IDLE: Duration = Duration::from_secs(25);
-
-/// Idle connections that are kept to one address.
-const IDLE_CONNECTIONS: usize = 256;
 
 /// Longest head of an answer, in bytes.
 pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -54,15 +51,16 @@ impl fmt::Display for Failure {
     }
 }
 
-type Connections = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
+type Connector = HttpsConnector<HttpConnector>;
 
-/// Connections to upstreams.
+/// Requests to upstreams.
 #[derive(Debug)]
 pub(super) struct Http {
     /// By the place of their origin in the settings. Their URIs have addresses in place of names.
-    origins: Vec<Connections>,
+    origins: Vec<Connector>,
     /// To token services and where redirects lead to.
-    elsewhere: Connections,
+    elsewhere: Connector,
+    pool: Arc<Pool>,
 }
 
 /// Whom to send a request to.
@@ -72,6 +70,26 @@ pub(super) enum To {
     Origin(usize),
     /// Whatever the URI says.
     Elsewhere,
+}
+
+/// A request without a body.
+#[derive(Debug)]
+pub(super) struct Outgoing<'a> {
+    pub(super) to: To,
+    pub(super) purpose: Purpose,
+    pub(super) method: Method,
+    /// Where it goes, as a whole URI.
+    pub(super) uri: &'a str,
+    /// The value of `Host` if it is not what stands in the URI.
+    pub(super) host: Option<&'a str>,
+    pub(super) headers: &'a HeaderMap,
+}
+
+/// The body of an answer, not read yet. When it was read to its end its connection is kept, else that is closed.
+#[derive(Debug)]
+pub(super) struct Body {
+    incoming: Incoming,
+    connection: Busy,
 }
 
 impl Http {
@@ -88,46 +106,104 @@ impl Http {
             .with_no_client_auth();
         let origin = |origin: &Origin| {
             let name = ServerName::try_from(origin.host.clone()).ok();
-            connections(tls.clone(), name)
+            connector(tls.clone(), name)
         };
         Ok(Self {
             origins: settings.from.iter().map(origin).collect(),
-            elsewhere: connections(tls.clone(), None),
+            elsewhere: connector(tls.clone(), None),
+            pool: Arc::new(Pool::new(settings.connections())),
         })
     }
 
-    /// Sends a request without a body, and waits for the head of its answer.
+    /// Sends a request, and waits for the head of its answer.
     ///
     /// # Errors
     /// If there is none by the deadline.
     pub(super) async fn send(
         &self,
-        to: To,
-        method: &Method,
-        uri: &str,
-        host: Option<&str>,
-        headers: &HeaderMap,
+        outgoing: Outgoing<'_>,
         deadline: Instant,
-    ) -> Result<Response<Incoming>, Failure> {
-        let mut request = Request::new(Empty::new());
-        *request.method_mut() = method.clone();
-        *request.uri_mut() = uri.parse().map_err(|_| Failure::Bad(format!("not a URL: {}", cut(uri))))?;
-        let fields = request.headers_mut();
-        *fields = headers.clone();
-        fields.insert(USER_AGENT, HeaderValue::from_static(concat!("vwatch/", env!("CARGO_PKG_VERSION"))));
-        if let Some(host) = host {
-            let host = HeaderValue::from_str(host).map_err(|_| Failure::Bad("not a host".to_owned()))?;
-            fields.insert(HOST, host);
+    ) -> Result<(Parts, Body), Failure> {
+        match timeout_at(deadline, self.exchange(outgoing)).await {
+            Err(_) => Err(Failure::Unreachable("no answer in time".to_owned())),
+            Ok(answer) => answer,
         }
-        let connections = match to {
+    }
+
+    async fn exchange(&self, outgoing: Outgoing<'_>) -> Result<(Parts, Body), Failure> {
+        let bad_url = || Failure::Bad(format!("not a URL: {}", cut(outgoing.uri)));
+        let uri: Uri = outgoing.uri.parse().map_err(|_| bad_url())?;
+        let authority = uri.authority().ok_or_else(bad_url)?;
+        let mut headers = outgoing.headers.clone();
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("vwatch/", env!("CARGO_PKG_VERSION"))));
+        let host = HeaderValue::from_str(outgoing.host.unwrap_or(authority.as_str()))
+            .map_err(|_| Failure::Bad("not a host".to_owned()))?;
+        headers.insert(HOST, host);
+        if outgoing.purpose == Purpose::Token {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let target = uri.path_and_query().map_or("/", |target| target.as_str());
+        let target: Uri = target.parse().map_err(|_| bad_url())?;
+        let its_use = Use {
+            base: format!("{}://{authority}", uri.scheme_str().unwrap_or_default()),
+            origin: match outgoing.to {
+                To::Origin(at) => Some(at),
+                To::Elsewhere => None,
+            },
+            method: outgoing.method,
+            purpose: outgoing.purpose,
+        };
+        let request = || {
+            let mut request = Request::new(Empty::new());
+            *request.method_mut() = its_use.method.clone();
+            *request.uri_mut() = target.clone();
+            *request.headers_mut() = headers.clone();
+            request
+        };
+        let kept = self.pool.take(&its_use).await;
+        if let Some(mut sender) = kept {
+            // a connection that was kept may end at any time: that says nothing about the upstream
+            if let Ok(answer) = sender.send_request(request()).await {
+                return Ok(self.answer(answer, sender, its_use));
+            }
+        }
+        let mut sender = self.connect(outgoing.to, uri).await?;
+        match sender.send_request(request()).await {
+            Ok(answer) => Ok(self.answer(answer, sender, its_use)),
+            Err(error) if error.is_parse() => {
+                Err(Failure::Bad(format!("not an answer of HTTP: {}", cut(&chain(&error)))))
+            }
+            Err(error) => Err(Failure::Unreachable(cut(&chain(&error)))),
+        }
+    }
+
+    fn answer(&self, answer: hyper::Response<Incoming>, sender: Sender, its_use: Use) -> (Parts, Body) {
+        let (parts, incoming) = answer.into_parts();
+        let connection = Busy { sender, its_use, pool: Arc::clone(&self.pool) };
+        (parts, Body { incoming, connection })
+    }
+
+    async fn connect(&self, to: To, uri: Uri) -> Result<Sender, Failure> {
+        let unreachable = |error: &dyn Error| Failure::Unreachable(cut(&chain(error)));
+        let connector = match to {
             To::Origin(at) => self.origins.get(at).unwrap_or(&self.elsewhere),
             To::Elsewhere => &self.elsewhere,
         };
-        match timeout_at(deadline, connections.request(request)).await {
-            Err(_) => Err(Failure::Unreachable("no answer in time".to_owned())),
-            Ok(Err(error)) => Err(failure(&error)),
-            Ok(Ok(response)) => Ok(response),
-        }
+        let stream = connector.clone().call(uri).await.map_err(|error| unreachable(&*error))?;
+        let mut builder = http1::Builder::new();
+        builder.max_buf_size(MAX_HEAD_BYTES);
+        let (sender, connection) = builder.handshake(stream).await.map_err(|error| unreachable(&error))?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!("a connection to the upstream ended: {error}");
+            }
+        });
+        Ok(sender)
+    }
+
+    /// Closes the connections that were not used for long.
+    pub(super) fn close_idle(&self) {
+        self.pool.close_idle();
     }
 }
 
@@ -135,19 +211,23 @@ impl Http {
 ///
 /// # Errors
 /// If it is longer, breaks off, or is not there by the deadline.
-pub(super) async fn read(body: Incoming, limit: usize, deadline: Instant) -> Result<Bytes, Failure> {
-    match timeout_at(deadline, Limited::new(body, limit).collect()).await {
+pub(super) async fn read(body: Body, limit: usize, deadline: Instant) -> Result<Bytes, Failure> {
+    let Body { incoming, connection } = body;
+    match timeout_at(deadline, Limited::new(incoming, limit).collect()).await {
         Err(_) => Err(Failure::Unreachable("the body did not arrive in time".to_owned())),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
             Err(Failure::Bad(format!("the body is over {limit} bytes")))
         }
         Ok(Err(error)) => Err(Failure::Unreachable(format!("the body broke off: {}", cut(&chain(&*error))))),
-        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Ok(body)) => {
+            connection.give_back();
+            Ok(body.to_bytes())
+        }
     }
 }
 
 /// Reads a body that nobody needs, if it is short. One that is not is given up together with its connection.
-pub(super) async fn discard(body: Incoming) {
+pub(super) async fn discard(body: Body) {
     // whatever comes of it
     let _ = read(body, MAX_DISCARD_BYTES, Instant::now() + DISCARD_TIME).await;
 }
@@ -164,20 +244,6 @@ pub(super) fn cut(text: &str) -> String {
     if shown.len() < text.len() { shown + "…" } else { shown }
 }
 
-fn failure(error: &legacy::Error) -> Failure {
-    let why = cut(&chain(error));
-    let mut source = error.source();
-    while let Some(cause) = source {
-        if let Some(hyper) = cause.downcast_ref::<hyper::Error>()
-            && hyper.is_parse()
-        {
-            return Failure::Bad(format!("not an answer of HTTP: {why}"));
-        }
-        source = cause.source();
-    }
-    Failure::Unreachable(why)
-}
-
 /// An error and what caused it, each once.
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
@@ -192,23 +258,18 @@ fn chain(error: &dyn Error) -> String {
     text
 }
 
-fn connections(tls: ClientConfig, name: Option<ServerName<'static>>) -> Connections {
+fn connector(tls: ClientConfig, name: Option<ServerName<'static>>) -> Connector {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
     tcp.set_keepalive(Some(Duration::from_secs(30)));
     let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
-    let connector = match name {
+    let builder = match name {
         Some(name) => builder.with_server_name_resolver(FixedServerNameResolver::new(name)).enable_http1(),
         None => builder.enable_http1(),
     };
-    Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(KEEP_IDLE)
-        .pool_max_idle_per_host(IDLE_CONNECTIONS)
-        .http1_max_buf_size(MAX_HEAD_BYTES)
-        .build(connector.wrap_connector(tcp))
+    builder.wrap_connector(tcp)
 }
 
 fn trusted(settings: &Fill) -> Result<RootCertStore, String> {

@@ -12,11 +12,13 @@
 //! | `owner` | which of several nodes asks for a name; pure |
 //! | `via` | through whom an answer came; pure |
 //! | `http` | requests, with a deadline and a bound on everything |
+//! | `connections` | connections that are kept, each for one name |
 //!
 //! A reader of a name that is not filled yet starts that, and waits in the store until the upstream has said what the
 //! name is; see [`crate::core::Store::expect`].
 
 mod cache;
+mod connections;
 mod http;
 mod judge;
 mod metrics;
@@ -43,7 +45,8 @@ use crate::config::fill::{Fill, Strategy};
 use crate::core::store::Change;
 use crate::core::{Name, Record, Stamp};
 use crate::wire::date::parse_http_date;
-use http::{Failure, Http, To};
+use connections::Purpose;
+use http::{Failure, Http, Outgoing, To};
 use metrics::Metrics;
 use names::{Entry, Names, Place, Trouble};
 use upstream::{Address, Turn, Upstream};
@@ -580,6 +583,7 @@ async fn sweep(shared: Arc<Shared>) {
     loop {
         tokio::time::sleep(every).await;
         shared.metrics.turn("fill-sweep");
+        shared.http.close_idle();
         for entry in shared.names.idle(idle) {
             let is_read = || shared.keeper.is_watched(&entry.name) || !shared.names.is_idle(&entry, idle);
             if is_read() {
@@ -609,12 +613,15 @@ async fn ask_genesis(shared: Arc<Shared>) {
             let origin = shared.upstream.origin(address);
             let uri = watch::uri(origin, address, "/readyz");
             let deadline = tokio::time::Instant::now() + GENESIS_EVERY;
-            let to = To::Origin(address.origin);
-            let host = origin.authority();
-            let headers = shared.headers();
-            let sent = shared.http.send(to, &Method::GET, &uri, Some(&host), &headers, deadline).await;
-            if let Ok(response) = sent {
-                let (parts, body) = response.into_parts();
+            let outgoing = Outgoing {
+                to: To::Origin(address.origin),
+                purpose: Purpose::Upstream,
+                method: Method::GET,
+                uri: &uri,
+                host: Some(&origin.authority()),
+                headers: &shared.headers(),
+            };
+            if let Ok((parts, body)) = shared.http.send(outgoing, deadline).await {
                 if let Err(failure) = watch::look_at_way(&shared, address, &parts.headers)
                     && let Some(more) = shared.may_complain("way")
                 {

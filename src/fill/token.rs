@@ -16,7 +16,8 @@ use hyper::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTIC
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::http::{self, Failure, Http, To, cut};
+use super::connections::Purpose;
+use super::http::{self, Failure, Http, Outgoing, To, cut};
 use crate::config::fill::{Fill, Origin};
 use crate::wire::uri::encode_parameter;
 
@@ -137,13 +138,21 @@ impl Tokens {
             headers.insert(AUTHORIZATION, credentials);
         }
         let deadline = Instant::now() + TIME;
-        let response = http.send(To::Elsewhere, &Method::GET, &uri, None, &headers, deadline).await?;
-        let status = response.status();
+        let outgoing = Outgoing {
+            to: To::Elsewhere,
+            purpose: Purpose::Token,
+            method: Method::GET,
+            uri: &uri,
+            host: None,
+            headers: &headers,
+        };
+        let (parts, body) = http.send(outgoing, deadline).await?;
+        let status = parts.status;
         if !status.is_success() {
-            http::discard(response.into_body()).await;
+            http::discard(body).await;
             return Err(Failure::Bad(format!("its token service {} answers {status}", cut(realm))));
         }
-        let body = http::read(response.into_body(), MAX_ANSWER_BYTES, deadline).await?;
+        let body = http::read(body, MAX_ANSWER_BYTES, deadline).await?;
         let bad = |why: &str| Failure::Bad(format!("its token service {} {why}", cut(realm)));
         let answer: Answer = serde_json::from_slice(&body).map_err(|_| bad("does not answer in JSON"))?;
         let token = answer.token.or(answer.access_token).ok_or_else(|| bad("gives no token"))?;

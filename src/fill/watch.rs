@@ -12,7 +12,8 @@ use hyper::header::{
 };
 use hyper::{Method, StatusCode};
 
-use super::http::{self, Failure, To, cut};
+use super::connections::Purpose;
+use super::http::{self, Failure, Outgoing, To, cut};
 use super::metrics::Outcome;
 use super::names::{Entry, Trouble};
 use super::pace::{backoff, random, spread};
@@ -463,10 +464,15 @@ async fn ask(
     let origin = shared.upstream.origin(address);
     let uri = uri(origin, address, &target);
     let deadline = tokio::time::Instant::now() + time + ANSWER_TIME;
-    let to = To::Origin(address.origin);
-    let host = origin.authority();
-    let response = shared.http.send(to, &Method::GET, &uri, Some(&host), &headers, deadline).await?;
-    let (parts, body) = response.into_parts();
+    let outgoing = Outgoing {
+        to: To::Origin(address.origin),
+        purpose: Purpose::Name(entry.name.clone()),
+        method: Method::GET,
+        uri: &uri,
+        host: Some(&origin.authority()),
+        headers: &headers,
+    };
+    let (parts, body) = shared.http.send(outgoing, deadline).await?;
     look_at_way(shared, address, &parts.headers)?;
     let head = &parts.headers;
     let stale = http::text(head, &WARNING).is_some_and(|warning| warning.starts_with("110 "));

@@ -9,7 +9,8 @@ use hyper::http::response::Parts;
 use super::redirect::follow;
 use crate::config::fill::Origin;
 use crate::fill::Shared;
-use crate::fill::http::{self, Failure, To};
+use crate::fill::connections::Purpose;
+use crate::fill::http::{self, Failure, Outgoing, To};
 use crate::fill::metrics::Outcome;
 use crate::fill::names::Entry;
 use crate::fill::token;
@@ -65,19 +66,19 @@ pub(super) async fn ask(shared: &Shared, entry: &Entry, address: &Address) -> Re
             headers.insert(AUTHORIZATION, authorization);
         }
         let method = if by_get { Method::GET } else { Method::HEAD };
-        let response = match &place {
+        let (to, uri, host) = match &place {
             Place::Upstream => {
                 let uri = format!("{}://{}{target}", origin.scheme(), address.socket);
-                let host = origin.authority();
-                let to = To::Origin(address.origin);
-                shared.http.send(to, &method, &uri, Some(&host), &headers, deadline).await?
+                (To::Origin(address.origin), uri, origin.authority())
             }
-            Place::Elsewhere(elsewhere) => {
-                let uri = format!("{}://{}{target}", elsewhere.scheme(), elsewhere.authority());
-                shared.http.send(To::Elsewhere, &method, &uri, None, &headers, deadline).await?
+            Place::Elsewhere(there) => {
+                let uri = format!("{}://{}{target}", there.scheme(), there.authority());
+                (To::Elsewhere, uri, there.authority())
             }
         };
-        let (parts, body) = response.into_parts();
+        let purpose = Purpose::Name(entry.name.clone());
+        let outgoing = Outgoing { to, purpose, method, uri: &uri, host: Some(&host), headers: &headers };
+        let (parts, body) = shared.http.send(outgoing, deadline).await?;
         http::discard(body).await;
         let is_upstream = matches!(place, Place::Upstream);
         match parts.status.as_u16() {
