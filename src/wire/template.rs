@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
+use super::digest::{is_digest, is_meant_as_digest};
 use super::uri::encode_parameter;
 use crate::core::Name;
 
@@ -12,6 +13,8 @@ use crate::core::Name;
 pub struct Template {
     parts: Vec<Part>,
     has_query: bool,
+    /// Whether the repository or the tag is a field of it.
+    has_reference: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,42 +59,64 @@ impl std::error::Error for TemplateError {}
 /// Why a name has no path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpandError {
-    /// A segment of the path would be `.` or `..`, which servers resolve, each in its way.
+    /// A segment of the path would be `.` or `..`, or some server would take it for that.
     Dots,
     /// A field of the template is empty in this name.
     EmptyField,
+    /// What stands behind `@` begins as a digest and is none.
+    BadDigest,
 }
 
 impl fmt::Display for ExpandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Dots => "a segment of it is . or ..",
+            Self::Dots => {
+                "a segment of it is . or .., or some servers read it as that: ..;x, a\\..\\b, %2e%2e"
+            }
             Self::EmptyField => "its repository or tag is empty",
+            Self::BadDigest => {
+                "what stands behind its @ is no digest: write sha256: and 64 lower-case hex digits, or sha512: and 128"
+            }
         })
     }
 }
 
 impl std::error::Error for ExpandError {}
 
-/// All that RFC 3986 lets stand in a path segment as it is; the rest is escaped.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~')
-    .remove(b'!')
-    .remove(b'$')
-    .remove(b'&')
-    .remove(b'\'')
-    .remove(b'(')
-    .remove(b')')
-    .remove(b'*')
-    .remove(b'+')
-    .remove(b',')
-    .remove(b';')
-    .remove(b'=')
-    .remove(b':')
-    .remove(b'@');
+/// A name as a reference to an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reference<'a> {
+    /// What stands before the tag or digest.
+    pub repository: &'a str,
+    /// The digest if there is one, else the tag, else `latest`.
+    pub tag: &'a str,
+}
+
+impl<'a> Reference<'a> {
+    /// Reads `repository`, `repository:tag`, `repository@sha256:…` or `repository:tag@sha256:…`. Of a tag and a digest the
+    /// digest counts, as with every client of registries. What stands behind the last colon is no tag if there is a `/` in
+    /// it: `host:5000/image` names a port.
+    #[must_use]
+    pub fn parse(name: &'a str) -> Self {
+        let (before, digest) = match name.rsplit_once('@') {
+            Some((before, after)) if is_meant_as_digest(after) => (before, Some(after)),
+            _ => (name, None),
+        };
+        let (repository, tag) = match before.rsplit_once(':') {
+            Some((repository, tag)) if !tag.contains('/') => (repository, tag),
+            _ => (before, "latest"),
+        };
+        Self { repository, tag: digest.unwrap_or(tag) }
+    }
+}
+
+/// What stands in a path segment as it is; the rest is escaped. RFC 3986 lets the sub-delimiters (`+;&=` and others) stand
+/// as well, but servers differ in what they read there: some take `+` for a space, and cut off what is behind `;`.
+const SEGMENT: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':').remove(b'@');
+
+/// How often escapes within escapes are looked behind, as servers that decode twice do.
+const MAX_DECODED: usize = 3;
 
 impl Template {
     /// Reads a template. One that does not begin with `/` gets one in front.
@@ -119,7 +144,10 @@ impl Template {
             rest = after;
         }
         push_literal(&mut parts, rest, &mut has_query)?;
-        let template = Self { parts, has_query };
+        let is_reference =
+            |part: &Part| matches!(part, Part::Field { field: Field::Repository | Field::Tag, .. });
+        let has_reference = parts.iter().any(is_reference);
+        let template = Self { parts, has_query, has_reference };
         if has_dots(&template.fill("x", "x", "x")) { Err(TemplateError::Dots) } else { Ok(template) }
     }
 
@@ -132,11 +160,14 @@ impl Template {
     /// The path of a name. Its values are escaped segment by segment, so that `/` stays what it is.
     ///
     /// # Errors
-    /// If the path would have a segment that is `.` or `..`, or a field is empty.
+    /// If the path would have a segment that is `.` or `..` for some server, a field is empty, or a digest is none.
     pub fn expand(&self, name: &Name) -> Result<String, ExpandError> {
-        let (repository, tag) = repository_and_tag(name.as_str());
+        let Reference { repository, tag } = Reference::parse(name.as_str());
         if repository.is_empty() || tag.is_empty() {
             return Err(ExpandError::EmptyField);
+        }
+        if is_meant_as_digest(tag) && !is_digest(tag) && self.has_reference {
+            return Err(ExpandError::BadDigest);
         }
         let path = self.fill(name.as_str(), repository, tag);
         if has_dots(&path) { Err(ExpandError::Dots) } else { Ok(path) }
@@ -182,18 +213,25 @@ fn push_literal(parts: &mut Vec<Part>, literal: &str, has_query: &mut bool) -> R
     Ok(())
 }
 
+/// Whether a path has a segment that is `.` or `..`, or that some server takes for one: with parameters (`..;x`), behind a
+/// backslash, escaped twice, or with spaces around it.
 fn has_dots(path: &str) -> bool {
-    let path = path.split('?').next().unwrap_or_default();
-    path.split('/').any(|segment| segment == "." || segment == "..")
-}
-
-/// `repo/image:tag` in its two parts; without a tag it is `latest`. What stands behind the last colon is no tag if there
-/// is a `/` in it: `host:5000/image` names a port.
-fn repository_and_tag(name: &str) -> (&str, &str) {
-    match name.rsplit_once(':') {
-        Some((repository, tag)) if !tag.contains('/') => (repository, tag),
-        _ => (name, "latest"),
+    let is_dots = |segment: &str| {
+        let segment = segment.split(';').next().unwrap_or_default();
+        matches!(segment.trim(), "." | "..")
+    };
+    let mut path = path.split('?').next().unwrap_or_default().to_owned();
+    for _ in 0..=MAX_DECODED {
+        if path.split(['/', '\\']).any(is_dots) {
+            return true;
+        }
+        let decoded = percent_decode_str(&path).decode_utf8_lossy().into_owned();
+        if decoded == path {
+            return false;
+        }
+        path = decoded;
     }
+    false
 }
 
 #[cfg(test)]
@@ -209,7 +247,7 @@ mod tests {
 
     #[test]
     fn fields_of_a_name() {
-        let manifests = "/v2/{{.repository}}/manifests/{{.tag}}";
+        let manifests = MANIFESTS;
         assert_eq!(expand(manifests, "repo/image:tag").unwrap(), "/v2/repo/image/manifests/tag");
         assert_eq!(expand(manifests, "repo/image").unwrap(), "/v2/repo/image/manifests/latest");
         assert_eq!(expand(manifests, "host:5000/image").unwrap(), "/v2/host:5000/image/manifests/latest");
@@ -233,6 +271,66 @@ mod tests {
         assert_eq!(expand("/x/{{.name}}.json", "..").unwrap(), "/x/...json");
         assert!(expand("/x/{{.name}}.", ".").is_err(), "two dots that come together");
         assert!(expand("/v2/{{.repository}}/manifests/{{.tag}}", ":tag").is_err());
+    }
+
+    const MANIFESTS: &str = "/v2/{{.repository}}/manifests/{{.tag}}";
+
+    #[test]
+    fn a_digest_is_a_reference_and_goes_before_a_tag() {
+        let digest = format!("sha256:{}", "0123456789abcdef".repeat(4));
+        let path = |repository: &str| Ok(format!("/v2/{repository}/manifests/{digest}"));
+        assert_eq!(expand(MANIFESTS, &format!("team/app@{digest}")), path("team/app"));
+        assert_eq!(expand(MANIFESTS, &format!("team/app:v1@{digest}")), path("team/app"));
+        assert_eq!(expand(MANIFESTS, &format!("host:5000/app@{digest}")), path("host:5000/app"));
+        assert_eq!(expand(MANIFESTS, &format!("host:5000/app:v1@{digest}")), path("host:5000/app"));
+        for name in [
+            "team/app@sha256:abc",
+            "app@sha256:",
+            &format!("app@{}", digest.to_uppercase().replace("SHA", "sha")),
+        ] {
+            let error = expand(MANIFESTS, name).unwrap_err();
+            assert!(error.starts_with("what stands behind its @ is no digest"), "{name}: {error}");
+            expand("/{{.name}}", name).unwrap();
+        }
+        assert_eq!(
+            expand(MANIFESTS, "me@host:tag").unwrap(),
+            "/v2/me@host/manifests/tag",
+            "an @ alone is none"
+        );
+        assert!(expand(MANIFESTS, &format!("@{digest}")).is_err());
+    }
+
+    #[test]
+    fn what_servers_read_differently_is_escaped() {
+        assert_eq!(
+            expand("/{{.name}}", "a+b;c=d,e/!$&'()*:@-._~").unwrap(),
+            "/a%2Bb%3Bc%3Dd%2Ce/%21%24%26%27%28%29%2A:@-._~"
+        );
+        assert_eq!(expand("/{{.name}}", r"a\b").unwrap(), "/a%5Cb");
+    }
+
+    #[test]
+    fn what_some_servers_take_for_dots_is_refused() {
+        for name in [
+            "..;/admin",
+            "a/..;x=y/b",
+            ".;",
+            r"..\..\etc",
+            r"a\..",
+            "%2e%2e/x",
+            "%2E./x",
+            "%252e%252e/x",
+            ".. /x",
+            "a%2f..%2fb",
+            "a%5c..%5cb",
+            r"..%3b\x",
+        ] {
+            assert!(expand("/b/{{.name}}", name).unwrap_err().contains("some servers"), "{name}");
+        }
+        for name in ["...", "a..b", "..a;b", "a;..", "%2e%2ea", "100%/x"] {
+            assert!(expand("/b/{{.name}}", name).is_ok(), "{name}");
+        }
+        assert_eq!(Template::parse("/a/%2e%2e/{{.name}}"), Err(TemplateError::Dots));
     }
 
     #[test]
