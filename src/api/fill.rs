@@ -18,6 +18,7 @@ use crate::core::Name;
 use crate::fill::Filler;
 use crate::node::Node;
 use crate::node::metrics::Limit;
+use crate::wire::lenient;
 use crate::wire::uri::decode;
 
 /// Where names begin in a path.
@@ -40,13 +41,16 @@ struct Envelope {
 
 #[derive(Deserialize)]
 struct Event {
-    action: String,
+    #[serde(default, deserialize_with = "lenient::text")]
+    action: Option<String>,
     target: Option<Target>,
 }
 
 #[derive(Deserialize)]
 struct Target {
+    #[serde(default, deserialize_with = "lenient::text")]
     repository: Option<String>,
+    #[serde(default, deserialize_with = "lenient::text")]
     tag: Option<String>,
 }
 
@@ -87,13 +91,13 @@ pub(super) async fn registry_events(
             "not a registry's notification: {got}: {e}: send {{\"events\":[…]}} as the distribution registry does"
         ))
     })?;
-    let changes = |event: &Event| matches!(event.action.as_str(), "push" | "delete" | "mount");
+    let changes = |event: &Event| matches!(event.action.as_deref(), Some("push" | "delete" | "mount"));
     let targets: BTreeSet<(String, Option<String>)> = envelope
         .events
         .into_iter()
         .filter(changes)
         .filter_map(|event| event.target)
-        .filter_map(|target| Some((target.repository?, target.tag.filter(|tag| !tag.is_empty()))))
+        .filter_map(|target| Some((target.repository?, target.tag)))
         .collect();
     tracing::debug!(?targets, "a registry tells of changes");
     if targets.len() > MAX_TARGETS {
