@@ -149,6 +149,13 @@ impl Upstream {
         asked.iter().filter(|asked| asked.path() != "/readyz").cloned().collect()
     }
 
+    /// How often it was asked for `/readyz`.
+    #[must_use]
+    pub fn asked_if_ready(&self) -> usize {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.iter().filter(|asked| asked.path() == "/readyz").count()
+    }
+
     /// How many connections were made to it.
     #[must_use]
     pub fn connections(&self) -> usize {

@@ -17,6 +17,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout_at};
 use tower_service::Service;
 
@@ -214,16 +215,45 @@ impl Http {
 pub(super) async fn read(body: Body, limit: usize, deadline: Instant) -> Result<Bytes, Failure> {
     let Body { incoming, connection } = body;
     match timeout_at(deadline, Limited::new(incoming, limit).collect()).await {
-        Err(_) => Err(Failure::Unreachable("the body did not arrive in time".to_owned())),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(Failure::Bad(format!("the body is over {limit} bytes")))
-        }
-        Ok(Err(error)) => Err(Failure::Unreachable(format!("the body broke off: {}", cut(&chain(&*error))))),
+        Err(_) => Err(too_late()),
+        Ok(Err(error)) => Err(broken(&*error, limit)),
         Ok(Ok(body)) => {
             connection.give_back();
             Ok(body.to_bytes())
         }
     }
+}
+
+/// The SHA-256 of a body of at most `limit` bytes, as hex digits. No more than a piece of it is held at a time.
+///
+/// # Errors
+/// As with [`read`].
+pub(super) async fn sha256(body: Body, limit: usize, deadline: Instant) -> Result<String, Failure> {
+    let Body { incoming, connection } = body;
+    let mut incoming = Limited::new(incoming, limit);
+    let mut hash = Sha256::new();
+    loop {
+        match timeout_at(deadline, incoming.frame()).await {
+            Err(_) => return Err(too_late()),
+            Ok(Some(Err(error))) => return Err(broken(&*error, limit)),
+            Ok(Some(Ok(frame))) => hash.update(frame.data_ref().map_or(&[][..], |data| data)),
+            Ok(None) => break,
+        }
+    }
+    connection.give_back();
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn too_late() -> Failure {
+    Failure::Unreachable("the body did not arrive in time".to_owned())
+}
+
+/// Why a body of at most `limit` bytes did not come to its end.
+fn broken(error: &(dyn Error + Send + Sync + 'static), limit: usize) -> Failure {
+    if error.is::<http_body_util::LengthLimitError>() {
+        return Failure::Bad(format!("the body is over {limit} bytes"));
+    }
+    Failure::Unreachable(format!("the body broke off: {}", cut(&chain(error))))
 }
 
 /// Reads a body that nobody needs, if it is short. One that is not is given up together with its connection.

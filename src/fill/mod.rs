@@ -36,15 +36,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use hyper::Method;
 use hyper::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue, RETRY_AFTER};
+use hyper::{Method, StatusCode};
 use prometheus_client::registry::Registry;
 use tokio::runtime::Handle;
 
 use crate::config::fill::{Fill, Strategy};
 use crate::core::store::Change;
 use crate::core::{Name, Record, Stamp};
-use crate::wire::date::parse_http_date;
+use crate::wire::retry::{is_limit, parse_retry_after};
+use crate::wire::template::Reference;
 use connections::Purpose;
 use http::{Failure, Http, Outgoing, To};
 use metrics::Metrics;
@@ -176,9 +177,6 @@ const SWEEP_EVERY: (Duration, Duration) = (Duration::from_millis(250), Duration:
 
 /// How often an upstream vwatch is asked when its set began.
 const GENESIS_EVERY: Duration = Duration::from_secs(5);
-
-/// Longest `Retry-After` that is obeyed.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3_600);
 
 /// The same complaint is logged this often.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
@@ -369,8 +367,7 @@ impl Filler {
     #[must_use]
     pub fn names_of(&self, repositories: &BTreeSet<&str>) -> Vec<Name> {
         self.0.names.names(|name| {
-            let of = |repository: &str| repositories.contains(repository);
-            of(name) || name.rsplit_once(':').is_some_and(|(repository, _)| of(repository))
+            repositories.contains(name) || repositories.contains(Reference::parse(name).repository)
         })
     }
 
@@ -563,17 +560,10 @@ fn is_read(shared: &Shared, entry: &Entry) -> bool {
     shared.keeper.is_watched(&entry.name) || entry.is_insisted_on()
 }
 
-/// `Retry-After` in either of its forms.
-fn retry_after(shared: &Shared, headers: &HeaderMap) -> Option<Duration> {
-    let text = http::text(headers, &RETRY_AFTER)?;
-    let pause = match text.trim().parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let until = parse_http_date(text)?.micros();
-            Duration::from_micros(until.saturating_sub(shared.keeper.now().micros()))
-        }
-    };
-    Some(pause.min(LONGEST_RETRY_AFTER))
+/// Whether an answer says that its server is at a limit, and for how long it wants to be left alone if it says that.
+fn limit(shared: &Shared, status: StatusCode, headers: &HeaderMap) -> Option<Option<Duration>> {
+    let pause = || parse_retry_after(http::text(headers, &RETRY_AFTER)?, shared.keeper.now());
+    is_limit(status.as_u16(), headers.contains_key(RETRY_AFTER)).then(pause)
 }
 
 /// Lets names go that nobody reads any more.
@@ -609,7 +599,7 @@ async fn ask_genesis(shared: Arc<Shared>) {
     loop {
         shared.metrics.turn("fill-genesis");
         let addresses = shared.upstream.addresses();
-        for address in addresses.iter() {
+        for address in addresses.iter().filter(|address| !shared.upstream.is_paused(address)) {
             let origin = shared.upstream.origin(address);
             let uri = watch::uri(origin, address, "/readyz");
             let deadline = tokio::time::Instant::now() + GENESIS_EVERY;
@@ -622,6 +612,11 @@ async fn ask_genesis(shared: Arc<Shared>) {
                 headers: &shared.headers(),
             };
             if let Ok((parts, body)) = shared.http.send(outgoing, deadline).await {
+                // a 503 is about its readiness
+                if parts.status == StatusCode::TOO_MANY_REQUESTS {
+                    let pause = limit(&shared, parts.status, &parts.headers).flatten();
+                    shared.upstream.pause(address, pause.unwrap_or(GENESIS_EVERY));
+                }
                 if let Err(failure) = watch::look_at_way(&shared, address, &parts.headers)
                     && let Some(more) = shared.may_complain("way")
                 {

@@ -1,9 +1,11 @@
 //! What an upstream wants to see before it answers: the token of a registry's token service, or a password.
 //!
 //! The credentials are sent to the upstream's own origin and to `--fill-auth-realm`, and to nobody else, whatever an
-//! answer asks for. (The flow is that of the distribution specification: "Token Authentication Specification".)
+//! answer asks for. Where the upstream redirects to, a token is shown only if it was had without credentials. (The flow is
+//! that of the distribution specification: "Token Authentication Specification".)
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -13,12 +15,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::Method;
 use hyper::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
-use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::connections::Purpose;
-use super::http::{self, Failure, Http, Outgoing, To, cut};
+use super::http::{self, Failure, Outgoing, To, cut};
+use super::{Shared, limit};
 use crate::config::fill::{Fill, Origin};
+use crate::wire::challenge::{Challenge, parse_challenges};
+use crate::wire::token::{TokenError, parse_token_answer};
 use crate::wire::uri::encode_parameter;
 
 /// Tokens that are kept at most; beyond it all are forgotten, and asked for again.
@@ -36,13 +40,13 @@ const TIME: Duration = Duration::from_secs(10);
 /// How long a token is good for if nothing is said, and at most.
 const LIFE: (u64, u64) = (60, 86_400);
 
-/// What an upstream asks for.
+/// What has to be shown before there is an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Challenge {
+pub(super) enum Wants {
     /// User and password.
-    Basic,
+    Password,
     /// A token of this service.
-    Bearer {
+    Token {
         /// The URL to ask.
         realm: String,
         /// For what service.
@@ -52,19 +56,33 @@ pub(super) enum Challenge {
     },
 }
 
+/// Why there is no answer to a name's turn.
+#[derive(Debug)]
+pub(super) enum Obstacle {
+    /// The token service is at a limit, and may have said for how long.
+    Limited(Option<Duration>),
+    /// The token service gives no token.
+    Denied(String),
+    /// Anything else.
+    Failed(Failure),
+}
+
+impl From<Failure> for Obstacle {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// For whom a token is: the place that the upstream redirects to, `None` for the upstream itself, and what it wants. One
+/// that was had with credentials is never shown at another place.
+type For = (Option<String>, Wants);
+
 /// Tokens that are still good, and how to get others.
 #[derive(Debug)]
 pub(super) struct Tokens {
     file: Option<PathBuf>,
     realm: Option<Origin>,
-    good: Mutex<HashMap<Challenge, (HeaderValue, Instant)>>,
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    token: Option<String>,
-    access_token: Option<String>,
-    expires_in: Option<u64>,
+    good: Mutex<HashMap<For, (HeaderValue, Instant)>>,
 }
 
 impl Tokens {
@@ -102,81 +120,112 @@ impl Tokens {
         Ok(Some(value))
     }
 
-    /// What to send for a challenge of the upstream at `origin`. The second value says whether a request was needed.
+    /// What to show to the upstream at `origin`, or to `elsewhere`. The second value says whether a request was needed.
     ///
     /// # Errors
-    /// If there is nothing to send.
+    /// If there is nothing to show.
     pub(super) async fn authorization(
         &self,
-        http: &Http,
+        shared: &Shared,
         origin: &Origin,
-        challenge: &Challenge,
-    ) -> Result<(HeaderValue, bool), Failure> {
-        let credentials = self.credentials().map_err(Failure::Bad)?;
-        let Challenge::Bearer { realm, service, scope } = challenge else {
-            let credentials = credentials.ok_or_else(|| {
-                Failure::Bad("it wants a user and a password: name --fill-auth-file".to_owned())
+        elsewhere: Option<&Origin>,
+        wants: &Wants,
+    ) -> Result<(HeaderValue, bool), Obstacle> {
+        let credentials = || self.credentials().map_err(Failure::Bad);
+        let Wants::Token { realm, service, scope } = wants else {
+            let credentials = credentials()?.filter(|_| elsewhere.is_none()).ok_or_else(|| {
+                Obstacle::Denied("it wants a user and a password: name --fill-auth-file".to_owned())
             })?;
             return Ok((credentials, false));
         };
-        if let Some((token, until)) = self.good().get(challenge)
+        let key = (elsewhere.map(ToString::to_string), wants.clone());
+        if let Some((token, until)) = self.good().get(&key)
             && *until > Instant::now()
         {
             return Ok((token.clone(), false));
         }
-        let trusted = trust(realm, origin, self.realm.as_ref()).map_err(Failure::Bad)?;
-        let mut uri = realm.clone();
-        for (key, value) in [("service", service), ("scope", scope)] {
-            if let Some(value) = value {
-                let mark = if uri.contains('?') { '&' } else { '?' };
-                uri = format!("{uri}{mark}{key}={}", encode_parameter(value));
-            }
-        }
-        let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        if let Some(credentials) = credentials.filter(|_| trusted == Trust::WithCredentials) {
-            headers.insert(AUTHORIZATION, credentials);
-        }
-        let deadline = Instant::now() + TIME;
-        let outgoing = Outgoing {
-            to: To::Elsewhere,
-            purpose: Purpose::Token,
-            method: Method::GET,
-            uri: &uri,
-            host: None,
-            headers: &headers,
+        let trusted = trust(realm, origin, elsewhere, self.realm.as_ref()).map_err(Failure::Bad)?;
+        let credentials = match trusted {
+            Trust::WithCredentials => credentials()?,
+            Trust::Anonymous => None,
         };
-        let (parts, body) = http.send(outgoing, deadline).await?;
-        let status = parts.status;
-        if !status.is_success() {
-            http::discard(body).await;
-            return Err(Failure::Bad(format!("its token service {} answers {status}", cut(realm))));
-        }
-        let body = http::read(body, MAX_ANSWER_BYTES, deadline).await?;
-        let bad = |why: &str| Failure::Bad(format!("its token service {} {why}", cut(realm)));
-        let answer: Answer = serde_json::from_slice(&body).map_err(|_| bad("does not answer in JSON"))?;
-        let token = answer.token.or(answer.access_token).ok_or_else(|| bad("gives no token"))?;
-        let mut token =
-            HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| bad("gives no usable token"))?;
-        token.set_sensitive(true);
-        let life = answer.expires_in.unwrap_or(LIFE.0).min(LIFE.1);
-        let until = Instant::now() + Duration::from_secs(life).mul_f64(0.9);
+        let uri = uri_of_token(realm, service.as_deref(), scope.as_deref());
+        let (token, life) = ask_for_token(shared, realm, &uri, credentials).await?;
+        let until = Instant::now() + life.mul_f64(0.9);
         let mut good = self.good();
         if good.len() >= MAX_TOKENS {
             good.clear();
         }
-        good.insert(challenge.clone(), (token.clone(), until));
+        good.insert(key, (token.clone(), until));
         Ok((token, true))
     }
 
     /// A token was not taken.
-    pub(super) fn forget(&self, challenge: &Challenge) {
-        self.good().remove(challenge);
+    pub(super) fn forget(&self, elsewhere: Option<&Origin>, wants: &Wants) {
+        self.good().remove(&(elsewhere.map(ToString::to_string), wants.clone()));
     }
 
-    fn good(&self) -> std::sync::MutexGuard<'_, HashMap<Challenge, (HeaderValue, Instant)>> {
+    fn good(&self) -> std::sync::MutexGuard<'_, HashMap<For, (HeaderValue, Instant)>> {
         self.good.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn uri_of_token(realm: &str, service: Option<&str>, scope: Option<&str>) -> String {
+    let mut uri = realm.to_owned();
+    for (key, value) in [("service", service), ("scope", scope)] {
+        if let Some(value) = value {
+            let mark = if uri.contains('?') { '&' } else { '?' };
+            uri = format!("{uri}{mark}{key}={}", encode_parameter(value));
+        }
+    }
+    uri
+}
+
+/// Asks a token service. Returns the token as it is shown, and how long it is good for.
+async fn ask_for_token(
+    shared: &Shared,
+    realm: &str,
+    uri: &str,
+    credentials: Option<HeaderValue>,
+) -> Result<(HeaderValue, Duration), Obstacle> {
+    let says = |what: &dyn fmt::Display| format!("its token service {} {what}", cut(realm));
+    let of_service = |failure| match failure {
+        Failure::Unreachable(why) => Failure::Unreachable(says(&format_args!("does not answer: {why}"))),
+        Failure::Bad(why) => Failure::Bad(says(&format_args!("is of no use: {why}"))),
+    };
+    let mut headers = HeaderMap::new();
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    if let Some(credentials) = credentials {
+        headers.insert(AUTHORIZATION, credentials);
+    }
+    let outgoing = Outgoing {
+        to: To::Elsewhere,
+        purpose: Purpose::Token,
+        method: Method::GET,
+        uri,
+        host: None,
+        headers: &headers,
+    };
+    let deadline = Instant::now() + TIME;
+    let (parts, body) = shared.http.send(outgoing, deadline).await.map_err(of_service)?;
+    if !parts.status.is_success() {
+        http::discard(body).await;
+        if let Some(pause) = limit(shared, parts.status, &parts.headers) {
+            return Err(Obstacle::Limited(pause));
+        }
+        let why = says(&format_args!("answers {}", parts.status));
+        return Err(match parts.status.as_u16() {
+            401 | 403 => Obstacle::Denied(format!("{why}: look at --fill-auth-file")),
+            _ => Failure::Bad(why).into(),
+        });
+    }
+    let body = http::read(body, MAX_ANSWER_BYTES, deadline).await.map_err(of_service)?;
+    let answer = parse_token_answer(&body).map_err(|error| Failure::Bad(says(&error)))?;
+    let mut token = HeaderValue::try_from(format!("Bearer {}", answer.token))
+        .map_err(|_| Failure::Bad(says(&TokenError::NotSendable)))?;
+    token.set_sensitive(true);
+    let life = answer.expires_in_s.unwrap_or(LIFE.0).min(LIFE.1);
+    Ok((token, Duration::from_secs(life)))
 }
 
 /// What a token service is told.
@@ -186,15 +235,23 @@ enum Trust {
     Anonymous,
 }
 
-/// Whether a token service that an upstream names is asked, and with what.
-fn trust(realm: &str, origin: &Origin, configured: Option<&Origin>) -> Result<Trust, String> {
+/// Whether a token service is asked that the upstream at `origin` names, or the place `elsewhere` that it redirects to, and
+/// with what.
+fn trust(
+    realm: &str,
+    origin: &Origin,
+    elsewhere: Option<&Origin>,
+    configured: Option<&Origin>,
+) -> Result<Trust, String> {
     let url = realm.split('?').next().unwrap_or_default();
     let parsed =
         Origin::parse(url).map_err(|why| format!("its token service {} is no URL: {why}", cut(realm)))?;
-    if parsed.is_same_origin(origin) || configured.is_some_and(|configured| *configured == parsed) {
+    let is_named = parsed.is_same_origin(elsewhere.unwrap_or(origin))
+        || configured.is_some_and(|configured| *configured == parsed);
+    if is_named && elsewhere.is_none() {
         return Ok(Trust::WithCredentials);
     }
-    if !parsed.is_https {
+    if !is_named && !parsed.is_https {
         return Err(format!(
             "its token service {} is elsewhere and without TLS: name it as --fill-auth-realm if it is to be used",
             cut(realm)
@@ -203,85 +260,58 @@ fn trust(realm: &str, origin: &Origin, configured: Option<&Origin>) -> Result<Tr
     Ok(Trust::Anonymous)
 }
 
-/// Reads what an answer with 401 asks for. A token is preferred.
-pub(super) fn challenge(headers: &HeaderMap) -> Option<Challenge> {
-    let lines = || headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
-    lines().find_map(bearer).or_else(|| {
-        lines().find(|line| scheme(line).0.eq_ignore_ascii_case("basic")).map(|_| Challenge::Basic)
-    })
-}
-
-fn scheme(line: &str) -> (&str, &str) {
-    line.trim().split_once(' ').unwrap_or((line.trim(), ""))
-}
-
-fn bearer(line: &str) -> Option<Challenge> {
-    let (scheme, mut rest) = scheme(line);
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return None;
-    }
-    let (mut realm, mut service, mut scope) = (None, None, None);
-    while let Some((key, after)) = rest.split_once('=') {
-        let (value, left) = value(after)?;
-        match key.trim().trim_start_matches(',').trim().to_ascii_lowercase().as_str() {
-            "realm" => realm = Some(value),
-            "service" => service = Some(value),
-            "scope" => scope = Some(value),
-            _ => {}
-        }
-        rest = left;
-    }
-    Some(Challenge::Bearer { realm: realm?, service, scope })
-}
-
-/// A value, quoted or not, and what is behind it.
-fn value(text: &str) -> Option<(String, &str)> {
-    let Some(quoted) = text.strip_prefix('"') else {
-        let end = text.find(',').unwrap_or(text.len());
-        return Some((text[..end].trim().to_owned(), &text[end..]));
+/// Reads what an answer with 401 wants to see. A token is preferred, if its service is a URL.
+pub(super) fn wants(headers: &HeaderMap) -> Option<Wants> {
+    let lines = headers.get_all(WWW_AUTHENTICATE).iter();
+    let challenges: Vec<Challenge> = lines.flat_map(|line| parse_challenges(line.as_bytes())).collect();
+    let tokens: Vec<(&str, &Challenge)> = challenges
+        .iter()
+        .filter(|challenge| challenge.scheme == "bearer")
+        .filter_map(|challenge| Some((challenge.parameter("realm")?, challenge)))
+        .collect();
+    let has_url = |realm: &str| Origin::parse(realm.split('?').next().unwrap_or_default()).is_ok();
+    let is_password = challenges.iter().any(|challenge| challenge.scheme == "basic");
+    let usable = tokens.iter().find(|(realm, _)| has_url(realm));
+    // one without a URL is told as what is wrong, if there is no other way
+    let Some((realm, challenge)) = usable.or(tokens.first().filter(|_| !is_password)) else {
+        return is_password.then_some(Wants::Password);
     };
-    let mut value = String::new();
-    let mut chars = quoted.char_indices();
-    while let Some((at, c)) = chars.next() {
-        match c {
-            '"' => return Some((value, &quoted[at + 1..])),
-            '\\' => value.push(chars.next()?.1),
-            c => value.push(c),
-        }
-    }
-    None
+    let text = |name| challenge.parameter(name).filter(|value| !value.is_empty()).map(str::to_owned);
+    Some(Wants::Token { realm: (*realm).to_owned(), service: text("service"), scope: text("scope") })
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
-    fn challenge_of(lines: &[&str]) -> Option<Challenge> {
+    fn wants_of(lines: &[&str]) -> Option<Wants> {
         let mut headers = HeaderMap::new();
         for line in lines {
             headers.append(WWW_AUTHENTICATE, HeaderValue::from_str(line).unwrap());
         }
-        challenge(&headers)
+        wants(&headers)
     }
 
     #[test]
     fn challenges_of_registries() {
         let docker = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:library/x:pull,push""#;
-        let expected = Challenge::Bearer {
+        let expected = Wants::Token {
             realm: "https://auth.docker.io/token".into(),
             service: Some("registry.docker.io".into()),
             scope: Some("repository:library/x:pull,push".into()),
         };
-        assert_eq!(challenge_of(&[docker]), Some(expected.clone()));
-        assert_eq!(challenge_of(&["Basic realm=\"x\"", docker]), Some(expected));
-        assert_eq!(challenge_of(&["basic realm=x"]), Some(Challenge::Basic));
-        let bare =
-            Challenge::Bearer { realm: "http://a/t".into(), service: None, scope: Some("a\"b".into()) };
-        assert_eq!(challenge_of(&[r#"bearer error="x", scope="a\"b" , realm=http://a/t"#]), Some(bare));
+        assert_eq!(wants_of(&[docker]), Some(expected.clone()));
+        assert_eq!(wants_of(&["Basic realm=\"x\"", docker]), Some(expected.clone()));
+        assert_eq!(wants_of(&[&format!("Basic realm=\"x, y\", {docker}")]), Some(expected.clone()));
+        assert_eq!(wants_of(&[&format!("{docker}, Basic realm=\"x\"")]), Some(expected));
+        assert_eq!(wants_of(&["Bearer realm=\"us\", Basic realm=\"x\""]), Some(Wants::Password));
+        let no_url = Wants::Token { realm: "us".into(), service: None, scope: None };
+        assert_eq!(wants_of(&["Bearer realm=\"us\",service=\"\""]), Some(no_url));
+        assert_eq!(wants_of(&["basic realm=x"]), Some(Wants::Password));
+        let bare = Wants::Token { realm: "http://a/t".into(), service: None, scope: Some("a\"b".into()) };
+        assert_eq!(wants_of(&[r#"bearer error="x", scope="a\"b" , realm=http://a/t"#]), Some(bare));
         for none in ["", "Bearer", "Bearer service=\"x\"", "Bearer realm=\"open", "Digest realm=\"x\""] {
-            assert_eq!(challenge_of(&[none]), None, "{none}");
+            assert_eq!(wants_of(&[none]), None, "{none}");
         }
     }
 
@@ -290,7 +320,7 @@ mod tests {
         let origin = |text| Origin::parse(text).unwrap();
         let upstream = origin("https://registry.example");
         let named = origin("http://auth.example/token");
-        let with = |realm| trust(realm, &upstream, Some(&named));
+        let with = |realm| trust(realm, &upstream, None, Some(&named));
         assert_eq!(with("https://registry.example/token?x=y"), Ok(Trust::WithCredentials));
         assert_eq!(with("http://auth.example/token"), Ok(Trust::WithCredentials));
         assert_eq!(with("https://other.example/token"), Ok(Trust::Anonymous));
@@ -303,16 +333,16 @@ mod tests {
         ] {
             assert!(with(refused).is_err(), "{refused}");
         }
-    }
-
-    proptest! {
-        #[test]
-        fn no_challenge_breaks_the_reader(line in "\\PC{0,80}", prefix in prop::sample::select(vec!["Bearer ", "Basic ", ""])) {
-            if let Ok(value) = HeaderValue::from_str(&format!("{prefix}{line}")) {
-                let mut headers = HeaderMap::new();
-                headers.insert(WWW_AUTHENTICATE, value);
-                let _ = challenge(&headers);
-            }
+        let elsewhere = origin("http://cdn.example");
+        let without = |realm| trust(realm, &upstream, Some(&elsewhere), Some(&named));
+        for asked in [
+            "https://registry.example/token",
+            "http://auth.example/token",
+            "http://cdn.example/t",
+            "https://x/",
+        ] {
+            assert_eq!(without(asked), Ok(Trust::Anonymous), "{asked}");
         }
+        assert!(without("http://169.254.169.254/").is_err());
     }
 }

@@ -179,6 +179,19 @@ impl Upstream {
         lock(&address.gate).pause(Instant::now() + pause);
     }
 
+    /// All addresses of an address's origin are to be left alone for a while.
+    pub(super) fn pause_all(&self, address: &Address, pause: Duration) {
+        for other in self.addresses().iter().filter(|other| other.origin == address.origin) {
+            self.pause(other, pause);
+        }
+    }
+
+    /// Whether an address wants to be left alone.
+    pub(super) fn is_paused(&self, address: &Address) -> bool {
+        let gate = lock(&address.gate);
+        !gate.is_failing() && gate.closed(Instant::now()).is_some()
+    }
+
     /// An address has answered.
     pub(super) fn answered(&self, address: &Address) -> Turn {
         if lock(&address.gate).succeeded(Instant::now()) {

@@ -26,10 +26,10 @@ pub(super) enum ViaError {
 }
 
 impl Via {
-    /// Reads the field of an upstream's answer. Others than vwatch may stand in it too.
-    pub(super) fn parse(field: Option<&str>, us: &str) -> Result<Self, ViaError> {
+    /// Reads the field of an upstream's answer, its lines joined with commas. Others than vwatch may stand in it too.
+    pub(super) fn parse(field: &str, us: &str) -> Result<Self, ViaError> {
         let mut hops = Vec::new();
-        for hop in field.unwrap_or_default().split(',').map(str::trim).filter(|hop| !hop.is_empty()) {
+        for hop in field.split(',').map(str::trim).filter(|hop| !hop.is_empty()) {
             let name: String = hop.split_whitespace().nth(1).unwrap_or("?").chars().take(64).collect();
             if name == us {
                 return Err(ViaError::Circle);
@@ -62,26 +62,26 @@ mod tests {
 
     #[test]
     fn each_adds_itself() {
-        let first = Via::parse(None, "f1").unwrap();
+        let first = Via::parse("", "f1").unwrap();
         assert_eq!((first.len(), first.field("f1").as_str()), (0, "1.1 f1"));
-        let second = Via::parse(Some("1.1 f1"), "f2").unwrap();
+        let second = Via::parse("1.1 f1", "f2").unwrap();
         assert_eq!((second.len(), second.field("f2").as_str()), (1, "1.1 f1, 1.1 f2"));
     }
 
     #[test]
     fn a_circle_is_seen() {
-        assert_eq!(Via::parse(Some("1.1 a, 1.1 us,1.1 b"), "us"), Err(ViaError::Circle));
+        assert_eq!(Via::parse("1.1 a, 1.1 us,1.1 b", "us"), Err(ViaError::Circle));
         let long = vec!["1.1 x"; 16].join(", ");
-        assert_eq!(Via::parse(Some(&long), "us"), Err(ViaError::TooLong));
+        assert_eq!(Via::parse(&long, "us"), Err(ViaError::TooLong));
     }
 
     proptest! {
         #[test]
         fn what_is_read_can_be_sent_on(field in "\\PC{0,200}") {
-            if let Ok(via) = Via::parse(Some(&field), "us") {
+            if let Ok(via) = Via::parse(&field, "us") {
                 let sent = via.field("us");
                 prop_assert!(sent.is_ascii() && !sent.contains(char::is_control));
-                prop_assert!(Via::parse(Some(&sent), "other").is_ok_and(|sent| sent.len() == via.len() + 1));
+                prop_assert!(Via::parse(&sent, "other").is_ok_and(|sent| sent.len() == via.len() + 1));
             }
         }
     }

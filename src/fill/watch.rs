@@ -3,12 +3,12 @@
 //! What the upstream says is copied with its stamp; a follower makes none. Each request shows the stamp that is held, so
 //! that whichever address answers, the name never goes back in time.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::header::{
-    CONTENT_ENCODING, CONTENT_LOCATION, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, RETRY_AFTER,
-    VIA, WARNING,
+    CONTENT_ENCODING, CONTENT_LOCATION, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, VIA, WARNING,
 };
 use hyper::{Method, StatusCode};
 
@@ -19,7 +19,7 @@ use super::names::{Entry, Trouble};
 use super::pace::{backoff, random, spread};
 use super::upstream::Address;
 use super::via::{Via, ViaError};
-use super::{Kept, SET_IS_FULL, Shared, TAKES_NO_WRITES, is_awaited, is_read, retry_after};
+use super::{Kept, SET_IS_FULL, Shared, TAKES_NO_WRITES, is_awaited, is_read, limit};
 use crate::config::fill::Origin;
 use crate::core::limits::MAX_DATA_BYTES;
 use crate::core::store::Change;
@@ -27,7 +27,8 @@ use crate::core::{Kind, Record, Stamp, Version};
 use crate::wire::duration::GoDuration;
 use crate::wire::etag::parse_tag;
 use crate::wire::headers::{X_LAST_SYNC, X_VWATCH_GENESIS};
-use crate::wire::uri::encode_parameter;
+use crate::wire::list::elements;
+use crate::wire::uri::{decode, encode_parameter};
 
 const LAST_SYNC: HeaderName = HeaderName::from_static(X_LAST_SYNC);
 pub(super) const GENESIS: HeaderName = HeaderName::from_static(X_VWATCH_GENESIS);
@@ -475,7 +476,8 @@ async fn ask(
     let (parts, body) = shared.http.send(outgoing, deadline).await?;
     look_at_way(shared, address, &parts.headers)?;
     let head = &parts.headers;
-    let stale = http::text(head, &WARNING).is_some_and(|warning| warning.starts_with("110 "));
+    let mut warnings = head.get_all(&WARNING).iter().flat_map(|line| elements(line.as_bytes()));
+    let stale = warnings.any(|warning| warning.starts_with(b"110 "));
     let stamp = || head.get(&LAST_SYNC).and_then(|value| Stamp::parse(value.as_bytes()).ok());
     let told = match parts.status {
         StatusCode::OK => {
@@ -488,12 +490,11 @@ async fn ask(
         StatusCode::GONE => Told::Deleted(stamp()),
         StatusCode::NOT_FOUND => Told::Unknown,
         StatusCode::CONFLICT => Told::Behind,
-        StatusCode::TOO_MANY_REQUESTS => Told::Limited(retry_after(shared, head)),
-        StatusCode::SERVICE_UNAVAILABLE if head.contains_key(RETRY_AFTER) => {
-            Told::Limited(retry_after(shared, head))
-        }
-        status if status.is_server_error() => Told::Error(status),
-        status => Told::Refused(status),
+        status => match limit(shared, status, head) {
+            Some(pause) => Told::Limited(pause),
+            None if status.is_server_error() => Told::Error(status),
+            None => Told::Refused(status),
+        },
     };
     http::discard(body).await;
     Ok((told, stale))
@@ -504,6 +505,13 @@ pub(super) fn uri(origin: &Origin, address: &Address, target: &str) -> String {
     format!("{}://{}{}{target}", origin.scheme(), address.socket, origin.base)
 }
 
+/// Whether a `Content-Location` is that of a path: the same one, however either is escaped, and whatever stands before it.
+fn is_about(location: &str, path: &str) -> bool {
+    let decoded = |text: &str| decode(text.split('?').next().unwrap_or_default()).ok().map(Cow::into_owned);
+    let (location, path) = (decoded(location), decoded(path));
+    location.zip(path).is_some_and(|(location, path)| location.ends_with(&path))
+}
+
 /// The version and stamp of an answer.
 fn value_of(head: &HeaderMap, path: &str) -> Result<(Version, Stamp), Failure> {
     let bad = |why: &str| Failure::Bad(why.to_owned());
@@ -511,7 +519,7 @@ fn value_of(head: &HeaderMap, path: &str) -> Result<(Version, Stamp), Failure> {
         return Err(bad("its data is compressed although that was not asked for"));
     }
     if let Some(location) = http::text(head, &CONTENT_LOCATION)
-        && !location.split('?').next().unwrap_or_default().ends_with(path)
+        && !is_about(location, path)
     {
         return Err(Failure::Bad(format!("it is about another name: {}", cut(location))));
     }
@@ -527,7 +535,8 @@ fn value_of(head: &HeaderMap, path: &str) -> Result<(Version, Stamp), Failure> {
 
 /// Sees which way an answer came, and when the set there began.
 pub(super) fn look_at_way(shared: &Shared, address: &Address, head: &HeaderMap) -> Result<(), Failure> {
-    let via = Via::parse(http::text(head, &VIA), &shared.us).map_err(|error| {
+    let lines: Vec<_> = head.get_all(&VIA).iter().filter_map(|line| line.to_str().ok()).collect();
+    let via = Via::parse(&lines.join(","), &shared.us).map_err(|error| {
         Failure::Bad(
             match error {
                 ViaError::Circle => "the upstream fills from this node: --fill-from leads in a circle",

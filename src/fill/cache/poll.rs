@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::answer::{Answer, understand};
+use super::answer::Answer;
 use super::ask::ask;
 use super::take_in::take_in;
 use super::{PAUSE_BASE, serve_what_is_held};
@@ -11,6 +11,7 @@ use crate::fill::http::Failure;
 use crate::fill::metrics::Outcome;
 use crate::fill::names::{Entry, Trouble};
 use crate::fill::pace::{backoff, random, spread};
+use crate::fill::token::Obstacle;
 use crate::fill::upstream::Address;
 use crate::fill::{Shared, is_read};
 
@@ -28,13 +29,7 @@ pub(super) async fn poll(shared: &Arc<Shared>, entry: &Arc<Entry>) -> Option<Dur
         }
     };
     let sent = Instant::now();
-    let answer = match ask(shared, entry, &address).await {
-        Ok(parts) => {
-            shared.answered(&address);
-            understand(shared, entry, &parts)
-        }
-        Err(failure) => Err(failure),
-    };
+    let answer = ask(shared, entry, &address).await;
     tracing::debug!(name = %entry.name, ?answer, "polled");
     let label = shared.label(&address);
     let count = |outcome| shared.metrics.count(label, outcome);
@@ -46,40 +41,66 @@ pub(super) async fn poll(shared: &Arc<Shared>, entry: &Arc<Entry>) -> Option<Dur
             take_in(shared, entry, &address, &said, modified)
         }
         Ok(Answer::Limited(pause)) => {
-            count(Outcome::Limited);
-            let failures = more_failures(entry);
-            let pause = limited_for(pause, expiry, failures, random());
+            let pause = limited_for(pause, expiry, more_failures(entry), random());
             shared.upstream.pause(&address, pause);
-            entry.set_trouble(Some(Trouble::CutOff("the upstream is at a limit".into())));
-            serve_what_is_held(shared, entry);
-            if let Some(more) = shared.may_complain("limited") {
-                tracing::warn!(upstream = %label, more, "the upstream is at a limit: it is left alone for {pause:?}");
-            }
-            Some(PAUSE_BASE)
+            limited(shared, entry, &address, "the upstream", pause)
         }
-        Ok(Answer::Refused(status)) => {
-            count(if matches!(status.as_u16(), 401 | 403) { Outcome::Denied } else { Outcome::Bad });
-            let advice = match status.as_u16() {
-                401 | 403 => ": look at --fill-auth-file and --fill-headers",
-                _ => "",
+        Err(Obstacle::Limited(pause)) => {
+            let pause = limited_for(pause, expiry, more_failures(entry), random());
+            // all addresses of an upstream name the same service
+            shared.upstream.pause_all(&address, pause);
+            limited(shared, entry, &address, "its token service", pause)
+        }
+        Ok(Answer::Refused(status, elsewhere)) => {
+            let is_denied = matches!(status.as_u16(), 401 | 403);
+            count(if is_denied { Outcome::Denied } else { Outcome::Bad });
+            let why = match elsewhere {
+                Some(there) => format!("it redirects to {there}, which answers {status}"),
+                None if is_denied => {
+                    format!("it answers {status}: look at --fill-auth-file and --fill-headers")
+                }
+                None => format!("it answers {status}"),
             };
-            shared.useless(entry, &address, &format!("it answers {status}{advice}"));
+            shared.useless(entry, &address, &why);
+            Some(pause_of(expiry, more_failures(entry)))
+        }
+        Err(Obstacle::Denied(why)) => {
+            count(Outcome::Denied);
+            shared.useless(entry, &address, &why);
             Some(pause_of(expiry, more_failures(entry)))
         }
         Ok(Answer::Error(status)) => {
             count(Outcome::Error);
             unreachable(shared, entry, &address, sent, &format!("it answers {status}"))
         }
-        Err(Failure::Unreachable(why)) => {
+        Err(Obstacle::Failed(Failure::Unreachable(why))) => {
             count(Outcome::Unreachable);
             unreachable(shared, entry, &address, sent, &why)
         }
-        Err(Failure::Bad(why)) => {
+        Err(Obstacle::Failed(Failure::Bad(why))) => {
             count(Outcome::Bad);
             shared.useless(entry, &address, &why);
             Some(pause_of(expiry, more_failures(entry)))
         }
     }
+}
+
+/// The upstream, or what it depends on, is at a limit: it is left alone.
+fn limited(
+    shared: &Arc<Shared>,
+    entry: &Entry,
+    address: &Address,
+    which: &str,
+    pause: Duration,
+) -> Option<Duration> {
+    let label = shared.label(address);
+    shared.metrics.count(label, Outcome::Limited);
+    entry.set_trouble(Some(Trouble::CutOff(format!("{which} is at a limit").into())));
+    serve_what_is_held(shared, entry);
+    if let Some(more) = shared.may_complain("limited") {
+        tracing::warn!(upstream = %label, more, "{which} is at a limit: the upstream is left alone for {pause:?}");
+    }
+    Some(PAUSE_BASE)
 }
 
 /// After failures that are of a name and not of the upstream.

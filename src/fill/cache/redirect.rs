@@ -2,13 +2,18 @@
 
 use hyper::Uri;
 use hyper::header::{HeaderMap, LOCATION};
+use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 
 use crate::config::fill::Origin;
-use crate::fill::http::{self, Failure, cut};
+use crate::fill::http::{Failure, cut};
+
+/// What is sent as it is by some servers although no URL can hold it.
+const NOT_ASCII: &AsciiSet = &CONTROLS.add(b' ');
 
 /// Where a redirect leads to. Never from TLS to none.
 pub(super) fn follow(here: &Origin, target: &str, headers: &HeaderMap) -> Result<(Origin, String), Failure> {
-    let location = http::text(headers, &LOCATION).unwrap_or_default();
+    let location = headers.get(LOCATION).map(|value| percent_encode(value.as_bytes(), NOT_ASCII).to_string());
+    let location = location.as_deref().unwrap_or_default();
     let bad = |why: &str| Failure::Bad(format!("its redirect {why}: {}", cut(location)));
     let location = location.split('#').next().unwrap_or_default();
     let with_scheme = match location.strip_prefix("//") {
@@ -44,7 +49,7 @@ mod tests {
     fn follow_to(location: &str) -> Result<String, String> {
         let here = Origin::parse("https://up.example:8443/base").unwrap();
         let mut headers = HeaderMap::new();
-        headers.insert(LOCATION, HeaderValue::from_str(location).unwrap());
+        headers.insert(LOCATION, HeaderValue::from_bytes(location.as_bytes()).unwrap());
         let (there, path) = follow(&here, "/base/a/b?x=y", &headers).map_err(|e| e.to_string())?;
         Ok(format!("{there}{path}"))
     }
@@ -55,6 +60,7 @@ mod tests {
         assert_eq!(follow_to("c?d:e").unwrap(), "https://up.example:8443/base/a/c?d:e");
         assert_eq!(follow_to("https://other/x/y?z#f").unwrap(), "https://other/x/y?z");
         assert_eq!(follow_to("//other").unwrap(), "https://other/");
+        assert_eq!(follow_to("/ü b").unwrap(), "https://up.example:8443/%C3%BC%20b");
         for bad in ["http://other/", "ftp://other/", "https://u:p@other/", "https://", "javascript:x"] {
             assert!(follow_to(bad).is_err(), "{bad}");
         }
