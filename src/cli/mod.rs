@@ -57,17 +57,27 @@ fn run(typed: Vec<OsString>) -> Result<(), Failure> {
     match matches.subcommand() {
         None => serve::run(&matches),
         Some(("serve", matches)) => serve::run(matches),
-        Some(("get", matches)) => get::run(&read::<get::Get>(matches)?),
-        Some(("put", matches)) => put::run(&read::<put::Put>(matches)?),
-        Some(("del", matches)) => del::run(&read::<del::Del>(matches)?),
-        Some(("ls", matches)) => ls::run(&read::<ls::Ls>(matches)?),
-        Some(("bench", matches)) => bench::run(matches),
-        Some(("dev", matches)) => dev::run(&read::<dev::Dev>(matches)?),
-        Some((dev::COMMAND, matches)) => dev::run_node(matches),
-        Some(("members", matches)) => members::run(&read::<members::Members>(matches)?),
-        Some(("health", matches)) => health::run(&read::<health::Health>(matches)?),
-        Some(("watch", matches)) => watch::run(&read::<watch::Watch>(matches)?),
-        Some((name, _)) => Err(Failure::Usage(format!("{name}: no such command"))),
+        Some((name, matches)) => run_command(name, matches),
+    }
+}
+
+fn run_command(name: &str, matches: &ArgMatches) -> Result<(), Failure> {
+    match name {
+        // these listen for signals themselves
+        "bench" => return bench::run(matches),
+        "dev" => return dev::run(&read::<dev::Dev>(matches)?),
+        dev::COMMAND => return dev::run_node(matches),
+        "watch" => return watch::run(&read::<watch::Watch>(matches)?),
+        _ => stop::as_any_process()?,
+    }
+    match name {
+        "get" => get::run(&read::<get::Get>(matches)?),
+        "put" => put::run(&read::<put::Put>(matches)?),
+        "del" => del::run(&read::<del::Del>(matches)?),
+        "ls" => ls::run(&read::<ls::Ls>(matches)?),
+        "members" => members::run(&read::<members::Members>(matches)?),
+        "health" => health::run(&read::<health::Health>(matches)?),
+        _ => Err(Failure::Usage(format!("{name}: no such command"))),
     }
 }
 
@@ -124,7 +134,8 @@ Examples:
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 failed (unreachable, refused); 2 bad command line or setting; 4 no such name; \
-5 lost to a newer write.
+5 lost to a newer write; 128 and the number of a signal that ended it. What 'watch -n COUNT NAME -- COMMAND' adds is \
+in its own help.
 
 Not there yet: watching a prefix.";
 

@@ -1,14 +1,21 @@
 //! One connection that is waited for: for writes that have a thread of their own, and for what is asked beside the load.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use super::super::failure::Failure;
+use super::super::stop::Interrupt;
 use super::exchange::{self, Answer};
 use super::target::Target;
+use super::writer::NOTICED_WITHIN;
+use crate::wire::duration::GoDuration;
 
+/// How long a node may take to answer, where no other time is said.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a node may take to answer that it is there, before anything is measured.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A connection that was not used for so long is made anew: nodes close those that are silent.
 const STALE: Duration = Duration::from_secs(5);
@@ -20,6 +27,9 @@ const MAX_ANSWER_BYTES: usize = 16 << 20;
 pub(super) struct Blocking {
     stream: TcpStream,
     pub(super) target: Target,
+    interrupt: Interrupt,
+    /// How long an answer, or the taking of a request, may take.
+    patience: Duration,
     read: Vec<u8>,
     /// Of what was read, so much was answered.
     taken: usize,
@@ -27,26 +37,71 @@ pub(super) struct Blocking {
 }
 
 impl Blocking {
-    pub(super) fn open(target: Target) -> Result<Self, Failure> {
-        let stream = target.connect()?;
-        let set = stream.set_read_timeout(Some(ANSWER_TIMEOUT));
-        set.map_err(|error| Failure::Failed(format!("cannot reach {}: {error}", target.url)))?;
-        Ok(Self { stream, target, read: Vec::new(), taken: 0, used: Instant::now() })
+    /// Connects to a node that answers.
+    ///
+    /// # Errors
+    /// It cannot be reached, or is silent: it is told apart here from one that is slow under load. Or a signal.
+    pub(super) fn open(target: Target, interrupt: &Interrupt) -> Result<Self, Failure> {
+        let mut connection = Self::open_with(target, interrupt, PROBE_TIMEOUT)?;
+        connection.send(&exchange::get(&connection.target.url, "/healthz"))?;
+        let is_last = connection.answer()?.is_last;
+        connection.patience = ANSWER_TIMEOUT;
+        if is_last {
+            connection.reopen()?;
+        }
+        Ok(connection)
     }
 
-    /// Makes the connection anew if it may be closed by now.
-    pub(super) fn refresh(&mut self) -> Result<(), Failure> {
-        if self.used.elapsed() > STALE {
-            *self = Self::open(self.target.clone())?;
-        }
+    /// Connects to a node that may take so long for each answer.
+    pub(super) fn open_with(
+        target: Target,
+        interrupt: &Interrupt,
+        patience: Duration,
+    ) -> Result<Self, Failure> {
+        interrupt.check()?;
+        let stream = target.connect()?;
+        let set = stream
+            .set_read_timeout(Some(NOTICED_WITHIN))
+            .and_then(|()| stream.set_write_timeout(Some(NOTICED_WITHIN)));
+        set.map_err(|error| Failure::Failed(format!("cannot reach {}: {error}", target.url)))?;
+        let (interrupt, read) = (interrupt.clone(), Vec::new());
+        Ok(Self { stream, target, interrupt, patience, read, taken: 0, used: Instant::now() })
+    }
+
+    fn reopen(&mut self) -> Result<(), Failure> {
+        *self = Self::open_with(self.target.clone(), &self.interrupt, self.patience)?;
         Ok(())
+    }
+
+    /// Makes a new connection if this one may be closed by now.
+    pub(super) fn refresh(&mut self) -> Result<(), Failure> {
+        if self.used.elapsed() > STALE { self.reopen() } else { Ok(()) }
     }
 
     pub(super) fn send(&mut self, requests: &[u8]) -> Result<(), Failure> {
         self.refresh()?;
         self.used = Instant::now();
-        let sent = self.stream.write_all(requests);
-        sent.map_err(|error| Failure::Failed(format!("cannot write to {}: {error}", self.target.url)))
+        let mut sent = 0;
+        while sent < requests.len() {
+            match self.stream.write(&requests[sent..]) {
+                Ok(taken) => sent += taken,
+                Err(error) if is_pause(&error) => self.wait_on("takes no requests")?,
+                Err(error) => {
+                    return Err(Failure::Failed(format!("cannot write to {}: {error}", self.target.url)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on waiting, unless there was a signal or it takes too long.
+    fn wait_on(&self, what: &str) -> Result<(), Failure> {
+        self.interrupt.check()?;
+        if self.used.elapsed() < self.patience {
+            return Ok(());
+        }
+        let (url, patience) = (&self.target.url, GoDuration(self.patience));
+        Err(Failure::Failed(format!("{url} {what} for {patience}: is the node well?")))
     }
 
     /// The next answer.
@@ -54,6 +109,7 @@ impl Blocking {
         self.read.drain(..self.taken);
         self.taken = 0;
         let failed = |why: &str| Failure::Failed(format!("no answer from {}: {why}", self.target.url));
+        self.used = Instant::now();
         let mut piece = [0; 16 * 1024];
         loop {
             if let Some(answer) = exchange::read(&self.read).map_err(|why| failed(&why))? {
@@ -66,7 +122,7 @@ impl Blocking {
             match self.stream.read(&mut piece) {
                 Ok(0) => return Err(failed("it hung up")),
                 Ok(got) => self.read.extend_from_slice(&piece[..got]),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if is_pause(&error) => self.wait_on("does not answer")?,
                 Err(error) => return Err(failed(&error.to_string())),
             }
         }
@@ -92,4 +148,9 @@ impl Blocking {
         let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
         value.parse().ok()
     }
+}
+
+/// Whether a call only took as long as it may, or met a signal.
+fn is_pause(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
 }

@@ -9,7 +9,9 @@ use mio::{Events, Interest, Poll, Token};
 use super::exchange;
 use super::target::Target;
 use super::wakes::Wakes;
+use super::writer::NOTICED_WITHIN;
 use crate::cli::failure::Failure;
+use crate::cli::stop::Interrupt;
 use crate::cli::url::{parameter, path_of, with_query};
 use crate::wire::duration::GoDuration;
 
@@ -65,6 +67,7 @@ pub(super) struct Crowd {
     connecting: usize,
     asking: usize,
     scratch: Box<[u8]>,
+    interrupt: Interrupt,
     pub(super) tally: Tally,
     /// Who heard of what; nothing is written before there is this.
     pub(super) wakes: Option<Wakes>,
@@ -82,6 +85,7 @@ impl Crowd {
         names: Vec<String>,
         watchers: usize,
         timeout: Duration,
+        interrupt: &Interrupt,
     ) -> Result<Self, Failure> {
         let watcher = |number: usize| Watcher {
             stream: None,
@@ -100,6 +104,7 @@ impl Crowd {
             connecting: 0,
             asking: 0,
             scratch: vec![0; 64 * 1024].into(),
+            interrupt: interrupt.clone(),
             tally: Tally::default(),
             wakes: None,
         })
@@ -210,10 +215,14 @@ impl Crowd {
         self.tally.trouble = Some(why.to_owned());
     }
 
-    /// Takes what comes until `until`, or until something came.
+    /// Takes what comes until `until`, or until something came, or for a moment.
+    ///
+    /// # Errors
+    /// There was a signal, or the system does not wait for sockets.
     pub(super) fn turn(&mut self, until: Instant) -> Result<(), Failure> {
+        self.interrupt.check()?;
         let mut events = Events::with_capacity(4096);
-        let left = until.saturating_duration_since(Instant::now());
+        let left = until.saturating_duration_since(Instant::now()).min(NOTICED_WITHIN);
         match self.poll.poll(&mut events, Some(left)) {
             Err(error) if error.kind() != ErrorKind::Interrupted => {
                 return Err(broken("wait for sockets")(error));

@@ -15,6 +15,7 @@ use super::super::args;
 use super::super::failure::{Failure, tell};
 use super::super::nodes::Nodes;
 use super::super::output::{Output, print};
+use super::super::stop::Interrupt;
 use super::super::url::path_of;
 use super::blocking::Blocking;
 use super::figures::{Figures, Times};
@@ -103,21 +104,21 @@ struct Load {
     pid: Option<u32>,
 }
 
-pub(super) fn put(args: &Put) -> Result<(), Failure> {
+pub(super) fn put(args: &Put, interrupt: &Interrupt) -> Result<(), Failure> {
     let target = Target::of(args.nodes.writer_urls()?, "server-url")?;
-    let control = Blocking::open(target.clone())?;
+    let control = Blocking::open(target.clone(), interrupt)?;
     let data = vec![b'.'; args.load.size];
     let request = |url: &_, name: &str, number: u64| {
         exchange::put(url, &format!("{}?version={number}", path_of(name)), &data)
     };
-    run("put", &args.load, &args.output, &target, control, request)
+    run("put", &args.load, &args.output, &target, control, interrupt, request)
 }
 
-pub(super) fn get(args: &Get) -> Result<(), Failure> {
+pub(super) fn get(args: &Get, interrupt: &Interrupt) -> Result<(), Failure> {
     let target = Target::of(args.nodes.reader_urls()?, "client-url")?;
-    let control = Blocking::open(Target::of(args.nodes.writer_urls()?, "server-url")?)?;
+    let control = Blocking::open(Target::of(args.nodes.writer_urls()?, "server-url")?, interrupt)?;
     let request = |url: &_, name: &str, _| exchange::get(url, &path_of(name));
-    run("get", &args.load, &args.output, &target, control, request)
+    run("get", &args.load, &args.output, &target, control, interrupt, request)
 }
 
 fn run(
@@ -126,6 +127,7 @@ fn run(
     output: &Output,
     target: &Target,
     mut control: Blocking,
+    interrupt: &Interrupt,
     request: impl Fn(&super::super::url::Url, &str, u64) -> Vec<u8>,
 ) -> Result<(), Failure> {
     if load.duration.is_zero() {
@@ -142,7 +144,7 @@ fn run(
     let process = process(load.pid, target)?;
     let names = Names::new(load.names)?;
     let came = names.write(&mut control, 0, load.size).and_then(|()| {
-        let mut lines = Lines::open(target, connections)?;
+        let mut lines = Lines::open(target, connections, interrupt)?;
         let ran_before = process.and_then(Process::processor_time);
         let came = lines.drive(load, |number| {
             let name = &names.0[usize::try_from(number % load.names).unwrap_or(0)];
@@ -193,6 +195,7 @@ struct Came {
 /// The connections, each with at most one request under way.
 struct Lines {
     target: Target,
+    interrupt: Interrupt,
     poll: Poll,
     lines: Vec<Line>,
     idle: VecDeque<usize>,
@@ -223,10 +226,11 @@ const PACER: Token = Token(usize::MAX);
 const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
 impl Lines {
-    fn open(target: &Target, connections: usize) -> Result<Self, Failure> {
+    fn open(target: &Target, connections: usize, interrupt: &Interrupt) -> Result<Self, Failure> {
         let poll = Poll::new().map_err(system)?;
         let mut lines = Vec::new();
         for number in 0..connections {
+            interrupt.check()?;
             let stream = target.connect()?;
             stream.set_nonblocking(true).map_err(system)?;
             let mut stream = TcpStream::from_std(stream);
@@ -244,7 +248,8 @@ impl Lines {
             });
         }
         let idle = (0..connections).collect();
-        Ok(Self { target: target.clone(), poll, lines, idle, scratch: vec![0; 64 * 1024].into() })
+        let (target, interrupt) = (target.clone(), interrupt.clone());
+        Ok(Self { target, interrupt, poll, lines, idle, scratch: vec![0; 64 * 1024].into() })
     }
 
     fn drive(&mut self, load: &Load, request: impl Fn(u64) -> Vec<u8>) -> Result<Came, Failure> {
@@ -259,6 +264,7 @@ impl Lines {
         let mut sent = 0;
         let mut told = begins;
         loop {
+            self.interrupt.check()?;
             while let Some(&line) = self.idle.front() {
                 let now = Instant::now();
                 let due = if load.rate == 0 { now } else { due_at(sent) };

@@ -15,6 +15,7 @@ mod writer;
 use clap::{ArgMatches, Command};
 
 use super::failure::Failure;
+use super::stop::Interrupt;
 use super::{client_command, read};
 use server::Process;
 use target::Target;
@@ -32,7 +33,8 @@ pub(super) fn command() -> Command {
 
 const NOTES: &str = "\
 Progress goes to standard error, figures to standard output: -w json, table or simple. It writes names of \
-its own below bench/ and deletes them at the end.
+its own below bench/ and deletes them at the end, also when SIGINT (Ctrl-C), SIGTERM or SIGHUP ends the run; a second \
+signal ends it at once.
 
 Where the node runs on the same machine, its memory and processor time are measured too. It is found by \
 where it listens; --pid names another process. Load and node then share the processors: figures from two \
@@ -43,10 +45,11 @@ last. So a node that stalls for a second is charged for all that was due in that
 request.";
 
 pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
+    let interrupt = Interrupt::by_signals()?;
     match matches.subcommand() {
-        Some(("watch", matches)) => watch::run(&read::<watch::Watch>(matches)?),
-        Some(("put", matches)) => load::put(&read::<load::Put>(matches)?),
-        Some(("get", matches)) => load::get(&read::<load::Get>(matches)?),
+        Some(("watch", matches)) => watch::run(&read::<watch::Watch>(matches)?, &interrupt),
+        Some(("put", matches)) => load::put(&read::<load::Put>(matches)?, &interrupt),
+        Some(("get", matches)) => load::get(&read::<load::Get>(matches)?, &interrupt),
         _ => Err(Failure::Usage("bench: nothing to measure: try 'vwatch bench --help'".to_owned())),
     }
 }

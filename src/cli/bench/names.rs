@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::super::failure::{Failure, tell};
+use super::super::stop::Interrupt;
 use super::super::url::{Url, parameter, path_of, with_query};
 use super::blocking::Blocking;
 use super::exchange;
@@ -11,6 +12,9 @@ use crate::wire::duration::GoDuration;
 
 /// How long what is written at one node may take to stand at another.
 const ELSEWHERE_WITHIN: GoDuration = GoDuration(Duration::from_secs(20));
+
+/// How long each delete may take at the end of a run.
+const DELETED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Writes that are sent before the first answer is read.
 const PIPELINED: usize = 64;
@@ -72,7 +76,8 @@ impl Names {
     }
 
     fn try_delete(&self, writer: &Target) -> Result<(), Failure> {
-        let mut connection = Blocking::open(writer.clone())?;
+        // a signal ends the run, and not this
+        let mut connection = Blocking::open_with(writer.clone(), &Interrupt::default(), DELETED_WITHIN)?;
         for names in self.0.chunks(PIPELINED) {
             let delete = |name: &String| exchange::delete(&writer.url, &path_of(name));
             connection.send(&names.iter().flat_map(delete).collect::<Vec<u8>>())?;

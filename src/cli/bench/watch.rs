@@ -11,6 +11,7 @@ use super::super::args;
 use super::super::failure::{Failure, tell};
 use super::super::nodes::Nodes;
 use super::super::output::{Output, print};
+use super::super::stop::Interrupt;
 use super::blocking::Blocking;
 use super::crowd::Crowd;
 use super::figures::{Figures, median_ms};
@@ -109,7 +110,7 @@ struct Round {
     wakes: u64,
 }
 
-pub(super) fn run(args: &Watch) -> Result<(), Failure> {
+pub(super) fn run(args: &Watch, interrupt: &Interrupt) -> Result<(), Failure> {
     check(args)?;
     let readers = Target::each(args.nodes.reader_urls()?, "client-url")?;
     let writer = Target::of(args.nodes.writer_urls()?, "server-url")?;
@@ -127,10 +128,10 @@ pub(super) fn run(args: &Watch) -> Result<(), Failure> {
         }
         (_, None) => None,
     };
-    let mut control = Blocking::open(writer.clone())?;
+    let mut control = Blocking::open(writer.clone(), interrupt)?;
     let names = Names::new(args.names)?;
-    let mut crowd = Crowd::new(readers, names.0.clone(), watchers, args.timeout)?;
-    let measured = measure(args, &mut crowd, &mut control, &names, process);
+    let mut crowd = Crowd::new(readers, names.0.clone(), watchers, args.timeout, interrupt)?;
+    let measured = measure(args, &mut crowd, &mut control, &names, process, interrupt);
     names.delete(&writer);
     let measured = measured?;
     let lost = crowd.behind(measured.schedule.writes) as u64;
@@ -155,10 +156,11 @@ fn measure(
     control: &mut Blocking,
     names: &Names,
     process: Option<Process>,
+    interrupt: &Interrupt,
 ) -> Result<Measured, Failure> {
     names.write(control, 0, args.size)?;
     for reader in crowd.targets() {
-        names.wait_at(&mut Blocking::open(reader.clone())?)?;
+        names.wait_at(&mut Blocking::open(reader.clone(), interrupt)?)?;
     }
 
     let watchers = crowd.watchers();
@@ -193,10 +195,10 @@ fn measure(
     field.crowd.wakes = Some(Wakes::new(schedule, watchers));
     let writing = thread::spawn({
         let (names, target, size) = (names.clone(), field.control.target.clone(), args.size);
-        let over = Arc::clone(&over);
+        let (over, interrupt) = (Arc::clone(&over), interrupt.clone());
         move || {
-            let written =
-                Blocking::open(target).and_then(|to| writer::write(&names, to, schedule, size, &over));
+            let written = Blocking::open(target, &interrupt)
+                .and_then(|to| writer::write(&names, to, schedule, size, &over));
             if written.is_err() {
                 over.store(true, Ordering::Relaxed);
             }

@@ -13,7 +13,7 @@ use crate::cli::failure::Failure;
 /// Before a write is due, nobody disturbs the node for so long, or for half of the time between two writes.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// How soon the watchers' side and the writer's notice that the other one failed.
+/// How soon the watchers' side and the writer's notice that the other one failed, and each that there was a signal.
 pub(super) const NOTICED_WITHIN: Duration = Duration::from_millis(100);
 
 /// How long nobody disturbs the node before a write.
