@@ -104,7 +104,20 @@ impl Node {
     #[must_use]
     #[track_caller]
     pub fn process(arguments: &[&str]) -> Self {
-        let (child, said) = spawn(arguments, &[]);
+        Self::of(spawn(arguments, &[]))
+    }
+
+    /// Any program, such as one that runs `vwatch` in turn.
+    ///
+    /// # Panics
+    /// If the system gives no process.
+    #[must_use]
+    #[track_caller]
+    pub fn program(program: &str, arguments: &[&str]) -> Self {
+        Self::of(spawn_program(Path::new(program), arguments, &[]))
+    }
+
+    fn of((child, said): (Child, Said)) -> Self {
         let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         Self { child, client: nowhere, server: nowhere, said }
     }
@@ -346,8 +359,12 @@ impl Node {
         self.wait_exit(4 * LIMIT);
     }
 
+    /// Any signal.
+    ///
+    /// # Panics
+    /// If the process is gone.
     #[track_caller]
-    fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("our own child");
     }
 
@@ -473,7 +490,11 @@ fn is_ready(address: SocketAddr) -> bool {
 }
 
 fn spawn(arguments: &[&str], env: &[(String, String)]) -> (Child, Said) {
-    let mut command = Command::new(binary());
+    spawn_program(binary(), arguments, env)
+}
+
+fn spawn_program(program: &Path, arguments: &[&str], env: &[(String, String)]) -> (Child, Said) {
+    let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("VWATCH_") {
@@ -481,7 +502,7 @@ fn spawn(arguments: &[&str], env: &[(String, String)]) -> (Child, Said) {
         }
     }
     command.envs(env.iter().map(|(name, text)| (name, text)));
-    let mut child = command.spawn().expect("the binary that was just built");
+    let mut child = command.spawn().expect("a program that is there");
     let stdout = Captured::of(child.stdout.take().expect("piped"));
     let stderr = Captured::of(child.stderr.take().expect("piped"));
     (child, Said { stdout, stderr })

@@ -356,25 +356,3 @@ fn output_that_cannot_be_written_is_a_failure() {
         assert!(line.starts_with("vwatch: cannot write to standard output: "), "{args:?}: {line}");
     }
 }
-
-#[test]
-fn a_signal_ends_a_watch_and_its_command() {
-    let url = node_that_answers(VALUE);
-    let pause = ["--", "sh", "-c", "cat; echo; echo $$; exec sleep 60"];
-    for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
-        let args = [&["watch", "--client-url", &url, "n"][..], &pause].concat();
-        let mut child = command(&args, &[]).spawn().unwrap();
-        let mut out = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        out.read_line(&mut line).unwrap();
-        assert_eq!(line, "3456\n");
-        line.clear();
-        out.read_line(&mut line).unwrap();
-        let command_is_there = || Path::new("/proc").join(line.trim()).exists();
-        assert!(command_is_there());
-        let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
-        assert_eq!(wait_for_end(&mut child), Some(code));
-        assert!(!command_is_there(), "the command ended before us");
-    }
-}

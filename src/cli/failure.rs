@@ -19,6 +19,13 @@ pub(super) enum Failure {
     Lost(String),
     /// Nobody reads our output any more. Not a failure: `vwatch ls | head` is fine.
     ClosedPipe,
+    /// A command that was run for us failed, with this exit code. A line only where it could not say why itself.
+    Command {
+        /// Its exit code.
+        code: u8,
+        /// What to tell.
+        line: Option<String>,
+    },
     /// Ended by this signal.
     Signal(u8),
 }
@@ -28,6 +35,7 @@ impl Failure {
     pub(super) fn line(&self) -> Option<&str> {
         match self {
             Self::Usage(line) | Self::Failed(line) | Self::Missing(line) | Self::Lost(line) => Some(line),
+            Self::Command { line, .. } => line.as_deref(),
             Self::ClosedPipe | Self::Signal(_) => None,
         }
     }
@@ -39,6 +47,7 @@ impl Failure {
             Self::Usage(_) => 2,
             Self::Missing(_) => 4,
             Self::Lost(_) => 5,
+            Self::Command { code, .. } => *code,
             Self::Signal(number) => 128 + number,
         })
     }

@@ -2,6 +2,7 @@
 
 mod backoff;
 mod command;
+mod group;
 mod state;
 
 use std::ffi::OsString;
@@ -15,7 +16,7 @@ use super::client::Client;
 use super::failure::{Failure, complain};
 use super::nodes::{Nodes, block_on, check_name};
 use super::output::{Data, Format, Output, Row, in_a_line};
-use super::stop::Stop;
+use super::stop::{Stop, as_any_process};
 use crate::wire::duration;
 use backoff::Backoff;
 use command::Runner;
@@ -35,8 +36,14 @@ Data that is not one line of printable text is printed as base64: and its base64
 
 A command gets the data on standard input and VWATCH_NAME, VWATCH_VERSION and VWATCH_LAST_SYNC, and \
 VWATCH_DELETED=1 when the name was deleted. It runs one at a time. If the name changed while it ran it runs again, \
-for the newest state; states in between are not told. When it fails, that is reported, and watching goes on; \
-one that cannot be started at all ends it, with exit code 1.
+for the newest state; states in between are not told. Each failure is reported. With -n, the exit code is that of \
+the first run that failed (128 and the number of a signal that ended it); without, watching goes on. One that cannot \
+be started at all ends it, with exit code 126, or 127 if it is not there.
+
+The command is a process group of its own. SIGINT (Ctrl-C), SIGTERM and SIGHUP end all of it, and then the watch: \
+SIGTERM to the group, SIGKILL after 5s or at another signal. A command that asks questions on the terminal needs \
+--foreground: it stays in the group of the watch, Ctrl-C and Ctrl-Z reach it as any program, and of what is sent to \
+the watch alone only the command itself hears. As PID 1 of a container, the watch reaps orphans.
 
 A name that is not there yet is waited for. Watching goes on when nodes stop, restart or cannot be reached, and \
 never goes back in time.
@@ -58,6 +65,10 @@ pub(super) struct Watch {
     /// A command to run at each change, behind --
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
+    /// Leave the command in the foreground of the terminal, so that it may ask questions there; what it starts in turn
+    /// is then not ended with it
+    #[arg(long, requires = "command")]
+    foreground: bool,
     #[arg(long, hide = true, num_args = 0..=1)]
     prefix: Option<Option<String>>,
     #[command(flatten)]
@@ -85,17 +96,18 @@ pub(super) fn run(args: &Watch) -> Result<(), Failure> {
     let mut client = args.nodes.readers()?;
     block_on(async {
         if args.command.is_empty() {
+            as_any_process()?;
             let mut printer =
                 Printer { format: args.output.format, out: std::io::stdout(), has_header: false };
             follow(name, args, &mut client, &mut Stop::with_the_reader(), &mut Teller::Print(&mut printer))
                 .await
         } else {
-            let mut runner = Runner::new(&args.command);
+            let mut runner = Runner::new(&args.command, args.foreground);
             follow(
                 name,
                 args,
                 &mut client,
-                &mut Stop::by_signals()?,
+                &mut Stop::with_children()?,
                 &mut Teller::<std::io::Stdout>::Run(&mut runner),
             )
             .await
@@ -126,10 +138,11 @@ async fn follow<W: Write>(
             Step::News(change) => {
                 outage.ends();
                 backoff.reset();
-                teller.tell(&change, stop).await?;
                 left = left.map(|count| count - 1);
-                if left == Some(0) {
-                    return Ok(());
+                let is_last = left == Some(0);
+                teller.tell(&change, is_last, stop).await?;
+                if is_last {
+                    return teller.outcome();
                 }
             }
             Step::AskOtherwise => outage.ends(),
@@ -181,10 +194,21 @@ enum Teller<'a, W> {
 }
 
 impl<W: Write> Teller<'_, W> {
-    async fn tell(&mut self, change: &Change, stop: &mut Stop) -> Result<(), Failure> {
+    async fn tell(&mut self, change: &Change, is_last: bool, stop: &mut Stop) -> Result<(), Failure> {
         match self {
             Self::Print(printer) => printer.print(change),
-            Self::Run(runner) => runner.run(change, stop).await,
+            Self::Run(runner) => runner.run(change, is_last, stop).await,
+        }
+    }
+
+    /// How it ends, once all changes are told.
+    fn outcome(&self) -> Result<(), Failure> {
+        match self {
+            Self::Run(runner) => match runner.failed() {
+                Some(code) => Err(Failure::Command { code, line: None }),
+                None => Ok(()),
+            },
+            Self::Print(_) => Ok(()),
         }
     }
 }

@@ -2,89 +2,95 @@
 
 use std::convert::Infallible;
 use std::ffi::OsString;
-use std::io::ErrorKind;
-use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
+use std::io::{self, ErrorKind};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tokio::io::AsyncWriteExt;
-use tokio::process::{Child, ChildStdin, Command};
 
 use super::super::failure::{Failure, complain};
 use super::super::stop::{Stop, number};
+use super::group::Group;
 use super::state::Change;
 
-/// How long a command may take to end after the signal that ends us.
-const STOP_GRACE: Duration = Duration::from_secs(5);
+/// Exit codes by which shells say that a command is not there, or cannot be executed.
+const NOT_FOUND: u8 = 127;
+const NOT_EXECUTABLE: u8 = 126;
 
 /// A command to run.
 pub(super) struct Runner<'a> {
     program: &'a OsString,
     arguments: &'a [OsString],
+    /// It stays in our process group.
+    foreground: bool,
     has_started: bool,
+    /// The exit code of the first run that failed.
+    failed: Option<u8>,
 }
 
 impl<'a> Runner<'a> {
     /// `command` has at least the program.
-    pub(super) fn new(command: &'a [OsString]) -> Self {
+    pub(super) fn new(command: &'a [OsString], foreground: bool) -> Self {
         let (program, arguments) = command.split_first().expect("asked for only with a command");
-        Self { program, arguments, has_started: false }
+        Self { program, arguments, foreground, has_started: false, failed: None }
     }
 
-    /// Runs it for a change, to its end. That it fails is reported and is no failure of ours.
+    /// The exit code of the first run that failed, if one has.
+    pub(super) fn failed(&self) -> Option<u8> {
+        self.failed
+    }
+
+    /// Runs it for a change, to its end. That it fails is reported and kept for [`Runner::failed`].
     ///
     /// # Errors
     /// A signal, after the command ended too; and a command that cannot be started and never was, for then it is most
-    /// likely not the one that was meant. Later it may be away for a moment, as while it is installed anew.
-    pub(super) async fn run(&mut self, change: &Change, stop: &mut Stop) -> Result<(), Failure> {
-        let mut child = match self.start(change) {
-            Ok(child) => child,
+    /// likely not the one that was meant. Later it may be away for a moment, as while a new one is installed.
+    pub(super) async fn run(
+        &mut self,
+        change: &Change,
+        is_last: bool,
+        stop: &mut Stop,
+    ) -> Result<(), Failure> {
+        let (mut group, input) = match self.start(change, stop.owns_children()) {
+            Ok(started) => started,
             Err(error) if !self.has_started => return Err(self.never_started(&error)),
             Err(error) => {
-                self.report(&format!("cannot run it: {error}"));
+                self.fail(start_code(&error), &format!("cannot run it: {error}"), is_last);
                 return Ok(());
             }
         };
         self.has_started = true;
-        let input = child.stdin.take();
         let ended = tokio::select! {
             biased;
             which = stop.signal() => Err(which),
             // its end counts, whether all was read or not: a child of its own may hold the pipe
-            status = child.wait() => Ok(status),
+            status = group.wait(|which| self.wants_the_terminal(which)) => Ok(status),
             never = self.feed(input, &change.data) => match never {},
         };
         match ended {
-            Ok(Ok(status)) => {
-                self.report_failure(status);
-                Ok(())
-            }
-            Ok(Err(error)) => {
-                self.report(&format!("cannot wait for it: {error}"));
-                Ok(())
-            }
+            Ok(Ok(status)) if status.success() => {}
+            Ok(Ok(status)) => self.fail(exit_code(status), &status.to_string(), is_last),
+            Ok(Err(error)) => self.fail(1, &format!("cannot wait for it: {error}"), is_last),
             Err(which) => {
-                end(&mut child, which).await;
-                Err(Failure::Signal(number(which)))
+                group.end(stop).await;
+                return Err(Failure::Signal(number(which)));
             }
         }
+        Ok(())
     }
 
     /// Writes the data and closes the pipe; then stays.
     async fn feed(&self, input: Option<ChildStdin>, data: &[u8]) -> Infallible {
-        if let Some(mut input) = input {
-            match input.write_all(data).await {
-                // it need not read what it is given
-                Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-                    self.report(&format!("cannot write to it: {error}"));
-                }
-                _ => {}
-            }
+        if let Some(input) = input
+            && let Err(error) = write(input, data).await
+        {
+            complain(&format!("{}: cannot write to it: {error}", self.program.display()));
         }
         std::future::pending().await
     }
 
-    fn start(&self, change: &Change) -> std::io::Result<Child> {
+    fn start(&self, change: &Change, reaps_all: bool) -> io::Result<(Group, Option<ChildStdin>)> {
         let mut command = Command::new(self.program);
         command
             .args(self.arguments)
@@ -92,48 +98,62 @@ impl<'a> Runner<'a> {
             .env("VWATCH_VERSION", change.version.as_deref().unwrap_or(""))
             .env("VWATCH_LAST_SYNC", change.last_sync.map_or_else(String::new, |micros| micros.to_string()))
             .env_remove("VWATCH_DELETED")
-            .stdin(Stdio::piped())
-            .kill_on_drop(true);
+            .stdin(Stdio::piped());
         if change.version.is_none() {
             command.env("VWATCH_DELETED", "1");
         }
-        command.spawn()
+        Group::start(&mut command, !self.foreground, reaps_all)
     }
 
-    fn never_started(&self, error: &std::io::Error) -> Failure {
+    fn never_started(&self, error: &io::Error) -> Failure {
         let why = match error.kind() {
             ErrorKind::NotFound => "no such command, or its interpreter is missing: name one that is there",
             ErrorKind::PermissionDenied => "it may not be executed: name a command, or try chmod +x",
             _ => "the system refuses it: name another command",
         };
-        Failure::Failed(format!("{}: cannot run it: {error}: {why}", self.program.display()))
+        let line = format!("{}: cannot run it: {error}: {why}", self.program.display());
+        Failure::Command { code: start_code(error), line: Some(line) }
     }
 
-    fn report_failure(&self, status: ExitStatus) {
-        if !status.success() {
-            self.report(&status.to_string());
+    fn fail(&mut self, code: u8, what: &str, is_last: bool) {
+        self.failed.get_or_insert(code);
+        let outlook = if is_last { "" } else { ": watching goes on" };
+        complain(&format!("{}: {what}{outlook}", self.program.display()));
+    }
+
+    fn wants_the_terminal(&self, which: Signal) {
+        if [Signal::TTIN, Signal::TTOU].contains(&which) {
+            complain(&format!(
+                "{}: it is stopped, for it wants the terminal: watch with --foreground",
+                self.program.display()
+            ));
         }
-    }
-
-    fn report(&self, what: &str) {
-        complain(&format!("{}: {what}: watching goes on", self.program.display()));
     }
 }
 
-/// Passes the signal on, and waits for the end of the command; a deaf one is killed.
-async fn end(child: &mut Child, which: Signal) {
-    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-    if let Some(pid) = pid {
-        // it may be gone already
-        let _ = kill_process(pid, which);
+async fn write(input: ChildStdin, data: &[u8]) -> io::Result<()> {
+    let mut input = tokio::process::ChildStdin::from_std(input)?;
+    match input.write_all(data).await {
+        // it need not read what it is given
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written,
     }
-    if tokio::time::timeout(STOP_GRACE, child.wait()).await.is_err() {
-        let _ = child.kill().await;
-    }
+}
+
+fn start_code(error: &io::Error) -> u8 {
+    if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE }
+}
+
+/// As a shell tells how a command has ended.
+fn exit_code(status: ExitStatus) -> u8 {
+    let signalled = || status.signal().map(|which| 128 + which);
+    status.code().or_else(signalled).and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use hyper::body::Bytes;
 
     use super::*;
@@ -143,9 +163,12 @@ mod tests {
         Change { name: "a/b".to_owned(), version, data: Bytes::copy_from_slice(data), last_sync: Some(7) }
     }
 
-    async fn run(script: &str, change: &Change) -> Result<(), Failure> {
+    /// The exit code of a run that failed.
+    async fn run(script: &str, change: &Change) -> Option<u8> {
         let command = ["sh", "-c", script].map(OsString::from);
-        Runner::new(&command).run(change, &mut Stop::default()).await
+        let mut runner = Runner::new(&command, false);
+        runner.run(change, true, &mut Stop::default()).await.unwrap();
+        runner.failed()
     }
 
     fn scratch(name: &str) -> std::path::PathBuf {
@@ -159,36 +182,64 @@ mod tests {
             "{{ echo \"$VWATCH_NAME $VWATCH_VERSION $VWATCH_LAST_SYNC [$VWATCH_DELETED]\"; cat; }} > '{}'",
             out.display()
         );
-        run(&script, &change(Some("v1"), b"data")).await.unwrap();
+        assert_eq!(run(&script, &change(Some("v1"), b"data")).await, None);
         assert_eq!(std::fs::read_to_string(&out).unwrap(), "a/b v1 7 []\ndata");
-        run(&script, &change(None, b"")).await.unwrap();
+        assert_eq!(run(&script, &change(None, b"")).await, None);
         assert_eq!(std::fs::read_to_string(&out).unwrap(), "a/b  7 [1]\n");
         std::fs::remove_file(out).unwrap();
     }
 
     #[tokio::test]
-    async fn a_command_may_fail_or_not_read() {
+    async fn a_command_need_not_read() {
         let large = vec![b'x'; 1 << 20];
-        run("exit 3", &change(Some("v"), b"")).await.unwrap();
-        run("exit 0", &change(Some("v"), &large)).await.unwrap();
+        assert_eq!(run("exit 0", &change(Some("v"), &large)).await, None);
         // its child keeps the pipe open and reads nothing
-        run("sleep 5 & exit 0", &change(Some("v"), &large)).await.unwrap();
+        assert_eq!(run("sleep 5 & exit 0", &change(Some("v"), &large)).await, None);
+    }
+
+    #[tokio::test]
+    async fn the_first_failure_is_kept_as_a_shell_tells_it() {
+        assert_eq!(run("exit 3", &change(Some("v"), b"")).await, Some(3));
+        assert_eq!(run("kill -9 $$", &change(Some("v"), b"")).await, Some(137));
+        let command = ["sh", "-c", "exit $VWATCH_VERSION"].map(OsString::from);
+        let mut runner = Runner::new(&command, false);
+        for version in ["0", "7", "8", "0"] {
+            runner.run(&change(Some(version), b""), false, &mut Stop::default()).await.unwrap();
+        }
+        assert_eq!(runner.failed(), Some(7));
     }
 
     #[tokio::test]
     async fn a_command_must_be_there_the_first_time() {
         let (change, mut stop) = (change(Some("v"), b""), Stop::default());
-        for (program, why) in [("/nonexistent/command", "no such command"), ("/etc/passwd", "chmod +x")] {
+        for (program, code, why) in
+            [("/nonexistent/command", 127, "no such command"), ("/etc/passwd", 126, "chmod +x")]
+        {
             let command = [OsString::from(program)];
-            let failure = Runner::new(&command).run(&change, &mut stop).await.unwrap_err();
-            assert!(matches!(&failure, Failure::Failed(line) if line.contains(why)), "{failure:?}");
+            let failure = Runner::new(&command, false).run(&change, false, &mut stop).await.unwrap_err();
+            let Failure::Command { code: got, line: Some(line) } = failure else { panic!("{failure:?}") };
+            assert!(got == code && line.contains(why), "{got}: {line}");
         }
         let link = scratch("link");
         std::os::unix::fs::symlink("/bin/true", &link).unwrap();
         let command = [link.clone().into_os_string()];
-        let mut runner = Runner::new(&command);
-        runner.run(&change, &mut stop).await.unwrap();
+        let mut runner = Runner::new(&command, false);
+        runner.run(&change, false, &mut stop).await.unwrap();
         std::fs::remove_file(link).unwrap();
-        runner.run(&change, &mut stop).await.unwrap();
+        runner.run(&change, false, &mut stop).await.unwrap();
+        assert_eq!(runner.failed(), Some(127), "it is away");
+    }
+
+    /// A process of its own, and one that hears of no SIGTERM, end with the group.
+    #[tokio::test]
+    async fn the_end_reaches_all_that_a_command_started() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "sleep 300 & (trap '' TERM; sleep 301) & wait"]);
+        let (mut group, _) = Group::start(&mut command, true, false).unwrap();
+        let leader = group.leader();
+        let mut stop = Stop::default();
+        let ended = group.end(&mut stop);
+        tokio::time::timeout(Duration::from_secs(20), ended).await.expect("it is bounded");
+        assert!(rustix::process::test_kill_process_group(leader).is_err(), "nothing is left of it");
     }
 }

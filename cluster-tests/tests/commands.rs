@@ -1,0 +1,243 @@
+//! Commands that meet signals, run other commands, are PID 1, or ask nodes that stand still.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use cluster_tests::node::{Node, binary, run_to_end};
+use cluster_tests::wait::{LIMIT, wait_for, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// What ends a command, with the exit code that says so.
+const ENDINGS: [(Signal, i32); 3] = [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)];
+
+fn client_url(node: &Node) -> String {
+    format!("http://{}", node.client_addr())
+}
+
+fn server_url(node: &Node) -> String {
+    format!("http://{}", node.server_addr())
+}
+
+/// Whether a process runs; one that has ended and was not reaped does not.
+fn runs(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| !"ZX".contains(state))
+}
+
+/// The numbers in the first line that a command under `watch` printed.
+fn printed_numbers(watch: &Node) -> Vec<i32> {
+    wait_for("a line of the command", LIMIT, || {
+        let (line, _) = watch.stdout().split_once('\n').map(|(a, b)| (a.to_owned(), b.to_owned()))?;
+        Some(line.split(' ').map(|pid| pid.parse().expect("a number")).collect())
+    })
+}
+
+#[test]
+fn a_signal_ends_a_watch_and_all_that_its_command_started() {
+    let node = Node::start();
+    node.put("n", "3456").expect(204);
+    let url = client_url(&node);
+    // a shell's child in the background ignores SIGINT
+    let script = "sleep 300 & a=$!; sh -c 'sleep 301 & wait' & echo $$ $a $!; wait";
+    for (signal, code) in ENDINGS {
+        let mut watch = Node::process(&["watch", "--client-url", &url, "n", "--", "sh", "-c", script]);
+        let pids = printed_numbers(&watch);
+        assert!(pids.len() == 3 && pids.iter().all(|&pid| runs(pid)), "{pids:?}");
+        watch.signal(signal);
+        assert_eq!(watch.wait_exit(LIMIT).code(), Some(code));
+        assert!(!pids.iter().any(|&pid| runs(pid)), "all ended before the watch: {pids:?}");
+    }
+}
+
+#[test]
+fn a_command_that_does_not_hear_is_killed() {
+    let node = Node::start();
+    node.put("n", "3456").expect(204);
+    let url = client_url(&node);
+    let script = "trap '' TERM INT HUP; echo $$; while :; do sleep 300; done";
+    let mut watch = Node::process(&["watch", "--client-url", &url, "n", "--", "sh", "-c", script]);
+    let pids = printed_numbers(&watch);
+    watch.terminate();
+    // it does not wait for the grace to pass
+    watch.terminate();
+    assert_eq!(watch.wait_exit(LIMIT).code(), Some(143));
+    assert!(!runs(pids[0]));
+}
+
+/// As under `nohup`, or behind `&` in a script.
+#[test]
+fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
+    let node = Node::start();
+    node.put("n", "3456").expect(204);
+    let url = client_url(&node);
+    let script = format!(
+        "trap '' HUP; exec '{}' watch --client-url {url} n -- sh -c 'echo $VWATCH_LAST_SYNC'",
+        binary().display()
+    );
+    let mut shell = Command::new("sh").args(["-c", &script]).stdout(Stdio::piped()).spawn().expect("a shell");
+    let watch = Pid::from_child(&shell);
+    node.wait_parked(1);
+    kill_process(watch, Signal::HUP).expect("it runs");
+    node.put("n", "other").expect(204);
+    node.wait_parked(1);
+    kill_process(watch, Signal::TERM).expect("it runs");
+    assert_eq!(shell.wait().expect("our own child").code(), Some(143));
+}
+
+#[test]
+fn a_failure_of_the_command_is_that_of_a_counted_watch() {
+    let node = Node::start();
+    node.put("n", "3456").expect(204);
+    let url = client_url(&node);
+    let watched = |command: &[&str]| {
+        run_to_end(&[&["watch", "--client-url", &url, "-n", "1", "n", "--"], command].concat())
+    };
+    for (command, code, said) in [
+        (&["true"][..], 0, ""),
+        (&["sh", "-c", "exit 3"], 3, "vwatch: sh: exit status: 3\n"),
+        (&["sh", "-c", "kill -9 $$"], 137, "vwatch: sh: signal: 9 (SIGKILL)\n"),
+    ] {
+        let ended = watched(command);
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(code), said), "{command:?}");
+    }
+    let ended = watched(&["/nonexistent/command"]);
+    assert_eq!(ended.code, Some(127), "{ended:?}");
+
+    // without a count, each is told and watching goes on
+    let watch = Node::process(&["watch", "--client-url", &url, "n", "--", "sh", "-c", "exit 3"]);
+    wait_until("the failure to be told", LIMIT, || {
+        watch.stderr().contains("exit status: 3: watching goes on")
+    });
+    node.wait_parked(1);
+    node.put("n", "other").expect(204);
+    let twice = || watch.stderr().matches("exit status: 3: watching goes on").count() == 2;
+    wait_until("the next failure to be told", LIMIT, twice);
+}
+
+#[test]
+fn a_bench_that_is_interrupted_deletes_what_it_wrote() {
+    let node = Node::start();
+    let (client, server) = (client_url(&node), server_url(&node));
+    for bench in ["get --duration 5m", "put --duration 5m", "watch --writes 1000 --watchers 5"] {
+        let mut arguments = vec!["bench"];
+        arguments.extend(bench.split(' '));
+        arguments.extend(["--client-url", &client, "--server-url", &server]);
+        for (signal, code) in ENDINGS {
+            let mut bench = Node::process(&arguments);
+            wait_until("progress", LIMIT, || {
+                bench.stderr().contains("p99") || bench.stderr().contains("woken")
+            });
+            bench.signal(signal);
+            assert_eq!(bench.wait_exit(LIMIT).code(), Some(code), "{}", bench.stderr());
+            assert_eq!(bench.stdout(), "", "no figures of half a run");
+            let left = run_to_end(&["ls", "--client-url", &client]);
+            assert_eq!((left.code, left.stdout.as_str()), (Some(0), ""), "{arguments:?}");
+        }
+    }
+}
+
+/// A command in a namespace of its own, as PID 1, as in a container.
+struct Contained {
+    unshare: Node,
+    init: Pid,
+}
+
+/// Whether this system lets us make such a namespace. CI must, unless its kernel refuses.
+fn can_unshare() -> bool {
+    let Ok(Output { status, stderr, .. }) =
+        Command::new("unshare").args(["--pid", "--fork", "true"]).output()
+    else {
+        assert!(std::env::var_os("CI").is_none(), "util-linux has unshare");
+        println!("skipped: there is no unshare here");
+        return false;
+    };
+    if !status.success() {
+        let why = String::from_utf8_lossy(&stderr).into_owned();
+        let is_refused = ["not permitted", "No space left", "Invalid argument", "not implemented"]
+            .iter()
+            .any(|word| why.contains(word));
+        assert!(std::env::var_os("CI").is_none() || is_refused, "{why}");
+        println!("skipped: no PID namespace here: {why}");
+    }
+    status.success()
+}
+
+impl Contained {
+    fn start(arguments: &[&str]) -> Self {
+        let vwatch = binary().to_str().expect("a path in UTF-8");
+        let unshare =
+            Node::program("unshare", &[&["--pid", "--fork", "--kill-child", vwatch], arguments].concat());
+        let children = format!("/proc/{0}/task/{0}/children", unshare.pid());
+        let init = wait_for("PID 1 to run vwatch", LIMIT, || {
+            let pid = fs::read_to_string(&children).ok()?.trim().parse().ok()?;
+            let program = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+            Pid::from_raw(pid).filter(|_| program.ends_with(Path::new(vwatch).file_name().expect("a name")))
+        });
+        Self { unshare, init }
+    }
+}
+
+#[test]
+fn each_command_ends_by_signals_as_pid_1_too() {
+    if !can_unshare() {
+        return;
+    }
+    let node = Node::start();
+    node.put("n?version=v1", "3456").expect(204);
+    let (client, server) = (client_url(&node), server_url(&node));
+    let parked = ["get --version v1 --timeout 1m n", "watch n", "watch --version v1 n -- true"];
+    for (command, (signal, code)) in
+        parked.iter().flat_map(|command| ENDINGS.map(|ending| (*command, ending)))
+    {
+        let mut arguments: Vec<&str> = command.split(' ').collect();
+        arguments.splice(1..1, ["--client-url", &client, "--server-url", &server]);
+        let mut contained = Contained::start(&arguments);
+        node.wait_parked(1);
+        kill_process(contained.init, signal).expect("it runs");
+        assert_eq!(contained.unshare.wait_exit(LIMIT).code(), Some(code), "{command} and {signal:?}");
+        node.wait_parked(0);
+    }
+    let mut bench = Contained::start(&[
+        "bench",
+        "get",
+        "--duration",
+        "5m",
+        "--client-url",
+        &client,
+        "--server-url",
+        &server,
+    ]);
+    wait_until("progress", LIMIT, || bench.unshare.stderr().contains("p99"));
+    kill_process(bench.init, Signal::TERM).expect("it runs");
+    assert_eq!(bench.unshare.wait_exit(LIMIT).code(), Some(143));
+}
+
+#[test]
+fn a_watch_reaps_the_orphans_of_its_commands() {
+    if !can_unshare() {
+        return;
+    }
+    let node = Node::start();
+    node.put("n?version=v1", "3456").expect(204);
+    let url = client_url(&node);
+    // each run leaves a child in a session of its own, which ends after the command
+    let script = "setsid sh -c 'read line' <$0 & echo $$";
+    let fifo = std::env::temp_dir().join(format!("vwatch-orphans-{}", std::process::id()));
+    let made = Command::new("mkfifo").arg(&fifo).status().expect("mkfifo");
+    assert!(made.success());
+    let path = fifo.to_str().expect("a path in UTF-8");
+    let contained = Contained::start(&["watch", "--client-url", &url, "n", "--", "sh", "-c", script, path]);
+    let init = contained.init.as_raw_nonzero();
+    let children = || {
+        let children = fs::read_to_string(format!("/proc/{init}/task/{init}/children")).unwrap_or_default();
+        children.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    wait_until("the command to end and its child to be left", LIMIT, || {
+        contained.unshare.stdout().contains('\n') && node.parked() == 1 && children().len() == 1
+    });
+    fs::write(&fifo, "end\n").expect("its reader");
+    wait_until("the orphan to be reaped", LIMIT, || children().is_empty());
+    fs::remove_file(fifo).expect("ours");
+}
