@@ -396,6 +396,8 @@ fn chunks_that_are_none() {
         "-1\r\nx\r\n0\r\n\r\n",
         "4\r\nhalfway\r\n0\r\n\r\n",
         "fffffffffffffffff\r\nx",
+        "+1\r\nx\r\n0\r\n\r\n",
+        "0x1\r\nx\r\n0\r\n\r\n",
     ] {
         target.refuses(target.node.server(), format!("{head}{chunk}").as_bytes(), 400);
     }
@@ -521,6 +523,48 @@ fn heads_up_to_the_limit_are_taken() {
 /// What is so far from HTTP that no handler sees it: the port, what is sent, and the status.
 type NotHttp = (fn(&Node) -> Connection, String, u16);
 
+/// What one reader takes for a body and another one for a request, and the status that it gets.
+const AMBIGUOUS: [(&str, u16); 23] = [
+    ("Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    ("Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n", 400),
+    ("Transfer-Encoding: chunked\r\nX: y\r\ncontent-length:4\r\n\r\n0\r\n\r\n", 400),
+    ("Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
+    ("Transfer-Encoding: identity, Chunked\r\n\r\n0\r\n\r\n", 501),
+    ("Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n", 400),
+    ("Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", 400),
+    ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    ("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    ("Transfer-Encoding: identity\r\n\r\n", 400),
+    ("Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n", 400),
+    ("Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n", 400),
+    ("Content-Length: 1\r\nContent-Length: 1\r\n\r\nx", 400),
+    ("Content-Length: 1, 1\r\n\r\nx", 400),
+    ("Content-Length: 1\r\n X: y\r\n\r\nx", 400),
+    ("X: y\nContent-Length: 1\r\n\r\nx", 400),
+    ("Content-Length: 1\n\nx", 400),
+    ("Content-Length: 1\r\n\nx", 400),
+    ("Transfer-Encoding: chunked\r\n\r\n1\nx\r\n0\r\n\r\n", 400),
+    ("Transfer-Encoding: chunked\r\n\r\n1\r\nx\n0\r\n\r\n", 400),
+    ("Transfer-Encoding: chunked\r\n\r\n1;a\nb\r\nx\r\n0\r\n\r\n", 400),
+    ("Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX: y\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    ("Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX: y\nZ: y\r\n\r\n", 400),
+];
+
+/// Values of `Host` that name no host.
+const NO_HOSTS: [&str; 11] = [
+    "a b",
+    "a, b",
+    "a/b",
+    "user@x",
+    "x:80:80",
+    "x:port",
+    "x:65536",
+    "::1",
+    "[::1",
+    "http://x",
+    "\u{e9}.example",
+];
+
 fn not_http() -> Vec<NotHttp> {
     let put = "PUT /v1/versions/n?version=v2 HTTP/1.1\r\nHost: x\r\n";
     let get = "GET /v1/versions/n HTTP/1.1\r\n";
@@ -541,6 +585,9 @@ fn not_http() -> Vec<NotHttp> {
     ] {
         cases.push((Node::client, head.clone(), 400));
         cases.push((Node::server, head, 400));
+    }
+    for (rest, status) in AMBIGUOUS {
+        cases.push((Node::server, format!("{put}{rest}"), status));
     }
     // too many header fields, and more than is ever looked at
     let many: String = (0..1500).map(|i| format!("X-{i}: 1\r\n")).collect();
@@ -769,6 +816,54 @@ fn hosts_that_are_missing_or_many() {
     for hosts in ["", "Host: a\r\nHost: b\r\n"] {
         let head = format!("GET /v1/versions/n HTTP/1.1\r\n{hosts}\r\n");
         target.refuses(target.node.client(), head.as_bytes(), 400);
+    }
+}
+
+#[test]
+fn hosts_that_are_none() {
+    let target = Target::start();
+    for host in NO_HOSTS {
+        let read = format!("GET /v1/versions/n HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        target.refuses(target.node.client(), read.as_bytes(), 400);
+        let delete = format!("DELETE /v1/versions/n HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        target.refuses(target.node.server(), delete.as_bytes(), 400);
+    }
+    let absolute = "GET http://user@x/v1/versions/n HTTP/1.1\r\nHost: x\r\n\r\n";
+    target.refuses(target.node.client(), absolute.as_bytes(), 400);
+    for host in ["", "x", "x:", "[::1]:80", "a_b:8080"] {
+        let read = format!("GET /v1/versions/n HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let mut connection = target.node.client();
+        connection.send_bytes(read.as_bytes());
+        connection.answer().expect(200);
+    }
+}
+
+/// On a kept connection each request is looked at, and those before it are answered; on the client port, too, whoever
+/// reads them.
+#[test]
+fn what_is_ambiguous_is_refused_behind_good_requests_too() {
+    let target = Target::start();
+    let smuggled = "GET /v1/versions/n HTTP/1.1\r\nHost: x\r\n\r\n";
+    for (rest, status) in AMBIGUOUS {
+        let bad = format!("PUT /v1/versions/n?version=v2 HTTP/1.1\r\nHost: x\r\n{rest}{smuggled}");
+        for (together, connect) in
+            [(false, Node::client as fn(&Node) -> Connection), (true, Node::client), (true, Node::server)]
+        {
+            let mut connection = connect(&target.node);
+            let good = Request::new("GET", "/healthz").bytes();
+            let read = get("n?version=v0").bytes();
+            let first = if together { [good, bad.clone().into_bytes()].concat() } else { read };
+            connection.send_bytes(&first);
+            connection.answer().expect(200);
+            if !together {
+                connection.send_bytes(bad.as_bytes());
+            }
+            let answer = connection.answer();
+            // this port takes no such request, whatever its body is
+            assert!(answer.status == status || answer.status == 405, "{rest:?}: {answer:?}");
+            wait_until("the end of the connection", LIMIT, || connection.hung_up());
+            target.unchanged();
+        }
     }
 }
 

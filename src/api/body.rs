@@ -72,7 +72,7 @@ async fn next(body: &mut Body, deadline: Instant) -> Result<Option<Bytes>, BodyE
         match timeout_at(deadline, body.frame()).await {
             Err(_) => return Err(BodyError::TooSlow),
             Ok(None) => return Ok(None),
-            Ok(Some(Err(error))) => return Err(BodyError::Broken(error.to_string())),
+            Ok(Some(Err(error))) => return Err(BodyError::Broken(cause(&error))),
             Ok(Some(Ok(frame))) => {
                 if let Ok(data) = frame.into_data() {
                     return Ok(Some(data));
@@ -80,6 +80,15 @@ async fn next(body: &mut Body, deadline: Instant) -> Result<Option<Bytes>, BodyE
             }
         }
     }
+}
+
+/// What is at the bottom of an error: the layers above only say that there was one.
+fn cause(error: &axum::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
 }
 
 /// Reads on until nothing more comes, for a sender that is still at it.

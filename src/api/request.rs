@@ -12,6 +12,7 @@ use crate::node::Node;
 use crate::node::limits::{MAX_FIELDS, MAX_HEAD_BYTES};
 use crate::node::metrics::Limit;
 use crate::wire::head::NAMES;
+use crate::wire::host::is_host;
 use crate::wire::uri::{self, UriError, decode};
 
 /// Where names begin in the path that vwatch's own description of fills reads them by.
@@ -74,7 +75,7 @@ fn head_bytes(parts: &Parts) -> usize {
     parts.method.as_str().len() + target + fields + " HTTP/1.1\r\n".len()
 }
 
-/// Refuses a head that is too long, or has not the one `Host` that RFC 9112 §3.2 asks for.
+/// Refuses a head that is too long, or has not the one good `Host` that RFC 9112 §3.2 asks for.
 pub(super) fn check_head(node: &Node, parts: &Parts) -> Result<(), Refusal> {
     let bytes = head_bytes(parts);
     if bytes > MAX_HEAD_BYTES {
@@ -92,7 +93,26 @@ pub(super) fn check_head(node: &Node, parts: &Parts) -> Result<(), Refusal> {
             format_args!("too many fields: {}: send at most {MAX_FIELDS}", parts.headers.len()),
         ));
     }
-    let hosts = parts.headers.get_all(HOST).iter().count();
+    check_host(parts)
+}
+
+fn check_host(parts: &Parts) -> Result<(), Refusal> {
+    let fields = || parts.headers.get_all(HOST).iter().map(HeaderValue::as_bytes);
+    let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
+    if let Some(bad) = fields().chain(authority).find(|host| !is_host(host)) {
+        let got = shown(bad);
+        return Err(Refusal::bad_request(format_args!(
+            "bad Host: {got} is no host: send the name or address that you connect to, and perhaps :port"
+        )));
+    }
+    let hosts = fields().count();
+    // RFC 9113 §8.3.1; of HTTP/1.1 the host in the target is the one that counts (RFC 9112 §3.2.2)
+    if parts.version == Version::HTTP_2
+        && let (Some(host), Some(authority)) = (fields().next(), authority)
+        && !host.eq_ignore_ascii_case(authority)
+    {
+        return Err(Refusal::bad_request("two hosts: Host and :authority differ: send one of them"));
+    }
     // HTTP/2 has the host in its target (RFC 9113 §8.3.1), and HTTP/1.0 may have none
     let may_lack = parts.version < Version::HTTP_11
         || parts.version == Version::HTTP_2 && parts.uri.authority().is_some();

@@ -1,8 +1,11 @@
-//! Gives a sentence to the refusals that the HTTP library makes by itself.
+//! Refuses what is not HTTP/1.1, with a sentence.
 //!
 //! Of a request that is not HTTP the library tells us only when it has answered already: a bare status line with
 //! `Content-Length: 0`, after which it closes. This stream sits below the library, knows that answer by its form, and
 //! sends one with a text in its place.
+//!
+//! What the library would let through and should not ([`Framing`]) never gets to it: in the place of such a head it reads
+//! one that it refuses, and in the place of such a body an error. So the answers before it are given in their order.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -13,6 +16,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::limits::{MAX_BUFFER_BYTES, MAX_FIELDS};
 use super::metrics::{Limit, Metrics, Port};
+use crate::wire::framing::{Fault, Framing, Problem};
+
+/// What the library reads in the place of a head that is refused. Its parser takes no NUL, wherever in a head that comes,
+/// and looks at it once the head seems whole.
+const NO_HEAD: &[u8] = b"\0\r\n\r\n";
 
 /// A stream whose bare refusals are sent with a text.
 pub(super) struct Spoken<S> {
@@ -23,6 +31,17 @@ pub(super) struct Spoken<S> {
     instead: Option<Instead>,
     /// The last write was not taken whole: what comes next continues it, and may be in the middle of a body.
     continuing: bool,
+    /// What was read so far, checked.
+    framing: Framing,
+    /// Where that came to a problem, behind which nothing is read.
+    refused: Option<Refused>,
+}
+
+/// A problem that ends the connection.
+struct Refused {
+    fault: Fault,
+    /// How much of [`NO_HEAD`] was read in its place.
+    read: usize,
 }
 
 struct Instead {
@@ -34,7 +53,8 @@ struct Instead {
 
 impl<S> Spoken<S> {
     pub(super) fn new(stream: S, port: Port, metrics: Arc<Metrics>) -> Self {
-        Self { stream, port, metrics, instead: None, continuing: false }
+        let framing = Framing::default();
+        Self { stream, port, metrics, instead: None, continuing: false, framing, refused: None }
     }
 
     /// What to send instead, if `bytes` are a bare refusal and nothing else.
@@ -45,25 +65,63 @@ impl<S> Spoken<S> {
         if self.continuing {
             return None;
         }
-        let (status, head) = bare_refusal(bytes)?;
-        let text = match status {
-            431 => {
+        let (mut status, head) = bare_refusal(bytes)?;
+        let problem = self.problem_of_head().filter(|_| status == 400);
+        let text = match (problem, status) {
+            (Some(problem), _) => format!("{problem}\n"),
+            (None, 431) => {
                 self.metrics.hit(Limit::HeadBytes);
                 format!(
                     "request head too large: over {MAX_BUFFER_BYTES} bytes or {MAX_FIELDS} fields: send less\n"
                 )
             }
-            414 => "request target too long: it is over what is read of one: shorten it\n".to_owned(),
+            (None, 414) => "request target too long: it is over what is read of one: shorten it\n".to_owned(),
             _ => {
                 "bad request: not a message of HTTP/1.1: check its first line, its fields and their lengths\n"
                     .to_owned()
             }
         };
-        self.metrics.answered(self.port, status);
         let fields =
             format!("\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n", text.len());
-        let spoken = head.replacen(NO_BODY, &fields, 1) + &text;
+        let mut spoken = head.replacen(NO_BODY, &fields, 1) + &text;
+        if problem.is_some_and(|problem| problem.status() == 501) {
+            status = 501;
+            spoken = spoken.replacen("400 Bad Request", "501 Not Implemented", 1);
+        }
+        self.metrics.answered(self.port, status);
         Some(Instead { bytes: spoken.into_bytes(), sent: 0, replaces: bytes.len() })
+    }
+}
+
+impl<S> Spoken<S> {
+    fn problem_of_head(&self) -> Option<Problem> {
+        self.refused
+            .as_ref()
+            .map(|refused| refused.fault)
+            .filter(|fault| fault.is_in_head)
+            .map(|fault| fault.problem)
+    }
+
+    /// Checks what was just read, behind what `buf` had before, and takes back what is refused.
+    fn check(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
+        if let Err(fault) = self.framing.check(&buf.filled()[before..]) {
+            buf.set_filled(before + fault.passed);
+            self.refused = Some(Refused { fault, read: 0 });
+        }
+    }
+}
+
+impl Refused {
+    /// Reads what stands in the place of what is refused.
+    fn read(&mut self, buf: &mut ReadBuf<'_>) -> io::Result<()> {
+        if !self.fault.is_in_head {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, self.fault.problem));
+        }
+        let rest = &NO_HEAD[self.read..];
+        let taken = rest.len().min(buf.remaining());
+        buf.put_slice(&rest[..taken]);
+        self.read += taken;
+        Ok(())
     }
 }
 
@@ -88,7 +146,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Spoken<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let this = &mut *self;
+        let before = buf.filled().len();
+        if this.refused.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+            this.check(buf, before);
+        }
+        match &mut this.refused {
+            Some(refused) if buf.filled().len() == before => Poll::Ready(refused.read(buf)),
+            _ => Poll::Ready(Ok(())),
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 //! it. What is declined goes, with every byte, to the ordinary HTTP library. So the two cannot disagree: where this one
 //! speaks, the library would have read the same method, path, query and fields; fuzzing checks that.
 
+use super::host::is_host;
+
 /// Header fields of a request that is taken. Clients send some ten.
 const MAX_FIELDS: usize = 32;
 
@@ -48,6 +50,14 @@ pub fn recognise(bytes: &[u8]) -> Option<Head<'_>> {
     if !whole || request.version != Some(1) || bytes.starts_with(b"\r") || bytes.starts_with(b"\n") {
         return None;
     }
+    // the parser takes LF alone for the end of a line, and `framing` does not
+    let is_strict = |name: &str| {
+        let at = name.as_ptr().addr().checked_sub(bytes.as_ptr().addr());
+        at.and_then(|at| bytes.get(..at)).is_some_and(|before| before.ends_with(b"\r\n"))
+    };
+    if !bytes.ends_with(b"\r\n\r\n") || !request.headers.iter().all(|field| is_strict(field.name)) {
+        return None;
+    }
     let is_head = match request.method? {
         "GET" => false,
         "HEAD" => true,
@@ -87,7 +97,7 @@ pub fn recognise(bytes: &[u8]) -> Option<Head<'_>> {
         return None;
     }
     head.form.is_last = connection.map_or(Some(false), ends)?;
-    host.map(|_| head)
+    host.filter(|host| is_host(host)).map(|_| head)
 }
 
 /// Whether a connection ends with the answer, by what `Connection` lists. `None` if it lists anything unusual.
@@ -185,6 +195,8 @@ mod tests {
             "X-Last-Sync: 1\r\nX-Last-Sync: 1",
             "If-None-Match: a\r\nIf-None-Match: b",
             "no field",
+            "X: y\nX: y",
+            "X: y\n",
         ] {
             assert_eq!(recognise(format!("{line}{field}\r\n\r\n").as_bytes()), None, "{field}");
         }
@@ -258,7 +270,16 @@ mod tests {
         ] {
             assert_eq!(recognise(format!("{line}\r\nHost: h\r\n\r\n").as_bytes()), None, "{line}");
         }
-        assert_eq!(recognise(b"GET /v1/versions/a HTTP/1.1\r\n\r\n"), None, "no host");
+        for rest in [
+            "\r\n\r\n",
+            "\r\nHost: a b\r\n\r\n",
+            "\nHost: h\r\n\r\n",
+            "\r\nHost: h\n\r\n",
+            "\r\nHost: h\r\n\n",
+        ] {
+            let head = format!("GET /v1/versions/a HTTP/1.1{rest}");
+            assert_eq!(recognise(head.as_bytes()), None, "{rest:?}");
+        }
         assert_eq!(recognise(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), None);
     }
 
