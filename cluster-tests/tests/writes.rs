@@ -190,12 +190,43 @@ fn retries_are_harmless() {
 }
 
 #[test]
-fn the_same_version_with_a_newer_stamp_is_stored_with_its_stamp_and_data() {
+fn the_same_version_with_a_newer_stamp_is_stored_with_its_stamp() {
     let node = Node::start();
     let first = tells(&node.put("n?version=v1", "one").expect(204), "v1");
-    let second = tells(&node.put(&format!("n?version=v1&modified={}", first + 5), "uno").expect(204), "v1");
+    let second = tells(&node.put(&format!("n?version=v1&modified={}", first + 5), "one").expect(204), "v1");
     let read = node.get("n").expect(200);
-    assert_eq!((second, tells(&read, "v1"), read.text()), (first + 5, first + 5, "uno"));
+    assert_eq!((second, tells(&read, "v1"), read.text()), (first + 5, first + 5, "one"));
+}
+
+/// Readers who know the version would not be told: whoever read it before has the old data, and whoever comes has the new.
+#[test]
+fn the_same_version_with_other_data_is_refused_and_changes_nothing() {
+    let node = Node::start();
+    let stamp = tells(&node.put("n?version=v1", "one").expect(204), "v1");
+    let mut watcher = node.watch(&get("n?version=v1&timeout=1m"));
+    node.wait_parked(1);
+    for target in [
+        "n?version=v1".to_owned(),
+        format!("n?version=v1&modified={}", stamp + 5),
+        "n?version=v1&modified=1".into(),
+    ] {
+        for data in ["uno", ""] {
+            let refused = node.put(&target, data);
+            assert_refusal(&refused, 409);
+            assert!(refused.text().starts_with("same version, other data: "), "{refused:?}");
+            assert_eq!(tells(&refused, "v1"), stamp);
+            let read = node.get("n").expect(200);
+            assert_eq!((tells(&read, "v1"), read.text()), (stamp, "one"));
+        }
+    }
+    assert!(!watcher.has_news());
+    // once it is gone, or another version has stood, it says nothing any more
+    node.put("n?version=v2", "two").expect(204);
+    assert_eq!(watcher.answer().expect(200).text(), "two");
+    node.put("n?version=v1", "uno").expect(204);
+    node.delete("n").expect(204);
+    node.put("n?version=v1", "eins").expect(204);
+    assert_eq!(node.get("n").expect(200).text(), "eins");
 }
 
 #[test]

@@ -65,7 +65,10 @@ pub(super) async fn delete(
 fn write(node: &Node, name: &Name, change: &Change<'_>, given: Option<Stamp>) -> Result<Response, Refusal> {
     // asked last, so that a body that came in slowly does not slip past the end
     may_write(node)?;
-    match node.store.write(clock::now(), name, change, given) {
+    // what an upstream tells of has no data, and whoever writes it may have come second
+    let refuses = |stands: &Record| node.fill.is_none() || !stands.data().is_empty();
+    let written = node.store.write_unless(clock::now(), name, change, given, refuses);
+    match written.map_err(|current| other_data(&current))? {
         Written::<Waiter>::Done { current, .. } => {
             Ok((StatusCode::NO_CONTENT, stamps(Some(&current))).into_response())
         }
@@ -90,10 +93,11 @@ fn write(node: &Node, name: &Name, change: &Change<'_>, given: Option<Stamp>) ->
 fn refuse_on_follower(node: &Node, method: &Method) -> Result<(), Refusal> {
     let Some(filler) = node.fill.as_ref().filter(|filler| filler.is_follower()) else { return Ok(()) };
     let text = format!(
-        "this node is a follower: {method} is not taken here: write to the server port of its upstream, {}",
+        "this node is a follower: {method} is not taken here: write to the server port of the node whose client port is {}",
         filler.from()
     );
-    Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, text).with(ALLOW, HeaderValue::from_static("")))
+    // what this node does with a name, on its other port
+    Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, text).with(ALLOW, HeaderValue::from_static("GET, HEAD")))
 }
 
 /// 400 where a write is to be done only if something else stands: to do it all the same is what the writer wanted to be
@@ -113,6 +117,19 @@ fn lost(current: &Record) -> Refusal {
         StatusCode::CONFLICT,
         format_args!(
             "older than what stands: that is from {} µs: read it, then write again",
+            current.last_sync()
+        ),
+    );
+    refusal.with_all(stamps(Some(current)))
+}
+
+/// 409: the data of a version do not change, for who knows the version would not be told.
+fn other_data(current: &Record) -> Refusal {
+    let got = shown(current.version_bytes());
+    let refusal = Refusal::new(
+        StatusCode::CONFLICT,
+        format_args!(
+            "same version, other data: {got} stands since {} µs: give other data another version",
             current.last_sync()
         ),
     );

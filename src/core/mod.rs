@@ -14,6 +14,7 @@ pub mod push;
 pub mod reading;
 pub mod record;
 pub mod replica;
+mod retired;
 pub mod set;
 pub mod stamp;
 pub mod store;

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::sync::atomic::{self, AtomicBool};
 
 use triomphe::ThinArc;
 use xxhash_rust::xxh3::xxh3_128;
@@ -45,6 +46,7 @@ struct Head {
     dot: Dot,
     kind: Kind,
     version_bytes: u16,
+    is_retired: AtomicBool,
 }
 
 // a version's length has to fit its field
@@ -60,14 +62,16 @@ impl Record {
         body.extend_from_slice(version);
         body.extend_from_slice(data);
         let version_bytes = u16::try_from(version.len()).expect("a version is at most MAX_VERSION_BYTES");
-        let head = Head { name, last_sync, dot, kind: Kind::Value, version_bytes };
+        let is_retired = AtomicBool::new(false);
+        let head = Head { name, last_sync, dot, kind: Kind::Value, version_bytes, is_retired };
         Self(ThinArc::from_header_and_slice(head, &body))
     }
 
     /// The mark that a delete leaves.
     #[must_use]
     pub fn tombstone(name: Name, last_sync: Stamp, dot: Dot) -> Self {
-        let head = Head { name, last_sync, dot, kind: Kind::Tombstone, version_bytes: 0 };
+        let is_retired = AtomicBool::new(false);
+        let head = Head { name, last_sync, dot, kind: Kind::Tombstone, version_bytes: 0, is_retired };
         Self(ThinArc::from_header_and_slice(head, &[]))
     }
 
@@ -117,6 +121,12 @@ impl Record {
         self.kind() == Kind::Value && self.version_bytes() == version.as_str().as_bytes()
     }
 
+    /// Whether this is a value of that version with other data. Readers who know the version would not be told.
+    #[must_use]
+    pub fn contradicts(&self, version: &Version, data: &[u8]) -> bool {
+        self.is_version(version) && self.data() != &data[..data.len().min(MAX_DATA_BYTES)]
+    }
+
     /// Whether readers who know this record would see a difference: another version, or value against tombstone.
     #[must_use]
     pub fn reads_as(&self, other: &Self) -> bool {
@@ -133,6 +143,28 @@ impl Record {
     #[must_use]
     pub fn data_hash(&self) -> u128 {
         xxh3_128(self.data())
+    }
+
+    /// It does not stand any more: whatever holds it holds it for itself.
+    pub(super) fn retire(&self) {
+        self.head().is_retired.store(true, atomic::Ordering::Relaxed);
+    }
+
+    /// Whether it stood in a set and does so no more.
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        self.head().is_retired.load(atomic::Ordering::Relaxed)
+    }
+
+    /// How many handles there are to it.
+    pub(super) fn holders(&self) -> usize {
+        ThinArc::strong_count(&self.0)
+    }
+
+    /// Which record it is while it is held: two that are the same have the same.
+    #[must_use]
+    pub fn address(&self) -> usize {
+        self.0.as_ptr().addr()
     }
 
     /// Bytes of name, version and data.

@@ -16,6 +16,7 @@ use super::limits::RECORD_OVERHEAD_BYTES;
 use super::mutants::{Mutant, Mutants};
 use super::name::Name;
 use super::record::{Kind, Record};
+use super::retired::Retired;
 use super::stamp::Stamp;
 use super::tombstones::Tombstones;
 use super::trie::{Digest, Prefix, Trie, item};
@@ -41,6 +42,7 @@ pub struct Set {
     names: BTreeSet<Name>,
     tombstones: Tombstones,
     bytes: usize,
+    retired: Retired,
 }
 
 /// Records of one stretch of positions, in order of (position, name).
@@ -116,6 +118,7 @@ impl Set {
             names: BTreeSet::new(),
             tombstones: Tombstones::default(),
             bytes: 0,
+            retired: Retired::default(),
         }
     }
 
@@ -141,6 +144,17 @@ impl Set {
     #[must_use]
     pub fn horizon(&self) -> Stamp {
         self.tombstones.horizon()
+    }
+
+    /// What is held, in bytes, of records that stood here and do so no more. It may be late, and is never too low.
+    #[must_use]
+    pub fn retired_bytes(&self) -> usize {
+        self.retired.bytes()
+    }
+
+    /// Finds out, for so many of those records, whether they are still held.
+    pub fn sweep_retired(&mut self, looks: usize) {
+        self.retired.sweep(looks);
     }
 
     /// What a record counts for in [`Set::bytes`].
@@ -193,6 +207,7 @@ impl Set {
             Err(_) => return Merge::Forgotten,
         };
         if let Some(previous) = &previous {
+            self.retired.add(previous);
             self.bytes -= Self::cost(previous);
             if previous.kind() == Kind::Tombstone {
                 self.tombstones.remove(previous.last_sync(), position);
@@ -227,6 +242,7 @@ impl Set {
         let cell = leaf.remove(at);
         self.trie.replace(position, Some(cell.item), None);
         self.bytes -= Self::cost(&cell.record);
+        self.retired.add(&cell.record);
         match cell.record.kind() {
             Kind::Value => drop(self.names.remove(name)),
             Kind::Tombstone => self.tombstones.remove(cell.record.last_sync(), position),
@@ -425,6 +441,32 @@ mod tests {
         assert!(set.get(&name("n")).is_none());
         assert!(matches!(set.merge(&tombstone("n", 9)), Merge::Forgotten));
         assert_eq!((set.values(), set.tombstones(), set.bytes()), (0, 0, 0));
+    }
+
+    /// What is held of records that stand no more is counted for as long as it is held, and no longer.
+    #[test]
+    fn what_stands_no_more_counts_while_it_is_held() {
+        let mut set = Set::with_leaf_bits([7; 16], 2);
+        let cost = Set::cost(&value("n", 1, "v1"));
+        set.merge(&value("n", 1, "v1"));
+        let held = [set.get(&name("n")).cloned(), set.get(&name("n")).cloned()].map(Option::unwrap);
+        assert!(set.retired_bytes() == 0 && !held[0].is_retired(), "it stands");
+        set.merge(&value("n", 2, "v2"));
+        assert!(set.retired_bytes() == cost && held[0].is_retired(), "once, however many hold it");
+        assert_eq!(held[0].address(), held[1].address());
+        for micros in 3..20 {
+            set.merge(&value("n", micros, "vx"));
+            assert_eq!(set.retired_bytes(), cost, "nobody held the others");
+        }
+        let last = set.get(&name("n")).cloned();
+        assert!(set.drop_copy(&name("n")));
+        assert_eq!(set.retired_bytes(), 2 * cost);
+        drop(held);
+        set.sweep_retired(1);
+        assert_eq!(set.retired_bytes(), cost);
+        drop(last);
+        set.sweep_retired(usize::MAX);
+        assert_eq!(set.retired_bytes(), 0);
     }
 
     #[test]

@@ -198,10 +198,23 @@ impl<T> Store<T> {
         &self.waiters
     }
 
+    /// See [`Set::sweep_retired`].
+    pub fn sweep_retired(&mut self, looks: usize) {
+        self.set.sweep_retired(looks);
+    }
+
     /// What is held of a name.
     #[must_use]
     pub fn get(&self, name: &Name) -> Option<Record> {
         self.set.get(name).cloned()
+    }
+
+    /// What stands in the way of a client's write: the same version with other data. To take it would change what readers
+    /// get without waking those who know the version; and merging, which must not refuse, cannot look at this.
+    #[must_use]
+    pub fn contradiction(&self, name: &Name, change: &Change<'_>) -> Option<&Record> {
+        let Change::Put { version, data } = *change else { return None };
+        self.set.get(name).filter(|held| held.contradicts(version, data))
     }
 
     /// Writes for a client. `given` is the stamp that it names, already guarded; without one the node gives its own,
@@ -481,6 +494,22 @@ mod tests {
             store.read(at(1), &name("n"), &knows_a, Some(|| 7)),
             Read::Parked { interest: Interest::Changed, .. }
         ));
+    }
+
+    #[test]
+    fn a_version_that_stands_keeps_its_data() {
+        let mut store = store();
+        done(put(&mut store, 10, "a", Some(100)));
+        let asked = |store: &Store<u32>, v: &str, data: &[u8]| {
+            let version = version(v);
+            store.contradiction(&name("n"), &Change::Put { version: &version, data }).is_some()
+        };
+        assert!(asked(&store, "a", b"other") && asked(&store, "a", b""), "whatever the stamp");
+        assert!(!asked(&store, "a", b"d"), "a retry");
+        assert!(!asked(&store, "b", b"other"), "another version");
+        assert!(store.contradiction(&name("n"), &Change::Delete).is_none());
+        done(delete(&mut store, 10, Some(200)));
+        assert!(!asked(&store, "a", b"other"), "deleted");
     }
 
     #[test]

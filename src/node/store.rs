@@ -45,6 +45,22 @@ struct Held {
     replica: Replica,
 }
 
+impl Held {
+    /// Writes. Returns as well what is to be asked of peers.
+    fn write(
+        &mut self,
+        now: Stamp,
+        name: &Name,
+        change: &Change<'_>,
+        given: Option<Stamp>,
+    ) -> (Written<Waiter>, Vec<Call>) {
+        let written = self.store.write(now, name, change, given);
+        let is_news = matches!(written, Written::Done { .. });
+        let calls = if is_news { self.replica.pump(&self.store, clock::both()) } else { Vec::new() };
+        (written, calls)
+    }
+}
+
 /// What is looked at without the lock, as of the last step that changed it.
 struct Shown {
     genesis: ArcSwap<Genesis>,
@@ -377,13 +393,33 @@ impl SharedStore {
         change: &Change<'_>,
         given: Option<Stamp>,
     ) -> Written<Waiter> {
-        let (mut written, calls) = {
-            let held = &mut *self.lock();
-            let written = held.store.write(now, name, change, given);
-            let is_news = matches!(written, Written::Done { .. });
-            let calls = if is_news { held.replica.pump(&held.store, clock::both()) } else { Vec::new() };
-            (written, calls)
+        let done = self.lock().write(now, name, change, given);
+        self.after_write(done)
+    }
+
+    /// As [`SharedStore::write`], unless the same version stands with other data, and `refuses` that: then nothing is done.
+    ///
+    /// # Errors
+    /// What stands.
+    pub fn write_unless(
+        &self,
+        now: Stamp,
+        name: &Name,
+        change: &Change<'_>,
+        given: Option<Stamp>,
+        refuses: impl FnOnce(&Record) -> bool,
+    ) -> Result<Written<Waiter>, Record> {
+        let done = {
+            let mut held = self.lock();
+            if let Some(stands) = held.store.contradiction(name, change).filter(|stands| refuses(stands)) {
+                return Err(stands.clone());
+            }
+            held.write(now, name, change, given)
         };
+        Ok(self.after_write(done))
+    }
+
+    fn after_write(&self, (mut written, calls): (Written<Waiter>, Vec<Call>)) -> Written<Waiter> {
         self.send(calls);
         if let Written::Done { due, .. } = &mut written {
             self.wake(std::mem::take(due));
