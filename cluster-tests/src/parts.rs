@@ -21,9 +21,9 @@ pub struct Part {
 #[must_use]
 #[track_caller]
 pub fn find(program: &str, how_to_get_it: &str) -> Option<PathBuf> {
-    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/ci-tools/python/bin");
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/ci-tools");
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let places = std::env::split_paths(&path).chain([installed]);
+    let places = std::env::split_paths(&path).chain([tools.join("python/bin"), tools.join("bin")]);
     let found = places.map(|place| place.join(program)).find(|path| path.is_file());
     if found.is_none() {
         let line = format!("{program} is missing: {how_to_get_it}");

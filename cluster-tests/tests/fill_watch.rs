@@ -68,8 +68,9 @@ fn a_follower_takes_no_writes_and_says_who_does() {
     for request in [put("n").body("x"), delete("n")] {
         let answer = follower.server().ask(&request);
         assert_refusal(&answer, 405);
-        assert!(answer.header("Allow").is_some());
-        assert!(answer.text().contains(&leader.client_addr().to_string()), "{}", answer.text());
+        assert_eq!(answer.header("Allow"), Some("GET, HEAD"));
+        let whose = format!("of the node whose client port is http://{}", leader.client_addr());
+        assert!(answer.text().contains(&whose), "{}", answer.text());
     }
     follower.get("n").expect(404);
 }

@@ -1,8 +1,12 @@
 //! What operators and their tools ask: health, readiness, metrics, the log level, and what is not there.
 
+use std::io::Write;
+use std::process::Stdio;
+
 use cluster_tests::http::{Connection, Request};
 use cluster_tests::node::{Node, binary, get};
-use cluster_tests::text::{assert_refusal, metric, samples};
+use cluster_tests::parts::find;
+use cluster_tests::text::{assert_refusal, metric, now_us, samples};
 use cluster_tests::wait::{LIMIT, wait_until};
 
 fn ask(mut connection: Connection, method: &str, target: &str) -> cluster_tests::http::Response {
@@ -62,6 +66,64 @@ fn metrics_are_prometheus_text_on_the_server_port() {
     assert_refusal(&ask(node.client(), "GET", "/metrics"), 404);
     drop(watcher);
     node.wait_parked(0);
+}
+
+#[test]
+fn metrics_come_in_the_form_that_is_asked_for() {
+    let node = Node::start();
+    let ask = |accept: &str| {
+        node.server().ask(&Request::new("GET", "/metrics").header("Accept", accept)).expect(200)
+    };
+    let kind =
+        |answer: &cluster_tests::http::Response| answer.header("Content-Type").unwrap_or_default().to_owned();
+    let text = ask("text/plain;version=0.0.4");
+    assert_eq!(kind(&text), "text/plain; version=0.0.4; charset=utf-8");
+    assert!(text.text().contains("\n# TYPE vwatch_answers_total counter\n"), "{}", text.text());
+    assert!(!text.text().contains("# EOF") && !text.text().contains("# UNIT"), "{}", text.text());
+    assert_eq!(kind(&ask("*/*")), kind(&text));
+    let open =
+        ask("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2");
+    assert_eq!(kind(&open), "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    assert!(open.text().contains("\n# TYPE vwatch_answers counter\n") && open.text().ends_with("\n# EOF\n"));
+    for page in [text.text(), open.text()] {
+        let build = format!("vwatch_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
+        assert!(page.contains("\n# TYPE vwatch_build_info gauge\n"), "{page}");
+        assert_eq!(metric(page, &build), Some(1.0));
+        for name in [
+            "cpu_seconds_total",
+            "resident_memory_bytes",
+            "virtual_memory_bytes",
+            "open_fds",
+            "max_fds",
+            "threads",
+        ] {
+            let value = metric(page, &format!("process_{name}"));
+            assert!(value.is_some_and(|value| value > 0.0), "{name}: {value:?}");
+        }
+        let started = metric(page, "process_start_time_seconds").expect("a time");
+        let age = now_us() as f64 / 1e6 - started;
+        assert!((-1.0..600.0).contains(&age), "{age}");
+    }
+}
+
+/// What Prometheus' own checker says of the names and types.
+#[test]
+fn promtool_finds_nothing_wrong_with_the_metrics() {
+    let Some(promtool) = find("promtool", "it is in the Debian package prometheus") else { return };
+    let node = Node::with(&["--fill-from", "http://127.0.0.1:1"]);
+    let page =
+        node.server().ask(&Request::new("GET", "/metrics").header("Accept", "text/plain;version=0.0.4"));
+    let mut command = std::process::Command::new(promtool);
+    command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut checker = command.spawn().expect("promtool");
+    checker.stdin.take().expect("a pipe").write_all(&page.expect(200).body).expect("a reader");
+    let said = checker.wait_with_output().expect("an end");
+    assert!(
+        said.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&said.stdout),
+        String::from_utf8_lossy(&said.stderr)
+    );
 }
 
 #[test]

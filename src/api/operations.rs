@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, VIA};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, VIA};
 use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -15,7 +15,9 @@ use super::peers;
 use super::request::{query, shown};
 use crate::config::LogLevel;
 use crate::core::Stamp;
+use crate::node::process::Vitals;
 use crate::node::{Node, set_level};
+use crate::wire::exposition::Form;
 use crate::wire::headers::X_VWATCH_GENESIS;
 
 const GENESIS: HeaderName = HeaderName::from_static(X_VWATCH_GENESIS);
@@ -57,10 +59,13 @@ pub(super) async fn cluster(State(node): State<Arc<Node>>) -> Response {
     ([(CONTENT_TYPE, "application/json")], text).into_response()
 }
 
-/// `GET /metrics`.
-pub(super) async fn metrics(State(node): State<Arc<Node>>) -> Response {
-    let text = node.metrics.encode(&node);
-    ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+/// `GET /metrics`, in the form that `Accept` asks for.
+pub(super) async fn metrics(State(node): State<Arc<Node>>, headers: HeaderMap) -> Response {
+    let form = Form::accepted(headers.get_all(ACCEPT).iter().map(HeaderValue::as_bytes));
+    // only the end of the node keeps it from being looked at
+    let vitals = tokio::task::spawn_blocking(Vitals::look).await.unwrap_or_default();
+    let text = node.metrics.encode(&node, vitals, form);
+    ([(CONTENT_TYPE, form.content_type())], text).into_response()
 }
 
 /// `PUT /v1/logging?level=DEBUG`: answers with the level that holds now.

@@ -284,7 +284,7 @@ mod tests {
         assert_eq!(config.max_future, Duration::from_secs(2));
         assert_eq!(config.tombstone_grace, Duration::from_secs(24 * 3600));
         assert_eq!(config.shutdown_grace, Duration::from_secs(10));
-        assert_eq!(config.idle_timeout, Duration::from_secs(60));
+        assert_eq!(config.idle_timeout, Duration::from_secs(75));
         assert_eq!(config.max_connections, None);
         assert_eq!(config.most_waiters, MostWaiters { in_all: 2_000_000, of_a_name: 1_000_000 });
         assert_eq!((config.log_level, config.log_format), (LogLevel::Info, LogFormat::Text));

@@ -139,7 +139,7 @@ pub const FLAGS: &[Flag] = &[
     Flag::text(
         "idle-timeout",
         "DURATION",
-        "60s",
+        "75s",
         "A connection that has not sent a whole request head for this long is closed",
     ),
     Flag::open(

@@ -2,12 +2,22 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+/// How many the process may have open.
+#[must_use]
+pub fn limit() -> usize {
+    number(getrlimit(Resource::Nofile).current)
+}
+
+fn number(limit: Option<u64>) -> usize {
+    limit.map_or(usize::MAX / 2, |n| usize::try_from(n).unwrap_or(usize::MAX / 2)).min(1 << 24)
+}
+
 /// Raises the soft limit of open files to the hard one, as Go does, and returns what it is now.
 pub fn raise_limit() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let current = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
-    current.map_or(usize::MAX / 2, |n| usize::try_from(n).unwrap_or(usize::MAX / 2)).min(1 << 24)
+    number(current)
 }
 
 #[cfg(test)]

@@ -4,17 +4,18 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::Node;
 use super::group_metrics::GroupMetrics;
+use super::process::{ProcessMetrics, Vitals};
 use crate::core::MostWaiters;
+use crate::wire::exposition::{Form, to_text};
 
 /// Which of the two ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,6 +46,11 @@ impl EncodeLabelValue for Port {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PortLabel {
     port: Port,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VersionLabel {
+    version: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -187,6 +193,7 @@ pub struct Metrics {
     tombstones: Gauge,
     set_bytes: Gauge,
     group: GroupMetrics,
+    process: ProcessMetrics,
 }
 
 impl Metrics {
@@ -194,8 +201,9 @@ impl Metrics {
     #[must_use]
     pub fn new(max_set_bytes: usize, max_client_connections: usize, max_server_connections: usize) -> Self {
         let mut registry = Registry::with_prefix("vwatch");
-        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("build", "The version of the program", build);
+        let build: Family<VersionLabel, Gauge> = Family::default();
+        build.get_or_create(&VersionLabel { version: env!("CARGO_PKG_VERSION") }).set(1);
+        registry.register("build_info", "The version of the program", build);
         let limits: Family<PortLabel, Gauge> = Family::default();
         for (port, limit) in [(Port::Client, max_client_connections), (Port::Server, max_server_connections)]
         {
@@ -233,6 +241,7 @@ impl Metrics {
             tombstones: Gauge::default(),
             set_bytes: Gauge::default(),
             group,
+            process: ProcessMetrics::new(),
         };
         metrics.register();
         metrics
@@ -350,10 +359,11 @@ impl Metrics {
         self.connections.get_or_create_owned(&PortLabel { port })
     }
 
-    /// All of it in the text form of `OpenMetrics`, which Prometheus reads.
+    /// All of it, with what the system says of the process.
     #[must_use]
-    pub fn encode(&self, node: &Node) -> String {
+    pub fn encode(&self, node: &Node, vitals: Vitals, form: Form) -> String {
         let store = &node.store;
+        self.process.set(vitals);
         self.group.read(node);
         let census = store.census();
         self.values.set(gauge(census.values));
@@ -366,8 +376,13 @@ impl Metrics {
         self.wakes.inner().store(counters.rung.load(Ordering::Relaxed), Ordering::Relaxed);
         let mut text = String::new();
         // writing into a String does not fail
-        let _ = encode(&mut text, &self.registry);
-        text
+        let _ = encode_registry(&mut text, &self.registry)
+            .and_then(|()| encode_registry(&mut text, &self.process.registry))
+            .and_then(|()| encode_eof(&mut text));
+        match form {
+            Form::OpenMetrics => text,
+            Form::Text => to_text(&text),
+        }
     }
 }
 

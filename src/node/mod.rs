@@ -21,6 +21,7 @@ mod neighbourhood;
 mod ordinary;
 mod outcomes;
 mod places;
+pub mod process;
 pub mod reads;
 mod server;
 mod skew;

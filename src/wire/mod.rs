@@ -8,6 +8,7 @@ pub mod date;
 pub mod digest;
 pub mod duration;
 pub mod etag;
+pub mod exposition;
 pub mod framing;
 pub mod head;
 pub mod headers;
