@@ -731,6 +731,14 @@ fn one_connection_too_many_is_told_to_come_again() {
     assert!(answer.header("Retry-After").is_some_and(|after| after.parse::<u32>().is_ok()), "{answer:?}");
     node.put("n?version=v1", "").expect(204);
     assert!(kept.iter_mut().all(served), "who has a place keeps it");
+    // how the node is, is told without a place: else a full node is restarted
+    for target in ["/healthz", "/readyz"] {
+        for request in [Request::new("GET", target), Request::new("HEAD", target)] {
+            let mut connection = node.client();
+            assert!(connection.ask(&request).expect(200).says_close());
+            wait_until("the end of the connection", LIMIT, || connection.hung_up());
+        }
+    }
 
     kept.pop();
     wait_until("the place that is free again", LIMIT, || served(&mut node.client()));

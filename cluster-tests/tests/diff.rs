@@ -201,7 +201,8 @@ fn a_push_is_refused_where_there_are_no_peers() {
 fn slow_askers_do_not_block_the_others() {
     let node = Node::start();
     node.put("n?version=v1", "one").expect(204);
-    let slow: Vec<_> = (0..10)
+    // more than may be compared, or wait for it, at the same time
+    let slow: Vec<_> = (0..40)
         .map(|_| {
             let mut connection = node.server();
             connection.send_bytes(b"POST /v1/versions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{");

@@ -341,6 +341,135 @@ fn lists_that_are_not_taken_leave_places_for_others() {
     });
 }
 
+fn in_flight(node: &Node, port: &str) -> [usize; 2] {
+    let metrics = node.server().ask(&plain::Request::new("GET", "/metrics")).expect(200);
+    ["bytes", "limit_bytes"].map(|what| {
+        let name = format!("vwatch_in_flight_{what}{{port=\"{port}\"}}");
+        metric(metrics.text(), &name).expect("the metric") as usize
+    })
+}
+
+/// Each version that stands no more is held for those who do not take it: they are counted, of each connection and of all.
+/// With room for one byte the library takes the whole answer from us, and holds it.
+#[test]
+fn old_versions_that_are_not_taken_are_bounded() {
+    const MIB: usize = 1 << 20;
+    let node = Node::with(&["--max-set-bytes", "64MiB", "--data-limit-bytes", "1MiB"]);
+    let taken = |heads: &[Response<h2::RecvStream>]| {
+        heads.iter().filter(|head| head.status() == StatusCode::OK).count()
+    };
+    runtime().block_on(async {
+        let mut clients = Vec::new();
+        for window in [0, 1, 0, 1, 0] {
+            let mut builder = h2::client::Builder::new();
+            builder.initial_window_size(window);
+            clients.push((Client::with(node.client_addr(), &builder).await, Vec::new()));
+        }
+        for (turn, (client, heads)) in clients.iter_mut().enumerate() {
+            for i in 0..20 {
+                node.put(&format!("n?version=v{turn}-{i}"), vec![b'x'; MIB]).expect(204);
+                let response = client.send(read("n"), b"").await;
+                heads.push(timeout(LIMIT, response).await.expect("in time").expect("a head"));
+            }
+            assert!(taken(heads) <= 10, "{} on one connection", taken(heads));
+        }
+        assert!(taken(&clients[0].1) >= 8, "{} on the first", taken(&clients[0].1));
+        assert!(hits(&node, "in_flight_bytes_of_a_connection") > 0.0 && hits(&node, "in_flight_bytes") > 0.0);
+        let [held, limit] = in_flight(&node, "client");
+        assert!(limit == 32 * MIB && held <= limit && held > 16 * MIB, "{held} of {limit}");
+        // what is short is told, and so is how the node is; and writers have bytes of their own
+        node.put("short?version=v", "x").expect(204);
+        assert_eq!(node.client().ask(&get("short")).expect(200).text(), "x");
+        for target in ["/healthz", "/readyz"] {
+            node.client().ask(&plain::Request::new("GET", target)).expect(200);
+        }
+        let (stalled, _) = clients.pop().expect("one");
+        stalled.connection.abort();
+        drop((stalled.requests, clients));
+    });
+    wait_until("the bytes to be given back", LIMIT, || in_flight(&node, "client")[0] == 0);
+    node.client().ask(&get("n")).expect(200);
+}
+
+/// A value that stands is shared by all answers and costs nothing, however many do not take it.
+#[test]
+fn a_value_that_stands_is_told_to_all_on_a_connection() {
+    let node = Node::with(&["--max-set-bytes", "64MiB", "--data-limit-bytes", "1MiB"]);
+    node.put("n?version=v", vec![b'x'; 1 << 20]).expect(204);
+    runtime().block_on(async {
+        let mut builder = h2::client::Builder::new();
+        builder.initial_window_size(0);
+        let mut client = Client::with(node.client_addr(), &builder).await;
+        let mut heads = Vec::new();
+        for _ in 0..100 {
+            let response = client.send(read("n"), b"").await;
+            heads.push(timeout(LIMIT, response).await.expect("in time").expect("a head"));
+        }
+        assert!(heads.iter().all(|head| head.status() == StatusCode::OK));
+        assert_eq!(in_flight(&node, "client")[0], 0);
+    });
+}
+
+/// Bodies that do not end are bounded, too, and keep nobody else from writing.
+#[test]
+fn bodies_that_do_not_end_are_bounded() {
+    const MIB: usize = 1 << 20;
+    let node = Node::with(&["--max-set-bytes", "64MiB", "--data-limit-bytes", "1MiB"]);
+    runtime().block_on(async {
+        let client = Client::open(node.server_addr()).await;
+        let mut sent = Vec::new();
+        for i in 0..20 {
+            let put = request("PUT", &format!("/v1/versions/n{i}?version=v"), &[]);
+            let mut requests = client.requests.clone().ready().await.expect("an open connection");
+            let (response, mut body) = requests.send_request(put, false).expect("a request");
+            body.send_data(Bytes::from(vec![b'x'; MIB - 1]), false).expect("an open stream");
+            sent.push((response, body));
+        }
+        let mut refused = 0;
+        for (response, body) in sent.split_off(8) {
+            // those that are not refused wait for their end
+            if let Ok(response) = timeout(LIMIT / 10, response).await {
+                let response = response.expect("an answer");
+                assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+                refused += 1;
+            }
+            drop(body);
+        }
+        assert!(refused >= 1, "nothing was refused");
+        let [held, limit] = in_flight(&node, "server");
+        assert!(limit == 32 * MIB && held <= 9 * MIB, "{held} of {limit}");
+        assert!(hits(&node, "in_flight_bytes_of_a_connection") >= f64::from(refused));
+        node.put("m?version=v", vec![b'x'; MIB]).expect(204);
+        client.connection.abort();
+        drop((client.requests, sent));
+    });
+    // the metrics themselves are the last of it
+    wait_until("the bytes to be given back", LIMIT, || in_flight(&node, "server")[0] < 64 << 10);
+}
+
+#[test]
+fn hosts_that_are_none_or_two() {
+    let node = Node::start();
+    node.put("n?version=v", "x").expect(204);
+    runtime().block_on(async {
+        let mut client = Client::open(node.client_addr()).await;
+        for (uri, host, status) in [
+            ("http://user@x/v1/versions/n", None, 400),
+            ("http://x/v1/versions/n", Some("y"), 400),
+            ("http://x/v1/versions/n", Some("a b"), 400),
+            ("http://x/v1/versions/n", Some("X"), 200),
+            ("http://x:80/v1/versions/n", None, 200),
+        ] {
+            let mut asked = Request::builder().method("GET").uri(uri);
+            if let Some(host) = host {
+                asked = asked.header("host", host);
+            }
+            let (head, body) = client.ask(asked.body(()).expect("a request"), b"").await;
+            assert_eq!(head.status().as_u16(), status, "{uri} {host:?}: {}", String::from_utf8_lossy(&body));
+        }
+    });
+}
+
 #[test]
 fn at_the_end_all_are_answered_and_told_to_go() {
     let mut node = Node::start();

@@ -120,7 +120,7 @@ fn the_last_places_of_the_server_port_are_for_members() {
     let mut strangers = Vec::new();
     let refused = loop {
         let mut stranger = nodes[0].server();
-        stranger.send(&Request::new("GET", "/readyz"));
+        stranger.send(&Request::new("GET", "/v1/watchers"));
         let answer = stranger.answer();
         if answer.status == 503 {
             break answer;
@@ -129,6 +129,9 @@ fn the_last_places_of_the_server_port_are_for_members() {
         assert!(strangers.len() < 10_000, "nobody is turned away");
     };
     assert_eq!(refused.header("Retry-After"), Some("1"));
+    for target in ["/healthz", "/readyz"] {
+        assert!(nodes[0].server().ask(&Request::new("GET", target)).expect(200).says_close());
+    }
     let (other, seed) = (nodes.remove(1), nodes[0].server_addr().to_string());
     let addresses = other.kill_for_its_ports();
     let again = Node::at(

@@ -209,6 +209,12 @@ fn readers_that_do_not_read_are_bounded_and_do_not_stay() {
     assert!(stalled.len() >= 32, "{} lists were enough", stalled.len());
     assert_refusal(&refused, 503);
     assert!(refused.header("Retry-After").is_some(), "{refused:?}");
+    // what is short needs no place: neither what it is of, nor that it is asked for while there is none
+    node.put("short?version=v", "x").expect(204);
+    assert_eq!(names(&list(&node, "limit=5&prefix=short").expect(200)), ["short"]);
+    for target in ["/healthz", "/readyz"] {
+        node.client().ask(&Request::new("GET", target)).expect(200);
+    }
     // and then their places are free again
     wait_until("a place", LIMIT, || node.client().ask(&request).status == 200);
     drop(stalled);

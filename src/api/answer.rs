@@ -1,4 +1,4 @@
-//! What answers are made of: the headers of a record, its data, and large bodies that hold a place.
+//! What answers are made of: the headers of a record, its data, and bodies of their own that are counted until they are sent.
 
 use axum::body::Body;
 use axum::http::HeaderMap;
@@ -6,7 +6,10 @@ use axum::http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LAST_MODIF
 use axum::response::{IntoResponse, Response};
 use hyper::body::Bytes;
 
+use super::error::Refusal;
 use crate::core::{Kind, Record};
+use crate::node::Node;
+use crate::node::in_flight::{Account, Full};
 use crate::node::limits::SHORT_LIST_BYTES;
 use crate::wire::date::http_date;
 use crate::wire::headers::X_LAST_SYNC;
@@ -51,21 +54,39 @@ impl AsRef<[u8]> for Data {
     }
 }
 
-/// A JSON answer. Unless it is short, it holds its place until it is sent, or its reader is gone.
-pub(super) fn json_in_place<P: Send + Sync + 'static>(json: Vec<u8>, place: P) -> Response {
-    struct InPlace<P> {
-        json: Vec<u8>,
-        _place: P,
-    }
-    impl<P> AsRef<[u8]> for InPlace<P> {
-        fn as_ref(&self) -> &[u8] {
-            &self.json
+/// A JSON answer. Unless it is short, it takes a place, and holds it until it is sent or its reader is gone: whoever takes
+/// long answers slowly, or not at all, keeps nobody from short ones.
+pub(super) fn json_in_place<P: Send + Sync + 'static>(
+    node: &Node,
+    account: &Account,
+    json: Vec<u8>,
+    place: impl FnOnce() -> Result<P, Refusal>,
+) -> Result<Response, Refusal> {
+    let place = if json.len() > SHORT_LIST_BYTES { Some(place()?) } else { None };
+    let body = counted(node, account, json, place)?;
+    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+/// A body that was made for this answer: it counts until it is sent, and keeps `place` as long.
+pub(super) fn counted<P: Send + Sync + 'static>(
+    node: &Node,
+    account: &Account,
+    body: Vec<u8>,
+    place: P,
+) -> Result<Body, Refusal> {
+    let held = account.hold(body.len()).map_err(|full| too_much_in_flight(node, full))?;
+    Ok(Body::from(held.keep_with(body, place)))
+}
+
+/// 503: too much is held for what is under way.
+pub(super) fn too_much_in_flight(node: &Node, full: Full) -> Refusal {
+    node.metrics.is_full(full);
+    Refusal::unavailable(match full {
+        Full::Port => {
+            "too much in flight: this node waits for readers and writers that are slow: ask another one, or again"
         }
-    }
-    // a short one is no more than any other answer, and whoever does not read it takes the place of nobody
-    let body = match json.len() {
-        ..=SHORT_LIST_BYTES => Body::from(json),
-        _ => Body::from(Bytes::from_owner(InPlace { json, _place: place })),
-    };
-    ([(CONTENT_TYPE, "application/json")], body).into_response()
+        Full::Connection => {
+            "too much in flight: this connection has answers or bodies that are not through: take or send them first"
+        }
+    })
 }

@@ -8,9 +8,12 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as _, Bytes};
 use tokio::time::{Instant, timeout_at};
 
+use super::answer::too_much_in_flight;
 use super::error::Refusal;
-use crate::node::limits::MAX_DISCARD_BYTES;
-use crate::node::metrics::{Limit, Metrics};
+use crate::node::Node;
+use crate::node::in_flight::{Account, Full, Held};
+use crate::node::limits::{MAX_DISCARD_BYTES, SHORT_BODY_BYTES};
+use crate::node::metrics::Limit;
 
 /// A sender of too large a body that pauses for so long is answered without the rest of it.
 const DISCARD_PAUSE: Duration = Duration::from_millis(250);
@@ -33,6 +36,27 @@ pub(super) enum BodyError {
     TooSlow,
     /// It broke off, or was not as HTTP frames a body.
     Broken(String),
+    /// Too much is held already for what is under way.
+    Full(Full),
+}
+
+/// A body that counts for as long as it is there.
+pub(super) struct Counted {
+    bytes: Vec<u8>,
+    held: Held,
+}
+
+impl Counted {
+    /// The bytes.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn add(&mut self, bytes: &[u8]) -> Result<(), Full> {
+        self.held.grow(bytes.len())?;
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
 }
 
 /// Reads a body of at most `limit` bytes within `time`.
@@ -46,7 +70,8 @@ pub(super) async fn read(
     excess: Excess,
     time: Duration,
     patient: bool,
-) -> Result<Vec<u8>, BodyError> {
+    account: &Account,
+) -> Result<Counted, BodyError> {
     let deadline = Instant::now() + time;
     let declared = body.size_hint().exact().unwrap_or(0);
     if declared > limit as u64 && excess == Excess::Refuse {
@@ -55,16 +80,23 @@ pub(super) async fn read(
         }
         return Err(BodyError::TooLarge);
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(declared).unwrap_or(limit).min(limit));
+    // what is declared is not there yet
+    let expected = usize::try_from(declared).unwrap_or(limit).min(limit).min(SHORT_BODY_BYTES);
+    let held = account.hold(0).map_err(BodyError::Full)?;
+    let mut counted = Counted { bytes: Vec::with_capacity(expected), held };
     while let Some(data) = next(&mut body, deadline).await? {
-        let room = limit - bytes.len();
-        bytes.extend_from_slice(&data[..data.len().min(room)]);
+        let room = limit - counted.bytes.len();
+        if let Err(full) = counted.add(&data[..data.len().min(room)]) {
+            drop(counted);
+            discard(body, deadline).await;
+            return Err(BodyError::Full(full));
+        }
         if data.len() > room {
             discard(body, deadline).await;
-            return if excess == Excess::Cut { Ok(bytes) } else { Err(BodyError::TooLarge) };
+            return if excess == Excess::Cut { Ok(counted) } else { Err(BodyError::TooLarge) };
         }
     }
-    Ok(bytes)
+    Ok(counted)
 }
 
 async fn next(body: &mut Body, deadline: Instant) -> Result<Option<Bytes>, BodyError> {
@@ -104,24 +136,20 @@ async fn discard(mut body: Body, deadline: Instant) {
 
 impl BodyError {
     /// The answer; `too_large` says what to do about a body over its `limit`.
-    pub(super) fn refusal(
-        self,
-        metrics: &Metrics,
-        limit: Limit,
-        too_large: impl FnOnce() -> String,
-    ) -> Refusal {
+    pub(super) fn refusal(self, node: &Node, limit: Limit, too_large: impl FnOnce() -> String) -> Refusal {
         match self {
             Self::TooLarge => {
-                metrics.hit(limit);
+                node.metrics.hit(limit);
                 Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, too_large())
             }
             Self::TooSlow => {
-                metrics.hit(Limit::BodyTime);
+                node.metrics.hit(Limit::BodyTime);
                 Refusal::new(
                     StatusCode::REQUEST_TIMEOUT,
                     "body too slow: it did not arrive in time: send it faster, or raise --idle-timeout",
                 )
             }
+            Self::Full(full) => too_much_in_flight(node, full),
             Self::Broken(cause) => Refusal::bad_request(format_args!(
                 "body broke off: {cause}: send it whole, as long as declared"
             )),

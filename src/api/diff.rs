@@ -12,7 +12,7 @@ use super::answer::json_in_place;
 use super::body::{self, Excess};
 use super::error::Refusal;
 use super::operations::stopping;
-use super::peers;
+use super::{peers, request};
 use crate::core::limits::RECORD_OVERHEAD_BYTES;
 use crate::core::{Kind, Record, Set};
 use crate::node::Node;
@@ -33,28 +33,31 @@ pub(super) async fn diff(State(node): State<Arc<Node>>, request: Request<Body>) 
     }
     check_type(parts.headers.get(CONTENT_TYPE))?;
     peers::may_read(&node)?;
-    let Ok(place) = Arc::clone(&node.version_sets).try_acquire_owned() else {
+    let busy = || {
         node.metrics.hit(Limit::VersionSets);
-        return Err(Refusal::unavailable("busy: too many version sets at once: ask again"));
+        Refusal::unavailable("busy: too many version sets at once: ask again")
     };
     let patient = !parts.headers.contains_key(EXPECT);
-    let read =
-        body::read(body, MAX_VERSION_SET_BYTES, Excess::Refuse, node.config.idle_timeout, patient).await;
+    let account = request::account(&parts.extensions);
+    let time = node.config.idle_timeout;
+    let read = body::read(body, MAX_VERSION_SET_BYTES, Excess::Refuse, time, patient, &account).await;
     let body = read.map_err(|e| {
-        e.refusal(&node.metrics, Limit::VersionSets, || {
+        e.refusal(&node, Limit::VersionSets, || {
             format!("version set too large: over {MAX_VERSION_SET_BYTES} bytes: ask in parts")
         })
     })?;
+    // whoever sends slowly has kept nobody from a place, and neither does whoever takes the answer slowly
+    let place = node.version_sets.try_acquire().map_err(|_| busy())?;
     let at_work = node.version_sets_at_work.acquire().await.map_err(|_| stopping())?;
     // a large one takes long enough to keep others of the runtime waiting
-    let parsed = tokio::task::spawn_blocking(move || TheirVersions::parse(&body)).await;
+    let parsed = tokio::task::spawn_blocking(move || TheirVersions::parse(body.bytes())).await;
     let theirs = parsed.map_err(|_| stopping())?.map_err(Refusal::bad_request)?;
     let records = newer_or_missing(&node.store, &theirs, node.config.replicate_limit_bytes).await;
     let json = Versions { records: &records, with_data: true }.to_array_json();
     let json = json.map_err(|e| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, e))?;
-    // whoever takes its answer slowly, or not at all, keeps no other one from being compared
-    drop((at_work, theirs, records));
-    Ok(json_in_place(json, place))
+    drop((at_work, place, theirs, records));
+    let place = || Arc::clone(&node.version_set_answers).try_acquire_owned().map_err(|_| busy());
+    json_in_place(&node, &account, json, place)
 }
 
 /// The type without its parameters, in small letters.

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::body::{self, Excess};
 use super::error::Refusal;
-use super::request::{query, shown};
+use super::request::{account, query, shown};
 use crate::core::Name;
 use crate::fill::Filler;
 use crate::node::Node;
@@ -79,14 +79,16 @@ pub(super) async fn registry_events(
     let filler = filler(&node)?;
     let patient = !request.headers().contains_key(EXPECT);
     let time = node.config.idle_timeout;
-    let read = body::read(request.into_body(), MAX_EVENTS_BYTES, Excess::Refuse, time, patient).await;
+    let account = account(request.extensions());
+    let read =
+        body::read(request.into_body(), MAX_EVENTS_BYTES, Excess::Refuse, time, patient, &account).await;
     let body = read.map_err(|e| {
-        e.refusal(&node.metrics, Limit::VersionSets, || {
+        e.refusal(&node, Limit::VersionSets, || {
             format!("notification too large: over {MAX_EVENTS_BYTES} bytes: send fewer events at once")
         })
     })?;
-    let envelope: Envelope = serde_json::from_slice(&body).map_err(|e| {
-        let got = shown(&body);
+    let envelope: Envelope = serde_json::from_slice(body.bytes()).map_err(|e| {
+        let got = shown(body.bytes());
         Refusal::bad_request(format_args!(
             "not a registry's notification: {got}: {e}: send {{\"events\":[…]}} as the distribution registry does"
         ))

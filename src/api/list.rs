@@ -12,10 +12,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::answer::json_in_place;
 use super::error::Refusal;
+use super::operations::stopping;
 use super::request::{query, shown};
 use crate::core::{Record, Set, Store};
 use crate::node::Node;
 use crate::node::http2::OwnLists;
+use crate::node::in_flight::Account;
 use crate::node::limits::{DEFAULT_LIST_RECORDS, MAX_LIST_BYTES, MAX_LIST_RECORDS, SLICE};
 use crate::node::metrics::Limit;
 use crate::node::store::SharedStore;
@@ -26,6 +28,7 @@ use crate::wire::version_set::Versions;
 /// Handles a list.
 pub(super) async fn list(
     State(node): State<Arc<Node>>,
+    Extension(account): Extension<Account>,
     own: Option<Extension<OwnLists>>,
     uri: Uri,
 ) -> Result<Response, Refusal> {
@@ -39,15 +42,19 @@ pub(super) async fn list(
             return Err(Refusal::bad_request(format_args!("bad keys-only: {got}: leave its value out")));
         }
     };
-    let own = own.map(|Extension(OwnLists(places))| place(&node, &places)).transpose()?;
-    let place = (place(&node, &node.lists)?, own);
+    let place = || {
+        let own = own.map(|Extension(OwnLists(places))| place(&node, &places)).transpose()?;
+        Ok((place(&node, &node.lists)?, own))
+    };
+    let at_work = node.lists_at_work.acquire().await.map_err(|_| stopping())?;
     let page = page(&node.store, &asked, |store, after, page: &mut Vec<Record>| {
         page.extend(store.set().list(asked.prefix.as_bytes(), after).take(SLICE).cloned());
     });
     let page = page.await;
     let json = Versions { records: &page.items, with_data }.to_set_json();
     let json = json.map_err(|e| Refusal::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, e))?;
-    let mut response = json_in_place(json, place);
+    drop(at_work);
+    let mut response = json_in_place(&node, &account, json, place)?;
     link_to_next(&mut response, "/v1/versions", &asked, &page, if with_data { "" } else { "&keys-only" });
     Ok(response)
 }

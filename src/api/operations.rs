@@ -2,19 +2,20 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, VIA};
 use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 
-use super::answer::number;
+use super::answer::{counted, number};
 use super::error::Refusal;
 use super::peers;
 use super::request::{query, shown};
 use crate::config::LogLevel;
 use crate::core::Stamp;
+use crate::node::in_flight::Account;
 use crate::node::process::Vitals;
 use crate::node::{Node, set_level};
 use crate::wire::exposition::Form;
@@ -54,18 +55,27 @@ pub(super) fn stopping() -> Refusal {
 }
 
 /// `GET /v1/cluster`: how this node sees its group.
-pub(super) async fn cluster(State(node): State<Arc<Node>>) -> Response {
-    let text = serde_json::to_string(&node.cluster()).expect("texts and numbers");
-    ([(CONTENT_TYPE, "application/json")], text).into_response()
+pub(super) async fn cluster(
+    State(node): State<Arc<Node>>,
+    Extension(account): Extension<Account>,
+) -> Result<Response, Refusal> {
+    let json = serde_json::to_vec(&node.cluster()).expect("texts and numbers");
+    let body = counted(&node, &account, json, ())?;
+    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
 }
 
 /// `GET /metrics`, in the form that `Accept` asks for.
-pub(super) async fn metrics(State(node): State<Arc<Node>>, headers: HeaderMap) -> Response {
+pub(super) async fn metrics(
+    State(node): State<Arc<Node>>,
+    Extension(account): Extension<Account>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
     let form = Form::accepted(headers.get_all(ACCEPT).iter().map(HeaderValue::as_bytes));
     // only the end of the node keeps it from being looked at
     let vitals = tokio::task::spawn_blocking(Vitals::look).await.unwrap_or_default();
     let text = node.metrics.encode(&node, vitals, form);
-    ([(CONTENT_TYPE, form.content_type())], text).into_response()
+    let body = counted(&node, &account, text.into_bytes(), ())?;
+    Ok(([(CONTENT_TYPE, form.content_type())], body).into_response())
 }
 
 /// `PUT /v1/logging?level=DEBUG`: answers with the level that holds now.

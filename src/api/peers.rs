@@ -12,11 +12,12 @@ use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
-use tokio::sync::SemaphorePermit;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::error::Refusal;
 use super::operations::stopping;
+use crate::node::in_flight::keep_until_sent;
 use crate::node::metrics::PeerRefusal;
 use crate::node::{Node, Peering, clock};
 use crate::replication::answer::Answer;
@@ -50,8 +51,8 @@ pub(super) async fn answer(node: &Node, path: &'static str, body: Body) -> Resul
             ),
         ))
     });
-    // held until the answer is there
-    let _place = taken.map_err(|(why, refusal)| {
+    // held until the answer is sent: it may be as large as what was asked
+    let place = taken.map_err(|(why, refusal)| {
         node.metrics.peer_refused(why);
         refusal
     })?;
@@ -71,6 +72,7 @@ pub(super) async fn answer(node: &Node, path: &'static str, body: Body) -> Resul
     let body = seal(peering, path, &preamble, &answer)?;
     node.metrics.has_answered(body.len());
     let content_type = HeaderValue::from_static(replication::CONTENT_TYPE);
+    let body = Body::from(keep_until_sent(body, place));
     Ok(([(CONTENT_TYPE, content_type)], body).into_response())
 }
 
@@ -78,12 +80,12 @@ pub(super) async fn answer(node: &Node, path: &'static str, body: Body) -> Resul
 /// nothing, and who never ends the body keeps no place by that. A place is for who has shown the secret only, and speaks to
 /// this process: whoever has not, or overheard what was said to another, cannot take it from peers by sending slowly, and
 /// makes the node hold one frame.
-async fn take<'a>(
-    node: &'a Node,
-    peering: &'a Peering,
+async fn take(
+    node: &Node,
+    peering: &Peering,
     opener: &mut RequestOpener<'_>,
     mut body: Body,
-) -> Result<Option<SemaphorePermit<'a>>, (PeerRefusal, Refusal)> {
+) -> Result<Option<OwnedSemaphorePermit>, (PeerRefusal, Refusal)> {
     let mut place = None;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
@@ -97,7 +99,7 @@ async fn take<'a>(
             break;
         }
         if place.is_none() && opener.is_proven() {
-            let free = peering.places.try_acquire().map_err(|_| {
+            let free = Arc::clone(&peering.places).try_acquire_owned().map_err(|_| {
                 let refusal = Refusal::unavailable("busy: too many requests of peers at once: ask again");
                 (PeerRefusal::Busy, refusal)
             })?;

@@ -15,7 +15,7 @@ use axum::response::Response;
 use hyper::body::Bytes;
 use tokio::time::{Instant, timeout_at};
 
-use super::answer::{LAST_SYNC, data, number, stamps};
+use super::answer::{LAST_SYNC, data, number, stamps, too_much_in_flight};
 use super::error::Refusal;
 use super::operations::stopping;
 use super::peers::may_read;
@@ -24,6 +24,7 @@ use crate::core::{Crowded, Kind, Known, Name, Question, Record, Stamp};
 use crate::fill::Standing;
 use crate::node::Node;
 use crate::node::hang_up::HangUp;
+use crate::node::in_flight::Account;
 use crate::node::limits::RETRY_AFTER_S;
 use crate::node::metrics::Limit;
 use crate::node::reads::{Asked, Course, Outcome, Reads};
@@ -48,8 +49,9 @@ pub(super) async fn read(State(node): State<Arc<Node>>, request: Request<Body>) 
     let uri = request.uri();
     let asked = parse(&node, uri.path(), uri.query(), request.headers())?;
     let hang_up = request.extensions().get().cloned().unwrap_or_default();
+    let account = request::account(request.extensions());
     drop(request);
-    let answer = wait(&node, asked, &hang_up).await?;
+    let answer = wait(&node, asked, &hang_up, &account).await?;
     Ok(answer.map(Body::from))
 }
 
@@ -129,7 +131,12 @@ fn parse(node: &Node, path: &str, query: Option<&str>, fields: &impl Fields) -> 
 }
 
 /// Waits as long as the reader does for what it does not know yet, and words what came of it.
-async fn wait(node: &Node, asked: Asked, hang_up: &HangUp) -> Result<Response<Bytes>, Refusal> {
+async fn wait(
+    node: &Node,
+    asked: Asked,
+    hang_up: &HangUp,
+    account: &Account,
+) -> Result<Response<Bytes>, Refusal> {
     let timeout = asked.timeout;
     let mut course = Course::new(asked);
     let started = Instant::now();
@@ -157,7 +164,13 @@ async fn wait(node: &Node, asked: Asked, hang_up: &HangUp) -> Result<Response<By
     };
     let jitter_is_on = !node.config.jitter_per_watch.is_zero();
     let timing = Timing { jitter: jitter.filter(|_| jitter_is_on), watch: started.elapsed() };
-    word(node, &course.outcome(record.as_ref(), timing))
+    let mut answer = word(node, &course.outcome(record.as_ref(), timing))?;
+    if let Some(record) = record.filter(|_| !answer.body().is_empty()) {
+        let body = std::mem::take(answer.body_mut());
+        *answer.body_mut() =
+            account.hold_value(&record, body).map_err(|full| too_much_in_flight(node, full))?;
+    }
+    Ok(answer)
 }
 
 /// Words how a read ended.

@@ -4,11 +4,12 @@ use std::borrow::Cow;
 
 use axum::http::header::{HOST, HeaderName};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, Version};
+use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode, Uri, Version};
 
 use super::error::Refusal;
 use crate::core::{Name, Stamp};
 use crate::node::Node;
+use crate::node::in_flight::Account;
 use crate::node::limits::{MAX_FIELDS, MAX_HEAD_BYTES};
 use crate::node::metrics::Limit;
 use crate::wire::head::NAMES;
@@ -35,6 +36,11 @@ pub(super) fn parameter<'a>(query: Option<&'a str>, key: &str) -> Result<Option<
     let Some(query) = query else { return Ok(None) };
     uri::parameter(query, key)
         .map_err(|e: UriError| Refusal::bad_request(format_args!("bad parameter {key}: {e}")))
+}
+
+/// What the connection holds for what is under way. Each request has it; one without would hold things that nothing counts.
+pub(super) fn account(extensions: &Extensions) -> Account {
+    extensions.get().cloned().expect("inserted where the connection is served")
 }
 
 /// A header that may stand once.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
@@ -9,7 +10,9 @@ use axum::response::Response;
 use super::answer::json_in_place;
 use super::error::Refusal;
 use super::list::{self, Asked};
+use super::operations::stopping;
 use crate::node::Node;
+use crate::node::in_flight::Account;
 use crate::node::limits::SLICE;
 use crate::wire::watchers::{Watched, to_json};
 
@@ -17,9 +20,13 @@ use crate::wire::watchers::{Watched, to_json};
 const CROWD_BYTES: usize = 128;
 
 /// Handles the question. Of each name it tells at most three things, however many wait.
-pub(super) async fn watchers(State(node): State<Arc<Node>>, uri: Uri) -> Result<Response, Refusal> {
+pub(super) async fn watchers(
+    State(node): State<Arc<Node>>,
+    Extension(account): Extension<Account>,
+    uri: Uri,
+) -> Result<Response, Refusal> {
     let asked = Asked::parse(&uri)?;
-    let place = list::place(&node, &node.watcher_lists)?;
+    let at_work = node.lists_at_work.acquire().await.map_err(|_| stopping())?;
     let page = list::page(&node.store, &asked, |store, after, page: &mut Vec<Watched>| {
         let crowds = store.waiters().crowds(asked.prefix.as_bytes(), after).take(SLICE);
         page.extend(crowds.filter_map(|crowds| {
@@ -30,7 +37,9 @@ pub(super) async fn watchers(State(node): State<Arc<Node>>, uri: Uri) -> Result<
     let page = page.await;
     let json = to_json(&page.items);
     let json = json.map_err(|e| Refusal::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, e))?;
-    let mut response = json_in_place(json, place);
+    drop(at_work);
+    let place = || list::place(&node, &node.watcher_lists);
+    let mut response = json_in_place(&node, &account, json, place)?;
     list::link_to_next(&mut response, "/v1/watchers", &asked, &page, "");
     Ok(response)
 }

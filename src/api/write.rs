@@ -38,13 +38,16 @@ pub(super) async fn put(State(node): State<Arc<Node>>, request: Request<Body>) -
     let limit = node.config.data_limit_bytes;
     let excess = if node.config.data_limit_error { Excess::Refuse } else { Excess::Cut };
     let patient = !parts.headers.contains_key(EXPECT);
-    let data = body::read(body, limit, excess, node.config.idle_timeout, patient).await.map_err(|e| {
-        e.refusal(&node.metrics, Limit::DataBytes, || {
+    let account = request::account(&parts.extensions);
+    let read = body::read(body, limit, excess, node.config.idle_timeout, patient, &account).await;
+    let body = read.map_err(|e| {
+        e.refusal(&node, Limit::DataBytes, || {
             format!("data too large: over {limit} bytes: keep it elsewhere, or raise --data-limit-bytes")
         })
     })?;
-    let version = version.unwrap_or_else(|| Version::of_data(&data));
-    write(&node, &name, &Change::Put { version: &version, data: &data }, given)
+    let data = body.bytes();
+    let version = version.unwrap_or_else(|| Version::of_data(data));
+    write(&node, &name, &Change::Put { version: &version, data }, given)
 }
 
 /// Handles a DELETE.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, interval, sleep};
 
 use super::hang_up::HangUp;
+use super::in_flight::{Account, keep_until_sent};
 use super::lifecycle::Phase;
 use super::limits::{HTTP2_SEND_BYTES, MAX_BUFFER_BYTES, MAX_LISTS_OF_CONNECTION, MAX_STREAMS, http2_window};
 use super::metrics::Limit;
@@ -57,18 +58,22 @@ where
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { answer, port, idle_timeout, metrics, lifecycle, open } = self;
+        let Self { answer, port, idle_timeout, metrics, in_flight, lifecycle, open } = self;
+        let account = Account::new(in_flight);
         let streams = Arc::new(Streams::new());
         let begun = Arc::clone(&streams);
         let own_lists = OwnLists(Arc::new(Semaphore::new(MAX_LISTS_OF_CONNECTION)));
         let service = service_fn(move |mut request: Request<Incoming>| {
             let mut stream = begun.begin();
             request.extensions_mut().insert(own_lists.clone());
+            request.extensions_mut().insert(account.clone());
             let answer = answer(request);
             async move {
                 let answer = answer.await;
                 stream.is_answered();
-                Ok::<_, std::convert::Infallible>(answer.map(|body| Sending { body, _stream: stream }))
+                Ok::<_, std::convert::Infallible>(
+                    answer.map(|body| Sending { body, stream: Arc::new(stream) }),
+                )
             }
         });
         let http = http2::Builder::new(TokioExecutor::new())
@@ -215,10 +220,11 @@ impl Drop for Stream {
     }
 }
 
-/// A body that is known to be under way until the library has sent all of it.
+/// A body that is known to be under way until the library has sent all of it: it takes a piece as soon as its client has room
+/// for a byte, and so each piece says so, too.
 struct Sending {
     body: Body,
-    _stream: Stream,
+    stream: Arc<Stream>,
 }
 
 impl hyper::body::Body for Sending {
@@ -229,7 +235,11 @@ impl hyper::body::Body for Sending {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let stream = &self.stream;
+        Poll::Ready(frame.map(|frame| {
+            frame.map(|frame| frame.map_data(|bytes| keep_until_sent(bytes, Arc::clone(stream))))
+        }))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -33,9 +33,12 @@ pub const fn http2_window(port: Port) -> u32 {
 /// Longest JSON version set that `POST /v1/versions` takes, in bytes: some 150,000 names.
 pub const MAX_VERSION_SET_BYTES: usize = 16 << 20;
 
-/// Version sets at the same time, from their arrival until the answer is sent. Together they hold at most this many times
-/// the limit above.
+/// Version sets that have come and are not compared yet, at the same time. One that is still coming is not among them: its
+/// sender may take its time.
 pub const MAX_VERSION_SETS: usize = 16;
+
+/// Long answers to version sets that are sent at the same time.
+pub const MAX_VERSION_SET_ANSWERS: usize = 16;
 
 /// Of these, as many are compared at the same time; others wait for it. Their names take some six times what their text
 /// does.
@@ -53,15 +56,28 @@ pub const DEFAULT_LIST_RECORDS: usize = 1_000;
 /// Bytes of records after which a list is cut, with a link to the rest.
 pub const MAX_LIST_BYTES: usize = 4 << 20;
 
-/// Lists that are made or sent at the same time. A slow reader of a long one holds its place until it has the list, or
-/// until the node gives it up.
+/// Long lists that are sent at the same time. A slow reader of one holds its place until it has the list, or until the node
+/// gives it up.
 pub const MAX_LISTS_AT_ONCE: usize = 32;
+
+/// Lists that are made at the same time, long or short. Others wait: a list is made within milliseconds, whoever reads it.
+pub const MAX_LISTS_AT_WORK: usize = 8;
 
 /// Of these, as many are of one connection that has several requests under way.
 pub const MAX_LISTS_OF_CONNECTION: usize = 4;
 
 /// Bytes of a list that is sent as any answer is, and holds no place.
 pub const SHORT_LIST_BYTES: usize = 16 << 10;
+
+/// Bytes that each port may hold for what is under way are a quarter of what the set may take, and at least so many. One
+/// connection may hold a sixteenth of them, and at least a quarter of this.
+pub const MIN_IN_FLIGHT_BYTES: usize = 32 << 20;
+
+/// Bytes of a body for which room is kept on a port that is full of longer ones.
+pub const SHORT_BODY_BYTES: usize = 64 << 10;
+
+/// Records that stand no more and are looked at in one go, to find those that nothing holds: some 10 µs.
+pub const RETIRED_LOOKS: usize = 512;
 
 /// Records, or leaves of the set, that are looked at in one go under the lock: some 100 µs.
 pub const SLICE: usize = 256;

@@ -13,6 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::Node;
 use super::group_metrics::GroupMetrics;
+use super::in_flight::Full;
 use super::process::{ProcessMetrics, Vitals};
 use crate::core::MostWaiters;
 use crate::wire::exposition::{Form, to_text};
@@ -96,10 +97,14 @@ pub enum Limit {
     Watchers,
     /// Readers parked on the same name at the same time.
     WatchersOfAName,
+    /// Bytes of a port that are held for what is under way.
+    InFlightBytes,
+    /// The same of one connection.
+    InFlightBytesOfAConnection,
 }
 
 impl Limit {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 14] = [
         Self::Connections,
         Self::HeadBytes,
         Self::NameBytes,
@@ -112,6 +117,8 @@ impl Limit {
         Self::IdleTime,
         Self::Watchers,
         Self::WatchersOfAName,
+        Self::InFlightBytes,
+        Self::InFlightBytesOfAConnection,
     ];
 
     const fn as_str(self) -> &'static str {
@@ -128,6 +135,8 @@ impl Limit {
             Self::IdleTime => "idle_time",
             Self::Watchers => "watchers",
             Self::WatchersOfAName => "watchers_of_a_name",
+            Self::InFlightBytes => "in_flight_bytes",
+            Self::InFlightBytesOfAConnection => "in_flight_bytes_of_a_connection",
         }
     }
 }
@@ -181,6 +190,8 @@ pub struct Metrics {
     common_answers: [(Port, u16, Counter); COMMON.len()],
     refusals: Family<LimitLabel, Counter>,
     connections: Family<PortLabel, Gauge>,
+    in_flight: Family<PortLabel, Gauge>,
+    in_flight_limit: Family<PortLabel, Gauge>,
     handovers: Counter,
     peer_refusals: Family<ReasonLabel, Counter>,
     calls: Family<CallLabels, Counter>,
@@ -229,6 +240,8 @@ impl Metrics {
             common_answers,
             refusals: Family::default(),
             connections: Family::default(),
+            in_flight: Family::default(),
+            in_flight_limit: Family::default(),
             handovers: Counter::default(),
             peer_refusals: Family::default(),
             calls: Family::default(),
@@ -267,6 +280,18 @@ impl Metrics {
         r.register("answers", "Requests answered, by port and status", self.answers.clone());
         r.register("limit_hits", "Times that a limit refused something, by limit", self.refusals.clone());
         r.register("connections", "Open connections, by port", self.connections.clone());
+        r.register_with_unit(
+            "in_flight",
+            "Bytes held only for requests and answers under way, by port",
+            Unit::Bytes,
+            self.in_flight.clone(),
+        );
+        r.register_with_unit(
+            "in_flight_limit",
+            "Bytes that may be held for requests and answers under way, by port",
+            Unit::Bytes,
+            self.in_flight_limit.clone(),
+        );
         r.register(
             "handovers",
             "Connections that the front gave to the ordinary path",
@@ -353,6 +378,14 @@ impl Metrics {
         self.refusals.get_or_create(&LimitLabel { limit: limit.as_str() }).inc();
     }
 
+    /// Counts a limit of what is under way that was hit.
+    pub fn is_full(&self, full: Full) {
+        self.hit(match full {
+            Full::Port => Limit::InFlightBytes,
+            Full::Connection => Limit::InFlightBytesOfAConnection,
+        });
+    }
+
     /// The gauge of a port's open connections.
     #[must_use]
     pub fn connections(&self, port: Port) -> Gauge {
@@ -371,6 +404,11 @@ impl Metrics {
         self.set_bytes.set(gauge(census.bytes));
         self.parked.set(gauge(census.parked));
         self.watched_names.set(gauge(census.watched_names));
+        for port in [Port::Client, Port::Server] {
+            let in_flight = node.in_flight(port);
+            self.in_flight.get_or_create(&PortLabel { port }).set(gauge(in_flight.used()));
+            self.in_flight_limit.get_or_create(&PortLabel { port }).set(gauge(in_flight.most()));
+        }
         let counters = store.fanout().counters();
         self.pending.set(i64::try_from(counters.pending.load(Ordering::Relaxed)).unwrap_or(i64::MAX));
         self.wakes.inner().store(counters.rung.load(Ordering::Relaxed), Ordering::Relaxed);

@@ -6,12 +6,14 @@ mod calling;
 pub mod clock;
 pub mod cluster;
 pub mod descriptors;
+mod doorman;
 mod fills;
 mod front;
 pub mod group;
 mod group_metrics;
 pub mod hang_up;
 pub mod http2;
+pub mod in_flight;
 pub mod lifecycle;
 pub mod limits;
 mod listener;
@@ -46,9 +48,13 @@ use crate::core::Incarnation;
 use crate::fill::Filler;
 use crate::seal::Keyring;
 use group::Group;
+use in_flight::InFlight;
 use lifecycle::{Lifecycle, Phase};
-use limits::{MAX_LISTS_AT_ONCE, MAX_PEER_REQUESTS_AT_ONCE, MAX_VERSION_SETS, MAX_VERSION_SETS_AT_WORK};
-use metrics::Metrics;
+use limits::{
+    MAX_LISTS_AT_ONCE, MAX_LISTS_AT_WORK, MAX_PEER_REQUESTS_AT_ONCE, MAX_VERSION_SET_ANSWERS,
+    MAX_VERSION_SETS, MAX_VERSION_SETS_AT_WORK,
+};
+use metrics::{Metrics, Port};
 use store::{SharedStore, Standing};
 
 /// What a node needs to answer peers.
@@ -57,13 +63,13 @@ pub struct Peering {
     pub keyring: Arc<Keyring>,
     /// Which process this is.
     pub us: Incarnation,
-    /// Places for requests that are answered at the same time.
-    pub places: Semaphore,
+    /// Places for requests that are answered at the same time, held until the answer is sent.
+    pub places: Arc<Semaphore>,
 }
 
 impl Peering {
     fn new(keyring: Arc<Keyring>, us: Incarnation) -> Self {
-        Self { keyring, us, places: Semaphore::new(MAX_PEER_REQUESTS_AT_ONCE) }
+        Self { keyring, us, places: Arc::new(Semaphore::new(MAX_PEER_REQUESTS_AT_ONCE)) }
     }
 }
 
@@ -94,14 +100,22 @@ pub struct Node {
     pub listens: OnceLock<Listens>,
     /// Where it is between start and end.
     pub lifecycle: Arc<Lifecycle>,
-    /// Places for version sets, from their arrival until the answer is sent.
-    pub version_sets: Arc<Semaphore>,
+    /// Places for version sets that have come, until they are compared.
+    pub version_sets: Semaphore,
     /// Places for those of them that are compared.
     pub version_sets_at_work: Semaphore,
+    /// Places for long answers to them, held until the answer is sent.
+    pub version_set_answers: Arc<Semaphore>,
+    /// Places for lists that are made.
+    pub lists_at_work: Semaphore,
     /// Places for long lists of names, held until the list is sent.
     pub lists: Arc<Semaphore>,
     /// The same of watchers: whoever reads must not keep an operator from seeing who does.
     pub watcher_lists: Arc<Semaphore>,
+    /// What the client port holds for what is under way.
+    client_in_flight: Arc<InFlight>,
+    /// What the server port does.
+    server_in_flight: Arc<InFlight>,
 }
 
 impl Node {
@@ -112,6 +126,11 @@ impl Node {
         metrics: Metrics,
         peering: Option<Peering>,
     ) -> Self {
+        let readers = store.clone();
+        // values are read on the client port only
+        let client_in_flight =
+            InFlight::new(config.max_set_bytes, move |look_again| readers.retired_bytes(look_again));
+        let server_in_flight = InFlight::new(config.max_set_bytes, |_| 0);
         Self {
             config,
             store,
@@ -121,10 +140,23 @@ impl Node {
             group: OnceLock::new(),
             listens: OnceLock::new(),
             lifecycle: Arc::default(),
-            version_sets: Arc::new(Semaphore::new(MAX_VERSION_SETS)),
+            version_sets: Semaphore::new(MAX_VERSION_SETS),
             version_sets_at_work: Semaphore::new(MAX_VERSION_SETS_AT_WORK),
+            version_set_answers: Arc::new(Semaphore::new(MAX_VERSION_SET_ANSWERS)),
+            lists_at_work: Semaphore::new(MAX_LISTS_AT_WORK),
             lists: Arc::new(Semaphore::new(MAX_LISTS_AT_ONCE)),
             watcher_lists: Arc::new(Semaphore::new(MAX_LISTS_AT_ONCE)),
+            client_in_flight,
+            server_in_flight,
+        }
+    }
+
+    /// What a port holds for what is under way.
+    #[must_use]
+    pub fn in_flight(&self, port: Port) -> &Arc<InFlight> {
+        match port {
+            Port::Client => &self.client_in_flight,
+            Port::Server => &self.server_in_flight,
         }
     }
 

@@ -20,6 +20,7 @@ use tokio::time::{sleep, timeout};
 
 use super::hang_up::HangUp;
 use super::http2;
+use super::in_flight::{Account, InFlight};
 use super::lifecycle::{Lifecycle, Phase};
 use super::limits::MAX_BUFFER_BYTES;
 use super::metrics::{Limit, Metrics, Port};
@@ -48,6 +49,8 @@ pub(super) struct Ordinary<F> {
     pub(super) idle_timeout: Duration,
     /// Where it counts.
     pub(super) metrics: Arc<Metrics>,
+    /// What its port holds for what is under way.
+    pub(super) in_flight: Arc<InFlight>,
     /// When to stop.
     pub(super) lifecycle: Arc<Lifecycle>,
     /// Held while it is open.
@@ -78,6 +81,14 @@ pub(super) struct Unsent {
     pub(super) is_last: bool,
 }
 
+impl<F> Ordinary<F> {
+    /// The same with other answers.
+    pub(super) fn answering<G>(self, answer: G) -> Ordinary<G> {
+        let Self { answer: _, port, idle_timeout, metrics, in_flight, lifecycle, open } = self;
+        Ordinary { answer, port, idle_timeout, metrics, in_flight, lifecycle, open }
+    }
+}
+
 impl<F, A> Ordinary<F>
 where
     F: Fn(Request<Incoming>) -> A + Send + 'static,
@@ -104,7 +115,8 @@ where
         drop(place);
     }
 
-    async fn serve_from(self, stream: TcpStream, mut read: Vec<u8>) {
+    /// Serves a connection of which this was read already.
+    pub(super) async fn serve_from(self, stream: TcpStream, mut read: Vec<u8>) {
         let (mut stream, hang_up) = Impatient::new(stream, self.idle_timeout, Arc::clone(&self.metrics));
         let closing = async {
             self.lifecycle.reached(Phase::Closing).await;
@@ -125,13 +137,15 @@ where
     }
 
     async fn serve_http1(self, stream: Resumed, hang_up: HangUp) {
-        let Self { answer, port, idle_timeout, metrics, lifecycle, open } = self;
+        let Self { answer, port, idle_timeout, metrics, in_flight, lifecycle, open } = self;
+        let account = Account::new(in_flight);
         let stream = Spoken::new(stream, port, Arc::clone(&metrics));
         let answering = Arc::new(AtomicBool::new(false));
         let is_answering = Arc::clone(&answering);
         let client = hang_up.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(hang_up.clone());
+            request.extensions_mut().insert(account.clone());
             answering.store(true, Ordering::Relaxed);
             let answer = answer(request);
             let answering = Arc::clone(&answering);

@@ -8,25 +8,22 @@ use std::time::{Duration, Instant};
 use axum::response::Response;
 use hyper::Request;
 use hyper::body::Incoming;
-use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 
+use super::doorman::{Doorman, no_place};
 use super::front::{Front, Services};
+use super::in_flight::InFlight;
 use super::lifecycle::{Lifecycle, Phase};
-use super::limits::RETRY_AFTER_S;
-use super::metrics::{Limit, Metrics, Port};
-use super::ordinary::{self, LAST_WORDS_TIME, Ordinary};
+use super::metrics::{Metrics, Port};
+use super::ordinary::Ordinary;
 use super::places::Places;
 use super::reads::Reads;
 use super::store::SharedStore;
 
 /// How long accepting pauses when the system has no descriptors or memory left for a connection.
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// Connections over the limit that are told so at the same time; further ones are closed without a word.
-const MAX_TURNED_AWAY_AT_ONCE: usize = 64;
 
 /// A lack of descriptors is logged this often while it lasts.
 const LOG_EVERY: Duration = Duration::from_secs(10);
@@ -43,6 +40,8 @@ pub(super) struct Server {
     pub(super) idle_timeout: Duration,
     /// Where it counts.
     pub(super) metrics: Arc<Metrics>,
+    /// What it holds for what is under way.
+    pub(super) in_flight: Arc<InFlight>,
     /// When to stop.
     pub(super) lifecycle: Arc<Lifecycle>,
 }
@@ -57,6 +56,7 @@ impl Server {
             port: self.port,
             idle_timeout: self.idle_timeout,
             metrics: Arc::clone(&self.metrics),
+            in_flight: Arc::clone(&self.in_flight),
             lifecycle: Arc::clone(&self.lifecycle),
             open,
         }
@@ -80,7 +80,7 @@ impl Server {
         let ordinary = self.ordinary(answer, open);
         let listener = TcpListener::from_std(self.listener)?;
         let places = Places::new(self.max_connections, self.metrics.connections(self.port));
-        let doorman = Doorman::new(self.metrics);
+        let doorman = Doorman::new(ordinary.clone());
         let mut errors = AcceptErrors::default();
         loop {
             let accepted = tokio::select! {
@@ -123,7 +123,7 @@ impl Server {
         A: Future<Output = Response> + Send + 'static,
     {
         let ordinary = self.ordinary(answer, open.clone());
-        let doorman = Doorman::new(Arc::clone(&self.metrics));
+        let doorman = Doorman::new(ordinary.clone());
         let runtime = Handle::current();
         let services = Services {
             reads,
@@ -132,6 +132,7 @@ impl Server {
             idle_timeout: self.idle_timeout,
             jitter_is_on,
             port: self.port,
+            in_flight: self.in_flight,
             metrics: self.metrics,
             lifecycle: Arc::clone(&self.lifecycle),
             hand_over: Box::new({
@@ -208,47 +209,6 @@ pub(super) fn turn_away_at_once(mut stream: mio::net::TcpStream) -> io::Result<(
     stream.shutdown(Shutdown::Write)?;
     let mut scratch = [0; 4096];
     stream.read(&mut scratch).map(drop)
-}
-
-/// Tells those for whom there is no place.
-struct Doorman {
-    metrics: Arc<Metrics>,
-    at_once: Arc<Semaphore>,
-}
-
-impl Doorman {
-    fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, at_once: Arc::new(Semaphore::new(MAX_TURNED_AWAY_AT_ONCE)) }
-    }
-
-    fn turn_away(&self, stream: impl FnOnce() -> io::Result<TcpStream>) {
-        self.metrics.hit(Limit::Connections);
-        if let Ok(permit) = Arc::clone(&self.at_once).try_acquire_owned()
-            && let Ok(stream) = stream()
-        {
-            tokio::spawn(turn_away(stream, permit));
-        }
-    }
-}
-
-/// What one is told for whom there is no place.
-pub(super) fn no_place() -> String {
-    const TEXT: &str = "too many connections: this node is at its limit: try another node, or again later\n";
-    format!(
-        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nRetry-After: {RETRY_AFTER_S}\r\n\
-         Connection: close\r\nContent-Length: {}\r\n\r\n{TEXT}",
-        TEXT.len()
-    )
-}
-
-/// Tells a connection that there is no place for it.
-async fn turn_away(mut stream: TcpStream, permit: OwnedSemaphorePermit) {
-    let tell = async {
-        stream.write_all(no_place().as_bytes()).await?;
-        ordinary::end(&mut stream).await
-    };
-    let _ = tokio::time::timeout(LAST_WORDS_TIME, tell).await;
-    drop(permit);
 }
 
 #[cfg(test)]

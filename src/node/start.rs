@@ -163,6 +163,7 @@ where
                 max_connections,
                 idle_timeout: node.config.idle_timeout,
                 metrics: Arc::clone(&node.metrics),
+                in_flight: Arc::clone(node.in_flight(port)),
                 lifecycle: Arc::clone(&node.lifecycle),
             };
             let answer = service(Arc::clone(&node), port);

@@ -5,7 +5,7 @@
 //! is what makes "check and join" and "merge and take" single steps that anyone can see are right.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
 use super::clock;
+use super::limits::RETIRED_LOOKS;
 use crate::core::joining::Contact;
 use crate::core::replica::{Call, Config, Counts, Now, Request, Response};
 use crate::core::store::{Change, Due, Read, Written};
@@ -65,6 +66,13 @@ impl Held {
 struct Shown {
     genesis: ArcSwap<Genesis>,
     standing: AtomicU8,
+    retired_bytes: AtomicUsize,
+}
+
+impl Shown {
+    fn show_retired(&self, store: &Store<Waiter>) {
+        self.retired_bytes.store(store.set().retired_bytes(), Ordering::Relaxed);
+    }
 }
 
 /// Whether the node takes reads and writes, as far as its part in the group goes.
@@ -167,6 +175,7 @@ impl SharedStore {
         let shown = Shown {
             genesis: ArcSwap::from_pointee(genesis),
             standing: AtomicU8::new(Standing::of(&replica) as u8),
+            retired_bytes: AtomicUsize::new(0),
         };
         let (calls, asked) = mpsc::unbounded_channel();
         let held = Arc::new(Mutex::new(Held { store, replica }));
@@ -206,6 +215,7 @@ impl SharedStore {
                 self.shown.genesis.store(Arc::new(genesis));
             }
             self.shown.standing.store(Standing::of(&held.replica) as u8, Ordering::Release);
+            self.shown.show_retired(&held.store);
             done
         };
         self.send(calls);
@@ -231,6 +241,7 @@ impl SharedStore {
     /// Does what is due in the group. Returns what is to be gossiped of the node.
     pub fn tick(&self, entropy: u64) -> Summary {
         self.step(|held, now| {
+            held.store.sweep_retired(RETIRED_LOOKS);
             let calls = held.replica.tick(&mut held.store, now, entropy);
             (held.replica.summary(&held.store), calls, Due::new())
         })
@@ -393,7 +404,12 @@ impl SharedStore {
         change: &Change<'_>,
         given: Option<Stamp>,
     ) -> Written<Waiter> {
-        let done = self.lock().write(now, name, change, given);
+        let done = {
+            let mut held = self.lock();
+            let done = held.write(now, name, change, given);
+            self.shown.show_retired(&held.store);
+            done
+        };
         self.after_write(done)
     }
 
@@ -414,7 +430,9 @@ impl SharedStore {
             if let Some(stands) = held.store.contradiction(name, change).filter(|stands| refuses(stands)) {
                 return Err(stands.clone());
             }
-            held.write(now, name, change, given)
+            let done = held.write(now, name, change, given);
+            self.shown.show_retired(&held.store);
+            done
         };
         Ok(self.after_write(done))
     }
@@ -431,6 +449,17 @@ impl SharedStore {
         if !due.is_empty() {
             self.fanout.ring(due, Wake::Changed { at: Instant::now() }, self.pace);
         }
+    }
+
+    /// What is held, in bytes, of records that stand no more; if it is to `look_again`, without those that nothing holds now.
+    #[must_use]
+    pub fn retired_bytes(&self, look_again: bool) -> usize {
+        if look_again {
+            let store = &mut self.lock().store;
+            store.sweep_retired(RETIRED_LOOKS);
+            self.shown.show_retired(store);
+        }
+        self.shown.retired_bytes.load(Ordering::Relaxed)
     }
 
     /// What is held of a name.

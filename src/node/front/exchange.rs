@@ -14,6 +14,7 @@ use super::table::{Connection, State};
 use super::template::Template;
 use crate::core::store::Read;
 use crate::core::{Interest, Record, Ticket};
+use crate::node::in_flight::Full;
 use crate::node::ordinary::{Handover, Unsent};
 use crate::node::reads::Course;
 use crate::watch::Seat;
@@ -227,6 +228,11 @@ impl Lane {
                 (self.written.len(), sent - self.written.len())
             };
             let body = if template.is_copied() { Bytes::new() } else { template.body.slice(rest..) };
+            // what it began cannot be refused any more
+            if self.services.in_flight.is_full_for(body.len()) {
+                self.services.metrics.is_full(Full::Port);
+                return self.close(at);
+            }
             let unsent = Unsent { bytes: self.written[head..].to_vec(), body, is_last: then == Then::Close };
             return self.hand_over(at, Vec::new(), unsent);
         }

@@ -26,6 +26,7 @@ use std::time::Duration;
 use mio::{Poll, Waker};
 use tokio::sync::oneshot;
 
+use super::in_flight::InFlight;
 use super::lifecycle::Lifecycle;
 use super::metrics::{Metrics, Port};
 use super::ordinary::Handover;
@@ -51,6 +52,8 @@ pub(super) struct Services {
     pub(super) jitter_is_on: bool,
     /// Which port it is.
     pub(super) port: Port,
+    /// What the port holds for what is under way.
+    pub(super) in_flight: Arc<InFlight>,
     /// Where it counts.
     pub(super) metrics: Arc<Metrics>,
     /// Whether the node is about to stop.

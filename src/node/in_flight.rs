@@ -1,0 +1,314 @@
+//! Bytes that are held only for requests and answers under way, counted by port and by connection.
+//!
+//! A body of a request counts while it comes in and is worked on, an answer that was made for one reader until the last of
+//! it is sent. A value is shared with the set and costs nothing; once another one stands in its place, it is held only for
+//! the answers with it, and counts, once for all of them.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hyper::body::Bytes;
+
+use crate::core::{Record, Set};
+
+use super::limits::{MIN_IN_FLIGHT_BYTES, SHORT_BODY_BYTES};
+
+/// What one port may hold.
+pub struct InFlight {
+    most: usize,
+    used: AtomicUsize,
+    /// What values that stand no more take, which this port's readers hold; if told so, it looks again.
+    retired: Box<dyn Fn(bool) -> usize + Send + Sync>,
+}
+
+/// Why bytes may not be held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// The port holds as many as it may.
+    Port,
+    /// The connection does.
+    Connection,
+}
+
+/// What one connection holds. Cheap to clone.
+#[derive(Clone)]
+pub struct Account(Arc<Connection>);
+
+struct Connection {
+    port: Arc<InFlight>,
+    used: AtomicUsize,
+    /// Values in answers, by their address, and how many answers have each.
+    records: Mutex<BTreeMap<usize, (Record, usize)>>,
+}
+
+/// Bytes that are held, given back when this is dropped.
+pub struct Held {
+    account: Account,
+    bytes: usize,
+}
+
+/// A value in an answer, until the answer is sent.
+struct HeldRecord {
+    account: Account,
+    record: Record,
+}
+
+impl InFlight {
+    /// For a node whose set may take so many bytes: a quarter of that, and at least [`MIN_IN_FLIGHT_BYTES`]. `retired` says
+    /// what values that stand no more take, and looks again if it is told to.
+    #[must_use]
+    pub fn new(max_set_bytes: usize, retired: impl Fn(bool) -> usize + Send + Sync + 'static) -> Arc<Self> {
+        let most = (max_set_bytes / 4).max(MIN_IN_FLIGHT_BYTES);
+        Arc::new(Self { most, used: AtomicUsize::new(0), retired: Box::new(retired) })
+    }
+
+    /// How many bytes may be held.
+    #[must_use]
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
+    /// How many bytes are held.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed) + (self.retired)(false)
+    }
+
+    /// How many bytes one connection may hold.
+    fn most_of_connection(&self) -> usize {
+        (self.most / 16).max(MIN_IN_FLIGHT_BYTES / 4)
+    }
+
+    /// Whether there is no room for so many bytes more. The last quarter is for short bodies: those who leave long ones
+    /// lying cannot take it.
+    #[must_use]
+    pub fn is_full_for(&self, bytes: usize) -> bool {
+        self.is_full_for_more(bytes, 0)
+    }
+
+    /// The same where `own` bytes of the body are held already.
+    fn is_full_for_more(&self, bytes: usize, own: usize) -> bool {
+        let most = if own + bytes > SHORT_BODY_BYTES { self.most / 4 * 3 } else { self.most };
+        let used = self.used.load(Ordering::Relaxed);
+        let is_over = |retired: usize| used + retired > own && used + retired + bytes > most;
+        is_over((self.retired)(false)) && is_over((self.retired)(true))
+    }
+}
+
+impl Account {
+    /// Of a new connection to that port.
+    #[must_use]
+    pub fn new(port: Arc<InFlight>) -> Self {
+        let records = Mutex::default();
+        Self(Arc::new(Connection { port, used: AtomicUsize::new(0), records }))
+    }
+
+    /// Holds so many bytes. A connection that holds nothing else may hold any number, as far as its port has room, and so may
+    /// a port.
+    ///
+    /// # Errors
+    /// [`Full`] if there is no room; nothing is held then.
+    pub fn hold(&self, bytes: usize) -> Result<Held, Full> {
+        let mut held = Held { account: self.clone(), bytes: 0 };
+        held.grow(bytes)?;
+        Ok(held)
+    }
+
+    /// Holds a value for an answer: the answer's bytes, that give it back when they are dropped.
+    ///
+    /// # Errors
+    /// [`Full`] if there is no room; nothing is held then.
+    pub fn hold_value(&self, record: &Record, body: Bytes) -> Result<Bytes, Full> {
+        let connection = &*self.0;
+        let used = connection.used.load(Ordering::Relaxed);
+        let mut records = connection.records();
+        let mut retired = records.values().filter(|(record, _)| record.is_retired());
+        if used + retired.by_ref().map(|(record, _)| Set::cost(record)).sum::<usize>()
+            > connection.port.most_of_connection()
+        {
+            return Err(Full::Connection);
+        }
+        if connection.port.is_full_for(body.len()) {
+            return Err(Full::Port);
+        }
+        records.entry(record.address()).or_insert_with(|| (record.clone(), 0)).1 += 1;
+        drop(records);
+        let held = HeldRecord { account: self.clone(), record: record.clone() };
+        Ok(keep_until_sent(body, held))
+    }
+}
+
+impl Connection {
+    fn records(&self) -> MutexGuard<'_, BTreeMap<usize, (Record, usize)>> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    /// Holds so many bytes more.
+    ///
+    /// # Errors
+    /// [`Full`] if there is no room; what was held still is.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), Full> {
+        let Connection { port, used, .. } = &*self.account.0;
+        let before = used.fetch_add(bytes, Ordering::Relaxed);
+        let others = before.saturating_sub(self.bytes);
+        let full = if others > 0 && before + bytes > port.most_of_connection() {
+            Some(Full::Connection)
+        } else {
+            port.is_full_for_more(bytes, self.bytes).then_some(Full::Port)
+        };
+        if let Some(full) = full {
+            used.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(full);
+        }
+        port.used.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    /// Bytes that keep what is held, and something else, until they are sent or dropped.
+    #[must_use]
+    pub fn keep_with(self, bytes: Vec<u8>, also: impl Send + Sync + 'static) -> Bytes {
+        keep_until_sent(bytes, (self, also))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let connection = &*self.account.0;
+        connection.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        connection.port.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for HeldRecord {
+    fn drop(&mut self) {
+        let mut records = self.account.0.records();
+        let address = self.record.address();
+        if let Some((_, answers)) = records.get_mut(&address) {
+            *answers -= 1;
+            if *answers == 0 {
+                records.remove(&address);
+            }
+        }
+    }
+}
+
+/// Bytes that keep something until the last of them is sent or dropped, wherever a library puts them.
+pub fn keep_until_sent<B, H>(bytes: B, held: H) -> Bytes
+where
+    B: AsRef<[u8]> + Send + Sync + 'static,
+    H: Send + Sync + 'static,
+{
+    Bytes::from_owner(With { bytes, _held: held })
+}
+
+/// Bytes, and what is given back with them.
+struct With<B, H> {
+    bytes: B,
+    _held: H,
+}
+
+impl<B: AsRef<[u8]>, H> AsRef<[u8]> for With<B, H> {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::record::Dot;
+    use crate::core::{Name, Stamp, Version};
+
+    const MOST: usize = MIN_IN_FLIGHT_BYTES;
+    const OF_CONNECTION: usize = MIN_IN_FLIGHT_BYTES / 4;
+
+    fn port(retired: impl Fn(bool) -> usize + Send + Sync + 'static) -> Arc<InFlight> {
+        InFlight::new(0, retired)
+    }
+
+    #[test]
+    fn what_is_held_is_given_back_and_no_connection_takes_all() {
+        let port = port(|_| 0);
+        let account = Account::new(Arc::clone(&port));
+        let mut first = account.hold(OF_CONNECTION / 2).unwrap();
+        assert_eq!(first.grow(OF_CONNECTION), Ok(()), "it holds nothing else");
+        assert_eq!(account.hold(1).err(), Some(Full::Connection));
+        assert_eq!(port.used(), OF_CONNECTION / 2 * 3);
+        let mut other = Account::new(Arc::clone(&port)).hold(1).unwrap();
+        assert_eq!(other.grow(MOST / 4 * 3 - OF_CONNECTION / 2 * 3 - 1), Ok(()), "what it has counts once");
+        assert_eq!(other.grow(1), Err(Full::Port));
+        drop(other);
+        let bytes = first.keep_with(b"list".to_vec(), ());
+        let rest = bytes.slice(1..);
+        drop(bytes);
+        assert_eq!(
+            (port.used(), &rest[..]),
+            (OF_CONNECTION / 2 * 3, &b"ist"[..]),
+            "a part of it is there still"
+        );
+        drop(rest);
+        assert_eq!(port.used(), 0);
+        assert!(account.hold(1).is_ok());
+    }
+
+    #[test]
+    fn the_last_quarter_is_for_short_bodies() {
+        let port = port(|_| 0);
+        let hold = |bytes| Account::new(Arc::clone(&port)).hold(bytes);
+        let long: Vec<_> = (0..3).map(|_| hold(MOST / 4).unwrap()).collect();
+        assert_eq!(hold(SHORT_BODY_BYTES + 1).err(), Some(Full::Port));
+        let short: Vec<_> = std::iter::from_fn(|| hold(SHORT_BODY_BYTES).ok()).take(100_000).collect();
+        assert_eq!(short.len(), MOST / 4 / SHORT_BODY_BYTES);
+        assert_eq!(port.used(), MOST);
+        drop(long);
+        assert!(hold(SHORT_BODY_BYTES + 1).is_ok());
+        drop(short);
+        assert_eq!(port.used(), 0);
+    }
+
+    fn value(bytes: usize) -> Record {
+        let name = Name::new(b"n", 512).unwrap();
+        Record::value(name, &Version::of_data(b""), &vec![0; bytes], Stamp::ZERO, Dot::default())
+    }
+
+    #[test]
+    fn a_value_counts_once_another_one_stands() {
+        const BYTES: usize = 1 << 20;
+        let mut set = Set::with_leaf_bits([0; 16], 1);
+        let account = Account::new(port(|_| 0));
+        let mut held = Vec::new();
+        for micros in 1.. {
+            let record = value(BYTES);
+            let name = record.name().clone();
+            let dot = Dot::default();
+            let stamp = Stamp::from_micros(micros).unwrap();
+            set.merge(&Record::value(name.clone(), &Version::of_data(b""), record.data(), stamp, dot));
+            let stands = set.get(&name).unwrap();
+            // as many answers as there may be with what stands
+            let more: Result<Vec<_>, _> = (0..20).map(|_| account.hold_value(stands, Bytes::new())).collect();
+            match more {
+                Ok(more) => held.extend(more),
+                Err(full) => {
+                    assert_eq!(full, Full::Connection);
+                    break;
+                }
+            }
+        }
+        assert_eq!(held.len() / 20, OF_CONNECTION / BYTES, "values that stand no more");
+        drop(held);
+        assert!(account.hold_value(set.get(value(0).name()).unwrap(), Bytes::new()).is_ok());
+        assert!(account.0.records().is_empty());
+    }
+
+    #[test]
+    fn a_port_looks_again_before_it_says_that_it_is_full() {
+        let account = Account::new(port(|again| if again { 0 } else { MOST }));
+        assert!(account.hold_value(&value(1), Bytes::new()).is_ok());
+        let account = Account::new(port(|_| MOST));
+        assert_eq!(account.hold_value(&value(1), Bytes::from_static(b"x")).err(), Some(Full::Port));
+    }
+}
