@@ -129,6 +129,11 @@ fn a_tag_of_a_registry_is_watched_by_interval() {
         node.get("repo/image:tag").expect(200).version() == Some(first.as_str())
     });
     node.get("repo/image:other").expect(404);
+    // by digest, and the tag beside it does not count
+    for name in [format!("repo/image@{second}"), format!("repo/image:tag@{second}")] {
+        assert_eq!(node.get(&name).expect(200).version(), Some(second.as_str()), "{name}");
+    }
+    node.get(&format!("repo/image@sha256:{}", "0".repeat(64))).expect(404);
     let latest = registry.push("repo/image", "latest", "three");
     assert_eq!(node.get("repo/image").expect(200).version(), Some(latest.as_str()));
 }

@@ -21,6 +21,9 @@ const MAX_CACHED: usize = 100_000;
 /// Requests of [`Strategy::Cache`] that wait for their answers at most.
 pub const MAX_IN_FLIGHT: usize = 256;
 
+/// Connections that [`Strategy::Cache`] keeps without a request under way at most. Each is of one name.
+const MAX_IDLE: usize = 256;
+
 /// Addresses of an upstream at most.
 const MAX_ORIGINS: usize = 64;
 
@@ -208,7 +211,16 @@ impl Fill {
     pub fn connections(&self) -> usize {
         match self.strategy {
             Strategy::Watch => self.max_names,
-            Strategy::Cache => MAX_IN_FLIGHT,
+            Strategy::Cache => MAX_IN_FLIGHT + MAX_IDLE,
+        }
+    }
+
+    /// Connections to the upstream that are kept without a request under way at most.
+    #[must_use]
+    pub fn idle_connections(&self) -> usize {
+        match self.strategy {
+            Strategy::Watch => self.max_names,
+            Strategy::Cache => MAX_IDLE,
         }
     }
 

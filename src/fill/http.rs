@@ -112,7 +112,7 @@ impl Http {
         Ok(Self {
             origins: settings.from.iter().map(origin).collect(),
             elsewhere: connector(tls.clone(), None),
-            pool: Arc::new(Pool::new(settings.connections())),
+            pool: Arc::new(Pool::new(settings.idle_connections())),
         })
     }
 

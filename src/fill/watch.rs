@@ -553,3 +553,17 @@ pub(super) fn look_at_way(shared: &Shared, address: &Address, head: &HeaderMap) 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_location_is_compared_by_what_it_means() {
+        assert!(is_about("/v1/versions/a+b%2fc?x", "/v1/versions/a%2Bb/c"));
+        assert!(is_about("http://leader/base/v1/versions/a", "/v1/versions/a?timeout=1s"));
+        for other in ["/v1/versions/b", "/v1/versions/a b", "%", ""] {
+            assert!(!is_about(other, "/v1/versions/a"), "{other}");
+        }
+    }
+}

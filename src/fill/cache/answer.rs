@@ -84,13 +84,7 @@ pub(super) fn understand(
             Answer::Said(Said::Nothing, None)
         }
         status if status.is_server_error() => Answer::Error(status),
-        status => {
-            let elsewhere = match place {
-                Place::Upstream => None,
-                Place::Elsewhere(there) => Some(there.to_string()),
-            };
-            Answer::Refused(status, elsewhere)
-        }
+        status => Answer::Refused(status, place.elsewhere().map(ToString::to_string)),
     })
 }
 

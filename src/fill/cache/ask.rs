@@ -44,6 +44,20 @@ pub(super) enum Place {
     Elsewhere(Origin),
 }
 
+impl Place {
+    /// Where it is if it is not the upstream.
+    pub(super) fn elsewhere(&self) -> Option<&Origin> {
+        match self {
+            Self::Upstream => None,
+            Self::Elsewhere(there) => Some(there),
+        }
+    }
+
+    fn origin<'a>(&'a self, upstream: &'a Origin) -> &'a Origin {
+        self.elsewhere().unwrap_or(upstream)
+    }
+}
+
 /// An answer that is neither a redirect nor a wish for a token.
 struct Reached {
     place: Place,
@@ -108,21 +122,11 @@ async fn reach(
     let mut target = format!("{}{}", origin.base, entry.path);
     let (mut redirects, mut was_challenged) = (0, false);
     loop {
+        let here = place.origin(origin);
         let mut headers = fields(shared, entry, &place);
-        let here = match &place {
-            Place::Upstream => origin,
-            Place::Elsewhere(there) => there,
-        };
         let wanted = entry.polled().wants(&place);
         if let Some(wants) = &wanted {
-            let challenger = matches!(place, Place::Elsewhere(_)).then_some(here);
-            let (authorization, was_asked) =
-                shared.tokens.authorization(shared, origin, challenger, wants).await?;
-            if was_asked {
-                shared.metrics.count(shared.label(address), Outcome::Token);
-                shared.polls.spend();
-            }
-            headers.insert(AUTHORIZATION, authorization);
+            headers.insert(AUTHORIZATION, authorization(shared, address, &place, wants).await?);
         }
         let (to, uri) = match &place {
             Place::Upstream => {
@@ -141,7 +145,7 @@ async fn reach(
             headers: &headers,
         };
         let (parts, body) = shared.http.send(outgoing, deadline).await?;
-        if matches!(place, Place::Upstream) {
+        if place.elsewhere().is_none() {
             shared.answered(address);
         }
         match parts.status.as_u16() {
@@ -162,11 +166,11 @@ async fn reach(
             401 if !was_challenged => {
                 was_challenged = true;
                 if let Some(refused) = &wanted {
-                    shared.tokens.forget(matches!(place, Place::Elsewhere(_)).then_some(here), refused);
+                    shared.tokens.forget(place.elsewhere(), refused);
                 }
                 // no password is sent elsewhere
                 let wants = token::wants(&parts.headers)
-                    .filter(|wants| matches!(place, Place::Upstream) || *wants != Wants::Password);
+                    .filter(|wants| place.elsewhere().is_none() || *wants != Wants::Password);
                 let Some(wants) = wants else { return Ok(Reached { place, parts, body }) };
                 http::discard(body).await;
                 entry.polled().set_wants(&place, wants);
@@ -175,6 +179,22 @@ async fn reach(
         }
         shared.polls.spend();
     }
+}
+
+/// What is shown to a place that wants to see something.
+async fn authorization(
+    shared: &Shared,
+    address: &Address,
+    place: &Place,
+    wants: &Wants,
+) -> Result<HeaderValue, Obstacle> {
+    let origin = shared.upstream.origin(address);
+    let (value, was_asked) = shared.tokens.authorization(shared, origin, place.elsewhere(), wants).await?;
+    if was_asked {
+        shared.metrics.count(shared.label(address), Outcome::Token);
+        shared.polls.spend();
+    }
+    Ok(value)
 }
 
 /// The fields of a request: what is a secret, or may be one, goes to the upstream alone.
