@@ -163,6 +163,82 @@ fn an_error_is_never_a_delete() {
     assert_eq!(node.get("n").expect(200).version(), Some("v1"));
 }
 
+/// Many readers want names that the upstream fails for. Names that it has are read as if there were none of these.
+#[test]
+fn names_that_fail_do_not_hold_up_those_that_do_not() {
+    const BAD: usize = 20;
+    const GOOD: usize = 32;
+    let upstream = Upstream::start(|asked| match asked.path().starts_with("/bad") {
+        true => status(503).body("no"),
+        false => status(200).header("ETag", "\"v1\""),
+    });
+    let node = cache(&upstream, &[]);
+    let mut bad: Vec<_> = (0..BAD).map(|i| node.watch(&get(&format!("bad{i}?timeout=8s")))).collect();
+    let first = |i: &usize| upstream.times(&format!("/bad{i}")) >= 1;
+    wait_until("each bad name to have failed", LIMIT, || (0..BAD).all(|i| first(&i)));
+    let statuses: Vec<u16> = (0..GOOD).map(|i| node.get(&format!("good{i}?timeout=2s")).status).collect();
+    assert_eq!(statuses, [200; GOOD]);
+    for reader in &mut bad {
+        let answer = reader.answer();
+        assert_refusal(&answer, 502);
+        assert!(answer.text().contains("it answers 503 Service Unavailable"), "{}", answer.text());
+        assert!(answer.header("Retry-After").is_some());
+    }
+}
+
+/// Two names that fail are their own trouble, however often they are asked for: nothing else is said of the upstream.
+#[test]
+fn a_name_that_fails_backs_off_alone() {
+    let upstream = Upstream::start(|asked| match asked.path() {
+        "/bad" => status(500),
+        _ => status(200).header("ETag", "\"v1\""),
+    });
+    let node = cache(&upstream, &[]);
+    node.get("good").expect(200);
+    let mut bad = node.watch(&get("bad?timeout=3s"));
+    wait_until("it to have failed often", LIMIT, || upstream.times("/bad") >= 6);
+    assert_eq!(node.get("other?timeout=1s").expect(200).version(), Some("v1"));
+    assert_refusal(&bad.answer(), 502);
+    assert_eq!(node.metric(&format!("vwatch_fill_up{{upstream=\"{}\"}}", upstream.url())), 1.0);
+    let stderr = node.stderr();
+    assert!(!stderr.contains("cut off"), "{stderr}");
+    assert!(stderr.contains("the upstream fails for a name: it answers 500"), "{stderr}");
+}
+
+/// A redirect that leads to nobody is the trouble of one name.
+#[test]
+fn where_one_name_leads_to_is_not_charged_to_the_upstream() {
+    let upstream = Upstream::start(|asked| match asked.path().starts_with("/away") {
+        true => status(302).header("Location", "http://127.0.0.1:1/nobody"),
+        false => status(200).header("ETag", "\"v1\""),
+    });
+    let node = cache(&upstream, &[]);
+    let mut away = node.watch(&get("away?timeout=2s"));
+    wait_until("it to be sent on", LIMIT, || upstream.times("/away") >= 5);
+    node.get("n?timeout=1s").expect(200);
+    let answer = away.answer();
+    assert_refusal(&answer, 504);
+    assert!(answer.text().contains("Connection refused"), "{}", answer.text());
+    assert_eq!(node.metric(&format!("vwatch_fill_up{{upstream=\"{}\"}}", upstream.url())), 1.0);
+}
+
+/// An upstream that fails for all names is left alone: names do not take turns at it at their own pace.
+#[test]
+fn an_upstream_that_fails_for_all_names_is_left_alone() {
+    const NAMES: usize = 40;
+    let upstream = Upstream::start(|_| status(500));
+    let node = cache(&upstream, &["--fill-rate", "1000"]);
+    let mut readers: Vec<_> = (0..NAMES).map(|i| node.watch(&get(&format!("n{i}?timeout=4s")))).collect();
+    wait_until("the cut to be told", LIMIT, || node.stderr().contains("cut off from the upstream"));
+    for reader in &mut readers {
+        let answer = reader.answer();
+        assert!(answer.text().contains("500 Internal Server Error"), "{}", answer.text());
+    }
+    assert!(upstream.asked().len() < NAMES * 3, "{} requests", upstream.asked().len());
+    assert_eq!(node.stderr().matches("cut off from the upstream").count(), 1);
+    assert!(!node.stderr().contains("answers again"), "{}", node.stderr());
+}
+
 #[test]
 fn retry_after_is_obeyed() {
     let upstream = Upstream::start({

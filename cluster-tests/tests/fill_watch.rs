@@ -211,6 +211,175 @@ fn failover_never_goes_back_in_time() {
     drop(Node::at(ports, &[]));
 }
 
+/// Names that the upstream fails for, and names that it has: the first do not hold up the others.
+#[test]
+fn names_that_fail_do_not_hold_up_those_that_do_not() {
+    const BAD: usize = 20;
+    let upstream = Upstream::start(|asked| match asked.path().contains("/bad") {
+        true => status(500),
+        false if asked.target.contains("&version=") => {
+            std::thread::sleep(Duration::from_secs(1));
+            status(304).header("X-Last-Sync", 1_000)
+        }
+        false => value("v1", 1_000),
+    });
+    let follower = Node::with(&["--fill-from", &upstream.url()]);
+    let mut bad: Vec<_> = (0..BAD).map(|i| follower.watch(&get(&format!("bad{i}?timeout=8s")))).collect();
+    wait_until("each bad name to have failed", LIMIT, || {
+        (0..BAD).all(|i| upstream.times(&format!("/v1/versions/bad{i}")) >= 1)
+    });
+    let statuses: Vec<u16> = (0..32).map(|i| follower.get(&format!("good{i}?timeout=2s")).status).collect();
+    assert_eq!(statuses, [200; 32]);
+    for reader in &mut bad {
+        let answer = reader.answer();
+        assert_refusal(&answer, 502);
+        assert!(answer.text().contains("it answers 500 Internal Server Error"), "{}", answer.text());
+    }
+}
+
+/// A reader is told why the upstream does not answer.
+#[test]
+fn who_waits_for_an_upstream_that_is_away_is_told_why() {
+    let follower = Node::with(&["--fill-from", "http://127.0.0.1:1"]);
+    for name in ["first", "second"] {
+        let answer = follower.get(&format!("{name}?timeout=300ms"));
+        assert_refusal(&answer, 504);
+        assert!(answer.text().contains("Connection refused"), "{}", answer.text());
+    }
+    let lost = Node::with(&["--fill-from", "http://no-such-host.invalid"]);
+    wait_until("the reason to be known", LIMIT, || {
+        lost.get("n?timeout=100ms").text().contains("addresses are not known yet: no-such-host.invalid: ")
+    });
+}
+
+/// Well under what a long poll may take, and enough for a busy machine.
+const SOON: Duration = Duration::from_secs(12);
+
+/// A leader that is frozen keeps its connections, and says nothing on them: that is noticed by a probe, and not by the
+/// end of a long poll. What is written at the other leader is told, and names that are new are read from there.
+#[test]
+fn a_frozen_leader_holds_up_neither_watchers_nor_readers_of_new_names() {
+    const NAMES: usize = 8;
+    let leaders = Node::group(2, &[]);
+    let from = format!("http://{},http://{}", leaders[0].client_addr(), leaders[1].client_addr());
+    for i in 0..NAMES {
+        leaders[0].put(&format!("n{i}?version=v1"), "").expect(204);
+        leaders[0].put(&format!("new{i}?version=v1"), "").expect(204);
+    }
+    wait_until("both to have all names", LIMIT, || {
+        (0..NAMES).all(|i| leaders[1].get(&format!("new{i}?timeout=0s")).status == 200)
+    });
+    let follower = Node::with(&["--fill-from", &from, "--fill-expiry", "1m"]);
+    for i in 0..NAMES {
+        wait_version(&follower, &format!("n{i}"), "v1");
+    }
+    let mut watchers: Vec<_> =
+        (0..NAMES).map(|i| follower.watch(&get(&format!("n{i}?version=v1&timeout=1m")))).collect();
+    wait_until("all names to wait at the leaders", LIMIT, || {
+        leaders[0].parked() + leaders[1].parked() == NAMES
+    });
+    assert!(leaders[0].parked() > 0, "names are spread");
+
+    let frozen = Instant::now();
+    leaders[0].pause();
+    for i in 0..NAMES {
+        leaders[1].put(&format!("n{i}?version=v2"), "").expect(204);
+    }
+    for watcher in &mut watchers {
+        assert_eq!(watcher.answer().expect(200).version(), Some("v2"));
+    }
+    for i in 0..NAMES {
+        assert_eq!(follower.get(&format!("new{i}?timeout=10s")).expect(200).version(), Some("v1"));
+    }
+    assert!(frozen.elapsed() < SOON, "{:?}", frozen.elapsed());
+    let stderr = follower.stderr();
+    assert_eq!(stderr.matches("an address of the upstream is passed over").count(), 1, "{stderr}");
+    assert!(!stderr.contains("cut off from the upstream"), "{stderr}");
+
+    leaders[0].resume();
+    wait_until("it to be asked again", LIMIT, || {
+        follower.stderr().contains("an address of the upstream answers again")
+    });
+}
+
+/// With one leader there is no other address: what is held is served as stale soon, and all is well once it goes on.
+#[test]
+fn a_frozen_only_leader_is_noticed_soon_and_followed_again() {
+    let leader = Node::start();
+    leader.put("n?version=v1", "").expect(204);
+    let follower = follower(&leader, &["--fill-expiry", "1m"]);
+    wait_version(&follower, "n", "v1");
+    let mut watcher = follower.watch(&get("n?version=v1&timeout=1m"));
+    leader.wait_parked(1);
+    let frozen = Instant::now();
+    leader.pause();
+    wait_until("it to be stale", LIMIT, || {
+        follower.get("n?timeout=0s").expect(200).header("Warning").is_some()
+    });
+    assert!(frozen.elapsed() < SOON, "{:?}", frozen.elapsed());
+    let new = follower.get("new?timeout=300ms");
+    assert_refusal(&new, 504);
+    assert!(new.text().contains("it says nothing, not even to a probe"), "{}", new.text());
+    assert_eq!(follower.stderr().matches("cut off from the upstream").count(), 1);
+    leader.resume();
+    wait_until("it to be fresh", LIMIT, || {
+        follower.get("n?timeout=0s").expect(200).header("Warning").is_none()
+    });
+    leader.put("n?version=v2", "").expect(204);
+    assert_eq!(watcher.answer().expect(200).version(), Some("v2"));
+}
+
+/// What stands in front of a leader may let names pass, and nothing else: then only names say how it is.
+#[test]
+fn an_upstream_that_answers_names_and_no_probe_is_not_given_up() {
+    let upstream = Upstream::start(|asked| match asked.path() {
+        "/readyz" => Reply::Raw(Box::new(|_| std::thread::sleep(Duration::from_secs(60)))),
+        _ if asked.target.contains("&version=") => {
+            std::thread::sleep(Duration::from_secs(7));
+            status(304).header("X-Last-Sync", 1_000)
+        }
+        _ => value("v1", 1_000),
+    });
+    let follower = Node::with(&["--fill-from", &upstream.url()]);
+    follower.get("n").expect(200);
+    let polls = || upstream.asked().iter().filter(|asked| asked.target.contains("&version=")).count();
+    wait_until("the next long poll", LIMIT, || polls() >= 2);
+    let asked = upstream.asked();
+    let between = asked[asked.len() - 1].at - asked[asked.len() - 2].at;
+    assert!(between > Duration::from_secs(6), "it was left to wait: {between:?}");
+    assert_eq!(follower.get("n?timeout=0s").expect(200).header("Warning"), None);
+    assert!(!follower.stderr().contains("cut off"), "{}", follower.stderr());
+}
+
+/// However many names wait at an address, it is probed once in a while.
+#[test]
+fn an_address_is_probed_once_and_not_for_each_name() {
+    const NAMES: usize = 50;
+    let probes = Arc::new(Mutex::new(Vec::new()));
+    let upstream = Upstream::start({
+        let probes = Arc::clone(&probes);
+        move |asked| {
+            if asked.path() == "/readyz" {
+                probes.lock().unwrap().push(asked.at);
+                return status(200);
+            }
+            if asked.target.contains("&version=") {
+                std::thread::sleep(Duration::from_secs(30));
+            }
+            value("v1", 1_000)
+        }
+    });
+    let follower = Node::with(&["--fill-from", &upstream.url(), "--fill-expiry", "1m"]);
+    for i in 0..NAMES {
+        follower.get(&format!("n{i}")).expect(200);
+    }
+    let before = probes.lock().unwrap().len();
+    wait_until("some probes", LIMIT, || probes.lock().unwrap().len() >= before + 3);
+    let probes = probes.lock().unwrap();
+    assert!(probes[before + 2] - probes[before] > Duration::from_secs(3), "{probes:?}");
+    assert_eq!(upstream.asked().len(), 2 * NAMES, "none was given up");
+}
+
 /// 100 names: an outage is one line of the log and few connections, and all are there again soon after it.
 #[test]
 fn who_is_cut_off_serves_says_so_once_and_catches_up_without_a_storm() {

@@ -228,6 +228,10 @@ fn not_filled(node: &Node, name: &Name) -> Option<Refusal> {
             format_args!("not known yet: {got}: {why}: ask again, or with a longer timeout"),
         )
         .with(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S)),
+        Standing::Failing(why) => {
+            Refusal::new(StatusCode::BAD_GATEWAY, format_args!("the upstream fails: {got}: {why}: ask again"))
+                .with(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S))
+        }
         Standing::Useless(why) => Refusal::new(
             StatusCode::BAD_GATEWAY,
             format_args!("the upstream does not say: {got}: {why}: look at the upstream"),

@@ -49,8 +49,13 @@ impl Liveness {
         *self = Self::new(now.max(self.heard));
     }
 
-    /// What to do now. A probe that this says to send counts as sent.
+    /// What to do now, where something waits. A probe that this says to send counts as sent.
     pub fn step(&mut self, now: Instant) -> Step {
+        self.step_after(QUIET, now)
+    }
+
+    /// The same for an address that may be quiet for longer, or not at all.
+    pub fn step_after(&mut self, quiet: Duration, now: Instant) -> Step {
         match self.probed {
             Some(probed) if now >= probed + PROBE_TIME => {
                 self.probed = None;
@@ -58,11 +63,11 @@ impl Liveness {
                 Step::Silent
             }
             Some(probed) => Step::Wait(probed + PROBE_TIME),
-            None if now >= self.heard + QUIET => {
+            None if now >= self.heard + quiet => {
                 self.probed = Some(now);
                 Step::Probe
             }
-            None => Step::Wait(self.heard + QUIET),
+            None => Step::Wait(self.heard + quiet),
         }
     }
 }

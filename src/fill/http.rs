@@ -18,13 +18,13 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use sha2::{Digest, Sha256};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tower_service::Service;
 
 use super::connections::{Busy, Pool, Purpose, Sender, Use};
 use crate::config::fill::{Fill, Origin};
 
-/// How long a connection may take to be made.
+/// How long a connection may take to be made, with TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longest head of an answer, in bytes.
@@ -38,7 +38,9 @@ const DISCARD_TIME: Duration = Duration::from_millis(250);
 /// Why there is no answer that could be understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// Nobody answered, or not to the end.
+    /// There is no connection to an address of the upstream: that concerns every name.
+    NoConnection(String),
+    /// The one request was not answered, or not to the end.
     Unreachable(String),
     /// What came is not what an upstream of ours sends.
     Bad(String),
@@ -47,7 +49,7 @@ pub(super) enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable(why) | Self::Bad(why) => f.write_str(why),
+            Self::NoConnection(why) | Self::Unreachable(why) | Self::Bad(why) => f.write_str(why),
         }
     }
 }
@@ -185,12 +187,21 @@ impl Http {
     }
 
     async fn connect(&self, to: To, uri: Uri) -> Result<Sender, Failure> {
-        let unreachable = |error: &dyn Error| Failure::Unreachable(cut(&chain(error)));
+        let failed = |why: String| match to {
+            To::Origin(_) => Failure::NoConnection(why),
+            // where a redirect or a token service of one name leads to says nothing about the upstream
+            To::Elsewhere => Failure::Unreachable(why),
+        };
+        let unreachable = |error: &dyn Error| failed(cut(&chain(error)));
         let connector = match to {
             To::Origin(at) => self.origins.get(at).unwrap_or(&self.elsewhere),
             To::Elsewhere => &self.elsewhere,
         };
-        let stream = connector.clone().call(uri).await.map_err(|error| unreachable(&*error))?;
+        let stream = match timeout(CONNECT_TIMEOUT, connector.clone().call(uri)).await {
+            Err(_) => return Err(failed(format!("no connection within {CONNECT_TIMEOUT:?}"))),
+            Ok(Err(error)) => return Err(unreachable(&*error)),
+            Ok(Ok(stream)) => stream,
+        };
         let mut builder = http1::Builder::new();
         builder.max_buf_size(MAX_HEAD_BYTES);
         let (sender, connection) = builder.handshake(stream).await.map_err(|error| unreachable(&error))?;

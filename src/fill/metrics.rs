@@ -78,6 +78,11 @@ struct RequestLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UpstreamLabel {
+    upstream: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LoopLabel {
     r#loop: &'static str,
 }
@@ -93,6 +98,7 @@ pub(super) struct Metrics {
     requests: Family<RequestLabels, Counter>,
     turns: Family<LoopLabel, Counter>,
     owners: Family<HeardLabel, Counter>,
+    silent: Family<UpstreamLabel, Counter>,
     /// Answers that go back to an earlier one.
     pub(super) flaps: Counter,
     /// Readers of names for which there was no room.
@@ -104,6 +110,11 @@ impl Metrics {
     pub(super) fn count(&self, upstream: &Arc<str>, outcome: Outcome) {
         let labels = RequestLabels { upstream: Arc::clone(upstream), outcome: outcome.as_str() };
         self.requests.get_or_create(&labels).inc();
+    }
+
+    /// Counts that an address was given up, since it said nothing.
+    pub(super) fn silent(&self, upstream: &Arc<str>) {
+        self.silent.get_or_create(&UpstreamLabel { upstream: Arc::clone(upstream) }).inc();
     }
 
     /// Counts what the owner of a name said.
@@ -127,6 +138,14 @@ impl Metrics {
             let labels = RequestLabels { upstream: Arc::clone(upstream), outcome: outcome.as_str() };
             drop(self.requests.get_or_create(&labels));
         }
+        for upstream in &shared.labels {
+            drop(self.silent.get_or_create(&UpstreamLabel { upstream: Arc::clone(upstream) }));
+        }
+        registry.register(
+            "fill_silent",
+            "Times that an address was given up since it said nothing, not even to a probe, by upstream",
+            self.silent.clone(),
+        );
         registry.register(
             "fill_requests",
             "Requests to upstreams, by upstream and what came of them",
@@ -155,11 +174,6 @@ impl Metrics {
 /// What is read when somebody asks.
 #[derive(Debug)]
 struct Gauges(Weak<Shared>);
-
-#[derive(Debug, EncodeLabelSet)]
-struct UpstreamLabel {
-    upstream: Arc<str>,
-}
 
 impl Collector for Gauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {

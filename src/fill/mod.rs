@@ -9,6 +9,7 @@
 //! | `names` | which names are filled, which are unknown |
 //! | `upstream` | its addresses, asked in turn, left alone after failures |
 //! | `pace` | budget, backoff, gates; pure |
+//! | `probe` | whether an address of an upstream vwatch answers at all |
 //! | `owner` | which of several nodes asks for a name; pure |
 //! | `via` | through whom an answer came; pure |
 //! | `http` | requests, with a deadline and a bound on everything |
@@ -25,6 +26,7 @@ mod metrics;
 mod names;
 pub mod owner;
 mod pace;
+mod probe;
 mod token;
 mod upstream;
 mod via;
@@ -36,8 +38,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use hyper::StatusCode;
 use hyper::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue, RETRY_AFTER};
-use hyper::{Method, StatusCode};
 use prometheus_client::registry::Registry;
 use tokio::runtime::Handle;
 
@@ -46,10 +48,10 @@ use crate::core::store::Change;
 use crate::core::{Name, Record, Stamp};
 use crate::wire::retry::{is_limit, parse_retry_after};
 use crate::wire::template::Reference;
-use connections::Purpose;
-use http::{Failure, Http, Outgoing, To};
+use http::Http;
 use metrics::Metrics;
 use names::{Entry, Names, Place, Trouble};
+use pace::Blame;
 use upstream::{Address, Turn, Upstream};
 
 /// What filling needs of the node. None of it waits for anything.
@@ -118,6 +120,8 @@ pub enum Standing {
     Unknown,
     /// The upstream has not answered yet, and why that may be.
     Waiting(String),
+    /// The upstream answers that it fails; it is asked again.
+    Failing(String),
     /// The upstream answers something of no use.
     Useless(String),
     /// It can have no path at the upstream.
@@ -175,11 +179,48 @@ const UNKNOWN_FOR: Duration = Duration::from_secs(5);
 /// How often it is looked for names that nobody reads any more, at the most and at the least.
 const SWEEP_EVERY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 
-/// How often an upstream vwatch is asked when its set began.
-const GENESIS_EVERY: Duration = Duration::from_secs(5);
-
 /// The same complaint is logged this often.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
+
+/// How a request for a name failed in a way that may pass.
+#[derive(Debug)]
+enum Failing<'a> {
+    /// There was no connection.
+    NoConnection(&'a str),
+    /// There was a connection, and no answer.
+    NoAnswer(&'a str),
+    /// 5xx.
+    Answers(StatusCode),
+}
+
+impl Failing<'_> {
+    /// What the name's readers are told.
+    fn trouble(&self) -> Trouble {
+        match self {
+            Self::NoConnection(_) | Self::NoAnswer(_) => self.why_left_alone(),
+            Self::Answers(_) => Trouble::Failing(self.to_string().into()),
+        }
+    }
+
+    /// What readers of other names are told while the address is left alone for it.
+    fn why_left_alone(&self) -> Trouble {
+        match self {
+            Self::NoConnection(why) | Self::NoAnswer(why) => {
+                Trouble::CutOff(format!("the upstream does not answer: {why}").into())
+            }
+            Self::Answers(_) => Trouble::Failing(format!("{self}, for several names").into()),
+        }
+    }
+}
+
+impl fmt::Display for Failing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoConnection(why) | Self::NoAnswer(why) => f.write_str(why),
+            Self::Answers(status) => write!(f, "it answers {status}"),
+        }
+    }
+}
 
 /// What fills a node.
 #[derive(Clone)]
@@ -254,7 +295,7 @@ impl Filler {
         });
         shared.runtime.spawn(sweep(Arc::clone(shared)));
         match shared.settings.strategy {
-            Strategy::Watch => drop(shared.runtime.spawn(ask_genesis(Arc::clone(shared)))),
+            Strategy::Watch => drop(shared.runtime.spawn(probe::probe_all(Arc::clone(shared)))),
             Strategy::Cache => drop(shared.runtime.spawn(cache::schedule(Arc::clone(shared)))),
         }
     }
@@ -288,7 +329,7 @@ impl Filler {
         let path = || shared.settings.path.expand(name);
         match shared.names.ask(name, insists, path, || shared.keeper.expect(name)) {
             Ok(Place::New(entry)) => {
-                if shared.upstream.closed_until().is_some() {
+                if shared.upstream.closed_until(false).is_some() {
                     shared.is_left_alone(&entry);
                 }
                 self.begin(entry);
@@ -406,6 +447,7 @@ impl Filler {
         };
         match entry.trouble() {
             Some(Trouble::CutOff(why)) => Standing::Waiting(why.to_string()),
+            Some(Trouble::Failing(why)) => Standing::Failing(why.to_string()),
             Some(Trouble::Useless(why)) => Standing::Useless(why.to_string()),
             None if entry.is_expected() => Standing::Waiting("it has not answered yet".to_owned()),
             None => Standing::Unknown,
@@ -481,7 +523,7 @@ impl Shared {
 
     /// The upstream is left alone for now: what is held of a name is served meanwhile, and why it may be old is said.
     fn is_left_alone(&self, entry: &Entry) {
-        entry.set_trouble(Some(Trouble::CutOff(self.upstream.why_closed().into())));
+        entry.set_trouble(Some(self.upstream.why_closed()));
         if self.keeper.held(&entry.name).is_some() {
             self.told(entry);
         }
@@ -493,22 +535,48 @@ impl Shared {
         self.good[address.origin].store(now, Ordering::Relaxed);
     }
 
-    /// An address has answered, whatever it said.
+    /// An address has answered, and not that it fails.
     fn answered(&self, address: &Address) {
         if let Turn::Back(after) = self.upstream.answered(address) {
-            tracing::info!(upstream = %self.label(address), "the upstream answers again after {after:.1?}");
+            self.is_back(address, after);
         }
     }
 
-    /// An address did not answer a request that was sent at `sent`.
-    fn unreachable(&self, address: &Address, sent: Instant, failure: &Failure) {
-        tracing::debug!(upstream = %self.label(address), address = %address.socket, "no answer: {failure}");
-        if self.upstream.failed(address, sent) == Turn::CutOff {
-            tracing::warn!(
-                upstream = %self.label(address),
-                address = %address.socket,
-                "cut off from the upstream: {failure}: names are served as they were, and it is tried again and again"
-            );
+    fn is_back(&self, address: &Address, after: Duration) {
+        tracing::info!(upstream = %self.label(address), "the upstream answers again after {after:.1?}");
+    }
+
+    fn is_cut_off(&self, address: &Address, why: &dyn fmt::Display) {
+        tracing::warn!(
+            upstream = %self.label(address),
+            address = %address.socket,
+            "cut off from the upstream: {why}: names are served as they were, and it is tried again and again"
+        );
+    }
+
+    /// A request for a name, sent to an address at `sent`, has failed: the name's readers are told why, and the address
+    /// is left alone if it is to blame.
+    fn failed(&self, entry: &Entry, address: &Address, sent: Instant, failed: &Failing<'_>) {
+        let blame = match failed {
+            Failing::NoConnection(_) => Blame::Address,
+            Failing::NoAnswer(_) | Failing::Answers(_) => Blame::Name(&entry.name),
+        };
+        tracing::debug!(upstream = %self.label(address), address = %address.socket, name = %entry.name, "{failed}");
+        let is_new = entry.set_trouble(Some(failed.trouble()));
+        match self.upstream.failed(address, blame, sent, || failed.why_left_alone()) {
+            Turn::CutOff => self.is_cut_off(address, failed),
+            _ if is_new && blame != Blame::Address && self.upstream.cut_off_for().is_none() => {
+                if let Some(more) = self.may_complain("failing") {
+                    tracing::warn!(
+                        upstream = %self.label(address),
+                        address = %address.socket,
+                        name = %entry.name,
+                        more,
+                        "the upstream fails for a name: {failed}: the name stays as it was, and is asked for again"
+                    );
+                }
+            }
+            _ => {}
         }
     }
 
@@ -591,41 +659,5 @@ async fn sweep(shared: Arc<Shared>) {
                 shared.keeper.drop_copy(&entry.name);
             }
         }
-    }
-}
-
-/// Asks each address of an upstream vwatch when its set began: readers' stamps from before that say nothing.
-async fn ask_genesis(shared: Arc<Shared>) {
-    loop {
-        shared.metrics.turn("fill-genesis");
-        let addresses = shared.upstream.addresses();
-        for address in addresses.iter().filter(|address| !shared.upstream.is_paused(address)) {
-            let origin = shared.upstream.origin(address);
-            let uri = watch::uri(origin, address, "/readyz");
-            let deadline = tokio::time::Instant::now() + GENESIS_EVERY;
-            let outgoing = Outgoing {
-                to: To::Origin(address.origin),
-                purpose: Purpose::Upstream,
-                method: Method::GET,
-                uri: &uri,
-                host: Some(&origin.authority()),
-                headers: &shared.headers(),
-            };
-            if let Ok((parts, body)) = shared.http.send(outgoing, deadline).await {
-                // a 503 is about its readiness
-                if parts.status == StatusCode::TOO_MANY_REQUESTS {
-                    let pause = limit(&shared, parts.status, &parts.headers).flatten();
-                    shared.upstream.pause(address, pause.unwrap_or(GENESIS_EVERY));
-                }
-                if let Err(failure) = watch::look_at_way(&shared, address, &parts.headers)
-                    && let Some(more) = shared.may_complain("way")
-                {
-                    tracing::error!(upstream = %shared.label(address), more, "{failure}");
-                }
-                http::discard(body).await;
-            }
-        }
-        let pause = if addresses.is_empty() { SWEEP_EVERY.0 / 10 } else { GENESIS_EVERY };
-        tokio::time::sleep(pace::spread(pause, pace::random())).await;
     }
 }

@@ -46,6 +46,8 @@ pub(super) struct Entry {
 pub(super) enum Trouble {
     /// Nobody answers; somebody may soon.
     CutOff(Arc<str>),
+    /// There was an answer, that the upstream fails; the next one may be another.
+    Failing(Arc<str>),
     /// There was an answer, and it is of no use.
     Useless(Arc<str>),
 }

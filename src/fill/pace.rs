@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::core::Name;
+
 /// Slots for requests, evenly spread: never more than the rate, never saved up.
 #[derive(Debug)]
 pub(super) struct Budget {
@@ -54,12 +56,54 @@ pub(super) fn random() -> u64 {
     getrandom::u64().unwrap_or(u64::MAX / 2)
 }
 
-/// Whether an address is asked: after a failure it is left alone for a while, then one request tries it.
+/// Why a request failed, as far as a gate has to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Blame<'a> {
+    /// There was no connection: that concerns every name.
+    Address,
+    /// There was a connection, and no answer of use on it for this name.
+    Name(&'a Name),
+}
+
+/// So many different names that fail, and no answer between, are the trouble of the address and not theirs.
+pub(super) const NAMES_THAT_CLOSE: usize = 3;
+
+/// Whether an address is asked. It is left alone for a while after a connection failed, or after requests of
+/// [`NAMES_THAT_CLOSE`] different names did; then one request tries it. What fails for fewer names is left to their own
+/// pauses.
+///
+/// What names have closed stays open to those that have not failed, one every [`GATE_BASE`]: they may have an answer,
+/// which opens it for all.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
+    /// How often it was closed since the last answer.
     failures: u32,
     closed_until: Option<Instant>,
+    /// It was closed by names that fail, and not by a connection.
+    by_names: bool,
+    /// When the next name that has not failed may ask, while it is closed by others.
+    next_fresh: Option<Instant>,
+    /// It says nothing at all: it is asked again once it has answered a probe.
+    is_silent: bool,
+    /// The upstream wants to be left alone until then, whatever else it answers.
+    paused_until: Option<Instant>,
     failed_at: Option<Instant>,
+    answered_at: Option<Instant>,
+    /// The names that failed since the last answer, and since it was last closed, each once.
+    failing: Vec<Name>,
+    /// Requests that failed since the last answer, of whatever names.
+    unanswered: usize,
+}
+
+/// What a failed request changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failed {
+    /// The name backs off alone.
+    Alone,
+    /// It was the one that tried the address: another name may try soon.
+    AnotherMayTry,
+    /// The address is left alone.
+    Closed,
 }
 
 const GATE_BASE: Duration = Duration::from_millis(100);
@@ -68,54 +112,112 @@ const GATE_CAP: Duration = Duration::from_secs(5);
 /// How long the one that tries a failed address has for it before the next one may.
 const TRIAL: Duration = Duration::from_secs(5);
 
+/// When to look again whether a silent address has answered a probe. That is told, too.
+const LOOK_AT_SILENT: Duration = Duration::from_secs(5);
+
+/// An address that has answered this short a time ago is not said to be away because of names that fail.
+const ANSWERED_LATELY: Duration = Duration::from_secs(2);
+
 impl Gate {
-    /// Lets a request through, or says when to come back.
-    pub(super) fn admit(&mut self, now: Instant) -> Result<(), Instant> {
-        match self.closed_until {
-            Some(until) if until > now => Err(until),
-            Some(_) if self.failures > 0 => {
-                self.closed_until = Some(now + TRIAL);
-                Ok(())
-            }
-            _ => Ok(()),
+    /// Lets a request through, or says when to come back. `has_failed` is whether the last one for the name did.
+    pub(super) fn admit(&mut self, has_failed: bool, now: Instant) -> Result<(), Instant> {
+        if let Some(until) = self.closed(has_failed, now) {
+            return Err(until);
         }
+        if self.failures > 0 {
+            if self.by_names && !has_failed {
+                self.next_fresh = Some(now + GATE_BASE);
+            } else {
+                self.closed_until = Some(now + TRIAL);
+            }
+        }
+        Ok(())
     }
 
-    /// A request that was sent at `sent` has failed. What was sent before the last failure says nothing new. Returns
-    /// whether it was well before.
-    pub(super) fn failed(&mut self, sent: Instant, now: Instant, random: u64) -> bool {
+    /// A request that was sent at `sent` has failed. What was sent before it was last closed says nothing new.
+    pub(super) fn failed(&mut self, blame: Blame<'_>, sent: Instant, now: Instant, random: u64) -> Failed {
         if self.failed_at.is_some_and(|failed| sent < failed) {
-            return false;
+            return Failed::Alone;
         }
+        self.unanswered = self.unanswered.saturating_add(1);
+        if let Blame::Name(name) = blame {
+            if !self.failing.contains(name) {
+                self.failing.push(name.clone());
+            }
+            if self.failing.len() < NAMES_THAT_CLOSE {
+                if self.failures == 0 {
+                    return Failed::Alone;
+                }
+                self.closed_until = Some(now + portion(GATE_BASE, random));
+                return Failed::AnotherMayTry;
+            }
+        }
+        self.failing.clear();
         self.failures = self.failures.saturating_add(1);
         self.failed_at = Some(now);
         self.closed_until = Some(now + backoff(GATE_BASE, GATE_CAP, self.failures, random));
-        self.failures == 1
+        self.by_names = matches!(blame, Blame::Name(_));
+        self.next_fresh = self.next_fresh.max(Some(now + GATE_BASE));
+        Failed::Closed
+    }
+
+    /// It says nothing at all, not even to a probe.
+    pub(super) fn is_silent(&mut self, now: Instant) {
+        self.is_silent = true;
+        self.failures = self.failures.max(1);
+        self.by_names = false;
+        self.failed_at = Some(now);
+        self.failing.clear();
+    }
+
+    /// It has answered a probe: that says that it is there, and nothing about names. Returns whether that is new.
+    pub(super) fn is_there(&mut self, now: Instant) -> bool {
+        self.failures > 0 && !self.by_names && self.succeeded(now)
     }
 
     /// The upstream wants to be left alone.
     pub(super) fn pause(&mut self, until: Instant) {
-        self.closed_until = self.closed_until.max(Some(until));
+        self.paused_until = self.paused_until.max(Some(until));
     }
 
     /// A request was answered. Returns whether it had failed before.
     pub(super) fn succeeded(&mut self, now: Instant) -> bool {
-        let had_failed = self.failures > 0;
-        if had_failed || self.closed_until.is_some_and(|until| until <= now) {
-            self.closed_until = None;
-        }
-        self.failures = 0;
+        let had_failed = self.failures > 0 || self.unanswered >= NAMES_THAT_CLOSE;
+        *self = Self { paused_until: self.paused_until, failed_at: self.failed_at, ..Self::default() };
+        self.answered_at = Some(now);
         had_failed
     }
 
-    /// Until when nobody is let through; `None` if somebody is.
-    pub(super) fn closed(&self, now: Instant) -> Option<Instant> {
-        self.closed_until.filter(|&until| until > now)
+    /// Until when a name is not let through; `None` if it is.
+    pub(super) fn closed(&self, has_failed: bool, now: Instant) -> Option<Instant> {
+        let closed_until = if self.is_silent {
+            Some(now + LOOK_AT_SILENT)
+        } else if self.by_names && !has_failed {
+            self.next_fresh
+        } else {
+            self.closed_until
+        };
+        closed_until.max(self.paused_until).filter(|&until| until > now)
     }
 
-    /// Whether the last request failed.
-    pub(super) fn is_failing(&self) -> bool {
-        self.failures > 0
+    /// Whether the upstream wants to be left alone.
+    pub(super) fn is_paused(&self, now: Instant) -> bool {
+        self.paused_until.is_some_and(|until| until > now)
+    }
+
+    /// Whether any name is let through, without being the one that tries.
+    pub(super) fn is_open(&self, now: Instant) -> bool {
+        self.failures == 0 && self.closed(true, now).is_none()
+    }
+
+    /// Whether the last requests failed, and enough of them to say that the address does not answer.
+    pub(super) fn is_failing(&self, now: Instant) -> bool {
+        if self.failures > 0 && !self.by_names {
+            return true;
+        }
+        let has_answered =
+            self.answered_at.is_some_and(|at| now.saturating_duration_since(at) < ANSWERED_LATELY);
+        !has_answered && (self.failures > 0 || self.unanswered >= NAMES_THAT_CLOSE)
     }
 }
 
@@ -170,29 +272,137 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_gate_lets_one_try_and_opens_for_all() {
-        let start = Instant::now();
-        let mut gate = Gate::default();
-        assert!(gate.admit(start).is_ok());
-        assert!(gate.failed(start, start + SECOND, u64::MAX));
-        assert!(!gate.failed(start, start + SECOND * 2, u64::MAX), "of the same failure");
-        let closed_until = gate.admit(start + SECOND).unwrap_err();
-        assert_eq!(closed_until, start + SECOND + GATE_BASE);
-        assert!(gate.admit(closed_until).is_ok(), "one tries");
-        assert!(gate.admit(closed_until).is_err(), "and nobody else");
-        assert!(gate.succeeded(closed_until));
-        assert!(gate.admit(closed_until).is_ok() && gate.admit(closed_until).is_ok());
-        assert!(!gate.succeeded(closed_until));
+    fn name(text: &str) -> Name {
+        Name::new(text.as_bytes(), 512).unwrap()
     }
 
     #[test]
-    fn a_pause_is_kept_whatever_else_is_answered() {
+    fn a_gate_lets_one_try_and_opens_for_all() {
+        let start = Instant::now();
+        let now = start;
+        let mut gate = Gate::default();
+        assert!(gate.admit(true, start).is_ok() && gate.is_open(start));
+        assert_eq!(gate.failed(Blame::Address, start, start + SECOND, u64::MAX), Failed::Closed);
+        let same = gate.failed(Blame::Address, start, start + SECOND * 2, u64::MAX);
+        assert_eq!(same, Failed::Alone, "of the same failure");
+        let closed_until = gate.admit(true, start + SECOND).unwrap_err();
+        assert_eq!(closed_until, start + SECOND + GATE_BASE);
+        assert!(!gate.is_open(closed_until));
+        assert!(gate.admit(true, closed_until).is_ok(), "one tries");
+        assert!(gate.admit(true, closed_until).is_err(), "and no other one");
+        assert!(gate.succeeded(now));
+        assert!(gate.admit(true, closed_until).is_ok() && gate.admit(true, closed_until).is_ok());
+        assert!(!gate.succeeded(now));
+    }
+
+    #[test]
+    fn a_gate_closes_on_different_names_in_a_row() {
+        let now = Instant::now();
+        let mut gate = Gate::default();
+        let fail = |gate: &mut Gate, text: &str| gate.failed(Blame::Name(&name(text)), now, now, u64::MAX);
+        for _ in 0..2 {
+            assert_eq!(fail(&mut gate, "a"), Failed::Alone);
+            assert_eq!(fail(&mut gate, "b"), Failed::Alone);
+            assert!(gate.is_open(now));
+            gate.succeeded(now);
+        }
+        for _ in 0..9 {
+            assert_eq!(fail(&mut gate, "a"), Failed::Alone);
+        }
+        assert!(
+            gate.is_open(now) && gate.is_failing(now + ANSWERED_LATELY),
+            "it is said to fail, and yet asked for other names"
+        );
+        assert_eq!(fail(&mut gate, "b"), Failed::Alone);
+        assert_eq!(fail(&mut gate, "c"), Failed::Closed);
+        assert_eq!(gate.closed(true, now), Some(now + GATE_BASE));
+    }
+
+    #[test]
+    fn a_name_that_fails_when_it_tries_leaves_the_next_try_to_another_one() {
+        let start = Instant::now();
+        let mut gate = Gate::default();
+        gate.failed(Blame::Address, start, start, u64::MAX);
+        let mut now = start + GATE_BASE;
+        for (text, expected) in
+            [("a", Failed::AnotherMayTry), ("b", Failed::AnotherMayTry), ("c", Failed::Closed)]
+        {
+            assert!(gate.admit(true, now).is_ok());
+            assert_eq!(gate.failed(Blame::Name(&name(text)), now, now, u64::MAX), expected, "{text}");
+            now += GATE_BASE;
+        }
+        assert_eq!(gate.closed(true, now), Some(now + GATE_BASE), "longer each time");
+    }
+
+    #[test]
+    fn what_names_have_closed_is_open_to_those_that_have_not_failed() {
+        let start = Instant::now();
+        let mut gate = Gate::default();
+        for text in ["a", "b", "c"] {
+            gate.failed(Blame::Name(&name(text)), start, start, u64::MAX);
+        }
+        assert!(gate.admit(true, start).is_err() && gate.admit(false, start).is_err());
+        let now = start + GATE_BASE;
+        assert!(gate.admit(false, now).is_ok());
+        assert_eq!(gate.admit(false, now), Err(now + GATE_BASE), "one after the other");
+        assert!(
+            gate.succeeded(now) && gate.admit(true, now).is_ok(),
+            "one that is answered opens it for all"
+        );
+        gate.failed(Blame::Address, now, now, u64::MAX);
+        assert_eq!(gate.admit(false, now), Err(now + GATE_BASE), "a connection concerns every name");
+    }
+
+    #[test]
+    fn a_silent_address_is_not_tried_by_requests() {
+        let start = Instant::now();
+        let mut gate = Gate::default();
+        gate.is_silent(start);
+        let now = start + SECOND * 3_600;
+        assert!(gate.admit(true, now).is_err() && gate.admit(false, now).is_err() && gate.is_failing(now));
+        assert_eq!(gate.failed(Blame::Address, start - SECOND, now, 0), Failed::Alone, "what waited there");
+        assert!(gate.is_there(now) && gate.is_open(now) && !gate.is_there(now));
+        for text in ["a", "b", "c"] {
+            gate.failed(Blame::Name(&name(text)), now, now, u64::MAX);
+        }
+        assert!(!gate.is_there(now), "a probe says nothing about names");
+    }
+
+    #[test]
+    fn a_pause_is_kept_whatever_else_is_answered_or_fails() {
         let now = Instant::now();
         let mut gate = Gate::default();
         gate.pause(now + SECOND);
         gate.succeeded(now);
-        assert_eq!(gate.admit(now), Err(now + SECOND));
-        assert!(gate.admit(now + SECOND).is_ok());
+        assert_eq!(gate.admit(true, now), Err(now + SECOND));
+        gate.failed(Blame::Address, now, now, 0);
+        assert_eq!(gate.admit(true, now), Err(now + SECOND));
+        assert!(gate.admit(true, now + SECOND).is_ok());
+    }
+
+    proptest! {
+        /// Names fail and are answered in any order; the rule is told by looking back.
+        #[test]
+        fn only_enough_names_without_an_answer_between_close(steps in prop::collection::vec(0_u8..6, 1..60)) {
+            let now = Instant::now();
+            let mut gate = Gate::default();
+            let mut row = std::collections::BTreeSet::new();
+            for step in steps {
+                if step == 5 {
+                    gate.succeeded(now);
+                    row.clear();
+                } else {
+                    let failed = gate.failed(Blame::Name(&name(&step.to_string())), now, now, u64::MAX);
+                    row.insert(step);
+                    let closes = row.len() >= NAMES_THAT_CLOSE;
+                    prop_assert_eq!(failed == Failed::Closed, closes);
+                    if closes {
+                        gate.succeeded(now);
+                        row.clear();
+                    }
+                }
+                prop_assert!(gate.is_open(now));
+            }
+        }
     }
 }

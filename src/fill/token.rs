@@ -190,7 +190,9 @@ async fn ask_for_token(
 ) -> Result<(HeaderValue, Duration), Obstacle> {
     let says = |what: &dyn fmt::Display| format!("its token service {} {what}", cut(realm));
     let of_service = |failure| match failure {
-        Failure::Unreachable(why) => Failure::Unreachable(says(&format_args!("does not answer: {why}"))),
+        Failure::NoConnection(why) | Failure::Unreachable(why) => {
+            Failure::Unreachable(says(&format_args!("does not answer: {why}")))
+        }
         Failure::Bad(why) => Failure::Bad(says(&format_args!("is of no use: {why}"))),
     };
     let mut headers = HeaderMap::new();

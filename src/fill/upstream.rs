@@ -7,10 +7,13 @@ use std::time::{Duration, Instant};
 
 use tokio::net::lookup_host;
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::names::Trouble;
 use super::owner::ranked;
-use super::pace::{Gate, portion, random};
+use super::pace::{Blame, Failed, Gate, portion, random};
+use super::probe::Life;
 use super::via::Via;
 use crate::config::fill::Origin;
 use crate::core::{Name, Stamp};
@@ -36,6 +39,8 @@ pub(super) struct Upstream {
     opened: Notify,
     /// Since when nobody answers.
     cut_off: Mutex<Option<Instant>>,
+    /// Why an address was last left alone, or could not be found.
+    why: Mutex<Option<Trouble>>,
 }
 
 /// One address of the upstream.
@@ -47,6 +52,8 @@ pub(super) struct Address {
     pub(super) socket: SocketAddr,
     id: u64,
     gate: Mutex<Gate>,
+    /// Whether it answers at all, where something is waited for there.
+    pub(super) life: Life,
     about: Mutex<About>,
 }
 
@@ -57,6 +64,19 @@ struct About {
     genesis: Option<Stamp>,
     /// How it gets what it has.
     via: Via,
+}
+
+/// A name that asks for an address.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asker<'a> {
+    /// The name.
+    pub(super) name: &'a Name,
+    /// How often it has gone on to another address: to where one that answered something of no use is passed over.
+    pub(super) turn: usize,
+    /// Readers wait for it: it does not try an address that has failed while there is another one.
+    pub(super) is_awaited: bool,
+    /// The last request for it failed.
+    pub(super) has_failed: bool,
 }
 
 /// A change of whether anybody answers.
@@ -77,6 +97,7 @@ impl Upstream {
             addresses: RwLock::new(Arc::new([])),
             opened: Notify::new(),
             cut_off: Mutex::default(),
+            why: Mutex::default(),
         }
     }
 
@@ -95,23 +116,28 @@ impl Upstream {
         Arc::clone(&self.addresses.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The address to ask for a name: names are spread over all, and one that fails is passed over. `turn` goes on to
-    /// another one, where one has answered something of no use.
+    /// The address to ask for a name: names are spread over all, and one that fails is passed over.
     ///
     /// # Errors
     /// When to look again; `None` if there is no address yet.
-    pub(super) fn pick(&self, name: &Name, turn: usize) -> Result<Arc<Address>, Option<Instant>> {
+    pub(super) fn pick(&self, asker: Asker<'_>) -> Result<Arc<Address>, Option<Instant>> {
         let addresses = self.addresses();
         let ids: Vec<u64> = addresses.iter().map(|address| address.id).collect();
-        let mut order = ranked(name.as_bytes(), &ids);
+        let mut order = ranked(asker.name.as_bytes(), &ids);
         if !order.is_empty() {
-            let by = turn % order.len();
+            let by = asker.turn % order.len();
             order.rotate_left(by);
         }
         let now = Instant::now();
+        let is_open = |at: &&usize| lock(&addresses[**at].gate).is_open(now);
+        if asker.is_awaited
+            && let Some(&at) = order.iter().find(is_open)
+        {
+            return Ok(Arc::clone(&addresses[at]));
+        }
         let mut soonest: Option<Instant> = None;
         for at in order {
-            match lock(&addresses[at].gate).admit(now) {
+            match lock(&addresses[at].gate).admit(asker.has_failed, now) {
                 Ok(()) => return Ok(Arc::clone(&addresses[at])),
                 Err(until) => soonest = Some(soonest.map_or(until, |soonest| soonest.min(until))),
             }
@@ -120,30 +146,40 @@ impl Upstream {
     }
 
     /// As [`Self::pick`], and waits until there is one. `names` is how many may be waiting.
-    pub(super) async fn wait(&self, name: &Name, turn: usize, names: usize) -> Arc<Address> {
+    pub(super) async fn wait(&self, asker: Asker<'_>, names: usize) -> Arc<Address> {
+        let all = RETURN_EACH.saturating_mul(u32::try_from(names).unwrap_or(u32::MAX)).min(LONGEST_RETURN);
         loop {
-            let opened = self.opened.notified();
-            let until = match self.pick(name, turn) {
+            let opened = self.changed();
+            let until = match self.pick(asker) {
                 Ok(address) => return address,
                 Err(until) => until.unwrap_or_else(|| Instant::now() + RESOLVE_SOON),
             };
             tokio::select! {
                 () = tokio::time::sleep_until(until.into()) => {}
-                () = opened => {
-                    let each = RETURN_EACH.saturating_mul(u32::try_from(names).unwrap_or(u32::MAX));
-                    tokio::time::sleep(portion(each.min(LONGEST_RETURN), random())).await;
-                }
+                () = opened => {}
             }
+            // not all of them at once
+            tokio::time::sleep(portion(all, random())).await;
         }
     }
 
-    /// When the first address may be asked; `None` if one may be now.
-    pub(super) fn closed_until(&self) -> Option<Instant> {
+    /// Told when an address answers again, and when addresses have been found.
+    pub(super) fn changed(&self) -> Notified<'_> {
+        self.opened.notified()
+    }
+
+    /// Whether an address is still one of the upstream.
+    pub(super) fn has(&self, address: &Arc<Address>) -> bool {
+        self.addresses().iter().any(|known| Arc::ptr_eq(known, address))
+    }
+
+    /// When the first address may be asked for a name that has failed, or has not; `None` if one may be now.
+    pub(super) fn closed_until(&self, has_failed: bool) -> Option<Instant> {
         let now = Instant::now();
         let addresses = self.addresses();
         let mut soonest: Option<Instant> = None;
         for address in addresses.iter() {
-            match lock(&address.gate).closed(now) {
+            match lock(&address.gate).closed(has_failed, now) {
                 None => return None,
                 Some(until) => soonest = Some(soonest.map_or(until, |soonest| soonest.min(until))),
             }
@@ -152,23 +188,46 @@ impl Upstream {
     }
 
     /// Why no address may be asked now, if none may.
-    pub(super) fn why_closed(&self) -> &'static str {
-        if self.addresses().is_empty() {
-            "the upstream's addresses are not known yet"
-        } else if self.cut_off_for().is_some() {
-            "the upstream does not answer"
-        } else {
-            "the upstream is at a limit"
+    pub(super) fn why_closed(&self) -> Trouble {
+        let why = lock(&self.why).clone();
+        match (why, self.addresses().is_empty()) {
+            (Some(why), false) => why,
+            (Some(Trouble::CutOff(why)), true) => {
+                Trouble::CutOff(format!("the upstream's addresses are not known yet: {why}").into())
+            }
+            _ => Trouble::CutOff("the upstream's addresses are not known yet".into()),
         }
     }
 
-    /// An address has failed a request that was sent at `sent`.
-    pub(super) fn failed(&self, address: &Address, sent: Instant) -> Turn {
-        lock(&address.gate).failed(sent, Instant::now(), random());
-        let all_fail = self.addresses().iter().all(|address| lock(&address.gate).is_failing());
+    /// An address has failed a request that was sent at `sent`; `why` is told to readers while it is left alone.
+    pub(super) fn failed(
+        &self,
+        address: &Address,
+        blame: Blame<'_>,
+        sent: Instant,
+        why: impl FnOnce() -> Trouble,
+    ) -> Turn {
+        match lock(&address.gate).failed(blame, sent, Instant::now(), random()) {
+            Failed::Alone => {}
+            Failed::AnotherMayTry => self.opened.notify_waiters(),
+            Failed::Closed => *lock(&self.why) = Some(why()),
+        }
+        self.look_whether_cut_off()
+    }
+
+    /// An address says nothing, not even to a probe: it is asked again when it does.
+    pub(super) fn is_silent(&self, address: &Address, why: Trouble) -> Turn {
+        lock(&address.gate).is_silent(Instant::now());
+        *lock(&self.why) = Some(why);
+        self.look_whether_cut_off()
+    }
+
+    fn look_whether_cut_off(&self) -> Turn {
+        let now = Instant::now();
+        let all_fail = self.addresses().iter().all(|address| lock(&address.gate).is_failing(now));
         let mut cut_off = lock(&self.cut_off);
         if all_fail && cut_off.is_none() {
-            *cut_off = Some(Instant::now());
+            *cut_off = Some(now);
             return Turn::CutOff;
         }
         Turn::None
@@ -176,6 +235,7 @@ impl Upstream {
 
     /// An address wants to be left alone for a while.
     pub(super) fn pause(&self, address: &Address, pause: Duration) {
+        *lock(&self.why) = Some(Trouble::CutOff("the upstream is at a limit".into()));
         lock(&address.gate).pause(Instant::now() + pause);
     }
 
@@ -188,13 +248,23 @@ impl Upstream {
 
     /// Whether an address wants to be left alone.
     pub(super) fn is_paused(&self, address: &Address) -> bool {
-        let gate = lock(&address.gate);
-        !gate.is_failing() && gate.closed(Instant::now()).is_some()
+        lock(&address.gate).is_paused(Instant::now())
     }
 
     /// An address has answered.
     pub(super) fn answered(&self, address: &Address) -> Turn {
-        if lock(&address.gate).succeeded(Instant::now()) {
+        let had_failed = lock(&address.gate).succeeded(Instant::now());
+        self.back(had_failed)
+    }
+
+    /// An address has answered a probe. Returns also whether it was thought to be away.
+    pub(super) fn is_there(&self, address: &Address) -> (Turn, bool) {
+        let was_away = lock(&address.gate).is_there(Instant::now());
+        (if was_away { self.back(true) } else { Turn::None }, was_away)
+    }
+
+    fn back(&self, had_failed: bool) -> Turn {
+        if had_failed {
             self.opened.notify_waiters();
         }
         let mut cut_off = lock(&self.cut_off);
@@ -206,9 +276,15 @@ impl Upstream {
         lock(&self.cut_off).map(|since| since.elapsed())
     }
 
+    /// Whether an address is not known to fail.
+    pub(super) fn is_asked(&self, address: &Address) -> bool {
+        !lock(&address.gate).is_failing(Instant::now())
+    }
+
     /// Whether an address of this origin answers.
     pub(super) fn is_up(&self, origin: usize) -> bool {
-        self.addresses().iter().any(|a| a.origin == origin && !lock(&a.gate).is_failing())
+        let now = Instant::now();
+        self.addresses().iter().any(|a| a.origin == origin && !lock(&a.gate).is_failing(now))
     }
 
     /// An address has told when its set began.
@@ -245,6 +321,7 @@ impl Upstream {
                         found.extend(sockets.map(|socket| (at, socket)));
                     }
                     Err(error) => {
+                        *lock(&self.why) = Some(Trouble::CutOff(format!("{}: {error}", origin.host).into()));
                         if told.insert(at) {
                             tracing::warn!(
                                 upstream = %origin,
@@ -288,7 +365,7 @@ impl Upstream {
 impl Address {
     fn new(origin: usize, socket: SocketAddr) -> Self {
         let id = xxh3_64(format!("{origin} {socket}").as_bytes());
-        Self { origin, socket, id, gate: Mutex::default(), about: Mutex::default() }
+        Self { origin, socket, id, gate: Mutex::default(), life: Life::default(), about: Mutex::default() }
     }
 }
 
@@ -311,15 +388,19 @@ mod tests {
         Name::new(text.as_bytes(), 512).unwrap()
     }
 
+    fn pick(upstream: &Upstream, name: &Name, turn: usize) -> Arc<Address> {
+        upstream.pick(Asker { name, turn, is_awaited: false, has_failed: false }).unwrap()
+    }
+
     #[test]
     fn names_are_spread_and_stay_where_they_are() {
         let upstream = upstream(4);
         let mut count = [0; 5];
         for i in 0..4_000 {
             let name = name(&format!("n{i}"));
-            let address = upstream.pick(&name, 0).unwrap();
-            assert_eq!(upstream.pick(&name, 0).unwrap().socket, address.socket);
-            assert_ne!(upstream.pick(&name, 1).unwrap().socket, address.socket);
+            let address = pick(&upstream, &name, 0);
+            assert_eq!(pick(&upstream, &name, 0).socket, address.socket);
+            assert_ne!(pick(&upstream, &name, 1).socket, address.socket);
             count[usize::from(address.socket.port())] += 1;
         }
         assert!(count[1..].iter().all(|&n| (800..1_200).contains(&n)), "{count:?}");
@@ -329,16 +410,34 @@ mod tests {
     fn who_fails_is_passed_over_and_the_end_of_all_is_told_once() {
         let upstream = upstream(2);
         let sent = Instant::now();
-        let first = upstream.pick(&name("n"), 0).unwrap();
-        assert_eq!(upstream.failed(&first, sent), Turn::None);
-        let second = upstream.pick(&name("n"), 0).unwrap();
+        let fail =
+            |address: &Address| upstream.failed(address, Blame::Address, sent, || Trouble::CutOff("".into()));
+        let first = pick(&upstream, &name("n"), 0);
+        assert_eq!(fail(&first), Turn::None);
+        let second = pick(&upstream, &name("n"), 0);
         assert_ne!(first.socket, second.socket);
-        assert_eq!(upstream.failed(&second, sent), Turn::CutOff);
-        assert_eq!(upstream.failed(&second, sent), Turn::None);
+        assert_eq!(fail(&second), Turn::CutOff);
+        assert_eq!(fail(&second), Turn::None);
         assert!(upstream.cut_off_for().is_some() && !upstream.is_up(0));
         assert!(matches!(upstream.answered(&first), Turn::Back(_)));
         assert_eq!(upstream.answered(&first), Turn::None);
-        assert_eq!(upstream.pick(&name("n"), 0).unwrap().socket, first.socket);
+        assert_eq!(pick(&upstream, &name("n"), 0).socket, first.socket);
+    }
+
+    #[test]
+    fn a_name_that_readers_wait_for_does_not_try_what_has_failed_while_there_is_another() {
+        let upstream = upstream(2);
+        let name = name("n");
+        let first = pick(&upstream, &name, 0);
+        upstream.failed(&first, Blame::Address, Instant::now(), || Trouble::CutOff("".into()));
+        let asker = Asker { name: &name, turn: 0, is_awaited: true, has_failed: false };
+        std::thread::sleep(Duration::from_millis(101));
+        assert_ne!(upstream.pick(asker).unwrap().socket, first.socket);
+        assert_eq!(
+            upstream.pick(Asker { is_awaited: false, ..asker }).unwrap().socket,
+            first.socket,
+            "it tries"
+        );
     }
 
     #[test]

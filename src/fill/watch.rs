@@ -17,9 +17,10 @@ use super::http::{self, Failure, Outgoing, To, cut};
 use super::metrics::Outcome;
 use super::names::{Entry, Trouble};
 use super::pace::{backoff, random, spread};
-use super::upstream::Address;
+use super::probe::SAYS_NOTHING;
+use super::upstream::{Address, Asker};
 use super::via::{Via, ViaError};
-use super::{Kept, SET_IS_FULL, Shared, TAKES_NO_WRITES, is_awaited, is_read, limit};
+use super::{Failing, Kept, SET_IS_FULL, Shared, TAKES_NO_WRITES, is_awaited, is_read, limit};
 use crate::config::fill::Origin;
 use crate::core::limits::MAX_DATA_BYTES;
 use crate::core::store::Change;
@@ -90,11 +91,17 @@ pub(super) async fn follow(shared: Arc<Shared>, entry: Arc<Entry>) {
         if way.fruitless > 0 && nobody_cares(&shared, &entry) {
             return;
         }
-        let address = match shared.upstream.pick(&entry.name, way.turn) {
+        let asker = Asker {
+            name: &entry.name,
+            turn: way.turn,
+            is_awaited: entry.is_expected(),
+            has_failed: way.fruitless > 0,
+        };
+        let address = match shared.upstream.pick(asker) {
             Ok(address) => address,
             Err(_) => {
                 shared.is_left_alone(&entry);
-                shared.upstream.wait(&entry.name, way.turn, shared.names.count().0).await
+                shared.upstream.wait(asker, shared.names.count().0).await
             }
         };
         let held = shared.keeper.held(&entry.name);
@@ -103,7 +110,7 @@ pub(super) async fn follow(shared: Arc<Shared>, entry: Arc<Entry>) {
         if !is_parked {
             (poked, looked) = (false, sent);
         }
-        let mut asking = std::pin::pin!(ask(&shared, &entry, &address, held.as_ref(), way.form));
+        let mut asking = std::pin::pin!(ask_or_give_up(&shared, &entry, &address, held.as_ref(), way.form));
         let told = loop {
             tokio::select! {
                 told = &mut asking => break told,
@@ -123,14 +130,21 @@ pub(super) async fn follow(shared: Arc<Shared>, entry: Arc<Entry>) {
         }
         let pause = match told {
             Ok((told, stale)) => {
-                shared.answered(&address);
+                if !matches!(told, Told::Error(_)) {
+                    shared.answered(&address);
+                }
                 way.stale = stale;
                 match way.take_in(&shared, &entry, &address, held.as_ref(), sent, told) {
                     Step::On(pause) => pause,
                     Step::LetGo => return,
                 }
             }
-            Err(failure) => way.fail(&shared, &entry, &address, sent, &failure),
+            Err(failure) => {
+                if matches!(failure, Failure::Bad(_)) {
+                    shared.answered(&address);
+                }
+                way.fail(&shared, &entry, &address, sent, &failure)
+            }
         };
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
@@ -228,8 +242,7 @@ impl Way {
             Told::NotAwaited => Step::On(Duration::ZERO),
             Told::Error(status) => {
                 count(Outcome::Error);
-                let failure = Failure::Unreachable(format!("it answers {status}"));
-                Step::On(self.fail_uncounted(shared, entry, address, sent, &failure))
+                Step::On(self.failed(shared, entry, address, sent, &Failing::Answers(status)))
             }
         }
     }
@@ -332,33 +345,43 @@ impl Way {
         sent: Instant,
         failure: &Failure,
     ) -> Duration {
+        let count = || shared.metrics.count(shared.label(address), Outcome::Unreachable);
         match failure {
-            Failure::Unreachable(_) => {
-                shared.metrics.count(shared.label(address), Outcome::Unreachable);
-                self.fail_uncounted(shared, entry, address, sent, failure)
+            Failure::NoConnection(why) => {
+                count();
+                self.failed(shared, entry, address, sent, &Failing::NoConnection(why))
+            }
+            Failure::Unreachable(why) => {
+                count();
+                self.failed(shared, entry, address, sent, &Failing::NoAnswer(why))
             }
             Failure::Bad(why) => self.useless(shared, entry, address, why),
         }
     }
 
-    fn fail_uncounted(
+    fn failed(
         &mut self,
         shared: &Arc<Shared>,
         entry: &Arc<Entry>,
         address: &Address,
         sent: Instant,
-        failure: &Failure,
+        failing: &Failing<'_>,
     ) -> Duration {
-        shared.unreachable(address, sent, failure);
-        entry.set_trouble(Some(Trouble::CutOff("the upstream does not answer".into())));
-        if shared.keeper.held(&entry.name).is_some() {
-            shared.told(entry);
-        }
+        shared.failed(entry, address, sent, failing);
         // the next one may be the one that tries an address for all: it must not be parked there
         self.form = Form::Now;
-        self.fruitless = self.fruitless.saturating_add(1);
-        // the address is left alone by its gate; another one may be asked at once
-        Duration::ZERO
+        let is_held = shared.keeper.held(&entry.name).is_some();
+        match failing {
+            Failing::NoAnswer(_) | Failing::Answers(_) => self.go_on(shared, entry, is_held),
+            // the address is left alone by its gate; another one may be asked at once
+            Failing::NoConnection(_) => {
+                if is_held {
+                    shared.told(entry);
+                }
+                self.fruitless = self.fruitless.saturating_add(1);
+                Duration::ZERO
+            }
+        }
     }
 
     fn useless(
@@ -436,6 +459,21 @@ fn copy(
     }
 }
 
+/// Asks, unless the address is found to be silent meanwhile.
+async fn ask_or_give_up(
+    shared: &Shared,
+    entry: &Entry,
+    address: &Address,
+    held: Option<&Record>,
+    form: Form,
+) -> Result<(Told, bool), Failure> {
+    let _waiting = address.life.wait();
+    tokio::select! {
+        told = ask(shared, entry, address, held, form) => told,
+        () = address.life.silent() => Err(Failure::NoConnection(SAYS_NOTHING.to_owned())),
+    }
+}
+
 async fn ask(
     shared: &Shared,
     entry: &Entry,
@@ -474,6 +512,7 @@ async fn ask(
         headers: &headers,
     };
     let (parts, body) = shared.http.send(outgoing, deadline).await?;
+    address.life.heard();
     look_at_way(shared, address, &parts.headers)?;
     let head = &parts.headers;
     let mut warnings = head.get_all(&WARNING).iter().flat_map(|line| elements(line.as_bytes()));

@@ -145,7 +145,7 @@ async fn reach(
             headers: &headers,
         };
         let (parts, body) = shared.http.send(outgoing, deadline).await?;
-        if place.elsewhere().is_none() {
+        if place.elsewhere().is_none() && !parts.status.is_server_error() {
             shared.answered(address);
         }
         match parts.status.as_u16() {

@@ -13,43 +13,38 @@ use crate::fill::names::{Entry, Trouble};
 use crate::fill::pace::{backoff, random, spread};
 use crate::fill::token::Obstacle;
 use crate::fill::upstream::Address;
-use crate::fill::{Shared, is_read};
+use crate::fill::{Failing, Shared, is_read};
 
 /// A name that only fails is asked for at least this often.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
-/// Asks for a name once. Returns after how long to do so again; `None` if nobody has a use for it.
-pub(super) async fn poll(shared: &Arc<Shared>, entry: &Arc<Entry>) -> Option<Duration> {
-    let turn = entry.polled().turn;
-    let address = match shared.upstream.pick(&entry.name, turn) {
-        Ok(address) => address,
-        Err(until) => {
-            let until = until.unwrap_or_else(|| Instant::now() + PAUSE_BASE);
-            return Some(until.saturating_duration_since(Instant::now()));
-        }
-    };
+/// Asks an address for a name once. Returns after how long to do so again; `None` if nobody has a use for it.
+pub(super) async fn poll(shared: &Arc<Shared>, entry: &Arc<Entry>, address: &Address) -> Option<Duration> {
     let sent = Instant::now();
-    let answer = ask(shared, entry, &address).await;
+    let answer = ask(shared, entry, address).await;
+    if let Err(Obstacle::Failed(Failure::Bad(_))) = &answer {
+        shared.answered(address);
+    }
     tracing::debug!(name = %entry.name, ?answer, "polled");
-    let label = shared.label(&address);
+    let label = shared.label(address);
     let count = |outcome| shared.metrics.count(label, outcome);
     let expiry = shared.settings.expiry;
     match answer {
         Ok(Answer::Said(said, modified)) => {
-            shared.good(&address);
+            shared.good(address);
             entry.polled().failures = 0;
-            take_in(shared, entry, &address, &said, modified)
+            take_in(shared, entry, address, &said, modified)
         }
         Ok(Answer::Limited(pause)) => {
             let pause = limited_for(pause, expiry, more_failures(entry), random());
-            shared.upstream.pause(&address, pause);
-            limited(shared, entry, &address, "the upstream", pause)
+            shared.upstream.pause(address, pause);
+            limited(shared, entry, address, "the upstream", pause)
         }
         Err(Obstacle::Limited(pause)) => {
             let pause = limited_for(pause, expiry, more_failures(entry), random());
             // all addresses of an upstream name the same service
-            shared.upstream.pause_all(&address, pause);
-            limited(shared, entry, &address, "its token service", pause)
+            shared.upstream.pause_all(address, pause);
+            limited(shared, entry, address, "its token service", pause)
         }
         Ok(Answer::Refused(status, elsewhere)) => {
             let is_denied = matches!(status.as_u16(), 401 | 403);
@@ -61,25 +56,29 @@ pub(super) async fn poll(shared: &Arc<Shared>, entry: &Arc<Entry>) -> Option<Dur
                 }
                 None => format!("it answers {status}"),
             };
-            shared.useless(entry, &address, &why);
+            shared.useless(entry, address, &why);
             Some(pause_of(expiry, more_failures(entry)))
         }
         Err(Obstacle::Denied(why)) => {
             count(Outcome::Denied);
-            shared.useless(entry, &address, &why);
+            shared.useless(entry, address, &why);
             Some(pause_of(expiry, more_failures(entry)))
         }
         Ok(Answer::Error(status)) => {
             count(Outcome::Error);
-            unreachable(shared, entry, &address, sent, &format!("it answers {status}"))
+            failed(shared, entry, address, sent, &Failing::Answers(status))
+        }
+        Err(Obstacle::Failed(Failure::NoConnection(why))) => {
+            count(Outcome::Unreachable);
+            failed(shared, entry, address, sent, &Failing::NoConnection(&why))
         }
         Err(Obstacle::Failed(Failure::Unreachable(why))) => {
             count(Outcome::Unreachable);
-            unreachable(shared, entry, &address, sent, &why)
+            failed(shared, entry, address, sent, &Failing::NoAnswer(&why))
         }
         Err(Obstacle::Failed(Failure::Bad(why))) => {
             count(Outcome::Bad);
-            shared.useless(entry, &address, &why);
+            shared.useless(entry, address, &why);
             Some(pause_of(expiry, more_failures(entry)))
         }
     }
@@ -121,15 +120,14 @@ pub(super) fn more_failures(entry: &Entry) -> u32 {
     polled.failures
 }
 
-fn unreachable(
+fn failed(
     shared: &Arc<Shared>,
     entry: &Arc<Entry>,
     address: &Address,
     sent: Instant,
-    why: &str,
+    failing: &Failing<'_>,
 ) -> Option<Duration> {
-    shared.unreachable(address, sent, &Failure::Unreachable(why.to_owned()));
-    entry.set_trouble(Some(Trouble::CutOff("the upstream does not answer".into())));
+    shared.failed(entry, address, sent, failing);
     serve_what_is_held(shared, entry);
     let failures = more_failures(entry);
     let is_of_use = shared.keeper.held(&entry.name).is_some()

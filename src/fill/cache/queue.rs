@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 
 use crate::fill::names::Entry;
 
+/// Names that are looked at for one that has not failed, at most.
+const FRESH_LOOKS: usize = 256;
+
 /// A name and when it is due.
 #[derive(Debug)]
 struct Due {
@@ -62,6 +65,28 @@ impl Queue {
         !self.urgent.is_empty() || !self.ready.is_empty()
     }
 
+    /// Whether a name that has not failed waits for its turn, among the first ones.
+    pub(super) fn is_any_fresh(&self) -> bool {
+        self.urgent.iter().take(FRESH_LOOKS).any(|entry| is_fresh(entry))
+            || self.ready.iter().take(FRESH_LOOKS).any(|(entry, _)| is_fresh(entry))
+    }
+
+    /// Takes the first one that has not failed, as [`Self::take`].
+    pub(super) fn take_fresh(&mut self) -> Option<Arc<Entry>> {
+        if let Some(at) = self.urgent.iter().take(FRESH_LOOKS).position(|entry| is_fresh(entry)) {
+            let entry = self.urgent.remove(at)?;
+            self.urgent.push_front(entry);
+        } else {
+            let at = self.ready.iter().take(FRESH_LOOKS).position(|(entry, _)| is_fresh(entry))?;
+            let (entry, queued) = self.ready.remove(at)?;
+            if is_current(&entry, queued) {
+                entry.polled().is_urgent = true;
+                self.urgent.push_front(entry);
+            }
+        }
+        self.take()
+    }
+
     /// When the next name is due.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.due.peek().map(|Reverse(due)| due.at)
@@ -103,6 +128,16 @@ impl Queue {
         Some(entry)
     }
 
+    /// A name that was taken cannot be asked for now: it is the next one that is taken.
+    pub(super) fn give_back(&mut self, entry: Arc<Entry>) {
+        let mut polled = entry.polled();
+        polled.in_flight = false;
+        polled.is_urgent = true;
+        polled.again = false;
+        drop(polled);
+        self.urgent.push_front(entry);
+    }
+
     /// A request is over; the name is due again after a pause, if anybody has a use for it.
     pub(super) fn answered(&mut self, entry: Arc<Entry>, pause: Option<Duration>, now: Instant) {
         if let Some(pause) = pause {
@@ -124,6 +159,11 @@ impl Queue {
             self.due.push(Reverse(Due { at, queued, entry }));
         }
     }
+}
+
+/// Whether the last request for a name did not fail.
+fn is_fresh(entry: &Entry) -> bool {
+    entry.polled().failures == 0
 }
 
 /// Whether a name that was queued with this number is still to be asked for.
@@ -201,5 +241,38 @@ mod tests {
         let flying = queue.take().expect("at once");
         queue.answered(flying, None, now);
         assert!(queue.take().is_none() && queue.next_due().is_none(), "nobody has a use for it");
+    }
+
+    #[test]
+    fn what_is_given_back_is_taken_next() {
+        let now = Instant::now();
+        let mut queue = Queue::default();
+        queue.urge(entry("first"));
+        queue.urge(entry("second"));
+        let first = queue.take().unwrap();
+        queue.give_back(first);
+        assert_eq!(taken(&mut queue, now), ["first", "second"]);
+    }
+
+    #[test]
+    fn names_that_have_not_failed_are_found_behind_those_that_have() {
+        let now = Instant::now();
+        let failed = |text: &str| {
+            let entry = entry(text);
+            entry.polled().failures = 1;
+            entry
+        };
+        let mut queue = Queue::default();
+        queue.urge(failed("bad"));
+        queue.make_ready(failed("worse"));
+        assert!(!queue.is_any_fresh() && queue.take_fresh().is_none());
+        queue.make_ready(entry("second"));
+        queue.urge(entry("first"));
+        for name in ["first", "second"] {
+            assert!(queue.is_any_fresh());
+            assert_eq!(queue.take_fresh().unwrap().name.as_str(), name);
+        }
+        assert!(!queue.is_any_fresh());
+        assert_eq!(taken(&mut queue, now), ["bad", "worse"], "they keep their places");
     }
 }

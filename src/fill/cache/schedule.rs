@@ -13,6 +13,7 @@ use super::serve_what_is_held;
 use crate::config::fill::MAX_IN_FLIGHT;
 use crate::fill::names::Entry;
 use crate::fill::pace::{random, spread};
+use crate::fill::upstream::Asker;
 use crate::fill::{Shared, owner};
 
 /// Names that are looked at in one turn of the loop.
@@ -29,14 +30,16 @@ pub(in crate::fill) async fn schedule(shared: Arc<Shared>) {
     let mut came = None;
     loop {
         let now = Instant::now();
-        let closed = shared.upstream.closed_until();
+        let closed = shared.upstream.closed_until(true);
+        let closed_to_fresh = shared.upstream.closed_until(false);
         // what another one asks for, and what is held, waits for neither an upstream that is left alone nor the budget
         let mut members = None;
         for _ in 0..LOOKS_A_TURN {
             let Some(entry) = came.take().or_else(|| asked.try_recv().ok()) else { break };
             if !is_left_to_its_owner(&shared, &mut members, &mut queue, &entry, now) {
                 let is_crowded = queue.urgent().len() >= shared.settings.rate;
-                if closed.is_some() {
+                let has_failed = entry.polled().failures > 0;
+                if if has_failed { closed } else { closed_to_fresh }.is_some() {
                     shared.is_left_alone(&entry);
                 } else if is_crowded || in_flight.available_permits() == 0 {
                     serve_what_is_held(&shared, &entry);
@@ -58,7 +61,10 @@ pub(in crate::fill) async fn schedule(shared: Arc<Shared>) {
         }
         let permit = Arc::clone(&in_flight).try_acquire_owned().ok();
         let may_ask = permit.is_some() && queue.is_anything_ready();
-        let turn = may_ask.then(|| shared.polls.next(now).max(closed.unwrap_or(now)));
+        // what names that fail have closed is open to others
+        let only_fresh = may_ask && closed.is_some() && queue.is_any_fresh();
+        let opens = if only_fresh { closed_to_fresh } else { closed };
+        let turn = may_ask.then(|| shared.polls.next(now).max(opens.unwrap_or(now)));
         if turn.is_none_or(|at| at > now) {
             let next = turn.into_iter().chain(queue.next_due()).min();
             let sleep = async {
@@ -75,14 +81,25 @@ pub(in crate::fill) async fn schedule(shared: Arc<Shared>) {
             continue;
         }
         shared.metrics.turn("fill-schedule");
-        let Some(entry) = queue.take() else { continue };
+        let taken = if only_fresh { queue.take_fresh() } else { queue.take() };
+        let Some(entry) = taken else { continue };
         if !is_filled(&shared, &entry) {
             continue;
         }
+        let (turn, has_failed) = {
+            let polled = entry.polled();
+            (polled.turn, polled.failures > 0)
+        };
+        let asker = Asker { name: &entry.name, turn, is_awaited: entry.is_expected(), has_failed };
+        let Ok(address) = shared.upstream.pick(asker) else {
+            // closed since this turn of the loop began
+            queue.give_back(entry);
+            continue;
+        };
         shared.polls.spend();
         let (shared, answered) = (Arc::clone(&shared), answered.clone());
         tokio::spawn(async move {
-            let pause = poll(&shared, &entry).await;
+            let pause = poll(&shared, &entry, &address).await;
             // told whatever came of it, and after there is room for another one: the loop may wait for nothing else
             drop(permit);
             let _ = answered.send((entry, pause));
