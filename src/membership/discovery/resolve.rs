@@ -10,7 +10,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::RData;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
 
 use crate::membership::target::Target;
@@ -115,7 +115,16 @@ impl Memory {
     /// What failed; what was known of that stays.
     pub(super) async fn ask(&mut self, target: &Target, dns: &Dns) -> Result<(), String> {
         self.rounds += 1;
-        let resolver = dns.resolver().map_err(|error| one_line(&error.to_string()));
+        let resolver = {
+            let dns = dns.clone();
+            // reads files of the system
+            let made = timeout(FALLBACK, spawn_blocking(move || dns.resolver())).await;
+            match made {
+                Ok(Ok(made)) => made.map_err(|error| one_line(&error.to_string())),
+                Ok(Err(error)) => Err(one_line(&error.to_string())),
+                Err(_) => Err("the system's files about name servers cannot be read in time".to_owned()),
+            }
+        };
         let mut failed = None;
         match target {
             Target::Address(_) => return Ok(()),
