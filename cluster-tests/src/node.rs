@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub struct Node {
     client: SocketAddr,
     server: SocketAddr,
     said: Said,
+    /// Kept as long as standard error is not to be read.
+    gate: Option<Sender<()>>,
 }
 
 impl Node {
@@ -61,14 +64,19 @@ impl Node {
         Self::with_env(flags, &[("VWATCH_TEST_LANES".to_owned(), lanes.to_string())])
     }
 
+    /// A node with flags and variables, ready on both ports.
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    #[must_use]
     #[track_caller]
-    fn with_env(flags: &[&str], env: &[(String, String)]) -> Self {
+    pub fn with_env(flags: &[&str], env: &[(String, String)]) -> Self {
         for _ in 0..STARTS {
             let (client, server) = free_addresses();
             let (client_flag, server_flag) = (client.to_string(), server.to_string());
             let listen = ["--listen-client", &client_flag, "--listen-server", &server_flag];
             let (child, said) = spawn(&[&listen, flags].concat(), env);
-            let mut node = Self { child, client, server, said };
+            let mut node = Self { child, client, server, said, gate: None };
             let ready = wait_for("both ports to be ready", LIMIT, || {
                 if node.child.try_wait().expect("our own child").is_some() {
                     return Some(false);
@@ -97,6 +105,32 @@ impl Node {
         nodes
     }
 
+    /// A node whose standard error is a pipe that is not read until [`Node::read_stderr`], ready on both ports.
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    #[must_use]
+    #[track_caller]
+    pub fn with_unread_stderr(flags: &[&str]) -> Self {
+        let (client, server) = free_addresses();
+        let (client_flag, server_flag) = (client.to_string(), server.to_string());
+        let listen = ["--listen-client", &client_flag, "--listen-server", &server_flag];
+        let mut child = command(binary(), &[&listen, flags].concat(), &[])
+            .spawn()
+            .expect("the binary that was just built");
+        let stdout = Captured::of(child.stdout.take().expect("piped"));
+        let (pipe, gate) = Gated::new(child.stderr.take().expect("piped"));
+        let said = Said { stdout, stderr: Captured::of(pipe) };
+        let node = Self { child, client, server, said, gate: Some(gate) };
+        wait_until("both ports to be ready", LIMIT, || node.is_ready());
+        node
+    }
+
+    /// From now on reads what the node writes to standard error.
+    pub fn read_stderr(&mut self) {
+        self.gate = None;
+    }
+
     /// `vwatch` with any arguments; nothing is known of its ports.
     ///
     /// # Panics
@@ -119,7 +153,7 @@ impl Node {
 
     fn of((child, said): (Child, Said)) -> Self {
         let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self { child, client: nowhere, server: nowhere, said }
+        Self { child, client: nowhere, server: nowhere, said, gate: None }
     }
 
     /// The same, while they still look for each other.
@@ -139,7 +173,7 @@ impl Node {
             let own = ["--listen-client", &client_flag, "--listen-server", &server_flag, "--node-id", &name];
             let shared = ["--replicate-with", &others, "--cluster-secret", GROUP_SECRET];
             let (child, said) = spawn(&[&own[..], &shared, flags].concat(), &[]);
-            Self { child, client: *client, server: *server, said }
+            Self { child, client: *client, server: *server, said, gate: None }
         };
         addresses.iter().enumerate().map(start).collect()
     }
@@ -165,7 +199,7 @@ impl Node {
         let (client_flag, server_flag) = (client.to_string(), server.to_string());
         let listen = ["--listen-client", &client_flag, "--listen-server", &server_flag];
         let (child, said) = spawn(&[&listen, flags].concat(), &[]);
-        let node = Self { child, client, server, said };
+        let node = Self { child, client, server, said, gate: None };
         wait_until("both ports to be ready", LIMIT, || is_ready(client) && is_ready(server));
         node
     }
@@ -206,7 +240,7 @@ impl Node {
         let mut arguments = vec!["--listen-client", &client_flag, "--listen-server", &server_flag];
         arguments.extend(flags.iter().map(String::as_str));
         let (child, said) = spawn(&arguments, env);
-        Self { child, client, server, said }
+        Self { child, client, server, said, gate: None }
     }
 
     /// Where it listens for readers.
@@ -330,6 +364,15 @@ impl Node {
         self.signal(Signal::INT);
     }
 
+    /// SIGHUP.
+    ///
+    /// # Panics
+    /// If the process is gone.
+    #[track_caller]
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
     /// SIGSTOP: it stands still, and its sockets take in what fits into them.
     ///
     /// # Panics
@@ -388,6 +431,15 @@ impl Node {
         status
     }
 
+    /// Waits until the process has ended, although its standard error is not read.
+    ///
+    /// # Panics
+    /// If it has not within `limit`.
+    #[track_caller]
+    pub fn wait_exit_unread(&mut self, limit: Duration) -> ExitStatus {
+        wait_for("the process to end", limit, || self.child.try_wait().expect("our own child"))
+    }
+
     /// What it has written to standard error so far.
     #[must_use]
     pub fn stderr(&self) -> String {
@@ -403,6 +455,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
+        self.gate = None;
         if std::thread::panicking() {
             eprintln!("--- the node said:\n{}{}---", self.stdout(), self.stderr());
         }
@@ -494,6 +547,13 @@ fn spawn(arguments: &[&str], env: &[(String, String)]) -> (Child, Said) {
 }
 
 fn spawn_program(program: &Path, arguments: &[&str], env: &[(String, String)]) -> (Child, Said) {
+    let mut child = command(program, arguments, env).spawn().expect("a program that is there");
+    let stdout = Captured::of(child.stdout.take().expect("piped"));
+    let stderr = Captured::of(child.stderr.take().expect("piped"));
+    (child, Said { stdout, stderr })
+}
+
+fn command(program: &Path, arguments: &[&str], env: &[(String, String)]) -> Command {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     for (name, _) in std::env::vars_os() {
@@ -502,10 +562,7 @@ fn spawn_program(program: &Path, arguments: &[&str], env: &[(String, String)]) -
         }
     }
     command.envs(env.iter().map(|(name, text)| (name, text)));
-    let mut child = command.spawn().expect("a program that is there");
-    let stdout = Captured::of(child.stdout.take().expect("piped"));
-    let stderr = Captured::of(child.stderr.take().expect("piped"));
-    (child, Said { stdout, stderr })
+    command
 }
 
 /// The binary, built once per test process in the tests' own profile: `cargo test` alone builds none for us, as
@@ -547,6 +604,27 @@ impl Said {
     fn settle(&mut self) {
         self.stdout.settle();
         self.stderr.settle();
+    }
+}
+
+/// A pipe that is read only once its gate is gone.
+struct Gated<R> {
+    pipe: R,
+    gate: Receiver<()>,
+}
+
+impl<R> Gated<R> {
+    fn new(pipe: R) -> (Self, Sender<()>) {
+        let (sender, gate) = channel();
+        (Self { pipe, gate }, sender)
+    }
+}
+
+impl<R: Read> Read for Gated<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        // fails once the other end is dropped, then and from then on
+        let _ = self.gate.recv();
+        self.pipe.read(buffer)
     }
 }
 

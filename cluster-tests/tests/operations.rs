@@ -1,4 +1,7 @@
-//! What operators and their tools ask: health, readiness, metrics, the log level, and what is not there.
+//! What operators and their tools ask: health, readiness, metrics, the log and its level, and what is not there.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
 use std::io::Write;
 use std::process::Stdio;
@@ -233,4 +236,85 @@ fn at_the_start_the_node_says_how_it_is_set_and_what_it_serves() {
     assert!(
         said().contains(&node.client_addr().to_string()) && said().contains(&node.server_addr().to_string())
     );
+}
+
+/// A node that logs the notifications of a registry, to a pipe that is not read and takes no more.
+fn with_full_log() -> Node {
+    let cache =
+        ["--fill-from", "http://127.0.0.1:9", "--fill-strategy", "FILL_CACHE", "--fill-path", "/{{.name}}"];
+    let node = Node::with_unread_stderr(&[&["--log-level", "DEBUG"], &cache[..]].concat());
+    let target = |i| format!(r#"{{"action":"push","target":{{"repository":"{i}{}"}}}}"#, "r".repeat(1000));
+    let events = format!(r#"{{"events":[{}]}}"#, (0..200).map(target).collect::<Vec<_>>().join(","));
+    let notification = Request::new("POST", "/v1/fill/registry-events").body(&events);
+    // each is a line of 200 KB; the pipe takes 64, and the node keeps a MiB
+    wait_until("lines to be dropped", LIMIT, || {
+        node.server().ask(&notification).expect(200);
+        node.metric("vwatch_log_dropped_total{reason=\"unread\"}") > 0.0
+    });
+    node
+}
+
+#[test]
+fn a_log_that_is_not_read_stops_nothing() {
+    let mut node = with_full_log();
+    node.put("n?version=v1", "1").expect(204);
+    assert_eq!(node.get("n").expect(200).text(), "1");
+    assert!(node.is_ready());
+    node.terminate();
+    assert_eq!(node.wait_exit_unread(LIMIT).code(), Some(0), "the end does not wait for the log");
+}
+
+/// The lines that were kept come in order once the pipe is read, and one says how many are missing.
+#[test]
+fn a_log_that_is_read_again_says_what_is_missing() {
+    let mut node = with_full_log();
+    node.read_stderr();
+    wait_until("a line about the missing ones", LIMIT, || {
+        node.stderr().contains("lines of the log were dropped: standard error is not read fast enough")
+    });
+    node.terminate();
+    node.wait_exit(LIMIT);
+    assert!(node.stderr().contains("Configuration of Server"), "the first lines were kept");
+    assert!(node.stderr().contains("SIGTERM"), "and so are the last ones");
+}
+
+/// Any process of the machine can send to the socket by which gossip decodes its messages, without the secret. Each such
+/// datagram would be a line of the library's.
+#[test]
+fn a_flood_that_an_outsider_sends_is_some_lines_and_a_count() {
+    let nodes = Node::group(2, &[]);
+    let node = &nodes[0];
+    let stranger = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let targets = unconnected_udp_sockets(node.pid());
+    assert!(!targets.is_empty(), "gossip decodes its messages by a socket on loopback");
+    let repeated = "vwatch_log_dropped_total{reason=\"repeated\"}";
+    wait_until("a flood to be noticed", LIMIT, || {
+        for _ in 0..100 {
+            targets.iter().for_each(|target| drop(stranger.send_to(b"garbage", target)));
+        }
+        node.metric(repeated) > 500.0
+    });
+    let lines = node.stderr().lines().filter(|line| line.contains("invalid-chitchat-payload")).count();
+    // a count for each window of 10 s, of which a busy machine may see another one
+    assert!((20..=40).contains(&lines), "{lines} lines of a flood");
+    node.put("n?version=v1", "1").expect(204);
+}
+
+/// The UDP sockets of a process that are bound on 127.0.0.1 and not connected.
+fn unconnected_udp_sockets(pid: u32) -> Vec<SocketAddr> {
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("our own child");
+    let inodes: BTreeSet<String> = files
+        .filter_map(|file| {
+            let link = std::fs::read_link(file.ok()?.path()).ok()?;
+            Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())
+        })
+        .collect();
+    let table = std::fs::read_to_string(format!("/proc/{pid}/net/udp")).expect("the system's table");
+    let of_process = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    of_process
+        .filter(|fields| fields.get(9).is_some_and(|inode| inodes.contains(*inode)))
+        .filter(|fields| fields[2] == "00000000:0000")
+        .filter_map(|fields| fields[1].strip_prefix("0100007F:"))
+        .map(|port| (Ipv4Addr::LOCALHOST, u16::from_str_radix(port, 16).expect("hexadecimal")).into())
+        .collect()
 }

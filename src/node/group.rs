@@ -27,6 +27,7 @@ use super::asking::{PROBE, Probed, caretaker, prober};
 use super::calling::Caller;
 use super::cluster::agreement;
 use super::fills::Interests;
+use super::logging;
 use super::metrics::Metrics;
 use super::outcomes::{Asked, Outcomes};
 use super::skew::{News, Skew};
@@ -223,7 +224,7 @@ impl Group {
             let loops = locked(&group.loops);
             if !loops.ended {
                 tracing::error!("this node cannot take part in its group any more, and ends: {why}");
-                std::process::exit(1);
+                logging::exit();
             }
         });
         locked(&self.loops).running.push(watching.abort_handle());

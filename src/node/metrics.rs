@@ -11,10 +11,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::Node;
 use super::group_metrics::GroupMetrics;
 use super::in_flight::Full;
 use super::process::{ProcessMetrics, Vitals};
+use super::{Node, logging};
 use crate::core::MostWaiters;
 use crate::wire::exposition::{Form, to_text};
 
@@ -193,6 +193,7 @@ pub struct Metrics {
     in_flight: Family<PortLabel, Gauge>,
     in_flight_limit: Family<PortLabel, Gauge>,
     handovers: Counter,
+    log_dropped: Family<ReasonLabel, Counter>,
     peer_refusals: Family<ReasonLabel, Counter>,
     calls: Family<CallLabels, Counter>,
     call_seconds: Family<CallLabels, Counter<f64, AtomicU64>>,
@@ -243,6 +244,7 @@ impl Metrics {
             in_flight: Family::default(),
             in_flight_limit: Family::default(),
             handovers: Counter::default(),
+            log_dropped: Family::default(),
             peer_refusals: Family::default(),
             calls: Family::default(),
             call_seconds: Family::default(),
@@ -296,6 +298,11 @@ impl Metrics {
             "handovers",
             "Connections that the front gave to the ordinary path",
             self.handovers.clone(),
+        );
+        r.register(
+            "log_dropped",
+            "Lines of the log that were not written, by reason: standard error was not read, or the same place had logged too much",
+            self.log_dropped.clone(),
         );
         r.register(
             "peer_refusals",
@@ -412,6 +419,10 @@ impl Metrics {
         let counters = store.fanout().counters();
         self.pending.set(i64::try_from(counters.pending.load(Ordering::Relaxed)).unwrap_or(i64::MAX));
         self.wakes.inner().store(counters.rung.load(Ordering::Relaxed), Ordering::Relaxed);
+        let dropped = logging::dropped();
+        for (reason, lines) in [("unread", dropped.unread), ("repeated", dropped.repeated)] {
+            self.log_dropped.get_or_create(&ReasonLabel { reason }).inner().store(lines, Ordering::Relaxed);
+        }
         let mut text = String::new();
         // writing into a String does not fail
         let _ = encode_registry(&mut text, &self.registry)

@@ -84,7 +84,7 @@ where
     F: Fn(Request<Incoming>) -> A + Clone + Send + Sync + 'static,
     A: Future<Output = Response> + Send + 'static,
 {
-    logging::start(config.log_level, config.log_format);
+    logging::start(config.log_level, config.log_format).map_err(|e| system("threads", e))?;
     if let Some(offset) = clock::offset_from_environment().map_err(StartError::Clock)? {
         let variable = clock::OFFSET_VARIABLE;
         tracing::warn!(
@@ -205,6 +205,7 @@ where
     });
     // dropped, it would wait for a name that the system resolves for minutes
     runtime.shutdown_background();
+    logging::flush();
     ended
 }
 
@@ -239,7 +240,7 @@ async fn stop(node: &Node, all_closed: &mut mpsc::Receiver<()>) {
 async fn end_with(serving: impl Future<Output = io::Result<()>>, port: Port) {
     if let Err(error) = serving.await {
         tracing::error!(port = port.as_str(), %error, "the port cannot be served");
-        std::process::exit(1);
+        logging::exit();
     }
 }
 
