@@ -1,7 +1,11 @@
 //! What operators and their tools ask: health, readiness, metrics, the log and its level, and what is not there.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
 use std::io::Write;
 use std::process::Stdio;
@@ -317,4 +321,56 @@ fn unconnected_udp_sockets(pid: u32) -> Vec<SocketAddr> {
         .filter_map(|fields| fields[1].strip_prefix("0100007F:"))
         .map(|port| (Ipv4Addr::LOCALHOST, u16::from_str_radix(port, 16).expect("hexadecimal")).into())
         .collect()
+}
+
+/// All workers of a node wait for a pipe, as they would for a disk that does not answer.
+#[test]
+fn a_node_that_stands_still_says_so_on_both_ports_and_ends_when_told() {
+    let pipe = std::env::temp_dir().join(format!("vwatch-test-pipe-{}", std::process::id()));
+    mkfifo(&pipe);
+    let variable = ("VWATCH_TEST_BLOCK".to_owned(), pipe.display().to_string());
+    let mut node = Node::with_env(&["--shutdown-grace", "1s"], &[variable]);
+    node.put("n?version=v1", "1").expect(204);
+    let mut parked = node.watch(&get("n?version=v1&timeout=10s"));
+    let mut kept = node.client();
+    kept.ask(&get("n")).expect(200);
+    let stands_still = || {
+        let all = [
+            (node.client_addr(), "/healthz"),
+            (node.client_addr(), "/readyz"),
+            (node.server_addr(), "/healthz"),
+        ];
+        all.iter().all(|(port, path)| says_stalled(*port, path))
+    };
+    node.hang_up();
+    wait_until("the node to say that it stands still", LIMIT, stands_still);
+    let answer = kept.ask(&get("n"));
+    assert_refusal(&answer, 503);
+    assert_refusal(&parked.answer(), 503);
+    // whoever opens the other end lets them go on
+    drop(File::options().write(true).open(&pipe).expect("the pipe"));
+    wait_until("the node to go on", LIMIT, || node.is_ready());
+    assert!(node.metric("vwatch_stalls_total") >= 1.0);
+    assert_eq!(node.get("n").expect(200).text(), "1");
+
+    node.hang_up();
+    wait_until("the node to say that it stands still", LIMIT, stands_still);
+    node.terminate();
+    node.terminate();
+    assert_eq!(node.wait_exit(LIMIT).code(), Some(1), "it cannot end in order");
+    assert!(node.stderr().contains("does not stop in time"), "{}", node.stderr());
+    std::fs::remove_file(&pipe).expect("our own pipe");
+}
+
+fn says_stalled(port: SocketAddr, path: &str) -> bool {
+    let answer = Connection::try_open(port).and_then(|mut connection| {
+        connection.try_send_bytes(&Request::new("GET", path).bytes())?;
+        connection.try_answer(Duration::from_secs(1))
+    });
+    answer.is_ok_and(|answer| answer.status == 503 && answer.text().starts_with("stalled: "))
+}
+
+fn mkfifo(path: &Path) {
+    let made = Command::new("mkfifo").arg(path).status().expect("mkfifo");
+    assert!(made.success(), "{made}");
 }

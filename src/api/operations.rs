@@ -17,6 +17,7 @@ use crate::config::LogLevel;
 use crate::core::Stamp;
 use crate::node::in_flight::Account;
 use crate::node::process::Vitals;
+use crate::node::pulse::STALLED;
 use crate::node::{Node, set_level};
 use crate::wire::exposition::Form;
 use crate::wire::headers::X_VWATCH_GENESIS;
@@ -25,7 +26,16 @@ const GENESIS: HeaderName = HeaderName::from_static(X_VWATCH_GENESIS);
 
 /// `/healthz`: the process works. `/readyz`: it takes reads and writes.
 pub(super) fn health() -> Router<Arc<Node>> {
-    Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(ready))
+    Router::new().route("/healthz", get(healthy)).route("/readyz", get(ready))
+}
+
+async fn healthy(State(node): State<Arc<Node>>) -> Result<&'static str, Refusal> {
+    goes_on(&node).map(|()| "ok\n")
+}
+
+/// Whether all parts of the node go on.
+pub(super) fn goes_on(node: &Node) -> Result<(), Refusal> {
+    if node.pulse.is_stalled() { Err(Refusal::unavailable(STALLED.trim_end())) } else { Ok(()) }
 }
 
 async fn ready(State(node): State<Arc<Node>>) -> Result<Response, Refusal> {

@@ -16,7 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::error::Refusal;
-use super::operations::stopping;
+use super::operations::{self, stopping};
 use crate::node::in_flight::keep_until_sent;
 use crate::node::metrics::PeerRefusal;
 use crate::node::{Node, Peering, clock};
@@ -149,6 +149,7 @@ pub(super) fn joining() -> Refusal {
 
 /// Whether reads are answered.
 pub(super) fn may_read(node: &Node) -> Result<(), Refusal> {
+    operations::goes_on(node)?;
     if node.has_joined() { Ok(()) } else { Err(joining()) }
 }
 

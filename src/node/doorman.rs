@@ -24,7 +24,8 @@ const MAX_TURNED_AWAY_AT_ONCE: usize = 64;
 const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
 
 /// What the others are told.
-const TEXT: &str = "too many connections: this node is at its limit: try another node, or again later\n";
+pub(super) const NO_PLACE: &str =
+    "too many connections: this node is at its limit: try another node, or again later\n";
 
 /// Hears those for whom there is no place.
 pub(super) struct Doorman<F> {
@@ -82,14 +83,14 @@ where
 
 fn refusal() -> Response {
     let headers = [(CONTENT_TYPE, "text/plain; charset=utf-8"), (RETRY_AFTER, RETRY_AFTER_S)];
-    (StatusCode::SERVICE_UNAVAILABLE, headers, Body::from(TEXT)).into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, headers, Body::from(NO_PLACE)).into_response()
 }
 
-/// What one is told that cannot be heard.
-pub(super) fn no_place() -> String {
+/// An answer of 503 with this text, after which the connection is closed.
+pub(super) fn unavailable(text: &str) -> String {
     format!(
         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nRetry-After: {RETRY_AFTER_S}\r\n\
-         Connection: close\r\nContent-Length: {}\r\n\r\n{TEXT}",
-        TEXT.len()
+         Connection: close\r\nContent-Length: {}\r\n\r\n{text}",
+        text.len()
     )
 }

@@ -194,6 +194,7 @@ pub struct Metrics {
     in_flight_limit: Family<PortLabel, Gauge>,
     handovers: Counter,
     log_dropped: Family<ReasonLabel, Counter>,
+    stalls: Counter,
     peer_refusals: Family<ReasonLabel, Counter>,
     calls: Family<CallLabels, Counter>,
     call_seconds: Family<CallLabels, Counter<f64, AtomicU64>>,
@@ -245,6 +246,7 @@ impl Metrics {
             in_flight_limit: Family::default(),
             handovers: Counter::default(),
             log_dropped: Family::default(),
+            stalls: Counter::default(),
             peer_refusals: Family::default(),
             calls: Family::default(),
             call_seconds: Family::default(),
@@ -304,6 +306,7 @@ impl Metrics {
             "Lines of the log that were not written, by reason: standard error was not read, or the same place had logged too much",
             self.log_dropped.clone(),
         );
+        r.register("stalls", "Times that a part of the node stood still for 5 s", self.stalls.clone());
         r.register(
             "peer_refusals",
             "Requests of peers, or of whoever says to be one, that were not done, by reason",
@@ -419,6 +422,7 @@ impl Metrics {
         let counters = store.fanout().counters();
         self.pending.set(i64::try_from(counters.pending.load(Ordering::Relaxed)).unwrap_or(i64::MAX));
         self.wakes.inner().store(counters.rung.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.stalls.inner().store(node.pulse.stalls(), Ordering::Relaxed);
         let dropped = logging::dropped();
         for (reason, lines) in [("unread", dropped.unread), ("repeated", dropped.repeated)] {
             self.log_dropped.get_or_create(&ReasonLabel { reason }).inner().store(lines, Ordering::Relaxed);

@@ -24,8 +24,10 @@ mod ordinary;
 mod outcomes;
 mod places;
 pub mod process;
+pub mod pulse;
 pub mod reads;
 mod server;
+mod signals;
 mod skew;
 mod spoken;
 mod start;
@@ -34,11 +36,13 @@ mod stream;
 mod surveying;
 mod teller;
 mod trouble;
+mod watchdog;
 
 pub use logging::set_level;
 pub use start::{StartError, run};
 
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Semaphore;
@@ -55,6 +59,7 @@ use limits::{
     MAX_VERSION_SETS, MAX_VERSION_SETS_AT_WORK,
 };
 use metrics::{Metrics, Port};
+use pulse::Pulse;
 use store::{SharedStore, Standing};
 
 /// What a node needs to answer peers.
@@ -65,11 +70,14 @@ pub struct Peering {
     pub us: Incarnation,
     /// Places for requests that are answered at the same time, held until the answer is sent.
     pub places: Arc<Semaphore>,
+    /// The secrets are being read again.
+    reloading: Arc<AtomicBool>,
 }
 
 impl Peering {
     fn new(keyring: Arc<Keyring>, us: Incarnation) -> Self {
-        Self { keyring, us, places: Arc::new(Semaphore::new(MAX_PEER_REQUESTS_AT_ONCE)) }
+        let places = Arc::new(Semaphore::new(MAX_PEER_REQUESTS_AT_ONCE));
+        Self { keyring, us, places, reloading: Arc::default() }
     }
 }
 
@@ -100,6 +108,8 @@ pub struct Node {
     pub listens: OnceLock<Listens>,
     /// Where it is between start and end.
     pub lifecycle: Arc<Lifecycle>,
+    /// Whether its parts go on.
+    pub pulse: Arc<Pulse>,
     /// Places for version sets that have come, until they are compared.
     pub version_sets: Semaphore,
     /// Places for those of them that are compared.
@@ -140,6 +150,7 @@ impl Node {
             group: OnceLock::new(),
             listens: OnceLock::new(),
             lifecycle: Arc::default(),
+            pulse: Arc::default(),
             version_sets: Semaphore::new(MAX_VERSION_SETS),
             version_sets_at_work: Semaphore::new(MAX_VERSION_SETS_AT_WORK),
             version_set_answers: Arc::new(Semaphore::new(MAX_VERSION_SET_ANSWERS)),

@@ -12,13 +12,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::doorman::{Doorman, no_place};
+use super::doorman::{Doorman, unavailable};
 use super::front::{Front, Services};
 use super::in_flight::InFlight;
 use super::lifecycle::{Lifecycle, Phase};
 use super::metrics::{Metrics, Port};
 use super::ordinary::Ordinary;
 use super::places::Places;
+use super::pulse::Pulse;
 use super::reads::Reads;
 use super::store::SharedStore;
 
@@ -44,6 +45,8 @@ pub(super) struct Server {
     pub(super) in_flight: Arc<InFlight>,
     /// When to stop.
     pub(super) lifecycle: Arc<Lifecycle>,
+    /// Whether the node stands still.
+    pub(super) pulse: Arc<Pulse>,
 }
 
 /// Held by each connection while it is open; when all are dropped, all connections have ended.
@@ -135,6 +138,7 @@ impl Server {
             in_flight: self.in_flight,
             metrics: self.metrics,
             lifecycle: Arc::clone(&self.lifecycle),
+            pulse: self.pulse,
             hand_over: Box::new({
                 let runtime = runtime.clone();
                 move |handover| drop(runtime.spawn(ordinary.clone().go_on(handover)))
@@ -202,10 +206,10 @@ impl AcceptErrors {
     }
 }
 
-/// Tells a connection that cannot be waited for that there is no place for it: a fresh one takes that at once. What it has
-/// asked is read, for closing on unread bytes would reset the connection under the answer.
-pub(super) fn turn_away_at_once(mut stream: mio::net::TcpStream) -> io::Result<()> {
-    stream.write_all(no_place().as_bytes())?;
+/// Sends a connection away with 503, without waiting for it: a fresh one takes that at once. What it has asked is read, for
+/// closing on unread bytes would reset the connection under the answer.
+pub(super) fn turn_away_at_once(mut stream: mio::net::TcpStream, why: &str) -> io::Result<()> {
+    stream.write_all(unavailable(why).as_bytes())?;
     stream.shutdown(Shutdown::Write)?;
     let mut scratch = [0; 4096];
     stream.read(&mut scratch).map(drop)
@@ -213,6 +217,7 @@ pub(super) fn turn_away_at_once(mut stream: mio::net::TcpStream) -> io::Result<(
 
 #[cfg(test)]
 mod tests {
+    use super::super::doorman::NO_PLACE;
     use super::*;
 
     #[test]
@@ -224,10 +229,10 @@ mod tests {
         // what was sent has come
         stream.peek(&mut [0]).unwrap();
         stream.set_nonblocking(true).unwrap();
-        turn_away_at_once(mio::net::TcpStream::from_std(stream)).unwrap();
+        turn_away_at_once(mio::net::TcpStream::from_std(stream), NO_PLACE).unwrap();
         let mut told = String::new();
         client.read_to_string(&mut told).unwrap();
-        assert_eq!(told, no_place());
+        assert_eq!(told, unavailable(NO_PLACE));
     }
 
     #[test]

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use axum::response::Response;
 use hyper::Request;
 use hyper::body::Incoming;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
@@ -25,10 +24,12 @@ use super::metrics::{Metrics, Port};
 use super::neighbourhood::{Neighbourhood, bind_both, replica_config};
 use super::reads::Reads;
 use super::server::Server;
+use super::signals::{BLOCK_VARIABLE, Signals};
 use super::store::SharedStore;
+use super::watchdog::Watchdog;
 use super::{Listens, Node, clock, descriptors, fills, logging};
+use crate::config::Config;
 use crate::config::fill::{Fill, Strategy};
-use crate::config::{Config, SecretSource};
 use crate::core::{Genesis, Incarnation, Stamp};
 use crate::watch::fanout::Fanout;
 use crate::watch::pace::Pace;
@@ -91,6 +92,9 @@ where
             "{variable} is for tests only: the clock of this node is off by {offset} on purpose: unset it"
         );
     }
+    if std::env::var_os(BLOCK_VARIABLE).is_some() {
+        tracing::warn!("{BLOCK_VARIABLE} is for tests only: SIGHUP makes this node stand still: unset it");
+    }
     let descriptors = descriptors::raise_limit();
     let client = listen(&config.listen_client, "--listen-client").map_err(StartError::Listen)?;
     let (server, gossip) = listen_for_peers(&config)?;
@@ -148,6 +152,14 @@ where
         // dropped by each connection as it ends, so that their end can be awaited
         let (open, mut all_closed) = mpsc::channel::<()>(1);
         let lanes = front::lanes();
+        let by_workers = [Some(&server), (lanes == 0).then_some(&client)];
+        let watchdog = Watchdog {
+            pulse: Arc::clone(&node.pulse),
+            lifecycle: Arc::clone(&node.lifecycle),
+            shutdown_grace: node.config.shutdown_grace,
+            ports: by_workers.into_iter().flatten().filter_map(|port| port.try_clone().ok()).collect(),
+        };
+        watchdog.start(node.store.clone()).map_err(|e| system("a thread", e))?;
         for (port, listener, max_connections) in
             [(Port::Server, server, max_server_connections), (Port::Client, client, max_client_connections)]
         {
@@ -165,6 +177,7 @@ where
                 metrics: Arc::clone(&node.metrics),
                 in_flight: Arc::clone(node.in_flight(port)),
                 lifecycle: Arc::clone(&node.lifecycle),
+                pulse: Arc::clone(&node.pulse),
             };
             let answer = service(Arc::clone(&node), port);
             match port {
@@ -252,53 +265,6 @@ fn listen_for_peers(config: &Config) -> Result<(std::net::TcpListener, Option<Ud
     }
     let (server, gossip) = bind_both(server, config.listen_server.ends_with(":0"))?;
     Ok((server, Some(gossip)))
-}
-
-/// SIGTERM and SIGINT, and SIGHUP on the way.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// The next one that ends the node; secrets are read again at each SIGHUP until then.
-    async fn next(&mut self, node: &Node) -> &'static str {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hang_up.recv() => reload_secrets(node),
-            }
-        }
-    }
-}
-
-fn reload_secrets(node: &Node) {
-    match (&node.peering, &node.config.cluster.secret) {
-        (Some(peering), SecretSource::File(path, _)) => match peering.keyring.reload(path) {
-            Ok(key) => {
-                let opens: Vec<String> = peering.keyring.key_ids().iter().map(ToString::to_string).collect();
-                tracing::info!(
-                    %key,
-                    opens = opens.join(","),
-                    "SIGHUP: the secrets were read again, this key seals from now on, these open"
-                );
-            }
-            Err(error) => {
-                tracing::error!(path = %path.display(), "SIGHUP: the secrets stay as they are: {error}");
-            }
-        },
-        _ => tracing::info!("SIGHUP: nothing to read again, for there is no --cluster-secret-file"),
-    }
 }
 
 fn random<const N: usize>() -> Result<[u8; N], StartError> {

@@ -16,7 +16,9 @@ use crate::core::store::Read;
 use crate::core::{Interest, Record, Ticket};
 use crate::node::in_flight::Full;
 use crate::node::ordinary::{Handover, Unsent};
+use crate::node::pulse::STALLED;
 use crate::node::reads::Course;
+use crate::node::server::turn_away_at_once;
 use crate::watch::Seat;
 use crate::wire::head::{Form, recognise};
 use crate::wire::timing::Timing;
@@ -47,6 +49,8 @@ impl Lane {
         };
         match read {
             Ok(0) => self.close(at),
+            // what is read here would be old, and what is handed over would wait
+            Ok(_) if self.services.pulse.is_stalled() => self.turn_away(at),
             Ok(bytes) => {
                 if self.serve(at, bytes).is_none() {
                     let read = self.read[..bytes].to_vec();
@@ -250,6 +254,15 @@ impl Lane {
             self.again.push(at);
         }
         self.wheel.set(at, self.elapsed() + self.services.idle_timeout);
+    }
+
+    /// Answers with 503 while a part of the node stands still.
+    pub(super) fn turn_away(&mut self, at: u32) {
+        if let Some(connection) = self.table.remove(at) {
+            self.wheel.clear(at);
+            self.services.metrics.answered(self.services.port, 503);
+            let _ = turn_away_at_once(connection.stream, STALLED);
+        }
     }
 
     /// Gives up a connection and all that it has here.

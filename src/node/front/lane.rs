@@ -13,6 +13,7 @@ use super::template::{Clockwork, Templates};
 use super::{Inbox, Message, Services};
 use crate::core::{Name, Record};
 use crate::node::clock;
+use crate::node::doorman::NO_PLACE;
 use crate::node::lifecycle::Phase;
 use crate::node::metrics::Limit;
 use crate::node::places::Place;
@@ -183,6 +184,7 @@ impl Lane {
         for message in self.inboxes[usize::from(self.number)].take() {
             match message {
                 Message::Job(job) => self.rounds.add(job),
+                Message::Beat(beat) => beat.answer(),
                 Message::Hurry(pace) => self.rounds.hurry(self.now, pace),
                 Message::Connection(stream, place) => self.welcome(stream, place),
                 Message::Close => {
@@ -241,7 +243,7 @@ impl Lane {
             // the ordinary path could not wait for it either: the limit is one of all processes of this user
             self.errors.cannot_wait(self.services.port, &error);
             self.services.metrics.hit(Limit::Connections);
-            let _ = turn_away_at_once(stream);
+            let _ = turn_away_at_once(stream, NO_PLACE);
             return;
         }
         let at =
@@ -335,6 +337,10 @@ impl Lane {
                 }
                 State::Parked(reader, ticket) => {
                     self.services.store.leave([ticket]);
+                    if self.services.pulse.is_stalled() {
+                        self.turn_away(at);
+                        continue;
+                    }
                     let record = self.services.store.get(reader.name());
                     self.send_home(at, reader, record.as_ref());
                 }

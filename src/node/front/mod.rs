@@ -31,6 +31,7 @@ use super::lifecycle::Lifecycle;
 use super::metrics::{Metrics, Port};
 use super::ordinary::Handover;
 use super::places::{Place, Places};
+use super::pulse::{Beat, Pulse};
 use super::reads::Reads;
 use super::store::SharedStore;
 use crate::watch::fanout;
@@ -58,6 +59,8 @@ pub(super) struct Services {
     pub(super) metrics: Arc<Metrics>,
     /// Whether the node is about to stop.
     pub(super) lifecycle: Arc<Lifecycle>,
+    /// Whether the node stands still.
+    pub(super) pulse: Arc<Pulse>,
     /// The ordinary path.
     pub(super) hand_over: Box<dyn Fn(Handover) + Send + Sync>,
     /// Tells a connection that there is no place for it.
@@ -78,6 +81,8 @@ enum Message {
     Hurry(Pace),
     /// A connection that was accepted for it.
     Connection(mio::net::TcpStream, Place),
+    /// To be answered: the lane goes on.
+    Beat(Beat),
     /// Take no more connections, and end when there are none left.
     Close,
 }
@@ -131,6 +136,9 @@ impl Front {
         }
         let known = inboxes.iter().map(|inbox| Arc::clone(inbox) as Arc<dyn fanout::Lane>);
         services.store.fanout().open(known.collect());
+        for inbox in inboxes.iter().map(Arc::clone) {
+            services.pulse.look_after("event loop", move |beat| inbox.put(Message::Beat(beat)));
+        }
         let mut listener = Some(listener);
         let mut ended = Vec::new();
         for (number, poll) in (0..).zip(polls) {
