@@ -27,7 +27,7 @@ fn a_node_without_others_answers_with_itself() {
 
     let seen = node.cluster();
 
-    assert_eq!((text(&seen, "/node/node-id"), text(&seen, "/node/region")), ("alone", "eu"));
+    assert_eq!((text(&seen, "/node/node_id"), text(&seen, "/node/region")), ("alone", "eu"));
     assert_eq!((text(&seen, "/node/standing"), text(&seen, "/node/state")), ("ready", "ready"));
     assert_eq!(text(&seen, "/node/client"), node.client_addr().to_string());
     assert_eq!(text(&seen, "/node/server"), node.server_addr().to_string());
@@ -87,7 +87,7 @@ fn three_nodes_agree_until_one_is_gone_and_then_say_who() {
     });
     let seen = nodes[0].cluster();
     let other = &seen["members"]["live"][0];
-    assert!(text(other, "/node-id").starts_with("node-"), "{other:#}");
+    assert!(text(other, "/node_id").starts_with("node-"), "{other:#}");
     assert_eq!((text(other, "/state"), other["dirty"].as_bool()), ("ready", Some(false)));
     assert_eq!(text(other, "/set/digest"), text(&seen, "/node/set/digest"));
     assert_eq!(text(other, "/seal-key"), text(&seen, "/node/seal-key"));
@@ -103,7 +103,7 @@ fn three_nodes_agree_until_one_is_gone_and_then_say_who() {
         (said.contains(&gone) && said.contains("gossip does not see it")).then_some(seen)
     });
     assert_eq!(numbers(&seen), (3, 2, 2, false));
-    assert_eq!(text(&seen, "/members/dead/0/node-id"), "node-3");
+    assert_eq!(text(&seen, "/members/dead/0/node_id"), "node-3");
 
     let first = nodes[0].server_addr().to_string();
     let flags = ["--node-id", "node-3", "--replicate-with", &first, "--cluster-secret", GROUP_SECRET];
@@ -157,7 +157,7 @@ fn who_gossips_and_cannot_be_asked_is_named() {
     });
     assert_eq!(numbers(&seen), (1, 2, 1, false));
     let other = &seen["members"]["live"][0];
-    assert_eq!((text(other, "/node-id"), text(other, "/server")), ("deaf", nowhere.as_str()));
+    assert_eq!((text(other, "/node_id"), text(other, "/server")), ("deaf", nowhere.as_str()));
     assert!(text(other, "/error").contains("not reachable"), "{other:#}");
     drop(deaf);
 }

@@ -58,7 +58,7 @@ fn a_cluster_in_one_command_and_what_it_says_to_paste() {
     assert_eq!(shown.lines().filter(|line| line.starts_with("node-")).count(), 3, "{shown}");
     let json = run(&[&line(&dev, "members")[..], &["-w", "json"]].concat());
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
-    assert_eq!(json["node"]["node-id"], "node-2");
+    assert_eq!(json["node"]["node_id"], "node-2");
     let simple = run(&[&line(&dev, "members")[..], &["-w", "simple"]].concat());
     assert_eq!(text(&simple.stdout).lines().count(), 3);
 

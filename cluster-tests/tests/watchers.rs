@@ -15,8 +15,8 @@ fn rows(page: &Response) -> Vec<(String, String, String, u64)> {
     let page = page.json();
     let rows = page["watchers"].as_array().expect("rows");
     let row = |row: &Value| {
-        let what = text(&row["version"]) + &text(&row["last-sync"]);
-        (text(&row["name"]), text(&row["waiting-for"]), what, row["watchers"].as_u64().expect("a number"))
+        let what = text(&row["version"]) + &text(&row["last_sync"]);
+        (text(&row["name"]), text(&row["waiting_for"]), what, row["watchers"].as_u64().expect("a number"))
     };
     rows.iter().map(row).collect()
 }
@@ -48,7 +48,7 @@ fn tells_who_waits_for_what() {
     node.wait_parked(9);
     let page = watchers(&node, "").expect(200);
     assert_eq!(page.header("Content-Type"), Some("application/json"));
-    let stamp = page.json()["watchers"][3]["last-sync"].as_str().map(rfc3339_us);
+    let stamp = page.json()["watchers"][3]["last_sync"].as_str().map(rfc3339_us);
     assert_eq!(stamp, Some(ahead), "the lowest one");
     let shown = rows(&page);
     assert_eq!(shown[0], row("a/1", "change", "v1", 4));

@@ -69,8 +69,8 @@ pub(super) async fn cluster(
     State(node): State<Arc<Node>>,
     Extension(account): Extension<Account>,
 ) -> Result<Response, Refusal> {
-    let json = serde_json::to_vec(&node.cluster()).expect("texts and numbers");
-    let body = counted(&node, &account, json, ())?;
+    let json = node.cluster().to_json().expect("texts and numbers");
+    let body = counted(&node, &account, json.into_bytes(), ())?;
     Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
 }
 

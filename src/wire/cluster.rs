@@ -1,13 +1,17 @@
 //! How a node sees its group, as `GET /v1/cluster` tells it in JSON.
 //!
-//! Fields that a version does not know are skipped, and those that are missing read as nothing, so that a command line of
+//! Keys are in `snake_case`; for a release the old spelling, with dashes, stands beside each, and both are read. Fields
+//! that a version does not know are skipped, and those that are missing read as nothing, so that a command line of
 //! another version than the node's can show what both know.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Result, Value};
+
+use super::spelling;
 
 /// All of it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", default)]
+#[serde(default)]
 pub struct Cluster {
     /// Who is asked.
     pub node: ThisNode,
@@ -22,9 +26,27 @@ pub struct Cluster {
     pub fill: Option<Fill>,
 }
 
+impl Cluster {
+    /// Writes it.
+    ///
+    /// # Errors
+    /// Only if `serde_json` fails, which it does for none.
+    pub fn to_json(&self) -> Result<String> {
+        serde_json::to_string(&spelling::with_old(serde_json::to_value(self)?))
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// If it is no JSON, or a field is not what it should be.
+    pub fn parse(json: &[u8]) -> Result<Self> {
+        serde_json::from_value(spelling::to_new(serde_json::from_slice::<Value>(json)?))
+    }
+}
+
 /// How a node is filled from its upstream.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", default)]
+#[serde(default)]
 pub struct Fill {
     /// Nodes between this one and the source: 1 behind a leader, 0 where it asks the source itself.
     pub tier: usize,
@@ -40,7 +62,7 @@ pub struct Fill {
 
 /// How one URL of `--fill-from` is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", default)]
+#[serde(default)]
 pub struct Upstream {
     /// The URL.
     pub url: String,
@@ -52,7 +74,7 @@ pub struct Upstream {
 
 /// The node that answers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", default)]
+#[serde(default)]
 pub struct ThisNode {
     /// `--node-id`.
     pub node_id: String,
@@ -88,7 +110,7 @@ pub struct ThisNode {
 
 /// How a set stands: two are the same if digest and genesis are.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", default)]
+#[serde(default)]
 pub struct SetMark {
     /// Records, tombstones too.
     pub records: u64,
@@ -102,7 +124,7 @@ pub struct SetMark {
 
 /// When a set began.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", default)]
+#[serde(default)]
 pub struct Genesis {
     /// µs since 1970.
     pub started: u64,
@@ -114,7 +136,7 @@ pub struct Genesis {
 
 /// What gossip knows. Each list has [`MOST`] at most.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", default)]
+#[serde(default)]
 pub struct Members {
     /// Who is there, the node itself aside.
     pub live: Vec<Member>,
@@ -131,7 +153,7 @@ pub const MOST: usize = 1024;
 
 /// A member, by what it says of itself and by what came of asking it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", default)]
+#[serde(default)]
 pub struct Member {
     /// Its node id, cut to what is gossiped.
     pub node_id: String,
@@ -169,7 +191,7 @@ pub struct Member {
 
 /// A live member whose words are not understood.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", default)]
+#[serde(default)]
 pub struct Unreadable {
     /// Where it is gossiped to.
     pub gossip: String,
@@ -179,7 +201,7 @@ pub struct Unreadable {
 
 /// What `--replicate-with` came to.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", default)]
+#[serde(default)]
 pub struct Discovery {
     /// Each thing that it names.
     pub targets: Vec<Target>,
@@ -191,7 +213,7 @@ pub struct Discovery {
 
 /// One thing that `--replicate-with` names.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", default)]
+#[serde(default)]
 pub struct Target {
     /// What it is.
     pub target: String,
@@ -205,7 +227,7 @@ pub struct Target {
 
 /// An address that discovery gave.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", default)]
+#[serde(default)]
 pub struct Address {
     /// The address.
     pub address: String,
@@ -219,7 +241,7 @@ pub struct Address {
 
 /// Three ways to count the nodes, this one among them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", default)]
+#[serde(default)]
 pub struct Agreement {
     /// Discovery names so many.
     pub dns: usize,
@@ -239,10 +261,29 @@ mod tests {
 
     #[test]
     fn other_versions_are_read() {
-        let text = r#"{"node":{"node-id":"a","new-field":1},"agreement":{"dns":3,"agree":true}}"#;
-        let read: Cluster = serde_json::from_str(text).unwrap();
-        assert_eq!((read.node.node_id.as_str(), read.agreement.dns, read.agreement.agree), ("a", 3, true));
-        let again = serde_json::to_string(&read).unwrap();
-        assert_eq!(serde_json::from_str::<Cluster>(&again).unwrap(), read);
+        for key in ["node_id", "node-id"] {
+            let text =
+                format!(r#"{{"node":{{"{key}":"a","new-field":1}},"agreement":{{"dns":3,"agree":true}}}}"#);
+            let read = Cluster::parse(text.as_bytes()).unwrap();
+            assert_eq!(
+                (read.node.node_id.as_str(), read.agreement.dns, read.agreement.agree),
+                ("a", 3, true)
+            );
+            let again = read.to_json().unwrap();
+            assert_eq!(Cluster::parse(again.as_bytes()).unwrap(), read);
+        }
+    }
+
+    #[test]
+    fn keys_are_in_snake_case_beside_their_old_spelling() {
+        let json = Cluster {
+            members: Members { live: vec![Member::default()], ..Members::default() },
+            ..Cluster::default()
+        };
+        let json: Value = serde_json::from_str(&json.to_json().unwrap()).unwrap();
+        for (new, old) in [("node_id", "node-id"), ("seal_key", "seal-key"), ("standing", "standing")] {
+            assert!(json["node"].get(new).is_some() && json["node"].get(old).is_some(), "{new}");
+        }
+        assert_eq!(json["members"]["live"][0]["same_set"], json["members"]["live"][0]["same-set"]);
     }
 }

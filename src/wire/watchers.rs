@@ -1,4 +1,5 @@
-//! Who waits for what, as JSON: `{"watchers":[{"name","waiting-for","version","watchers","since"}]}`.
+//! Who waits for what, as JSON: `{"watchers":[{"name","waiting_for","version","watchers","since"}]}`. For a release the old
+//! spelling, with dashes, stands beside each key with an underscore.
 
 use serde::Serialize;
 use serde::ser::{SerializeSeq, SerializeStruct, Serializer};
@@ -48,19 +49,25 @@ struct CrowdJson<'a> {
 impl Serialize for CrowdJson<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self { crowd, held } = self;
-        let mut fields = serializer.serialize_struct("Watchers", 5)?;
+        let mut fields = serializer.serialize_struct("Watchers", 8)?;
         fields.serialize_field("name", crowd.name.as_str())?;
+        let what = match crowd.interest {
+            Interest::Changed => "change",
+            Interest::Created => "creation",
+            Interest::Told => "upstream",
+            Interest::AtLeast(_) => "last-sync",
+        };
+        fields.serialize_field("waiting_for", what)?;
+        fields.serialize_field("waiting-for", what)?;
         match crowd.interest {
             Interest::Changed => {
-                fields.serialize_field("waiting-for", "change")?;
                 fields.serialize_field("version", held.map_or("", |record| record.version()))?;
             }
-            Interest::Created => fields.serialize_field("waiting-for", "creation")?,
-            Interest::Told => fields.serialize_field("waiting-for", "upstream")?,
             Interest::AtLeast(stamp) => {
-                fields.serialize_field("waiting-for", "last-sync")?;
+                fields.serialize_field("last_sync", &Text(rfc3339(stamp)))?;
                 fields.serialize_field("last-sync", &Text(rfc3339(stamp)))?;
             }
+            Interest::Created | Interest::Told => {}
         }
         fields.serialize_field("watchers", &crowd.waiters)?;
         fields.serialize_field("since", &Text(rfc3339(crowd.since)))?;
@@ -83,12 +90,14 @@ mod tests {
             .map(crowd);
         let json = to_json(&[Watched { crowds: crowds.into(), held: Some(held) }]).unwrap();
         let since = r#""watchers":3,"since":"1970-01-01T00:00:01Z"}"#;
-        let of = r#"{"name":"a/\"b\"","waiting-for":"#;
-        assert_eq!(
-            String::from_utf8(json).unwrap(),
-            format!(
-                r#"{{"watchers":[{of}"change","version":"v1",{since},{of}"creation",{since},{of}"upstream",{since},{of}"last-sync","last-sync":"1970-01-01T00:00:02Z",{since}]}}"#
-            )
-        );
+        let of = |what: &str| format!(r#"{{"name":"a/\"b\"","waiting_for":"{what}","waiting-for":"{what}","#);
+        let stamp = r#""last_sync":"1970-01-01T00:00:02Z","last-sync":"1970-01-01T00:00:02Z","#;
+        let crowds = [
+            of("change") + r#""version":"v1","# + since,
+            of("creation") + since,
+            of("upstream") + since,
+            of("last-sync") + stamp + since,
+        ];
+        assert_eq!(String::from_utf8(json).unwrap(), format!(r#"{{"watchers":[{}]}}"#, crowds.join(",")));
     }
 }
