@@ -439,3 +439,19 @@ fn a_write_on_a_condition_is_refused_and_not_done() {
     }
     assert_eq!(node.get("n").expect(200).version(), Some("v1"));
 }
+
+/// A terminal takes them for commands. Only who accepts a write refuses them: see the round trips of messages.
+#[test]
+fn a_version_with_a_control_character_is_refused() {
+    let node = Node::start();
+    for request in
+        [put("n").header("ETag", b"\"v\xc2\x9b2J\""), put("n?version=v%C2%9B2J"), put("n?version=v%7f")]
+    {
+        let answer = node.server().ask(&request.body("data")).expect(400);
+        assert!(answer.text().starts_with("bad version: "), "{answer:?}");
+    }
+    node.get("n").expect(404);
+    // a reader may know one that another node accepted
+    node.put("n?version=v1", "").expect(204);
+    assert_eq!(node.get("n?version=v%C2%9B2J").expect(200).version(), Some("v1"));
+}

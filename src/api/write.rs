@@ -147,6 +147,11 @@ fn came_back(node: &Node, uri: &Uri) -> Result<Option<Response>, Refusal> {
 
 /// The version that the writer names, by `ETag` or else `?version=`; an empty one names none.
 fn given_version(uri: &Uri, headers: &HeaderMap) -> Result<Option<Version>, Refusal> {
+    let version = named_version(uri, headers)?;
+    version.map(Version::accepted).transpose().map_err(Refusal::bad_request)
+}
+
+fn named_version(uri: &Uri, headers: &HeaderMap) -> Result<Option<Version>, Refusal> {
     let bad = |e| Refusal::bad_request(e);
     let by_header = match header(headers, &ETAG)? {
         Some(value) => parse_tag(value.as_bytes(), false).map_err(bad)?,

@@ -35,6 +35,13 @@ pub enum VersionError {
         /// Offset of the first byte that is wrong.
         at: usize,
     },
+    /// A control character (Unicode category Cc) that could stand in an ETag: one of C1.
+    Control {
+        /// The character.
+        found: char,
+        /// Its offset in bytes.
+        at: usize,
+    },
 }
 
 impl fmt::Display for VersionError {
@@ -50,6 +57,11 @@ impl fmt::Display for VersionError {
                  leave out spaces, double quotes and control characters"
             ),
             Self::NotUtf8 { at } => write!(f, "bad version: not UTF-8 at byte {at}: send UTF-8"),
+            Self::Control { found, at } => write!(
+                f,
+                "bad version: control character U+{:04X} at byte {at}: leave it out",
+                u32::from(*found)
+            ),
         }
     }
 }
@@ -57,7 +69,7 @@ impl fmt::Display for VersionError {
 impl std::error::Error for VersionError {}
 
 impl Version {
-    /// Checks the bytes of a version.
+    /// Checks the bytes of a version, whoever accepted it. A writer's own has one rule more: [`Version::accepted`].
     ///
     /// # Errors
     /// The first rule that the bytes break.
@@ -73,6 +85,18 @@ impl Version {
         }
         let text = std::str::from_utf8(bytes).map_err(|e| VersionError::NotUtf8 { at: e.valid_up_to() })?;
         Ok(Self(text.into()))
+    }
+
+    /// Checks what a writer names: a terminal takes C1 control characters (U+0080 to U+009F) for commands, though they may
+    /// stand in an ETag. Only the node that accepts a write refuses them. A replica takes what another node accepted.
+    ///
+    /// # Errors
+    /// [`VersionError::Control`].
+    pub fn accepted(self) -> Result<Self, VersionError> {
+        match self.0.char_indices().find(|(_, c)| c.is_control()) {
+            Some((at, found)) => Err(VersionError::Control { found, at }),
+            None => Ok(self),
+        }
     }
 
     /// The version of data for which the writer names none: `xxh3:` and the 128-bit XXH3 of the data, as 32 hex digits.
@@ -131,6 +155,9 @@ mod tests {
                 matches!(Version::new(bad), Err(VersionError::NotEtagc { at: found, .. }) if found == at)
             );
         }
+        let of_another_node = Version::new("v\u{9b}2J".as_bytes()).expect("a replica takes it");
+        assert_eq!(of_another_node.accepted(), Err(VersionError::Control { found: '\u{9b}', at: 1 }));
+        assert!(Version::new("v1!#~é".as_bytes()).and_then(Version::accepted).is_ok());
         assert_eq!(Version::new(b""), Err(VersionError::Empty));
         assert_eq!(Version::new(&[b'v'; 257]), Err(VersionError::TooLong { bytes: 257 }));
         assert_eq!(Version::new(b"v\xff"), Err(VersionError::NotUtf8 { at: 1 }));

@@ -8,9 +8,14 @@ fn text() -> impl Strategy<Value = Vec<u8>> {
     "[a-z/é]{1,40}".prop_map(String::into_bytes)
 }
 
+/// As other nodes may have accepted it, older ones too.
+fn version() -> impl Strategy<Value = Vec<u8>> {
+    "[a-z/é\u{80}-\u{9f}]{1,40}".prop_map(String::into_bytes)
+}
+
 fn record() -> impl Strategy<Value = Record> {
     let data = prop::collection::vec(any::<u8>(), 0..300);
-    (text(), text(), data, stamp(), any::<u64>(), any::<u64>(), any::<bool>()).prop_map(
+    (text(), version(), data, stamp(), any::<u64>(), any::<u64>(), any::<bool>()).prop_map(
         |(name, version, data, stamp, incarnation, sequence, gone)| {
             let name = Name::new(&name, 512).unwrap();
             let dot = Dot { incarnation: Incarnation(incarnation), sequence };
