@@ -52,7 +52,9 @@ fn request(random: &mut Rng, at: u64, tame: bool) -> Vec<u8> {
         "?version=",
         "?timeout=x",
         "?version=v1&timeout=3ms",
-    ][random.usize(..7)];
+        "?verison=v1",
+        "?version=v1&x=%zz&timeout=3ms",
+    ][random.usize(..9)];
     let target = format!("{name}{query}");
     let mut request = match random.u8(if tame { 6 } else { 0 }..16) {
         0 => Request::new("GET", "/healthz"),

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use cluster_tests::http::Request;
 use cluster_tests::node::{Node, get, head};
-use cluster_tests::text::{assert_refusal, http_date, now_us, timing};
+use cluster_tests::text::{assert_refusal, http_date, metric, now_us, timing};
 
 /// Longer than any test may take: a read that parks although it should not is seen by its own time.
 const NEVER: &str = "timeout=1m";
@@ -288,5 +288,64 @@ fn a_connection_serves_one_read_after_another() {
         let read = client.ask(&get("n")).expect(200);
         assert_eq!((read.version(), read.text()), (Some(format!("v{i}").as_str()), i.to_string().as_str()));
         client.ask(&get("never")).expect(404);
+    }
+}
+
+/// Without it, who meant to wait would be answered at once, and ask again at once.
+#[test]
+fn a_parameter_with_a_typo_is_refused_and_any_other_one_is_counted() {
+    let node = Node::start();
+    node.put("n?version=v1", "3456").expect(204);
+    let list = |query: &str| Request::new("GET", &format!("/v1/versions?{query}"));
+    for (request, typed, meant) in [
+        (get("n?verison=v1&timeout=1m"), "verison", "version"),
+        (head("n?versio=v1"), "", ""),
+        (get("n?version=v1&tiemout=1m"), "tiemout", "timeout"),
+        (get("n?Version=v1"), "Version", "version"),
+        (get("n?v%65rsoin=v1"), "versoin", "version"),
+        (list("limt=5"), "limt", "limit"),
+        (list("prefix=a&keys_only"), "keys_only", "keys-only"),
+    ] {
+        let answer = node.client().ask(&request).expect(400);
+        assert_eq!(
+            answer.text(),
+            match typed {
+                "" => String::new(),
+                _ => format!("unknown parameter: \"{typed}\": write {meant}\n"),
+            }
+        );
+    }
+    for (request, meant) in [
+        (Request::new("PUT", "/v1/versions/n?modifed=1"), "modified"),
+        (Request::new("DELETE", "/v1/versions/n?modifed=1"), "modified"),
+        (Request::new("GET", "/v1/watchers?after_=a"), "after"),
+        (Request::new("PUT", "/v1/logging?levl=INFO"), "level"),
+    ] {
+        let answer = node.server().ask(&request).expect(400);
+        assert!(answer.text().ends_with(&format!(": write {meant}\n")), "{answer:?}");
+    }
+    assert_eq!(node.get("n").expect(200).version(), Some("v1"), "nothing was written");
+
+    let ignored = || {
+        let metrics = node.server().ask(&Request::new("GET", "/metrics?x=1")).expect(200);
+        metric(metrics.text(), "vwatch_ignored_parameters_total").expect("the metric")
+    };
+    let before = ignored();
+    node.get("n?_=1&client=x&timeout=0s").expect(200);
+    node.client().ask(&Request::new("GET", "/healthz?x=1")).expect(200);
+    // with the one of the question itself
+    assert_eq!(ignored(), before + 4.0);
+}
+
+#[test]
+fn only_a_node_says_that_it_is_one() {
+    let node = Node::with(&["--node-id", "näme"]);
+    for path in ["/healthz", "/readyz"] {
+        for mut port in [node.client(), node.server()] {
+            assert_eq!(
+                port.ask(&Request::new("GET", path)).expect(200).header("X-Vwatch-Node"),
+                Some("näme")
+            );
+        }
     }
 }

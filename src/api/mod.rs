@@ -17,7 +17,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::header::{CONNECTION, CONTENT_LENGTH};
+use axum::http::header::{CONNECTION, CONTENT_LENGTH, HeaderName};
 use axum::http::{HeaderValue, Method, Request, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
@@ -27,7 +27,10 @@ use tower_service::Service;
 use crate::node::Node;
 use crate::node::metrics::Port;
 use crate::node::reads::Reads;
+use crate::wire::headers::X_VWATCH_NODE;
 use error::Refusal;
+
+const NODE: HeaderName = HeaderName::from_static(X_VWATCH_NODE);
 
 const CLIENT_PATHS: &str = "\
 GET|HEAD /v1/versions/{name}[?version={known}][&timeout=10s]  -> the version now, or once it differs from the known one
@@ -70,7 +73,10 @@ pub fn service(
         Box::pin(async move {
             let (parts, body) = request.into_parts();
             let version = parts.version;
-            let mut response = match request::check_head(&node, &parts) {
+            let is_health = matches!(parts.uri.path(), "/healthz" | "/readyz");
+            let checked = request::check_head(&node, &parts)
+                .and_then(|()| request::check_parameters(&node, port, &parts));
+            let mut response = match checked {
                 Ok(()) => {
                     let answered = router.call(Request::from_parts(parts, body)).await;
                     answered.unwrap_or_else(|never| match never {})
@@ -80,6 +86,9 @@ pub fn service(
             if matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
                 // the router says 0, which is not so of what was not modified; HTTP/1.1 leaves it out by itself
                 response.headers_mut().remove(CONTENT_LENGTH);
+            }
+            if is_health && let Ok(id) = HeaderValue::from_bytes(node.config.node_id.as_bytes()) {
+                response.headers_mut().insert(NODE, id);
             }
             if !node.is_ready() && version < Version::HTTP_2 {
                 // so that the reader connects to another node next time

@@ -64,8 +64,9 @@ impl Reads for FrontReads {
             return None;
         }
         let is_short = head.path.len() <= NAMES.len() + self.0.config.name_limit_bytes;
+        let is_plain = is_short && request::has_only_its_own(head.query);
         // a name that is too long counts as a limit that was hit, once
-        is_short.then(|| parse(&self.0, head.path, head.query, head).ok())?
+        is_plain.then(|| parse(&self.0, head.path, head.query, head).ok())?
     }
 
     fn answer(&self, outcome: &Outcome<'_>) -> Response<Bytes> {

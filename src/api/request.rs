@@ -4,14 +4,14 @@ use std::borrow::Cow;
 
 use axum::http::header::{HOST, HeaderName};
 use axum::http::request::Parts;
-use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode, Uri, Version};
+use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 
 use super::error::Refusal;
 use crate::core::{Name, Stamp};
 use crate::node::Node;
 use crate::node::in_flight::Account;
 use crate::node::limits::{MAX_FIELDS, MAX_HEAD_BYTES};
-use crate::node::metrics::Limit;
+use crate::node::metrics::{Limit, Port};
 use crate::wire::head::NAMES;
 use crate::wire::host::is_host;
 use crate::wire::uri::{self, UriError, decode};
@@ -41,6 +41,52 @@ pub(super) fn parameter<'a>(query: Option<&'a str>, key: &str) -> Result<Option<
 /// What the connection holds for what is under way. Each request has it; one without would hold things that nothing counts.
 pub(super) fn account(extensions: &Extensions) -> Account {
     extensions.get().cloned().expect("inserted where the connection is served")
+}
+
+/// What a read may have for parameters.
+const OF_A_READ: [&str; 2] = ["version", "timeout"];
+
+/// Whether a read has no parameter but its own, spelled as they are: all others are looked at by [`check_parameters`].
+pub(super) fn has_only_its_own(query: Option<&str>) -> bool {
+    query.is_none_or(|query| {
+        query.split('&').all(|pair| {
+            let name = pair.split('=').next().unwrap_or_default();
+            name.is_empty() || OF_A_READ.contains(&name)
+        })
+    })
+}
+
+/// The parameters that a path takes.
+fn parameters_of(port: Port, method: &Method, path: &str) -> &'static [&'static str] {
+    const OF_A_LIST: [&str; 4] = ["prefix", "limit", "after", "keys-only"];
+    let is_below = |parent: &str| path.starts_with(parent);
+    match port {
+        Port::Client if path == "/v1/versions" => &OF_A_LIST,
+        Port::Client if is_below(NAMES) || is_below(SHORT_NAMES) => &OF_A_READ,
+        Port::Server if is_below(NAMES) && method == Method::PUT => &["version", "modified", "source"],
+        Port::Server if is_below(NAMES) && method == Method::DELETE => &["modified", "source"],
+        Port::Server if path == "/v1/watchers" => &OF_A_LIST[..3],
+        Port::Server if path == "/v1/logging" => &["level"],
+        Port::Server if is_below("/v1/fill/") => &["read"],
+        _ => &[],
+    }
+}
+
+/// Refuses a parameter that is most likely a known one with a typo: without it, who waits would be answered at once, and ask
+/// again at once. All others that the path does not know are ignored, as by vwatch, and counted.
+pub(super) fn check_parameters(node: &Node, port: Port, parts: &Parts) -> Result<(), Refusal> {
+    let Some(query) = parts.uri.query() else { return Ok(()) };
+    let known = parameters_of(port, &parts.method, parts.uri.path());
+    let mut ignored = 0;
+    for name in uri::parameter_names(query).filter(|name| !known.contains(&name.as_ref())) {
+        if let Some(meant) = uri::meant(&name, known) {
+            let got = shown(name.as_bytes());
+            return Err(Refusal::bad_request(format_args!("unknown parameter: {got}: write {meant}")));
+        }
+        ignored += 1;
+    }
+    node.metrics.ignored_parameters(ignored);
+    Ok(())
 }
 
 /// A header that may stand once.

@@ -195,6 +195,7 @@ pub struct Metrics {
     handovers: Counter,
     log_dropped: Family<ReasonLabel, Counter>,
     stalls: Counter,
+    ignored_parameters: Counter,
     peer_refusals: Family<ReasonLabel, Counter>,
     calls: Family<CallLabels, Counter>,
     call_seconds: Family<CallLabels, Counter<f64, AtomicU64>>,
@@ -247,6 +248,7 @@ impl Metrics {
             handovers: Counter::default(),
             log_dropped: Family::default(),
             stalls: Counter::default(),
+            ignored_parameters: Counter::default(),
             peer_refusals: Family::default(),
             calls: Family::default(),
             call_seconds: Family::default(),
@@ -308,6 +310,11 @@ impl Metrics {
         );
         r.register("stalls", "Times that a part of the node stood still for 5 s", self.stalls.clone());
         r.register(
+            "ignored_parameters",
+            "Parameters of requests that their path does not know, and that were ignored",
+            self.ignored_parameters.clone(),
+        );
+        r.register(
             "peer_refusals",
             "Requests of peers, or of whoever says to be one, that were not done, by reason",
             self.peer_refusals.clone(),
@@ -359,6 +366,11 @@ impl Metrics {
     /// Counts a connection that the front gave to the ordinary path.
     pub fn handed_over(&self) {
         self.handovers.inc();
+    }
+
+    /// Counts parameters of a request that were ignored.
+    pub fn ignored_parameters(&self, count: u64) {
+        self.ignored_parameters.inc_by(count);
     }
 
     /// Counts a request of a peer that was not done.

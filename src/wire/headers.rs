@@ -7,5 +7,8 @@ pub const X_LAST_SYNC: &str = "x-last-sync";
 /// this set.
 pub const X_VWATCH_GENESIS: &str = "x-vwatch-genesis";
 
+/// The id of the node: sent with `/healthz` and `/readyz`, which say nothing else that only a node says.
+pub const X_VWATCH_NODE: &str = "x-vwatch-node";
+
 /// How long a read was parked, and how long its wake was held back to spread the fan-out.
 pub const SERVER_TIMING: &str = "server-timing";

@@ -69,6 +69,42 @@ pub fn parameter<'a>(query: &'a str, key: &str) -> Result<Option<Cow<'a, str>>, 
     Ok(value)
 }
 
+/// The names of all parameters of a query, decoded where that is possible, in their order.
+pub fn parameter_names(query: &str) -> impl Iterator<Item = Cow<'_, str>> {
+    let names = query.split('&').map(|pair| pair.split_once('=').map_or(pair, |(name, _)| name));
+    names.filter(|name| !name.is_empty()).map(|name| form_decode(name).unwrap_or(Cow::Borrowed(name)))
+}
+
+/// Most edits between a name of a parameter and the known one that was meant by it.
+pub const MAX_EDITS: usize = 2;
+
+/// Which of the known names was most likely meant by one that is none of them: the nearest within [`MAX_EDITS`] edits (a
+/// character more, less, or another one), small and capital letters alike.
+#[must_use]
+pub fn meant<'a>(typed: &str, known: &[&'a str]) -> Option<&'a str> {
+    let near = known.iter().filter_map(|name| Some((edits(typed, name)?, *name)));
+    near.min_by_key(|(edits, _)| *edits).map(|(_, name)| name)
+}
+
+/// The edits from one name to the other, if they are [`MAX_EDITS`] at most.
+fn edits(typed: &str, known: &str) -> Option<usize> {
+    let typed: Vec<char> = typed.chars().take(known.len() + MAX_EDITS + 1).collect();
+    if typed.len().abs_diff(known.len()) > MAX_EDITS {
+        return None;
+    }
+    // distances from what was typed so far to each beginning of the known name
+    let mut row: Vec<usize> = (0..=known.len()).collect();
+    for (i, typed) in typed.iter().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, known) in known.bytes().enumerate() {
+            let replaced = diagonal + usize::from(!typed.eq_ignore_ascii_case(&char::from(known)));
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row.last().copied().filter(|edits| *edits <= MAX_EDITS)
+}
+
 fn form_decode(text: &str) -> Result<Cow<'_, str>, UriError> {
     let spaced: Cow<'_, str> = if text.contains('+') { text.replace('+', " ").into() } else { text.into() };
     let decoded = match spaced {
@@ -136,7 +172,47 @@ mod tests {
         assert_eq!(parameter("a=%ff", "a"), Err(UriError::NotUtf8));
     }
 
+    #[test]
+    fn names_of_parameters_and_what_was_meant_by_them() {
+        let names: Vec<_> = parameter_names("a=1&&b&v%65r=x=y&%zz=1&=2&c+d").collect();
+        assert_eq!(names, ["a", "b", "ver", "%zz", "c d"]);
+        let known = ["version", "timeout"];
+        for typed in ["verison", "versoin", "vrsion", "versions", "Version", "VERSION", "ersio", "vVersion1"]
+        {
+            assert_eq!(meant(typed, &known), Some("version"), "{typed}");
+        }
+        assert_eq!(meant("timeut", &known), Some("timeout"));
+        assert_eq!(meant("keys_only", &["prefix", "keys-only"]), Some("keys-only"));
+        for typed in
+            ["v", "ver", "t", "_", "wait", "versionsss", "client", "xx-version-xx", "", "日本日本日本日"]
+        {
+            assert_eq!(meant(typed, &known), None, "{typed}");
+        }
+        assert_eq!(meant("limt", &["level", "limit"]), Some("limit"), "the nearest");
+    }
+
     proptest! {
+        #[test]
+        fn two_edits_are_found(
+            at in 0..8usize,
+            then in 0..8usize,
+            first in 0..3u8,
+            second in 0..3u8,
+            c in "[a-z]",
+        ) {
+            let mut typed = String::from("version");
+            for (edit, at) in [(first, at), (second, then)] {
+                let at = at.min(typed.len());
+                match edit {
+                    0 => typed.insert_str(at, &c),
+                    1 if at < typed.len() => drop(typed.remove(at)),
+                    _ if at < typed.len() => typed.replace_range(at..=at, &c),
+                    _ => {}
+                }
+            }
+            prop_assert_eq!(meant(&typed, &["version"]), Some("version"));
+        }
+
         #[test]
         fn gives_back_what_was_encoded(value in "\\PC{0,32}") {
             let query = format!("x=1&v={}", encode_parameter(&value));
@@ -147,6 +223,9 @@ mod tests {
         fn never_panics(query in "\\PC{0,40}|[%+&=a-f0-9]{0,40}") {
             let _ = decode(&query);
             let _ = parameter(&query, "a");
+            for name in parameter_names(&query) {
+                let _ = meant(&name, &["version", ""]);
+            }
         }
     }
 }
