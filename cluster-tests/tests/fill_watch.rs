@@ -628,3 +628,24 @@ fn what_is_held_is_served_at_once_while_the_upstream_is_left_alone() {
     assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
     assert!(served.header("Warning").is_some_and(|w| w.starts_with("110 ")), "{served:?}");
 }
+
+/// Whatever is there says 200 with an ETag, or 404 with a page: neither is what a vwatch says.
+#[test]
+fn an_upstream_that_is_no_vwatch_is_named_as_what_it_is() {
+    for (code, said) in
+        [(200, "it has no X-Last-Sync"), (410, "it has no X-Last-Sync"), (404, "it is not in plain text")]
+    {
+        let upstream = Upstream::start(move |_| {
+            let page = status(code).header("ETag", "\"5f\"").header("Content-Type", "text/html");
+            page.header("Server", "nginx").body("<html>")
+        });
+        let node = Node::with(&["--fill-from", &upstream.url()]);
+        let answer = node.get("n?timeout=5s").expect(502);
+        let shown = format!("it answers {code} ");
+        assert!(
+            answer.text().contains(&shown) && answer.text().contains("text/html from nginx"),
+            "{answer:?}"
+        );
+        assert!(answer.text().contains(said) && answer.text().contains("so this is no vwatch"), "{answer:?}");
+    }
+}

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::header::{
-    CONTENT_ENCODING, CONTENT_LOCATION, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, VIA, WARNING,
+    CONTENT_ENCODING, CONTENT_LOCATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue,
+    IF_NONE_MATCH, SERVER, VIA, WARNING,
 };
 use hyper::{Method, StatusCode};
 
@@ -525,8 +526,15 @@ async fn ask(
             let data = http::read(body, MAX_DATA_BYTES, deadline).await?;
             return Ok((Told::Value { version, stamp, data }, stale));
         }
+        // no vwatch says either without its stamp
+        StatusCode::NOT_MODIFIED | StatusCode::GONE if !head.contains_key(&LAST_SYNC) => {
+            return Err(no_vwatch(parts.status, head, "it has no X-Last-Sync"));
+        }
         StatusCode::NOT_MODIFIED => Told::Unchanged(stamp()),
         StatusCode::GONE => Told::Deleted(stamp()),
+        StatusCode::NOT_FOUND if !is_plain(head) => {
+            return Err(no_vwatch(parts.status, head, "it is not in plain text"));
+        }
         StatusCode::NOT_FOUND => Told::Unknown,
         StatusCode::CONFLICT => Told::Behind,
         status => match limit(shared, status, head) {
@@ -562,14 +570,29 @@ fn value_of(head: &HeaderMap, path: &str) -> Result<(Version, Stamp), Failure> {
     {
         return Err(Failure::Bad(format!("it is about another name: {}", cut(location))));
     }
-    let tag = head.get(ETAG).ok_or_else(|| bad("it has no ETag"))?;
+    let tag = head.get(ETAG).ok_or_else(|| no_vwatch(StatusCode::OK, head, "it has no ETag"))?;
     let version = parse_tag(tag.as_bytes(), true).map_err(|error| Failure::Bad(error.to_string()))?;
     let version = version.ok_or_else(|| bad("its ETag is empty"))?;
-    let stamp = head.get(&LAST_SYNC).ok_or_else(|| {
-        bad("it has no X-Last-Sync, so this is no vwatch: --fill-strategy FILL_CACHE is for others")
-    })?;
+    let no_stamp = || no_vwatch(StatusCode::OK, head, "it has no X-Last-Sync");
+    let stamp = head.get(&LAST_SYNC).ok_or_else(no_stamp)?;
     let stamp = Stamp::parse(stamp.as_bytes());
     Ok((version, stamp.map_err(|error| Failure::Bad(format!("its X-Last-Sync is {error}")))?))
+}
+
+/// Whether it is of no type, or plain text: what a vwatch says of a name that it does not know.
+fn is_plain(head: &HeaderMap) -> bool {
+    let essence = |value| str::split(value, ';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    http::text(head, &CONTENT_TYPE).map(essence).is_none_or(|essence| essence == "text/plain")
+}
+
+/// An answer that is not a vwatch's, and what it is instead.
+fn no_vwatch(status: StatusCode, head: &HeaderMap, why: &str) -> Failure {
+    let what = cut(http::text(head, &CONTENT_TYPE).unwrap_or("no type"));
+    let server = http::text(head, &SERVER).map(|server| format!(" from {}", cut(server))).unwrap_or_default();
+    Failure::Bad(format!(
+        "it answers {status} with {what}{server}, and {why}, so this is no vwatch: --fill-strategy FILL_CACHE is for \
+         others"
+    ))
 }
 
 /// Sees which way an answer came, and when the set there began.
