@@ -137,7 +137,7 @@ where
         let peering = (!alone).then(|| Peering::new(Arc::new(config.cluster.keyring()), incarnation));
         let node = Arc::new(Node::new(config, store, filler, metrics, peering));
 
-        tracing::info!("Configuration of Server:\n{}", node.config.pretty());
+        tracing::info!(text = %node.config.pretty(), "Configuration of Server:");
         tokio::spawn(ring_bells);
         match neighbourhood {
             Some(neighbourhood) => neighbourhood.join(&node, started, Errands { calls, interests }).await?,
@@ -165,9 +165,9 @@ where
         {
             let at = listener.local_addr().map_or_else(|_| "?".into(), |a| a.to_string());
             tracing::info!(
-                "Listening for {} traffic at {at}, {max_connections} connections at most:\n{}",
+                text = paths(port),
+                "Listening for {} traffic at {at}, {max_connections} connections at most:",
                 port.as_str(),
-                paths(port)
             );
             let server = Server {
                 port,

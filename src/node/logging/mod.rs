@@ -4,6 +4,7 @@
 //! no thread that serves ever waits for the log. An outsider may cause lines at any rate. So each place in the code,
 //! third-party code included, has a limit; what is over it is counted and reported in one line.
 
+mod fields;
 mod limiter;
 mod queue;
 
@@ -19,6 +20,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 use crate::config::{LogFormat, LogLevel};
+use fields::{EscapedFields, EscapedJson};
 use limiter::{Limiter, LimiterLayer, Limits};
 use queue::{Line, LineQueue, LineWriter};
 
@@ -55,10 +57,14 @@ pub(super) fn start(level: LogLevel, format: LogFormat) -> io::Result<()> {
     let (queue, receiver) = LineQueue::new();
     let limiter = Arc::new(Limiter::new(Limits::DEFAULT, Arc::clone(&queue)));
     let to = Arc::clone(&queue);
-    let lines = fmt::layer().with_writer(move || Line(Arc::clone(&to))).with_target(false);
+    let to = move || Line(Arc::clone(&to));
+    let lines = fmt::layer().with_target(false);
     let lines = match format {
-        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+        LogFormat::Text => {
+            let lines = lines.with_ansi(io::stderr().is_terminal()).fmt_fields(EscapedFields);
+            lines.with_writer(to).boxed()
+        }
+        LogFormat::Json => lines.json().flatten_event(true).with_writer(move || EscapedJson(to())).boxed(),
     };
     let subscriber =
         tracing_subscriber::registry().with(filter).with(LimiterLayer(Arc::clone(&limiter))).with(lines);
@@ -69,7 +75,7 @@ pub(super) fn start(level: LogLevel, format: LogFormat) -> io::Result<()> {
         panic::set_hook(Box::new(|panic| {
             let backtrace = Backtrace::capture();
             match backtrace.status() {
-                BacktraceStatus::Captured => tracing::error!("{panic}\n{backtrace}"),
+                BacktraceStatus::Captured => tracing::error!(text = %backtrace, "{panic}"),
                 _ => tracing::error!("{panic}"),
             }
         }));
