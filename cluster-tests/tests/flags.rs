@@ -152,13 +152,14 @@ fn a_mistake_is_one_line_and_exit_code_2() {
         (&["--data-limit-error", "false"], "unexpected argument 'false' found"),
         (&["--node-id", "a\nb"], "bad --node-id: it has a control character: got \"a\\nb\""),
         (&["--listen-client", ":7", "--listen-server", ":7"], "give each its own port"),
-        (&["get"], "<NAME>: try 'vwatch get --help'"),
+        (&["get"], "<NAME>...: try 'vwatch get --help'"),
         (&["get", ""], "bad name: it is empty"),
         (&["get", "-w", "xml", "n"], "[possible values: json, table, simple]"),
         (&["get", "--client-url", "https://127.0.0.1:1", "n"], "nodes do not speak TLS"),
         (&["put", "--server-url", "nowhere", "n", "v"], "bad --server-url: no port: got \"nowhere\""),
         (&["ls", "a", "--prefix", "b"], "cannot be used with"),
         (&["health", "--url", "nowhere"], "bad --url: no port: got \"nowhere\""),
+        (&["health", "nowhere"], "bad URL: no port: got \"nowhere\""),
         (
             &["health", "--timeout", "2"],
             "invalid value '2' for '--timeout <DURATION>': a number without unit",
@@ -355,4 +356,88 @@ fn output_that_cannot_be_written_is_a_failure() {
         let line = wait(command(args, &[]).stdout(full()).spawn().unwrap()).with_one_line(1);
         assert!(line.starts_with("vwatch: cannot write to standard output: "), "{args:?}: {line}");
     }
+}
+
+#[test]
+fn no_command_goes_to_a_node_that_was_not_named() {
+    let nobody = "http://127.0.0.1:1";
+    let writes = [
+        &["put", "n", "v"][..],
+        &["del", "n"],
+        &["members"],
+        &["bench", "put", "--duration", "1s"],
+        &["bench", "watch"],
+        &["bench", "get"],
+    ];
+    for args in writes {
+        let line = run(args, &[("VWATCH_CLIENT_URL", nobody)]).with_one_line(2);
+        assert!(line.starts_with("vwatch: no server URL: VWATCH_CLIENT_URL names where to read, "), "{line}");
+        let typed = [args, &["--client-url", nobody]].concat();
+        let line = run(&typed, &[]).with_one_line(2);
+        assert!(line.starts_with("vwatch: no server URL: --client-url names where to read, "), "{line}");
+    }
+    for args in &writes[..4] {
+        // what is typed names another node than the environment does
+        let typed = [args, &["--client-url", nobody][..]].concat();
+        let line = run(&typed, &[("VWATCH_SERVER_URL", "http://127.0.0.1:2")]).with_one_line(2);
+        assert!(line.starts_with("vwatch: no server URL: --client-url names where to read, "), "{line}");
+    }
+    for args in [&["get", "n"][..], &["ls"], &["watch", "n"]] {
+        let line = run(args, &[("VWATCH_SERVER_URL", nobody)]).with_one_line(1);
+        assert!(line.starts_with("vwatch: no client URL: only VWATCH_SERVER_URL is given, and "), "{line}");
+        let typed = [args, &["--server-url", nobody]].concat();
+        let line = run(&typed, &[("VWATCH_CLIENT_URL", "http://127.0.0.1:2")]).with_one_line(1);
+        assert!(line.starts_with("vwatch: no client URL: only --server-url is given, and "), "{line}");
+    }
+    let line = run(&["health"], &[("VWATCH_SERVER_URL", nobody)]).with_one_line(1);
+    assert!(line.contains("cannot reach http://127.0.0.1:1: "), "{line}");
+}
+
+#[test]
+fn a_variable_chooses_the_form_of_the_output() {
+    let url = node_that_answers(VALUE);
+    let get = |args: &[&str], form| {
+        run(&[&["get", "--client-url", &url, "n"], args].concat(), &[("VWATCH_OUTPUT", form)])
+    };
+    assert!(get(&[], "json").out.starts_with("{\"name\":\"n\",\"version\":\"v1\","));
+    assert!(get(&[], "table").out.starts_with("NAME  VERSION"));
+    assert_eq!((get(&[], "").out, get(&["-w", "simple"], "json").out), ("3456".into(), "3456".into()));
+    assert_eq!(get(&["-w", "simple"], "xml").out, "3456", "what is typed beats it, whatever it says");
+    let line = get(&[], "xml").with_one_line(2);
+    assert_eq!(line, "vwatch: bad VWATCH_OUTPUT: got \"xml\": set it to json, table or simple\n");
+    let help = run(&["--help"], &[("VWATCH_OUTPUT", "xml")]);
+    assert_eq!(help.code, Some(0));
+}
+
+#[test]
+fn a_version_that_did_not_change_has_an_exit_code() {
+    let url = node_that_answers(VALUE);
+    for (version, code) in [("v1", 3), ("v0", 0)] {
+        let ended = run(&["get", "--client-url", &url, "--version", version, "n"], &[]);
+        assert_eq!((ended.code, ended.out.as_str(), ended.err.as_str()), (Some(code), "3456", ""));
+    }
+}
+
+#[test]
+fn text_of_others_is_escaped() {
+    let hostile = node_that_answers(
+        "HTTP/1.1 200 OK\r\nETag: \"v\u{9b}2J\"\r\nX-Last-Sync: 7\r\nVia: \u{9b}2J\r\nContent-Length: 5\r\n\r\n\u{1b}[2J\n",
+    );
+    let is_safe = |text: &str| !text.contains(|c: char| c.is_control() && c != '\n');
+    for form in ["simple", "json", "table"] {
+        let put = run(&["put", "--server-url", &hostile, "-w", form, "n", "v"], &[]);
+        assert!(put.code == Some(0) && is_safe(&put.out) && put.out.contains("9b"), "{}", put.out);
+        let watch = run(&["watch", "-n", "1", "--client-url", &hostile, "-w", form, "n"], &[]);
+        let without_tab = watch.out.replace('\t', " ");
+        assert!(watch.code == Some(0) && is_safe(&without_tab) && watch.out.contains("9b"), "{}", watch.out);
+    }
+    // data is what it is, for whoever reads it from a pipe
+    let get = run(&["get", "-v", "--client-url", &hostile, "n"], &[]);
+    assert_eq!((get.out.as_str(), is_safe(&get.err)), ("\u{1b}[2J\n", true), "{}", get.err);
+    let page = node_that_answers(
+        "HTTP/1.1 404 Not Found\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>",
+    );
+    let line = run(&["get", "--client-url", &page, "n"], &[]).with_one_line(1);
+    assert!(line.starts_with(&format!("vwatch: not a vwatch node: {page} answers 404 Not Found")), "{line}");
+    assert!(!line.contains("<html>"), "{line}");
 }

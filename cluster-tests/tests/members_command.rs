@@ -49,3 +49,23 @@ fn members_of_a_node_without_others_is_itself() {
     let output = run(&["members", "--server-url", &node.client_addr().to_string()]);
     assert_eq!((output.status.code(), text(&output.stderr).contains("server port")), (Some(1), true));
 }
+
+#[test]
+fn one_port_of_a_node_leads_to_the_other() {
+    let node = Node::start();
+    node.put("n?version=v1", "3456").expect(204);
+    let server = node.server_addr().to_string();
+    for typed in [&["get", "n"][..], &["ls"]] {
+        let output = run(&[typed, &["--server-url", &server]].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    }
+    let output = command(&["get", "n", "m"]).env("VWATCH_SERVER_URL", &server).output().expect("the binary");
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(4), "3456".to_owned()));
+    assert!(text(&output.stderr).ends_with("or vwatch watch m\n"), "{}", text(&output.stderr));
+    let output = run(&["health", &server]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let output = run(&["members", "-w", "simple", &server]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let output = run(&["del", "--server-url", &server, "-w", "json", "n", "m"]);
+    assert_eq!((output.status.code(), text(&output.stdout).lines().count()), (Some(0), 2));
+}

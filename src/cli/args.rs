@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command};
 
 use crate::core::Stamp;
@@ -91,6 +92,22 @@ pub(super) fn asked_of(command: &Command, typed: &[OsString]) -> String {
 /// What clap complains about, without its usage, colours and line breaks. `typed` is the command line before
 /// [`two_dashes`], so that what was typed is called what it was.
 pub(super) fn one_line(error: &clap::Error, asked_of: &str, typed: &[OsString]) -> String {
+    if error.kind() == ErrorKind::InvalidSubcommand
+        && let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
+        && let Some(command) = habit(word)
+    {
+        return format!(
+            "unrecognized subcommand '{word}': use 'vwatch {command}': try 'vwatch {command} --help'"
+        );
+    }
+    let one_too_many = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(arg))
+            if error.kind() == ErrorKind::UnknownArgument && !arg.starts_with('-') =>
+        {
+            one_at_a_time(asked_of)
+        }
+        _ => None,
+    };
     let text = error.to_string();
     let mut parts: Vec<String> = Vec::new();
     for line in text.lines().map(str::trim) {
@@ -99,10 +116,10 @@ pub(super) fn one_line(error: &clap::Error, asked_of: &str, typed: &[OsString]) 
         }
         let line = line.strip_prefix("error: ").unwrap_or(line);
         let line = line.strip_prefix("tip: ").unwrap_or(line);
-        if let Some(unknown) = quoted(line, "unexpected argument '") {
+        if let Some(unknown) = inner(line, "unexpected argument '") {
             let shown = as_typed(typed, unknown).map_or(unknown, |arg| arg.split('=').next().unwrap_or(arg));
             parts.push(format!("unexpected argument '{shown}' found"));
-        } else if let Some(value) = quoted(line, "to pass '") {
+        } else if let Some(value) = inner(line, "to pass '") {
             // one that was not typed like this, but is a part of something longer, is no value either
             parts.extend(
                 as_typed(typed, value).map(|arg| format!("to pass '{arg}' as a value, use '-- {arg}'")),
@@ -111,6 +128,7 @@ pub(super) fn one_line(error: &clap::Error, asked_of: &str, typed: &[OsString]) 
             parts.push(line.to_owned());
         }
     }
+    parts.extend(one_too_many.map(str::to_owned));
     let mut said = String::new();
     for part in parts {
         let glue = if said.is_empty() || said.ends_with(':') || part.starts_with('[') { " " } else { ": " };
@@ -121,7 +139,7 @@ pub(super) fn one_line(error: &clap::Error, asked_of: &str, typed: &[OsString]) 
 }
 
 /// What stands between `before`, with which a line begins, and the next quote.
-fn quoted<'a>(line: &'a str, before: &str) -> Option<&'a str> {
+fn inner<'a>(line: &'a str, before: &str) -> Option<&'a str> {
     line.strip_prefix(before)?.split_once('\'').map(|(inner, _)| inner)
 }
 
@@ -131,6 +149,47 @@ fn as_typed<'a>(typed: &'a [OsString], spoken_of: &str) -> Option<&'a str> {
         let name = arg.split('=').next().unwrap_or(arg);
         name == spoken_of || name.starts_with('-') && spoken_of.strip_prefix('-') == Some(name)
     })
+}
+
+/// As a shell takes it for one word.
+pub(super) fn quoted(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=@%+".contains(c);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
+/// What people type who know other tools, and the command that does it here.
+const HABITS: [(&str, &[&str]); 9] = [
+    ("put", &["set", "write", "update", "create", "add", "store", "publish", "push", "post", "edit"]),
+    ("get", &["read", "show", "cat", "fetch", "query", "describe", "pull", "lookup"]),
+    ("del", &["delete", "rm", "remove", "unset", "erase"]),
+    ("ls", &["list", "dir", "keys", "names", "scan"]),
+    ("watch", &["follow", "tail", "wait", "subscribe", "listen", "poll", "monitor", "observe"]),
+    ("members", &["nodes", "peers", "cluster", "member", "group"]),
+    ("health", &["status", "ping", "ready", "check", "healthz", "readyz", "info"]),
+    ("serve", &["start", "run", "server", "node", "daemon", "agent"]),
+    ("bench", &["benchmark", "perf", "load"]),
+];
+
+/// What to do where a command was given one argument more than it takes.
+fn one_at_a_time(asked_of: &str) -> Option<&'static str> {
+    match asked_of {
+        "vwatch watch" => Some("it watches one name: start one for each, and put a command behind --"),
+        "vwatch put" => Some("it writes one name: put quotes around a value with spaces"),
+        "vwatch ls" => Some("it lists one prefix: run it for each"),
+        "vwatch health" => Some("separate URLs by commas"),
+        _ => None,
+    }
+}
+
+fn habit(typed: &str) -> Option<&'static str> {
+    let typed = typed.to_ascii_lowercase();
+    HABITS
+        .iter()
+        .find(|(command, habits)| *command == typed || habits.contains(&typed.as_str()))
+        .map(|(command, _)| *command)
 }
 
 /// Reads the stamp of a write.
@@ -211,7 +270,7 @@ mod tests {
                 "unexpected argument '--listen-clinet' found: a similar argument exists: '--listen-client': \
                  try 'vwatch serve --help'",
             ),
-            ("get", "the following required arguments were not provided: <NAME>: try 'vwatch get --help'"),
+            ("get", "the following required arguments were not provided: <NAME>...: try 'vwatch get --help'"),
             (
                 "get -w xml a",
                 "invalid value 'xml' for '--output <FORMAT>' [possible values: json, table, simple]: \
@@ -222,6 +281,18 @@ mod tests {
                 "unrecognized subcommand 'wathc': some similar subcommands exist: 'health', 'watch': \
                  try 'vwatch --help'",
             ),
+            (
+                "watch a ./deploy.sh",
+                "unexpected argument './deploy.sh' found: it watches one name: start one for each, and put a command \
+                 behind --: try 'vwatch watch --help'",
+            ),
+            (
+                "put a b c",
+                "unexpected argument 'c' found: it writes one name: put quotes around a value with spaces: \
+                 try 'vwatch put --help'",
+            ),
+            ("set a b", "unrecognized subcommand 'set': use 'vwatch put': try 'vwatch put --help'"),
+            ("List", "unrecognized subcommand 'List': use 'vwatch ls': try 'vwatch ls --help'"),
             (
                 "put -dash=1 val",
                 "unexpected argument '-dash' found: to pass '-dash=1' as a value, use '-- -dash=1': \
@@ -254,6 +325,24 @@ mod tests {
     }
 
     #[test]
+    fn words_stay_words() {
+        assert_eq!(quoted("--replicate-with"), "--replicate-with");
+        assert_eq!(quoted("127.0.0.1:8008,[::1]:1"), "'127.0.0.1:8008,[::1]:1'");
+        assert_eq!(quoted("it's $HOME"), r"'it'\''s $HOME'");
+        assert_eq!(quoted(""), "''");
+    }
+
+    #[test]
+    fn habits_lead_to_commands_that_are_there() {
+        let command = super::super::command();
+        for (name, habits) in HABITS {
+            assert!(command.find_subcommand(name).is_some(), "{name}");
+            let is_free = |habit: &&str| command.find_subcommand(habit).is_none();
+            assert!(habits.iter().all(is_free), "{name}");
+        }
+    }
+
+    #[test]
     fn a_value_may_begin_with_a_dash() {
         let mut command = super::super::command();
         command.build();
@@ -262,6 +351,6 @@ mod tests {
             command.clone().try_get_matches_from(two_dashes(&command, with_command(typed(line)))).unwrap();
         let matches = matches.subcommand_matches("get").unwrap();
         let text = |id: &str| matches.get_one::<String>(id).unwrap().as_str();
-        assert_eq!((text("version"), text("client_url"), text("name")), ("-v1", "-x", "-n"));
+        assert_eq!((text("version"), text("client_url"), text("names")), ("-v1", "-x", "-n"));
     }
 }

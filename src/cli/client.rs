@@ -7,7 +7,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{CONNECTION, ETAG, HOST, HeaderMap, RETRY_AFTER, USER_AGENT};
+use hyper::header::{CONNECTION, CONTENT_TYPE, ETAG, HOST, HeaderMap, RETRY_AFTER, SERVER, USER_AGENT};
 use hyper::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -18,6 +18,7 @@ use super::stream::HearsOut;
 use super::url::Url;
 use crate::core::Version;
 use crate::wire::etag::parse_tag;
+use crate::wire::headers::X_VWATCH_NODE;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an answer may take beyond the time that the request may park.
@@ -28,10 +29,8 @@ const MAX_BODY_BYTES: usize = 64 << 20;
 const MAX_RETRY_AFTER_S: u64 = 60;
 /// Longest line of a refusal that is passed on.
 const MAX_REFUSAL_CHARS: usize = 500;
-/// What to do about a name that is not there, in place of the advice that a node gives to who speaks HTTP.
-const WAIT_FOR_IT: &str = "wait for it: vwatch get --version '' --timeout 30s NAME, or vwatch watch NAME";
-/// How a node's own advice begins.
-const NODES_ADVICE: &str = ": wait for it with ?version=";
+/// What a node itself advises about a name that is not there.
+pub(super) const NODES_ADVICE: &str = ": wait for it with ?version=";
 
 /// What to ask of a node.
 #[derive(Clone, Debug)]
@@ -84,9 +83,11 @@ impl Request {
     }
 }
 
-/// What a node answered, whatever its status.
+/// What was answered, whatever its status.
 #[derive(Debug)]
 pub(super) struct Answer {
+    /// The URL that was asked.
+    pub(super) from: String,
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
@@ -119,13 +120,80 @@ impl Answer {
         Some(Duration::from_secs(seconds.min(MAX_RETRY_AFTER_S)))
     }
 
-    /// The line that says why a node refused, or `otherwise` when it says nothing.
+    /// The line that says why a node refused, or `otherwise` when it says nothing. What is no node's line, such as the
+    /// page of a proxy, is named and not repeated.
     pub(super) fn refusal(&self, otherwise: impl FnOnce() -> String) -> String {
+        if self.is_foreign() {
+            return self.foreign("and not with the line of a vwatch node", "see what stands in between");
+        }
         let text = String::from_utf8_lossy(&self.body);
         match text.lines().map(str::trim).find(|line| !line.is_empty()) {
             Some(line) => line.chars().take(MAX_REFUSAL_CHARS).collect(),
             None => otherwise(),
         }
+    }
+
+    /// Whether a refusal cannot be a node's: a node says why in one line of plain text, or says nothing.
+    fn is_foreign(&self) -> bool {
+        let text = self.body.trim_ascii_start();
+        let is_plain = |value: &str| {
+            let essence = value.split(';').next().unwrap_or_default().trim();
+            essence.eq_ignore_ascii_case("text/plain")
+        };
+        // the last is what any server in Go says of a path that it does not have
+        !text.is_empty() && self.header(CONTENT_TYPE.as_str()).is_some_and(|value| !is_plain(value))
+            || text.starts_with(b"<")
+            || text.starts_with(b"404 page not found")
+    }
+
+    /// What was found in place of a node.
+    fn foreign(&self, why: &str, advice: &str) -> String {
+        let what = match self.header(CONTENT_TYPE.as_str()) {
+            Some(kind) => format!("with {kind}"),
+            None if self.body.is_empty() => "with nothing".to_owned(),
+            None => format!("with {} bytes of no type", self.body.len()),
+        };
+        let server = self.header(SERVER.as_str()).map(|server| format!(" of {server}")).unwrap_or_default();
+        let Self { from, status, .. } = self;
+        let line = format!("not a vwatch node: {from} answers {status} {what}{server}, {why}: {advice}");
+        line.chars().take(MAX_REFUSAL_CHARS).collect()
+    }
+
+    /// Whether a record stands behind it: all nodes, those in Go too, send `X-Last-Sync` with each one.
+    ///
+    /// # Errors
+    /// What was found instead.
+    pub(super) fn check_stamp(&self) -> Result<(), Failure> {
+        if self.last_sync().is_some() {
+            return Ok(());
+        }
+        Err(Failure::Failed(self.foreign("and without X-Last-Sync", "name a node")))
+    }
+
+    /// Whether it comes from a node, by what those say with `/healthz` and `/readyz`.
+    ///
+    /// # Errors
+    /// What was found instead.
+    pub(super) fn check_node(&self) -> Result<(), Failure> {
+        if self.headers.contains_key(X_VWATCH_NODE) {
+            return Ok(());
+        }
+        Err(Failure::Failed(self.foreign("and without X-Vwatch-Node", "name a node")))
+    }
+
+    /// Whether a refusal is a node's.
+    ///
+    /// # Errors
+    /// What was found instead.
+    pub(super) fn check_refusal(&self) -> Result<(), Failure> {
+        if self.is_foreign() { Err(Failure::Failed(self.refusal(String::new))) } else { Ok(()) }
+    }
+
+    /// The answer about the record of `name` if it is a good one, else how the command ends.
+    pub(super) fn of_record(self, name: &str) -> Result<Self, Failure> {
+        let answer = self.or_refusal(name)?;
+        answer.check_stamp()?;
+        Ok(answer)
     }
 
     /// The answer if it is a good one, else how the command about `name` ends.
@@ -134,13 +202,10 @@ impl Answer {
         if status.is_success() {
             return Ok(self);
         }
+        self.check_refusal()?;
         let said = |otherwise: &str| self.refusal(|| format!("{name}: {otherwise}"));
-        let missing = |otherwise: &str| {
-            let line = said(&format!("{otherwise}{NODES_ADVICE}"));
-            // what is not a node's, such as a proxy's own 404, stays what it is
-            let what = line.strip_suffix(NODES_ADVICE);
-            Failure::Missing(what.map(|what| format!("{what}: {WAIT_FOR_IT}")).unwrap_or(line))
-        };
+        // the advice of a node is for those who speak HTTP: each command has its own in its place
+        let missing = |otherwise: &str| Failure::Missing(said(&format!("{otherwise}{NODES_ADVICE}")));
         Err(match status {
             StatusCode::NOT_FOUND => missing("no such name"),
             StatusCode::GONE => missing("it is deleted"),
@@ -311,7 +376,7 @@ async fn exchange(
     let (head, body) = response.into_parts();
     let body = Limited::new(body, MAX_BODY_BYTES).collect().await;
     let body = body.map_err(|error| Trouble::Unanswered(broken(&error)))?.to_bytes();
-    Ok(Answer { status: head.status, headers: head.headers, body })
+    Ok(Answer { from: url.to_string(), status: head.status, headers: head.headers, body })
 }
 
 #[cfg(test)]
@@ -334,6 +399,46 @@ mod tests {
         let seen = fake.seen();
         assert!(seen[0].starts_with("GET /v1/versions/a//../b?version=%2B HTTP/1.1\r\n"), "{seen:?}");
         assert_eq!(fake.connections(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_node_is_not_taken_for_one() {
+        let html = [("Content-Type", "text/html"), ("ETag", "\"5f\""), ("Server", "nginx")];
+        for (status, headers, body, said) in [
+            (
+                "200 OK",
+                &html[..],
+                "<html>",
+                "answers 200 OK with text/html of nginx, and without X-Last-Sync",
+            ),
+            ("204 No Content", &[], "", "answers 204 No Content with nothing, and without X-Last-Sync"),
+            ("404 Not Found", &html, "<html>", "answers 404 Not Found with text/html of nginx, and not with"),
+            ("409 Conflict", &[], "\n <html>", "answers 409 Conflict with 8 bytes of no type, and not with"),
+            (
+                "502 Bad Gateway",
+                &html,
+                "<html>",
+                "answers 502 Bad Gateway with text/html of nginx, and not with",
+            ),
+            (
+                "404 Not Found",
+                &[],
+                "404 page not found\n",
+                "answers 404 Not Found with 19 bytes of no type, and",
+            ),
+        ] {
+            let fake = Fake::start(vec![answer(status, headers, body)]);
+            let found = ask(&mut fake.client(), "/").await.unwrap().of_record("n").unwrap_err();
+            let Failure::Failed(line) = found else { panic!("{found:?} for {status}") };
+            assert!(
+                line.starts_with("not a vwatch node: http://127.0.0.1:") && line.contains(said),
+                "{line}"
+            );
+        }
+        // vwatch in Go has no more to say than this
+        let fake = Fake::start(vec![answer("404 Not Found", &[], "")]);
+        let found = ask(&mut fake.client(), "/").await.unwrap().of_record("n");
+        assert!(matches!(found, Err(Failure::Missing(_))), "{found:?}");
     }
 
     #[tokio::test]

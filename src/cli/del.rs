@@ -1,26 +1,29 @@
-//! `vwatch del NAME`: deletes a name.
+//! `vwatch del NAMES`: deletes names.
 
 use clap::Args;
 
 use super::args;
 use super::client::{Answer, Request};
-use super::failure::Failure;
+use super::failure::{Failure, each};
 use super::nodes::{Nodes, block_on, check_name};
-use super::output::{Data, Format, Output, Row, print};
+use super::output::{Data, Format, Output, Row, print, rows_as_table};
 use super::url::{parameter, path_of, with_query};
 use crate::core::Stamp;
 
-/// Delete a name
+/// Delete a name, or several
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   vwatch del repo/artifact:latest
+  vwatch del NAME1 NAME2                        one after the other
   vwatch del --modified 1741837692000000 NAME   as of then: a newer write stands
 
-Deleting what is not there is fine. A delete that lost to a newer write: exit code 5.")]
+Deleting what is not there is fine. A delete that lost to a newer write: exit code 5. Of several names, \
+those that fail are told on standard error, and the exit code is that of the first one.")]
 pub(super) struct Del {
-    /// The name to delete, taken as it is
-    name: String,
+    /// The names to delete, taken as they are
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
     /// When it was deleted, in microseconds since 1970; without it the node says
     #[arg(long, value_name = "MICROS", value_parser = args::stamp)]
     modified: Option<Stamp>,
@@ -31,26 +34,36 @@ pub(super) struct Del {
 }
 
 pub(super) fn run(args: &Del) -> Result<(), Failure> {
-    check_name(&args.name)?;
+    args.names.iter().try_for_each(|name| check_name(name))?;
     let mut client = args.nodes.writers()?;
     let modified = args.modified.map(|stamp| parameter("modified", &stamp.to_string()));
     let parameters: Vec<_> = modified.into_iter().collect();
-    let request = Request::delete(with_query(&path_of(&args.name), &parameters));
-    let answer = block_on(async { client.send(&request).await })?.or_refusal(&args.name)?;
-    print(printed(args, &answer).as_bytes())
+    let mut rows = Vec::new();
+    let outcome = block_on(each(&args.names, async |name| {
+        let request = Request::delete(with_query(&path_of(name), &parameters));
+        let answer = client.send(&request).await?.of_record(name)?;
+        let row = deleted(name, &answer);
+        match args.output.format {
+            Format::Simple => Ok(()),
+            Format::Json => print(format!("{}\n", row.json()).as_bytes()),
+            Format::Table => {
+                rows.push(row);
+                Ok(())
+            }
+        }
+    }));
+    if !rows.is_empty() {
+        print(rows_as_table(&rows).as_bytes())?;
+    }
+    outcome
 }
 
-fn printed(args: &Del, answer: &Answer) -> String {
-    let row = Row {
-        name: args.name.clone(),
+fn deleted(name: &str, answer: &Answer) -> Row {
+    Row {
+        name: name.to_owned(),
         version: String::new(),
         data: Data::Unasked,
         last_sync: answer.last_sync(),
         deleted: true,
-    };
-    match args.output.format {
-        Format::Simple => String::new(),
-        Format::Json => format!("{}\n", row.json()),
-        Format::Table => row.table(),
     }
 }

@@ -136,7 +136,7 @@ async fn all_ready(places: &[Place]) {
 
 async fn sees_all(client: &mut Client) -> bool {
     let Ok(answer) = client.send(&Request::get("/v1/cluster".to_owned())).await else { return false };
-    serde_json::from_slice(&answer.body).is_ok_and(|cluster: Cluster| cluster.agreement.agree)
+    Cluster::parse(&answer.body).is_ok_and(|cluster| cluster.agreement.agree)
 }
 
 /// Asks the nodes to stop; at a second signal to stop at once.

@@ -3,6 +3,8 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use crate::wire::text::Escaped;
+
 /// Longest line that is printed, in characters: what a server or a proxy sends is not ours to bound otherwise.
 const MAX_LINE_CHARS: usize = 2000;
 
@@ -17,6 +19,10 @@ pub(super) enum Failure {
     Missing(String),
     /// A newer write stands.
     Lost(String),
+    /// The version is still the one that was known.
+    Unchanged,
+    /// What went wrong is told already; this is the exit code.
+    Told(u8),
     /// Nobody reads our output any more. Not a failure: `vwatch ls | head` is fine.
     ClosedPipe,
     /// A command that was run for us failed, with this exit code. A line only where it could not say why itself.
@@ -36,20 +42,26 @@ impl Failure {
         match self {
             Self::Usage(line) | Self::Failed(line) | Self::Missing(line) | Self::Lost(line) => Some(line),
             Self::Command { line, .. } => line.as_deref(),
-            Self::ClosedPipe | Self::Signal(_) => None,
+            Self::Unchanged | Self::Told(_) | Self::ClosedPipe | Self::Signal(_) => None,
         }
     }
 
     pub(super) fn exit_code(&self) -> ExitCode {
-        ExitCode::from(match self {
+        ExitCode::from(self.code())
+    }
+
+    pub(super) fn code(&self) -> u8 {
+        match self {
             Self::ClosedPipe => 0,
             Self::Failed(_) => 1,
             Self::Usage(_) => 2,
+            Self::Unchanged => 3,
+            Self::Told(code) => *code,
             Self::Missing(_) => 4,
             Self::Lost(_) => 5,
             Self::Command { code, .. } => *code,
             Self::Signal(number) => 128 + number,
-        })
+        }
     }
 }
 
@@ -63,6 +75,26 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// Does the same for several names, one after the other. Of one name, its failure is returned; of several each one is told,
+/// and the code of the first is returned. What is not about a name ends it.
+pub(super) async fn each(
+    names: &[String],
+    mut work: impl AsyncFnMut(&str) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut outcome = Ok(());
+    for name in names {
+        match work(name).await {
+            Ok(()) => {}
+            Err(failure) if names.len() > 1 && matches!(failure, Failure::Missing(_) | Failure::Lost(_)) => {
+                failure.line().into_iter().for_each(complain);
+                outcome = outcome.and(Err(Failure::Told(failure.code())));
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    outcome
+}
+
 /// One line on standard error. That it may be closed changes nothing.
 pub(super) fn complain(line: &str) {
     tell(&format!("vwatch: {line}"));
@@ -73,9 +105,11 @@ pub(super) fn tell(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", printable(line));
 }
 
-/// One line without control characters, so that nothing from outside moves the cursor of a terminal.
+/// One line with control characters escaped, so that nothing from outside moves the cursor of a terminal.
 fn printable(line: &str) -> String {
-    line.trim().chars().take(MAX_LINE_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let line = line.trim();
+    let end = line.char_indices().nth(MAX_LINE_CHARS).map_or(line.len(), |(at, _)| at);
+    Escaped(&line[..end]).to_string()
 }
 
 #[cfg(test)]
@@ -84,8 +118,30 @@ mod tests {
 
     #[test]
     fn a_line_stays_one_line() {
-        assert_eq!(printable("no\nsuch \u{1b}[2Jname\r\n"), "no such  [2Jname");
+        assert_eq!(printable("no\nsuch \u{1b}[2J\u{9b}name\r\n"), r"no\nsuch \u{1b}[2J\u{9b}name");
         assert_eq!(printable(&"x".repeat(100_000)).len(), MAX_LINE_CHARS);
+    }
+
+    #[tokio::test]
+    async fn of_several_names_the_first_failure_is_the_exit_code() {
+        let names = ["a", "b", "c"].map(str::to_owned);
+        let mut done = Vec::new();
+        let outcome = each(&names, async |name| {
+            done.push(name.to_owned());
+            match name {
+                "a" => Ok(()),
+                "b" => Err(Failure::Missing("b".to_owned())),
+                _ => Err(Failure::Lost("c".to_owned())),
+            }
+        });
+        assert_eq!(outcome.await, Err(Failure::Told(4)));
+        assert_eq!(done, names);
+        let unreachable = || Failure::Failed("x".to_owned());
+        assert_eq!(each(&names, async |_| Err(unreachable())).await, Err(unreachable()));
+        assert_eq!(
+            each(&names[..1], async |_| Err(Failure::Missing("a".into()))).await.unwrap_err().line(),
+            Some("a")
+        );
     }
 
     #[test]

@@ -1,33 +1,43 @@
-//! `vwatch get NAME`: reads a name, or waits until its version differs.
+//! `vwatch get NAMES`: reads names, or waits until the version of one differs.
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::client::{Answer, Request};
-use super::failure::{Failure, tell};
+use super::args::quoted;
+use super::client::{Answer, Client, NODES_ADVICE, Request};
+use super::failure::{Failure, each, tell};
 use super::nodes::{Nodes, block_on, check_name};
-use super::output::{Data, Format, Output, Row, print, rfc3339};
+use super::output::{Data, Format, Output, Row, as_data, print, rfc3339, rows_as_table};
 use super::url::{parameter, path_of, with_query};
 use crate::wire::duration::{self, GoDuration};
+use crate::wire::etag::parse_tag;
 
 /// How long a node may take for a read that parks for as long as it likes.
 const UNSAID_PARK: Duration = Duration::from_secs(10);
 
-/// Read a name
+/// Read a name, or several
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   vwatch get repo/artifact:latest       prints the data and nothing else
   vwatch get -v repo/artifact:latest    tells version and time on standard error
+  vwatch get -w table NAME1 NAME2       one after the other
   vwatch get -w json NAME | jq -r .version
   vwatch get --version V1 NAME          waits until the version is not V1
   vwatch get --version '' NAME          waits until there is such a name
 
-When the time is up, what stands is printed all the same. A name that does not exist or is deleted: exit code 4.")]
+A pipe or a file gets the data as it is, byte for byte. On a terminal, control characters but line feeds and tabs are \
+shown as escapes, and the last line is ended.
+
+When the time is up, what stands is printed all the same, with exit code 3 if its version is still the one of \
+--version. A name that does not exist or is deleted: exit code 4. Of several names, those that fail are told on \
+standard error, and the exit code is that of the first one.")]
 pub(super) struct Get {
-    /// The name to read, taken as it is
-    name: String,
+    /// The names to read, taken as they are
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
     /// Wait until the version is not this one
     #[arg(long, value_name = "VERSION")]
     version: Option<String>,
@@ -44,28 +54,67 @@ pub(super) struct Get {
 }
 
 pub(super) fn run(args: &Get) -> Result<(), Failure> {
-    check_name(&args.name)?;
-    let mut client = args.nodes.readers()?;
-    let answer = block_on(async { client.send(&request(args)).await })?.or_refusal(&args.name)?;
-    if args.verbose {
-        tell_about(&answer);
+    args.names.iter().try_for_each(|name| check_name(name))?;
+    if let (Some(version), [first, _, ..]) = (&args.version, &args.names[..]) {
+        return Err(Failure::Usage(format!(
+            "--version is of one name: got {}: write: vwatch get --version {} {}, and so for each of them",
+            args.names.len(),
+            quoted(version),
+            quoted(first),
+        )));
     }
-    print(&printed(args, &answer))
+    let mut client = args.nodes.readers()?;
+    let is_terminal = std::io::stdout().is_terminal();
+    let mut printer = Printer { format: args.output.format, is_terminal, rows: Vec::new() };
+    let outcome = block_on(each(&args.names, async |name| {
+        let answer = read(args, name, &mut client).await?;
+        if args.verbose {
+            tell_about(&answer);
+        }
+        print(&printer.printed(name, &answer))?;
+        if is_unchanged(args, &answer) { Err(Failure::Unchanged) } else { Ok(()) }
+    }));
+    print(printer.end().as_bytes())?;
+    outcome
 }
 
-fn request(args: &Get) -> Request {
-    let path = path_of(&args.name);
+async fn read(args: &Get, name: &str, client: &mut Client) -> Result<Answer, Failure> {
+    let answer = client.send(&request(args, name)).await?;
+    answer.of_record(name).map_err(|failure| match failure {
+        Failure::Missing(line) => Failure::Missing(with_advice(&line, args, name)),
+        failure => failure,
+    })
+}
+
+fn request(args: &Get, name: &str) -> Request {
+    let path = path_of(name);
     let Some(version) = &args.version else { return Request::get(path).parks_for(UNSAID_PARK) };
     let timeout = parameter("timeout", &GoDuration(args.timeout).to_string());
     let parameters = [parameter("version", version), timeout];
     Request::get(with_query(&path, &parameters)).parks_for(args.timeout)
 }
 
+/// Puts what to type in the place of a node's own advice, which is for those who speak HTTP. What is not a node's stays what
+/// it is.
+fn with_advice(line: &str, args: &Get, name: &str) -> String {
+    let Some(what) = line.strip_suffix(NODES_ADVICE) else { return line.to_owned() };
+    let nodes = [("--client-url", &args.nodes.client_url), ("--server-url", &args.nodes.server_url)];
+    let nodes =
+        nodes.into_iter().filter_map(|(flag, urls)| Some(format!("{flag} {} ", quoted(urls.as_ref()?))));
+    let (nodes, name) = (nodes.collect::<String>(), quoted(name));
+    format!(
+        "{what}: wait for it: vwatch get --version '' --timeout 30s {nodes}{name}, or vwatch watch {nodes}{name}"
+    )
+}
+
+/// Whether what was waited for did not come.
+fn is_unchanged(args: &Get, answer: &Answer) -> bool {
+    let known = args.version.as_ref().and_then(|version| parse_tag(version.as_bytes(), true).ok().flatten());
+    known.is_some() && known == answer.version()
+}
+
 fn tell_about(answer: &Answer) {
-    tell(&format!(
-        "version: {}",
-        answer.version().map_or_else(|| "-".to_owned(), |version| version.to_string())
-    ));
+    tell(&format!("version: {}", answer.version().map_or_else(|| "-".to_owned(), |v| v.to_string())));
     if let Some(micros) = answer.last_sync() {
         tell(&format!("last-sync: {micros} ({})", rfc3339(micros)));
     }
@@ -77,18 +126,36 @@ fn tell_about(answer: &Answer) {
     }
 }
 
-fn printed(args: &Get, answer: &Answer) -> Vec<u8> {
-    let row = || Row {
-        name: args.name.clone(),
-        version: answer.shown_version(),
-        data: Data::Bytes(answer.body.to_vec()),
-        last_sync: answer.last_sync(),
-        deleted: false,
-    };
-    match args.output.format {
-        Format::Simple => answer.body.to_vec(),
-        Format::Json => format!("{}\n", row().json()).into_bytes(),
-        Format::Table => row().table().into_bytes(),
+/// Prints one name after the other; a table once all are known.
+struct Printer {
+    format: Format,
+    is_terminal: bool,
+    rows: Vec<Row>,
+}
+
+impl Printer {
+    /// What is to be printed of an answer at once.
+    fn printed(&mut self, name: &str, answer: &Answer) -> Vec<u8> {
+        let row = || Row {
+            name: name.to_owned(),
+            version: answer.version().map_or_else(String::new, |version| version.to_string()),
+            data: Data::Bytes(answer.body.to_vec()),
+            last_sync: answer.last_sync(),
+            deleted: false,
+        };
+        match self.format {
+            Format::Simple => as_data(&answer.body, self.is_terminal).into_owned(),
+            Format::Json => format!("{}\n", row().json()).into_bytes(),
+            Format::Table => {
+                self.rows.push(row());
+                Vec::new()
+            }
+        }
+    }
+
+    /// What is to be printed at the end.
+    fn end(&self) -> String {
+        if self.rows.is_empty() { String::new() } else { rows_as_table(&self.rows) }
     }
 }
 
@@ -107,8 +174,11 @@ mod tests {
     async fn got(args: &Get, status: &str) -> (Result<String, Failure>, String) {
         let headers = [("ETag", "\"v1\""), ("X-Last-Sync", "1741837692000000")];
         let fake = Fake::start(vec![answer(status, &headers, "one line\n")]);
-        let answer = fake.client().send(&request(args)).await.unwrap().or_refusal("n");
-        let printed = answer.map(|answer| String::from_utf8(printed(args, &answer)).unwrap());
+        let name = &args.names[0];
+        let mut printer = Printer { format: args.output.format, is_terminal: false, rows: Vec::new() };
+        let printed = read(args, name, &mut fake.client())
+            .await
+            .map(|answer| String::from_utf8(printer.printed(name, &answer)).unwrap() + &printer.end());
         (printed, fake.seen()[0].lines().next().unwrap().to_owned())
     }
 
@@ -123,7 +193,7 @@ mod tests {
         assert_eq!(
             printed.unwrap(),
             "{\"name\":\"n\",\"version\":\"v1\",\"data\":\"b25lIGxpbmUK\",\
-             \"last-sync\":\"2025-03-13T03:48:12.000000Z\"}\n"
+             \"last_sync\":\"2025-03-13T03:48:12.000000Z\",\"last-sync\":\"2025-03-13T03:48:12.000000Z\"}\n"
         );
         let (printed, _) = got(&args(&["-w", "table", "n"]), "200 OK").await;
         assert_eq!(
@@ -158,15 +228,51 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_that_is_missing_comes_with_advice_for_this_command_line() {
-        let advice = ": wait for it: vwatch get --version '' --timeout 30s NAME, or vwatch watch NAME";
+        let args = args(&["--client-url", "http://h:1", "it's"]);
+        let advice = ": wait for it: vwatch get --version '' --timeout 30s --client-url http://h:1 'it'\\''s', \
+                      or vwatch watch --client-url http://h:1 'it'\\''s'";
         for (status, body, what) in [
             ("404 Not Found", "not found: \"n\": wait for it with ?version=\n", "not found: \"n\""),
             ("410 Gone", "deleted: \"n\": wait for it with ?version=\n", "deleted: \"n\""),
-            ("404 Not Found", "", "n: no such name"),
+            ("404 Not Found", "", "it's: no such name"),
         ] {
             let fake = Fake::start(vec![answer(status, &[], body)]);
-            let answer = fake.client().send(&request(&args(&["n"]))).await.unwrap();
-            assert_eq!(answer.or_refusal("n").unwrap_err(), Failure::Missing(format!("{what}{advice}")));
+            let failure = read(&args, "it's", &mut fake.client()).await.unwrap_err();
+            assert_eq!(failure, Failure::Missing(format!("{what}{advice}")));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_same_version_again_is_unchanged() {
+        for (line, unchanged) in [
+            (&["--version", "v1", "n"][..], true),
+            (&["--version", "\"v1\"", "n"], true),
+            (&["--version", "v0", "n"], false),
+            (&["--version", "", "n"], false),
+            (&["n"], false),
+        ] {
+            let fake = Fake::start(vec![answer("200 OK", &[("ETag", "\"v1\""), ("X-Last-Sync", "1")], "")]);
+            let args = args(line);
+            let answer = read(&args, "n", &mut fake.client()).await.unwrap();
+            assert_eq!(is_unchanged(&args, &answer), unchanged, "{line:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn several_names_come_one_after_the_other() {
+        let value = |data| answer("200 OK", &[("ETag", "\"v\""), ("X-Last-Sync", "1")], data);
+        for (form, printed) in [("simple", "onetwo"), ("table", "NAME  VERSION  LAST-SYNC")] {
+            let fake = Fake::start(vec![value("one"), value("two")]);
+            let (args, mut client) = (args(&["-w", form, "a", "b"]), fake.client());
+            let mut printer = Printer { format: args.output.format, is_terminal: false, rows: Vec::new() };
+            let mut text = String::new();
+            for name in &args.names {
+                let answer = read(&args, name, &mut client).await.unwrap();
+                text += std::str::from_utf8(&printer.printed(name, &answer)).unwrap();
+            }
+            text += &printer.end();
+            assert!(text.starts_with(printed), "{text}");
+            assert_eq!(text.matches("NAME").count(), usize::from(form == "table"));
         }
     }
 }

@@ -14,9 +14,12 @@ use super::nodes::{Nodes, block_on};
 use super::output::{Data, Format, Output, Row, table};
 use super::url::{parameter, with_query};
 use crate::core::Stamp;
+use crate::wire::text::Escaped;
 use crate::wire::version_set::parse_rfc3339;
 
 const PATH: &str = "/v1/versions";
+/// Most rows of a table, which is held until all are known, in about 150 MB.
+const MAX_TABLE_ROWS: usize = 1_000_000;
 /// Most names to ask for at once, whatever the limit: well within what a node gives.
 const MAX_PAGE: u64 = 1000;
 
@@ -57,6 +60,7 @@ async fn list(args: &Ls, client: &mut Client, out: &mut impl Write) -> Result<()
     let mut printer = Printer { format: args.output.format, rows: Vec::new(), printed: 0 };
     let mut left = args.limit.unwrap_or(u64::MAX);
     let mut query = first_query(args);
+    let mut last: Option<String> = None;
     loop {
         let answer = client.send(&Request::get(with_query(PATH, std::slice::from_ref(&query)))).await?;
         let answer = answer.or_refusal("list").map_err(|failure| match failure {
@@ -64,25 +68,35 @@ async fn list(args: &Ls, client: &mut Client, out: &mut impl Write) -> Result<()
             Failure::Missing(line) => Failure::Failed(line),
             failure => failure,
         })?;
-        for row in rows(&answer, args.keys_only)? {
+        let rows = rows(&answer, args.keys_only)?;
+        let (before, next) = (printer.printed, next_query(&answer));
+        for row in rows {
+            // each page goes on behind the last one: so a list that leads in a circle ends at its second round
+            if last.as_ref().is_some_and(|last| *last >= row.name) {
+                return Err(leads_nowhere(&answer, &format!("{} comes again, or out of order", row.name)));
+            }
             if left == 0 {
                 break;
             }
             left -= 1;
+            last = Some(row.name.clone());
             printer.row(row, out)?;
         }
-        match next_query(&answer) {
-            Some(next) if left > 0 => {
-                if next == query {
-                    return Err(Failure::Failed(
-                        "the node's list leads nowhere: its next page is this one".into(),
-                    ));
-                }
-                query = next;
+        match next {
+            Some(_) if left > 0 && printer.printed == before => {
+                return Err(leads_nowhere(&answer, "a page without names has one behind it"));
             }
+            Some(next) if left > 0 => query = next,
             _ => return printer.end(out),
         }
     }
+}
+
+fn leads_nowhere(answer: &Answer, why: &str) -> Failure {
+    Failure::Failed(format!(
+        "the list of {} leads nowhere: {why}: see what stands between, or name another node with --client-url",
+        answer.from
+    ))
 }
 
 fn first_query(args: &Ls) -> String {
@@ -124,8 +138,10 @@ struct Listed {
 }
 
 fn rows(answer: &Answer, keys_only: bool) -> Result<Vec<Row>, Failure> {
-    let unreadable =
-        |why: String| Failure::Failed(format!("the node's list cannot be read: {why}: is it a vwatch node?"));
+    let unreadable = |why: String| {
+        let from = &answer.from;
+        Failure::Failed(format!("the list of {from} cannot be read: {why}: is it a vwatch node?"))
+    };
     let page: Page = serde_json::from_slice(&answer.body).map_err(|error| unreadable(error.to_string()))?;
     let row = |listed: Listed| {
         let data = match listed.data {
@@ -151,7 +167,12 @@ struct Printer {
 impl Printer {
     fn row(&mut self, row: Row, out: &mut impl Write) -> Result<(), Failure> {
         match self.format {
-            Format::Simple => writeln!(out, "{}", row.name)?,
+            Format::Simple => writeln!(out, "{}", Escaped(&row.name))?,
+            Format::Table if self.rows.len() == MAX_TABLE_ROWS => {
+                return Err(Failure::Failed(format!(
+                    "too many names for a table: over {MAX_TABLE_ROWS}: use -w simple or json, a prefix, or --limit"
+                )));
+            }
             Format::Json => {
                 let before = if self.printed == 0 { "{\"versions\":[\n" } else { ",\n" };
                 write!(out, "{before}{}", row.json())?;
@@ -236,8 +257,25 @@ mod tests {
 
     #[tokio::test]
     async fn pages_that_lead_nowhere_end_too() {
-        let fake = Fake::start(vec![page(&["a"], Some("?after=a")), page(&["a"], Some("?after=a"))]);
-        assert!(matches!(listed(&fake, "").await, Err(Failure::Failed(_))));
+        let circle = || [page(&["a"], Some("?after=a")), page(&["b"], Some("?after=b"))];
+        let circle = || circle().into_iter().chain(circle()).collect::<Vec<_>>();
+        let itself = || vec![page(&["a"], Some("?after=a")), page(&["a"], Some("?after=a"))];
+        let empty = || vec![page(&["a"], Some("?after=a")), page(&[], Some("?after=b")), page(&[], None)];
+        for (pages, asked) in [(circle(), 3), (itself(), 2), (empty(), 2)] {
+            let fake = Fake::start(pages);
+            let failure = listed(&fake, "").await.unwrap_err();
+            assert!(failure.line().unwrap().contains(" leads nowhere: "), "{failure:?}");
+            assert_eq!(fake.seen().len(), asked);
+        }
+    }
+
+    #[tokio::test]
+    async fn names_of_a_hostile_node_are_escaped() {
+        for form in ["simple", "json", "table"] {
+            let fake = Fake::start(vec![page(&["a\u{1b}[2J\u{9b}"], None)]);
+            let text = listed(&fake, &format!("-w {form}")).await.unwrap();
+            assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+        }
     }
 
     #[tokio::test]

@@ -2,11 +2,12 @@
 
 use clap::Args;
 
-use super::client::Request;
+use super::client::{Answer, Request};
 use super::failure::Failure;
 use super::nodes::{Nodes, block_on};
 use super::output::{Format, print, table};
 use crate::wire::cluster::{Agreement, Cluster, Genesis, Member, SetMark};
+use crate::wire::text::{Escaped, json_escaped};
 
 /// List the nodes of a group, as one of them sees it
 #[derive(Debug, Args)]
@@ -15,7 +16,7 @@ Examples:
   vwatch members                  a table
   vwatch members -w simple        node id, state and address, one a line
   vwatch members -w json          all that GET /v1/cluster says
-  vwatch members --server-url http://127.0.0.2:8008
+  vwatch members http://127.0.0.2:8008
 
 In the table, LAG counts writes of this node that the other has yet to acknowledge (* marks one that a \
 sync has to bring up to date), CLOCK is how far its clock is ahead, and SET is the beginning of its \
@@ -24,7 +25,10 @@ digest: equal sets, equal digests.
 Exit code 1 if this node is not ready, or if discovery, gossip and requests do not come to the same nodes: \
 what is wrong, and what to do, is on standard error.")]
 pub(super) struct Members {
-    /// Form of the output: json, table or simple
+    /// The server port of the node to ask, as --server-url
+    #[arg(value_name = "URL", conflicts_with = "server_url")]
+    typed_url: Option<String>,
+    /// Form of the output: json, table or simple [env: VWATCH_OUTPUT]
     #[arg(
         short = 'w',
         long = "output",
@@ -38,21 +42,37 @@ pub(super) struct Members {
 }
 
 pub(super) fn run(args: &Members) -> Result<(), Failure> {
-    let mut client = args.nodes.writers()?;
+    let mut nodes = args.nodes.clone();
+    nodes.server_url = args.typed_url.clone().or(nodes.server_url);
+    let mut client = nodes.writers()?;
     let request = Request::get("/v1/cluster".to_owned());
     let answer = block_on(async { client.send(&request).await })?.or_refusal("members").map_err(no_group)?;
-    let mut cluster: Cluster = serde_json::from_slice(&answer.body).map_err(|error| {
-        Failure::Failed(format!("not an answer of a node: {error}: name the server port with --server-url"))
-    })?;
+    let mut cluster = parse(&answer)?;
     for members in [&mut cluster.members.live, &mut cluster.members.dead] {
         members.sort_by(|a, b| (&a.node_id, &a.server).cmp(&(&b.node_id, &b.server)));
     }
     match args.format {
-        Format::Json => print(&[&answer.body[..], b"\n"].concat())?,
+        Format::Json => {
+            print(format!("{}\n", json_escaped(&String::from_utf8_lossy(&answer.body))).as_bytes())?;
+        }
         Format::Table => print(shown(&cluster).as_bytes())?,
         Format::Simple => print(simple(&cluster).as_bytes())?,
     }
     judge(&cluster)
+}
+
+/// What a node says of its group. Other JSON has nothing that a node has: each knows which process it is.
+pub(super) fn parse(answer: &Answer) -> Result<Cluster, Failure> {
+    let why = match Cluster::parse(&answer.body) {
+        Ok(cluster) if !cluster.node.incarnation.is_empty() => return Ok(cluster),
+        Ok(_) => "it tells of no node".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Err(Failure::Failed(format!(
+        "not an answer of a vwatch node: {} says of /v1/cluster what cannot be read: {why}: name the server port with \
+         --server-url",
+        answer.from
+    )))
 }
 
 /// That a path is not there says that it is no server port, or an old one.
@@ -156,10 +176,12 @@ fn or_dash(text: &str) -> String {
 
 fn simple(cluster: &Cluster) -> String {
     let node = &cluster.node;
-    let mut text = format!("{} {} {}\n", node.node_id, node.state, node.server);
+    let line =
+        |id: &str, state: &str, server: &str| format!("{}\n", Escaped(format_args!("{id} {state} {server}")));
+    let mut text = line(&node.node_id, &node.state, &node.server);
     let all = cluster.members.live.iter().map(|member| (member, member.state.as_str()));
     for (member, state) in all.chain(cluster.members.dead.iter().map(|member| (member, "dead"))) {
-        text.push_str(&format!("{} {state} {}\n", member.node_id, member.server));
+        text.push_str(&line(&member.node_id, state, &member.server));
     }
     text
 }

@@ -24,9 +24,13 @@ mod watch;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{ArgMatches, Args, Command, FromArgMatches};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
 use failure::{Failure, complain};
+
+/// The id of `-w`, of all commands that have it.
+const FORM: &str = "format";
 
 /// Runs what the command line of this process asks for.
 #[must_use]
@@ -43,7 +47,11 @@ pub fn main() -> ExitCode {
 }
 
 fn run(typed: Vec<OsString>) -> Result<(), Failure> {
-    let mut command = command();
+    let form = output::of_env();
+    let mut command = match &form {
+        Ok(Some(form)) => with_form(command(), form),
+        _ => command(),
+    };
     command.build();
     let before = args::with_command(typed);
     let typed = args::two_dashes(&command, before.clone());
@@ -54,6 +62,9 @@ fn run(typed: Vec<OsString>) -> Result<(), Failure> {
         Err(error) if !error.use_stderr() => return output::print(error.to_string().as_bytes()),
         Err(error) => return Err(Failure::Usage(args::one_line(&error, &asked_of, &before))),
     };
+    if chooses_no_form(&matches) {
+        form?;
+    }
     match matches.subcommand() {
         None => serve::run(&matches),
         Some(("serve", matches)) => serve::run(matches),
@@ -79,6 +90,19 @@ fn run_command(name: &str, matches: &ArgMatches) -> Result<(), Failure> {
         "health" => health::run(&read::<health::Health>(matches)?),
         _ => Err(Failure::Usage(format!("{name}: no such command"))),
     }
+}
+
+/// The form of the output where `-w` does not choose one.
+fn with_form(command: Command, form: &'static str) -> Command {
+    let choose = |arg: Arg| if arg.get_id() == FORM { arg.default_value(form) } else { arg };
+    command.mut_args(choose).mut_subcommands(|command| with_form(command, form))
+}
+
+/// Whether the command that was typed has an output whose form is left to the environment.
+fn chooses_no_form(matches: &ArgMatches) -> bool {
+    let is_default = matches!(matches.try_contains_id(FORM), Ok(true))
+        && matches.value_source(FORM) == Some(ValueSource::DefaultValue);
+    is_default || matches.subcommand().is_some_and(|(_, matches)| chooses_no_form(matches))
 }
 
 fn read<T: FromArgMatches>(matches: &ArgMatches) -> Result<T, Failure> {
@@ -122,7 +146,7 @@ Examples:
   vwatch                                 a node: reads on 127.0.0.1:8080,
                                          writes on 127.0.0.1:8008
   vwatch put repo/artifact:latest 3456   write; prints the version
-  vwatch get repo/artifact:latest        read
+  vwatch get repo/artifact:latest        read; of several names, each
   vwatch watch repo/artifact:latest      print each change as it happens
   vwatch watch NAME -- ./deploy.sh       run a command at each change
   vwatch ls --prefix repo/               list names
@@ -133,8 +157,8 @@ Examples:
   vwatch health                          is the node ready?";
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done; 1 failed (unreachable, refused); 2 bad command line or setting; 4 no such name; \
-5 lost to a newer write; 128 and the number of a signal that ended it. What 'watch -n COUNT NAME -- COMMAND' adds is \
+Exit codes: 0 done; 1 failed (unreachable, refused); 2 bad command line or setting; 3 unchanged (get --version); \
+4 no such name; 5 lost to a newer write; 128 and the number of a signal that ended it. What 'watch -n COUNT NAME -- COMMAND' adds is \
 in its own help.
 
 Not there yet: watching a prefix.";

@@ -1,14 +1,18 @@
 //! How records are printed: for people, for `cut`, and for `jq`.
 
-use std::io::Write;
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::io::Write as _;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, ValueEnum};
-use serde::Serialize;
+use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use super::failure::Failure;
+use super::nodes;
 use crate::core::Stamp;
+use crate::wire::text::{Escaped, EscapedLines, json_escaped};
 use crate::wire::version_set;
 
 /// `-w`: one JSON object with the fields of a VersionSet, columns with a header, or the least that a script needs.
@@ -22,7 +26,7 @@ pub(super) enum Format {
 /// The option `-w`.
 #[derive(Debug, Args)]
 pub(super) struct Output {
-    /// Form of the output: json, table or simple
+    /// Form of the output: json, table or simple [env: VWATCH_OUTPUT]
     #[arg(
         short = 'w',
         long = "output",
@@ -33,18 +37,40 @@ pub(super) struct Output {
     pub(super) format: Format,
 }
 
-/// A record as it is printed; as JSON with the names of a VersionSet.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+/// The variable that chooses a form where `-w` does not.
+const VARIABLE: &str = "VWATCH_OUTPUT";
+
+/// The form that the environment asks for; as of a node, an empty variable counts as unset.
+///
+/// # Errors
+/// It asks for one that is none.
+pub(super) fn of_env() -> Result<Option<&'static str>, Failure> {
+    let Some(text) = nodes::of_env(VARIABLE) else { return Ok(None) };
+    match Format::value_variants().iter().map(|format| format.as_str()).find(|name| *name == text) {
+        Some(name) => Ok(Some(name)),
+        None => Err(Failure::Usage(format!("bad {VARIABLE}: got {text:?}: set it to json, table or simple"))),
+    }
+}
+
+impl Format {
+    /// As it is typed.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Table => "table",
+            Self::Simple => "simple",
+        }
+    }
+}
+
+/// A record as it is printed. As JSON it has `last_sync`, and beside it `last-sync`, as vwatch's version sets spell it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Row {
     pub(super) name: String,
     /// Empty of a delete.
     pub(super) version: String,
-    #[serde(serialize_with = "as_base64", skip_serializing_if = "Data::is_unasked")]
     pub(super) data: Data,
-    #[serde(serialize_with = "as_rfc3339")]
     pub(super) last_sync: Option<u64>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) deleted: bool,
 }
 
@@ -60,10 +86,6 @@ pub(super) enum Data {
 }
 
 impl Data {
-    fn is_unasked(&self) -> bool {
-        *self == Self::Unasked
-    }
-
     /// The bytes, none where there are none.
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
@@ -73,17 +95,23 @@ impl Data {
     }
 }
 
-fn as_base64<S: serde::Serializer>(data: &Data, serializer: S) -> Result<S::Ok, S::Error> {
-    match data {
-        Data::Unasked | Data::None => serializer.serialize_none(),
-        Data::Bytes(bytes) => serializer.serialize_str(&STANDARD.encode(bytes)),
-    }
-}
-
-fn as_rfc3339<S: serde::Serializer>(micros: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
-    match micros {
-        Some(micros) => serializer.serialize_str(&rfc3339(*micros)),
-        None => serializer.serialize_none(),
+impl Serialize for Row {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Row", 6)?;
+        fields.serialize_field("name", &self.name)?;
+        fields.serialize_field("version", &self.version)?;
+        match &self.data {
+            Data::Unasked => {}
+            Data::None => fields.serialize_field("data", &None::<&str>)?,
+            Data::Bytes(bytes) => fields.serialize_field("data", &STANDARD.encode(bytes))?,
+        }
+        let last_sync = self.last_sync.map(rfc3339);
+        fields.serialize_field("last_sync", &last_sync)?;
+        fields.serialize_field("last-sync", &last_sync)?;
+        if self.deleted {
+            fields.serialize_field("deleted", &true)?;
+        }
+        fields.end()
     }
 }
 
@@ -103,6 +131,26 @@ pub(super) fn in_a_line(data: &[u8]) -> String {
     }
 }
 
+/// Data on standard output. A pipe or a file gets each byte as it is. On a terminal control characters but line feeds and
+/// tabs are escaped, as are bytes that are no UTF-8, and the last line is ended.
+pub(super) fn as_data(data: &[u8], is_terminal: bool) -> Cow<'_, [u8]> {
+    if !is_terminal {
+        return Cow::Borrowed(data);
+    }
+    let mut shown = String::with_capacity(data.len() + 1);
+    for chunk in data.utf8_chunks() {
+        // writing into a String does not fail
+        let _ = write!(shown, "{}", EscapedLines(chunk.valid()));
+        for byte in chunk.invalid() {
+            let _ = write!(shown, "\\x{byte:02x}");
+        }
+    }
+    if !shown.is_empty() && !shown.ends_with('\n') {
+        shown.push('\n');
+    }
+    Cow::Owned(shown.into_bytes())
+}
+
 /// Writes to standard output, down to the system: what is left to the end of the process fails without a word.
 pub(super) fn print(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
@@ -114,12 +162,13 @@ pub(super) fn print(bytes: &[u8]) -> Result<(), Failure> {
 impl Row {
     /// One line of JSON.
     pub(super) fn json(&self) -> String {
-        serde_json::to_string(self).expect("texts and nothing that can fail")
+        let json = serde_json::to_string(self).expect("texts and nothing that can fail");
+        json_escaped(&json).into_owned()
     }
 
-    /// The version in a table.
+    /// The version, escaped.
     pub(super) fn shown_version(&self) -> String {
-        if self.deleted { "(deleted)".to_owned() } else { self.version.clone() }
+        if self.deleted { "(deleted)".to_owned() } else { Escaped(&self.version).to_string() }
     }
 
     /// The stamp in a table.
@@ -129,26 +178,38 @@ impl Row {
 
     /// Header and row of a table of one.
     pub(super) fn table(&self) -> String {
-        let mut header = vec!["NAME", "VERSION", "LAST-SYNC"];
+        rows_as_table(std::slice::from_ref(self))
+    }
+
+    fn cells(&self) -> Vec<String> {
         let mut cells = vec![self.name.clone(), self.shown_version(), self.shown_last_sync()];
         if let Data::Bytes(bytes) = &self.data {
-            header.push("DATA");
             cells.push(in_a_line(bytes));
         }
-        table(&header, &[cells])
+        cells
     }
 }
 
-/// Aligned columns under a header, two spaces apart, each line ended. No blanks at the end of a line.
+/// Header and rows, with a column for data if there are any.
+pub(super) fn rows_as_table(rows: &[Row]) -> String {
+    let rows: Vec<_> = rows.iter().map(Row::cells).collect();
+    let header = ["NAME", "VERSION", "LAST-SYNC", "DATA"];
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(header.len());
+    table(&header[..columns.min(header.len())], &rows)
+}
+
+/// Aligned columns under a header, two spaces apart, each line ended, all cells escaped. No blanks at the end of a line.
 pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let shown = |row: &Vec<String>| row.iter().map(|cell| Escaped(cell).to_string()).collect::<Vec<_>>();
+    let rows: Vec<_> = rows.iter().map(shown).collect();
     let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = cell.chars().count().max(*width);
         }
     }
     let mut text = line(header.iter().copied(), &widths);
-    for row in rows {
+    for row in &rows {
         text.push_str(&line(row.iter().map(String::as_str), &widths));
     }
     text
@@ -174,18 +235,18 @@ mod tests {
     }
 
     #[test]
-    fn json_has_the_names_of_a_version_set() {
+    fn json_has_the_names_of_a_version_set_and_snake_case() {
         assert_eq!(
             row().json(),
-            r#"{"name":"n","version":"v1","data":"MzQ1Ng==","last-sync":"2025-03-13T03:48:12.000001Z"}"#
+            r#"{"name":"n","version":"v1","data":"MzQ1Ng==","last_sync":"2025-03-13T03:48:12.000001Z","last-sync":"2025-03-13T03:48:12.000001Z"}"#
         );
         let gone = Row { version: String::new(), data: Data::None, deleted: true, ..row() };
         assert_eq!(
             gone.json(),
-            r#"{"name":"n","version":"","data":null,"last-sync":"2025-03-13T03:48:12.000001Z","deleted":true}"#
+            r#"{"name":"n","version":"","data":null,"last_sync":"2025-03-13T03:48:12.000001Z","last-sync":"2025-03-13T03:48:12.000001Z","deleted":true}"#
         );
         let written = Row { data: Data::Unasked, last_sync: None, ..row() };
-        assert_eq!(written.json(), r#"{"name":"n","version":"v1","last-sync":null}"#);
+        assert_eq!(written.json(), r#"{"name":"n","version":"v1","last_sync":null,"last-sync":null}"#);
     }
 
     #[test]
@@ -205,6 +266,32 @@ mod tests {
         assert_eq!(in_a_line(b"a\nb"), "base64:YQpi");
         assert_eq!(in_a_line(b"\xff"), "base64:/w==");
         assert_eq!(in_a_line(b"base64:x"), "base64:YmFzZTY0Ong=");
+    }
+
+    #[test]
+    fn data_stays_as_it_is_but_on_a_terminal() {
+        for (data, shown) in [
+            (&b"3456"[..], "3456\n"),
+            (b"a\tb\n", "a\tb\n"),
+            (b"", ""),
+            (b"\x1b]0;title\x07\r", "\\u{1b}]0;title\\u{7}\\r\n"),
+            (b"\xc2\x9b2J \xff\xfe", "\\u{9b}2J \\xff\\xfe\n"),
+        ] {
+            assert_eq!(as_data(data, true), shown.as_bytes());
+            assert_eq!(as_data(data, false), data);
+        }
+    }
+
+    #[test]
+    fn text_of_others_is_escaped_in_every_form() {
+        let hostile = Row { name: "n\u{1b}[2J".to_owned(), version: "v\u{9b}2J".to_owned(), ..row() };
+        assert!(
+            hostile.json().starts_with(r#"{"name":"n\u001b[2J","version":"v\u009b2J""#),
+            "{}",
+            hostile.json()
+        );
+        assert!(hostile.table().contains("n\\u{1b}[2J  v\\u{9b}2J"), "{}", hostile.table());
+        assert!(!(hostile.json() + &hostile.shown_version()).contains(char::is_control));
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub(super) fn run(args: &Put) -> Result<(), Failure> {
         _ => read_input()?,
     };
     let request = request(args, data);
-    let answer = block_on(async { client.send(&request).await })?.or_refusal(&args.name)?;
+    let answer = block_on(async { client.send(&request).await })?.of_record(&args.name)?;
     print(printed(args, &answer).as_bytes())
 }
 
@@ -89,7 +89,7 @@ fn printed(args: &Put, answer: &Answer) -> String {
         deleted: false,
     };
     match args.output.format {
-        Format::Simple => format!("{}\n", row.version),
+        Format::Simple => format!("{}\n", row.shown_version()),
         Format::Json => format!("{}\n", row.json()),
         Format::Table => row.table(),
     }
@@ -114,10 +114,11 @@ mod tests {
             ("--version a&b n", "/v1/versions/n?version=a%26b"),
             ("--modified 7 --version v n", "/v1/versions/n?version=v&modified=7"),
         ] {
-            let fake = Fake::start(vec![answer("204 No Content", &[("ETag", "\"v\"")], "")]);
+            let fake =
+                Fake::start(vec![answer("204 No Content", &[("ETag", "\"v\""), ("X-Last-Sync", "1")], "")]);
             let args = args(line);
             let answer = fake.client().send(&request(&args, b"data".to_vec())).await.unwrap();
-            assert_eq!(printed(&args, &answer.or_refusal("n").unwrap()), "v\n");
+            assert_eq!(printed(&args, &answer.of_record("n").unwrap()), "v\n");
             let seen = &fake.seen()[0];
             assert!(seen.starts_with(&format!("PUT {target} HTTP/1.1\r\n")), "{seen}");
             assert!(seen.ends_with("\r\n\r\ndata"), "{seen}");

@@ -107,6 +107,12 @@ impl Url {
         }
     }
 
+    /// The same host at another port, without what stands before `/v1`.
+    pub(super) fn with_port(&self, port: u16) -> Self {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        Self { authority: format!("{host}:{port}"), host: self.host.clone(), port, base: String::new() }
+    }
+
     /// Reads a comma-separated list of at least one.
     ///
     /// # Errors
@@ -173,6 +179,8 @@ mod tests {
             let error = Url::parse(text).unwrap_err();
             assert!(error.starts_with(why), "{text}: {error}");
         }
+        let other = |text: &str| Url::parse(text).unwrap().with_port(2).to_string();
+        assert_eq!((other("[::1]:1"), other("http://h/b")), ("http://[::1]:2".into(), "http://h:2".into()));
         assert_eq!(Url::parse_list("a:1, b:2").unwrap().len(), 2);
         assert!(Url::parse_list("a:1,").is_err());
     }

@@ -231,7 +231,7 @@ impl<W: Write> Printer<W> {
         match self.format {
             Format::Json => writeln!(self.out, "{}", row.json())?,
             Format::Simple if row.deleted => writeln!(self.out, "(deleted)")?,
-            Format::Simple => writeln!(self.out, "{}\t{}", row.version, in_a_line(row.data.bytes()))?,
+            Format::Simple => writeln!(self.out, "{}\t{}", row.shown_version(), in_a_line(row.data.bytes()))?,
             Format::Table => {
                 // wide enough for a hash; what comes later cannot move what is printed
                 if !self.has_header {
@@ -310,12 +310,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_page_is_no_change() {
+        let page = |status| answer(status, &[("ETag", "\"p\""), ("Content-Type", "text/html")], "<html>");
+        let fake = Fake::start(vec![page("200 OK"), page("404 Not Found"), value("a", "1", "x")]);
+        assert_eq!(watched(&fake, "-n 1 n").await.unwrap(), "a\tx\n");
+    }
+
+    #[tokio::test]
     async fn a_name_that_is_not_there_is_waited_for() {
         let fake = Fake::start(vec![answer("404 Not Found", &[], "no such name\n"), value("a", "1", "x")]);
         let json = watched(&fake, "-w json -n 1 n").await.unwrap();
         assert_eq!(
             json,
-            "{\"name\":\"n\",\"version\":\"a\",\"data\":\"eA==\",\"last-sync\":\"1970-01-01T00:00:00.000001Z\"}\n"
+            "{\"name\":\"n\",\"version\":\"a\",\"data\":\"eA==\",\"last_sync\":\"1970-01-01T00:00:00.000001Z\",\
+             \"last-sync\":\"1970-01-01T00:00:00.000001Z\"}\n"
         );
         assert_eq!(first_lines(&fake)[1], "GET /v1/versions/n?version=&timeout=30s");
     }

@@ -227,6 +227,7 @@ pub const FLAGS: &[Flag] = &[
 const NOT_OF_THE_NODE: &[&str] = &[
     "VWATCH_CLIENT_URL",
     "VWATCH_SERVER_URL",
+    "VWATCH_OUTPUT",
     "VWATCH_NAME",
     "VWATCH_VERSION",
     "VWATCH_LAST_SYNC",

@@ -105,7 +105,7 @@ struct Load {
 }
 
 pub(super) fn put(args: &Put, interrupt: &Interrupt) -> Result<(), Failure> {
-    let target = Target::of(args.nodes.writer_urls()?, "server-url")?;
+    let target = Target::of(args.nodes.writer_urls(false)?, "server-url")?;
     let control = Blocking::open(target.clone(), interrupt)?;
     let data = vec![b'.'; args.load.size];
     let request = |url: &_, name: &str, number: u64| {
@@ -116,7 +116,7 @@ pub(super) fn put(args: &Put, interrupt: &Interrupt) -> Result<(), Failure> {
 
 pub(super) fn get(args: &Get, interrupt: &Interrupt) -> Result<(), Failure> {
     let target = Target::of(args.nodes.reader_urls()?, "client-url")?;
-    let control = Blocking::open(Target::of(args.nodes.writer_urls()?, "server-url")?, interrupt)?;
+    let control = Blocking::open(Target::of(args.nodes.writer_urls(true)?, "server-url")?, interrupt)?;
     let request = |url: &_, name: &str, _| exchange::get(url, &path_of(name));
     run("get", &args.load, &args.output, &target, control, interrupt, request)
 }

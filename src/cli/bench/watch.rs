@@ -113,7 +113,7 @@ struct Round {
 pub(super) fn run(args: &Watch, interrupt: &Interrupt) -> Result<(), Failure> {
     check(args)?;
     let readers = Target::each(args.nodes.reader_urls()?, "client-url")?;
-    let writer = Target::of(args.nodes.writer_urls()?, "server-url")?;
+    let writer = Target::of(args.nodes.writer_urls(true)?, "server-url")?;
     let watchers = usize::try_from(args.watchers).unwrap_or(usize::MAX);
     make_room(watchers, "watchers")?;
     let process = match (&readers[..], args.pid) {

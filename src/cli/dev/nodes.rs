@@ -9,6 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{mpsc, watch};
 
+use super::super::args::quoted;
 use super::super::failure::{Failure, tell};
 use super::places::{Place, Secret};
 use super::program;
@@ -102,15 +103,6 @@ impl Nodes {
     }
 }
 
-/// As a shell takes it for one word.
-fn quoted(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=@%+".contains(c);
-    match !text.is_empty() && text.chars().all(is_plain) {
-        true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', r"'\''")),
-    }
-}
-
 fn arguments(place: &Place, places: &[Place], secret: &Secret) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = Vec::new();
     let mut flag = |name: &str, value: OsString| arguments.extend([name.into(), value]);
@@ -186,17 +178,4 @@ pub(super) fn end_with_parent() -> std::io::Result<()> {
         let _ = kill_process(getpid(), Signal::TERM);
     };
     std::thread::Builder::new().name("parent".to_owned()).spawn(watch).map(drop)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_stay_words() {
-        assert_eq!(quoted("--replicate-with"), "--replicate-with");
-        assert_eq!(quoted("127.0.0.1:8008,[::1]:1"), "'127.0.0.1:8008,[::1]:1'");
-        assert_eq!(quoted("it's $HOME"), r"'it'\''s $HOME'");
-        assert_eq!(quoted(""), "''");
-    }
 }

@@ -91,6 +91,10 @@ impl State {
     /// # Errors
     /// A refusal that asking again will not change.
     pub(super) fn absorb(&mut self, answer: &Answer) -> Result<Step, Failure> {
+        if let Some(why) = not_of_a_node(answer) {
+            // what stands in front of the nodes may speak for them for a while
+            return Ok(Step::Later { why, retry_after: answer.retry_after() });
+        }
         match answer.status {
             StatusCode::OK => Ok(self.absorb_value(answer)),
             StatusCode::GONE => Ok(self.absorb_delete(answer)),
@@ -105,7 +109,8 @@ impl State {
 
     fn absorb_value(&mut self, answer: &Answer) -> Step {
         let Some(version) = answer.version() else {
-            let why = "an answer without a version as its ETag: is it a vwatch node?".to_owned();
+            let why =
+                format!("an answer of {} without a version as its ETag: is it a vwatch node?", answer.from);
             return Step::Later { why, retry_after: None };
         };
         if !self.advance(answer) {
@@ -172,6 +177,16 @@ impl State {
     }
 }
 
+/// What was found, if that is no answer of a node about a record.
+fn not_of_a_node(answer: &Answer) -> Option<String> {
+    let found = match answer.status {
+        StatusCode::OK | StatusCode::GONE => answer.check_stamp(),
+        StatusCode::NOT_FOUND => answer.check_refusal(),
+        _ => Ok(()),
+    };
+    found.err().and_then(|failure| failure.line().map(str::to_owned))
+}
+
 /// Whether a status speaks of now, and not of the question. A conflict is a node that is behind what we have seen and
 /// did not catch up in time.
 fn is_passing(status: StatusCode) -> bool {
@@ -190,7 +205,8 @@ mod tests {
             .iter()
             .map(|&(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
             .collect();
-        Answer { status: StatusCode::from_u16(status).unwrap(), headers, body: Bytes::from_static(b"d") }
+        let status = StatusCode::from_u16(status).unwrap();
+        Answer { from: "http://n".to_owned(), status, headers, body: Bytes::from_static(b"d") }
     }
 
     fn value(version: &str, micros: &str) -> Answer {
