@@ -1183,7 +1183,7 @@ fn a_limit_of_a_leader_is_obeyed_by_all_that_asks_it() {
     wait_until("the first turn", LIMIT, || upstream.asked_if_ready() > 0);
     assert_refusal(&node.get("n?timeout=100ms"), 504);
     wait_until("the limit to be known", LIMIT, || requests(&node, &upstream, "limited") == 1.0);
-    let turns = || node.metric("vwatch_fill_loop_turns_total{loop=\"fill-genesis\"}");
+    let turns = || node.metric("vwatch_fill_loop_turns_total{loop=\"fill-probe\"}");
     let (before, asked) = (turns(), upstream.asked_if_ready());
     // a turn is counted before its requests: the one that begins next is over when another one begins
     wait_until("a whole turn", LIMIT, || turns() >= before + 2.0);

@@ -1,19 +1,21 @@
-//! Upstreams behind TLS: trusted by `--fill-ca` under the right name, and by nothing else.
+//! Upstreams behind TLS and proxies: trusted by `--fill-ca` under the right name and by nothing else, and reached as the
+//! environment says.
 
 #![allow(clippy::unwrap_used, reason = "a panic is a failed test with a line number")]
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 
 use cluster_tests::node::Node;
-use cluster_tests::text::assert_refusal;
+use cluster_tests::text::{assert_refusal, now_us};
+use cluster_tests::upstream::{Asked, Reply, Upstream, status};
 use cluster_tests::wait::{LIMIT, wait_until};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-/// A server with a certificate for `name`. Returns its address, and the certificate as PEM.
-fn serve(name: &str) -> (SocketAddr, String) {
+/// A server with a certificate for `name`, which is asked as `host`. Returns its address, and the certificate as PEM.
+fn serve(name: &str, host: &'static str) -> (SocketAddr, String) {
     let certified = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
     let key = PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
     let config = ServerConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
@@ -36,9 +38,8 @@ fn serve(name: &str) -> (SocketAddr, String) {
                 while let Ok(got @ 1..) = stream.read(&mut piece) {
                     request.extend_from_slice(&piece[..got]);
                     if request.ends_with(b"\r\n\r\n") {
-                        assert!(
-                            String::from_utf8_lossy(&request).to_lowercase().contains("host: localhost:")
-                        );
+                        let head = String::from_utf8_lossy(&request).to_lowercase();
+                        assert!(head.contains(&format!("host: {host}")), "{head}");
                         let answer = b"HTTP/1.1 200 OK\r\nETag: \"sealed\"\r\nContent-Length: 0\r\n\r\n";
                         if stream.write_all(answer).is_err() {
                             return;
@@ -61,23 +62,151 @@ fn node(address: SocketAddr, flags: &[&str]) -> Node {
 #[test]
 fn who_is_named_is_trusted_and_nobody_else() {
     let file = std::env::temp_dir().join(format!("vwatch-ca-{}.pem", std::process::id()));
-    let (address, pem) = serve("localhost");
+    let (address, pem) = serve("localhost", "localhost:");
     std::fs::write(&file, pem).unwrap();
     let trusting = node(address, &["--fill-ca", file.to_str().unwrap()]);
     assert_eq!(trusting.get("n").expect(200).version(), Some("sealed"));
 
     // the same certificate under another name
-    let (address, pem) = serve("other.example");
+    let (address, pem) = serve("other.example", "localhost:");
     std::fs::write(&file, pem).unwrap();
     let misnamed = node(address, &["--fill-ca", file.to_str().unwrap()]);
     assert_refusal(&misnamed.get("n?timeout=1s"), 504);
     wait_until("the reason to be told", LIMIT, || misnamed.stderr().contains("certificate"));
     std::fs::remove_file(&file).unwrap();
 
-    let (address, _) = serve("localhost");
+    let (address, _) = serve("localhost", "localhost:");
     if std::path::Path::new("/etc/ssl/certs/ca-certificates.crt").exists() {
         let strict = node(address, &[]);
         assert_refusal(&strict.get("n?timeout=1s"), 504);
         wait_until("the reason to be told", LIMIT, || strict.stderr().contains("certificate"));
     }
+}
+
+/// `me:s3cret`
+const BASIC: &str = "Basic bWU6czNjcmV0";
+
+/// A node that asks `upstream`, with variables of the environment.
+fn behind(upstream: &str, env: &[(&str, &str)], flags: &[&str]) -> Node {
+    let base = ["--fill-from", upstream, "--fill-strategy", "FILL_CACHE", "--fill-path", "/{{.name}}"];
+    let env: Vec<_> = env.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+    Node::with_env(&[&base, flags].concat(), &env)
+}
+
+/// Hands on what comes, both ways, until one of the two has enough.
+fn splice(client: &TcpStream, server: &TcpStream) {
+    let (mut from_client, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+    let (mut from_server, mut to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+    let back = std::thread::spawn(move || {
+        let _ = std::io::copy(&mut from_server, &mut to_client);
+        let _ = to_client.shutdown(Shutdown::Both);
+    });
+    let _ = std::io::copy(&mut from_client, &mut to_server);
+    let _ = to_server.shutdown(Shutdown::Both);
+    back.join().unwrap();
+}
+
+/// What a proxy answers to `CONNECT`: it opens a way to `server`, for whom it knows.
+fn connect(asked: &Asked, expected: &str, server: SocketAddr) -> Reply {
+    if asked.header("Proxy-Authorization") != Some(BASIC) {
+        return status(407).header("Proxy-Authenticate", "Basic realm=\"proxy\"");
+    }
+    if (asked.method.as_str(), asked.target.as_str()) != ("CONNECT", expected) {
+        return status(403);
+    }
+    Reply::Raw(Box::new(move |client| {
+        let server = TcpStream::connect(server).unwrap();
+        client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").unwrap();
+        splice(client, &server);
+    }))
+}
+
+/// The upstream's name is known to the proxy alone.
+#[test]
+fn an_upstream_behind_tls_is_reached_through_a_tunnel() {
+    let (server, pem) = serve("registry.test", "registry.test\r\n");
+    let file = std::env::temp_dir().join(format!("vwatch-proxy-ca-{}.pem", std::process::id()));
+    std::fs::write(&file, pem).unwrap();
+    let proxy = Upstream::start(move |asked| connect(asked, "registry.test:443", server));
+    let ca = ["--fill-ca", file.to_str().unwrap()];
+    let url = format!("http://me:s3cret@{}", proxy.address());
+    let node = behind("https://registry.test", &[("HTTPS_PROXY", &url)], &ca);
+    assert_eq!(node.get("n").expect(200).version(), Some("sealed"));
+    assert!(proxy.asked().iter().all(|asked| asked.method == "CONNECT"), "it sees no request");
+    let said = node.stderr() + &node.stdout();
+    assert!(said.contains("the upstream is asked by way of a proxy") && !said.contains("s3cret"), "{said}");
+
+    let url = format!("http://me:wrong@{}", proxy.address());
+    let stranger = behind("https://registry.test", &[("https_proxy", &url)], &ca);
+    let refused = stranger.get("n?timeout=1s");
+    assert_refusal(&refused, 504);
+    assert!(refused.text().contains("proxy authorization required"), "{}", refused.text());
+    std::fs::remove_file(&file).unwrap();
+}
+
+/// Without TLS a proxy is sent the whole URL; that holds for a leader as for a registry.
+#[test]
+fn an_upstream_without_tls_is_asked_for_by_its_url() {
+    let stamp = now_us() - 1_000_000;
+    let proxy = Upstream::start(move |asked| {
+        assert_eq!(asked.header("Proxy-Authorization"), Some(BASIC));
+        match asked.path() {
+            "http://registry.test:5000/n" => status(200).header("ETag", "\"v1\""),
+            "http://leader.test/v1/versions/n" => {
+                status(200).header("ETag", "\"v2\"").header("X-Last-Sync", stamp).body("data")
+            }
+            _ => status(404),
+        }
+    });
+    let url = format!("me:s3cret@{}", proxy.address());
+    let node =
+        behind("http://registry.test:5000", &[("http_proxy", &url), ("HTTP_PROXY", "http://x:1")], &[]);
+    assert_eq!(node.get("n").expect(200).version(), Some("v1"));
+    assert_eq!(proxy.asked()[0].header("Host"), Some("registry.test:5000"));
+    let env = [("ALL_PROXY".to_owned(), url)];
+    let follower = Node::with_env(&["--fill-from", "http://leader.test"], &env);
+    assert_eq!(follower.get("n").expect(200).text(), "data");
+}
+
+#[test]
+fn no_proxy_and_this_machine_are_asked_without_one() {
+    let upstream = Upstream::start(|_| status(200).header("ETag", "\"v1\""));
+    // nobody is there
+    let dead = "http://127.0.0.1:1";
+    let node = behind(&upstream.url(), &[("ALL_PROXY", dead)], &[]);
+    assert_eq!(node.get("n").expect(200).version(), Some("v1"));
+    let away = behind("http://away.invalid", &[("ALL_PROXY", dead)], &[]);
+    let refused = away.get("n?timeout=500ms");
+    assert!(refused.text().contains("by way of the proxy http://127.0.0.1:1"), "{}", refused.text());
+    let direct = behind("http://away.invalid", &[("ALL_PROXY", dead), ("NO_PROXY", ".invalid")], &[]);
+    wait_until("it to be looked for", LIMIT, || {
+        direct.get("n?timeout=100ms").text().contains("addresses are not known yet: away.invalid")
+    });
+}
+
+/// A proxy that speaks SOCKS 5, to a server that it alone knows by name.
+#[test]
+fn an_upstream_is_reached_through_socks() {
+    let upstream = Upstream::start(|_| status(200).header("ETag", "\"v1\""));
+    let (listener, server) = (TcpListener::bind("127.0.0.1:0").unwrap(), upstream.address());
+    let url = format!("socks5h://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            std::thread::spawn(move || {
+                let mut greeting = [0; 3];
+                client.read_exact(&mut greeting).unwrap();
+                assert_eq!(greeting, [5, 1, 0], "one way to log in: none");
+                client.write_all(&[5, 0]).unwrap();
+                let mut request = [0; 4 + 1 + 13 + 2];
+                client.read_exact(&mut request).unwrap();
+                assert_eq!(&request[..18], b"\x05\x01\x00\x03\x0dregistry.test");
+                client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).unwrap();
+                splice(&client, &TcpStream::connect(server).unwrap());
+            });
+        }
+    });
+    let node = behind("http://registry.test", &[("ALL_PROXY", &url)], &[]);
+    assert_eq!(node.get("n").expect(200).version(), Some("v1"));
+    assert_eq!(upstream.asked()[0].target, "/n");
 }

@@ -57,7 +57,8 @@ Examples:
 pub(super) fn notes() -> &'static str {
     "Each flag also reads VWATCH_<FLAG>, such as VWATCH_LISTEN_CLIENT; a flag beats the environment, and an \
      empty variable counts as unset. Durations are written as 10s, 1m30s or 250ms, sizes in bytes or with KiB, \
-     MiB or GiB."
+     MiB or GiB.\n\nRequests to --fill-from obey HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY as curl does, but not \
+     for this machine's own addresses. Peers are never reached through a proxy."
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use hyper::Uri;
 use hyper::header::{HeaderName, HeaderValue};
 
+use super::proxy::Proxies;
 use super::raw::Raw;
 use super::value::{self, Wrong};
 use super::{ConfigError, at_least, positive_duration, read, read_open};
@@ -157,6 +158,8 @@ pub struct Fill {
     pub auth_file: Option<PathBuf>,
     /// The one token service beside the upstream's own origin that is sent the credentials.
     pub auth_realm: Option<Origin>,
+    /// By which proxies requests go.
+    pub proxies: Proxies,
 }
 
 /// Flags that say nothing without `--fill-from`.
@@ -176,7 +179,7 @@ const NEED_FROM: &[&str] = &[
 impl Fill {
     /// Says what the texts mean; `None` if the node is not to fill.
     pub(super) fn from_raw(raw: &Raw) -> Result<Option<Self>, ConfigError> {
-        let from = read_open(raw, "fill-from", origins)?;
+        let from = read_open(raw, "fill-from", origins)?.unwrap_or_default();
         let strategy = read(raw, "fill-strategy", strategy)?;
         let path = read(raw, "fill-path", template)?;
         let most = match strategy {
@@ -184,7 +187,8 @@ impl Fill {
             Strategy::Cache => MAX_CACHED,
         };
         let fill = Self {
-            from: from.unwrap_or_default(),
+            proxies: Proxies::new(&raw.proxies, &from)?,
+            from,
             strategy,
             path,
             path_text: raw.get("fill-path").map(|(_, text)| text.to_owned()).unwrap_or_default(),
@@ -368,6 +372,15 @@ mod tests {
         assert_eq!(fill.path_text, "/v1/versions/{{.name}}");
         assert_eq!((fill.max_names, fill.idle), (4_096, Duration::from_secs(600)));
         assert_eq!(fill.from[0].to_string(), "http://up:8080");
+    }
+
+    #[test]
+    fn a_bad_proxy_is_told_if_it_would_be_used() {
+        let env = [("HTTPS_PROXY", "ftp://proxy")];
+        let error = fill(&[("fill-from", "https://up")], &env).unwrap_err();
+        assert!(error.starts_with("bad HTTPS_PROXY: neither http://"), "{error}");
+        assert!(fill(&[("fill-from", "https://localhost")], &env).is_ok());
+        assert!(fill(&[], &env).unwrap().is_none());
     }
 
     #[test]

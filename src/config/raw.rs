@@ -7,6 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 
 use super::ConfigError;
+use super::proxy::ProxyVariables;
 
 /// What a flag takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -262,6 +263,8 @@ pub struct Raw {
     several: Vec<(&'static str, Source, String)>,
     /// Variables that begin with `VWATCH_` and mean nothing, most likely by a typo.
     pub unknown_env: Vec<String>,
+    /// What is said of proxies.
+    pub proxies: ProxyVariables,
 }
 
 impl Raw {
@@ -283,10 +286,9 @@ impl Raw {
         let mut variables = BTreeMap::new();
         for (name, text) in env {
             // a name that is not UTF-8 is none of ours
-            if let Ok(name) = name.into_string()
-                && name.starts_with("VWATCH_")
-                && !text.is_empty()
-            {
+            let Ok(name) = name.into_string() else { continue };
+            raw.proxies.take(&name, &text);
+            if name.starts_with("VWATCH_") && !text.is_empty() {
                 variables.insert(name, text);
             }
         }

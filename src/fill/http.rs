@@ -1,4 +1,4 @@
-//! Requests to upstreams: TLS, and a deadline and a bound on everything that comes back.
+//! Requests to upstreams: proxies, TLS, and a deadline and a bound on everything that comes back.
 
 use std::error::Error;
 use std::fmt;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION, USER_AGENT};
 use hyper::http::response::Parts;
 use hyper::{Method, Request, Uri};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
@@ -22,6 +22,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tower_service::Service;
 
 use super::connections::{Busy, Pool, Purpose, Sender, Use};
+use super::way::{Route, Way};
 use crate::config::fill::{Fill, Origin};
 
 /// How long a connection may take to be made, with TLS.
@@ -54,7 +55,7 @@ impl fmt::Display for Failure {
     }
 }
 
-type Connector = HttpsConnector<HttpConnector>;
+type Connector = HttpsConnector<Way>;
 
 /// Requests to upstreams.
 #[derive(Debug)]
@@ -63,6 +64,9 @@ pub(super) struct Http {
     origins: Vec<Connector>,
     /// To token services and where redirects lead to.
     elsewhere: Connector,
+    /// By which proxies each is reached, in the same order.
+    routes: Vec<Route>,
+    to_elsewhere: Route,
     pool: Arc<Pool>,
 }
 
@@ -107,13 +111,18 @@ impl Http {
             .map_err(|e| format!("no TLS: {e}: report this"))?
             .with_root_certificates(trusted)
             .with_no_client_auth();
-        let origin = |origin: &Origin| {
+        let routes: Vec<_> =
+            settings.from.iter().map(|origin| Route::Fixed(settings.proxies.of(origin))).collect();
+        let to_elsewhere = Route::Each(settings.proxies.clone());
+        let origin = |(origin, route): (&Origin, &Route)| {
             let name = ServerName::try_from(origin.host.clone()).ok();
-            connector(tls.clone(), name)
+            connector(&tls, name, route.clone())
         };
         Ok(Self {
-            origins: settings.from.iter().map(origin).collect(),
-            elsewhere: connector(tls.clone(), None),
+            origins: settings.from.iter().zip(&routes).map(origin).collect(),
+            elsewhere: connector(&tls, None, to_elsewhere.clone()),
+            routes,
+            to_elsewhere,
             pool: Arc::new(Pool::new(settings.idle_connections())),
         })
     }
@@ -145,8 +154,22 @@ impl Http {
         if outgoing.purpose == Purpose::Token {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        let target = uri.path_and_query().map_or("/", |target| target.as_str());
-        let target: Uri = target.parse().map_err(|_| bad_url())?;
+        let route = match outgoing.to {
+            To::Origin(at) => self.routes.get(at).unwrap_or(&self.to_elsewhere),
+            To::Elsewhere => &self.to_elsewhere,
+        };
+        let target: Uri = match route.forwards(&uri) {
+            Some(authorization) => {
+                if let Some(authorization) = authorization {
+                    headers.insert(PROXY_AUTHORIZATION, authorization);
+                }
+                uri.clone()
+            }
+            None => {
+                let target = uri.path_and_query().map_or("/", |target| target.as_str());
+                target.parse().map_err(|_| bad_url())?
+            }
+        };
         let its_use = Use {
             base: format!("{}://{authority}", uri.scheme_str().unwrap_or_default()),
             origin: match outgoing.to {
@@ -299,18 +322,20 @@ fn chain(error: &dyn Error) -> String {
     text
 }
 
-fn connector(tls: ClientConfig, name: Option<ServerName<'static>>) -> Connector {
+fn connector(tls: &ClientConfig, name: Option<ServerName<'static>>, route: Route) -> Connector {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
     tcp.set_keepalive(Some(Duration::from_secs(30)));
-    let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
-    let builder = match name {
-        Some(name) => builder.with_server_name_resolver(FixedServerNameResolver::new(name)).enable_http1(),
-        None => builder.enable_http1(),
-    };
-    builder.wrap_connector(tcp)
+    let builder = || HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
+    let to_proxy = builder().enable_http1().wrap_connector(tcp.clone());
+    let way = Way::new(route, tcp, to_proxy);
+    match name {
+        Some(name) => builder().with_server_name_resolver(FixedServerNameResolver::new(name)).enable_http1(),
+        None => builder().enable_http1(),
+    }
+    .wrap_connector(way)
 }
 
 fn trusted(settings: &Fill) -> Result<RootCertStore, String> {

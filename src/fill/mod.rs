@@ -12,6 +12,7 @@
 //! | `probe` | whether an address of an upstream vwatch answers at all |
 //! | `owner` | which of several nodes asks for a name; pure |
 //! | `via` | through whom an answer came; pure |
+//! | `way` | connections by way of a proxy, or of none |
 //! | `http` | requests, with a deadline and a bound on everything |
 //! | `connections` | connections that are kept, each for one name |
 //!
@@ -31,6 +32,7 @@ mod token;
 mod upstream;
 mod via;
 mod watch;
+mod way;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -268,11 +270,17 @@ impl Filler {
         let http = Http::new(&settings)?;
         let tokens = token::Tokens::new(&settings)?;
         let labels: Vec<Arc<str>> = settings.from.iter().map(|origin| origin.to_string().into()).collect();
+        let proxies: Vec<_> = settings.from.iter().map(|origin| settings.proxies.of(origin)).collect();
+        for (upstream, proxy) in labels.iter().zip(&proxies) {
+            if let Some(proxy) = proxy {
+                tracing::info!(%upstream, proxy = %proxy.uri(), "the upstream is asked by way of a proxy");
+            }
+        }
         Ok(Self(Arc::new(Shared {
             us: via::pseudonym(node_id),
             keeper,
             names: Names::new(settings.max_names, UNKNOWN_FOR.min(settings.expiry)),
-            upstream: Upstream::new(settings.from.clone()),
+            upstream: Upstream::new(settings.from.clone(), proxies.iter().map(Option::is_some).collect()),
             http,
             metrics: Metrics::default(),
             good: labels.iter().map(|_| AtomicU64::new(0)).collect(),
@@ -549,7 +557,7 @@ impl Shared {
     fn is_cut_off(&self, address: &Address, why: &dyn fmt::Display) {
         tracing::warn!(
             upstream = %self.label(address),
-            address = %address.socket,
+            address = %address.place,
             "cut off from the upstream: {why}: names are served as they were, and it is tried again and again"
         );
     }
@@ -561,7 +569,7 @@ impl Shared {
             Failing::NoConnection(_) => Blame::Address,
             Failing::NoAnswer(_) | Failing::Answers(_) => Blame::Name(&entry.name),
         };
-        tracing::debug!(upstream = %self.label(address), address = %address.socket, name = %entry.name, "{failed}");
+        tracing::debug!(upstream = %self.label(address), address = %address.place, name = %entry.name, "{failed}");
         let is_new = entry.set_trouble(Some(failed.trouble()));
         match self.upstream.failed(address, blame, sent, || failed.why_left_alone()) {
             Turn::CutOff => self.is_cut_off(address, failed),
@@ -569,7 +577,7 @@ impl Shared {
                 if let Some(more) = self.may_complain("failing") {
                     tracing::warn!(
                         upstream = %self.label(address),
-                        address = %address.socket,
+                        address = %address.place,
                         name = %entry.name,
                         more,
                         "the upstream fails for a name: {failed}: the name stays as it was, and is asked for again"

@@ -172,11 +172,12 @@ async fn probe(shared: Arc<Shared>, address: Arc<Address>) {
                     () = address.life.began.notified() => {}
                 }
             }
-            // it is left alone, as it wants
-            Step::Probe if shared.upstream.is_paused(&address) => address.life.excuse(),
             Step::Probe => {
                 shared.metrics.turn("fill-probe");
-                if is_answered(&shared, &address).await {
+                if shared.upstream.is_paused(&address) {
+                    // it is left alone, as it wants
+                    address.life.excuse();
+                } else if is_answered(&shared, &address).await {
                     address.life.answered_probe();
                     shared.is_there(&address);
                 }
@@ -193,7 +194,7 @@ async fn is_answered(shared: &Arc<Shared>, address: &Address) -> bool {
         to: To::Origin(address.origin),
         purpose: Purpose::Upstream,
         method: Method::GET,
-        uri: &watch::uri(origin, address, "/readyz"),
+        uri: &watch::uri(&shared.upstream, address, "/readyz"),
         host: Some(&origin.authority()),
         headers: &shared.headers(),
     };
@@ -201,7 +202,7 @@ async fn is_answered(shared: &Arc<Shared>, address: &Address) -> bool {
     let (parts, body) = match shared.http.send(outgoing, deadline).await {
         Ok(answer) => answer,
         Err(failure) => {
-            tracing::debug!(address = %address.socket, "no answer to a probe: {failure}");
+            tracing::debug!(address = %address.place, "no answer to a probe: {failure}");
             return false;
         }
     };
@@ -237,7 +238,7 @@ impl Shared {
             (Turn::Back(after), _) => self.is_back(address, after),
             (_, true) => tracing::info!(
                 upstream = %self.label(address),
-                address = %address.socket,
+                address = %address.place,
                 "an address of the upstream answers again"
             ),
             _ => {}
@@ -257,7 +258,7 @@ impl Shared {
             Turn::CutOff => self.is_cut_off(address, &SAYS_NOTHING),
             _ if was_asked && self.upstream.cut_off_for().is_none() => tracing::warn!(
                 upstream = %self.label(address),
-                address = %address.socket,
+                address = %address.place,
                 "an address of the upstream is passed over: {SAYS_NOTHING}: others are asked"
             ),
             _ => {}

@@ -1,6 +1,7 @@
 //! The addresses of the upstream: found by name, asked in turn, left alone after failures.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -34,6 +35,8 @@ const LONGEST_RETURN: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Upstream {
     origins: Vec<Origin>,
+    /// Whether a proxy finds the addresses of each.
+    is_proxied: Vec<bool>,
     addresses: RwLock<Arc<[Arc<Address>]>>,
     /// Told when an address answers again, and when addresses have been found.
     opened: Notify,
@@ -49,12 +52,30 @@ pub(super) struct Address {
     /// The place of its origin in the settings.
     pub(super) origin: usize,
     /// Where it is.
-    pub(super) socket: SocketAddr,
+    pub(super) place: Place,
     id: u64,
     gate: Mutex<Gate>,
     /// Whether it answers at all, where something is waited for there.
     pub(super) life: Life,
     about: Mutex<About>,
+}
+
+/// Where an address of an origin is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Place {
+    /// Here.
+    Socket(SocketAddr),
+    /// Behind a proxy, which is told the origin's name and finds it.
+    BehindProxy,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(socket) => fmt::Display::fmt(socket, f),
+            Self::BehindProxy => f.write_str("behind a proxy"),
+        }
+    }
 }
 
 /// What an address told of itself.
@@ -91,9 +112,11 @@ pub(super) enum Turn {
 }
 
 impl Upstream {
-    pub(super) fn new(origins: Vec<Origin>) -> Self {
+    /// An upstream at these origins, some of which may be behind proxies.
+    pub(super) fn new(origins: Vec<Origin>, is_proxied: Vec<bool>) -> Self {
         Self {
             origins,
+            is_proxied,
             addresses: RwLock::new(Arc::new([])),
             opened: Notify::new(),
             cut_off: Mutex::default(),
@@ -104,6 +127,15 @@ impl Upstream {
     /// The origin of an address.
     pub(super) fn origin(&self, address: &Address) -> &Origin {
         &self.origins[address.origin]
+    }
+
+    /// The scheme and authority at which an address is asked.
+    pub(super) fn base(&self, address: &Address) -> String {
+        let origin = self.origin(address);
+        match address.place {
+            Place::Socket(socket) => format!("{}://{socket}", origin.scheme()),
+            Place::BehindProxy => format!("{}://{}", origin.scheme(), origin.authority()),
+        }
     }
 
     /// All origins.
@@ -315,10 +347,14 @@ impl Upstream {
             turn();
             let mut found = Vec::new();
             for (at, origin) in self.origins.iter().enumerate() {
+                if self.is_proxied[at] {
+                    found.push((at, Place::BehindProxy));
+                    continue;
+                }
                 match lookup_host((origin.host.as_str(), origin.port)).await {
                     Ok(sockets) => {
                         told.remove(&at);
-                        found.extend(sockets.map(|socket| (at, socket)));
+                        found.extend(sockets.map(|socket| (at, Place::Socket(socket))));
                     }
                     Err(error) => {
                         *lock(&self.why) = Some(Trouble::CutOff(format!("{}: {error}", origin.host).into()));
@@ -330,7 +366,7 @@ impl Upstream {
                             );
                         }
                         let before = self.addresses();
-                        let known = before.iter().filter(|a| a.origin == at).map(|a| (at, a.socket));
+                        let known = before.iter().filter(|a| a.origin == at).map(|a| (at, a.place));
                         found.extend(known);
                     }
                 }
@@ -341,31 +377,31 @@ impl Upstream {
         }
     }
 
-    fn use_addresses(&self, mut found: Vec<(usize, SocketAddr)>) {
+    fn use_addresses(&self, mut found: Vec<(usize, Place)>) {
         found.sort();
         found.dedup();
         found.truncate(MAX_ADDRESSES);
         let before = self.addresses();
-        if before.iter().map(|a| (a.origin, a.socket)).eq(found.iter().copied()) {
+        if before.iter().map(|a| (a.origin, a.place)).eq(found.iter().copied()) {
             return;
         }
         let now: Vec<_> = found
             .into_iter()
-            .map(|(origin, socket)| {
-                let known = before.iter().find(|a| a.origin == origin && a.socket == socket);
-                known.map_or_else(|| Arc::new(Address::new(origin, socket)), Arc::clone)
+            .map(|(origin, place)| {
+                let known = before.iter().find(|a| a.origin == origin && a.place == place);
+                known.map_or_else(|| Arc::new(Address::new(origin, place)), Arc::clone)
             })
             .collect();
-        tracing::debug!(addresses = ?now.iter().map(|a| a.socket).collect::<Vec<_>>(), "addresses of the upstream");
+        tracing::debug!(addresses = ?now.iter().map(|a| a.place).collect::<Vec<_>>(), "addresses of the upstream");
         *self.addresses.write().unwrap_or_else(PoisonError::into_inner) = now.into();
         self.opened.notify_waiters();
     }
 }
 
 impl Address {
-    fn new(origin: usize, socket: SocketAddr) -> Self {
-        let id = xxh3_64(format!("{origin} {socket}").as_bytes());
-        Self { origin, socket, id, gate: Mutex::default(), life: Life::default(), about: Mutex::default() }
+    fn new(origin: usize, place: Place) -> Self {
+        let id = xxh3_64(format!("{origin} {place}").as_bytes());
+        Self { origin, place, id, gate: Mutex::default(), life: Life::default(), about: Mutex::default() }
     }
 }
 
@@ -378,14 +414,22 @@ mod tests {
     use super::*;
 
     fn upstream(count: u16) -> Upstream {
-        let upstream = Upstream::new(vec![Origin::parse("http://up").unwrap()]);
-        upstream
-            .use_addresses((1..=count).map(|port| (0, SocketAddr::from(([127, 0, 0, 1], port)))).collect());
+        let upstream = Upstream::new(vec![Origin::parse("http://up").unwrap()], vec![false]);
+        upstream.use_addresses(
+            (1..=count).map(|port| (0, Place::Socket(SocketAddr::from(([127, 0, 0, 1], port))))).collect(),
+        );
         upstream
     }
 
     fn name(text: &str) -> Name {
         Name::new(text.as_bytes(), 512).unwrap()
+    }
+
+    fn port_of(address: &Address) -> u16 {
+        match address.place {
+            Place::Socket(socket) => socket.port(),
+            Place::BehindProxy => panic!("there is no proxy"),
+        }
     }
 
     fn pick(upstream: &Upstream, name: &Name, turn: usize) -> Arc<Address> {
@@ -399,9 +443,9 @@ mod tests {
         for i in 0..4_000 {
             let name = name(&format!("n{i}"));
             let address = pick(&upstream, &name, 0);
-            assert_eq!(pick(&upstream, &name, 0).socket, address.socket);
-            assert_ne!(pick(&upstream, &name, 1).socket, address.socket);
-            count[usize::from(address.socket.port())] += 1;
+            assert_eq!(pick(&upstream, &name, 0).place, address.place);
+            assert_ne!(pick(&upstream, &name, 1).place, address.place);
+            count[usize::from(port_of(&address))] += 1;
         }
         assert!(count[1..].iter().all(|&n| (800..1_200).contains(&n)), "{count:?}");
     }
@@ -415,13 +459,13 @@ mod tests {
         let first = pick(&upstream, &name("n"), 0);
         assert_eq!(fail(&first), Turn::None);
         let second = pick(&upstream, &name("n"), 0);
-        assert_ne!(first.socket, second.socket);
+        assert_ne!(first.place, second.place);
         assert_eq!(fail(&second), Turn::CutOff);
         assert_eq!(fail(&second), Turn::None);
         assert!(upstream.cut_off_for().is_some() && !upstream.is_up(0));
         assert!(matches!(upstream.answered(&first), Turn::Back(_)));
         assert_eq!(upstream.answered(&first), Turn::None);
-        assert_eq!(pick(&upstream, &name("n"), 0).socket, first.socket);
+        assert_eq!(pick(&upstream, &name("n"), 0).place, first.place);
     }
 
     #[test]
@@ -432,10 +476,10 @@ mod tests {
         upstream.failed(&first, Blame::Address, Instant::now(), || Trouble::CutOff("".into()));
         let asker = Asker { name: &name, turn: 0, is_awaited: true, has_failed: false };
         std::thread::sleep(Duration::from_millis(101));
-        assert_ne!(upstream.pick(asker).unwrap().socket, first.socket);
+        assert_ne!(upstream.pick(asker).unwrap().place, first.place);
         assert_eq!(
-            upstream.pick(Asker { is_awaited: false, ..asker }).unwrap().socket,
-            first.socket,
+            upstream.pick(Asker { is_awaited: false, ..asker }).unwrap().place,
+            first.place,
             "it tries"
         );
     }

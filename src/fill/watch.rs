@@ -19,10 +19,9 @@ use super::metrics::Outcome;
 use super::names::{Entry, Trouble};
 use super::pace::{backoff, random, spread};
 use super::probe::SAYS_NOTHING;
-use super::upstream::{Address, Asker};
+use super::upstream::{Address, Asker, Upstream};
 use super::via::{Via, ViaError};
 use super::{Failing, Kept, SET_IS_FULL, Shared, TAKES_NO_WRITES, is_awaited, is_read, limit};
-use crate::config::fill::Origin;
 use crate::core::limits::MAX_DATA_BYTES;
 use crate::core::store::Change;
 use crate::core::{Kind, Record, Stamp, Version};
@@ -502,7 +501,7 @@ async fn ask(
         (Form::Changed | Form::Created, _) => target.push_str("&version="),
     }
     let origin = shared.upstream.origin(address);
-    let uri = uri(origin, address, &target);
+    let uri = uri(&shared.upstream, address, &target);
     let deadline = tokio::time::Instant::now() + time + ANSWER_TIME;
     let outgoing = Outgoing {
         to: To::Origin(address.origin),
@@ -548,8 +547,8 @@ async fn ask(
 }
 
 /// The URI of a target at an address.
-pub(super) fn uri(origin: &Origin, address: &Address, target: &str) -> String {
-    format!("{}://{}{}{target}", origin.scheme(), address.socket, origin.base)
+pub(super) fn uri(upstream: &Upstream, address: &Address, target: &str) -> String {
+    format!("{}{}{target}", upstream.base(address), upstream.origin(address).base)
 }
 
 /// Whether a `Content-Location` is that of a path: the same one, however either is escaped, and whatever stands before it.

@@ -130,7 +130,7 @@ async fn reach(
         }
         let (to, uri) = match &place {
             Place::Upstream => {
-                (To::Origin(address.origin), format!("{}://{}{target}", here.scheme(), address.socket))
+                (To::Origin(address.origin), format!("{}{target}", shared.upstream.base(address)))
             }
             Place::Elsewhere(_) => {
                 (To::Elsewhere, format!("{}://{}{target}", here.scheme(), here.authority()))

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hyper::StatusCode;
+
 use super::answer::Answer;
 use super::ask::ask;
 use super::take_in::take_in;
@@ -53,6 +55,9 @@ pub(super) async fn poll(shared: &Arc<Shared>, entry: &Arc<Entry>, address: &Add
                 Some(there) => format!("it redirects to {there}, which answers {status}"),
                 None if is_denied => {
                     format!("it answers {status}: look at --fill-auth-file and --fill-headers")
+                }
+                None if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+                    format!("it answers {status}: look at the user and password in HTTP_PROXY")
                 }
                 None => format!("it answers {status}"),
             };

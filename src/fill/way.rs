@@ -1,0 +1,130 @@
+//! The way to an upstream: a connection of its own, or one by way of a proxy.
+
+use std::error::Error;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use hyper::Uri;
+use hyper::header::HeaderValue;
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
+use hyper_util::client::proxy::matcher::Intercept;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tower_service::Service;
+
+use crate::config::fill::Origin;
+use crate::config::proxy::Proxies;
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// A connection on which TLS with the upstream may follow. There is TLS with the proxy on it if that wants it.
+pub(super) type Link = MaybeHttpsStream<TokioIo<TcpStream>>;
+
+/// By which proxy a URI is reached.
+#[derive(Clone, Debug)]
+pub(super) enum Route {
+    /// This one, or none.
+    Fixed(Option<Intercept>),
+    /// What the settings say of each.
+    Each(Proxies),
+}
+
+impl Route {
+    /// The proxy for a URI; `None` if there is none between.
+    pub(super) fn proxy(&self, uri: &Uri) -> Option<Intercept> {
+        match self {
+            Self::Fixed(proxy) => proxy.clone(),
+            Self::Each(proxies) => {
+                let authority = format!("{}://{}", uri.scheme_str()?, uri.authority()?);
+                proxies.of(&Origin::parse(&authority).ok()?)
+            }
+        }
+    }
+
+    /// Whether a proxy is to be asked for a URI as a whole, and not for a connection, and what it wants to see.
+    pub(super) fn forwards(&self, uri: &Uri) -> Option<Option<HeaderValue>> {
+        if uri.scheme_str() == Some("https") {
+            return None;
+        }
+        let proxy = self.proxy(uri).filter(|proxy| !is_socks(proxy))?;
+        Some(proxy.basic_auth().cloned())
+    }
+}
+
+fn is_socks(proxy: &Intercept) -> bool {
+    proxy.uri().scheme_str().is_some_and(|scheme| scheme.starts_with("socks"))
+}
+
+/// Connects.
+#[derive(Clone, Debug)]
+pub(super) struct Way {
+    route: Route,
+    tcp: HttpConnector,
+    /// To proxies, some of which want TLS.
+    to_proxy: HttpsConnector<HttpConnector>,
+}
+
+impl Way {
+    pub(super) fn new(route: Route, tcp: HttpConnector, to_proxy: HttpsConnector<HttpConnector>) -> Self {
+        Self { route, tcp, to_proxy }
+    }
+}
+
+impl Service<Uri> for Way {
+    type Response = Link;
+    type Error = Failure;
+    type Future = Pin<Box<dyn Future<Output = Result<Link, Failure>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        // neither of those below waits for anything before it is called
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, to: Uri) -> Self::Future {
+        let (mut tcp, mut to_proxy) = (self.tcp.clone(), self.to_proxy.clone());
+        let Some(proxy) = self.route.proxy(&to) else {
+            return Box::pin(async move { Ok(MaybeHttpsStream::Http(tcp.call(to).await?)) });
+        };
+        Box::pin(async move {
+            let by = proxy.uri().clone();
+            let connected: Result<Link, Failure> = if is_socks(&proxy) {
+                let mut socks = SocksV5::new(by.clone(), tcp);
+                if let Some((user, password)) = proxy.raw_auth() {
+                    socks = socks.with_auth(user.to_owned(), password.to_owned());
+                }
+                socks.call(to).await.map(MaybeHttpsStream::Http).map_err(Into::into)
+            } else if to.scheme_str() == Some("https") {
+                let mut tunnel = Tunnel::new(by.clone(), to_proxy);
+                if let Some(auth) = proxy.basic_auth() {
+                    tunnel = tunnel.with_auth(auth.clone());
+                }
+                tunnel.call(to).await.map_err(Into::into)
+            } else {
+                to_proxy.call(by.clone()).await
+            };
+            connected.map_err(|error| ByProxy { proxy: by, error }.into())
+        })
+    }
+}
+
+/// A proxy did not give a connection.
+#[derive(Debug)]
+struct ByProxy {
+    proxy: Uri,
+    error: Failure,
+}
+
+impl std::fmt::Display for ByProxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "by way of the proxy {}", self.proxy)
+    }
+}
+
+impl Error for ByProxy {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.error)
+    }
+}
