@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::Uri;
 use axum::http::header::{HeaderValue, LINK};
 use axum::response::Response;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::answer::json_in_place;
 use super::error::Refusal;
@@ -42,11 +42,12 @@ pub(super) async fn list(
             return Err(Refusal::bad_request(format_args!("bad keys-only: {got}: leave its value out")));
         }
     };
+    let own = own.map(|Extension(own)| own);
+    let at_work = at_work(&node, own.as_ref()).await?;
     let place = || {
-        let own = own.map(|Extension(OwnLists(places))| place(&node, &places)).transpose()?;
+        let own = own.as_ref().map(|own| place(&node, &own.sent)).transpose()?;
         Ok((place(&node, &node.lists)?, own))
     };
-    let at_work = node.lists_at_work.acquire().await.map_err(|_| stopping())?;
     let page = page(&node.store, &asked, |store, after, page: &mut Vec<Record>| {
         page.extend(store.set().list(asked.prefix.as_bytes(), after).take(SLICE).cloned());
     });
@@ -81,6 +82,18 @@ fn limit(uri: &Uri) -> Result<usize, Refusal> {
         let got = shown(text.as_bytes());
         Refusal::bad_request(format_args!("bad limit: {got}: ask for 1 to {MAX_LIST_RECORDS}"))
     })
+}
+
+/// Held while a list is made: a place among those of its connection, and one among all.
+pub(super) type AtWork<'a> = (Option<SemaphorePermit<'a>>, SemaphorePermit<'a>);
+
+/// A place to make a list, once there is one. Requests of one connection wait for each other first.
+pub(super) async fn at_work<'a>(node: &'a Node, own: Option<&'a OwnLists>) -> Result<AtWork<'a>, Refusal> {
+    let own = match own {
+        Some(own) => Some(own.at_work.acquire().await.map_err(|_| stopping())?),
+        None => None,
+    };
+    Ok((own, node.lists_at_work.acquire().await.map_err(|_| stopping())?))
 }
 
 /// One of these places for lists, if one is free.

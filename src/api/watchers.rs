@@ -10,8 +10,8 @@ use axum::response::Response;
 use super::answer::json_in_place;
 use super::error::Refusal;
 use super::list::{self, Asked};
-use super::operations::stopping;
 use crate::node::Node;
+use crate::node::http2::OwnLists;
 use crate::node::in_flight::Account;
 use crate::node::limits::SLICE;
 use crate::wire::watchers::{Watched, to_json};
@@ -23,10 +23,12 @@ const CROWD_BYTES: usize = 128;
 pub(super) async fn watchers(
     State(node): State<Arc<Node>>,
     Extension(account): Extension<Account>,
+    own: Option<Extension<OwnLists>>,
     uri: Uri,
 ) -> Result<Response, Refusal> {
     let asked = Asked::parse(&uri)?;
-    let at_work = node.lists_at_work.acquire().await.map_err(|_| stopping())?;
+    let own = own.map(|Extension(own)| own);
+    let at_work = list::at_work(&node, own.as_ref()).await?;
     let page = list::page(&node.store, &asked, |store, after, page: &mut Vec<Watched>| {
         let crowds = store.waiters().crowds(asked.prefix.as_bytes(), after).take(SLICE);
         page.extend(crowds.filter_map(|crowds| {

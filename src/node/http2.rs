@@ -46,7 +46,19 @@ pub(super) async fn begins(stream: &mut (impl AsyncRead + Unpin), read: &mut Vec
 
 /// Places for the lists of one connection: it has so many requests under way that it could take those of all.
 #[derive(Clone, Debug)]
-pub struct OwnLists(pub Arc<Semaphore>);
+pub struct OwnLists {
+    /// For those that are made, or wait for it.
+    pub at_work: Arc<Semaphore>,
+    /// For long ones that are sent.
+    pub sent: Arc<Semaphore>,
+}
+
+impl OwnLists {
+    fn new() -> Self {
+        let places = || Arc::new(Semaphore::new(MAX_LISTS_OF_CONNECTION));
+        Self { at_work: places(), sent: places() }
+    }
+}
 
 impl<F, A> Ordinary<F>
 where
@@ -62,7 +74,7 @@ where
         let account = Account::new(in_flight);
         let streams = Arc::new(Streams::new());
         let begun = Arc::clone(&streams);
-        let own_lists = OwnLists(Arc::new(Semaphore::new(MAX_LISTS_OF_CONNECTION)));
+        let own_lists = OwnLists::new();
         let service = service_fn(move |mut request: Request<Incoming>| {
             let mut stream = begun.begin();
             request.extensions_mut().insert(own_lists.clone());
