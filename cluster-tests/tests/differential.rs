@@ -201,9 +201,20 @@ fn play(to: SocketAddr, pieces: &[(Vec<u8>, Duration)], patience: Duration) -> (
     }
 }
 
-/// Without what differs from one time to the next.
+/// How a head is refused that is not to be understood: as the last answer, before any handler sees it.
+const REFUSED: [&str; 2] = [
+    "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n",
+    "HTTP/1.1 501 Not Implemented\r\nConnection: close\r\n",
+];
+
+/// Without what differs from one time to the next. Where several things are wrong with a head, it depends on how it comes
+/// which of them is named.
 fn lasting(bytes: &[u8]) -> String {
-    let text: String = bytes.iter().copied().map(char::from).collect();
+    let mut text: String = bytes.iter().copied().map(char::from).collect();
+    if let Some(at) = REFUSED.iter().filter_map(|refused| text.rfind(refused)).max() {
+        text.truncate(at);
+        text.push_str("refused");
+    }
     let line = |line: &str| match line.split_once(": ") {
         Some((name @ ("Date" | "X-Vwatch-Genesis"), _)) => name.to_owned(),
         // the names of the parts, and not how long they took

@@ -81,12 +81,5 @@ pub(super) fn counted<P: Send + Sync + 'static>(
 /// 503: too much is held for what is under way.
 pub(super) fn too_much_in_flight(node: &Node, full: Full) -> Refusal {
     node.metrics.is_full(full);
-    Refusal::unavailable(match full {
-        Full::Port => {
-            "too much in flight: this node waits for readers and writers that are slow: ask another one, or again"
-        }
-        Full::Connection => {
-            "too much in flight: this connection has answers or bodies that are not through: take or send them first"
-        }
-    })
+    Refusal::unavailable(full)
 }

@@ -1,5 +1,6 @@
 //! Request bodies: read whole within a limit and a time, or refused.
 
+use std::io;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -114,13 +115,19 @@ async fn next(body: &mut Body, deadline: Instant) -> Result<Option<Bytes>, BodyE
     }
 }
 
-/// What is at the bottom of an error: the layers above only say that there was one.
+/// What is at the bottom of an error: the layers above only say that there was one. Of what is wrong with chunks it depends
+/// on how they come what is seen first, so they all have one sentence.
 fn cause(error: &axum::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
-    cause.to_string()
+    match cause.downcast_ref::<io::Error>().map(io::Error::kind) {
+        Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => {
+            "a length, the end of a line or a trailer is not as HTTP/1.1 has it".to_owned()
+        }
+        _ => cause.to_string(),
+    }
 }
 
 /// Reads on until nothing more comes, for a sender that is still at it.

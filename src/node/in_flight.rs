@@ -5,6 +5,7 @@
 //! the answers with it, and counts, once for all of them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -29,6 +30,19 @@ pub enum Full {
     Port,
     /// The connection does.
     Connection,
+}
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Port => {
+                "too much in flight: this node waits for readers and writers that are slow: ask another one, or again"
+            }
+            Self::Connection => {
+                "too much in flight: this connection has answers or bodies that are not through: take or send them first"
+            }
+        })
+    }
 }
 
 /// What one connection holds. Cheap to clone.
@@ -146,6 +160,12 @@ impl Connection {
 }
 
 impl Held {
+    /// How many bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Holds so many bytes more.
     ///
     /// # Errors

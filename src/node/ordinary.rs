@@ -139,7 +139,7 @@ where
     async fn serve_http1(self, stream: Resumed, hang_up: HangUp) {
         let Self { answer, port, idle_timeout, metrics, in_flight, lifecycle, open } = self;
         let account = Account::new(in_flight);
-        let stream = Spoken::new(stream, port, Arc::clone(&metrics));
+        let stream = Spoken::new(stream, port, Arc::clone(&metrics), account.clone());
         let answering = Arc::new(AtomicBool::new(false));
         let is_answering = Arc::clone(&answering);
         let client = hang_up.clone();

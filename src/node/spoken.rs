@@ -14,7 +14,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::limits::{MAX_BUFFER_BYTES, MAX_FIELDS};
+use super::in_flight::{Account, Full, Held};
+use super::limits::{MAX_BUFFER_BYTES, MAX_FIELDS, RETRY_AFTER_S};
 use super::metrics::{Limit, Metrics, Port};
 use crate::wire::framing::{Fault, Framing, Problem};
 
@@ -33,15 +34,26 @@ pub(super) struct Spoken<S> {
     continuing: bool,
     /// What was read so far, checked.
     framing: Framing,
-    /// Where that came to a problem, behind which nothing is read.
+    /// What the connection holds for what is under way.
+    account: Account,
+    /// A head of which more is to come: the library keeps what there is of it.
+    head: Option<Held>,
+    /// Why nothing more is read.
     refused: Option<Refused>,
 }
 
-/// A problem that ends the connection.
-struct Refused {
-    fault: Fault,
-    /// How much of [`NO_HEAD`] was read in its place.
-    read: usize,
+/// What ends the connection.
+enum Refused {
+    /// A problem in a head, or that there is no room for a head; and how much of [`NO_HEAD`] was read in its place.
+    Head { why: Why, read: usize },
+    /// A problem in a body.
+    Body(Problem),
+}
+
+#[derive(Clone, Copy)]
+enum Why {
+    Problem(Problem),
+    Full(Full),
 }
 
 struct Instead {
@@ -52,9 +64,18 @@ struct Instead {
 }
 
 impl<S> Spoken<S> {
-    pub(super) fn new(stream: S, port: Port, metrics: Arc<Metrics>) -> Self {
-        let framing = Framing::default();
-        Self { stream, port, metrics, instead: None, continuing: false, framing, refused: None }
+    pub(super) fn new(stream: S, port: Port, metrics: Arc<Metrics>, account: Account) -> Self {
+        Self {
+            stream,
+            port,
+            metrics,
+            instead: None,
+            continuing: false,
+            framing: Framing::default(),
+            account,
+            head: None,
+            refused: None,
+        }
     }
 
     /// What to send instead, if `bytes` are a bare refusal and nothing else.
@@ -65,10 +86,22 @@ impl<S> Spoken<S> {
         if self.continuing {
             return None;
         }
-        let (mut status, head) = bare_refusal(bytes)?;
-        let problem = self.problem_of_head().filter(|_| status == 400);
-        let text = match (problem, status) {
-            (Some(problem), _) => format!("{problem}\n"),
+        let (status, head) = bare_refusal(bytes)?;
+        let why = match self.refused {
+            Some(Refused::Head { why, .. }) if status == 400 => Some(why),
+            _ => None,
+        };
+        let (status, line) = match why {
+            Some(Why::Problem(problem)) if problem.status() == 501 => (501, "501 Not Implemented"),
+            Some(Why::Full(_)) => (503, "503 Service Unavailable"),
+            _ => (status, "400 Bad Request"),
+        };
+        let text = match (why, status) {
+            (Some(Why::Problem(problem)), _) => format!("{problem}\n"),
+            (Some(Why::Full(full)), _) => {
+                self.metrics.is_full(full);
+                format!("{full}\n")
+            }
             (None, 431) => {
                 self.metrics.hit(Limit::HeadBytes);
                 format!(
@@ -81,32 +114,52 @@ impl<S> Spoken<S> {
                     .to_owned()
             }
         };
+        let retry = if status == 503 { format!("Retry-After: {RETRY_AFTER_S}\r\n") } else { String::new() };
+        let length = text.len();
         let fields =
-            format!("\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n", text.len());
-        let mut spoken = head.replacen(NO_BODY, &fields, 1) + &text;
-        if problem.is_some_and(|problem| problem.status() == 501) {
-            status = 501;
-            spoken = spoken.replacen("400 Bad Request", "501 Not Implemented", 1);
-        }
+            format!("\r\nContent-Type: text/plain; charset=utf-8\r\n{retry}Content-Length: {length}\r\n");
+        let spoken = head.replacen(NO_BODY, &fields, 1).replacen("400 Bad Request", line, 1) + &text;
         self.metrics.answered(self.port, status);
         Some(Instead { bytes: spoken.into_bytes(), sent: 0, replaces: bytes.len() })
     }
 }
 
 impl<S> Spoken<S> {
-    fn problem_of_head(&self) -> Option<Problem> {
-        self.refused
-            .as_ref()
-            .map(|refused| refused.fault)
-            .filter(|fault| fault.is_in_head)
-            .map(|fault| fault.problem)
-    }
-
     /// Checks what was just read, behind what `buf` had before, and takes back what is refused.
     fn check(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
-        if let Err(fault) = self.framing.check(&buf.filled()[before..]) {
-            buf.set_filled(before + fault.passed);
-            self.refused = Some(Refused { fault, read: 0 });
+        let read = buf.filled().len() - before;
+        let (passed, refused) = match self.framing.check(&buf.filled()[before..]) {
+            Ok(()) => match self.hold_head() {
+                Ok(()) => return,
+                Err(full) => {
+                    let passed = read.saturating_sub(self.framing.head_bytes());
+                    (passed, Refused::Head { why: Why::Full(full), read: 0 })
+                }
+            },
+            Err(Fault { passed, problem, is_in_head: true }) => {
+                (passed, Refused::Head { why: Why::Problem(problem), read: 0 })
+            }
+            Err(Fault { passed, problem, is_in_head: false }) => (passed, Refused::Body(problem)),
+        };
+        buf.set_filled(before + passed);
+        self.head = None;
+        self.refused = Some(refused);
+    }
+
+    /// Holds what there is of a head for as long as it is not whole.
+    fn hold_head(&mut self) -> Result<(), Full> {
+        let bytes = self.framing.head_bytes();
+        // what came last ends one head and begins another
+        if self.head.as_ref().is_some_and(|held| held.bytes() > bytes) || bytes == 0 {
+            self.head = None;
+        }
+        match &mut self.head {
+            _ if bytes == 0 => Ok(()),
+            Some(held) => held.grow(bytes - held.bytes()),
+            None => {
+                self.head = Some(self.account.hold(bytes)?);
+                Ok(())
+            }
         }
     }
 }
@@ -114,14 +167,16 @@ impl<S> Spoken<S> {
 impl Refused {
     /// Reads what stands in the place of what is refused.
     fn read(&mut self, buf: &mut ReadBuf<'_>) -> io::Result<()> {
-        if !self.fault.is_in_head {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, self.fault.problem));
+        match self {
+            Self::Body(problem) => Err(io::Error::new(io::ErrorKind::InvalidData, *problem)),
+            Self::Head { read, .. } => {
+                let rest = &NO_HEAD[*read..];
+                let taken = rest.len().min(buf.remaining());
+                buf.put_slice(&rest[..taken]);
+                *read += taken;
+                Ok(())
+            }
         }
-        let rest = &NO_HEAD[self.read..];
-        let taken = rest.len().min(buf.remaining());
-        buf.put_slice(&rest[..taken]);
-        self.read += taken;
-        Ok(())
     }
 }
 
@@ -231,11 +286,18 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+    use crate::node::in_flight::InFlight;
+    use crate::node::limits::MIN_IN_FLIGHT_BYTES;
+
+    fn spoken<S>(stream: S, retired: usize) -> Spoken<S> {
+        let port = InFlight::new(0, move |_| retired);
+        Spoken::new(stream, Port::Client, Arc::new(Metrics::new(1, 1, 1)), Account::new(port))
+    }
 
     async fn through(bytes: &[u8]) -> String {
         // smaller than what is sent, so that it goes in several writes
         let (near, mut far) = tokio::io::duplex(16);
-        let mut spoken = Spoken::new(near, Port::Client, Arc::new(Metrics::new(1, 1, 1)));
+        let mut spoken = spoken(near, 0);
         let bytes = bytes.to_vec();
         let write = tokio::spawn(async move { spoken.write_all(&bytes).await });
         let mut got = String::new();
@@ -259,6 +321,37 @@ mod tests {
         );
         assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", text.len())), "{got}");
         assert!(text.starts_with("request head too large: ") && text.ends_with('\n'), "{text}");
+    }
+
+    /// What a library would read of these bytes.
+    async fn read(bytes: &[u8], retired: usize) -> (Vec<u8>, usize) {
+        let mut spoken = spoken(bytes, retired);
+        // all of it at once
+        let mut got = Vec::with_capacity(4096);
+        let _ = spoken.read_to_end(&mut got).await;
+        (got, spoken.head.map_or(0, |head| head.bytes()))
+    }
+
+    const GOOD: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    #[tokio::test]
+    async fn a_head_that_is_not_whole_counts_until_it_is() {
+        assert_eq!(read(GOOD, 0).await, (GOOD.to_vec(), 0));
+        let half = &GOOD[..20];
+        assert_eq!(read(half, 0).await, (half.to_vec(), 20));
+        let more = [GOOD, half].concat();
+        assert_eq!(read(&more, 0).await, (more.clone(), 20));
+        // where there is no room for it, the good one before it is read all the same
+        assert_eq!(read(&more, MIN_IN_FLIGHT_BYTES).await, ([GOOD, NO_HEAD].concat(), 0));
+    }
+
+    #[tokio::test]
+    async fn what_is_ambiguous_is_not_read() {
+        let bad = b"GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let read_of_bad = &bad[..bad.len() - b"Transfer-Encoding: chunked\r\n\r\n".len()];
+        assert_eq!(read(&[GOOD, bad].concat(), 0).await.0, [GOOD, read_of_bad, NO_HEAD].concat());
+        let head = b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n";
+        assert_eq!(read(&[head, &b"X: y\nZ: z\r\n\r\n"[..]].concat(), 0).await.0, head);
     }
 
     /// Data may look like a refusal, and a socket may be full just before it.

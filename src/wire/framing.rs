@@ -77,6 +77,7 @@ pub struct Framing {
     line: Line,
     length: Option<u64>,
     is_chunked: bool,
+    head_bytes: usize,
 }
 
 /// What comes next.
@@ -100,6 +101,12 @@ enum At {
 }
 
 impl Framing {
+    /// How many bytes there are of a head that is not whole yet.
+    #[must_use]
+    pub fn head_bytes(&self) -> usize {
+        self.head_bytes
+    }
+
     /// Whether all requests so far are whole: what comes next begins another one.
     #[must_use]
     pub fn is_between_requests(&self) -> bool {
@@ -126,12 +133,14 @@ impl Framing {
                     taken
                 }
                 _ => {
+                    let is_in_head = matches!(self.at, At::Start | At::Fields);
                     let Some(end) = rest.iter().position(|byte| *byte == b'\n') else {
                         self.line.keep(rest);
+                        self.head_bytes += if is_in_head { rest.len() } else { 0 };
                         return Ok(());
                     };
                     self.line.keep(&rest[..end]);
-                    let is_in_head = matches!(self.at, At::Start | At::Fields);
+                    self.head_bytes += if is_in_head { end + 1 } else { 0 };
                     self.end_of_line().map_err(|problem| Fault { passed: done, problem, is_in_head })?;
                     end + 1
                 }
@@ -171,6 +180,7 @@ impl Framing {
 
     /// What follows the head.
     fn body(&mut self) -> At {
+        self.head_bytes = 0;
         match (std::mem::take(&mut self.is_chunked), self.length.take()) {
             (true, _) => At::ChunkSize,
             (false, None | Some(0)) => At::Start,
@@ -306,7 +316,11 @@ mod tests {
         assert_eq!(check(&all), Ok(()));
         let mut framing = Framing::default();
         assert!(framing.check(all.as_bytes()).is_ok() && framing.is_between_requests());
-        assert!(framing.check(b"G").is_ok() && !framing.is_between_requests());
+        assert_eq!(framing.head_bytes(), 0);
+        for (piece, head_bytes) in [("G", 1), ("ET / HTTP/1.1\r\nHo", 18), ("st: x\r\n\r\n\r\nGE", 4)] {
+            assert!(framing.check(piece.as_bytes()).is_ok() && !framing.is_between_requests());
+            assert_eq!(framing.head_bytes(), head_bytes, "{piece:?}");
+        }
         // what comes next is read as a head again
         let smuggled = format!("{all}\r\n\n{LINE}X: y\n\r\n");
         let fault = Fault {
