@@ -2,6 +2,7 @@
 
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 
+use cluster_tests::docker::skipped;
 use cluster_tests::http::Request;
 use cluster_tests::node::{GROUP_SECRET, Node, free_addresses, get};
 use cluster_tests::text::{assert_refusal, metric};
@@ -45,24 +46,26 @@ fn a_node_without_others_answers_with_itself() {
 #[test]
 fn a_group_on_ipv6_is_a_group() {
     let bind = || TcpListener::bind((Ipv6Addr::LOCALHOST, 0));
-    // held together, so that they differ
-    let ports = match (bind(), bind(), bind(), bind()) {
-        (Ok(a), Ok(b), Ok(c), Ok(d)) => [a, b, c, d].map(|port| port.local_addr().expect("bound").port()),
-        (Err(error), ..) => return println!("skipped: there is no IPv6 loopback on this machine: {error}"),
-        _ => panic!("no free ports"),
-    };
-    let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, ports[1]));
-    let at = |port: usize| SocketAddr::from((Ipv6Addr::LOCALHOST, ports[port]));
-    let flags = ["--replicate-with", &format!("{},{}", at(1), at(3)), "--cluster-secret", GROUP_SECRET]
-        .map(str::to_owned);
-    let nodes = [(at(0), everywhere), (at(2), at(3))]
-        .map(|(client, server)| Node::launch(client, server, &flags, &[]));
-    wait_until("a group to be ready", LIMIT, || nodes.iter().all(Node::is_ready));
+    if let Err(error) = bind() {
+        return skipped("a_group_on_ipv6_is_a_group", &format!("there is no IPv6 loopback: {error}"));
+    }
+    let nodes = Node::started(|| {
+        // held together, so that they differ
+        let held = [bind(), bind(), bind(), bind()].map(|port| port.expect("a free port"));
+        let at = |port: usize| held[port].local_addr().expect("bound");
+        let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, at(1).port()));
+        let flags = ["--replicate-with", &format!("{},{}", at(1), at(3)), "--cluster-secret", GROUP_SECRET]
+            .map(str::to_owned);
+        let listens = [(at(0), everywhere), (at(2), at(3))];
+        drop(held);
+        listens.map(|(client, server)| Node::launch(client, server, &flags, &[])).into()
+    });
     for node in &nodes {
         wait_until("two that agree", LIMIT, || numbers(&node.cluster()) == (2, 2, 2, true));
     }
     let first = &nodes[1].cluster()["members"]["live"][0];
-    assert_eq!(text(first, "/server"), at(1).to_string(), "{first:#}");
+    let known_at = SocketAddr::from((Ipv6Addr::LOCALHOST, nodes[0].server_addr().port()));
+    assert_eq!(text(first, "/server"), known_at.to_string(), "{first:#}");
     nodes[0].put("name?version=v1", "").expect(204);
     wait_until("the write", LIMIT, || nodes[1].get("name").status == 200);
     let mut parked = nodes[0].watch(&get("name?version=v1&timeout=1m"));
@@ -107,11 +110,22 @@ fn three_nodes_agree_until_one_is_gone_and_then_say_who() {
 
     let first = nodes[0].server_addr().to_string();
     let flags = ["--node-id", "node-3", "--replicate-with", &first, "--cluster-secret", GROUP_SECRET];
-    let _again = Node::at(ports, &flags);
+    let mut again = Node::at(ports, &flags);
     wait_until("the dead process to be missed no more", LIMIT, || {
         let seen = nodes[0].cluster();
         numbers(&seen) == (3, 3, 3, true) && seen["members"]["dead"].as_array().is_some_and(Vec::is_empty)
     });
+
+    // one that has left in order is not missed
+    again.terminate();
+    assert_eq!(again.wait_exit(LIMIT).code(), Some(0));
+    let seen = wait_for("gossip to see that it is gone", LIMIT, || {
+        let seen = nodes[0].cluster();
+        (seen["members"]["live"].as_array().expect("a list").len() == 1).then_some(seen)
+    });
+    assert_eq!(seen["members"]["dead"], Value::Array(Vec::new()));
+    assert!(nodes[0].stderr().contains(" left ("), "{}", nodes[0].stderr());
+    assert_eq!(nodes[0].metric("vwatch_members{state=\"dead\"}"), 0.0);
 }
 
 /// It listens on IPv4 and is told of an IPv6 address: somebody may have a set there.

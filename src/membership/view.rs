@@ -142,11 +142,21 @@ pub struct View {
 }
 
 impl View {
-    /// Those who are dead and whose node does not run again, be it as the one that goes by `ours`.
+    /// The dead members that should be there. One that has left in order is not missed, nor is one whose node runs again,
+    /// also as the one that goes by `ours`, or has run again and left in order.
     pub fn missing(&self, ours: u64) -> impl Iterator<Item = &Member> {
         let run: BTreeSet<u64> =
             self.live.iter().map(|member| member.facts.identity.node).chain([ours]).collect();
-        self.dead.iter().filter(move |member| !run.contains(&member.facts.identity.node))
+        let has_left = |member: &&Member| member.facts.summary.state == State::Leaving;
+        let mut left: BTreeMap<u64, u64> = BTreeMap::new();
+        for member in self.dead.iter().filter(has_left) {
+            let last = left.entry(member.facts.identity.node).or_default();
+            *last = member.started_us.max(*last);
+        }
+        self.dead.iter().filter(move |member| {
+            let node = member.facts.identity.node;
+            !run.contains(&node) && left.get(&node).is_none_or(|last| member.started_us > *last)
+        })
     }
 }
 
