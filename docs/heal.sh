@@ -31,6 +31,12 @@ shows() {
     printf '%s\n' "${found:-not seen within 30 s: $1}"
 }
 mark() { seen=$(wc -l < "$log"); }
+# the process of one of our nodes: a child of ours, found by its own arguments
+process_of() {
+    for child in $(cat /proc/"$dev"/task/*/children); do
+        tr '\0' ' ' < /proc/"$child"/cmdline | grep -q -- "--node-id $1 " && echo "$child"
+    done
+}
 
 say 'three nodes'
 printf '\033[1m$ vwatch dev\033[0m\n'
@@ -47,7 +53,7 @@ run 'vwatch put --server-url http://127.0.0.2:8008 app 2'
 
 say 'the second one is killed'
 mark
-run "pkill -9 -f 'node-id node-2'"
+run "kill -9 $(process_of node-2)"
 shows 'node-1 .*node-2 .* is dead'
 run 'vwatch members --server-url http://127.0.0.1:8008'
 run 'vwatch put --server-url http://127.0.0.1:8008 app 3'

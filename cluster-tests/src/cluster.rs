@@ -363,9 +363,17 @@ impl Cluster {
     /// If the node does not run, or does not end.
     #[track_caller]
     pub fn stop(&mut self, i: usize) -> ExitStatus {
-        let mut node = self.places[i].node.take().expect("a node that runs");
-        node.terminate();
-        node.wait_exit(LIMIT)
+        self.node(i).terminate();
+        self.wait_exit(i)
+    }
+
+    /// Waits for the end of a node that was told to stop.
+    ///
+    /// # Panics
+    /// If the node does not run, or does not end.
+    #[track_caller]
+    pub fn wait_exit(&mut self, i: usize) -> ExitStatus {
+        self.places[i].node.take().expect("a node that runs").wait_exit(LIMIT)
     }
 
     /// SIGSTOP.

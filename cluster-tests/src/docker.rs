@@ -19,8 +19,8 @@ const LABEL: &str = "vwatch-test";
 /// What the group's secret is: 64 bytes that are secret to nobody.
 const SECRET: &str = "5bd1b4cbd8a0b0f8ae0f1c8ea2c6b3c15b0f4b5c35be5f2d7b9e2e6c20f0a7d4\n";
 
-/// Whether there is an engine. Where there is none, it says so past the capture of the test runner: a test that did
-/// nothing must be seen.
+/// Whether there is an engine, and what the image is built with. Where something is missing, it says so past the capture of
+/// the test runner: a test that did nothing must be seen.
 #[must_use]
 pub fn engine(test: &str) -> bool {
     static INFO: OnceLock<Result<(), String>> = OnceLock::new();
@@ -31,12 +31,31 @@ pub fn engine(test: &str) -> bool {
         let is_there = info.status.success() && !String::from_utf8_lossy(&info.stdout).contains("ERROR:");
         is_there.then_some(()).ok_or_else(|| text(&info.stderr))
     });
-    match info {
-        Ok(()) => true,
-        Err(why) => {
-            skipped(test, &format!("`docker info` fails: {why}"));
-            false
-        }
+    let missing = match info {
+        Ok(()) => missing_for_image(),
+        Err(why) => Some(format!("`docker info` fails: {why}")),
+    };
+    if let Some(why) = &missing {
+        skipped(test, why);
+    }
+    missing.is_none()
+}
+
+/// What this machine lacks to build the image, and how to get it. In CI nothing may be lacking, so that the build is tried
+/// and fails.
+fn missing_for_image() -> Option<String> {
+    if std::env::var_os("CI").is_some_and(|ci| ci == "true") {
+        return None;
+    }
+    let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+    let rustc = Command::new("rustc").args(["--print", "target-libdir", "--target", &target]).output();
+    let has_target = rustc.is_ok_and(|found| Path::new(text(&found.stdout).trim()).is_dir());
+    let has_linker =
+        Command::new("musl-gcc").arg("--version").output().is_ok_and(|asked| asked.status.success());
+    match (has_target, has_linker) {
+        (true, true) => None,
+        (false, _) => Some(format!("there is no Rust for {target}: rustup target add {target}")),
+        (true, false) => Some("there is no musl-gcc: apt-get install musl-tools".to_owned()),
     }
 }
 

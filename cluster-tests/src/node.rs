@@ -71,23 +71,31 @@ impl Node {
     #[must_use]
     #[track_caller]
     pub fn with_env(flags: &[&str], env: &[(String, String)]) -> Self {
-        for _ in 0..STARTS {
+        let mut started = Self::started(|| {
             let (client, server) = free_addresses();
-            let (client_flag, server_flag) = (client.to_string(), server.to_string());
-            let listen = ["--listen-client", &client_flag, "--listen-server", &server_flag];
-            let (child, said) = spawn(&[&listen, flags].concat(), env);
-            let mut node = Self { child, client, server, said, gate: None };
-            let ready = wait_for("both ports to be ready", LIMIT, || {
-                if node.child.try_wait().expect("our own child").is_some() {
-                    return Some(false);
-                }
-                (is_ready(client) && is_ready(server)).then_some(true)
+            let flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
+            vec![Self::launch(client, server, &flags, env)]
+        });
+        started.pop().expect("the one that was launched")
+    }
+
+    /// Nodes that are ready. `launch` launches them on ports that were free just before, and is called again if another
+    /// process took one of those meanwhile.
+    ///
+    /// # Panics
+    /// If they do not become ready.
+    #[must_use]
+    #[track_caller]
+    pub fn started(launch: impl Fn() -> Vec<Self>) -> Vec<Self> {
+        for _ in 0..STARTS {
+            let mut nodes = launch();
+            let ended = wait_for("all ports to be ready", LIMIT, || {
+                let ended = nodes.iter_mut().position(|node| !node.is_running());
+                (ended.is_some() || nodes.iter().all(Self::is_ready)).then_some(ended)
             });
-            if ready {
-                return node;
-            }
-            node.said.settle();
-            let stderr = node.stderr();
+            let Some(ended) = ended else { return nodes };
+            nodes[ended].said.settle();
+            let stderr = nodes[ended].stderr();
             assert!(stderr.to_lowercase().contains("in use"), "the node did not start: {stderr}");
         }
         panic!("no free ports in {STARTS} tries");
