@@ -246,6 +246,12 @@ fn who_waits_for_an_upstream_that_is_away_is_told_why() {
         assert_refusal(&answer, 504);
         assert!(answer.text().contains("Connection refused"), "{}", answer.text());
     }
+    // the reason stays what it is once a probe has failed as well
+    wait_until("a probe to have failed", LIMIT, || {
+        follower.metric("vwatch_fill_loop_turns_total{loop=\"fill-probe\"}") >= 3.0
+    });
+    let answer = follower.get("third?timeout=300ms");
+    assert!(answer.text().contains("Connection refused"), "{}", answer.text());
     let lost = Node::with(&["--fill-from", "http://no-such-host.invalid"]);
     wait_until("the reason to be known", LIMIT, || {
         lost.get("n?timeout=100ms").text().contains("addresses are not known yet: no-such-host.invalid: ")
@@ -292,6 +298,8 @@ fn a_frozen_leader_holds_up_neither_watchers_nor_readers_of_new_names() {
         assert_eq!(follower.get(&format!("new{i}?timeout=10s")).expect(200).version(), Some("v1"));
     }
     assert!(frozen.elapsed() < SOON, "{:?}", frozen.elapsed());
+    let silent = format!("vwatch_fill_silent_total{{upstream=\"http://{}\"}}", leaders[0].client_addr());
+    assert_eq!(follower.metric(&silent), 1.0);
     let stderr = follower.stderr();
     assert_eq!(stderr.matches("an address of the upstream is passed over").count(), 1, "{stderr}");
     assert!(!stderr.contains("cut off from the upstream"), "{stderr}");

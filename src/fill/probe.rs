@@ -26,7 +26,7 @@ use crate::core::liveness::{Liveness, PROBE_TIME, QUIET, Step};
 const IDLE: Duration = Duration::from_secs(5);
 
 /// Said of an address that nothing comes from.
-pub(super) const SAYS_NOTHING: &str = "it says nothing, not even to a probe";
+const SAYS_NOTHING: &str = "it says nothing, not even to a probe";
 
 /// What is known of whether an address answers.
 #[derive(Debug)]
@@ -50,6 +50,8 @@ struct State {
     has_answered: bool,
     answers_probes: bool,
     is_silent: bool,
+    /// What became of the last probe, where that was no sign of life.
+    why: String,
 }
 
 /// What the silence of an address says.
@@ -73,6 +75,7 @@ impl Default for Life {
                 has_answered: false,
                 answers_probes: false,
                 is_silent: false,
+                why: String::new(),
             }),
             began: Notify::new(),
             silent: Notify::new(),
@@ -106,14 +109,19 @@ impl Life {
 
     /// A request waits there until this is dropped.
     pub(super) fn wait(&self) -> Waiting<'_> {
-        self.state().waiting += 1;
-        self.began.notify_one();
+        let mut state = self.state();
+        state.waiting += 1;
+        if state.waiting == 1 {
+            self.began.notify_one();
+        }
+        drop(state);
         Waiting(self)
     }
 
-    /// Ends when the address is found to be silent.
-    pub(super) async fn silent(&self) {
+    /// Ends when the address is found to be silent, and says why it is thought to be.
+    pub(super) async fn silent(&self) -> String {
         self.silent.notified().await;
+        self.state().why.clone()
     }
 
     fn step(&self, now: Instant) -> Step {
@@ -177,9 +185,14 @@ async fn probe(shared: Arc<Shared>, address: Arc<Address>) {
                 if shared.upstream.is_paused(&address) {
                     // it is left alone, as it wants
                     address.life.excuse();
-                } else if is_answered(&shared, &address).await {
-                    address.life.answered_probe();
-                    shared.is_there(&address);
+                    continue;
+                }
+                match send(&shared, &address).await {
+                    Ok(()) => {
+                        address.life.answered_probe();
+                        shared.is_there(&address);
+                    }
+                    Err(why) => address.life.state().why = why,
                 }
             }
             Step::Silent => is_silent(&shared, &address),
@@ -187,8 +200,11 @@ async fn probe(shared: Arc<Shared>, address: Arc<Address>) {
     }
 }
 
-/// Sends a probe. Returns whether its answer is a sign of life.
-async fn is_answered(shared: &Arc<Shared>, address: &Address) -> bool {
+/// Sends a probe.
+///
+/// # Errors
+/// Why what came of it is no sign of life.
+async fn send(shared: &Arc<Shared>, address: &Address) -> Result<(), String> {
     let origin = shared.upstream.origin(address);
     let outgoing = Outgoing {
         to: To::Origin(address.origin),
@@ -199,13 +215,12 @@ async fn is_answered(shared: &Arc<Shared>, address: &Address) -> bool {
         headers: &shared.headers(),
     };
     let deadline = tokio::time::Instant::now() + PROBE_TIME;
-    let (parts, body) = match shared.http.send(outgoing, deadline).await {
-        Ok(answer) => answer,
-        Err(failure) => {
-            tracing::debug!(address = %address.place, "no answer to a probe: {failure}");
-            return false;
-        }
-    };
+    let sent = shared.http.send(outgoing, deadline).await;
+    let (parts, body) = sent.map_err(|failure| {
+        tracing::debug!(address = %address.place, "no answer to a probe: {failure}");
+        let is_late = tokio::time::Instant::now() >= deadline;
+        if is_late { SAYS_NOTHING.to_owned() } else { failure.to_string() }
+    })?;
     // a 503 is about its readiness
     if parts.status == StatusCode::TOO_MANY_REQUESTS {
         let pause = limit(shared, parts.status, &parts.headers).flatten();
@@ -217,7 +232,12 @@ async fn is_answered(shared: &Arc<Shared>, address: &Address) -> bool {
         tracing::error!(upstream = %shared.label(address), more, "{failure}");
     }
     http::discard(body).await;
-    !matches!(parts.status, StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT)
+    match parts.status {
+        StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
+            Err(format!("a gateway answers {}", parts.status))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Nothing came from an address for the time of a probe: what waits there is given up.
@@ -226,7 +246,6 @@ fn is_silent(shared: &Shared, address: &Address) {
     if silence == Silence::Nothing {
         return;
     }
-    shared.metrics.silent(shared.label(address));
     shared.is_silent(address, silence == Silence::Sure);
     address.life.silent.notify_waiters();
 }
@@ -247,19 +266,23 @@ impl Shared {
 
     /// An address is silent; `is_sure` if it has answered probes before.
     fn is_silent(&self, address: &Address, is_sure: bool) {
-        let why = || Trouble::CutOff(format!("the upstream does not answer: {SAYS_NOTHING}").into());
+        let why = address.life.state().why.clone();
+        let trouble = || Trouble::CutOff(format!("the upstream does not answer: {why}").into());
         let was_asked = self.upstream.is_asked(address);
+        if was_asked {
+            self.metrics.silent(self.label(address));
+        }
         let turn = if is_sure {
-            self.upstream.is_silent(address, why())
+            self.upstream.is_silent(address, trouble())
         } else {
-            self.upstream.failed(address, Blame::Address, Instant::now(), why)
+            self.upstream.failed(address, Blame::Address, Instant::now(), trouble)
         };
         match turn {
-            Turn::CutOff => self.is_cut_off(address, &SAYS_NOTHING),
+            Turn::CutOff => self.is_cut_off(address, &why),
             _ if was_asked && self.upstream.cut_off_for().is_none() => tracing::warn!(
                 upstream = %self.label(address),
                 address = %address.place,
-                "an address of the upstream is passed over: {SAYS_NOTHING}: others are asked"
+                "an address of the upstream is passed over: {why}: others are asked"
             ),
             _ => {}
         }

@@ -18,7 +18,6 @@ use super::http::{self, Failure, Outgoing, To, cut};
 use super::metrics::Outcome;
 use super::names::{Entry, Trouble};
 use super::pace::{backoff, random, spread};
-use super::probe::SAYS_NOTHING;
 use super::upstream::{Address, Asker, Upstream};
 use super::via::{Via, ViaError};
 use super::{Failing, Kept, SET_IS_FULL, Shared, TAKES_NO_WRITES, is_awaited, is_read, limit};
@@ -470,7 +469,7 @@ async fn ask_or_give_up(
     let _waiting = address.life.wait();
     tokio::select! {
         told = ask(shared, entry, address, held, form) => told,
-        () = address.life.silent() => Err(Failure::NoConnection(SAYS_NOTHING.to_owned())),
+        why = address.life.silent() => Err(Failure::NoConnection(why)),
     }
 }
 
