@@ -41,8 +41,9 @@ pub(super) fn counts(entry: &Entry, parts: &Parts) -> bool {
         200 => matches!(version_of(&parts.headers, is_manifest(entry)), Ok(Some(_))),
         304 => entry.polled().last.as_ref().is_some_and(|last| last.tag.is_some()),
         401 | 429 => true,
-        501 => false,
-        500..=599 => true,
+        // of a server that fails at HEAD alone; others of this class come from what stands before one that is away
+        500 | 501 => false,
+        502..=599 => true,
         status => is_limit(status, parts.headers.contains_key(RETRY_AFTER)),
     }
 }

@@ -43,6 +43,7 @@ pub(super) fn follow(here: &Origin, target: &str, headers: &HeaderMap) -> Result
 #[cfg(test)]
 mod tests {
     use hyper::header::HeaderValue;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -63,6 +64,16 @@ mod tests {
         assert_eq!(follow_to("/ü b").unwrap(), "https://up.example:8443/%C3%BC%20b");
         for bad in ["http://other/", "ftp://other/", "https://u:p@other/", "https://", "javascript:x"] {
             assert!(follow_to(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        /// Whatever stands there, the way leads over TLS to somewhere, or nowhere.
+        #[test]
+        fn no_location_breaks_the_reader(location in "\\PC{0,60}", start in prop::sample::select(vec!["", "/", "//", "https://", "http://"])) {
+            if let Ok(reached) = follow_to(&format!("{start}{location}")) {
+                prop_assert!(reached.starts_with("https://") && reached.is_ascii(), "{}", reached);
+            }
         }
     }
 }
