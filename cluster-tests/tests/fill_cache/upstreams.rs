@@ -431,13 +431,13 @@ fn a_limit_of_a_leader_is_obeyed_by_all_that_asks_it() {
         "/readyz" => status(200),
         _ => status(429).header("Retry-After", 3_600),
     });
-    let node = Node::with(&["--fill-from", &upstream.url()]);
-    wait_until("the first turn", LIMIT, || upstream.asked_if_ready() > 0);
+    let node = Node::with(&["--fill-from", &upstream.url(), "--fill-idle", "12s"]);
+    wait_until("the first probe", LIMIT, || upstream.asked_if_ready() > 0);
     assert_refusal(&node.get("n?timeout=100ms"), 504);
     wait_until("the limit to be known", LIMIT, || requests(&node, &upstream, "limited") == 1.0);
-    let turns = || node.metric("vwatch_fill_loop_turns_total{loop=\"fill-genesis\"}");
+    // a clock of the node's own: a turn every 3 s, and a probe every 5 s where none is held back
+    let turns = || node.metric("vwatch_fill_loop_turns_total{loop=\"fill-sweep\"}");
     let (before, asked) = (turns(), upstream.asked_if_ready());
-    // a turn is counted before its requests: the one that begins next is over when another one begins
-    wait_until("a whole turn", LIMIT, || turns() >= before + 2.0);
+    wait_until("longer than from probe to probe", LIMIT, || turns() >= before + 3.0);
     assert_eq!(upstream.asked_if_ready(), asked);
 }
