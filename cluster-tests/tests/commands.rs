@@ -1,10 +1,14 @@
 //! Commands that meet signals, run other commands, are PID 1, or ask nodes that stand still.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use cluster_tests::node::{Node, binary, run_to_end};
+use cluster_tests::node::{Finished, Node, binary, run_to_end};
 use cluster_tests::wait::{LIMIT, wait_for, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -240,4 +244,89 @@ fn a_watch_reaps_the_orphans_of_its_commands() {
     fs::write(&fifo, "end\n").expect("its reader");
     wait_until("the orphan to be reaped", LIMIT, || children().is_empty());
     fs::remove_file(fifo).expect("ours");
+}
+
+/// Far less than a frozen address cost each command, and far more than it has to.
+const SOON: Duration = Duration::from_secs(15);
+
+fn run_soon(arguments: &[&str]) -> Finished {
+    let started = Instant::now();
+    let ended = run_to_end(arguments);
+    let took = started.elapsed();
+    assert!(took < SOON, "{arguments:?} took {took:?}: {ended:?}");
+    ended
+}
+
+/// Two nodes of one group; the first is frozen while a watch is parked there.
+#[test]
+fn a_node_that_stands_still_costs_no_command_its_time() {
+    let nodes = Node::group(2, &[]);
+    let [frozen, live] = &nodes[..] else { panic!("two nodes") };
+    let both_clients = format!("{},{}", client_url(frozen), client_url(live));
+    let both_servers = format!("{},{}", server_url(frozen), server_url(live));
+    let reading = ["--client-url", &both_clients];
+    let writing = ["--server-url", &both_servers];
+    live.put("n?version=v1", "one").expect(204);
+    let watch = Node::process(&[&["watch", "--timeout", "1m", "n"], &reading[..]].concat());
+    frozen.wait_parked(1);
+    frozen.pause();
+
+    live.put("n?version=v2", "two").expect(204);
+    wait_until("the watch to hear of it", SOON, || watch.stdout().ends_with("v2\ttwo\n"));
+
+    let got = run_soon(&[&["get", "--timeout", "2s", "n"], &reading[..]].concat());
+    assert_eq!((got.code, got.stdout.as_str()), (Some(0), "two"), "{got:?}");
+    let listed = run_soon(&[&["ls"], &reading[..]].concat());
+    assert_eq!((listed.code, listed.stdout.as_str()), (Some(0), "n\n"), "{listed:?}");
+    let members = run_soon(&[&["members", "-w", "simple"], &writing[..]].concat());
+    assert!(members.stdout.contains("node-2"), "{members:?}");
+    let deleted = run_soon(&[&["del", "n"], &writing[..]].concat());
+    assert_eq!(deleted.code, Some(0), "{deleted:?}");
+    let put = run_soon(&[&["put", "--version", "v3", "n", "three"], &writing[..]].concat());
+    assert_eq!(put.code, Some(0), "{put:?}");
+
+    // alone, it is given up in time, and surely nothing was written there
+    let alone = client_url(frozen);
+    let got = run_soon(&["get", "--timeout", "1s", "n", "--client-url", &alone]);
+    assert_eq!(got.code, Some(1), "{got:?}");
+    let alone = server_url(frozen);
+    let put = run_soon(&["put", "--timeout", "1s", "n", "lost", "--server-url", &alone]);
+    assert!(put.code == Some(1) && put.stderr.contains("nothing was written"), "{put:?}");
+    let health = run_soon(&["health", "--url", &alone]);
+    assert_eq!(health.code, Some(1), "{health:?}");
+    for what in ["get", "put", "watch"] {
+        let arguments = ["bench", what, "--server-url", &alone, "--client-url", &client_url(frozen)];
+        let bench = run_soon(&arguments);
+        assert!(bench.code == Some(1) && bench.stderr.contains("does not answer"), "{bench:?}");
+    }
+
+    live.put("n?version=v4", "four").expect(204);
+    frozen.resume();
+    wait_until("both to have the newest", LIMIT, || frozen.get("n").version() == Some("v4"));
+    assert_eq!(live.get("n").expect(200).version(), Some("v4"), "nothing was left in the way");
+}
+
+#[test]
+fn a_write_without_an_answer_says_that_it_may_have_been_done() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("its address"));
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            // answers whether it is there, and then nothing
+            thread::spawn(move || {
+                let mut lines = BufReader::new(&stream);
+                let mut line = String::new();
+                while lines.read_line(&mut line).is_ok_and(|bytes| bytes > 2) {
+                    line.clear();
+                }
+                let _ = (&stream).write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+                let _ = std::io::copy(&mut lines, &mut std::io::sink());
+            });
+        }
+    });
+    for command in [&["put", "n", "v"][..], &["del", "n"]] {
+        let ended = run_soon(&[command, &["--timeout", "1s", "--server-url", &url]].concat());
+        assert_eq!(ended.code, Some(6), "{ended:?}");
+        assert!(ended.stderr.contains("it may have been done, or be done later: read the name"), "{ended:?}");
+    }
 }

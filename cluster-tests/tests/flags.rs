@@ -94,16 +94,16 @@ fn wait_for_end(child: &mut Child) -> Option<i32> {
     }
 }
 
-/// A node that gives each connection the same answer to its first request and then says nothing more.
+/// A node that gives each connection the same answer to its first request and then says nothing more. A probe before it
+/// is answered and does not count.
 fn node_that_answers(answer: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = BufReader::new(stream.unwrap());
-            let mut line = String::new();
-            while stream.read_line(&mut line).unwrap() > 2 {
-                line.clear();
+            while read_head(&mut stream).starts_with("GET /healthz ") {
+                stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
             }
             stream.get_mut().write_all(answer.as_bytes()).unwrap();
             // parked until the other side goes
@@ -111,6 +111,12 @@ fn node_that_answers(answer: &'static str) -> String {
         }
     });
     url
+}
+
+fn read_head(stream: &mut BufReader<std::net::TcpStream>) -> String {
+    let mut head = String::new();
+    while stream.read_line(&mut head).unwrap() > 2 {}
+    head
 }
 
 const VALUE: &str = "HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nX-Last-Sync: 7\r\nContent-Length: 4\r\n\r\n3456";

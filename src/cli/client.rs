@@ -1,30 +1,25 @@
-//! HTTP to nodes: one connection, kept between requests, and the other nodes of the list when one does not answer.
+//! HTTP to nodes: what is asked and answered. How it travels is in the modules below.
 
-use std::fmt;
-use std::io;
+mod asking;
+mod link;
+mod place;
+
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{CONNECTION, CONTENT_TYPE, ETAG, HOST, HeaderMap, RETRY_AFTER, SERVER, USER_AGENT};
+use hyper::header::{CONTENT_TYPE, ETAG, HOST, HeaderMap, RETRY_AFTER, SERVER, USER_AGENT};
 use hyper::{Method, StatusCode};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 use super::failure::Failure;
-use super::stream::HearsOut;
-use super::url::Url;
-use crate::core::Version;
+use super::url::{Url, parameter};
+use crate::core::{Stamp, Version};
+use crate::wire::duration::GoDuration;
 use crate::wire::etag::parse_tag;
 use crate::wire::headers::X_VWATCH_NODE;
+pub(super) use asking::Client;
+use link::Trouble;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long an answer may take beyond the time that the request may park.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Largest answer that is read: beyond any page of names, and small enough to hold.
-const MAX_BODY_BYTES: usize = 64 << 20;
 /// Longest wait that a `Retry-After` is obeyed for.
 const MAX_RETRY_AFTER_S: u64 = 60;
 /// Longest line of a refusal that is passed on.
@@ -40,13 +35,18 @@ pub(super) struct Request {
     target: String,
     headers: Vec<(&'static str, String)>,
     body: Bytes,
-    /// How long the node may park it.
+    /// How long the node may take beyond what any answer may.
     park: Duration,
+    /// That the node is told how long it may park.
+    tells_park: bool,
+    /// When a write was made, if not the node is to say.
+    stamp: Option<Stamp>,
 }
 
 impl Request {
     fn new(method: Method, target: String, body: Bytes) -> Self {
-        Self { method, target, headers: Vec::new(), body, park: Duration::ZERO }
+        let (headers, park) = (Vec::new(), Duration::ZERO);
+        Self { method, target, headers, body, park, tells_park: false, stamp: None }
     }
 
     pub(super) fn get(target: String) -> Self {
@@ -66,14 +66,41 @@ impl Request {
         self
     }
 
-    pub(super) fn parks_for(self, park: Duration) -> Self {
+    /// The node may take so long, without being told.
+    pub(super) fn may_take(self, park: Duration) -> Self {
         Self { park, ..self }
+    }
+
+    /// The node is told to answer after this time at the latest.
+    pub(super) fn parks_for(self, park: Duration) -> Self {
+        Self { park, tells_park: true, ..self }
+    }
+
+    /// The write is of this time.
+    pub(super) fn stamped(self, stamp: Option<Stamp>) -> Self {
+        Self { stamp, ..self }
+    }
+
+    fn is_write(&self) -> bool {
+        self.method != Method::GET
+    }
+
+    /// Path and query.
+    fn target(&self) -> String {
+        let mut target = self.target.clone();
+        let park = self.tells_park.then(|| parameter("timeout", &GoDuration(self.park).to_string()));
+        let stamp = self.stamp.map(|stamp| parameter("modified", &stamp.to_string()));
+        for parameter in park.into_iter().chain(stamp) {
+            target.push(if target.contains('?') { '&' } else { '?' });
+            target.push_str(&parameter);
+        }
+        target
     }
 
     fn for_node(&self, url: &Url) -> Result<hyper::Request<Full<Bytes>>, Trouble> {
         let mut builder = hyper::Request::builder()
             .method(&self.method)
-            .uri(format!("{}{}", url.base, self.target))
+            .uri(format!("{}{}", url.base, self.target()))
             .header(HOST, &url.authority)
             .header(USER_AGENT, concat!("vwatch/", env!("CARGO_PKG_VERSION")));
         for (name, value) in &self.headers {
@@ -218,188 +245,10 @@ impl Answer {
     }
 }
 
-/// Why there is no answer.
-#[derive(Debug)]
-enum Trouble {
-    /// The request cannot be put into HTTP.
-    Unsendable(String),
-    /// Not connected: surely nothing was done.
-    Unconnected(String),
-    /// Connected, but without a whole answer: what was asked may have been done.
-    Unanswered(String),
-}
-
-impl fmt::Display for Trouble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unsendable(why) | Self::Unconnected(why) | Self::Unanswered(why) => f.write_str(why),
-        }
-    }
-}
-
-/// Speaks to the nodes of a list, to one at a time.
-#[derive(Debug)]
-pub(super) struct Client {
-    urls: Vec<Url>,
-    /// The flag that names them, for what to do when none answers.
-    flag: &'static str,
-    current: usize,
-    /// To `urls[current]`.
-    kept: Option<SendRequest<Full<Bytes>>>,
-}
-
-impl Client {
-    /// `urls` has at least one.
-    pub(super) fn new(urls: Vec<Url>, flag: &'static str) -> Self {
-        Self { urls, flag, current: 0, kept: None }
-    }
-
-    /// From now on asks the next node first.
-    pub(super) fn move_on(&mut self) {
-        if self.urls.len() > 1 {
-            self.current = (self.current + 1) % self.urls.len();
-            self.kept = None;
-        }
-    }
-
-    /// Asks the nodes in turn until one answers with anything but 503. When none does, the 503.
-    ///
-    /// # Errors
-    /// No node answered. A write is not repeated elsewhere once it was sent: it may have been done.
-    pub(super) async fn send(&mut self, request: &Request) -> Result<Answer, Failure> {
-        let mut troubles = Vec::new();
-        let mut unavailable = None;
-        for _ in 0..self.urls.len() {
-            match self.ask_current(request).await {
-                Ok(answer) if answer.status == StatusCode::SERVICE_UNAVAILABLE => unavailable = Some(answer),
-                Ok(answer) => return Ok(answer),
-                Err(Trouble::Unsendable(why)) => {
-                    return Err(Failure::Usage(format!(
-                        "cannot be asked over HTTP: {why}: use a shorter name"
-                    )));
-                }
-                Err(trouble) => {
-                    let is_final = match trouble {
-                        Trouble::Unsendable(_) | Trouble::Unconnected(_) => false,
-                        Trouble::Unanswered(_) => request.method != Method::GET,
-                    };
-                    troubles.push(trouble.to_string());
-                    if is_final {
-                        break;
-                    }
-                }
-            }
-            self.move_on();
-        }
-        unavailable.ok_or_else(|| {
-            let advice = format!("is a node running there? --{} names another one", self.flag);
-            Failure::Failed(format!("{}: {advice}", troubles.join("; ")))
-        })
-    }
-
-    async fn ask_current(&mut self, request: &Request) -> Result<Answer, Trouble> {
-        let url = self.urls[self.current].clone();
-        let limit = request.park + ANSWER_TIMEOUT;
-        if let Some(mut kept) = self.kept.take().filter(|kept| !kept.is_closed()) {
-            match timeout(limit, exchange(&mut kept, request, &url)).await {
-                Ok(Ok(answer)) => {
-                    self.keep(kept, &answer);
-                    return Ok(answer);
-                }
-                // the node may have closed it while it was idle: only a fresh connection can tell
-                Ok(Err(trouble)) if may_repeat(&trouble, request) => {}
-                Ok(Err(trouble)) => return Err(trouble),
-                Err(_) => return Err(no_answer(&url, limit)),
-            }
-        }
-        let mut fresh = connect(&url).await?;
-        let answer = timeout(limit, exchange(&mut fresh, request, &url)).await;
-        let answer = answer.map_err(|_| no_answer(&url, limit))??;
-        self.keep(fresh, &answer);
-        Ok(answer)
-    }
-
-    fn keep(&mut self, connection: SendRequest<Full<Bytes>>, answer: &Answer) {
-        let is_last = answer.header(CONNECTION.as_str()).is_some_and(|v| v.eq_ignore_ascii_case("close"));
-        self.kept = Some(connection).filter(|connection| !is_last && !connection.is_closed());
-    }
-}
-
-fn may_repeat(trouble: &Trouble, request: &Request) -> bool {
-    match trouble {
-        Trouble::Unsendable(_) => false,
-        Trouble::Unconnected(_) => true,
-        Trouble::Unanswered(_) => request.method == Method::GET,
-    }
-}
-
-fn no_answer(url: &Url, limit: Duration) -> Trouble {
-    Trouble::Unanswered(format!("no answer from {url} within {}s", limit.as_secs_f64()))
-}
-
-async fn connect(url: &Url) -> Result<SendRequest<Full<Bytes>>, Trouble> {
-    let refused = |why: &dyn fmt::Display| Trouble::Unconnected(format!("cannot reach {url}: {why}"));
-    let stream = match timeout(CONNECT_TIMEOUT, TcpStream::connect((url.host.as_str(), url.port))).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            return Err(refused(&"connection refused"));
-        }
-        Ok(Err(error)) => return Err(refused(&error)),
-        Err(_) => return Err(refused(&format!("no connection within {}s", CONNECT_TIMEOUT.as_secs()))),
-    };
-    // a request is one small write: waiting to fill a packet only adds delay
-    let _ = stream.set_nodelay(true);
-    let (sender, connection) =
-        http1::handshake(TokioIo::new(HearsOut::new(stream))).await.map_err(|error| refused(&error))?;
-    // ends by itself with the connection; what went wrong shows at the request
-    tokio::spawn(connection);
-    Ok(sender)
-}
-
-async fn exchange(
-    connection: &mut SendRequest<Full<Bytes>>,
-    request: &Request,
-    url: &Url,
-) -> Result<Answer, Trouble> {
-    let broken = |error: &dyn fmt::Display| format!("no whole answer from {url}: {error}");
-    let message = request.for_node(url)?;
-    connection.ready().await.map_err(|error| Trouble::Unconnected(broken(&error)))?;
-    let response = match connection.try_send_request(message).await {
-        Ok(response) => response,
-        Err(mut error) => {
-            // what comes back was never sent
-            let unsent = error.take_message().is_some();
-            let why = broken(&error.into_error());
-            return Err(if unsent { Trouble::Unconnected(why) } else { Trouble::Unanswered(why) });
-        }
-    };
-    let (head, body) = response.into_parts();
-    let body = Limited::new(body, MAX_BODY_BYTES).collect().await;
-    let body = body.map_err(|error| Trouble::Unanswered(broken(&error)))?.to_bytes();
-    Ok(Answer { from: url.to_string(), status: head.status, headers: head.headers, body })
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::testing::{Fake, answer};
     use super::*;
-
-    async fn ask(client: &mut Client, path: &str) -> Result<Answer, Failure> {
-        client.send(&Request::get(path.to_owned())).await
-    }
-
-    #[tokio::test]
-    async fn the_connection_is_kept_and_the_path_arrives_as_it_is() {
-        let fake =
-            Fake::start(vec![answer("200 OK", &[("ETag", "\"a\"")], "x"), answer("404 Not Found", &[], "")]);
-        let mut client = fake.client();
-        let first = ask(&mut client, "/v1/versions/a//../b?version=%2B").await.unwrap();
-        assert_eq!((first.shown_version().as_str(), &first.body[..]), ("a", &b"x"[..]));
-        assert_eq!(ask(&mut client, "/v1/versions/c").await.unwrap().status, StatusCode::NOT_FOUND);
-        let seen = fake.seen();
-        assert!(seen[0].starts_with("GET /v1/versions/a//../b?version=%2B HTTP/1.1\r\n"), "{seen:?}");
-        assert_eq!(fake.connections(), 1);
-    }
 
     #[tokio::test]
     async fn what_is_no_node_is_not_taken_for_one() {
@@ -428,7 +277,8 @@ mod tests {
             ),
         ] {
             let fake = Fake::start(vec![answer(status, headers, body)]);
-            let found = ask(&mut fake.client(), "/").await.unwrap().of_record("n").unwrap_err();
+            let found =
+                fake.client().send(&Request::get("/".to_owned())).await.unwrap().of_record("n").unwrap_err();
             let Failure::Failed(line) = found else { panic!("{found:?} for {status}") };
             assert!(
                 line.starts_with("not a vwatch node: http://127.0.0.1:") && line.contains(said),
@@ -437,60 +287,7 @@ mod tests {
         }
         // vwatch in Go has no more to say than this
         let fake = Fake::start(vec![answer("404 Not Found", &[], "")]);
-        let found = ask(&mut fake.client(), "/").await.unwrap().of_record("n");
+        let found = fake.client().send(&Request::get("/".to_owned())).await.unwrap().of_record("n");
         assert!(matches!(found, Err(Failure::Missing(_))), "{found:?}");
-    }
-
-    #[tokio::test]
-    async fn a_connection_that_the_node_closed_is_made_again() {
-        let closing = [("Connection", "close")];
-        let fake = Fake::start(vec![answer("200 OK", &closing, "1"), answer("200 OK", &[], "2")]);
-        let mut client = fake.client();
-        ask(&mut client, "/").await.unwrap();
-        assert_eq!(&ask(&mut client, "/").await.unwrap().body[..], b"2");
-        assert_eq!(fake.connections(), 2);
-    }
-
-    #[tokio::test]
-    async fn nodes_are_asked_in_turn() {
-        let busy =
-            Fake::start(vec![answer("503 Service Unavailable", &[("Retry-After", "1")], "stopping\n")]);
-        let good = Fake::start(vec![answer("200 OK", &[], "here"), answer("200 OK", &[], "again")]);
-        let mut client = Client::new(vec![unused(), busy.url(), good.url()], "client-url");
-        assert_eq!(&ask(&mut client, "/").await.unwrap().body[..], b"here");
-        // and it stays where it was answered
-        assert_eq!(&ask(&mut client, "/").await.unwrap().body[..], b"again");
-        assert_eq!((busy.seen().len(), good.seen().len()), (1, 2));
-    }
-
-    #[tokio::test]
-    async fn a_503_of_all_is_an_answer_with_its_retry_after() {
-        let busy = Fake::start(vec![answer("503 Service Unavailable", &[("Retry-After", "7")], "")]);
-        let mut client = Client::new(vec![busy.url(), unused()], "client-url");
-        let answer = ask(&mut client, "/").await.unwrap();
-        assert_eq!(answer.retry_after(), Some(Duration::from_secs(7)));
-    }
-
-    #[tokio::test]
-    async fn a_write_that_was_sent_is_not_sent_elsewhere() {
-        // reads the request and hangs up without a word
-        let broken = Fake::start(vec![String::new()]);
-        let other = Fake::start(vec![answer("204 No Content", &[], "")]);
-        let mut client = Client::new(vec![broken.url(), other.url()], "server-url");
-        let failure = client.send(&Request::put("/v1/versions/n".into(), b"d".to_vec())).await.unwrap_err();
-        assert!(failure.line().unwrap().starts_with("no whole answer from http://127.0.0.1:"), "{failure:?}");
-        assert!(other.seen().is_empty());
-    }
-
-    #[tokio::test]
-    async fn nobody_there_says_what_to_do() {
-        let mut client = Client::new(vec![unused()], "client-url");
-        let line = ask(&mut client, "/").await.unwrap_err().line().unwrap().to_owned();
-        assert!(line.contains("connection refused: is a node running there? --client-url names"), "{line}");
-    }
-
-    /// An address where nobody listens: port 1 is below those that tests get.
-    fn unused() -> Url {
-        Url::parse("127.0.0.1:1").unwrap()
     }
 }

@@ -5,9 +5,9 @@ use clap::Args;
 use super::args;
 use super::client::{Answer, Request};
 use super::failure::{Failure, each};
-use super::nodes::{Nodes, block_on, check_name};
+use super::nodes::{Nodes, TimeLimit, block_on, check_name};
 use super::output::{Data, Format, Output, Row, print, rows_as_table};
-use super::url::{parameter, path_of, with_query};
+use super::url::path_of;
 use crate::core::Stamp;
 
 /// Delete a name, or several
@@ -18,8 +18,9 @@ Examples:
   vwatch del NAME1 NAME2                        one after the other
   vwatch del --modified 1741837692000000 NAME   as of then: a newer write stands
 
-Deleting what is not there is fine. A delete that lost to a newer write: exit code 5. Of several names, \
-those that fail are told on standard error, and the exit code is that of the first one.")]
+Deleting what is not there is fine. A delete that lost to a newer write: exit code 5. One that was sent \
+and not answered may have been done, or be done later: exit code 6. Of several names, those that fail are told on \
+standard error, and the exit code is that of the first one.")]
 pub(super) struct Del {
     /// The names to delete, taken as they are
     #[arg(required = true, value_name = "NAME")]
@@ -28,6 +29,8 @@ pub(super) struct Del {
     #[arg(long, value_name = "MICROS", value_parser = args::stamp)]
     modified: Option<Stamp>,
     #[command(flatten)]
+    time: TimeLimit,
+    #[command(flatten)]
     output: Output,
     #[command(flatten)]
     nodes: Nodes,
@@ -35,12 +38,10 @@ pub(super) struct Del {
 
 pub(super) fn run(args: &Del) -> Result<(), Failure> {
     args.names.iter().try_for_each(|name| check_name(name))?;
-    let mut client = args.nodes.writers()?;
-    let modified = args.modified.map(|stamp| parameter("modified", &stamp.to_string()));
-    let parameters: Vec<_> = modified.into_iter().collect();
+    let mut client = args.nodes.writers()?.within(args.time.timeout);
     let mut rows = Vec::new();
     let outcome = block_on(each(&args.names, async |name| {
-        let request = Request::delete(with_query(&path_of(name), &parameters));
+        let request = Request::delete(path_of(name)).stamped(args.modified);
         let answer = client.send(&request).await?.of_record(name)?;
         let row = deleted(name, &answer);
         match args.output.format {

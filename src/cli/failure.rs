@@ -23,6 +23,8 @@ pub(super) enum Failure {
     Unchanged,
     /// What went wrong is told already; this is the exit code.
     Told(u8),
+    /// A write was sent, and it is not known whether it was done.
+    InDoubt(String),
     /// Nobody reads our output any more. Not a failure: `vwatch ls | head` is fine.
     ClosedPipe,
     /// A command that was run for us failed, with this exit code. A line only where it could not say why itself.
@@ -40,7 +42,11 @@ impl Failure {
     /// What to tell, if anything.
     pub(super) fn line(&self) -> Option<&str> {
         match self {
-            Self::Usage(line) | Self::Failed(line) | Self::Missing(line) | Self::Lost(line) => Some(line),
+            Self::Usage(line)
+            | Self::Failed(line)
+            | Self::Missing(line)
+            | Self::Lost(line)
+            | Self::InDoubt(line) => Some(line),
             Self::Command { line, .. } => line.as_deref(),
             Self::Unchanged | Self::Told(_) | Self::ClosedPipe | Self::Signal(_) => None,
         }
@@ -59,6 +65,7 @@ impl Failure {
             Self::Told(code) => *code,
             Self::Missing(_) => 4,
             Self::Lost(_) => 5,
+            Self::InDoubt(_) => 6,
             Self::Command { code, .. } => *code,
             Self::Signal(number) => 128 + number,
         }

@@ -11,7 +11,7 @@ use super::failure::{Failure, each, tell};
 use super::nodes::{Nodes, block_on, check_name};
 use super::output::{Data, Format, Output, Row, as_data, print, rfc3339, rows_as_table};
 use super::url::{parameter, path_of, with_query};
-use crate::wire::duration::{self, GoDuration};
+use crate::wire::duration;
 use crate::wire::etag::parse_tag;
 
 /// How long a node may take for a read that parks for as long as it likes.
@@ -41,7 +41,8 @@ pub(super) struct Get {
     /// Wait until the version is not this one
     #[arg(long, value_name = "VERSION")]
     version: Option<String>,
-    /// How long to wait; the node's --block-for or 1m is the most
+    /// How long the command may take in all, with waiting and with all nodes; with --version, the node's --block-for or
+    /// 1m is the most
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::parse)]
     timeout: Duration,
     /// Tell version, time, where it came from and Server-Timing on standard error
@@ -63,7 +64,7 @@ pub(super) fn run(args: &Get) -> Result<(), Failure> {
             quoted(first),
         )));
     }
-    let mut client = args.nodes.readers()?;
+    let mut client = args.nodes.readers()?.within(args.timeout);
     let is_terminal = std::io::stdout().is_terminal();
     let mut printer = Printer { format: args.output.format, is_terminal, rows: Vec::new() };
     let outcome = block_on(each(&args.names, async |name| {
@@ -88,10 +89,8 @@ async fn read(args: &Get, name: &str, client: &mut Client) -> Result<Answer, Fai
 
 fn request(args: &Get, name: &str) -> Request {
     let path = path_of(name);
-    let Some(version) = &args.version else { return Request::get(path).parks_for(UNSAID_PARK) };
-    let timeout = parameter("timeout", &GoDuration(args.timeout).to_string());
-    let parameters = [parameter("version", version), timeout];
-    Request::get(with_query(&path, &parameters)).parks_for(args.timeout)
+    let Some(version) = &args.version else { return Request::get(path).may_take(UNSAID_PARK) };
+    Request::get(with_query(&path, &[parameter("version", version)])).parks_for(args.timeout)
 }
 
 /// Puts what to type in the place of a node's own advice, which is for those who speak HTTP. What is not a node's stays what

@@ -157,7 +157,7 @@ mod tests {
     #[tokio::test]
     async fn ready_and_live_are_two_questions() {
         for (line, path) in [(&[][..], "/readyz"), (&["--live"][..], "/healthz")] {
-            let fake = Fake::start(vec![answer("200 OK", &[("X-Vwatch-Node", "n")], "ok\n")]);
+            let fake = Fake::without_probes(vec![answer("200 OK", &[("X-Vwatch-Node", "n")], "ok\n")]);
             assert_eq!(ask(&args(line), fake.url()).await, Ok(()));
             assert!(fake.seen()[0].starts_with(&format!("GET {path} HTTP/1.1\r\n")));
         }

@@ -1,6 +1,7 @@
 //! `vwatch ls [PREFIX]`: lists names, page by page.
 
 use std::io::Write;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,6 +15,7 @@ use super::nodes::{Nodes, block_on};
 use super::output::{Data, Format, Output, Row, table};
 use super::url::{parameter, with_query};
 use crate::core::Stamp;
+use crate::wire::duration;
 use crate::wire::text::Escaped;
 use crate::wire::version_set::parse_rfc3339;
 
@@ -44,6 +46,9 @@ pub(super) struct Ls {
     /// Leave the data out of -w json
     #[arg(long)]
     keys_only: bool,
+    /// How long the command may take in all, with all pages and all nodes [default: as long as pages come]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    timeout: Option<Duration>,
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
@@ -51,7 +56,11 @@ pub(super) struct Ls {
 }
 
 pub(super) fn run(args: &Ls) -> Result<(), Failure> {
-    let mut client = args.nodes.readers()?;
+    let client = args.nodes.readers()?;
+    let mut client = match args.timeout {
+        Some(timeout) => client.within(timeout),
+        None => client,
+    };
     let mut out = std::io::stdout().lock();
     block_on(list(args, &mut client, &mut out))
 }

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::client::{Answer, Request};
 use super::failure::Failure;
-use super::nodes::{Nodes, block_on};
+use super::nodes::{Nodes, TimeLimit, block_on};
 use super::output::{Format, print, table};
 use crate::wire::cluster::{Agreement, Cluster, Genesis, Member, SetMark};
 use crate::wire::text::{Escaped, json_escaped};
@@ -38,13 +38,15 @@ pub(super) struct Members {
     )]
     format: Format,
     #[command(flatten)]
+    time: TimeLimit,
+    #[command(flatten)]
     nodes: Nodes,
 }
 
 pub(super) fn run(args: &Members) -> Result<(), Failure> {
     let mut nodes = args.nodes.clone();
     nodes.server_url = args.typed_url.clone().or(nodes.server_url);
-    let mut client = nodes.writers()?;
+    let mut client = nodes.writers()?.within(args.time.timeout);
     let request = Request::get("/v1/cluster".to_owned());
     let answer = block_on(async { client.send(&request).await })?.or_refusal("members").map_err(no_group)?;
     let mut cluster = parse(&answer)?;

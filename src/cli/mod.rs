@@ -158,8 +158,8 @@ Examples:
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 failed (unreachable, refused); 2 bad command line or setting; 3 unchanged (get --version); \
-4 no such name; 5 lost to a newer write; 128 and the number of a signal that ended it. What 'watch -n COUNT NAME -- COMMAND' adds is \
-in its own help.
+4 no such name; 5 lost to a newer write; 6 a write that may have been done; 128 and the number of a signal that ended \
+it. What 'watch -n COUNT NAME -- COMMAND' adds is in its own help.
 
 Not there yet: watching a prefix.";
 

@@ -11,6 +11,7 @@ use super::client::{Answer, Client, Request};
 use super::failure::Failure;
 use super::members;
 use super::url::Url;
+use crate::wire::duration;
 use crate::wire::headers::X_VWATCH_NODE;
 
 /// How long a node may take to tell where its ports are.
@@ -83,6 +84,14 @@ fn source(port: Port, own: Said, other: &Said, is_both: bool) -> Source {
         (Said::Nothing, Said::Typed(other) | Said::Env(other)) => Source::Other(other.clone()),
         (Said::Nothing, Said::Nothing) => Source::Urls(port.default().to_owned()),
     }
+}
+
+/// How long a command may take that does not wait for a change.
+#[derive(Debug, Args)]
+pub(super) struct TimeLimit {
+    /// How long the command may take in all, with all nodes
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
+    pub(super) timeout: Duration,
 }
 
 impl Nodes {

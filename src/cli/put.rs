@@ -9,7 +9,7 @@ use clap::Args;
 use super::args;
 use super::client::{Answer, Request};
 use super::failure::{Failure, complain};
-use super::nodes::{Nodes, block_on, check_name};
+use super::nodes::{Nodes, TimeLimit, block_on, check_name};
 use super::output::{Data, Format, Output, Row, print};
 use super::url::{parameter, path_of, with_query};
 use crate::core::Stamp;
@@ -27,7 +27,8 @@ Examples:
   date | vwatch put clock                the value is standard input, as it is
   vwatch put -- -name -value             what begins with a dash
 
-A write that lost to a newer one: exit code 5.")]
+A write that lost to a newer one: exit code 5. One that was sent and not answered may have been done, or be done later: \
+exit code 6. Of several nodes the next one is asked then, with the same stamp, so that it stays one write.")]
 pub(super) struct Put {
     /// The name to write, taken as it is
     name: String,
@@ -40,6 +41,8 @@ pub(super) struct Put {
     #[arg(long, value_name = "MICROS", value_parser = args::stamp)]
     modified: Option<Stamp>,
     #[command(flatten)]
+    time: TimeLimit,
+    #[command(flatten)]
     output: Output,
     #[command(flatten)]
     nodes: Nodes,
@@ -47,12 +50,13 @@ pub(super) struct Put {
 
 pub(super) fn run(args: &Put) -> Result<(), Failure> {
     check_name(&args.name)?;
-    let mut client = args.nodes.writers()?;
+    let client = args.nodes.writers()?;
     let data = match &args.value {
         Some(value) if value != "-" => value.clone().into_vec(),
         _ => read_input()?,
     };
     let request = request(args, data);
+    let mut client = client.within(args.time.timeout);
     let answer = block_on(async { client.send(&request).await })?.of_record(&args.name)?;
     print(printed(args, &answer).as_bytes())
 }
@@ -75,9 +79,8 @@ fn read_input() -> Result<Vec<u8>, Failure> {
 
 fn request(args: &Put, data: Vec<u8>) -> Request {
     let version = args.version.as_ref().map(|version| parameter("version", version));
-    let modified = args.modified.map(|stamp| parameter("modified", &stamp.to_string()));
-    let parameters: Vec<_> = version.into_iter().chain(modified).collect();
-    Request::put(with_query(&path_of(&args.name), &parameters), data)
+    let parameters: Vec<_> = version.into_iter().collect();
+    Request::put(with_query(&path_of(&args.name), &parameters), data).stamped(args.modified)
 }
 
 fn printed(args: &Put, answer: &Answer) -> String {

@@ -7,9 +7,11 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::client::Client;
 use super::url::Url;
+use crate::node::clock;
+use crate::wire::date::http_date;
 
 /// Answers one request after the other with what it was given, over as many connections as it takes, and then hangs up.
-/// An empty answer hangs up after the request.
+/// An empty answer hangs up after the request. A probe, `GET /healthz`, is answered with its date and counts for nothing.
 pub(super) struct Fake {
     port: u16,
     log: Arc<Mutex<Log>>,
@@ -23,11 +25,25 @@ struct Log {
 
 impl Fake {
     pub(super) fn start(answers: Vec<String>) -> Self {
+        Self::with_probe(answers, Some(http_date(clock::now()).to_string()))
+    }
+
+    /// One whose clock says this.
+    pub(super) fn with_date(answers: Vec<String>, date: &str) -> Self {
+        Self::with_probe(answers, Some(date.to_owned()))
+    }
+
+    /// One to which a probe is a request like any other.
+    pub(super) fn without_probes(answers: Vec<String>) -> Self {
+        Self::with_probe(answers, None)
+    }
+
+    fn with_probe(answers: Vec<String>, date: Option<String>) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let port = listener.local_addr().unwrap().port();
         let log = Arc::new(Mutex::new(Log::default()));
-        tokio::spawn(serve(TcpListener::from_std(listener).unwrap(), answers, Arc::clone(&log)));
+        tokio::spawn(serve(TcpListener::from_std(listener).unwrap(), answers, date, Arc::clone(&log)));
         Self { port, log }
     }
 
@@ -58,12 +74,17 @@ pub(super) fn answer(status: &str, headers: &[(&str, &str)], body: &str) -> Stri
     format!("HTTP/1.1 {status}\r\n{headers}{length}\r\n{body}")
 }
 
-async fn serve(listener: TcpListener, answers: Vec<String>, log: Arc<Mutex<Log>>) {
+async fn serve(listener: TcpListener, answers: Vec<String>, date: Option<String>, log: Arc<Mutex<Log>>) {
+    let probed = date.map(|date| answer("200 OK", &[("Date", &date)], "ok\n"));
     let mut answers = answers.into_iter();
     while answers.len() > 0 {
         let (mut stream, _) = listener.accept().await.unwrap();
         log.lock().unwrap().connections += 1;
         while let Some(request) = read_request(&mut stream).await {
+            if let Some(probed) = probed.as_ref().filter(|_| request.starts_with("GET /healthz ")) {
+                stream.write_all(probed.as_bytes()).await.unwrap();
+                continue;
+            }
             log.lock().unwrap().requests.push(request);
             let Some(answer) = answers.next() else { return };
             stream.write_all(answer.as_bytes()).await.unwrap();

@@ -35,34 +35,51 @@ pub struct Liveness {
     heard: Instant,
     /// When the probe was sent that is still to be answered.
     probed: Option<Instant>,
+    /// How long it may be quiet, and then how long a probe may take.
+    quiet: Duration,
+    probe_time: Duration,
 }
 
 impl Liveness {
     /// Something begins to wait at an address of which nothing is known.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { heard: now, probed: None }
+        Self { heard: now, probed: None, quiet: QUIET, probe_time: PROBE_TIME }
+    }
+
+    /// As [`Liveness::new`], for what has no more time than `within` to find an address silent.
+    #[must_use]
+    pub fn hurried(now: Instant, within: Duration) -> Self {
+        let half = within / 2;
+        Self { quiet: QUIET.min(half), probe_time: PROBE_TIME.min(half), ..Self::new(now) }
+    }
+
+    /// How long the address has to answer a probe.
+    #[must_use]
+    pub fn probe_time(&self) -> Duration {
+        self.probe_time
     }
 
     /// The address has answered something: a probe, or any other request.
     pub fn heard(&mut self, now: Instant) {
-        *self = Self::new(now.max(self.heard));
+        self.heard = now.max(self.heard);
+        self.probed = None;
     }
 
     /// What to do now, where something waits. A probe that this says to send counts as sent.
     pub fn step(&mut self, now: Instant) -> Step {
-        self.step_after(QUIET, now)
+        self.step_after(self.quiet, now)
     }
 
     /// The same for an address that may be quiet for longer, or not at all.
     pub fn step_after(&mut self, quiet: Duration, now: Instant) -> Step {
         match self.probed {
-            Some(probed) if now >= probed + PROBE_TIME => {
+            Some(probed) if now >= probed + self.probe_time => {
                 self.probed = None;
                 self.heard = now;
                 Step::Silent
             }
-            Some(probed) => Step::Wait(probed + PROBE_TIME),
+            Some(probed) => Step::Wait(probed + self.probe_time),
             None if now >= self.heard + quiet => {
                 self.probed = Some(now);
                 Step::Probe
@@ -101,6 +118,18 @@ mod tests {
         assert_eq!(address.step(start + QUIET + PROBE_TIME), Step::Wait(heard + QUIET));
         address.heard(start);
         assert_eq!(address.step(heard), Step::Wait(heard + QUIET), "an older answer changes nothing");
+    }
+
+    #[test]
+    fn one_in_a_hurry_has_found_out_in_its_time() {
+        let start = Instant::now();
+        let mut address = Liveness::hurried(start, Duration::from_secs(1));
+        let probed = start + Duration::from_millis(500);
+        assert_eq!(address.step(start), Step::Wait(probed));
+        assert_eq!(address.step(probed), Step::Probe);
+        assert_eq!(address.step(start + Duration::from_secs(1)), Step::Silent);
+        let mut patient = Liveness::hurried(start, Duration::from_secs(3600));
+        assert_eq!(patient.step(start), Step::Wait(start + QUIET), "and never takes longer than others");
     }
 
     proptest! {

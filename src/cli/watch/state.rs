@@ -8,7 +8,6 @@ use hyper::body::Bytes;
 use super::super::client::{Answer, Request};
 use super::super::failure::{Failure, complain};
 use super::super::url::{parameter, path_of, with_query};
-use crate::wire::duration::GoDuration;
 
 /// A change to tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,9 +75,8 @@ impl State {
             Told::Nothing | Told::Deleted => None,
         };
         let path = path_of(&self.name);
-        let Some(known) = known else { return Request::get(path).parks_for(self.timeout) };
-        let timeout = parameter("timeout", &GoDuration(self.timeout).to_string());
-        let request = Request::get(with_query(&path, &[parameter("version", known), timeout]));
+        let Some(known) = known else { return Request::get(path).may_take(self.timeout) };
+        let request = Request::get(with_query(&path, &[parameter("version", known)]));
         let request = request.parks_for(self.timeout);
         match self.last_sync {
             Some(micros) => request.header("x-last-sync", micros.to_string()),
