@@ -353,6 +353,29 @@ fn a_node_with_another_secret_stays_out_and_says_why() {
     cluster.shows(0, "a", "2");
 }
 
+/// It answers 401 in the words of a node, for ever. It is one of four addresses, and the other three are healthy.
+#[test]
+fn an_address_that_another_cluster_has_taken_keeps_nobody_from_its_start() {
+    let mut cluster =
+        Cluster::of(4).env(3, "VWATCH_CLUSTER_SECRET", "a secret of another cluster 5521").prepare();
+    (0..4).for_each(|i| cluster.restart(i));
+    for i in 0..3 {
+        wait_until(&format!("node {i} to be ready"), LIMIT, || cluster.node(i).is_ready());
+    }
+    cluster.put(0, "a", "1");
+    (1..3).for_each(|i| cluster.shows(i, "a", "1"));
+    let said = |i: usize| cluster.node(i).stderr().contains("serving alone: others should be there");
+    assert!((0..3).any(said), "the set is provisional, and that is said");
+    for i in 0..3 {
+        wait_until("members to say why", LIMIT, || {
+            let agreement = cluster.node(i).cluster()["agreement"].to_string();
+            agreement.contains("refused with 401: not from a peer of this cluster")
+                && agreement.contains("a node that joins waits for it, 2 min at most: give both the same")
+        });
+    }
+    assert_eq!(status_of_readyz(&cluster, 3), 503, "it may be the one that is wrong");
+}
+
 #[test]
 fn a_node_whose_clock_is_an_hour_off_stays_out_and_says_why() {
     let mut cluster = Cluster::of(3).env(2, CLOCK, "+1h").prepare();

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use cluster_tests::cluster::CLOCK;
 use cluster_tests::http::{Request, Response};
 use cluster_tests::node::{Node, delete, free_addresses, get, head, put};
 use cluster_tests::text::{assert_refusal, now_us};
@@ -386,6 +387,74 @@ fn an_address_is_probed_once_and_not_for_each_name() {
     let probes = probes.lock().unwrap();
     assert!(probes[before + 2] - probes[before] > Duration::from_secs(3), "{probes:?}");
     assert_eq!(upstream.asked().len(), 2 * NAMES, "none was given up");
+}
+
+/// An hour ahead for a moment, then for so long that the leader believes it, and right again; at last the leader loses its
+/// set. Only the name that was written in that hour is stamped so, and no reader of a follower waits for the hour to pass.
+#[test]
+fn a_clock_that_was_wrong_holds_up_neither_writers_nor_followers() {
+    let file = std::env::temp_dir().join(format!("vwatch-clock-{}", std::process::id()));
+    let set = |offset: &str| std::fs::write(&file, offset).unwrap();
+    set("+0s");
+    let clock = |offset: String| [(CLOCK.to_owned(), offset)];
+    let leader = Node::with_env(&[], &clock(format!("@{}", file.display())));
+    let flags = ["--fill-from", &format!("http://{}", leader.client_addr()), "--fill-expiry", "1s"];
+    let follower = Node::with_env(&flags, &clock("+0s".to_owned()));
+    let late = Node::with_env(&flags, &clock("-1h".to_owned()));
+    let put = |name: &str, version: &str| leader.put(&format!("{name}?version={version}"), version);
+    let is_ahead = |answer: &Response| answer.last_sync().unwrap() > now_us() + 1_800_000_000;
+    // the clock is set within some ms; what is written until then is stamped by the one before
+    let refused = |was_ahead: bool| {
+        wait_for("a write to be refused", LIMIT, || {
+            let answer = put("until-then", "1");
+            let is_stamped = answer.status == 204 && !was_ahead && is_ahead(&answer);
+            assert!(!is_stamped, "a clock that was just set stamps nothing");
+            (answer.status != 204).then_some(answer)
+        })
+    };
+    let written = |name: &str, version: &str| {
+        wait_for("a write to be taken", LIMIT, || {
+            let answer = put(name, version);
+            (answer.status == 204).then_some(answer)
+        })
+    };
+    written("a", "1");
+    // who copies needs no clock of its own
+    for follower in [&follower, &late] {
+        wait_version(follower, "a", "1");
+    }
+
+    set("+1h");
+    let answer = refused(false);
+    assert_refusal(&answer, 503);
+    assert!(answer.text().starts_with("clock in doubt: "), "{}", answer.text());
+    assert_eq!(leader.metric("vwatch_standing{state=\"clock_in_doubt\"}"), 1.0);
+    assert!(is_ahead(&written("b", "1")), "it has gone steadily");
+    assert!(is_ahead(&wait_version(&follower, "b", "1")));
+    assert!(follower.metric("vwatch_fill_stamps_ahead_total") > 0.0);
+
+    set("+0s");
+    refused(true);
+    assert!(!is_ahead(&written("c", "1")), "another name");
+    assert!(is_ahead(&written("b", "2")), "readers have seen its stamp");
+    for (name, version) in [("b", "2"), ("c", "1")] {
+        wait_version(&follower, name, version);
+        wait_version(&late, name, version);
+    }
+    for direction in ["forward", "back"] {
+        let steps = leader.metric(&format!("vwatch_clock_steps_total{{direction=\"{direction}\"}}"));
+        assert_eq!(steps, 1.0, "{direction}");
+    }
+    wait_until("the log to say so", LIMIT, || {
+        let log = leader.stderr();
+        log.contains("was set forward by 3600.") || log.contains("was set forward by 3599.")
+    });
+    wait_until("the log to say so", LIMIT, || leader.stderr().contains("the clock is trusted again"));
+
+    let again = Node::at(leader.kill_for_its_ports(), &[]);
+    again.put("b?version=3", "3").expect(204);
+    wait_version(&follower, "b", "3");
+    std::fs::remove_file(&file).unwrap();
 }
 
 /// 100 names: an outage is one line of the log and few connections, and all are there again soon after it.

@@ -89,6 +89,12 @@ fn caught(mutant: Mutant) -> (Scenario, u64, &'static [&'static str]) {
         Mutant::DeleteAtHorizon => (Scenario::Late, 1, &["a delete stays deleted"]),
         Mutant::LonelyClock => (Scenario::Lonely, 1, &["horizon in the past"]),
         Mutant::CountProcesses => (Scenario::Twins, 1, &["never back in time"]),
+        Mutant::StampsCarried => (Scenario::Wrong, 1, &["stamps keep to the clock"]),
+        Mutant::GenesisKept => (Scenario::Wrong, 1, &["stamps keep to the clock"]),
+        Mutant::StampUnlooked => (Scenario::Wrong, 1, &["doubt has its time"]),
+        Mutant::LoneClockBelieved => (Scenario::Wrong, 1, &["doubt has its time"]),
+        Mutant::RefusalsForEver => (Scenario::Stranger, 1, &["joining has an end"]),
+        Mutant::OutOfReachForEver => (Scenario::Unreachable, 1, &["joining has an end"]),
     }
 }
 

@@ -147,6 +147,14 @@ pub(super) fn joining() -> Refusal {
     Refusal::unavailable("joining: this node takes over the set from others: use another one, or ask again")
 }
 
+/// What a writer is told while the clock is in doubt.
+pub(super) fn clock_in_doubt() -> Refusal {
+    Refusal::unavailable(
+        "clock in doubt: this node's clock is far from those of most others, or was set: \
+         write to another node, and set its clock right",
+    )
+}
+
 /// Whether reads are answered.
 pub(super) fn may_read(node: &Node) -> Result<(), Refusal> {
     operations::goes_on(node)?;
@@ -159,10 +167,7 @@ pub(super) fn may_write(node: &Node) -> Result<(), Refusal> {
     match node.store.standing() {
         _ if !node.is_serving() => Err(stopping()),
         Standing::Joining => Err(joining()),
-        Standing::DoubtsItsClock => Err(Refusal::unavailable(
-            "clock in doubt: this node's clock is far from those of most others, or was set: \
-             write to another node, and set its clock right",
-        )),
+        Standing::DoubtsItsClock => Err(clock_in_doubt()),
         Standing::Ready => Ok(()),
     }
 }

@@ -14,11 +14,12 @@ use axum::response::{IntoResponse, Response};
 use super::answer::stamps;
 use super::body::{self, Excess};
 use super::error::Refusal;
-use super::peers::may_write;
+use super::peers::{clock_in_doubt, may_write};
 use super::request::{self, header, query, shown};
 use crate::core::store::{Change, Written};
 use crate::core::{Name, Record, Stamp, Version};
 use crate::node::metrics::Limit;
+use crate::node::store::NotWritten;
 use crate::node::{Node, clock};
 use crate::watch::Waiter;
 use crate::wire::date::parse_http_date;
@@ -70,8 +71,11 @@ fn write(node: &Node, name: &Name, change: &Change<'_>, given: Option<Stamp>) ->
     may_write(node)?;
     // what an upstream tells of has no data, and whoever writes it may have come second
     let refuses = |stands: &Record| node.fill.is_none() || !stands.data().is_empty();
-    let written = node.store.write_unless(clock::now(), name, change, given, refuses);
-    match written.map_err(|current| other_data(&current))? {
+    let written = node.store.write_unless(name, change, given, refuses).map_err(|why| match why {
+        NotWritten::ClockInDoubt => clock_in_doubt(),
+        NotWritten::Contradicts(current) => other_data(&current),
+    })?;
+    match written {
         Written::<Waiter>::Done { current, .. } => {
             Ok((StatusCode::NO_CONTENT, stamps(Some(&current))).into_response())
         }

@@ -2,23 +2,28 @@
 
 use super::genesis::GenesisMark;
 use super::mutants::{Mutant, Mutants};
-use super::peers::{Peers, State};
+use super::peers::{Peer, Peers, State};
 use super::record::Incarnation;
 
 /// How long a node looks for others before it begins a set, µs.
 pub const LOOK_US: u64 = 5_000_000;
 
-/// How long it waits for the one whose turn it is to begin, µs.
+/// How long it waits where an address refuses, and at least as many answer, µs. Who refuses is then more likely to be the one
+/// that is wrong, or of another cluster.
 pub const LONG_LOOK_US: u64 = 2 * LOOK_US;
+
+/// How long it waits where more addresses refuse than answer, or for a set that is there and cannot be had, µs. Time to set a
+/// clock right or to hand out a secret; but an address that another cluster has taken refuses for ever.
+pub const PATIENCE_US: u64 = 120_000_000;
 
 /// What came of talking to an address that discovery names, beside our own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Contact {
     /// Nothing.
     Silent,
-    /// Somebody is there and will not have us: another secret, another version. That is not silence.
+    /// Somebody is there and will not have us: another secret, another version. That is not silence, for a while.
     Refuses {
-        /// It has our secret, and our clock or its own is wrong.
+        /// It has our secret, which it shows, and our clock or its own is wrong.
         clock: bool,
     },
     /// This process answers there.
@@ -47,6 +52,8 @@ pub struct Joiner {
     pub empty: bool,
     /// For how long it has looked for others, µs.
     pub looked_us: u64,
+    /// For how long nobody has answered a request for a set, µs.
+    pub unanswered_us: u64,
     /// The monotonic clock, µs.
     pub mono_us: u64,
 }
@@ -56,14 +63,20 @@ pub struct Joiner {
 /// A cold start needs every address to answer, and to hold nothing: two empty nodes that see only each other while the
 /// third one, which holds the set, is cut off, must not take each other's emptiness for the truth. Processes are not
 /// counted: one that was just restarted still shows up beside its successor. Of several joiners the one with the lowest
-/// incarnation goes first. Whoever is refused stays joining.
+/// incarnation goes first. Who refuses us is waited for with a bound, see [`look_us`], and so is a set that cannot be had:
+/// from then on both count as silence, which never leads to a cold start.
 #[must_use]
 pub fn step(joiner: Joiner, peers: &Peers, others: &[Contact], entropy: u64, mutants: Mutants) -> Step {
+    let is_out_of_reach = joiner.unanswered_us >= PATIENCE_US && !mutants.has(Mutant::OutOfReachForEver);
     match whom_to_join(peers, joiner.mono_us, entropy) {
         Choice::Nobody => {}
-        Choice::Later => return Step::Wait,
-        Choice::One(peer) => return Step::Join(peer),
+        Choice::One(peer) if !is_out_of_reach || peer.failures() < TRIES => {
+            return Step::Join(peer.summary.incarnation);
+        }
+        Choice::Later if !is_out_of_reach => return Step::Wait,
+        Choice::One(_) | Choice::Later => return Step::ServeAlone,
     }
+    let Some(look_us) = look_us(others, mutants) else { return Step::Wait };
     let joining = || peers.live().map(|peer| &peer.summary).filter(|summary| summary.state == State::Joining);
     let first = joining().all(|summary| joiner.us < summary.incarnation);
     let all = if mutants.has(Mutant::CountProcesses) {
@@ -75,23 +88,43 @@ pub fn step(joiner: Joiner, peers: &Peers, others: &[Contact], entropy: u64, mut
         })
     };
     let nothing = joiner.empty && joining().all(|summary| summary.root.count == 0);
-    match joiner.looked_us {
-        _ if others.iter().any(|contact| matches!(contact, Contact::Refuses { .. })) => Step::Wait,
-        ..LOOK_US => Step::Wait,
+    if joiner.looked_us < look_us {
+        Step::Wait
+    } else if first && all && nothing {
+        Step::ColdStart
+    } else if first || joiner.looked_us >= look_us + LOOK_US {
+        Step::ServeAlone
+    } else {
         // one of them begins and the others join it: sets begun at once would have to be healed
-        ..LONG_LOOK_US if !first => Step::Wait,
-        _ if first && all && nothing => Step::ColdStart,
-        _ => Step::ServeAlone,
+        Step::Wait
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Choice {
+/// How long a node looks for others that may have a set, µs; `None` as long as all stays as it is.
+///
+/// Whoever is refused may be the one that is wrong: the more so, the fewer answer. Whom members refuse for its clock, more of
+/// them than answer, would take no writes anyhow; they show the secret, so that no other cluster can keep a node from its
+/// start by that.
+fn look_us(others: &[Contact], mutants: Mutants) -> Option<u64> {
+    let count = |of: fn(&Contact) -> bool| others.iter().filter(|contact| of(contact)).count();
+    let answer = count(|contact| matches!(contact, Contact::Answers(_)));
+    let refuse = count(|contact| matches!(contact, Contact::Refuses { .. }));
+    let refuse_clock = count(|contact| matches!(contact, Contact::Refuses { clock: true }));
+    match refuse {
+        0 => Some(LOOK_US),
+        _ if refuse_clock > answer || mutants.has(Mutant::RefusalsForEver) => None,
+        _ if answer >= refuse => Some(LONG_LOOK_US),
+        _ => Some(PATIENCE_US),
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Choice<'a> {
     /// Nobody has a set.
     Nobody,
     /// Somebody has, who failed just now.
     Later,
-    One(Incarnation),
+    One(&'a Peer),
 }
 
 /// A peer that failed so often in a row to hand over its set stands behind those whose set is worth less.
@@ -99,7 +132,7 @@ const TRIES: u32 = 2;
 
 /// Somebody whose set is there: a real one first, one of somebody who is about to stop last, and of those alike whoever
 /// failed least. A peer that hangs must not keep a node from the others' sets.
-fn whom_to_join(peers: &Peers, mono_us: u64, entropy: u64) -> Choice {
+fn whom_to_join(peers: &Peers, mono_us: u64, entropy: u64) -> Choice<'_> {
     let worth = |state: State, provisional: bool| match (state, provisional) {
         (State::Ready, false) => Some(0),
         (State::Ready, true) => Some(1),
@@ -118,7 +151,7 @@ fn whom_to_join(peers: &Peers, mono_us: u64, entropy: u64) -> Choice {
     };
     let of_best = || ranked().filter(|(rank, peer)| *rank == best && !peer.rests(mono_us));
     let pick = usize::try_from(entropy % of_best().count().max(1) as u64).unwrap_or(0);
-    of_best().nth(pick).map_or(Choice::Nobody, |(_, peer)| Choice::One(peer.summary.incarnation))
+    of_best().nth(pick).map_or(Choice::Nobody, |(_, peer)| Choice::One(peer))
 }
 
 /// Whether a provisional set is all that there is: every address that discovery names is ready in this very set, and of
@@ -175,7 +208,13 @@ mod tests {
     }
 
     fn decide(others: &[Contact], looked_us: u64, states: &[(u64, State, Option<bool>)]) -> Step {
-        step(Joiner { us: US, empty: true, looked_us, mono_us: 0 }, &peers(states), others, 0, Mutants::NONE)
+        let joiner = Joiner { us: US, empty: true, looked_us, unanswered_us: looked_us, mono_us: 0 };
+        step(joiner, &peers(states), others, 0, Mutants::NONE)
+    }
+
+    fn join_after(peers: &Peers, mono_us: u64, unanswered_us: u64) -> Step {
+        let joiner = Joiner { us: US, empty: true, looked_us: unanswered_us, unanswered_us, mono_us };
+        step(joiner, peers, &[], 0, Mutants::NONE)
     }
 
     #[test]
@@ -200,10 +239,7 @@ mod tests {
     fn who_fails_stands_behind_and_rests() {
         let mut all =
             peers(&[(1, State::Ready, Some(false)), (2, State::Ready, Some(true)), (3, JOINING, None)]);
-        let join = |all: &Peers, mono_us: u64| {
-            let joiner = Joiner { us: US, empty: true, looked_us: LONG_LOOK_US, mono_us };
-            step(joiner, all, &[], 0, Mutants::NONE)
-        };
+        let join = |all: &Peers, mono_us: u64| join_after(all, mono_us, LONG_LOOK_US);
         assert_eq!(join(&all, 0), Step::Join(Incarnation(1)));
         all.failed(Incarnation(1), 0);
         assert_eq!(join(&all, 0), Step::Join(Incarnation(2)), "it rests");
@@ -216,6 +252,8 @@ mod tests {
         all.failed(Incarnation(1), 3 * later);
         all.failed(Incarnation(2), 3 * later);
         assert_eq!(join(&all, 3 * later), Step::Wait, "a set is there: none is begun");
+        assert_eq!(join_after(&all, 3 * later, PATIENCE_US - 1), Step::Wait);
+        assert_eq!(join_after(&all, 3 * later, PATIENCE_US), Step::ServeAlone, "but not for ever");
     }
 
     #[test]
@@ -241,7 +279,7 @@ mod tests {
     #[test]
     fn who_holds_records_has_heard_of_a_set() {
         let all = peers(&[(7, JOINING, None), (9, JOINING, None)]);
-        let joiner = Joiner { us: US, empty: false, looked_us: LOOK_US, mono_us: 0 };
+        let joiner = Joiner { us: US, empty: false, looked_us: LOOK_US, unanswered_us: LOOK_US, mono_us: 0 };
         assert_eq!(step(joiner, &all, &answers(&[7, 9]), 0, Mutants::NONE), Step::ServeAlone);
     }
 
@@ -252,13 +290,37 @@ mod tests {
         assert_eq!(decide(&answers(&[3, 7]), LONG_LOOK_US, &all), Step::ServeAlone);
     }
 
+    const REFUSES: Contact = Contact::Refuses { clock: false };
+    const REFUSES_CLOCK: Contact = Contact::Refuses { clock: true };
+
     #[test]
-    fn silence_is_not_refusal() {
+    fn a_refusal_is_not_silence_and_is_not_waited_for_without_an_end() {
         assert_eq!(decide(&[Contact::Silent; 2], LOOK_US, &[]), Step::ServeAlone);
-        assert_eq!(
-            decide(&[Contact::Silent, Contact::Refuses { clock: false }], 10 * LOOK_US, &[]),
-            Step::Wait
-        );
+        let refused = [Contact::Silent, REFUSES];
+        assert_eq!(decide(&refused, PATIENCE_US - 1, &[]), Step::Wait);
+        assert_eq!(decide(&refused, PATIENCE_US, &[]), Step::ServeAlone, "and never a cold start");
+    }
+
+    #[test]
+    fn who_refuses_beside_as_many_who_answer_keeps_nobody_from_its_start() {
+        let all = [(7, JOINING, None), (9, JOINING, None)];
+        let others = [answers(&[7, 9]), vec![REFUSES]].concat();
+        assert_eq!(decide(&others, LONG_LOOK_US - 1, &all), Step::Wait);
+        assert_eq!(decide(&others, LONG_LOOK_US, &all), Step::ServeAlone, "and never a cold start");
+        let first = [(3, JOINING, None), all[0]];
+        let others = [answers(&[3, 7]), vec![REFUSES_CLOCK]].concat();
+        assert_eq!(decide(&others, LONG_LOOK_US + LOOK_US - 1, &first), Step::Wait, "it is not our turn");
+        assert_eq!(decide(&others, LONG_LOOK_US + LOOK_US, &first), Step::ServeAlone);
+        let outnumbered = [answers(&[7]), vec![REFUSES; 2]].concat();
+        assert_eq!(decide(&outnumbered, PATIENCE_US - 1, &all[..1]), Step::Wait, "we may be wrong");
+    }
+
+    #[test]
+    fn whom_members_refuse_for_its_clock_begins_nothing() {
+        assert_eq!(decide(&[REFUSES_CLOCK, Contact::Silent], 10 * PATIENCE_US, &[]), Step::Wait);
+        let others = [answers(&[7]), vec![REFUSES_CLOCK; 2]].concat();
+        assert_eq!(decide(&others, 10 * PATIENCE_US, &[(7, JOINING, None)]), Step::Wait);
+        assert_eq!(decide(&others, 0, &[(7, State::Ready, Some(true))]), Step::Join(Incarnation(7)));
     }
 
     #[test]

@@ -23,6 +23,10 @@ pub const MAX_STAMP_US: u64 = 253_402_207_199_999_999;
 /// name) and the allocator's share. `cargo bench -p cluster-tests --bench memory` measures 162, rounded up here.
 pub const RECORD_OVERHEAD_BYTES: usize = 176;
 
+/// How far stamps may run ahead of the node's clock, µs, only so that they go on rising. NTP sets clocks back by less than
+/// that, or slows them down. What runs further ahead was given by a clock that was wrong.
+pub const MAX_STAMP_LEAD_US: u64 = 1_000_000;
+
 /// Tombstones older than the horizon are gone on purpose. The horizon moves in steps of this many µs, so that nodes
 /// that move it at slightly different times mostly agree on it.
 pub const HORIZON_STEP_US: u64 = 60_000_000;

@@ -45,11 +45,23 @@ pub enum Mutant {
     LonelyClock,
     /// A cold start counts processes that answer, and not addresses.
     CountProcesses,
+    /// What the clock gave last is carried on for ever, and to all names.
+    StampsCarried,
+    /// A set that a wrong clock began in the future goes on to begin there.
+    GenesisKept,
+    /// A write is stamped without a look at whether the clock was just set.
+    StampUnlooked,
+    /// A node without others believes its clock as soon as it was set.
+    LoneClockBelieved,
+    /// A joining node waits for those who refuse it for as long as they do.
+    RefusalsForEver,
+    /// A joining node waits for a set that it cannot have for as long as that is there.
+    OutOfReachForEver,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 26] = [
         Self::NoHorizonExchange,
         Self::ResolvedOnTruncation,
         Self::VectorAtEnd,
@@ -70,6 +82,12 @@ impl Mutant {
         Self::DeleteAtHorizon,
         Self::LonelyClock,
         Self::CountProcesses,
+        Self::StampsCarried,
+        Self::GenesisKept,
+        Self::StampUnlooked,
+        Self::LoneClockBelieved,
+        Self::RefusalsForEver,
+        Self::OutOfReachForEver,
     ];
 }
 

@@ -250,6 +250,12 @@ impl Set {
         true
     }
 
+    /// Puts the horizon back where a wrong clock moved it into the future. Only for a set that nobody else has a part in:
+    /// another one would go on to forget what this one keeps.
+    pub fn lower_horizon(&mut self, horizon: Stamp) {
+        self.tombstones.lower(horizon);
+    }
+
     /// Moves the horizon, never back, and drops tombstones below it, at most `at_most` of them.
     ///
     /// Returns how many it dropped; fewer than `at_most` means that none is left below the horizon.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::limits::MAX_STAMP_US;
+use super::limits::{MAX_STAMP_LEAD_US, MAX_STAMP_US};
 
 /// A write's time, µs since 1970-01-01T00:00:00Z: the last-writer-wins stamp, and the revision of a read.
 ///
@@ -121,25 +121,43 @@ impl fmt::Display for Stamp {
 /// Gives out this node's stamps.
 ///
 /// Each is above the one that the node holds for the name, so that a write supersedes what its node has seen even when
-/// the clock stands still or steps back; and where names do not force more, they rise from write to write. What a name
-/// forces stays with that name: one stamp from the future, taken from a client or from a node whose clock is wrong, must
-/// not drag all names there.
-#[derive(Clone, Debug, Default)]
+/// the clock stands still or steps back; and where names do not force more, they rise from write to write, as long as the
+/// clock is not set back by more than [`MAX_STAMP_LEAD_US`]. What a name forces stays with that name: one stamp from the
+/// future, taken from a client, from a node whose clock is wrong, or from this clock when it was wrong, must not drag all
+/// names there.
+#[derive(Clone, Debug)]
 pub struct StampSource {
     /// The last stamp that the clock gave, without what a name forced.
     last: Stamp,
+    /// How far ahead of the clock it is carried on, µs.
+    lead_us: u64,
+}
+
+impl Default for StampSource {
+    fn default() -> Self {
+        Self { last: Stamp::ZERO, lead_us: MAX_STAMP_LEAD_US }
+    }
 }
 
 impl StampSource {
-    /// `max(now, last + 1, stored + 1)`; `stored` is the stamp that the node holds for the name, if any.
+    /// One that carries on what the clock gave last for ever: with a rule taken out.
+    pub(super) fn without_limit() -> Self {
+        Self { lead_us: u64::MAX, ..Self::default() }
+    }
+
+    /// `max(now, last + 1, stored + 1)`; `stored` is the stamp that the node holds for the name, if any. What the clock gave
+    /// last counts only while it is at most [`MAX_STAMP_LEAD_US`] ahead of `now`.
     pub fn give(&mut self, now: Stamp, stored: Option<Stamp>) -> Stamp {
-        self.last = now.max(self.last.next());
+        let carried = self.last.next();
+        self.last = if carried.before(self.lead_us) > now { now } else { now.max(carried) };
         self.last.max(stored.map_or(Stamp::ZERO, Stamp::next))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn at(micros: u64) -> Stamp {
@@ -166,6 +184,48 @@ mod tests {
         assert_eq!(source.give(at(200), Some(at(500))), at(501), "the name is ahead");
         assert_eq!(source.give(at(200), None), at(201), "and does not take the others with it");
         assert_eq!(source.give(at(900), Some(at(3))), at(900));
+    }
+
+    #[test]
+    fn a_clock_that_was_wrong_drags_no_name_along() {
+        let (hour, mut source) = (3_600_000_000, StampSource::default());
+        let wrong = source.give(at(5_000_000 + hour), None);
+        assert_eq!(source.give(at(5_000_000), None), at(5_000_000), "another name");
+        assert_eq!(source.give(at(5_000_001), Some(wrong)), wrong.next(), "the name itself goes on");
+        assert_eq!(source.give(at(5_000_002), None), at(5_000_002), "and drags nothing either");
+        assert_eq!(
+            source.give(at(5_000_003 - MAX_STAMP_LEAD_US), None),
+            at(5_000_003),
+            "a small step is risen over"
+        );
+    }
+
+    proptest! {
+        /// Whatever the clock does: a stamp is above the one of its name; it is not further ahead of the clock than it
+        /// may be, unless the name forces it; and stamps rise from name to name unless the clock was set back by more.
+        #[test]
+        fn stamps_rise_and_keep_to_the_clock(
+            looks in prop::collection::vec((0..20 * MAX_STAMP_LEAD_US, prop::option::of(0..40 * MAX_STAMP_LEAD_US)), 1..60)
+        ) {
+            let (mut source, mut last) = (StampSource::default(), Stamp::ZERO);
+            for (now, stored) in looks {
+                let (now, stored) = (at(now), stored.map(at));
+                let given = source.give(now, stored);
+                prop_assert!(stored.is_none_or(|stored| given > stored) && given >= now);
+                let keeps_to_clock = |stamp: Stamp| stamp.before(MAX_STAMP_LEAD_US) <= now;
+                if !keeps_to_clock(last.next()) {
+                    last = Stamp::ZERO;
+                }
+                if stored.is_none_or(|stored| given != stored.next()) {
+                    prop_assert!(keeps_to_clock(given), "{given} by a clock at {now}");
+                    prop_assert!(given > last, "{given} after {last}");
+                    last = given;
+                } else if keeps_to_clock(given) {
+                    // by the name or by the clock: that cannot be told
+                    last = Stamp::ZERO;
+                }
+            }
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use super::genesis::Genesis;
-use super::limits::{LIST_AT_MOST, MAX_BATCH_DOTS, MUTANT_GUARD_US};
+use super::limits::{LIST_AT_MOST, MAX_BATCH_DOTS, MAX_STAMP_LEAD_US, MUTANT_GUARD_US};
 use super::mutants::{Mutant, Mutants};
 use super::name::Name;
 use super::push::{Ack, Batch, Log};
@@ -145,7 +145,10 @@ impl<T> Store<T> {
             log: Log::default(),
             vector: Vector::default(),
             mutants,
-            stamps: StampSource::default(),
+            stamps: match mutants.has(Mutant::StampsCarried) {
+                true => StampSource::without_limit(),
+                false => StampSource::default(),
+            },
             waiters: Waiters::default(),
             expected: HashSet::new(),
             draining: false,
@@ -227,6 +230,9 @@ impl<T> Store<T> {
         change: &Change<'_>,
         given: Option<Stamp>,
     ) -> Written<T> {
+        if given.is_none() {
+            self.date_genesis_back(now);
+        }
         let held = self.set.get(name);
         let after_genesis = now.max(self.genesis.started.next());
         let last_sync = given.unwrap_or_else(|| self.stamps.give(after_genesis, held.map(Record::last_sync)));
@@ -254,6 +260,16 @@ impl<T> Store<T> {
             (Merge::Stands(current), due) if current.reads_as(&record) => Written::Done { current, due },
             (Merge::Stands(current), _) => Written::Lost { current },
             (Merge::Forgotten, _) => Written::TooOld { oldest },
+        }
+    }
+
+    /// A set cannot have begun later than now: the clock that began it was wrong, and would drag all stamps along. An older
+    /// genesis wins, so the others take it over; and all stamps that were given in this set are later than its first date.
+    fn date_genesis_back(&mut self, now: Stamp) {
+        let Genesis { started, .. } = self.genesis;
+        let is_ahead = started < Stamp::MAX && started.next().before(MAX_STAMP_LEAD_US) > now;
+        if is_ahead && !self.mutants.has(Mutant::GenesisKept) {
+            self.genesis.started = now;
         }
     }
 
@@ -397,6 +413,16 @@ impl<T> Store<T> {
         self.waiters.take_all()
     }
 
+    /// Puts the horizon back; see [`Set::lower_horizon`].
+    pub(super) fn lower_horizon(&mut self, horizon: Stamp) {
+        self.set.lower_horizon(horizon);
+    }
+
+    /// Forgets a copy whose source is gone; see [`Set::drop_copy`]. Whoever is parked on it is told of the next one.
+    pub fn forget_copy(&mut self, name: &Name) {
+        self.set.drop_copy(name);
+    }
+
     /// Moves the horizon and drops at most `at_most` tombstones; see [`Set::raise_horizon`].
     pub fn raise_horizon(&mut self, horizon: Stamp, at_most: usize) -> usize {
         self.set.raise_horizon(horizon, at_most)
@@ -455,6 +481,23 @@ mod tests {
         assert_eq!((current.version(), current.last_sync()), ("b", at(1_001)));
         let (current, _) = done(delete(&mut store, 20, None));
         assert_eq!((current.kind(), current.last_sync()), (Kind::Tombstone, at(1_002)));
+    }
+
+    /// What a set begun by a clock that was an hour ahead would otherwise give to each name.
+    #[test]
+    fn a_set_that_was_begun_in_the_future_is_dated_back_by_the_first_write() {
+        const HOUR: u64 = 3_600_000_000;
+        let genesis = Genesis { started: at(HOUR), ..GENESIS };
+        let mut store: Store<u32> = Store::new(genesis, Incarnation(1), usize::MAX);
+        done(put(&mut store, 10, "a", Some(5)));
+        assert_eq!(store.genesis(), genesis, "a stamp of a client says nothing of our clock");
+        let (current, _) = done(put(&mut store, 20, "b", None));
+        assert_eq!((current.last_sync(), store.genesis().started), (at(21), at(20)));
+        // a difference between the clocks of two nodes is none
+        let genesis = Genesis { started: at(HOUR), ..GENESIS };
+        let mut store: Store<u32> = Store::new(genesis, Incarnation(1), usize::MAX);
+        let (current, _) = done(put(&mut store, HOUR - MAX_STAMP_LEAD_US + 1, "b", None));
+        assert_eq!((current.last_sync(), store.genesis()), (at(HOUR + 1), genesis));
     }
 
     #[test]

@@ -39,6 +39,11 @@ impl Tombstones {
         self.horizon = self.horizon.max(horizon);
     }
 
+    /// Moves the horizon back.
+    pub(super) fn lower(&mut self, horizon: Stamp) {
+        self.horizon = self.horizon.min(horizon);
+    }
+
     /// The oldest tombstone that lies below the horizon.
     pub(super) fn first_below_horizon(&self) -> Option<(Stamp, u64)> {
         self.by_age.first().copied().filter(|(last_sync, _)| *last_sync < self.horizon)

@@ -101,6 +101,8 @@ pub(super) struct Metrics {
     silent: Family<UpstreamLabel, Counter>,
     /// Answers that go back to an earlier one.
     pub(super) flaps: Counter,
+    /// Copies that are stamped far ahead of our clock.
+    pub(super) ahead: Counter,
     /// Readers of names for which there was no room.
     pub(super) refused: Counter,
 }
@@ -161,6 +163,11 @@ impl Metrics {
             "fill_flaps",
             "Answers that went back to an earlier version, as replicas that disagree give",
             self.flaps.clone(),
+        );
+        registry.register(
+            "fill_stamps_ahead",
+            "Copies of a leader's writes that are stamped more than 5 minutes ahead of this node's clock",
+            self.ahead.clone(),
         );
         registry.register(
             "fill_refused",

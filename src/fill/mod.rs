@@ -81,6 +81,8 @@ pub trait Keeper: Send + Sync + 'static {
     fn tell_owner(&self, owner: u64, name: &Name);
     /// Nobody has read a name for long: what is held of it is a copy, and is asked for again when somebody does.
     fn drop_copy(&self, name: &Name);
+    /// What is held of a name is a copy whose source is gone: what is copied next takes its place, older or not.
+    fn forget_copy(&self, name: &Name);
     /// The set that this one is a copy of began then.
     fn began(&self, started: Stamp);
 }

@@ -39,8 +39,8 @@ const LONGEST_POLL: Duration = Duration::from_secs(60);
 /// What an answer may take beyond the time that it may be parked: its turn among many, and the way.
 pub(super) const ANSWER_TIME: Duration = Duration::from_secs(10);
 
-/// A stamp further ahead of our clock than this is not copied: one bad clock must not lock a name. Wide, for the two
-/// clocks may differ.
+/// A copy that is stamped further ahead of our clock than this is told of, and given up once no address has it any more: one
+/// bad clock must not lock a name. Wide, for the two clocks may differ.
 const MAX_AHEAD_US: u64 = 300_000_000;
 
 /// Addresses that are asked before a name counts as unknown.
@@ -84,7 +84,8 @@ enum Form {
 
 /// Follows one name until it is told to stop by being dropped, or nobody has a use for it.
 pub(super) async fn follow(shared: Arc<Shared>, entry: Arc<Entry>) {
-    let mut way = Way { form: Form::Now, turn: 0, fruitless: 0, stale: false };
+    let mut way =
+        Way { form: Form::Now, turn: 0, fruitless: 0, stale: false, behind: 0, gives_up_copy: false };
     let (mut poked, mut looked, mut looks) = (false, Instant::now(), 0_usize);
     loop {
         if way.fruitless > 0 && nobody_cares(&shared, &entry) {
@@ -109,7 +110,8 @@ pub(super) async fn follow(shared: Arc<Shared>, entry: Arc<Entry>) {
         if !is_parked {
             (poked, looked) = (false, sent);
         }
-        let mut asking = std::pin::pin!(ask_or_give_up(&shared, &entry, &address, held.as_ref(), way.form));
+        let shown = held.as_ref().filter(|_| !way.gives_up_copy);
+        let mut asking = std::pin::pin!(ask_or_give_up(&shared, &entry, &address, shown, way.form));
         let told = loop {
             tokio::select! {
                 told = &mut asking => break told,
@@ -159,6 +161,10 @@ struct Way {
     fruitless: u32,
     /// The upstream said that it is cut off itself.
     stale: bool,
+    /// Addresses in a row that have less than what is held.
+    behind: usize,
+    /// The next answer takes the place of what is held, whatever its stamp.
+    gives_up_copy: bool,
 }
 
 enum Step {
@@ -183,6 +189,7 @@ impl Way {
         let was = self.form;
         match told {
             Told::Value { version, stamp, data } => {
+                let held = self.still_held(shared, entry, held);
                 let change = Change::Put { version: &version, data: &data };
                 let is_new = match copy(shared, entry, held, &change, stamp) {
                     Ok(is_new) => is_new,
@@ -206,6 +213,7 @@ impl Way {
                 self.not_too_soon(shared, sent, false)
             }
             Told::Deleted(stamp) => {
+                let held = self.still_held(shared, entry, held);
                 // one without a stamp says nothing about when, so that it may be older than what is held
                 let copied =
                     stamp.map_or(Ok(false), |stamp| copy(shared, entry, held, &Change::Delete, stamp));
@@ -224,6 +232,7 @@ impl Way {
             Told::Behind => {
                 count(Outcome::Behind);
                 entry.set_trouble(Some(Trouble::CutOff("the upstream is behind".into())));
+                self.look_at_copy(shared, entry, held);
                 Step::On(self.go_on(shared, entry, held.is_some()))
             }
             Told::Limited(pause) => {
@@ -243,6 +252,40 @@ impl Way {
                 count(Outcome::Error);
                 Step::On(self.failed(shared, entry, address, sent, &Failing::Answers(status)))
             }
+        }
+    }
+
+    /// What is held, unless it is given up now.
+    fn still_held<'a>(
+        &mut self,
+        shared: &Shared,
+        entry: &Entry,
+        held: Option<&'a Record>,
+    ) -> Option<&'a Record> {
+        if std::mem::take(&mut self.gives_up_copy) {
+            shared.keeper.forget_copy(&entry.name);
+            return None;
+        }
+        held
+    }
+
+    /// An address has less than what is held. Where that is stamped far ahead of our clock, and no address has it, the set
+    /// that it came from is gone: none of them would reach its stamp for as long.
+    fn look_at_copy(&mut self, shared: &Shared, entry: &Entry, held: Option<&Record>) {
+        self.behind += 1;
+        let Some(held) = held.filter(|held| is_far_ahead(shared, held.last_sync())) else { return };
+        if self.behind < shared.upstream.addresses().len() || self.gives_up_copy {
+            return;
+        }
+        (self.gives_up_copy, self.form) = (true, Form::Now);
+        if let Some(more) = shared.may_complain("given up") {
+            tracing::warn!(
+                name = %entry.name,
+                more,
+                "no address of the upstream has what is held, which is stamped {} µs, far ahead of this node's clock: it is \
+                 given up for what the upstream has now",
+                held.last_sync()
+            );
         }
     }
 
@@ -274,7 +317,7 @@ impl Way {
         shared.good(address);
         shared.told(entry);
         self.form = next;
-        self.turn = 0;
+        (self.turn, self.behind) = (0, 0);
     }
 
     /// The pause before what was answered is asked again: none after news, or after a wait.
@@ -440,8 +483,15 @@ fn copy(
     change: &Change<'_>,
     stamp: Stamp,
 ) -> Result<bool, NotCopied> {
-    if let Err(error) = stamp.guard(shared.keeper.now(), MAX_AHEAD_US) {
-        return Err(NotCopied::Useless(format!("its stamp is {error}: look at both clocks")));
+    if is_far_ahead(shared, stamp) {
+        shared.metrics.ahead.inc();
+        if let Some(more) = shared.may_complain("ahead") {
+            tracing::warn!(
+                name = %entry.name,
+                more,
+                "the upstream stamps with {stamp} µs, far ahead of this node's clock: it is copied: look at both clocks"
+            );
+        }
     }
     let is_same = held.is_some_and(|held| match change {
         Change::Put { version, .. } => held.is_version(version),
@@ -456,6 +506,10 @@ fn copy(
         Kept::Full => Err(NotCopied::Useless(SET_IS_FULL.to_owned())),
         Kept::NotNow => Err(NotCopied::NotNow),
     }
+}
+
+fn is_far_ahead(shared: &Shared, stamp: Stamp) -> bool {
+    stamp.guard(shared.keeper.now(), MAX_AHEAD_US).is_err()
 }
 
 /// Asks, unless the address is found to be silent meanwhile.

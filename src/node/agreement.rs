@@ -24,6 +24,8 @@ pub(super) struct Seen<'a> {
     pub(super) asked: &'a BTreeMap<Incarnation, Asked>,
     /// Why addresses are silent, as far as that is known.
     pub(super) silent: &'a BTreeMap<SocketAddr, String>,
+    /// What to do about those of them that refuse this node.
+    pub(super) refusing: &'a BTreeMap<SocketAddr, &'static str>,
     /// This node can be reached from this machine only.
     pub(super) on_loopback: bool,
 }
@@ -99,11 +101,12 @@ impl Seen<'_> {
                 Place::Silent(_) => {
                     silent += 1;
                     let why = self.silent.get(address).map_or("nobody answers there", String::as_str);
-                    let advice = match self.on_loopback && !address.ip().is_loopback() {
-                        true => {
+                    let advice = match self.refusing.get(address) {
+                        Some(advice) => advice,
+                        None if self.on_loopback && !address.ip().is_loopback() => {
                             "this node listens on loopback: give --listen-server an address that others reach"
                         }
-                        false => "start a node there, let UDP and TCP pass, or take the address out",
+                        None => "start a node there, let UDP and TCP pass, or take the address out",
                     };
                     sentences.push(format!(
                         "discovery names {address}, and gossip does not see it: {why}: {advice}"

@@ -2,14 +2,24 @@
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::core::Stamp;
 use crate::core::replica::Now;
 use crate::wire::duration;
 
-/// For tests only, so that a process can have a wrong clock on a machine with a right one: `+1h`, `-90s`.
+/// For tests only, so that a process can have a wrong clock on a machine with a right one: `+1h`, `-90s`; or `@` and the path
+/// of a file that says so, and may say something else at any time.
 pub const OFFSET_VARIABLE: &str = "VWATCH_TEST_CLOCK_OFFSET";
+
+/// How often such a file is read.
+const READ_EVERY: Duration = Duration::from_millis(5);
+
+/// The two clocks are read again if that took longer than this, µs: the system may stop a thread between two instructions.
+const AT_ONCE_US: u64 = 20_000;
+
+/// How often at most.
+const LOOKS: usize = 8;
 
 /// How far our clock is wrong on purpose, µs.
 static OFFSET_US: AtomicI64 = AtomicI64::new(0);
@@ -17,16 +27,33 @@ static OFFSET_US: AtomicI64 = AtomicI64::new(0);
 /// Takes [`OFFSET_VARIABLE`] from the environment; an empty one counts as unset. Returns it where it says something.
 ///
 /// # Errors
-/// If it is not a duration with its sign.
+/// If it is not a duration with its sign, nor names a file with one.
 pub fn offset_from_environment() -> Result<Option<String>, String> {
     let Some(text) = std::env::var_os(OFFSET_VARIABLE).filter(|text| !text.is_empty()) else {
         return Ok(None);
     };
     let text = text.to_string_lossy().into_owned();
-    let offset = offset_us(&text).ok_or_else(|| {
-        format!("bad {OFFSET_VARIABLE}: not a duration with its sign: got {text:?}: write +1h or -90s, or unset it")
-    })?;
-    OFFSET_US.store(offset, Ordering::Relaxed);
+    let bad = |got: &str| {
+        format!(
+            "bad {OFFSET_VARIABLE}: not a duration with its sign: got {got:?}: write +1h or -90s, or unset it"
+        )
+    };
+    let Some(path) = text.strip_prefix('@').map(str::to_owned) else {
+        OFFSET_US.store(offset_us(&text).ok_or_else(|| bad(&text))?, Ordering::Relaxed);
+        return Ok(Some(text));
+    };
+    let read = move || std::fs::read_to_string(&path).unwrap_or_default();
+    let first = read();
+    OFFSET_US.store(offset_us(first.trim()).ok_or_else(|| bad(&first))?, Ordering::Relaxed);
+    // a thread of its own: who serves waits for no file
+    std::thread::spawn(move || {
+        loop {
+            std::thread::sleep(READ_EVERY);
+            if let Some(offset) = offset_us(read().trim()) {
+                OFFSET_US.store(offset, Ordering::Relaxed);
+            }
+        }
+    });
     Ok(Some(text))
 }
 
@@ -52,12 +79,22 @@ pub fn now() -> Stamp {
         .unwrap_or(Stamp::MAX)
 }
 
-/// Now, by the wall clock and by the one that only goes forward.
+/// Now, by the wall clock and by the one that only goes forward, at the same moment: where the system lets the two be read with
+/// a pause between them, it looks as if one of them had been set.
 #[must_use]
 pub fn both() -> Now {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    let mono_us = u64::try_from(START.elapsed().as_micros()).unwrap_or(u64::MAX);
-    Now { wall: now(), mono_us }
+    let mono_us = || u64::try_from(START.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let mut before_us = mono_us();
+    for _ in 0..LOOKS {
+        let wall = now();
+        let after_us = mono_us();
+        if after_us.saturating_sub(before_us) <= AT_ONCE_US {
+            return Now { wall, mono_us: before_us };
+        }
+        before_us = after_us;
+    }
+    Now { wall: now(), mono_us: before_us }
 }
 
 #[cfg(test)]

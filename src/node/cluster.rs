@@ -17,6 +17,7 @@ use crate::membership::discovery::{Found, TargetStatus};
 use crate::membership::target::Target as Named;
 use crate::membership::{Member as Seat, Place, View};
 use crate::replication::PROTOCOL;
+use crate::replication::client::{CallError, Presence};
 use crate::seal::KeyId;
 use crate::wire::cluster::{
     Address, Agreement, Cluster, Discovery, Fill, Genesis, MOST, Member, Members, SetMark, Target, ThisNode,
@@ -108,7 +109,9 @@ impl Node {
 pub fn agreement(group: &Group) -> Agreement {
     let (view, found, asked) = (group.view(), group.found(), group.asked());
     let on_loopback = group.us().1.ip().is_loopback();
-    Seen { view: &view, found: &found, asked: &asked, silent: &silent(group, &view), on_loopback }.compare()
+    let (silent, refusing) = (silent(group, &view), refusing(group));
+    Seen { view: &view, found: &found, asked: &asked, silent: &silent, refusing: &refusing, on_loopback }
+        .compare()
 }
 
 /// Why addresses are silent: what they say to requests, or what came from there by gossip and was dropped.
@@ -127,6 +130,22 @@ fn silent(group: &Group, view: &View) -> BTreeMap<SocketAddr, String> {
         Some((*address, said))
     };
     view.reach.places.iter().filter_map(why).collect()
+}
+
+/// What to do about addresses that refuse this node.
+fn refusing(group: &Group) -> BTreeMap<SocketAddr, &'static str> {
+    let advice = |error: &CallError| match error {
+        CallError::Stale(_) => "a node that joins waits for it: or take the address out",
+        _ => {
+            "a node that joins waits for it, 2 min at most: give both the same --cluster-id, secret and version, or take \
+             the address out"
+        }
+    };
+    let refused = |(address, said): (SocketAddr, Result<Presence, CallError>)| {
+        let error = said.err().filter(CallError::is_refusal)?;
+        Some((address, advice(&error)))
+    };
+    group.probed().into_iter().filter_map(refused).collect()
 }
 
 fn members(view: &View, ours: u64, census: &GroupCensus, asked: &BTreeMap<Incarnation, Asked>) -> Members {

@@ -3,6 +3,7 @@
 use tokio::sync::mpsc;
 
 use crate::config::Config;
+use crate::config::fill::Strategy;
 use crate::core::store::{Change, Written};
 use crate::core::{Genesis, Incarnation, Name, Record, Stamp, Store};
 use crate::fill::{Filler, Heard, Keeper, Kept};
@@ -15,6 +16,8 @@ use super::store::{SharedStore, Standing};
 struct NodeKeeper {
     store: SharedStore,
     max_future_us: u64,
+    /// All that is written was stamped elsewhere: no clock is asked.
+    copies: bool,
     tell: mpsc::Sender<(Incarnation, Name)>,
 }
 
@@ -33,7 +36,8 @@ pub(super) fn filler(
     let (tell, interests) = mpsc::channel(MAX_UNTOLD);
     let Some(settings) = config.fill.clone() else { return Ok((None, interests)) };
     let max_future_us = u64::try_from(config.max_future.as_micros()).unwrap_or(u64::MAX);
-    let keeper = NodeKeeper { store: store.clone(), max_future_us, tell };
+    let copies = settings.strategy == Strategy::Watch;
+    let keeper = NodeKeeper { store: store.clone(), max_future_us, copies, tell };
     let filler = Filler::new(settings, &config.node_id, std::sync::Arc::new(keeper))?;
     metrics.add(|registry| filler.register(registry));
     store.fill_by(filler.clone());
@@ -55,11 +59,17 @@ impl Keeper for NodeKeeper {
     }
 
     fn write(&self, name: &Name, change: &Change<'_>, given: Option<Stamp>) -> Kept {
-        // a node without a set has nothing to write into; what was learned is learned again
-        if self.store.standing() != Standing::Ready {
-            return Kept::NotNow;
-        }
-        match self.store.write(clock::now(), name, change, given) {
+        let written = match (self.store.standing(), given) {
+            // a node without a set has nothing to write into; what was learned is learned again
+            (Standing::Joining, _) => return Kept::NotNow,
+            (_, Some(stamp)) if self.copies => self.store.copy(name, change, stamp),
+            (Standing::DoubtsItsClock, _) => return Kept::NotNow,
+            (Standing::Ready, _) => match self.store.write(name, change, given) {
+                Ok(written) => written,
+                Err(_) => return Kept::NotNow,
+            },
+        };
+        match written {
             // what is older than the horizon is gone, as it was to be
             Written::Done { .. } | Written::TooOld { .. } => Kept::Done,
             Written::Lost { .. } => Kept::Older,
@@ -89,6 +99,10 @@ impl Keeper for NodeKeeper {
 
     fn drop_copy(&self, name: &Name) {
         self.store.drop_copy(name);
+    }
+
+    fn forget_copy(&self, name: &Name) {
+        self.store.forget_copy(name);
     }
 
     fn tell_owner(&self, owner: u64, name: &Name) {

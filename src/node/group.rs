@@ -31,7 +31,8 @@ use super::logging;
 use super::metrics::Metrics;
 use super::outcomes::{Asked, Outcomes};
 use super::skew::{News, Skew};
-use super::store::{PeerCensus, SharedStore, Standing};
+use super::standing_log::StandingLog;
+use super::store::{PeerCensus, SharedStore};
 use super::surveying::{Survey, surveyor};
 use super::teller::teller;
 use super::trouble::{LOOK_AT_OTHERS, Trouble};
@@ -166,7 +167,8 @@ impl Group {
 
     async fn tick(&self) {
         let mut every = ticks(TICK);
-        let (mut was, mut stood) = (self.store.summary(), self.store.standing());
+        let mut was = self.store.summary();
+        let mut standing = StandingLog::new(self.store.standing());
         let mut skew = Skew::default();
         let mut next_look = Instant::now();
         let mut trouble = Trouble::default();
@@ -181,15 +183,14 @@ impl Group {
             }
             if now >= next_look {
                 next_look = now + LOOK_AT_CLOCKS;
-                skew.look(&self.store.group_census().peers).into_iter().for_each(|news| self.log_clock(news));
+                let census = self.store.group_census();
+                skew.look(&census.peers).into_iter().for_each(|news| self.log_clock(news));
+                standing.look(&census);
             }
             let summary = self.store.tick(entropy());
             self.membership.publish(&summary);
             log_change(&was, &summary);
             was = summary;
-            let standing = self.store.standing();
-            log_standing(stood, standing);
-            stood = standing;
         }
     }
 
@@ -330,9 +331,11 @@ impl Group {
 /// Ticks of a node without others.
 pub async fn tick_alone(store: SharedStore) {
     let mut every = ticks(TICK_ALONE);
+    let mut standing = StandingLog::new(store.standing());
     loop {
         every.tick().await;
         store.tick(0);
+        standing.look(&store.group_census());
     }
 }
 
@@ -357,23 +360,12 @@ fn log_change(was: &Summary, is: &Summary) {
             (State::Joining, _) => tracing::info!("joining: looking for others"),
             (State::Ready, Some(genesis)) if genesis.provisional => tracing::warn!(
                 names = is.root.count,
-                "serving alone: others should be there and are silent, so readers that have seen more get 409"
+                "serving alone: others should be there and are silent, or refuse this node: readers that have seen more \
+                 get 409, and any other set takes the place of this one: vwatch members says why"
             ),
             (State::Ready, _) => tracing::info!(names = is.root.count, "ready: the set is complete"),
             (State::Leaving, _) => tracing::info!("leaving"),
         }
-    }
-}
-
-fn log_standing(was: Standing, is: Standing) {
-    match (was, is) {
-        (Standing::Ready | Standing::Joining, Standing::DoubtsItsClock) => tracing::warn!(
-            "clock in doubt: it was set, or is far from those of most others: no writes are taken until it agrees again"
-        ),
-        (Standing::DoubtsItsClock, Standing::Ready) => {
-            tracing::info!("the clock agrees with those of most others: writes are taken again");
-        }
-        _ => {}
     }
 }
 

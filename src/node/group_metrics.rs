@@ -71,6 +71,7 @@ pub(super) struct GroupMetrics {
     differences: Counter,
     old_differences: Counter,
     wrong_horizons: Counter,
+    clock_steps: Family<DirectionLabel, Counter>,
     bytes: Family<BytesLabels, Counter>,
     datagrams: Family<DirectionLabel, Counter>,
     dropped: Family<ReasonLabel, Counter>,
@@ -108,6 +109,11 @@ impl GroupMetrics {
             "How far the clock of the peer that is furthest off is from ours",
             Unit::Seconds,
             all.skew.clone(),
+        );
+        r.register(
+            "clock_steps",
+            "Times that the wall clock of this node was set, by direction: forward or back",
+            all.clock_steps.clone(),
         );
         all.register_sync(r);
         r.register_with_unit(
@@ -198,6 +204,10 @@ impl GroupMetrics {
             (&self.wrong_horizons, counts.wrong_horizons),
         ] {
             set(counter, count);
+        }
+        for (direction, count) in [("forward", counts.clock_steps.forward), ("back", counts.clock_steps.back)]
+        {
+            set(&self.clock_steps.get_or_create(&DirectionLabel { direction }), count);
         }
     }
 

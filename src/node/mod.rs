@@ -30,6 +30,7 @@ mod server;
 mod signals;
 mod skew;
 mod spoken;
+mod standing_log;
 mod start;
 pub mod store;
 mod stream;

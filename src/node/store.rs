@@ -47,17 +47,22 @@ struct Held {
 }
 
 impl Held {
+    /// Looks at the clock before it stamps or guards a write.
+    fn may_stamp(&mut self, now: Now) -> bool {
+        self.replica.may_stamp(&self.store, now)
+    }
+
     /// Writes. Returns as well what is to be asked of peers.
     fn write(
         &mut self,
-        now: Stamp,
+        now: Now,
         name: &Name,
         change: &Change<'_>,
         given: Option<Stamp>,
     ) -> (Written<Waiter>, Vec<Call>) {
-        let written = self.store.write(now, name, change, given);
+        let written = self.store.write(now.wall, name, change, given);
         let is_news = matches!(written, Written::Done { .. });
-        let calls = if is_news { self.replica.pump(&self.store, clock::both()) } else { Vec::new() };
+        let calls = if is_news { self.replica.pump(&self.store, now) } else { Vec::new() };
         (written, calls)
     }
 }
@@ -70,6 +75,13 @@ struct Shown {
 }
 
 impl Shown {
+    fn show_genesis(&self, store: &Store<Waiter>) {
+        let genesis = store.genesis();
+        if **self.genesis.load() != genesis {
+            self.genesis.store(Arc::new(genesis));
+        }
+    }
+
     fn show_retired(&self, store: &Store<Waiter>) {
         self.retired_bytes.store(store.set().retired_bytes(), Ordering::Relaxed);
     }
@@ -84,6 +96,15 @@ pub enum Standing {
     Ready = 1,
     /// It takes reads; its clock is too far from those of a majority to stamp writes.
     DoubtsItsClock = 2,
+}
+
+/// Why nothing was written.
+#[derive(Clone, Debug)]
+pub enum NotWritten {
+    /// The node's clock, which stamps or guards writes, was set and is not trusted since.
+    ClockInDoubt,
+    /// The same version stands with other data, here.
+    Contradicts(Record),
 }
 
 /// How the node stands in its group, for whoever watches it.
@@ -210,17 +231,19 @@ impl SharedStore {
         let (result, calls, due) = {
             let mut held = self.lock();
             let done = step(&mut held, clock::both());
-            let genesis = held.store.genesis();
-            if **self.shown.genesis.load() != genesis {
-                self.shown.genesis.store(Arc::new(genesis));
-            }
-            self.shown.standing.store(Standing::of(&held.replica) as u8, Ordering::Release);
-            self.shown.show_retired(&held.store);
+            self.show(&held);
             done
         };
         self.send(calls);
         self.wake(due);
         result
+    }
+
+    /// Shows, to whoever looks without the lock, how things stand now.
+    fn show(&self, held: &Held) {
+        self.shown.show_genesis(&held.store);
+        self.shown.standing.store(Standing::of(&held.replica) as u8, Ordering::Release);
+        self.shown.show_retired(&held.store);
     }
 
     fn send(&self, calls: Vec<Call>) {
@@ -364,6 +387,11 @@ impl SharedStore {
         self.lock().store.drop_copy(name);
     }
 
+    /// See [`Store::forget_copy`].
+    pub fn forget_copy(&self, name: &Name) {
+        self.lock().store.forget_copy(name);
+    }
+
     /// See [`Store::expect`].
     pub fn expect(&self, name: &Name) {
         self.lock().store.expect(name);
@@ -397,44 +425,56 @@ impl SharedStore {
     }
 
     /// Writes, and sets off the waking of those whom it concerns.
+    ///
+    /// # Errors
+    /// [`NotWritten::ClockInDoubt`].
     pub fn write(
         &self,
-        now: Stamp,
         name: &Name,
         change: &Change<'_>,
         given: Option<Stamp>,
-    ) -> Written<Waiter> {
-        let done = {
-            let mut held = self.lock();
-            let done = held.write(now, name, change, given);
-            self.shown.show_retired(&held.store);
-            done
-        };
-        self.after_write(done)
+    ) -> Result<Written<Waiter>, NotWritten> {
+        self.write_unless(name, change, given, |_| false)
     }
 
-    /// As [`SharedStore::write`], unless the same version stands with other data, and `refuses` that: then nothing is done.
+    /// As [`SharedStore::write`], unless the same version stands with other data, and `refuses` that.
     ///
     /// # Errors
-    /// What stands.
+    /// Why nothing was done.
     pub fn write_unless(
         &self,
-        now: Stamp,
         name: &Name,
         change: &Change<'_>,
         given: Option<Stamp>,
         refuses: impl FnOnce(&Record) -> bool,
-    ) -> Result<Written<Waiter>, Record> {
+    ) -> Result<Written<Waiter>, NotWritten> {
         let done = {
             let mut held = self.lock();
+            let now = clock::both();
+            if !held.may_stamp(now) {
+                self.show(&held);
+                return Err(NotWritten::ClockInDoubt);
+            }
             if let Some(stands) = held.store.contradiction(name, change).filter(|stands| refuses(stands)) {
-                return Err(stands.clone());
+                return Err(NotWritten::Contradicts(stands.clone()));
             }
             let done = held.write(now, name, change, given);
+            self.shown.show_genesis(&held.store);
             self.shown.show_retired(&held.store);
             done
         };
         Ok(self.after_write(done))
+    }
+
+    /// Writes what was stamped elsewhere, whatever our clock shows.
+    pub fn copy(&self, name: &Name, change: &Change<'_>, stamp: Stamp) -> Written<Waiter> {
+        let done = {
+            let mut held = self.lock();
+            let done = held.write(clock::both(), name, change, Some(stamp));
+            self.shown.show_retired(&held.store);
+            done
+        };
+        self.after_write(done)
     }
 
     fn after_write(&self, (mut written, calls): (Written<Waiter>, Vec<Call>)) -> Written<Waiter> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::core::limits::MAX_STAMP_LEAD_US;
 use crate::core::record::{Incarnation, Kind, Record};
 use crate::core::set::Set;
 use crate::core::stamp::Stamp;
@@ -34,33 +35,56 @@ pub(super) struct History {
 }
 
 impl History {
-    /// A node accepted a write over what it `held` of the name. Its dot must be the next one. A stamp that it gave itself
-    /// must be above the one that it held, and unless that one forced it, above all that its clock gave before.
+    /// A node accepted a write over what it `held` of the name, when its clock showed `now`. Its dot must be the next one. A
+    /// stamp that it gave itself must be above the one that it held; and unless that one forced it, it must not be further
+    /// ahead of the clock than it may be, and above all that the clock gave before, if that was not either.
     pub(super) fn accepted(
         &mut self,
         record: &Record,
         held: Option<&Record>,
         given_by_client: bool,
-    ) -> Result<(), String> {
+        now: Stamp,
+    ) -> Result<(), (&'static str, String)> {
+        const RISE: &str = "stamps of a node rise";
         let dot = record.dot();
         let writes = self.writes.entry(dot.incarnation).or_default();
         writes.push(record.clone());
         if dot.sequence != writes.len() as u64 {
-            return Err(format!("{record:?} is write number {}", writes.len()));
+            return Err((RISE, format!("{record:?} is write number {}", writes.len())));
         }
         if record.kind() == Kind::Tombstone {
             self.deletes.entry(record.name().clone()).or_default().push(record.clone());
         }
         if !given_by_client && held.is_some_and(|held| held.last_sync() >= record.last_sync()) {
-            return Err(format!("{record:?} is not after {held:?}"));
+            return Err((RISE, format!("{record:?} is not after {held:?}")));
         }
-        let forced = held.is_some_and(|held| held.last_sync().next() == record.last_sync());
-        if !given_by_client && !forced {
-            let last = self.last_given.insert(dot.incarnation, record.last_sync());
-            if last.is_some_and(|last| last >= record.last_sync()) {
-                return Err(format!("{record:?} is not after {last:?}"));
+        if given_by_client { Ok(()) } else { self.stamped(record, held, now) }
+    }
+
+    /// A node gave a stamp.
+    fn stamped(
+        &mut self,
+        record: &Record,
+        held: Option<&Record>,
+        now: Stamp,
+    ) -> Result<(), (&'static str, String)> {
+        let (who, stamp) = (record.dot().incarnation, record.last_sync());
+        let keeps_to_clock = |stamp: Stamp| stamp.before(MAX_STAMP_LEAD_US) <= now;
+        let last = self.last_given.remove(&who).filter(|last| keeps_to_clock(last.next()));
+        if held.is_some_and(|held| held.last_sync().next() == stamp) {
+            // by the name, surely where it is so far ahead; else perhaps by the clock
+            if let (Some(last), false) = (last, keeps_to_clock(stamp)) {
+                self.last_given.insert(who, last);
             }
+            return Ok(());
         }
+        if last.is_some_and(|last| last >= stamp) {
+            return Err(("stamps of a node rise", format!("{record:?} is not after {last:?}")));
+        }
+        if !keeps_to_clock(stamp) {
+            return Err(("stamps keep to the clock", format!("{record:?} by a clock at {now}")));
+        }
+        self.last_given.insert(who, stamp);
         Ok(())
     }
 

@@ -55,7 +55,7 @@ impl World {
         let split = now_us < self.plan.split_until_us();
         let known = |other: &usize| *other != slot && (!split || other % 2 == slot % 2);
         let addresses: Vec<usize> = (0..self.plan.nodes).filter(known).collect();
-        let (nodes, refused) = (self.plan.nodes, self.refused[slot]);
+        let (nodes, refused, stranger) = (self.plan.nodes, self.refused[slot], self.stranger);
         let Some(process) = self.alive(slot, life) else { return };
         let now = process.clock.now(now_us);
         let live = process.table.live(now_us, dead_us);
@@ -63,7 +63,10 @@ impl World {
         let all = process.table.contacts(nodes, now_us, dead_us);
         let others: Vec<Contact> = addresses
             .iter()
-            .map(|other| if refused { Contact::Refuses { clock: false } } else { all[*other] })
+            .map(|other| match refused || stranger == Some(*other) {
+                true => Contact::Refuses { clock: false },
+                false => all[*other],
+            })
             .collect();
         process.replica.see(&mut process.store, now, &live, &others);
         let forgotten = before.saturating_sub(process.store.set().tombstones()) as u64;

@@ -34,6 +34,14 @@ pub enum Scenario {
     Late,
     /// All but one are restarted, one of them twice, and the one that holds the set is not heard.
     Twins,
+    /// The clock of a node without others is an hour ahead: for a second, for longer than the node doubts it, and from the
+    /// start of a process.
+    Wrong,
+    /// At one of four addresses a node of another cluster refuses all others, which have just started. Later one of these is
+    /// restarted with a wrong secret.
+    Stranger,
+    /// One node holds the set, and only its gossip gets through, while all others are restarted.
+    Unreachable,
     /// Somebody who knows the digest's key changes just those names whose changes cancel out in an exclusive or.
     Aimed,
 }
@@ -177,7 +185,7 @@ impl Plan {
     pub fn of_scenario(seed: u64, scenario: Scenario) -> Self {
         Self {
             scenario,
-            nodes: 4,
+            nodes: if scenario == Scenario::Wrong { 1 } else { 4 },
             loss: 0,
             duplicates: 0,
             late: 0,
@@ -203,6 +211,11 @@ impl Plan {
     /// Until when discovery shows each half of the group, even and odd, only itself.
     pub(super) fn split_until_us(&self) -> u64 {
         if self.scenario == Scenario::Split { self.calm_us + 2 * SECOND_US } else { 0 }
+    }
+
+    /// At which address a node of another cluster is until the end.
+    pub(super) fn stranger(&self) -> Option<usize> {
+        (self.scenario == Scenario::Stranger).then_some(3)
     }
 
     pub(super) fn region(&self, slot: usize) -> usize {

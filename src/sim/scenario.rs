@@ -2,11 +2,12 @@
 
 use std::cmp::Reverse;
 
+use super::clock::Clock;
 use super::plan::SECOND_US;
 use super::world::World;
 use crate::core::record::{Dot, Record};
 use crate::core::trie::item;
-use crate::core::{Name, Version};
+use crate::core::{Name, State, Version};
 
 fn name(text: &str) -> Name {
     Name::new(text.as_bytes(), usize::MAX).expect("a good name")
@@ -120,6 +121,96 @@ impl World {
             self.read(3, 0, &name);
         }
         self.pass(8 * SECOND_US);
+    }
+
+    /// What an hour ahead stamps is at most a name that was written then, and only once the node has believed it.
+    pub(super) fn wrong(&mut self) {
+        const HOUR_US: i64 = 3_600_000_000;
+        let value = ("v".to_owned(), Vec::new());
+        let write = |world: &mut Self, text: &str, expected: bool| {
+            if world.accept(0, &name(text), Some((&value.0, &value.1)), None) != expected {
+                let said = if expected { "refused" } else { "taken" };
+                world.broken("doubt has its time", format!("a write of {text} is {said}"));
+            }
+        };
+        write(self, "a", true);
+        self.set_clock(0, HOUR_US);
+        write(self, "at once", false);
+        self.pass(SECOND_US);
+        write(self, "in that second", false);
+        self.set_clock(0, 0);
+        self.pass(SECOND_US / 2);
+        write(self, "a", true);
+        self.set_clock(0, HOUR_US);
+        self.pass(10 * SECOND_US);
+        write(self, "dragged", true);
+        self.set_clock(0, 0);
+        self.pass(10 * SECOND_US);
+        for text in ["a", "dragged", "b"] {
+            write(self, text, true);
+        }
+        self.kill(0);
+        self.start_with(0, Clock { offset_us: HOUR_US, drift_ppm: 0 });
+        self.pass(SECOND_US);
+        self.set_clock(0, 0);
+        self.pass(10 * SECOND_US);
+        write(self, "a", true);
+        self.pass(SECOND_US);
+    }
+
+    /// Whoever is ready by now has not waited without an end.
+    fn expect_ready(&mut self, slots: &[usize]) {
+        for slot in slots {
+            let state = self.processes[*slot].as_ref().map(|process| process.replica.state());
+            if state != Some(State::Ready) {
+                self.broken("joining has an end", format!("n{slot} is {state:?}"));
+            }
+        }
+    }
+
+    /// Nobody waits for the stranger without an end; and who has a wrong secret begins a set in the end that shows no
+    /// reader less than it has seen, and yields once its secret is right.
+    pub(super) fn stranger(&mut self) {
+        let (name, value) = (name("read"), ("v".to_owned(), Vec::new()));
+        self.pass(10 * SECOND_US);
+        self.expect_ready(&[0, 1, 2]);
+        self.accept(0, &name, Some((&value.0, &value.1)), None);
+        self.pass(SECOND_US);
+        self.read(0, 0, &name);
+        self.kill(2);
+        self.refused[2] = true;
+        self.start(2);
+        self.pass(135 * SECOND_US);
+        self.expect_ready(&[2]);
+        self.read(2, 0, &name);
+        self.accept(2, &name, None, None);
+        self.read(0, 0, &name);
+        self.refused[2] = false;
+        self.pass(10 * SECOND_US);
+        self.read(2, 0, &name);
+    }
+
+    /// A set that nobody can have is waited for, but not without an end; and once it can be had, it is the one that stays.
+    pub(super) fn unreachable(&mut self) {
+        let (name, value) = (name("read"), ("v".to_owned(), Vec::new()));
+        self.accept(0, &name, Some((&value.0, &value.1)), None);
+        self.pass(2 * SECOND_US);
+        self.read(0, 0, &name);
+        self.aloof[0] = true;
+        for slot in [1, 2, 3] {
+            self.kill(slot);
+            self.start(slot);
+        }
+        for _ in 0..14 {
+            self.pass(10 * SECOND_US);
+            (0..4).for_each(|slot| self.read(slot, 0, &name));
+        }
+        self.expect_ready(&[0, 1, 2, 3]);
+        self.aloof[0] = false;
+        for _ in 0..10 {
+            self.pass(SECOND_US);
+            (0..4).for_each(|slot| self.read(slot, 0, &name));
+        }
     }
 
     /// One node is cut off until its writes are no longer pushed. They change names whose items cancel out in an

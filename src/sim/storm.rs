@@ -86,7 +86,7 @@ impl World {
         let (now_us, guard_us) = (self.now_us, self.plan.max_future_us);
         let Some(process) = self.processes[slot].as_mut() else { return false };
         let now = process.clock.now(now_us);
-        if process.replica.doubts_its_clock() {
+        if process.replica.doubts_its_clock() || !process.replica.may_stamp(&process.store, now) {
             self.work.doubted += 1;
             return false;
         }
@@ -118,8 +118,9 @@ impl World {
         self.work.recreations += u64::from(again && current.kind() == Kind::Value);
         self.work.stamped += u64::from(given.is_some());
         let calls = process.replica.pump(&process.store, now);
-        if let Err(detail) = self.history.accepted(current, before.as_ref(), given.is_some()) {
-            self.broken("stamps of a node rise", format!("n{slot}: {detail}"));
+        let accepted = self.history.accepted(current, before.as_ref(), given.is_some(), now.wall);
+        if let Err((rule, detail)) = accepted {
+            self.broken(rule, format!("n{slot}: {detail}"));
         }
         self.look(slot, std::slice::from_ref(name));
         self.send(slot, calls);
@@ -309,6 +310,7 @@ impl World {
         self.network.set_faulty(false);
         self.network.mend_all();
         self.refused.fill(false);
+        self.stranger = None;
         (0..self.plan.nodes).for_each(|slot| self.start(slot));
         self.trace.line(self.now_us, format_args!("all is well"));
     }

@@ -32,6 +32,8 @@ pub struct World {
     pub(super) network: Network,
     /// By address, whether nobody there would have us, nor we them: another secret.
     pub(super) refused: Vec<bool>,
+    /// The address of a node of another cluster, if there is one.
+    pub(super) stranger: Option<usize>,
     /// By address, whether gossip passes, and no call.
     pub(super) aloof: Vec<bool>,
     pub(super) random: Random,
@@ -109,6 +111,7 @@ impl World {
             next_event: 0,
             processes,
             refused: vec![false; plan.nodes],
+            stranger: plan.stranger(),
             aloof: vec![false; plan.nodes],
             network,
             random,
@@ -159,6 +162,9 @@ impl World {
             Scenario::Lonely => self.lonely(),
             Scenario::Late => self.late(),
             Scenario::Twins => self.twins(),
+            Scenario::Wrong => self.wrong(),
+            Scenario::Stranger => self.stranger(),
+            Scenario::Unreachable => self.unreachable(),
         }
         self.heal();
         let (healed_us, mut converged_us) = (self.now_us, None);
@@ -270,7 +276,16 @@ impl World {
 
     /// A process begins, empty.
     pub(super) fn start(&mut self, slot: usize) {
-        if self.processes[slot].is_some() {
+        let clock = Clock {
+            offset_us: self.random.around(self.plan.clock_off_us),
+            drift_ppm: self.random.around(self.plan.drift_ppm),
+        };
+        self.start_with(slot, clock);
+    }
+
+    /// The same, with a clock of its own.
+    pub(super) fn start_with(&mut self, slot: usize, clock: Clock) {
+        if self.processes[slot].is_some() || self.stranger == Some(slot) {
             return;
         }
         self.lives += 1;
@@ -279,10 +294,6 @@ impl World {
         let mut key = [0; 16];
         key[..8].copy_from_slice(&self.random.bits().to_le_bytes());
         key[8..].copy_from_slice(&self.random.bits().to_le_bytes());
-        let clock = Clock {
-            offset_us: self.random.around(self.plan.clock_off_us),
-            drift_ppm: self.random.around(self.plan.drift_ppm),
-        };
         self.faults.drifting += u64::from(clock.drift_ppm != 0);
         let started = clock.now(self.now_us).wall;
         let alone = self.plan.nodes == 1;

@@ -15,7 +15,8 @@ sim [--seed N] [--nodes N]        one world: its report
     [--study]                     how a write should reach 200 nodes in 4 regions
     [--seeds N [--jobs N]]        that many worlds from the seed on, on so many threads: failures and a summary
     [--long [--jobs N]]           100,000 worlds, 5 of 200 nodes and one of 1,000: an hour or two of two processors
-    [--scenario missing|aloof|mute|split|lonely|late|twins|aimed] one thing happens, instead of a storm
+    [--scenario NAME]             one thing happens, instead of a storm: missing, aloof, mute, split, lonely, late, twins,
+                                  aimed, wrong, stranger or unreachable
     [--without RULE]              with a rule taken out, by the name of its mutant (or 'list')";
 
 struct Args {
@@ -66,11 +67,10 @@ fn parse() -> Result<Args, String> {
                     Some("late") => Scenario::Late,
                     Some("twins") => Scenario::Twins,
                     Some("aimed") => Scenario::Aimed,
-                    _ => {
-                        return Err(
-                            "--scenario missing, aloof, mute, split, lonely, late, twins or aimed".to_owned()
-                        );
-                    }
+                    Some("wrong") => Scenario::Wrong,
+                    Some("stranger") => Scenario::Stranger,
+                    Some("unreachable") => Scenario::Unreachable,
+                    _ => return Err(format!("--scenario needs a name of one\n{USAGE}")),
                 }
             }
             "--without" => {

@@ -9,6 +9,14 @@ use crate::core::tombstones::horizon_in_steps;
 /// Clocks are never asked to agree better than this, µs, however little of the future is taken from clients.
 const LEAST_BOUND_US: u64 = 800_000;
 
+/// The wall clock was set if it went further than this from the monotonic one between two looks, µs. NTP slows a clock down
+/// or speeds it up by a tenth at most, and is not taken for that.
+const STEP_US: u64 = 400_000;
+
+/// A node without others believes a clock that was set once it has gone steadily for this long, µs: what was wrong for a
+/// second only is right again by then, and a node must not stand still because its clock was set right.
+const LONE_TRUST_US: u64 = 5_000_000;
+
 /// Tombstones are forgotten only if what anybody held this part of the grace ago is everybody's. A delete is stamped half a
 /// grace before it is written at most, so that all that the horizon passes was there by then, and there is time left for
 /// clocks that differ and gossip that is late.
@@ -16,13 +24,23 @@ const SPREAD: u64 = 4;
 
 impl Replica {
     /// Whether our clock is so far from those of a majority that we should not stamp writes: by more than four fifths of
-    /// what we take from clients; or was set, and no majority has agreed since.
+    /// what we take from clients; or was set, and is not trusted since.
     #[must_use]
     pub fn doubts_its_clock(&self) -> bool {
         let clocks = self.clocks();
         // whose clock is far off is not live for others, nor they for it, but they can still say so
         let told = self.others.contains(&Contact::Refuses { clock: true });
-        clocks.disagree() || self.clock.stepped && !clocks.agree() || told && !clocks.agree_beside_us()
+        self.clock.stepped || clocks.disagree() || told && !clocks.agree_beside_us()
+    }
+
+    /// Looks at the clock before it stamps or guards a write. Whether it may: not if it was set just now, or is not trusted
+    /// since. What else makes us doubt it changes at ticks only; see [`Replica::doubts_its_clock`].
+    pub fn may_stamp<T>(&mut self, store: &Store<T>, now: Now) -> bool {
+        if store.mutants().has(Mutant::StampUnlooked) {
+            return true;
+        }
+        self.look_at_clock(now);
+        !self.clock.stepped
     }
 
     fn clocks(&self) -> Clocks {
@@ -34,18 +52,41 @@ impl Replica {
     }
 
     /// Notices when the wall clock goes another way than the monotonic one: it was set, or the machine slept.
-    pub(super) fn watch_clock(&mut self, now: Now) {
-        let ClockWatch { last, .. } = self.clock;
-        let went_us = now.wall.micros().abs_diff(last.wall.micros());
-        let passed_us = now.mono_us.saturating_sub(last.mono_us);
-        let back = now.wall < last.wall;
-        if back || went_us.abs_diff(passed_us) > self.clock_bound_us() / 4 {
-            (self.clock.stepped, self.clock.steady) = (true, now);
-            self.peers.forget_clocks();
-        } else if self.clock.stepped && self.clocks().agree() {
-            self.clock.stepped = false;
-        }
+    fn look_at_clock(&mut self, now: Now) {
+        let ClockWatch { last, away_us, .. } = self.clock;
+        let went_us = now.wall.micros().cast_signed() - last.wall.micros().cast_signed();
+        let step_us = went_us - now.mono_us.saturating_sub(last.mono_us).cast_signed();
         self.clock.last = now;
+        if step_us.unsigned_abs() <= STEP_US {
+            return;
+        }
+        let away_us = away_us.saturating_add(step_us);
+        self.clock = ClockWatch { last: now, stepped: true, steady: now, away_us };
+        self.peers.forget_clocks();
+        self.counts.clock_steps.add(step_us);
+    }
+
+    /// Looks at the clock, and trusts it again where that is due.
+    pub(super) fn watch_clock<T>(&mut self, store: &mut Store<T>, now: Now) {
+        self.look_at_clock(now);
+        if self.clock.stepped && self.trusts_clock_again(store, now) {
+            (self.clock.stepped, self.clock.away_us) = (false, 0);
+        }
+        // nobody else has a part in this set, and deletes are refused until time has passed its horizon
+        if self.config.alone && !self.clock.stepped && store.set().horizon() > now.wall {
+            store.lower_horizon(now.wall.before(self.config.grace_us));
+        }
+    }
+
+    /// A clock that was set is trusted once a majority of those who are live agrees with it; by a node that has nobody, once
+    /// it is back where it was, or has gone steadily for long enough.
+    fn trusts_clock_again<T>(&self, store: &Store<T>, now: Now) -> bool {
+        if self.peers.live().next().is_some() {
+            return self.clocks().agree();
+        }
+        self.clock.away_us.unsigned_abs() <= STEP_US
+            || self.clock.steady.mono_us + LONE_TRUST_US <= now.mono_us
+            || store.mutants().has(Mutant::LoneClockBelieved)
     }
 
     /// The time for a step of a sync. An honest horizon is well in the past, by the clock of the group.

@@ -12,7 +12,7 @@ mod types;
 
 use std::collections::{BTreeMap, VecDeque};
 
-pub use types::{Call, Config, Counts, Effects, Now, Request, Response};
+pub use types::{Call, ClockSteps, Config, Counts, Effects, Now, Request, Response};
 
 use super::genesis::Genesis;
 use super::joining::{Contact, Joiner, LOOK_US, Step, is_whole_group, step};
@@ -53,10 +53,12 @@ pub struct Replica {
 #[derive(Clone, Copy, Debug)]
 struct ClockWatch {
     last: Now,
-    /// It was set, and no majority has agreed with it since.
+    /// It was set, and is not trusted since.
     stepped: bool,
     /// Since when it has gone steadily.
     steady: Now,
+    /// How far it is, by all steps together, from where it was when it was last trusted, µs.
+    away_us: i64,
 }
 
 impl Replica {
@@ -72,7 +74,7 @@ impl Replica {
             session: Session::new(config.budget),
             next_id: 1,
             pushes: BTreeMap::new(),
-            clock: ClockWatch { last: now, stepped: false, steady: now },
+            clock: ClockWatch { last: now, stepped: false, steady: now, away_us: 0 },
             sync_at_us: now.mono_us,
             interval_us: config.sync_us,
             written: VecDeque::new(),
@@ -153,7 +155,7 @@ impl Replica {
     /// Does what is due.
     pub fn tick<T>(&mut self, store: &mut Store<T>, now: Now, entropy: u64) -> Vec<Call> {
         let mut calls = Vec::new();
-        self.watch_clock(now);
+        self.watch_clock(store, now);
         self.forget_old_writes(store, now);
         if self.joined {
             self.move_horizon(store, now);
@@ -267,8 +269,9 @@ impl Replica {
             return self.begin(store, false);
         }
         let (us, empty) = (store.incarnation(), store.set().root().count == 0);
-        let joiner =
-            Joiner { us, empty, looked_us: now.mono_us - self.started.mono_us, mono_us: now.mono_us };
+        let looked_us = now.mono_us - self.started.mono_us;
+        let unanswered_us = looked_us.min(self.session.unanswered_us(now));
+        let joiner = Joiner { us, empty, looked_us, unanswered_us, mono_us: now.mono_us };
         match step(joiner, &self.peers, &self.others, entropy, mutants) {
             Step::Wait => {}
             Step::Join(_) if now.mono_us < self.sync_at_us => {}

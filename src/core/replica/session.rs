@@ -26,6 +26,8 @@ pub(super) struct Session {
     silences: u32,
     /// When the last request was sent.
     asked: Option<Now>,
+    /// When a request was last answered, µs of the monotonic clock.
+    answered_us: Option<u64>,
     /// A snapshot whose peer is gone, to be resumed.
     parked: Option<Snapshot>,
     /// Bytes of a request or an answer at most: half as many after each that did not come in time, twice as many after each
@@ -43,7 +45,20 @@ enum Kind {
 
 impl Session {
     pub(super) fn new(budget: u32) -> Self {
-        Self { kind: Kind::Idle, since_us: 0, silences: 0, asked: None, parked: None, budget }
+        Self {
+            kind: Kind::Idle,
+            since_us: 0,
+            silences: 0,
+            asked: None,
+            answered_us: None,
+            parked: None,
+            budget,
+        }
+    }
+
+    /// For how long no request was answered, µs.
+    pub(super) fn unanswered_us(&self, now: Now) -> u64 {
+        now.mono_us - self.answered_us.unwrap_or(0)
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -144,7 +159,7 @@ impl Replica {
     ) {
         let session = self.take_session(id);
         if let (Kind::Round(..) | Kind::Snapshot(..), Some(asked)) = (&session, self.session.asked) {
-            self.session.silences = 0;
+            (self.session.silences, self.session.answered_us) = (0, Some(now.mono_us));
             if now.mono_us < asked.mono_us + HANGS_US / 4 {
                 self.session.budget = self.session.budget.saturating_mul(2).min(self.config.budget);
             }

@@ -173,6 +173,66 @@ fn a_clock_that_was_set_is_doubted_until_a_majority_agrees() {
     assert!(!a.replica.doubts_its_clock());
 }
 
+/// The wall clock of [`now`], so far ahead of it.
+fn ahead(at: u64, us: u64) -> Now {
+    Now { wall: Stamp::from_micros(now(at).wall.micros() + us).unwrap(), ..now(at) }
+}
+
+const HOUR: u64 = 3_600_000 * MS;
+
+#[test]
+fn a_write_finds_that_the_clock_was_just_set() {
+    let (mut a, mut b) = pair();
+    let calls = a.tick(100 * MS);
+    carry(100 * MS, &mut a, &mut b, calls);
+    assert!(a.replica.may_stamp(&a.store, now(150 * MS)));
+    assert!(!a.replica.may_stamp(&a.store, ahead(160 * MS, HOUR)), "before any tick");
+    assert!(!a.replica.may_stamp(&a.store, ahead(170 * MS, HOUR)) && a.replica.doubts_its_clock());
+    let small = ahead(170 * MS, HOUR - 300 * MS);
+    assert!(!a.replica.may_stamp(&a.store, small));
+    let steps = a.replica.counts().clock_steps;
+    assert_eq!((steps.forward, steps.back), (1, 0), "what NTP does is no step");
+}
+
+#[test]
+fn a_clock_without_others_is_believed_once_it_is_back_or_steady() {
+    let mut a = node(1, true);
+    let may = |a: &mut Node, at: u64, us: u64| {
+        a.replica.tick(&mut a.store, ahead(at, us), 7);
+        a.replica.may_stamp(&a.store, ahead(at, us))
+    };
+    assert!(may(&mut a, 100 * MS, 0));
+    assert!(!may(&mut a, 200 * MS, HOUR));
+    assert!(!may(&mut a, 1_200 * MS, HOUR), "for a second");
+    assert!(may(&mut a, 1_300 * MS, 0), "it is back");
+    assert!(!may(&mut a, 2_000 * MS, HOUR));
+    assert!(!may(&mut a, 6_999 * MS, HOUR));
+    assert!(may(&mut a, 7_000 * MS, HOUR), "a node must not stand still because its clock was set right");
+    assert!(!may(&mut a, 7_100 * MS, 0), "and now it is somewhere else again");
+    assert!(may(&mut a, 12_100 * MS, 0));
+    let steps = a.replica.counts().clock_steps;
+    assert_eq!((steps.forward, steps.back, steps.last_us), (2, 2, -(HOUR as i64)));
+}
+
+#[test]
+fn a_horizon_that_a_wrong_clock_moved_is_put_back_where_nobody_else_is() {
+    let mut a = node(1, true);
+    let grace = a.replica.config.grace_us;
+    let late = [0, 100, 200, 300].map(|ms| grace + 8_000 * MS + ms * MS);
+    for at in [0, MS, 7_000 * MS].into_iter().chain(late) {
+        a.replica.tick(&mut a.store, ahead(at, if at == 0 { 0 } else { 3 * grace }), 7);
+    }
+    let right = now(grace + 9_100 * MS);
+    assert!(a.store.set().horizon() > right.wall);
+    a.replica.tick(&mut a.store, right, 7);
+    assert!(a.store.set().horizon() > right.wall, "not while the clock is in doubt");
+    let later = now(grace + 20_000 * MS);
+    a.replica.tick(&mut a.store, later, 7);
+    assert_eq!(a.store.set().horizon(), later.wall.before(grace));
+    let deleted = a.store.write(later.wall, &name("n"), &Change::Delete, None);
+    assert!(matches!(deleted, crate::core::store::Written::Done { .. }), "{deleted:?}");
+}
+
 #[test]
 fn a_clock_that_was_heard_later_takes_the_place_of_what_was_heard_before() {
     let (mut a, mut b) = pair();

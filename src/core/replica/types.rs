@@ -97,6 +97,24 @@ impl Config {
     }
 }
 
+/// How often the wall clock was set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClockSteps {
+    /// To a later time.
+    pub forward: u64,
+    /// To an earlier time.
+    pub back: u64,
+    /// How far it was set the last time, µs.
+    pub last_us: i64,
+}
+
+impl ClockSteps {
+    pub(super) fn add(&mut self, step_us: i64) {
+        *if step_us > 0 { &mut self.forward } else { &mut self.back } += 1;
+        self.last_us = step_us;
+    }
+}
+
 /// What a replica counts.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
@@ -118,6 +136,8 @@ pub struct Counts {
     pub requests: u64,
     /// Horizons, in gossip and answers, that were no honest ones: a clock is wrong somewhere.
     pub wrong_horizons: u64,
+    /// Of our own clock.
+    pub clock_steps: ClockSteps,
 }
 
 /// What a step brings about.
