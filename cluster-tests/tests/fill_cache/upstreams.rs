@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use cluster_tests::http::Request;
 use cluster_tests::node::{Node, get};
-use cluster_tests::text::{assert_refusal, now_us};
+use cluster_tests::text::{assert_refusal, metric, now_us};
 use cluster_tests::upstream::{Asked, Reply, Upstream, status};
 use cluster_tests::wait::{LIMIT, wait_until};
 
@@ -436,7 +436,10 @@ fn a_limit_of_a_leader_is_obeyed_by_all_that_asks_it() {
     assert_refusal(&node.get("n?timeout=100ms"), 504);
     wait_until("the limit to be known", LIMIT, || requests(&node, &upstream, "limited") == 1.0);
     // a clock of the node's own: a turn every 3 s, and a probe every 5 s where none is held back
-    let turns = || node.metric("vwatch_fill_loop_turns_total{loop=\"fill-sweep\"}");
+    let turns = || {
+        let metrics = node.server().ask(&Request::new("GET", "/metrics")).expect(200);
+        metric(metrics.text(), "vwatch_fill_loop_turns_total{loop=\"fill-sweep\"}").unwrap_or(0.0)
+    };
     let (before, asked) = (turns(), upstream.asked_if_ready());
     wait_until("longer than from probe to probe", LIMIT, || turns() >= before + 3.0);
     assert_eq!(upstream.asked_if_ready(), asked);
