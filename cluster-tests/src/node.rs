@@ -573,31 +573,42 @@ fn command(program: &Path, arguments: &[&str], env: &[(String, String)]) -> Comm
     command
 }
 
+/// Takes the variables of this test's package from a command that runs cargo. Build scripts of some crates (ring) run again
+/// when one of these changes: each build from a test, and then each one from outside, would build those crates again.
+pub fn forget_package(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(name);
+        }
+    }
+}
+
 /// The binary, built once per test process in the tests' own profile: `cargo test` alone builds none for us, as
 /// the binary belongs to another package.
+///
+/// # Panics
+/// If it cannot be built.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
-        build.current_dir(env!("CARGO_MANIFEST_DIR")).args([
-            "build",
-            "--package",
-            "vwatch",
-            "--bin",
-            "vwatch",
-        ]);
-        if !cfg!(debug_assertions) {
-            build.arg("--release");
+        let test = std::env::current_exe().expect("this test's own path");
+        let mut folder = test.parent().expect("target/<profile>/deps/<test>, or target/<profile>/<binary>");
+        if folder.ends_with("deps") {
+            folder = folder.parent().expect("target/<profile>");
         }
+        let profile = match folder.file_name().and_then(|name| name.to_str()) {
+            Some("debug") | None => "dev",
+            Some(profile) => profile,
+        };
+        let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        forget_package(&mut build);
+        build.args(["build", "--package", "vwatch", "--bin", "vwatch", "--profile", profile]);
+        build.arg("--manifest-path").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
+        build.arg("--target-dir").arg(folder.parent().expect("target"));
         let built = build.output().expect("cargo, which runs this test");
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-        let test = std::env::current_exe().expect("this test's own path");
-        let mut profile = test.parent().expect("target/<profile>/deps/<test>, or target/<profile>/<binary>");
-        if profile.ends_with("deps") {
-            profile = profile.parent().expect("target/<profile>");
-        }
-        profile.join(format!("vwatch{}", std::env::consts::EXE_SUFFIX))
+        folder.join(format!("vwatch{}", std::env::consts::EXE_SUFFIX))
     })
 }
 

@@ -3,35 +3,14 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cluster_tests::node::binary;
+
 /// Far above what anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// The binary of the profile that this test is built in, built once.
-fn binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        // target/<profile>/deps/flags-<hash>
-        let test = std::env::current_exe().unwrap();
-        let profile_dir = test.parent().and_then(Path::parent).unwrap();
-        let is_debug = profile_dir.ends_with("debug");
-        let profile = if is_debug { "dev" } else { profile_dir.file_name().unwrap().to_str().unwrap() };
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let built = Command::new(cargo)
-            .args(["build", "--bin", "vwatch", "--profile", profile, "--target-dir"])
-            .arg(profile_dir.parent().unwrap())
-            .arg("--manifest-path")
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
-            .status();
-        assert!(built.unwrap().success(), "vwatch is built");
-        profile_dir.join("vwatch")
-    })
-}
 
 fn command(args: &[&str], env: &[(&str, &str)]) -> Command {
     let mut command = Command::new(binary());
