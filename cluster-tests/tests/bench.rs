@@ -382,7 +382,8 @@ fn what_cannot_be_measured_is_one_line() {
     let several = run_to_end(&["bench", "get", "--client-url", "127.0.0.1:1,127.0.0.1:2"]);
     assert!(several.stderr.contains("a figure is of one node"), "{several:?}");
     let two = format!("{0},{0}", node.client_addr());
-    let of_one = run_to_end(&["bench", "watch", "--pid", "1", "--client-url", &two]);
+    let server = node.server_addr().to_string();
+    let of_one = run_to_end(&["bench", "watch", "--pid", "1", "--client-url", &two, "--server-url", &server]);
     assert_eq!(of_one.code, Some(2), "{of_one:?}");
     assert!(of_one.stderr.contains("bad --pid: the watchers at 2 URLs are not one process's"), "{of_one:?}");
 }
