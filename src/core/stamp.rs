@@ -201,29 +201,23 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the clock does: a stamp is above the one of its name; it is not further ahead of the clock than it
-        /// may be, unless the name forces it; and stamps rise from name to name unless the clock was set back by more.
+        /// Whatever the clock does: a stamp is what the clock gives, or right after the one of its name. What the clock gives
+        /// is never before it, nor further ahead of it than it may be, and it rises unless the clock was set back by more.
         #[test]
         fn stamps_rise_and_keep_to_the_clock(
             looks in prop::collection::vec((0..20 * MAX_STAMP_LEAD_US, prop::option::of(0..40 * MAX_STAMP_LEAD_US)), 1..60)
         ) {
-            let (mut source, mut last) = (StampSource::default(), Stamp::ZERO);
+            let mut source = StampSource::default();
             for (now, stored) in looks {
-                let (now, stored) = (at(now), stored.map(at));
+                let (now, stored, before) = (at(now), stored.map(at), source.last);
                 let given = source.give(now, stored);
-                prop_assert!(stored.is_none_or(|stored| given > stored) && given >= now);
-                let keeps_to_clock = |stamp: Stamp| stamp.before(MAX_STAMP_LEAD_US) <= now;
-                if !keeps_to_clock(last.next()) {
-                    last = Stamp::ZERO;
-                }
-                if stored.is_none_or(|stored| given != stored.next()) {
-                    prop_assert!(keeps_to_clock(given), "{given} by a clock at {now}");
-                    prop_assert!(given > last, "{given} after {last}");
-                    last = given;
-                } else if keeps_to_clock(given) {
-                    // by the name or by the clock: that cannot be told
-                    last = Stamp::ZERO;
-                }
+                let by_clock = source.last;
+                prop_assert_eq!(given, by_clock.max(stored.map_or(Stamp::ZERO, Stamp::next)));
+                prop_assert!(by_clock >= now && by_clock.before(MAX_STAMP_LEAD_US) <= now, "{by_clock} at {now}");
+                prop_assert!(
+                    by_clock > before || before.next().before(MAX_STAMP_LEAD_US) > now,
+                    "{by_clock} after {before} at {now}"
+                );
             }
         }
     }

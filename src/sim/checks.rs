@@ -72,10 +72,7 @@ impl History {
         let keeps_to_clock = |stamp: Stamp| stamp.before(MAX_STAMP_LEAD_US) <= now;
         let last = self.last_given.remove(&who).filter(|last| keeps_to_clock(last.next()));
         if held.is_some_and(|held| held.last_sync().next() == stamp) {
-            // by the name, surely where it is so far ahead; else perhaps by the clock
-            if let (Some(last), false) = (last, keeps_to_clock(stamp)) {
-                self.last_given.insert(who, last);
-            }
+            // by the name or by the clock: what the clock gave last is not known from here on, until it gives again
             return Ok(());
         }
         if last.is_some_and(|last| last >= stamp) {
