@@ -270,7 +270,7 @@ mod tests {
         for (listens, id, expected) in
             [("127.0.0.1", "n", None), ("0.0.0.0", "n", None), ("127.0.0.1", "m", Some("is node m"))]
         {
-            let client = Fake::start(health(id));
+            let client = Fake::without_probes(health(id));
             let server = Fake::start(vec![cluster(&format!("{listens}:{}", client.url().port))]);
             match (client_port(&server.url()).await, expected) {
                 (Ok(url), None) => assert_eq!(url.to_string(), client.url().to_string()),
