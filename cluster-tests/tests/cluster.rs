@@ -385,7 +385,8 @@ fn a_node_whose_clock_is_an_hour_off_stays_out_and_says_why() {
     cluster.restart(2);
     wait_until("its log to say why", LIMIT, || {
         let said = cluster.node(2).stderr();
-        said.contains("somebody is there and does not talk with us: its clock shows") && said.contains(CLOCK)
+        said.contains("somebody is there and does not talk with us: its clock is too far from ours")
+            && said.contains(CLOCK)
     });
     stays_out(&cluster, 2);
     cluster.put(1, "a", "2");

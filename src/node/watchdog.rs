@@ -100,7 +100,7 @@ impl Watchdog {
     /// Tells new connections that the node stands still, until what is returned is dropped.
     fn answer_in_place(&self) -> tokio::task::JoinSet<()> {
         let mut tasks = tokio::task::JoinSet::new();
-        // made anew each time: a listener that is registered all the time would wake this thread for each connection
+        // registered only now: all the time, it would wake this thread for each connection
         for listener in self.ports.iter().filter_map(|port| port.try_clone().ok()) {
             if let Ok(listener) = TcpListener::from_std(listener) {
                 tasks.spawn(refuse_all(listener));

@@ -68,13 +68,8 @@ impl fmt::Display for CallError {
             Self::Unreachable(why) => write!(f, "not reachable: {why}"),
             Self::TimedOut => write!(f, "no answer within {ANSWER:?}"),
             Self::Refused { status, text } => write!(f, "refused with {status}: {text}"),
-            Self::Stale(theirs) => {
-                write!(
-                    f,
-                    "its clock shows {} µs, too far from ours: set one of the two right",
-                    theirs.micros()
-                )
-            }
+            // without what it shows: the same trouble has the same text at each look, or it would never be logged
+            Self::Stale(_) => f.write_str("its clock is too far from ours: set the wrong one right (NTP)"),
             Self::NotThem(_) => f.write_str("another process is there now"),
             Self::Unreadable(why) => write!(f, "not understood: {why}"),
             Self::Stranger(why) => write!(f, "no peer of this cluster answers there: {why}"),
@@ -293,4 +288,15 @@ async fn refusal(response: HttpResponse<Incoming>) -> CallError {
     text.truncate(MAX_REFUSAL_BYTES);
     let text = String::from_utf8_lossy(&text).chars().filter(|c| !c.is_control()).collect();
     CallError::Refused { status, text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_off_is_the_same_trouble_each_time() {
+        let [early, late] = [Stamp::ZERO, Stamp::MAX].map(|shown| CallError::Stale(shown).to_string());
+        assert_eq!(early, late);
+    }
 }
