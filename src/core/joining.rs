@@ -63,7 +63,7 @@ pub struct Joiner {
 /// A cold start needs every address to answer, and to hold nothing: two empty nodes that see only each other while the
 /// third one, which holds the set, is cut off, must not take each other's emptiness for the truth. Processes are not
 /// counted: one that was just restarted still shows up beside its successor. Of several joiners the one with the lowest
-/// incarnation goes first. Who refuses us is waited for with a bound, see [`look_us`], and so is a set that cannot be had:
+/// incarnation goes first. Who refuses us is waited for with a bound, `look_us`, and so is a set that cannot be had:
 /// from then on both count as silence, which never leads to a cold start.
 #[must_use]
 pub fn step(joiner: Joiner, peers: &Peers, others: &[Contact], entropy: u64, mutants: Mutants) -> Step {
