@@ -64,7 +64,7 @@ pub(super) fn run(args: &Get) -> Result<(), Failure> {
             quoted(first),
         )));
     }
-    let mut client = args.nodes.readers()?.within(args.timeout);
+    let mut client = args.nodes.readers(Some(args.timeout))?;
     let is_terminal = std::io::stdout().is_terminal();
     let mut printer = Printer { format: args.output.format, is_terminal, rows: Vec::new() };
     let outcome = block_on(each(&args.names, async |name| {

@@ -56,11 +56,7 @@ pub(super) struct Ls {
 }
 
 pub(super) fn run(args: &Ls) -> Result<(), Failure> {
-    let client = args.nodes.readers()?;
-    let mut client = match args.timeout {
-        Some(timeout) => client.within(timeout),
-        None => client,
-    };
+    let mut client = args.nodes.readers(args.timeout)?;
     let mut out = std::io::stdout().lock();
     block_on(list(args, &mut client, &mut out))
 }

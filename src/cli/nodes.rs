@@ -2,10 +2,12 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use hyper::header::HeaderValue;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::client::{Answer, Client, Request};
 use super::failure::Failure;
@@ -14,7 +16,7 @@ use super::url::Url;
 use crate::wire::duration;
 use crate::wire::headers::X_VWATCH_NODE;
 
-/// How long a node may take to tell where its ports are.
+/// How long the nodes may take to tell where their ports are, all of them together.
 const TELL_WITHIN: Duration = Duration::from_secs(3);
 
 /// Where the nodes are. Every command takes both, so that a script can give all of them the same options.
@@ -95,34 +97,40 @@ pub(super) struct TimeLimit {
 }
 
 impl Nodes {
-    /// A client for the ports that answer reads.
-    pub(super) fn readers(&self) -> Result<Client, Failure> {
-        Ok(Client::new(self.urls(Port::Client, false)?, Port::Client.flag()))
+    /// A client for the ports that answer reads. What it takes to find these is part of `limit`, half of it at most.
+    pub(super) fn readers(&self, limit: Option<Duration>) -> Result<Client, Failure> {
+        let began = Instant::now();
+        let patience = limit.map_or(TELL_WITHIN, |limit| TELL_WITHIN.min(limit / 2));
+        let client = Client::new(self.urls(Port::Client, false, patience)?, Port::Client.flag());
+        Ok(match limit {
+            Some(limit) => client.within(limit.saturating_sub(began.elapsed())),
+            None => client,
+        })
     }
 
     /// A client for the ports that take writes.
     pub(super) fn writers(&self) -> Result<Client, Failure> {
-        Ok(Client::new(self.urls(Port::Server, false)?, Port::Server.flag()))
+        Ok(Client::new(self.urls(Port::Server, false, TELL_WITHIN)?, Port::Server.flag()))
     }
 
     /// The ports that answer reads, at least one, for a command that writes too.
     pub(super) fn reader_urls(&self) -> Result<Vec<Url>, Failure> {
-        self.urls(Port::Client, true)
+        self.urls(Port::Client, true, TELL_WITHIN)
     }
 
     /// The ports that take writes, at least one, for a command that may read too.
     pub(super) fn writer_urls(&self, is_both: bool) -> Result<Vec<Url>, Failure> {
-        self.urls(Port::Server, is_both)
+        self.urls(Port::Server, is_both, TELL_WITHIN)
     }
 
-    fn urls(&self, port: Port, is_both: bool) -> Result<Vec<Url>, Failure> {
+    fn urls(&self, port: Port, is_both: bool, patience: Duration) -> Result<Vec<Url>, Failure> {
         let (own, other) = (self.said(port), self.said(port.other()));
         match source(port, own, &other, is_both) {
             Source::Urls(text) => self.parsed(port, &text),
             Source::Other(text) => {
                 let others = self.parsed(port.other(), &text)?;
                 match port {
-                    Port::Client => block_on(client_ports(others, self.name_of(Port::Server))),
+                    Port::Client => block_on(client_ports(others, self.name_of(Port::Server), patience)),
                     Port::Server => Err(Failure::Usage(format!(
                         "no server URL: {} names where to read, {text}, and that does not tell where to write: name the \
                          server port with --server-url or VWATCH_SERVER_URL",
@@ -163,11 +171,21 @@ pub(super) fn of_env(variable: &str) -> Option<String> {
 
 /// The client ports of the nodes at these server ports, by what they tell. Who does not answer is left out as long as
 /// another one does.
-async fn client_ports(servers: Vec<Url>, named_by: String) -> Result<Vec<Url>, Failure> {
+async fn client_ports(servers: Vec<Url>, named_by: String, patience: Duration) -> Result<Vec<Url>, Failure> {
+    // all at once: one that stands still takes its whole time
+    let mut asking = JoinSet::new();
+    for (at, server) in servers.into_iter().enumerate() {
+        asking.spawn(async move {
+            let found = timeout(patience, client_port(&server)).await;
+            (at, found.unwrap_or_else(|_| Err(format!("no answer from {server} within {patience:?}"))))
+        });
+    }
+    let mut told: Vec<(usize, Result<Url, String>)> = asking.join_all().await;
+    told.sort_unstable_by_key(|(at, _)| *at);
     let mut found = Vec::new();
     let mut why = String::new();
-    for server in servers {
-        match client_port(&server).await {
+    for (_, outcome) in told {
+        match outcome {
             Ok(url) => found.push(url),
             Err(trouble) => why = trouble,
         }
@@ -211,11 +229,7 @@ async fn client_port(server: &Url) -> Result<Url, String> {
 async fn ask(url: &Url, path: &str) -> Result<Answer, String> {
     let mut client = Client::new(vec![url.clone()], Port::Client.flag());
     let request = Request::get(path.to_owned());
-    match tokio::time::timeout(TELL_WITHIN, client.send(&request)).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(failure)) => Err(failure.line().unwrap_or_default().to_owned()),
-        Err(_) => Err(format!("no answer from {url} within {}s", TELL_WITHIN.as_secs())),
-    }
+    client.send(&request).await.map_err(|failure| failure.line().unwrap_or_default().to_owned())
 }
 
 /// Runs one client command: a single thread is plenty.
@@ -284,12 +298,23 @@ mod tests {
             (answer("200 OK", &[], "{}"), "it tells of no node"),
         ] {
             let server = Fake::start(vec![said]);
-            let failure = client_ports(vec![server.url()], "--server-url".to_owned()).await.unwrap_err();
+            let failure =
+                client_ports(vec![server.url()], "--server-url".to_owned(), TELL_WITHIN).await.unwrap_err();
             let line = failure.line().unwrap();
             assert!(
                 line.starts_with("no client URL: only --server-url is given") && line.contains(part),
                 "{line}"
             );
         }
+    }
+    #[tokio::test]
+    async fn nodes_that_stand_still_are_asked_at_once() {
+        let silent: Vec<_> = (0..8).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let urls = silent.iter().map(|port| Url::parse(&port.local_addr().unwrap().to_string()).unwrap());
+        let began = Instant::now();
+        let patience = Duration::from_secs(2);
+        let failure = client_ports(urls.collect(), "--server-url".to_owned(), patience).await.unwrap_err();
+        assert!(failure.line().unwrap().contains("within 2s"), "{failure:?}");
+        assert!(began.elapsed() < 4 * patience, "one after the other it would be eight times as long");
     }
 }

@@ -93,7 +93,7 @@ pub(super) fn run(args: &Watch) -> Result<(), Failure> {
         ));
     };
     check_name(name)?;
-    let mut client = args.nodes.readers()?;
+    let mut client = args.nodes.readers(None)?;
     block_on(async {
         if args.command.is_empty() {
             as_any_process()?;
