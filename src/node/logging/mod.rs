@@ -12,6 +12,7 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal};
 use std::panic;
 use std::sync::{Arc, OnceLock};
+use std::thread;
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
@@ -77,6 +78,10 @@ pub(super) fn start(level: LogLevel, format: LogFormat) -> io::Result<()> {
             match backtrace.status() {
                 BacktraceStatus::Captured => tracing::error!(text = %backtrace, "{panic}"),
                 _ => tracing::error!("{panic}"),
+            }
+            // the process ends with it
+            if thread::current().name() == Some("main") {
+                flush();
             }
         }));
     }

@@ -29,7 +29,9 @@ pub(super) enum Message {
 /// Lines that wait to be written.
 pub(super) struct LineQueue {
     sender: SyncSender<Message>,
-    /// Bytes that were accepted and are not written yet.
+    /// Lines that were accepted and are not written yet.
+    lines: AtomicUsize,
+    /// Bytes of them.
     bytes: AtomicUsize,
     written: AtomicU64,
     dropped: AtomicU64,
@@ -39,19 +41,32 @@ impl LineQueue {
     /// An empty queue, and the end to read it from.
     pub(super) fn new() -> (Arc<Self>, Receiver<Message>) {
         let (sender, receiver) = sync_channel(MAX_LINES);
-        let counters = (AtomicUsize::new(0), AtomicU64::new(0), AtomicU64::new(0));
-        let (bytes, written, dropped) = counters;
-        (Arc::new(Self { sender, bytes, written, dropped }), receiver)
+        let (lines, bytes) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let (written, dropped) = (AtomicU64::new(0), AtomicU64::new(0));
+        (Arc::new(Self { sender, lines, bytes, written, dropped }), receiver)
     }
 
     /// Takes a line in, or drops and counts it if there is no room. Never waits.
     fn put(&self, line: &[u8]) {
+        self.lines.fetch_add(1, Ordering::Relaxed);
         let before = self.bytes.fetch_add(line.len(), Ordering::Relaxed);
         let fits = before + line.len() <= MAX_BYTES;
         if !fits || self.sender.try_send(Message::Line(line.to_vec())).is_err() {
-            self.bytes.fetch_sub(line.len(), Ordering::Relaxed);
             self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.take_out(line.len());
         }
+    }
+
+    /// A line is not waiting any more.
+    fn take_out(&self, bytes: usize) {
+        self.lines.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether there is room for a line more, whatever the others log meanwhile.
+    fn has_ample_room(&self) -> bool {
+        self.lines.load(Ordering::Relaxed) < MAX_LINES / 2
+            && self.bytes.load(Ordering::Relaxed) < MAX_BYTES / 2
     }
 
     /// Makes the writing thread look for reports. If the queue is full, that thread is awake anyway.
@@ -137,15 +152,16 @@ impl LineWriter {
     /// Writes a line, and waits for the reader of standard error as long as it takes.
     fn write(&mut self, line: &[u8], to: &mut impl Write) {
         let written = to.write_all(line).and_then(|()| to.flush());
-        self.queue.bytes.fetch_sub(line.len(), Ordering::Relaxed);
-        self.queue.written.fetch_add(1, Ordering::Relaxed);
         if written.is_err() {
             self.queue.dropped.fetch_add(1, Ordering::Relaxed);
         }
+        self.queue.written.fetch_add(1, Ordering::Relaxed);
+        // last, because the end of the process waits for it
+        self.queue.take_out(line.len());
         let dropped = self.queue.dropped();
         let more = dropped - self.told;
         // a line more into a queue that is full would only be dropped too
-        if more > 0 && written.is_ok() && self.queue.bytes.load(Ordering::Relaxed) < MAX_BYTES / 2 {
+        if more > 0 && written.is_ok() && self.queue.has_ample_room() {
             self.told = dropped;
             tracing::warn!(
                 target: super::limiter::OWN_TARGET,
@@ -216,9 +232,10 @@ mod tests {
     fn many_small_lines_are_bounded_too() {
         let (queue, _take, _out) = piped();
         (0..3 * MAX_LINES).for_each(|_| queue.put(b"\n"));
-        let waiting = queue.bytes.load(Ordering::Relaxed);
+        let waiting = queue.lines.load(Ordering::Relaxed);
         // one is with the thread that writes
         assert!((MAX_LINES..=MAX_LINES + 1).contains(&waiting), "{waiting}");
+        assert!(!queue.has_ample_room());
     }
 
     #[test]
