@@ -60,6 +60,11 @@ impl Pulse {
         self.is_stalled.load(Ordering::Relaxed)
     }
 
+    /// Whether this part stands still.
+    pub(super) fn stands_still(&self, name: &str) -> bool {
+        self.parts().iter().any(|part| part.name == name && part.missed >= MOST_MISSED)
+    }
+
     /// Times that a part was found standing still.
     #[must_use]
     pub fn stalls(&self) -> u64 {
@@ -113,7 +118,7 @@ mod tests {
         pulse.look_after("slow", move |beat| waiting.lock().unwrap().push(beat));
         let all: Vec<News> = (0..3 * MOST_MISSED).flat_map(|_| pulse.look()).collect();
         assert_eq!(all, [News::Stalled("slow")]);
-        assert!(pulse.is_stalled());
+        assert!(pulse.is_stalled() && pulse.stands_still("slow") && !pulse.stands_still("well"));
         assert_eq!(asked.lock().unwrap().len(), 1, "a part that stands still is not asked over and over");
         asked.lock().unwrap()[0].answer();
         assert_eq!(pulse.look(), [News::GoesOn("slow")]);

@@ -22,6 +22,9 @@ use super::server::ACCEPT_PAUSE;
 use super::signals::Ending;
 use super::store::SharedStore;
 
+/// The part that serves the server port.
+const WORKERS: &str = "workers";
+
 /// A stop may take this much longer than its grace.
 const BEYOND_GRACE: Duration = Duration::from_secs(2);
 
@@ -48,10 +51,11 @@ impl Watchdog {
     /// If the system has no thread, poll or signal handler for it.
     pub(super) fn start(self, store: SharedStore) -> io::Result<()> {
         let workers = Handle::current();
-        self.pulse.look_after("workers", move |beat| {
+        self.pulse.look_after(WORKERS, move |beat| {
             let store = store.clone();
             drop(workers.spawn(async move {
-                let _ = store.standing();
+                // under the lock
+                store.with(|_| ());
                 beat.answer();
             }));
         });
@@ -76,7 +80,8 @@ impl Watchdog {
                     if self.lifecycle.phase() < Phase::Closing {
                         self.pulse.look().into_iter().for_each(log);
                     }
-                    match (self.pulse.is_stalled(), &in_place) {
+                    // while another part stands still the workers go on answering, and writes and peers need them
+                    match (self.pulse.stands_still(WORKERS), &in_place) {
                         (true, None) => in_place = Some(self.answer_in_place()),
                         (false, Some(_)) => in_place = None,
                         _ => {}
