@@ -64,7 +64,7 @@ printf '\033[1m$ %s &\033[0m\n' "$again"
 mark
 $again >> "$log" 2>&1 &
 shows ' ready: the set is complete names=1'
-run 'vwatch get --client-url http://127.0.0.2:8080 app; echo'
+run 'vwatch get --client-url http://127.0.0.2:8080 app'
 
 say 'the third one is cut off from the others'
 mark
@@ -73,7 +73,7 @@ for way in '--source 127.0.0.3' '--destination 127.0.0.3'; do
 done
 shows 'node-1 .*node-3 .* is dead'
 run 'vwatch put --server-url http://127.0.0.1:8008 app 4'
-run 'vwatch get --client-url http://127.0.0.3:8080 app; echo'
+run 'vwatch get --client-url http://127.0.0.3:8080 app'
 run 'vwatch members --server-url http://127.0.0.1:8008'
 
 say 'the cut is healed: nobody writes, and the watcher is told all the same'
@@ -81,5 +81,5 @@ mark
 run 'iptables --flush'
 shows 'node-1 .*node-3 .* is live'
 sleep 2
-run 'vwatch get --client-url http://127.0.0.3:8080 app; echo'
+run 'vwatch get --client-url http://127.0.0.3:8080 app'
 run 'vwatch members --server-url http://127.0.0.1:8008'
