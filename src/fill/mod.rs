@@ -455,7 +455,14 @@ impl Filler {
             let is_full = shared.names.is_full() && !shared.names.is_unknown(name);
             return if is_full { Standing::Full } else { Standing::Unknown };
         };
-        match entry.trouble() {
+        let trouble = match entry.trouble() {
+            // the name may have been tried before it was known why there is no address
+            Some(Trouble::CutOff(_)) if shared.upstream.addresses().is_empty() => {
+                Some(shared.upstream.why_closed())
+            }
+            trouble => trouble,
+        };
+        match trouble {
             Some(Trouble::CutOff(why)) => Standing::Waiting(why.to_string()),
             Some(Trouble::Failing(why)) => Standing::Failing(why.to_string()),
             Some(Trouble::Useless(why)) => Standing::Useless(why.to_string()),
