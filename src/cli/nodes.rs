@@ -236,7 +236,10 @@ async fn ask(url: &Url, path: &str) -> Result<Answer, String> {
 pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
-    runtime.block_on(work)
+    let done = runtime.block_on(work);
+    // dropped, it would wait for a name server that says nothing
+    runtime.shutdown_background();
+    done
 }
 
 /// A name has at least one byte: an empty one is most likely a variable of a script that is not set.
@@ -307,6 +310,23 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn a_look_up_that_hangs_holds_up_no_end() {
+        let (end, wait) = std::sync::mpsc::channel();
+        // as getaddrinfo does: in a thread that nothing stops
+        block_on(async {
+            let (begin, begun) = tokio::sync::oneshot::channel();
+            tokio::task::spawn_blocking(move || {
+                let _ = begin.send(());
+                let _ = wait.recv_timeout(Duration::from_secs(10));
+            });
+            begun.await.map_err(|why| Failure::Failed(why.to_string()))
+        })
+        .unwrap();
+        assert!(end.send(()).is_ok(), "the command ended only after the look-up");
+    }
+
     #[tokio::test]
     async fn nodes_that_stand_still_are_asked_at_once() {
         let silent: Vec<_> = (0..8).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
