@@ -459,10 +459,10 @@ mod tests {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = Url::parse(&silent.local_addr().unwrap().to_string()).unwrap();
         let other = Fake::start(vec![answer("204 No Content", &[], "")]);
-        let limit = Duration::from_millis(500);
-        let mut client = Client::new(vec![url.clone(), other.url()], "server-url").within(limit);
+        let mut client =
+            Client::new(vec![url.clone(), other.url()], "server-url").within(Duration::from_secs(4));
         assert_eq!(client.send(&put()).await.unwrap().status, StatusCode::NO_CONTENT);
-        let mut alone = Client::new(vec![url], "server-url").within(limit);
+        let mut alone = Client::new(vec![url], "server-url").within(Duration::from_secs(1));
         let Err(Failure::Failed(line)) = alone.send(&put()).await else { panic!("nothing answers") };
         assert!(line.contains("does not answer") && line.contains(": nothing was written: "), "{line}");
     }
@@ -472,12 +472,13 @@ mod tests {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = Url::parse(&silent.local_addr().unwrap().to_string()).unwrap();
         let other = Fake::start(vec![answer("200 OK", &[], "here")]);
-        let limit = Duration::from_secs(1);
-        let mut client = Client::new(vec![url.clone(), other.url()], "client-url").within(limit);
+        let mut client =
+            Client::new(vec![url.clone(), other.url()], "client-url").within(Duration::from_secs(4));
         assert_eq!(&ask(&mut client, "/").await.unwrap().body[..], b"here");
-        let mut alone = Client::new(vec![url], "client-url").within(Duration::from_millis(100));
+        let mut alone = Client::new(vec![url], "client-url").within(Duration::from_secs(1));
         let line = ask(&mut alone, "/").await.unwrap_err().line().unwrap().to_owned();
-        assert!(line.contains("within 100ms") || line.contains("within 99ms"), "{line}");
+        // what is left of the time by then, which is for the machine to say
+        assert!(line.starts_with("no answer from http://127.0.0.1:") && line.contains(" within "), "{line}");
     }
 
     #[tokio::test]
