@@ -95,7 +95,8 @@ async fn serve(listener: TcpListener, answers: Vec<String>, date: Option<String>
     }
 }
 
-async fn read_request(stream: &mut TcpStream) -> Option<String> {
+/// The next request, unless there is none any more.
+pub(super) async fn read_request(stream: &mut TcpStream) -> Option<String> {
     let mut read = Vec::new();
     loop {
         let text = String::from_utf8_lossy(&read).into_owned();

@@ -40,12 +40,14 @@ pub(in crate::cli) struct Client {
     flag: &'static str,
     deadline: Option<Instant>,
     kept: Option<Link>,
+    /// The connection that the last probe beside a request was answered on.
+    probed: Option<Link>,
 }
 
 impl Client {
     /// `urls` has at least one.
     pub(in crate::cli) fn new(urls: Vec<Url>, flag: &'static str) -> Self {
-        Self { places: Places::new(urls), flag, deadline: None, kept: None }
+        Self { places: Places::new(urls), flag, deadline: None, kept: None, probed: None }
     }
 
     /// All that is asked from now on, of all addresses together, takes no longer than this.
@@ -58,6 +60,7 @@ impl Client {
         if self.places.are_several() {
             self.places.advance();
             self.kept = None;
+            self.probed = None;
         }
     }
 
@@ -185,9 +188,10 @@ impl Client {
         let request = self.in_time(request);
         let place = link.place.clone();
         let limit = request.park.saturating_add(ANSWER_TIMEOUT).min(self.left());
+        let mut probed = self.probed.take().filter(|probed| probed.place == place);
         let silent = async {
             match contact {
-                Some(within) => silence(&place, within).await,
+                Some(within) => silence(&place, within, &mut probed).await,
                 None => pending().await,
             }
         };
@@ -203,6 +207,7 @@ impl Client {
                     return Err(Trouble::Unanswered(said));
                 }
                 self.kept = link.after(&answer);
+                self.probed = probed;
                 return Ok(answer);
             }
             () = silent => format!("{place} stands still: it answers nothing, not even a probe"),
@@ -337,7 +342,13 @@ impl Asking {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::testing::{Fake, answer};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+    use tokio::sync::Notify;
+
+    use super::super::super::testing::{Fake, answer, read_request};
     use super::*;
     use crate::core::Stamp;
 
@@ -479,6 +490,40 @@ mod tests {
         let line = ask(&mut alone, "/").await.unwrap_err().line().unwrap().to_owned();
         // what is left of the time by then, which is for the machine to say
         assert!(line.starts_with("no answer from http://127.0.0.1:") && line.contains(" within "), "{line}");
+    }
+
+    /// A connection for each probe would be thousands a second, where thousands wait.
+    #[tokio::test]
+    async fn the_probes_beside_all_requests_take_one_connection() {
+        static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
+        static PROBED: Notify = Notify::const_new();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = Url::parse(&listener.local_addr().unwrap().to_string()).unwrap();
+        // answers a request once a probe beside it was answered
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                CONNECTIONS.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(async move {
+                    while let Some(request) = read_request(&mut stream).await {
+                        let is_probe = request.starts_with("GET /healthz ");
+                        if !is_probe {
+                            PROBED.notified().await;
+                            // the client is in this thread: before a timer is due, it has read what was answered
+                            sleep(Duration::from_millis(10)).await;
+                        }
+                        stream.write_all(answer("200 OK", &[], "").as_bytes()).await.unwrap();
+                        if is_probe {
+                            PROBED.notify_one();
+                        }
+                    }
+                });
+            }
+        });
+        let mut client = Client::new(vec![url, unused()], "client-url");
+        for _ in 0..2 {
+            ask(&mut client, "/").await.unwrap();
+        }
+        assert_eq!(CONNECTIONS.load(Ordering::Relaxed), 2, "one for the requests, one for the probes");
     }
 
     #[tokio::test]

@@ -111,15 +111,16 @@ impl Link {
 }
 
 /// Comes back when an address says nothing any more, not even to probes. `within` is how long that may take to notice at
-/// first; once there was an answer, its usual time.
-pub(super) async fn silence(place: &Place, within: Duration) {
+/// first; once there was an answer, its usual time. `kept` is the connection that the last probe was answered on: one for
+/// each probe would cost the node more than all that waits there.
+pub(super) async fn silence(place: &Place, within: Duration, kept: &mut Option<Link>) {
     let mut life = Liveness::hurried(std::time::Instant::now(), within);
     loop {
         match life.step(std::time::Instant::now()) {
             Step::Silent => return,
             Step::Wait(until) => sleep_until(Instant::from_std(until)).await,
             Step::Probe => {
-                if timeout(life.probe_time(), answers(place)).await == Ok(true) {
+                if timeout(life.probe_time(), answers(place, kept)).await == Ok(true) {
                     life = Liveness::new(std::time::Instant::now());
                 }
             }
@@ -127,15 +128,48 @@ pub(super) async fn silence(place: &Place, within: Duration) {
     }
 }
 
-async fn answers(place: &Place) -> bool {
-    match Link::connect(place, Duration::MAX).await {
-        Ok(mut link) => link.probe().await.is_ok(),
-        Err(_) => false,
+async fn answers(place: &Place, kept: &mut Option<Link>) -> bool {
+    if let Some(mut link) = kept.take()
+        && let Ok(answer) = link.probe().await
+    {
+        *kept = link.after(&answer);
+        return true;
     }
+    // the node may have closed it: only a fresh connection can tell
+    let Ok(mut link) = Link::connect(place, Duration::MAX).await else { return false };
+    let Ok(answer) = link.probe().await else { return false };
+    *kept = link.after(&answer);
+    true
 }
 
 /// A time as it is shown, without digits that say nothing.
 pub(super) fn shown(time: Duration) -> String {
     let coarse = if time < Duration::from_secs(1) { time.as_millis() } else { time.as_millis() / 100 * 100 };
     GoDuration(Duration::from_millis(u64::try_from(coarse).unwrap_or(u64::MAX))).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::{Fake, answer};
+    use super::super::place::Places;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_probe_goes_over_the_connection_of_the_last_one_unless_the_node_closed_it() {
+        let node = Fake::without_probes(vec![
+            answer("200 OK", &[], "ok\n"),
+            answer("200 OK", &[("Connection", "close")], "ok\n"),
+            answer("200 OK", &[], "ok\n"),
+            String::new(),
+            answer("503 Service Unavailable", &[], ""),
+        ]);
+        let place = Places::new(vec![node.url()]).current(Duration::MAX).await.unwrap();
+        let mut kept = None;
+        for (probes, connections) in [(1, 1), (2, 1), (3, 2), (5, 3)] {
+            assert!(answers(&place, &mut kept).await, "probe {probes}");
+            assert_eq!((node.seen().len(), node.connections()), (probes, connections));
+        }
+        // it is gone by now
+        assert!(!answers(&place, &mut kept).await);
+    }
 }
