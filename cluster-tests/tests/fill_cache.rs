@@ -238,6 +238,9 @@ fn an_upstream_that_fails_for_all_names_is_left_alone() {
         assert!(answer.text().contains("500 Internal Server Error"), "{}", answer.text());
     }
     assert!(upstream.asked().len() < NAMES * 3, "{} requests", upstream.asked().len());
+    // the loop that asks rests until the next name may try
+    let turns = node.metric("vwatch_fill_loop_turns_total{loop=\"fill-schedule\"}");
+    assert!(turns < 10.0 * NAMES as f64, "{turns} turns of the loop");
     assert_eq!(node.stderr().matches("cut off from the upstream").count(), 1);
     assert!(!node.stderr().contains("answers again"), "{}", node.stderr());
 }

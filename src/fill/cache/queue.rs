@@ -71,6 +71,13 @@ impl Queue {
             || self.ready.iter().take(FRESH_LOOKS).any(|(entry, _)| is_fresh(entry))
     }
 
+    /// Whether the one that [`Self::take`] would give has not failed.
+    pub(super) fn is_next_fresh(&mut self) -> bool {
+        self.drop_stale();
+        let next = self.urgent.front().or_else(|| self.ready.front().map(|(entry, _)| entry));
+        next.is_some_and(|entry| is_fresh(entry))
+    }
+
     /// Takes the first one that has not failed, as [`Self::take`].
     pub(super) fn take_fresh(&mut self) -> Option<Arc<Entry>> {
         if let Some(at) = self.urgent.iter().take(FRESH_LOOKS).position(|entry| is_fresh(entry)) {
@@ -111,21 +118,25 @@ impl Queue {
 
     /// The next one whose turn it is. From now on it is in flight, until it is put back.
     pub(super) fn take(&mut self) -> Option<Arc<Entry>> {
-        let entry = loop {
-            match self.urgent.pop_front() {
-                Some(entry) if entry.polled().in_flight => {}
-                Some(entry) => break entry,
-                None => match self.ready.pop_front()? {
-                    (entry, queued) if is_current(&entry, queued) => break entry,
-                    _ => {}
-                },
-            }
-        };
+        self.drop_stale();
+        let entry = self.urgent.pop_front().or_else(|| self.ready.pop_front().map(|(entry, _)| entry))?;
         let mut polled = entry.polled();
         polled.in_flight = true;
         polled.is_urgent = false;
         drop(polled);
         Some(entry)
+    }
+
+    /// Drops what lies before the next one and is not to be asked for any more.
+    fn drop_stale(&mut self) {
+        while self.urgent.front().is_some_and(|entry| entry.polled().in_flight) {
+            self.urgent.pop_front();
+        }
+        while self.urgent.is_empty()
+            && self.ready.front().is_some_and(|(entry, queued)| !is_current(entry, *queued))
+        {
+            self.ready.pop_front();
+        }
     }
 
     /// A name that was taken cannot be asked for now: it is the next one that is taken.
@@ -255,6 +266,21 @@ mod tests {
     }
 
     #[test]
+    fn the_next_one_is_told_apart_from_what_lies_before_it_and_is_not_asked_for_any_more() {
+        let failed = entry("failed");
+        failed.polled().failures = 1;
+        let fresh = entry("fresh");
+        let mut queue = Queue::default();
+        assert!(!queue.is_next_fresh());
+        queue.urge(Arc::clone(&fresh));
+        assert!(queue.is_next_fresh());
+        queue.make_ready(failed);
+        fresh.polled().in_flight = true;
+        assert!(!queue.is_next_fresh());
+        assert_eq!(queue.take().unwrap().name.as_str(), "failed");
+    }
+
+    #[test]
     fn names_that_have_not_failed_are_found_behind_those_that_have() {
         let now = Instant::now();
         let failed = |text: &str| {
@@ -268,6 +294,7 @@ mod tests {
         assert!(!queue.is_any_fresh() && queue.take_fresh().is_none());
         queue.make_ready(entry("second"));
         queue.urge(entry("first"));
+        assert!(!queue.is_next_fresh(), "the next one is bad");
         for name in ["first", "second"] {
             assert!(queue.is_any_fresh());
             assert_eq!(queue.take_fresh().unwrap().name.as_str(), name);

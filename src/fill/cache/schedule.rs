@@ -63,7 +63,8 @@ pub(in crate::fill) async fn schedule(shared: Arc<Shared>) {
         let may_ask = permit.is_some() && queue.is_anything_ready();
         // what names that fail have closed is open to others
         let only_fresh = may_ask && closed.is_some() && queue.is_any_fresh();
-        let opens = if only_fresh { closed_to_fresh } else { closed };
+        // the next one alone says which time counts: else it would be taken and given back again and again
+        let opens = if only_fresh || may_ask && queue.is_next_fresh() { closed_to_fresh } else { closed };
         let turn = may_ask.then(|| shared.polls.next(now).max(opens.unwrap_or(now)));
         if turn.is_none_or(|at| at > now) {
             let next = turn.into_iter().chain(queue.next_due()).min();
