@@ -454,8 +454,13 @@ mod tests {
     fn who_fails_is_passed_over_and_the_end_of_all_is_told_once() {
         let upstream = upstream(2);
         let sent = Instant::now();
-        let fail =
-            |address: &Address| upstream.failed(address, Blame::Address, sent, || Trouble::CutOff("".into()));
+        let later = sent + Duration::from_secs(3_600);
+        let fail = |address: &Address| {
+            let turn = upstream.failed(address, Blame::Address, sent, || Trouble::CutOff("".into()));
+            // the pause is random, and may be none: one that begins later is not over during the test
+            lock(&address.gate).failed(Blame::Address, later, later, u64::MAX);
+            turn
+        };
         let first = pick(&upstream, &name("n"), 0);
         assert_eq!(fail(&first), Turn::None);
         let second = pick(&upstream, &name("n"), 0);
