@@ -172,7 +172,7 @@ impl Gate {
 
     /// It has answered a probe: that says that it is there, and nothing about names. Returns whether that is new.
     pub(super) fn is_there(&mut self, now: Instant) -> bool {
-        self.failures > 0 && !self.by_names && self.succeeded(now)
+        (self.is_silent || self.failures > 0 && !self.by_names) && self.succeeded(now)
     }
 
     /// The upstream wants to be left alone.
@@ -366,6 +366,17 @@ mod tests {
             gate.failed(Blame::Name(&name(text)), now, now, u64::MAX);
         }
         assert!(!gate.is_there(now), "a probe says nothing about names");
+    }
+
+    #[test]
+    fn a_silent_address_is_there_when_it_answers_a_probe_whatever_names_failed_meanwhile() {
+        let now = Instant::now();
+        let mut gate = Gate::default();
+        gate.is_silent(now);
+        for text in ["a", "b", "c"] {
+            gate.failed(Blame::Name(&name(text)), now, now, u64::MAX);
+        }
+        assert!(gate.is_there(now) && gate.is_open(now));
     }
 
     #[test]
