@@ -81,6 +81,8 @@ pub(super) struct Gate {
     closed_until: Option<Instant>,
     /// It was closed by names that fail, and not by a connection.
     by_names: bool,
+    /// The name that tries the address, while it is closed to others.
+    trial: Option<Name>,
     /// When the next name that has not failed may ask, while it is closed by others.
     next_fresh: Option<Instant>,
     /// It says nothing at all: it is asked again once it has answered a probe.
@@ -119,8 +121,8 @@ const LOOK_AT_SILENT: Duration = Duration::from_secs(5);
 const ANSWERED_LATELY: Duration = Duration::from_secs(2);
 
 impl Gate {
-    /// Lets a request through, or says when to come back. `has_failed` is whether the last one for the name did.
-    pub(super) fn admit(&mut self, has_failed: bool, now: Instant) -> Result<(), Instant> {
+    /// Lets a request for a name through, or says when to come back. `has_failed` is whether the last one for it did.
+    pub(super) fn admit(&mut self, name: &Name, has_failed: bool, now: Instant) -> Result<(), Instant> {
         if let Some(until) = self.closed(has_failed, now) {
             return Err(until);
         }
@@ -129,6 +131,7 @@ impl Gate {
                 self.next_fresh = Some(now + GATE_BASE);
             } else {
                 self.closed_until = Some(now + TRIAL);
+                self.trial = Some(name.clone());
             }
         }
         Ok(())
@@ -145,14 +148,16 @@ impl Gate {
                 self.failing.push(name.clone());
             }
             if self.failing.len() < NAMES_THAT_CLOSE {
-                if self.failures == 0 {
+                if self.trial.as_ref() != Some(name) {
                     return Failed::Alone;
                 }
+                self.trial = None;
                 self.closed_until = Some(now + portion(GATE_BASE, random));
                 return Failed::AnotherMayTry;
             }
         }
         self.failing.clear();
+        self.trial = None;
         self.failures = self.failures.saturating_add(1);
         self.failed_at = Some(now);
         self.closed_until = Some(now + backoff(GATE_BASE, GATE_CAP, self.failures, random));
@@ -276,22 +281,26 @@ mod tests {
         Name::new(text.as_bytes(), 512).unwrap()
     }
 
+    fn admit(gate: &mut Gate, has_failed: bool, now: Instant) -> Result<(), Instant> {
+        gate.admit(&name("x"), has_failed, now)
+    }
+
     #[test]
     fn a_gate_lets_one_try_and_opens_for_all() {
         let start = Instant::now();
         let now = start;
         let mut gate = Gate::default();
-        assert!(gate.admit(true, start).is_ok() && gate.is_open(start));
+        assert!(admit(&mut gate, true, start).is_ok() && gate.is_open(start));
         assert_eq!(gate.failed(Blame::Address, start, start + SECOND, u64::MAX), Failed::Closed);
         let same = gate.failed(Blame::Address, start, start + SECOND * 2, u64::MAX);
         assert_eq!(same, Failed::Alone, "of the same failure");
-        let closed_until = gate.admit(true, start + SECOND).unwrap_err();
+        let closed_until = admit(&mut gate, true, start + SECOND).unwrap_err();
         assert_eq!(closed_until, start + SECOND + GATE_BASE);
         assert!(!gate.is_open(closed_until));
-        assert!(gate.admit(true, closed_until).is_ok(), "one tries");
-        assert!(gate.admit(true, closed_until).is_err(), "and no other one");
+        assert!(admit(&mut gate, true, closed_until).is_ok(), "one tries");
+        assert!(admit(&mut gate, true, closed_until).is_err(), "and no other one");
         assert!(gate.succeeded(now));
-        assert!(gate.admit(true, closed_until).is_ok() && gate.admit(true, closed_until).is_ok());
+        assert!(admit(&mut gate, true, closed_until).is_ok() && admit(&mut gate, true, closed_until).is_ok());
         assert!(!gate.succeeded(now));
     }
 
@@ -327,11 +336,37 @@ mod tests {
         for (text, expected) in
             [("a", Failed::AnotherMayTry), ("b", Failed::AnotherMayTry), ("c", Failed::Closed)]
         {
-            assert!(gate.admit(true, now).is_ok());
+            assert!(gate.admit(&name(text), true, now).is_ok());
             assert_eq!(gate.failed(Blame::Name(&name(text)), now, now, u64::MAX), expected, "{text}");
             now += GATE_BASE;
         }
         assert_eq!(gate.closed(true, now), Some(now + GATE_BASE), "longer each time");
+    }
+
+    #[test]
+    fn a_name_that_fails_and_does_not_try_does_not_shorten_the_pause() {
+        let start = Instant::now();
+        let mut gate = Gate::default();
+        let fail =
+            |gate: &mut Gate, text: &str, now| gate.failed(Blame::Name(&name(text)), now, now, u64::MAX);
+        let mut now = start;
+        for text in ["a", "b", "c", "a", "b", "c", "a", "b", "c"] {
+            fail(&mut gate, text, now);
+            now += Duration::from_millis(1);
+        }
+        let closed_until = gate.closed(true, now);
+        assert!(closed_until > Some(now + GATE_BASE * 3), "closed three times");
+        now += GATE_BASE;
+        assert!(gate.admit(&name("fresh"), false, now).is_ok());
+        assert_eq!(fail(&mut gate, "fresh", now), Failed::Alone);
+        assert_eq!(gate.closed(true, now), closed_until, "it did not try");
+        now = closed_until.unwrap();
+        assert!(gate.admit(&name("a"), true, now).is_ok(), "one that tries");
+        assert!(gate.admit(&name("other"), false, now).is_ok());
+        assert_eq!(fail(&mut gate, "fresh", now), Failed::Alone);
+        assert_eq!(gate.closed(true, now), Some(now + TRIAL), "it still tries");
+        assert_eq!(fail(&mut gate, "a", now), Failed::AnotherMayTry);
+        assert_eq!(gate.closed(true, now), Some(now + GATE_BASE));
     }
 
     #[test]
@@ -341,16 +376,16 @@ mod tests {
         for text in ["a", "b", "c"] {
             gate.failed(Blame::Name(&name(text)), start, start, u64::MAX);
         }
-        assert!(gate.admit(true, start).is_err() && gate.admit(false, start).is_err());
+        assert!(admit(&mut gate, true, start).is_err() && admit(&mut gate, false, start).is_err());
         let now = start + GATE_BASE;
-        assert!(gate.admit(false, now).is_ok());
-        assert_eq!(gate.admit(false, now), Err(now + GATE_BASE), "one after the other");
+        assert!(admit(&mut gate, false, now).is_ok());
+        assert_eq!(admit(&mut gate, false, now), Err(now + GATE_BASE), "one after the other");
         assert!(
-            gate.succeeded(now) && gate.admit(true, now).is_ok(),
+            gate.succeeded(now) && admit(&mut gate, true, now).is_ok(),
             "one that is answered opens it for all"
         );
         gate.failed(Blame::Address, now, now, u64::MAX);
-        assert_eq!(gate.admit(false, now), Err(now + GATE_BASE), "a connection concerns every name");
+        assert_eq!(admit(&mut gate, false, now), Err(now + GATE_BASE), "a connection concerns every name");
     }
 
     #[test]
@@ -359,7 +394,11 @@ mod tests {
         let mut gate = Gate::default();
         gate.is_silent(start);
         let now = start + SECOND * 3_600;
-        assert!(gate.admit(true, now).is_err() && gate.admit(false, now).is_err() && gate.is_failing(now));
+        assert!(
+            admit(&mut gate, true, now).is_err()
+                && admit(&mut gate, false, now).is_err()
+                && gate.is_failing(now)
+        );
         assert_eq!(gate.failed(Blame::Address, start - SECOND, now, 0), Failed::Alone, "what waited there");
         assert!(gate.is_there(now) && gate.is_open(now) && !gate.is_there(now));
         for text in ["a", "b", "c"] {
@@ -385,10 +424,10 @@ mod tests {
         let mut gate = Gate::default();
         gate.pause(now + SECOND);
         gate.succeeded(now);
-        assert_eq!(gate.admit(true, now), Err(now + SECOND));
+        assert_eq!(admit(&mut gate, true, now), Err(now + SECOND));
         gate.failed(Blame::Address, now, now, 0);
-        assert_eq!(gate.admit(true, now), Err(now + SECOND));
-        assert!(gate.admit(true, now + SECOND).is_ok());
+        assert_eq!(admit(&mut gate, true, now), Err(now + SECOND));
+        assert!(admit(&mut gate, true, now + SECOND).is_ok());
     }
 
     proptest! {

@@ -169,7 +169,7 @@ impl Upstream {
         }
         let mut soonest: Option<Instant> = None;
         for at in order {
-            match lock(&addresses[at].gate).admit(asker.has_failed, now) {
+            match lock(&addresses[at].gate).admit(asker.name, asker.has_failed, now) {
                 Ok(()) => return Ok(Arc::clone(&addresses[at])),
                 Err(until) => soonest = Some(soonest.map_or(until, |soonest| soonest.min(until))),
             }
