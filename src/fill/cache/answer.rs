@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hyper::StatusCode;
-use hyper::header::{ETAG, HeaderMap, HeaderName, LAST_MODIFIED, RETRY_AFTER};
+use hyper::header::{ETAG, HeaderMap, HeaderName, HeaderValue, LAST_MODIFIED, RETRY_AFTER};
 use hyper::http::response::Parts;
 
 use super::ask::{Place, is_manifest};
@@ -20,6 +20,10 @@ use crate::wire::retry::is_limit;
 
 /// What a registry says of a manifest that it sends, or would send.
 const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// Longest entity tag that is kept to be shown with the next request, in bytes. A longer one comes only beside a digest; then
+/// each request is answered in full.
+const MAX_KEPT_TAG_BYTES: usize = 512;
 
 /// What an answer is about.
 #[derive(Debug)]
@@ -67,7 +71,7 @@ pub(super) fn understand(
             let version = version.ok_or_else(|| bad("it has no ETag"))?;
             is_what_was_asked_for(entry, &version)?;
             let mut polled = entry.polled();
-            polled.last = Some(Last { tag: head.get(ETAG).cloned(), version: version.clone() });
+            polled.last = Some(Last { tag: tag_to_keep(head), version: version.clone() });
             polled.is_nothing = false;
             drop(polled);
             let modified = http::text(head, &LAST_MODIFIED).and_then(parse_http_date);
@@ -87,6 +91,12 @@ pub(super) fn understand(
         status if status.is_server_error() => Answer::Error(status),
         status => Answer::Refused(status, place.elsewhere().map(ToString::to_string)),
     })
+}
+
+/// A copy of the entity tag of an answer. The field itself would keep the whole buffer that it was read into.
+fn tag_to_keep(head: &HeaderMap) -> Option<HeaderValue> {
+    let tag = head.get(ETAG)?.as_bytes();
+    (tag.len() <= MAX_KEPT_TAG_BYTES).then(|| HeaderValue::from_bytes(tag).ok()).flatten()
 }
 
 /// The version that the head of an answer tells. Of a manifest the digest counts, else the entity tag; a digest that is
@@ -123,7 +133,7 @@ fn is_what_was_asked_for(entry: &Entry, version: &Version) -> Result<(), Failure
 
 #[cfg(test)]
 mod tests {
-    use hyper::header::HeaderValue;
+    use hyper::body::Bytes;
 
     use super::*;
 
@@ -134,6 +144,19 @@ mod tests {
         }
         let version = version_of(&head, is_manifest).map_err(|failure| failure.to_string())?;
         Ok(version.map(|version| version.as_str().to_owned()))
+    }
+
+    #[test]
+    fn a_tag_is_kept_without_the_buffer_that_it_was_read_into_and_only_if_it_is_short() {
+        let kept = |tag: Bytes| {
+            tag_to_keep(&HeaderMap::from_iter([(ETAG, HeaderValue::from_maybe_shared(tag).unwrap())]))
+        };
+        let read = Bytes::from(format!("ETag: \"tag\"\r\n{}", "x".repeat(8_192)));
+        assert_eq!(kept(read.slice(6..11)).unwrap(), "\"tag\"");
+        assert!(read.is_unique(), "nothing holds the buffer");
+        let long = "x".repeat(MAX_KEPT_TAG_BYTES);
+        assert!(kept(long.clone().into()).is_some() && kept((long + "x").into()).is_none());
+        assert_eq!(tag_to_keep(&HeaderMap::new()), None);
     }
 
     #[test]
