@@ -6,16 +6,19 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs;
-use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::Method;
 use hyper::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
-use tokio::time::Instant;
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, timeout};
 
 use super::connections::Purpose;
 use super::http::{self, Failure, Outgoing, To, cut};
@@ -33,6 +36,9 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 /// Longest file of credentials, in bytes.
 const MAX_FILE_BYTES: usize = 16 * 1024;
+
+/// How long reading the file of credentials may take. It may be a pipe, or on a disk that does not answer.
+const FILE_TIME: Duration = Duration::from_secs(5);
 
 /// How long a token service has to answer.
 const TIME: Duration = Duration::from_secs(10);
@@ -80,7 +86,9 @@ type For = (Option<String>, Wants);
 /// Tokens that are still good, and how to get others.
 #[derive(Debug)]
 pub(super) struct Tokens {
-    file: Option<PathBuf>,
+    file: Option<Arc<Path>>,
+    /// Held while the file is read, so that a read that does not end takes one thread and not one for each request.
+    reading: Arc<AsyncMutex<()>>,
     realm: Option<Origin>,
     good: Mutex<HashMap<For, (HeaderValue, Instant)>>,
 }
@@ -91,33 +99,35 @@ impl Tokens {
     /// # Errors
     /// If the file of credentials cannot be read.
     pub(super) fn new(settings: &Fill) -> Result<Self, String> {
-        let tokens = Self {
-            file: settings.auth_file.clone(),
+        let file = settings.auth_file.as_deref();
+        if let Some(file) = file {
+            read_credentials(file)?;
+        }
+        Ok(Self {
+            file: file.map(Arc::from),
+            reading: Arc::default(),
             realm: settings.auth_realm.clone(),
             good: Mutex::default(),
-        };
-        tokens.credentials()?;
-        Ok(tokens)
+        })
     }
 
-    /// `user:password`, read again each time, so that it can be changed.
-    fn credentials(&self) -> Result<Option<HeaderValue>, String> {
+    /// The credentials, read again each time, so that they can be changed. Returns within `time`.
+    async fn credentials(&self, time: Duration) -> Result<Option<HeaderValue>, String> {
         let Some(file) = &self.file else { return Ok(None) };
-        let bad = |why: &str| {
-            format!(
-                "cannot use --fill-auth-file: {why}: got {}: name a file with one line user:password",
-                file.display()
-            )
+        let read = async {
+            let reading = Arc::clone(&self.reading).lock_owned().await;
+            let file = Arc::clone(file);
+            spawn_blocking(move || {
+                let _reading = reading;
+                read_credentials(&file)
+            })
+            .await
         };
-        let text = fs::read_to_string(file).map_err(|e| bad(&e.to_string()))?;
-        let line = text.trim_end_matches(['\r', '\n']);
-        if line.len() > MAX_FILE_BYTES || !line.contains(':') || line.contains(char::is_control) {
-            return Err(bad("it is not one line user:password"));
+        match timeout(time, read).await {
+            Ok(Ok(credentials)) => credentials.map(Some),
+            Ok(Err(error)) => Err(unusable(file, &error)),
+            Err(_) => Err(unusable(file, &"it cannot be read in time")),
         }
-        let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(line)))
-            .map_err(|_| bad("it cannot be sent"))?;
-        value.set_sensitive(true);
-        Ok(Some(value))
     }
 
     /// What to show to the upstream at `origin`, or to `elsewhere`. The second value says whether a request was needed.
@@ -131,9 +141,9 @@ impl Tokens {
         elsewhere: Option<&Origin>,
         wants: &Wants,
     ) -> Result<(HeaderValue, bool), Obstacle> {
-        let credentials = || self.credentials().map_err(Failure::Bad);
+        let credentials = async || self.credentials(FILE_TIME).await.map_err(Failure::Bad);
         let Wants::Token { realm, service, scope } = wants else {
-            let credentials = credentials()?.filter(|_| elsewhere.is_none()).ok_or_else(|| {
+            let credentials = credentials().await?.filter(|_| elsewhere.is_none()).ok_or_else(|| {
                 Obstacle::Denied("it wants a user and a password: name --fill-auth-file".to_owned())
             })?;
             return Ok((credentials, false));
@@ -146,7 +156,7 @@ impl Tokens {
         }
         let trusted = trust(realm, origin, elsewhere, self.realm.as_ref()).map_err(Failure::Bad)?;
         let credentials = match trusted {
-            Trust::WithCredentials => credentials()?,
+            Trust::WithCredentials => credentials().await?,
             Trust::Anonymous => None,
         };
         let uri = uri_of_token(realm, service.as_deref(), scope.as_deref());
@@ -168,6 +178,34 @@ impl Tokens {
     fn good(&self) -> std::sync::MutexGuard<'_, HashMap<For, (HeaderValue, Instant)>> {
         self.good.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Reads `user:password` from a file. Blocks for as long as that takes.
+fn read_credentials(file: &Path) -> Result<HeaderValue, String> {
+    let bad = |why: &dyn fmt::Display| unusable(file, why);
+    let text = read_bounded(file).map_err(|error| bad(&error))?;
+    let line = text.trim_end_matches(['\r', '\n']);
+    if text.len() > MAX_FILE_BYTES || !line.contains(':') || line.contains(char::is_control) {
+        return Err(bad(&"it is not one line user:password"));
+    }
+    let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(line)))
+        .map_err(|_| bad(&"it cannot be sent"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Reads a file, of a longer one no more than shows that it is too long.
+fn read_bounded(file: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(file)?.take(MAX_FILE_BYTES as u64 + 1).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn unusable(file: &Path, why: &dyn fmt::Display) -> String {
+    format!(
+        "cannot use --fill-auth-file: {why}: got {}: name a file with one line user:password",
+        file.display()
+    )
 }
 
 fn uri_of_token(realm: &str, service: Option<&str>, scope: Option<&str>) -> String {
@@ -315,6 +353,59 @@ mod tests {
         for none in ["", "Bearer", "Bearer service=\"x\"", "Bearer realm=\"open", "Digest realm=\"x\""] {
             assert_eq!(wants_of(&[none]), None, "{none}");
         }
+    }
+
+    fn tokens(file: &Path) -> Tokens {
+        Tokens { file: Some(file.into()), reading: Arc::default(), realm: None, good: Mutex::default() }
+    }
+
+    /// A path of the test's own for a file, which is removed at its end.
+    struct TestFile(std::path::PathBuf);
+
+    impl TestFile {
+        fn new(name: &str) -> Self {
+            Self(std::env::temp_dir().join(format!("vwatch-token-{name}-{}", std::process::id())))
+        }
+    }
+
+    impl Drop for TestFile {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_file_of_credentials_is_one_line_of_bounded_length_that_is_read_no_further() {
+        let file = TestFile::new("file");
+        std::fs::write(&file.0, "me:s3cret\n").unwrap();
+        assert_eq!(read_credentials(&file.0).unwrap(), "Basic bWU6czNjcmV0");
+        for bad in ["", "me", "me:a\nyou:b", &format!("me:{}", "x".repeat(MAX_FILE_BYTES))] {
+            std::fs::write(&file.0, bad).unwrap();
+            let why = read_credentials(&file.0).unwrap_err();
+            assert!(why.contains("it is not one line user:password"), "{why}");
+        }
+        let endless = read_credentials(Path::new("/dev/zero")).unwrap_err();
+        assert!(endless.contains("it is not one line user:password"), "{endless}");
+    }
+
+    /// A pipe that no process writes to: the one worker of the runtime goes on, and all that wait are told in time.
+    #[tokio::test]
+    async fn a_file_of_credentials_that_cannot_be_read_blocks_one_thread_and_no_worker() {
+        let time = Duration::from_millis(100);
+        let pipe = TestFile::new("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe.0).status().unwrap().success());
+        let tokens = tokens(&pipe.0);
+        for _ in 0..3 {
+            let why = tokens.credentials(time).await.unwrap_err();
+            assert!(why.contains("it cannot be read in time"), "{why}");
+        }
+        assert!(tokens.reading.try_lock().is_err(), "one is still read");
+        // ends the read
+        std::fs::write(&pipe.0, "me:s3cret").unwrap();
+        drop(tokens.reading.lock().await);
+        std::fs::remove_file(&pipe.0).unwrap();
+        std::fs::write(&pipe.0, "me:s3cret").unwrap();
+        assert_eq!(tokens.credentials(FILE_TIME).await.unwrap().unwrap(), "Basic bWU6czNjcmV0");
     }
 
     #[test]
