@@ -398,6 +398,15 @@ impl Upstream {
     }
 }
 
+#[cfg(test)]
+impl Upstream {
+    /// Its first origin is at these ports of this machine.
+    pub(super) fn use_sockets(&self, ports: &[u16]) {
+        let place = |&port: &u16| (0, Place::Socket(SocketAddr::from(([127, 0, 0, 1], port))));
+        self.use_addresses(ports.iter().map(place).collect());
+    }
+}
+
 impl Address {
     fn new(origin: usize, place: Place) -> Self {
         let id = xxh3_64(format!("{origin} {place}").as_bytes());
@@ -415,9 +424,7 @@ mod tests {
 
     fn upstream(count: u16) -> Upstream {
         let upstream = Upstream::new(vec![Origin::parse("http://up").unwrap()], vec![false]);
-        upstream.use_addresses(
-            (1..=count).map(|port| (0, Place::Socket(SocketAddr::from(([127, 0, 0, 1], port))))).collect(),
-        );
+        upstream.use_sockets(&(1..=count).collect::<Vec<_>>());
         upstream
     }
 

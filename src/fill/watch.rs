@@ -4,6 +4,7 @@
 //! that whichever address answers, the name never goes back in time.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use super::http::{self, Failure, Outgoing, To, cut};
 use super::metrics::Outcome;
 use super::names::{Entry, Trouble};
 use super::pace::{backoff, random, spread};
-use super::upstream::{Address, Asker, Upstream};
+use super::upstream::{Address, Asker, Place, Upstream};
 use super::via::{Via, ViaError};
 use super::{Failing, Kept, SET_IS_FULL, Shared, TAKES_NO_WRITES, is_awaited, is_read, limit};
 use crate::core::limits::MAX_DATA_BYTES;
@@ -84,8 +85,14 @@ enum Form {
 
 /// Follows one name until it is told to stop by being dropped, or nobody has a use for it.
 pub(super) async fn follow(shared: Arc<Shared>, entry: Arc<Entry>) {
-    let mut way =
-        Way { form: Form::Now, turn: 0, fruitless: 0, stale: false, behind: 0, gives_up_copy: false };
+    let mut way = Way {
+        form: Form::Now,
+        turn: 0,
+        fruitless: 0,
+        stale: false,
+        behind: Behind::default(),
+        gives_up_copy: false,
+    };
     let (mut poked, mut looked, mut looks) = (false, Instant::now(), 0_usize);
     loop {
         if way.fruitless > 0 && nobody_cares(&shared, &entry) {
@@ -161,10 +168,25 @@ struct Way {
     fruitless: u32,
     /// The upstream said that it is cut off itself.
     stale: bool,
-    /// Addresses in a row that have less than what is held.
-    behind: usize,
+    /// The addresses that have less than what is held.
+    behind: Behind,
     /// The next answer takes the place of what is held, whatever its stamp.
     gives_up_copy: bool,
+}
+
+/// The addresses that have said that they have less than what is held, since one last confirmed it.
+#[derive(Debug, Default)]
+struct Behind(BTreeSet<(usize, Place)>);
+
+impl Behind {
+    /// An address has said so. Returns whether all have: one that does not answer may have what is held.
+    fn all_are(&mut self, address: &Address, all: &[Arc<Address>]) -> bool {
+        let of = |address: &Address| (address.origin, address.place);
+        // those that are no longer asked are forgotten, so that there are never more than addresses
+        self.0.retain(|known| all.iter().any(|address| of(address) == *known));
+        self.0.insert(of(address));
+        all.iter().all(|address| self.0.contains(&of(address)))
+    }
 }
 
 enum Step {
@@ -232,7 +254,7 @@ impl Way {
             Told::Behind => {
                 count(Outcome::Behind);
                 entry.set_trouble(Some(Trouble::CutOff("the upstream is behind".into())));
-                self.look_at_copy(shared, entry, held);
+                self.look_at_copy(shared, entry, address, held);
                 Step::On(self.go_on(shared, entry, held.is_some()))
             }
             Told::Limited(pause) => {
@@ -271,10 +293,10 @@ impl Way {
 
     /// An address has less than what is held. Where that is stamped far ahead of our clock, and no address has it, the set
     /// that it came from is gone: none of them would reach its stamp for as long.
-    fn look_at_copy(&mut self, shared: &Shared, entry: &Entry, held: Option<&Record>) {
-        self.behind += 1;
+    fn look_at_copy(&mut self, shared: &Shared, entry: &Entry, address: &Address, held: Option<&Record>) {
+        let all_are_behind = self.behind.all_are(address, &shared.upstream.addresses());
         let Some(held) = held.filter(|held| is_far_ahead(shared, held.last_sync())) else { return };
-        if self.behind < shared.upstream.addresses().len() || self.gives_up_copy {
+        if !all_are_behind || self.gives_up_copy {
             return;
         }
         (self.gives_up_copy, self.form) = (true, Form::Now);
@@ -317,7 +339,8 @@ impl Way {
         shared.good(address);
         shared.told(entry);
         self.form = next;
-        (self.turn, self.behind) = (0, 0);
+        self.turn = 0;
+        self.behind = Behind::default();
     }
 
     /// The pause before what was answered is asked again: none after news, or after a wait.
@@ -671,6 +694,26 @@ pub(super) fn look_at_way(shared: &Shared, address: &Address, head: &HeaderMap) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::fill::Origin;
+
+    fn upstream(ports: &[u16]) -> Arc<[Arc<Address>]> {
+        let upstream = Upstream::new(vec![Origin::parse("http://up").unwrap()], vec![false]);
+        upstream.use_sockets(ports);
+        upstream.addresses()
+    }
+
+    #[test]
+    fn all_are_behind_once_each_address_has_said_so() {
+        let all = upstream(&[1, 2]);
+        let mut behind = Behind::default();
+        for _ in 0..3 {
+            assert!(!behind.all_are(&all[0], &all), "the other one has not answered");
+        }
+        assert!(behind.all_are(&all[1], &all));
+        let moved = upstream(&[2, 3]);
+        assert!(!behind.all_are(&all[0], &moved), "one has come, and one has gone");
+        assert!(behind.all_are(&moved[1], &moved));
+    }
 
     #[test]
     fn a_location_is_compared_by_what_it_means() {
