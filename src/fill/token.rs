@@ -395,13 +395,14 @@ mod tests {
         let pipe = TestFile::new("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&pipe.0).status().unwrap().success());
         let tokens = tokens(&pipe.0);
+        // while it is open the reads do not end; it is closed when the test fails, too
+        let open = std::fs::OpenOptions::new().read(true).write(true).open(&pipe.0).unwrap();
         for _ in 0..3 {
             let why = tokens.credentials(time).await.unwrap_err();
             assert!(why.contains("it cannot be read in time"), "{why}");
         }
         assert!(tokens.reading.try_lock().is_err(), "one is still read");
-        // ends the read
-        std::fs::write(&pipe.0, "me:s3cret").unwrap();
+        drop(open);
         drop(tokens.reading.lock().await);
         std::fs::remove_file(&pipe.0).unwrap();
         std::fs::write(&pipe.0, "me:s3cret").unwrap();
