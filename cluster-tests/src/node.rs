@@ -562,7 +562,14 @@ fn spawn_program(program: &Path, arguments: &[&str], env: &[(String, String)]) -
 }
 
 fn command(program: &Path, arguments: &[&str], env: &[(String, String)]) -> Command {
-    let mut command = Command::new(program);
+    let mut command = match ignores_signals() {
+        false => Command::new(program),
+        true => {
+            let mut command = Command::new("env");
+            command.arg("--default-signal=HUP,INT,TERM").arg(program);
+            command
+        }
+    };
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("VWATCH_") {
@@ -571,6 +578,15 @@ fn command(program: &Path, arguments: &[&str], env: &[(String, String)]) -> Comm
     }
     command.envs(env.iter().map(|(name, text)| (name, text)));
     command
+}
+
+/// Whether the tests were started with signals ignored, as a script starts what runs in its background. A command that
+/// inherits that goes on ignoring them.
+fn ignores_signals() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    [Signal::HUP, Signal::INT, Signal::TERM].iter().any(|signal| ignored >> (signal.as_raw() - 1) & 1 == 1)
 }
 
 /// Takes the variables of this test's package from a command that runs cargo. Build scripts of some crates (ring) run again
