@@ -208,7 +208,7 @@ fn a_name_that_fails_backs_off_alone() {
     assert!(stderr.contains("the upstream fails for a name: it answers 500"), "{stderr}");
 }
 
-/// A redirect that leads to nobody is the trouble of one name.
+/// A redirect to an address where nothing listens is the trouble of one name.
 #[test]
 fn where_one_name_leads_to_is_not_charged_to_the_upstream() {
     let upstream = Upstream::start(|asked| match asked.path().starts_with("/away") {

@@ -171,7 +171,7 @@ fn an_upstream_without_tls_is_asked_for_by_its_url() {
 #[test]
 fn no_proxy_and_this_machine_are_asked_without_one() {
     let upstream = Upstream::start(|_| status(200).header("ETag", "\"v1\""));
-    // nobody is there
+    // nothing listens there
     let dead = "http://127.0.0.1:1";
     let node = behind(&upstream.url(), &[("ALL_PROXY", dead)], &[]);
     assert_eq!(node.get("n").expect(200).version(), Some("v1"));

@@ -410,7 +410,7 @@ fn a_value_that_stands_is_told_to_all_on_a_connection() {
     });
 }
 
-/// Bodies that do not end are bounded, too, and keep nobody else from writing.
+/// Bodies that do not end are bounded, too, and keep no other writer from writing.
 #[test]
 fn bodies_that_do_not_end_are_bounded() {
     const MIB: usize = 1 << 20;
