@@ -52,7 +52,7 @@ pub struct Joiner {
     pub empty: bool,
     /// For how long it has looked for others, µs.
     pub looked_us: u64,
-    /// For how long nobody has answered a request for a set, µs.
+    /// For how long requests for a set have got no answer, µs; 0 before the first one.
     pub unanswered_us: u64,
     /// The monotonic clock, µs.
     pub mono_us: u64,

@@ -270,7 +270,7 @@ impl Replica {
         }
         let (us, empty) = (store.incarnation(), store.set().root().count == 0);
         let looked_us = now.mono_us - self.started.mono_us;
-        let unanswered_us = looked_us.min(self.session.unanswered_us(now));
+        let unanswered_us = self.session.unanswered_us(now);
         let joiner = Joiner { us, empty, looked_us, unanswered_us, mono_us: now.mono_us };
         match step(joiner, &self.peers, &self.others, entropy, mutants) {
             Step::Wait => {}

@@ -26,8 +26,8 @@ pub(super) struct Session {
     silences: u32,
     /// When the last request was sent.
     asked: Option<Now>,
-    /// When a request was last answered, µs of the monotonic clock.
-    answered_us: Option<u64>,
+    /// When the first request since the last answer was sent, µs of the monotonic clock.
+    unanswered_since_us: Option<u64>,
     /// A snapshot whose peer is gone, to be resumed.
     parked: Option<Snapshot>,
     /// Bytes of a request or an answer at most: half as many after each that did not come in time, twice as many after each
@@ -50,15 +50,15 @@ impl Session {
             since_us: 0,
             silences: 0,
             asked: None,
-            answered_us: None,
+            unanswered_since_us: None,
             parked: None,
             budget,
         }
     }
 
-    /// For how long no request was answered, µs.
+    /// For how long requests have got no answer, µs; 0 if all got one, and before the first request.
     pub(super) fn unanswered_us(&self, now: Now) -> u64 {
-        now.mono_us - self.answered_us.unwrap_or(0)
+        now.mono_us - self.unanswered_since_us.unwrap_or(now.mono_us)
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -132,6 +132,7 @@ impl Replica {
 
     fn call(&mut self, now: Now, to: Incarnation, ask: Ask, calls: &mut Vec<Call>) -> u64 {
         self.session.asked = Some(now);
+        self.session.unanswered_since_us.get_or_insert(now.mono_us);
         let id = self.next_id;
         self.next_id += 1;
         calls.push(Call { id, to, request: Request::Sync(ask) });
@@ -159,7 +160,7 @@ impl Replica {
     ) {
         let session = self.take_session(id);
         if let (Kind::Round(..) | Kind::Snapshot(..), Some(asked)) = (&session, self.session.asked) {
-            (self.session.silences, self.session.answered_us) = (0, Some(now.mono_us));
+            (self.session.silences, self.session.unanswered_since_us) = (0, None);
             if now.mono_us < asked.mono_us + HANGS_US / 4 {
                 self.session.budget = self.session.budget.saturating_mul(2).min(self.config.budget);
             }

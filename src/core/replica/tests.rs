@@ -66,6 +66,14 @@ fn carry(at: u64, from: &mut Node, to: &mut Node, calls: Vec<Call>) {
     }
 }
 
+/// Lets a call fail, and all that follow from it.
+fn fail(from: &mut Node, at: u64, call: Call) {
+    let mut calls = vec![call];
+    while let Some(call) = calls.pop() {
+        calls.extend(from.replica.failed(&from.store, now(at), call.id));
+    }
+}
+
 /// One that is ready, and one that has joined it.
 fn pair() -> (Node, Node) {
     let (mut a, mut b) = (node(1, true), node(2, false));
@@ -134,6 +142,27 @@ fn equal_sets_are_silent() {
         carry(at, &mut a, &mut b, calls);
         assert!(b.tick(at).is_empty());
     }
+}
+
+#[test]
+fn a_set_that_shows_up_late_is_waited_for_as_long_as_one_that_was_there() {
+    let (a, mut b) = (node(1, true), node(2, false));
+    b.see(0, &[]);
+    b.replica.others = vec![Contact::Refuses { clock: true }; 2];
+    assert!(b.tick(PATIENCE_US).is_empty(), "whom members refuse for its clock begins nothing");
+    assert_eq!(b.replica.state(), State::Joining);
+
+    let (found, step) = (10 * PATIENCE_US, 10 * MS);
+    b.see(found, &[&a]);
+    let mut at = found;
+    while b.replica.state() == State::Joining {
+        for call in b.tick(at) {
+            fail(&mut b, at, call);
+        }
+        at += step;
+    }
+    let waited_us = at - step - found;
+    assert!((PATIENCE_US..PATIENCE_US + MAX_SESSION_US).contains(&waited_us), "{waited_us} µs");
 }
 
 #[test]
