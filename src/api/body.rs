@@ -41,9 +41,13 @@ pub(super) enum BodyError {
     Full(Full),
 }
 
-/// A body that counts for as long as it is there.
+/// A body that counts for as long as it is there, with the room that its buffer has.
 pub(super) struct Counted {
     bytes: Vec<u8>,
+    /// The room that it begins with.
+    least: usize,
+    /// The room that the longest body needs.
+    most: usize,
     held: Held,
 }
 
@@ -54,7 +58,12 @@ impl Counted {
     }
 
     fn add(&mut self, bytes: &[u8]) -> Result<(), Full> {
-        self.held.grow(bytes.len())?;
+        let length = self.bytes.len() + bytes.len();
+        if length > self.bytes.capacity() {
+            let room = (2 * self.bytes.capacity()).max(self.least).min(self.most).max(length);
+            self.held.grow(room - self.held.bytes())?;
+            self.bytes.reserve_exact(room - self.bytes.len());
+        }
         self.bytes.extend_from_slice(bytes);
         Ok(())
     }
@@ -74,17 +83,22 @@ pub(super) async fn read(
     account: &Account,
 ) -> Result<Counted, BodyError> {
     let deadline = Instant::now() + time;
-    let declared = body.size_hint().exact().unwrap_or(0);
-    if declared > limit as u64 && excess == Excess::Refuse {
+    let declared = body.size_hint().exact();
+    if declared.is_some_and(|declared| declared > limit as u64) && excess == Excess::Refuse {
         if patient {
             discard(body, deadline).await;
         }
         return Err(BodyError::TooLarge);
     }
-    // what is declared is not there yet
-    let expected = usize::try_from(declared).unwrap_or(limit).min(limit).min(SHORT_BODY_BYTES);
+    let expected = declared.map(|declared| usize::try_from(declared).unwrap_or(limit).min(limit));
     let held = account.hold(0).map_err(BodyError::Full)?;
-    let mut counted = Counted { bytes: Vec::with_capacity(expected), held };
+    let mut counted = Counted {
+        bytes: Vec::new(),
+        // what is declared is not there yet: a long body gets room as it comes
+        least: expected.unwrap_or(0).min(SHORT_BODY_BYTES),
+        most: expected.unwrap_or(limit),
+        held,
+    };
     while let Some(data) = next(&mut body, deadline).await? {
         let room = limit - counted.bytes.len();
         if let Err(full) = counted.add(&data[..data.len().min(room)]) {
@@ -160,6 +174,39 @@ impl BodyError {
             Self::Broken(cause) => Refusal::bad_request(format_args!(
                 "body broke off: {cause}: send it whole, as long as declared"
             )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::node::in_flight::InFlight;
+
+    #[test]
+    fn the_room_of_the_buffer_is_what_counts() {
+        const LIMIT: usize = 10_000_000;
+        for (declared, piece) in [(None, 1_000), (None, 100_000), (Some(150_001), 1_000), (Some(7), 7)] {
+            let port = InFlight::new(0, |_| 0);
+            let mut body = Counted {
+                bytes: Vec::new(),
+                least: declared.unwrap_or(0).min(SHORT_BODY_BYTES),
+                most: declared.unwrap_or(LIMIT),
+                held: Account::new(Arc::clone(&port)).hold(0).expect("nothing is held"),
+            };
+            let length = declared.unwrap_or(150_001);
+            for at in (0..length).step_by(piece) {
+                body.add(&vec![1; piece.min(length - at)]).expect("there is room");
+                assert_eq!(body.held.bytes(), body.bytes.capacity(), "{at} of {declared:?}");
+                assert_eq!(port.used(), body.bytes.capacity());
+            }
+            assert_eq!(body.bytes().len(), length);
+            let most = declared.unwrap_or(2 * length);
+            assert!(body.bytes.capacity() <= most, "{} for {declared:?}", body.bytes.capacity());
+            drop(body);
+            assert_eq!(port.used(), 0);
         }
     }
 }
