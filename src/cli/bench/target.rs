@@ -2,6 +2,8 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream as StdTcpStream, ToSocketAddrs};
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use mio::net::TcpStream;
@@ -19,6 +21,9 @@ const PER_SOURCE: usize = 10_000;
 const RESERVED_DESCRIPTORS: usize = 64;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A name that has no address in this time has none.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One port of a node.
 #[derive(Clone, Debug)]
@@ -43,12 +48,8 @@ impl Target {
     }
 
     fn at(url: Url, flag: &str) -> Result<Self, Failure> {
-        let found = (url.host.as_str(), url.port).to_socket_addrs();
-        let mut found: Vec<_> = found
-            .map_err(|error| {
-                Failure::Failed(format!("cannot reach {url}: {error}: --{flag} names another one"))
-            })?
-            .collect();
+        let mut found = resolve(&url)
+            .map_err(|why| Failure::Failed(format!("cannot reach {url}: {why}: --{flag} names another one")))?;
         found.sort_by_key(SocketAddr::is_ipv6);
         let address = found.first().copied();
         let address =
@@ -87,6 +88,24 @@ impl Target {
             Err(error) => return Err(error),
         }
         Ok(TcpStream::from_std(socket.into()))
+    }
+}
+
+/// The addresses of a node's host.
+///
+/// The system's resolver takes as long as it likes, so it has a thread of its own, which is left behind when it takes too
+/// long: the process ends then.
+fn resolve(url: &Url) -> Result<Vec<SocketAddr>, String> {
+    let (host, port) = (url.host.clone(), url.port);
+    let (send, found) = mpsc::channel();
+    thread::spawn(move || {
+        let found = (host.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
+        // the receiver may have given up
+        let _ = send.send(found);
+    });
+    match found.recv_timeout(RESOLVE_TIMEOUT) {
+        Ok(found) => found.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("its name has no address within {} s", RESOLVE_TIMEOUT.as_secs())),
     }
 }
 
