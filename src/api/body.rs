@@ -9,12 +9,12 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as _, Bytes};
 use tokio::time::{Instant, timeout_at};
 
-use super::answer::too_much_in_flight;
-use super::error::Refusal;
-use crate::node::Node;
+use crate::api::error::Refusal;
+use crate::api::headers::too_much_in_flight;
+use crate::api::state::Node;
+use crate::metrics::Limit;
 use crate::node::in_flight::{Account, Full, Held};
 use crate::node::limits::{MAX_DISCARD_BYTES, SHORT_BODY_BYTES};
-use crate::node::metrics::Limit;
 
 /// A sender of too large a body that pauses for so long is answered without the rest of it.
 const DISCARD_PAUSE: Duration = Duration::from_millis(250);

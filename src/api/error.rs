@@ -9,8 +9,8 @@ use axum::response::{IntoResponse, Response};
 use hyper::body::Bytes;
 
 use crate::core::NameError;
+use crate::metrics::{Limit, Metrics};
 use crate::node::limits::RETRY_AFTER_S;
-use crate::node::metrics::{Limit, Metrics};
 
 /// A request that is not done, why, and what its sender can do. Nothing was changed.
 #[derive(Debug)]

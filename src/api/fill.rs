@@ -11,13 +11,14 @@ use axum::http::header::EXPECT;
 use axum::http::{Request, StatusCode, Uri};
 use serde::Deserialize;
 
-use super::body::{self, Excess};
-use super::error::Refusal;
-use super::request::{account, query, shown};
+use crate::api::body;
+use crate::api::body::Excess;
+use crate::api::error::Refusal;
+use crate::api::params::{account, query, shown};
+use crate::api::state::Node;
 use crate::core::Name;
 use crate::fill::Filler;
-use crate::node::Node;
-use crate::node::metrics::Limit;
+use crate::metrics::Limit;
 use crate::wire::lenient;
 use crate::wire::uri::decode;
 

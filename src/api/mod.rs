@@ -1,15 +1,18 @@
 //! The HTTP interface: which port answers what, one file a resource.
 
-mod answer;
+mod admin;
 mod body;
-mod diff;
+pub mod connection;
 mod error;
 mod fill;
+mod headers;
 mod list;
-mod operations;
+mod params;
 mod peers;
 mod read;
-mod request;
+pub mod reads;
+pub mod state;
+mod version_sets;
 mod watchers;
 mod write;
 
@@ -24,9 +27,9 @@ use axum::routing::{get, post, put};
 use hyper::body::Incoming;
 use tower_service::Service;
 
-use crate::node::Node;
-use crate::node::metrics::Port;
-use crate::node::reads::Reads;
+use crate::api::reads::Reads;
+use crate::api::state::Node;
+use crate::metrics::Port;
 use crate::wire::headers::X_VWATCH_NODE;
 use error::Refusal;
 
@@ -74,8 +77,8 @@ pub fn service(
             let (parts, body) = request.into_parts();
             let version = parts.version;
             let is_health = matches!(parts.uri.path(), "/healthz" | "/readyz");
-            let checked = request::check_head(&node, &parts)
-                .and_then(|()| request::check_parameters(&node, port, &parts));
+            let checked = params::check_head(&node, &parts)
+                .and_then(|()| params::check_parameters(&node, port, &parts));
             let mut response = match checked {
                 Ok(()) => {
                     let answered = router.call(Request::from_parts(parts, body)).await;
@@ -112,7 +115,7 @@ fn client(node: Arc<Node>) -> Router {
         .route("/v1/versions/", get(read::read))
         .route("/v1/versions/{*name}", get(read::read))
         .route("/version/{*name}", get(read::read))
-        .merge(operations::health())
+        .merge(admin::health())
         .fallback(|uri| no_such_path(uri, CLIENT_PATHS))
         .method_not_allowed_fallback(|method| wrong_method(method, "client port, which reads"))
         .with_state(node)
@@ -120,17 +123,17 @@ fn client(node: Arc<Node>) -> Router {
 
 fn server(node: Arc<Node>) -> Router {
     Router::new()
-        .route("/v1/versions", post(diff::diff))
+        .route("/v1/versions", post(version_sets::diff))
         .route("/v1/versions/", put(write::put).delete(write::delete))
         .route("/v1/versions/{*name}", put(write::put).delete(write::delete))
         .route("/v1/sync", post(peers::sync))
         .route("/v1/watchers", get(watchers::watchers))
         .route("/v1/fill/registry-events", post(fill::registry_events))
         .route("/v1/fill/{*name}", post(fill::look_now))
-        .route("/v1/logging", put(operations::logging))
-        .route("/v1/cluster", get(operations::cluster))
-        .route("/metrics", get(operations::metrics))
-        .merge(operations::health())
+        .route("/v1/logging", put(admin::logging))
+        .route("/v1/cluster", get(admin::cluster))
+        .route("/metrics", get(admin::metrics))
+        .merge(admin::health())
         .fallback(|uri| no_such_path(uri, SERVER_PATHS))
         .method_not_allowed_fallback(|method| wrong_method(method, "server port, which writes"))
         .with_state(node)
@@ -142,7 +145,7 @@ async fn no_such_path(uri: axum::http::Uri, paths: &'static str) -> Refusal {
         .filter(|word| word.starts_with('/'))
         .collect();
     known.dedup();
-    let got = request::shown(uri.path().as_bytes());
+    let got = params::shown(uri.path().as_bytes());
     Refusal::new(
         StatusCode::NOT_FOUND,
         format_args!("no such path: {got}: this port has {}", known.join(", ")),

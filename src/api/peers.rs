@@ -15,11 +15,13 @@ use http_body_util::BodyExt;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use super::error::Refusal;
-use super::operations::{self, stopping};
+use crate::api::admin;
+use crate::api::admin::stopping;
+use crate::api::error::Refusal;
+use crate::api::state::{Node, Peering};
+use crate::metrics::PeerRefusal;
+use crate::node::clock;
 use crate::node::in_flight::keep_until_sent;
-use crate::node::metrics::PeerRefusal;
-use crate::node::{Node, Peering, clock};
 use crate::replication::answer::Answer;
 use crate::replication::frames::{self, Binding, FrameError, Preamble, RequestOpener, Way};
 use crate::replication::{self, SYNC_PATH, UNPROVEN};
@@ -157,7 +159,7 @@ pub(super) fn clock_in_doubt() -> Refusal {
 
 /// Whether reads are answered.
 pub(super) fn may_read(node: &Node) -> Result<(), Refusal> {
-    operations::goes_on(node)?;
+    admin::goes_on(node)?;
     if node.has_joined() { Ok(()) } else { Err(joining()) }
 }
 

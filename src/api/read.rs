@@ -15,19 +15,20 @@ use axum::response::Response;
 use hyper::body::Bytes;
 use tokio::time::{Instant, timeout_at};
 
-use super::answer::{LAST_SYNC, data, number, stamps, too_much_in_flight};
-use super::error::Refusal;
-use super::operations::stopping;
-use super::peers::may_read;
-use super::request::{self, header, shown};
+use crate::api::admin::stopping;
+use crate::api::connection::HangUp;
+use crate::api::error::Refusal;
+use crate::api::headers::{LAST_SYNC, data, number, stamps, too_much_in_flight};
+use crate::api::params;
+use crate::api::params::{header, shown};
+use crate::api::peers::may_read;
+use crate::api::reads::{Asked, Course, Outcome, Reads};
+use crate::api::state::Node;
 use crate::core::{Crowded, Kind, Known, Name, Question, Record, Stamp};
 use crate::fill::Standing;
-use crate::node::Node;
-use crate::node::hang_up::HangUp;
+use crate::metrics::Limit;
 use crate::node::in_flight::Account;
 use crate::node::limits::RETRY_AFTER_S;
-use crate::node::metrics::Limit;
-use crate::node::reads::{Asked, Course, Outcome, Reads};
 use crate::node::store::Reading;
 use crate::watch::Wake;
 use crate::wire::duration::{self, GoDuration};
@@ -49,7 +50,7 @@ pub(super) async fn read(State(node): State<Arc<Node>>, request: Request<Body>) 
     let uri = request.uri();
     let asked = parse(&node, uri.path(), uri.query(), request.headers())?;
     let hang_up = request.extensions().get().cloned().unwrap_or_default();
-    let account = request::account(request.extensions());
+    let account = params::account(request.extensions());
     drop(request);
     let answer = wait(&node, asked, &hang_up, &account).await?;
     Ok(answer.map(Body::from))
@@ -64,7 +65,7 @@ impl Reads for FrontReads {
             return None;
         }
         let is_short = head.path.len() <= NAMES.len() + self.0.config.name_limit_bytes;
-        let is_plain = is_short && request::has_only_its_own(head.query);
+        let is_plain = is_short && params::has_only_its_own(head.query);
         // a name that is too long counts as a limit that was hit, once
         is_plain.then(|| parse(&self.0, head.path, head.query, head).ok())?
     }
@@ -114,7 +115,7 @@ impl Fields for Head<'_> {
 
 /// Checks what was asked, in vwatch's order: timeout, existence, version, `X-Last-Sync`.
 fn parse(node: &Node, path: &str, query: Option<&str>, fields: &impl Fields) -> Result<Asked, Refusal> {
-    let name = request::name(node, path)?;
+    let name = params::name(node, path)?;
     let timeout = timeout(node, query)?;
     let rest = known(query, fields).and_then(|k| last_sync(fields).map(|s| (k, s)));
     let ((known, conditional), at_least) = match rest {
@@ -247,7 +248,7 @@ fn not_filled(node: &Node, name: &Name) -> Option<Refusal> {
 }
 
 fn timeout(node: &Node, query: Option<&str>) -> Result<Duration, Refusal> {
-    let Some(text) = request::parameter(query, "timeout")? else { return Ok(node.config.block_for) };
+    let Some(text) = params::parameter(query, "timeout")? else { return Ok(node.config.block_for) };
     let longest = node.config.block_for.max(LONGEST_TIMEOUT);
     let got = || shown(text.as_bytes());
     let timeout = duration::parse(&text).map_err(|e| {
@@ -272,7 +273,7 @@ fn known(query: Option<&str>, fields: &impl Fields) -> Result<(Known, bool), Ref
     let (what, tag) = match fields.once(&ETAG)? {
         Some(value) => ("ETag", Some(parse_tag(value, true))),
         None => {
-            let version = request::parameter(query, "version")?;
+            let version = params::parameter(query, "version")?;
             ("version", version.map(|text| parse_tag(text.as_bytes(), true)))
         }
     };
@@ -284,7 +285,7 @@ fn known(query: Option<&str>, fields: &impl Fields) -> Result<(Known, bool), Ref
 }
 
 fn last_sync(fields: &impl Fields) -> Result<Option<Stamp>, Refusal> {
-    fields.once(&LAST_SYNC)?.map(|value| request::stamp("X-Last-Sync", value)).transpose()
+    fields.once(&LAST_SYNC)?.map(|value| params::stamp("X-Last-Sync", value)).transpose()
 }
 
 /// 404 or 410 where there is no value; `None` where there is one.

@@ -7,11 +7,12 @@ use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
 
-use super::answer::json_in_place;
-use super::error::Refusal;
-use super::list::{self, Asked};
-use crate::node::Node;
-use crate::node::http2::OwnLists;
+use crate::api::error::Refusal;
+use crate::api::headers::json_in_place;
+use crate::api::list;
+use crate::api::list::Asked;
+use crate::api::state::Node;
+use crate::http::http2::OwnLists;
 use crate::node::in_flight::Account;
 use crate::node::limits::SLICE;
 use crate::wire::watchers::{Watched, to_json};

@@ -11,16 +11,19 @@ use axum::http::header::{
 use axum::http::{HeaderMap, Method, Request, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
-use super::answer::stamps;
-use super::body::{self, Excess};
-use super::error::Refusal;
-use super::peers::{clock_in_doubt, may_write};
-use super::request::{self, header, query, shown};
+use crate::api::body;
+use crate::api::body::Excess;
+use crate::api::error::Refusal;
+use crate::api::headers::stamps;
+use crate::api::params;
+use crate::api::params::{header, query, shown};
+use crate::api::peers::{clock_in_doubt, may_write};
+use crate::api::state::Node;
 use crate::core::store::{Change, Written};
 use crate::core::{Name, Record, Stamp, Version};
-use crate::node::metrics::Limit;
+use crate::metrics::Limit;
+use crate::node::clock;
 use crate::node::store::NotWritten;
-use crate::node::{Node, clock};
 use crate::watch::Waiter;
 use crate::wire::date::parse_http_date;
 use crate::wire::etag::parse_tag;
@@ -33,13 +36,13 @@ pub(super) async fn put(State(node): State<Arc<Node>>, request: Request<Body>) -
     if let Some(done) = came_back(&node, &parts.uri)? {
         return Ok(done);
     }
-    let name = request::name(&node, parts.uri.path())?;
+    let name = params::name(&node, parts.uri.path())?;
     let given = given_stamp(&node, &parts.uri, &parts.headers)?;
     let version = given_version(&parts.uri, &parts.headers)?;
     let limit = node.config.data_limit_bytes;
     let excess = if node.config.data_limit_error { Excess::Refuse } else { Excess::Cut };
     let patient = !parts.headers.contains_key(EXPECT);
-    let account = request::account(&parts.extensions);
+    let account = params::account(&parts.extensions);
     let read = body::read(body, limit, excess, node.config.idle_timeout, patient, &account).await;
     let body = read.map_err(|e| {
         e.refusal(&node, Limit::DataBytes, || {
@@ -61,7 +64,7 @@ pub(super) async fn delete(
     if let Some(done) = came_back(&node, request.uri())? {
         return Ok(done);
     }
-    let name = request::name(&node, request.uri().path())?;
+    let name = params::name(&node, request.uri().path())?;
     let given = given_stamp(&node, request.uri(), request.headers())?;
     write(&node, &name, &Change::Delete, given)
 }
@@ -179,7 +182,7 @@ fn given_stamp(node: &Node, uri: &Uri, headers: &HeaderMap) -> Result<Option<Sta
             ))
         })
     });
-    let by_parameter = query(uri, "modified")?.map(|text| request::stamp("modified", text.as_bytes()));
+    let by_parameter = query(uri, "modified")?.map(|text| params::stamp("modified", text.as_bytes()));
     let given = match (by_header.transpose()?, by_parameter.transpose()?) {
         (Some(header), Some(parameter)) if header != parameter => {
             return Err(Refusal::bad_request(format_args!(

@@ -1,7 +1,7 @@
 //! `vwatch dev`: a cluster on this machine, to try.
 
+mod addresses;
 mod nodes;
-mod places;
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -16,9 +16,9 @@ use super::output::print;
 use super::serve;
 use super::stop::Stop;
 use crate::wire::cluster::Cluster;
+use addresses::{Place, Secret};
 pub(super) use nodes::COMMAND;
 use nodes::{Nodes, Order, end_with_parent};
-use places::{Place, Secret};
 
 /// How often a node is asked whether it is ready.
 const ASK: Duration = Duration::from_millis(100);
@@ -59,7 +59,7 @@ pub(super) struct Dev {
 }
 
 pub(super) fn run(args: &Dev) -> Result<(), Failure> {
-    let places = places::find(args.nodes, args.client_port, args.server_port)?;
+    let places = addresses::find(args.nodes, args.client_port, args.server_port)?;
     let secret = Secret::create()?;
     block_on(async {
         let mut stop = Stop::by_signals()?;

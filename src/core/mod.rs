@@ -1,7 +1,7 @@
 //! The pure core: what a node knows and decides, without a clock, randomness, sockets, logging or a runtime.
 //!
 //! Time is handed in as [`stamp::Stamp`]s, or as instants where only pauses count, entropy as keys and ids. The node
-//! (`crate::node`) owns one of these behind one lock; a simulator can own thousands.
+//! (`crate::api::state`) owns one of these behind one lock; a simulator can own thousands.
 
 pub mod genesis;
 pub mod joining;

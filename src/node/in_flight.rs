@@ -13,7 +13,7 @@ use hyper::body::Bytes;
 
 use crate::core::{Record, Set};
 
-use super::limits::{MIN_IN_FLIGHT_BYTES, SHORT_BODY_BYTES};
+use crate::node::limits::{MIN_IN_FLIGHT_BYTES, SHORT_BODY_BYTES};
 
 /// What one port may hold.
 pub struct InFlight {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::metrics::Port;
+use crate::metrics::Port;
 
 /// Longest request line and header fields together, in bytes. The longest name, percent-encoded, takes 12 KiB.
 pub const MAX_HEAD_BYTES: usize = 16 * 1024;

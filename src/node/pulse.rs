@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How often the parts are asked.
-pub(super) const ASK_EVERY: Duration = Duration::from_millis(500);
+pub(crate) const ASK_EVERY: Duration = Duration::from_millis(500);
 
 /// A part that has not answered so many times in a row stands still: 5 s. Times that the watchdog itself was not run,
 /// as in a process that was suspended, do not count.
@@ -19,11 +19,11 @@ pub const STALLED: &str = "stalled: a part of this node has stood still for over
 
 /// The answer that a part owes.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Beat(Arc<AtomicBool>);
+pub(crate) struct Beat(Arc<AtomicBool>);
 
 impl Beat {
     /// The part goes on.
-    pub(super) fn answer(&self) {
+    pub(crate) fn answer(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
@@ -38,7 +38,7 @@ struct Part {
 
 /// What the last look has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum News {
+pub(crate) enum News {
     /// A part stands still.
     Stalled(&'static str),
     /// It goes on again.
@@ -61,7 +61,7 @@ impl Pulse {
     }
 
     /// Whether this part stands still.
-    pub(super) fn stands_still(&self, name: &str) -> bool {
+    pub(crate) fn stands_still(&self, name: &str) -> bool {
         self.parts().iter().any(|part| part.name == name && part.missed >= MOST_MISSED)
     }
 
@@ -72,14 +72,14 @@ impl Pulse {
     }
 
     /// From now on looks after a part. `ask` makes it answer the beat that it is handed, and does not wait.
-    pub(super) fn look_after(&self, name: &'static str, ask: impl Fn(Beat) + Send + 'static) {
+    pub(crate) fn look_after(&self, name: &'static str, ask: impl Fn(Beat) + Send + 'static) {
         let beat = Beat::default();
         ask(beat.clone());
         self.parts().push(Part { name, ask: Box::new(ask), beat, missed: 0 });
     }
 
     /// Looks whether each part has answered, and asks those again that have. To be called each [`ASK_EVERY`].
-    pub(super) fn look(&self) -> Vec<News> {
+    pub(crate) fn look(&self) -> Vec<News> {
         let mut parts = self.parts();
         let mut news = Vec::new();
         for part in parts.iter_mut() {

@@ -12,8 +12,6 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
-use super::clock;
-use super::limits::RETIRED_LOOKS;
 use crate::core::joining::Contact;
 use crate::core::replica::{Call, Config, Counts, Now, Request, Response};
 use crate::core::store::{Change, Due, Read, Written};
@@ -22,6 +20,8 @@ use crate::core::{
     State, Store, Summary, Ticket,
 };
 use crate::fill::{Filler, Heard};
+use crate::node::clock;
+use crate::node::limits::RETIRED_LOOKS;
 use crate::watch::fanout::Fanout;
 use crate::watch::pace::Pace;
 use crate::watch::{Bell, Seat, Waiter, Wake};

@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::super::failure::Failure;
 use super::super::url::Url;
-use crate::node::descriptors;
+use crate::daemon::fd_limit;
 
 /// Connections from one source address. The system has some 28,000 ports for each; of the second half of them it finds
 /// each only after it has looked through the first, in about a millisecond.
@@ -48,8 +48,9 @@ impl Target {
     }
 
     fn at(url: Url, flag: &str) -> Result<Self, Failure> {
-        let mut found = resolve(&url)
-            .map_err(|why| Failure::Failed(format!("cannot reach {url}: {why}: --{flag} names another one")))?;
+        let mut found = resolve(&url).map_err(|why| {
+            Failure::Failed(format!("cannot reach {url}: {why}: --{flag} names another one"))
+        })?;
         found.sort_by_key(SocketAddr::is_ipv6);
         let address = found.first().copied();
         let address =
@@ -111,7 +112,7 @@ fn resolve(url: &Url) -> Result<Vec<SocketAddr>, String> {
 
 /// Makes sure that so many connections can be open at the same time.
 pub(super) fn make_room(connections: usize, flag: &str) -> Result<(), Failure> {
-    let limit = descriptors::raise_limit();
+    let limit = fd_limit::raise_limit();
     let most = limit.saturating_sub(RESERVED_DESCRIPTORS);
     if connections <= most {
         return Ok(());

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::super::args::quoted;
 use super::super::failure::{Failure, tell};
-use super::places::{Place, Secret};
+use super::addresses::{Place, Secret};
 use super::program;
 
 /// The hidden command that a node is started with.

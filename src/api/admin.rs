@@ -1,0 +1,107 @@
+//! For who runs the node: is it there, is it ready, what does it count, what does it log.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, VIA};
+use axum::http::{HeaderMap, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Extension, Router};
+
+use crate::api::error::Refusal;
+use crate::api::headers::{counted, number};
+use crate::api::params::{query, shown};
+use crate::api::peers;
+use crate::api::state::Node;
+use crate::config::LogLevel;
+use crate::core::Stamp;
+use crate::daemon::logging::set_level;
+use crate::metrics::process::Vitals;
+use crate::node::in_flight::Account;
+use crate::node::pulse::STALLED;
+use crate::wire::exposition::Form;
+use crate::wire::headers::X_VWATCH_GENESIS;
+
+const GENESIS: HeaderName = HeaderName::from_static(X_VWATCH_GENESIS);
+
+/// `/healthz`: the process works. `/readyz`: it takes reads and writes.
+pub(crate) fn health() -> Router<Arc<Node>> {
+    Router::new().route("/healthz", get(healthy)).route("/readyz", get(ready))
+}
+
+async fn healthy(State(node): State<Arc<Node>>) -> Result<&'static str, Refusal> {
+    goes_on(&node).map(|()| "ok\n")
+}
+
+/// Whether all parts of the node go on.
+pub(crate) fn goes_on(node: &Node) -> Result<(), Refusal> {
+    if node.pulse.is_stalled() { Err(Refusal::unavailable(STALLED.trim_end())) } else { Ok(()) }
+}
+
+async fn ready(State(node): State<Arc<Node>>) -> Result<Response, Refusal> {
+    if !node.is_serving() {
+        return Err(stopping());
+    }
+    peers::may_read(&node)?;
+    let mut headers = HeaderMap::new();
+    let genesis = node.store.genesis().started;
+    if genesis > Stamp::ZERO {
+        headers.insert(GENESIS, number(genesis.micros()));
+    }
+    let Some(filler) = &node.fill else { return Ok((headers, "ready\n").into_response()) };
+    let health = filler.health();
+    headers.insert(VIA, HeaderValue::try_from(health.via).expect("tokens"));
+    // what was filled is served all the same
+    let text = match health.cut_off_for {
+        Some(time) => format!("ready: cut off from the upstream for {} s\n", time.as_secs()),
+        None => "ready\n".to_owned(),
+    };
+    Ok((headers, text).into_response())
+}
+
+/// What a node answers that is about to stop and would have to begin something.
+pub(crate) fn stopping() -> Refusal {
+    Refusal::unavailable("stopping: this node is about to end: use another one")
+}
+
+/// `GET /v1/cluster`: how this node sees its group.
+pub(crate) async fn cluster(
+    State(node): State<Arc<Node>>,
+    Extension(account): Extension<Account>,
+) -> Result<Response, Refusal> {
+    let json = node.cluster().to_json().expect("texts and numbers");
+    let body = counted(&node, &account, json.into_bytes(), ())?;
+    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+/// `GET /metrics`, in the form that `Accept` asks for.
+pub(crate) async fn metrics(
+    State(node): State<Arc<Node>>,
+    Extension(account): Extension<Account>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let form = Form::accepted(headers.get_all(ACCEPT).iter().map(HeaderValue::as_bytes));
+    // only the end of the node keeps it from being looked at
+    let vitals = tokio::task::spawn_blocking(Vitals::look).await.unwrap_or_default();
+    let text = node.metrics.encode(&node, vitals, form);
+    let body = counted(&node, &account, text.into_bytes(), ())?;
+    Ok(([(CONTENT_TYPE, form.content_type())], body).into_response())
+}
+
+/// `PUT /v1/logging?level=DEBUG`: answers with the level that holds now.
+pub(crate) async fn logging(uri: Uri) -> Result<String, Refusal> {
+    const LEVELS: &str = "use DEBUG, INFO, WARN or ERROR";
+    let level = query(&uri, "level")?.filter(|level| !level.is_empty()).ok_or_else(|| {
+        Refusal::bad_request(format_args!("no level: the parameter level is missing: {LEVELS}"))
+    })?;
+    let level: LogLevel = level.parse().map_err(|_| {
+        let got = shown(level.as_bytes());
+        Refusal::bad_request(format_args!("bad level: {got}: {LEVELS}"))
+    })?;
+    set_level(level).map_err(|e| {
+        Refusal::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, format_args!("level not changed: {e}"))
+    })?;
+    tracing::info!("the log is at level {level} from now on");
+    Ok(level.to_string())
+}

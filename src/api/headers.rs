@@ -1,0 +1,85 @@
+//! What answers are made of: the headers of a record, its data, and bodies of their own that are counted until they are sent.
+
+use axum::body::Body;
+use axum::http::HeaderMap;
+use axum::http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LAST_MODIFIED};
+use axum::response::{IntoResponse, Response};
+use hyper::body::Bytes;
+
+use crate::api::error::Refusal;
+use crate::api::state::Node;
+use crate::core::{Kind, Record};
+use crate::node::in_flight::{Account, Full};
+use crate::node::limits::SHORT_LIST_BYTES;
+use crate::wire::date::http_date;
+use crate::wire::headers::X_LAST_SYNC;
+
+pub(crate) const LAST_SYNC: HeaderName = HeaderName::from_static(X_LAST_SYNC);
+
+/// `ETag`, `Last-Modified` and `X-Last-Sync` of what there is; a tombstone has no version.
+pub(crate) fn stamps(record: Option<&Record>) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(8);
+    let Some(record) = record else { return headers };
+    if record.kind() == Kind::Value {
+        let mut quoted = Vec::with_capacity(record.version_bytes().len() + 2);
+        quoted.push(b'"');
+        quoted.extend_from_slice(record.version_bytes());
+        quoted.push(b'"');
+        headers.insert(
+            ETAG,
+            HeaderValue::from_maybe_shared(Bytes::from(quoted)).expect("a version is made of etagc"),
+        );
+    }
+    let date = http_date(record.last_sync()).to_string();
+    headers.insert(LAST_MODIFIED, HeaderValue::try_from(date).expect("a date is ASCII"));
+    headers.insert(LAST_SYNC, number(record.last_sync().micros()));
+    headers
+}
+
+/// A number as a header value.
+pub(crate) fn number(number: u64) -> HeaderValue {
+    HeaderValue::from(number)
+}
+
+/// A record's data as the bytes of a body, without a copy.
+pub(crate) fn data(record: &Record) -> Bytes {
+    Bytes::from_owner(Data(record.clone()))
+}
+
+struct Data(Record);
+
+impl AsRef<[u8]> for Data {
+    fn as_ref(&self) -> &[u8] {
+        self.0.data()
+    }
+}
+
+/// A JSON answer. Unless it is short, it takes a place, and holds it until it is sent or its reader is gone: whoever takes
+/// long answers slowly, or not at all, keeps nobody from short ones.
+pub(crate) fn json_in_place<P: Send + Sync + 'static>(
+    node: &Node,
+    account: &Account,
+    json: Vec<u8>,
+    place: impl FnOnce() -> Result<P, Refusal>,
+) -> Result<Response, Refusal> {
+    let place = if json.len() > SHORT_LIST_BYTES { Some(place()?) } else { None };
+    let body = counted(node, account, json, place)?;
+    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+/// A body that was made for this answer: it counts until it is sent, and keeps `place` as long.
+pub(crate) fn counted<P: Send + Sync + 'static>(
+    node: &Node,
+    account: &Account,
+    body: Vec<u8>,
+    place: P,
+) -> Result<Body, Refusal> {
+    let held = account.hold(body.len()).map_err(|full| too_much_in_flight(node, full))?;
+    Ok(Body::from(held.keep_with(body, place)))
+}
+
+/// 503: too much is held for what is under way.
+pub(crate) fn too_much_in_flight(node: &Node, full: Full) -> Refusal {
+    node.metrics.is_full(full);
+    Refusal::unavailable(full)
+}

@@ -1,0 +1,175 @@
+//! What the handlers read from a request: names, parameters and headers that may stand once.
+
+use std::borrow::Cow;
+
+use axum::http::header::{HOST, HeaderName};
+use axum::http::request::Parts;
+use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
+
+use crate::api::error::Refusal;
+use crate::api::state::Node;
+use crate::core::{Name, Stamp};
+use crate::metrics::{Limit, Port};
+use crate::node::in_flight::Account;
+use crate::node::limits::{MAX_FIELDS, MAX_HEAD_BYTES};
+use crate::wire::head::NAMES;
+use crate::wire::host::is_host;
+use crate::wire::uri::{self, UriError, decode};
+
+/// Where names begin in the path that vwatch's own description of fills reads them by.
+const SHORT_NAMES: &str = "/version/";
+
+/// The name in a path, taken as sent.
+pub(crate) fn name(node: &Node, path: &str) -> Result<Name, Refusal> {
+    let encoded = path.strip_prefix(NAMES).or_else(|| path.strip_prefix(SHORT_NAMES)).unwrap_or_default();
+    let bytes = decode(encoded).map_err(|e| Refusal::bad_request(format_args!("bad name: {e}")))?;
+    Name::new(&bytes, node.config.name_limit_bytes).map_err(|e| Refusal::name(&e, &node.metrics))
+}
+
+/// A parameter that may stand once.
+pub(crate) fn query<'a>(uri: &'a Uri, key: &str) -> Result<Option<Cow<'a, str>>, Refusal> {
+    parameter(uri.query(), key)
+}
+
+/// A parameter of a query that may stand once.
+pub(crate) fn parameter<'a>(query: Option<&'a str>, key: &str) -> Result<Option<Cow<'a, str>>, Refusal> {
+    let Some(query) = query else { return Ok(None) };
+    uri::parameter(query, key)
+        .map_err(|e: UriError| Refusal::bad_request(format_args!("bad parameter {key}: {e}")))
+}
+
+/// What the connection holds for what is under way. Each request has it; one without would hold things that nothing counts.
+pub(crate) fn account(extensions: &Extensions) -> Account {
+    extensions.get().cloned().expect("inserted where the connection is served")
+}
+
+/// What a read may have for parameters.
+const OF_A_READ: [&str; 2] = ["version", "timeout"];
+
+/// Whether a read has no parameter but its own, spelled as they are: all others are looked at by [`check_parameters`].
+pub(crate) fn has_only_its_own(query: Option<&str>) -> bool {
+    query.is_none_or(|query| {
+        query.split('&').all(|pair| {
+            let name = pair.split('=').next().unwrap_or_default();
+            name.is_empty() || OF_A_READ.contains(&name)
+        })
+    })
+}
+
+/// The parameters that a path takes.
+fn parameters_of(port: Port, method: &Method, path: &str) -> &'static [&'static str] {
+    const OF_A_LIST: [&str; 4] = ["prefix", "limit", "after", "keys-only"];
+    let is_below = |parent: &str| path.starts_with(parent);
+    match port {
+        Port::Client if path == "/v1/versions" => &OF_A_LIST,
+        Port::Client if is_below(NAMES) || is_below(SHORT_NAMES) => &OF_A_READ,
+        Port::Server if is_below(NAMES) && method == Method::PUT => &["version", "modified", "source"],
+        Port::Server if is_below(NAMES) && method == Method::DELETE => &["modified", "source"],
+        Port::Server if path == "/v1/watchers" => &OF_A_LIST[..3],
+        Port::Server if path == "/v1/logging" => &["level"],
+        Port::Server if is_below("/v1/fill/") => &["read"],
+        _ => &[],
+    }
+}
+
+/// Refuses a parameter that is most likely a known one with a typo: without it, who waits would be answered at once, and ask
+/// again at once. All others that the path does not know are ignored, as by vwatch, and counted.
+pub(crate) fn check_parameters(node: &Node, port: Port, parts: &Parts) -> Result<(), Refusal> {
+    let Some(query) = parts.uri.query() else { return Ok(()) };
+    let known = parameters_of(port, &parts.method, parts.uri.path());
+    let mut ignored = 0;
+    for name in uri::parameter_names(query).filter(|name| !known.contains(&name.as_ref())) {
+        if let Some(meant) = uri::meant(&name, known) {
+            let got = shown(name.as_bytes());
+            return Err(Refusal::bad_request(format_args!("unknown parameter: {got}: write {meant}")));
+        }
+        ignored += 1;
+    }
+    node.metrics.ignored_parameters(ignored);
+    Ok(())
+}
+
+/// A header that may stand once.
+pub(crate) fn header<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'a HeaderValue>, Refusal> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    if values.next().is_some() {
+        return Err(Refusal::bad_request(format_args!(
+            "repeated header: {name} is sent more than once: send it once"
+        )));
+    }
+    Ok(first)
+}
+
+/// A stamp in µs, as `what` carries it.
+pub(crate) fn stamp(what: &str, text: &[u8]) -> Result<Stamp, Refusal> {
+    Stamp::parse(text).map_err(|e| {
+        let got = shown(text);
+        Refusal::bad_request(format_args!("bad {what}: {got} is {e}: send digits, such as 1741837692000000"))
+    })
+}
+
+/// What was got, short enough for a line.
+pub(crate) fn shown(bytes: &[u8]) -> String {
+    const MOST: usize = 64;
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(MOST)]);
+    if bytes.len() > MOST { format!("{text:?}…") } else { format!("{text:?}") }
+}
+
+/// Bytes of the request line and header fields.
+fn head_bytes(parts: &Parts) -> usize {
+    let authority = parts.uri.authority().map_or(0, |authority| authority.as_str().len());
+    let target = authority + parts.uri.path().len() + parts.uri.query().map_or(0, |q| q.len() + 1);
+    let fields: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    parts.method.as_str().len() + target + fields + " HTTP/1.1\r\n".len()
+}
+
+/// Refuses a head that is too long, or has not the one good `Host` that RFC 9112 §3.2 asks for.
+pub(crate) fn check_head(node: &Node, parts: &Parts) -> Result<(), Refusal> {
+    let bytes = head_bytes(parts);
+    if bytes > MAX_HEAD_BYTES {
+        node.metrics.hit(Limit::HeadBytes);
+        return Err(Refusal::new(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            format_args!("request head too large: {bytes} bytes: send at most {MAX_HEAD_BYTES}"),
+        ));
+    }
+    if parts.headers.len() > MAX_FIELDS {
+        // of HTTP/1.1 the library has its own limit
+        node.metrics.hit(Limit::HeadBytes);
+        return Err(Refusal::new(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            format_args!("too many fields: {}: send at most {MAX_FIELDS}", parts.headers.len()),
+        ));
+    }
+    check_host(parts)
+}
+
+fn check_host(parts: &Parts) -> Result<(), Refusal> {
+    let fields = || parts.headers.get_all(HOST).iter().map(HeaderValue::as_bytes);
+    let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
+    if let Some(bad) = fields().chain(authority).find(|host| !is_host(host)) {
+        let got = shown(bad);
+        return Err(Refusal::bad_request(format_args!(
+            "bad Host: {got} is no host: send the name or address that you connect to, and perhaps :port"
+        )));
+    }
+    let hosts = fields().count();
+    // RFC 9113 §8.3.1; of HTTP/1.1 the host in the target is the one that counts (RFC 9112 §3.2.2)
+    if parts.version == Version::HTTP_2
+        && let (Some(host), Some(authority)) = (fields().next(), authority)
+        && !host.eq_ignore_ascii_case(authority)
+    {
+        return Err(Refusal::bad_request("two hosts: Host and :authority differ: send one of them"));
+    }
+    // HTTP/2 has the host in its target (RFC 9113 §8.3.1), and HTTP/1.0 may have none
+    let may_lack = parts.version < Version::HTTP_11
+        || parts.version == Version::HTTP_2 && parts.uri.authority().is_some();
+    if hosts == 1 || (hosts == 0 && may_lack) {
+        return Ok(());
+    }
+    Err(Refusal::bad_request(format_args!("bad Host: {hosts} of them: send one")))
+}

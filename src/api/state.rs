@@ -1,0 +1,150 @@
+//! What all requests of a node share.
+
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::Semaphore;
+
+use crate::cluster::Group;
+use crate::config::Config;
+use crate::core::Incarnation;
+use crate::fill::Filler;
+use crate::metrics::{Metrics, Port};
+use crate::node::in_flight::InFlight;
+use crate::node::lifecycle::{Lifecycle, Phase};
+use crate::node::limits::{
+    MAX_LISTS_AT_ONCE, MAX_LISTS_AT_WORK, MAX_PEER_REQUESTS_AT_ONCE, MAX_VERSION_SET_ANSWERS,
+    MAX_VERSION_SETS, MAX_VERSION_SETS_AT_WORK,
+};
+use crate::node::pulse::Pulse;
+use crate::node::store::{SharedStore, Standing};
+use crate::seal::Keyring;
+
+/// What a node needs to answer peers.
+pub struct Peering {
+    /// Proves who is one.
+    pub keyring: Arc<Keyring>,
+    /// Which process this is.
+    pub us: Incarnation,
+    /// Places for requests that are answered at the same time, held until the answer is sent.
+    pub places: Arc<Semaphore>,
+    /// The secrets are being read again.
+    pub(crate) reloading: Arc<AtomicBool>,
+}
+
+impl Peering {
+    pub(crate) fn new(keyring: Arc<Keyring>, us: Incarnation) -> Self {
+        let places = Arc::new(Semaphore::new(MAX_PEER_REQUESTS_AT_ONCE));
+        Self { keyring, us, places, reloading: Arc::default() }
+    }
+}
+
+/// Where a node listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Listens {
+    /// For readers.
+    pub client: SocketAddr,
+    /// For writers and peers.
+    pub server: SocketAddr,
+}
+
+/// What all requests of a node share.
+pub struct Node {
+    /// How it was set up.
+    pub config: Config,
+    /// What it holds.
+    pub store: SharedStore,
+    /// What fills it, if something does.
+    pub fill: Option<Filler>,
+    /// What it counts.
+    pub metrics: Arc<Metrics>,
+    /// What it needs to answer peers; `None` if it replicates with nobody.
+    pub peering: Option<Peering>,
+    /// Its part in the group, once that has started.
+    pub group: OnceLock<Arc<Group>>,
+    /// Where it listens, once it does.
+    pub listens: OnceLock<Listens>,
+    /// Where it is between start and end.
+    pub lifecycle: Arc<Lifecycle>,
+    /// Whether its parts go on.
+    pub pulse: Arc<Pulse>,
+    /// Places for version sets that have come, until they are compared.
+    pub version_sets: Semaphore,
+    /// Places for those of them that are compared.
+    pub version_sets_at_work: Semaphore,
+    /// Places for long answers to them, held until the answer is sent.
+    pub version_set_answers: Arc<Semaphore>,
+    /// Places for lists that are made.
+    pub lists_at_work: Semaphore,
+    /// Places for long lists of names, held until the list is sent.
+    pub lists: Arc<Semaphore>,
+    /// The same of watchers: whoever reads must not keep an operator from seeing who does.
+    pub watcher_lists: Arc<Semaphore>,
+    /// What the client port holds for what is under way.
+    client_in_flight: Arc<InFlight>,
+    /// What the server port does.
+    server_in_flight: Arc<InFlight>,
+}
+
+impl Node {
+    pub(crate) fn new(
+        config: Config,
+        store: SharedStore,
+        fill: Option<Filler>,
+        metrics: Metrics,
+        peering: Option<Peering>,
+    ) -> Self {
+        let readers = store.clone();
+        // values are read on the client port only
+        let client_in_flight =
+            InFlight::new(config.max_set_bytes, move |look_again| readers.retired_bytes(look_again));
+        let server_in_flight = InFlight::new(config.max_set_bytes, |_| 0);
+        Self {
+            config,
+            store,
+            fill,
+            metrics: Arc::new(metrics),
+            peering,
+            group: OnceLock::new(),
+            listens: OnceLock::new(),
+            lifecycle: Arc::default(),
+            pulse: Arc::default(),
+            version_sets: Semaphore::new(MAX_VERSION_SETS),
+            version_sets_at_work: Semaphore::new(MAX_VERSION_SETS_AT_WORK),
+            version_set_answers: Arc::new(Semaphore::new(MAX_VERSION_SET_ANSWERS)),
+            lists_at_work: Semaphore::new(MAX_LISTS_AT_WORK),
+            lists: Arc::new(Semaphore::new(MAX_LISTS_AT_ONCE)),
+            watcher_lists: Arc::new(Semaphore::new(MAX_LISTS_AT_ONCE)),
+            client_in_flight,
+            server_in_flight,
+        }
+    }
+
+    /// What a port holds for what is under way.
+    #[must_use]
+    pub fn in_flight(&self, port: Port) -> &Arc<InFlight> {
+        match port {
+            Port::Client => &self.client_in_flight,
+            Port::Server => &self.server_in_flight,
+        }
+    }
+
+    /// Whether it is not about to stop.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.lifecycle.phase() == Phase::Serving
+    }
+
+    /// Whether it has a complete set.
+    #[must_use]
+    pub fn has_joined(&self) -> bool {
+        self.store.standing() != Standing::Joining
+    }
+
+    /// Whether it takes reads.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.is_serving() && self.has_joined()
+    }
+}

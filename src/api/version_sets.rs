@@ -1,0 +1,126 @@
+//! `POST /v1/versions`: "what do you have that I lack?"
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{CONTENT_TYPE, EXPECT};
+use axum::http::{HeaderValue, Request, StatusCode};
+use axum::response::Response;
+
+use crate::api::admin::stopping;
+use crate::api::body;
+use crate::api::body::Excess;
+use crate::api::error::Refusal;
+use crate::api::headers::json_in_place;
+use crate::api::state::Node;
+use crate::api::{params, peers};
+use crate::core::limits::RECORD_OVERHEAD_BYTES;
+use crate::core::{Kind, Record, Set};
+use crate::metrics::Limit;
+use crate::node::limits::{MAX_VERSION_SET_BYTES, SLICE};
+use crate::node::store::SharedStore;
+use crate::replication;
+use crate::wire::version_set::{TheirVersions, Versions};
+
+/// vwatch counts this many bytes for a record beside its name, version and data.
+const VWATCH_OVERHEAD_BYTES: usize = 16;
+
+/// Handles the question. Nothing is stored.
+pub(crate) async fn diff(State(node): State<Arc<Node>>, request: Request<Body>) -> Result<Response, Refusal> {
+    let (parts, body) = request.into_parts();
+    if essence(parts.headers.get(CONTENT_TYPE)) == replication::CONTENT_TYPE {
+        return peers::answer(&node, replication::PUSH_PATH, body).await;
+    }
+    check_type(parts.headers.get(CONTENT_TYPE))?;
+    peers::may_read(&node)?;
+    let busy = || {
+        node.metrics.hit(Limit::VersionSets);
+        Refusal::unavailable("busy: too many version sets at once: ask again")
+    };
+    let patient = !parts.headers.contains_key(EXPECT);
+    let account = params::account(&parts.extensions);
+    let time = node.config.idle_timeout;
+    let read = body::read(body, MAX_VERSION_SET_BYTES, Excess::Refuse, time, patient, &account).await;
+    let body = read.map_err(|e| {
+        e.refusal(&node, Limit::VersionSets, || {
+            format!("version set too large: over {MAX_VERSION_SET_BYTES} bytes: ask in parts")
+        })
+    })?;
+    // whoever sends slowly has kept nobody from a place, and neither does whoever takes the answer slowly
+    let place = node.version_sets.try_acquire().map_err(|_| busy())?;
+    let at_work = node.version_sets_at_work.acquire().await.map_err(|_| stopping())?;
+    // a large one takes long enough to keep others of the runtime waiting
+    let parsed = tokio::task::spawn_blocking(move || TheirVersions::parse(body.bytes())).await;
+    let theirs = parsed.map_err(|_| stopping())?.map_err(Refusal::bad_request)?;
+    let records = newer_or_missing(&node.store, &theirs, node.config.replicate_limit_bytes).await;
+    let json = Versions { records: &records, with_data: true }.to_array_json();
+    let json = json.map_err(|e| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, e))?;
+    drop((at_work, place, theirs, records));
+    let place = || Arc::clone(&node.version_set_answers).try_acquire_owned().map_err(|_| busy());
+    json_in_place(&node, &account, json, place)
+}
+
+/// The type without its parameters, in small letters.
+fn essence(content_type: Option<&HeaderValue>) -> String {
+    let text = content_type.and_then(|v| v.to_str().ok()).unwrap_or_default();
+    text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// Any type is read as JSON, as in vwatch, but for the two that mean another form.
+fn check_type(content_type: Option<&HeaderValue>) -> Result<(), Refusal> {
+    let essence = essence(content_type);
+    if essence != "application/octet-stream" {
+        return Ok(());
+    }
+    let problem = "Go's gob is not read here";
+    Err(Refusal::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        format_args!(
+            "wrong content type: {essence}: {problem}: send application/json (application/x-bincode is for peers)"
+        ),
+    ))
+}
+
+/// The records that are newer here, to the µs, and those that they lack; no tombstones. Cut when the budget is spent,
+/// but never empty while there is one to tell.
+///
+/// Walks the set in slices from a random place, so that who asks again and again gets everything in the end, and no
+/// writer waits for it.
+async fn newer_or_missing(store: &SharedStore, theirs: &TheirVersions, budget_bytes: usize) -> Vec<Record> {
+    let stretches = store.with(|store| store.set().stretches());
+    let start = random_below(stretches);
+    let mut records: Vec<Record> = Vec::new();
+    let mut left = budget_bytes;
+    let mut done = 0;
+    while done < stretches {
+        let next = (done + SLICE).min(stretches);
+        let spent = store.with(|store| {
+            let stretch = |i| store.set().stretch((start + i) % stretches);
+            for record in (done..next).flat_map(stretch).filter(|r| r.kind() == Kind::Value) {
+                if theirs.0.get(record.name()).is_some_and(|seen| *seen >= record.last_sync()) {
+                    continue;
+                }
+                let cost = Set::cost(record) - RECORD_OVERHEAD_BYTES + VWATCH_OVERHEAD_BYTES;
+                if cost > left && !records.is_empty() {
+                    return true;
+                }
+                left = left.saturating_sub(cost);
+                records.push(record.clone());
+            }
+            false
+        });
+        if spent {
+            break;
+        }
+        done = next;
+        tokio::task::yield_now().await;
+    }
+    records
+}
+
+/// Where to begin. Without entropy at the start, which the node would not have survived.
+fn random_below(bound: usize) -> usize {
+    let start = getrandom::u32().unwrap_or(0) as usize;
+    start % bound.max(1)
+}

@@ -1,0 +1,166 @@
+//! Three numbers that should agree: how many nodes discovery names, gossip sees, and requests reach.
+//!
+//! They are compared node by node, not as numbers: a stranger who is seen does not make up for one who is missing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use crate::cluster::peer_health::Asked;
+use crate::core::{Incarnation, State};
+use crate::membership::discovery::Found;
+use crate::membership::{Member, Place, View};
+use crate::wire::cluster::Agreement;
+
+/// More sentences than this are counted, not told.
+const MOST_SENTENCES: usize = 20;
+
+/// What is compared.
+pub(crate) struct Seen<'a> {
+    /// Gossip.
+    pub(crate) view: &'a View,
+    /// Discovery.
+    pub(crate) found: &'a Found,
+    /// What came of requests to members.
+    pub(crate) asked: &'a BTreeMap<Incarnation, Asked>,
+    /// Why addresses are silent, as far as that is known.
+    pub(crate) silent: &'a BTreeMap<SocketAddr, String>,
+    /// What to do about those of them that refuse this node.
+    pub(crate) refusing: &'a BTreeMap<SocketAddr, &'static str>,
+    /// This node can be reached from this machine only.
+    pub(crate) on_loopback: bool,
+}
+
+/// How a node without others counts.
+pub(crate) fn alone() -> Agreement {
+    Agreement { dns: 1, gossip: 1, data: 1, agree: true, sentences: Vec::new() }
+}
+
+impl Seen<'_> {
+    /// Compares.
+    pub(crate) fn compare(&self) -> Agreement {
+        let staying: Vec<&Member> =
+            self.view.live.iter().filter(|member| member.facts.summary.state != State::Leaving).collect();
+        let leaving: BTreeSet<Incarnation> = self
+            .view
+            .live
+            .iter()
+            .filter(|member| member.facts.summary.state == State::Leaving)
+            .map(Member::incarnation)
+            .collect();
+        let mut sentences: Vec<String> = self.view.conflicts.iter().map(ToString::to_string).collect();
+        let dns = self.discovery(&leaving, &mut sentences);
+        self.members(&staying, &mut sentences);
+        let data = staying
+            .iter()
+            .filter(|member| self.asked.get(&member.incarnation()).is_some_and(Asked::answers))
+            .count();
+        let agree = sentences.is_empty();
+        let more = sentences.len().saturating_sub(MOST_SENTENCES);
+        sentences.truncate(MOST_SENTENCES);
+        if more > 0 {
+            sentences.push(format!("and {more} more of this kind"));
+        }
+        Agreement { dns: 1 + dns, gossip: 1 + staying.len(), data: 1 + data, agree, sentences }
+    }
+
+    /// How many others discovery names: whoever answers once, however many addresses it has, and each silent address.
+    fn discovery(&self, leaving: &BTreeSet<Incarnation>, sentences: &mut Vec<String>) -> usize {
+        for status in &*self.found.targets {
+            let what = match (status.last_ok, &status.error) {
+                (None, Some((_, why))) => format!("was never resolved: {why}"),
+                (None, None) => "was never resolved: no answer yet".to_owned(),
+                (Some(_), _) if status.addresses.is_empty() => {
+                    "has no address, not even that of this node".to_owned()
+                }
+                _ => continue,
+            };
+            sentences.push(format!("{} {what}: compare --replicate-with with what DNS has", status.target));
+        }
+        if self.view.reach.is_out_of_reach() {
+            let address = self.view.reach.places.iter().find(|(_, place)| **place == Place::Unusable);
+            sentences.push(format!(
+                "discovery names {}, and this node cannot send there: --listen-server is of the other kind: listen \
+                 on [::], or name addresses of the kind that it listens on",
+                address.map_or_else(String::new, |(address, _)| address.to_string())
+            ));
+        }
+        let mut named = BTreeSet::new();
+        let mut silent = 0;
+        for (address, place) in &self.view.reach.places {
+            match place {
+                Place::Ourselves | Place::Unusable => {}
+                Place::Member(who) | Place::Answers(who) if leaving.contains(who) => {}
+                Place::Member(who) => drop(named.insert(*who)),
+                Place::Answers(who) => {
+                    named.insert(*who);
+                    sentences.push(format!(
+                        "{address} answers and is no live member: its log says why if this lasts for more than \
+                         some seconds"
+                    ));
+                }
+                Place::Silent(_) => {
+                    silent += 1;
+                    let why = self.silent.get(address).map_or("nobody answers there", String::as_str);
+                    let advice = match self.refusing.get(address) {
+                        Some(advice) => advice,
+                        None if self.on_loopback && !address.ip().is_loopback() => {
+                            "this node listens on loopback: give --listen-server an address that others reach"
+                        }
+                        None => "start a node there, let UDP and TCP pass, or take the address out",
+                    };
+                    sentences.push(format!(
+                        "discovery names {address}, and gossip does not see it: {why}: {advice}"
+                    ));
+                }
+            }
+        }
+        named.len() + silent
+    }
+
+    /// From where else than from the address that it says a member is heard.
+    fn gossips_from(&self, member: &Member) -> Option<SocketAddr> {
+        let places = self.view.reach.places.iter();
+        let mut from =
+            places.filter(|(_, place)| **place == Place::Member(member.incarnation())).map(|(from, _)| *from);
+        let first = from.next()?;
+        (first.ip() != member.gossip.ip() && from.all(|other| other.ip() != member.gossip.ip()))
+            .then_some(first)
+    }
+
+    fn members(&self, staying: &[&Member], sentences: &mut Vec<String>) {
+        let named: BTreeSet<Incarnation> = self
+            .view
+            .reach
+            .places
+            .values()
+            .filter_map(|place| match place {
+                Place::Member(who) | Place::Answers(who) => Some(*who),
+                _ => None,
+            })
+            .collect();
+        for member in staying {
+            let identity = &member.facts.identity;
+            let who = format!("{} at {}", identity.name, identity.server);
+            if !named.contains(&identity.incarnation) {
+                sentences.push(format!(
+                    "gossip sees {who}, and discovery does not name it: a split from it would not heal by \
+                     itself: add it to --replicate-with, or name all nodes by one DNS name"
+                ));
+            }
+            match self.asked.get(&identity.incarnation) {
+                Some(asked) if asked.answers() => {}
+                Some(Asked { error: Some(error), .. }) => {
+                    let advice = match self.gossips_from(member) {
+                        Some(from) => format!("it gossips from {from}: see its --advertise-server"),
+                        None => "let TCP pass on its server port, or see its log".to_owned(),
+                    };
+                    sentences.push(format!("gossip sees {who}, and requests fail: {error}: {advice}"));
+                }
+                _ => sentences.push(format!("{who} has not been asked anything yet: look again in a moment")),
+            }
+        }
+        for (address, error) in &self.view.unreadable {
+            sentences.push(format!("{address} is there and not understood: {error}"));
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Tells the owners of names that are filled that somebody reads them here, and the filler what they say.
+//!
+//! Each owner has a lane of its own, so that one that hangs keeps nobody from hearing.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::core::{Incarnation, Name};
+use crate::fill::Heard;
+use crate::node::fill_adapter::Interests;
+use crate::node::store::SharedStore;
+use crate::replication::client::{CallError, PeerClient};
+
+/// Names that one owner is told at once.
+const AT_ONCE: usize = 2;
+
+/// How long an owner may take to hear.
+const HEARS_WITHIN: Duration = Duration::from_secs(2);
+
+/// Names that wait to be told to one owner; one that finds no room is told with its next turn.
+const MAX_WAITING: usize = 1024;
+
+/// Whom is told what.
+#[derive(Debug, Default)]
+struct Lanes(BTreeMap<Incarnation, Lane>);
+
+#[derive(Debug, Default)]
+struct Lane {
+    waiting: VecDeque<Name>,
+    under_way: usize,
+}
+
+impl Lanes {
+    /// An owner is to be told of a name. Gives it back if there is no room.
+    fn push(&mut self, owner: Incarnation, name: Name) -> Result<(), Name> {
+        let lane = self.0.entry(owner).or_default();
+        if lane.waiting.len() >= MAX_WAITING {
+            return Err(name);
+        }
+        lane.waiting.push_back(name);
+        Ok(())
+    }
+
+    /// What an owner may be told now.
+    fn start(&mut self, owner: Incarnation) -> Option<Name> {
+        let lane = self.0.get_mut(&owner).filter(|lane| lane.under_way < AT_ONCE)?;
+        let name = lane.waiting.pop_front()?;
+        lane.under_way += 1;
+        Some(name)
+    }
+
+    /// An owner has been told, or could not be.
+    fn done(&mut self, owner: Incarnation) {
+        if let Some(lane) = self.0.get_mut(&owner) {
+            lane.under_way = lane.under_way.saturating_sub(1);
+            if lane.under_way == 0 && lane.waiting.is_empty() {
+                self.0.remove(&owner);
+            }
+        }
+    }
+}
+
+/// Tells owners, whose addresses `find` knows, until the node ends.
+pub(crate) async fn teller(
+    client: PeerClient,
+    mut interests: Interests,
+    store: SharedStore,
+    find: impl Fn(Incarnation) -> Option<Arc<str>>,
+) {
+    let mut lanes = Lanes::default();
+    let mut telling = JoinSet::new();
+    loop {
+        let owner = tokio::select! {
+            interest = interests.recv() => {
+                let Some((owner, name)) = interest else { return };
+                if let Err(name) = lanes.push(owner, name) {
+                    store.owner_said(owner, &name, Heard::Nothing);
+                }
+                owner
+            }
+            Some(told) = telling.join_next() => {
+                let Ok((owner, name, heard)) = told else { continue };
+                store.owner_said(owner, &name, heard);
+                lanes.done(owner);
+                owner
+            }
+        };
+        while let Some(name) = lanes.start(owner) {
+            let (client, server) = (client.clone(), find(owner));
+            telling.spawn(async move {
+                let heard = tell(&client, server.as_deref(), &name).await;
+                (owner, name, heard)
+            });
+        }
+    }
+}
+
+async fn tell(client: &PeerClient, server: Option<&str>, name: &Name) -> Heard {
+    let Some(server) = server else { return Heard::Nothing };
+    let told = timeout(HEARS_WITHIN, client.tell_of_readers(server, name)).await;
+    match told.unwrap_or(Err(CallError::TimedOut)) {
+        Ok(true) => Heard::Filled,
+        Ok(false) => Heard::NotFilled,
+        Err(error) => {
+            tracing::debug!(peer = %server, %name, "not told that the name is read here: {error}");
+            if matches!(error, CallError::Refused { .. }) { Heard::NotFilled } else { Heard::Nothing }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(i: usize) -> Name {
+        Name::new(format!("n{i}").as_bytes(), 512).unwrap()
+    }
+
+    #[test]
+    fn an_owner_that_hangs_holds_up_nobody_else() {
+        let (hangs, hears) = (Incarnation(1), Incarnation(2));
+        let mut lanes = Lanes::default();
+        for i in 0..MAX_WAITING {
+            lanes.push(hangs, name(i)).unwrap();
+        }
+        assert_eq!(lanes.push(hangs, name(0)), Err(name(0)), "bounded");
+        assert_eq!(
+            [lanes.start(hangs), lanes.start(hangs), lanes.start(hangs)],
+            [Some(name(0)), Some(name(1)), None]
+        );
+        lanes.push(hears, name(7)).unwrap();
+        assert_eq!(lanes.start(hears), Some(name(7)));
+        lanes.done(hears);
+        assert_eq!(lanes.0.len(), 1, "nothing is kept of who has heard all");
+        lanes.done(hangs);
+        assert_eq!(lanes.start(hangs), Some(name(2)));
+    }
+}

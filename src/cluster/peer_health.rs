@@ -1,0 +1,169 @@
+//! What came of the requests to each peer, for whoever asks and for the log.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::core::Incarnation;
+use crate::replication::client::CallError;
+
+/// Why a peer fails is logged again after this, and when it works again.
+const LOG_EVERY: Duration = Duration::from_secs(60);
+
+/// Who was not asked for this long is asked for no other reason.
+const OLD: Duration = Duration::from_secs(30);
+
+/// What came of the requests to a peer.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// How long ago it last answered.
+    pub answered: Option<Duration>,
+    /// What went wrong since.
+    pub error: Option<String>,
+}
+
+impl Asked {
+    /// Whether the last request was answered.
+    #[must_use]
+    pub fn answers(&self) -> bool {
+        self.answered.is_some() && self.error.is_none()
+    }
+}
+
+/// What came of requests, by peer.
+#[derive(Debug, Default)]
+pub(crate) struct Outcomes(Mutex<Held>);
+
+#[derive(Debug, Default)]
+struct Held {
+    all: BTreeMap<Incarnation, Outcome>,
+    /// Who is about to stop: that such a one does not answer is no news.
+    leaving: BTreeSet<Incarnation>,
+}
+
+#[derive(Debug)]
+struct Outcome {
+    answered: Option<Instant>,
+    error: Option<CallError>,
+    asked: Instant,
+    /// When it was last logged that it fails, and whether that still stands in the log.
+    logged: Option<Instant>,
+    stands: bool,
+}
+
+impl Outcome {
+    fn new(now: Instant) -> Self {
+        Self { answered: None, error: None, asked: now, logged: None, stands: false }
+    }
+}
+
+impl Outcomes {
+    /// A peer has answered.
+    pub(crate) fn answered(&self, who: Incarnation, server: &str) {
+        let now = Instant::now();
+        let is_news = {
+            let held = &mut *self.lock();
+            let outcome = held.all.entry(who).or_insert_with(|| Outcome::new(now));
+            (outcome.answered, outcome.asked, outcome.error) = (Some(now), now, None);
+            std::mem::take(&mut outcome.stands)
+        };
+        if is_news {
+            tracing::info!(peer = %server, "answers again");
+        }
+    }
+
+    /// A peer has not, and why.
+    pub(crate) fn failed(&self, who: Incarnation, server: &str, error: CallError) {
+        let now = Instant::now();
+        let text = error.to_string();
+        let (leaves, is_news) = {
+            let held = &mut *self.lock();
+            let leaves = held.leaving.contains(&who);
+            let outcome = held.all.entry(who).or_insert_with(|| Outcome::new(now));
+            (outcome.asked, outcome.error) = (now, Some(error));
+            // whoever fails every other time is told of once a minute, too
+            let is_news = !leaves && outcome.logged.is_none_or(|at| now - at >= LOG_EVERY);
+            if is_news {
+                (outcome.logged, outcome.stands) = (Some(now), true);
+            }
+            (leaves, is_news)
+        };
+        if leaves {
+            tracing::debug!(peer = %server, "does not answer any more: {text}");
+        }
+        if is_news {
+            tracing::warn!(peer = %server, "does not answer as it should: {text}");
+        }
+    }
+
+    /// These are about to stop.
+    pub(crate) fn leave(&self, who: BTreeSet<Incarnation>) {
+        self.lock().leaving = who;
+    }
+
+    /// Forgets all others.
+    pub(crate) fn keep(&self, is_there: impl Fn(Incarnation) -> bool) {
+        self.lock().all.retain(|who, _| is_there(*who));
+    }
+
+    /// Whether it was not asked for a while, or never.
+    pub(crate) fn is_old(&self, who: Incarnation) -> bool {
+        self.lock().all.get(&who).is_none_or(|outcome| outcome.asked.elapsed() >= OLD)
+    }
+
+    /// All of it.
+    pub(crate) fn asked(&self) -> BTreeMap<Incarnation, Asked> {
+        let asked = |outcome: &Outcome| Asked {
+            answered: outcome.answered.map(|at| at.elapsed()),
+            error: outcome.error.as_ref().map(ToString::to_string),
+        };
+        self.lock().all.iter().map(|(who, outcome)| (*who, asked(outcome))).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn trouble_is_logged_once_a_minute_and_not_of_who_leaves() {
+        let (outcomes, who) = (Outcomes::default(), Incarnation(7));
+        let stands = |outcomes: &Outcomes| outcomes.lock().all[&who].stands;
+        outcomes.failed(who, "a:1", CallError::TimedOut);
+        assert!(stands(&outcomes));
+        outcomes.answered(who, "a:1");
+        assert!(!stands(&outcomes));
+        outcomes.failed(who, "a:1", CallError::TimedOut);
+        assert!(!stands(&outcomes), "every other time is not twice a minute");
+        tokio::time::advance(LOG_EVERY).await;
+        outcomes.leave([who].into());
+        outcomes.failed(who, "a:1", CallError::TimedOut);
+        assert!(!stands(&outcomes), "it said so");
+        outcomes.leave(BTreeSet::new());
+        outcomes.failed(who, "a:1", CallError::TimedOut);
+        assert!(stands(&outcomes));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_request_counts() {
+        let (outcomes, who) = (Outcomes::default(), Incarnation(7));
+        assert!(outcomes.is_old(who));
+        outcomes.failed(who, "a:1", CallError::TimedOut);
+        assert!(!outcomes.asked()[&who].answers() && !outcomes.is_old(who));
+        outcomes.answered(who, "a:1");
+        assert!(outcomes.asked()[&who].answers());
+        outcomes.failed(who, "a:1", CallError::NoEntropy);
+        let asked = &outcomes.asked()[&who];
+        assert!(!asked.answers() && asked.answered.is_some() && asked.error.is_some());
+        tokio::time::advance(OLD).await;
+        assert!(outcomes.is_old(who));
+        outcomes.keep(|who| who == Incarnation(8));
+        assert!(outcomes.asked().is_empty());
+    }
+}

@@ -1,0 +1,210 @@
+//! Asks over HTTP who is there: at addresses where gossip hears nobody, and of members that nobody has asked for a while.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::cluster::peer_health::Outcomes;
+use crate::cluster::ticks;
+use crate::core::Incarnation;
+use crate::core::joining::Contact;
+use crate::membership::{Place, View};
+use crate::node::store::SharedStore;
+use crate::replication::client::{CallError, PeerClient, Presence};
+
+/// How often silent addresses are asked.
+pub(crate) const PROBE: Duration = Duration::from_secs(2);
+
+/// Addresses and members that are asked at once. Those that swallow all that is sent to them take two seconds each, and a
+/// node that starts waits five for a refusal from somewhere.
+const AT_ONCE: usize = 64;
+
+/// That somebody at an address will not talk with us is logged again after this.
+const LOG_EVERY: Duration = Duration::from_secs(60);
+
+type Outcome = Result<Presence, CallError>;
+
+/// What the prober last heard from silent addresses.
+#[derive(Debug, Default)]
+pub(crate) struct Probed(Mutex<BTreeMap<SocketAddr, (Outcome, Option<Instant>)>>);
+
+impl Probed {
+    /// All of it.
+    pub(crate) fn all(&self) -> BTreeMap<SocketAddr, Outcome> {
+        self.lock().iter().map(|(address, (outcome, _))| (*address, outcome.clone())).collect()
+    }
+
+    /// What came of each address beside our own. A name that was never resolved stands for somebody who is silent.
+    pub(crate) fn others(&self, view: &View, unanswered: usize) -> Vec<Contact> {
+        let probed = self.lock();
+        let of = |(address, place): (&SocketAddr, &Place)| match place {
+            Place::Ourselves | Place::Unusable => None,
+            Place::Member(who) | Place::Answers(who) => Some(Contact::Answers(*who)),
+            Place::Silent(_) => Some(match probed.get(address) {
+                Some((Err(CallError::Stale(_)), _)) => Contact::Refuses { clock: true },
+                Some((Err(error), _)) if error.is_refusal() => Contact::Refuses { clock: false },
+                _ => Contact::Silent,
+            }),
+        };
+        // whoever is at the only addresses there are has not been asked, and may have a set
+        let unheard = unanswered + usize::from(view.reach.is_out_of_reach());
+        let silent = std::iter::repeat_n(Contact::Silent, unheard);
+        view.reach.places.iter().filter_map(of).chain(silent).collect()
+    }
+
+    fn keep(&self, silent: &BTreeSet<SocketAddr>) {
+        self.lock().retain(|address, _| silent.contains(address));
+    }
+
+    /// Remembers what came of an address. Whether somebody should be told of it.
+    fn note(&self, address: SocketAddr, outcome: Outcome) -> bool {
+        let now = Instant::now();
+        let mut all = self.lock();
+        let before = all.get(&address);
+        let word = |outcome: &Outcome| outcome.as_ref().map_or_else(CallError::as_str, |_| "ok");
+        let same = before.is_some_and(|(before, _)| word(before) == word(&outcome));
+        let logged = before.and_then(|(_, logged)| *logged).filter(|at| now - *at < LOG_EVERY);
+        let tell = matches!(
+            outcome,
+            Err(CallError::Refused { .. }
+                | CallError::Stale(_)
+                | CallError::Unreadable(_)
+                | CallError::Stranger(_))
+        ) && !(same && logged.is_some());
+        all.insert(address, (outcome, if tell { Some(now) } else { logged }));
+        tell
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SocketAddr, (Outcome, Option<Instant>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Asks silent addresses over HTTP: a refusal is not silence.
+pub(crate) async fn prober(client: PeerClient, view: watch::Receiver<Arc<View>>, probed: Arc<Probed>) {
+    let mut every = ticks(PROBE);
+    loop {
+        every.tick().await;
+        let silent: BTreeSet<SocketAddr> = view.borrow().reach.silent().collect();
+        probed.keep(&silent);
+        let mut asked = JoinSet::new();
+        for address in silent {
+            if asked.len() >= AT_ONCE {
+                let _ = asked.join_next().await;
+            }
+            let (client, probed) = (client.clone(), Arc::clone(&probed));
+            asked.spawn(async move {
+                let outcome = client.who_is_there(&address.to_string()).await;
+                let why = outcome.as_ref().err().map(ToString::to_string);
+                if probed.note(address, outcome) {
+                    tracing::warn!(
+                        %address,
+                        "somebody is there and does not talk with us: {}",
+                        why.unwrap_or_default()
+                    );
+                }
+            });
+        }
+        while asked.join_next().await.is_some() {}
+    }
+}
+
+/// Asks live members who are there, and what their clocks show. In a quiet group nobody else does; that requests do not
+/// pass should be known before a write needs them to, and a clock that was right an hour ago may not be now.
+pub(crate) async fn caretaker(
+    store: SharedStore,
+    client: PeerClient,
+    view: watch::Receiver<Arc<View>>,
+    outcomes: Arc<Outcomes>,
+) {
+    let mut every = ticks(PROBE);
+    loop {
+        every.tick().await;
+        let live: Vec<(Incarnation, String)> = view
+            .borrow()
+            .live
+            .iter()
+            .map(|member| (member.incarnation(), member.facts.identity.server.clone()))
+            .collect();
+        outcomes.keep(|who| live.iter().any(|(live, _)| *live == who));
+        let unknown = store.clocks_unknown();
+        let mut asked = JoinSet::new();
+        for (who, server) in
+            live.into_iter().filter(|(who, _)| outcomes.is_old(*who) || unknown.contains(who))
+        {
+            if asked.len() >= AT_ONCE {
+                let _ = asked.join_next().await;
+            }
+            let (store, client, outcomes) = (store.clone(), client.clone(), Arc::clone(&outcomes));
+            asked.spawn(async move {
+                match client.who_is_there(&server).await {
+                    Ok(there) if there.who == who => {
+                        store.heard_clock(who, there.now, there.took);
+                        outcomes.answered(who, &server);
+                    }
+                    Ok(other) => outcomes.failed(who, &server, CallError::NotThem(other.who)),
+                    Err(error) => outcomes.failed(who, &server, error),
+                }
+            });
+        }
+        while asked.join_next().await.is_some() {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::Stamp;
+    use crate::membership::Reach;
+
+    fn at(i: u8) -> SocketAddr {
+        ([10, 0, 0, i], 8008).into()
+    }
+
+    fn stale(us: u64) -> Outcome {
+        Err(CallError::Stale(Stamp::from_micros(us).unwrap()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_is_told_once_a_minute_whatever_the_clock_shows() {
+        let probed = Probed::default();
+        assert!(probed.note(at(1), stale(1)));
+        assert!(!probed.note(at(1), stale(2)), "the same trouble");
+        assert!(!probed.note(at(2), Err(CallError::TimedOut)), "silence is told by gossip");
+        let other = || Err(CallError::Refused { status: 401, text: String::new() });
+        assert!(probed.note(at(1), other()), "another one");
+        tokio::time::advance(LOG_EVERY).await;
+        assert!(probed.note(at(1), other()));
+        probed.keep(&BTreeSet::new());
+        assert!(probed.all().is_empty());
+    }
+
+    #[test]
+    fn only_a_node_refuses() {
+        let probed = Probed::default();
+        let refused = |text: &str| Err(CallError::Refused { status: 401, text: text.to_owned() });
+        for (i, outcome, expected) in [
+            (1, refused("log in first"), Contact::Silent),
+            (
+                2,
+                refused("not from a peer of this cluster: unknown key: use its secret"),
+                Contact::Refuses { clock: false },
+            ),
+            (3, Err(CallError::Stranger("too large".to_owned())), Contact::Silent),
+            (4, Err(CallError::Unreadable("another version".to_owned())), Contact::Refuses { clock: false }),
+            (5, stale(7), Contact::Refuses { clock: true }),
+            (6, Err(CallError::Refused { status: 503, text: String::new() }), Contact::Silent),
+        ] {
+            probed.note(at(i), outcome);
+            let places = [(at(i), Place::Silent(None))].into();
+            let view = View { reach: Reach { places }, ..View::default() };
+            assert_eq!(probed.others(&view, 0), [expected], "{i}");
+            assert_eq!(probed.others(&view, 1), [expected, Contact::Silent]);
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Says in the log when the node's own clock was set, and when the node begins or ceases to doubt it.
+
+use crate::core::replica::ClockSteps;
+use crate::node::store::{GroupCensus, Standing};
+
+/// What the log was told last.
+#[derive(Debug)]
+pub(crate) struct StandingLog {
+    standing: Standing,
+    steps: ClockSteps,
+}
+
+/// A line for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// The wall clock was set.
+    Set(String),
+    /// Writes are refused from now on.
+    Doubt,
+    /// Writes are taken again.
+    Trust,
+}
+
+impl StandingLog {
+    /// Of a node that stands like this.
+    pub(crate) fn new(standing: Standing) -> Self {
+        Self { standing, steps: ClockSteps::default() }
+    }
+
+    /// Looks at how the node stands, and tells the log what is new. To be called once a second at most: the clock may be set
+    /// again and again.
+    pub(crate) fn look(&mut self, census: &GroupCensus) {
+        for line in self.news(census.standing, census.counts.clock_steps) {
+            match line {
+                Line::Set(text) => tracing::warn!("{text}"),
+                Line::Doubt => tracing::warn!(
+                    "clock in doubt: it was set, or is far from those of most others: no writes are taken until most others \
+                     agree with it, or, where there are none, until it has gone steadily for 5 s"
+                ),
+                Line::Trust => tracing::info!("the clock is trusted again: writes are taken again"),
+            }
+        }
+    }
+
+    fn news(&mut self, standing: Standing, steps: ClockSteps) -> Vec<Line> {
+        let mut lines = Vec::new();
+        let count = |steps: ClockSteps| steps.forward + steps.back;
+        let set = count(steps) - count(self.steps);
+        if set > 0 {
+            let (side, seconds) = (
+                if steps.last_us > 0 { "forward" } else { "back" },
+                steps.last_us.unsigned_abs() as f64 / 1e6,
+            );
+            let times = if set > 1 { format!(" {set} times, last") } else { String::new() };
+            lines.push(Line::Set(format!(
+                "the clock of this node was set{times} {side} by {seconds:.3} s, or the machine slept: look at its NTP if \
+                 that was not on purpose"
+            )));
+        }
+        match (self.standing, standing) {
+            (Standing::Ready | Standing::Joining, Standing::DoubtsItsClock) => lines.push(Line::Doubt),
+            (Standing::DoubtsItsClock, Standing::Ready) => lines.push(Line::Trust),
+            _ => {}
+        }
+        (self.standing, self.steps) = (standing, steps);
+        lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_step_and_each_change_is_said_once() {
+        let mut log = StandingLog::new(Standing::Joining);
+        let none = ClockSteps::default();
+        assert_eq!(log.news(Standing::Ready, none), []);
+        let ahead = ClockSteps { forward: 1, back: 0, last_us: 3_600_000_000 };
+        let lines = log.news(Standing::DoubtsItsClock, ahead);
+        let [Line::Set(text), Line::Doubt] = &lines[..] else { panic!("{lines:?}") };
+        assert!(text.contains("was set forward by 3600.000 s"), "{text}");
+        assert_eq!(log.news(Standing::DoubtsItsClock, ahead), []);
+        let back = ClockSteps { forward: 2, back: 2, last_us: -3_600_000_000 };
+        let lines = log.news(Standing::Ready, back);
+        let [Line::Set(text), Line::Trust] = &lines[..] else { panic!("{lines:?}") };
+        assert!(text.contains("was set 3 times, last back by 3600.000 s"), "{text}");
+        assert_eq!(log.news(Standing::Ready, back), []);
+    }
+}

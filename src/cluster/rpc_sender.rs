@@ -1,0 +1,115 @@
+//! Sends what the replica wants sent, and brings back the responses.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::cluster::peer_health::Outcomes;
+use crate::cluster::{Addresses, entropy};
+use crate::core::replica::{Call, Request, Response};
+use crate::metrics::Metrics;
+use crate::node::store::SharedStore;
+use crate::replication::client::{CallError, PeerClient};
+
+/// A peer that is sent a stream of writes gets one batch in this time and not more: a batch costs as much as many writes.
+/// A write waits for about so long at most, and not at all for who is further away.
+const GATHER: Duration = Duration::from_millis(1);
+
+/// So many writes that came during one round trip are a stream.
+const STREAM: u64 = 4;
+
+#[derive(Clone)]
+pub(crate) struct Caller {
+    pub(crate) store: SharedStore,
+    pub(crate) client: PeerClient,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) outcomes: Arc<Outcomes>,
+}
+
+/// A call that the replica waits for. However it ends, the replica hears of it: a peer whose call is never heard of again
+/// would be sent nothing any more.
+struct Open {
+    store: SharedStore,
+    id: Option<u64>,
+}
+
+impl Open {
+    fn answered(mut self, response: Response) {
+        if let Some(id) = self.id.take() {
+            self.store.response(entropy(), id, response);
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Some(id) = self.id.take() {
+            self.store.failed(id);
+        }
+    }
+}
+
+impl Caller {
+    pub(crate) async fn run(self, mut calls: mpsc::UnboundedReceiver<Call>, addresses: Arc<Addresses>) {
+        while let Some(call) = calls.recv().await {
+            let open = Open { store: self.store.clone(), id: Some(call.id) };
+            // who is not in the book is not live any more, or not yet
+            if let Some(server) = addresses.load().get(&call.to).cloned() {
+                drop(tokio::spawn(self.clone().make(call, server, open)));
+            }
+        }
+    }
+
+    async fn make(self, call: Call, server: Arc<str>, open: Open) {
+        let kind = match &call.request {
+            Request::Push(_) => "push",
+            Request::Sync(_) => "sync",
+        };
+        let started = Instant::now();
+        let gathers_until = gathers_until(&call.request, started);
+        let outcome = self.client.call(&server, call.to, &call.request).await;
+        self.metrics.called(
+            kind,
+            outcome.as_ref().map_or_else(CallError::as_str, |_| "ok"),
+            started.elapsed(),
+        );
+        match outcome {
+            Ok(response) => {
+                self.outcomes.answered(call.to, &server);
+                // the replica sends the next batch when it hears the answer to this one
+                if let Some(until) = gathers_until {
+                    tokio::time::sleep_until(until).await;
+                }
+                open.answered(response);
+            }
+            Err(error) => self.outcomes.failed(call.to, &server, error),
+        }
+    }
+}
+
+/// When the batch after this one may go out, where that is not at once.
+fn gathers_until(request: &Request, started: Instant) -> Option<Instant> {
+    let is_stream = matches!(request, Request::Push(batch) if batch.upto - batch.after >= STREAM);
+    is_stream.then(|| started + GATHER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::Incarnation;
+    use crate::core::push::Batch;
+
+    #[test]
+    fn writes_gather_in_a_stream_and_a_lone_one_goes_at_once() {
+        let started = Instant::now();
+        let waits = |writes| {
+            let batch = Batch { from: Incarnation(7), after: 9, upto: 9 + writes, records: Vec::new() };
+            gathers_until(&Request::Push(batch), started)
+        };
+        assert_eq!(waits(1), None);
+        assert_eq!(waits(STREAM - 1), None);
+        assert_eq!(waits(STREAM), Some(started + GATHER));
+    }
+}

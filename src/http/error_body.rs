@@ -1,0 +1,382 @@
+//! Refuses what is not HTTP/1.1, with a sentence.
+//!
+//! Of a request that is not HTTP the library tells us only when it has answered already: a bare status line with
+//! `Content-Length: 0`, after which it closes. This stream sits below the library, knows that answer by its form, and
+//! sends one with a text in its place.
+//!
+//! What the library would let through and should not ([`Framing`]) never gets to it: in the place of such a head it reads
+//! one that it refuses, and in the place of such a body an error. So the answers before it are given in their order.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::metrics::{Limit, Metrics, Port};
+use crate::node::in_flight::{Account, Full, Held};
+use crate::node::limits::{MAX_BUFFER_BYTES, MAX_FIELDS, RETRY_AFTER_S};
+use crate::wire::framing::{Fault, Framing, Problem};
+
+/// What the library reads in the place of a head that is refused. Its parser takes no NUL, wherever in a head that comes,
+/// and looks at it once the head seems whole.
+const NO_HEAD: &[u8] = b"\0\r\n\r\n";
+
+/// A stream whose bare refusals are sent with a text.
+pub(crate) struct Spoken<S> {
+    stream: S,
+    port: Port,
+    metrics: Arc<Metrics>,
+    /// What is being sent in place of a bare refusal.
+    instead: Option<Instead>,
+    /// The last write was not taken whole: what comes next continues it, and may be in the middle of a body.
+    continuing: bool,
+    /// What was read so far, checked.
+    framing: Framing,
+    /// What the connection holds for what is under way.
+    account: Account,
+    /// A head of which more is to come: the library keeps what there is of it.
+    head: Option<Held>,
+    /// Why nothing more is read.
+    refused: Option<Refused>,
+}
+
+/// What ends the connection.
+enum Refused {
+    /// A problem in a head, or that there is no room for a head; and how much of [`NO_HEAD`] was read in its place.
+    Head { why: Why, read: usize },
+    /// A problem in a body.
+    Body(Problem),
+}
+
+#[derive(Clone, Copy)]
+enum Why {
+    Problem(Problem),
+    Full(Full),
+}
+
+struct Instead {
+    bytes: Vec<u8>,
+    sent: usize,
+    /// Length of what the library wrote, to be reported as written.
+    replaces: usize,
+}
+
+impl<S> Spoken<S> {
+    pub(crate) fn new(stream: S, port: Port, metrics: Arc<Metrics>, account: Account) -> Self {
+        Self {
+            stream,
+            port,
+            metrics,
+            instead: None,
+            continuing: false,
+            framing: Framing::default(),
+            account,
+            head: None,
+            refused: None,
+        }
+    }
+
+    /// What to send instead, if `bytes` are a bare refusal and nothing else.
+    ///
+    /// Our own refusals have a text, so none of them is taken for one. A body is not either, whatever is stored in it:
+    /// the library offers it together with its head, and what continues a write is not looked at.
+    fn instead_of(&self, bytes: &[u8]) -> Option<Instead> {
+        if self.continuing {
+            return None;
+        }
+        let (status, head) = bare_refusal(bytes)?;
+        let why = match self.refused {
+            Some(Refused::Head { why, .. }) if status == 400 => Some(why),
+            _ => None,
+        };
+        let (status, line) = match why {
+            Some(Why::Problem(problem)) if problem.status() == 501 => (501, "501 Not Implemented"),
+            Some(Why::Full(_)) => (503, "503 Service Unavailable"),
+            _ => (status, "400 Bad Request"),
+        };
+        let text = match (why, status) {
+            (Some(Why::Problem(problem)), _) => format!("{problem}\n"),
+            (Some(Why::Full(full)), _) => {
+                self.metrics.is_full(full);
+                format!("{full}\n")
+            }
+            (None, 431) => {
+                self.metrics.hit(Limit::HeadBytes);
+                format!(
+                    "request head too large: over {MAX_BUFFER_BYTES} bytes or {MAX_FIELDS} fields: send less\n"
+                )
+            }
+            (None, 414) => "request target too long: it is over what is read of one: shorten it\n".to_owned(),
+            _ => {
+                "bad request: not a message of HTTP/1.1: check its first line, its fields and their lengths\n"
+                    .to_owned()
+            }
+        };
+        let retry = if status == 503 { format!("Retry-After: {RETRY_AFTER_S}\r\n") } else { String::new() };
+        let length = text.len();
+        let fields =
+            format!("\r\nContent-Type: text/plain; charset=utf-8\r\n{retry}Content-Length: {length}\r\n");
+        let spoken = head.replacen(NO_BODY, &fields, 1).replacen("400 Bad Request", line, 1) + &text;
+        self.metrics.answered(self.port, status);
+        Some(Instead { bytes: spoken.into_bytes(), sent: 0, replaces: bytes.len() })
+    }
+}
+
+impl<S> Spoken<S> {
+    /// Checks what was just read, behind what `buf` had before, and takes back what is refused.
+    fn check(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
+        let read = buf.filled().len() - before;
+        let (passed, refused) = match self.framing.check(&buf.filled()[before..]) {
+            Ok(()) => match self.hold_head() {
+                Ok(()) => return,
+                Err(full) => {
+                    let passed = read.saturating_sub(self.framing.head_bytes());
+                    (passed, Refused::Head { why: Why::Full(full), read: 0 })
+                }
+            },
+            Err(Fault { passed, problem, is_in_head: true }) => {
+                (passed, Refused::Head { why: Why::Problem(problem), read: 0 })
+            }
+            Err(Fault { passed, problem, is_in_head: false }) => (passed, Refused::Body(problem)),
+        };
+        buf.set_filled(before + passed);
+        self.head = None;
+        self.refused = Some(refused);
+    }
+
+    /// Holds what there is of a head for as long as it is not whole.
+    fn hold_head(&mut self) -> Result<(), Full> {
+        let bytes = self.framing.head_bytes();
+        // what came last ends one head and begins another
+        if self.head.as_ref().is_some_and(|held| held.bytes() > bytes) || bytes == 0 {
+            self.head = None;
+        }
+        match &mut self.head {
+            _ if bytes == 0 => Ok(()),
+            Some(held) => held.grow(bytes - held.bytes()),
+            None => {
+                self.head = Some(self.account.hold(bytes)?);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Refused {
+    /// Reads what stands in the place of what is refused.
+    fn read(&mut self, buf: &mut ReadBuf<'_>) -> io::Result<()> {
+        match self {
+            Self::Body(problem) => Err(io::Error::new(io::ErrorKind::InvalidData, *problem)),
+            Self::Head { read, .. } => {
+                let rest = &NO_HEAD[*read..];
+                let taken = rest.len().min(buf.remaining());
+                buf.put_slice(&rest[..taken]);
+                *read += taken;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// How the library says that there is no text.
+const NO_BODY: &str = "\r\nContent-Length: 0\r\n";
+
+/// The status and head of an answer that is a head of 4xx without a body, and nothing behind it.
+fn bare_refusal(bytes: &[u8]) -> Option<(u16, &str)> {
+    // a head of the library's own has four lines
+    if bytes.len() > 256 || !bytes.starts_with(b"HTTP/1.1 4") {
+        return None;
+    }
+    let head = std::str::from_utf8(bytes).ok()?;
+    let is_bare = head.find("\r\n\r\n") == Some(head.len() - 4) && head.contains(NO_BODY);
+    let status = head.get(9..12)?.parse().ok()?;
+    is_bare.then_some((status, head))
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Spoken<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let before = buf.filled().len();
+        if this.refused.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+            this.check(buf, before);
+        }
+        match &mut this.refused {
+            Some(refused) if buf.filled().len() == before => Poll::Ready(refused.read(buf)),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Spoken<S> {
+    /// Sends what goes in place of a bare refusal, and reports the refusal as written.
+    fn poll_instead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Some(instead) = &mut self.instead else { return Poll::Ready(Ok(0)) };
+        while instead.sent < instead.bytes.len() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &instead.bytes[instead.sent..]))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            instead.sent += written;
+        }
+        let replaced = instead.replaces;
+        self.instead = None;
+        Poll::Ready(Ok(replaced))
+    }
+
+    /// Remembers whether `offered` bytes were taken whole.
+    fn taken(&mut self, offered: usize, taken: &Poll<io::Result<usize>>) {
+        self.continuing = !matches!(taken, Poll::Ready(Ok(n)) if *n == offered);
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Spoken<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        if this.instead.is_none() {
+            this.instead = this.instead_of(buf);
+        }
+        if this.instead.is_some() {
+            return this.poll_instead(cx);
+        }
+        let taken = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.taken(buf.len(), &taken);
+        taken
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        let mut with_bytes = bufs.iter().filter(|buf| !buf.is_empty());
+        if let (None, Some(only), None) = (&this.instead, with_bytes.next(), with_bytes.next()) {
+            this.instead = this.instead_of(only);
+        }
+        if this.instead.is_some() {
+            return this.poll_instead(cx);
+        }
+        let taken = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.taken(bufs.iter().map(|buf| buf.len()).sum(), &taken);
+        taken
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::node::in_flight::InFlight;
+    use crate::node::limits::MIN_IN_FLIGHT_BYTES;
+
+    fn spoken<S>(stream: S, retired: usize) -> Spoken<S> {
+        let port = InFlight::new(0, move |_| retired);
+        Spoken::new(stream, Port::Client, Arc::new(Metrics::new(1, 1, 1)), Account::new(port))
+    }
+
+    async fn through(bytes: &[u8]) -> String {
+        // smaller than what is sent, so that it goes in several writes
+        let (near, mut far) = tokio::io::duplex(16);
+        let mut spoken = spoken(near, 0);
+        let bytes = bytes.to_vec();
+        let write = tokio::spawn(async move { spoken.write_all(&bytes).await });
+        let mut got = String::new();
+        far.read_to_string(&mut got).await.unwrap();
+        write.await.unwrap().unwrap();
+        got
+    }
+
+    const DATE: &str = "Date: Sat, 21 Nov 2026 03:34:43 GMT";
+
+    #[tokio::test]
+    async fn a_bare_refusal_gets_a_text() {
+        let bare = format!(
+            "HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n{DATE}\r\n\r\n"
+        );
+        let got = through(bare.as_bytes()).await;
+        let (head, text) = got.split_once("\r\n\r\n").unwrap();
+        assert!(
+            head.starts_with("HTTP/1.1 431 ") && head.contains("Connection: close") && head.ends_with(DATE),
+            "{head}"
+        );
+        assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", text.len())), "{got}");
+        assert!(text.starts_with("request head too large: ") && text.ends_with('\n'), "{text}");
+    }
+
+    /// What a library would read of these bytes.
+    async fn read(bytes: &[u8], retired: usize) -> (Vec<u8>, usize) {
+        let mut spoken = spoken(bytes, retired);
+        // all of it at once
+        let mut got = Vec::with_capacity(4096);
+        let _ = spoken.read_to_end(&mut got).await;
+        (got, spoken.head.map_or(0, |head| head.bytes()))
+    }
+
+    const GOOD: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    #[tokio::test]
+    async fn a_head_that_is_not_whole_counts_until_it_is() {
+        assert_eq!(read(GOOD, 0).await, (GOOD.to_vec(), 0));
+        let half = &GOOD[..20];
+        assert_eq!(read(half, 0).await, (half.to_vec(), 20));
+        let more = [GOOD, half].concat();
+        assert_eq!(read(&more, 0).await, (more.clone(), 20));
+        // where there is no room for it, the good one before it is read all the same
+        assert_eq!(read(&more, MIN_IN_FLIGHT_BYTES).await, ([GOOD, NO_HEAD].concat(), 0));
+    }
+
+    #[tokio::test]
+    async fn what_is_ambiguous_is_not_read() {
+        let bad = b"GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let read_of_bad = &bad[..bad.len() - b"Transfer-Encoding: chunked\r\n\r\n".len()];
+        assert_eq!(read(&[GOOD, bad].concat(), 0).await.0, [GOOD, read_of_bad, NO_HEAD].concat());
+        let head = b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n";
+        assert_eq!(read(&[head, &b"X: y\nZ: z\r\n\r\n"[..]].concat(), 0).await.0, head);
+    }
+
+    /// Data may look like a refusal, and a socket may be full just before it.
+    #[tokio::test]
+    async fn the_rest_of_a_body_is_never_taken_for_a_refusal() {
+        let fake =
+            format!("HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n{DATE}\r\n\r\n");
+        let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", fake.len());
+        while answer.len() % 16 != 0 {
+            answer.insert(9, '0');
+        }
+        answer.push_str(&fake);
+        assert_eq!(through(answer.as_bytes()).await, answer);
+    }
+
+    #[tokio::test]
+    async fn everything_else_goes_through_as_it_is() {
+        for bytes in [
+            format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{DATE}\r\n\r\n"),
+            format!("HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\n{DATE}\r\n\r\nno\n"),
+            format!("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n{DATE}\r\n\r\nmore"),
+            "HTTP/1.1 4".into(),
+            String::new(),
+        ] {
+            assert_eq!(through(bytes.as_bytes()).await, bytes);
+        }
+    }
+}

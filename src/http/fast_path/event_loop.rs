@@ -1,0 +1,372 @@
+//! One lane of the front: its loop, in which everything has its turn.
+
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token};
+
+use crate::core::{Name, Record};
+use crate::http::acceptor::{ACCEPT_PAUSE, AcceptErrors, turn_away_at_once};
+use crate::http::connection_limit::Place;
+use crate::http::fast_path::cached_response::{Clockwork, Templates};
+use crate::http::fast_path::parked::Versions;
+use crate::http::fast_path::table::{Connection, State, Table};
+use crate::http::fast_path::{Inbox, Message, Services};
+use crate::http::turn_away::NO_PLACE;
+use crate::metrics::Limit;
+use crate::node::clock;
+use crate::node::lifecycle::Phase;
+use crate::watch::rounds::{Rounds, SLICE, Slice, Whom};
+use crate::watch::wheel::Wheel;
+use crate::watch::{Waiter, Wake};
+
+/// Marks the events of the inbox. Connections are marked by their place.
+pub(super) const WAKER: Token = Token(usize::MAX);
+const LISTENER: Token = Token(usize::MAX - 1);
+
+/// The longest head that is taken here; longer ones are handed over.
+const MAX_HEAD_BYTES: usize = 8 * 1024;
+
+/// Events, timeouts and waiters that are seen to before the others have their turn: about a millisecond each.
+const EVENTS: usize = 256;
+const TIMEOUTS: usize = 128;
+const WAKES: usize = 2 * SLICE;
+
+/// Accepts likewise, for two or three ms. More than events, since what waits to be accepted is what must not pile up: over
+/// the system's limit, mostly 4,096, it drops the beginnings of connections, and each of those comes a second later.
+const ACCEPTS: usize = 512;
+
+/// While there are wakes to send, a turn of which takes a millisecond, accepting has a quarter of that.
+const ACCEPTS_BESIDE_WAKES: usize = 64;
+
+/// From so many lanes on the first one only accepts: it does so for all, and its own watchers would be the last to know.
+const LANES_WITH_A_DOORMAN: usize = 4;
+
+/// A lane.
+pub(super) struct Lane {
+    pub(super) number: u16,
+    pub(super) poll: Poll,
+    inboxes: Vec<Arc<Inbox>>,
+    pub(super) services: Arc<Services>,
+    door: Option<Door>,
+    /// Of registering connections.
+    errors: AcceptErrors,
+    pub(super) table: Table,
+    pub(super) wheel: Wheel,
+    rounds: Rounds,
+    /// Places where something came that is still to be read.
+    pub(super) again: Vec<u32>,
+    pub(super) closing: bool,
+    pub(super) then: Then,
+    /// The wheel's beginning.
+    origin: Instant,
+    now: Instant,
+    /// What is read, of one connection at a time.
+    pub(super) read: Box<[u8]>,
+    /// What is written, to one connection at a time.
+    pub(super) written: Vec<u8>,
+    pub(super) versions: Versions,
+    pub(super) templates: Templates,
+    pub(super) clockwork: Clockwork,
+}
+
+/// What the lane that accepts has for it.
+struct Door {
+    listener: TcpListener,
+    /// There may be connections to accept.
+    open: bool,
+    /// Not before this time: the system has run out of something.
+    pause: Option<Instant>,
+    errors: AcceptErrors,
+    /// How many were accepted, to spread them over the lanes.
+    accepted: usize,
+}
+
+/// Whether connections are kept after an answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    Keep,
+    Close,
+}
+
+impl Lane {
+    /// A lane, with its poll and the inboxes of all lanes. The one with a listener accepts for all.
+    pub(super) fn new(
+        number: u16,
+        poll: Poll,
+        inboxes: Vec<Arc<Inbox>>,
+        listener: Option<TcpListener>,
+        services: Arc<Services>,
+    ) -> io::Result<Self> {
+        let now = Instant::now();
+        let mut door = listener.map(|listener| Door {
+            listener,
+            open: false,
+            pause: None,
+            errors: AcceptErrors::default(),
+            accepted: 0,
+        });
+        if let Some(door) = &mut door {
+            poll.registry().register(&mut door.listener, LISTENER, Interest::READABLE)?;
+        }
+        Ok(Self {
+            number,
+            poll,
+            inboxes,
+            services,
+            door,
+            errors: AcceptErrors::default(),
+            table: Table::default(),
+            wheel: Wheel::default(),
+            rounds: Rounds::new(Whom::Lane(number)),
+            again: Vec::new(),
+            closing: false,
+            then: Then::Keep,
+            origin: now,
+            now,
+            read: vec![0; MAX_HEAD_BYTES].into(),
+            written: Vec::with_capacity(MAX_HEAD_BYTES),
+            versions: Versions::default(),
+            templates: Templates::default(),
+            clockwork: Clockwork::default(),
+        })
+    }
+
+    /// Serves until it is told to close and has no connection left.
+    ///
+    /// # Errors
+    /// If the system's poll fails.
+    pub(super) fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS);
+        let mut busy = false;
+        loop {
+            let timeout = if busy { Some(Duration::ZERO) } else { self.sleep() };
+            match self.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+                _ => {}
+            }
+            self.look_at_clock();
+            self.wheel.rest(self.elapsed());
+            for event in &events {
+                match event.token() {
+                    WAKER => {}
+                    LISTENER => self.door.iter_mut().for_each(|door| door.open = true),
+                    Token(at) => self.on_event(u32::try_from(at).unwrap_or(u32::MAX), event),
+                }
+            }
+            self.table.tidy();
+            self.take_messages();
+            busy = self.accept();
+            busy |= self.tell();
+            busy |= self.read_again();
+            busy |= self.time_out();
+            // who timed out may have asked for more while it was parked, and its socket does not say so again
+            busy |= !self.again.is_empty();
+            if self.closing && self.table.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// How long there is nothing to do, unless something comes. `None` for ever.
+    fn sleep(&mut self) -> Option<Duration> {
+        // nobody is being told anything, so nobody is likely to get the same again soon
+        self.templates.clear();
+        let deadline = self.wheel.next().map(|at| self.origin + at);
+        let pause = self.door.as_ref().and_then(|door| door.pause);
+        let next = [deadline, pause, self.rounds.next_due()].into_iter().flatten().min()?;
+        Some(next.saturating_duration_since(Instant::now()))
+    }
+
+    fn take_messages(&mut self) {
+        for message in self.inboxes[usize::from(self.number)].take() {
+            match message {
+                Message::Job(job) => self.rounds.add(job),
+                Message::Beat(beat) => beat.answer(),
+                Message::Hurry(pace) => self.rounds.hurry(self.now, pace),
+                Message::Connection(stream, place) => self.welcome(stream, place),
+                Message::Close => {
+                    self.closing = true;
+                    self.door = None;
+                    for at in self.table.idle() {
+                        self.close(at);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Accepts connections that wait, for all lanes in turn. `true` if there may be more.
+    fn accept(&mut self) -> bool {
+        let most = if self.rounds.is_empty() { ACCEPTS } else { ACCEPTS_BESIDE_WAKES };
+        for _ in 0..most {
+            let Some(door) = &mut self.door else { return false };
+            if door.pause.is_some_and(|until| until <= self.now) {
+                door.pause = None;
+                door.open = true;
+            }
+            if !door.open || door.pause.is_some() {
+                return false;
+            }
+            match door.listener.accept() {
+                Ok((stream, _)) => {
+                    door.accepted += 1;
+                    let lane = lane_of(door.accepted, self.inboxes.len());
+                    match self.services.places.take() {
+                        Some(place) if lane == usize::from(self.number) => self.welcome(stream, place),
+                        Some(place) => self.inboxes[lane].put(Message::Connection(stream, place)),
+                        None => (self.services.turn_away)(stream.into()),
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    door.open = false;
+                    return false;
+                }
+                Err(error) => {
+                    if door.errors.repeats(self.services.port, &error) {
+                        door.pause = Some(self.now + ACCEPT_PAUSE);
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    fn welcome(&mut self, mut stream: TcpStream, place: Place) {
+        let token = Token(self.table.next_place() as usize);
+        if self.closing {
+            return;
+        }
+        if let Err(error) = self.poll.registry().register(&mut stream, token, Interest::READABLE) {
+            // the ordinary path could not wait for it either: the limit is one of all processes of this user
+            self.errors.cannot_wait(self.services.port, &error);
+            self.services.metrics.hit(Limit::Connections);
+            let _ = turn_away_at_once(stream, NO_PLACE);
+            return;
+        }
+        let at =
+            self.table.insert(Connection { stream, state: State::Idle, more: false, ended: false, place });
+        self.wheel.set(at, self.elapsed() + self.services.idle_timeout);
+    }
+
+    /// Reads the clock, once for all that is done before it is read again.
+    fn look_at_clock(&mut self) {
+        self.now = Instant::now();
+        self.clockwork.set(clock::now());
+        // readers of a node that is about to stop go to another one with their next request
+        let is_serving = self.services.lifecycle.phase() == Phase::Serving;
+        self.then = if is_serving { Then::Keep } else { Then::Close };
+    }
+
+    pub(super) fn elapsed(&self) -> Duration {
+        self.now.saturating_duration_since(self.origin)
+    }
+
+    /// Tells those whose change has come, a slice of each name in turn. `true` if there are more.
+    fn tell(&mut self) -> bool {
+        let mut told = 0;
+        for _ in 0..self.rounds.len() {
+            self.look_at_clock();
+            let Some(slice) = self.rounds.turn(self.now) else { break };
+            told += self.tell_slice(&slice);
+            if told >= WAKES {
+                break;
+            }
+        }
+        told > 0
+    }
+
+    fn tell_slice(&mut self, slice: &Slice) -> usize {
+        let mut told = 0;
+        let mut tickets = Vec::with_capacity(SLICE);
+        let mut look: Option<(Name, Option<Record>)> = None;
+        for (ticket, waiter) in slice.waiters() {
+            told += 1;
+            let Waiter::Seated(seat) = waiter else { continue };
+            let Some(connection) = self.table.get_mut(seat.index) else { continue };
+            let reader = match std::mem::replace(&mut connection.state, State::Idle) {
+                State::Parked(reader, its) if its == *ticket => reader,
+                // it hung up or timed out, and somebody else has its place
+                other => {
+                    connection.state = other;
+                    continue;
+                }
+            };
+            tickets.push(*ticket);
+            // one look for all of a name in this slice: it is newer than what woke them
+            let record = match look.take_if(|(name, _)| name == reader.name()) {
+                Some((_, record)) => record,
+                None => self.services.store.get(reader.name()),
+            };
+            let name = reader.name().clone();
+            match slice.job.wake {
+                Wake::Changed { at } => self.wake(seat.index, reader, record.as_ref(), self.now - at),
+                Wake::Drain => self.send_home(seat.index, reader, record.as_ref()),
+            }
+            look = Some((name, record));
+        }
+        self.services.store.leave(tickets);
+        self.services.store.fanout().counters().told(told as u64);
+        told
+    }
+
+    /// Reads what came while its connection was parked. `true` if there is more.
+    fn read_again(&mut self) -> bool {
+        let left = self.again.len().saturating_sub(EVENTS);
+        for at in self.again.split_off(left) {
+            if let Some(Connection { state: State::Idle, .. }) = self.table.get_mut(at) {
+                self.receive(at);
+            }
+        }
+        !self.again.is_empty()
+    }
+
+    /// Sees to those whose deadline has come. `true` if there are more.
+    fn time_out(&mut self) -> bool {
+        self.look_at_clock();
+        let mut due = Vec::new();
+        let more = self.wheel.expire(self.elapsed(), TIMEOUTS, &mut due);
+        for at in due {
+            let Some(connection) = self.table.get_mut(at) else { continue };
+            match std::mem::replace(&mut connection.state, State::Idle) {
+                State::Idle => {
+                    self.services.metrics.hit(Limit::IdleTime);
+                    self.close(at);
+                }
+                State::Parked(reader, ticket) => {
+                    self.services.store.leave([ticket]);
+                    if self.services.pulse.is_stalled() {
+                        self.turn_away(at);
+                        continue;
+                    }
+                    let record = self.services.store.get(reader.name());
+                    self.send_home(at, reader, record.as_ref());
+                }
+            }
+        }
+        more
+    }
+}
+
+/// Which of the lanes gets the connection of this number.
+fn lane_of(number: usize, lanes: usize) -> usize {
+    if lanes < LANES_WITH_A_DOORMAN { number % lanes } else { 1 + number % (lanes - 1) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_spread_and_from_four_lanes_on_the_first_one_has_none() {
+        for (lanes, with) in [(1, 0..1), (2, 0..2), (3, 0..3), (4, 1..4), (16, 1..16)] {
+            let mut counts = vec![0; lanes];
+            (0..240).for_each(|number| counts[lane_of(number, lanes)] += 1);
+            let expected: Vec<_> =
+                (0..lanes).map(|lane| if with.contains(&lane) { 240 / with.len() } else { 0 }).collect();
+            assert_eq!(counts, expected, "{lanes} lanes");
+        }
+    }
+}

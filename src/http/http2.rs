@@ -1,0 +1,313 @@
+//! HTTP/2 for who speaks it from the first byte on ("prior knowledge", RFC 9113 §3.3): many requests, parked ones too,
+//! on one connection, and the ends that HTTP/1.1 has: silence, answers that nobody takes, the end of the node.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use hyper::Request;
+use hyper::body::{Bytes, Frame, Incoming, SizeHint};
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, interval, sleep};
+
+use crate::api::connection::HangUp;
+use crate::http::connection::{CLOSING_TIME, MAX_PAUSES, Ordinary};
+use crate::metrics::Limit;
+use crate::node::in_flight::{Account, keep_until_sent};
+use crate::node::lifecycle::Phase;
+use crate::node::limits::{
+    HTTP2_SEND_BYTES, MAX_BUFFER_BYTES, MAX_LISTS_OF_CONNECTION, MAX_STREAMS, http2_window,
+};
+
+/// How a connection of HTTP/2 begins.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Silence and stalls are looked for so many times in the longest that one may last.
+const LOOKS: u32 = 4;
+
+/// Whether a connection begins as HTTP/2 does. Reads no more than it takes to tell, behind what was read before.
+pub(crate) async fn begins(stream: &mut (impl AsyncRead + Unpin), read: &mut Vec<u8>) -> bool {
+    let mut piece = [0; PREFACE.len()];
+    while read.len() < PREFACE.len() && PREFACE.starts_with(read) {
+        let missing = PREFACE.len() - read.len();
+        match stream.read(&mut piece[..missing]).await {
+            Ok(0) | Err(_) => return false,
+            Ok(got) => read.extend_from_slice(&piece[..got]),
+        }
+    }
+    read.starts_with(PREFACE)
+}
+
+/// Places for the lists of one connection: it has so many requests under way that it could take those of all.
+#[derive(Clone, Debug)]
+pub struct OwnLists {
+    /// For those that are made, or wait for it.
+    pub at_work: Arc<Semaphore>,
+    /// For long ones that are sent.
+    pub sent: Arc<Semaphore>,
+}
+
+impl OwnLists {
+    fn new() -> Self {
+        let places = || Arc::new(Semaphore::new(MAX_LISTS_OF_CONNECTION));
+        Self { at_work: places(), sent: places() }
+    }
+}
+
+impl<F, A> Ordinary<F>
+where
+    F: Fn(Request<Incoming>) -> A + Send + 'static,
+    A: Future<Output = Response> + Send + 'static,
+{
+    /// Serves a connection that begins as HTTP/2 does.
+    pub(crate) async fn serve_http2<S>(self, stream: S, client: HangUp)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Self { answer, port, idle_timeout, metrics, in_flight, lifecycle, open } = self;
+        let account = Account::new(in_flight);
+        let streams = Arc::new(Streams::new());
+        let begun = Arc::clone(&streams);
+        let own_lists = OwnLists::new();
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            let mut stream = begun.begin();
+            request.extensions_mut().insert(own_lists.clone());
+            request.extensions_mut().insert(account.clone());
+            let answer = answer(request);
+            async move {
+                let answer = answer.await;
+                stream.is_answered();
+                Ok::<_, std::convert::Infallible>(
+                    answer.map(|body| Sending { body, stream: Arc::new(stream) }),
+                )
+            }
+        });
+        let http = http2::Builder::new(TokioExecutor::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            // as of HTTP/1.1: what is over the real limit is refused in words, only a hopeless head by the library
+            .max_header_list_size(u32::try_from(MAX_BUFFER_BYTES).unwrap_or(u32::MAX))
+            .initial_stream_window_size(http2_window(port))
+            .initial_connection_window_size(http2_window(port))
+            .max_send_buf_size(HTTP2_SEND_BYTES)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut http = std::pin::pin!(http);
+        let mut look = interval(idle_timeout / LOOKS);
+        let (mut is_leaving, mut is_silent) = (false, false);
+        // goes to the end of a connection that is told to go, unless something is still being answered
+        let mut patience = std::pin::pin!(sleep(Duration::MAX));
+        let (mut sent, mut pauses) = (0, 0);
+        loop {
+            tokio::select! {
+                ended = http.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%error, "connection ended early");
+                    }
+                    break;
+                }
+                // who asks again goes to another node
+                () = lifecycle.reached(Phase::Draining), if !is_leaving => {
+                    http.as_mut().graceful_shutdown();
+                    is_leaving = true;
+                }
+                () = lifecycle.reached(Phase::Closing), if patience.deadline() > Instant::now() + CLOSING_TIME => {
+                    patience.as_mut().reset(Instant::now() + CLOSING_TIME);
+                }
+                () = patience.as_mut() => {
+                    pauses = if client.sent() > sent { 0 } else { pauses + 1 };
+                    sent = client.sent();
+                    let takes = !streams.are_taken() && pauses <= MAX_PAUSES;
+                    if takes || !streams.are_answered() {
+                        patience.as_mut().reset(Instant::now() + CLOSING_TIME);
+                        continue;
+                    }
+                    break;
+                }
+                _ = look.tick() => match streams.look(idle_timeout) {
+                    Look::Silent if !is_silent => {
+                        is_silent = true;
+                        metrics.hit(Limit::IdleTime);
+                        http.as_mut().graceful_shutdown();
+                        is_leaving = true;
+                        patience.as_mut().reset(Instant::now() + CLOSING_TIME);
+                    }
+                    Look::Stalled => {
+                        metrics.hit(Limit::WriteTime);
+                        break;
+                    }
+                    Look::Fine | Look::Silent => {}
+                }
+            }
+        }
+        drop(open);
+    }
+}
+
+/// What the requests of one connection are at.
+struct Streams(Mutex<State>);
+
+struct State {
+    /// Requests that are being answered, be it after a long wait.
+    asked: usize,
+    /// When those answers were made that are not taken yet, by a number of their own.
+    untaken: BTreeMap<u64, Instant>,
+    next: u64,
+    /// Since when there is neither, while there is neither.
+    silent_since: Instant,
+}
+
+enum Look {
+    Fine,
+    /// Nothing was asked for too long.
+    Silent,
+    /// An answer is not taken.
+    Stalled,
+}
+
+impl Streams {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self(Mutex::new(State { asked: 0, untaken: BTreeMap::new(), next: 0, silent_since: now }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(self: &Arc<Self>) -> Stream {
+        self.lock().asked += 1;
+        Stream { streams: Arc::clone(self), answer: None }
+    }
+
+    fn are_answered(&self) -> bool {
+        self.lock().asked == 0
+    }
+
+    fn are_taken(&self) -> bool {
+        let state = self.lock();
+        state.asked == 0 && state.untaken.is_empty()
+    }
+
+    fn look(&self, patience: Duration) -> Look {
+        let state = self.lock();
+        match state.untaken.first_key_value() {
+            Some((_, since)) if since.elapsed() >= patience => Look::Stalled,
+            None if state.asked == 0 && state.silent_since.elapsed() >= patience => Look::Silent,
+            _ => Look::Fine,
+        }
+    }
+}
+
+/// One request, until its answer is taken or nobody wants it any more.
+struct Stream {
+    streams: Arc<Streams>,
+    /// The number of its answer, once there is one.
+    answer: Option<u64>,
+}
+
+impl Stream {
+    fn is_answered(&mut self) {
+        let mut state = self.streams.lock();
+        state.asked -= 1;
+        state.next += 1;
+        let number = state.next;
+        state.untaken.insert(number, Instant::now());
+        self.answer = Some(number);
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let mut state = self.streams.lock();
+        match self.answer {
+            Some(number) => drop(state.untaken.remove(&number)),
+            None => state.asked -= 1,
+        }
+        state.silent_since = Instant::now();
+    }
+}
+
+/// A body that is known to be under way until the library has sent all of it: it takes a piece as soon as its client has room
+/// for a byte, and so each piece says so, too.
+struct Sending {
+    body: Body,
+    stream: Arc<Stream>,
+}
+
+impl hyper::body::Body for Sending {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let stream = &self.stream;
+        Poll::Ready(frame.map(|frame| {
+            frame.map(|frame| frame.map_data(|bytes| keep_until_sent(bytes, Arc::clone(stream))))
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn knows_the_preface_however_it_comes_and_loses_nothing() {
+        for bytes in [
+            PREFACE,
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nmore",
+            b"PUT / HTTP/1.1",
+            b"PRI * HTTP/1.1\r\n",
+            b"PRI",
+            b"",
+        ] {
+            for cut in 0..=bytes.len() {
+                let mut rest = &bytes[cut..];
+                let mut read = bytes[..cut].to_vec();
+                let found = begins(&mut rest, &mut read).await;
+                assert_eq!(found, bytes.starts_with(PREFACE), "{bytes:?} cut at {cut}");
+                assert_eq!([&read, rest].concat(), bytes);
+                assert!(read.len() <= cut.max(PREFACE.len()));
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_parked_is_not_silent_and_who_takes_nothing_stalls() {
+        let streams = Arc::new(Streams::new());
+        let second = Duration::from_secs(1);
+        let pass = || tokio::time::advance(second);
+        let mut parked = streams.begin();
+        pass().await;
+        assert!(matches!(streams.look(second), Look::Fine));
+        parked.is_answered();
+        assert!(matches!(streams.look(second), Look::Fine));
+        let other = streams.begin();
+        pass().await;
+        assert!(matches!(streams.look(second), Look::Stalled), "whatever else is asked");
+        drop(parked);
+        assert!(matches!(streams.look(second), Look::Fine));
+        drop(other);
+        assert!(matches!(streams.look(second), Look::Fine) && streams.are_answered());
+        pass().await;
+        assert!(matches!(streams.look(second), Look::Silent));
+    }
+}

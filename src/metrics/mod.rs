@@ -1,0 +1,460 @@
+//! What the node counts, and how it is written for Prometheus.
+
+pub mod cluster;
+pub mod process;
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::api::state::Node;
+use crate::core::MostWaiters;
+use crate::daemon::logging;
+use crate::metrics::cluster::GroupMetrics;
+use crate::metrics::process::{ProcessMetrics, Vitals};
+use crate::node::in_flight::Full;
+use crate::wire::exposition::{Form, to_text};
+
+/// Which of the two ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Port {
+    /// Reads and watches.
+    Client,
+    /// Writes and peers.
+    Server,
+}
+
+impl Port {
+    /// Its name in labels and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        }
+    }
+}
+
+impl EncodeLabelValue for Port {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        EncodeLabelValue::encode(&self.as_str(), encoder)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PortLabel {
+    port: Port,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VersionLabel {
+    version: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AnswerLabels {
+    port: Port,
+    status: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfLabel {
+    of: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabel {
+    limit: &'static str,
+}
+
+/// The bounds that can be hit, each with a count of how often it was.
+#[derive(Clone, Copy, Debug)]
+pub enum Limit {
+    /// Connections to a port.
+    Connections,
+    /// Bytes of a request head.
+    HeadBytes,
+    /// Bytes of a name.
+    NameBytes,
+    /// Bytes of a record's data.
+    DataBytes,
+    /// Bytes of a JSON version set, or version sets at once.
+    VersionSets,
+    /// Lists at once.
+    Lists,
+    /// Bytes of all records.
+    SetBytes,
+    /// Time that a body may take.
+    BodyTime,
+    /// Time that an answer may take to be sent.
+    WriteTime,
+    /// Time without a request.
+    IdleTime,
+    /// Readers parked at the same time.
+    Watchers,
+    /// Readers parked on the same name at the same time.
+    WatchersOfAName,
+    /// Bytes of a port that are held for what is under way.
+    InFlightBytes,
+    /// The same of one connection.
+    InFlightBytesOfAConnection,
+}
+
+impl Limit {
+    const ALL: [Self; 14] = [
+        Self::Connections,
+        Self::HeadBytes,
+        Self::NameBytes,
+        Self::DataBytes,
+        Self::VersionSets,
+        Self::Lists,
+        Self::SetBytes,
+        Self::BodyTime,
+        Self::WriteTime,
+        Self::IdleTime,
+        Self::Watchers,
+        Self::WatchersOfAName,
+        Self::InFlightBytes,
+        Self::InFlightBytesOfAConnection,
+    ];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::HeadBytes => "head_bytes",
+            Self::NameBytes => "name_bytes",
+            Self::DataBytes => "data_bytes",
+            Self::VersionSets => "version_sets",
+            Self::Lists => "lists",
+            Self::SetBytes => "set_bytes",
+            Self::BodyTime => "body_time",
+            Self::WriteTime => "write_time",
+            Self::IdleTime => "idle_time",
+            Self::Watchers => "watchers",
+            Self::WatchersOfAName => "watchers_of_a_name",
+            Self::InFlightBytes => "in_flight_bytes",
+            Self::InFlightBytesOfAConnection => "in_flight_bytes_of_a_connection",
+        }
+    }
+}
+
+/// Why a request of a peer was not done.
+#[derive(Clone, Copy, Debug)]
+pub enum PeerRefusal {
+    /// No proof that it is from a peer.
+    Unproven,
+    /// Sent at another time, as the two clocks go.
+    Stale,
+    /// Not understood.
+    Unreadable,
+    /// Too many at once.
+    Busy,
+}
+
+impl PeerRefusal {
+    const ALL: [Self; 4] = [Self::Unproven, Self::Stale, Self::Unreadable, Self::Busy];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unproven => "unproven",
+            Self::Stale => "stale",
+            Self::Unreadable => "unreadable",
+            Self::Busy => "busy",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    kind: &'static str,
+    outcome: &'static str,
+}
+
+/// Answers that come in masses.
+const COMMON: [(Port, u16); 3] = [(Port::Client, 200), (Port::Server, 204), (Port::Client, 304)];
+
+/// All that is counted. Counters are raised where things happen; gauges are read when somebody asks.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    answers: Family<AnswerLabels, Counter>,
+    /// The counters of the answers that come most, so that they need not be looked up.
+    common_answers: [(Port, u16, Counter); COMMON.len()],
+    refusals: Family<LimitLabel, Counter>,
+    connections: Family<PortLabel, Gauge>,
+    in_flight: Family<PortLabel, Gauge>,
+    in_flight_limit: Family<PortLabel, Gauge>,
+    handovers: Counter,
+    log_dropped: Family<ReasonLabel, Counter>,
+    stalls: Counter,
+    ignored_parameters: Counter,
+    peer_refusals: Family<ReasonLabel, Counter>,
+    calls: Family<CallLabels, Counter>,
+    call_seconds: Family<CallLabels, Counter<f64, AtomicU64>>,
+    wakes: Counter,
+    pending: Gauge,
+    parked: Gauge,
+    watched_names: Gauge,
+    values: Gauge,
+    tombstones: Gauge,
+    set_bytes: Gauge,
+    group: GroupMetrics,
+    process: ProcessMetrics,
+}
+
+impl Metrics {
+    /// All at zero. The limits are what never changes while the node runs.
+    #[must_use]
+    pub fn new(max_set_bytes: usize, max_client_connections: usize, max_server_connections: usize) -> Self {
+        let mut registry = Registry::with_prefix("vwatch");
+        let build: Family<VersionLabel, Gauge> = Family::default();
+        build.get_or_create(&VersionLabel { version: env!("CARGO_PKG_VERSION") }).set(1);
+        registry.register("build_info", "The version of the program", build);
+        let limits: Family<PortLabel, Gauge> = Family::default();
+        for (port, limit) in [(Port::Client, max_client_connections), (Port::Server, max_server_connections)]
+        {
+            limits.get_or_create(&PortLabel { port }).set(gauge(limit));
+        }
+        registry.register("connections_limit", "Connections that a port holds at most", limits);
+        let set_bytes_limit: Gauge = Gauge::default();
+        set_bytes_limit.set(gauge(max_set_bytes));
+        registry.register_with_unit(
+            "set_limit",
+            "Bytes that all records may take together",
+            Unit::Bytes,
+            set_bytes_limit,
+        );
+        let answers: Family<AnswerLabels, Counter> = Family::default();
+        let common =
+            |(port, status)| (port, status, answers.get_or_create_owned(&AnswerLabels { port, status }));
+        let common_answers = COMMON.map(common);
+        let group = GroupMetrics::register(&mut registry);
+        let mut metrics = Self {
+            registry,
+            answers,
+            common_answers,
+            refusals: Family::default(),
+            connections: Family::default(),
+            in_flight: Family::default(),
+            in_flight_limit: Family::default(),
+            handovers: Counter::default(),
+            log_dropped: Family::default(),
+            stalls: Counter::default(),
+            ignored_parameters: Counter::default(),
+            peer_refusals: Family::default(),
+            calls: Family::default(),
+            call_seconds: Family::default(),
+            wakes: Counter::default(),
+            pending: Gauge::default(),
+            parked: Gauge::default(),
+            watched_names: Gauge::default(),
+            values: Gauge::default(),
+            tombstones: Gauge::default(),
+            set_bytes: Gauge::default(),
+            group,
+            process: ProcessMetrics::new(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    /// Shows how many readers may be parked.
+    #[must_use]
+    pub fn with_watcher_limits(mut self, most: MostWaiters) -> Self {
+        let limits: Family<OfLabel, Gauge> = Family::default();
+        for (of, limit) in [("all", most.in_all), ("a_name", most.of_a_name)] {
+            limits.get_or_create(&OfLabel { of }).set(gauge(limit));
+        }
+        self.registry.register(
+            "parked_watchers_limit",
+            "Readers that may be parked at the same time",
+            limits,
+        );
+        self
+    }
+
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        r.register("answers", "Requests answered, by port and status", self.answers.clone());
+        r.register("limit_hits", "Times that a limit refused something, by limit", self.refusals.clone());
+        r.register("connections", "Open connections, by port", self.connections.clone());
+        r.register_with_unit(
+            "in_flight",
+            "Bytes held only for requests and answers under way, by port",
+            Unit::Bytes,
+            self.in_flight.clone(),
+        );
+        r.register_with_unit(
+            "in_flight_limit",
+            "Bytes that may be held for requests and answers under way, by port",
+            Unit::Bytes,
+            self.in_flight_limit.clone(),
+        );
+        r.register(
+            "handovers",
+            "Connections that the front gave to the ordinary path",
+            self.handovers.clone(),
+        );
+        r.register(
+            "log_dropped",
+            "Lines of the log that were not written, by reason: standard error was not read, or the same place had logged too much",
+            self.log_dropped.clone(),
+        );
+        r.register("stalls", "Times that a part of the node stood still for 5 s", self.stalls.clone());
+        r.register(
+            "ignored_parameters",
+            "Parameters of requests that their path does not know, and that were ignored",
+            self.ignored_parameters.clone(),
+        );
+        r.register(
+            "peer_refusals",
+            "Requests of peers, or of whoever says to be one, that were not done, by reason",
+            self.peer_refusals.clone(),
+        );
+        r.register("peer_calls", "Requests to peers, by kind and outcome", self.calls.clone());
+        r.register_with_unit(
+            "peer_calls_time",
+            "Time that requests to peers took, by kind and outcome",
+            Unit::Seconds,
+            self.call_seconds.clone(),
+        );
+        for refusal in PeerRefusal::ALL {
+            drop(self.peer_refusals.get_or_create(&ReasonLabel { reason: refusal.as_str() }));
+        }
+        r.register("wakes", "Parked readers told that something has changed", self.wakes.clone());
+        r.register(
+            "wakes_pending",
+            "Parked readers whose change has come and who have yet to be told",
+            self.pending.clone(),
+        );
+        r.register("parked_watchers", "Readers parked until something changes", self.parked.clone());
+        r.register("watched_names", "Names that somebody is parked on", self.watched_names.clone());
+        r.register("set_values", "Names that have a value", self.values.clone());
+        r.register(
+            "set_tombstones",
+            "Names that were deleted and are still remembered",
+            self.tombstones.clone(),
+        );
+        r.register_with_unit("set", "What all records take", Unit::Bytes, self.set_bytes.clone());
+        // a limit that was never hit shows as 0, not as missing
+        for limit in Limit::ALL {
+            drop(self.refusals.get_or_create(&LimitLabel { limit: limit.as_str() }));
+        }
+    }
+
+    /// Shows what another part of the node counts.
+    pub fn add(&mut self, register: impl FnOnce(&mut Registry)) {
+        register(&mut self.registry);
+    }
+
+    /// Counts an answer.
+    pub fn answered(&self, port: Port, status: u16) {
+        match self.common_answers.iter().find(|(p, s, _)| (*p, *s) == (port, status)) {
+            Some((.., counter)) => counter.inc(),
+            None => self.answers.get_or_create(&AnswerLabels { port, status }).inc(),
+        };
+    }
+
+    /// Counts a connection that the front gave to the ordinary path.
+    pub fn handed_over(&self) {
+        self.handovers.inc();
+    }
+
+    /// Counts parameters of a request that were ignored.
+    pub fn ignored_parameters(&self, count: u64) {
+        self.ignored_parameters.inc_by(count);
+    }
+
+    /// Counts a request of a peer that was not done.
+    pub fn peer_refused(&self, why: PeerRefusal) {
+        self.peer_refusals.get_or_create(&ReasonLabel { reason: why.as_str() }).inc();
+    }
+
+    /// Counts a request to a peer, and how long it took.
+    pub fn called(&self, kind: &'static str, outcome: &'static str, took: Duration) {
+        let labels = CallLabels { kind, outcome };
+        self.calls.get_or_create(&labels).inc();
+        self.call_seconds.get_or_create(&labels).inc_by(took.as_secs_f64());
+    }
+
+    /// Counts a request of a peer, by the bytes of its body.
+    pub fn was_asked(&self, bytes: usize) {
+        self.group.was_asked(bytes);
+    }
+
+    /// Counts an answer to a peer, by the bytes of its body.
+    pub fn has_answered(&self, bytes: usize) {
+        self.group.has_answered(bytes);
+    }
+
+    /// Counts a limit that was hit.
+    pub fn hit(&self, limit: Limit) {
+        self.refusals.get_or_create(&LimitLabel { limit: limit.as_str() }).inc();
+    }
+
+    /// Counts a limit of what is under way that was hit.
+    pub fn is_full(&self, full: Full) {
+        self.hit(match full {
+            Full::Port => Limit::InFlightBytes,
+            Full::Connection => Limit::InFlightBytesOfAConnection,
+        });
+    }
+
+    /// The gauge of a port's open connections.
+    #[must_use]
+    pub fn connections(&self, port: Port) -> Gauge {
+        self.connections.get_or_create_owned(&PortLabel { port })
+    }
+
+    /// All of it, with what the system says of the process.
+    #[must_use]
+    pub fn encode(&self, node: &Node, vitals: Vitals, form: Form) -> String {
+        let store = &node.store;
+        self.process.set(vitals);
+        self.group.read(node);
+        let census = store.census();
+        self.values.set(gauge(census.values));
+        self.tombstones.set(gauge(census.tombstones));
+        self.set_bytes.set(gauge(census.bytes));
+        self.parked.set(gauge(census.parked));
+        self.watched_names.set(gauge(census.watched_names));
+        for port in [Port::Client, Port::Server] {
+            let in_flight = node.in_flight(port);
+            self.in_flight.get_or_create(&PortLabel { port }).set(gauge(in_flight.used()));
+            self.in_flight_limit.get_or_create(&PortLabel { port }).set(gauge(in_flight.most()));
+        }
+        let counters = store.fanout().counters();
+        self.pending.set(i64::try_from(counters.pending.load(Ordering::Relaxed)).unwrap_or(i64::MAX));
+        self.wakes.inner().store(counters.rung.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.stalls.inner().store(node.pulse.stalls(), Ordering::Relaxed);
+        let dropped = logging::dropped();
+        for (reason, lines) in [("unread", dropped.unread), ("repeated", dropped.repeated)] {
+            self.log_dropped.get_or_create(&ReasonLabel { reason }).inner().store(lines, Ordering::Relaxed);
+        }
+        let mut text = String::new();
+        // writing into a String does not fail
+        let _ = encode_registry(&mut text, &self.registry)
+            .and_then(|()| encode_registry(&mut text, &self.process.registry))
+            .and_then(|()| encode_eof(&mut text));
+        match form {
+            Form::OpenMetrics => text,
+            Form::Text => to_text(&text),
+        }
+    }
+}
+
+pub(crate) fn gauge(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,253 @@
+//! How the node sees its group, in the words of `GET /v1/cluster`.
+//!
+//! Everything is copied out under one lock at a time, none of them for longer than it takes to look at each peer.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::api::state::Node;
+use crate::cluster::Group;
+use crate::cluster::consistency::{Seen, alone};
+use crate::cluster::peer_health::Asked;
+use crate::core::{GenesisMark, Incarnation, State, Summary};
+use crate::fill::UpstreamHealth;
+use crate::membership::discovery::{Found, TargetStatus};
+use crate::membership::target::Target as Named;
+use crate::membership::{Member as Seat, Place, View};
+use crate::node::store::{GroupCensus, PeerCensus, Standing};
+use crate::replication::PROTOCOL;
+use crate::replication::client::{CallError, Presence};
+use crate::seal::KeyId;
+use crate::wire::cluster::{
+    Address, Agreement, Cluster, Discovery, Fill, Genesis, MOST, Member, Members, SetMark, Target, ThisNode,
+    Unreadable, Upstream,
+};
+
+impl Standing {
+    /// What it is called.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Joining => "joining",
+            Self::Ready => "ready",
+            Self::DoubtsItsClock => "clock in doubt",
+        }
+    }
+}
+
+impl Node {
+    /// How this node sees its group.
+    #[must_use]
+    pub fn cluster(&self) -> Cluster {
+        let census = self.store.group_census();
+        let node = self.itself(&census);
+        let Some(group) = self.group.get() else {
+            return Cluster { node, agreement: alone(), fill: self.filled(), ..Cluster::default() };
+        };
+        let (view, found, asked) = (group.view(), group.found(), group.asked());
+        Cluster {
+            node,
+            members: members(&view, group.us().0.node, &census, &asked),
+            discovery: discovery(&view, &found, &silent(group, &view)),
+            agreement: agreement(group),
+            fill: self.filled(),
+        }
+    }
+
+    fn filled(&self) -> Option<Fill> {
+        let health = self.fill.as_ref()?.health();
+        let upstream =
+            |of: &UpstreamHealth| Upstream { url: of.url.to_string(), up: of.is_up, age_ms: ms(of.age) };
+        Some(Fill {
+            tier: health.tier,
+            names: health.names,
+            max_names: health.max_names,
+            cut_off_ms: health.cut_off_for.map(ms),
+            upstreams: health.upstreams.iter().map(upstream).collect(),
+        })
+    }
+
+    fn itself(&self, census: &GroupCensus) -> ThisNode {
+        let all = self.store.census();
+        let listens = self.listens.get();
+        let us = self.group.get().map(|group| group.us());
+        let listens_at = |of: fn(&crate::api::state::Listens) -> SocketAddr| {
+            listens.map_or_else(String::new, |listens| of(listens).to_string())
+        };
+        ThisNode {
+            node_id: self.config.node_id.clone(),
+            incarnation: hex(census.summary.incarnation),
+            standing: census.standing.as_str().to_owned(),
+            state: state(census.summary.state).to_owned(),
+            region: self.config.cluster.region.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            protocol: PROTOCOL,
+            client: listens_at(|listens| listens.client),
+            server: us
+                .as_ref()
+                .map_or_else(|| listens_at(|listens| listens.server), |(us, _)| us.server.clone()),
+            gossip: us.map(|(_, gossip)| gossip.to_string()),
+            values: all.values,
+            tombstones: all.tombstones,
+            bytes: all.bytes,
+            set: set_mark(&census.summary),
+            seal_key: self.seal_key().map(|key| key.to_string()),
+        }
+    }
+
+    /// The key that it seals with now.
+    #[must_use]
+    pub fn seal_key(&self) -> Option<KeyId> {
+        let keyring = &self.peering.as_ref()?.keyring;
+        keyring.is_sealed().then(|| keyring.sealing_key())
+    }
+}
+
+/// Whether discovery, gossip and requests come to the same nodes.
+#[must_use]
+pub fn agreement(group: &Group) -> Agreement {
+    let (view, found, asked) = (group.view(), group.found(), group.asked());
+    let on_loopback = group.us().1.ip().is_loopback();
+    let (silent, refusing) = (silent(group, &view), refusing(group));
+    Seen { view: &view, found: &found, asked: &asked, silent: &silent, refusing: &refusing, on_loopback }
+        .compare()
+}
+
+/// Why addresses are silent: what they say to requests, or what came from there by gossip and was dropped.
+fn silent(group: &Group, view: &View) -> BTreeMap<SocketAddr, String> {
+    let probed = group.probed();
+    let why = |(address, place): (&SocketAddr, &Place)| {
+        let Place::Silent(dropped) = place else { return None };
+        let said = match (probed.get(address), dropped) {
+            (Some(Err(error)), None) => error.to_string(),
+            (_, Some(dropped)) => {
+                format!("its datagrams are dropped as {}: {}", dropped.as_str(), dropped.advice())
+            }
+            (Some(Ok(_)), None) => "it answers requests, but no UDP comes from there".to_owned(),
+            (None, None) => "nobody answers there".to_owned(),
+        };
+        Some((*address, said))
+    };
+    view.reach.places.iter().filter_map(why).collect()
+}
+
+/// What to do about addresses that refuse this node.
+fn refusing(group: &Group) -> BTreeMap<SocketAddr, &'static str> {
+    let advice = |error: &CallError| match error {
+        CallError::Stale(_) => "a node that joins waits for it: or take the address out",
+        _ => {
+            "a node that joins waits for it, 2 min at most: give both the same --cluster-id, secret and version, or take \
+             the address out"
+        }
+    };
+    let refused = |(address, said): (SocketAddr, Result<Presence, CallError>)| {
+        let error = said.err().filter(CallError::is_refusal)?;
+        Some((address, advice(&error)))
+    };
+    group.probed().into_iter().filter_map(refused).collect()
+}
+
+fn members(view: &View, ours: u64, census: &GroupCensus, asked: &BTreeMap<Incarnation, Asked>) -> Members {
+    let peers: BTreeMap<Incarnation, &PeerCensus> =
+        census.peers.iter().map(|peer| (peer.summary.incarnation, peer)).collect();
+    let show = |seat: &Seat| {
+        let who = seat.incarnation();
+        let (identity, summary) = (&seat.facts.identity, &seat.facts.summary);
+        let peer = peers.get(&who);
+        let asked = asked.get(&who);
+        Member {
+            node_id: identity.name.clone(),
+            incarnation: hex(who),
+            state: state(summary.state).to_owned(),
+            region: identity.region.clone(),
+            protocol: identity.protocol,
+            server: identity.server.clone(),
+            gossip: seat.gossip.to_string(),
+            set: set_mark(summary),
+            same_set: summary.same_set(&census.summary),
+            seal_key: seat.facts.seal_key.map(|key| key.to_string()),
+            heartbeat_age_ms: ms(seat.heartbeat.age()),
+            lag: peer.map(|peer| peer.lag),
+            dirty: peer.map(|peer| peer.dirty),
+            clock_offset_us: peer.and_then(|peer| peer.offset_us),
+            answered_ms_ago: asked.and_then(|asked| asked.answered).map(ms),
+            error: asked.and_then(|asked| asked.error.clone()),
+        }
+    };
+    let unreadable = |(gossip, error): &(SocketAddr, crate::membership::facts::FactsError)| Unreadable {
+        gossip: gossip.to_string(),
+        error: error.to_string(),
+    };
+    Members {
+        live: view.live.iter().take(MOST).map(show).collect(),
+        dead: view.missing(ours).take(MOST).map(show).collect(),
+        unreadable: view.unreadable.iter().take(MOST).map(unreadable).collect(),
+        away: census.away,
+    }
+}
+
+fn discovery(view: &View, found: &Found, silent: &BTreeMap<SocketAddr, String>) -> Discovery {
+    let names: BTreeMap<Incarnation, &str> = view
+        .dead
+        .iter()
+        .chain(&view.live)
+        .map(|seat| (seat.incarnation(), seat.facts.identity.name.as_str()))
+        .collect();
+    let name = |who: &Incarnation| Some(names.get(who).map_or_else(|| hex(*who), |name| (*name).to_owned()));
+    let address = |(address, place): (&SocketAddr, &Place)| {
+        let (is, node) = match place {
+            Place::Ourselves => ("this node", None),
+            Place::Member(who) => ("member", name(who)),
+            Place::Answers(who) => ("answers", name(who)),
+            Place::Silent(_) => ("silent", None),
+            Place::Unusable => ("unusable", None),
+        };
+        let why = silent.get(address).cloned();
+        Address { address: address.to_string(), is: is.to_owned(), node, why }
+    };
+    let target = |status: &TargetStatus| Target {
+        target: status.target.to_string(),
+        addresses: status.addresses.len(),
+        answered_ms_ago: match status.target {
+            Named::Address(_) => Some(0),
+            _ => status.last_ok.map(|at| ms(at.elapsed())),
+        },
+        error: status.error.as_ref().map(|(_, why)| why.clone()),
+    };
+    Discovery {
+        targets: found.targets.iter().map(target).collect(),
+        addresses: view.reach.places.iter().take(MOST).map(address).collect(),
+        left_off: found.left_off,
+    }
+}
+
+fn set_mark(summary: &Summary) -> SetMark {
+    let genesis = |mark: GenesisMark| Genesis {
+        started: mark.started.micros(),
+        provisional: mark.provisional,
+        key_id: format!("{:016x}", mark.key_id),
+    };
+    SetMark {
+        records: summary.root.count,
+        digest: format!("{:032x}", summary.root.sum),
+        horizon: summary.horizon.micros(),
+        genesis: summary.genesis.map(genesis),
+    }
+}
+
+fn state(state: State) -> &'static str {
+    match state {
+        State::Joining => "joining",
+        State::Ready => "ready",
+        State::Leaving => "leaving",
+    }
+}
+
+fn hex(who: Incarnation) -> String {
+    format!("{:016x}", who.0)
+}
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
