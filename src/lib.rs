@@ -1,7 +1,7 @@
 //! vwatch tells very many readers, within milliseconds, that the **version** of a named thing has changed.
 //!
 //! It is not a database: it holds one record per name, in memory, takes writes without a quorum, and lets the newer
-//! one win. What it promises, and by which rules, is in `docs/protocol.md`.
+//! one win. What it promises, and by which rules, is in `docs/internals/replication.md`.
 //!
 //! # The map
 //!

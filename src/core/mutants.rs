@@ -2,7 +2,7 @@
 //!
 //! In any other build [`Mutants::has`] is a constant `false`, and nothing can be switched.
 
-/// A rule of `docs/protocol.md`, taken out.
+/// A rule of `docs/internals/replication.md`, taken out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mutant {
     /// Both sides keep their own horizon (against rule 2).

@@ -12,7 +12,7 @@ use crate::core::{Genesis, Name, Vector};
 /// A promise that was broken.
 #[derive(Clone, Debug)]
 pub struct Violation {
-    /// Which one, by its name in `docs/protocol.md`.
+    /// Which one, by its name in `docs/internals/replication.md`.
     pub rule: &'static str,
     /// When, in the world's time, µs.
     pub at_us: u64,

@@ -1,7 +1,7 @@
 //! Sync: two nodes find out what differs, and each gets what it lacks.
 //!
 //! The node that starts a round ([`Round`]) keeps all of its state; the one that answers ([`respond`]) keeps none.
-//! `docs/protocol.md` states the rules and why they are needed; they are named here where they are kept.
+//! `docs/internals/replication.md` states the rules and why they are needed; they are named here where they are kept.
 //!
 //! | rule | | where |
 //! |---|---|---|

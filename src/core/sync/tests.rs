@@ -1,4 +1,5 @@
-//! Rules 1 to 7 of `docs/protocol.md`, one test each or more, and the round as a whole against the plainest model.
+//! Rules 1 to 7 of `docs/internals/replication.md`, one test each or more, and the round as a whole against the plainest
+//! model.
 
 use proptest::prelude::*;
 
