@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The session in operations.md and heal.cast: a group is started, one node is killed and comes back, another is cut off
-# and heals. All of it happens in a network of its own, without rights on this machine:
+# The session in healing.md and heal.cast: a cluster starts, one node is killed and returns, another is cut off and heals.
+# All of it happens in a network namespace of its own, without rights on this machine:
 #
-#   cargo build --release && PATH="$PWD/target/release:$PATH" docs/heal.sh
+#   cargo build --release && PATH="$PWD/target/release:$PATH" docs/guides/heal.sh
 #
-# To record it again: asciinema rec --overwrite -c docs/heal.sh docs/heal.cast
+# To record it again: asciinema rec --overwrite -c docs/guides/heal.sh docs/guides/heal.cast
 set -u
 if [ -z "${IN_A_NETWORK_OF_ITS_OWN:-}" ]; then
     IN_A_NETWORK_OF_ITS_OWN=1 exec unshare --user --map-root-user --net "$0"
