@@ -1,6 +1,8 @@
 //! Two or three replicas whose messages are carried by hand.
 
 use super::*;
+use crate::core::joining::PATIENCE_US;
+use crate::core::limits::MAX_SESSION_US;
 use crate::core::mutants::Mutants;
 use crate::core::name::Name;
 use crate::core::peers::Peer;
