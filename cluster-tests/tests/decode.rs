@@ -1,4 +1,6 @@
 //! A length from outside never allocates before it is checked.
+//!
+//! A program of its own: its allocator counts what all threads of the process allocate.
 
 use std::alloc::System;
 use std::sync::{Mutex, PoisonError};

@@ -1,5 +1,5 @@
 //! Memberships as a library, to be tried in tests.
-#![allow(dead_code, unreachable_pub, reason = "no test needs all of it")]
+#![allow(unreachable_pub, reason = "the tests of an area are one program")]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! Front and axum against axum alone: whatever bytes come, however they are cut, the answers are the same to the last byte.
 //!
-//! `VWATCH_DIFFERENTIAL=1000000 cargo test -p cluster-tests --test differential -- --nocapture` tries so many cases.
+//! `VWATCH_DIFFERENTIAL=1000000 cargo test -p cluster-tests --test http differential -- --nocapture` tries so many cases.
 #![allow(clippy::unwrap_used, reason = "a panic is a failed test with a line number")]
 
 use std::collections::BTreeSet;

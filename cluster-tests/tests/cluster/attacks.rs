@@ -1,8 +1,6 @@
 //! Datagrams of whoever reaches the gossip port and has no secret: nothing happens, nothing is answered, all are counted.
 //!
-//! `VWATCH_ATTACKS=1000000 cargo test --release -p cluster-tests --test attacks` is the long run.
-
-mod members;
+//! `VWATCH_ATTACKS=1000000 cargo test --release -p cluster-tests --test cluster attacks` is the long run.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -15,7 +13,7 @@ use tokio::sync::watch;
 use vwatch::membership::View;
 use vwatch::membership::stats::{Dropped, Stats};
 
-use members::{Member, Start, all_see_all, group, named, pause};
+use crate::members::{Member, Start, all_see_all, group, named, pause};
 
 /// How many datagrams are sent, by all kinds of attack together.
 fn attacks() -> u64 {

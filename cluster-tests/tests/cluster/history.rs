@@ -8,7 +8,8 @@
 //! | what was acknowledged is visible | a read that starts after a 204 shows that write or a newer one |
 //! | nothing is made up | what is read was written, with that version, data and stamp, and was not refused |
 //!
-//! The seed is printed; `VWATCH_HISTORY_SEED=<seed> cargo test -p cluster-tests --test history` draws the same requests again.
+//! The seed is printed; `VWATCH_HISTORY_SEED=<seed> cargo test -p cluster-tests --test cluster history` draws the same requests
+//! again.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,7 +1,5 @@
 //! Members find each other, see who dies and leaves, and believe nobody else: real sockets on 127.0.0.x.
 
-mod members;
-
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,7 +17,7 @@ use vwatch::membership::target::Target;
 use vwatch::membership::{Home, Place, bind};
 use vwatch::seal::{Keyring, Secrets};
 
-use members::{Member, OTHER, SECRET, Start, all_see_all, group, keyring, local, pause};
+use crate::members::{Member, OTHER, SECRET, Start, all_see_all, group, keyring, local, pause};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_find_each_other_hear_what_is_published_and_see_one_die() {

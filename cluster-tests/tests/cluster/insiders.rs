@@ -1,8 +1,6 @@
 //! Members that have the secret and speak differently: of another version, or broken. They are told and not taken in;
 //! and if one of them ends gossip, the node hears of it.
 
-mod members;
-
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +17,7 @@ use vwatch::membership::stats::Dropped;
 use vwatch::membership::{Conflict, GOSSIP_EVERY};
 use vwatch::seal::{Keyring, Purpose};
 
-use members::{Member, Start, all_see_all, group, wall_us};
+use crate::members::{Member, Start, all_see_all, group, wall_us};
 
 /// Seals as a member does.
 struct Sealer {

@@ -1,7 +1,6 @@
 //! Nodes in front of anything that sends entity tags: asked politely, evenly, and believed with care.
 #![allow(clippy::unwrap_used, reason = "a panic is a failed test with a line number")]
 
-#[path = "fill_cache/upstreams.rs"]
 mod upstreams;
 
 use std::collections::HashMap;

@@ -2,9 +2,7 @@
 //! And peers that lie: they hold up nobody else.
 //!
 //! The library crafts what only a peer can say. `VWATCH_ATTACKS=1000000 cargo test --release -p cluster-tests --test
-//! peer_http` is the long run.
-
-mod members;
+//! cluster peer_http` is the long run.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -28,7 +26,7 @@ use vwatch::replication::{PUSH_PATH, SYNC_PATH};
 use vwatch::seal::Keyring;
 use vwatch::wire::message::encode_request;
 
-use members::{Start, keyring};
+use crate::members::{Start, keyring};
 
 const US: Incarnation = Incarnation(77);
 

@@ -1,0 +1,12 @@
+//! Several nodes: discovery, gossip, replication, faults between them, and attacks on them.
+
+mod attacks;
+mod discovery;
+mod history;
+mod insiders;
+mod members;
+mod membership;
+mod peer_http;
+mod processes;
+mod proxy;
+mod view;

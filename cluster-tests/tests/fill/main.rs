@@ -1,0 +1,7 @@
+//! Nodes that fill names from an upstream: followers of other nodes, and caches of anything that sends entity tags.
+
+mod cache;
+mod cluster;
+mod real;
+mod tls;
+mod watch;

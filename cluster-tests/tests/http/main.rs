@@ -1,0 +1,17 @@
+//! The HTTP protocol of one node, its limits, its two paths and its end.
+
+mod bad_input;
+mod diff;
+mod differential;
+mod front;
+mod http2;
+mod limits;
+mod lists;
+mod operations;
+mod reads;
+mod shutdown;
+mod storm;
+mod watchers;
+mod watches;
+mod watching;
+mod writes;
