@@ -19,6 +19,8 @@ pub mod set;
 pub mod stamp;
 pub mod store;
 pub mod sync;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod tombstones;
 pub mod trie;
 pub mod vector;

@@ -233,13 +233,10 @@ impl Outbox {
 mod tests {
     use super::*;
     use crate::core::record::Dot;
+    use crate::core::testing::name;
     use crate::core::version::Version;
 
     const US: Incarnation = Incarnation(7);
-
-    fn name(text: &str) -> Name {
-        Name::new(text.as_bytes(), 512).unwrap()
-    }
 
     fn write(log: &mut Log, set: &mut Set, text: &str) {
         let dot = Dot { incarnation: US, sequence: log.sequence() + 1 };

@@ -116,14 +116,7 @@ mod tests {
     use super::*;
     use crate::core::name::Name;
     use crate::core::record::Dot;
-
-    fn at(micros: u64) -> Stamp {
-        Stamp::from_micros(micros).unwrap()
-    }
-
-    fn version(text: &str) -> Version {
-        Version::new(text.as_bytes()).unwrap()
-    }
+    use crate::core::testing::{at, version};
 
     fn held(micros: u64, of: Option<&str>) -> Record {
         let name = Name::new(b"n", 512).unwrap();

@@ -401,15 +401,8 @@ mod tests {
 
     use super::*;
     use crate::core::record::Dot;
+    use crate::core::testing::{at, name};
     use crate::core::version::Version;
-
-    fn at(micros: u64) -> Stamp {
-        Stamp::from_micros(micros).unwrap()
-    }
-
-    fn name(text: &str) -> Name {
-        Name::new(text.as_bytes(), 512).unwrap()
-    }
 
     fn value(text: &str, micros: u64, version: &str) -> Record {
         let version = Version::new(version.as_bytes()).unwrap();

@@ -159,10 +159,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn at(micros: u64) -> Stamp {
-        Stamp::from_micros(micros).unwrap()
-    }
+    use crate::core::testing::at;
 
     #[test]
     fn parses_digits_only() {

@@ -438,20 +438,9 @@ impl<T> Store<T> {
 mod tests {
     use super::*;
     use crate::core::reading::Known;
+    use crate::core::testing::{at, name, version};
 
     const GENESIS: Genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [3; 16] };
-
-    fn at(micros: u64) -> Stamp {
-        Stamp::from_micros(micros).unwrap()
-    }
-
-    fn name(text: &str) -> Name {
-        Name::new(text.as_bytes(), 512).unwrap()
-    }
-
-    fn version(text: &str) -> Version {
-        Version::new(text.as_bytes()).unwrap()
-    }
 
     fn store() -> Store<u32> {
         Store::new(GENESIS, Incarnation(1), usize::MAX)

@@ -73,10 +73,7 @@ pub fn horizon_in_steps(now: Stamp, node_started: Stamp, grace_us: u64, step_us:
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn at(micros: u64) -> Stamp {
-        Stamp::from_micros(micros).unwrap()
-    }
+    use crate::core::testing::at;
 
     #[test]
     fn the_horizon_waits_for_a_full_grace_of_uptime() {

@@ -369,15 +369,8 @@ mod tests {
 
     use super::*;
     use crate::core::record::Dot;
+    use crate::core::testing::{at, name};
     use crate::core::version::Version;
-
-    fn at(micros: u64) -> Stamp {
-        Stamp::from_micros(micros).unwrap()
-    }
-
-    fn name(text: &str) -> Name {
-        Name::new(text.as_bytes(), 512).unwrap()
-    }
 
     fn value(micros: u64, version: &str) -> Record {
         Record::value(name("n"), &Version::new(version.as_bytes()).unwrap(), b"", at(micros), Dot::default())

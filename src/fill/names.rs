@@ -273,10 +273,7 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn name(text: &str) -> Name {
-        Name::new(text.as_bytes(), 512).unwrap()
-    }
+    use crate::core::testing::name;
 
     fn ask(names: &Names, text: &str, insists: bool) -> Place {
         names.ask(&name(text), insists, || Ok::<_, ()>("/x".to_owned()), || ()).unwrap()

@@ -231,6 +231,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::core::testing::name;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -275,10 +276,6 @@ mod tests {
             prop_assert!(pause <= GATE_CAP);
             prop_assert!(spread(SECOND * 10, random) >= SECOND * 9 && spread(SECOND * 10, random) <= SECOND * 11);
         }
-    }
-
-    fn name(text: &str) -> Name {
-        Name::new(text.as_bytes(), 512).unwrap()
     }
 
     fn admit(gate: &mut Gate, has_failed: bool, now: Instant) -> Result<(), Instant> {

@@ -421,15 +421,12 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::testing::name;
 
     fn upstream(count: u16) -> Upstream {
         let upstream = Upstream::new(vec![Origin::parse("http://up").unwrap()], vec![false]);
         upstream.use_sockets(&(1..=count).collect::<Vec<_>>());
         upstream
-    }
-
-    fn name(text: &str) -> Name {
-        Name::new(text.as_bytes(), 512).unwrap()
     }
 
     fn port_of(address: &Address) -> u16 {

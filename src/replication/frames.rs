@@ -321,6 +321,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::core::testing::at;
     use crate::seal::Secrets;
 
     fn keyring(secret: &str) -> Keyring {
@@ -329,10 +330,6 @@ mod tests {
 
     fn ours() -> Keyring {
         keyring("correct horse battery staple 0123456789")
-    }
-
-    fn at(micros: u64) -> Stamp {
-        Stamp::from_micros(micros).unwrap()
     }
 
     const NOW: u64 = 1_000_000_000;

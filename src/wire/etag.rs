@@ -88,10 +88,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn version(text: &str) -> Version {
-        Version::new(text.as_bytes()).unwrap()
-    }
+    use crate::core::testing::version;
 
     fn list(lines: &[&str]) -> Result<Known, TagsError> {
         parse_if_none_match(lines.iter().map(|l| l.as_bytes()))

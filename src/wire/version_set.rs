@@ -264,15 +264,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::core::testing::{at, name};
     use crate::core::{Dot, Version};
-
-    fn at(micros: u64) -> Stamp {
-        Stamp::from_micros(micros).unwrap()
-    }
-
-    fn name(text: &str) -> Name {
-        Name::new(text.as_bytes(), 512).unwrap()
-    }
 
     fn records() -> Vec<Record> {
         let version = Version::new(b"v1").unwrap();

@@ -4,10 +4,10 @@ use super::*;
 use crate::core::joining::PATIENCE_US;
 use crate::core::limits::MAX_SESSION_US;
 use crate::core::mutants::Mutants;
-use crate::core::name::Name;
 use crate::core::peers::Peer;
 use crate::core::store::Change;
 use crate::core::sync::{Answer, Reply, Round};
+use crate::core::testing::name;
 use crate::core::vector::Vector;
 use crate::core::version::Version;
 
@@ -29,10 +29,6 @@ fn node(incarnation: u64, alone: bool) -> Node {
     let store = Store::simulated(genesis, Incarnation(incarnation), 4, Mutants::NONE);
     let config = Config { alone, ..Config::new(incarnation, 0) };
     Node { store, replica: Replica::new(config, now(0)) }
-}
-
-fn name(text: &str) -> Name {
-    Name::new(text.as_bytes(), 512).unwrap()
 }
 
 impl Node {

@@ -7,23 +7,15 @@ use super::*;
 use crate::core::genesis::Genesis;
 use crate::core::limits::LIST_AT_MOST;
 use crate::core::mutants::Mutants;
-use crate::core::name::Name;
 use crate::core::peers::{Errand, Peers, State, Summary};
 use crate::core::push::Log;
 use crate::core::record::{Dot, Kind};
 use crate::core::store::{Change, Store};
+use crate::core::testing::{at, name};
 use crate::core::version::Version;
 
 const GENESIS: Genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [3; 16] };
 const MIB: u32 = 1 << 20;
-
-fn at(micros: u64) -> Stamp {
-    Stamp::from_micros(micros).unwrap()
-}
-
-fn name(text: &str) -> Name {
-    Name::new(text.as_bytes(), 512).unwrap()
-}
 
 fn store(incarnation: u64) -> Store<()> {
     Store::simulated(GENESIS, Incarnation(incarnation), 4, Mutants::NONE)

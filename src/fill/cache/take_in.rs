@@ -134,10 +134,7 @@ fn stamp(held: Option<Stamp>, modified: Option<Stamp>, latest: Stamp) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn at(us: u64) -> Stamp {
-        Stamp::from_micros(us).unwrap()
-    }
+    use crate::core::testing::at;
 
     #[test]
     fn stamps_of_what_is_new() {
