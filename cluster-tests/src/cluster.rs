@@ -15,7 +15,7 @@
 //! goes round the proxies, and they tell the nodes apart. Tests themselves talk with nodes directly.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use crate::dns::{NameServer, Zone};
 use crate::http::{Connection, Request, Response};
-use crate::node::{Node, get};
+use crate::node::{Node, get, own_loopback};
 use crate::proxy::{Counts, Faults, TcpProxy, UdpProxy};
 use crate::wait::{LIMIT, wait_until};
 
@@ -550,10 +550,7 @@ fn set(env: &mut Vec<(String, String)>, name: &str, text: &str) {
 /// A loopback address that nobody else in this test, and hardly anybody else on this machine, uses.
 fn own_address() -> IpAddr {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    let [.., high, low] = std::process::id().to_be_bytes();
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let [.., last] = (1 + count % 254).to_be_bytes();
-    Ipv4Addr::new(127, 128 | high, low, last).into()
+    own_loopback(128, COUNT.fetch_add(1, Ordering::Relaxed)).into()
 }
 
 fn proxies_on_one_port(nodes: usize) -> Option<(u16, Vec<Proxy>)> {

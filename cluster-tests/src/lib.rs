@@ -8,6 +8,7 @@
 //! | [`parts`] | programs of others that tests run, if they are there |
 //! | [`cluster`] | several nodes, each behind a proxy of its own, and what goes wrong between them |
 //! | [`faults`] | random faults on a cluster, and a history that is judged |
+//! | [`heavy`] | the place of a test that loads the machine |
 //! | [`http`] | a small blocking HTTP/1.1 client that sends exactly what it is told |
 //! | [`docker`] | nodes in containers, and the networks between them |
 //! | [`dns`] | a name server whose answers a test changes |
@@ -24,6 +25,7 @@ pub mod dev;
 pub mod dns;
 pub mod docker;
 pub mod faults;
+pub mod heavy;
 pub mod http;
 pub mod node;
 pub mod parts;

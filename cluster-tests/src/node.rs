@@ -4,7 +4,7 @@ use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
@@ -530,9 +530,8 @@ pub fn run_to_end(arguments: &[&str]) -> Finished {
 #[must_use]
 #[track_caller]
 pub fn free_addresses() -> (SocketAddr, SocketAddr) {
-    static COUNT: AtomicU8 = AtomicU8::new(0);
-    let [.., high, low] = std::process::id().to_be_bytes();
-    let own = Ipv4Addr::new(127, 1 + high % 254, low, 1 + COUNT.fetch_add(1, Ordering::Relaxed) % 254);
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let own = own_loopback(1, COUNT.fetch_add(1, Ordering::Relaxed));
     let bind = |ip| TcpListener::bind((IpAddr::V4(ip), 0));
     // held together, so that they differ
     let (a, b) = bind(own)
@@ -540,6 +539,15 @@ pub fn free_addresses() -> (SocketAddr, SocketAddr) {
         .or_else(|_| bind(Ipv4Addr::LOCALHOST).and_then(|a| Ok((a, bind(Ipv4Addr::LOCALHOST)?))))
         .expect("two free ports");
     (a.local_addr().expect("bound"), b.local_addr().expect("bound"))
+}
+
+/// The loopback address number `count` of this process, from 127.`half`.0.0 on. Two processes rarely have the same one: it
+/// depends on the process id.
+pub(crate) fn own_loopback(half: u8, count: u32) -> Ipv4Addr {
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let [.., turn] = (count / 254).to_be_bytes();
+    let [.., last] = (1 + count % 254).to_be_bytes();
+    Ipv4Addr::new(127, half + high % 126, low.wrapping_add(turn), last)
 }
 
 fn is_ready(address: SocketAddr) -> bool {

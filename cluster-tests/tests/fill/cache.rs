@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use cluster_tests::heavy::heavy;
 use cluster_tests::http::{Connection, Request};
 use cluster_tests::node::{Node, get, run_to_end};
 use cluster_tests::text::{assert_refusal, http_date, now_us};
@@ -334,6 +335,7 @@ fn stamps_are_the_upstreams_unless_its_clock_is_ahead() {
 #[test]
 fn ten_thousand_names_are_asked_for_evenly_and_within_the_budget() {
     const NAMES: usize = 10_000;
+    let _heavy = heavy();
     const RATE: usize = 400;
     let upstream = Upstream::start(|_| status(200).header("ETag", "\"v1\""));
     let node = cache(&upstream, &["--fill-rate", &RATE.to_string(), "--fill-expiry", "10s"]);

@@ -1,10 +1,10 @@
 //! Limits of watchers and of time: who is over them is told or let go, and each is counted.
 
+use cluster_tests::heavy::heavy;
 use cluster_tests::http::Request;
 use cluster_tests::node::{GROUP_SECRET, Node, get, put};
 use cluster_tests::text::{assert_refusal, metric, now_us};
 use cluster_tests::wait::{LIMIT, wait_until};
-use vwatch::daemon::fd_limit;
 
 /// What makes the front give a connection to the ordinary path, and changes nothing else.
 fn ordinary(request: &Request) -> Request {
@@ -114,7 +114,7 @@ fn who_does_not_take_its_answer_is_let_go_and_counted() {
 /// Whoever holds all places of the server port that anybody may have does not keep the group apart.
 #[test]
 fn the_last_places_of_the_server_port_are_for_members() {
-    fd_limit::raise_limit();
+    let _heavy = heavy();
     let shared = ["--idle-timeout", "10m"];
     let mut nodes = Node::group(2, &shared);
     let mut strangers = Vec::new();

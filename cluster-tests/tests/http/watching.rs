@@ -1,5 +1,6 @@
 //! Many who watch: places that are given back, wakes that reach all, writers that wait for nobody.
 
+use cluster_tests::heavy::heavy;
 use cluster_tests::http::Connection;
 use cluster_tests::node::{Node, get, put};
 use cluster_tests::text::now_us;
@@ -54,6 +55,7 @@ fn who_times_out_frees_a_place() {
 
 #[test]
 fn one_write_wakes_two_thousand_watchers_and_loses_none() {
+    let _heavy = heavy();
     let node = Node::start();
     node.put("n?version=v1", "one").expect(204);
     let mut watchers = park(&node, 2000, "n?version=v1");
