@@ -20,7 +20,7 @@ pub const MAX_DATA_BYTES: usize = 1 << 20;
 pub const MAX_STAMP_US: u64 = 253_402_207_199_999_999;
 
 /// What one name costs beside its bytes, for `Set::bytes`: the record's head, its two places (by position and by
-/// name) and the allocator's share. `cargo bench -p cluster-tests --bench memory` measures 162, rounded up here.
+/// name) and the allocator's share. `cargo xtask bench memory` measures 162, rounded up here.
 pub const RECORD_OVERHEAD_BYTES: usize = 176;
 
 /// How far stamps may run ahead of the node's clock, µs, only so that they go on rising. NTP sets clocks back by less than

@@ -1,6 +1,6 @@
 //! What a name and a parked waiter cost in memory, as the system counts it (resident set).
 //!
-//! `cargo bench -p cluster-tests --bench memory`
+//! `cargo xtask bench memory`
 
 use vwatch::core::limits::RECORD_OVERHEAD_BYTES;
 use vwatch::core::store::{Change, Read};

@@ -1,6 +1,6 @@
 //! What a write, a read and a wake cost the node under its lock, with a million names.
 //!
-//! `cargo bench -p cluster-tests --bench set`
+//! `cargo xtask bench set`
 
 use std::hint::black_box;
 

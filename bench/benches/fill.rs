@@ -1,7 +1,7 @@
 //! From a write at a leader to a watcher: at the leader itself, and one, two and three followers down, in turns. And 10,000
 //! watchers of one name on a follower.
 //!
-//! `cargo bench -p cluster-tests --bench fill`, best in a network of its own: `unshare -n bash -c 'ip link set lo up; …'`.
+//! `cargo xtask bench fill`, best in a network of its own: `unshare -n bash -c 'ip link set lo up; …'`.
 
 use std::time::{Duration, Instant};
 

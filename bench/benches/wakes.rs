@@ -1,7 +1,7 @@
 //! A million parked readers and one write, with the sockets left out: what the lists, the wheel of deadlines and the
 //! fan-out take in time and memory.
 //!
-//! `cargo bench -p cluster-tests --bench wakes`
+//! `cargo xtask bench wakes`
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
