@@ -1,0 +1,212 @@
+//! The stages, each a command of its own.
+
+use std::fs::File;
+use std::process::Command;
+
+use crate::command::{cargo, ended, program, root, run, shown, target, tools};
+use crate::fuzz;
+
+/// One command of `cargo xtask`.
+pub(crate) struct Stage {
+    /// What the user types.
+    pub name: &'static str,
+    /// Its arguments, for the help.
+    pub arguments: &'static str,
+    /// What it does, for the help.
+    pub about: &'static str,
+    /// Runs it with the arguments that the user typed.
+    pub run: fn(&[String]) -> Result<(), String>,
+}
+
+const fn stage(
+    name: &'static str,
+    arguments: &'static str,
+    about: &'static str,
+    run: fn(&[String]) -> Result<(), String>,
+) -> Stage {
+    Stage { name, arguments, about, run }
+}
+
+/// All stages but `ci`, in the order of the help.
+pub(crate) const STAGES: [Stage; 15] = [
+    stage(
+        "check",
+        "",
+        "format, lint, core and unit: less than two minutes once the dependencies are built",
+        check,
+    ),
+    stage("format", "", "is the source formatted? `cargo fmt --all` formats it", |rest| none(rest, format)),
+    stage("lint", "", "clippy for all targets; a warning is an error", |rest| none(rest, lint)),
+    stage("core", "", "the core builds alone, without sockets, clock and runtime", |rest| none(rest, core)),
+    stage("unit", "[ARGUMENT]...", "the unit tests; a name selects those that contain it", unit),
+    stage("test", "[ARGUMENT]...", "all tests: `cargo test --workspace`", test),
+    stage(
+        "e2e",
+        "[AREA] [ARGUMENT]...",
+        "tests with real processes and sockets, of all areas or one: cli, cluster, containers,\n\
+         faults, fill, http. A name behind the area selects the tests that contain it",
+        e2e,
+    ),
+    stage("doc", "", "the pages of rustdoc, without a broken link", |rest| none(rest, doc)),
+    stage("deny", "", "licences and sources of all dependencies", |rest| none(rest, deny)),
+    stage("kubernetes", "", "docker/kubernetes.yaml against the schemas of Kubernetes", |rest| {
+        none(rest, kubernetes)
+    }),
+    stage(
+        "sim",
+        "[ARGUMENT]...",
+        "simulated clusters: 2,000 seeds, or what the arguments say (`--seeds N`)",
+        sim,
+    ),
+    stage("faults", "[SECONDS]", "five runs of random faults on real nodes, 60 s each", faults),
+    stage("long", "", "sim, and faults beside it", |rest| none(rest, long)),
+    stage("fuzz", "[SECONDS]", "every fuzz target, 10 s each, two at a time", fuzz::run),
+    stage("bench", "[NAME] [ARGUMENT]...", "the benchmarks, or one: see bench/README.md", bench),
+];
+
+fn none(rest: &[String], stage: fn() -> Result<(), String>) -> Result<(), String> {
+    match rest.first() {
+        None => stage(),
+        Some(word) => Err(format!("xtask: this command takes no argument, and {word} is one")),
+    }
+}
+
+fn check(rest: &[String]) -> Result<(), String> {
+    none(rest, format)?;
+    lint()?;
+    core()?;
+    unit(&[])
+}
+
+fn format() -> Result<(), String> {
+    run(cargo(["fmt", "--all", "--check"]))?;
+    run(cargo(["fmt", "--manifest-path", "cluster-tests/fuzz/Cargo.toml", "--check"]))
+}
+
+fn lint() -> Result<(), String> {
+    run(cargo(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))
+}
+
+fn core() -> Result<(), String> {
+    run(cargo(["check", "--lib", "--no-default-features", "--locked"]))
+}
+
+fn unit(rest: &[String]) -> Result<(), String> {
+    // the whole workspace, so that it is the build of `cargo test --workspace`
+    run(with(cargo(["test", "--workspace", "--locked", "--lib"]), rest))
+}
+
+fn test(rest: &[String]) -> Result<(), String> {
+    run(with(cargo(["test", "--workspace", "--locked"]), rest))
+}
+
+/// The areas of the tests over sockets, each a program below `cluster-tests/tests`.
+const AREAS: [&str; 6] = ["cli", "cluster", "containers", "faults", "fill", "http"];
+
+fn e2e(rest: &[String]) -> Result<(), String> {
+    let (areas, rest) = match rest.split_first() {
+        None => (&AREAS[..], rest),
+        Some((area, rest)) => {
+            let at = AREAS.iter().position(|one| one == area);
+            let at = at.ok_or_else(|| format!("xtask: no area {area}: use one of {}", AREAS.join(", ")))?;
+            (&AREAS[at..=at], rest)
+        }
+    };
+    let mut command = cargo(["test", "--workspace", "--locked"]);
+    command.args(areas.iter().flat_map(|area| ["--test", area]));
+    run(with(command, rest))
+}
+
+fn doc() -> Result<(), String> {
+    let mut command = cargo(["doc", "--workspace", "--no-deps", "--locked", "--quiet"]);
+    command.env("RUSTDOCFLAGS", "-D warnings");
+    run(command)
+}
+
+fn deny() -> Result<(), String> {
+    // advisories need a database from the network, which CI may not have
+    run(cargo(["deny", "check", "licenses", "bans", "sources"]))
+}
+
+fn kubernetes() -> Result<(), String> {
+    run(cargo(["build", "--package", "vwatch", "--bin", "vwatch", "--locked"]))?;
+    let python = tools().join("python/bin/python");
+    let mut command = program(if python.is_file() { python.into_os_string() } else { "python3".into() });
+    command.arg("cluster-tests/kubernetes.py").arg(target().join("debug/vwatch"));
+    run(command)
+        .map_err(|error| format!("{error}\nIt needs kubernetes-validate from PyPI, which .ci/run installs."))
+}
+
+fn sim(rest: &[String]) -> Result<(), String> {
+    run(simulator(rest))
+}
+
+fn simulator(rest: &[String]) -> Command {
+    let jobs = std::thread::available_parallelism().map_or(1, usize::from).to_string();
+    let default = ["--seeds", "2000", "--jobs", &jobs].map(str::to_owned);
+    let command =
+        cargo(["run", "--profile", "fast", "--package", "cluster-tests", "--locked", "--bin", "sim", "--"]);
+    with(command, if rest.is_empty() { &default } else { rest })
+}
+
+fn faults(rest: &[String]) -> Result<(), String> {
+    run(fault_runs(rest)?)
+}
+
+fn fault_runs(rest: &[String]) -> Result<Command, String> {
+    let seconds = match rest {
+        [] => "60",
+        [seconds] if seconds.parse::<u32>().is_ok() => seconds,
+        _ => return Err("xtask: faults takes one number, the seconds of each run".to_owned()),
+    };
+    let mut command = cargo(["test", "--workspace", "--locked", "--test", "faults", "--", "--nocapture"]);
+    command.env("VWATCH_FAULTS_SECONDS", seconds);
+    Ok(command)
+}
+
+/// The simulator needs the processors, and the fault runs mostly time.
+fn long() -> Result<(), String> {
+    let path = target().join("faults.log");
+    let log = |error| format!("xtask: {}: {error}", path.display());
+    let mut faults = fault_runs(&[])?;
+    let file = File::create(&path).map_err(log)?;
+    faults.stdout(file.try_clone().map_err(log)?).stderr(file);
+    println!("$ {} >{} &", shown(&faults), path.display());
+    let mut running =
+        faults.spawn().map_err(|error| format!("xtask: cannot run {}: {error}", shown(&faults)))?;
+    let simulated = sim(&[]);
+    let faulted = ended(&faults, running.wait());
+    simulated?;
+    let text = std::fs::read_to_string(&path).map_err(log)?;
+    match faulted {
+        Ok(()) => {
+            text.lines().filter(|line| line.contains("ready and agreed")).for_each(|line| println!("{line}"));
+            Ok(())
+        }
+        Err(error) => {
+            let lines: Vec<_> = text.lines().collect();
+            lines[lines.len().saturating_sub(200)..].iter().for_each(|line| println!("{line}"));
+            Err(error)
+        }
+    }
+}
+
+fn bench(rest: &[String]) -> Result<(), String> {
+    let mut command = cargo(["bench", "--package", "bench", "--locked"]);
+    match rest.split_first() {
+        None => run(command),
+        Some((name, rest)) if root().join(format!("bench/benches/{name}.rs")).is_file() => {
+            command.args(["--bench", name]);
+            if !rest.is_empty() {
+                command.arg("--");
+            }
+            run(with(command, rest))
+        }
+        Some((name, _)) => Err(format!("xtask: no benchmark {name}: bench/README.md lists them")),
+    }
+}
+
+fn with(mut command: Command, rest: &[String]) -> Command {
+    command.args(rest);
+    command
+}
