@@ -132,12 +132,17 @@ func (w *Watcher) request(ctx context.Context) (*http.Response, []byte, error) {
 func (w *Watcher) nextNode(ctx context.Context, why, retryAfter string) {
 	fmt.Fprintf(os.Stderr, "%s: %s: trying the next node\n", w.nodes[0], why)
 	w.nodes = append(w.nodes[1:], w.nodes[0])
-	longest := 100 * time.Millisecond << min(w.failures, 6)
-	longest = min(longest, 5*time.Second)
+	longest := 5 * time.Second
+	if w.failures < 6 {
+		longest = 100 * time.Millisecond << w.failures
+	}
 	w.failures++
 	pause := time.Duration(rand.Int63n(int64(longest)))
 	if seconds, err := strconv.Atoi(retryAfter); err == nil && seconds > 0 {
-		pause += time.Duration(min(seconds, 60)) * time.Second
+		if seconds > 60 {
+			seconds = 60
+		}
+		pause += time.Duration(seconds) * time.Second
 	}
 	select {
 	case <-ctx.Done():
@@ -146,6 +151,7 @@ func (w *Watcher) nextNode(ctx context.Context, why, retryAfter string) {
 }
 
 func main() {
+	rand.Seed(time.Now().UnixNano()) // not needed from Go 1.20 on
 	if len(os.Args) < 3 {
 		fmt.Fprintln(os.Stderr, "usage: go run watch.go NAME URL [URL ...]")
 		os.Exit(2)
