@@ -1,8 +1,9 @@
-//! The commands of `vwatch`, its flags, and the walk-through of README.md.
+//! The commands of `vwatch`, its flags, the walk-through of README.md, and the documentation.
 
 mod bench;
 mod commands;
 mod dev;
+mod docs;
 mod flags;
 mod members;
 mod readme;
