@@ -46,19 +46,19 @@ seen=0
 shows '^[0-9]+ nodes are ready'
 run 'vwatch members --server-url http://127.0.0.1:8008'
 
-say 'a watcher at the third node is told of what is written at the first'
+say 'a watcher at the third node gets what is written at the first'
 run 'vwatch watch --client-url http://127.0.0.3:8080 app & sleep 1'
 run 'vwatch put --server-url http://127.0.0.1:8008 app 1'
 run 'vwatch put --server-url http://127.0.0.2:8008 app 2'
 
-say 'the second one is killed'
+say 'the second node is killed'
 mark
 run "kill -9 $(process_of node-2)"
 shows 'node-1 .*node-2 .* is dead'
 run 'vwatch members --server-url http://127.0.0.1:8008'
 run 'vwatch put --server-url http://127.0.0.1:8008 app 3'
 
-say 'it comes back empty, and takes the set over before it is read'
+say 'it starts again, empty, and takes over the set before it answers reads'
 again=$(tail -n +"$((seen + 1))" "$log" | sed -n 's/.*this starts it again: //p')
 printf '\033[1m$ %s &\033[0m\n' "$again"
 mark
@@ -66,7 +66,7 @@ $again >> "$log" 2>&1 &
 shows ' ready: the set is complete names=1'
 run 'vwatch get --client-url http://127.0.0.2:8080 app'
 
-say 'the third one is cut off from the others'
+say 'the third node is cut off from the others'
 mark
 for way in '--source 127.0.0.3' '--destination 127.0.0.3'; do
     run "iptables -A INPUT $way -p udp --dport 8008 -j DROP; iptables -A INPUT $way -p tcp --dport 8008 -j DROP"
@@ -76,7 +76,7 @@ run 'vwatch put --server-url http://127.0.0.1:8008 app 4'
 run 'vwatch get --client-url http://127.0.0.3:8080 app'
 run 'vwatch members --server-url http://127.0.0.1:8008'
 
-say 'the cut is healed: nobody writes, and the watcher is told all the same'
+say 'the cut ends: without a new write, the watcher gets what it missed'
 mark
 run 'iptables --flush'
 shows 'node-1 .*node-3 .* is live'
