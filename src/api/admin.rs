@@ -12,14 +12,13 @@ use axum::{Extension, Router};
 use crate::api::error::Refusal;
 use crate::api::headers::{counted, number};
 use crate::api::params::{query, shown};
-use crate::api::peers;
+use crate::api::readiness::{goes_on, may_read, stopping};
 use crate::api::state::Node;
 use crate::config::LogLevel;
 use crate::core::Stamp;
 use crate::daemon::logging::set_level;
 use crate::metrics::process::Vitals;
 use crate::node::in_flight::Account;
-use crate::node::pulse::STALLED;
 use crate::wire::exposition::Form;
 use crate::wire::headers::X_VWATCH_GENESIS;
 
@@ -34,16 +33,11 @@ async fn healthy(State(node): State<Arc<Node>>) -> Result<&'static str, Refusal>
     goes_on(&node).map(|()| "ok\n")
 }
 
-/// Whether all parts of the node go on.
-pub(crate) fn goes_on(node: &Node) -> Result<(), Refusal> {
-    if node.pulse.is_stalled() { Err(Refusal::unavailable(STALLED.trim_end())) } else { Ok(()) }
-}
-
 async fn ready(State(node): State<Arc<Node>>) -> Result<Response, Refusal> {
     if !node.is_serving() {
         return Err(stopping());
     }
-    peers::may_read(&node)?;
+    may_read(&node)?;
     let mut headers = HeaderMap::new();
     let genesis = node.store.genesis().started;
     if genesis > Stamp::ZERO {
@@ -58,11 +52,6 @@ async fn ready(State(node): State<Arc<Node>>) -> Result<Response, Refusal> {
         None => "ready\n".to_owned(),
     };
     Ok((headers, text).into_response())
-}
-
-/// What a node answers that is about to stop and would have to begin something.
-pub(crate) fn stopping() -> Refusal {
-    Refusal::unavailable("stopping: this node is about to end: use another one")
 }
 
 /// `GET /v1/cluster`: how this node sees its group.

@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use tokio::io::Interest;
 use tokio::net::tcp::OwnedWriteHalf;
+use tokio::sync::Semaphore;
+
+use crate::node::limits::MAX_LISTS_OF_CONNECTION;
 
 /// How often it is looked again while bytes that nobody reads lie before the hang-up.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -54,5 +57,21 @@ impl HangUp {
                 _ => return,
             }
         }
+    }
+}
+
+/// Places for the lists of one connection: it has so many requests under way that it could take those of all.
+#[derive(Clone, Debug)]
+pub struct OwnLists {
+    /// For those that are made, or wait for it.
+    pub at_work: Arc<Semaphore>,
+    /// For long ones that are sent.
+    pub sent: Arc<Semaphore>,
+}
+
+impl OwnLists {
+    pub(crate) fn new() -> Self {
+        let places = || Arc::new(Semaphore::new(MAX_LISTS_OF_CONNECTION));
+        Self { at_work: places(), sent: places() }
     }
 }

@@ -10,13 +10,13 @@ use axum::http::header::{HeaderValue, LINK};
 use axum::response::Response;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
-use crate::api::admin::stopping;
+use crate::api::connection::OwnLists;
 use crate::api::error::Refusal;
 use crate::api::headers::json_in_place;
 use crate::api::params::{query, shown};
+use crate::api::readiness::{may_read, stopping};
 use crate::api::state::Node;
 use crate::core::{Record, Set, Store};
-use crate::http::http2::OwnLists;
 use crate::metrics::Limit;
 use crate::node::in_flight::Account;
 use crate::node::limits::{DEFAULT_LIST_RECORDS, MAX_LIST_BYTES, MAX_LIST_RECORDS, SLICE};
@@ -32,7 +32,7 @@ pub(super) async fn list(
     own: Option<Extension<OwnLists>>,
     uri: Uri,
 ) -> Result<Response, Refusal> {
-    crate::api::peers::may_read(&node)?;
+    may_read(&node)?;
     let asked = Asked::parse(&uri)?;
     let with_data = match query(&uri, "keys-only")?.as_deref() {
         None | Some("false") => true,

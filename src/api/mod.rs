@@ -9,14 +9,13 @@ mod headers;
 mod list;
 mod params;
 mod peers;
-mod read;
-pub mod reads;
+pub(crate) mod read;
+mod readiness;
 pub mod state;
 mod version_sets;
 mod watchers;
 mod write;
 
-use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
@@ -25,9 +24,8 @@ use axum::http::{HeaderValue, Method, Request, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use hyper::body::Incoming;
-use tower_service::Service;
+use tower_service::Service as _;
 
-use crate::api::reads::Reads;
 use crate::api::state::Node;
 use crate::metrics::Port;
 use crate::wire::headers::X_VWATCH_NODE;
@@ -59,54 +57,54 @@ pub fn paths(port: Port) -> &'static str {
     }
 }
 
-type Answer = Pin<Box<dyn Future<Output = Response> + Send>>;
-
-/// What answers on a port.
-pub fn service(
+/// Answers the requests of one port. Cheap to clone.
+#[derive(Clone)]
+pub struct Service {
     node: Arc<Node>,
     port: Port,
-) -> impl Fn(Request<Incoming>) -> Answer + Clone + Send + Sync + 'static {
-    let router = match port {
-        Port::Client => client(Arc::clone(&node)),
-        Port::Server => server(Arc::clone(&node)),
-    };
-    move |request| {
-        let node = Arc::clone(&node);
-        let mut router = router.clone();
-        Box::pin(async move {
-            let (parts, body) = request.into_parts();
-            let version = parts.version;
-            let is_health = matches!(parts.uri.path(), "/healthz" | "/readyz");
-            let checked = params::check_head(&node, &parts)
-                .and_then(|()| params::check_parameters(&node, port, &parts));
-            let mut response = match checked {
-                Ok(()) => {
-                    let answered = router.call(Request::from_parts(parts, body)).await;
-                    answered.unwrap_or_else(|never| match never {})
-                }
-                Err(refusal) => refusal.into_response(),
-            };
-            if matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-                // the router says 0, which is not so of what was not modified; HTTP/1.1 leaves it out by itself
-                response.headers_mut().remove(CONTENT_LENGTH);
-            }
-            if is_health && let Ok(id) = HeaderValue::from_bytes(node.config.node_id.as_bytes()) {
-                response.headers_mut().insert(NODE, id);
-            }
-            if !node.is_ready() && version < Version::HTTP_2 {
-                // so that the reader connects to another node next time
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            node.metrics.answered(port, response.status().as_u16());
-            response
-        })
-    }
+    router: Router,
 }
 
-/// What understands the reads that the front serves, and words their answers.
-#[must_use]
-pub fn reads(node: Arc<Node>) -> Arc<dyn Reads> {
-    Arc::new(read::FrontReads(node))
+impl Service {
+    /// The service of a port.
+    #[must_use]
+    pub fn new(node: Arc<Node>, port: Port) -> Self {
+        let router = match port {
+            Port::Client => client(Arc::clone(&node)),
+            Port::Server => server(Arc::clone(&node)),
+        };
+        Self { node, port, router }
+    }
+
+    /// The response to a request.
+    pub async fn respond(mut self, request: Request<Incoming>) -> Response {
+        let Self { node, port, router } = &mut self;
+        let (parts, body) = request.into_parts();
+        let version = parts.version;
+        let is_health = matches!(parts.uri.path(), "/healthz" | "/readyz");
+        let checked =
+            params::check_head(node, &parts).and_then(|()| params::check_parameters(node, *port, &parts));
+        let mut response = match checked {
+            Ok(()) => {
+                let answered = router.call(Request::from_parts(parts, body)).await;
+                answered.unwrap_or_else(|never| match never {})
+            }
+            Err(refusal) => refusal.into_response(),
+        };
+        if matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+            // the router says 0, which is not so of what was not modified; HTTP/1.1 leaves it out by itself
+            response.headers_mut().remove(CONTENT_LENGTH);
+        }
+        if is_health && let Ok(id) = HeaderValue::from_bytes(node.config.node_id.as_bytes()) {
+            response.headers_mut().insert(NODE, id);
+        }
+        if !node.is_ready() && version < Version::HTTP_2 {
+            // so that the reader connects to another node next time
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        node.metrics.answered(*port, response.status().as_u16());
+        response
+    }
 }
 
 fn client(node: Arc<Node>) -> Router {

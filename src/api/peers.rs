@@ -15,8 +15,6 @@ use http_body_util::BodyExt;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use crate::api::admin;
-use crate::api::admin::stopping;
 use crate::api::error::Refusal;
 use crate::api::state::{Node, Peering};
 use crate::metrics::PeerRefusal;
@@ -142,34 +140,4 @@ fn seal(
     frames::seal(&peering.keyring, &binding, &answer.encode(), &mut body)
         .map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error))?;
     Ok(body)
-}
-
-/// What a node answers that has no complete set yet.
-pub(super) fn joining() -> Refusal {
-    Refusal::unavailable("joining: this node takes over the set from others: use another one, or ask again")
-}
-
-/// What a writer is told while the clock is in doubt.
-pub(super) fn clock_in_doubt() -> Refusal {
-    Refusal::unavailable(
-        "clock in doubt: this node's clock is far from those of most others, or was set: \
-         write to another node, and set its clock right",
-    )
-}
-
-/// Whether reads are answered.
-pub(super) fn may_read(node: &Node) -> Result<(), Refusal> {
-    admin::goes_on(node)?;
-    if node.has_joined() { Ok(()) } else { Err(joining()) }
-}
-
-/// Whether writes are taken.
-pub(super) fn may_write(node: &Node) -> Result<(), Refusal> {
-    use crate::node::store::Standing;
-    match node.store.standing() {
-        _ if !node.is_serving() => Err(stopping()),
-        Standing::Joining => Err(joining()),
-        Standing::DoubtsItsClock => Err(clock_in_doubt()),
-        Standing::Ready => Ok(()),
-    }
 }

@@ -8,11 +8,11 @@ use axum::http::header::{CONTENT_TYPE, EXPECT};
 use axum::http::{HeaderValue, Request, StatusCode};
 use axum::response::Response;
 
-use crate::api::admin::stopping;
 use crate::api::body;
 use crate::api::body::Excess;
 use crate::api::error::Refusal;
 use crate::api::headers::json_in_place;
+use crate::api::readiness::{may_read, stopping};
 use crate::api::state::Node;
 use crate::api::{params, peers};
 use crate::core::limits::RECORD_OVERHEAD_BYTES;
@@ -33,7 +33,7 @@ pub(crate) async fn diff(State(node): State<Arc<Node>>, request: Request<Body>) 
         return peers::answer(&node, replication::PUSH_PATH, body).await;
     }
     check_type(parts.headers.get(CONTENT_TYPE))?;
-    peers::may_read(&node)?;
+    may_read(&node)?;
     let busy = || {
         node.metrics.hit(Limit::VersionSets);
         Refusal::unavailable("busy: too many version sets at once: ask again")

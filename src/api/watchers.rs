@@ -7,12 +7,12 @@ use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
 
+use crate::api::connection::OwnLists;
 use crate::api::error::Refusal;
 use crate::api::headers::json_in_place;
 use crate::api::list;
 use crate::api::list::Asked;
 use crate::api::state::Node;
-use crate::http::http2::OwnLists;
 use crate::node::in_flight::Account;
 use crate::node::limits::SLICE;
 use crate::wire::watchers::{Watched, to_json};

@@ -17,7 +17,7 @@ use crate::api::error::Refusal;
 use crate::api::headers::stamps;
 use crate::api::params;
 use crate::api::params::{header, query, shown};
-use crate::api::peers::{clock_in_doubt, may_write};
+use crate::api::readiness::{clock_in_doubt, may_write};
 use crate::api::state::Node;
 use crate::core::store::{Change, Written};
 use crate::core::{Name, Record, Stamp, Version};

@@ -63,8 +63,7 @@ pub(super) fn notes() -> &'static str {
 
 pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let config = configure(matches, std::env::vars_os())?;
-    crate::daemon::run(config, crate::api::paths, crate::api::service, crate::api::reads)
-        .map_err(|error| Failure::Usage(error.to_string()))
+    crate::daemon::run(config).map_err(|error| Failure::Usage(error.to_string()))
 }
 
 fn configure(

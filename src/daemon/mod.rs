@@ -10,13 +10,10 @@ use std::io;
 use std::net::UdpSocket;
 use std::sync::Arc;
 
-use axum::response::Response;
-use hyper::Request;
-use hyper::body::Incoming;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use crate::api::reads::Reads;
+use crate::api;
 use crate::api::state::Peering;
 use crate::api::state::{Listens, Node};
 use crate::cluster::bootstrap::{Neighbourhood, bind_both, replica_config};
@@ -75,22 +72,11 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// Runs a node until SIGTERM or SIGINT, and stops it in an orderly way. `service` makes what answers on a
-/// port, and `paths` says what that is. `reads` makes what the front asks.
+/// Runs a node until SIGTERM or SIGINT, and stops it in an orderly way.
 ///
 /// # Errors
 /// If it cannot start; nothing is left running then.
-pub fn run<S, F, A>(
-    config: Config,
-    paths: fn(Port) -> &'static str,
-    service: S,
-    reads: fn(Arc<Node>) -> Arc<dyn Reads>,
-) -> Result<(), StartError>
-where
-    S: Fn(Arc<Node>, Port) -> F,
-    F: Fn(Request<Incoming>) -> A + Clone + Send + Sync + 'static,
-    A: Future<Output = Response> + Send + 'static,
-{
+pub fn run(config: Config) -> Result<(), StartError> {
     logging::start(config.log_level, config.log_format).map_err(|e| system("threads", e))?;
     if let Some(offset) = clock::offset_from_environment().map_err(StartError::Clock)? {
         let variable = clock::OFFSET_VARIABLE;
@@ -172,45 +158,18 @@ where
         {
             let at = listener.local_addr().map_or_else(|_| "?".into(), |a| a.to_string());
             tracing::info!(
-                text = paths(port),
+                text = api::paths(port),
                 "Listening for {} traffic at {at}, {max_connections} connections at most:",
                 port.as_str(),
             );
-            let server = Server {
-                port,
-                listener,
-                max_connections,
-                idle_timeout: node.config.idle_timeout,
-                metrics: Arc::clone(&node.metrics),
-                in_flight: Arc::clone(node.in_flight(port)),
-                lifecycle: Arc::clone(&node.lifecycle),
-                pulse: Arc::clone(&node.pulse),
-            };
-            let answer = service(Arc::clone(&node), port);
+            let server = Server { port, listener, max_connections, node: Arc::clone(&node) };
             match port {
                 Port::Server => {
                     let kept = if alone { 0 } else { SERVER_CONNECTIONS_OF_PEERS.min(max_connections / 4) };
-                    let node = Arc::clone(&node);
-                    let is_peer = move |ip| node.group.get().is_some_and(|group| group.is_of_peer(ip));
-                    let serving = server.run(answer, (kept, is_peer), open.clone());
-                    tokio::spawn(end_with(serving, port));
+                    tokio::spawn(end_with(server.run(kept, open.clone()), port));
                 }
-                Port::Client if lanes == 0 => {
-                    let nobody = (0, |_| false);
-                    tokio::spawn(end_with(server.run(answer, nobody, open.clone()), port));
-                }
-                Port::Client => {
-                    let reads = reads(Arc::clone(&node));
-                    let serving = server.run_front(
-                        answer,
-                        reads,
-                        node.store.clone(),
-                        !node.config.jitter_per_watch.is_zero(),
-                        lanes,
-                        open.clone(),
-                    );
-                    tokio::spawn(end_with(serving, port));
-                }
+                Port::Client if lanes == 0 => drop(tokio::spawn(end_with(server.run(0, open.clone()), port))),
+                Port::Client => drop(tokio::spawn(end_with(server.run_front(lanes, open.clone()), port))),
             }
         }
         drop(open);

@@ -1,27 +1,22 @@
 //! One port: accepts connections up to its limit and serves each with the ordinary HTTP service.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Shutdown, TcpListener as StdTcpListener};
+use std::net::{Shutdown, TcpListener as StdTcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::response::Response;
-use hyper::Request;
-use hyper::body::Incoming;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use crate::api::reads::Reads;
-use crate::http::connection::Ordinary;
-use crate::http::connection_limit::Places;
-use crate::http::fast_path::{Front, Services};
-use crate::http::turn_away::{Doorman, unavailable};
-use crate::metrics::{Metrics, Port};
-use crate::node::in_flight::InFlight;
-use crate::node::lifecycle::{Lifecycle, Phase};
-use crate::node::pulse::Pulse;
-use crate::node::store::SharedStore;
+use super::connection::Ordinary;
+use super::connection_limit::Places;
+use super::fast_path::{Front, Services};
+use super::turn_away::{Doorman, Scope, unavailable};
+use crate::api::Service;
+use crate::api::state::Node;
+use crate::metrics::Port;
+use crate::node::lifecycle::Phase;
 
 /// How long accepting pauses when the system has no descriptors or memory left for a connection.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -37,58 +32,38 @@ pub(crate) struct Server {
     pub(crate) listener: StdTcpListener,
     /// Connections at most.
     pub(crate) max_connections: usize,
-    /// A connection that has not sent a whole request head for this long is closed.
-    pub(crate) idle_timeout: Duration,
-    /// Where it counts.
-    pub(crate) metrics: Arc<Metrics>,
-    /// What it holds for what is under way.
-    pub(crate) in_flight: Arc<InFlight>,
-    /// When to stop.
-    pub(crate) lifecycle: Arc<Lifecycle>,
-    /// Whether the node stands still.
-    pub(crate) pulse: Arc<Pulse>,
+    /// The node that it is of.
+    pub(crate) node: Arc<Node>,
 }
 
 /// Held by each connection while it is open; when all are dropped, all connections have ended.
 pub(crate) type OpenGuard = mpsc::Sender<()>;
 
 impl Server {
-    fn ordinary<F>(&self, answer: F, open: OpenGuard) -> Ordinary<F> {
-        Ordinary {
-            answer,
-            port: self.port,
-            idle_timeout: self.idle_timeout,
-            metrics: Arc::clone(&self.metrics),
-            in_flight: Arc::clone(&self.in_flight),
-            lifecycle: Arc::clone(&self.lifecycle),
-            open,
-        }
+    fn ordinary(&self, open: OpenGuard) -> Ordinary {
+        let (node, port) = (Arc::clone(&self.node), self.port);
+        Ordinary { service: Service::new(Arc::clone(&node), port), scope: Scope::All, port, node, _open: open }
     }
 
-    /// Accepts and serves until the node is closing. `answer` makes the answer to one request. The last `kept` places are
-    /// for those whom `is_peer` knows.
+    fn places(&self) -> Arc<Places> {
+        Places::new(self.max_connections, self.node.metrics.connections(self.port))
+    }
+
+    /// Accepts and serves until the node is closing. The last `kept` places are for peers.
     ///
     /// # Errors
     /// If the socket cannot be used at all. What a single connection does wrong ends that connection only.
-    pub(crate) async fn run<F, A>(
-        self,
-        answer: F,
-        (kept, is_peer): (usize, impl Fn(IpAddr) -> bool),
-        open: OpenGuard,
-    ) -> io::Result<()>
-    where
-        F: Fn(Request<Incoming>) -> A + Clone + Send + Sync + 'static,
-        A: Future<Output = Response> + Send + 'static,
-    {
-        let ordinary = self.ordinary(answer, open);
+    pub(crate) async fn run(self, kept: usize, open: OpenGuard) -> io::Result<()> {
+        let ordinary = self.ordinary(open);
+        let places = self.places();
         let listener = TcpListener::from_std(self.listener)?;
-        let places = Places::new(self.max_connections, self.metrics.connections(self.port));
         let doorman = Doorman::new(ordinary.clone());
+        let is_peer = |ip| self.node.group.get().is_some_and(|group| group.is_of_peer(ip));
         let mut errors = AcceptErrors::default();
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                () = self.lifecycle.reached(Phase::Closing) => return Ok(()),
+                () = self.node.lifecycle.reached(Phase::Closing) => return Ok(()),
             };
             let (stream, from) = match accepted {
                 Ok(accepted) => accepted,
@@ -100,45 +75,26 @@ impl Server {
                 }
             };
             let for_peer = || is_peer(from.ip().to_canonical()).then(|| places.take()).flatten();
-            match places.take_but(kept).or_else(for_peer) {
+            let place = places.take_but(kept).or_else(|| if kept == 0 { None } else { for_peer() });
+            match place {
                 Some(place) => drop(tokio::spawn(ordinary.clone().serve(stream, place))),
                 None => doorman.turn_away(|| Ok(stream)),
             }
         }
     }
 
-    /// Serves through a front of so many lanes, which answers the reads that `reads` understands, and hands all else to
-    /// `answer`.
+    /// Serves through a front of so many lanes, which hands what it does not answer to the ordinary path.
     ///
     /// # Errors
     /// If the socket or the threads cannot be had, or the front ends before its time.
-    pub(crate) async fn run_front<F, A>(
-        self,
-        answer: F,
-        reads: Arc<dyn Reads>,
-        store: SharedStore,
-        jitter_is_on: bool,
-        lanes: usize,
-        open: OpenGuard,
-    ) -> io::Result<()>
-    where
-        F: Fn(Request<Incoming>) -> A + Clone + Send + Sync + 'static,
-        A: Future<Output = Response> + Send + 'static,
-    {
-        let ordinary = self.ordinary(answer, open.clone());
+    pub(crate) async fn run_front(self, lanes: usize, open: OpenGuard) -> io::Result<()> {
+        let ordinary = self.ordinary(open.clone());
         let doorman = Doorman::new(ordinary.clone());
         let runtime = Handle::current();
         let services = Services {
-            reads,
-            store,
-            places: Places::new(self.max_connections, self.metrics.connections(self.port)),
-            idle_timeout: self.idle_timeout,
-            jitter_is_on,
+            node: Arc::clone(&self.node),
             port: self.port,
-            in_flight: self.in_flight,
-            metrics: self.metrics,
-            lifecycle: Arc::clone(&self.lifecycle),
-            pulse: self.pulse,
+            places: self.places(),
             hand_over: Box::new({
                 let runtime = runtime.clone();
                 move |handover| drop(runtime.spawn(ordinary.clone().go_on(handover)))
@@ -152,7 +108,7 @@ impl Server {
         drop(open);
         tokio::select! {
             ended = front.ended() => return ended,
-            () = self.lifecycle.reached(Phase::Closing) => front.close(),
+            () = self.node.lifecycle.reached(Phase::Closing) => front.close(),
         }
         front.ended().await
     }

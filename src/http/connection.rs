@@ -18,15 +18,18 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
+use super::turn_away::{Scope, health_only};
+use crate::api::Service;
 use crate::api::connection::HangUp;
+use crate::api::state::Node;
 use crate::http::acceptor::OpenGuard;
 use crate::http::connection_limit::Place;
 use crate::http::error_body::Spoken;
 use crate::http::http2;
 use crate::http::write_timeout::Impatient;
-use crate::metrics::{Limit, Metrics, Port};
-use crate::node::in_flight::{Account, InFlight};
-use crate::node::lifecycle::{Lifecycle, Phase};
+use crate::metrics::{Limit, Port};
+use crate::node::in_flight::Account;
+use crate::node::lifecycle::Phase;
 use crate::node::limits::MAX_BUFFER_BYTES;
 
 /// At the end a connection without a request that is being answered has this long to go.
@@ -38,23 +41,19 @@ pub(crate) const MAX_PAUSES: u32 = 3;
 /// How long one that has its last answer may take to end as well.
 pub(crate) const LAST_WORDS_TIME: Duration = Duration::from_secs(1);
 
-/// What an ordinary connection is served with. Cheap to clone.
+/// Serves connections by the ordinary path. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Ordinary<F> {
-    /// Makes the answer to one request.
-    pub(crate) answer: F,
-    /// The port that it is on.
+pub(crate) struct Ordinary {
+    /// Answers requests.
+    pub(crate) service: Service,
+    /// Which of them.
+    pub(crate) scope: Scope,
+    /// The port of the connections.
     pub(crate) port: Port,
-    /// A connection that has not sent a whole request head for this long is closed.
-    pub(crate) idle_timeout: Duration,
-    /// Where it counts.
-    pub(crate) metrics: Arc<Metrics>,
-    /// What its port holds for what is under way.
-    pub(crate) in_flight: Arc<InFlight>,
-    /// When to stop.
-    pub(crate) lifecycle: Arc<Lifecycle>,
-    /// Held while it is open.
-    pub(crate) open: OpenGuard,
+    /// The node that they are to.
+    pub(crate) node: Arc<Node>,
+    /// Held while a connection is open.
+    pub(crate) _open: OpenGuard,
 }
 
 /// A connection that comes from the front, which does not go on with it.
@@ -81,19 +80,21 @@ pub(crate) struct Unsent {
     pub(crate) is_last: bool,
 }
 
-impl<F> Ordinary<F> {
-    /// The same with other answers.
-    pub(crate) fn answering<G>(self, answer: G) -> Ordinary<G> {
-        let Self { answer: _, port, idle_timeout, metrics, in_flight, lifecycle, open } = self;
-        Ordinary { answer, port, idle_timeout, metrics, in_flight, lifecycle, open }
+impl Ordinary {
+    /// The response to a request.
+    pub(super) fn respond(
+        &self,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response> + Send + use<> {
+        let (service, scope) = (self.service.clone(), self.scope);
+        async move {
+            match scope {
+                Scope::All => service.respond(request).await,
+                Scope::Health => health_only(service, request).await,
+            }
+        }
     }
-}
 
-impl<F, A> Ordinary<F>
-where
-    F: Fn(Request<Incoming>) -> A + Send + 'static,
-    A: Future<Output = Response> + Send + 'static,
-{
     /// Serves a connection that was just accepted.
     pub(crate) async fn serve(self, stream: TcpStream, place: Place) {
         self.serve_from(stream, Vec::new()).await;
@@ -104,29 +105,30 @@ where
     pub(crate) async fn go_on(self, handover: Handover) {
         let Handover { stream, place, read, unsent } = handover;
         let Ok(mut stream) = TcpStream::from_std(stream) else { return };
-        match timeout(self.idle_timeout, send(&mut stream, &unsent)).await {
+        match timeout(self.node.config.idle_timeout, send(&mut stream, &unsent)).await {
             Ok(Ok(())) if unsent.is_last => {
                 let _ = timeout(LAST_WORDS_TIME, end(&mut stream)).await;
             }
             Ok(Ok(())) => self.serve_from(stream, read).await,
             Ok(Err(error)) => tracing::debug!(%error, "connection ended early"),
-            Err(_) => self.metrics.hit(Limit::WriteTime),
+            Err(_) => self.node.metrics.hit(Limit::WriteTime),
         }
         drop(place);
     }
 
     /// Serves a connection of which this was read already.
     pub(crate) async fn serve_from(self, stream: TcpStream, mut read: Vec<u8>) {
-        let (mut stream, hang_up) = Impatient::new(stream, self.idle_timeout, Arc::clone(&self.metrics));
+        let (mut stream, hang_up) =
+            Impatient::new(stream, self.node.config.idle_timeout, Arc::clone(&self.node.metrics));
         let closing = async {
-            self.lifecycle.reached(Phase::Closing).await;
+            self.node.lifecycle.reached(Phase::Closing).await;
             sleep(CLOSING_TIME).await;
         };
         let is_http2 = tokio::select! {
-            is_http2 = timeout(self.idle_timeout, http2::begins(&mut stream, &mut read)) => is_http2,
+            is_http2 = timeout(self.node.config.idle_timeout, http2::begins(&mut stream, &mut read)) => is_http2,
             () = closing => return,
         };
-        let Ok(is_http2) = is_http2 else { return self.metrics.hit(Limit::IdleTime) };
+        let Ok(is_http2) = is_http2 else { return self.node.metrics.hit(Limit::IdleTime) };
         let stream = Resumed { stream, read, at: 0 };
         if is_http2 {
             // apart, so that its size is not that of every connection
@@ -137,27 +139,27 @@ where
     }
 
     async fn serve_http1(self, stream: Resumed, hang_up: HangUp) {
-        let Self { answer, port, idle_timeout, metrics, in_flight, lifecycle, open } = self;
-        let account = Account::new(in_flight);
-        let stream = Spoken::new(stream, port, Arc::clone(&metrics), account.clone());
+        let account = Account::new(Arc::clone(self.node.in_flight(self.port)));
+        let stream = Spoken::new(stream, self.port, Arc::clone(&self.node.metrics), account.clone());
         let answering = Arc::new(AtomicBool::new(false));
         let is_answering = Arc::clone(&answering);
         let client = hang_up.clone();
+        let handler = self.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(hang_up.clone());
             request.extensions_mut().insert(account.clone());
             answering.store(true, Ordering::Relaxed);
-            let answer = answer(request);
+            let response = handler.respond(request);
             let answering = Arc::clone(&answering);
             async move {
-                let answer = answer.await;
+                let response = response.await;
                 answering.store(false, Ordering::Relaxed);
-                Ok::<Response<Body>, std::convert::Infallible>(answer)
+                Ok::<Response<Body>, std::convert::Infallible>(response)
             }
         });
         let http = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(idle_timeout)
+            .header_read_timeout(self.node.config.idle_timeout)
             .max_buf_size(MAX_BUFFER_BYTES)
             // as Go writes them, for who compares them by eye or by a careless script
             .title_case_headers(true)
@@ -165,7 +167,7 @@ where
         let mut http = std::pin::pin!(http);
         let ended = tokio::select! {
             ended = http.as_mut() => ended,
-            () = lifecycle.reached(Phase::Closing) => {
+            () = self.node.lifecycle.reached(Phase::Closing) => {
                 http.as_mut().graceful_shutdown();
                 let mut pauses = 0;
                 loop {
@@ -183,12 +185,11 @@ where
         };
         if let Err(error) = ended {
             if error.is_timeout() {
-                metrics.hit(Limit::IdleTime);
+                self.node.metrics.hit(Limit::IdleTime);
             }
             // the other side hung up, was too slow or sent no HTTP: its business, and nothing to alarm anybody with
             tracing::debug!(%error, "connection ended early");
         }
-        drop(open);
     }
 }
 

@@ -8,24 +8,20 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::response::Response;
 use hyper::Request;
 use hyper::body::{Bytes, Frame, Incoming, SizeHint};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, interval, sleep};
 
-use crate::api::connection::HangUp;
+use crate::api::connection::{HangUp, OwnLists};
 use crate::http::connection::{CLOSING_TIME, MAX_PAUSES, Ordinary};
 use crate::metrics::Limit;
 use crate::node::in_flight::{Account, keep_until_sent};
 use crate::node::lifecycle::Phase;
-use crate::node::limits::{
-    HTTP2_SEND_BYTES, MAX_BUFFER_BYTES, MAX_LISTS_OF_CONNECTION, MAX_STREAMS, http2_window,
-};
+use crate::node::limits::{HTTP2_SEND_BYTES, MAX_BUFFER_BYTES, MAX_STREAMS, http2_window};
 
 /// How a connection of HTTP/2 begins.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -46,47 +42,29 @@ pub(crate) async fn begins(stream: &mut (impl AsyncRead + Unpin), read: &mut Vec
     read.starts_with(PREFACE)
 }
 
-/// Places for the lists of one connection: it has so many requests under way that it could take those of all.
-#[derive(Clone, Debug)]
-pub struct OwnLists {
-    /// For those that are made, or wait for it.
-    pub at_work: Arc<Semaphore>,
-    /// For long ones that are sent.
-    pub sent: Arc<Semaphore>,
-}
-
-impl OwnLists {
-    fn new() -> Self {
-        let places = || Arc::new(Semaphore::new(MAX_LISTS_OF_CONNECTION));
-        Self { at_work: places(), sent: places() }
-    }
-}
-
-impl<F, A> Ordinary<F>
-where
-    F: Fn(Request<Incoming>) -> A + Send + 'static,
-    A: Future<Output = Response> + Send + 'static,
-{
+impl Ordinary {
     /// Serves a connection that begins as HTTP/2 does.
     pub(crate) async fn serve_http2<S>(self, stream: S, client: HangUp)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { answer, port, idle_timeout, metrics, in_flight, lifecycle, open } = self;
-        let account = Account::new(in_flight);
+        let node = Arc::clone(&self.node);
+        let (port, idle_timeout, lifecycle) = (self.port, node.config.idle_timeout, &node.lifecycle);
+        let account = Account::new(Arc::clone(node.in_flight(port)));
         let streams = Arc::new(Streams::new());
         let begun = Arc::clone(&streams);
         let own_lists = OwnLists::new();
+        let handler = self.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
             let mut stream = begun.begin();
             request.extensions_mut().insert(own_lists.clone());
             request.extensions_mut().insert(account.clone());
-            let answer = answer(request);
+            let response = handler.respond(request);
             async move {
-                let answer = answer.await;
+                let response = response.await;
                 stream.is_answered();
                 Ok::<_, std::convert::Infallible>(
-                    answer.map(|body| Sending { body, stream: Arc::new(stream) }),
+                    response.map(|body| Sending { body, stream: Arc::new(stream) }),
                 )
             }
         });
@@ -133,20 +111,19 @@ where
                 _ = look.tick() => match streams.look(idle_timeout) {
                     Look::Silent if !is_silent => {
                         is_silent = true;
-                        metrics.hit(Limit::IdleTime);
+                        node.metrics.hit(Limit::IdleTime);
                         http.as_mut().graceful_shutdown();
                         is_leaving = true;
                         patience.as_mut().reset(Instant::now() + CLOSING_TIME);
                     }
                     Look::Stalled => {
-                        metrics.hit(Limit::WriteTime);
+                        node.metrics.hit(Limit::WriteTime);
                         break;
                     }
                     Look::Fine | Look::Silent => {}
                 }
             }
         }
-        drop(open);
     }
 }
 

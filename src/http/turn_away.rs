@@ -13,7 +13,8 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::http::connection::{LAST_WORDS_TIME, Ordinary};
+use super::connection::{LAST_WORDS_TIME, Ordinary};
+use crate::api::Service;
 use crate::metrics::Limit;
 use crate::node::limits::RETRY_AFTER_S;
 
@@ -27,32 +28,35 @@ const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
 pub(crate) const NO_PLACE: &str =
     "too many connections: this node is at its limit: try another node, or again later\n";
 
-/// Hears those for whom there is no place.
-pub(crate) struct Doorman<F> {
-    ordinary: Ordinary<F>,
+/// Which requests are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// All of them.
+    All,
+    /// Health checks only; all others with 503. Each response is the last one of its connection.
+    Health,
+}
+
+/// Answers connections over the limit.
+pub(crate) struct Doorman {
+    ordinary: Ordinary,
     at_once: Arc<Semaphore>,
 }
 
-impl<F, A> Doorman<F>
-where
-    F: Fn(Request<Incoming>) -> A + Clone + Send + Sync + 'static,
-    A: Future<Output = Response> + Send + 'static,
-{
-    /// Answers by `ordinary` who asks for the health of the node.
-    pub(crate) fn new(ordinary: Ordinary<F>) -> Self {
+impl Doorman {
+    /// Answers health checks by `ordinary`.
+    pub(crate) fn new(ordinary: Ordinary) -> Self {
+        let ordinary = Ordinary { scope: Scope::Health, ..ordinary };
         Self { ordinary, at_once: Arc::new(Semaphore::new(MAX_TURNED_AWAY_AT_ONCE)) }
     }
 
     /// Answers one request, beside the caller, if that comes soon.
     pub(crate) fn turn_away(&self, stream: impl FnOnce() -> io::Result<TcpStream>) {
-        self.ordinary.metrics.hit(Limit::Connections);
+        self.ordinary.node.metrics.hit(Limit::Connections);
         if let Ok(permit) = Arc::clone(&self.at_once).try_acquire_owned()
             && let Ok(stream) = stream()
         {
-            let ordinary = self.ordinary.clone();
-            let answer = ordinary.answer.clone();
-            let serving = ordinary.answering(move |request| health_only(&answer, request));
-            let serving = serving.serve_from(stream, Vec::new());
+            let serving = self.ordinary.clone().serve_from(stream, Vec::new());
             tokio::spawn(async move {
                 let _ = timeout(LAST_WORDS_TIME, serving).await;
                 drop(permit);
@@ -61,24 +65,14 @@ where
     }
 }
 
-/// What is answered without a place, as the last answer of its connection.
-fn health_only<F, A>(
-    answer: &F,
-    request: Request<Incoming>,
-) -> impl Future<Output = Response> + Send + 'static + use<F, A>
-where
-    F: Fn(Request<Incoming>) -> A,
-    A: Future<Output = Response> + Send + 'static,
-{
-    let health = HEALTH.contains(&request.uri().path()).then(|| answer(request));
-    async move {
-        let mut response = match health {
-            Some(answer) => answer.await,
-            None => refusal(),
-        };
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        response
-    }
+/// The response to a request on a connection over the limit.
+pub(super) async fn health_only(service: Service, request: Request<Incoming>) -> Response {
+    let mut response = match HEALTH.contains(&request.uri().path()) {
+        true => service.respond(request).await,
+        false => refusal(),
+    };
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 fn refusal() -> Response {

@@ -242,13 +242,13 @@ impl Lane {
         if let Err(error) = self.poll.registry().register(&mut stream, token, Interest::READABLE) {
             // the ordinary path could not wait for it either: the limit is one of all processes of this user
             self.errors.cannot_wait(self.services.port, &error);
-            self.services.metrics.hit(Limit::Connections);
+            self.services.node.metrics.hit(Limit::Connections);
             let _ = turn_away_at_once(stream, NO_PLACE);
             return;
         }
         let at =
             self.table.insert(Connection { stream, state: State::Idle, more: false, ended: false, place });
-        self.wheel.set(at, self.elapsed() + self.services.idle_timeout);
+        self.wheel.set(at, self.elapsed() + self.services.node.config.idle_timeout);
     }
 
     /// Reads the clock, once for all that is done before it is read again.
@@ -256,7 +256,7 @@ impl Lane {
         self.now = Instant::now();
         self.clockwork.set(clock::now());
         // readers of a node that is about to stop go to another one with their next request
-        let is_serving = self.services.lifecycle.phase() == Phase::Serving;
+        let is_serving = self.services.node.lifecycle.phase() == Phase::Serving;
         self.then = if is_serving { Then::Keep } else { Then::Close };
     }
 
@@ -298,7 +298,7 @@ impl Lane {
             // one look for all of a name in this slice: it is newer than what woke them
             let record = match look.take_if(|(name, _)| name == reader.name()) {
                 Some((_, record)) => record,
-                None => self.services.store.get(reader.name()),
+                None => self.services.node.store.get(reader.name()),
             };
             let name = reader.name().clone();
             match slice.job.wake {
@@ -307,8 +307,8 @@ impl Lane {
             }
             look = Some((name, record));
         }
-        self.services.store.leave(tickets);
-        self.services.store.fanout().counters().told(told as u64);
+        self.services.node.store.leave(tickets);
+        self.services.node.store.fanout().counters().told(told as u64);
         told
     }
 
@@ -332,16 +332,16 @@ impl Lane {
             let Some(connection) = self.table.get_mut(at) else { continue };
             match std::mem::replace(&mut connection.state, State::Idle) {
                 State::Idle => {
-                    self.services.metrics.hit(Limit::IdleTime);
+                    self.services.node.metrics.hit(Limit::IdleTime);
                     self.close(at);
                 }
                 State::Parked(reader, ticket) => {
-                    self.services.store.leave([ticket]);
-                    if self.services.pulse.is_stalled() {
+                    self.services.node.store.leave([ticket]);
+                    if self.services.node.pulse.is_stalled() {
                         self.turn_away(at);
                         continue;
                     }
-                    let record = self.services.store.get(reader.name());
+                    let record = self.services.node.store.get(reader.name());
                     self.send_home(at, reader, record.as_ref());
                 }
             }

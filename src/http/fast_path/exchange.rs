@@ -8,7 +8,7 @@ use axum::response::Response;
 use hyper::body::Bytes;
 use mio::event::Event;
 
-use crate::api::reads::Course;
+use crate::api::read::{self, PendingRead};
 use crate::core::store::Read;
 use crate::core::{Interest, Record, Ticket};
 use crate::http::acceptor::turn_away_at_once;
@@ -50,7 +50,7 @@ impl Lane {
         match read {
             Ok(0) => self.close(at),
             // what is read here would be old, and what is handed over would wait
-            Ok(_) if self.services.pulse.is_stalled() => self.turn_away(at),
+            Ok(_) if self.services.node.pulse.is_stalled() => self.turn_away(at),
             Ok(bytes) => {
                 if self.serve(at, bytes).is_none() {
                     let read = self.read[..bytes].to_vec();
@@ -70,16 +70,16 @@ impl Lane {
             return None;
         }
         let head = recognise(&self.read[..bytes])?;
-        let asked = self.services.reads.understand(&head)?;
+        let asked = read::understand(&self.services.node, &head)?;
         let form = head.form;
         let timeout = asked.timeout;
-        let course = Course::new(asked);
+        let course = PendingRead::new(asked);
         let started = self.elapsed();
         let seat = (!timeout.is_zero()).then_some(Seat { lane: self.number, index: at });
-        match self.services.store.read_seated(&course.name, &course.question, seat) {
+        match self.services.node.store.read_seated(&course.name, &course.question, seat) {
             Read::Draining => return None,
             Read::Crowded(crowded) => {
-                let response = self.services.reads.crowded(&course.name, crowded);
+                let response = read::refuse_waiter(&self.services.node, &course.name, crowded);
                 self.refuse(at, response, form, started);
             }
             Read::Answer(record) => self.finish(at, &course, record.as_ref(), started, form, None),
@@ -98,7 +98,7 @@ impl Lane {
     fn park(
         &mut self,
         at: u32,
-        mut course: Course,
+        mut course: PendingRead,
         ticket: Ticket,
         interest: Interest,
         held: Option<&Record>,
@@ -111,7 +111,7 @@ impl Lane {
                 let reader = Reader::new(course, held, &mut self.versions, started, form);
                 connection.state = State::Parked(reader, ticket);
             }
-            None => self.services.store.leave([ticket]),
+            None => self.services.node.store.leave([ticket]),
         }
     }
 
@@ -125,14 +125,14 @@ impl Lane {
         }
         let course = reader.course();
         let seat = Seat { lane: self.number, index: at };
-        match self.services.store.read_seated(&course.name, &course.question, Some(seat)) {
+        match self.services.node.store.read_seated(&course.name, &course.question, Some(seat)) {
             Read::Answer(record) => self.finish(at, &course, record.as_ref(), started, form, Some(jitter)),
             Read::Draining => {
-                let response = self.services.reads.stopping();
+                let response = read::refuse_stopping();
                 self.refuse(at, response, form, started);
             }
             Read::Crowded(crowded) => {
-                let response = self.services.reads.crowded(&course.name, crowded);
+                let response = read::refuse_waiter(&self.services.node, &course.name, crowded);
                 self.refuse(at, response, form, started);
             }
             Read::Parked { ticket, interest, held } => {
@@ -162,7 +162,7 @@ impl Lane {
     fn finish(
         &mut self,
         at: u32,
-        course: &Course,
+        course: &PendingRead,
         record: Option<&Record>,
         started: Duration,
         form: Form,
@@ -170,7 +170,7 @@ impl Lane {
     ) {
         let timing = self.timing(started, jitter);
         let then = self.then(form);
-        let response = self.services.reads.answer(&course.outcome(record, timing));
+        let response = read::respond(&self.services.node, &course.result(record, timing));
         self.send(at, &template(response, form, then), timing, then);
     }
 
@@ -179,7 +179,7 @@ impl Lane {
         &mut self,
         at: u32,
         value: &Record,
-        course: impl FnOnce() -> Course,
+        course: impl FnOnce() -> PendingRead,
         started: Duration,
         form: Form,
         jitter: Option<Duration>,
@@ -187,12 +187,13 @@ impl Lane {
         let timing = self.timing(started, jitter);
         let then = self.then(form);
         let mut templates = std::mem::take(&mut self.templates);
-        let reads = &self.services.reads;
+        let node = &self.services.node;
         if self.then == Then::Close {
             templates.clear();
         }
-        let made = templates
-            .of(value, form, || template(reads.answer(&course().outcome(Some(value), timing)), form, then));
+        let made = templates.of(value, form, || {
+            template(read::respond(node, &course().result(Some(value), timing)), form, then)
+        });
         self.send(at, made, timing, then);
         self.templates = templates;
     }
@@ -203,12 +204,12 @@ impl Lane {
     }
 
     fn timing(&self, started: Duration, jitter: Option<Duration>) -> Timing {
-        let jitter = jitter.filter(|_| self.services.jitter_is_on);
+        let jitter = jitter.filter(|_| !self.services.node.config.jitter_per_watch.is_zero());
         Timing { jitter, watch: self.elapsed().saturating_sub(started) }
     }
 
     fn send(&mut self, at: u32, template: &Template, timing: Timing, then: Then) {
-        self.services.metrics.answered(self.services.port, template.status);
+        self.services.node.metrics.answered(self.services.port, template.status);
         template.fill(&mut self.written, timing, &mut self.clockwork);
         let Some(connection) = self.table.get_mut(at) else { return };
         connection.state = State::Idle;
@@ -233,8 +234,8 @@ impl Lane {
             };
             let body = if template.is_copied() { Bytes::new() } else { template.body.slice(rest..) };
             // what it began cannot be refused any more
-            if self.services.in_flight.is_full_for(body.len()) {
-                self.services.metrics.is_full(Full::Port);
+            if self.services.node.in_flight(self.services.port).is_full_for(body.len()) {
+                self.services.node.metrics.is_full(Full::Port);
                 return self.close(at);
             }
             let unsent = Unsent { bytes: self.written[head..].to_vec(), body, is_last: then == Then::Close };
@@ -253,14 +254,14 @@ impl Lane {
         if connection.more {
             self.again.push(at);
         }
-        self.wheel.set(at, self.elapsed() + self.services.idle_timeout);
+        self.wheel.set(at, self.elapsed() + self.services.node.config.idle_timeout);
     }
 
     /// Answers with 503 while a part of the node stands still.
     pub(super) fn turn_away(&mut self, at: u32) {
         if let Some(connection) = self.table.remove(at) {
             self.wheel.clear(at);
-            self.services.metrics.answered(self.services.port, 503);
+            self.services.node.metrics.answered(self.services.port, 503);
             let _ = turn_away_at_once(connection.stream, STALLED);
         }
     }
@@ -270,7 +271,7 @@ impl Lane {
         if let Some(connection) = self.table.remove(at) {
             self.wheel.clear(at);
             if let State::Parked(_, ticket) = connection.state {
-                self.services.store.leave([ticket]);
+                self.services.node.store.leave([ticket]);
             }
         }
     }
@@ -280,7 +281,7 @@ impl Lane {
         let Some(mut connection) = self.table.remove(at) else { return };
         self.wheel.clear(at);
         if self.poll.registry().deregister(&mut connection.stream).is_ok() {
-            self.services.metrics.handed_over();
+            self.services.node.metrics.handed_over();
             let Connection { stream, place, .. } = connection;
             (self.services.hand_over)(Handover { stream: stream.into(), place, read, unsent });
         }

@@ -21,46 +21,28 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task;
 use std::thread;
-use std::time::Duration;
 
 use mio::{Poll, Waker};
 use tokio::sync::oneshot;
 
-use crate::api::reads::Reads;
+use crate::api::state::Node;
 use crate::http::connection::Handover;
 use crate::http::connection_limit::{Place, Places};
-use crate::metrics::{Metrics, Port};
-use crate::node::in_flight::InFlight;
-use crate::node::lifecycle::Lifecycle;
-use crate::node::pulse::{Beat, Pulse};
-use crate::node::store::SharedStore;
+use crate::metrics::Port;
+use crate::node::pulse::Beat;
 use crate::watch::fanout;
 use crate::watch::pace::Pace;
 use crate::watch::rounds::Job;
 use event_loop::Lane;
 
-/// What the lanes use of the node.
+/// What the lanes share.
 pub(crate) struct Services {
-    /// Understands requests and words answers.
-    pub(crate) reads: Arc<dyn Reads>,
-    /// What is read.
-    pub(crate) store: SharedStore,
-    /// Places for connections.
-    pub(crate) places: Arc<Places>,
-    /// A connection that has not sent a whole request head for this long is closed.
-    pub(crate) idle_timeout: Duration,
-    /// Wakes are spread, and answers say by how much theirs was.
-    pub(crate) jitter_is_on: bool,
+    /// The node.
+    pub(crate) node: Arc<Node>,
     /// Which port it is.
     pub(crate) port: Port,
-    /// What the port holds for what is under way.
-    pub(crate) in_flight: Arc<InFlight>,
-    /// Where it counts.
-    pub(crate) metrics: Arc<Metrics>,
-    /// Whether the node is about to stop.
-    pub(crate) lifecycle: Arc<Lifecycle>,
-    /// Whether the node stands still.
-    pub(crate) pulse: Arc<Pulse>,
+    /// Places for connections.
+    pub(crate) places: Arc<Places>,
     /// The ordinary path.
     pub(crate) hand_over: Box<dyn Fn(Handover) + Send + Sync>,
     /// Tells a connection that there is no place for it.
@@ -135,9 +117,9 @@ impl Front {
             polls.push(poll);
         }
         let known = inboxes.iter().map(|inbox| Arc::clone(inbox) as Arc<dyn fanout::Lane>);
-        services.store.fanout().open(known.collect());
+        services.node.store.fanout().open(known.collect());
         for inbox in inboxes.iter().map(Arc::clone) {
-            services.pulse.look_after("event loop", move |beat| inbox.put(Message::Beat(beat)));
+            services.node.pulse.look_after("event loop", move |beat| inbox.put(Message::Beat(beat)));
         }
         let mut listener = Some(listener);
         let mut ended = Vec::new();
@@ -204,6 +186,8 @@ pub(crate) fn lanes() -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn front() -> (Vec<oneshot::Sender<io::Result<()>>>, Front) {

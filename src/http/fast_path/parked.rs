@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api::reads::Course;
+use crate::api::read::PendingRead;
 use crate::core::{Kind, Known, Name, Record, Version};
 use crate::wire::head::Form;
 
@@ -25,13 +25,13 @@ enum Knows {
     /// That there is nothing.
     Absence,
     /// Something else: stamps, lists.
-    More(Box<Course>),
+    More(Box<PendingRead>),
 }
 
 impl Reader {
     /// Parks a read while `held` stands.
     pub(super) fn new(
-        course: Course,
+        course: PendingRead,
         held: Option<&Record>,
         versions: &mut Versions,
         started: Duration,
@@ -78,13 +78,13 @@ impl Reader {
     }
 
     /// The whole of the read again.
-    pub(super) fn course(self) -> Course {
+    pub(super) fn course(self) -> PendingRead {
         match self.knows {
             Knows::More(course) => *course,
-            Knows::Absence => Course::of(self.name, Known::Absence, false),
+            Knows::Absence => PendingRead::of(self.name, Known::Absence, false),
             Knows::Version { version, conditional } => {
                 let known = Known::AnyOf(vec![Arc::unwrap_or_clone(version)]);
-                Course::of(self.name, known, conditional)
+                PendingRead::of(self.name, known, conditional)
             }
         }
     }

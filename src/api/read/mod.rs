@@ -1,0 +1,114 @@
+//! `GET | HEAD /v1/versions/{name}`: what there is, now or once it differs from what the reader knows.
+
+mod pending;
+mod request;
+mod response;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::Request;
+use axum::response::Response;
+use hyper::body::Bytes;
+use tokio::time::{Instant, timeout_at};
+
+use super::connection::HangUp;
+use super::error::Refusal;
+use super::headers::too_much_in_flight;
+use super::params;
+use super::readiness::{may_read, stopping};
+use super::state::Node;
+use crate::core::{Crowded, Name};
+use crate::node::in_flight::Account;
+use crate::node::store::Reading;
+use crate::watch::Wake;
+use crate::wire::head::{Head, NAMES};
+use crate::wire::timing::Timing;
+pub(crate) use pending::PendingRead;
+pub(crate) use request::ReadRequest;
+use request::parse;
+use response::{ReadResult, hung_up, response, too_many};
+
+/// Handles a read.
+pub(super) async fn read(State(node): State<Arc<Node>>, request: Request<Body>) -> Result<Response, Refusal> {
+    may_read(&node)?;
+    // the request's own buffers are not needed while it is parked, so they go before
+    let uri = request.uri();
+    let read = parse(&node, uri.path(), uri.query(), request.headers())?;
+    let hang_up = request.extensions().get().cloned().unwrap_or_default();
+    let account = params::account(request.extensions());
+    drop(request);
+    let answer = wait(&node, read, &hang_up, &account).await?;
+    Ok(answer.map(Body::from))
+}
+
+/// Parses a read for the fast path. `None` if there is anything wrong with it: the ordinary path answers it then.
+pub(crate) fn understand(node: &Node, head: &Head<'_>) -> Option<ReadRequest> {
+    if !node.has_joined() {
+        return None;
+    }
+    let is_short = head.path.len() <= NAMES.len() + node.config.name_limit_bytes;
+    let is_plain = is_short && params::has_only_its_own(head.query);
+    // a name that is too long counts as a limit that was hit, once
+    is_plain.then(|| parse(node, head.path, head.query, head).ok())?
+}
+
+/// The response to a read, without the headers that all responses of a connection have.
+pub(crate) fn respond(node: &Node, result: &ReadResult<'_>) -> Response<Bytes> {
+    response(node, result).unwrap_or_else(Refusal::into_bytes)
+}
+
+/// The response to a read that would have to wait while the node is about to stop.
+pub(crate) fn refuse_stopping() -> Response<Bytes> {
+    stopping().into_bytes()
+}
+
+/// The response to a read that would have to wait where too many do.
+pub(crate) fn refuse_waiter(node: &Node, name: &Name, crowded: Crowded) -> Response<Bytes> {
+    too_many(node, name, crowded).into_bytes()
+}
+
+/// Waits, for as long as the reader does, for a version that it does not know yet. Returns the response.
+async fn wait(
+    node: &Node,
+    request: ReadRequest,
+    hang_up: &HangUp,
+    account: &Account,
+) -> Result<Response<Bytes>, Refusal> {
+    let timeout = request.timeout;
+    let mut pending = PendingRead::new(request);
+    let started = Instant::now();
+    let mut jitter = None;
+    let record = loop {
+        match node.store.read(&pending.name, &pending.question, !timeout.is_zero()) {
+            Reading::Answer(record) => break record,
+            Reading::Draining => return Err(stopping()),
+            Reading::Crowded(crowded) => return Err(too_many(node, &pending.name, crowded)),
+            Reading::Parked(mut parked) => {
+                pending.parked(parked.then.clone());
+                jitter = Some(Duration::ZERO);
+                let told = tokio::select! {
+                    told = timeout_at(started + timeout, parked.rung()) => told,
+                    () = hang_up.happened() => return Err(hung_up()),
+                };
+                match told {
+                    Ok(Wake::Changed { at }) => {
+                        jitter = Some(at.elapsed());
+                    }
+                    Ok(Wake::Drain) | Err(_) => break node.store.get(&pending.name),
+                }
+            }
+        }
+    };
+    let jitter_is_on = !node.config.jitter_per_watch.is_zero();
+    let timing = Timing { jitter: jitter.filter(|_| jitter_is_on), watch: started.elapsed() };
+    let mut answer = response(node, &pending.result(record.as_ref(), timing))?;
+    if let Some(record) = record.filter(|_| !answer.body().is_empty()) {
+        let body = std::mem::take(answer.body_mut());
+        *answer.body_mut() =
+            account.hold_value(&record, body).map_err(|full| too_much_in_flight(node, full))?;
+    }
+    Ok(answer)
+}

@@ -1,0 +1,130 @@
+//! What a read asks for: parsed from a request of either path.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use axum::http::HeaderMap;
+use axum::http::header::{ETAG, HeaderName, HeaderValue, IF_NONE_MATCH};
+
+use super::response::missing;
+use crate::api::error::Refusal;
+use crate::api::headers::{LAST_SYNC, stamps};
+use crate::api::params::{self, header, shown};
+use crate::api::state::Node;
+use crate::core::{Known, Name, Question, Stamp};
+use crate::wire::duration::{self, GoDuration};
+use crate::wire::etag::{TagsError, parse_if_none_match, parse_tag};
+use crate::wire::head::Head;
+
+/// A parsed read.
+#[derive(Debug)]
+pub(crate) struct ReadRequest {
+    /// The name that is read.
+    pub(crate) name: Name,
+    /// What the reader knows.
+    pub(crate) question: Question,
+    /// The reader sent `If-None-Match`: it wants 304 where it would get the same body again.
+    pub(crate) conditional: bool,
+    /// The stamp that it showed is from before this set began.
+    pub(crate) predates_genesis: bool,
+    /// How long it waits at most; zero never parks.
+    pub(crate) timeout: Duration,
+}
+
+/// A timeout may always be this long, whatever `--block-for` says.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The fields of a read, from wherever they are.
+pub(super) trait Fields {
+    /// A field that may stand once.
+    fn once(&self, name: &HeaderName) -> Result<Option<&[u8]>, Refusal>;
+
+    /// What `If-None-Match` says, if it is there.
+    fn if_none_match(&self) -> Option<Result<Known, TagsError>>;
+}
+
+impl Fields for HeaderMap {
+    fn once(&self, name: &HeaderName) -> Result<Option<&[u8]>, Refusal> {
+        header(self, name).map(|value| value.map(HeaderValue::as_bytes))
+    }
+
+    fn if_none_match(&self) -> Option<Result<Known, TagsError>> {
+        let lines = self.get_all(IF_NONE_MATCH).iter().map(HeaderValue::as_bytes);
+        self.contains_key(IF_NONE_MATCH).then(|| parse_if_none_match(lines))
+    }
+}
+
+impl Fields for Head<'_> {
+    fn once(&self, name: &HeaderName) -> Result<Option<&[u8]>, Refusal> {
+        Ok(if name == ETAG { self.etag } else { self.last_sync })
+    }
+
+    fn if_none_match(&self) -> Option<Result<Known, TagsError>> {
+        self.if_none_match.map(|line| parse_if_none_match(std::iter::once(line)))
+    }
+}
+
+/// Parses and checks a read, in the order of the Go vwatch: timeout, existence, version, `X-Last-Sync`.
+pub(super) fn parse(
+    node: &Node,
+    path: &str,
+    query: Option<&str>,
+    fields: &impl Fields,
+) -> Result<ReadRequest, Refusal> {
+    let name = params::name(node, path)?;
+    let timeout = timeout(node, query)?;
+    let rest = known(query, fields).and_then(|k| last_sync(fields).map(|s| (k, s)));
+    let ((known, conditional), at_least) = match rest {
+        Ok(rest) => rest,
+        Err(refusal) => {
+            let held = node.store.get(&name);
+            let missing = missing(held.as_ref(), &name).map(|m| m.with_all(stamps(held.as_ref())));
+            return Err(missing.unwrap_or(refusal));
+        }
+    };
+    let predates_genesis = at_least.is_some_and(|stamp| node.store.genesis().is_after(stamp));
+    let at_least = at_least.filter(|_| !predates_genesis);
+    let question = Question { known, at_least };
+    Ok(ReadRequest { name, question, conditional, predates_genesis, timeout })
+}
+
+fn timeout(node: &Node, query: Option<&str>) -> Result<Duration, Refusal> {
+    let Some(text) = params::parameter(query, "timeout")? else { return Ok(node.config.block_for) };
+    let longest = node.config.block_for.max(LONGEST_TIMEOUT);
+    let got = || shown(text.as_bytes());
+    let timeout = duration::parse(&text).map_err(|e| {
+        Refusal::bad_request(format_args!("bad timeout: {}: {e}: try something like 10s", got()))
+    })?;
+    if timeout > longest {
+        let longest = GoDuration(longest);
+        return Err(Refusal::bad_request(format_args!(
+            "bad timeout: {} is too long: ask for at most {longest}",
+            got()
+        )));
+    }
+    Ok(timeout)
+}
+
+/// What the reader knows, and whether it said so by `If-None-Match`: that first, then `ETag`, then `?version=`.
+fn known(query: Option<&str>, fields: &impl Fields) -> Result<(Known, bool), Refusal> {
+    let bad = |what: &str, e: &dyn Display| Refusal::bad_request(format_args!("{what}: {e}"));
+    if let Some(known) = fields.if_none_match() {
+        return Ok((known.map_err(|e| bad("If-None-Match", &e))?, true));
+    }
+    let (what, tag) = match fields.once(&ETAG)? {
+        Some(value) => ("ETag", Some(parse_tag(value, true))),
+        None => {
+            let version = params::parameter(query, "version")?;
+            ("version", version.map(|text| parse_tag(text.as_bytes(), true)))
+        }
+    };
+    Ok(match tag.transpose().map_err(|e| bad(what, &e))? {
+        Some(Some(version)) => (Known::AnyOf(vec![version]), false),
+        Some(None) => (Known::Absence, false),
+        None => (Known::Unsaid, false),
+    })
+}
+
+fn last_sync(fields: &impl Fields) -> Result<Option<Stamp>, Refusal> {
+    fields.once(&LAST_SYNC)?.map(|value| params::stamp("X-Last-Sync", value)).transpose()
+}

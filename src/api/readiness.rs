@@ -1,0 +1,45 @@
+//! Whether the node takes a request now, and the refusals where it does not.
+
+use super::error::Refusal;
+use super::state::Node;
+use crate::node::pulse::STALLED;
+use crate::node::store::Standing;
+
+/// Whether all parts of the node go on.
+pub(crate) fn goes_on(node: &Node) -> Result<(), Refusal> {
+    if node.pulse.is_stalled() { Err(Refusal::unavailable(STALLED.trim_end())) } else { Ok(()) }
+}
+
+/// What a node answers that is about to stop and would have to begin something.
+pub(crate) fn stopping() -> Refusal {
+    Refusal::unavailable("stopping: this node is about to end: use another one")
+}
+
+/// What a node answers that has no complete set yet.
+pub(crate) fn joining() -> Refusal {
+    Refusal::unavailable("joining: this node takes over the set from others: use another one, or ask again")
+}
+
+/// What a writer is told while the clock is in doubt.
+pub(crate) fn clock_in_doubt() -> Refusal {
+    Refusal::unavailable(
+        "clock in doubt: this node's clock is far from those of most others, or was set: \
+         write to another node, and set its clock right",
+    )
+}
+
+/// Whether reads are answered.
+pub(crate) fn may_read(node: &Node) -> Result<(), Refusal> {
+    goes_on(node)?;
+    if node.has_joined() { Ok(()) } else { Err(joining()) }
+}
+
+/// Whether writes are taken.
+pub(crate) fn may_write(node: &Node) -> Result<(), Refusal> {
+    match node.store.standing() {
+        _ if !node.is_serving() => Err(stopping()),
+        Standing::Joining => Err(joining()),
+        Standing::DoubtsItsClock => Err(clock_in_doubt()),
+        Standing::Ready => Ok(()),
+    }
+}
