@@ -16,9 +16,9 @@ use crate::api::readiness::{goes_on, may_read, stopping};
 use crate::api::state::Node;
 use crate::config::LogLevel;
 use crate::core::Stamp;
-use crate::daemon::logging::set_level;
 use crate::metrics::process::Vitals;
 use crate::node::in_flight::Account;
+use crate::report;
 use crate::wire::exposition::Form;
 use crate::wire::headers::X_VWATCH_GENESIS;
 
@@ -59,7 +59,7 @@ pub(crate) async fn cluster(
     State(node): State<Arc<Node>>,
     Extension(account): Extension<Account>,
 ) -> Result<Response, Refusal> {
-    let json = node.cluster().to_json().expect("texts and numbers");
+    let json = report::cluster::cluster(&node.sources()).to_json().expect("texts and numbers");
     let body = counted(&node, &account, json.into_bytes(), ())?;
     Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
 }
@@ -73,13 +73,13 @@ pub(crate) async fn metrics(
     let form = Form::accepted(headers.get_all(ACCEPT).iter().map(HeaderValue::as_bytes));
     // only the end of the node keeps it from being looked at
     let vitals = tokio::task::spawn_blocking(Vitals::look).await.unwrap_or_default();
-    let text = node.metrics.encode(&node, vitals, form);
+    let text = report::metrics::encode(&node.sources(), vitals, form);
     let body = counted(&node, &account, text.into_bytes(), ())?;
     Ok(([(CONTENT_TYPE, form.content_type())], body).into_response())
 }
 
 /// `PUT /v1/logging?level=DEBUG`: answers with the level that holds now.
-pub(crate) async fn logging(uri: Uri) -> Result<String, Refusal> {
+pub(crate) async fn logging(State(node): State<Arc<Node>>, uri: Uri) -> Result<String, Refusal> {
     const LEVELS: &str = "use DEBUG, INFO, WARN or ERROR";
     let level = query(&uri, "level")?.filter(|level| !level.is_empty()).ok_or_else(|| {
         Refusal::bad_request(format_args!("no level: the parameter level is missing: {LEVELS}"))
@@ -88,7 +88,7 @@ pub(crate) async fn logging(uri: Uri) -> Result<String, Refusal> {
         let got = shown(level.as_bytes());
         Refusal::bad_request(format_args!("bad level: {got}: {LEVELS}"))
     })?;
-    set_level(level).map_err(|e| {
+    (node.log.set_level)(level).map_err(|e| {
         Refusal::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, format_args!("level not changed: {e}"))
     })?;
     tracing::info!("the log is at level {level} from now on");

@@ -80,6 +80,6 @@ pub(crate) fn counted<P: Send + Sync + 'static>(
 
 /// 503: too much is held for what is under way.
 pub(crate) fn too_much_in_flight(node: &Node, full: Full) -> Refusal {
-    node.metrics.is_full(full);
+    node.metrics.hit(full.limit());
     Refusal::unavailable(full)
 }

@@ -1,12 +1,11 @@
 //! What all requests of a node share.
 
-use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Semaphore;
 
-use crate::cluster::Group;
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::core::Incarnation;
 use crate::fill::Filler;
@@ -17,8 +16,11 @@ use crate::node::limits::{
     MAX_LISTS_AT_ONCE, MAX_LISTS_AT_WORK, MAX_PEER_REQUESTS_AT_ONCE, MAX_VERSION_SET_ANSWERS,
     MAX_VERSION_SETS, MAX_VERSION_SETS_AT_WORK,
 };
+use crate::node::log_control::LogControl;
 use crate::node::pulse::Pulse;
+use crate::node::reads::Reads;
 use crate::node::store::{SharedStore, Standing};
+use crate::report::{Listens, Sources};
 use crate::seal::Keyring;
 
 /// What a node needs to answer peers.
@@ -40,31 +42,26 @@ impl Peering {
     }
 }
 
-/// Where a node listens.
-#[derive(Clone, Copy, Debug)]
-pub struct Listens {
-    /// For readers.
-    pub client: SocketAddr,
-    /// For writers and peers.
-    pub server: SocketAddr,
-}
-
 /// What all requests of a node share.
 pub struct Node {
     /// How it was set up.
     pub config: Config,
     /// What it holds.
     pub store: SharedStore,
+    /// How that is read.
+    pub reads: Reads,
     /// What fills it, if something does.
     pub fill: Option<Filler>,
     /// What it counts.
     pub metrics: Arc<Metrics>,
     /// What it needs to answer peers; `None` if it replicates with nobody.
     pub peering: Option<Peering>,
-    /// Its part in the group, once that has started.
-    pub group: OnceLock<Arc<Group>>,
-    /// Where it listens, once it does.
-    pub listens: OnceLock<Listens>,
+    /// Its part in the cluster; `None` if it is alone.
+    pub cluster: Option<Cluster>,
+    /// Where it listens.
+    pub listens: Listens,
+    /// The log of the process.
+    pub log: LogControl,
     /// Where it is between start and end.
     pub lifecycle: Arc<Lifecycle>,
     /// Whether its parts go on.
@@ -87,14 +84,22 @@ pub struct Node {
     server_in_flight: Arc<InFlight>,
 }
 
+/// The parts that a node is made of; see [`Node`].
+pub(crate) struct Parts {
+    pub(crate) config: Config,
+    pub(crate) store: SharedStore,
+    pub(crate) fill: Option<Filler>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) peering: Option<Peering>,
+    pub(crate) cluster: Option<Cluster>,
+    pub(crate) listens: Listens,
+    pub(crate) log: LogControl,
+}
+
 impl Node {
-    pub(crate) fn new(
-        config: Config,
-        store: SharedStore,
-        fill: Option<Filler>,
-        metrics: Metrics,
-        peering: Option<Peering>,
-    ) -> Self {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { config, store, fill, metrics, peering, cluster, listens, log } = parts;
+        let reads = Reads::new(store.clone(), fill.clone());
         let readers = store.clone();
         // values are read on the client port only
         let client_in_flight =
@@ -103,11 +108,13 @@ impl Node {
         Self {
             config,
             store,
+            reads,
             fill,
-            metrics: Arc::new(metrics),
+            metrics,
             peering,
-            group: OnceLock::new(),
-            listens: OnceLock::new(),
+            cluster,
+            listens,
+            log,
             lifecycle: Arc::default(),
             pulse: Arc::default(),
             version_sets: Semaphore::new(MAX_VERSION_SETS),
@@ -127,6 +134,23 @@ impl Node {
         match port {
             Port::Client => &self.client_in_flight,
             Port::Server => &self.server_in_flight,
+        }
+    }
+
+    /// The parts on which it reports.
+    pub(super) fn sources(&self) -> Sources<'_> {
+        Sources {
+            config: &self.config,
+            store: &self.store,
+            fill: self.fill.as_ref(),
+            cluster: self.cluster.as_ref(),
+            keyring: self.peering.as_ref().map(|peering| &*peering.keyring),
+            metrics: &self.metrics,
+            listens: self.listens,
+            client_in_flight: &self.client_in_flight,
+            server_in_flight: &self.server_in_flight,
+            stalls: self.pulse.stalls(),
+            dropped_lines: (self.log.dropped)(),
         }
     }
 

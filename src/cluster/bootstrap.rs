@@ -1,26 +1,37 @@
 //! How a node that has others begins: where it is, who they may be, and the start of its group.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api::state::Node;
-use crate::cluster::address_monitor::Survey;
-use crate::cluster::{Errands, Group, Whereabouts};
+use super::address_monitor::Survey;
+use super::{Cluster, Errands, Whereabouts};
 use crate::config::Config;
-use crate::core::Stamp;
 use crate::core::replica::Config as ReplicaConfig;
-use crate::daemon::{StartError, system};
+use crate::core::{Incarnation, Stamp};
 use crate::membership::advertise::{self, Advertised};
 use crate::membership::discovery::Discovery;
 use crate::membership::facts::{Identity, hash};
 use crate::membership::{self, GOSSIP_EVERY, Membership, Settings};
+use crate::metrics::Metrics;
 use crate::node::clock;
+use crate::node::store::SharedStore;
 use crate::replication::PROTOCOL;
 use crate::replication::client::PeerClient;
+use crate::seal::Keyring;
 
 /// Ports that are tried for TCP and UDP together when the system chooses.
 const PORTS_TRIED: usize = 50;
+
+/// Why a node cannot take part in a cluster.
+#[derive(Debug)]
+pub enum BootstrapError {
+    /// The gossip port, or gossip itself, cannot be had: one line that says what to do.
+    Gossip(String),
+    /// The system does not say which address a socket has.
+    Addresses(io::Error),
+}
 
 /// What is known of the surroundings before the group starts.
 pub(crate) struct Neighbourhood {
@@ -36,25 +47,23 @@ pub(crate) struct Neighbourhood {
 }
 
 /// Gossip has the number of the server port. Where the system chooses that, one is looked for that is free for both.
-pub(crate) fn bind_both(
-    mut listen: impl FnMut() -> Result<TcpListener, StartError>,
+pub(crate) fn bind_both<E: From<BootstrapError>>(
+    mut listen: impl FnMut() -> Result<TcpListener, E>,
     port_is_open: bool,
-) -> Result<(TcpListener, UdpSocket), StartError> {
+) -> Result<(TcpListener, UdpSocket), E> {
     let mut tried = 0;
     loop {
         let server = listen()?;
-        let address = server.local_addr().map_err(|e| system("addresses", e))?;
+        let address = server.local_addr().map_err(BootstrapError::Addresses)?;
         match membership::bind(address) {
             Ok(socket) => return Ok((server, socket)),
-            Err(error)
-                if error.kind() == std::io::ErrorKind::AddrInUse && port_is_open && tried < PORTS_TRIED =>
-            {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && port_is_open && tried < PORTS_TRIED => {
                 tried += 1;
             }
             Err(error) => {
-                return Err(StartError::Gossip(format!(
+                return Err(E::from(BootstrapError::Gossip(format!(
                     "cannot gossip on {address} (UDP): {error}: free the port, or choose another --listen-server"
-                )));
+                ))));
             }
         }
     }
@@ -62,16 +71,16 @@ pub(crate) fn bind_both(
 
 impl Neighbourhood {
     /// Looks around.
-    pub(crate) async fn find(config: &Config, socket: UdpSocket) -> Result<Self, StartError> {
+    pub(crate) async fn find(config: &Config, socket: UdpSocket) -> Result<Self, BootstrapError> {
         let cluster = &config.cluster;
-        let listen = socket.local_addr().map_err(|e| system("addresses", e))?;
+        let listen = socket.local_addr().map_err(BootstrapError::Addresses)?;
         let discovery = Discovery::start(&cluster.replicate_with, cluster.resolve_interval, &cluster.dns);
         let told = cluster.advertise_server.as_ref();
         let find = |told| advertise::find(listen, told, discovery.found());
         let at = match find(told.map(|at| (at.host.as_str(), at.port))).await {
             Ok(at) => at,
             Err(error) => {
-                let by_itself = find(None).await.map_err(|e| system("addresses", e))?;
+                let by_itself = find(None).await.map_err(BootstrapError::Addresses)?;
                 let told = told.map_or_else(String::new, ToString::to_string);
                 tracing::warn!(
                     "--advertise-server {told} cannot be resolved here: {error}: gossip says {}",
@@ -84,25 +93,24 @@ impl Neighbourhood {
         Ok(Self { socket, discovery, gossip, server, listen, found: told.is_none() })
     }
 
-    /// Starts the group.
+    /// Starts gossip and the loops of the cluster.
     pub(crate) async fn join(
         self,
-        node: &Arc<Node>,
-        started: Stamp,
+        newcomer: Newcomer<'_>,
         errands: Errands,
-    ) -> Result<(), StartError> {
-        let Some(peering) = &node.peering else { return Ok(()) };
-        let cluster = &node.config.cluster;
-        let summary = node.store.summary();
-        let name = &node.config.node_id;
+    ) -> Result<Cluster, BootstrapError> {
+        let Newcomer { config, store, metrics, keyring, incarnation, started } = newcomer;
+        let cluster = &config.cluster;
+        let summary = store.summary();
+        let name = &config.node_id;
         let identity = Identity {
             node: summary.node,
-            ..Identity::new(peering.us, name, &cluster.region, &self.server, PROTOCOL)
+            ..Identity::new(incarnation, name, &cluster.region, &self.server, PROTOCOL)
         };
         let us = (identity.clone(), self.gossip);
         let settings = Settings {
             cluster_id: cluster.cluster_id.clone(),
-            keyring: Arc::clone(&peering.keyring),
+            keyring: Arc::clone(keyring),
             socket: self.socket,
             advertise: self.gossip,
             identity,
@@ -113,28 +121,35 @@ impl Neighbourhood {
         };
         let membership = Membership::start(settings, self.discovery.found())
             .await
-            .map_err(|error| StartError::Gossip(error.to_string()))?;
-        let client = PeerClient::new(Arc::clone(&peering.keyring), peering.us, self.listen.ip(), clock::now);
-        let goes_by = (!node.config.node_id_is_random).then_some(summary.node);
+            .map_err(|error| BootstrapError::Gossip(error.to_string()))?;
+        let client = PeerClient::new(Arc::clone(keyring), incarnation, self.listen.ip(), clock::now);
+        let goes_by = (!config.node_id_is_random).then_some(summary.node);
         let survey = (self.found && self.listen.ip().is_unspecified()).then_some(Survey {
             listen: self.listen,
             advertised: self.gossip,
             node: goes_by,
         });
-        let group = Arc::new(Group::start(
-            node.store.clone(),
-            Arc::clone(&node.metrics),
+        Ok(Cluster::start(
+            store.clone(),
+            Arc::clone(metrics),
             Whereabouts { us, survey },
             membership,
             self.discovery,
             client,
             errands,
-        ));
-        group.start_ticking();
-        group.end_process_if_broken();
-        let _ = node.group.set(group);
-        Ok(())
+        ))
     }
+}
+
+/// A node that is to take part in the cluster.
+pub(crate) struct Newcomer<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) store: &'a SharedStore,
+    pub(crate) metrics: &'a Arc<Metrics>,
+    pub(crate) keyring: &'a Arc<Keyring>,
+    pub(crate) incarnation: Incarnation,
+    /// When the process began.
+    pub(crate) started: Stamp,
 }
 
 /// How the replica is set up. A node that was given no id goes by its address: whoever starts there next follows it.

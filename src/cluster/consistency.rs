@@ -5,39 +5,86 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use crate::cluster::peer_health::Asked;
+use super::observer::Observer;
+use super::peer_health::Asked;
 use crate::core::{Incarnation, State};
 use crate::membership::discovery::Found;
 use crate::membership::{Member, Place, View};
+use crate::replication::client::{CallError, Presence};
 use crate::wire::cluster::Agreement;
 
 /// More sentences than this are counted, not told.
 const MOST_SENTENCES: usize = 20;
 
 /// What is compared.
-pub(crate) struct Seen<'a> {
+struct Seen<'a> {
     /// Gossip.
-    pub(crate) view: &'a View,
+    view: &'a View,
     /// Discovery.
-    pub(crate) found: &'a Found,
+    found: &'a Found,
     /// What came of requests to members.
-    pub(crate) asked: &'a BTreeMap<Incarnation, Asked>,
+    asked: &'a BTreeMap<Incarnation, Asked>,
     /// Why addresses are silent, as far as that is known.
-    pub(crate) silent: &'a BTreeMap<SocketAddr, String>,
+    silent: &'a BTreeMap<SocketAddr, String>,
     /// What to do about those of them that refuse this node.
-    pub(crate) refusing: &'a BTreeMap<SocketAddr, &'static str>,
+    refusing: &'a BTreeMap<SocketAddr, &'static str>,
     /// This node can be reached from this machine only.
-    pub(crate) on_loopback: bool,
+    on_loopback: bool,
+}
+
+/// Whether discovery, gossip and requests come to the same nodes.
+#[must_use]
+pub fn agreement(observer: &Observer) -> Agreement {
+    let (view, found, asked) = (observer.view(), observer.found(), observer.asked());
+    let on_loopback = observer.us().1.ip().is_loopback();
+    let (silent, refusing) = (silent(observer, &view), refusing(observer));
+    Seen { view: &view, found: &found, asked: &asked, silent: &silent, refusing: &refusing, on_loopback }
+        .compare()
+}
+
+/// Why addresses are silent: what they say to requests, or what came from there by gossip and was dropped.
+pub fn silent(observer: &Observer, view: &View) -> BTreeMap<SocketAddr, String> {
+    let probed = observer.probed();
+    let why = |(address, place): (&SocketAddr, &Place)| {
+        let Place::Silent(dropped) = place else { return None };
+        let said = match (probed.get(address), dropped) {
+            (Some(Err(error)), None) => error.to_string(),
+            (_, Some(dropped)) => {
+                format!("its datagrams are dropped as {}: {}", dropped.as_str(), dropped.advice())
+            }
+            (Some(Ok(_)), None) => "it answers requests, but no UDP comes from there".to_owned(),
+            (None, None) => "nobody answers there".to_owned(),
+        };
+        Some((*address, said))
+    };
+    view.reach.places.iter().filter_map(why).collect()
+}
+
+/// What to do about addresses that refuse this node.
+fn refusing(observer: &Observer) -> BTreeMap<SocketAddr, &'static str> {
+    let advice = |error: &CallError| match error {
+        CallError::Stale(_) => "a node that joins waits for it: or take the address out",
+        _ => {
+            "a node that joins waits for it, 2 min at most: give both the same --cluster-id, secret and version, or take \
+             the address out"
+        }
+    };
+    let refused = |(address, said): (SocketAddr, Result<Presence, CallError>)| {
+        let error = said.err().filter(CallError::is_refusal)?;
+        Some((address, advice(&error)))
+    };
+    observer.probed().into_iter().filter_map(refused).collect()
 }
 
 /// How a node without others counts.
-pub(crate) fn alone() -> Agreement {
+#[must_use]
+pub fn alone() -> Agreement {
     Agreement { dns: 1, gossip: 1, data: 1, agree: true, sentences: Vec::new() }
 }
 
 impl Seen<'_> {
     /// Compares.
-    pub(crate) fn compare(&self) -> Agreement {
+    fn compare(&self) -> Agreement {
         let staying: Vec<&Member> =
             self.view.live.iter().filter(|member| member.facts.summary.state != State::Leaving).collect();
         let leaving: BTreeSet<Incarnation> = self

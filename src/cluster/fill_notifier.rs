@@ -10,9 +10,9 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::core::{Incarnation, Name};
+use crate::fill::Filler;
 use crate::fill::Heard;
 use crate::node::fill_adapter::Interests;
-use crate::node::store::SharedStore;
 use crate::replication::client::{CallError, PeerClient};
 
 /// Names that one owner is told at once.
@@ -68,23 +68,23 @@ impl Lanes {
 pub(crate) async fn teller(
     client: PeerClient,
     mut interests: Interests,
-    store: SharedStore,
+    filler: Filler,
     find: impl Fn(Incarnation) -> Option<Arc<str>>,
 ) {
     let mut lanes = Lanes::default();
-    let mut telling = JoinSet::new();
+    let mut telling: JoinSet<(Incarnation, Name, Heard)> = JoinSet::new();
     loop {
         let owner = tokio::select! {
             interest = interests.recv() => {
                 let Some((owner, name)) = interest else { return };
                 if let Err(name) = lanes.push(owner, name) {
-                    store.owner_said(owner, &name, Heard::Nothing);
+                    filler.owner_said(owner.0, &name, Heard::Nothing);
                 }
                 owner
             }
             Some(told) = telling.join_next() => {
                 let Ok((owner, name, heard)) = told else { continue };
-                store.owner_said(owner, &name, heard);
+                filler.owner_said(owner.0, &name, heard);
                 lanes.done(owner);
                 owner
             }

@@ -13,65 +13,66 @@
 //!
 //! A loop that breaks down ends the process: a node that takes writes and does not push them is worse than none.
 
+mod address_book;
 mod address_monitor;
 mod alerts;
 pub mod bootstrap;
 mod clock_skew;
 pub mod consistency;
 mod fill_notifier;
+mod membership_feed;
+pub mod observer;
 pub mod peer_health;
+mod pinger;
 mod prober;
 mod readiness_log;
 mod rpc_sender;
+pub mod ticker;
+mod timing;
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
-use crate::cluster::address_monitor::{Survey, surveyor};
-use crate::cluster::alerts::{LOOK_AT_OTHERS, Trouble};
-use crate::cluster::clock_skew::{News, Skew};
-use crate::cluster::fill_notifier::teller;
-use crate::cluster::peer_health::{Asked, Outcomes};
-use crate::cluster::prober::{PROBE, Probed, caretaker, prober};
-use crate::cluster::readiness_log::StandingLog;
-use crate::cluster::rpc_sender::Caller;
+use crate::core::State;
 use crate::core::replica::Call;
-use crate::core::{Incarnation, State, Summary};
-use crate::daemon::logging;
-use crate::membership::discovery::{Discovery, Found};
+use crate::fill::Filler;
+use crate::membership::Membership;
+use crate::membership::discovery::Discovery;
 use crate::membership::facts::Identity;
-use crate::membership::{Home, Member, Membership, View};
 use crate::metrics::Metrics;
 use crate::node::fill_adapter::Interests;
 use crate::node::store::{PeerCensus, SharedStore};
-use crate::replication::client::{CallError, PeerClient, Presence};
-use crate::report::cluster::agreement;
-
-/// How often the replica looks at what is due.
-const TICK: Duration = Duration::from_millis(100);
-
-/// The same for a node without others: nothing is due but old deletes.
-const TICK_ALONE: Duration = Duration::from_secs(1);
-
-/// How often the clocks of peers are looked at, for the log.
-const LOOK_AT_CLOCKS: Duration = Duration::from_secs(1);
+use crate::replication::client::PeerClient;
+use address_book::AddressBook;
+use address_monitor::{Survey, surveyor};
+use fill_notifier::teller;
+use membership_feed::feed;
+use observer::Observer;
+use peer_health::Outcomes;
+use pinger::pinger;
+use prober::{Probed, prober};
+use rpc_sender::Caller;
+use std::net::SocketAddr;
+use ticker::Ticker;
 
 /// How long a node that stops waits until its last writes are with its peers.
 const FLUSH: Duration = Duration::from_secs(1);
 
-/// What the node wants said to others.
-pub(crate) struct Errands {
-    /// What the store's replica wants sent.
-    pub(crate) calls: mpsc::UnboundedReceiver<Call>,
+/// How often it checks that.
+const CHECK_FLUSH: Duration = Duration::from_millis(10);
+
+/// What the node wants sent to others.
+pub struct Errands {
+    /// Requests of the store's replica.
+    pub calls: mpsc::UnboundedReceiver<Call>,
     /// Names with readers here that others own.
-    pub(crate) interests: Interests,
+    pub interests: Interests,
+    /// Which the owners' answers are for.
+    pub filler: Option<Filler>,
 }
 
 /// Who and where the node is.
@@ -82,16 +83,12 @@ pub(crate) struct Whereabouts {
     pub(crate) survey: Option<Survey>,
 }
 
-/// The running group.
-pub struct Group {
+/// The running cluster, as this node takes part in it.
+pub struct Cluster {
     store: SharedStore,
-    membership: Arc<Membership>,
-    view: watch::Receiver<Arc<View>>,
-    discovery: Discovery,
-    client: PeerClient,
-    probed: Arc<Probed>,
-    outcomes: Arc<Outcomes>,
-    us: (Identity, SocketAddr),
+    observer: Observer,
+    // ends with it
+    _discovery: Discovery,
     loops: Mutex<Loops>,
     broken: watch::Sender<Option<String>>,
 }
@@ -120,10 +117,7 @@ impl Loops {
     }
 }
 
-/// Where each live peer's server port is.
-pub(crate) type Addresses = ArcSwap<BTreeMap<Incarnation, Arc<str>>>;
-
-impl Group {
+impl Cluster {
     /// Starts all loops.
     #[must_use]
     pub(crate) fn start(
@@ -135,17 +129,17 @@ impl Group {
         client: PeerClient,
         errands: Errands,
     ) -> Self {
-        let Errands { calls, interests } = errands;
+        let Errands { calls, interests, filler } = errands;
         let Whereabouts { us, survey } = whereabouts;
         let (probed, outcomes) = (Arc::<Probed>::default(), Arc::<Outcomes>::default());
-        let addresses = Arc::<Addresses>::default();
+        let addresses = Arc::<AddressBook>::default();
         let (view, found) = (membership.view(), discovery.found());
         let membership = Arc::new(membership);
         let (broken, _) = watch::channel(None);
         let mut loops = Loops { running: Vec::new(), ended: false, broken: broken.clone() };
         loops.run(
-            "watcher",
-            watcher(
+            "membership feed",
+            feed(
                 store.clone(),
                 view.clone(),
                 found.clone(),
@@ -155,148 +149,50 @@ impl Group {
             ),
         );
         loops.run("prober", prober(client.clone(), view.clone(), Arc::clone(&probed)));
-        let book = Arc::clone(&addresses);
-        let server_of = move |owner| book.load().get(&owner).cloned();
-        loops.run("teller", teller(client.clone(), interests, store.clone(), server_of));
-        loops.run("caretaker", caretaker(store.clone(), client.clone(), view.clone(), Arc::clone(&outcomes)));
+        if let Some(filler) = filler {
+            let book = Arc::clone(&addresses);
+            let server_of = move |owner| book.load().get(&owner).cloned();
+            loops.run("fill notifier", teller(client.clone(), interests, filler, server_of));
+        }
+        loops.run("pinger", pinger(store.clone(), client.clone(), view.clone(), Arc::clone(&outcomes)));
         let caller =
             Caller { store: store.clone(), client: client.clone(), metrics, outcomes: Arc::clone(&outcomes) };
-        loops.run("caller", caller.run(calls, addresses));
+        loops.run("RPC sender", caller.run(calls, addresses));
         loops.run("discovery", discovery.asking());
         if let Some(survey) = survey {
-            loops.run("surveyor", surveyor(survey, found, Arc::clone(&membership)));
+            loops.run("address monitor", surveyor(survey, found.clone(), Arc::clone(&membership)));
         }
-        let loops = Mutex::new(loops);
-        Self { store, membership, view, discovery, client, probed, outcomes, us, loops, broken }
+        let observer = Observer { membership, view, found, client, probed, outcomes, us };
+        let ticker = Ticker { store: store.clone(), observer: observer.clone() };
+        loops.run("ticker", ticker.run());
+        Self { store, observer, _discovery: discovery, loops: Mutex::new(loops), broken }
     }
 
-    /// Ticks until the node stops.
-    pub(crate) fn start_ticking(self: &Arc<Self>) {
-        let group = Arc::clone(self);
-        locked(&self.loops).run("ticker", async move { group.tick().await });
+    /// How this node observes the cluster.
+    #[must_use]
+    pub fn observer(&self) -> &Observer {
+        &self.observer
     }
 
-    async fn tick(&self) {
-        let mut every = ticks(TICK);
-        let mut was = self.store.summary();
-        let mut standing = StandingLog::new(self.store.standing());
-        let mut skew = Skew::default();
-        let mut next_look = Instant::now();
-        let mut trouble = Trouble::default();
-        let mut next_look_at_others = Instant::now() + LOOK_AT_OTHERS;
-        loop {
-            let now = every.tick().await;
-            if now >= next_look_at_others {
-                next_look_at_others = now + LOOK_AT_OTHERS;
-                for sentence in trouble.look(agreement(self).sentences, now) {
-                    tracing::warn!("not all agree on who is there: {sentence}");
-                }
+    /// Waits until gossip or a loop ends by itself, and says which and why. Never returns once the cluster was ended on purpose.
+    pub async fn broken(&self) -> String {
+        let mut broken = self.broken.subscribe();
+        let why = tokio::select! {
+            why = self.observer.membership.stopped() => format!("gossip has ended: {why}"),
+            why = broken.wait_for(Option::is_some) => {
+                why.ok().and_then(|why| why.clone()).unwrap_or_default()
             }
-            if now >= next_look {
-                next_look = now + LOOK_AT_CLOCKS;
-                let census = self.store.group_census();
-                skew.look(&census.peers).into_iter().for_each(|news| self.log_clock(news));
-                standing.look(&census);
-            }
-            let summary = self.store.tick(entropy());
-            self.membership.publish(&summary);
-            log_change(&was, &summary);
-            was = summary;
+        };
+        // what is dropped at the end of the process looks like something that broke down
+        if self.loops().ended {
+            std::future::pending::<()>().await;
         }
-    }
-
-    fn log_clock(&self, news: News) {
-        let (News::Off(who, us) | News::Fine(who, us)) = news;
-        let view = self.view();
-        let peer = view.live.iter().find(|member| member.incarnation() == who);
-        let peer = peer.map_or("?", |member| member.facts.identity.server.as_str());
-        let (ms, side) = (us.unsigned_abs() / 1000, if us > 0 { "ahead of" } else { "behind" });
-        match news {
-            News::Off(..) => tracing::warn!(
-                peer,
-                "its clock is {ms} ms {side} ours: set the wrong one right (NTP), before writes are lost to newer stamps"
-            ),
-            News::Fine(..) => tracing::info!(peer, "its clock is fine again: {ms} ms {side} ours"),
-        }
-    }
-
-    /// Ends the process when gossip or a loop has ended by itself; not any more once the group was ended on purpose. What
-    /// is dropped at the end of the process looks like something that broke down.
-    pub(crate) fn end_process_if_broken(self: &Arc<Self>) {
-        let group = Arc::clone(self);
-        let watching = tokio::spawn(async move {
-            let mut broken = group.broken.subscribe();
-            let why = tokio::select! {
-                why = group.membership.stopped() => format!("gossip has ended: {why}"),
-                why = broken.wait_for(Option::is_some) => {
-                    why.ok().and_then(|why| why.clone()).unwrap_or_default()
-                }
-            };
-            // one lock for this and the end: either it was ended first, or the process ends here
-            let loops = locked(&group.loops);
-            if !loops.ended {
-                tracing::error!("this node cannot take part in its group any more, and ends: {why}");
-                logging::exit();
-            }
-        });
-        locked(&self.loops).running.push(watching.abort_handle());
-    }
-
-    /// Who is there.
-    #[must_use]
-    pub fn view(&self) -> Arc<View> {
-        Arc::clone(&self.view.borrow())
-    }
-
-    /// Whether somebody at this address is a live member, or one that discovery named.
-    #[must_use]
-    pub fn is_of_peer(&self, ip: IpAddr) -> bool {
-        let view = self.view.borrow();
-        let gossips = view.live.iter().any(|member| member.gossip.ip().to_canonical() == ip);
-        gossips || view.reach.places.keys().any(|place| place.ip().to_canonical() == ip)
-    }
-
-    /// What DNS said.
-    #[must_use]
-    pub fn found(&self) -> Found {
-        self.discovery.found().borrow().clone()
-    }
-
-    /// Gossip, and what it counts.
-    #[must_use]
-    pub fn membership(&self) -> &Membership {
-        &self.membership
-    }
-
-    /// Asks peers.
-    #[must_use]
-    pub fn client(&self) -> &PeerClient {
-        &self.client
-    }
-
-    /// What silent addresses said when they were asked over HTTP.
-    #[must_use]
-    pub fn probed(&self) -> BTreeMap<SocketAddr, Result<Presence, CallError>> {
-        self.probed.all()
-    }
-
-    /// What came of the requests to each peer of late.
-    #[must_use]
-    pub fn asked(&self) -> BTreeMap<Incarnation, Asked> {
-        self.outcomes.asked()
-    }
-
-    /// What the node says of itself, and where peers gossip to.
-    #[must_use]
-    pub fn us(&self) -> (Identity, SocketAddr) {
-        let (identity, gossip) = &self.us;
-        let Home { server, node } = self.membership.home();
-        (Identity { server, node, ..identity.clone() }, *gossip)
+        why
     }
 
     /// Says that the node leaves, and waits until its last writes are with all its peers, for a moment.
     pub async fn depart(&self) {
-        self.membership.publish(&self.store.depart());
+        self.observer.membership.publish(&self.store.depart());
         self.wait_for_peers(Instant::now() + FLUSH, |stay| stay.iter().all(|peer| peer.lag == 0)).await;
     }
 
@@ -321,7 +217,7 @@ impl Group {
             if are_so || Instant::now() >= deadline {
                 return are_so;
             }
-            tokio::time::sleep(TICK / 10).await;
+            tokio::time::sleep(CHECK_FLUSH).await;
         }
     }
 
@@ -333,90 +229,12 @@ impl Group {
 
     /// Ends gossip and all loops. Others hear that the node is gone.
     pub async fn end(&self) {
-        locked(&self.loops).ended = true;
-        self.membership.leave().await;
-        locked(&self.loops).running.iter().for_each(AbortHandle::abort);
+        self.loops().ended = true;
+        self.observer.membership.leave().await;
+        self.loops().running.iter().for_each(AbortHandle::abort);
     }
-}
 
-/// Ticks of a node without others.
-pub async fn tick_alone(store: SharedStore) {
-    let mut every = ticks(TICK_ALONE);
-    let mut standing = StandingLog::new(store.standing());
-    loop {
-        every.tick().await;
-        store.tick(0);
-        standing.look(&store.group_census());
-    }
-}
-
-pub(crate) fn ticks(every: Duration) -> tokio::time::Interval {
-    let mut ticks = tokio::time::interval(every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
-}
-
-/// Chance for whom to ask next and where to begin. Without entropy, which the start would not have survived, always the same.
-pub(crate) fn entropy() -> u64 {
-    getrandom::u64().unwrap_or(0)
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn log_change(was: &Summary, is: &Summary) {
-    if was.state != is.state || was.genesis != is.genesis {
-        match (is.state, is.genesis) {
-            (State::Joining, _) => tracing::info!("joining: looking for others"),
-            (State::Ready, Some(genesis)) if genesis.provisional => tracing::warn!(
-                names = is.root.count,
-                "serving alone: others should be there and are silent, or refuse this node: readers that have seen more \
-                 get 409, and any other set takes the place of this one: vwatch members says why"
-            ),
-            (State::Ready, _) => tracing::info!(names = is.root.count, "ready: the set is complete"),
-            (State::Leaving, _) => tracing::info!("leaving"),
-        }
-    }
-}
-
-async fn watcher(
-    store: SharedStore,
-    mut view: watch::Receiver<Arc<View>>,
-    mut found: watch::Receiver<Found>,
-    probed: Arc<Probed>,
-    outcomes: Arc<Outcomes>,
-    addresses: Arc<Addresses>,
-) {
-    let mut every = ticks(PROBE / 4);
-    loop {
-        tokio::select! {
-            () = changed(&mut view) => {}
-            () = changed(&mut found) => {}
-            _ = every.tick() => {}
-        }
-        let (view, unanswered) =
-            (Arc::clone(&view.borrow_and_update()), found.borrow_and_update().unanswered());
-        let known: BTreeMap<Incarnation, Arc<str>> = view
-            .live
-            .iter()
-            .map(|member| (member.incarnation(), member.facts.identity.server.as_str().into()))
-            .collect();
-        if **addresses.load() != known {
-            addresses.store(Arc::new(known));
-        }
-        let live: Vec<Summary> = view.live.iter().map(|member| member.facts.summary).collect();
-        let leaves = |member: &&Member| member.facts.summary.state == State::Leaving;
-        outcomes.leave(view.live.iter().filter(leaves).map(Member::incarnation).collect());
-        let others = probed.others(&view, unanswered);
-        tracing::trace!(?others, places = ?view.reach.places, "who is where");
-        store.see(&live, &others);
-    }
-}
-
-/// Waits for a change; for ever, if nothing will change any more: addresses, unlike names, never do.
-async fn changed<T>(what: &mut watch::Receiver<T>) {
-    if what.changed().await.is_err() {
-        std::future::pending::<()>().await;
+    fn loops(&self) -> MutexGuard<'_, Loops> {
+        self.loops.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! Asks over HTTP who is there: at addresses where gossip hears nobody, and of members that nobody has asked for a while.
+//! Requests over HTTP to the seed addresses from which no gossip comes: a node that refuses is not a silent one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -9,12 +9,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::cluster::peer_health::Outcomes;
-use crate::cluster::ticks;
-use crate::core::Incarnation;
+use super::timing::ticks;
 use crate::core::joining::Contact;
 use crate::membership::{Place, View};
-use crate::node::store::SharedStore;
 use crate::replication::client::{CallError, PeerClient, Presence};
 
 /// How often silent addresses are asked.
@@ -22,7 +19,7 @@ pub(crate) const PROBE: Duration = Duration::from_secs(2);
 
 /// Addresses and members that are asked at once. Those that swallow all that is sent to them take two seconds each, and a
 /// node that starts waits five for a refusal from somewhere.
-const AT_ONCE: usize = 64;
+pub(super) const AT_ONCE: usize = 64;
 
 /// That somebody at an address will not talk with us is logged again after this.
 const LOG_EVERY: Duration = Duration::from_secs(60);
@@ -34,7 +31,7 @@ type Outcome = Result<Presence, CallError>;
 pub(crate) struct Probed(Mutex<BTreeMap<SocketAddr, (Outcome, Option<Instant>)>>);
 
 impl Probed {
-    /// All of it.
+    /// The last result of each silent address.
     pub(crate) fn all(&self) -> BTreeMap<SocketAddr, Outcome> {
         self.lock().iter().map(|(address, (outcome, _))| (*address, outcome.clone())).collect()
     }
@@ -107,48 +104,6 @@ pub(crate) async fn prober(client: PeerClient, view: watch::Receiver<Arc<View>>,
                         "somebody is there and does not talk with us: {}",
                         why.unwrap_or_default()
                     );
-                }
-            });
-        }
-        while asked.join_next().await.is_some() {}
-    }
-}
-
-/// Asks live members who are there, and what their clocks show. In a quiet group nobody else does; that requests do not
-/// pass should be known before a write needs them to, and a clock that was right an hour ago may not be now.
-pub(crate) async fn caretaker(
-    store: SharedStore,
-    client: PeerClient,
-    view: watch::Receiver<Arc<View>>,
-    outcomes: Arc<Outcomes>,
-) {
-    let mut every = ticks(PROBE);
-    loop {
-        every.tick().await;
-        let live: Vec<(Incarnation, String)> = view
-            .borrow()
-            .live
-            .iter()
-            .map(|member| (member.incarnation(), member.facts.identity.server.clone()))
-            .collect();
-        outcomes.keep(|who| live.iter().any(|(live, _)| *live == who));
-        let unknown = store.clocks_unknown();
-        let mut asked = JoinSet::new();
-        for (who, server) in
-            live.into_iter().filter(|(who, _)| outcomes.is_old(*who) || unknown.contains(who))
-        {
-            if asked.len() >= AT_ONCE {
-                let _ = asked.join_next().await;
-            }
-            let (store, client, outcomes) = (store.clone(), client.clone(), Arc::clone(&outcomes));
-            asked.spawn(async move {
-                match client.who_is_there(&server).await {
-                    Ok(there) if there.who == who => {
-                        store.heard_clock(who, there.now, there.took);
-                        outcomes.answered(who, &server);
-                    }
-                    Ok(other) => outcomes.failed(who, &server, CallError::NotThem(other.who)),
-                    Err(error) => outcomes.failed(who, &server, error),
                 }
             });
         }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::cluster::peer_health::Outcomes;
-use crate::cluster::{Addresses, entropy};
+use super::address_book::AddressBook;
+use super::peer_health::Outcomes;
+use super::timing::entropy;
 use crate::core::replica::{Call, Request, Response};
 use crate::metrics::Metrics;
 use crate::node::store::SharedStore;
@@ -52,7 +53,7 @@ impl Drop for Open {
 }
 
 impl Caller {
-    pub(crate) async fn run(self, mut calls: mpsc::UnboundedReceiver<Call>, addresses: Arc<Addresses>) {
+    pub(crate) async fn run(self, mut calls: mpsc::UnboundedReceiver<Call>, addresses: Arc<AddressBook>) {
         while let Some(call) = calls.recv().await {
             let open = Open { store: self.store.clone(), id: Some(call.id) };
             // who is not in the book is not live any more, or not yet

@@ -2,12 +2,6 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// How many the process may have open.
-#[must_use]
-pub fn limit() -> usize {
-    number(getrlimit(Resource::Nofile).current)
-}
-
 fn number(limit: Option<u64>) -> usize {
     limit.map_or(usize::MAX / 2, |n| usize::try_from(n).unwrap_or(usize::MAX / 2)).min(1 << 24)
 }

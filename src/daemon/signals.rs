@@ -1,5 +1,6 @@
 //! The signals that a node obeys.
 
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -45,6 +46,8 @@ impl Ending {
 pub(crate) struct Signals {
     ending: Ending,
     hang_up: Signal,
+    /// For tests: the pipe that SIGHUP opens.
+    block: Option<OsString>,
 }
 
 impl Signals {
@@ -52,8 +55,8 @@ impl Signals {
     ///
     /// # Errors
     /// If the system has no handler for it.
-    pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self { ending: Ending::new()?, hang_up: signal(SignalKind::hangup())? })
+    pub(crate) fn new(block: Option<OsString>) -> io::Result<Self> {
+        Ok(Self { ending: Ending::new()?, hang_up: signal(SignalKind::hangup())?, block })
     }
 
     /// The next one that ends the node. At each SIGHUP until then the secrets are read again.
@@ -62,7 +65,7 @@ impl Signals {
             tokio::select! {
                 signal = self.ending.next() => return signal,
                 _ = self.hang_up.recv() => {
-                    block_for_tests();
+                    self.block.as_deref().into_iter().for_each(block_for_tests);
                     reload_secrets(node);
                 }
             }
@@ -112,13 +115,10 @@ fn reload(keyring: &Keyring, reloading: &AtomicBool, path: &Path) {
     }
 }
 
-/// For tests only: a pipe. At SIGHUP all workers open it, which takes until another process does.
-pub(crate) const BLOCK_VARIABLE: &str = "VWATCH_TEST_BLOCK";
-
-fn block_for_tests() {
-    let Some(path) = std::env::var_os(BLOCK_VARIABLE) else { return };
+/// Has all workers open a pipe, which takes until another process does.
+fn block_for_tests(pipe: &OsStr) {
     for _ in 0..tokio::runtime::Handle::current().metrics().num_workers() {
-        let path = path.clone();
-        tokio::spawn(async move { drop(std::fs::File::open(path)) });
+        let pipe = pipe.to_owned();
+        tokio::spawn(async move { drop(std::fs::File::open(pipe)) });
     }
 }

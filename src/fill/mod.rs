@@ -76,9 +76,9 @@ pub trait Keeper: Send + Sync + 'static {
     fn latest(&self) -> Stamp;
     /// Which member of the cluster this node is, and which are ready, itself among them.
     fn members(&self) -> (u64, Vec<u64>);
-    /// Somebody reads a name here that another member owns: tells it, so that it keeps on asking; what it says goes to
-    /// [`Filler::owner_said`].
-    fn tell_owner(&self, owner: u64, name: &Name);
+    /// Notifies the member that owns a name that the name is read here, so that it keeps on polling. Its answer goes to
+    /// [`Filler::owner_said`]. Returns whether there was room for the notification.
+    fn tell_owner(&self, owner: u64, name: &Name) -> bool;
     /// Nobody has read a name for long: what is held of it is a copy, and is asked for again when somebody does.
     fn drop_copy(&self, name: &Name);
     /// What is held of a name is a copy whose source is gone: what is copied next takes its place, older or not.

@@ -42,7 +42,13 @@ pub(crate) type OpenGuard = mpsc::Sender<()>;
 impl Server {
     fn ordinary(&self, open: OpenGuard) -> Ordinary {
         let (node, port) = (Arc::clone(&self.node), self.port);
-        Ordinary { service: Service::new(Arc::clone(&node), port), scope: Scope::All, port, node, _open: open }
+        Ordinary {
+            service: Service::new(Arc::clone(&node), port),
+            scope: Scope::All,
+            port,
+            node,
+            _open: open,
+        }
     }
 
     fn places(&self) -> Arc<Places> {
@@ -58,7 +64,8 @@ impl Server {
         let places = self.places();
         let listener = TcpListener::from_std(self.listener)?;
         let doorman = Doorman::new(ordinary.clone());
-        let is_peer = |ip| self.node.group.get().is_some_and(|group| group.is_of_peer(ip));
+        let is_peer =
+            |ip| self.node.cluster.as_ref().is_some_and(|cluster| cluster.observer().is_of_peer(ip));
         let mut errors = AcceptErrors::default();
         loop {
             let accepted = tokio::select! {

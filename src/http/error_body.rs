@@ -99,7 +99,7 @@ impl<S> Spoken<S> {
         let text = match (why, status) {
             (Some(Why::Problem(problem)), _) => format!("{problem}\n"),
             (Some(Why::Full(full)), _) => {
-                self.metrics.is_full(full);
+                self.metrics.hit(full.limit());
                 format!("{full}\n")
             }
             (None, 431) => {

@@ -1,4 +1,4 @@
-//! What is counted of the group: read where it is kept whenever somebody asks for it.
+//! Metrics of the cluster.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,82 +8,66 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::api::state::Node;
-use crate::cluster::Group;
-use crate::membership::stats::{Dropped, Stats};
-use crate::metrics::gauge;
-use crate::node::store::{GroupCensus, Standing};
-use crate::report::cluster::agreement;
+use super::labels::ReasonLabel;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StateLabel {
-    state: &'static str,
+pub(crate) struct StateLabel {
+    pub(crate) state: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByLabel {
-    by: &'static str,
+pub(crate) struct ByLabel {
+    pub(crate) by: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabel {
-    reason: &'static str,
+pub(crate) struct KeyLabel {
+    pub(crate) key: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct KeyLabel {
-    key: String,
+pub(crate) struct BytesLabels {
+    pub(crate) kind: &'static str,
+    pub(crate) direction: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct BytesLabels {
-    kind: &'static str,
-    direction: &'static str,
+pub(crate) struct DirectionLabel {
+    pub(crate) direction: &'static str,
 }
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct DirectionLabel {
-    direction: &'static str,
-}
-
-const STANDINGS: [(Standing, &str); 3] = [
-    (Standing::Joining, "joining"),
-    (Standing::Ready, "ready"),
-    (Standing::DoubtsItsClock, "clock_in_doubt"),
-];
 
 /// All that is counted of the group.
 #[derive(Debug, Default)]
 pub(crate) struct GroupMetrics {
-    standing: Family<StateLabel, Gauge>,
-    members: Family<StateLabel, Gauge>,
-    nodes: Family<ByLabel, Gauge>,
-    agrees: Gauge,
-    lag: Gauge,
-    dirty: Gauge,
-    skew: Gauge<f64, AtomicU64>,
-    rounds: Counter,
-    requests: Counter,
-    vectors: Counter,
-    snapshots: Counter,
-    too_different: Counter,
-    failures: Counter,
-    differences: Counter,
-    old_differences: Counter,
-    wrong_horizons: Counter,
-    clock_steps: Family<DirectionLabel, Counter>,
-    bytes: Family<BytesLabels, Counter>,
-    datagrams: Family<DirectionLabel, Counter>,
-    dropped: Family<ReasonLabel, Counter>,
-    send_errors: Counter,
-    addresses: Gauge,
-    left_off: Gauge,
-    unanswered: Gauge,
-    discovery_age: Gauge<f64, AtomicU64>,
-    seal_key: Family<KeyLabel, Gauge>,
+    pub(crate) standing: Family<StateLabel, Gauge>,
+    pub(crate) members: Family<StateLabel, Gauge>,
+    pub(crate) nodes: Family<ByLabel, Gauge>,
+    pub(crate) agrees: Gauge,
+    pub(crate) lag: Gauge,
+    pub(crate) dirty: Gauge,
+    pub(crate) skew: Gauge<f64, AtomicU64>,
+    pub(crate) rounds: Counter,
+    pub(crate) requests: Counter,
+    pub(crate) vectors: Counter,
+    pub(crate) snapshots: Counter,
+    pub(crate) too_different: Counter,
+    pub(crate) failures: Counter,
+    pub(crate) differences: Counter,
+    pub(crate) old_differences: Counter,
+    pub(crate) wrong_horizons: Counter,
+    pub(crate) clock_steps: Family<DirectionLabel, Counter>,
+    pub(crate) bytes: Family<BytesLabels, Counter>,
+    pub(crate) datagrams: Family<DirectionLabel, Counter>,
+    pub(crate) dropped: Family<ReasonLabel, Counter>,
+    pub(crate) send_errors: Counter,
+    pub(crate) addresses: Gauge,
+    pub(crate) left_off: Gauge,
+    pub(crate) unanswered: Gauge,
+    pub(crate) discovery_age: Gauge<f64, AtomicU64>,
+    pub(crate) seal_key: Family<KeyLabel, Gauge>,
     /// Of peers that ask us.
-    asked_in: AtomicU64,
-    answered_out: AtomicU64,
+    pub(crate) asked_in: AtomicU64,
+    pub(crate) answered_out: AtomicU64,
 }
 
 impl GroupMetrics {
@@ -171,106 +155,4 @@ impl GroupMetrics {
     pub(crate) fn has_answered(&self, bytes: usize) {
         self.answered_out.fetch_add(bytes as u64, Ordering::Relaxed);
     }
-
-    /// Reads everything.
-    pub(crate) fn read(&self, node: &Node) {
-        let census = node.store.group_census();
-        for (standing, state) in STANDINGS {
-            self.standing.get_or_create(&StateLabel { state }).set((census.standing == standing).into());
-        }
-        self.read_sync(&census);
-        self.read_peers(&census);
-        self.seal_key.clear();
-        if let Some(key) = node.seal_key() {
-            self.seal_key.get_or_create(&KeyLabel { key: key.to_string() }).set(1);
-        }
-        match node.group.get() {
-            Some(group) => self.read_group(group, &census),
-            None => self.count_nodes(1, 1, 1, true),
-        }
-    }
-
-    fn read_sync(&self, census: &GroupCensus) {
-        let counts = census.counts;
-        for (counter, count) in [
-            (&self.rounds, counts.rounds),
-            (&self.requests, counts.requests),
-            (&self.vectors, counts.vectors),
-            (&self.snapshots, counts.snapshots),
-            (&self.too_different, counts.too_different),
-            (&self.failures, counts.failures),
-            (&self.differences, counts.differences),
-            (&self.old_differences, counts.old_differences),
-            (&self.wrong_horizons, counts.wrong_horizons),
-        ] {
-            set(counter, count);
-        }
-        for (direction, count) in [("forward", counts.clock_steps.forward), ("back", counts.clock_steps.back)]
-        {
-            set(&self.clock_steps.get_or_create(&DirectionLabel { direction }), count);
-        }
-    }
-
-    fn read_peers(&self, census: &GroupCensus) {
-        let peers = &census.peers;
-        let lag = peers.iter().map(|peer| peer.lag).max().unwrap_or(0);
-        self.lag.set(i64::try_from(lag).unwrap_or(i64::MAX));
-        self.dirty.set(gauge(peers.iter().filter(|peer| peer.dirty).count()));
-        let skew = peers.iter().filter_map(|peer| peer.offset_us).map(i64::unsigned_abs).max();
-        // nothing known is not the same as nothing wrong
-        self.skew.set(skew.map_or(f64::NAN, |skew| skew as f64 / 1e6));
-    }
-
-    fn read_group(&self, group: &Group, census: &GroupCensus) {
-        let (view, found, agreement) = (group.view(), group.found(), agreement(group));
-        for (state, count) in [
-            ("live", view.live.len()),
-            ("dead", view.missing(group.us().0.node).count()),
-            ("unreadable", view.unreadable.len()),
-            ("away", census.away),
-        ] {
-            self.members.get_or_create(&StateLabel { state }).set(gauge(count));
-        }
-        self.count_nodes(agreement.dns, agreement.gossip, agreement.data, agreement.agree);
-        self.addresses.set(gauge(found.addresses.len()));
-        self.left_off.set(gauge(found.left_off));
-        self.unanswered.set(gauge(found.unanswered()));
-        self.discovery_age.set(found.age().as_secs_f64());
-        let traffic = group.client().traffic();
-        for (kind, direction, count) in [
-            ("request", "out", traffic.out.load(Ordering::Relaxed)),
-            ("answer", "in", traffic.back.load(Ordering::Relaxed)),
-            ("request", "in", self.asked_in.load(Ordering::Relaxed)),
-            ("answer", "out", self.answered_out.load(Ordering::Relaxed)),
-        ] {
-            set(&self.bytes.get_or_create(&BytesLabels { kind, direction }), count);
-        }
-        self.read_gossip(group.membership().stats());
-    }
-
-    fn count_nodes(&self, dns: usize, gossip: usize, data: usize, agree: bool) {
-        for (by, count) in [("dns", dns), ("gossip", gossip), ("data", data)] {
-            self.nodes.get_or_create(&ByLabel { by }).set(gauge(count));
-        }
-        self.agrees.set(agree.into());
-    }
-
-    fn read_gossip(&self, stats: &Stats) {
-        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        for (direction, datagrams, bytes) in [
-            ("in", load(&stats.datagrams_in), load(&stats.bytes_in)),
-            ("out", load(&stats.datagrams_out), load(&stats.bytes_out)),
-        ] {
-            set(&self.datagrams.get_or_create(&DirectionLabel { direction }), datagrams);
-            set(&self.bytes.get_or_create(&BytesLabels { kind: "gossip", direction }), bytes);
-        }
-        for why in Dropped::ALL {
-            set(&self.dropped.get_or_create(&ReasonLabel { reason: why.as_str() }), stats.dropped(why));
-        }
-        set(&self.send_errors, load(&stats.send_errors));
-    }
-}
-
-fn set(counter: &Counter, count: u64) {
-    counter.inner().store(count, Ordering::Relaxed);
 }

@@ -1,186 +1,22 @@
-//! What the node counts, and how it is written for Prometheus.
+//! What the node counts. Counters are raised where things happen; gauges are set when metrics are reported.
 
 pub mod cluster;
+pub mod labels;
 pub mod process;
 
-use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use prometheus_client::encoding::text::{encode_eof, encode_registry};
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::api::state::Node;
 use crate::core::MostWaiters;
-use crate::daemon::logging;
-use crate::metrics::cluster::GroupMetrics;
-use crate::metrics::process::{ProcessMetrics, Vitals};
-use crate::node::in_flight::Full;
-use crate::wire::exposition::{Form, to_text};
-
-/// Which of the two ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Port {
-    /// Reads and watches.
-    Client,
-    /// Writes and peers.
-    Server,
-}
-
-impl Port {
-    /// Its name in labels and logs.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            Self::Server => "server",
-        }
-    }
-}
-
-impl EncodeLabelValue for Port {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-        EncodeLabelValue::encode(&self.as_str(), encoder)
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PortLabel {
-    port: Port,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct VersionLabel {
-    version: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct AnswerLabels {
-    port: Port,
-    status: u16,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfLabel {
-    of: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LimitLabel {
-    limit: &'static str,
-}
-
-/// The bounds that can be hit, each with a count of how often it was.
-#[derive(Clone, Copy, Debug)]
-pub enum Limit {
-    /// Connections to a port.
-    Connections,
-    /// Bytes of a request head.
-    HeadBytes,
-    /// Bytes of a name.
-    NameBytes,
-    /// Bytes of a record's data.
-    DataBytes,
-    /// Bytes of a JSON version set, or version sets at once.
-    VersionSets,
-    /// Lists at once.
-    Lists,
-    /// Bytes of all records.
-    SetBytes,
-    /// Time that a body may take.
-    BodyTime,
-    /// Time that an answer may take to be sent.
-    WriteTime,
-    /// Time without a request.
-    IdleTime,
-    /// Readers parked at the same time.
-    Watchers,
-    /// Readers parked on the same name at the same time.
-    WatchersOfAName,
-    /// Bytes of a port that are held for what is under way.
-    InFlightBytes,
-    /// The same of one connection.
-    InFlightBytesOfAConnection,
-}
-
-impl Limit {
-    const ALL: [Self; 14] = [
-        Self::Connections,
-        Self::HeadBytes,
-        Self::NameBytes,
-        Self::DataBytes,
-        Self::VersionSets,
-        Self::Lists,
-        Self::SetBytes,
-        Self::BodyTime,
-        Self::WriteTime,
-        Self::IdleTime,
-        Self::Watchers,
-        Self::WatchersOfAName,
-        Self::InFlightBytes,
-        Self::InFlightBytesOfAConnection,
-    ];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Connections => "connections",
-            Self::HeadBytes => "head_bytes",
-            Self::NameBytes => "name_bytes",
-            Self::DataBytes => "data_bytes",
-            Self::VersionSets => "version_sets",
-            Self::Lists => "lists",
-            Self::SetBytes => "set_bytes",
-            Self::BodyTime => "body_time",
-            Self::WriteTime => "write_time",
-            Self::IdleTime => "idle_time",
-            Self::Watchers => "watchers",
-            Self::WatchersOfAName => "watchers_of_a_name",
-            Self::InFlightBytes => "in_flight_bytes",
-            Self::InFlightBytesOfAConnection => "in_flight_bytes_of_a_connection",
-        }
-    }
-}
-
-/// Why a request of a peer was not done.
-#[derive(Clone, Copy, Debug)]
-pub enum PeerRefusal {
-    /// No proof that it is from a peer.
-    Unproven,
-    /// Sent at another time, as the two clocks go.
-    Stale,
-    /// Not understood.
-    Unreadable,
-    /// Too many at once.
-    Busy,
-}
-
-impl PeerRefusal {
-    const ALL: [Self; 4] = [Self::Unproven, Self::Stale, Self::Unreadable, Self::Busy];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Unproven => "unproven",
-            Self::Stale => "stale",
-            Self::Unreadable => "unreadable",
-            Self::Busy => "busy",
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabel {
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CallLabels {
-    kind: &'static str,
-    outcome: &'static str,
-}
+use cluster::GroupMetrics;
+use labels::{AnswerLabels, CallLabels, LimitLabel, OfLabel, PortLabel, ReasonLabel, VersionLabel, gauge};
+pub use labels::{Limit, PeerRefusal, Port};
+use process::ProcessMetrics;
 
 /// Answers that come in masses.
 const COMMON: [(Port, u16); 3] = [(Port::Client, 200), (Port::Server, 204), (Port::Client, 304)];
@@ -188,30 +24,30 @@ const COMMON: [(Port, u16); 3] = [(Port::Client, 200), (Port::Server, 204), (Por
 /// All that is counted. Counters are raised where things happen; gauges are read when somebody asks.
 #[derive(Debug)]
 pub struct Metrics {
-    registry: Registry,
+    pub(crate) registry: Registry,
     answers: Family<AnswerLabels, Counter>,
     /// The counters of the answers that come most, so that they need not be looked up.
     common_answers: [(Port, u16, Counter); COMMON.len()],
     refusals: Family<LimitLabel, Counter>,
     connections: Family<PortLabel, Gauge>,
-    in_flight: Family<PortLabel, Gauge>,
-    in_flight_limit: Family<PortLabel, Gauge>,
+    pub(crate) in_flight: Family<PortLabel, Gauge>,
+    pub(crate) in_flight_limit: Family<PortLabel, Gauge>,
     handovers: Counter,
-    log_dropped: Family<ReasonLabel, Counter>,
-    stalls: Counter,
+    pub(crate) log_dropped: Family<ReasonLabel, Counter>,
+    pub(crate) stalls: Counter,
     ignored_parameters: Counter,
     peer_refusals: Family<ReasonLabel, Counter>,
     calls: Family<CallLabels, Counter>,
     call_seconds: Family<CallLabels, Counter<f64, AtomicU64>>,
-    wakes: Counter,
-    pending: Gauge,
-    parked: Gauge,
-    watched_names: Gauge,
-    values: Gauge,
-    tombstones: Gauge,
-    set_bytes: Gauge,
-    group: GroupMetrics,
-    process: ProcessMetrics,
+    pub(crate) wakes: Counter,
+    pub(crate) pending: Gauge,
+    pub(crate) parked: Gauge,
+    pub(crate) watched_names: Gauge,
+    pub(crate) values: Gauge,
+    pub(crate) tombstones: Gauge,
+    pub(crate) set_bytes: Gauge,
+    pub(crate) group: GroupMetrics,
+    pub(crate) process: ProcessMetrics,
 }
 
 impl Metrics {
@@ -404,57 +240,9 @@ impl Metrics {
         self.refusals.get_or_create(&LimitLabel { limit: limit.as_str() }).inc();
     }
 
-    /// Counts a limit of what is under way that was hit.
-    pub fn is_full(&self, full: Full) {
-        self.hit(match full {
-            Full::Port => Limit::InFlightBytes,
-            Full::Connection => Limit::InFlightBytesOfAConnection,
-        });
-    }
-
     /// The gauge of a port's open connections.
     #[must_use]
     pub fn connections(&self, port: Port) -> Gauge {
         self.connections.get_or_create_owned(&PortLabel { port })
     }
-
-    /// All of it, with what the system says of the process.
-    #[must_use]
-    pub fn encode(&self, node: &Node, vitals: Vitals, form: Form) -> String {
-        let store = &node.store;
-        self.process.set(vitals);
-        self.group.read(node);
-        let census = store.census();
-        self.values.set(gauge(census.values));
-        self.tombstones.set(gauge(census.tombstones));
-        self.set_bytes.set(gauge(census.bytes));
-        self.parked.set(gauge(census.parked));
-        self.watched_names.set(gauge(census.watched_names));
-        for port in [Port::Client, Port::Server] {
-            let in_flight = node.in_flight(port);
-            self.in_flight.get_or_create(&PortLabel { port }).set(gauge(in_flight.used()));
-            self.in_flight_limit.get_or_create(&PortLabel { port }).set(gauge(in_flight.most()));
-        }
-        let counters = store.fanout().counters();
-        self.pending.set(i64::try_from(counters.pending.load(Ordering::Relaxed)).unwrap_or(i64::MAX));
-        self.wakes.inner().store(counters.rung.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.stalls.inner().store(node.pulse.stalls(), Ordering::Relaxed);
-        let dropped = logging::dropped();
-        for (reason, lines) in [("unread", dropped.unread), ("repeated", dropped.repeated)] {
-            self.log_dropped.get_or_create(&ReasonLabel { reason }).inner().store(lines, Ordering::Relaxed);
-        }
-        let mut text = String::new();
-        // writing into a String does not fail
-        let _ = encode_registry(&mut text, &self.registry)
-            .and_then(|()| encode_registry(&mut text, &self.process.registry))
-            .and_then(|()| encode_eof(&mut text));
-        match form {
-            Form::OpenMetrics => text,
-            Form::Text => to_text(&text),
-        }
-    }
-}
-
-pub(crate) fn gauge(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }

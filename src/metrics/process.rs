@@ -7,9 +7,8 @@ use std::time::{Duration, SystemTime};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
+use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
-
-use crate::daemon::fd_limit;
 
 /// What the system says. What it does not say is 0.
 #[derive(Clone, Copy, Debug, Default)]
@@ -106,8 +105,13 @@ impl ProcessMetrics {
         self.virtual_memory.set(vitals.virtual_bytes);
         self.threads.set(vitals.threads);
         self.open_files.set(vitals.open_files);
-        self.max_files.set(i64::try_from(fd_limit::limit()).unwrap_or(i64::MAX));
+        self.max_files.set(max_files());
     }
+}
+
+/// Files that the process may have open; the largest number if there is no limit.
+fn max_files() -> i64 {
+    getrlimit(Resource::Nofile).current.map_or(i64::MAX, |most| i64::try_from(most).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

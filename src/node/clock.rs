@@ -8,10 +8,6 @@ use crate::core::Stamp;
 use crate::core::replica::Now;
 use crate::wire::duration;
 
-/// For tests only, so that a process can have a wrong clock on a machine with a right one: `+1h`, `-90s`; or `@` and the path
-/// of a file that says so, and may say something else at any time.
-pub const OFFSET_VARIABLE: &str = "VWATCH_TEST_CLOCK_OFFSET";
-
 /// How often such a file is read.
 const READ_EVERY: Duration = Duration::from_millis(5);
 
@@ -24,28 +20,20 @@ const LOOKS: usize = 8;
 /// How far our clock is wrong on purpose, µs.
 static OFFSET_US: AtomicI64 = AtomicI64::new(0);
 
-/// Takes [`OFFSET_VARIABLE`] from the environment; an empty one counts as unset. Returns it where it says something.
+/// Sets the clock of this process wrong on purpose, for tests: by `+1h` or `-90s`; or, after `@`, by what a file says, which may
+/// change at any time.
 ///
 /// # Errors
-/// If it is not a duration with its sign, nor names a file with one.
-pub fn offset_from_environment() -> Result<Option<String>, String> {
-    let Some(text) = std::env::var_os(OFFSET_VARIABLE).filter(|text| !text.is_empty()) else {
-        return Ok(None);
-    };
-    let text = text.to_string_lossy().into_owned();
-    let bad = |got: &str| {
-        format!(
-            "bad {OFFSET_VARIABLE}: not a duration with its sign: got {got:?}: write +1h or -90s, or unset it"
-        )
-    };
+/// The text that is not a duration with its sign: this one, or that of the file.
+pub fn set_offset(text: &str) -> Result<(), String> {
     let Some(path) = text.strip_prefix('@').map(str::to_owned) else {
-        OFFSET_US.store(offset_us(&text).ok_or_else(|| bad(&text))?, Ordering::Relaxed);
-        return Ok(Some(text));
+        OFFSET_US.store(offset_us(text).ok_or_else(|| text.to_owned())?, Ordering::Relaxed);
+        return Ok(());
     };
     let read = move || std::fs::read_to_string(&path).unwrap_or_default();
     let first = read();
-    OFFSET_US.store(offset_us(first.trim()).ok_or_else(|| bad(&first))?, Ordering::Relaxed);
-    // a thread of its own: who serves waits for no file
+    OFFSET_US.store(offset_us(first.trim()).ok_or(first)?, Ordering::Relaxed);
+    // a thread of its own: threads that serve wait for no file
     std::thread::spawn(move || {
         loop {
             std::thread::sleep(READ_EVERY);
@@ -54,7 +42,7 @@ pub fn offset_from_environment() -> Result<Option<String>, String> {
             }
         }
     });
-    Ok(Some(text))
+    Ok(())
 }
 
 fn offset_us(text: &str) -> Option<i64> {

@@ -6,9 +6,8 @@ use crate::config::Config;
 use crate::config::fill::Strategy;
 use crate::core::store::{Change, Written};
 use crate::core::{Genesis, Incarnation, Name, Record, Stamp, Store};
-use crate::fill::{Filler, Heard, Keeper, Kept};
+use crate::fill::{Filler, Keeper, Kept};
 
-use crate::metrics::Metrics;
 use crate::node::clock;
 use crate::node::store::{SharedStore, Standing};
 
@@ -25,22 +24,16 @@ struct NodeKeeper {
 const MAX_UNTOLD: usize = 1024;
 
 /// Names with readers here, and whom to tell.
-pub(crate) type Interests = mpsc::Receiver<(Incarnation, Name)>;
+pub type Interests = mpsc::Receiver<(Incarnation, Name)>;
 
 /// What fills the node, if it is to be filled; to be started once the node is there.
-pub(crate) fn filler(
-    config: &Config,
-    store: &SharedStore,
-    metrics: &mut Metrics,
-) -> Result<(Option<Filler>, Interests), String> {
+pub(crate) fn filler(config: &Config, store: &SharedStore) -> Result<(Option<Filler>, Interests), String> {
     let (tell, interests) = mpsc::channel(MAX_UNTOLD);
     let Some(settings) = config.fill.clone() else { return Ok((None, interests)) };
     let max_future_us = u64::try_from(config.max_future.as_micros()).unwrap_or(u64::MAX);
     let copies = settings.strategy == Strategy::Watch;
     let keeper = NodeKeeper { store: store.clone(), max_future_us, copies, tell };
     let filler = Filler::new(settings, &config.node_id, std::sync::Arc::new(keeper))?;
-    metrics.add(|registry| filler.register(registry));
-    store.fill_by(filler.clone());
     Ok((Some(filler), interests))
 }
 
@@ -78,11 +71,11 @@ impl Keeper for NodeKeeper {
     }
 
     fn expect(&self, name: &Name) {
-        self.store.expect(name);
+        self.store.update(|store| store.expect(name));
     }
 
     fn told(&self, name: &Name) {
-        self.store.told(name);
+        self.store.notify(|store| store.told(name));
     }
 
     fn expected(&self) -> usize {
@@ -98,18 +91,15 @@ impl Keeper for NodeKeeper {
     }
 
     fn drop_copy(&self, name: &Name) {
-        self.store.drop_copy(name);
+        self.store.update(|store| store.drop_copy(name));
     }
 
     fn forget_copy(&self, name: &Name) {
-        self.store.forget_copy(name);
+        self.store.update(|store| store.forget_copy(name));
     }
 
-    fn tell_owner(&self, owner: u64, name: &Name) {
-        // one that finds no room is told with its next turn
-        if self.tell.try_send((Incarnation(owner), name.clone())).is_err() {
-            self.store.owner_said(Incarnation(owner), name, Heard::Nothing);
-        }
+    fn tell_owner(&self, owner: u64, name: &Name) -> bool {
+        self.tell.try_send((Incarnation(owner), name.clone())).is_ok()
     }
 
     fn began(&self, started: Stamp) {

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hyper::body::Bytes;
 
 use crate::core::{Record, Set};
+use crate::metrics::Limit;
 
 use crate::node::limits::{MIN_IN_FLIGHT_BYTES, SHORT_BODY_BYTES};
 
@@ -30,6 +31,17 @@ pub enum Full {
     Port,
     /// The connection does.
     Connection,
+}
+
+impl Full {
+    /// The limit that was hit.
+    #[must_use]
+    pub fn limit(self) -> Limit {
+        match self {
+            Self::Port => Limit::InFlightBytes,
+            Self::Connection => Limit::InFlightBytesOfAConnection,
+        }
+    }
 }
 
 impl fmt::Display for Full {

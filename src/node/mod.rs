@@ -5,5 +5,7 @@ pub mod fill_adapter;
 pub mod in_flight;
 pub mod lifecycle;
 pub mod limits;
+pub mod log_control;
 pub mod pulse;
+pub mod reads;
 pub mod store;

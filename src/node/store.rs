@@ -6,33 +6,29 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::core::joining::Contact;
 use crate::core::replica::{Call, Config, Counts, Now, Request, Response};
 use crate::core::store::{Change, Due, Read, Written};
 use crate::core::{
-    Crowded, Genesis, Incarnation, Interest, Known, MostWaiters, Name, Question, Record, Replica, Stamp,
-    State, Store, Summary, Ticket,
+    Genesis, Incarnation, MostWaiters, Name, Question, Record, Replica, Stamp, State, Store, Summary, Ticket,
 };
-use crate::fill::{Filler, Heard};
 use crate::node::clock;
 use crate::node::limits::RETIRED_LOOKS;
 use crate::watch::fanout::Fanout;
 use crate::watch::pace::Pace;
-use crate::watch::{Bell, Seat, Waiter, Wake};
+use crate::watch::{Waiter, Wake};
 
 /// A cheap handle to the state that all requests share.
 #[derive(Clone)]
 pub struct SharedStore {
     held: Arc<Mutex<Held>>,
     shown: Arc<Shown>,
-    /// What fills names that are read, if something does.
-    filler: Arc<OnceLock<Filler>>,
     fanout: Fanout,
     /// Pace of ordinary wakes.
     pace: Pace,
@@ -137,28 +133,6 @@ pub struct PeerCensus {
     pub offset_us: Option<i64>,
 }
 
-/// What becomes of a read.
-pub enum Reading {
-    /// What there is: a value, a tombstone or nothing.
-    Answer(Option<Record>),
-    /// Parked.
-    Parked(Parked),
-    /// It would have to wait, but the node is about to stop.
-    Draining,
-    /// It would have to wait, but too many do.
-    Crowded(Crowded),
-}
-
-/// A place among the parked, given up when this is dropped: by a client that hung up, a timeout, or a wake.
-pub struct Parked {
-    store: SharedStore,
-    ticket: Ticket,
-    bell: oneshot::Receiver<Wake>,
-    /// What is left to ask once the bell has rung. It stands here in place of the record that was held, which would be
-    /// kept in memory for as long as somebody is parked on it.
-    pub then: Question,
-}
-
 /// How full the node is.
 #[derive(Clone, Copy, Debug)]
 pub struct Census {
@@ -200,8 +174,7 @@ impl SharedStore {
         };
         let (calls, asked) = mpsc::unbounded_channel();
         let held = Arc::new(Mutex::new(Held { store, replica }));
-        let filler = Arc::default();
-        (Self { held, shown: Arc::new(shown), filler, fanout, pace, calls }, asked)
+        (Self { held, shown: Arc::new(shown), fanout, pace, calls }, asked)
     }
 
     /// The lock. A panic while it was held, which nothing from outside can cause, leaves a store that is still whole:
@@ -369,53 +342,15 @@ impl SharedStore {
         });
     }
 
-    /// From now on names that are read are filled, once.
-    pub fn fill_by(&self, filler: Filler) {
-        // a second one would be a mistake of ours that changes nothing
-        let _ = self.filler.set(filler);
+    /// Changes the store by a step that wakes no waiter.
+    pub(crate) fn update<R>(&self, step: impl FnOnce(&mut Store<Waiter>) -> R) -> R {
+        step(&mut self.lock().store)
     }
 
-    /// The owner of a name that is read here was told so, or could not be.
-    pub fn owner_said(&self, owner: Incarnation, name: &Name, heard: Heard) {
-        if let Some(filler) = self.filler.get() {
-            filler.owner_said(owner.0, name, heard);
-        }
-    }
-
-    /// See [`Store::drop_copy`].
-    pub fn drop_copy(&self, name: &Name) {
-        self.lock().store.drop_copy(name);
-    }
-
-    /// See [`Store::forget_copy`].
-    pub fn forget_copy(&self, name: &Name) {
-        self.lock().store.forget_copy(name);
-    }
-
-    /// See [`Store::expect`].
-    pub fn expect(&self, name: &Name) {
-        self.lock().store.expect(name);
-    }
-
-    /// See [`Store::told`]; wakes whom it concerns.
-    pub fn told(&self, name: &Name) {
-        let due = self.lock().store.told(name);
+    /// Changes the store by a step that returns the waiters that are due, and wakes them.
+    pub(crate) fn notify(&self, step: impl FnOnce(&mut Store<Waiter>) -> Due<Waiter>) {
+        let due = step(&mut self.lock().store);
         self.wake(due);
-    }
-
-    /// A read, under the lock, of a name that is filled from now on if names are.
-    fn look(&self, name: &Name, question: &Question, waiter: Option<impl FnOnce() -> Waiter>) -> Read {
-        let Some(filler) = self.filler.get() else {
-            return self.lock().store.read(clock::now(), name, question, waiter);
-        };
-        // who waits for a name that is not there wants to hear of its creation
-        let insists = waiter.is_some() && (question.known == Known::Absence || question.at_least.is_some());
-        filler.ask(name, insists);
-        let read = self.lock().store.read(clock::now(), name, question, waiter);
-        if matches!(&read, Read::Parked { interest: Interest::AtLeast(_), .. }) {
-            filler.behind(name);
-        }
-        read
     }
 
     /// The fan-out.
@@ -508,32 +443,15 @@ impl SharedStore {
         self.lock().store.get(name)
     }
 
-    /// Reads, or parks if there is nothing to tell yet and `may_park`.
+    /// Reads, or parks the waiter if there is nothing to tell yet.
     #[must_use]
-    pub fn read(&self, name: &Name, question: &Question, may_park: bool) -> Reading {
-        let mut bell = None;
-        let waiter = may_park.then_some(|| {
-            let (ring, rung) = Bell::new();
-            bell = Some(rung);
-            Waiter::Listening(ring)
-        });
-        let read = self.look(name, question, waiter);
-        match (read, bell) {
-            (Read::Parked { ticket, interest, held }, Some(bell)) => {
-                let then = question.clone().after_waiting(interest, held.as_ref());
-                Reading::Parked(Parked { store: self.clone(), ticket, bell, then })
-            }
-            (Read::Draining, _) => Reading::Draining,
-            (Read::Crowded(crowded), _) => Reading::Crowded(crowded),
-            (Read::Answer(record), _) => Reading::Answer(record),
-            (Read::Parked { held, .. }, None) => Reading::Answer(held), // the store parks only with a waiter
-        }
-    }
-
-    /// Reads, or parks at `seat` if there is nothing to tell yet. The ticket is to be given up whatever happens.
-    #[must_use]
-    pub fn read_seated(&self, name: &Name, question: &Question, seat: Option<Seat>) -> Read {
-        self.look(name, question, seat.map(|seat| move || Waiter::Seated(seat)))
+    pub(crate) fn read(
+        &self,
+        name: &Name,
+        question: &Question,
+        waiter: Option<impl FnOnce() -> Waiter>,
+    ) -> Read {
+        self.lock().store.read(clock::now(), name, question, waiter)
     }
 
     /// From now on parks so many.
@@ -589,16 +507,14 @@ impl Standing {
     }
 }
 
-impl Parked {
-    /// Waits for the bell.
-    pub async fn rung(&mut self) -> Wake {
-        // a bell is dropped unrung only when the fan-out ends, and then the process does
-        (&mut self.bell).await.unwrap_or(Wake::Drain)
-    }
-}
-
-impl Drop for Parked {
-    fn drop(&mut self) {
-        self.store.lock().store.leave(self.ticket);
+impl Standing {
+    /// What it is called.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Joining => "joining",
+            Self::Ready => "ready",
+            Self::DoubtsItsClock => "clock in doubt",
+        }
     }
 }

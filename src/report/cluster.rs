@@ -6,146 +6,73 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::api::state::Node;
-use crate::cluster::Group;
-use crate::cluster::consistency::{Seen, alone};
+use super::Sources;
+use crate::cluster::consistency::{agreement, alone, silent};
 use crate::cluster::peer_health::Asked;
 use crate::core::{GenesisMark, Incarnation, State, Summary};
 use crate::fill::UpstreamHealth;
 use crate::membership::discovery::{Found, TargetStatus};
 use crate::membership::target::Target as Named;
 use crate::membership::{Member as Seat, Place, View};
-use crate::node::store::{GroupCensus, PeerCensus, Standing};
+use crate::node::store::{GroupCensus, PeerCensus};
 use crate::replication::PROTOCOL;
-use crate::replication::client::{CallError, Presence};
-use crate::seal::KeyId;
 use crate::wire::cluster::{
-    Address, Agreement, Cluster, Discovery, Fill, Genesis, MOST, Member, Members, SetMark, Target, ThisNode,
-    Unreadable, Upstream,
+    Address, Cluster, Discovery, Fill, Genesis, MOST, Member, Members, SetMark, Target, ThisNode, Unreadable,
+    Upstream,
 };
 
-impl Standing {
-    /// What it is called.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Joining => "joining",
-            Self::Ready => "ready",
-            Self::DoubtsItsClock => "clock in doubt",
-        }
-    }
-}
-
-impl Node {
-    /// How this node sees its group.
-    #[must_use]
-    pub fn cluster(&self) -> Cluster {
-        let census = self.store.group_census();
-        let node = self.itself(&census);
-        let Some(group) = self.group.get() else {
-            return Cluster { node, agreement: alone(), fill: self.filled(), ..Cluster::default() };
-        };
-        let (view, found, asked) = (group.view(), group.found(), group.asked());
-        Cluster {
-            node,
-            members: members(&view, group.us().0.node, &census, &asked),
-            discovery: discovery(&view, &found, &silent(group, &view)),
-            agreement: agreement(group),
-            fill: self.filled(),
-        }
-    }
-
-    fn filled(&self) -> Option<Fill> {
-        let health = self.fill.as_ref()?.health();
-        let upstream =
-            |of: &UpstreamHealth| Upstream { url: of.url.to_string(), up: of.is_up, age_ms: ms(of.age) };
-        Some(Fill {
-            tier: health.tier,
-            names: health.names,
-            max_names: health.max_names,
-            cut_off_ms: health.cut_off_for.map(ms),
-            upstreams: health.upstreams.iter().map(upstream).collect(),
-        })
-    }
-
-    fn itself(&self, census: &GroupCensus) -> ThisNode {
-        let all = self.store.census();
-        let listens = self.listens.get();
-        let us = self.group.get().map(|group| group.us());
-        let listens_at = |of: fn(&crate::api::state::Listens) -> SocketAddr| {
-            listens.map_or_else(String::new, |listens| of(listens).to_string())
-        };
-        ThisNode {
-            node_id: self.config.node_id.clone(),
-            incarnation: hex(census.summary.incarnation),
-            standing: census.standing.as_str().to_owned(),
-            state: state(census.summary.state).to_owned(),
-            region: self.config.cluster.region.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            protocol: PROTOCOL,
-            client: listens_at(|listens| listens.client),
-            server: us
-                .as_ref()
-                .map_or_else(|| listens_at(|listens| listens.server), |(us, _)| us.server.clone()),
-            gossip: us.map(|(_, gossip)| gossip.to_string()),
-            values: all.values,
-            tombstones: all.tombstones,
-            bytes: all.bytes,
-            set: set_mark(&census.summary),
-            seal_key: self.seal_key().map(|key| key.to_string()),
-        }
-    }
-
-    /// The key that it seals with now.
-    #[must_use]
-    pub fn seal_key(&self) -> Option<KeyId> {
-        let keyring = &self.peering.as_ref()?.keyring;
-        keyring.is_sealed().then(|| keyring.sealing_key())
-    }
-}
-
-/// Whether discovery, gossip and requests come to the same nodes.
+/// How this node sees its cluster.
 #[must_use]
-pub fn agreement(group: &Group) -> Agreement {
-    let (view, found, asked) = (group.view(), group.found(), group.asked());
-    let on_loopback = group.us().1.ip().is_loopback();
-    let (silent, refusing) = (silent(group, &view), refusing(group));
-    Seen { view: &view, found: &found, asked: &asked, silent: &silent, refusing: &refusing, on_loopback }
-        .compare()
+pub fn cluster(sources: &Sources<'_>) -> Cluster {
+    let census = sources.store.group_census();
+    let node = itself(sources, &census);
+    let Some(cluster) = sources.cluster else {
+        return Cluster { node, agreement: alone(), fill: filled(sources), ..Cluster::default() };
+    };
+    let observer = cluster.observer();
+    let (view, found, asked) = (observer.view(), observer.found(), observer.asked());
+    Cluster {
+        node,
+        members: members(&view, observer.us().0.node, &census, &asked),
+        discovery: discovery(&view, &found, &silent(observer, &view)),
+        agreement: agreement(observer),
+        fill: filled(sources),
+    }
 }
 
-/// Why addresses are silent: what they say to requests, or what came from there by gossip and was dropped.
-fn silent(group: &Group, view: &View) -> BTreeMap<SocketAddr, String> {
-    let probed = group.probed();
-    let why = |(address, place): (&SocketAddr, &Place)| {
-        let Place::Silent(dropped) = place else { return None };
-        let said = match (probed.get(address), dropped) {
-            (Some(Err(error)), None) => error.to_string(),
-            (_, Some(dropped)) => {
-                format!("its datagrams are dropped as {}: {}", dropped.as_str(), dropped.advice())
-            }
-            (Some(Ok(_)), None) => "it answers requests, but no UDP comes from there".to_owned(),
-            (None, None) => "nobody answers there".to_owned(),
-        };
-        Some((*address, said))
-    };
-    view.reach.places.iter().filter_map(why).collect()
+fn filled(sources: &Sources<'_>) -> Option<Fill> {
+    let health = sources.fill?.health();
+    let upstream =
+        |of: &UpstreamHealth| Upstream { url: of.url.to_string(), up: of.is_up, age_ms: ms(of.age) };
+    Some(Fill {
+        tier: health.tier,
+        names: health.names,
+        max_names: health.max_names,
+        cut_off_ms: health.cut_off_for.map(ms),
+        upstreams: health.upstreams.iter().map(upstream).collect(),
+    })
 }
 
-/// What to do about addresses that refuse this node.
-fn refusing(group: &Group) -> BTreeMap<SocketAddr, &'static str> {
-    let advice = |error: &CallError| match error {
-        CallError::Stale(_) => "a node that joins waits for it: or take the address out",
-        _ => {
-            "a node that joins waits for it, 2 min at most: give both the same --cluster-id, secret and version, or take \
-             the address out"
-        }
-    };
-    let refused = |(address, said): (SocketAddr, Result<Presence, CallError>)| {
-        let error = said.err().filter(CallError::is_refusal)?;
-        Some((address, advice(&error)))
-    };
-    group.probed().into_iter().filter_map(refused).collect()
+fn itself(sources: &Sources<'_>, census: &GroupCensus) -> ThisNode {
+    let all = sources.store.census();
+    let us = sources.cluster.map(|cluster| cluster.observer().us());
+    ThisNode {
+        node_id: sources.config.node_id.clone(),
+        incarnation: hex(census.summary.incarnation),
+        standing: census.standing.as_str().to_owned(),
+        state: state(census.summary.state).to_owned(),
+        region: sources.config.cluster.region.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        protocol: PROTOCOL,
+        client: sources.listens.client.to_string(),
+        server: us.as_ref().map_or_else(|| sources.listens.server.to_string(), |(us, _)| us.server.clone()),
+        gossip: us.map(|(_, gossip)| gossip.to_string()),
+        values: all.values,
+        tombstones: all.tombstones,
+        bytes: all.bytes,
+        set: set_mark(&census.summary),
+        seal_key: sources.seal_key().map(|key| key.to_string()),
+    }
 }
 
 fn members(view: &View, ours: u64, census: &GroupCensus, asked: &BTreeMap<Incarnation, Asked>) -> Members {

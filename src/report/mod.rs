@@ -1,3 +1,7 @@
-//! What operators see: `/v1/cluster`, and what is read from the node when metrics are scraped.
+//! What operators see: `/v1/cluster`, and the text of the metrics.
 
 pub mod cluster;
+pub mod metrics;
+mod sources;
+
+pub use sources::{Listens, Sources};

@@ -22,7 +22,7 @@ use super::readiness::{may_read, stopping};
 use super::state::Node;
 use crate::core::{Crowded, Name};
 use crate::node::in_flight::Account;
-use crate::node::store::Reading;
+use crate::node::reads::Reading;
 use crate::watch::Wake;
 use crate::wire::head::{Head, NAMES};
 use crate::wire::timing::Timing;
@@ -82,7 +82,7 @@ async fn wait(
     let started = Instant::now();
     let mut jitter = None;
     let record = loop {
-        match node.store.read(&pending.name, &pending.question, !timeout.is_zero()) {
+        match node.reads.read(&pending.name, &pending.question, !timeout.is_zero()) {
             Reading::Answer(record) => break record,
             Reading::Draining => return Err(stopping()),
             Reading::Crowded(crowded) => return Err(too_many(node, &pending.name, crowded)),

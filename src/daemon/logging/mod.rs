@@ -21,6 +21,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 use crate::config::{LogFormat, LogLevel};
+use crate::node::log_control::DroppedLines;
 use fields::{EscapedFields, EscapedJson};
 use limiter::{Limiter, LimiterLayer, Limits};
 use queue::{Line, LineQueue, LineWriter};
@@ -38,15 +39,6 @@ struct Log {
     level: reload::Handle<LevelFilter, Registry>,
     queue: Arc<LineQueue>,
     limiter: Arc<Limiter>,
-}
-
-/// Lines that were not written since the process began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct DroppedLines {
-    /// The queue was full: standard error is not read fast enough.
-    pub(crate) unread: u64,
-    /// The same place in the code had logged too much.
-    pub(crate) repeated: u64,
 }
 
 /// Starts the log. Only the first call in a process has an effect, because it has one standard error.
@@ -92,7 +84,7 @@ pub(crate) fn start(level: LogLevel, format: LogFormat) -> io::Result<()> {
 ///
 /// # Errors
 /// If the log was not started, as it is by a node.
-pub fn set_level(level: LogLevel) -> Result<(), String> {
+pub(super) fn set_level(level: LogLevel) -> Result<(), String> {
     let log = LOG.get().ok_or("the log was not started")?;
     log.level.reload(filter(level)).map_err(|e| e.to_string())
 }

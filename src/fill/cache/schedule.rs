@@ -14,7 +14,7 @@ use crate::config::fill::MAX_IN_FLIGHT;
 use crate::fill::names::Entry;
 use crate::fill::pace::{random, spread};
 use crate::fill::upstream::Asker;
-use crate::fill::{Shared, owner};
+use crate::fill::{Heard, Shared, owner};
 
 /// Names that are looked at in one turn of the loop.
 const LOOKS_A_TURN: usize = 256;
@@ -131,7 +131,10 @@ fn is_left_to_its_owner(
         entry.polled().left = Left::default();
         return false;
     };
-    shared.keeper.tell_owner(owner, &entry.name);
+    // one that finds no room is sent with the next turn
+    if !shared.keeper.tell_owner(owner, &entry.name) {
+        shared.metrics.owner_said(Heard::Nothing);
+    }
     let is_held = shared.keeper.held(&entry.name).is_some();
     let pause = {
         let mut polled = entry.polled();

@@ -76,7 +76,7 @@ impl Lane {
         let course = PendingRead::new(asked);
         let started = self.elapsed();
         let seat = (!timeout.is_zero()).then_some(Seat { lane: self.number, index: at });
-        match self.services.node.store.read_seated(&course.name, &course.question, seat) {
+        match self.services.node.reads.read_seated(&course.name, &course.question, seat) {
             Read::Draining => return None,
             Read::Crowded(crowded) => {
                 let response = read::refuse_waiter(&self.services.node, &course.name, crowded);
@@ -125,7 +125,7 @@ impl Lane {
         }
         let course = reader.course();
         let seat = Seat { lane: self.number, index: at };
-        match self.services.node.store.read_seated(&course.name, &course.question, Some(seat)) {
+        match self.services.node.reads.read_seated(&course.name, &course.question, Some(seat)) {
             Read::Answer(record) => self.finish(at, &course, record.as_ref(), started, form, Some(jitter)),
             Read::Draining => {
                 let response = read::refuse_stopping();
@@ -235,7 +235,7 @@ impl Lane {
             let body = if template.is_copied() { Bytes::new() } else { template.body.slice(rest..) };
             // what it began cannot be refused any more
             if self.services.node.in_flight(self.services.port).is_full_for(body.len()) {
-                self.services.node.metrics.is_full(Full::Port);
+                self.services.node.metrics.hit(Full::Port.limit());
                 return self.close(at);
             }
             let unsent = Unsent { bytes: self.written[head..].to_vec(), body, is_last: then == Then::Close };

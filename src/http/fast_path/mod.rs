@@ -167,20 +167,11 @@ impl Front {
     }
 }
 
-/// For tests only: how many lanes there are, whatever the processors; with 0 there is no front.
-const LANES_VARIABLE: &str = "VWATCH_TEST_LANES";
-
-const MOST_LANES: usize = 16;
+/// Lanes at most.
+pub(crate) const MOST_LANES: usize = 16;
 
 /// How many lanes there are: half of the processors, for the other half has writers and the ordinary path to run.
 pub(crate) fn lanes() -> usize {
-    let asked = std::env::var(LANES_VARIABLE).ok().and_then(|text| text.parse().ok());
-    if let Some(asked) = asked.filter(|asked| (0..=MOST_LANES).contains(asked)) {
-        tracing::warn!(
-            "{LANES_VARIABLE} is for tests only: the front has {asked} lanes on purpose: unset it"
-        );
-        return asked;
-    }
     thread::available_parallelism().map_or(1, |processors| (processors.get() / 2).clamp(1, MOST_LANES))
 }
 

@@ -1,0 +1,57 @@
+//! From gossip and discovery to the replica: which members are live, and the status of each seed address.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::address_book::AddressBook;
+use super::peer_health::Outcomes;
+use super::prober::{PROBE, Probed};
+use super::timing::ticks;
+use crate::core::{Incarnation, State, Summary};
+use crate::membership::discovery::Found;
+use crate::membership::{Member, View};
+use crate::node::store::SharedStore;
+
+/// Hands the replica the live members, and the status of each address that discovery names.
+pub(super) async fn feed(
+    store: SharedStore,
+    mut view: watch::Receiver<Arc<View>>,
+    mut found: watch::Receiver<Found>,
+    probed: Arc<Probed>,
+    outcomes: Arc<Outcomes>,
+    addresses: Arc<AddressBook>,
+) {
+    let mut every = ticks(PROBE / 4);
+    loop {
+        tokio::select! {
+            () = changed(&mut view) => {}
+            () = changed(&mut found) => {}
+            _ = every.tick() => {}
+        }
+        let (view, unanswered) =
+            (Arc::clone(&view.borrow_and_update()), found.borrow_and_update().unanswered());
+        let known: BTreeMap<Incarnation, Arc<str>> = view
+            .live
+            .iter()
+            .map(|member| (member.incarnation(), member.facts.identity.server.as_str().into()))
+            .collect();
+        if **addresses.load() != known {
+            addresses.store(Arc::new(known));
+        }
+        let live: Vec<Summary> = view.live.iter().map(|member| member.facts.summary).collect();
+        let leaves = |member: &&Member| member.facts.summary.state == State::Leaving;
+        outcomes.leave(view.live.iter().filter(leaves).map(Member::incarnation).collect());
+        let others = probed.others(&view, unanswered);
+        tracing::trace!(?others, places = ?view.reach.places, "who is where");
+        store.see(&live, &others);
+    }
+}
+
+/// Waits for a change; for ever, if nothing will change any more: addresses, unlike names, never do.
+async fn changed<T>(what: &mut watch::Receiver<T>) {
+    if what.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

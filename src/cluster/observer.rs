@@ -1,0 +1,82 @@
+//! How this node observes the cluster: gossip, discovery, probes and requests. Cheap to clone.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::peer_health::{Asked, Outcomes};
+use super::prober::Probed;
+use crate::core::Incarnation;
+use crate::membership::discovery::Found;
+use crate::membership::facts::Identity;
+use crate::membership::{Home, Membership, View};
+use crate::replication::client::{CallError, PeerClient, Presence};
+
+/// The sources of all that is known of other nodes.
+#[derive(Clone)]
+pub struct Observer {
+    pub(super) membership: Arc<Membership>,
+    pub(super) view: watch::Receiver<Arc<View>>,
+    pub(super) found: watch::Receiver<Found>,
+    pub(super) client: PeerClient,
+    pub(super) probed: Arc<Probed>,
+    pub(super) outcomes: Arc<Outcomes>,
+    /// This node as it was at its start: where it gossips is the address of the gossip port.
+    pub(super) us: (Identity, SocketAddr),
+}
+
+impl Observer {
+    /// The members, as gossip sees them.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.borrow())
+    }
+
+    /// Whether this is an address of a live member, or one that discovery named.
+    #[must_use]
+    pub fn is_of_peer(&self, ip: IpAddr) -> bool {
+        let view = self.view.borrow();
+        let gossips = view.live.iter().any(|member| member.gossip.ip().to_canonical() == ip);
+        gossips || view.reach.places.keys().any(|place| place.ip().to_canonical() == ip)
+    }
+
+    /// The last answers of DNS.
+    #[must_use]
+    pub fn found(&self) -> Found {
+        self.found.borrow().clone()
+    }
+
+    /// Gossip, and its counters.
+    #[must_use]
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    /// The client for requests to peers, with its counters.
+    #[must_use]
+    pub fn client(&self) -> &PeerClient {
+        &self.client
+    }
+
+    /// The last result of a request to each silent address.
+    #[must_use]
+    pub fn probed(&self) -> BTreeMap<SocketAddr, Result<Presence, CallError>> {
+        self.probed.all()
+    }
+
+    /// The health of each peer to which requests went.
+    #[must_use]
+    pub fn asked(&self) -> BTreeMap<Incarnation, Asked> {
+        self.outcomes.asked()
+    }
+
+    /// What the node gossips of itself, and where peers gossip to.
+    #[must_use]
+    pub fn us(&self) -> (Identity, SocketAddr) {
+        let (identity, gossip) = &self.us;
+        let Home { server, node } = self.membership.home();
+        (Identity { server, node, ..identity.clone() }, *gossip)
+    }
+}

@@ -1,0 +1,56 @@
+//! Keep-alive pings of live members.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::peer_health::Outcomes;
+use super::prober::{AT_ONCE, PROBE};
+use super::timing::ticks;
+use crate::core::Incarnation;
+use crate::membership::View;
+use crate::node::store::SharedStore;
+use crate::replication::client::{CallError, PeerClient};
+
+/// Pings each live member to which no request went for a while, or whose clock is not known. In an idle cluster nothing else
+/// would: that requests do not pass should be known before a write needs them to, and a clock may have been set meanwhile.
+pub(super) async fn pinger(
+    store: SharedStore,
+    client: PeerClient,
+    view: watch::Receiver<Arc<View>>,
+    outcomes: Arc<Outcomes>,
+) {
+    let mut every = ticks(PROBE);
+    loop {
+        every.tick().await;
+        let live: Vec<(Incarnation, String)> = view
+            .borrow()
+            .live
+            .iter()
+            .map(|member| (member.incarnation(), member.facts.identity.server.clone()))
+            .collect();
+        outcomes.keep(|who| live.iter().any(|(live, _)| *live == who));
+        let unknown = store.clocks_unknown();
+        let mut asked = JoinSet::new();
+        for (who, server) in
+            live.into_iter().filter(|(who, _)| outcomes.is_old(*who) || unknown.contains(who))
+        {
+            if asked.len() >= AT_ONCE {
+                let _ = asked.join_next().await;
+            }
+            let (store, client, outcomes) = (store.clone(), client.clone(), Arc::clone(&outcomes));
+            asked.spawn(async move {
+                match client.who_is_there(&server).await {
+                    Ok(there) if there.who == who => {
+                        store.heard_clock(who, there.now, there.took);
+                        outcomes.answered(who, &server);
+                    }
+                    Ok(other) => outcomes.failed(who, &server, CallError::NotThem(other.who)),
+                    Err(error) => outcomes.failed(who, &server, error),
+                }
+            });
+        }
+        while asked.join_next().await.is_some() {}
+    }
+}

@@ -1,0 +1,102 @@
+//! The ticker: does what is due, every 100 ms, and gossips and logs how the node stands.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::alerts::{LOOK_AT_OTHERS, Trouble};
+use super::clock_skew::{News, Skew};
+use super::consistency::agreement;
+use super::observer::Observer;
+use super::readiness_log::StandingLog;
+use super::timing::{entropy, ticks};
+use crate::core::{State, Summary};
+use crate::node::store::SharedStore;
+
+/// How often the replica checks what is due.
+const TICK: Duration = Duration::from_millis(100);
+
+/// The same for a node without others: nothing is due but old deletes.
+const TICK_ALONE: Duration = Duration::from_secs(1);
+
+/// How often the clocks of peers are checked, for the log.
+const LOOK_AT_CLOCKS: Duration = Duration::from_secs(1);
+
+/// What the ticker drives.
+pub(super) struct Ticker {
+    pub(super) store: SharedStore,
+    pub(super) observer: Observer,
+}
+
+impl Ticker {
+    /// Ticks until the node stops.
+    pub(super) async fn run(self) {
+        let mut every = ticks(TICK);
+        let mut was = self.store.summary();
+        let mut standing = StandingLog::new(self.store.standing());
+        let mut skew = Skew::default();
+        let mut next_look = Instant::now();
+        let mut trouble = Trouble::default();
+        let mut next_look_at_others = Instant::now() + LOOK_AT_OTHERS;
+        loop {
+            let now = every.tick().await;
+            if now >= next_look_at_others {
+                next_look_at_others = now + LOOK_AT_OTHERS;
+                for sentence in trouble.look(agreement(&self.observer).sentences, now) {
+                    tracing::warn!("not all agree on who is there: {sentence}");
+                }
+            }
+            if now >= next_look {
+                next_look = now + LOOK_AT_CLOCKS;
+                let census = self.store.group_census();
+                skew.look(&census.peers).into_iter().for_each(|news| self.log_clock(news));
+                standing.look(&census);
+            }
+            let summary = self.store.tick(entropy());
+            self.observer.membership.publish(&summary);
+            log_change(&was, &summary);
+            was = summary;
+        }
+    }
+
+    fn log_clock(&self, news: News) {
+        let (News::Off(who, us) | News::Fine(who, us)) = news;
+        let view = self.observer.view();
+        let peer = view.live.iter().find(|member| member.incarnation() == who);
+        let peer = peer.map_or("?", |member| member.facts.identity.server.as_str());
+        let (ms, side) = (us.unsigned_abs() / 1000, if us > 0 { "ahead of" } else { "behind" });
+        match news {
+            News::Off(..) => tracing::warn!(
+                peer,
+                "its clock is {ms} ms {side} ours: set the wrong one right (NTP), before writes are lost to newer stamps"
+            ),
+            News::Fine(..) => tracing::info!(peer, "its clock is fine again: {ms} ms {side} ours"),
+        }
+    }
+}
+
+/// Ticks of a node without others.
+pub async fn tick_alone(store: SharedStore) {
+    let mut every = ticks(TICK_ALONE);
+    let mut standing = StandingLog::new(store.standing());
+    loop {
+        every.tick().await;
+        store.tick(0);
+        standing.look(&store.group_census());
+    }
+}
+
+fn log_change(was: &Summary, is: &Summary) {
+    if was.state != is.state || was.genesis != is.genesis {
+        match (is.state, is.genesis) {
+            (State::Joining, _) => tracing::info!("joining: looking for others"),
+            (State::Ready, Some(genesis)) if genesis.provisional => tracing::warn!(
+                names = is.root.count,
+                "serving alone: others should be there and are silent, or refuse this node: readers that have seen more \
+                 get 409, and any other set takes the place of this one: vwatch members says why"
+            ),
+            (State::Ready, _) => tracing::info!(names = is.root.count, "ready: the set is complete"),
+            (State::Leaving, _) => tracing::info!("leaving"),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Makes a node of its parts, in the order in which they need each other, and starts what runs by itself.
+
+use std::net::UdpSocket;
+use std::sync::Arc;
+
+use super::error::StartError;
+use super::logging;
+use super::sockets::Sockets;
+use crate::api::state::{Node, Parts, Peering};
+use crate::cluster::Errands;
+use crate::cluster::bootstrap::{Neighbourhood, Newcomer, replica_config};
+use crate::cluster::ticker::tick_alone;
+use crate::config::Config;
+use crate::config::fill::Strategy;
+use crate::core::{Genesis, Incarnation, Stamp};
+use crate::metrics::Metrics;
+use crate::node::log_control::LogControl;
+use crate::node::store::SharedStore;
+use crate::node::{clock, fill_adapter};
+use crate::watch::fanout::Fanout;
+use crate::watch::pace::Pace;
+
+/// A node that replicates, fills and wakes, and does not serve yet.
+///
+/// # Errors
+/// The part that cannot be had.
+pub(super) async fn assemble(config: Config, sockets: &mut Sockets) -> Result<Arc<Node>, StartError> {
+    tracing::info!(text = %config.pretty(), "Configuration of Server:");
+    let listens = sockets.listens()?;
+    let started = clock::now();
+    let incarnation = Incarnation(u64::from_le_bytes(random()?));
+    let neighbourhood = find_others(&config, sockets.gossip.take()).await?;
+
+    let (fanout, ring_bells) = Fanout::new();
+    let replica = replica_config(&config, neighbourhood.as_ref());
+    let pace = Pace { per_watcher: config.jitter_per_watch, longest: config.block_for };
+    let (store, calls) =
+        SharedStore::new(random()?, incarnation, config.max_set_bytes, replica, fanout, pace);
+    // a follower's set is a copy of its upstream's, which says when it began
+    if config.fill.as_ref().is_some_and(|fill| fill.strategy == Strategy::Watch) {
+        store.adopt(Genesis { started: Stamp::ZERO, ..store.genesis() });
+    }
+    store.limit_waiters(config.most_waiters);
+    tokio::spawn(ring_bells);
+
+    let (fill, interests) = fill_adapter::filler(&config, &store).map_err(StartError::Fill)?;
+    let (max_client, max_server) = (sockets.client.max_connections, sockets.server.max_connections);
+    let mut metrics =
+        Metrics::new(config.max_set_bytes, max_client, max_server).with_watcher_limits(config.most_waiters);
+    if let Some(filler) = &fill {
+        metrics.add(|registry| filler.register(registry));
+    }
+    let metrics = Arc::new(metrics);
+
+    let keyring = Arc::new(config.cluster.keyring());
+    let peering = neighbourhood.is_some().then(|| Peering::new(Arc::clone(&keyring), incarnation));
+    let cluster = match neighbourhood {
+        Some(neighbourhood) => {
+            let newcomer = Newcomer {
+                config: &config,
+                store: &store,
+                metrics: &metrics,
+                keyring: &keyring,
+                incarnation,
+                started,
+            };
+            let errands = Errands { calls, interests, filler: fill.clone() };
+            Some(neighbourhood.join(newcomer, errands).await?)
+        }
+        None => {
+            tokio::spawn(tick_alone(store.clone()));
+            None
+        }
+    };
+    if let Some(filler) = &fill {
+        filler.start();
+    }
+    let log = LogControl { set_level: logging::set_level, dropped: logging::dropped };
+    let parts = Parts { config, store, fill, metrics, peering, cluster, listens, log };
+    Ok(Arc::new(Node::new(parts)))
+}
+
+async fn find_others(
+    config: &Config,
+    gossip: Option<UdpSocket>,
+) -> Result<Option<Neighbourhood>, StartError> {
+    match gossip {
+        Some(socket) => Ok(Some(Neighbourhood::find(config, socket).await?)),
+        None => Ok(None),
+    }
+}
+
+fn random<const N: usize>() -> Result<[u8; N], StartError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|cause| StartError::system("random numbers", cause))?;
+    Ok(bytes)
+}

@@ -1,0 +1,56 @@
+//! Why a node did not start.
+
+use std::fmt;
+
+use crate::cluster::bootstrap::BootstrapError;
+use crate::http::listener::ListenError;
+
+/// Why a node did not start, or did not go on: one line that says what to do.
+#[derive(Debug)]
+pub enum StartError {
+    /// A port cannot be listened on.
+    Listen(ListenError),
+    /// The node cannot take part in its cluster.
+    Gossip(String),
+    /// The upstream cannot be used as it is set up.
+    Fill(String),
+    /// The clock was set wrong on purpose, by an offset that cannot be parsed.
+    Clock(String),
+    /// The system gives no entropy, threads or signals.
+    System {
+        /// What was requested of it.
+        what: &'static str,
+        /// Its answer.
+        cause: String,
+    },
+}
+
+impl StartError {
+    /// The system did not give `what`.
+    pub(super) fn system(what: &'static str, cause: impl fmt::Display) -> Self {
+        Self::System { what, cause: cause.to_string() }
+    }
+}
+
+impl From<BootstrapError> for StartError {
+    fn from(error: BootstrapError) -> Self {
+        match error {
+            BootstrapError::Gossip(line) => Self::Gossip(line),
+            BootstrapError::Addresses(cause) => Self::system("addresses", cause),
+        }
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen(error) => error.fmt(f),
+            Self::Gossip(line) | Self::Clock(line) | Self::Fill(line) => f.write_str(line),
+            Self::System { what, cause } => {
+                write!(f, "cannot get {what} from the system: {cause}: look at its limits")
+            }
+        }
+    }
+}
+
+impl std::error::Error for StartError {}

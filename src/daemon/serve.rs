@@ -1,0 +1,82 @@
+//! Serves the ports of a node, and ends the process when one of them, or its part in the cluster, breaks down.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::error::StartError;
+use super::logging;
+use super::sockets::{Bound, Sockets};
+use super::watchdog::Watchdog;
+use crate::api;
+use crate::api::state::Node;
+use crate::http::acceptor::Server;
+use crate::metrics::Port;
+use crate::node::limits::SERVER_CONNECTIONS_OF_PEERS;
+
+/// Serves both ports: the client port by so many event loops of the fast path, or by the ordinary path if that is 0. Returns
+/// what ends when all connections have.
+///
+/// # Errors
+/// If the system has no thread for the watchdog.
+pub(super) fn serve(
+    node: &Arc<Node>,
+    sockets: Sockets,
+    event_loops: usize,
+) -> Result<mpsc::Receiver<()>, StartError> {
+    // dropped by each connection as it ends, so that their end can be awaited
+    let (open, all_closed) = mpsc::channel::<()>(1);
+    let Sockets { client, server, gossip: _ } = sockets;
+    let by_workers = [Some(&server), (event_loops == 0).then_some(&client)];
+    let watchdog = Watchdog {
+        pulse: Arc::clone(&node.pulse),
+        lifecycle: Arc::clone(&node.lifecycle),
+        shutdown_grace: node.config.shutdown_grace,
+        ports: by_workers.into_iter().flatten().filter_map(|port| port.listener.try_clone().ok()).collect(),
+    };
+    watchdog.start(node.store.clone()).map_err(|cause| StartError::system("a thread", cause))?;
+    let kept_for_peers = match node.cluster {
+        Some(_) => SERVER_CONNECTIONS_OF_PEERS.min(server.max_connections / 4),
+        None => 0,
+    };
+    let server = acceptor(node, Port::Server, server);
+    tokio::spawn(end_with(server.run(kept_for_peers, open.clone()), Port::Server));
+    let client = acceptor(node, Port::Client, client);
+    match event_loops {
+        0 => drop(tokio::spawn(end_with(client.run(0, open), Port::Client))),
+        _ => drop(tokio::spawn(end_with(client.run_front(event_loops, open), Port::Client))),
+    }
+    if node.cluster.is_some() {
+        tokio::spawn(end_with_cluster(Arc::clone(node)));
+    }
+    Ok(all_closed)
+}
+
+fn acceptor(node: &Arc<Node>, port: Port, bound: Bound) -> Server {
+    let Bound { listener, max_connections } = bound;
+    let at = listener.local_addr().map_or_else(|_| "?".into(), |address| address.to_string());
+    tracing::info!(
+        text = api::paths(port),
+        "Listening for {} traffic at {at}, {max_connections} connections at most:",
+        port.as_str(),
+    );
+    Server { port, listener, max_connections, node: Arc::clone(node) }
+}
+
+/// A port that cannot be served at all ends the process: a supervisor then sees it, and starts another one.
+async fn end_with(serving: impl Future<Output = io::Result<()>>, port: Port) {
+    if let Err(error) = serving.await {
+        tracing::error!(port = port.as_str(), %error, "the port cannot be served");
+        logging::exit();
+    }
+}
+
+/// A node that takes writes and does not push them is worse than none.
+async fn end_with_cluster(node: Arc<Node>) {
+    if let Some(cluster) = &node.cluster {
+        let why = cluster.broken().await;
+        tracing::error!("this node cannot take part in its cluster any more, and ends: {why}");
+        logging::exit();
+    }
+}

@@ -1,0 +1,55 @@
+//! Environment variables that are for tests only. Each one that is set is logged as a warning.
+
+use std::ffi::OsString;
+
+use crate::node::clock;
+
+/// Sets the clock of the process wrong, see [`clock::set_offset`].
+const CLOCK_OFFSET: &str = "VWATCH_TEST_CLOCK_OFFSET";
+
+/// The number of event loops of the fast path, whatever the processors; with 0 there is no fast path.
+const EVENT_LOOPS: &str = "VWATCH_TEST_LANES";
+
+/// A pipe. At SIGHUP all workers open it, which takes until another process does.
+const BLOCK: &str = "VWATCH_TEST_BLOCK";
+
+/// What the variables ask for.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TestVariables {
+    /// The number of event loops.
+    pub(super) event_loops: Option<usize>,
+    /// The pipe that SIGHUP opens.
+    pub(super) block: Option<OsString>,
+}
+
+impl TestVariables {
+    /// Reads them, and sets the clock.
+    ///
+    /// # Errors
+    /// One line, if the offset of the clock cannot be read.
+    pub(super) fn read() -> Result<Self, String> {
+        let value = |name| std::env::var_os(name).filter(|text| !text.is_empty());
+        if let Some(offset) = value(CLOCK_OFFSET) {
+            let offset = offset.to_string_lossy();
+            clock::set_offset(&offset).map_err(|got| {
+                format!(
+                    "bad {CLOCK_OFFSET}: not a duration with its sign: got {got:?}: write +1h or -90s, or unset it"
+                )
+            })?;
+            tracing::warn!(
+                "{CLOCK_OFFSET} is for tests only: the clock of this node is off by {offset} on purpose: unset it"
+            );
+        }
+        let event_loops = value(EVENT_LOOPS).and_then(|text| text.to_str()?.parse().ok());
+        if let Some(asked) = event_loops {
+            tracing::warn!(
+                "{EVENT_LOOPS} is for tests only: the fast path has {asked} event loops on purpose: unset it"
+            );
+        }
+        let block = value(BLOCK);
+        if block.is_some() {
+            tracing::warn!("{BLOCK} is for tests only: SIGHUP makes this node stand still: unset it");
+        }
+        Ok(Self { event_loops, block })
+    }
+}

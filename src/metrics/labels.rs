@@ -1,0 +1,170 @@
+//! The labels of metrics: ports, limits, and why a peer's request was refused.
+
+use std::fmt;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+
+/// Which of the two ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Port {
+    /// Reads and watches.
+    Client,
+    /// Writes and peers.
+    Server,
+}
+
+impl Port {
+    /// Its name in labels and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        }
+    }
+}
+
+impl EncodeLabelValue for Port {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        EncodeLabelValue::encode(&self.as_str(), encoder)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct PortLabel {
+    pub(crate) port: Port,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct VersionLabel {
+    pub(crate) version: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct AnswerLabels {
+    pub(crate) port: Port,
+    pub(crate) status: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct OfLabel {
+    pub(crate) of: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct LimitLabel {
+    pub(crate) limit: &'static str,
+}
+
+/// The bounds that can be hit, each with a count of how often it was.
+#[derive(Clone, Copy, Debug)]
+pub enum Limit {
+    /// Connections to a port.
+    Connections,
+    /// Bytes of a request head.
+    HeadBytes,
+    /// Bytes of a name.
+    NameBytes,
+    /// Bytes of a record's data.
+    DataBytes,
+    /// Bytes of a JSON version set, or version sets at once.
+    VersionSets,
+    /// Lists at once.
+    Lists,
+    /// Bytes of all records.
+    SetBytes,
+    /// Time that a body may take.
+    BodyTime,
+    /// Time that an answer may take to be sent.
+    WriteTime,
+    /// Time without a request.
+    IdleTime,
+    /// Readers parked at the same time.
+    Watchers,
+    /// Readers parked on the same name at the same time.
+    WatchersOfAName,
+    /// Bytes of a port that are held for what is under way.
+    InFlightBytes,
+    /// The same of one connection.
+    InFlightBytesOfAConnection,
+}
+
+impl Limit {
+    pub(crate) const ALL: [Self; 14] = [
+        Self::Connections,
+        Self::HeadBytes,
+        Self::NameBytes,
+        Self::DataBytes,
+        Self::VersionSets,
+        Self::Lists,
+        Self::SetBytes,
+        Self::BodyTime,
+        Self::WriteTime,
+        Self::IdleTime,
+        Self::Watchers,
+        Self::WatchersOfAName,
+        Self::InFlightBytes,
+        Self::InFlightBytesOfAConnection,
+    ];
+
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::HeadBytes => "head_bytes",
+            Self::NameBytes => "name_bytes",
+            Self::DataBytes => "data_bytes",
+            Self::VersionSets => "version_sets",
+            Self::Lists => "lists",
+            Self::SetBytes => "set_bytes",
+            Self::BodyTime => "body_time",
+            Self::WriteTime => "write_time",
+            Self::IdleTime => "idle_time",
+            Self::Watchers => "watchers",
+            Self::WatchersOfAName => "watchers_of_a_name",
+            Self::InFlightBytes => "in_flight_bytes",
+            Self::InFlightBytesOfAConnection => "in_flight_bytes_of_a_connection",
+        }
+    }
+}
+
+/// Why a request of a peer was not done.
+#[derive(Clone, Copy, Debug)]
+pub enum PeerRefusal {
+    /// No proof that it is from a peer.
+    Unproven,
+    /// Sent at another time, as the two clocks go.
+    Stale,
+    /// Not understood.
+    Unreadable,
+    /// Too many at once.
+    Busy,
+}
+
+impl PeerRefusal {
+    pub(crate) const ALL: [Self; 4] = [Self::Unproven, Self::Stale, Self::Unreadable, Self::Busy];
+
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unproven => "unproven",
+            Self::Stale => "stale",
+            Self::Unreadable => "unreadable",
+            Self::Busy => "busy",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ReasonLabel {
+    pub(crate) reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct CallLabels {
+    pub(crate) kind: &'static str,
+    pub(crate) outcome: &'static str,
+}
+
+/// A count as the value of a gauge.
+pub(crate) fn gauge(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

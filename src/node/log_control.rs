@@ -1,0 +1,21 @@
+//! The log of the process, as far as a node uses it. The process owns the log; the node is handed this.
+
+use crate::config::LogLevel;
+
+/// Changes the level of the log, and reports the lines that it lost.
+#[derive(Clone, Copy)]
+pub struct LogControl {
+    /// Changes the level from now on. An error says why it did not.
+    pub set_level: fn(LogLevel) -> Result<(), String>,
+    /// The lines that were dropped so far.
+    pub dropped: fn() -> DroppedLines,
+}
+
+/// Lines that were not written since the process began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DroppedLines {
+    /// The queue was full: standard error is not read fast enough.
+    pub unread: u64,
+    /// The same place in the code had logged too much.
+    pub repeated: u64,
+}

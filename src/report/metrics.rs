@@ -1,0 +1,161 @@
+//! The metrics of the node, as text for Prometheus.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::metrics::counter::Counter;
+
+use super::Sources;
+use crate::cluster::consistency::agreement;
+use crate::cluster::observer::Observer;
+use crate::membership::stats::{Dropped, Stats};
+use crate::metrics::Port;
+use crate::metrics::cluster::{ByLabel, BytesLabels, DirectionLabel, GroupMetrics, KeyLabel, StateLabel};
+use crate::metrics::labels::{PortLabel, ReasonLabel, gauge};
+use crate::metrics::process::Vitals;
+use crate::node::store::{GroupCensus, Standing};
+use crate::wire::exposition::{Form, to_text};
+
+const STANDINGS: [(Standing, &str); 3] = [
+    (Standing::Joining, "joining"),
+    (Standing::Ready, "ready"),
+    (Standing::DoubtsItsClock, "clock_in_doubt"),
+];
+
+/// All metrics. `vitals` is what the system says of the process.
+#[must_use]
+pub fn encode(sources: &Sources<'_>, vitals: Vitals, form: Form) -> String {
+    let (m, store) = (sources.metrics, sources.store);
+    m.process.set(vitals);
+    read(&m.group, sources);
+    let census = store.census();
+    m.values.set(gauge(census.values));
+    m.tombstones.set(gauge(census.tombstones));
+    m.set_bytes.set(gauge(census.bytes));
+    m.parked.set(gauge(census.parked));
+    m.watched_names.set(gauge(census.watched_names));
+    for (port, in_flight) in
+        [(Port::Client, sources.client_in_flight), (Port::Server, sources.server_in_flight)]
+    {
+        m.in_flight.get_or_create(&PortLabel { port }).set(gauge(in_flight.used()));
+        m.in_flight_limit.get_or_create(&PortLabel { port }).set(gauge(in_flight.most()));
+    }
+    let counters = store.fanout().counters();
+    m.pending.set(i64::try_from(counters.pending.load(Ordering::Relaxed)).unwrap_or(i64::MAX));
+    set(&m.wakes, counters.rung.load(Ordering::Relaxed));
+    set(&m.stalls, sources.stalls);
+    for (reason, lines) in
+        [("unread", sources.dropped_lines.unread), ("repeated", sources.dropped_lines.repeated)]
+    {
+        set(&m.log_dropped.get_or_create(&ReasonLabel { reason }), lines);
+    }
+    let mut text = String::new();
+    // writing into a String does not fail
+    let _ = encode_registry(&mut text, &m.registry)
+        .and_then(|()| encode_registry(&mut text, &m.process.registry))
+        .and_then(|()| encode_eof(&mut text));
+    match form {
+        Form::OpenMetrics => text,
+        Form::Text => to_text(&text),
+    }
+}
+
+fn read(m: &GroupMetrics, sources: &Sources<'_>) {
+    let census = sources.store.group_census();
+    for (standing, state) in STANDINGS {
+        m.standing.get_or_create(&StateLabel { state }).set((census.standing == standing).into());
+    }
+    read_sync(m, &census);
+    read_peers(m, &census);
+    m.seal_key.clear();
+    if let Some(key) = sources.seal_key() {
+        m.seal_key.get_or_create(&KeyLabel { key: key.to_string() }).set(1);
+    }
+    match sources.cluster {
+        Some(cluster) => read_cluster(m, cluster.observer(), &census),
+        None => count_nodes(m, 1, 1, 1, true),
+    }
+}
+
+fn read_sync(m: &GroupMetrics, census: &GroupCensus) {
+    let counts = census.counts;
+    for (counter, count) in [
+        (&m.rounds, counts.rounds),
+        (&m.requests, counts.requests),
+        (&m.vectors, counts.vectors),
+        (&m.snapshots, counts.snapshots),
+        (&m.too_different, counts.too_different),
+        (&m.failures, counts.failures),
+        (&m.differences, counts.differences),
+        (&m.old_differences, counts.old_differences),
+        (&m.wrong_horizons, counts.wrong_horizons),
+    ] {
+        set(counter, count);
+    }
+    for (direction, count) in [("forward", counts.clock_steps.forward), ("back", counts.clock_steps.back)] {
+        set(&m.clock_steps.get_or_create(&DirectionLabel { direction }), count);
+    }
+}
+
+fn read_peers(m: &GroupMetrics, census: &GroupCensus) {
+    let peers = &census.peers;
+    let lag = peers.iter().map(|peer| peer.lag).max().unwrap_or(0);
+    m.lag.set(i64::try_from(lag).unwrap_or(i64::MAX));
+    m.dirty.set(gauge(peers.iter().filter(|peer| peer.dirty).count()));
+    let skew = peers.iter().filter_map(|peer| peer.offset_us).map(i64::unsigned_abs).max();
+    // nothing known is not the same as nothing wrong
+    m.skew.set(skew.map_or(f64::NAN, |skew| skew as f64 / 1e6));
+}
+
+fn read_cluster(m: &GroupMetrics, observer: &Observer, census: &GroupCensus) {
+    let (view, found, agreement) = (observer.view(), observer.found(), agreement(observer));
+    for (state, count) in [
+        ("live", view.live.len()),
+        ("dead", view.missing(observer.us().0.node).count()),
+        ("unreadable", view.unreadable.len()),
+        ("away", census.away),
+    ] {
+        m.members.get_or_create(&StateLabel { state }).set(gauge(count));
+    }
+    count_nodes(m, agreement.dns, agreement.gossip, agreement.data, agreement.agree);
+    m.addresses.set(gauge(found.addresses.len()));
+    m.left_off.set(gauge(found.left_off));
+    m.unanswered.set(gauge(found.unanswered()));
+    m.discovery_age.set(found.age().as_secs_f64());
+    let traffic = observer.client().traffic();
+    for (kind, direction, count) in [
+        ("request", "out", traffic.out.load(Ordering::Relaxed)),
+        ("answer", "in", traffic.back.load(Ordering::Relaxed)),
+        ("request", "in", m.asked_in.load(Ordering::Relaxed)),
+        ("answer", "out", m.answered_out.load(Ordering::Relaxed)),
+    ] {
+        set(&m.bytes.get_or_create(&BytesLabels { kind, direction }), count);
+    }
+    read_gossip(m, observer.membership().stats());
+}
+
+fn count_nodes(m: &GroupMetrics, dns: usize, gossip: usize, data: usize, agree: bool) {
+    for (by, count) in [("dns", dns), ("gossip", gossip), ("data", data)] {
+        m.nodes.get_or_create(&ByLabel { by }).set(gauge(count));
+    }
+    m.agrees.set(agree.into());
+}
+
+fn read_gossip(m: &GroupMetrics, stats: &Stats) {
+    let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    for (direction, datagrams, bytes) in [
+        ("in", load(&stats.datagrams_in), load(&stats.bytes_in)),
+        ("out", load(&stats.datagrams_out), load(&stats.bytes_out)),
+    ] {
+        set(&m.datagrams.get_or_create(&DirectionLabel { direction }), datagrams);
+        set(&m.bytes.get_or_create(&BytesLabels { kind: "gossip", direction }), bytes);
+    }
+    for why in Dropped::ALL {
+        set(&m.dropped.get_or_create(&ReasonLabel { reason: why.as_str() }), stats.dropped(why));
+    }
+    set(&m.send_errors, load(&stats.send_errors));
+}
+
+fn set(counter: &Counter, count: u64) {
+    counter.inner().store(count, Ordering::Relaxed);
+}

@@ -1,0 +1,55 @@
+//! What is reported on.
+
+use std::net::SocketAddr;
+
+use crate::cluster::Cluster;
+use crate::config::Config;
+use crate::fill::Filler;
+use crate::metrics::Metrics;
+use crate::node::in_flight::InFlight;
+use crate::node::log_control::DroppedLines;
+use crate::node::store::SharedStore;
+use crate::seal::{KeyId, Keyring};
+
+/// Where a node listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Listens {
+    /// For readers.
+    pub client: SocketAddr,
+    /// For writers and peers.
+    pub server: SocketAddr,
+}
+
+/// The parts of a node on which it reports.
+pub struct Sources<'a> {
+    /// Its configuration.
+    pub config: &'a Config,
+    /// Its records and readers.
+    pub store: &'a SharedStore,
+    /// What fills it, if something does.
+    pub fill: Option<&'a Filler>,
+    /// Its cluster, unless it is alone.
+    pub cluster: Option<&'a Cluster>,
+    /// Its keys, unless it is alone.
+    pub keyring: Option<&'a Keyring>,
+    /// Its counters.
+    pub metrics: &'a Metrics,
+    /// Its ports.
+    pub listens: Listens,
+    /// What the client port holds for what is under way.
+    pub client_in_flight: &'a InFlight,
+    /// What the server port holds.
+    pub server_in_flight: &'a InFlight,
+    /// Times that a part of it stood still.
+    pub stalls: u64,
+    /// Lines that its log lost.
+    pub dropped_lines: DroppedLines,
+}
+
+impl Sources<'_> {
+    /// The key that it seals with now, if it seals.
+    pub(super) fn seal_key(&self) -> Option<KeyId> {
+        let keyring = self.keyring?;
+        keyring.is_sealed().then(|| keyring.sealing_key())
+    }
+}
