@@ -15,10 +15,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::daemon::logging;
 use crate::daemon::signals::Ending;
-use crate::http::acceptor::ACCEPT_PAUSE;
-use crate::http::connection;
-use crate::http::connection::LAST_WORDS_TIME;
-use crate::http::turn_away::unavailable;
+use crate::http::accept_errors::ACCEPT_PAUSE;
+use crate::http::closing::end;
+use crate::http::responder::LAST_WORDS_TIME;
+use crate::http::unavailable::unavailable;
 use crate::node::lifecycle::{Lifecycle, Phase};
 use crate::node::pulse::{ASK_EVERY, News, Pulse, STALLED};
 use crate::node::store::SharedStore;
@@ -131,7 +131,7 @@ async fn refuse_all(listener: TcpListener) {
 async fn refuse(mut stream: TcpStream, permit: OwnedSemaphorePermit) {
     let answer = async {
         stream.write_all(unavailable(STALLED).as_bytes()).await?;
-        connection::end(&mut stream).await
+        end(&mut stream).await
     };
     let _ = timeout(LAST_WORDS_TIME, answer).await;
     drop(permit);

@@ -16,8 +16,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::{Instant, interval, sleep};
 
+use super::responder::{CLOSING_TIME, MAX_PAUSES, Responder};
 use crate::api::connection::{HangUp, OwnLists};
-use crate::http::connection::{CLOSING_TIME, MAX_PAUSES, Ordinary};
 use crate::metrics::Limit;
 use crate::node::in_flight::{Account, keep_until_sent};
 use crate::node::lifecycle::Phase;
@@ -42,86 +42,82 @@ pub(crate) async fn begins(stream: &mut (impl AsyncRead + Unpin), read: &mut Vec
     read.starts_with(PREFACE)
 }
 
-impl Ordinary {
-    /// Serves a connection that begins as HTTP/2 does.
-    pub(crate) async fn serve_http2<S>(self, stream: S, client: HangUp)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let node = Arc::clone(&self.node);
-        let (port, idle_timeout, lifecycle) = (self.port, node.config.idle_timeout, &node.lifecycle);
-        let account = Account::new(Arc::clone(node.in_flight(port)));
-        let streams = Arc::new(Streams::new());
-        let begun = Arc::clone(&streams);
-        let own_lists = OwnLists::new();
-        let handler = self.clone();
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            let mut stream = begun.begin();
-            request.extensions_mut().insert(own_lists.clone());
-            request.extensions_mut().insert(account.clone());
-            let response = handler.respond(request);
-            async move {
-                let response = response.await;
-                stream.is_answered();
-                Ok::<_, std::convert::Infallible>(
-                    response.map(|body| Sending { body, stream: Arc::new(stream) }),
-                )
-            }
-        });
-        let http = http2::Builder::new(TokioExecutor::new())
-            .max_concurrent_streams(MAX_STREAMS)
-            // as of HTTP/1.1: what is over the real limit is refused in words, only a hopeless head by the library
-            .max_header_list_size(u32::try_from(MAX_BUFFER_BYTES).unwrap_or(u32::MAX))
-            .initial_stream_window_size(http2_window(port))
-            .initial_connection_window_size(http2_window(port))
-            .max_send_buf_size(HTTP2_SEND_BYTES)
-            .serve_connection(TokioIo::new(stream), service);
-        let mut http = std::pin::pin!(http);
-        let mut look = interval(idle_timeout / LOOKS);
-        let (mut is_leaving, mut is_silent) = (false, false);
-        // goes to the end of a connection that is told to go, unless something is still being answered
-        let mut patience = std::pin::pin!(sleep(Duration::MAX));
-        let (mut sent, mut pauses) = (0, 0);
-        loop {
-            tokio::select! {
-                ended = http.as_mut() => {
-                    if let Err(error) = ended {
-                        tracing::debug!(%error, "connection ended early");
-                    }
-                    break;
+/// Serves a connection that begins as HTTP/2 does.
+pub(super) async fn serve<S>(responder: Responder, stream: S, client: HangUp)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let node = Arc::clone(&responder.node);
+    let (port, idle_timeout, lifecycle) = (responder.port, node.config.idle_timeout, &node.lifecycle);
+    let account = Account::new(Arc::clone(node.in_flight(port)));
+    let streams = Arc::new(Streams::new());
+    let begun = Arc::clone(&streams);
+    let own_lists = OwnLists::new();
+    let handler = responder.clone();
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let mut stream = begun.begin();
+        request.extensions_mut().insert(own_lists.clone());
+        request.extensions_mut().insert(account.clone());
+        let response = handler.respond(request);
+        async move {
+            let response = response.await;
+            stream.is_answered();
+            Ok::<_, std::convert::Infallible>(response.map(|body| Sending { body, stream: Arc::new(stream) }))
+        }
+    });
+    let http = http2::Builder::new(TokioExecutor::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        // as of HTTP/1.1: what is over the real limit is refused in words, only a hopeless head by the library
+        .max_header_list_size(u32::try_from(MAX_BUFFER_BYTES).unwrap_or(u32::MAX))
+        .initial_stream_window_size(http2_window(port))
+        .initial_connection_window_size(http2_window(port))
+        .max_send_buf_size(HTTP2_SEND_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut http = std::pin::pin!(http);
+    let mut look = interval(idle_timeout / LOOKS);
+    let (mut is_leaving, mut is_silent) = (false, false);
+    // goes to the end of a connection that is told to go, unless something is still being answered
+    let mut patience = std::pin::pin!(sleep(Duration::MAX));
+    let (mut sent, mut pauses) = (0, 0);
+    loop {
+        tokio::select! {
+            ended = http.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "connection ended early");
                 }
-                // who asks again goes to another node
-                () = lifecycle.reached(Phase::Draining), if !is_leaving => {
+                break;
+            }
+            // who asks again goes to another node
+            () = lifecycle.reached(Phase::Draining), if !is_leaving => {
+                http.as_mut().graceful_shutdown();
+                is_leaving = true;
+            }
+            () = lifecycle.reached(Phase::Closing), if patience.deadline() > Instant::now() + CLOSING_TIME => {
+                patience.as_mut().reset(Instant::now() + CLOSING_TIME);
+            }
+            () = patience.as_mut() => {
+                pauses = if client.sent() > sent { 0 } else { pauses + 1 };
+                sent = client.sent();
+                let takes = !streams.are_taken() && pauses <= MAX_PAUSES;
+                if takes || !streams.are_answered() {
+                    patience.as_mut().reset(Instant::now() + CLOSING_TIME);
+                    continue;
+                }
+                break;
+            }
+            _ = look.tick() => match streams.look(idle_timeout) {
+                Look::Silent if !is_silent => {
+                    is_silent = true;
+                    node.metrics.hit(Limit::IdleTime);
                     http.as_mut().graceful_shutdown();
                     is_leaving = true;
-                }
-                () = lifecycle.reached(Phase::Closing), if patience.deadline() > Instant::now() + CLOSING_TIME => {
                     patience.as_mut().reset(Instant::now() + CLOSING_TIME);
                 }
-                () = patience.as_mut() => {
-                    pauses = if client.sent() > sent { 0 } else { pauses + 1 };
-                    sent = client.sent();
-                    let takes = !streams.are_taken() && pauses <= MAX_PAUSES;
-                    if takes || !streams.are_answered() {
-                        patience.as_mut().reset(Instant::now() + CLOSING_TIME);
-                        continue;
-                    }
+                Look::Stalled => {
+                    node.metrics.hit(Limit::WriteTime);
                     break;
                 }
-                _ = look.tick() => match streams.look(idle_timeout) {
-                    Look::Silent if !is_silent => {
-                        is_silent = true;
-                        node.metrics.hit(Limit::IdleTime);
-                        http.as_mut().graceful_shutdown();
-                        is_leaving = true;
-                        patience.as_mut().reset(Instant::now() + CLOSING_TIME);
-                    }
-                    Look::Stalled => {
-                        node.metrics.hit(Limit::WriteTime);
-                        break;
-                    }
-                    Look::Fine | Look::Silent => {}
-                }
+                Look::Fine | Look::Silent => {}
             }
         }
     }

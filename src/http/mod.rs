@@ -1,11 +1,17 @@
 //! The HTTP transport: listens, accepts, limits connections, and hands each request to [`crate::api`].
 
+pub mod accept_errors;
 pub mod acceptor;
+pub mod closing;
 pub mod connection;
 pub mod connection_limit;
 pub mod error_body;
 pub mod fast_path;
-pub mod http2;
+mod http1;
+mod http2;
 pub mod listener;
-pub mod turn_away;
+pub mod responder;
+mod resumed;
+mod turn_away;
+pub mod unavailable;
 pub mod write_timeout;

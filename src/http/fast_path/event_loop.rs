@@ -8,13 +8,13 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
 use crate::core::{Name, Record};
-use crate::http::acceptor::{ACCEPT_PAUSE, AcceptErrors, turn_away_at_once};
+use crate::http::accept_errors::{ACCEPT_PAUSE, AcceptErrors};
 use crate::http::connection_limit::Place;
 use crate::http::fast_path::cached_response::{Clockwork, Templates};
 use crate::http::fast_path::parked::Versions;
 use crate::http::fast_path::table::{Connection, State, Table};
 use crate::http::fast_path::{Inbox, Message, Services};
-use crate::http::turn_away::NO_PLACE;
+use crate::http::unavailable::{NO_PLACE, turn_away_at_once};
 use crate::metrics::Limit;
 use crate::node::clock;
 use crate::node::lifecycle::Phase;

@@ -1,0 +1,98 @@
+//! What all connections of a port are served with: the service, and how long a connection may take to end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use hyper::Request;
+use hyper::body::Incoming;
+use tokio::sync::mpsc;
+
+use super::unavailable::NO_PLACE;
+use crate::api::Service;
+use crate::api::state::Node;
+use crate::metrics::Port;
+use crate::node::limits::RETRY_AFTER_S;
+
+/// At the end a connection without a request that is being answered has this long to go.
+pub(crate) const CLOSING_TIME: Duration = Duration::from_millis(500);
+
+/// So many of these times it may pause in taking an answer.
+pub(crate) const MAX_PAUSES: u32 = 3;
+
+/// How long one that has its last answer may take to end as well.
+pub(crate) const LAST_WORDS_TIME: Duration = Duration::from_secs(1);
+
+/// What is answered to whoever asks, for who asks may end the node by what it hears: a full port is no reason to restart it.
+const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
+
+/// Held by each connection while it is open; when all are dropped, all connections have ended.
+pub(crate) type OpenGuard = mpsc::Sender<()>;
+
+/// Which requests are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// All of them.
+    All,
+    /// Health checks only; all others with 503. Each response is the last one of its connection.
+    Health,
+}
+
+/// Answers the requests of connections by the ordinary path. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Responder {
+    /// Answers requests.
+    service: Service,
+    /// Which of them.
+    scope: Scope,
+    /// The port of the connections.
+    pub(crate) port: Port,
+    /// The node that they are to.
+    pub(crate) node: Arc<Node>,
+    /// Held while a connection is open.
+    _open: OpenGuard,
+}
+
+impl Responder {
+    /// Answers all requests to that port.
+    pub(crate) fn new(node: Arc<Node>, port: Port, open: OpenGuard) -> Self {
+        Self { service: Service::new(Arc::clone(&node), port), scope: Scope::All, port, node, _open: open }
+    }
+
+    /// Answers health checks only.
+    pub(crate) fn health_only(self) -> Self {
+        Self { scope: Scope::Health, ..self }
+    }
+
+    /// The response to a request.
+    pub(crate) fn respond(
+        &self,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response> + Send + use<> {
+        let (service, scope) = (self.service.clone(), self.scope);
+        async move {
+            match scope {
+                Scope::All => service.respond(request).await,
+                Scope::Health => health_only(service, request).await,
+            }
+        }
+    }
+}
+
+/// The response to a request on a connection over the limit.
+async fn health_only(service: Service, request: Request<Incoming>) -> Response {
+    let mut response = match HEALTH.contains(&request.uri().path()) {
+        true => service.respond(request).await,
+        false => refusal(),
+    };
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+fn refusal() -> Response {
+    let headers = [(CONTENT_TYPE, "text/plain; charset=utf-8"), (RETRY_AFTER, RETRY_AFTER_S)];
+    (StatusCode::SERVICE_UNAVAILABLE, headers, Body::from(NO_PLACE)).into_response()
+}

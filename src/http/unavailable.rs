@@ -1,0 +1,50 @@
+//! Responses of 503 that are written without the HTTP library.
+
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+
+use crate::node::limits::RETRY_AFTER_S;
+
+/// What the others are told.
+pub(crate) const NO_PLACE: &str =
+    "too many connections: this node is at its limit: try another node, or again later\n";
+
+/// An answer of 503 with this text, after which the connection is closed.
+pub(crate) fn unavailable(text: &str) -> String {
+    format!(
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nRetry-After: {RETRY_AFTER_S}\r\n\
+         Connection: close\r\nContent-Length: {}\r\n\r\n{text}",
+        text.len()
+    )
+}
+
+/// Sends a connection away with 503, without waiting for it: a fresh one takes that at once. What it has asked is read, for
+/// closing on unread bytes would reset the connection under the answer.
+pub(crate) fn turn_away_at_once(mut stream: mio::net::TcpStream, why: &str) -> io::Result<()> {
+    stream.write_all(unavailable(why).as_bytes())?;
+    stream.shutdown(Shutdown::Write)?;
+    let mut scratch = [0; 4096];
+    stream.read(&mut scratch).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn who_cannot_be_waited_for_is_told_so_and_not_reset() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.write_all(b"GET /v1/versions/n HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        // what was sent has come
+        stream.peek(&mut [0]).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        turn_away_at_once(mio::net::TcpStream::from_std(stream), NO_PLACE).unwrap();
+        let mut told = String::new();
+        client.read_to_string(&mut told).unwrap();
+        assert_eq!(told, unavailable(NO_PLACE));
+    }
+}
