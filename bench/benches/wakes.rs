@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use vwatch::core::store::{Change, Read, Written};
 use vwatch::core::{Genesis, Incarnation, Known, Name, Question, Stamp, Store, Ticket, Version};
+use vwatch::watch::fair_queue::{FairQueue, Job, Whom};
 use vwatch::watch::pace::Pace;
-use vwatch::watch::rounds::{Job, Rounds, Whom};
-use vwatch::watch::wheel::Wheel;
-use vwatch::watch::{Seat, Waiter, Wake};
+use vwatch::watch::timer_wheel::TimerWheel;
+use vwatch::watch::{ConnectionId, Waiter, Wake};
 
 const WAITERS: u32 = 1_000_000;
 const TURNS: usize = 5;
@@ -35,7 +35,7 @@ fn main() {
     let mut store: Store<Waiter> = Store::new(genesis, Incarnation(1), usize::MAX);
     let now = Stamp::from_micros(1).expect("in range");
     let name = Name::new(b"registry/team-0/artifact-0:latest", 512).expect("a name");
-    let mut wheel = Wheel::default();
+    let mut wheel = TimerWheel::default();
     put(&mut store, now, &name, &Version::of_data(b"0"));
     let before = resident_bytes();
     for turn in 0..TURNS {
@@ -43,7 +43,7 @@ fn main() {
         let started = Instant::now();
         let mut tickets: Vec<Ticket> = Vec::with_capacity(WAITERS as usize);
         for index in 0..WAITERS {
-            let waiter = || Waiter::Seated(Seat { lane: 0, index });
+            let waiter = || Waiter::Seated(ConnectionId { event_loop: 0, index });
             let Read::Parked { ticket, .. } = store.read(now, &name, &knows, Some(waiter)) else {
                 panic!("parked")
             };
@@ -59,11 +59,11 @@ fn main() {
         let Written::Done { mut due, .. } = written else { panic!("written") };
         let waiters = due.pop().expect("one list");
         let job = Job { waiters, wake: Wake::Changed { at: started }, started, pace: Pace::NONE };
-        let mut rounds = Rounds::new(Whom::Lane(0));
+        let mut rounds = FairQueue::new(Whom::EventLoop(0));
         rounds.add(Arc::new(job));
         let mut told = 0;
         while let Some(slice) = rounds.turn(started) {
-            // as a lane does: one look at the record for the slice, each one's deadline, and all places given up together
+            // as an event loop does: one look at the record for the slice, each one's deadline, and all places given up together
             let record = store.get(&name).expect("a record");
             let mut left = Vec::with_capacity(64);
             for (ticket, waiter) in slice.waiters() {

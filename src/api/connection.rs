@@ -19,7 +19,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The other end of a connection. One that is made by default never hangs up.
 #[derive(Clone, Debug, Default)]
-pub struct HangUp(Option<Arc<Shared>>);
+pub struct Disconnect(Option<Arc<Shared>>);
 
 /// What is shared of a connection.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub(crate) struct Shared {
     pub(crate) is_full: AtomicBool,
 }
 
-impl HangUp {
+impl Disconnect {
     pub(crate) fn of(shared: Arc<Shared>) -> Self {
         Self(Some(shared))
     }

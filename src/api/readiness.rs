@@ -3,7 +3,7 @@
 use super::error::Refusal;
 use super::state::Node;
 use crate::node::pulse::STALLED;
-use crate::node::store::Standing;
+use crate::node::store::Readiness;
 
 /// Whether all parts of the node go on.
 pub(crate) fn goes_on(node: &Node) -> Result<(), Refusal> {
@@ -36,10 +36,10 @@ pub(crate) fn may_read(node: &Node) -> Result<(), Refusal> {
 
 /// Whether writes are taken.
 pub(crate) fn may_write(node: &Node) -> Result<(), Refusal> {
-    match node.store.standing() {
+    match node.store.readiness() {
         _ if !node.is_serving() => Err(stopping()),
-        Standing::Joining => Err(joining()),
-        Standing::DoubtsItsClock => Err(clock_in_doubt()),
-        Standing::Ready => Ok(()),
+        Readiness::Joining => Err(joining()),
+        Readiness::ClockInDoubt => Err(clock_in_doubt()),
+        Readiness::Ready => Ok(()),
     }
 }

@@ -19,7 +19,7 @@ use crate::node::limits::{
 use crate::node::log_control::LogControl;
 use crate::node::pulse::Pulse;
 use crate::node::reads::Reads;
-use crate::node::store::{SharedStore, Standing};
+use crate::node::store::{Readiness, SharedStore};
 use crate::report::{Listens, Sources};
 use crate::seal::Keyring;
 
@@ -163,7 +163,7 @@ impl Node {
     /// Whether it has a complete set.
     #[must_use]
     pub fn has_joined(&self) -> bool {
-        self.store.standing() != Standing::Joining
+        self.store.readiness() != Readiness::Joining
     }
 
     /// Whether it takes reads.

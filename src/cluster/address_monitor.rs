@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A node that was not told its address, and listens on all of them.
-pub(crate) struct Survey {
+pub(crate) struct AddressMonitor {
     /// What it listens on.
     pub(crate) listen: SocketAddr,
     /// Where peers reach it, so far.
@@ -28,7 +28,7 @@ pub(crate) struct Survey {
     pub(crate) node: Option<u64>,
 }
 
-impl Survey {
+impl AddressMonitor {
     /// Where peers reach the node now, if it moved and is still there at the second look.
     fn look(&mut self, seen: &mut SocketAddr, now: SocketAddr) -> Option<SocketAddr> {
         let twice = std::mem::replace(seen, now) == now;
@@ -42,17 +42,21 @@ impl Survey {
 }
 
 /// Looks again and again, and gossips the new address.
-pub(crate) async fn surveyor(mut survey: Survey, found: watch::Receiver<Found>, membership: Arc<Membership>) {
-    let mut seen = survey.advertised;
+pub(crate) async fn watch_address(
+    mut monitor: AddressMonitor,
+    found: watch::Receiver<Found>,
+    membership: Arc<Membership>,
+) {
+    let mut seen = monitor.advertised;
     loop {
-        sleep(if seen == survey.advertised { LOOK } else { LOOK_AGAIN }).await;
+        sleep(if seen == monitor.advertised { LOOK } else { LOOK_AGAIN }).await;
         let peers = Arc::clone(&found.borrow().addresses);
-        let before = survey.advertised;
-        if let Some(now) = survey.look(&mut seen, advertise::address(survey.listen, &peers)) {
+        let before = monitor.advertised;
+        if let Some(now) = monitor.look(&mut seen, advertise::address(monitor.listen, &peers)) {
             tracing::warn!("peers reach this node at {now} from now on, and not at {before} any more");
             let server = now.to_string();
             // whoever takes the old address is another node than this one, and must not seem to follow it
-            let node = survey.node.unwrap_or_else(|| hash(&server));
+            let node = monitor.node.unwrap_or_else(|| hash(&server));
             membership.move_to(Home { server, node });
         }
     }
@@ -66,19 +70,19 @@ mod tests {
     fn an_address_that_stays_counts_and_loopback_is_none() {
         let at = |text: &str| -> SocketAddr { text.parse().unwrap() };
         let (a, b, lo) = (at("10.0.0.1:8008"), at("10.0.0.2:8008"), at("127.0.0.1:8008"));
-        let mut survey = Survey { listen: at("0.0.0.0:8008"), advertised: a, node: None };
+        let mut monitor = AddressMonitor { listen: at("0.0.0.0:8008"), advertised: a, node: None };
         let mut seen = a;
-        assert_eq!(survey.look(&mut seen, b), None, "once is not enough");
-        assert_eq!(survey.look(&mut seen, a), None);
-        assert_eq!(survey.look(&mut seen, b), None);
-        assert_eq!(survey.look(&mut seen, b), Some(b));
-        assert_eq!(survey.look(&mut seen, b), None);
+        assert_eq!(monitor.look(&mut seen, b), None, "once is not enough");
+        assert_eq!(monitor.look(&mut seen, a), None);
+        assert_eq!(monitor.look(&mut seen, b), None);
+        assert_eq!(monitor.look(&mut seen, b), Some(b));
+        assert_eq!(monitor.look(&mut seen, b), None);
         assert_eq!(
-            [survey.look(&mut seen, lo), survey.look(&mut seen, lo)],
+            [monitor.look(&mut seen, lo), monitor.look(&mut seen, lo)],
             [None, None],
             "the network is away"
         );
-        let mut early = Survey { listen: at("0.0.0.0:8008"), advertised: lo, node: None };
+        let mut early = AddressMonitor { listen: at("0.0.0.0:8008"), advertised: lo, node: None };
         let mut seen = lo;
         assert_eq!([early.look(&mut seen, a), early.look(&mut seen, a)], [None, Some(a)], "it came up late");
     }

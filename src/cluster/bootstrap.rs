@@ -5,8 +5,8 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::address_monitor::Survey;
-use super::{Cluster, Errands, Whereabouts};
+use super::address_monitor::AddressMonitor;
+use super::{Cluster, Local, Outbox};
 use crate::config::Config;
 use crate::core::replica::Config as ReplicaConfig;
 use crate::core::{Incarnation, Stamp};
@@ -34,7 +34,7 @@ pub enum BootstrapError {
 }
 
 /// What is known of the surroundings before the group starts.
-pub(crate) struct Neighbourhood {
+pub(crate) struct Bootstrap {
     socket: UdpSocket,
     discovery: Discovery,
     /// Where peers gossip to.
@@ -69,7 +69,7 @@ pub(crate) fn bind_both<E: From<BootstrapError>>(
     }
 }
 
-impl Neighbourhood {
+impl Bootstrap {
     /// Looks around.
     pub(crate) async fn find(config: &Config, socket: UdpSocket) -> Result<Self, BootstrapError> {
         let cluster = &config.cluster;
@@ -97,7 +97,7 @@ impl Neighbourhood {
     pub(crate) async fn join(
         self,
         newcomer: Newcomer<'_>,
-        errands: Errands,
+        outbox: Outbox,
     ) -> Result<Cluster, BootstrapError> {
         let Newcomer { config, store, metrics, keyring, incarnation, started } = newcomer;
         let cluster = &config.cluster;
@@ -124,7 +124,7 @@ impl Neighbourhood {
             .map_err(|error| BootstrapError::Gossip(error.to_string()))?;
         let client = PeerClient::new(Arc::clone(keyring), incarnation, self.listen.ip(), clock::now);
         let goes_by = (!config.node_id_is_random).then_some(summary.node);
-        let survey = (self.found && self.listen.ip().is_unspecified()).then_some(Survey {
+        let monitor = (self.found && self.listen.ip().is_unspecified()).then_some(AddressMonitor {
             listen: self.listen,
             advertised: self.gossip,
             node: goes_by,
@@ -132,11 +132,11 @@ impl Neighbourhood {
         Ok(Cluster::start(
             store.clone(),
             Arc::clone(metrics),
-            Whereabouts { us, survey },
+            Local { us, monitor },
             membership,
             self.discovery,
             client,
-            errands,
+            outbox,
         ))
     }
 }
@@ -153,17 +153,17 @@ pub(crate) struct Newcomer<'a> {
 }
 
 /// How the replica is set up. A node that was given no id goes by its address: whoever starts there next follows it.
-pub(crate) fn replica_config(config: &Config, neighbourhood: Option<&Neighbourhood>) -> ReplicaConfig {
+pub(crate) fn replica_config(config: &Config, bootstrap: Option<&Bootstrap>) -> ReplicaConfig {
     let us = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-    let node = match neighbourhood {
-        Some(neighbourhood) if config.node_id_is_random => hash(&neighbourhood.server),
+    let node = match bootstrap {
+        Some(bootstrap) if config.node_id_is_random => hash(&bootstrap.server),
         _ => hash(&config.node_id),
     };
     let grace_us = us(config.tombstone_grace);
     let defaults = ReplicaConfig::new(node, hash(&config.cluster.region));
     let sync_us = us(config.cluster.replicate_interval);
     ReplicaConfig {
-        alone: neighbourhood.is_none(),
+        alone: bootstrap.is_none(),
         grace_us,
         horizon_step_us: defaults.horizon_step_us.min(grace_us / 4).max(1),
         horizon_cap_us: defaults.horizon_cap_us.max(grace_us),

@@ -23,11 +23,11 @@ pub(crate) enum News {
 
 /// Whose clock was found to be off.
 #[derive(Debug, Default)]
-pub(crate) struct Skew {
+pub(crate) struct ClockSkew {
     off: BTreeSet<Incarnation>,
 }
 
-impl Skew {
+impl ClockSkew {
     /// Looks at all live peers.
     pub(crate) fn look(&mut self, peers: &[PeerCensus]) -> Vec<News> {
         self.off.retain(|who| peers.iter().any(|peer| peer.summary.incarnation == *who));
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn said_once_each_way() {
-        let (mut skew, who) = (Skew::default(), Incarnation(1));
+        let (mut skew, who) = (ClockSkew::default(), Incarnation(1));
         assert_eq!(skew.look(&[peer(1, None), peer(2, Some(249_999))]), []);
         assert_eq!(skew.look(&[peer(1, Some(-250_000))]), [News::Off(who, -250_000)]);
         assert_eq!(skew.look(&[peer(1, Some(-300_000))]), []);

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use super::observer::Observer;
-use super::peer_health::Asked;
+use super::peer_health::Health;
 use crate::core::{Incarnation, State};
 use crate::membership::discovery::Found;
 use crate::membership::{Member, Place, View};
@@ -17,13 +17,13 @@ use crate::wire::cluster::Agreement;
 const MOST_SENTENCES: usize = 20;
 
 /// What is compared.
-struct Seen<'a> {
+struct Comparison<'a> {
     /// Gossip.
     view: &'a View,
     /// Discovery.
     found: &'a Found,
     /// What came of requests to members.
-    asked: &'a BTreeMap<Incarnation, Asked>,
+    health: &'a BTreeMap<Incarnation, Health>,
     /// Why addresses are silent, as far as that is known.
     silent: &'a BTreeMap<SocketAddr, String>,
     /// What to do about those of them that refuse this node.
@@ -35,19 +35,26 @@ struct Seen<'a> {
 /// Whether discovery, gossip and requests come to the same nodes.
 #[must_use]
 pub fn agreement(observer: &Observer) -> Agreement {
-    let (view, found, asked) = (observer.view(), observer.found(), observer.asked());
+    let (view, found, health) = (observer.view(), observer.found(), observer.health());
     let on_loopback = observer.us().1.ip().is_loopback();
     let (silent, refusing) = (silent(observer, &view), refusing(observer));
-    Seen { view: &view, found: &found, asked: &asked, silent: &silent, refusing: &refusing, on_loopback }
-        .compare()
+    Comparison {
+        view: &view,
+        found: &found,
+        health: &health,
+        silent: &silent,
+        refusing: &refusing,
+        on_loopback,
+    }
+    .compare()
 }
 
 /// Why addresses are silent: what they say to requests, or what came from there by gossip and was dropped.
 pub fn silent(observer: &Observer, view: &View) -> BTreeMap<SocketAddr, String> {
-    let probed = observer.probed();
+    let probes = observer.probes();
     let why = |(address, place): (&SocketAddr, &Place)| {
         let Place::Silent(dropped) = place else { return None };
-        let said = match (probed.get(address), dropped) {
+        let said = match (probes.get(address), dropped) {
             (Some(Err(error)), None) => error.to_string(),
             (_, Some(dropped)) => {
                 format!("its datagrams are dropped as {}: {}", dropped.as_str(), dropped.advice())
@@ -73,7 +80,7 @@ fn refusing(observer: &Observer) -> BTreeMap<SocketAddr, &'static str> {
         let error = said.err().filter(CallError::is_refusal)?;
         Some((address, advice(&error)))
     };
-    observer.probed().into_iter().filter_map(refused).collect()
+    observer.probes().into_iter().filter_map(refused).collect()
 }
 
 /// How a node without others counts.
@@ -82,7 +89,7 @@ pub fn alone() -> Agreement {
     Agreement { dns: 1, gossip: 1, data: 1, agree: true, sentences: Vec::new() }
 }
 
-impl Seen<'_> {
+impl Comparison<'_> {
     /// Compares.
     fn compare(&self) -> Agreement {
         let staying: Vec<&Member> =
@@ -99,7 +106,7 @@ impl Seen<'_> {
         self.members(&staying, &mut sentences);
         let data = staying
             .iter()
-            .filter(|member| self.asked.get(&member.incarnation()).is_some_and(Asked::answers))
+            .filter(|member| self.health.get(&member.incarnation()).is_some_and(Health::answers))
             .count();
         let agree = sentences.is_empty();
         let more = sentences.len().saturating_sub(MOST_SENTENCES);
@@ -194,9 +201,9 @@ impl Seen<'_> {
                      itself: add it to --replicate-with, or name all nodes by one DNS name"
                 ));
             }
-            match self.asked.get(&identity.incarnation) {
-                Some(asked) if asked.answers() => {}
-                Some(Asked { error: Some(error), .. }) => {
+            match self.health.get(&identity.incarnation) {
+                Some(health) if health.answers() => {}
+                Some(Health { error: Some(error), .. }) => {
                     let advice = match self.gossips_from(member) {
                         Some(from) => format!("it gossips from {from}: see its --advertise-server"),
                         None => "let TCP pass on its server port, or see its log".to_owned(),

@@ -26,38 +26,38 @@ const MAX_WAITING: usize = 1024;
 
 /// Whom is told what.
 #[derive(Debug, Default)]
-struct Lanes(BTreeMap<Incarnation, Lane>);
+struct Queues(BTreeMap<Incarnation, Queue>);
 
 #[derive(Debug, Default)]
-struct Lane {
+struct Queue {
     waiting: VecDeque<Name>,
     under_way: usize,
 }
 
-impl Lanes {
+impl Queues {
     /// An owner is to be told of a name. Gives it back if there is no room.
     fn push(&mut self, owner: Incarnation, name: Name) -> Result<(), Name> {
-        let lane = self.0.entry(owner).or_default();
-        if lane.waiting.len() >= MAX_WAITING {
+        let queue = self.0.entry(owner).or_default();
+        if queue.waiting.len() >= MAX_WAITING {
             return Err(name);
         }
-        lane.waiting.push_back(name);
+        queue.waiting.push_back(name);
         Ok(())
     }
 
     /// What an owner may be told now.
     fn start(&mut self, owner: Incarnation) -> Option<Name> {
-        let lane = self.0.get_mut(&owner).filter(|lane| lane.under_way < AT_ONCE)?;
-        let name = lane.waiting.pop_front()?;
-        lane.under_way += 1;
+        let queue = self.0.get_mut(&owner).filter(|queue| queue.under_way < AT_ONCE)?;
+        let name = queue.waiting.pop_front()?;
+        queue.under_way += 1;
         Some(name)
     }
 
     /// An owner has been told, or could not be.
     fn done(&mut self, owner: Incarnation) {
-        if let Some(lane) = self.0.get_mut(&owner) {
-            lane.under_way = lane.under_way.saturating_sub(1);
-            if lane.under_way == 0 && lane.waiting.is_empty() {
+        if let Some(queue) = self.0.get_mut(&owner) {
+            queue.under_way = queue.under_way.saturating_sub(1);
+            if queue.under_way == 0 && queue.waiting.is_empty() {
                 self.0.remove(&owner);
             }
         }
@@ -65,19 +65,19 @@ impl Lanes {
 }
 
 /// Tells owners, whose addresses `find` knows, until the node ends.
-pub(crate) async fn teller(
+pub(crate) async fn notify_owners(
     client: PeerClient,
     mut interests: Interests,
     filler: Filler,
     find: impl Fn(Incarnation) -> Option<Arc<str>>,
 ) {
-    let mut lanes = Lanes::default();
+    let mut queues = Queues::default();
     let mut telling: JoinSet<(Incarnation, Name, Heard)> = JoinSet::new();
     loop {
         let owner = tokio::select! {
             interest = interests.recv() => {
                 let Some((owner, name)) = interest else { return };
-                if let Err(name) = lanes.push(owner, name) {
+                if let Err(name) = queues.push(owner, name) {
                     filler.owner_said(owner.0, &name, Heard::Nothing);
                 }
                 owner
@@ -85,11 +85,11 @@ pub(crate) async fn teller(
             Some(told) = telling.join_next() => {
                 let Ok((owner, name, heard)) = told else { continue };
                 filler.owner_said(owner.0, &name, heard);
-                lanes.done(owner);
+                queues.done(owner);
                 owner
             }
         };
-        while let Some(name) = lanes.start(owner) {
+        while let Some(name) = queues.start(owner) {
             let (client, server) = (client.clone(), find(owner));
             telling.spawn(async move {
                 let heard = tell(&client, server.as_deref(), &name).await;
@@ -123,20 +123,20 @@ mod tests {
     #[test]
     fn an_owner_that_hangs_holds_up_nobody_else() {
         let (hangs, hears) = (Incarnation(1), Incarnation(2));
-        let mut lanes = Lanes::default();
+        let mut queues = Queues::default();
         for i in 0..MAX_WAITING {
-            lanes.push(hangs, name(i)).unwrap();
+            queues.push(hangs, name(i)).unwrap();
         }
-        assert_eq!(lanes.push(hangs, name(0)), Err(name(0)), "bounded");
+        assert_eq!(queues.push(hangs, name(0)), Err(name(0)), "bounded");
         assert_eq!(
-            [lanes.start(hangs), lanes.start(hangs), lanes.start(hangs)],
+            [queues.start(hangs), queues.start(hangs), queues.start(hangs)],
             [Some(name(0)), Some(name(1)), None]
         );
-        lanes.push(hears, name(7)).unwrap();
-        assert_eq!(lanes.start(hears), Some(name(7)));
-        lanes.done(hears);
-        assert_eq!(lanes.0.len(), 1, "nothing is kept of who has heard all");
-        lanes.done(hangs);
-        assert_eq!(lanes.start(hangs), Some(name(2)));
+        queues.push(hears, name(7)).unwrap();
+        assert_eq!(queues.start(hears), Some(name(7)));
+        queues.done(hears);
+        assert_eq!(queues.0.len(), 1, "nothing is kept of who has heard all");
+        queues.done(hangs);
+        assert_eq!(queues.start(hangs), Some(name(2)));
     }
 }

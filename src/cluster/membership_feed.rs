@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::address_book::AddressBook;
-use super::peer_health::Outcomes;
-use super::prober::{PROBE, Probed};
+use super::peer_health::PeerHealth;
+use super::prober::{PROBE, Probes};
 use super::timing::ticks;
 use crate::core::{Incarnation, State, Summary};
 use crate::membership::discovery::Found;
@@ -19,8 +19,8 @@ pub(super) async fn feed(
     store: SharedStore,
     mut view: watch::Receiver<Arc<View>>,
     mut found: watch::Receiver<Found>,
-    probed: Arc<Probed>,
-    outcomes: Arc<Outcomes>,
+    probes: Arc<Probes>,
+    health: Arc<PeerHealth>,
     addresses: Arc<AddressBook>,
 ) {
     let mut every = ticks(PROBE / 4);
@@ -42,8 +42,8 @@ pub(super) async fn feed(
         }
         let live: Vec<Summary> = view.live.iter().map(|member| member.facts.summary).collect();
         let leaves = |member: &&Member| member.facts.summary.state == State::Leaving;
-        outcomes.leave(view.live.iter().filter(leaves).map(Member::incarnation).collect());
-        let others = probed.others(&view, unanswered);
+        health.leave(view.live.iter().filter(leaves).map(Member::incarnation).collect());
+        let others = probes.others(&view, unanswered);
         tracing::trace!(?others, places = ?view.reach.places, "who is where");
         store.see(&live, &others);
     }

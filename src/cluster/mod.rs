@@ -48,14 +48,14 @@ use crate::node::fill_adapter::Interests;
 use crate::node::store::{PeerCensus, SharedStore};
 use crate::replication::client::PeerClient;
 use address_book::AddressBook;
-use address_monitor::{Survey, surveyor};
-use fill_notifier::teller;
+use address_monitor::{AddressMonitor, watch_address};
+use fill_notifier::notify_owners;
 use membership_feed::feed;
 use observer::Observer;
-use peer_health::Outcomes;
+use peer_health::PeerHealth;
 use pinger::pinger;
-use prober::{Probed, prober};
-use rpc_sender::Caller;
+use prober::{Probes, prober};
+use rpc_sender::RpcSender;
 use std::net::SocketAddr;
 use ticker::Ticker;
 
@@ -66,7 +66,7 @@ const FLUSH: Duration = Duration::from_secs(1);
 const CHECK_FLUSH: Duration = Duration::from_millis(10);
 
 /// What the node wants sent to others.
-pub struct Errands {
+pub struct Outbox {
     /// Requests of the store's replica.
     pub calls: mpsc::UnboundedReceiver<Call>,
     /// Names with readers here that others own.
@@ -76,11 +76,11 @@ pub struct Errands {
 }
 
 /// Who and where the node is.
-pub(crate) struct Whereabouts {
+pub(crate) struct Local {
     /// What is gossiped of it, and where peers gossip to.
     pub(crate) us: (Identity, SocketAddr),
     /// How the latter is found, where it was not told.
-    pub(crate) survey: Option<Survey>,
+    pub(crate) monitor: Option<AddressMonitor>,
 }
 
 /// The running cluster, as this node takes part in it.
@@ -123,15 +123,15 @@ impl Cluster {
     pub(crate) fn start(
         store: SharedStore,
         metrics: Arc<Metrics>,
-        whereabouts: Whereabouts,
+        local: Local,
         membership: Membership,
         mut discovery: Discovery,
         client: PeerClient,
-        errands: Errands,
+        outbox: Outbox,
     ) -> Self {
-        let Errands { calls, interests, filler } = errands;
-        let Whereabouts { us, survey } = whereabouts;
-        let (probed, outcomes) = (Arc::<Probed>::default(), Arc::<Outcomes>::default());
+        let Outbox { calls, interests, filler } = outbox;
+        let Local { us, monitor } = local;
+        let (probes, health) = (Arc::<Probes>::default(), Arc::<PeerHealth>::default());
         let addresses = Arc::<AddressBook>::default();
         let (view, found) = (membership.view(), discovery.found());
         let membership = Arc::new(membership);
@@ -143,26 +143,26 @@ impl Cluster {
                 store.clone(),
                 view.clone(),
                 found.clone(),
-                Arc::clone(&probed),
-                Arc::clone(&outcomes),
+                Arc::clone(&probes),
+                Arc::clone(&health),
                 Arc::clone(&addresses),
             ),
         );
-        loops.run("prober", prober(client.clone(), view.clone(), Arc::clone(&probed)));
+        loops.run("prober", prober(client.clone(), view.clone(), Arc::clone(&probes)));
         if let Some(filler) = filler {
             let book = Arc::clone(&addresses);
             let server_of = move |owner| book.load().get(&owner).cloned();
-            loops.run("fill notifier", teller(client.clone(), interests, filler, server_of));
+            loops.run("fill notifier", notify_owners(client.clone(), interests, filler, server_of));
         }
-        loops.run("pinger", pinger(store.clone(), client.clone(), view.clone(), Arc::clone(&outcomes)));
-        let caller =
-            Caller { store: store.clone(), client: client.clone(), metrics, outcomes: Arc::clone(&outcomes) };
-        loops.run("RPC sender", caller.run(calls, addresses));
+        loops.run("pinger", pinger(store.clone(), client.clone(), view.clone(), Arc::clone(&health)));
+        let sender =
+            RpcSender { store: store.clone(), client: client.clone(), metrics, health: Arc::clone(&health) };
+        loops.run("RPC sender", sender.run(calls, addresses));
         loops.run("discovery", discovery.asking());
-        if let Some(survey) = survey {
-            loops.run("address monitor", surveyor(survey, found.clone(), Arc::clone(&membership)));
+        if let Some(monitor) = monitor {
+            loops.run("address monitor", watch_address(monitor, found.clone(), Arc::clone(&membership)));
         }
-        let observer = Observer { membership, view, found, client, probed, outcomes, us };
+        let observer = Observer { membership, view, found, client, probes, health, us };
         let ticker = Ticker { store: store.clone(), observer: observer.clone() };
         loops.run("ticker", ticker.run());
         Self { store, observer, _discovery: discovery, loops: Mutex::new(loops), broken }
@@ -222,7 +222,7 @@ impl Cluster {
     }
 
     fn staying(&self) -> Vec<PeerCensus> {
-        let mut peers = self.store.group_census().peers;
+        let mut peers = self.store.cluster_census().peers;
         peers.retain(|peer| peer.summary.state != State::Leaving);
         peers
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::peer_health::{Asked, Outcomes};
-use super::prober::Probed;
+use super::peer_health::{Health, PeerHealth};
+use super::prober::Probes;
 use crate::core::Incarnation;
 use crate::membership::discovery::Found;
 use crate::membership::facts::Identity;
@@ -21,8 +21,8 @@ pub struct Observer {
     pub(super) view: watch::Receiver<Arc<View>>,
     pub(super) found: watch::Receiver<Found>,
     pub(super) client: PeerClient,
-    pub(super) probed: Arc<Probed>,
-    pub(super) outcomes: Arc<Outcomes>,
+    pub(super) probes: Arc<Probes>,
+    pub(super) health: Arc<PeerHealth>,
     /// This node as it was at its start: where it gossips is the address of the gossip port.
     pub(super) us: (Identity, SocketAddr),
 }
@@ -62,14 +62,14 @@ impl Observer {
 
     /// The last result of a request to each silent address.
     #[must_use]
-    pub fn probed(&self) -> BTreeMap<SocketAddr, Result<Presence, CallError>> {
-        self.probed.all()
+    pub fn probes(&self) -> BTreeMap<SocketAddr, Result<Presence, CallError>> {
+        self.probes.all()
     }
 
     /// The health of each peer to which requests went.
     #[must_use]
-    pub fn asked(&self) -> BTreeMap<Incarnation, Asked> {
-        self.outcomes.asked()
+    pub fn health(&self) -> BTreeMap<Incarnation, Health> {
+        self.health.health()
     }
 
     /// What the node gossips of itself, and where peers gossip to.

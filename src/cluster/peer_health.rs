@@ -17,14 +17,14 @@ const OLD: Duration = Duration::from_secs(30);
 
 /// What came of the requests to a peer.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct Health {
     /// How long ago it last answered.
     pub answered: Option<Duration>,
     /// What went wrong since.
     pub error: Option<String>,
 }
 
-impl Asked {
+impl Health {
     /// Whether the last request was answered.
     #[must_use]
     pub fn answers(&self) -> bool {
@@ -34,7 +34,7 @@ impl Asked {
 
 /// What came of requests, by peer.
 #[derive(Debug, Default)]
-pub(crate) struct Outcomes(Mutex<Held>);
+pub(crate) struct PeerHealth(Mutex<Held>);
 
 #[derive(Debug, Default)]
 struct Held {
@@ -47,7 +47,8 @@ struct Held {
 struct Outcome {
     answered: Option<Instant>,
     error: Option<CallError>,
-    asked: Instant,
+    /// When the last request ended.
+    requested: Instant,
     /// When it was last logged that it fails, and whether that still stands in the log.
     logged: Option<Instant>,
     stands: bool,
@@ -55,18 +56,18 @@ struct Outcome {
 
 impl Outcome {
     fn new(now: Instant) -> Self {
-        Self { answered: None, error: None, asked: now, logged: None, stands: false }
+        Self { answered: None, error: None, requested: now, logged: None, stands: false }
     }
 }
 
-impl Outcomes {
+impl PeerHealth {
     /// A peer has answered.
     pub(crate) fn answered(&self, who: Incarnation, server: &str) {
         let now = Instant::now();
         let is_news = {
             let held = &mut *self.lock();
             let outcome = held.all.entry(who).or_insert_with(|| Outcome::new(now));
-            (outcome.answered, outcome.asked, outcome.error) = (Some(now), now, None);
+            (outcome.answered, outcome.requested, outcome.error) = (Some(now), now, None);
             std::mem::take(&mut outcome.stands)
         };
         if is_news {
@@ -82,7 +83,7 @@ impl Outcomes {
             let held = &mut *self.lock();
             let leaves = held.leaving.contains(&who);
             let outcome = held.all.entry(who).or_insert_with(|| Outcome::new(now));
-            (outcome.asked, outcome.error) = (now, Some(error));
+            (outcome.requested, outcome.error) = (now, Some(error));
             // whoever fails every other time is told of once a minute, too
             let is_news = !leaves && outcome.logged.is_none_or(|at| now - at >= LOG_EVERY);
             if is_news {
@@ -110,16 +111,16 @@ impl Outcomes {
 
     /// Whether it was not asked for a while, or never.
     pub(crate) fn is_old(&self, who: Incarnation) -> bool {
-        self.lock().all.get(&who).is_none_or(|outcome| outcome.asked.elapsed() >= OLD)
+        self.lock().all.get(&who).is_none_or(|outcome| outcome.requested.elapsed() >= OLD)
     }
 
-    /// All of it.
-    pub(crate) fn asked(&self) -> BTreeMap<Incarnation, Asked> {
-        let asked = |outcome: &Outcome| Asked {
+    /// The health of each peer to which requests went.
+    pub(crate) fn health(&self) -> BTreeMap<Incarnation, Health> {
+        let health = |outcome: &Outcome| Health {
             answered: outcome.answered.map(|at| at.elapsed()),
             error: outcome.error.as_ref().map(ToString::to_string),
         };
-        self.lock().all.iter().map(|(who, outcome)| (*who, asked(outcome))).collect()
+        self.lock().all.iter().map(|(who, outcome)| (*who, health(outcome))).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
@@ -133,37 +134,37 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn trouble_is_logged_once_a_minute_and_not_of_who_leaves() {
-        let (outcomes, who) = (Outcomes::default(), Incarnation(7));
-        let stands = |outcomes: &Outcomes| outcomes.lock().all[&who].stands;
-        outcomes.failed(who, "a:1", CallError::TimedOut);
-        assert!(stands(&outcomes));
-        outcomes.answered(who, "a:1");
-        assert!(!stands(&outcomes));
-        outcomes.failed(who, "a:1", CallError::TimedOut);
-        assert!(!stands(&outcomes), "every other time is not twice a minute");
+        let (health, who) = (PeerHealth::default(), Incarnation(7));
+        let stands = |health: &PeerHealth| health.lock().all[&who].stands;
+        health.failed(who, "a:1", CallError::TimedOut);
+        assert!(stands(&health));
+        health.answered(who, "a:1");
+        assert!(!stands(&health));
+        health.failed(who, "a:1", CallError::TimedOut);
+        assert!(!stands(&health), "every other time is not twice a minute");
         tokio::time::advance(LOG_EVERY).await;
-        outcomes.leave([who].into());
-        outcomes.failed(who, "a:1", CallError::TimedOut);
-        assert!(!stands(&outcomes), "it said so");
-        outcomes.leave(BTreeSet::new());
-        outcomes.failed(who, "a:1", CallError::TimedOut);
-        assert!(stands(&outcomes));
+        health.leave([who].into());
+        health.failed(who, "a:1", CallError::TimedOut);
+        assert!(!stands(&health), "it said so");
+        health.leave(BTreeSet::new());
+        health.failed(who, "a:1", CallError::TimedOut);
+        assert!(stands(&health));
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_last_request_counts() {
-        let (outcomes, who) = (Outcomes::default(), Incarnation(7));
-        assert!(outcomes.is_old(who));
-        outcomes.failed(who, "a:1", CallError::TimedOut);
-        assert!(!outcomes.asked()[&who].answers() && !outcomes.is_old(who));
-        outcomes.answered(who, "a:1");
-        assert!(outcomes.asked()[&who].answers());
-        outcomes.failed(who, "a:1", CallError::NoEntropy);
-        let asked = &outcomes.asked()[&who];
-        assert!(!asked.answers() && asked.answered.is_some() && asked.error.is_some());
+        let (health, who) = (PeerHealth::default(), Incarnation(7));
+        assert!(health.is_old(who));
+        health.failed(who, "a:1", CallError::TimedOut);
+        assert!(!health.health()[&who].answers() && !health.is_old(who));
+        health.answered(who, "a:1");
+        assert!(health.health()[&who].answers());
+        health.failed(who, "a:1", CallError::NoEntropy);
+        let last = &health.health()[&who];
+        assert!(!last.answers() && last.answered.is_some() && last.error.is_some());
         tokio::time::advance(OLD).await;
-        assert!(outcomes.is_old(who));
-        outcomes.keep(|who| who == Incarnation(8));
-        assert!(outcomes.asked().is_empty());
+        assert!(health.is_old(who));
+        health.keep(|who| who == Incarnation(8));
+        assert!(health.health().is_empty());
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::peer_health::Outcomes;
+use super::peer_health::PeerHealth;
 use super::prober::{AT_ONCE, PROBE};
 use super::timing::ticks;
 use crate::core::Incarnation;
@@ -19,7 +19,7 @@ pub(super) async fn pinger(
     store: SharedStore,
     client: PeerClient,
     view: watch::Receiver<Arc<View>>,
-    outcomes: Arc<Outcomes>,
+    health: Arc<PeerHealth>,
 ) {
     let mut every = ticks(PROBE);
     loop {
@@ -30,27 +30,26 @@ pub(super) async fn pinger(
             .iter()
             .map(|member| (member.incarnation(), member.facts.identity.server.clone()))
             .collect();
-        outcomes.keep(|who| live.iter().any(|(live, _)| *live == who));
+        health.keep(|who| live.iter().any(|(live, _)| *live == who));
         let unknown = store.clocks_unknown();
-        let mut asked = JoinSet::new();
-        for (who, server) in
-            live.into_iter().filter(|(who, _)| outcomes.is_old(*who) || unknown.contains(who))
+        let mut pings = JoinSet::new();
+        for (who, server) in live.into_iter().filter(|(who, _)| health.is_old(*who) || unknown.contains(who))
         {
-            if asked.len() >= AT_ONCE {
-                let _ = asked.join_next().await;
+            if pings.len() >= AT_ONCE {
+                let _ = pings.join_next().await;
             }
-            let (store, client, outcomes) = (store.clone(), client.clone(), Arc::clone(&outcomes));
-            asked.spawn(async move {
+            let (store, client, health) = (store.clone(), client.clone(), Arc::clone(&health));
+            pings.spawn(async move {
                 match client.who_is_there(&server).await {
                     Ok(there) if there.who == who => {
                         store.heard_clock(who, there.now, there.took);
-                        outcomes.answered(who, &server);
+                        health.answered(who, &server);
                     }
-                    Ok(other) => outcomes.failed(who, &server, CallError::NotThem(other.who)),
-                    Err(error) => outcomes.failed(who, &server, error),
+                    Ok(other) => health.failed(who, &server, CallError::NotThem(other.who)),
+                    Err(error) => health.failed(who, &server, error),
                 }
             });
         }
-        while asked.join_next().await.is_some() {}
+        while pings.join_next().await.is_some() {}
     }
 }

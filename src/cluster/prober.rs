@@ -28,9 +28,9 @@ type Outcome = Result<Presence, CallError>;
 
 /// What the prober last heard from silent addresses.
 #[derive(Debug, Default)]
-pub(crate) struct Probed(Mutex<BTreeMap<SocketAddr, (Outcome, Option<Instant>)>>);
+pub(crate) struct Probes(Mutex<BTreeMap<SocketAddr, (Outcome, Option<Instant>)>>);
 
-impl Probed {
+impl Probes {
     /// The last result of each silent address.
     pub(crate) fn all(&self) -> BTreeMap<SocketAddr, Outcome> {
         self.lock().iter().map(|(address, (outcome, _))| (*address, outcome.clone())).collect()
@@ -38,11 +38,11 @@ impl Probed {
 
     /// What came of each address beside our own. A name that was never resolved stands for somebody who is silent.
     pub(crate) fn others(&self, view: &View, unanswered: usize) -> Vec<Contact> {
-        let probed = self.lock();
+        let probes = self.lock();
         let of = |(address, place): (&SocketAddr, &Place)| match place {
             Place::Ourselves | Place::Unusable => None,
             Place::Member(who) | Place::Answers(who) => Some(Contact::Answers(*who)),
-            Place::Silent(_) => Some(match probed.get(address) {
+            Place::Silent(_) => Some(match probes.get(address) {
                 Some((Err(CallError::Stale(_)), _)) => Contact::Refuses { clock: true },
                 Some((Err(error), _)) if error.is_refusal() => Contact::Refuses { clock: false },
                 _ => Contact::Silent,
@@ -83,22 +83,22 @@ impl Probed {
 }
 
 /// Asks silent addresses over HTTP: a refusal is not silence.
-pub(crate) async fn prober(client: PeerClient, view: watch::Receiver<Arc<View>>, probed: Arc<Probed>) {
+pub(crate) async fn prober(client: PeerClient, view: watch::Receiver<Arc<View>>, probes: Arc<Probes>) {
     let mut every = ticks(PROBE);
     loop {
         every.tick().await;
         let silent: BTreeSet<SocketAddr> = view.borrow().reach.silent().collect();
-        probed.keep(&silent);
-        let mut asked = JoinSet::new();
+        probes.keep(&silent);
+        let mut health = JoinSet::new();
         for address in silent {
-            if asked.len() >= AT_ONCE {
-                let _ = asked.join_next().await;
+            if health.len() >= AT_ONCE {
+                let _ = health.join_next().await;
             }
-            let (client, probed) = (client.clone(), Arc::clone(&probed));
-            asked.spawn(async move {
+            let (client, probes) = (client.clone(), Arc::clone(&probes));
+            health.spawn(async move {
                 let outcome = client.who_is_there(&address.to_string()).await;
                 let why = outcome.as_ref().err().map(ToString::to_string);
-                if probed.note(address, outcome) {
+                if probes.note(address, outcome) {
                     tracing::warn!(
                         %address,
                         "somebody is there and does not talk with us: {}",
@@ -107,7 +107,7 @@ pub(crate) async fn prober(client: PeerClient, view: watch::Receiver<Arc<View>>,
                 }
             });
         }
-        while asked.join_next().await.is_some() {}
+        while health.join_next().await.is_some() {}
     }
 }
 
@@ -127,21 +127,21 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_refusal_is_told_once_a_minute_whatever_the_clock_shows() {
-        let probed = Probed::default();
-        assert!(probed.note(at(1), stale(1)));
-        assert!(!probed.note(at(1), stale(2)), "the same trouble");
-        assert!(!probed.note(at(2), Err(CallError::TimedOut)), "silence is told by gossip");
+        let probes = Probes::default();
+        assert!(probes.note(at(1), stale(1)));
+        assert!(!probes.note(at(1), stale(2)), "the same trouble");
+        assert!(!probes.note(at(2), Err(CallError::TimedOut)), "silence is told by gossip");
         let other = || Err(CallError::Refused { status: 401, text: String::new() });
-        assert!(probed.note(at(1), other()), "another one");
+        assert!(probes.note(at(1), other()), "another one");
         tokio::time::advance(LOG_EVERY).await;
-        assert!(probed.note(at(1), other()));
-        probed.keep(&BTreeSet::new());
-        assert!(probed.all().is_empty());
+        assert!(probes.note(at(1), other()));
+        probes.keep(&BTreeSet::new());
+        assert!(probes.all().is_empty());
     }
 
     #[test]
     fn only_a_node_refuses() {
-        let probed = Probed::default();
+        let probes = Probes::default();
         let refused = |text: &str| Err(CallError::Refused { status: 401, text: text.to_owned() });
         for (i, outcome, expected) in [
             (1, refused("log in first"), Contact::Silent),
@@ -155,11 +155,11 @@ mod tests {
             (5, stale(7), Contact::Refuses { clock: true }),
             (6, Err(CallError::Refused { status: 503, text: String::new() }), Contact::Silent),
         ] {
-            probed.note(at(i), outcome);
+            probes.note(at(i), outcome);
             let places = [(at(i), Place::Silent(None))].into();
             let view = View { reach: Reach { places }, ..View::default() };
-            assert_eq!(probed.others(&view, 0), [expected], "{i}");
-            assert_eq!(probed.others(&view, 1), [expected, Contact::Silent]);
+            assert_eq!(probes.others(&view, 0), [expected], "{i}");
+            assert_eq!(probes.others(&view, 1), [expected, Contact::Silent]);
         }
     }
 }

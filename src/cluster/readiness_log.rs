@@ -1,12 +1,12 @@
 //! Says in the log when the node's own clock was set, and when the node begins or ceases to doubt it.
 
 use crate::core::replica::ClockSteps;
-use crate::node::store::{GroupCensus, Standing};
+use crate::node::store::{ClusterCensus, Readiness};
 
 /// What the log was told last.
 #[derive(Debug)]
-pub(crate) struct StandingLog {
-    standing: Standing,
+pub(crate) struct ReadinessLog {
+    standing: Readiness,
     steps: ClockSteps,
 }
 
@@ -21,15 +21,15 @@ pub(crate) enum Line {
     Trust,
 }
 
-impl StandingLog {
+impl ReadinessLog {
     /// Of a node that stands like this.
-    pub(crate) fn new(standing: Standing) -> Self {
+    pub(crate) fn new(standing: Readiness) -> Self {
         Self { standing, steps: ClockSteps::default() }
     }
 
     /// Looks at how the node stands, and tells the log what is new. To be called once a second at most: the clock may be set
     /// again and again.
-    pub(crate) fn look(&mut self, census: &GroupCensus) {
+    pub(crate) fn look(&mut self, census: &ClusterCensus) {
         for line in self.news(census.standing, census.counts.clock_steps) {
             match line {
                 Line::Set(text) => tracing::warn!("{text}"),
@@ -42,7 +42,7 @@ impl StandingLog {
         }
     }
 
-    fn news(&mut self, standing: Standing, steps: ClockSteps) -> Vec<Line> {
+    fn news(&mut self, standing: Readiness, steps: ClockSteps) -> Vec<Line> {
         let mut lines = Vec::new();
         let count = |steps: ClockSteps| steps.forward + steps.back;
         let set = count(steps) - count(self.steps);
@@ -58,8 +58,8 @@ impl StandingLog {
             )));
         }
         match (self.standing, standing) {
-            (Standing::Ready | Standing::Joining, Standing::DoubtsItsClock) => lines.push(Line::Doubt),
-            (Standing::DoubtsItsClock, Standing::Ready) => lines.push(Line::Trust),
+            (Readiness::Ready | Readiness::Joining, Readiness::ClockInDoubt) => lines.push(Line::Doubt),
+            (Readiness::ClockInDoubt, Readiness::Ready) => lines.push(Line::Trust),
             _ => {}
         }
         (self.standing, self.steps) = (standing, steps);
@@ -73,18 +73,18 @@ mod tests {
 
     #[test]
     fn each_step_and_each_change_is_said_once() {
-        let mut log = StandingLog::new(Standing::Joining);
+        let mut log = ReadinessLog::new(Readiness::Joining);
         let none = ClockSteps::default();
-        assert_eq!(log.news(Standing::Ready, none), []);
+        assert_eq!(log.news(Readiness::Ready, none), []);
         let ahead = ClockSteps { forward: 1, back: 0, last_us: 3_600_000_000 };
-        let lines = log.news(Standing::DoubtsItsClock, ahead);
+        let lines = log.news(Readiness::ClockInDoubt, ahead);
         let [Line::Set(text), Line::Doubt] = &lines[..] else { panic!("{lines:?}") };
         assert!(text.contains("was set forward by 3600.000 s"), "{text}");
-        assert_eq!(log.news(Standing::DoubtsItsClock, ahead), []);
+        assert_eq!(log.news(Readiness::ClockInDoubt, ahead), []);
         let back = ClockSteps { forward: 2, back: 2, last_us: -3_600_000_000 };
-        let lines = log.news(Standing::Ready, back);
+        let lines = log.news(Readiness::Ready, back);
         let [Line::Set(text), Line::Trust] = &lines[..] else { panic!("{lines:?}") };
         assert!(text.contains("was set 3 times, last back by 3600.000 s"), "{text}");
-        assert_eq!(log.news(Standing::Ready, back), []);
+        assert_eq!(log.news(Readiness::Ready, back), []);
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::address_book::AddressBook;
-use super::peer_health::Outcomes;
+use super::peer_health::PeerHealth;
 use super::timing::entropy;
 use crate::core::replica::{Call, Request, Response};
 use crate::metrics::Metrics;
@@ -22,11 +22,11 @@ const GATHER: Duration = Duration::from_millis(1);
 const STREAM: u64 = 4;
 
 #[derive(Clone)]
-pub(crate) struct Caller {
+pub(crate) struct RpcSender {
     pub(crate) store: SharedStore,
     pub(crate) client: PeerClient,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) outcomes: Arc<Outcomes>,
+    pub(crate) health: Arc<PeerHealth>,
 }
 
 /// A call that the replica waits for. However it ends, the replica hears of it: a peer whose call is never heard of again
@@ -52,7 +52,7 @@ impl Drop for Open {
     }
 }
 
-impl Caller {
+impl RpcSender {
     pub(crate) async fn run(self, mut calls: mpsc::UnboundedReceiver<Call>, addresses: Arc<AddressBook>) {
         while let Some(call) = calls.recv().await {
             let open = Open { store: self.store.clone(), id: Some(call.id) };
@@ -78,14 +78,14 @@ impl Caller {
         );
         match outcome {
             Ok(response) => {
-                self.outcomes.answered(call.to, &server);
+                self.health.answered(call.to, &server);
                 // the replica sends the next batch when it hears the answer to this one
                 if let Some(until) = gathers_until {
                     tokio::time::sleep_until(until).await;
                 }
                 open.answered(response);
             }
-            Err(error) => self.outcomes.failed(call.to, &server, error),
+            Err(error) => self.health.failed(call.to, &server, error),
         }
     }
 }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::alerts::{LOOK_AT_OTHERS, Trouble};
-use super::clock_skew::{News, Skew};
+use super::alerts::{Alerts, CHECK_OTHERS};
+use super::clock_skew::{ClockSkew, News};
 use super::consistency::agreement;
 use super::observer::Observer;
-use super::readiness_log::StandingLog;
+use super::readiness_log::ReadinessLog;
 use super::timing::{entropy, ticks};
 use crate::core::{State, Summary};
 use crate::node::store::SharedStore;
@@ -20,7 +20,7 @@ const TICK: Duration = Duration::from_millis(100);
 const TICK_ALONE: Duration = Duration::from_secs(1);
 
 /// How often the clocks of peers are checked, for the log.
-const LOOK_AT_CLOCKS: Duration = Duration::from_secs(1);
+const CHECK_CLOCKS: Duration = Duration::from_secs(1);
 
 /// What the ticker drives.
 pub(super) struct Ticker {
@@ -33,22 +33,22 @@ impl Ticker {
     pub(super) async fn run(self) {
         let mut every = ticks(TICK);
         let mut was = self.store.summary();
-        let mut standing = StandingLog::new(self.store.standing());
-        let mut skew = Skew::default();
+        let mut standing = ReadinessLog::new(self.store.readiness());
+        let mut skew = ClockSkew::default();
         let mut next_look = Instant::now();
-        let mut trouble = Trouble::default();
-        let mut next_look_at_others = Instant::now() + LOOK_AT_OTHERS;
+        let mut alerts = Alerts::default();
+        let mut next_look_at_others = Instant::now() + CHECK_OTHERS;
         loop {
             let now = every.tick().await;
             if now >= next_look_at_others {
-                next_look_at_others = now + LOOK_AT_OTHERS;
-                for sentence in trouble.look(agreement(&self.observer).sentences, now) {
+                next_look_at_others = now + CHECK_OTHERS;
+                for sentence in alerts.look(agreement(&self.observer).sentences, now) {
                     tracing::warn!("not all agree on who is there: {sentence}");
                 }
             }
             if now >= next_look {
-                next_look = now + LOOK_AT_CLOCKS;
-                let census = self.store.group_census();
+                next_look = now + CHECK_CLOCKS;
+                let census = self.store.cluster_census();
                 skew.look(&census.peers).into_iter().for_each(|news| self.log_clock(news));
                 standing.look(&census);
             }
@@ -78,11 +78,11 @@ impl Ticker {
 /// Ticks of a node without others.
 pub async fn tick_alone(store: SharedStore) {
     let mut every = ticks(TICK_ALONE);
-    let mut standing = StandingLog::new(store.standing());
+    let mut standing = ReadinessLog::new(store.readiness());
     loop {
         every.tick().await;
         store.tick(0);
-        standing.look(&store.group_census());
+        standing.look(&store.cluster_census());
     }
 }
 

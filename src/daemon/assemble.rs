@@ -7,8 +7,8 @@ use super::error::StartError;
 use super::logging;
 use super::sockets::Sockets;
 use crate::api::state::{Node, Parts, Peering};
-use crate::cluster::Errands;
-use crate::cluster::bootstrap::{Neighbourhood, Newcomer, replica_config};
+use crate::cluster::Outbox;
+use crate::cluster::bootstrap::{Bootstrap, Newcomer, replica_config};
 use crate::cluster::ticker::tick_alone;
 use crate::config::Config;
 use crate::config::fill::Strategy;
@@ -29,10 +29,10 @@ pub(super) async fn assemble(config: Config, sockets: &mut Sockets) -> Result<Ar
     let listens = sockets.listens()?;
     let started = clock::now();
     let incarnation = Incarnation(u64::from_le_bytes(random()?));
-    let neighbourhood = find_others(&config, sockets.gossip.take()).await?;
+    let bootstrap = find_others(&config, sockets.gossip.take()).await?;
 
     let (fanout, ring_bells) = Fanout::new();
-    let replica = replica_config(&config, neighbourhood.as_ref());
+    let replica = replica_config(&config, bootstrap.as_ref());
     let pace = Pace { per_watcher: config.jitter_per_watch, longest: config.block_for };
     let (store, calls) =
         SharedStore::new(random()?, incarnation, config.max_set_bytes, replica, fanout, pace);
@@ -53,9 +53,9 @@ pub(super) async fn assemble(config: Config, sockets: &mut Sockets) -> Result<Ar
     let metrics = Arc::new(metrics);
 
     let keyring = Arc::new(config.cluster.keyring());
-    let peering = neighbourhood.is_some().then(|| Peering::new(Arc::clone(&keyring), incarnation));
-    let cluster = match neighbourhood {
-        Some(neighbourhood) => {
+    let peering = bootstrap.is_some().then(|| Peering::new(Arc::clone(&keyring), incarnation));
+    let cluster = match bootstrap {
+        Some(bootstrap) => {
             let newcomer = Newcomer {
                 config: &config,
                 store: &store,
@@ -64,8 +64,8 @@ pub(super) async fn assemble(config: Config, sockets: &mut Sockets) -> Result<Ar
                 incarnation,
                 started,
             };
-            let errands = Errands { calls, interests, filler: fill.clone() };
-            Some(neighbourhood.join(newcomer, errands).await?)
+            let outbox = Outbox { calls, interests, filler: fill.clone() };
+            Some(bootstrap.join(newcomer, outbox).await?)
         }
         None => {
             tokio::spawn(tick_alone(store.clone()));
@@ -80,12 +80,9 @@ pub(super) async fn assemble(config: Config, sockets: &mut Sockets) -> Result<Ar
     Ok(Arc::new(Node::new(parts)))
 }
 
-async fn find_others(
-    config: &Config,
-    gossip: Option<UdpSocket>,
-) -> Result<Option<Neighbourhood>, StartError> {
+async fn find_others(config: &Config, gossip: Option<UdpSocket>) -> Result<Option<Bootstrap>, StartError> {
     match gossip {
-        Some(socket) => Ok(Some(Neighbourhood::find(config, socket).await?)),
+        Some(socket) => Ok(Some(Bootstrap::find(config, socket).await?)),
         None => Ok(None),
     }
 }

@@ -37,7 +37,7 @@ async fn run_node(config: Config, mut sockets: Sockets, for_tests: TestVariables
     let TestVariables { event_loops, block } = for_tests;
     let mut signals = Signals::new(block).map_err(|cause| StartError::system("signal handlers", cause))?;
     let node = assemble(config, &mut sockets).await?;
-    let mut all_closed = serve(&node, sockets, event_loops.unwrap_or_else(fast_path::lanes))?;
+    let mut all_closed = serve(&node, sockets, event_loops.unwrap_or_else(fast_path::event_loops))?;
 
     let signal = signals.next(&node).await;
     tracing::info!("{signal}: stopping within {:?}", node.config.shutdown_grace);

@@ -11,7 +11,7 @@ use super::sockets::{Bound, Sockets};
 use super::watchdog::Watchdog;
 use crate::api;
 use crate::api::state::Node;
-use crate::http::acceptor::Server;
+use crate::http::acceptor::Acceptor;
 use crate::metrics::Port;
 use crate::node::limits::SERVER_CONNECTIONS_OF_PEERS;
 
@@ -45,7 +45,7 @@ pub(super) fn serve(
     let client = acceptor(node, Port::Client, client);
     match event_loops {
         0 => drop(tokio::spawn(end_with(client.run(0, open), Port::Client))),
-        _ => drop(tokio::spawn(end_with(client.run_front(event_loops, open), Port::Client))),
+        _ => drop(tokio::spawn(end_with(client.run_fast_path(event_loops, open), Port::Client))),
     }
     if node.cluster.is_some() {
         tokio::spawn(end_with_cluster(Arc::clone(node)));
@@ -53,7 +53,7 @@ pub(super) fn serve(
     Ok(all_closed)
 }
 
-fn acceptor(node: &Arc<Node>, port: Port, bound: Bound) -> Server {
+fn acceptor(node: &Arc<Node>, port: Port, bound: Bound) -> Acceptor {
     let Bound { listener, max_connections } = bound;
     let at = listener.local_addr().map_or_else(|_| "?".into(), |address| address.to_string());
     tracing::info!(
@@ -61,7 +61,7 @@ fn acceptor(node: &Arc<Node>, port: Port, bound: Bound) -> Server {
         "Listening for {} traffic at {at}, {max_connections} connections at most:",
         port.as_str(),
     );
-    Server { port, listener, max_connections, node: Arc::clone(node) }
+    Acceptor { port, listener, max_connections, node: Arc::clone(node) }
 }
 
 /// A port that cannot be served at all ends the process: a supervisor then sees it, and starts another one.

@@ -8,17 +8,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 
 use super::accept_errors::{ACCEPT_PAUSE, AcceptErrors};
-use super::connection::Ordinary;
-use super::connection_limit::Places;
-use super::fast_path::{Front, Services};
+use super::connection::ConnectionHandler;
+use super::connection_limit::ConnectionLimit;
+use super::fast_path::{FastPath, Shared};
+use super::overflow::Overflow;
 use super::responder::{OpenGuard, Responder};
-use super::turn_away::Doorman;
 use crate::api::state::Node;
 use crate::metrics::Port;
 use crate::node::lifecycle::Phase;
 
 /// One of the node's two ports.
-pub(crate) struct Server {
+pub(crate) struct Acceptor {
     /// Which one.
     pub(crate) port: Port,
     /// Its socket, listening.
@@ -29,13 +29,13 @@ pub(crate) struct Server {
     pub(crate) node: Arc<Node>,
 }
 
-impl Server {
+impl Acceptor {
     fn responder(&self, open: OpenGuard) -> Responder {
         Responder::new(Arc::clone(&self.node), self.port, open)
     }
 
-    fn places(&self) -> Arc<Places> {
-        Places::new(self.max_connections, self.node.metrics.connections(self.port))
+    fn limit(&self) -> Arc<ConnectionLimit> {
+        ConnectionLimit::new(self.max_connections, self.node.metrics.connections(self.port))
     }
 
     /// Accepts and serves until the node is closing. The last `kept` places are for peers.
@@ -44,10 +44,10 @@ impl Server {
     /// If the socket cannot be used at all. What a single connection does wrong ends that connection only.
     pub(crate) async fn run(self, kept: usize, open: OpenGuard) -> io::Result<()> {
         let responder = self.responder(open);
-        let ordinary = Ordinary(responder.clone());
-        let places = self.places();
+        let handler = ConnectionHandler(responder.clone());
+        let limit = self.limit();
         let listener = TcpListener::from_std(self.listener)?;
-        let doorman = Doorman::new(responder);
+        let overflow = Overflow::new(responder);
         let is_peer =
             |ip| self.node.cluster.as_ref().is_some_and(|cluster| cluster.observer().is_of_peer(ip));
         let mut errors = AcceptErrors::default();
@@ -65,43 +65,43 @@ impl Server {
                     continue;
                 }
             };
-            let for_peer = || is_peer(from.ip().to_canonical()).then(|| places.take()).flatten();
-            let place = places.take_but(kept).or_else(|| if kept == 0 { None } else { for_peer() });
-            match place {
-                Some(place) => drop(tokio::spawn(ordinary.clone().serve(stream, place))),
-                None => doorman.turn_away(|| Ok(stream)),
+            let for_peer = || is_peer(from.ip().to_canonical()).then(|| limit.take()).flatten();
+            let permit = limit.take_but(kept).or_else(|| if kept == 0 { None } else { for_peer() });
+            match permit {
+                Some(permit) => drop(tokio::spawn(handler.clone().serve(stream, permit))),
+                None => overflow.reject(|| Ok(stream)),
             }
         }
     }
 
-    /// Serves through a front of so many lanes, which hands what it does not answer to the ordinary path.
+    /// Serves through a fast path of so many event loops, which hands what it does not answer to the ordinary path.
     ///
     /// # Errors
-    /// If the socket or the threads cannot be had, or the front ends before its time.
-    pub(crate) async fn run_front(self, lanes: usize, open: OpenGuard) -> io::Result<()> {
+    /// If the socket or the threads cannot be had, or the fast path ends before its time.
+    pub(crate) async fn run_fast_path(self, event_loops: usize, open: OpenGuard) -> io::Result<()> {
         let responder = self.responder(open.clone());
-        let ordinary = Ordinary(responder.clone());
-        let doorman = Doorman::new(responder);
+        let handler = ConnectionHandler(responder.clone());
+        let overflow = Overflow::new(responder);
         let runtime = Handle::current();
-        let services = Services {
+        let shared = Shared {
             node: Arc::clone(&self.node),
             port: self.port,
-            places: self.places(),
+            limit: self.limit(),
             hand_over: Box::new({
                 let runtime = runtime.clone();
-                move |handover| drop(runtime.spawn(ordinary.clone().go_on(handover)))
+                move |handover| drop(runtime.spawn(handler.clone().go_on(handover)))
             }),
-            turn_away: Box::new(move |stream| {
+            reject: Box::new(move |stream| {
                 let _guard = runtime.enter();
-                doorman.turn_away(|| TcpStream::from_std(stream));
+                overflow.reject(|| TcpStream::from_std(stream));
             }),
         };
-        let mut front = Front::start(self.listener, services, lanes)?;
+        let mut fast_path = FastPath::start(self.listener, shared, event_loops)?;
         drop(open);
         tokio::select! {
-            ended = front.ended() => return ended,
-            () = self.node.lifecycle.reached(Phase::Closing) => front.close(),
+            ended = fast_path.ended() => return ended,
+            () = self.node.lifecycle.reached(Phase::Closing) => fast_path.close(),
         }
-        front.ended().await
+        fast_path.ended().await
     }
 }

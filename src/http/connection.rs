@@ -9,21 +9,21 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use super::closing::end;
-use super::connection_limit::Place;
+use super::connection_limit::Permit;
 use super::responder::{CLOSING_TIME, LAST_WORDS_TIME, Responder};
 use super::resumed::Resumed;
-use super::write_timeout::Impatient;
+use super::write_timeout::WriteTimeout;
 use super::{http1, http2};
 use crate::metrics::Limit;
 use crate::node::lifecycle::Phase;
 
-/// A connection that comes from the front, which does not go on with it.
+/// A connection that comes from the fast path, which does not go on with it.
 #[derive(Debug)]
 pub(crate) struct Handover {
     /// The connection.
     pub(crate) stream: std::net::TcpStream,
     /// Its place.
-    pub(crate) place: Place,
+    pub(crate) permit: Permit,
     /// What was read of it and is not answered.
     pub(crate) read: Vec<u8>,
     /// What it has yet to be sent before anything else.
@@ -43,18 +43,18 @@ pub(crate) struct Unsent {
 
 /// Serves connections by the ordinary path. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Ordinary(pub(crate) Responder);
+pub(crate) struct ConnectionHandler(pub(crate) Responder);
 
-impl Ordinary {
+impl ConnectionHandler {
     /// Serves a connection that was just accepted.
-    pub(crate) async fn serve(self, stream: TcpStream, place: Place) {
+    pub(crate) async fn serve(self, stream: TcpStream, permit: Permit) {
         self.serve_from(stream, Vec::new()).await;
-        drop(place);
+        drop(permit);
     }
 
-    /// Goes on with a connection from the front.
+    /// Goes on with a connection from the fast path.
     pub(crate) async fn go_on(self, handover: Handover) {
-        let Handover { stream, place, read, unsent } = handover;
+        let Handover { stream, permit, read, unsent } = handover;
         let Ok(mut stream) = TcpStream::from_std(stream) else { return };
         match timeout(self.0.node.config.idle_timeout, send(&mut stream, &unsent)).await {
             Ok(Ok(())) if unsent.is_last => {
@@ -64,13 +64,13 @@ impl Ordinary {
             Ok(Err(error)) => tracing::debug!(%error, "connection ended early"),
             Err(_) => self.0.node.metrics.hit(Limit::WriteTime),
         }
-        drop(place);
+        drop(permit);
     }
 
     /// Serves a connection of which this was read already.
     pub(crate) async fn serve_from(self, stream: TcpStream, mut read: Vec<u8>) {
-        let (mut stream, hang_up) =
-            Impatient::new(stream, self.0.node.config.idle_timeout, Arc::clone(&self.0.node.metrics));
+        let (mut stream, disconnect) =
+            WriteTimeout::new(stream, self.0.node.config.idle_timeout, Arc::clone(&self.0.node.metrics));
         let closing = async {
             self.0.node.lifecycle.reached(Phase::Closing).await;
             sleep(CLOSING_TIME).await;
@@ -83,9 +83,9 @@ impl Ordinary {
         let stream = Resumed { stream, read, at: 0 };
         if is_http2 {
             // apart, so that its size is not that of every connection
-            Box::pin(http2::serve(self.0, stream, hang_up)).await;
+            Box::pin(http2::serve(self.0, stream, disconnect)).await;
         } else {
-            http1::serve(self.0, stream, hang_up).await;
+            http1::serve(self.0, stream, disconnect).await;
         }
     }
 }

@@ -7,7 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 
 /// The places of one port.
 #[derive(Debug)]
-pub(crate) struct Places {
+pub(crate) struct ConnectionLimit {
     most: usize,
     taken: AtomicUsize,
     gauge: Gauge,
@@ -15,29 +15,29 @@ pub(crate) struct Places {
 
 /// The place of one connection, given back when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Place(Arc<Places>);
+pub(crate) struct Permit(Arc<ConnectionLimit>);
 
-impl Places {
+impl ConnectionLimit {
     /// So many places, none of them taken; `gauge` shows how many are.
     pub(crate) fn new(most: usize, gauge: Gauge) -> Arc<Self> {
         Arc::new(Self { most, taken: AtomicUsize::new(0), gauge })
     }
 
     /// Takes a place, if there is one.
-    pub(crate) fn take(self: &Arc<Self>) -> Option<Place> {
+    pub(crate) fn take(self: &Arc<Self>) -> Option<Permit> {
         self.take_but(0)
     }
 
     /// Takes a place, if there is one beside the last `kept`.
-    pub(crate) fn take_but(self: &Arc<Self>, kept: usize) -> Option<Place> {
+    pub(crate) fn take_but(self: &Arc<Self>, kept: usize) -> Option<Permit> {
         let more = |taken| (taken < self.most.saturating_sub(kept)).then_some(taken + 1);
         self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
         self.gauge.inc();
-        Some(Place(Arc::clone(self)))
+        Some(Permit(Arc::clone(self)))
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.0.taken.fetch_sub(1, Ordering::Relaxed);
         self.0.gauge.dec();
@@ -51,14 +51,14 @@ mod tests {
     #[test]
     fn as_many_as_there_are_and_each_comes_back() {
         let gauge = Gauge::default();
-        let places = Places::new(2, gauge.clone());
-        assert!(places.take_but(2).is_none() && places.take_but(3).is_none());
-        let first = places.take_but(1);
-        assert!(places.take_but(1).is_none());
-        let second = places.take();
-        assert!(first.is_some() && second.is_some() && places.take().is_none());
+        let limit = ConnectionLimit::new(2, gauge.clone());
+        assert!(limit.take_but(2).is_none() && limit.take_but(3).is_none());
+        let first = limit.take_but(1);
+        assert!(limit.take_but(1).is_none());
+        let second = limit.take();
+        assert!(first.is_some() && second.is_some() && limit.take().is_none());
         assert_eq!(gauge.get(), 2);
         drop(first);
-        assert!(places.take().is_some());
+        assert!(limit.take().is_some());
     }
 }

@@ -24,7 +24,7 @@ use crate::wire::framing::{Fault, Framing, Problem};
 const NO_HEAD: &[u8] = b"\0\r\n\r\n";
 
 /// A stream whose bare refusals are sent with a text.
-pub(crate) struct Spoken<S> {
+pub(crate) struct ErrorBodyStream<S> {
     stream: S,
     port: Port,
     metrics: Arc<Metrics>,
@@ -63,7 +63,7 @@ struct Instead {
     replaces: usize,
 }
 
-impl<S> Spoken<S> {
+impl<S> ErrorBodyStream<S> {
     pub(crate) fn new(stream: S, port: Port, metrics: Arc<Metrics>, account: Account) -> Self {
         Self {
             stream,
@@ -124,7 +124,7 @@ impl<S> Spoken<S> {
     }
 }
 
-impl<S> Spoken<S> {
+impl<S> ErrorBodyStream<S> {
     /// Checks what was just read, behind what `buf` had before, and takes back what is refused.
     fn check(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
         let read = buf.filled().len() - before;
@@ -195,7 +195,7 @@ fn bare_refusal(bytes: &[u8]) -> Option<(u16, &str)> {
     is_bare.then_some((status, head))
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Spoken<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for ErrorBodyStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -214,7 +214,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Spoken<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Spoken<S> {
+impl<S: AsyncWrite + Unpin> ErrorBodyStream<S> {
     /// Sends what goes in place of a bare refusal, and reports the refusal as written.
     fn poll_instead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let Some(instead) = &mut self.instead else { return Poll::Ready(Ok(0)) };
@@ -236,7 +236,7 @@ impl<S: AsyncWrite + Unpin> Spoken<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Spoken<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ErrorBodyStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         if this.instead.is_none() {
@@ -289,9 +289,9 @@ mod tests {
     use crate::node::in_flight::InFlight;
     use crate::node::limits::MIN_IN_FLIGHT_BYTES;
 
-    fn spoken<S>(stream: S, retired: usize) -> Spoken<S> {
+    fn spoken<S>(stream: S, retired: usize) -> ErrorBodyStream<S> {
         let port = InFlight::new(0, move |_| retired);
-        Spoken::new(stream, Port::Client, Arc::new(Metrics::new(1, 1, 1)), Account::new(port))
+        ErrorBodyStream::new(stream, Port::Client, Arc::new(Metrics::new(1, 1, 1)), Account::new(port))
     }
 
     async fn through(bytes: &[u8]) -> String {

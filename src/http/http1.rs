@@ -13,27 +13,28 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
-use super::error_body::Spoken;
+use super::error_body::ErrorBodyStream;
 use super::responder::{CLOSING_TIME, MAX_PAUSES, Responder};
-use crate::api::connection::HangUp;
+use crate::api::connection::Disconnect;
 use crate::metrics::Limit;
 use crate::node::in_flight::Account;
 use crate::node::lifecycle::Phase;
 use crate::node::limits::MAX_BUFFER_BYTES;
 
 /// Serves a connection until it ends.
-pub(super) async fn serve<S>(responder: Responder, stream: S, hang_up: HangUp)
+pub(super) async fn serve<S>(responder: Responder, stream: S, disconnect: Disconnect)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let account = Account::new(Arc::clone(responder.node.in_flight(responder.port)));
-    let stream = Spoken::new(stream, responder.port, Arc::clone(&responder.node.metrics), account.clone());
+    let stream =
+        ErrorBodyStream::new(stream, responder.port, Arc::clone(&responder.node.metrics), account.clone());
     let answering = Arc::new(AtomicBool::new(false));
     let is_answering = Arc::clone(&answering);
-    let client = hang_up.clone();
+    let client = disconnect.clone();
     let handler = responder.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(hang_up.clone());
+        request.extensions_mut().insert(disconnect.clone());
         request.extensions_mut().insert(account.clone());
         answering.store(true, Ordering::Relaxed);
         let response = handler.respond(request);

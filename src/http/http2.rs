@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::{Instant, interval, sleep};
 
 use super::responder::{CLOSING_TIME, MAX_PAUSES, Responder};
-use crate::api::connection::{HangUp, OwnLists};
+use crate::api::connection::{Disconnect, OwnLists};
 use crate::metrics::Limit;
 use crate::node::in_flight::{Account, keep_until_sent};
 use crate::node::lifecycle::Phase;
@@ -43,7 +43,7 @@ pub(crate) async fn begins(stream: &mut (impl AsyncRead + Unpin), read: &mut Vec
 }
 
 /// Serves a connection that begins as HTTP/2 does.
-pub(super) async fn serve<S>(responder: Responder, stream: S, client: HangUp)
+pub(super) async fn serve<S>(responder: Responder, stream: S, client: Disconnect)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

@@ -11,7 +11,7 @@ use hyper::Request;
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
-use super::unavailable::NO_PLACE;
+use super::unavailable::TOO_MANY_CONNECTIONS;
 use crate::api::Service;
 use crate::api::state::Node;
 use crate::metrics::Port;
@@ -94,5 +94,5 @@ async fn health_only(service: Service, request: Request<Incoming>) -> Response {
 
 fn refusal() -> Response {
     let headers = [(CONTENT_TYPE, "text/plain; charset=utf-8"), (RETRY_AFTER, RETRY_AFTER_S)];
-    (StatusCode::SERVICE_UNAVAILABLE, headers, Body::from(NO_PLACE)).into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, headers, Body::from(TOO_MANY_CONNECTIONS)).into_response()
 }

@@ -6,11 +6,11 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::write_timeout::Impatient;
+use super::write_timeout::WriteTimeout;
 
 /// A stream of which something was read already.
 pub(super) struct Resumed {
-    pub(super) stream: Impatient,
+    pub(super) stream: WriteTimeout,
     pub(super) read: Vec<u8>,
     pub(super) at: usize,
 }

@@ -6,7 +6,7 @@ use std::net::Shutdown;
 use crate::node::limits::RETRY_AFTER_S;
 
 /// What the others are told.
-pub(crate) const NO_PLACE: &str =
+pub(crate) const TOO_MANY_CONNECTIONS: &str =
     "too many connections: this node is at its limit: try another node, or again later\n";
 
 /// An answer of 503 with this text, after which the connection is closed.
@@ -20,7 +20,7 @@ pub(crate) fn unavailable(text: &str) -> String {
 
 /// Sends a connection away with 503, without waiting for it: a fresh one takes that at once. What it has asked is read, for
 /// closing on unread bytes would reset the connection under the answer.
-pub(crate) fn turn_away_at_once(mut stream: mio::net::TcpStream, why: &str) -> io::Result<()> {
+pub(crate) fn reject_at_once(mut stream: mio::net::TcpStream, why: &str) -> io::Result<()> {
     stream.write_all(unavailable(why).as_bytes())?;
     stream.shutdown(Shutdown::Write)?;
     let mut scratch = [0; 4096];
@@ -42,9 +42,9 @@ mod tests {
         // what was sent has come
         stream.peek(&mut [0]).unwrap();
         stream.set_nonblocking(true).unwrap();
-        turn_away_at_once(mio::net::TcpStream::from_std(stream), NO_PLACE).unwrap();
+        reject_at_once(mio::net::TcpStream::from_std(stream), TOO_MANY_CONNECTIONS).unwrap();
         let mut told = String::new();
         client.read_to_string(&mut told).unwrap();
-        assert_eq!(told, unavailable(NO_PLACE));
+        assert_eq!(told, unavailable(TOO_MANY_CONNECTIONS));
     }
 }

@@ -15,13 +15,13 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::{Sleep, sleep};
 
-use crate::api::connection::{HangUp, Shared};
+use crate::api::connection::{Disconnect, Shared};
 use crate::metrics::{Limit, Metrics};
 
 /// A socket whose writes fail once the other side has not taken all of what it was offered for `patience`.
 ///
 /// Reads go through a half of its own: tokio spares a system call there, for it sees that a short read left nothing.
-pub(crate) struct Impatient {
+pub(crate) struct WriteTimeout {
     read: OwnedReadHalf,
     shared: Arc<Shared>,
     patience: Duration,
@@ -31,13 +31,13 @@ pub(crate) struct Impatient {
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
-impl Impatient {
+impl WriteTimeout {
     /// The socket, and where to look for its hang-up.
-    pub(crate) fn new(stream: TcpStream, patience: Duration, metrics: Arc<Metrics>) -> (Self, HangUp) {
+    pub(crate) fn new(stream: TcpStream, patience: Duration, metrics: Arc<Metrics>) -> (Self, Disconnect) {
         let (read, write) = stream.into_split();
         let shared = Arc::new(Shared { write, sent: AtomicU64::new(0), is_full: AtomicBool::new(false) });
-        let hang_up = HangUp::of(Arc::clone(&shared));
-        (Self { read, shared, patience, metrics, deadline: None }, hang_up)
+        let disconnect = Disconnect::of(Arc::clone(&shared));
+        (Self { read, shared, patience, metrics, deadline: None }, disconnect)
     }
 
     fn poll_try_write(
@@ -74,7 +74,7 @@ impl Impatient {
     }
 }
 
-impl AsyncRead for Impatient {
+impl AsyncRead for WriteTimeout {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -84,7 +84,7 @@ impl AsyncRead for Impatient {
     }
 }
 
-impl AsyncWrite for Impatient {
+impl AsyncWrite for WriteTimeout {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_try_write(cx, buf.len(), |stream| stream.try_write(buf))
     }

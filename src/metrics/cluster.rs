@@ -38,7 +38,7 @@ pub(crate) struct DirectionLabel {
 
 /// All that is counted of the group.
 #[derive(Debug, Default)]
-pub(crate) struct GroupMetrics {
+pub(crate) struct ClusterMetrics {
     pub(crate) standing: Family<StateLabel, Gauge>,
     pub(crate) members: Family<StateLabel, Gauge>,
     pub(crate) nodes: Family<ByLabel, Gauge>,
@@ -70,7 +70,7 @@ pub(crate) struct GroupMetrics {
     pub(crate) answered_out: AtomicU64,
 }
 
-impl GroupMetrics {
+impl ClusterMetrics {
     /// All at zero.
     pub(crate) fn register(r: &mut Registry) -> Self {
         let all = Self::default();

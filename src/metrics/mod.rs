@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::core::MostWaiters;
-use cluster::GroupMetrics;
+use cluster::ClusterMetrics;
 use labels::{AnswerLabels, CallLabels, LimitLabel, OfLabel, PortLabel, ReasonLabel, VersionLabel, gauge};
 pub use labels::{Limit, PeerRefusal, Port};
 use process::ProcessMetrics;
@@ -46,7 +46,7 @@ pub struct Metrics {
     pub(crate) values: Gauge,
     pub(crate) tombstones: Gauge,
     pub(crate) set_bytes: Gauge,
-    pub(crate) group: GroupMetrics,
+    pub(crate) cluster: ClusterMetrics,
     pub(crate) process: ProcessMetrics,
 }
 
@@ -76,7 +76,7 @@ impl Metrics {
         let common =
             |(port, status)| (port, status, answers.get_or_create_owned(&AnswerLabels { port, status }));
         let common_answers = COMMON.map(common);
-        let group = GroupMetrics::register(&mut registry);
+        let cluster = ClusterMetrics::register(&mut registry);
         let mut metrics = Self {
             registry,
             answers,
@@ -99,7 +99,7 @@ impl Metrics {
             values: Gauge::default(),
             tombstones: Gauge::default(),
             set_bytes: Gauge::default(),
-            group,
+            cluster,
             process: ProcessMetrics::new(),
         };
         metrics.register();
@@ -227,12 +227,12 @@ impl Metrics {
 
     /// Counts a request of a peer, by the bytes of its body.
     pub fn was_asked(&self, bytes: usize) {
-        self.group.was_asked(bytes);
+        self.cluster.was_asked(bytes);
     }
 
     /// Counts an answer to a peer, by the bytes of its body.
     pub fn has_answered(&self, bytes: usize) {
-        self.group.has_answered(bytes);
+        self.cluster.has_answered(bytes);
     }
 
     /// Counts a limit that was hit.

@@ -9,7 +9,7 @@ use crate::core::{Genesis, Incarnation, Name, Record, Stamp, Store};
 use crate::fill::{Filler, Keeper, Kept};
 
 use crate::node::clock;
-use crate::node::store::{SharedStore, Standing};
+use crate::node::store::{Readiness, SharedStore};
 
 /// The store, and what the settings say about writes.
 struct NodeKeeper {
@@ -52,12 +52,12 @@ impl Keeper for NodeKeeper {
     }
 
     fn write(&self, name: &Name, change: &Change<'_>, given: Option<Stamp>) -> Kept {
-        let written = match (self.store.standing(), given) {
+        let written = match (self.store.readiness(), given) {
             // a node without a set has nothing to write into; what was learned is learned again
-            (Standing::Joining, _) => return Kept::NotNow,
+            (Readiness::Joining, _) => return Kept::NotNow,
             (_, Some(stamp)) if self.copies => self.store.copy(name, change, stamp),
-            (Standing::DoubtsItsClock, _) => return Kept::NotNow,
-            (Standing::Ready, _) => match self.store.write(name, change, given) {
+            (Readiness::ClockInDoubt, _) => return Kept::NotNow,
+            (Readiness::Ready, _) => match self.store.write(name, change, given) {
                 Ok(written) => written,
                 Err(_) => return Kept::NotNow,
             },

@@ -6,7 +6,7 @@ use super::store::SharedStore;
 use crate::core::store::Read;
 use crate::core::{Crowded, Interest, Known, Name, Question, Record, Ticket};
 use crate::fill::Filler;
-use crate::watch::{Bell, Seat, Waiter, Wake};
+use crate::watch::{ConnectionId, Notifier, Waiter, Wake};
 
 /// Reads and parks readers. Cheap to clone.
 #[derive(Clone)]
@@ -50,7 +50,7 @@ impl Reads {
     pub fn read(&self, name: &Name, question: &Question, may_park: bool) -> Reading {
         let mut bell = None;
         let waiter = may_park.then_some(|| {
-            let (ring, rung) = Bell::new();
+            let (ring, rung) = Notifier::new();
             bell = Some(rung);
             Waiter::Listening(ring)
         });
@@ -69,7 +69,7 @@ impl Reads {
 
     /// Reads, or parks at `seat` if there is nothing to tell yet. The ticket is to be given up whatever happens.
     #[must_use]
-    pub fn read_seated(&self, name: &Name, question: &Question, seat: Option<Seat>) -> Read {
+    pub fn read_seated(&self, name: &Name, question: &Question, seat: Option<ConnectionId>) -> Read {
         self.read_filled(name, question, seat.map(|seat| move || Waiter::Seated(seat)))
     }
 

@@ -28,7 +28,7 @@ use crate::watch::{Waiter, Wake};
 #[derive(Clone)]
 pub struct SharedStore {
     held: Arc<Mutex<Held>>,
-    shown: Arc<Shown>,
+    shown: Arc<Published>,
     fanout: Fanout,
     /// Pace of ordinary wakes.
     pace: Pace,
@@ -64,13 +64,13 @@ impl Held {
 }
 
 /// What is looked at without the lock, as of the last step that changed it.
-struct Shown {
+struct Published {
     genesis: ArcSwap<Genesis>,
     standing: AtomicU8,
     retired_bytes: AtomicUsize,
 }
 
-impl Shown {
+impl Published {
     fn show_genesis(&self, store: &Store<Waiter>) {
         let genesis = store.genesis();
         if **self.genesis.load() != genesis {
@@ -85,13 +85,13 @@ impl Shown {
 
 /// Whether the node takes reads and writes, as far as its part in the group goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum Readiness {
     /// It has no complete set yet.
     Joining = 0,
     /// It takes both.
     Ready = 1,
     /// It takes reads; its clock is too far from those of a majority to stamp writes.
-    DoubtsItsClock = 2,
+    ClockInDoubt = 2,
 }
 
 /// Why nothing was written.
@@ -105,7 +105,7 @@ pub enum NotWritten {
 
 /// How the node stands in its group, for whoever watches it.
 #[derive(Clone, Debug)]
-pub struct GroupCensus {
+pub struct ClusterCensus {
     /// What it gossips of itself.
     pub summary: Summary,
     /// The same for the live peers, with how they stand to us.
@@ -113,7 +113,7 @@ pub struct GroupCensus {
     /// Members that are neither live, nor left, nor followed.
     pub away: usize,
     /// Whether it takes writes.
-    pub standing: Standing,
+    pub standing: Readiness,
     /// What it counted.
     pub counts: Counts,
     /// Whether the set was begun without having heard from all.
@@ -167,9 +167,9 @@ impl SharedStore {
         };
         let store = Store::new(genesis, incarnation, max_set_bytes).with_grace(config.grace_us);
         let replica = Replica::new(config, now);
-        let shown = Shown {
+        let shown = Published {
             genesis: ArcSwap::from_pointee(genesis),
-            standing: AtomicU8::new(Standing::of(&replica) as u8),
+            standing: AtomicU8::new(Readiness::of(&replica) as u8),
             retired_bytes: AtomicUsize::new(0),
         };
         let (calls, asked) = mpsc::unbounded_channel();
@@ -191,11 +191,11 @@ impl SharedStore {
 
     /// Whether the node takes reads and writes.
     #[must_use]
-    pub fn standing(&self) -> Standing {
+    pub fn readiness(&self) -> Readiness {
         match self.shown.standing.load(Ordering::Acquire) {
-            0 => Standing::Joining,
-            1 => Standing::Ready,
-            _ => Standing::DoubtsItsClock,
+            0 => Readiness::Joining,
+            1 => Readiness::Ready,
+            _ => Readiness::ClockInDoubt,
         }
     }
 
@@ -215,7 +215,7 @@ impl SharedStore {
     /// Shows, to whoever looks without the lock, how things stand now.
     fn show(&self, held: &Held) {
         self.shown.show_genesis(&held.store);
-        self.shown.standing.store(Standing::of(&held.replica) as u8, Ordering::Release);
+        self.shown.standing.store(Readiness::of(&held.replica) as u8, Ordering::Release);
         self.shown.show_retired(&held.store);
     }
 
@@ -307,7 +307,7 @@ impl SharedStore {
         let ready =
             held.replica.peers().live().map(|peer| peer.summary).filter(|peer| peer.state == State::Ready);
         let mut all: Vec<u64> = ready.map(|peer| peer.incarnation.0).collect();
-        if Standing::of(&held.replica) == Standing::Ready {
+        if Readiness::of(&held.replica) == Readiness::Ready {
             all.push(us.0);
         }
         all.sort_unstable();
@@ -316,7 +316,7 @@ impl SharedStore {
 
     /// How the node stands in its group.
     #[must_use]
-    pub fn group_census(&self) -> GroupCensus {
+    pub fn cluster_census(&self) -> ClusterCensus {
         let held = self.lock();
         let peer = |peer: &crate::core::peers::Peer| PeerCensus {
             summary: peer.summary,
@@ -324,11 +324,11 @@ impl SharedStore {
             lag: peer.lag(held.store.log()),
             offset_us: peer.offset_us(),
         };
-        GroupCensus {
+        ClusterCensus {
             summary: held.replica.summary(&held.store),
             peers: held.replica.peers().live().map(peer).collect(),
             away: held.replica.peers().away(),
-            standing: Standing::of(&held.replica),
+            standing: Readiness::of(&held.replica),
             counts: held.replica.counts(),
             provisional: held.store.genesis().provisional,
         }
@@ -497,24 +497,24 @@ impl SharedStore {
     }
 }
 
-impl Standing {
+impl Readiness {
     fn of(replica: &Replica) -> Self {
         match replica.is_joined() {
             false => Self::Joining,
-            true if replica.doubts_its_clock() => Self::DoubtsItsClock,
+            true if replica.doubts_its_clock() => Self::ClockInDoubt,
             true => Self::Ready,
         }
     }
 }
 
-impl Standing {
+impl Readiness {
     /// What it is called.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Joining => "joining",
             Self::Ready => "ready",
-            Self::DoubtsItsClock => "clock in doubt",
+            Self::ClockInDoubt => "clock in doubt",
         }
     }
 }

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use super::Sources;
 use crate::cluster::consistency::{agreement, alone, silent};
-use crate::cluster::peer_health::Asked;
+use crate::cluster::peer_health::Health;
 use crate::core::{GenesisMark, Incarnation, State, Summary};
 use crate::fill::UpstreamHealth;
 use crate::membership::discovery::{Found, TargetStatus};
 use crate::membership::target::Target as Named;
 use crate::membership::{Member as Seat, Place, View};
-use crate::node::store::{GroupCensus, PeerCensus};
+use crate::node::store::{ClusterCensus, PeerCensus};
 use crate::replication::PROTOCOL;
 use crate::wire::cluster::{
     Address, Cluster, Discovery, Fill, Genesis, MOST, Member, Members, SetMark, Target, ThisNode, Unreadable,
@@ -24,16 +24,16 @@ use crate::wire::cluster::{
 /// How this node sees its cluster.
 #[must_use]
 pub fn cluster(sources: &Sources<'_>) -> Cluster {
-    let census = sources.store.group_census();
+    let census = sources.store.cluster_census();
     let node = itself(sources, &census);
     let Some(cluster) = sources.cluster else {
         return Cluster { node, agreement: alone(), fill: filled(sources), ..Cluster::default() };
     };
     let observer = cluster.observer();
-    let (view, found, asked) = (observer.view(), observer.found(), observer.asked());
+    let (view, found, health) = (observer.view(), observer.found(), observer.health());
     Cluster {
         node,
-        members: members(&view, observer.us().0.node, &census, &asked),
+        members: members(&view, observer.us().0.node, &census, &health),
         discovery: discovery(&view, &found, &silent(observer, &view)),
         agreement: agreement(observer),
         fill: filled(sources),
@@ -53,7 +53,7 @@ fn filled(sources: &Sources<'_>) -> Option<Fill> {
     })
 }
 
-fn itself(sources: &Sources<'_>, census: &GroupCensus) -> ThisNode {
+fn itself(sources: &Sources<'_>, census: &ClusterCensus) -> ThisNode {
     let all = sources.store.census();
     let us = sources.cluster.map(|cluster| cluster.observer().us());
     ThisNode {
@@ -75,14 +75,19 @@ fn itself(sources: &Sources<'_>, census: &GroupCensus) -> ThisNode {
     }
 }
 
-fn members(view: &View, ours: u64, census: &GroupCensus, asked: &BTreeMap<Incarnation, Asked>) -> Members {
+fn members(
+    view: &View,
+    ours: u64,
+    census: &ClusterCensus,
+    health: &BTreeMap<Incarnation, Health>,
+) -> Members {
     let peers: BTreeMap<Incarnation, &PeerCensus> =
         census.peers.iter().map(|peer| (peer.summary.incarnation, peer)).collect();
     let show = |seat: &Seat| {
         let who = seat.incarnation();
         let (identity, summary) = (&seat.facts.identity, &seat.facts.summary);
         let peer = peers.get(&who);
-        let asked = asked.get(&who);
+        let health = health.get(&who);
         Member {
             node_id: identity.name.clone(),
             incarnation: hex(who),
@@ -98,8 +103,8 @@ fn members(view: &View, ours: u64, census: &GroupCensus, asked: &BTreeMap<Incarn
             lag: peer.map(|peer| peer.lag),
             dirty: peer.map(|peer| peer.dirty),
             clock_offset_us: peer.and_then(|peer| peer.offset_us),
-            answered_ms_ago: asked.and_then(|asked| asked.answered).map(ms),
-            error: asked.and_then(|asked| asked.error.clone()),
+            answered_ms_ago: health.and_then(|health| health.answered).map(ms),
+            error: health.and_then(|health| health.error.clone()),
         }
     };
     let unreadable = |(gossip, error): &(SocketAddr, crate::membership::facts::FactsError)| Unreadable {

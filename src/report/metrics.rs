@@ -10,16 +10,16 @@ use crate::cluster::consistency::agreement;
 use crate::cluster::observer::Observer;
 use crate::membership::stats::{Dropped, Stats};
 use crate::metrics::Port;
-use crate::metrics::cluster::{ByLabel, BytesLabels, DirectionLabel, GroupMetrics, KeyLabel, StateLabel};
+use crate::metrics::cluster::{ByLabel, BytesLabels, ClusterMetrics, DirectionLabel, KeyLabel, StateLabel};
 use crate::metrics::labels::{PortLabel, ReasonLabel, gauge};
 use crate::metrics::process::Vitals;
-use crate::node::store::{GroupCensus, Standing};
+use crate::node::store::{ClusterCensus, Readiness};
 use crate::wire::exposition::{Form, to_text};
 
-const STANDINGS: [(Standing, &str); 3] = [
-    (Standing::Joining, "joining"),
-    (Standing::Ready, "ready"),
-    (Standing::DoubtsItsClock, "clock_in_doubt"),
+const STANDINGS: [(Readiness, &str); 3] = [
+    (Readiness::Joining, "joining"),
+    (Readiness::Ready, "ready"),
+    (Readiness::ClockInDoubt, "clock_in_doubt"),
 ];
 
 /// All metrics. `vitals` is what the system says of the process.
@@ -27,7 +27,7 @@ const STANDINGS: [(Standing, &str); 3] = [
 pub fn encode(sources: &Sources<'_>, vitals: Vitals, form: Form) -> String {
     let (m, store) = (sources.metrics, sources.store);
     m.process.set(vitals);
-    read(&m.group, sources);
+    read(&m.cluster, sources);
     let census = store.census();
     m.values.set(gauge(census.values));
     m.tombstones.set(gauge(census.tombstones));
@@ -60,8 +60,8 @@ pub fn encode(sources: &Sources<'_>, vitals: Vitals, form: Form) -> String {
     }
 }
 
-fn read(m: &GroupMetrics, sources: &Sources<'_>) {
-    let census = sources.store.group_census();
+fn read(m: &ClusterMetrics, sources: &Sources<'_>) {
+    let census = sources.store.cluster_census();
     for (standing, state) in STANDINGS {
         m.standing.get_or_create(&StateLabel { state }).set((census.standing == standing).into());
     }
@@ -77,7 +77,7 @@ fn read(m: &GroupMetrics, sources: &Sources<'_>) {
     }
 }
 
-fn read_sync(m: &GroupMetrics, census: &GroupCensus) {
+fn read_sync(m: &ClusterMetrics, census: &ClusterCensus) {
     let counts = census.counts;
     for (counter, count) in [
         (&m.rounds, counts.rounds),
@@ -97,7 +97,7 @@ fn read_sync(m: &GroupMetrics, census: &GroupCensus) {
     }
 }
 
-fn read_peers(m: &GroupMetrics, census: &GroupCensus) {
+fn read_peers(m: &ClusterMetrics, census: &ClusterCensus) {
     let peers = &census.peers;
     let lag = peers.iter().map(|peer| peer.lag).max().unwrap_or(0);
     m.lag.set(i64::try_from(lag).unwrap_or(i64::MAX));
@@ -107,7 +107,7 @@ fn read_peers(m: &GroupMetrics, census: &GroupCensus) {
     m.skew.set(skew.map_or(f64::NAN, |skew| skew as f64 / 1e6));
 }
 
-fn read_cluster(m: &GroupMetrics, observer: &Observer, census: &GroupCensus) {
+fn read_cluster(m: &ClusterMetrics, observer: &Observer, census: &ClusterCensus) {
     let (view, found, agreement) = (observer.view(), observer.found(), agreement(observer));
     for (state, count) in [
         ("live", view.live.len()),
@@ -134,14 +134,14 @@ fn read_cluster(m: &GroupMetrics, observer: &Observer, census: &GroupCensus) {
     read_gossip(m, observer.membership().stats());
 }
 
-fn count_nodes(m: &GroupMetrics, dns: usize, gossip: usize, data: usize, agree: bool) {
+fn count_nodes(m: &ClusterMetrics, dns: usize, gossip: usize, data: usize, agree: bool) {
     for (by, count) in [("dns", dns), ("gossip", gossip), ("data", data)] {
         m.nodes.get_or_create(&ByLabel { by }).set(gauge(count));
     }
     m.agrees.set(agree.into());
 }
 
-fn read_gossip(m: &GroupMetrics, stats: &Stats) {
+fn read_gossip(m: &ClusterMetrics, stats: &Stats) {
     let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
     for (direction, datagrams, bytes) in [
         ("in", load(&stats.datagrams_in), load(&stats.bytes_in)),

@@ -1,7 +1,7 @@
 //! Tells those whom a change concerns: beside the writer and not inside its request, paced, and names in turn, so that
 //! a name with 100,000 watchers does not keep one with a single watcher waiting.
 //!
-//! A change is one job, and each of the front's loops tells its own readers. The loop here rings the bells of those who
+//! A change is one job, and each of the fast path's loops tells its own readers. The loop here rings the bells of those who
 //! listen by themselves.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,12 +10,12 @@ use std::time::Instant;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use super::fair_queue::{FairQueue, Job, SLICE, Whom};
 use super::pace::Pace;
-use super::rounds::{Job, Rounds, SLICE, Whom};
 use super::{Waiter, Wake};
 use crate::core::Ticket;
 
-/// Up to so many waiters, the lanes are chosen one by one; beyond, all of them look for their own.
+/// Up to so many waiters, the event loops are chosen one by one; beyond, all of them look for their own.
 const FEW: usize = 256;
 
 /// Bells rung before others of the runtime have their turn.
@@ -28,7 +28,7 @@ const ROUND: u64 = 8 * SLICE as u64;
 #[derive(Clone)]
 pub struct Fanout {
     bells: UnboundedSender<Message>,
-    lanes: Arc<OnceLock<Vec<Arc<dyn Lane>>>>,
+    event_loops: Arc<OnceLock<Vec<Arc<dyn EventLoop>>>>,
     counters: Arc<Counters>,
 }
 
@@ -38,8 +38,8 @@ enum Message {
     Hurry(Pace),
 }
 
-/// A loop of the front, which tells the readers that are seated in it.
-pub trait Lane: Send + Sync {
+/// A loop of the fast path, which tells the readers that are seated in it.
+pub trait EventLoop: Send + Sync {
     /// Takes a job on. Does not wait for anything.
     fn take_on(&self, job: Arc<Job>);
 
@@ -69,14 +69,14 @@ impl Fanout {
     pub fn new() -> (Self, impl Future<Output = ()>) {
         let (bells, queue) = unbounded_channel();
         let counters = Arc::new(Counters::default());
-        let fanout = Self { bells, lanes: Arc::default(), counters: Arc::clone(&counters) };
+        let fanout = Self { bells, event_loops: Arc::default(), counters: Arc::clone(&counters) };
         (fanout, run(queue, counters))
     }
 
-    /// Makes the loops of the front known, once, before anybody is seated in them.
-    pub fn open(&self, lanes: Vec<Arc<dyn Lane>>) {
+    /// Makes the loops of the fast path known, once, before anybody is seated in them.
+    pub fn open(&self, event_loops: Vec<Arc<dyn EventLoop>>) {
         // a second time would be a mistake of ours that changes nothing
-        let _ = self.lanes.set(lanes);
+        let _ = self.event_loops.set(event_loops);
     }
 
     /// What it has done and has yet to do.
@@ -100,9 +100,9 @@ impl Fanout {
         let job = Arc::new(Job { waiters, wake, started: Instant::now(), pace });
         let few = job.waiters.len() <= FEW;
         let concerns = |whom: Whom| !few || job.waiters.iter().any(|(_, waiter)| whom.includes(waiter));
-        for (lane, number) in self.lanes().iter().zip(0..) {
-            if concerns(Whom::Lane(number)) {
-                lane.take_on(Arc::clone(&job));
+        for (event_loop, number) in self.event_loops().iter().zip(0..) {
+            if concerns(Whom::EventLoop(number)) {
+                event_loop.take_on(Arc::clone(&job));
             }
         }
         if concerns(Whom::Listening) {
@@ -113,17 +113,17 @@ impl Fanout {
 
     /// Wakes those who are queued already at another pace from now on, and those who are queued later no slower.
     pub fn hurry(&self, pace: Pace) {
-        self.lanes().iter().for_each(|lane| lane.hurry(pace));
+        self.event_loops().iter().for_each(|event_loop| event_loop.hurry(pace));
         let _ = self.bells.send(Message::Hurry(pace));
     }
 
-    fn lanes(&self) -> &[Arc<dyn Lane>] {
-        self.lanes.get().map_or(&[], Vec::as_slice)
+    fn event_loops(&self) -> &[Arc<dyn EventLoop>] {
+        self.event_loops.get().map_or(&[], Vec::as_slice)
     }
 }
 
 async fn run(mut queue: UnboundedReceiver<Message>, counters: Arc<Counters>) {
-    let mut rounds = Rounds::new(Whom::Listening);
+    let mut rounds = FairQueue::new(Whom::Listening);
     loop {
         while let Ok(message) = queue.try_recv() {
             take_in(&mut rounds, message);
@@ -165,7 +165,7 @@ async fn run(mut queue: UnboundedReceiver<Message>, counters: Arc<Counters>) {
     }
 }
 
-fn take_in(rounds: &mut Rounds, message: Message) {
+fn take_in(rounds: &mut FairQueue, message: Message) {
     match message {
         Message::Ring(job) => rounds.add(job),
         Message::Hurry(pace) => rounds.hurry(Instant::now(), pace),
@@ -180,12 +180,12 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::watch::Bell;
+    use crate::watch::Notifier;
 
     fn bells(count: usize) -> (Vec<(Ticket, Waiter)>, Vec<oneshot::Receiver<Wake>>) {
         (0..count)
             .map(|_| {
-                let (bell, rung) = Bell::new();
+                let (bell, rung) = Notifier::new();
                 ((Ticket::null(), Waiter::Listening(bell)), rung)
             })
             .unzip()

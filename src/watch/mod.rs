@@ -1,10 +1,10 @@
 //! From a change to those who wait for it: what a parked reader is known by, the fan-out that tells them in turn, and
 //! the wheel of their deadlines.
 
+pub mod fair_queue;
 pub mod fanout;
 pub mod pace;
-pub mod rounds;
-pub mod wheel;
+pub mod timer_wheel;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -27,25 +27,25 @@ pub enum Wake {
 #[derive(Debug)]
 pub enum Waiter {
     /// One whose request is a task of its own, which listens.
-    Listening(Bell),
-    /// One that is nothing but a place of a front.
-    Seated(Seat),
+    Listening(Notifier),
+    /// One that is nothing but a place of a fast path.
+    Seated(ConnectionId),
 }
 
-/// A place in the table of one of the front's loops. Which reader has it is known by its ticket.
+/// A place in the table of one of the fast path's loops. Which reader has it is known by its ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seat {
+pub struct ConnectionId {
     /// The loop.
-    pub lane: u16,
+    pub event_loop: u16,
     /// The place in its table.
     pub index: u32,
 }
 
 /// Rung once, to wake a parked reader. A reader that is gone does not hear it, which is fine.
 #[derive(Debug)]
-pub struct Bell(Box<Mutex<Option<oneshot::Sender<Wake>>>>);
+pub struct Notifier(Box<Mutex<Option<oneshot::Sender<Wake>>>>);
 
-impl Bell {
+impl Notifier {
     /// A bell, and what hears it.
     #[must_use]
     pub fn new() -> (Self, oneshot::Receiver<Wake>) {

@@ -14,7 +14,7 @@ use axum::response::Response;
 use hyper::body::Bytes;
 use tokio::time::{Instant, timeout_at};
 
-use super::connection::HangUp;
+use super::connection::Disconnect;
 use super::error::Refusal;
 use super::headers::too_much_in_flight;
 use super::params;
@@ -37,10 +37,10 @@ pub(super) async fn read(State(node): State<Arc<Node>>, request: Request<Body>) 
     // the request's own buffers are not needed while it is parked, so they go before
     let uri = request.uri();
     let read = parse(&node, uri.path(), uri.query(), request.headers())?;
-    let hang_up = request.extensions().get().cloned().unwrap_or_default();
+    let disconnect = request.extensions().get().cloned().unwrap_or_default();
     let account = params::account(request.extensions());
     drop(request);
-    let answer = wait(&node, read, &hang_up, &account).await?;
+    let answer = wait(&node, read, &disconnect, &account).await?;
     Ok(answer.map(Body::from))
 }
 
@@ -74,7 +74,7 @@ pub(crate) fn refuse_waiter(node: &Node, name: &Name, crowded: Crowded) -> Respo
 async fn wait(
     node: &Node,
     request: ReadRequest,
-    hang_up: &HangUp,
+    disconnect: &Disconnect,
     account: &Account,
 ) -> Result<Response<Bytes>, Refusal> {
     let timeout = request.timeout;
@@ -91,7 +91,7 @@ async fn wait(
                 jitter = Some(Duration::ZERO);
                 let told = tokio::select! {
                     told = timeout_at(started + timeout, parked.rung()) => told,
-                    () = hang_up.happened() => return Err(hung_up()),
+                    () = disconnect.happened() => return Err(hung_up()),
                 };
                 match told {
                     Ok(Wake::Changed { at }) => {

@@ -7,6 +7,7 @@
 mod fields;
 mod limiter;
 mod queue;
+mod writer;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal};
@@ -24,7 +25,8 @@ use crate::config::{LogFormat, LogLevel};
 use crate::node::log_control::DroppedLines;
 use fields::{EscapedFields, EscapedJson};
 use limiter::{Limiter, LimiterLayer, Limits};
-use queue::{Line, LineQueue, LineWriter};
+use queue::{Line, LineQueue};
+use writer::LineWriter;
 
 /// The end of a process waits this long for a log that makes no progress.
 const FLUSH_PATIENCE: Duration = Duration::from_millis(100);

@@ -19,7 +19,7 @@ use crate::wire::timing::Timing;
 const COPIED_BYTES: usize = 16 * 1024;
 
 /// An answer but for its date and timing.
-pub(super) struct Template {
+pub(super) struct CachedResponse {
     /// The status.
     pub(super) status: u16,
     before_timing: Vec<u8>,
@@ -29,12 +29,12 @@ pub(super) struct Template {
     pub(super) body: Bytes,
 }
 
-impl Template {
+impl CachedResponse {
     /// The bytes of an answer. `is_last` says that the connection closes behind it.
     pub(super) fn new(response: Response<Bytes>, is_head: bool, is_last: bool) -> Self {
         let (parts, body) = response.into_parts();
         let status = parts.status;
-        let mut template = Self {
+        let mut response = Self {
             status: status.as_u16(),
             before_timing: Vec::with_capacity(512),
             has_timing: false,
@@ -42,12 +42,12 @@ impl Template {
             body: Bytes::new(),
         };
         let reason = status.canonical_reason().unwrap_or("<none>");
-        let _ = write!(template.before_timing, "HTTP/1.1 {} {reason}\r\n", status.as_u16());
+        let _ = write!(response.before_timing, "HTTP/1.1 {} {reason}\r\n", status.as_u16());
         for (name, value) in &parts.headers {
             if name == SERVER_TIMING {
-                template.has_timing = true;
+                response.has_timing = true;
             } else {
-                template.field(name, value);
+                response.field(name, value);
             }
         }
         let length = HeaderValue::from(body.len());
@@ -61,13 +61,13 @@ impl Template {
             (late, CONTENT_LENGTH, &length),
         ] {
             if due {
-                template.field(&name, value);
+                response.field(&name, value);
             }
         }
         if !is_head {
-            template.body = body;
+            response.body = body;
         }
-        template
+        response
     }
 
     fn field(&mut self, name: &HeaderName, value: &HeaderValue) {
@@ -79,18 +79,18 @@ impl Template {
     }
 
     /// Writes head and body, or the head alone if the body is large.
-    pub(super) fn fill(&self, bytes: &mut Vec<u8>, timing: Timing, clockwork: &mut Clockwork) {
+    pub(super) fn fill(&self, bytes: &mut Vec<u8>, timing: Timing, time_headers: &mut TimeHeaders) {
         bytes.clear();
         bytes.extend_from_slice(&self.before_timing);
         if self.has_timing {
             title_case(bytes, SERVER_TIMING);
             bytes.extend_from_slice(b": ");
-            bytes.extend_from_slice(clockwork.timing(timing).as_bytes());
+            bytes.extend_from_slice(time_headers.timing(timing).as_bytes());
             bytes.extend_from_slice(b"\r\n");
         }
         bytes.extend_from_slice(&self.after_timing);
         bytes.extend_from_slice(b"Date: ");
-        bytes.extend_from_slice(clockwork.date.as_bytes());
+        bytes.extend_from_slice(time_headers.date.as_bytes());
         bytes.extend_from_slice(b"\r\n\r\n");
         if self.is_copied() {
             bytes.extend_from_slice(&self.body);
@@ -113,14 +113,19 @@ fn title_case(bytes: &mut Vec<u8>, name: &str) {
 
 /// Templates of the values that were sent last, for those who get the same.
 #[derive(Default)]
-pub(super) struct Templates(Vec<(Record, Form, Template)>);
+pub(super) struct ResponseCache(Vec<(Record, Form, CachedResponse)>);
 
-impl Templates {
+impl ResponseCache {
     /// Values that are kept.
     const MOST: usize = 8;
 
     /// The template for `record`; `make` makes it.
-    pub(super) fn of(&mut self, record: &Record, form: Form, make: impl FnOnce() -> Template) -> &Template {
+    pub(super) fn of(
+        &mut self,
+        record: &Record,
+        form: Form,
+        make: impl FnOnce() -> CachedResponse,
+    ) -> &CachedResponse {
         // what is kept here stays where it is, so no other record can have its address
         let same = |kept: &Record| std::ptr::eq(kept.version_bytes(), record.version_bytes());
         let at = match self.0.iter().position(|(kept, its, _)| *its == form && same(kept)) {
@@ -145,14 +150,14 @@ impl Templates {
 /// The parts of an answer that change with time, each written only when it has changed: the date once a second, and
 /// timings in whole ms, which neighbours in a fan-out mostly have in common.
 #[derive(Default)]
-pub(super) struct Clockwork {
+pub(super) struct TimeHeaders {
     second: u64,
     date: String,
     timing_ms: (Option<u64>, u64),
     timing: String,
 }
 
-impl Clockwork {
+impl TimeHeaders {
     /// Sets the date.
     pub(super) fn set(&mut self, now: Stamp) {
         let second = now.micros() / 1_000_000;
@@ -179,37 +184,37 @@ impl Clockwork {
 mod tests {
     use super::*;
 
-    fn bytes(template: &Template, watch_ms: u64, clockwork: &mut Clockwork) -> String {
+    fn bytes(response: &CachedResponse, watch_ms: u64, time_headers: &mut TimeHeaders) -> String {
         let timing = Timing { jitter: None, watch: Duration::from_millis(watch_ms) };
         let mut bytes = Vec::new();
-        template.fill(&mut bytes, timing, clockwork);
+        response.fill(&mut bytes, timing, time_headers);
         String::from_utf8(bytes).unwrap()
     }
 
     #[test]
     fn date_and_timing_are_those_of_the_moment() {
-        let mut clockwork = Clockwork::default();
-        clockwork.set(Stamp::from_micros(1_741_837_692_999_999).unwrap());
+        let mut time_headers = TimeHeaders::default();
+        time_headers.set(Stamp::from_micros(1_741_837_692_999_999).unwrap());
         let mut response = Response::new(Bytes::from_static(b"data"));
         response.headers_mut().insert("etag", HeaderValue::from_static("\"v\""));
         response.headers_mut().insert(SERVER_TIMING, HeaderValue::from_static("not this"));
         response.headers_mut().insert("content-type", HeaderValue::from_static("a/b"));
-        let template = Template::new(response, false, false);
+        let response = CachedResponse::new(response, false, false);
         let expected = "HTTP/1.1 200 OK\r\nEtag: \"v\"\r\nServer-Timing: watch;dur=7ms\r\nContent-Type: a/b\r\n\
                         Content-Length: 4\r\nDate: Thu, 13 Mar 2025 03:48:12 GMT\r\n\r\ndata";
-        assert_eq!(bytes(&template, 7, &mut clockwork), expected);
-        assert_eq!(bytes(&template, 7, &mut clockwork), expected);
-        clockwork.set(Stamp::from_micros(1_741_837_693_000_000).unwrap());
+        assert_eq!(bytes(&response, 7, &mut time_headers), expected);
+        assert_eq!(bytes(&response, 7, &mut time_headers), expected);
+        time_headers.set(Stamp::from_micros(1_741_837_693_000_000).unwrap());
         let later = expected.replace("=7ms", "=1.008s").replace(":12 GMT", ":13 GMT");
-        assert_eq!(bytes(&template, 1_008, &mut clockwork), later);
+        assert_eq!(bytes(&response, 1_008, &mut time_headers), later);
     }
 
     #[test]
     fn a_rounded_timing_stands_for_all_that_round_to_it() {
-        let mut clockwork = Clockwork::default();
+        let mut time_headers = TimeHeaders::default();
         for nanos in (0..5_000_000).step_by(499_999).chain([1_499_999, 1_500_000, 2_499_999]) {
             let timing = Timing { jitter: Some(Duration::ZERO), watch: Duration::from_nanos(nanos) };
-            assert_eq!(clockwork.timing(timing), timing.to_string(), "{nanos}");
+            assert_eq!(time_headers.timing(timing), timing.to_string(), "{nanos}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One lane of the front: its loop, in which everything has its turn.
+//! One event loop of the fast path: its loop, in which everything has its turn.
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -9,17 +9,17 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::core::{Name, Record};
 use crate::http::accept_errors::{ACCEPT_PAUSE, AcceptErrors};
-use crate::http::connection_limit::Place;
-use crate::http::fast_path::cached_response::{Clockwork, Templates};
+use crate::http::connection_limit::Permit;
+use crate::http::fast_path::cached_response::{ResponseCache, TimeHeaders};
 use crate::http::fast_path::parked::Versions;
 use crate::http::fast_path::table::{Connection, State, Table};
-use crate::http::fast_path::{Inbox, Message, Services};
-use crate::http::unavailable::{NO_PLACE, turn_away_at_once};
+use crate::http::fast_path::{Inbox, Message, Shared};
+use crate::http::unavailable::{TOO_MANY_CONNECTIONS, reject_at_once};
 use crate::metrics::Limit;
 use crate::node::clock;
 use crate::node::lifecycle::Phase;
-use crate::watch::rounds::{Rounds, SLICE, Slice, Whom};
-use crate::watch::wheel::Wheel;
+use crate::watch::fair_queue::{FairQueue, SLICE, Slice, Whom};
+use crate::watch::timer_wheel::TimerWheel;
 use crate::watch::{Waiter, Wake};
 
 /// Marks the events of the inbox. Connections are marked by their place.
@@ -41,25 +41,25 @@ const ACCEPTS: usize = 512;
 /// While there are wakes to send, a turn of which takes a millisecond, accepting has a quarter of that.
 const ACCEPTS_BESIDE_WAKES: usize = 64;
 
-/// From so many lanes on the first one only accepts: it does so for all, and its own watchers would be the last to know.
-const LANES_WITH_A_DOORMAN: usize = 4;
+/// From so many event loops on the first one only accepts: it does so for all, and its own watchers would be the last to know.
+const EVENT_LOOPS_WITH_AN_ACCEPTOR: usize = 4;
 
-/// A lane.
-pub(super) struct Lane {
+/// An event loop.
+pub(super) struct EventLoop {
     pub(super) number: u16,
     pub(super) poll: Poll,
     inboxes: Vec<Arc<Inbox>>,
-    pub(super) services: Arc<Services>,
+    pub(super) shared: Arc<Shared>,
     door: Option<Door>,
     /// Of registering connections.
     errors: AcceptErrors,
     pub(super) table: Table,
-    pub(super) wheel: Wheel,
-    rounds: Rounds,
+    pub(super) wheel: TimerWheel,
+    rounds: FairQueue,
     /// Places where something came that is still to be read.
     pub(super) again: Vec<u32>,
     pub(super) closing: bool,
-    pub(super) then: Then,
+    pub(super) after: AfterResponse,
     /// The wheel's beginning.
     origin: Instant,
     now: Instant,
@@ -68,11 +68,11 @@ pub(super) struct Lane {
     /// What is written, to one connection at a time.
     pub(super) written: Vec<u8>,
     pub(super) versions: Versions,
-    pub(super) templates: Templates,
-    pub(super) clockwork: Clockwork,
+    pub(super) cache: ResponseCache,
+    pub(super) time_headers: TimeHeaders,
 }
 
-/// What the lane that accepts has for it.
+/// What the event loop that accepts has for it.
 struct Door {
     listener: TcpListener,
     /// There may be connections to accept.
@@ -80,25 +80,25 @@ struct Door {
     /// Not before this time: the system has run out of something.
     pause: Option<Instant>,
     errors: AcceptErrors,
-    /// How many were accepted, to spread them over the lanes.
+    /// How many were accepted, to spread them over the event loops.
     accepted: usize,
 }
 
 /// Whether connections are kept after an answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Then {
+pub(super) enum AfterResponse {
     Keep,
     Close,
 }
 
-impl Lane {
-    /// A lane, with its poll and the inboxes of all lanes. The one with a listener accepts for all.
+impl EventLoop {
+    /// An event loop, with its poll and the inboxes of all event loops. The one with a listener accepts for all.
     pub(super) fn new(
         number: u16,
         poll: Poll,
         inboxes: Vec<Arc<Inbox>>,
         listener: Option<TcpListener>,
-        services: Arc<Services>,
+        shared: Arc<Shared>,
     ) -> io::Result<Self> {
         let now = Instant::now();
         let mut door = listener.map(|listener| Door {
@@ -115,22 +115,22 @@ impl Lane {
             number,
             poll,
             inboxes,
-            services,
+            shared,
             door,
             errors: AcceptErrors::default(),
             table: Table::default(),
-            wheel: Wheel::default(),
-            rounds: Rounds::new(Whom::Lane(number)),
+            wheel: TimerWheel::default(),
+            rounds: FairQueue::new(Whom::EventLoop(number)),
             again: Vec::new(),
             closing: false,
-            then: Then::Keep,
+            after: AfterResponse::Keep,
             origin: now,
             now,
             read: vec![0; MAX_HEAD_BYTES].into(),
             written: Vec::with_capacity(MAX_HEAD_BYTES),
             versions: Versions::default(),
-            templates: Templates::default(),
-            clockwork: Clockwork::default(),
+            cache: ResponseCache::default(),
+            time_headers: TimeHeaders::default(),
         })
     }
 
@@ -173,7 +173,7 @@ impl Lane {
     /// How long there is nothing to do, unless something comes. `None` for ever.
     fn sleep(&mut self) -> Option<Duration> {
         // nobody is being told anything, so nobody is likely to get the same again soon
-        self.templates.clear();
+        self.cache.clear();
         let deadline = self.wheel.next().map(|at| self.origin + at);
         let pause = self.door.as_ref().and_then(|door| door.pause);
         let next = [deadline, pause, self.rounds.next_due()].into_iter().flatten().min()?;
@@ -186,7 +186,7 @@ impl Lane {
                 Message::Job(job) => self.rounds.add(job),
                 Message::Beat(beat) => beat.answer(),
                 Message::Hurry(pace) => self.rounds.hurry(self.now, pace),
-                Message::Connection(stream, place) => self.welcome(stream, place),
+                Message::Connection(stream, permit) => self.welcome(stream, permit),
                 Message::Close => {
                     self.closing = true;
                     self.door = None;
@@ -198,7 +198,7 @@ impl Lane {
         }
     }
 
-    /// Accepts connections that wait, for all lanes in turn. `true` if there may be more.
+    /// Accepts connections that wait, for all event loops in turn. `true` if there may be more.
     fn accept(&mut self) -> bool {
         let most = if self.rounds.is_empty() { ACCEPTS } else { ACCEPTS_BESIDE_WAKES };
         for _ in 0..most {
@@ -213,11 +213,13 @@ impl Lane {
             match door.listener.accept() {
                 Ok((stream, _)) => {
                     door.accepted += 1;
-                    let lane = lane_of(door.accepted, self.inboxes.len());
-                    match self.services.places.take() {
-                        Some(place) if lane == usize::from(self.number) => self.welcome(stream, place),
-                        Some(place) => self.inboxes[lane].put(Message::Connection(stream, place)),
-                        None => (self.services.turn_away)(stream.into()),
+                    let event_loop = event_loop_of(door.accepted, self.inboxes.len());
+                    match self.shared.limit.take() {
+                        Some(permit) if event_loop == usize::from(self.number) => {
+                            self.welcome(stream, permit);
+                        }
+                        Some(permit) => self.inboxes[event_loop].put(Message::Connection(stream, permit)),
+                        None => (self.shared.reject)(stream.into()),
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -225,7 +227,7 @@ impl Lane {
                     return false;
                 }
                 Err(error) => {
-                    if door.errors.repeats(self.services.port, &error) {
+                    if door.errors.repeats(self.shared.port, &error) {
                         door.pause = Some(self.now + ACCEPT_PAUSE);
                     }
                 }
@@ -234,30 +236,30 @@ impl Lane {
         true
     }
 
-    fn welcome(&mut self, mut stream: TcpStream, place: Place) {
+    fn welcome(&mut self, mut stream: TcpStream, permit: Permit) {
         let token = Token(self.table.next_place() as usize);
         if self.closing {
             return;
         }
         if let Err(error) = self.poll.registry().register(&mut stream, token, Interest::READABLE) {
             // the ordinary path could not wait for it either: the limit is one of all processes of this user
-            self.errors.cannot_wait(self.services.port, &error);
-            self.services.node.metrics.hit(Limit::Connections);
-            let _ = turn_away_at_once(stream, NO_PLACE);
+            self.errors.cannot_wait(self.shared.port, &error);
+            self.shared.node.metrics.hit(Limit::Connections);
+            let _ = reject_at_once(stream, TOO_MANY_CONNECTIONS);
             return;
         }
         let at =
-            self.table.insert(Connection { stream, state: State::Idle, more: false, ended: false, place });
-        self.wheel.set(at, self.elapsed() + self.services.node.config.idle_timeout);
+            self.table.insert(Connection { stream, state: State::Idle, more: false, ended: false, permit });
+        self.wheel.set(at, self.elapsed() + self.shared.node.config.idle_timeout);
     }
 
     /// Reads the clock, once for all that is done before it is read again.
     fn look_at_clock(&mut self) {
         self.now = Instant::now();
-        self.clockwork.set(clock::now());
+        self.time_headers.set(clock::now());
         // readers of a node that is about to stop go to another one with their next request
-        let is_serving = self.services.node.lifecycle.phase() == Phase::Serving;
-        self.then = if is_serving { Then::Keep } else { Then::Close };
+        let is_serving = self.shared.node.lifecycle.phase() == Phase::Serving;
+        self.after = if is_serving { AfterResponse::Keep } else { AfterResponse::Close };
     }
 
     pub(super) fn elapsed(&self) -> Duration {
@@ -298,7 +300,7 @@ impl Lane {
             // one look for all of a name in this slice: it is newer than what woke them
             let record = match look.take_if(|(name, _)| name == reader.name()) {
                 Some((_, record)) => record,
-                None => self.services.node.store.get(reader.name()),
+                None => self.shared.node.store.get(reader.name()),
             };
             let name = reader.name().clone();
             match slice.job.wake {
@@ -307,8 +309,8 @@ impl Lane {
             }
             look = Some((name, record));
         }
-        self.services.node.store.leave(tickets);
-        self.services.node.store.fanout().counters().told(told as u64);
+        self.shared.node.store.leave(tickets);
+        self.shared.node.store.fanout().counters().told(told as u64);
         told
     }
 
@@ -332,16 +334,16 @@ impl Lane {
             let Some(connection) = self.table.get_mut(at) else { continue };
             match std::mem::replace(&mut connection.state, State::Idle) {
                 State::Idle => {
-                    self.services.node.metrics.hit(Limit::IdleTime);
+                    self.shared.node.metrics.hit(Limit::IdleTime);
                     self.close(at);
                 }
                 State::Parked(reader, ticket) => {
-                    self.services.node.store.leave([ticket]);
-                    if self.services.node.pulse.is_stalled() {
-                        self.turn_away(at);
+                    self.shared.node.store.leave([ticket]);
+                    if self.shared.node.pulse.is_stalled() {
+                        self.reject(at);
                         continue;
                     }
-                    let record = self.services.node.store.get(reader.name());
+                    let record = self.shared.node.store.get(reader.name());
                     self.send_home(at, reader, record.as_ref());
                 }
             }
@@ -350,9 +352,13 @@ impl Lane {
     }
 }
 
-/// Which of the lanes gets the connection of this number.
-fn lane_of(number: usize, lanes: usize) -> usize {
-    if lanes < LANES_WITH_A_DOORMAN { number % lanes } else { 1 + number % (lanes - 1) }
+/// Which of the event loops gets the connection of this number.
+fn event_loop_of(number: usize, event_loops: usize) -> usize {
+    if event_loops < EVENT_LOOPS_WITH_AN_ACCEPTOR {
+        number % event_loops
+    } else {
+        1 + number % (event_loops - 1)
+    }
 }
 
 #[cfg(test)]
@@ -361,12 +367,13 @@ mod tests {
 
     #[test]
     fn connections_are_spread_and_from_four_lanes_on_the_first_one_has_none() {
-        for (lanes, with) in [(1, 0..1), (2, 0..2), (3, 0..3), (4, 1..4), (16, 1..16)] {
-            let mut counts = vec![0; lanes];
-            (0..240).for_each(|number| counts[lane_of(number, lanes)] += 1);
-            let expected: Vec<_> =
-                (0..lanes).map(|lane| if with.contains(&lane) { 240 / with.len() } else { 0 }).collect();
-            assert_eq!(counts, expected, "{lanes} lanes");
+        for (event_loops, with) in [(1, 0..1), (2, 0..2), (3, 0..3), (4, 1..4), (16, 1..16)] {
+            let mut counts = vec![0; event_loops];
+            (0..240).for_each(|number| counts[event_loop_of(number, event_loops)] += 1);
+            let expected: Vec<_> = (0..event_loops)
+                .map(|event_loop| if with.contains(&event_loop) { 240 / with.len() } else { 0 })
+                .collect();
+            assert_eq!(counts, expected, "{event_loops} event loops");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a lane does with one connection: reads its request, parks it or answers, and notices its end.
+//! What an event loop does with one connection: reads its request, parks it or answers, and notices its end.
 
 use std::io::{ErrorKind, IoSlice, Read as _, Write as _};
 use std::net::Shutdown;
@@ -12,18 +12,18 @@ use crate::api::read::{self, PendingRead};
 use crate::core::store::Read;
 use crate::core::{Interest, Record, Ticket};
 use crate::http::connection::{Handover, Unsent};
-use crate::http::fast_path::cached_response::Template;
-use crate::http::fast_path::event_loop::{Lane, Then};
-use crate::http::fast_path::parked::Reader;
+use crate::http::fast_path::cached_response::CachedResponse;
+use crate::http::fast_path::event_loop::{AfterResponse, EventLoop};
+use crate::http::fast_path::parked::ParkedRead;
 use crate::http::fast_path::table::{Connection, State};
-use crate::http::unavailable::turn_away_at_once;
+use crate::http::unavailable::reject_at_once;
 use crate::node::in_flight::Full;
 use crate::node::pulse::STALLED;
-use crate::watch::Seat;
+use crate::watch::ConnectionId;
 use crate::wire::head::{Form, recognise};
 use crate::wire::timing::Timing;
 
-impl Lane {
+impl EventLoop {
     /// Something came, or the other side has gone.
     pub(super) fn on_event(&mut self, at: u32, event: &Event) {
         let Some(connection) = self.table.get_mut(at) else { return };
@@ -50,7 +50,7 @@ impl Lane {
         match read {
             Ok(0) => self.close(at),
             // what is read here would be old, and what is handed over would wait
-            Ok(_) if self.services.node.pulse.is_stalled() => self.turn_away(at),
+            Ok(_) if self.shared.node.pulse.is_stalled() => self.reject(at),
             Ok(bytes) => {
                 if self.serve(at, bytes).is_none() {
                     let read = self.read[..bytes].to_vec();
@@ -66,25 +66,25 @@ impl Lane {
     fn serve(&mut self, at: u32, bytes: usize) -> Option<()> {
         // a node that is about to stop words its answers in the ordinary way; and where the buffer is full there may be
         // more behind it, of which there would be no other event
-        if self.then == Then::Close || bytes == self.read.len() {
+        if self.after == AfterResponse::Close || bytes == self.read.len() {
             return None;
         }
         let head = recognise(&self.read[..bytes])?;
-        let asked = read::understand(&self.services.node, &head)?;
+        let asked = read::understand(&self.shared.node, &head)?;
         let form = head.form;
         let timeout = asked.timeout;
-        let course = PendingRead::new(asked);
+        let pending = PendingRead::new(asked);
         let started = self.elapsed();
-        let seat = (!timeout.is_zero()).then_some(Seat { lane: self.number, index: at });
-        match self.services.node.reads.read_seated(&course.name, &course.question, seat) {
+        let seat = (!timeout.is_zero()).then_some(ConnectionId { event_loop: self.number, index: at });
+        match self.shared.node.reads.read_seated(&pending.name, &pending.question, seat) {
             Read::Draining => return None,
             Read::Crowded(crowded) => {
-                let response = read::refuse_waiter(&self.services.node, &course.name, crowded);
+                let response = read::refuse_waiter(&self.shared.node, &pending.name, crowded);
                 self.refuse(at, response, form, started);
             }
-            Read::Answer(record) => self.finish(at, &course, record.as_ref(), started, form, None),
+            Read::Answer(record) => self.finish(at, &pending, record.as_ref(), started, form, None),
             Read::Parked { ticket, interest, held } => {
-                self.park(at, course, ticket, interest, held.as_ref(), started, form);
+                self.park(at, pending, ticket, interest, held.as_ref(), started, form);
                 self.wheel.set(at, started.saturating_add(timeout));
                 if self.table.get_mut(at).is_some_and(|connection| connection.ended) {
                     self.close(at);
@@ -98,80 +98,80 @@ impl Lane {
     fn park(
         &mut self,
         at: u32,
-        mut course: PendingRead,
+        mut pending: PendingRead,
         ticket: Ticket,
         interest: Interest,
         held: Option<&Record>,
         started: Duration,
         form: Form,
     ) {
-        course.parked(course.question.clone().after_waiting(interest, held));
+        pending.parked(pending.question.clone().after_waiting(interest, held));
         match self.table.get_mut(at) {
             Some(connection) => {
-                let reader = Reader::new(course, held, &mut self.versions, started, form);
+                let reader = ParkedRead::new(pending, held, &mut self.versions, started, form);
                 connection.state = State::Parked(reader, ticket);
             }
-            None => self.services.node.store.leave([ticket]),
+            None => self.shared.node.store.leave([ticket]),
         }
     }
 
     /// Answers a reader whose change has come, or parks it again if that has gone before it was seen.
-    pub(super) fn wake(&mut self, at: u32, reader: Reader, record: Option<&Record>, jitter: Duration) {
+    pub(super) fn wake(&mut self, at: u32, reader: ParkedRead, record: Option<&Record>, jitter: Duration) {
         let (started, form) = (reader.started(), reader.form);
         if let Some(value) = reader.plain_answer(record) {
-            let course = || reader.course();
-            self.send_value(at, value, course, started, form, Some(jitter));
+            let pending = || reader.pending();
+            self.send_value(at, value, pending, started, form, Some(jitter));
             return;
         }
-        let course = reader.course();
-        let seat = Seat { lane: self.number, index: at };
-        match self.services.node.reads.read_seated(&course.name, &course.question, Some(seat)) {
-            Read::Answer(record) => self.finish(at, &course, record.as_ref(), started, form, Some(jitter)),
+        let pending = reader.pending();
+        let seat = ConnectionId { event_loop: self.number, index: at };
+        match self.shared.node.reads.read_seated(&pending.name, &pending.question, Some(seat)) {
+            Read::Answer(record) => self.finish(at, &pending, record.as_ref(), started, form, Some(jitter)),
             Read::Draining => {
                 let response = read::refuse_stopping();
                 self.refuse(at, response, form, started);
             }
             Read::Crowded(crowded) => {
-                let response = read::refuse_waiter(&self.services.node, &course.name, crowded);
+                let response = read::refuse_waiter(&self.shared.node, &pending.name, crowded);
                 self.refuse(at, response, form, started);
             }
             Read::Parked { ticket, interest, held } => {
-                self.park(at, course, ticket, interest, held.as_ref(), started, form);
+                self.park(at, pending, ticket, interest, held.as_ref(), started, form);
             }
         }
     }
 
     /// Answers a reader with what there is, whatever that is: its time is over.
-    pub(super) fn send_home(&mut self, at: u32, reader: Reader, record: Option<&Record>) {
+    pub(super) fn send_home(&mut self, at: u32, reader: ParkedRead, record: Option<&Record>) {
         let (started, form) = (reader.started(), reader.form);
         if let Some(value) = reader.plain_end(record) {
-            let course = || reader.course();
-            return self.send_value(at, value, course, started, form, Some(Duration::ZERO));
+            let pending = || reader.pending();
+            return self.send_value(at, value, pending, started, form, Some(Duration::ZERO));
         }
-        let course = reader.course();
-        self.finish(at, &course, record, started, form, Some(Duration::ZERO));
+        let pending = reader.pending();
+        self.finish(at, &pending, record, started, form, Some(Duration::ZERO));
     }
 
     /// Tells a reader that it cannot be parked.
     fn refuse(&mut self, at: u32, response: Response<Bytes>, form: Form, started: Duration) {
-        let (timing, then) = (self.timing(started, None), self.then(form));
-        self.send(at, &template(response, form, then), timing, then);
+        let (timing, after) = (self.timing(started, None), self.after(form));
+        self.send(at, &cached(response, form, after), timing, after);
     }
 
     /// Sends the answer to a read that ended with `record`.
     fn finish(
         &mut self,
         at: u32,
-        course: &PendingRead,
+        pending: &PendingRead,
         record: Option<&Record>,
         started: Duration,
         form: Form,
         jitter: Option<Duration>,
     ) {
         let timing = self.timing(started, jitter);
-        let then = self.then(form);
-        let response = read::respond(&self.services.node, &course.result(record, timing));
-        self.send(at, &template(response, form, then), timing, then);
+        let after = self.after(form);
+        let response = read::respond(&self.shared.node, &pending.result(record, timing));
+        self.send(at, &cached(response, form, after), timing, after);
     }
 
     /// Sends a value to a reader that is told nothing but that.
@@ -179,41 +179,41 @@ impl Lane {
         &mut self,
         at: u32,
         value: &Record,
-        course: impl FnOnce() -> PendingRead,
+        pending: impl FnOnce() -> PendingRead,
         started: Duration,
         form: Form,
         jitter: Option<Duration>,
     ) {
         let timing = self.timing(started, jitter);
-        let then = self.then(form);
-        let mut templates = std::mem::take(&mut self.templates);
-        let node = &self.services.node;
-        if self.then == Then::Close {
-            templates.clear();
+        let after = self.after(form);
+        let mut cache = std::mem::take(&mut self.cache);
+        let node = &self.shared.node;
+        if self.after == AfterResponse::Close {
+            cache.clear();
         }
-        let made = templates.of(value, form, || {
-            template(read::respond(node, &course().result(Some(value), timing)), form, then)
+        let made = cache.of(value, form, || {
+            cached(read::respond(node, &pending().result(Some(value), timing)), form, after)
         });
-        self.send(at, made, timing, then);
-        self.templates = templates;
+        self.send(at, made, timing, after);
+        self.cache = cache;
     }
 
     /// What becomes of the connection once it is answered.
-    fn then(&self, form: Form) -> Then {
-        if form.is_last { Then::Close } else { self.then }
+    fn after(&self, form: Form) -> AfterResponse {
+        if form.is_last { AfterResponse::Close } else { self.after }
     }
 
     fn timing(&self, started: Duration, jitter: Option<Duration>) -> Timing {
-        let jitter = jitter.filter(|_| !self.services.node.config.jitter_per_watch.is_zero());
+        let jitter = jitter.filter(|_| !self.shared.node.config.jitter_per_watch.is_zero());
         Timing { jitter, watch: self.elapsed().saturating_sub(started) }
     }
 
-    fn send(&mut self, at: u32, template: &Template, timing: Timing, then: Then) {
-        self.services.node.metrics.answered(self.services.port, template.status);
-        template.fill(&mut self.written, timing, &mut self.clockwork);
+    fn send(&mut self, at: u32, response: &CachedResponse, timing: Timing, after: AfterResponse) {
+        self.shared.node.metrics.answered(self.shared.port, response.status);
+        response.fill(&mut self.written, timing, &mut self.time_headers);
         let Some(connection) = self.table.get_mut(at) else { return };
         connection.state = State::Idle;
-        let body = if template.is_copied() { &[][..] } else { &template.body };
+        let body = if response.is_copied() { &[][..] } else { &response.body };
         let sent = loop {
             let sent = match body {
                 [] => connection.stream.write(&self.written),
@@ -232,16 +232,17 @@ impl Lane {
             } else {
                 (self.written.len(), sent - self.written.len())
             };
-            let body = if template.is_copied() { Bytes::new() } else { template.body.slice(rest..) };
+            let body = if response.is_copied() { Bytes::new() } else { response.body.slice(rest..) };
             // what it began cannot be refused any more
-            if self.services.node.in_flight(self.services.port).is_full_for(body.len()) {
-                self.services.node.metrics.hit(Full::Port.limit());
+            if self.shared.node.in_flight(self.shared.port).is_full_for(body.len()) {
+                self.shared.node.metrics.hit(Full::Port.limit());
                 return self.close(at);
             }
-            let unsent = Unsent { bytes: self.written[head..].to_vec(), body, is_last: then == Then::Close };
+            let unsent =
+                Unsent { bytes: self.written[head..].to_vec(), body, is_last: after == AfterResponse::Close };
             return self.hand_over(at, Vec::new(), unsent);
         }
-        if then == Then::Close || self.closing {
+        if after == AfterResponse::Close || self.closing {
             let _ = connection.stream.shutdown(Shutdown::Write);
             // closed on bytes that nobody read, it would be reset under its answer
             return match connection.stream.read(&mut self.read) {
@@ -254,15 +255,15 @@ impl Lane {
         if connection.more {
             self.again.push(at);
         }
-        self.wheel.set(at, self.elapsed() + self.services.node.config.idle_timeout);
+        self.wheel.set(at, self.elapsed() + self.shared.node.config.idle_timeout);
     }
 
     /// Answers with 503 while a part of the node stands still.
-    pub(super) fn turn_away(&mut self, at: u32) {
+    pub(super) fn reject(&mut self, at: u32) {
         if let Some(connection) = self.table.remove(at) {
             self.wheel.clear(at);
-            self.services.node.metrics.answered(self.services.port, 503);
-            let _ = turn_away_at_once(connection.stream, STALLED);
+            self.shared.node.metrics.answered(self.shared.port, 503);
+            let _ = reject_at_once(connection.stream, STALLED);
         }
     }
 
@@ -271,7 +272,7 @@ impl Lane {
         if let Some(connection) = self.table.remove(at) {
             self.wheel.clear(at);
             if let State::Parked(_, ticket) = connection.state {
-                self.services.node.store.leave([ticket]);
+                self.shared.node.store.leave([ticket]);
             }
         }
     }
@@ -281,13 +282,13 @@ impl Lane {
         let Some(mut connection) = self.table.remove(at) else { return };
         self.wheel.clear(at);
         if self.poll.registry().deregister(&mut connection.stream).is_ok() {
-            self.services.node.metrics.handed_over();
-            let Connection { stream, place, .. } = connection;
-            (self.services.hand_over)(Handover { stream: stream.into(), place, read, unsent });
+            self.shared.node.metrics.handed_over();
+            let Connection { stream, permit, .. } = connection;
+            (self.shared.hand_over)(Handover { stream: stream.into(), permit, read, unsent });
         }
     }
 }
 
-fn template(response: Response<Bytes>, form: Form, then: Then) -> Template {
-    Template::new(response, form.is_head, then == Then::Close)
+fn cached(response: Response<Bytes>, form: Form, after: AfterResponse) -> CachedResponse {
+    CachedResponse::new(response, form.is_head, after == AfterResponse::Close)
 }

@@ -1,8 +1,8 @@
-//! The front of the client port: the reads that nearly everybody sends, at the cost of the kernel.
+//! The fast path of the client port: the reads that nearly everybody sends, at the cost of the kernel.
 //!
-//! A few threads, the lanes, each with a poll of its own. A connection belongs to one lane; nobody else touches it, so
-//! a wake, a timeout, a hang-up and the end of the node cannot answer it twice. A request is read into the lane's one
-//! buffer, answered at once or parked, and what the front does not fully understand is handed over, with every byte
+//! A few threads, the event loops, each with a poll of its own. A connection belongs to one event loop; nobody else touches it, so
+//! a wake, a timeout, a hang-up and the end of the node cannot answer it twice. A request is read into the event loop's one
+//! buffer, answered at once or parked, and what the fast path does not fully understand is handed over, with every byte
 //! read, to the ordinary path, for the rest of its connection.
 //!
 //! A parked reader is a place in a table, an entry in the list of its name, a link in the wheel of deadlines and a
@@ -27,49 +27,49 @@ use tokio::sync::oneshot;
 
 use crate::api::state::Node;
 use crate::http::connection::Handover;
-use crate::http::connection_limit::{Place, Places};
+use crate::http::connection_limit::{ConnectionLimit, Permit};
 use crate::metrics::Port;
 use crate::node::pulse::Beat;
+use crate::watch::fair_queue::Job;
 use crate::watch::fanout;
 use crate::watch::pace::Pace;
-use crate::watch::rounds::Job;
-use event_loop::Lane;
+use event_loop::EventLoop;
 
-/// What the lanes share.
-pub(crate) struct Services {
+/// What the event loops share.
+pub(crate) struct Shared {
     /// The node.
     pub(crate) node: Arc<Node>,
     /// Which port it is.
     pub(crate) port: Port,
     /// Places for connections.
-    pub(crate) places: Arc<Places>,
+    pub(crate) limit: Arc<ConnectionLimit>,
     /// The ordinary path.
     pub(crate) hand_over: Box<dyn Fn(Handover) + Send + Sync>,
     /// Tells a connection that there is no place for it.
-    pub(crate) turn_away: Box<dyn Fn(StdTcpStream) + Send + Sync>,
+    pub(crate) reject: Box<dyn Fn(StdTcpStream) + Send + Sync>,
 }
 
-/// The lanes of a front.
-pub(crate) struct Front {
+/// The event loops of a fast path.
+pub(crate) struct FastPath {
     inboxes: Vec<Arc<Inbox>>,
     ended: Vec<oneshot::Receiver<io::Result<()>>>,
 }
 
-/// What is told to a lane from other threads.
+/// What is told to an event loop from other threads.
 enum Message {
     /// A change concerns some who are seated in it.
     Job(Arc<Job>),
     /// Those who have yet to be told are told at another pace.
     Hurry(Pace),
     /// A connection that was accepted for it.
-    Connection(mio::net::TcpStream, Place),
-    /// To be answered: the lane goes on.
+    Connection(mio::net::TcpStream, Permit),
+    /// To be answered: the event loop goes on.
     Beat(Beat),
     /// Take no more connections, and end when there are none left.
     Close,
 }
 
-/// Messages that a lane has yet to read.
+/// Messages that an event loop has yet to read.
 struct Inbox {
     messages: Mutex<Vec<Message>>,
     waker: Waker,
@@ -82,7 +82,7 @@ impl Inbox {
         messages.push(message);
         drop(messages);
         if wake && let Err(error) = self.waker.wake() {
-            tracing::error!(%error, "a lane of the front cannot be woken");
+            tracing::error!(%error, "an event loop of the fast path cannot be woken");
         }
     }
 
@@ -91,7 +91,7 @@ impl Inbox {
     }
 }
 
-impl fanout::Lane for Inbox {
+impl fanout::EventLoop for Inbox {
     fn take_on(&self, job: Arc<Job>) {
         self.put(Message::Job(job));
     }
@@ -101,48 +101,48 @@ impl fanout::Lane for Inbox {
     }
 }
 
-impl Front {
-    /// Starts so many lanes; the first one accepts.
+impl FastPath {
+    /// Starts so many event loops; the first one accepts.
     ///
     /// # Errors
     /// If the system refuses a poll or a thread.
-    pub(crate) fn start(listener: StdTcpListener, services: Services, lanes: usize) -> io::Result<Self> {
-        let services = Arc::new(services);
+    pub(crate) fn start(listener: StdTcpListener, shared: Shared, event_loops: usize) -> io::Result<Self> {
+        let shared = Arc::new(shared);
         let mut polls = Vec::new();
         let mut inboxes = Vec::new();
-        for _ in 0..lanes {
+        for _ in 0..event_loops {
             let poll = Poll::new()?;
             let waker = Waker::new(poll.registry(), event_loop::WAKER)?;
             inboxes.push(Arc::new(Inbox { messages: Mutex::default(), waker }));
             polls.push(poll);
         }
-        let known = inboxes.iter().map(|inbox| Arc::clone(inbox) as Arc<dyn fanout::Lane>);
-        services.node.store.fanout().open(known.collect());
+        let known = inboxes.iter().map(|inbox| Arc::clone(inbox) as Arc<dyn fanout::EventLoop>);
+        shared.node.store.fanout().open(known.collect());
         for inbox in inboxes.iter().map(Arc::clone) {
-            services.node.pulse.look_after("event loop", move |beat| inbox.put(Message::Beat(beat)));
+            shared.node.pulse.look_after("event loop", move |beat| inbox.put(Message::Beat(beat)));
         }
         let mut listener = Some(listener);
         let mut ended = Vec::new();
         for (number, poll) in (0..).zip(polls) {
             let listener = listener.take().map(mio::net::TcpListener::from_std);
-            let lane = Lane::new(number, poll, inboxes.clone(), listener, Arc::clone(&services))?;
+            let event_loop = EventLoop::new(number, poll, inboxes.clone(), listener, Arc::clone(&shared))?;
             let (end, ending) = oneshot::channel();
             ended.push(ending);
             thread::Builder::new()
-                .name(format!("front-{number}"))
-                .spawn(move || drop(end.send(lane.run())))?;
+                .name(format!("fast_path-{number}"))
+                .spawn(move || drop(end.send(event_loop.run())))?;
         }
         Ok(Self { inboxes, ended })
     }
 
-    /// Tells all lanes to end when their connections have.
+    /// Tells all event loops to end when their connections have.
     pub(crate) fn close(&self) {
         for inbox in &self.inboxes {
             inbox.put(Message::Close);
         }
     }
 
-    /// Waits for the end of all lanes.
+    /// Waits for the end of all event loops.
     ///
     /// # Errors
     /// What made one end before it was told to, as soon as one does: its connections hang from then on.
@@ -152,7 +152,9 @@ impl Front {
             self.ended.retain_mut(|ending| match Pin::new(ending).poll(context) {
                 task::Poll::Pending => true,
                 task::Poll::Ready(end) => {
-                    let end = end.unwrap_or_else(|_| Err(io::Error::other("a lane of the front broke down")));
+                    let end = end.unwrap_or_else(|_| {
+                        Err(io::Error::other("an event loop of the fast path broke down"))
+                    });
                     first = first.take().or(end.err());
                     false
                 }
@@ -167,12 +169,12 @@ impl Front {
     }
 }
 
-/// Lanes at most.
-pub(crate) const MOST_LANES: usize = 16;
+/// Event loops at most.
+pub(crate) const MAX_EVENT_LOOPS: usize = 16;
 
-/// How many lanes there are: half of the processors, for the other half has writers and the ordinary path to run.
-pub(crate) fn lanes() -> usize {
-    thread::available_parallelism().map_or(1, |processors| (processors.get() / 2).clamp(1, MOST_LANES))
+/// How many event loops there are: half of the processors, for the other half has writers and the ordinary path to run.
+pub(crate) fn event_loops() -> usize {
+    thread::available_parallelism().map_or(1, |processors| (processors.get() / 2).clamp(1, MAX_EVENT_LOOPS))
 }
 
 #[cfg(test)]
@@ -181,31 +183,31 @@ mod tests {
 
     use super::*;
 
-    fn front() -> (Vec<oneshot::Sender<io::Result<()>>>, Front) {
-        let (lanes, ended) = (0..3).map(|_| oneshot::channel()).unzip();
-        (lanes, Front { inboxes: Vec::new(), ended })
+    fn fast_path() -> (Vec<oneshot::Sender<io::Result<()>>>, FastPath) {
+        let (event_loops, ended) = (0..3).map(|_| oneshot::channel()).unzip();
+        (event_loops, FastPath { inboxes: Vec::new(), ended })
     }
 
     #[tokio::test]
     async fn the_end_of_any_lane_is_seen_while_the_others_go_on() {
         for number in 0..3 {
-            let (mut lanes, mut front) = front();
-            lanes.remove(number).send(Err(io::Error::other("no poll"))).expect("somebody listens");
-            assert_eq!(front.ended().await.expect_err("a lane ended").to_string(), "no poll");
-            let (mut lanes, mut front) = self::front();
-            drop(lanes.remove(number));
-            assert!(front.ended().await.is_err(), "lane {number} broke down");
+            let (mut event_loops, mut fast_path) = fast_path();
+            event_loops.remove(number).send(Err(io::Error::other("no poll"))).expect("somebody listens");
+            assert_eq!(fast_path.ended().await.expect_err("an event loop ended").to_string(), "no poll");
+            let (mut event_loops, mut fast_path) = self::fast_path();
+            drop(event_loops.remove(number));
+            assert!(fast_path.ended().await.is_err(), "event loop {number} broke down");
         }
     }
 
     #[tokio::test]
     async fn all_are_waited_for() {
-        let (mut lanes, mut front) = front();
-        while let Some(lane) = lanes.pop() {
-            let early = tokio::time::timeout(Duration::ZERO, front.ended()).await;
+        let (mut event_loops, mut fast_path) = fast_path();
+        while let Some(event_loop) = event_loops.pop() {
+            let early = tokio::time::timeout(Duration::ZERO, fast_path.ended()).await;
             assert!(early.is_err(), "one is still there");
-            lane.send(Ok(())).expect("somebody listens");
+            event_loop.send(Ok(())).expect("somebody listens");
         }
-        front.ended().await.expect("all of them in order");
+        fast_path.ended().await.expect("all of them in order");
     }
 }

@@ -9,10 +9,10 @@ use crate::wire::head::Form;
 
 /// A parked reader.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(super) struct ParkedRead {
     name: Name,
     knows: Knows,
-    /// When it asked, in µs from the lane's beginning.
+    /// When it asked, in µs from the event loop's beginning.
     started_us: u64,
     /// What shape its answer has to have.
     pub(super) form: Form,
@@ -28,23 +28,23 @@ enum Knows {
     More(Box<PendingRead>),
 }
 
-impl Reader {
+impl ParkedRead {
     /// Parks a read while `held` stands.
     pub(super) fn new(
-        course: PendingRead,
+        pending: PendingRead,
         held: Option<&Record>,
         versions: &mut Versions,
         started: Duration,
         form: Form,
     ) -> Self {
         // readers of a name share it with its record, but not the record: that may be large, and be replaced
-        let name = held.map_or(&course.name, Record::name).clone();
-        let knows = match course.knows_just() {
+        let name = held.map_or(&pending.name, Record::name).clone();
+        let knows = match pending.knows_just() {
             Some((Known::Absence, _)) => Knows::Absence,
             Some((Known::AnyOf(known), conditional)) if known.len() == 1 => {
                 Knows::Version { version: versions.share(&known[0]), conditional }
             }
-            _ => Knows::More(Box::new(course)),
+            _ => Knows::More(Box::new(pending)),
         };
         let started_us = u64::try_from(started.as_micros()).unwrap_or(u64::MAX);
         Self { name, knows, started_us, form }
@@ -55,7 +55,7 @@ impl Reader {
         &self.name
     }
 
-    /// When it asked, from the lane's beginning.
+    /// When it asked, from the event loop's beginning.
     pub(super) fn started(&self) -> Duration {
         Duration::from_micros(self.started_us)
     }
@@ -78,9 +78,9 @@ impl Reader {
     }
 
     /// The whole of the read again.
-    pub(super) fn course(self) -> PendingRead {
+    pub(super) fn pending(self) -> PendingRead {
         match self.knows {
-            Knows::More(course) => *course,
+            Knows::More(pending) => *pending,
             Knows::Absence => PendingRead::of(self.name, Known::Absence, false),
             Knows::Version { version, conditional } => {
                 let known = Known::AnyOf(vec![Arc::unwrap_or_clone(version)]);

@@ -1,10 +1,10 @@
-//! The connections of one lane, each at a place that is a small number.
+//! The connections of one event loop, each at a place that is a small number.
 
 use mio::net::TcpStream;
 
 use crate::core::Ticket;
-use crate::http::connection_limit::Place;
-use crate::http::fast_path::parked::Reader;
+use crate::http::connection_limit::Permit;
+use crate::http::fast_path::parked::ParkedRead;
 
 /// A connection.
 pub(super) struct Connection {
@@ -17,7 +17,7 @@ pub(super) struct Connection {
     /// The other side has gone, or will send no more.
     pub(super) ended: bool,
     /// Its place among all of the port.
-    pub(super) place: Place,
+    pub(super) permit: Permit,
 }
 
 /// What a connection is at.
@@ -25,7 +25,7 @@ pub(super) enum State {
     /// It may send a request.
     Idle,
     /// It waits for an answer.
-    Parked(Reader, Ticket),
+    Parked(ParkedRead, Ticket),
 }
 
 // What a parked reader costs here; the list of its name has 40 bytes for it, and the wheel 12.

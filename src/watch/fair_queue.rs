@@ -33,8 +33,8 @@ pub struct Job {
 pub enum Whom {
     /// Those who listen to a bell.
     Listening,
-    /// Those who are seated in this lane.
-    Lane(u16),
+    /// Those who are seated in this event loop.
+    EventLoop(u16),
 }
 
 impl Whom {
@@ -43,7 +43,7 @@ impl Whom {
     pub fn includes(self, waiter: &Waiter) -> bool {
         match (self, waiter) {
             (Self::Listening, Waiter::Listening(_)) => true,
-            (Self::Lane(lane), Waiter::Seated(seat)) => seat.lane == lane,
+            (Self::EventLoop(event_loop), Waiter::Seated(seat)) => seat.event_loop == event_loop,
             _ => false,
         }
     }
@@ -51,7 +51,7 @@ impl Whom {
 
 /// The jobs that a loop has yet to finish.
 #[derive(Debug)]
-pub struct Rounds {
+pub struct FairQueue {
     whom: Whom,
     walks: VecDeque<Walk>,
     /// The pace that nobody is told slower than, once there is a hurry.
@@ -84,7 +84,7 @@ pub struct Slice {
     whom: Whom,
 }
 
-impl Rounds {
+impl FairQueue {
     /// No jobs yet.
     #[must_use]
     pub fn new(whom: Whom) -> Self {
@@ -172,10 +172,10 @@ mod tests {
     use slotmap::Key;
 
     use super::*;
-    use crate::watch::Seat;
+    use crate::watch::ConnectionId;
 
-    fn job(count: u32, lanes: u16, pace: Pace) -> Arc<Job> {
-        let seat = |index: u32| Seat { lane: (index % u32::from(lanes)) as u16, index };
+    fn job(count: u32, event_loops: u16, pace: Pace) -> Arc<Job> {
+        let seat = |index: u32| ConnectionId { event_loop: (index % u32::from(event_loops)) as u16, index };
         let waiters = (0..count).map(|i| (Ticket::null(), Waiter::Seated(seat(i)))).collect();
         Arc::new(Job { waiters, wake: Wake::Drain, started: Instant::now(), pace })
     }
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn names_have_their_turn_after_a_slice_each() {
-        let mut rounds = Rounds::new(Whom::Lane(0));
+        let mut rounds = FairQueue::new(Whom::EventLoop(0));
         rounds.add(job(1_000, 1, Pace::NONE));
         rounds.add(job(1, 1, Pace::NONE));
         let now = Instant::now();
@@ -202,13 +202,13 @@ mod tests {
     }
 
     #[test]
-    fn the_lanes_together_tell_everybody_once() {
+    fn the_event_loops_together_tell_everybody_once() {
         let job = job(1_000, 3, Pace::NONE);
         let mut all = Vec::new();
-        for lane in 0..4 {
-            let mut rounds = Rounds::new(Whom::Lane(lane));
+        for event_loop in 0..4 {
+            let mut rounds = FairQueue::new(Whom::EventLoop(event_loop));
             rounds.add(Arc::clone(&job));
-            assert_eq!(rounds.is_empty(), lane == 3, "a job without any of ours is none");
+            assert_eq!(rounds.is_empty(), event_loop == 3, "a job without any of ours is none");
             while let Some(slice) = rounds.turn(Instant::now()) {
                 all.extend(told(&slice));
             }
@@ -222,7 +222,7 @@ mod tests {
         let hour = Duration::from_secs(3600);
         let ordinary = Pace { per_watcher: hour, longest: 10 * hour };
         let hurried = Pace { per_watcher: Duration::from_secs(1), longest: Duration::from_secs(4) };
-        let mut rounds = Rounds::new(Whom::Lane(0));
+        let mut rounds = FairQueue::new(Whom::EventLoop(0));
         rounds.hurry(Instant::now(), hurried);
         let late = job(9, 1, ordinary);
         rounds.add(Arc::clone(&late));
@@ -236,10 +236,10 @@ mod tests {
     }
 
     #[test]
-    fn the_pace_holds_for_the_lanes_together() {
+    fn the_pace_holds_for_the_event_loops_together() {
         let pace = Pace { per_watcher: Duration::from_secs(1), longest: Duration::from_secs(100) };
         let job = job(10, 2, pace);
-        let mut rounds = Rounds::new(Whom::Lane(1));
+        let mut rounds = FairQueue::new(Whom::EventLoop(1));
         rounds.add(Arc::clone(&job));
         assert_eq!(rounds.next_due(), Some(job.started + Duration::from_secs(1)));
         assert_eq!(told(&rounds.turn(job.started).unwrap()), [0; 0]);

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 /// What time is rounded up to. A deadline is never early, and late by at most one of these and by when
-/// [`Wheel::expire`] is next called.
+/// [`TimerWheel::expire`] is next called.
 pub const TICK: Duration = Duration::from_millis(16);
 
 /// Lists in the wheel: one turn takes 65 s. What is due in a later turn is passed over once in each.
@@ -22,7 +22,7 @@ const MOST_AHEAD: u64 = 1 << 31;
 
 /// Deadlines by id. Ids are small numbers, such as places in a table: the wheel has room for the greatest one seen.
 #[derive(Debug)]
-pub struct Wheel {
+pub struct TimerWheel {
     /// First id of each list; a deadline at tick `t` is in list `t % LISTS`.
     lists: Box<[u32]>,
     links: Vec<Link>,
@@ -43,16 +43,16 @@ struct Link {
 
 const UNSET: Link = Link { tick: 0, before: NOWHERE, after: NONE };
 
-impl Default for Wheel {
+impl Default for TimerWheel {
     fn default() -> Self {
         Self { lists: vec![NONE; LISTS].into(), links: Vec::new(), expired: 0, set: 0 }
     }
 }
 
-impl Wheel {
+impl TimerWheel {
     /// Sets the deadline of `id`, in place of an earlier one. `at` counts from the wheel's beginning.
     ///
-    /// One that is more than a year away never comes, counted from when [`Wheel::expire`] or [`Wheel::rest`] was last
+    /// One that is more than a year away never comes, counted from when [`TimerWheel::expire`] or [`TimerWheel::rest`] was last
     /// told the time.
     pub fn set(&mut self, id: u32, at: Duration) {
         self.clear(id);
@@ -127,7 +127,7 @@ impl Wheel {
         false
     }
 
-    /// When [`Wheel::expire`] may next have something to do, from the wheel's beginning; never before `expired` ticks
+    /// When [`TimerWheel::expire`] may next have something to do, from the wheel's beginning; never before `expired` ticks
     /// end. `None` while there is no deadline.
     #[must_use]
     pub fn next(&self) -> Option<Duration> {
@@ -192,7 +192,7 @@ mod tests {
             })],
             steps in prop::collection::vec(step(), 0..80),
         ) {
-            let mut wheel = Wheel::default();
+            let mut wheel = TimerWheel::default();
             let mut model: BTreeMap<u32, Duration> = BTreeMap::new();
             let mut now = after(begins);
             prop_assert!(!wheel.expire(now, 1, &mut Vec::new()));
@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn what_is_too_far_away_never_comes() {
         for now in [0, (1 << 32) - 7, 1 << 33] {
-            let mut wheel = Wheel::default();
+            let mut wheel = TimerWheel::default();
             wheel.expire(after(now), 1, &mut Vec::new());
             for too_far in [Duration::MAX, after(now + MOST_AHEAD) + Duration::from_nanos(1)] {
                 wheel.set(0, too_far);
@@ -263,10 +263,10 @@ mod tests {
         }
     }
 
-    /// A lane that nobody connected to for years has deadlines again.
+    /// An event loop that nobody connected to for years has deadlines again.
     #[test]
     fn the_wheel_goes_on_after_a_rest_without_an_end() {
-        let mut wheel = Wheel::default();
+        let mut wheel = TimerWheel::default();
         let now = Duration::from_secs(3 * 366 * 86_400);
         wheel.rest(now);
         wheel.set(3, now + Duration::from_secs(1));

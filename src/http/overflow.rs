@@ -7,35 +7,35 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::connection::Ordinary;
+use super::connection::ConnectionHandler;
 use super::responder::{LAST_WORDS_TIME, Responder};
 use crate::metrics::Limit;
 
 /// Connections over the limit that are heard at the same time; further ones are closed without a word.
-const MAX_TURNED_AWAY_AT_ONCE: usize = 64;
+const MAX_REJECTED_AT_ONCE: usize = 64;
 
 /// Answers connections over the limit.
-pub(crate) struct Doorman {
-    ordinary: Ordinary,
+pub(crate) struct Overflow {
+    handler: ConnectionHandler,
     at_once: Arc<Semaphore>,
 }
 
-impl Doorman {
+impl Overflow {
     /// Answers health checks by `responder`.
     pub(crate) fn new(responder: Responder) -> Self {
         Self {
-            ordinary: Ordinary(responder.health_only()),
-            at_once: Arc::new(Semaphore::new(MAX_TURNED_AWAY_AT_ONCE)),
+            handler: ConnectionHandler(responder.health_only()),
+            at_once: Arc::new(Semaphore::new(MAX_REJECTED_AT_ONCE)),
         }
     }
 
     /// Answers one request, beside the caller, if that comes soon.
-    pub(crate) fn turn_away(&self, stream: impl FnOnce() -> io::Result<TcpStream>) {
-        self.ordinary.0.node.metrics.hit(Limit::Connections);
+    pub(crate) fn reject(&self, stream: impl FnOnce() -> io::Result<TcpStream>) {
+        self.handler.0.node.metrics.hit(Limit::Connections);
         if let Ok(permit) = Arc::clone(&self.at_once).try_acquire_owned()
             && let Ok(stream) = stream()
         {
-            let serving = self.ordinary.clone().serve_from(stream, Vec::new());
+            let serving = self.handler.clone().serve_from(stream, Vec::new());
             tokio::spawn(async move {
                 let _ = timeout(LAST_WORDS_TIME, serving).await;
                 drop(permit);
