@@ -47,7 +47,7 @@ async fn ready(State(node): State<Arc<Node>>) -> Result<Response, Refusal> {
     let health = filler.health();
     headers.insert(VIA, HeaderValue::try_from(health.via).expect("tokens"));
     // what was filled is served all the same
-    let text = match health.cut_off_for {
+    let text = match health.unreachable_for {
         Some(time) => format!("ready: cut off from the upstream for {} s\n", time.as_secs()),
         None => "ready\n".to_owned(),
     };

@@ -67,9 +67,9 @@ pub(super) async fn look_now(
         Name::new(&bytes, node.config.name_limit_bytes).map_err(|e| Refusal::name(&e, &node.metrics))?;
     // another node of the cluster has readers of it
     if query(&uri, "read")?.is_some() {
-        return Ok(looked(usize::from(filler.read_elsewhere(&name))));
+        return Ok(looked(usize::from(filler.register_remote_read(&name))));
     }
-    Ok(looked(usize::from(filler.look_now(&name))))
+    Ok(looked(usize::from(filler.check_now(&name))))
 }
 
 /// Handles a notification of a registry.
@@ -121,7 +121,7 @@ pub(super) async fn registry_events(
     }
     let mut looked_at = 0;
     for (i, name) in names.iter().enumerate() {
-        looked_at += usize::from(filler.look_now(name));
+        looked_at += usize::from(filler.check_now(name));
         if i % LOOKS_AT_ONCE == LOOKS_AT_ONCE - 1 {
             tokio::task::yield_now().await;
         }

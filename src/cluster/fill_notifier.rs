@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::core::{Incarnation, Name};
 use crate::fill::Filler;
-use crate::fill::Heard;
+use crate::fill::OwnerAnswer;
 use crate::node::fill_adapter::Interests;
 use crate::replication::client::{CallError, PeerClient};
 
@@ -72,19 +72,19 @@ pub(crate) async fn notify_owners(
     find: impl Fn(Incarnation) -> Option<Arc<str>>,
 ) {
     let mut queues = Queues::default();
-    let mut telling: JoinSet<(Incarnation, Name, Heard)> = JoinSet::new();
+    let mut telling: JoinSet<(Incarnation, Name, OwnerAnswer)> = JoinSet::new();
     loop {
         let owner = tokio::select! {
             interest = interests.recv() => {
                 let Some((owner, name)) = interest else { return };
                 if let Err(name) = queues.push(owner, name) {
-                    filler.owner_said(owner.0, &name, Heard::Nothing);
+                    filler.record_owner_answer(owner.0, &name, OwnerAnswer::None);
                 }
                 owner
             }
             Some(told) = telling.join_next() => {
                 let Ok((owner, name, heard)) = told else { continue };
-                filler.owner_said(owner.0, &name, heard);
+                filler.record_owner_answer(owner.0, &name, heard);
                 queues.done(owner);
                 owner
             }
@@ -99,15 +99,19 @@ pub(crate) async fn notify_owners(
     }
 }
 
-async fn tell(client: &PeerClient, server: Option<&str>, name: &Name) -> Heard {
-    let Some(server) = server else { return Heard::Nothing };
+async fn tell(client: &PeerClient, server: Option<&str>, name: &Name) -> OwnerAnswer {
+    let Some(server) = server else { return OwnerAnswer::None };
     let told = timeout(HEARS_WITHIN, client.tell_of_readers(server, name)).await;
     match told.unwrap_or(Err(CallError::TimedOut)) {
-        Ok(true) => Heard::Filled,
-        Ok(false) => Heard::NotFilled,
+        Ok(true) => OwnerAnswer::Filled,
+        Ok(false) => OwnerAnswer::NotFilled,
         Err(error) => {
             tracing::debug!(peer = %server, %name, "not told that the name is read here: {error}");
-            if matches!(error, CallError::Refused { .. }) { Heard::NotFilled } else { Heard::Nothing }
+            if matches!(error, CallError::Refused { .. }) {
+                OwnerAnswer::NotFilled
+            } else {
+                OwnerAnswer::None
+            }
         }
     }
 }

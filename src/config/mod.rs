@@ -3,6 +3,7 @@
 mod cluster;
 pub mod fill;
 mod log;
+pub mod origin;
 pub mod proxy;
 pub mod raw;
 mod value;

@@ -10,7 +10,7 @@ use hyper::Uri;
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 
 use super::ConfigError;
-use super::fill::Origin;
+use super::origin::Origin;
 
 /// The variables. Their names in small letters count too, and first.
 const VARIABLES: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"];

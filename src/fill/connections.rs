@@ -38,7 +38,7 @@ pub(super) enum Purpose {
 
 /// The one use that a connection has.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Use {
+pub(super) struct ConnectionKey {
     /// Scheme and authority, with an address in place of a host where it was resolved here.
     pub(super) base: String,
     /// The place of the origin in the settings, which decides the name in TLS; `None` elsewhere.
@@ -49,41 +49,41 @@ pub(super) struct Use {
 
 /// Connections without a request under way.
 #[derive(Debug)]
-pub(super) struct Pool {
+pub(super) struct ConnectionPool {
     most: usize,
-    idle: Mutex<HashMap<Use, (Sender, Instant)>>,
+    idle: Mutex<HashMap<ConnectionKey, (Sender, Instant)>>,
 }
 
-impl Pool {
+impl ConnectionPool {
     /// None yet, and so many at most.
     pub(super) fn new(most: usize) -> Self {
         Self { most, idle: Mutex::default() }
     }
 
-    fn idle(&self) -> MutexGuard<'_, HashMap<Use, (Sender, Instant)>> {
+    fn idle(&self) -> MutexGuard<'_, HashMap<ConnectionKey, (Sender, Instant)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The connection of this use, if there is one that the upstream has neither closed nor sent anything on.
-    pub(super) async fn take(&self, its_use: &Use) -> Option<Sender> {
-        let (mut sender, kept) = self.idle().remove(its_use)?;
+    pub(super) async fn take(&self, key: &ConnectionKey) -> Option<Sender> {
+        let (mut sender, kept) = self.idle().remove(key)?;
         // ready is told by the connection's task once it has seen the end of the last answer and nothing behind it
         (kept.elapsed() < KEEP_IDLE && sender.ready().await.is_ok()).then_some(sender)
     }
 
     /// Keeps a connection whose last answer was read to its end. One for which there is no room is closed: names are asked
     /// for in turns, so that the one that was kept longest is the one that is needed next.
-    fn keep(&self, its_use: Use, sender: Sender) {
-        if its_use.purpose == Purpose::Token || sender.is_closed() {
+    fn keep(&self, key: ConnectionKey, sender: Sender) {
+        if key.purpose == Purpose::Token || sender.is_closed() {
             return;
         }
         let now = Instant::now();
         let mut idle = self.idle();
-        if idle.len() >= self.most && !idle.contains_key(&its_use) {
+        if idle.len() >= self.most && !idle.contains_key(&key) {
             idle.retain(|_, (sender, kept)| !sender.is_closed() && now - *kept < KEEP_IDLE);
         }
         if idle.len() < self.most {
-            idle.insert(its_use, (sender, now));
+            idle.insert(key, (sender, now));
         }
     }
 
@@ -95,15 +95,15 @@ impl Pool {
 
 /// A connection with a request under way. Unless it is given back it is closed when this is dropped.
 #[derive(Debug)]
-pub(super) struct Busy {
+pub(super) struct ActiveConnection {
     pub(super) sender: Sender,
-    pub(super) its_use: Use,
-    pub(super) pool: Arc<Pool>,
+    pub(super) key: ConnectionKey,
+    pub(super) pool: Arc<ConnectionPool>,
 }
 
-impl Busy {
+impl ActiveConnection {
     /// The answer was read to its end.
     pub(super) fn give_back(self) {
-        self.pool.keep(self.its_use, self.sender);
+        self.pool.keep(self.key, self.sender);
     }
 }

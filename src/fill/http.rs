@@ -21,9 +21,10 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout, timeout_at};
 use tower_service::Service;
 
-use super::connections::{Busy, Pool, Purpose, Sender, Use};
-use super::way::{Route, Way};
-use crate::config::fill::{Fill, Origin};
+use super::connections::{ActiveConnection, ConnectionKey, ConnectionPool, Purpose, Sender};
+use super::connector::{Connector, Route};
+use crate::config::fill::Fill;
+use crate::config::origin::Origin;
 
 /// How long a connection may take to be made, with TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,51 +39,51 @@ const DISCARD_TIME: Duration = Duration::from_millis(250);
 
 /// Why there is no answer that could be understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(super) enum RequestError {
     /// There is no connection to an address of the upstream: that concerns every name.
     NoConnection(String),
     /// The one request was not answered, or not to the end.
-    Unreachable(String),
+    NoAnswer(String),
     /// What came is not what an upstream of ours sends.
-    Bad(String),
+    Unusable(String),
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoConnection(why) | Self::Unreachable(why) | Self::Bad(why) => f.write_str(why),
+            Self::NoConnection(why) | Self::NoAnswer(why) | Self::Unusable(why) => f.write_str(why),
         }
     }
 }
 
-type Connector = HttpsConnector<Way>;
+type TlsConnector = HttpsConnector<Connector>;
 
 /// Requests to upstreams.
 #[derive(Debug)]
 pub(super) struct Http {
     /// By the place of their origin in the settings. Their URIs have addresses in place of names.
-    origins: Vec<Connector>,
+    origins: Vec<TlsConnector>,
     /// To token services and where redirects lead to.
-    elsewhere: Connector,
+    other: TlsConnector,
     /// By which proxies each is reached, in the same order.
     routes: Vec<Route>,
-    to_elsewhere: Route,
-    pool: Arc<Pool>,
+    to_other: Route,
+    pool: Arc<ConnectionPool>,
 }
 
 /// Whom to send a request to.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum To {
+pub(super) enum Recipient {
     /// An address of this origin.
     Origin(usize),
     /// Whatever the URI says.
-    Elsewhere,
+    Other,
 }
 
 /// A request without a body.
 #[derive(Debug)]
-pub(super) struct Outgoing<'a> {
-    pub(super) to: To,
+pub(super) struct OutgoingRequest<'a> {
+    pub(super) to: Recipient,
     pub(super) purpose: Purpose,
     pub(super) method: Method,
     /// Where it goes, as a whole URI.
@@ -96,7 +97,7 @@ pub(super) struct Outgoing<'a> {
 #[derive(Debug)]
 pub(super) struct Body {
     incoming: Incoming,
-    connection: Busy,
+    connection: ActiveConnection,
 }
 
 impl Http {
@@ -113,17 +114,17 @@ impl Http {
             .with_no_client_auth();
         let routes: Vec<_> =
             settings.from.iter().map(|origin| Route::Fixed(settings.proxies.of(origin))).collect();
-        let to_elsewhere = Route::Each(settings.proxies.clone());
+        let to_other = Route::Each(settings.proxies.clone());
         let origin = |(origin, route): (&Origin, &Route)| {
             let name = ServerName::try_from(origin.host.clone()).ok();
-            connector(&tls, name, route.clone())
+            tls_connector(&tls, name, route.clone())
         };
         Ok(Self {
             origins: settings.from.iter().zip(&routes).map(origin).collect(),
-            elsewhere: connector(&tls, None, to_elsewhere.clone()),
+            other: tls_connector(&tls, None, to_other.clone()),
             routes,
-            to_elsewhere,
-            pool: Arc::new(Pool::new(settings.idle_connections())),
+            to_other,
+            pool: Arc::new(ConnectionPool::new(settings.idle_connections())),
         })
     }
 
@@ -133,30 +134,30 @@ impl Http {
     /// If there is none by the deadline.
     pub(super) async fn send(
         &self,
-        outgoing: Outgoing<'_>,
+        outgoing: OutgoingRequest<'_>,
         deadline: Instant,
-    ) -> Result<(Parts, Body), Failure> {
+    ) -> Result<(Parts, Body), RequestError> {
         match timeout_at(deadline, self.exchange(outgoing)).await {
-            Err(_) => Err(Failure::Unreachable("no answer in time".to_owned())),
+            Err(_) => Err(RequestError::NoAnswer("no answer in time".to_owned())),
             Ok(answer) => answer,
         }
     }
 
-    async fn exchange(&self, outgoing: Outgoing<'_>) -> Result<(Parts, Body), Failure> {
-        let bad_url = || Failure::Bad(format!("not a URL: {}", cut(outgoing.uri)));
+    async fn exchange(&self, outgoing: OutgoingRequest<'_>) -> Result<(Parts, Body), RequestError> {
+        let bad_url = || RequestError::Unusable(format!("not a URL: {}", shorten(outgoing.uri)));
         let uri: Uri = outgoing.uri.parse().map_err(|_| bad_url())?;
         let authority = uri.authority().ok_or_else(bad_url)?;
         let mut headers = outgoing.headers.clone();
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("vwatch/", env!("CARGO_PKG_VERSION"))));
         let host = HeaderValue::from_str(outgoing.host.unwrap_or(authority.as_str()))
-            .map_err(|_| Failure::Bad("not a host".to_owned()))?;
+            .map_err(|_| RequestError::Unusable("not a host".to_owned()))?;
         headers.insert(HOST, host);
         if outgoing.purpose == Purpose::Token {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let route = match outgoing.to {
-            To::Origin(at) => self.routes.get(at).unwrap_or(&self.to_elsewhere),
-            To::Elsewhere => &self.to_elsewhere,
+            Recipient::Origin(at) => self.routes.get(at).unwrap_or(&self.to_other),
+            Recipient::Other => &self.to_other,
         };
         let target: Uri = match route.forwards(&uri) {
             Some(authorization) => {
@@ -170,55 +171,56 @@ impl Http {
                 target.parse().map_err(|_| bad_url())?
             }
         };
-        let its_use = Use {
+        let key = ConnectionKey {
             base: format!("{}://{authority}", uri.scheme_str().unwrap_or_default()),
             origin: match outgoing.to {
-                To::Origin(at) => Some(at),
-                To::Elsewhere => None,
+                Recipient::Origin(at) => Some(at),
+                Recipient::Other => None,
             },
             method: outgoing.method,
             purpose: outgoing.purpose,
         };
         let request = || {
             let mut request = Request::new(Empty::new());
-            *request.method_mut() = its_use.method.clone();
+            *request.method_mut() = key.method.clone();
             *request.uri_mut() = target.clone();
             *request.headers_mut() = headers.clone();
             request
         };
-        let kept = self.pool.take(&its_use).await;
+        let kept = self.pool.take(&key).await;
         if let Some(mut sender) = kept {
             // a connection that was kept may end at any time: that says nothing about the upstream
             if let Ok(answer) = sender.send_request(request()).await {
-                return Ok(self.answer(answer, sender, its_use));
+                return Ok(self.answer(answer, sender, key));
             }
         }
         let mut sender = self.connect(outgoing.to, uri).await?;
         match sender.send_request(request()).await {
-            Ok(answer) => Ok(self.answer(answer, sender, its_use)),
-            Err(error) if error.is_parse() => {
-                Err(Failure::Bad(format!("not an answer of HTTP: {}", cut(&chain(&error)))))
-            }
-            Err(error) => Err(Failure::Unreachable(cut(&chain(&error)))),
+            Ok(answer) => Ok(self.answer(answer, sender, key)),
+            Err(error) if error.is_parse() => Err(RequestError::Unusable(format!(
+                "not an answer of HTTP: {}",
+                shorten(&error_chain(&error))
+            ))),
+            Err(error) => Err(RequestError::NoAnswer(shorten(&error_chain(&error)))),
         }
     }
 
-    fn answer(&self, answer: hyper::Response<Incoming>, sender: Sender, its_use: Use) -> (Parts, Body) {
+    fn answer(&self, answer: hyper::Response<Incoming>, sender: Sender, key: ConnectionKey) -> (Parts, Body) {
         let (parts, incoming) = answer.into_parts();
-        let connection = Busy { sender, its_use, pool: Arc::clone(&self.pool) };
+        let connection = ActiveConnection { sender, key, pool: Arc::clone(&self.pool) };
         (parts, Body { incoming, connection })
     }
 
-    async fn connect(&self, to: To, uri: Uri) -> Result<Sender, Failure> {
+    async fn connect(&self, to: Recipient, uri: Uri) -> Result<Sender, RequestError> {
         let failed = |why: String| match to {
-            To::Origin(_) => Failure::NoConnection(why),
+            Recipient::Origin(_) => RequestError::NoConnection(why),
             // where a redirect or a token service of one name leads to says nothing about the upstream
-            To::Elsewhere => Failure::Unreachable(why),
+            Recipient::Other => RequestError::NoAnswer(why),
         };
-        let unreachable = |error: &dyn Error| failed(cut(&chain(error)));
+        let unreachable = |error: &dyn Error| failed(shorten(&error_chain(error)));
         let connector = match to {
-            To::Origin(at) => self.origins.get(at).unwrap_or(&self.elsewhere),
-            To::Elsewhere => &self.elsewhere,
+            Recipient::Origin(at) => self.origins.get(at).unwrap_or(&self.other),
+            Recipient::Other => &self.other,
         };
         let stream = match timeout(CONNECT_TIMEOUT, connector.clone().call(uri)).await {
             Err(_) => return Err(failed(format!("no connection within {CONNECT_TIMEOUT:?}"))),
@@ -246,7 +248,7 @@ impl Http {
 ///
 /// # Errors
 /// If it is longer, breaks off, or is not there by the deadline.
-pub(super) async fn read(body: Body, limit: usize, deadline: Instant) -> Result<Bytes, Failure> {
+pub(super) async fn read_body(body: Body, limit: usize, deadline: Instant) -> Result<Bytes, RequestError> {
     let Body { incoming, connection } = body;
     match timeout_at(deadline, Limited::new(incoming, limit).collect()).await {
         Err(_) => Err(too_late()),
@@ -261,8 +263,8 @@ pub(super) async fn read(body: Body, limit: usize, deadline: Instant) -> Result<
 /// The SHA-256 of a body of at most `limit` bytes, as hex digits. No more than a piece of it is held at a time.
 ///
 /// # Errors
-/// As with [`read`].
-pub(super) async fn sha256(body: Body, limit: usize, deadline: Instant) -> Result<String, Failure> {
+/// As with [`read_body`].
+pub(super) async fn sha256(body: Body, limit: usize, deadline: Instant) -> Result<String, RequestError> {
     let Body { incoming, connection } = body;
     let mut incoming = Limited::new(incoming, limit);
     let mut hash = Sha256::new();
@@ -278,38 +280,38 @@ pub(super) async fn sha256(body: Body, limit: usize, deadline: Instant) -> Resul
     Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-fn too_late() -> Failure {
-    Failure::Unreachable("the body did not arrive in time".to_owned())
+fn too_late() -> RequestError {
+    RequestError::NoAnswer("the body did not arrive in time".to_owned())
 }
 
 /// Why a body of at most `limit` bytes did not come to its end.
-fn broken(error: &(dyn Error + Send + Sync + 'static), limit: usize) -> Failure {
+fn broken(error: &(dyn Error + Send + Sync + 'static), limit: usize) -> RequestError {
     if error.is::<http_body_util::LengthLimitError>() {
-        return Failure::Bad(format!("the body is over {limit} bytes"));
+        return RequestError::Unusable(format!("the body is over {limit} bytes"));
     }
-    Failure::Unreachable(format!("the body broke off: {}", cut(&chain(error))))
+    RequestError::NoAnswer(format!("the body broke off: {}", shorten(&error_chain(error))))
 }
 
 /// Reads a body that nobody needs, if it is short. One that is not is given up together with its connection.
 pub(super) async fn discard(body: Body) {
     // whatever comes of it
-    let _ = read(body, MAX_DISCARD_BYTES, Instant::now() + DISCARD_TIME).await;
+    let _ = read_body(body, MAX_DISCARD_BYTES, Instant::now() + DISCARD_TIME).await;
 }
 
 /// The value of a field that is text.
-pub(super) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+pub(super) fn header_text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 /// What came from outside, short and printable enough for a line of the log.
-pub(super) fn cut(text: &str) -> String {
+pub(super) fn shorten(text: &str) -> String {
     const MOST: usize = 160;
     let shown: String = text.chars().filter(|c| !c.is_control()).take(MOST).collect();
     if shown.len() < text.len() { shown + "…" } else { shown }
 }
 
 /// An error and what caused it, each once.
-fn chain(error: &dyn Error) -> String {
+fn error_chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -322,7 +324,7 @@ fn chain(error: &dyn Error) -> String {
     text
 }
 
-fn connector(tls: &ClientConfig, name: Option<ServerName<'static>>, route: Route) -> Connector {
+fn tls_connector(tls: &ClientConfig, name: Option<ServerName<'static>>, route: Route) -> TlsConnector {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -330,12 +332,12 @@ fn connector(tls: &ClientConfig, name: Option<ServerName<'static>>, route: Route
     tcp.set_keepalive(Some(Duration::from_secs(30)));
     let builder = || HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
     let to_proxy = builder().enable_http1().wrap_connector(tcp.clone());
-    let way = Way::new(route, tcp, to_proxy);
+    let connector = Connector::new(route, tcp, to_proxy);
     match name {
         Some(name) => builder().with_server_name_resolver(FixedServerNameResolver::new(name)).enable_http1(),
         None => builder().enable_http1(),
     }
-    .wrap_connector(way)
+    .wrap_connector(connector)
 }
 
 fn trusted(settings: &Fill) -> Result<RootCertStore, String> {

@@ -10,11 +10,12 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use super::{Heard, Shared};
+use super::Shared;
+use super::host::OwnerAnswer;
 
 /// What came of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Outcome {
+pub(super) enum RequestOutcome {
     /// A version, or its end, that was not known.
     Changed,
     /// What is known already.
@@ -39,7 +40,7 @@ pub(super) enum Outcome {
     Redirect,
 }
 
-impl Outcome {
+impl RequestOutcome {
     const ALL: [Self; 11] = [
         Self::Changed,
         Self::Unchanged,
@@ -94,7 +95,7 @@ struct HeardLabel {
 
 /// Counters of filling.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Metrics {
+pub(super) struct FillMetrics {
     requests: Family<RequestLabels, Counter>,
     turns: Family<LoopLabel, Counter>,
     owners: Family<HeardLabel, Counter>,
@@ -107,35 +108,35 @@ pub(super) struct Metrics {
     pub(super) refused: Counter,
 }
 
-impl Metrics {
+impl FillMetrics {
     /// Counts a request.
-    pub(super) fn count(&self, upstream: &Arc<str>, outcome: Outcome) {
+    pub(super) fn count_request(&self, upstream: &Arc<str>, outcome: RequestOutcome) {
         let labels = RequestLabels { upstream: Arc::clone(upstream), outcome: outcome.as_str() };
         self.requests.get_or_create(&labels).inc();
     }
 
     /// Counts that an address was given up, since it said nothing.
-    pub(super) fn silent(&self, upstream: &Arc<str>) {
+    pub(super) fn count_silence(&self, upstream: &Arc<str>) {
         self.silent.get_or_create(&UpstreamLabel { upstream: Arc::clone(upstream) }).inc();
     }
 
     /// Counts what the owner of a name said.
-    pub(super) fn owner_said(&self, heard: Heard) {
-        let heard = match heard {
-            Heard::Filled => "filled",
-            Heard::NotFilled => "not_filled",
-            Heard::Nothing => "nothing",
+    pub(super) fn count_owner_answer(&self, answer: OwnerAnswer) {
+        let heard = match answer {
+            OwnerAnswer::Filled => "filled",
+            OwnerAnswer::NotFilled => "not_filled",
+            OwnerAnswer::None => "nothing",
         };
         self.owners.get_or_create(&HeardLabel { heard }).inc();
     }
 
     /// Counts a turn of a background loop.
-    pub(super) fn turn(&self, name: &'static str) {
+    pub(super) fn count_turn(&self, name: &'static str) {
         self.turns.get_or_create(&LoopLabel { r#loop: name }).inc();
     }
 
     pub(super) fn register(&self, registry: &mut Registry, shared: &Arc<Shared>) {
-        for (upstream, outcome) in shared.labels.iter().flat_map(|u| Outcome::ALL.map(|o| (u, o))) {
+        for (upstream, outcome) in shared.labels.iter().flat_map(|u| RequestOutcome::ALL.map(|o| (u, o))) {
             // what never happened shows as 0, not as missing
             let labels = RequestLabels { upstream: Arc::clone(upstream), outcome: outcome.as_str() };
             drop(self.requests.get_or_create(&labels));
@@ -191,10 +192,10 @@ impl Collector for Gauges {
             let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
             gauge.encode(metric)
         };
-        gauge("fill_names", "Names that are filled", count(health.names))?;
-        gauge("fill_names_limit", "Names that are filled at most", count(health.max_names))?;
-        gauge("fill_unknown_names", "Names remembered as unknown to the upstream", count(health.unknown))?;
-        gauge("fill_expected_names", "Names that the upstream has yet to tell", count(health.expected))?;
+        gauge("fill_names", "Entries that are filled", count(health.names))?;
+        gauge("fill_names_limit", "Entries that are filled at most", count(health.max_names))?;
+        gauge("fill_unknown_names", "Entries remembered as unknown to the upstream", count(health.unknown))?;
+        gauge("fill_expected_names", "Entries that the upstream has yet to tell", count(health.expected))?;
         gauge("fill_tier", "How many nodes there are between this one and the source", count(health.tier))?;
         if let Some(left) = health.budget_left {
             gauge("fill_budget_left", "Requests that may be sent this second", count(left))?;

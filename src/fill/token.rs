@@ -21,9 +21,10 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
 
 use super::connections::Purpose;
-use super::http::{self, Failure, Outgoing, To, cut};
+use super::http::{self, OutgoingRequest, Recipient, RequestError, shorten};
 use super::{Shared, limit};
-use crate::config::fill::{Fill, Origin};
+use crate::config::fill::Fill;
+use crate::config::origin::Origin;
 use crate::wire::challenge::{Challenge, parse_challenges};
 use crate::wire::token::{TokenError, parse_token_answer};
 use crate::wire::uri::encode_parameter;
@@ -41,14 +42,14 @@ const MAX_FILE_BYTES: usize = 16 * 1024;
 const FILE_TIME: Duration = Duration::from_secs(5);
 
 /// How long a token service has to answer.
-const TIME: Duration = Duration::from_secs(10);
+const ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// How long a token is good for if nothing is said, and at most.
-const LIFE: (u64, u64) = (60, 86_400);
+const LIFETIME_S: (u64, u64) = (60, 86_400);
 
 /// What has to be shown before there is an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Wants {
+pub(super) enum RequiredAuth {
     /// User and password.
     Password,
     /// A token of this service.
@@ -64,24 +65,24 @@ pub(super) enum Wants {
 
 /// Why there is no answer to a name's turn.
 #[derive(Debug)]
-pub(super) enum Obstacle {
+pub(super) enum PollError {
     /// The token service is at a limit, and may have said for how long.
     Limited(Option<Duration>),
     /// The token service gives no token.
     Denied(String),
     /// Anything else.
-    Failed(Failure),
+    Failed(RequestError),
 }
 
-impl From<Failure> for Obstacle {
-    fn from(failure: Failure) -> Self {
+impl From<RequestError> for PollError {
+    fn from(failure: RequestError) -> Self {
         Self::Failed(failure)
     }
 }
 
 /// For whom a token is: the place that the upstream redirects to, `None` for the upstream itself, and what it wants. One
 /// that was had with credentials is never shown at another place.
-type For = (Option<String>, Wants);
+type TokenKey = (Option<String>, RequiredAuth);
 
 /// Tokens that are still good, and how to get others.
 #[derive(Debug)]
@@ -90,7 +91,7 @@ pub(super) struct Tokens {
     /// Held while the file is read, so that a read that does not end takes one thread and not one for each request.
     reading: Arc<AsyncMutex<()>>,
     realm: Option<Origin>,
-    good: Mutex<HashMap<For, (HeaderValue, Instant)>>,
+    valid: Mutex<HashMap<TokenKey, (HeaderValue, Instant)>>,
 }
 
 impl Tokens {
@@ -107,7 +108,7 @@ impl Tokens {
             file: file.map(Arc::from),
             reading: Arc::default(),
             realm: settings.auth_realm.clone(),
-            good: Mutex::default(),
+            valid: Mutex::default(),
         })
     }
 
@@ -139,44 +140,45 @@ impl Tokens {
         shared: &Shared,
         origin: &Origin,
         elsewhere: Option<&Origin>,
-        wants: &Wants,
-    ) -> Result<(HeaderValue, bool), Obstacle> {
-        let credentials = async || self.credentials(FILE_TIME).await.map_err(Failure::Bad);
-        let Wants::Token { realm, service, scope } = wants else {
+        required: &RequiredAuth,
+    ) -> Result<(HeaderValue, bool), PollError> {
+        let credentials = async || self.credentials(FILE_TIME).await.map_err(RequestError::Unusable);
+        let RequiredAuth::Token { realm, service, scope } = required else {
             let credentials = credentials().await?.filter(|_| elsewhere.is_none()).ok_or_else(|| {
-                Obstacle::Denied("it wants a user and a password: name --fill-auth-file".to_owned())
+                PollError::Denied("it wants a user and a password: name --fill-auth-file".to_owned())
             })?;
             return Ok((credentials, false));
         };
-        let key = (elsewhere.map(ToString::to_string), wants.clone());
-        if let Some((token, until)) = self.good().get(&key)
+        let key = (elsewhere.map(ToString::to_string), required.clone());
+        if let Some((token, until)) = self.valid().get(&key)
             && *until > Instant::now()
         {
             return Ok((token.clone(), false));
         }
-        let trusted = trust(realm, origin, elsewhere, self.realm.as_ref()).map_err(Failure::Bad)?;
-        let credentials = match trusted {
-            Trust::WithCredentials => credentials().await?,
-            Trust::Anonymous => None,
+        let credential_use =
+            credential_use(realm, origin, elsewhere, self.realm.as_ref()).map_err(RequestError::Unusable)?;
+        let credentials = match credential_use {
+            CredentialUse::Send => credentials().await?,
+            CredentialUse::Omit => None,
         };
         let uri = uri_of_token(realm, service.as_deref(), scope.as_deref());
-        let (token, life) = ask_for_token(shared, realm, &uri, credentials).await?;
+        let (token, life) = request_token(shared, realm, &uri, credentials).await?;
         let until = Instant::now() + life.mul_f64(0.9);
-        let mut good = self.good();
-        if good.len() >= MAX_TOKENS {
-            good.clear();
+        let mut valid = self.valid();
+        if valid.len() >= MAX_TOKENS {
+            valid.clear();
         }
-        good.insert(key, (token.clone(), until));
+        valid.insert(key, (token.clone(), until));
         Ok((token, true))
     }
 
     /// A token was not taken.
-    pub(super) fn forget(&self, elsewhere: Option<&Origin>, wants: &Wants) {
-        self.good().remove(&(elsewhere.map(ToString::to_string), wants.clone()));
+    pub(super) fn forget(&self, elsewhere: Option<&Origin>, required: &RequiredAuth) {
+        self.valid().remove(&(elsewhere.map(ToString::to_string), required.clone()));
     }
 
-    fn good(&self) -> std::sync::MutexGuard<'_, HashMap<For, (HeaderValue, Instant)>> {
-        self.good.lock().unwrap_or_else(PoisonError::into_inner)
+    fn valid(&self) -> std::sync::MutexGuard<'_, HashMap<TokenKey, (HeaderValue, Instant)>> {
+        self.valid.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -220,88 +222,88 @@ fn uri_of_token(realm: &str, service: Option<&str>, scope: Option<&str>) -> Stri
 }
 
 /// Asks a token service. Returns the token as it is shown, and how long it is good for.
-async fn ask_for_token(
+async fn request_token(
     shared: &Shared,
     realm: &str,
     uri: &str,
     credentials: Option<HeaderValue>,
-) -> Result<(HeaderValue, Duration), Obstacle> {
-    let says = |what: &dyn fmt::Display| format!("its token service {} {what}", cut(realm));
+) -> Result<(HeaderValue, Duration), PollError> {
+    let says = |what: &dyn fmt::Display| format!("its token service {} {what}", shorten(realm));
     let of_service = |failure| match failure {
-        Failure::NoConnection(why) | Failure::Unreachable(why) => {
-            Failure::Unreachable(says(&format_args!("does not answer: {why}")))
+        RequestError::NoConnection(why) | RequestError::NoAnswer(why) => {
+            RequestError::NoAnswer(says(&format_args!("does not answer: {why}")))
         }
-        Failure::Bad(why) => Failure::Bad(says(&format_args!("is of no use: {why}"))),
+        RequestError::Unusable(why) => RequestError::Unusable(says(&format_args!("is of no use: {why}"))),
     };
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     if let Some(credentials) = credentials {
         headers.insert(AUTHORIZATION, credentials);
     }
-    let outgoing = Outgoing {
-        to: To::Elsewhere,
+    let outgoing = OutgoingRequest {
+        to: Recipient::Other,
         purpose: Purpose::Token,
         method: Method::GET,
         uri,
         host: None,
         headers: &headers,
     };
-    let deadline = Instant::now() + TIME;
+    let deadline = Instant::now() + ANSWER_TIME;
     let (parts, body) = shared.http.send(outgoing, deadline).await.map_err(of_service)?;
     if !parts.status.is_success() {
         http::discard(body).await;
         if let Some(pause) = limit(shared, parts.status, &parts.headers) {
-            return Err(Obstacle::Limited(pause));
+            return Err(PollError::Limited(pause));
         }
         let why = says(&format_args!("answers {}", parts.status));
         return Err(match parts.status.as_u16() {
-            401 | 403 => Obstacle::Denied(format!("{why}: look at --fill-auth-file")),
-            _ => Failure::Bad(why).into(),
+            401 | 403 => PollError::Denied(format!("{why}: look at --fill-auth-file")),
+            _ => RequestError::Unusable(why).into(),
         });
     }
-    let body = http::read(body, MAX_ANSWER_BYTES, deadline).await.map_err(of_service)?;
-    let answer = parse_token_answer(&body).map_err(|error| Failure::Bad(says(&error)))?;
+    let body = http::read_body(body, MAX_ANSWER_BYTES, deadline).await.map_err(of_service)?;
+    let answer = parse_token_answer(&body).map_err(|error| RequestError::Unusable(says(&error)))?;
     let mut token = HeaderValue::try_from(format!("Bearer {}", answer.token))
-        .map_err(|_| Failure::Bad(says(&TokenError::NotSendable)))?;
+        .map_err(|_| RequestError::Unusable(says(&TokenError::NotSendable)))?;
     token.set_sensitive(true);
-    let life = answer.expires_in_s.unwrap_or(LIFE.0).min(LIFE.1);
+    let life = answer.expires_in_s.unwrap_or(LIFETIME_S.0).min(LIFETIME_S.1);
     Ok((token, Duration::from_secs(life)))
 }
 
 /// What a token service is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trust {
-    WithCredentials,
-    Anonymous,
+enum CredentialUse {
+    Send,
+    Omit,
 }
 
 /// Whether a token service is asked that the upstream at `origin` names, or the place `elsewhere` that it redirects to, and
 /// with what.
-fn trust(
+fn credential_use(
     realm: &str,
     origin: &Origin,
     elsewhere: Option<&Origin>,
     configured: Option<&Origin>,
-) -> Result<Trust, String> {
+) -> Result<CredentialUse, String> {
     let url = realm.split('?').next().unwrap_or_default();
     let parsed =
-        Origin::parse(url).map_err(|why| format!("its token service {} is no URL: {why}", cut(realm)))?;
+        Origin::parse(url).map_err(|why| format!("its token service {} is no URL: {why}", shorten(realm)))?;
     let is_named = parsed.is_same_origin(elsewhere.unwrap_or(origin))
         || configured.is_some_and(|configured| *configured == parsed);
     if is_named && elsewhere.is_none() {
-        return Ok(Trust::WithCredentials);
+        return Ok(CredentialUse::Send);
     }
     if !is_named && !parsed.is_https {
         return Err(format!(
             "its token service {} is elsewhere and without TLS: name it as --fill-auth-realm if it is to be used",
-            cut(realm)
+            shorten(realm)
         ));
     }
-    Ok(Trust::Anonymous)
+    Ok(CredentialUse::Omit)
 }
 
 /// Reads what an answer with 401 wants to see. A token is preferred, if its service is a URL.
-pub(super) fn wants(headers: &HeaderMap) -> Option<Wants> {
+pub(super) fn required_auth(headers: &HeaderMap) -> Option<RequiredAuth> {
     let lines = headers.get_all(WWW_AUTHENTICATE).iter();
     let challenges: Vec<Challenge> = lines.flat_map(|line| parse_challenges(line.as_bytes())).collect();
     let tokens: Vec<(&str, &Challenge)> = challenges
@@ -314,49 +316,50 @@ pub(super) fn wants(headers: &HeaderMap) -> Option<Wants> {
     let usable = tokens.iter().find(|(realm, _)| has_url(realm));
     // one without a URL is told as what is wrong, if there is no other way
     let Some((realm, challenge)) = usable.or(tokens.first().filter(|_| !is_password)) else {
-        return is_password.then_some(Wants::Password);
+        return is_password.then_some(RequiredAuth::Password);
     };
     let text = |name| challenge.parameter(name).filter(|value| !value.is_empty()).map(str::to_owned);
-    Some(Wants::Token { realm: (*realm).to_owned(), service: text("service"), scope: text("scope") })
+    Some(RequiredAuth::Token { realm: (*realm).to_owned(), service: text("service"), scope: text("scope") })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn wants_of(lines: &[&str]) -> Option<Wants> {
+    fn required_by(lines: &[&str]) -> Option<RequiredAuth> {
         let mut headers = HeaderMap::new();
         for line in lines {
             headers.append(WWW_AUTHENTICATE, HeaderValue::from_str(line).unwrap());
         }
-        wants(&headers)
+        required_auth(&headers)
     }
 
     #[test]
     fn challenges_of_registries() {
         let docker = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:library/x:pull,push""#;
-        let expected = Wants::Token {
+        let expected = RequiredAuth::Token {
             realm: "https://auth.docker.io/token".into(),
             service: Some("registry.docker.io".into()),
             scope: Some("repository:library/x:pull,push".into()),
         };
-        assert_eq!(wants_of(&[docker]), Some(expected.clone()));
-        assert_eq!(wants_of(&["Basic realm=\"x\"", docker]), Some(expected.clone()));
-        assert_eq!(wants_of(&[&format!("Basic realm=\"x, y\", {docker}")]), Some(expected.clone()));
-        assert_eq!(wants_of(&[&format!("{docker}, Basic realm=\"x\"")]), Some(expected));
-        assert_eq!(wants_of(&["Bearer realm=\"us\", Basic realm=\"x\""]), Some(Wants::Password));
-        let no_url = Wants::Token { realm: "us".into(), service: None, scope: None };
-        assert_eq!(wants_of(&["Bearer realm=\"us\",service=\"\""]), Some(no_url));
-        assert_eq!(wants_of(&["basic realm=x"]), Some(Wants::Password));
-        let bare = Wants::Token { realm: "http://a/t".into(), service: None, scope: Some("a\"b".into()) };
-        assert_eq!(wants_of(&[r#"bearer error="x", scope="a\"b" , realm=http://a/t"#]), Some(bare));
+        assert_eq!(required_by(&[docker]), Some(expected.clone()));
+        assert_eq!(required_by(&["Basic realm=\"x\"", docker]), Some(expected.clone()));
+        assert_eq!(required_by(&[&format!("Basic realm=\"x, y\", {docker}")]), Some(expected.clone()));
+        assert_eq!(required_by(&[&format!("{docker}, Basic realm=\"x\"")]), Some(expected));
+        assert_eq!(required_by(&["Bearer realm=\"us\", Basic realm=\"x\""]), Some(RequiredAuth::Password));
+        let no_url = RequiredAuth::Token { realm: "us".into(), service: None, scope: None };
+        assert_eq!(required_by(&["Bearer realm=\"us\",service=\"\""]), Some(no_url));
+        assert_eq!(required_by(&["basic realm=x"]), Some(RequiredAuth::Password));
+        let bare =
+            RequiredAuth::Token { realm: "http://a/t".into(), service: None, scope: Some("a\"b".into()) };
+        assert_eq!(required_by(&[r#"bearer error="x", scope="a\"b" , realm=http://a/t"#]), Some(bare));
         for none in ["", "Bearer", "Bearer service=\"x\"", "Bearer realm=\"open", "Digest realm=\"x\""] {
-            assert_eq!(wants_of(&[none]), None, "{none}");
+            assert_eq!(required_by(&[none]), None, "{none}");
         }
     }
 
     fn tokens(file: &Path) -> Tokens {
-        Tokens { file: Some(file.into()), reading: Arc::default(), realm: None, good: Mutex::default() }
+        Tokens { file: Some(file.into()), reading: Arc::default(), realm: None, valid: Mutex::default() }
     }
 
     /// A path of the test's own for a file, which is removed at its end.
@@ -414,10 +417,10 @@ mod tests {
         let origin = |text| Origin::parse(text).unwrap();
         let upstream = origin("https://registry.example");
         let named = origin("http://auth.example/token");
-        let with = |realm| trust(realm, &upstream, None, Some(&named));
-        assert_eq!(with("https://registry.example/token?x=y"), Ok(Trust::WithCredentials));
-        assert_eq!(with("http://auth.example/token"), Ok(Trust::WithCredentials));
-        assert_eq!(with("https://other.example/token"), Ok(Trust::Anonymous));
+        let with = |realm| credential_use(realm, &upstream, None, Some(&named));
+        assert_eq!(with("https://registry.example/token?x=y"), Ok(CredentialUse::Send));
+        assert_eq!(with("http://auth.example/token"), Ok(CredentialUse::Send));
+        assert_eq!(with("https://other.example/token"), Ok(CredentialUse::Omit));
         for refused in [
             "http://registry.example/token",
             "http://auth.example/other",
@@ -428,14 +431,14 @@ mod tests {
             assert!(with(refused).is_err(), "{refused}");
         }
         let elsewhere = origin("http://cdn.example");
-        let without = |realm| trust(realm, &upstream, Some(&elsewhere), Some(&named));
+        let without = |realm| credential_use(realm, &upstream, Some(&elsewhere), Some(&named));
         for asked in [
             "https://registry.example/token",
             "http://auth.example/token",
             "http://cdn.example/t",
             "https://x/",
         ] {
-            assert_eq!(without(asked), Ok(Trust::Anonymous), "{asked}");
+            assert_eq!(without(asked), Ok(CredentialUse::Omit), "{asked}");
         }
         assert!(without("http://169.254.169.254/").is_err());
     }

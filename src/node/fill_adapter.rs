@@ -6,13 +6,13 @@ use crate::config::Config;
 use crate::config::fill::Strategy;
 use crate::core::store::{Change, Written};
 use crate::core::{Genesis, Incarnation, Name, Record, Stamp, Store};
-use crate::fill::{Filler, Keeper, Kept};
+use crate::fill::{Filler, Host, WriteResult};
 
 use crate::node::clock;
 use crate::node::store::{Readiness, SharedStore};
 
 /// The store, and what the settings say about writes.
-struct NodeKeeper {
+struct NodeHost {
     store: SharedStore,
     max_future_us: u64,
     /// All that is written was stamped elsewhere: no clock is asked.
@@ -32,41 +32,41 @@ pub(crate) fn filler(config: &Config, store: &SharedStore) -> Result<(Option<Fil
     let Some(settings) = config.fill.clone() else { return Ok((None, interests)) };
     let max_future_us = u64::try_from(config.max_future.as_micros()).unwrap_or(u64::MAX);
     let copies = settings.strategy == Strategy::Watch;
-    let keeper = NodeKeeper { store: store.clone(), max_future_us, copies, tell };
-    let filler = Filler::new(settings, &config.node_id, std::sync::Arc::new(keeper))?;
+    let host = NodeHost { store: store.clone(), max_future_us, copies, tell };
+    let filler = Filler::new(settings, &config.node_id, std::sync::Arc::new(host))?;
     Ok((Some(filler), interests))
 }
 
-impl Keeper for NodeKeeper {
+impl Host for NodeHost {
     fn now(&self) -> Stamp {
         clock::now()
     }
 
-    fn latest(&self) -> Stamp {
+    fn latest_stamp(&self) -> Stamp {
         let us = clock::now().micros().saturating_add(self.max_future_us);
         Stamp::from_micros(us).unwrap_or(Stamp::MAX)
     }
 
-    fn held(&self, name: &Name) -> Option<Record> {
+    fn record(&self, name: &Name) -> Option<Record> {
         self.store.get(name)
     }
 
-    fn write(&self, name: &Name, change: &Change<'_>, given: Option<Stamp>) -> Kept {
+    fn write(&self, name: &Name, change: &Change<'_>, given: Option<Stamp>) -> WriteResult {
         let written = match (self.store.readiness(), given) {
             // a node without a set has nothing to write into; what was learned is learned again
-            (Readiness::Joining, _) => return Kept::NotNow,
+            (Readiness::Joining, _) => return WriteResult::NotNow,
             (_, Some(stamp)) if self.copies => self.store.copy(name, change, stamp),
-            (Readiness::ClockInDoubt, _) => return Kept::NotNow,
+            (Readiness::ClockInDoubt, _) => return WriteResult::NotNow,
             (Readiness::Ready, _) => match self.store.write(name, change, given) {
                 Ok(written) => written,
-                Err(_) => return Kept::NotNow,
+                Err(_) => return WriteResult::NotNow,
             },
         };
         match written {
             // what is older than the horizon is gone, as it was to be
-            Written::Done { .. } | Written::TooOld { .. } => Kept::Done,
-            Written::Lost { .. } => Kept::Older,
-            Written::Full { .. } => Kept::Full,
+            Written::Done { .. } | Written::TooOld { .. } => WriteResult::Done,
+            Written::Lost { .. } => WriteResult::Older,
+            Written::Full { .. } => WriteResult::Full,
         }
     }
 
@@ -74,7 +74,7 @@ impl Keeper for NodeKeeper {
         self.store.update(|store| store.expect(name));
     }
 
-    fn told(&self, name: &Name) {
+    fn release_readers(&self, name: &Name) {
         self.store.notify(|store| store.told(name));
     }
 
@@ -98,11 +98,11 @@ impl Keeper for NodeKeeper {
         self.store.update(|store| store.forget_copy(name));
     }
 
-    fn tell_owner(&self, owner: u64, name: &Name) -> bool {
+    fn report_interest(&self, owner: u64, name: &Name) -> bool {
         self.tell.try_send((Incarnation(owner), name.clone())).is_ok()
     }
 
-    fn began(&self, started: Stamp) {
+    fn adopt_genesis(&self, started: Stamp) {
         let genesis = self.store.genesis();
         if genesis.started != started {
             self.store.adopt(Genesis { started, ..genesis });

@@ -77,10 +77,10 @@ impl Reads {
         let Some(filler) = &self.filler else { return self.store.read(name, question, waiter) };
         // a reader that waits for a name that is not there wants to hear of its creation
         let insists = waiter.is_some() && (question.known == Known::Absence || question.at_least.is_some());
-        filler.ask(name, insists);
+        filler.register_read(name, insists);
         let read = self.store.read(name, question, waiter);
         if matches!(&read, Read::Parked { interest: Interest::AtLeast(_), .. }) {
-            filler.behind(name);
+            filler.reader_is_ahead(name);
         }
         read
     }

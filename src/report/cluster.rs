@@ -48,7 +48,7 @@ fn filled(sources: &Sources<'_>) -> Option<Fill> {
         tier: health.tier,
         names: health.names,
         max_names: health.max_names,
-        cut_off_ms: health.cut_off_for.map(ms),
+        cut_off_ms: health.unreachable_for.map(ms),
         upstreams: health.upstreams.iter().map(upstream).collect(),
     })
 }

@@ -568,7 +568,7 @@ fn a_hostile_upstream_is_told_and_changes_nothing() {
         });
     }
     wait_until("the good one to go on", LIMIT, || node.get("good").header("Warning").is_none());
-    assert!(node.stderr().contains("an answer of the upstream is of no use"));
+    assert!(node.stderr().contains("an answer of the upstream is unusable"));
     assert_eq!(node.get("future").expect(200).version(), Some("v1"));
     let grown = resident_kb(&node).saturating_sub(memory);
     assert!(grown < 32 * 1024, "{grown} KB more");
@@ -631,7 +631,7 @@ fn a_hostile_leader_is_told_and_changes_nothing() {
     for name in &names[7..] {
         assert_eq!(node.get(name).expect(200).text(), "good", "{name}");
     }
-    assert!(node.stderr().contains("an answer of the upstream is of no use"));
+    assert!(node.stderr().contains("an answer of the upstream is unusable"));
 }
 
 /// With a first failure there is nothing to serve: that is told, and not as a name that does not exist.

@@ -134,7 +134,7 @@ fn an_upstream_behind_tls_is_reached_through_a_tunnel() {
     assert_eq!(node.get("n").expect(200).version(), Some("sealed"));
     assert!(proxy.asked().iter().all(|asked| asked.method == "CONNECT"), "it sees no request");
     let said = node.stderr() + &node.stdout();
-    assert!(said.contains("the upstream is asked by way of a proxy") && !said.contains("s3cret"), "{said}");
+    assert!(said.contains("requests to the upstream use a proxy") && !said.contains("s3cret"), "{said}");
 
     let url = format!("http://me:wrong@{}", proxy.address());
     let stranger = behind("https://registry.test", &[("https_proxy", &url)], &ca);

@@ -302,7 +302,7 @@ fn a_frozen_leader_holds_up_neither_watchers_nor_readers_of_new_names() {
     let silent = format!("vwatch_fill_silent_total{{upstream=\"http://{}\"}}", leaders[0].client_addr());
     assert_eq!(follower.metric(&silent), 1.0);
     let stderr = follower.stderr();
-    assert_eq!(stderr.matches("an address of the upstream is passed over").count(), 1, "{stderr}");
+    assert_eq!(stderr.matches("an address of the upstream does not answer").count(), 1, "{stderr}");
     assert!(!stderr.contains("cut off from the upstream"), "{stderr}");
 
     leaders[0].resume();
@@ -328,7 +328,7 @@ fn a_frozen_only_leader_is_noticed_soon_and_followed_again() {
     assert!(frozen.elapsed() < SOON, "{:?}", frozen.elapsed());
     let new = follower.get("new?timeout=300ms");
     assert_refusal(&new, 504);
-    assert!(new.text().contains("it says nothing, not even to a probe"), "{}", new.text());
+    assert!(new.text().contains("it answers nothing, not even a probe"), "{}", new.text());
     assert_eq!(follower.stderr().matches("cut off from the upstream").count(), 1);
     leader.resume();
     wait_until("it to be fresh", LIMIT, || {

@@ -12,7 +12,7 @@ use crate::api::headers::{data, number, stamps};
 use crate::api::params::shown;
 use crate::api::state::Node;
 use crate::core::{Crowded, Kind, Name, Record, Stamp};
-use crate::fill::Standing;
+use crate::fill::NameStatus;
 use crate::metrics::Limit;
 use crate::node::limits::RETRY_AFTER_S;
 use crate::wire::headers::{SERVER_TIMING, X_VWATCH_GENESIS};
@@ -89,25 +89,25 @@ fn provenance(node: &Node, name: &Name, record: Option<&Record>, headers: &mut H
 fn not_filled(node: &Node, name: &Name) -> Option<Refusal> {
     let filler = node.fill.as_ref()?;
     let got = shown(name.as_bytes());
-    Some(match filler.standing(name) {
-        Standing::Unknown => return None,
-        Standing::Waiting(why) => Refusal::new(
+    Some(match filler.status(name) {
+        NameStatus::Unknown => return None,
+        NameStatus::Waiting(why) => Refusal::new(
             StatusCode::GATEWAY_TIMEOUT,
             format_args!("not known yet: {got}: {why}: ask again, or with a longer timeout"),
         )
         .with(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S)),
-        Standing::Failing(why) => {
+        NameStatus::Failing(why) => {
             Refusal::new(StatusCode::BAD_GATEWAY, format_args!("the upstream fails: {got}: {why}: ask again"))
                 .with(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S))
         }
-        Standing::Useless(why) => Refusal::new(
+        NameStatus::Unusable(why) => Refusal::new(
             StatusCode::BAD_GATEWAY,
             format_args!("the upstream does not say: {got}: {why}: look at the upstream"),
         ),
-        Standing::NoPath(why) => Refusal::bad_request(format_args!(
+        NameStatus::NoPath(why) => Refusal::bad_request(format_args!(
             "a name that cannot be asked for upstream: {got}: {why}: use another name"
         )),
-        Standing::Full => Refusal::unavailable(format_args!(
+        NameStatus::Full => Refusal::unavailable(format_args!(
             "too many names: {got} is one more than --fill-max-names: ask another node"
         )),
     })

@@ -1,4 +1,4 @@
-//! What an answer of a polled upstream says.
+//! What an answer of a polled upstream means.
 
 use std::time::Duration;
 
@@ -6,104 +6,110 @@ use hyper::StatusCode;
 use hyper::header::{ETAG, HeaderMap, HeaderName, HeaderValue, LAST_MODIFIED, RETRY_AFTER};
 use hyper::http::response::Parts;
 
-use super::ask::{Place, is_manifest};
-use super::polled::Last;
+use super::destination::Destination;
+use super::manifest::is_manifest;
+use super::poll_state::LastVersion;
 use crate::core::{Stamp, Version};
-use crate::fill::http::{self, Failure};
-use crate::fill::judge::Said;
-use crate::fill::names::Entry;
+use crate::fill::change_detector::Observation;
+use crate::fill::entries::Entry;
+use crate::fill::http::{self, RequestError};
 use crate::fill::{Shared, limit};
 use crate::wire::date::parse_http_date;
 use crate::wire::digest::is_digest;
 use crate::wire::etag::parse_tag;
 use crate::wire::retry::is_limit;
 
-/// What a registry says of a manifest that it sends, or would send.
+/// The digest of a manifest, in the answer of a registry.
 const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
-/// Longest entity tag that is kept to be shown with the next request, in bytes. A longer one comes only beside a digest; then
+/// Longest entity tag that is kept for the next request, in bytes. A longer one is a version only beside a digest; then
 /// each request is answered in full.
 const MAX_KEPT_TAG_BYTES: usize = 512;
 
-/// What an answer is about.
+/// The answer to a poll.
 #[derive(Debug)]
-pub(super) enum Answer {
-    /// What there is, and since when.
-    Said(Said, Option<Stamp>),
+pub(super) enum PollAnswer {
+    /// What the upstream has, and its `Last-Modified`.
+    Observed(Observation, Option<Stamp>),
+    /// The upstream is at a limit, and may request a pause.
     Limited(Option<Duration>),
-    /// The status, and where it redirects to if it is from there.
-    Refused(StatusCode, Option<String>),
-    Error(StatusCode),
+    /// Any other status below 500, and the redirect target if it comes from there.
+    Rejected(StatusCode, Option<String>),
+    /// A 5xx.
+    ServerError(StatusCode),
 }
 
-/// Whether an answer to `HEAD` counts as it stands. If not, `GET` is asked: many servers answer `HEAD` in another way, or
-/// do not know it, so that only a version, or what is about the upstream and not about the name, is believed.
+/// Whether an answer to `HEAD` counts. If not, the node sends `GET`: many servers answer `HEAD` differently, or do not know
+/// it. So only a version counts, or an answer that concerns the upstream and not the name.
 ///
-/// Of an answer to `GET`, whether its head alone tells the version.
+/// For an answer to `GET`: whether its head alone has the version.
 pub(super) fn counts(entry: &Entry, parts: &Parts) -> bool {
     match parts.status.as_u16() {
         200 => matches!(version_of(&parts.headers, is_manifest(entry)), Ok(Some(_))),
-        304 => entry.polled().last.as_ref().is_some_and(|last| last.tag.is_some()),
+        304 => entry.poll_state().last.as_ref().is_some_and(|last| last.tag.is_some()),
         401 | 429 => true,
-        // of a server that fails at HEAD alone; others of this class come from what stands before one that is away
+        // from a server that fails at HEAD only; the others of this class come from a gateway whose server is away
         500 | 501 => false,
         502..=599 => true,
         status => is_limit(status, parts.headers.contains_key(RETRY_AFTER)),
     }
 }
 
-/// What an answer says. `digest` was computed of its body, if its head does not tell the version.
+/// Understands an answer. `digest` is that of its body, if its head has no version.
+///
+/// # Errors
+/// If the answer is unusable.
 pub(super) fn understand(
     shared: &Shared,
     entry: &Entry,
-    place: &Place,
+    destination: &Destination,
     parts: &Parts,
     digest: Option<Version>,
-) -> Result<Answer, Failure> {
+) -> Result<PollAnswer, RequestError> {
     let head = &parts.headers;
-    let bad = |why: &str| Failure::Bad(why.to_owned());
+    let bad = |why: &str| RequestError::Unusable(why.to_owned());
     if let Some(pause) = limit(shared, parts.status, head) {
-        return Ok(Answer::Limited(pause));
+        return Ok(PollAnswer::Limited(pause));
     }
     Ok(match parts.status {
         StatusCode::OK => {
             let version = version_of(head, is_manifest(entry))?.or(digest);
             let version = version.ok_or_else(|| bad("it has no ETag"))?;
-            is_what_was_asked_for(entry, &version)?;
-            let mut polled = entry.polled();
-            polled.last = Some(Last { tag: tag_to_keep(head), version: version.clone() });
-            polled.is_nothing = false;
-            drop(polled);
-            let modified = http::text(head, &LAST_MODIFIED).and_then(parse_http_date);
-            Answer::Said(Said::Version(version), modified)
+            check_digest(entry, &version)?;
+            let mut state = entry.poll_state();
+            state.last = Some(LastVersion { tag: tag_to_keep(head), version: version.clone() });
+            state.is_absent = false;
+            drop(state);
+            let modified = http::header_text(head, &LAST_MODIFIED).and_then(parse_http_date);
+            PollAnswer::Observed(Observation::Version(version), modified)
         }
         StatusCode::NOT_MODIFIED => {
-            let last = entry.polled().last.clone().filter(|last| last.tag.is_some());
-            let last = last.ok_or_else(|| bad("it answers 304 although nothing was known"))?;
-            Answer::Said(Said::Version(last.version), None)
+            let last = entry.poll_state().last.clone().filter(|last| last.tag.is_some());
+            let last = last.ok_or_else(|| bad("it answers 304 although no entity tag was sent"))?;
+            PollAnswer::Observed(Observation::Version(last.version), None)
         }
         StatusCode::NOT_FOUND | StatusCode::GONE => {
-            let mut polled = entry.polled();
-            polled.last = None;
-            polled.is_nothing = true;
-            Answer::Said(Said::Nothing, None)
+            let mut state = entry.poll_state();
+            state.last = None;
+            state.is_absent = true;
+            PollAnswer::Observed(Observation::Absent, None)
         }
-        status if status.is_server_error() => Answer::Error(status),
-        status => Answer::Refused(status, place.elsewhere().map(ToString::to_string)),
+        status if status.is_server_error() => PollAnswer::ServerError(status),
+        status => PollAnswer::Rejected(status, destination.redirected().map(ToString::to_string)),
     })
 }
 
-/// A copy of the entity tag of an answer. The field itself would keep the whole buffer that it was read into.
+/// A copy of the entity tag of an answer. The header value itself would keep the whole buffer that it was read into.
 fn tag_to_keep(head: &HeaderMap) -> Option<HeaderValue> {
     let tag = head.get(ETAG)?.as_bytes();
     (tag.len() <= MAX_KEPT_TAG_BYTES).then(|| HeaderValue::from_bytes(tag).ok()).flatten()
 }
 
-/// The version that the head of an answer tells. Of a manifest the digest counts, else the entity tag; a digest that is
-/// none, and for a manifest a tag that is none, are passed over.
-fn version_of(head: &HeaderMap, is_manifest: bool) -> Result<Option<Version>, Failure> {
+/// The version in the head of an answer. For a manifest it is the digest, else the entity tag. An invalid digest is
+/// ignored, and so is an invalid tag of a manifest.
+fn version_of(head: &HeaderMap, is_manifest: bool) -> Result<Option<Version>, RequestError> {
     if is_manifest
-        && let Some(digest) = http::text(head, &DIGEST).map(str::trim)
+        && let Some(digest) = http::header_text(head, &DIGEST).map(str::trim)
         && is_digest(digest)
     {
         return Ok(Version::new(digest.as_bytes()).ok());
@@ -112,21 +118,21 @@ fn version_of(head: &HeaderMap, is_manifest: bool) -> Result<Option<Version>, Fa
     match parse_tag(tag.as_bytes(), true) {
         Ok(Some(version)) => Ok(Some(version)),
         Ok(None) | Err(_) if is_manifest => Ok(None),
-        Ok(None) => Err(Failure::Bad("its ETag is empty".to_owned())),
-        Err(error) => Err(Failure::Bad(format!("its ETag: {error}"))),
+        Ok(None) => Err(RequestError::Unusable("its ETag is empty".to_owned())),
+        Err(error) => Err(RequestError::Unusable(format!("its ETag: {error}"))),
     }
 }
 
-/// A manifest that is asked for by its digest has no other one of the same algorithm.
-fn is_what_was_asked_for(entry: &Entry, version: &Version) -> Result<(), Failure> {
-    let asked = entry.path.rsplit_once("/manifests/").map_or("", |(_, reference)| reference);
+/// Checks that a manifest which was requested by its digest has no other digest of the same algorithm.
+fn check_digest(entry: &Entry, version: &Version) -> Result<(), RequestError> {
+    let requested = entry.path.rsplit_once("/manifests/").map_or("", |(_, reference)| reference);
     let algorithm = |digest: &str| digest.split(':').next().unwrap_or_default().to_owned();
-    let is_other = is_digest(asked)
+    let is_other = is_digest(requested)
         && is_digest(version.as_str())
-        && algorithm(asked) == algorithm(version.as_str())
-        && asked != version.as_str();
+        && algorithm(requested) == algorithm(version.as_str())
+        && requested != version.as_str();
     if is_other {
-        return Err(Failure::Bad(format!("it answers with another digest: {version}")));
+        return Err(RequestError::Unusable(format!("it answers with another digest: {version}")));
     }
     Ok(())
 }
@@ -161,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_of_a_manifest_goes_before_its_tag() {
+    fn the_digest_of_a_manifest_takes_precedence_over_its_tag() {
         let digest = format!("sha256:{}", "ab".repeat(32));
         let both = [(DIGEST, digest.as_str()), (ETAG, "\"tag\"")];
         assert_eq!(version(&both, true), Ok(Some(digest.clone())));

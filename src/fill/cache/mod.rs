@@ -1,45 +1,45 @@
-//! `FILL_CACHE`: one conditional request a name and interval, within an even budget.
+//! `FILL_CACHE`: one conditional request a name and interval, at an even rate.
 //!
-//! Only versions are kept, never data. Several nodes that fill from the same upstream ask for a name once: the one that
-//! owns it asks and writes, the others have it by replication.
+//! The node keeps versions only, no data. If several nodes of a cluster fill from the same upstream, one of them polls a
+//! name: its owner. The others get the version by replication.
 //!
 //! | module | what it has |
 //! |---|---|
-//! | `polled` | what is remembered of a name |
-//! | `polls` | the way to the loop, and the budget |
+//! | `poll_state` | the state of a name's polls |
+//! | `poll_list` | the names that are to be polled at once, and the rate |
 //! | `queue` | which name is next; pure |
 //! | `schedule` | the loop |
-//! | `left` | whether a name is left to its owner; pure |
-//! | `poll` | one name's turn |
-//! | `ask` | its requests |
-//! | `redirect` | where a redirect leads to; pure |
-//! | `answer` | what an answer says |
-//! | `take_in` | what that changes here |
+//! | `ownership` | whether the owner of a name polls it; pure |
+//! | `poll` | one poll of a name |
+//! | `request` | its requests |
+//! | `destination`, `redirect` | where a request goes, where a redirect leads; pure |
+//! | `manifest` | manifests of a registry |
+//! | `answer` | what an answer means |
+//! | `apply` | what an answer changes here |
+//! | `retry` | the pause after a failure; pure |
 
 mod answer;
-mod ask;
-mod left;
+mod apply;
+mod destination;
+mod manifest;
+mod ownership;
 mod poll;
-mod polled;
-mod polls;
+pub(super) mod poll_list;
+pub(super) mod poll_state;
 mod queue;
 mod redirect;
+mod request;
+mod retry;
 mod schedule;
-mod take_in;
-
-use std::time::Duration;
 
 use super::Shared;
-use super::names::Entry;
+use super::entries::Entry;
 
-pub(super) use polled::Polled;
-pub(super) use polls::Polls;
 pub(super) use schedule::schedule;
 
-const PAUSE_BASE: Duration = Duration::from_millis(100);
-
-fn serve_what_is_held(shared: &Shared, entry: &Entry) {
-    if shared.keeper.held(&entry.name).is_some() {
-        shared.told(entry);
+/// Ends the wait of a name's readers if the node holds a record of it.
+fn serve_record(shared: &Shared, entry: &Entry) {
+    if shared.host.record(&entry.name).is_some() {
+        shared.release_readers(entry);
     }
 }

@@ -1,57 +1,58 @@
-//! Which name is asked for next. Time is handed in.
+//! Which name is polled next. Time is handed in.
 //!
-//! A name lies in one of three places: among the urgent ones, that readers wait for; among those that are due some time;
-//! and, once that has come, among those that are ready, which wait for their turn within the budget.
+//! A name is in one of three places: among the urgent names, because readers wait for it; among the due names, with the
+//! time of its next poll; or, once that has come, among the ready names, which wait for the rate.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::fill::names::Entry;
+use crate::fill::entries::Entry;
 
-/// Names that are looked at for one that has not failed, at most.
-const FRESH_LOOKS: usize = 256;
+/// Most places that are searched for a name that has not failed.
+const MAX_SEARCHED: usize = 256;
 
-/// A name and when it is due.
+/// A name and the time of its next poll.
 #[derive(Debug)]
-struct Due {
+struct DueEntry {
     at: Instant,
     queued: u64,
     entry: Arc<Entry>,
 }
 
-impl PartialEq for Due {
+impl PartialEq for DueEntry {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other) == Ordering::Equal
     }
 }
 
-impl Eq for Due {}
+impl Eq for DueEntry {}
 
-impl PartialOrd for Due {
+impl PartialOrd for DueEntry {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Due {
+impl Ord for DueEntry {
     fn cmp(&self, other: &Self) -> Ordering {
         self.at.cmp(&other.at)
     }
 }
 
+/// The names that wait for a poll.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     urgent: VecDeque<Arc<Entry>>,
-    due: BinaryHeap<Reverse<Due>>,
-    /// With the number that each was queued with.
+    due: BinaryHeap<Reverse<DueEntry>>,
+    /// Each name with its `queued` number.
     ready: VecDeque<(Arc<Entry>, u64)>,
 }
 
 impl Queue {
-    /// Readers wait for a name, as [`super::Polls::now`] has noted.
-    pub(super) fn urge(&mut self, entry: Arc<Entry>) {
+    /// Adds a name that readers wait for, after [`super::poll_list::PollList::request_now`] has marked it.
+    pub(super) fn push_urgent(&mut self, entry: Arc<Entry>) {
         self.urgent.push_back(entry);
     }
 
@@ -60,34 +61,34 @@ impl Queue {
         &self.urgent
     }
 
-    /// Whether a name waits for its turn.
-    pub(super) fn is_anything_ready(&self) -> bool {
+    /// Whether a name is urgent or ready.
+    pub(super) fn has_ready(&self) -> bool {
         !self.urgent.is_empty() || !self.ready.is_empty()
     }
 
-    /// Whether a name that has not failed waits for its turn, among the first ones.
-    pub(super) fn is_any_fresh(&self) -> bool {
-        self.urgent.iter().take(FRESH_LOOKS).any(|entry| is_fresh(entry))
-            || self.ready.iter().take(FRESH_LOOKS).any(|(entry, _)| is_fresh(entry))
+    /// Whether a name that has not failed is among the first urgent or ready ones.
+    pub(super) fn has_fresh(&self) -> bool {
+        self.urgent.iter().take(MAX_SEARCHED).any(|entry| is_fresh(entry))
+            || self.ready.iter().take(MAX_SEARCHED).any(|(entry, _)| is_fresh(entry))
     }
 
-    /// Whether the one that [`Self::take`] would give has not failed.
+    /// Whether the name that [`Self::take`] would return has not failed.
     pub(super) fn is_next_fresh(&mut self) -> bool {
-        self.drop_stale();
+        self.drop_outdated();
         let next = self.urgent.front().or_else(|| self.ready.front().map(|(entry, _)| entry));
         next.is_some_and(|entry| is_fresh(entry))
     }
 
-    /// Takes the first one that has not failed, as [`Self::take`].
+    /// Takes the first name that has not failed, like [`Self::take`].
     pub(super) fn take_fresh(&mut self) -> Option<Arc<Entry>> {
-        if let Some(at) = self.urgent.iter().take(FRESH_LOOKS).position(|entry| is_fresh(entry)) {
+        if let Some(at) = self.urgent.iter().take(MAX_SEARCHED).position(|entry| is_fresh(entry)) {
             let entry = self.urgent.remove(at)?;
             self.urgent.push_front(entry);
         } else {
-            let at = self.ready.iter().take(FRESH_LOOKS).position(|(entry, _)| is_fresh(entry))?;
+            let at = self.ready.iter().take(MAX_SEARCHED).position(|(entry, _)| is_fresh(entry))?;
             let (entry, queued) = self.ready.remove(at)?;
             if is_current(&entry, queued) {
-                entry.polled().is_urgent = true;
+                entry.poll_state().is_urgent = true;
                 self.urgent.push_front(entry);
             }
         }
@@ -99,10 +100,10 @@ impl Queue {
         self.due.peek().map(|Reverse(due)| due.at)
     }
 
-    /// A name whose time has come; it is to be made ready or put back.
-    pub(super) fn come_due(&mut self, now: Instant) -> Option<Arc<Entry>> {
+    /// Takes a name that is due. The caller makes it ready or puts it back.
+    pub(super) fn pop_due(&mut self, now: Instant) -> Option<Arc<Entry>> {
         while self.next_due().is_some_and(|at| at <= now) {
-            let Reverse(Due { queued, entry, .. }) = self.due.pop()?;
+            let Reverse(DueEntry { queued, entry, .. }) = self.due.pop()?;
             if is_current(&entry, queued) {
                 return Some(entry);
             }
@@ -110,26 +111,26 @@ impl Queue {
         None
     }
 
-    /// A name is to be asked for as soon as the budget allows it.
+    /// Makes a name ready: it is polled as soon as the rate allows it.
     pub(super) fn make_ready(&mut self, entry: Arc<Entry>) {
-        let queued = entry.polled().queued;
+        let queued = entry.poll_state().queued;
         self.ready.push_back((entry, queued));
     }
 
-    /// The next one whose turn it is. From now on it is in flight, until it is put back.
+    /// Takes the next name, and marks it as in flight until it is put back.
     pub(super) fn take(&mut self) -> Option<Arc<Entry>> {
-        self.drop_stale();
+        self.drop_outdated();
         let entry = self.urgent.pop_front().or_else(|| self.ready.pop_front().map(|(entry, _)| entry))?;
-        let mut polled = entry.polled();
-        polled.in_flight = true;
-        polled.is_urgent = false;
-        drop(polled);
+        let mut state = entry.poll_state();
+        state.in_flight = true;
+        state.is_urgent = false;
+        drop(state);
         Some(entry)
     }
 
-    /// Drops what lies before the next one and is not to be asked for any more.
-    fn drop_stale(&mut self) {
-        while self.urgent.front().is_some_and(|entry| entry.polled().in_flight) {
+    /// Drops outdated places before the next name.
+    fn drop_outdated(&mut self) {
+        while self.urgent.front().is_some_and(|entry| entry.poll_state().in_flight) {
             self.urgent.pop_front();
         }
         while self.urgent.is_empty()
@@ -139,143 +140,143 @@ impl Queue {
         }
     }
 
-    /// A name that was taken cannot be asked for now: it is the next one that is taken.
+    /// Returns a name that was taken and cannot be polled now. It is taken next.
     pub(super) fn give_back(&mut self, entry: Arc<Entry>) {
-        let mut polled = entry.polled();
-        polled.in_flight = false;
-        polled.is_urgent = true;
-        polled.again = false;
-        drop(polled);
+        let mut state = entry.poll_state();
+        state.in_flight = false;
+        state.is_urgent = true;
+        state.again = false;
+        drop(state);
         self.urgent.push_front(entry);
     }
 
-    /// A request is over; the name is due again after a pause, if anybody has a use for it.
-    pub(super) fn answered(&mut self, entry: Arc<Entry>, pause: Option<Duration>, now: Instant) {
+    /// Ends a poll. The name is due again after `pause`; without one its entry is removed.
+    pub(super) fn finish(&mut self, entry: Arc<Entry>, pause: Option<Duration>, now: Instant) {
         if let Some(pause) = pause {
             self.put_back(entry, now + pause);
         }
     }
 
-    /// The name is due again then; at once if it was asked for while it was in flight.
+    /// Makes a name due at `at`, or urgent if it was requested while it was in flight.
     pub(super) fn put_back(&mut self, entry: Arc<Entry>, at: Instant) {
-        let mut polled = entry.polled();
-        polled.in_flight = false;
-        polled.queued += 1;
-        polled.is_urgent = std::mem::take(&mut polled.again);
-        let (queued, is_urgent) = (polled.queued, polled.is_urgent);
-        drop(polled);
+        let mut state = entry.poll_state();
+        state.in_flight = false;
+        state.queued += 1;
+        state.is_urgent = std::mem::take(&mut state.again);
+        let (queued, is_urgent) = (state.queued, state.is_urgent);
+        drop(state);
         if is_urgent {
             self.urgent.push_back(entry);
         } else {
-            self.due.push(Reverse(Due { at, queued, entry }));
+            self.due.push(Reverse(DueEntry { at, queued, entry }));
         }
     }
 }
 
-/// Whether the last request for a name did not fail.
+/// Whether the last poll of a name did not fail.
 fn is_fresh(entry: &Entry) -> bool {
-    entry.polled().failures == 0
+    entry.poll_state().failures == 0
 }
 
-/// Whether a name that was queued with this number is still to be asked for.
+/// Whether a place with this `queued` number is not outdated.
 fn is_current(entry: &Entry, queued: u64) -> bool {
-    let polled = entry.polled();
-    !polled.in_flight && polled.queued == queued
+    let state = entry.poll_state();
+    !state.in_flight && state.queued == queued
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Polls;
+    use super::super::poll_list::PollList;
     use super::*;
     use crate::core::Name;
-    use crate::fill::names::{Names, Place};
+    use crate::fill::entries::{Entries, Lookup};
 
     const SECOND: Duration = Duration::from_secs(1);
 
     fn entry(text: &str) -> Arc<Entry> {
-        let names = Names::new(1, Duration::ZERO);
+        let entries = Entries::new(1, Duration::ZERO);
         let name = Name::new(text.as_bytes(), 512).unwrap();
-        match names.ask(&name, false, || Ok::<_, ()>("/x".to_owned()), || ()).unwrap() {
-            Place::New(entry) => entry,
+        match entries.find_or_add(&name, false, || Ok::<_, ()>("/x".to_owned()), || ()).unwrap() {
+            Lookup::New(entry) => entry,
             other => panic!("{other:?}"),
         }
     }
 
-    /// What is taken, in order, once all that is due by then was made ready.
+    /// The names that are taken, in order, after all names that are due by then were made ready.
     fn taken(queue: &mut Queue, now: Instant) -> Vec<String> {
-        while let Some(entry) = queue.come_due(now) {
+        while let Some(entry) = queue.pop_due(now) {
             queue.make_ready(entry);
         }
         std::iter::from_fn(|| queue.take()).map(|entry| entry.name.as_str().to_owned()).collect()
     }
 
     #[test]
-    fn those_whom_readers_wait_for_go_first_and_the_others_in_the_order_of_their_times() {
+    fn urgent_names_go_first_and_the_others_in_the_order_of_their_times() {
         let now = Instant::now();
         let mut queue = Queue::default();
         for (name, after) in [("late", 3), ("early", 1), ("middle", 2), ("not yet", 9)] {
             queue.put_back(entry(name), now + SECOND * after);
         }
         assert_eq!(queue.next_due(), Some(now + SECOND));
-        assert!(queue.come_due(now).is_none() && !queue.is_anything_ready());
-        queue.urge(entry("urgent"));
+        assert!(queue.pop_due(now).is_none() && !queue.has_ready());
+        queue.push_urgent(entry("urgent"));
         assert_eq!(taken(&mut queue, now + SECOND * 3), ["urgent", "early", "middle", "late"]);
         assert_eq!(queue.next_due(), Some(now + SECOND * 9));
     }
 
     #[test]
-    fn a_name_is_asked_for_once_wherever_it_lay() {
-        let (now, polls) = (Instant::now(), Polls::new(1));
+    fn a_name_is_polled_once_wherever_it_was() {
+        let (now, list) = (Instant::now(), PollList::new(1));
         let mut queue = Queue::default();
         let (due, ready) = (entry("due"), entry("ready"));
         queue.put_back(Arc::clone(&due), now + SECOND);
         queue.put_back(Arc::clone(&ready), now);
-        let come = queue.come_due(now).unwrap();
-        queue.make_ready(come);
+        let ripe = queue.pop_due(now).unwrap();
+        queue.make_ready(ripe);
         for entry in [&due, &ready] {
-            polls.now(Arc::clone(entry));
-            assert!(entry.polled().is_urgent);
-            queue.urge(Arc::clone(entry));
+            list.request_now(Arc::clone(entry));
+            assert!(entry.poll_state().is_urgent);
+            queue.push_urgent(Arc::clone(entry));
         }
         assert_eq!(taken(&mut queue, now + SECOND * 2), ["due", "ready"]);
     }
 
     #[test]
-    fn who_is_asked_for_while_in_flight_is_asked_for_again_at_once() {
-        let (now, polls) = (Instant::now(), Polls::new(1));
+    fn a_name_that_is_requested_while_in_flight_is_polled_again_at_once() {
+        let (now, list) = (Instant::now(), PollList::new(1));
         let mut queue = Queue::default();
-        queue.urge(entry("n"));
+        queue.push_urgent(entry("n"));
         let flying = queue.take().unwrap();
-        polls.now(Arc::clone(&flying));
+        list.request_now(Arc::clone(&flying));
         assert!(queue.take().is_none());
-        queue.answered(flying, Some(SECOND * 60), now);
+        queue.finish(flying, Some(SECOND * 60), now);
         let flying = queue.take().expect("at once");
-        queue.answered(flying, None, now);
-        assert!(queue.take().is_none() && queue.next_due().is_none(), "nobody has a use for it");
+        queue.finish(flying, None, now);
+        assert!(queue.take().is_none() && queue.next_due().is_none(), "the entry is removed");
     }
 
     #[test]
-    fn what_is_given_back_is_taken_next() {
+    fn a_name_that_is_given_back_is_taken_next() {
         let now = Instant::now();
         let mut queue = Queue::default();
-        queue.urge(entry("first"));
-        queue.urge(entry("second"));
+        queue.push_urgent(entry("first"));
+        queue.push_urgent(entry("second"));
         let first = queue.take().unwrap();
         queue.give_back(first);
         assert_eq!(taken(&mut queue, now), ["first", "second"]);
     }
 
     #[test]
-    fn the_next_one_is_told_apart_from_what_lies_before_it_and_is_not_asked_for_any_more() {
+    fn the_next_name_is_found_behind_outdated_places() {
         let failed = entry("failed");
-        failed.polled().failures = 1;
+        failed.poll_state().failures = 1;
         let fresh = entry("fresh");
         let mut queue = Queue::default();
         assert!(!queue.is_next_fresh());
-        queue.urge(Arc::clone(&fresh));
+        queue.push_urgent(Arc::clone(&fresh));
         assert!(queue.is_next_fresh());
         queue.make_ready(failed);
-        fresh.polled().in_flight = true;
+        fresh.poll_state().in_flight = true;
         assert!(!queue.is_next_fresh());
         assert_eq!(queue.take().unwrap().name.as_str(), "failed");
     }
@@ -285,21 +286,21 @@ mod tests {
         let now = Instant::now();
         let failed = |text: &str| {
             let entry = entry(text);
-            entry.polled().failures = 1;
+            entry.poll_state().failures = 1;
             entry
         };
         let mut queue = Queue::default();
-        queue.urge(failed("bad"));
+        queue.push_urgent(failed("bad"));
         queue.make_ready(failed("worse"));
-        assert!(!queue.is_any_fresh() && queue.take_fresh().is_none());
+        assert!(!queue.has_fresh() && queue.take_fresh().is_none());
         queue.make_ready(entry("second"));
-        queue.urge(entry("first"));
-        assert!(!queue.is_next_fresh(), "the next one is bad");
+        queue.push_urgent(entry("first"));
+        assert!(!queue.is_next_fresh(), "the next one has failed");
         for name in ["first", "second"] {
-            assert!(queue.is_any_fresh());
+            assert!(queue.has_fresh());
             assert_eq!(queue.take_fresh().unwrap().name.as_str(), name);
         }
-        assert!(!queue.is_any_fresh());
+        assert!(!queue.has_fresh());
         assert_eq!(taken(&mut queue, now), ["bad", "worse"], "they keep their places");
     }
 }

@@ -4,17 +4,25 @@ use hyper::Uri;
 use hyper::header::{HeaderMap, LOCATION};
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 
-use crate::config::fill::Origin;
-use crate::fill::http::{Failure, cut};
+use crate::config::origin::Origin;
+use crate::fill::http::{RequestError, shorten};
 
-/// What is sent as it is by some servers although no URL can hold it.
+/// Characters that a URL cannot have, and that some servers send in it.
 const NOT_ASCII: &AsciiSet = &CONTROLS.add(b' ');
 
-/// Where a redirect leads to. Never from TLS to none.
-pub(super) fn follow(here: &Origin, target: &str, headers: &HeaderMap) -> Result<(Origin, String), Failure> {
+/// The origin, and the path and query, that the `Location` of an answer leads to. `target` is the path and query of the
+/// request.
+///
+/// # Errors
+/// If `Location` is no URL, or leads from TLS to a connection without it.
+pub(super) fn redirect_target(
+    here: &Origin,
+    target: &str,
+    headers: &HeaderMap,
+) -> Result<(Origin, String), RequestError> {
     let location = headers.get(LOCATION).map(|value| percent_encode(value.as_bytes(), NOT_ASCII).to_string());
     let location = location.as_deref().unwrap_or_default();
-    let bad = |why: &str| Failure::Bad(format!("its redirect {why}: {}", cut(location)));
+    let bad = |why: &str| RequestError::Unusable(format!("its redirect {why}: {}", shorten(location)));
     let location = location.split('#').next().unwrap_or_default();
     let with_scheme = match location.strip_prefix("//") {
         Some(rest) => format!("{}://{rest}", here.scheme()),
@@ -51,7 +59,7 @@ mod tests {
         let here = Origin::parse("https://up.example:8443/base").unwrap();
         let mut headers = HeaderMap::new();
         headers.insert(LOCATION, HeaderValue::from_bytes(location.as_bytes()).unwrap());
-        let (there, path) = follow(&here, "/base/a/b?x=y", &headers).map_err(|e| e.to_string())?;
+        let (there, path) = redirect_target(&here, "/base/a/b?x=y", &headers).map_err(|e| e.to_string())?;
         Ok(format!("{there}{path}"))
     }
 
@@ -68,9 +76,9 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever stands there, the way leads over TLS to somewhere, or nowhere.
+        /// Any redirect from TLS leads to TLS, or is an error.
         #[test]
-        fn no_location_breaks_the_reader(location in "\\PC{0,60}", start in prop::sample::select(vec!["", "/", "//", "https://", "http://"])) {
+        fn any_location_is_read_or_rejected(location in "\\PC{0,60}", start in prop::sample::select(vec!["", "/", "//", "https://", "http://"])) {
             if let Ok(reached) = follow_to(&format!("{start}{location}")) {
                 prop_assert!(reached.starts_with("https://") && reached.is_ascii(), "{}", reached);
             }

@@ -9,13 +9,13 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 ///
 /// (Thaler and Ravishankar, "A Name-Based Mapping Scheme for Rendezvous", 1996.)
 #[must_use]
-pub fn owner(key: &[u8], members: &[u64]) -> Option<u64> {
+pub(super) fn owner(key: &[u8], members: &[u64]) -> Option<u64> {
     members.iter().copied().max_by_key(|&member| weight(key, member))
 }
 
 /// All of `members`, the owner of a key first, then who takes over from it, and so on.
 #[must_use]
-pub fn ranked(key: &[u8], members: &[u64]) -> Vec<usize> {
+pub(super) fn ranked(key: &[u8], members: &[u64]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..members.len()).collect();
     order.sort_by_key(|&at| Reverse(weight(key, members[at])));
     order

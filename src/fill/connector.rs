@@ -15,13 +15,13 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use crate::config::fill::Origin;
+use crate::config::origin::Origin;
 use crate::config::proxy::Proxies;
 
-type Failure = Box<dyn Error + Send + Sync>;
+type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A connection on which TLS with the upstream may follow. There is TLS with the proxy on it if that wants it.
-pub(super) type Link = MaybeHttpsStream<TokioIo<TcpStream>>;
+pub(super) type Transport = MaybeHttpsStream<TokioIo<TcpStream>>;
 
 /// By which proxy a URI is reached.
 #[derive(Clone, Debug)]
@@ -60,25 +60,25 @@ fn is_socks(proxy: &Intercept) -> bool {
 
 /// Connects.
 #[derive(Clone, Debug)]
-pub(super) struct Way {
+pub(super) struct Connector {
     route: Route,
     tcp: HttpConnector,
     /// To proxies, some of which want TLS.
     to_proxy: HttpsConnector<HttpConnector>,
 }
 
-impl Way {
+impl Connector {
     pub(super) fn new(route: Route, tcp: HttpConnector, to_proxy: HttpsConnector<HttpConnector>) -> Self {
         Self { route, tcp, to_proxy }
     }
 }
 
-impl Service<Uri> for Way {
-    type Response = Link;
-    type Error = Failure;
-    type Future = Pin<Box<dyn Future<Output = Result<Link, Failure>> + Send>>;
+impl Service<Uri> for Connector {
+    type Response = Transport;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Transport, BoxError>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         // neither of those below waits for anything before it is called
         Poll::Ready(Ok(()))
     }
@@ -90,7 +90,7 @@ impl Service<Uri> for Way {
         };
         Box::pin(async move {
             let by = proxy.uri().clone();
-            let connected: Result<Link, Failure> = if is_socks(&proxy) {
+            let connected: Result<Transport, BoxError> = if is_socks(&proxy) {
                 let mut socks = SocksV5::new(by.clone(), tcp);
                 if let Some((user, password)) = proxy.raw_auth() {
                     socks = socks.with_auth(user.to_owned(), password.to_owned());
@@ -105,25 +105,25 @@ impl Service<Uri> for Way {
             } else {
                 to_proxy.call(by.clone()).await
             };
-            connected.map_err(|error| ByProxy { proxy: by, error }.into())
+            connected.map_err(|error| ProxyError { proxy: by, error }.into())
         })
     }
 }
 
 /// A proxy did not give a connection.
 #[derive(Debug)]
-struct ByProxy {
+struct ProxyError {
     proxy: Uri,
-    error: Failure,
+    error: BoxError,
 }
 
-impl std::fmt::Display for ByProxy {
+impl std::fmt::Display for ProxyError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "by way of the proxy {}", self.proxy)
     }
 }
 
-impl Error for ByProxy {
+impl Error for ProxyError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&*self.error)
     }

@@ -18,25 +18,25 @@ pub(super) struct Via {
 
 /// Why a way cannot be gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ViaError {
+pub(super) enum LoopError {
     /// We are on it.
-    Circle,
+    Loop,
     /// Too many are on it.
     TooLong,
 }
 
 impl Via {
     /// Reads the field of an upstream's answer, its lines joined with commas. Others than vwatch may stand in it too.
-    pub(super) fn parse(field: &str, us: &str) -> Result<Self, ViaError> {
+    pub(super) fn parse(field: &str, us: &str) -> Result<Self, LoopError> {
         let mut hops = Vec::new();
         for hop in field.split(',').map(str::trim).filter(|hop| !hop.is_empty()) {
             let name: String = hop.split_whitespace().nth(1).unwrap_or("?").chars().take(64).collect();
             if name == us {
-                return Err(ViaError::Circle);
+                return Err(LoopError::Loop);
             }
             hops.push(name);
             if hops.len() >= MOST {
-                return Err(ViaError::TooLong);
+                return Err(LoopError::TooLong);
             }
         }
         Ok(Self { hops })
@@ -70,9 +70,9 @@ mod tests {
 
     #[test]
     fn a_circle_is_seen() {
-        assert_eq!(Via::parse("1.1 a, 1.1 us,1.1 b", "us"), Err(ViaError::Circle));
+        assert_eq!(Via::parse("1.1 a, 1.1 us,1.1 b", "us"), Err(LoopError::Loop));
         let long = vec!["1.1 x"; 16].join(", ");
-        assert_eq!(Via::parse(&long, "us"), Err(ViaError::TooLong));
+        assert_eq!(Via::parse(&long, "us"), Err(LoopError::TooLong));
     }
 
     proptest! {

@@ -1,0 +1,47 @@
+//! Failures of a request for a name that may pass.
+
+use std::fmt;
+
+use hyper::StatusCode;
+
+use super::name_error::NameError;
+
+/// How a request for a name failed in a way that may pass.
+#[derive(Debug)]
+pub(super) enum TransientFailure<'a> {
+    /// There was no connection. Has the reason.
+    NoConnection(&'a str),
+    /// There was a connection and no answer. Has the reason.
+    NoAnswer(&'a str),
+    /// The answer was a 5xx.
+    ServerError(StatusCode),
+}
+
+impl TransientFailure<'_> {
+    /// The error for readers of the name.
+    pub(super) fn name_error(&self) -> NameError {
+        match self {
+            Self::NoConnection(_) | Self::NoAnswer(_) => self.closed_reason(),
+            Self::ServerError(_) => NameError::Failing(self.to_string().into()),
+        }
+    }
+
+    /// The error for readers of other names while the address is closed because of this failure.
+    pub(super) fn closed_reason(&self) -> NameError {
+        match self {
+            Self::NoConnection(why) | Self::NoAnswer(why) => {
+                NameError::Unavailable(format!("the upstream does not answer: {why}").into())
+            }
+            Self::ServerError(_) => NameError::Failing(format!("{self}, for several names").into()),
+        }
+    }
+}
+
+impl fmt::Display for TransientFailure<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoConnection(why) | Self::NoAnswer(why) => f.write_str(why),
+            Self::ServerError(status) => write!(f, "it answers {status}"),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! One request to a leader.
+
+use std::time::Duration;
+
+use hyper::Method;
+use hyper::header::{HeaderValue, IF_NONE_MATCH};
+
+use super::answer::{self, ANSWER_TIME, LAST_SYNC, LeaderAnswer};
+use crate::core::{Kind, Record};
+use crate::fill::Shared;
+use crate::fill::address::Address;
+use crate::fill::connections::Purpose;
+use crate::fill::entries::Entry;
+use crate::fill::http::{OutgoingRequest, Recipient, RequestError};
+use crate::fill::source_headers::read_source_headers;
+use crate::wire::duration::GoDuration;
+use crate::wire::uri::encode_parameter;
+
+/// A vwatch parks a request no longer than this.
+const LONGEST_POLL: Duration = Duration::from_secs(60);
+
+/// What a request waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WaitFor {
+    /// Nothing: it is answered at once.
+    Nothing,
+    /// A record other than the one that the node holds.
+    Change,
+    /// The creation of the name.
+    Creation,
+}
+
+/// How long a request may be parked.
+pub(super) fn park_time(shared: &Shared) -> Duration {
+    shared.settings.expiry.min(LONGEST_POLL)
+}
+
+/// Sends a request with the stamp of `held`, and returns the answer and whether the leader is cut off from its own
+/// upstream. Ends when the address is found to be silent.
+///
+/// # Errors
+/// If there is no answer, or it is unusable.
+pub(super) async fn request(
+    shared: &Shared,
+    entry: &Entry,
+    address: &Address,
+    held: Option<&Record>,
+    wait_for: WaitFor,
+) -> Result<(LeaderAnswer, bool), RequestError> {
+    let _waiting = address.liveness.begin_request();
+    tokio::select! {
+        answer = exchange(shared, entry, address, held, wait_for) => answer,
+        why = address.liveness.silent() => Err(RequestError::NoConnection(why)),
+    }
+}
+
+async fn exchange(
+    shared: &Shared,
+    entry: &Entry,
+    address: &Address,
+    held: Option<&Record>,
+    wait_for: WaitFor,
+) -> Result<(LeaderAnswer, bool), RequestError> {
+    let mut headers = shared.headers();
+    if let Some(held) = held {
+        headers.insert(LAST_SYNC, HeaderValue::from(held.last_sync().micros()));
+    }
+    let time = park_time(shared);
+    let mark = if shared.settings.path.has_query() { '&' } else { '?' };
+    let mut target = format!("{}{mark}timeout={}", entry.path, GoDuration(time));
+    match (wait_for, held.filter(|held| held.kind() == Kind::Value)) {
+        (WaitFor::Nothing, _) => {}
+        (WaitFor::Change, Some(held)) => {
+            // the parameter parks the request at every vwatch; the header saves the body where nothing has changed
+            target = format!("{target}&version={}", encode_parameter(held.version()));
+            let tag = format!("\"{}\"", held.version());
+            if let Ok(tag) = HeaderValue::try_from(tag) {
+                headers.insert(IF_NONE_MATCH, tag);
+            }
+        }
+        (WaitFor::Change | WaitFor::Creation, _) => target.push_str("&version="),
+    }
+    let origin = shared.upstream.origin(address);
+    let uri = shared.upstream.uri(address, &target);
+    let deadline = tokio::time::Instant::now() + time + ANSWER_TIME;
+    let outgoing = OutgoingRequest {
+        to: Recipient::Origin(address.origin),
+        purpose: Purpose::Name(entry.name.clone()),
+        method: Method::GET,
+        uri: &uri,
+        host: Some(&origin.authority()),
+        headers: &headers,
+    };
+    let (parts, body) = shared.http.send(outgoing, deadline).await?;
+    address.liveness.record_answer();
+    read_source_headers(shared, address, &parts.headers)?;
+    answer::read(shared, &entry.path, &parts, body).await
+}
