@@ -155,6 +155,9 @@ pub fn metric(page: &str, name: &str) -> Option<f64> {
 #[track_caller]
 pub fn assert_refusal(answer: &Response, status: u16) {
     assert_eq!(answer.status, status, "{answer:?} {:?}", String::from_utf8_lossy(&answer.body));
+    let code = answer.header("X-Vwatch-Error").unwrap_or_default();
+    let is_code = !code.is_empty() && code.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+    assert!(is_code, "no X-Vwatch-Error: {answer:?}");
     let kind = answer.header("Content-Type").unwrap_or_default();
     assert!(kind.starts_with("text/plain"), "not plain text: {answer:?}");
     let line = answer.text().strip_suffix('\n').unwrap_or(answer.text());

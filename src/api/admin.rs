@@ -19,6 +19,7 @@ use crate::core::Stamp;
 use crate::metrics::process::Vitals;
 use crate::node::in_flight::Account;
 use crate::report;
+use crate::wire::error_code::ErrorCode;
 use crate::wire::exposition::Form;
 use crate::wire::headers::X_VWATCH_GENESIS;
 
@@ -82,15 +83,14 @@ pub(crate) async fn metrics(
 pub(crate) async fn logging(State(node): State<Arc<Node>>, uri: Uri) -> Result<String, Refusal> {
     const LEVELS: &str = "use DEBUG, INFO, WARN or ERROR";
     let level = query(&uri, "level")?.filter(|level| !level.is_empty()).ok_or_else(|| {
-        Refusal::bad_request(format_args!("no level: the parameter level is missing: {LEVELS}"))
+        Refusal::bad_parameter(format_args!("no level: the parameter level is missing: {LEVELS}"))
     })?;
     let level: LogLevel = level.parse().map_err(|_| {
         let got = shown(level.as_bytes());
-        Refusal::bad_request(format_args!("bad level: {got}: {LEVELS}"))
+        Refusal::bad_parameter(format_args!("bad level: {got}: {LEVELS}"))
     })?;
-    (node.log.set_level)(level).map_err(|e| {
-        Refusal::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, format_args!("level not changed: {e}"))
-    })?;
+    (node.log.set_level)(level)
+        .map_err(|e| Refusal::new(ErrorCode::Internal, format_args!("level not changed: {e}")))?;
     tracing::info!("the log is at level {level} from now on");
     Ok(level.to_string())
 }

@@ -4,7 +4,6 @@ use std::io;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::StatusCode;
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Bytes};
 use tokio::time::{Instant, timeout_at};
@@ -15,6 +14,7 @@ use crate::api::state::Node;
 use crate::metrics::Limit;
 use crate::node::in_flight::{Account, Full, Held};
 use crate::node::limits::{MAX_DISCARD_BYTES, SHORT_BODY_BYTES};
+use crate::wire::error_code::ErrorCode;
 
 /// A sender of too large a body that pauses for so long is answered without the rest of it.
 const DISCARD_PAUSE: Duration = Duration::from_millis(250);
@@ -161,12 +161,12 @@ impl BodyError {
         match self {
             Self::TooLarge => {
                 node.metrics.hit(limit);
-                Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, too_large())
+                Refusal::new(ErrorCode::TooLarge, too_large())
             }
             Self::TooSlow => {
                 node.metrics.hit(Limit::BodyTime);
                 Refusal::new(
-                    StatusCode::REQUEST_TIMEOUT,
+                    ErrorCode::BodyTooSlow,
                     "body too slow: it did not arrive in time: send it faster, or raise --idle-timeout",
                 )
             }

@@ -1,4 +1,4 @@
-//! Refusals: one line of text each, `what is wrong: what was got: what to do`, with the right status.
+//! Refusals: one line of text each, `what is wrong: what was got: what to do`, with its code and status.
 
 use std::fmt::Display;
 
@@ -11,46 +11,56 @@ use hyper::body::Bytes;
 use crate::core::NameError;
 use crate::metrics::{Limit, Metrics};
 use crate::node::limits::RETRY_AFTER_S;
+use crate::wire::error_code::ErrorCode;
+use crate::wire::headers::X_VWATCH_ERROR;
+
+const ERROR: HeaderName = HeaderName::from_static(X_VWATCH_ERROR);
 
 /// A request that is not done, why, and what its sender can do. Nothing was changed.
 #[derive(Debug)]
 pub(super) struct Refusal {
-    status: StatusCode,
+    code: ErrorCode,
     text: String,
     /// Boxed, so that a `Result` with a refusal in it stays small.
     headers: Box<HeaderMap>,
 }
 
 impl Refusal {
-    /// A refusal with its one line.
-    pub(super) fn new(status: StatusCode, text: impl Display) -> Self {
+    /// A refusal with its code, which says the status, and its one line. One of 502 to 504 has `Retry-After`, where the same
+    /// request may be done later.
+    pub(super) fn new(code: ErrorCode, text: impl Display) -> Self {
         let mut text = text.to_string();
         // what is quoted from outside must not make a second line of it
         text.retain(|c| !c.is_control());
-        Self { status, text, headers: Box::default() }
+        let refusal = Self { code, text, headers: Box::default() };
+        match code.status() {
+            502..=504 if code != ErrorCode::UpstreamUnusable => {
+                refusal.with(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S))
+            }
+            _ => refusal,
+        }
     }
 
-    /// 400.
+    /// A malformed request.
     pub(super) fn bad_request(text: impl Display) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, text)
+        Self::new(ErrorCode::BadRequest, text)
     }
 
-    /// 503 with `Retry-After`: another node, or this one later, will do it.
-    pub(super) fn unavailable(text: impl Display) -> Self {
-        let refusal = Self::new(StatusCode::SERVICE_UNAVAILABLE, text);
-        refusal.with(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S))
+    /// A malformed parameter.
+    pub(super) fn bad_parameter(text: impl Display) -> Self {
+        Self::new(ErrorCode::BadParameter, text)
     }
 
-    /// A name that is none: 414 if it is too long, else 400.
+    /// A malformed name, or one that is too long.
     pub(super) fn name(error: &NameError, metrics: &Metrics) -> Self {
-        let status = match error {
+        let code = match error {
             NameError::TooLong { .. } => {
                 metrics.hit(Limit::NameBytes);
-                StatusCode::URI_TOO_LONG
+                ErrorCode::NameTooLong
             }
-            _ => StatusCode::BAD_REQUEST,
+            _ => ErrorCode::BadName,
         };
-        Self::new(status, error)
+        Self::new(code, error)
     }
 
     /// Adds a header.
@@ -72,8 +82,10 @@ impl Refusal {
     /// The answer, with its body as bytes.
     pub(super) fn into_bytes(self) -> Response<Bytes> {
         let mut response = Response::new(Bytes::from(self.text + "\n"));
-        *response.status_mut() = self.status;
+        *response.status_mut() =
+            StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         *response.headers_mut() = *self.headers;
+        response.headers_mut().insert(ERROR, HeaderValue::from_static(self.code.as_str()));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         response
     }

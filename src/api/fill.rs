@@ -19,6 +19,7 @@ use crate::api::state::Node;
 use crate::core::Name;
 use crate::fill::Filler;
 use crate::metrics::Limit;
+use crate::wire::error_code::ErrorCode;
 use crate::wire::lenient;
 use crate::wire::uri::decode;
 
@@ -62,7 +63,8 @@ pub(super) async fn look_now(
 ) -> Result<(StatusCode, String), Refusal> {
     let filler = filler(&node)?;
     let encoded = uri.path().strip_prefix(NAMES).unwrap_or_default();
-    let bytes = decode(encoded).map_err(|e| Refusal::bad_request(format_args!("bad name: {e}")))?;
+    let bytes =
+        decode(encoded).map_err(|e| Refusal::new(ErrorCode::BadName, format_args!("bad name: {e}")))?;
     let name =
         Name::new(&bytes, node.config.name_limit_bytes).map_err(|e| Refusal::name(&e, &node.metrics))?;
     // another node of the cluster has readers of it
@@ -106,7 +108,7 @@ pub(super) async fn registry_events(
     if targets.len() > MAX_TARGETS {
         node.metrics.hit(Limit::VersionSets);
         return Err(Refusal::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
+            ErrorCode::TooLarge,
             format_args!(
                 "too many targets: {}, at most {MAX_TARGETS}: send fewer events at once",
                 targets.len()
@@ -150,7 +152,7 @@ fn looked(names: usize) -> (StatusCode, String) {
 fn filler(node: &Node) -> Result<&Filler, Refusal> {
     node.fill.as_ref().ok_or_else(|| {
         Refusal::new(
-            StatusCode::NOT_FOUND,
+            ErrorCode::NotEnabled,
             "nothing to look at: this node has no upstream: start it with --fill-from",
         )
     })

@@ -12,6 +12,7 @@ use crate::core::{Kind, Record};
 use crate::node::in_flight::{Account, Full};
 use crate::node::limits::SHORT_LIST_BYTES;
 use crate::wire::date::http_date;
+use crate::wire::error_code::ErrorCode;
 use crate::wire::headers::X_LAST_SYNC;
 
 pub(crate) const LAST_SYNC: HeaderName = HeaderName::from_static(X_LAST_SYNC);
@@ -81,5 +82,5 @@ pub(crate) fn counted<P: Send + Sync + 'static>(
 /// 503: too much is held for what is under way.
 pub(crate) fn too_much_in_flight(node: &Node, full: Full) -> Refusal {
     node.metrics.hit(full.limit());
-    Refusal::unavailable(full)
+    Refusal::new(ErrorCode::Busy, full)
 }

@@ -22,6 +22,7 @@ use crate::node::in_flight::Account;
 use crate::node::limits::{DEFAULT_LIST_RECORDS, MAX_LIST_BYTES, MAX_LIST_RECORDS, SLICE};
 use crate::node::store::SharedStore;
 use crate::watch::Waiter;
+use crate::wire::error_code::ErrorCode;
 use crate::wire::uri::encode_parameter;
 use crate::wire::version_set::Versions;
 
@@ -39,7 +40,7 @@ pub(super) async fn list(
         Some("" | "true") => false,
         Some(other) => {
             let got = shown(other.as_bytes());
-            return Err(Refusal::bad_request(format_args!("bad keys-only: {got}: leave its value out")));
+            return Err(Refusal::bad_parameter(format_args!("bad keys-only: {got}: leave its value out")));
         }
     };
     let own = own.map(|Extension(own)| own);
@@ -53,7 +54,7 @@ pub(super) async fn list(
     });
     let page = page.await;
     let json = Versions { records: &page.items, with_data }.to_set_json();
-    let json = json.map_err(|e| Refusal::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, e))?;
+    let json = json.map_err(|e| Refusal::new(ErrorCode::Internal, e))?;
     drop(at_work);
     let mut response = json_in_place(&node, &account, json, place)?;
     link_to_next(&mut response, "/v1/versions", &asked, &page, if with_data { "" } else { "&keys-only" });
@@ -80,7 +81,7 @@ fn limit(uri: &Uri) -> Result<usize, Refusal> {
     let number = text.parse().ok().filter(|n| (1..=MAX_LIST_RECORDS).contains(n));
     number.ok_or_else(|| {
         let got = shown(text.as_bytes());
-        Refusal::bad_request(format_args!("bad limit: {got}: ask for 1 to {MAX_LIST_RECORDS}"))
+        Refusal::bad_parameter(format_args!("bad limit: {got}: ask for 1 to {MAX_LIST_RECORDS}"))
     })
 }
 
@@ -100,7 +101,7 @@ pub(super) async fn at_work<'a>(node: &'a Node, own: Option<&'a OwnLists>) -> Re
 pub(super) fn place(node: &Node, places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Refusal> {
     Arc::clone(places).try_acquire_owned().map_err(|_| {
         node.metrics.hit(Limit::Lists);
-        Refusal::unavailable("busy: other lists are being sent: ask again")
+        Refusal::new(ErrorCode::Busy, "busy: other lists are being sent: ask again")
     })
 }
 

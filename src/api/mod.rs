@@ -28,6 +28,7 @@ use tower_service::Service as _;
 
 use crate::api::state::Node;
 use crate::metrics::Port;
+use crate::wire::error_code::ErrorCode;
 use crate::wire::headers::X_VWATCH_NODE;
 use error::Refusal;
 
@@ -145,12 +146,12 @@ async fn no_such_path(uri: axum::http::Uri, paths: &'static str) -> Refusal {
     known.dedup();
     let got = params::shown(uri.path().as_bytes());
     Refusal::new(
-        StatusCode::NOT_FOUND,
+        ErrorCode::NoSuchPath,
         format_args!("no such path: {got}: this port has {}", known.join(", ")),
     )
 }
 
 async fn wrong_method(method: Method, port: &'static str) -> Refusal {
     let text = format_args!("wrong method: {method} on this path of the {port}: use one that Allow lists");
-    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, text)
+    Refusal::new(ErrorCode::MethodNotAllowed, text)
 }

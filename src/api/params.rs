@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use axum::http::header::{HOST, HeaderName};
 use axum::http::request::Parts;
-use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
+use axum::http::{Extensions, HeaderMap, HeaderValue, Method, Uri, Version};
 
 use crate::api::error::Refusal;
 use crate::api::state::Node;
@@ -12,6 +12,7 @@ use crate::core::{Name, Stamp};
 use crate::metrics::{Limit, Port};
 use crate::node::in_flight::Account;
 use crate::node::limits::{MAX_FIELDS, MAX_HEAD_BYTES};
+use crate::wire::error_code::ErrorCode;
 use crate::wire::head::NAMES;
 use crate::wire::host::is_host;
 use crate::wire::uri::{self, UriError, decode};
@@ -22,7 +23,8 @@ const SHORT_NAMES: &str = "/version/";
 /// The name in a path, taken as sent.
 pub(crate) fn name(node: &Node, path: &str) -> Result<Name, Refusal> {
     let encoded = path.strip_prefix(NAMES).or_else(|| path.strip_prefix(SHORT_NAMES)).unwrap_or_default();
-    let bytes = decode(encoded).map_err(|e| Refusal::bad_request(format_args!("bad name: {e}")))?;
+    let bytes =
+        decode(encoded).map_err(|e| Refusal::new(ErrorCode::BadName, format_args!("bad name: {e}")))?;
     Name::new(&bytes, node.config.name_limit_bytes).map_err(|e| Refusal::name(&e, &node.metrics))
 }
 
@@ -35,7 +37,7 @@ pub(crate) fn query<'a>(uri: &'a Uri, key: &str) -> Result<Option<Cow<'a, str>>,
 pub(crate) fn parameter<'a>(query: Option<&'a str>, key: &str) -> Result<Option<Cow<'a, str>>, Refusal> {
     let Some(query) = query else { return Ok(None) };
     uri::parameter(query, key)
-        .map_err(|e: UriError| Refusal::bad_request(format_args!("bad parameter {key}: {e}")))
+        .map_err(|e: UriError| Refusal::bad_parameter(format_args!("bad parameter {key}: {e}")))
 }
 
 /// What the connection holds for what is under way. Each request has it; one without would hold things that nothing counts.
@@ -81,7 +83,7 @@ pub(crate) fn check_parameters(node: &Node, port: Port, parts: &Parts) -> Result
     for name in uri::parameter_names(query).filter(|name| !known.contains(&name.as_ref())) {
         if let Some(meant) = uri::meant(&name, known) {
             let got = shown(name.as_bytes());
-            return Err(Refusal::bad_request(format_args!("unknown parameter: {got}: write {meant}")));
+            return Err(Refusal::bad_parameter(format_args!("unknown parameter: {got}: write {meant}")));
         }
         ignored += 1;
     }
@@ -133,7 +135,7 @@ pub(crate) fn check_head(node: &Node, parts: &Parts) -> Result<(), Refusal> {
     if bytes > MAX_HEAD_BYTES {
         node.metrics.hit(Limit::HeadBytes);
         return Err(Refusal::new(
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            ErrorCode::HeadTooLarge,
             format_args!("request head too large: {bytes} bytes: send at most {MAX_HEAD_BYTES}"),
         ));
     }
@@ -141,7 +143,7 @@ pub(crate) fn check_head(node: &Node, parts: &Parts) -> Result<(), Refusal> {
         // of HTTP/1.1 the library has its own limit
         node.metrics.hit(Limit::HeadBytes);
         return Err(Refusal::new(
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            ErrorCode::HeadTooLarge,
             format_args!("too many fields: {}: send at most {MAX_FIELDS}", parts.headers.len()),
         ));
     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
+use axum::http::Request;
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
-use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use tokio::sync::OwnedSemaphorePermit;
@@ -23,6 +23,7 @@ use crate::node::in_flight::keep_until_sent;
 use crate::replication::answer::Answer;
 use crate::replication::frames::{self, Binding, FrameError, Preamble, RequestOpener, Way};
 use crate::replication::{self, SYNC_PATH, UNPROVEN};
+use crate::wire::error_code::ErrorCode;
 use crate::wire::message::decode_request;
 
 /// How long a request may take to arrive.
@@ -37,7 +38,7 @@ pub(super) async fn sync(State(node): State<Arc<Node>>, request: Request<Body>) 
 pub(super) async fn answer(node: &Node, path: &'static str, body: Body) -> Result<Response, Refusal> {
     let Some(peering) = &node.peering else {
         return Err(Refusal::new(
-            StatusCode::NOT_FOUND,
+            ErrorCode::NotEnabled,
             "no peers here: this node runs without --replicate-with: leave it alone, or give it that flag",
         ));
     };
@@ -45,10 +46,7 @@ pub(super) async fn answer(node: &Node, path: &'static str, body: Body) -> Resul
     let taken = timeout(ARRIVE, take(node, peering, &mut opener, body)).await.unwrap_or_else(|_| {
         Err((
             PeerRefusal::Unproven,
-            Refusal::new(
-                StatusCode::REQUEST_TIMEOUT,
-                "body too slow: it did not arrive in time: send it faster",
-            ),
+            Refusal::new(ErrorCode::BodyTooSlow, "body too slow: it did not arrive in time: send it faster"),
         ))
     });
     // held until the answer is sent: it may be as large as what was asked
@@ -100,7 +98,8 @@ async fn take(
         }
         if place.is_none() && opener.is_proven() {
             let free = Arc::clone(&peering.places).try_acquire_owned().map_err(|_| {
-                let refusal = Refusal::unavailable("busy: too many requests of peers at once: ask again");
+                let refusal =
+                    Refusal::new(ErrorCode::Busy, "busy: too many requests of peers at once: ask again");
                 (PeerRefusal::Busy, refusal)
             })?;
             place = Some(free);
@@ -112,10 +111,7 @@ async fn take(
 /// 401: no proof that it is from a peer. What exactly was wrong with it is told, for it is told to honest mistakes; it
 /// says nothing that its sender does not know.
 fn unproven(error: FrameError) -> Refusal {
-    Refusal::new(
-        StatusCode::UNAUTHORIZED,
-        format_args!("{UNPROVEN}: {error}: use its --cluster-id and secret"),
-    )
+    Refusal::new(ErrorCode::NotAPeer, format_args!("{UNPROVEN}: {error}: use its --cluster-id and secret"))
 }
 
 fn answer_to(node: &Node, preamble: &Preamble, message: &[u8]) -> Answer {
@@ -138,6 +134,6 @@ fn seal(
     let mut body = Vec::new();
     let binding = Binding::new(Way::Answer, path, preamble);
     frames::seal(&peering.keyring, &binding, &answer.encode(), &mut body)
-        .map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error))?;
+        .map_err(|error| Refusal::new(ErrorCode::Internal, error))?;
     Ok(body)
 }

@@ -4,25 +4,30 @@ use super::error::Refusal;
 use super::state::Node;
 use crate::node::pulse::STALLED;
 use crate::node::store::Readiness;
+use crate::wire::error_code::ErrorCode;
 
 /// Whether all parts of the node go on.
 pub(crate) fn goes_on(node: &Node) -> Result<(), Refusal> {
-    if node.pulse.is_stalled() { Err(Refusal::unavailable(STALLED.trim_end())) } else { Ok(()) }
+    if node.pulse.is_stalled() { Err(Refusal::new(ErrorCode::Stalled, STALLED.trim_end())) } else { Ok(()) }
 }
 
 /// What a node answers that is about to stop and would have to begin something.
 pub(crate) fn stopping() -> Refusal {
-    Refusal::unavailable("stopping: this node is about to end: use another one")
+    Refusal::new(ErrorCode::Stopping, "stopping: this node is about to end: use another one")
 }
 
 /// What a node answers that has no complete set yet.
 pub(crate) fn joining() -> Refusal {
-    Refusal::unavailable("joining: this node takes over the set from others: use another one, or ask again")
+    Refusal::new(
+        ErrorCode::Joining,
+        "joining: this node takes over the set from others: use another one, or ask again",
+    )
 }
 
 /// What a writer is told while the clock is in doubt.
 pub(crate) fn clock_in_doubt() -> Refusal {
-    Refusal::unavailable(
+    Refusal::new(
+        ErrorCode::ClockInDoubt,
         "clock in doubt: this node's clock is far from those of most others, or was set: \
          write to another node, and set its clock right",
     )

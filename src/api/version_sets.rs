@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{CONTENT_TYPE, EXPECT};
-use axum::http::{HeaderValue, Request, StatusCode};
+use axum::http::{HeaderValue, Request};
 use axum::response::Response;
 
 use crate::api::body;
@@ -21,6 +21,7 @@ use crate::metrics::Limit;
 use crate::node::limits::{MAX_VERSION_SET_BYTES, SLICE};
 use crate::node::store::SharedStore;
 use crate::replication;
+use crate::wire::error_code::ErrorCode;
 use crate::wire::version_set::{TheirVersions, Versions};
 
 /// vwatch counts this many bytes for a record beside its name, version and data.
@@ -36,7 +37,7 @@ pub(crate) async fn diff(State(node): State<Arc<Node>>, request: Request<Body>) 
     may_read(&node)?;
     let busy = || {
         node.metrics.hit(Limit::VersionSets);
-        Refusal::unavailable("busy: too many version sets at once: ask again")
+        Refusal::new(ErrorCode::Busy, "busy: too many version sets at once: ask again")
     };
     let patient = !parts.headers.contains_key(EXPECT);
     let account = params::account(&parts.extensions);
@@ -55,7 +56,7 @@ pub(crate) async fn diff(State(node): State<Arc<Node>>, request: Request<Body>) 
     let theirs = parsed.map_err(|_| stopping())?.map_err(Refusal::bad_request)?;
     let records = newer_or_missing(&node.store, &theirs, node.config.replicate_limit_bytes).await;
     let json = Versions { records: &records, with_data: true }.to_array_json();
-    let json = json.map_err(|e| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, e))?;
+    let json = json.map_err(|e| Refusal::new(ErrorCode::Internal, e))?;
     drop((at_work, place, theirs, records));
     let place = || Arc::clone(&node.version_set_answers).try_acquire_owned().map_err(|_| busy());
     json_in_place(&node, &account, json, place)
@@ -75,7 +76,7 @@ fn check_type(content_type: Option<&HeaderValue>) -> Result<(), Refusal> {
     }
     let problem = "Go's gob is not read here";
     Err(Refusal::new(
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        ErrorCode::WrongContentType,
         format_args!(
             "wrong content type: {essence}: {problem}: send application/json (application/x-bincode is for peers)"
         ),

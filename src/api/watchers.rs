@@ -15,6 +15,7 @@ use crate::api::list::Asked;
 use crate::api::state::Node;
 use crate::node::in_flight::Account;
 use crate::node::limits::SLICE;
+use crate::wire::error_code::ErrorCode;
 use crate::wire::watchers::{Watched, to_json};
 
 /// What the JSON of a crowd takes beside its name and version.
@@ -39,7 +40,7 @@ pub(super) async fn watchers(
     });
     let page = page.await;
     let json = to_json(&page.items);
-    let json = json.map_err(|e| Refusal::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, e))?;
+    let json = json.map_err(|e| Refusal::new(ErrorCode::Internal, e))?;
     drop(at_work);
     let place = || list::place(&node, &node.watcher_lists);
     let mut response = json_in_place(&node, &account, json, place)?;

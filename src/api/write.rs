@@ -26,6 +26,7 @@ use crate::node::clock;
 use crate::node::store::NotWritten;
 use crate::watch::Waiter;
 use crate::wire::date::parse_http_date;
+use crate::wire::error_code::ErrorCode;
 use crate::wire::etag::parse_tag;
 
 /// Handles a PUT.
@@ -83,14 +84,17 @@ fn write(node: &Node, name: &Name, change: &Change<'_>, given: Option<Stamp>) ->
             Ok((StatusCode::NO_CONTENT, stamps(Some(&current))).into_response())
         }
         Written::Lost { current } => Err(lost(&current)),
-        Written::TooOld { oldest } => Err(Refusal::bad_request(format_args!(
-            "stamp too old: a delete from before {oldest} µs might be forgotten before all have heard of it: \
+        Written::TooOld { oldest } => Err(Refusal::new(
+            ErrorCode::StampTooOld,
+            format_args!(
+                "stamp too old: a delete from before {oldest} µs might be forgotten before all have heard of it: \
              leave the stamp out"
-        ))),
+            ),
+        )),
         Written::Full { bytes, limit } => {
             node.metrics.hit(Limit::SetBytes);
             Err(Refusal::new(
-                StatusCode::INSUFFICIENT_STORAGE,
+                ErrorCode::SetFull,
                 format_args!(
                     "set full: {bytes} of {limit} bytes are taken: delete names, or raise --max-set-bytes"
                 ),
@@ -107,7 +111,7 @@ fn refuse_on_follower(node: &Node, method: &Method) -> Result<(), Refusal> {
         filler.from()
     );
     // what this node does with a name, on its other port
-    Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, text).with(ALLOW, HeaderValue::from_static("GET, HEAD")))
+    Err(Refusal::new(ErrorCode::MethodNotAllowed, text).with(ALLOW, HeaderValue::from_static("GET, HEAD")))
 }
 
 /// 400 where a write is to be done only if something else stands: to do it all the same is what the writer wanted to be
@@ -115,16 +119,19 @@ fn refuse_on_follower(node: &Node, method: &Method) -> Result<(), Refusal> {
 fn refuse_conditions(headers: &HeaderMap) -> Result<(), Refusal> {
     match [IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE].into_iter().find(|name| headers.contains_key(name)) {
         None => Ok(()),
-        Some(name) => Err(Refusal::bad_request(format_args!(
-            "no conditional writes: {name}: the newer write wins: leave it out, or send a stamp with Last-Modified"
-        ))),
+        Some(name) => Err(Refusal::new(
+            ErrorCode::ConditionalWrite,
+            format_args!(
+                "no conditional writes: {name}: the newer write wins: leave it out, or send a stamp with Last-Modified"
+            ),
+        )),
     }
 }
 
 /// 409 with what stands.
 fn lost(current: &Record) -> Refusal {
     let refusal = Refusal::new(
-        StatusCode::CONFLICT,
+        ErrorCode::Older,
         format_args!(
             "older than what stands: that is from {} µs: read it, then write again",
             current.last_sync()
@@ -137,7 +144,7 @@ fn lost(current: &Record) -> Refusal {
 fn other_data(current: &Record) -> Refusal {
     let got = shown(current.version_bytes());
     let refusal = Refusal::new(
-        StatusCode::CONFLICT,
+        ErrorCode::Contradicts,
         format_args!(
             "same version, other data: {got} stands since {} µs: give other data another version",
             current.last_sync()
@@ -192,8 +199,7 @@ fn given_stamp(node: &Node, uri: &Uri, headers: &HeaderMap) -> Result<Option<Sta
         (header, parameter) => header.or(parameter),
     };
     let max_future_us = u64::try_from(node.config.max_future.as_micros()).unwrap_or(u64::MAX);
-    given
-        .map(|stamp| stamp.guard(clock::now(), max_future_us))
-        .transpose()
-        .map_err(|e| Refusal::bad_request(format_args!("stamp in the future: it is {e}: set your clock")))
+    given.map(|stamp| stamp.guard(clock::now(), max_future_us)).transpose().map_err(|e| {
+        Refusal::new(ErrorCode::StampInFuture, format_args!("stamp in the future: it is {e}: set your clock"))
+    })
 }

@@ -22,6 +22,7 @@ use crate::http::unavailable::unavailable;
 use crate::node::lifecycle::{Lifecycle, Phase};
 use crate::node::pulse::{ASK_EVERY, News, Pulse, STALLED};
 use crate::node::store::SharedStore;
+use crate::wire::error_code::ErrorCode;
 
 /// The part that serves the server port.
 const WORKERS: &str = "workers";
@@ -130,7 +131,7 @@ async fn refuse_all(listener: TcpListener) {
 /// Answers with 503, and reads what comes until the other side closes, for a short time.
 async fn refuse(mut stream: TcpStream, permit: OwnedSemaphorePermit) {
     let answer = async {
-        stream.write_all(unavailable(STALLED).as_bytes()).await?;
+        stream.write_all(unavailable(ErrorCode::Stalled, STALLED).as_bytes()).await?;
         end(&mut stream).await
     };
     let _ = timeout(LAST_WORDS_TIME, answer).await;

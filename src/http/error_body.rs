@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::metrics::{Limit, Metrics, Port};
 use crate::node::in_flight::{Account, Full, Held};
 use crate::node::limits::{MAX_BUFFER_BYTES, MAX_FIELDS, RETRY_AFTER_S};
+use crate::wire::error_code::ErrorCode;
 use crate::wire::framing::{Fault, Framing, Problem};
 
 /// What the library reads in the place of a head that is refused. Its parser takes no NUL, wherever in a head that comes,
@@ -115,9 +116,18 @@ impl<S> ErrorBodyStream<S> {
             }
         };
         let retry = if status == 503 { format!("Retry-After: {RETRY_AFTER_S}\r\n") } else { String::new() };
-        let length = text.len();
-        let fields =
-            format!("\r\nContent-Type: text/plain; charset=utf-8\r\n{retry}Content-Length: {length}\r\n");
+        let code = match status {
+            414 => ErrorCode::NameTooLong,
+            431 => ErrorCode::HeadTooLarge,
+            501 => ErrorCode::NotImplemented,
+            503 => ErrorCode::Busy,
+            _ => ErrorCode::BadRequest,
+        };
+        let (code, length) = (code.as_str(), text.len());
+        let fields = format!(
+            "\r\nContent-Type: text/plain; charset=utf-8\r\n{retry}X-Vwatch-Error: {code}\r\n\
+             Content-Length: {length}\r\n"
+        );
         let spoken = head.replacen(NO_BODY, &fields, 1).replacen("400 Bad Request", line, 1) + &text;
         self.metrics.answered(self.port, status);
         Some(Instead { bytes: spoken.into_bytes(), sent: 0, replaces: bytes.len() })

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hyper::Request;
@@ -16,6 +16,8 @@ use crate::api::Service;
 use crate::api::state::Node;
 use crate::metrics::Port;
 use crate::node::limits::RETRY_AFTER_S;
+use crate::wire::error_code::ErrorCode;
+use crate::wire::headers::X_VWATCH_ERROR;
 
 /// At the end a connection without a request that is being answered has this long to go.
 pub(crate) const CLOSING_TIME: Duration = Duration::from_millis(500);
@@ -93,6 +95,10 @@ async fn health_only(service: Service, request: Request<Incoming>) -> Response {
 }
 
 fn refusal() -> Response {
-    let headers = [(CONTENT_TYPE, "text/plain; charset=utf-8"), (RETRY_AFTER, RETRY_AFTER_S)];
+    let headers = [
+        (CONTENT_TYPE, "text/plain; charset=utf-8"),
+        (RETRY_AFTER, RETRY_AFTER_S),
+        (HeaderName::from_static(X_VWATCH_ERROR), ErrorCode::TooManyConnections.as_str()),
+    ];
     (StatusCode::SERVICE_UNAVAILABLE, headers, Body::from(TOO_MANY_CONNECTIONS)).into_response()
 }

@@ -4,24 +4,26 @@ use std::io::{self, Read, Write};
 use std::net::Shutdown;
 
 use crate::node::limits::RETRY_AFTER_S;
+use crate::wire::error_code::ErrorCode;
 
-/// What the others are told.
+/// The text for connections over the limit.
 pub(crate) const TOO_MANY_CONNECTIONS: &str =
     "too many connections: this node is at its limit: try another node, or again later\n";
 
-/// An answer of 503 with this text, after which the connection is closed.
-pub(crate) fn unavailable(text: &str) -> String {
+/// A response of 503 with this code and text, after which the connection is closed.
+pub(crate) fn unavailable(code: ErrorCode, text: &str) -> String {
     format!(
         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nRetry-After: {RETRY_AFTER_S}\r\n\
-         Connection: close\r\nContent-Length: {}\r\n\r\n{text}",
+         X-Vwatch-Error: {}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{text}",
+        code.as_str(),
         text.len()
     )
 }
 
 /// Sends a connection away with 503, without waiting for it: a fresh one takes that at once. What it has asked is read, for
 /// closing on unread bytes would reset the connection under the answer.
-pub(crate) fn reject_at_once(mut stream: mio::net::TcpStream, why: &str) -> io::Result<()> {
-    stream.write_all(unavailable(why).as_bytes())?;
+pub(crate) fn reject_at_once(mut stream: mio::net::TcpStream, code: ErrorCode, text: &str) -> io::Result<()> {
+    stream.write_all(unavailable(code, text).as_bytes())?;
     stream.shutdown(Shutdown::Write)?;
     let mut scratch = [0; 4096];
     stream.read(&mut scratch).map(drop)
@@ -42,9 +44,14 @@ mod tests {
         // what was sent has come
         stream.peek(&mut [0]).unwrap();
         stream.set_nonblocking(true).unwrap();
-        reject_at_once(mio::net::TcpStream::from_std(stream), TOO_MANY_CONNECTIONS).unwrap();
+        reject_at_once(
+            mio::net::TcpStream::from_std(stream),
+            ErrorCode::TooManyConnections,
+            TOO_MANY_CONNECTIONS,
+        )
+        .unwrap();
         let mut told = String::new();
         client.read_to_string(&mut told).unwrap();
-        assert_eq!(told, unavailable(TOO_MANY_CONNECTIONS));
+        assert_eq!(told, unavailable(ErrorCode::TooManyConnections, TOO_MANY_CONNECTIONS));
     }
 }

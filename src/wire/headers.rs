@@ -12,3 +12,5 @@ pub const X_VWATCH_NODE: &str = "x-vwatch-node";
 
 /// How long a read was parked, and how long its wake was held back to spread the fan-out.
 pub const SERVER_TIMING: &str = "server-timing";
+/// The [code](super::error_code) of an error.
+pub const X_VWATCH_ERROR: &str = "x-vwatch-error";

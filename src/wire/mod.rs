@@ -7,6 +7,7 @@ pub mod codec;
 pub mod date;
 pub mod digest;
 pub mod duration;
+pub mod error_code;
 pub mod etag;
 pub mod exposition;
 pub mod framing;

@@ -13,6 +13,7 @@ use cluster_tests::upstream::{Upstream, status};
 use cluster_tests::wait::{LIMIT, wait_until};
 use vwatch::config::raw::FLAGS;
 use vwatch::core::mutants::Mutant;
+use vwatch::wire::error_code::ErrorCode;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace")
@@ -211,6 +212,19 @@ fn evaluate(expression: &str) -> u64 {
         Some((left, right)) => evaluate(left) << number(right),
         None => expression.split('*').map(number).product(),
     }
+}
+
+#[test]
+fn the_reference_of_errors_has_the_codes_of_the_program() {
+    let is_code = |row: &Vec<String>| row.len() == 3 && row[0].starts_with('`');
+    let listed: Vec<(String, String)> = rows(&read("docs/reference/errors.md"))
+        .into_iter()
+        .filter(is_code)
+        .map(|row| (row[0].trim_matches('`').to_owned(), row[1].clone()))
+        .collect();
+    let codes: Vec<(String, String)> =
+        ErrorCode::ALL.iter().map(|code| (code.as_str().to_owned(), code.status().to_string())).collect();
+    assert_eq!(listed, codes);
 }
 
 #[test]

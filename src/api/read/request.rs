@@ -93,11 +93,11 @@ fn timeout(node: &Node, query: Option<&str>) -> Result<Duration, Refusal> {
     let longest = node.config.block_for.max(LONGEST_TIMEOUT);
     let got = || shown(text.as_bytes());
     let timeout = duration::parse(&text).map_err(|e| {
-        Refusal::bad_request(format_args!("bad timeout: {}: {e}: try something like 10s", got()))
+        Refusal::bad_parameter(format_args!("bad timeout: {}: {e}: try something like 10s", got()))
     })?;
     if timeout > longest {
         let longest = GoDuration(longest);
-        return Err(Refusal::bad_request(format_args!(
+        return Err(Refusal::bad_parameter(format_args!(
             "bad timeout: {} is too long: ask for at most {longest}",
             got()
         )));

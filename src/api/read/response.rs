@@ -1,7 +1,7 @@
 //! The responses to a read.
 
 use axum::http::header::{
-    AGE, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, VIA, WARNING,
+    AGE, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, VIA, WARNING,
 };
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
@@ -14,7 +14,7 @@ use crate::api::state::Node;
 use crate::core::{Crowded, Kind, Name, Record, Stamp};
 use crate::fill::NameStatus;
 use crate::metrics::Limit;
-use crate::node::limits::RETRY_AFTER_S;
+use crate::wire::error_code::ErrorCode;
 use crate::wire::headers::{SERVER_TIMING, X_VWATCH_GENESIS};
 use crate::wire::timing::Timing;
 
@@ -92,24 +92,25 @@ fn not_filled(node: &Node, name: &Name) -> Option<Refusal> {
     Some(match filler.status(name) {
         NameStatus::Unknown => return None,
         NameStatus::Waiting(why) => Refusal::new(
-            StatusCode::GATEWAY_TIMEOUT,
+            ErrorCode::NotKnownYet,
             format_args!("not known yet: {got}: {why}: ask again, or with a longer timeout"),
-        )
-        .with(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S)),
-        NameStatus::Failing(why) => {
-            Refusal::new(StatusCode::BAD_GATEWAY, format_args!("the upstream fails: {got}: {why}: ask again"))
-                .with(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S))
-        }
+        ),
+        NameStatus::Failing(why) => Refusal::new(
+            ErrorCode::UpstreamFails,
+            format_args!("the upstream fails: {got}: {why}: ask again"),
+        ),
         NameStatus::Unusable(why) => Refusal::new(
-            StatusCode::BAD_GATEWAY,
+            ErrorCode::UpstreamUnusable,
             format_args!("the upstream does not say: {got}: {why}: look at the upstream"),
         ),
-        NameStatus::NoPath(why) => Refusal::bad_request(format_args!(
-            "a name that cannot be asked for upstream: {got}: {why}: use another name"
-        )),
-        NameStatus::Full => Refusal::unavailable(format_args!(
-            "too many names: {got} is one more than --fill-max-names: ask another node"
-        )),
+        NameStatus::NoPath(why) => Refusal::new(
+            ErrorCode::BadName,
+            format_args!("a name that cannot be asked for upstream: {got}: {why}: use another name"),
+        ),
+        NameStatus::Full => Refusal::new(
+            ErrorCode::TooManyNames,
+            format_args!("too many names: {got} is one more than --fill-max-names: ask another node"),
+        ),
     })
 }
 
@@ -119,7 +120,7 @@ pub(super) fn missing(record: Option<&Record>, name: &Name) -> Option<Refusal> {
         None => Some(not_found(name)),
         Some(record) if record.kind() == Kind::Tombstone => {
             let got = shown(name.as_bytes());
-            Some(Refusal::new(StatusCode::GONE, format_args!("deleted: {got}: wait for it with ?version=")))
+            Some(Refusal::new(ErrorCode::Deleted, format_args!("deleted: {got}: wait for it with ?version=")))
         }
         Some(_) => None,
     }
@@ -127,7 +128,7 @@ pub(super) fn missing(record: Option<&Record>, name: &Name) -> Option<Refusal> {
 
 fn not_found(name: &Name) -> Refusal {
     let got = shown(name.as_bytes());
-    Refusal::new(StatusCode::NOT_FOUND, format_args!("not found: {got}: wait for it with ?version="))
+    Refusal::new(ErrorCode::NotFound, format_args!("not found: {got}: wait for it with ?version="))
 }
 
 /// 503: there is something to wait for, and no place to do so.
@@ -136,27 +137,36 @@ pub(super) fn too_many(node: &Node, name: &Name, crowded: Crowded) -> Refusal {
     match crowded {
         Crowded::InAll(most) => {
             node.metrics.hit(Limit::Watchers);
-            Refusal::unavailable(format_args!("too many watchers: {most} are parked here: {ADVICE}"))
+            Refusal::new(
+                ErrorCode::TooManyWatchers,
+                format_args!("too many watchers: {most} are parked here: {ADVICE}"),
+            )
         }
         Crowded::OnThisName(most) => {
             node.metrics.hit(Limit::WatchersOfAName);
             let got = shown(name.as_bytes());
-            Refusal::unavailable(format_args!("too many watchers of {got}: {most} are parked: {ADVICE}"))
+            Refusal::new(
+                ErrorCode::TooManyWatchers,
+                format_args!("too many watchers of {got}: {most} are parked: {ADVICE}"),
+            )
         }
     }
 }
 
 /// For a reader that is not there any more: nobody sees it, but the connection ends.
 pub(super) fn hung_up() -> Refusal {
-    Refusal::unavailable("hung up: the connection was closed while the answer was waited for")
-        .with(CONNECTION, HeaderValue::from_static("close"))
+    Refusal::new(
+        ErrorCode::ConnectionClosed,
+        "hung up: the connection was closed while the answer was waited for",
+    )
+    .with(CONNECTION, HeaderValue::from_static("close"))
 }
 
 /// 409: the reader has seen newer than what we hold, even after waiting.
 fn behind(record: Option<&Record>, seen: Stamp) -> Refusal {
     let held = record.map_or_else(|| "nothing".to_owned(), |r| format!("{} µs", r.last_sync()));
     Refusal::new(
-        StatusCode::CONFLICT,
+        ErrorCode::WouldGoBack,
         format_args!(
             "would go back in time: you have seen {seen} µs, this node holds {held}: ask another node or again"
         ),

@@ -21,6 +21,7 @@ use crate::node::lifecycle::Phase;
 use crate::watch::fair_queue::{FairQueue, SLICE, Slice, Whom};
 use crate::watch::timer_wheel::TimerWheel;
 use crate::watch::{Waiter, Wake};
+use crate::wire::error_code::ErrorCode;
 
 /// Marks the events of the inbox. Connections are marked by their place.
 pub(super) const WAKER: Token = Token(usize::MAX);
@@ -245,7 +246,7 @@ impl EventLoop {
             // the ordinary path could not wait for it either: the limit is one of all processes of this user
             self.errors.cannot_wait(self.shared.port, &error);
             self.shared.node.metrics.hit(Limit::Connections);
-            let _ = reject_at_once(stream, TOO_MANY_CONNECTIONS);
+            let _ = reject_at_once(stream, ErrorCode::TooManyConnections, TOO_MANY_CONNECTIONS);
             return;
         }
         let at =

@@ -20,6 +20,7 @@ use crate::http::unavailable::reject_at_once;
 use crate::node::in_flight::Full;
 use crate::node::pulse::STALLED;
 use crate::watch::ConnectionId;
+use crate::wire::error_code::ErrorCode;
 use crate::wire::head::{Form, recognise};
 use crate::wire::timing::Timing;
 
@@ -263,7 +264,7 @@ impl EventLoop {
         if let Some(connection) = self.table.remove(at) {
             self.wheel.clear(at);
             self.shared.node.metrics.answered(self.shared.port, 503);
-            let _ = reject_at_once(connection.stream, STALLED);
+            let _ = reject_at_once(connection.stream, ErrorCode::Stalled, STALLED);
         }
     }
 
