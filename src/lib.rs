@@ -5,23 +5,28 @@
 //!
 //! # The map
 //!
-//! | module | what it is | may use |
+//! | module | content | may use |
 //! |---|---|---|
 //! | [`core`] | what a node knows and decides; no clock, randomness, sockets, runtime or logging | nothing |
-//! | [`wire`] | what travels, as text and bytes | `core` |
-//! | `sim` | many nodes in a seeded world, over `core` and `wire`; built only with the feature `sim` | `core`, `wire` |
-//! | `watch` | from a change to those who wait for it | `core` |
 //! | `seal` | secrets, keys, and frames that only the cluster can read | nothing |
-//! | `membership` | who else is there: discovery by DNS, gossip behind a sealed socket | `core`, `seal` |
-//! | `replication` | what peers say to each other over HTTP, sealed | `core`, `wire`, `seal` |
-//! | `config` | what was typed, and what it means | `core`, `wire`, `seal`, `membership` |
-//! | `fill` | names that come from an upstream | `core`, `wire`, `config` |
-//! | `node` | the running node: the store behind its lock, the clock, start and stop | all above |
+//! | `metrics` | counters, and their labels | `core` |
+//! | [`wire`] | what travels, as text and bytes | `core` |
+//! | `watch` | from a change to its watchers | `core` |
+//! | `membership` | the other nodes: discovery by DNS, gossip behind a sealed socket | `core`, `seal` |
+//! | `config` | the flags as they are typed, and what they mean | all above |
+//! | `replication` | sealed messages between peers over HTTP | `core`, `wire`, `seal` |
+//! | `sim` | many nodes in a seeded world; built only with the feature `sim` | `core`, `wire` |
+//! | `fill` | names that come from an upstream | all above but `sim` |
+//! | `node` | the state of a node: the store behind its lock, the clock, limits | all above |
+//! | `cluster` | the loops of a node that has peers | all above |
+//! | `report` | what operators see: the view of the cluster, the page of metrics | all above |
 //! | `api` | the HTTP interface, one file a resource | all above |
+//! | `http` | the transport: listener, connections, HTTP/1.1, HTTP/2, the fast path | all above |
+//! | `daemon` | the process: binds, assembles, serves, stops; the only module that may end it | all above |
 //! | `cli` | the command line, one file a command | all above |
 //!
-//! Arrows run one way. What has to be called upwards is handed down as a value: `node::run` is given the service that
-//! `api` makes. Without the feature `node` only `core` and `wire` are built, which shows that they are pure.
+//! A module uses only modules above it in this table, and modules of one room do not use each other in a circle; a test of
+//! `xtask` reads the `use` lines. Without the feature `node` only `core` and `wire` are built, which shows that they are pure.
 #![forbid(unsafe_code)]
 
 pub mod core;
