@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use vwatch::core::message::{Answer, Ask, Request, Response};
 use vwatch::core::mutants::Mutants;
-use vwatch::core::replica::{Request, Response};
 use vwatch::core::store::{Change, Store};
-use vwatch::core::sync::{Answer, Ask, Moment, Next, Round, Snapshot, SnapshotNext, respond};
+use vwatch::core::sync::{Moment, Next, Round, Snapshot, SnapshotNext, respond};
 use vwatch::core::{Genesis, Incarnation, Name, Stamp, Version};
 use vwatch::wire::message::{decode_request, decode_response, encode_request, encode_response};
 

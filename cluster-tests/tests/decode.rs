@@ -6,10 +6,10 @@ use std::alloc::System;
 use std::sync::{Mutex, PoisonError};
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use vwatch::core::message::{Ask, Request, Response};
 use vwatch::core::mutants::Mutants;
-use vwatch::core::replica::{Request, Response};
 use vwatch::core::store::{Change, Store};
-use vwatch::core::sync::{Ask, Moment, Next, Round, Snapshot, respond};
+use vwatch::core::sync::{Moment, Next, Round, Snapshot, respond};
 use vwatch::core::{Genesis, Incarnation, Name, Stamp, Version};
 use vwatch::wire::message::{VERSION, decode_request, decode_response, encode_request, encode_response};
 

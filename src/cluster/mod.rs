@@ -38,7 +38,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::core::State;
-use crate::core::replica::Call;
+use crate::core::message::Call;
 use crate::fill::Filler;
 use crate::membership::Membership;
 use crate::membership::discovery::Discovery;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::address_book::AddressBook;
 use super::peer_health::PeerHealth;
 use super::timing::entropy;
-use crate::core::replica::{Call, Request, Response};
+use crate::core::message::{Call, Request, Response};
 use crate::metrics::Metrics;
 use crate::node::store::SharedStore;
 use crate::replication::client::{CallError, PeerClient};

@@ -7,6 +7,7 @@ pub mod genesis;
 pub mod joining;
 pub mod limits;
 pub mod liveness;
+pub mod message;
 pub mod mutants;
 pub mod name;
 pub mod peers;

@@ -13,7 +13,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
 use crate::core::joining::Contact;
-use crate::core::replica::{Call, Config, Counts, Now, Request, Response};
+use crate::core::message::{Call, Request, Response};
+use crate::core::replica::{Config, Counts, Now};
 use crate::core::store::{Change, Due, Read, Written};
 use crate::core::{
     Genesis, Incarnation, MostWaiters, Name, Question, Record, Replica, Stamp, State, Store, Summary, Ticket,

@@ -3,7 +3,7 @@
 //! A refusal that says something of this node (its clock, its name) is sealed as any answer is: who has no key learns
 //! nothing, and who has one can believe it.
 
-use crate::core::replica::Response;
+use crate::core::message::Response;
 use crate::core::{Incarnation, Stamp};
 use crate::wire::message::{decode_response, encode_response};
 

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 use super::answer::Answer;
 use super::frames::{self, Binding, FrameError, Opener, Preamble, Way};
 use super::{CONTENT_TYPE, SYNC_PATH, UNPROVEN, path_of};
-use crate::core::replica::{Request, Response};
+use crate::core::message::{Request, Response};
 use crate::core::{Incarnation, Name, Stamp};
 use crate::seal::Keyring;
 use crate::wire::message::encode_request;

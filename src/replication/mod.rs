@@ -7,7 +7,7 @@ pub mod answer;
 pub mod client;
 pub mod frames;
 
-use crate::core::replica::Request;
+use crate::core::message::Request;
 
 /// Where writes are pushed to.
 pub const PUSH_PATH: &str = "/v1/versions";

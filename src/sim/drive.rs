@@ -3,8 +3,7 @@
 use super::gossip::Heard;
 use super::world::{Event, Process, TICK_US, World};
 use crate::core::joining::Contact;
-use crate::core::replica::{Call, Request, Response};
-use crate::core::sync::{Reply, What};
+use crate::core::message::{Call, Reply, Request, Response, What};
 use crate::core::{Name, Record};
 use crate::wire::message::{decode_request, decode_response, encode_request, encode_response};
 

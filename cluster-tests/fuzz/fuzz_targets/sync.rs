@@ -3,8 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use vwatch::core::message::{Request, Response};
 use vwatch::core::mutants::Mutants;
-use vwatch::core::replica::{Request, Response};
 use vwatch::core::store::Change;
 use vwatch::core::sync::{Moment, Next, Round, respond};
 use vwatch::core::{Genesis, Incarnation, Name, Stamp, Store, Version};

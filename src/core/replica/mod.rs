@@ -12,11 +12,12 @@ mod types;
 
 use std::collections::{BTreeMap, VecDeque};
 
-pub use types::{Call, ClockSteps, Config, Counts, Effects, Now, Request, Response};
+pub use types::{ClockSteps, Config, Counts, Effects, Now};
 
 use super::genesis::Genesis;
 use super::joining::{Contact, Joiner, LOOK_US, Step, is_whole_group, step};
 use super::limits::{HORIZON_SLICE, LEAST_GRACE_US, MAX_VECTOR};
+use super::message::{Call, Request, Response};
 use super::mutants::Mutant;
 use super::peers::{Peers, State, Summary};
 use super::record::Incarnation;

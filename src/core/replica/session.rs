@@ -2,8 +2,9 @@
 
 use super::{Call, Config, Counts, Effects, Incarnation, Now, Replica, Request, Store};
 use crate::core::limits::MAX_SESSION_US;
+use crate::core::message::{Answer, Ask};
 use crate::core::peers::{Errand, Peer};
-use crate::core::sync::{Answer, Ask, Next, Outcome, Round, Snapshot, SnapshotNext, Stop, much_larger};
+use crate::core::sync::{Next, Outcome, Round, Snapshot, SnapshotNext, Stop, much_larger};
 
 /// How often in a row a request is asked again when it gets no answer: it changes nothing to ask twice.
 pub(super) const RETRIES: u32 = 2;

@@ -3,10 +3,11 @@
 use super::*;
 use crate::core::joining::PATIENCE_US;
 use crate::core::limits::MAX_SESSION_US;
+use crate::core::message::{Answer, Reply};
 use crate::core::mutants::Mutants;
 use crate::core::peers::Peer;
 use crate::core::store::Change;
-use crate::core::sync::{Answer, Reply, Round};
+use crate::core::sync::Round;
 use crate::core::testing::name;
 use crate::core::vector::Vector;
 use crate::core::version::Version;

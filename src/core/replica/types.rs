@@ -1,11 +1,9 @@
 //! What goes into a replica and what comes out of it.
 
 use super::super::limits::{HORIZON_STEP_US, MAX_ANSWER_BYTES};
-use super::super::push::{Ack, Batch};
-use super::super::record::Incarnation;
 use super::super::stamp::Stamp;
 use super::super::store::Due;
-use super::super::sync::{Answer, Ask};
+use super::super::message::Call;
 
 const SECOND_US: u64 = 1_000_000;
 
@@ -16,35 +14,6 @@ pub struct Now {
     pub wall: Stamp,
     /// A clock that only goes forward, µs since whenever.
     pub mono_us: u64,
-}
-
-/// What is asked of a peer.
-#[derive(Clone, Debug)]
-pub enum Request {
-    /// Take these writes.
-    Push(Batch),
-    /// A step of a sync.
-    Sync(Ask),
-}
-
-/// What a peer answers.
-#[derive(Clone, Debug)]
-pub enum Response {
-    /// To a push.
-    Push(Ack),
-    /// To a step of a sync.
-    Sync(Answer),
-}
-
-/// A request that is to be sent.
-#[derive(Clone, Debug)]
-pub struct Call {
-    /// To match the response with.
-    pub id: u64,
-    /// To whom.
-    pub to: Incarnation,
-    /// What.
-    pub request: Request,
 }
 
 /// What a replica is told at its start.

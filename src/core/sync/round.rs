@@ -4,17 +4,15 @@ use std::collections::VecDeque;
 
 use super::super::genesis::Genesis;
 use super::super::limits::{HORIZON_SLICE, LIST_AT_MOST, MAX_ROUND_POSITIONS};
+use super::super::message::{Answer, Ask, Compare, Found, Listed, Listing, Reply, Sums, What};
 use super::super::mutants::Mutant;
-use super::super::record::Incarnation;
+use super::super::record::{Incarnation, Record};
 use super::super::set::{Cell, Set};
 use super::super::stamp::Stamp;
 use super::super::store::{Due, Store};
 use super::super::trie::Prefix;
 use super::super::vector::Vector;
-use super::{
-    Answer, Ask, Compare, Found, Listed, Listing, Moment, PREFIX_BYTES, Reply, SUM_BYTES, Sums, What,
-    record_bytes,
-};
+use super::{Moment, PREFIX_BYTES, SUM_BYTES, record_bytes};
 
 /// A round of sync with one process.
 ///
@@ -188,7 +186,7 @@ impl Round {
         Ask { from, to: self.peer, genesis: Some(self.genesis), horizon, budget: self.budget, what }
     }
 
-    fn take_offers(&mut self, set: &Set, left: &mut usize) -> Vec<super::Record> {
+    fn take_offers(&mut self, set: &Set, left: &mut usize) -> Vec<Record> {
         let mut records = Vec::new();
         for position in &self.offers {
             let bytes = set.cells(*position, *position).map(|cell| record_bytes(cell.record())).sum();

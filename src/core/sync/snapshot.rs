@@ -2,11 +2,12 @@
 
 use super::super::genesis::Genesis;
 use super::super::limits::HORIZON_SLICE;
+use super::super::message::{Answer, Ask, Reply, What};
 use super::super::mutants::Mutant;
 use super::super::record::Incarnation;
 use super::super::store::{Due, Store};
 use super::super::vector::Vector;
-use super::{Answer, Ask, Moment, Reply, Stop, What};
+use super::{Moment, Stop};
 
 /// A set that is being taken over, in order of positions.
 ///

@@ -6,12 +6,15 @@ use proptest::prelude::*;
 use super::*;
 use crate::core::genesis::Genesis;
 use crate::core::limits::LIST_AT_MOST;
+use crate::core::message::{Answer, Ask, Found, Listed, Listing, Reply, Sums, What};
 use crate::core::mutants::Mutants;
 use crate::core::peers::{Errand, Peers, State, Summary};
 use crate::core::push::Log;
-use crate::core::record::{Dot, Kind};
+use crate::core::record::{Dot, Incarnation, Kind};
 use crate::core::store::{Change, Store};
 use crate::core::testing::{at, name};
+use crate::core::trie::Prefix;
+use crate::core::vector::Vector;
 use crate::core::version::Version;
 
 const GENESIS: Genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [3; 16] };

@@ -4,9 +4,10 @@
 
 use super::codec::{DecodeError, Reader, Writer};
 use crate::core::limits::{MAX_DATA_BYTES, MAX_MESSAGE_BYTES, MAX_NAME_BYTES, MAX_VECTOR, MAX_VERSION_BYTES};
+use crate::core::message::{
+    Answer, Ask, Compare, Found, Listed, Listing, Reply, Request, Response, Sums, What,
+};
 use crate::core::push::{Ack, Batch};
-use crate::core::replica::{Request, Response};
-use crate::core::sync::{Answer, Ask, Compare, Found, Listed, Listing, Reply, Sums, What};
 use crate::core::{Digest, Dot, Genesis, Incarnation, Kind, Name, Prefix, Record, Stamp, Vector, Version};
 
 /// Of the layout below.
