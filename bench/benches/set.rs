@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use vwatch::core::store::{Change, Read, Written};
-use vwatch::core::{Genesis, Incarnation, Known, Name, Question, Stamp, Store, Version};
+use vwatch::core::{Effects, Genesis, Incarnation, Known, Name, Question, Stamp, Store, Version};
 
 const NAMES: usize = 1_000_000;
 const DATA: [u8; 64] = [b'd'; 64];
@@ -24,8 +24,10 @@ fn store<T>() -> Store<T> {
     Store::new(genesis, Incarnation(1), usize::MAX)
 }
 
-fn put<T>(store: &mut Store<T>, now: u64, name: &Name, version: &Version) -> Written<T> {
-    store.write(at(now), name, &Change::Put { version, data: &DATA }, None)
+/// Writes, and takes the effects, as the node does.
+fn put<T>(store: &mut Store<T>, now: u64, name: &Name, version: &Version) -> (Written, Effects<T>) {
+    let written = store.write(at(now), name, &Change::Put { version, data: &DATA }, None);
+    (written, store.take_effects())
 }
 
 fn full() -> (Store<u32>, Vec<Name>) {

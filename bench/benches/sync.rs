@@ -42,7 +42,7 @@ impl Cost {
         self.round_trips += 1;
         self.out += bytes.len();
         let Ok(Request::Sync(ask)) = decode_request(&bytes) else { panic!("it was a sync") };
-        let (answer, _) = respond(peer, true, moment(), &ask);
+        let answer = respond(peer, true, moment(), &ask);
         let bytes = encode_response(&Response::Sync(answer));
         self.back += bytes.len();
         let Ok(Response::Sync(answer)) = decode_response(&bytes) else { panic!("it was a sync") };
@@ -65,7 +65,7 @@ fn round(a: &mut Store<()>, b: &mut Store<()>, entropy: u64) -> Cost {
     let mut round = Round::new(a, b.incarnation(), BUDGET, entropy);
     loop {
         let answer = cost.carry(round.ask(a), b);
-        match round.answered(a, moment(), entropy, answer).0 {
+        match round.answered(a, moment(), entropy, answer) {
             Next::Ask => {}
             Next::Done(_) => break,
             Next::Stop(why) => panic!("{why:?}"),
@@ -86,7 +86,7 @@ fn main() {
     let mut snapshot = Snapshot::new(a.incarnation(), BUDGET);
     for joined in std::iter::once(false).chain(std::iter::repeat(true)) {
         let answer = cost.carry(snapshot.ask(&b, joined), &mut a);
-        match snapshot.answered(&mut b, joined, moment(), answer).0 {
+        match snapshot.answered(&mut b, joined, moment(), answer) {
             SnapshotNext::Ask => {}
             SnapshotNext::Done { .. } => break,
             SnapshotNext::Stop(why) => panic!("{why:?}"),

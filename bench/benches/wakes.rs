@@ -6,7 +6,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use vwatch::core::store::{Change, Read, Written};
+use vwatch::core::store::{Change, Read};
+use vwatch::core::waiters::Due;
 use vwatch::core::{Genesis, Incarnation, Known, Name, Question, Stamp, Store, Ticket, Version};
 use vwatch::watch::fair_queue::{FairQueue, Job, Whom};
 use vwatch::watch::pace::Pace;
@@ -22,8 +23,10 @@ fn resident_bytes() -> usize {
     pages * 4096
 }
 
-fn put(store: &mut Store<Waiter>, now: Stamp, name: &Name, version: &Version) -> Written<Waiter> {
-    store.write(now, name, &Change::Put { version, data: &[b'd'; 64] }, None)
+/// Writes, and returns the lists of waiters that are due.
+fn put(store: &mut Store<Waiter>, now: Stamp, name: &Name, version: &Version) -> Due<Waiter> {
+    store.write(now, name, &Change::Put { version, data: &[b'd'; 64] }, None);
+    store.take_effects().due
 }
 
 fn main() {
@@ -54,9 +57,8 @@ fn main() {
         let bytes = resident_bytes().saturating_sub(before) / WAITERS as usize;
 
         let started = Instant::now();
-        let written = put(&mut store, now, &name, &Version::of_data(&turn.to_be_bytes()));
+        let mut due = put(&mut store, now, &name, &Version::of_data(&turn.to_be_bytes()));
         let writing = started.elapsed();
-        let Written::Done { mut due, .. } = written else { panic!("written") };
         let waiters = due.pop().expect("one list");
         let job = Job { waiters, wake: Wake::Changed { at: started }, started, pace: Pace::NONE };
         let mut rounds = FairQueue::new(Whom::EventLoop(0));

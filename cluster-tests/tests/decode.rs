@@ -89,7 +89,7 @@ fn said() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     let (mut a, mut b) = (store(1, 0..120), store(2, 60..180));
     let (mut requests, mut responses) = (Vec::new(), Vec::new());
     let mut carry = |ask: Ask, to: &mut Store<()>| {
-        let (answer, _) = respond(to, true, at, &ask);
+        let answer = respond(to, true, at, &ask);
         requests.push(encode_request(&Request::Sync(ask)));
         responses.push(encode_response(&Response::Sync(answer.clone())));
         answer
@@ -97,7 +97,7 @@ fn said() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     carry(Snapshot::new(Incarnation(2), 1 << 20).ask(&a, true), &mut b);
     let mut round = Round::new(&a, Incarnation(2), 1 << 20, 7);
     while let answer = carry(round.ask(&a), &mut b)
-        && let (Next::Ask, _) = round.answered(&mut a, at, 7, answer)
+        && round.answered(&mut a, at, 7, answer) == Next::Ask
     {}
     carry(Round::vectors(&a, Incarnation(2), 1 << 20).ask(&a), &mut b);
     (requests, responses)

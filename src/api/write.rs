@@ -24,7 +24,6 @@ use crate::core::{Name, Record, Stamp, Version};
 use crate::metrics::Limit;
 use crate::node::clock;
 use crate::node::store::NotWritten;
-use crate::watch::Waiter;
 use crate::wire::date::parse_http_date;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::etag::parse_tag;
@@ -80,9 +79,7 @@ fn write(node: &Node, name: &Name, change: &Change<'_>, given: Option<Stamp>) ->
         NotWritten::Contradicts(current) => other_data(&current),
     })?;
     match written {
-        Written::<Waiter>::Done { current, .. } => {
-            Ok((StatusCode::NO_CONTENT, stamps(Some(&current))).into_response())
-        }
+        Written::Done { current } => Ok((StatusCode::NO_CONTENT, stamps(Some(&current))).into_response()),
         Written::Lost { current } => Err(lost(&current)),
         Written::TooOld { oldest } => Err(Refusal::new(
             ErrorCode::StampTooOld,

@@ -3,11 +3,14 @@
 //! Time is handed in as [`stamp::Stamp`]s, or as instants where only pauses count, entropy as keys and ids. The node
 //! (`crate::api::state`) owns one of these behind one lock; a simulator can own thousands.
 
+pub mod effects;
 pub mod genesis;
 pub mod joining;
 pub mod limits;
 pub mod liveness;
 pub mod message;
+#[cfg(any(test, feature = "sim"))]
+pub mod mirror;
 pub mod mutants;
 pub mod name;
 pub mod peers;
@@ -28,6 +31,7 @@ pub mod vector;
 pub mod version;
 pub mod waiters;
 
+pub use effects::{Effects, SetChange};
 pub use genesis::{Genesis, GenesisMark};
 pub use name::{Name, NameError};
 pub use peers::{State, Summary};

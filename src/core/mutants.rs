@@ -57,11 +57,13 @@ pub enum Mutant {
     RefusalsForEver,
     /// A joining node waits for a set that it cannot have for as long as that is there.
     OutOfReachForEver,
+    /// A record that a peer brings changes the set, and is not reported as a change.
+    ReplicatedUnreported,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::NoHorizonExchange,
         Self::ResolvedOnTruncation,
         Self::VectorAtEnd,
@@ -88,6 +90,7 @@ impl Mutant {
         Self::LoneClockBelieved,
         Self::RefusalsForEver,
         Self::OutOfReachForEver,
+        Self::ReplicatedUnreported,
     ];
 }
 

@@ -233,12 +233,12 @@ impl Set {
     }
 
     /// Drops the record of a name as if it had never been there. Only for a copy that nobody replicates: what is dropped
-    /// here would come back from a peer. Says whether there was one.
-    pub fn drop_copy(&mut self, name: &Name) -> bool {
+    /// here would come back from a peer. Returns the record that was dropped, if there was one.
+    pub fn drop_copy(&mut self, name: &Name) -> Option<Record> {
         let position = self.position(name);
         let at = self.leaf_of(position);
         let leaf = &mut self.leaves[at];
-        let Ok(at) = find(leaf, position, name) else { return false };
+        let at = find(leaf, position, name).ok()?;
         let cell = leaf.remove(at);
         self.trie.replace(position, Some(cell.item), None);
         self.bytes -= Self::cost(&cell.record);
@@ -247,7 +247,7 @@ impl Set {
             Kind::Value => drop(self.names.remove(name)),
             Kind::Tombstone => self.tombstones.remove(cell.record.last_sync(), position),
         }
-        true
+        Some(cell.record)
     }
 
     /// Puts the horizon back where a wrong clock moved it into the future. Only for a set that nobody else has a part in:
@@ -458,7 +458,7 @@ mod tests {
             assert_eq!(set.retired_bytes(), cost, "nobody held the others");
         }
         let last = set.get(&name("n")).cloned();
-        assert!(set.drop_copy(&name("n")));
+        assert!(set.drop_copy(&name("n")).is_some());
         assert_eq!(set.retired_bytes(), 2 * cost);
         drop(held);
         set.sweep_retired(1);
@@ -476,8 +476,8 @@ mod tests {
         set.merge(&value("n", 5, "a"));
         set.merge(&tombstone("m", 6));
         for text in ["n", "m"] {
-            assert!(set.drop_copy(&name(text)));
-            assert!(!set.drop_copy(&name(text)), "it is gone");
+            assert!(set.drop_copy(&name(text)).is_some());
+            assert!(set.drop_copy(&name(text)).is_none(), "it is gone");
         }
         assert_eq!((set.root(), set.bytes(), set.values(), set.tombstones()), (root, bytes, 1, 0));
         assert_eq!(names(&set, "", None), ["kept"]);

@@ -2,11 +2,16 @@
 //!
 //! Each method is one step under that lock. What must be one step is one method: a reader's check of the version and
 //! its joining of the list ([`Store::read`]), a write's merge and its taking of the waiters ([`Store::write`]).
+//!
+//! What a step brings about outside of the store (waiters to wake, requests to peers, changes to report) is gathered in
+//! its [`Effects`], for the shell to take ([`Store::take_effects`]).
 
 use std::collections::HashSet;
 
+use super::effects::{Effects, SetChange};
 use super::genesis::Genesis;
 use super::limits::{LIST_AT_MOST, MAX_BATCH_DOTS, MAX_STAMP_LEAD_US, MUTANT_GUARD_US};
+use super::message::Call;
 use super::mutants::{Mutant, Mutants};
 use super::name::Name;
 use super::push::{Ack, Batch, Log};
@@ -37,10 +42,11 @@ pub struct Store<T> {
     /// Names whose upstream has yet to say what they are.
     expected: HashSet<Name>,
     draining: bool,
+    /// What the steps since [`Store::take_effects`] brought about.
+    effects: Effects<T>,
+    /// Whether changes of the set go into `effects`.
+    reports_changes: bool,
 }
-
-/// Waiters that a change concerns, list by list.
-pub type Due<T> = Vec<Vec<(Ticket, T)>>;
 
 /// What a client asks to be written.
 #[derive(Debug)]
@@ -58,13 +64,11 @@ pub enum Change<'a> {
 
 /// What a write did.
 #[derive(Debug)]
-pub enum Written<T> {
+pub enum Written {
     /// The name now is as the write wanted it, by this write or already before it.
     Done {
         /// What stands.
         current: Record,
-        /// Whom to wake.
-        due: Due<T>,
     },
     /// Something newer stands. Nothing was changed.
     Lost {
@@ -128,6 +132,24 @@ impl<T> Store<T> {
         Self { list_at_most, ..self }
     }
 
+    /// Holds at most so many bytes.
+    #[cfg(test)]
+    pub(super) fn holding_at_most(self, max_set_bytes: usize) -> Self {
+        Self { max_set_bytes, ..self }
+    }
+
+    /// From now on reports each change of the set: see [`Effects::changes`]. Without it a change costs nothing beside
+    /// itself.
+    pub fn report_changes(&mut self) {
+        self.reports_changes = true;
+    }
+
+    /// What the steps since the last call brought about, for the shell to carry out.
+    #[must_use]
+    pub fn take_effects(&mut self) -> Effects<T> {
+        std::mem::take(&mut self.effects)
+    }
+
     fn with_set(
         genesis: Genesis,
         incarnation: Incarnation,
@@ -152,6 +174,8 @@ impl<T> Store<T> {
             waiters: Waiters::default(),
             expected: HashSet::new(),
             draining: false,
+            effects: Effects::default(),
+            reports_changes: false,
         }
     }
 
@@ -223,13 +247,7 @@ impl<T> Store<T> {
     /// Writes for a client. `given` is the stamp that it names, already guarded; without one the node gives its own,
     /// above all that it holds for the name, and after the genesis, so that no reader's stamp is taken for an earlier
     /// set's.
-    pub fn write(
-        &mut self,
-        now: Stamp,
-        name: &Name,
-        change: &Change<'_>,
-        given: Option<Stamp>,
-    ) -> Written<T> {
+    pub fn write(&mut self, now: Stamp, name: &Name, change: &Change<'_>, given: Option<Stamp>) -> Written {
         if given.is_none() {
             self.date_genesis_back(now);
         }
@@ -251,15 +269,15 @@ impl<T> Store<T> {
             return Written::Full { bytes: self.set.bytes(), limit: self.max_set_bytes };
         }
         match self.merge(&record) {
-            (Merge::Newer { .. }, due) => {
+            Merge::Newer { .. } => {
                 // a dot is given to what was accepted, so that sequences have no holes
                 self.log.add(name, record.last_sync(), Set::cost(&record));
                 self.vector.raise(self.incarnation, dot.sequence);
-                Written::Done { current: record, due }
+                Written::Done { current: record }
             }
-            (Merge::Stands(current), due) if current.reads_as(&record) => Written::Done { current, due },
-            (Merge::Stands(current), _) => Written::Lost { current },
-            (Merge::Forgotten, _) => Written::TooOld { oldest },
+            Merge::Stands(current) if current.reads_as(&record) => Written::Done { current },
+            Merge::Stands(current) => Written::Lost { current },
+            Merge::Forgotten => Written::TooOld { oldest },
         }
     }
 
@@ -284,29 +302,35 @@ impl<T> Store<T> {
         }
     }
 
-    /// Takes a record in, from whomever, and says whom to wake.
-    pub fn merge(&mut self, record: &Record) -> (Merge, Due<T>) {
+    /// Takes in a record, from a client or a peer. The waiters whom it concerns are due.
+    pub fn merge(&mut self, record: &Record) -> Merge {
         let merge = self.set.merge(record);
-        let due = match &merge {
-            Merge::Newer { previous } => self.waiters.take(previous.as_ref(), record),
-            Merge::Stands(_) | Merge::Forgotten => Due::new(),
-        };
-        (merge, due)
+        if let Merge::Newer { previous } = &merge {
+            self.waiters.take(previous.as_ref(), record, &mut self.effects.due);
+            if self.reports_changes {
+                let (record, previous) = (record.clone(), previous.clone());
+                self.effects.changes.push(SetChange::Merged { record, previous });
+            }
+        }
+        merge
     }
 
     /// Takes in a peer's record.
-    pub(super) fn replicate(&mut self, now: Stamp, record: &Record, due: &mut Due<T>) {
+    pub(super) fn replicate(&mut self, now: Stamp, record: &Record) {
         if self.mutants.has(Mutant::RefuseFuture) && record.last_sync().guard(now, MUTANT_GUARD_US).is_err() {
             return;
         }
-        due.append(&mut self.merge(record).1);
+        let reported = self.effects.changes.len();
+        self.merge(record);
+        if self.mutants.has(Mutant::ReplicatedUnreported) {
+            self.effects.changes.truncate(reported);
+        }
     }
 
     /// Takes in a peer's writes. The vector takes them if they connect to what it has, else it waits for a sync.
-    pub fn take(&mut self, now: Stamp, batch: &Batch) -> (Ack, Due<T>) {
-        let mut due = Due::new();
+    pub fn take(&mut self, now: Stamp, batch: &Batch) -> Ack {
         for record in &batch.records {
-            self.replicate(now, record, &mut due);
+            self.replicate(now, record);
         }
         let connects = self.vector.get(batch.from) >= batch.after || self.mutants.has(Mutant::SkipGaps);
         let span = batch.upto.saturating_sub(batch.after);
@@ -315,8 +339,12 @@ impl<T> Store<T> {
         if connects && sound && batch.from != self.incarnation {
             self.vector.raise(batch.from, batch.upto);
         }
-        let ack = Ack { from: self.incarnation, have: self.vector.get(batch.from), now };
-        (ack, due)
+        Ack { from: self.incarnation, have: self.vector.get(batch.from), now }
+    }
+
+    /// A request is to be sent to a peer.
+    pub(super) fn call(&mut self, call: Call) {
+        self.effects.calls.push(call);
     }
 
     /// After all that another set held when it had this vector was merged into ours.
@@ -381,7 +409,7 @@ impl<T> Store<T> {
     /// asked for again when it is read. While there is room a copy stays: its source may be gone by then.
     pub fn drop_copy(&mut self, name: &Name) {
         if self.set.bytes() > self.max_set_bytes / 2 && !self.waiters.has(name) {
-            self.set.drop_copy(name);
+            self.forget_copy(name);
         }
     }
 
@@ -391,9 +419,12 @@ impl<T> Store<T> {
         self.expected.insert(name.clone());
     }
 
-    /// The upstream has said what a name is, or nobody asks it any more. Says whom to wake: each asks its question again.
-    pub fn told(&mut self, name: &Name) -> Due<T> {
-        if self.expected.remove(name) { self.waiters.take_told(name) } else { Due::new() }
+    /// The upstream has said what a name is, or the node asks it no more. Those who wait for that are due, and ask their
+    /// questions again.
+    pub fn told(&mut self, name: &Name) {
+        if self.expected.remove(name) {
+            self.waiters.take_told(name, &mut self.effects.due);
+        }
     }
 
     /// How many names an upstream has yet to tell.
@@ -407,10 +438,10 @@ impl<T> Store<T> {
         self.waiters.leave(ticket);
     }
 
-    /// From now on parks nobody; takes all who are parked, to be sent home.
-    pub fn drain(&mut self) -> Due<T> {
+    /// From now on parks nobody; all who are parked are due, to be sent home.
+    pub fn drain(&mut self) {
         self.draining = true;
-        self.waiters.take_all()
+        self.waiters.take_all(&mut self.effects.due);
     }
 
     /// Puts the horizon back; see [`Set::lower_horizon`].
@@ -420,7 +451,11 @@ impl<T> Store<T> {
 
     /// Forgets a copy whose source is gone; see [`Set::drop_copy`]. Whoever is parked on it is told of the next one.
     pub fn forget_copy(&mut self, name: &Name) {
-        self.set.drop_copy(name);
+        if let Some(previous) = self.set.drop_copy(name)
+            && self.reports_changes
+        {
+            self.effects.changes.push(SetChange::Dropped { previous });
+        }
     }
 
     /// Moves the horizon and drops at most `at_most` tombstones; see [`Set::raise_horizon`].
@@ -446,29 +481,34 @@ mod tests {
         Store::new(GENESIS, Incarnation(1), usize::MAX)
     }
 
-    fn put(store: &mut Store<u32>, now: u64, v: &str, given: Option<u64>) -> Written<u32> {
+    fn put(store: &mut Store<u32>, now: u64, v: &str, given: Option<u64>) -> Written {
         let version = version(v);
         store.write(at(now), &name("n"), &Change::Put { version: &version, data: b"d" }, given.map(at))
     }
 
-    fn delete(store: &mut Store<u32>, now: u64, given: Option<u64>) -> Written<u32> {
+    fn delete(store: &mut Store<u32>, now: u64, given: Option<u64>) -> Written {
         store.write(at(now), &name("n"), &Change::Delete, given.map(at))
     }
 
-    fn done(written: Written<u32>) -> (Record, usize) {
+    fn done(written: Written) -> Record {
         match written {
-            Written::Done { current, due } => (current, due.iter().map(Vec::len).sum()),
+            Written::Done { current } => current,
             other => panic!("not done: {other:?}"),
         }
+    }
+
+    /// How many waiters are due since the last look.
+    fn due(store: &mut Store<u32>) -> usize {
+        store.take_effects().due.iter().map(Vec::len).sum()
     }
 
     #[test]
     fn a_write_without_a_stamp_supersedes_what_the_node_has_seen() {
         let mut store = store();
         done(put(&mut store, 10, "ahead", Some(1_000)));
-        let (current, _) = done(put(&mut store, 20, "b", None));
+        let current = done(put(&mut store, 20, "b", None));
         assert_eq!((current.version(), current.last_sync()), ("b", at(1_001)));
-        let (current, _) = done(delete(&mut store, 20, None));
+        let current = done(delete(&mut store, 20, None));
         assert_eq!((current.kind(), current.last_sync()), (Kind::Tombstone, at(1_002)));
     }
 
@@ -480,12 +520,12 @@ mod tests {
         let mut store: Store<u32> = Store::new(genesis, Incarnation(1), usize::MAX);
         done(put(&mut store, 10, "a", Some(5)));
         assert_eq!(store.genesis(), genesis, "a stamp of a client says nothing of our clock");
-        let (current, _) = done(put(&mut store, 20, "b", None));
+        let current = done(put(&mut store, 20, "b", None));
         assert_eq!((current.last_sync(), store.genesis().started), (at(21), at(20)));
         // a difference between the clocks of two nodes is none
         let genesis = Genesis { started: at(HOUR), ..GENESIS };
         let mut store: Store<u32> = Store::new(genesis, Incarnation(1), usize::MAX);
-        let (current, _) = done(put(&mut store, HOUR - MAX_STAMP_LEAD_US + 1, "b", None));
+        let current = done(put(&mut store, HOUR - MAX_STAMP_LEAD_US + 1, "b", None));
         assert_eq!((current.last_sync(), store.genesis()), (at(HOUR + 1), genesis));
     }
 
@@ -493,14 +533,14 @@ mod tests {
     fn a_retry_is_harmless_and_an_older_write_loses() {
         let mut store = store();
         done(put(&mut store, 10, "a", Some(100)));
-        let (current, _) = done(put(&mut store, 10, "a", Some(50)));
+        let current = done(put(&mut store, 10, "a", Some(50)));
         assert_eq!(current.last_sync(), at(100), "it was there already, newer");
         assert!(
             matches!(put(&mut store, 10, "b", Some(50)), Written::Lost { current } if current.version() == "a")
         );
         assert!(matches!(delete(&mut store, 10, Some(50)), Written::Lost { .. }));
         done(delete(&mut store, 10, Some(200)));
-        let (current, _) = done(delete(&mut store, 10, Some(150)));
+        let current = done(delete(&mut store, 10, Some(150)));
         assert_eq!(current.last_sync(), at(200), "deleted already, later");
         assert!(matches!(put(&mut store, 10, "b", Some(150)), Written::Lost { .. }));
     }
@@ -520,8 +560,10 @@ mod tests {
         }
         let in_a_hurry = store.read(at(1), &name("n"), &knows_a, None::<fn() -> u32>);
         assert!(matches!(in_a_hurry, Read::Answer(Some(held)) if held.version() == "a"));
-        assert_eq!(store.told(&name("n")).iter().map(Vec::len).sum::<usize>(), 2);
-        assert_eq!((store.told(&name("n")).len(), store.expected()), (0, 0));
+        store.told(&name("n"));
+        assert_eq!(due(&mut store), 2);
+        store.told(&name("n"));
+        assert_eq!((due(&mut store), store.expected()), (0, 0));
         assert!(matches!(
             store.read(at(1), &name("n"), &knows_a, Some(|| 7)),
             Read::Parked { interest: Interest::Changed, .. }
@@ -547,9 +589,9 @@ mod tests {
     #[test]
     fn dots_have_no_holes() {
         let mut store = store();
-        assert_eq!(done(put(&mut store, 10, "a", Some(100))).0.dot().sequence, 1);
+        assert_eq!(done(put(&mut store, 10, "a", Some(100))).dot().sequence, 1);
         assert!(matches!(put(&mut store, 10, "b", Some(50)), Written::Lost { .. }));
-        assert_eq!(done(put(&mut store, 10, "c", None)).0.dot().sequence, 2);
+        assert_eq!(done(put(&mut store, 10, "c", None)).dot().sequence, 2);
     }
 
     #[test]
@@ -616,12 +658,12 @@ mod tests {
             (0, MAX_BATCH_DOTS + 1, vec![]),
             (0, 1, vec![record.clone(), record.clone()]),
         ] {
-            let (ack, _) = store.take(at(9), &Batch { from, after, upto, records });
+            let ack = store.take(at(9), &Batch { from, after, upto, records });
             assert_eq!(ack.have, 0, "{after} to {upto}");
         }
         let held = store.get(&name("n"));
         assert!(held.is_some_and(|held| held.order(&record).is_eq()), "the record itself is as good as any");
-        let (ack, _) = store.take(at(9), &Batch { from, after: 0, upto: 1, records: vec![record] });
+        let ack = store.take(at(9), &Batch { from, after: 0, upto: 1, records: vec![record] });
         assert_eq!(ack.have, 1);
     }
 
@@ -632,8 +674,10 @@ mod tests {
         let knows = Question { known: Known::AnyOf(vec![version("a")]), at_least: None };
         assert!(matches!(store.read(at(1), &name("n"), &knows, None::<fn() -> u32>), Read::Answer(Some(_))));
         assert!(matches!(store.read(at(1), &name("n"), &knows, Some(|| 7)), Read::Parked { .. }));
-        assert_eq!(done(put(&mut store, 11, "a", None)).1, 0, "a fresh stamp wakes nobody");
-        assert_eq!(done(put(&mut store, 12, "b", None)).1, 1);
+        done(put(&mut store, 11, "a", None));
+        assert_eq!(due(&mut store), 0, "a fresh stamp wakes no reader");
+        done(put(&mut store, 12, "b", None));
+        assert_eq!(due(&mut store), 1);
         assert!(
             matches!(store.read(at(1), &name("n"), &knows, Some(|| 8)), Read::Answer(Some(r)) if r.version() == "b")
         );
@@ -645,7 +689,8 @@ mod tests {
         done(put(&mut store, 10, "a", None));
         let knows = Question { known: Known::Current, at_least: None };
         assert!(matches!(store.read(at(1), &name("n"), &knows, Some(|| 7)), Read::Parked { .. }));
-        assert_eq!(store.drain().iter().map(Vec::len).sum::<usize>(), 1);
+        store.drain();
+        assert_eq!(due(&mut store), 1);
         assert!(matches!(store.read(at(1), &name("n"), &knows, Some(|| 8)), Read::Draining));
         let unsaid = Question { known: Known::Unsaid, at_least: None };
         assert!(matches!(store.read(at(1), &name("n"), &unsaid, Some(|| 9)), Read::Answer(Some(_))));

@@ -23,6 +23,9 @@ new_key_type! {
 /// without a bound, one with 100,000 stamps before it would hold the lock for long.
 const MOST_STAMPS: usize = 64;
 
+/// Waiters that a change concerns, list by list.
+pub type Due<T> = Vec<Vec<(Ticket, T)>>;
+
 /// What a waiter is parked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Interest {
@@ -228,11 +231,11 @@ impl<T> Waiters<T> {
         true
     }
 
-    /// Takes the waiters whom a change concerns: `record` stands now, where `previous` stood before.
+    /// Moves the waiters whom a change concerns to `due`: `record` stands now, where `previous` stood before.
     ///
     /// Costs nothing per waiter. Their tickets stay valid for [`Waiters::leave`].
-    pub fn take(&mut self, previous: Option<&Record>, record: &Record) -> Vec<Vec<(Ticket, T)>> {
-        let Some(lists) = self.by_name.get_mut(record.name()) else { return Vec::new() };
+    pub fn take(&mut self, previous: Option<&Record>, record: &Record, due: &mut Due<T>) {
+        let Some(lists) = self.by_name.get_mut(record.name()) else { return };
         let mut taken = Vec::new();
         if !previous.is_some_and(|p| p.reads_as(record)) {
             taken.extend(lists.changed.take());
@@ -251,18 +254,18 @@ impl<T> Waiters<T> {
             self.by_name.remove(record.name());
             self.names.remove(record.name());
         }
-        self.detach(taken)
+        self.detach(taken, due);
     }
 
-    /// Takes those who wait to be told what a name is.
-    pub fn take_told(&mut self, name: &Name) -> Vec<Vec<(Ticket, T)>> {
-        let Some(lists) = self.by_name.get_mut(name) else { return Vec::new() };
-        let taken = lists.told.take().into_iter().collect();
+    /// Moves the waiters that wait for an upstream's answer about a name to `due`.
+    pub fn take_told(&mut self, name: &Name, due: &mut Due<T>) {
+        let Some(lists) = self.by_name.get_mut(name) else { return };
+        let taken = lists.told.take();
         if lists.is_empty() {
             self.by_name.remove(name);
             self.names.remove(name);
         }
-        self.detach(taken)
+        self.detach(taken, due);
     }
 
     /// Whether somebody is parked on a name.
@@ -271,19 +274,19 @@ impl<T> Waiters<T> {
         self.by_name.contains_key(name)
     }
 
-    /// Takes everybody.
-    pub fn take_all(&mut self) -> Vec<Vec<(Ticket, T)>> {
+    /// Moves all waiters to `due`.
+    pub fn take_all(&mut self, due: &mut Due<T>) {
         self.by_name.clear();
         self.names.clear();
-        let all = self.lists.keys().collect();
-        self.detach(all)
+        let all: Vec<ListKey> = self.lists.keys().collect();
+        self.detach(all, due);
     }
 
-    fn detach(&mut self, keys: Vec<ListKey>) -> Vec<Vec<(Ticket, T)>> {
-        let waiters: Vec<_> =
-            keys.into_iter().filter_map(|k| self.lists.remove(k)).map(|l| l.waiters).collect();
-        self.parked -= waiters.iter().map(Vec::len).sum::<usize>();
-        waiters
+    fn detach(&mut self, keys: impl IntoIterator<Item = ListKey>, due: &mut Due<T>) {
+        for list in keys.into_iter().filter_map(|key| self.lists.remove(key)) {
+            self.parked -= list.waiters.len();
+            due.push(list.waiters);
+        }
     }
 
     fn forget(&mut self, name: &Name, interest: Interest) {
@@ -384,8 +387,20 @@ mod tests {
         waiters.join(at(1), &name(of), interest, id).unwrap()
     }
 
+    fn take(waiters: &mut Waiters<u32>, previous: Option<&Record>, record: &Record) -> Due<u32> {
+        let mut due = Due::new();
+        waiters.take(previous, record, &mut due);
+        due
+    }
+
+    fn take_told(waiters: &mut Waiters<u32>, name: &Name) -> Due<u32> {
+        let mut due = Due::new();
+        waiters.take_told(name, &mut due);
+        due
+    }
+
     /// Ids of the taken waiters, sorted.
-    fn ids(taken: Vec<Vec<(Ticket, u32)>>) -> Vec<u32> {
+    fn ids(taken: Due<u32>) -> Vec<u32> {
         let mut ids: Vec<_> = taken.into_iter().flatten().map(|(_, id)| id).collect();
         ids.sort_unstable();
         ids
@@ -396,12 +411,12 @@ mod tests {
         let mut waiters = Waiters::default();
         join(&mut waiters, "n", Interest::Changed, 1);
         assert!(
-            ids(waiters.take(Some(&value(1, "a")), &value(2, "a"))).is_empty(),
+            ids(take(&mut waiters, Some(&value(1, "a")), &value(2, "a"))).is_empty(),
             "a fresh stamp wakes nobody"
         );
-        assert_eq!(ids(waiters.take(Some(&value(2, "a")), &value(3, "b"))), [1]);
+        assert_eq!(ids(take(&mut waiters, Some(&value(2, "a")), &value(3, "b"))), [1]);
         join(&mut waiters, "n", Interest::Changed, 2);
-        assert_eq!(ids(waiters.take(Some(&value(3, "b")), &gone(4))), [2]);
+        assert_eq!(ids(take(&mut waiters, Some(&value(3, "b")), &gone(4))), [2]);
         assert_eq!((waiters.parked(), waiters.names()), (0, 0));
     }
 
@@ -409,8 +424,8 @@ mod tests {
     fn creation_wakes_and_a_tombstone_does_not() {
         let mut waiters = Waiters::default();
         join(&mut waiters, "n", Interest::Created, 1);
-        assert!(ids(waiters.take(None, &gone(1))).is_empty());
-        assert_eq!(ids(waiters.take(Some(&gone(1)), &value(2, "a"))), [1]);
+        assert!(ids(take(&mut waiters, None, &gone(1))).is_empty());
+        assert_eq!(ids(take(&mut waiters, Some(&gone(1)), &value(2, "a"))), [1]);
     }
 
     #[test]
@@ -419,9 +434,9 @@ mod tests {
         for micros in [3, 5, 5, 9] {
             join(&mut waiters, "n", Interest::AtLeast(at(micros)), micros as u32);
         }
-        assert!(ids(waiters.take(Some(&value(1, "a")), &value(2, "b"))).is_empty(), "still older");
-        assert_eq!(ids(waiters.take(Some(&value(2, "b")), &value(5, "b"))), [3, 5, 5]);
-        assert_eq!(ids(waiters.take(Some(&value(5, "b")), &gone(10))), [9]);
+        assert!(ids(take(&mut waiters, Some(&value(1, "a")), &value(2, "b"))).is_empty(), "still older");
+        assert_eq!(ids(take(&mut waiters, Some(&value(2, "b")), &value(5, "b"))), [3, 5, 5]);
+        assert_eq!(ids(take(&mut waiters, Some(&value(5, "b")), &gone(10))), [9]);
     }
 
     #[test]
@@ -431,18 +446,18 @@ mod tests {
         let left = waiters.join(Stamp::ZERO, &name("n"), Interest::Told, 2).unwrap();
         waiters.join(Stamp::ZERO, &name("m"), Interest::Told, 3).unwrap();
         assert!(waiters.leave(left));
-        assert!(ids(waiters.take(None, &value(1, "a"))).is_empty());
+        assert!(ids(take(&mut waiters, None, &value(1, "a"))).is_empty());
         assert!(waiters.has(&name("n")));
-        assert_eq!(ids(waiters.take_told(&name("n"))), [1]);
+        assert_eq!(ids(take_told(&mut waiters, &name("n"))), [1]);
         assert!(!waiters.has(&name("n")) && waiters.has(&name("m")));
-        assert!(ids(waiters.take_told(&name("n"))).is_empty());
+        assert!(ids(take_told(&mut waiters, &name("n"))).is_empty());
     }
 
     #[test]
     fn other_names_sleep_on() {
         let mut waiters = Waiters::default();
         join(&mut waiters, "m", Interest::Changed, 1);
-        assert!(ids(waiters.take(Some(&value(1, "a")), &value(2, "b"))).is_empty());
+        assert!(ids(take(&mut waiters, Some(&value(1, "a")), &value(2, "b"))).is_empty());
         assert_eq!(waiters.parked(), 1);
     }
 
@@ -450,7 +465,7 @@ mod tests {
     fn leaving_after_being_taken_frees_the_place_and_nobody_elses() {
         let mut waiters = Waiters::default();
         let first = join(&mut waiters, "n", Interest::Changed, 1);
-        waiters.take(Some(&value(1, "a")), &value(2, "b"));
+        take(&mut waiters, Some(&value(1, "a")), &value(2, "b"));
         let second = join(&mut waiters, "n", Interest::Changed, 2);
         assert!(!waiters.leave(first), "it was no longer parked");
         assert_eq!(waiters.parked(), 1);
@@ -479,7 +494,7 @@ mod tests {
         assert_eq!((waiters.parked(), waiters.names(), waiters.lists.len()), (5, 3, 5));
         waiters.leave(first);
         join(&mut waiters, "n", Interest::Changed, 6);
-        assert_eq!(ids(waiters.take(Some(&value(1, "z")), &value(8, "a"))), [2, 3, 6]);
+        assert_eq!(ids(take(&mut waiters, Some(&value(1, "z")), &value(8, "a"))), [2, 3, 6]);
         assert!(waiters.join(at(1), &name("n"), stamp(9), 7).is_ok(), "those who were taken do not count");
     }
 
@@ -492,8 +507,8 @@ mod tests {
         }
         assert_eq!((waiters.parked(), waiters.lists.len()), (stamps.len(), MOST_STAMPS));
         assert_eq!(waiters.crowds(b"", None).flatten().next().unwrap().interest, Interest::AtLeast(at(500)));
-        assert!(waiters.take(None, &value(499, "a")).is_empty(), "still older than all");
-        let taken = waiters.take(None, &value(550, "a"));
+        assert!(take(&mut waiters, None, &value(499, "a")).is_empty(), "still older than all");
+        let taken = take(&mut waiters, None, &value(550, "a"));
         assert!(taken.len() <= MOST_STAMPS);
         let taken = ids(taken);
         assert!((500..=550).all(|due| taken.binary_search(&due).is_ok()), "whoever is due is woken");
@@ -502,7 +517,7 @@ mod tests {
             join(&mut waiters, "n", Interest::AtLeast(at(early.into())), early);
         }
         assert!(waiters.lists.len() <= MOST_STAMPS);
-        assert_eq!(ids(waiters.take(None, &value(11_000, "b"))).len(), stamps.len() - 51);
+        assert_eq!(ids(take(&mut waiters, None, &value(11_000, "b"))).len(), stamps.len() - 51);
         assert_eq!((waiters.parked(), waiters.names(), waiters.lists.len()), (0, 0, 0));
     }
 
@@ -531,7 +546,7 @@ mod tests {
         assert_eq!(all(&waiters, "b", None)[1], ("b".to_owned(), stamp(90), 1, 3));
         for of in ["a/1", "a/2", "b"] {
             let record = Record::value(name(of), &Version::new(b"v").unwrap(), b"", at(95), Dot::default());
-            waiters.take(None, &record);
+            take(&mut waiters, None, &record);
         }
         assert!(all(&waiters, "", None).is_empty());
     }
@@ -566,7 +581,7 @@ mod tests {
             for (id, (micros, index, kind)) in (0..).zip(steps) {
                 if kind == 0 && micros / 8 > held {
                     held = micros / 8;
-                    let taken = waiters.take(None, &value(held, "a"));
+                    let taken = take(&mut waiters, None, &value(held, "a"));
                     prop_assert!(taken.len() <= MOST_STAMPS);
                     for (_, id) in taken.into_iter().flatten() {
                         let (micros, ticket) = model.remove(&id).expect("it was parked");
@@ -638,14 +653,16 @@ mod tests {
                         model = left;
                         let mut expected: Vec<_> = due.iter().map(|(_, id, _)| *id).collect();
                         expected.sort_unstable();
-                        prop_assert_eq!(ids(waiters.take(current.as_ref(), &record)), expected);
+                        prop_assert_eq!(ids(take(&mut waiters, current.as_ref(), &record)), expected);
                         taken_tickets.extend(due.iter().map(|(ticket, ..)| *ticket));
                         current = Some(record);
                     }
                     Step::TakeAll => {
                         let mut expected: Vec<_> = model.iter().map(|(_, id, _)| *id).collect();
                         expected.sort_unstable();
-                        prop_assert_eq!(ids(waiters.take_all()), expected);
+                        let mut due = Due::new();
+                        waiters.take_all(&mut due);
+                        prop_assert_eq!(ids(due), expected);
                         taken_tickets.extend(model.drain(..).map(|(ticket, ..)| ticket));
                     }
                 }

@@ -15,9 +15,10 @@ use tokio::sync::mpsc;
 use crate::core::joining::Contact;
 use crate::core::message::{Call, Request, Response};
 use crate::core::replica::{Config, Counts, Now};
-use crate::core::store::{Change, Due, Read, Written};
+use crate::core::store::{Change, Read, Written};
 use crate::core::{
-    Genesis, Incarnation, MostWaiters, Name, Question, Record, Replica, Stamp, State, Store, Summary, Ticket,
+    Effects, Genesis, Incarnation, MostWaiters, Name, Question, Record, Replica, Stamp, State, Store,
+    Summary, Ticket,
 };
 use crate::node::clock;
 use crate::node::limits::RETIRED_LOOKS;
@@ -49,18 +50,13 @@ impl Held {
         self.replica.may_stamp(&self.store, now)
     }
 
-    /// Writes. Returns as well what is to be asked of peers.
-    fn write(
-        &mut self,
-        now: Now,
-        name: &Name,
-        change: &Change<'_>,
-        given: Option<Stamp>,
-    ) -> (Written<Waiter>, Vec<Call>) {
+    /// Writes, and pushes that to peers.
+    fn write(&mut self, now: Now, name: &Name, change: &Change<'_>, given: Option<Stamp>) -> Written {
         let written = self.store.write(now.wall, name, change, given);
-        let is_news = matches!(written, Written::Done { .. });
-        let calls = if is_news { self.replica.pump(&self.store, now) } else { Vec::new() };
-        (written, calls)
+        if matches!(written, Written::Done { .. }) {
+            self.replica.pump(&mut self.store, now);
+        }
+        written
     }
 }
 
@@ -200,17 +196,37 @@ impl SharedStore {
         }
     }
 
-    /// One step of the replica: what it wants sent is sent, whom it wakes is woken, and what is shown is shown.
-    fn step<R>(&self, step: impl FnOnce(&mut Held, Now) -> (R, Vec<Call>, Due<Waiter>)) -> R {
-        let (result, calls, due) = {
+    /// Does one step under the lock, and carries out its effects once the lock is released. Every step that may have
+    /// effects goes through here.
+    fn change<R>(&self, step: impl FnOnce(&mut Held) -> R) -> R {
+        let (result, effects) = {
             let mut held = self.lock();
-            let done = step(&mut held, clock::both());
-            self.show(&held);
-            done
+            let result = step(&mut held);
+            (result, held.store.take_effects())
         };
-        self.send(calls);
-        self.wake(due);
+        self.carry_out(effects);
         result
+    }
+
+    /// Sends the requests and wakes the waiters. The node has no listener to changes, so the store reports none.
+    fn carry_out(&self, effects: Effects<Waiter>) {
+        let Effects { due, calls, changes: _ } = effects;
+        for call in calls {
+            // only the end of the node ends who listens there
+            let _ = self.calls.send(call);
+        }
+        if !due.is_empty() {
+            self.fanout.ring(due, Wake::Changed { at: Instant::now() }, self.pace);
+        }
+    }
+
+    /// One step of the replica, after which what is shown is shown.
+    fn step<R>(&self, step: impl FnOnce(&mut Held, Now) -> R) -> R {
+        self.change(|held| {
+            let result = step(held, clock::both());
+            self.show(held);
+            result
+        })
     }
 
     /// Shows, to whoever looks without the lock, how things stand now.
@@ -220,27 +236,17 @@ impl SharedStore {
         self.shown.show_retired(&held.store);
     }
 
-    fn send(&self, calls: Vec<Call>) {
-        for call in calls {
-            // only the end of the node ends who listens there
-            let _ = self.calls.send(call);
-        }
-    }
-
     /// Who is live, without ourselves, and what came of each address that discovery names beside our own.
     pub fn see(&self, live: &[Summary], others: &[Contact]) {
-        self.step(|held, now| {
-            held.replica.see(&mut held.store, now, live, others);
-            ((), Vec::new(), Due::new())
-        });
+        self.step(|held, now| held.replica.see(&mut held.store, now, live, others));
     }
 
     /// Does what is due in the group. Returns what is to be gossiped of the node.
     pub fn tick(&self, entropy: u64) -> Summary {
         self.step(|held, now| {
             held.store.sweep_retired(RETIRED_LOOKS);
-            let calls = held.replica.tick(&mut held.store, now, entropy);
-            (held.replica.summary(&held.store), calls, Due::new())
+            held.replica.tick(&mut held.store, now, entropy);
+            held.replica.summary(&held.store)
         })
     }
 
@@ -254,23 +260,17 @@ impl SharedStore {
     /// Answers a peer.
     #[must_use]
     pub fn request(&self, request: &Request) -> Response {
-        self.step(|held, now| {
-            let (response, due) = held.replica.request(&mut held.store, now, request);
-            (response, Vec::new(), due)
-        })
+        self.step(|held, now| held.replica.request(&mut held.store, now, request))
     }
 
     /// Takes in a peer's response to a call.
     pub fn response(&self, entropy: u64, call: u64, response: Response) {
-        self.step(|held, now| {
-            let effects = held.replica.response(&mut held.store, now, entropy, call, response);
-            ((), effects.calls, effects.due)
-        });
+        self.step(|held, now| held.replica.response(&mut held.store, now, entropy, call, response));
     }
 
     /// A call got no response.
     pub fn failed(&self, call: u64) {
-        self.step(|held, now| ((), held.replica.failed(&held.store, now, call), Due::new()));
+        self.step(|held, now| held.replica.failed(&mut held.store, now, call));
     }
 
     /// A peer showed its clock in an answer that took so long, to something else than a call of the replica.
@@ -279,7 +279,6 @@ impl SharedStore {
             let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
             let sent = Now { wall: now.wall, mono_us: now.mono_us.saturating_sub(took_us) };
             held.replica.heard_clock(who, theirs, sent, now);
-            ((), Vec::new(), Due::new())
         });
     }
 
@@ -295,8 +294,8 @@ impl SharedStore {
     pub fn depart(&self) -> Summary {
         self.step(|held, now| {
             held.replica.leave();
-            let calls = held.replica.pump(&held.store, now);
-            (held.replica.summary(&held.store), calls, Due::new())
+            held.replica.pump(&mut held.store, now);
+            held.replica.summary(&held.store)
         })
     }
 
@@ -337,21 +336,12 @@ impl SharedStore {
 
     /// Takes another genesis; see [`Store::adopt`].
     pub fn adopt(&self, genesis: Genesis) {
-        self.step(|held, _| {
-            held.store.adopt(genesis);
-            ((), Vec::new(), Due::new())
-        });
+        self.step(|held, _| held.store.adopt(genesis));
     }
 
-    /// Changes the store by a step that wakes no waiter.
+    /// Changes the store, and carries out what that brings about.
     pub(crate) fn update<R>(&self, step: impl FnOnce(&mut Store<Waiter>) -> R) -> R {
-        step(&mut self.lock().store)
-    }
-
-    /// Changes the store by a step that returns the waiters that are due, and wakes them.
-    pub(crate) fn notify(&self, step: impl FnOnce(&mut Store<Waiter>) -> Due<Waiter>) {
-        let due = step(&mut self.lock().store);
-        self.wake(due);
+        self.change(|held| step(&mut held.store))
     }
 
     /// The fan-out.
@@ -369,7 +359,7 @@ impl SharedStore {
         name: &Name,
         change: &Change<'_>,
         given: Option<Stamp>,
-    ) -> Result<Written<Waiter>, NotWritten> {
+    ) -> Result<Written, NotWritten> {
         self.write_unless(name, change, given, |_| false)
     }
 
@@ -383,48 +373,30 @@ impl SharedStore {
         change: &Change<'_>,
         given: Option<Stamp>,
         refuses: impl FnOnce(&Record) -> bool,
-    ) -> Result<Written<Waiter>, NotWritten> {
-        let done = {
-            let mut held = self.lock();
+    ) -> Result<Written, NotWritten> {
+        self.change(|held| {
             let now = clock::both();
             if !held.may_stamp(now) {
-                self.show(&held);
+                self.show(held);
                 return Err(NotWritten::ClockInDoubt);
             }
             if let Some(stands) = held.store.contradiction(name, change).filter(|stands| refuses(stands)) {
                 return Err(NotWritten::Contradicts(stands.clone()));
             }
-            let done = held.write(now, name, change, given);
+            let written = held.write(now, name, change, given);
             self.shown.show_genesis(&held.store);
             self.shown.show_retired(&held.store);
-            done
-        };
-        Ok(self.after_write(done))
+            Ok(written)
+        })
     }
 
     /// Writes what was stamped elsewhere, whatever our clock shows.
-    pub fn copy(&self, name: &Name, change: &Change<'_>, stamp: Stamp) -> Written<Waiter> {
-        let done = {
-            let mut held = self.lock();
-            let done = held.write(clock::both(), name, change, Some(stamp));
+    pub fn copy(&self, name: &Name, change: &Change<'_>, stamp: Stamp) -> Written {
+        self.change(|held| {
+            let written = held.write(clock::both(), name, change, Some(stamp));
             self.shown.show_retired(&held.store);
-            done
-        };
-        self.after_write(done)
-    }
-
-    fn after_write(&self, (mut written, calls): (Written<Waiter>, Vec<Call>)) -> Written<Waiter> {
-        self.send(calls);
-        if let Written::Done { due, .. } = &mut written {
-            self.wake(std::mem::take(due));
-        }
-        written
-    }
-
-    fn wake(&self, due: Due<Waiter>) {
-        if !due.is_empty() {
-            self.fanout.ring(due, Wake::Changed { at: Instant::now() }, self.pace);
-        }
+            written
+        })
     }
 
     /// What is held, in bytes, of records that stand no more; if it is to `look_again`, without those that nothing holds now.
@@ -489,7 +461,12 @@ impl SharedStore {
     /// From now on parks nobody, and sends home at `pace` who is parked or whose change has come already. Returns how
     /// many they are.
     pub fn drain(&self, pace: Pace) -> usize {
-        let due = self.lock().store.drain();
+        let effects = {
+            let store = &mut self.lock().store;
+            store.drain();
+            store.take_effects()
+        };
+        let due = effects.due;
         let parked: usize = due.iter().map(Vec::len).sum();
         let pending = self.fanout.counters().pending.load(Ordering::Relaxed);
         self.fanout.hurry(pace);

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::core::effects::SetChange;
 use crate::core::limits::MAX_STAMP_LEAD_US;
+use crate::core::mirror::Mirror;
 use crate::core::record::{Incarnation, Kind, Record};
 use crate::core::set::Set;
 use crate::core::stamp::Stamp;
@@ -116,7 +118,12 @@ pub(super) struct Witness {
     /// The greatest record of each name that it ever held.
     highest: BTreeMap<Name, Record>,
     vector: Vector,
+    /// Its set, by the changes that it reported.
+    mirror: Mirror,
 }
+
+/// The promise of [`crate::core::effects`].
+const REPORTED: &str = "each change is reported";
 
 impl Witness {
     /// Merge order, and no resurrection: what a process holds of a name is never less than what it held before, unless
@@ -127,6 +134,7 @@ impl Witness {
         set: &Set,
         name: &Name,
     ) -> Result<(), (&'static str, String)> {
+        self.look_at_changes(set, name)?;
         let (held, highest) = (set.get(name), self.highest.get(name));
         match (held, highest) {
             (Some(held), Some(highest)) if held.order(highest).is_lt() => {
@@ -148,6 +156,20 @@ impl Witness {
             }
             (None, _) => Ok(()),
         }
+    }
+
+    /// Takes the changes of a step, after which the horizon is `horizon`: each is about the record that stood.
+    pub(super) fn changed(
+        &mut self,
+        changes: Vec<SetChange>,
+        horizon: Stamp,
+    ) -> Result<(), (&'static str, String)> {
+        self.mirror.apply(changes, horizon).map_err(|detail| (REPORTED, detail))
+    }
+
+    /// The reported changes of a name give what stands.
+    fn look_at_changes(&self, set: &Set, name: &Name) -> Result<(), (&'static str, String)> {
+        self.mirror.check(set, name).map_err(|detail| (REPORTED, detail))
     }
 
     /// No clock that is wrong makes a node forget deletes before their time.

@@ -23,14 +23,13 @@ impl World {
             .filter(|(_, at)| **at + timeout_us <= now_us)
             .map(|(id, _)| *id)
             .collect();
-        let mut calls = Vec::new();
         for id in late {
             process.outstanding.remove(&id);
-            calls.append(&mut process.replica.failed(&process.store, now, id));
+            process.replica.failed(&mut process.store, now, id);
         }
         let before =
             (process.replica.state(), process.store.set().horizon(), process.store.set().tombstones());
-        calls.append(&mut process.replica.tick(&mut process.store, now, entropy));
+        process.replica.tick(&mut process.store, now, entropy);
         let after =
             (process.replica.state(), process.store.set().horizon(), process.store.set().tombstones());
         let forgotten = before.2.saturating_sub(after.2) as u64;
@@ -45,7 +44,7 @@ impl World {
                 .line(now_us, format_args!("n{slot} moves its horizon to {}, forgets {forgotten}", after.1));
         }
         self.work.forgotten += if self.stormy { forgotten } else { 0 };
-        self.send(slot, calls);
+        self.carry_out(slot);
         self.after(TICK_US, Event::Tick { slot, life });
     }
 
@@ -72,6 +71,7 @@ impl World {
         process.table.beat(now_us, life, process.replica.summary(&process.store));
         let told = process.table.tell();
         self.work.forgotten += if self.stormy { forgotten } else { 0 };
+        self.carry_out(slot);
         if !addresses.is_empty() {
             for _ in 0..3 {
                 // any address, whether somebody is there or not: this heals a split
@@ -117,7 +117,17 @@ impl World {
         traffic.bytes += bytes;
     }
 
-    pub(super) fn send(&mut self, slot: usize, calls: Vec<Call>) {
+    /// Carries out the effects of a process: shows its changes to its witness, and sends its calls.
+    pub(super) fn carry_out(&mut self, slot: usize) {
+        let Some(process) = self.processes[slot].as_mut() else { return };
+        let (effects, set) = (process.store.take_effects(), process.store.set());
+        if let Err((rule, detail)) = process.witness.changed(effects.changes, set.horizon()) {
+            self.broken(rule, format!("n{slot}: {detail}"));
+        }
+        self.send(slot, effects.calls);
+    }
+
+    fn send(&mut self, slot: usize, calls: Vec<Call>) {
         for call in calls {
             let now_us = self.now_us;
             let Some(process) = self.processes[slot].as_mut() else { return };
@@ -151,7 +161,8 @@ impl World {
         let Some(process) = self.processes[to].as_mut() else { return };
         let now = process.clock.now(now_us);
         let request = decode_request(bytes).expect("nodes send what they can read");
-        let (response, _) = process.replica.request(&mut process.store, now, &request);
+        let response = process.replica.request(&mut process.store, now, &request);
+        self.carry_out(to);
         self.look(to, &names_of_request(&request));
         let kind = match &response {
             Response::Push(_) => "push ack",
@@ -192,7 +203,7 @@ impl World {
         let response = decode_response(bytes).expect("nodes send what they can read");
         let names = names_of_response(&response);
         let before = process.replica.state();
-        let effects = process.replica.response(&mut process.store, now, entropy, id, response);
+        process.replica.response(&mut process.store, now, entropy, id, response);
         let after = process.replica.state();
         if before != after {
             process.ready_us = Some(now_us);
@@ -200,8 +211,8 @@ impl World {
             self.geneses.insert(genesis);
             self.trace.line(now_us, format_args!("n{to} is {after:?} in {genesis:?}"));
         }
+        self.carry_out(to);
         self.look(to, &names);
-        self.send(to, effects.calls);
     }
 }
 

@@ -108,7 +108,7 @@ impl World {
         let dots = process.store.log().sequence();
         let written = process.store.write(now.wall, name, &change, given);
         let accepted = process.store.log().sequence() > dots;
-        let (Written::Done { current, .. }, true) = (&written, accepted) else {
+        let (Written::Done { current }, true) = (&written, accepted) else {
             self.work.refused += 1;
             return false;
         };
@@ -117,13 +117,13 @@ impl World {
         let again = before.as_ref().is_some_and(|before| before.kind() == Kind::Tombstone);
         self.work.recreations += u64::from(again && current.kind() == Kind::Value);
         self.work.stamped += u64::from(given.is_some());
-        let calls = process.replica.pump(&process.store, now);
+        process.replica.pump(&mut process.store, now);
         let accepted = self.history.accepted(current, before.as_ref(), given.is_some(), now.wall);
         if let Err((rule, detail)) = accepted {
             self.broken(rule, format!("n{slot}: {detail}"));
         }
+        self.carry_out(slot);
         self.look(slot, std::slice::from_ref(name));
-        self.send(slot, calls);
         true
     }
 

@@ -313,12 +313,14 @@ impl World {
             max_future_us: self.plan.max_future_us,
         };
         self.homes.insert(incarnation, slot);
+        let mut store = Store::simulated(genesis, incarnation, self.plan.leaf_bits, self.plan.mutants())
+            .with_grace(self.plan.grace_us)
+            .listing_at_most(self.plan.list_at_most);
+        store.report_changes();
         self.processes[slot] = Some(Process {
             life,
             ready_us: None,
-            store: Store::simulated(genesis, incarnation, self.plan.leaf_bits, self.plan.mutants())
-                .with_grace(self.plan.grace_us)
-                .listing_at_most(self.plan.list_at_most),
+            store,
             replica: Replica::new(config, clock.now(self.now_us)),
             clock,
             table: Table::new(slot),

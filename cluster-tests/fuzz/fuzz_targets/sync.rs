@@ -48,11 +48,11 @@ fuzz_target!(|changes: &[u8]| {
         let mut asked = encode_request(&Request::Sync(round.ask(&a)));
         change(&mut asked, (2 * step).min(6) as u8, changes);
         let Ok(Request::Sync(ask)) = decode_request(&asked) else { return };
-        let (answer, _) = respond(&mut b, true, at, &ask);
+        let answer = respond(&mut b, true, at, &ask);
         let mut answered = encode_response(&Response::Sync(answer));
         change(&mut answered, (2 * step + 1).min(7) as u8, changes);
         let Ok(Response::Sync(answer)) = decode_response(&answered) else { return };
-        if round.answered(&mut a, at, 7, answer).0 != Next::Ask {
+        if round.answered(&mut a, at, 7, answer) != Next::Ask {
             ended = true;
             break;
         }

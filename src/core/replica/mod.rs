@@ -1,8 +1,9 @@
 //! A node's part in the group: when to push, with whom to sync, when to be ready, when to move the horizon.
 //!
 //! Driven from outside: each method is one step under the lock that guards the [`Store`], is handed the time and
-//! randomness, and returns the requests that are to be sent. Who drives it sends each [`Call`] to its peer and brings
-//! back the response, or that there was none, under the same id; and calls [`Replica::tick`] every 100 ms or so.
+//! randomness, and leaves in the store's [`super::Effects`] the requests that are to be sent. The shell that drives it
+//! sends each [`Call`] to its peer and brings back the response, or that there was none, under the same id; and calls
+//! [`Replica::tick`] every 100 ms or so.
 
 mod horizon;
 mod session;
@@ -12,7 +13,7 @@ mod types;
 
 use std::collections::{BTreeMap, VecDeque};
 
-pub use types::{ClockSteps, Config, Counts, Effects, Now};
+pub use types::{ClockSteps, Config, Counts, Now};
 
 use super::genesis::Genesis;
 use super::joining::{Contact, Joiner, LOOK_US, Step, is_whole_group, step};
@@ -22,7 +23,7 @@ use super::mutants::Mutant;
 use super::peers::{Peers, State, Summary};
 use super::record::Incarnation;
 use super::stamp::Stamp;
-use super::store::{Due, Store};
+use super::store::Store;
 use super::sync::{Moment, respond};
 use session::Session;
 
@@ -154,68 +155,54 @@ impl Replica {
     }
 
     /// Does what is due.
-    pub fn tick<T>(&mut self, store: &mut Store<T>, now: Now, entropy: u64) -> Vec<Call> {
-        let mut calls = Vec::new();
+    pub fn tick<T>(&mut self, store: &mut Store<T>, now: Now, entropy: u64) {
         self.watch_clock(store, now);
         self.forget_old_writes(store, now);
         if self.joined {
             self.move_horizon(store, now);
             self.make_real(store, now);
             if self.session.is_idle() && now.mono_us >= self.sync_at_us && store.set().is_settled() {
-                self.start_sync(store, now, entropy, &mut calls);
+                self.start_sync(store, now, entropy);
             }
         } else {
-            self.join(store, now, entropy, &mut calls);
+            self.join(store, now, entropy);
         }
         self.end_long_session(now);
         self.make_room_in_vector(store);
-        calls.append(&mut self.pump(store, now));
-        calls
+        self.pump(store, now);
     }
 
     /// Pushes what was written: to be called after each write too.
-    pub fn pump<T>(&mut self, store: &Store<T>, now: Now) -> Vec<Call> {
+    pub fn pump<T>(&mut self, store: &mut Store<T>, now: Now) {
         let live: Vec<Incarnation> = self.peers.live().map(|peer| peer.summary.incarnation).collect();
-        live.into_iter().filter_map(|to| self.pump_to(store, now, to)).collect()
+        live.into_iter().for_each(|to| self.pump_to(store, now, to));
     }
 
-    fn pump_to<T>(&mut self, store: &Store<T>, now: Now, to: Incarnation) -> Option<Call> {
-        let (id, peer) = (self.next_id, self.peers.get_mut(to)?);
-        let batch = peer.outbox.next(store.log(), store.set(), store.incarnation(), now.mono_us, id)?;
+    fn pump_to<T>(&mut self, store: &mut Store<T>, now: Now, to: Incarnation) {
+        let (id, Some(peer)) = (self.next_id, self.peers.get_mut(to)) else { return };
+        let batch = peer.outbox.next(store.log(), store.set(), store.incarnation(), now.mono_us, id);
+        let Some(batch) = batch else { return };
         self.next_id += 1;
         self.pushes.insert(id, (to, batch.upto, now));
-        Some(Call { id, to, request: Request::Push(batch) })
+        store.call(Call { id, to, request: Request::Push(batch) });
     }
 
     /// Answers a peer.
-    pub fn request<T>(&mut self, store: &mut Store<T>, now: Now, request: &Request) -> (Response, Due<T>) {
+    pub fn request<T>(&mut self, store: &mut Store<T>, now: Now, request: &Request) -> Response {
         match request {
-            Request::Push(batch) => {
-                let (ack, due) = store.take(now.wall, batch);
-                (Response::Push(ack), due)
-            }
+            Request::Push(batch) => Response::Push(store.take(now.wall, batch)),
             Request::Sync(ask) => {
                 let moment = self.moment(store, now);
-                let (answer, due) = respond(store, self.joined, moment, ask);
-                (Response::Sync(answer), due)
+                Response::Sync(respond(store, self.joined, moment, ask))
             }
         }
     }
 
     /// Takes in the response to a call.
-    pub fn response<T>(
-        &mut self,
-        store: &mut Store<T>,
-        now: Now,
-        entropy: u64,
-        id: u64,
-        response: Response,
-    ) -> Effects<T> {
-        let mut effects = Effects::default();
+    pub fn response<T>(&mut self, store: &mut Store<T>, now: Now, entropy: u64, id: u64, response: Response) {
         // whoever answers something else has not answered
         if self.pushes.contains_key(&id) != matches!(response, Response::Push(_)) {
-            effects.calls = self.failed(store, now, id);
-            return effects;
+            return self.failed(store, now, id);
         }
         match response {
             Response::Push(ack) => {
@@ -226,22 +213,20 @@ impl Replica {
                         peer.outbox.acked(store.log(), id, upto, have);
                     }
                     self.peers.clock(ack.from, ack.now, sent, now, self.clock_bound_us() / 4);
-                    effects.calls.extend(self.pump_to(store, now, to));
+                    self.pump_to(store, now, to);
                 }
             }
-            Response::Sync(answer) => self.sync_answered(store, now, entropy, id, answer, &mut effects),
+            Response::Sync(answer) => self.sync_answered(store, now, entropy, id, answer),
         }
-        effects
     }
 
     /// A call got no response.
-    pub fn failed<T>(&mut self, store: &Store<T>, now: Now, id: u64) -> Vec<Call> {
+    pub fn failed<T>(&mut self, store: &mut Store<T>, now: Now, id: u64) {
         match self.pushes.remove(&id) {
             Some((to, ..)) => {
                 if let Some(peer) = self.peers.get_mut(to) {
                     peer.outbox.failed(id, now.mono_us);
                 }
-                Vec::new()
             }
             None => self.sync_unanswered(store, now, id),
         }
@@ -259,7 +244,7 @@ impl Replica {
         }
     }
 
-    fn join<T>(&mut self, store: &mut Store<T>, now: Now, entropy: u64, calls: &mut Vec<Call>) {
+    fn join<T>(&mut self, store: &mut Store<T>, now: Now, entropy: u64) {
         if !self.session.is_idle() || self.leaving {
             return;
         }
@@ -276,7 +261,7 @@ impl Replica {
         match step(joiner, &self.peers, &self.others, entropy, mutants) {
             Step::Wait => {}
             Step::Join(_) if now.mono_us < self.sync_at_us => {}
-            Step::Join(peer) => self.start_snapshot(store, now, peer, calls),
+            Step::Join(peer) => self.start_snapshot(store, now, peer),
             Step::ColdStart => self.begin(store, false),
             Step::ServeAlone => self.begin(store, true),
         }

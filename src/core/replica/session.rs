@@ -1,6 +1,6 @@
 //! The one round or snapshot that a replica has under way, and whom it turns to next.
 
-use super::{Call, Config, Counts, Effects, Incarnation, Now, Replica, Request, Store};
+use super::{Call, Config, Counts, Incarnation, Now, Replica, Request, Store};
 use crate::core::limits::MAX_SESSION_US;
 use crate::core::message::{Answer, Ask};
 use crate::core::peers::{Errand, Peer};
@@ -68,13 +68,7 @@ impl Session {
 }
 
 impl Replica {
-    pub(super) fn start_sync<T>(
-        &mut self,
-        store: &mut Store<T>,
-        now: Now,
-        entropy: u64,
-        calls: &mut Vec<Call>,
-    ) {
+    pub(super) fn start_sync<T>(&mut self, store: &mut Store<T>, now: Now, entropy: u64) {
         self.sync_at_us =
             now.mono_us + self.interval_us - self.interval_us / 8 + entropy % (self.interval_us / 4).max(1);
         let ours = self.summary(store);
@@ -85,58 +79,46 @@ impl Replica {
         let far = |peer: &Peer| much_larger(peer.summary.root.count, ours.root.count);
         self.session.parked.take_if(|_| !self.peers.get(peer).is_some_and(far));
         if self.session.parked.is_some() {
-            return self.start_snapshot(store, now, peer, calls);
+            return self.start_snapshot(store, now, peer);
         }
         let round = match errand {
             Errand::Round => Round::new(store, peer, self.session.budget, entropy >> 16),
             Errand::Vectors => Round::vectors(store, peer, self.session.budget),
         };
         self.open(now);
-        self.go_on(store, now, round, calls);
+        self.go_on(store, now, round);
     }
 
-    pub(super) fn start_snapshot<T>(
-        &mut self,
-        store: &Store<T>,
-        now: Now,
-        peer: Incarnation,
-        calls: &mut Vec<Call>,
-    ) {
+    pub(super) fn start_snapshot<T>(&mut self, store: &mut Store<T>, now: Now, peer: Incarnation) {
         let snapshot = match self.session.parked.take() {
             Some(parked) => parked.resume(peer, self.session.budget),
             None => Snapshot::new(peer, self.session.budget),
         };
         self.open(now);
-        self.go_on_with_snapshot(store, now, snapshot, calls);
+        self.go_on_with_snapshot(store, now, snapshot);
     }
 
     fn open(&mut self, now: Now) {
         (self.session.silences, self.session.since_us) = (0, now.mono_us);
     }
 
-    fn go_on<T>(&mut self, store: &Store<T>, now: Now, mut round: Round, calls: &mut Vec<Call>) {
+    fn go_on<T>(&mut self, store: &mut Store<T>, now: Now, mut round: Round) {
         let (peer, ask) = (round.peer(), round.ask(store));
-        self.session.kind = Kind::Round(self.call(now, peer, ask, calls), round);
+        self.session.kind = Kind::Round(self.call(store, now, peer, ask), round);
     }
 
-    fn go_on_with_snapshot<T>(
-        &mut self,
-        store: &Store<T>,
-        now: Now,
-        snapshot: Snapshot,
-        calls: &mut Vec<Call>,
-    ) {
+    fn go_on_with_snapshot<T>(&mut self, store: &mut Store<T>, now: Now, snapshot: Snapshot) {
         // a peer's genesis counts from the first answer on, for the digest only
         let ask = snapshot.ask(store, self.joined);
-        self.session.kind = Kind::Snapshot(self.call(now, snapshot.peer(), ask, calls), snapshot);
+        self.session.kind = Kind::Snapshot(self.call(store, now, snapshot.peer(), ask), snapshot);
     }
 
-    fn call(&mut self, now: Now, to: Incarnation, ask: Ask, calls: &mut Vec<Call>) -> u64 {
+    fn call<T>(&mut self, store: &mut Store<T>, now: Now, to: Incarnation, ask: Ask) -> u64 {
         self.session.asked = Some(now);
         self.session.unanswered_since_us.get_or_insert(now.mono_us);
         let id = self.next_id;
         self.next_id += 1;
-        calls.push(Call { id, to, request: Request::Sync(ask) });
+        store.call(Call { id, to, request: Request::Sync(ask) });
         id
     }
 
@@ -157,7 +139,6 @@ impl Replica {
         entropy: u64,
         id: u64,
         answer: Answer,
-        effects: &mut Effects<T>,
     ) {
         let session = self.take_session(id);
         if let (Kind::Round(..) | Kind::Snapshot(..), Some(asked)) = (&session, self.session.asked) {
@@ -171,14 +152,12 @@ impl Replica {
         match session {
             Kind::Idle => {}
             Kind::Round(_, mut round) => {
-                let (next, mut due) = round.answered(store, moment, entropy, answer);
-                effects.due.append(&mut due);
-                match next {
-                    Next::Ask => self.go_on(store, now, round, &mut effects.calls),
+                match round.answered(store, moment, entropy, answer) {
+                    Next::Ask => self.go_on(store, now, round),
                     Next::Done(outcome) => self.done(store, now, round.peer(), outcome),
                     Next::Stop(Stop::TakeSnapshot) => {
                         self.counts.too_different += 1;
-                        self.start_snapshot(store, now, round.peer(), &mut effects.calls);
+                        self.start_snapshot(store, now, round.peer());
                     }
                     // the other genesis is ours by now, or the next round will tell them
                     Next::Stop(Stop::OtherGenesis) => self.sync_at_us = now.mono_us,
@@ -186,52 +165,46 @@ impl Replica {
                     Next::Stop(why) => self.stopped(now, round.peer(), Some(why)),
                 }
             }
-            Kind::Snapshot(_, mut snapshot) => {
-                let (next, mut due) = snapshot.answered(store, self.joined, moment, answer);
-                effects.due.append(&mut due);
-                match next {
-                    SnapshotNext::Ask => self.go_on_with_snapshot(store, now, snapshot, &mut effects.calls),
-                    SnapshotNext::Done { .. } => {
-                        self.counts.snapshots += 1;
-                        self.joined = true;
-                        self.sync_at_us = now.mono_us;
-                    }
-                    SnapshotNext::Stop(Stop::Settling) => {
-                        self.settles(now, snapshot.peer());
-                        self.session.parked = Some(snapshot);
-                    }
-                    SnapshotNext::Stop(why) => {
-                        self.stopped(now, snapshot.peer(), Some(why));
-                        self.session.parked = self.joined.then_some(snapshot);
-                    }
+            Kind::Snapshot(_, mut snapshot) => match snapshot.answered(store, self.joined, moment, answer) {
+                SnapshotNext::Ask => self.go_on_with_snapshot(store, now, snapshot),
+                SnapshotNext::Done { .. } => {
+                    self.counts.snapshots += 1;
+                    self.joined = true;
+                    self.sync_at_us = now.mono_us;
                 }
-            }
+                SnapshotNext::Stop(Stop::Settling) => {
+                    self.settles(now, snapshot.peer());
+                    self.session.parked = Some(snapshot);
+                }
+                SnapshotNext::Stop(why) => {
+                    self.stopped(now, snapshot.peer(), Some(why));
+                    self.session.parked = self.joined.then_some(snapshot);
+                }
+            },
         }
     }
 
-    pub(super) fn sync_unanswered<T>(&mut self, store: &Store<T>, now: Now, id: u64) -> Vec<Call> {
-        let mut calls = Vec::new();
+    pub(super) fn sync_unanswered<T>(&mut self, store: &mut Store<T>, now: Now, id: u64) {
         let session = self.take_session(id);
         if matches!(session, Kind::Idle) {
-            return calls;
+            return;
         }
         let again = self.session.silences < RETRIES;
         self.session.silences += 1;
         match session {
             Kind::Idle => {}
             Kind::Round(_, round) if again && self.peers.is_live(round.peer()) => {
-                self.go_on(store, now, round, &mut calls);
+                self.go_on(store, now, round);
             }
             Kind::Round(_, round) => self.stopped(now, round.peer(), None),
             Kind::Snapshot(_, snapshot) if again && self.peers.is_live(snapshot.peer()) => {
-                self.go_on_with_snapshot(store, now, snapshot, &mut calls);
+                self.go_on_with_snapshot(store, now, snapshot);
             }
             Kind::Snapshot(_, snapshot) => {
                 self.stopped(now, snapshot.peer(), None);
                 self.session.parked = Some(snapshot);
             }
         }
-        calls
     }
 
     /// A peer that does not answer, takes too long, or leads nowhere, loses its turn; what came is merged. The answer that

@@ -36,7 +36,17 @@ impl Node {
     fn write(&mut self, at: u64, text: &str) -> Vec<Call> {
         let version = Version::of_data(text.as_bytes());
         self.store.write(now(at).wall, &name(text), &Change::Put { version: &version, data: b"" }, None);
-        self.replica.pump(&self.store, now(at))
+        self.pump(at)
+    }
+
+    /// The requests to send since the last look.
+    fn calls(&mut self) -> Vec<Call> {
+        self.store.take_effects().calls
+    }
+
+    fn pump(&mut self, at: u64) -> Vec<Call> {
+        self.replica.pump(&mut self.store, now(at));
+        self.calls()
     }
 
     fn see(&mut self, at: u64, others: &[&Node]) {
@@ -47,7 +57,26 @@ impl Node {
     }
 
     fn tick(&mut self, at: u64) -> Vec<Call> {
-        self.replica.tick(&mut self.store, now(at), 7)
+        self.tick_by(now(at))
+    }
+
+    fn tick_by(&mut self, clock: Now) -> Vec<Call> {
+        self.replica.tick(&mut self.store, clock, 7);
+        self.calls()
+    }
+
+    fn request(&mut self, at: u64, request: &Request) -> Response {
+        self.replica.request(&mut self.store, now(at), request)
+    }
+
+    fn response(&mut self, at: u64, id: u64, response: Response) -> Vec<Call> {
+        self.replica.response(&mut self.store, now(at), 7, id, response);
+        self.calls()
+    }
+
+    fn failed(&mut self, at: u64, id: u64) -> Vec<Call> {
+        self.replica.failed(&mut self.store, now(at), id);
+        self.calls()
     }
 
     fn has(&self, text: &str) -> bool {
@@ -60,8 +89,8 @@ fn carry(at: u64, from: &mut Node, to: &mut Node, calls: Vec<Call>) {
     let mut calls = VecDeque::from(calls);
     while let Some(call) = calls.pop_front() {
         assert_eq!(call.to, to.store.incarnation());
-        let (response, _) = to.replica.request(&mut to.store, now(at), &call.request);
-        calls.extend(from.replica.response(&mut from.store, now(at), 7, call.id, response).calls);
+        let response = to.request(at, &call.request);
+        calls.extend(from.response(at, call.id, response));
     }
 }
 
@@ -69,7 +98,7 @@ fn carry(at: u64, from: &mut Node, to: &mut Node, calls: Vec<Call>) {
 fn fail(from: &mut Node, at: u64, call: Call) {
     let mut calls = vec![call];
     while let Some(call) = calls.pop() {
-        calls.extend(from.replica.failed(&from.store, now(at), call.id));
+        calls.extend(from.failed(at, call.id));
     }
 }
 
@@ -117,7 +146,7 @@ fn a_write_is_pushed_at_once_and_moves_the_vector() {
 fn a_lost_push_is_repaired_by_sync() {
     let (mut a, mut b) = pair();
     for call in a.write(MS, "lost") {
-        assert!(a.replica.failed(&a.store, now(2 * MS), call.id).is_empty());
+        assert!(a.failed(2 * MS, call.id).is_empty());
     }
     assert!(!b.has("lost"));
     a.see(3 * MS, &[&b]);
@@ -168,19 +197,19 @@ fn a_set_that_shows_up_late_is_waited_for_as_long_as_one_that_was_there() {
 fn a_request_without_an_answer_is_asked_again_twice() {
     let (mut a, mut b) = pair();
     let call = a.write(MS, "lost").remove(0);
-    a.replica.failed(&a.store, now(MS), call.id);
+    a.failed(MS, call.id);
     a.see(MS, &[&b]);
     let mut calls = a.tick(100 * MS);
     for _ in 0..session::RETRIES {
-        calls = a.replica.failed(&a.store, now(200 * MS), calls[0].id);
+        calls = a.failed(200 * MS, calls[0].id);
         assert_eq!(calls.len(), 1);
     }
     let last = calls[0].clone();
-    assert!(a.replica.failed(&a.store, now(300 * MS), last.id).is_empty());
+    assert!(a.failed(300 * MS, last.id).is_empty());
     assert_eq!(a.replica.counts().failures, 1);
     // and an answer that comes after all is nobody's
-    let (response, _) = b.replica.request(&mut b.store, now(300 * MS), &last.request);
-    assert!(a.replica.response(&mut a.store, now(300 * MS), 7, last.id, response).calls.is_empty());
+    let response = b.request(300 * MS, &last.request);
+    assert!(a.response(300 * MS, last.id, response).is_empty());
 }
 
 #[test]
@@ -190,7 +219,7 @@ fn a_clock_that_was_set_is_doubted_until_a_majority_agrees() {
     carry(100 * MS, &mut a, &mut b, calls);
     assert!(!a.replica.doubts_its_clock());
     let set = |us: u64| Now { wall: Stamp::from_micros(9_000_000_000 + us).unwrap(), mono_us: us };
-    a.replica.tick(&mut a.store, set(200 * MS), 7);
+    a.tick_by(set(200 * MS));
     assert!(a.replica.doubts_its_clock());
     // set back again, and b agrees
     a.tick(300 * MS);
@@ -226,7 +255,7 @@ fn a_write_finds_that_the_clock_was_just_set() {
 fn a_clock_without_others_is_believed_once_it_is_back_or_steady() {
     let mut a = node(1, true);
     let may = |a: &mut Node, at: u64, us: u64| {
-        a.replica.tick(&mut a.store, ahead(at, us), 7);
+        a.tick_by(ahead(at, us));
         a.replica.may_stamp(&a.store, ahead(at, us))
     };
     assert!(may(&mut a, 100 * MS, 0));
@@ -248,14 +277,14 @@ fn a_horizon_that_a_wrong_clock_moved_is_put_back_where_nobody_else_is() {
     let grace = a.replica.config.grace_us;
     let late = [0, 100, 200, 300].map(|ms| grace + 8_000 * MS + ms * MS);
     for at in [0, MS, 7_000 * MS].into_iter().chain(late) {
-        a.replica.tick(&mut a.store, ahead(at, if at == 0 { 0 } else { 3 * grace }), 7);
+        a.tick_by(ahead(at, if at == 0 { 0 } else { 3 * grace }));
     }
     let right = now(grace + 9_100 * MS);
     assert!(a.store.set().horizon() > right.wall);
-    a.replica.tick(&mut a.store, right, 7);
+    a.tick_by(right);
     assert!(a.store.set().horizon() > right.wall, "not while the clock is in doubt");
     let later = now(grace + 20_000 * MS);
-    a.replica.tick(&mut a.store, later, 7);
+    a.tick_by(later);
     assert_eq!(a.store.set().horizon(), later.wall.before(grace));
     let deleted = a.store.write(later.wall, &name("n"), &Change::Delete, None);
     assert!(matches!(deleted, crate::core::store::Written::Done { .. }), "{deleted:?}");
@@ -340,7 +369,7 @@ fn a_horizon_that_is_not_in_the_past_is_not_taken() {
     carry(2_000 * MS, &mut a, &mut b, calls);
     assert_eq!((a.store.set().horizon(), a.replica.counts().failures), (Stamp::ZERO, 1));
     let ask = Round::new(&b.store, a.store.incarnation(), 1_000, 0).ask(&b.store);
-    let (answer, _) = a.replica.request(&mut a.store, now(3_000 * MS), &Request::Sync(ask));
+    let answer = a.request(3_000 * MS, &Request::Sync(ask));
     assert!(matches!(answer, Response::Sync(Answer { reply: Reply::WrongHorizon, .. })));
     assert!(a.replica.counts().wrong_horizons >= 2);
 }
@@ -369,9 +398,8 @@ fn who_hangs_loses_its_turn_before_the_call_is_given_up_and_is_asked_for_less() 
     assert_eq!(a.replica.counts().failures, 1);
     // what comes after all belongs to nothing
     for call in first.iter().filter(|call| asked(&first).contains(&call.id)) {
-        let (late, _) = b.replica.request(&mut b.store, now(5_300 * MS), &call.request);
-        let effects = a.replica.response(&mut a.store, now(5_300 * MS), 7, call.id, late);
-        assert!(asked(&effects.calls).is_empty());
+        let late = b.request(5_300 * MS, &call.request);
+        assert!(asked(&a.response(5_300 * MS, call.id, late)).is_empty());
     }
     let again = a.tick(7_000 * MS);
     assert_eq!(budget(&again), Some(whole / 2), "another turn, and less to be sent");
@@ -385,11 +413,11 @@ fn who_hangs_loses_its_turn_before_the_call_is_given_up_and_is_asked_for_less() 
 fn who_leaves_says_what_waits_and_is_asked_for_the_rest() {
     let (mut a, mut b) = pair();
     for call in a.write(MS, "last") {
-        a.replica.failed(&a.store, now(2 * MS), call.id);
+        a.failed(2 * MS, call.id);
     }
-    assert!(a.replica.pump(&a.store, now(3 * MS)).is_empty(), "not again at once");
+    assert!(a.pump(3 * MS).is_empty(), "not again at once");
     a.replica.leave();
-    let calls = a.replica.pump(&a.store, now(3 * MS));
+    let calls = a.pump(3 * MS);
     assert!(!calls.is_empty(), "but now");
     b.see(4 * MS, &[&a]);
     let asked_for = b.tick(2_000 * MS);
@@ -404,9 +432,8 @@ fn an_answer_of_another_kind_is_none() {
     let (mut a, mut b) = pair();
     let calls = a.write(MS, "second");
     let ask = Round::new(&a.store, b.store.incarnation(), 1_000, 0).ask(&a.store);
-    let (answer, _) = b.replica.request(&mut b.store, now(MS), &Request::Sync(ask));
-    let effects = a.replica.response(&mut a.store, now(MS), 7, calls[0].id, answer);
-    assert!(effects.calls.is_empty());
+    let answer = b.request(MS, &Request::Sync(ask));
+    assert!(a.response(MS, calls[0].id, answer).is_empty());
     let again = (2..100).find_map(|i| {
         let calls = a.tick(i * 100 * MS);
         calls.into_iter().find(|call| matches!(call.request, Request::Push(_)))

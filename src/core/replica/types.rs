@@ -2,8 +2,6 @@
 
 use super::super::limits::{HORIZON_STEP_US, MAX_ANSWER_BYTES};
 use super::super::stamp::Stamp;
-use super::super::store::Due;
-use super::super::message::Call;
 
 const SECOND_US: u64 = 1_000_000;
 
@@ -107,19 +105,4 @@ pub struct Counts {
     pub wrong_horizons: u64,
     /// Of our own clock.
     pub clock_steps: ClockSteps,
-}
-
-/// What a step brings about.
-#[derive(Debug)]
-pub struct Effects<T> {
-    /// To be sent.
-    pub calls: Vec<Call>,
-    /// To be woken.
-    pub due: Due<T>,
-}
-
-impl<T> Default for Effects<T> {
-    fn default() -> Self {
-        Self { calls: Vec::new(), due: Due::new() }
-    }
 }

@@ -4,7 +4,7 @@ use super::super::limits::{HORIZON_SLICE, MAX_ANSWER_BYTES};
 use super::super::message::{Answer, Ask, Compare, Found, Listed, Listing, Reply, Sums, What};
 use super::super::mutants::Mutant;
 use super::super::set::Set;
-use super::super::store::{Due, Store};
+use super::super::store::Store;
 use super::super::trie::Prefix;
 use super::{LISTED_BYTES, Moment, PREFIX_BYTES, record_bytes};
 
@@ -12,20 +12,18 @@ use super::{LISTED_BYTES, Moment, PREFIX_BYTES, record_bytes};
 /// whoever asks it.
 ///
 /// May take over genesis, horizon and records of the asking side; nothing is kept between two requests.
-pub fn respond<T>(store: &mut Store<T>, joined: bool, at: Moment, ask: &Ask) -> (Answer, Due<T>) {
-    let mut due = Due::new();
-    let (reply, joined) = reply(store, joined, at, ask, &mut due);
-    let answer = Answer {
+pub fn respond<T>(store: &mut Store<T>, joined: bool, at: Moment, ask: &Ask) -> Answer {
+    let (reply, joined) = reply(store, joined, at, ask);
+    Answer {
         from: store.incarnation(),
         now: at.now,
         genesis: joined.then(|| store.genesis()),
         horizon: store.set().horizon(),
         reply,
-    };
-    (answer, due)
+    }
 }
 
-fn reply<T>(store: &mut Store<T>, joined: bool, at: Moment, ask: &Ask, due: &mut Due<T>) -> (Reply, bool) {
+fn reply<T>(store: &mut Store<T>, joined: bool, at: Moment, ask: &Ask) -> (Reply, bool) {
     if ask.to != store.incarnation() && !store.mutants().has(Mutant::RestartUnnoticed) {
         return (Reply::NotMe, joined);
     }
@@ -66,7 +64,7 @@ fn reply<T>(store: &mut Store<T>, joined: bool, at: Moment, ask: &Ask, due: &mut
         }
         What::Go { compare, wants, records } => {
             for record in records {
-                store.replicate(at.now, record, due);
+                store.replicate(at.now, record);
             }
             let late = store.mutants().has(Mutant::VectorAtEnd);
             let vector = late.then(|| store.vector().clone());

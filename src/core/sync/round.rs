@@ -9,7 +9,7 @@ use super::super::mutants::Mutant;
 use super::super::record::{Incarnation, Record};
 use super::super::set::{Cell, Set};
 use super::super::stamp::Stamp;
-use super::super::store::{Due, Store};
+use super::super::store::Store;
 use super::super::trie::Prefix;
 use super::super::vector::Vector;
 use super::{Moment, PREFIX_BYTES, SUM_BYTES, record_bytes};
@@ -222,26 +222,7 @@ impl Round {
     }
 
     /// Takes an answer in.
-    pub fn answered<T>(
-        &mut self,
-        store: &mut Store<T>,
-        at: Moment,
-        entropy: u64,
-        answer: Answer,
-    ) -> (Next, Due<T>) {
-        let mut due = Due::new();
-        let next = self.step(store, at, entropy, answer, &mut due);
-        (next, due)
-    }
-
-    fn step<T>(
-        &mut self,
-        store: &mut Store<T>,
-        at: Moment,
-        entropy: u64,
-        answer: Answer,
-        due: &mut Due<T>,
-    ) -> Next {
+    pub fn answered<T>(&mut self, store: &mut Store<T>, at: Moment, entropy: u64, answer: Answer) -> Next {
         let mutants = store.mutants();
         if (answer.from != self.peer || matches!(answer.reply, Reply::NotMe))
             && !mutants.has(Mutant::RestartUnnoticed)
@@ -290,7 +271,7 @@ impl Round {
                 if !self.opened && much_larger(found.count, store.set().root().count) {
                     return Next::Stop(Stop::TakeSnapshot);
                 }
-                if !self.found(store, at.now, entropy, found, due) {
+                if !self.found(store, at.now, entropy, found) {
                     return Next::Stop(Stop::Nonsense);
                 }
             }
@@ -306,21 +287,14 @@ impl Round {
         if self.idle > MAX_IDLE { Next::Stop(Stop::Nonsense) } else { Next::Ask }
     }
 
-    fn found<T>(
-        &mut self,
-        store: &mut Store<T>,
-        now: Stamp,
-        entropy: u64,
-        mut found: Found,
-        due: &mut Due<T>,
-    ) -> bool {
+    fn found<T>(&mut self, store: &mut Store<T>, now: Stamp, entropy: u64, mut found: Found) -> bool {
         let mutants = store.mutants();
         if !self.opened || mutants.has(Mutant::VectorAtEnd) && found.vector.is_some() {
             self.vector = found.vector.take();
         }
         self.opened = true;
         for record in &found.records {
-            store.replicate(now, record, due);
+            store.replicate(now, record);
         }
         self.outcome.received += found.records.len() as u64;
         self.outcome.sent += self.asked.offers as u64;

@@ -5,7 +5,7 @@ use super::super::limits::HORIZON_SLICE;
 use super::super::message::{Answer, Ask, Reply, What};
 use super::super::mutants::Mutant;
 use super::super::record::Incarnation;
-use super::super::store::{Due, Store};
+use super::super::store::Store;
 use super::super::vector::Vector;
 use super::{Moment, Stop};
 
@@ -81,27 +81,26 @@ impl Snapshot {
         joined: bool,
         at: Moment,
         answer: Answer,
-    ) -> (SnapshotNext, Due<T>) {
-        let mut due = Due::new();
+    ) -> SnapshotNext {
         let mutants = store.mutants();
         if answer.from != self.peer || matches!(answer.reply, Reply::NotMe) {
-            return (SnapshotNext::Stop(Stop::Gone), due);
+            return SnapshotNext::Stop(Stop::Gone);
         }
         if at.refuses(answer.horizon, store.set().horizon()) || matches!(answer.reply, Reply::WrongHorizon) {
-            return (SnapshotNext::Stop(Stop::WrongHorizon), due);
+            return SnapshotNext::Stop(Stop::WrongHorizon);
         }
-        let Some(genesis) = answer.genesis else { return (SnapshotNext::Stop(Stop::Joining), due) };
+        let Some(genesis) = answer.genesis else { return SnapshotNext::Stop(Stop::Joining) };
         if !joined || genesis < store.genesis() {
             store.adopt(genesis);
         }
         if store.genesis() != genesis {
-            return (SnapshotNext::Stop(Stop::OtherGenesis), due);
+            return SnapshotNext::Stop(Stop::OtherGenesis);
         }
         if self.genesis.is_some_and(|g| g != genesis) {
             // other positions: what was taken is merged, but where it stopped means nothing any more
             *self = Self::new(self.peer, self.budget);
             self.genesis = Some(genesis);
-            return (SnapshotNext::Ask, due);
+            return SnapshotNext::Ask;
         }
         self.genesis = Some(genesis);
         let before = store.set().horizon();
@@ -109,12 +108,11 @@ impl Snapshot {
             store.raise_horizon(answer.horizon, HORIZON_SLICE);
         }
         let Reply::Snapshot { vector, records, upto } = answer.reply else {
-            let next = match answer.reply {
+            return match answer.reply {
                 Reply::HorizonFirst if answer.horizon > before => SnapshotNext::Ask,
                 Reply::HorizonFirst => SnapshotNext::Stop(Stop::Settling),
                 _ => SnapshotNext::Stop(Stop::Nonsense),
             };
-            return (next, due);
         };
         if !self.opened {
             let vector = vector.unwrap_or_default();
@@ -123,14 +121,14 @@ impl Snapshot {
             self.opened = true;
         }
         for record in &records {
-            store.replicate(at.now, record, &mut due);
+            store.replicate(at.now, record);
         }
         self.received += records.len() as u64;
         if upto == u64::MAX {
             if let Some(vector) = self.vector.take() {
                 store.join_vector(&vector);
             }
-            return (SnapshotNext::Done { received: self.received }, due);
+            return SnapshotNext::Done { received: self.received };
         }
         self.idle = if self.after.is_none_or(|after| upto > after) && !records.is_empty() {
             0
@@ -138,6 +136,6 @@ impl Snapshot {
             self.idle + 1
         };
         self.after = self.after.max(Some(upto));
-        (if self.idle > 2 { SnapshotNext::Stop(Stop::Nonsense) } else { SnapshotNext::Ask }, due)
+        if self.idle > 2 { SnapshotNext::Stop(Stop::Nonsense) } else { SnapshotNext::Ask }
     }
 }

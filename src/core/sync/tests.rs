@@ -45,8 +45,8 @@ fn filled(incarnation: u64, names: u64) -> Store<()> {
 
 fn exchange(a: &mut Store<()>, b: &mut Store<()>, round: &mut Round) -> (Ask, Answer, Next) {
     let ask = round.ask(a);
-    let (answer, _) = respond(b, true, moment(1_000_000_000), &ask);
-    let (next, _) = round.answered(a, moment(1_000_000_000), 77, answer.clone());
+    let answer = respond(b, true, moment(1_000_000_000), &ask);
+    let next = round.answered(a, moment(1_000_000_000), 77, answer.clone());
     (ask, answer, next)
 }
 
@@ -207,8 +207,8 @@ fn rule_6_an_empty_node_takes_a_snapshot_and_resumes_it_elsewhere() {
     let mut snapshot = Snapshot::new(b.incarnation(), 2_000);
     let mut joined = false;
     for _ in 0..5 {
-        let (answer, _) = respond(&mut b, true, moment(0), &snapshot.ask(&a, joined));
-        assert_eq!(snapshot.answered(&mut a, joined, moment(0), answer).0, SnapshotNext::Ask);
+        let answer = respond(&mut b, true, moment(0), &snapshot.ask(&a, joined));
+        assert_eq!(snapshot.answered(&mut a, joined, moment(0), answer), SnapshotNext::Ask);
         joined = true;
     }
     let taken = a.set().root().count;
@@ -218,12 +218,12 @@ fn rule_6_an_empty_node_takes_a_snapshot_and_resumes_it_elsewhere() {
     let mut snapshot = snapshot.resume(c.incarnation(), 1 << 20);
     let mut last = None;
     loop {
-        let (answer, _) = respond(&mut c, true, moment(0), &snapshot.ask(&a, true));
+        let answer = respond(&mut c, true, moment(0), &snapshot.ask(&a, true));
         let Reply::Snapshot { records, upto, .. } = &answer.reply else { panic!() };
         let positions: Vec<u64> = records.iter().map(|r| a.set().position(r.name())).collect();
         assert!(positions.is_sorted() && positions.iter().all(|p| Some(*p) > last && p <= upto));
         last = Some(*upto);
-        match snapshot.answered(&mut a, true, moment(0), answer).0 {
+        match snapshot.answered(&mut a, true, moment(0), answer) {
             SnapshotNext::Ask => {}
             SnapshotNext::Done { received } => break assert!(received >= 400),
             SnapshotNext::Stop(why) => panic!("{why:?}"),
@@ -301,7 +301,7 @@ fn a_peer_that_never_gets_further_is_given_up() {
         let reply = Reply::Found(Found { vector: Some(Vector::default()), count: 300, ..Found::default() });
         let (from, now, horizon) = (Incarnation(2), at(1), Stamp::ZERO);
         let answer = Answer { from, now, genesis: Some(GENESIS), horizon, reply };
-        match round.answered(&mut a, moment(1), 0, answer).0 {
+        match round.answered(&mut a, moment(1), 0, answer) {
             Next::Ask => {}
             next => return assert_eq!((next, answers > 1), (Next::Stop(Stop::Nonsense), true)),
         }
@@ -324,7 +324,7 @@ fn an_answer_about_what_was_not_asked_is_nonsense() {
         }
         let (from, now, horizon) = (Incarnation(2), at(1), Stamp::ZERO);
         let answer = Answer { from, now, genesis: Some(GENESIS), horizon, reply: Reply::Found(found) };
-        assert_eq!(round.answered(&mut a, moment(1), 0, answer).0, Next::Stop(Stop::Nonsense));
+        assert_eq!(round.answered(&mut a, moment(1), 0, answer), Next::Stop(Stop::Nonsense));
     }
 }
 
@@ -402,7 +402,7 @@ fn judged(found: impl FnOnce(&[Prefix]) -> Found) -> Next {
     let found = Found { vector: Some(Vector::default()), count: 300, ..found(&asked) };
     let (from, now, horizon) = (Incarnation(2), at(1), Stamp::ZERO);
     let answer = Answer { from, now, genesis: Some(GENESIS), horizon, reply: Reply::Found(found) };
-    round.answered(&mut a, moment(1), 0, answer).0
+    round.answered(&mut a, moment(1), 0, answer)
 }
 
 fn listing_of(prefix: Prefix, items: u64) -> Listing {
@@ -448,8 +448,8 @@ fn a_horizon_that_is_ours_already_is_not_refused() {
     }
     let mut round = Round::new(&a, b.incarnation(), MIB, 0);
     for _ in 0..10 {
-        let (answer, _) = respond(&mut b, true, early, &round.ask(&a));
-        match round.answered(&mut a, early, 0, answer).0 {
+        let answer = respond(&mut b, true, early, &round.ask(&a));
+        match round.answered(&mut a, early, 0, answer) {
             Next::Ask => {}
             next => {
                 assert!(matches!(next, Next::Done(_)), "{next:?}");
@@ -478,9 +478,9 @@ fn a_peer_that_forgets_first_has_not_failed() {
         horizon,
         reply: Reply::HorizonFirst,
     };
-    assert_eq!(round.answered(&mut a, moment(1), 0, settling(at(1))).0, Next::Stop(Stop::Settling));
+    assert_eq!(round.answered(&mut a, moment(1), 0, settling(at(1))), Next::Stop(Stop::Settling));
     let mut snapshot = Snapshot::new(Incarnation(2), MIB);
-    let next = snapshot.answered(&mut a, true, moment(1), settling(at(1))).0;
+    let next = snapshot.answered(&mut a, true, moment(1), settling(at(1)));
     assert_eq!(next, SnapshotNext::Stop(Stop::Settling));
 }
 
@@ -498,6 +498,6 @@ fn who_was_not_asked_whether_the_sets_are_equal_cannot_say_so() {
         horizon: Stamp::ZERO,
         reply: Reply::Equal(vector),
     };
-    assert_eq!(round.answered(&mut a, moment(1), 0, answer).0, Next::Stop(Stop::Nonsense));
+    assert_eq!(round.answered(&mut a, moment(1), 0, answer), Next::Stop(Stop::Nonsense));
     assert_eq!(*a.vector(), before, "nothing is claimed");
 }

@@ -1,0 +1,360 @@
+//! What a step of the core brings about outside of it.
+//!
+//! A step under the node's lock decides and changes; it sends nothing, wakes no reader and calls no listener. It writes
+//! all of that into the [`Effects`] of its [`super::Store`]. The shell (the node, or the simulator) takes them at the end
+//! of the step ([`super::Store::take_effects`]) and carries them out after it has released the lock.
+//!
+//! # Changes
+//!
+//! **Invariant.** [`Effects::changes`], applied in their order to the records that stood, give the records that stand. A
+//! listener that starts with the set as it is when [`super::Store::report_changes`] is called, and then applies each
+//! change ([`SetChange::Merged`]: put the record in the place of the previous one; [`SetChange::Dropped`]: remove it),
+//! holds the same record of each name as the set does. The previous record of a change is the record that the listener
+//! holds at that point.
+//!
+//! The only difference is a tombstone that the set has forgotten: it lies below the horizon, the listener may still
+//! hold it, and the next change of that name then has no previous record. Forgetting a tombstone is no change that a
+//! reader sees: the name has no value before and after it, and no waiter is woken. A listener that wants to forget as
+//! well uses [`super::Set::horizon`]. A tombstone that arrives after the horizon has passed it, and removes an older
+//! value, is a change like any other delete, although the set does not keep it.
+//!
+//! A record may take the place of one that reads the same, with a newer stamp or only another dot (a client's retry). A
+//! listener that reports to readers compares the two itself ([`Record::reads_as`]).
+//!
+//! The set changes in two places only, and both report: a merge (client writes, copies from an upstream, pushes, both
+//! sides of a sync round, snapshots) and the dropping of a copy. What does not change a record reports nothing: a merge
+//! that loses, a horizon that moves, and another genesis, which moves records to other positions and keeps them all.
+//!
+//! The order of changes is the order of the steps under the lock. A shell that passes changes on to a listener does so
+//! before it releases the lock, or numbers them there.
+//!
+//! A change shares the records' memory and copies no data. As long as it is held it keeps the previous record in memory,
+//! and [`super::Set::retired_bytes`] may not count that record: a listener counts what it keeps.
+
+use super::message::Call;
+use super::name::Name;
+use super::record::Record;
+use super::waiters::Due;
+
+/// What one or more steps bring about, in the order in which the steps did it. See the module.
+#[derive(Debug)]
+pub struct Effects<T> {
+    /// Lists of waiters to wake.
+    pub due: Due<T>,
+    /// Requests to send to peers.
+    pub calls: Vec<Call>,
+    /// How the set changed. Empty unless the store reports changes ([`super::Store::report_changes`]).
+    pub changes: Vec<SetChange>,
+}
+
+/// One change of the set.
+#[derive(Clone, Debug)]
+pub enum SetChange {
+    /// A record took its place in the set, or is a tombstone below the horizon that removed a value.
+    Merged {
+        /// The record that stands now.
+        record: Record,
+        /// The record of the same name that stood before; `None` if the set held none.
+        previous: Option<Record>,
+    },
+    /// The node dropped its copy of a record. This is no delete: the name may have a value elsewhere, and the node reads it
+    /// again when it needs it.
+    Dropped {
+        /// The record that stood before.
+        previous: Record,
+    },
+}
+
+impl SetChange {
+    /// The name whose record changed.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        match self {
+            Self::Merged { record, .. } => record.name(),
+            Self::Dropped { previous } => previous.name(),
+        }
+    }
+}
+
+impl<T> Default for Effects<T> {
+    fn default() -> Self {
+        Self { due: Due::new(), calls: Vec::new(), changes: Vec::new() }
+    }
+}
+
+impl<T> Effects<T> {
+    /// Whether there is nothing to carry out.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.due.is_empty() && self.calls.is_empty() && self.changes.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::core::genesis::Genesis;
+    use crate::core::mirror::{Difference, Mirror};
+    use crate::core::mutants::Mutants;
+    use crate::core::push::Batch;
+    use crate::core::record::{Dot, Incarnation};
+    use crate::core::stamp::Stamp;
+    use crate::core::store::{Change, Store};
+    use crate::core::sync::{Moment, Next, Round, Snapshot, SnapshotNext, respond};
+    use crate::core::testing::{self, at, version};
+
+    const GENESIS: Genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [3; 16] };
+
+    fn name(n: u8) -> Name {
+        testing::name(&format!("n{n}"))
+    }
+
+    fn store(incarnation: u64) -> Store<()> {
+        Store::simulated(GENESIS, Incarnation(incarnation), 2, Mutants::NONE)
+    }
+
+    fn value(n: u8, micros: u64) -> Record {
+        let dot = Dot { incarnation: Incarnation(9), sequence: micros };
+        Record::value(name(n), &version("v"), b"d", at(micros), dot)
+    }
+
+    fn gone(n: u8, micros: u64) -> Record {
+        Record::tombstone(name(n), at(micros), Dot { incarnation: Incarnation(9), sequence: micros })
+    }
+
+    /// The stamps of the records that changes put in the place of others, and of those others.
+    fn stamps(store: &mut Store<()>) -> Vec<(Option<u64>, Option<u64>)> {
+        let micros = |record: &Record| record.last_sync().micros();
+        let changes = store.take_effects().changes.into_iter().map(|change| match change {
+            SetChange::Merged { record, previous } => (Some(micros(&record)), previous.as_ref().map(micros)),
+            SetChange::Dropped { previous } => (None, Some(micros(&previous))),
+        });
+        changes.collect()
+    }
+
+    #[test]
+    fn each_way_by_which_the_set_changes_is_reported() {
+        let mut store = store(1);
+        store.report_changes();
+        let put = Change::Put { version: &version("v"), data: b"d" };
+        store.write(at(5), &name(1), &put, Some(at(5)));
+        store.write(at(5), &name(1), &put, Some(at(4)));
+        store.write(at(6), &name(1), &Change::Delete, Some(at(6)));
+        assert_eq!(
+            stamps(&mut store),
+            [(Some(5), None), (Some(6), Some(5))],
+            "the older write changes nothing"
+        );
+        store.write(at(6), &name(1), &Change::Delete, Some(at(6)));
+        assert_eq!(stamps(&mut store), [(Some(6), Some(6))], "a retry has a dot of its own");
+
+        let batch =
+            Batch { from: Incarnation(9), after: 0, upto: 2, records: vec![value(1, 7), value(2, 8)] };
+        store.take(at(9), &batch);
+        store.take(at(9), &batch);
+        assert_eq!(stamps(&mut store), [(Some(7), Some(6)), (Some(8), None)]);
+
+        store.forget_copy(&name(1));
+        store.forget_copy(&name(1));
+        assert_eq!(stamps(&mut store), [(None, Some(7))]);
+
+        store.merge(&gone(3, 9));
+        assert_eq!(stamps(&mut store), [(Some(9), None)]);
+        store.adopt(Genesis { key: [4; 16], ..GENESIS });
+        assert_eq!(stamps(&mut store), [], "each record stays");
+        assert_eq!(store.raise_horizon(at(20), usize::MAX), 1);
+        assert_eq!(stamps(&mut store), [], "a forgotten tombstone is no change");
+
+        // it comes after the horizon has passed it: the set forgets it, and the value is gone
+        store.merge(&gone(2, 15));
+        assert!(store.get(&name(2)).is_none());
+        assert_eq!(stamps(&mut store), [(Some(15), Some(8))]);
+        store.merge(&gone(2, 16));
+        assert_eq!(stamps(&mut store), [], "there is nothing to remove");
+    }
+
+    #[test]
+    fn a_store_without_a_listener_reports_nothing() {
+        let mut store = store(1);
+        store.merge(&value(1, 5));
+        store.merge(&gone(1, 6));
+        store.forget_copy(&name(1));
+        assert!(store.take_effects().is_empty());
+    }
+
+    #[test]
+    fn the_mirror_notices_what_is_not_reported() {
+        let mut store = store(1);
+        store.report_changes();
+        let mut mirror = Mirror::default();
+        let mut follow = |store: &mut Store<()>, keeps: fn(&SetChange) -> bool| {
+            let changes = store.take_effects().changes.into_iter().filter(keeps).collect();
+            mirror.apply(changes, store.set().horizon())?;
+            mirror.check_all(store.set())
+        };
+        store.merge(&value(1, 5));
+        assert_eq!(follow(&mut store, |_| true), Ok(()));
+        store.merge(&value(2, 6));
+        assert!(follow(&mut store, |_| false).is_err(), "a value");
+        store.forget_copy(&name(2));
+        assert!(follow(&mut store, |_| true).is_err(), "a value that is dropped, and was not known");
+        store.forget_copy(&name(1));
+        assert!(follow(&mut store, |_| false).is_err(), "a copy that was dropped");
+        store.merge(&gone(1, 7));
+        assert!(follow(&mut store, |_| true).is_err(), "and the record that stood before");
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        /// A client writes at the first or the second node.
+        Write {
+            second: bool,
+            n: u8,
+            gone: bool,
+            now: u64,
+            given: Option<u64>,
+        },
+        /// The first node takes in a record of a third one.
+        Merge {
+            n: u8,
+            gone: bool,
+            micros: u64,
+        },
+        /// The second node pushes its writes to the first.
+        Push,
+        /// The first node begins a round with the second, and both answer by at most so many bytes.
+        Round {
+            budget: u32,
+        },
+        /// The first node takes so many parts of a snapshot of the second.
+        Snapshot {
+            parts: u8,
+            budget: u32,
+        },
+        /// The first node moves its horizon, and forgets at most so many tombstones.
+        Raise {
+            micros: u64,
+            at_most: usize,
+        },
+        /// It moves it back.
+        Lower {
+            micros: u64,
+        },
+        Drop {
+            n: u8,
+            always: bool,
+        },
+        Adopt {
+            second: bool,
+            started: u64,
+            key: u8,
+        },
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let (n, micros, budget) = (0u8..6, 0u64..60, prop_oneof![Just(0u32), 100u32..2_000]);
+        prop_oneof![
+            6 => (any::<bool>(), n.clone(), any::<bool>(), micros.clone(), prop::option::of(micros.clone()))
+                .prop_map(|(second, n, gone, now, given)| Step::Write { second, n, gone, now, given }),
+            4 => (n.clone(), any::<bool>(), micros.clone())
+                .prop_map(|(n, gone, micros)| Step::Merge { n, gone, micros }),
+            1 => Just(Step::Push),
+            2 => budget.clone().prop_map(|budget| Step::Round { budget }),
+            1 => (1u8..9, budget).prop_map(|(parts, budget)| Step::Snapshot { parts, budget }),
+            2 => (micros.clone(), 0usize..4).prop_map(|(micros, at_most)| Step::Raise { micros, at_most }),
+            1 => micros.clone().prop_map(|micros| Step::Lower { micros }),
+            2 => (n, any::<bool>()).prop_map(|(n, always)| Step::Drop { n, always }),
+            1 => (any::<bool>(), micros, any::<u8>())
+                .prop_map(|(second, started, key)| Step::Adopt { second, started, key }),
+        ]
+    }
+
+    /// Two nodes, and what a listener to each of them knows.
+    struct Pair {
+        nodes: [Store<()>; 2],
+        mirrors: [Mirror; 2],
+    }
+
+    impl Pair {
+        fn check(&mut self) -> Result<(), Difference> {
+            for (store, mirror) in self.nodes.iter_mut().zip(&mut self.mirrors) {
+                mirror.apply(store.take_effects().changes, store.set().horizon())?;
+                mirror.check_all(store.set())?;
+            }
+            Ok(())
+        }
+
+        fn take(&mut self, step: &Step) -> Result<(), Difference> {
+            let moment = Moment { now: at(60), latest_horizon: Stamp::MAX };
+            let [a, b] = &mut self.nodes;
+            match *step {
+                Step::Write { second, n, gone, now, given } => {
+                    let version = version(&format!("v{now}"));
+                    let put = Change::Put { version: &version, data: b"d" };
+                    let change = if gone { Change::Delete } else { put };
+                    let at_node = if second { b } else { a };
+                    at_node.write(at(now), &name(n), &change, given.map(at));
+                }
+                Step::Merge { n, gone: true, micros } => drop(a.merge(&gone(n, micros))),
+                Step::Merge { n, gone: false, micros } => drop(a.merge(&value(n, micros))),
+                Step::Push => {
+                    let batch = b.log().batch(b.set(), b.incarnation(), a.vector().get(b.incarnation()));
+                    if let Some(batch) = batch {
+                        a.take(at(60), &batch);
+                    }
+                }
+                Step::Round { budget } => {
+                    let mut round = Round::new(a, b.incarnation(), budget, 5);
+                    loop {
+                        let [a, b] = &mut self.nodes;
+                        let answer = respond(b, true, moment, &round.ask(a));
+                        let next = round.answered(a, moment, 5, answer);
+                        self.check()?;
+                        if next != Next::Ask {
+                            return Ok(());
+                        }
+                    }
+                }
+                Step::Snapshot { parts, budget } => {
+                    let mut snapshot = Snapshot::new(b.incarnation(), budget);
+                    for _ in 0..parts {
+                        let [a, b] = &mut self.nodes;
+                        let answer = respond(b, true, moment, &snapshot.ask(a, true));
+                        let next = snapshot.answered(a, true, moment, answer);
+                        self.check()?;
+                        if next != SnapshotNext::Ask {
+                            return Ok(());
+                        }
+                    }
+                }
+                Step::Raise { micros, at_most } => drop(a.raise_horizon(at(micros), at_most)),
+                Step::Lower { micros } => a.lower_horizon(at(micros)),
+                Step::Drop { n, always: true } => a.forget_copy(&name(n)),
+                Step::Drop { n, always: false } => a.drop_copy(&name(n)),
+                Step::Adopt { second, started, key } => {
+                    let at_node = if second { b } else { a };
+                    at_node.adopt(Genesis { provisional: false, started: at(started), key: [key; 16] });
+                }
+            }
+            Ok(())
+        }
+    }
+
+    proptest! {
+        /// Whatever happens, the changes of each step lead from the set before it to the set after it.
+        #[test]
+        fn the_changes_give_the_set(steps in prop::collection::vec(step(), 0..80)) {
+            let new = |incarnation| {
+                let mut store = store(incarnation).holding_at_most(700);
+                store.report_changes();
+                store
+            };
+            let mut pair = Pair { nodes: [new(1), new(2)], mirrors: Default::default() };
+            for step in &steps {
+                prop_assert_eq!(pair.take(step).and_then(|()| pair.check()), Ok(()), "{:?}", step);
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! A copy of a set that is kept only from its changes: the check of what [`super::effects`] promises.
+
+use std::collections::BTreeMap;
+
+use super::effects::SetChange;
+use super::name::Name;
+use super::record::{Kind, Record};
+use super::set::Set;
+use super::stamp::Stamp;
+
+/// The records that stand in a set, as far as its changes tell. It begins empty, as the set does.
+#[derive(Debug, Default)]
+pub struct Mirror {
+    records: BTreeMap<Name, Record>,
+    /// The latest horizon of the set: a tombstone below it may be missing there.
+    horizon: Stamp,
+}
+
+/// What the changes and the set do not agree on.
+pub type Difference = String;
+
+impl Mirror {
+    /// Applies the changes of a step, after which the horizon is `horizon`.
+    ///
+    /// # Errors
+    /// If a change is about another record than the one that stands.
+    pub fn apply(&mut self, changes: Vec<SetChange>, horizon: Stamp) -> Result<(), Difference> {
+        self.horizon = self.horizon.max(horizon);
+        for change in changes {
+            let (name, record, previous) = match change {
+                SetChange::Merged { record, previous } => (record.name().clone(), Some(record), previous),
+                SetChange::Dropped { previous } => (previous.name().clone(), None, Some(previous)),
+            };
+            let held = match record.clone() {
+                Some(record) => self.records.insert(name, record),
+                None => self.records.remove(&name),
+            };
+            if !self.agree(previous.as_ref(), held.as_ref()) {
+                return Err(format!(
+                    "{record:?} is reported in the place of {previous:?}, and {held:?} stood there"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the record of one name.
+    ///
+    /// # Errors
+    /// If the set holds another one.
+    pub fn check(&self, set: &Set, name: &Name) -> Result<(), Difference> {
+        let (stands, held) = (set.get(name), self.records.get(name));
+        if self.agree(stands, held) {
+            return Ok(());
+        }
+        Err(format!("{stands:?} stands, and {held:?} by the changes"))
+    }
+
+    /// Compares the records of all names.
+    ///
+    /// # Errors
+    /// If the set holds another one of any name.
+    pub fn check_all(&self, set: &Set) -> Result<(), Difference> {
+        let standing = (0..set.stretches()).flat_map(|index| set.stretch(index)).map(Record::name);
+        standing.chain(self.records.keys()).try_for_each(|name| self.check(set, name))
+    }
+
+    /// Whether the set's record is the very one that is held here, or a tombstone that the set has forgotten.
+    fn agree(&self, stands: Option<&Record>, held: Option<&Record>) -> bool {
+        match (stands, held) {
+            (None, None) => true,
+            (Some(stands), Some(held)) => stands.address() == held.address(),
+            (None, Some(held)) => held.kind() == Kind::Tombstone && held.last_sync() < self.horizon,
+            (Some(_), None) => false,
+        }
+    }
+}
