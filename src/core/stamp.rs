@@ -10,6 +10,15 @@ use super::limits::{MAX_STAMP_LEAD_US, MAX_STAMP_US};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Stamp(u64);
 
+/// The time of a step, by both clocks of the node.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// The wall clock, which may be wrong and may step.
+    pub wall: Stamp,
+    /// A clock that only goes forward, µs since an arbitrary time.
+    pub mono_us: u64,
+}
+
 /// Why a number or text is not a [`Stamp`], or not one that a client may give. Nothing was stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StampError {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::core::Stamp;
-use crate::core::replica::Now;
+use crate::core::stamp::Now;
 use crate::wire::duration;
 
 /// How often such a file is read.

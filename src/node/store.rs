@@ -14,7 +14,8 @@ use tokio::sync::mpsc;
 
 use crate::core::joining::Contact;
 use crate::core::message::{Call, Request, Response};
-use crate::core::replica::{Config, Counts, Now};
+use crate::core::replica::{Config, Counts};
+use crate::core::stamp::Now;
 use crate::core::store::{Change, Read, Written};
 use crate::core::{
     Effects, Genesis, Incarnation, MostWaiters, Name, Question, Record, Replica, Stamp, State, Store,

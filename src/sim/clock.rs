@@ -1,6 +1,6 @@
 //! A node's clock: off, too fast or too slow, and stepped now and then.
 
-use crate::core::replica::Now;
+use crate::core::stamp::Now;
 use crate::core::stamp::Stamp;
 
 /// Where the world's time begins, µs since 1970.

@@ -13,7 +13,7 @@ mod types;
 
 use std::collections::{BTreeMap, VecDeque};
 
-pub use types::{ClockSteps, Config, Counts, Now};
+pub use types::{ClockSteps, Config, Counts};
 
 use super::genesis::Genesis;
 use super::joining::{Contact, Joiner, LOOK_US, Step, is_whole_group, step};
@@ -22,7 +22,7 @@ use super::message::{Call, Request, Response};
 use super::mutants::Mutant;
 use super::peers::{Peers, State, Summary};
 use super::record::Incarnation;
-use super::stamp::Stamp;
+use super::stamp::{Now, Stamp};
 use super::store::Store;
 use super::sync::{Moment, respond};
 use session::Session;

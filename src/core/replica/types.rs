@@ -1,18 +1,8 @@
 //! What goes into a replica and what comes out of it.
 
 use super::super::limits::{HORIZON_STEP_US, MAX_ANSWER_BYTES};
-use super::super::stamp::Stamp;
 
 const SECOND_US: u64 = 1_000_000;
-
-/// The time, twice.
-#[derive(Clone, Copy, Debug)]
-pub struct Now {
-    /// The wall clock, which may be wrong and may step.
-    pub wall: Stamp,
-    /// A clock that only goes forward, µs since whenever.
-    pub mono_us: u64,
-}
 
 /// What a replica is told at its start.
 #[derive(Clone, Copy, Debug)]
