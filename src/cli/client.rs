@@ -1,8 +1,11 @@
-//! HTTP to nodes: what is asked and answered. How it travels is in the modules below.
+//! HTTP client for nodes: requests and answers. The modules below send them.
 
-mod asking;
-mod link;
-mod place;
+mod address;
+mod attempt;
+mod connection;
+mod error;
+mod liveness;
+mod requester;
 
 use std::time::Duration;
 
@@ -17,17 +20,17 @@ use crate::core::{Stamp, Version};
 use crate::wire::duration::GoDuration;
 use crate::wire::etag::parse_tag;
 use crate::wire::headers::X_VWATCH_NODE;
-pub(super) use asking::Client;
-use link::Trouble;
+use error::ExchangeError;
+pub(super) use requester::Client;
 
-/// Longest wait that a `Retry-After` is obeyed for.
+/// Longest `Retry-After` that the client obeys, in seconds.
 const MAX_RETRY_AFTER_S: u64 = 60;
-/// Longest line of a refusal that is passed on.
+/// Longest line of an error answer that the client prints, in characters.
 const MAX_REFUSAL_CHARS: usize = 500;
-/// What a node itself advises about a name that is not there.
+/// The advice of a node about a name that does not exist.
 pub(super) const NODES_ADVICE: &str = ": wait for it with ?version=";
 
-/// What to ask of a node.
+/// A request to a node.
 #[derive(Clone, Debug)]
 pub(super) struct Request {
     method: Method,
@@ -35,18 +38,18 @@ pub(super) struct Request {
     target: String,
     headers: Vec<(&'static str, String)>,
     body: Bytes,
-    /// How long the node may take beyond what any answer may.
+    /// How long the node may take beyond the time for any answer.
     park: Duration,
-    /// That the node is told how long it may park.
-    tells_park: bool,
-    /// When a write was made, if not the node is to say.
+    /// Whether the request tells the node how long it may park.
+    sends_park: bool,
+    /// The stamp of a write; `None` if the node gives it.
     stamp: Option<Stamp>,
 }
 
 impl Request {
     fn new(method: Method, target: String, body: Bytes) -> Self {
         let (headers, park) = (Vec::new(), Duration::ZERO);
-        Self { method, target, headers, body, park, tells_park: false, stamp: None }
+        Self { method, target, headers, body, park, sends_park: false, stamp: None }
     }
 
     pub(super) fn get(target: String) -> Self {
@@ -66,17 +69,17 @@ impl Request {
         self
     }
 
-    /// The node may take so long, without being told.
+    /// Lets the node take this long, without a parameter that says so.
     pub(super) fn may_take(self, park: Duration) -> Self {
         Self { park, ..self }
     }
 
-    /// The node is told to answer after this time at the latest.
+    /// Lets the node park the request for this long, by the parameter `timeout`.
     pub(super) fn parks_for(self, park: Duration) -> Self {
-        Self { park, tells_park: true, ..self }
+        Self { park, sends_park: true, ..self }
     }
 
-    /// The write is of this time.
+    /// Gives a write its stamp.
     pub(super) fn stamped(self, stamp: Option<Stamp>) -> Self {
         Self { stamp, ..self }
     }
@@ -88,7 +91,7 @@ impl Request {
     /// Path and query.
     fn target(&self) -> String {
         let mut target = self.target.clone();
-        let park = self.tells_park.then(|| parameter("timeout", &GoDuration(self.park).to_string()));
+        let park = self.sends_park.then(|| parameter("timeout", &GoDuration(self.park).to_string()));
         let stamp = self.stamp.map(|stamp| parameter("modified", &stamp.to_string()));
         for parameter in park.into_iter().chain(stamp) {
             target.push(if target.contains('?') { '&' } else { '?' });
@@ -97,7 +100,11 @@ impl Request {
         target
     }
 
-    fn for_node(&self, url: &Url) -> Result<hyper::Request<Full<Bytes>>, Trouble> {
+    /// The request for a node.
+    ///
+    /// # Errors
+    /// If HTTP cannot carry it.
+    fn for_node(&self, url: &Url) -> Result<hyper::Request<Full<Bytes>>, ExchangeError> {
         let mut builder = hyper::Request::builder()
             .method(&self.method)
             .uri(format!("{}{}", url.base, self.target()))
@@ -106,14 +113,16 @@ impl Request {
         for (name, value) in &self.headers {
             builder = builder.header(*name, value);
         }
-        builder.body(Full::new(self.body.clone())).map_err(|error| Trouble::Unsendable(error.to_string()))
+        builder
+            .body(Full::new(self.body.clone()))
+            .map_err(|error| ExchangeError::Unsendable(error.to_string()))
     }
 }
 
-/// What was answered, whatever its status.
+/// An answer with any status.
 #[derive(Debug)]
 pub(super) struct Answer {
-    /// The URL that was asked.
+    /// The URL that the request went to.
     pub(super) from: String,
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
@@ -126,7 +135,7 @@ impl Answer {
         self.headers.get(name).and_then(|value| std::str::from_utf8(value.as_bytes()).ok())
     }
 
-    /// The version out of the `ETag`.
+    /// The version in the `ETag`.
     pub(super) fn version(&self) -> Option<Version> {
         parse_tag(self.headers.get(ETAG)?.as_bytes(), true).ok().flatten()
     }
@@ -147,8 +156,8 @@ impl Answer {
         Some(Duration::from_secs(seconds.min(MAX_RETRY_AFTER_S)))
     }
 
-    /// The line that says why a node refused, or `otherwise` when it says nothing. What is no node's line, such as the
-    /// page of a proxy, is named and not repeated.
+    /// The line in which a node says why it rejected the request, or `otherwise` if there is none. A body that is not
+    /// from a node, such as the page of a proxy, is described and not repeated.
     pub(super) fn refusal(&self, otherwise: impl FnOnce() -> String) -> String {
         if self.is_foreign() {
             return self.foreign("and not with the line of a vwatch node", "see what stands in between");
@@ -160,20 +169,20 @@ impl Answer {
         }
     }
 
-    /// Whether a refusal cannot be a node's: a node says why in one line of plain text, or says nothing.
+    /// Whether an error answer cannot be from a node: a node sends one line of plain text, or no body.
     fn is_foreign(&self) -> bool {
         let text = self.body.trim_ascii_start();
         let is_plain = |value: &str| {
             let essence = value.split(';').next().unwrap_or_default().trim();
             essence.eq_ignore_ascii_case("text/plain")
         };
-        // the last is what any server in Go says of a path that it does not have
+        // the last is the answer of any server in Go for an unknown path
         !text.is_empty() && self.header(CONTENT_TYPE.as_str()).is_some_and(|value| !is_plain(value))
             || text.starts_with(b"<")
             || text.starts_with(b"404 page not found")
     }
 
-    /// What was found in place of a node.
+    /// The message for an answer that is not from a node.
     fn foreign(&self, why: &str, advice: &str) -> String {
         let what = match self.header(CONTENT_TYPE.as_str()) {
             Some(kind) => format!("with {kind}"),
@@ -186,10 +195,10 @@ impl Answer {
         line.chars().take(MAX_REFUSAL_CHARS).collect()
     }
 
-    /// Whether a record stands behind it: all nodes, those in Go too, send `X-Last-Sync` with each one.
+    /// Checks that the answer is about a record: every node, also the Go vwatch, sends `X-Last-Sync` with one.
     ///
     /// # Errors
-    /// What was found instead.
+    /// If the answer is not from a node.
     pub(super) fn check_stamp(&self) -> Result<(), Failure> {
         if self.last_sync().is_some() {
             return Ok(());
@@ -197,10 +206,10 @@ impl Answer {
         Err(Failure::Failed(self.foreign("and without X-Last-Sync", "name a node")))
     }
 
-    /// Whether it comes from a node, by what those say with `/healthz` and `/readyz`.
+    /// Checks that the answer to `/healthz` or `/readyz` comes from a node.
     ///
     /// # Errors
-    /// What was found instead.
+    /// If the answer is not from a node.
     pub(super) fn check_node(&self) -> Result<(), Failure> {
         if self.headers.contains_key(X_VWATCH_NODE) {
             return Ok(());
@@ -208,22 +217,28 @@ impl Answer {
         Err(Failure::Failed(self.foreign("and without X-Vwatch-Node", "name a node")))
     }
 
-    /// Whether a refusal is a node's.
+    /// Checks that an error answer comes from a node.
     ///
     /// # Errors
-    /// What was found instead.
+    /// If the answer is not from a node.
     pub(super) fn check_refusal(&self) -> Result<(), Failure> {
         if self.is_foreign() { Err(Failure::Failed(self.refusal(String::new))) } else { Ok(()) }
     }
 
-    /// The answer about the record of `name` if it is a good one, else how the command ends.
+    /// The answer about the record of `name`.
+    ///
+    /// # Errors
+    /// If the status is no success, or the answer is not from a node.
     pub(super) fn of_record(self, name: &str) -> Result<Self, Failure> {
         let answer = self.or_refusal(name)?;
         answer.check_stamp()?;
         Ok(answer)
     }
 
-    /// The answer if it is a good one, else how the command about `name` ends.
+    /// The answer to a command about `name`.
+    ///
+    /// # Errors
+    /// If the status is no success.
     pub(super) fn or_refusal(self, name: &str) -> Result<Self, Failure> {
         let status = self.status;
         if status.is_success() {
@@ -231,7 +246,7 @@ impl Answer {
         }
         self.check_refusal()?;
         let said = |otherwise: &str| self.refusal(|| format!("{name}: {otherwise}"));
-        // the advice of a node is for those who speak HTTP: each command has its own in its place
+        // the advice of a node is for users of HTTP: each command replaces it by its own
         let missing = |otherwise: &str| Failure::Missing(said(&format!("{otherwise}{NODES_ADVICE}")));
         Err(match status {
             StatusCode::NOT_FOUND => missing("no such name"),
@@ -251,7 +266,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_no_node_is_not_taken_for_one() {
+    async fn an_answer_that_is_not_from_a_node_is_recognized() {
         let html = [("Content-Type", "text/html"), ("ETag", "\"5f\""), ("Server", "nginx")];
         for (status, headers, body, said) in [
             (
@@ -285,7 +300,7 @@ mod tests {
                 "{line}"
             );
         }
-        // vwatch in Go has no more to say than this
+        // the Go vwatch answers no more than this
         let fake = Fake::start(vec![answer("404 Not Found", &[], "")]);
         let found = fake.client().send(&Request::get("/".to_owned())).await.unwrap().of_record("n");
         assert!(matches!(found, Err(Failure::Missing(_))), "{found:?}");

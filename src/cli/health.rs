@@ -5,8 +5,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::client::{Answer, Client, Request};
+use super::environment;
 use super::failure::Failure;
-use super::nodes::{block_on, of_env};
+use super::nodes::block_on;
 use super::url::Url;
 use crate::wire::duration::{self, GoDuration};
 
@@ -47,7 +48,7 @@ pub(super) struct Health {
 pub(super) fn run(args: &Health) -> Result<(), Failure> {
     let typed =
         args.typed_url.as_ref().map(|url| ("URL", url)).or(args.url.as_ref().map(|url| ("--url", url)));
-    let urls = whom(typed, of_env)?;
+    let urls = whom(typed, environment::variable)?;
     block_on(async {
         for url in urls {
             ask(args, url).await?;

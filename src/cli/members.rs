@@ -2,7 +2,8 @@
 
 use clap::Args;
 
-use super::client::{Answer, Request};
+use super::client::Request;
+use super::cluster_view;
 use super::failure::Failure;
 use super::nodes::{Nodes, TimeLimit, block_on};
 use super::output::{Format, print, table};
@@ -49,7 +50,7 @@ pub(super) fn run(args: &Members) -> Result<(), Failure> {
     let mut client = nodes.writers()?.within(args.time.timeout);
     let request = Request::get("/v1/cluster".to_owned());
     let answer = block_on(async { client.send(&request).await })?.or_refusal("members").map_err(no_group)?;
-    let mut cluster = parse(&answer)?;
+    let mut cluster = cluster_view::parse(&answer)?;
     for members in [&mut cluster.members.live, &mut cluster.members.dead] {
         members.sort_by(|a, b| (&a.node_id, &a.server).cmp(&(&b.node_id, &b.server)));
     }
@@ -61,20 +62,6 @@ pub(super) fn run(args: &Members) -> Result<(), Failure> {
         Format::Simple => print(simple(&cluster).as_bytes())?,
     }
     judge(&cluster)
-}
-
-/// What a node says of its group. Other JSON has nothing that a node has: each knows which process it is.
-pub(super) fn parse(answer: &Answer) -> Result<Cluster, Failure> {
-    let why = match Cluster::parse(&answer.body) {
-        Ok(cluster) if !cluster.node.incarnation.is_empty() => return Ok(cluster),
-        Ok(_) => "it tells of no node".to_owned(),
-        Err(error) => error.to_string(),
-    };
-    Err(Failure::Failed(format!(
-        "not an answer of a vwatch node: {} says of /v1/cluster what cannot be read: {why}: name the server port with \
-         --server-url",
-        answer.from
-    )))
 }
 
 /// That a path is not there says that it is no server port, or an old one.

@@ -3,8 +3,10 @@
 mod args;
 mod bench;
 mod client;
+mod cluster_view;
 mod del;
 mod dev;
+mod environment;
 mod failure;
 mod get;
 mod health;
@@ -47,7 +49,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(typed: Vec<OsString>) -> Result<(), Failure> {
-    let form = output::of_env();
+    let form = output::from_env();
     let mut command = match &form {
         Ok(Some(form)) => with_form(command(), form),
         _ => command(),

@@ -10,8 +10,9 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::client::{Answer, Client, Request};
+use super::cluster_view;
+use super::environment;
 use super::failure::Failure;
-use super::members;
 use super::url::Url;
 use crate::wire::duration;
 use crate::wire::headers::X_VWATCH_NODE;
@@ -143,7 +144,7 @@ impl Nodes {
 
     fn said(&self, port: Port) -> Said {
         let typed = if port == Port::Client { &self.client_url } else { &self.server_url };
-        match (typed, of_env(port.variable())) {
+        match (typed, environment::variable(port.variable())) {
             (Some(text), _) => Said::Typed(text.clone()),
             (None, Some(text)) => Said::Env(text),
             (None, None) => Said::Nothing,
@@ -161,12 +162,6 @@ impl Nodes {
     fn parsed(&self, port: Port, text: &str) -> Result<Vec<Url>, Failure> {
         Url::parse_list(text).map_err(|why| Failure::Usage(format!("bad {}: {why}", self.name_of(port))))
     }
-}
-
-/// The URLs that the environment names; as of a node, an empty variable counts as unset.
-pub(super) fn of_env(variable: &str) -> Option<String> {
-    let text = std::env::var_os(variable).filter(|text| !text.is_empty());
-    text.map(|text| text.to_string_lossy().into_owned())
 }
 
 /// The client ports of the nodes at these server ports, by what they tell. Who does not answer is left out as long as
@@ -206,7 +201,8 @@ async fn client_port(server: &Url) -> Result<Url, String> {
     if !answer.status.is_success() {
         return Err(format!("{server} answers {}", answer.status));
     }
-    let cluster = members::parse(&answer).map_err(|failure| failure.line().unwrap_or_default().to_owned())?;
+    let cluster =
+        cluster_view::parse(&answer).map_err(|failure| failure.line().unwrap_or_default().to_owned())?;
     let node = cluster.node;
     let listens: SocketAddr =
         node.client.parse().map_err(|_| format!("{server} does not tell where it answers reads"))?;
@@ -298,7 +294,7 @@ mod tests {
         for (said, part) in [
             (cluster(""), "does not tell"),
             (answer("404 Not Found", &[], ""), "answers 404"),
-            (answer("200 OK", &[], "{}"), "it tells of no node"),
+            (answer("200 OK", &[], "{}"), "it describes no node"),
         ] {
             let server = Fake::start(vec![said]);
             let failure =

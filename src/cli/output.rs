@@ -9,8 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use clap::{Args, ValueEnum};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
+use super::environment;
 use super::failure::Failure;
-use super::nodes;
 use crate::core::Stamp;
 use crate::wire::text::{Escaped, EscapedLines, json_escaped};
 use crate::wire::version_set;
@@ -44,8 +44,8 @@ const VARIABLE: &str = "VWATCH_OUTPUT";
 ///
 /// # Errors
 /// It asks for one that is none.
-pub(super) fn of_env() -> Result<Option<&'static str>, Failure> {
-    let Some(text) = nodes::of_env(VARIABLE) else { return Ok(None) };
+pub(super) fn from_env() -> Result<Option<&'static str>, Failure> {
+    let Some(text) = environment::variable(VARIABLE) else { return Ok(None) };
     match Format::value_variants().iter().map(|format| format.as_str()).find(|name| *name == text) {
         Some(name) => Ok(Some(name)),
         None => Err(Failure::Usage(format!("bad {VARIABLE}: got {text:?}: set it to json, table or simple"))),

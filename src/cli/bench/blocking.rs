@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::super::failure::Failure;
 use super::super::stop::Interrupt;
+use super::CHECK_EVERY;
 use super::exchange::{self, Answer};
 use super::target::Target;
-use super::writer::NOTICED_WITHIN;
 use crate::wire::duration::GoDuration;
 
 /// How long a node may take to answer, where no other time is said.
@@ -61,8 +61,8 @@ impl Blocking {
         interrupt.check()?;
         let stream = target.connect()?;
         let set = stream
-            .set_read_timeout(Some(NOTICED_WITHIN))
-            .and_then(|()| stream.set_write_timeout(Some(NOTICED_WITHIN)));
+            .set_read_timeout(Some(CHECK_EVERY))
+            .and_then(|()| stream.set_write_timeout(Some(CHECK_EVERY)));
         set.map_err(|error| Failure::Failed(format!("cannot reach {}: {error}", target.url)))?;
         let (interrupt, read) = (interrupt.clone(), Vec::new());
         Ok(Self { stream, target, interrupt, patience, read, taken: 0, used: Instant::now() })

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
+use super::CHECK_EVERY;
 use super::exchange;
 use super::target::Target;
 use super::wakes::Wakes;
-use super::writer::NOTICED_WITHIN;
 use crate::cli::failure::Failure;
 use crate::cli::stop::Interrupt;
 use crate::cli::url::{parameter, path_of, with_query};
@@ -222,7 +222,7 @@ impl Crowd {
     pub(super) fn turn(&mut self, until: Instant) -> Result<(), Failure> {
         self.interrupt.check()?;
         let mut events = Events::with_capacity(4096);
-        let left = until.saturating_duration_since(Instant::now()).min(NOTICED_WITHIN);
+        let left = until.saturating_duration_since(Instant::now()).min(CHECK_EVERY);
         match self.poll.poll(&mut events, Some(left)) {
             Err(error) if error.kind() != ErrorKind::Interrupted => {
                 return Err(broken("wait for sockets")(error));

@@ -12,6 +12,8 @@ mod wakes;
 mod watch;
 mod writer;
 
+use std::time::Duration;
+
 use clap::{ArgMatches, Command};
 
 use super::failure::Failure;
@@ -19,6 +21,9 @@ use super::stop::Interrupt;
 use super::{client_command, read};
 use server::Process;
 use target::Target;
+
+/// How often the threads of a run check whether the other one has failed, or a signal has come.
+const CHECK_EVERY: Duration = Duration::from_millis(100);
 
 pub(super) fn command() -> Command {
     Command::new("bench")

@@ -12,6 +12,7 @@ use super::super::failure::{Failure, tell};
 use super::super::nodes::Nodes;
 use super::super::output::{Output, print};
 use super::super::stop::Interrupt;
+use super::CHECK_EVERY;
 use super::blocking::Blocking;
 use super::crowd::Crowd;
 use super::figures::{Figures, median_ms};
@@ -20,7 +21,7 @@ use super::process;
 use super::server::Process;
 use super::target::{Target, make_room};
 use super::wakes::{Schedule, Wakes};
-use super::writer::{self, NOTICED_WITHIN, Writes, quiet};
+use super::writer::{self, Writes, quiet};
 use crate::wire::duration;
 
 /// How long all may take to connect and park at first.
@@ -385,7 +386,7 @@ impl Field<'_> {
             if last.is_some() || now >= end || nobody_asks || self.is_over() {
                 return Ok(last);
             }
-            self.crowd.turn(end.min(now + NOTICED_WITHIN))?;
+            self.crowd.turn(end.min(now + CHECK_EVERY))?;
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::CHECK_EVERY;
 use super::blocking::Blocking;
 use super::figures::Times;
 use super::names::Names;
@@ -12,9 +13,6 @@ use crate::cli::failure::Failure;
 
 /// Before a write is due, nobody disturbs the node for so long, or for half of the time between two writes.
 const QUIET: Duration = Duration::from_millis(100);
-
-/// How soon the watchers' side and the writer's notice that the other one failed, and each that there was a signal.
-pub(super) const NOTICED_WITHIN: Duration = Duration::from_millis(100);
 
 /// How long nobody disturbs the node before a write.
 pub(super) fn quiet(every: Duration) -> Duration {
@@ -70,6 +68,6 @@ fn sleep_until(at: Instant, over: &AtomicBool) {
         if left.is_zero() || over.load(Ordering::Relaxed) {
             return;
         }
-        thread::sleep(left.min(NOTICED_WITHIN));
+        thread::sleep(left.min(CHECK_EVERY));
     }
 }

@@ -1,342 +1,230 @@
-//! Asks the nodes of a list, one after the other, until one answers, and says so when it is not known what became of a
-//! write.
+//! Sends a request to the nodes of a list, one after the other, until one answers. Reports a write with an unknown result.
 //!
-//! An address that says nothing costs no more than its share of the time: beside a request that waits, a probe is sent
-//! to its address ([`silence`]). Before a write, its address is asked for a sign of life, so that nothing is sent to one
-//! that stands still. A write that was sent and not answered is sent elsewhere only as the same write, with one stamp:
-//! it then does not matter which node takes it, nor whether one wakes up later and takes it too.
+//! A silent address costs no more than its share of the time: the client probes the address beside a request that waits
+//! ([`silence`]). Before a write it sends a probe, so that no write goes to an address that does not answer. A write that
+//! was sent and not answered is repeated at another node only as the same write, with the same stamp: then it does not
+//! matter which node accepts it, or whether both do.
 
 use std::future::pending;
 use std::time::Duration;
 
 use hyper::StatusCode;
-use hyper::header::DATE;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::super::failure::Failure;
 use super::super::url::Url;
-use super::link::{Link, Trouble, shown, silence};
-use super::place::Places;
+use super::address::AddressList;
+use super::attempt::Attempt;
+use super::connection::{Connection, shown};
+use super::error::ExchangeError;
+use super::liveness::silence;
 use super::{Answer, Request};
-use crate::node::clock;
-use crate::wire::date::parse_http_date;
 
-/// How long a connection may take, where there is no other address to try.
+/// Time for a connection, if there is no other address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long an answer may take beyond the time that the request may park.
+/// Time for an answer beyond the time that the request may be parked.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an address of several may take to show a sign of life.
+/// Time for a sign of life of an address, if there are others.
 const CONTACT_TIME: Duration = Duration::from_secs(2);
-/// How long before our own time is up the answer to a parked request is to be sent, at most: so it is here in time.
+/// A parked request is to be answered at most this long before the client's deadline, so that the answer arrives in time.
 const RETURN_TIME: Duration = Duration::from_millis(500);
-/// How far our clock may be off from a node's `Date`, which says seconds, for a stamp of ours.
-const CLOCK_TOLERANCE_US: u64 = 2_000_000;
 
-/// Speaks to the nodes of a list, to one at a time.
+/// Sends requests to the nodes of a list, to one at a time.
 #[derive(Debug)]
 pub(in crate::cli) struct Client {
-    places: Places,
-    /// The flag that names them, for what to do when none answers.
+    addresses: AddressList,
+    /// The flag that names the nodes, for the error when none answers.
     flag: &'static str,
     deadline: Option<Instant>,
-    kept: Option<Link>,
-    /// The connection that the last probe beside a request was answered on.
-    probed: Option<Link>,
+    kept: Option<Connection>,
+    /// The connection of the last answered probe beside a request.
+    probed: Option<Connection>,
 }
 
 impl Client {
-    /// `urls` has at least one.
+    /// A client for a list of at least one URL.
     pub(in crate::cli) fn new(urls: Vec<Url>, flag: &'static str) -> Self {
-        Self { places: Places::new(urls), flag, deadline: None, kept: None, probed: None }
+        Self { addresses: AddressList::new(urls), flag, deadline: None, kept: None, probed: None }
     }
 
-    /// All that is asked from now on, of all addresses together, takes no longer than this.
+    /// Limits the time of all further requests together.
     pub(in crate::cli) fn within(self, time: Duration) -> Self {
         Self { deadline: Instant::now().checked_add(time), ..self }
     }
 
-    /// From now on asks the next node first.
+    /// Makes the next address the first one for further requests.
     pub(in crate::cli) fn move_on(&mut self) {
-        if self.places.are_several() {
-            self.places.advance();
+        if self.addresses.has_others() {
+            self.addresses.advance();
             self.kept = None;
             self.probed = None;
         }
     }
 
-    /// Asks the nodes in turn until one answers with anything but 503. When none does, the 503. As long as there is a
-    /// time limit and time, those that are silent are asked again.
+    /// Sends a request to the nodes in turn, until one answers with a status other than 503. If none does, returns the 503.
+    /// With a time limit the client tries silent nodes again until the limit.
     ///
     /// # Errors
-    /// No node answered, or a write was sent and it is not known whether it was done.
+    /// If no node answered, or the result of a write is unknown.
     pub(in crate::cli) async fn send(&mut self, request: &Request) -> Result<Answer, Failure> {
-        let mut asking = Asking::of(request);
+        let mut attempt = Attempt::of(request);
         loop {
-            asking.was_silent = false;
-            if let Some(answer) = self.round(&mut asking).await? {
-                return asking.judge(answer);
+            attempt.was_silent = false;
+            if let Some(answer) = self.round(&mut attempt).await? {
+                return attempt.conclude(answer);
             }
-            let is_again = asking.was_silent && asking.unavailable.is_none() && !asking.is_over();
+            let is_again = attempt.was_silent && attempt.unavailable.is_none() && !attempt.is_over();
             if !is_again || self.deadline.is_none() || self.left().is_zero() {
-                return asking.failed(self.flag);
+                return attempt.failed(self.flag);
             }
-            asking.troubles.clear();
+            attempt.errors.clear();
         }
     }
 
-    /// The time that is left.
+    /// The time until the deadline.
     fn left(&self) -> Duration {
         self.deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// Asks each address once, from the present one on.
-    async fn round(&mut self, asking: &mut Asking) -> Result<Option<Answer>, Failure> {
-        let (_, skipped) = self.places.rest();
-        let urls = self.places.urls();
+    /// Sends the request to each address once, from the present one on.
+    async fn round(&mut self, attempt: &mut Attempt) -> Result<Option<Answer>, Failure> {
+        let (_, skipped) = self.addresses.counts();
+        let urls = self.addresses.url_count();
         let mut passed = 0;
         loop {
-            match self.ask_here(asking, urls.saturating_sub(passed + 1)).await {
+            match self.send_here(attempt, urls.saturating_sub(passed + 1)).await {
                 Ok(answer) if answer.status == StatusCode::SERVICE_UNAVAILABLE => {
-                    asking.unavailable = Some(answer);
+                    attempt.unavailable = Some(answer);
                 }
                 Ok(answer) => return Ok(Some(answer)),
-                Err(Trouble::Unsendable(why)) => {
+                Err(ExchangeError::Unsendable(why)) => {
                     return Err(Failure::Usage(format!(
-                        "cannot be asked over HTTP: {why}: use a shorter name"
+                        "HTTP cannot carry the request: {why}: use a shorter name"
                     )));
                 }
-                Err(trouble) => asking.note(&trouble),
+                Err(error) => attempt.note(&error),
             }
             self.kept = None;
-            passed += usize::from(self.places.advance());
-            let is_round = passed > urls || passed == urls && self.places.rest().1 >= skipped;
-            if is_round || asking.is_over() || self.left().is_zero() {
+            passed += usize::from(self.addresses.advance());
+            let is_round = passed > urls || passed == urls && self.addresses.counts().1 >= skipped;
+            if is_round || attempt.is_over() || self.left().is_zero() {
                 return Ok(None);
             }
         }
     }
 
-    /// Asks the present address. `urls_after` are still to come.
-    async fn ask_here(&mut self, asking: &mut Asking, urls_after: usize) -> Result<Answer, Trouble> {
+    /// Sends the request to the present address. `urls_after` is the number of URLs after the present one.
+    async fn send_here(&mut self, attempt: &mut Attempt, urls_after: usize) -> Result<Answer, ExchangeError> {
         if let Some(kept) = self.kept.take().filter(|kept| !kept.is_closed())
-            && !asking.request.is_write()
+            && !attempt.request.is_write()
         {
-            match self.exchange(kept, &asking.request, self.contact_time(urls_after)).await {
-                // the node may have closed it while it was idle: only a fresh connection can tell
-                Err(Trouble::Unconnected(_) | Trouble::Unanswered(_)) => {}
+            match self.exchange(kept, &attempt.request, self.contact_time(urls_after)).await {
+                // the node may have closed it while it was idle: only a new connection shows whether it answers
+                Err(ExchangeError::Unconnected(_) | ExchangeError::Unanswered(_)) => {}
                 done => return done,
             }
         }
-        let place = self.places.current(self.left()).await?;
+        let address = self.addresses.current(self.left()).await?;
         let contact = self.contact_time(urls_after);
         let connect = contact.unwrap_or(CONNECT_TIMEOUT).min(self.left());
-        let link = Link::connect(&place, connect).await?;
-        if !asking.request.is_write() {
-            return self.exchange(link, &asking.request, contact).await;
+        let connection = Connection::connect(&address, connect).await?;
+        if !attempt.request.is_write() {
+            return self.exchange(connection, &attempt.request, contact).await;
         }
-        let link = self.check_alive(link, asking, contact).await?;
-        let answer = self.exchange(link, &asking.request, contact).await?;
-        if !asking.must_drop_stamp(&answer) {
+        let connection = self.check_alive(connection, attempt, contact).await?;
+        let answer = self.exchange(connection, &attempt.request, contact).await?;
+        if !attempt.drop_rejected_stamp(&answer) {
             return Ok(answer);
         }
-        let link = match self.kept.take() {
+        let connection = match self.kept.take() {
             Some(kept) => kept,
-            None => Link::connect(&place, connect).await?,
+            None => Connection::connect(&address, connect).await?,
         };
-        self.exchange(link, &asking.request, contact).await
+        self.exchange(connection, &attempt.request, contact).await
     }
 
-    /// How long the present address may be silent, where there are others.
+    /// How long the present address may be silent, if there are others.
     fn contact_time(&self, urls_after: usize) -> Option<Duration> {
-        let (addresses, _) = self.places.rest();
-        let places = u32::try_from(addresses + urls_after).unwrap_or(u32::MAX);
-        self.places.are_several().then(|| CONTACT_TIME.min(self.left() / places.max(1)))
+        let (addresses, _) = self.addresses.counts();
+        let count = u32::try_from(addresses + urls_after).unwrap_or(u32::MAX);
+        self.addresses.has_others().then(|| CONTACT_TIME.min(self.left() / count.max(1)))
     }
 
-    /// Makes sure, before a write is sent, that something answers there, and chooses the stamp if there may be a second
-    /// try.
+    /// Checks before a write that a node answers, and chooses the stamp if there may be a second try.
     async fn check_alive(
         &self,
-        mut link: Link,
-        asking: &mut Asking,
+        mut connection: Connection,
+        attempt: &mut Attempt,
         contact: Option<Duration>,
-    ) -> Result<Link, Trouble> {
-        let place = link.place.clone();
+    ) -> Result<Connection, ExchangeError> {
+        let address = connection.address.clone();
         let limit = contact.unwrap_or(if self.deadline.is_some() { self.left() } else { ANSWER_TIMEOUT });
-        let answer = match timeout(limit, link.probe()).await {
+        let answer = match timeout(limit, connection.probe()).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(trouble)) => return Err(Trouble::Unconnected(trouble.to_string())),
+            Ok(Err(error)) => return Err(ExchangeError::Unconnected(error.to_string())),
             Err(_) => {
-                return Err(Trouble::Silent(format!("{place} does not answer: waited {}", shown(limit))));
+                return Err(ExchangeError::Silent(format!(
+                    "{address} does not answer: waited {}",
+                    shown(limit)
+                )));
             }
         };
         if contact.is_some() {
-            asking.choose_stamp(&answer);
+            attempt.choose_stamp(&answer);
         }
-        match link.after(&answer) {
-            Some(link) => Ok(link),
-            None => Link::connect(&place, limit).await,
+        match connection.after(&answer) {
+            Some(connection) => Ok(connection),
+            None => Connection::connect(&address, limit).await,
         }
     }
 
+    /// Sends a request over a connection, and ends when the address is silent.
     async fn exchange(
         &mut self,
-        mut link: Link,
+        mut connection: Connection,
         request: &Request,
         contact: Option<Duration>,
-    ) -> Result<Answer, Trouble> {
+    ) -> Result<Answer, ExchangeError> {
         let request = self.in_time(request);
-        let place = link.place.clone();
+        let address = connection.address.clone();
         let limit = request.park.saturating_add(ANSWER_TIMEOUT).min(self.left());
-        let mut probed = self.probed.take().filter(|probed| probed.place == place);
+        let mut probed = self.probed.take().filter(|probed| probed.address == address);
         let silent = async {
             match contact {
-                Some(within) => silence(&place, within, &mut probed).await,
+                Some(within) => silence(&address, within, &mut probed).await,
                 None => pending().await,
             }
         };
         let why = tokio::select! {
             biased;
-            answer = link.exchange(&request) => {
+            answer = connection.exchange(&request) => {
                 let answer = answer?;
-                // what stands between has sent a write on, or not
+                // a gateway may have forwarded the write, or not
                 if request.is_write()
                     && matches!(answer.status, StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT)
                 {
-                    let said = answer.refusal(|| format!("{place} answers {}", answer.status));
-                    return Err(Trouble::Unanswered(said));
+                    let said = answer.refusal(|| format!("{address} answers {}", answer.status));
+                    return Err(ExchangeError::Unanswered(said));
                 }
-                self.kept = link.after(&answer);
+                self.kept = connection.after(&answer);
                 self.probed = probed;
                 return Ok(answer);
             }
-            () = silent => format!("{place} stands still: it answers nothing, not even a probe"),
-            () = sleep(limit) => format!("no answer from {place} within {}", shown(limit)),
+            () = silent => format!("{address} answers nothing, not even a probe"),
+            () = sleep(limit) => format!("no answer from {address} within {}", shown(limit)),
         };
-        Err(if request.is_write() { Trouble::Unanswered(why) } else { Trouble::Silent(why) })
+        Err(if request.is_write() { ExchangeError::Unanswered(why) } else { ExchangeError::Silent(why) })
     }
 
-    /// The request as it is to be sent now: a parked one is to be answered before our own time is up.
+    /// The request to send now: a parked one is to be answered before the deadline.
     fn in_time(&self, request: &Request) -> Request {
         let mut request = request.clone();
-        if self.deadline.is_some() && request.tells_park {
+        if self.deadline.is_some() && request.sends_park {
             let left = self.left();
             let park = request.park.min(left - RETURN_TIME.min(left / 10));
             request.park = Duration::from_millis(u64::try_from(park.as_millis()).unwrap_or(u64::MAX));
         }
         request
-    }
-}
-
-/// One request on its way through the addresses.
-struct Asking {
-    request: Request,
-    stamp: OurStamp,
-    troubles: Vec<String>,
-    /// An address was silent in this round.
-    was_silent: bool,
-    unavailable: Option<Answer>,
-    /// A write was sent and not answered.
-    is_in_doubt: bool,
-}
-
-/// Whether the stamp of a write is ours.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum OurStamp {
-    /// Not yet.
-    Open,
-    /// It is, so that the write stays the same in a second try.
-    Chosen,
-    /// It is not: the user gave one, or the node is to.
-    No,
-}
-
-impl Asking {
-    fn of(request: &Request) -> Self {
-        let is_open = request.is_write() && request.stamp.is_none();
-        Self {
-            request: request.clone(),
-            stamp: if is_open { OurStamp::Open } else { OurStamp::No },
-            troubles: Vec::new(),
-            was_silent: false,
-            unavailable: None,
-            is_in_doubt: false,
-        }
-    }
-
-    fn note(&mut self, trouble: &Trouble) {
-        let line = trouble.to_string();
-        if !self.troubles.contains(&line) {
-            self.troubles.push(line);
-        }
-        self.was_silent |= matches!(trouble, Trouble::Silent(_));
-        self.is_in_doubt |= self.request.is_write() && matches!(trouble, Trouble::Unanswered(_));
-    }
-
-    /// Another try might do the write a second time, over what was written meanwhile.
-    fn is_over(&self) -> bool {
-        self.is_in_doubt && self.request.stamp.is_none()
-    }
-
-    /// Takes the present time as the stamp if the node's clock agrees: a clock that is wrong decides nothing.
-    fn choose_stamp(&mut self, answer: &Answer) {
-        if self.stamp != OurStamp::Open {
-            return;
-        }
-        self.stamp = OurStamp::No;
-        let now = clock::now();
-        let theirs = answer.header(DATE.as_str()).and_then(parse_http_date);
-        if let Some(theirs) = theirs
-            && now.micros().abs_diff(theirs.micros()) <= CLOCK_TOLERANCE_US
-        {
-            self.request.stamp = Some(now);
-            self.stamp = OurStamp::Chosen;
-        }
-    }
-
-    /// Whether an answer is about the stamp that we chose and the user did not: the node is to give its own then, which
-    /// is above what it holds. While an earlier try is in doubt there is no other stamp.
-    fn must_drop_stamp(&mut self, answer: &Answer) -> bool {
-        let is_about_stamp = matches!(answer.status, StatusCode::BAD_REQUEST | StatusCode::CONFLICT);
-        if self.stamp != OurStamp::Chosen || self.is_in_doubt || !is_about_stamp {
-            return false;
-        }
-        self.stamp = OurStamp::No;
-        self.request.stamp = None;
-        true
-    }
-
-    /// The answer, unless it is a refusal that says nothing of a try before.
-    fn judge(self, answer: Answer) -> Result<Answer, Failure> {
-        let decides = answer.status.is_success() || answer.status == StatusCode::CONFLICT;
-        if !self.is_in_doubt || decides {
-            return Ok(answer);
-        }
-        let refusal = answer.refusal(|| format!("the node answers {}", answer.status));
-        Err(self.in_doubt(Some(refusal)))
-    }
-
-    fn failed(mut self, flag: &str) -> Result<Answer, Failure> {
-        if self.is_in_doubt {
-            return Err(self.in_doubt(None));
-        }
-        if let Some(answer) = self.unavailable.take() {
-            return Ok(answer);
-        }
-        let nothing = if self.request.is_write() { "nothing was written: " } else { "" };
-        let advice = format!("{nothing}is a node running there? --{flag} names another one");
-        Err(Failure::Failed(format!("{}: {advice}", self.troubles.join("; "))))
-    }
-
-    fn in_doubt(&self, refusal: Option<String>) -> Failure {
-        let troubles: Vec<_> = self.troubles.iter().cloned().chain(refusal).collect();
-        let again = match self.request.stamp {
-            Some(stamp) => {
-                format!("read the name, or repeat the command with --modified {stamp}, which is safe")
-            }
-            None => "read the name".to_owned(),
-        };
-        Failure::InDoubt(format!("{}: it may have been done, or be done later: {again}", troubles.join("; ")))
     }
 }
 
@@ -380,19 +268,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nodes_are_asked_in_turn() {
+    async fn nodes_are_tried_in_turn() {
         let busy =
             Fake::start(vec![answer("503 Service Unavailable", &[("Retry-After", "1")], "stopping\n")]);
         let good = Fake::start(vec![answer("200 OK", &[], "here"), answer("200 OK", &[], "again")]);
         let mut client = Client::new(vec![unused(), busy.url(), good.url()], "client-url");
         assert_eq!(&ask(&mut client, "/").await.unwrap().body[..], b"here");
-        // and it stays where it was answered
+        // and it stays at the node that answered
         assert_eq!(&ask(&mut client, "/").await.unwrap().body[..], b"again");
         assert_eq!((busy.seen().len(), good.seen().len()), (1, 2));
     }
 
     #[tokio::test]
-    async fn a_503_of_all_is_an_answer_with_its_retry_after() {
+    async fn a_503_of_all_nodes_is_an_answer_with_its_retry_after() {
         let busy = Fake::start(vec![answer("503 Service Unavailable", &[("Retry-After", "7")], "")]);
         let mut client = Client::new(vec![busy.url(), unused()], "client-url");
         let answer = ask(&mut client, "/").await.unwrap();
@@ -410,8 +298,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_write_that_was_sent_is_sent_elsewhere_as_the_same_write() {
-        // reads the request and hangs up without a word
+    async fn a_write_that_was_sent_is_repeated_as_the_same_write() {
+        // reads the request and closes the connection without an answer
         let broken = Fake::start(vec![String::new()]);
         let other = Fake::start(vec![answer("204 No Content", &[], "")]);
         let mut client = Client::new(vec![broken.url(), other.url()], "server-url");
@@ -423,7 +311,7 @@ mod tests {
     #[tokio::test]
     async fn a_write_without_a_stamp_is_not_sent_twice() {
         for date in ["Thu, 01 Jan 2026 00:00:00 GMT", "nonsense"] {
-            // by whose clock ours is wrong
+            // a node whose clock differs
             let broken = Fake::with_date(vec![String::new()], date);
             let other = Fake::start(vec![answer("204 No Content", &[], "")]);
             let mut client = Client::new(vec![broken.url(), other.url()], "server-url");
@@ -436,28 +324,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_in_doubt_says_how_to_repeat_it() {
+    async fn an_unknown_result_comes_with_a_safe_way_to_repeat_the_write() {
         let broken = Fake::start(vec![String::new()]);
         let full = Fake::start(vec![answer("507 Insufficient Storage", &[], "set full\n")]);
         let mut client = Client::new(vec![broken.url(), full.url()], "server-url");
         let Err(Failure::InDoubt(line)) = client.send(&put()).await else { panic!("it is in doubt") };
         let stamp = modified(&broken).unwrap();
         assert!(line.contains("; set full: it may have been done") && line.contains(&stamp), "{line}");
-        // what stands between does not know either
+        // a gateway does not know either
         let proxy = Fake::start(vec![answer("504 Gateway Timeout", &[], "")]);
         let Err(Failure::InDoubt(line)) = proxy.client().send(&put()).await else { panic!("it is in doubt") };
         assert!(line.contains("504"), "{line}");
     }
 
     #[tokio::test]
-    async fn a_node_that_does_not_take_our_stamp_gives_its_own() {
+    async fn a_node_that_rejects_the_chosen_stamp_gives_its_own() {
         for refusal in ["409 Conflict", "400 Bad Request"] {
             let node = Fake::start(vec![answer(refusal, &[], ""), answer("204 No Content", &[], "")]);
             let mut client = Client::new(vec![node.url(), unused()], "server-url");
             assert_eq!(client.send(&put()).await.unwrap().status, StatusCode::NO_CONTENT, "{refusal}");
             assert!(modified(&node).is_some() && node.seen()[1].starts_with("PUT /v1/versions/n HTTP"));
         }
-        // that of the user stands
+        // a stamp of the user stays
         let node = Fake::start(vec![answer("409 Conflict", &[], "")]);
         let mut client = Client::new(vec![node.url(), unused()], "server-url");
         let given = put().stamped(Stamp::from_micros(7).ok());
@@ -466,7 +354,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_sent_to_an_address_that_stands_still() {
+    async fn no_write_is_sent_to_an_address_that_does_not_answer() {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = Url::parse(&silent.local_addr().unwrap().to_string()).unwrap();
         let other = Fake::start(vec![answer("204 No Content", &[], "")]);
@@ -488,18 +376,18 @@ mod tests {
         assert_eq!(&ask(&mut client, "/").await.unwrap().body[..], b"here");
         let mut alone = Client::new(vec![url], "client-url").within(Duration::from_secs(1));
         let line = ask(&mut alone, "/").await.unwrap_err().line().unwrap().to_owned();
-        // what is left of the time by then, which is for the machine to say
+        // the rest of the time depends on the machine
         assert!(line.starts_with("no answer from http://127.0.0.1:") && line.contains(" within "), "{line}");
     }
 
-    /// A connection for each probe would be thousands a second, where thousands wait.
+    /// A connection for each probe would be thousands a second, where thousands of requests wait.
     #[tokio::test]
-    async fn the_probes_beside_all_requests_take_one_connection() {
+    async fn the_probes_beside_all_requests_use_one_connection() {
         static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
         static PROBED: Notify = Notify::const_new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = Url::parse(&listener.local_addr().unwrap().to_string()).unwrap();
-        // answers a request once a probe beside it was answered
+        // answers a request after a probe beside it was answered
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 CONNECTIONS.fetch_add(1, Ordering::Relaxed);
@@ -508,7 +396,7 @@ mod tests {
                         let is_probe = request.starts_with("GET /healthz ");
                         if !is_probe {
                             PROBED.notified().await;
-                            // the client is in this thread: before a timer is due, it has read what was answered
+                            // the client is in this thread: before a timer is due, it has read the answer
                             sleep(Duration::from_millis(10)).await;
                         }
                         stream.write_all(answer("200 OK", &[], "").as_bytes()).await.unwrap();
@@ -527,7 +415,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_parked_request_is_to_be_answered_in_our_time() {
+    async fn a_parked_request_is_answered_before_the_deadline() {
         let node = Fake::start(vec![answer("200 OK", &[], ""), answer("200 OK", &[], "")]);
         let mut client = node.client().within(Duration::from_secs(1));
         for park in [60_000, 200] {
@@ -542,13 +430,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_there_says_what_to_do() {
+    async fn an_error_without_an_answer_says_what_to_do() {
         let mut client = Client::new(vec![unused()], "client-url");
         let line = ask(&mut client, "/").await.unwrap_err().line().unwrap().to_owned();
         assert!(line.contains("connection refused: is a node running there? --client-url names"), "{line}");
     }
 
-    /// An address where nobody listens: port 1 is below those that tests get.
+    /// An address without a listener: port 1 is below the ports of tests.
     fn unused() -> Url {
         Url::parse("127.0.0.1:1").unwrap()
     }

@@ -1,4 +1,4 @@
-//! The addresses that the URLs of a list stand for, one after the other.
+//! The addresses of the URLs of a list, one after the other.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,73 +8,79 @@ use tokio::net::lookup_host;
 use tokio::time::timeout;
 
 use super::super::url::Url;
-use super::link::Trouble;
+use super::error::ExchangeError;
 
-/// How long a name server may take.
+/// Time for the answer of a name server.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One address of a URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct NodeAddress {
     pub(super) url: Url,
-    pub(super) address: SocketAddr,
-    /// The URL has others.
+    pub(super) socket: SocketAddr,
+    /// The URL has other addresses.
     is_one_of_many: bool,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for NodeAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.is_one_of_many {
-            true => write!(f, "{} ({})", self.url, self.address),
+            true => write!(f, "{} ({})", self.url, self.socket),
             false => write!(f, "{}", self.url),
         }
     }
 }
 
-/// Where the next request goes.
+/// The list of URLs, and the address of the next request.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct AddressList {
     urls: Vec<Url>,
+    /// Index of the present URL.
     url: usize,
-    /// Of the URL, as its name server told them last; empty before that.
+    /// Addresses of the present URL; empty until its host name is resolved.
     addresses: Vec<SocketAddr>,
+    /// Index of the present address.
     address: usize,
 }
 
-impl Places {
-    /// `urls` has at least one.
+impl AddressList {
+    /// A list of at least one URL.
     pub(super) fn new(urls: Vec<Url>) -> Self {
         Self { urls, url: 0, addresses: Vec::new(), address: 0 }
     }
 
-    /// How many URLs there are.
-    pub(super) fn urls(&self) -> usize {
+    /// Number of URLs.
+    pub(super) fn url_count(&self) -> usize {
         self.urls.len()
     }
 
-    /// How many addresses of this URL there are with this one, and how many stand before it.
-    pub(super) fn rest(&self) -> (usize, usize) {
+    /// Number of addresses of the present URL from the present one on, and number of those before it.
+    pub(super) fn counts(&self) -> (usize, usize) {
         (self.addresses.len().saturating_sub(self.address).max(1), self.address)
     }
 
-    /// Whether there is another one to go to.
-    pub(super) fn are_several(&self) -> bool {
+    /// Whether there is another address.
+    pub(super) fn has_others(&self) -> bool {
         self.urls.len() > 1 || self.addresses.len() > 1
     }
 
-    /// The present one.
+    /// The present address. Resolves the host name of its URL if necessary.
     ///
     /// # Errors
-    /// The name of its host leads nowhere.
-    pub(super) async fn current(&mut self, within: Duration) -> Result<Place, Trouble> {
+    /// If the host name has no address.
+    pub(super) async fn current(&mut self, within: Duration) -> Result<NodeAddress, ExchangeError> {
         let url = self.urls[self.url].clone();
         if self.addresses.is_empty() {
             let within = within.min(RESOLVE_TIMEOUT);
             let found = match timeout(within, lookup_host((url.host.as_str(), url.port))).await {
                 Ok(Ok(found)) => found,
-                Ok(Err(error)) => return Err(Trouble::Unconnected(format!("cannot reach {url}: {error}"))),
+                Ok(Err(error)) => {
+                    return Err(ExchangeError::Unconnected(format!("cannot reach {url}: {error}")));
+                }
                 Err(_) => {
-                    return Err(Trouble::Silent(format!("cannot reach {url}: its name server is silent")));
+                    return Err(ExchangeError::Silent(format!(
+                        "cannot reach {url}: its name server is silent"
+                    )));
                 }
             };
             for address in found {
@@ -85,12 +91,12 @@ impl Places {
             self.address = 0;
         }
         let Some(&address) = self.addresses.get(self.address) else {
-            return Err(Trouble::Unconnected(format!("cannot reach {url}: it has no address")));
+            return Err(ExchangeError::Unconnected(format!("cannot reach {url}: it has no address")));
         };
-        Ok(Place { url, address, is_one_of_many: self.addresses.len() > 1 })
+        Ok(NodeAddress { url, socket: address, is_one_of_many: self.addresses.len() > 1 })
     }
 
-    /// Goes on to the next one; true if that is of the next URL, whose name is then looked up again.
+    /// Moves on to the next address. Returns true if that is one of the next URL, whose host name is then resolved again.
     pub(super) fn advance(&mut self) -> bool {
         self.address += 1;
         if self.address < self.addresses.len() {

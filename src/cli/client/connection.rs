@@ -1,0 +1,113 @@
+//! A connection to one address of a node.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::CONNECTION;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::super::stream::HearsOut;
+use super::address::NodeAddress;
+use super::error::ExchangeError;
+use super::{Answer, Request};
+use crate::wire::duration::GoDuration;
+
+/// Largest answer that the client reads, in bytes: more than any page of names has, and small enough for the memory.
+const MAX_BODY_BYTES: usize = 64 << 20;
+
+/// A connection without a request under way.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) address: NodeAddress,
+    sender: SendRequest<Full<Bytes>>,
+}
+
+impl Connection {
+    /// Connects to an address.
+    ///
+    /// # Errors
+    /// If there is no connection within the time.
+    pub(super) async fn connect(address: &NodeAddress, within: Duration) -> Result<Self, ExchangeError> {
+        let refused =
+            |why: &dyn fmt::Display| ExchangeError::Unconnected(format!("cannot reach {address}: {why}"));
+        let stream = match timeout(within, TcpStream::connect(address.socket)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                return Err(refused(&"connection refused"));
+            }
+            Ok(Err(error)) => return Err(refused(&error)),
+            Err(_) => {
+                return Err(ExchangeError::Silent(format!(
+                    "cannot reach {address}: no connection within {}",
+                    shown(within)
+                )));
+            }
+        };
+        // a request is one small write: waiting to fill a packet only adds delay
+        let _ = stream.set_nodelay(true);
+        let (sender, connection) =
+            http1::handshake(TokioIo::new(HearsOut::new(stream))).await.map_err(|error| refused(&error))?;
+        // the task ends with the connection; an error shows at the request
+        tokio::spawn(connection);
+        Ok(Self { address: address.clone(), sender })
+    }
+
+    /// Whether the node has closed the connection.
+    pub(super) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// The connection, if it can be used again after this answer.
+    pub(super) fn after(self, answer: &Answer) -> Option<Self> {
+        let is_last = answer.header(CONNECTION.as_str()).is_some_and(|v| v.eq_ignore_ascii_case("close"));
+        Some(self).filter(|connection| !is_last && !connection.is_closed())
+    }
+
+    /// Sends a probe, which a node answers at once.
+    ///
+    /// # Errors
+    /// If there is no whole answer.
+    pub(super) async fn probe(&mut self) -> Result<Answer, ExchangeError> {
+        self.exchange(&Request::get("/healthz".to_owned())).await
+    }
+
+    /// Sends a request and reads its answer.
+    ///
+    /// # Errors
+    /// If there is no whole answer.
+    pub(super) async fn exchange(&mut self, request: &Request) -> Result<Answer, ExchangeError> {
+        let url = &self.address.url;
+        let broken = |error: &dyn fmt::Display| format!("no whole answer from {url}: {error}");
+        let message = request.for_node(url)?;
+        self.sender.ready().await.map_err(|error| ExchangeError::Unconnected(broken(&error)))?;
+        let response = match self.sender.try_send_request(message).await {
+            Ok(response) => response,
+            Err(mut error) => {
+                // a message that comes back was never sent
+                let unsent = error.take_message().is_some();
+                let why = broken(&error.into_error());
+                return Err(if unsent {
+                    ExchangeError::Unconnected(why)
+                } else {
+                    ExchangeError::Unanswered(why)
+                });
+            }
+        };
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, MAX_BODY_BYTES).collect().await;
+        let body = body.map_err(|error| ExchangeError::Unanswered(broken(&error)))?.to_bytes();
+        Ok(Answer { from: url.to_string(), status: head.status, headers: head.headers, body })
+    }
+}
+
+/// A duration for messages: in ms below 1 s, else in tenths of a second.
+pub(super) fn shown(time: Duration) -> String {
+    let coarse = if time < Duration::from_secs(1) { time.as_millis() } else { time.as_millis() / 100 * 100 };
+    GoDuration(Duration::from_millis(u64::try_from(coarse).unwrap_or(u64::MAX))).to_string()
+}
