@@ -1,11 +1,11 @@
 //! Connections to upstreams that are kept between requests.
 //!
-//! HTTP/1.1 ties an answer to its request by nothing but their order. One byte too many — a body after `HEAD`, 204 or 304,
-//! a byte beyond `Content-Length`, an answer that no request asked for — moves every later answer of that connection to
-//! the wrong request, and no check on arrival excludes it: the byte may come after the next request was sent. Hence one
-//! rule: **a connection carries the requests of one purpose only**, that is of one name and one method, for its whole
-//! life. What is not asked for can then only be taken for an answer about the same name. Beyond that, a byte that comes
-//! while no request is under way closes the connection at once.
+//! HTTP/1.1 ties an answer to its request by their order only. One extra byte moves every later answer of the connection to
+//! the wrong request: a body after `HEAD`, 204 or 304, a byte beyond `Content-Length`, an answer without a request. No
+//! check on arrival excludes it, because the byte may come after the next request was sent. Hence one rule: **a connection
+//! carries the requests of one purpose only**, which is one name and one method, for its whole life. An unrequested
+//! answer can then only be mistaken for an answer about the same name. In addition, a byte that comes while no request is
+//! under way closes the connection at once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::core::Name;
 
-/// A connection that is not used is kept for less time than servers keep theirs.
+/// How long an unused connection is kept: less than servers keep theirs.
 const KEEP_IDLE: Duration = Duration::from_secs(25);
 
 /// Sends requests on one connection.
@@ -28,7 +28,7 @@ pub(super) type Sender = SendRequest<Empty<Bytes>>;
 /// What a request is for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Purpose {
-    /// A name: what its answer says stays with it.
+    /// A name.
     Name(Name),
     /// The upstream itself.
     Upstream,
@@ -36,12 +36,12 @@ pub(super) enum Purpose {
     Token,
 }
 
-/// The one use that a connection has.
+/// The only use of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ConnectionKey {
-    /// Scheme and authority, with an address in place of a host where it was resolved here.
+    /// Scheme and authority, with an address in place of a host name that this node has resolved.
     pub(super) base: String,
-    /// The place of the origin in the settings, which decides the name in TLS; `None` elsewhere.
+    /// Index of the origin in `--fill-from`, which decides the host name in TLS; `None` for other origins.
     pub(super) origin: Option<usize>,
     pub(super) method: Method,
     pub(super) purpose: Purpose,
@@ -55,7 +55,7 @@ pub(super) struct ConnectionPool {
 }
 
 impl ConnectionPool {
-    /// None yet, and so many at most.
+    /// No connections, and at most `most`.
     pub(super) fn new(most: usize) -> Self {
         Self { most, idle: Mutex::default() }
     }
@@ -64,15 +64,15 @@ impl ConnectionPool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The connection of this use, if there is one that the upstream has neither closed nor sent anything on.
+    /// Takes the connection of this use, if there is one which the upstream has not closed and has not sent anything on.
     pub(super) async fn take(&self, key: &ConnectionKey) -> Option<Sender> {
         let (mut sender, kept) = self.idle().remove(key)?;
-        // ready is told by the connection's task once it has seen the end of the last answer and nothing behind it
+        // the connection's task signals ready when it has read the last answer to its end, and nothing follows
         (kept.elapsed() < KEEP_IDLE && sender.ready().await.is_ok()).then_some(sender)
     }
 
-    /// Keeps a connection whose last answer was read to its end. One for which there is no room is closed: names are asked
-    /// for in turns, so that the one that was kept longest is the one that is needed next.
+    /// Keeps a connection whose last answer was read to its end. Without room it is closed: the node polls the names in
+    /// turn, so the oldest kept connection is the one that it needs next.
     fn keep(&self, key: ConnectionKey, sender: Sender) {
         if key.purpose == Purpose::Token || sender.is_closed() {
             return;
@@ -87,13 +87,13 @@ impl ConnectionPool {
         }
     }
 
-    /// Closes the connections that were not used for long.
+    /// Closes the connections that were unused for too long.
     pub(super) fn close_idle(&self) {
         self.idle().retain(|_, (sender, kept)| !sender.is_closed() && kept.elapsed() < KEEP_IDLE);
     }
 }
 
-/// A connection with a request under way. Unless it is given back it is closed when this is dropped.
+/// A connection with a request under way. It is closed on drop, unless it was given back.
 #[derive(Debug)]
 pub(super) struct ActiveConnection {
     pub(super) sender: Sender,
@@ -102,7 +102,7 @@ pub(super) struct ActiveConnection {
 }
 
 impl ActiveConnection {
-    /// The answer was read to its end.
+    /// Keeps the connection after its answer was read to its end.
     pub(super) fn give_back(self) {
         self.pool.keep(self.key, self.sender);
     }

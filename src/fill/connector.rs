@@ -1,4 +1,4 @@
-//! The way to an upstream: a connection of its own, or one by way of a proxy.
+//! Connections to an upstream, direct or through a proxy.
 
 use std::error::Error;
 use std::future::Future;
@@ -20,20 +20,20 @@ use crate::config::proxy::Proxies;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// A connection on which TLS with the upstream may follow. There is TLS with the proxy on it if that wants it.
+/// A connection on which TLS with the upstream may follow. It has TLS with the proxy, if the proxy's URL is https.
 pub(super) type Transport = MaybeHttpsStream<TokioIo<TcpStream>>;
 
-/// By which proxy a URI is reached.
+/// The proxy for a URI.
 #[derive(Clone, Debug)]
 pub(super) enum Route {
-    /// This one, or none.
+    /// Always this one, or none.
     Fixed(Option<Intercept>),
-    /// What the settings say of each.
+    /// For each URI as the settings say.
     Each(Proxies),
 }
 
 impl Route {
-    /// The proxy for a URI; `None` if there is none between.
+    /// The proxy for a URI; `None` for a direct connection.
     pub(super) fn proxy(&self, uri: &Uri) -> Option<Intercept> {
         match self {
             Self::Fixed(proxy) => proxy.clone(),
@@ -44,7 +44,8 @@ impl Route {
         }
     }
 
-    /// Whether a proxy is to be asked for a URI as a whole, and not for a connection, and what it wants to see.
+    /// Whether the request has to name the whole URI to a proxy that forwards it: `Some` with the value of
+    /// `Proxy-Authorization`, if the proxy requires one.
     pub(super) fn forwards(&self, uri: &Uri) -> Option<Option<HeaderValue>> {
         if uri.scheme_str() == Some("https") {
             return None;
@@ -58,12 +59,12 @@ fn is_socks(proxy: &Intercept) -> bool {
     proxy.uri().scheme_str().is_some_and(|scheme| scheme.starts_with("socks"))
 }
 
-/// Connects.
+/// Makes connections.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
     route: Route,
     tcp: HttpConnector,
-    /// To proxies, some of which want TLS.
+    /// Connects to proxies, with or without TLS.
     to_proxy: HttpsConnector<HttpConnector>,
 }
 
@@ -79,7 +80,7 @@ impl Service<Uri> for Connector {
     type Future = Pin<Box<dyn Future<Output = Result<Transport, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        // neither of those below waits for anything before it is called
+        // neither of the two connectors needs to be ready before a call
         Poll::Ready(Ok(()))
     }
 
@@ -110,7 +111,7 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// A proxy did not give a connection.
+/// The error of a connection through a proxy.
 #[derive(Debug)]
 struct ProxyError {
     proxy: Uri,
@@ -119,7 +120,7 @@ struct ProxyError {
 
 impl std::fmt::Display for ProxyError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "by way of the proxy {}", self.proxy)
+        write!(f, "through the proxy {}", self.proxy)
     }
 }
 

@@ -26,25 +26,26 @@ use super::connector::{Connector, Route};
 use crate::config::fill::Fill;
 use crate::config::origin::Origin;
 
-/// How long a connection may take to be made, with TLS.
+/// Time for a connection, with TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longest head of an answer, in bytes.
 pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-/// A body that nobody needs is read up to here, so that its connection can be used again; a longer one is cut off.
+/// An unneeded body is read up to this length, so that its connection can be used again. A longer one is dropped with its
+/// connection.
 const MAX_DISCARD_BYTES: usize = 64 * 1024;
-/// And for at most this long.
+/// An unneeded body is read for at most this time.
 const DISCARD_TIME: Duration = Duration::from_millis(250);
 
-/// Why there is no answer that could be understood.
+/// Why there is no usable answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum RequestError {
-    /// There is no connection to an address of the upstream: that concerns every name.
+    /// There is no connection to an address of the upstream. This concerns every name.
     NoConnection(String),
-    /// The one request was not answered, or not to the end.
+    /// There is no whole answer to this request.
     NoAnswer(String),
-    /// What came is not what an upstream of ours sends.
+    /// The answer is unusable.
     Unusable(String),
 }
 
@@ -61,22 +62,22 @@ type TlsConnector = HttpsConnector<Connector>;
 /// Requests to upstreams.
 #[derive(Debug)]
 pub(super) struct Http {
-    /// By the place of their origin in the settings. Their URIs have addresses in place of names.
+    /// One for each origin of `--fill-from`. Their URIs have addresses in place of host names.
     origins: Vec<TlsConnector>,
-    /// To token services and where redirects lead to.
+    /// For token services and redirect targets.
     other: TlsConnector,
-    /// By which proxies each is reached, in the same order.
+    /// The proxy of each origin, in the same order.
     routes: Vec<Route>,
     to_other: Route,
     pool: Arc<ConnectionPool>,
 }
 
-/// Whom to send a request to.
+/// The recipient of a request.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Recipient {
-    /// An address of this origin.
+    /// An address of the origin with this index in `--fill-from`.
     Origin(usize),
-    /// Whatever the URI says.
+    /// The host of the URI.
     Other,
 }
 
@@ -86,14 +87,14 @@ pub(super) struct OutgoingRequest<'a> {
     pub(super) to: Recipient,
     pub(super) purpose: Purpose,
     pub(super) method: Method,
-    /// Where it goes, as a whole URI.
+    /// The whole URI.
     pub(super) uri: &'a str,
-    /// The value of `Host` if it is not what stands in the URI.
+    /// The value of `Host`, if it is not the authority of the URI.
     pub(super) host: Option<&'a str>,
     pub(super) headers: &'a HeaderMap,
 }
 
-/// The body of an answer, not read yet. When it was read to its end its connection is kept, else that is closed.
+/// The body of an answer, not read yet. Its connection is kept if the body is read to its end, else closed.
 #[derive(Debug)]
 pub(super) struct Body {
     incoming: Incoming,
@@ -104,7 +105,7 @@ impl Http {
     /// Loads the certificates to trust.
     ///
     /// # Errors
-    /// If `--fill-ca` cannot be read, or TLS is needed and there is nobody to trust.
+    /// If `--fill-ca` cannot be read, or TLS is needed and there is no authority to trust.
     pub(super) fn new(settings: &Fill) -> Result<Self, String> {
         let trusted = trusted(settings)?;
         let tls = ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
@@ -131,7 +132,7 @@ impl Http {
     /// Sends a request, and waits for the head of its answer.
     ///
     /// # Errors
-    /// If there is none by the deadline.
+    /// If there is no answer by the deadline.
     pub(super) async fn send(
         &self,
         outgoing: OutgoingRequest<'_>,
@@ -189,7 +190,7 @@ impl Http {
         };
         let kept = self.pool.take(&key).await;
         if let Some(mut sender) = kept {
-            // a connection that was kept may end at any time: that says nothing about the upstream
+            // a kept connection may end at any time: this does not mean that the upstream fails
             if let Ok(answer) = sender.send_request(request()).await {
                 return Ok(self.answer(answer, sender, key));
             }
@@ -214,7 +215,7 @@ impl Http {
     async fn connect(&self, to: Recipient, uri: Uri) -> Result<Sender, RequestError> {
         let failed = |why: String| match to {
             Recipient::Origin(_) => RequestError::NoConnection(why),
-            // where a redirect or a token service of one name leads to says nothing about the upstream
+            // a redirect target or a token service of one name is not the upstream
             Recipient::Other => RequestError::NoAnswer(why),
         };
         let unreachable = |error: &dyn Error| failed(shorten(&error_chain(error)));
@@ -238,7 +239,7 @@ impl Http {
         Ok(sender)
     }
 
-    /// Closes the connections that were not used for long.
+    /// Closes the connections that were unused for too long.
     pub(super) fn close_idle(&self) {
         self.pool.close_idle();
     }
@@ -260,7 +261,7 @@ pub(super) async fn read_body(body: Body, limit: usize, deadline: Instant) -> Re
     }
 }
 
-/// The SHA-256 of a body of at most `limit` bytes, as hex digits. No more than a piece of it is held at a time.
+/// The SHA-256 of a body of at most `limit` bytes, as hex digits. It holds only a piece of the body at a time.
 ///
 /// # Errors
 /// As with [`read_body`].
@@ -284,7 +285,7 @@ fn too_late() -> RequestError {
     RequestError::NoAnswer("the body did not arrive in time".to_owned())
 }
 
-/// Why a body of at most `limit` bytes did not come to its end.
+/// The error for a body of at most `limit` bytes that did not arrive whole.
 fn broken(error: &(dyn Error + Send + Sync + 'static), limit: usize) -> RequestError {
     if error.is::<http_body_util::LengthLimitError>() {
         return RequestError::Unusable(format!("the body is over {limit} bytes"));
@@ -292,25 +293,25 @@ fn broken(error: &(dyn Error + Send + Sync + 'static), limit: usize) -> RequestE
     RequestError::NoAnswer(format!("the body broke off: {}", shorten(&error_chain(error))))
 }
 
-/// Reads a body that nobody needs, if it is short. One that is not is given up together with its connection.
+/// Reads an unneeded body, if it is short. A longer one is dropped with its connection.
 pub(super) async fn discard(body: Body) {
-    // whatever comes of it
+    // an error closes the connection
     let _ = read_body(body, MAX_DISCARD_BYTES, Instant::now() + DISCARD_TIME).await;
 }
 
-/// The value of a field that is text.
+/// The value of a header, if it is text.
 pub(super) fn header_text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// What came from outside, short and printable enough for a line of the log.
+/// A text from outside, short and printable enough for one line of the log.
 pub(super) fn shorten(text: &str) -> String {
     const MOST: usize = 160;
     let shown: String = text.chars().filter(|c| !c.is_control()).take(MOST).collect();
     if shown.len() < text.len() { shown + "…" } else { shown }
 }
 
-/// An error and what caused it, each once.
+/// An error and its causes, each once.
 fn error_chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

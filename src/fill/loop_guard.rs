@@ -1,7 +1,7 @@
-//! Where an answer came from: the `Via` of followers (RFC 9110 §7.6.3), which also shows a circle of upstreams.
+//! The nodes that an answer has passed, by the `Via` of followers (RFC 9110 §7.6.3). It shows a loop of upstreams.
 
-/// Followers behind each other at most.
-const MOST: usize = 16;
+/// Most followers behind each other.
+const MAX_HOPS: usize = 16;
 
 /// A node's name as it may stand in `Via`: a token of at most 64 bytes.
 pub(super) fn pseudonym(node_id: &str) -> String {
@@ -9,24 +9,27 @@ pub(super) fn pseudonym(node_id: &str) -> String {
     node_id.chars().take(64).map(|c| if is_token(c) { c } else { '_' }).collect()
 }
 
-/// How far an answer has come.
+/// The followers that an answer has passed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Via {
-    /// Those that it came through, the farthest first.
+    /// Their names, the farthest first.
     hops: Vec<String>,
 }
 
-/// Why a way cannot be gone.
+/// Why an answer is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LoopError {
-    /// We are on it.
+    /// It has passed this node.
     Loop,
-    /// Too many are on it.
+    /// It has passed too many nodes.
     TooLong,
 }
 
 impl Via {
-    /// Reads the field of an upstream's answer, its lines joined with commas. Others than vwatch may stand in it too.
+    /// Reads the header of an upstream's answer, its lines joined with commas. It may name other services than vwatch too.
+    ///
+    /// # Errors
+    /// If it names this node, `us`, or too many nodes.
     pub(super) fn parse(field: &str, us: &str) -> Result<Self, LoopError> {
         let mut hops = Vec::new();
         for hop in field.split(',').map(str::trim).filter(|hop| !hop.is_empty()) {
@@ -35,19 +38,19 @@ impl Via {
                 return Err(LoopError::Loop);
             }
             hops.push(name);
-            if hops.len() >= MOST {
+            if hops.len() >= MAX_HOPS {
                 return Err(LoopError::TooLong);
             }
         }
         Ok(Self { hops })
     }
 
-    /// How many it came through.
+    /// How many nodes the answer has passed.
     pub(super) fn len(&self) -> usize {
         self.hops.len()
     }
 
-    /// The field with which we pass it on.
+    /// The header with which this node, `us`, answers its readers.
     pub(super) fn field(&self, us: &str) -> String {
         let hops = self.hops.iter().map(String::as_str).chain([us]);
         hops.map(|hop| format!("1.1 {}", pseudonym(hop))).collect::<Vec<_>>().join(", ")
@@ -61,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_adds_itself() {
+    fn each_node_adds_itself() {
         let first = Via::parse("", "f1").unwrap();
         assert_eq!((first.len(), first.field("f1").as_str()), (0, "1.1 f1"));
         let second = Via::parse("1.1 f1", "f2").unwrap();
@@ -69,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_is_seen() {
+    fn a_loop_is_detected() {
         assert_eq!(Via::parse("1.1 a, 1.1 us,1.1 b", "us"), Err(LoopError::Loop));
         let long = vec!["1.1 x"; 16].join(", ");
         assert_eq!(Via::parse(&long, "us"), Err(LoopError::TooLong));
@@ -87,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_a_node_is_called() {
+    fn any_node_id_makes_a_token() {
         assert_eq!(pseudonym("node 1,ü"), "node_1__");
         assert_eq!(pseudonym(&"x".repeat(200)).len(), 64);
     }

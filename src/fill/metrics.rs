@@ -1,4 +1,4 @@
-//! What filling counts.
+//! Metrics of filling.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -13,16 +13,16 @@ use prometheus_client::registry::Registry;
 use super::Shared;
 use super::host::OwnerAnswer;
 
-/// What came of a request.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum RequestOutcome {
-    /// A version, or its end, that was not known.
+    /// A new version, or a delete.
     Changed,
-    /// What is known already.
+    /// Nothing new.
     Unchanged,
-    /// There is no such name.
+    /// The upstream does not know the name.
     Unknown,
-    /// It would go back in time.
+    /// The leader has less than this node.
     Behind,
     /// 401 or 403.
     Denied,
@@ -32,9 +32,9 @@ pub(super) enum RequestOutcome {
     Error,
     /// No answer.
     Unreachable,
-    /// An answer of no use.
+    /// An unusable answer.
     Bad,
-    /// A token was asked for.
+    /// A token was requested.
     Token,
     /// A redirect was followed.
     Redirect,
@@ -100,11 +100,11 @@ pub(super) struct FillMetrics {
     turns: Family<LoopLabel, Counter>,
     owners: Family<HeardLabel, Counter>,
     silent: Family<UpstreamLabel, Counter>,
-    /// Answers that go back to an earlier one.
+    /// Answers that go back to an earlier version.
     pub(super) flaps: Counter,
-    /// Copies that are stamped far ahead of our clock.
+    /// Copies with a stamp far ahead of this node's clock.
     pub(super) ahead: Counter,
-    /// Readers of names for which there was no room.
+    /// Reads of names without room for an entry.
     pub(super) refused: Counter,
 }
 
@@ -115,12 +115,12 @@ impl FillMetrics {
         self.requests.get_or_create(&labels).inc();
     }
 
-    /// Counts that an address was given up, since it said nothing.
+    /// Counts that an address answered nothing.
     pub(super) fn count_silence(&self, upstream: &Arc<str>) {
         self.silent.get_or_create(&UpstreamLabel { upstream: Arc::clone(upstream) }).inc();
     }
 
-    /// Counts what the owner of a name said.
+    /// Counts the answer of a name's owner.
     pub(super) fn count_owner_answer(&self, answer: OwnerAnswer) {
         let heard = match answer {
             OwnerAnswer::Filled => "filled",
@@ -137,7 +137,7 @@ impl FillMetrics {
 
     pub(super) fn register(&self, registry: &mut Registry, shared: &Arc<Shared>) {
         for (upstream, outcome) in shared.labels.iter().flat_map(|u| RequestOutcome::ALL.map(|o| (u, o))) {
-            // what never happened shows as 0, not as missing
+            // a series exists from the start, with the value 0
             let labels = RequestLabels { upstream: Arc::clone(upstream), outcome: outcome.as_str() };
             drop(self.requests.get_or_create(&labels));
         }
@@ -146,28 +146,28 @@ impl FillMetrics {
         }
         registry.register(
             "fill_silent",
-            "Times that an address was given up since it said nothing, not even to a probe, by upstream",
+            "Times that an address answered nothing, not even a probe, by upstream",
             self.silent.clone(),
         );
         registry.register(
             "fill_requests",
-            "Requests to upstreams, by upstream and what came of them",
+            "Requests to upstreams, by upstream and outcome",
             self.requests.clone(),
         );
         registry.register("fill_loop_turns", "Turns of background loops of filling", self.turns.clone());
         registry.register(
             "fill_owners_told",
-            "Times that the owner of a name was told that it is read here, by what it said",
+            "Reports to the owner of a name that the name has readers here, by the owner's answer",
             self.owners.clone(),
         );
         registry.register(
             "fill_flaps",
-            "Answers that went back to an earlier version, as replicas that disagree give",
+            "Answers that went back to an earlier version, as from replicas that disagree",
             self.flaps.clone(),
         );
         registry.register(
             "fill_stamps_ahead",
-            "Copies of a leader's writes that are stamped more than 5 minutes ahead of this node's clock",
+            "Copies with a stamp more than 5 minutes ahead of this node's clock",
             self.ahead.clone(),
         );
         registry.register(
@@ -179,7 +179,7 @@ impl FillMetrics {
     }
 }
 
-/// What is read when somebody asks.
+/// Gauges that are read at each scrape.
 #[derive(Debug)]
 struct Gauges(Weak<Shared>);
 
@@ -196,13 +196,13 @@ impl Collector for Gauges {
         gauge("fill_names_limit", "Entries that are filled at most", count(health.max_names))?;
         gauge("fill_unknown_names", "Entries remembered as unknown to the upstream", count(health.unknown))?;
         gauge("fill_expected_names", "Entries that the upstream has yet to tell", count(health.expected))?;
-        gauge("fill_tier", "How many nodes there are between this one and the source", count(health.tier))?;
+        gauge("fill_tier", "Nodes between this one and the source", count(health.tier))?;
         if let Some(left) = health.budget_left {
-            gauge("fill_budget_left", "Requests that may be sent this second", count(left))?;
+            gauge("fill_budget_left", "Requests that may still be sent in this second", count(left))?;
         }
         let mut age = encoder.encode_descriptor(
             "fill_age_seconds",
-            "Time since the last good answer, by upstream",
+            "Time since the last usable answer, by upstream",
             None,
             ConstGauge::new(0.0).metric_type(),
         )?;

@@ -1,11 +1,12 @@
-//! Who of several does what, decided alike by all of them without a word: rendezvous hashing.
+//! Rendezvous hashing: several nodes choose the same owner of a name without messages.
 
 use std::cmp::Reverse;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// The one of `members` that owns a name: the same on every node that sees the same members, whatever their order. When
-/// one goes, only what it owned goes to others, and evenly; when one comes, only what it owns now moves.
+/// The one of `members` that owns a key; `None` without members. All nodes that see the same members choose the same one, in
+/// whatever order they list them. When a member leaves, only its keys move, evenly to the others. When a member comes,
+/// only the keys that it owns now move.
 ///
 /// (Thaler and Ravishankar, "A Name-Based Mapping Scheme for Rendezvous", 1996.)
 #[must_use]
@@ -13,7 +14,7 @@ pub(super) fn owner(key: &[u8], members: &[u64]) -> Option<u64> {
     members.iter().copied().max_by_key(|&member| weight(key, member))
 }
 
-/// All of `members`, the owner of a key first, then who takes over from it, and so on.
+/// The indexes of all `members`: first the owner of a key, then the next owner if that one leaves, and so on.
 #[must_use]
 pub(super) fn ranked(key: &[u8], members: &[u64]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..members.len()).collect();
@@ -57,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_and_one() {
+    fn no_member_and_one_member() {
         assert_eq!(owner(b"n", &[]), None);
         assert_eq!(owner(b"n", &[7]), Some(7));
     }

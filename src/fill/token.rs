@@ -1,8 +1,8 @@
-//! What an upstream wants to see before it answers: the token of a registry's token service, or a password.
+//! Credentials for an upstream: a token of a registry's token service, or a password.
 //!
-//! The credentials are sent to the upstream's own origin and to `--fill-auth-realm`, and to nobody else, whatever an
-//! answer asks for. Where the upstream redirects to, a token is shown only if it was had without credentials. (The flow is
-//! that of the distribution specification: "Token Authentication Specification".)
+//! The node sends the password to the upstream's own origin and to `--fill-auth-realm` only, whatever an answer requires. It
+//! sends a redirect target only a token that it got without a password. (The flow is that of the distribution
+//! specification: "Token Authentication Specification".)
 
 use std::collections::HashMap;
 use std::fmt;
@@ -29,48 +29,48 @@ use crate::wire::challenge::{Challenge, parse_challenges};
 use crate::wire::token::{TokenError, parse_token_answer};
 use crate::wire::uri::encode_parameter;
 
-/// Tokens that are kept at most; beyond it all are forgotten, and asked for again.
+/// Most tokens that are kept. Beyond it the node forgets all, and requests them again.
 const MAX_TOKENS: usize = 4_096;
 
 /// Longest answer of a token service, in bytes.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
-/// Longest file of credentials, in bytes.
+/// Longest `--fill-auth-file`, in bytes.
 const MAX_FILE_BYTES: usize = 16 * 1024;
 
-/// How long reading the file of credentials may take. It may be a pipe, or on a disk that does not answer.
+/// Time for a read of `--fill-auth-file`. It may be a pipe, or on a disk that does not answer.
 const FILE_TIME: Duration = Duration::from_secs(5);
 
-/// How long a token service has to answer.
+/// Time for the answer of a token service.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 
-/// How long a token is good for if nothing is said, and at most.
+/// The lifetime of a token in seconds, if its answer has none, and at most.
 const LIFETIME_S: (u64, u64) = (60, 86_400);
 
-/// What has to be shown before there is an answer.
+/// The credentials that an answer with 401 requires.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum RequiredAuth {
     /// User and password.
     Password,
     /// A token of this service.
     Token {
-        /// The URL to ask.
+        /// The URL of the token service.
         realm: String,
-        /// For what service.
+        /// The service that the token is for.
         service: Option<String>,
-        /// For what.
+        /// The scope that the token is for.
         scope: Option<String>,
     },
 }
 
-/// Why there is no answer to a name's turn.
+/// Why a poll has no answer.
 #[derive(Debug)]
 pub(super) enum PollError {
-    /// The token service is at a limit, and may have said for how long.
+    /// The token service is at a limit, and may request a pause.
     Limited(Option<Duration>),
-    /// The token service gives no token.
+    /// There are no credentials, or the token service rejects them. Has the reason.
     Denied(String),
-    /// Anything else.
+    /// Any other failure.
     Failed(RequestError),
 }
 
@@ -80,25 +80,25 @@ impl From<RequestError> for PollError {
     }
 }
 
-/// For whom a token is: the place that the upstream redirects to, `None` for the upstream itself, and what it wants. One
-/// that was had with credentials is never shown at another place.
+/// The use of a token: the redirect target, `None` for the upstream itself, and the credentials that it requires. A token
+/// that the node got with a password is never sent to another origin.
 type TokenKey = (Option<String>, RequiredAuth);
 
-/// Tokens that are still good, and how to get others.
+/// Valid tokens, and how to get others.
 #[derive(Debug)]
 pub(super) struct Tokens {
     file: Option<Arc<Path>>,
-    /// Held while the file is read, so that a read that does not end takes one thread and not one for each request.
+    /// Held while the file is read, so that a read which does not end blocks one thread, and not one for each request.
     reading: Arc<AsyncMutex<()>>,
     realm: Option<Origin>,
     valid: Mutex<HashMap<TokenKey, (HeaderValue, Instant)>>,
 }
 
 impl Tokens {
-    /// None yet.
+    /// No tokens.
     ///
     /// # Errors
-    /// If the file of credentials cannot be read.
+    /// If `--fill-auth-file` cannot be read.
     pub(super) fn new(settings: &Fill) -> Result<Self, String> {
         let file = settings.auth_file.as_deref();
         if let Some(file) = file {
@@ -112,7 +112,7 @@ impl Tokens {
         })
     }
 
-    /// The credentials, read again each time, so that they can be changed. Returns within `time`.
+    /// The user and password as a header value. The file is read each time, so that it can be changed. Returns within `time`.
     async fn credentials(&self, time: Duration) -> Result<Option<HeaderValue>, String> {
         let Some(file) = &self.file else { return Ok(None) };
         let read = async {
@@ -131,10 +131,11 @@ impl Tokens {
         }
     }
 
-    /// What to show to the upstream at `origin`, or to `elsewhere`. The second value says whether a request was needed.
+    /// The credentials for the upstream at `origin`, or for the redirect target `elsewhere`. Returns also whether a request to
+    /// the token service was needed.
     ///
     /// # Errors
-    /// If there is nothing to show.
+    /// If the node cannot get the credentials.
     pub(super) async fn authorization(
         &self,
         shared: &Shared,
@@ -145,7 +146,7 @@ impl Tokens {
         let credentials = async || self.credentials(FILE_TIME).await.map_err(RequestError::Unusable);
         let RequiredAuth::Token { realm, service, scope } = required else {
             let credentials = credentials().await?.filter(|_| elsewhere.is_none()).ok_or_else(|| {
-                PollError::Denied("it wants a user and a password: name --fill-auth-file".to_owned())
+                PollError::Denied("it requires a user and a password: give --fill-auth-file".to_owned())
             })?;
             return Ok((credentials, false));
         };
@@ -172,7 +173,7 @@ impl Tokens {
         Ok((token, true))
     }
 
-    /// A token was not taken.
+    /// Forgets a token that was rejected.
     pub(super) fn forget(&self, elsewhere: Option<&Origin>, required: &RequiredAuth) {
         self.valid().remove(&(elsewhere.map(ToString::to_string), required.clone()));
     }
@@ -182,7 +183,7 @@ impl Tokens {
     }
 }
 
-/// Reads `user:password` from a file. Blocks for as long as that takes.
+/// Reads `user:password` from a file. Blocks the thread.
 fn read_credentials(file: &Path) -> Result<HeaderValue, String> {
     let bad = |why: &dyn fmt::Display| unusable(file, why);
     let text = read_bounded(file).map_err(|error| bad(&error))?;
@@ -196,7 +197,7 @@ fn read_credentials(file: &Path) -> Result<HeaderValue, String> {
     Ok(value)
 }
 
-/// Reads a file, of a longer one no more than shows that it is too long.
+/// Reads a file, up to one byte more than it may have.
 fn read_bounded(file: &Path) -> io::Result<String> {
     let mut text = String::new();
     File::open(file)?.take(MAX_FILE_BYTES as u64 + 1).read_to_string(&mut text)?;
@@ -221,7 +222,7 @@ fn uri_of_token(realm: &str, service: Option<&str>, scope: Option<&str>) -> Stri
     uri
 }
 
-/// Asks a token service. Returns the token as it is shown, and how long it is good for.
+/// Requests a token. Returns it as a header value, with its lifetime.
 async fn request_token(
     shared: &Shared,
     realm: &str,
@@ -233,7 +234,9 @@ async fn request_token(
         RequestError::NoConnection(why) | RequestError::NoAnswer(why) => {
             RequestError::NoAnswer(says(&format_args!("does not answer: {why}")))
         }
-        RequestError::Unusable(why) => RequestError::Unusable(says(&format_args!("is of no use: {why}"))),
+        RequestError::Unusable(why) => {
+            RequestError::Unusable(says(&format_args!("sends an unusable answer: {why}")))
+        }
     };
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
@@ -257,7 +260,7 @@ async fn request_token(
         }
         let why = says(&format_args!("answers {}", parts.status));
         return Err(match parts.status.as_u16() {
-            401 | 403 => PollError::Denied(format!("{why}: look at --fill-auth-file")),
+            401 | 403 => PollError::Denied(format!("{why}: check --fill-auth-file")),
             _ => RequestError::Unusable(why).into(),
         });
     }
@@ -270,15 +273,18 @@ async fn request_token(
     Ok((token, Duration::from_secs(life)))
 }
 
-/// What a token service is told.
+/// Whether a request to a token service has the password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CredentialUse {
     Send,
     Omit,
 }
 
-/// Whether a token service is asked that the upstream at `origin` names, or the place `elsewhere` that it redirects to, and
-/// with what.
+/// Whether the node sends the password to the token service `realm`, which the upstream at `origin` or the redirect target
+/// `elsewhere` names.
+///
+/// # Errors
+/// If the node does not use the token service.
 fn credential_use(
     realm: &str,
     origin: &Origin,
@@ -295,14 +301,14 @@ fn credential_use(
     }
     if !is_named && !parsed.is_https {
         return Err(format!(
-            "its token service {} is elsewhere and without TLS: name it as --fill-auth-realm if it is to be used",
+            "its token service {} is elsewhere and without TLS: give it as --fill-auth-realm to use it",
             shorten(realm)
         ));
     }
     Ok(CredentialUse::Omit)
 }
 
-/// Reads what an answer with 401 wants to see. A token is preferred, if its service is a URL.
+/// Reads the credentials that an answer with 401 requires. A token takes precedence, if its service is a URL.
 pub(super) fn required_auth(headers: &HeaderMap) -> Option<RequiredAuth> {
     let lines = headers.get_all(WWW_AUTHENTICATE).iter();
     let challenges: Vec<Challenge> = lines.flat_map(|line| parse_challenges(line.as_bytes())).collect();
@@ -314,7 +320,7 @@ pub(super) fn required_auth(headers: &HeaderMap) -> Option<RequiredAuth> {
     let has_url = |realm: &str| Origin::parse(realm.split('?').next().unwrap_or_default()).is_ok();
     let is_password = challenges.iter().any(|challenge| challenge.scheme == "basic");
     let usable = tokens.iter().find(|(realm, _)| has_url(realm));
-    // one without a URL is told as what is wrong, if there is no other way
+    // a token service without a URL is used only if there is no other challenge: its error is the reason then
     let Some((realm, challenge)) = usable.or(tokens.first().filter(|_| !is_password)) else {
         return is_password.then_some(RequiredAuth::Password);
     };
@@ -362,7 +368,7 @@ mod tests {
         Tokens { file: Some(file.into()), reading: Arc::default(), realm: None, valid: Mutex::default() }
     }
 
-    /// A path of the test's own for a file, which is removed at its end.
+    /// A path for a file of one test. The file is removed on drop.
     struct TestFile(std::path::PathBuf);
 
     impl TestFile {
@@ -378,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_credentials_is_one_line_of_bounded_length_that_is_read_no_further() {
+    fn a_file_of_credentials_is_one_line_of_bounded_length() {
         let file = TestFile::new("file");
         std::fs::write(&file.0, "me:s3cret\n").unwrap();
         assert_eq!(read_credentials(&file.0).unwrap(), "Basic bWU6czNjcmV0");
@@ -391,14 +397,14 @@ mod tests {
         assert!(endless.contains("it is not one line user:password"), "{endless}");
     }
 
-    /// A pipe that no process writes to: the one worker of the runtime goes on, and all that wait are told in time.
+    /// A pipe without a writer: the only worker of the runtime continues, and all waiting requests end in time.
     #[tokio::test]
     async fn a_file_of_credentials_that_cannot_be_read_blocks_one_thread_and_no_worker() {
         let time = Duration::from_millis(100);
         let pipe = TestFile::new("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&pipe.0).status().unwrap().success());
         let tokens = tokens(&pipe.0);
-        // while it is open the reads do not end; it is closed when the test fails, too
+        // while it is open the reads do not end; it is closed also if the test fails
         let open = std::fs::OpenOptions::new().read(true).write(true).open(&pipe.0).unwrap();
         for _ in 0..3 {
             let why = tokens.credentials(time).await.unwrap_err();
@@ -413,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_go_to_the_origin_and_the_named_realm_alone() {
+    fn credentials_go_only_to_the_origin_and_the_configured_realm() {
         let origin = |text| Origin::parse(text).unwrap();
         let upstream = origin("https://registry.example");
         let named = origin("http://auth.example/token");

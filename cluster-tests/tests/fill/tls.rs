@@ -177,7 +177,7 @@ fn no_proxy_and_this_machine_are_asked_without_one() {
     assert_eq!(node.get("n").expect(200).version(), Some("v1"));
     let away = behind("http://away.invalid", &[("ALL_PROXY", dead)], &[]);
     let refused = away.get("n?timeout=500ms");
-    assert!(refused.text().contains("by way of the proxy http://127.0.0.1:1"), "{}", refused.text());
+    assert!(refused.text().contains("through the proxy http://127.0.0.1:1"), "{}", refused.text());
     let direct = behind("http://away.invalid", &[("ALL_PROXY", dead), ("NO_PROXY", ".invalid")], &[]);
     wait_until("it to be looked for", LIMIT, || {
         direct.get("n?timeout=100ms").text().contains("addresses are not known yet: away.invalid")
