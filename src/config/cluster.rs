@@ -1,4 +1,4 @@
-//! Settings about other nodes: who they are, and what is shared with them.
+//! Settings of the cluster: the addresses of the other nodes, and what all nodes share.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -12,44 +12,44 @@ use crate::membership::facts::{MAX_REGION_BYTES, MAX_SERVER_BYTES};
 use crate::membership::target::Target;
 use crate::seal::{Keyring, Secrets};
 
-/// Longest cluster id in bytes: it is a name, and goes into logs.
+/// Longest cluster id in bytes. It appears in logs.
 const MAX_CLUSTER_ID_BYTES: usize = 64;
 
-/// What a node is told about others.
+/// The settings of the cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterConfig {
-    /// Where others are; empty for a node that is alone.
+    /// Addresses of the other nodes; empty for a node that is alone.
     pub replicate_with: Vec<Target>,
-    /// How often to sync with a peer.
+    /// Time between two syncs.
     pub replicate_interval: Duration,
-    /// How often to resolve names of others.
+    /// Time between two resolutions of the host names in `replicate_with`.
     pub resolve_interval: Duration,
-    /// Who resolves them.
+    /// The name server.
     pub dns: Dns,
-    /// Only nodes of the same cluster talk.
+    /// The cluster id. Only nodes with the same id form a cluster.
     pub cluster_id: String,
-    /// What they share.
+    /// The secret of the cluster.
     pub secret: SecretSource,
-    /// Whether to talk to others off loopback without a secret.
+    /// Whether to replicate beyond loopback without a secret.
     pub insecure: bool,
-    /// Where this node is; may be empty.
+    /// The region of this node; may be empty.
     pub region: String,
-    /// `host:port` where peers reach this node, if it should not find out by itself.
+    /// `host:port` at which peers reach this node; `None` if the node detects it.
     pub advertise_server: Option<HostPort>,
 }
 
 /// Where the cluster's secrets come from.
 #[derive(Clone, PartialEq, Eq)]
 pub enum SecretSource {
-    /// There are none.
+    /// There is no secret.
     None,
-    /// They were given.
+    /// From `--cluster-secret`.
     Given(Secrets),
-    /// They were read from a file, which may be read again.
+    /// From `--cluster-secret-file`, which may be read again.
     File(PathBuf, Secrets),
 }
 
-/// Never shows a secret.
+/// Without the secret.
 impl fmt::Debug for SecretSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -65,7 +65,7 @@ impl fmt::Debug for SecretSource {
 pub struct HostPort {
     /// A name, or an address without brackets.
     pub host: String,
-    /// Not 0.
+    /// Port, not 0.
     pub port: u16,
 }
 
@@ -78,8 +78,8 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// Flags that say nothing without `--replicate-with`: whoever gives one of them wants a group, and must not get nodes that
-/// are ready each by itself.
+/// Flags that need `--replicate-with`. An operator who gives one of them wants a cluster, and must not get nodes that are
+/// ready each by itself.
 const NEED_OTHERS: &[&str] =
     &["cluster-secret", "cluster-secret-file", "insecure-no-cluster-secret", "advertise-server"];
 
@@ -98,19 +98,19 @@ impl ClusterConfig {
         };
         match NEED_OTHERS.iter().find_map(|flag| raw.typed_at(flag)) {
             Some(source) if cluster.is_alone() => Err(ConfigError::new(format!(
-                "{source} without --replicate-with: this node would be alone: name the others, or leave this out"
+                "{source} without --replicate-with: this node would be alone: name the other nodes, or leave this out"
             ))),
             _ => Ok(cluster),
         }
     }
 
-    /// Whether there may be others.
+    /// Whether the node has no other nodes.
     #[must_use]
     pub fn is_alone(&self) -> bool {
         self.replicate_with.is_empty()
     }
 
-    /// Keys made of the secrets, for this cluster.
+    /// The keys of this cluster, derived from the secrets.
     #[must_use]
     pub fn keyring(&self) -> Keyring {
         match &self.secret {
@@ -121,7 +121,7 @@ impl ClusterConfig {
         }
     }
 
-    /// A cluster is sealed, or on loopback, or the operator has said that anybody may be believed.
+    /// Checks that the cluster has a secret, or is on loopback, or that the operator wants none.
     pub(super) fn check(&self, listen_server: &str) -> Result<(), ConfigError> {
         let is_open = self.secret == SecretSource::None;
         if self.insecure && !is_open {
@@ -132,15 +132,15 @@ impl ClusterConfig {
         }
         if !self.is_alone() && is_open && !self.insecure && !is_loopback(listen_server) {
             return Err(ConfigError::new(format!(
-                "--replicate-with without a cluster secret: got --listen-server {listen_server:?}, where others can \
-                 reach and change this node: give --cluster-secret-file with a secret from: openssl rand -hex 32 \
-                 (the same on all nodes), or, where the network keeps others out, --insecure-no-cluster-secret"
+                "--replicate-with without a cluster secret: got --listen-server {listen_server:?}, where other \
+                 hosts can reach and change this node: give --cluster-secret-file with a secret from: openssl rand -hex 32 \
+                 (the same on all nodes), or, if the network keeps other hosts out, --insecure-no-cluster-secret"
             )));
         }
         Ok(())
     }
 
-    /// The settings as they are printed, the secret as `***`.
+    /// The settings as rows of a name and a value, the secret as `***`.
     #[must_use]
     pub fn rows(&self) -> Vec<(&'static str, String)> {
         let quoted = |text: &dyn fmt::Display| format!("{:?}", text.to_string());
@@ -175,7 +175,7 @@ impl ClusterConfig {
     }
 }
 
-/// Not read as other settings are, so that no mistake ever shows it.
+/// The secret. It is read apart from other settings, so that no error shows it.
 fn secret(raw: &Raw) -> Result<SecretSource, ConfigError> {
     let bad = |source: &dyn fmt::Display, error: crate::seal::SecretError| {
         ConfigError::new(format!("bad {source}: {error}"))
@@ -218,7 +218,7 @@ fn dns_server(text: &str) -> Result<Dns, Wrong> {
 fn cluster_id(text: &str) -> Result<String, Wrong> {
     let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if !(1..=MAX_CLUSTER_ID_BYTES).contains(&text.len()) || !text.bytes().all(fine) {
-        return wrong("no name of a cluster", "use 1 to 64 letters, digits, dots, dashes and underscores");
+        return wrong("not a cluster id", "use 1 to 64 letters, digits, dots, dashes and underscores");
     }
     Ok(text.to_owned())
 }
@@ -227,7 +227,7 @@ fn region(text: &str) -> Result<String, Wrong> {
     let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/');
     if !(1..=MAX_REGION_BYTES).contains(&text.len()) || !text.bytes().all(fine) {
         return wrong(
-            "no name of a region",
+            "not a region",
             "use 1 to 32 letters, digits, dots, dashes, underscores and slashes, such as eu-west-1/a",
         );
     }
@@ -239,22 +239,22 @@ fn advertise(text: &str) -> Result<HostPort, Wrong> {
     if text.contains("://") || text.starts_with("srv:") {
         return wrong("more than a host and a port", ADVICE);
     }
-    // a port has to be there: what is guessed may be wrong for peers
+    // the port is required: a guess may be wrong for peers
     let has_port = text.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
-    let place = match Target::parse(text) {
+    let address = match Target::parse(text) {
         Ok(_) if !has_port => return wrong("no port", ADVICE),
         Ok(Target::Address(address)) => HostPort { host: address.ip().to_string(), port: address.port() },
         Ok(Target::Host { name, port }) => HostPort { host: name, port },
         Ok(Target::Service { .. }) => return wrong("not a host", ADVICE),
         Err(error) => return wrong(error.why, ADVICE),
     };
-    if place.to_string().len() > MAX_SERVER_BYTES {
+    if address.to_string().len() > MAX_SERVER_BYTES {
         return wrong(format!("longer than {MAX_SERVER_BYTES} bytes"), ADVICE);
     }
-    Ok(place)
+    Ok(address)
 }
 
-/// Whether an address that was typed is reached from this machine only.
+/// Whether only this machine can reach an address to listen on.
 fn is_loopback(listen: &str) -> bool {
     let host = listen.rsplit_once(':').map_or(listen, |(host, _)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']');
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn all_of_it() {
+    fn all_settings_are_read() {
         let cluster = config(&[
             ("listen-server", ":8008"),
             ("replicate-with", "http://a:1, srv:_vwatch._udp.b"),
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn off_loopback_a_secret_is_needed_or_the_word_that_none_is() {
+    fn beyond_loopback_a_secret_is_needed_or_the_flag_that_waives_it() {
         let with = |listen: &'static str, more: &[(&'static str, &str)]| {
             config(&[&[("listen-server", listen), ("replicate-with", "a:1")], more].concat())
         };
@@ -333,13 +333,13 @@ mod tests {
             (
                 "cluster-id",
                 "a b",
-                "bad --cluster-id: no name of a cluster: got \"a b\": use 1 to 64 letters, digits, dots, dashes and \
+                "bad --cluster-id: not a cluster id: got \"a b\": use 1 to 64 letters, digits, dots, dashes and \
                  underscores",
             ),
             (
                 "region",
                 "",
-                "bad --region: no name of a region: got \"\": use 1 to 32 letters, digits, dots, dashes, underscores \
+                "bad --region: not a region: got \"\": use 1 to 32 letters, digits, dots, dashes, underscores \
                  and slashes, such as eu-west-1/a",
             ),
             (

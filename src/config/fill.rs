@@ -1,4 +1,4 @@
-//! Settings of filling: where names come from that the node does not have.
+//! Settings of filling: the upstream of names that the node does not hold.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,31 +9,31 @@ use hyper::header::{HeaderName, HeaderValue};
 use super::origin::Origin;
 use super::proxy::Proxies;
 use super::raw::Raw;
-use super::value::{self, Wrong};
+use super::value::{self, Wrong, wrong};
 use super::{ConfigError, at_least, positive_duration, read, read_open};
 use crate::wire::template::{Template, TemplateError};
 
-/// Names that are filled at most, with [`Strategy::Watch`]: each is a connection.
+/// Most names that are filled with [`Strategy::Watch`]: each uses a connection.
 const MAX_WATCHED: usize = 4_096;
 
-/// Names that are filled at most, with [`Strategy::Cache`].
+/// Most names that are filled with [`Strategy::Cache`].
 const MAX_CACHED: usize = 100_000;
 
-/// Requests of [`Strategy::Cache`] that wait for their answers at most.
+/// Most polls of [`Strategy::Cache`] that are in flight.
 pub const MAX_IN_FLIGHT: usize = 256;
 
-/// Connections that [`Strategy::Cache`] keeps without a request under way at most. Each is of one name.
+/// Most idle connections that [`Strategy::Cache`] keeps, each for one name.
 const MAX_IDLE: usize = 256;
 
-/// Addresses of an upstream at most.
+/// Most URLs of an upstream.
 const MAX_ORIGINS: usize = 64;
 
-/// How an upstream is asked.
+/// How the node asks the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strategy {
-    /// It is a vwatch: one long poll a name. The node is a follower and takes no writes.
+    /// The upstream is a vwatch: one long poll a name. The node is a follower and accepts no writes.
     Watch,
-    /// It is anything that sends entity tags: one conditional request a name and interval.
+    /// The upstream is any service that sends entity tags: one conditional request a name and interval.
     Cache,
 }
 
@@ -46,38 +46,38 @@ impl fmt::Display for Strategy {
     }
 }
 
-/// How the node fills.
+/// The settings of filling.
 #[derive(Clone, Debug)]
 pub struct Fill {
-    /// Where from: addresses of one upstream, of which any will do.
+    /// URLs of one upstream. The node may ask any of them.
     pub from: Vec<Origin>,
-    /// The path of a name there.
+    /// The path of a name at the upstream.
     pub path: Template,
     /// The path as it was typed.
     pub path_text: String,
-    /// How the upstream is asked.
+    /// How the node asks the upstream.
     pub strategy: Strategy,
-    /// How often each name is asked for, at the least.
+    /// Longest time between two requests for a name.
     pub expiry: Duration,
-    /// What is sent with each request. Values are marked sensitive, so that they are not shown.
+    /// Headers of each request. Values are marked as sensitive, so that they are not logged.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// A name that nobody has read for so long is let go.
+    /// A name without a read for this time is no longer filled.
     pub idle: Duration,
-    /// Names at most.
+    /// Most names that are filled.
     pub max_names: usize,
-    /// Requests a second at most, with [`Strategy::Cache`].
+    /// Most requests a second, with [`Strategy::Cache`].
     pub rate: usize,
-    /// Certificates of authorities to trust beside those of the system, as PEM.
+    /// File with certificates of authorities to trust in addition to those of the system, as PEM.
     pub ca: Option<PathBuf>,
-    /// `user:password` for the upstream or its token service.
+    /// File with `user:password` for the upstream or its token service.
     pub auth_file: Option<PathBuf>,
-    /// The one token service beside the upstream's own origin that is sent the credentials.
+    /// The only token service outside the upstream's own origin that gets the password.
     pub auth_realm: Option<Origin>,
-    /// By which proxies requests go.
+    /// The proxies of requests.
     pub proxies: Proxies,
 }
 
-/// Flags that say nothing without `--fill-from`.
+/// Flags that need `--fill-from`.
 const NEED_FROM: &[&str] = &[
     "fill-path",
     "fill-expiry",
@@ -92,7 +92,7 @@ const NEED_FROM: &[&str] = &[
 ];
 
 impl Fill {
-    /// Says what the texts mean; `None` if the node is not to fill.
+    /// Reads the texts; `None` without `--fill-from`.
     pub(super) fn from_raw(raw: &Raw) -> Result<Option<Self>, ConfigError> {
         let from = read_open(raw, "fill-from", origins)?.unwrap_or_default();
         let strategy = read(raw, "fill-strategy", strategy)?;
@@ -119,13 +119,13 @@ impl Fill {
         match NEED_FROM.iter().find_map(|flag| raw.typed_at(flag)) {
             _ if !fill.from.is_empty() => Ok(Some(fill)),
             Some(source) => Err(ConfigError::new(format!(
-                "{source} without --fill-from: nothing is filled without an upstream: name it, or leave this out"
+                "{source} without --fill-from: the node fills nothing without an upstream: name it, or leave this out"
             ))),
             None => Ok(None),
         }
     }
 
-    /// Connections to the upstream at most, if the system has as many.
+    /// Most connections to the upstream, if the system allows as many.
     #[must_use]
     pub fn connections(&self) -> usize {
         match self.strategy {
@@ -134,7 +134,7 @@ impl Fill {
         }
     }
 
-    /// Connections to the upstream that are kept without a request under way at most.
+    /// Most idle connections to the upstream.
     #[must_use]
     pub fn idle_connections(&self) -> usize {
         match self.strategy {
@@ -163,10 +163,6 @@ impl Fill {
             ("FillAuthRealm", quoted(&self.auth_realm.as_ref().map(ToString::to_string).unwrap_or_default())),
         ]
     }
-}
-
-fn wrong<T>(why: impl Into<String>, advice: &'static str) -> Result<T, Wrong> {
-    Err(Wrong { why: why.into(), advice })
 }
 
 const URL_ADVICE: &str =
@@ -203,7 +199,7 @@ fn strategy(text: &str) -> Result<Strategy, Wrong> {
     match text {
         "FILL_WATCH" => Ok(Strategy::Watch),
         "FILL_CACHE" => Ok(Strategy::Cache),
-        _ => wrong("not a strategy", "use FILL_WATCH for a vwatch, FILL_CACHE for anything else"),
+        _ => wrong("not a strategy", "use FILL_WATCH for a vwatch, FILL_CACHE for any other service"),
     }
 }
 
@@ -213,18 +209,22 @@ fn template(text: &str) -> Result<Template, Wrong> {
         let advice = match error {
             TemplateError::UnknownField(_) | TemplateError::Malformed => FIELDS,
             TemplateError::BadCharacter(_) => "write it percent-encoded",
-            TemplateError::Dots => "write the path that is meant",
+            TemplateError::Dots => "write the path without . and .. in it",
         };
         Wrong { why: error.to_string(), advice }
     })
 }
 
 fn expiry(text: &str) -> Result<Duration, Wrong> {
-    at_least(text, Duration::from_millis(100), "an upstream is not asked more often; write one such as 10s")
+    at_least(
+        text,
+        Duration::from_millis(100),
+        "the node does not ask an upstream more often; write a duration such as 10s",
+    )
 }
 
-/// Fields that we write ourselves.
-const OURS: &[&str] = &[
+/// Headers that the node sets itself.
+const OWN_HEADERS: &[&str] = &[
     "host",
     "connection",
     "content-length",
@@ -240,13 +240,13 @@ const OURS: &[&str] = &[
 fn headers(raw: &Raw) -> Result<Vec<(HeaderName, HeaderValue)>, ConfigError> {
     let mut headers = Vec::new();
     for (source, text) in raw.all("fill-headers") {
-        // the text is not shown: it may be a secret
+        // the error does not show the text, which may be a secret
         let bad = |why: &str| {
             ConfigError::new(format!("bad {source}: {why}: got {} bytes: write 'Name: value'", text.len()))
         };
         let (name, value) = text.split_once(':').ok_or_else(|| bad("no colon"))?;
         let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| bad("not a header name"))?;
-        if OURS.contains(&name.as_str()) {
+        if OWN_HEADERS.contains(&name.as_str()) {
             return Err(ConfigError::new(format!(
                 "bad {source}: this header belongs to the connection: got {name}: leave it out"
             )));
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_filled_unless_it_is_said_where_from() {
+    fn nothing_is_filled_without_an_upstream() {
         assert!(fill(&[], &[]).unwrap().is_none());
         let error = fill(&[("fill-path", "/x")], &[]).unwrap_err();
         assert!(error.starts_with("--fill-path without --fill-from: "), "{error}");
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn vwatch_defaults() {
+    fn defaults_of_the_go_vwatch() {
         let fill = fill(&[("fill-addr", "http://up:8080/")], &[]).unwrap().unwrap();
         assert_eq!((fill.strategy, fill.expiry), (Strategy::Watch, Duration::from_secs(10)));
         assert_eq!(fill.path_text, "/v1/versions/{{.name}}");
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_proxy_is_told_if_it_would_be_used() {
+    fn a_bad_proxy_is_an_error_if_it_would_be_used() {
         let env = [("HTTPS_PROXY", "ftp://proxy")];
         let error = fill(&[("fill-from", "https://up")], &env).unwrap_err();
         assert!(error.starts_with("bad HTTPS_PROXY: neither http://"), "{error}");
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_come_from_flags_and_all_variables_and_are_not_shown() {
+    fn headers_come_from_flags_and_all_variables_and_are_not_printed() {
         let flags = [("fill-from", "http://a"), ("fill-headers", "X-One: 1"), ("fill-headers", "X-Two:2:3")];
         let env = [("VWATCH_FILL_HEADERS_B", "X-Three: s3cret"), ("VWATCH_FILL_HEADERS", "X-Four: 4")];
         let fill = fill(&flags, &env).unwrap().unwrap();

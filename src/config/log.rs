@@ -1,24 +1,24 @@
-//! How much is logged, and in which form.
+//! The level and the format of the log.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The least that is logged.
+/// The lowest level that is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LogLevel {
     /// Everything.
     Trace,
-    /// What helps to find a fault.
+    /// Details that help to find a fault.
     Debug,
-    /// What an operator wants to know.
+    /// Normal events that an operator wants to know.
     Info,
-    /// What is odd.
+    /// Unexpected events.
     Warn,
-    /// What failed.
+    /// Failures.
     Error,
 }
 
-/// A text that is no [`LogLevel`].
+/// The error of a text that is no [`LogLevel`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogLevelError;
 
@@ -31,11 +31,11 @@ impl fmt::Display for LogLevelError {
 impl std::error::Error for LogLevelError {}
 
 impl LogLevel {
-    /// Reads a level in any case, and also with an offset as Go's slog does: its levels are four apart, so that
-    /// `INFO+4` is `WARN`. What lies between shows what the next one above shows.
+    /// Reads a level in any case, also with an offset as Go's slog does: its levels are four apart, so `INFO+4` is `WARN`. A
+    /// level in between is the next one above.
     ///
     /// # Errors
-    /// [`LogLevelError`] when it is no level.
+    /// [`LogLevelError`] if the text is no level.
     pub fn parse(text: &str) -> Result<Self, LogLevelError> {
         let (name, offset) = match text.find(['+', '-']) {
             Some(at) => (&text[..at], text[at..].parse::<i32>().map_err(|_| LogLevelError)?),
@@ -79,7 +79,7 @@ impl fmt::Display for LogLevel {
     }
 }
 
-/// The form of the log.
+/// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// Lines for people.

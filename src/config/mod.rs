@@ -1,4 +1,4 @@
-//! Settings of a node: [`raw`] is what was typed, [`Config`] is what it means.
+//! Settings of a node: [`raw`] has the texts as typed, [`Config`] their meaning.
 
 mod cluster;
 pub mod fill;
@@ -21,7 +21,7 @@ use crate::core::limits::{LEAST_GRACE_US, MAX_DATA_BYTES, MAX_NAME_BYTES};
 use crate::wire::duration::GoDuration;
 use value::Wrong;
 
-/// A setting that cannot be taken, as one line: what is wrong, what was got, what to do.
+/// An invalid setting, as one line: the fault, the text, what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError(String);
 
@@ -39,58 +39,58 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// What a node is told to be. The fields are the flags of `vwatch serve`, whose help says more.
+/// The settings of a node. The fields are the flags of `vwatch serve`; the help of these says more.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `host:port` of the client port as typed; without a host it is all addresses.
     pub listen_client: String,
     /// `host:port` of the server port as typed; without a host it is all addresses.
     pub listen_server: String,
-    /// What the node calls itself.
+    /// The node id.
     pub node_id: String,
-    /// Nobody named it.
+    /// Whether the node id is a random number, because no setting gives it.
     pub node_id_is_random: bool,
-    /// Size of one answer to `POST /v1/versions`.
+    /// Size of one answer to `POST /v1/versions`, in bytes.
     pub replicate_limit_bytes: usize,
-    /// How long a read parks when it names no timeout.
+    /// How long a read parks if it names no timeout.
     pub block_for: Duration,
-    /// Pace of the fan-out.
+    /// Time over which the wakes of a change are spread, for each watcher.
     pub jitter_per_watch: Duration,
-    /// Most data of a write, at most [`MAX_DATA_BYTES`].
+    /// Largest data of a write in bytes, at most [`MAX_DATA_BYTES`].
     pub data_limit_bytes: usize,
-    /// Whether data over the limit is refused, or else cut.
+    /// Whether data over the limit is rejected; else it is cut.
     pub data_limit_error: bool,
-    /// Longest name of a request, 1 to [`MAX_NAME_BYTES`].
+    /// Longest name of a request in bytes, 1 to [`MAX_NAME_BYTES`].
     pub name_limit_bytes: usize,
-    /// Most that all records may take.
+    /// Largest size of all records, in bytes.
     pub max_set_bytes: usize,
-    /// How far ahead of the clock a write may be stamped.
+    /// How far ahead of the node's clock a write may be stamped.
     pub max_future: Duration,
-    /// How long a delete is remembered.
+    /// How long the cluster remembers a delete.
     pub tombstone_grace: Duration,
     /// How long an orderly stop may take.
     pub shutdown_grace: Duration,
-    /// A connection that has not sent a whole request head for this long is closed.
+    /// The node closes a connection that sends no complete request head for this long.
     pub idle_timeout: Duration,
-    /// Most connections of the client port; `None` is what the descriptor limit allows.
+    /// Most connections of the client port; `None` is the number that the descriptor limit allows.
     pub max_connections: Option<usize>,
-    /// Most readers that are parked at the same time.
+    /// Most parked readers.
     pub most_waiters: MostWaiters,
-    /// Where names come from that the node does not have; `None` if it has all itself.
+    /// The upstream of names that the node does not hold; `None` without one.
     pub fill: Option<Fill>,
-    /// The least that is logged.
+    /// The lowest level that is logged.
     pub log_level: LogLevel,
     /// The form of the log.
     pub log_format: LogFormat,
-    /// What it is told about others.
+    /// The settings of the cluster.
     pub cluster: ClusterConfig,
 }
 
 impl Config {
-    /// Says what the texts mean.
+    /// Reads the texts.
     ///
     /// # Errors
-    /// The first text that means nothing here, or two that do not go together.
+    /// The first invalid text, or two settings that exclude each other.
     pub fn from_raw(raw: &Raw) -> Result<Self, ConfigError> {
         let config = Self {
             listen_client: read(raw, "listen-client", value::listen)?,
@@ -135,15 +135,15 @@ impl Config {
         let follows = self.fill.as_ref().is_some_and(|fill| fill.strategy == fill::Strategy::Watch);
         if follows && !self.cluster.is_alone() {
             return Err(ConfigError::new(
-                "--replicate-with and FILL_WATCH: got both: a follower takes no writes and has no peers: leave one of them \
-                 out, or fill by --fill-strategy FILL_CACHE"
+                "--replicate-with and FILL_WATCH: got both: a follower accepts no writes and has no peers: leave one of them \
+                 out, or use --fill-strategy FILL_CACHE"
                     .to_owned(),
             ));
         }
         Ok(self)
     }
 
-    /// The settings in vwatch's form, one a line. Secrets and header values as `***`.
+    /// The settings, one a line, in the form of the Go vwatch. Secrets and header values are `***`.
     #[must_use]
     pub fn pretty(&self) -> String {
         let quoted = |text: &dyn fmt::Display| format!("{:?}", text.to_string());
@@ -202,7 +202,7 @@ fn read_open<T>(
 ) -> Result<Option<T>, ConfigError> {
     let Some((source, text)) = raw.get(name) else { return Ok(None) };
     parse(text).map(Some).map_err(|Wrong { why, advice }| {
-        // a text of any length must not make the line unreadable
+        // a long text must not make the line unreadable
         let shown: String = text.chars().take(80).collect();
         let more = if shown.len() < text.len() { "…" } else { "" };
         ConfigError::new(format!("bad {source}: {why}: got {shown:?}{more}: {advice}"))
@@ -212,15 +212,15 @@ fn read_open<T>(
 fn bounded(text: &str, least: usize, most: usize) -> Result<usize, Wrong> {
     let bytes = value::bytes(text)?;
     if bytes < least {
-        return Err(Wrong { why: format!("less than {least}"), advice: "give it more" });
+        return Err(Wrong { why: format!("less than {least}"), advice: "give a larger number" });
     }
     if bytes > most {
-        return Err(Wrong { why: format!("more than {most} bytes"), advice: "give it less" });
+        return Err(Wrong { why: format!("more than {most} bytes"), advice: "give a smaller number" });
     }
     Ok(bytes)
 }
 
-/// Below the least one no horizon would be taken for an honest one.
+/// Below the least grace other nodes would reject the node's GC horizon.
 fn grace(text: &str) -> Result<Duration, Wrong> {
     at_least(text, Duration::from_micros(LEAST_GRACE_US), "write 10s or more, such as 24h")
 }
@@ -237,7 +237,7 @@ fn at_least(text: &str, least: Duration, advice: &'static str) -> Result<Duratio
 fn positive_duration(text: &str) -> Result<Duration, Wrong> {
     match value::duration(text)? {
         Duration::ZERO => {
-            Err(Wrong { why: "it is zero".to_owned(), advice: "write one above zero such as 60s" })
+            Err(Wrong { why: "it is zero".to_owned(), advice: "give a duration above zero such as 60s" })
         }
         duration => Ok(duration),
     }
@@ -257,7 +257,7 @@ fn log_format(text: &str) -> Result<LogFormat, Wrong> {
 
 fn random_id() -> Result<String, ConfigError> {
     getrandom::u64().map(|id| id.to_string()).map_err(|error| {
-        ConfigError::new(format!("no random --node-id: the system gives no entropy: {error}: name one"))
+        ConfigError::new(format!("no random --node-id: the system gives no entropy: {error}: give a node id"))
     })
 }
 
@@ -293,13 +293,13 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_that_works_is_read() {
-        // a text that no flag takes: whatever does not complain, was not looked at
+    fn every_flag_is_read() {
+        // an invalid text for each flag: one that makes no error was not read
         let unreadable = "\u{7}: :";
         for flag in raw::FLAGS {
             let error = config(&[(flag.name, unreadable)]).expect_err(flag.name);
             assert!(error.starts_with(&format!("bad --{}: ", flag.name)), "{error}");
-            assert!(!error.contains('\u{7}'), "it comes as one printable line: {error}");
+            assert!(!error.contains('\u{7}'), "the error is one printable line: {error}");
         }
     }
 
@@ -314,13 +314,13 @@ mod tests {
             (
                 "data-limit-bytes",
                 "2MiB",
-                "bad --data-limit-bytes: more than 1048576 bytes: got \"2MiB\": give it less",
+                "bad --data-limit-bytes: more than 1048576 bytes: got \"2MiB\": give a smaller number",
             ),
-            ("name-limit-bytes", "0", "bad --name-limit-bytes: less than 1: got \"0\": give it more"),
+            ("name-limit-bytes", "0", "bad --name-limit-bytes: less than 1: got \"0\": give a larger number"),
             (
                 "name-limit-bytes",
                 "4097",
-                "bad --name-limit-bytes: more than 4096 bytes: got \"4097\": give it less",
+                "bad --name-limit-bytes: more than 4096 bytes: got \"4097\": give a smaller number",
             ),
             (
                 "data-limit-error",
@@ -335,7 +335,7 @@ mod tests {
             (
                 "idle-timeout",
                 "0s",
-                "bad --idle-timeout: it is zero: got \"0s\": write one above zero such as 60s",
+                "bad --idle-timeout: it is zero: got \"0s\": give a duration above zero such as 60s",
             ),
         ] {
             assert_eq!(config(&[(flag, text)]).unwrap_err(), line);

@@ -1,5 +1,5 @@
-//! The proxies that the environment names for requests to upstreams: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and
-//! `NO_PROXY`, read as curl reads them.
+//! The proxies for requests to upstreams, from the environment: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`,
+//! with the same meaning as in curl.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -12,15 +12,15 @@ use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use super::ConfigError;
 use super::origin::Origin;
 
-/// The variables. Their names in small letters count too, and first.
+/// The variables. Their names in lower case work too and take precedence.
 const VARIABLES: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"];
 
-/// What the environment says of proxies, not understood yet.
+/// The texts of the variables.
 #[derive(Clone, Debug, Default)]
 pub struct ProxyVariables(BTreeMap<String, OsString>);
 
 impl ProxyVariables {
-    /// Takes a variable, if it is one of these. An empty one counts as unset.
+    /// Adds a variable, if it is one of these. An empty one counts as unset.
     pub(super) fn take(&mut self, name: &str, text: &OsString) {
         if !text.is_empty()
             && VARIABLES.iter().any(|known| *known == name || known.to_ascii_lowercase() == name)
@@ -29,7 +29,7 @@ impl ProxyVariables {
         }
     }
 
-    /// The text of a variable, and its name as it was written.
+    /// The text of a variable, and its name as in the environment.
     fn text(&self, variable: &str) -> Result<Option<(String, &str)>, ConfigError> {
         for name in [variable.to_ascii_lowercase(), variable.to_owned()] {
             if let Some(text) = self.0.get(&name) {
@@ -41,26 +41,26 @@ impl ProxyVariables {
     }
 }
 
-/// Which requests go by way of a proxy.
+/// The proxy for each request.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies(Option<Arc<Rules>>);
 
 #[derive(Debug)]
 struct Rules {
-    /// For all ports that no other one is for.
+    /// For all ports that are not in `by_port`.
     all: Matcher,
     /// For ports that `NO_PROXY` names.
     by_port: Vec<(u16, Matcher)>,
 }
 
 impl Proxies {
-    /// Says what the variables mean, for a node that fills from `upstreams`.
+    /// Reads the variables, for a node that fills from `upstreams`.
     ///
     /// # Errors
-    /// A URL of a proxy that cannot be used, unless all `upstreams` are asked without one anyway.
+    /// The first invalid URL of a proxy, if one of the `upstreams` would use a proxy.
     pub(super) fn new(variables: &ProxyVariables, upstreams: &[Origin]) -> Result<Self, ConfigError> {
         let no = variables.text("NO_PROXY")?.map_or("", |(_, text)| text);
-        // with a proxy that is never asked
+        // with a proxy that is never used
         let any = Self::rules("http://proxy.invalid", "http://proxy.invalid", no);
         let is_needed = upstreams.iter().any(|upstream| any.of(upstream).is_some());
         let proxy = |variable| {
@@ -90,7 +90,7 @@ impl Proxies {
         Self(Some(Arc::new(Rules { all: matcher(&hosts), by_port })))
     }
 
-    /// The proxy by which an origin is reached; `None` if there is none between.
+    /// The proxy for requests to an origin; `None` for a direct connection.
     #[must_use]
     pub fn of(&self, origin: &Origin) -> Option<Intercept> {
         let rules = self.0.as_ref()?;
@@ -103,12 +103,12 @@ impl Proxies {
     }
 }
 
-/// A proxy elsewhere has another loopback than this machine.
+/// Whether a host is this machine: a proxy on another machine cannot reach it.
 fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
-/// The hosts and networks of `NO_PROXY`, and those that are meant at one port only.
+/// The hosts and networks of `NO_PROXY` for all ports, and those for one port only.
 fn exceptions(no: &str) -> (Vec<String>, BTreeMap<u16, Vec<String>>) {
     let (mut hosts, mut with_ports) = (Vec::new(), BTreeMap::<u16, Vec<String>>::new());
     for entry in no.split([',', ' ', '\t']).filter(|entry| !entry.is_empty()) {
@@ -117,7 +117,7 @@ fn exceptions(no: &str) -> (Vec<String>, BTreeMap<u16, Vec<String>>) {
             _ => (entry, None),
         };
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        // *.example.com is .example.com
+        // *.example.com means .example.com
         let host = if host.starts_with("*.") { &host[1..] } else { host }.trim_end_matches('.').to_owned();
         match port {
             Some(port) => with_ports.entry(port).or_default().push(host),
@@ -151,7 +151,7 @@ fn url(variable: &str, text: &str) -> Result<String, ConfigError> {
     Ok(format!("{}://{authority}:{port}", uri.scheme_str().unwrap_or_default()))
 }
 
-/// The text is not shown: there may be a password in it.
+/// The error for an invalid variable. It does not show the text, which may have a password in it.
 fn bad(variable: &str, why: &str, bytes: usize) -> ConfigError {
     ConfigError::new(format!(
         "bad {variable}: {why}: got {bytes} bytes: write http://HOST:PORT, or name the upstream in NO_PROXY"
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn each_scheme_has_its_variable_and_small_letters_count_first() {
+    fn each_scheme_has_its_variable_and_lower_case_takes_precedence() {
         let upper = ("HTTPS_PROXY", "http://upper:1");
         let some = |text: &str| Some(text.to_owned());
         assert_eq!(proxy(&[], "https://up"), None);
@@ -231,7 +231,7 @@ mod tests {
             ("example.com:443", "https://example.com", true),
             ("other,example.com:5000", "http://other:5000", true),
             ("", "http://example.com", false),
-            // whatever is said, a proxy elsewhere does not reach this machine's own addresses
+            // a proxy on another machine never reaches loopback addresses of this one
             ("", "http://localhost:8080", true),
             ("", "http://127.0.0.2:8080", true),
             ("", "http://[::1]:8080", true),
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn where_an_upstream_leads_to_may_need_a_proxy_that_it_does_not_need_itself() {
+    fn a_redirect_target_may_need_a_proxy_that_the_upstream_does_not_need() {
         let mut variables = ProxyVariables::default();
         variables.take("HTTPS_PROXY", &"http://proxy:1".into());
         let [here, there] =
@@ -266,13 +266,13 @@ mod tests {
             assert!(error.starts_with("bad HTTPS_PROXY: ") && error.contains(part), "{error}");
             assert!(error.lines().count() == 1 && !error.contains("s3cret"), "{error}");
             let unused = [("HTTPS_PROXY", text), ("NO_PROXY", "up")];
-            assert_eq!(proxies(&unused, "https://up"), Ok(None), "a proxy that is not used is not judged");
+            assert_eq!(proxies(&unused, "https://up"), Ok(None), "an unused proxy is not checked");
         }
     }
 
     proptest! {
         #[test]
-        fn no_variable_breaks_the_reader(text in "\\PC{0,40}", no in "[a-z0-9.:*,/\\[\\] ]{0,40}") {
+        fn any_variable_is_read_or_rejected(text in "\\PC{0,40}", no in "[a-z0-9.:*,/\\[\\] ]{0,40}") {
             let _ = proxies(&[("ALL_PROXY", &text), ("NO_PROXY", &no)], "https://up.example:5000");
         }
     }

@@ -1,6 +1,6 @@
-//! What was typed: which flags there are, and their texts as they came from the command line or the environment.
+//! The flags of a node, and their texts from the command line or the environment.
 //!
-//! One row is one flag, with everything about it but its meaning, which is in [`super::Config::from_raw`].
+//! One row is one flag, with everything about it except its meaning, which is in [`super::Config::from_raw`].
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -9,31 +9,31 @@ use std::fmt;
 use super::ConfigError;
 use super::proxy::ProxyVariables;
 
-/// What a flag takes.
+/// The argument of a flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Takes {
-    /// One text; the word that stands for it in `--help`.
+    /// One text. Has its placeholder in `--help`.
     Text(&'static str),
-    /// Nothing for true, or `=false`.
+    /// Nothing, which is true, or `=false`.
     Switch,
-    /// A text each time that it is given, and from each environment variable that begins with its name.
+    /// A text each time that the flag is given, and from each environment variable that begins with its name.
     Texts(&'static str),
 }
 
 /// A flag of the node.
 #[derive(Clone, Copy, Debug)]
 pub struct Flag {
-    /// Name without its dashes.
+    /// Name without dashes.
     pub name: &'static str,
     /// A second name of the flag.
     pub alias: Option<&'static str>,
-    /// vwatch's environment variable, where it is not `VWATCH_` and the name.
+    /// The environment variable of the Go vwatch, if it is not `VWATCH_` and the name.
     pub vwatch_env: Option<&'static str>,
-    /// What it takes.
+    /// Its argument.
     pub takes: Takes,
-    /// The text that stands for it when nobody says anything.
+    /// The text that counts if the flag is not given.
     pub default: Option<&'static str>,
-    /// A line for `--help`.
+    /// The line for `--help`.
     pub help: &'static str,
 }
 
@@ -57,7 +57,7 @@ impl Flag {
         Self::new(name, Takes::Text(value), Some(default), help)
     }
 
-    /// A flag with a text whose default is not a text: `help` names it.
+    /// A flag with a text and without a default; `help` says what happens without it.
     const fn open(name: &'static str, value: &'static str, help: &'static str) -> Self {
         Self::new(name, Takes::Text(value), None, help)
     }
@@ -92,7 +92,7 @@ fn env_name(flag: &str) -> String {
     format!("VWATCH_{}", flag.to_ascii_uppercase().replace('-', "_"))
 }
 
-/// The flags that work.
+/// All flags of a node.
 pub const FLAGS: &[Flag] = &[
     Flag::text(
         "listen-client",
@@ -106,125 +106,123 @@ pub const FLAGS: &[Flag] = &[
         "127.0.0.1:8008",
         "Where writers and peers connect; :8008 is all addresses",
     ),
-    Flag::open("node-id", "TEXT", "What this node calls itself [default: a random number]"),
+    Flag::open("node-id", "TEXT", "Name of this node [default: a random number]"),
     Flag::text(
         "block-for",
         "DURATION",
         "10s",
-        "How long a read parks when it names no timeout; the most that one may ask is this or 1m, whichever is more",
+        "How long a read parks if it names no timeout; a read may ask for the larger of this and 1m",
     ),
     Flag::text(
         "jitter-per-watch",
         "DURATION",
         "10us",
-        "A change is told to N watchers over N times this: 100,000 watchers are spread over 1s",
+        "The wakes of N watchers are spread over N times this: 100,000 watchers over 1s",
     ),
-    Flag::text("data-limit-bytes", "BYTES", "4096", "Most data of a write, at most 1MiB"),
-    Flag::switch("data-limit-error", "true", "Refuse data over the limit; =false cuts it at the limit"),
+    Flag::text("data-limit-bytes", "BYTES", "4096", "Largest data of a write, at most 1MiB"),
+    Flag::switch("data-limit-error", "true", "Reject data over the limit; =false cuts it at the limit"),
     Flag::text("name-limit-bytes", "BYTES", "512", "Longest name, at most 4KiB"),
     Flag::text(
         "max-set-bytes",
         "BYTES",
         "1GiB",
-        "Most that all records may take; beyond it writes are refused",
+        "Largest size of all records; at the limit the node rejects writes",
     ),
-    Flag::text(
-        "replicate-limit-bytes",
-        "BYTES",
-        "1MiB",
-        "Size of one answer to \"what do you have that I lack?\"",
-    ),
+    Flag::text("replicate-limit-bytes", "BYTES", "1MiB", "Size of one answer to POST /v1/versions"),
     Flag::text("max-future", "DURATION", "2s", "How far ahead of this node's clock a write may be stamped"),
-    Flag::text("tombstone-grace", "DURATION", "24h", "How long a delete is remembered"),
+    Flag::text("tombstone-grace", "DURATION", "24h", "How long the cluster remembers a delete, at least 10s"),
     Flag::text("shutdown-grace", "DURATION", "10s", "How long an orderly stop may take"),
     Flag::text(
         "idle-timeout",
         "DURATION",
         "75s",
-        "A connection that has not sent a whole request head for this long is closed",
+        "The node closes a connection that sends no complete request head for this long",
     ),
     Flag::open(
         "max-connections",
         "COUNT",
-        "Most connections of the client port; lowered to what the descriptor limit allows [default: just that]",
+        "Most connections of the client port; lowered to what the descriptor limit allows [default: that number]",
     ),
     Flag::open(
         "replicate-with",
         "URLS",
-        "Other nodes: http://host:port, host:port or srv:_service._udp.domain, comma separated; names are resolved",
+        "Other nodes: http://host:port, host:port or srv:_service._udp.domain, comma separated; host names are resolved",
     ),
-    Flag::text("replicate-interval", "DURATION", "1s", "How often to compare with a peer")
+    Flag::text("replicate-interval", "DURATION", "1s", "How often to start a sync with a peer")
         .with_vwatch_env("VWATCH_REPLICATE_EVERY"),
     Flag::text("replicate-resolve-interval", "DURATION", "10s", "How often to resolve names of peers")
         .with_vwatch_env("VWATCH_REPLICATE_RESOLVE_EVERY"),
-    Flag::open("dns-server", "ADDRESS:PORT", "Whom to ask for names of peers [default: the system's]"),
-    Flag::text("cluster-id", "TEXT", "default", "Only nodes of the same cluster talk"),
+    Flag::open("dns-server", "ADDRESS:PORT", "Name server for names of peers [default: the system's]"),
+    Flag::text("cluster-id", "TEXT", "default", "Only nodes with the same id form a cluster"),
     Flag::open(
         "cluster-secret",
         "TEXT",
-        "Seals what nodes say to each other; the variable is safer, since flags are seen by all users",
+        "Encrypts messages between nodes; the variable is safer: all users of a machine can see flags",
     ),
-    Flag::open("cluster-secret-file", "PATH", "Secrets, one a line: the first seals, all open"),
-    Flag::switch("insecure-no-cluster-secret", "false", "Replicate off loopback without a secret"),
-    Flag::open("region", "TEXT", "Where this node is, such as eu-west-1/a"),
-    Flag::open("advertise-server", "HOST:PORT", "Where peers reach this node [default: found by itself]"),
-    Flag::text(
-        "max-watchers",
-        "COUNT",
-        "2000000",
-        "Most readers that are parked at the same time; further ones get 503",
+    Flag::open(
+        "cluster-secret-file",
+        "PATH",
+        "File with secrets, one a line: the first one encrypts, all of them decrypt",
     ),
-    Flag::text(
-        "max-watchers-per-name",
-        "COUNT",
-        "1000000",
-        "Most readers that are parked on the same name; further ones get 503",
-    ),
+    Flag::switch("insecure-no-cluster-secret", "false", "Replicate beyond loopback without a secret"),
+    Flag::open("region", "TEXT", "Region of this node, such as eu-west-1/a"),
+    Flag::open("advertise-server", "HOST:PORT", "Address at which peers reach this node [default: detected]"),
+    Flag::text("max-watchers", "COUNT", "2000000", "Most parked readers; more get 503"),
+    Flag::text("max-watchers-per-name", "COUNT", "1000000", "Most parked readers of one name; more get 503"),
     Flag::open(
         "fill-from",
         "URLS",
-        "The upstream that names come from which this node does not have: http://HOST:PORT, several with commas",
+        "Upstream of names that this node does not hold: http://HOST:PORT, several with commas",
     )
     .with_alias("fill-addr"),
     Flag::text(
         "fill-strategy",
         "STRATEGY",
         "FILL_WATCH",
-        "FILL_WATCH if the upstream is a vwatch (this node then takes no writes), FILL_CACHE if it is anything else that sends ETags",
+        "FILL_WATCH if the upstream is a vwatch (this node then rejects writes), FILL_CACHE for any other service that sends ETags",
     ),
     Flag::text(
         "fill-path",
         "PATH",
         "/v1/versions/{{.name}}",
-        "The path of a name there; knows {{.name}}, {{.repository}} and {{.tag}}",
+        "Path of a name at the upstream; knows {{.name}}, {{.repository}} and {{.tag}}",
     ),
     Flag::text("fill-expiry", "DURATION", "10s", "Ask the upstream for each name at least this often"),
     Flag::new(
         "fill-headers",
         Takes::Texts("HEADER"),
         None,
-        "A header to ask with, 'Name: value'; repeatable, and each VWATCH_FILL_HEADERS_… is one",
+        "Header of requests to the upstream, 'Name: value'; repeatable, and each VWATCH_FILL_HEADERS_… is one",
     ),
-    Flag::text("fill-idle", "DURATION", "10m", "A name that nobody has read for so long is not asked for any more"),
+    Flag::text(
+        "fill-idle",
+        "DURATION",
+        "10m",
+        "The node stops asking for a name that was not read for this long",
+    ),
     Flag::open(
         "fill-max-names",
         "COUNT",
         "Most names that are filled [default: 4096 with FILL_WATCH, 100000 with FILL_CACHE]",
     ),
     Flag::text("fill-rate", "COUNT", "100", "Most requests a second, evenly spread, with FILL_CACHE"),
-    Flag::open("fill-ca", "PATH", "Authorities to trust beside those of the system, as PEM"),
+    Flag::open(
+        "fill-ca",
+        "PATH",
+        "File with authorities to trust in addition to those of the system, as PEM",
+    ),
     Flag::open("fill-auth-file", "PATH", "File with user:password for the upstream; read at each use"),
     Flag::open(
         "fill-auth-realm",
         "URL",
-        "The token service that is sent the credentials, if it is not the upstream's own",
+        "Token service that gets the password, if it has another origin than the upstream",
     ),
     Flag::text("log-level", "LEVEL", "INFO", "trace, debug, info, warn or error"),
     Flag::text("log-format", "FORMAT", "text", "text or json"),
 ];
 
-/// Variables of the other commands, those that `watch NAME -- cmd` sets, and those for tests, of the clock and of the
-/// front: a node may find them in its environment.
+/// Variables of the client commands, variables that `watch NAME -- cmd` sets, and variables for tests. A node may find them in
+/// its environment.
 const NOT_OF_THE_NODE: &[&str] = &[
     "VWATCH_CLIENT_URL",
     "VWATCH_SERVER_URL",
@@ -237,10 +235,10 @@ const NOT_OF_THE_NODE: &[&str] = &[
     "VWATCH_TEST_LANES",
 ];
 
-/// Where a text came from; prints as the name to look for.
+/// Where a text came from. Prints as the flag or the variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// The command line.
+    /// This flag on the command line.
     Flag(&'static str),
     /// This environment variable.
     Env(String),
@@ -255,21 +253,21 @@ impl fmt::Display for Source {
     }
 }
 
-/// The texts that were typed, flag beats environment. Nothing is understood yet.
+/// The texts of the flags. The command line takes precedence over the environment.
 #[derive(Clone, Debug, Default)]
 pub struct Raw {
     typed: BTreeMap<&'static str, (Source, String)>,
-    /// Those of flags that take several, in the order in which they came.
+    /// The texts of repeatable flags, in their order.
     several: Vec<(&'static str, Source, String)>,
-    /// Variables that begin with `VWATCH_` and mean nothing, most likely by a typo.
+    /// Variables that begin with `VWATCH_` and have no meaning, most likely typing errors.
     pub unknown_env: Vec<String>,
-    /// What is said of proxies.
+    /// The variables of proxies.
     pub proxies: ProxyVariables,
 }
 
 impl Raw {
-    /// Takes in what the command line and the environment say. `flags` has names without dashes, the last one counts.
-    /// An empty variable counts as unset: compose files pass on what is unset as empty.
+    /// Collects the texts of the command line and the environment. `flags` has names without dashes; of a flag that is given
+    /// twice the last one counts. An empty variable counts as unset: compose files pass unset variables on as empty.
     ///
     /// # Errors
     /// A variable that is not UTF-8.
@@ -285,7 +283,7 @@ impl Raw {
         }
         let mut variables = BTreeMap::new();
         for (name, text) in env {
-            // a name that is not UTF-8 is none of ours
+            // a variable of vwatch has a name in UTF-8
             let Ok(name) = name.into_string() else { continue };
             raw.proxies.take(&name, &text);
             if name.starts_with("VWATCH_") && !text.is_empty() {
@@ -296,7 +294,7 @@ impl Raw {
         Ok(raw)
     }
 
-    /// Takes a text of a flag; the last one counts, or all of them.
+    /// Adds a text of a flag. It replaces an earlier one, unless the flag is repeatable.
     fn take(&mut self, flag: &'static Flag, source: Source, text: String) {
         match flag.takes {
             Takes::Texts(_) => self.several.push((flag.name, source, text)),
@@ -328,7 +326,7 @@ impl Raw {
         Ok(())
     }
 
-    /// The text of a flag, typed or its default, and where it came from.
+    /// The text of a flag or its default, and where it came from.
     #[must_use]
     pub fn get(&self, name: &'static str) -> Option<(Source, &str)> {
         if let Some((source, text)) = self.typed.get(name) {
@@ -338,13 +336,13 @@ impl Raw {
         default.map(|text| (Source::Flag(name), text))
     }
 
-    /// The texts of a flag that takes several, and where they came from.
+    /// The texts of a repeatable flag, and where they came from.
     pub fn all(&self, name: &str) -> impl Iterator<Item = (&Source, &str)> {
         let of_flag = self.several.iter().filter(move |(flag, ..)| *flag == name);
         of_flag.map(|(_, source, text)| (source, text.as_str()))
     }
 
-    /// Where a flag was typed, if it was.
+    /// Where the text of a flag came from; `None` if it was not given.
     #[must_use]
     pub fn typed_at(&self, name: &str) -> Option<&Source> {
         let one = self.typed.get(name).map(|(source, _)| source);
@@ -353,7 +351,7 @@ impl Raw {
 }
 
 /// Kubernetes puts the address of a service named `vwatch` into every pod's environment, as `VWATCH_SERVICE_HOST`,
-/// `VWATCH_PORT=tcp://10.0.0.1:8080`, `VWATCH_PORT_8080_TCP_ADDR` and the like. They are nobody's typo.
+/// `VWATCH_PORT=tcp://10.0.0.1:8080`, `VWATCH_PORT_8080_TCP_ADDR` and the like. They are no typing errors.
 fn is_kubernetes_service(name: &str, text: &OsStr) -> bool {
     name.contains("_SERVICE_HOST")
         || name.contains("_SERVICE_PORT")
@@ -374,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn flag_beats_environment_beats_default() {
+    fn flags_take_precedence_over_the_environment_and_that_over_defaults() {
         let text = |raw: &Raw| raw.get("block-for").map(|(source, text)| format!("{source} {text}"));
         assert_eq!(text(&collect(&[], &[]).unwrap()).unwrap(), "--block-for 10s");
         let env = [("VWATCH_BLOCK_FOR", "3s")];
@@ -391,11 +389,11 @@ mod tests {
         let raw = collect(&[("log-level", "")], &env).unwrap();
         assert!(raw.unknown_env.is_empty());
         assert_eq!(raw.get("block-for"), Some((Source::Flag("block-for"), "10s")));
-        assert_eq!(raw.get("log-level"), Some((Source::Flag("log-level"), "")), "an empty flag was typed");
+        assert_eq!(raw.get("log-level"), Some((Source::Flag("log-level"), "")), "an empty flag counts");
     }
 
     #[test]
-    fn a_variable_that_means_nothing_is_told() {
+    fn a_variable_without_meaning_is_reported() {
         let env = [
             ("VWATCH_BLOKC_FOR", "1s"),
             ("VWATCH_SERVER_PORT", "8008"),

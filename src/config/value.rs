@@ -1,20 +1,22 @@
-//! Texts of settings and what they mean. Go's notations, for vwatch's flags keep their meaning.
+//! The values of settings as texts, in the notation of Go: the flags of the Go vwatch keep their meaning.
 
 use std::time::Duration;
 
 use crate::wire::duration;
 
-/// Why a text is not a value, and what would be one.
+/// Why a text is no valid value, and what to write instead.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Wrong {
     pub(super) why: String,
     pub(super) advice: &'static str,
 }
 
+/// The error for an invalid text.
 pub(super) fn wrong<T>(why: impl Into<String>, advice: &'static str) -> Result<T, Wrong> {
     Err(Wrong { why: why.into(), advice })
 }
 
+/// A duration as Go writes it.
 pub(super) fn duration(text: &str) -> Result<Duration, Wrong> {
     const ADVICE: &str = "write it as 10s, 1m30s or 250ms";
     match duration::parse(text) {
@@ -59,7 +61,7 @@ pub(super) fn count(text: &str) -> Result<usize, Wrong> {
     }
 }
 
-/// `None` is no integer at all; `Some(Err)` one that cannot be taken.
+/// `None` is no integer; `Some(Err)` is one that is not accepted.
 fn integer(text: &str) -> Option<Result<u64, &'static str>> {
     let (digits, radix) = match text.get(..2) {
         Some("0x" | "0X") => (&text[2..], 16),
@@ -77,13 +79,13 @@ fn integer(text: &str) -> Option<Result<u64, &'static str>> {
         return None;
     }
     if radix == 10 && plain.len() > 1 && plain.starts_with('0') {
-        // Go reads 010 as eight in a flag and as ten in the environment: neither is a good guess
+        // Go reads 010 as eight in a flag and as ten in the environment: vwatch rejects it
         return Some(Err("begins with a zero"));
     }
     Some(u64::from_str_radix(&plain, radix).map_err(|_| "too large"))
 }
 
-/// `host:port` to listen on, as typed. Only its form is checked: whether the host is here, the system says.
+/// `host:port` to listen on, as typed. Only its form is checked: the system knows whether the host is this machine.
 pub(super) fn listen(text: &str) -> Result<String, Wrong> {
     const ADVICE: &str = "write host:port such as 127.0.0.1:8080, [::1]:8080, or :8080 for all addresses";
     let Some((host, port)) = text.rsplit_once(':') else { return wrong("no port", ADVICE) };
@@ -93,7 +95,7 @@ pub(super) fn listen(text: &str) -> Result<String, Wrong> {
     match host.strip_prefix('[') {
         Some(inner) => {
             let address = inner.strip_suffix(']').unwrap_or("");
-            // a zone such as %eth0 is the system's to judge
+            // the system checks a zone such as %eth0
             let address = address.split_once('%').map_or(address, |(address, _)| address);
             if address.parse::<std::net::Ipv6Addr>().is_err() {
                 return wrong("not an IPv6 address in brackets", ADVICE);
@@ -108,7 +110,7 @@ pub(super) fn listen(text: &str) -> Result<String, Wrong> {
     Ok(text.to_owned())
 }
 
-/// A node's name for itself: it travels in URLs and logs.
+/// A node id. It appears in URLs and logs.
 pub(super) fn node_id(text: &str) -> Result<String, Wrong> {
     const MAX_BYTES: usize = 128;
     const ADVICE: &str = "use 1 to 128 bytes without control characters, or leave it out";
