@@ -78,8 +78,8 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// Flags that need `--replicate-with`. An operator who gives one of them wants a cluster, and must not get nodes that are
-/// ready each by itself.
+/// Flags that need `--replicate-with`. An operator who gives one of them wants a cluster, and must not get nodes that
+/// are ready each by itself.
 const NEED_OTHERS: &[&str] =
     &["cluster-secret", "cluster-secret-file", "insecure-no-cluster-secret", "advertise-server"];
 

@@ -48,7 +48,7 @@ impl fmt::Display for Strategy {
 
 /// The settings of filling.
 #[derive(Clone, Debug)]
-pub struct Fill {
+pub struct FillConfig {
     /// URLs of one upstream. The node may ask any of them.
     pub from: Vec<Origin>,
     /// The path of a name at the upstream.
@@ -91,7 +91,7 @@ const NEED_FROM: &[&str] = &[
     "fill-auth-realm",
 ];
 
-impl Fill {
+impl FillConfig {
     /// Reads the texts; `None` without `--fill-from`.
     pub(super) fn from_raw(raw: &Raw) -> Result<Option<Self>, ConfigError> {
         let from = read_open(raw, "fill-from", origins)?.unwrap_or_default();
@@ -263,7 +263,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
-    fn fill(flags: &[(&str, &str)], env: &[(&str, &str)]) -> Result<Option<Fill>, String> {
+    fn fill(flags: &[(&str, &str)], env: &[(&str, &str)]) -> Result<Option<FillConfig>, String> {
         let raw = Raw::collect(
             flags.iter().map(|&(name, text)| (name.to_owned(), text.to_owned())),
             env.iter().map(|&(name, text)| (name.into(), text.into())),

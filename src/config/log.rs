@@ -31,8 +31,8 @@ impl fmt::Display for LogLevelError {
 impl std::error::Error for LogLevelError {}
 
 impl LogLevel {
-    /// Reads a level in any case, also with an offset as Go's slog does: its levels are four apart, so `INFO+4` is `WARN`. A
-    /// level in between is the next one above.
+    /// Reads a level in any case, also with an offset as Go's slog does: its levels are four apart, so `INFO+4` is
+    /// `WARN`. A level in between is the next one above.
     ///
     /// # Errors
     /// [`LogLevelError`] if the text is no level.

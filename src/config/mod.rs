@@ -12,7 +12,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub use cluster::{ClusterConfig, HostPort, SecretSource};
-pub use fill::Fill;
+pub use fill::FillConfig;
 pub use log::{LogFormat, LogLevel, LogLevelError};
 pub use raw::Raw;
 
@@ -77,7 +77,7 @@ pub struct Config {
     /// Most parked readers.
     pub most_waiters: MostWaiters,
     /// The upstream of names that the node does not hold; `None` without one.
-    pub fill: Option<Fill>,
+    pub fill: Option<FillConfig>,
     /// The lowest level that is logged.
     pub log_level: LogLevel,
     /// The form of the log.
@@ -116,7 +116,7 @@ impl Config {
                 in_all: read(raw, "max-watchers", value::count)?,
                 of_a_name: read(raw, "max-watchers-per-name", value::count)?,
             },
-            fill: Fill::from_raw(raw)?,
+            fill: FillConfig::from_raw(raw)?,
             log_level: read(raw, "log-level", log_level)?,
             log_format: read(raw, "log-format", log_format)?,
             cluster: ClusterConfig::from_raw(raw)?,
@@ -173,7 +173,7 @@ impl Config {
             ("MaxWatchers", self.most_waiters.in_all.to_string()),
             ("MaxWatchersPerName", self.most_waiters.of_a_name.to_string()),
         ];
-        let fill = self.fill.as_ref().map_or_else(|| vec![("FillFrom", quoted(&""))], Fill::rows);
+        let fill = self.fill.as_ref().map_or_else(|| vec![("FillFrom", quoted(&""))], FillConfig::rows);
         let rows: Vec<_> = rows.into_iter().chain(self.cluster.rows()).chain(fill).collect();
         let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         let lines: Vec<_> = rows.iter().map(|(name, value)| format!("  {name:width$}: {value}")).collect();

@@ -1,5 +1,5 @@
-//! The proxies for requests to upstreams, from the environment: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`,
-//! with the same meaning as in curl.
+//! The proxies for requests to upstreams, from the environment: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and
+//! `NO_PROXY`, with the same meaning as in curl.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -221,8 +221,8 @@ pub const FLAGS: &[Flag] = &[
     Flag::text("log-format", "FORMAT", "text", "text or json"),
 ];
 
-/// Variables of the client commands, variables that `watch NAME -- cmd` sets, and variables for tests. A node may find them in
-/// its environment.
+/// Variables of the client commands, variables that `watch NAME -- cmd` sets, and variables for tests. A node may find
+/// them in its environment.
 const NOT_OF_THE_NODE: &[&str] = &[
     "VWATCH_CLIENT_URL",
     "VWATCH_SERVER_URL",
@@ -237,14 +237,14 @@ const NOT_OF_THE_NODE: &[&str] = &[
 
 /// Where a text came from. Prints as the flag or the variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum TextSource {
     /// This flag on the command line.
     Flag(&'static str),
     /// This environment variable.
     Env(String),
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for TextSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Flag(name) => write!(f, "--{name}"),
@@ -256,9 +256,9 @@ impl fmt::Display for Source {
 /// The texts of the flags. The command line takes precedence over the environment.
 #[derive(Clone, Debug, Default)]
 pub struct Raw {
-    typed: BTreeMap<&'static str, (Source, String)>,
+    typed: BTreeMap<&'static str, (TextSource, String)>,
     /// The texts of repeatable flags, in their order.
-    several: Vec<(&'static str, Source, String)>,
+    several: Vec<(&'static str, TextSource, String)>,
     /// Variables that begin with `VWATCH_` and have no meaning, most likely typing errors.
     pub unknown_env: Vec<String>,
     /// The variables of proxies.
@@ -266,8 +266,9 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// Collects the texts of the command line and the environment. `flags` has names without dashes; of a flag that is given
-    /// twice the last one counts. An empty variable counts as unset: compose files pass unset variables on as empty.
+    /// Collects the texts of the command line and the environment. `flags` has names without dashes; of a flag that is
+    /// given twice the last one counts. An empty variable counts as unset: compose files pass unset variables on as
+    /// empty.
     ///
     /// # Errors
     /// A variable that is not UTF-8.
@@ -278,7 +279,7 @@ impl Raw {
         let mut raw = Self::default();
         for (name, text) in flags {
             if let Some(flag) = FLAGS.iter().find(|f| f.name == name || f.alias == Some(&name)) {
-                raw.take(flag, Source::Flag(flag.name), text);
+                raw.take(flag, TextSource::Flag(flag.name), text);
             }
         }
         let mut variables = BTreeMap::new();
@@ -295,7 +296,7 @@ impl Raw {
     }
 
     /// Adds a text of a flag. It replaces an earlier one, unless the flag is repeatable.
-    fn take(&mut self, flag: &'static Flag, source: Source, text: String) {
+    fn take(&mut self, flag: &'static Flag, source: TextSource, text: String) {
         match flag.takes {
             Takes::Texts(_) => self.several.push((flag.name, source, text)),
             Takes::Text(_) | Takes::Switch => drop(self.typed.insert(flag.name, (source, text))),
@@ -314,7 +315,7 @@ impl Raw {
                     ConfigError::new(format!("bad {name}: not UTF-8: got {text:?}: set it to UTF-8 text"))
                 })?;
                 if !self.typed.contains_key(flag.name) {
-                    self.take(flag, Source::Env(name), text);
+                    self.take(flag, TextSource::Env(name), text);
                 }
             }
         }
@@ -328,23 +329,23 @@ impl Raw {
 
     /// The text of a flag or its default, and where it came from.
     #[must_use]
-    pub fn get(&self, name: &'static str) -> Option<(Source, &str)> {
+    pub fn get(&self, name: &'static str) -> Option<(TextSource, &str)> {
         if let Some((source, text)) = self.typed.get(name) {
             return Some((source.clone(), text));
         }
         let default = FLAGS.iter().find(|f| f.name == name).and_then(|f| f.default);
-        default.map(|text| (Source::Flag(name), text))
+        default.map(|text| (TextSource::Flag(name), text))
     }
 
     /// The texts of a repeatable flag, and where they came from.
-    pub fn all(&self, name: &str) -> impl Iterator<Item = (&Source, &str)> {
+    pub fn all(&self, name: &str) -> impl Iterator<Item = (&TextSource, &str)> {
         let of_flag = self.several.iter().filter(move |(flag, ..)| *flag == name);
         of_flag.map(|(_, source, text)| (source, text.as_str()))
     }
 
     /// Where the text of a flag came from; `None` if it was not given.
     #[must_use]
-    pub fn typed_at(&self, name: &str) -> Option<&Source> {
+    pub fn typed_at(&self, name: &str) -> Option<&TextSource> {
         let one = self.typed.get(name).map(|(source, _)| source);
         one.or_else(|| self.all(name).next().map(|(source, _)| source))
     }
@@ -388,8 +389,8 @@ mod tests {
             names.iter().map(|name| (name.as_str(), "")).chain([("VWATCH_BLOKC_FOR", "")]).collect();
         let raw = collect(&[("log-level", "")], &env).unwrap();
         assert!(raw.unknown_env.is_empty());
-        assert_eq!(raw.get("block-for"), Some((Source::Flag("block-for"), "10s")));
-        assert_eq!(raw.get("log-level"), Some((Source::Flag("log-level"), "")), "an empty flag counts");
+        assert_eq!(raw.get("block-for"), Some((TextSource::Flag("block-for"), "10s")));
+        assert_eq!(raw.get("log-level"), Some((TextSource::Flag("log-level"), "")), "an empty flag counts");
     }
 
     #[test]

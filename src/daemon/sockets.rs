@@ -6,7 +6,7 @@ use super::error::StartError;
 use super::fd_limit;
 use crate::cluster::bootstrap::bind_both;
 use crate::config::Config;
-use crate::config::fill::Fill;
+use crate::config::fill::FillConfig;
 use crate::http::listener::listen;
 use crate::node::limits::{MAX_SERVER_CONNECTIONS, PEER_DESCRIPTORS, RESERVED_DESCRIPTORS};
 use crate::report::Listens;
@@ -57,7 +57,7 @@ impl Sockets {
 
 /// What is left for readers of the files that the process may have open.
 fn max_client_connections(config: &Config, descriptors: usize, max_server: usize) -> usize {
-    let for_fills = config.fill.as_ref().map_or(0, Fill::connections).min(descriptors / 4);
+    let for_fills = config.fill.as_ref().map_or(0, FillConfig::connections).min(descriptors / 4);
     let for_peers = if config.cluster.is_alone() { 0 } else { PEER_DESCRIPTORS.min(descriptors / 4) };
     let kept_back = max_server + for_fills + for_peers + RESERVED_DESCRIPTORS;
     let left = descriptors.saturating_sub(kept_back).max(1);

@@ -23,7 +23,7 @@ pub(super) struct Address {
     pub(super) gate: Mutex<Gate>,
     /// Whether it answers at all, while requests wait there.
     pub(super) liveness: AddressLiveness,
-    pub(super) source: Mutex<Source>,
+    pub(super) source: Mutex<AddressSource>,
 }
 
 /// Where an address of an origin is.
@@ -46,7 +46,7 @@ impl fmt::Display for Location {
 
 /// Where the set at an address comes from, as its answers say.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Source {
+pub(super) struct AddressSource {
     /// When the set began.
     pub(super) genesis: Option<Stamp>,
     /// The followers that it passed.

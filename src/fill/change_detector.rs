@@ -1,8 +1,8 @@
 //! Which answers of a polled upstream are changes, decided by the poller's own answers.
 //!
-//! Only an answer that differs from the poller's **own previous answer** is a change. So the poller does not roll back a
-//! write that is ahead of the poll. And where replicas of the upstream disagree, it does not write the versions of each in
-//! turn.
+//! Only an answer that differs from the poller's **own previous answer** is a change. So the poller does not roll back
+//! a write that is ahead of the poll. And where replicas of the upstream disagree, it does not write the versions of
+//! each in turn.
 
 use crate::core::Version;
 

@@ -1,11 +1,11 @@
 //! Connections to upstreams that are kept between requests.
 //!
-//! HTTP/1.1 ties an answer to its request by their order only. One extra byte moves every later answer of the connection to
-//! the wrong request: a body after `HEAD`, 204 or 304, a byte beyond `Content-Length`, an answer without a request. No
-//! check on arrival excludes it, because the byte may come after the next request was sent. Hence one rule: **a connection
-//! carries the requests of one purpose only**, which is one name and one method, for its whole life. An unrequested
-//! answer can then only be mistaken for an answer about the same name. In addition, a byte that comes while no request is
-//! under way closes the connection at once.
+//! HTTP/1.1 ties an answer to its request by their order only. One extra byte moves every later answer of the
+//! connection to the wrong request: a body after `HEAD`, 204 or 304, a byte beyond `Content-Length`, an answer without
+//! a request. No check on arrival excludes it, because the byte may come after the next request was sent. Hence one
+//! rule: **a connection carries the requests of one purpose only**, which is one name and one method, for its whole
+//! life. An unrequested answer can then only be mistaken for an answer about the same name. In addition, a byte that
+//! comes while no request is under way closes the connection at once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,7 +27,7 @@ pub(super) type Sender = SendRequest<Empty<Bytes>>;
 
 /// What a request is for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Purpose {
+pub(super) enum RequestPurpose {
     /// A name.
     Name(Name),
     /// The upstream itself.
@@ -44,7 +44,7 @@ pub(super) struct ConnectionKey {
     /// Index of the origin in `--fill-from`, which decides the host name in TLS; `None` for other origins.
     pub(super) origin: Option<usize>,
     pub(super) method: Method,
-    pub(super) purpose: Purpose,
+    pub(super) purpose: RequestPurpose,
 }
 
 /// Connections without a request under way.
@@ -64,7 +64,8 @@ impl ConnectionPool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the connection of this use, if there is one which the upstream has not closed and has not sent anything on.
+    /// Takes the connection of this use, if there is one which the upstream has not closed and has not sent anything
+    /// on.
     pub(super) async fn take(&self, key: &ConnectionKey) -> Option<Sender> {
         let (mut sender, kept) = self.idle().remove(key)?;
         // the connection's task signals ready when it has read the last answer to its end, and nothing follows
@@ -74,7 +75,7 @@ impl ConnectionPool {
     /// Keeps a connection whose last answer was read to its end. Without room it is closed: the node polls the names in
     /// turn, so the oldest kept connection is the one that it needs next.
     fn keep(&self, key: ConnectionKey, sender: Sender) {
-        if key.purpose == Purpose::Token || sender.is_closed() {
+        if key.purpose == RequestPurpose::Token || sender.is_closed() {
             return;
         }
         let now = Instant::now();

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::cache::poll_state::PollState;
-use super::name_error::NameError;
+use super::fill_error::FillError;
 use crate::core::Name;
 
 /// Most names that are remembered as unknown; the oldest ones are forgotten first.
@@ -28,11 +28,11 @@ pub(super) struct Entry {
     confirmed: AtomicU64,
     /// Readers wait for the first answer.
     expected: AtomicBool,
-    /// Since the last call of [`Entry::take_insisted`], readers have come that wait for the name even if the upstream does
-    /// not know it.
+    /// Since the last call of [`Entry::take_insisted`], readers have come that wait for the name even if the upstream
+    /// does not know it.
     insisted: AtomicBool,
     /// Why the last request failed, if it did.
-    error: Mutex<Option<NameError>>,
+    error: Mutex<Option<FillError>>,
     /// Notified when a reader knows a newer record than the node holds.
     pub(super) poke: Notify,
     /// When the entry was added, in ms since the origin.
@@ -105,9 +105,9 @@ impl Entries {
         u32::try_from(self.origin.elapsed().as_secs()).unwrap_or(u32::MAX)
     }
 
-    /// Registers a read of a name, and adds its entry if there is none. For a new entry it calls `path`, and then `begin`
-    /// before another thread can see the entry. A reader that `insists` does not accept that the name was unknown a moment
-    /// ago.
+    /// Registers a read of a name, and adds its entry if there is none. For a new entry it calls `path`, and then
+    /// `begin` before another thread can see the entry. A reader that `insists` does not accept that the name was
+    /// unknown a moment ago.
     ///
     /// # Errors
     /// That of `path`.
@@ -178,8 +178,8 @@ impl Entries {
         (tables.filled.len(), tables.unknown.len())
     }
 
-    /// Removes an entry, unless `keep` returns true under the lock, where no reader can come. If the name `is_unknown`, it
-    /// is remembered as such. Returns whether the entry was removed.
+    /// Removes an entry, unless `keep` returns true under the lock, where no reader can come. If the name `is_unknown`,
+    /// it is remembered as such. Returns whether the entry was removed.
     pub(super) fn release(&self, entry: &Entry, is_unknown: bool, keep: impl FnOnce() -> bool) -> bool {
         let mut tables = self.tables();
         if keep() {
@@ -236,8 +236,8 @@ impl Entry {
         self.expected.load(Ordering::Acquire)
     }
 
-    /// Whether readers have come since the last call that wait for the name even if the upstream does not know it. Clears
-    /// that.
+    /// Whether readers have come since the last call that wait for the name even if the upstream does not know it.
+    /// Clears that.
     pub(super) fn take_insisted(&self) -> bool {
         self.insisted.swap(false, Ordering::Relaxed)
     }
@@ -248,7 +248,7 @@ impl Entry {
     }
 
     /// Records why the last request failed, or that it did not. Returns whether that is a change.
-    pub(super) fn set_error(&self, error: Option<NameError>) -> bool {
+    pub(super) fn set_error(&self, error: Option<FillError>) -> bool {
         let mut current = self.error.lock().unwrap_or_else(PoisonError::into_inner);
         let is_new = *current != error;
         if is_new {
@@ -263,7 +263,7 @@ impl Entry {
     }
 
     /// Why the last request failed, if it did.
-    pub(super) fn error(&self) -> Option<NameError> {
+    pub(super) fn error(&self) -> Option<FillError> {
         self.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

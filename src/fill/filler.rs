@@ -11,16 +11,16 @@ use tokio::runtime::Handle;
 
 use super::cache::poll_list::PollList;
 use super::entries::{Entries, Entry, Lookup};
+use super::fill_error::FillError;
 use super::host::{Host, OwnerAnswer};
 use super::http::Http;
 use super::log_limiter::LogLimiter;
 use super::metrics::FillMetrics;
-use super::name_error::NameError;
 use super::status::{Health, NameStatus, Provenance};
 use super::token::Tokens;
 use super::upstream::Upstream;
 use super::{Shared, cache, idle_sweep, loop_guard, probe, rendezvous, watch};
-use crate::config::fill::{Fill, Strategy};
+use crate::config::fill::{FillConfig, Strategy};
 use crate::core::Name;
 use crate::wire::template::Reference;
 
@@ -42,7 +42,7 @@ impl Filler {
     ///
     /// # Errors
     /// One line, if a file that the settings name cannot be used.
-    pub fn new(settings: Fill, node_id: &str, host: Arc<dyn Host>) -> Result<Self, String> {
+    pub fn new(settings: FillConfig, node_id: &str, host: Arc<dyn Host>) -> Result<Self, String> {
         let http = Http::new(&settings)?;
         let tokens = Tokens::new(&settings)?;
         let labels: Vec<Arc<str>> = settings.from.iter().map(|origin| origin.to_string().into()).collect();
@@ -101,8 +101,8 @@ impl Filler {
         self.0.labels.join(",")
     }
 
-    /// Registers a read: the node fills the name for as long as readers use it. If the reader `insists`, it waits for the
-    /// name even if the upstream did not know it a moment ago. Call this before the read of the store.
+    /// Registers a read: the node fills the name for as long as readers use it. If the reader `insists`, it waits for
+    /// the name even if the upstream did not know it a moment ago. Call this before the read of the store.
     pub fn register_read(&self, name: &Name, insists: bool) {
         self.fill(name, insists);
     }
@@ -188,8 +188,8 @@ impl Filler {
         true
     }
 
-    /// The filled names that belong to one of the repositories, with any tag. It visits all names under the lock that each
-    /// read takes, so call it once for many repositories.
+    /// The filled names that belong to one of the repositories, with any tag. It visits all names under the lock that
+    /// each read takes, so call it once for many repositories.
     #[must_use]
     pub fn names_of(&self, repositories: &BTreeSet<&str>) -> Vec<Name> {
         self.0.entries.names_matching(|name| {
@@ -232,15 +232,15 @@ impl Filler {
         };
         let error = match entry.error() {
             // the node may have tried the name before it knew why there is no address
-            Some(NameError::Unavailable(_)) if shared.upstream.addresses().is_empty() => {
+            Some(FillError::Unavailable(_)) if shared.upstream.addresses().is_empty() => {
                 Some(shared.upstream.closed_reason())
             }
             error => error,
         };
         match error {
-            Some(NameError::Unavailable(why)) => NameStatus::Waiting(why.to_string()),
-            Some(NameError::Failing(why)) => NameStatus::Failing(why.to_string()),
-            Some(NameError::Unusable(why)) => NameStatus::Unusable(why.to_string()),
+            Some(FillError::Unavailable(why)) => NameStatus::Waiting(why.to_string()),
+            Some(FillError::Failing(why)) => NameStatus::Failing(why.to_string()),
+            Some(FillError::Unusable(why)) => NameStatus::Unusable(why.to_string()),
             None if entry.is_expected() => NameStatus::Waiting("it has not answered yet".to_owned()),
             None => NameStatus::Unknown,
         }

@@ -157,7 +157,8 @@ impl Gate {
         had_failed
     }
 
-    /// Until when the gate is closed for a name; `None` if it is open. `has_failed`: the last request for the name failed.
+    /// Until when the gate is closed for a name; `None` if it is open. `has_failed`: the last request for the name
+    /// failed.
     pub(super) fn closed_for(&self, has_failed: bool, now: Instant) -> Option<Instant> {
         let closed_until = if self.is_silent {
             Some(now + RETRY_SILENT)

@@ -21,9 +21,9 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout, timeout_at};
 use tower_service::Service;
 
-use super::connections::{ActiveConnection, ConnectionKey, ConnectionPool, Purpose, Sender};
+use super::connections::{ActiveConnection, ConnectionKey, ConnectionPool, RequestPurpose, Sender};
 use super::connector::{Connector, Route};
-use crate::config::fill::Fill;
+use crate::config::fill::FillConfig;
 use crate::config::origin::Origin;
 
 /// Time for a connection, with TLS.
@@ -32,8 +32,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest head of an answer, in bytes.
 pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-/// An unneeded body is read up to this length, so that its connection can be used again. A longer one is dropped with its
-/// connection.
+/// An unneeded body is read up to this length, so that its connection can be used again. A longer one is dropped with
+/// its connection.
 const MAX_DISCARD_BYTES: usize = 64 * 1024;
 /// An unneeded body is read for at most this time.
 const DISCARD_TIME: Duration = Duration::from_millis(250);
@@ -85,7 +85,7 @@ pub(super) enum Recipient {
 #[derive(Debug)]
 pub(super) struct OutgoingRequest<'a> {
     pub(super) to: Recipient,
-    pub(super) purpose: Purpose,
+    pub(super) purpose: RequestPurpose,
     pub(super) method: Method,
     /// The whole URI.
     pub(super) uri: &'a str,
@@ -106,7 +106,7 @@ impl Http {
     ///
     /// # Errors
     /// If `--fill-ca` cannot be read, or TLS is needed and there is no authority to trust.
-    pub(super) fn new(settings: &Fill) -> Result<Self, String> {
+    pub(super) fn new(settings: &FillConfig) -> Result<Self, String> {
         let trusted = trusted(settings)?;
         let tls = ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
             .with_safe_default_protocol_versions()
@@ -153,7 +153,7 @@ impl Http {
         let host = HeaderValue::from_str(outgoing.host.unwrap_or(authority.as_str()))
             .map_err(|_| RequestError::Unusable("not a host".to_owned()))?;
         headers.insert(HOST, host);
-        if outgoing.purpose == Purpose::Token {
+        if outgoing.purpose == RequestPurpose::Token {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let route = match outgoing.to {
@@ -341,7 +341,7 @@ fn tls_connector(tls: &ClientConfig, name: Option<ServerName<'static>>, route: R
     .wrap_connector(connector)
 }
 
-fn trusted(settings: &Fill) -> Result<RootCertStore, String> {
+fn trusted(settings: &FillConfig) -> Result<RootCertStore, String> {
     let mut trusted = RootCertStore::empty();
     let system = rustls_native_certs::load_native_certs();
     trusted.add_parsable_certificates(system.certs);

@@ -26,7 +26,8 @@ pub(super) enum LoopError {
 }
 
 impl Via {
-    /// Reads the header of an upstream's answer, its lines joined with commas. It may name other services than vwatch too.
+    /// Reads the header of an upstream's answer, its lines joined with commas. It may name other services than vwatch
+    /// too.
     ///
     /// # Errors
     /// If it names this node, `us`, or too many nodes.

@@ -30,6 +30,7 @@ mod change_detector;
 mod connections;
 mod connector;
 mod entries;
+mod fill_error;
 mod filler;
 mod gate;
 mod host;
@@ -39,7 +40,6 @@ mod liveness;
 mod log_limiter;
 mod loop_guard;
 mod metrics;
-mod name_error;
 mod probe;
 mod rate_limiter;
 mod rendezvous;
@@ -59,16 +59,16 @@ use hyper::StatusCode;
 use hyper::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue, RETRY_AFTER};
 use tokio::runtime::Handle;
 
-use crate::config::fill::{Fill, Strategy};
+use crate::config::fill::{FillConfig, Strategy};
 use crate::wire::retry::{is_limit, parse_retry_after};
 use address::Address;
 use cache::poll_list::PollList;
 use entries::{Entries, Entry};
+use fill_error::FillError;
 use gate::Blame;
 use http::Http;
 use log_limiter::LogLimiter;
 use metrics::FillMetrics;
-use name_error::NameError;
 use token::Tokens;
 use transient_failure::TransientFailure;
 use upstream::{ReachabilityChange, Upstream};
@@ -79,7 +79,7 @@ pub use status::{Health, NameStatus, Provenance, UpstreamHealth};
 
 /// The state that all parts of filling share.
 struct Shared {
-    settings: Fill,
+    settings: FillConfig,
     /// The name of this node in `Via`.
     us: String,
     host: Arc<dyn Host>,
@@ -199,8 +199,8 @@ impl Shared {
         );
     }
 
-    /// Records that a request for a name, sent to an address at `sent`, failed: readers get the reason, and the address is
-    /// closed if it is to blame.
+    /// Records that a request for a name, sent to an address at `sent`, failed: readers get the reason, and the address
+    /// is closed if it is to blame.
     fn record_failure(
         &self,
         entry: &Entry,
@@ -213,7 +213,7 @@ impl Shared {
             TransientFailure::NoAnswer(_) | TransientFailure::ServerError(_) => Blame::Name(&entry.name),
         };
         tracing::debug!(upstream = %self.label(address), address = %address.location, name = %entry.name, "{failure}");
-        let is_new = entry.set_error(Some(failure.name_error()));
+        let is_new = entry.set_error(Some(failure.fill_error()));
         match self.upstream.record_failure(address, blame, sent, || failure.closed_reason()) {
             ReachabilityChange::Lost => self.log_lost(address, failure),
             _ if is_new && blame != Blame::Address && self.upstream.unreachable_for().is_none() => {
@@ -234,7 +234,7 @@ impl Shared {
     /// Records that the upstream's answer about a name is unusable.
     fn record_unusable(&self, entry: &Entry, address: &Address, why: &str) {
         let why = http::shorten(why);
-        if entry.set_error(Some(NameError::Unusable(why.as_str().into())))
+        if entry.set_error(Some(FillError::Unusable(why.as_str().into())))
             && let Some(more) = self.log_limiter.admit("unusable")
         {
             tracing::warn!(
@@ -247,9 +247,9 @@ impl Shared {
         self.release_readers(entry);
     }
 
-    /// Whether readers wait for a name that the upstream does not know. Call it before [`Self::release_readers`]: readers
-    /// that wait for the first answer park again a moment later if they wait for the creation of the name, and such
-    /// readers have insisted.
+    /// Whether readers wait for a name that the upstream does not know. Call it before [`Self::release_readers`]:
+    /// readers that wait for the first answer park again a moment later if they wait for the creation of the name, and
+    /// such readers have insisted.
     fn is_awaited(&self, entry: &Entry) -> bool {
         (!entry.is_expected() && self.host.is_watched(&entry.name)) || entry.take_insisted()
     }

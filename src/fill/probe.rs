@@ -2,8 +2,8 @@
 //!
 //! The probe is `GET /readyz`. Any answer to it is a sign of life, except 502 and 504: a gateway sends these when the
 //! upstream is away. An answer to a request for a name is a sign of life too. An address that answers names and never a
-//! probe, as behind some gateways, is judged by its answers alone. The answer to a probe also has the genesis of the set
-//! and its `Via`. So addresses without waiting requests are probed too, less often.
+//! probe, as behind some gateways, is judged by its answers alone. The answer to a probe also has the genesis of the
+//! set and its `Via`. So addresses without waiting requests are probed too, less often.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,11 +12,11 @@ use hyper::{Method, StatusCode};
 use tokio::time::sleep_until;
 
 use super::address::Address;
-use super::connections::Purpose;
+use super::connections::RequestPurpose;
+use super::fill_error::FillError;
 use super::gate::Blame;
 use super::http::{self, OutgoingRequest, Recipient};
 use super::liveness::{IDLE, Silence};
-use super::name_error::NameError;
 use super::source_headers::read_source_headers;
 use super::upstream::ReachabilityChange;
 use super::{Shared, limit};
@@ -76,7 +76,7 @@ async fn send(shared: &Arc<Shared>, address: &Address) -> Result<(), String> {
     let origin = shared.upstream.origin(address);
     let outgoing = OutgoingRequest {
         to: Recipient::Origin(address.origin),
-        purpose: Purpose::Upstream,
+        purpose: RequestPurpose::Upstream,
         method: Method::GET,
         uri: &shared.upstream.uri(address, "/readyz"),
         host: Some(&origin.authority()),
@@ -134,7 +134,7 @@ fn record_probe_answer(shared: &Shared, address: &Address) {
 /// Records and logs that an address is silent. `is_sure`: it has answered probes before.
 fn record_silence(shared: &Shared, address: &Address, is_sure: bool) {
     let why = address.liveness.why();
-    let error = || NameError::Unavailable(format!("the upstream does not answer: {why}").into());
+    let error = || FillError::Unavailable(format!("the upstream does not answer: {why}").into());
     let was_used = shared.upstream.is_used(address);
     if was_used {
         shared.metrics.count_silence(shared.label(address));

@@ -4,9 +4,9 @@ use std::cmp::Reverse;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// The one of `members` that owns a key; `None` without members. All nodes that see the same members choose the same one, in
-/// whatever order they list them. When a member leaves, only its keys move, evenly to the others. When a member comes,
-/// only the keys that it owns now move.
+/// The one of `members` that owns a key; `None` without members. All nodes that see the same members choose the same
+/// one, in whatever order they list them. When a member leaves, only its keys move, evenly to the others. When a member
+/// comes, only the keys that it owns now move.
 ///
 /// (Thaler and Ravishankar, "A Name-Based Mapping Scheme for Rendezvous", 1996.)
 #[must_use]

@@ -1,8 +1,8 @@
 //! Credentials for an upstream: a token of a registry's token service, or a password.
 //!
-//! The node sends the password to the upstream's own origin and to `--fill-auth-realm` only, whatever an answer requires. It
-//! sends a redirect target only a token that it got without a password. (The flow is that of the distribution
-//! specification: "Token Authentication Specification".)
+//! The node sends the password to the upstream's own origin and to `--fill-auth-realm` only, whatever an answer
+//! requires. It sends a redirect target only a token that it got without a password. (The flow is that of the
+//! distribution specification: "Token Authentication Specification".)
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,10 +20,10 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
 
-use super::connections::Purpose;
+use super::connections::RequestPurpose;
 use super::http::{self, OutgoingRequest, Recipient, RequestError, shorten};
 use super::{Shared, limit};
-use crate::config::fill::Fill;
+use crate::config::fill::FillConfig;
 use crate::config::origin::Origin;
 use crate::wire::challenge::{Challenge, parse_challenges};
 use crate::wire::token::{TokenError, parse_token_answer};
@@ -80,8 +80,8 @@ impl From<RequestError> for PollError {
     }
 }
 
-/// The use of a token: the redirect target, `None` for the upstream itself, and the credentials that it requires. A token
-/// that the node got with a password is never sent to another origin.
+/// The use of a token: the redirect target, `None` for the upstream itself, and the credentials that it requires. A
+/// token that the node got with a password is never sent to another origin.
 type TokenKey = (Option<String>, RequiredAuth);
 
 /// Valid tokens, and how to get others.
@@ -99,7 +99,7 @@ impl Tokens {
     ///
     /// # Errors
     /// If `--fill-auth-file` cannot be read.
-    pub(super) fn new(settings: &Fill) -> Result<Self, String> {
+    pub(super) fn new(settings: &FillConfig) -> Result<Self, String> {
         let file = settings.auth_file.as_deref();
         if let Some(file) = file {
             read_credentials(file)?;
@@ -112,7 +112,8 @@ impl Tokens {
         })
     }
 
-    /// The user and password as a header value. The file is read each time, so that it can be changed. Returns within `time`.
+    /// The user and password as a header value. The file is read each time, so that it can be changed. Returns within
+    /// `time`.
     async fn credentials(&self, time: Duration) -> Result<Option<HeaderValue>, String> {
         let Some(file) = &self.file else { return Ok(None) };
         let read = async {
@@ -131,8 +132,8 @@ impl Tokens {
         }
     }
 
-    /// The credentials for the upstream at `origin`, or for the redirect target `elsewhere`. Returns also whether a request to
-    /// the token service was needed.
+    /// The credentials for the upstream at `origin`, or for the redirect target `elsewhere`. Returns also whether a
+    /// request to the token service was needed.
     ///
     /// # Errors
     /// If the node cannot get the credentials.
@@ -245,7 +246,7 @@ async fn request_token(
     }
     let outgoing = OutgoingRequest {
         to: Recipient::Other,
-        purpose: Purpose::Token,
+        purpose: RequestPurpose::Token,
         method: Method::GET,
         uri,
         host: None,
@@ -280,8 +281,8 @@ enum CredentialUse {
     Omit,
 }
 
-/// Whether the node sends the password to the token service `realm`, which the upstream at `origin` or the redirect target
-/// `elsewhere` names.
+/// Whether the node sends the password to the token service `realm`, which the upstream at `origin` or the redirect
+/// target `elsewhere` names.
 ///
 /// # Errors
 /// If the node does not use the token service.

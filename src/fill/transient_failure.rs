@@ -4,7 +4,7 @@ use std::fmt;
 
 use hyper::StatusCode;
 
-use super::name_error::NameError;
+use super::fill_error::FillError;
 
 /// How a request for a name failed in a way that may pass.
 #[derive(Debug)]
@@ -19,20 +19,20 @@ pub(super) enum TransientFailure<'a> {
 
 impl TransientFailure<'_> {
     /// The error for readers of the name.
-    pub(super) fn name_error(&self) -> NameError {
+    pub(super) fn fill_error(&self) -> FillError {
         match self {
             Self::NoConnection(_) | Self::NoAnswer(_) => self.closed_reason(),
-            Self::ServerError(_) => NameError::Failing(self.to_string().into()),
+            Self::ServerError(_) => FillError::Failing(self.to_string().into()),
         }
     }
 
     /// The error for readers of other names while the address is closed because of this failure.
-    pub(super) fn closed_reason(&self) -> NameError {
+    pub(super) fn closed_reason(&self) -> FillError {
         match self {
             Self::NoConnection(why) | Self::NoAnswer(why) => {
-                NameError::Unavailable(format!("the upstream does not answer: {why}").into())
+                FillError::Unavailable(format!("the upstream does not answer: {why}").into())
             }
-            Self::ServerError(_) => NameError::Failing(format!("{self}, for several names").into()),
+            Self::ServerError(_) => FillError::Failing(format!("{self}, for several names").into()),
         }
     }
 }

@@ -12,9 +12,9 @@ use tokio::sync::futures::Notified;
 
 use super::address::{Address, Location};
 use super::backoff::{portion, random};
+use super::fill_error::FillError;
 use super::gate::{Blame, Effect};
 use super::loop_guard::Via;
-use super::name_error::NameError;
 use super::rendezvous::ranked;
 use crate::config::origin::Origin;
 use crate::core::{Name, Stamp};
@@ -46,7 +46,7 @@ pub(super) struct Upstream {
     /// Since when no address answers.
     unreachable_since: Mutex<Option<Instant>>,
     /// Why an address was last closed, or could not be resolved.
-    closed_reason: Mutex<Option<NameError>>,
+    closed_reason: Mutex<Option<FillError>>,
 }
 
 /// The choice of an address for a request.
@@ -115,7 +115,8 @@ impl Upstream {
         Arc::clone(&self.addresses.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Chooses the address for a request. Names are spread over all addresses, and skip an address whose gate is closed.
+    /// Chooses the address for a request. Names are spread over all addresses, and skip an address whose gate is
+    /// closed.
     ///
     /// # Errors
     /// When to try again; `None` if there is no address yet.
@@ -187,14 +188,14 @@ impl Upstream {
     }
 
     /// Why the gates of all addresses are closed, if they are.
-    pub(super) fn closed_reason(&self) -> NameError {
+    pub(super) fn closed_reason(&self) -> FillError {
         let why = lock(&self.closed_reason).clone();
         match (why, self.addresses().is_empty()) {
             (Some(why), false) => why,
-            (Some(NameError::Unavailable(why)), true) => {
-                NameError::Unavailable(format!("the upstream's addresses are not known yet: {why}").into())
+            (Some(FillError::Unavailable(why)), true) => {
+                FillError::Unavailable(format!("the upstream's addresses are not known yet: {why}").into())
             }
-            _ => NameError::Unavailable("the upstream's addresses are not known yet".into()),
+            _ => FillError::Unavailable("the upstream's addresses are not known yet".into()),
         }
     }
 
@@ -205,7 +206,7 @@ impl Upstream {
         address: &Address,
         blame: Blame<'_>,
         sent: Instant,
-        why: impl FnOnce() -> NameError,
+        why: impl FnOnce() -> FillError,
     ) -> ReachabilityChange {
         match lock(&address.gate).record_failure(blame, sent, Instant::now(), random()) {
             Effect::NameBacksOff => {}
@@ -216,7 +217,7 @@ impl Upstream {
     }
 
     /// Records that an address answers nothing, not even a probe. It is used again when it answers a probe.
-    pub(super) fn record_silence(&self, address: &Address, why: NameError) -> ReachabilityChange {
+    pub(super) fn record_silence(&self, address: &Address, why: FillError) -> ReachabilityChange {
         lock(&address.gate).record_silence(Instant::now());
         *lock(&self.closed_reason) = Some(why);
         self.check_all_failing()
@@ -235,7 +236,7 @@ impl Upstream {
 
     /// Pauses an address for a time that it requested.
     pub(super) fn pause(&self, address: &Address, pause: Duration) {
-        *lock(&self.closed_reason) = Some(NameError::Unavailable("the upstream is at a limit".into()));
+        *lock(&self.closed_reason) = Some(FillError::Unavailable("the upstream is at a limit".into()));
         lock(&address.gate).pause(Instant::now() + pause);
     }
 
@@ -326,7 +327,7 @@ impl Upstream {
                         found.extend(sockets.map(|socket| (at, Location::Socket(socket))));
                     }
                     Err(error) => {
-                        let why = NameError::Unavailable(format!("{}: {error}", origin.host).into());
+                        let why = FillError::Unavailable(format!("{}: {error}", origin.host).into());
                         *lock(&self.closed_reason) = Some(why);
                         if failed.insert(at) {
                             tracing::warn!(
@@ -425,7 +426,7 @@ mod tests {
         let later = sent + Duration::from_secs(3_600);
         let fail = |address: &Address| {
             let change =
-                upstream.record_failure(address, Blame::Address, sent, || NameError::Unavailable("".into()));
+                upstream.record_failure(address, Blame::Address, sent, || FillError::Unavailable("".into()));
             // the pause is random and may be zero: one that begins later does not end during the test
             lock(&address.gate).record_failure(Blame::Address, later, later, u64::MAX);
             change
@@ -447,7 +448,7 @@ mod tests {
         let upstream = upstream(2);
         let name = name("n");
         let first = pick(&upstream, &name, 0);
-        upstream.record_failure(&first, Blame::Address, Instant::now(), || NameError::Unavailable("".into()));
+        upstream.record_failure(&first, Blame::Address, Instant::now(), || FillError::Unavailable("".into()));
         let choice = AddressChoice { name: &name, turn: 0, is_awaited: true, has_failed: false };
         std::thread::sleep(Duration::from_millis(101));
         assert_ne!(upstream.choose(choice).unwrap().location, first.location);

@@ -39,8 +39,8 @@ pub(super) enum PollAnswer {
     ServerError(StatusCode),
 }
 
-/// Whether an answer to `HEAD` counts. If not, the node sends `GET`: many servers answer `HEAD` differently, or do not know
-/// it. So only a version counts, or an answer that concerns the upstream and not the name.
+/// Whether an answer to `HEAD` counts. If not, the node sends `GET`: many servers answer `HEAD` differently, or do not
+/// know it. So only a version counts, or an answer that concerns the upstream and not the name.
 ///
 /// For an answer to `GET`: whether its head alone has the version.
 pub(super) fn counts(entry: &Entry, parts: &Parts) -> bool {

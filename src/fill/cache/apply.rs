@@ -12,9 +12,9 @@ use crate::fill::address::Address;
 use crate::fill::backoff::{random, spread};
 use crate::fill::change_detector::{Decision, Observation};
 use crate::fill::entries::Entry;
+use crate::fill::fill_error::FillError;
 use crate::fill::host::{ACCEPTS_NO_WRITES, SET_IS_FULL, WriteResult};
 use crate::fill::metrics::RequestOutcome;
-use crate::fill::name_error::NameError;
 
 /// After a notification of a change the node polls again after these pauses while the change does not show: a registry
 /// notifies of a push just before the tag moves, and a cache in front of an upstream may lag.
@@ -119,15 +119,15 @@ fn write(
         WriteResult::Older => shared.release_readers(entry),
         WriteResult::Full => shared.record_unusable(entry, address, SET_IS_FULL),
         WriteResult::NotNow => {
-            entry.set_error(Some(NameError::Unavailable(ACCEPTS_NO_WRITES.into())));
+            entry.set_error(Some(FillError::Unavailable(ACCEPTS_NO_WRITES.into())));
             serve_record(shared, entry);
         }
     }
     result
 }
 
-/// The stamp of a change: the time that the upstream names, if it is newer than the record and not in the future, else the
-/// stamp after the record's. `None` is the node's clock: the upstream names no time, or one in the future.
+/// The stamp of a change: the time that the upstream names, if it is newer than the record and not in the future, else
+/// the stamp after the record's. `None` is the node's clock: the upstream names no time, or one in the future.
 fn stamp(held: Option<Stamp>, modified: Option<Stamp>, latest: Stamp) -> Option<Stamp> {
     let modified = modified.filter(|modified| *modified <= latest)?;
     Some(match held {

@@ -1,7 +1,7 @@
 //! `FILL_CACHE`: one conditional request a name and interval, at an even rate.
 //!
-//! The node keeps versions only, no data. If several nodes of a cluster fill from the same upstream, one of them polls a
-//! name: its owner. The others get the version by replication.
+//! The node keeps versions only, no data. If several nodes of a cluster fill from the same upstream, one of them polls
+//! a name: its owner. The others get the version by replication.
 //!
 //! | module | what it has |
 //! |---|---|

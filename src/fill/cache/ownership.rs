@@ -13,8 +13,8 @@ pub(in crate::fill) struct Ownership {
 }
 
 impl Ownership {
-    /// Leaves a due poll to `owner`, which gets a report of interest now. Returns the time to the next report; `None` if
-    /// this node must poll itself, because the owner has not confirmed for two intervals that it polls the name.
+    /// Leaves a due poll to `owner`, which gets a report of interest now. Returns the time to the next report; `None`
+    /// if this node must poll itself, because the owner has not confirmed for two intervals that it polls the name.
     pub(super) fn defer_to(&mut self, owner: u64, expiry: Duration, now: Instant) -> Option<Duration> {
         match self.owner {
             Some((known, confirmed)) if known == owner => confirmed

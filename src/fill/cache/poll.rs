@@ -14,9 +14,9 @@ use crate::fill::Shared;
 use crate::fill::address::Address;
 use crate::fill::backoff::{backoff, random};
 use crate::fill::entries::Entry;
+use crate::fill::fill_error::FillError;
 use crate::fill::http::RequestError;
 use crate::fill::metrics::RequestOutcome;
-use crate::fill::name_error::NameError;
 use crate::fill::token::PollError;
 use crate::fill::transient_failure::TransientFailure;
 
@@ -100,7 +100,7 @@ fn record_limit(
 ) -> Option<Duration> {
     let label = shared.label(address);
     shared.metrics.count_request(label, RequestOutcome::Limited);
-    entry.set_error(Some(NameError::Unavailable(format!("{which} is at a limit").into())));
+    entry.set_error(Some(FillError::Unavailable(format!("{which} is at a limit").into())));
     serve_record(shared, entry);
     if let Some(more) = shared.log_limiter.admit("limited") {
         tracing::warn!(upstream = %label, more, "{which} is at a limit: the node pauses requests for {pause:?}");
@@ -108,8 +108,8 @@ fn record_limit(
     Some(FIRST_PAUSE)
 }
 
-/// Records a failure that may pass. Returns the time to the next poll; `None` if the entry is removed, because it has no
-/// record and no readers.
+/// Records a failure that may pass. Returns the time to the next poll; `None` if the entry is removed, because it has
+/// no record and no readers.
 fn retry(
     shared: &Arc<Shared>,
     entry: &Arc<Entry>,

@@ -36,7 +36,8 @@ pub(in crate::fill) struct PollState {
     pub(super) is_urgent: bool,
     /// The name was requested again while it was in flight.
     pub(super) again: bool,
-    /// The name was reported as changed: the index of the next pause of [`super::apply`] while the change does not show.
+    /// The name was reported as changed: the index of the next pause of [`super::apply`] while the change does not
+    /// show.
     pub(super) check: Option<usize>,
 }
 

@@ -43,14 +43,14 @@ impl Ord for DueEntry {
 
 /// The names that wait for a poll.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
+pub(super) struct PollQueue {
     urgent: VecDeque<Arc<Entry>>,
     due: BinaryHeap<Reverse<DueEntry>>,
     /// Each name with its `queued` number.
     ready: VecDeque<(Arc<Entry>, u64)>,
 }
 
-impl Queue {
+impl PollQueue {
     /// Adds a name that readers wait for, after [`super::poll_list::PollList::request_now`] has marked it.
     pub(super) fn push_urgent(&mut self, entry: Arc<Entry>) {
         self.urgent.push_back(entry);
@@ -203,7 +203,7 @@ mod tests {
     }
 
     /// The names that are taken, in order, after all names that are due by then were made ready.
-    fn taken(queue: &mut Queue, now: Instant) -> Vec<String> {
+    fn taken(queue: &mut PollQueue, now: Instant) -> Vec<String> {
         while let Some(entry) = queue.pop_due(now) {
             queue.make_ready(entry);
         }
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn urgent_names_go_first_and_the_others_in_the_order_of_their_times() {
         let now = Instant::now();
-        let mut queue = Queue::default();
+        let mut queue = PollQueue::default();
         for (name, after) in [("late", 3), ("early", 1), ("middle", 2), ("not yet", 9)] {
             queue.put_back(entry(name), now + SECOND * after);
         }
@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn a_name_is_polled_once_wherever_it_was() {
         let (now, list) = (Instant::now(), PollList::new(1));
-        let mut queue = Queue::default();
+        let mut queue = PollQueue::default();
         let (due, ready) = (entry("due"), entry("ready"));
         queue.put_back(Arc::clone(&due), now + SECOND);
         queue.put_back(Arc::clone(&ready), now);
@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn a_name_that_is_requested_while_in_flight_is_polled_again_at_once() {
         let (now, list) = (Instant::now(), PollList::new(1));
-        let mut queue = Queue::default();
+        let mut queue = PollQueue::default();
         queue.push_urgent(entry("n"));
         let flying = queue.take().unwrap();
         list.request_now(Arc::clone(&flying));
@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn a_name_that_is_given_back_is_taken_next() {
         let now = Instant::now();
-        let mut queue = Queue::default();
+        let mut queue = PollQueue::default();
         queue.push_urgent(entry("first"));
         queue.push_urgent(entry("second"));
         let first = queue.take().unwrap();
@@ -271,7 +271,7 @@ mod tests {
         let failed = entry("failed");
         failed.poll_state().failures = 1;
         let fresh = entry("fresh");
-        let mut queue = Queue::default();
+        let mut queue = PollQueue::default();
         assert!(!queue.is_next_fresh());
         queue.push_urgent(Arc::clone(&fresh));
         assert!(queue.is_next_fresh());
@@ -289,7 +289,7 @@ mod tests {
             entry.poll_state().failures = 1;
             entry
         };
-        let mut queue = Queue::default();
+        let mut queue = PollQueue::default();
         queue.push_urgent(failed("bad"));
         queue.make_ready(failed("worse"));
         assert!(!queue.has_fresh() && queue.take_fresh().is_none());

@@ -13,7 +13,7 @@ use super::manifest::{ACCEPTED, digest_of, is_manifest};
 use super::redirect::redirect_target;
 use crate::fill::Shared;
 use crate::fill::address::Address;
-use crate::fill::connections::Purpose;
+use crate::fill::connections::RequestPurpose;
 use crate::fill::entries::Entry;
 use crate::fill::http::{self, Body, OutgoingRequest, Recipient, RequestError};
 use crate::fill::metrics::RequestOutcome;
@@ -98,7 +98,7 @@ async fn request_by(
         };
         let outgoing = OutgoingRequest {
             to,
-            purpose: Purpose::Name(entry.name.clone()),
+            purpose: RequestPurpose::Name(entry.name.clone()),
             method: method.clone(),
             uri: &uri,
             host: Some(&here.authority()),

@@ -8,7 +8,7 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use super::ownership::Ownership;
 use super::poll::poll;
-use super::queue::Queue;
+use super::queue::PollQueue;
 use super::serve_record;
 use crate::config::fill::MAX_IN_FLIGHT;
 use crate::fill::backoff::{random, spread};
@@ -26,7 +26,7 @@ pub(in crate::fill) async fn schedule(shared: Arc<Shared>) {
     let Some(mut requested) = receiver else { return };
     let (finished, mut results) = unbounded_channel();
     let in_flight = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
-    let mut queue = Queue::default();
+    let mut queue = PollQueue::default();
     let mut was_closed = false;
     let mut received = None;
     loop {
@@ -120,7 +120,7 @@ fn is_filled(shared: &Shared, entry: &Arc<Entry>) -> bool {
 fn is_left_to_its_owner(
     shared: &Shared,
     members: &mut Option<(u64, Vec<u64>)>,
-    queue: &mut Queue,
+    queue: &mut PollQueue,
     entry: &Arc<Entry>,
     now: Instant,
 ) -> bool {

@@ -10,7 +10,8 @@ use crate::fill::address::{Address, Location};
 pub(super) struct BehindAddresses(BTreeSet<(usize, Location)>);
 
 impl BehindAddresses {
-    /// Records that an address is behind. Returns whether `all` are: an address that does not answer may have the record.
+    /// Records that an address is behind. Returns whether `all` are: an address that does not answer may have the
+    /// record.
     pub(super) fn record(&mut self, address: &Address, all: &[Arc<Address>]) -> bool {
         let of = |address: &Address| (address.origin, address.location);
         // forgets addresses that the upstream no longer has, so that there are never more than its addresses

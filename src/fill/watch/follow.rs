@@ -13,10 +13,10 @@ use crate::fill::Shared;
 use crate::fill::address::Address;
 use crate::fill::backoff::{backoff, random, spread};
 use crate::fill::entries::Entry;
+use crate::fill::fill_error::FillError;
 use crate::fill::host::ACCEPTS_NO_WRITES;
 use crate::fill::http::RequestError;
 use crate::fill::metrics::RequestOutcome;
-use crate::fill::name_error::NameError;
 use crate::fill::transient_failure::TransientFailure;
 use crate::fill::upstream::AddressChoice;
 
@@ -187,7 +187,7 @@ impl FollowState {
             }
             LeaderAnswer::Behind => {
                 count(RequestOutcome::Behind);
-                entry.set_error(Some(NameError::Unavailable("the upstream is behind".into())));
+                entry.set_error(Some(FillError::Unavailable("the upstream is behind".into())));
                 self.check_copy(shared, entry, address, held);
                 NextStep::Request(self.next_address(shared, entry, held.is_some()))
             }
@@ -196,7 +196,7 @@ impl FollowState {
                 let pause =
                     pause.unwrap_or_else(|| backoff(FIRST_PAUSE, shared.settings.expiry, 4, random()));
                 shared.upstream.pause(address, pause);
-                entry.set_error(Some(NameError::Unavailable("the upstream is at a limit".into())));
+                entry.set_error(Some(FillError::Unavailable("the upstream is at a limit".into())));
                 NextStep::Request(self.next_address(shared, entry, held.is_some()))
             }
             LeaderAnswer::Rejected(status) => {
@@ -227,8 +227,8 @@ impl FollowState {
         held
     }
 
-    /// Decides to give up the copy, if its stamp is far ahead of the node's clock and no address has it: the set that it
-    /// came from is gone, and no other stamp would be newer for a long time.
+    /// Decides to give up the copy, if its stamp is far ahead of the node's clock and no address has it: the set that
+    /// it came from is gone, and no other stamp would be newer for a long time.
     fn check_copy(&mut self, shared: &Shared, entry: &Entry, address: &Address, held: Option<&Record>) {
         let all_are_behind = self.behind.record(address, &shared.upstream.addresses());
         let Some(held) = held.filter(|held| is_far_ahead(shared, held.last_sync())) else { return };
@@ -259,7 +259,7 @@ impl FollowState {
         match why {
             CopyError::Unusable(why) => self.apply_unusable(shared, entry, address, why),
             CopyError::NotNow => {
-                entry.set_error(Some(NameError::Unavailable(ACCEPTS_NO_WRITES.into())));
+                entry.set_error(Some(FillError::Unavailable(ACCEPTS_NO_WRITES.into())));
                 self.wait_for = WaitFor::Nothing;
                 self.next_address(shared, entry, held.is_some())
             }
@@ -270,7 +270,7 @@ impl FollowState {
     fn succeed(&mut self, shared: &Shared, entry: &Entry, address: &Address, next: WaitFor) {
         if self.is_stale {
             let why = "the upstream is cut off from its own upstream";
-            entry.set_error(Some(NameError::Unavailable(why.into())));
+            entry.set_error(Some(FillError::Unavailable(why.into())));
         } else {
             shared.entries.confirm(entry);
         }
@@ -296,8 +296,8 @@ impl FollowState {
         NextStep::Request(backoff(FIRST_PAUSE, park_time(shared), self.fruitless, random()))
     }
 
-    /// Applies that the leader does not know the name. This deletes nothing: an empty node that has just started answers
-    /// so too.
+    /// Applies that the leader does not know the name. This deletes nothing: an empty node that has just started
+    /// answers so too.
     fn apply_unknown(
         &mut self,
         shared: &Arc<Shared>,
@@ -313,7 +313,7 @@ impl FollowState {
         let waited = sent.elapsed();
         let was_parked = self.wait_for == WaitFor::Creation;
         if held.is_some() {
-            entry.set_error(Some(NameError::Unavailable("the upstream does not know it".into())));
+            entry.set_error(Some(FillError::Unavailable("the upstream does not know it".into())));
         } else {
             shared.entries.confirm(entry);
         }

@@ -1,7 +1,7 @@
 //! `FILL_WATCH`: one long poll a name at another vwatch, again and again.
 //!
-//! The node copies each answer with its stamp; a follower stamps nothing. Each request has the stamp of the record that the
-//! node holds. So a name never goes back in time, whichever address answers.
+//! The node copies each answer with its stamp; a follower stamps nothing. Each request has the stamp of the record that
+//! the node holds. So a name never goes back in time, whichever address answers.
 //!
 //! | module | what it has |
 //! |---|---|

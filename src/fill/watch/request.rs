@@ -9,7 +9,7 @@ use super::answer::{self, ANSWER_TIME, LAST_SYNC, LeaderAnswer};
 use crate::core::{Kind, Record};
 use crate::fill::Shared;
 use crate::fill::address::Address;
-use crate::fill::connections::Purpose;
+use crate::fill::connections::RequestPurpose;
 use crate::fill::entries::Entry;
 use crate::fill::http::{OutgoingRequest, Recipient, RequestError};
 use crate::fill::source_headers::read_source_headers;
@@ -85,7 +85,7 @@ async fn exchange(
     let deadline = tokio::time::Instant::now() + time + ANSWER_TIME;
     let outgoing = OutgoingRequest {
         to: Recipient::Origin(address.origin),
-        purpose: Purpose::Name(entry.name.clone()),
+        purpose: RequestPurpose::Name(entry.name.clone()),
         method: Method::GET,
         uri: &uri,
         host: Some(&origin.authority()),
