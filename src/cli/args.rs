@@ -1,4 +1,4 @@
-//! Between what was typed and clap: Go's single dashes on the way in, one line for a mistake on the way out.
+//! The command line before and after clap: single dashes as in Go, and one line for an error.
 
 use std::ffi::{OsStr, OsString};
 
@@ -7,7 +7,7 @@ use clap::{Arg, Command};
 
 use crate::core::Stamp;
 
-/// Flags without a command are those of a node; only help and version are about vwatch.
+/// Adds the command `serve` to flags without a command, except help and version.
 pub(super) fn with_command(mut typed: Vec<OsString>) -> Vec<OsString> {
     let first = typed.get(1).and_then(|first| first.to_str()).unwrap_or("");
     let of_vwatch = ["-h", "-help", "--help", "-V", "-version", "--version"];
@@ -17,17 +17,17 @@ pub(super) fn with_command(mut typed: Vec<OsString>) -> Vec<OsString> {
     typed
 }
 
-/// Gives long options that were typed as Go takes them, `-listen-client :80`, their second dash.
+/// Gives long options with a single dash, as in Go, `-listen-client :80`, their second dash.
 ///
-/// It follows the command line as clap will read it, so that the value of an option stays what it is, and stops at
-/// `--`. `command` is built.
+/// It reads the command line like clap, so that the value of an option stays unchanged, and stops at `--`. `command` is
+/// built.
 pub(super) fn two_dashes(command: &Command, typed: Vec<OsString>) -> Vec<OsString> {
     let mut current = command;
     let mut done = Vec::with_capacity(typed.len());
     let mut typed = typed.into_iter();
     done.extend(typed.next());
     while let Some(arg) = typed.next() {
-        // what is not UTF-8 is no option of ours
+        // no option has a text that is not UTF-8
         let text = arg.to_str().unwrap_or("").to_owned();
         if text == "--" {
             done.push(arg);
@@ -52,7 +52,8 @@ pub(super) fn two_dashes(command: &Command, typed: Vec<OsString>) -> Vec<OsStrin
         } else if is_single {
             (arg, None)
         } else {
-            // also what nobody knows: a long option with a typo deserves a better answer than about its first letter
+            // also an unknown option: the error for a long option with a typing error names all of it, not its first
+            // letter
             (OsString::from(format!("-{text}")), long)
         };
         done.push(arg);
@@ -72,7 +73,7 @@ fn is_long(arg: &Arg, name: &str) -> bool {
     arg.get_long() == Some(name) || arg.get_all_aliases().is_some_and(|all| all.contains(&name))
 }
 
-/// Whether the next argument is this one's value.
+/// Whether the next argument is the value of this one.
 fn takes_next(arg: Option<&Arg>, body: &str) -> bool {
     let needs_value = |arg: &Arg| {
         arg.get_action().takes_values() && arg.get_num_args().is_none_or(|count| count.min_values() > 0)
@@ -80,7 +81,7 @@ fn takes_next(arg: Option<&Arg>, body: &str) -> bool {
     !body.contains('=') && arg.is_some_and(needs_value)
 }
 
-/// The command that a mistake was made with, for "try 'vwatch get --help'".
+/// The command with the error, for "try 'vwatch get --help'".
 pub(super) fn asked_of(command: &Command, typed: &[OsString]) -> String {
     let visible = |name: &OsStr| command.find_subcommand(name).filter(|found| !found.is_hide_set());
     match typed.get(1).and_then(|name| visible(name)) {
@@ -89,8 +90,8 @@ pub(super) fn asked_of(command: &Command, typed: &[OsString]) -> String {
     }
 }
 
-/// What clap complains about, without its usage, colours and line breaks. `typed` is the command line before
-/// [`two_dashes`], so that what was typed is called what it was.
+/// The error of clap in one line, without usage and colours. `typed` is the command line before [`two_dashes`], so that
+/// the error has the text as typed.
 pub(super) fn one_line(error: &clap::Error, asked_of: &str, typed: &[OsString]) -> String {
     if error.kind() == ErrorKind::InvalidSubcommand
         && let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
@@ -120,7 +121,7 @@ pub(super) fn one_line(error: &clap::Error, asked_of: &str, typed: &[OsString]) 
             let shown = as_typed(typed, unknown).map_or(unknown, |arg| arg.split('=').next().unwrap_or(arg));
             parts.push(format!("unexpected argument '{shown}' found"));
         } else if let Some(value) = inner(line, "to pass '") {
-            // one that was not typed like this, but is a part of something longer, is no value either
+            // a text that is only a part of an argument is no value
             parts.extend(
                 as_typed(typed, value).map(|arg| format!("to pass '{arg}' as a value, use '-- {arg}'")),
             );
@@ -138,12 +139,12 @@ pub(super) fn one_line(error: &clap::Error, asked_of: &str, typed: &[OsString]) 
     format!("{said}: try '{asked_of} --help'")
 }
 
-/// What stands between `before`, with which a line begins, and the next quote.
+/// The text between `before`, with which a line begins, and the next quote.
 fn inner<'a>(line: &'a str, before: &str) -> Option<&'a str> {
     line.strip_prefix(before)?.split_once('\'').map(|(inner, _)| inner)
 }
 
-/// The argument that clap speaks of: it may have had one dash, and has its value behind `=`.
+/// The argument as typed that an error of clap names: it may have one dash, and its value after `=`.
 fn as_typed<'a>(typed: &'a [OsString], spoken_of: &str) -> Option<&'a str> {
     typed.iter().filter_map(|arg| arg.to_str()).find(|arg| {
         let name = arg.split('=').next().unwrap_or(arg);
@@ -151,7 +152,7 @@ fn as_typed<'a>(typed: &'a [OsString], spoken_of: &str) -> Option<&'a str> {
     })
 }
 
-/// As a shell takes it for one word.
+/// A text quoted for a shell, as one word.
 pub(super) fn quoted(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=@%+".contains(c);
     match !text.is_empty() && text.chars().all(is_plain) {
@@ -160,7 +161,7 @@ pub(super) fn quoted(text: &str) -> String {
     }
 }
 
-/// What people type who know other tools, and the command that does it here.
+/// Commands, and their names in other tools.
 const HABITS: [(&str, &[&str]); 9] = [
     ("put", &["set", "write", "update", "create", "add", "store", "publish", "push", "post", "edit"]),
     ("get", &["read", "show", "cat", "fetch", "query", "describe", "pull", "lookup"]),
@@ -173,7 +174,7 @@ const HABITS: [(&str, &[&str]); 9] = [
     ("bench", &["benchmark", "perf", "load"]),
 ];
 
-/// What to do where a command was given one argument more than it takes.
+/// The advice for a command with one argument too many.
 fn one_at_a_time(asked_of: &str) -> Option<&'static str> {
     match asked_of {
         "vwatch watch" => Some("it watches one name: start one for each, and put a command behind --"),
@@ -197,7 +198,7 @@ pub(super) fn stamp(text: &str) -> Result<Stamp, String> {
     Stamp::parse(text.as_bytes()).map_err(|error| format!("{error}: write one such as 1741837692000000"))
 }
 
-/// Reads how many.
+/// Reads a count of at least 1.
 pub(super) fn count(text: &str) -> Result<u64, &'static str> {
     text.parse().ok().filter(|&count| count > 0).ok_or("not a whole number of at least 1")
 }

@@ -10,22 +10,22 @@ use super::output::{Data, Format, Output, Row, print, rows_as_table};
 use super::url::path_of;
 use crate::core::Stamp;
 
-/// Delete a name, or several
+/// Delete one or more names
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   vwatch del repo/artifact:latest
   vwatch del NAME1 NAME2                        one after the other
-  vwatch del --modified 1741837692000000 NAME   as of then: a newer write stands
+  vwatch del --modified 1741837692000000 NAME   at that time: a newer write stands
 
-Deleting what is not there is fine. A delete that lost to a newer write: exit code 5. One that was sent \
-and not answered may have been done, or be done later: exit code 6. Of several names, those that fail are told on \
-standard error, and the exit code is that of the first one.")]
+A delete of a name that does not exist succeeds. A delete that lost to a newer write: exit code 5. A delete that was \
+sent and not answered may have been done, or be done later: exit code 6. With several names, each failure is printed \
+on standard error, and the exit code is that of the first one.")]
 pub(super) struct Del {
-    /// The names to delete, taken as they are
+    /// The names to delete, without any change
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
-    /// When it was deleted, in microseconds since 1970; without it the node says
+    /// Time of the delete, in microseconds since 1970 [default: the node's time]
     #[arg(long, value_name = "MICROS", value_parser = args::stamp)]
     modified: Option<Stamp>,
     #[command(flatten)]

@@ -16,35 +16,35 @@ use super::output::print;
 use super::serve;
 use super::stop::Stop;
 use crate::wire::cluster::Cluster;
-use addresses::{Place, Secret};
+use addresses::{NodePorts, Secret};
 pub(super) use nodes::COMMAND;
-use nodes::{Nodes, Order, end_with_parent};
+use nodes::{NodeProcesses, Order, end_with_parent};
 
-/// How often a node is asked whether it is ready.
+/// Time between two checks whether a node is ready.
 const ASK: Duration = Duration::from_millis(100);
 
-/// How often it is told who is waited for.
+/// Time between two messages about a node that is not ready.
 const TELL: Duration = Duration::from_secs(10);
 
-/// How long the nodes may take, once they are ready, until all see all.
+/// Time for ready nodes to see each other.
 const SETTLE: Duration = Duration::from_secs(10);
 
-/// How long nodes may take to stop: what they take by default, and some more. Then they are killed.
+/// Time for nodes to stop: their default, and some more. After it they are killed.
 const STOP: Duration = Duration::from_secs(15);
 
-/// Start a cluster on this machine, to try
+/// Start a cluster on this machine, to try vwatch
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   vwatch dev                                three nodes: 127.0.0.1, 127.0.0.2, 127.0.0.3
   vwatch dev --nodes 5 --client-port 18080 --server-port 18008
-  vwatch dev -- --log-level debug           flags behind -- go to every node
+  vwatch dev -- --log-level debug           flags after -- go to every node
 
-Each node is a process of its own with its log behind its name, and they share a new secret in a temporary \
-folder. When all are ready, the lines to try next are printed. Kill one, and the line that starts it again \
-is printed. Ctrl-C ends all of them; so does the end of this command, whatever ends it.")]
+Each node is a process of its own, and its log lines begin with its name. The nodes share a new secret in a temporary \
+folder. When all are ready, the command prints the commands to try next. If a node ends, it prints the command that \
+starts it again. Ctrl-C ends all nodes; so does the end of this command, for any reason.")]
 pub(super) struct Dev {
-    /// How many nodes
+    /// Number of nodes
     #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=50))]
     nodes: u8,
     /// Client port of each node; 0 lets the system choose
@@ -63,11 +63,11 @@ pub(super) fn run(args: &Dev) -> Result<(), Failure> {
     let secret = Secret::create()?;
     block_on(async {
         let mut stop = Stop::by_signals()?;
-        let mut nodes = Nodes::start(&places, &secret, &args.flags)?;
+        let mut nodes = NodeProcesses::start(&places, &secret, &args.flags)?;
         let outcome = stop.unless(live(&places, &mut nodes)).await;
         let ended = end(&mut nodes, &mut stop).await;
         match outcome {
-            // that is how it is meant to end
+            // a signal is the normal end
             Err(Failure::Signal(_)) => ended,
             Err(failure) => Err(failure),
             Ok(done) => done.and(ended),
@@ -75,40 +75,40 @@ pub(super) fn run(args: &Dev) -> Result<(), Failure> {
     })
 }
 
-/// What one of the nodes runs.
+/// Runs one of the nodes.
 pub(super) fn run_node(matches: &ArgMatches) -> Result<(), Failure> {
     end_with_parent().map_err(|error| Failure::Failed(format!("cannot start a thread: {error}")))?;
     serve::run(matches)
 }
 
-/// From the start to the end of the last node, which nobody asked for.
-async fn live(places: &[Place], nodes: &mut Nodes) -> Result<(), Failure> {
+/// Runs until all nodes have ended by themselves.
+async fn live(places: &[NodePorts], nodes: &mut NodeProcesses) -> Result<(), Failure> {
     let count = places.len();
     tell(&match count {
         1 => "starting a node".to_owned(),
         _ => format!(
-            "starting {count} nodes; all are new, so they wait 5 s for somebody who has the set already, as at any \
-             cold start"
+            "starting {count} nodes; all are new, so they wait 5 s for a node that has the set already, as at any cold \
+             start"
         ),
     });
     tokio::select! {
         () = all_ready(places) => {}
         (at, how) = nodes.ended() => {
             let name = &places[at].name;
-            return Err(Failure::Failed(format!("{name} ended before it was ready: {how}: its log says why")));
+            return Err(Failure::Failed(format!("{name} ended before it was ready: {how}: its log has the reason")));
         }
     }
     print(guide(places).as_bytes())?;
     for _ in 0..count {
         let (at, how) = nodes.ended().await;
-        let Place { name, .. } = &places[at];
+        let NodePorts { name, .. } = &places[at];
         tell(&format!("{name} has ended ({how}); this starts it again: {}", nodes.command(at)));
     }
     Err(Failure::Failed("all nodes have ended".to_owned()))
 }
 
-/// Waits until all nodes take reads, and all see all.
-async fn all_ready(places: &[Place]) {
+/// Waits until all nodes are ready and see each other.
+async fn all_ready(places: &[NodePorts]) {
     let mut told = Instant::now();
     for place in places {
         let mut client = Client::new(vec![place.client_url()], "client-port");
@@ -139,8 +139,8 @@ async fn sees_all(client: &mut Client) -> bool {
     Cluster::parse(&answer.body).is_ok_and(|cluster| cluster.agreement.agree)
 }
 
-/// Asks the nodes to stop; at a second signal to stop at once.
-async fn end(nodes: &mut Nodes, stop: &mut Stop) -> Result<(), Failure> {
+/// Stops the nodes in order; at a second signal at once.
+async fn end(nodes: &mut NodeProcesses, stop: &mut Stop) -> Result<(), Failure> {
     nodes.order(Order::Stop);
     let deadline = Instant::now() + STOP;
     let mut ill = Vec::new();
@@ -161,8 +161,8 @@ async fn end(nodes: &mut Nodes, stop: &mut Stop) -> Result<(), Failure> {
     }
 }
 
-/// What to paste next.
-fn guide(places: &[Place]) -> String {
+/// The commands to try next.
+fn guide(places: &[NodePorts]) -> String {
     let program = program();
     let (Some(first), Some(last)) = (places.first(), places.last()) else { return String::new() };
     let middle = places.get(1).unwrap_or(first);
@@ -181,7 +181,7 @@ fn guide(places: &[Place]) -> String {
     )
 }
 
-/// What to type for this program: what was typed, if that was a path.
+/// The command of this program: the typed text, if it was a path.
 fn program() -> String {
     let typed = std::env::args().next().unwrap_or_default();
     if typed.contains('/') && !typed.contains(char::is_whitespace) { typed } else { "vwatch".to_owned() }

@@ -1,37 +1,37 @@
-//! How a command ends when it does not end well: one line on standard error and an exit code that scripts can rely on.
+//! The failures of commands: one line on standard error, and an exit code for scripts.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::wire::text::Escaped;
 
-/// Longest line that is printed, in characters: what a server or a proxy sends is not ours to bound otherwise.
+/// Longest line that is printed, in characters: a server or a proxy may send any length.
 const MAX_LINE_CHARS: usize = 2000;
 
-/// Why a command did not do what it was asked.
+/// Why a command failed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// The command line, a setting or an address cannot be taken.
+    /// The command line, a setting or an address is invalid.
     Usage(String),
-    /// Unreachable, refused, or anything without a code of its own.
+    /// The node is unreachable or rejects the request, or any failure without an exit code of its own.
     Failed(String),
     /// No such name, or it is deleted.
     Missing(String),
     /// A newer write stands.
     Lost(String),
-    /// The version is still the one that was known.
+    /// The version is still the known one.
     Unchanged,
-    /// What went wrong is told already; this is the exit code.
+    /// The failure is printed already. Has the exit code.
     Told(u8),
-    /// A write was sent, and it is not known whether it was done.
+    /// A write was sent, and its result is unknown.
     InDoubt(String),
-    /// Nobody reads our output any more. Not a failure: `vwatch ls | head` is fine.
+    /// The reader of standard output is gone. This is no failure: `vwatch ls | head` is fine.
     ClosedPipe,
-    /// A command that was run for us failed, with this exit code. A line only where it could not say why itself.
+    /// A command that `watch` ran failed. It has a line only if the command could not print one itself.
     Command {
         /// Its exit code.
         code: u8,
-        /// What to tell.
+        /// The line to print.
         line: Option<String>,
     },
     /// Ended by this signal.
@@ -39,7 +39,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// What to tell, if anything.
+    /// The line to print, if any.
     pub(super) fn line(&self) -> Option<&str> {
         match self {
             Self::Usage(line)
@@ -72,7 +72,7 @@ impl Failure {
     }
 }
 
-/// Only what is written to standard output fails with a bare `io::Error` here.
+/// Only writes to standard output fail with a bare `io::Error` here.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {
@@ -82,8 +82,8 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Does the same for several names, one after the other. Of one name, its failure is returned; of several each one is told,
-/// and the code of the first is returned. What is not about a name ends it.
+/// Runs `work` for several names, one after the other. With one name, its failure is returned. With several, each
+/// failure is printed, and the code of the first is returned. A failure that is not about a name ends the loop.
 pub(super) async fn each(
     names: &[String],
     mut work: impl AsyncFnMut(&str) -> Result<(), Failure>,
@@ -102,12 +102,12 @@ pub(super) async fn each(
     outcome
 }
 
-/// One line on standard error. That it may be closed changes nothing.
+/// Prints a failure or a warning as one line on standard error, if that is open.
 pub(super) fn complain(line: &str) {
     tell(&format!("vwatch: {line}"));
 }
 
-/// The same for what is no complaint.
+/// Prints a message as one line on standard error, if that is open.
 pub(super) fn tell(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", printable(line));
 }

@@ -14,38 +14,38 @@ use super::url::{parameter, path_of, with_query};
 use crate::wire::duration;
 use crate::wire::etag::parse_tag;
 
-/// How long a node may take for a read that parks for as long as it likes.
+/// Time for a read without a timeout of its own.
 const UNSAID_PARK: Duration = Duration::from_secs(10);
 
-/// Read a name, or several
+/// Read one or more names
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   vwatch get repo/artifact:latest       prints the data and nothing else
-  vwatch get -v repo/artifact:latest    tells version and time on standard error
+  vwatch get -v repo/artifact:latest    version and time on standard error
   vwatch get -w table NAME1 NAME2       one after the other
   vwatch get -w json NAME | jq -r .version
   vwatch get --version V1 NAME          waits until the version is not V1
   vwatch get --version '' NAME          waits until there is such a name
 
-A pipe or a file gets the data as it is, byte for byte. On a terminal, control characters but line feeds and tabs are \
-shown as escapes, and the last line is ended.
+A pipe or a file gets the data byte for byte. On a terminal, control characters except line feeds and tabs are \
+printed as escapes, and the last line ends with a line feed.
 
-When the time is up, what stands is printed all the same, with exit code 3 if its version is still the one of \
---version. A name that does not exist or is deleted: exit code 4. Of several names, those that fail are told on \
-standard error, and the exit code is that of the first one.")]
+After the timeout the command prints the present record, with exit code 3 if its version is still that of --version. \
+A name that does not exist or is deleted: exit code 4. With several names, each failure is printed on standard error, \
+and the exit code is that of the first one.")]
 pub(super) struct Get {
-    /// The names to read, taken as they are
+    /// The names to read, without any change
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
     /// Wait until the version is not this one
     #[arg(long, value_name = "VERSION")]
     version: Option<String>,
-    /// How long the command may take in all, with waiting and with all nodes; with --version, the node's --block-for or
-    /// 1m is the most
+    /// How long the command may take in all, with waiting and with all nodes; with --version at most the node's
+    /// --block-for or 1m
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::parse)]
     timeout: Duration,
-    /// Tell version, time, where it came from and Server-Timing on standard error
+    /// Print version, time, source and Server-Timing on standard error
     #[arg(short, long)]
     verbose: bool,
     #[command(flatten)]
@@ -58,7 +58,7 @@ pub(super) fn run(args: &Get) -> Result<(), Failure> {
     args.names.iter().try_for_each(|name| check_name(name))?;
     if let (Some(version), [first, _, ..]) = (&args.version, &args.names[..]) {
         return Err(Failure::Usage(format!(
-            "--version is of one name: got {}: write: vwatch get --version {} {}, and so for each of them",
+            "--version is for one name: got {}: run vwatch get --version {} {}, and the same for each other name",
             args.names.len(),
             quoted(version),
             quoted(first),
@@ -93,8 +93,8 @@ fn request(args: &Get, name: &str) -> Request {
     Request::get(with_query(&path, &[parameter("version", version)])).parks_for(args.timeout)
 }
 
-/// Puts what to type in the place of a node's own advice, which is for those who speak HTTP. What is not a node's stays what
-/// it is.
+/// Replaces a node's advice, which is for users of HTTP, by the command to type. A line without this advice stays as it
+/// is.
 fn with_advice(line: &str, args: &Get, name: &str) -> String {
     let Some(what) = line.strip_suffix(NODES_ADVICE) else { return line.to_owned() };
     let nodes = [("--client-url", &args.nodes.client_url), ("--server-url", &args.nodes.server_url)];
@@ -106,7 +106,7 @@ fn with_advice(line: &str, args: &Get, name: &str) -> String {
     )
 }
 
-/// Whether what was waited for did not come.
+/// Whether the version is still the known one.
 fn is_unchanged(args: &Get, answer: &Answer) -> bool {
     let known = args.version.as_ref().and_then(|version| parse_tag(version.as_bytes(), true).ok().flatten());
     known.is_some() && known == answer.version()
@@ -117,7 +117,7 @@ fn tell_about(answer: &Answer) {
     if let Some(micros) = answer.last_sync() {
         tell(&format!("last-sync: {micros} ({})", rfc3339(micros)));
     }
-    // through whom it came, and how old it may be, where that is not the node itself
+    // the nodes that it has passed, and how old it may be, if it comes from an upstream
     for name in ["via", "age", "warning", "server-timing"] {
         if let Some(value) = answer.header(name) {
             tell(&format!("{name}: {value}"));
@@ -125,7 +125,7 @@ fn tell_about(answer: &Answer) {
     }
 }
 
-/// Prints one name after the other; a table once all are known.
+/// Prints each name at once, or a table at the end.
 struct Printer {
     format: Format,
     is_terminal: bool,
@@ -133,7 +133,7 @@ struct Printer {
 }
 
 impl Printer {
-    /// What is to be printed of an answer at once.
+    /// The bytes to print at once for an answer.
     fn printed(&mut self, name: &str, answer: &Answer) -> Vec<u8> {
         let row = || Row {
             name: name.to_owned(),
@@ -152,7 +152,7 @@ impl Printer {
         }
     }
 
-    /// What is to be printed at the end.
+    /// The bytes to print at the end.
     fn end(&self) -> String {
         if self.rows.is_empty() { String::new() } else { rows_as_table(&self.rows) }
     }

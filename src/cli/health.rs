@@ -1,4 +1,4 @@
-//! `vwatch health`: asks a node how it is. For what has neither shell nor curl, such as the image.
+//! `vwatch health`: checks a node. It works without a shell and curl, such as in the image.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use super::nodes::block_on;
 use super::url::Url;
 use crate::wire::duration::{self, GoDuration};
 
-/// Where a node on this machine listens if nobody says otherwise.
+/// The default of `--listen-server`.
 const DEFAULT: &str = "127.0.0.1:8008";
 
-/// Where the node of this environment listens.
+/// The variable with the server port of the node in this environment.
 const LISTEN: &str = "VWATCH_LISTEN_SERVER";
 
-/// Ask a node whether it is ready
+/// Check whether a node is ready
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -25,22 +25,22 @@ Examples:
   vwatch health --live            does its process work, ready or not?
   vwatch health http://node:8008  another node, by either port
 
-Without a URL it asks the node that VWATCH_LISTEN_SERVER tells where to listen, else those of VWATCH_SERVER_URL or \
-VWATCH_CLIENT_URL, else 127.0.0.1:8008: on a server port there is a place however many read. Of several URLs, \
-comma separated, all must be ready.
+Without a URL it checks the node at VWATCH_LISTEN_SERVER, else those of VWATCH_SERVER_URL or VWATCH_CLIENT_URL, else \
+127.0.0.1:8008: a server port accepts the connection even if readers use all those of the client port. With several \
+URLs, comma separated, all must be ready.
 
-Exit codes: 0 it is; 1 it is not, or does not answer; the line on standard error says why.")]
+Exit codes: 0 the node is ready; 1 it is not, or does not answer; the line on standard error says why.")]
 pub(super) struct Health {
-    /// Which node, by its client or server port
+    /// Client or server port of the node
     #[arg(value_name = "URL", conflicts_with = "url")]
     typed_url: Option<String>,
-    /// Only ask whether the process works (/healthz), not whether it takes reads and writes (/readyz)
+    /// Check only whether the process works (/healthz), not whether it accepts reads and writes (/readyz)
     #[arg(long)]
     live: bool,
-    /// Which node, by its client or server port [also: --server-url, --client-url]
+    /// Client or server port of the node [also: --server-url, --client-url]
     #[arg(long, value_name = "URL", aliases = ["server-url", "client-url"])]
     url: Option<String>,
-    /// How long it may take to answer
+    /// Time for the answer
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration::parse)]
     timeout: Duration,
 }
@@ -48,7 +48,7 @@ pub(super) struct Health {
 pub(super) fn run(args: &Health) -> Result<(), Failure> {
     let typed =
         args.typed_url.as_ref().map(|url| ("URL", url)).or(args.url.as_ref().map(|url| ("--url", url)));
-    let urls = whom(typed, environment::variable)?;
+    let urls = urls_of(typed, environment::variable)?;
     block_on(async {
         for url in urls {
             ask(args, url).await?;
@@ -57,8 +57,8 @@ pub(super) fn run(args: &Health) -> Result<(), Failure> {
     })
 }
 
-/// The nodes that are asked.
-fn whom(
+/// The nodes to check.
+fn urls_of(
     typed: Option<(&'static str, &String)>,
     of_env: impl Fn(&str) -> Option<String>,
 ) -> Result<Vec<Url>, Failure> {
@@ -73,7 +73,7 @@ fn whom(
     Url::parse_list(&text).map_err(|why| Failure::Usage(format!("bad {source}: {why}")))
 }
 
-/// An address to reach what listens there: all addresses have one that is near.
+/// An address that reaches a port of this machine, even if it listens on all addresses.
 fn near(listen: &str) -> String {
     match listen.rsplit_once(':') {
         Some(("" | "0.0.0.0", port)) => format!("127.0.0.1:{port}"),
@@ -90,7 +90,7 @@ async fn ask(args: &Health, url: Url) -> Result<(), Failure> {
     let late = || {
         let after = GoDuration(args.timeout);
         Failure::Failed(format!(
-            "no answer: {shown} said nothing within {after}: see its log, or raise --timeout"
+            "no answer: {shown} did not answer within {after}: check its log, or raise --timeout"
         ))
     };
     judge(&answer.map_err(|_| late())??)
@@ -100,10 +100,10 @@ fn judge(answer: &Answer) -> Result<(), Failure> {
     let Answer { from, status, .. } = answer;
     if !status.is_success() {
         return Err(Failure::Failed(
-            answer.refusal(|| format!("not well: {from} answers {status}: see its log")),
+            answer.refusal(|| format!("not ready: {from} answers {status}: check its log")),
         ));
     }
-    // any server may have a page there
+    // any other server may answer this path with 200
     answer.check_node()
 }
 
@@ -126,7 +126,7 @@ mod tests {
             let typed = typed.map(str::to_owned);
             let of_env =
                 |name: &str| set.iter().find(|(n, _)| *n == name).map(|(_, text)| (*text).to_owned());
-            whom(typed.as_ref().map(|url| ("URL", url)), of_env)
+            urls_of(typed.as_ref().map(|url| ("URL", url)), of_env)
                 .map(|urls| urls.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
         };
         let listens = |at| [(LISTEN, at), ("VWATCH_SERVER_URL", "other:1")];
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(ask(&args(&[]), fake.url()).await, Err(Failure::Failed("joining: a: b".to_owned())));
         let fake = Fake::start(vec![answer("404 Not Found", &[], "")]);
         let line = ask(&args(&[]), fake.url()).await.unwrap_err().line().unwrap().to_owned();
-        assert!(line.starts_with("not well: http://127.0.0.1:") && line.contains("404"), "{line}");
+        assert!(line.starts_with("not ready: http://127.0.0.1:") && line.contains("404"), "{line}");
     }
 
     #[tokio::test]
@@ -184,7 +184,7 @@ mod tests {
 
     #[tokio::test]
     async fn silence_has_an_end() {
-        // the system takes the connection, and nobody else does
+        // the system accepts the connection, and no program does
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = Url::parse(&silent.local_addr().unwrap().to_string()).unwrap();
         let line = ask(&args(&["--timeout", "50ms"]), url).await.unwrap_err().line().unwrap().to_owned();

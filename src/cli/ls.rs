@@ -20,12 +20,12 @@ use crate::wire::text::Escaped;
 use crate::wire::version_set::parse_rfc3339;
 
 const PATH: &str = "/v1/versions";
-/// Most rows of a table, which is held until all are known, in about 150 MB.
+/// Most rows of a table. The command holds all rows before it prints them, in about 150 MB.
 const MAX_TABLE_ROWS: usize = 1_000_000;
-/// Most names to ask for at once, whatever the limit: well within what a node gives.
+/// Most names of one request: fewer than a node returns at once.
 const MAX_PAGE: u64 = 1000;
 
-/// List names in their order, with all pages
+/// List names in order, with all pages
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -69,14 +69,14 @@ async fn list(args: &Ls, client: &mut Client, out: &mut impl Write) -> Result<()
     loop {
         let answer = client.send(&Request::get(with_query(PATH, std::slice::from_ref(&query)))).await?;
         let answer = answer.or_refusal("list").map_err(|failure| match failure {
-            // no list is not the same as no such name
+            // a list that does not exist is not a name that does not exist
             Failure::Missing(line) => Failure::Failed(line),
             failure => failure,
         })?;
         let rows = rows(&answer, args.keys_only)?;
         let (before, next) = (printer.printed, next_query(&answer));
         for row in rows {
-            // each page goes on behind the last one: so a list that leads in a circle ends at its second round
+            // each page begins after the last name: so a list that repeats itself ends at its second round
             if last.as_ref().is_some_and(|last| *last >= row.name) {
                 return Err(leads_nowhere(&answer, &format!("{} comes again, or out of order", row.name)));
             }
@@ -89,7 +89,7 @@ async fn list(args: &Ls, client: &mut Client, out: &mut impl Write) -> Result<()
         }
         match next {
             Some(_) if left > 0 && printer.printed == before => {
-                return Err(leads_nowhere(&answer, "a page without names has one behind it"));
+                return Err(leads_nowhere(&answer, "a page without names has a next page"));
             }
             Some(next) if left > 0 => query = next,
             _ => return printer.end(out),
@@ -99,7 +99,7 @@ async fn list(args: &Ls, client: &mut Client, out: &mut impl Write) -> Result<()
 
 fn leads_nowhere(answer: &Answer, why: &str) -> Failure {
     Failure::Failed(format!(
-        "the list of {} leads nowhere: {why}: see what stands between, or name another node with --client-url",
+        "the list of {} does not end: {why}: check the proxies in between, or name another node with --client-url",
         answer.from
     ))
 }
@@ -108,17 +108,17 @@ fn first_query(args: &Ls) -> String {
     let prefix = args.typed_prefix.as_deref().or(args.prefix.as_deref()).unwrap_or("");
     let mut parameters = vec![parameter("prefix", prefix)];
     parameters.extend(args.limit.map(|limit| parameter("limit", &limit.min(MAX_PAGE).to_string())));
-    // what is not printed need not travel
+    // data that is not printed is not requested
     if args.keys_only || args.output.format != Format::Json {
         parameters.push("keys-only".to_owned());
     }
     parameters.join("&")
 }
 
-/// The query of the next page. Only that part of the link is taken, so that a proxy may move the path.
+/// The query of the next page. The path of the link is ignored, so that a proxy may move it.
 fn next_query(answer: &Answer) -> Option<String> {
     let link = answer.header("link")?;
-    // targets have neither bracket, for those are percent-encoded; commas they may have
+    // targets have no brackets, because these are percent-encoded; they may have commas
     link.split('<').skip(1).find_map(|one| {
         let (target, parameters) = one.split_once('>')?;
         let is_next = parameters.split([';', ',']).any(|p| matches!(p.trim(), "rel=\"next\"" | "rel=next"));
@@ -164,7 +164,7 @@ fn rows(answer: &Answer, keys_only: bool) -> Result<Vec<Row>, Failure> {
 
 struct Printer {
     format: Format,
-    /// What a table must have seen before it knows its widths.
+    /// The rows of a table, which must all be known for its column widths.
     rows: Vec<Vec<String>>,
     printed: u64,
 }
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pages_that_lead_nowhere_end_too() {
+    async fn a_list_that_does_not_end_is_an_error() {
         let circle = || [page(&["a"], Some("?after=a")), page(&["b"], Some("?after=b"))];
         let circle = || circle().into_iter().chain(circle()).collect::<Vec<_>>();
         let itself = || vec![page(&["a"], Some("?after=a")), page(&["a"], Some("?after=a"))];
@@ -269,7 +269,7 @@ mod tests {
         for (pages, asked) in [(circle(), 3), (itself(), 2), (empty(), 2)] {
             let fake = Fake::start(pages);
             let failure = listed(&fake, "").await.unwrap_err();
-            assert!(failure.line().unwrap().contains(" leads nowhere: "), "{failure:?}");
+            assert!(failure.line().unwrap().contains(" does not end: "), "{failure:?}");
             assert_eq!(fake.seen().len(), asked);
         }
     }

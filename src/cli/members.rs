@@ -1,4 +1,4 @@
-//! `vwatch members`: who is in a node's group, and whether all ways to count them agree.
+//! `vwatch members`: the nodes of a cluster, and whether discovery, gossip and requests agree on them.
 
 use clap::Args;
 
@@ -10,23 +10,22 @@ use super::output::{Format, print, table};
 use crate::wire::cluster::{Agreement, Cluster, Genesis, Member, SetMark};
 use crate::wire::text::{Escaped, json_escaped};
 
-/// List the nodes of a group, as one of them sees it
+/// List the nodes of a cluster, as one of them sees it
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   vwatch members                  a table
   vwatch members -w simple        node id, state and address, one a line
-  vwatch members -w json          all that GET /v1/cluster says
+  vwatch members -w json          the answer of GET /v1/cluster
   vwatch members http://127.0.0.2:8008
 
-In the table, LAG counts writes of this node that the other has yet to acknowledge (* marks one that a \
-sync has to bring up to date), CLOCK is how far its clock is ahead, and SET is the beginning of its \
-digest: equal sets, equal digests.
+In the table, LAG counts the writes of this node that the other node has not acknowledged (* marks a node that needs a \
+sync), CLOCK is how far its clock is ahead, and SET is the beginning of its digest: equal sets have equal digests.
 
-Exit code 1 if this node is not ready, or if discovery, gossip and requests do not come to the same nodes: \
-what is wrong, and what to do, is on standard error.")]
+Exit code 1 if this node is not ready, or if discovery, gossip and requests do not see the same nodes: the fault, and \
+what to do, are on standard error.")]
 pub(super) struct Members {
-    /// The server port of the node to ask, as --server-url
+    /// Server port of the node, like --server-url
     #[arg(value_name = "URL", conflicts_with = "server_url")]
     typed_url: Option<String>,
     /// Form of the output: json, table or simple [env: VWATCH_OUTPUT]
@@ -49,7 +48,8 @@ pub(super) fn run(args: &Members) -> Result<(), Failure> {
     nodes.server_url = args.typed_url.clone().or(nodes.server_url);
     let mut client = nodes.writers()?.within(args.time.timeout);
     let request = Request::get("/v1/cluster".to_owned());
-    let answer = block_on(async { client.send(&request).await })?.or_refusal("members").map_err(no_group)?;
+    let answer =
+        block_on(async { client.send(&request).await })?.or_refusal("members").map_err(explain_missing)?;
     let mut cluster = cluster_view::parse(&answer)?;
     for members in [&mut cluster.members.live, &mut cluster.members.dead] {
         members.sort_by(|a, b| (&a.node_id, &a.server).cmp(&(&b.node_id, &b.server)));
@@ -64,17 +64,15 @@ pub(super) fn run(args: &Members) -> Result<(), Failure> {
     judge(&cluster)
 }
 
-/// That a path is not there says that it is no server port, or an old one.
-fn no_group(failure: Failure) -> Failure {
+/// Explains a missing path: the port is not a server port, or that of an old node.
+fn explain_missing(failure: Failure) -> Failure {
     match failure {
-        Failure::Missing(line) => {
-            Failure::Failed(format!("{line} (members are asked for at the server port)"))
-        }
+        Failure::Missing(line) => Failure::Failed(format!("{line} (only the server port knows the members)")),
         failure => failure,
     }
 }
 
-/// Whether all is well.
+/// Fails if the node is not ready or the views of the cluster do not agree.
 fn judge(cluster: &Cluster) -> Result<(), Failure> {
     let mut wrong = Vec::new();
     if cluster.node.standing != "ready" {
@@ -123,7 +121,7 @@ fn shown(cluster: &Cluster) -> String {
 
 fn set_line(genesis: Option<&Genesis>) -> &'static str {
     match genesis {
-        Some(genesis) if genesis.provisional => "; the set was begun alone, and is given up for any other",
+        Some(genesis) if genesis.provisional => "; the set is provisional, and is given up for any other",
         _ => "",
     }
 }
@@ -229,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_well_fails_and_is_said() {
+    fn each_fault_is_a_failure() {
         let mut joining = cluster();
         joining.node.standing = "joining".to_owned();
         assert_eq!(judge(&joining), Err(Failure::Failed("this node is not ready: joining".to_owned())));

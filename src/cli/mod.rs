@@ -1,4 +1,4 @@
-//! The command line: one file a command. The client commands speak HTTP to any node and know nothing of this one.
+//! The command line: one file a command. The client commands use HTTP to reach any node.
 
 mod args;
 mod bench;
@@ -31,10 +31,10 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
 use failure::{Failure, complain};
 
-/// The id of `-w`, of all commands that have it.
+/// The id of `-w` in all commands that have it.
 const FORM: &str = "format";
 
-/// Runs what the command line of this process asks for.
+/// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
     match run(std::env::args_os().collect()) {
@@ -76,7 +76,7 @@ fn run(typed: Vec<OsString>) -> Result<(), Failure> {
 
 fn run_command(name: &str, matches: &ArgMatches) -> Result<(), Failure> {
     match name {
-        // these listen for signals themselves
+        // these handle signals themselves
         "bench" => return bench::run(matches),
         "dev" => return dev::run(&read::<dev::Dev>(matches)?),
         dev::COMMAND => return dev::run_node(matches),
@@ -94,13 +94,13 @@ fn run_command(name: &str, matches: &ArgMatches) -> Result<(), Failure> {
     }
 }
 
-/// The form of the output where `-w` does not choose one.
+/// The command with the output format for commands without `-w`.
 fn with_form(command: Command, form: &'static str) -> Command {
     let choose = |arg: Arg| if arg.get_id() == FORM { arg.default_value(form) } else { arg };
     command.mut_args(choose).mut_subcommands(|command| with_form(command, form))
 }
 
-/// Whether the command that was typed has an output whose form is left to the environment.
+/// Whether the typed command has an output and no `-w`.
 fn chooses_no_form(matches: &ArgMatches) -> bool {
     let is_default = matches!(matches.try_contains_id(FORM), Ok(true))
         && matches.value_source(FORM) == Some(ValueSource::DefaultValue);
@@ -135,8 +135,8 @@ fn command() -> Command {
 }
 
 fn client_command<T: Args>(name: &'static str) -> Command {
-    // what stands behind an option is its value: a version may begin with a dash, and of a number below zero the option
-    // says best what is wrong
+    // the argument after an option is its value: a version may begin with a dash, and the option has the best error for
+    // a number below zero
     T::augment_args(Command::new(name).args_override_self(true)).mut_args(|arg| {
         let is_option = !arg.is_positional() && arg.get_action().takes_values();
         arg.allow_hyphen_values(is_option)
@@ -154,16 +154,16 @@ Examples:
   vwatch ls --prefix repo/               list names
   vwatch del repo/artifact:latest        delete
   vwatch bench watch --watchers 10000    measure a node
-  vwatch members                         who is in the group of a node
+  vwatch members                         the nodes of a cluster
   vwatch dev                             a cluster on this machine, to try
   vwatch health                          is the node ready?";
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done; 1 failed (unreachable, refused); 2 bad command line or setting; 3 unchanged (get --version); \
-4 no such name; 5 lost to a newer write; 6 a write that may have been done; 128 and the number of a signal that ended \
-it. What 'watch -n COUNT NAME -- COMMAND' adds is in its own help.
+Exit codes: 0 done; 1 failed (unreachable, rejected); 2 bad command line or setting; 3 unchanged (get --version); 4 \
+no such name; 5 lost to a newer write; 6 a write that may have been done; 128 and the number of the signal that ended \
+the command. 'vwatch watch --help' has the codes of 'watch -n COUNT NAME -- COMMAND'.
 
-Not there yet: watching a prefix.";
+Not available yet: watching a prefix.";
 
 #[cfg(test)]
 mod tests {
@@ -174,7 +174,7 @@ mod tests {
         command().debug_assert();
     }
 
-    /// The terminal's width is not ours to know: a line that is broken in the source as well is broken twice.
+    /// The width of the terminal is unknown: a line that is also broken in the source would be broken twice.
     #[test]
     fn prose_in_help_is_not_broken_by_hand() {
         fn check(command: &Command) {

@@ -1,4 +1,4 @@
-//! Which nodes a client command speaks to.
+//! The nodes of a client command, by its flags and the environment.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -17,18 +17,18 @@ use super::url::Url;
 use crate::wire::duration;
 use crate::wire::headers::X_VWATCH_NODE;
 
-/// How long the nodes may take to tell where their ports are, all of them together.
-const TELL_WITHIN: Duration = Duration::from_secs(3);
+/// Time for all nodes together to answer where their client ports are.
+const LOOKUP_TIME: Duration = Duration::from_secs(3);
 
-/// Where the nodes are. Every command takes both, so that a script can give all of them the same options.
+/// The URLs of the nodes. Every command takes both flags, so that a script can give all commands the same options.
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct Nodes {
-    /// Where to read: the client port of a node, or several, comma separated, tried in turn [env: VWATCH_CLIENT_URL]
-    /// [default: http://127.0.0.1:8080, or what the nodes of --server-url say]
+    /// For reads: client port of a node, or several, comma separated, tried in turn [env: VWATCH_CLIENT_URL]
+    /// [default: http://127.0.0.1:8080, or the client ports of the nodes of --server-url]
     #[arg(long, value_name = "URLS", help_heading = "Nodes")]
     pub(super) client_url: Option<String>,
-    /// Where to write: the server port of a node, or several, comma separated, tried in turn [env:
-    /// VWATCH_SERVER_URL] [default: http://127.0.0.1:8008]
+    /// For writes: server port of a node, or several, comma separated, tried in turn [env: VWATCH_SERVER_URL]
+    /// [default: http://127.0.0.1:8008]
     #[arg(long, value_name = "URLS", help_heading = "Nodes")]
     pub(super) server_url: Option<String>,
 }
@@ -38,7 +38,7 @@ pub(super) struct Nodes {
 enum Port {
     /// It answers reads.
     Client,
-    /// It takes writes.
+    /// It accepts writes.
     Server,
 }
 
@@ -60,36 +60,38 @@ impl Port {
     }
 }
 
-/// What is said of a port, and where it is said.
+/// The setting of a port, and where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Said {
+enum UrlSetting {
     Typed(String),
     Env(String),
-    Nothing,
+    Unset,
 }
 
-/// Where a port is to be looked for.
+/// How to find a port.
 #[derive(Debug, PartialEq, Eq)]
-enum Source {
+enum PortSource {
     /// At these URLs.
     Urls(String),
-    /// At the nodes whose other port is at these URLs.
+    /// By asking the nodes whose other port is at these URLs.
     Other(String),
 }
 
-/// Never at a node that was not named: what was typed beats the environment, also where only the other port was typed; and
-/// the defaults hold only where nothing is said of either. `is_both`: the command uses both ports, so that one can be
-/// typed beside the other of the environment.
-fn source(port: Port, own: Said, other: &Said, is_both: bool) -> Source {
+/// How to find a port, never at a node that no setting names. A flag takes precedence over the environment, also a flag
+/// for the other port. The defaults apply only if neither port has a setting. `is_both`: the command uses both ports,
+/// so the flag of one port may go with the variable of the other.
+fn source(port: Port, own: UrlSetting, other: &UrlSetting, is_both: bool) -> PortSource {
     match (own, other) {
-        (Said::Env(_), Said::Typed(other)) if !is_both => Source::Other(other.clone()),
-        (Said::Typed(own) | Said::Env(own), _) => Source::Urls(own),
-        (Said::Nothing, Said::Typed(other) | Said::Env(other)) => Source::Other(other.clone()),
-        (Said::Nothing, Said::Nothing) => Source::Urls(port.default().to_owned()),
+        (UrlSetting::Env(_), UrlSetting::Typed(other)) if !is_both => PortSource::Other(other.clone()),
+        (UrlSetting::Typed(own) | UrlSetting::Env(own), _) => PortSource::Urls(own),
+        (UrlSetting::Unset, UrlSetting::Typed(other) | UrlSetting::Env(other)) => {
+            PortSource::Other(other.clone())
+        }
+        (UrlSetting::Unset, UrlSetting::Unset) => PortSource::Urls(port.default().to_owned()),
     }
 }
 
-/// How long a command may take that does not wait for a change.
+/// The time limit of a command that does not wait for a change.
 #[derive(Debug, Args)]
 pub(super) struct TimeLimit {
     /// How long the command may take in all, with all nodes
@@ -98,10 +100,10 @@ pub(super) struct TimeLimit {
 }
 
 impl Nodes {
-    /// A client for the ports that answer reads. What it takes to find these is part of `limit`, half of it at most.
+    /// A client for the ports that answer reads. The time to find them is a part of `limit`, at most half of it.
     pub(super) fn readers(&self, limit: Option<Duration>) -> Result<Client, Failure> {
         let began = Instant::now();
-        let patience = limit.map_or(TELL_WITHIN, |limit| TELL_WITHIN.min(limit / 2));
+        let patience = limit.map_or(LOOKUP_TIME, |limit| LOOKUP_TIME.min(limit / 2));
         let client = Client::new(self.urls(Port::Client, false, patience)?, Port::Client.flag());
         Ok(match limit {
             Some(limit) => client.within(limit.saturating_sub(began.elapsed())),
@@ -109,32 +111,32 @@ impl Nodes {
         })
     }
 
-    /// A client for the ports that take writes.
+    /// A client for the ports that accept writes.
     pub(super) fn writers(&self) -> Result<Client, Failure> {
-        Ok(Client::new(self.urls(Port::Server, false, TELL_WITHIN)?, Port::Server.flag()))
+        Ok(Client::new(self.urls(Port::Server, false, LOOKUP_TIME)?, Port::Server.flag()))
     }
 
-    /// The ports that answer reads, at least one, for a command that writes too.
+    /// The ports that answer reads, at least one, for a command that also writes.
     pub(super) fn reader_urls(&self) -> Result<Vec<Url>, Failure> {
-        self.urls(Port::Client, true, TELL_WITHIN)
+        self.urls(Port::Client, true, LOOKUP_TIME)
     }
 
-    /// The ports that take writes, at least one, for a command that may read too.
+    /// The ports that accept writes, at least one, for a command that may also read.
     pub(super) fn writer_urls(&self, is_both: bool) -> Result<Vec<Url>, Failure> {
-        self.urls(Port::Server, is_both, TELL_WITHIN)
+        self.urls(Port::Server, is_both, LOOKUP_TIME)
     }
 
     fn urls(&self, port: Port, is_both: bool, patience: Duration) -> Result<Vec<Url>, Failure> {
-        let (own, other) = (self.said(port), self.said(port.other()));
+        let (own, other) = (self.setting(port), self.setting(port.other()));
         match source(port, own, &other, is_both) {
-            Source::Urls(text) => self.parsed(port, &text),
-            Source::Other(text) => {
+            PortSource::Urls(text) => self.parsed(port, &text),
+            PortSource::Other(text) => {
                 let others = self.parsed(port.other(), &text)?;
                 match port {
                     Port::Client => block_on(client_ports(others, self.name_of(Port::Server), patience)),
                     Port::Server => Err(Failure::Usage(format!(
-                        "no server URL: {} names where to read, {text}, and that does not tell where to write: name the \
-                         server port with --server-url or VWATCH_SERVER_URL",
+                        "no server URL: {} gives the client port, {text}, and a node does not return its server port \
+                         there: name the server port with --server-url or VWATCH_SERVER_URL",
                         self.name_of(Port::Client)
                     ))),
                 }
@@ -142,19 +144,19 @@ impl Nodes {
         }
     }
 
-    fn said(&self, port: Port) -> Said {
+    fn setting(&self, port: Port) -> UrlSetting {
         let typed = if port == Port::Client { &self.client_url } else { &self.server_url };
         match (typed, environment::variable(port.variable())) {
-            (Some(text), _) => Said::Typed(text.clone()),
-            (None, Some(text)) => Said::Env(text),
-            (None, None) => Said::Nothing,
+            (Some(text), _) => UrlSetting::Typed(text.clone()),
+            (None, Some(text)) => UrlSetting::Env(text),
+            (None, None) => UrlSetting::Unset,
         }
     }
 
-    /// What names a port: its flag, or its variable.
+    /// The flag or the variable that names a port.
     fn name_of(&self, port: Port) -> String {
-        match self.said(port) {
-            Said::Env(_) => port.variable().to_owned(),
+        match self.setting(port) {
+            UrlSetting::Env(_) => port.variable().to_owned(),
             _ => format!("--{}", port.flag()),
         }
     }
@@ -164,38 +166,37 @@ impl Nodes {
     }
 }
 
-/// The client ports of the nodes at these server ports, by what they tell. Who does not answer is left out as long as
-/// another one does.
+/// The client ports of the nodes at these server ports, from their answers. A node that does not answer is left out if
+/// another one answers.
 async fn client_ports(servers: Vec<Url>, named_by: String, patience: Duration) -> Result<Vec<Url>, Failure> {
-    // all at once: one that stands still takes its whole time
-    let mut asking = JoinSet::new();
+    // all at once: a silent node takes the whole time
+    let mut lookups = JoinSet::new();
     for (at, server) in servers.into_iter().enumerate() {
-        asking.spawn(async move {
+        lookups.spawn(async move {
             let found = timeout(patience, client_port(&server)).await;
             (at, found.unwrap_or_else(|_| Err(format!("no answer from {server} within {patience:?}"))))
         });
     }
-    let mut told: Vec<(usize, Result<Url, String>)> = asking.join_all().await;
-    told.sort_unstable_by_key(|(at, _)| *at);
+    let mut results: Vec<(usize, Result<Url, String>)> = lookups.join_all().await;
+    results.sort_unstable_by_key(|(at, _)| *at);
     let mut found = Vec::new();
     let mut why = String::new();
-    for (_, outcome) in told {
-        match outcome {
+    for (_, result) in results {
+        match result {
             Ok(url) => found.push(url),
-            Err(trouble) => why = trouble,
+            Err(error) => why = error,
         }
     }
     if !found.is_empty() {
         return Ok(found);
     }
     Err(Failure::Failed(format!(
-        "no client URL: only {named_by} is given, and where those nodes answer reads is not found out: {why}: name it \
+        "no client URL: only {named_by} is given, and the client ports of those nodes are not known: {why}: name them \
          with --client-url or VWATCH_CLIENT_URL"
     )))
 }
 
-/// Where a node answers reads. That the same node is found there is made sure of: between here and there, ports may be
-/// mapped to others.
+/// The client port of a node. Checks that the same node is there, because ports may be mapped to others on the way.
 async fn client_port(server: &Url) -> Result<Url, String> {
     let answer = ask(server, "/v1/cluster").await?;
     if !answer.status.is_success() {
@@ -205,7 +206,7 @@ async fn client_port(server: &Url) -> Result<Url, String> {
         cluster_view::parse(&answer).map_err(|failure| failure.line().unwrap_or_default().to_owned())?;
     let node = cluster.node;
     let listens: SocketAddr =
-        node.client.parse().map_err(|_| format!("{server} does not tell where it answers reads"))?;
+        node.client.parse().map_err(|_| format!("{server} does not return its client port"))?;
     let url = match listens.ip().is_unspecified() {
         true => server.with_port(listens.port()),
         false => Url::parse(&listens.to_string())?,
@@ -217,9 +218,9 @@ async fn client_port(server: &Url) -> Result<Url, String> {
     }
     let other = match id {
         Some(id) => format!("node {}", String::from_utf8_lossy(id)),
-        None => "no node that tells its id".to_owned(),
+        None => "no node that returns its id".to_owned(),
     };
-    Err(format!("{server} says that it answers reads at {listens}, and at {url} is {other}"))
+    Err(format!("{server} answers that its client port is {listens}, and at {url} is {other}"))
 }
 
 async fn ask(url: &Url, path: &str) -> Result<Answer, String> {
@@ -228,17 +229,17 @@ async fn ask(url: &Url, path: &str) -> Result<Answer, String> {
     client.send(&request).await.map_err(|failure| failure.line().unwrap_or_default().to_owned())
 }
 
-/// Runs one client command: a single thread is plenty.
+/// Runs one client command on one thread.
 pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
     let done = runtime.block_on(work);
-    // dropped, it would wait for a name server that says nothing
+    // a drop would wait for a silent name server
     runtime.shutdown_background();
     done
 }
 
-/// A name has at least one byte: an empty one is most likely a variable of a script that is not set.
+/// Checks that a name is not empty. An empty one is most likely an unset variable of a script.
 pub(super) fn check_name(name: &str) -> Result<(), Failure> {
     if name.is_empty() {
         return Err(Failure::Usage("bad name: it is empty: name at least one byte".to_owned()));
@@ -252,21 +253,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn never_at_a_node_that_was_not_named() {
-        let typed = |text: &str| Said::Typed(text.to_owned());
-        let env = |text: &str| Said::Env(text.to_owned());
-        let urls = |text: &str| Source::Urls(text.to_owned());
-        let other = |text: &str| Source::Other(text.to_owned());
+    fn a_port_is_never_at_a_node_that_no_setting_names() {
+        let typed = |text: &str| UrlSetting::Typed(text.to_owned());
+        let env = |text: &str| UrlSetting::Env(text.to_owned());
+        let urls = |text: &str| PortSource::Urls(text.to_owned());
+        let other = |text: &str| PortSource::Other(text.to_owned());
         for (own, others, expected, expected_both) in [
-            (Said::Nothing, Said::Nothing, urls("http://127.0.0.1:8008"), urls("http://127.0.0.1:8008")),
-            (typed("a"), Said::Nothing, urls("a"), urls("a")),
+            (
+                UrlSetting::Unset,
+                UrlSetting::Unset,
+                urls("http://127.0.0.1:8008"),
+                urls("http://127.0.0.1:8008"),
+            ),
+            (typed("a"), UrlSetting::Unset, urls("a"), urls("a")),
             (typed("a"), typed("b"), urls("a"), urls("a")),
             (typed("a"), env("b"), urls("a"), urls("a")),
-            (env("a"), Said::Nothing, urls("a"), urls("a")),
+            (env("a"), UrlSetting::Unset, urls("a"), urls("a")),
             (env("a"), env("b"), urls("a"), urls("a")),
             (env("a"), typed("b"), other("b"), urls("a")),
-            (Said::Nothing, typed("b"), other("b"), other("b")),
-            (Said::Nothing, env("b"), other("b"), other("b")),
+            (UrlSetting::Unset, typed("b"), other("b"), other("b")),
+            (UrlSetting::Unset, env("b"), other("b"), other("b")),
         ] {
             assert_eq!(source(Port::Server, own.clone(), &others, false), expected, "{own:?} {others:?}");
             assert_eq!(source(Port::Server, own.clone(), &others, true), expected_both, "{own:?} {others:?}");
@@ -274,7 +280,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_client_port_is_what_the_node_says_if_the_same_node_is_there() {
+    async fn the_client_port_is_the_one_in_the_answer_if_the_same_node_is_there() {
         let cluster = |client: &str| {
             let json = format!(r#"{{"node":{{"node_id":"n","incarnation":"1","client":"{client}"}}}}"#);
             answer("200 OK", &[], &json)
@@ -292,13 +298,13 @@ mod tests {
             }
         }
         for (said, part) in [
-            (cluster(""), "does not tell"),
+            (cluster(""), "does not return"),
             (answer("404 Not Found", &[], ""), "answers 404"),
             (answer("200 OK", &[], "{}"), "it describes no node"),
         ] {
             let server = Fake::start(vec![said]);
             let failure =
-                client_ports(vec![server.url()], "--server-url".to_owned(), TELL_WITHIN).await.unwrap_err();
+                client_ports(vec![server.url()], "--server-url".to_owned(), LOOKUP_TIME).await.unwrap_err();
             let line = failure.line().unwrap();
             assert!(
                 line.starts_with("no client URL: only --server-url is given") && line.contains(part),
@@ -308,9 +314,9 @@ mod tests {
     }
 
     #[test]
-    fn a_look_up_that_hangs_holds_up_no_end() {
+    fn a_resolution_that_hangs_does_not_delay_the_end() {
         let (end, wait) = std::sync::mpsc::channel();
-        // as getaddrinfo does: in a thread that nothing stops
+        // like getaddrinfo: in a thread that cannot be stopped
         block_on(async {
             let (begin, begun) = tokio::sync::oneshot::channel();
             tokio::task::spawn_blocking(move || {
@@ -320,11 +326,11 @@ mod tests {
             begun.await.map_err(|why| Failure::Failed(why.to_string()))
         })
         .unwrap();
-        assert!(end.send(()).is_ok(), "the command ended only after the look-up");
+        assert!(end.send(()).is_ok(), "the command ended only after the resolution");
     }
 
     #[tokio::test]
-    async fn nodes_that_stand_still_are_asked_at_once() {
+    async fn silent_nodes_are_asked_at_the_same_time() {
         let silent: Vec<_> = (0..8).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let urls = silent.iter().map(|port| Url::parse(&port.local_addr().unwrap().to_string()).unwrap());
         let began = Instant::now();

@@ -1,4 +1,4 @@
-//! How records are printed: for people, for `cut`, and for `jq`.
+//! The output of records: for people, for `cut`, and for `jq`.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -15,7 +15,8 @@ use crate::core::Stamp;
 use crate::wire::text::{Escaped, EscapedLines, json_escaped};
 use crate::wire::version_set;
 
-/// `-w`: one JSON object with the fields of a VersionSet, columns with a header, or the least that a script needs.
+/// The format of `-w`: one JSON object with the fields of a VersionSet, columns with a header, or the minimum for a
+/// script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
     Json,
@@ -37,13 +38,13 @@ pub(super) struct Output {
     pub(super) format: Format,
 }
 
-/// The variable that chooses a form where `-w` does not.
+/// The variable with the format for commands without `-w`.
 const VARIABLE: &str = "VWATCH_OUTPUT";
 
-/// The form that the environment asks for; as of a node, an empty variable counts as unset.
+/// The format in the environment, if there is one.
 ///
 /// # Errors
-/// It asks for one that is none.
+/// If it is no format.
 pub(super) fn from_env() -> Result<Option<&'static str>, Failure> {
     let Some(text) = environment::variable(VARIABLE) else { return Ok(None) };
     match Format::value_variants().iter().map(|format| format.as_str()).find(|name| *name == text) {
@@ -53,7 +54,7 @@ pub(super) fn from_env() -> Result<Option<&'static str>, Failure> {
 }
 
 impl Format {
-    /// As it is typed.
+    /// The name of the format.
     const fn as_str(self) -> &'static str {
         match self {
             Self::Json => "json",
@@ -63,11 +64,11 @@ impl Format {
     }
 }
 
-/// A record as it is printed. As JSON it has `last_sync`, and beside it `last-sync`, as vwatch's version sets spell it.
+/// A record for the output. As JSON it has `last_sync`, and also `last-sync`, the spelling of version sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Row {
     pub(super) name: String,
-    /// Empty of a delete.
+    /// Empty for a delete.
     pub(super) version: String,
     pub(super) data: Data,
     pub(super) last_sync: Option<u64>,
@@ -77,16 +78,16 @@ pub(super) struct Row {
 /// The data of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Data {
-    /// Nobody asked for it.
+    /// The command did not request it.
     Unasked,
     /// There is none, not even empty data.
     None,
-    /// This.
+    /// These bytes.
     Bytes(Vec<u8>),
 }
 
 impl Data {
-    /// The bytes, none where there are none.
+    /// The bytes; empty without data.
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
             Self::Unasked | Self::None => b"",
@@ -115,14 +116,14 @@ impl Serialize for Row {
     }
 }
 
-/// A stamp as RFC 3339 with all its microseconds, so that columns stay aligned; digits when it is beyond any calendar.
+/// A stamp as RFC 3339 with all its microseconds, so that columns stay aligned; digits if it is beyond the calendar.
 pub(super) fn rfc3339(micros: u64) -> String {
     Stamp::from_micros(micros)
         .map_or_else(|_| micros.to_string(), |stamp| format!("{:.6}", version_set::rfc3339(stamp)))
 }
 
-/// Data in one line: as it is when it is printable text, else as `base64:` and its base64. Text that begins with
-/// `base64:` itself is encoded too, so that the two cannot be taken for each other.
+/// Data in one line: printable text as it is, other data as `base64:` and its base64. Text that begins with `base64:`
+/// is encoded too, so that the two cannot be confused.
 pub(super) fn in_a_line(data: &[u8]) -> String {
     const ENCODED: &str = "base64:";
     match std::str::from_utf8(data) {
@@ -131,8 +132,8 @@ pub(super) fn in_a_line(data: &[u8]) -> String {
     }
 }
 
-/// Data on standard output. A pipe or a file gets each byte as it is. On a terminal control characters but line feeds and
-/// tabs are escaped, as are bytes that are no UTF-8, and the last line is ended.
+/// Data for standard output. A pipe or a file gets it byte for byte. On a terminal control characters except line feeds
+/// and tabs are escaped, and bytes that are no UTF-8, and the last line ends with a line feed.
 pub(super) fn as_data(data: &[u8], is_terminal: bool) -> Cow<'_, [u8]> {
     if !is_terminal {
         return Cow::Borrowed(data);
@@ -151,7 +152,7 @@ pub(super) fn as_data(data: &[u8], is_terminal: bool) -> Cow<'_, [u8]> {
     Cow::Owned(shown.into_bytes())
 }
 
-/// Writes to standard output, down to the system: what is left to the end of the process fails without a word.
+/// Writes to standard output and flushes it: an error at the end of the process would be lost.
 pub(super) fn print(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     out.write_all(bytes)?;
@@ -176,7 +177,7 @@ impl Row {
         self.last_sync.map_or_else(|| "-".to_owned(), rfc3339)
     }
 
-    /// Header and row of a table of one.
+    /// A table with this row.
     pub(super) fn table(&self) -> String {
         rows_as_table(std::slice::from_ref(self))
     }
@@ -190,7 +191,7 @@ impl Row {
     }
 }
 
-/// Header and rows, with a column for data if there are any.
+/// A table with a header, and with a column for data if a row has some.
 pub(super) fn rows_as_table(rows: &[Row]) -> String {
     let rows: Vec<_> = rows.iter().map(Row::cells).collect();
     let header = ["NAME", "VERSION", "LAST-SYNC", "DATA"];
@@ -198,7 +199,8 @@ pub(super) fn rows_as_table(rows: &[Row]) -> String {
     table(&header[..columns.min(header.len())], &rows)
 }
 
-/// Aligned columns under a header, two spaces apart, each line ended, all cells escaped. No blanks at the end of a line.
+/// Aligned columns under a header, two spaces apart, with all cells escaped. Each line ends with a line feed, and
+/// without blanks before it.
 pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let shown = |row: &Vec<String>| row.iter().map(|cell| Escaped(cell).to_string()).collect::<Vec<_>>();
     let rows: Vec<_> = rows.iter().map(shown).collect();

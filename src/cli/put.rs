@@ -14,7 +14,7 @@ use super::output::{Data, Format, Output, Row, print};
 use super::url::{parameter, path_of, with_query};
 use crate::core::Stamp;
 
-/// Most that is read from standard input: far above what any node takes, so that the node is the one to refuse.
+/// Most bytes that are read from standard input: far more than a node accepts, so that the node rejects the value.
 const MAX_INPUT_BYTES: u64 = 64 << 20;
 
 /// Write a name
@@ -24,20 +24,21 @@ Examples:
   vwatch put repo/artifact:latest 3456   the version is a hash of the data,
                                          and is printed
   vwatch put --version v42 NAME 3456
-  date | vwatch put clock                the value is standard input, as it is
-  vwatch put -- -name -value             what begins with a dash
+  date | vwatch put clock                the value is standard input, unchanged
+  vwatch put -- -name -value             a name and a value that begin with a dash
 
-A write that lost to a newer one: exit code 5. One that was sent and not answered may have been done, or be done later: \
-exit code 6. Of several nodes the next one is asked then, with the same stamp, so that it stays one write.")]
+A write that lost to a newer one: exit code 5. A write that was sent and not answered may have been done, or be done \
+later: exit code 6. With several nodes the command then repeats the write at the next one with the same stamp, so that \
+it stays one write.")]
 pub(super) struct Put {
-    /// The name to write, taken as it is
+    /// The name to write, without any change
     name: String,
     /// The data; '-' or nothing reads standard input
     value: Option<OsString>,
     /// The version; without one it is a hash of the data
     #[arg(long, value_name = "VERSION")]
     version: Option<String>,
-    /// When it was written, in microseconds since 1970; without it the node says
+    /// Time of the write, in microseconds since 1970 [default: the node's time]
     #[arg(long, value_name = "MICROS", value_parser = args::stamp)]
     modified: Option<Stamp>,
     #[command(flatten)]
@@ -71,7 +72,7 @@ fn read_input() -> Result<Vec<u8>, Failure> {
     read.map_err(|error| Failure::Failed(format!("cannot read standard input: {error}")))?;
     if data.len() as u64 > MAX_INPUT_BYTES {
         return Err(Failure::Usage(format!(
-            "value too large: more than {MAX_INPUT_BYTES} bytes: put its address there instead"
+            "value too large: more than {MAX_INPUT_BYTES} bytes: write its address instead"
         )));
     }
     Ok(data)

@@ -16,7 +16,7 @@ pub(super) fn command() -> Command {
         .after_help(format!("{EXAMPLES}\n\n{}", notes()))
 }
 
-/// The flags as clap takes them.
+/// The flags for clap.
 pub(super) fn args() -> impl Iterator<Item = Arg> {
     FLAGS.iter().map(working)
 }
@@ -53,12 +53,12 @@ Examples:
   vwatch -block-for 30s -log-level=debug   single dashes work too
   VWATCH_LOG_LEVEL=debug vwatch            each flag has a variable";
 
-/// What is true of all flags.
+/// Notes about all flags.
 pub(super) fn notes() -> &'static str {
-    "Each flag also reads VWATCH_<FLAG>, such as VWATCH_LISTEN_CLIENT; a flag beats the environment, and an \
+    "Each flag also reads VWATCH_<FLAG>, such as VWATCH_LISTEN_CLIENT; a flag takes precedence, and an \
      empty variable counts as unset. Durations are written as 10s, 1m30s or 250ms, sizes in bytes or with KiB, \
-     MiB or GiB.\n\nRequests to --fill-from obey HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY as curl does, but not \
-     for this machine's own addresses. Peers are never reached through a proxy."
+     MiB or GiB.\n\nRequests to --fill-from obey HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY as curl does, except \
+     for this machine's own addresses. Requests to peers use no proxy."
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
@@ -74,13 +74,13 @@ fn configure(
     let raw = Raw::collect(typed(matches), env).map_err(refused)?;
     for name in &raw.unknown_env {
         complain(&format!(
-            "warning: {name} is no setting and is ignored: see 'vwatch serve --help' for the names"
+            "warning: {name} is no setting and is ignored: 'vwatch serve --help' has the names"
         ));
     }
     Config::from_raw(&raw).map_err(refused)
 }
 
-/// The flags that were given, with their texts.
+/// The given flags with their texts.
 fn typed(matches: &ArgMatches) -> Vec<(String, String)> {
     let mut typed = Vec::new();
     for flag in FLAGS {

@@ -1,4 +1,4 @@
-//! What ends a command from outside: signals, and a reader of our output that goes.
+//! Events that end a command from outside: a signal, or the end of the reader of standard output.
 
 use std::fs;
 use std::future::{Future, pending, poll_fn};
@@ -19,42 +19,46 @@ use super::failure::Failure;
 /// The signals that end a command.
 const ENDING: [Signal; 3] = [Signal::INT, Signal::TERM, Signal::HUP];
 
-/// SIGINT, SIGTERM and SIGHUP, or that nobody reads our output any more.
+/// SIGINT, SIGTERM and SIGHUP, or the end of the reader of standard output.
 #[derive(Default)]
 pub(super) struct Stop {
     signals: Option<Signals>,
-    /// Tells that there may be an orphan to reap.
+    /// Notifies that there may be an orphan to reap.
     children: Option<unix::Signal>,
     output: Option<Sender>,
 }
 
 impl Stop {
-    /// The signals act as on any program. What we print has a reader that may go while there is nothing to print.
+    /// Watches the reader of standard output, which may end while there is nothing to print. Signals have their default
+    /// actions.
     pub(super) fn with_the_reader() -> Self {
         Self { output: watched_output(), ..Self::default() }
     }
 
-    /// The signals come to us.
+    /// Handles the signals.
     pub(super) fn by_signals() -> Result<Self, Failure> {
         Ok(Self { signals: Some(Signals::listen()?), ..Self::default() })
     }
 
-    /// As [`Stop::by_signals`], for a command that starts others. It is given the orphans that they leave, as PID 1 is,
-    /// and reaps them during [`Stop::unless`].
+    /// Like [`Stop::by_signals`], for a command that starts other processes. It becomes the parent of the orphans that
+    /// they leave, like PID 1, and reaps them during [`Stop::unless`].
     pub(super) fn with_children() -> Result<Self, Failure> {
-        // where it is not given them, whoever is PID 1 reaps them
+        // on other systems PID 1 reaps them
         #[cfg(target_os = "linux")]
         let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
         let children = Some(signal(SignalKind::child()).map_err(deaf)?);
         Ok(Self { children, ..Self::by_signals()? })
     }
 
-    /// Whether all children of this process are ours to reap.
+    /// Whether this process reaps all of its children here.
     pub(super) fn owns_children(&self) -> bool {
         self.children.is_some()
     }
 
-    /// Does `work` unless the end comes first.
+    /// Does `work`.
+    ///
+    /// # Errors
+    /// The event that ends the command, if it comes first.
     pub(super) async fn unless<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Failure> {
         let Self { signals, children, output } = self;
         tokio::select! {
@@ -71,11 +75,11 @@ impl Stop {
     }
 }
 
-/// The kernel gives PID 1, as which a command runs in a container, no default actions: a signal that nobody listens
-/// for is lost. There this ends the process as the default action would, with exit code 128 and the signal's number.
+/// Ends the process at a signal with exit code 128 and the signal's number, if it is PID 1. In a container a command
+/// runs as PID 1, which has no default actions: a signal without a handler is lost.
 ///
 /// # Errors
-/// The system gives no thread, or no way to hear of signals.
+/// If the system gives no thread, or does not report signals.
 pub(super) fn as_any_process() -> Result<(), Failure> {
     if getpid() != Pid::INIT {
         return Ok(());
@@ -83,15 +87,15 @@ pub(super) fn as_any_process() -> Result<(), Failure> {
     listen_in_a_thread(|which| std::process::exit(i32::from(128 + number(which))))
 }
 
-/// Tells work that does not wait in a runtime that a signal ends it. Clones tell the same.
+/// Notifies work outside of a runtime that a signal has come. Clones share the state.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Interrupt(Arc<AtomicU8>);
 
 impl Interrupt {
-    /// The first signal is told by [`Interrupt::check`]; the second one ends the process at once.
+    /// Handles signals: [`Interrupt::check`] reports the first one, the second one ends the process at once.
     ///
     /// # Errors
-    /// As [`as_any_process`].
+    /// Those of [`as_any_process`].
     pub(super) fn by_signals() -> Result<Self, Failure> {
         let interrupt = Self::default();
         let told = interrupt.clone();
@@ -105,7 +109,7 @@ impl Interrupt {
     }
 
     /// # Errors
-    /// There was a signal.
+    /// If there was a signal.
     pub(super) fn check(&self) -> Result<(), Failure> {
         match self.0.load(Ordering::Relaxed) {
             0 => Ok(()),
@@ -134,8 +138,8 @@ fn deaf(error: impl std::fmt::Display) -> Failure {
     Failure::Failed(format!("cannot listen for signals: {error}"))
 }
 
-/// The signals that end a command, but for those that were ignored when we started: so `nohup`, and a shell that starts
-/// a command in the background, keep them away.
+/// The signals that end a command, except those that were ignored at its start: `nohup` ignores some, and so does a
+/// shell that starts a command in the background.
 struct Signals(Vec<(Signal, unix::Signal)>);
 
 impl Signals {
@@ -159,7 +163,7 @@ impl Signals {
     }
 }
 
-/// Reads the mask in `/proc/self/status`. Where there is none, no signal is ignored.
+/// Reads the mask of ignored signals in `/proc/self/status`. Without one, no signal is ignored.
 fn is_ignored(status: &str, which: Signal) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
@@ -173,7 +177,7 @@ async fn signalled(signals: Option<&mut Signals>) -> Signal {
     }
 }
 
-/// Reaps orphans for as long as it is waited for. No child of our own runs then.
+/// Reaps orphans until it is dropped. Call it only while no child of this process is waited for elsewhere.
 async fn reap<T>(children: Option<&mut unix::Signal>) -> T {
     let Some(children) = children else { return pending().await };
     loop {
@@ -182,15 +186,15 @@ async fn reap<T>(children: Option<&mut unix::Signal>) -> T {
     }
 }
 
-/// Standard output, if it can be waited on. Nothing is written through this, and whether writing blocks is left as
-/// it is: others may share it.
+/// Standard output, if the runtime can wait on it. Nothing is written through this, and its blocking mode stays
+/// unchanged, because other processes may share it.
 fn watched_output() -> Option<Sender> {
     let output = std::io::stdout().as_fd().try_clone_to_owned().ok()?;
-    // a file cannot be waited on, and has no reader who goes
+    // the runtime cannot wait on a file, and a file has no reader that ends
     Sender::from_owned_fd_unchecked(output).ok()
 }
 
-/// Comes back when the other end of the pipe is closed, which is the one error that a pipe tells.
+/// Completes when the other end of the pipe is closed, the only error that a pipe reports.
 async fn closed(output: Option<&Sender>) {
     if let Some(output) = output
         && output.ready(Interest::ERROR).await.is_ok_and(Ready::is_error)

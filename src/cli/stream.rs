@@ -1,4 +1,4 @@
-//! A connection that still listens when nobody listens to it any more.
+//! A connection that still reads after the other side has stopped reading.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -6,8 +6,9 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A node refuses what is too large before it read all of it, and closes. Writing fails then, but its answer has come:
-/// whatever is still to be written is dropped without an error, and it is the reading that says how it ends.
+/// A node rejects a request that is too large before it has read all of it, and closes the connection. Writing fails
+/// then, while the answer has arrived. So the rest of the request is dropped without an error, and reading decides the
+/// result.
 pub(super) struct HearsOut<S> {
     inner: S,
     is_deaf: bool,

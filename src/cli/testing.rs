@@ -1,4 +1,4 @@
-//! A node of canned answers for the tests of the client commands.
+//! A fake node with prepared answers for the tests of the client commands.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,8 +10,9 @@ use super::url::Url;
 use crate::node::clock;
 use crate::wire::date::http_date;
 
-/// Answers one request after the other with what it was given, over as many connections as it takes, and then hangs up.
-/// An empty answer hangs up after the request. A probe, `GET /healthz`, is answered with its date and counts for nothing.
+/// Gives its answers to one request after the other, over as many connections as needed, and then closes the
+/// connection. An empty answer closes the connection after the request. A probe, `GET /healthz`, gets its own answer
+/// with the date and is not recorded.
 pub(super) struct Fake {
     port: u16,
     log: Arc<Mutex<Log>>,
@@ -28,12 +29,12 @@ impl Fake {
         Self::with_probe(answers, Some(http_date(clock::now()).to_string()))
     }
 
-    /// One whose clock says this.
+    /// A fake node with this date.
     pub(super) fn with_date(answers: Vec<String>, date: &str) -> Self {
         Self::with_probe(answers, Some(date.to_owned()))
     }
 
-    /// One to which a probe is a request like any other.
+    /// A fake node that treats a probe like any other request.
     pub(super) fn without_probes(answers: Vec<String>) -> Self {
         Self::with_probe(answers, None)
     }
@@ -95,7 +96,7 @@ async fn serve(listener: TcpListener, answers: Vec<String>, date: Option<String>
     }
 }
 
-/// The next request, unless there is none any more.
+/// The next request; `None` after the last one.
 pub(super) async fn read_request(stream: &mut TcpStream) -> Option<String> {
     let mut read = Vec::new();
     loop {

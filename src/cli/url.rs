@@ -1,4 +1,4 @@
-//! Addresses of nodes, and what is put into a path or a query.
+//! URLs of nodes, and their paths and queries.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::wire::uri::encode_parameter;
 
-/// What may not stand in a path segment as it is (RFC 3986 `pchar`); `/` stays, for it is part of a name.
+/// Characters that a path segment must percent-encode (RFC 3986 `pchar`). `/` is a part of names and stays.
 const NOT_IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -27,7 +27,7 @@ const NOT_IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'@')
     .remove(b'/');
 
-/// The path of a name. Nothing is cleaned up: `a//b` and `..` are names like any other.
+/// The path of a name. It is not normalized: `a//b` and `..` are names like any other.
 pub(super) fn path_of(name: &str) -> String {
     format!("/v1/versions/{}", utf8_percent_encode(name, NOT_IN_PATH))
 }
@@ -37,20 +37,20 @@ pub(super) fn parameter(key: &str, value: &str) -> String {
     format!("{key}={}", encode_parameter(value))
 }
 
-/// A path with its query, if there is any.
+/// A path with its query, if there is one.
 pub(super) fn with_query(path: &str, parameters: &[String]) -> String {
     if parameters.is_empty() { path.to_owned() } else { format!("{path}?{}", parameters.join("&")) }
 }
 
-/// Where a node is.
+/// The URL of a port of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Url {
-    /// `host:port` as the `Host` header wants it.
+    /// `host:port` for the `Host` header.
     pub(super) authority: String,
-    /// Host as the resolver wants it, without brackets.
+    /// Host for the resolver, without brackets.
     pub(super) host: String,
     pub(super) port: u16,
-    /// What stands before `/v1`, without a slash at its end; empty but behind a proxy.
+    /// Path before `/v1`, without a slash at its end; empty unless a proxy needs one.
     pub(super) base: String,
 }
 
@@ -64,7 +64,7 @@ impl Url {
     /// Reads `http://host:port`, or `host:port` without a scheme.
     ///
     /// # Errors
-    /// One line: why not, what was got, what to do.
+    /// One line: the fault, the text, what to do.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let refused = |why: &str, advice: &str| Err(format!("{why}: got {text:?}: {advice}"));
         const ADVICE: &str = "write http://host:port or host:port";
@@ -107,13 +107,13 @@ impl Url {
         }
     }
 
-    /// The same host at another port, without what stands before `/v1`.
+    /// The same host with another port and an empty base.
     pub(super) fn with_port(&self, port: u16) -> Self {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
         Self { authority: format!("{host}:{port}"), host: self.host.clone(), port, base: String::new() }
     }
 
-    /// Reads a comma-separated list of at least one.
+    /// Reads a comma-separated list of at least one URL.
     ///
     /// # Errors
     /// As [`Url::parse`].

@@ -1,4 +1,4 @@
-//! `vwatch watch NAME`: tells each change of a name, on standard output or to a command.
+//! `vwatch watch NAME`: prints each change of a name, or runs a command for it.
 
 mod backoff;
 mod command;
@@ -20,9 +20,9 @@ use super::stop::{Stop, as_any_process};
 use crate::wire::duration;
 use backoff::Backoff;
 use command::Runner;
-use state::{Change, State, Step};
+use state::{Change, WatchState, WatchStep};
 
-/// Watch a name: tell what it is, and each change as it happens
+/// Watch a name: print its record, and each change as it happens
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -34,39 +34,39 @@ Examples:
 Data that is not one line of printable text is printed as base64: and its base64. A deleted name is the line \
 (deleted), without a tab; in JSON it has \"deleted\":true.
 
-A command gets the data on standard input and VWATCH_NAME, VWATCH_VERSION and VWATCH_LAST_SYNC, and \
-VWATCH_DELETED=1 when the name was deleted. It runs one at a time. If the name changed while it ran it runs again, \
-for the newest state; states in between are not told. Each failure is reported. With -n, the exit code is that of \
-the first run that failed (128 and the number of a signal that ended it); without, watching goes on. One that cannot \
-be started at all ends it, with exit code 126, or 127 if it is not there.
+A command gets the data on standard input, and VWATCH_NAME, VWATCH_VERSION and VWATCH_LAST_SYNC, and \
+VWATCH_DELETED=1 for a deleted name. One command runs at a time. If the name changes meanwhile, the command runs again \
+for the newest record; records in between are skipped. Each failure is reported. With -n, the exit code is that of \
+the first run that failed (128 and the number of the signal that ended it); without -n, the watch continues. A command \
+that cannot be started ends the watch, with exit code 126, or 127 if it does not exist.
 
-The command is a process group of its own. SIGINT (Ctrl-C), SIGTERM and SIGHUP end all of it, and then the watch: \
-SIGTERM to the group, SIGKILL after 5s or at another signal. A command that asks questions on the terminal needs \
---foreground: it stays in the group of the watch, Ctrl-C and Ctrl-Z reach it as any program, and of what is sent to \
-the watch alone only the command itself hears. As PID 1 of a container, the watch reaps orphans.
+The command has a process group of its own. SIGINT (Ctrl-C), SIGTERM and SIGHUP end all of the group, and then the \
+watch: SIGTERM to the group, SIGKILL after 5s or at another signal. A command that reads from the terminal needs \
+--foreground: it stays in the group of the watch, Ctrl-C and Ctrl-Z reach it like any program, and a signal to the \
+watch reaches only the command itself. As PID 1 of a container, the watch reaps orphans.
 
-A name that is not there yet is waited for. Watching goes on when nodes stop, restart or cannot be reached, and \
+The watch waits for a name that does not exist yet. It continues when nodes stop, restart or cannot be reached, and \
 never goes back in time.
 
-Watching all names under a prefix (--prefix) is not there yet.")]
+Watching all names under a prefix (--prefix) is not available yet.")]
 pub(super) struct Watch {
-    /// The name to watch, taken as it is
+    /// The name to watch, without any change
     #[arg(required_unless_present = "prefix")]
     name: Option<String>,
-    /// Begin with the first change from this version on, and not with what there is
+    /// Begin with the first change after this version, and not with the present record
     #[arg(long, value_name = "VERSION")]
     version: Option<String>,
     /// End after this many changes
     #[arg(short = 'n', long, value_name = "COUNT", value_parser = args::count)]
     count: Option<u64>,
-    /// How long one request waits at the node before it is asked again
+    /// How long one request waits at the node before the next one
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = poll_timeout)]
     timeout: Duration,
     /// A command to run at each change, behind --
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
-    /// Leave the command in the foreground of the terminal, so that it may ask questions there; what it starts in turn
-    /// is then not ended with it
+    /// Keep the command in the foreground of the terminal, so that it can read from there; its own children are then
+    /// not ended with it
     #[arg(long, requires = "command")]
     foreground: bool,
     #[arg(long, hide = true, num_args = 0..=1)]
@@ -88,7 +88,7 @@ fn poll_timeout(text: &str) -> Result<Duration, String> {
 pub(super) fn run(args: &Watch) -> Result<(), Failure> {
     let (Some(name), None) = (&args.name, &args.prefix) else {
         return Err(Failure::Usage(
-            "--prefix: watching a prefix is not there yet: watch one name, or list with 'vwatch ls --prefix'"
+            "--prefix: watching a prefix is not available yet: watch one name, or list with 'vwatch ls --prefix'"
                 .into(),
         ));
     };
@@ -115,7 +115,7 @@ pub(super) fn run(args: &Watch) -> Result<(), Failure> {
     })
 }
 
-/// Asks, tells what is new, and asks again; ends by the count, by a refusal that will not go away, or never.
+/// Requests the name again and again, and reports each change. Ends after the count, or at a permanent error.
 async fn follow<W: Write>(
     name: &str,
     args: &Watch,
@@ -123,7 +123,7 @@ async fn follow<W: Write>(
     stop: &mut Stop,
     teller: &mut Teller<'_, W>,
 ) -> Result<(), Failure> {
-    let mut state = State::new(name, args.version.as_deref(), args.timeout);
+    let mut state = WatchState::new(name, args.version.as_deref(), args.timeout);
     let mut backoff = Backoff::default();
     let mut outage = Outage::default();
     let mut left = args.count;
@@ -131,11 +131,11 @@ async fn follow<W: Write>(
         let asked_at = Instant::now();
         let step = match stop.unless(client.send(&state.question())).await? {
             Ok(answer) => state.absorb(&answer)?,
-            Err(Failure::Failed(line)) => Step::Later { why: line, retry_after: None },
+            Err(Failure::Failed(line)) => WatchStep::Later { why: line, retry_after: None },
             Err(failure) => return Err(failure),
         };
         match step {
-            Step::News(change) => {
+            WatchStep::News(change) => {
                 outage.ends();
                 backoff.reset();
                 left = left.map(|count| count - 1);
@@ -145,10 +145,10 @@ async fn follow<W: Write>(
                     return teller.outcome();
                 }
             }
-            Step::AskOtherwise => outage.ends(),
-            Step::Nothing => {
+            WatchStep::AskOtherwise => outage.ends(),
+            WatchStep::Nothing => {
                 outage.ends();
-                // nobody waits half as long as it was asked to, but nodes that are stopping or cannot park
+                // only a node that is stopping or cannot park answers in less than half of the time
                 if asked_at.elapsed() < args.timeout / 2 {
                     client.move_on();
                     stop.unless(tokio::time::sleep(backoff.next(None))).await?;
@@ -156,7 +156,7 @@ async fn follow<W: Write>(
                     backoff.reset();
                 }
             }
-            Step::Later { why, retry_after } => {
+            WatchStep::Later { why, retry_after } => {
                 outage.begins(&why);
                 client.move_on();
                 stop.unless(tokio::time::sleep(backoff.next(retry_after))).await?;
@@ -165,7 +165,7 @@ async fn follow<W: Write>(
     }
 }
 
-/// Reports the beginning and the end of a time without answers, and not each attempt.
+/// Reports the beginning and the end of an outage, and not each attempt.
 #[derive(Default)]
 struct Outage {
     is_on: bool,
@@ -187,7 +187,7 @@ impl Outage {
     }
 }
 
-/// Whom a change is told.
+/// The receiver of changes.
 enum Teller<'a, W> {
     Print(&'a mut Printer<W>),
     Run(&'a mut Runner<'a>),
@@ -201,7 +201,7 @@ impl<W: Write> Teller<'_, W> {
         }
     }
 
-    /// How it ends, once all changes are told.
+    /// The result after the last change.
     fn outcome(&self) -> Result<(), Failure> {
         match self {
             Self::Run(runner) => match runner.failed() {
@@ -233,7 +233,7 @@ impl<W: Write> Printer<W> {
             Format::Simple if row.deleted => writeln!(self.out, "(deleted)")?,
             Format::Simple => writeln!(self.out, "{}\t{}", row.shown_version(), in_a_line(row.data.bytes()))?,
             Format::Table => {
-                // wide enough for a hash; what comes later cannot move what is printed
+                // wide enough for a hash: a later row cannot widen printed columns
                 if !self.has_header {
                     writeln!(self.out, "{:37}  {:27}  DATA", "VERSION", "LAST-SYNC")?;
                     self.has_header = true;

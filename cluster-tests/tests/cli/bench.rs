@@ -361,7 +361,7 @@ fn what_cannot_be_measured_is_one_line() {
         ("watch --watchers 100000000", 2, "too many connections: 100000000 asked for"),
         ("watch --watchers 2 --names 3", 2, "bad --names: more than watchers"),
         ("watch --every 100us", 2, "bad --every: too short"),
-        ("watch --timeout 0s", 2, "bad --timeout: nobody would park"),
+        ("watch --timeout 0s", 2, "bad --timeout: no watcher would park"),
         ("watch --watchers 0", 2, "invalid value '0' for '--watchers <COUNT>'"),
         ("put --rate 2000000000", 2, "bad --rate: more than can be sent: got 2000000000"),
         ("put --duration 0s", 2, "bad --duration: it is zero"),
@@ -380,7 +380,7 @@ fn what_cannot_be_measured_is_one_line() {
     let nothing = run_to_end(&["bench"]);
     assert_eq!(nothing.code, Some(2), "{nothing:?}");
     let several = run_to_end(&["bench", "get", "--client-url", "127.0.0.1:1,127.0.0.1:2"]);
-    assert!(several.stderr.contains("a figure is of one node"), "{several:?}");
+    assert!(several.stderr.contains("a figure is about one node"), "{several:?}");
     let two = format!("{0},{0}", node.client_addr());
     let server = node.server_addr().to_string();
     let of_one = run_to_end(&["bench", "watch", "--pid", "1", "--client-url", &two, "--server-url", &server]);

@@ -113,7 +113,7 @@ fn help_teaches_and_is_no_failure() {
         (&["put", "-h"], "Examples:"),
         (&["help", "del"], "Examples:"),
         (&["ls", "--help"], "--keys-only"),
-        (&["watch", "--help"], "Watching all names under a prefix (--prefix) is not there yet"),
+        (&["watch", "--help"], "Watching all names under a prefix (--prefix) is not available yet"),
         (&["health", "--help"], "vwatch health --live"),
         (&["--version"], concat!("vwatch ", env!("CARGO_PKG_VERSION"))),
     ] {
@@ -149,7 +149,7 @@ fn a_mistake_is_one_line_and_exit_code_2() {
             &["health", "--timeout", "2"],
             "invalid value '2' for '--timeout <DURATION>': a number without unit",
         ),
-        (&["watch", "--prefix", "a"], "watching a prefix is not there yet"),
+        (&["watch", "--prefix", "a"], "watching a prefix is not available yet"),
         (&["dev", "--nodes", "0"], "invalid value '0' for '--nodes <COUNT>'"),
         (&["dev", "--client-port", "7", "--server-port", "7"], "give each its own"),
     ] {
@@ -356,16 +356,19 @@ fn no_command_goes_to_a_node_that_was_not_named() {
     ];
     for args in writes {
         let line = run(args, &[("VWATCH_CLIENT_URL", nobody)]).with_one_line(2);
-        assert!(line.starts_with("vwatch: no server URL: VWATCH_CLIENT_URL names where to read, "), "{line}");
+        assert!(
+            line.starts_with("vwatch: no server URL: VWATCH_CLIENT_URL gives the client port, "),
+            "{line}"
+        );
         let typed = [args, &["--client-url", nobody]].concat();
         let line = run(&typed, &[]).with_one_line(2);
-        assert!(line.starts_with("vwatch: no server URL: --client-url names where to read, "), "{line}");
+        assert!(line.starts_with("vwatch: no server URL: --client-url gives the client port, "), "{line}");
     }
     for args in &writes[..4] {
         // what is typed names another node than the environment does
         let typed = [args, &["--client-url", nobody][..]].concat();
         let line = run(&typed, &[("VWATCH_SERVER_URL", "http://127.0.0.1:2")]).with_one_line(2);
-        assert!(line.starts_with("vwatch: no server URL: --client-url names where to read, "), "{line}");
+        assert!(line.starts_with("vwatch: no server URL: --client-url gives the client port, "), "{line}");
     }
     for args in [&["get", "n"][..], &["ls"], &["watch", "n"]] {
         let line = run(args, &[("VWATCH_SERVER_URL", nobody)]).with_one_line(1);

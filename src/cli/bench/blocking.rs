@@ -1,4 +1,4 @@
-//! One connection that is waited for: for writes that have a thread of their own, and for what is asked beside the load.
+//! A blocking connection, for writes in a thread of their own, and for requests beside the load.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -7,20 +7,20 @@ use std::time::{Duration, Instant};
 use super::super::failure::Failure;
 use super::super::stop::Interrupt;
 use super::CHECK_EVERY;
-use super::exchange::{self, Answer};
+use super::exchange::{self, RawAnswer};
 use super::target::Target;
 use crate::wire::duration::GoDuration;
 
-/// How long a node may take to answer, where no other time is said.
+/// Default time for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a node may take to answer that it is there, before anything is measured.
+/// Time for the answer to a probe, before anything is measured.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A connection that was not used for so long is made anew: nodes close those that are silent.
+/// A connection that was unused for this long is replaced: nodes close silent connections.
 const STALE: Duration = Duration::from_secs(5);
 
-/// Largest answer that is read: any page of metrics.
+/// Largest answer that is read, in bytes: more than any page of metrics.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 
 /// A kept connection.
@@ -28,10 +28,10 @@ pub(super) struct Blocking {
     stream: TcpStream,
     pub(super) target: Target,
     interrupt: Interrupt,
-    /// How long an answer, or the taking of a request, may take.
+    /// Time for an answer, and for the node to read a request.
     patience: Duration,
     read: Vec<u8>,
-    /// Of what was read, so much was answered.
+    /// Bytes of `read` that belong to answers which were returned.
     taken: usize,
     used: Instant,
 }
@@ -40,7 +40,7 @@ impl Blocking {
     /// Connects to a node that answers.
     ///
     /// # Errors
-    /// It cannot be reached, or is silent: it is told apart here from one that is slow under load. Or a signal.
+    /// If the node cannot be reached or is silent, which is not the same as slow under load. Or a signal.
     pub(super) fn open(target: Target, interrupt: &Interrupt) -> Result<Self, Failure> {
         let mut connection = Self::open_with(target, interrupt, PROBE_TIMEOUT)?;
         connection.send(&exchange::get(&connection.target.url, "/healthz"))?;
@@ -52,7 +52,7 @@ impl Blocking {
         Ok(connection)
     }
 
-    /// Connects to a node that may take so long for each answer.
+    /// Connects to a node, with a time for each answer.
     pub(super) fn open_with(
         target: Target,
         interrupt: &Interrupt,
@@ -73,7 +73,7 @@ impl Blocking {
         Ok(())
     }
 
-    /// Makes a new connection if this one may be closed by now.
+    /// Replaces the connection if the node may have closed it.
     pub(super) fn refresh(&mut self) -> Result<(), Failure> {
         if self.used.elapsed() > STALE { self.reopen() } else { Ok(()) }
     }
@@ -94,7 +94,7 @@ impl Blocking {
         Ok(())
     }
 
-    /// Goes on waiting, unless there was a signal or it takes too long.
+    /// Checks whether to continue to wait: no signal has come, and the time is not over.
     fn wait_on(&self, what: &str) -> Result<(), Failure> {
         self.interrupt.check()?;
         if self.used.elapsed() < self.patience {
@@ -105,7 +105,7 @@ impl Blocking {
     }
 
     /// The next answer.
-    pub(super) fn answer(&mut self) -> Result<Answer<'_>, Failure> {
+    pub(super) fn answer(&mut self) -> Result<RawAnswer<'_>, Failure> {
         self.read.drain(..self.taken);
         self.taken = 0;
         let failed = |why: &str| Failure::Failed(format!("no answer from {}: {why}", self.target.url));
@@ -129,8 +129,8 @@ impl Blocking {
         exchange::read(&self.read).ok().flatten().ok_or_else(|| failed("it cannot be read"))
     }
 
-    /// The next answer, which must be a good one.
-    pub(super) fn good_answer(&mut self) -> Result<Answer<'_>, Failure> {
+    /// The next answer, which must be a success.
+    pub(super) fn good_answer(&mut self) -> Result<RawAnswer<'_>, Failure> {
         let url = self.target.url.clone();
         let answer = self.answer()?;
         if (200..300).contains(&answer.status) {
@@ -150,7 +150,7 @@ impl Blocking {
     }
 }
 
-/// Whether a call only took as long as it may, or met a signal.
+/// Whether a call ended because of its timeout or a signal.
 fn is_pause(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
 }

@@ -1,4 +1,4 @@
-//! Very many watchers in one thread: each a connection that parks, is woken, and parks again.
+//! Very many watchers in one thread. Each is a connection that parks, is woken, and parks again.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
@@ -15,45 +15,45 @@ use crate::cli::stop::Interrupt;
 use crate::cli::url::{parameter, path_of, with_query};
 use crate::wire::duration::GoDuration;
 
-/// Connections that are being made at the same time.
+/// Most connections that are being opened at the same time.
 const CONNECTING: usize = 512;
 
-/// What befell the watchers.
+/// The counts of all watchers.
 #[derive(Default)]
 pub(super) struct Tally {
-    /// Answers with something newer than was known, in the warm-up too.
+    /// Answers with a newer version, also in the warm-up.
     pub(super) woken: u64,
-    /// Answers with what was known, before the time was up.
+    /// Answers with the known version, before the timeout.
     pub(super) early: u64,
-    /// Answers older than what was known.
+    /// Answers with an older version.
     pub(super) stale: u64,
-    /// Answers with what was known, after the time was up.
+    /// Answers with the known version, after the timeout.
     pub(super) timeouts: u64,
-    /// 503, and other refusals.
+    /// 503, and other errors.
     pub(super) refused: u64,
     /// Connections that ended.
     pub(super) dropped: u64,
-    /// Why the last one was refused or dropped.
+    /// The reason of the last error or lost connection.
     pub(super) trouble: Option<String>,
 }
 
 struct Watcher {
     stream: Option<TcpStream>,
     name: u32,
-    /// The newest version that it has seen.
+    /// The newest version so far.
     knows: u32,
-    state: State,
+    state: WatcherState,
     read: Vec<u8>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+enum WatcherState {
     /// Without a connection.
     Gone,
     Connecting,
-    /// It has an answer and may ask again.
+    /// It has an answer and may send the next request.
     Ready,
-    /// It waits for an answer since then.
+    /// It waits for an answer since this time.
     Asked(Instant),
 }
 
@@ -69,7 +69,7 @@ pub(super) struct Crowd {
     scratch: Box<[u8]>,
     interrupt: Interrupt,
     pub(super) tally: Tally,
-    /// Who heard of what; nothing is written before there is this.
+    /// The wakes by version; `None` before the first write.
     pub(super) wakes: Option<Wakes>,
 }
 
@@ -78,8 +78,8 @@ fn broken(what: &str) -> impl Fn(io::Error) -> Failure + '_ {
 }
 
 impl Crowd {
-    /// So many watchers, spread over the names, and those of a name over the nodes; none of them is connected. All know
-    /// version 0. There is a node, and a name.
+    /// Watchers without connections, spread over the names, and those of a name over the nodes. All know version 0.
+    /// There is at least one node and one name.
     pub(super) fn new(
         targets: Vec<Target>,
         names: Vec<String>,
@@ -91,7 +91,7 @@ impl Crowd {
             stream: None,
             name: u32::try_from(number % names.len()).unwrap_or(0),
             knows: 0,
-            state: State::Gone,
+            state: WatcherState::Gone,
             read: Vec::new(),
         };
         let watchers = (0..watchers).map(watcher).collect();
@@ -110,35 +110,36 @@ impl Crowd {
         })
     }
 
-    /// Where they ask.
+    /// The nodes of the watchers.
     pub(super) fn targets(&self) -> &[Target] {
         &self.targets
     }
 
-    /// Which of the nodes a watcher asks.
+    /// Index of the node of a watcher.
     fn at(&self, number: usize) -> usize {
         number / self.names.len() % self.targets.len()
     }
 
-    /// How many there are.
+    /// Number of watchers.
     pub(super) fn watchers(&self) -> usize {
         self.watchers.len()
     }
 
-    /// How many wait for an answer.
+    /// Number of watchers that wait for an answer.
     pub(super) fn asking(&self) -> usize {
         self.asking
     }
 
-    /// How many have not seen `version`, whatever they are at.
+    /// Number of watchers that have not seen `version`, in any state.
     pub(super) fn behind(&self, version: u32) -> usize {
         self.watchers.iter().filter(|watcher| watcher.knows < version).count()
     }
 
-    /// Connects all who are not, and lets all ask who do not, until they do or `until`. `progress` is told now and then.
+    /// Connects watchers and sends their requests, until all wait for an answer or until `until`. Calls `progress` from
+    /// time to time.
     pub(super) fn park(&mut self, until: Instant, mut progress: impl FnMut(usize)) -> Result<(), Failure> {
         for number in 0..self.watchers.len() {
-            if self.watchers[number].state == State::Ready {
+            if self.watchers[number].state == WatcherState::Ready {
                 self.ask(number);
             }
         }
@@ -146,7 +147,7 @@ impl Crowd {
         let mut told = Instant::now();
         loop {
             while self.connecting < CONNECTING && next < self.watchers.len() {
-                if self.watchers[next].state == State::Gone {
+                if self.watchers[next].state == WatcherState::Gone {
                     self.connect(next)?;
                 }
                 next += 1;
@@ -175,7 +176,7 @@ impl Crowd {
             .map_err(broken("watch a socket"))?;
         let watcher = &mut self.watchers[number];
         watcher.stream = Some(stream);
-        watcher.state = State::Connecting;
+        watcher.state = WatcherState::Connecting;
         watcher.read.clear();
         self.connecting += 1;
         Ok(())
@@ -188,13 +189,13 @@ impl Crowd {
         let timeout = GoDuration(self.timeout).to_string();
         let known = [parameter("version", &watcher.knows.to_string()), parameter("timeout", &timeout)];
         let request = exchange::get(url, &with_query(&path, &known));
-        // before it is sent, for the node counts from when it comes
+        // taken before the request is sent: the node counts from its arrival
         let now = Instant::now();
         let sent = watcher.stream.as_mut().map(|stream| stream.write(&request));
         match sent {
-            // a socket with nothing unsent takes a request whole
+            // a socket without unsent bytes takes a whole request
             Some(Ok(sent)) if sent == request.len() => {
-                watcher.state = State::Asked(now);
+                watcher.state = WatcherState::Asked(now);
                 self.asking += 1;
             }
             Some(Err(error)) => self.lose(number, &error.to_string()),
@@ -205,20 +206,20 @@ impl Crowd {
     fn lose(&mut self, number: usize, why: &str) {
         let watcher = &mut self.watchers[number];
         match watcher.state {
-            State::Connecting => self.connecting -= 1,
-            State::Asked(_) => self.asking -= 1,
-            State::Gone | State::Ready => {}
+            WatcherState::Connecting => self.connecting -= 1,
+            WatcherState::Asked(_) => self.asking -= 1,
+            WatcherState::Gone | WatcherState::Ready => {}
         }
-        watcher.state = State::Gone;
+        watcher.state = WatcherState::Gone;
         watcher.stream = None;
         self.tally.dropped += 1;
         self.tally.trouble = Some(why.to_owned());
     }
 
-    /// Takes what comes until `until`, or until something came, or for a moment.
+    /// Reads answers until `until`, until some have come, or for a short time.
     ///
     /// # Errors
-    /// There was a signal, or the system does not wait for sockets.
+    /// If there was a signal, or the system cannot wait for sockets.
     pub(super) fn turn(&mut self, until: Instant) -> Result<(), Failure> {
         self.interrupt.check()?;
         let mut events = Events::with_capacity(4096);
@@ -231,11 +232,11 @@ impl Crowd {
         }
         for event in &events {
             let Token(number) = event.token();
-            if self.watchers[number].state == State::Connecting && event.is_writable() {
+            if self.watchers[number].state == WatcherState::Connecting && event.is_writable() {
                 let trouble =
                     self.watchers[number].stream.as_ref().and_then(|stream| stream.take_error().ok()?);
                 self.connecting -= 1;
-                self.watchers[number].state = State::Ready;
+                self.watchers[number].state = WatcherState::Ready;
                 match trouble {
                     None => self.ask(number),
                     Some(error) => self.lose(number, &error.to_string()),
@@ -268,7 +269,7 @@ impl Crowd {
         }
     }
 
-    /// Judges an answer, if it is whole.
+    /// Counts an answer, if it is whole.
     fn hear(&mut self, number: usize) {
         let now = Instant::now();
         let Self { watchers, tally, timeout, wakes, asking, .. } = self;
@@ -281,7 +282,7 @@ impl Crowd {
         let is_last = answer.is_last;
         let version = answer.version.and_then(|version| version.parse::<u32>().ok());
         let waited = match watcher.state {
-            State::Asked(since) => {
+            WatcherState::Asked(since) => {
                 *asking -= 1;
                 now - since
             }
@@ -311,7 +312,7 @@ impl Crowd {
             }
         }
         watcher.read.clear();
-        watcher.state = State::Ready;
+        watcher.state = WatcherState::Ready;
         if is_last {
             self.lose(number, "the node closed the connection");
         } else if again {

@@ -1,31 +1,31 @@
-//! Requests and answers as bytes: small, and made for being sent and read very often.
+//! Requests and answers as bytes, for very high rates.
 
 use crate::cli::url::Url;
 
-/// Header fields of an answer. A node sends six.
+/// Most header fields of an answer. A node sends six.
 const MAX_FIELDS: usize = 64;
 
-/// Longest head of an answer.
+/// Longest head of an answer, in bytes.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-/// What an answer says.
+/// An answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Answer<'a> {
+pub(super) struct RawAnswer<'a> {
     pub(super) status: u16,
-    /// What stands between the quotes of the `ETag`.
+    /// The text between the quotes of the `ETag`.
     pub(super) version: Option<&'a str>,
     pub(super) body: &'a [u8],
-    /// The connection ends with it.
+    /// Whether the connection ends after it.
     pub(super) is_last: bool,
-    /// Bytes of all of it.
+    /// Its length in bytes.
     pub(super) bytes: usize,
 }
 
-/// Reads an answer from its beginning on; `None` while it is not whole.
+/// Reads an answer from its beginning; `None` while it is not whole.
 ///
 /// # Errors
-/// One line, if that is no answer that can be read.
-pub(super) fn read(bytes: &[u8]) -> Result<Option<Answer<'_>>, String> {
+/// One line, if the bytes are no readable answer.
+pub(super) fn read(bytes: &[u8]) -> Result<Option<RawAnswer<'_>>, String> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut response = httparse::Response::new(&mut fields);
     let head = match response.parse(bytes) {
@@ -47,7 +47,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Option<Answer<'_>>, String> {
     let Some(body) = bytes.get(head..).and_then(|rest| rest.get(..length)) else { return Ok(None) };
     let version = field("etag").and_then(|tag| tag.strip_prefix('"')?.strip_suffix('"'));
     let is_last = field("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
-    Ok(Some(Answer { status, version, body, is_last, bytes: head + length }))
+    Ok(Some(RawAnswer { status, version, body, is_last, bytes: head + length }))
 }
 
 /// A read.

@@ -1,4 +1,4 @@
-//! What was measured, and how it is printed.
+//! Measured values, and their output.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use serde_json::{Map, Value, json};
 
 use super::super::output::{Format, table};
 
-/// Longest time that is told apart, in µs.
+/// Longest time that a histogram distinguishes, in µs.
 const MOST_US: u64 = 3_600_000_000;
 
-/// Times, to three digits.
+/// A histogram of times, to three digits.
 pub(super) struct Times(Histogram<u64>);
 
 impl Default for Times {
@@ -28,7 +28,7 @@ impl Times {
         self.0.len()
     }
 
-    /// The time that so many of a hundred do not exceed, in ms.
+    /// A percentile, in ms.
     pub(super) fn percentile_ms(&self, percent: f64) -> f64 {
         self.0.value_at_percentile(percent) as f64 / 1e3
     }
@@ -38,7 +38,7 @@ impl Times {
     }
 }
 
-/// Figures in the order in which they are told. A name with a dot in it is a field of an object in JSON.
+/// Figures in the order of the output. A name with a dot is a field of an object in JSON.
 #[derive(Default)]
 pub(super) struct Figures(Vec<(String, Value)>);
 
@@ -51,7 +51,7 @@ impl Figures {
         self.0.push((name.to_owned(), json!(text)));
     }
 
-    /// A number to three digits behind the point; `null` where there is none.
+    /// A number with three decimals; `null` without one.
     pub(super) fn number(&mut self, name: &str, number: impl Into<Option<f64>>) {
         let rounded = number.into().map(|number| (number * 1e3).round() / 1e3);
         self.0.push((name.to_owned(), json!(rounded)));
@@ -100,7 +100,7 @@ impl Figures {
     }
 }
 
-/// The middle one, in ms. What never came is longer than anything else; `None` if the middle one did not come.
+/// The median, in ms. An event that never came counts as longest; `None` if the median never came.
 pub(super) fn median_ms(times: &[Option<Duration>]) -> Option<f64> {
     let mut sorted = times.to_vec();
     sorted.sort_unstable_by_key(|time| time.unwrap_or(Duration::MAX));

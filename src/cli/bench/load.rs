@@ -1,4 +1,4 @@
-//! `vwatch bench put` and `vwatch bench get`: requests at a steady rate, or as fast as they are answered.
+//! `vwatch bench put` and `vwatch bench get`: requests at a steady rate, or as fast as the node answers.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -25,21 +25,21 @@ use super::target::{Target, make_room};
 use super::{exchange, process};
 use crate::wire::duration;
 
-/// How finely requests are sent at their time; the system's own sleeps are not much finer.
+/// Precision of the times of requests. Sleeps of the system are not much more precise.
 const PACE: Duration = Duration::from_micros(100);
 
 /// Most requests a second: more than one thread can send.
 const MOST_RATE: u64 = 1_000_000;
 
-/// Longest wait for answers behind the last request.
+/// Longest wait for answers after the last request.
 const GIVE_UP: Duration = Duration::from_secs(10);
 
-/// A connection that ends so soon, and without a single answer, was not for being silent: it is not made anew, and so
-/// nobody is connected to as fast as he hangs up.
+/// A connection that ends this soon, without any answer, did not end because it was silent. It is not replaced, so that
+/// a server which closes each connection at once does not get new ones at that rate.
 const AT_ONCE: Duration = Duration::from_millis(100);
 
-/// A request on a connection that was silent for so long may meet its closing on the way: nobody can tell which was
-/// first, so it is sent once more.
+/// A request on a connection that was silent for this long may cross with its close. The client cannot know which came
+/// first, so it sends the request once more.
 const SILENT: Duration = Duration::from_millis(500);
 
 /// Measure writes
@@ -70,36 +70,36 @@ const EXAMPLES_PUT: &str = "\
 Examples:
   vwatch bench put                             1,000 a second for 10s
   vwatch bench put --rate 20000 --names 10000
-  vwatch bench put --rate 0 --connections 64   as fast as they are answered
+  vwatch bench put --rate 0 --connections 64   as fast as the node answers
 
-With --rate 0 nothing is due but what was answered before: such a run says how much, and hides what a stall holds up.";
+With --rate 0 a request is due when the one before is answered: such a run shows the throughput, and hides stalls.";
 
 const EXAMPLES_GET: &str = "\
 Examples:
   vwatch bench get                             1,000 a second for 10s
   vwatch bench get --rate 50000 --connections 64
-  vwatch bench get --rate 0 --connections 64   as fast as they are answered
+  vwatch bench get --rate 0 --connections 64   as fast as the node answers
 
-With --rate 0 nothing is due but what was answered before: such a run says how much, and hides what a stall holds up.";
+With --rate 0 a request is due when the one before is answered: such a run shows the throughput, and hides stalls.";
 
 #[derive(Debug, Args)]
 struct Load {
-    /// Requests a second, at most 1000000; 0 is as fast as they are answered
+    /// Requests a second, at most 1000000; 0 is as fast as the node answers
     #[arg(long, value_name = "COUNT", default_value = "1000")]
     rate: u64,
-    /// For how long
+    /// Duration of the run
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
     duration: Duration,
-    /// Over how many connections
+    /// Number of connections
     #[arg(long, value_name = "COUNT", default_value = "16", value_parser = args::count)]
     connections: u64,
-    /// To how many names, in turn
+    /// Number of names, in turn
     #[arg(long, value_name = "COUNT", default_value = "100", value_parser = args::count)]
     names: u64,
     /// Bytes of data of each name
     #[arg(long, value_name = "BYTES", default_value = "64")]
     size: usize,
-    /// The node's process, where it cannot be found by its port
+    /// Process of the node, if its port does not identify it
     #[arg(long, value_name = "PID")]
     pid: Option<u32>,
 }
@@ -180,7 +180,7 @@ fn run(
     Ok(())
 }
 
-/// What became of the requests.
+/// The results of the requests.
 #[derive(Default)]
 struct Came {
     times: Times,
@@ -188,7 +188,7 @@ struct Came {
     lost: u64,
     trouble: Option<String>,
     took: Duration,
-    /// How late the latest one was sent of those for which a connection was free in time.
+    /// The largest delay of a request for which a connection was free in time.
     behind: Duration,
 }
 
@@ -205,22 +205,22 @@ struct Lines {
 struct Line {
     stream: TcpStream,
     read: Vec<u8>,
-    /// What is under way, of which so much is sent.
+    /// The request under way, and how many bytes of it are sent.
     request: Vec<u8>,
     sent: usize,
-    /// When what is under way was due.
+    /// When the request under way was due.
     due: Option<Instant>,
-    /// It may be sent once more.
+    /// The request may be sent once more.
     may_repeat: bool,
-    /// Since when nothing is under way, where that is so.
+    /// Since when no request is under way; `None` if one is.
     free_since: Instant,
-    /// It is on its way to the node.
+    /// The connection is being opened.
     connecting: bool,
-    /// When it was opened, until it has carried an answer.
+    /// When the connection was opened; `None` after its first answer.
     unused_since: Option<Instant>,
 }
 
-/// Marks the events of the pacer; connections are marked by their number.
+/// The token of events of the pacer. The token of a connection is its number.
 const PACER: Token = Token(usize::MAX);
 
 const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
@@ -272,7 +272,7 @@ impl Lines {
                     break;
                 }
                 self.idle.pop_front();
-                // the front one was free first: had it no time for this request, none had
+                // the first one in the queue was free first: if it was not free in time, none was
                 if self.lines[line].free_since <= due {
                     came.behind = came.behind.max(now - due);
                 }
@@ -282,7 +282,7 @@ impl Lines {
             let now = Instant::now();
             let is_all = now >= end && (load.rate == 0 || due_at(sent) >= end);
             let is_quiet = self.lines.iter().all(|line| line.due.is_none());
-            // a line that is neither under way, nor idle, nor on its way is broken
+            // a line that is neither busy, nor idle, nor being opened is broken
             let is_broken = || self.idle.is_empty() && self.lines.iter().all(|line| !line.connecting);
             if is_quiet && (is_all || is_broken()) || now >= end + GIVE_UP {
                 break;
@@ -301,7 +301,7 @@ impl Lines {
         }
         drop(pacer);
         came.took = begins.elapsed();
-        // what was due and could not even be sent, and what was never answered
+        // requests that were due and not sent, and requests without an answer
         let unsent = if load.rate > 0 { due_in_all.saturating_sub(sent) } else { 0 };
         came.lost += unsent + self.lines.iter().filter(|line| line.due.is_some()).count() as u64;
         Ok(came)
@@ -323,7 +323,7 @@ impl Lines {
                 Ok(sent) => line.sent += sent,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // reading comes to the end too, behind what was answered before it
+                // the end is read too, after the answers before it
                 Err(_) => return line.sent = line.request.len(),
             }
         }
@@ -369,10 +369,10 @@ impl Lines {
         }
     }
 
-    /// A line ends. With nothing under way on it, it is made anew before it is used again: nodes close those that are
-    /// silent, and nothing is lost by that. What was under way is lost, and the line is not used again.
+    /// Handles the end of a line. Without a request under way it is reopened before its next use: nodes close silent
+    /// connections, and nothing is lost. A request under way is lost, and its line is not used again.
     fn end(&mut self, number: usize, why: &str, came: &mut Came) {
-        // those that are silent for longest end first, and are in front
+        // the lines that were silent for longest end first, and are first in the queue
         if let Some(at) = self.idle.iter().position(|&idle| idle == number) {
             self.idle.remove(at);
         }
@@ -392,7 +392,7 @@ impl Lines {
         came.trouble = Some(why);
         line.connecting = false;
         line.request.clear();
-        // or it would be heard of again, and end a second time
+        // else its events would come again, and it would end twice
         let _ = self.poll.registry().deregister(&mut line.stream);
     }
 
@@ -407,7 +407,7 @@ impl Lines {
         Ok(())
     }
 
-    /// Whether a line that was on its way has arrived. It is idle then, or what it was made anew for is sent.
+    /// Returns whether a line that was being opened is open now. Then it is idle, or its waiting request is sent.
     fn is_connected(&mut self, number: usize, came: &mut Came) -> bool {
         let line = &mut self.lines[number];
         let failed = line.stream.take_error().unwrap_or_else(Some);
@@ -421,7 +421,7 @@ impl Lines {
                 }
                 true
             }
-            // what was heard is of the connection before, or comes before its time
+            // the event is of the earlier connection, or early
             Err(error) if error.kind() == ErrorKind::NotConnected => false,
             Err(error) => {
                 self.end(number, &error.to_string(), came);
@@ -431,13 +431,13 @@ impl Lines {
     }
 }
 
-/// A thread that makes the loop look at the clock often enough: the system's poll itself counts in ms.
+/// A thread that wakes the loop often enough to send requests in time: the poll of the system counts in ms.
 struct Pacer {
     stop: Arc<AtomicBool>,
 }
 
 impl Pacer {
-    /// Wakes the loop whenever something is due: first at once, and then each a while after the one before.
+    /// Wakes the loop whenever a request is due: first at once, and then at a fixed interval.
     fn start(poll: &Poll, schedule: Option<(Instant, Duration)>) -> Result<Self, Failure> {
         let stop = Arc::new(AtomicBool::new(false));
         let Some((begins, each)) = schedule else { return Ok(Self { stop }) };

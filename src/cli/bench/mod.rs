@@ -1,4 +1,4 @@
-//! `vwatch bench watch|put|get`: puts load on a node and measures, from outside, what becomes of it.
+//! `vwatch bench watch|put|get`: puts load on a node and measures it from outside.
 
 mod blocking;
 mod crowd;
@@ -37,17 +37,16 @@ pub(super) fn command() -> Command {
 }
 
 const NOTES: &str = "\
-Progress goes to standard error, figures to standard output: -w json, table or simple. It writes names of \
-its own below bench/ and deletes them at the end, also when SIGINT (Ctrl-C), SIGTERM or SIGHUP ends the run; a second \
-signal ends it at once.
+Progress goes to standard error, figures to standard output: -w json, table or simple. A run writes names of its own \
+below bench/ and deletes them at the end, also if SIGINT (Ctrl-C), SIGTERM or SIGHUP ends it; a second signal ends it \
+at once.
 
-Where the node runs on the same machine, its memory and processor time are measured too. It is found by \
-where it listens; --pid names another process. Load and node then share the processors: figures from two \
-machines say more about both.
+If the node runs on the same machine, its memory and processor time are measured too. Its port identifies its \
+process; --pid names another one. Load and node then share the processors: figures from two machines are more \
+accurate.
 
-Times are in ms, and counted from when something was due by the schedule, not from when it was sent at \
-last. So a node that stalls for a second is charged for all that was due in that second, and not for one \
-request.";
+Times are in ms, and count from when a request was due by the schedule, not from when it was sent. So a node that \
+stalls for a second is charged for all requests that were due in that second, and not for one.";
 
 pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let interrupt = Interrupt::by_signals()?;
@@ -59,13 +58,13 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     }
 }
 
-/// The process that serves `target`: the one that is named, or else the one that listens there.
+/// The process that serves `target`: the one with the given id, or else the one that listens there.
 fn process(pid: Option<u32>, target: &Target) -> Result<Option<Process>, Failure> {
     match pid {
         None => Ok(Process::listening_at(target.address)),
         Some(pid) => Process::of(pid).map(Some).ok_or_else(|| {
             Failure::Usage(format!(
-                "bad --pid: no such process, or not ours to look at: got {pid}: leave it out"
+                "bad --pid: no such process, or no permission to read it: got {pid}: leave it out"
             ))
         }),
     }

@@ -1,4 +1,4 @@
-//! The names that a run writes: made, waited for, and deleted at its end.
+//! The names that a run writes, and deletes at its end.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use super::exchange;
 use super::target::Target;
 use crate::wire::duration::GoDuration;
 
-/// How long what is written at one node may take to stand at another.
+/// Time for a write at one node to reach another one.
 const ELSEWHERE_WITHIN: GoDuration = GoDuration(Duration::from_secs(20));
 
-/// How long each delete may take at the end of a run.
+/// Time for each delete at the end of a run.
 const DELETED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Writes that are sent before the first answer is read.
 const PIPELINED: usize = 64;
 
-/// Names that nobody else uses.
+/// Names for this run only.
 #[derive(Clone, Debug)]
 pub(super) struct Names(pub(super) Vec<String>);
 
@@ -30,7 +30,7 @@ impl Names {
         Ok(Self((0..count).map(|number| format!("bench/{run:08x}/{number}")).collect()))
     }
 
-    /// A version of each, and waits for it to stand.
+    /// Writes a version of each name, and waits for the answers.
     pub(super) fn write(&self, control: &mut Blocking, version: u32, size: usize) -> Result<(), Failure> {
         let url = control.target.url.clone();
         for names in self.0.chunks(PIPELINED) {
@@ -42,7 +42,7 @@ impl Names {
         Ok(())
     }
 
-    /// Waits until all of them stand at a node, which may be another than that of the writer.
+    /// Waits until a node has all names. It may be another node than that of the writer.
     pub(super) fn wait_at(&self, reader: &mut Blocking) -> Result<(), Failure> {
         let url = reader.target.url.clone();
         let known = [parameter("version", ""), parameter("timeout", &ELSEWHERE_WITHIN.to_string())];
@@ -52,7 +52,7 @@ impl Names {
             for _ in names {
                 if reader.answer()?.status == 404 {
                     return Err(Failure::Failed(format!(
-                        "{url} does not get what was written: do --client-url and --server-url name one group?"
+                        "{url} does not get the writes: do --client-url and --server-url name one cluster?"
                     )));
                 }
             }
@@ -60,23 +60,23 @@ impl Names {
         Ok(())
     }
 
-    /// The requests that write a version of each.
+    /// The requests that write a version of each name.
     pub(super) fn puts(&self, url: &Url, version: u32, size: usize) -> Vec<u8> {
         let data = vec![b'.'; size];
         let put = |name: &String| exchange::put(url, &format!("{}?version={version}", path_of(name)), &data);
         self.0.iter().flat_map(put).collect()
     }
 
-    /// Deletes all that was written, as far as that is possible.
+    /// Deletes all names, if possible.
     pub(super) fn delete(&self, writer: &Target) {
-        // over a connection of its own: on another one there may be answers that nobody read
+        // over a new connection: another one may have unread answers
         if self.try_delete(writer).is_err() {
-            tell("what was written could not be deleted");
+            tell("cannot delete the names of this run");
         }
     }
 
     fn try_delete(&self, writer: &Target) -> Result<(), Failure> {
-        // a signal ends the run, and not this
+        // a signal ends the run, and not the deletes
         let mut connection = Blocking::open_with(writer.clone(), &Interrupt::default(), DELETED_WITHIN)?;
         for names in self.0.chunks(PIPELINED) {
             let delete = |name: &String| exchange::delete(&writer.url, &path_of(name));

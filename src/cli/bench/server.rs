@@ -1,4 +1,4 @@
-//! The process of the node that is measured, where it runs on this machine: what it takes in memory and processor time.
+//! The process of the measured node, if it runs on this machine: its memory and processor time.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -9,12 +9,12 @@ use std::time::Duration;
 pub(super) struct Process(u32);
 
 impl Process {
-    /// This one, if it can be looked at.
+    /// The process with this id, if it can be read.
     pub(super) fn of(pid: u32) -> Option<Self> {
         Some(Self(pid)).filter(|process| process.processor_time().is_some())
     }
 
-    /// The one that listens there, if it is on this machine and may be looked at.
+    /// The process that listens at an address, if it is on this machine and can be read.
     pub(super) fn listening_at(address: SocketAddr) -> Option<Self> {
         if !is_ours(address.ip()) {
             return None;
@@ -42,7 +42,7 @@ impl Process {
             .any(|target| target.to_str().is_some_and(|target| sockets.iter().any(|socket| socket == target)))
     }
 
-    /// What its threads have run so far.
+    /// Processor time of its threads so far.
     pub(super) fn processor_time(self) -> Option<Duration> {
         let threads = fs::read_dir(format!("/proc/{}/task", self.0)).ok()?.flatten();
         let ran = threads.filter_map(|thread| {
@@ -52,7 +52,7 @@ impl Process {
         Some(Duration::from_nanos(ran.sum()))
     }
 
-    /// Its memory in bytes; what it shares with others is shared out.
+    /// Its memory in bytes, with its share of shared memory.
     pub(super) fn memory(self) -> Option<u64> {
         let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.0)).ok()?;
         let pss = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
@@ -60,15 +60,15 @@ impl Process {
     }
 }
 
-/// Whether an address is one of this machine's.
+/// Whether an address is one of this machine.
 fn is_ours(address: IpAddr) -> bool {
     address.is_loopback() || UdpSocket::bind((address, 0)).is_ok()
 }
 
-/// Inodes of the sockets that take connections to an address, out of tables as `/proc/net/tcp` and `tcp6` have them:
-/// those that listen there, or else those that listen everywhere, first in that family and then in both.
+/// Inodes of the sockets that accept connections to an address, from tables like `/proc/net/tcp` and `tcp6`: those that
+/// listen there, or else those that listen on all addresses, first in that family and then in both.
 fn listeners(tables: &[String], address: SocketAddr) -> Vec<&str> {
-    // to connect to no address in particular is to connect to this machine
+    // a connection to the unspecified address goes to this machine
     let wanted = match address.ip().to_canonical() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -87,7 +87,7 @@ fn listeners(tables: &[String], address: SocketAddr) -> Vec<&str> {
     fitting.into_iter().filter(|(distance, _)| Some(*distance) == nearest).map(|(_, inode)| inode).collect()
 }
 
-/// Where a socket listens, and its inode, if that line has one that does.
+/// The address and inode of the listening socket in a line, if it has one.
 fn listener(line: &str) -> Option<(SocketAddr, &str)> {
     const LISTENING: &str = "0A";
     let mut cells = line.split_whitespace();
@@ -124,7 +124,7 @@ mod tests {
         assert!(Process::of(0).is_none());
     }
 
-    /// A table in which so many listen: address as the system has it, port, inode.
+    /// A table with these listening sockets: address in the form of the system, port, inode.
     fn table(listening: &[(&str, u16, u32)]) -> String {
         let mut table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n".to_owned();
         for (number, (ip, port, inode)) in listening.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Where the load goes, and where it comes from: addresses, descriptors and source addresses.
+//! The target of the load, its source addresses, and descriptors.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream as StdTcpStream, ToSocketAddrs};
@@ -13,16 +13,16 @@ use super::super::failure::Failure;
 use super::super::url::Url;
 use crate::daemon::fd_limit;
 
-/// Connections from one source address. The system has some 28,000 ports for each; of the second half of them it finds
-/// each only after it has looked through the first, in about a millisecond.
+/// Connections from one source address. The system has about 28,000 ports for each. It finds a port of the second half
+/// only after it has searched the first half, which takes about a millisecond.
 const PER_SOURCE: usize = 10_000;
 
-/// Descriptors for everything but the connections under load.
+/// Descriptors for everything except the connections under load.
 const RESERVED_DESCRIPTORS: usize = 64;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A name that has no address in this time has none.
+/// Time to resolve a host name.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One port of a node.
@@ -33,16 +33,16 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// The only one of the URLs: a figure is of one node.
+    /// The only URL of the list: a figure is about one node.
     pub(super) fn of(urls: Vec<Url>, flag: &str) -> Result<Self, Failure> {
         let more = urls.len() > 1;
         let url = urls.into_iter().next().filter(|_| !more).ok_or_else(|| {
-            Failure::Usage(format!("bad --{flag}: a figure is of one node: got several: give one URL"))
+            Failure::Usage(format!("bad --{flag}: a figure is about one node: got several: give one URL"))
         })?;
         Self::at(url, flag)
     }
 
-    /// Each of the URLs.
+    /// A target for each URL.
     pub(super) fn each(urls: Vec<Url>, flag: &str) -> Result<Vec<Self>, Failure> {
         urls.into_iter().map(|url| Self::at(url, flag)).collect()
     }
@@ -58,7 +58,7 @@ impl Target {
         Ok(Self { url, address })
     }
 
-    /// A connection on which reads wait.
+    /// A blocking connection.
     pub(super) fn connect(&self) -> Result<StdTcpStream, Failure> {
         let stream = StdTcpStream::connect_timeout(&self.address, CONNECT_TIMEOUT).and_then(|stream| {
             stream.set_nodelay(true)?;
@@ -69,17 +69,17 @@ impl Target {
         })
     }
 
-    /// Begins the connection of this number among all; they are spread over source addresses where that is possible.
+    /// Begins to open the connection with this number. Connections are spread over source addresses, if possible.
     pub(super) fn begin(&self, number: usize) -> io::Result<TcpStream> {
         let socket = Socket::new(Domain::for_address(self.address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
-        // reset at the end: ports that rest for a minute would be missed by the next run
+        // reset at the end: ports in TIME_WAIT would be missing in the next run
         socket.set_linger(Some(Duration::ZERO))?;
         let source = u8::try_from(number / PER_SOURCE).unwrap_or(u8::MAX);
         if source > 0 && self.address.is_ipv4() && self.address.ip().is_loopback() {
-            // All of 127.0.0.0/8 is ours, at least on Linux; where it is not, the system chooses. Not for all of them, since
-            // nobody else's connections get a port that was bound.
+            // All of 127.0.0.0/8 is this machine, at least on Linux; elsewhere the system chooses. Not for all
+            // connections, because other programs cannot use a bound port.
             let source = Ipv4Addr::new(127, 0, 1, source);
             let _ = socket.bind(&SocketAddr::new(IpAddr::V4(source), 0).into());
         }
@@ -94,8 +94,8 @@ impl Target {
 
 /// The addresses of a node's host.
 ///
-/// The system's resolver takes as long as it likes, so it has a thread of its own, which is left behind when it takes too
-/// long: the process ends then.
+/// The resolver of the system has no timeout, so it runs in a thread of its own. After the timeout the thread is
+/// abandoned: the process ends then.
 fn resolve(url: &Url) -> Result<Vec<SocketAddr>, String> {
     let (host, port) = (url.host.clone(), url.port);
     let (send, found) = mpsc::channel();
@@ -110,7 +110,10 @@ fn resolve(url: &Url) -> Result<Vec<SocketAddr>, String> {
     }
 }
 
-/// Makes sure that so many connections can be open at the same time.
+/// Raises the descriptor limit for this many connections.
+///
+/// # Errors
+/// If the system allows fewer.
 pub(super) fn make_room(connections: usize, flag: &str) -> Result<(), Failure> {
     let limit = fd_limit::raise_limit();
     let most = limit.saturating_sub(RESERVED_DESCRIPTORS);

@@ -1,60 +1,62 @@
-//! When each version was due, and when those who wait for it heard of it.
+//! When each version was due, and when its watchers got it.
 
 use std::time::{Duration, Instant};
 
 use super::figures::Times;
 
-/// When versions are written: the first one a while after the beginning, and each a while after the one before.
+/// The times of the writes: the first one after an interval from the start, and each after an interval from the one
+/// before.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Schedule {
     pub(super) begins: Instant,
     pub(super) every: Duration,
-    /// How many of the first ones are not counted.
+    /// Number of writes at the start that are not counted.
     pub(super) warm_up: u32,
-    /// All of them, with those of the warm-up.
+    /// Number of all writes, with those of the warm-up.
     pub(super) writes: u32,
 }
 
 impl Schedule {
-    /// When a version is to be written.
+    /// When a version is due.
     pub(super) fn due(&self, version: u32) -> Instant {
         self.begins + self.every * version
     }
 }
 
-/// Who heard of what, by version: so that it is counted for each version, and not for each look at the sockets.
+/// The wakes of each version. They count for each version, and not for each read of the sockets.
 pub(super) struct Wakes {
     schedule: Schedule,
     watchers: usize,
-    versions: Vec<Heard>,
-    /// From when a write was due to when a watcher knew of it or of a newer one: a sample of each watcher for each.
+    versions: Vec<SeenVersion>,
+    /// The time from when a write was due until a watcher got it or a newer one: a sample of each watcher for each
+    /// write.
     pub(super) times: Times,
-    /// Answers with something newer than was known.
+    /// Answers with a newer version.
     pub(super) woken: u64,
-    /// Versions that a watcher did not see, since a newer one was there already.
+    /// Versions that a watcher did not get, because it got a newer one.
     pub(super) superseded: u64,
 }
 
 #[derive(Clone, Default)]
-struct Heard {
+struct SeenVersion {
     watchers: usize,
     latest: Option<Instant>,
 }
 
 impl Wakes {
-    /// Nobody has heard of anything.
+    /// No wakes so far.
     pub(super) fn new(schedule: Schedule, watchers: usize) -> Self {
         Self {
             schedule,
             watchers,
-            versions: vec![Heard::default(); schedule.writes as usize],
+            versions: vec![SeenVersion::default(); schedule.writes as usize],
             times: Times::default(),
             woken: 0,
             superseded: 0,
         }
     }
 
-    /// A watcher that knew one version is told of a newer one.
+    /// Records that a watcher which knew one version got a newer one.
     pub(super) fn hear(&mut self, knew: u32, version: u32, now: Instant) {
         let Self { schedule, versions, .. } = self;
         let version = version.min(schedule.writes);
@@ -70,14 +72,14 @@ impl Wakes {
         self.woken += u64::from(version > schedule.warm_up);
     }
 
-    /// When the last watcher knew of a version, from when that was due. `None` while not all do.
+    /// The time from when a version was due until the last watcher got it; `None` while not all have it.
     pub(super) fn last(&self, version: u32) -> Option<Duration> {
         let heard = self.versions.get((version as usize).checked_sub(1)?)?;
         let latest = heard.latest.filter(|_| heard.watchers == self.watchers)?;
         Some(latest.saturating_duration_since(self.schedule.due(version)))
     }
 
-    /// The same of all versions that are counted.
+    /// The same for all counted versions.
     pub(super) fn lasts(&self) -> Vec<Option<Duration>> {
         (self.schedule.warm_up + 1..=self.schedule.writes).map(|version| self.last(version)).collect()
     }
@@ -119,12 +121,12 @@ mod tests {
     }
 
     #[test]
-    fn a_version_that_somebody_did_not_hear_of_has_no_last() {
+    fn a_version_that_a_watcher_did_not_get_has_no_last_wake() {
         let mut wakes = wakes(2, 0, 2);
         wakes.hear(0, 2, wakes.schedule.due(2));
         wakes.hear(0, 1, wakes.schedule.due(4));
         assert_eq!(wakes.lasts(), [Some(3 * EVERY), None]);
-        // what the schedule does not have is not of this run
+        // a version that is not in the schedule is not of this run
         wakes.hear(1, u32::MAX, wakes.schedule.due(3));
         assert_eq!(wakes.lasts(), [Some(3 * EVERY), Some(EVERY)]);
         assert_eq!((wakes.last(0), wakes.last(3)), (None, None));

@@ -1,4 +1,4 @@
-//! `vwatch bench watch`: how soon all know of a write.
+//! `vwatch bench watch`: the time until all watchers get a write.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,22 +24,22 @@ use super::wakes::{Schedule, Wakes};
 use super::writer::{self, Writes, quiet};
 use crate::wire::duration;
 
-/// How long all may take to connect and park at first.
+/// Time for all watchers to connect and park at the start.
 const PARKING: Duration = Duration::from_secs(60);
 
-/// How often the node is asked whether all are parked.
+/// Time between two checks whether all watchers are parked.
 const ASK_EVERY: Duration = Duration::from_millis(20);
 
-/// Writes that follow each other faster measure how writes are merged, not wakes.
+/// Least time between two writes. Faster writes would measure how the node merges writes, not wakes.
 const SHORTEST_EVERY: Duration = Duration::from_millis(1);
 
-/// The writer's node counts parked watchers soon after they asked, or they are parked at another node.
+/// Time for the writer's node to count parked watchers. Watchers that it does not count then are at another node.
 const COUNTED_WITHIN: Duration = Duration::from_secs(2);
 
-/// How often progress is told.
+/// Time between two messages of progress.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
-/// Who was refused or dropped behind the last write asks again after so long.
+/// After the last write, a watcher that got an error or lost its connection retries after this time.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Park watchers, write, and measure each wake
@@ -59,44 +59,44 @@ At several nodes at the same time, such as followers of one leader:
   vwatch bench watch --watchers 90000 --server-url http://10.0.0.7:8008 \
       --client-url http://10.0.0.8:8080,http://10.0.0.9:8080
 
-A wake is measured from when its write was due, not from when it was made: a stall shows, wherever it is. \
-Who was woken parks again once all were, or when the next write is due. A version that was overtaken by \
+A wake is measured from when its write was due, not from when it was sent: so a stall at any place shows. \
+A woken watcher parks again after all were woken, or when the next write is due. A version that was overtaken by \
 the next one before a watcher saw it counts as superseded; its time runs until the watcher sees the newer \
 one. So wake_ms has one time for each watcher and each write, woken and superseded together; woken alone \
-is how many answers there were.
+is the number of answers.
 
-last_wake_ms is the median over the writes of when the last watcher knew of one. A write that somebody \
-never knew of is incomplete, and counts as the longest; the median is null if half of them are.
+last_wake_ms is the median over the writes of the time until the last watcher got it. A write that a watcher never \
+got is incomplete, and counts as the longest; the median is null if half of the writes are incomplete.
 
-The node spreads wakes on purpose, by --jitter-per-watch. To see what it can do, start it with --jitter-per-watch 0s.
+The node spreads wakes by --jitter-per-watch. To see its fastest wakes, start it with --jitter-per-watch 0s.
 
 A lost, early or stale wake: exit code 1.")]
 pub(super) struct Watch {
-    /// How many watchers to park
+    /// Number of watchers
     #[arg(long, value_name = "COUNT", default_value = "1000", value_parser = args::count)]
     watchers: u64,
-    /// Over how many names to spread them; each write is one to each name
+    /// Number of names for the watchers; each write goes to all names
     #[arg(long, value_name = "COUNT", default_value = "1", value_parser = args::count)]
     names: u64,
-    /// How often to write
+    /// Number of writes
     #[arg(long, value_name = "COUNT", default_value = "6", value_parser = args::count)]
     writes: u64,
-    /// How many of the first writes are not counted
+    /// Number of the first writes that are not counted
     #[arg(long, value_name = "COUNT", default_value = "1")]
     warm_up: u64,
-    /// From one write to the next
+    /// Time from one write to the next
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration::parse)]
     every: Duration,
-    /// Bytes of data in each write
+    /// Bytes of data of each write
     #[arg(long, value_name = "BYTES", default_value = "64")]
     size: usize,
-    /// How long a watcher asks to be parked before it asks again
+    /// How long each request of a watcher may be parked
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration::parse)]
     timeout: Duration,
-    /// After the last write, a watcher that does not know of it for so long is lost, whatever the reason
+    /// A watcher that does not get the last write within this time counts as lost, for any reason
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::parse)]
     give_up: Duration,
-    /// The node's process, where it cannot be found by its port
+    /// Process of the node, if its port does not identify it
     #[arg(long, value_name = "PID")]
     pid: Option<u32>,
     #[command(flatten)]
@@ -105,7 +105,7 @@ pub(super) struct Watch {
     nodes: Nodes,
 }
 
-/// What one write came to.
+/// The result of one write.
 struct Round {
     processor_time: Option<Duration>,
     wakes: u64,
@@ -119,7 +119,7 @@ pub(super) fn run(args: &Watch, interrupt: &Interrupt) -> Result<(), Failure> {
     make_room(watchers, "watchers")?;
     let process = match (&readers[..], args.pid) {
         ([reader], pid) => process(pid, reader)?,
-        // what one process took, divided by the watchers of all nodes, would be a figure of none
+        // the use of one process, divided by the watchers of all nodes, would mean nothing
         (_, Some(pid)) => {
             let count = readers.len();
             return Err(Failure::Usage(format!(
@@ -141,7 +141,7 @@ pub(super) fn run(args: &Watch, interrupt: &Interrupt) -> Result<(), Failure> {
     judge(&crowd, lost)
 }
 
-/// What was measured, beside what befell the watchers.
+/// The measured values, beside the counts of the watchers.
 struct Measured {
     schedule: Schedule,
     asked_after: Duration,
@@ -276,7 +276,7 @@ fn check(args: &Watch) -> Result<(), Failure> {
         ));
     }
     if args.timeout.is_zero() {
-        return refused("bad --timeout: nobody would park: got 0s: give some seconds".to_owned());
+        return refused("bad --timeout: no watcher would park: got 0s: give some seconds".to_owned());
     }
     if args.writes + args.warm_up > 1_000_000 {
         return refused(format!("bad --writes: too many: got {}: give at most 1000000", args.writes));
@@ -301,11 +301,11 @@ fn judge(crowd: &Crowd, lost: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What the rounds go on with.
+/// The state of the rounds.
 struct Field<'a> {
     crowd: &'a mut Crowd,
     control: &'a mut Blocking,
-    /// Who was parked before, if the node says that.
+    /// Number of watchers that were parked before, if the node returns it.
     others: Option<u64>,
     /// The writer has failed.
     over: &'a AtomicBool,
@@ -316,7 +316,7 @@ impl Field<'_> {
         self.over.load(Ordering::Relaxed)
     }
 
-    /// Waits until the node says that all who ask are parked, where it says that at all and there is time to ask it.
+    /// Waits until the node reports that all watchers are parked, if it reports that and there is time for it.
     fn wait_parked(&mut self, until: Instant) -> Result<(), Failure> {
         loop {
             let Some(others) = self.others else { return Ok(()) };
@@ -331,7 +331,7 @@ impl Field<'_> {
         }
     }
 
-    /// Waits for each write to be known to all, and lets them park again. Ends early once the writer has failed.
+    /// Waits for each write to reach all watchers, and lets them park again. Ends early if the writer has failed.
     fn rounds(
         &mut self,
         args: &Watch,
@@ -354,7 +354,7 @@ impl Field<'_> {
             let end = if is_last { due + args.give_up } else { schedule.due(version + 1) };
             let mut last = self.wait_woken(version, due, end)?;
             while is_last && last.is_none() && Instant::now() < end && !self.is_over() {
-                // who was refused or dropped comes back, as any reader would
+                // a watcher with an error or a lost connection returns, like any reader
                 self.crowd.turn(end.min(Instant::now() + ASK_AGAIN))?;
                 self.crowd.park(end, |_| {})?;
                 last = self.wait_woken(version, due, end)?;
@@ -377,13 +377,14 @@ impl Field<'_> {
         Ok(rounds)
     }
 
-    /// Waits until all know of `version`, or nobody waits for an answer although it is due; when the last one knew.
+    /// Waits until all watchers have `version`, or none waits for an answer although it is due. Returns when the last
+    /// one got it.
     fn wait_woken(&mut self, version: u32, due: Instant, end: Instant) -> Result<Option<Duration>, Failure> {
         loop {
             let last = self.crowd.wakes.as_ref().and_then(|wakes| wakes.last(version));
             let now = Instant::now();
-            let nobody_asks = self.crowd.asking() == 0 && now >= due;
-            if last.is_some() || now >= end || nobody_asks || self.is_over() {
+            let none_waits = self.crowd.asking() == 0 && now >= due;
+            if last.is_some() || now >= end || none_waits || self.is_over() {
                 return Ok(last);
             }
             self.crowd.turn(end.min(now + CHECK_EVERY))?;

@@ -1,4 +1,4 @@
-//! The writer of `vwatch bench watch`, in a thread of its own: it writes when that is due, whatever the watchers are at.
+//! The writer of `vwatch bench watch`, in a thread of its own: it writes on time, whatever the watchers do.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -11,23 +11,23 @@ use super::names::Names;
 use super::wakes::Schedule;
 use crate::cli::failure::Failure;
 
-/// Before a write is due, nobody disturbs the node for so long, or for half of the time between two writes.
+/// No other requests go to the node for this long before a write, or for half of the time between two writes.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// How long nobody disturbs the node before a write.
+/// How long no other requests go to the node before a write.
 pub(super) fn quiet(every: Duration) -> Duration {
     QUIET.min(every / 2)
 }
 
-/// What came of the writes.
+/// The results of the writes.
 pub(super) struct Writes {
-    /// From when a write was due to its answer.
+    /// The times from when a write was due to its answer.
     pub(super) times: Times,
-    /// How late the latest one was sent.
+    /// The largest delay of a write.
     pub(super) behind: Duration,
 }
 
-/// Writes by the schedule, until its end or until it is `over`.
+/// Writes by the schedule, until its end or until `over` is set.
 pub(super) fn write(
     names: &Names,
     mut connection: Blocking,

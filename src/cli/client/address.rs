@@ -96,7 +96,8 @@ impl AddressList {
         Ok(NodeAddress { url, socket: address, is_one_of_many: self.addresses.len() > 1 })
     }
 
-    /// Moves on to the next address. Returns true if that is one of the next URL, whose host name is then resolved again.
+    /// Moves on to the next address. Returns true if that is one of the next URL, whose host name is then resolved
+    /// again.
     pub(super) fn advance(&mut self) -> bool {
         self.address += 1;
         if self.address < self.addresses.len() {

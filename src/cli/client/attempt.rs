@@ -9,8 +9,8 @@ use super::{Answer, Request};
 use crate::node::clock;
 use crate::wire::date::parse_http_date;
 
-/// Most difference between the client's clock and the `Date` of a node, in µs, for a stamp that the client chooses. `Date`
-/// has whole seconds.
+/// Most difference between the client's clock and the `Date` of a node, in µs, for a stamp that the client chooses.
+/// `Date` has whole seconds.
 const CLOCK_TOLERANCE_US: u64 = 2_000_000;
 
 /// One request on its way through the addresses.
@@ -82,8 +82,8 @@ impl Attempt {
         }
     }
 
-    /// Drops a stamp that the client chose and the node rejected, and returns whether it did. Then the node gives a stamp,
-    /// which is newer than its record's. While the result of an earlier try is unknown the stamp stays.
+    /// Drops a stamp that the client chose and the node rejected, and returns whether it did. Then the node gives a
+    /// stamp, which is newer than its record's. While the result of an earlier try is unknown the stamp stays.
     pub(super) fn drop_rejected_stamp(&mut self, answer: &Answer) -> bool {
         let is_about_stamp = matches!(answer.status, StatusCode::BAD_REQUEST | StatusCode::CONFLICT);
         if self.stamp != StampChoice::Chosen || self.is_in_doubt || !is_about_stamp {

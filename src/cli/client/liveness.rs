@@ -8,9 +8,9 @@ use super::address::NodeAddress;
 use super::connection::Connection;
 use crate::core::liveness::{Liveness, Step};
 
-/// Completes when an address answers nothing any more, not even a probe. The first probe has `within`, and after its answer
-/// each has the usual time. `kept` is the connection of the last answered probe: a new connection for each probe would cost
-/// the node more than all requests that wait there.
+/// Completes when an address answers nothing any more, not even a probe. The first probe has `within`, and after its
+/// answer each has the usual time. `kept` is the connection of the last answered probe: a new connection for each probe
+/// would cost the node more than all requests that wait there.
 pub(super) async fn silence(address: &NodeAddress, within: Duration, kept: &mut Option<Connection>) {
     let mut life = Liveness::hurried(std::time::Instant::now(), within);
     loop {

@@ -1,9 +1,10 @@
-//! Sends a request to the nodes of a list, one after the other, until one answers. Reports a write with an unknown result.
+//! Sends a request to the nodes of a list, one after the other, until one answers. Reports a write with an unknown
+//! result.
 //!
 //! A silent address costs no more than its share of the time: the client probes the address beside a request that waits
-//! ([`silence`]). Before a write it sends a probe, so that no write goes to an address that does not answer. A write that
-//! was sent and not answered is repeated at another node only as the same write, with the same stamp: then it does not
-//! matter which node accepts it, or whether both do.
+//! ([`silence`]). Before a write it sends a probe, so that no write goes to an address that does not answer. A write
+//! that was sent and not answered is repeated at another node only as the same write, with the same stamp: then it does
+//! not matter which node accepts it, or whether both do.
 
 use std::future::pending;
 use std::time::Duration;
@@ -26,7 +27,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for a sign of life of an address, if there are others.
 const CONTACT_TIME: Duration = Duration::from_secs(2);
-/// A parked request is to be answered at most this long before the client's deadline, so that the answer arrives in time.
+/// A parked request is to be answered at most this long before the client's deadline, so that the answer arrives in
+/// time.
 const RETURN_TIME: Duration = Duration::from_millis(500);
 
 /// Sends requests to the nodes of a list, to one at a time.
@@ -61,8 +63,8 @@ impl Client {
         }
     }
 
-    /// Sends a request to the nodes in turn, until one answers with a status other than 503. If none does, returns the 503.
-    /// With a time limit the client tries silent nodes again until the limit.
+    /// Sends a request to the nodes in turn, until one answers with a status other than 503. If none does, returns the
+    /// 503. With a time limit the client tries silent nodes again until the limit.
     ///
     /// # Errors
     /// If no node answered, or the result of a write is unknown.

@@ -1,4 +1,4 @@
-//! Where the nodes of a local cluster are, and the secret that they share.
+//! The addresses of the nodes of a local cluster, and the secret that they share.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -9,18 +9,18 @@ use std::path::{Path, PathBuf};
 use crate::cli::failure::Failure;
 use crate::cli::url::Url;
 
-/// Ports that are tried for TCP and UDP together when the system chooses.
+/// Ports that are tried for TCP and UDP together if the system chooses.
 const PORTS_TRIED: usize = 50;
 
-/// Where a node is.
+/// The addresses of a node.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct NodePorts {
     pub(crate) name: String,
     pub(crate) client: SocketAddrV4,
     pub(crate) server: SocketAddrV4,
 }
 
-impl Place {
+impl NodePorts {
     pub(crate) fn client_url(&self) -> Url {
         url(self.client)
     }
@@ -35,14 +35,14 @@ fn url(address: SocketAddrV4) -> Url {
     Url { authority: address.to_string(), host, port, base: String::new() }
 }
 
-/// Finds out whether the ports can be had, all of them before any node starts.
-pub(crate) fn find(nodes: u8, client_port: u16, server_port: u16) -> Result<Vec<Place>, Failure> {
+/// Checks that all ports are free, before any node starts.
+pub(crate) fn find(nodes: u8, client_port: u16, server_port: u16) -> Result<Vec<NodePorts>, Failure> {
     if client_port == server_port && client_port != 0 {
         return Err(Failure::Usage(format!(
             "--client-port and --server-port are the same: got {client_port} twice: give each its own"
         )));
     }
-    // held together, so that the system does not give one twice
+    // all are held, so that the system does not choose one twice
     let mut held = Vec::new();
     let mut places = Vec::new();
     for number in 1..=nodes {
@@ -53,7 +53,7 @@ pub(crate) fn find(nodes: u8, client_port: u16, server_port: u16) -> Result<Vec<
         let (server, gossip) = both(ip, server_port).map_err(|e| in_use(&e, server_port, "--server-port"))?;
         let at = |port| SocketAddrV4::new(ip, port);
         let failed = |error: io::Error| Failure::Failed(format!("cannot see an address of ours: {error}"));
-        places.push(Place {
+        places.push(NodePorts {
             name: format!("node-{number}"),
             client: at(client.local_addr().map_err(failed)?.port()),
             server: at(server.local_addr().map_err(failed)?.port()),
@@ -92,7 +92,7 @@ fn unusable(error: &io::Error, ip: Ipv4Addr, port: u16, flag: &str) -> Failure {
     Failure::Usage(format!("cannot listen on {ip}:{port}: {error}: {advice}"))
 }
 
-/// A secret in a folder that only this user can enter, gone when this is dropped.
+/// A secret in a folder that only this user can enter. A drop removes it.
 #[derive(Debug)]
 pub(crate) struct Secret {
     folder: PathBuf,
@@ -110,7 +110,7 @@ impl Secret {
             .map_err(|error| Failure::Failed(format!("the system gives no random numbers: {error}")))?;
         let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         DirBuilder::new().mode(0o700).create(&folder).map_err(failed)?;
-        // from here on the folder is removed whatever happens
+        // from here on the folder is removed in any case
         let secret = Self { file: folder.join("secret"), folder: folder.clone() };
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&secret.file).map_err(failed)?;
@@ -125,7 +125,7 @@ impl Secret {
 
 impl Drop for Secret {
     fn drop(&mut self) {
-        // what is left of it is of no use to anybody
+        // a remaining folder does no harm
         let _ = fs::remove_dir_all(&self.folder);
     }
 }

@@ -11,13 +11,13 @@ use tokio::sync::{mpsc, watch};
 
 use super::super::args::quoted;
 use super::super::failure::{Failure, tell};
-use super::addresses::{Place, Secret};
+use super::addresses::{NodePorts, Secret};
 use super::program;
 
-/// The hidden command that a node is started with.
+/// The hidden command that runs a node.
 pub(in crate::cli) const COMMAND: &str = "dev-node";
 
-/// What all nodes are told.
+/// An order to all nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Order {
     Run,
@@ -29,16 +29,16 @@ pub(super) enum Order {
     Kill,
 }
 
-/// All nodes. They end when this is dropped.
-pub(super) struct Nodes {
+/// All nodes. A drop ends them.
+pub(super) struct NodeProcesses {
     commands: Vec<String>,
     orders: watch::Sender<Order>,
     ended: mpsc::Receiver<(usize, ExitStatus)>,
     running: usize,
 }
 
-impl Nodes {
-    pub(super) fn start(places: &[Place], secret: &Secret, flags: &[OsString]) -> Result<Self, Failure> {
+impl NodeProcesses {
+    pub(super) fn start(places: &[NodePorts], secret: &Secret, flags: &[OsString]) -> Result<Self, Failure> {
         let program_file = std::env::current_exe()
             .map_err(|error| Failure::Failed(format!("cannot find this program: {error}")))?;
         let (orders, _) = watch::channel(Order::Run);
@@ -58,7 +58,7 @@ impl Nodes {
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped())
-                // control-C is for us, and we tell them
+                // this process gets Ctrl-C, and stops the nodes
                 .process_group(0)
                 .kill_on_drop(true)
                 .spawn()
@@ -72,12 +72,12 @@ impl Nodes {
         Ok(nodes)
     }
 
-    /// How many have not ended.
+    /// Number of nodes that have not ended.
     pub(super) fn running(&self) -> usize {
         self.running
     }
 
-    /// Waits for the next one that ends.
+    /// Waits for the next node that ends.
     pub(super) async fn ended(&mut self) -> (usize, ExitStatus) {
         match self.ended.recv().await {
             Some(ended) => {
@@ -88,7 +88,7 @@ impl Nodes {
         }
     }
 
-    /// Tells all of them; an order is never taken back.
+    /// Gives an order to all nodes. It is never taken back.
     pub(super) fn order(&self, order: Order) {
         self.orders.send_if_modified(|known| {
             let is_news = *known < order;
@@ -97,19 +97,19 @@ impl Nodes {
         });
     }
 
-    /// What starts a node again.
+    /// The command that starts a node again.
     pub(super) fn command(&self, at: usize) -> &str {
         self.commands.get(at).map_or("", String::as_str)
     }
 }
 
-fn arguments(place: &Place, places: &[Place], secret: &Secret) -> Vec<OsString> {
+fn arguments(place: &NodePorts, places: &[NodePorts], secret: &Secret) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = Vec::new();
     let mut flag = |name: &str, value: OsString| arguments.extend([name.into(), value]);
     flag("--node-id", place.name.clone().into());
     flag("--listen-client", place.client.to_string().into());
     flag("--listen-server", place.server.to_string().into());
-    // one alone has nobody to wait for
+    // a single node has no other node to wait for
     if places.len() > 1 {
         let all: Vec<_> = places.iter().map(|place| place.server.to_string()).collect();
         flag("--replicate-with", all.join(",").into());
@@ -118,7 +118,7 @@ fn arguments(place: &Place, places: &[Place], secret: &Secret) -> Vec<OsString> 
     arguments
 }
 
-/// Does to a node what is ordered, until it has ended. `alive` is held for as long: without it the node ends.
+/// Executes orders for a node until it has ended. Holds `alive` until then: without it the node ends.
 async fn keep(
     at: usize,
     mut child: Child,
@@ -140,7 +140,7 @@ async fn keep(
     };
     drop(alive);
     if let Ok(status) = status {
-        // nobody listens any more when we end
+        // the receiver is gone when the command ends
         let _ = end.send((at, status)).await;
     }
 }
@@ -155,7 +155,7 @@ fn carry_out(child: &mut Child, order: Order) {
     }
 }
 
-/// Each line that a node writes, behind its name.
+/// Prints each line of a node after its name.
 fn pass_on(name: &str, pipe: Option<impl AsyncRead + Unpin + Send + 'static>) {
     let Some(pipe) = pipe else { return };
     let name = name.to_owned();
@@ -167,14 +167,14 @@ fn pass_on(name: &str, pipe: Option<impl AsyncRead + Unpin + Send + 'static>) {
     });
 }
 
-/// A node of a local cluster ends when its standard input does, which whoever started it holds: so it ends with that, whatever
-/// ended that. A pipe tells so on every system, and at once.
+/// Ends a node of a local cluster at the end of its standard input, which its parent holds. So the node ends with its
+/// parent, for any reason. A pipe works on every system, and at once.
 pub(super) fn end_with_parent() -> std::io::Result<()> {
     let watch = || {
         let mut input = std::io::stdin().lock();
         let mut sink = [0; 64];
         while matches!(input.read(&mut sink), Ok(1..)) {}
-        // cannot fail for ourselves
+        // a signal to this process itself cannot fail
         let _ = kill_process(getpid(), Signal::TERM);
     };
     std::thread::Builder::new().name("parent".to_owned()).spawn(watch).map(drop)

@@ -1,25 +1,27 @@
-//! How long to wait before asking again.
+//! The pause before the next request.
 
 use std::time::Duration;
 
 const FIRST: Duration = Duration::from_millis(100);
 const MOST: Duration = Duration::from_secs(5);
 
-/// Exponential with full jitter: all who lost the same node at the same moment must not come back at the same moment.
+/// Exponential backoff with full jitter: clients that lost the same node at the same time must not return at the same
+/// time.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
-    /// It works again.
+    /// Resets the pause after a success.
     pub(super) fn reset(&mut self) {
         self.failures = 0;
     }
 
-    /// The next wait: anything up to 100 ms, then up to twice that, at last up to 5 s; on top of what a node asked for.
+    /// The next pause: random, up to 100 ms at first, doubled each time, up to 5 s. It is added to the pause that a
+    /// node requested.
     pub(super) fn next(&mut self, retry_after: Option<Duration>) -> Duration {
-        // without entropy there is no spread, but still a wait
+        // without entropy the pause is not random
         let random = getrandom::u64().unwrap_or(u64::MAX);
         self.next_with(retry_after, random)
     }

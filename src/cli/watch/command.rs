@@ -1,4 +1,4 @@
-//! Running a command at a change, and ending together with it.
+//! Runs a command at a change, and ends it with the watch.
 
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -11,10 +11,10 @@ use tokio::io::AsyncWriteExt;
 
 use super::super::failure::{Failure, complain};
 use super::super::stop::{Stop, number};
-use super::group::Group;
+use super::group::CommandGroup;
 use super::state::Change;
 
-/// Exit codes by which shells say that a command is not there, or cannot be executed.
+/// Exit codes of shells for a command that does not exist, or cannot be executed.
 const NOT_FOUND: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
 
@@ -22,7 +22,7 @@ const NOT_EXECUTABLE: u8 = 126;
 pub(super) struct Runner<'a> {
     program: &'a OsString,
     arguments: &'a [OsString],
-    /// It stays in our process group.
+    /// It stays in the process group of the watch.
     foreground: bool,
     has_started: bool,
     /// The exit code of the first run that failed.
@@ -30,7 +30,7 @@ pub(super) struct Runner<'a> {
 }
 
 impl<'a> Runner<'a> {
-    /// `command` has at least the program.
+    /// A runner for a command with at least the program.
     pub(super) fn new(command: &'a [OsString], foreground: bool) -> Self {
         let (program, arguments) = command.split_first().expect("asked for only with a command");
         Self { program, arguments, foreground, has_started: false, failed: None }
@@ -41,11 +41,11 @@ impl<'a> Runner<'a> {
         self.failed
     }
 
-    /// Runs it for a change, to its end. That it fails is reported and kept for [`Runner::failed`].
+    /// Runs the command for a change, to its end. Reports a failure and keeps it for [`Runner::failed`].
     ///
     /// # Errors
-    /// A signal, after the command ended too; and a command that cannot be started and never was, for then it is most
-    /// likely not the one that was meant. Later it may be away for a moment, as while a new one is installed.
+    /// A signal, after the command has ended too. Also a command that cannot be started and never was: its name is most
+    /// likely wrong. After a first run it may be missing for a moment, while a new one is installed.
     pub(super) async fn run(
         &mut self,
         change: &Change,
@@ -64,7 +64,7 @@ impl<'a> Runner<'a> {
         let ended = tokio::select! {
             biased;
             which = stop.signal() => Err(which),
-            // its end counts, whether all was read or not: a child of its own may hold the pipe
+            // the end of the command counts, even if it has not read all: a child of it may hold the pipe
             status = group.wait(|which| self.wants_the_terminal(which)) => Ok(status),
             never = self.feed(input, &change.data) => match never {},
         };
@@ -80,7 +80,7 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
-    /// Writes the data and closes the pipe; then stays.
+    /// Writes the data and closes the pipe; never completes.
     async fn feed(&self, input: Option<ChildStdin>, data: &[u8]) -> Infallible {
         if let Some(input) = input
             && let Err(error) = write(input, data).await
@@ -90,7 +90,7 @@ impl<'a> Runner<'a> {
         std::future::pending().await
     }
 
-    fn start(&self, change: &Change, reaps_all: bool) -> io::Result<(Group, Option<ChildStdin>)> {
+    fn start(&self, change: &Change, reaps_all: bool) -> io::Result<(CommandGroup, Option<ChildStdin>)> {
         let mut command = Command::new(self.program);
         command
             .args(self.arguments)
@@ -102,7 +102,7 @@ impl<'a> Runner<'a> {
         if change.version.is_none() {
             command.env("VWATCH_DELETED", "1");
         }
-        Group::start(&mut command, !self.foreground, reaps_all)
+        CommandGroup::start(&mut command, !self.foreground, reaps_all)
     }
 
     fn never_started(&self, error: &io::Error) -> Failure {
@@ -134,7 +134,7 @@ impl<'a> Runner<'a> {
 async fn write(input: ChildStdin, data: &[u8]) -> io::Result<()> {
     let mut input = tokio::process::ChildStdin::from_std(input)?;
     match input.write_all(data).await {
-        // it need not read what it is given
+        // the command need not read its input
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => written,
     }
@@ -144,7 +144,7 @@ fn start_code(error: &io::Error) -> u8 {
     if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE }
 }
 
-/// As a shell tells how a command has ended.
+/// The exit code that a shell reports for a command.
 fn exit_code(status: ExitStatus) -> u8 {
     let signalled = || status.signal().map(|which| 128 + which);
     status.code().or_else(signalled).and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
@@ -230,12 +230,12 @@ mod tests {
         assert_eq!(runner.failed(), Some(127), "it is away");
     }
 
-    /// A process of its own, and one that hears of no SIGTERM, end with the group.
+    /// A child of the command, and one that ignores SIGTERM, end with the group.
     #[tokio::test]
     async fn the_end_reaches_all_that_a_command_started() {
         let mut command = Command::new("sh");
         command.args(["-c", "sleep 300 & (trap '' TERM; sleep 301) & wait"]);
-        let (mut group, _) = Group::start(&mut command, true, false).unwrap();
+        let (mut group, _) = CommandGroup::start(&mut command, true, false).unwrap();
         let leader = group.leader();
         let mut stop = Stop::default();
         let ended = group.end(&mut stop);

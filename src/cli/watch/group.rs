@@ -1,4 +1,4 @@
-//! A command that runs, with all that it starts in turn: its process group.
+//! A running command with all of its children: its process group.
 
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -15,31 +15,31 @@ use tokio::time::{Instant, sleep};
 
 use super::super::stop::Stop;
 
-/// How long a command may take to end after SIGTERM, with all that it started.
+/// Time for a command and its children to end after SIGTERM.
 const STOP_GRACE: Duration = Duration::from_secs(5);
-/// How long is waited for the end of what was killed: a process that waits for a device cannot be killed meanwhile.
+/// Time to wait for the end of killed processes: a process that waits for a device does not end meanwhile.
 const KILL_GRACE: Duration = Duration::from_secs(1);
-/// How often it is asked whether the last process of a group has ended, which the system does not tell.
+/// Time between two checks whether the last process of a group has ended. The system sends no notification.
 const ASK: Duration = Duration::from_millis(10);
 
-/// A command that was started. All of it is killed when this is dropped before its end.
-pub(super) struct Group {
+/// A started command. A drop before its end kills the whole group.
+pub(super) struct CommandGroup {
     leader: Pid,
-    /// The leader leads a process group of its own.
+    /// The command has a process group of its own.
     is_own: bool,
-    /// All children of this process are ours to reap, and not only those of the group.
+    /// This process reaps all of its children, and not only those of the group.
     reaps_all: bool,
     status: Option<ExitStatus>,
-    /// Tells that a child of ours may have ended or stopped.
+    /// Notifies that a child of this process may have ended or stopped.
     children: unix::Signal,
 }
 
-impl Group {
-    /// Starts a command, which leads a group of its own or else stays in ours. `reaps_all`: no other child of this
+impl CommandGroup {
+    /// Starts a command in a group of its own, or in the group of this process. `reaps_all`: no other child of this
     /// process is waited for elsewhere.
     ///
     /// # Errors
-    /// The command cannot be started.
+    /// If the command cannot be started.
     pub(super) fn start(
         command: &mut Command,
         is_own: bool,
@@ -48,12 +48,12 @@ impl Group {
         if is_own {
             command.process_group(0);
         }
-        // before the start, so that no end is missed
+        // before the start, so that no notification is lost
         let children = signal(SignalKind::child())?;
         let mut child = command.spawn()?;
         let leader = Pid::from_child(&child);
         let input = child.stdin.take();
-        // its end is collected here, as that of orphans is, and not by the child
+        // this function reaps the command, as it does orphans; the handle of the child does not
         Ok((Self { leader, is_own, reaps_all, status: None, children }, input))
     }
 
@@ -62,10 +62,10 @@ impl Group {
         self.leader
     }
 
-    /// Waits for the end of the command itself. `stopped` hears of each signal that stops it meanwhile.
+    /// Waits for the end of the command itself. Calls `stopped` for each signal that stops it meanwhile.
     ///
     /// # Errors
-    /// The system does not say how it ended.
+    /// If the system does not report how it ended.
     pub(super) async fn wait(&mut self, stopped: impl Fn(Signal)) -> io::Result<ExitStatus> {
         loop {
             if let Some(status) = self.collect(&stopped)? {
@@ -75,7 +75,7 @@ impl Group {
         }
     }
 
-    /// Takes in what the system has to tell, and says how the command ended if it has. Orphans are reaped.
+    /// Reads the events of children, and reaps orphans. Returns how the command ended, if it has.
     fn collect(&mut self, stopped: impl Fn(Signal)) -> io::Result<Option<ExitStatus>> {
         let options = WaitOptions::NOHANG | WaitOptions::UNTRACED;
         loop {
@@ -103,10 +103,10 @@ impl Group {
         }
     }
 
-    /// Ends all of it: SIGTERM, and after a grace or at another signal to us SIGKILL.
+    /// Ends the group: SIGTERM, and SIGKILL after a grace period or at another signal to this process.
     pub(super) async fn end(&mut self, stop: &mut Stop) {
         self.send(Signal::TERM);
-        // what is stopped hears of nothing until it goes on
+        // a stopped process handles no signal until it continues
         self.send(Signal::CONT);
         let late = tokio::select! {
             () = self.gone(STOP_GRACE) => false,
@@ -131,7 +131,7 @@ impl Group {
     }
 
     fn send(&self, which: Signal) {
-        // both fail only where nothing is left that could hear it
+        // both fail only if no process is left
         let _ = match self.is_own {
             true => kill_process_group(self.leader, which),
             false if self.status.is_none() => kill_process(self.leader, which),
@@ -140,7 +140,7 @@ impl Group {
     }
 }
 
-impl Drop for Group {
+impl Drop for CommandGroup {
     fn drop(&mut self) {
         if self.status.is_none() {
             self.send(Signal::KILL);

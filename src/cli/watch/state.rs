@@ -1,4 +1,4 @@
-//! What a watcher knows, what it asks next, and what an answer changes. No sockets and no clock.
+//! The state of a watcher, its next request, and the effect of an answer. Pure: no sockets and no clock.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use super::super::client::{Answer, Request};
 use super::super::failure::{Failure, complain};
 use super::super::url::{parameter, path_of, with_query};
 
-/// A change to tell.
+/// A change to report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Change {
     pub(super) name: String,
-    /// None of a delete.
+    /// `None` for a delete.
     pub(super) version: Option<String>,
     pub(super) data: Bytes,
     pub(super) last_sync: Option<u64>,
 }
 
-/// What was told last, or is known from the command line.
+/// The last reported state, or the one from the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Told {
     Nothing,
@@ -27,38 +27,39 @@ enum Told {
     Deleted,
 }
 
-/// What follows from an answer.
+/// The effect of an answer.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// Something to tell.
+pub(super) enum WatchStep {
+    /// A change to report.
     News(Change),
     /// Nothing new.
     Nothing,
-    /// Nothing new, and there is another question to ask at once.
+    /// Nothing new, and another request follows at once.
     AskOtherwise,
     /// The node cannot answer now.
     Later {
-        /// Why.
+        /// The reason.
         why: String,
-        /// How long it wants to be left alone.
+        /// The pause that the node requests.
         retry_after: Option<Duration>,
     },
 }
 
 /// A watcher of one name.
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct WatchState {
     name: String,
     timeout: Duration,
     told: Told,
-    /// Nothing is there: what is asked for is its creation.
+    /// The name does not exist: the request waits for its creation.
     is_gone: bool,
-    /// The newest stamp that was seen, so that no node takes us back in time.
+    /// The newest stamp so far, so that the watcher never goes back in time.
     last_sync: Option<u64>,
 }
 
-impl State {
-    /// Begins with what there is, or after `known`; an empty one knows that nothing is there.
+impl WatchState {
+    /// A watcher that begins with the present record, or after the version `known`. An empty one means that the name
+    /// does not exist.
     pub(super) fn new(name: &str, known: Option<&str>, timeout: Duration) -> Self {
         let told = match known {
             None | Some("") => Told::Nothing,
@@ -67,7 +68,7 @@ impl State {
         Self { name: name.to_owned(), timeout, told, is_gone: known == Some(""), last_sync: None }
     }
 
-    /// What to ask next.
+    /// The next request.
     pub(super) fn question(&self) -> Request {
         let known = match &self.told {
             _ if self.is_gone => Some(""),
@@ -84,20 +85,20 @@ impl State {
         }
     }
 
-    /// Takes an answer in.
+    /// Applies an answer.
     ///
     /// # Errors
-    /// A refusal that asking again will not change.
-    pub(super) fn absorb(&mut self, answer: &Answer) -> Result<Step, Failure> {
+    /// A permanent error of the node.
+    pub(super) fn absorb(&mut self, answer: &Answer) -> Result<WatchStep, Failure> {
         if let Some(why) = not_of_a_node(answer) {
-            // what stands in front of the nodes may speak for them for a while
-            return Ok(Step::Later { why, retry_after: answer.retry_after() });
+            // a proxy in front of the nodes may answer for them for a while
+            return Ok(WatchStep::Later { why, retry_after: answer.retry_after() });
         }
         match answer.status {
             StatusCode::OK => Ok(self.absorb_value(answer)),
             StatusCode::GONE => Ok(self.absorb_delete(answer)),
             StatusCode::NOT_FOUND => Ok(self.absorb_absence()),
-            status if is_passing(status) => Ok(Step::Later {
+            status if is_passing(status) => Ok(WatchStep::Later {
                 why: answer.refusal(|| format!("the node answers {status}")),
                 retry_after: answer.retry_after(),
             }),
@@ -105,51 +106,51 @@ impl State {
         }
     }
 
-    fn absorb_value(&mut self, answer: &Answer) -> Step {
+    fn absorb_value(&mut self, answer: &Answer) -> WatchStep {
         let Some(version) = answer.version() else {
             let why =
                 format!("an answer of {} without a version as its ETag: is it a vwatch node?", answer.from);
-            return Step::Later { why, retry_after: None };
+            return WatchStep::Later { why, retry_after: None };
         };
         if !self.advance(answer) {
-            return Step::Nothing;
+            return WatchStep::Nothing;
         }
         self.is_gone = false;
         let told = Told::Version(version.to_string());
         if self.told == told {
-            return Step::Nothing;
+            return WatchStep::Nothing;
         }
         self.told = told;
-        Step::News(self.change(Some(version.as_str()), answer))
+        WatchStep::News(self.change(Some(version.as_str()), answer))
     }
 
-    fn absorb_delete(&mut self, answer: &Answer) -> Step {
+    fn absorb_delete(&mut self, answer: &Answer) -> WatchStep {
         if !self.advance(answer) {
-            return Step::Nothing;
+            return WatchStep::Nothing;
         }
         self.is_gone = true;
         if self.told == Told::Deleted {
-            return Step::Nothing;
+            return WatchStep::Nothing;
         }
         self.told = Told::Deleted;
-        Step::News(self.change(None, answer))
+        WatchStep::News(self.change(None, answer))
     }
 
-    /// Nobody deleted it: it was never there, or the set began anew. What was told stays known, so that a name that is
-    /// written again as it was is no news.
-    fn absorb_absence(&mut self) -> Step {
+    /// Applies a 404: the name never existed, or a new set has begun. The last reported state stays known, so that the
+    /// same version, written again, is no change.
+    fn absorb_absence(&mut self) -> WatchStep {
         if self.is_gone {
-            return Step::Nothing;
+            return WatchStep::Nothing;
         }
         if let Told::Version(_) = self.told {
             complain(&format!("{}: the node does not have it: waiting until it is written", self.name));
         }
         self.is_gone = true;
-        Step::AskOtherwise
+        WatchStep::AskOtherwise
     }
 
-    /// Takes the stamp of an answer in; false when it is older than what was seen. A node that sends its genesis says
-    /// that what was seen is from before its set, and counts no more.
+    /// Records the stamp of an answer. Returns false if it is older than the newest one so far. An answer with a
+    /// genesis means that earlier stamps are from before the present set, and do not count.
     fn advance(&mut self, answer: &Answer) -> bool {
         let stamp = answer.last_sync();
         if answer.header("x-vwatch-genesis").is_some() {
@@ -175,7 +176,7 @@ impl State {
     }
 }
 
-/// What was found, if that is no answer of a node about a record.
+/// The fault of an answer that is not from a node about a record.
 fn not_of_a_node(answer: &Answer) -> Option<String> {
     let found = match answer.status {
         StatusCode::OK | StatusCode::GONE => answer.check_stamp(),
@@ -185,8 +186,8 @@ fn not_of_a_node(answer: &Answer) -> Option<String> {
     found.err().and_then(|failure| failure.line().map(str::to_owned))
 }
 
-/// Whether a status speaks of now, and not of the question. A conflict is a node that is behind what we have seen and
-/// did not catch up in time.
+/// Whether a status may pass: it is about the present state, and not about the request. A 409 is from a node that is
+/// behind the watcher and did not catch up in time.
 fn is_passing(status: StatusCode) -> bool {
     use StatusCode as S;
     status.is_server_error() || matches!(status, S::CONFLICT | S::REQUEST_TIMEOUT | S::TOO_MANY_REQUESTS)
@@ -211,17 +212,17 @@ mod tests {
         answer(200, &[("etag", &format!("\"{version}\"")), ("x-last-sync", micros)])
     }
 
-    fn state(known: Option<&str>) -> State {
-        State::new("n", known, Duration::from_secs(30))
+    fn state(known: Option<&str>) -> WatchState {
+        WatchState::new("n", known, Duration::from_secs(30))
     }
 
-    fn absorb(state: &mut State, answer: &Answer) -> String {
+    fn absorb(state: &mut WatchState, answer: &Answer) -> String {
         match state.absorb(answer).unwrap() {
-            Step::News(Change { version: Some(version), .. }) => version,
-            Step::News(_) => "deleted".to_owned(),
-            Step::Nothing => "nothing".to_owned(),
-            Step::AskOtherwise => "otherwise".to_owned(),
-            Step::Later { .. } => "later".to_owned(),
+            WatchStep::News(Change { version: Some(version), .. }) => version,
+            WatchStep::News(_) => "deleted".to_owned(),
+            WatchStep::Nothing => "nothing".to_owned(),
+            WatchStep::AskOtherwise => "otherwise".to_owned(),
+            WatchStep::Later { .. } => "later".to_owned(),
         }
     }
 
