@@ -1,7 +1,7 @@
 //! Tests that load the machine run one at a time.
 //!
-//! All tests of an area are one process, and run beside each other. A test that opens thousands of connections takes the
-//! place of [`heavy`] first, so that no other one does the same at the same time.
+//! All tests of an area are one process, and run beside each other. A test that opens thousands of connections or
+//! keeps the processors busy for seconds takes the place of [`heavy`] first, so that no other one does so beside it.
 
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 

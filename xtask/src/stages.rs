@@ -97,7 +97,21 @@ fn unit(rest: &[String]) -> Result<(), String> {
 }
 
 fn test(rest: &[String]) -> Result<(), String> {
-    run(with(cargo(["test", "--workspace", "--locked"]), rest))
+    run(with(tests(), rest))
+}
+
+/// `cargo test --workspace`, with two tests for each processor unless the user wants another number: most tests wait for
+/// a node.
+fn tests() -> Command {
+    let mut command = cargo(["test", "--workspace", "--locked"]);
+    if std::env::var_os("RUST_TEST_THREADS").is_none() {
+        command.env("RUST_TEST_THREADS", (2 * processors()).to_string());
+    }
+    command
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The areas of the tests over sockets, each a program below `cluster-tests/tests`.
@@ -112,7 +126,7 @@ fn e2e(rest: &[String]) -> Result<(), String> {
             (&AREAS[at..=at], rest)
         }
     };
-    let mut command = cargo(["test", "--workspace", "--locked"]);
+    let mut command = tests();
     command.args(areas.iter().flat_map(|area| ["--test", area]));
     run(with(command, rest))
 }
@@ -142,8 +156,7 @@ fn sim(rest: &[String]) -> Result<(), String> {
 }
 
 fn simulator(rest: &[String]) -> Command {
-    let jobs = std::thread::available_parallelism().map_or(1, usize::from).to_string();
-    let default = ["--seeds", "2000", "--jobs", &jobs].map(str::to_owned);
+    let default = ["--seeds", "2000", "--jobs", &processors().to_string()].map(str::to_owned);
     let command =
         cargo(["run", "--profile", "fast", "--package", "cluster-tests", "--locked", "--bin", "sim", "--"]);
     with(command, if rest.is_empty() { &default } else { rest })

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use chitchat::transport::UdpTransport;
 use chitchat::{ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, ProtocolVersion};
+use cluster_tests::heavy::heavy;
 use cluster_tests::wait::LIMIT;
 use tokio::sync::watch;
 use vwatch::membership::View;
@@ -81,6 +82,7 @@ fn random(bytes: usize) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_that_is_sent_without_the_secret_does_anything() {
+    let _heavy = heavy();
     let mut members = group([Start::at(71), Start::at(72), Start::at(73)]).await;
     all_see_all(&mut members).await;
     let genuine = overhear(&members[1], 8).await;

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use cluster_tests::heavy::heavy;
 use cluster_tests::http::{Connection, Request};
 use cluster_tests::node::{Node, delete, get, put};
 use cluster_tests::text::now_us;
@@ -91,6 +92,7 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 #[test]
 fn a_history_of_concurrent_requests_keeps_the_promises() {
+    let _heavy = heavy();
     let seeds = match std::env::var("VWATCH_HISTORY_SEED") {
         Ok(seed) => vec![seed.parse().expect("a number")],
         Err(_) => vec![1, 2, fastrand::u64(..)],

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cluster_tests::cluster::{Cluster, SECRET};
+use cluster_tests::heavy::heavy;
 use cluster_tests::http::{Connection, Request, Response};
 use cluster_tests::node::{Node, get};
 use cluster_tests::text::{metric, now_us};
@@ -122,6 +123,7 @@ impl Attacker {
 
 #[test]
 fn nothing_that_is_asked_without_proof_does_anything() {
+    let _heavy = heavy();
     let (cluster, them) = victim();
     let node = cluster.node(0);
     let before = (held(node), all_refused(node));
@@ -201,6 +203,7 @@ fn the_same_request_again_changes_nothing() {
 
 #[test]
 fn a_message_over_the_limit_and_a_body_without_an_end_are_cut_off() {
+    let _heavy = heavy();
     let (cluster, them) = victim();
     let node = cluster.node(0);
     let (before, counted) = (held(node), refused(node, "unproven"));

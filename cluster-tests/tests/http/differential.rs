@@ -9,6 +9,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use cluster_tests::heavy::heavy;
 use cluster_tests::http::Request;
 use cluster_tests::node::{Node, get, head};
 use cluster_tests::text::{metric, now_us};
@@ -229,6 +230,7 @@ fn lasting(bytes: &[u8]) -> String {
 
 #[test]
 fn front_and_axum_answer_as_axum_alone() {
+    let _heavy = heavy();
     let cases: u64 = std::env::var("VWATCH_DIFFERENTIAL").map_or(CASES, |text| text.parse().unwrap());
     let first: u64 = std::env::var("VWATCH_DIFFERENTIAL_SEED").map_or(1, |text| text.parse().unwrap());
     let at = now_us();

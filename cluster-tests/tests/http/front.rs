@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use cluster_tests::heavy::heavy;
 use cluster_tests::http::{Connection, Request, Response};
 use cluster_tests::node::{Node, get, head, put};
 use cluster_tests::text::{metric, now_us};
@@ -380,6 +381,7 @@ fn who_missed_nothing_stays_parked(lanes: usize) {
 
 /// Storms of hang-ups, timeouts, wakes and new requests: at the end nobody is parked and nothing is open.
 fn a_storm_leaves_nothing_behind(lanes: usize) {
+    let _heavy = heavy();
     let node = filled(lanes, &["--jitter-per-watch", "100us"]);
     let mut server = node.server();
     let mut random = fastrand::Rng::with_seed(7);
