@@ -608,32 +608,48 @@ pub fn forget_package(command: &mut Command) {
     }
 }
 
-/// The binary, built once per test process in the tests' own profile: `cargo test` alone builds none for us, as
-/// the binary belongs to another package.
+/// The binary, built once by each test program in the tests' own profile, as a user builds it: `cargo test` builds none, as
+/// it belongs to another package.
 ///
 /// # Panics
 /// If it cannot be built.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
-        let test = std::env::current_exe().expect("this test's own path");
-        let mut folder = test.parent().expect("target/<profile>/deps/<test>, or target/<profile>/<binary>");
-        if folder.ends_with("deps") {
-            folder = folder.parent().expect("target/<profile>");
-        }
-        let profile = match folder.file_name().and_then(|name| name.to_str()) {
-            Some("debug") | None => "dev",
-            Some(profile) => profile,
+        let profile = match profile_folder().file_name().and_then(|name| name.to_str()) {
+            Some("debug") | None => "dev".to_owned(),
+            Some(profile) => profile.to_owned(),
         };
-        let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        forget_package(&mut build);
-        build.args(["build", "--package", "vwatch", "--bin", "vwatch", "--profile", profile]);
-        build.arg("--manifest-path").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
-        build.arg("--target-dir").arg(folder.parent().expect("target"));
-        let built = build.output().expect("cargo, which runs this test");
-        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-        folder.join(format!("vwatch{}", std::env::consts::EXE_SUFFIX))
+        build("vwatch", "vwatch", &profile)
     })
+}
+
+/// Builds a program of the workspace, if it is not up to date, and returns its path.
+///
+/// # Panics
+/// If it cannot be built.
+#[must_use]
+pub fn build(package: &str, program: &str, profile: &str) -> PathBuf {
+    let target = profile_folder().parent().expect("target").to_owned();
+    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    forget_package(&mut build);
+    build.args(["build", "--package", package, "--bin", program, "--profile", profile]);
+    build.arg("--manifest-path").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
+    build.arg("--target-dir").arg(&target);
+    let built = build.output().expect("cargo, which runs this test");
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let folder = if profile == "dev" { "debug" } else { profile };
+    target.join(folder).join(format!("{program}{}", std::env::consts::EXE_SUFFIX))
+}
+
+/// `target/<profile>`, where this program was built.
+fn profile_folder() -> PathBuf {
+    let test = std::env::current_exe().expect("this test's own path");
+    let folder = test.parent().expect("target/<profile>/deps/<test>, or target/<profile>/<binary>");
+    match folder.ends_with("deps") {
+        true => folder.parent().expect("target/<profile>").to_owned(),
+        false => folder.to_owned(),
+    }
 }
 
 #[derive(Debug)]

@@ -1,5 +1,10 @@
 //! The simulator's own promises: worlds replay, faults happen, rules hold, and each rule is missed when it is gone.
 
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use cluster_tests::node::build;
 use vwatch::core::mutants::Mutant;
 use vwatch::sim::{Plan, Report, Scenario, World};
 
@@ -23,12 +28,21 @@ fn a_seed_replays_to_the_same_trace_byte_for_byte() {
 #[test]
 fn worlds_keep_every_promise_and_each_fault_happened() {
     let seeds = if cfg!(debug_assertions) { 80 } else { 2_000 };
-    let mut all = Report::default();
-    for seed in 1..=seeds {
-        let report = run(Plan::of_seed(seed, None));
-        assert!(report.passed(), "replay with --seed {seed}\n{report}");
-        all.add(&report);
-    }
+    let (next, all) = (AtomicU64::new(1), Mutex::new(Report::default()));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let seed = next.fetch_add(1, Ordering::Relaxed)
+                    && seed <= seeds
+                {
+                    let report = run(Plan::of_seed(seed, None));
+                    assert!(report.passed(), "replay with --seed {seed}\n{report}");
+                    all.lock().expect("no thread panicked").add(&report);
+                }
+            });
+        }
+    });
+    let all = all.into_inner().expect("no thread panicked");
     let (b, x, w) = (&all.befell, &all.faults, &all.work);
     for (what, count) in [
         ("lost messages", b.lost),
@@ -62,61 +76,15 @@ fn worlds_keep_every_promise_and_each_fault_happened() {
     }
 }
 
-/// Which promise is broken without a rule, in which worlds, and the seed from which on to look for one.
-///
-/// Seeds shift whenever a message takes another byte, so the first one that shows it is looked for, and printed.
-fn caught(mutant: Mutant) -> (Scenario, u64, &'static [&'static str]) {
-    const HONEST: &str = "honest vectors";
-    const NEVER: &str = "not converged";
-    match mutant {
-        Mutant::NoHorizonExchange => (Scenario::Storm, 20, &[HONEST, NEVER]),
-        Mutant::ResolvedOnTruncation => (Scenario::Storm, 1, &[HONEST]),
-        Mutant::VectorAtEnd => (Scenario::Storm, 1, &[HONEST]),
-        Mutant::Xor => (Scenario::Aimed, 1, &[HONEST, NEVER]),
-        Mutant::NoMinimumProgress => (Scenario::Storm, 1, &[NEVER]),
-        Mutant::RefuseFuture => (Scenario::Storm, 1, &[HONEST]),
-        Mutant::TiesUndecided => (Scenario::Storm, 2, &[HONEST, NEVER]),
-        Mutant::EmptyJoinersReady => (Scenario::Storm, 1, &["never back in time"]),
-        Mutant::RestartedMovesHorizon => (Scenario::Missing, 1, &["a delete stays deleted"]),
-        Mutant::ReturnedHoldsNothing => (Scenario::Missing, 1, &["a delete stays deleted"]),
-        Mutant::UnmetHoldsNothing => (Scenario::Aloof, 1, &["a delete stays deleted"]),
-        Mutant::OnceMetIsEnough => (Scenario::Mute, 1, &["a delete stays deleted"]),
-        Mutant::TrustAnyClock => (Scenario::Storm, 1, &["horizon in the past"]),
-        Mutant::SkipGaps => (Scenario::Storm, 1, &[HONEST]),
-        Mutant::RestartUnnoticed => (Scenario::Storm, 260, &[HONEST]),
-        Mutant::EqualSetsTalk => (Scenario::Storm, 1, &["silence"]),
-        Mutant::ResumedVector => (Scenario::Storm, 15, &[HONEST]),
-        Mutant::DeleteAtHorizon => (Scenario::Late, 1, &["a delete stays deleted"]),
-        Mutant::LonelyClock => (Scenario::Lonely, 1, &["horizon in the past"]),
-        Mutant::CountProcesses => (Scenario::Twins, 1, &["never back in time"]),
-        Mutant::StampsCarried => (Scenario::Wrong, 1, &["stamps keep to the clock"]),
-        Mutant::GenesisKept => (Scenario::Wrong, 1, &["stamps keep to the clock"]),
-        Mutant::StampUnlooked => (Scenario::Wrong, 1, &["doubt has its time"]),
-        Mutant::LoneClockBelieved => (Scenario::Wrong, 1, &["doubt has its time"]),
-        Mutant::RefusalsForEver => (Scenario::Stranger, 1, &["joining has an end"]),
-        Mutant::OutOfReachForEver => (Scenario::Unreachable, 1, &["joining has an end"]),
-        Mutant::ReplicatedUnreported => (Scenario::Storm, 1, &["each change is reported"]),
-    }
-}
-
+/// The program `sim` is built with optimisation for this: a debug build takes minutes to find a seed for each rule.
 #[test]
 fn each_rule_is_missed_when_it_is_gone_and_the_same_seed_passes_with_it() {
-    for mutant in Mutant::ALL {
-        let (scenario, from, broken) = caught(mutant);
-        let plan = |seed| match scenario {
-            Scenario::Storm => Plan::of_seed(seed, None),
-            scenario => Plan::of_scenario(seed, scenario),
-        };
-        let found = (from..from + 400).find_map(|seed| {
-            let without = run(plan(seed).without(mutant));
-            let rule = without.violation.as_ref().map_or("not converged", |violation| violation.rule);
-            (!without.passed() && broken.contains(&rule)).then_some((seed, rule))
-        });
-        let (seed, rule) = found.unwrap_or_else(|| panic!("{mutant:?} is not caught"));
-        let with = run(plan(seed));
-        assert!(with.passed(), "{mutant:?}: seed {seed} fails with all rules\n{with}");
-        println!("without {mutant:?}: {scenario:?} {seed} breaks {rule:?}");
-    }
+    let sim = build("cluster-tests", "sim", "fast");
+    let output = Command::new(sim).arg("--mutants").output().expect("the program that was just built");
+    let (found, missed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{found}{missed}");
+    assert_eq!(found.lines().count(), Mutant::ALL.len(), "a line for each rule: {found}");
+    println!("{found}");
 }
 
 #[test]

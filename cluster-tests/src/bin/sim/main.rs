@@ -1,5 +1,7 @@
 //! Runs simulated worlds: `cargo run --release -p cluster-tests --bin sim -- --nodes 50 --seed 7`.
 
+mod mutants;
+
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +17,7 @@ sim [--seed N] [--nodes N]        one world: its report
     [--study]                     how a write should reach 200 nodes in 4 regions
     [--seeds N [--jobs N]]        that many worlds from the seed on, on so many threads: failures and a summary
     [--long [--jobs N]]           100,000 worlds, 5 of 200 nodes and one of 1,000: an hour or two of two processors
+    [--mutants]                   for each rule a world that fails without it, and passes with it
     [--scenario NAME]             one thing happens, instead of a storm: missing, aloof, mute, split, lonely, late, twins,
                                   aimed, wrong, stranger or unreachable
     [--without RULE]              with a rule taken out, by the name of its mutant (or 'list')";
@@ -27,6 +30,7 @@ struct Args {
     trace: bool,
     study: bool,
     long: bool,
+    mutants: bool,
     scenario: Scenario,
     without: Option<Mutant>,
 }
@@ -40,6 +44,7 @@ fn parse() -> Result<Args, String> {
         trace: false,
         study: false,
         long: false,
+        mutants: false,
         scenario: Scenario::Storm,
         without: None,
     };
@@ -57,6 +62,7 @@ fn parse() -> Result<Args, String> {
             "--trace" => args.trace = true,
             "--study" => args.study = true,
             "--long" => args.long = true,
+            "--mutants" => args.mutants = true,
             "--scenario" => {
                 args.scenario = match words.next().as_deref() {
                     Some("missing") => Scenario::Missing,
@@ -96,6 +102,9 @@ fn main() -> ExitCode {
     if args.study {
         push_study(args.seed);
         return ExitCode::SUCCESS;
+    }
+    if args.mutants {
+        return if mutants::all(args.jobs) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     if args.long {
         let mut all_passed = true;

@@ -1,0 +1,93 @@
+//! Each rule of the core is taken out: the simulator must notice it.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use vwatch::core::mutants::Mutant;
+use vwatch::sim::{Plan, Report, Scenario, World};
+
+/// Seeds that are tried for each rule.
+const SEEDS: u64 = 400;
+
+fn run(plan: Plan) -> Report {
+    World::new(plan, false).run()
+}
+
+/// Which promise is broken without a rule, in which worlds, and the seed from which on to look for one.
+///
+/// Seeds shift whenever a message takes another byte, so the first one that shows it is looked for, and printed.
+fn caught(mutant: Mutant) -> (Scenario, u64, &'static [&'static str]) {
+    const HONEST: &str = "honest vectors";
+    const NEVER: &str = "not converged";
+    match mutant {
+        Mutant::NoHorizonExchange => (Scenario::Storm, 20, &[HONEST, NEVER]),
+        Mutant::ResolvedOnTruncation => (Scenario::Storm, 1, &[HONEST]),
+        Mutant::VectorAtEnd => (Scenario::Storm, 1, &[HONEST]),
+        Mutant::Xor => (Scenario::Aimed, 1, &[HONEST, NEVER]),
+        Mutant::NoMinimumProgress => (Scenario::Storm, 1, &[NEVER]),
+        Mutant::RefuseFuture => (Scenario::Storm, 1, &[HONEST]),
+        Mutant::TiesUndecided => (Scenario::Storm, 2, &[HONEST, NEVER]),
+        Mutant::EmptyJoinersReady => (Scenario::Storm, 1, &["never back in time"]),
+        Mutant::RestartedMovesHorizon => (Scenario::Missing, 1, &["a delete stays deleted"]),
+        Mutant::ReturnedHoldsNothing => (Scenario::Missing, 1, &["a delete stays deleted"]),
+        Mutant::UnmetHoldsNothing => (Scenario::Aloof, 1, &["a delete stays deleted"]),
+        Mutant::OnceMetIsEnough => (Scenario::Mute, 1, &["a delete stays deleted"]),
+        Mutant::TrustAnyClock => (Scenario::Storm, 1, &["horizon in the past"]),
+        Mutant::SkipGaps => (Scenario::Storm, 1, &[HONEST]),
+        Mutant::RestartUnnoticed => (Scenario::Storm, 260, &[HONEST]),
+        Mutant::EqualSetsTalk => (Scenario::Storm, 1, &["silence"]),
+        Mutant::ResumedVector => (Scenario::Storm, 15, &[HONEST]),
+        Mutant::DeleteAtHorizon => (Scenario::Late, 1, &["a delete stays deleted"]),
+        Mutant::LonelyClock => (Scenario::Lonely, 1, &["horizon in the past"]),
+        Mutant::CountProcesses => (Scenario::Twins, 1, &["never back in time"]),
+        Mutant::StampsCarried => (Scenario::Wrong, 1, &["stamps keep to the clock"]),
+        Mutant::GenesisKept => (Scenario::Wrong, 1, &["stamps keep to the clock"]),
+        Mutant::StampUnlooked => (Scenario::Wrong, 1, &["doubt has its time"]),
+        Mutant::LoneClockBelieved => (Scenario::Wrong, 1, &["doubt has its time"]),
+        Mutant::RefusalsForEver => (Scenario::Stranger, 1, &["joining has an end"]),
+        Mutant::OutOfReachForEver => (Scenario::Unreachable, 1, &["joining has an end"]),
+        Mutant::ReplicatedUnreported => (Scenario::Storm, 1, &["each change is reported"]),
+    }
+}
+
+/// Looks for a seed that fails without each rule, on `jobs` threads, and prints it. The same seed must pass with the rule.
+/// Returns whether each rule was noticed.
+pub(crate) fn all(jobs: u64) -> bool {
+    let (next, missed) = (AtomicUsize::new(0), Mutex::new(false));
+    let worker = || {
+        while let Some(mutant) = Mutant::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+            match one(*mutant) {
+                Ok(line) => println!("{line}"),
+                Err(line) => {
+                    eprintln!("{line}");
+                    *missed.lock().expect("no thread panics with this lock") = true;
+                }
+            }
+        }
+    };
+    std::thread::scope(|threads| {
+        for _ in 0..jobs {
+            threads.spawn(worker);
+        }
+    });
+    !missed.into_inner().expect("no thread panics with this lock")
+}
+
+fn one(mutant: Mutant) -> Result<String, String> {
+    let (scenario, from, broken) = caught(mutant);
+    let plan = |seed| match scenario {
+        Scenario::Storm => Plan::of_seed(seed, None),
+        scenario => Plan::of_scenario(seed, scenario),
+    };
+    let found = (from..from + SEEDS).find_map(|seed| {
+        let without = run(plan(seed).without(mutant));
+        let rule = without.violation.as_ref().map_or("not converged", |violation| violation.rule);
+        (!without.passed() && broken.contains(&rule)).then_some((seed, rule))
+    });
+    let (seed, rule) = found.ok_or_else(|| format!("{mutant:?} is not caught"))?;
+    let with = run(plan(seed));
+    if !with.passed() {
+        return Err(format!("{mutant:?}: seed {seed} fails with all rules\n{with}"));
+    }
+    Ok(format!("without {mutant:?}: {scenario:?} {seed} breaks {rule:?}"))
+}
