@@ -16,7 +16,7 @@ use crate::api::headers::json_in_place;
 use crate::api::params::{query, shown};
 use crate::api::readiness::{may_read, stopping};
 use crate::api::state::Node;
-use crate::core::{Record, Set, Store};
+use crate::core::{Record, Store};
 use crate::metrics::Limit;
 use crate::node::in_flight::Account;
 use crate::node::limits::{DEFAULT_LIST_RECORDS, MAX_LIST_BYTES, MAX_LIST_RECORDS, SLICE};
@@ -120,7 +120,7 @@ impl Item for Record {
     }
 
     fn cost(&self) -> usize {
-        Set::cost(self)
+        Record::cost(self)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::api::readiness::{may_read, stopping};
 use crate::api::state::Node;
 use crate::api::{params, peers};
 use crate::core::limits::RECORD_OVERHEAD_BYTES;
-use crate::core::{Kind, Record, Set};
+use crate::core::{Kind, Record};
 use crate::metrics::Limit;
 use crate::node::limits::{MAX_VERSION_SET_BYTES, SLICE};
 use crate::node::store::SharedStore;
@@ -102,7 +102,7 @@ async fn newer_or_missing(store: &SharedStore, theirs: &TheirVersions, budget_by
                 if theirs.0.get(record.name()).is_some_and(|seen| *seen >= record.last_sync()) {
                     continue;
                 }
-                let cost = Set::cost(record) - RECORD_OVERHEAD_BYTES + VWATCH_OVERHEAD_BYTES;
+                let cost = record.cost() - RECORD_OVERHEAD_BYTES + VWATCH_OVERHEAD_BYTES;
                 if cost > left && !records.is_empty() {
                     return true;
                 }

@@ -102,7 +102,7 @@ impl Log {
             match set.get(name).filter(|record| record.last_sync() >= *written) {
                 Some(_) if named.contains(name) => {}
                 Some(record) => {
-                    bytes += Set::cost(record);
+                    bytes += record.cost();
                     if bytes > MAX_BATCH_BYTES && !batch.records.is_empty() {
                         break;
                     }
@@ -243,7 +243,7 @@ mod tests {
         let at = Stamp::from_micros(dot.sequence).unwrap();
         let record = Record::value(name(text), &Version::of_data(b"d"), b"d", at, dot);
         set.merge(&record);
-        log.add(record.name(), record.last_sync(), Set::cost(&record));
+        log.add(record.name(), record.last_sync(), record.cost());
     }
 
     fn names(batch: &Batch) -> Vec<&str> {
@@ -295,7 +295,7 @@ mod tests {
             let data = vec![0; MAX_BATCH_BYTES];
             let record = Record::value(name(text), &Version::of_data(&data), &data, Stamp::ZERO, dot);
             set.merge(&record);
-            log.add(record.name(), record.last_sync(), Set::cost(&record));
+            log.add(record.name(), record.last_sync(), record.cost());
         }
         let first = log.batch(&set, US, 0).unwrap();
         assert_eq!((names(&first), first.upto), (vec!["a"], 1));
@@ -309,7 +309,7 @@ mod tests {
         let dot = Dot { incarnation: US, sequence: 2 };
         let big = Record::value(name("b"), &Version::of_data(&data), &data, Stamp::ZERO, dot);
         set.merge(&big);
-        log.add(big.name(), big.last_sync(), Set::cost(&big));
+        log.add(big.name(), big.last_sync(), big.cost());
         write(&mut log, &mut set, "a");
         let batch = log.batch(&set, US, 0).unwrap();
         assert_eq!((names(&batch), batch.upto), (vec!["a"], 1), "claims 1, so it has the name of 1");

@@ -7,7 +7,7 @@ use std::sync::atomic::{self, AtomicBool};
 use triomphe::ThinArc;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::limits::{MAX_DATA_BYTES, MAX_VERSION_BYTES};
+use super::limits::{MAX_DATA_BYTES, MAX_VERSION_BYTES, RECORD_OVERHEAD_BYTES};
 use super::name::Name;
 use super::stamp::Stamp;
 use super::version::Version;
@@ -165,6 +165,12 @@ impl Record {
     #[must_use]
     pub fn address(&self) -> usize {
         self.0.as_ptr().addr()
+    }
+
+    /// The bytes that the record counts for in a set: its own, and what a set needs for each record.
+    #[must_use]
+    pub fn cost(&self) -> usize {
+        self.payload_bytes() + RECORD_OVERHEAD_BYTES
     }
 
     /// Bytes of name, version and data.

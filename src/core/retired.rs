@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 
 use super::record::Record;
-use super::set::Set;
 
 /// So many are looked at whenever one is added: more than one, so that those that are let go do not pile up.
 const LOOKS: usize = 2;
@@ -23,7 +22,7 @@ impl Retired {
         record.retire();
         // one is the caller's
         if record.holders() > 1 {
-            self.bytes += Set::cost(record);
+            self.bytes += record.cost();
             self.records.push_back(record.clone());
         }
         self.sweep(LOOKS);
@@ -36,7 +35,7 @@ impl Retired {
             if record.holders() > 1 {
                 self.records.push_back(record);
             } else {
-                self.bytes -= Set::cost(&record);
+                self.bytes -= record.cost();
             }
         }
     }

@@ -12,7 +12,6 @@ use std::ops::Bound;
 
 use siphasher::sip::SipHasher24;
 
-use super::limits::RECORD_OVERHEAD_BYTES;
 use super::mutants::{Mutant, Mutants};
 use super::name::Name;
 use super::record::{Kind, Record};
@@ -134,7 +133,7 @@ impl Set {
         self.tombstones.len()
     }
 
-    /// Bytes of all records: payload and [`RECORD_OVERHEAD_BYTES`] each.
+    /// Bytes of all records: each by its [`Record::cost`].
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -155,12 +154,6 @@ impl Set {
     /// Finds out, for so many of those records, whether they are still held.
     pub fn sweep_retired(&mut self, looks: usize) {
         self.retired.sweep(looks);
-    }
-
-    /// What a record counts for in [`Set::bytes`].
-    #[must_use]
-    pub fn cost(record: &Record) -> usize {
-        record.payload_bytes() + RECORD_OVERHEAD_BYTES
     }
 
     /// The record of a name, value or tombstone.
@@ -208,13 +201,13 @@ impl Set {
         };
         if let Some(previous) = &previous {
             self.retired.add(previous);
-            self.bytes -= Self::cost(previous);
+            self.bytes -= previous.cost();
             if previous.kind() == Kind::Tombstone {
                 self.tombstones.remove(previous.last_sync(), position);
             }
         }
         if kept {
-            self.bytes += Self::cost(record);
+            self.bytes += record.cost();
             if record.kind() == Kind::Tombstone {
                 self.tombstones.add(record.last_sync(), position);
             }
@@ -241,7 +234,7 @@ impl Set {
         let at = find(leaf, position, name).ok()?;
         let cell = leaf.remove(at);
         self.trie.replace(position, Some(cell.item), None);
-        self.bytes -= Self::cost(&cell.record);
+        self.bytes -= cell.record.cost();
         self.retired.add(&cell.record);
         match cell.record.kind() {
             Kind::Value => drop(self.names.remove(name)),
@@ -275,7 +268,7 @@ impl Set {
             if let Some(at) = due {
                 let cell = leaf.remove(at);
                 self.trie.replace(position, Some(cell.item), None);
-                self.bytes -= Self::cost(&cell.record);
+                self.bytes -= cell.record.cost();
             }
         }
         at_most
@@ -446,7 +439,7 @@ mod tests {
     #[test]
     fn what_stands_no_more_counts_while_it_is_held() {
         let mut set = Set::with_leaf_bits([7; 16], 2);
-        let cost = Set::cost(&value("n", 1, "v1"));
+        let cost = value("n", 1, "v1").cost();
         set.merge(&value("n", 1, "v1"));
         let held = [set.get(&name("n")).cloned(), set.get(&name("n")).cloned()].map(Option::unwrap);
         assert!(set.retired_bytes() == 0 && !held[0].is_retired(), "it stands");
@@ -547,7 +540,7 @@ mod tests {
                 prop_assert_eq!(listed, values.clone());
                 prop_assert_eq!(set.values(), values.len());
                 prop_assert_eq!(set.tombstones(), model.len() - values.len());
-                prop_assert_eq!(set.bytes(), model.values().map(Set::cost).sum::<usize>());
+                prop_assert_eq!(set.bytes(), model.values().map(Record::cost).sum::<usize>());
                 let sum = model.values().fold(0u128, |sum, r| sum.wrapping_add(item(&key, r)));
                 prop_assert_eq!(set.root(), Digest { sum, count: model.len() as u64 });
             }

@@ -264,14 +264,14 @@ impl<T> Store<T> {
         if wins && record.kind() == Kind::Tombstone && last_sync < oldest {
             return Written::TooOld { oldest };
         }
-        let growth = Set::cost(&record).saturating_sub(held.map_or(0, Set::cost));
+        let growth = record.cost().saturating_sub(held.map_or(0, Record::cost));
         if wins && growth > 0 && self.set.bytes() + growth > self.max_set_bytes {
             return Written::Full { bytes: self.set.bytes(), limit: self.max_set_bytes };
         }
         match self.merge(&record) {
             Merge::Newer { .. } => {
                 // a dot is given to what was accepted, so that sequences have no holes
-                self.log.add(name, record.last_sync(), Set::cost(&record));
+                self.log.add(name, record.last_sync(), record.cost());
                 self.vector.raise(self.incarnation, dot.sequence);
                 Written::Done { current: record }
             }
@@ -597,7 +597,7 @@ mod tests {
     #[test]
     fn a_full_set_takes_what_does_not_grow_it() {
         let first = Record::value(name("n"), &version("a"), b"d", at(1), Dot::default());
-        let mut store: Store<u32> = Store::new(GENESIS, Incarnation(1), Set::cost(&first));
+        let mut store: Store<u32> = Store::new(GENESIS, Incarnation(1), first.cost());
         done(put(&mut store, 1, "a", None));
         assert!(matches!(put(&mut store, 2, "longer", None), Written::Full { .. }));
         assert_eq!(store.get(&name("n")).unwrap().version(), "a", "nothing changed");
@@ -609,13 +609,13 @@ mod tests {
     #[test]
     fn a_copy_is_dropped_where_room_is_scarce_and_nobody_waits() {
         let record = Record::value(name("n"), &version("a"), b"d", at(1), Dot::default());
-        for (most, drops) in [(Set::cost(&record), true), (3 * Set::cost(&record), false)] {
+        for (most, drops) in [(record.cost(), true), (3 * record.cost(), false)] {
             let mut store: Store<u32> = Store::new(GENESIS, Incarnation(1), most);
             done(put(&mut store, 1, "a", None));
             store.drop_copy(&name("n"));
             assert_eq!(store.get(&name("n")).is_none(), drops, "{most} bytes");
         }
-        let mut store: Store<u32> = Store::new(GENESIS, Incarnation(1), Set::cost(&record));
+        let mut store: Store<u32> = Store::new(GENESIS, Incarnation(1), record.cost());
         done(put(&mut store, 1, "a", None));
         let knows = Question { known: Known::Current, at_least: None };
         assert!(matches!(store.read(at(1), &name("n"), &knows, Some(|| 7)), Read::Parked { .. }));

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hyper::body::Bytes;
 
-use crate::core::{Record, Set};
+use crate::core::Record;
 use crate::metrics::Limit;
 
 use crate::node::limits::{MIN_IN_FLIGHT_BYTES, SHORT_BODY_BYTES};
@@ -150,7 +150,7 @@ impl Account {
         let used = connection.used.load(Ordering::Relaxed);
         let mut records = connection.records();
         let mut retired = records.values().filter(|(record, _)| record.is_retired());
-        if used + retired.by_ref().map(|(record, _)| Set::cost(record)).sum::<usize>()
+        if used + retired.by_ref().map(|(record, _)| record.cost()).sum::<usize>()
             > connection.port.most_of_connection()
         {
             return Err(Full::Connection);
@@ -252,6 +252,7 @@ impl<B: AsRef<[u8]>, H> AsRef<[u8]> for With<B, H> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::Set;
     use crate::core::record::Dot;
     use crate::core::{Name, Stamp, Version};
 
