@@ -236,7 +236,7 @@ fn front_and_axum_answer_as_axum_alone() {
     let at = now_us();
     let (with, without) = (node(1, at), node(0, at));
     let (next, started) = (AtomicU64::new(first), Instant::now());
-    let (again, cuts) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (again, cuts, with_front) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let worker = || {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -250,6 +250,7 @@ fn front_and_axum_answer_as_axum_alone() {
             };
             let agree = PATIENCE.iter().enumerate().any(|(turn, patience)| {
                 again.fetch_add(u64::from(turn > 0), Ordering::Relaxed);
+                with_front.fetch_add(1, Ordering::Relaxed);
                 ask(&with, &pieces, *patience) == ask(&without, &pieces, *patience)
             });
             // what comes behind an answer that was given before the body was there is the library's to decide, by what it
@@ -271,6 +272,7 @@ fn front_and_axum_answer_as_axum_alone() {
                     .chain(otherwise)
                     .map(|cut| ask(&without, &cut, PATIENCE[1]))
                     .collect();
+                with_front.fetch_add(1, Ordering::Relaxed);
                 let front = ask(&with, &pieces, PATIENCE[2]);
                 assert!(
                     others.contains(&front),
@@ -294,6 +296,7 @@ fn front_and_axum_answer_as_axum_alone() {
         again.load(Ordering::Relaxed),
         cuts.load(Ordering::Relaxed)
     );
-    // else it was not the front that was compared
-    assert!(handovers < 0.95 * cases as f64, "{handovers} of {cases}");
+    // else it was not the front that was compared; on a busy machine many are played again, each on a connection of its own
+    let plays = with_front.into_inner();
+    assert!(handovers < 0.95 * plays as f64, "{handovers} of {plays}");
 }
