@@ -4,10 +4,14 @@ use std::time::{Duration, Instant};
 
 use vwatch::core::message::{Answer, Ask, Request, Response};
 use vwatch::core::mutants::Mutants;
+use vwatch::core::protocol::{ProtocolRange, ProtocolVersion};
 use vwatch::core::store::{Change, Store};
 use vwatch::core::sync::{Moment, Next, Round, Snapshot, SnapshotNext, respond};
 use vwatch::core::{Genesis, Incarnation, Name, Stamp, Version};
 use vwatch::wire::message::{decode_request, decode_response, encode_request, encode_response};
+
+const SPOKEN: ProtocolRange = ProtocolRange::IMPLEMENTED;
+const V: ProtocolVersion = SPOKEN.newest();
 
 const NAMES: u64 = 1_000_000;
 const GENESIS: Genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [3; 16] };
@@ -38,14 +42,14 @@ struct Cost {
 impl Cost {
     /// Carries a request over and its answer back, as bytes.
     fn carry(&mut self, ask: Ask, peer: &mut Store<()>) -> Answer {
-        let bytes = encode_request(&Request::Sync(ask));
+        let bytes = encode_request(V, &Request::Sync(ask));
         self.round_trips += 1;
         self.out += bytes.len();
-        let Ok(Request::Sync(ask)) = decode_request(&bytes) else { panic!("it was a sync") };
+        let Ok((_, Request::Sync(ask))) = decode_request(SPOKEN, &bytes) else { panic!("it was a sync") };
         let answer = respond(peer, true, moment(), &ask);
-        let bytes = encode_response(&Response::Sync(answer));
+        let bytes = encode_response(V, &Response::Sync(answer));
         self.back += bytes.len();
-        let Ok(Response::Sync(answer)) = decode_response(&bytes) else { panic!("it was a sync") };
+        let Ok(Response::Sync(answer)) = decode_response(V, &bytes) else { panic!("it was a sync") };
         answer
     }
 

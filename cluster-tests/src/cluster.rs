@@ -36,6 +36,9 @@ pub const NAME: &str = "nodes.test";
 /// The variable with which a node's clock is off from its start.
 pub const CLOCK: &str = "VWATCH_TEST_CLOCK_OFFSET";
 
+/// The variable with which a node says that it speaks other versions of the peer protocol than it implements.
+pub const PROTOCOL: &str = "VWATCH_TEST_PROTOCOL";
+
 /// How nodes find each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seeds {

@@ -8,10 +8,14 @@ use std::sync::{Mutex, PoisonError};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use vwatch::core::message::{Ask, Request, Response};
 use vwatch::core::mutants::Mutants;
+use vwatch::core::protocol::{ProtocolRange, ProtocolVersion};
 use vwatch::core::store::{Change, Store};
 use vwatch::core::sync::{Moment, Next, Round, Snapshot, respond};
 use vwatch::core::{Genesis, Incarnation, Name, Stamp, Version};
-use vwatch::wire::message::{VERSION, decode_request, decode_response, encode_request, encode_response};
+use vwatch::wire::message::{decode_request, decode_response, encode_request, encode_response};
+
+const SPOKEN: ProtocolRange = ProtocolRange::IMPLEMENTED;
+const V: ProtocolVersion = SPOKEN.newest();
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -34,7 +38,7 @@ fn allocated(mut something: impl FnMut()) -> usize {
 
 /// The header of a push, without its count of records.
 fn push() -> Vec<u8> {
-    let mut bytes = vec![VERSION, 0];
+    let mut bytes = vec![V, 0];
     bytes.extend([0; 8]);
     bytes.extend([1, 2]);
     bytes
@@ -64,8 +68,9 @@ fn what_is_claimed_and_not_there_allocates_nothing() {
     cases.push(vec![0; (4 << 20) + 1]);
     for bytes in &cases {
         let mut rejected = false;
-        let allocated =
-            allocated(|| rejected = decode_request(bytes).is_err() && decode_response(bytes).is_err());
+        let allocated = allocated(|| {
+            rejected = decode_request(SPOKEN, bytes).is_err() && decode_response(V, bytes).is_err();
+        });
         assert!(rejected, "{:?}", &bytes[..bytes.len().min(40)]);
         // nothing but the place of the one record that a count of one may announce
         assert!(allocated <= 64, "{allocated} bytes for {:?}", &bytes[..bytes.len().min(40)]);
@@ -90,8 +95,8 @@ fn said() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     let (mut requests, mut responses) = (Vec::new(), Vec::new());
     let mut carry = |ask: Ask, to: &mut Store<()>| {
         let answer = respond(to, true, at, &ask);
-        requests.push(encode_request(&Request::Sync(ask)));
-        responses.push(encode_response(&Response::Sync(answer.clone())));
+        requests.push(encode_request(V, &Request::Sync(ask)));
+        responses.push(encode_response(V, &Response::Sync(answer.clone())));
         answer
     };
     carry(Snapshot::new(Incarnation(2), 1 << 20).ask(&a, true), &mut b);
@@ -118,8 +123,11 @@ fn no_length_anywhere_allocates_more_than_what_is_there() {
             let mut claims = large(bytes[..at].to_vec(), count);
             claims.extend(&bytes[at + 1..]);
             let allocated = allocated(|| {
-                let _ =
-                    if is_request { decode_request(&claims).err() } else { decode_response(&claims).err() };
+                let _ = if is_request {
+                    decode_request(SPOKEN, &claims).err()
+                } else {
+                    decode_response(V, &claims).err()
+                };
             });
             assert!(
                 allocated <= 16 * claims.len() + 1_024,

@@ -22,9 +22,10 @@ use crate::node::clock;
 use crate::node::in_flight::keep_until_sent;
 use crate::replication::answer::Answer;
 use crate::replication::frames::{self, Binding, FrameError, Preamble, RequestOpener, Way};
-use crate::replication::{self, SYNC_PATH, UNPROVEN};
+use crate::replication::{self, SYNC_PATH};
+use crate::wire::codec::DecodeError;
 use crate::wire::error_code::ErrorCode;
-use crate::wire::message::decode_request;
+use crate::wire::message::{decode_request, encode_response};
 
 /// How long a request may take to arrive.
 const ARRIVE: Duration = Duration::from_secs(10);
@@ -57,7 +58,7 @@ pub(super) async fn answer(node: &Node, path: &'static str, body: Body) -> Resul
     let misdirected = opener.misdirected(peering.us).filter(|_| !opener.is_stale());
     let (preamble, answer) = match (misdirected, opener.end()) {
         (Some(preamble), _) => (preamble, Answer::NotThem(peering.us, clock::now())),
-        (None, Ok((preamble, message))) => (preamble, answer_to(node, &preamble, &message)),
+        (None, Ok((preamble, message))) => (preamble, answer_to(node, peering, &preamble, &message)),
         (None, Err((FrameError::Stale, Some(preamble)))) => {
             node.metrics.peer_refused(PeerRefusal::Stale);
             (preamble, Answer::Stale(clock::now()))
@@ -111,18 +112,30 @@ async fn take(
 /// 401: no proof that it is from a peer. What exactly was wrong with it is told, for it is told to honest mistakes; it
 /// says nothing that its sender does not know.
 fn unproven(error: FrameError) -> Refusal {
-    Refusal::new(ErrorCode::NotAPeer, format_args!("{UNPROVEN}: {error}: use its --cluster-id and secret"))
+    let text = format_args!("not from a peer of this cluster: {error}: use its --cluster-id and secret");
+    Refusal::new(ErrorCode::NotAPeer, text)
 }
 
-fn answer_to(node: &Node, preamble: &Preamble, message: &[u8]) -> Answer {
-    match decode_request(message) {
-        Ok(request) => Answer::Response(node.store.request(&request)),
-        Err(error) => {
-            node.metrics.peer_refused(PeerRefusal::Unreadable);
-            tracing::warn!(from = %format_args!("{:016x}", preamble.from.0), %error, "a peer's request cannot be read");
-            Answer::Unreadable
+fn answer_to(node: &Node, peering: &Peering, preamble: &Preamble, message: &[u8]) -> Answer {
+    let error = match decode_request(peering.protocol, message) {
+        Ok((version, request)) => {
+            return Answer::Response(encode_response(version, &node.store.request(&request)));
         }
+        Err(error) => error,
+    };
+    let from = format_args!("{:016x}", preamble.from.0);
+    let (why, answer) = match error {
+        DecodeError::Version(_) => (PeerRefusal::OtherVersion, Answer::OtherVersion(peering.protocol)),
+        DecodeError::Kind(kind) => (PeerRefusal::UnknownRequest, Answer::UnknownRequest(kind)),
+        _ => (PeerRefusal::Unreadable, Answer::Unreadable),
+    };
+    // the peer reads in its answer what it has to know; only a garbled request is a fault
+    match why {
+        PeerRefusal::Unreadable => tracing::warn!(%from, %error, "a peer's request cannot be read"),
+        _ => tracing::debug!(%from, %error, "a peer's request is refused"),
     }
+    node.metrics.peer_refused(why);
+    answer
 }
 
 fn seal(

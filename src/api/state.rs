@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::core::Incarnation;
+use crate::core::protocol::ProtocolRange;
 use crate::fill::Filler;
 use crate::metrics::{Metrics, Port};
 use crate::node::in_flight::InFlight;
@@ -29,6 +30,8 @@ pub struct Peering {
     pub keyring: Arc<Keyring>,
     /// Which process this is.
     pub us: Incarnation,
+    /// The versions of the peer protocol that it speaks.
+    pub protocol: ProtocolRange,
     /// Places for requests that are answered at the same time, held until the answer is sent.
     pub places: Arc<Semaphore>,
     /// The secrets are being read again.
@@ -36,9 +39,9 @@ pub struct Peering {
 }
 
 impl Peering {
-    pub(crate) fn new(keyring: Arc<Keyring>, us: Incarnation) -> Self {
+    pub(crate) fn new(keyring: Arc<Keyring>, us: Incarnation, protocol: ProtocolRange) -> Self {
         let places = Arc::new(Semaphore::new(MAX_PEER_REQUESTS_AT_ONCE));
-        Self { keyring, us, places, reloading: Arc::default() }
+        Self { keyring, us, protocol, places, reloading: Arc::default() }
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::address_monitor::AddressMonitor;
 use super::{Cluster, Local, Outbox};
 use crate::config::Config;
+use crate::core::protocol::ProtocolRange;
 use crate::core::replica::Config as ReplicaConfig;
 use crate::core::{Incarnation, Stamp};
 use crate::membership::advertise::{self, Advertised};
@@ -17,7 +18,6 @@ use crate::membership::{self, GOSSIP_EVERY, Membership, Settings};
 use crate::metrics::Metrics;
 use crate::node::clock;
 use crate::node::store::SharedStore;
-use crate::replication::PROTOCOL;
 use crate::replication::client::PeerClient;
 use crate::seal::Keyring;
 
@@ -105,7 +105,7 @@ impl Bootstrap {
         let name = &config.node_id;
         let identity = Identity {
             node: summary.node,
-            ..Identity::new(incarnation, name, &cluster.region, &self.server, PROTOCOL)
+            ..Identity::new(incarnation, name, &cluster.region, &self.server)
         };
         let us = (identity.clone(), self.gossip);
         let settings = Settings {
@@ -153,7 +153,11 @@ pub(crate) struct Newcomer<'a> {
 }
 
 /// How the replica is set up. A node that was given no id goes by its address: whoever starts there next follows it.
-pub(crate) fn replica_config(config: &Config, bootstrap: Option<&Bootstrap>) -> ReplicaConfig {
+pub(crate) fn replica_config(
+    config: &Config,
+    bootstrap: Option<&Bootstrap>,
+    protocol: ProtocolRange,
+) -> ReplicaConfig {
     let us = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     let node = match bootstrap {
         Some(bootstrap) if config.node_id_is_random => hash(&bootstrap.server),
@@ -170,6 +174,7 @@ pub(crate) fn replica_config(config: &Config, bootstrap: Option<&Bootstrap>) -> 
         sync_us,
         sync_slow_us: 10 * sync_us,
         max_future_us: us(config.max_future),
+        protocol,
         ..defaults
     }
 }

@@ -47,6 +47,7 @@ impl ClockSkew {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::protocol::ProtocolRange;
     use crate::core::{Digest, Stamp, State, Summary};
 
     fn peer(who: u64, offset_us: Option<i64>) -> PeerCensus {
@@ -59,8 +60,9 @@ mod tests {
             root: Digest::default(),
             horizon: Stamp::ZERO,
             vector: 0,
+            protocol: ProtocolRange::IMPLEMENTED,
         };
-        PeerCensus { summary, dirty: false, lag: 0, offset_us }
+        PeerCensus { summary, version: Some(1), dirty: false, lag: 0, offset_us }
     }
 
     #[test]

@@ -7,8 +7,10 @@ use std::net::SocketAddr;
 
 use super::observer::Observer;
 use super::peer_health::Health;
-use crate::core::{Incarnation, State};
+use crate::core::protocol::ProtocolRange;
+use crate::core::{Incarnation, State, Summary};
 use crate::membership::discovery::Found;
+use crate::membership::facts::Identity;
 use crate::membership::{Member, Place, View};
 use crate::replication::client::{CallError, Presence};
 use crate::wire::cluster::Agreement;
@@ -18,6 +20,8 @@ const MOST_SENTENCES: usize = 20;
 
 /// What is compared.
 struct Comparison<'a> {
+    /// The versions of the peer protocol that this node speaks.
+    protocol: ProtocolRange,
     /// Gossip.
     view: &'a View,
     /// Discovery.
@@ -39,6 +43,7 @@ pub fn agreement(observer: &Observer) -> Agreement {
     let on_loopback = observer.us().1.ip().is_loopback();
     let (silent, refusing) = (silent(observer, &view), refusing(observer));
     Comparison {
+        protocol: observer.protocol(),
         view: &view,
         found: &found,
         health: &health,
@@ -87,6 +92,21 @@ fn refusing(observer: &Observer) -> BTreeMap<SocketAddr, &'static str> {
 #[must_use]
 pub fn alone() -> Agreement {
     Agreement { dns: 1, gossip: 1, data: 1, agree: true, sentences: Vec::new() }
+}
+
+/// What to do about a member that has no version of the peer protocol in common with this node, which speaks `own`; `None` if
+/// there is one.
+#[must_use]
+pub fn apart(own: ProtocolRange, identity: &Identity, summary: &Summary) -> Option<String> {
+    let theirs = summary.protocol;
+    if own.highest_common(theirs).is_some() {
+        return None;
+    }
+    let older = if theirs.newest() < own.oldest() { identity.name.as_str() } else { "this node" };
+    Some(format!(
+        "no common version of the peer protocol, so no records are exchanged: it speaks {theirs}, and this node {own}: \
+         upgrade {older}"
+    ))
 }
 
 impl Comparison<'_> {
@@ -200,6 +220,10 @@ impl Comparison<'_> {
                     "gossip sees {who}, and discovery does not name it: a split from it would not heal by \
                      itself: add it to --replicate-with, or name all nodes by one DNS name"
                 ));
+            }
+            if let Some(why) = apart(self.protocol, identity, &member.facts.summary) {
+                sentences.push(format!("{who}: {why}"));
+                continue;
             }
             match self.health.get(&identity.incarnation) {
                 Some(health) if health.answers() => {}

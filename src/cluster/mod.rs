@@ -162,7 +162,8 @@ impl Cluster {
         if let Some(monitor) = monitor {
             loops.run("address monitor", watch_address(monitor, found.clone(), Arc::clone(&membership)));
         }
-        let observer = Observer { membership, view, found, client, probes, health, us };
+        let protocol = store.summary().protocol;
+        let observer = Observer { membership, view, found, client, probes, health, protocol, us };
         let ticker = Ticker { store: store.clone(), observer: observer.clone() };
         loops.run("ticker", ticker.run());
         Self { store, observer, _discovery: discovery, loops: Mutex::new(loops), broken }
@@ -193,14 +194,17 @@ impl Cluster {
     /// Says that the node leaves, and waits until its last writes are with all its peers, for a moment.
     pub async fn depart(&self) {
         self.observer.membership.publish(&self.store.depart());
-        self.wait_for_peers(Instant::now() + FLUSH, |stay| stay.iter().all(|peer| peer.lag == 0)).await;
+        self.wait_for_peers(Instant::now() + FLUSH, |stay| {
+            stay.iter().all(|peer| peer.lag == 0 || peer.version.is_none())
+        })
+        .await;
     }
 
     /// Waits, until `deadline` at most, for one other node to have all writes of this one, or nobody to be there who could:
     /// from there on the others repair it among themselves. What nobody has is lost, and that is said.
     pub async fn hand_over(&self, deadline: Instant) {
-        let is_kept =
-            |stay: &[PeerCensus]| stay.is_empty() || stay.iter().any(|peer| peer.lag == 0 && !peer.dirty);
+        let has_all = |peer: &PeerCensus| peer.version.is_some() && peer.lag == 0 && !peer.dirty;
+        let is_kept = |stay: &[PeerCensus]| stay.is_empty() || stay.iter().any(has_all);
         if !self.wait_for_peers(deadline, is_kept).await {
             let unacknowledged = self.staying().iter().map(|peer| peer.lag).min().unwrap_or(0);
             tracing::warn!(

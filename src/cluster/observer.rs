@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::peer_health::{Health, PeerHealth};
 use super::prober::Probes;
 use crate::core::Incarnation;
+use crate::core::protocol::ProtocolRange;
 use crate::membership::discovery::Found;
 use crate::membership::facts::Identity;
 use crate::membership::{Home, Membership, View};
@@ -23,6 +24,8 @@ pub struct Observer {
     pub(super) client: PeerClient,
     pub(super) probes: Arc<Probes>,
     pub(super) health: Arc<PeerHealth>,
+    /// The versions of the peer protocol that this node speaks.
+    pub(super) protocol: ProtocolRange,
     /// This node as it was at its start: where it gossips is the address of the gossip port.
     pub(super) us: (Identity, SocketAddr),
 }
@@ -70,6 +73,12 @@ impl Observer {
     #[must_use]
     pub fn health(&self) -> BTreeMap<Incarnation, Health> {
         self.health.health()
+    }
+
+    /// The versions of the peer protocol that this node speaks.
+    #[must_use]
+    pub fn protocol(&self) -> ProtocolRange {
+        self.protocol
     }
 
     /// What the node gossips of itself, and where peers gossip to.

@@ -52,11 +52,13 @@ struct Outcome {
     /// When it was last logged that it fails, and whether that still stands in the log.
     logged: Option<Instant>,
     stands: bool,
+    /// When it was last logged that it does not know a request.
+    unknown: Option<Instant>,
 }
 
 impl Outcome {
     fn new(now: Instant) -> Self {
-        Self { answered: None, error: None, requested: now, logged: None, stands: false }
+        Self { answered: None, error: None, requested: now, logged: None, stands: false, unknown: None }
     }
 }
 
@@ -96,6 +98,24 @@ impl PeerHealth {
         }
         if is_news {
             tracing::warn!(peer = %server, "does not answer as it should: {text}");
+        }
+    }
+
+    /// A peer does not know requests of this kind: it is older or newer, and nothing is wrong with it.
+    pub(super) fn does_not_know(&self, who: Incarnation, server: &str, kind: u8) {
+        self.answered(who, server);
+        let now = Instant::now();
+        let is_news = {
+            let held = &mut *self.lock();
+            let unknown = &mut held.all.entry(who).or_insert_with(|| Outcome::new(now)).unknown;
+            let is_news = unknown.is_none_or(|at| now - at >= LOG_EVERY);
+            if is_news {
+                *unknown = Some(now);
+            }
+            is_news
+        };
+        if is_news {
+            tracing::info!(peer = %server, "does not know requests of kind {kind}: it runs another version");
         }
     }
 
@@ -149,6 +169,20 @@ mod tests {
         health.leave(BTreeSet::new());
         health.failed(who, "a:1", CallError::TimedOut);
         assert!(stands(&health));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_not_know_a_request_answers() {
+        let (health, who) = (PeerHealth::default(), Incarnation(7));
+        health.does_not_know(who, "a:1", 9);
+        assert!(health.health()[&who].answers());
+        let logged = health.lock().all[&who].unknown;
+        tokio::time::advance(LOG_EVERY / 2).await;
+        health.does_not_know(who, "a:1", 9);
+        assert_eq!(health.lock().all[&who].unknown, logged, "once a minute");
+        tokio::time::advance(LOG_EVERY / 2).await;
+        health.does_not_know(who, "a:1", 9);
+        assert_ne!(health.lock().all[&who].unknown, logged);
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::timing::ticks;
-use crate::core::joining::Contact;
+use crate::core::joining::{Contact, RefusalCause};
 use crate::membership::{Place, View};
 use crate::replication::client::{CallError, PeerClient, Presence};
 
@@ -43,8 +43,9 @@ impl Probes {
             Place::Ourselves | Place::Unusable => None,
             Place::Member(who) | Place::Answers(who) => Some(Contact::Answers(*who)),
             Place::Silent(_) => Some(match probes.get(address) {
-                Some((Err(CallError::Stale(_)), _)) => Contact::Refuses { clock: true },
-                Some((Err(error), _)) if error.is_refusal() => Contact::Refuses { clock: false },
+                Some((Err(CallError::Stale(_)), _)) => Contact::Refuses(RefusalCause::Clock),
+                Some((Err(CallError::OtherVersion(_)), _)) => Contact::Refuses(RefusalCause::Version),
+                Some((Err(error), _)) if error.is_refusal() => Contact::Refuses(RefusalCause::Unproven),
                 _ => Contact::Silent,
             }),
         };
@@ -71,6 +72,7 @@ impl Probes {
             Err(CallError::Refused { .. }
                 | CallError::Stale(_)
                 | CallError::Unreadable(_)
+                | CallError::OtherVersion(_)
                 | CallError::Stranger(_))
         ) && !(same && logged.is_some());
         all.insert(address, (outcome, if tell { Some(now) } else { logged }));
@@ -116,6 +118,7 @@ mod tests {
     use super::*;
     use crate::core::Stamp;
     use crate::membership::Reach;
+    use crate::wire::error_code::ErrorCode;
 
     fn at(i: u8) -> SocketAddr {
         ([10, 0, 0, i], 8008).into()
@@ -131,7 +134,7 @@ mod tests {
         assert!(probes.note(at(1), stale(1)));
         assert!(!probes.note(at(1), stale(2)), "the same trouble");
         assert!(!probes.note(at(2), Err(CallError::TimedOut)), "silence is told by gossip");
-        let other = || Err(CallError::Refused { status: 401, text: String::new() });
+        let other = || Err(CallError::Refused { status: 401, code: String::new(), text: String::new() });
         assert!(probes.note(at(1), other()), "another one");
         tokio::time::advance(LOG_EVERY).await;
         assert!(probes.note(at(1), other()));
@@ -142,18 +145,25 @@ mod tests {
     #[test]
     fn only_a_node_refuses() {
         let probes = Probes::default();
-        let refused = |text: &str| Err(CallError::Refused { status: 401, text: text.to_owned() });
+        let refused = |code: &str| {
+            let text = "not from a peer of this cluster".to_owned();
+            Err(CallError::Refused { status: 401, code: code.to_owned(), text })
+        };
         for (i, outcome, expected) in [
-            (1, refused("log in first"), Contact::Silent),
-            (
-                2,
-                refused("not from a peer of this cluster: unknown key: use its secret"),
-                Contact::Refuses { clock: false },
-            ),
+            (1, refused(""), Contact::Silent),
+            (2, refused(ErrorCode::NotAPeer.as_str()), Contact::Refuses(RefusalCause::Unproven)),
             (3, Err(CallError::Stranger("too large".to_owned())), Contact::Silent),
-            (4, Err(CallError::Unreadable("another version".to_owned())), Contact::Refuses { clock: false }),
-            (5, stale(7), Contact::Refuses { clock: true }),
-            (6, Err(CallError::Refused { status: 503, text: String::new() }), Contact::Silent),
+            (
+                4,
+                Err(CallError::Unreadable("another version".to_owned())),
+                Contact::Refuses(RefusalCause::Unproven),
+            ),
+            (5, stale(7), Contact::Refuses(RefusalCause::Clock)),
+            (
+                6,
+                Err(CallError::Refused { status: 503, code: String::new(), text: String::new() }),
+                Contact::Silent,
+            ),
         ] {
             probes.note(at(i), outcome);
             let places = [(at(i), Place::Silent(None))].into();

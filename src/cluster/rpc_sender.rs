@@ -70,7 +70,7 @@ impl RpcSender {
         };
         let started = Instant::now();
         let gathers_until = gathers_until(&call.request, started);
-        let outcome = self.client.call(&server, call.to, &call.request).await;
+        let outcome = self.client.call(&server, call.to, call.version, &call.request).await;
         self.metrics.called(
             kind,
             outcome.as_ref().map_or_else(CallError::as_str, |_| "ok"),
@@ -85,6 +85,7 @@ impl RpcSender {
                 }
                 open.answered(response);
             }
+            Err(CallError::UnknownRequest(kind)) => self.health.does_not_know(call.to, &server, kind),
             Err(error) => self.health.failed(call.to, &server, error),
         }
     }

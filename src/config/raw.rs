@@ -233,6 +233,7 @@ const NOT_OF_THE_NODE: &[&str] = &[
     "VWATCH_DELETED",
     "VWATCH_TEST_CLOCK_OFFSET",
     "VWATCH_TEST_LANES",
+    "VWATCH_TEST_PROTOCOL",
 ];
 
 /// Where a text came from. Prints as the flag or the variable.

@@ -21,13 +21,28 @@ pub const PATIENCE_US: u64 = 120_000_000;
 pub enum Contact {
     /// Nothing.
     Silent,
-    /// Somebody is there and will not have us: another secret, another version. That is not silence, for a while.
-    Refuses {
-        /// It has our secret, which it shows, and our clock or its own is wrong.
-        clock: bool,
-    },
+    /// A node is there and will not have us. That is not silence, for a while.
+    Refuses(RefusalCause),
     /// This process answers there.
     Answers(Incarnation),
+}
+
+/// Why an address refuses us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalCause {
+    /// Another secret, or something that cannot be read: it may be of another cluster.
+    Unproven,
+    /// A member, which shows the secret: our clock or its own is wrong.
+    Clock,
+    /// A member, which shows the secret: it and we speak no common version of the protocol.
+    Version,
+}
+
+impl RefusalCause {
+    /// Whether the node that refuses has shown the secret of the cluster.
+    fn is_of_member(self) -> bool {
+        self != Self::Unproven
+    }
 }
 
 /// What a joining node should do.
@@ -77,7 +92,8 @@ pub fn step(joiner: Joiner, peers: &Peers, others: &[Contact], entropy: u64, mut
         Choice::One(_) | Choice::Later => return Step::ServeAlone,
     }
     let Some(look_us) = look_us(others, mutants) else { return Step::Wait };
-    let joining = || peers.live().map(|peer| &peer.summary).filter(|summary| summary.state == State::Joining);
+    let joining =
+        || peers.asked().map(|peer| &peer.summary).filter(|summary| summary.state == State::Joining);
     let first = joining().all(|summary| joiner.us < summary.incarnation);
     let all = if mutants.has(Mutant::CountProcesses) {
         joining().count() >= others.len()
@@ -102,17 +118,18 @@ pub fn step(joiner: Joiner, peers: &Peers, others: &[Contact], entropy: u64, mut
 
 /// How long a node looks for others that may have a set, µs; `None` as long as all stays as it is.
 ///
-/// Whoever is refused may be the one that is wrong: the more so, the fewer answer. Whom members refuse for its clock, more of
-/// them than answer, would take no writes anyhow; they show the secret, so that no other cluster can keep a node from its
-/// start by that.
+/// Whoever is refused may be the one that is wrong: the more so, the fewer answer. A node that members refuse, more of them
+/// than answer, waits as long as that is so. They show the secret, so that no other cluster can keep a node from its start by
+/// that. Refused for its clock it would take no writes anyhow. Refused for its version it would begin a set beside that of
+/// the members, which it can never take over.
 fn look_us(others: &[Contact], mutants: Mutants) -> Option<u64> {
     let count = |of: fn(&Contact) -> bool| others.iter().filter(|contact| of(contact)).count();
     let answer = count(|contact| matches!(contact, Contact::Answers(_)));
-    let refuse = count(|contact| matches!(contact, Contact::Refuses { .. }));
-    let refuse_clock = count(|contact| matches!(contact, Contact::Refuses { clock: true }));
+    let refuse = count(|contact| matches!(contact, Contact::Refuses(_)));
+    let members_refuse = count(|contact| matches!(contact, Contact::Refuses(why) if why.is_of_member()));
     match refuse {
         0 => Some(LOOK_US),
-        _ if refuse_clock > answer || mutants.has(Mutant::RefusalsForEver) => None,
+        _ if members_refuse > answer || mutants.has(Mutant::RefusalsForEver) => None,
         _ if answer >= refuse => Some(LONG_LOOK_US),
         _ => Some(PATIENCE_US),
     }
@@ -141,7 +158,7 @@ fn whom_to_join(peers: &Peers, mono_us: u64, entropy: u64) -> Choice<'_> {
         (State::Joining, _) => None,
     };
     let ranked = || {
-        peers.live().filter_map(move |peer| {
+        peers.asked().filter_map(move |peer| {
             let worth = worth(peer.summary.state, peer.summary.genesis?.provisional)?;
             Some(((peer.failures() / TRIES, worth, peer.failures()), peer))
         })
@@ -173,6 +190,7 @@ pub fn is_whole_group(set: GenesisMark, peers: &Peers, others: &[Contact]) -> bo
 mod tests {
     use super::*;
     use crate::core::peers::Summary;
+    use crate::core::protocol::ProtocolRange;
     use crate::core::push::Log;
     use crate::core::stamp::Stamp;
     use crate::core::trie::Digest;
@@ -196,6 +214,7 @@ mod tests {
                 root: Digest::default(),
                 horizon: Stamp::ZERO,
                 vector: 0,
+                protocol: ProtocolRange::IMPLEMENTED,
             })
             .collect();
         let mut peers = Peers::default();
@@ -290,8 +309,9 @@ mod tests {
         assert_eq!(decide(&answers(&[3, 7]), LONG_LOOK_US, &all), Step::ServeAlone);
     }
 
-    const REFUSES: Contact = Contact::Refuses { clock: false };
-    const REFUSES_CLOCK: Contact = Contact::Refuses { clock: true };
+    const REFUSES: Contact = Contact::Refuses(RefusalCause::Unproven);
+    const REFUSES_CLOCK: Contact = Contact::Refuses(RefusalCause::Clock);
+    const REFUSES_VERSION: Contact = Contact::Refuses(RefusalCause::Version);
 
     #[test]
     fn a_refusal_is_not_silence_and_is_not_waited_for_without_an_end() {
@@ -321,6 +341,28 @@ mod tests {
         let others = [answers(&[7]), vec![REFUSES_CLOCK; 2]].concat();
         assert_eq!(decide(&others, 10 * PATIENCE_US, &[(7, JOINING, None)]), Step::Wait);
         assert_eq!(decide(&others, 0, &[(7, State::Ready, Some(true))]), Step::Join(Incarnation(7)));
+    }
+
+    #[test]
+    fn a_node_without_a_common_version_begins_nothing_beside_the_set_of_the_members() {
+        let theirs = ProtocolRange::only(9);
+        let summary = |state, genesis: Option<bool>| Summary {
+            protocol: theirs,
+            ..peers(&[(7, state, genesis)]).get(Incarnation(7)).unwrap().summary
+        };
+        let others = [REFUSES_VERSION, Contact::Silent];
+        for summary in [summary(State::Ready, Some(false)), summary(JOINING, None)] {
+            let mut apart = Peers::default();
+            apart.see(&Log::default(), 0, &[summary], 1_000);
+            for looked_us in [0, LOOK_US, 10 * PATIENCE_US] {
+                let joiner =
+                    Joiner { us: US, empty: true, looked_us, unanswered_us: looked_us, mono_us: looked_us };
+                assert_eq!(step(joiner, &apart, &others, 0, Mutants::NONE), Step::Wait);
+            }
+        }
+        let both = [answers(&[3]), vec![REFUSES_VERSION]].concat();
+        let joining = [(3, JOINING, None)];
+        assert_eq!(decide(&both, LONG_LOOK_US + LOOK_US, &joining), Step::ServeAlone, "as many answer");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! These are plain values. `push` and `sync` make and read them, and `wire::message` turns them into bytes.
 
 use super::genesis::Genesis;
+use super::protocol::ProtocolVersion;
 use super::push::{Ack, Batch};
 use super::record::{Incarnation, Record};
 use super::stamp::Stamp;
@@ -34,6 +35,8 @@ pub struct Call {
     pub id: u64,
     /// To whom.
     pub to: Incarnation,
+    /// In which version of the protocol: the highest that both speak.
+    pub version: ProtocolVersion,
     /// What.
     pub request: Request,
 }

@@ -14,6 +14,7 @@ pub mod mirror;
 pub mod mutants;
 pub mod name;
 pub mod peers;
+pub mod protocol;
 pub mod push;
 pub mod reading;
 pub mod record;

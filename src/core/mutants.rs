@@ -57,13 +57,17 @@ pub enum Mutant {
     RefusalsForEver,
     /// A joining node waits for a set that it cannot have for as long as that is there.
     OutOfReachForEver,
+    /// A live node without a common version of the protocol counts as no member: it holds no horizon.
+    ApartIsNobody,
+    /// A joining node does not wait for members with which it has no common version of the protocol.
+    ApartIsNotWaitedFor,
     /// A record that a peer brings changes the set, and is not reported as a change.
     ReplicatedUnreported,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::NoHorizonExchange,
         Self::ResolvedOnTruncation,
         Self::VectorAtEnd,
@@ -90,6 +94,8 @@ impl Mutant {
         Self::LoneClockBelieved,
         Self::RefusalsForEver,
         Self::OutOfReachForEver,
+        Self::ApartIsNobody,
+        Self::ApartIsNotWaitedFor,
         Self::ReplicatedUnreported,
     ];
 }

@@ -12,6 +12,7 @@ use crate::cluster::bootstrap::{Bootstrap, Newcomer, replica_config};
 use crate::cluster::ticker::tick_alone;
 use crate::config::Config;
 use crate::config::fill::Strategy;
+use crate::core::protocol::ProtocolRange;
 use crate::core::{Genesis, Incarnation, Stamp};
 use crate::metrics::Metrics;
 use crate::node::log_control::LogControl;
@@ -20,11 +21,15 @@ use crate::node::{clock, fill_adapter};
 use crate::watch::fanout::Fanout;
 use crate::watch::pace::Pace;
 
-/// A node that replicates, fills and wakes, and does not serve yet.
+/// A node that replicates, fills and wakes, and does not serve yet. It speaks the versions of `protocol` with its peers.
 ///
 /// # Errors
 /// The part that cannot be had.
-pub(super) async fn assemble(config: Config, sockets: &mut Sockets) -> Result<Arc<Node>, StartError> {
+pub(super) async fn assemble(
+    config: Config,
+    protocol: ProtocolRange,
+    sockets: &mut Sockets,
+) -> Result<Arc<Node>, StartError> {
     tracing::info!(text = %config.pretty(), "Configuration of Server:");
     let listens = sockets.listens()?;
     let started = clock::now();
@@ -32,7 +37,7 @@ pub(super) async fn assemble(config: Config, sockets: &mut Sockets) -> Result<Ar
     let bootstrap = find_others(&config, sockets.gossip.take()).await?;
 
     let (fanout, ring_bells) = Fanout::new();
-    let replica = replica_config(&config, bootstrap.as_ref());
+    let replica = replica_config(&config, bootstrap.as_ref(), protocol);
     let pace = Pace { per_watcher: config.jitter_per_watch, longest: config.block_for };
     let (store, calls) =
         SharedStore::new(random()?, incarnation, config.max_set_bytes, replica, fanout, pace);
@@ -53,7 +58,7 @@ pub(super) async fn assemble(config: Config, sockets: &mut Sockets) -> Result<Ar
     let metrics = Arc::new(metrics);
 
     let keyring = Arc::new(config.cluster.keyring());
-    let peering = bootstrap.is_some().then(|| Peering::new(Arc::clone(&keyring), incarnation));
+    let peering = bootstrap.is_some().then(|| Peering::new(Arc::clone(&keyring), incarnation, protocol));
     let cluster = match bootstrap {
         Some(bootstrap) => {
             let newcomer = Newcomer {

@@ -14,8 +14,8 @@ pub enum StartError {
     Gossip(String),
     /// The upstream cannot be used as it is set up.
     Fill(String),
-    /// The clock was set wrong on purpose, by an offset that cannot be parsed.
-    Clock(String),
+    /// A variable that is for tests only has a value that cannot be parsed.
+    TestVariable(String),
     /// The system gives no entropy, threads or signals.
     System {
         /// What was requested of it.
@@ -45,7 +45,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listen(error) => error.fmt(f),
-            Self::Gossip(line) | Self::Clock(line) | Self::Fill(line) => f.write_str(line),
+            Self::Gossip(line) | Self::TestVariable(line) | Self::Fill(line) => f.write_str(line),
             Self::System { what, cause } => {
                 write!(f, "cannot get {what} from the system: {cause}: look at its limits")
             }

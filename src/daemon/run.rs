@@ -20,7 +20,7 @@ use crate::http::fast_path;
 pub fn run(config: Config) -> Result<(), StartError> {
     logging::start(config.log_level, config.log_format)
         .map_err(|cause| StartError::system("threads", cause))?;
-    let for_tests = TestVariables::read().map_err(StartError::Clock)?;
+    let for_tests = TestVariables::read().map_err(StartError::TestVariable)?;
     let sockets = Sockets::bind(&config)?;
     let runtime = Builder::new_multi_thread()
         .enable_all()
@@ -34,9 +34,9 @@ pub fn run(config: Config) -> Result<(), StartError> {
 }
 
 async fn run_node(config: Config, mut sockets: Sockets, for_tests: TestVariables) -> Result<(), StartError> {
-    let TestVariables { event_loops, block } = for_tests;
+    let TestVariables { event_loops, block, protocol } = for_tests;
     let mut signals = Signals::new(block).map_err(|cause| StartError::system("signal handlers", cause))?;
-    let node = assemble(config, &mut sockets).await?;
+    let node = assemble(config, protocol.unwrap_or_default(), &mut sockets).await?;
     let mut all_closed = serve(&node, sockets, event_loops.unwrap_or_else(fast_path::event_loops))?;
 
     let signal = signals.next(&node).await;

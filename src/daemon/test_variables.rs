@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 
+use crate::core::protocol::ProtocolRange;
 use crate::node::clock;
 
 /// Sets the clock of the process wrong, see [`clock::set_offset`].
@@ -13,6 +14,10 @@ const EVENT_LOOPS: &str = "VWATCH_TEST_LANES";
 /// A pipe. At SIGHUP all workers open it, which takes until another process does.
 const BLOCK: &str = "VWATCH_TEST_BLOCK";
 
+/// The versions of the peer protocol that the process says it speaks: `1` or `1-2`. A version that is not implemented has the
+/// layout of the newest one that is.
+const PROTOCOL: &str = "VWATCH_TEST_PROTOCOL";
+
 /// What the variables ask for.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TestVariables {
@@ -20,13 +25,15 @@ pub(super) struct TestVariables {
     pub(super) event_loops: Option<usize>,
     /// The pipe that SIGHUP opens.
     pub(super) block: Option<OsString>,
+    /// The versions of the peer protocol.
+    pub(super) protocol: Option<ProtocolRange>,
 }
 
 impl TestVariables {
     /// Reads them, and sets the clock.
     ///
     /// # Errors
-    /// One line, if the offset of the clock cannot be read.
+    /// One line, if the offset of the clock or the versions cannot be read.
     pub(super) fn read() -> Result<Self, String> {
         let value = |name| std::env::var_os(name).filter(|text| !text.is_empty());
         if let Some(offset) = value(CLOCK_OFFSET) {
@@ -50,6 +57,20 @@ impl TestVariables {
         if block.is_some() {
             tracing::warn!("{BLOCK} is for tests only: SIGHUP makes this node stand still: unset it");
         }
-        Ok(Self { event_loops, block })
+        let protocol = value(PROTOCOL)
+            .map(|text| {
+                text.to_str().and_then(ProtocolRange::parse).ok_or_else(|| {
+                    format!(
+                        "bad {PROTOCOL}: not a range of versions: got {text:?}: write 1 or 1-2, or unset it"
+                    )
+                })
+            })
+            .transpose()?;
+        if let Some(spoken) = protocol {
+            tracing::warn!(
+                "{PROTOCOL} is for tests only: this node says that it speaks peer protocol {spoken} on purpose: unset it"
+            );
+        }
+        Ok(Self { event_loops, block, protocol })
     }
 }

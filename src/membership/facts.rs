@@ -12,6 +12,7 @@ use siphasher::sip::SipHasher24;
 
 use crate::core::genesis::GenesisMark;
 use crate::core::peers::{State, Summary};
+use crate::core::protocol::ProtocolRange;
 use crate::core::record::Incarnation;
 use crate::core::stamp::Stamp;
 use crate::core::trie::Digest;
@@ -50,8 +51,6 @@ pub struct Identity {
     pub region: String,
     /// `host:port` of its server port, as peers reach it.
     pub server: String,
-    /// The oldest and the newest protocol between peers that it speaks.
-    pub protocol: (u8, u8),
 }
 
 /// All that a node gossips of itself.
@@ -111,20 +110,13 @@ fn printable(text: &str, most: usize) -> String {
 impl Identity {
     /// Of a node with these texts, which are cut to what is gossiped.
     #[must_use]
-    pub fn new(
-        incarnation: Incarnation,
-        node_id: &str,
-        region: &str,
-        server: &str,
-        protocol: (u8, u8),
-    ) -> Self {
+    pub fn new(incarnation: Incarnation, node_id: &str, region: &str, server: &str) -> Self {
         Self {
             incarnation,
             node: hash(node_id),
             name: printable(node_id, MAX_NAME_BYTES),
             region: printable(region, MAX_REGION_BYTES),
             server: printable(server, MAX_SERVER_BYTES),
-            protocol,
         }
     }
 }
@@ -138,7 +130,8 @@ impl Facts {
         who.push(FORMAT);
         who.extend(identity.incarnation.0.to_be_bytes());
         who.extend(identity.node.to_be_bytes());
-        who.extend([identity.protocol.0, identity.protocol.1, u8::from(seal_key.is_some())]);
+        let protocol = summary.protocol;
+        who.extend([protocol.oldest(), protocol.newest(), u8::from(seal_key.is_some())]);
         who.extend(seal_key.unwrap_or(KeyId(0)).0.to_be_bytes());
         let who = URL_SAFE_NO_PAD.encode(who);
         let Identity { server, region, name, .. } = identity;
@@ -168,11 +161,12 @@ impl Facts {
         };
         let (server, region, name) =
             (text(MAX_SERVER_BYTES)?, text(MAX_REGION_BYTES)?, text(MAX_NAME_BYTES)?);
-        if oldest > newest || sealed > 1 || server.is_empty() {
+        let protocol = ProtocolRange::new(oldest, newest).ok_or(FactsError::Malformed)?;
+        if sealed > 1 || server.is_empty() {
             return Err(FactsError::Malformed);
         }
-        let summary = decode_set(set, incarnation, node, hash(&region))?;
-        let identity = Identity { incarnation, node, name, region, server, protocol: (oldest, newest) };
+        let identity = Identity { incarnation, node, name, region, server };
+        let summary = decode_set(set, &identity, protocol)?;
         Ok(Self { identity, seal_key: (sealed == 1).then_some(seal_key), summary })
     }
 }
@@ -197,7 +191,7 @@ fn encode_set(summary: &Summary) -> String {
     URL_SAFE_NO_PAD.encode(set)
 }
 
-fn decode_set(text: &str, incarnation: Incarnation, node: u64, region: u64) -> Result<Summary, FactsError> {
+fn decode_set(text: &str, who: &Identity, protocol: ProtocolRange) -> Result<Summary, FactsError> {
     let mut bytes = Bytes::of(text)?;
     let [flags] = bytes.array()?;
     let state = match flags & 3 {
@@ -213,7 +207,8 @@ fn decode_set(text: &str, incarnation: Incarnation, node: u64, region: u64) -> R
         return Err(FactsError::Malformed);
     }
     let genesis = (flags & 4 != 0).then_some(genesis);
-    Ok(Summary { incarnation, node, region, state, genesis, root, horizon, vector })
+    let (incarnation, node, region) = (who.incarnation, who.node, hash(&who.region));
+    Ok(Summary { incarnation, node, region, state, genesis, root, horizon, vector, protocol })
 }
 
 /// Bytes to be read one after the other, behind their format.
@@ -272,8 +267,8 @@ mod tests {
         ) -> Facts {
             let (incarnation, key_id, vector, seal, sum) = numbers;
             let (has_genesis, provisional, sealed, one, other) = flags;
-            let protocol = (one.min(other), one.max(other));
-            let identity = Identity::new(Incarnation(incarnation), &texts.0, &texts.1, &texts.2, protocol);
+            let protocol = ProtocolRange::new(one.min(other), one.max(other)).unwrap();
+            let identity = Identity::new(Incarnation(incarnation), &texts.0, &texts.1, &texts.2);
             let stamp = |us| Stamp::from_micros(us).unwrap();
             let summary = Summary {
                 incarnation: Incarnation(incarnation),
@@ -284,6 +279,7 @@ mod tests {
                 root: Digest { sum, count },
                 horizon: stamp(stamps.1),
                 vector,
+                protocol,
             };
             Facts { identity, seal_key: sealed.then_some(KeyId(seal)), summary }
         }

@@ -136,18 +136,25 @@ pub enum PeerRefusal {
     Stale,
     /// Not understood.
     Unreadable,
+    /// Of a protocol version that this node does not speak.
+    OtherVersion,
+    /// Of a kind that this node does not know.
+    UnknownRequest,
     /// Too many at once.
     Busy,
 }
 
 impl PeerRefusal {
-    pub(crate) const ALL: [Self; 4] = [Self::Unproven, Self::Stale, Self::Unreadable, Self::Busy];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Unproven, Self::Stale, Self::Unreadable, Self::OtherVersion, Self::UnknownRequest, Self::Busy];
 
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Unproven => "unproven",
             Self::Stale => "stale",
             Self::Unreadable => "unreadable",
+            Self::OtherVersion => "other_version",
+            Self::UnknownRequest => "unknown_request",
             Self::Busy => "busy",
         }
     }

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::core::joining::Contact;
 use crate::core::message::{Call, Request, Response};
+use crate::core::protocol::ProtocolVersion;
 use crate::core::replica::{Config, Counts};
 use crate::core::stamp::Now;
 use crate::core::store::{Change, Read, Written};
@@ -110,6 +111,8 @@ pub struct ClusterCensus {
     pub peers: Vec<PeerCensus>,
     /// Members that are neither live, nor left, nor followed.
     pub away: usize,
+    /// The highest version of the peer protocol that every live member speaks; `None` if there is none.
+    pub common_version: Option<ProtocolVersion>,
     /// Whether it takes writes.
     pub standing: Readiness,
     /// What it counted.
@@ -123,6 +126,8 @@ pub struct ClusterCensus {
 pub struct PeerCensus {
     /// What it last said of itself.
     pub summary: Summary,
+    /// The version of the peer protocol in which it is asked; `None` if it has none in common with us, and is not asked.
+    pub version: Option<ProtocolVersion>,
     /// It may lack writes of ours that will not be pushed to it.
     pub dirty: bool,
     /// How many of our writes it has yet to acknowledge.
@@ -300,13 +305,14 @@ impl SharedStore {
         })
     }
 
-    /// Which process this is, and those that are ready, itself among them once it takes writes. Ordered.
+    /// Which process this is, and those that are ready, itself among them once it takes writes. Ordered. What a peer without a
+    /// common version of the protocol holds does not come here: it is not among them.
     #[must_use]
     pub fn ready_members(&self) -> (u64, Vec<u64>) {
         let held = self.lock();
         let us = held.store.incarnation();
         let ready =
-            held.replica.peers().live().map(|peer| peer.summary).filter(|peer| peer.state == State::Ready);
+            held.replica.peers().asked().map(|peer| peer.summary).filter(|peer| peer.state == State::Ready);
         let mut all: Vec<u64> = ready.map(|peer| peer.incarnation.0).collect();
         if Readiness::of(&held.replica) == Readiness::Ready {
             all.push(us.0);
@@ -321,6 +327,7 @@ impl SharedStore {
         let held = self.lock();
         let peer = |peer: &crate::core::peers::Peer| PeerCensus {
             summary: peer.summary,
+            version: peer.version(),
             dirty: peer.is_dirty(),
             lag: peer.lag(held.store.log()),
             offset_us: peer.offset_us(),
@@ -329,6 +336,7 @@ impl SharedStore {
             summary: held.replica.summary(&held.store),
             peers: held.replica.peers().live().map(peer).collect(),
             away: held.replica.peers().away(),
+            common_version: held.replica.peers().common_version(),
             standing: Readiness::of(&held.replica),
             counts: held.replica.counts(),
             provisional: held.store.genesis().provisional,

@@ -18,11 +18,14 @@ use tokio::time::{Instant, timeout};
 
 use super::answer::Answer;
 use super::frames::{self, Binding, FrameError, Opener, Preamble, Way};
-use super::{CONTENT_TYPE, SYNC_PATH, UNPROVEN, path_of};
+use super::{CONTENT_TYPE, SYNC_PATH, path_of};
 use crate::core::message::{Request, Response};
+use crate::core::protocol::{ProtocolRange, ProtocolVersion};
 use crate::core::{Incarnation, Name, Stamp};
 use crate::seal::Keyring;
-use crate::wire::message::encode_request;
+use crate::wire::error_code::ErrorCode;
+use crate::wire::headers::X_VWATCH_ERROR;
+use crate::wire::message::{decode_response, encode_request};
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -36,6 +39,9 @@ const KEPT: Duration = Duration::from_secs(60);
 /// Most of a refusal's text that is read.
 const MAX_REFUSAL_BYTES: usize = 512;
 
+/// Longest code of a refusal that is read.
+const MAX_CODE_BYTES: usize = 64;
+
 /// Why a call came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallError {
@@ -47,6 +53,8 @@ pub enum CallError {
     Refused {
         /// The status.
         status: u16,
+        /// The code in `X-Vwatch-Error`; empty where there is none.
+        code: String,
         /// What was said.
         text: String,
     },
@@ -56,6 +64,10 @@ pub enum CallError {
     NotThem(Incarnation),
     /// They cannot read what we say, or we what they say, sealed with our secret.
     Unreadable(String),
+    /// They do not know requests of this kind yet, or any more. Nothing is wrong with them.
+    UnknownRequest(u8),
+    /// They do not speak the version of the request. They speak these.
+    OtherVersion(ProtocolRange),
     /// Somebody answers with something else than peers do: another program, or one with another secret.
     Stranger(String),
     /// The system gives no random numbers.
@@ -67,11 +79,23 @@ impl fmt::Display for CallError {
         match self {
             Self::Unreachable(why) => write!(f, "not reachable: {why}"),
             Self::TimedOut => write!(f, "no answer within {ANSWER:?}"),
-            Self::Refused { status, text } => write!(f, "refused with {status}: {text}"),
+            Self::Refused { status, text, .. } => write!(f, "refused with {status}: {text}"),
             // without what it shows: the same trouble has the same text at each look, or it would never be logged
             Self::Stale(_) => f.write_str("its clock is too far from ours: set the wrong one right (NTP)"),
             Self::NotThem(_) => f.write_str("another process is there now"),
             Self::Unreadable(why) => write!(f, "not understood: {why}"),
+            Self::UnknownRequest(kind) => {
+                write!(
+                    f,
+                    "it does not know requests of kind {kind}: one of the two nodes is older: upgrade it"
+                )
+            }
+            Self::OtherVersion(theirs) => {
+                write!(
+                    f,
+                    "it speaks peer protocol {theirs} and not that of the request: upgrade the older node"
+                )
+            }
             Self::Stranger(why) => write!(f, "no peer of this cluster answers there: {why}"),
             Self::NoEntropy => f.write_str("the system gives no random numbers"),
         }
@@ -82,12 +106,12 @@ impl std::error::Error for CallError {}
 
 impl CallError {
     /// Whether it shows that a node is there which will not have us: with another secret, or another version. Of what is
-    /// not sealed only a node's own words are taken for that: any other program may live at an address that is out of date.
+    /// not sealed only a node's own code is taken for that: any other program may live at an address that is out of date.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         match self {
-            Self::Stale(_) | Self::Unreadable(_) => true,
-            Self::Refused { status: 401, text } => text.starts_with(UNPROVEN),
+            Self::Stale(_) | Self::Unreadable(_) | Self::OtherVersion(_) => true,
+            Self::Refused { status: 401, code, .. } => code == ErrorCode::NotAPeer.as_str(),
             _ => false,
         }
     }
@@ -102,6 +126,8 @@ impl CallError {
             Self::Stale(_) => "stale",
             Self::NotThem(_) => "not_them",
             Self::Unreadable(_) => "unreadable",
+            Self::UnknownRequest(_) => "unknown_request",
+            Self::OtherVersion(_) => "other_version",
             Self::Stranger(_) => "stranger",
             Self::NoEntropy => "no_entropy",
         }
@@ -169,7 +195,7 @@ impl PeerClient {
         &self.traffic
     }
 
-    /// Asks the process `to` at `server` (`host:port`).
+    /// Asks the process `to` at `server` (`host:port`), in a version of the protocol that both speak.
     ///
     /// # Errors
     /// Why there is no response. It may or may not have been taken in.
@@ -177,17 +203,19 @@ impl PeerClient {
         &self,
         server: &str,
         to: Incarnation,
+        version: ProtocolVersion,
         request: &Request,
     ) -> Result<Response, CallError> {
-        match self.ask(server, to, path_of(request), &encode_request(request)).await? {
-            Answer::Response(response) => Ok(response),
-            Answer::Stale(theirs) => Err(CallError::Stale(theirs)),
-            Answer::NotThem(who, _) => Err(CallError::NotThem(who)),
-            Answer::Unreadable => Err(CallError::Unreadable("it says so of our request".to_owned())),
+        let message = encode_request(version, request);
+        match self.ask(server, to, path_of(request), &message).await? {
+            Answer::Response(response) => {
+                decode_response(version, &response).map_err(|error| CallError::Unreadable(error.to_string()))
+            }
+            refusal => Err(refused(&refusal)),
         }
     }
 
-    /// Who is at `server`, and what does its clock show?
+    /// Who is at `server`, and what does its clock show? The question has no version: a node of any version answers it.
     ///
     /// # Errors
     /// Why that is not known. [`CallError::Refused`] and [`CallError::Stale`] mean that somebody is there.
@@ -195,10 +223,7 @@ impl PeerClient {
         let asked = Instant::now();
         match self.ask(server, Incarnation(0), SYNC_PATH, &[]).await? {
             Answer::NotThem(who, now) => Ok(Presence { who, now, took: asked.elapsed() }),
-            Answer::Stale(theirs) => Err(CallError::Stale(theirs)),
-            Answer::Response(_) | Answer::Unreadable => {
-                Err(CallError::Unreadable("an answer that fits no question".to_owned()))
-            }
+            refusal => Err(refused(&refusal)),
         }
     }
 
@@ -263,7 +288,22 @@ impl PeerClient {
             }
         }
         let message = opener.end().map_err(unreadable)?;
-        Answer::decode(&message).ok_or_else(|| CallError::Unreadable("another version, perhaps".to_owned()))
+        Answer::decode(message).ok_or_else(|| CallError::Unreadable("a garbled answer".to_owned()))
+    }
+}
+
+/// Why an answer is no response.
+fn refused(answer: &Answer) -> CallError {
+    match answer {
+        Answer::Response(_) => CallError::Unreadable("a response where a refusal was due".to_owned()),
+        Answer::Stale(theirs) => CallError::Stale(*theirs),
+        Answer::NotThem(who, _) => CallError::NotThem(*who),
+        Answer::Unreadable => CallError::Unreadable("the peer cannot read our request".to_owned()),
+        Answer::UnknownRequest(kind) => CallError::UnknownRequest(*kind),
+        Answer::OtherVersion(theirs) => CallError::OtherVersion(*theirs),
+        Answer::Unknown(code) => CallError::Unreadable(format!(
+            "the peer refuses with code {code}, which this version does not know: upgrade this node"
+        )),
     }
 }
 
@@ -278,6 +318,8 @@ fn unreachable(error: &dyn std::error::Error) -> CallError {
 
 async fn refusal(response: HttpResponse<Incoming>) -> CallError {
     let status = response.status().as_u16();
+    let code = response.headers().get(X_VWATCH_ERROR).and_then(|code| code.to_str().ok());
+    let code = code.filter(|code| code.len() <= MAX_CODE_BYTES).unwrap_or_default().to_owned();
     let mut body = response.into_body();
     let mut text = Vec::new();
     while let Some(Ok(frame)) = body.frame().await
@@ -287,7 +329,7 @@ async fn refusal(response: HttpResponse<Incoming>) -> CallError {
     }
     text.truncate(MAX_REFUSAL_BYTES);
     let text = String::from_utf8_lossy(&text).chars().filter(|c| !c.is_control()).collect();
-    CallError::Refused { status, text }
+    CallError::Refused { status, code, text }
 }
 
 #[cfg(test)]
@@ -298,5 +340,21 @@ mod tests {
     fn a_clock_that_is_off_is_the_same_trouble_each_time() {
         let [early, late] = [Stamp::ZERO, Stamp::MAX].map(|shown| CallError::Stale(shown).to_string());
         assert_eq!(early, late);
+    }
+
+    #[test]
+    fn a_refusal_is_told_by_its_code_and_not_by_its_text() {
+        let refused = |status, code: &str| CallError::Refused {
+            status,
+            code: code.to_owned(),
+            text: "not from a peer of this cluster".to_owned(),
+        };
+        assert!(refused(401, ErrorCode::NotAPeer.as_str()).is_refusal());
+        assert!(!refused(401, "").is_refusal() && !refused(401, "unauthorized").is_refusal());
+        assert!(!refused(503, ErrorCode::NotAPeer.as_str()).is_refusal());
+        let spoken = ProtocolRange::only(3);
+        assert!(super::refused(&Answer::OtherVersion(spoken)).is_refusal());
+        assert_eq!(super::refused(&Answer::UnknownRequest(9)), CallError::UnknownRequest(9));
+        assert!(!CallError::UnknownRequest(9).is_refusal(), "the peer is fine");
     }
 }

@@ -18,12 +18,6 @@ pub const SYNC_PATH: &str = "/v1/sync";
 /// Of bodies between peers.
 pub const CONTENT_TYPE: &str = "application/x-bincode";
 
-/// How the refusal of a request without proof begins: by it a node is told from any other program.
-pub const UNPROVEN: &str = "not from a peer of this cluster";
-
-/// The oldest and the newest protocol between peers that this version speaks.
-pub const PROTOCOL: (u8, u8) = (crate::wire::message::VERSION, crate::wire::message::VERSION);
-
 /// Where a request goes.
 #[must_use]
 pub fn path_of(request: &Request) -> &'static str {

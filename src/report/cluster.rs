@@ -7,18 +7,18 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Sources;
-use crate::cluster::consistency::{agreement, alone, silent};
+use crate::cluster::consistency::{agreement, alone, apart, silent};
 use crate::cluster::peer_health::Health;
+use crate::core::protocol::ProtocolRange;
 use crate::core::{GenesisMark, Incarnation, State, Summary};
 use crate::fill::UpstreamHealth;
 use crate::membership::discovery::{Found, TargetStatus};
 use crate::membership::target::Target as Named;
 use crate::membership::{Member as Seat, Place, View};
 use crate::node::store::{ClusterCensus, PeerCensus};
-use crate::replication::PROTOCOL;
 use crate::wire::cluster::{
-    Address, Cluster, Discovery, Fill, Genesis, MOST, Member, Members, SetMark, Target, ThisNode, Unreadable,
-    Upstream,
+    Address, Cluster, Discovery, Fill, Genesis, MOST, Member, Members, Protocol, SetMark, Target, ThisNode,
+    Unreadable, Upstream,
 };
 
 /// How this node sees its cluster.
@@ -27,7 +27,8 @@ pub fn cluster(sources: &Sources<'_>) -> Cluster {
     let census = sources.store.cluster_census();
     let node = itself(sources, &census);
     let Some(cluster) = sources.cluster else {
-        return Cluster { node, agreement: alone(), fill: filled(sources), ..Cluster::default() };
+        let protocol = protocol(&census, true);
+        return Cluster { node, protocol, agreement: alone(), fill: filled(sources), ..Cluster::default() };
     };
     let observer = cluster.observer();
     let (view, found, health) = (observer.view(), observer.found(), observer.health());
@@ -36,6 +37,7 @@ pub fn cluster(sources: &Sources<'_>) -> Cluster {
         members: members(&view, observer.us().0.node, &census, &health),
         discovery: discovery(&view, &found, &silent(observer, &view)),
         agreement: agreement(observer),
+        protocol: protocol(&census, view.unreadable.is_empty()),
         fill: filled(sources),
     }
 }
@@ -63,7 +65,7 @@ fn itself(sources: &Sources<'_>, census: &ClusterCensus) -> ThisNode {
         state: state(census.summary.state).to_owned(),
         region: sources.config.cluster.region.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        protocol: PROTOCOL,
+        protocol: ends(census.summary.protocol),
         client: sources.listens.client.to_string(),
         server: us.as_ref().map_or_else(|| sources.listens.server.to_string(), |(us, _)| us.server.clone()),
         gossip: us.map(|(_, gossip)| gossip.to_string()),
@@ -73,6 +75,16 @@ fn itself(sources: &Sources<'_>, census: &ClusterCensus) -> ThisNode {
         set: set_mark(&census.summary),
         seal_key: sources.seal_key().map(|key| key.to_string()),
     }
+}
+
+/// The versions that this node speaks, and the highest that all live members speak.
+fn protocol(census: &ClusterCensus, all_are_readable: bool) -> Protocol {
+    let common = census.common_version.filter(|_| all_are_readable);
+    Protocol { own: ends(census.summary.protocol), common }
+}
+
+fn ends(range: ProtocolRange) -> (u8, u8) {
+    (range.oldest(), range.newest())
 }
 
 fn members(
@@ -93,7 +105,8 @@ fn members(
             incarnation: hex(who),
             state: state(summary.state).to_owned(),
             region: identity.region.clone(),
-            protocol: identity.protocol,
+            protocol: ends(summary.protocol),
+            common_protocol: census.summary.protocol.highest_common(summary.protocol),
             server: identity.server.clone(),
             gossip: seat.gossip.to_string(),
             set: set_mark(summary),
@@ -104,7 +117,8 @@ fn members(
             dirty: peer.map(|peer| peer.dirty),
             clock_offset_us: peer.and_then(|peer| peer.offset_us),
             answered_ms_ago: health.and_then(|health| health.answered).map(ms),
-            error: health.and_then(|health| health.error.clone()),
+            error: apart(census.summary.protocol, identity, summary)
+                .or_else(|| health.and_then(|health| health.error.clone())),
         }
     };
     let unreadable = |(gossip, error): &(SocketAddr, crate::membership::facts::FactsError)| Unreadable {

@@ -2,7 +2,7 @@
 
 use super::gossip::Heard;
 use super::world::{Event, Process, TICK_US, World};
-use crate::core::joining::Contact;
+use crate::core::joining::{Contact, RefusalCause};
 use crate::core::message::{Call, Reply, Request, Response, What};
 use crate::core::{Name, Record};
 use crate::wire::message::{decode_request, decode_response, encode_request, encode_response};
@@ -20,7 +20,7 @@ impl World {
         let late: Vec<u64> = process
             .outstanding
             .iter()
-            .filter(|(_, at)| **at + timeout_us <= now_us)
+            .filter(|(_, (at, _))| *at + timeout_us <= now_us)
             .map(|(id, _)| *id)
             .collect();
         for id in late {
@@ -62,7 +62,7 @@ impl World {
         let others: Vec<Contact> = addresses
             .iter()
             .map(|other| match refused || stranger == Some(*other) {
-                true => Contact::Refuses { clock: false },
+                true => Contact::Refuses(RefusalCause::Unproven),
                 false => all[*other],
             })
             .collect();
@@ -131,10 +131,10 @@ impl World {
         for call in calls {
             let now_us = self.now_us;
             let Some(process) = self.processes[slot].as_mut() else { return };
-            process.outstanding.insert(call.id, now_us);
+            process.outstanding.insert(call.id, (now_us, call.version));
             let life = process.life;
             let Some(to) = self.homes.get(&call.to).copied() else { continue };
-            let bytes = encode_request(&call.request);
+            let bytes = encode_request(call.version, &call.request);
             let kind = match &call.request {
                 Request::Push(_) => "push",
                 Request::Sync(ask) => match &ask.what {
@@ -160,7 +160,8 @@ impl World {
         let now_us = self.now_us;
         let Some(process) = self.processes[to].as_mut() else { return };
         let now = process.clock.now(now_us);
-        let request = decode_request(bytes).expect("nodes send what they can read");
+        let spoken = self.plan.protocol(to);
+        let (version, request) = decode_request(spoken, bytes).expect("nodes send what they can read");
         let response = process.replica.request(&mut process.store, now, &request);
         self.carry_out(to);
         self.look(to, &names_of_request(&request));
@@ -184,7 +185,7 @@ impl World {
             self.found.0 += found.differ.len() as u64;
             self.found.1 += u64::from((found.covered as usize) < asked);
         }
-        let bytes = encode_response(&response);
+        let bytes = encode_response(version, &response);
         self.count(kind, bytes.len() as u64);
         self.trace.line(now_us, format_args!("n{to} => n{from} #{id} {kind} of {}", bytes.len()));
         for at_us in self.carry(to, from, false) {
@@ -196,11 +197,9 @@ impl World {
     pub(super) fn response(&mut self, to: usize, life: u32, id: u64, bytes: &[u8]) {
         let (now_us, entropy) = (self.now_us, self.random.bits());
         let Some(process) = self.alive(to, life) else { return };
-        if process.outstanding.remove(&id).is_none() {
-            return;
-        }
+        let Some((_, version)) = process.outstanding.remove(&id) else { return };
         let now = process.clock.now(now_us);
-        let response = decode_response(bytes).expect("nodes send what they can read");
+        let response = decode_response(version, bytes).expect("nodes send what they can read");
         let names = names_of_response(&response);
         let before = process.replica.state();
         process.replica.response(&mut process.store, now, entropy, id, response);

@@ -2,6 +2,7 @@
 
 use super::random::Random;
 use crate::core::mutants::{Mutant, Mutants};
+use crate::core::protocol::ProtocolRange;
 
 /// One second, in µs.
 pub const SECOND_US: u64 = 1_000_000;
@@ -42,6 +43,9 @@ pub enum Scenario {
     Stranger,
     /// One node holds the set, and only its gossip gets through, while all others are restarted.
     Unreachable,
+    /// Three nodes and a fourth one speak no common version of the protocol. A fifth one, which speaks with all, leaves, comes
+    /// back, and leaves again while the fourth one is restarted.
+    Apart,
     /// Somebody who knows the digest's key changes just those names whose changes cancel out in an exclusive or.
     Aimed,
 }
@@ -185,7 +189,12 @@ impl Plan {
     pub fn of_scenario(seed: u64, scenario: Scenario) -> Self {
         Self {
             scenario,
-            nodes: if scenario == Scenario::Wrong { 1 } else { 4 },
+            nodes: match scenario {
+                Scenario::Wrong => 1,
+                // so that those with one version are a majority, whose clocks agree
+                Scenario::Apart => 5,
+                _ => 4,
+            },
             loss: 0,
             duplicates: 0,
             late: 0,
@@ -216,6 +225,17 @@ impl Plan {
     /// At which address a node of another cluster is until the end.
     pub(super) fn stranger(&self) -> Option<usize> {
         (self.scenario == Scenario::Stranger).then_some(3)
+    }
+
+    /// The versions of the protocol that the processes of an address speak.
+    pub(super) fn protocol(&self, slot: usize) -> ProtocolRange {
+        let (oldest, newest) = match (self.scenario, slot) {
+            (Scenario::Apart, 0 | 1 | 4) => (1, 1),
+            (Scenario::Apart, 2) => (1, 2),
+            (Scenario::Apart, _) => (2, 2),
+            _ => return ProtocolRange::IMPLEMENTED,
+        };
+        ProtocolRange::new(oldest, newest).expect("the oldest is not newer")
     }
 
     pub(super) fn region(&self, slot: usize) -> usize {

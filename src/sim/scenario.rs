@@ -213,6 +213,42 @@ impl World {
         }
     }
 
+    /// A node that is about to stop says so, and ends.
+    fn leave(&mut self, slot: usize) {
+        if let Some(process) = self.processes[slot].as_mut() {
+            process.replica.leave();
+            self.faults.leaves += 1;
+        }
+        self.pass(2 * SECOND_US);
+        self.kill(slot);
+    }
+
+    /// Nodes 0, 1 and 4 speak version 1 of the protocol, node 3 version 2, and node 2 both. While node 2 is not there, a value is
+    /// deleted that node 3 has, too: the others wait for it. And node 3 begins no set beside theirs when it is restarted.
+    pub(super) fn apart(&mut self) {
+        let (name, value) = (name("deleted"), ("v".to_owned(), Vec::new()));
+        self.pass(10 * SECOND_US);
+        self.expect_ready(&[0, 1, 2, 3, 4]);
+        self.accept(0, &name, Some((&value.0, &value.1)), None);
+        self.pass(5 * SECOND_US);
+        if self.processes[3].as_ref().is_none_or(|process| process.store.get(&name).is_none()) {
+            self.broken("a node that speaks with all joins them", "n3 lacks a value".to_owned());
+        }
+        self.leave(2);
+        self.accept(0, &name, None, None);
+        self.pass(self.plan.grace_us + 10 * SECOND_US);
+        self.start(2);
+        self.pass(10 * SECOND_US);
+        self.leave(2);
+        self.kill(3);
+        self.start(3);
+        self.pass(150 * SECOND_US);
+        let state = self.processes[3].as_ref().map(|process| process.replica.state());
+        if state != Some(State::Joining) {
+            self.broken("no set beside that of members", format!("n3 is {state:?}"));
+        }
+    }
+
     /// One node is cut off until its writes are no longer pushed. They change names whose items cancel out in an
     /// exclusive or, and leave the count as it is: only the sums tell.
     pub(super) fn aimed(&mut self) {

@@ -12,6 +12,7 @@ use super::random::Random;
 use super::report::{Faults, Report, Traffic, Work};
 use super::trace::Trace;
 use crate::core::genesis::Genesis;
+use crate::core::protocol::ProtocolVersion;
 use crate::core::record::{Incarnation, Kind, Record};
 use crate::core::replica::{Config, Replica};
 use crate::core::set::Cell;
@@ -64,8 +65,8 @@ pub(super) struct Process {
     pub(super) replica: Replica,
     pub(super) clock: Clock,
     pub(super) table: Table,
-    /// By call, when it was made.
-    pub(super) outstanding: BTreeMap<u64, u64>,
+    /// By call, when it was made, and in which version of the protocol.
+    pub(super) outstanding: BTreeMap<u64, (u64, ProtocolVersion)>,
     pub(super) witness: Witness,
 }
 
@@ -165,6 +166,7 @@ impl World {
             Scenario::Wrong => self.wrong(),
             Scenario::Stranger => self.stranger(),
             Scenario::Unreachable => self.unreachable(),
+            Scenario::Apart => self.apart(),
         }
         self.heal();
         let (healed_us, mut converged_us) = (self.now_us, None);
@@ -311,6 +313,7 @@ impl World {
             budget: self.plan.budget,
             push_us: 60_000_000,
             max_future_us: self.plan.max_future_us,
+            protocol: self.plan.protocol(slot),
         };
         self.homes.insert(incarnation, slot);
         let mut store = Store::simulated(genesis, incarnation, self.plan.leaf_bits, self.plan.mutants())

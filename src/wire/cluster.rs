@@ -21,6 +21,8 @@ pub struct Cluster {
     pub discovery: Discovery,
     /// Whether the ways to count the nodes come to the same.
     pub agreement: Agreement,
+    /// Which versions of the peer protocol are spoken.
+    pub protocol: Protocol,
     /// What fills it, if something does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fill: Option<Fill>,
@@ -42,6 +44,17 @@ impl Cluster {
     pub fn parse(json: &[u8]) -> Result<Self> {
         serde_json::from_value(spelling::to_new(serde_json::from_slice::<Value>(json)?))
     }
+}
+
+/// Which versions of the peer protocol are spoken.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Protocol {
+    /// The oldest and the newest version that this node speaks.
+    pub own: (u8, u8),
+    /// The highest version that every live member speaks, this node included; `None` if there is none, or if a live member
+    /// cannot be understood. What needs a later version waits until every member is upgraded.
+    pub common: Option<u8>,
 }
 
 /// How a node is filled from its upstream.
@@ -165,6 +178,8 @@ pub struct Member {
     pub region: String,
     /// The oldest and the newest protocol between peers that it speaks.
     pub protocol: (u8, u8),
+    /// The version of it in which this node asks the member; `None` if they have none in common: then it is not asked.
+    pub common_protocol: Option<u8>,
     /// Where it is reached.
     pub server: String,
     /// Where it is gossiped to.

@@ -26,6 +26,10 @@ pub enum DecodeError {
         /// The limit.
         limit: usize,
     },
+    /// A message of a protocol version that is not spoken here.
+    Version(u8),
+    /// A message of a kind that is not known here, in a version that is spoken.
+    Kind(u8),
     /// A value that its type does not know.
     Unknown(&'static str),
     /// Bytes after the end.
@@ -42,6 +46,10 @@ impl fmt::Display for DecodeError {
             Self::TooMuch { found, limit } => {
                 write!(f, "message too large: {found} where {limit} is the most")
             }
+            Self::Version(version) => {
+                write!(f, "a message of protocol version {version}, which this node does not speak")
+            }
+            Self::Kind(kind) => write!(f, "a message of kind {kind}, which this node does not know"),
             Self::Unknown(what) => {
                 write!(f, "not a message: an unknown {what}: does a peer run another version?")
             }

@@ -2,15 +2,23 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use vwatch::core::protocol::ProtocolRange;
+use vwatch::replication::answer::Answer;
 use vwatch::wire::message::{decode_request, decode_response, encode_request, encode_response};
 
 fuzz_target!(|bytes: &[u8]| {
-    if let Ok(request) = decode_request(bytes) {
-        let again = decode_request(&encode_request(&request)).expect("it was just written");
-        assert_eq!(format!("{request:?}"), format!("{again:?}"));
+    // as by a node that speaks each version that there can be
+    let spoken = ProtocolRange::new(0, u8::MAX).expect("a range");
+    if let Ok((version, request)) = decode_request(spoken, bytes) {
+        let again = decode_request(spoken, &encode_request(version, &request)).expect("it was just written");
+        assert_eq!(format!("{:?}", (version, request)), format!("{again:?}"));
     }
-    if let Ok(response) = decode_response(bytes) {
-        let again = decode_response(&encode_response(&response)).expect("it was just written");
+    let version = bytes.first().copied().unwrap_or_default();
+    if let Ok(response) = decode_response(version, bytes) {
+        let again = decode_response(version, &encode_response(version, &response)).expect("it was just written");
         assert_eq!(format!("{response:?}"), format!("{again:?}"));
+    }
+    if let Some(answer) = Answer::decode(bytes.to_vec()) {
+        assert_eq!(Answer::decode(answer.encode()), Some(answer));
     }
 });

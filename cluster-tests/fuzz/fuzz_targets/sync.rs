@@ -5,10 +5,14 @@
 use libfuzzer_sys::fuzz_target;
 use vwatch::core::message::{Request, Response};
 use vwatch::core::mutants::Mutants;
+use vwatch::core::protocol::{ProtocolRange, ProtocolVersion};
 use vwatch::core::store::Change;
 use vwatch::core::sync::{Moment, Next, Round, respond};
 use vwatch::core::{Genesis, Incarnation, Name, Stamp, Store, Version};
 use vwatch::wire::message::{decode_request, decode_response, encode_request, encode_response};
+
+const SPOKEN: ProtocolRange = ProtocolRange::IMPLEMENTED;
+const V: ProtocolVersion = SPOKEN.newest();
 
 const GENESIS: Genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [3; 16] };
 
@@ -45,13 +49,13 @@ fuzz_target!(|changes: &[u8]| {
     let mut round = Round::new(&a, Incarnation(2), 500, 9);
     let mut ended = false;
     for step in 0..100_000u32 {
-        let mut asked = encode_request(&Request::Sync(round.ask(&a)));
+        let mut asked = encode_request(V, &Request::Sync(round.ask(&a)));
         change(&mut asked, (2 * step).min(6) as u8, changes);
-        let Ok(Request::Sync(ask)) = decode_request(&asked) else { return };
+        let Ok((_, Request::Sync(ask))) = decode_request(SPOKEN, &asked) else { return };
         let answer = respond(&mut b, true, at, &ask);
-        let mut answered = encode_response(&Response::Sync(answer));
+        let mut answered = encode_response(V, &Response::Sync(answer));
         change(&mut answered, (2 * step + 1).min(7) as u8, changes);
-        let Ok(Response::Sync(answer)) = decode_response(&answered) else { return };
+        let Ok(Response::Sync(answer)) = decode_response(V, &answered) else { return };
         if round.answered(&mut a, at, 7, answer) != Next::Ask {
             ended = true;
             break;
@@ -60,9 +64,9 @@ fuzz_target!(|changes: &[u8]| {
     assert!(ended, "a round that never ends");
     assert_eq!((a.vector().get(Incarnation(1)), b.vector().get(Incarnation(2))), own);
     if let Some(batch) = a.log().batch(a.set(), Incarnation(1), 0) {
-        let mut pushed = encode_request(&Request::Push(batch));
+        let mut pushed = encode_request(V, &Request::Push(batch));
         change(&mut pushed, 5, changes);
-        if let Ok(Request::Push(batch)) = decode_request(&pushed) {
+        if let Ok((_, Request::Push(batch))) = decode_request(SPOKEN, &pushed) {
             b.take(at.now, &batch);
             assert_eq!(b.vector().get(Incarnation(2)), own.1);
         }

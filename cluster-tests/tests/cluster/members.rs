@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use cluster_tests::wait::LIMIT;
 use tokio::sync::watch;
 use vwatch::core::peers::{State, Summary};
+use vwatch::core::protocol::ProtocolRange;
 use vwatch::core::record::Incarnation;
 use vwatch::core::stamp::Stamp;
 use vwatch::core::trie::Digest;
@@ -79,7 +80,7 @@ impl Start {
         static COUNT: AtomicU64 = AtomicU64::new(1);
         let incarnation = Incarnation(fastrand::u64(..) << 16 | COUNT.fetch_add(1, Ordering::Relaxed));
         let address = self.address();
-        let identity = Identity::new(incarnation, &self.name, "here", &address.to_string(), (1, 1));
+        let identity = Identity::new(incarnation, &self.name, "here", &address.to_string());
         let summary = Summary {
             incarnation,
             node: identity.node,
@@ -89,6 +90,7 @@ impl Start {
             root: Digest::default(),
             horizon: Stamp::ZERO,
             vector: 0,
+            protocol: ProtocolRange::IMPLEMENTED,
         };
         let clock_off_us = Arc::<AtomicI64>::default();
         let off = Arc::clone(&clock_off_us);

@@ -18,11 +18,13 @@ use cluster_tests::text::{metric, now_us};
 use cluster_tests::wait::{LIMIT, wait_until};
 use vwatch::core::limits::{MAX_MESSAGE_BYTES, MAX_NAME_BYTES};
 use vwatch::core::message::{Request as PeerRequest, Response as PeerResponse};
+use vwatch::core::protocol::{ProtocolRange, ProtocolVersion};
 use vwatch::core::push::Batch;
 use vwatch::core::{Dot, Incarnation, Name, Record, Stamp, State, Version};
 use vwatch::membership::View;
+use vwatch::replication::answer::Answer;
 use vwatch::replication::client::{CallError, PeerClient};
-use vwatch::replication::frames::{self, Binding, MAX_FRAME_BYTES, Preamble, Way};
+use vwatch::replication::frames::{self, Binding, MAX_FRAME_BYTES, Opener, Preamble, Way};
 use vwatch::replication::{PUSH_PATH, SYNC_PATH};
 use vwatch::seal::Keyring;
 use vwatch::wire::message::encode_request;
@@ -30,6 +32,8 @@ use vwatch::wire::message::encode_request;
 use crate::members::{Start, keyring};
 
 const US: Incarnation = Incarnation(77);
+
+const V: ProtocolVersion = ProtocolRange::IMPLEMENTED.newest();
 
 /// How many requests are sent, by all kinds of attack together.
 fn attacks() -> u64 {
@@ -67,7 +71,7 @@ fn record(name: &str, version: &str, us: u64, sequence: u64) -> Record {
 }
 
 fn push(sequence: u64, records: Vec<Record>) -> Vec<u8> {
-    encode_request(&PeerRequest::Push(Batch { from: US, after: sequence - 1, upto: sequence, records }))
+    encode_request(V, &PeerRequest::Push(Batch { from: US, after: sequence - 1, upto: sequence, records }))
 }
 
 fn body(keyring: &Keyring, path: &str, to: Incarnation, sent: u64, message: &[u8]) -> Vec<u8> {
@@ -89,7 +93,10 @@ fn refused(node: &Node, reason: &str) -> u64 {
 }
 
 fn all_refused(node: &Node) -> u64 {
-    ["unproven", "stale", "unreadable", "busy"].into_iter().map(|reason| refused(node, reason)).sum()
+    ["unproven", "stale", "unreadable", "other_version", "unknown_request", "busy"]
+        .into_iter()
+        .map(|reason| refused(node, reason))
+        .sum()
 }
 
 /// What a node holds, as far as it shows.
@@ -160,7 +167,12 @@ fn nothing_that_is_asked_without_proof_does_anything() {
             // from a peer, and nothing that can be read
             _ => {
                 let mut message = evil(i);
-                message[0] = 2 + fastrand::u8(..250);
+                // of another version, of a kind that is not known, or garbled
+                match i % 3 {
+                    0 => message[0] = 2 + fastrand::u8(..250),
+                    1 => message[1] = 2 + fastrand::u8(..250),
+                    _ => message.truncate(2 + fastrand::usize(..8)),
+                }
                 body(&keys, path, them, now_us(), &message)
             }
         };
@@ -171,7 +183,7 @@ fn nothing_that_is_asked_without_proof_does_anything() {
         assert_eq!(answer.status, if is_peer { 200 } else { 401 }, "{}: {answer:?}", i / 2 % 13);
     }
     assert_eq!(all_refused(node), before.1 + attacks(), "each is counted");
-    for reason in ["unproven", "stale", "unreadable"] {
+    for reason in ["unproven", "stale", "unreadable", "other_version", "unknown_request"] {
         assert!(refused(node, reason) > attacks() / 100, "{reason}");
     }
     assert!(held(node) == before.0, "nothing changed");
@@ -181,6 +193,54 @@ fn nothing_that_is_asked_without_proof_does_anything() {
     let message = push(1, vec![record("b", "1", now_us(), 1)]);
     attacker.ask(&post(PUSH_PATH, &body(&keys, PUSH_PATH, them, now_us(), &message))).expect(200);
     assert_eq!(cluster.get(0, "b").expect(200).version(), Some("1"));
+}
+
+/// What the node answers to a message, unsealed.
+fn answer_to(attacker: &mut Attacker, them: Incarnation, message: &[u8]) -> Answer {
+    let sent = Stamp::from_micros(now_us()).expect("a good stamp");
+    let preamble = Preamble { id: fastrand::u128(..), from: US, to: them, sent };
+    let mut body = preamble.encode().to_vec();
+    let keys = ours();
+    frames::seal(&keys, &Binding::new(Way::Request, PUSH_PATH, &preamble), message, &mut body)
+        .expect("entropy");
+    let sealed = attacker.ask(&post(PUSH_PATH, &body)).expect(200).body;
+    let mut opener = Opener::new(&keys, Binding::new(Way::Answer, PUSH_PATH, &preamble));
+    opener.take(&sealed).expect("it is sealed");
+    Answer::decode(opener.end().expect("whole")).expect("an answer")
+}
+
+/// Whatever the version and the kind of a request: the answer says what is not known, in the frozen envelope.
+#[test]
+fn each_version_and_each_kind_has_its_answer() {
+    let (cluster, them) = victim();
+    let node = cluster.node(0);
+    let before = held(node);
+    let mut attacker = Attacker { victim: node.server_addr(), open: None };
+    let message = push(1, Vec::new());
+    for byte in 0..=u8::MAX {
+        let version = [&[byte], &message[1..]].concat();
+        let kind = [&[V, byte], &message[2..]].concat();
+        let (of_version, of_kind) =
+            (answer_to(&mut attacker, them, &version), answer_to(&mut attacker, them, &kind));
+        match byte {
+            V => assert!(matches!(&of_version, Answer::Response(response) if response[0] == V)),
+            _ => assert_eq!(of_version, Answer::OtherVersion(ProtocolRange::IMPLEMENTED), "version {byte}"),
+        }
+        match byte {
+            0 => assert!(matches!(of_kind, Answer::Response(_))),
+            1 => assert_eq!(of_kind, Answer::Unreadable, "a push is no step of a sync"),
+            _ => assert_eq!(of_kind, Answer::UnknownRequest(byte)),
+        }
+    }
+    assert!(held(node) == before);
+    assert_eq!((refused(node, "other_version"), refused(node, "unknown_request")), (255, 254));
+    // and by our own client
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let request = PeerRequest::Push(Batch { from: US, after: 0, upto: 0, records: Vec::new() });
+    let server = cluster.addresses(0).1.to_string();
+    let error = runtime.block_on(client().call(&server, them, V + 1, &request)).expect_err("not spoken");
+    assert_eq!(error, CallError::OtherVersion(ProtocolRange::IMPLEMENTED));
+    assert!(error.is_refusal());
 }
 
 #[test]
@@ -285,7 +345,7 @@ fn proof_is_of_both_sides() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let batch = |to| {
         let request = PeerRequest::Push(Batch { from: US, after: 0, upto: 0, records: Vec::new() });
-        runtime.block_on(client().call(&server, to, &request))
+        runtime.block_on(client().call(&server, to, V, &request))
     };
     assert!(matches!(batch(them), Ok(PeerResponse::Push(ack)) if ack.from == them));
     // a process that is no more is not mistaken for its successor

@@ -17,6 +17,7 @@ pub use peer::{Errand, Peer};
 pub use summary::{State, Summary};
 
 use super::mutants::Mutants;
+use super::protocol::{ProtocolRange, ProtocolVersion};
 use super::push::{Log, Outbox};
 use super::record::Incarnation;
 use super::stamp::{Now, Stamp};
@@ -26,12 +27,20 @@ use peer::{LivePeers, Turn};
 /// All peers of a node, and who was there before.
 #[derive(Debug, Default)]
 pub struct Peers {
+    /// The versions of the protocol that we speak.
+    spoken: ProtocolRange,
     live: LivePeers,
     members: Members,
     turn: u64,
 }
 
 impl Peers {
+    /// None yet, of a node that speaks these versions of the protocol.
+    #[must_use]
+    pub(super) fn speaking(spoken: ProtocolRange) -> Self {
+        Self { spoken, ..Self::default() }
+    }
+
     /// Takes in which peers are live now, all at once and without ourselves. One that is gone is remembered for
     /// `memory_us`.
     pub(super) fn see(&mut self, log: &Log, mono_us: u64, live: &[Summary], memory_us: u64) {
@@ -39,7 +48,10 @@ impl Peers {
         for summary in live {
             let was_live = before.remove(&summary.incarnation);
             let outbox = self.members.see(mono_us, summary, was_live.is_some());
-            let new = || Peer::new(*summary, outbox.map_or_else(|| Outbox::new(log), Outbox::resumed));
+            // a process never changes what it speaks
+            let version = self.spoken.highest_common(summary.protocol);
+            let new =
+                || Peer::new(*summary, version, outbox.map_or_else(|| Outbox::new(log), Outbox::resumed));
             let mut peer = was_live.unwrap_or_else(new);
             peer.summary = *summary;
             self.live.insert(summary.incarnation, peer);
@@ -53,6 +65,18 @@ impl Peers {
     /// The live peers.
     pub fn live(&self) -> impl Iterator<Item = &Peer> {
         self.live.values()
+    }
+
+    /// The live peers that can be asked: those with a common version of the protocol.
+    pub fn asked(&self) -> impl Iterator<Item = &Peer> {
+        self.live().filter(|peer| peer.version().is_some())
+    }
+
+    /// The highest version of the protocol that every live member speaks, this node included; `None` if there is none. What
+    /// needs a later version cannot be used yet.
+    #[must_use]
+    pub fn common_version(&self) -> Option<ProtocolVersion> {
+        self.spoken.highest_of_all(self.live().map(|peer| peer.summary.protocol))
     }
 
     /// Whether a process is a member, or was one not long ago and no other followed it.
@@ -164,7 +188,7 @@ impl Peers {
 
     /// Whether another peer than `who` may lack writes of ours that will not be pushed.
     pub(super) fn others_are_dirty(&self, who: Incarnation) -> bool {
-        self.live.iter().any(|(other, peer)| *other != who && peer.is_dirty())
+        self.live.iter().any(|(other, peer)| *other != who && peer.version().is_some() && peer.is_dirty())
     }
 
     /// A round with a peer that began at `met_us` is complete; `ours` is our vector's mark.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::clocks::PeerClock;
 use super::summary::{State, Summary};
 use crate::core::mutants::{Mutant, Mutants};
+use crate::core::protocol::ProtocolVersion;
 use crate::core::push::{Log, Outbox};
 use crate::core::record::Incarnation;
 use crate::core::sync::much_larger;
@@ -20,6 +21,8 @@ const PAUSE_US: u64 = 500_000;
 pub struct Peer {
     /// What it last said of itself.
     pub summary: Summary,
+    /// The highest version of the protocol that both speak.
+    version: Option<ProtocolVersion>,
     pub(in crate::core) outbox: Outbox,
     pub(super) clock: PeerClock,
     /// When the last exchange after which each held what the other did began, µs of the node's monotonic clock: a round
@@ -57,10 +60,17 @@ pub(super) struct Turn<'a> {
 }
 
 impl Peer {
-    /// A peer that has just come, and has our writes as far as the outbox says.
-    pub(super) fn new(summary: Summary, outbox: Outbox) -> Self {
+    /// A peer that has just come, and has our writes as far as the outbox says. `version` is the common one of the protocol.
+    pub(super) fn new(summary: Summary, version: Option<ProtocolVersion>, outbox: Outbox) -> Self {
         let (clock, met_us, failures, not_before_us, marks) = (PeerClock::default(), None, 0, 0, None);
-        Self { summary, outbox, clock, met_us, failures, not_before_us, marks }
+        Self { summary, version, outbox, clock, met_us, failures, not_before_us, marks }
+    }
+
+    /// The version of the protocol in which it is asked: the highest that both speak. Without one it is not asked at all: it is
+    /// a member like others, and nothing can be had from it.
+    #[must_use]
+    pub fn version(&self) -> Option<ProtocolVersion> {
+        self.version
     }
 
     /// Whether it may lack writes of ours that will not be pushed to it: a sync has to find them.
@@ -142,7 +152,7 @@ impl Peer {
             State::Ready | State::Leaving => true,
             State::Joining => !much_larger(turn.ours.root.count, self.summary.root.count),
         };
-        if !useful || self.rests(turn.mono_us) {
+        if !useful || self.version.is_none() || self.rests(turn.mono_us) {
             return None;
         }
         if self.is_same(turn) {

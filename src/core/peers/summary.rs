@@ -1,6 +1,7 @@
 //! What a node gossips of itself, and what it knows of others by that.
 
 use crate::core::genesis::GenesisMark;
+use crate::core::protocol::ProtocolRange;
 use crate::core::record::Incarnation;
 use crate::core::stamp::Stamp;
 use crate::core::trie::Digest;
@@ -35,6 +36,8 @@ pub struct Summary {
     pub horizon: Stamp,
     /// [`crate::core::Vector::mark`] of its vector.
     pub vector: u32,
+    /// The versions of the peer protocol that it speaks. They do not change while the process runs.
+    pub protocol: ProtocolRange,
 }
 
 impl Summary {

@@ -16,6 +16,7 @@ fn summary(who: u64, node: u64, state: State) -> Summary {
         root: Digest { sum: u128::from(who), count: 1 },
         horizon: Stamp::ZERO,
         vector: 0,
+        protocol: ProtocolRange::IMPLEMENTED,
     }
 }
 
@@ -198,4 +199,29 @@ fn a_majority_decides_about_clocks() {
     assert_eq!(clocks(&peers), (false, false));
     peers.clock(Incarnation(1), now(0).wall, now(0), now(2_000), 1_000);
     assert_eq!(peers.live().next().unwrap().offset_us(), None, "it took too long to tell");
+}
+
+#[test]
+fn a_peer_without_a_common_version_is_a_member_that_is_not_asked() {
+    let range = |oldest, newest| ProtocolRange::new(oldest, newest).unwrap();
+    let of = |who, protocol| Summary { protocol, ..ready(who) };
+    let mut peers = Peers::speaking(range(1, 2));
+    assert_eq!(peers.common_version(), Some(2), "ours");
+    see(&mut peers, 0, &[of(1, range(3, 3)), of(2, range(1, 1)), of(3, range(2, 4))]);
+    let version = |who| peers.get(Incarnation(who)).unwrap().version();
+    assert_eq!([version(1), version(2), version(3)], [None, Some(1), Some(2)]);
+    assert_eq!(peers.asked().count(), 2);
+    assert_eq!(peers.common_version(), None);
+    let ours = Summary { protocol: range(1, 2), ..summary(100, 100, State::Ready) };
+    assert!(
+        (0..40).all(|i| peers.next(0, i, &ours, Mutants::NONE).is_some_and(|(who, _)| who.0 != 1)),
+        "it is not asked"
+    );
+    assert_eq!(peers.away(), 0, "and yet it is there");
+    meet(&mut peers, 0, &[2, 3]);
+    assert!(!nobody_missing(&mut peers, 10), "what it holds has not met ours");
+    see(&mut peers, 20, &[of(2, range(1, 1)), of(3, range(2, 4)), of(4, range(1, 2))]);
+    assert_eq!(peers.common_version(), None, "although each speaks with us");
+    see(&mut peers, 30, &[of(3, range(2, 4)), of(4, range(1, 2))]);
+    assert_eq!(peers.common_version(), Some(2));
 }

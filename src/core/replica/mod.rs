@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, VecDeque};
 pub use types::{ClockSteps, Config, Counts};
 
 use super::genesis::Genesis;
-use super::joining::{Contact, Joiner, LOOK_US, Step, is_whole_group, step};
+use super::joining::{Contact, Joiner, LOOK_US, RefusalCause, Step, is_whole_group, step};
 use super::limits::{HORIZON_SLICE, LEAST_GRACE_US, MAX_VECTOR};
 use super::message::{Call, Request, Response};
 use super::mutants::Mutant;
@@ -71,9 +71,9 @@ impl Replica {
             config,
             joined: config.alone,
             leaving: false,
-            peers: Peers::default(),
+            peers: Peers::speaking(config.protocol),
             started: now,
-            session: Session::new(config.budget),
+            session: Session::new(config.budget, config.protocol.newest()),
             next_id: 1,
             pushes: BTreeMap::new(),
             clock: ClockWatch { last: now, stepped: false, steady: now, away_us: 0 },
@@ -137,14 +137,30 @@ impl Replica {
             root: store.set().root(),
             horizon: store.set().horizon(),
             vector: store.vector().mark(),
+            protocol: self.config.protocol,
         }
     }
 
     /// Who is live now, without ourselves, and what came of each address that discovery names beside our own.
     pub fn see<T>(&mut self, store: &mut Store<T>, now: Now, live: &[Summary], others: &[Contact]) {
+        let mutants = store.mutants();
+        if mutants.has(Mutant::ApartIsNobody) {
+            let ours = self.config.protocol;
+            let speaks = |summary: &&Summary| ours.highest_common(summary.protocol).is_some();
+            let live: Vec<Summary> = live.iter().filter(speaks).copied().collect();
+            self.peers.see(store.log(), now.mono_us, &live, self.config.horizon_cap_us);
+        } else {
+            self.peers.see(store.log(), now.mono_us, live, self.config.horizon_cap_us);
+        }
+        // a member that cannot be asked for its set may have one
+        let apart = |who| self.peers.get(who).is_some_and(|peer| peer.version().is_none());
         self.others.clear();
-        self.others.extend_from_slice(others);
-        self.peers.see(store.log(), now.mono_us, live, self.config.horizon_cap_us);
+        self.others.extend(others.iter().map(|contact| match contact {
+            Contact::Answers(who) if apart(*who) && !mutants.has(Mutant::ApartIsNotWaitedFor) => {
+                Contact::Refuses(RefusalCause::Version)
+            }
+            contact => *contact,
+        }));
         if !store.mutants().has(Mutant::NoHorizonExchange) {
             let (moment, ours) = (self.moment(store, now), store.set().horizon());
             let honest =
@@ -174,17 +190,18 @@ impl Replica {
 
     /// Pushes what was written: to be called after each write too.
     pub fn pump<T>(&mut self, store: &mut Store<T>, now: Now) {
-        let live: Vec<Incarnation> = self.peers.live().map(|peer| peer.summary.incarnation).collect();
+        let live: Vec<Incarnation> = self.peers.asked().map(|peer| peer.summary.incarnation).collect();
         live.into_iter().for_each(|to| self.pump_to(store, now, to));
     }
 
     fn pump_to<T>(&mut self, store: &mut Store<T>, now: Now, to: Incarnation) {
         let (id, Some(peer)) = (self.next_id, self.peers.get_mut(to)) else { return };
+        let Some(version) = peer.version() else { return };
         let batch = peer.outbox.next(store.log(), store.set(), store.incarnation(), now.mono_us, id);
         let Some(batch) = batch else { return };
         self.next_id += 1;
         self.pushes.insert(id, (to, batch.upto, now));
-        store.call(Call { id, to, request: Request::Push(batch) });
+        store.call(Call { id, to, version, request: Request::Push(batch) });
     }
 
     /// Answers a peer.

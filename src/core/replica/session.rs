@@ -4,6 +4,7 @@ use super::{Call, Config, Counts, Incarnation, Now, Replica, Request, Store};
 use crate::core::limits::MAX_SESSION_US;
 use crate::core::message::{Answer, Ask};
 use crate::core::peers::{Errand, Peer};
+use crate::core::protocol::ProtocolVersion;
 use crate::core::sync::{Next, Outcome, Round, Snapshot, SnapshotNext, Stop, much_larger};
 
 /// How often in a row a request is asked again when it gets no answer: it changes nothing to ask twice.
@@ -23,6 +24,8 @@ const LEAST_BUDGET: u32 = 64 << 10;
 pub(super) struct Session {
     kind: Kind,
     since_us: u64,
+    /// The version of the protocol that both sides speak.
+    version: ProtocolVersion,
     /// Calls that got no response since the last one that did.
     silences: u32,
     /// When the last request was sent.
@@ -45,10 +48,11 @@ enum Kind {
 }
 
 impl Session {
-    pub(super) fn new(budget: u32) -> Self {
+    pub(super) fn new(budget: u32, version: ProtocolVersion) -> Self {
         Self {
             kind: Kind::Idle,
             since_us: 0,
+            version,
             silences: 0,
             asked: None,
             unanswered_since_us: None,
@@ -85,7 +89,7 @@ impl Replica {
             Errand::Round => Round::new(store, peer, self.session.budget, entropy >> 16),
             Errand::Vectors => Round::vectors(store, peer, self.session.budget),
         };
-        self.open(now);
+        self.open(now, peer);
         self.go_on(store, now, round);
     }
 
@@ -94,12 +98,16 @@ impl Replica {
             Some(parked) => parked.resume(peer, self.session.budget),
             None => Snapshot::new(peer, self.session.budget),
         };
-        self.open(now);
+        self.open(now, peer);
         self.go_on_with_snapshot(store, now, snapshot);
     }
 
-    fn open(&mut self, now: Now) {
+    fn open(&mut self, now: Now, with: Incarnation) {
         (self.session.silences, self.session.since_us) = (0, now.mono_us);
+        // a peer that is gone meanwhile was asked in this version just before
+        if let Some(version) = self.peers.get(with).and_then(Peer::version) {
+            self.session.version = version;
+        }
     }
 
     fn go_on<T>(&mut self, store: &mut Store<T>, now: Now, mut round: Round) {
@@ -118,7 +126,7 @@ impl Replica {
         self.session.unanswered_since_us.get_or_insert(now.mono_us);
         let id = self.next_id;
         self.next_id += 1;
-        store.call(Call { id, to, request: Request::Sync(ask) });
+        store.call(Call { id, to, version: self.session.version, request: Request::Sync(ask) });
         id
     }
 

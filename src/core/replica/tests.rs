@@ -176,7 +176,7 @@ fn equal_sets_are_silent() {
 fn a_set_that_shows_up_late_is_waited_for_as_long_as_one_that_was_there() {
     let (a, mut b) = (node(1, true), node(2, false));
     b.see(0, &[]);
-    b.replica.others = vec![Contact::Refuses { clock: true }; 2];
+    b.replica.others = vec![Contact::Refuses(RefusalCause::Clock); 2];
     assert!(b.tick(PATIENCE_US).is_empty(), "whom members refuse for its clock begins nothing");
     assert_eq!(b.replica.state(), State::Joining);
 

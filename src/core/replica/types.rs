@@ -1,6 +1,7 @@
 //! What goes into a replica and what comes out of it.
 
 use super::super::limits::{HORIZON_STEP_US, MAX_ANSWER_BYTES};
+use super::super::protocol::ProtocolRange;
 
 const SECOND_US: u64 = 1_000_000;
 
@@ -31,6 +32,8 @@ pub struct Config {
     pub push_us: u64,
     /// How far ahead of its clock the node takes a client's stamp, µs. A clock that is off by most of it is not trusted.
     pub max_future_us: u64,
+    /// The versions of the peer protocol that it speaks.
+    pub protocol: ProtocolRange,
 }
 
 impl Config {
@@ -50,6 +53,7 @@ impl Config {
             budget: MAX_ANSWER_BYTES as u32,
             push_us: 60 * SECOND_US,
             max_future_us: 2 * SECOND_US,
+            protocol: ProtocolRange::IMPLEMENTED,
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::core::limits::LIST_AT_MOST;
 use crate::core::message::{Answer, Ask, Found, Listed, Listing, Reply, Sums, What};
 use crate::core::mutants::Mutants;
 use crate::core::peers::{Errand, Peers, State, Summary};
+use crate::core::protocol::ProtocolRange;
 use crate::core::push::Log;
 use crate::core::record::{Dot, Incarnation, Kind};
 use crate::core::store::{Change, Store};
@@ -82,6 +83,7 @@ fn summary(store: &Store<()>) -> Summary {
         root: store.set().root(),
         horizon: store.set().horizon(),
         vector: store.vector().mark(),
+        protocol: ProtocolRange::IMPLEMENTED,
     }
 }
 

@@ -1,116 +1,129 @@
 //! What peers say to each other, field by field. Every list has a limit, and is allocated only for bytes that are there.
 //!
-//! A message begins with [`VERSION`]. Keyed hashes and stamps take 8 bytes, sums 16, counts and sequences 1 to 9.
+//! A message begins with its protocol version (1 byte) and its kind (1 byte). Keyed hashes and stamps take 8 bytes, sums
+//! 16, counts and sequences 1 to 9. A later version adds kinds and fields: each layout is given the version.
 
 use super::codec::{DecodeError, Reader, Writer};
 use crate::core::limits::{MAX_DATA_BYTES, MAX_MESSAGE_BYTES, MAX_NAME_BYTES, MAX_VECTOR, MAX_VERSION_BYTES};
 use crate::core::message::{
     Answer, Ask, Compare, Found, Listed, Listing, Reply, Request, Response, Sums, What,
 };
+use crate::core::protocol::{ProtocolRange, ProtocolVersion};
 use crate::core::push::{Ack, Batch};
 use crate::core::{Digest, Dot, Genesis, Incarnation, Kind, Name, Prefix, Record, Stamp, Vector, Version};
-
-/// Of the layout below.
-pub const VERSION: u8 = 1;
 
 /// Most children in one comparison.
 const MAX_SUMS: usize = 256;
 
-/// A request as bytes.
+/// The kind of a request or a response that is about a push.
+const PUSH: u8 = 0;
+/// The kind of a request or a response that is about a step of a sync.
+const SYNC: u8 = 1;
+
+/// A request as bytes, in a version of the protocol that its receiver speaks.
 #[must_use]
-pub fn encode_request(request: &Request) -> Vec<u8> {
-    encode(request)
+pub fn encode_request(version: ProtocolVersion, request: &Request) -> Vec<u8> {
+    encode(version, request)
 }
 
-/// A request from bytes.
+/// A request from bytes, and the version in which to answer it. The receiver speaks the versions of `spoken`.
 ///
 /// # Errors
-/// If they are not exactly one request.
-pub fn decode_request(bytes: &[u8]) -> Result<Request, DecodeError> {
-    decode(bytes)
+/// [`DecodeError::Version`] if the request is of another version, whatever follows; [`DecodeError::Kind`] if its kind is
+/// not known; any other error if the bytes are not exactly one request.
+pub fn decode_request(
+    spoken: ProtocolRange,
+    bytes: &[u8],
+) -> Result<(ProtocolVersion, Request), DecodeError> {
+    decode(spoken, bytes)
 }
 
-/// A response as bytes.
+/// A response as bytes, in the version of its request.
 #[must_use]
-pub fn encode_response(response: &Response) -> Vec<u8> {
-    encode(response)
+pub fn encode_response(version: ProtocolVersion, response: &Response) -> Vec<u8> {
+    encode(version, response)
 }
 
-/// A response from bytes.
+/// A response from bytes, to a request of this version.
 ///
 /// # Errors
-/// If they are not exactly one response.
-pub fn decode_response(bytes: &[u8]) -> Result<Response, DecodeError> {
-    decode(bytes)
+/// As [`decode_request`].
+pub fn decode_response(version: ProtocolVersion, bytes: &[u8]) -> Result<Response, DecodeError> {
+    decode(ProtocolRange::only(version), bytes).map(|(_, response)| response)
 }
 
-fn encode(value: &impl Layout) -> Vec<u8> {
+fn encode(version: ProtocolVersion, value: &impl Layout) -> Vec<u8> {
     let mut writer = Writer::default();
-    writer.byte(VERSION);
-    value.put(&mut writer);
+    writer.byte(version);
+    value.put(version, &mut writer);
     writer.into_bytes()
 }
 
-fn decode<T: Layout>(bytes: &[u8]) -> Result<T, DecodeError> {
+fn decode<T: Layout>(spoken: ProtocolRange, bytes: &[u8]) -> Result<(ProtocolVersion, T), DecodeError> {
     let mut reader = Reader::new(bytes)?;
-    if reader.byte()? != VERSION {
-        return Err(DecodeError::Unknown("protocol version"));
+    let version = reader.byte()?;
+    if !spoken.contains(version) {
+        return Err(DecodeError::Version(version));
     }
-    let value = T::read(&mut reader)?;
+    let value = T::read(version, &mut reader)?;
     reader.end()?;
-    Ok(value)
+    Ok((version, value))
 }
 
-/// A type with a place in a message.
+/// A type with a place in a message of the version that it is given.
 trait Layout: Sized {
-    /// Fewest bytes that it takes.
+    /// Fewest bytes that it takes in any version.
     const LEAST: usize;
-    fn put(&self, to: &mut Writer);
-    fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError>;
+    fn put(&self, at: ProtocolVersion, to: &mut Writer);
+    fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError>;
 }
 
-fn put_list<T: Layout>(list: &[T], to: &mut Writer) {
+fn put_list<T: Layout>(list: &[T], at: ProtocolVersion, to: &mut Writer) {
     to.number(list.len() as u64);
-    list.iter().for_each(|item| item.put(to));
+    list.iter().for_each(|item| item.put(at, to));
 }
 
 /// A list that is bounded by the message's own length.
-fn take_list<T: Layout>(from: &mut Reader<'_>, limit: usize) -> Result<Vec<T>, DecodeError> {
+fn take_list<T: Layout>(
+    at: ProtocolVersion,
+    from: &mut Reader<'_>,
+    limit: usize,
+) -> Result<Vec<T>, DecodeError> {
     let count = from.count(limit, T::LEAST)?;
     // what is decoded may be larger than its bytes: no more than a page of trust
     let mut list = Vec::with_capacity(count.min(4096 / size_of::<T>().max(1)));
     for _ in 0..count {
-        list.push(T::read(from)?);
+        list.push(T::read(at, from)?);
     }
     Ok(list)
 }
 
 impl Layout for u64 {
     const LEAST: usize = 8;
-    fn put(&self, to: &mut Writer) {
+    fn put(&self, _: ProtocolVersion, to: &mut Writer) {
         to.fixed(*self);
     }
-    fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn read(_: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         from.fixed()
     }
 }
 
 impl Layout for u128 {
     const LEAST: usize = 16;
-    fn put(&self, to: &mut Writer) {
+    fn put(&self, _: ProtocolVersion, to: &mut Writer) {
         to.wide(*self);
     }
-    fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn read(_: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         from.wide()
     }
 }
 
 impl Layout for bool {
     const LEAST: usize = 1;
-    fn put(&self, to: &mut Writer) {
+    fn put(&self, _: ProtocolVersion, to: &mut Writer) {
         to.byte(u8::from(*self));
     }
-    fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn read(_: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         match from.byte()? {
             0 => Ok(false),
             1 => Ok(true),
@@ -121,68 +134,68 @@ impl Layout for bool {
 
 impl<T: Layout> Layout for Option<T> {
     const LEAST: usize = 1;
-    fn put(&self, to: &mut Writer) {
-        self.is_some().put(to);
+    fn put(&self, at: ProtocolVersion, to: &mut Writer) {
+        self.is_some().put(at, to);
         if let Some(value) = self {
-            value.put(to);
+            value.put(at, to);
         }
     }
-    fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        if bool::read(from)? { T::read(from).map(Some) } else { Ok(None) }
+    fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        if bool::read(at, from)? { T::read(at, from).map(Some) } else { Ok(None) }
     }
 }
 
 impl Layout for Stamp {
     const LEAST: usize = 8;
-    fn put(&self, to: &mut Writer) {
+    fn put(&self, _: ProtocolVersion, to: &mut Writer) {
         to.fixed(self.micros());
     }
-    fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn read(_: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Self::from_micros(from.fixed()?).map_err(|_| DecodeError::Unknown("stamp"))
     }
 }
 
 impl Layout for Incarnation {
     const LEAST: usize = 8;
-    fn put(&self, to: &mut Writer) {
+    fn put(&self, _: ProtocolVersion, to: &mut Writer) {
         to.fixed(self.0);
     }
-    fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn read(_: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         from.fixed().map(Self)
     }
 }
 
 impl Layout for Genesis {
     const LEAST: usize = 25;
-    fn put(&self, to: &mut Writer) {
-        self.provisional.put(to);
-        self.started.put(to);
-        u128::from_le_bytes(self.key).put(to);
+    fn put(&self, at: ProtocolVersion, to: &mut Writer) {
+        self.provisional.put(at, to);
+        self.started.put(at, to);
+        u128::from_le_bytes(self.key).put(at, to);
     }
-    fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let (provisional, started) = (bool::read(from)?, Stamp::read(from)?);
-        Ok(Self { provisional, started, key: u128::read(from)?.to_le_bytes() })
+    fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let (provisional, started) = (bool::read(at, from)?, Stamp::read(at, from)?);
+        Ok(Self { provisional, started, key: u128::read(at, from)?.to_le_bytes() })
     }
 }
 
 impl Layout for Digest {
     const LEAST: usize = 17;
-    fn put(&self, to: &mut Writer) {
-        self.sum.put(to);
+    fn put(&self, at: ProtocolVersion, to: &mut Writer) {
+        self.sum.put(at, to);
         to.number(self.count);
     }
-    fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn read(_: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self { sum: from.wide()?, count: from.number()? })
     }
 }
 
 impl Layout for Prefix {
     const LEAST: usize = 9;
-    fn put(&self, to: &mut Writer) {
+    fn put(&self, _: ProtocolVersion, to: &mut Writer) {
         to.byte(self.bits());
         to.fixed(self.first());
     }
-    fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn read(_: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let (bits, first) = (from.byte()?, from.fixed()?);
         Self::of(first, bits).filter(|prefix| prefix.first() == first).ok_or(DecodeError::Unknown("prefix"))
     }
@@ -190,17 +203,17 @@ impl Layout for Prefix {
 
 impl Layout for Vector {
     const LEAST: usize = 1;
-    fn put(&self, to: &mut Writer) {
+    fn put(&self, at: ProtocolVersion, to: &mut Writer) {
         to.number(self.len() as u64);
         for (incarnation, sequence) in self.iter() {
-            incarnation.put(to);
+            incarnation.put(at, to);
             to.number(sequence);
         }
     }
-    fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut vector = Self::default();
         for _ in 0..from.count(MAX_VECTOR, 9)? {
-            let incarnation = Incarnation::read(from)?;
+            let incarnation = Incarnation::read(at, from)?;
             vector.raise(incarnation, from.number()?);
         }
         Ok(vector)
@@ -209,26 +222,26 @@ impl Layout for Vector {
 
 impl Layout for Record {
     const LEAST: usize = 20;
-    fn put(&self, to: &mut Writer) {
+    fn put(&self, at: ProtocolVersion, to: &mut Writer) {
         to.byte(match self.kind() {
             Kind::Value => 0,
             Kind::Tombstone => 1,
         });
         to.bytes(self.name().as_bytes());
-        self.last_sync().put(to);
-        self.dot().incarnation.put(to);
+        self.last_sync().put(at, to);
+        self.dot().incarnation.put(at, to);
         to.number(self.dot().sequence);
         if self.kind() == Kind::Value {
             to.bytes(self.version_bytes());
             to.bytes(self.data());
         }
     }
-    fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let kind = from.byte()?;
         let name = from.bytes(MAX_NAME_BYTES)?;
         let name = Name::new(name, MAX_NAME_BYTES).map_err(|_| DecodeError::Unknown("name"))?;
-        let last_sync = Stamp::read(from)?;
-        let dot = Dot { incarnation: Incarnation::read(from)?, sequence: from.number()? };
+        let last_sync = Stamp::read(at, from)?;
+        let dot = Dot { incarnation: Incarnation::read(at, from)?, sequence: from.number()? };
         match kind {
             0 => {
                 let version = from.bytes(MAX_VERSION_BYTES)?;
@@ -243,25 +256,25 @@ impl Layout for Record {
 
 impl Layout for Compare {
     const LEAST: usize = 11;
-    fn put(&self, to: &mut Writer) {
-        self.prefix.put(to);
+    fn put(&self, at: ProtocolVersion, to: &mut Writer) {
+        self.prefix.put(at, to);
         match &self.sums {
             Sums::Whole(sum) => {
                 to.byte(0);
-                sum.put(to);
+                sum.put(at, to);
             }
             Sums::Children { first, sums } => {
                 to.byte(1);
                 to.byte(*first);
-                put_list(sums, to);
+                put_list(sums, at, to);
             }
         }
     }
-    fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let prefix = Prefix::read(from)?;
+    fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let prefix = Prefix::read(at, from)?;
         let sums = match from.byte()? {
             0 => Sums::Whole(from.wide()?),
-            1 => Sums::Children { first: from.byte()?, sums: take_list(from, MAX_SUMS)? },
+            1 => Sums::Children { first: from.byte()?, sums: take_list(at, from, MAX_SUMS)? },
             _ => return Err(DecodeError::Unknown("comparison")),
         };
         Ok(Self { prefix, sums })
@@ -270,86 +283,86 @@ impl Layout for Compare {
 
 impl Layout for Listed {
     const LEAST: usize = 24;
-    fn put(&self, to: &mut Writer) {
+    fn put(&self, at: ProtocolVersion, to: &mut Writer) {
         to.fixed(self.position);
-        self.last_sync.put(to);
+        self.last_sync.put(at, to);
         to.fixed(self.item);
     }
-    fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { position: from.fixed()?, last_sync: Stamp::read(from)?, item: from.fixed()? })
+    fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { position: from.fixed()?, last_sync: Stamp::read(at, from)?, item: from.fixed()? })
     }
 }
 
 impl Layout for Listing {
     const LEAST: usize = 10;
-    fn put(&self, to: &mut Writer) {
-        self.prefix.put(to);
-        put_list(&self.items, to);
+    fn put(&self, at: ProtocolVersion, to: &mut Writer) {
+        self.prefix.put(at, to);
+        put_list(&self.items, at, to);
     }
-    fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { prefix: Prefix::read(from)?, items: take_list(from, MAX_MESSAGE_BYTES)? })
+    fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { prefix: Prefix::read(at, from)?, items: take_list(at, from, MAX_MESSAGE_BYTES)? })
     }
 }
 
 impl Layout for What {
     const LEAST: usize = 2;
-    fn put(&self, to: &mut Writer) {
+    fn put(&self, at: ProtocolVersion, to: &mut Writer) {
         match self {
             Self::Vectors { digest, vector } => {
                 to.byte(0);
-                digest.put(to);
-                vector.put(to);
+                digest.put(at, to);
+                vector.put(at, to);
             }
             Self::Open(compare) => {
                 to.byte(1);
-                put_list(compare, to);
+                put_list(compare, at, to);
             }
             Self::Go { compare, wants, records } => {
                 to.byte(2);
-                put_list(compare, to);
-                put_list(wants, to);
-                put_list(records, to);
+                put_list(compare, at, to);
+                put_list(wants, at, to);
+                put_list(records, at, to);
             }
             Self::Snapshot { after, first } => {
                 to.byte(3);
-                after.put(to);
-                first.put(to);
+                after.put(at, to);
+                first.put(at, to);
             }
         }
     }
-    fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         match from.byte()? {
-            0 => Ok(Self::Vectors { digest: Digest::read(from)?, vector: Vector::read(from)? }),
-            1 => Ok(Self::Open(take_list(from, MAX_MESSAGE_BYTES)?)),
+            0 => Ok(Self::Vectors { digest: Digest::read(at, from)?, vector: Vector::read(at, from)? }),
+            1 => Ok(Self::Open(take_list(at, from, MAX_MESSAGE_BYTES)?)),
             2 => Ok(Self::Go {
-                compare: take_list(from, MAX_MESSAGE_BYTES)?,
-                wants: take_list(from, MAX_MESSAGE_BYTES)?,
-                records: take_list(from, MAX_MESSAGE_BYTES)?,
+                compare: take_list(at, from, MAX_MESSAGE_BYTES)?,
+                wants: take_list(at, from, MAX_MESSAGE_BYTES)?,
+                records: take_list(at, from, MAX_MESSAGE_BYTES)?,
             }),
-            3 => Ok(Self::Snapshot { after: Option::read(from)?, first: bool::read(from)? }),
-            _ => Err(DecodeError::Unknown("request")),
+            3 => Ok(Self::Snapshot { after: Option::read(at, from)?, first: bool::read(at, from)? }),
+            _ => Err(DecodeError::Unknown("step of a sync")),
         }
     }
 }
 
 impl Layout for Ask {
     const LEAST: usize = 28;
-    fn put(&self, to: &mut Writer) {
-        self.from.put(to);
-        self.to.put(to);
-        self.genesis.put(to);
-        self.horizon.put(to);
+    fn put(&self, at: ProtocolVersion, to: &mut Writer) {
+        self.from.put(at, to);
+        self.to.put(at, to);
+        self.genesis.put(at, to);
+        self.horizon.put(at, to);
         to.number(u64::from(self.budget));
-        self.what.put(to);
+        self.what.put(at, to);
     }
-    fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
-            from: Incarnation::read(from)?,
-            to: Incarnation::read(from)?,
-            genesis: Option::read(from)?,
-            horizon: Stamp::read(from)?,
+            from: Incarnation::read(at, from)?,
+            to: Incarnation::read(at, from)?,
+            genesis: Option::read(at, from)?,
+            horizon: Stamp::read(at, from)?,
             budget: take_u32(from)?,
-            what: What::read(from)?,
+            what: What::read(at, from)?,
         })
     }
 }
@@ -360,31 +373,31 @@ fn take_u32(from: &mut Reader<'_>) -> Result<u32, DecodeError> {
 
 impl Layout for Found {
     const LEAST: usize = 7;
-    fn put(&self, to: &mut Writer) {
-        self.vector.put(to);
+    fn put(&self, at: ProtocolVersion, to: &mut Writer) {
+        self.vector.put(at, to);
         to.number(self.count);
         to.number(u64::from(self.covered));
-        put_list(&self.differ, to);
-        put_list(&self.listed, to);
+        put_list(&self.differ, at, to);
+        put_list(&self.listed, at, to);
         to.number(u64::from(self.given));
-        put_list(&self.records, to);
+        put_list(&self.records, at, to);
     }
-    fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
-            vector: Option::read(from)?,
+            vector: Option::read(at, from)?,
             count: from.number()?,
             covered: take_u32(from)?,
-            differ: take_list(from, MAX_MESSAGE_BYTES)?,
-            listed: take_list(from, MAX_MESSAGE_BYTES)?,
+            differ: take_list(at, from, MAX_MESSAGE_BYTES)?,
+            listed: take_list(at, from, MAX_MESSAGE_BYTES)?,
             given: take_u32(from)?,
-            records: take_list(from, MAX_MESSAGE_BYTES)?,
+            records: take_list(at, from, MAX_MESSAGE_BYTES)?,
         })
     }
 }
 
 impl Layout for Reply {
     const LEAST: usize = 1;
-    fn put(&self, to: &mut Writer) {
+    fn put(&self, at: ProtocolVersion, to: &mut Writer) {
         match self {
             Self::NotMe => to.byte(0),
             Self::Joining => to.byte(1),
@@ -393,32 +406,32 @@ impl Layout for Reply {
             Self::WrongHorizon => to.byte(7),
             Self::Equal(vector) => {
                 to.byte(4);
-                vector.put(to);
+                vector.put(at, to);
             }
             Self::Found(found) => {
                 to.byte(5);
-                found.put(to);
+                found.put(at, to);
             }
             Self::Snapshot { vector, records, upto } => {
                 to.byte(6);
-                vector.put(to);
-                put_list(records, to);
+                vector.put(at, to);
+                put_list(records, at, to);
                 to.fixed(*upto);
             }
         }
     }
-    fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(match from.byte()? {
             0 => Self::NotMe,
             1 => Self::Joining,
             2 => Self::OtherGenesis,
             3 => Self::HorizonFirst,
             7 => Self::WrongHorizon,
-            4 => Self::Equal(Vector::read(from)?),
-            5 => Self::Found(Found::read(from)?),
+            4 => Self::Equal(Vector::read(at, from)?),
+            5 => Self::Found(Found::read(at, from)?),
             6 => Self::Snapshot {
-                vector: Option::read(from)?,
-                records: take_list(from, MAX_MESSAGE_BYTES)?,
+                vector: Option::read(at, from)?,
+                records: take_list(at, from, MAX_MESSAGE_BYTES)?,
                 upto: from.fixed()?,
             },
             _ => return Err(DecodeError::Unknown("reply")),
@@ -428,96 +441,96 @@ impl Layout for Reply {
 
 impl Layout for Answer {
     const LEAST: usize = 26;
-    fn put(&self, to: &mut Writer) {
-        self.from.put(to);
-        self.now.put(to);
-        self.genesis.put(to);
-        self.horizon.put(to);
-        self.reply.put(to);
+    fn put(&self, at: ProtocolVersion, to: &mut Writer) {
+        self.from.put(at, to);
+        self.now.put(at, to);
+        self.genesis.put(at, to);
+        self.horizon.put(at, to);
+        self.reply.put(at, to);
     }
-    fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
-            from: Incarnation::read(from)?,
-            now: Stamp::read(from)?,
-            genesis: Option::read(from)?,
-            horizon: Stamp::read(from)?,
-            reply: Reply::read(from)?,
+            from: Incarnation::read(at, from)?,
+            now: Stamp::read(at, from)?,
+            genesis: Option::read(at, from)?,
+            horizon: Stamp::read(at, from)?,
+            reply: Reply::read(at, from)?,
         })
     }
 }
 
 impl Layout for Batch {
     const LEAST: usize = 11;
-    fn put(&self, to: &mut Writer) {
-        self.from.put(to);
+    fn put(&self, at: ProtocolVersion, to: &mut Writer) {
+        self.from.put(at, to);
         to.number(self.after);
         to.number(self.upto);
-        put_list(&self.records, to);
+        put_list(&self.records, at, to);
     }
-    fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
-            from: Incarnation::read(from)?,
+            from: Incarnation::read(at, from)?,
             after: from.number()?,
             upto: from.number()?,
-            records: take_list(from, MAX_MESSAGE_BYTES)?,
+            records: take_list(at, from, MAX_MESSAGE_BYTES)?,
         })
     }
 }
 
 impl Layout for Ack {
     const LEAST: usize = 17;
-    fn put(&self, to: &mut Writer) {
-        self.from.put(to);
+    fn put(&self, at: ProtocolVersion, to: &mut Writer) {
+        self.from.put(at, to);
         to.number(self.have);
-        self.now.put(to);
+        self.now.put(at, to);
     }
-    fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { from: Incarnation::read(from)?, have: from.number()?, now: Stamp::read(from)? })
+    fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { from: Incarnation::read(at, from)?, have: from.number()?, now: Stamp::read(at, from)? })
     }
 }
 
 impl Layout for Request {
     const LEAST: usize = 12;
-    fn put(&self, to: &mut Writer) {
+    fn put(&self, at: ProtocolVersion, to: &mut Writer) {
         match self {
             Self::Push(batch) => {
-                to.byte(0);
-                batch.put(to);
+                to.byte(PUSH);
+                batch.put(at, to);
             }
             Self::Sync(ask) => {
-                to.byte(1);
-                ask.put(to);
+                to.byte(SYNC);
+                ask.put(at, to);
             }
         }
     }
-    fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         match from.byte()? {
-            0 => Batch::read(from).map(Self::Push),
-            1 => Ask::read(from).map(Self::Sync),
-            _ => Err(DecodeError::Unknown("request")),
+            PUSH => Batch::read(at, from).map(Self::Push),
+            SYNC => Ask::read(at, from).map(Self::Sync),
+            kind => Err(DecodeError::Kind(kind)),
         }
     }
 }
 
 impl Layout for Response {
     const LEAST: usize = 18;
-    fn put(&self, to: &mut Writer) {
+    fn put(&self, at: ProtocolVersion, to: &mut Writer) {
         match self {
             Self::Push(ack) => {
-                to.byte(0);
-                ack.put(to);
+                to.byte(PUSH);
+                ack.put(at, to);
             }
             Self::Sync(answer) => {
-                to.byte(1);
-                answer.put(to);
+                to.byte(SYNC);
+                answer.put(at, to);
             }
         }
     }
-    fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         match from.byte()? {
-            0 => Ack::read(from).map(Self::Push),
-            1 => Answer::read(from).map(Self::Sync),
-            _ => Err(DecodeError::Unknown("response")),
+            PUSH => Ack::read(at, from).map(Self::Push),
+            SYNC => Answer::read(at, from).map(Self::Sync),
+            kind => Err(DecodeError::Kind(kind)),
         }
     }
 }

@@ -8,6 +8,13 @@ fn text() -> impl Strategy<Value = Vec<u8>> {
     "[a-z/é]{1,40}".prop_map(String::into_bytes)
 }
 
+/// The newest version that is implemented.
+const V: ProtocolVersion = ProtocolRange::IMPLEMENTED.newest();
+
+fn decoded(bytes: &[u8]) -> Result<Request, DecodeError> {
+    decode_request(ProtocolRange::IMPLEMENTED, bytes).map(|(_, request)| request)
+}
+
 /// As other nodes may have accepted it, older ones too.
 fn version() -> impl Strategy<Value = Vec<u8>> {
     "[a-z/é\u{80}-\u{9f}]{1,40}".prop_map(String::into_bytes)
@@ -135,33 +142,69 @@ fn response() -> impl Strategy<Value = Response> {
 proptest! {
     #[test]
     fn requests_come_back_as_they_went(request in request()) {
-        let bytes = encode_request(&request);
-        let back = decode_request(&bytes).unwrap();
+        let bytes = encode_request(V, &request);
+        let back = decoded(&bytes).unwrap();
         prop_assert_eq!(format!("{back:?}"), format!("{request:?}"));
-        prop_assert_eq!(encode_request(&back), bytes);
+        prop_assert_eq!(encode_request(V, &back), bytes);
     }
 
     #[test]
     fn responses_come_back_as_they_went(response in response()) {
-        let bytes = encode_response(&response);
-        let back = decode_response(&bytes).unwrap();
+        let bytes = encode_response(V, &response);
+        let back = decode_response(V, &bytes).unwrap();
         prop_assert_eq!(format!("{back:?}"), format!("{response:?}"));
-        prop_assert_eq!(encode_response(&back), bytes);
+        prop_assert_eq!(encode_response(V, &back), bytes);
+    }
+
+    /// A request comes back in each version that both speak, and says in which one to answer.
+    #[test]
+    fn a_request_of_each_version_in_the_range_is_read(request in request(), a: u8, b: u8, version: u8) {
+        let spoken = ProtocolRange::new(a.min(b), a.max(b)).unwrap();
+        let bytes = encode_request(version, &request);
+        match decode_request(spoken, &bytes) {
+            Ok((of, back)) => {
+                prop_assert!(spoken.contains(version));
+                prop_assert_eq!(of, version);
+                prop_assert_eq!(format!("{back:?}"), format!("{request:?}"));
+            }
+            Err(error) => {
+                prop_assert!(!spoken.contains(version));
+                prop_assert_eq!(error, DecodeError::Version(version));
+            }
+        }
+    }
+
+    /// Whatever follows: a version or a kind that is not known is told as what it is, and not as garbage.
+    #[test]
+    fn what_is_not_known_is_told_from_what_is_garbled(
+        version: u8,
+        kind: u8,
+        rest in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let bytes = [&[version, kind][..], &rest].concat();
+        let (request, response) = (decoded(&bytes), decode_response(V, &bytes));
+        let expected = match (version, kind) {
+            (version, _) if version != V => DecodeError::Version(version),
+            (_, kind) if kind > SYNC => DecodeError::Kind(kind),
+            _ => return Ok(()),
+        };
+        prop_assert_eq!(request.err(), Some(expected));
+        prop_assert_eq!(response.err(), Some(expected));
     }
 
     #[test]
     fn what_is_cut_short_is_rejected(request in request(), at in any::<prop::sample::Index>()) {
-        let bytes = encode_request(&request);
-        prop_assert!(decode_request(&bytes[..at.index(bytes.len())]).is_err());
+        let bytes = encode_request(V, &request);
+        prop_assert!(decoded(&bytes[..at.index(bytes.len())]).is_err());
         let mut longer = bytes;
         longer.push(0);
-        prop_assert!(decode_request(&longer).is_err());
+        prop_assert!(decoded(&longer).is_err());
     }
 
     #[test]
     fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-        let _ = decode_request(&bytes);
-        let _ = decode_response(&bytes);
+        let _ = decoded(&bytes);
+        let _ = decode_response(V, &bytes);
     }
 
     #[test]
@@ -170,13 +213,13 @@ proptest! {
         response in response(),
         flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
     ) {
-        for mut bytes in [encode_request(&request), encode_response(&response)] {
+        for mut bytes in [encode_request(V, &request), encode_response(V, &response)] {
             for (at, with) in &flips {
                 let at = at.index(bytes.len());
                 bytes[at] ^= with;
             }
-            let _ = decode_request(&bytes);
-            let _ = decode_response(&bytes);
+            let _ = decoded(&bytes);
+            let _ = decode_response(V, &bytes);
         }
     }
 }
@@ -184,11 +227,11 @@ proptest! {
 #[test]
 fn more_than_a_message_may_have_is_rejected() {
     let long = vec![0; MAX_MESSAGE_BYTES + 1];
-    assert!(matches!(decode_request(&long), Err(DecodeError::TooMuch { .. })));
+    assert!(matches!(decoded(&long), Err(DecodeError::TooMuch { .. })));
     // version, a push, from, after, upto, and 2^32 records in 9 bytes
-    let mut bytes = vec![VERSION, 0];
+    let mut bytes = vec![V, 0];
     bytes.extend([0; 8]);
     bytes.extend([1, 2, 253]);
     bytes.extend((1u64 << 32).to_le_bytes());
-    assert!(matches!(decode_request(&bytes), Err(DecodeError::TooMuch { .. })));
+    assert!(matches!(decoded(&bytes), Err(DecodeError::TooMuch { .. })));
 }

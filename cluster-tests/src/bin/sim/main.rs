@@ -76,6 +76,7 @@ fn parse() -> Result<Args, String> {
                     Some("wrong") => Scenario::Wrong,
                     Some("stranger") => Scenario::Stranger,
                     Some("unreachable") => Scenario::Unreachable,
+                    Some("apart") => Scenario::Apart,
                     _ => return Err(format!("--scenario needs a name of one\n{USAGE}")),
                 }
             }

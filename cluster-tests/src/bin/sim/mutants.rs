@@ -46,6 +46,8 @@ fn caught(mutant: Mutant) -> (Scenario, u64, &'static [&'static str]) {
         Mutant::LoneClockBelieved => (Scenario::Wrong, 1, &["doubt has its time"]),
         Mutant::RefusalsForEver => (Scenario::Stranger, 1, &["joining has an end"]),
         Mutant::OutOfReachForEver => (Scenario::Unreachable, 1, &["joining has an end"]),
+        Mutant::ApartIsNobody => (Scenario::Apart, 1, &["a delete stays deleted"]),
+        Mutant::ApartIsNotWaitedFor => (Scenario::Apart, 1, &["no set beside that of members"]),
         Mutant::ReplicatedUnreported => (Scenario::Storm, 1, &["each change is reported"]),
     }
 }
