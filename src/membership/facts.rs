@@ -29,8 +29,11 @@ pub const MAX_SERVER_BYTES: usize = 100;
 pub const MAX_REGION_BYTES: usize = 32;
 /// Longest printable node id; a longer one is cut.
 pub const MAX_NAME_BYTES: usize = 32;
-/// Most bytes of keys and values of a node.
-pub const MAX_FACTS_BYTES: usize = 300;
+/// Most bytes of keys and values that a node says of itself.
+pub const MAX_FACTS_BYTES: usize = 512;
+/// Most bytes of values that are taken from another node. It is more than a node of this version says, for later ones.
+const MAX_HEARD_BYTES: usize = 1200;
+const _: () = assert!(MAX_FACTS_BYTES <= MAX_HEARD_BYTES);
 
 const FORMAT: u8 = 1;
 const WHO_BYTES: usize = 24;
@@ -145,7 +148,7 @@ impl Facts {
     pub fn decode<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Self, FactsError> {
         let (Some(who), Some(set)) = (get(WHO), get(SET)) else { return Err(FactsError::Missing) };
         // whatever is longer was not said by a node
-        if who.len() + set.len() > 4 * MAX_FACTS_BYTES {
+        if who.len() + set.len() > MAX_HEARD_BYTES {
             return Err(FactsError::Malformed);
         }
         let mut parts = who.split('|');
@@ -326,6 +329,76 @@ mod tests {
             values[0].1.push_str("|more");
             prop_assert_eq!(read(&values), Ok(facts));
         }
+    }
+
+    /// All that is gossiped: key of the value, field, most bytes, and whether they are text. Other bytes are gossiped as base64.
+    /// The documentation has the same table.
+    const FIELDS: [(&str, &str, usize, bool); 17] = [
+        (WHO, "format", 1, false),
+        (WHO, "incarnation", 8, false),
+        (WHO, "hash of the node id", 8, false),
+        (WHO, "oldest and newest version of the [peer protocol](replication.md#transport)", 2, false),
+        (WHO, "whether it seals", 1, false),
+        (WHO, "id of the key that it seals with", 4, false),
+        (WHO, "`\\|` and `host:port` of the server port", 1 + MAX_SERVER_BYTES, true),
+        (WHO, "`\\|` and region", 1 + MAX_REGION_BYTES, true),
+        (WHO, "`\\|` and node id", 1 + MAX_NAME_BYTES, true),
+        (SET, "format", 1, false),
+        (SET, "state, and flags of the genesis", 1, false),
+        (SET, "start of the genesis", 8, false),
+        (SET, "key id of the genesis", 8, false),
+        (SET, "sum of the digest", 16, false),
+        (SET, "count of the digest", 8, false),
+        (SET, "GC horizon", 8, false),
+        (SET, "mark of the version vector", 4, false),
+    ];
+
+    /// Most bytes of a value.
+    fn most_bytes(key: &str) -> usize {
+        let sum = |text: bool| {
+            FIELDS
+                .iter()
+                .filter(|field| field.0 == key && field.3 == text)
+                .map(|field| field.2)
+                .sum::<usize>()
+        };
+        (sum(false) * 4).div_ceil(3) + sum(true)
+    }
+
+    #[test]
+    fn the_largest_values_fit_into_what_a_node_may_say() {
+        let long = "x".repeat(200);
+        let identity = Identity::new(Incarnation(u64::MAX), &long, &long, &long);
+        let summary = Summary {
+            incarnation: identity.incarnation,
+            node: identity.node,
+            region: hash(&identity.region),
+            state: State::Leaving,
+            genesis: Some(GenesisMark { provisional: true, started: Stamp::MAX, key_id: u64::MAX }),
+            root: Digest { sum: u128::MAX, count: MAX_COUNT },
+            horizon: Stamp::MAX,
+            vector: u32::MAX,
+            protocol: ProtocolRange::new(0, u8::MAX).unwrap(),
+        };
+        let facts = Facts { identity, seal_key: Some(KeyId(u32::MAX)), summary };
+        for (key, value) in facts.encode() {
+            assert_eq!(value.len(), most_bytes(key), "the table has every field of {key}");
+        }
+        let all: usize = [WHO, SET].iter().map(|key| key.len() + most_bytes(key)).sum();
+        assert!(all <= MAX_FACTS_BYTES, "{all}");
+    }
+
+    #[test]
+    fn the_documentation_has_the_table() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/internals/gossip.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        for (key, field, bytes, is_text) in FIELDS {
+            let row =
+                format!("| `{key}` | {field} | {bytes} | {} |", if is_text { "text" } else { "base64" });
+            assert!(page.contains(&row), "the page lacks {row}");
+        }
+        let all: usize = [WHO, SET].iter().map(|key| key.len() + most_bytes(key)).sum();
+        assert!(page.contains(&format!("{all} of {MAX_FACTS_BYTES} bytes")), "{all}");
     }
 
     #[test]
