@@ -1,6 +1,7 @@
 //! For who runs the node: is it there, is it ready, what does it count, what does it log.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, VIA};
@@ -18,6 +19,7 @@ use crate::config::LogLevel;
 use crate::core::Stamp;
 use crate::metrics::process::Vitals;
 use crate::node::in_flight::Account;
+use crate::node::store::{ClusterCensus, Readiness};
 use crate::report;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::exposition::Form;
@@ -44,15 +46,34 @@ async fn ready(State(node): State<Arc<Node>>) -> Result<Response, Refusal> {
     if genesis > Stamp::ZERO {
         headers.insert(GENESIS, number(genesis.micros()));
     }
-    let Some(filler) = &node.fill else { return Ok((headers, "ready\n").into_response()) };
-    let health = filler.health();
-    headers.insert(VIA, HeaderValue::try_from(health.via).expect("tokens"));
+    let mut cut_off_for = None;
+    if let Some(filler) = &node.fill {
+        let health = filler.health();
+        headers.insert(VIA, HeaderValue::try_from(health.via).expect("tokens"));
+        cut_off_for = health.unreachable_for;
+    }
+    Ok((headers, ready_text(&node.store.cluster_census(), cut_off_for)).into_response())
+}
+
+/// What a node that is ready answers: one line, and behind it a line for each thing that is degraded, `key: value`.
+fn ready_text(census: &ClusterCensus, cut_off_for: Option<Duration>) -> String {
     // what was filled is served all the same
-    let text = match health.unreachable_for {
+    let mut text = match cut_off_for {
         Some(time) => format!("ready: cut off from the upstream for {} s\n", time.as_secs()),
         None => "ready\n".to_owned(),
     };
-    Ok((headers, text).into_response())
+    let apart = census.peers.iter().filter(|peer| peer.version.is_none()).count();
+    for (is_so, line) in [
+        (census.standing == Readiness::ClockInDoubt, "clock: in doubt\n".to_owned()),
+        (census.provisional, "set: provisional\n".to_owned()),
+        (apart > 0, format!("peers-without-common-version: {apart}\n")),
+        (cut_off_for.is_some(), "upstream: cut off\n".to_owned()),
+    ] {
+        if is_so {
+            text.push_str(&line);
+        }
+    }
+    text
 }
 
 /// `GET /v1/cluster`: how this node sees its group.
@@ -93,4 +114,49 @@ pub(crate) async fn logging(State(node): State<Arc<Node>>, uri: Uri) -> Result<S
         .map_err(|e| Refusal::new(ErrorCode::Internal, format_args!("level not changed: {e}")))?;
     tracing::info!("the log is at level {level} from now on");
     Ok(level.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::protocol::ProtocolRange;
+    use crate::core::replica::Counts;
+    use crate::core::{Digest, Incarnation, State as NodeState, Summary};
+    use crate::node::store::PeerCensus;
+
+    fn census() -> ClusterCensus {
+        let summary = Summary {
+            incarnation: Incarnation(1),
+            node: 1,
+            region: 0,
+            state: NodeState::Ready,
+            genesis: None,
+            root: Digest::default(),
+            horizon: Stamp::ZERO,
+            vector: 0,
+            protocol: ProtocolRange::IMPLEMENTED,
+        };
+        let peer = |version| PeerCensus { summary, version, dirty: false, lag: 0, offset_us: None };
+        ClusterCensus {
+            summary,
+            peers: vec![peer(Some(1)), peer(Some(2))],
+            away: 0,
+            common_version: Some(1),
+            standing: Readiness::Ready,
+            counts: Counts::default(),
+            provisional: false,
+        }
+    }
+
+    #[test]
+    fn what_is_degraded_is_on_a_line_of_its_own() {
+        assert_eq!(ready_text(&census(), None), "ready\n");
+        let mut all = ClusterCensus { standing: Readiness::ClockInDoubt, provisional: true, ..census() };
+        all.peers[0].version = None;
+        assert_eq!(
+            ready_text(&all, Some(Duration::from_millis(7_900))),
+            "ready: cut off from the upstream for 7 s\n\
+             clock: in doubt\nset: provisional\npeers-without-common-version: 1\nupstream: cut off\n"
+        );
+    }
 }
