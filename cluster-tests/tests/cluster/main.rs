@@ -9,4 +9,5 @@ mod membership;
 mod peer_http;
 mod processes;
 mod proxy;
+mod upgrade;
 mod view;
