@@ -4,6 +4,8 @@
 
 mod command;
 mod fuzz;
+#[cfg(test)]
+mod layers;
 mod stages;
 
 use std::process::ExitCode;
