@@ -15,7 +15,8 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let version = bytes.first().copied().unwrap_or_default();
     if let Ok(response) = decode_response(version, bytes) {
-        let again = decode_response(version, &encode_response(version, &response)).expect("it was just written");
+        let again =
+            decode_response(version, &encode_response(version, &response)).expect("it was just written");
         assert_eq!(format!("{response:?}"), format!("{again:?}"));
     }
     if let Some(answer) = Answer::decode(bytes.to_vec()) {
