@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use crate::core::protocol::ProtocolRange;
+use crate::http::fast_path::MAX_EVENT_LOOPS;
 use crate::node::clock;
 
 /// Sets the clock of the process wrong, see [`clock::set_offset`].
@@ -47,7 +48,9 @@ impl TestVariables {
                 "{CLOCK_OFFSET} is for tests only: the clock of this node is off by {offset} on purpose: unset it"
             );
         }
-        let event_loops = value(EVENT_LOOPS).and_then(|text| text.to_str()?.parse().ok());
+        let event_loops = value(EVENT_LOOPS)
+            .and_then(|text| text.to_str()?.parse().ok())
+            .filter(|asked| *asked <= MAX_EVENT_LOOPS);
         if let Some(asked) = event_loops {
             tracing::warn!(
                 "{EVENT_LOOPS} is for tests only: the fast path has {asked} event loops on purpose: unset it"
