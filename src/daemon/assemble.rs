@@ -57,15 +57,15 @@ pub(super) async fn assemble(
     }
     let metrics = Arc::new(metrics);
 
-    let keyring = Arc::new(config.cluster.keyring());
-    let peering = bootstrap.is_some().then(|| Peering::new(Arc::clone(&keyring), incarnation, protocol));
-    let cluster = match bootstrap {
-        Some(bootstrap) => {
+    let peering =
+        bootstrap.is_some().then(|| Peering::new(Arc::new(config.cluster.keyring()), incarnation, protocol));
+    let cluster = match bootstrap.zip(peering.as_ref()) {
+        Some((bootstrap, peering)) => {
             let newcomer = Newcomer {
                 config: &config,
                 store: &store,
                 metrics: &metrics,
-                keyring: &keyring,
+                keyring: &peering.keyring,
                 incarnation,
                 started,
             };
