@@ -18,7 +18,7 @@ const ERROR: HeaderName = HeaderName::from_static(X_VWATCH_ERROR);
 
 /// A request that is not done, why, and what its sender can do. Nothing was changed.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     code: ErrorCode,
     text: String,
     /// Boxed, so that a `Result` with a refusal in it stays small.
@@ -28,7 +28,7 @@ pub(super) struct Refusal {
 impl Refusal {
     /// A refusal with its code, which says the status, and its one line. One of 502 to 504 has `Retry-After`, where the same
     /// request may be done later.
-    pub(super) fn new(code: ErrorCode, text: impl Display) -> Self {
+    pub(crate) fn new(code: ErrorCode, text: impl Display) -> Self {
         let mut text = text.to_string();
         // what is quoted from outside must not make a second line of it
         text.retain(|c| !c.is_control());
@@ -42,17 +42,17 @@ impl Refusal {
     }
 
     /// A malformed request.
-    pub(super) fn bad_request(text: impl Display) -> Self {
+    pub(crate) fn bad_request(text: impl Display) -> Self {
         Self::new(ErrorCode::BadRequest, text)
     }
 
     /// A malformed parameter.
-    pub(super) fn bad_parameter(text: impl Display) -> Self {
+    pub(crate) fn bad_parameter(text: impl Display) -> Self {
         Self::new(ErrorCode::BadParameter, text)
     }
 
     /// A malformed name, or one that is too long.
-    pub(super) fn name(error: &NameError, metrics: &Metrics) -> Self {
+    pub(crate) fn name(error: &NameError, metrics: &Metrics) -> Self {
         let code = match error {
             NameError::TooLong { .. } => {
                 metrics.hit(Limit::NameBytes);
@@ -65,14 +65,14 @@ impl Refusal {
 
     /// Adds a header.
     #[must_use]
-    pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+    pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
         self
     }
 
     /// Adds headers.
     #[must_use]
-    pub(super) fn with_all(mut self, headers: HeaderMap) -> Self {
+    pub(crate) fn with_all(mut self, headers: HeaderMap) -> Self {
         self.headers.extend(headers);
         self
     }
@@ -80,7 +80,7 @@ impl Refusal {
 
 impl Refusal {
     /// The answer, with its body as bytes.
-    pub(super) fn into_bytes(self) -> Response<Bytes> {
+    pub(crate) fn into_bytes(self) -> Response<Bytes> {
         let mut response = Response::new(Bytes::from(self.text + "\n"));
         *response.status_mut() =
             StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -3,7 +3,7 @@
 mod admin;
 mod body;
 pub mod connection;
-mod error;
+pub(crate) mod error;
 mod fill;
 mod headers;
 mod list;

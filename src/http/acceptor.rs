@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 
 use super::accept_errors::{ACCEPT_PAUSE, AcceptErrors};
-use super::connection::ConnectionHandler;
+use super::connection;
 use super::connection_limit::ConnectionLimit;
 use super::fast_path::{FastPath, Shared};
 use super::overflow::Overflow;
@@ -44,10 +44,9 @@ impl Acceptor {
     /// If the socket cannot be used at all. What a single connection does wrong ends that connection only.
     pub(crate) async fn run(self, kept: usize, open: OpenGuard) -> io::Result<()> {
         let responder = self.responder(open);
-        let handler = ConnectionHandler(responder.clone());
         let limit = self.limit();
         let listener = TcpListener::from_std(self.listener)?;
-        let overflow = Overflow::new(responder);
+        let overflow = Overflow::new(responder.clone());
         let is_peer =
             |ip| self.node.cluster.as_ref().is_some_and(|cluster| cluster.observer().is_of_peer(ip));
         let mut errors = AcceptErrors::default();
@@ -66,9 +65,9 @@ impl Acceptor {
                 }
             };
             let for_peer = || is_peer(from.ip().to_canonical()).then(|| limit.take()).flatten();
-            let permit = limit.take_but(kept).or_else(|| if kept == 0 { None } else { for_peer() });
+            let permit = limit.take_but(kept).or_else(for_peer);
             match permit {
-                Some(permit) => drop(tokio::spawn(handler.clone().serve(stream, permit))),
+                Some(permit) => drop(tokio::spawn(connection::serve(responder.clone(), stream, permit))),
                 None => overflow.reject(|| Ok(stream)),
             }
         }
@@ -80,8 +79,7 @@ impl Acceptor {
     /// If the socket or the threads cannot be had, or the fast path ends before its time.
     pub(crate) async fn run_fast_path(self, event_loops: usize, open: OpenGuard) -> io::Result<()> {
         let responder = self.responder(open.clone());
-        let handler = ConnectionHandler(responder.clone());
-        let overflow = Overflow::new(responder);
+        let overflow = Overflow::new(responder.clone());
         let runtime = Handle::current();
         let shared = Shared {
             node: Arc::clone(&self.node),
@@ -89,7 +87,7 @@ impl Acceptor {
             limit: self.limit(),
             hand_over: Box::new({
                 let runtime = runtime.clone();
-                move |handover| drop(runtime.spawn(handler.clone().go_on(handover)))
+                move |handover| drop(runtime.spawn(connection::resume(responder.clone(), handover)))
             }),
             reject: Box::new(move |stream| {
                 let _guard = runtime.enter();

@@ -41,52 +41,46 @@ pub(crate) struct Unsent {
     pub(crate) is_last: bool,
 }
 
-/// Serves connections by the ordinary path. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct ConnectionHandler(pub(crate) Responder);
+/// Serves a connection that was just accepted.
+pub(super) async fn serve(responder: Responder, stream: TcpStream, permit: Permit) {
+    serve_from(responder, stream, Vec::new()).await;
+    drop(permit);
+}
 
-impl ConnectionHandler {
-    /// Serves a connection that was just accepted.
-    pub(crate) async fn serve(self, stream: TcpStream, permit: Permit) {
-        self.serve_from(stream, Vec::new()).await;
-        drop(permit);
-    }
-
-    /// Goes on with a connection from the fast path.
-    pub(crate) async fn go_on(self, handover: Handover) {
-        let Handover { stream, permit, read, unsent } = handover;
-        let Ok(mut stream) = TcpStream::from_std(stream) else { return };
-        match timeout(self.0.node.config.idle_timeout, send(&mut stream, &unsent)).await {
-            Ok(Ok(())) if unsent.is_last => {
-                let _ = timeout(LAST_WORDS_TIME, end(&mut stream)).await;
-            }
-            Ok(Ok(())) => self.serve_from(stream, read).await,
-            Ok(Err(error)) => tracing::debug!(%error, "connection ended early"),
-            Err(_) => self.0.node.metrics.hit(Limit::WriteTime),
+/// Serves on a connection from the fast path.
+pub(super) async fn resume(responder: Responder, handover: Handover) {
+    let Handover { stream, permit, read, unsent } = handover;
+    let Ok(mut stream) = TcpStream::from_std(stream) else { return };
+    match timeout(responder.node.config.idle_timeout, send(&mut stream, &unsent)).await {
+        Ok(Ok(())) if unsent.is_last => {
+            let _ = timeout(LAST_WORDS_TIME, end(&mut stream)).await;
         }
-        drop(permit);
+        Ok(Ok(())) => serve_from(responder, stream, read).await,
+        Ok(Err(error)) => tracing::debug!(%error, "connection ended early"),
+        Err(_) => responder.node.metrics.hit(Limit::WriteTime),
     }
+    drop(permit);
+}
 
-    /// Serves a connection of which this was read already.
-    pub(crate) async fn serve_from(self, stream: TcpStream, mut read: Vec<u8>) {
-        let (mut stream, disconnect) =
-            WriteTimeout::new(stream, self.0.node.config.idle_timeout, Arc::clone(&self.0.node.metrics));
-        let closing = async {
-            self.0.node.lifecycle.reached(Phase::Closing).await;
-            sleep(CLOSING_TIME).await;
-        };
-        let is_http2 = tokio::select! {
-            is_http2 = timeout(self.0.node.config.idle_timeout, http2::begins(&mut stream, &mut read)) => is_http2,
-            () = closing => return,
-        };
-        let Ok(is_http2) = is_http2 else { return self.0.node.metrics.hit(Limit::IdleTime) };
-        let stream = Resumed { stream, read, at: 0 };
-        if is_http2 {
-            // apart, so that its size is not that of every connection
-            Box::pin(http2::serve(self.0, stream, disconnect)).await;
-        } else {
-            http1::serve(self.0, stream, disconnect).await;
-        }
+/// Serves a connection of which this was read already.
+pub(super) async fn serve_from(responder: Responder, stream: TcpStream, mut read: Vec<u8>) {
+    let (mut stream, disconnect) =
+        WriteTimeout::new(stream, responder.node.config.idle_timeout, Arc::clone(&responder.node.metrics));
+    let closing = async {
+        responder.node.lifecycle.reached(Phase::Closing).await;
+        sleep(CLOSING_TIME).await;
+    };
+    let is_http2 = tokio::select! {
+        is_http2 = timeout(responder.node.config.idle_timeout, http2::begins(&mut stream, &mut read)) => is_http2,
+        () = closing => return,
+    };
+    let Ok(is_http2) = is_http2 else { return responder.node.metrics.hit(Limit::IdleTime) };
+    let stream = Resumed { stream, read, at: 0 };
+    if is_http2 {
+        // apart, so that its size is not that of every connection
+        Box::pin(http2::serve(responder, stream, disconnect)).await;
+    } else {
+        http1::serve(responder, stream, disconnect).await;
     }
 }
 

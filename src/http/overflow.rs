@@ -1,4 +1,4 @@
-//! Connections for which there is no place: they are told so, and still hear how the node is.
+//! Connections over the limit: each gets one response of 503, and health checks are answered.
 
 use std::io;
 use std::sync::Arc;
@@ -7,35 +7,32 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::connection::ConnectionHandler;
+use super::connection::serve_from;
 use super::responder::{LAST_WORDS_TIME, Responder};
 use crate::metrics::Limit;
 
-/// Connections over the limit that are heard at the same time; further ones are closed without a word.
+/// Connections over the limit that are answered at the same time; further ones are closed without a response.
 const MAX_REJECTED_AT_ONCE: usize = 64;
 
 /// Answers connections over the limit.
 pub(crate) struct Overflow {
-    handler: ConnectionHandler,
+    responder: Responder,
     at_once: Arc<Semaphore>,
 }
 
 impl Overflow {
     /// Answers health checks by `responder`.
     pub(crate) fn new(responder: Responder) -> Self {
-        Self {
-            handler: ConnectionHandler(responder.health_only()),
-            at_once: Arc::new(Semaphore::new(MAX_REJECTED_AT_ONCE)),
-        }
+        Self { responder: responder.health_only(), at_once: Arc::new(Semaphore::new(MAX_REJECTED_AT_ONCE)) }
     }
 
     /// Answers one request, beside the caller, if that comes soon.
     pub(crate) fn reject(&self, stream: impl FnOnce() -> io::Result<TcpStream>) {
-        self.handler.0.node.metrics.hit(Limit::Connections);
+        self.responder.node.metrics.hit(Limit::Connections);
         if let Ok(permit) = Arc::clone(&self.at_once).try_acquire_owned()
             && let Ok(stream) = stream()
         {
-            let serving = self.handler.clone().serve_from(stream, Vec::new());
+            let serving = serve_from(self.responder.clone(), stream, Vec::new());
             tokio::spawn(async move {
                 let _ = timeout(LAST_WORDS_TIME, serving).await;
                 drop(permit);

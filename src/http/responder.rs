@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::header::{CONNECTION, CONTENT_TYPE, HeaderName, RETRY_AFTER};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::HeaderValue;
+use axum::http::header::CONNECTION;
 use axum::response::{IntoResponse, Response};
 use hyper::Request;
 use hyper::body::Incoming;
@@ -13,11 +12,10 @@ use tokio::sync::mpsc;
 
 use super::unavailable::TOO_MANY_CONNECTIONS;
 use crate::api::Service;
+use crate::api::error::Refusal;
 use crate::api::state::Node;
 use crate::metrics::Port;
-use crate::node::limits::RETRY_AFTER_S;
 use crate::wire::error_code::ErrorCode;
-use crate::wire::headers::X_VWATCH_ERROR;
 
 /// At the end a connection without a request that is being answered has this long to go.
 pub(crate) const CLOSING_TIME: Duration = Duration::from_millis(500);
@@ -28,7 +26,8 @@ pub(crate) const MAX_PAUSES: u32 = 3;
 /// How long one that has its last answer may take to end as well.
 pub(crate) const LAST_WORDS_TIME: Duration = Duration::from_secs(1);
 
-/// What is answered to whoever asks, for who asks may end the node by what it hears: a full port is no reason to restart it.
+/// Health checks are answered on a full port too: a supervisor may end a node that does not answer them, and a full port is
+/// no reason to restart it.
 const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
 
 /// Held by each connection while it is open; when all are dropped, all connections have ended.
@@ -36,7 +35,7 @@ pub(crate) type OpenGuard = mpsc::Sender<()>;
 
 /// Which requests are answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scope {
+enum Scope {
     /// All of them.
     All,
     /// Health checks only; all others with 503. Each response is the last one of its connection.
@@ -88,17 +87,8 @@ impl Responder {
 async fn health_only(service: Service, request: Request<Incoming>) -> Response {
     let mut response = match HEALTH.contains(&request.uri().path()) {
         true => service.respond(request).await,
-        false => refusal(),
+        false => Refusal::new(ErrorCode::TooManyConnections, TOO_MANY_CONNECTIONS).into_response(),
     };
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
-}
-
-fn refusal() -> Response {
-    let headers = [
-        (CONTENT_TYPE, "text/plain; charset=utf-8"),
-        (RETRY_AFTER, RETRY_AFTER_S),
-        (HeaderName::from_static(X_VWATCH_ERROR), ErrorCode::TooManyConnections.as_str()),
-    ];
-    (StatusCode::SERVICE_UNAVAILABLE, headers, Body::from(TOO_MANY_CONNECTIONS)).into_response()
 }
