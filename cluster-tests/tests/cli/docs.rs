@@ -223,7 +223,7 @@ fn the_reference_of_errors_has_the_codes_of_the_program() {
         .map(|row| (row[0].trim_matches('`').to_owned(), row[1].clone()))
         .collect();
     let codes: Vec<(String, String)> =
-        ErrorCode::ALL.iter().map(|code| (code.as_str().to_owned(), code.status().to_string())).collect();
+        ErrorCode::all().map(|code| (code.as_str().to_owned(), code.status().to_string())).collect();
     assert_eq!(listed, codes);
 }
 
