@@ -1,11 +1,12 @@
 //! `vwatch dev`: a cluster in one command, what it says to paste, and its end.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Output};
 
 use cluster_tests::dev::Dev;
-use cluster_tests::node::{binary, run_to_end};
+use cluster_tests::node::run_to_end;
 use cluster_tests::wait::{LIMIT, wait_until};
+
+use super::program::{command, run, text};
 
 /// The line to paste that has a command, without the program.
 #[track_caller]
@@ -13,23 +14,6 @@ fn line<'a>(dev: &'a Dev, command: &str) -> Vec<&'a str> {
     let mut lines = dev.guide.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let line = lines.find(|words| words.get(1) == Some(&command));
     line.unwrap_or_else(|| panic!("no {command} in {}", dev.guide)).split_off(1)
-}
-
-fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(binary());
-    command.args(arguments);
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("VWATCH_")) {
-        command.env_remove(name);
-    }
-    command
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn run(arguments: &[&str]) -> Output {
-    command(arguments).output().expect("the binary that was just built")
 }
 
 fn all_closed(servers: &[SocketAddr]) -> bool {

@@ -6,4 +6,5 @@ mod dev;
 mod docs;
 mod flags;
 mod members;
+mod program;
 mod readme;

@@ -1,26 +1,9 @@
-//! `vwatch members`: who is in a group, and what is wrong with it.
+//! `vwatch members`: the members of a cluster, and what is wrong with it.
 
-use std::process::{Command, Output};
-
-use cluster_tests::node::{Node, binary};
+use cluster_tests::node::Node;
 use cluster_tests::wait::{LIMIT, wait_for, wait_until};
 
-fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(binary());
-    command.args(arguments);
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("VWATCH_")) {
-        command.env_remove(name);
-    }
-    command
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn run(arguments: &[&str]) -> Output {
-    command(arguments).output().expect("the binary that was just built")
-}
+use super::program::{command, run, text};
 
 #[test]
 fn members_says_what_is_wrong_and_fails() {
