@@ -1,4 +1,4 @@
-//! For who runs the node: is it there, is it ready, what does it count, what does it log.
+//! For operators: health, readiness, the view of the cluster, metrics, and the level of the log.
 
 use std::sync::Arc;
 use std::time::Duration;

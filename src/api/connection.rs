@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 
 use crate::node::limits::MAX_LISTS_OF_CONNECTION;
 
-/// How often it is looked again while bytes that nobody reads lie before the hang-up.
+/// How often it is checked again while unread bytes lie before the end.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The other end of a connection. One that is made by default never hangs up.
@@ -24,7 +24,7 @@ pub struct Disconnect(Option<Arc<Shared>>);
 /// What is shared of a connection.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    /// Its socket, for who writes.
+    /// The half of its socket that writes.
     pub(crate) write: OwnedWriteHalf,
     /// Bytes that the other end was sent.
     pub(crate) sent: AtomicU64,

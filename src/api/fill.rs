@@ -1,6 +1,7 @@
-//! `POST /v1/fill/{name}` and `POST /v1/fill/registry-events`: somebody says that the upstream has changed.
+//! `POST /v1/fill/{name}` and `POST /v1/fill/registry-events`: a notification that the upstream has changed.
 //!
-//! Nobody is believed: all that it does is to ask the upstream now and not at the next interval, within the budget.
+//! The notification is not believed: the node only polls the upstream now and not at the next interval, within the
+//! budget.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -145,7 +146,7 @@ fn named(targets: &BTreeSet<(String, Option<String>)>, limit: usize) -> BTreeSet
 }
 
 fn looked(names: usize) -> (StatusCode, String) {
-    // a name that nobody reads is asked for when somebody does
+    // a name without readers is polled once it has one
     (if names > 0 { StatusCode::ACCEPTED } else { StatusCode::OK }, format!("looking at {names} names\n"))
 }
 

@@ -1,4 +1,5 @@
-//! What answers are made of: the headers of a record, its data, and bodies of their own that are counted until they are sent.
+//! What answers are made of: the headers of a record, its data, and bodies of their own that are counted until they are
+//! sent.
 
 use axum::body::Body;
 use axum::http::HeaderMap;
@@ -55,8 +56,8 @@ impl AsRef<[u8]> for Data {
     }
 }
 
-/// A JSON answer. Unless it is short, it takes a place, and holds it until it is sent or its reader is gone: whoever takes
-/// long answers slowly, or not at all, keeps nobody from short ones.
+/// A JSON answer. Unless it is short, it takes a place, and holds it until it is sent or its reader is gone: a reader
+/// that takes long answers slowly, or not at all, does not keep others from short ones.
 pub(crate) fn json_in_place<P: Send + Sync + 'static>(
     node: &Node,
     account: &Account,

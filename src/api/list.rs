@@ -148,7 +148,7 @@ pub(super) async fn page<T: Item>(
             bytes += item.cost();
             bytes <= MAX_LIST_BYTES
         });
-        // one is always taken, so that who goes on from link to link gets to the end
+        // one is always taken, so that a reader that follows the links gets to the end
         let kept = (before + kept.count()).max(1).min(asked.limit);
         if kept < items.len() {
             items.truncate(kept);

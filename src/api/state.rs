@@ -26,7 +26,7 @@ use crate::seal::Keyring;
 
 /// What a node needs to answer peers.
 pub struct Peering {
-    /// Proves who is one.
+    /// The keys that prove that a request is from a peer.
     pub keyring: Arc<Keyring>,
     /// Which process this is.
     pub us: Incarnation,
@@ -57,7 +57,7 @@ pub struct Node {
     pub fill: Option<Filler>,
     /// What it counts.
     pub metrics: Arc<Metrics>,
-    /// What it needs to answer peers; `None` if it replicates with nobody.
+    /// What it needs to answer peers; `None` if it has none.
     pub peering: Option<Peering>,
     /// Its part in the cluster; `None` if it is alone.
     pub cluster: Option<Cluster>,
@@ -79,7 +79,8 @@ pub struct Node {
     pub lists_at_work: Semaphore,
     /// Places for long lists of names, held until the list is sent.
     pub lists: Arc<Semaphore>,
-    /// The same of watchers: whoever reads must not keep an operator from seeing who does.
+    /// Places for long lists of watchers, apart from those of names: readers must not keep an operator from listing
+    /// watchers.
     pub watcher_lists: Arc<Semaphore>,
     /// What the client port holds for what is under way.
     client_in_flight: Arc<InFlight>,

@@ -48,7 +48,7 @@ pub(crate) async fn diff(State(node): State<Arc<Node>>, request: Request<Body>) 
             format!("version set too large: over {MAX_VERSION_SET_BYTES} bytes: ask in parts")
         })
     })?;
-    // whoever sends slowly has kept nobody from a place, and neither does whoever takes the answer slowly
+    // a slow sender has kept no place, and a slow taker of the response keeps none either
     let place = node.version_sets.try_acquire().map_err(|_| busy())?;
     let at_work = node.version_sets_at_work.acquire().await.map_err(|_| stopping())?;
     // a large one takes long enough to keep others of the runtime waiting

@@ -1,4 +1,4 @@
-//! `GET /v1/watchers?prefix=P&limit=N&after=NAME`: who waits for what, by name, a page at a time.
+//! `GET /v1/watchers?prefix=P&limit=N&after=NAME`: the watchers of each name, a page at a time.
 
 use std::sync::Arc;
 

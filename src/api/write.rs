@@ -72,7 +72,7 @@ pub(super) async fn delete(
 fn write(node: &Node, name: &Name, change: &Change<'_>, given: Option<Stamp>) -> Result<Response, Refusal> {
     // asked last, so that a body that came in slowly does not slip past the end
     may_write(node)?;
-    // what an upstream tells of has no data, and whoever writes it may have come second
+    // a version from an upstream has no data, and the writer may have come second
     let refuses = |stands: &Record| node.fill.is_none() || !stands.data().is_empty();
     let written = node.store.write_unless(name, change, given, refuses).map_err(|why| match why {
         NotWritten::ClockInDoubt => clock_in_doubt(),
@@ -137,7 +137,7 @@ fn lost(current: &Record) -> Refusal {
     refusal.with_all(stamps(Some(current)))
 }
 
-/// 409: the data of a version do not change, for who knows the version would not be told.
+/// 409: the data of a version do not change, because readers that know the version would not be woken.
 fn other_data(current: &Record) -> Refusal {
     let got = shown(current.version_bytes());
     let refusal = Refusal::new(

@@ -1,5 +1,5 @@
-//! Notices that peers reach the node by another address than before: a lease that ran out, a container that came back to
-//! its network, a machine that was started before it had an address.
+//! Notices that peers reach the node by another address than before: a lease that ran out, a container that came back
+//! to its network, a machine that was started before it had an address.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -55,7 +55,7 @@ pub(crate) async fn watch_address(
         if let Some(now) = monitor.look(&mut seen, advertise::address(monitor.listen, &peers)) {
             tracing::warn!("peers reach this node at {now} from now on, and not at {before} any more");
             let server = now.to_string();
-            // whoever takes the old address is another node than this one, and must not seem to follow it
+            // the next node at the old address is another one, and must not seem to follow this one
             let node = monitor.node.unwrap_or_else(|| hash(&server));
             membership.move_to(Home { server, node });
         }

@@ -1,4 +1,4 @@
-//! How a node that has others begins: where it is, who they may be, and the start of its group.
+//! The start of a node that has peers: its own address, the addresses of others, and the start of its cluster.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -33,7 +33,7 @@ pub enum BootstrapError {
     Addresses(io::Error),
 }
 
-/// What is known of the surroundings before the group starts.
+/// What is known before the cluster starts.
 pub(crate) struct Bootstrap {
     socket: UdpSocket,
     discovery: Discovery,
@@ -70,7 +70,10 @@ pub(crate) fn bind_both<E: From<BootstrapError>>(
 }
 
 impl Bootstrap {
-    /// Looks around.
+    /// Starts discovery and finds the address of this node.
+    ///
+    /// # Errors
+    /// If the system does not say which addresses its sockets have.
     pub(crate) async fn find(config: &Config, socket: UdpSocket) -> Result<Self, BootstrapError> {
         let cluster = &config.cluster;
         let listen = socket.local_addr().map_err(BootstrapError::Addresses)?;
@@ -152,7 +155,8 @@ pub(crate) struct Newcomer<'a> {
     pub(crate) started: Stamp,
 }
 
-/// How the replica is set up. A node that was given no id goes by its address: whoever starts there next follows it.
+/// How the replica is set up. A node without `--node-id` goes by its address: the next
+/// node at that address follows it.
 pub(crate) fn replica_config(
     config: &Config,
     bootstrap: Option<&Bootstrap>,

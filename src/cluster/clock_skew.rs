@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use crate::core::Incarnation;
 use crate::node::store::PeerCensus;
 
-/// From here on a clock is worth a warning, µs: a tenth of it is usual with NTP, and eight times as much is the default of
-/// `--max-future`, from where on writes are refused.
+/// From here on a clock is worth a warning, µs: a tenth of it is usual with NTP, and eight times as much is the default
+/// of `--max-future`, from where on writes are refused.
 const WARN_US: u64 = 250_000;
 
 /// Below this it is fine again, µs: what is close to the limit should not fill the log.
@@ -74,7 +74,7 @@ mod tests {
         assert_eq!(skew.look(&[peer(1, Some(-210_000))]), []);
         assert_eq!(skew.look(&[peer(1, Some(5))]), [News::Fine(who, 5)]);
         assert_eq!(skew.look(&[peer(1, Some(5))]), []);
-        // who is gone is forgotten
+        // a peer that is gone is forgotten
         assert_eq!(skew.look(&[peer(1, Some(400_000))]).len(), 1);
         assert_eq!(skew.look(&[]), []);
         assert_eq!(skew.look(&[peer(1, Some(400_000))]).len(), 1);

@@ -1,6 +1,6 @@
 //! Three numbers that should agree: how many nodes discovery names, gossip sees, and requests reach.
 //!
-//! They are compared node by node, not as numbers: a stranger who is seen does not make up for one who is missing.
+//! They are compared node by node, not as numbers: a node too many does not make up for one that is missing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -94,8 +94,8 @@ pub fn alone() -> Agreement {
     Agreement { dns: 1, gossip: 1, data: 1, agree: true, sentences: Vec::new() }
 }
 
-/// What to do about a member that has no version of the peer protocol in common with this node, which speaks `own`; `None` if
-/// there is one.
+/// What to do about a member that has no version of the peer protocol in common with this node, which speaks `own`;
+/// `None` if there is one.
 #[must_use]
 pub fn apart(own: ProtocolRange, identity: &Identity, summary: &Summary) -> Option<String> {
     let theirs = summary.protocol;
@@ -137,7 +137,7 @@ impl Comparison<'_> {
         Agreement { dns: 1 + dns, gossip: 1 + staying.len(), data: 1 + data, agree, sentences }
     }
 
-    /// How many others discovery names: whoever answers once, however many addresses it has, and each silent address.
+    /// How many others discovery names: each node that answers, however many addresses it has, and each silent address.
     fn discovery(&self, leaving: &BTreeSet<Incarnation>, sentences: &mut Vec<String>) -> usize {
         for status in &*self.found.targets {
             let what = match (status.last_ok, &status.error) {

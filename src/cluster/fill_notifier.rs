@@ -1,6 +1,6 @@
-//! Tells the owners of names that are filled that somebody reads them here, and the filler what they say.
+//! Notifies the owners of filled names that the names are read here, and hands their answers to the filler.
 //!
-//! Each owner has a lane of its own, so that one that hangs keeps nobody from hearing.
+//! Each owner has a queue of its own, so that an owner that hangs does not delay the others.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -10,21 +10,20 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::core::{Incarnation, Name};
-use crate::fill::Filler;
-use crate::fill::OwnerAnswer;
+use crate::fill::{Filler, OwnerAnswer};
 use crate::node::fill_adapter::Interests;
 use crate::replication::client::{CallError, PeerClient};
 
-/// Names that one owner is told at once.
+/// Notifications to one owner that are under way at the same time.
 const AT_ONCE: usize = 2;
 
-/// How long an owner may take to hear.
+/// How long an owner may take to answer.
 const HEARS_WITHIN: Duration = Duration::from_secs(2);
 
-/// Names that wait to be told to one owner; one that finds no room is told with its next turn.
+/// Names that wait for one owner; a name that finds no room is sent with its next turn.
 const MAX_WAITING: usize = 1024;
 
-/// Whom is told what.
+/// The names that wait, by owner.
 #[derive(Debug, Default)]
 struct Queues(BTreeMap<Incarnation, Queue>);
 
@@ -35,7 +34,7 @@ struct Queue {
 }
 
 impl Queues {
-    /// An owner is to be told of a name. Gives it back if there is no room.
+    /// Adds a name for an owner. Returns it as the error if there is no room.
     fn push(&mut self, owner: Incarnation, name: Name) -> Result<(), Name> {
         let queue = self.0.entry(owner).or_default();
         if queue.waiting.len() >= MAX_WAITING {
@@ -45,7 +44,7 @@ impl Queues {
         Ok(())
     }
 
-    /// What an owner may be told now.
+    /// The next name that may be sent to an owner.
     fn start(&mut self, owner: Incarnation) -> Option<Name> {
         let queue = self.0.get_mut(&owner).filter(|queue| queue.under_way < AT_ONCE)?;
         let name = queue.waiting.pop_front()?;
@@ -53,7 +52,7 @@ impl Queues {
         Some(name)
     }
 
-    /// An owner has been told, or could not be.
+    /// A notification has ended, with or without an answer.
     fn done(&mut self, owner: Incarnation) {
         if let Some(queue) = self.0.get_mut(&owner) {
             queue.under_way = queue.under_way.saturating_sub(1);
@@ -64,7 +63,7 @@ impl Queues {
     }
 }
 
-/// Tells owners, whose addresses `find` knows, until the node ends.
+/// Notifies owners, at the addresses that `find` returns, until the node ends.
 pub(crate) async fn notify_owners(
     client: PeerClient,
     mut interests: Interests,
@@ -139,7 +138,7 @@ mod tests {
         queues.push(hears, name(7)).unwrap();
         assert_eq!(queues.start(hears), Some(name(7)));
         queues.done(hears);
-        assert_eq!(queues.0.len(), 1, "nothing is kept of who has heard all");
+        assert_eq!(queues.0.len(), 1, "nothing is kept of an owner without names");
         queues.done(hangs);
         assert_eq!(queues.start(hangs), Some(name(2)));
     }

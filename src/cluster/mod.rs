@@ -1,15 +1,15 @@
-//! The node's part in its group: gossip, discovery, pushes and syncs, each a loop with a name, around one replica.
+//! The node's part in its cluster: gossip, discovery, pushes and syncs, each a loop with a name, around one replica.
 //!
 //! | loop | does |
 //! |---|---|
-//! | ticker | what is due, every 100 ms; gossips how the set stands |
-//! | watcher | tells the replica who is live, and what came of each address |
-//! | prober | asks silent addresses over HTTP: a refusal is not silence |
-//! | teller | tells the owners of names that are filled that somebody reads them here, and the filler what they say |
-//! | caretaker | asks live members that nobody has asked for a while |
-//! | caller | sends what the replica wants sent, and brings back the responses |
-//! | discovery | asks for the names of others, again and again |
-//! | surveyor | notices that peers reach the node by another address than before |
+//! | ticker | does what is due, every 100 ms; gossips how the set stands |
+//! | membership feed | hands the replica the live members, and the status of each seed address |
+//! | prober | sends requests to silent addresses: a node that refuses is not a silent one |
+//! | fill notifier | notifies the owners of filled names that the names are read here |
+//! | pinger | pings live members to which no request went for a while |
+//! | RPC sender | sends the replica's requests, and brings back the responses |
+//! | discovery | resolves the names of others, again and again |
+//! | address monitor | detects that peers reach the node by another address than before |
 //!
 //! A loop that breaks down ends the process: a node that takes writes and does not push them is worse than none.
 
@@ -30,6 +30,7 @@ mod rpc_sender;
 pub mod ticker;
 mod timing;
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -56,7 +57,6 @@ use peer_health::PeerHealth;
 use pinger::pinger;
 use prober::{Probes, prober};
 use rpc_sender::RpcSender;
-use std::net::SocketAddr;
 use ticker::Ticker;
 
 /// How long a node that stops waits until its last writes are with its peers.
@@ -75,7 +75,7 @@ pub struct Outbox {
     pub filler: Option<Filler>,
 }
 
-/// Who and where the node is.
+/// This node, as peers see it.
 pub(crate) struct Local {
     /// What is gossiped of it, and where peers gossip to.
     pub(crate) us: (Identity, SocketAddr),
@@ -102,7 +102,7 @@ struct Loops {
 }
 
 impl Loops {
-    /// Runs one more. It may end; if it breaks down, that is told.
+    /// Runs one more. It may end; if it panics, `broken` says so.
     fn run(&mut self, name: &'static str, one: impl Future<Output = ()> + Send + 'static) {
         let handle = tokio::spawn(one);
         self.running.push(handle.abort_handle());
@@ -175,7 +175,8 @@ impl Cluster {
         &self.observer
     }
 
-    /// Waits until gossip or a loop ends by itself, and says which and why. Never returns once the cluster was ended on purpose.
+    /// Waits until gossip or a loop ends by itself, and says which and why. Never returns once the cluster was ended on
+    /// purpose.
     pub async fn broken(&self) -> String {
         let mut broken = self.broken.subscribe();
         let why = tokio::select! {
@@ -200,8 +201,8 @@ impl Cluster {
         .await;
     }
 
-    /// Waits, until `deadline` at most, for one other node to have all writes of this one, or nobody to be there who could:
-    /// from there on the others repair it among themselves. What nobody has is lost, and that is said.
+    /// Waits, until `deadline` at most, for one other node to have all writes of this one, or for no other node to be
+    /// there. From there on the others repair the rest among themselves. Logs a warning if writes may be lost.
     pub async fn hand_over(&self, deadline: Instant) {
         let has_all = |peer: &PeerCensus| peer.version.is_some() && peer.lag == 0 && !peer.dirty;
         let is_kept = |stay: &[PeerCensus]| stay.is_empty() || stay.iter().any(has_all);

@@ -1,4 +1,4 @@
-//! What came of the requests to each peer, for whoever asks and for the log.
+//! The result of the last requests to each peer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use crate::replication::client::CallError;
 /// Why a peer fails is logged again after this, and when it works again.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
-/// Who was not asked for this long is asked for no other reason.
+/// A peer to which no request went for this long is pinged, even if there is nothing to send.
 const OLD: Duration = Duration::from_secs(30);
 
 /// What came of the requests to a peer.
@@ -39,7 +39,7 @@ pub(crate) struct PeerHealth(Mutex<Held>);
 #[derive(Debug, Default)]
 struct Held {
     all: BTreeMap<Incarnation, Outcome>,
-    /// Who is about to stop: that such a one does not answer is no news.
+    /// Peers that are about to stop: that they do not answer is not logged as a fault.
     leaving: BTreeSet<Incarnation>,
 }
 
@@ -86,7 +86,7 @@ impl PeerHealth {
             let leaves = held.leaving.contains(&who);
             let outcome = held.all.entry(who).or_insert_with(|| Outcome::new(now));
             (outcome.requested, outcome.error) = (now, Some(error));
-            // whoever fails every other time is told of once a minute, too
+            // a peer that fails every other time is logged once a minute, too
             let is_news = !leaves && outcome.logged.is_none_or(|at| now - at >= LOG_EVERY);
             if is_news {
                 (outcome.logged, outcome.stands) = (Some(now), true);

@@ -17,11 +17,11 @@ use crate::replication::client::{CallError, PeerClient, Presence};
 /// How often silent addresses are asked.
 pub(crate) const PROBE: Duration = Duration::from_secs(2);
 
-/// Addresses and members that are asked at once. Those that swallow all that is sent to them take two seconds each, and a
-/// node that starts waits five for a refusal from somewhere.
+/// Addresses and members that are asked at once. Those that swallow all that is sent to them take two seconds each, and
+/// a node that starts waits five for a refusal from somewhere.
 pub(super) const AT_ONCE: usize = 64;
 
-/// That somebody at an address will not talk with us is logged again after this.
+/// A rejection by a node at a silent address is logged again after this.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
 type Outcome = Result<Presence, CallError>;
@@ -36,7 +36,7 @@ impl Probes {
         self.lock().iter().map(|(address, (outcome, _))| (*address, outcome.clone())).collect()
     }
 
-    /// What came of each address beside our own. A name that was never resolved stands for somebody who is silent.
+    /// What came of each address beside our own. A name that was never resolved counts as a silent node.
     pub(crate) fn others(&self, view: &View, unanswered: usize) -> Vec<Contact> {
         let probes = self.lock();
         let of = |(address, place): (&SocketAddr, &Place)| match place {
@@ -49,7 +49,7 @@ impl Probes {
                 _ => Contact::Silent,
             }),
         };
-        // whoever is at the only addresses there are has not been asked, and may have a set
+        // no request went to the only addresses there are, and a node there may have a set
         let unheard = unanswered + usize::from(view.reach.is_out_of_reach());
         let silent = std::iter::repeat_n(Contact::Silent, unheard);
         view.reach.places.iter().filter_map(of).chain(silent).collect()
@@ -59,7 +59,7 @@ impl Probes {
         self.lock().retain(|address, _| silent.contains(address));
     }
 
-    /// Remembers what came of an address. Whether somebody should be told of it.
+    /// Keeps the result of a probe. Returns whether it is to be logged.
     fn note(&self, address: SocketAddr, outcome: Outcome) -> bool {
         let now = Instant::now();
         let mut all = self.lock();

@@ -14,8 +14,8 @@ use crate::metrics::Metrics;
 use crate::node::store::SharedStore;
 use crate::replication::client::{CallError, PeerClient};
 
-/// A peer that is sent a stream of writes gets one batch in this time and not more: a batch costs as much as many writes.
-/// A write waits for about so long at most, and not at all for who is further away.
+/// A peer that is sent a stream of writes gets one batch in this time and not more: a batch costs as much as many
+/// writes. A write waits for about so long at most, and not at all for a peer that is further away.
 const GATHER: Duration = Duration::from_millis(1);
 
 /// So many writes that came during one round trip are a stream.
@@ -29,8 +29,8 @@ pub(crate) struct RpcSender {
     pub(crate) health: Arc<PeerHealth>,
 }
 
-/// A call that the replica waits for. However it ends, the replica hears of it: a peer whose call is never heard of again
-/// would be sent nothing any more.
+/// A call that the replica waits for. However it ends, the replica hears of it: a peer whose call is never heard of
+/// again would be sent nothing any more.
 struct Open {
     store: SharedStore,
     id: Option<u64>,
@@ -56,7 +56,7 @@ impl RpcSender {
     pub(crate) async fn run(self, mut calls: mpsc::UnboundedReceiver<Call>, addresses: Arc<AddressBook>) {
         while let Some(call) = calls.recv().await {
             let open = Open { store: self.store.clone(), id: Some(call.id) };
-            // who is not in the book is not live any more, or not yet
+            // a peer that is not in the book is not live any more, or not yet
             if let Some(server) = addresses.load().get(&call.to).cloned() {
                 drop(tokio::spawn(self.clone().make(call, server, open)));
             }

@@ -19,7 +19,7 @@ pub(crate) struct AcceptErrors {
 
 impl AcceptErrors {
     /// Whether this error repeats at once, so that accepting has to pause: out of descriptors or memory is the one kind
-    /// that does, and is told who runs the node; the others are of one connection.
+    /// that does, and is logged; the others are of one connection.
     pub(crate) fn repeats(&mut self, port: Port, error: &io::Error) -> bool {
         let of_one_connection = matches!(
             error.kind(),

@@ -84,9 +84,9 @@ pub(super) async fn serve_from(responder: Responder, stream: TcpStream, mut read
     }
 }
 
-/// Sends what is left and, if more is to follow, waits until the socket takes it. One that the runtime has just got to know
-/// is not known to be writable yet, and the library ends some connections (whose request has an `Upgrade`, or a body that
-/// nobody waits for) without waiting for the socket: their answer would be lost.
+/// Sends what is left and, if more is to follow, waits until the socket takes it. One that the runtime has just got to
+/// know is not known to be writable yet, and the library ends some connections (whose request has an `Upgrade`, or a
+/// body that is not read) without waiting for the socket: their answer would be lost.
 async fn send(stream: &mut TcpStream, unsent: &Unsent) -> io::Result<()> {
     stream.write_all(&unsent.bytes).await?;
     stream.write_all(&unsent.body).await?;

@@ -49,7 +49,7 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(responder.node.config.idle_timeout)
         .max_buf_size(MAX_BUFFER_BYTES)
-        // as Go writes them, for who compares them by eye or by a careless script
+        // as Go writes them, for clients that compare them by case
         .title_case_headers(true)
         .serve_connection(TokioIo::new(stream), service);
     let mut http = std::pin::pin!(http);
@@ -75,7 +75,7 @@ where
         if error.is_timeout() {
             responder.node.metrics.hit(Limit::IdleTime);
         }
-        // the other side hung up, was too slow or sent no HTTP: its business, and nothing to alarm anybody with
+        // the client closed it, was too slow or sent no HTTP: no fault of the node
         tracing::debug!(%error, "connection ended early");
     }
 }

@@ -1,5 +1,6 @@
-//! HTTP/2 for who speaks it from the first byte on ("prior knowledge", RFC 9113 §3.3): many requests, parked ones too,
-//! on one connection, and the ends that HTTP/1.1 has: silence, answers that nobody takes, the end of the node.
+//! HTTP/2 for clients that speak it from the first byte on ("prior knowledge", RFC 9113 §3.3): many requests, parked
+//! ones too, on one connection, and the ends that HTTP/1.1 has: silence, responses that the client does not take, the
+//! end of the node.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -87,7 +88,7 @@ where
                 }
                 break;
             }
-            // who asks again goes to another node
+            // a client that asks again connects to another node
             () = lifecycle.reached(Phase::Draining), if !is_leaving => {
                 http.as_mut().graceful_shutdown();
                 is_leaving = true;
@@ -178,7 +179,7 @@ impl Streams {
     }
 }
 
-/// One request, until its answer is taken or nobody wants it any more.
+/// One request, until its response is taken or given up.
 struct Stream {
     streams: Arc<Streams>,
     /// The number of its answer, once there is one.
@@ -207,8 +208,8 @@ impl Drop for Stream {
     }
 }
 
-/// A body that is known to be under way until the library has sent all of it: it takes a piece as soon as its client has room
-/// for a byte, and so each piece says so, too.
+/// A body that is known to be under way until the library has sent all of it: it takes a piece as soon as its client
+/// has room for a byte, and so each piece says so, too.
 struct Sending {
     body: Body,
     stream: Arc<Stream>,

@@ -1,5 +1,5 @@
-//! A connection's socket as the HTTP library sees it: shared with those who look for its hang-up, and impatient with a
-//! reader that does not take its answer.
+//! A connection's socket as the HTTP library sees it: shared with the code that waits for its end, and with a timeout
+//! for a reader that does not take its answer.
 
 use std::io::{self, IoSlice};
 use std::net::Shutdown;

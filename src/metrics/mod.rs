@@ -21,7 +21,7 @@ use process::ProcessMetrics;
 /// Answers that come in masses.
 const COMMON: [(Port, u16); 3] = [(Port::Client, 200), (Port::Server, 204), (Port::Client, 304)];
 
-/// All that is counted. Counters are raised where things happen; gauges are read when somebody asks.
+/// All that is counted. Counters are raised where things happen; gauges are read when metrics are scraped.
 #[derive(Debug)]
 pub struct Metrics {
     pub(crate) registry: Registry,

@@ -7,13 +7,13 @@ use tokio::sync::watch;
 pub enum Phase {
     /// Takes reads and writes.
     Serving,
-    /// About to stop: sends parked readers home, parks nobody, takes no writes, and says so at `/readyz`.
+    /// About to stop: sends parked readers home, parks no more, takes no writes, and says so at `/readyz`.
     Draining,
     /// Takes no new connections and ends the ones that are open after the answer that they wait for.
     Closing,
 }
 
-/// Tells the phase to all who ask.
+/// The phase, and how to wait for the next one.
 #[derive(Debug)]
 pub struct Lifecycle {
     phase: watch::Sender<Phase>,

@@ -33,8 +33,8 @@ pub const fn http2_window(port: Port) -> u32 {
 /// Longest JSON version set that `POST /v1/versions` takes, in bytes: some 150,000 names.
 pub const MAX_VERSION_SET_BYTES: usize = 16 << 20;
 
-/// Version sets that have come and are not compared yet, at the same time. One that is still coming is not among them: its
-/// sender may take its time.
+/// Version sets that have come and are not compared yet, at the same time. One that is still coming is not among them:
+/// its sender may take its time.
 pub const MAX_VERSION_SETS: usize = 16;
 
 /// Long answers to version sets that are sent at the same time.
@@ -56,11 +56,12 @@ pub const DEFAULT_LIST_RECORDS: usize = 1_000;
 /// Bytes of records after which a list is cut, with a link to the rest.
 pub const MAX_LIST_BYTES: usize = 4 << 20;
 
-/// Long lists that are sent at the same time. A slow reader of one holds its place until it has the list, or until the node
-/// gives it up.
+/// Long lists that are sent at the same time. A slow reader of one holds its place until it has the list, or until the
+/// node gives it up.
 pub const MAX_LISTS_AT_ONCE: usize = 32;
 
-/// Lists that are made at the same time, long or short. Others wait: a list is made within milliseconds, whoever reads it.
+/// Lists that are made at the same time, long or short. Others wait: a list is made within milliseconds, however slow
+/// its reader.
 pub const MAX_LISTS_AT_WORK: usize = 8;
 
 /// Of these, as many are of one connection that has several requests under way.
@@ -69,8 +70,8 @@ pub const MAX_LISTS_OF_CONNECTION: usize = 4;
 /// Bytes of a list that is sent as any answer is, and holds no place.
 pub const SHORT_LIST_BYTES: usize = 16 << 10;
 
-/// Bytes that each port may hold for what is under way are a quarter of what the set may take, and at least so many. One
-/// connection may hold a sixteenth of them, and at least a quarter of this.
+/// Bytes that each port may hold for what is under way are a quarter of what the set may take, and at least so many.
+/// One connection may hold a sixteenth of them, and at least a quarter of this.
 pub const MIN_IN_FLIGHT_BYTES: usize = 32 << 20;
 
 /// Bytes of a body for which room is kept on a port that is full of longer ones.
@@ -85,10 +86,11 @@ pub const SLICE: usize = 256;
 /// Connections to the server port at most. Writers and peers are few, and must get in however many readers there are.
 pub const MAX_SERVER_CONNECTIONS: usize = 1_024;
 
-/// Of these, the last ones are for peers: whoever opens very many connections must not keep the group apart.
+/// Of these, the last ones are for peers: a client that opens very many connections must not keep the cluster apart.
 pub const SERVER_CONNECTIONS_OF_PEERS: usize = 64;
 
-/// Descriptors kept back in a group for what is asked of peers: two connections a peer, and those whose addresses are silent.
+/// Descriptors kept back in a group for what is asked of peers: two connections a peer, and those whose addresses are
+/// silent.
 pub const PEER_DESCRIPTORS: usize = 512;
 
 /// Descriptors kept back for everything that is not a connection in its place, such as those that are turned away.

@@ -34,7 +34,7 @@ pub struct Parked {
     ticket: Ticket,
     bell: oneshot::Receiver<Wake>,
     /// What is left to ask once the bell has rung. It stands here in place of the record that was held, which would be
-    /// kept in memory for as long as somebody is parked on it.
+    /// kept in memory for as long as a reader is parked on it.
     pub then: Question,
 }
 

@@ -102,7 +102,7 @@ pub enum NotWritten {
     Contradicts(Record),
 }
 
-/// How the node stands in its group, for whoever watches it.
+/// How the node stands in its cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterCensus {
     /// What it gossips of itself.
@@ -126,7 +126,8 @@ pub struct ClusterCensus {
 pub struct PeerCensus {
     /// What it last said of itself.
     pub summary: Summary,
-    /// The version of the peer protocol in which it is asked; `None` if it has none in common with us, and is not asked.
+    /// The version of the peer protocol in which it is asked; `None` if it has none in common with us, and is not
+    /// asked.
     pub version: Option<ProtocolVersion>,
     /// It may lack writes of ours that will not be pushed to it.
     pub dirty: bool,
@@ -147,7 +148,7 @@ pub struct Census {
     pub bytes: usize,
     /// Parked readers.
     pub parked: usize,
-    /// Names that somebody is parked on.
+    /// Names with parked readers.
     pub watched_names: usize,
 }
 
@@ -218,7 +219,7 @@ impl SharedStore {
     fn carry_out(&self, effects: Effects<Waiter>) {
         let Effects { due, calls, changes: _ } = effects;
         for call in calls {
-            // only the end of the node ends who listens there
+            // only the end of the node ends the receiver
             let _ = self.calls.send(call);
         }
         if !due.is_empty() {
@@ -235,19 +236,20 @@ impl SharedStore {
         })
     }
 
-    /// Shows, to whoever looks without the lock, how things stand now.
+    /// Publishes how things stand now, for reads without the lock.
     fn show(&self, held: &Held) {
         self.shown.show_genesis(&held.store);
         self.shown.standing.store(Readiness::of(&held.replica) as u8, Ordering::Release);
         self.shown.show_retired(&held.store);
     }
 
-    /// Who is live, without ourselves, and what came of each address that discovery names beside our own.
+    /// Hands the replica the live members without this node, and the status of each address that discovery names beside
+    /// its own.
     pub fn see(&self, live: &[Summary], others: &[Contact]) {
         self.step(|held, now| held.replica.see(&mut held.store, now, live, others));
     }
 
-    /// Does what is due in the group. Returns what is to be gossiped of the node.
+    /// Does what is due in the cluster. Returns what is to be gossiped of the node.
     pub fn tick(&self, entropy: u64) -> Summary {
         self.step(|held, now| {
             held.store.sweep_retired(RETIRED_LOOKS);
@@ -305,8 +307,8 @@ impl SharedStore {
         })
     }
 
-    /// Which process this is, and those that are ready, itself among them once it takes writes. Ordered. What a peer without a
-    /// common version of the protocol holds does not come here: it is not among them.
+    /// Which process this is, and those that are ready, itself among them once it takes writes. Ordered. What a peer
+    /// without a common version of the protocol holds does not come here: it is not among them.
     #[must_use]
     pub fn ready_members(&self) -> (u64, Vec<u64>) {
         let held = self.lock();
@@ -321,7 +323,7 @@ impl SharedStore {
         (us.0, all)
     }
 
-    /// How the node stands in its group.
+    /// How the node stands in its cluster.
     #[must_use]
     pub fn cluster_census(&self) -> ClusterCensus {
         let held = self.lock();
@@ -408,7 +410,8 @@ impl SharedStore {
         })
     }
 
-    /// What is held, in bytes, of records that stand no more; if it is to `look_again`, without those that nothing holds now.
+    /// What is held, in bytes, of records that stand no more; if it is to `look_again`, without those that nothing
+    /// holds now.
     #[must_use]
     pub fn retired_bytes(&self, look_again: bool) -> usize {
         if look_again {

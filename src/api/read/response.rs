@@ -45,7 +45,7 @@ pub(crate) struct ReadResult<'a> {
 pub(super) fn response(node: &Node, result: &ReadResult<'_>) -> Result<Response<Bytes>, Refusal> {
     let ReadResult { name, record, .. } = *result;
     let mut headers = stamps(record);
-    // a cache may hold what has a Last-Modified for a tenth of its age (RFC 9111, 4.2.2): nobody would hear of a change
+    // a cache may keep a response with a Last-Modified for a tenth of its age (RFC 9111, 4.2.2), and hide a change
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     provenance(node, name, record, &mut headers);
     if result.predates_genesis {
@@ -153,7 +153,7 @@ pub(super) fn too_many(node: &Node, name: &Name, crowded: Crowded) -> Refusal {
     }
 }
 
-/// For a reader that is not there any more: nobody sees it, but the connection ends.
+/// For a reader that has closed its connection: no reader sees the response, but the connection ends.
 pub(super) fn hung_up() -> Refusal {
     Refusal::new(
         ErrorCode::ConnectionClosed,

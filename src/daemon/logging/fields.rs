@@ -1,7 +1,7 @@
 //! What others wrote, in lines of the log: names, ids, addresses, words of upstreams and peers.
 //!
-//! A field may come from anybody. So each is escaped here, for all places that log, and a line stays one line. Only the text
-//! of a field named [`TEXT`] has lines of its own; what goes there is ours.
+//! A field may come from outside. So each is escaped here, for all places that log, and a line stays one line. Only the
+//! text of a field named [`TEXT`] has lines of its own; what goes there is ours.
 
 use std::fmt::{self, Debug};
 use std::io;

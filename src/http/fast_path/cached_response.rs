@@ -1,4 +1,4 @@
-//! Answers as bytes, in the form that the ordinary path gives them, made once for all who get the same.
+//! Answers as bytes, in the form that the ordinary path gives them, made once for all readers that get the same.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -111,7 +111,7 @@ fn title_case(bytes: &mut Vec<u8>, name: &str) {
     }
 }
 
-/// Templates of the values that were sent last, for those who get the same.
+/// Responses with the values that were sent last, for readers that get the same.
 #[derive(Default)]
 pub(super) struct ResponseCache(Vec<(Record, Form, CachedResponse)>);
 
@@ -141,7 +141,7 @@ impl ResponseCache {
         &self.0[at].2
     }
 
-    /// Forgets all, so that records which nobody reads are not kept.
+    /// Forgets all, so that records which are not read are not kept.
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }

@@ -35,14 +35,16 @@ const EVENTS: usize = 256;
 const TIMEOUTS: usize = 128;
 const WAKES: usize = 2 * SLICE;
 
-/// Accepts likewise, for two or three ms. More than events, since what waits to be accepted is what must not pile up: over
-/// the system's limit, mostly 4,096, it drops the beginnings of connections, and each of those comes a second later.
+/// Accepts likewise, for two or three ms. More than events, since what waits to be accepted is what must not pile up:
+/// over the system's limit, mostly 4,096, it drops the beginnings of connections, and each of those comes a second
+/// later.
 const ACCEPTS: usize = 512;
 
 /// While there are wakes to send, a turn of which takes a millisecond, accepting has a quarter of that.
 const ACCEPTS_BESIDE_WAKES: usize = 64;
 
-/// From so many event loops on the first one only accepts: it does so for all, and its own watchers would be the last to know.
+/// From so many event loops on the first one only accepts: it does so for all, and its own watchers would be the last
+/// to know.
 const EVENT_LOOPS_WITH_AN_ACCEPTOR: usize = 4;
 
 /// An event loop.
@@ -163,7 +165,7 @@ impl EventLoop {
             busy |= self.tell();
             busy |= self.read_again();
             busy |= self.time_out();
-            // who timed out may have asked for more while it was parked, and its socket does not say so again
+            // a reader that timed out may have sent more while it was parked, and its socket does not report that again
             busy |= !self.again.is_empty();
             if self.closing && self.table.is_empty() {
                 return Ok(());
@@ -173,7 +175,7 @@ impl EventLoop {
 
     /// How long there is nothing to do, unless something comes. `None` for ever.
     fn sleep(&mut self) -> Option<Duration> {
-        // nobody is being told anything, so nobody is likely to get the same again soon
+        // no reader is being woken, so no reader is likely to get the same response again soon
         self.cache.clear();
         let deadline = self.wheel.next().map(|at| self.origin + at);
         let pause = self.door.as_ref().and_then(|door| door.pause);
@@ -291,7 +293,7 @@ impl EventLoop {
             let Some(connection) = self.table.get_mut(seat.index) else { continue };
             let reader = match std::mem::replace(&mut connection.state, State::Idle) {
                 State::Parked(reader, its) if its == *ticket => reader,
-                // it hung up or timed out, and somebody else has its place
+                // it was closed or timed out, and another connection has its place
                 other => {
                     connection.state = other;
                     continue;

@@ -245,7 +245,7 @@ impl EventLoop {
         }
         if after == AfterResponse::Close || self.closing {
             let _ = connection.stream.shutdown(Shutdown::Write);
-            // closed on bytes that nobody read, it would be reset under its answer
+            // closed on unread bytes, it would be reset under its response
             return match connection.stream.read(&mut self.read) {
                 Ok(bytes) if bytes > 0 => {
                     self.hand_over(at, Vec::new(), Unsent { is_last: true, ..Unsent::default() });

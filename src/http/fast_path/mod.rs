@@ -1,9 +1,9 @@
 //! The fast path of the client port: the reads that nearly everybody sends, at the cost of the kernel.
 //!
-//! A few threads, the event loops, each with a poll of its own. A connection belongs to one event loop; nobody else touches it, so
-//! a wake, a timeout, a hang-up and the end of the node cannot answer it twice. A request is read into the event loop's one
-//! buffer, answered at once or parked, and what the fast path does not fully understand is handed over, with every byte
-//! read, to the ordinary path, for the rest of its connection.
+//! A few threads, the event loops, each with a poll of its own. A connection belongs to one event loop; no other thread
+//! touches it, so a wake, a timeout, a hang-up and the end of the node cannot answer it twice. A request is read into
+//! the event loop's one buffer, answered at once or parked, and what the fast path does not fully understand is handed
+//! over, with every byte read, to the ordinary path, for the rest of its connection.
 //!
 //! A parked reader is a place in a table, an entry in the list of its name, a link in the wheel of deadlines and a
 //! socket: no task, no timer, no buffer. What it sends meanwhile stays in the kernel.
@@ -57,9 +57,9 @@ pub(crate) struct FastPath {
 
 /// What is told to an event loop from other threads.
 enum Message {
-    /// A change concerns some who are seated in it.
+    /// A change concerns readers that are parked in it.
     Job(Arc<Job>),
-    /// Those who have yet to be told are told at another pace.
+    /// Readers that are not woken yet are woken at another pace.
     Hurry(Pace),
     /// A connection that was accepted for it.
     Connection(mio::net::TcpStream, Permit),

@@ -90,7 +90,7 @@ impl ParkedRead {
     }
 }
 
-/// The versions that readers parked on last, so that all who know the same one share it.
+/// The versions that readers parked on last, so that all readers that know the same one share it.
 #[derive(Default)]
 pub(super) struct Versions(Vec<Arc<Version>>);
 
