@@ -19,7 +19,7 @@ use crate::config::LogLevel;
 use crate::core::Stamp;
 use crate::metrics::process::Vitals;
 use crate::node::in_flight::Account;
-use crate::node::store::{ClusterCensus, Readiness};
+use crate::node::store::Readiness;
 use crate::report;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::exposition::Form;
@@ -42,9 +42,9 @@ async fn ready(State(node): State<Arc<Node>>) -> Result<Response, Refusal> {
     }
     may_read(&node)?;
     let mut headers = HeaderMap::new();
-    let genesis = node.store.genesis().started;
-    if genesis > Stamp::ZERO {
-        headers.insert(GENESIS, number(genesis.micros()));
+    let genesis = node.store.genesis();
+    if genesis.started > Stamp::ZERO {
+        headers.insert(GENESIS, number(genesis.started.micros()));
     }
     let mut cut_off_for = None;
     if let Some(filler) = &node.fill {
@@ -52,31 +52,40 @@ async fn ready(State(node): State<Arc<Node>>) -> Result<Response, Refusal> {
         headers.insert(VIA, HeaderValue::try_from(health.via).expect("tokens"));
         cut_off_for = health.unreachable_for;
     }
-    Ok((headers, ready_text(&node.store.cluster_census(), cut_off_for)).into_response())
+    let apart = node.store.peers_apart();
+    let text = ready_text(node.store.readiness(), genesis.provisional, apart, cut_off_for);
+    Ok((headers, text).into_response())
 }
 
-/// What a node that is ready answers: one line, and behind it a line for each thing that is degraded, `key: value`.
-fn ready_text(census: &ClusterCensus, cut_off_for: Option<Duration>) -> String {
-    // what was filled is served all the same
+/// The text of a node that is ready: one line, and behind it a line for each thing that is degraded, `key: value`. `apart` is
+/// the number of live peers without a common version of the protocol.
+fn ready_text(
+    readiness: Readiness,
+    provisional: bool,
+    apart: usize,
+    cut_off_for: Option<Duration>,
+) -> String {
+    // names that were filled before are served all the same
     let mut text = match cut_off_for {
         Some(time) => format!("ready: cut off from the upstream for {} s\n", time.as_secs()),
         None => "ready\n".to_owned(),
     };
-    let apart = census.peers.iter().filter(|peer| peer.version.is_none()).count();
-    for (is_so, line) in [
-        (census.standing == Readiness::ClockInDoubt, "clock: in doubt\n".to_owned()),
-        (census.provisional, "set: provisional\n".to_owned()),
-        (apart > 0, format!("peers-without-common-version: {apart}\n")),
-        (cut_off_for.is_some(), "upstream: cut off\n".to_owned()),
-    ] {
-        if is_so {
-            text.push_str(&line);
-        }
+    if readiness == Readiness::ClockInDoubt {
+        text.push_str("clock: in doubt\n");
+    }
+    if provisional {
+        text.push_str("set: provisional\n");
+    }
+    if apart > 0 {
+        text.push_str(&format!("peers-without-common-version: {apart}\n"));
+    }
+    if cut_off_for.is_some() {
+        text.push_str("upstream: cut off\n");
     }
     text
 }
 
-/// `GET /v1/cluster`: how this node sees its group.
+/// `GET /v1/cluster`: how this node sees its cluster.
 pub(crate) async fn cluster(
     State(node): State<Arc<Node>>,
     Extension(account): Extension<Account>,
@@ -119,42 +128,12 @@ pub(crate) async fn logging(State(node): State<Arc<Node>>, uri: Uri) -> Result<S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::protocol::ProtocolRange;
-    use crate::core::replica::Counts;
-    use crate::core::{Digest, Incarnation, State as NodeState, Summary};
-    use crate::node::store::PeerCensus;
-
-    fn census() -> ClusterCensus {
-        let summary = Summary {
-            incarnation: Incarnation(1),
-            node: 1,
-            region: 0,
-            state: NodeState::Ready,
-            genesis: None,
-            root: Digest::default(),
-            horizon: Stamp::ZERO,
-            vector: 0,
-            protocol: ProtocolRange::IMPLEMENTED,
-        };
-        let peer = |version| PeerCensus { summary, version, dirty: false, lag: 0, offset_us: None };
-        ClusterCensus {
-            summary,
-            peers: vec![peer(Some(1)), peer(Some(2))],
-            away: 0,
-            common_version: Some(1),
-            standing: Readiness::Ready,
-            counts: Counts::default(),
-            provisional: false,
-        }
-    }
 
     #[test]
     fn what_is_degraded_is_on_a_line_of_its_own() {
-        assert_eq!(ready_text(&census(), None), "ready\n");
-        let mut all = ClusterCensus { standing: Readiness::ClockInDoubt, provisional: true, ..census() };
-        all.peers[0].version = None;
+        assert_eq!(ready_text(Readiness::Ready, false, 0, None), "ready\n");
         assert_eq!(
-            ready_text(&all, Some(Duration::from_millis(7_900))),
+            ready_text(Readiness::ClockInDoubt, true, 1, Some(Duration::from_millis(7_900))),
             "ready: cut off from the upstream for 7 s\n\
              clock: in doubt\nset: provisional\npeers-without-common-version: 1\nupstream: cut off\n"
         );

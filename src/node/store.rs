@@ -323,6 +323,12 @@ impl SharedStore {
         (us.0, all)
     }
 
+    /// The number of live peers without a common version of the protocol.
+    #[must_use]
+    pub fn peers_apart(&self) -> usize {
+        self.lock().replica.peers().live().filter(|peer| peer.version().is_none()).count()
+    }
+
     /// How the node stands in its cluster.
     #[must_use]
     pub fn cluster_census(&self) -> ClusterCensus {
