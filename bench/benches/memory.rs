@@ -4,7 +4,7 @@
 
 use vwatch::core::limits::RECORD_OVERHEAD_BYTES;
 use vwatch::core::store::{Change, Read};
-use vwatch::core::{Genesis, Incarnation, Known, Name, Question, Stamp, Store, Version};
+use vwatch::core::{Condition, Genesis, Incarnation, KnownVersion, Name, Stamp, Store, Version};
 
 const NAMES: usize = 1_000_000;
 const WAITERS: usize = 1_000_000;
@@ -53,7 +53,7 @@ fn main() {
     );
 
     let watched = Name::new(b"registry/team-0/artifact-0:latest", 512).expect("a name");
-    let knows = Question { known: Known::Current, at_least: None };
+    let knows = Condition { known: KnownVersion::Current, at_least: None };
     let before = resident_bytes();
     for i in 0..WAITERS as u64 {
         assert!(matches!(store.read(now, &watched, &knows, Some(|| i)), Read::Parked { .. }));

@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use vwatch::core::store::{Change, Read, Written};
-use vwatch::core::{Effects, Genesis, Incarnation, Known, Name, Question, Stamp, Store, Version};
+use vwatch::core::{Condition, Effects, Genesis, Incarnation, KnownVersion, Name, Stamp, Store, Version};
 
 const NAMES: usize = 1_000_000;
 const DATA: [u8; 64] = [b'd'; 64];
@@ -49,10 +49,10 @@ fn stride(i: &mut usize) -> usize {
 fn reads_and_writes(c: &mut Criterion) {
     let (mut store, names) = full();
     let mut group = c.benchmark_group("one of 1,000,000 names");
-    let unsaid = Question { known: Known::Unsaid, at_least: None };
+    let unspecified = Condition { known: KnownVersion::Unspecified, at_least: None };
     let mut i = 0;
     group.bench_function("GET", |b| {
-        b.iter(|| black_box(store.read(at(1), &names[stride(&mut i)], &unsaid, None::<fn() -> u32>)));
+        b.iter(|| black_box(store.read(at(1), &names[stride(&mut i)], &unspecified, None::<fn() -> u32>)));
     });
     let versions = [Version::of_data(b"a"), Version::of_data(b"b")];
     let mut now = 1u64 << 40;
@@ -86,7 +86,7 @@ fn wakes(c: &mut Criterion) {
                 || {
                     let mut store = store();
                     put(&mut store, 1, &name(0), &Version::of_data(b"a"));
-                    let knows = Question { known: Known::Current, at_least: None };
+                    let knows = Condition { known: KnownVersion::Current, at_least: None };
                     for i in 0..waiters {
                         assert!(matches!(
                             store.read(at(1), &name(0), &knows, Some(|| i)),
@@ -105,7 +105,7 @@ fn wakes(c: &mut Criterion) {
     for waiters in [1u32, 1_000, 100_000] {
         let mut store = store();
         put(&mut store, 1, &name(0), &Version::of_data(b"a"));
-        let knows = Question { known: Known::Current, at_least: None };
+        let knows = Condition { known: KnownVersion::Current, at_least: None };
         for i in 0..waiters {
             let _ = store.read(at(1), &name(0), &knows, Some(|| i));
         }

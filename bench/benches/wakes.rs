@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use vwatch::core::store::{Change, Read};
 use vwatch::core::waiters::Due;
-use vwatch::core::{Genesis, Incarnation, Known, Name, Question, Stamp, Store, Ticket, Version};
+use vwatch::core::{Condition, Genesis, Incarnation, KnownVersion, Name, Stamp, Store, Ticket, Version};
 use vwatch::watch::fair_queue::{FairQueue, Job, Whom};
 use vwatch::watch::pace::Pace;
 use vwatch::watch::timer_wheel::TimerWheel;
@@ -42,7 +42,7 @@ fn main() {
     put(&mut store, now, &name, &Version::of_data(b"0"));
     let before = resident_bytes();
     for turn in 0..TURNS {
-        let knows = Question { known: Known::Current, at_least: None };
+        let knows = Condition { known: KnownVersion::Current, at_least: None };
         let started = Instant::now();
         let mut tickets: Vec<Ticket> = Vec::with_capacity(WAITERS as usize);
         for index in 0..WAITERS {

@@ -3,6 +3,7 @@
 //! Time is handed in as [`stamp::Stamp`]s, or as instants where only pauses count, entropy as keys and ids. The node
 //! (`crate::api::state`) owns one of these behind one lock; a simulator can own thousands.
 
+pub mod condition;
 pub mod effects;
 pub mod genesis;
 pub mod joining;
@@ -16,7 +17,6 @@ pub mod name;
 pub mod peers;
 pub mod protocol;
 pub mod push;
-pub mod reading;
 pub mod record;
 pub mod replica;
 mod retired;
@@ -32,11 +32,11 @@ pub mod vector;
 pub mod version;
 pub mod waiters;
 
+pub use condition::{Condition, Evaluation, KnownVersion};
 pub use effects::{Effects, SetChange};
 pub use genesis::{Genesis, GenesisMark};
 pub use name::{Name, NameError};
 pub use peers::{State, Summary};
-pub use reading::{Known, Question, Verdict};
 pub use record::{Dot, Incarnation, Kind, Record};
 pub use replica::Replica;
 pub use set::Set;

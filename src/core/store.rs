@@ -8,6 +8,7 @@
 
 use std::collections::HashSet;
 
+use super::condition::{Condition, Evaluation};
 use super::effects::{Effects, SetChange};
 use super::genesis::Genesis;
 use super::limits::{LIST_AT_MOST, MAX_BATCH_DOTS, MAX_STAMP_LEAD_US, MUTANT_GUARD_US};
@@ -15,7 +16,6 @@ use super::message::Call;
 use super::mutants::{Mutant, Mutants};
 use super::name::Name;
 use super::push::{Ack, Batch, Log};
-use super::reading::{Question, Verdict};
 use super::record::{Dot, Incarnation, Kind, Record};
 use super::set::{Merge, Set};
 use super::stamp::{Stamp, StampSource};
@@ -378,25 +378,25 @@ impl<T> Store<T> {
         &mut self,
         now: Stamp,
         name: &Name,
-        question: &Question,
+        condition: &Condition,
         waiter: Option<impl FnOnce() -> T>,
     ) -> Read {
         let held = self.set.get(name);
-        let verdict = if self.expected.is_empty() || !self.expected.contains(name) {
-            question.judge(held)
+        let evaluation = if self.expected.is_empty() || !self.expected.contains(name) {
+            condition.evaluate(held)
         } else {
-            Verdict::Wait(Interest::Told)
+            Evaluation::Wait(Interest::Told)
         };
-        match (verdict, waiter) {
-            (Verdict::Wait(_), Some(_)) if self.draining => Read::Draining,
-            (Verdict::Wait(interest), Some(waiter)) => {
+        match (evaluation, waiter) {
+            (Evaluation::Wait(_), Some(_)) if self.draining => Read::Draining,
+            (Evaluation::Wait(interest), Some(waiter)) => {
                 let held = held.cloned();
                 match self.waiters.join(now, name, interest, waiter()) {
                     Ok(ticket) => Read::Parked { ticket, interest, held },
                     Err(crowded) => Read::Crowded(crowded),
                 }
             }
-            (Verdict::Answer, _) | (Verdict::Wait(_), None) => Read::Answer(held.cloned()),
+            (Evaluation::Answer, _) | (Evaluation::Wait(_), None) => Read::Answer(held.cloned()),
         }
     }
 
@@ -472,7 +472,7 @@ impl<T> Store<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::reading::Known;
+    use crate::core::condition::KnownVersion;
     use crate::core::testing::{at, name, version};
 
     const GENESIS: Genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [3; 16] };
@@ -551,12 +551,12 @@ mod tests {
         let mut store = store();
         done(put(&mut store, 10, "a", Some(100)));
         store.expect(&name("n"));
-        let knows_a = Question { known: Known::AnyOf(vec![version("a")]), at_least: None };
-        for question in [knows_a.clone(), Question { known: Known::Unsaid, at_least: None }] {
-            let read = store.read(at(1), &name("n"), &question, Some(|| 7));
+        let knows_a = Condition { known: KnownVersion::AnyOf(vec![version("a")]), at_least: None };
+        for condition in [knows_a.clone(), Condition { known: KnownVersion::Unspecified, at_least: None }] {
+            let read = store.read(at(1), &name("n"), &condition, Some(|| 7));
             let Read::Parked { interest, held, .. } = read else { panic!("{read:?}") };
             assert_eq!(interest, Interest::Told);
-            assert_eq!(question.clone().after_waiting(interest, held.as_ref()), question);
+            assert_eq!(condition.clone().after_waiting(interest, held.as_ref()), condition);
         }
         let in_a_hurry = store.read(at(1), &name("n"), &knows_a, None::<fn() -> u32>);
         assert!(matches!(in_a_hurry, Read::Answer(Some(held)) if held.version() == "a"));
@@ -617,7 +617,7 @@ mod tests {
         }
         let mut store: Store<u32> = Store::new(GENESIS, Incarnation(1), record.cost());
         done(put(&mut store, 1, "a", None));
-        let knows = Question { known: Known::Current, at_least: None };
+        let knows = Condition { known: KnownVersion::Current, at_least: None };
         assert!(matches!(store.read(at(1), &name("n"), &knows, Some(|| 7)), Read::Parked { .. }));
         store.drop_copy(&name("n"));
         assert!(store.get(&name("n")).is_some(), "somebody waits for it");
@@ -671,7 +671,7 @@ mod tests {
     fn a_reader_parks_on_what_it_knows_and_is_due_at_the_next_write() {
         let mut store = store();
         done(put(&mut store, 10, "a", None));
-        let knows = Question { known: Known::AnyOf(vec![version("a")]), at_least: None };
+        let knows = Condition { known: KnownVersion::AnyOf(vec![version("a")]), at_least: None };
         assert!(matches!(store.read(at(1), &name("n"), &knows, None::<fn() -> u32>), Read::Answer(Some(_))));
         assert!(matches!(store.read(at(1), &name("n"), &knows, Some(|| 7)), Read::Parked { .. }));
         done(put(&mut store, 11, "a", None));
@@ -687,12 +687,12 @@ mod tests {
     fn a_draining_store_answers_but_parks_nobody() {
         let mut store = store();
         done(put(&mut store, 10, "a", None));
-        let knows = Question { known: Known::Current, at_least: None };
+        let knows = Condition { known: KnownVersion::Current, at_least: None };
         assert!(matches!(store.read(at(1), &name("n"), &knows, Some(|| 7)), Read::Parked { .. }));
         store.drain();
         assert_eq!(due(&mut store), 1);
         assert!(matches!(store.read(at(1), &name("n"), &knows, Some(|| 8)), Read::Draining));
-        let unsaid = Question { known: Known::Unsaid, at_least: None };
-        assert!(matches!(store.read(at(1), &name("n"), &unsaid, Some(|| 9)), Read::Answer(Some(_))));
+        let unspecified = Condition { known: KnownVersion::Unspecified, at_least: None };
+        assert!(matches!(store.read(at(1), &name("n"), &unspecified, Some(|| 9)), Read::Answer(Some(_))));
     }
 }

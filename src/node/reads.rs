@@ -4,7 +4,7 @@ use tokio::sync::oneshot;
 
 use super::store::SharedStore;
 use crate::core::store::Read;
-use crate::core::{Crowded, Interest, Known, Name, Question, Record, Ticket};
+use crate::core::{Condition, Crowded, Interest, KnownVersion, Name, Record, Ticket};
 use crate::fill::Filler;
 use crate::watch::{ConnectionId, Notifier, Waiter, Wake};
 
@@ -35,7 +35,7 @@ pub struct Parked {
     bell: oneshot::Receiver<Wake>,
     /// What is left to ask once the bell has rung. It stands here in place of the record that was held, which would be
     /// kept in memory for as long as a reader is parked on it.
-    pub then: Question,
+    pub then: Condition,
 }
 
 impl Reads {
@@ -47,17 +47,17 @@ impl Reads {
 
     /// Reads, or parks if there is nothing to tell yet and `may_park`.
     #[must_use]
-    pub fn read(&self, name: &Name, question: &Question, may_park: bool) -> Reading {
+    pub fn read(&self, name: &Name, condition: &Condition, may_park: bool) -> Reading {
         let mut bell = None;
         let waiter = may_park.then_some(|| {
             let (ring, rung) = Notifier::new();
             bell = Some(rung);
             Waiter::Listening(ring)
         });
-        let read = self.read_filled(name, question, waiter);
+        let read = self.read_filled(name, condition, waiter);
         match (read, bell) {
             (Read::Parked { ticket, interest, held }, Some(bell)) => {
-                let then = question.clone().after_waiting(interest, held.as_ref());
+                let then = condition.clone().after_waiting(interest, held.as_ref());
                 Reading::Parked(Parked { store: self.store.clone(), ticket, bell, then })
             }
             (Read::Draining, _) => Reading::Draining,
@@ -69,16 +69,22 @@ impl Reads {
 
     /// Reads, or parks at `seat` if there is nothing to tell yet. The ticket is to be given up whatever happens.
     #[must_use]
-    pub fn read_seated(&self, name: &Name, question: &Question, seat: Option<ConnectionId>) -> Read {
-        self.read_filled(name, question, seat.map(|seat| move || Waiter::Seated(seat)))
+    pub fn read_seated(&self, name: &Name, condition: &Condition, seat: Option<ConnectionId>) -> Read {
+        self.read_filled(name, condition, seat.map(|seat| move || Waiter::Seated(seat)))
     }
 
-    fn read_filled(&self, name: &Name, question: &Question, waiter: Option<impl FnOnce() -> Waiter>) -> Read {
-        let Some(filler) = &self.filler else { return self.store.read(name, question, waiter) };
+    fn read_filled(
+        &self,
+        name: &Name,
+        condition: &Condition,
+        waiter: Option<impl FnOnce() -> Waiter>,
+    ) -> Read {
+        let Some(filler) = &self.filler else { return self.store.read(name, condition, waiter) };
         // a reader that waits for a name that is not there wants to hear of its creation
-        let insists = waiter.is_some() && (question.known == Known::Absence || question.at_least.is_some());
+        let insists =
+            waiter.is_some() && (condition.known == KnownVersion::Absence || condition.at_least.is_some());
         filler.register_read(name, insists);
-        let read = self.store.read(name, question, waiter);
+        let read = self.store.read(name, condition, waiter);
         if matches!(&read, Read::Parked { interest: Interest::AtLeast(_), .. }) {
             filler.reader_is_ahead(name);
         }

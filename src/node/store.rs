@@ -19,7 +19,7 @@ use crate::core::replica::{Config, Counts};
 use crate::core::stamp::Now;
 use crate::core::store::{Change, Read, Written};
 use crate::core::{
-    Effects, Genesis, Incarnation, MostWaiters, Name, Question, Record, Replica, Stamp, State, Store,
+    Condition, Effects, Genesis, Incarnation, MostWaiters, Name, Record, Replica, Stamp, State, Store,
     Summary, Ticket,
 };
 use crate::node::clock;
@@ -439,10 +439,10 @@ impl SharedStore {
     pub(crate) fn read(
         &self,
         name: &Name,
-        question: &Question,
+        condition: &Condition,
         waiter: Option<impl FnOnce() -> Waiter>,
     ) -> Read {
-        self.lock().store.read(clock::now(), name, question, waiter)
+        self.lock().store.read(clock::now(), name, condition, waiter)
     }
 
     /// From now on parks so many.

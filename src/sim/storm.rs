@@ -5,7 +5,7 @@ use super::plan::SECOND_US;
 use super::world::{Event, Process, World};
 use crate::core::record::Kind;
 use crate::core::store::{Change, Written};
-use crate::core::{Known, Name, Question, Record, Stamp, State, Verdict, Version};
+use crate::core::{Condition, Evaluation, KnownVersion, Name, Record, Stamp, State, Version};
 
 impl World {
     fn ready(&self) -> Vec<usize> {
@@ -151,8 +151,8 @@ impl World {
         // what is older than the set says nothing about it
         let at_least = shown.map(|seen| seen.stamp).filter(|stamp| !genesis.is_after(*stamp));
         let held = process.store.set().get(name);
-        let question = Question { known: Known::Unsaid, at_least };
-        if question.judge(held) != Verdict::Answer {
+        let condition = Condition { known: KnownVersion::Unspecified, at_least };
+        if condition.evaluate(held) != Evaluation::Answer {
             self.work.held_back += 1;
             return;
         }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::core::{Known, Version, VersionError};
+use crate::core::{KnownVersion, Version, VersionError};
 
 /// Reads a single tag as vwatch does: with or without its quotes. A weak mark (`W/"v"`) is let through where a reader
 /// says what it knows, since versions are compared weakly there.
@@ -52,7 +52,7 @@ impl std::error::Error for TagsError {}
 ///
 /// # Errors
 /// If one of the tags is not a version, or there are more than [`MAX_TAGS`].
-pub fn parse_if_none_match<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Result<Known, TagsError> {
+pub fn parse_if_none_match<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Result<KnownVersion, TagsError> {
     let mut versions = Vec::new();
     let mut any = false;
     for line in lines {
@@ -69,7 +69,7 @@ pub fn parse_if_none_match<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Result<
             rest = after;
         }
     }
-    Ok(if any { Known::Current } else { Known::AnyOf(versions) })
+    Ok(if any { KnownVersion::Current } else { KnownVersion::AnyOf(versions) })
 }
 
 /// Splits off the first tag of a list. A comma within quotes belongs to its tag.
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
     use crate::core::testing::version;
 
-    fn list(lines: &[&str]) -> Result<Known, TagsError> {
+    fn list(lines: &[&str]) -> Result<KnownVersion, TagsError> {
         parse_if_none_match(lines.iter().map(|l| l.as_bytes()))
     }
 
@@ -111,10 +111,10 @@ mod tests {
     #[test]
     fn a_list_is_read_across_commas_and_lines() {
         let known = list(&["\"a\", W/\"b,c\" ,d", "", " \"e\" "]);
-        assert_eq!(known, Ok(Known::AnyOf(["a", "b,c", "d", "e"].map(version).to_vec())));
-        assert_eq!(list(&["\"a\"", "*"]), Ok(Known::Current));
-        assert_eq!(list(&[" * "]), Ok(Known::Current));
-        assert_eq!(list(&["\"\"", ",,"]), Ok(Known::AnyOf(vec![])));
+        assert_eq!(known, Ok(KnownVersion::AnyOf(["a", "b,c", "d", "e"].map(version).to_vec())));
+        assert_eq!(list(&["\"a\"", "*"]), Ok(KnownVersion::Current));
+        assert_eq!(list(&[" * "]), Ok(KnownVersion::Current));
+        assert_eq!(list(&["\"\"", ",,"]), Ok(KnownVersion::AnyOf(vec![])));
         assert!(matches!(list(&["\"a\", \"b c\""]), Err(TagsError::Version(_))));
         assert!(list(&[&"\"a\",".repeat(MAX_TAGS)]).is_ok());
         assert_eq!(list(&[&"\"a\",".repeat(MAX_TAGS + 1)]), Err(TagsError::TooMany));
@@ -131,7 +131,7 @@ mod tests {
         fn reads_any_list_of_versions(texts in prop::collection::vec("[!#-~]{1,8}", 0..6)) {
             let line = texts.iter().map(|t| format!("\"{t}\"")).collect::<Vec<_>>().join(", ");
             let expected = texts.iter().map(|t| version(t)).collect();
-            prop_assert_eq!(list(&[&line]), Ok(Known::AnyOf(expected)));
+            prop_assert_eq!(list(&[&line]), Ok(KnownVersion::AnyOf(expected)));
         }
     }
 }

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use vwatch::core::{Known, Version};
+use vwatch::core::{KnownVersion, Version};
 use vwatch::wire::etag::{parse_if_none_match, parse_tag};
 
 fuzz_target!(|line: &[u8]| {
@@ -13,8 +13,8 @@ fuzz_target!(|line: &[u8]| {
             assert_eq!(parse_tag(quoted.as_bytes(), false), Ok(Some(version)));
         }
     }
-    if let Ok(Known::AnyOf(versions)) = parse_if_none_match(std::iter::once(line)) {
+    if let Ok(KnownVersion::AnyOf(versions)) = parse_if_none_match(std::iter::once(line)) {
         let again = versions.iter().map(|v| format!("W/\"{v}\"")).collect::<Vec<_>>().join(",");
-        assert_eq!(parse_if_none_match(std::iter::once(again.as_bytes())), Ok(Known::AnyOf(versions)));
+        assert_eq!(parse_if_none_match(std::iter::once(again.as_bytes())), Ok(KnownVersion::AnyOf(versions)));
     }
 });

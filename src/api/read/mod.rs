@@ -82,7 +82,7 @@ async fn wait(
     let started = Instant::now();
     let mut jitter = None;
     let record = loop {
-        match node.reads.read(&pending.name, &pending.question, !timeout.is_zero()) {
+        match node.reads.read(&pending.name, &pending.condition, !timeout.is_zero()) {
             Reading::Answer(record) => break record,
             Reading::Draining => return Err(stopping()),
             Reading::Crowded(crowded) => return Err(too_many(node, &pending.name, crowded)),

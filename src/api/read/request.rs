@@ -11,7 +11,7 @@ use crate::api::error::Refusal;
 use crate::api::headers::{LAST_SYNC, stamps};
 use crate::api::params::{self, header, shown};
 use crate::api::state::Node;
-use crate::core::{Known, Name, Question, Stamp};
+use crate::core::{Condition, KnownVersion, Name, Stamp};
 use crate::wire::duration::{self, GoDuration};
 use crate::wire::etag::{TagsError, parse_if_none_match, parse_tag};
 use crate::wire::head::Head;
@@ -21,8 +21,8 @@ use crate::wire::head::Head;
 pub(crate) struct ReadRequest {
     /// The name that is read.
     pub(crate) name: Name,
-    /// What the reader knows.
-    pub(crate) question: Question,
+    /// The condition of the read.
+    pub(crate) condition: Condition,
     /// The reader sent `If-None-Match`: it wants 304 where it would get the same body again.
     pub(crate) conditional: bool,
     /// The stamp that it showed is from before this set began.
@@ -40,7 +40,7 @@ pub(super) trait Fields {
     fn once(&self, name: &HeaderName) -> Result<Option<&[u8]>, Refusal>;
 
     /// What `If-None-Match` says, if it is there.
-    fn if_none_match(&self) -> Option<Result<Known, TagsError>>;
+    fn if_none_match(&self) -> Option<Result<KnownVersion, TagsError>>;
 }
 
 impl Fields for HeaderMap {
@@ -48,7 +48,7 @@ impl Fields for HeaderMap {
         header(self, name).map(|value| value.map(HeaderValue::as_bytes))
     }
 
-    fn if_none_match(&self) -> Option<Result<Known, TagsError>> {
+    fn if_none_match(&self) -> Option<Result<KnownVersion, TagsError>> {
         let lines = self.get_all(IF_NONE_MATCH).iter().map(HeaderValue::as_bytes);
         self.contains_key(IF_NONE_MATCH).then(|| parse_if_none_match(lines))
     }
@@ -59,7 +59,7 @@ impl Fields for Head<'_> {
         Ok(if name == ETAG { self.etag } else { self.last_sync })
     }
 
-    fn if_none_match(&self) -> Option<Result<Known, TagsError>> {
+    fn if_none_match(&self) -> Option<Result<KnownVersion, TagsError>> {
         self.if_none_match.map(|line| parse_if_none_match(std::iter::once(line)))
     }
 }
@@ -84,8 +84,8 @@ pub(super) fn parse(
     };
     let predates_genesis = at_least.is_some_and(|stamp| node.store.genesis().is_after(stamp));
     let at_least = at_least.filter(|_| !predates_genesis);
-    let question = Question { known, at_least };
-    Ok(ReadRequest { name, question, conditional, predates_genesis, timeout })
+    let condition = Condition { known, at_least };
+    Ok(ReadRequest { name, condition, conditional, predates_genesis, timeout })
 }
 
 fn timeout(node: &Node, query: Option<&str>) -> Result<Duration, Refusal> {
@@ -105,8 +105,9 @@ fn timeout(node: &Node, query: Option<&str>) -> Result<Duration, Refusal> {
     Ok(timeout)
 }
 
-/// What the reader knows, and whether it said so by `If-None-Match`: that first, then `ETag`, then `?version=`.
-fn known(query: Option<&str>, fields: &impl Fields) -> Result<(Known, bool), Refusal> {
+/// The versions that the reader knows, and whether it named them in `If-None-Match`. That header goes before `ETag`,
+/// and `ETag` before `?version=`.
+fn known(query: Option<&str>, fields: &impl Fields) -> Result<(KnownVersion, bool), Refusal> {
     let bad = |what: &str, e: &dyn Display| Refusal::bad_request(format_args!("{what}: {e}"));
     if let Some(known) = fields.if_none_match() {
         return Ok((known.map_err(|e| bad("If-None-Match", &e))?, true));
@@ -119,9 +120,9 @@ fn known(query: Option<&str>, fields: &impl Fields) -> Result<(Known, bool), Ref
         }
     };
     Ok(match tag.transpose().map_err(|e| bad(what, &e))? {
-        Some(Some(version)) => (Known::AnyOf(vec![version]), false),
-        Some(None) => (Known::Absence, false),
-        None => (Known::Unsaid, false),
+        Some(Some(version)) => (KnownVersion::AnyOf(vec![version]), false),
+        Some(None) => (KnownVersion::Absence, false),
+        None => (KnownVersion::Unspecified, false),
     })
 }
 

@@ -77,7 +77,7 @@ impl EventLoop {
         let pending = PendingRead::new(asked);
         let started = self.elapsed();
         let seat = (!timeout.is_zero()).then_some(ConnectionId { event_loop: self.number, index: at });
-        match self.shared.node.reads.read_seated(&pending.name, &pending.question, seat) {
+        match self.shared.node.reads.read_seated(&pending.name, &pending.condition, seat) {
             Read::Draining => return None,
             Read::Crowded(crowded) => {
                 let response = read::refuse_waiter(&self.shared.node, &pending.name, crowded);
@@ -106,7 +106,7 @@ impl EventLoop {
         started: Duration,
         form: Form,
     ) {
-        pending.parked(pending.question.clone().after_waiting(interest, held));
+        pending.parked(pending.condition.clone().after_waiting(interest, held));
         match self.table.get_mut(at) {
             Some(connection) => {
                 let reader = ParkedRead::new(pending, held, &mut self.versions, started, form);
@@ -126,7 +126,7 @@ impl EventLoop {
         }
         let pending = reader.pending();
         let seat = ConnectionId { event_loop: self.number, index: at };
-        match self.shared.node.reads.read_seated(&pending.name, &pending.question, Some(seat)) {
+        match self.shared.node.reads.read_seated(&pending.name, &pending.condition, Some(seat)) {
             Read::Answer(record) => self.finish(at, &pending, record.as_ref(), started, form, Some(jitter)),
             Read::Draining => {
                 let response = read::refuse_stopping();

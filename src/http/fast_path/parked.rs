@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::read::PendingRead;
-use crate::core::{Kind, Known, Name, Record, Version};
+use crate::core::{Kind, KnownVersion, Name, Record, Version};
 use crate::wire::head::Form;
 
 /// A parked reader.
@@ -40,8 +40,8 @@ impl ParkedRead {
         // readers of a name share it with its record, but not the record: that may be large, and be replaced
         let name = held.map_or(&pending.name, Record::name).clone();
         let knows = match pending.knows_just() {
-            Some((Known::Absence, _)) => Knows::Absence,
-            Some((Known::AnyOf(known), conditional)) if known.len() == 1 => {
+            Some((KnownVersion::Absence, _)) => Knows::Absence,
+            Some((KnownVersion::AnyOf(known), conditional)) if known.len() == 1 => {
                 Knows::Version { version: versions.share(&known[0]), conditional }
             }
             _ => Knows::More(Box::new(pending)),
@@ -81,9 +81,9 @@ impl ParkedRead {
     pub(super) fn pending(self) -> PendingRead {
         match self.knows {
             Knows::More(pending) => *pending,
-            Knows::Absence => PendingRead::of(self.name, Known::Absence, false),
+            Knows::Absence => PendingRead::of(self.name, KnownVersion::Absence, false),
             Knows::Version { version, conditional } => {
-                let known = Known::AnyOf(vec![Arc::unwrap_or_clone(version)]);
+                let known = KnownVersion::AnyOf(vec![Arc::unwrap_or_clone(version)]);
                 PendingRead::of(self.name, known, conditional)
             }
         }
