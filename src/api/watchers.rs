@@ -18,10 +18,10 @@ use crate::node::limits::SLICE;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::watchers::{Watched, to_json};
 
-/// What the JSON of a crowd takes beside its name and version.
-const CROWD_BYTES: usize = 128;
+/// Bytes of JSON of a wait group, without its name and version.
+const GROUP_BYTES: usize = 128;
 
-/// Handles the question. Of each name it tells at most three things, however many wait.
+/// Handles the request. The answer has at most three wait groups of each name, however many readers wait.
 pub(super) async fn watchers(
     State(node): State<Arc<Node>>,
     Extension(account): Extension<Account>,
@@ -32,10 +32,10 @@ pub(super) async fn watchers(
     let own = own.map(|Extension(own)| own);
     let at_work = list::at_work(&node, own.as_ref()).await?;
     let page = list::page(&node.store, &asked, |store, after, page: &mut Vec<Watched>| {
-        let crowds = store.waiters().crowds(asked.prefix.as_bytes(), after).take(SLICE);
-        page.extend(crowds.filter_map(|crowds| {
-            let held = store.set().get(&crowds.first()?.name).cloned();
-            Some(Watched { crowds, held })
+        let groups = store.waiters().groups(asked.prefix.as_bytes(), after).take(SLICE);
+        page.extend(groups.filter_map(|groups| {
+            let held = store.set().get(&groups.first()?.name).cloned();
+            Some(Watched { groups, held })
         }));
     });
     let page = page.await;
@@ -51,11 +51,11 @@ pub(super) async fn watchers(
 impl list::Item for Watched {
     fn name(&self) -> &str {
         // there is always one: see `watchers`
-        self.crowds.first().map_or("", |crowd| crowd.name.as_str())
+        self.groups.first().map_or("", |group| group.name.as_str())
     }
 
     fn cost(&self) -> usize {
         let version = self.held.as_ref().map_or(0, |record| record.version_bytes().len());
-        self.crowds.len() * (self.name().len() + version + CROWD_BYTES)
+        self.groups.len() * (self.name().len() + version + GROUP_BYTES)
     }
 }

@@ -16,7 +16,7 @@ pub use fill::FillConfig;
 pub use log::{LogFormat, LogLevel, LogLevelError};
 pub use raw::Raw;
 
-use crate::core::MostWaiters;
+use crate::core::WaiterLimits;
 use crate::core::limits::{LEAST_GRACE_US, MAX_DATA_BYTES, MAX_NAME_BYTES};
 use crate::wire::duration::GoDuration;
 use value::Wrong;
@@ -75,7 +75,7 @@ pub struct Config {
     /// Most connections of the client port; `None` is the number that the descriptor limit allows.
     pub max_connections: Option<usize>,
     /// Most parked readers.
-    pub most_waiters: MostWaiters,
+    pub waiter_limits: WaiterLimits,
     /// The upstream of names that the node does not hold; `None` without one.
     pub fill: Option<FillConfig>,
     /// The lowest level that is logged.
@@ -112,9 +112,9 @@ impl Config {
             shutdown_grace: read(raw, "shutdown-grace", value::duration)?,
             idle_timeout: read(raw, "idle-timeout", positive_duration)?,
             max_connections: read_open(raw, "max-connections", value::count)?,
-            most_waiters: MostWaiters {
-                in_all: read(raw, "max-watchers", value::count)?,
-                of_a_name: read(raw, "max-watchers-per-name", value::count)?,
+            waiter_limits: WaiterLimits {
+                total: read(raw, "max-watchers", value::count)?,
+                per_name: read(raw, "max-watchers-per-name", value::count)?,
             },
             fill: FillConfig::from_raw(raw)?,
             log_level: read(raw, "log-level", log_level)?,
@@ -170,8 +170,8 @@ impl Config {
                 self.max_connections
                     .map_or_else(|| quoted(&"what the descriptor limit allows"), |n| n.to_string()),
             ),
-            ("MaxWatchers", self.most_waiters.in_all.to_string()),
-            ("MaxWatchersPerName", self.most_waiters.of_a_name.to_string()),
+            ("MaxWatchers", self.waiter_limits.total.to_string()),
+            ("MaxWatchersPerName", self.waiter_limits.per_name.to_string()),
         ];
         let fill = self.fill.as_ref().map_or_else(|| vec![("FillFrom", quoted(&""))], FillConfig::rows);
         let rows: Vec<_> = rows.into_iter().chain(self.cluster.rows()).chain(fill).collect();
@@ -288,7 +288,7 @@ mod tests {
         assert_eq!(config.shutdown_grace, Duration::from_secs(10));
         assert_eq!(config.idle_timeout, Duration::from_secs(75));
         assert_eq!(config.max_connections, None);
-        assert_eq!(config.most_waiters, MostWaiters { in_all: 2_000_000, of_a_name: 1_000_000 });
+        assert_eq!(config.waiter_limits, WaiterLimits { total: 2_000_000, per_name: 1_000_000 });
         assert_eq!((config.log_level, config.log_format), (LogLevel::Info, LogFormat::Text));
     }
 

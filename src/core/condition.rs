@@ -99,7 +99,7 @@ impl Condition {
     #[must_use]
     pub fn after_waiting(self, interest: Interest, held: Option<&Record>) -> Self {
         let known = match (interest, self.known) {
-            (Interest::Told, known) => known,
+            (Interest::Upstream, known) => known,
             (Interest::AtLeast(_), _) => KnownVersion::Unspecified,
             (_, KnownVersion::Current) => {
                 let version = held.and_then(|r| Version::new(r.version_bytes()).ok());
@@ -181,7 +181,7 @@ mod tests {
         );
         // few versions are kept as they are, and a single one of any length
         let few = Condition { known: KnownVersion::AnyOf(versions(3)), at_least: None };
-        assert_eq!(few.clone().after_waiting(Interest::Told, None), few);
+        assert_eq!(few.clone().after_waiting(Interest::Upstream, None), few);
         let long = KnownVersion::AnyOf(vec![version(&"x".repeat(256))]);
         assert_eq!(long.clone().kept(None), long);
     }

@@ -45,4 +45,4 @@ pub use store::Store;
 pub use trie::{Digest, Prefix};
 pub use vector::Vector;
 pub use version::{Version, VersionError};
-pub use waiters::{Crowd, Crowded, Interest, MostWaiters, Ticket, Waiters};
+pub use waiters::{Interest, LimitReached, Ticket, WaitGroup, WaiterLimits, Waiters};

@@ -21,7 +21,7 @@ use super::set::{Merge, Set};
 use super::stamp::{Stamp, StampSource};
 use super::vector::Vector;
 use super::version::Version;
-use super::waiters::{Crowded, Interest, MostWaiters, Ticket, Waiters};
+use super::waiters::{Interest, LimitReached, Ticket, WaiterLimits, Waiters};
 
 /// A node's state. `T` is what is told when a waiter is due.
 #[derive(Debug)]
@@ -107,7 +107,7 @@ pub enum Read {
     /// There is something to wait for, but the node is about to stop and parks nobody.
     Draining,
     /// There is something to wait for, but too many wait already.
-    Crowded(Crowded),
+    LimitReached(LimitReached),
 }
 
 impl<T> Store<T> {
@@ -236,8 +236,8 @@ impl<T> Store<T> {
         self.set.get(name).cloned()
     }
 
-    /// What stands in the way of a client's write: the same version with other data. To take it would change what readers
-    /// get without waking those who know the version; and merging, which must not refuse, cannot look at this.
+    /// What stands in the way of a client's write: the same version with other data. To take it would change what
+    /// readers get without waking those who know the version; and merging, which must not refuse, cannot look at this.
     #[must_use]
     pub fn contradiction(&self, name: &Name, change: &Change<'_>) -> Option<&Record> {
         let Change::Put { version, data } = *change else { return None };
@@ -281,8 +281,9 @@ impl<T> Store<T> {
         }
     }
 
-    /// A set cannot have begun later than now: the clock that began it was wrong, and would drag all stamps along. An older
-    /// genesis wins, so the others take it over; and all stamps that were given in this set are later than its first date.
+    /// A set cannot have begun later than now: the clock that began it was wrong, and would drag all stamps along. An
+    /// older genesis wins, so the others take it over; and all stamps that were given in this set are later than its
+    /// first date.
     fn date_genesis_back(&mut self, now: Stamp) {
         let Genesis { started, .. } = self.genesis;
         let is_ahead = started < Stamp::MAX && started.next().before(MAX_STAMP_LEAD_US) > now;
@@ -291,8 +292,8 @@ impl<T> Store<T> {
         }
     }
 
-    /// The least stamp that a delete may have: a tombstone just above the horizon would be forgotten at its next step, and
-    /// a peer that has not heard of it would bring the value back.
+    /// The least stamp that a delete may have: a tombstone just above the horizon would be forgotten at its next step,
+    /// and a peer that has not heard of it would bring the value back.
     fn oldest_delete(&self, now: Stamp) -> Stamp {
         let horizon = self.set.horizon();
         if self.mutants.has(Mutant::DeleteAtHorizon) {
@@ -385,7 +386,7 @@ impl<T> Store<T> {
         let evaluation = if self.expected.is_empty() || !self.expected.contains(name) {
             condition.evaluate(held)
         } else {
-            Evaluation::Wait(Interest::Told)
+            Evaluation::Wait(Interest::Upstream)
         };
         match (evaluation, waiter) {
             (Evaluation::Wait(_), Some(_)) if self.draining => Read::Draining,
@@ -393,7 +394,7 @@ impl<T> Store<T> {
                 let held = held.cloned();
                 match self.waiters.join(now, name, interest, waiter()) {
                     Ok(ticket) => Read::Parked { ticket, interest, held },
-                    Err(crowded) => Read::Crowded(crowded),
+                    Err(limit) => Read::LimitReached(limit),
                 }
             }
             (Evaluation::Answer, _) | (Evaluation::Wait(_), None) => Read::Answer(held.cloned()),
@@ -401,12 +402,12 @@ impl<T> Store<T> {
     }
 
     /// From now on parks so many.
-    pub fn limit_waiters(&mut self, most: MostWaiters) {
+    pub fn limit_waiters(&mut self, most: WaiterLimits) {
         self.waiters.limit(most);
     }
 
-    /// Drops what is held of a name that nobody waits for, if the set is more than half full; see [`Set::drop_copy`]. It is
-    /// asked for again when it is read. While there is room a copy stays: its source may be gone by then.
+    /// Drops what is held of a name that nobody waits for, if the set is more than half full; see [`Set::drop_copy`].
+    /// It is asked for again when it is read. While there is room a copy stays: its source may be gone by then.
     pub fn drop_copy(&mut self, name: &Name) {
         if self.set.bytes() > self.max_set_bytes / 2 && !self.waiters.has(name) {
             self.forget_copy(name);
@@ -419,11 +420,11 @@ impl<T> Store<T> {
         self.expected.insert(name.clone());
     }
 
-    /// The upstream has said what a name is, or the node asks it no more. Those who wait for that are due, and ask their
-    /// questions again.
+    /// The upstream has said what a name is, or the node asks it no more. Those who wait for that are due, and ask
+    /// their questions again.
     pub fn told(&mut self, name: &Name) {
         if self.expected.remove(name) {
-            self.waiters.take_told(name, &mut self.effects.due);
+            self.waiters.take_upstream(name, &mut self.effects.due);
         }
     }
 
@@ -545,7 +546,8 @@ mod tests {
         assert!(matches!(put(&mut store, 10, "b", Some(150)), Written::Lost { .. }));
     }
 
-    /// Whoever asks for what an upstream has yet to tell waits for that, whatever is held, and then asks the same again.
+    /// Whoever asks for what an upstream has yet to tell waits for that, whatever is held, and then asks the same
+    /// again.
     #[test]
     fn what_is_expected_is_waited_for_and_then_judged() {
         let mut store = store();
@@ -555,7 +557,7 @@ mod tests {
         for condition in [knows_a.clone(), Condition { known: KnownVersion::Unspecified, at_least: None }] {
             let read = store.read(at(1), &name("n"), &condition, Some(|| 7));
             let Read::Parked { interest, held, .. } = read else { panic!("{read:?}") };
-            assert_eq!(interest, Interest::Told);
+            assert_eq!(interest, Interest::Upstream);
             assert_eq!(condition.clone().after_waiting(interest, held.as_ref()), condition);
         }
         let in_a_hurry = store.read(at(1), &name("n"), &knows_a, None::<fn() -> u32>);

@@ -1,8 +1,8 @@
-//! Who is parked on what.
+//! The parked waiters of each name.
 //!
-//! Lists of waiters by name and by what they wait for. Joining, leaving and taking a whole list are O(1), so that a
-//! write to a name with 100,000 waiters holds the lock no longer than one with none. What a waiter is (a channel, a
-//! connection) is the caller's business: the type `T`.
+//! Waiters are kept in lists, by name and by what they wait for. Joining, leaving and taking a whole list are O(1), so
+//! that a write to a name with 100,000 waiters holds the lock no longer than a write to a name with none. The caller
+//! chooses what a waiter is (a channel, a connection): the type `T`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
@@ -14,14 +14,14 @@ use super::record::{Kind, Record};
 use super::stamp::Stamp;
 
 new_key_type! {
-    /// A waiter's place, to leave by. Never reused.
+    /// Identifies a parked waiter. Never reused.
     pub struct Ticket;
     struct ListKey;
 }
 
-/// Lists of those who wait for stamps, of one name. Anybody may wait for any stamp, and a write takes them list by list:
-/// without a bound, one with 100,000 stamps before it would hold the lock for long.
-const MOST_STAMPS: usize = 64;
+/// Most lists of waiters for stamps, of one name. A reader may wait for any stamp, and a write takes the waiters list
+/// by list: without a bound, a write that reaches 100,000 stamps would hold the lock for long.
+const MAX_STAMP_LISTS: usize = 64;
 
 /// Waiters that a change concerns, list by list.
 pub type Due<T> = Vec<Vec<(Ticket, T)>>;
@@ -33,46 +33,46 @@ pub enum Interest {
     Changed,
     /// The name has no value; wake when it has one.
     Created,
-    /// What is held of the name is older than what the waiter has seen; wake when it is at least that new. Who waits for
-    /// one of very many stamps may be woken before that, so the waiter looks again.
+    /// The record of the name is older than what the waiter has seen; wake when it is at least that new. If the waiters
+    /// of a name wait for many different stamps, a waiter may be woken earlier, so it checks again.
     AtLeast(Stamp),
-    /// An upstream is being asked what the name is; wake when it has said so, and ask again.
-    Told,
+    /// The node asks an upstream for the name; wake when the upstream has answered, and read again.
+    Upstream,
 }
 
-/// How many may be parked.
+/// How many waiters may be parked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MostWaiters {
+pub struct WaiterLimits {
     /// On all names together.
-    pub in_all: usize,
+    pub total: usize,
     /// On each name.
-    pub of_a_name: usize,
+    pub per_name: usize,
 }
 
-impl MostWaiters {
-    /// As many as come.
-    pub const UNBOUNDED: Self = Self { in_all: usize::MAX, of_a_name: usize::MAX };
+impl WaiterLimits {
+    /// No limit.
+    pub const UNBOUNDED: Self = Self { total: usize::MAX, per_name: usize::MAX };
 }
 
-/// There is no place for one more.
+/// A limit on waiters is reached, so that no further waiter is parked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Crowded {
-    /// So many are parked, and that is the most.
-    InAll(usize),
-    /// So many are parked on this name, and that is the most.
-    OnThisName(usize),
+pub enum LimitReached {
+    /// The limit on all names together.
+    Total(usize),
+    /// The limit on each name.
+    PerName(usize),
 }
 
-/// Those who wait for one thing of one name.
+/// The waiters of one name that wait for the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Crowd {
+pub struct WaitGroup {
     /// The name.
     pub name: Name,
-    /// What they wait for; of those who wait for stamps, the lowest one.
+    /// What they wait for. All waiters for stamps are one group, with the lowest of their stamps.
     pub interest: Interest,
-    /// How many they are.
+    /// The number of waiters.
     pub waiters: usize,
-    /// Since when there has always been one of them.
+    /// Since when the group has had at least one waiter.
     pub since: Stamp,
 }
 
@@ -81,19 +81,19 @@ pub struct Crowd {
 /// Invariants, kept by [`Waiters::take`] being called with every change of the set under the lock that also covers the
 /// check before [`Waiters::join`]:
 ///
-/// - where somebody waits for `Changed`, the name has a value, and it is of the version that they all know;
-/// - where somebody waits for `Created`, the name has no value;
-/// - where somebody waits for `AtLeast(s)`, what is held of the name, if anything, is older than `s`.
+/// - if a waiter waits for `Changed`, the name has a value, of the version that all these waiters know;
+/// - if a waiter waits for `Created`, the name has no value;
+/// - if a waiter waits for `AtLeast(s)`, the record of the name, if there is one, is older than `s`.
 ///
 /// So a waiter never stays parked on a version that its node no longer holds.
 #[derive(Debug)]
 pub struct Waiters<T> {
     by_name: HashMap<Name, Lists>,
-    /// The keys of `by_name` in their order, touched only by the first and the last waiter of a name.
+    /// The keys of `by_name` in order. It changes only with the first and the last waiter of a name.
     names: BTreeSet<Name>,
-    most: MostWaiters,
+    limits: WaiterLimits,
     lists: SlotMap<ListKey, List<T>>,
-    places: SlotMap<Ticket, Place>,
+    slots: SlotMap<Ticket, Slot>,
     parked: usize,
 }
 
@@ -101,12 +101,12 @@ pub struct Waiters<T> {
 struct Lists {
     changed: Option<ListKey>,
     created: Option<ListKey>,
-    /// By the lowest stamp that somebody in the list waits for, or a lower one.
+    /// By the lowest stamp that a waiter in the list waits for, or a lower one.
     at_least: BTreeMap<Stamp, ListKey>,
-    /// How many wait in `at_least`, and since when there has always been one.
+    /// The number of waiters in `at_least`, and since when there has been at least one.
     stamped: usize,
     stamped_since: Stamp,
-    told: Option<ListKey>,
+    upstream: Option<ListKey>,
 }
 
 #[derive(Debug)]
@@ -117,9 +117,9 @@ struct List<T> {
     waiters: Vec<(Ticket, T)>,
 }
 
-/// Where a waiter stands. Of a list that was taken, `list` no longer resolves.
+/// The position of a waiter. Once its list is taken, `list` no longer resolves.
 #[derive(Debug)]
-struct Place {
+struct Slot {
     list: ListKey,
     index: u32,
 }
@@ -129,50 +129,50 @@ impl<T> Default for Waiters<T> {
         Self {
             by_name: HashMap::new(),
             names: BTreeSet::new(),
-            most: MostWaiters::UNBOUNDED,
+            limits: WaiterLimits::UNBOUNDED,
             lists: SlotMap::with_key(),
-            places: SlotMap::with_key(),
+            slots: SlotMap::with_key(),
             parked: 0,
         }
     }
 }
 
 impl<T> Waiters<T> {
-    /// How many are parked. Those that were taken are not, although their tickets live until they leave.
+    /// The number of parked waiters. Taken waiters do not count, although their tickets live until they leave.
     #[must_use]
     pub fn parked(&self) -> usize {
         self.parked
     }
 
-    /// How many names somebody is parked on.
+    /// The number of names with a parked waiter.
     #[must_use]
     pub fn names(&self) -> usize {
         self.by_name.len()
     }
 
-    /// From now on parks so many. Those who are parked already stay.
-    pub fn limit(&mut self, most: MostWaiters) {
-        self.most = most;
+    /// Sets the limits. Waiters that are parked already stay.
+    pub fn limit(&mut self, limits: WaiterLimits) {
+        self.limits = limits;
     }
 
     /// Parks a waiter. The caller has checked, under the lock that it still holds, that there is something to wait for.
     ///
     /// # Errors
-    /// If that would be one too many; `waiter` is dropped then.
+    /// If a limit is reached; `waiter` is dropped then.
     pub fn join(
         &mut self,
         now: Stamp,
         name: &Name,
         interest: Interest,
         waiter: T,
-    ) -> Result<Ticket, Crowded> {
-        if self.parked >= self.most.in_all {
-            return Err(Crowded::InAll(self.most.in_all));
+    ) -> Result<Ticket, LimitReached> {
+        if self.parked >= self.limits.total {
+            return Err(LimitReached::Total(self.limits.total));
         }
         let lists = self.by_name.entry(name.clone()).or_default();
         let parked = lists.parked(&self.lists);
-        if parked >= self.most.of_a_name && parked > 0 {
-            return Err(Crowded::OnThisName(self.most.of_a_name));
+        if parked >= self.limits.per_name && parked > 0 {
+            return Err(LimitReached::PerName(self.limits.per_name));
         }
         if parked == 0 {
             self.names.insert(name.clone());
@@ -195,27 +195,27 @@ impl<T> Waiters<T> {
                     }
                 }
             }
-            Interest::Told => *lists.told.get_or_insert_with(|| self.lists.insert(fresh())),
+            Interest::Upstream => *lists.upstream.get_or_insert_with(|| self.lists.insert(fresh())),
         };
         let list = &mut self.lists[key];
         let index =
             u32::try_from(list.waiters.len()).expect("fewer waiters than connections, fewer than 2^32");
-        let ticket = self.places.insert(Place { list: key, index });
+        let ticket = self.slots.insert(Slot { list: key, index });
         list.waiters.push((ticket, waiter));
         self.parked += 1;
         Ok(ticket)
     }
 
-    /// Gives up a place: of a waiter that hung up or timed out, or that was woken and has no more use for it.
+    /// Removes a waiter: its client disconnected, its time is over, or it was woken.
     ///
-    /// Returns whether it was still parked. A second call with the same ticket does nothing.
+    /// Returns whether the waiter was still parked. A second call with the same ticket does nothing.
     pub fn leave(&mut self, ticket: Ticket) -> bool {
-        let Some(place) = self.places.remove(ticket) else { return false };
-        let Some(list) = self.lists.get_mut(place.list) else { return false };
-        let index = place.index as usize;
+        let Some(slot) = self.slots.remove(ticket) else { return false };
+        let Some(list) = self.lists.get_mut(slot.list) else { return false };
+        let index = slot.index as usize;
         list.waiters.swap_remove(index);
         if let Some((moved, _)) = list.waiters.get(index) {
-            self.places[*moved].index = place.index;
+            self.slots[*moved].index = slot.index;
         }
         self.parked -= 1;
         if matches!(list.interest, Interest::AtLeast(_))
@@ -224,14 +224,14 @@ impl<T> Waiters<T> {
             lists.stamped -= 1;
         }
         if list.waiters.is_empty()
-            && let Some(List { name, interest, .. }) = self.lists.remove(place.list)
+            && let Some(List { name, interest, .. }) = self.lists.remove(slot.list)
         {
             self.forget(&name, interest);
         }
         true
     }
 
-    /// Moves the waiters whom a change concerns to `due`: `record` stands now, where `previous` stood before.
+    /// Moves the waiters of a change to `due`: `record` stands now, and `previous` stood before.
     ///
     /// Costs nothing per waiter. Their tickets stay valid for [`Waiters::leave`].
     pub fn take(&mut self, previous: Option<&Record>, record: &Record, due: &mut Due<T>) {
@@ -258,9 +258,9 @@ impl<T> Waiters<T> {
     }
 
     /// Moves the waiters that wait for an upstream's answer about a name to `due`.
-    pub fn take_told(&mut self, name: &Name, due: &mut Due<T>) {
+    pub fn take_upstream(&mut self, name: &Name, due: &mut Due<T>) {
         let Some(lists) = self.by_name.get_mut(name) else { return };
-        let taken = lists.told.take();
+        let taken = lists.upstream.take();
         if lists.is_empty() {
             self.by_name.remove(name);
             self.names.remove(name);
@@ -268,7 +268,7 @@ impl<T> Waiters<T> {
         self.detach(taken, due);
     }
 
-    /// Whether somebody is parked on a name.
+    /// Whether a waiter is parked on a name.
     #[must_use]
     pub fn has(&self, name: &Name) -> bool {
         self.by_name.contains_key(name)
@@ -297,7 +297,7 @@ impl<T> Waiters<T> {
             Interest::AtLeast(stamp) => {
                 lists.at_least.remove(&stamp);
             }
-            Interest::Told => lists.told = None,
+            Interest::Upstream => lists.upstream = None,
         }
         if lists.is_empty() {
             self.by_name.remove(name);
@@ -305,13 +305,13 @@ impl<T> Waiters<T> {
         }
     }
 
-    /// Who waits for what: the names that begin with `prefix`, in their order, behind `after`, each with up to three
-    /// crowds. Costs nothing per waiter.
-    pub fn crowds<'a>(
+    /// The wait groups of the names that begin with `prefix` and come after `after`, in the order of the names: up to
+    /// three groups a name. Costs nothing per waiter.
+    pub fn groups<'a>(
         &'a self,
         prefix: &'a [u8],
         after: Option<&'a [u8]>,
-    ) -> impl Iterator<Item = Vec<Crowd>> + 'a {
+    ) -> impl Iterator<Item = Vec<WaitGroup>> + 'a {
         let from = match after {
             Some(after) if after >= prefix => Bound::Excluded(after),
             _ => Bound::Included(prefix),
@@ -319,28 +319,29 @@ impl<T> Waiters<T> {
         self.names
             .range::<[u8], _>((from, Bound::Unbounded))
             .take_while(move |name| name.as_bytes().starts_with(prefix))
-            .filter_map(|name| self.by_name.get(name).map(|lists| self.crowds_of(name, lists)))
+            .filter_map(|name| self.by_name.get(name).map(|lists| self.groups_of(name, lists)))
     }
 
-    fn crowds_of(&self, name: &Name, lists: &Lists) -> Vec<Crowd> {
-        let crowd = |interest, waiters, since| Crowd { name: name.clone(), interest, waiters, since };
+    fn groups_of(&self, name: &Name, lists: &Lists) -> Vec<WaitGroup> {
+        let group = |interest, waiters, since| WaitGroup { name: name.clone(), interest, waiters, since };
         let of_list = |key: &ListKey| {
-            self.lists.get(*key).map(|list| crowd(list.interest, list.waiters.len(), list.since))
+            self.lists.get(*key).map(|list| group(list.interest, list.waiters.len(), list.since))
         };
         let stamped = lists
             .at_least
             .first_key_value()
-            .map(|(stamp, _)| crowd(Interest::AtLeast(*stamp), lists.stamped, lists.stamped_since));
+            .map(|(stamp, _)| group(Interest::AtLeast(*stamp), lists.stamped, lists.stamped_since));
         let of = |key: &Option<ListKey>| key.as_ref().and_then(of_list);
-        [of(&lists.changed), of(&lists.created), of(&lists.told), stamped].into_iter().flatten().collect()
+        [of(&lists.changed), of(&lists.created), of(&lists.upstream), stamped].into_iter().flatten().collect()
     }
 }
 
 impl Lists {
-    /// The list that who waits for this stamp joins, if there is one; it is woken at this stamp or before. Where there are
-    /// lists enough that is the one below, or else the lowest, which is woken at this stamp from now on.
+    /// The list that a waiter for this stamp joins, if there is one; the list is woken at this stamp or before. Once
+    /// there are [`MAX_STAMP_LISTS`], that is the next list below, or else the lowest list, which is woken at this
+    /// stamp from now on.
     fn with_stamp<T>(&mut self, stamp: Stamp, lists: &mut SlotMap<ListKey, List<T>>) -> Option<ListKey> {
-        if self.at_least.len() < MOST_STAMPS {
+        if self.at_least.len() < MAX_STAMP_LISTS {
             return self.at_least.get(&stamp).copied();
         }
         if let Some((_, key)) = self.at_least.range(..=stamp).next_back() {
@@ -354,15 +355,18 @@ impl Lists {
         Some(key)
     }
 
-    /// How many wait here for anything.
+    /// The number of waiters in all lists.
     fn parked<T>(&self, lists: &SlotMap<ListKey, List<T>>) -> usize {
         let of =
             |key: Option<ListKey>| key.and_then(|key| lists.get(key)).map_or(0, |list| list.waiters.len());
-        of(self.changed) + of(self.created) + of(self.told) + self.stamped
+        of(self.changed) + of(self.created) + of(self.upstream) + self.stamped
     }
 
     fn is_empty(&self) -> bool {
-        self.changed.is_none() && self.created.is_none() && self.told.is_none() && self.at_least.is_empty()
+        self.changed.is_none()
+            && self.created.is_none()
+            && self.upstream.is_none()
+            && self.at_least.is_empty()
     }
 }
 
@@ -393,9 +397,9 @@ mod tests {
         due
     }
 
-    fn take_told(waiters: &mut Waiters<u32>, name: &Name) -> Due<u32> {
+    fn take_upstream(waiters: &mut Waiters<u32>, name: &Name) -> Due<u32> {
         let mut due = Due::new();
-        waiters.take_told(name, &mut due);
+        waiters.take_upstream(name, &mut due);
         due
     }
 
@@ -407,12 +411,12 @@ mod tests {
     }
 
     #[test]
-    fn another_version_or_a_delete_wakes_those_who_know_the_old_one() {
+    fn another_version_or_a_delete_wakes_the_waiters_that_know_the_old_version() {
         let mut waiters = Waiters::default();
         join(&mut waiters, "n", Interest::Changed, 1);
         assert!(
             ids(take(&mut waiters, Some(&value(1, "a")), &value(2, "a"))).is_empty(),
-            "a fresh stamp wakes nobody"
+            "a new stamp wakes no waiter"
         );
         assert_eq!(ids(take(&mut waiters, Some(&value(2, "a")), &value(3, "b"))), [1]);
         join(&mut waiters, "n", Interest::Changed, 2);
@@ -429,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn stamps_wake_those_that_they_reach_whatever_the_version() {
+    fn a_stamp_wakes_the_waiters_that_it_reaches_whatever_the_version() {
         let mut waiters = Waiters::default();
         for micros in [3, 5, 5, 9] {
             join(&mut waiters, "n", Interest::AtLeast(at(micros)), micros as u32);
@@ -440,21 +444,21 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_to_be_told_is_taken_by_that_alone() {
+    fn only_the_answer_of_the_upstream_wakes_a_waiter_for_it() {
         let mut waiters = Waiters::default();
-        waiters.join(Stamp::ZERO, &name("n"), Interest::Told, 1).unwrap();
-        let left = waiters.join(Stamp::ZERO, &name("n"), Interest::Told, 2).unwrap();
-        waiters.join(Stamp::ZERO, &name("m"), Interest::Told, 3).unwrap();
+        waiters.join(Stamp::ZERO, &name("n"), Interest::Upstream, 1).unwrap();
+        let left = waiters.join(Stamp::ZERO, &name("n"), Interest::Upstream, 2).unwrap();
+        waiters.join(Stamp::ZERO, &name("m"), Interest::Upstream, 3).unwrap();
         assert!(waiters.leave(left));
         assert!(ids(take(&mut waiters, None, &value(1, "a"))).is_empty());
         assert!(waiters.has(&name("n")));
-        assert_eq!(ids(take_told(&mut waiters, &name("n"))), [1]);
+        assert_eq!(ids(take_upstream(&mut waiters, &name("n"))), [1]);
         assert!(!waiters.has(&name("n")) && waiters.has(&name("m")));
-        assert!(ids(take_told(&mut waiters, &name("n"))).is_empty());
+        assert!(ids(take_upstream(&mut waiters, &name("n"))).is_empty());
     }
 
     #[test]
-    fn other_names_sleep_on() {
+    fn waiters_of_other_names_stay_parked() {
         let mut waiters = Waiters::default();
         join(&mut waiters, "m", Interest::Changed, 1);
         assert!(ids(take(&mut waiters, Some(&value(1, "a")), &value(2, "b"))).is_empty());
@@ -462,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn leaving_after_being_taken_frees_the_place_and_nobody_elses() {
+    fn a_taken_waiter_that_leaves_frees_its_own_slot_only() {
         let mut waiters = Waiters::default();
         let first = join(&mut waiters, "n", Interest::Changed, 1);
         take(&mut waiters, Some(&value(1, "a")), &value(2, "b"));
@@ -472,30 +476,30 @@ mod tests {
         assert!(waiters.leave(second));
         assert!(!waiters.leave(second));
         assert_eq!(
-            (waiters.parked(), waiters.names(), waiters.places.len(), waiters.lists.len()),
+            (waiters.parked(), waiters.names(), waiters.slots.len(), waiters.lists.len()),
             (0, 0, 0, 0)
         );
     }
 
     #[test]
-    fn one_too_many_gets_no_place_and_changes_nothing() {
+    fn a_waiter_beyond_a_limit_is_rejected_and_changes_nothing() {
         let mut waiters = Waiters::default();
-        waiters.limit(MostWaiters { in_all: 5, of_a_name: 3 });
+        waiters.limit(WaiterLimits { total: 5, per_name: 3 });
         let stamp = |micros| Interest::AtLeast(at(micros));
         let first = join(&mut waiters, "n", Interest::Changed, 1);
         join(&mut waiters, "n", stamp(7), 2);
         join(&mut waiters, "n", stamp(8), 3);
         for interest in [Interest::Changed, Interest::Created, stamp(7), stamp(9)] {
-            assert_eq!(waiters.join(at(1), &name("n"), interest, 9), Err(Crowded::OnThisName(3)));
+            assert_eq!(waiters.join(at(1), &name("n"), interest, 9), Err(LimitReached::PerName(3)));
         }
         join(&mut waiters, "m", Interest::Created, 4);
         join(&mut waiters, "o", Interest::Created, 5);
-        assert_eq!(waiters.join(at(1), &name("p"), Interest::Created, 9), Err(Crowded::InAll(5)));
+        assert_eq!(waiters.join(at(1), &name("p"), Interest::Created, 9), Err(LimitReached::Total(5)));
         assert_eq!((waiters.parked(), waiters.names(), waiters.lists.len()), (5, 3, 5));
         waiters.leave(first);
         join(&mut waiters, "n", Interest::Changed, 6);
         assert_eq!(ids(take(&mut waiters, Some(&value(1, "z")), &value(8, "a"))), [2, 3, 6]);
-        assert!(waiters.join(at(1), &name("n"), stamp(9), 7).is_ok(), "those who were taken do not count");
+        assert!(waiters.join(at(1), &name("n"), stamp(9), 7).is_ok(), "taken waiters do not count");
     }
 
     #[test]
@@ -505,24 +509,24 @@ mod tests {
         for &micros in &stamps {
             join(&mut waiters, "n", Interest::AtLeast(at(micros)), micros as u32);
         }
-        assert_eq!((waiters.parked(), waiters.lists.len()), (stamps.len(), MOST_STAMPS));
-        assert_eq!(waiters.crowds(b"", None).flatten().next().unwrap().interest, Interest::AtLeast(at(500)));
+        assert_eq!((waiters.parked(), waiters.lists.len()), (stamps.len(), MAX_STAMP_LISTS));
+        assert_eq!(waiters.groups(b"", None).flatten().next().unwrap().interest, Interest::AtLeast(at(500)));
         assert!(take(&mut waiters, None, &value(499, "a")).is_empty(), "still older than all");
         let taken = take(&mut waiters, None, &value(550, "a"));
-        assert!(taken.len() <= MOST_STAMPS);
+        assert!(taken.len() <= MAX_STAMP_LISTS);
         let taken = ids(taken);
-        assert!((500..=550).all(|due| taken.binary_search(&due).is_ok()), "whoever is due is woken");
-        // who was woken early waits again, and in the end everybody is told
+        assert!((500..=550).all(|due| taken.binary_search(&due).is_ok()), "each due waiter is woken");
+        // a waiter that was woken early waits again, and in the end all are woken
         for early in taken.into_iter().filter(|&id| id > 550) {
             join(&mut waiters, "n", Interest::AtLeast(at(early.into())), early);
         }
-        assert!(waiters.lists.len() <= MOST_STAMPS);
+        assert!(waiters.lists.len() <= MAX_STAMP_LISTS);
         assert_eq!(ids(take(&mut waiters, None, &value(11_000, "b"))).len(), stamps.len() - 51);
         assert_eq!((waiters.parked(), waiters.names(), waiters.lists.len()), (0, 0, 0));
     }
 
     #[test]
-    fn crowds_come_by_name_and_say_since_when_there_has_been_one() {
+    fn wait_groups_come_by_name_and_have_the_time_of_their_first_waiter() {
         let mut waiters = Waiters::default();
         let mut join = |of: &str, micros, interest| waiters.join(at(micros), &name(of), interest, 0).unwrap();
         let stamp = |micros| Interest::AtLeast(at(micros));
@@ -532,8 +536,8 @@ mod tests {
         join("a/2", 6, Interest::Created);
         join("a/1", 7, stamp(9));
         let all = |waiters: &Waiters<u32>, prefix: &str, after: Option<&str>| -> Vec<_> {
-            let crowds = waiters.crowds(prefix.as_bytes(), after.map(str::as_bytes)).flatten();
-            crowds.map(|c| (c.name.as_str().to_owned(), c.interest, c.waiters, c.since.micros())).collect()
+            let groups = waiters.groups(prefix.as_bytes(), after.map(str::as_bytes)).flatten();
+            groups.map(|c| (c.name.as_str().to_owned(), c.interest, c.waiters, c.since.micros())).collect()
         };
         let of_b = [("b".to_owned(), Interest::Changed, 2, 1), ("b".to_owned(), stamp(80), 3, 3)];
         assert_eq!(all(&waiters, "b", None), of_b);
@@ -569,10 +573,10 @@ mod tests {
     }
 
     proptest! {
-        /// With more stamps than lists: nobody who is due stays, who is woken early is one who waits for a stamp, and
-        /// places are given back.
+        /// With more stamps than lists: no due waiter stays, only waiters for stamps are woken early, and slots are
+        /// freed.
         #[test]
-        fn nobody_waits_longer_than_for_its_stamp(
+        fn no_waiter_waits_longer_than_for_its_stamp(
             steps in prop::collection::vec((0u64..2_000, any::<prop::sample::Index>(), 0u8..40), 100..400)
         ) {
             let mut waiters = Waiters::default();
@@ -582,7 +586,7 @@ mod tests {
                 if kind == 0 && micros / 8 > held {
                     held = micros / 8;
                     let taken = take(&mut waiters, None, &value(held, "a"));
-                    prop_assert!(taken.len() <= MOST_STAMPS);
+                    prop_assert!(taken.len() <= MAX_STAMP_LISTS);
                     for (_, id) in taken.into_iter().flatten() {
                         let (micros, ticket) = model.remove(&id).expect("it was parked");
                         prop_assert!(!waiters.leave(ticket));
@@ -601,14 +605,14 @@ mod tests {
                     model.insert(id, (micros, ticket));
                 }
                 prop_assert_eq!(waiters.parked(), model.len());
-                prop_assert!(waiters.lists.len() <= MOST_STAMPS);
+                prop_assert!(waiters.lists.len() <= MAX_STAMP_LISTS);
                 prop_assert_eq!(waiters.lists.is_empty(), model.is_empty());
             }
         }
 
-        /// Against the plainest model: a list of (id, interest), filtered at each write.
+        /// Against the simplest model: a list of (id, interest), filtered at each write.
         #[test]
-        fn takes_just_those_whom_a_change_concerns(steps in prop::collection::vec(step(), 0..120)) {
+        fn a_change_takes_just_its_own_waiters(steps in prop::collection::vec(step(), 0..120)) {
             let mut waiters = Waiters::default();
             let mut model: Vec<(Ticket, u32, Interest)> = Vec::new();
             let mut taken_tickets = Vec::new();
@@ -648,7 +652,7 @@ mod tests {
                             Interest::Changed => !same,
                             Interest::Created => record.kind() == Kind::Value,
                             Interest::AtLeast(stamp) => record.last_sync() >= *stamp,
-                            Interest::Told => false,
+                            Interest::Upstream => false,
                         });
                         model = left;
                         let mut expected: Vec<_> = due.iter().map(|(_, id, _)| *id).collect();
@@ -668,8 +672,8 @@ mod tests {
                 }
                 prop_assert_eq!(waiters.parked(), model.len());
                 prop_assert_eq!(waiters.names(), usize::from(!model.is_empty()));
-                let crowds = waiters.crowds(b"", None).flatten();
-                prop_assert_eq!(crowds.map(|crowd| crowd.waiters).sum::<usize>(), model.len());
+                let groups = waiters.groups(b"", None).flatten();
+                prop_assert_eq!(groups.map(|group| group.waiters).sum::<usize>(), model.len());
             }
         }
     }

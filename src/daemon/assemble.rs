@@ -45,13 +45,13 @@ pub(super) async fn assemble(
     if config.fill.as_ref().is_some_and(|fill| fill.strategy == Strategy::Watch) {
         store.adopt(Genesis { started: Stamp::ZERO, ..store.genesis() });
     }
-    store.limit_waiters(config.most_waiters);
+    store.limit_waiters(config.waiter_limits);
     tokio::spawn(ring_bells);
 
     let (fill, interests) = fill_adapter::filler(&config, &store).map_err(StartError::Fill)?;
     let (max_client, max_server) = (sockets.client.max_connections, sockets.server.max_connections);
     let mut metrics =
-        Metrics::new(config.max_set_bytes, max_client, max_server).with_watcher_limits(config.most_waiters);
+        Metrics::new(config.max_set_bytes, max_client, max_server).with_watcher_limits(config.waiter_limits);
     if let Some(filler) = &fill {
         metrics.add(|registry| filler.register(registry));
     }

@@ -12,7 +12,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::core::MostWaiters;
+use crate::core::WaiterLimits;
 use cluster::ClusterMetrics;
 use labels::{AnswerLabels, CallLabels, LimitLabel, OfLabel, PortLabel, ReasonLabel, VersionLabel, gauge};
 pub use labels::{Limit, PeerRefusal, Port};
@@ -108,9 +108,9 @@ impl Metrics {
 
     /// Shows how many readers may be parked.
     #[must_use]
-    pub fn with_watcher_limits(mut self, most: MostWaiters) -> Self {
+    pub fn with_watcher_limits(mut self, most: WaiterLimits) -> Self {
         let limits: Family<OfLabel, Gauge> = Family::default();
-        for (of, limit) in [("all", most.in_all), ("a_name", most.of_a_name)] {
+        for (of, limit) in [("all", most.total), ("a_name", most.per_name)] {
             limits.get_or_create(&OfLabel { of }).set(gauge(limit));
         }
         self.registry.register(

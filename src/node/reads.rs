@@ -4,7 +4,7 @@ use tokio::sync::oneshot;
 
 use super::store::SharedStore;
 use crate::core::store::Read;
-use crate::core::{Condition, Crowded, Interest, KnownVersion, Name, Record, Ticket};
+use crate::core::{Condition, Interest, KnownVersion, LimitReached, Name, Record, Ticket};
 use crate::fill::Filler;
 use crate::watch::{ConnectionId, Notifier, Waiter, Wake};
 
@@ -25,7 +25,7 @@ pub enum Reading {
     /// It would have to wait, but the node is about to stop.
     Draining,
     /// It would have to wait, but too many do.
-    Crowded(Crowded),
+    LimitReached(LimitReached),
 }
 
 /// A place among the parked, given up when this is dropped: by a client that hung up, a timeout, or a wake.
@@ -61,7 +61,7 @@ impl Reads {
                 Reading::Parked(Parked { store: self.store.clone(), ticket, bell, then })
             }
             (Read::Draining, _) => Reading::Draining,
-            (Read::Crowded(crowded), _) => Reading::Crowded(crowded),
+            (Read::LimitReached(limit), _) => Reading::LimitReached(limit),
             (Read::Answer(record), _) => Reading::Answer(record),
             (Read::Parked { held, .. }, None) => Reading::Answer(held), // the store parks only with a waiter
         }

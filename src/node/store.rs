@@ -19,8 +19,8 @@ use crate::core::replica::{Config, Counts};
 use crate::core::stamp::Now;
 use crate::core::store::{Change, Read, Written};
 use crate::core::{
-    Condition, Effects, Genesis, Incarnation, MostWaiters, Name, Record, Replica, Stamp, State, Store,
-    Summary, Ticket,
+    Condition, Effects, Genesis, Incarnation, Name, Record, Replica, Stamp, State, Store, Summary, Ticket,
+    WaiterLimits,
 };
 use crate::node::clock;
 use crate::node::limits::RETIRED_LOOKS;
@@ -446,7 +446,7 @@ impl SharedStore {
     }
 
     /// From now on parks so many.
-    pub fn limit_waiters(&self, most: MostWaiters) {
+    pub fn limit_waiters(&self, most: WaiterLimits) {
         self.lock().store.limit_waiters(most);
     }
 

@@ -20,7 +20,7 @@ use super::headers::too_much_in_flight;
 use super::params;
 use super::readiness::{may_read, stopping};
 use super::state::Node;
-use crate::core::{Crowded, Name};
+use crate::core::{LimitReached, Name};
 use crate::node::in_flight::Account;
 use crate::node::reads::Reading;
 use crate::watch::Wake;
@@ -66,8 +66,8 @@ pub(crate) fn refuse_stopping() -> Response<Bytes> {
 }
 
 /// The response to a read that would have to wait where too many do.
-pub(crate) fn refuse_waiter(node: &Node, name: &Name, crowded: Crowded) -> Response<Bytes> {
-    too_many(node, name, crowded).into_bytes()
+pub(crate) fn refuse_waiter(node: &Node, name: &Name, limit: LimitReached) -> Response<Bytes> {
+    too_many(node, name, limit).into_bytes()
 }
 
 /// Waits, for as long as the reader does, for a version that it does not know yet. Returns the response.
@@ -85,7 +85,7 @@ async fn wait(
         match node.reads.read(&pending.name, &pending.condition, !timeout.is_zero()) {
             Reading::Answer(record) => break record,
             Reading::Draining => return Err(stopping()),
-            Reading::Crowded(crowded) => return Err(too_many(node, &pending.name, crowded)),
+            Reading::LimitReached(limit) => return Err(too_many(node, &pending.name, limit)),
             Reading::Parked(mut parked) => {
                 pending.parked(parked.then.clone());
                 jitter = Some(Duration::ZERO);

@@ -11,7 +11,7 @@ use crate::api::error::Refusal;
 use crate::api::headers::{data, number, stamps};
 use crate::api::params::shown;
 use crate::api::state::Node;
-use crate::core::{Crowded, Kind, Name, Record, Stamp};
+use crate::core::{Kind, LimitReached, Name, Record, Stamp};
 use crate::fill::NameStatus;
 use crate::metrics::Limit;
 use crate::wire::error_code::ErrorCode;
@@ -132,17 +132,17 @@ fn not_found(name: &Name) -> Refusal {
 }
 
 /// 503: there is something to wait for, and no place to do so.
-pub(super) fn too_many(node: &Node, name: &Name, crowded: Crowded) -> Refusal {
+pub(super) fn too_many(node: &Node, name: &Name, limit: LimitReached) -> Refusal {
     const ADVICE: &str = "ask another node, or again later, or with ?timeout=0s";
-    match crowded {
-        Crowded::InAll(most) => {
+    match limit {
+        LimitReached::Total(most) => {
             node.metrics.hit(Limit::Watchers);
             Refusal::new(
                 ErrorCode::TooManyWatchers,
                 format_args!("too many watchers: {most} are parked here: {ADVICE}"),
             )
         }
-        Crowded::OnThisName(most) => {
+        LimitReached::PerName(most) => {
             node.metrics.hit(Limit::WatchersOfAName);
             let got = shown(name.as_bytes());
             Refusal::new(

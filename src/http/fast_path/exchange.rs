@@ -79,8 +79,8 @@ impl EventLoop {
         let seat = (!timeout.is_zero()).then_some(ConnectionId { event_loop: self.number, index: at });
         match self.shared.node.reads.read_seated(&pending.name, &pending.condition, seat) {
             Read::Draining => return None,
-            Read::Crowded(crowded) => {
-                let response = read::refuse_waiter(&self.shared.node, &pending.name, crowded);
+            Read::LimitReached(limit) => {
+                let response = read::refuse_waiter(&self.shared.node, &pending.name, limit);
                 self.refuse(at, response, form, started);
             }
             Read::Answer(record) => self.finish(at, &pending, record.as_ref(), started, form, None),
@@ -132,8 +132,8 @@ impl EventLoop {
                 let response = read::refuse_stopping();
                 self.refuse(at, response, form, started);
             }
-            Read::Crowded(crowded) => {
-                let response = read::refuse_waiter(&self.shared.node, &pending.name, crowded);
+            Read::LimitReached(limit) => {
+                let response = read::refuse_waiter(&self.shared.node, &pending.name, limit);
                 self.refuse(at, response, form, started);
             }
             Read::Parked { ticket, interest, held } => {
