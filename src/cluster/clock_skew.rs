@@ -48,14 +48,14 @@ impl ClockSkew {
 mod tests {
     use super::*;
     use crate::core::protocol::ProtocolRange;
-    use crate::core::{Digest, Stamp, State, Summary};
+    use crate::core::{Digest, NodeState, Stamp, Summary};
 
     fn peer(who: u64, offset_us: Option<i64>) -> PeerCensus {
         let summary = Summary {
             incarnation: Incarnation(who),
             node: who,
             region: 0,
-            state: State::Ready,
+            state: NodeState::Ready,
             genesis: None,
             root: Digest::default(),
             horizon: Stamp::ZERO,

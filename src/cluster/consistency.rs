@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use super::observer::Observer;
 use super::peer_health::Health;
 use crate::core::protocol::ProtocolRange;
-use crate::core::{Incarnation, State, Summary};
+use crate::core::{Incarnation, NodeState, Summary};
 use crate::membership::discovery::Found;
 use crate::membership::facts::Identity;
 use crate::membership::{Member, Place, View};
@@ -113,12 +113,12 @@ impl Comparison<'_> {
     /// Compares.
     fn compare(&self) -> Agreement {
         let staying: Vec<&Member> =
-            self.view.live.iter().filter(|member| member.facts.summary.state != State::Leaving).collect();
+            self.view.live.iter().filter(|member| member.facts.summary.state != NodeState::Leaving).collect();
         let leaving: BTreeSet<Incarnation> = self
             .view
             .live
             .iter()
-            .filter(|member| member.facts.summary.state == State::Leaving)
+            .filter(|member| member.facts.summary.state == NodeState::Leaving)
             .map(Member::incarnation)
             .collect();
         let mut sentences: Vec<String> = self.view.conflicts.iter().map(ToString::to_string).collect();

@@ -9,7 +9,7 @@ use super::address_book::AddressBook;
 use super::peer_health::PeerHealth;
 use super::prober::{PROBE, Probes};
 use super::timing::ticks;
-use crate::core::{Incarnation, State, Summary};
+use crate::core::{Incarnation, NodeState, Summary};
 use crate::membership::discovery::Found;
 use crate::membership::{Member, View};
 use crate::node::store::SharedStore;
@@ -41,7 +41,7 @@ pub(super) async fn feed(
             addresses.store(Arc::new(known));
         }
         let live: Vec<Summary> = view.live.iter().map(|member| member.facts.summary).collect();
-        let leaves = |member: &&Member| member.facts.summary.state == State::Leaving;
+        let leaves = |member: &&Member| member.facts.summary.state == NodeState::Leaving;
         health.leave(view.live.iter().filter(leaves).map(Member::incarnation).collect());
         let others = probes.others(&view, unanswered);
         tracing::trace!(?others, places = ?view.reach.places, "who is where");

@@ -38,7 +38,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use crate::core::State;
+use crate::core::NodeState;
 use crate::core::message::Call;
 use crate::fill::Filler;
 use crate::membership::Membership;
@@ -228,7 +228,7 @@ impl Cluster {
 
     fn staying(&self) -> Vec<PeerCensus> {
         let mut peers = self.store.cluster_census().peers;
-        peers.retain(|peer| peer.summary.state != State::Leaving);
+        peers.retain(|peer| peer.summary.state != NodeState::Leaving);
         peers
     }
 

@@ -10,7 +10,7 @@ use super::consistency::agreement;
 use super::observer::Observer;
 use super::readiness_log::ReadinessLog;
 use super::timing::{entropy, ticks};
-use crate::core::{State, Summary};
+use crate::core::{NodeState, Summary};
 use crate::node::store::SharedStore;
 
 /// How often the replica checks what is due.
@@ -89,14 +89,14 @@ pub async fn tick_alone(store: SharedStore) {
 fn log_change(was: &Summary, is: &Summary) {
     if was.state != is.state || was.genesis != is.genesis {
         match (is.state, is.genesis) {
-            (State::Joining, _) => tracing::info!("joining: looking for others"),
-            (State::Ready, Some(genesis)) if genesis.provisional => tracing::warn!(
+            (NodeState::Joining, _) => tracing::info!("joining: looking for others"),
+            (NodeState::Ready, Some(genesis)) if genesis.provisional => tracing::warn!(
                 names = is.root.count,
                 "serving alone: others should be there and are silent, or refuse this node: readers that have seen more \
                  get 409, and any other set takes the place of this one: vwatch members says why"
             ),
-            (State::Ready, _) => tracing::info!(names = is.root.count, "ready: the set is complete"),
-            (State::Leaving, _) => tracing::info!("leaving"),
+            (NodeState::Ready, _) => tracing::info!(names = is.root.count, "ready: the set is complete"),
+            (NodeState::Leaving, _) => tracing::info!("leaving"),
         }
     }
 }

@@ -2,18 +2,18 @@
 
 use super::genesis::GenesisMark;
 use super::mutants::{Mutant, Mutants};
-use super::peers::{Peer, Peers, State};
+use super::peers::{NodeState, Peer, Peers};
 use super::record::Incarnation;
 
 /// How long a node looks for others before it begins a set, µs.
 pub const LOOK_US: u64 = 5_000_000;
 
-/// How long it waits where an address refuses, and at least as many answer, µs. Who refuses is then more likely to be the one
-/// that is wrong, or of another cluster.
+/// How long it waits where an address refuses, and at least as many answer, µs. Who refuses is then more likely to be
+/// the one that is wrong, or of another cluster.
 pub const LONG_LOOK_US: u64 = 2 * LOOK_US;
 
-/// How long it waits where more addresses refuse than answer, or for a set that is there and cannot be had, µs. Time to set a
-/// clock right or to hand out a secret; but an address that another cluster has taken refuses for ever.
+/// How long it waits where more addresses refuse than answer, or for a set that is there and cannot be had, µs. Time to
+/// set a clock right or to hand out a secret; but an address that another cluster has taken refuses for ever.
 pub const PATIENCE_US: u64 = 120_000_000;
 
 /// What came of talking to an address that discovery names, beside our own.
@@ -93,14 +93,14 @@ pub fn step(joiner: Joiner, peers: &Peers, others: &[Contact], entropy: u64, mut
     }
     let Some(look_us) = look_us(others, mutants) else { return Step::Wait };
     let joining =
-        || peers.asked().map(|peer| &peer.summary).filter(|summary| summary.state == State::Joining);
+        || peers.asked().map(|peer| &peer.summary).filter(|summary| summary.state == NodeState::Joining);
     let first = joining().all(|summary| joiner.us < summary.incarnation);
     let all = if mutants.has(Mutant::CountProcesses) {
         joining().count() >= others.len()
     } else {
         others.iter().all(|contact| {
             matches!(contact, Contact::Answers(who)
-                if peers.get(*who).is_some_and(|peer| peer.summary.state == State::Joining))
+                if peers.get(*who).is_some_and(|peer| peer.summary.state == NodeState::Joining))
         })
     };
     let nothing = joiner.empty && joining().all(|summary| summary.root.count == 0);
@@ -118,10 +118,10 @@ pub fn step(joiner: Joiner, peers: &Peers, others: &[Contact], entropy: u64, mut
 
 /// How long a node looks for others that may have a set, µs; `None` as long as all stays as it is.
 ///
-/// Whoever is refused may be the one that is wrong: the more so, the fewer answer. A node that members refuse, more of them
-/// than answer, waits as long as that is so. They show the secret, so that no other cluster can keep a node from its start by
-/// that. Refused for its clock it would take no writes anyhow. Refused for its version it would begin a set beside that of
-/// the members, which it can never take over.
+/// Whoever is refused may be the one that is wrong: the more so, the fewer answer. A node that members refuse, more of
+/// them than answer, waits as long as that is so. They show the secret, so that no other cluster can keep a node from
+/// its start by that. Refused for its clock it would take no writes anyhow. Refused for its version it would begin a
+/// set beside that of the members, which it can never take over.
 fn look_us(others: &[Contact], mutants: Mutants) -> Option<u64> {
     let count = |of: fn(&Contact) -> bool| others.iter().filter(|contact| of(contact)).count();
     let answer = count(|contact| matches!(contact, Contact::Answers(_)));
@@ -150,12 +150,12 @@ const TRIES: u32 = 2;
 /// Somebody whose set is there: a real one first, one of somebody who is about to stop last, and of those alike whoever
 /// failed least. A peer that hangs must not keep a node from the others' sets.
 fn whom_to_join(peers: &Peers, mono_us: u64, entropy: u64) -> Choice<'_> {
-    let worth = |state: State, provisional: bool| match (state, provisional) {
-        (State::Ready, false) => Some(0),
-        (State::Ready, true) => Some(1),
-        (State::Leaving, false) => Some(2),
-        (State::Leaving, true) => Some(3),
-        (State::Joining, _) => None,
+    let worth = |state: NodeState, provisional: bool| match (state, provisional) {
+        (NodeState::Ready, false) => Some(0),
+        (NodeState::Ready, true) => Some(1),
+        (NodeState::Leaving, false) => Some(2),
+        (NodeState::Leaving, true) => Some(3),
+        (NodeState::Joining, _) => None,
     };
     let ranked = || {
         peers.asked().filter_map(move |peer| {
@@ -178,7 +178,7 @@ pub fn is_whole_group(set: GenesisMark, peers: &Peers, others: &[Contact]) -> bo
     let within = |who: &Incarnation| {
         peers
             .get(*who)
-            .is_some_and(|peer| peer.summary.state == State::Ready && peer.summary.genesis == Some(set))
+            .is_some_and(|peer| peer.summary.state == NodeState::Ready && peer.summary.genesis == Some(set))
     };
     !others.is_empty()
         && others.iter().all(|contact| matches!(contact, Contact::Answers(who) if within(who)))
@@ -196,13 +196,13 @@ mod tests {
     use crate::core::trie::Digest;
 
     const US: Incarnation = Incarnation(5);
-    const JOINING: State = State::Joining;
+    const JOINING: NodeState = NodeState::Joining;
 
     fn mark(provisional: bool) -> GenesisMark {
         GenesisMark { provisional, started: Stamp::ZERO, key_id: 0 }
     }
 
-    fn peers(states: &[(u64, State, Option<bool>)]) -> Peers {
+    fn peers(states: &[(u64, NodeState, Option<bool>)]) -> Peers {
         let summaries: Vec<Summary> = states
             .iter()
             .map(|(who, state, provisional)| Summary {
@@ -226,7 +226,7 @@ mod tests {
         who.iter().map(|who| Contact::Answers(Incarnation(*who))).collect()
     }
 
-    fn decide(others: &[Contact], looked_us: u64, states: &[(u64, State, Option<bool>)]) -> Step {
+    fn decide(others: &[Contact], looked_us: u64, states: &[(u64, NodeState, Option<bool>)]) -> Step {
         let joiner = Joiner { us: US, empty: true, looked_us, unanswered_us: looked_us, mono_us: 0 };
         step(joiner, &peers(states), others, 0, Mutants::NONE)
     }
@@ -239,9 +239,9 @@ mod tests {
     #[test]
     fn a_set_that_is_there_is_joined_at_once_a_real_one_first() {
         let there = [
-            (9, State::Leaving, Some(false)),
-            (1, State::Ready, Some(true)),
-            (2, State::Ready, Some(false)),
+            (9, NodeState::Leaving, Some(false)),
+            (1, NodeState::Ready, Some(true)),
+            (2, NodeState::Ready, Some(false)),
             (3, JOINING, None),
         ];
         let silent = [Contact::Silent; 4];
@@ -256,8 +256,11 @@ mod tests {
 
     #[test]
     fn who_fails_stands_behind_and_rests() {
-        let mut all =
-            peers(&[(1, State::Ready, Some(false)), (2, State::Ready, Some(true)), (3, JOINING, None)]);
+        let mut all = peers(&[
+            (1, NodeState::Ready, Some(false)),
+            (2, NodeState::Ready, Some(true)),
+            (3, JOINING, None),
+        ]);
         let join = |all: &Peers, mono_us: u64| join_after(all, mono_us, LONG_LOOK_US);
         assert_eq!(join(&all, 0), Step::Join(Incarnation(1)));
         all.failed(Incarnation(1), 0);
@@ -340,7 +343,7 @@ mod tests {
         assert_eq!(decide(&[REFUSES_CLOCK, Contact::Silent], 10 * PATIENCE_US, &[]), Step::Wait);
         let others = [answers(&[7]), vec![REFUSES_CLOCK; 2]].concat();
         assert_eq!(decide(&others, 10 * PATIENCE_US, &[(7, JOINING, None)]), Step::Wait);
-        assert_eq!(decide(&others, 0, &[(7, State::Ready, Some(true))]), Step::Join(Incarnation(7)));
+        assert_eq!(decide(&others, 0, &[(7, NodeState::Ready, Some(true))]), Step::Join(Incarnation(7)));
     }
 
     #[test]
@@ -351,7 +354,7 @@ mod tests {
             ..peers(&[(7, state, genesis)]).get(Incarnation(7)).unwrap().summary
         };
         let others = [REFUSES_VERSION, Contact::Silent];
-        for summary in [summary(State::Ready, Some(false)), summary(JOINING, None)] {
+        for summary in [summary(NodeState::Ready, Some(false)), summary(JOINING, None)] {
             let mut apart = Peers::default();
             apart.see(&Log::default(), 0, &[summary], 1_000);
             for looked_us in [0, LOOK_US, 10 * PATIENCE_US] {
@@ -367,7 +370,7 @@ mod tests {
 
     #[test]
     fn a_provisional_set_is_real_once_everybody_is_in_it() {
-        let both = [(7, State::Ready, Some(true)), (9, State::Ready, Some(true))];
+        let both = [(7, NodeState::Ready, Some(true)), (9, NodeState::Ready, Some(true))];
         assert!(is_whole_group(mark(true), &peers(&both), &answers(&[7, 9])));
         assert!(!is_whole_group(
             mark(true),
@@ -378,7 +381,7 @@ mod tests {
             !is_whole_group(mark(true), &peers(&both), &[]),
             "an empty answer of discovery proves nothing"
         );
-        let other = [both[0], (9, State::Ready, Some(false))];
+        let other = [both[0], (9, NodeState::Ready, Some(false))];
         assert!(!is_whole_group(mark(true), &peers(&other), &answers(&[7, 9])));
         let mut away = peers(&both);
         away.see(&Log::default(), 10, &[away.get(Incarnation(7)).unwrap().summary], 1_000);

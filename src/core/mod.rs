@@ -36,7 +36,7 @@ pub use condition::{Condition, Evaluation, KnownVersion};
 pub use effects::{Effects, SetChange};
 pub use genesis::{Genesis, GenesisMark};
 pub use name::{Name, NameError};
-pub use peers::{State, Summary};
+pub use peers::{NodeState, Summary};
 pub use record::{Dot, Incarnation, Kind, Record};
 pub use replica::Replica;
 pub use set::Set;

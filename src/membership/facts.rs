@@ -1,7 +1,7 @@
 //! What a node gossips of itself, as two short ASCII values: what it is, and how its set stands.
 //!
-//! Each value begins with its format, and bytes behind what a format knows are skipped: a later version can add to it, or
-//! begin another one. Reading is total: whatever a node of another version says is a value or an error.
+//! Each value begins with its format, and bytes behind what a format knows are skipped: a later version can add to it,
+//! or begin another one. Reading is total: whatever a node of another version says is a value or an error.
 
 use std::fmt;
 use std::hash::Hasher as _;
@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use siphasher::sip::SipHasher24;
 
 use crate::core::genesis::GenesisMark;
-use crate::core::peers::{State, Summary};
+use crate::core::peers::{NodeState, Summary};
 use crate::core::protocol::ProtocolRange;
 use crate::core::record::Incarnation;
 use crate::core::stamp::Stamp;
@@ -176,9 +176,9 @@ impl Facts {
 
 fn encode_set(summary: &Summary) -> String {
     let state = match summary.state {
-        State::Joining => 0,
-        State::Ready => 1,
-        State::Leaving => 2,
+        NodeState::Joining => 0,
+        NodeState::Ready => 1,
+        NodeState::Leaving => 2,
     };
     let nothing = GenesisMark { provisional: false, started: Stamp::ZERO, key_id: 0 };
     let genesis = summary.genesis.unwrap_or(nothing);
@@ -198,9 +198,9 @@ fn decode_set(text: &str, who: &Identity, protocol: ProtocolRange) -> Result<Sum
     let mut bytes = Bytes::of(text)?;
     let [flags] = bytes.array()?;
     let state = match flags & 3 {
-        0 => State::Joining,
-        1 => State::Ready,
-        2 => State::Leaving,
+        0 => NodeState::Joining,
+        1 => NodeState::Ready,
+        2 => NodeState::Leaving,
         _ => return Err(FactsError::Malformed),
     };
     let genesis = GenesisMark { provisional: flags & 8 != 0, started: bytes.stamp()?, key_id: bytes.u64()? };
@@ -264,7 +264,7 @@ mod tests {
             texts in ("\\PC{0,60}", "\\PC{0,60}", "\\PC{1,150}"),
             numbers in any::<(u64, u64, u32, u32, u128)>(),
             flags in any::<(bool, bool, bool, u8, u8)>(),
-            state in prop::sample::select(vec![State::Joining, State::Ready, State::Leaving]),
+            state in prop::sample::select(vec![NodeState::Joining, NodeState::Ready, NodeState::Leaving]),
             stamps in (0..=MAX_STAMP_US, 0..=MAX_STAMP_US),
             count in 0..=MAX_COUNT,
         ) -> Facts {
@@ -331,8 +331,8 @@ mod tests {
         }
     }
 
-    /// All that is gossiped: key of the value, field, most bytes, and whether they are text. Other bytes are gossiped as base64.
-    /// The documentation has the same table.
+    /// All that is gossiped: key of the value, field, most bytes, and whether they are text. Other bytes are gossiped
+    /// as base64. The documentation has the same table.
     const FIELDS: [(&str, &str, usize, bool); 17] = [
         (WHO, "format", 1, false),
         (WHO, "incarnation", 8, false),
@@ -373,7 +373,7 @@ mod tests {
             incarnation: identity.incarnation,
             node: identity.node,
             region: hash(&identity.region),
-            state: State::Leaving,
+            state: NodeState::Leaving,
             genesis: Some(GenesisMark { provisional: true, started: Stamp::MAX, key_id: u64::MAX }),
             root: Digest { sum: u128::MAX, count: MAX_COUNT },
             horizon: Stamp::MAX,

@@ -15,7 +15,7 @@ use super::facts::Facts;
 use super::stats::Stats;
 use super::view::{Conflict, View, Viewer};
 use super::{Home, locked};
-use crate::core::peers::{State, Summary};
+use crate::core::peers::{NodeState, Summary};
 use crate::core::record::Incarnation;
 use crate::seal::Keyring;
 
@@ -151,8 +151,8 @@ impl Gossip {
         locked(&self.contacts).set(&addresses);
     }
 
-    /// Gossips to addresses of discovery where no live member is: that is how a node finds the first other one, and how a
-    /// cluster that was split finds together again.
+    /// Gossips to addresses of discovery where no live member is: that is how a node finds the first other one, and how
+    /// a cluster that was split finds together again.
     fn seek(&self) {
         let view = Arc::clone(&self.show.borrow());
         let addresses = locked(&self.contacts).pick(&view.reach, TRIED_AT_ONCE, Instant::now());
@@ -187,7 +187,7 @@ impl Gossip {
     }
 
     async fn leave(&mut self, done: oneshot::Sender<()>) {
-        self.facts.summary.state = State::Leaving;
+        self.facts.summary.state = NodeState::Leaving;
         let values = self.facts.encode();
         self.chitchat
             .with_chitchat(|chitchat| {
@@ -215,7 +215,7 @@ fn log_changes(before: &View, after: &View) {
         let identity = &member.facts.identity;
         tracing::info!("gossip: {} at {} is live ({} others now)", identity.name, identity.server, count);
     }
-    let leaves = |member: &&super::Member| member.facts.summary.state == State::Leaving;
+    let leaves = |member: &&super::Member| member.facts.summary.state == NodeState::Leaving;
     for member in after.live.iter().filter(leaves) {
         let known = before.live.binary_search_by_key(&member.incarnation(), super::Member::incarnation);
         if !known.is_ok_and(|at| leaves(&&before.live[at])) {
@@ -226,10 +226,10 @@ fn log_changes(before: &View, after: &View) {
     for member in before.live.iter().filter(|member| !is_in(&after.live, member.incarnation())) {
         let identity = &member.facts.identity;
         match member.facts.summary.state {
-            State::Leaving => {
+            NodeState::Leaving => {
                 tracing::info!("gossip: {} at {} left ({count} others now)", identity.name, identity.server);
             }
-            State::Joining | State::Ready => {
+            NodeState::Joining | NodeState::Ready => {
                 tracing::warn!(
                     "gossip: {} at {} is dead ({count} others now)",
                     identity.name,

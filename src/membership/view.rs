@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::contacts::Reach;
 use super::facts::{Facts, FactsError};
 use super::stats::Stats;
-use crate::core::peers::State;
+use crate::core::peers::NodeState;
 use crate::core::record::Incarnation;
 
 /// Two live processes with one node id are no error for this long: one of them may have ended just now.
@@ -142,12 +142,12 @@ pub struct View {
 }
 
 impl View {
-    /// The dead members that should be there. One that has left in order is not missed, nor is one whose node runs again,
-    /// also as the one that goes by `ours`, or has run again and left in order.
+    /// The dead members that should be there. One that has left in order is not missed, nor is one whose node runs
+    /// again, also as the one that goes by `ours`, or has run again and left in order.
     pub fn missing(&self, ours: u64) -> impl Iterator<Item = &Member> {
         let run: BTreeSet<u64> =
             self.live.iter().map(|member| member.facts.identity.node).chain([ours]).collect();
-        let has_left = |member: &&Member| member.facts.summary.state == State::Leaving;
+        let has_left = |member: &&Member| member.facts.summary.state == NodeState::Leaving;
         let mut left: BTreeMap<u64, u64> = BTreeMap::new();
         for member in self.dead.iter().filter(has_left) {
             let last = left.entry(member.facts.identity.node).or_default();
@@ -268,8 +268,9 @@ impl Viewer {
         all: impl Iterator<Item = &'a (&'a ChitchatId, &'a Known, &'a Facts)>,
         conflicts: &mut Vec<Conflict>,
     ) {
-        let staying = all
-            .filter(|(_, known, facts)| known.live_since.is_some() && facts.summary.state != State::Leaving);
+        let staying = all.filter(|(_, known, facts)| {
+            known.live_since.is_some() && facts.summary.state != NodeState::Leaving
+        });
         let mut by_node: BTreeMap<u64, Vec<_>> = BTreeMap::new();
         staying.for_each(|member| by_node.entry(member.2.identity.node).or_default().push(member));
         for (node, mut members) in by_node {

@@ -19,8 +19,8 @@ use crate::core::replica::{Config, Counts};
 use crate::core::stamp::Now;
 use crate::core::store::{Change, Read, Written};
 use crate::core::{
-    Condition, Effects, Genesis, Incarnation, Name, Record, Replica, Stamp, State, Store, Summary, Ticket,
-    WaiterLimits,
+    Condition, Effects, Genesis, Incarnation, Name, NodeState, Record, Replica, Stamp, Store, Summary,
+    Ticket, WaiterLimits,
 };
 use crate::node::clock;
 use crate::node::limits::RETIRED_LOOKS;
@@ -313,8 +313,12 @@ impl SharedStore {
     pub fn ready_members(&self) -> (u64, Vec<u64>) {
         let held = self.lock();
         let us = held.store.incarnation();
-        let ready =
-            held.replica.peers().asked().map(|peer| peer.summary).filter(|peer| peer.state == State::Ready);
+        let ready = held
+            .replica
+            .peers()
+            .asked()
+            .map(|peer| peer.summary)
+            .filter(|peer| peer.state == NodeState::Ready);
         let mut all: Vec<u64> = ready.map(|peer| peer.incarnation.0).collect();
         if Readiness::of(&held.replica) == Readiness::Ready {
             all.push(us.0);

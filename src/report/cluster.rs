@@ -10,7 +10,7 @@ use super::Sources;
 use crate::cluster::consistency::{agreement, alone, apart, silent};
 use crate::cluster::peer_health::Health;
 use crate::core::protocol::ProtocolRange;
-use crate::core::{GenesisMark, Incarnation, State, Summary};
+use crate::core::{GenesisMark, Incarnation, NodeState, Summary};
 use crate::fill::UpstreamHealth;
 use crate::membership::discovery::{Found, TargetStatus};
 use crate::membership::target::Target as Named;
@@ -182,11 +182,11 @@ fn set_mark(summary: &Summary) -> SetMark {
     }
 }
 
-fn state(state: State) -> &'static str {
+fn state(state: NodeState) -> &'static str {
     match state {
-        State::Joining => "joining",
-        State::Ready => "ready",
-        State::Leaving => "leaving",
+        NodeState::Joining => "joining",
+        NodeState::Ready => "ready",
+        NodeState::Leaving => "leaving",
     }
 }
 

@@ -7,7 +7,7 @@ use super::plan::SECOND_US;
 use super::world::World;
 use crate::core::record::{Dot, Record};
 use crate::core::trie::item;
-use crate::core::{Name, State, Version};
+use crate::core::{Name, NodeState, Version};
 
 fn name(text: &str) -> Name {
     Name::new(text.as_bytes(), usize::MAX).expect("a good name")
@@ -40,8 +40,8 @@ impl World {
         self.accept(0, &name, None, None);
     }
 
-    /// As [`World::missing`], and when the node is back, only its gossip gets through for a while: that it is there does not
-    /// mean that it has heard of the delete.
+    /// As [`World::missing`], and when the node is back, only its gossip gets through for a while: that it is there
+    /// does not mean that it has heard of the delete.
     pub(super) fn aloof(&mut self) {
         self.delete_behind_a_cut();
         self.aloof[3] = true;
@@ -69,8 +69,8 @@ impl World {
         self.pass(2 * SECOND_US);
     }
 
-    /// A node starts a year late by its clock and hears nobody for longer than a grace. When it is there, nobody takes its
-    /// word for how late it is.
+    /// A node starts a year late by its clock and hears nobody for longer than a grace. When it is there, nobody takes
+    /// its word for how late it is.
     pub(super) fn lonely(&mut self) {
         const YEAR_US: i64 = 365 * 24 * 3600 * 1_000_000;
         let grace_us = self.plan.grace_us;
@@ -100,8 +100,8 @@ impl World {
         self.pass(8 * SECOND_US);
     }
 
-    /// One node holds the set and is not heard, all others are restarted, and one of them twice: its two processes must not
-    /// pass for everybody.
+    /// One node holds the set and is not heard, all others are restarted, and one of them twice: its two processes must
+    /// not pass for everybody.
     pub(super) fn twins(&mut self) {
         let (name, value) = (name("read"), ("v".to_owned(), Vec::new()));
         self.accept(2, &name, Some((&value.0, &value.1)), None);
@@ -162,7 +162,7 @@ impl World {
     fn expect_ready(&mut self, slots: &[usize]) {
         for slot in slots {
             let state = self.processes[*slot].as_ref().map(|process| process.replica.state());
-            if state != Some(State::Ready) {
+            if state != Some(NodeState::Ready) {
                 self.broken("joining has an end", format!("n{slot} is {state:?}"));
             }
         }
@@ -190,7 +190,8 @@ impl World {
         self.read(2, 0, &name);
     }
 
-    /// A set that nobody can have is waited for, but not without an end; and once it can be had, it is the one that stays.
+    /// A set that nobody can have is waited for, but not without an end; and once it can be had, it is the one that
+    /// stays.
     pub(super) fn unreachable(&mut self) {
         let (name, value) = (name("read"), ("v".to_owned(), Vec::new()));
         self.accept(0, &name, Some((&value.0, &value.1)), None);
@@ -223,8 +224,9 @@ impl World {
         self.kill(slot);
     }
 
-    /// Nodes 0, 1 and 4 speak version 1 of the protocol, node 3 version 2, and node 2 both. While node 2 is not there, a value is
-    /// deleted that node 3 has, too: the others wait for it. And node 3 begins no set beside theirs when it is restarted.
+    /// Nodes 0, 1 and 4 speak version 1 of the protocol, node 3 version 2, and node 2 both. While node 2 is not there,
+    /// a value is deleted that node 3 has, too: the others wait for it. And node 3 begins no set beside theirs when it
+    /// is restarted.
     pub(super) fn apart(&mut self) {
         let (name, value) = (name("deleted"), ("v".to_owned(), Vec::new()));
         self.pass(10 * SECOND_US);
@@ -244,7 +246,7 @@ impl World {
         self.start(3);
         self.pass(150 * SECOND_US);
         let state = self.processes[3].as_ref().map(|process| process.replica.state());
-        if state != Some(State::Joining) {
+        if state != Some(NodeState::Joining) {
             self.broken("no set beside that of members", format!("n3 is {state:?}"));
         }
     }

@@ -5,12 +5,12 @@ use super::plan::SECOND_US;
 use super::world::{Event, Process, World};
 use crate::core::record::Kind;
 use crate::core::store::{Change, Written};
-use crate::core::{Condition, Evaluation, KnownVersion, Name, Record, Stamp, State, Version};
+use crate::core::{Condition, Evaluation, KnownVersion, Name, NodeState, Record, Stamp, Version};
 
 impl World {
     fn ready(&self) -> Vec<usize> {
         let ready = self.processes.iter().enumerate().filter(|(_, process)| {
-            process.as_ref().is_some_and(|process| process.replica.state() == State::Ready)
+            process.as_ref().is_some_and(|process| process.replica.state() == NodeState::Ready)
         });
         ready.map(|(slot, _)| slot).collect()
     }
@@ -92,8 +92,8 @@ impl World {
         }
         let given = ahead.map(|ahead| now.wall.micros().saturating_add_signed(ahead));
         let given = given.and_then(|micros| Stamp::from_micros(micros).ok());
-        // a value that a client stamps below the horizon may be older than a delete that all forgot on purpose: the store
-        // takes it, and nobody can tell; it is not what is looked for here
+        // a value that a client stamps below the horizon may be older than a delete that all forgot on purpose: the
+        // store takes it, and nobody can tell; it is not what is looked for here
         let forgotten = |stamp: Stamp| stamp < process.store.set().horizon();
         if given.is_some_and(|stamp| stamp.guard(now.wall, guard_us).is_err() || forgotten(stamp)) {
             self.work.refused += 1;
@@ -144,7 +144,7 @@ impl World {
     }
 
     pub(super) fn read(&mut self, slot: usize, reader: usize, name: &Name) {
-        let ready = |process: &&Process| process.replica.state() == State::Ready;
+        let ready = |process: &&Process| process.replica.state() == NodeState::Ready;
         let Some(process) = self.processes[slot].as_ref().filter(ready) else { return };
         let shown = self.readers[reader].seen.get(name).copied();
         let genesis = process.store.genesis();
@@ -167,7 +167,7 @@ impl World {
             let lives = self.processes.iter().flatten().any(|process| {
                 (process.ready_us.is_some_and(|us| us <= shown.at_us)
                     || process.store.genesis().key == shown.genesis.key)
-                    && process.replica.state() == State::Ready
+                    && process.replica.state() == NodeState::Ready
                     && process.store.set().get(name).is_some_and(|held| held.last_sync() >= shown.stamp)
             });
             if lives {

@@ -17,7 +17,7 @@ use crate::core::record::{Incarnation, Kind, Record};
 use crate::core::replica::{Config, Replica};
 use crate::core::set::Cell;
 use crate::core::store::Store;
-use crate::core::{Name, Stamp, State};
+use crate::core::{Name, NodeState, Stamp};
 
 /// How often a node looks at what is due, µs.
 pub(super) const TICK_US: u64 = 100_000;
@@ -186,8 +186,8 @@ impl World {
         self.report(converged_us)
     }
 
-    /// Once all agree and the last deletes are forgotten, nothing is said any more but gossip, and each node knows that it
-    /// has all writes of each other one.
+    /// Once all agree and the last deletes are forgotten, nothing is said any more but gossip, and each node knows that
+    /// it has all writes of each other one.
     fn stay_quiet(&mut self) {
         self.quiet = true;
         // a clock that was just set far ahead stamps a delete with what it shows, until its node notices
@@ -208,7 +208,8 @@ impl World {
         let before = said(self);
         self.run_until(self.now_us + 20 * SECOND_US);
         let after = said(self);
-        // a clock that is not known is asked for, by each of each once a minute: two questions where a horizon is in between
+        // a clock that is not known is asked for, by each of each once a minute: two questions where a horizon is in
+        // between
         let nodes = self.plan.nodes as u64;
         let silent = after.1 == before.1 && after.0 - before.0 <= 4 * nodes * (nodes - 1);
         let (complete, pairs) = self.vectors_complete();
@@ -385,7 +386,7 @@ impl World {
         let mut processes = self.processes.iter();
         let Some(Some(first)) = processes.next() else { return false };
         let mut all = self.processes.iter();
-        let ready = all.all(|p| p.as_ref().is_some_and(|p| p.replica.state() == State::Ready));
+        let ready = all.all(|p| p.as_ref().is_some_and(|p| p.replica.state() == NodeState::Ready));
         ready
             && self.processes.iter().flatten().all(|p| p.store.set().root() == first.store.set().root())
             && processes.flatten().all(|p| {

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cluster_tests::wait::LIMIT;
 use tokio::sync::watch;
-use vwatch::core::peers::{State, Summary};
+use vwatch::core::peers::{NodeState, Summary};
 use vwatch::core::protocol::ProtocolRange;
 use vwatch::core::record::Incarnation;
 use vwatch::core::stamp::Stamp;
@@ -85,7 +85,7 @@ impl Start {
             incarnation,
             node: identity.node,
             region: hash("here"),
-            state: State::Joining,
+            state: NodeState::Joining,
             genesis: None,
             root: Digest::default(),
             horizon: Stamp::ZERO,

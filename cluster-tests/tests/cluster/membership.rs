@@ -7,7 +7,7 @@ use std::time::Duration;
 use cluster_tests::dns::{NameServer, Zone};
 use cluster_tests::proxy::{Faults, UdpProxy};
 use vwatch::core::genesis::GenesisMark;
-use vwatch::core::peers::State;
+use vwatch::core::peers::NodeState;
 use vwatch::core::stamp::Stamp;
 use vwatch::core::trie::Digest;
 use vwatch::membership::discovery::{Discovery, Dns};
@@ -32,7 +32,7 @@ async fn three_find_each_other_hear_what_is_published_and_see_one_die() {
     let genesis =
         GenesisMark { provisional: true, started: Stamp::from_micros(7).expect("small"), key_id: 9 };
     members[0].publish(|summary| {
-        summary.state = State::Ready;
+        summary.state = NodeState::Ready;
         summary.genesis = Some(genesis);
         summary.root = Digest { sum: 1 << 100, count: 5 };
     });
@@ -113,7 +113,9 @@ async fn who_leaves_is_seen_to_leave_at_once() {
     for member in &mut members {
         member
             .wait("the word that it leaves", |view| {
-                view.live.iter().any(|m| m.incarnation() == who && m.facts.summary.state == State::Leaving)
+                view.live
+                    .iter()
+                    .any(|m| m.incarnation() == who && m.facts.summary.state == NodeState::Leaving)
             })
             .await;
     }
@@ -122,7 +124,7 @@ async fn who_leaves_is_seen_to_leave_at_once() {
     assert!(told.is_err(), "nothing unexpected happened: {told:?}");
     for member in &mut members {
         let view = member.wait("its end", |view| view.dead.len() == 1).await;
-        assert_eq!(view.dead[0].facts.summary.state, State::Leaving);
+        assert_eq!(view.dead[0].facts.summary.state, NodeState::Leaving);
     }
 }
 

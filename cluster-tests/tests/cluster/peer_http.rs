@@ -20,7 +20,7 @@ use vwatch::core::limits::{MAX_MESSAGE_BYTES, MAX_NAME_BYTES};
 use vwatch::core::message::{Request as PeerRequest, Response as PeerResponse};
 use vwatch::core::protocol::{ProtocolRange, ProtocolVersion};
 use vwatch::core::push::Batch;
-use vwatch::core::{Dot, Incarnation, Name, Record, Stamp, State, Version};
+use vwatch::core::{Dot, Incarnation, Name, NodeState, Record, Stamp, Version};
 use vwatch::membership::View;
 use vwatch::replication::answer::Answer;
 use vwatch::replication::client::{CallError, PeerClient};
@@ -445,11 +445,12 @@ fn peers_that_lie_hold_up_nobody_else() {
 
     // what only a sync can bring comes too, although six call themselves ready, of another root, and answer none
     for liar in &mut liars {
-        let their = |view: &View| view.live.iter().map(|m| m.facts.summary).find(|s| s.state == State::Ready);
+        let their =
+            |view: &View| view.live.iter().map(|m| m.facts.summary).find(|s| s.state == NodeState::Ready);
         let view = runtime.block_on(liar.wait("a real one", |view| their(view).is_some()));
         let real = their(&view).expect("it was there");
         liar.publish(|summary| {
-            (summary.state, summary.genesis, summary.root) = (State::Ready, real.genesis, real.root);
+            (summary.state, summary.genesis, summary.root) = (NodeState::Ready, real.genesis, real.root);
             summary.root.sum ^= 1;
         });
     }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, btree_map::Entry};
 
 use super::peer::{LivePeers, Peer};
-use super::summary::{State, Summary};
+use super::summary::{NodeState, Summary};
 use crate::core::mutants::{Mutant, Mutants};
 use crate::core::push::Outbox;
 use crate::core::record::Incarnation;
@@ -57,8 +57,8 @@ impl Members {
         self.all.contains_key(&incarnation)
     }
 
-    /// Takes in that a process is live; `was_live` says whether it was so before. Returns how far it had our writes when
-    /// it went, if it comes back.
+    /// Takes in that a process is live; `was_live` says whether it was so before. Returns how far it had our writes
+    /// when it went, if it comes back.
     pub(super) fn see(&mut self, mono_us: u64, summary: &Summary, was_live: bool) -> Option<Outbox> {
         let member = match self.all.entry(summary.incarnation) {
             Entry::Occupied(entry) => entry.into_mut(),
@@ -71,11 +71,12 @@ impl Members {
                 outbox: None,
             }),
         };
-        if summary.state == State::Joining || !was_live {
+        if summary.state == NodeState::Joining || !was_live {
             member.since_us = mono_us;
         }
         // a node that was given no id goes by its address, which can change
-        (member.node, member.seen_us, member.left) = (summary.node, mono_us, summary.state == State::Leaving);
+        (member.node, member.seen_us, member.left) =
+            (summary.node, mono_us, summary.state == NodeState::Leaving);
         if was_live { None } else { member.outbox.take() }
     }
 

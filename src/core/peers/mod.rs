@@ -14,7 +14,7 @@ mod tests;
 
 pub(super) use clocks::Clocks;
 pub use peer::{Errand, Peer};
-pub use summary::{State, Summary};
+pub use summary::{NodeState, Summary};
 
 use super::mutants::Mutants;
 use super::protocol::{ProtocolRange, ProtocolVersion};
@@ -72,8 +72,8 @@ impl Peers {
         self.live().filter(|peer| peer.version().is_some())
     }
 
-    /// The highest version of the protocol that every live member speaks, this node included; `None` if there is none. What
-    /// needs a later version cannot be used yet.
+    /// The highest version of the protocol that every live member speaks, this node included; `None` if there is none.
+    /// What needs a later version cannot be used yet.
     #[must_use]
     pub fn common_version(&self) -> Option<ProtocolVersion> {
         self.spoken.highest_of_all(self.live().map(|peer| peer.summary.protocol))
@@ -115,11 +115,11 @@ impl Peers {
     }
 
     /// Whether no member holds the horizon: each one is live, past its joining, has been so without a break for
-    /// `settle_us`, and was met since it came, or leaves; and what any member held `spread_us` ago, all hold. A member that
-    /// is merely silent may come back with values whose tombstones must still be there to meet them. One that is just
-    /// back, or takes a set over bit by bit, or is heard of by gossip alone, has not met them yet, however long it is
-    /// there. A process that left, or was followed by a newer one of the same node, which began empty, is no member any
-    /// more.
+    /// `settle_us`, and was met since it came, or leaves; and what any member held `spread_us` ago, all hold. A member
+    /// that is merely silent may come back with values whose tombstones must still be there to meet them. One that is
+    /// just back, or takes a set over bit by bit, or is heard of by gossip alone, has not met them yet, however long it
+    /// is there. A process that left, or was followed by a newer one of the same node, which began empty, is no member
+    /// any more.
     pub(super) fn nobody_missing(
         &self,
         mono_us: u64,
@@ -133,8 +133,8 @@ impl Peers {
     /// With which peer to sync next, and how. `ours` is what we gossip.
     ///
     /// Dirty and new peers come first, one in four from another region, and of those alike one that was not met in the
-    /// sweep under way; a peer that is equal to us is not asked (rule 1), except for its vector and its clock, once each:
-    /// a majority has to agree with ours, in a quiet cluster too. See [`Peer::rank`].
+    /// sweep under way; a peer that is equal to us is not asked (rule 1), except for its vector and its clock, once
+    /// each: a majority has to agree with ours, in a quiet cluster too. See [`Peer::rank`].
     pub(super) fn next(
         &mut self,
         mono_us: u64,
@@ -157,8 +157,8 @@ impl Peers {
         Some((who, errand))
     }
 
-    /// A peer showed its clock in an answer to what was sent at `sent` and came back at `now`. An answer that took longer
-    /// than `within_us` says nothing.
+    /// A peer showed its clock in an answer to what was sent at `sent` and came back at `now`. An answer that took
+    /// longer than `within_us` says nothing.
     pub(super) fn clock(&mut self, who: Incarnation, theirs: Stamp, sent: Now, now: Now, within_us: u64) {
         if let Some(peer) = self.live.get_mut(&who) {
             peer.clock.heard(theirs, sent, now, within_us);

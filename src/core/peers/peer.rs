@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::clocks::PeerClock;
-use super::summary::{State, Summary};
+use super::summary::{NodeState, Summary};
 use crate::core::mutants::{Mutant, Mutants};
 use crate::core::protocol::ProtocolVersion;
 use crate::core::push::{Log, Outbox};
@@ -60,14 +60,15 @@ pub(super) struct Turn<'a> {
 }
 
 impl Peer {
-    /// A peer that has just come, and has our writes as far as the outbox says. `version` is the common one of the protocol.
+    /// A peer that has just come, and has our writes as far as the outbox says. `version` is the common one of the
+    /// protocol.
     pub(super) fn new(summary: Summary, version: Option<ProtocolVersion>, outbox: Outbox) -> Self {
         let (clock, met_us, failures, not_before_us, marks) = (PeerClock::default(), None, 0, 0, None);
         Self { summary, version, outbox, clock, met_us, failures, not_before_us, marks }
     }
 
-    /// The version of the protocol in which it is asked: the highest that both speak. Without one it is not asked at all: it is
-    /// a member like others, and nothing can be had from it.
+    /// The version of the protocol in which it is asked: the highest that both speak. Without one it is not asked at
+    /// all: it is a member like others, and nothing can be had from it.
     #[must_use]
     pub fn version(&self) -> Option<ProtocolVersion> {
         self.version
@@ -112,7 +113,8 @@ impl Peer {
         self.met_us = Some(mono_us);
     }
 
-    /// A round with it that began at `met_us` is complete: each has all that the other had. `ours` is our vector's mark.
+    /// A round with it that began at `met_us` is complete: each has all that the other had. `ours` is our vector's
+    /// mark.
     pub(super) fn synced(&mut self, ours: u32, met_us: u64) {
         self.met_us = self.met_us.max(Some(met_us));
         self.failures = 0;
@@ -136,8 +138,8 @@ impl Peer {
         self.summary.same_set(turn.ours) && !turn.mutants.has(Mutant::EqualSetsTalk)
     }
 
-    /// What to do with it in a turn, and how much that is preferred to other peers: the highest rank has the turn. `None`
-    /// if there is nothing to do with it now.
+    /// What to do with it in a turn, and how much that is preferred to other peers: the highest rank has the turn.
+    /// `None` if there is nothing to do with it now.
     ///
     /// | rank | |
     /// |---|---|
@@ -149,8 +151,8 @@ impl Peer {
         // a joining peer takes a snapshot by itself; what it was pushed meanwhile may be news here
         let useful = match self.summary.state {
             // a node that leaves may hold what no other has
-            State::Ready | State::Leaving => true,
-            State::Joining => !much_larger(turn.ours.root.count, self.summary.root.count),
+            NodeState::Ready | NodeState::Leaving => true,
+            NodeState::Joining => !much_larger(turn.ours.root.count, self.summary.root.count),
         };
         if !useful || self.version.is_none() || self.rests(turn.mono_us) {
             return None;

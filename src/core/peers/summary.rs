@@ -1,4 +1,4 @@
-//! What a node gossips of itself, and what it knows of others by that.
+//! The state of a node and of its set, as the node gossips them.
 
 use crate::core::genesis::GenesisMark;
 use crate::core::protocol::ProtocolRange;
@@ -6,33 +6,33 @@ use crate::core::record::Incarnation;
 use crate::core::stamp::Stamp;
 use crate::core::trie::Digest;
 
-/// Where a node is between its start and its end.
+/// The stage of a node between its start and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum State {
-    /// It has no complete set yet: it takes pushes and sync, and refuses reads and writes.
+pub enum NodeState {
+    /// It has no complete set yet: it takes part in push and sync, and rejects reads and writes.
     Joining,
-    /// It answers.
+    /// It answers reads and writes.
     Ready,
     /// It is about to stop.
     Leaving,
 }
 
-/// What a node gossips of itself.
+/// The state of a node and of its set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// Which process it is.
+    /// Id of the process.
     pub incarnation: Incarnation,
     /// Hash of the configured node id, or of the address: the same for all processes of a node.
     pub node: u64,
     /// Hash of the region's name.
     pub region: u64,
-    /// Where it is between start and end.
-    pub state: State,
-    /// Its set; `None` while it has joined none.
+    /// Its stage between start and end.
+    pub state: NodeState,
+    /// The genesis of its set; `None` while it has joined no set.
     pub genesis: Option<GenesisMark>,
-    /// Digest of all of its records.
+    /// Digest of all its records.
     pub root: Digest,
-    /// Its horizon.
+    /// The horizon of its set.
     pub horizon: Stamp,
     /// [`crate::core::Vector::mark`] of its vector.
     pub vector: u32,
@@ -41,8 +41,8 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Rule 1: whether the two sets are the same, as far as gossip tells. The horizons need not be: the larger one is
-    /// taken over from gossip, and equal sets stay equal by that.
+    /// Rule 1: whether the two sets are equal, by genesis and digest. The horizons may differ: each node adopts the
+    /// larger horizon from gossip, and equal sets stay equal by that.
     #[must_use]
     pub fn same_set(&self, other: &Self) -> bool {
         self.genesis == other.genesis && self.root == other.root

@@ -6,7 +6,7 @@ use crate::core::trie::Digest;
 
 const DAY: u64 = 1_000;
 
-fn summary(who: u64, node: u64, state: State) -> Summary {
+fn summary(who: u64, node: u64, state: NodeState) -> Summary {
     Summary {
         incarnation: Incarnation(who),
         node,
@@ -21,7 +21,7 @@ fn summary(who: u64, node: u64, state: State) -> Summary {
 }
 
 fn ready(who: u64) -> Summary {
-    summary(who, who, State::Ready)
+    summary(who, who, NodeState::Ready)
 }
 
 fn see(peers: &mut Peers, at: u64, live: &[Summary]) {
@@ -41,7 +41,7 @@ fn nobody_missing(peers: &mut Peers, at: u64) -> bool {
 #[test]
 fn what_anybody_held_is_everybodys_after_two_sweeps() {
     let mut peers = Peers::default();
-    let ours = summary(100, 100, State::Ready);
+    let ours = summary(100, 100, NodeState::Ready);
     let spread = |peers: &mut Peers, at: u64, for_us: u64| {
         peers.sweep(at, &ours);
         peers.nobody_missing(at, 10, for_us, Mutants::NONE)
@@ -85,14 +85,14 @@ fn who_is_missing_holds_the_horizon_until_it_is_back_for_a_while() {
 #[test]
 fn who_left_or_was_followed_does_not_hold_it_and_who_joins_does() {
     let mut peers = Peers::default();
-    see(&mut peers, 0, &[ready(1), summary(2, 2, State::Leaving)]);
+    see(&mut peers, 0, &[ready(1), summary(2, 2, NodeState::Leaving)]);
     meet(&mut peers, 0, &[1]);
     see(&mut peers, 5, &[ready(1)]);
     assert!(nobody_missing(&mut peers, 10), "2 left");
-    (20..40).for_each(|at| see(&mut peers, at, &[summary(11, 1, State::Joining)]));
+    (20..40).for_each(|at| see(&mut peers, at, &[summary(11, 1, NodeState::Joining)]));
     meet(&mut peers, 40, &[11]);
     assert!(!nobody_missing(&mut peers, 40), "11 follows 1, and joins");
-    see(&mut peers, 50, &[summary(11, 1, State::Ready)]);
+    see(&mut peers, 50, &[summary(11, 1, NodeState::Ready)]);
     assert!(nobody_missing(&mut peers, 60));
     assert!(peers.remembers(Incarnation(11)) && !peers.remembers(Incarnation(1)));
 }
@@ -101,12 +101,12 @@ fn who_left_or_was_followed_does_not_hold_it_and_who_joins_does() {
 fn two_live_nodes_of_one_name_do_not_follow_each_other() {
     let mut peers = Peers::default();
     let see = |peers: &mut Peers, at, live: &[Summary]| peers.see(&Log::default(), at, live, 10 * OVERLAP_US);
-    see(&mut peers, 0, &[summary(1, 7, State::Ready), summary(2, 7, State::Ready)]);
-    see(&mut peers, 2 * OVERLAP_US, &[summary(1, 7, State::Ready), summary(2, 7, State::Ready)]);
+    see(&mut peers, 0, &[summary(1, 7, NodeState::Ready), summary(2, 7, NodeState::Ready)]);
+    see(&mut peers, 2 * OVERLAP_US, &[summary(1, 7, NodeState::Ready), summary(2, 7, NodeState::Ready)]);
     meet(&mut peers, 0, &[1, 2]);
-    see(&mut peers, 3 * OVERLAP_US, &[summary(1, 7, State::Ready)]);
+    see(&mut peers, 3 * OVERLAP_US, &[summary(1, 7, NodeState::Ready)]);
     assert!(!nobody_missing(&mut peers, 4 * OVERLAP_US), "2 is silent, and was beside 1 for long");
-    see(&mut peers, 3 * OVERLAP_US, &[summary(1, 7, State::Ready), summary(3, 7, State::Ready)]);
+    see(&mut peers, 3 * OVERLAP_US, &[summary(1, 7, NodeState::Ready), summary(3, 7, NodeState::Ready)]);
     meet(&mut peers, 3 * OVERLAP_US, &[3]);
     assert!(nobody_missing(&mut peers, 4 * OVERLAP_US), "3 has just come, in its place");
 }
@@ -126,7 +126,7 @@ fn who_comes_back_goes_on_where_it_was() {
 #[test]
 fn dirty_and_new_ones_first_then_one_in_four_from_abroad() {
     let mut peers = Peers::default();
-    let ours = summary(100, 100, State::Ready);
+    let ours = summary(100, 100, NodeState::Ready);
     see(&mut peers, 0, &[ready(2), ready(3), ready(4)]);
     for who in [2, 4] {
         peers.synced(Incarnation(who), 0, 0);
@@ -212,7 +212,7 @@ fn a_peer_without_a_common_version_is_a_member_that_is_not_asked() {
     assert_eq!([version(1), version(2), version(3)], [None, Some(1), Some(2)]);
     assert_eq!(peers.asked().count(), 2);
     assert_eq!(peers.common_version(), None);
-    let ours = Summary { protocol: range(1, 2), ..summary(100, 100, State::Ready) };
+    let ours = Summary { protocol: range(1, 2), ..summary(100, 100, NodeState::Ready) };
     assert!(
         (0..40).all(|i| peers.next(0, i, &ours, Mutants::NONE).is_some_and(|(who, _)| who.0 != 1)),
         "it is not asked"

@@ -20,7 +20,7 @@ use super::joining::{Contact, Joiner, LOOK_US, RefusalCause, Step, is_whole_grou
 use super::limits::{HORIZON_SLICE, LEAST_GRACE_US, MAX_VECTOR};
 use super::message::{Call, Request, Response};
 use super::mutants::Mutant;
-use super::peers::{Peers, State, Summary};
+use super::peers::{NodeState, Peers, Summary};
 use super::record::Incarnation;
 use super::stamp::{Now, Stamp};
 use super::store::Store;
@@ -88,11 +88,11 @@ impl Replica {
 
     /// Where it is between start and end.
     #[must_use]
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> NodeState {
         match (self.leaving, self.joined) {
-            (true, _) => State::Leaving,
-            (false, true) => State::Ready,
-            (false, false) => State::Joining,
+            (true, _) => NodeState::Leaving,
+            (false, true) => NodeState::Ready,
+            (false, false) => NodeState::Joining,
         }
     }
 
@@ -267,7 +267,7 @@ impl Replica {
         }
         let mutants = store.mutants();
         if mutants.has(Mutant::EmptyJoinersReady)
-            && self.peers.live().any(|peer| peer.summary.state == State::Joining)
+            && self.peers.live().any(|peer| peer.summary.state == NodeState::Joining)
         {
             return self.begin(store, false);
         }
@@ -286,15 +286,15 @@ impl Replica {
 
     /// Begins a set. The store was made with a random key, which now becomes that of the set.
     ///
-    /// It counts from the start of this process and not from now: what a reader saw while we were looking for others may
-    /// be of a set that lives, and is not to be taken for older than this one.
+    /// It counts from the start of this process and not from now: what a reader saw while we were looking for others
+    /// may be of a set that lives, and is not to be taken for older than this one.
     fn begin<T>(&mut self, store: &mut Store<T>, provisional: bool) {
         store.adopt(Genesis { provisional, started: self.started.wall, key: store.genesis().key });
         self.joined = true;
     }
 
-    /// Makes a provisional set a real one once it has been all that there is for as long as one looks for others. Whoever
-    /// does it makes the same genesis of it.
+    /// Makes a provisional set a real one once it has been all that there is for as long as one looks for others.
+    /// Whoever does it makes the same genesis of it.
     fn make_real<T>(&mut self, store: &mut Store<T>, now: Now) {
         let genesis = store.genesis();
         if !genesis.provisional || !is_whole_group(genesis.mark(), &self.peers, &self.others) {

@@ -109,7 +109,7 @@ fn pair() -> (Node, Node) {
     b.see(0, &[&a]);
     let calls = b.tick(0);
     carry(0, &mut b, &mut a, calls);
-    assert_eq!(b.replica.state(), State::Ready);
+    assert_eq!(b.replica.state(), NodeState::Ready);
     a.see(0, &[&b]);
     b.see(0, &[&a]);
     (a, b)
@@ -117,8 +117,8 @@ fn pair() -> (Node, Node) {
 
 #[test]
 fn who_replicates_with_nobody_is_ready_at_once() {
-    assert_eq!(node(1, true).replica.state(), State::Ready);
-    assert_eq!(node(1, false).replica.state(), State::Joining);
+    assert_eq!(node(1, true).replica.state(), NodeState::Ready);
+    assert_eq!(node(1, false).replica.state(), NodeState::Joining);
 }
 
 #[test]
@@ -178,12 +178,12 @@ fn a_set_that_shows_up_late_is_waited_for_as_long_as_one_that_was_there() {
     b.see(0, &[]);
     b.replica.others = vec![Contact::Refuses(RefusalCause::Clock); 2];
     assert!(b.tick(PATIENCE_US).is_empty(), "whom members refuse for its clock begins nothing");
-    assert_eq!(b.replica.state(), State::Joining);
+    assert_eq!(b.replica.state(), NodeState::Joining);
 
     let (found, step) = (10 * PATIENCE_US, 10 * MS);
     b.see(found, &[&a]);
     let mut at = found;
-    while b.replica.state() == State::Joining {
+    while b.replica.state() == NodeState::Joining {
         for call in b.tick(at) {
             fail(&mut b, at, call);
         }
@@ -310,7 +310,7 @@ fn a_clock_that_was_heard_later_takes_the_place_of_what_was_heard_before() {
 fn a_node_that_leaves_says_so_and_takes_part_until_then() {
     let (mut a, mut b) = pair();
     b.replica.leave();
-    assert_eq!(b.replica.summary(&b.store).state, State::Leaving);
+    assert_eq!(b.replica.summary(&b.store).state, NodeState::Leaving);
     let calls = a.write(MS, "late");
     carry(MS, &mut a, &mut b, calls);
     assert!(b.has("late"));
@@ -325,7 +325,7 @@ fn who_leaves_before_it_has_joined_begins_no_set() {
         assert!(a.tick(at * 100 * MS).is_empty());
     }
     let summary = a.replica.summary(&a.store);
-    assert_eq!((summary.state, summary.genesis), (State::Leaving, None));
+    assert_eq!((summary.state, summary.genesis), (NodeState::Leaving, None));
 }
 
 #[test]
@@ -337,14 +337,14 @@ fn a_provisional_set_becomes_real_once_everybody_is_in_it() {
         a.tick(at);
     }
     assert!(
-        a.replica.state() == State::Ready && a.store.genesis().provisional,
+        a.replica.state() == NodeState::Ready && a.store.genesis().provisional,
         "the other one may hold the set"
     );
     let start = 13_000 * MS;
     b.see(start, &[&a]);
     let calls = b.tick(start);
     carry(start, &mut b, &mut a, calls);
-    assert!(b.replica.state() == State::Ready && b.store.genesis().provisional);
+    assert!(b.replica.state() == NodeState::Ready && b.store.genesis().provisional);
     let mut when = None;
     for at in (0..100).map(|i| start + i * 100 * MS) {
         a.see(at, &[&b]);

@@ -1,5 +1,5 @@
-//! Rules 1 to 7 of `docs/internals/replication.md`, one test each or more, and the round as a whole against the plainest
-//! model.
+//! Rules 1 to 7 of `docs/internals/replication.md`, one test each or more, and the round as a whole against the
+//! plainest model.
 
 use proptest::prelude::*;
 
@@ -8,7 +8,7 @@ use crate::core::genesis::Genesis;
 use crate::core::limits::LIST_AT_MOST;
 use crate::core::message::{Answer, Ask, Found, Listed, Listing, Reply, Sums, What};
 use crate::core::mutants::Mutants;
-use crate::core::peers::{Errand, Peers, State, Summary};
+use crate::core::peers::{Errand, NodeState, Peers, Summary};
 use crate::core::protocol::ProtocolRange;
 use crate::core::push::Log;
 use crate::core::record::{Dot, Incarnation, Kind};
@@ -78,7 +78,7 @@ fn summary(store: &Store<()>) -> Summary {
         incarnation: store.incarnation(),
         node: store.incarnation().0,
         region: 0,
-        state: State::Ready,
+        state: NodeState::Ready,
         genesis: Some(store.genesis().mark()),
         root: store.set().root(),
         horizon: store.set().horizon(),
