@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use vwatch::core::trie::item;
+use vwatch::core::digest_trie::item;
 use vwatch::core::{Dot, Incarnation, Name, Record, Set, Stamp, Version};
 
 const NAMES: u64 = 1_000_000;
@@ -40,7 +40,7 @@ fn write(c: &mut Criterion) {
 }
 
 fn digest(c: &mut Criterion) {
-    let mut digest = vwatch::core::trie::bench::Standalone::new(16);
+    let mut digest = vwatch::core::digest_trie::bench::Standalone::new(16);
     let positions: Vec<u64> = (0..NAMES).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
     positions.iter().for_each(|p| digest.replace(*p, None, Some(u128::from(*p))));
     let mut next = positions.iter().cycle();

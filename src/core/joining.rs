@@ -189,11 +189,11 @@ pub fn is_whole_group(set: GenesisMark, peers: &Peers, others: &[Contact]) -> bo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::digest_trie::Digest;
     use crate::core::peers::Summary;
     use crate::core::protocol::ProtocolRange;
     use crate::core::push::Log;
     use crate::core::stamp::Stamp;
-    use crate::core::trie::Digest;
 
     const US: Incarnation = Incarnation(5);
     const JOINING: NodeState = NodeState::Joining;

@@ -2,12 +2,12 @@
 //!
 //! These are plain values. `push` and `sync` make and read them, and `wire::message` turns them into bytes.
 
+use super::digest_trie::{Digest, Prefix};
 use super::genesis::Genesis;
 use super::protocol::ProtocolVersion;
 use super::push::{Ack, Batch};
 use super::record::{Incarnation, Record};
 use super::stamp::Stamp;
-use super::trie::{Digest, Prefix};
 use super::vector::Vector;
 
 /// What is asked of a peer.

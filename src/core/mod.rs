@@ -4,6 +4,7 @@
 //! (`crate::api::state`) owns one of these behind one lock; a simulator can own thousands.
 
 pub mod condition;
+pub mod digest_trie;
 pub mod effects;
 pub mod genesis;
 pub mod joining;
@@ -27,12 +28,12 @@ pub mod sync;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod tombstones;
-pub mod trie;
 pub mod vector;
 pub mod version;
 pub mod waiters;
 
 pub use condition::{Condition, Evaluation, KnownVersion};
+pub use digest_trie::{Digest, Prefix};
 pub use effects::{Effects, SetChange};
 pub use genesis::{Genesis, GenesisMark};
 pub use name::{Name, NameError};
@@ -42,7 +43,6 @@ pub use replica::Replica;
 pub use set::Set;
 pub use stamp::{Stamp, StampError, StampSource};
 pub use store::Store;
-pub use trie::{Digest, Prefix};
 pub use vector::Vector;
 pub use version::{Version, VersionError};
 pub use waiters::{Interest, LimitReached, Ticket, WaitGroup, WaiterLimits, Waiters};

@@ -12,13 +12,13 @@ use std::ops::Bound;
 
 use siphasher::sip::SipHasher24;
 
+use super::digest_trie::{Digest, DigestTrie, Prefix, item};
 use super::mutants::{Mutant, Mutants};
 use super::name::Name;
 use super::record::{Kind, Record};
 use super::retired::Retired;
 use super::stamp::Stamp;
 use super::tombstones::Tombstones;
-use super::trie::{Digest, Prefix, Trie, item};
 
 /// 65,536 leaves: 15 names in each at a million, and 3 MiB for an empty node.
 const LEAF_BITS: u32 = 16;
@@ -35,7 +35,7 @@ pub struct Set {
     key: [u8; 16],
     leaf_bits: u32,
     leaves: Box<[Leaf]>,
-    trie: Trie,
+    digest: DigestTrie,
     mutants: Mutants,
     /// Names whose record is a value.
     names: BTreeSet<Name>,
@@ -112,7 +112,7 @@ impl Set {
             key,
             leaf_bits,
             leaves: vec![Leaf::new(); 1 << leaf_bits].into_boxed_slice(),
-            trie: Trie::new(leaf_bits as u8, mutants),
+            digest: DigestTrie::new(leaf_bits as u8, mutants),
             mutants,
             names: BTreeSet::new(),
             tombstones: Tombstones::default(),
@@ -182,17 +182,17 @@ impl Set {
             Ok(at) if stands(&leaf[at].record) => return Merge::Stands(leaf[at].record.clone()),
             Ok(at) if kept => {
                 let cell = Cell { item: item(&self.key, record), position, record: record.clone() };
-                self.trie.replace(position, Some(leaf[at].item), Some(cell.item));
+                self.digest.replace(position, Some(leaf[at].item), Some(cell.item));
                 Some(std::mem::replace(&mut leaf[at], cell).record)
             }
             Ok(at) => {
                 let cell = leaf.remove(at);
-                self.trie.replace(position, Some(cell.item), None);
+                self.digest.replace(position, Some(cell.item), None);
                 Some(cell.record)
             }
             Err(at) if kept => {
                 let cell = Cell { item: item(&self.key, record), position, record: record.clone() };
-                self.trie.replace(position, None, Some(cell.item));
+                self.digest.replace(position, None, Some(cell.item));
                 grow(leaf);
                 leaf.insert(at, cell);
                 None
@@ -233,7 +233,7 @@ impl Set {
         let leaf = &mut self.leaves[at];
         let at = find(leaf, position, name).ok()?;
         let cell = leaf.remove(at);
-        self.trie.replace(position, Some(cell.item), None);
+        self.digest.replace(position, Some(cell.item), None);
         self.bytes -= cell.record.cost();
         self.retired.add(&cell.record);
         match cell.record.kind() {
@@ -267,7 +267,7 @@ impl Set {
             });
             if let Some(at) = due {
                 let cell = leaf.remove(at);
-                self.trie.replace(position, Some(cell.item), None);
+                self.digest.replace(position, Some(cell.item), None);
                 self.bytes -= cell.record.cost();
             }
         }
@@ -310,16 +310,18 @@ impl Set {
     /// Digest of all records.
     #[must_use]
     pub fn root(&self) -> Digest {
-        self.trie.root()
+        self.digest.root()
     }
 
     /// Digest of a stretch of positions: O(1) at every eighth bit down to the leaves, at most 128 sums between them,
     /// and below the leaves the records of one.
     #[must_use]
     pub fn digest(&self, prefix: Prefix) -> Digest {
-        self.trie.digest(prefix).unwrap_or_else(|| {
+        self.digest.digest(prefix).unwrap_or_else(|| {
             let cells = self.cells(prefix.first(), prefix.last());
-            cells.fold(Digest::default(), |all, cell| self.trie.add(all, Digest { sum: cell.item, count: 1 }))
+            cells.fold(Digest::default(), |all, cell| {
+                self.digest.add(all, Digest { sum: cell.item, count: 1 })
+            })
         })
     }
 
@@ -337,12 +339,12 @@ impl Set {
     /// The same records under another key, and so with another digest: O(n). What is told by names stays as it is.
     pub fn rekey(&mut self, key: [u8; 16]) {
         self.key = key;
-        self.trie = Trie::new(self.leaf_bits as u8, self.mutants);
+        self.digest = DigestTrie::new(self.leaf_bits as u8, self.mutants);
         self.tombstones.clear();
         let empty = vec![Leaf::new(); self.leaves.len()].into_boxed_slice();
         for mut cell in std::mem::replace(&mut self.leaves, empty).into_iter().flatten() {
             (cell.item, cell.position) = (item(&key, &cell.record), self.position(cell.record.name()));
-            self.trie.replace(cell.position, None, Some(cell.item));
+            self.digest.replace(cell.position, None, Some(cell.item));
             if cell.record.kind() == Kind::Tombstone {
                 self.tombstones.add(cell.record.last_sync(), cell.position);
             }

@@ -10,12 +10,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use siphasher::sip::SipHasher24;
 
+use crate::core::digest_trie::Digest;
 use crate::core::genesis::GenesisMark;
 use crate::core::peers::{NodeState, Summary};
 use crate::core::protocol::ProtocolRange;
 use crate::core::record::Incarnation;
 use crate::core::stamp::Stamp;
-use crate::core::trie::Digest;
 use crate::seal::KeyId;
 
 /// Key of what does not change while a node runs, its sealing key aside.

@@ -5,8 +5,8 @@ use std::cmp::Reverse;
 use super::clock::Clock;
 use super::plan::SECOND_US;
 use super::world::World;
+use crate::core::digest_trie::item;
 use crate::core::record::{Dot, Record};
-use crate::core::trie::item;
 use crate::core::{Name, NodeState, Version};
 
 fn name(text: &str) -> Name {

@@ -8,11 +8,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cluster_tests::wait::LIMIT;
 use tokio::sync::watch;
+use vwatch::core::digest_trie::Digest;
 use vwatch::core::peers::{NodeState, Summary};
 use vwatch::core::protocol::ProtocolRange;
 use vwatch::core::record::Incarnation;
 use vwatch::core::stamp::Stamp;
-use vwatch::core::trie::Digest;
 use vwatch::membership::discovery::Found;
 use vwatch::membership::facts::{Identity, hash};
 use vwatch::membership::stats::Dropped;

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use cluster_tests::dns::{NameServer, Zone};
 use cluster_tests::proxy::{Faults, UdpProxy};
+use vwatch::core::digest_trie::Digest;
 use vwatch::core::genesis::GenesisMark;
 use vwatch::core::peers::NodeState;
 use vwatch::core::stamp::Stamp;
-use vwatch::core::trie::Digest;
 use vwatch::membership::discovery::{Discovery, Dns};
 use vwatch::membership::facts::hash;
 use vwatch::membership::stats::Dropped;

@@ -1,10 +1,10 @@
 //! The state of a node and of its set, as the node gossips them.
 
+use crate::core::digest_trie::Digest;
 use crate::core::genesis::GenesisMark;
 use crate::core::protocol::ProtocolRange;
 use crate::core::record::Incarnation;
 use crate::core::stamp::Stamp;
-use crate::core::trie::Digest;
 
 /// The stage of a node between its start and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,7 +2,7 @@
 
 use super::members::OVERLAP_US;
 use super::*;
-use crate::core::trie::Digest;
+use crate::core::digest_trie::Digest;
 
 const DAY: u64 = 1_000;
 

@@ -1,11 +1,11 @@
 //! The side that answers: without state, one step for each request.
 
+use super::super::digest_trie::Prefix;
 use super::super::limits::{HORIZON_SLICE, MAX_ANSWER_BYTES};
 use super::super::message::{Answer, Ask, Compare, Found, Listed, Listing, Reply, Sums, What};
 use super::super::mutants::Mutant;
 use super::super::set::Set;
 use super::super::store::Store;
-use super::super::trie::Prefix;
 use super::{LISTED_BYTES, Moment, PREFIX_BYTES, record_bytes};
 
 /// Answers a request. `joined` says whether this node's genesis counts; a node that has joined no set takes the one of

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::super::digest_trie::Prefix;
 use super::super::genesis::Genesis;
 use super::super::limits::{HORIZON_SLICE, LIST_AT_MOST, MAX_ROUND_POSITIONS};
 use super::super::message::{Answer, Ask, Compare, Found, Listed, Listing, Reply, Sums, What};
@@ -10,7 +11,6 @@ use super::super::record::{Incarnation, Record};
 use super::super::set::{Cell, Set};
 use super::super::stamp::Stamp;
 use super::super::store::Store;
-use super::super::trie::Prefix;
 use super::super::vector::Vector;
 use super::{Moment, PREFIX_BYTES, SUM_BYTES, record_bytes};
 

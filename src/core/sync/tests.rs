@@ -4,6 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::core::digest_trie::Prefix;
 use crate::core::genesis::Genesis;
 use crate::core::limits::LIST_AT_MOST;
 use crate::core::message::{Answer, Ask, Found, Listed, Listing, Reply, Sums, What};
@@ -14,7 +15,6 @@ use crate::core::push::Log;
 use crate::core::record::{Dot, Incarnation, Kind};
 use crate::core::store::{Change, Store};
 use crate::core::testing::{at, name};
-use crate::core::trie::Prefix;
 use crate::core::vector::Vector;
 use crate::core::version::Version;
 

@@ -1,9 +1,11 @@
-//! The digest: sums and counts of all records by position, so that two nodes find what differs without sending it.
+//! The digest of a set: sums and counts of its records by position, so that two nodes find their differences without
+//! sending the records.
 //!
-//! Positions are keyed hashes of names, hence uniform, so a trie of fixed shape stands in for a balanced tree: a write
-//! adds a difference on one path, O(1), and every node has the same shape. The idea is range-based set reconciliation
-//! (Meyer, arXiv 2212.13567) over hashed keys. Sums are mod 2^128 of a keyed 128-bit hash: whoever does not know the
-//! key has nothing to aim with, and a sum, unlike an exclusive or, does not fall to linear algebra where the key is known.
+//! Positions are keyed hashes of names, hence uniform, so a trie of fixed shape takes the place of a balanced tree: a
+//! write adds a difference on one path, O(1), and every node has the same shape. The idea is range-based set
+//! reconciliation (Meyer, arXiv 2212.13567) over hashed keys. A sum is the sum, mod 2^128, of keyed 128-bit hashes: a
+//! writer that does not know the key cannot choose records whose changes cancel out. If a writer knows the key, a sum,
+//! unlike an exclusive or, does not fall to linear algebra.
 
 use std::hash::Hasher;
 
@@ -15,12 +17,13 @@ use super::record::{Kind, Record};
 /// A node of the trie has 2 to the power of this many children.
 pub const STEP_BITS: u8 = 8;
 
-/// What a stretch of positions holds: equal digests mean, but for a chance of 2^-128, equal records, dots aside.
+/// The digest of a stretch of positions. Equal digests mean equal records, dots aside, except with a probability of
+/// 2^-128.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Digest {
     /// Sum of all items, mod 2^128.
     pub sum: u128,
-    /// How many records there are, tombstones too.
+    /// The number of records, with tombstones.
     pub count: u64,
 }
 
@@ -37,14 +40,14 @@ impl Prefix {
     /// All positions.
     pub const ALL: Self = Self { bits: 0, first: 0 };
 
-    /// The stretch of so many leading bits that `position` is in; `None` for more than 64.
+    /// The stretch of all positions with the first `bits` bits of `position`; `None` for more than 64 bits.
     #[must_use]
     pub fn of(position: u64, bits: u8) -> Option<Self> {
         let kept = u64::MAX.checked_shl(64 - u32::from(bits.min(64))).unwrap_or(0);
         (bits <= 64).then_some(Self { bits, first: position & kept })
     }
 
-    /// How many leading bits are fixed.
+    /// The number of leading bits that all positions of the stretch share.
     #[must_use]
     pub fn bits(self) -> u8 {
         self.bits
@@ -68,7 +71,7 @@ impl Prefix {
         self.bits < 64
     }
 
-    /// Its child `index`, of 256. `None` for a single position.
+    /// Child number `index` of 256; `None` for a single position.
     #[must_use]
     pub fn child(self, index: u8) -> Option<Self> {
         let bits = self.bits.checked_add(STEP_BITS).filter(|bits| *bits <= 64)?;
@@ -76,9 +79,9 @@ impl Prefix {
     }
 }
 
-/// Sums and counts at every eighth bit down to the leaves.
+/// The digests of a set at every eighth bit of the positions, down to the leaves.
 #[derive(Debug)]
-pub(super) struct Trie {
+pub(super) struct DigestTrie {
     /// From the root down; the last level is that of the leaves.
     levels: Vec<Level>,
     mutants: Mutants,
@@ -91,15 +94,15 @@ struct Level {
     counts: Box<[u32]>,
 }
 
-impl Trie {
-    /// An empty one with 2 to the power of `leaf_bits` leaves, of at most 24.
+impl DigestTrie {
+    /// The trie of an empty set, with 2 to the power of `leaf_bits` leaves; `leaf_bits` is at most 24.
     pub(super) fn new(leaf_bits: u8, mutants: Mutants) -> Self {
         let levels =
             (0..leaf_bits).step_by(usize::from(STEP_BITS)).chain([leaf_bits]).map(Level::new).collect();
         Self { levels, mutants }
     }
 
-    /// Takes one item out of a position and puts another one in: one sum a level.
+    /// Removes the item `old` at a position and adds the item `new`: one sum a level.
     pub(super) fn replace(&mut self, position: u64, old: Option<u128>, new: Option<u128>) {
         let difference = if self.mutants.has(Mutant::Xor) {
             old.unwrap_or(0) ^ new.unwrap_or(0)
@@ -118,12 +121,13 @@ impl Trie {
         }
     }
 
-    /// Of all records.
+    /// The digest of all records.
     pub(super) fn root(&self) -> Digest {
         self.levels[0].digest(0)
     }
 
-    /// Of a stretch no finer than the leaves: from the first level that is at least as fine.
+    /// The digest of a stretch, from the first level that is at least as fine; `None` if the stretch is finer than the
+    /// leaves.
     pub(super) fn digest(&self, prefix: Prefix) -> Option<Digest> {
         let level = self.levels.iter().find(|level| level.bits >= prefix.bits)?;
         let (first, last) = (level.index(prefix.first), level.index(prefix.last()));
@@ -134,7 +138,7 @@ impl Trie {
         Some(all)
     }
 
-    /// Two stretches as one.
+    /// The digest of two disjoint stretches together.
     pub(super) fn add(&self, a: Digest, b: Digest) -> Digest {
         let sum = if self.mutants.has(Mutant::Xor) { a.sum ^ b.sum } else { a.sum.wrapping_add(b.sum) };
         Digest { sum, count: a.count + b.count }
@@ -143,8 +147,8 @@ impl Trie {
 
 impl Level {
     fn new(bits: u8) -> Self {
-        let places = 1 << bits;
-        Self { bits, sums: vec![0; places].into_boxed_slice(), counts: vec![0; places].into_boxed_slice() }
+        let nodes = 1 << bits;
+        Self { bits, sums: vec![0; nodes].into_boxed_slice(), counts: vec![0; nodes].into_boxed_slice() }
     }
 
     fn index(&self, position: u64) -> usize {
@@ -157,28 +161,28 @@ impl Level {
     }
 }
 
-/// The digest without a set, to be measured.
+/// The trie without a set, for benchmarks.
 #[cfg(feature = "sim")]
 pub mod bench {
-    use super::{Digest, Mutants, Trie};
+    use super::{Digest, DigestTrie, Mutants};
 
-    /// Sums and counts by position.
+    /// A trie without a set.
     #[derive(Debug)]
-    pub struct Standalone(Trie);
+    pub struct Standalone(DigestTrie);
 
     impl Standalone {
-        /// With 2 to the power of `leaf_bits` leaves.
+        /// An empty trie with 2 to the power of `leaf_bits` leaves.
         #[must_use]
         pub fn new(leaf_bits: u8) -> Self {
-            Self(Trie::new(leaf_bits, Mutants::NONE))
+            Self(DigestTrie::new(leaf_bits, Mutants::NONE))
         }
 
-        /// Takes one item out of a position and puts another one in.
+        /// Removes the item `old` at a position and adds the item `new`.
         pub fn replace(&mut self, position: u64, old: Option<u128>, new: Option<u128>) {
             self.0.replace(position, old, new);
         }
 
-        /// Of everything.
+        /// The digest of all items.
         #[must_use]
         pub fn root(&self) -> Digest {
             self.0.root()
@@ -186,10 +190,11 @@ pub mod bench {
     }
 }
 
-/// What a record adds to the digest: SipHash-2-4-128 under the key of the genesis over all that is in it but the dot.
+/// The item of a record, which is what the record adds to the digest: SipHash-2-4-128, under the key of the genesis, of
+/// the whole record without its dot.
 ///
-/// Without the dot, since the same write accepted twice, by two nodes, is the same to every reader. Over the data and
-/// not over its unkeyed hash, so that whoever can make two data of one hash gains nothing.
+/// The dot is left out because a write that two nodes accept is the same to every reader. The hash covers the data, and
+/// not an unkeyed hash of it: two data with the same unkeyed hash give different items.
 #[must_use]
 pub fn item(key: &[u8; 16], record: &Record) -> u128 {
     let (name, version, data) = (record.name().as_bytes(), record.version_bytes(), record.data());
@@ -199,7 +204,7 @@ pub fn item(key: &[u8; 16], record: &Record) -> u128 {
         Kind::Tombstone => 1,
     };
     head[1..9].copy_from_slice(&record.last_sync().micros().to_le_bytes());
-    // lengths, so that no two records run together into the same bytes; the limits keep them within 32 bits
+    // with the lengths two different records never give the same bytes; the limits keep the lengths within 32 bits
     head[9..13].copy_from_slice(&(name.len() as u32).to_le_bytes());
     head[13..17].copy_from_slice(&(version.len() as u32).to_le_bytes());
     let mut hasher = SipHasher24::new_with_key(key);
@@ -229,12 +234,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn equals_a_naive_recomputation(
+        fn a_digest_equals_a_naive_recomputation(
             leaf_bits in 1u8..=17,
             steps in prop::collection::vec((any::<u64>(), any::<u128>(), 0u8..3, any::<prop::sample::Index>()), 0..60),
             probes in prop::collection::vec((any::<u64>(), 0u8..=17), 0..20),
         ) {
-            let mut trie = Trie::new(leaf_bits, Mutants::NONE);
+            let mut trie = DigestTrie::new(leaf_bits, Mutants::NONE);
             let mut items: Vec<(u64, u128)> = Vec::new();
             for (position, item, what, which) in steps {
                 if what == 0 || items.is_empty() {
@@ -276,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn all_but_the_dot_is_in_the_item() {
+    fn the_item_covers_the_record_without_its_dot() {
         let name = |text: &str| Name::new(text.as_bytes(), 512).unwrap();
         let version = |text: &str| Version::new(text.as_bytes()).unwrap();
         let at = |micros| Stamp::from_micros(micros).unwrap();
