@@ -62,7 +62,7 @@ mod tests {
             vector: 0,
             protocol: ProtocolRange::IMPLEMENTED,
         };
-        PeerCensus { summary, version: Some(1), dirty: false, lag: 0, offset_us }
+        PeerCensus { summary, version: Some(1), needs_repair: false, lag: 0, offset_us }
     }
 
     #[test]

@@ -204,7 +204,7 @@ impl Cluster {
     /// Waits, until `deadline` at most, for one other node to have all writes of this one, or for no other node to be
     /// there. From there on the others repair the rest among themselves. Logs a warning if writes may be lost.
     pub async fn hand_over(&self, deadline: Instant) {
-        let has_all = |peer: &PeerCensus| peer.version.is_some() && peer.lag == 0 && !peer.dirty;
+        let has_all = |peer: &PeerCensus| peer.version.is_some() && peer.lag == 0 && !peer.needs_repair;
         let is_kept = |stay: &[PeerCensus]| stay.is_empty() || stay.iter().any(has_all);
         if !self.wait_for_peers(deadline, is_kept).await {
             let unacknowledged = self.staying().iter().map(|peer| peer.lag).min().unwrap_or(0);

@@ -174,7 +174,7 @@ fn whom_to_join(peers: &Peers, mono_us: u64, entropy: u64) -> Choice<'_> {
 /// Whether a provisional set is all that there is: every address that discovery names is ready in this very set, and of
 /// those who were ever seen nobody is away. Then nobody is left who could hold an older one.
 #[must_use]
-pub fn is_whole_group(set: GenesisMark, peers: &Peers, others: &[Contact]) -> bool {
+pub fn is_whole_cluster(set: GenesisMark, peers: &Peers, others: &[Contact]) -> bool {
     let within = |who: &Incarnation| {
         peers
             .get(*who)
@@ -371,20 +371,20 @@ mod tests {
     #[test]
     fn a_provisional_set_is_real_once_everybody_is_in_it() {
         let both = [(7, NodeState::Ready, Some(true)), (9, NodeState::Ready, Some(true))];
-        assert!(is_whole_group(mark(true), &peers(&both), &answers(&[7, 9])));
-        assert!(!is_whole_group(
+        assert!(is_whole_cluster(mark(true), &peers(&both), &answers(&[7, 9])));
+        assert!(!is_whole_cluster(
             mark(true),
             &peers(&both),
             &[answers(&[7, 9]), vec![Contact::Silent]].concat()
         ));
         assert!(
-            !is_whole_group(mark(true), &peers(&both), &[]),
+            !is_whole_cluster(mark(true), &peers(&both), &[]),
             "an empty answer of discovery proves nothing"
         );
         let other = [both[0], (9, NodeState::Ready, Some(false))];
-        assert!(!is_whole_group(mark(true), &peers(&other), &answers(&[7, 9])));
+        assert!(!is_whole_cluster(mark(true), &peers(&other), &answers(&[7, 9])));
         let mut away = peers(&both);
         away.see(&Log::default(), 10, &[away.get(Incarnation(7)).unwrap().summary], 1_000);
-        assert!(!is_whole_group(mark(true), &away, &answers(&[7])), "9 may come back with an older set");
+        assert!(!is_whole_cluster(mark(true), &away, &answers(&[7])), "9 may come back with an older set");
     }
 }

@@ -129,7 +129,7 @@ pub struct Outbox {
     in_flight: Option<u64>,
     /// Where the peer said it was when it was last behind what it was sent.
     behind: Option<u64>,
-    dirty: bool,
+    needs_repair: bool,
     failures: u32,
     /// No batch before this, µs of the node's monotonic clock.
     not_before_us: u64,
@@ -142,19 +142,19 @@ impl Outbox {
     /// For a peer that was gone for a while: what it had, it has still; whether the last batch came is not known.
     #[must_use]
     pub fn resumed(self) -> Self {
-        Self { in_flight: None, dirty: true, failures: 0, not_before_us: 0, ..self }
+        Self { in_flight: None, needs_repair: true, failures: 0, not_before_us: 0, ..self }
     }
 
     /// For a peer that has just appeared: it gets what the log still has.
     #[must_use]
     pub fn new(log: &Log) -> Self {
-        Self { place: log.floor(), dirty: log.floor() > 0, ..Self::default() }
+        Self { place: log.floor(), needs_repair: log.floor() > 0, ..Self::default() }
     }
 
     /// Whether the peer may lack writes that will not be pushed to it: a sync has to find them.
     #[must_use]
-    pub fn is_dirty(&self) -> bool {
-        self.dirty
+    pub fn needs_repair(&self) -> bool {
+        self.needs_repair
     }
 
     /// How many writes were not acknowledged yet.
@@ -176,14 +176,14 @@ impl Outbox {
             return None;
         }
         if self.place < log.floor() {
-            self.dirty = true;
+            self.needs_repair = true;
             self.place = log.floor();
         }
         let batch = log.batch(set, from, self.place);
         match batch {
             Some(_) => self.in_flight = Some(call),
             // all of the rest are tombstones that the horizon took
-            None => (self.place, self.dirty) = (log.sequence(), true),
+            None => (self.place, self.needs_repair) = (log.sequence(), true),
         }
         batch
     }
@@ -203,7 +203,7 @@ impl Outbox {
             (self.place, self.behind) = (have, Some(have));
         } else {
             // what the log forgot, and what did not bring it further, is left to a sync
-            (self.place, self.dirty) = (upto, true);
+            (self.place, self.needs_repair) = (upto, true);
         }
     }
 
@@ -213,7 +213,7 @@ impl Outbox {
             return;
         }
         self.in_flight = None;
-        self.dirty = true;
+        self.needs_repair = true;
         self.not_before_us = mono_us + (RETRY_US << self.failures.min(5));
         self.failures += 1;
     }
@@ -225,7 +225,7 @@ impl Outbox {
 
     /// A whole round of sync with the peer, begun by us, is done: it has all that we had.
     pub(super) fn synced(&mut self) {
-        self.dirty = false;
+        self.needs_repair = false;
     }
 }
 
@@ -338,7 +338,7 @@ mod tests {
         assert_eq!(names(&outbox.next(&log, &set, US, 0, 2).unwrap()), ["b", "c"]);
         log.forget(2);
         outbox.acked(&log, 2, 3, 1);
-        assert!(outbox.is_dirty());
+        assert!(outbox.needs_repair());
         assert!(outbox.next(&log, &set, US, 0, 3).is_none(), "no repair for ever of what is gone");
     }
 
@@ -350,7 +350,7 @@ mod tests {
             assert_eq!(outbox.next(&log, &set, US, 0, call).unwrap().after, 0, "once more from the log");
             outbox.acked(&log, call, 2, 0);
         }
-        assert!(outbox.is_dirty());
+        assert!(outbox.needs_repair());
         assert!(outbox.next(&log, &set, US, 0, 3).is_none(), "and not for ever");
         write(&mut log, &mut set, "c");
         assert_eq!(outbox.next(&log, &set, US, 0, 3).unwrap().after, 2, "what comes next goes out as ever");
@@ -370,17 +370,17 @@ mod tests {
             outbox.next(&log, &set, US, 0, 1).is_none(),
             "the older value does not stand for the tombstone"
         );
-        assert!(outbox.is_dirty());
+        assert!(outbox.needs_repair());
         assert_eq!(outbox.place, 1);
     }
 
     #[test]
-    fn a_failure_makes_dirty_and_waits_longer_each_time() {
+    fn after_a_failure_the_peer_needs_repair_and_each_pause_is_longer() {
         let (log, set) = filled(&["a"]);
         let mut outbox = Outbox::new(&log);
         assert!(outbox.next(&log, &set, US, 0, 1).is_some());
         outbox.failed(1, 0);
-        assert!(outbox.is_dirty());
+        assert!(outbox.needs_repair());
         assert!(outbox.next(&log, &set, US, RETRY_US - 1, 2).is_none());
         assert!(outbox.next(&log, &set, US, RETRY_US, 2).is_some());
         outbox.failed(2, RETRY_US);
@@ -388,7 +388,7 @@ mod tests {
         assert!(outbox.next(&log, &set, US, 3 * RETRY_US, 3).is_some());
         outbox.acked(&log, 3, 1, 1);
         outbox.synced();
-        assert!(!outbox.is_dirty());
+        assert!(!outbox.needs_repair());
     }
 
     #[test]

@@ -25,11 +25,11 @@ impl Retired {
             self.bytes += record.cost();
             self.records.push_back(record.clone());
         }
-        self.sweep(LOOKS);
+        self.release(LOOKS);
     }
 
     /// Lets go of those that nothing else holds, of so many that are looked at.
-    pub(super) fn sweep(&mut self, looks: usize) {
+    pub(super) fn release(&mut self, looks: usize) {
         for _ in 0..looks.min(self.records.len()) {
             let Some(record) = self.records.pop_front() else { return };
             if record.holders() > 1 {

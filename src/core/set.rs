@@ -152,8 +152,8 @@ impl Set {
     }
 
     /// Finds out, for so many of those records, whether they are still held.
-    pub fn sweep_retired(&mut self, looks: usize) {
-        self.retired.sweep(looks);
+    pub fn release_retired(&mut self, looks: usize) {
+        self.retired.release(looks);
     }
 
     /// The record of a name, value or tombstone.
@@ -456,10 +456,10 @@ mod tests {
         assert!(set.drop_copy(&name("n")).is_some());
         assert_eq!(set.retired_bytes(), 2 * cost);
         drop(held);
-        set.sweep_retired(1);
+        set.release_retired(1);
         assert_eq!(set.retired_bytes(), cost);
         drop(last);
-        set.sweep_retired(usize::MAX);
+        set.release_retired(usize::MAX);
         assert_eq!(set.retired_bytes(), 0);
     }
 

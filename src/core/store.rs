@@ -225,9 +225,9 @@ impl<T> Store<T> {
         &self.waiters
     }
 
-    /// See [`Set::sweep_retired`].
-    pub fn sweep_retired(&mut self, looks: usize) {
-        self.set.sweep_retired(looks);
+    /// See [`Set::release_retired`].
+    pub fn release_retired(&mut self, looks: usize) {
+        self.set.release_retired(looks);
     }
 
     /// What is held of a name.

@@ -44,7 +44,7 @@ pub(crate) struct ClusterMetrics {
     pub(crate) nodes: Family<ByLabel, Gauge>,
     pub(crate) agrees: Gauge,
     pub(crate) lag: Gauge,
-    pub(crate) dirty: Gauge,
+    pub(crate) needs_repair: Gauge,
     pub(crate) skew: Gauge<f64, AtomicU64>,
     pub(crate) rounds: Counter,
     pub(crate) requests: Counter,
@@ -87,7 +87,7 @@ impl ClusterMetrics {
             "Most writes of ours that a peer has yet to acknowledge",
             all.lag.clone(),
         );
-        r.register("peers_dirty", "Peers that a sync has to bring up to date", all.dirty.clone());
+        r.register("peers_dirty", "Peers that a sync has to bring up to date", all.needs_repair.clone());
         r.register_with_unit(
             "clock_offset",
             "How far the clock of the peer that is furthest off is from ours",

@@ -130,7 +130,7 @@ pub struct PeerCensus {
     /// asked.
     pub version: Option<ProtocolVersion>,
     /// It may lack writes of ours that will not be pushed to it.
-    pub dirty: bool,
+    pub needs_repair: bool,
     /// How many of our writes it has yet to acknowledge.
     pub lag: u64,
     /// How far its clock is ahead of ours, µs, if that is known.
@@ -252,7 +252,7 @@ impl SharedStore {
     /// Does what is due in the cluster. Returns what is to be gossiped of the node.
     pub fn tick(&self, entropy: u64) -> Summary {
         self.step(|held, now| {
-            held.store.sweep_retired(RETIRED_LOOKS);
+            held.store.release_retired(RETIRED_LOOKS);
             held.replica.tick(&mut held.store, now, entropy);
             held.replica.summary(&held.store)
         })
@@ -340,7 +340,7 @@ impl SharedStore {
         let peer = |peer: &crate::core::peers::Peer| PeerCensus {
             summary: peer.summary,
             version: peer.version(),
-            dirty: peer.is_dirty(),
+            needs_repair: peer.needs_repair(),
             lag: peer.lag(held.store.log()),
             offset_us: peer.offset_us(),
         };
@@ -426,7 +426,7 @@ impl SharedStore {
     pub fn retired_bytes(&self, look_again: bool) -> usize {
         if look_again {
             let store = &mut self.lock().store;
-            store.sweep_retired(RETIRED_LOOKS);
+            store.release_retired(RETIRED_LOOKS);
             self.shown.show_retired(store);
         }
         self.shown.retired_bytes.load(Ordering::Relaxed)

@@ -114,7 +114,7 @@ fn members(
             seal_key: seat.facts.seal_key.map(|key| key.to_string()),
             heartbeat_age_ms: ms(seat.heartbeat.age()),
             lag: peer.map(|peer| peer.lag),
-            dirty: peer.map(|peer| peer.dirty),
+            dirty: peer.map(|peer| peer.needs_repair),
             clock_offset_us: peer.and_then(|peer| peer.offset_us),
             answered_ms_ago: health.and_then(|health| health.answered).map(ms),
             error: apart(census.summary.protocol, identity, summary)

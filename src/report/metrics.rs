@@ -101,7 +101,7 @@ fn read_peers(m: &ClusterMetrics, census: &ClusterCensus) {
     let peers = &census.peers;
     let lag = peers.iter().map(|peer| peer.lag).max().unwrap_or(0);
     m.lag.set(i64::try_from(lag).unwrap_or(i64::MAX));
-    m.dirty.set(gauge(peers.iter().filter(|peer| peer.dirty).count()));
+    m.needs_repair.set(gauge(peers.iter().filter(|peer| peer.needs_repair).count()));
     let skew = peers.iter().filter_map(|peer| peer.offset_us).map(i64::unsigned_abs).max();
     // nothing known is not the same as nothing wrong
     m.skew.set(skew.map_or(f64::NAN, |skew| skew as f64 / 1e6));

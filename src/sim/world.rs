@@ -94,7 +94,7 @@ pub(super) enum Event {
     Quicken { slot: usize },
     Accept { slot: usize },
     Left { slot: usize, life: u32 },
-    Sweep,
+    CheckAll,
 }
 
 impl World {
@@ -151,7 +151,7 @@ impl World {
             let us = self.random.below(2_000_000);
             self.at(us, Event::Start { slot });
         }
-        self.at(self.plan.calm_us + 1, Event::Sweep);
+        self.at(self.plan.calm_us + 1, Event::CheckAll);
         self.run_until(self.plan.calm_us);
         match self.plan.scenario {
             Scenario::Storm => self.storm(),
@@ -182,7 +182,7 @@ impl World {
         if converged_us.is_some() {
             self.stay_quiet();
         }
-        self.sweep();
+        self.check_all();
         self.report(converged_us)
     }
 
@@ -267,12 +267,12 @@ impl World {
             Event::Quicken { slot } => self.network.slow(slot, 0),
             Event::Accept { slot } => self.refused[slot] = false,
             Event::Left { slot, life } => self.left(slot, life),
-            Event::Sweep if self.quiet => {}
-            Event::Sweep => {
-                self.sweep();
-                // a sweep looks at everything, which takes the longer the more there is
+            Event::CheckAll if self.quiet => {}
+            Event::CheckAll => {
+                self.check_all();
+                // a full check takes longer the more there is
                 let us = 3 * SECOND_US * (1 + self.plan.names / 150);
-                self.after(us, Event::Sweep);
+                self.after(us, Event::CheckAll);
             }
         }
     }
@@ -360,7 +360,7 @@ impl World {
         }
     }
 
-    fn sweep(&mut self) {
+    fn check_all(&mut self) {
         for slot in 0..self.processes.len() {
             let Some(process) = self.processes[slot].as_mut() else { continue };
             let (set, vector) = (process.store.set(), process.store.vector());

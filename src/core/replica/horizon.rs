@@ -96,21 +96,21 @@ impl Replica {
             return Moment { now: now.wall, latest_horizon: Stamp::MAX };
         }
         let micros = now.wall.micros().saturating_add_signed(self.peers.median_offset_us());
-        let group_now = Stamp::from_micros(micros).unwrap_or(Stamp::MAX);
-        Moment { now: now.wall, latest_horizon: group_now.before(LEAST_GRACE_US / 2) }
+        let cluster_now = Stamp::from_micros(micros).unwrap_or(Stamp::MAX);
+        Moment { now: now.wall, latest_horizon: cluster_now.before(LEAST_GRACE_US / 2) }
     }
 
     pub(super) fn move_horizon<T>(&mut self, store: &mut Store<T>, now: Now) {
         let mutants = store.mutants();
         let ours = self.summary(store);
-        self.peers.sweep(now.mono_us, &ours);
+        self.peers.update_pass(now.mono_us, &ours);
         let early = mutants.has(Mutant::RestartedMovesHorizon);
         let Config { grace_us, horizon_cap_us, settle_us, horizon_step_us: step_us, .. } = self.config;
         // who has nobody to agree with goes by a clock that has gone steadily for long enough
         let since_us = if self.config.alone { self.clock.steady.mono_us } else { self.started.mono_us };
         let up_us = now.mono_us.saturating_sub(since_us);
         if (up_us >= grace_us || early) && self.clock_is_trusted(store, now) {
-            let held = !self.peers.nobody_missing(now.mono_us, settle_us, grace_us / SPREAD, mutants);
+            let held = !self.peers.none_missing(now.mono_us, settle_us, grace_us / SPREAD, mutants);
             let age_us = if held { horizon_cap_us } else { grace_us };
             let started = if early { Stamp::ZERO } else { now.wall.before(up_us) };
             if let Some(horizon) = horizon_in_steps(now.wall, started, age_us, step_us) {
@@ -133,6 +133,6 @@ impl Replica {
         if store.mutants().has(Mutant::LonelyClock) && self.peers.live().count() == 0 {
             return !self.clock.stepped;
         }
-        !self.clock.stepped && (self.config.alone || self.clocks().group_agrees(least))
+        !self.clock.stepped && (self.config.alone || self.clocks().cluster_agrees(least))
     }
 }

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, VecDeque};
 pub use types::{ClockSteps, Config, Counts};
 
 use super::genesis::Genesis;
-use super::joining::{Contact, Joiner, LOOK_US, RefusalCause, Step, is_whole_group, step};
+use super::joining::{Contact, Joiner, LOOK_US, RefusalCause, Step, is_whole_cluster, step};
 use super::limits::{HORIZON_SLICE, LEAST_GRACE_US, MAX_VECTOR};
 use super::message::{Call, Request, Response};
 use super::mutants::Mutant;
@@ -297,7 +297,7 @@ impl Replica {
     /// Whoever does it makes the same genesis of it.
     fn make_real<T>(&mut self, store: &mut Store<T>, now: Now) {
         let genesis = store.genesis();
-        if !genesis.provisional || !is_whole_group(genesis.mark(), &self.peers, &self.others) {
+        if !genesis.provisional || !is_whole_cluster(genesis.mark(), &self.peers, &self.others) {
             self.whole_since_us = None;
             return;
         }

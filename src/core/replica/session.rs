@@ -3,7 +3,7 @@
 use super::{Call, Config, Counts, Incarnation, Now, Replica, Request, Store};
 use crate::core::limits::MAX_SESSION_US;
 use crate::core::message::{Answer, Ask};
-use crate::core::peers::{Errand, Peer};
+use crate::core::peers::{Peer, SyncTask};
 use crate::core::protocol::ProtocolVersion;
 use crate::core::sync::{Next, Outcome, Round, Snapshot, SnapshotNext, Stop, much_larger};
 
@@ -76,7 +76,7 @@ impl Replica {
         self.sync_at_us =
             now.mono_us + self.interval_us - self.interval_us / 8 + entropy % (self.interval_us / 4).max(1);
         let ours = self.summary(store);
-        let Some((peer, errand)) = self.peers.next(now.mono_us, entropy >> 8, &ours, store.mutants()) else {
+        let Some((peer, task)) = self.peers.next(now.mono_us, entropy >> 8, &ours, store.mutants()) else {
             return;
         };
         // a snapshot goes on where it stopped, unless most of it has come by other ways
@@ -85,9 +85,9 @@ impl Replica {
         if self.session.parked.is_some() {
             return self.start_snapshot(store, now, peer);
         }
-        let round = match errand {
-            Errand::Round => Round::new(store, peer, self.session.budget, entropy >> 16),
-            Errand::Vectors => Round::vectors(store, peer, self.session.budget),
+        let round = match task {
+            SyncTask::Round => Round::new(store, peer, self.session.budget, entropy >> 16),
+            SyncTask::Vectors => Round::vectors(store, peer, self.session.budget),
         };
         self.open(now, peer);
         self.go_on(store, now, round);
@@ -223,7 +223,7 @@ impl Replica {
         let ends = match kind {
             Kind::Idle => return,
             Kind::Round(_, round) => {
-                now.mono_us >= *since_us + ROUND_US && self.peers.others_are_dirty(round.peer())
+                now.mono_us >= *since_us + ROUND_US && self.peers.others_need_repair(round.peer())
             }
             Kind::Snapshot(..) => false,
         };

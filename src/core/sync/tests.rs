@@ -9,7 +9,7 @@ use crate::core::genesis::Genesis;
 use crate::core::limits::LIST_AT_MOST;
 use crate::core::message::{Answer, Ask, Found, Listed, Listing, Reply, Sums, What};
 use crate::core::mutants::Mutants;
-use crate::core::peers::{Errand, NodeState, Peers, Summary};
+use crate::core::peers::{NodeState, Peers, Summary, SyncTask};
 use crate::core::protocol::ProtocolRange;
 use crate::core::push::Log;
 use crate::core::record::{Dot, Incarnation, Kind};
@@ -98,7 +98,7 @@ fn rule_1_equal_sets_exchange_nothing_or_their_vectors_once() {
     assert_eq!(b.vector().get(a.incarnation()), 0);
     let mut peers = Peers::default();
     peers.see(&Log::default(), 0, &[summary(&b)], 1_000);
-    assert_eq!(peers.next(0, 0, &summary(&a), Mutants::NONE), Some((b.incarnation(), Errand::Vectors)));
+    assert_eq!(peers.next(0, 0, &summary(&a), Mutants::NONE), Some((b.incarnation(), SyncTask::Vectors)));
     let mut round = Round::vectors(&a, b.incarnation(), MIB);
     let (_, answer, next) = exchange(&mut a, &mut b, &mut round);
     assert!(matches!((answer.reply, next), (Reply::Equal(_), Next::Done(_))));
