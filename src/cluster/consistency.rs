@@ -11,7 +11,7 @@ use crate::core::protocol::ProtocolRange;
 use crate::core::{Incarnation, NodeState, Summary};
 use crate::membership::discovery::Found;
 use crate::membership::facts::Identity;
-use crate::membership::{Member, Place, View};
+use crate::membership::{AddressState, Member, View};
 use crate::replication::client::{CallError, Presence};
 use crate::wire::cluster::Agreement;
 
@@ -57,8 +57,8 @@ pub fn agreement(observer: &Observer) -> Agreement {
 /// Why addresses are silent: what they say to requests, or what came from there by gossip and was dropped.
 pub fn silent(observer: &Observer, view: &View) -> BTreeMap<SocketAddr, String> {
     let probes = observer.probes();
-    let why = |(address, place): (&SocketAddr, &Place)| {
-        let Place::Silent(dropped) = place else { return None };
+    let why = |(address, state): (&SocketAddr, &AddressState)| {
+        let AddressState::Silent(dropped) = state else { return None };
         let said = match (probes.get(address), dropped) {
             (Some(Err(error)), None) => error.to_string(),
             (_, Some(dropped)) => {
@@ -69,7 +69,7 @@ pub fn silent(observer: &Observer, view: &View) -> BTreeMap<SocketAddr, String> 
         };
         Some((*address, said))
     };
-    view.reach.places.iter().filter_map(why).collect()
+    view.addresses.states.iter().filter_map(why).collect()
 }
 
 /// What to do about addresses that refuse this node.
@@ -150,8 +150,9 @@ impl Comparison<'_> {
             };
             sentences.push(format!("{} {what}: compare --replicate-with with what DNS has", status.target));
         }
-        if self.view.reach.is_out_of_reach() {
-            let address = self.view.reach.places.iter().find(|(_, place)| **place == Place::Unusable);
+        if self.view.addresses.is_out_of_reach() {
+            let address =
+                self.view.addresses.states.iter().find(|(_, state)| **state == AddressState::Unusable);
             sentences.push(format!(
                 "discovery names {}, and this node cannot send there: --listen-server is of the other kind: listen \
                  on [::], or name addresses of the kind that it listens on",
@@ -160,19 +161,19 @@ impl Comparison<'_> {
         }
         let mut named = BTreeSet::new();
         let mut silent = 0;
-        for (address, place) in &self.view.reach.places {
-            match place {
-                Place::Ourselves | Place::Unusable => {}
-                Place::Member(who) | Place::Answers(who) if leaving.contains(who) => {}
-                Place::Member(who) => drop(named.insert(*who)),
-                Place::Answers(who) => {
+        for (address, state) in &self.view.addresses.states {
+            match state {
+                AddressState::Ourselves | AddressState::Unusable => {}
+                AddressState::Member(who) | AddressState::Answers(who) if leaving.contains(who) => {}
+                AddressState::Member(who) => drop(named.insert(*who)),
+                AddressState::Answers(who) => {
                     named.insert(*who);
                     sentences.push(format!(
                         "{address} answers and is no live member: its log says why if this lasts for more than \
                          some seconds"
                     ));
                 }
-                Place::Silent(_) => {
+                AddressState::Silent(_) => {
                     silent += 1;
                     let why = self.silent.get(address).map_or("nobody answers there", String::as_str);
                     let advice = match self.refusing.get(address) {
@@ -193,9 +194,10 @@ impl Comparison<'_> {
 
     /// From where else than from the address that it says a member is heard.
     fn gossips_from(&self, member: &Member) -> Option<SocketAddr> {
-        let places = self.view.reach.places.iter();
-        let mut from =
-            places.filter(|(_, place)| **place == Place::Member(member.incarnation())).map(|(from, _)| *from);
+        let states = self.view.addresses.states.iter();
+        let mut from = states
+            .filter(|(_, state)| **state == AddressState::Member(member.incarnation()))
+            .map(|(from, _)| *from);
         let first = from.next()?;
         (first.ip() != member.gossip.ip() && from.all(|other| other.ip() != member.gossip.ip()))
             .then_some(first)
@@ -204,11 +206,11 @@ impl Comparison<'_> {
     fn members(&self, staying: &[&Member], sentences: &mut Vec<String>) {
         let named: BTreeSet<Incarnation> = self
             .view
-            .reach
-            .places
+            .addresses
+            .states
             .values()
-            .filter_map(|place| match place {
-                Place::Member(who) | Place::Answers(who) => Some(*who),
+            .filter_map(|state| match state {
+                AddressState::Member(who) | AddressState::Answers(who) => Some(*who),
                 _ => None,
             })
             .collect();

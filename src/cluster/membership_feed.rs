@@ -44,7 +44,7 @@ pub(super) async fn feed(
         let leaves = |member: &&Member| member.facts.summary.state == NodeState::Leaving;
         health.leave(view.live.iter().filter(leaves).map(Member::incarnation).collect());
         let others = probes.others(&view, unanswered);
-        tracing::trace!(?others, places = ?view.reach.places, "who is where");
+        tracing::trace!(?others, states = ?view.addresses.states, "states of the addresses of discovery");
         store.see(&live, &others);
     }
 }

@@ -42,7 +42,7 @@ impl Observer {
     pub fn is_of_peer(&self, ip: IpAddr) -> bool {
         let view = self.view.borrow();
         let gossips = view.live.iter().any(|member| member.gossip.ip().to_canonical() == ip);
-        gossips || view.reach.places.keys().any(|place| place.ip().to_canonical() == ip)
+        gossips || view.addresses.states.keys().any(|address| address.ip().to_canonical() == ip)
     }
 
     /// The last answers of DNS.

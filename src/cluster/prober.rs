@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::timing::ticks;
 use crate::core::joining::{Contact, RefusalCause};
-use crate::membership::{Place, View};
+use crate::membership::{AddressState, View};
 use crate::replication::client::{CallError, PeerClient, Presence};
 
 /// How often silent addresses are asked.
@@ -39,10 +39,10 @@ impl Probes {
     /// What came of each address beside our own. A name that was never resolved counts as a silent node.
     pub(crate) fn others(&self, view: &View, unanswered: usize) -> Vec<Contact> {
         let probes = self.lock();
-        let of = |(address, place): (&SocketAddr, &Place)| match place {
-            Place::Ourselves | Place::Unusable => None,
-            Place::Member(who) | Place::Answers(who) => Some(Contact::Answers(*who)),
-            Place::Silent(_) => Some(match probes.get(address) {
+        let of = |(address, state): (&SocketAddr, &AddressState)| match state {
+            AddressState::Ourselves | AddressState::Unusable => None,
+            AddressState::Member(who) | AddressState::Answers(who) => Some(Contact::Answers(*who)),
+            AddressState::Silent(_) => Some(match probes.get(address) {
                 Some((Err(CallError::Stale(_)), _)) => Contact::Refuses(RefusalCause::Clock),
                 Some((Err(CallError::OtherVersion(_)), _)) => Contact::Refuses(RefusalCause::Version),
                 Some((Err(error), _)) if error.is_refusal() => Contact::Refuses(RefusalCause::Unproven),
@@ -50,9 +50,9 @@ impl Probes {
             }),
         };
         // no request went to the only addresses there are, and a node there may have a set
-        let unheard = unanswered + usize::from(view.reach.is_out_of_reach());
+        let unheard = unanswered + usize::from(view.addresses.is_out_of_reach());
         let silent = std::iter::repeat_n(Contact::Silent, unheard);
-        view.reach.places.iter().filter_map(of).chain(silent).collect()
+        view.addresses.states.iter().filter_map(of).chain(silent).collect()
     }
 
     fn keep(&self, silent: &BTreeSet<SocketAddr>) {
@@ -89,7 +89,7 @@ pub(crate) async fn prober(client: PeerClient, view: watch::Receiver<Arc<View>>,
     let mut every = ticks(PROBE);
     loop {
         every.tick().await;
-        let silent: BTreeSet<SocketAddr> = view.borrow().reach.silent().collect();
+        let silent: BTreeSet<SocketAddr> = view.borrow().addresses.silent().collect();
         probes.keep(&silent);
         let mut health = JoinSet::new();
         for address in silent {
@@ -117,7 +117,7 @@ pub(crate) async fn prober(client: PeerClient, view: watch::Receiver<Arc<View>>,
 mod tests {
     use super::*;
     use crate::core::Stamp;
-    use crate::membership::Reach;
+    use crate::membership::AddressStates;
     use crate::wire::error_code::ErrorCode;
 
     fn at(i: u8) -> SocketAddr {
@@ -166,8 +166,8 @@ mod tests {
             ),
         ] {
             probes.note(at(i), outcome);
-            let places = [(at(i), Place::Silent(None))].into();
-            let view = View { reach: Reach { places }, ..View::default() };
+            let states = [(at(i), AddressState::Silent(None))].into();
+            let view = View { addresses: AddressStates { states }, ..View::default() };
             assert_eq!(probes.others(&view, 0), [expected], "{i}");
             assert_eq!(probes.others(&view, 1), [expected, Contact::Silent]);
         }

@@ -9,9 +9,9 @@ use chitchat::ChitchatHandle;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, sleep};
 
-use super::contacts::{Contacts, Reach};
 use super::discovery::Found;
 use super::facts::Facts;
+use super::seed_table::{AddressStates, SeedTable};
 use super::stats::Stats;
 use super::view::{Conflict, View, Viewer};
 use super::{Home, locked};
@@ -41,7 +41,7 @@ pub(super) struct Gossip {
     /// Where peers find us.
     pub(super) moved: watch::Receiver<Home>,
     pub(super) found: watch::Receiver<Found>,
-    pub(super) contacts: Arc<Mutex<Contacts>>,
+    pub(super) seeds: Arc<Mutex<SeedTable>>,
     pub(super) stats: Arc<Stats>,
     pub(super) taken: Arc<Notify>,
     /// Whether the socket can send to IPv4, and to IPv6.
@@ -148,14 +148,14 @@ impl Gossip {
 
     fn look_up(&mut self) {
         let addresses = Arc::clone(&self.found.borrow().addresses);
-        locked(&self.contacts).set(&addresses);
+        locked(&self.seeds).set(&addresses);
     }
 
     /// Gossips to addresses of discovery where no live member is: that is how a node finds the first other one, and how
     /// a cluster that was split finds together again.
     fn seek(&self) {
         let view = Arc::clone(&self.show.borrow());
-        let addresses = locked(&self.contacts).pick(&view.reach, TRIED_AT_ONCE, Instant::now());
+        let addresses = locked(&self.seeds).pick(&view.addresses, TRIED_AT_ONCE, Instant::now());
         self.gossip_to(&addresses);
     }
 
@@ -163,7 +163,7 @@ impl Gossip {
         let now = Instant::now();
         self.chitchat.with_chitchat(|chitchat| viewer.update(chitchat, &self.stats, now)).await;
         let mut view = viewer.view(self.facts.identity.node);
-        view.reach = self.reach(&view, now);
+        view.addresses = self.address_states(&view, now);
         let before = Arc::clone(&self.show.borrow());
         if *before != view {
             log_changes(&before, &view);
@@ -171,7 +171,7 @@ impl Gossip {
         }
     }
 
-    fn reach(&self, view: &View, now: Instant) -> Reach {
+    fn address_states(&self, view: &View, now: Instant) -> AddressStates {
         // where two are, the older one has moved
         let ours = self.chitchat.chitchat_id().gossip_advertise_addr;
         // one at our own address was there before us, or is mistaken
@@ -181,9 +181,9 @@ impl Gossip {
             live.into_iter().map(|member| (member.gossip, member.incarnation())).collect();
         let is_live = |who| view.live.binary_search_by_key(&who, super::Member::incarnation).is_ok();
         let (v4, v6) = self.sends;
-        let mut contacts = locked(&self.contacts);
-        contacts.set_live(by_address);
-        contacts.reach(now, v6, v4, is_live)
+        let mut seeds = locked(&self.seeds);
+        seeds.set_live(by_address);
+        seeds.states(now, v6, v4, is_live)
     }
 
     async fn leave(&mut self, done: oneshot::Sender<()>) {

@@ -5,11 +5,11 @@
 //! there. It decides nothing: who is synced with and when a node is ready is the core's.
 
 pub mod advertise;
-mod contacts;
 pub mod datagram;
 pub mod discovery;
 pub mod facts;
 mod gossip;
+mod seed_table;
 mod socket;
 pub mod stats;
 pub mod target;
@@ -30,10 +30,10 @@ use tokio::task::JoinHandle;
 
 use crate::core::peers::Summary;
 use crate::seal::Keyring;
-pub use contacts::{Place, Reach};
 use discovery::Found;
 use facts::{Facts, Identity};
 use gossip::Gossip;
+pub use seed_table::{AddressState, AddressStates};
 pub use socket::Clock;
 use socket::{Gate, SealedTransport};
 use stats::Stats;
@@ -136,7 +136,7 @@ impl Membership {
         let error = |cause: &dyn fmt::Display| StartError(cause.to_string());
         let net = tokio::net::UdpSocket::from_std(settings.socket).map_err(|e| error(&e))?;
         let local = net.local_addr().map_err(|e| error(&e))?;
-        let (stats, contacts, taken) =
+        let (stats, seeds, taken) =
             (Arc::<Stats>::default(), Arc::<Mutex<_>>::default(), Arc::new(Notify::new()));
         let gate = Gate {
             net,
@@ -144,7 +144,7 @@ impl Membership {
             incarnation: settings.identity.incarnation,
             clock: settings.clock,
             stats: Arc::clone(&stats),
-            contacts: Arc::clone(&contacts),
+            seeds: Arc::clone(&seeds),
             taken: Arc::clone(&taken),
             numbers: AtomicU64::new(0),
         };
@@ -180,7 +180,7 @@ impl Membership {
             published,
             moved,
             found,
-            contacts,
+            seeds,
             stats: Arc::clone(&stats),
             taken,
             sends: (local.is_ipv4() || local.ip().is_unspecified(), local.is_ipv6()),

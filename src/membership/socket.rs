@@ -22,8 +22,8 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::contacts::Contacts;
 use super::datagram::{Head, Replays};
+use super::seed_table::SeedTable;
 use super::stats::{Dropped, Stats};
 use crate::core::record::Incarnation;
 use crate::core::stamp::Stamp;
@@ -51,15 +51,15 @@ pub(super) struct Gate {
     pub(super) incarnation: Incarnation,
     pub(super) clock: Clock,
     pub(super) stats: Arc<Stats>,
-    pub(super) contacts: Arc<Mutex<Contacts>>,
+    pub(super) seeds: Arc<Mutex<SeedTable>>,
     /// Rung when gossip has taken in a message.
     pub(super) taken: Arc<Notify>,
     pub(super) numbers: AtomicU64,
 }
 
 impl Gate {
-    fn contacts(&self) -> std::sync::MutexGuard<'_, Contacts> {
-        self.contacts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn seeds(&self) -> std::sync::MutexGuard<'_, SeedTable> {
+        self.seeds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn send(&self, to: SocketAddr, payload: &[u8]) {
@@ -103,7 +103,7 @@ impl Gate {
         let opened = self.keyring.open(Purpose::Gossip, b"", frame).map_err(Dropped::from);
         let opened = opened.and_then(|plain| Head::decode(plain).ok_or(Dropped::Malformed));
         let opened = opened.and_then(|(head, payload)| {
-            if self.contacts().is_for_another(from, head.sender, head.destination) {
+            if self.seeds().is_for_another(from, head.sender, head.destination) {
                 return Err(Dropped::Replayed);
             }
             replays.check(&head, (self.clock)().micros())?;
@@ -114,13 +114,13 @@ impl Gate {
             Ok((head, _)) if head.sender == self.incarnation => {
                 // what we did not send was sent by a copy of us
                 match head.number <= self.numbers.load(Ordering::Relaxed) {
-                    true => self.contacts().came_back(head.destination, now),
+                    true => self.seeds().came_back(head.destination, now),
                     false => self.drop_one(Dropped::Twin, from, now),
                 }
                 None
             }
             Ok((head, payload)) => {
-                self.contacts().heard(from, head.sender, now);
+                self.seeds().heard(from, head.sender, now);
                 Some(payload.to_vec())
             }
             Err(why) => {
@@ -131,7 +131,7 @@ impl Gate {
     }
 
     fn drop_one(&self, why: Dropped, from: SocketAddr, now: Instant) {
-        self.contacts().dropped(from, why, now);
+        self.seeds().dropped(from, why, now);
         self.count_drop(why, from);
     }
 
@@ -352,7 +352,7 @@ mod tests {
             incarnation: Incarnation(1),
             clock: Arc::new(|| Stamp::ZERO),
             stats: Arc::default(),
-            contacts: Arc::default(),
+            seeds: Arc::default(),
             taken: Arc::default(),
             numbers: AtomicU64::new(0),
         };

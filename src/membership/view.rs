@@ -10,8 +10,8 @@ use std::time::Duration;
 use chitchat::{Chitchat, ChitchatId};
 use tokio::time::Instant;
 
-use super::contacts::Reach;
 use super::facts::{Facts, FactsError};
+use super::seed_table::AddressStates;
 use super::stats::Stats;
 use crate::core::peers::NodeState;
 use crate::core::record::Incarnation;
@@ -137,8 +137,8 @@ pub struct View {
     pub unreadable: Vec<(SocketAddr, FactsError)>,
     /// What an operator should put right.
     pub conflicts: Vec<Conflict>,
-    /// Who is at the addresses that discovery named.
-    pub reach: Reach,
+    /// The states of the addresses of discovery.
+    pub addresses: AddressStates,
 }
 
 impl View {

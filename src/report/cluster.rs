@@ -14,7 +14,7 @@ use crate::core::{GenesisMark, Incarnation, NodeState, Summary};
 use crate::fill::UpstreamHealth;
 use crate::membership::discovery::{Found, TargetStatus};
 use crate::membership::target::Target as Named;
-use crate::membership::{Member as Seat, Place, View};
+use crate::membership::{AddressState, Member as Seat, View};
 use crate::node::store::{ClusterCensus, PeerCensus};
 use crate::wire::cluster::{
     Address, Cluster, Discovery, Fill, Genesis, MOST, Member, Members, Protocol, SetMark, Target, ThisNode,
@@ -141,13 +141,13 @@ fn discovery(view: &View, found: &Found, silent: &BTreeMap<SocketAddr, String>) 
         .map(|seat| (seat.incarnation(), seat.facts.identity.name.as_str()))
         .collect();
     let name = |who: &Incarnation| Some(names.get(who).map_or_else(|| hex(*who), |name| (*name).to_owned()));
-    let address = |(address, place): (&SocketAddr, &Place)| {
-        let (is, node) = match place {
-            Place::Ourselves => ("this node", None),
-            Place::Member(who) => ("member", name(who)),
-            Place::Answers(who) => ("answers", name(who)),
-            Place::Silent(_) => ("silent", None),
-            Place::Unusable => ("unusable", None),
+    let address = |(address, state): (&SocketAddr, &AddressState)| {
+        let (is, node) = match state {
+            AddressState::Ourselves => ("this node", None),
+            AddressState::Member(who) => ("member", name(who)),
+            AddressState::Answers(who) => ("answers", name(who)),
+            AddressState::Silent(_) => ("silent", None),
+            AddressState::Unusable => ("unusable", None),
         };
         let why = silent.get(address).cloned();
         Address { address: address.to_string(), is: is.to_owned(), node, why }
@@ -163,7 +163,7 @@ fn discovery(view: &View, found: &Found, silent: &BTreeMap<SocketAddr, String>) 
     };
     Discovery {
         targets: found.targets.iter().map(target).collect(),
-        addresses: view.reach.places.iter().take(MOST).map(address).collect(),
+        addresses: view.addresses.states.iter().take(MOST).map(address).collect(),
         left_off: found.left_off,
     }
 }

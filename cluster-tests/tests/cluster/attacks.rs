@@ -87,7 +87,7 @@ async fn nothing_that_is_sent_without_the_secret_does_anything() {
     all_see_all(&mut members).await;
     let genuine = overhear(&members[1], 8).await;
     let victim = &members[0];
-    victim.view.clone().wait_for(|view| view.reach.silent().next().is_none()).await.expect("it runs");
+    victim.view.clone().wait_for(|view| view.addresses.silent().next().is_none()).await.expect("it runs");
     let before = Arc::clone(&*victim.view.borrow());
     let stats = victim.membership.stats();
     assert_eq!(stats.all_dropped(), 0);

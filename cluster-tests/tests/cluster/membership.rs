@@ -14,7 +14,7 @@ use vwatch::membership::discovery::{Discovery, Dns};
 use vwatch::membership::facts::hash;
 use vwatch::membership::stats::Dropped;
 use vwatch::membership::target::Target;
-use vwatch::membership::{Home, Place, bind};
+use vwatch::membership::{AddressState, Home, bind};
 use vwatch::seal::{Keyring, Secrets};
 
 use crate::members::{Member, OTHER, SECRET, Start, all_see_all, group, keyring, local, pause};
@@ -23,10 +23,10 @@ use crate::members::{Member, OTHER, SECRET, Start, all_see_all, group, keyring, 
 async fn three_find_each_other_hear_what_is_published_and_see_one_die() {
     let mut members = group([Start::at(1), Start::at(2), Start::at(3)]).await;
     all_see_all(&mut members).await;
-    let view = members[0].wait("all places", |view| view.reach.silent().next().is_none()).await;
-    assert_eq!(view.reach.others(), 2);
+    let view = members[0].wait("all places", |view| view.addresses.silent().next().is_none()).await;
+    assert_eq!(view.addresses.others(), 2);
     let ours = members[0].membership.address();
-    assert_eq!(view.reach.places[&ours], Place::Ourselves, "recognised by what came back");
+    assert_eq!(view.addresses.states[&ours], AddressState::Ourselves, "recognised by what came back");
     assert!(view.conflicts.is_empty() && view.unreadable.is_empty());
 
     let genesis =
@@ -49,8 +49,8 @@ async fn three_find_each_other_hear_what_is_published_and_see_one_die() {
         assert_eq!(view.dead.iter().map(vwatch::membership::Member::incarnation).collect::<Vec<_>>(), [gone]);
         assert!(view.dead[0].heartbeat.age() > Duration::from_secs(1));
         assert!(view.live[0].heartbeat.age() < Duration::from_secs(3));
-        let view = member.wait("its silence", |view| view.reach.silent().count() == 1).await;
-        assert_eq!(view.reach.others(), 2);
+        let view = member.wait("its silence", |view| view.addresses.silent().count() == 1).await;
+        assert_eq!(view.addresses.others(), 2);
     }
 }
 
@@ -144,13 +144,15 @@ async fn another_secret_or_cluster_sees_and_tells_nothing() {
     let places = [2, 3, 4].map(|at| members[at].membership.address());
     let view = members[0]
         .wait("why the others are silent", |view| {
-            places.iter().all(|address| matches!(view.reach.places[address], Place::Silent(Some(_))))
+            places
+                .iter()
+                .all(|address| matches!(view.addresses.states[address], AddressState::Silent(Some(_))))
         })
         .await;
-    assert_eq!(view.reach.places[&places[0]], Place::Silent(Some(Dropped::UnknownKey)));
-    assert_eq!(view.reach.places[&places[1]], Place::Silent(Some(Dropped::UnknownKey)));
-    assert_eq!(view.reach.places[&places[2]], Place::Silent(Some(Dropped::OtherMode)));
-    assert_eq!(view.reach.others(), 4);
+    assert_eq!(view.addresses.states[&places[0]], AddressState::Silent(Some(Dropped::UnknownKey)));
+    assert_eq!(view.addresses.states[&places[1]], AddressState::Silent(Some(Dropped::UnknownKey)));
+    assert_eq!(view.addresses.states[&places[2]], AddressState::Silent(Some(Dropped::OtherMode)));
+    assert_eq!(view.addresses.others(), 4);
     assert!(members[0].dropped(Dropped::UnknownKey) > 1 && members[0].dropped(Dropped::OtherMode) > 0);
     for stranger in &members[2..] {
         let view = stranger.view.borrow().clone();
@@ -197,9 +199,9 @@ async fn a_split_heals_after_it_was_seen() {
     }
     let mut members = group(<[Start; 4]>::try_from(starts).ok().expect("four")).await;
     all_see_all(&mut members).await;
-    let view = members[0].wait("itself", |view| view.reach.silent().next().is_none()).await;
-    assert_eq!(view.reach.places[&proxies[0].address()], Place::Ourselves, "through a proxy too");
-    assert_eq!(view.reach.others(), 3);
+    let view = members[0].wait("itself", |view| view.addresses.silent().next().is_none()).await;
+    assert_eq!(view.addresses.states[&proxies[0].address()], AddressState::Ourselves, "through a proxy too");
+    assert_eq!(view.addresses.others(), 3);
 
     let cut = Faults { cut_in: true, cut_out: true, ..Faults::default() };
     for (at, proxy) in proxies.iter().enumerate() {
@@ -214,8 +216,8 @@ async fn a_split_heals_after_it_was_seen() {
     assert!(proxies.iter().all(|proxy| proxy.counts().of(|c| &c.cut) > 0));
     proxies.iter().for_each(|proxy| proxy.set(Faults::default()));
     all_see_all(&mut members).await;
-    let view = members[0].wait("nobody to be silent", |view| view.reach.silent().next().is_none()).await;
-    assert_eq!(view.reach.others(), 3);
+    let view = members[0].wait("nobody to be silent", |view| view.addresses.silent().next().is_none()).await;
+    assert_eq!(view.addresses.others(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -290,7 +292,9 @@ async fn a_clock_that_is_off_by_minutes_is_refused_and_counted() {
     let view = members[0].wait("it to be refused", |view| view.live.is_empty()).await;
     assert_eq!(view.dead.len(), 1);
     members[0]
-        .wait("the reason", |view| view.reach.places[&address] == Place::Silent(Some(Dropped::Stale)))
+        .wait("the reason", |view| {
+            view.addresses.states[&address] == AddressState::Silent(Some(Dropped::Stale))
+        })
         .await;
     members[1].clock_off_us.store(5_000_000, Ordering::Relaxed);
     all_see_all(&mut members).await;
