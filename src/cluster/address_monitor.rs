@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::membership::discovery::Found;
-use crate::membership::facts::hash;
+use crate::membership::node_info::hash;
 use crate::membership::{Home, Membership, advertise};
 
 /// How often it is looked.

@@ -13,7 +13,7 @@ use crate::core::replica::Config as ReplicaConfig;
 use crate::core::{Incarnation, Stamp};
 use crate::membership::advertise::{self, Advertised};
 use crate::membership::discovery::Discovery;
-use crate::membership::facts::{Identity, hash};
+use crate::membership::node_info::{Identity, hash};
 use crate::membership::{self, GOSSIP_EVERY, Membership, Settings};
 use crate::metrics::Metrics;
 use crate::node::clock;

@@ -10,7 +10,7 @@ use super::peer_health::Health;
 use crate::core::protocol::ProtocolRange;
 use crate::core::{Incarnation, NodeState, Summary};
 use crate::membership::discovery::Found;
-use crate::membership::facts::Identity;
+use crate::membership::node_info::Identity;
 use crate::membership::{AddressState, Member, View};
 use crate::replication::client::{CallError, Presence};
 use crate::wire::cluster::Agreement;
@@ -113,12 +113,12 @@ impl Comparison<'_> {
     /// Compares.
     fn compare(&self) -> Agreement {
         let staying: Vec<&Member> =
-            self.view.live.iter().filter(|member| member.facts.summary.state != NodeState::Leaving).collect();
+            self.view.live.iter().filter(|member| member.info.summary.state != NodeState::Leaving).collect();
         let leaving: BTreeSet<Incarnation> = self
             .view
             .live
             .iter()
-            .filter(|member| member.facts.summary.state == NodeState::Leaving)
+            .filter(|member| member.info.summary.state == NodeState::Leaving)
             .map(Member::incarnation)
             .collect();
         let mut sentences: Vec<String> = self.view.conflicts.iter().map(ToString::to_string).collect();
@@ -215,7 +215,7 @@ impl Comparison<'_> {
             })
             .collect();
         for member in staying {
-            let identity = &member.facts.identity;
+            let identity = &member.info.identity;
             let who = format!("{} at {}", identity.name, identity.server);
             if !named.contains(&identity.incarnation) {
                 sentences.push(format!(
@@ -223,7 +223,7 @@ impl Comparison<'_> {
                      itself: add it to --replicate-with, or name all nodes by one DNS name"
                 ));
             }
-            if let Some(why) = apart(self.protocol, identity, &member.facts.summary) {
+            if let Some(why) = apart(self.protocol, identity, &member.info.summary) {
                 sentences.push(format!("{who}: {why}"));
                 continue;
             }

@@ -35,13 +35,13 @@ pub(super) async fn feed(
         let known: BTreeMap<Incarnation, Arc<str>> = view
             .live
             .iter()
-            .map(|member| (member.incarnation(), member.facts.identity.server.as_str().into()))
+            .map(|member| (member.incarnation(), member.info.identity.server.as_str().into()))
             .collect();
         if **addresses.load() != known {
             addresses.store(Arc::new(known));
         }
-        let live: Vec<Summary> = view.live.iter().map(|member| member.facts.summary).collect();
-        let leaves = |member: &&Member| member.facts.summary.state == NodeState::Leaving;
+        let live: Vec<Summary> = view.live.iter().map(|member| member.info.summary).collect();
+        let leaves = |member: &&Member| member.info.summary.state == NodeState::Leaving;
         health.leave(view.live.iter().filter(leaves).map(Member::incarnation).collect());
         let others = probes.others(&view, unanswered);
         tracing::trace!(?others, states = ?view.addresses.states, "states of the addresses of discovery");

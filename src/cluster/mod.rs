@@ -43,7 +43,7 @@ use crate::core::message::Call;
 use crate::fill::Filler;
 use crate::membership::Membership;
 use crate::membership::discovery::Discovery;
-use crate::membership::facts::Identity;
+use crate::membership::node_info::Identity;
 use crate::metrics::Metrics;
 use crate::node::fill_adapter::Interests;
 use crate::node::store::{PeerCensus, SharedStore};

@@ -11,7 +11,7 @@ use super::prober::Probes;
 use crate::core::Incarnation;
 use crate::core::protocol::ProtocolRange;
 use crate::membership::discovery::Found;
-use crate::membership::facts::Identity;
+use crate::membership::node_info::Identity;
 use crate::membership::{Home, Membership, View};
 use crate::replication::client::{CallError, PeerClient, Presence};
 

@@ -28,7 +28,7 @@ pub(super) async fn pinger(
             .borrow()
             .live
             .iter()
-            .map(|member| (member.incarnation(), member.facts.identity.server.clone()))
+            .map(|member| (member.incarnation(), member.info.identity.server.clone()))
             .collect();
         health.keep(|who| live.iter().any(|(live, _)| *live == who));
         let unknown = store.clocks_unknown();

@@ -63,7 +63,7 @@ impl Ticker {
         let (News::Off(who, us) | News::Fine(who, us)) = news;
         let view = self.observer.view();
         let peer = view.live.iter().find(|member| member.incarnation() == who);
-        let peer = peer.map_or("?", |member| member.facts.identity.server.as_str());
+        let peer = peer.map_or("?", |member| member.info.identity.server.as_str());
         let (ms, side) = (us.unsigned_abs() / 1000, if us > 0 { "ahead of" } else { "behind" });
         match news {
             News::Off(..) => tracing::warn!(

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::value::{self, Wrong, wrong};
 use super::{ConfigError, Raw, at_least, positive_duration, read, read_open};
 use crate::membership::discovery::Dns;
-use crate::membership::facts::{MAX_REGION_BYTES, MAX_SERVER_BYTES};
+use crate::membership::node_info::{MAX_REGION_BYTES, MAX_SERVER_BYTES};
 use crate::membership::target::Target;
 use crate::seal::{Keyring, Secrets};
 

@@ -10,7 +10,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, sleep};
 
 use super::discovery::Found;
-use super::facts::Facts;
+use super::node_info::NodeInfo;
 use super::seed_table::{AddressStates, SeedTable};
 use super::stats::Stats;
 use super::view::{Conflict, View, Viewer};
@@ -36,7 +36,7 @@ const LEAVE_WORDS: u32 = 3;
 pub(super) struct Gossip {
     pub(super) chitchat: ChitchatHandle,
     pub(super) keyring: Arc<Keyring>,
-    pub(super) facts: Facts,
+    pub(super) info: NodeInfo,
     pub(super) published: watch::Receiver<Summary>,
     /// Where peers find us.
     pub(super) moved: watch::Receiver<Home>,
@@ -57,7 +57,7 @@ impl Gossip {
         mut leaving: mpsc::Receiver<oneshot::Sender<()>>,
         end: watch::Sender<Option<String>>,
     ) {
-        let mut viewer = Viewer::new(self.facts.identity.incarnation);
+        let mut viewer = Viewer::new(self.info.identity.incarnation);
         let terminated = self.chitchat.termination_watcher();
         tokio::pin!(terminated);
         let mut round = tokio::time::interval(self.every);
@@ -106,7 +106,7 @@ impl Gossip {
 
     /// Whether what was published should not wait for the next round.
     fn is_urgent(&self) -> bool {
-        let (new, old) = (*self.published.borrow(), &self.facts.summary);
+        let (new, old) = (*self.published.borrow(), &self.info.summary);
         (new.state, new.genesis) != (old.state, old.genesis)
     }
 
@@ -114,13 +114,13 @@ impl Gossip {
     async fn say(&mut self) {
         let new = *self.published.borrow();
         let Summary { state, genesis, root, horizon, vector, .. } = new;
-        let before = self.facts.clone();
+        let before = self.info.clone();
         let Home { server, node } = self.moved.borrow().clone();
-        (self.facts.identity.server, self.facts.identity.node) = (server, node);
-        self.facts.summary = Summary { node, state, genesis, root, horizon, vector, ..self.facts.summary };
-        self.facts.seal_key = super::seal_key(&self.keyring);
-        if self.facts != before {
-            let values = self.facts.encode();
+        (self.info.identity.server, self.info.identity.node) = (server, node);
+        self.info.summary = Summary { node, state, genesis, root, horizon, vector, ..self.info.summary };
+        self.info.seal_key = super::seal_key(&self.keyring);
+        if self.info != before {
+            let values = self.info.encode();
             self.chitchat
                 .with_chitchat(|chitchat| {
                     let own = chitchat.self_node_state();
@@ -162,7 +162,7 @@ impl Gossip {
     async fn show(&self, viewer: &mut Viewer) {
         let now = Instant::now();
         self.chitchat.with_chitchat(|chitchat| viewer.update(chitchat, &self.stats, now)).await;
-        let mut view = viewer.view(self.facts.identity.node);
+        let mut view = viewer.view(self.info.identity.node);
         view.addresses = self.address_states(&view, now);
         let before = Arc::clone(&self.show.borrow());
         if *before != view {
@@ -187,8 +187,8 @@ impl Gossip {
     }
 
     async fn leave(&mut self, done: oneshot::Sender<()>) {
-        self.facts.summary.state = NodeState::Leaving;
-        let values = self.facts.encode();
+        self.info.summary.state = NodeState::Leaving;
+        let values = self.info.encode();
         self.chitchat
             .with_chitchat(|chitchat| {
                 let own = chitchat.self_node_state();
@@ -212,20 +212,20 @@ fn log_changes(before: &View, after: &View) {
     };
     let count = after.live.len();
     for member in after.live.iter().filter(|member| !is_in(&before.live, member.incarnation())) {
-        let identity = &member.facts.identity;
+        let identity = &member.info.identity;
         tracing::info!("gossip: {} at {} is live ({} others now)", identity.name, identity.server, count);
     }
-    let leaves = |member: &&super::Member| member.facts.summary.state == NodeState::Leaving;
+    let leaves = |member: &&super::Member| member.info.summary.state == NodeState::Leaving;
     for member in after.live.iter().filter(leaves) {
         let known = before.live.binary_search_by_key(&member.incarnation(), super::Member::incarnation);
         if !known.is_ok_and(|at| leaves(&&before.live[at])) {
-            let identity = &member.facts.identity;
+            let identity = &member.info.identity;
             tracing::info!("gossip: {} at {} is leaving", identity.name, identity.server);
         }
     }
     for member in before.live.iter().filter(|member| !is_in(&after.live, member.incarnation())) {
-        let identity = &member.facts.identity;
-        match member.facts.summary.state {
+        let identity = &member.info.identity;
+        match member.info.summary.state {
             NodeState::Leaving => {
                 tracing::info!("gossip: {} at {} left ({count} others now)", identity.name, identity.server);
             }

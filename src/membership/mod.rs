@@ -7,8 +7,8 @@
 pub mod advertise;
 pub mod datagram;
 pub mod discovery;
-pub mod facts;
 mod gossip;
+pub mod node_info;
 mod seed_table;
 mod socket;
 pub mod stats;
@@ -31,8 +31,8 @@ use tokio::task::JoinHandle;
 use crate::core::peers::Summary;
 use crate::seal::Keyring;
 use discovery::Found;
-use facts::{Facts, Identity};
 use gossip::Gossip;
+use node_info::{Identity, NodeInfo};
 pub use seed_table::{AddressState, AddressStates};
 pub use socket::Clock;
 use socket::{Gate, SealedTransport};
@@ -85,7 +85,7 @@ pub struct Settings {
 pub struct Home {
     /// `host:port` of its server port, as peers reach it.
     pub server: String,
-    /// [`facts::hash`] of its node id, or of `server` if it was given none.
+    /// [`node_info::hash`] of its node id, or of `server` if it was given none.
     pub node: u64,
 }
 
@@ -148,35 +148,35 @@ impl Membership {
             taken: Arc::clone(&taken),
             numbers: AtomicU64::new(0),
         };
-        let facts = Facts {
+        let info = NodeInfo {
             identity: settings.identity,
             seal_key: seal_key(&settings.keyring),
             summary: settings.summary,
         };
-        let node = format!("{:016x}", facts.identity.node);
+        let node = format!("{:016x}", info.identity.node);
         let id = ChitchatId::new(node, settings.started_us, settings.advertise);
         let config = configure(id, settings.cluster_id, settings.every, local);
-        let values = facts.encode().map(|(key, value)| (key.to_owned(), value)).to_vec();
+        let values = info.encode().map(|(key, value)| (key.to_owned(), value)).to_vec();
         let transport = SealedTransport(Mutex::new(Some(gate)));
         let chitchat = spawn_chitchat(config, values, &transport).await.map_err(|e| error(&e))?;
         tracing::info!(
             "gossip: at {local}, known to peers as {}, {}",
             settings.advertise,
-            match facts.seal_key {
+            match info.seal_key {
                 Some(key) => format!("sealed with key {key}"),
                 None => "not sealed".to_owned(),
             }
         );
-        let (summary, published) = watch::channel(facts.summary);
+        let (summary, published) = watch::channel(info.summary);
         let (home, moved) =
-            watch::channel(Home { server: facts.identity.server.clone(), node: facts.identity.node });
+            watch::channel(Home { server: info.identity.server.clone(), node: info.identity.node });
         let (show, view) = watch::channel(Arc::default());
         let (end, ended) = watch::channel(None);
         let (leave, leaving) = mpsc::channel(1);
         let gossip = Gossip {
             chitchat,
             keyring: settings.keyring,
-            facts,
+            info,
             published,
             moved,
             found,

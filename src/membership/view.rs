@@ -10,7 +10,7 @@ use std::time::Duration;
 use chitchat::{Chitchat, ChitchatId};
 use tokio::time::Instant;
 
-use super::facts::{Facts, FactsError};
+use super::node_info::{NodeInfo, NodeInfoError};
 use super::seed_table::AddressStates;
 use super::stats::Stats;
 use crate::core::peers::NodeState;
@@ -57,15 +57,15 @@ impl Heartbeat {
     }
 }
 
-/// A member, and what it says of itself.
+/// A member, and its node info.
 #[derive(Clone, Debug)]
 pub struct Member {
     /// Where it is gossiped to.
     pub gossip: SocketAddr,
     /// When it started, µs since 1970 of its clock.
     pub started_us: u64,
-    /// What it says of itself.
-    pub facts: Facts,
+    /// What it gossips of itself.
+    pub info: NodeInfo,
     /// When it was last heard of.
     pub heartbeat: Arc<Heartbeat>,
 }
@@ -74,14 +74,14 @@ impl Member {
     /// Which process it is.
     #[must_use]
     pub fn incarnation(&self) -> Incarnation {
-        self.facts.identity.incarnation
+        self.info.identity.incarnation
     }
 }
 
 /// All the same but for the heartbeat.
 impl PartialEq for Member {
     fn eq(&self, other: &Self) -> bool {
-        (self.gossip, self.started_us, &self.facts) == (other.gossip, other.started_us, &other.facts)
+        (self.gossip, self.started_us, &self.info) == (other.gossip, other.started_us, &other.info)
     }
 }
 
@@ -133,8 +133,8 @@ pub struct View {
     pub live: Vec<Member>,
     /// Those who were, and are not forgotten yet (15 min).
     pub dead: Vec<Member>,
-    /// Live members whose words cannot be read, and why: of another version, most likely. They are not among the live.
-    pub unreadable: Vec<(SocketAddr, FactsError)>,
+    /// Live members whose values cannot be read, and why: most likely they run another version. They are not in `live`.
+    pub unreadable: Vec<(SocketAddr, NodeInfoError)>,
     /// What an operator should put right.
     pub conflicts: Vec<Conflict>,
     /// The states of the addresses of discovery.
@@ -146,15 +146,15 @@ impl View {
     /// again, also as the one that goes by `ours`, or has run again and left in order.
     pub fn missing(&self, ours: u64) -> impl Iterator<Item = &Member> {
         let run: BTreeSet<u64> =
-            self.live.iter().map(|member| member.facts.identity.node).chain([ours]).collect();
-        let has_left = |member: &&Member| member.facts.summary.state == NodeState::Leaving;
+            self.live.iter().map(|member| member.info.identity.node).chain([ours]).collect();
+        let has_left = |member: &&Member| member.info.summary.state == NodeState::Leaving;
         let mut left: BTreeMap<u64, u64> = BTreeMap::new();
         for member in self.dead.iter().filter(has_left) {
-            let last = left.entry(member.facts.identity.node).or_default();
+            let last = left.entry(member.info.identity.node).or_default();
             *last = member.started_us.max(*last);
         }
         self.dead.iter().filter(move |member| {
-            let node = member.facts.identity.node;
+            let node = member.info.identity.node;
             !run.contains(&node) && left.get(&node).is_none_or(|last| member.started_us > *last)
         })
     }
@@ -164,7 +164,7 @@ impl View {
 struct Known {
     version: u64,
     beats: u64,
-    facts: Result<Facts, FactsError>,
+    info: Result<NodeInfo, NodeInfoError>,
     heartbeat: Arc<Heartbeat>,
     live_since: Option<Instant>,
 }
@@ -191,7 +191,7 @@ impl Viewer {
             let known = self.known.entry(id.clone()).or_insert_with(|| Known {
                 version: 0,
                 beats,
-                facts: Err(FactsError::Missing),
+                info: Err(NodeInfoError::Missing),
                 heartbeat: Arc::new(Heartbeat::new(now)),
                 live_since: None,
             });
@@ -204,8 +204,8 @@ impl Viewer {
             known.live_since = live.contains(id).then(|| known.live_since.unwrap_or(now));
             if known.version != state.max_version() {
                 known.version = state.max_version();
-                known.facts = Facts::decode(|key| state.get(key));
-                if known.facts.as_ref().is_err_and(|error| *error != FactsError::Missing) {
+                known.info = NodeInfo::decode(|key| state.get(key));
+                if known.info.as_ref().is_err_and(|error| *error != NodeInfoError::Missing) {
                     stats.unreadable.fetch_add(1, Ordering::Relaxed);
                 }
             }
@@ -215,38 +215,38 @@ impl Viewer {
     /// The view of who goes by `ours` as its node, but for who is at which address.
     pub(super) fn view(&self, ours: u64) -> View {
         let mut view = View::default();
-        let mut best: BTreeMap<Incarnation, (&ChitchatId, &Known, &Facts)> = BTreeMap::new();
+        let mut best: BTreeMap<Incarnation, (&ChitchatId, &Known, &NodeInfo)> = BTreeMap::new();
         for (id, known) in &self.known {
-            match &known.facts {
-                Ok(facts) if facts.identity.incarnation == self.us => {
-                    let (name, left_out) = (facts.identity.name.clone(), id.gossip_advertise_addr);
+            match &known.info {
+                Ok(info) if info.identity.incarnation == self.us => {
+                    let (name, left_out) = (info.identity.name.clone(), id.gossip_advertise_addr);
                     view.conflicts.push(Conflict::SameIncarnation { name, left_out });
                 }
-                Ok(facts) => {
-                    let new = (id, known, facts);
-                    let old = best.get(&facts.identity.incarnation).copied();
+                Ok(info) => {
+                    let new = (id, known, info);
+                    let old = best.get(&info.identity.incarnation).copied();
                     let (stays, out) = match old {
                         Some(old) if rank(old) > rank(new) => (old, Some(new)),
                         old => (new, old),
                     };
-                    best.insert(facts.identity.incarnation, stays);
-                    if let Some((id, _, facts)) = out {
-                        let (name, left_out) = (facts.identity.name.clone(), id.gossip_advertise_addr);
+                    best.insert(info.identity.incarnation, stays);
+                    if let Some((id, _, info)) = out {
+                        let (name, left_out) = (info.identity.name.clone(), id.gossip_advertise_addr);
                         view.conflicts.push(Conflict::SameIncarnation { name, left_out });
                     }
                 }
-                Err(FactsError::Missing) => {}
+                Err(NodeInfoError::Missing) => {}
                 Err(error) if known.live_since.is_some() => {
                     view.unreadable.push((id.gossip_advertise_addr, *error));
                 }
                 Err(_) => {}
             }
         }
-        for (id, known, facts) in best.values() {
+        for (id, known, info) in best.values() {
             let member = Member {
                 gossip: id.gossip_advertise_addr,
                 started_us: id.generation_id,
-                facts: (*facts).clone(),
+                info: (*info).clone(),
                 heartbeat: Arc::clone(&known.heartbeat),
             };
             match known.live_since {
@@ -265,19 +265,19 @@ impl Viewer {
     fn same_nodes<'a>(
         &self,
         ours: u64,
-        all: impl Iterator<Item = &'a (&'a ChitchatId, &'a Known, &'a Facts)>,
+        all: impl Iterator<Item = &'a (&'a ChitchatId, &'a Known, &'a NodeInfo)>,
         conflicts: &mut Vec<Conflict>,
     ) {
-        let staying = all.filter(|(_, known, facts)| {
-            known.live_since.is_some() && facts.summary.state != NodeState::Leaving
+        let staying = all.filter(|(_, known, info)| {
+            known.live_since.is_some() && info.summary.state != NodeState::Leaving
         });
         let mut by_node: BTreeMap<u64, Vec<_>> = BTreeMap::new();
         staying.for_each(|member| by_node.entry(member.2.identity.node).or_default().push(member));
         for (node, mut members) in by_node {
             members.sort_unstable_by_key(|(id, ..)| *id);
             let still_beats = |known: &Known, since: Instant| known.heartbeat.last() > since + CONFLICT_AFTER;
-            for (at, (id, known, facts)) in members.iter().enumerate() {
-                let name = facts.identity.name.clone();
+            for (at, (id, known, info)) in members.iter().enumerate() {
+                let name = info.identity.name.clone();
                 let one = id.gossip_advertise_addr;
                 if node == ours
                     && still_beats(known, self.started.max(known.live_since.unwrap_or(self.started)))
@@ -297,6 +297,6 @@ impl Viewer {
 }
 
 /// Of two with one incarnation, who is believed: the live one, then the newer one.
-fn rank<'a>((id, known, _): (&'a ChitchatId, &Known, &Facts)) -> (bool, u64, Instant, &'a ChitchatId) {
+fn rank<'a>((id, known, _): (&'a ChitchatId, &Known, &NodeInfo)) -> (bool, u64, Instant, &'a ChitchatId) {
     (known.live_since.is_some(), id.generation_id, known.heartbeat.last(), id)
 }

@@ -97,7 +97,7 @@ fn members(
         census.peers.iter().map(|peer| (peer.summary.incarnation, peer)).collect();
     let show = |seat: &Seat| {
         let who = seat.incarnation();
-        let (identity, summary) = (&seat.facts.identity, &seat.facts.summary);
+        let (identity, summary) = (&seat.info.identity, &seat.info.summary);
         let peer = peers.get(&who);
         let health = health.get(&who);
         Member {
@@ -111,7 +111,7 @@ fn members(
             gossip: seat.gossip.to_string(),
             set: set_mark(summary),
             same_set: summary.same_set(&census.summary),
-            seal_key: seat.facts.seal_key.map(|key| key.to_string()),
+            seal_key: seat.info.seal_key.map(|key| key.to_string()),
             heartbeat_age_ms: ms(seat.heartbeat.age()),
             lag: peer.map(|peer| peer.lag),
             dirty: peer.map(|peer| peer.needs_repair),
@@ -121,9 +121,8 @@ fn members(
                 .or_else(|| health.and_then(|health| health.error.clone())),
         }
     };
-    let unreadable = |(gossip, error): &(SocketAddr, crate::membership::facts::FactsError)| Unreadable {
-        gossip: gossip.to_string(),
-        error: error.to_string(),
+    let unreadable = |(gossip, error): &(SocketAddr, crate::membership::node_info::NodeInfoError)| {
+        Unreadable { gossip: gossip.to_string(), error: error.to_string() }
     };
     Members {
         live: view.live.iter().take(MOST).map(show).collect(),
@@ -138,7 +137,7 @@ fn discovery(view: &View, found: &Found, silent: &BTreeMap<SocketAddr, String>) 
         .dead
         .iter()
         .chain(&view.live)
-        .map(|seat| (seat.incarnation(), seat.facts.identity.name.as_str()))
+        .map(|seat| (seat.incarnation(), seat.info.identity.name.as_str()))
         .collect();
     let name = |who: &Incarnation| Some(names.get(who).map_or_else(|| hex(*who), |name| (*name).to_owned()));
     let address = |(address, state): (&SocketAddr, &AddressState)| {

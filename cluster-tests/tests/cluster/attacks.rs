@@ -129,7 +129,7 @@ async fn nothing_that_is_sent_without_the_secret_does_anything() {
 
     // it still hears its members; what it says in answer to genuine datagrams goes to whoever passed them on, sealed
     members[1].publish(|summary| summary.vector = 77);
-    members[0].wait("news", |view| view.live.iter().any(|m| m.facts.summary.vector == 77)).await;
+    members[0].wait("news", |view| view.live.iter().any(|m| m.info.summary.vector == 77)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -299,5 +299,5 @@ async fn what_ends_chitchat_without_a_seal_does_nothing_here() {
     let after = Arc::clone(&*victim.view.borrow());
     assert_eq!((&before.live, &before.dead), (&after.live, &after.dead));
     members[1].publish(|summary| summary.vector = 78);
-    members[0].wait("news", |view| view.live.iter().any(|m| m.facts.summary.vector == 78)).await;
+    members[0].wait("news", |view| view.live.iter().any(|m| m.info.summary.vector == 78)).await;
 }

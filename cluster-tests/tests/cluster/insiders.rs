@@ -12,7 +12,7 @@ use cluster_tests::wait::LIMIT;
 use tokio::net::UdpSocket;
 use vwatch::core::record::Incarnation;
 use vwatch::membership::datagram::Head;
-use vwatch::membership::facts::{Facts, FactsError};
+use vwatch::membership::node_info::{NodeInfo, NodeInfoError};
 use vwatch::membership::stats::Dropped;
 use vwatch::membership::{Conflict, GOSSIP_EVERY};
 use vwatch::seal::{Keyring, Purpose};
@@ -97,7 +97,7 @@ async fn a_member_of_another_version_is_told_and_not_taken_in() {
         insider(&members[0], 1, vec![("a".into(), "Ag|x".into()), ("s".into(), "Ag".into())]).await;
     for member in &mut members {
         let view = member.wait("what cannot be read", |view| !view.unreadable.is_empty()).await;
-        assert_eq!(view.unreadable[0].1, FactsError::Format(2));
+        assert_eq!(view.unreadable[0].1, NodeInfoError::Format(2));
         assert_eq!(view.live.len(), 1, "the other one is still there");
         assert!(member.membership.stats().unreadable.load(Ordering::Relaxed) > 0);
     }
@@ -108,8 +108,8 @@ async fn nobody_is_there_twice() {
     let mut members = group([Start::at(83), Start::at(84)]).await;
     all_see_all(&mut members).await;
     let view = Arc::clone(&*members[0].view.borrow());
-    let other: Facts = view.live[0].facts.clone();
-    let ours: Facts = members[1].view.borrow().live[0].facts.clone();
+    let other: NodeInfo = view.live[0].info.clone();
+    let ours: NodeInfo = members[1].view.borrow().live[0].info.clone();
     // an older process says that it is the one that the first member sees; another one that it is the first member
     let _copy = insider(&members[0], 1, values(other.encode())).await;
     let _mirror = insider(&members[0], 2, values(ours.encode())).await;
@@ -137,7 +137,7 @@ async fn garbage_of_a_member_is_counted_and_shifts_nobody() {
     assert_eq!(stats.all_dropped(), 5);
     for vector in 1..5 {
         members[1].publish(|summary| summary.vector = vector);
-        members[0].wait("news", |view| view.live.iter().any(|m| m.facts.summary.vector == vector)).await;
+        members[0].wait("news", |view| view.live.iter().any(|m| m.info.summary.vector == vector)).await;
     }
     assert!(socket.try_recv_from(&mut [0; 10]).is_err(), "nothing that was meant for others came here");
 }

@@ -14,7 +14,7 @@ use vwatch::core::protocol::ProtocolRange;
 use vwatch::core::record::Incarnation;
 use vwatch::core::stamp::Stamp;
 use vwatch::membership::discovery::Found;
-use vwatch::membership::facts::{Identity, hash};
+use vwatch::membership::node_info::{Identity, hash};
 use vwatch::membership::stats::Dropped;
 use vwatch::membership::{GOSSIP_EVERY, Membership, Settings, View, bind};
 use vwatch::seal::{Keyring, Secrets};

@@ -11,7 +11,7 @@ use vwatch::core::genesis::GenesisMark;
 use vwatch::core::peers::NodeState;
 use vwatch::core::stamp::Stamp;
 use vwatch::membership::discovery::{Discovery, Dns};
-use vwatch::membership::facts::hash;
+use vwatch::membership::node_info::hash;
 use vwatch::membership::stats::Dropped;
 use vwatch::membership::target::Target;
 use vwatch::membership::{AddressState, Home, bind};
@@ -37,10 +37,10 @@ async fn three_find_each_other_hear_what_is_published_and_see_one_die() {
         summary.root = Digest { sum: 1 << 100, count: 5 };
     });
     let said = members[0].summary;
-    let view = members[2].wait("a new state", |view| view.live.iter().any(|m| m.facts.summary == said)).await;
-    let first = view.live.iter().find(|m| m.facts.summary == said).expect("it was there");
-    assert_eq!(first.facts.seal_key, Some(members[0].keyring.sealing_key()));
-    assert_eq!((first.facts.identity.name.as_str(), first.gossip), ("node-1", ours));
+    let view = members[2].wait("a new state", |view| view.live.iter().any(|m| m.info.summary == said)).await;
+    let first = view.live.iter().find(|m| m.info.summary == said).expect("it was there");
+    assert_eq!(first.info.seal_key, Some(members[0].keyring.sealing_key()));
+    assert_eq!((first.info.identity.name.as_str(), first.gossip), ("node-1", ours));
 
     let gone = members.remove(1).incarnation();
     let others: Vec<_> = members.iter().map(Member::incarnation).collect();
@@ -96,7 +96,7 @@ async fn a_name_is_enough_and_a_restarted_node_with_a_new_address_is_found() {
     let view = members[0].view.borrow().clone();
     assert!(view.conflicts.is_empty(), "{:?}", view.conflicts);
     let newest = members[2].incarnation();
-    assert!(view.live.iter().any(|m| m.incarnation() == newest && m.facts.identity.name == name));
+    assert!(view.live.iter().any(|m| m.incarnation() == newest && m.info.identity.name == name));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -113,9 +113,7 @@ async fn who_leaves_is_seen_to_leave_at_once() {
     for member in &mut members {
         member
             .wait("the word that it leaves", |view| {
-                view.live
-                    .iter()
-                    .any(|m| m.incarnation() == who && m.facts.summary.state == NodeState::Leaving)
+                view.live.iter().any(|m| m.incarnation() == who && m.info.summary.state == NodeState::Leaving)
             })
             .await;
     }
@@ -124,7 +122,7 @@ async fn who_leaves_is_seen_to_leave_at_once() {
     assert!(told.is_err(), "nothing unexpected happened: {told:?}");
     for member in &mut members {
         let view = member.wait("its end", |view| view.dead.len() == 1).await;
-        assert_eq!(view.dead[0].facts.summary.state, NodeState::Leaving);
+        assert_eq!(view.dead[0].info.summary.state, NodeState::Leaving);
     }
 }
 
@@ -174,7 +172,7 @@ async fn secrets_change_while_nodes_run() {
             // between the two nodes the stages differ, and nobody is lost
             members[1 - at]
                 .wait("the new key", |view| {
-                    view.live.iter().any(|m| m.incarnation() == all[at] && m.facts.seal_key == Some(key))
+                    view.live.iter().any(|m| m.incarnation() == all[at] && m.info.seal_key == Some(key))
                 })
                 .await;
         }
@@ -279,8 +277,8 @@ async fn who_moves_is_another_than_who_took_its_address() {
     }
     let (moved, view) = (members[0].incarnation(), members[2].view.borrow().clone());
     let moved = view.live.iter().find(|member| member.incarnation() == moved).expect("it stays");
-    assert_eq!(moved.facts.identity.server, home.server);
-    assert_eq!((moved.facts.identity.node, moved.facts.summary.node), (home.node, home.node));
+    assert_eq!(moved.info.identity.server, home.server);
+    assert_eq!((moved.info.identity.node, moved.info.summary.node), (home.node, home.node));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

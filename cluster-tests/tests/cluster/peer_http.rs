@@ -446,7 +446,7 @@ fn peers_that_lie_hold_up_nobody_else() {
     // what only a sync can bring comes too, although six call themselves ready, of another root, and answer none
     for liar in &mut liars {
         let their =
-            |view: &View| view.live.iter().map(|m| m.facts.summary).find(|s| s.state == NodeState::Ready);
+            |view: &View| view.live.iter().map(|m| m.info.summary).find(|s| s.state == NodeState::Ready);
         let view = runtime.block_on(liar.wait("a real one", |view| their(view).is_some()));
         let real = their(&view).expect("it was there");
         liar.publish(|summary| {

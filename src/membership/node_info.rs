@@ -1,7 +1,8 @@
-//! What a node gossips of itself, as two short ASCII values: what it is, and how its set stands.
+//! Node info: what a node gossips of itself, as two short ASCII values, the identity and the state of the set.
 //!
-//! Each value begins with its format, and bytes behind what a format knows are skipped: a later version can add to it,
-//! or begin another one. Reading is total: whatever a node of another version says is a value or an error.
+//! Each value begins with its format. Bytes behind the known fields are skipped, so that a later version can add fields,
+//! or use another format. Reading is total: any values that a node of another version gossips give a node info or an
+//! error.
 
 use std::fmt;
 use std::hash::Hasher as _;
@@ -18,79 +19,80 @@ use crate::core::record::Incarnation;
 use crate::core::stamp::Stamp;
 use crate::seal::KeyId;
 
-/// Key of what does not change while a node runs, its sealing key aside.
-pub(super) const WHO: &str = "a";
-/// Key of what changes with its set. One key, so that digest and genesis are never from different moments.
+/// Key of the value with the identity. Only the sealing key in it changes while a node runs.
+pub(super) const IDENTITY: &str = "a";
+/// Key of the value with the state of the set. It is one value, so that digest and genesis are of the same moment.
 pub(super) const SET: &str = "s";
 
-/// Longest `host:port` that is gossiped.
+/// Longest `host:port` that is gossiped, in bytes.
 pub const MAX_SERVER_BYTES: usize = 100;
-/// Longest region.
+/// Longest region that is gossiped, in bytes.
 pub const MAX_REGION_BYTES: usize = 32;
-/// Longest printable node id; a longer one is cut.
+/// Longest node id that is gossiped, in bytes; a longer one is cut.
 pub const MAX_NAME_BYTES: usize = 32;
-/// Most bytes of keys and values that a node says of itself.
-pub const MAX_FACTS_BYTES: usize = 512;
-/// Most bytes of values that are taken from another node. It is more than a node of this version says, for later ones.
+/// Most bytes of keys and values that a node gossips of itself.
+pub const MAX_NODE_INFO_BYTES: usize = 512;
+/// Most bytes of values that are accepted from another node. It is more than a node of this version gossips, for later
+/// versions.
 const MAX_HEARD_BYTES: usize = 1200;
-const _: () = assert!(MAX_FACTS_BYTES <= MAX_HEARD_BYTES);
+const _: () = assert!(MAX_NODE_INFO_BYTES <= MAX_HEARD_BYTES);
 
 const FORMAT: u8 = 1;
-const WHO_BYTES: usize = 24;
+const IDENTITY_BYTES: usize = 24;
 const SET_BYTES: usize = 54;
 /// More records than any node holds: a count beyond it is garbage.
 const MAX_COUNT: u64 = 1 << 40;
 
-/// What does not change while a node runs.
+/// The identity of a node. Only an address that moves changes it while the node runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// Which process it is.
+    /// Id of the process.
     pub incarnation: Incarnation,
     /// Hash of the whole node id, see [`hash`].
     pub node: u64,
     /// The node id, cut and with other characters than printable ASCII replaced.
     pub name: String,
-    /// Where it is; may be empty.
+    /// The region of the node; may be empty.
     pub region: String,
     /// `host:port` of its server port, as peers reach it.
     pub server: String,
 }
 
-/// All that a node gossips of itself.
+/// What a node gossips of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
-    /// Who it is.
+pub struct NodeInfo {
+    /// The identity of the node.
     pub identity: Identity,
     /// The key that it seals with; `None` without a secret.
     pub seal_key: Option<KeyId>,
-    /// How its set stands.
+    /// The state of the node and of its set.
     pub summary: Summary,
 }
 
-/// Why values are no [`Facts`]. They are not used, nor is the node that says them.
+/// Why values are no [`NodeInfo`]. The node that gossips them is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FactsError {
+pub enum NodeInfoError {
     /// A value is not there yet.
     Missing,
-    /// Of a format that this version does not know.
+    /// A value has a format that this version does not know.
     Format(u8),
-    /// Not what the format says.
+    /// A value does not follow its format.
     Malformed,
 }
 
-impl fmt::Display for FactsError {
+impl fmt::Display for NodeInfoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing => f.write_str("it has not said yet who it is"),
+            Self::Missing => f.write_str("it has not gossiped its identity yet"),
             Self::Format(format) => {
                 write!(f, "it speaks format {format}, and this version only {FORMAT}: upgrade the older node")
             }
-            Self::Malformed => f.write_str("what it says of itself cannot be read"),
+            Self::Malformed => f.write_str("the values that it gossips cannot be read"),
         }
     }
 }
 
-impl std::error::Error for FactsError {}
+impl std::error::Error for NodeInfoError {}
 
 /// The hash of a node id or of a region, as in [`Summary`].
 #[must_use]
@@ -111,7 +113,7 @@ fn printable(text: &str, most: usize) -> String {
 }
 
 impl Identity {
-    /// Of a node with these texts, which are cut to what is gossiped.
+    /// The identity of a node with these texts, cut to the lengths that are gossiped.
     #[must_use]
     pub fn new(incarnation: Incarnation, node_id: &str, region: &str, server: &str) -> Self {
         Self {
@@ -124,49 +126,51 @@ impl Identity {
     }
 }
 
-impl Facts {
-    /// The values, by key.
+impl NodeInfo {
+    /// The values to gossip, with their keys.
     #[must_use]
     pub fn encode(&self) -> [(&'static str, String); 2] {
         let Self { identity, seal_key, summary } = self;
-        let mut who = Vec::with_capacity(WHO_BYTES);
-        who.push(FORMAT);
-        who.extend(identity.incarnation.0.to_be_bytes());
-        who.extend(identity.node.to_be_bytes());
+        let mut bytes = Vec::with_capacity(IDENTITY_BYTES);
+        bytes.push(FORMAT);
+        bytes.extend(identity.incarnation.0.to_be_bytes());
+        bytes.extend(identity.node.to_be_bytes());
         let protocol = summary.protocol;
-        who.extend([protocol.oldest(), protocol.newest(), u8::from(seal_key.is_some())]);
-        who.extend(seal_key.unwrap_or(KeyId(0)).0.to_be_bytes());
-        let who = URL_SAFE_NO_PAD.encode(who);
+        bytes.extend([protocol.oldest(), protocol.newest(), u8::from(seal_key.is_some())]);
+        bytes.extend(seal_key.unwrap_or(KeyId(0)).0.to_be_bytes());
+        let bytes = URL_SAFE_NO_PAD.encode(bytes);
         let Identity { server, region, name, .. } = identity;
-        [(WHO, format!("{who}|{server}|{region}|{name}")), (SET, encode_set(summary))]
+        [(IDENTITY, format!("{bytes}|{server}|{region}|{name}")), (SET, encode_set(summary))]
     }
 
-    /// Reads what a node says; `get` gives the value of a key.
+    /// Reads the values that a node gossips; `get` returns the value of a key.
     ///
     /// # Errors
-    /// If it is not all there, or nothing that this version knows.
-    pub fn decode<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Self, FactsError> {
-        let (Some(who), Some(set)) = (get(WHO), get(SET)) else { return Err(FactsError::Missing) };
-        // whatever is longer was not said by a node
-        if who.len() + set.len() > MAX_HEARD_BYTES {
-            return Err(FactsError::Malformed);
+    /// If a value is missing, has an unknown format, or does not follow its format.
+    pub fn decode<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Self, NodeInfoError> {
+        let (Some(identity), Some(set)) = (get(IDENTITY), get(SET)) else {
+            return Err(NodeInfoError::Missing);
+        };
+        // no node gossips longer values
+        if identity.len() + set.len() > MAX_HEARD_BYTES {
+            return Err(NodeInfoError::Malformed);
         }
-        let mut parts = who.split('|');
+        let mut parts = identity.split('|');
         let mut bytes = Bytes::of(parts.next().unwrap_or(""))?;
         let incarnation = Incarnation(bytes.u64()?);
         let node = bytes.u64()?;
         let [oldest, newest, sealed] = bytes.array()?;
         let seal_key = KeyId(bytes.u32()?);
         let mut text = |most: usize| {
-            let text = parts.next().ok_or(FactsError::Malformed)?;
+            let text = parts.next().ok_or(NodeInfoError::Malformed)?;
             let fine = text.len() <= most && text.bytes().all(|b| b.is_ascii_graphic());
-            fine.then(|| text.to_owned()).ok_or(FactsError::Malformed)
+            fine.then(|| text.to_owned()).ok_or(NodeInfoError::Malformed)
         };
         let (server, region, name) =
             (text(MAX_SERVER_BYTES)?, text(MAX_REGION_BYTES)?, text(MAX_NAME_BYTES)?);
-        let protocol = ProtocolRange::new(oldest, newest).ok_or(FactsError::Malformed)?;
+        let protocol = ProtocolRange::new(oldest, newest).ok_or(NodeInfoError::Malformed)?;
         if sealed > 1 || server.is_empty() {
-            return Err(FactsError::Malformed);
+            return Err(NodeInfoError::Malformed);
         }
         let identity = Identity { incarnation, node, name, region, server };
         let summary = decode_set(set, &identity, protocol)?;
@@ -194,57 +198,57 @@ fn encode_set(summary: &Summary) -> String {
     URL_SAFE_NO_PAD.encode(set)
 }
 
-fn decode_set(text: &str, who: &Identity, protocol: ProtocolRange) -> Result<Summary, FactsError> {
+fn decode_set(text: &str, identity: &Identity, protocol: ProtocolRange) -> Result<Summary, NodeInfoError> {
     let mut bytes = Bytes::of(text)?;
     let [flags] = bytes.array()?;
     let state = match flags & 3 {
         0 => NodeState::Joining,
         1 => NodeState::Ready,
         2 => NodeState::Leaving,
-        _ => return Err(FactsError::Malformed),
+        _ => return Err(NodeInfoError::Malformed),
     };
     let genesis = GenesisMark { provisional: flags & 8 != 0, started: bytes.stamp()?, key_id: bytes.u64()? };
     let root = Digest { sum: u128::from_be_bytes(bytes.array()?), count: bytes.u64()? };
     let (horizon, vector) = (bytes.stamp()?, bytes.u32()?);
     if root.count > MAX_COUNT {
-        return Err(FactsError::Malformed);
+        return Err(NodeInfoError::Malformed);
     }
     let genesis = (flags & 4 != 0).then_some(genesis);
-    let (incarnation, node, region) = (who.incarnation, who.node, hash(&who.region));
+    let (incarnation, node, region) = (identity.incarnation, identity.node, hash(&identity.region));
     Ok(Summary { incarnation, node, region, state, genesis, root, horizon, vector, protocol })
 }
 
-/// Bytes to be read one after the other, behind their format.
+/// The bytes of a value behind its format, read in order.
 struct Bytes(std::vec::IntoIter<u8>);
 
 impl Bytes {
-    fn of(text: &str) -> Result<Self, FactsError> {
-        let mut bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| FactsError::Malformed)?.into_iter();
+    fn of(text: &str) -> Result<Self, NodeInfoError> {
+        let mut bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| NodeInfoError::Malformed)?.into_iter();
         match bytes.next() {
             Some(FORMAT) => Ok(Self(bytes)),
-            Some(format) => Err(FactsError::Format(format)),
-            None => Err(FactsError::Malformed),
+            Some(format) => Err(NodeInfoError::Format(format)),
+            None => Err(NodeInfoError::Malformed),
         }
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], FactsError> {
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], NodeInfoError> {
         let mut array = [0; N];
         for byte in &mut array {
-            *byte = self.0.next().ok_or(FactsError::Malformed)?;
+            *byte = self.0.next().ok_or(NodeInfoError::Malformed)?;
         }
         Ok(array)
     }
 
-    fn u64(&mut self) -> Result<u64, FactsError> {
+    fn u64(&mut self) -> Result<u64, NodeInfoError> {
         self.array().map(u64::from_be_bytes)
     }
 
-    fn u32(&mut self) -> Result<u32, FactsError> {
+    fn u32(&mut self) -> Result<u32, NodeInfoError> {
         self.array().map(u32::from_be_bytes)
     }
 
-    fn stamp(&mut self) -> Result<Stamp, FactsError> {
-        Stamp::from_micros(self.u64()?).map_err(|_| FactsError::Malformed)
+    fn stamp(&mut self) -> Result<Stamp, NodeInfoError> {
+        Stamp::from_micros(self.u64()?).map_err(|_| NodeInfoError::Malformed)
     }
 }
 
@@ -255,19 +259,21 @@ mod tests {
     use super::*;
     use crate::core::limits::MAX_STAMP_US;
 
-    fn read(values: &[(&'static str, String)]) -> Result<Facts, FactsError> {
-        Facts::decode(|key| values.iter().find(|(known, _)| *known == key).map(|(_, value)| value.as_str()))
+    fn read(values: &[(&'static str, String)]) -> Result<NodeInfo, NodeInfoError> {
+        NodeInfo::decode(|key| {
+            values.iter().find(|(known, _)| *known == key).map(|(_, value)| value.as_str())
+        })
     }
 
     prop_compose! {
-        fn any_facts()(
+        fn any_info()(
             texts in ("\\PC{0,60}", "\\PC{0,60}", "\\PC{1,150}"),
             numbers in any::<(u64, u64, u32, u32, u128)>(),
             flags in any::<(bool, bool, bool, u8, u8)>(),
             state in prop::sample::select(vec![NodeState::Joining, NodeState::Ready, NodeState::Leaving]),
             stamps in (0..=MAX_STAMP_US, 0..=MAX_STAMP_US),
             count in 0..=MAX_COUNT,
-        ) -> Facts {
+        ) -> NodeInfo {
             let (incarnation, key_id, vector, seal, sum) = numbers;
             let (has_genesis, provisional, sealed, one, other) = flags;
             let protocol = ProtocolRange::new(one.min(other), one.max(other)).unwrap();
@@ -284,33 +290,33 @@ mod tests {
                 vector,
                 protocol,
             };
-            Facts { identity, seal_key: sealed.then_some(KeyId(seal)), summary }
+            NodeInfo { identity, seal_key: sealed.then_some(KeyId(seal)), summary }
         }
     }
 
     proptest! {
         #[test]
-        fn what_is_said_is_read_and_is_short_ascii(facts in any_facts()) {
-            let values = facts.encode();
+        fn encoded_values_are_short_ascii_and_decode_to_the_same(info in any_info()) {
+            let values = info.encode();
             let bytes: usize = values.iter().map(|(key, value)| key.len() + value.len()).sum();
-            prop_assert!(bytes <= MAX_FACTS_BYTES, "{bytes}");
+            prop_assert!(bytes <= MAX_NODE_INFO_BYTES, "{bytes}");
             prop_assert!(values.iter().all(|(key, value)| key.is_ascii() && value.is_ascii()));
-            prop_assert_eq!(read(&values), Ok(facts));
+            prop_assert_eq!(read(&values), Ok(info));
         }
 
         #[test]
-        fn garbage_is_an_error_or_facts(who in "[A-Za-z0-9_|:-]{0,120}", set in "\\PC{0,90}") {
-            let _ = read(&[(WHO, who), (SET, set)]);
+        fn any_text_is_a_node_info_or_an_error(identity in "[A-Za-z0-9_|:-]{0,120}", set in "\\PC{0,90}") {
+            let _ = read(&[(IDENTITY, identity), (SET, set)]);
         }
 
         #[test]
-        fn damage_is_an_error_or_other_facts(
-            facts in any_facts(),
+        fn a_damaged_value_is_a_node_info_or_an_error(
+            info in any_info(),
             which in 0usize..2,
             at in any::<prop::sample::Index>(),
             with in any::<char>(),
         ) {
-            let mut values = facts.encode();
+            let mut values = info.encode();
             let mut chars: Vec<char> = values[which].1.chars().collect();
             let at = at.index(chars.len());
             chars[at] = with;
@@ -321,28 +327,28 @@ mod tests {
         }
 
         #[test]
-        fn a_later_version_may_add(facts in any_facts(), more in prop::collection::vec(any::<u8>(), 0..20)) {
-            let mut values = facts.encode();
+        fn a_later_version_may_add_fields(info in any_info(), more in prop::collection::vec(any::<u8>(), 0..20)) {
+            let mut values = info.encode();
             let mut set = URL_SAFE_NO_PAD.decode(&values[1].1).unwrap();
             set.extend(more);
             values[1].1 = URL_SAFE_NO_PAD.encode(set);
             values[0].1.push_str("|more");
-            prop_assert_eq!(read(&values), Ok(facts));
+            prop_assert_eq!(read(&values), Ok(info));
         }
     }
 
-    /// All that is gossiped: key of the value, field, most bytes, and whether they are text. Other bytes are gossiped
-    /// as base64. The documentation has the same table.
+    /// All fields that are gossiped: key of the value, field, most bytes, and whether they are text. Other bytes are
+    /// gossiped as base64. The documentation has the same table.
     const FIELDS: [(&str, &str, usize, bool); 17] = [
-        (WHO, "format", 1, false),
-        (WHO, "incarnation", 8, false),
-        (WHO, "hash of the node id", 8, false),
-        (WHO, "oldest and newest version of the [peer protocol](replication.md#transport)", 2, false),
-        (WHO, "whether it seals", 1, false),
-        (WHO, "id of the key that it seals with", 4, false),
-        (WHO, "`\\|` and `host:port` of the server port", 1 + MAX_SERVER_BYTES, true),
-        (WHO, "`\\|` and region", 1 + MAX_REGION_BYTES, true),
-        (WHO, "`\\|` and node id", 1 + MAX_NAME_BYTES, true),
+        (IDENTITY, "format", 1, false),
+        (IDENTITY, "incarnation", 8, false),
+        (IDENTITY, "hash of the node id", 8, false),
+        (IDENTITY, "oldest and newest version of the [peer protocol](replication.md#transport)", 2, false),
+        (IDENTITY, "whether it seals", 1, false),
+        (IDENTITY, "id of the key that it seals with", 4, false),
+        (IDENTITY, "`\\|` and `host:port` of the server port", 1 + MAX_SERVER_BYTES, true),
+        (IDENTITY, "`\\|` and region", 1 + MAX_REGION_BYTES, true),
+        (IDENTITY, "`\\|` and node id", 1 + MAX_NAME_BYTES, true),
         (SET, "format", 1, false),
         (SET, "state, and flags of the genesis", 1, false),
         (SET, "start of the genesis", 8, false),
@@ -366,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_values_fit_into_what_a_node_may_say() {
+    fn the_largest_values_are_within_the_limit() {
         let long = "x".repeat(200);
         let identity = Identity::new(Incarnation(u64::MAX), &long, &long, &long);
         let summary = Summary {
@@ -380,12 +386,12 @@ mod tests {
             vector: u32::MAX,
             protocol: ProtocolRange::new(0, u8::MAX).unwrap(),
         };
-        let facts = Facts { identity, seal_key: Some(KeyId(u32::MAX)), summary };
-        for (key, value) in facts.encode() {
+        let info = NodeInfo { identity, seal_key: Some(KeyId(u32::MAX)), summary };
+        for (key, value) in info.encode() {
             assert_eq!(value.len(), most_bytes(key), "the table has every field of {key}");
         }
-        let all: usize = [WHO, SET].iter().map(|key| key.len() + most_bytes(key)).sum();
-        assert!(all <= MAX_FACTS_BYTES, "{all}");
+        let all: usize = [IDENTITY, SET].iter().map(|key| key.len() + most_bytes(key)).sum();
+        assert!(all <= MAX_NODE_INFO_BYTES, "{all}");
     }
 
     #[test]
@@ -397,14 +403,14 @@ mod tests {
                 format!("| `{key}` | {field} | {bytes} | {} |", if is_text { "text" } else { "base64" });
             assert!(page.contains(&row), "the page lacks {row}");
         }
-        let all: usize = [WHO, SET].iter().map(|key| key.len() + most_bytes(key)).sum();
-        assert!(page.contains(&format!("{all} of {MAX_FACTS_BYTES} bytes")), "{all}");
+        let all: usize = [IDENTITY, SET].iter().map(|key| key.len() + most_bytes(key)).sum();
+        assert!(page.contains(&format!("{all} of {MAX_NODE_INFO_BYTES} bytes")), "{all}");
     }
 
     #[test]
-    fn what_is_missing_or_of_another_format_says_so() {
-        assert_eq!(read(&[]), Err(FactsError::Missing));
-        assert_eq!(read(&[(WHO, "Ag".into()), (SET, String::new())]), Err(FactsError::Format(2)));
-        assert_eq!(read(&[(WHO, String::new()), (SET, String::new())]), Err(FactsError::Malformed));
+    fn missing_values_and_other_formats_are_errors() {
+        assert_eq!(read(&[]), Err(NodeInfoError::Missing));
+        assert_eq!(read(&[(IDENTITY, "Ag".into()), (SET, String::new())]), Err(NodeInfoError::Format(2)));
+        assert_eq!(read(&[(IDENTITY, String::new()), (SET, String::new())]), Err(NodeInfoError::Malformed));
     }
 }
