@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::membership::discovery::Found;
+use crate::membership::discovery::DiscoveryState;
 use crate::membership::node_info::hash;
 use crate::membership::{Home, Membership, advertise};
 
@@ -44,7 +44,7 @@ impl AddressMonitor {
 /// Looks again and again, and gossips the new address.
 pub(crate) async fn watch_address(
     mut monitor: AddressMonitor,
-    found: watch::Receiver<Found>,
+    found: watch::Receiver<DiscoveryState>,
     membership: Arc<Membership>,
 ) {
     let mut seen = monitor.advertised;

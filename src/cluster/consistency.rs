@@ -9,7 +9,7 @@ use super::observer::Observer;
 use super::peer_health::Health;
 use crate::core::protocol::ProtocolRange;
 use crate::core::{Incarnation, NodeState, Summary};
-use crate::membership::discovery::Found;
+use crate::membership::discovery::DiscoveryState;
 use crate::membership::node_info::Identity;
 use crate::membership::{AddressState, Member, View};
 use crate::replication::client::{CallError, Presence};
@@ -25,7 +25,7 @@ struct Comparison<'a> {
     /// Gossip.
     view: &'a View,
     /// Discovery.
-    found: &'a Found,
+    found: &'a DiscoveryState,
     /// What came of requests to members.
     health: &'a BTreeMap<Incarnation, Health>,
     /// Why addresses are silent, as far as that is known.
@@ -139,7 +139,7 @@ impl Comparison<'_> {
 
     /// How many others discovery names: each node that answers, however many addresses it has, and each silent address.
     fn discovery(&self, leaving: &BTreeSet<Incarnation>, sentences: &mut Vec<String>) -> usize {
-        for status in &*self.found.targets {
+        for status in &*self.found.seeds {
             let what = match (status.last_ok, &status.error) {
                 (None, Some((_, why))) => format!("was never resolved: {why}"),
                 (None, None) => "was never resolved: no answer yet".to_owned(),
@@ -148,7 +148,7 @@ impl Comparison<'_> {
                 }
                 _ => continue,
             };
-            sentences.push(format!("{} {what}: compare --replicate-with with what DNS has", status.target));
+            sentences.push(format!("{} {what}: compare --replicate-with with what DNS has", status.seed));
         }
         if self.view.addresses.is_out_of_reach() {
             let address =

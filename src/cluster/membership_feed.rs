@@ -10,7 +10,7 @@ use super::peer_health::PeerHealth;
 use super::prober::{PROBE, Probes};
 use super::timing::ticks;
 use crate::core::{Incarnation, NodeState, Summary};
-use crate::membership::discovery::Found;
+use crate::membership::discovery::DiscoveryState;
 use crate::membership::{Member, View};
 use crate::node::store::SharedStore;
 
@@ -18,7 +18,7 @@ use crate::node::store::SharedStore;
 pub(super) async fn feed(
     store: SharedStore,
     mut view: watch::Receiver<Arc<View>>,
-    mut found: watch::Receiver<Found>,
+    mut found: watch::Receiver<DiscoveryState>,
     probes: Arc<Probes>,
     health: Arc<PeerHealth>,
     addresses: Arc<AddressBook>,

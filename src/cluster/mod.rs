@@ -158,7 +158,7 @@ impl Cluster {
         let sender =
             RpcSender { store: store.clone(), client: client.clone(), metrics, health: Arc::clone(&health) };
         loops.run("RPC sender", sender.run(calls, addresses));
-        loops.run("discovery", discovery.asking());
+        loops.run("discovery", discovery.supervise());
         if let Some(monitor) = monitor {
             loops.run("address monitor", watch_address(monitor, found.clone(), Arc::clone(&membership)));
         }

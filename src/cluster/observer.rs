@@ -10,7 +10,7 @@ use super::peer_health::{Health, PeerHealth};
 use super::prober::Probes;
 use crate::core::Incarnation;
 use crate::core::protocol::ProtocolRange;
-use crate::membership::discovery::Found;
+use crate::membership::discovery::DiscoveryState;
 use crate::membership::node_info::Identity;
 use crate::membership::{Home, Membership, View};
 use crate::replication::client::{CallError, PeerClient, Presence};
@@ -20,7 +20,7 @@ use crate::replication::client::{CallError, PeerClient, Presence};
 pub struct Observer {
     pub(super) membership: Arc<Membership>,
     pub(super) view: watch::Receiver<Arc<View>>,
-    pub(super) found: watch::Receiver<Found>,
+    pub(super) found: watch::Receiver<DiscoveryState>,
     pub(super) client: PeerClient,
     pub(super) probes: Arc<Probes>,
     pub(super) health: Arc<PeerHealth>,
@@ -47,7 +47,7 @@ impl Observer {
 
     /// The last answers of DNS.
     #[must_use]
-    pub fn found(&self) -> Found {
+    pub fn found(&self) -> DiscoveryState {
         self.found.borrow().clone()
     }
 

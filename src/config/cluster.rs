@@ -9,7 +9,7 @@ use super::value::{self, Wrong, wrong};
 use super::{ConfigError, Raw, at_least, positive_duration, read, read_open};
 use crate::membership::discovery::Dns;
 use crate::membership::node_info::{MAX_REGION_BYTES, MAX_SERVER_BYTES};
-use crate::membership::target::Target;
+use crate::membership::seed::Seed;
 use crate::seal::{Keyring, Secrets};
 
 /// Longest cluster id in bytes. It appears in logs.
@@ -19,7 +19,7 @@ const MAX_CLUSTER_ID_BYTES: usize = 64;
 #[derive(Clone, Debug)]
 pub struct ClusterConfig {
     /// Addresses of the other nodes; empty for a node that is alone.
-    pub replicate_with: Vec<Target>,
+    pub replicate_with: Vec<Seed>,
     /// Time between two syncs.
     pub replicate_interval: Duration,
     /// Time between two resolutions of the host names in `replicate_with`.
@@ -86,7 +86,7 @@ const NEED_OTHERS: &[&str] =
 impl ClusterConfig {
     pub(super) fn from_raw(raw: &Raw) -> Result<Self, ConfigError> {
         let cluster = Self {
-            replicate_with: read_open(raw, "replicate-with", targets)?.unwrap_or_default(),
+            replicate_with: read_open(raw, "replicate-with", seeds)?.unwrap_or_default(),
             replicate_interval: read(raw, "replicate-interval", interval)?,
             resolve_interval: read(raw, "replicate-resolve-interval", positive_duration)?,
             dns: read_open(raw, "dns-server", dns_server)?.unwrap_or(Dns::System),
@@ -144,7 +144,7 @@ impl ClusterConfig {
     #[must_use]
     pub fn rows(&self) -> Vec<(&'static str, String)> {
         let quoted = |text: &dyn fmt::Display| format!("{:?}", text.to_string());
-        let targets: Vec<_> = self.replicate_with.iter().map(Target::to_string).collect();
+        let seeds: Vec<_> = self.replicate_with.iter().map(Seed::to_string).collect();
         let duration = |duration: Duration| quoted(&crate::wire::duration::GoDuration(duration));
         let (given, file) = match &self.secret {
             SecretSource::None => ("", String::new()),
@@ -152,7 +152,7 @@ impl ClusterConfig {
             SecretSource::File(path, _) => ("", path.display().to_string()),
         };
         vec![
-            ("ReplicateWith", quoted(&targets.join(","))),
+            ("ReplicateWith", quoted(&seeds.join(","))),
             ("ReplicateInterval", duration(self.replicate_interval)),
             ("ReplicateResolveInterval", duration(self.resolve_interval)),
             (
@@ -202,8 +202,8 @@ fn interval(text: &str) -> Result<Duration, Wrong> {
     at_least(text, Duration::from_millis(10), "write 10ms or more, such as 1s")
 }
 
-fn targets(text: &str) -> Result<Vec<Target>, Wrong> {
-    Target::parse_list(text).map_err(|error| Wrong { why: error.why, advice: error.advice })
+fn seeds(text: &str) -> Result<Vec<Seed>, Wrong> {
+    Seed::parse_list(text).map_err(|error| Wrong { why: error.why, advice: error.advice })
 }
 
 fn dns_server(text: &str) -> Result<Dns, Wrong> {
@@ -241,11 +241,11 @@ fn advertise(text: &str) -> Result<HostPort, Wrong> {
     }
     // the port is required: a guess may be wrong for peers
     let has_port = text.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
-    let address = match Target::parse(text) {
+    let address = match Seed::parse(text) {
         Ok(_) if !has_port => return wrong("no port", ADVICE),
-        Ok(Target::Address(address)) => HostPort { host: address.ip().to_string(), port: address.port() },
-        Ok(Target::Host { name, port }) => HostPort { host: name, port },
-        Ok(Target::Service { .. }) => return wrong("not a host", ADVICE),
+        Ok(Seed::Address(address)) => HostPort { host: address.ip().to_string(), port: address.port() },
+        Ok(Seed::Host { name, port }) => HostPort { host: name, port },
+        Ok(Seed::Service { .. }) => return wrong("not a host", ADVICE),
         Err(error) => return wrong(error.why, ADVICE),
     };
     if address.to_string().len() > MAX_SERVER_BYTES {

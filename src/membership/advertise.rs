@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::discovery::Found;
-use super::target::DEFAULT_PORT;
+use super::discovery::DiscoveryState;
+use super::seed::DEFAULT_PORT;
 
 /// How long to wait for discovery to name somebody: the address is the better known for it, but nobody needs to be there.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -33,7 +33,7 @@ pub struct Advertised {
 pub async fn find(
     listen: SocketAddr,
     told: Option<(&str, u16)>,
-    mut found: watch::Receiver<Found>,
+    mut found: watch::Receiver<DiscoveryState>,
 ) -> io::Result<Advertised> {
     if let Some((host, port)) = told {
         let bracketed =
@@ -43,7 +43,7 @@ pub async fn find(
         let gossip = v4_first.ok_or(io::ErrorKind::AddrNotAvailable)?;
         return Ok(Advertised { gossip, server: bracketed });
     }
-    let known = |found: &Found| found.unanswered() == 0 || !found.addresses.is_empty();
+    let known = |found: &DiscoveryState| found.unanswered() == 0 || !found.addresses.is_empty();
     // without an answer it is what can be said without one
     let peers = match timeout(PATIENCE, found.wait_for(known)).await {
         Ok(Ok(found)) => found.addresses.to_vec(),
@@ -108,7 +108,7 @@ mod tests {
     async fn what_is_told_is_taken_and_what_is_not_is_found() {
         let named = |addresses: &[&str]| {
             let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
-            watch::channel(Found { addresses, ..Found::default() }).1
+            watch::channel(DiscoveryState { addresses, ..DiscoveryState::default() }).1
         };
         let listen = "0.0.0.0:7".parse().unwrap();
         let at = |gossip: &str, server: &str| Advertised {

@@ -9,7 +9,7 @@ use chitchat::ChitchatHandle;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, sleep};
 
-use super::discovery::Found;
+use super::discovery::DiscoveryState;
 use super::node_info::NodeInfo;
 use super::seed_table::{AddressStates, SeedTable};
 use super::stats::Stats;
@@ -40,7 +40,7 @@ pub(super) struct Gossip {
     pub(super) published: watch::Receiver<Summary>,
     /// Where peers find us.
     pub(super) moved: watch::Receiver<Home>,
-    pub(super) found: watch::Receiver<Found>,
+    pub(super) found: watch::Receiver<DiscoveryState>,
     pub(super) seeds: Arc<Mutex<SeedTable>>,
     pub(super) stats: Arc<Stats>,
     pub(super) taken: Arc<Notify>,

@@ -9,10 +9,10 @@ pub mod datagram;
 pub mod discovery;
 mod gossip;
 pub mod node_info;
+pub mod seed;
 mod seed_table;
 mod socket;
 pub mod stats;
-pub mod target;
 mod view;
 
 use std::fmt;
@@ -30,7 +30,7 @@ use tokio::task::JoinHandle;
 
 use crate::core::peers::Summary;
 use crate::seal::Keyring;
-use discovery::Found;
+use discovery::DiscoveryState;
 use gossip::Gossip;
 use node_info::{Identity, NodeInfo};
 pub use seed_table::{AddressState, AddressStates};
@@ -132,7 +132,10 @@ impl Membership {
     ///
     /// # Errors
     /// If the sockets cannot be had.
-    pub async fn start(settings: Settings, found: watch::Receiver<Found>) -> Result<Self, StartError> {
+    pub async fn start(
+        settings: Settings,
+        found: watch::Receiver<DiscoveryState>,
+    ) -> Result<Self, StartError> {
         let error = |cause: &dyn fmt::Display| StartError(cause.to_string());
         let net = tokio::net::UdpSocket::from_std(settings.socket).map_err(|e| error(&e))?;
         let local = net.local_addr().map_err(|e| error(&e))?;

@@ -12,12 +12,12 @@ use crate::cluster::peer_health::Health;
 use crate::core::protocol::ProtocolRange;
 use crate::core::{GenesisMark, Incarnation, NodeState, Summary};
 use crate::fill::UpstreamHealth;
-use crate::membership::discovery::{Found, TargetStatus};
-use crate::membership::target::Target as Named;
+use crate::membership::discovery::{DiscoveryState, SeedResolution};
+use crate::membership::seed::Seed as Named;
 use crate::membership::{AddressState, Member as Seat, View};
 use crate::node::store::{ClusterCensus, PeerCensus};
 use crate::wire::cluster::{
-    Address, Cluster, Discovery, Fill, Genesis, MOST, Member, Members, Protocol, SetMark, Target, ThisNode,
+    Address, Cluster, Discovery, Fill, Genesis, MOST, Member, Members, Protocol, Seed, SetMark, ThisNode,
     Unreadable, Upstream,
 };
 
@@ -132,7 +132,7 @@ fn members(
     }
 }
 
-fn discovery(view: &View, found: &Found, silent: &BTreeMap<SocketAddr, String>) -> Discovery {
+fn discovery(view: &View, found: &DiscoveryState, silent: &BTreeMap<SocketAddr, String>) -> Discovery {
     let names: BTreeMap<Incarnation, &str> = view
         .dead
         .iter()
@@ -151,17 +151,17 @@ fn discovery(view: &View, found: &Found, silent: &BTreeMap<SocketAddr, String>) 
         let why = silent.get(address).cloned();
         Address { address: address.to_string(), is: is.to_owned(), node, why }
     };
-    let target = |status: &TargetStatus| Target {
-        target: status.target.to_string(),
+    let seed = |status: &SeedResolution| Seed {
+        target: status.seed.to_string(),
         addresses: status.addresses.len(),
-        answered_ms_ago: match status.target {
+        answered_ms_ago: match status.seed {
             Named::Address(_) => Some(0),
             _ => status.last_ok.map(|at| ms(at.elapsed())),
         },
         error: status.error.as_ref().map(|(_, why)| why.clone()),
     };
     Discovery {
-        targets: found.targets.iter().map(target).collect(),
+        targets: found.seeds.iter().map(seed).collect(),
         addresses: view.addresses.states.iter().take(MOST).map(address).collect(),
         left_off: found.left_off,
     }

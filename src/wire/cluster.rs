@@ -214,29 +214,29 @@ pub struct Unreadable {
     pub error: String,
 }
 
-/// What `--replicate-with` came to.
+/// The seeds of `--replicate-with`, and their addresses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Discovery {
-    /// Each thing that it names.
-    pub targets: Vec<Target>,
-    /// Who is at each address.
+    /// Each seed.
+    pub targets: Vec<Seed>,
+    /// The state of each address.
     pub addresses: Vec<Address>,
-    /// Addresses that were too many.
+    /// The number of addresses that were too many, and are left off.
     pub left_off: usize,
 }
 
-/// One thing that `--replicate-with` names.
+/// A seed: one entry of `--replicate-with`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Target {
-    /// What it is.
+pub struct Seed {
+    /// The entry.
     pub target: String,
-    /// How many addresses its last good answer had.
+    /// The number of addresses in its last good answer.
     pub addresses: usize,
     /// How old that answer is, ms; `None` if there never was one. An address needs none, and has 0.
     pub answered_ms_ago: Option<u64>,
-    /// What went wrong since.
+    /// Why the last attempt failed, if that was after the last good answer.
     pub error: Option<String>,
 }
 
@@ -248,9 +248,9 @@ pub struct Address {
     pub address: String,
     /// `this node`, `member`, `answers` (no live member yet or any more), `silent`, `unusable` (IPv6 from an IPv4 socket).
     pub is: String,
-    /// Node id, or incarnation, of who is there.
+    /// Node id or incarnation of the process there.
     pub node: Option<String>,
-    /// Why it is silent, as far as that is known.
+    /// Why it is silent, if that is known.
     pub why: Option<String>,
 }
 

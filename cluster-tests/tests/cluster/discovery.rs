@@ -6,29 +6,36 @@ use std::time::{Duration, Instant};
 use cluster_tests::dns::{NameServer, Zone};
 use cluster_tests::wait::LIMIT;
 use tokio::sync::watch;
-use vwatch::membership::discovery::{Discovery, Dns, Found};
-use vwatch::membership::target::Target;
+use vwatch::membership::discovery::{Discovery, DiscoveryState, Dns};
+use vwatch::membership::seed::Seed;
 
 const EVERY: Duration = Duration::from_millis(50);
 
-fn start(targets: &str, server: &NameServer) -> (Discovery, watch::Receiver<Found>) {
-    let targets = Target::parse_list(targets).expect("a list");
-    let discovery = Discovery::start(&targets, EVERY, &Dns::Server(server.address()));
+fn start(seeds: &str, server: &NameServer) -> (Discovery, watch::Receiver<DiscoveryState>) {
+    let seeds = Seed::parse_list(seeds).expect("a list");
+    let discovery = Discovery::start(&seeds, EVERY, &Dns::Server(server.address()));
     let found = discovery.found();
     (discovery, found)
 }
 
-fn shown(found: &Found) -> Vec<String> {
+fn shown(found: &DiscoveryState) -> Vec<String> {
     found.addresses.iter().map(ToString::to_string).collect()
 }
 
-async fn wait(found: &mut watch::Receiver<Found>, what: &str, holds: impl FnMut(&Found) -> bool) -> Found {
+async fn wait(
+    found: &mut watch::Receiver<DiscoveryState>,
+    what: &str,
+    holds: impl FnMut(&DiscoveryState) -> bool,
+) -> DiscoveryState {
     let waited =
         tokio::time::timeout(LIMIT, found.wait_for(holds)).await.map(|found| found.expect("it runs").clone());
     waited.unwrap_or_else(|_| panic!("waited in vain for {what}: {:?}", *found.borrow()))
 }
 
-async fn wait_for_addresses(found: &mut watch::Receiver<Found>, expected: &[&str]) -> Found {
+async fn wait_for_addresses(
+    found: &mut watch::Receiver<DiscoveryState>,
+    expected: &[&str],
+) -> DiscoveryState {
     wait(found, &format!("{expected:?}"), |found| shown(found) == expected).await
 }
 
@@ -45,7 +52,7 @@ async fn a_changed_answer_is_followed_whatever_its_ttl() {
     server.serve(&zone.clone().host("other.test", &["10.0.0.3"]));
     let last = wait_for_addresses(&mut found, &[]).await;
     assert_eq!(last.unanswered(), 0);
-    assert!(last.targets[0].error.is_none(), "{last:?}");
+    assert!(last.seeds[0].error.is_none(), "{last:?}");
 }
 
 #[tokio::test]
@@ -53,10 +60,10 @@ async fn a_name_that_never_existed_is_an_answer_and_no_server_is_none() {
     let mut server = NameServer::start(&Zone::default());
     let (_discovery, mut found) = start("nobody.test", &server);
     let last = wait(&mut found, "an answer", |found| found.unanswered() == 0).await;
-    assert!(last.addresses.is_empty() && last.targets[0].error.is_none());
+    assert!(last.addresses.is_empty() && last.seeds[0].error.is_none());
     server.stop();
     let (_discovery, mut found) = start("nobody.test", &server);
-    let last = wait(&mut found, "a failure", |found| found.targets[0].error.is_some()).await;
+    let last = wait(&mut found, "a failure", |found| found.seeds[0].error.is_some()).await;
     assert_eq!(last.unanswered(), 1);
 }
 
@@ -65,9 +72,9 @@ async fn a_name_that_never_existed_is_an_answer_and_no_server_is_none() {
 async fn who_is_told_of_nobody_asks_again_soon() {
     let zone = Zone::default();
     let mut server = NameServer::start(&zone);
-    let targets = Target::parse_list("nodes.test:9").expect("a list");
+    let seeds = Seed::parse_list("nodes.test:9").expect("a list");
     let an_hour = Duration::from_secs(3600);
-    let discovery = Discovery::start(&targets, an_hour, &Dns::Server(server.address()));
+    let discovery = Discovery::start(&seeds, an_hour, &Dns::Server(server.address()));
     let mut found = discovery.found();
     wait(&mut found, "an answer", |found| found.unanswered() == 0).await;
     server.serve(&zone.clone().host("nodes.test", &["10.0.0.1"]));
@@ -83,12 +90,12 @@ async fn what_fails_keeps_its_last_answer_and_comes_back() {
     let (_discovery, mut found) = start("nodes.test,10.0.0.9:1", &server);
     wait_for_addresses(&mut found, &["10.0.0.1:8008", "10.0.0.9:1"]).await;
     server.stop();
-    let last = wait(&mut found, "a failure", |found| found.targets[0].error.is_some()).await;
+    let last = wait(&mut found, "a failure", |found| found.seeds[0].error.is_some()).await;
     assert_eq!(shown(&last), ["10.0.0.1:8008", "10.0.0.9:1"]);
-    assert!(last.targets[0].last_ok.is_some());
+    assert!(last.seeds[0].last_ok.is_some());
     server.serve(&zone.host("nodes.test", &["10.0.0.2"]));
     let last = wait_for_addresses(&mut found, &["10.0.0.1:8008", "10.0.0.2:8008", "10.0.0.9:1"]).await;
-    assert!(last.targets[0].error.is_none());
+    assert!(last.seeds[0].error.is_none());
 }
 
 #[tokio::test]
@@ -112,13 +119,13 @@ async fn services_have_hosts_and_ports() {
 #[tokio::test]
 async fn a_silent_server_delays_nobody_else_and_is_told() {
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let targets = Target::parse_list("nodes.test,10.0.0.9:1").unwrap();
+    let seeds = Seed::parse_list("nodes.test,10.0.0.9:1").unwrap();
     let started = Instant::now();
-    let discovery = Discovery::start(&targets, EVERY, &Dns::Server(silent.local_addr().unwrap()));
+    let discovery = Discovery::start(&seeds, EVERY, &Dns::Server(silent.local_addr().unwrap()));
     let mut found = discovery.found();
     assert_eq!(shown(&found.borrow()), ["10.0.0.9:1"]);
     assert!(started.elapsed() < Duration::from_secs(1), "addresses wait for nobody");
-    let last = wait(&mut found, "a failure", |found| found.targets[0].error.is_some()).await;
+    let last = wait(&mut found, "a failure", |found| found.seeds[0].error.is_some()).await;
     assert_eq!(last.unanswered(), 1);
 }
 
@@ -133,8 +140,8 @@ async fn answers_too_long_for_a_datagram_come_by_tcp() {
 
 #[tokio::test]
 async fn the_system_knows_this_machine() {
-    let targets = Target::parse_list("localhost:9").unwrap();
-    let discovery = Discovery::start(&targets, EVERY, &Dns::System);
+    let seeds = Seed::parse_list("localhost:9").unwrap();
+    let discovery = Discovery::start(&seeds, EVERY, &Dns::System);
     let mut found = discovery.found();
     wait(&mut found, "an address of localhost", |found| {
         shown(found).iter().any(|address| address == "127.0.0.1:9" || address == "[::1]:9")

@@ -13,7 +13,7 @@ use vwatch::core::peers::{NodeState, Summary};
 use vwatch::core::protocol::ProtocolRange;
 use vwatch::core::record::Incarnation;
 use vwatch::core::stamp::Stamp;
-use vwatch::membership::discovery::Found;
+use vwatch::membership::discovery::DiscoveryState;
 use vwatch::membership::node_info::{Identity, hash};
 use vwatch::membership::stats::Dropped;
 use vwatch::membership::{GOSSIP_EVERY, Membership, Settings, View, bind};
@@ -39,7 +39,7 @@ pub fn wall_us() -> i64 {
 /// A membership, and what is needed to change it.
 pub struct Member {
     pub membership: Membership,
-    pub found: watch::Sender<Found>,
+    pub found: watch::Sender<DiscoveryState>,
     pub view: watch::Receiver<Arc<View>>,
     pub summary: Summary,
     pub keyring: Arc<Keyring>,
@@ -115,10 +115,10 @@ impl Start {
     }
 }
 
-pub fn named(addresses: &[SocketAddr]) -> Found {
+pub fn named(addresses: &[SocketAddr]) -> DiscoveryState {
     let mut addresses = addresses.to_vec();
     addresses.sort_unstable();
-    Found { addresses: addresses.into(), ..Found::default() }
+    DiscoveryState { addresses: addresses.into(), ..DiscoveryState::default() }
 }
 
 impl Member {

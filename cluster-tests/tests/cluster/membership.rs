@@ -12,8 +12,8 @@ use vwatch::core::peers::NodeState;
 use vwatch::core::stamp::Stamp;
 use vwatch::membership::discovery::{Discovery, Dns};
 use vwatch::membership::node_info::hash;
+use vwatch::membership::seed::Seed;
 use vwatch::membership::stats::Dropped;
-use vwatch::membership::target::Target;
 use vwatch::membership::{AddressState, Home, bind};
 use vwatch::seal::{Keyring, Secrets};
 
@@ -66,8 +66,8 @@ async fn a_name_is_enough_and_a_restarted_node_with_a_new_address_is_found() {
     });
     let zone = |ips: &[&str]| Zone::default().host("nodes.test", ips);
     let mut server = NameServer::start(&zone(&["127.0.0.11", "127.0.0.12", "127.0.0.13"]));
-    let targets = [Target::Host { name: "nodes.test".into(), port }];
-    let discovery = Discovery::start(&targets, Duration::from_millis(100), &Dns::Server(server.address()));
+    let seeds = [Seed::Host { name: "nodes.test".into(), port }];
+    let discovery = Discovery::start(&seeds, Duration::from_millis(100), &Dns::Server(server.address()));
     let mut members = Vec::new();
     for start in starts {
         let member = start.run(&[]).await;

@@ -1,8 +1,8 @@
-//! Where other nodes may be: `--replicate-with`, resolved again and again.
+//! Discovery: the addresses of other nodes, by resolving the seeds of `--replicate-with` repeatedly.
 //!
-//! Names are resolved every `--replicate-resolve-interval` whatever the TTL says, by a resolver made anew from
-//! `/etc/resolv.conf` each time: nothing that is kept anywhere can hide a change. What cannot be resolved keeps its last answer;
-//! an answer that there is nobody is an answer.
+//! Names are resolved every `--replicate-resolve-interval`, whatever the TTL says. Each time a new resolver is made
+//! from `/etc/resolv.conf`, so that no cache hides a change. If a name cannot be resolved, its last answer is kept; an
+//! answer without addresses is an answer.
 
 mod resolve;
 
@@ -15,108 +15,110 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::target::{Target, is_of_a_node};
+use super::seed::{Seed, is_of_a_node};
 pub use resolve::Dns;
-use resolve::Memory;
+use resolve::LastAnswers;
 
-/// Most addresses that are taken: several times the largest group that is meant to work. What is beyond is counted and
+/// Most addresses that are used: several times the largest cluster that is supported. Further addresses are counted and
 /// left off.
 pub const MAX_ADDRESSES: usize = 1024;
 
-/// Until a target has answered once, it is asked this often: a node that starts together with its DNS should not wait long.
+/// Until DNS has answered for a seed once, the seed is resolved this often, so that a node that starts together with
+/// its DNS does not wait long.
 const FIRST_ANSWER_EVERY: Duration = Duration::from_secs(1);
 
-/// For this long after its start a node asks as often while it is told of one address at most, which may be its own: it is
-/// about to decide that nobody else is there, and one answer from before the others were known must not be enough for that.
+/// For this long after its start a node also resolves as often while a seed has one address at most, which may be its
+/// own. The node is about to decide that there is no other node, and one early answer must not be enough for that.
 const EAGER: Duration = Duration::from_secs(10);
 
-/// What one target came to.
+/// A seed, and its addresses.
 #[derive(Clone, Debug)]
-pub struct TargetStatus {
-    /// Who was asked for.
-    pub target: Target,
-    /// Its addresses as of the last answer.
+pub struct SeedResolution {
+    /// The seed.
+    pub seed: Seed,
+    /// The addresses of the last answer.
     pub addresses: Arc<[SocketAddr]>,
-    /// When it was last answered, even if the answer was that there is nobody.
+    /// When DNS last answered, even if the answer had no addresses.
     pub last_ok: Option<Instant>,
-    /// When it last failed, and why, if that was after the last answer.
+    /// When the last attempt failed, and why, if that was after the last answer.
     pub error: Option<(Instant, String)>,
 }
 
-/// What all of discovery came to.
+/// All seeds, and all their addresses.
 #[derive(Clone, Debug, Default)]
-pub struct Found {
-    /// All addresses, sorted, each once, [`MAX_ADDRESSES`] at most. Those of ourselves are among them.
+pub struct DiscoveryState {
+    /// All addresses, sorted, each once, [`MAX_ADDRESSES`] at most. This node's own addresses are among them.
     pub addresses: Arc<[SocketAddr]>,
-    /// Each target.
-    pub targets: Vec<TargetStatus>,
-    /// Addresses beyond [`MAX_ADDRESSES`].
+    /// Each seed.
+    pub seeds: Vec<SeedResolution>,
+    /// The number of addresses beyond [`MAX_ADDRESSES`].
     pub left_off: usize,
 }
 
-impl Found {
-    /// Targets that never answered: whoever they stand for is unknown, which is not the same as nobody.
+impl DiscoveryState {
+    /// The number of seeds that DNS has never answered for: their nodes are unknown, which differs from no nodes.
     #[must_use]
     pub fn unanswered(&self) -> usize {
-        self.targets.iter().filter(|status| status.last_ok.is_none()).count()
+        self.seeds.iter().filter(|status| status.last_ok.is_none()).count()
     }
 
-    /// Age of the oldest answer among those for names; nothing where there are none.
+    /// The age of the oldest of the last answers for names; zero if there are none.
     #[must_use]
     pub fn age(&self) -> Duration {
-        let names = self.targets.iter().filter(|status| !matches!(status.target, Target::Address(_)));
+        let names = self.seeds.iter().filter(|status| !matches!(status.seed, Seed::Address(_)));
         names.filter_map(|status| status.last_ok).map(|at| at.elapsed()).max().unwrap_or_default()
     }
 
     fn sum_up(&mut self) {
         let all: BTreeSet<SocketAddr> =
-            self.targets.iter().flat_map(|status| status.addresses.iter().copied()).collect();
+            self.seeds.iter().flat_map(|status| status.addresses.iter().copied()).collect();
         self.left_off = all.len().saturating_sub(MAX_ADDRESSES);
         self.addresses = all.into_iter().take(MAX_ADDRESSES).collect();
     }
 }
 
-/// Resolves until it is dropped, or what [`Discovery::asking`] gave.
+/// Resolves seeds until it is dropped, or until the future of [`Discovery::supervise`] is dropped.
 #[derive(Debug)]
 pub struct Discovery {
-    found: watch::Receiver<Found>,
+    found: watch::Receiver<DiscoveryState>,
     tasks: JoinSet<()>,
 }
 
 impl Discovery {
-    /// Starts a loop for each target that is a name. Needs a tokio runtime.
+    /// Starts a loop for each seed that is a name. Needs a tokio runtime.
     #[must_use]
-    pub fn start(targets: &[Target], every: Duration, dns: &Dns) -> Self {
+    pub fn start(seeds: &[Seed], every: Duration, dns: &Dns) -> Self {
         let now = Instant::now();
-        let status = |target: &Target| TargetStatus {
-            target: target.clone(),
-            addresses: match target {
-                Target::Address(address) => [*address].into(),
+        let status = |seed: &Seed| SeedResolution {
+            seed: seed.clone(),
+            addresses: match seed {
+                Seed::Address(address) => [*address].into(),
                 _ => [].into(),
             },
-            last_ok: matches!(target, Target::Address(_)).then_some(now),
+            last_ok: matches!(seed, Seed::Address(_)).then_some(now),
             error: None,
         };
-        let mut first = Found { targets: targets.iter().map(status).collect(), ..Found::default() };
+        let mut first =
+            DiscoveryState { seeds: seeds.iter().map(status).collect(), ..DiscoveryState::default() };
         first.sum_up();
         let (sender, found) = watch::channel(first);
         let sender = Arc::new(sender);
-        let names = targets.iter().enumerate().filter(|(_, target)| !matches!(target, Target::Address(_)));
+        let names = seeds.iter().enumerate().filter(|(_, seed)| !matches!(seed, Seed::Address(_)));
         let tasks = names
-            .map(|(at, target)| ask_for_ever(at, target.clone(), every, dns.clone(), Arc::clone(&sender)))
+            .map(|(at, seed)| resolve_repeatedly(at, seed.clone(), every, dns.clone(), Arc::clone(&sender)))
             .collect();
         Self { found, tasks }
     }
 
-    /// What was found, now and after each round.
+    /// The state of discovery, now and after each round.
     #[must_use]
-    pub fn found(&self) -> watch::Receiver<Found> {
+    pub fn found(&self) -> watch::Receiver<DiscoveryState> {
         self.found.clone()
     }
 
-    /// Goes on while names are asked for, and panics if that breaks down: else the last answer would stand for ever, and
-    /// nobody would know. To be run by whoever looks after such loops; names are asked for either way.
-    pub fn asking(&mut self) -> impl Future<Output = ()> + Send + use<> {
+    /// Runs as long as the loops that resolve names, and panics if one of them panics: otherwise the last answer would
+    /// stay for ever without a sign of it. The loops run whether or not this future is polled.
+    pub fn supervise(&mut self) -> impl Future<Output = ()> + Send + use<> {
         let mut tasks = std::mem::take(&mut self.tasks);
         async move {
             while let Some(ended) = tasks.join_next().await {
@@ -130,14 +132,14 @@ impl Discovery {
     }
 }
 
-async fn ask_for_ever(
+async fn resolve_repeatedly(
     at: usize,
-    target: Target,
+    seed: Seed,
     every: Duration,
     dns: Dns,
-    found: Arc<watch::Sender<Found>>,
+    found: Arc<watch::Sender<DiscoveryState>>,
 ) {
-    let mut memory = Memory::default();
+    let mut answers = LastAnswers::default();
     let started = Instant::now();
     let mut answered = false;
     // an interval of zero would be a storm
@@ -145,29 +147,29 @@ async fn ask_for_ever(
     let mut round = tokio::time::interval(every);
     round.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let lonely = memory.addresses().nth(1).is_none() && started.elapsed() < EAGER;
+        let lonely = answers.addresses().nth(1).is_none() && started.elapsed() < EAGER;
         if answered && !lonely {
             round.tick().await;
-        } else if memory.rounds > 0 {
+        } else if answers.rounds > 0 {
             tokio::time::sleep(FIRST_ANSWER_EVERY.min(every)).await;
         }
-        let result = memory.ask(&target, &dns).await;
+        let result = answers.update(&seed, &dns).await;
         if result.is_ok() && !answered {
             answered = true;
             round.reset();
         }
-        found.send_modify(|found| take(found, at, &memory, result));
+        found.send_modify(|found| apply(found, at, &answers, result));
     }
 }
 
-/// Takes the outcome of a round, and says in one line if anything is different.
-fn take(found: &mut Found, at: usize, memory: &Memory, result: Result<(), String>) {
+/// Applies the result of a round, and logs changes.
+fn apply(found: &mut DiscoveryState, at: usize, answers: &LastAnswers, result: Result<(), String>) {
     let now = Instant::now();
     let before = Arc::clone(&found.addresses);
     let left_off = found.left_off;
-    let status = &mut found.targets[at];
-    let target = status.target.to_string();
-    let mut addresses: Vec<_> = memory.addresses().filter(|address| is_of_a_node(address.ip())).collect();
+    let status = &mut found.seeds[at];
+    let seed = status.seed.to_string();
+    let mut addresses: Vec<_> = answers.addresses().filter(|address| is_of_a_node(address.ip())).collect();
     addresses.sort_unstable();
     addresses.dedup();
     status.addresses = addresses.into();
@@ -180,13 +182,13 @@ fn take(found: &mut Found, at: usize, memory: &Memory, result: Result<(), String
             status.last_ok = Some(now);
             status.error = None;
             if news {
-                tracing::info!("discovery: {target} is answered: {} addresses", status.addresses.len());
+                tracing::info!("discovery: {seed} is answered: {} addresses", status.addresses.len());
             }
         }
         Err(error) => {
             if news {
                 tracing::warn!(
-                    "discovery: {target} cannot be resolved: {error}: its last answer is kept ({} addresses)",
+                    "discovery: {seed} cannot be resolved: {error}: its last answer is kept ({} addresses)",
                     status.addresses.len()
                 );
             }
@@ -205,7 +207,7 @@ fn take(found: &mut Found, at: usize, memory: &Memory, result: Result<(), String
     }
 }
 
-/// One line on what came and went; long lists are cut.
+/// One line with the addresses that came and went; long lists are cut.
 fn change(before: &[SocketAddr], after: &[SocketAddr]) -> String {
     let list = |of: &[SocketAddr], without: &[SocketAddr]| {
         let some: Vec<_> = of.iter().filter(|address| !without.contains(address)).collect();
@@ -234,8 +236,8 @@ mod tests {
 
     #[tokio::test]
     async fn addresses_need_no_dns() {
-        let targets = Target::parse_list("10.0.0.2:8008,10.0.0.1:8008").unwrap();
-        let discovery = Discovery::start(&targets, Duration::from_secs(10), &Dns::System);
+        let seeds = Seed::parse_list("10.0.0.2:8008,10.0.0.1:8008").unwrap();
+        let discovery = Discovery::start(&seeds, Duration::from_secs(10), &Dns::System);
         let found = discovery.found().borrow().clone();
         let shown: Vec<_> = found.addresses.iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["10.0.0.1:8008", "10.0.0.2:8008"]);
@@ -243,25 +245,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_looks_after_it_notices_that_it_broke_down() {
-        let (_, found) = watch::channel(Found::default());
+    async fn supervise_panics_if_a_loop_panics() {
+        let (_, found) = watch::channel(DiscoveryState::default());
         let mut tasks = JoinSet::new();
         tasks.spawn(std::future::pending());
         tasks.spawn(async { panic!("on purpose") });
         let mut discovery = Discovery { found, tasks };
-        assert!(tokio::spawn(discovery.asking()).await.is_err_and(|error| error.is_panic()));
+        assert!(tokio::spawn(discovery.supervise()).await.is_err_and(|error| error.is_panic()));
     }
 
     #[test]
-    fn too_many_are_left_off_and_counted() {
-        let status = |target: &str, addresses| TargetStatus {
-            target: Target::parse(target).unwrap(),
+    fn too_many_addresses_are_left_off_and_counted() {
+        let status = |seed: &str, addresses| SeedResolution {
+            seed: Seed::parse(seed).unwrap(),
             addresses,
             last_ok: None,
             error: None,
         };
-        let targets = vec![status("a", addresses(1..1000)), status("b", addresses(500..2001))];
-        let mut found = Found { targets, ..Found::default() };
+        let seeds = vec![status("a", addresses(1..1000)), status("b", addresses(500..2001))];
+        let mut found = DiscoveryState { seeds, ..DiscoveryState::default() };
         found.sum_up();
         assert_eq!((found.addresses.len(), found.left_off), (MAX_ADDRESSES, 2000 - MAX_ADDRESSES));
         assert!(found.addresses.is_sorted());

@@ -1,4 +1,4 @@
-//! One round of questions about one target.
+//! One round of DNS requests for one seed.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -13,25 +13,25 @@ use hickory_resolver::proto::rr::RData;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
 
-use crate::membership::target::Target;
+use crate::membership::seed::Seed;
 
-/// How long a name server may take to answer; it is asked twice.
+/// How long a name server may take to answer; a request is sent twice at most.
 const ASK: Duration = Duration::from_secs(2);
 
 /// How long the system's own resolver may take.
 const FALLBACK: Duration = Duration::from_secs(5);
 
-/// Most records of a service that are taken.
+/// Most records of a service that are used.
 const MAX_SERVICE_RECORDS: usize = 512;
 
-/// Hosts of a service that are asked for at once.
+/// Hosts of a service that are looked up at once.
 const MAX_AT_ONCE: usize = 16;
 
-/// Who is asked.
+/// The resolver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Dns {
-    /// What `/etc/resolv.conf` and `/etc/hosts` say, and where that gives nothing, the system's `getaddrinfo`, which
-    /// may know names from elsewhere.
+    /// `/etc/resolv.conf` and `/etc/hosts`; if they give no address, the system's `getaddrinfo`, which may know names
+    /// from other sources.
     System,
     /// This name server only.
     Server(SocketAddr),
@@ -59,24 +59,24 @@ impl Dns {
     }
 }
 
-/// An answer, or that there was none.
+/// The answer to a lookup.
 #[derive(Debug)]
-enum Answer<T> {
-    /// What there is; nothing, if the name does not exist or has no such records.
-    Is(Vec<T>),
-    /// Nobody could say.
+enum DnsAnswer<T> {
+    /// The records; empty, if the name does not exist or has no such records.
+    Found(Vec<T>),
+    /// No name server answered, or the answer was an error.
     Failed(String),
 }
 
-fn answer<T>(looked_up: Result<Vec<T>, NetError>) -> Answer<T> {
+fn dns_answer<T>(looked_up: Result<Vec<T>, NetError>) -> DnsAnswer<T> {
     match looked_up {
-        Ok(list) => Answer::Is(list),
+        Ok(list) => DnsAnswer::Found(list),
         Err(NetError::Dns(DnsError::NoRecordsFound(none)))
             if matches!(none.response_code, ResponseCode::NXDomain | ResponseCode::NoError) =>
         {
-            Answer::Is(Vec::new())
+            DnsAnswer::Found(Vec::new())
         }
-        Err(error) => Answer::Failed(one_line(&error.to_string())),
+        Err(error) => DnsAnswer::Failed(one_line(&error.to_string())),
     }
 }
 
@@ -84,36 +84,36 @@ fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
 }
 
-/// The last good answers about one target.
+/// The last good answers for one seed.
 #[derive(Debug, Default)]
-pub(super) struct Memory {
-    /// How often it was asked for.
+pub(super) struct LastAnswers {
+    /// The number of rounds.
     pub(super) rounds: u64,
-    places: Vec<(String, u16)>,
+    endpoints: Vec<(String, u16)>,
     hosts: BTreeMap<String, Host>,
 }
 
-/// What was last said about a host, of each kind of address.
+/// The last addresses of a host, by kind.
 #[derive(Clone, Debug, Default)]
 struct Host {
     v4: Vec<IpAddr>,
     v6: Vec<IpAddr>,
 }
 
-impl Memory {
-    /// All addresses that were last said to be there.
+impl LastAnswers {
+    /// All addresses of the last good answers.
     pub(super) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.places.iter().flat_map(|(name, port)| {
+        self.endpoints.iter().flat_map(|(name, port)| {
             let ips = self.hosts.get(name).into_iter().flat_map(|host| host.v4.iter().chain(&host.v6));
             ips.map(|ip| SocketAddr::new(ip.to_canonical(), *port))
         })
     }
 
-    /// Asks once for everything about a target.
+    /// Resolves the seed once.
     ///
     /// # Errors
-    /// What failed; what was known of that stays.
-    pub(super) async fn ask(&mut self, target: &Target, dns: &Dns) -> Result<(), String> {
+    /// If a lookup fails; its last good answer stays.
+    pub(super) async fn update(&mut self, seed: &Seed, dns: &Dns) -> Result<(), String> {
         self.rounds += 1;
         let resolver = {
             let dns = dns.clone();
@@ -126,28 +126,28 @@ impl Memory {
             }
         };
         let mut failed = None;
-        match target {
-            Target::Address(_) => return Ok(()),
-            Target::Host { name, port } => self.places = vec![(name.clone(), *port)],
-            Target::Service { name } => match services(&resolver, name).await {
-                Answer::Is(places) => self.places = places,
-                Answer::Failed(error) => failed = Some(error),
+        match seed {
+            Seed::Address(_) => return Ok(()),
+            Seed::Host { name, port } => self.endpoints = vec![(name.clone(), *port)],
+            Seed::Service { name } => match look_up_services(&resolver, name).await {
+                DnsAnswer::Found(endpoints) => self.endpoints = endpoints,
+                DnsAnswer::Failed(error) => failed = Some(error),
             },
         }
-        let mut names: Vec<String> = self.places.iter().map(|(name, _)| name.clone()).collect();
+        let mut names: Vec<String> = self.endpoints.iter().map(|(name, _)| name.clone()).collect();
         names.sort_unstable();
         names.dedup();
         self.hosts.retain(|name, _| names.contains(name));
-        let mut asking = JoinSet::new();
+        let mut lookups = JoinSet::new();
         let mut rest = names.into_iter();
         loop {
-            while asking.len() < MAX_AT_ONCE
+            while lookups.len() < MAX_AT_ONCE
                 && let Some(name) = rest.next()
             {
                 let known = self.hosts.get(&name).cloned().unwrap_or_default();
-                asking.spawn(host(name, known, resolver.clone(), dns.clone()));
+                lookups.spawn(look_up_host(name, known, resolver.clone(), dns.clone()));
             }
-            match asking.join_next().await {
+            match lookups.join_next().await {
                 None => break,
                 Some(Ok((name, known, result))) => {
                     self.hosts.insert(name, known);
@@ -162,26 +162,31 @@ impl Memory {
 
 type Resolver = Result<TokioResolver, String>;
 
-async fn services(resolver: &Resolver, name: &str) -> Answer<(String, u16)> {
+async fn look_up_services(resolver: &Resolver, name: &str) -> DnsAnswer<(String, u16)> {
     let resolver = match resolver {
         Ok(resolver) => resolver,
-        Err(error) => return Answer::Failed(error.clone()),
+        Err(error) => return DnsAnswer::Failed(error.clone()),
     };
-    let places = |data: &RData| match data {
-        // a service whose host is the root is said not to be there (RFC 2782)
+    let endpoints = |data: &RData| match data {
+        // a service with the root as its host does not exist (RFC 2782)
         RData::SRV(srv) if !srv.target.is_root() && srv.port > 0 => {
             Some((srv.target.to_ascii().to_ascii_lowercase(), srv.port))
         }
         _ => None,
     };
     let looked_up = resolver.srv_lookup(name).await;
-    answer(looked_up.map(|found| {
-        found.answers().iter().filter_map(|record| places(&record.data)).take(MAX_SERVICE_RECORDS).collect()
+    dns_answer(looked_up.map(|found| {
+        found
+            .answers()
+            .iter()
+            .filter_map(|record| endpoints(&record.data))
+            .take(MAX_SERVICE_RECORDS)
+            .collect()
     }))
 }
 
-/// Asks for both kinds of addresses of a host at once; each keeps its last answer for itself.
-async fn host(
+/// Looks up both kinds of addresses of a host at once; each kind keeps its own last answer.
+async fn look_up_host(
     name: String,
     mut known: Host,
     resolver: Resolver,
@@ -191,16 +196,16 @@ async fn host(
         Ok(resolver) => tokio::join!(
             async {
                 let looked_up = resolver.ipv4_lookup(name.as_str()).await;
-                answer(looked_up.map(|found| ips(found.answers().iter().map(|record| &record.data))))
+                dns_answer(looked_up.map(|found| ips(found.answers().iter().map(|record| &record.data))))
             },
             async {
                 let looked_up = resolver.ipv6_lookup(name.as_str()).await;
-                answer(looked_up.map(|found| ips(found.answers().iter().map(|record| &record.data))))
+                dns_answer(looked_up.map(|found| ips(found.answers().iter().map(|record| &record.data))))
             }
         ),
-        Err(error) => (Answer::Failed(error.clone()), Answer::Failed(error.clone())),
+        Err(error) => (DnsAnswer::Failed(error.clone()), DnsAnswer::Failed(error.clone())),
     };
-    let nothing = |answer: &Answer<IpAddr>| !matches!(answer, Answer::Is(ips) if !ips.is_empty());
+    let nothing = |answer: &DnsAnswer<IpAddr>| !matches!(answer, DnsAnswer::Found(ips) if !ips.is_empty());
     if nothing(&v4)
         && nothing(&v6)
         && dns == Dns::System
@@ -212,14 +217,14 @@ async fn host(
     let mut some = false;
     for (answer, known) in [(v4, &mut known.v4), (v6, &mut known.v6)] {
         match answer {
-            Answer::Is(ips) => {
+            DnsAnswer::Found(ips) => {
                 some |= !ips.is_empty();
                 *known = ips;
             }
-            Answer::Failed(error) => errors.push(error),
+            DnsAnswer::Failed(error) => errors.push(error),
         }
     }
-    // some name servers never answer for one of the kinds: that is no failure as long as the other one is there
+    // some name servers never answer for one kind: that is no failure if the other kind has addresses
     let result = match errors.pop() {
         Some(error) if !some => Err(format!("{name}: {error}")),
         _ => Ok(()),
@@ -227,7 +232,7 @@ async fn host(
     (name, known, result)
 }
 
-/// What `getaddrinfo` says, if it says anything.
+/// The addresses by `getaddrinfo`; `None` if there are none.
 async fn by_the_system(name: &str) -> Option<Host> {
     let found = timeout(FALLBACK, tokio::net::lookup_host((name, 0))).await.ok()?.ok()?;
     let (v4, v6): (Vec<_>, Vec<_>) = found.map(|address| address.ip()).partition(IpAddr::is_ipv4);

@@ -1,24 +1,24 @@
-//! What `--replicate-with` names: where other nodes are, or who knows.
+//! Seeds: the entries of `--replicate-with`. A seed is the address of a node, or a name that DNS resolves to addresses.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// The server port of a node where none is said, as vwatch's.
+/// The server port of a seed without a port: the default of vwatch.
 pub const DEFAULT_PORT: u16 = 8008;
 
-/// Most targets of a node: more are a list that belongs into DNS.
-pub const MAX_TARGETS: usize = 64;
+/// Most seeds of a node. A longer list belongs into DNS.
+pub const MAX_SEEDS: usize = 64;
 
-/// One place to look for nodes.
+/// A seed: one entry of `--replicate-with`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Target {
+pub enum Seed {
     /// A node, by its address.
     Address(SocketAddr),
     /// All addresses, IPv4 and IPv6, of a name.
     Host {
         /// The name, in lower case.
         name: String,
-        /// Port of all of them.
+        /// The server port at each of these addresses.
         port: u16,
     },
     /// Hosts and ports that a name's SRV records list.
@@ -28,58 +28,58 @@ pub enum Target {
     },
 }
 
-/// Why a text names no place.
+/// Why a text is no seed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TargetError {
+pub struct SeedError {
     /// What is wrong.
     pub why: String,
     /// What would be right.
     pub advice: &'static str,
 }
 
-impl fmt::Display for TargetError {
+impl fmt::Display for SeedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.why, self.advice)
     }
 }
 
-impl std::error::Error for TargetError {}
+impl std::error::Error for SeedError {}
 
 const ADVICE: &str =
     "write http://host:port, host:port, [::1]:8008 or srv:_service._udp.domain, separated by commas";
 
-fn wrong<T>(why: impl Into<String>) -> Result<T, TargetError> {
-    Err(TargetError { why: why.into(), advice: ADVICE })
+fn wrong<T>(why: impl Into<String>) -> Result<T, SeedError> {
+    Err(SeedError { why: why.into(), advice: ADVICE })
 }
 
-impl Target {
-    /// Reads a list with commas. Spaces, and commas too many, do not count; what is named twice is taken once.
+impl Seed {
+    /// Reads a list that is separated by commas. Ignores spaces and empty entries, and takes each seed once.
     ///
     /// # Errors
-    /// The first text that names no place, or if there is none, or more than [`MAX_TARGETS`].
-    pub fn parse_list(text: &str) -> Result<Vec<Self>, TargetError> {
-        let mut targets = Vec::new();
+    /// If an entry is no seed, or if there are no seeds or more than [`MAX_SEEDS`].
+    pub fn parse_list(text: &str) -> Result<Vec<Self>, SeedError> {
+        let mut seeds = Vec::new();
         for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
-            let target = Self::parse(item)?;
-            if !targets.contains(&target) {
-                targets.push(target);
+            let seed = Self::parse(item)?;
+            if !seeds.contains(&seed) {
+                seeds.push(seed);
             }
         }
-        match targets.len() {
-            0 => wrong("it names nobody"),
-            1..=MAX_TARGETS => Ok(targets),
-            count => Err(TargetError {
-                why: format!("{count} places"),
+        match seeds.len() {
+            0 => wrong("it names no node"),
+            1..=MAX_SEEDS => Ok(seeds),
+            count => Err(SeedError {
+                why: format!("{count} entries"),
                 advice: "give 64 at most: one DNS name can stand for any number of nodes",
             }),
         }
     }
 
-    /// Reads one.
+    /// Reads one seed.
     ///
     /// # Errors
-    /// If it names no place.
-    pub fn parse(text: &str) -> Result<Self, TargetError> {
+    /// If the text is no seed.
+    pub fn parse(text: &str) -> Result<Self, SeedError> {
         if let Some(name) = strip_prefix(text, "srv:") {
             return service(name);
         }
@@ -115,13 +115,13 @@ fn strip_prefix<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
     head.eq_ignore_ascii_case(prefix).then(|| &text[prefix.len()..])
 }
 
-/// A text of any length and content, fit for a line.
+/// The first 80 characters of a text, quoted and escaped for a line of an error.
 fn show(text: &str) -> String {
     let short: String = text.chars().take(80).collect();
     format!("{short:?}")
 }
 
-fn split_port(text: &str) -> Result<(&str, u16), TargetError> {
+fn split_port(text: &str) -> Result<(&str, u16), SeedError> {
     let (host, port) = match text.rfind([':', ']']) {
         Some(at) if text.as_bytes()[at] == b':' => (&text[..at], Some(&text[at + 1..])),
         _ => (text, None),
@@ -136,21 +136,21 @@ fn split_port(text: &str) -> Result<(&str, u16), TargetError> {
     }
 }
 
-fn address(ip: IpAddr, port: u16) -> Result<Target, TargetError> {
+fn address(ip: IpAddr, port: u16) -> Result<Seed, SeedError> {
     let ip = ip.to_canonical();
     match is_of_a_node(ip) {
-        true => Ok(Target::Address(SocketAddr::new(ip, port))),
+        true => Ok(Seed::Address(SocketAddr::new(ip, port))),
         false => wrong(format!("{ip} is no address of a node")),
     }
 }
 
-/// Whether one can send to an address and reach one node.
+/// Whether an address can be that of one node.
 pub(super) fn is_of_a_node(ip: IpAddr) -> bool {
     let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
     !ip.is_unspecified() && !ip.is_multicast() && !broadcast
 }
 
-fn name(text: &str) -> Result<String, TargetError> {
+fn name(text: &str) -> Result<String, SeedError> {
     let plain = text.strip_suffix('.').unwrap_or(text);
     let labels = || plain.split('.');
     let fine = |label: &str| {
@@ -166,7 +166,7 @@ fn name(text: &str) -> Result<String, TargetError> {
     Ok(text.to_ascii_lowercase())
 }
 
-fn service(text: &str) -> Result<Target, TargetError> {
+fn service(text: &str) -> Result<Seed, SeedError> {
     let name = name(text)?;
     let mut labels = name.split('.');
     let (service, protocol) = (labels.next().unwrap_or(""), labels.next().unwrap_or(""));
@@ -176,14 +176,14 @@ fn service(text: &str) -> Result<Target, TargetError> {
     if labels.next().is_none_or(str::is_empty) {
         return wrong(format!("{} has no domain", show(text)));
     }
-    Ok(Target::Service { name })
+    Ok(Seed::Service { name })
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for Seed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address(address) => address.fmt(f),
-            // without the scheme it would read as a service
+            // without the scheme it would be read as a service
             Self::Host { name, port } if name.eq_ignore_ascii_case("srv") => {
                 write!(f, "http://{name}:{port}")
             }
@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_notations() {
+    fn each_notation_is_read() {
         for (text, shown) in [
             ("http://10.0.0.1:8009", "10.0.0.1:8009"),
             ("HTTP://node-1.example:80/", "node-1.example:80"),
@@ -213,16 +213,16 @@ mod tests {
             ("srv", "http://srv:8008"),
             ("SRV:_vwatch._tcp.example", "srv:_vwatch._tcp.example"),
         ] {
-            let target = Target::parse(text).unwrap();
-            assert_eq!(target.to_string(), shown);
-            assert_eq!(Target::parse(shown), Ok(target));
+            let seed = Seed::parse(text).unwrap();
+            assert_eq!(seed.to_string(), shown);
+            assert_eq!(Seed::parse(shown), Ok(seed));
         }
-        let list = Target::parse_list(" a:1, ,a:1,b ,").unwrap();
-        assert_eq!(list.iter().map(Target::to_string).collect::<Vec<_>>(), ["a:1", "b:8008"]);
+        let list = Seed::parse_list(" a:1, ,a:1,b ,").unwrap();
+        assert_eq!(list.iter().map(Seed::to_string).collect::<Vec<_>>(), ["a:1", "b:8008"]);
     }
 
     #[test]
-    fn what_names_no_place_says_why() {
+    fn the_error_of_a_text_that_is_no_seed_has_the_reason() {
         for (text, why) in [
             ("https://a:1", "\"https\" is not spoken between nodes"),
             ("http://a:1/v1", "\"http://a:1/v1\" is more than a host and a port"),
@@ -244,9 +244,9 @@ mod tests {
             ("srv:example.com", "\"example.com\" is no name of SRV records"),
             ("srv:_a._udp", "\"_a._udp\" has no domain"),
             ("srv:_a._udp.b:1", "\"_a._udp.b:1\" is no host name"),
-            (" , ", "it names nobody"),
+            (" , ", "it names no node"),
         ] {
-            let error = Target::parse_list(text).unwrap_err();
+            let error = Seed::parse_list(text).unwrap_err();
             if text.starts_with("[::1") {
                 assert!(error.why.contains("IPv6"), "{error}");
                 continue;
@@ -254,16 +254,16 @@ mod tests {
             assert_eq!(error.why, why);
         }
         let many: Vec<_> = (0..65).map(|i| format!("n{i}")).collect();
-        assert_eq!(Target::parse_list(&many.join(",")).unwrap_err().why, "65 places");
+        assert_eq!(Seed::parse_list(&many.join(",")).unwrap_err().why, "65 entries");
     }
 
     proptest! {
         #[test]
         fn any_text_is_a_list_or_an_error_of_one_short_line(text in ".{0,300}") {
-            match Target::parse_list(&text) {
-                Ok(targets) => {
-                    let again: Vec<_> = targets.iter().map(Target::to_string).collect();
-                    prop_assert_eq!(Target::parse_list(&again.join(",")), Ok(targets));
+            match Seed::parse_list(&text) {
+                Ok(seeds) => {
+                    let again: Vec<_> = seeds.iter().map(Seed::to_string).collect();
+                    prop_assert_eq!(Seed::parse_list(&again.join(",")), Ok(seeds));
                 }
                 Err(error) => {
                     let line = error.to_string();
