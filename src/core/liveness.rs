@@ -1,53 +1,54 @@
-//! Whether an address answers at all, while a request waits there for an answer that may take long.
+//! Liveness of an address, while a request waits there for an answer that may take long.
 //!
-//! A long poll says nothing for its whole time, and a process that is frozen, or a machine that is gone, says nothing
-//! either. Hence a request that is answered at once, the *probe*, is sent beside what waits. Time is handed in.
+//! A long poll gets no bytes for its whole time; neither does a request to a process that is frozen, or to a machine
+//! that is gone. Hence a request that is answered at once, the *probe*, is sent beside the waiting one. Time is passed
+//! in.
 //!
-//! | since the last sign of life | is done |
+//! | time since the last sign of life | action |
 //! |---|---|
-//! | less than [`QUIET`] | nothing |
-//! | more, and something waits there | a probe is sent, one at a time |
-//! | [`PROBE_TIME`] after the probe was sent, and still none | the address is silent: it is time for the next address |
+//! | less than [`QUIET`] | none |
+//! | more, and a request waits there | a probe is sent, one at a time |
+//! | [`PROBE_TIME`] after the probe was sent, and still no answer | the address is silent: use the next address |
 
 use std::time::{Duration, Instant};
 
-/// An address that something waits at is probed once it has been quiet for this long.
+/// An address with a waiting request is probed once it has been quiet for this long.
 pub const QUIET: Duration = Duration::from_secs(2);
 
 /// How long an address has to answer a probe, or anything else.
 pub const PROBE_TIME: Duration = Duration::from_secs(2);
 
-/// What to do now about an address that something waits at.
+/// The next action for an address with a waiting request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Nothing until then.
+pub enum LivenessStep {
+    /// Do nothing until this time.
     Wait(Instant),
-    /// Send a probe. Until its time is over there is no other one.
+    /// Send a probe. There is no other probe until its time is over.
     Probe,
-    /// There was no sign of life for the whole time of a probe: give up what waits there.
+    /// There was no sign of life for the whole time of a probe: end the requests that wait there.
     Silent,
 }
 
-/// What one address was last heard and asked.
+/// The last sign of life of an address, and the last probe.
 #[derive(Clone, Copy, Debug)]
 pub struct Liveness {
-    /// The last sign of life, or when something began to wait.
+    /// The last sign of life, or when the request began to wait.
     heard: Instant,
-    /// When the probe was sent that is still to be answered.
+    /// When the unanswered probe was sent.
     probed: Option<Instant>,
-    /// How long it may be quiet, and then how long a probe may take.
+    /// How long the address may be quiet, and then how long a probe may take.
     quiet: Duration,
     probe_time: Duration,
 }
 
 impl Liveness {
-    /// Something begins to wait at an address of which nothing is known.
+    /// The liveness of an address of which nothing is known; a request begins to wait there at `now`.
     #[must_use]
     pub fn new(now: Instant) -> Self {
         Self { heard: now, probed: None, quiet: QUIET, probe_time: PROBE_TIME }
     }
 
-    /// As [`Liveness::new`], for what has no more time than `within` to find an address silent.
+    /// As [`Liveness::new`], for a request that has at most the time `within` to find that an address is silent.
     #[must_use]
     pub fn hurried(now: Instant, within: Duration) -> Self {
         let half = within / 2;
@@ -60,31 +61,31 @@ impl Liveness {
         self.probe_time
     }
 
-    /// The address has answered something: a probe, or any other request.
+    /// Records that the address has answered a probe, or any other request.
     pub fn heard(&mut self, now: Instant) {
         self.heard = now.max(self.heard);
         self.probed = None;
     }
 
-    /// What to do now, where something waits. A probe that this says to send counts as sent.
-    pub fn step(&mut self, now: Instant) -> Step {
+    /// The next action, for an address with a waiting request. If it is a probe, the probe counts as sent.
+    pub fn step(&mut self, now: Instant) -> LivenessStep {
         self.step_after(self.quiet, now)
     }
 
-    /// The same for an address that may be quiet for longer, or not at all.
-    pub fn step_after(&mut self, quiet: Duration, now: Instant) -> Step {
+    /// As [`Liveness::step`], for an address that may be quiet for the time `quiet`.
+    pub fn step_after(&mut self, quiet: Duration, now: Instant) -> LivenessStep {
         match self.probed {
             Some(probed) if now >= probed + self.probe_time => {
                 self.probed = None;
                 self.heard = now;
-                Step::Silent
+                LivenessStep::Silent
             }
-            Some(probed) => Step::Wait(probed + self.probe_time),
+            Some(probed) => LivenessStep::Wait(probed + self.probe_time),
             None if now >= self.heard + quiet => {
                 self.probed = Some(now);
-                Step::Probe
+                LivenessStep::Probe
             }
-            None => Step::Wait(self.heard + quiet),
+            None => LivenessStep::Wait(self.heard + quiet),
         }
     }
 }
@@ -96,44 +97,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quiet_address_is_probed_and_a_silent_one_is_given_up() {
+    fn a_quiet_address_is_probed_and_then_found_silent() {
         let start = Instant::now();
         let mut address = Liveness::new(start);
-        assert_eq!(address.step(start), Step::Wait(start + QUIET));
+        assert_eq!(address.step(start), LivenessStep::Wait(start + QUIET));
         let probed = start + QUIET;
-        assert_eq!(address.step(probed), Step::Probe);
-        assert_eq!(address.step(probed), Step::Wait(probed + PROBE_TIME), "one probe at a time");
-        assert_eq!(address.step(probed + PROBE_TIME), Step::Silent);
+        assert_eq!(address.step(probed), LivenessStep::Probe);
+        assert_eq!(address.step(probed), LivenessStep::Wait(probed + PROBE_TIME), "one probe at a time");
+        assert_eq!(address.step(probed + PROBE_TIME), LivenessStep::Silent);
         let again = probed + PROBE_TIME;
-        assert_eq!(address.step(again), Step::Wait(again + QUIET), "it is given up once");
+        assert_eq!(address.step(again), LivenessStep::Wait(again + QUIET), "it is silent once");
     }
 
     #[test]
     fn any_answer_is_a_sign_of_life() {
         let start = Instant::now();
         let mut address = Liveness::new(start);
-        assert_eq!(address.step(start + QUIET), Step::Probe);
+        assert_eq!(address.step(start + QUIET), LivenessStep::Probe);
         let heard = start + QUIET + PROBE_TIME / 2;
         address.heard(heard);
-        assert_eq!(address.step(start + QUIET + PROBE_TIME), Step::Wait(heard + QUIET));
+        assert_eq!(address.step(start + QUIET + PROBE_TIME), LivenessStep::Wait(heard + QUIET));
         address.heard(start);
-        assert_eq!(address.step(heard), Step::Wait(heard + QUIET), "an older answer changes nothing");
+        assert_eq!(address.step(heard), LivenessStep::Wait(heard + QUIET), "an older answer changes nothing");
     }
 
     #[test]
-    fn one_in_a_hurry_has_found_out_in_its_time() {
+    fn a_request_with_little_time_finds_silence_in_its_time() {
         let start = Instant::now();
         let mut address = Liveness::hurried(start, Duration::from_secs(1));
         let probed = start + Duration::from_millis(500);
-        assert_eq!(address.step(start), Step::Wait(probed));
-        assert_eq!(address.step(probed), Step::Probe);
-        assert_eq!(address.step(start + Duration::from_secs(1)), Step::Silent);
+        assert_eq!(address.step(start), LivenessStep::Wait(probed));
+        assert_eq!(address.step(probed), LivenessStep::Probe);
+        assert_eq!(address.step(start + Duration::from_secs(1)), LivenessStep::Silent);
         let mut patient = Liveness::hurried(start, Duration::from_secs(3600));
-        assert_eq!(patient.step(start), Step::Wait(start + QUIET), "and never takes longer than others");
+        assert_eq!(patient.step(start), LivenessStep::Wait(start + QUIET), "and never later than others");
     }
 
     proptest! {
-        /// Whatever is heard when: probes are bounded, and silence is found in time and never without a probe.
+        /// With answers at any time: probes are bounded, and silence is found in time and never without a probe.
         #[test]
         fn probes_are_bounded_and_silence_is_found(steps in prop::collection::vec((1_u64..3_000, any::<bool>()), 1..200)) {
             let mut now = Instant::now();
@@ -146,16 +147,16 @@ mod tests {
                     heard = now;
                 }
                 match address.step(now) {
-                    Step::Probe => {
+                    LivenessStep::Probe => {
                         prop_assert!(now >= heard + QUIET);
                         prop_assert!(last_probe.is_none_or(|last| now >= last + QUIET));
                         last_probe = Some(now);
                     }
-                    Step::Silent => {
+                    LivenessStep::Silent => {
                         prop_assert!(last_probe.is_some_and(|probe| probe > heard && now >= probe + PROBE_TIME));
                         heard = now;
                     }
-                    Step::Wait(until) => {
+                    LivenessStep::Wait(until) => {
                         prop_assert!(until > now && until <= now + QUIET.max(PROBE_TIME));
                     }
                 }

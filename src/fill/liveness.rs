@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::backoff::{random, spread};
-use crate::core::liveness::{Liveness, QUIET, Step};
+use crate::core::liveness::{Liveness, LivenessStep, QUIET};
 
 /// How often an address is probed while no request waits there, ± 10 %.
 pub(super) const IDLE: Duration = Duration::from_secs(5);
@@ -134,11 +134,11 @@ impl AddressLiveness {
     }
 
     /// The next step of the prober.
-    pub(super) fn step(&self, now: Instant) -> Step {
+    pub(super) fn step(&self, now: Instant) -> LivenessStep {
         let mut state = self.state();
         let quiet = if state.waiting > 0 || state.is_silent { state.idle.min(QUIET) } else { state.idle };
         let step = state.liveness.step_after(quiet, now);
-        if step == Step::Probe && state.idle.is_zero() {
+        if step == LivenessStep::Probe && state.idle.is_zero() {
             state.idle = spread(IDLE, random());
         }
         step
@@ -177,10 +177,10 @@ mod tests {
     fn an_address_is_probed_at_once_then_while_a_request_waits_and_else_less_often() {
         let liveness = AddressLiveness::default();
         let now = Instant::now();
-        assert_eq!(liveness.step(now), Step::Probe);
+        assert_eq!(liveness.step(now), LivenessStep::Probe);
         liveness.record_probe_answer();
         let until = |step| match step {
-            Step::Wait(until) => until,
+            LivenessStep::Wait(until) => until,
             other => panic!("{other:?}"),
         };
         assert!(until(liveness.step(now)) > now + QUIET * 2);
@@ -188,8 +188,8 @@ mod tests {
         drop(one);
         let soon = until(liveness.step(now));
         assert!(soon <= Instant::now() + QUIET);
-        assert_eq!(liveness.step(soon), Step::Probe);
-        assert_eq!(liveness.step(soon + PROBE_TIME), Step::Silent);
+        assert_eq!(liveness.step(soon), LivenessStep::Probe);
+        assert_eq!(liveness.step(soon + PROBE_TIME), LivenessStep::Silent);
         drop(two);
         assert!(until(liveness.step(soon + PROBE_TIME)) > soon + PROBE_TIME + QUIET);
     }

@@ -20,7 +20,7 @@ use super::liveness::{IDLE, Silence};
 use super::source_headers::read_source_headers;
 use super::upstream::ReachabilityChange;
 use super::{Shared, limit};
-use crate::core::liveness::{PROBE_TIME, Step};
+use crate::core::liveness::{LivenessStep, PROBE_TIME};
 
 /// The reason for an address that answers nothing.
 const NO_PROBE_ANSWER: &str = "it answers nothing, not even a probe";
@@ -42,13 +42,13 @@ pub(super) async fn probe_all(shared: Arc<Shared>) {
 async fn probe(shared: Arc<Shared>, address: Arc<Address>) {
     while shared.upstream.has(&address) {
         match address.liveness.step(Instant::now()) {
-            Step::Wait(until) => {
+            LivenessStep::Wait(until) => {
                 tokio::select! {
                     () = sleep_until(until.into()) => {}
                     () = address.liveness.request_began() => {}
                 }
             }
-            Step::Probe => {
+            LivenessStep::Probe => {
                 shared.metrics.count_turn("fill-probe");
                 if shared.upstream.is_paused(&address) {
                     // it has requested the pause
@@ -63,7 +63,7 @@ async fn probe(shared: Arc<Shared>, address: Arc<Address>) {
                     Err(why) => address.liveness.record_probe_failure(why),
                 }
             }
-            Step::Silent => end_silent_requests(&shared, &address),
+            LivenessStep::Silent => end_silent_requests(&shared, &address),
         }
     }
 }

@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::address::NodeAddress;
 use super::connection::Connection;
-use crate::core::liveness::{Liveness, Step};
+use crate::core::liveness::{Liveness, LivenessStep};
 
 /// Completes when an address answers nothing any more, not even a probe. The first probe has `within`, and after its
 /// answer each has the usual time. `kept` is the connection of the last answered probe: a new connection for each probe
@@ -15,9 +15,9 @@ pub(super) async fn silence(address: &NodeAddress, within: Duration, kept: &mut 
     let mut life = Liveness::hurried(std::time::Instant::now(), within);
     loop {
         match life.step(std::time::Instant::now()) {
-            Step::Silent => return,
-            Step::Wait(until) => sleep_until(Instant::from_std(until)).await,
-            Step::Probe => {
+            LivenessStep::Silent => return,
+            LivenessStep::Wait(until) => sleep_until(Instant::from_std(until)).await,
+            LivenessStep::Probe => {
                 if timeout(life.probe_time(), answers(address, kept)).await == Ok(true) {
                     life = Liveness::new(std::time::Instant::now());
                 }
