@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::timing::ticks;
-use crate::core::joining::{Contact, RefusalCause};
+use crate::core::join::{RefusalCause, SeedStatus};
 use crate::membership::{AddressState, View};
 use crate::replication::client::{CallError, PeerClient, Presence};
 
@@ -37,21 +37,21 @@ impl Probes {
     }
 
     /// What came of each address beside our own. A name that was never resolved counts as a silent node.
-    pub(crate) fn others(&self, view: &View, unanswered: usize) -> Vec<Contact> {
+    pub(crate) fn others(&self, view: &View, unanswered: usize) -> Vec<SeedStatus> {
         let probes = self.lock();
         let of = |(address, state): (&SocketAddr, &AddressState)| match state {
             AddressState::Ourselves | AddressState::Unusable => None,
-            AddressState::Member(who) | AddressState::Answers(who) => Some(Contact::Answers(*who)),
+            AddressState::Member(who) | AddressState::Answers(who) => Some(SeedStatus::Answers(*who)),
             AddressState::Silent(_) => Some(match probes.get(address) {
-                Some((Err(CallError::Stale(_)), _)) => Contact::Refuses(RefusalCause::Clock),
-                Some((Err(CallError::OtherVersion(_)), _)) => Contact::Refuses(RefusalCause::Version),
-                Some((Err(error), _)) if error.is_refusal() => Contact::Refuses(RefusalCause::Unproven),
-                _ => Contact::Silent,
+                Some((Err(CallError::Stale(_)), _)) => SeedStatus::Refuses(RefusalCause::Clock),
+                Some((Err(CallError::OtherVersion(_)), _)) => SeedStatus::Refuses(RefusalCause::Version),
+                Some((Err(error), _)) if error.is_refusal() => SeedStatus::Refuses(RefusalCause::Unproven),
+                _ => SeedStatus::Silent,
             }),
         };
         // no request went to the only addresses there are, and a node there may have a set
         let unheard = unanswered + usize::from(view.addresses.is_out_of_reach());
-        let silent = std::iter::repeat_n(Contact::Silent, unheard);
+        let silent = std::iter::repeat_n(SeedStatus::Silent, unheard);
         view.addresses.states.iter().filter_map(of).chain(silent).collect()
     }
 
@@ -150,26 +150,26 @@ mod tests {
             Err(CallError::Refused { status: 401, code: code.to_owned(), text })
         };
         for (i, outcome, expected) in [
-            (1, refused(""), Contact::Silent),
-            (2, refused(ErrorCode::NotAPeer.as_str()), Contact::Refuses(RefusalCause::Unproven)),
-            (3, Err(CallError::Stranger("too large".to_owned())), Contact::Silent),
+            (1, refused(""), SeedStatus::Silent),
+            (2, refused(ErrorCode::NotAPeer.as_str()), SeedStatus::Refuses(RefusalCause::Unproven)),
+            (3, Err(CallError::Stranger("too large".to_owned())), SeedStatus::Silent),
             (
                 4,
                 Err(CallError::Unreadable("another version".to_owned())),
-                Contact::Refuses(RefusalCause::Unproven),
+                SeedStatus::Refuses(RefusalCause::Unproven),
             ),
-            (5, stale(7), Contact::Refuses(RefusalCause::Clock)),
+            (5, stale(7), SeedStatus::Refuses(RefusalCause::Clock)),
             (
                 6,
                 Err(CallError::Refused { status: 503, code: String::new(), text: String::new() }),
-                Contact::Silent,
+                SeedStatus::Silent,
             ),
         ] {
             probes.note(at(i), outcome);
             let states = [(at(i), AddressState::Silent(None))].into();
             let view = View { addresses: AddressStates { states }, ..View::default() };
             assert_eq!(probes.others(&view, 0), [expected], "{i}");
-            assert_eq!(probes.others(&view, 1), [expected, Contact::Silent]);
+            assert_eq!(probes.others(&view, 1), [expected, SeedStatus::Silent]);
         }
     }
 }

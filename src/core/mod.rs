@@ -7,7 +7,7 @@ pub mod condition;
 pub mod digest_trie;
 pub mod effects;
 pub mod genesis;
-pub mod joining;
+pub mod join;
 pub mod limits;
 pub mod liveness;
 pub mod message;

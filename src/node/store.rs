@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
-use crate::core::joining::Contact;
+use crate::core::join::SeedStatus;
 use crate::core::message::{Call, Request, Response};
 use crate::core::protocol::ProtocolVersion;
 use crate::core::replica::{Config, Counts};
@@ -245,7 +245,7 @@ impl SharedStore {
 
     /// Hands the replica the live members without this node, and the status of each address that discovery names beside
     /// its own.
-    pub fn see(&self, live: &[Summary], others: &[Contact]) {
+    pub fn see(&self, live: &[Summary], others: &[SeedStatus]) {
         self.step(|held, now| held.replica.see(&mut held.store, now, live, others));
     }
 

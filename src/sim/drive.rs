@@ -2,7 +2,7 @@
 
 use super::gossip::Heard;
 use super::world::{Event, Process, TICK_US, World};
-use crate::core::joining::{Contact, RefusalCause};
+use crate::core::join::{RefusalCause, SeedStatus};
 use crate::core::message::{Call, Reply, Request, Response, What};
 use crate::core::{Name, Record};
 use crate::wire::message::{decode_request, decode_response, encode_request, encode_response};
@@ -58,11 +58,11 @@ impl World {
         let now = process.clock.now(now_us);
         let live = process.table.live(now_us, dead_us);
         let before = process.store.set().tombstones();
-        let all = process.table.contacts(nodes, now_us, dead_us);
-        let others: Vec<Contact> = addresses
+        let all = process.table.statuses(nodes, now_us, dead_us);
+        let others: Vec<SeedStatus> = addresses
             .iter()
             .map(|other| match refused || stranger == Some(*other) {
-                true => Contact::Refuses(RefusalCause::Unproven),
+                true => SeedStatus::Refuses(RefusalCause::Unproven),
                 false => all[*other],
             })
             .collect();

@@ -1,6 +1,6 @@
 //! Membership as the nodes see it: heartbeats that spread by gossip, each with what a node says of itself.
 
-use crate::core::joining::Contact;
+use crate::core::join::SeedStatus;
 use crate::core::peers::Summary;
 
 /// What is known of one process.
@@ -69,7 +69,7 @@ impl Table {
     }
 
     /// Who answers at each address beside our own: the latest process of those that are live.
-    pub(super) fn contacts(&self, nodes: usize, now_us: u64, dead_us: u64) -> Vec<Contact> {
+    pub(super) fn statuses(&self, nodes: usize, now_us: u64, dead_us: u64) -> Vec<SeedStatus> {
         let mut latest: Vec<Option<&Heard>> = vec![None; nodes];
         for heard in self.others(now_us, dead_us) {
             let at = &mut latest[heard.place.0];
@@ -77,9 +77,9 @@ impl Table {
                 *at = Some(heard);
             }
         }
-        let contact = |heard: Option<&Heard>| {
-            heard.map_or(Contact::Silent, |h| Contact::Answers(h.summary.incarnation))
+        let status = |heard: Option<&Heard>| {
+            heard.map_or(SeedStatus::Silent, |h| SeedStatus::Answers(h.summary.incarnation))
         };
-        latest.into_iter().map(contact).collect()
+        latest.into_iter().map(status).collect()
     }
 }

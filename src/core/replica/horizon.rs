@@ -1,9 +1,9 @@
 //! Whose clock is to be trusted, and where the horizon may stand by it.
 
 use super::{
-    ClockWatch, Config, Contact, HORIZON_SLICE, LEAST_GRACE_US, Moment, Mutant, Now, Replica, Stamp, Store,
+    ClockWatch, Config, HORIZON_SLICE, LEAST_GRACE_US, Moment, Mutant, Now, Replica, SeedStatus, Stamp, Store,
 };
-use crate::core::joining::RefusalCause;
+use crate::core::join::RefusalCause;
 use crate::core::peers::Clocks;
 use crate::core::tombstones::horizon_in_steps;
 
@@ -30,7 +30,7 @@ impl Replica {
     pub fn doubts_its_clock(&self) -> bool {
         let clocks = self.clocks();
         // whose clock is far off is not live for others, nor they for it, but they can still say so
-        let told = self.others.contains(&Contact::Refuses(RefusalCause::Clock));
+        let told = self.others.contains(&SeedStatus::Refuses(RefusalCause::Clock));
         self.clock.stepped || clocks.disagree() || told && !clocks.agree_beside_us()
     }
 

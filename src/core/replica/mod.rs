@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, VecDeque};
 pub use types::{ClockSteps, Config, Counts};
 
 use super::genesis::Genesis;
-use super::joining::{Contact, Joiner, LOOK_US, RefusalCause, Step, is_whole_cluster, step};
+use super::join::{JoinDecision, Joiner, RefusalCause, SEARCH_US, SeedStatus, decide, is_whole_cluster};
 use super::limits::{HORIZON_SLICE, LEAST_GRACE_US, MAX_VECTOR};
 use super::message::{Call, Request, Response};
 use super::mutants::Mutant;
@@ -45,7 +45,7 @@ pub struct Replica {
     interval_us: u64,
     /// (when, our last sequence then), every second, to forget writes by their age.
     written: VecDeque<(u64, u64)>,
-    others: Vec<Contact>,
+    others: Vec<SeedStatus>,
     /// Since when a provisional set has been all that there is.
     whole_since_us: Option<u64>,
     counts: Counts,
@@ -142,7 +142,7 @@ impl Replica {
     }
 
     /// Who is live now, without ourselves, and what came of each address that discovery names beside our own.
-    pub fn see<T>(&mut self, store: &mut Store<T>, now: Now, live: &[Summary], others: &[Contact]) {
+    pub fn see<T>(&mut self, store: &mut Store<T>, now: Now, live: &[Summary], others: &[SeedStatus]) {
         let mutants = store.mutants();
         if mutants.has(Mutant::ApartIsNobody) {
             let ours = self.config.protocol;
@@ -155,11 +155,11 @@ impl Replica {
         // a member that cannot be asked for its set may have one
         let apart = |who| self.peers.get(who).is_some_and(|peer| peer.version().is_none());
         self.others.clear();
-        self.others.extend(others.iter().map(|contact| match contact {
-            Contact::Answers(who) if apart(*who) && !mutants.has(Mutant::ApartIsNotWaitedFor) => {
-                Contact::Refuses(RefusalCause::Version)
+        self.others.extend(others.iter().map(|status| match status {
+            SeedStatus::Answers(who) if apart(*who) && !mutants.has(Mutant::ApartIsNotWaitedFor) => {
+                SeedStatus::Refuses(RefusalCause::Version)
             }
-            contact => *contact,
+            status => *status,
         }));
         if !store.mutants().has(Mutant::NoHorizonExchange) {
             let (moment, ours) = (self.moment(store, now), store.set().horizon());
@@ -272,15 +272,15 @@ impl Replica {
             return self.begin(store, false);
         }
         let (us, empty) = (store.incarnation(), store.set().root().count == 0);
-        let looked_us = now.mono_us - self.started.mono_us;
+        let searched_us = now.mono_us - self.started.mono_us;
         let unanswered_us = self.session.unanswered_us(now);
-        let joiner = Joiner { us, empty, looked_us, unanswered_us, mono_us: now.mono_us };
-        match step(joiner, &self.peers, &self.others, entropy, mutants) {
-            Step::Wait => {}
-            Step::Join(_) if now.mono_us < self.sync_at_us => {}
-            Step::Join(peer) => self.start_snapshot(store, now, peer),
-            Step::ColdStart => self.begin(store, false),
-            Step::ServeAlone => self.begin(store, true),
+        let joiner = Joiner { us, empty, searched_us, unanswered_us, mono_us: now.mono_us };
+        match decide(joiner, &self.peers, &self.others, entropy, mutants) {
+            JoinDecision::Wait => {}
+            JoinDecision::Join(_) if now.mono_us < self.sync_at_us => {}
+            JoinDecision::Join(peer) => self.start_snapshot(store, now, peer),
+            JoinDecision::ColdStart => self.begin(store, false),
+            JoinDecision::ServeAlone => self.begin(store, true),
         }
     }
 
@@ -302,7 +302,7 @@ impl Replica {
             return;
         }
         let since_us = *self.whole_since_us.get_or_insert(now.mono_us);
-        if since_us + LOOK_US <= now.mono_us {
+        if since_us + SEARCH_US <= now.mono_us {
             store.adopt(Genesis { provisional: false, ..genesis });
         }
     }

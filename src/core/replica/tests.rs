@@ -1,7 +1,7 @@
 //! Two or three replicas whose messages are carried by hand.
 
 use super::*;
-use crate::core::joining::PATIENCE_US;
+use crate::core::join::LONGEST_WAIT_US;
 use crate::core::limits::MAX_SESSION_US;
 use crate::core::message::{Answer, Reply};
 use crate::core::mutants::Mutants;
@@ -51,9 +51,9 @@ impl Node {
 
     fn see(&mut self, at: u64, others: &[&Node]) {
         let live: Vec<Summary> = others.iter().map(|other| other.replica.summary(&other.store)).collect();
-        let contacts: Vec<Contact> =
-            others.iter().map(|other| Contact::Answers(other.store.incarnation())).collect();
-        self.replica.see(&mut self.store, now(at), &live, &contacts);
+        let statuses: Vec<SeedStatus> =
+            others.iter().map(|other| SeedStatus::Answers(other.store.incarnation())).collect();
+        self.replica.see(&mut self.store, now(at), &live, &statuses);
     }
 
     fn tick(&mut self, at: u64) -> Vec<Call> {
@@ -176,11 +176,11 @@ fn equal_sets_are_silent() {
 fn a_set_that_shows_up_late_is_waited_for_as_long_as_one_that_was_there() {
     let (a, mut b) = (node(1, true), node(2, false));
     b.see(0, &[]);
-    b.replica.others = vec![Contact::Refuses(RefusalCause::Clock); 2];
-    assert!(b.tick(PATIENCE_US).is_empty(), "whom members refuse for its clock begins nothing");
+    b.replica.others = vec![SeedStatus::Refuses(RefusalCause::Clock); 2];
+    assert!(b.tick(LONGEST_WAIT_US).is_empty(), "whom members refuse for its clock begins nothing");
     assert_eq!(b.replica.state(), NodeState::Joining);
 
-    let (found, step) = (10 * PATIENCE_US, 10 * MS);
+    let (found, step) = (10 * LONGEST_WAIT_US, 10 * MS);
     b.see(found, &[&a]);
     let mut at = found;
     while b.replica.state() == NodeState::Joining {
@@ -190,7 +190,7 @@ fn a_set_that_shows_up_late_is_waited_for_as_long_as_one_that_was_there() {
         at += step;
     }
     let waited_us = at - step - found;
-    assert!((PATIENCE_US..PATIENCE_US + MAX_SESSION_US).contains(&waited_us), "{waited_us} µs");
+    assert!((LONGEST_WAIT_US..LONGEST_WAIT_US + MAX_SESSION_US).contains(&waited_us), "{waited_us} µs");
 }
 
 #[test]
@@ -331,7 +331,7 @@ fn who_leaves_before_it_has_joined_begins_no_set() {
 #[test]
 fn a_provisional_set_becomes_real_once_everybody_is_in_it() {
     let (mut a, mut b) = (node(1, false), node(2, false));
-    let silent = |a: &mut Node, at| a.replica.see(&mut a.store, now(at), &[], &[Contact::Silent]);
+    let silent = |a: &mut Node, at| a.replica.see(&mut a.store, now(at), &[], &[SeedStatus::Silent]);
     for at in (0..=120).map(|i| i * 100 * MS) {
         silent(&mut a, at);
         a.tick(at);
@@ -352,7 +352,7 @@ fn a_provisional_set_becomes_real_once_everybody_is_in_it() {
         carry(at, &mut a, &mut b, calls);
         when = when.or((!a.store.genesis().provisional).then_some(at));
     }
-    assert!(when.is_some_and(|at| at >= start + LOOK_US), "after a while, to be sure: {when:?}");
+    assert!(when.is_some_and(|at| at >= start + SEARCH_US), "after a while, to be sure: {when:?}");
     assert_eq!(a.store.genesis(), b.store.genesis(), "and the other one takes it over");
 }
 
