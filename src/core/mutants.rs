@@ -1,64 +1,67 @@
-//! Rules that can be taken out in simulator builds, to show that something goes red without them.
+//! Mutants: switches that each remove one rule in builds with the simulator, to show that the simulator fails without
+//! it.
 //!
-//! In any other build [`Mutants::has`] is a constant `false`, and nothing can be switched.
+//! In any other build [`Mutants::has`] is a constant `false`, and no rule can be removed.
 
-/// A rule of `docs/internals/replication.md`, taken out.
+/// A rule of `docs/internals/replication.md` that is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mutant {
     /// Both sides keep their own horizon (against rule 2).
     NoHorizonExchange,
-    /// A range that an answer did not get to counts as done (against rule 4).
+    /// A range that an answer did not reach counts as done (against rule 4).
     ResolvedOnTruncation,
-    /// The peer's vector is taken as of the end of a round (against rule 7).
+    /// The node joins the peer's vector of the end of a round (against rule 7).
     VectorAtEnd,
     /// The digest is an exclusive or instead of a sum.
     Xor,
     /// An answer over its budget is empty (against rule 3).
     NoMinimumProgress,
-    /// A replica refuses stamps beyond the guard, yet counts their dots.
+    /// A replica rejects records with stamps beyond the guard, and still counts their dots.
     RefuseFuture,
-    /// Of two records with one stamp the one that came first stands.
+    /// Of two records with the same stamp the one that came first stands.
     TiesUndecided,
     /// A joining node takes another joining node for a ready one.
     EmptyJoinersReady,
-    /// A restarted node moves the horizon before it was up for a full grace.
+    /// A restarted node moves the horizon before it has been up for a full grace.
     RestartedMovesHorizon,
-    /// A node that is just back no longer holds the horizon.
+    /// A member that has just come back does not hold the horizon.
     ReturnedHoldsNothing,
-    /// Nor does one with which no round was complete since it came, or not for long.
-    UnmetHoldsNothing,
+    /// A member with which no round was complete since it came, or not for long, does not hold the horizon.
+    NotInSyncHoldsNothing,
     /// One round with a member is enough, however long ago.
-    OnceMetIsEnough,
-    /// A node moves the horizon by a clock with which nobody agrees.
+    OnceInSyncIsEnough,
+    /// A node moves the horizon by a clock with which no other clock agrees.
     TrustAnyClock,
-    /// A vector takes a batch that does not connect.
+    /// A vector accepts a batch that does not connect.
     SkipGaps,
-    /// A round goes on when its peer was restarted.
+    /// A round goes on after its peer was restarted.
     RestartUnnoticed,
-    /// Equal sets are compared nevertheless (against rule 1).
-    EqualSetsTalk,
-    /// A snapshot that is resumed at another peer takes that one's vector alone (against rule 6).
+    /// Equal sets are compared (against rule 1).
+    EqualSetsCompared,
+    /// A snapshot that is resumed at another peer takes the vector of that peer alone (against rule 6).
     ResumedVector,
-    /// A delete is taken from just above the horizon.
+    /// A delete is accepted with a stamp just above the horizon.
     DeleteAtHorizon,
-    /// A node that hears nobody takes its own clock for everybody's, and any horizon from others.
+    /// A node that hears no other node trusts its own clock as that of the cluster, and accepts any horizon from
+    /// others.
     LonelyClock,
     /// A cold start counts processes that answer, and not addresses.
     CountProcesses,
-    /// What the clock gave last is carried on for ever, and to all names.
+    /// Stamps never go below the last one that the node gave, whatever the name and however far it is ahead of the
+    /// clock.
     StampsCarried,
-    /// A set that a wrong clock began in the future goes on to begin there.
+    /// The genesis of a set keeps the start in the future that a wrong clock gave it.
     GenesisKept,
-    /// A write is stamped without a look at whether the clock was just set.
-    StampUnlooked,
-    /// A node without others believes its clock as soon as it was set.
+    /// A write gets a stamp without a check whether the clock was just set.
+    StampUnchecked,
+    /// A node without peers trusts its clock as soon as it was set.
     LoneClockBelieved,
-    /// A joining node waits for those who refuse it for as long as they do.
+    /// A joining node waits for nodes that refuse it as long as they do.
     RefusalsForEver,
-    /// A joining node waits for a set that it cannot have for as long as that is there.
+    /// A joining node waits for a set that it cannot get as long as peers show one.
     OutOfReachForEver,
     /// A live node without a common version of the protocol counts as no member: it holds no horizon.
-    ApartIsNobody,
+    ApartIsNoMember,
     /// A joining node does not wait for members with which it has no common version of the protocol.
     ApartIsNotWaitedFor,
     /// A record that a peer brings changes the set, and is not reported as a change.
@@ -66,7 +69,7 @@ pub enum Mutant {
 }
 
 impl Mutant {
-    /// All of them.
+    /// All mutants.
     pub const ALL: [Self; 29] = [
         Self::NoHorizonExchange,
         Self::ResolvedOnTruncation,
@@ -78,29 +81,29 @@ impl Mutant {
         Self::EmptyJoinersReady,
         Self::RestartedMovesHorizon,
         Self::ReturnedHoldsNothing,
-        Self::UnmetHoldsNothing,
-        Self::OnceMetIsEnough,
+        Self::NotInSyncHoldsNothing,
+        Self::OnceInSyncIsEnough,
         Self::TrustAnyClock,
         Self::SkipGaps,
         Self::RestartUnnoticed,
-        Self::EqualSetsTalk,
+        Self::EqualSetsCompared,
         Self::ResumedVector,
         Self::DeleteAtHorizon,
         Self::LonelyClock,
         Self::CountProcesses,
         Self::StampsCarried,
         Self::GenesisKept,
-        Self::StampUnlooked,
+        Self::StampUnchecked,
         Self::LoneClockBelieved,
         Self::RefusalsForEver,
         Self::OutOfReachForEver,
-        Self::ApartIsNobody,
+        Self::ApartIsNoMember,
         Self::ApartIsNotWaitedFor,
         Self::ReplicatedUnreported,
     ];
 }
 
-/// Which rule is taken out, if any.
+/// The rule that is removed, if any.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Mutants {
     #[cfg(any(test, feature = "sim"))]
@@ -108,20 +111,20 @@ pub struct Mutants {
 }
 
 impl Mutants {
-    /// All rules stand.
+    /// No rule is removed.
     pub const NONE: Self = Self {
         #[cfg(any(test, feature = "sim"))]
         one: None,
     };
 
-    /// One rule is taken out.
+    /// One rule is removed.
     #[cfg(any(test, feature = "sim"))]
     #[must_use]
     pub const fn only(mutant: Mutant) -> Self {
         Self { one: Some(mutant) }
     }
 
-    /// Whether that rule is taken out. Always `false` outside of simulator builds.
+    /// Whether that rule is removed. Always `false` in builds without the simulator.
     #[must_use]
     #[inline]
     pub fn has(self, mutant: Mutant) -> bool {

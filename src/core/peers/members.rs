@@ -137,11 +137,11 @@ impl Members {
         mutants: Mutants,
     ) -> bool {
         let any = mutants.has(Mutant::ReturnedHoldsNothing);
-        let not_in_sync = any || mutants.has(Mutant::UnmetHoldsNothing);
+        let not_in_sync = any || mutants.has(Mutant::NotInSyncHoldsNothing);
         let settle_us = if any { 0 } else { settle_us };
         let is_spread = self.passes.all_us.is_some_and(|at| at + spread_us >= mono_us)
             || not_in_sync
-            || mutants.has(Mutant::OnceMetIsEnough);
+            || mutants.has(Mutant::OnceInSyncIsEnough);
         let in_sync = |peer: &Peer| peer.last_in_sync_us().is_some() || not_in_sync;
         is_spread
             && self.all.iter().all(|(who, member)| {

@@ -138,7 +138,7 @@ impl Peer {
 
     /// Whether the peer's set is equal to ours, so that there is nothing to compare (rule 1).
     pub(super) fn is_same(&self, turn: &Turn<'_>) -> bool {
-        self.summary.same_set(turn.ours) && !turn.mutants.has(Mutant::EqualSetsTalk)
+        self.summary.same_set(turn.ours) && !turn.mutants.has(Mutant::EqualSetsCompared)
     }
 
     /// The rank of the peer in a turn, and its task: the peer with the highest rank has the turn. `None` if there is no

@@ -37,7 +37,7 @@ impl Replica {
     /// Looks at the clock before it stamps or guards a write. Whether it may: not if it was set just now, or is not trusted
     /// since. What else makes us doubt it changes at ticks only; see [`Replica::doubts_its_clock`].
     pub fn may_stamp<T>(&mut self, store: &Store<T>, now: Now) -> bool {
-        if store.mutants().has(Mutant::StampUnlooked) {
+        if store.mutants().has(Mutant::StampUnchecked) {
             return true;
         }
         self.look_at_clock(now);

@@ -144,7 +144,7 @@ impl Replica {
     /// Who is live now, without ourselves, and what came of each address that discovery names beside our own.
     pub fn see<T>(&mut self, store: &mut Store<T>, now: Now, live: &[Summary], others: &[SeedStatus]) {
         let mutants = store.mutants();
-        if mutants.has(Mutant::ApartIsNobody) {
+        if mutants.has(Mutant::ApartIsNoMember) {
             let ours = self.config.protocol;
             let speaks = |summary: &&Summary| ours.highest_common(summary.protocol).is_some();
             let live: Vec<Summary> = live.iter().filter(speaks).copied().collect();
