@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use vwatch::core::message::{Answer, Ask, Request, Response};
+use vwatch::core::message::{Request, Response, SyncRequest, SyncResponse};
 use vwatch::core::mutants::Mutants;
 use vwatch::core::protocol::{ProtocolRange, ProtocolVersion};
 use vwatch::core::store::{Change, Store};
@@ -41,7 +41,7 @@ struct Cost {
 
 impl Cost {
     /// Carries a request over and its answer back, as bytes.
-    fn carry(&mut self, ask: Ask, peer: &mut Store<()>) -> Answer {
+    fn carry(&mut self, ask: SyncRequest, peer: &mut Store<()>) -> SyncResponse {
         let bytes = encode_request(V, &Request::Sync(ask));
         self.round_trips += 1;
         self.out += bytes.len();
@@ -53,9 +53,9 @@ impl Cost {
         answer
     }
 
-    fn print(&self, what: &str) {
+    fn print(&self, step: &str) {
         println!(
-            "| {what} | {} | {} | {} | {:.1} ms |",
+            "| {step} | {} | {} | {} | {:.1} ms |",
             self.round_trips,
             self.out,
             self.back,

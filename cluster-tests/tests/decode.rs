@@ -6,7 +6,7 @@ use std::alloc::System;
 use std::sync::{Mutex, PoisonError};
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-use vwatch::core::message::{Ask, Request, Response};
+use vwatch::core::message::{Request, Response, SyncRequest};
 use vwatch::core::mutants::Mutants;
 use vwatch::core::protocol::{ProtocolRange, ProtocolVersion};
 use vwatch::core::store::{Change, Store};
@@ -93,7 +93,7 @@ fn said() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     let at = Moment { now: Stamp::from_micros(1_000).expect("small"), latest_horizon: Stamp::MAX };
     let (mut a, mut b) = (store(1, 0..120), store(2, 60..180));
     let (mut requests, mut responses) = (Vec::new(), Vec::new());
-    let mut carry = |ask: Ask, to: &mut Store<()>| {
+    let mut carry = |ask: SyncRequest, to: &mut Store<()>| {
         let answer = respond(to, true, at, &ask);
         requests.push(encode_request(V, &Request::Sync(ask)));
         responses.push(encode_response(V, &Response::Sync(answer.clone())));

@@ -1,6 +1,6 @@
-//! The messages that nodes exchange: a request, its response, and what each of them carries.
+//! The messages between peers: requests, responses, and their parts.
 //!
-//! These are plain values. `push` and `sync` make and read them, and `wire::message` turns them into bytes.
+//! These are plain values. `push` and `sync` make and read them, and `wire::message` encodes them.
 
 use super::digest_trie::{Digest, Prefix};
 use super::genesis::Genesis;
@@ -10,99 +10,100 @@ use super::record::{Incarnation, Record};
 use super::stamp::Stamp;
 use super::vector::Vector;
 
-/// What is asked of a peer.
+/// A request to a peer.
 #[derive(Clone, Debug)]
 pub enum Request {
-    /// Take these writes.
+    /// A batch of writes.
     Push(Batch),
     /// A step of a sync.
-    Sync(Ask),
+    Sync(SyncRequest),
 }
 
-/// What a peer answers.
+/// The response to a [`Request`].
 #[derive(Clone, Debug)]
 pub enum Response {
     /// To a push.
     Push(Ack),
     /// To a step of a sync.
-    Sync(Answer),
+    Sync(SyncResponse),
 }
 
-/// A request that is to be sent.
+/// A request to send to a peer.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// To match the response with.
+    /// Identifies the response.
     pub id: u64,
-    /// To whom.
+    /// The peer.
     pub to: Incarnation,
-    /// In which version of the protocol: the highest that both speak.
+    /// The version of the protocol to encode it in: the highest that both nodes speak.
     pub version: ProtocolVersion,
-    /// What.
+    /// The request.
     pub request: Request,
 }
 
-/// A request of a round.
+/// A request of a round or a snapshot.
 #[derive(Clone, Debug)]
-pub struct Ask {
-    /// Who asks.
+pub struct SyncRequest {
+    /// The process that sends the request.
     pub from: Incarnation,
-    /// Whom: a restarted process must not answer for the one before it, whose vector was given.
+    /// The process that must answer it. A restarted process must not answer for the one before it, whose vector was
+    /// given.
     pub to: Incarnation,
-    /// Whose digest this is; `None` while the asking node has joined no set.
+    /// The genesis of the sender's set, and so the key of its digest; `None` while it has joined no set.
     pub genesis: Option<Genesis>,
-    /// Below this the asking node has no tombstones.
+    /// The sender's horizon: it has no tombstones below this.
     pub horizon: Stamp,
-    /// Most bytes that the answer should carry.
+    /// Most bytes that the response should carry.
     pub budget: u32,
-    /// What is asked.
-    pub what: What,
+    /// The step of the sync.
+    pub step: SyncStep,
 }
 
-/// What a request asks.
+/// A step of a sync.
 #[derive(Clone, Debug)]
-pub enum What {
-    /// Our sets seem equal: then let us exchange vectors (rule 1).
+pub enum SyncStep {
+    /// Exchanges vectors if the two sets are equal, as they seem to be (rule 1).
     Vectors {
-        /// Of all of our records.
+        /// Digest of all records of the sender.
         digest: Digest,
-        /// Captured together with it.
+        /// The sender's vector, captured together with the digest.
         vector: Vector,
     },
-    /// The first of a round: also asks for the vector.
+    /// The first step of a round: asks for the vector too.
     Open(Vec<Compare>),
-    /// The next of a round.
+    /// A later step of a round.
     Go {
-        /// What is still to be compared.
+        /// Stretches that are still to be compared.
         compare: Vec<Compare>,
-        /// Positions whose records are wanted.
+        /// Positions whose records the sender wants.
         wants: Vec<u64>,
-        /// Records that the other side lacks.
+        /// Records that the receiver lacks.
         records: Vec<Record>,
     },
-    /// All records after a position, in order of their positions (rule 6). The first also asks for the vector.
+    /// Asks for all records after a position, in order of their positions (rule 6).
     Snapshot {
-        /// `None` from the beginning.
+        /// The position; `None` for all records.
         after: Option<u64>,
-        /// Whether the vector is asked for: at the start with each peer.
+        /// Whether to send the vector too: in the first request to each peer.
         first: bool,
     },
 }
 
-/// Our digest of a stretch of positions, to be compared.
+/// The sender's digest of a stretch of positions, to be compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compare {
     /// The stretch.
     pub prefix: Prefix,
-    /// Our sums of it.
+    /// The sender's sums of it.
     pub sums: Sums,
 }
 
-/// How a stretch is compared.
+/// The sums of a stretch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sums {
-    /// As a whole.
+    /// The sum of the whole stretch.
     Whole(u128),
-    /// By its children, from `first` on and around.
+    /// The sums of its children, starting with child `first`; child 0 follows child 255.
     Children {
         /// Index of the child that the first sum is of.
         first: u8,
@@ -112,7 +113,7 @@ pub enum Sums {
 }
 
 impl Sums {
-    /// How many stretches are compared.
+    /// The number of sums.
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
@@ -121,77 +122,79 @@ impl Sums {
         }
     }
 
-    /// Whether nothing is compared.
+    /// Whether there are no sums.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// An answer to a request of a round.
+/// The response to a [`SyncRequest`].
 #[derive(Clone, Debug)]
-pub struct Answer {
-    /// Who answers.
+pub struct SyncResponse {
+    /// The process that answers.
     pub from: Incarnation,
-    /// Its clock.
+    /// Its wall clock.
     pub now: Stamp,
-    /// Its set; `None` while it has joined none.
+    /// The genesis of its set; `None` while it has joined no set.
     pub genesis: Option<Genesis>,
     /// Its horizon.
     pub horizon: Stamp,
-    /// What it says.
+    /// The result of the step.
     pub reply: Reply,
 }
 
-/// What an answer says.
+/// The result of a step of a sync.
 #[derive(Clone, Debug)]
 pub enum Reply {
-    /// The process that was asked is gone.
+    /// The request was for another process, which is gone.
     NotMe,
-    /// It has joined no set: it has nothing to compare.
+    /// The responder has joined no set: it has nothing to compare.
     Joining,
-    /// Its genesis wins: the digests are under different keys and were not compared.
+    /// The responder's genesis wins: the digests are under different keys, and were not compared.
     OtherGenesis,
-    /// Its horizon is the larger one: take that first (rule 2). Nothing was compared.
+    /// The responder's horizon is larger, or the responder has not yet dropped all tombstones below its horizon: adopt
+    /// the horizon first (rule 2). Nothing was compared.
     HorizonFirst,
-    /// The asking side's horizon is no honest one ([`super::sync::Moment::latest_horizon`]). Nothing was compared.
+    /// The initiator's horizon is later than a correct clock allows ([`super::sync::Moment::latest_horizon`]). Nothing
+    /// was compared.
     WrongHorizon,
-    /// The sets are equal; this vector was captured while they were.
+    /// The sets are equal; the vector was captured while they were.
     Equal(Vector),
-    /// What was found.
+    /// The differences that were found.
     Found(Found),
     /// Records after the position that was asked for.
     Snapshot {
-        /// Captured before the records, if it was asked for.
+        /// The responder's vector, captured before the records, if the request asked for it.
         vector: Option<Vector>,
-        /// All with positions after the one asked for, up to `upto`.
+        /// All records with positions after the requested one, up to `upto`.
         records: Vec<Record>,
-        /// Last position that is covered (rule 4).
+        /// The last position that is covered (rule 4).
         upto: u64,
     },
 }
 
-/// What a comparison found.
+/// The result of a comparison.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
-    /// Captured before anything was compared, if this answers [`What::Open`] (rule 7).
+    /// The responder's vector, captured before anything was compared, if this answers [`SyncStep::Open`] (rule 7).
     pub vector: Option<Vector>,
-    /// How many records the answering side has.
+    /// The number of records of the responder.
     pub count: u64,
-    /// How many of the stretches asked for were compared, in the order in which they were asked for (rule 4). What is
-    /// not covered has to be asked for again.
+    /// The number of requested stretches that were compared, in the order of the request (rule 4). The others have to
+    /// be requested again.
     pub covered: u32,
-    /// Stretches that differ and hold too much to be listed.
+    /// Stretches that differ and hold too many records for a listing.
     pub differ: Vec<Prefix>,
-    /// What the answering side holds in stretches that differ.
+    /// Listings of the responder's records in other stretches that differ.
     pub listed: Vec<Listing>,
-    /// How many of the wants are answered, in the order in which they were asked.
+    /// The number of wanted positions that are answered, in the order of the request.
     pub given: u32,
     /// The records that were wanted.
     pub records: Vec<Record>,
 }
 
-/// All that a node holds in a stretch, in order of position.
+/// All records of a node in a stretch, in order of position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listing {
     /// The stretch.
@@ -200,12 +203,12 @@ pub struct Listing {
     pub items: Vec<Listed>,
 }
 
-/// A record in a listing: enough to see who has the newer one.
+/// A record in a listing: enough to see which side has the newer record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Listed {
     /// Keyed hash of the name.
     pub position: u64,
-    /// When it was written.
+    /// The stamp of the write.
     pub last_sync: Stamp,
     /// Low half of its item.
     pub item: u64,

@@ -3,7 +3,7 @@
 use super::gossip::Heard;
 use super::world::{Event, Process, TICK_US, World};
 use crate::core::join::{RefusalCause, SeedStatus};
-use crate::core::message::{Call, Reply, Request, Response, What};
+use crate::core::message::{Call, Reply, Request, Response, SyncStep};
 use crate::core::{Name, Record};
 use crate::wire::message::{decode_request, decode_response, encode_request, encode_response};
 
@@ -137,11 +137,11 @@ impl World {
             let bytes = encode_request(call.version, &call.request);
             let kind = match &call.request {
                 Request::Push(_) => "push",
-                Request::Sync(ask) => match &ask.what {
-                    What::Vectors { .. } => "sync vectors",
-                    What::Open(_) => "sync open",
-                    What::Go { .. } => "sync go",
-                    What::Snapshot { .. } => "sync snapshot",
+                Request::Sync(ask) => match &ask.step {
+                    SyncStep::Vectors { .. } => "sync vectors",
+                    SyncStep::Open(_) => "sync open",
+                    SyncStep::Go { .. } => "sync go",
+                    SyncStep::Snapshot { .. } => "sync snapshot",
                 },
             };
             self.count(kind, bytes.len() as u64);
@@ -178,8 +178,8 @@ impl World {
             },
         };
         if let (Request::Sync(ask), Response::Sync(answer)) = (&request, &response)
-            && let (What::Open(compare) | What::Go { compare, .. }, Reply::Found(found)) =
-                (&ask.what, &answer.reply)
+            && let (SyncStep::Open(compare) | SyncStep::Go { compare, .. }, Reply::Found(found)) =
+                (&ask.step, &answer.reply)
         {
             let asked: usize = compare.iter().map(|compare| compare.sums.len()).sum();
             self.found.0 += found.differ.len() as u64;
@@ -222,8 +222,8 @@ fn names<'a>(records: impl IntoIterator<Item = &'a Record>) -> Vec<Name> {
 fn names_of_request(request: &Request) -> Vec<Name> {
     match request {
         Request::Push(batch) => names(&batch.records),
-        Request::Sync(ask) => match &ask.what {
-            What::Go { records, .. } => names(records),
+        Request::Sync(ask) => match &ask.step {
+            SyncStep::Go { records, .. } => names(records),
             _ => Vec::new(),
         },
     }

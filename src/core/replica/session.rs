@@ -2,10 +2,10 @@
 
 use super::{Call, Config, Counts, Incarnation, Now, Replica, Request, Store};
 use crate::core::limits::MAX_SESSION_US;
-use crate::core::message::{Answer, Ask};
+use crate::core::message::{SyncRequest, SyncResponse};
 use crate::core::peers::{Peer, SyncTask};
 use crate::core::protocol::ProtocolVersion;
-use crate::core::sync::{Next, Outcome, Round, Snapshot, SnapshotNext, Stop, much_larger};
+use crate::core::sync::{Next, Round, RoundResult, Snapshot, SnapshotNext, Stop, much_larger};
 
 /// How often in a row a request is asked again when it gets no answer: it changes nothing to ask twice.
 pub(super) const RETRIES: u32 = 2;
@@ -121,7 +121,7 @@ impl Replica {
         self.session.kind = Kind::Snapshot(self.call(store, now, snapshot.peer(), ask), snapshot);
     }
 
-    fn call<T>(&mut self, store: &mut Store<T>, now: Now, to: Incarnation, ask: Ask) -> u64 {
+    fn call<T>(&mut self, store: &mut Store<T>, now: Now, to: Incarnation, ask: SyncRequest) -> u64 {
         self.session.asked = Some(now);
         self.session.unanswered_since_us.get_or_insert(now.mono_us);
         let id = self.next_id;
@@ -146,7 +146,7 @@ impl Replica {
         now: Now,
         entropy: u64,
         id: u64,
-        answer: Answer,
+        answer: SyncResponse,
     ) {
         let session = self.take_session(id);
         if let (Kind::Round(..) | Kind::Snapshot(..), Some(asked)) = (&session, self.session.asked) {
@@ -162,7 +162,7 @@ impl Replica {
             Kind::Round(_, mut round) => {
                 match round.answered(store, moment, entropy, answer) {
                     Next::Ask => self.go_on(store, now, round),
-                    Next::Done(outcome) => self.done(store, now, round.peer(), outcome),
+                    Next::Done(result) => self.done(store, now, round.peer(), result),
                     Next::Stop(Stop::TakeSnapshot) => {
                         self.counts.too_different += 1;
                         self.start_snapshot(store, now, round.peer());
@@ -243,16 +243,16 @@ impl Replica {
         }
     }
 
-    fn done<T>(&mut self, store: &Store<T>, now: Now, peer: Incarnation, outcome: Outcome) {
+    fn done<T>(&mut self, store: &Store<T>, now: Now, peer: Incarnation, result: RoundResult) {
         let Config { sync_us, sync_slow_us, .. } = self.config;
         let Counts { rounds, vectors, differences, old_differences, requests, .. } = &mut self.counts;
         self.peers.synced(peer, store.vector().mark(), self.session.since_us);
-        *if outcome.differences == 0 && outcome.requests == 1 { vectors } else { rounds } += 1;
-        *differences += outcome.differences;
-        *old_differences += outcome.old_differences;
-        *requests += u64::from(outcome.requests);
+        *if result.differences == 0 && result.requests == 1 { vectors } else { rounds } += 1;
+        *differences += result.differences;
+        *old_differences += result.old_differences;
+        *requests += u64::from(result.requests);
         // what is young is on its way anyhow: looking for it costs more than it brings
-        self.interval_us = match (outcome.differences, outcome.old_differences) {
+        self.interval_us = match (result.differences, result.old_differences) {
             (1.., 0) => (self.interval_us * 2).min(sync_slow_us),
             _ => sync_us,
         };

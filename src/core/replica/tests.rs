@@ -3,7 +3,7 @@
 use super::*;
 use crate::core::join::LONGEST_WAIT_US;
 use crate::core::limits::MAX_SESSION_US;
-use crate::core::message::{Answer, Reply};
+use crate::core::message::{Reply, SyncResponse};
 use crate::core::mutants::Mutants;
 use crate::core::peers::Peer;
 use crate::core::store::Change;
@@ -370,7 +370,7 @@ fn a_horizon_that_is_not_in_the_past_is_not_taken() {
     assert_eq!((a.store.set().horizon(), a.replica.counts().failures), (Stamp::ZERO, 1));
     let ask = Round::new(&b.store, a.store.incarnation(), 1_000, 0).ask(&b.store);
     let answer = a.request(3_000 * MS, &Request::Sync(ask));
-    assert!(matches!(answer, Response::Sync(Answer { reply: Reply::WrongHorizon, .. })));
+    assert!(matches!(answer, Response::Sync(SyncResponse { reply: Reply::WrongHorizon, .. })));
     assert!(a.replica.counts().wrong_horizons >= 2);
 }
 

@@ -5,7 +5,7 @@
 //!
 //! | rule | | where |
 //! |---|---|---|
-//! | 1 | equal sets exchange nothing, or their vectors once | [`What::Vectors`](super::message::What::Vectors), `peers/peer.rs` |
+//! | 1 | equal sets exchange nothing, or their vectors once | [`SyncStep::Vectors`](super::message::SyncStep::Vectors), `peers/peer.rs` |
 //! | 2 | both take the larger horizon before they compare | [`respond`], [`Reply::HorizonFirst`](super::message::Reply::HorizonFirst), [`Moment`] |
 //! | 3 | an answer with anything to say says at least one thing | [`respond`] |
 //! | 4 | a range is done only when the answer says so | [`Found::covered`](super::message::Found::covered), [`Round`] |
@@ -21,7 +21,7 @@ mod tests;
 
 pub use respond::respond;
 pub(super) use round::much_larger;
-pub use round::{Next, Outcome, Round, Stop};
+pub use round::{Next, Round, RoundResult, Stop};
 pub use snapshot::{Snapshot, SnapshotNext};
 
 use super::record::Record;

@@ -2,7 +2,9 @@
 
 use super::super::digest_trie::Prefix;
 use super::super::limits::{HORIZON_SLICE, MAX_ANSWER_BYTES};
-use super::super::message::{Answer, Ask, Compare, Found, Listed, Listing, Reply, Sums, What};
+use super::super::message::{
+    Compare, Found, Listed, Listing, Reply, Sums, SyncRequest, SyncResponse, SyncStep,
+};
 use super::super::mutants::Mutant;
 use super::super::set::Set;
 use super::super::store::Store;
@@ -12,9 +14,9 @@ use super::{LISTED_BYTES, Moment, PREFIX_BYTES, record_bytes};
 /// whoever asks it.
 ///
 /// May take over genesis, horizon and records of the asking side; nothing is kept between two requests.
-pub fn respond<T>(store: &mut Store<T>, joined: bool, at: Moment, ask: &Ask) -> Answer {
+pub fn respond<T>(store: &mut Store<T>, joined: bool, at: Moment, ask: &SyncRequest) -> SyncResponse {
     let (reply, joined) = reply(store, joined, at, ask);
-    Answer {
+    SyncResponse {
         from: store.incarnation(),
         now: at.now,
         genesis: joined.then(|| store.genesis()),
@@ -23,7 +25,7 @@ pub fn respond<T>(store: &mut Store<T>, joined: bool, at: Moment, ask: &Ask) -> 
     }
 }
 
-fn reply<T>(store: &mut Store<T>, joined: bool, at: Moment, ask: &Ask) -> (Reply, bool) {
+fn reply<T>(store: &mut Store<T>, joined: bool, at: Moment, ask: &SyncRequest) -> (Reply, bool) {
     if ask.to != store.incarnation() && !store.mutants().has(Mutant::RestartUnnoticed) {
         return (Reply::NotMe, joined);
     }
@@ -35,7 +37,7 @@ fn reply<T>(store: &mut Store<T>, joined: bool, at: Moment, ask: &Ask) -> (Reply
         Some(theirs) if theirs != store.genesis() => return (Reply::OtherGenesis, true),
         None if !joined => return (Reply::Joining, false),
         // a snapshot needs no common key
-        None if !matches!(ask.what, What::Snapshot { .. }) => return (Reply::OtherGenesis, true),
+        None if !matches!(ask.step, SyncStep::Snapshot { .. }) => return (Reply::OtherGenesis, true),
         _ => {}
     }
     // rule 2: the larger horizon first, on both sides
@@ -48,8 +50,8 @@ fn reply<T>(store: &mut Store<T>, joined: bool, at: Moment, ask: &Ask) -> (Reply
         }
     }
     let budget = usize::try_from(ask.budget).unwrap_or(usize::MAX).min(MAX_ANSWER_BYTES);
-    let reply = match &ask.what {
-        What::Vectors { digest, vector } => {
+    let reply = match &ask.step {
+        SyncStep::Vectors { digest, vector } => {
             if store.set().root() == *digest {
                 // rule 1: what their set reflects, ours does, for it is the same
                 store.join_vector(vector);
@@ -58,11 +60,11 @@ fn reply<T>(store: &mut Store<T>, joined: bool, at: Moment, ask: &Ask) -> (Reply
                 Reply::Found(Found { count: store.set().root().count, ..Found::default() })
             }
         }
-        What::Open(compare) => {
+        SyncStep::Open(compare) => {
             let vector = Some(store.vector().clone());
             Reply::Found(Found { vector, ..find(store, compare, &[], budget) })
         }
-        What::Go { compare, wants, records } => {
+        SyncStep::Go { compare, wants, records } => {
             for record in records {
                 store.replicate(at.now, record);
             }
@@ -70,7 +72,7 @@ fn reply<T>(store: &mut Store<T>, joined: bool, at: Moment, ask: &Ask) -> (Reply
             let vector = late.then(|| store.vector().clone());
             Reply::Found(Found { vector, ..find(store, compare, wants, budget) })
         }
-        What::Snapshot { after, first } => snapshot(store, *after, *first, budget),
+        SyncStep::Snapshot { after, first } => snapshot(store, *after, *first, budget),
     };
     (reply, joined)
 }

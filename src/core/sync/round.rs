@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use super::super::digest_trie::Prefix;
 use super::super::genesis::Genesis;
 use super::super::limits::{HORIZON_SLICE, LIST_AT_MOST, MAX_ROUND_POSITIONS};
-use super::super::message::{Answer, Ask, Compare, Found, Listed, Listing, Reply, Sums, What};
+use super::super::message::{
+    Compare, Found, Listed, Listing, Reply, Sums, SyncRequest, SyncResponse, SyncStep,
+};
 use super::super::mutants::Mutant;
 use super::super::record::{Incarnation, Record};
 use super::super::set::{Cell, Set};
@@ -39,7 +41,7 @@ pub struct Round {
     offers: VecDeque<u64>,
     asked: Asked,
     idle: u32,
-    outcome: Outcome,
+    result: RoundResult,
 }
 
 /// Children of a stretch that are still to be compared: `left` of them, from `next` on and around.
@@ -61,7 +63,7 @@ struct Asked {
 
 /// What a round came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Outcome {
+pub struct RoundResult {
     /// Requests that were answered.
     pub requests: u32,
     /// Positions that differed.
@@ -102,7 +104,7 @@ pub enum Next {
     /// The next request.
     Ask,
     /// The round is complete, and the vector of its start is joined.
-    Done(Outcome),
+    Done(RoundResult),
     /// The round is over.
     Stop(Stop),
 }
@@ -143,7 +145,7 @@ impl Round {
             offers: VecDeque::new(),
             asked: Asked::default(),
             idle: 0,
-            outcome: Outcome::default(),
+            result: RoundResult::default(),
         }
     }
 
@@ -160,12 +162,12 @@ impl Round {
     }
 
     /// The next request.
-    pub fn ask<T>(&mut self, store: &Store<T>) -> Ask {
+    pub fn ask<T>(&mut self, store: &Store<T>) -> SyncRequest {
         let set = store.set();
         let budget = usize::try_from(self.budget).unwrap_or(usize::MAX).max(LEAST_ASK_BYTES);
         self.asked = Asked::default();
-        let what = if self.only_vectors {
-            What::Vectors { digest: set.root(), vector: store.vector().clone() }
+        let step = if self.only_vectors {
+            SyncStep::Vectors { digest: set.root(), vector: store.vector().clone() }
         } else if self.opened {
             let mut left = budget;
             let records = self.take_offers(set, &mut left);
@@ -178,12 +180,12 @@ impl Round {
             } else {
                 Vec::new()
             };
-            What::Go { compare, wants, records }
+            SyncStep::Go { compare, wants, records }
         } else {
-            What::Open(self.take_todo(set, budget))
+            SyncStep::Open(self.take_todo(set, budget))
         };
         let (from, horizon) = (store.incarnation(), set.horizon());
-        Ask { from, to: self.peer, genesis: Some(self.genesis), horizon, budget: self.budget, what }
+        SyncRequest { from, to: self.peer, genesis: Some(self.genesis), horizon, budget: self.budget, step }
     }
 
     fn take_offers(&mut self, set: &Set, left: &mut usize) -> Vec<Record> {
@@ -222,7 +224,13 @@ impl Round {
     }
 
     /// Takes an answer in.
-    pub fn answered<T>(&mut self, store: &mut Store<T>, at: Moment, entropy: u64, answer: Answer) -> Next {
+    pub fn answered<T>(
+        &mut self,
+        store: &mut Store<T>,
+        at: Moment,
+        entropy: u64,
+        answer: SyncResponse,
+    ) -> Next {
         let mutants = store.mutants();
         if (answer.from != self.peer || matches!(answer.reply, Reply::NotMe))
             && !mutants.has(Mutant::RestartUnnoticed)
@@ -245,7 +253,7 @@ impl Round {
         if !mutants.has(Mutant::NoHorizonExchange) {
             store.raise_horizon(answer.horizon, HORIZON_SLICE);
         }
-        self.outcome.requests += 1;
+        self.result.requests += 1;
         self.idle += 1;
         match answer.reply {
             Reply::NotMe | Reply::WrongHorizon => return Next::Stop(Stop::Gone),
@@ -258,7 +266,7 @@ impl Round {
             Reply::Equal(vector) => {
                 // it was captured while the sets were equal, and ours has only grown
                 store.join_vector(&vector);
-                return Next::Done(self.outcome);
+                return Next::Done(self.result);
             }
             Reply::Found(found) if self.only_vectors => {
                 // not equal after all: a round as any other
@@ -282,7 +290,7 @@ impl Round {
             if let Some(vector) = self.vector.take() {
                 store.join_vector(&vector);
             }
-            return Next::Done(self.outcome);
+            return Next::Done(self.result);
         }
         if self.idle > MAX_IDLE { Next::Stop(Stop::Nonsense) } else { Next::Ask }
     }
@@ -296,8 +304,8 @@ impl Round {
         for record in &found.records {
             store.replicate(now, record);
         }
-        self.outcome.received += found.records.len() as u64;
-        self.outcome.sent += self.asked.offers as u64;
+        self.result.received += found.records.len() as u64;
+        self.result.sent += self.asked.offers as u64;
         // rule 4: done is what the answer says is done
         let (mut covered, mut given) = (
             usize::try_from(found.covered).unwrap_or(usize::MAX).min(self.asked.stretches),
@@ -416,10 +424,10 @@ impl Round {
             if !single || newest(a) >= newest(b) {
                 self.offers.push_back(position);
             }
-            self.outcome.differences += 1;
+            self.result.differences += 1;
             let newest = newest(a).max(newest(b)).unwrap_or(Stamp::ZERO);
             if newest.micros() + OLD_US <= now.micros() {
-                self.outcome.old_differences += 1;
+                self.result.old_differences += 1;
             }
         }
         true

@@ -2,7 +2,7 @@
 
 use super::super::genesis::Genesis;
 use super::super::limits::HORIZON_SLICE;
-use super::super::message::{Answer, Ask, Reply, What};
+use super::super::message::{Reply, SyncRequest, SyncResponse, SyncStep};
 use super::super::mutants::Mutant;
 use super::super::record::Incarnation;
 use super::super::store::Store;
@@ -63,14 +63,14 @@ impl Snapshot {
 
     /// The next request. `joined` says whether our genesis counts.
     #[must_use]
-    pub fn ask<T>(&self, store: &Store<T>, joined: bool) -> Ask {
-        Ask {
+    pub fn ask<T>(&self, store: &Store<T>, joined: bool) -> SyncRequest {
+        SyncRequest {
             from: store.incarnation(),
             to: self.peer,
             genesis: joined.then(|| store.genesis()),
             horizon: store.set().horizon(),
             budget: self.budget,
-            what: What::Snapshot { after: self.after, first: !self.opened },
+            step: SyncStep::Snapshot { after: self.after, first: !self.opened },
         }
     }
 
@@ -80,7 +80,7 @@ impl Snapshot {
         store: &mut Store<T>,
         joined: bool,
         at: Moment,
-        answer: Answer,
+        answer: SyncResponse,
     ) -> SnapshotNext {
         let mutants = store.mutants();
         if answer.from != self.peer || matches!(answer.reply, Reply::NotMe) {

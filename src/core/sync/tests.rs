@@ -7,7 +7,7 @@ use super::*;
 use crate::core::digest_trie::Prefix;
 use crate::core::genesis::Genesis;
 use crate::core::limits::LIST_AT_MOST;
-use crate::core::message::{Answer, Ask, Found, Listed, Listing, Reply, Sums, What};
+use crate::core::message::{Found, Listed, Listing, Reply, Sums, SyncRequest, SyncResponse, SyncStep};
 use crate::core::mutants::Mutants;
 use crate::core::peers::{NodeState, Peers, Summary, SyncTask};
 use crate::core::protocol::ProtocolRange;
@@ -44,7 +44,7 @@ fn filled(incarnation: u64, names: u64) -> Store<()> {
     store
 }
 
-fn exchange(a: &mut Store<()>, b: &mut Store<()>, round: &mut Round) -> (Ask, Answer, Next) {
+fn exchange(a: &mut Store<()>, b: &mut Store<()>, round: &mut Round) -> (SyncRequest, SyncResponse, Next) {
     let ask = round.ask(a);
     let answer = respond(b, true, moment(1_000_000_000), &ask);
     let next = round.answered(a, moment(1_000_000_000), 77, answer.clone());
@@ -57,18 +57,18 @@ fn finish(
     b: &mut Store<()>,
     mut round: Round,
     mut between: impl FnMut(&mut Store<()>, u32),
-) -> Outcome {
+) -> RoundResult {
     for answers in 1..100_000 {
         match exchange(a, b, &mut round).2 {
             Next::Ask => between(b, answers),
-            Next::Done(outcome) => return outcome,
+            Next::Done(result) => return result,
             Next::Stop(why) => panic!("stopped: {why:?}"),
         }
     }
     panic!("no end");
 }
 
-fn sync(a: &mut Store<()>, b: &mut Store<()>, budget: u32) -> Outcome {
+fn sync(a: &mut Store<()>, b: &mut Store<()>, budget: u32) -> RoundResult {
     let round = Round::new(a, b.incarnation(), budget, 5);
     finish(a, b, round, |_, _| {})
 }
@@ -143,7 +143,7 @@ fn rule_3_an_answer_says_at_least_one_thing_whatever_the_budget() {
     let mut round = Round::new(&a, b.incarnation(), 0, 9);
     for _ in 0..1_000 {
         let (ask, answer, next) = exchange(&mut a, &mut b, &mut round);
-        if let (What::Go { wants, compare, .. }, Reply::Found(found)) = (&ask.what, &answer.reply) {
+        if let (SyncStep::Go { wants, compare, .. }, Reply::Found(found)) = (&ask.step, &answer.reply) {
             assert!(wants.is_empty() || found.given >= 1, "{found:?}");
             assert!(compare.is_empty() || found.covered + found.given >= 1, "{found:?}");
             assert!(found.records.len() <= 1, "no more than one, either");
@@ -163,12 +163,14 @@ fn rule_4_only_what_an_answer_says_is_done_is_done() {
     (300..400).for_each(|i| put(&mut b, &format!("n{i}"), 10 + i));
     let mut round = Round::new(&a, b.incarnation(), 500, 9);
     let (ask, answer, next) = exchange(&mut a, &mut b, &mut round);
-    let (What::Open(compare), Reply::Found(found)) = (&ask.what, &answer.reply) else { panic!("{ask:?}") };
+    let (SyncStep::Open(compare), Reply::Found(found)) = (&ask.step, &answer.reply) else {
+        panic!("{ask:?}")
+    };
     let covered = usize::try_from(found.covered).unwrap();
     assert!(covered > 0 && covered < 256, "the budget ends it early: {covered}");
     assert_eq!((compare[0].sums.len(), next), (256, Next::Ask));
     let Sums::Children { first, .. } = compare[0].sums else { panic!() };
-    let What::Go { compare, .. } = round.ask(&a).what else { panic!() };
+    let SyncStep::Go { compare, .. } = round.ask(&a).step else { panic!() };
     let Sums::Children { first: next, sums } = &compare[0].sums else { panic!() };
     assert_eq!(
         (*next, sums.len()),
@@ -182,8 +184,8 @@ fn rule_4_only_what_an_answer_says_is_done_is_done() {
 #[test]
 fn rule_5_rounds_start_at_random_places() {
     let (a, b) = (filled(1, 300), store(2));
-    let first = |entropy| match Round::new(&a, b.incarnation(), MIB, entropy).ask(&a).what {
-        What::Open(compare) => match compare[0].sums {
+    let first = |entropy| match Round::new(&a, b.incarnation(), MIB, entropy).ask(&a).step {
+        SyncStep::Open(compare) => match compare[0].sums {
             Sums::Children { first, .. } => first,
             Sums::Whole(_) => panic!("it is too large for that"),
         },
@@ -302,7 +304,7 @@ fn a_peer_that_never_gets_further_is_given_up() {
         round.ask(&a);
         let reply = Reply::Found(Found { vector: Some(Vector::default()), count: 300, ..Found::default() });
         let (from, now, horizon) = (Incarnation(2), at(1), Stamp::ZERO);
-        let answer = Answer { from, now, genesis: Some(GENESIS), horizon, reply };
+        let answer = SyncResponse { from, now, genesis: Some(GENESIS), horizon, reply };
         match round.answered(&mut a, moment(1), 0, answer) {
             Next::Ask => {}
             next => return assert_eq!((next, answers > 1), (Next::Stop(Stop::Nonsense), true)),
@@ -325,7 +327,7 @@ fn an_answer_about_what_was_not_asked_is_nonsense() {
             found.differ.push(Prefix::ALL);
         }
         let (from, now, horizon) = (Incarnation(2), at(1), Stamp::ZERO);
-        let answer = Answer { from, now, genesis: Some(GENESIS), horizon, reply: Reply::Found(found) };
+        let answer = SyncResponse { from, now, genesis: Some(GENESIS), horizon, reply: Reply::Found(found) };
         assert_eq!(round.answered(&mut a, moment(1), 0, answer), Next::Stop(Stop::Nonsense));
     }
 }
@@ -385,8 +387,8 @@ fn a_larger_set_goes_down_through_its_children() {
     assert!(a.set().root().count > 100 * LIST_AT_MOST);
     assert_eq!(a.set().root(), b.set().root(), "the same writes, dots aside");
     put(&mut b, "one more", 50_000);
-    let outcome = sync(&mut a, &mut b, MIB);
-    assert_eq!((outcome.differences, outcome.received, outcome.sent, outcome.requests), (1, 1, 0, 2));
+    let result = sync(&mut a, &mut b, MIB);
+    assert_eq!((result.differences, result.received, result.sent, result.requests), (1, 1, 0, 2));
     assert_eq!(a.set().root(), b.set().root());
     assert_eq!(
         a.set().get(&name("one more")).unwrap().dot(),
@@ -398,12 +400,12 @@ fn a_larger_set_goes_down_through_its_children() {
 fn judged(found: impl FnOnce(&[Prefix]) -> Found) -> Next {
     let mut a = filled(1, 300);
     let mut round = Round::new(&a, Incarnation(2), MIB, 0);
-    let What::Open(compare) = round.ask(&a).what else { panic!("a round opens") };
+    let SyncStep::Open(compare) = round.ask(&a).step else { panic!("a round opens") };
     let Sums::Children { first, .. } = compare[0].sums else { panic!("it is too large for a whole") };
     let asked: Vec<Prefix> = (0..=255u8).filter_map(|i| Prefix::ALL.child(first.wrapping_add(i))).collect();
     let found = Found { vector: Some(Vector::default()), count: 300, ..found(&asked) };
     let (from, now, horizon) = (Incarnation(2), at(1), Stamp::ZERO);
-    let answer = Answer { from, now, genesis: Some(GENESIS), horizon, reply: Reply::Found(found) };
+    let answer = SyncResponse { from, now, genesis: Some(GENESIS), horizon, reply: Reply::Found(found) };
     round.answered(&mut a, moment(1), 0, answer)
 }
 
@@ -473,7 +475,7 @@ fn a_peer_that_forgets_first_has_not_failed() {
     let horizon = a.set().horizon();
     let mut round = Round::new(&a, b.incarnation(), MIB, 0);
     round.ask(&a);
-    let settling = |now| Answer {
+    let settling = |now| SyncResponse {
         from: Incarnation(2),
         now,
         genesis: Some(GENESIS),
@@ -493,7 +495,7 @@ fn who_was_not_asked_whether_the_sets_are_equal_cannot_say_so() {
     round.ask(&a);
     let (mut vector, before) = (Vector::default(), a.vector().clone());
     vector.raise(Incarnation(2), 1_000);
-    let answer = Answer {
+    let answer = SyncResponse {
         from: Incarnation(2),
         now: at(1),
         genesis: Some(GENESIS),

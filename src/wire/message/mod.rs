@@ -6,7 +6,7 @@
 use super::codec::{DecodeError, Reader, Writer};
 use crate::core::limits::{MAX_DATA_BYTES, MAX_MESSAGE_BYTES, MAX_NAME_BYTES, MAX_VECTOR, MAX_VERSION_BYTES};
 use crate::core::message::{
-    Answer, Ask, Compare, Found, Listed, Listing, Reply, Request, Response, Sums, What,
+    Compare, Found, Listed, Listing, Reply, Request, Response, Sums, SyncRequest, SyncResponse, SyncStep,
 };
 use crate::core::protocol::{ProtocolRange, ProtocolVersion};
 use crate::core::push::{Ack, Batch};
@@ -304,7 +304,7 @@ impl Layout for Listing {
     }
 }
 
-impl Layout for What {
+impl Layout for SyncStep {
     const LEAST: usize = 2;
     fn put(&self, at: ProtocolVersion, to: &mut Writer) {
         match self {
@@ -345,7 +345,7 @@ impl Layout for What {
     }
 }
 
-impl Layout for Ask {
+impl Layout for SyncRequest {
     const LEAST: usize = 28;
     fn put(&self, at: ProtocolVersion, to: &mut Writer) {
         self.from.put(at, to);
@@ -353,7 +353,7 @@ impl Layout for Ask {
         self.genesis.put(at, to);
         self.horizon.put(at, to);
         to.number(u64::from(self.budget));
-        self.what.put(at, to);
+        self.step.put(at, to);
     }
     fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
@@ -362,7 +362,7 @@ impl Layout for Ask {
             genesis: Option::read(at, from)?,
             horizon: Stamp::read(at, from)?,
             budget: take_u32(from)?,
-            what: What::read(at, from)?,
+            step: SyncStep::read(at, from)?,
         })
     }
 }
@@ -439,7 +439,7 @@ impl Layout for Reply {
     }
 }
 
-impl Layout for Answer {
+impl Layout for SyncResponse {
     const LEAST: usize = 26;
     fn put(&self, at: ProtocolVersion, to: &mut Writer) {
         self.from.put(at, to);
@@ -506,7 +506,7 @@ impl Layout for Request {
     fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         match from.byte()? {
             PUSH => Batch::read(at, from).map(Self::Push),
-            SYNC => Ask::read(at, from).map(Self::Sync),
+            SYNC => SyncRequest::read(at, from).map(Self::Sync),
             kind => Err(DecodeError::Kind(kind)),
         }
     }
@@ -529,7 +529,7 @@ impl Layout for Response {
     fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         match from.byte()? {
             PUSH => Ack::read(at, from).map(Self::Push),
-            SYNC => Answer::read(at, from).map(Self::Sync),
+            SYNC => SyncResponse::read(at, from).map(Self::Sync),
             kind => Err(DecodeError::Kind(kind)),
         }
     }

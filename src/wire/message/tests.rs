@@ -71,22 +71,22 @@ fn compare() -> impl Strategy<Value = Vec<Compare>> {
 }
 
 fn request() -> impl Strategy<Value = Request> {
-    let what = prop_oneof![
+    let step = prop_oneof![
         (any::<u128>(), any::<u64>(), vector())
-            .prop_map(|(sum, count, vector)| What::Vectors { digest: Digest { sum, count }, vector }),
-        compare().prop_map(What::Open),
+            .prop_map(|(sum, count, vector)| SyncStep::Vectors { digest: Digest { sum, count }, vector }),
+        compare().prop_map(SyncStep::Open),
         (compare(), prop::collection::vec(any::<u64>(), 0..9), records())
-            .prop_map(|(compare, wants, records)| What::Go { compare, wants, records }),
-        (any::<Option<u64>>(), any::<bool>()).prop_map(|(after, first)| What::Snapshot { after, first }),
+            .prop_map(|(compare, wants, records)| SyncStep::Go { compare, wants, records }),
+        (any::<Option<u64>>(), any::<bool>()).prop_map(|(after, first)| SyncStep::Snapshot { after, first }),
     ];
-    let ask = (any::<u64>(), any::<u64>(), genesis(), stamp(), any::<u32>(), what);
-    let ask = ask.prop_map(|(from, to, genesis, horizon, budget, what)| Ask {
+    let ask = (any::<u64>(), any::<u64>(), genesis(), stamp(), any::<u32>(), step);
+    let ask = ask.prop_map(|(from, to, genesis, horizon, budget, step)| SyncRequest {
         from: Incarnation(from),
         to: Incarnation(to),
         genesis,
         horizon,
         budget,
-        what,
+        step,
     });
     let batch = (any::<u64>(), any::<u64>(), any::<u64>(), records())
         .prop_map(|(from, after, upto, records)| Batch { from: Incarnation(from), after, upto, records });
@@ -123,7 +123,7 @@ fn response() -> impl Strategy<Value = Response> {
             .prop_map(|(vector, records, upto)| Reply::Snapshot { vector, records, upto }),
     ];
     let answer = (any::<u64>(), stamp(), genesis(), stamp(), reply).prop_map(
-        |(from, now, genesis, horizon, reply)| Answer {
+        |(from, now, genesis, horizon, reply)| SyncResponse {
             from: Incarnation(from),
             now,
             genesis,
