@@ -12,7 +12,7 @@ use crate::api::error::Refusal;
 use crate::api::headers::too_much_in_flight;
 use crate::api::state::Node;
 use crate::metrics::Limit;
-use crate::node::in_flight::{Account, Full, Held};
+use crate::node::in_flight::{Account, Full, Reservation};
 use crate::node::limits::{MAX_DISCARD_BYTES, SHORT_BODY_BYTES};
 use crate::wire::error_code::ErrorCode;
 
@@ -48,7 +48,7 @@ pub(super) struct Counted {
     least: usize,
     /// The room that the longest body needs.
     most: usize,
-    held: Held,
+    held: Reservation,
 }
 
 impl Counted {

@@ -19,11 +19,11 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The other end of a connection. One that is made by default never hangs up.
 #[derive(Clone, Debug, Default)]
-pub struct Disconnect(Option<Arc<Shared>>);
+pub struct Disconnect(Option<Arc<ConnectionShared>>);
 
 /// What is shared of a connection.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct ConnectionShared {
     /// The half of its socket that writes.
     pub(crate) write: OwnedWriteHalf,
     /// Bytes that the other end was sent.
@@ -33,7 +33,7 @@ pub(crate) struct Shared {
 }
 
 impl Disconnect {
-    pub(crate) fn of(shared: Arc<Shared>) -> Self {
+    pub(crate) fn of(shared: Arc<ConnectionShared>) -> Self {
         Self(Some(shared))
     }
 

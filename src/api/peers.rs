@@ -21,7 +21,7 @@ use crate::metrics::PeerRefusal;
 use crate::node::clock;
 use crate::node::in_flight::keep_until_sent;
 use crate::replication::answer::Answer;
-use crate::replication::frames::{self, Binding, FrameError, Preamble, RequestOpener, Way};
+use crate::replication::frames::{self, Binding, Direction, FrameError, Preamble, RequestOpener};
 use crate::replication::{self, SYNC_PATH};
 use crate::wire::codec::DecodeError;
 use crate::wire::error_code::ErrorCode;
@@ -145,7 +145,7 @@ fn seal(
     answer: &Answer,
 ) -> Result<Vec<u8>, Refusal> {
     let mut body = Vec::new();
-    let binding = Binding::new(Way::Answer, path, preamble);
+    let binding = Binding::new(Direction::Answer, path, preamble);
     frames::seal(&peering.keyring, &binding, &answer.encode(), &mut body)
         .map_err(|error| Refusal::new(ErrorCode::Internal, error))?;
     Ok(body)

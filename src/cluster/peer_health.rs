@@ -34,17 +34,17 @@ impl Health {
 
 /// What came of requests, by peer.
 #[derive(Debug, Default)]
-pub(crate) struct PeerHealth(Mutex<Held>);
+pub(crate) struct PeerHealth(Mutex<Requests>);
 
 #[derive(Debug, Default)]
-struct Held {
-    all: BTreeMap<Incarnation, Outcome>,
+struct Requests {
+    all: BTreeMap<Incarnation, LastRequest>,
     /// Peers that are about to stop: that they do not answer is not logged as a fault.
     leaving: BTreeSet<Incarnation>,
 }
 
 #[derive(Debug)]
-struct Outcome {
+struct LastRequest {
     answered: Option<Instant>,
     error: Option<CallError>,
     /// When the last request ended.
@@ -56,7 +56,7 @@ struct Outcome {
     unknown: Option<Instant>,
 }
 
-impl Outcome {
+impl LastRequest {
     fn new(now: Instant) -> Self {
         Self { answered: None, error: None, requested: now, logged: None, stands: false, unknown: None }
     }
@@ -68,7 +68,7 @@ impl PeerHealth {
         let now = Instant::now();
         let is_news = {
             let held = &mut *self.lock();
-            let outcome = held.all.entry(who).or_insert_with(|| Outcome::new(now));
+            let outcome = held.all.entry(who).or_insert_with(|| LastRequest::new(now));
             (outcome.answered, outcome.requested, outcome.error) = (Some(now), now, None);
             std::mem::take(&mut outcome.stands)
         };
@@ -84,7 +84,7 @@ impl PeerHealth {
         let (leaves, is_news) = {
             let held = &mut *self.lock();
             let leaves = held.leaving.contains(&who);
-            let outcome = held.all.entry(who).or_insert_with(|| Outcome::new(now));
+            let outcome = held.all.entry(who).or_insert_with(|| LastRequest::new(now));
             (outcome.requested, outcome.error) = (now, Some(error));
             // a peer that fails every other time is logged once a minute, too
             let is_news = !leaves && outcome.logged.is_none_or(|at| now - at >= LOG_EVERY);
@@ -107,7 +107,7 @@ impl PeerHealth {
         let now = Instant::now();
         let is_news = {
             let held = &mut *self.lock();
-            let unknown = &mut held.all.entry(who).or_insert_with(|| Outcome::new(now)).unknown;
+            let unknown = &mut held.all.entry(who).or_insert_with(|| LastRequest::new(now)).unknown;
             let is_news = unknown.is_none_or(|at| now - at >= LOG_EVERY);
             if is_news {
                 *unknown = Some(now);
@@ -136,14 +136,14 @@ impl PeerHealth {
 
     /// The health of each peer to which requests went.
     pub(crate) fn health(&self) -> BTreeMap<Incarnation, Health> {
-        let health = |outcome: &Outcome| Health {
+        let health = |outcome: &LastRequest| Health {
             answered: outcome.answered.map(|at| at.elapsed()),
             error: outcome.error.as_ref().map(ToString::to_string),
         };
         self.lock().all.iter().map(|(who, outcome)| (*who, health(outcome))).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Held> {
+    fn lock(&self) -> MutexGuard<'_, Requests> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -24,15 +24,15 @@ pub(super) const AT_ONCE: usize = 64;
 /// A rejection by a node at a silent address is logged again after this.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
-type Outcome = Result<Presence, CallError>;
+type ProbeResult = Result<Presence, CallError>;
 
 /// What the prober last heard from silent addresses.
 #[derive(Debug, Default)]
-pub(crate) struct Probes(Mutex<BTreeMap<SocketAddr, (Outcome, Option<Instant>)>>);
+pub(crate) struct Probes(Mutex<BTreeMap<SocketAddr, (ProbeResult, Option<Instant>)>>);
 
 impl Probes {
     /// The last result of each silent address.
-    pub(crate) fn all(&self) -> BTreeMap<SocketAddr, Outcome> {
+    pub(crate) fn all(&self) -> BTreeMap<SocketAddr, ProbeResult> {
         self.lock().iter().map(|(address, (outcome, _))| (*address, outcome.clone())).collect()
     }
 
@@ -60,11 +60,11 @@ impl Probes {
     }
 
     /// Keeps the result of a probe. Returns whether it is to be logged.
-    fn note(&self, address: SocketAddr, outcome: Outcome) -> bool {
+    fn note(&self, address: SocketAddr, outcome: ProbeResult) -> bool {
         let now = Instant::now();
         let mut all = self.lock();
         let before = all.get(&address);
-        let word = |outcome: &Outcome| outcome.as_ref().map_or_else(CallError::as_str, |_| "ok");
+        let word = |outcome: &ProbeResult| outcome.as_ref().map_or_else(CallError::as_str, |_| "ok");
         let same = before.is_some_and(|(before, _)| word(before) == word(&outcome));
         let logged = before.and_then(|(_, logged)| *logged).filter(|at| now - *at < LOG_EVERY);
         let tell = matches!(
@@ -79,7 +79,7 @@ impl Probes {
         tell
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SocketAddr, (Outcome, Option<Instant>)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SocketAddr, (ProbeResult, Option<Instant>)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -124,7 +124,7 @@ mod tests {
         ([10, 0, 0, i], 8008).into()
     }
 
-    fn stale(us: u64) -> Outcome {
+    fn stale(us: u64) -> ProbeResult {
         Err(CallError::Stale(Stamp::from_micros(us).unwrap()))
     }
 

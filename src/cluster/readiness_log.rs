@@ -12,7 +12,7 @@ pub(crate) struct ReadinessLog {
 
 /// A line for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Line {
+pub(crate) enum LogLine {
     /// The wall clock was set.
     Set(String),
     /// Writes are refused from now on.
@@ -32,17 +32,17 @@ impl ReadinessLog {
     pub(crate) fn look(&mut self, census: &ClusterCensus) {
         for line in self.news(census.standing, census.counts.clock_steps) {
             match line {
-                Line::Set(text) => tracing::warn!("{text}"),
-                Line::Doubt => tracing::warn!(
+                LogLine::Set(text) => tracing::warn!("{text}"),
+                LogLine::Doubt => tracing::warn!(
                     "clock in doubt: it was set, or is far from those of most others: no writes are taken until most others \
                      agree with it, or, where there are none, until it has gone steadily for 5 s"
                 ),
-                Line::Trust => tracing::info!("the clock is trusted again: writes are taken again"),
+                LogLine::Trust => tracing::info!("the clock is trusted again: writes are taken again"),
             }
         }
     }
 
-    fn news(&mut self, standing: Readiness, steps: ClockSteps) -> Vec<Line> {
+    fn news(&mut self, standing: Readiness, steps: ClockSteps) -> Vec<LogLine> {
         let mut lines = Vec::new();
         let count = |steps: ClockSteps| steps.forward + steps.back;
         let set = count(steps) - count(self.steps);
@@ -52,14 +52,14 @@ impl ReadinessLog {
                 steps.last_us.unsigned_abs() as f64 / 1e6,
             );
             let times = if set > 1 { format!(" {set} times, last") } else { String::new() };
-            lines.push(Line::Set(format!(
+            lines.push(LogLine::Set(format!(
                 "the clock of this node was set{times} {side} by {seconds:.3} s, or the machine slept: look at its NTP if \
                  that was not on purpose"
             )));
         }
         match (self.standing, standing) {
-            (Readiness::Ready | Readiness::Joining, Readiness::ClockInDoubt) => lines.push(Line::Doubt),
-            (Readiness::ClockInDoubt, Readiness::Ready) => lines.push(Line::Trust),
+            (Readiness::Ready | Readiness::Joining, Readiness::ClockInDoubt) => lines.push(LogLine::Doubt),
+            (Readiness::ClockInDoubt, Readiness::Ready) => lines.push(LogLine::Trust),
             _ => {}
         }
         (self.standing, self.steps) = (standing, steps);
@@ -78,12 +78,12 @@ mod tests {
         assert_eq!(log.news(Readiness::Ready, none), []);
         let ahead = ClockSteps { forward: 1, back: 0, last_us: 3_600_000_000 };
         let lines = log.news(Readiness::ClockInDoubt, ahead);
-        let [Line::Set(text), Line::Doubt] = &lines[..] else { panic!("{lines:?}") };
+        let [LogLine::Set(text), LogLine::Doubt] = &lines[..] else { panic!("{lines:?}") };
         assert!(text.contains("was set forward by 3600.000 s"), "{text}");
         assert_eq!(log.news(Readiness::ClockInDoubt, ahead), []);
         let back = ClockSteps { forward: 2, back: 2, last_us: -3_600_000_000 };
         let lines = log.news(Readiness::Ready, back);
-        let [Line::Set(text), Line::Trust] = &lines[..] else { panic!("{lines:?}") };
+        let [LogLine::Set(text), LogLine::Trust] = &lines[..] else { panic!("{lines:?}") };
         assert!(text.contains("was set 3 times, last back by 3600.000 s"), "{text}");
         assert_eq!(log.news(Readiness::Ready, back), []);
     }

@@ -202,7 +202,7 @@ mod tests {
     use crate::core::digest_trie::Digest;
     use crate::core::peers::Summary;
     use crate::core::protocol::ProtocolRange;
-    use crate::core::push::Log;
+    use crate::core::push::WriteLog;
     use crate::core::stamp::Stamp;
 
     const US: Incarnation = Incarnation(5);
@@ -228,7 +228,7 @@ mod tests {
             })
             .collect();
         let mut peers = Peers::default();
-        peers.see(&Log::default(), 0, &summaries, 1_000);
+        peers.see(&WriteLog::default(), 0, &summaries, 1_000);
         peers
     }
 
@@ -400,7 +400,7 @@ mod tests {
         let others = [REFUSES_VERSION, SeedStatus::Silent];
         for summary in [summary(NodeState::Ready, Some(false)), summary(JOINING, None)] {
             let mut apart = Peers::default();
-            apart.see(&Log::default(), 0, &[summary], 1_000);
+            apart.see(&WriteLog::default(), 0, &[summary], 1_000);
             for searched_us in [0, SEARCH_US, 10 * LONGEST_WAIT_US] {
                 let joiner = Joiner {
                     us: US,
@@ -437,7 +437,7 @@ mod tests {
         let other = [both[0], (9, NodeState::Ready, Some(false))];
         assert!(!is_whole_cluster(mark(true), &peers(&other), &answers(&[7, 9])));
         let mut away = peers(&both);
-        away.see(&Log::default(), 10, &[away.get(Incarnation(7)).unwrap().summary], 1_000);
+        away.see(&WriteLog::default(), 10, &[away.get(Incarnation(7)).unwrap().summary], 1_000);
         assert!(!is_whole_cluster(mark(true), &away, &answers(&[7])), "9 may come back with an older set");
     }
 }

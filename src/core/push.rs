@@ -43,7 +43,7 @@ pub struct Ack {
 /// A name that was written twice is in it twice: its first write is covered by any batch that has it, wherever that
 /// batch ends. It is the batch that has each name once.
 #[derive(Debug, Default)]
-pub struct Log {
+pub struct WriteLog {
     /// Dots up to this one are forgotten: who lacks them needs a sync.
     floor: u64,
     /// Name and stamp of dot `floor + 1 + index`.
@@ -51,7 +51,7 @@ pub struct Log {
     bytes: usize,
 }
 
-impl Log {
+impl WriteLog {
     /// Sequence of our last write.
     #[must_use]
     pub fn sequence(&self) -> u64 {
@@ -147,7 +147,7 @@ impl Outbox {
 
     /// For a peer that has just appeared: it gets what the log still has.
     #[must_use]
-    pub fn new(log: &Log) -> Self {
+    pub fn new(log: &WriteLog) -> Self {
         Self { place: log.floor(), needs_repair: log.floor() > 0, ..Self::default() }
     }
 
@@ -159,14 +159,14 @@ impl Outbox {
 
     /// How many writes were not acknowledged yet.
     #[must_use]
-    pub fn lag(&self, log: &Log) -> u64 {
+    pub fn lag(&self, log: &WriteLog) -> u64 {
         log.sequence().saturating_sub(self.place)
     }
 
     /// The next batch, if there is something to say and none is under way. It goes out as `call`.
     pub(super) fn next(
         &mut self,
-        log: &Log,
+        log: &WriteLog,
         set: &Set,
         from: Incarnation,
         mono_us: u64,
@@ -189,7 +189,7 @@ impl Outbox {
     }
 
     /// The peer took a batch and says how far it has our writes. One of an earlier outbox of the peer says nothing.
-    pub(super) fn acked(&mut self, log: &Log, call: u64, upto: u64, have: u64) {
+    pub(super) fn acked(&mut self, log: &WriteLog, call: u64, upto: u64, have: u64) {
         if self.in_flight != Some(call) {
             return;
         }
@@ -238,7 +238,7 @@ mod tests {
 
     const US: Incarnation = Incarnation(7);
 
-    fn write(log: &mut Log, set: &mut Set, text: &str) {
+    fn write(log: &mut WriteLog, set: &mut Set, text: &str) {
         let dot = Dot { incarnation: US, sequence: log.sequence() + 1 };
         let at = Stamp::from_micros(dot.sequence).unwrap();
         let record = Record::value(name(text), &Version::of_data(b"d"), b"d", at, dot);
@@ -250,8 +250,8 @@ mod tests {
         batch.records.iter().map(|r| r.name().as_str()).collect()
     }
 
-    fn filled(texts: &[&str]) -> (Log, Set) {
-        let (mut log, mut set) = (Log::default(), Set::with_leaf_bits([1; 16], 2));
+    fn filled(texts: &[&str]) -> (WriteLog, Set) {
+        let (mut log, mut set) = (WriteLog::default(), Set::with_leaf_bits([1; 16], 2));
         texts.iter().for_each(|text| write(&mut log, &mut set, text));
         (log, set)
     }
@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_bounded_and_never_empty() {
-        let (mut log, mut set) = (Log::default(), Set::with_leaf_bits([1; 16], 2));
+        let (mut log, mut set) = (WriteLog::default(), Set::with_leaf_bits([1; 16], 2));
         for text in ["a", "b"] {
             let dot = Dot { incarnation: US, sequence: log.sequence() + 1 };
             let data = vec![0; MAX_BATCH_BYTES];
@@ -393,7 +393,7 @@ mod tests {
 
     #[test]
     fn the_log_is_bounded_in_bytes() {
-        let mut log = Log::default();
+        let mut log = WriteLog::default();
         for i in 0..100 {
             log.add(&name(&format!("n{i}")), Stamp::ZERO, MAX_LOG_BYTES / 10);
         }

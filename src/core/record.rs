@@ -38,9 +38,9 @@ pub enum Kind {
 ///
 /// Immutable, shared, and one pointer wide; version and data lie behind the head in one allocation.
 #[derive(Clone)]
-pub struct Record(ThinArc<Head, u8>);
+pub struct Record(ThinArc<RecordHeader, u8>);
 
-struct Head {
+struct RecordHeader {
     name: Name,
     last_sync: Stamp,
     dot: Dot,
@@ -63,7 +63,7 @@ impl Record {
         body.extend_from_slice(data);
         let version_bytes = u16::try_from(version.len()).expect("a version is at most MAX_VERSION_BYTES");
         let is_retired = AtomicBool::new(false);
-        let head = Head { name, last_sync, dot, kind: Kind::Value, version_bytes, is_retired };
+        let head = RecordHeader { name, last_sync, dot, kind: Kind::Value, version_bytes, is_retired };
         Self(ThinArc::from_header_and_slice(head, &body))
     }
 
@@ -71,11 +71,11 @@ impl Record {
     #[must_use]
     pub fn tombstone(name: Name, last_sync: Stamp, dot: Dot) -> Self {
         let is_retired = AtomicBool::new(false);
-        let head = Head { name, last_sync, dot, kind: Kind::Tombstone, version_bytes: 0, is_retired };
+        let head = RecordHeader { name, last_sync, dot, kind: Kind::Tombstone, version_bytes: 0, is_retired };
         Self(ThinArc::from_header_and_slice(head, &[]))
     }
 
-    fn head(&self) -> &Head {
+    fn head(&self) -> &RecordHeader {
         &self.0.header.header
     }
 
@@ -299,6 +299,6 @@ mod tests {
     #[test]
     fn a_head_is_small() {
         assert_eq!(size_of::<Record>(), size_of::<usize>());
-        assert_eq!(size_of::<Head>(), 40);
+        assert_eq!(size_of::<RecordHeader>(), 40);
     }
 }

@@ -15,7 +15,7 @@ use super::limits::{LIST_AT_MOST, MAX_BATCH_DOTS, MAX_STAMP_LEAD_US, MUTANT_GUAR
 use super::message::Call;
 use super::mutants::{Mutant, Mutants};
 use super::name::Name;
-use super::push::{Ack, Batch, Log};
+use super::push::{Ack, Batch, WriteLog};
 use super::record::{Dot, Incarnation, Kind, Record};
 use super::set::{Merge, Set};
 use super::stamp::{Stamp, StampSource};
@@ -34,7 +34,7 @@ pub struct Store<T> {
     incarnation: Incarnation,
     list_at_most: u64,
     /// What this process wrote; knows the last dot that was given.
-    log: Log,
+    log: WriteLog,
     vector: Vector,
     mutants: Mutants,
     stamps: StampSource,
@@ -164,7 +164,7 @@ impl<T> Store<T> {
             delete_within_us: u64::MAX,
             incarnation,
             list_at_most: LIST_AT_MOST,
-            log: Log::default(),
+            log: WriteLog::default(),
             vector: Vector::default(),
             mutants,
             stamps: match mutants.has(Mutant::StampsCarried) {
@@ -199,7 +199,7 @@ impl<T> Store<T> {
 
     /// What this process wrote, to be pushed.
     #[must_use]
-    pub fn log(&self) -> &Log {
+    pub fn log(&self) -> &WriteLog {
         &self.log
     }
 

@@ -16,7 +16,7 @@ use super::host::{Host, OwnerAnswer};
 use super::http::Http;
 use super::log_limiter::LogLimiter;
 use super::metrics::FillMetrics;
-use super::status::{Health, NameStatus, Provenance};
+use super::status::{FillHealth, NameStatus, Provenance};
 use super::token::Tokens;
 use super::upstream::Upstream;
 use super::{Shared, cache, idle_sweep, loop_guard, probe, rendezvous, watch};
@@ -248,7 +248,7 @@ impl Filler {
 
     /// The state of filling.
     #[must_use]
-    pub fn health(&self) -> Health {
+    pub fn health(&self) -> FillHealth {
         self.0.health()
     }
 }

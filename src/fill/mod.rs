@@ -75,7 +75,7 @@ use upstream::{ReachabilityChange, Upstream};
 
 pub use filler::Filler;
 pub use host::{Host, OwnerAnswer, WriteResult};
-pub use status::{Health, NameStatus, Provenance, UpstreamHealth};
+pub use status::{FillHealth, NameStatus, Provenance, UpstreamHealth};
 
 /// The state that all parts of filling share.
 struct Shared {
@@ -106,12 +106,12 @@ impl fmt::Debug for Shared {
 
 impl Shared {
     /// The state of filling.
-    fn health(&self) -> Health {
+    fn health(&self) -> FillHealth {
         let (names, unknown) = self.entries.count();
         let uptime = self.started.elapsed();
         let upstreams =
             self.upstream.origins().iter().zip(&self.labels).zip(&self.last_success_ms).enumerate();
-        Health {
+        FillHealth {
             tier: match self.settings.strategy {
                 Strategy::Watch => self.upstream.via().len() + 1,
                 Strategy::Cache => 0,

@@ -31,7 +31,7 @@ pub struct Provenance {
 
 /// The state of filling.
 #[derive(Clone, Debug)]
-pub struct Health {
+pub struct FillHealth {
     /// Nodes between this one and the source: 1 behind a leader, 0 where this node asks the source itself.
     pub tier: usize,
     /// The value of `Via` in answers to readers.

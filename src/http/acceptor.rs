@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use super::accept_errors::{ACCEPT_PAUSE, AcceptErrors};
 use super::connection;
 use super::connection_limit::ConnectionLimit;
-use super::fast_path::{FastPath, Shared};
+use super::fast_path::{FastPath, LoopShared};
 use super::overflow::Overflow;
 use super::responder::{OpenGuard, Responder};
 use crate::api::state::Node;
@@ -81,7 +81,7 @@ impl Acceptor {
         let responder = self.responder(open.clone());
         let overflow = Overflow::new(responder.clone());
         let runtime = Handle::current();
-        let shared = Shared {
+        let shared = LoopShared {
             node: Arc::clone(&self.node),
             port: self.port,
             limit: self.limit(),

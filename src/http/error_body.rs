@@ -15,7 +15,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::metrics::{Limit, Metrics, Port};
-use crate::node::in_flight::{Account, Full, Held};
+use crate::node::in_flight::{Account, Full, Reservation};
 use crate::node::limits::{MAX_BUFFER_BYTES, MAX_FIELDS, RETRY_AFTER_S};
 use crate::wire::error_code::ErrorCode;
 use crate::wire::framing::{Fault, Framing, Problem};
@@ -38,7 +38,7 @@ pub(crate) struct ErrorBodyStream<S> {
     /// What the connection holds for what is under way.
     account: Account,
     /// A head of which more is to come: the library keeps what there is of it.
-    head: Option<Held>,
+    head: Option<Reservation>,
     /// Why nothing more is read.
     refused: Option<Refused>,
 }

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::{Sleep, sleep};
 
-use crate::api::connection::{Disconnect, Shared};
+use crate::api::connection::{ConnectionShared, Disconnect};
 use crate::metrics::{Limit, Metrics};
 
 /// A socket whose writes fail once the other side has not taken all of what it was offered for `patience`.
@@ -23,7 +23,7 @@ use crate::metrics::{Limit, Metrics};
 /// Reads go through a half of its own: tokio spares a system call there, for it sees that a short read left nothing.
 pub(crate) struct WriteTimeout {
     read: OwnedReadHalf,
-    shared: Arc<Shared>,
+    shared: Arc<ConnectionShared>,
     patience: Duration,
     /// Where it counts those whose patience was at its end.
     metrics: Arc<Metrics>,
@@ -35,7 +35,8 @@ impl WriteTimeout {
     /// The socket, and where to look for its hang-up.
     pub(crate) fn new(stream: TcpStream, patience: Duration, metrics: Arc<Metrics>) -> (Self, Disconnect) {
         let (read, write) = stream.into_split();
-        let shared = Arc::new(Shared { write, sent: AtomicU64::new(0), is_full: AtomicBool::new(false) });
+        let shared =
+            Arc::new(ConnectionShared { write, sent: AtomicU64::new(0), is_full: AtomicBool::new(false) });
         let disconnect = Disconnect::of(Arc::clone(&shared));
         (Self { read, shared, patience, metrics, deadline: None }, disconnect)
     }

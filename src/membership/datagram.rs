@@ -22,7 +22,7 @@ const NUMBERS: u64 = 1024;
 
 /// The head of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Head {
+pub struct DatagramHeader {
     /// When it was sent, µs since 1970 of the sender's clock.
     pub sent_us: u64,
     /// Who sent it.
@@ -33,7 +33,7 @@ pub struct Head {
     pub destination: SocketAddr,
 }
 
-impl Head {
+impl DatagramHeader {
     /// Most bytes that a head takes.
     pub const MAX_BYTES: usize = 24 + 1 + 16 + 2;
 
@@ -135,7 +135,7 @@ impl Replays {
     ///
     /// # Errors
     /// Why it must not be used.
-    pub fn check(&mut self, head: &Head, now_us: u64) -> Result<(), Refusal> {
+    pub fn check(&mut self, head: &DatagramHeader, now_us: u64) -> Result<(), Refusal> {
         if head.sent_us.abs_diff(now_us) > WINDOW_US {
             return Err(Refusal::Stale);
         }
@@ -167,8 +167,13 @@ mod tests {
 
     use super::*;
 
-    fn head(sender: u64, number: u64, sent_us: u64) -> Head {
-        Head { sent_us, sender: Incarnation(sender), number, destination: ([127, 0, 0, 1], 8008).into() }
+    fn head(sender: u64, number: u64, sent_us: u64) -> DatagramHeader {
+        DatagramHeader {
+            sent_us,
+            sender: Incarnation(sender),
+            number,
+            destination: ([127, 0, 0, 1], 8008).into(),
+        }
     }
 
     proptest! {
@@ -182,7 +187,7 @@ mod tests {
             cut in any::<prop::sample::Index>(),
         ) {
             let ip = if six { IpAddr::from(v6) } else { IpAddr::from(v4) };
-            let head = Head {
+            let head = DatagramHeader {
                 sent_us: numbers.0,
                 sender: Incarnation(numbers.1),
                 number: numbers.2,
@@ -190,10 +195,10 @@ mod tests {
             };
             let mut bytes = Vec::new();
             head.encode(&mut bytes);
-            prop_assert!(bytes.len() <= Head::MAX_BYTES);
-            prop_assert_eq!(Head::decode(&bytes[..cut.index(bytes.len())]), None);
+            prop_assert!(bytes.len() <= DatagramHeader::MAX_BYTES);
+            prop_assert_eq!(DatagramHeader::decode(&bytes[..cut.index(bytes.len())]), None);
             bytes.extend(&payload);
-            prop_assert_eq!(Head::decode(&bytes), Some((head, &payload[..])));
+            prop_assert_eq!(DatagramHeader::decode(&bytes), Some((head, &payload[..])));
         }
 
         #[test]

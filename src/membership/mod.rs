@@ -35,7 +35,7 @@ use gossip::Gossip;
 use node_info::{Identity, NodeInfo};
 pub use seed_table::{AddressState, AddressStates};
 pub use socket::Clock;
-use socket::{Gate, SealedTransport};
+use socket::{DatagramGate, SealedTransport};
 use stats::Stats;
 pub use view::{CONFLICT_AFTER, Conflict, Heartbeat, Member, View};
 
@@ -141,7 +141,7 @@ impl Membership {
         let local = net.local_addr().map_err(|e| error(&e))?;
         let (stats, seeds, taken) =
             (Arc::<Stats>::default(), Arc::<Mutex<_>>::default(), Arc::new(Notify::new()));
-        let gate = Gate {
+        let gate = DatagramGate {
             net,
             keyring: Arc::clone(&settings.keyring),
             incarnation: settings.identity.incarnation,

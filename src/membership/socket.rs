@@ -22,7 +22,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::datagram::{Head, Replays};
+use super::datagram::{DatagramHeader, Replays};
 use super::seed_table::SeedTable;
 use super::stats::{Dropped, Stats};
 use crate::core::record::Incarnation;
@@ -45,7 +45,7 @@ const MAX_ERRORS: u32 = 100;
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
 /// What sender and receiver share.
-pub(super) struct Gate {
+pub(super) struct DatagramGate {
     pub(super) net: UdpSocket,
     pub(super) keyring: Arc<Keyring>,
     pub(super) incarnation: Incarnation,
@@ -57,19 +57,19 @@ pub(super) struct Gate {
     pub(super) numbers: AtomicU64,
 }
 
-impl Gate {
+impl DatagramGate {
     fn seeds(&self) -> std::sync::MutexGuard<'_, SeedTable> {
         self.seeds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn send(&self, to: SocketAddr, payload: &[u8]) {
-        let head = Head {
+        let head = DatagramHeader {
             sent_us: (self.clock)().micros(),
             sender: self.incarnation,
             number: self.numbers.fetch_add(1, Ordering::Relaxed) + 1,
             destination: to,
         };
-        let mut plain = Vec::with_capacity(Head::MAX_BYTES + payload.len());
+        let mut plain = Vec::with_capacity(DatagramHeader::MAX_BYTES + payload.len());
         head.encode(&mut plain);
         plain.extend_from_slice(payload);
         let mut frame = Vec::new();
@@ -101,7 +101,7 @@ impl Gate {
     /// Opens one. `None` if it is dropped, or tells only where we are.
     fn open(&self, from: SocketAddr, frame: &mut [u8], replays: &mut Replays) -> Option<Vec<u8>> {
         let opened = self.keyring.open(Purpose::Gossip, b"", frame).map_err(Dropped::from);
-        let opened = opened.and_then(|plain| Head::decode(plain).ok_or(Dropped::Malformed));
+        let opened = opened.and_then(|plain| DatagramHeader::decode(plain).ok_or(Dropped::Malformed));
         let opened = opened.and_then(|(head, payload)| {
             if self.seeds().is_for_another(from, head.sender, head.destination) {
                 return Err(Dropped::Replayed);
@@ -182,7 +182,7 @@ fn is_worth_a_line(before: u64) -> bool {
 }
 
 /// Opens the socket once, for chitchat.
-pub(super) struct SealedTransport(pub(super) Mutex<Option<Gate>>);
+pub(super) struct SealedTransport(pub(super) Mutex<Option<DatagramGate>>);
 
 #[async_trait]
 impl Transport for SealedTransport {
@@ -240,7 +240,7 @@ fn tap(inner: SocketAddr) -> io::Result<(UdpSocket, std::net::UdpSocket, SocketA
 
 /// What chitchat has for a socket.
 struct SealedSocket {
-    gate: Arc<Gate>,
+    gate: Arc<DatagramGate>,
     codec: Codec,
     opened: mpsc::Receiver<(SocketAddr, Vec<u8>)>,
     receiving: JoinHandle<()>,
@@ -252,7 +252,7 @@ struct SealedSocket {
 }
 
 impl SealedSocket {
-    async fn new(gate: Gate) -> anyhow::Result<Self> {
+    async fn new(gate: DatagramGate) -> anyhow::Result<Self> {
         let gate = Arc::new(gate);
         let codec = Codec::new().await?;
         let (sender, opened) = mpsc::channel(QUEUE);
@@ -346,7 +346,7 @@ mod tests {
     use super::*;
 
     async fn socket() -> SealedSocket {
-        let gate = Gate {
+        let gate = DatagramGate {
             net: UdpSocket::bind("127.0.0.1:0").await.unwrap(),
             keyring: Arc::new(Keyring::open_to_all("c")),
             incarnation: Incarnation(1),

@@ -59,9 +59,9 @@ impl fmt::Display for Full {
 
 /// What one connection holds. Cheap to clone.
 #[derive(Clone)]
-pub struct Account(Arc<Connection>);
+pub struct Account(Arc<ConnectionAccount>);
 
-struct Connection {
+struct ConnectionAccount {
     port: Arc<InFlight>,
     used: AtomicUsize,
     /// Values in answers, by their address, and how many answers have each.
@@ -69,7 +69,7 @@ struct Connection {
 }
 
 /// Bytes that are held, given back when this is dropped.
-pub struct Held {
+pub struct Reservation {
     account: Account,
     bytes: usize,
 }
@@ -127,7 +127,7 @@ impl Account {
     #[must_use]
     pub fn new(port: Arc<InFlight>) -> Self {
         let records = Mutex::default();
-        Self(Arc::new(Connection { port, used: AtomicUsize::new(0), records }))
+        Self(Arc::new(ConnectionAccount { port, used: AtomicUsize::new(0), records }))
     }
 
     /// Holds so many bytes. A connection that holds nothing else may hold any number, as far as its port has room, and so may
@@ -135,8 +135,8 @@ impl Account {
     ///
     /// # Errors
     /// [`Full`] if there is no room; nothing is held then.
-    pub fn hold(&self, bytes: usize) -> Result<Held, Full> {
-        let mut held = Held { account: self.clone(), bytes: 0 };
+    pub fn hold(&self, bytes: usize) -> Result<Reservation, Full> {
+        let mut held = Reservation { account: self.clone(), bytes: 0 };
         held.grow(bytes)?;
         Ok(held)
     }
@@ -165,13 +165,13 @@ impl Account {
     }
 }
 
-impl Connection {
+impl ConnectionAccount {
     fn records(&self) -> MutexGuard<'_, BTreeMap<usize, (Record, usize)>> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Held {
+impl Reservation {
     /// How many bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -183,7 +183,7 @@ impl Held {
     /// # Errors
     /// [`Full`] if there is no room; what was held still is.
     pub fn grow(&mut self, bytes: usize) -> Result<(), Full> {
-        let Connection { port, used, .. } = &*self.account.0;
+        let ConnectionAccount { port, used, .. } = &*self.account.0;
         let before = used.fetch_add(bytes, Ordering::Relaxed);
         let others = before.saturating_sub(self.bytes);
         let full = if others > 0 && before + bytes > port.most_of_connection() {
@@ -207,7 +207,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for Reservation {
     fn drop(&mut self) {
         let connection = &*self.account.0;
         connection.used.fetch_sub(self.bytes, Ordering::Relaxed);

@@ -31,7 +31,7 @@ use crate::watch::{Waiter, Wake};
 /// A cheap handle to the state that all requests share.
 #[derive(Clone)]
 pub struct SharedStore {
-    held: Arc<Mutex<Held>>,
+    held: Arc<Mutex<Guarded>>,
     shown: Arc<Published>,
     fanout: Fanout,
     /// Pace of ordinary wakes.
@@ -41,12 +41,12 @@ pub struct SharedStore {
 }
 
 /// What the lock guards.
-struct Held {
+struct Guarded {
     store: Store<Waiter>,
     replica: Replica,
 }
 
-impl Held {
+impl Guarded {
     /// Looks at the clock before it stamps or guards a write.
     fn may_stamp(&mut self, now: Now) -> bool {
         self.replica.may_stamp(&self.store, now)
@@ -177,13 +177,13 @@ impl SharedStore {
             retired_bytes: AtomicUsize::new(0),
         };
         let (calls, asked) = mpsc::unbounded_channel();
-        let held = Arc::new(Mutex::new(Held { store, replica }));
+        let held = Arc::new(Mutex::new(Guarded { store, replica }));
         (Self { held, shown: Arc::new(shown), fanout, pace, calls }, asked)
     }
 
     /// The lock. A panic while it was held, which nothing from outside can cause, leaves a store that is still whole:
     /// its methods change the set and the waiters by single calls.
-    fn lock(&self) -> MutexGuard<'_, Held> {
+    fn lock(&self) -> MutexGuard<'_, Guarded> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -205,7 +205,7 @@ impl SharedStore {
 
     /// Does one step under the lock, and carries out its effects once the lock is released. Every step that may have
     /// effects goes through here.
-    fn change<R>(&self, step: impl FnOnce(&mut Held) -> R) -> R {
+    fn change<R>(&self, step: impl FnOnce(&mut Guarded) -> R) -> R {
         let (result, effects) = {
             let mut held = self.lock();
             let result = step(&mut held);
@@ -228,7 +228,7 @@ impl SharedStore {
     }
 
     /// One step of the replica, after which what is shown is shown.
-    fn step<R>(&self, step: impl FnOnce(&mut Held, Now) -> R) -> R {
+    fn step<R>(&self, step: impl FnOnce(&mut Guarded, Now) -> R) -> R {
         self.change(|held| {
             let result = step(held, clock::both());
             self.show(held);
@@ -237,7 +237,7 @@ impl SharedStore {
     }
 
     /// Publishes how things stand now, for reads without the lock.
-    fn show(&self, held: &Held) {
+    fn show(&self, held: &Guarded) {
         self.shown.show_genesis(&held.store);
         self.shown.standing.store(Readiness::of(&held.replica) as u8, Ordering::Release);
         self.shown.show_retired(&held.store);

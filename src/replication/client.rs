@@ -17,7 +17,7 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use tokio::time::{Instant, timeout};
 
 use super::answer::Answer;
-use super::frames::{self, Binding, FrameError, Opener, Preamble, Way};
+use super::frames::{self, Binding, Direction, FrameError, Opener, Preamble};
 use super::{CONTENT_TYPE, SYNC_PATH, path_of};
 use crate::core::message::{Request, Response};
 use crate::core::protocol::{ProtocolRange, ProtocolVersion};
@@ -260,7 +260,7 @@ impl PeerClient {
         let id = id.map_err(|_| CallError::NoEntropy)?;
         let preamble = Preamble { id, from: self.us, to, sent: (self.now)() };
         let mut body = preamble.encode().to_vec();
-        frames::seal(&self.keyring, &Binding::new(Way::Request, path, &preamble), message, &mut body)
+        frames::seal(&self.keyring, &Binding::new(Direction::Request, path, &preamble), message, &mut body)
             .map_err(|_| CallError::NoEntropy)?;
         self.traffic.out.fetch_add(body.len() as u64, Ordering::Relaxed);
         let mut request = HttpRequest::post(format!("http://{server}{path}"))
@@ -272,7 +272,7 @@ impl PeerClient {
             if response.status() != StatusCode::OK {
                 return Err(refusal(response).await);
             }
-            self.open(response.into_body(), Binding::new(Way::Answer, path, &preamble)).await
+            self.open(response.into_body(), Binding::new(Direction::Answer, path, &preamble)).await
         };
         timeout(ANSWER, answered).await.unwrap_or(Err(CallError::TimedOut))
     }

@@ -66,7 +66,7 @@ impl Preamble {
 
 /// Which way a body goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum Direction {
     /// To the node that is asked.
     Request,
     /// Back.
@@ -83,10 +83,10 @@ pub struct Binding {
 impl Binding {
     /// Of the request with this preamble to a path, or of its answer.
     #[must_use]
-    pub fn new(way: Way, path: &str, preamble: &Preamble) -> Self {
+    pub fn new(way: Direction, path: &str, preamble: &Preamble) -> Self {
         let way = match way {
-            Way::Request => b'q',
-            Way::Answer => b'a',
+            Direction::Request => b'q',
+            Direction::Answer => b'a',
         };
         let mut associated = vec![way];
         associated.extend_from_slice(&preamble.encode());
@@ -189,7 +189,7 @@ impl<'a> RequestOpener<'a> {
             bytes = rest;
             let Ok(head) = <[u8; PREAMBLE_BYTES]>::try_from(&self.head[..]) else { return Ok(()) };
             let preamble = Preamble::decode(head).ok_or(FrameError::Malformed)?;
-            let binding = Binding::new(Way::Request, self.path, &preamble);
+            let binding = Binding::new(Direction::Request, self.path, &preamble);
             self.opened = Some((preamble, Opener::new(self.keyring, binding)));
         }
         match &mut self.opened {
@@ -340,7 +340,8 @@ mod tests {
 
     fn request(message: &[u8]) -> Vec<u8> {
         let mut body = preamble().encode().to_vec();
-        seal(&ours(), &Binding::new(Way::Request, "/v1/sync", &preamble()), message, &mut body).unwrap();
+        seal(&ours(), &Binding::new(Direction::Request, "/v1/sync", &preamble()), message, &mut body)
+            .unwrap();
         body
     }
 
@@ -359,7 +360,7 @@ mod tests {
             let (read, got) = open(&ours(), "/v1/sync", NOW, &request(&message)).unwrap();
             assert_eq!(read, preamble());
             assert!(got == message);
-            let binding = Binding::new(Way::Answer, "/v1/sync", &read);
+            let binding = Binding::new(Direction::Answer, "/v1/sync", &read);
             let (mut body, keyring) = (Vec::new(), ours());
             seal(&keyring, &binding, &message, &mut body).unwrap();
             let mut opener = Opener::new(&keyring, binding);
@@ -385,11 +386,11 @@ mod tests {
     #[test]
     fn an_answer_is_of_its_own_request_and_no_request() {
         let (mut body, keyring) = (Vec::new(), ours());
-        seal(&keyring, &Binding::new(Way::Answer, "/v1/sync", &preamble()), b"yes", &mut body).unwrap();
+        seal(&keyring, &Binding::new(Direction::Answer, "/v1/sync", &preamble()), b"yes", &mut body).unwrap();
         let other = Preamble { id: 8, ..preamble() };
         for binding in [
-            Binding::new(Way::Answer, "/v1/sync", &other),
-            Binding::new(Way::Request, "/v1/sync", &preamble()),
+            Binding::new(Direction::Answer, "/v1/sync", &other),
+            Binding::new(Direction::Request, "/v1/sync", &preamble()),
         ] {
             assert_eq!(Opener::new(&keyring, binding).take(&body), Err(FrameError::Seal(OpenError::Forged)));
         }

@@ -27,12 +27,12 @@ const ROUND: u64 = 8 * SLICE as u64;
 /// a new request, and its place in the queue is gone after the longest time that the pace allows.
 #[derive(Clone)]
 pub struct Fanout {
-    bells: UnboundedSender<Message>,
+    bells: UnboundedSender<FanoutMessage>,
     event_loops: Arc<OnceLock<Vec<Arc<dyn EventLoop>>>>,
     counters: Arc<Counters>,
 }
 
-enum Message {
+enum FanoutMessage {
     Ring(Arc<Job>),
     /// From now on what is queued is rung at this pace, and what is queued later no slower.
     Hurry(Pace),
@@ -107,14 +107,14 @@ impl Fanout {
         }
         if concerns(Whom::Listening) {
             // without a loop the process is ending, and the readers end with it
-            let _ = self.bells.send(Message::Ring(job));
+            let _ = self.bells.send(FanoutMessage::Ring(job));
         }
     }
 
     /// Wakes those who are queued already at another pace from now on, and those who are queued later no slower.
     pub fn hurry(&self, pace: Pace) {
         self.event_loops().iter().for_each(|event_loop| event_loop.hurry(pace));
-        let _ = self.bells.send(Message::Hurry(pace));
+        let _ = self.bells.send(FanoutMessage::Hurry(pace));
     }
 
     fn event_loops(&self) -> &[Arc<dyn EventLoop>] {
@@ -122,7 +122,7 @@ impl Fanout {
     }
 }
 
-async fn run(mut queue: UnboundedReceiver<Message>, counters: Arc<Counters>) {
+async fn run(mut queue: UnboundedReceiver<FanoutMessage>, counters: Arc<Counters>) {
     let mut rounds = FairQueue::new(Whom::Listening);
     loop {
         while let Ok(message) = queue.try_recv() {
@@ -165,10 +165,10 @@ async fn run(mut queue: UnboundedReceiver<Message>, counters: Arc<Counters>) {
     }
 }
 
-fn take_in(rounds: &mut FairQueue, message: Message) {
+fn take_in(rounds: &mut FairQueue, message: FanoutMessage) {
     match message {
-        Message::Ring(job) => rounds.add(job),
-        Message::Hurry(pace) => rounds.hurry(Instant::now(), pace),
+        FanoutMessage::Ring(job) => rounds.add(job),
+        FanoutMessage::Hurry(pace) => rounds.hurry(Instant::now(), pace),
     }
 }
 

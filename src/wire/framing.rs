@@ -74,7 +74,7 @@ pub struct Fault {
 #[derive(Clone, Debug, Default)]
 pub struct Framing {
     at: At,
-    line: Line,
+    line: LineBuffer,
     length: Option<u64>,
     is_chunked: bool,
     head_bytes: usize,
@@ -247,19 +247,19 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
 
 /// A line as it comes, up to where it ends.
 #[derive(Clone, Debug)]
-struct Line {
+struct LineBuffer {
     kept: [u8; KEPT],
     length: usize,
     ends_with_cr: bool,
 }
 
-impl Default for Line {
+impl Default for LineBuffer {
     fn default() -> Self {
         Self { kept: [0; KEPT], length: 0, ends_with_cr: false }
     }
 }
 
-impl Line {
+impl LineBuffer {
     fn keep(&mut self, piece: &[u8]) {
         let Some(last) = piece.last() else { return };
         if let Some(room) = self.kept.get_mut(self.length..) {

@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use vwatch::membership::datagram::{Head, Replays};
+use vwatch::membership::datagram::{DatagramHeader, Replays};
 use vwatch::seal::{Keyring, Purpose, Secrets};
 
 static SEALED: LazyLock<Keyring> = LazyLock::new(|| {
@@ -22,7 +22,7 @@ fuzz_target!(|bytes: &[u8]| {
     assert!(SEALED.open(Purpose::Gossip, b"", &mut known).is_err());
     assert!(SEALED.open(Purpose::Peer, b"", &mut bytes.to_vec()).is_err());
     let _ = OPEN.open(Purpose::Gossip, b"", &mut bytes.to_vec());
-    if let Some((head, payload)) = Head::decode(bytes) {
+    if let Some((head, payload)) = DatagramHeader::decode(bytes) {
         let mut again = Vec::new();
         head.encode(&mut again);
         again.extend_from_slice(payload);

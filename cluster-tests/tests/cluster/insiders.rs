@@ -11,7 +11,7 @@ use chitchat::{ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig
 use cluster_tests::wait::LIMIT;
 use tokio::net::UdpSocket;
 use vwatch::core::record::Incarnation;
-use vwatch::membership::datagram::Head;
+use vwatch::membership::datagram::DatagramHeader;
 use vwatch::membership::node_info::{NodeInfo, NodeInfoError};
 use vwatch::membership::stats::Dropped;
 use vwatch::membership::{Conflict, GOSSIP_EVERY};
@@ -34,7 +34,12 @@ impl Sealer {
 
     fn seal(&self, destination: SocketAddr, payload: &[u8]) -> Vec<u8> {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed) + 1;
-        let head = Head { sent_us: wall_us().unsigned_abs(), sender: self.incarnation, number, destination };
+        let head = DatagramHeader {
+            sent_us: wall_us().unsigned_abs(),
+            sender: self.incarnation,
+            number,
+            destination,
+        };
         let mut plain = Vec::new();
         head.encode(&mut plain);
         plain.extend(payload);
@@ -65,7 +70,7 @@ async fn insider(member: &Member, generation: u64, values: Vec<(String, String)>
         while let Ok((bytes, _)) = outside.recv_from(&mut buffer).await {
             // other insiders know it by gossip, and do not seal what they send there
             let Ok(plain) = keyring.open(Purpose::Gossip, b"", &mut buffer[..bytes]) else { continue };
-            let (_, payload) = Head::decode(plain).expect("a member made it");
+            let (_, payload) = DatagramHeader::decode(plain).expect("a member made it");
             let _ = back.send_to(payload, listen).await;
         }
     });

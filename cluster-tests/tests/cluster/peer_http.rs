@@ -24,7 +24,7 @@ use vwatch::core::{Dot, Incarnation, Name, NodeState, Record, Stamp, Version};
 use vwatch::membership::View;
 use vwatch::replication::answer::Answer;
 use vwatch::replication::client::{CallError, PeerClient};
-use vwatch::replication::frames::{self, Binding, MAX_FRAME_BYTES, Opener, Preamble, Way};
+use vwatch::replication::frames::{self, Binding, Direction, MAX_FRAME_BYTES, Opener, Preamble};
 use vwatch::replication::{PUSH_PATH, SYNC_PATH};
 use vwatch::seal::Keyring;
 use vwatch::wire::message::encode_request;
@@ -78,7 +78,8 @@ fn body(keyring: &Keyring, path: &str, to: Incarnation, sent: u64, message: &[u8
     let sent = Stamp::from_micros(sent).expect("a good stamp");
     let preamble = Preamble { id: fastrand::u128(..), from: US, to, sent };
     let mut body = preamble.encode().to_vec();
-    frames::seal(keyring, &Binding::new(Way::Request, path, &preamble), message, &mut body).expect("entropy");
+    frames::seal(keyring, &Binding::new(Direction::Request, path, &preamble), message, &mut body)
+        .expect("entropy");
     body
 }
 
@@ -201,10 +202,10 @@ fn answer_to(attacker: &mut Attacker, them: Incarnation, message: &[u8]) -> Answ
     let preamble = Preamble { id: fastrand::u128(..), from: US, to: them, sent };
     let mut body = preamble.encode().to_vec();
     let keys = ours();
-    frames::seal(&keys, &Binding::new(Way::Request, PUSH_PATH, &preamble), message, &mut body)
+    frames::seal(&keys, &Binding::new(Direction::Request, PUSH_PATH, &preamble), message, &mut body)
         .expect("entropy");
     let sealed = attacker.ask(&post(PUSH_PATH, &body)).expect(200).body;
-    let mut opener = Opener::new(&keys, Binding::new(Way::Answer, PUSH_PATH, &preamble));
+    let mut opener = Opener::new(&keys, Binding::new(Direction::Answer, PUSH_PATH, &preamble));
     opener.take(&sealed).expect("it is sealed");
     Answer::decode(opener.end().expect("whole")).expect("an answer")
 }

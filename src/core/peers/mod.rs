@@ -18,7 +18,7 @@ pub use summary::{NodeState, Summary};
 
 use super::mutants::Mutants;
 use super::protocol::{ProtocolRange, ProtocolVersion};
-use super::push::{Log, Outbox};
+use super::push::{Outbox, WriteLog};
 use super::record::Incarnation;
 use super::stamp::{Now, Stamp};
 use members::Members;
@@ -42,7 +42,7 @@ impl Peers {
     }
 
     /// Sets the live peers: all of them, without this node. A peer that is gone stays a member for `memory_us`.
-    pub(super) fn see(&mut self, log: &Log, mono_us: u64, live: &[Summary], memory_us: u64) {
+    pub(super) fn see(&mut self, log: &WriteLog, mono_us: u64, live: &[Summary], memory_us: u64) {
         let mut before = std::mem::take(&mut self.live);
         for summary in live {
             let was_live = before.remove(&summary.incarnation);

@@ -7,7 +7,7 @@ use super::clocks::PeerClock;
 use super::summary::{NodeState, Summary};
 use crate::core::mutants::{Mutant, Mutants};
 use crate::core::protocol::ProtocolVersion;
-use crate::core::push::{Log, Outbox};
+use crate::core::push::{Outbox, WriteLog};
 use crate::core::record::Incarnation;
 use crate::core::sync::much_larger;
 
@@ -85,7 +85,7 @@ impl Peer {
 
     /// The number of our writes that the peer has not acknowledged to a push.
     #[must_use]
-    pub fn lag(&self, log: &Log) -> u64 {
+    pub fn lag(&self, log: &WriteLog) -> u64 {
         self.outbox.lag(log)
     }
 

@@ -25,7 +25,7 @@ fn ready(who: u64) -> Summary {
 }
 
 fn see(peers: &mut Peers, at: u64, live: &[Summary]) {
-    peers.see(&Log::default(), at, live, DAY);
+    peers.see(&WriteLog::default(), at, live, DAY);
 }
 
 fn sync(peers: &mut Peers, at: u64, who: &[u64]) {
@@ -100,7 +100,8 @@ fn a_joining_member_holds_the_horizon_and_one_that_left_or_was_followed_does_not
 #[test]
 fn two_live_nodes_with_one_id_do_not_follow_each_other() {
     let mut peers = Peers::default();
-    let see = |peers: &mut Peers, at, live: &[Summary]| peers.see(&Log::default(), at, live, 10 * OVERLAP_US);
+    let see =
+        |peers: &mut Peers, at, live: &[Summary]| peers.see(&WriteLog::default(), at, live, 10 * OVERLAP_US);
     see(&mut peers, 0, &[summary(1, 7, NodeState::Ready), summary(2, 7, NodeState::Ready)]);
     see(&mut peers, 2 * OVERLAP_US, &[summary(1, 7, NodeState::Ready), summary(2, 7, NodeState::Ready)]);
     sync(&mut peers, 0, &[1, 2]);

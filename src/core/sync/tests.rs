@@ -11,7 +11,7 @@ use crate::core::message::{Found, Listed, Listing, Reply, Sums, SyncRequest, Syn
 use crate::core::mutants::Mutants;
 use crate::core::peers::{NodeState, Peers, Summary, SyncTask};
 use crate::core::protocol::ProtocolRange;
-use crate::core::push::Log;
+use crate::core::push::WriteLog;
 use crate::core::record::{Dot, Incarnation, Kind};
 use crate::core::store::{Change, Store};
 use crate::core::testing::{at, name};
@@ -97,13 +97,13 @@ fn rule_1_equal_sets_exchange_nothing_or_their_vectors_once() {
     // b holds what a wrote, but cannot know that it is all
     assert_eq!(b.vector().get(a.incarnation()), 0);
     let mut peers = Peers::default();
-    peers.see(&Log::default(), 0, &[summary(&b)], 1_000);
+    peers.see(&WriteLog::default(), 0, &[summary(&b)], 1_000);
     assert_eq!(peers.next(0, 0, &summary(&a), Mutants::NONE), Some((b.incarnation(), SyncTask::Vectors)));
     let mut round = Round::vectors(&a, b.incarnation(), MIB);
     let (_, answer, next) = exchange(&mut a, &mut b, &mut round);
     assert!(matches!((answer.reply, next), (Reply::Equal(_), Next::Done(_))));
     assert_eq!(b.vector(), a.vector());
-    peers.see(&Log::default(), 0, &[summary(&b)], 1_000);
+    peers.see(&WriteLog::default(), 0, &[summary(&b)], 1_000);
     assert_eq!(peers.next(0, 0, &summary(&a), Mutants::NONE), None, "and now nothing");
     // vectors are taken only together with an equal root
     put(&mut a, "y", 11);

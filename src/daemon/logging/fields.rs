@@ -20,19 +20,19 @@ pub(super) struct EscapedFields;
 
 impl<'w> FormatFields<'w> for EscapedFields {
     fn format_fields<R: RecordFields>(&self, writer: Writer<'w>, fields: R) -> fmt::Result {
-        let mut line = Line { writer, is_begun: false, outcome: Ok(()) };
+        let mut line = LineVisitor { writer, is_begun: false, outcome: Ok(()) };
         fields.record(&mut line);
         line.outcome
     }
 }
 
-struct Line<'w> {
+struct LineVisitor<'w> {
     writer: Writer<'w>,
     is_begun: bool,
     outcome: fmt::Result,
 }
 
-impl Visit for Line<'_> {
+impl Visit for LineVisitor<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
             "message" | TEXT => self.record_debug(field, &format_args!("{value}")),

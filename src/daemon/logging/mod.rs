@@ -25,7 +25,7 @@ use crate::config::{LogFormat, LogLevel};
 use crate::node::log_control::DroppedLines;
 use fields::{EscapedFields, EscapedJson};
 use limiter::{Limiter, LimiterLayer, Limits};
-use queue::{Line, LineQueue};
+use queue::{LineQueue, QueueWriter};
 use writer::LineWriter;
 
 /// The end of a process waits this long for a log that makes no progress.
@@ -52,7 +52,7 @@ pub(crate) fn start(level: LogLevel, format: LogFormat) -> io::Result<()> {
     let (queue, receiver) = LineQueue::new();
     let limiter = Arc::new(Limiter::new(Limits::DEFAULT, Arc::clone(&queue)));
     let to = Arc::clone(&queue);
-    let to = move || Line(Arc::clone(&to));
+    let to = move || QueueWriter(Arc::clone(&to));
     let lines = fmt::layer().with_target(false);
     let lines = match format {
         LogFormat::Text => {

@@ -92,9 +92,9 @@ impl LineQueue {
 }
 
 /// One line on its way into the queue.
-pub(super) struct Line(pub(super) Arc<LineQueue>);
+pub(super) struct QueueWriter(pub(super) Arc<LineQueue>);
 
-impl Write for Line {
+impl Write for QueueWriter {
     /// The subscriber writes a line with one call.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.0.put(line);

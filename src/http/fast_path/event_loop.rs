@@ -13,7 +13,7 @@ use crate::http::connection_limit::Permit;
 use crate::http::fast_path::cached_response::{ResponseCache, TimeHeaders};
 use crate::http::fast_path::parked::Versions;
 use crate::http::fast_path::table::{Connection, State, Table};
-use crate::http::fast_path::{Inbox, Message, Shared};
+use crate::http::fast_path::{Inbox, LoopMessage, LoopShared};
 use crate::http::unavailable::{TOO_MANY_CONNECTIONS, reject_at_once};
 use crate::metrics::Limit;
 use crate::node::clock;
@@ -52,7 +52,7 @@ pub(super) struct EventLoop {
     pub(super) number: u16,
     pub(super) poll: Poll,
     inboxes: Vec<Arc<Inbox>>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<LoopShared>,
     door: Option<Door>,
     /// Of registering connections.
     errors: AcceptErrors,
@@ -101,7 +101,7 @@ impl EventLoop {
         poll: Poll,
         inboxes: Vec<Arc<Inbox>>,
         listener: Option<TcpListener>,
-        shared: Arc<Shared>,
+        shared: Arc<LoopShared>,
     ) -> io::Result<Self> {
         let now = Instant::now();
         let mut door = listener.map(|listener| Door {
@@ -186,11 +186,11 @@ impl EventLoop {
     fn take_messages(&mut self) {
         for message in self.inboxes[usize::from(self.number)].take() {
             match message {
-                Message::Job(job) => self.rounds.add(job),
-                Message::Beat(beat) => beat.answer(),
-                Message::Hurry(pace) => self.rounds.hurry(self.now, pace),
-                Message::Connection(stream, permit) => self.welcome(stream, permit),
-                Message::Close => {
+                LoopMessage::Job(job) => self.rounds.add(job),
+                LoopMessage::Beat(beat) => beat.answer(),
+                LoopMessage::Hurry(pace) => self.rounds.hurry(self.now, pace),
+                LoopMessage::Connection(stream, permit) => self.welcome(stream, permit),
+                LoopMessage::Close => {
                     self.closing = true;
                     self.door = None;
                     for at in self.table.idle() {
@@ -221,7 +221,7 @@ impl EventLoop {
                         Some(permit) if event_loop == usize::from(self.number) => {
                             self.welcome(stream, permit);
                         }
-                        Some(permit) => self.inboxes[event_loop].put(Message::Connection(stream, permit)),
+                        Some(permit) => self.inboxes[event_loop].put(LoopMessage::Connection(stream, permit)),
                         None => (self.shared.reject)(stream.into()),
                     }
                 }

@@ -36,7 +36,7 @@ use crate::watch::pace::Pace;
 use event_loop::EventLoop;
 
 /// What the event loops share.
-pub(crate) struct Shared {
+pub(crate) struct LoopShared {
     /// The node.
     pub(crate) node: Arc<Node>,
     /// Which port it is.
@@ -56,7 +56,7 @@ pub(crate) struct FastPath {
 }
 
 /// What is told to an event loop from other threads.
-enum Message {
+enum LoopMessage {
     /// A change concerns readers that are parked in it.
     Job(Arc<Job>),
     /// Readers that are not woken yet are woken at another pace.
@@ -71,12 +71,12 @@ enum Message {
 
 /// Messages that an event loop has yet to read.
 struct Inbox {
-    messages: Mutex<Vec<Message>>,
+    messages: Mutex<Vec<LoopMessage>>,
     waker: Waker,
 }
 
 impl Inbox {
-    fn put(&self, message: Message) {
+    fn put(&self, message: LoopMessage) {
         let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
         let wake = messages.is_empty();
         messages.push(message);
@@ -86,18 +86,18 @@ impl Inbox {
         }
     }
 
-    fn take(&self) -> Vec<Message> {
+    fn take(&self) -> Vec<LoopMessage> {
         std::mem::take(&mut self.messages.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl fanout::EventLoop for Inbox {
     fn take_on(&self, job: Arc<Job>) {
-        self.put(Message::Job(job));
+        self.put(LoopMessage::Job(job));
     }
 
     fn hurry(&self, pace: Pace) {
-        self.put(Message::Hurry(pace));
+        self.put(LoopMessage::Hurry(pace));
     }
 }
 
@@ -106,7 +106,11 @@ impl FastPath {
     ///
     /// # Errors
     /// If the system refuses a poll or a thread.
-    pub(crate) fn start(listener: StdTcpListener, shared: Shared, event_loops: usize) -> io::Result<Self> {
+    pub(crate) fn start(
+        listener: StdTcpListener,
+        shared: LoopShared,
+        event_loops: usize,
+    ) -> io::Result<Self> {
         let shared = Arc::new(shared);
         let mut polls = Vec::new();
         let mut inboxes = Vec::new();
@@ -119,7 +123,7 @@ impl FastPath {
         let known = inboxes.iter().map(|inbox| Arc::clone(inbox) as Arc<dyn fanout::EventLoop>);
         shared.node.store.fanout().open(known.collect());
         for inbox in inboxes.iter().map(Arc::clone) {
-            shared.node.pulse.look_after("event loop", move |beat| inbox.put(Message::Beat(beat)));
+            shared.node.pulse.look_after("event loop", move |beat| inbox.put(LoopMessage::Beat(beat)));
         }
         let mut listener = Some(listener);
         let mut ended = Vec::new();
@@ -138,7 +142,7 @@ impl FastPath {
     /// Tells all event loops to end when their connections have.
     pub(crate) fn close(&self) {
         for inbox in &self.inboxes {
-            inbox.put(Message::Close);
+            inbox.put(LoopMessage::Close);
         }
     }
 
