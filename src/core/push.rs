@@ -1,7 +1,8 @@
-//! Push: what this process wrote goes to every live peer at once, and is repaired by the one who wrote it.
+//! Push: the process that accepts a write sends it to every live peer at once, and sends it again if a peer lacks it.
 //!
-//! There is one log of our dots for all peers, and a place in it for each peer; batches are coalesced by name. So a write costs
-//! the same however many peers there are, and a slow or dead peer costs no memory. Received records are not passed on.
+//! There is one log of our writes for all peers, and a position in it for each peer; batches have each name once. So a
+//! write costs the same however many peers there are, and a slow or dead peer costs no memory. Received records are not
+//! passed on.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -11,60 +12,61 @@ use super::record::{Incarnation, Record};
 use super::set::Set;
 use super::stamp::Stamp;
 
-/// Some of a process's writes.
+/// A batch of the writes of one process.
 ///
-/// For each of its dots within (`after`, `upto`] the **current** record of that name, once, whoever wrote it: at least as
-/// great as the write, so that who has all up to `after` and merges these has all up to `upto`.
+/// It has, for each dot within (`after`, `upto`], the **current** record of that name, once, even if another process
+/// wrote it. That record is at least as great as the write. So a receiver that has all writes up to `after`, and merges
+/// these records, has all writes up to `upto`.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// Whose writes.
+    /// The process that accepted the writes.
     pub from: Incarnation,
-    /// Sequence before the first.
+    /// The sequence number before the first write.
     pub after: u64,
-    /// Sequence of the last.
+    /// The sequence number of the last write.
     pub upto: u64,
-    /// Their names' records.
+    /// The records of the names of these writes.
     pub records: Vec<Record>,
 }
 
-/// What a peer says to a batch.
+/// The acknowledgement of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ack {
-    /// Who says it.
+    /// The process that received the batch.
     pub from: Incarnation,
-    /// Sequence up to which it has all of our writes.
+    /// The sequence number up to which it has all of our writes.
     pub have: u64,
-    /// Its clock.
+    /// Its wall clock.
     pub now: Stamp,
 }
 
-/// The names of our writes by their sequence.
+/// The log: the names of our writes by sequence number.
 ///
-/// A name that was written twice is in it twice: its first write is covered by any batch that has it, wherever that
-/// batch ends. It is the batch that has each name once.
+/// A name that was written twice is in the log twice, so that a batch that ends between the two writes has the name
+/// too. A batch has each name once.
 #[derive(Debug, Default)]
 pub struct WriteLog {
-    /// Dots up to this one are forgotten: who lacks them needs a sync.
+    /// Writes up to this sequence number are forgotten: peers that lack them need a sync.
     floor: u64,
-    /// Name and stamp of dot `floor + 1 + index`.
+    /// Name and stamp of write `floor + 1 + index`.
     writes: VecDeque<(Name, Stamp)>,
     bytes: usize,
 }
 
 impl WriteLog {
-    /// Sequence of our last write.
+    /// The sequence number of our last write.
     #[must_use]
     pub fn sequence(&self) -> u64 {
         self.floor + self.writes.len() as u64
     }
 
-    /// Dots up to this one are forgotten.
+    /// The sequence number up to which writes are forgotten.
     #[must_use]
     pub fn floor(&self) -> u64 {
         self.floor
     }
 
-    /// Takes in our next write, of a record that counts for so many bytes.
+    /// Adds our next write; `bytes` is the cost of its record.
     pub(super) fn add(&mut self, name: &Name, last_sync: Stamp, bytes: usize) {
         self.writes.push_back((name.clone(), last_sync));
         self.bytes += bytes.max(1);
@@ -73,7 +75,7 @@ impl WriteLog {
         }
     }
 
-    /// Forgets dots up to a sequence.
+    /// Forgets writes up to a sequence number.
     pub(super) fn forget(&mut self, upto: u64) {
         while self.floor < upto && !self.writes.is_empty() {
             self.forget_one();
@@ -81,16 +83,18 @@ impl WriteLog {
     }
 
     fn forget_one(&mut self) {
-        // an average will do: the sizes of single writes are not kept
+        // the average size is good enough: the sizes of single writes are not kept
         self.bytes -= self.bytes / self.writes.len().max(1);
         self.writes.pop_front();
         self.floor += 1;
     }
 
-    /// The batch after a sequence, of at most [`MAX_BATCH_BYTES`], yet of one record at least. `None` if all is said.
+    /// The batch after a sequence number: at most [`MAX_BATCH_BYTES`], but at least one record. `None` if there are no
+    /// further writes.
     ///
-    /// What is forgotten cannot be said any more: then `after` is the floor. Nor can a tombstone that the horizon took,
-    /// which a receiver would claim to have, whatever older value has come in its place: then `after` is its dot.
+    /// Forgotten writes cannot be sent: then `after` of the batch is the floor. Neither can a write whose tombstone was
+    /// dropped below the horizon, because the receiver would claim to have it, while an older value may stand: then
+    /// `after` is the sequence number of that write.
     #[must_use]
     pub fn batch(&self, set: &Set, from: Incarnation, after: u64) -> Option<Batch> {
         let after = after.max(self.floor);
@@ -118,16 +122,16 @@ impl WriteLog {
     }
 }
 
-/// How far one peer is with our log.
+/// The state of pushes to one peer: which of our writes it has.
 ///
-/// Invariant: at most one batch is under way to a peer, and the next one waits for its ack, gathering meanwhile.
+/// Invariant: at most one batch is under way to a peer. The next one waits for the ack, and has all writes until then.
 #[derive(Clone, Debug, Default)]
 pub struct Outbox {
-    /// The peer has all up to here, or will get it from a sync.
+    /// The peer has all writes up to this sequence number, or will get them from a sync.
     place: u64,
-    /// The call that carries the batch under way.
+    /// The call of the batch under way.
     in_flight: Option<u64>,
-    /// Where the peer said it was when it was last behind what it was sent.
+    /// The sequence number of the last ack that was below the end of its batch.
     behind: Option<u64>,
     needs_repair: bool,
     failures: u32,
@@ -135,35 +139,36 @@ pub struct Outbox {
     not_before_us: u64,
 }
 
-/// Pause after a failed batch, doubled by each further one, µs.
+/// Pause after a failed batch, µs. Each further failure doubles it, up to 32 times this.
 const RETRY_US: u64 = 250_000;
 
 impl Outbox {
-    /// For a peer that was gone for a while: what it had, it has still; whether the last batch came is not known.
+    /// The outbox of a peer that was away and is live again: it still has what it had. Whether it received the last
+    /// batch is not known.
     #[must_use]
     pub fn resumed(self) -> Self {
         Self { in_flight: None, needs_repair: true, failures: 0, not_before_us: 0, ..self }
     }
 
-    /// For a peer that has just appeared: it gets what the log still has.
+    /// The outbox of a new peer: it gets the writes that the log still has.
     #[must_use]
     pub fn new(log: &WriteLog) -> Self {
         Self { place: log.floor(), needs_repair: log.floor() > 0, ..Self::default() }
     }
 
-    /// Whether the peer may lack writes that will not be pushed to it: a sync has to find them.
+    /// Whether the peer may lack writes that no push will bring: a sync is due.
     #[must_use]
     pub fn needs_repair(&self) -> bool {
         self.needs_repair
     }
 
-    /// How many writes were not acknowledged yet.
+    /// The number of writes that the peer has not acknowledged.
     #[must_use]
     pub fn lag(&self, log: &WriteLog) -> u64 {
         log.sequence().saturating_sub(self.place)
     }
 
-    /// The next batch, if there is something to say and none is under way. It goes out as `call`.
+    /// The next batch, if there are further writes and no batch is under way. The caller sends it as `call`.
     pub(super) fn next(
         &mut self,
         log: &WriteLog,
@@ -182,13 +187,14 @@ impl Outbox {
         let batch = log.batch(set, from, self.place);
         match batch {
             Some(_) => self.in_flight = Some(call),
-            // all of the rest are tombstones that the horizon took
+            // the remaining writes are tombstones that were dropped below the horizon
             None => (self.place, self.needs_repair) = (log.sequence(), true),
         }
         batch
     }
 
-    /// The peer took a batch and says how far it has our writes. One of an earlier outbox of the peer says nothing.
+    /// Applies the ack of a batch that ends at `upto`: the peer has our writes up to `have`. The ack of any other call
+    /// than the one under way is ignored.
     pub(super) fn acked(&mut self, log: &WriteLog, call: u64, upto: u64, have: u64) {
         if self.in_flight != Some(call) {
             return;
@@ -199,15 +205,15 @@ impl Outbox {
         if have >= upto {
             (self.place, self.behind) = (have.min(log.sequence()), None);
         } else if have >= log.floor() && self.behind != Some(have) {
-            // what it lacks is repaired from the log, one round trip later
+            // missing writes are sent again from the log, one round trip later
             (self.place, self.behind) = (have, Some(have));
         } else {
-            // what the log forgot, and what did not bring it further, is left to a sync
+            // writes that the log has forgotten, and a second batch that did not advance the peer, are left to a sync
             (self.place, self.needs_repair) = (upto, true);
         }
     }
 
-    /// A batch got no answer: it may or may not have been taken.
+    /// Records that a batch got no answer: the peer may or may not have received it.
     pub(super) fn failed(&mut self, call: u64, mono_us: u64) {
         if self.in_flight != Some(call) {
             return;
@@ -218,12 +224,12 @@ impl Outbox {
         self.failures += 1;
     }
 
-    /// What waits for its next try goes out at once.
+    /// Ends the pause: the next batch may be sent at once.
     pub(super) fn hurry(&mut self) {
         self.not_before_us = 0;
     }
 
-    /// A whole round of sync with the peer, begun by us, is done: it has all that we had.
+    /// Records that a round which we started is complete: the peer has all that we had.
     pub(super) fn synced(&mut self) {
         self.needs_repair = false;
     }
@@ -264,7 +270,7 @@ mod tests {
         let batch = log.batch(&set, US, 0).unwrap();
         assert_eq!((batch.after, batch.upto), (0, 4));
         assert_eq!(names(&batch), ["a", "b", "c"]);
-        assert_eq!(batch.records[1].last_sync(), theirs.last_sync(), "overtaken by another's write");
+        assert_eq!(batch.records[1].last_sync(), theirs.last_sync(), "a write of another process is newer");
         assert_eq!(names(&log.batch(&set, US, 3).unwrap()), ["c"]);
         assert!(log.batch(&set, US, 4).is_none());
     }
@@ -283,7 +289,7 @@ mod tests {
         assert_eq!(
             (batch.after, batch.upto),
             (2, 3),
-            "who has 1 does not connect, and asks for the rest by sync"
+            "a peer that has 1 does not connect, and gets the rest by sync"
         );
     }
 
@@ -312,11 +318,15 @@ mod tests {
         log.add(big.name(), big.last_sync(), big.cost());
         write(&mut log, &mut set, "a");
         let batch = log.batch(&set, US, 0).unwrap();
-        assert_eq!((names(&batch), batch.upto), (vec!["a"], 1), "claims 1, so it has the name of 1");
+        assert_eq!(
+            (names(&batch), batch.upto),
+            (vec!["a"], 1),
+            "it claims write 1, so it has the name of write 1"
+        );
     }
 
     #[test]
-    fn one_batch_is_under_way_and_the_next_gathers() {
+    fn one_batch_is_under_way_and_the_next_has_all_writes_until_then() {
         let (mut log, mut set) = filled(&["a"]);
         let mut outbox = Outbox::new(&log);
         assert!(outbox.next(&log, &set, US, 0, 1).is_some());
@@ -330,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_repaired_from_the_log_and_by_sync_where_it_forgot() {
+    fn missing_writes_come_from_the_log_or_else_by_sync() {
         let (mut log, set) = filled(&["a", "b", "c"]);
         let mut outbox = Outbox { place: 2, ..Outbox::default() };
         assert_eq!(outbox.next(&log, &set, US, 0, 1).unwrap().after, 2);
@@ -339,11 +349,11 @@ mod tests {
         log.forget(2);
         outbox.acked(&log, 2, 3, 1);
         assert!(outbox.needs_repair());
-        assert!(outbox.next(&log, &set, US, 0, 3).is_none(), "no repair for ever of what is gone");
+        assert!(outbox.next(&log, &set, US, 0, 3).is_none(), "forgotten writes are not sent");
     }
 
     #[test]
-    fn a_peer_that_a_batch_brings_no_further_is_left_to_sync() {
+    fn a_peer_that_a_batch_does_not_advance_is_left_to_sync() {
         let (mut log, mut set) = filled(&["a", "b"]);
         let mut outbox = Outbox::new(&log);
         for call in [1, 2] {
@@ -351,13 +361,13 @@ mod tests {
             outbox.acked(&log, call, 2, 0);
         }
         assert!(outbox.needs_repair());
-        assert!(outbox.next(&log, &set, US, 0, 3).is_none(), "and not for ever");
+        assert!(outbox.next(&log, &set, US, 0, 3).is_none(), "not for ever");
         write(&mut log, &mut set, "c");
-        assert_eq!(outbox.next(&log, &set, US, 0, 3).unwrap().after, 2, "what comes next goes out as ever");
+        assert_eq!(outbox.next(&log, &set, US, 0, 3).unwrap().after, 2, "later writes are pushed as usual");
     }
 
     #[test]
-    fn a_log_of_forgotten_tombstones_is_passed_over() {
+    fn a_log_of_forgotten_tombstones_is_skipped() {
         let (mut log, mut set) = filled(&[]);
         let dot = Dot { incarnation: US, sequence: 1 };
         set.merge(&Record::tombstone(name("a"), Stamp::from_micros(2).unwrap(), dot));

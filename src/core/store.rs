@@ -1,10 +1,10 @@
-//! What a node owns behind its one lock: the set, its stamps and dots, and who is parked on what.
+//! The store of a node, behind one lock: the set, the stamps and dots of its writes, and the parked waiters.
 //!
-//! Each method is one step under that lock. What must be one step is one method: a reader's check of the version and
-//! its joining of the list ([`Store::read`]), a write's merge and its taking of the waiters ([`Store::write`]).
+//! Each method is one step under that lock. Two things that must happen together are one method: a read checks the
+//! version and parks the reader ([`Store::read`]), a write merges the record and takes the waiters ([`Store::write`]).
 //!
-//! What a step brings about outside of the store (waiters to wake, requests to peers, changes to report) is gathered in
-//! its [`Effects`], for the shell to take ([`Store::take_effects`]).
+//! The effects of a step outside of the store (waiters to wake, requests to peers, changes to report) are gathered in
+//! [`Effects`], which the shell takes ([`Store::take_effects`]).
 
 use std::collections::HashSet;
 
@@ -23,32 +23,32 @@ use super::vector::Vector;
 use super::version::Version;
 use super::waiters::{Interest, LimitReached, Ticket, WaiterLimits, Waiters};
 
-/// A node's state. `T` is what is told when a waiter is due.
+/// The store of a node. `T` identifies a waiter to the caller.
 #[derive(Debug)]
 pub struct Store<T> {
     genesis: Genesis,
     set: Set,
     max_set_bytes: usize,
-    /// How far back a delete may be stamped, µs.
+    /// How far before the current time the stamp of a delete may be, µs.
     delete_within_us: u64,
     incarnation: Incarnation,
     list_at_most: u64,
-    /// What this process wrote; knows the last dot that was given.
+    /// The writes of this process; its sequence is that of the last dot that was given.
     log: WriteLog,
     vector: Vector,
     mutants: Mutants,
     stamps: StampSource,
     waiters: Waiters<T>,
-    /// Names whose upstream has yet to say what they are.
+    /// Names that wait for the upstream's first answer.
     expected: HashSet<Name>,
     draining: bool,
-    /// What the steps since [`Store::take_effects`] brought about.
+    /// The effects of the steps since the last call of [`Store::take_effects`].
     effects: Effects<T>,
     /// Whether changes of the set go into `effects`.
     reports_changes: bool,
 }
 
-/// What a client asks to be written.
+/// A write of a client.
 #[derive(Debug)]
 pub enum Change<'a> {
     /// A version and data.
@@ -62,51 +62,51 @@ pub enum Change<'a> {
     Delete,
 }
 
-/// What a write did.
+/// The result of a write.
 #[derive(Debug)]
 pub enum Written {
-    /// The name now is as the write wanted it, by this write or already before it.
+    /// The name has the version and data of the write, or is deleted, by this write or already before it.
     Done {
-        /// What stands.
+        /// The record that stands.
         current: Record,
     },
-    /// Something newer stands. Nothing was changed.
+    /// A newer record stands. Nothing was changed.
     Lost {
-        /// What stands.
+        /// The record that stands.
         current: Record,
     },
-    /// The delete is stamped so far back that what it would leave might be forgotten before all nodes have heard of it.
+    /// The stamp of the delete is so old that its tombstone might be forgotten before all nodes have received it.
     /// Nothing was changed.
     TooOld {
         /// The least stamp that a delete may have now.
         oldest: Stamp,
     },
-    /// The set has no room for it. Nothing was changed.
+    /// The set has no room for the record. Nothing was changed.
     Full {
-        /// What the set holds, in bytes.
+        /// The size of the set, in bytes.
         bytes: usize,
-        /// What it may hold, in bytes.
+        /// The largest size that it may have, in bytes.
         limit: usize,
     },
 }
 
-/// What becomes of a read.
+/// The result of a read.
 #[derive(Debug)]
 pub enum Read {
-    /// What there is, now: a value, a tombstone or nothing.
+    /// The record that stands, a value or a tombstone; `None` if there is none.
     Answer(Option<Record>),
-    /// Parked.
+    /// The reader is parked.
     Parked {
-        /// The place, to be given up whatever happens.
+        /// Identifies the waiter. The caller must give it to [`Store::leave`] in the end.
         ticket: Ticket,
-        /// What for.
+        /// What the reader waits for.
         interest: Interest,
-        /// What there is.
+        /// The record that stands.
         held: Option<Record>,
     },
-    /// There is something to wait for, but the node is about to stop and parks nobody.
+    /// The reader would have to wait, but the node is about to stop and parks no readers.
     Draining,
-    /// There is something to wait for, but too many wait already.
+    /// The reader would have to wait, but a limit on waiters is reached.
     LimitReached(LimitReached),
 }
 
@@ -117,7 +117,7 @@ impl<T> Store<T> {
         Self::with_set(genesis, incarnation, max_set_bytes, Set::new(genesis.key), Mutants::NONE)
     }
 
-    /// As [`Store::new`], with few leaves and perhaps a rule taken out: what a simulated node is made of.
+    /// As [`Store::new`], with fewer leaves and perhaps a mutant: the store of a simulated node.
     #[cfg(any(test, feature = "sim"))]
     #[must_use]
     pub fn simulated(genesis: Genesis, incarnation: Incarnation, leaf_bits: u32, mutants: Mutants) -> Self {
@@ -125,26 +125,26 @@ impl<T> Store<T> {
         Self::with_set(genesis, incarnation, usize::MAX, set, mutants)
     }
 
-    /// Lists stretches of at most so many records, so that small sets are cut as often as large ones are.
+    /// Lists stretches of at most this many records, so that a sync cuts small sets as often as large ones.
     #[cfg(any(test, feature = "sim"))]
     #[must_use]
     pub fn listing_at_most(self, list_at_most: u64) -> Self {
         Self { list_at_most, ..self }
     }
 
-    /// Holds at most so many bytes.
+    /// Holds at most this many bytes.
     #[cfg(test)]
     pub(super) fn holding_at_most(self, max_set_bytes: usize) -> Self {
         Self { max_set_bytes, ..self }
     }
 
-    /// From now on reports each change of the set: see [`Effects::changes`]. Without it a change costs nothing beside
-    /// itself.
+    /// From now on reports each change of the set in [`Effects::changes`]. By default changes are not reported, and
+    /// cost nothing extra.
     pub fn report_changes(&mut self) {
         self.reports_changes = true;
     }
 
-    /// What the steps since the last call brought about, for the shell to carry out.
+    /// The effects of the steps since the last call, for the shell to carry out.
     #[must_use]
     pub fn take_effects(&mut self) -> Effects<T> {
         std::mem::take(&mut self.effects)
@@ -179,31 +179,31 @@ impl<T> Store<T> {
         }
     }
 
-    /// Tombstones live for `grace_us`: refuses deletes that would have less than half of it left.
+    /// Tombstones live for `grace_us`: rejects deletes that would have less than half of it left.
     #[must_use]
     pub fn with_grace(self, grace_us: u64) -> Self {
         Self { delete_within_us: grace_us / 2, ..self }
     }
 
-    /// When the set began.
+    /// The genesis of the set.
     #[must_use]
     pub fn genesis(&self) -> Genesis {
         self.genesis
     }
 
-    /// Which process this is.
+    /// Id of this process.
     #[must_use]
     pub fn incarnation(&self) -> Incarnation {
         self.incarnation
     }
 
-    /// What this process wrote, to be pushed.
+    /// The writes of this process, to be pushed.
     #[must_use]
     pub fn log(&self) -> &WriteLog {
         &self.log
     }
 
-    /// How far the set reflects the writes of each process.
+    /// The version vector of the set.
     #[must_use]
     pub fn vector(&self) -> &Vector {
         &self.vector
@@ -213,13 +213,13 @@ impl<T> Store<T> {
         self.mutants
     }
 
-    /// The records.
+    /// The set.
     #[must_use]
     pub fn set(&self) -> &Set {
         &self.set
     }
 
-    /// The parked.
+    /// The parked waiters.
     #[must_use]
     pub fn waiters(&self) -> &Waiters<T> {
         &self.waiters
@@ -230,23 +230,24 @@ impl<T> Store<T> {
         self.set.release_retired(looks);
     }
 
-    /// What is held of a name.
+    /// The record of a name; `None` if the set holds none.
     #[must_use]
     pub fn get(&self, name: &Name) -> Option<Record> {
         self.set.get(name).cloned()
     }
 
-    /// What stands in the way of a client's write: the same version with other data. To take it would change what
-    /// readers get without waking those who know the version; and merging, which must not refuse, cannot look at this.
+    /// The record that contradicts a client's write: the same version with other data. Such a write would change what
+    /// readers get without waking the readers that know the version. A merge must not reject records, so it cannot
+    /// check this.
     #[must_use]
     pub fn contradiction(&self, name: &Name, change: &Change<'_>) -> Option<&Record> {
         let Change::Put { version, data } = *change else { return None };
         self.set.get(name).filter(|held| held.contradicts(version, data))
     }
 
-    /// Writes for a client. `given` is the stamp that it names, already guarded; without one the node gives its own,
-    /// above all that it holds for the name, and after the genesis, so that no reader's stamp is taken for an earlier
-    /// set's.
+    /// Writes for a client. `given` is the client's stamp, already guarded. Without one the node gives its own stamp,
+    /// above that of the record that it holds of the name, and after the genesis, so that no reader's stamp counts as
+    /// one of an earlier set.
     pub fn write(&mut self, now: Stamp, name: &Name, change: &Change<'_>, given: Option<Stamp>) -> Written {
         if given.is_none() {
             self.date_genesis_back(now);
@@ -270,7 +271,7 @@ impl<T> Store<T> {
         }
         match self.merge(&record) {
             Merge::Newer { .. } => {
-                // a dot is given to what was accepted, so that sequences have no holes
+                // only accepted writes get a dot, so that sequences have no holes
                 self.log.add(name, record.last_sync(), record.cost());
                 self.vector.raise(self.incarnation, dot.sequence);
                 Written::Done { current: record }
@@ -281,9 +282,8 @@ impl<T> Store<T> {
         }
     }
 
-    /// A set cannot have begun later than now: the clock that began it was wrong, and would drag all stamps along. An
-    /// older genesis wins, so the others take it over; and all stamps that were given in this set are later than its
-    /// first date.
+    /// Sets the start of the genesis to now if it is later than now: the clock of its node was wrong, and all stamps
+    /// would be later than that start. The older genesis wins, so other nodes adopt it.
     fn date_genesis_back(&mut self, now: Stamp) {
         let Genesis { started, .. } = self.genesis;
         let is_ahead = started < Stamp::MAX && started.next().before(MAX_STAMP_LEAD_US) > now;
@@ -292,8 +292,8 @@ impl<T> Store<T> {
         }
     }
 
-    /// The least stamp that a delete may have: a tombstone just above the horizon would be forgotten at its next step,
-    /// and a peer that has not heard of it would bring the value back.
+    /// The least stamp that a delete may have: a tombstone just above the horizon would be forgotten at the horizon's
+    /// next step, and a peer that has not received it would bring the value back.
     fn oldest_delete(&self, now: Stamp) -> Stamp {
         let horizon = self.set.horizon();
         if self.mutants.has(Mutant::DeleteAtHorizon) {
@@ -303,7 +303,7 @@ impl<T> Store<T> {
         }
     }
 
-    /// Takes in a record, from a client or a peer. The waiters whom it concerns are due.
+    /// Merges a record of a client or a peer. The waiters of the change are due.
     pub fn merge(&mut self, record: &Record) -> Merge {
         let merge = self.set.merge(record);
         if let Merge::Newer { previous } = &merge {
@@ -316,7 +316,7 @@ impl<T> Store<T> {
         merge
     }
 
-    /// Takes in a peer's record.
+    /// Merges a record of a peer.
     pub(super) fn replicate(&mut self, now: Stamp, record: &Record) {
         if self.mutants.has(Mutant::RefuseFuture) && record.last_sync().guard(now, MUTANT_GUARD_US).is_err() {
             return;
@@ -328,7 +328,8 @@ impl<T> Store<T> {
         }
     }
 
-    /// Takes in a peer's writes. The vector takes them if they connect to what it has, else it waits for a sync.
+    /// Merges a batch of a peer's writes. The vector accepts the batch if it connects, else the vector waits for a
+    /// sync.
     pub fn take(&mut self, now: Stamp, batch: &Batch) -> Ack {
         for record in &batch.records {
             self.replicate(now, record);
@@ -336,35 +337,36 @@ impl<T> Store<T> {
         let connects = self.vector.get(batch.from) >= batch.after || self.mutants.has(Mutant::SkipGaps);
         let span = batch.upto.saturating_sub(batch.after);
         let sound = span > 0 && span <= MAX_BATCH_DOTS && batch.records.len() as u64 <= span;
-        // nobody but us writes in our name
+        // only this process gives dots with its own id
         if connects && sound && batch.from != self.incarnation {
             self.vector.raise(batch.from, batch.upto);
         }
         Ack { from: self.incarnation, have: self.vector.get(batch.from), now }
     }
 
-    /// A request is to be sent to a peer.
+    /// Adds a request to a peer to the effects.
     pub(super) fn call(&mut self, call: Call) {
         self.effects.calls.push(call);
     }
 
-    /// After all that another set held when it had this vector was merged into ours.
+    /// Joins the vector of another set. All records that the other set held at that vector must be merged into ours
+    /// before.
     pub(super) fn join_vector(&mut self, other: &Vector) {
         self.vector.join(other);
     }
 
-    /// Makes room in the vector: only processes that `keep` names, and ourselves, stay in it.
+    /// Makes room in the vector: removes all processes except this one and those for which `keep` is true.
     pub fn prune_vector(&mut self, mut keep: impl FnMut(Incarnation) -> bool) {
         let us = self.incarnation;
         self.vector.retain(|incarnation| incarnation == us || keep(incarnation));
     }
 
-    /// Forgets which of our writes up to a sequence are to be pushed: peers that lack them need a sync.
+    /// Forgets our writes up to a sequence in the log: peers that lack them need a sync.
     pub fn forget_writes(&mut self, upto: u64) {
         self.log.forget(upto);
     }
 
-    /// Takes another genesis. The records and what the vector says of them stay; the digest is made anew, O(n).
+    /// Adopts another genesis. The records and the vector stay; the digest is computed again, O(n).
     pub fn adopt(&mut self, genesis: Genesis) {
         if genesis.key != self.genesis.key {
             self.set.rekey(genesis.key);
@@ -372,9 +374,9 @@ impl<T> Store<T> {
         self.genesis = genesis;
     }
 
-    /// Reads, or parks: the check and the joining are this one step, so that no wake slips between them.
+    /// Reads a name, or parks the reader. Both are one step, so that no change comes between the check and the parking.
     ///
-    /// `waiter` makes what is told later; `None` never parks, and answers as a timeout does, with what there is.
+    /// `waiter` makes the waiter; with `None` the reader is never parked, and gets the answer of a timeout.
     pub fn read(
         &mut self,
         now: Stamp,
@@ -401,56 +403,58 @@ impl<T> Store<T> {
         }
     }
 
-    /// From now on parks so many.
+    /// Sets the limits on waiters.
     pub fn limit_waiters(&mut self, most: WaiterLimits) {
         self.waiters.limit(most);
     }
 
-    /// Drops what is held of a name that nobody waits for, if the set is more than half full; see [`Set::drop_copy`].
-    /// It is asked for again when it is read. While there is room a copy stays: its source may be gone by then.
+    /// Drops the copy of a name without waiters, if the set is more than half full; see [`Set::drop_copy`]. The node
+    /// asks the upstream again when the name is read. While there is room the copy stays, because the upstream may be
+    /// gone by then.
     pub fn drop_copy(&mut self, name: &Name) {
         if self.set.bytes() > self.max_set_bytes / 2 && !self.waiters.has(name) {
             self.forget_copy(name);
         }
     }
 
-    /// An upstream is asked what a name is: until [`Store::told`], whoever has time waits for its answer, whatever is
-    /// held. The caller bounds how many names there are.
+    /// Marks a name as expected: until [`Store::end_expectation`], readers that have time wait for the upstream's
+    /// answer, whatever the set holds. The caller bounds the number of these names.
     pub fn expect(&mut self, name: &Name) {
         self.expected.insert(name.clone());
     }
 
-    /// The upstream has said what a name is, or the node asks it no more. Those who wait for that are due, and ask
-    /// their questions again.
-    pub fn told(&mut self, name: &Name) {
+    /// Ends that a name is expected: the upstream has answered, or the node has stopped to ask it. The waiters for the
+    /// answer are due, and read again.
+    pub fn end_expectation(&mut self, name: &Name) {
         if self.expected.remove(name) {
             self.waiters.take_upstream(name, &mut self.effects.due);
         }
     }
 
-    /// How many names an upstream has yet to tell.
+    /// The number of expected names.
     #[must_use]
     pub fn expected(&self) -> usize {
         self.expected.len()
     }
 
-    /// Gives up a place; see [`Waiters::leave`].
+    /// Removes a waiter; see [`Waiters::leave`].
     pub fn leave(&mut self, ticket: Ticket) {
         self.waiters.leave(ticket);
     }
 
-    /// From now on parks nobody; all who are parked are due, to be sent home.
+    /// From now on parks no readers; all parked waiters are due, to be sent away.
     pub fn drain(&mut self) {
         self.draining = true;
         self.waiters.take_all(&mut self.effects.due);
     }
 
-    /// Puts the horizon back; see [`Set::lower_horizon`].
+    /// Lowers the horizon; see [`Set::lower_horizon`].
     pub(super) fn lower_horizon(&mut self, horizon: Stamp) {
         self.set.lower_horizon(horizon);
     }
 
-    /// Forgets a copy whose source is gone; see [`Set::drop_copy`]. Whoever is parked on it is told of the next one.
+    /// Drops the copy of a name whose source is gone; see [`Set::drop_copy`]. Readers parked on it wait for the next
+    /// copy.
     pub fn forget_copy(&mut self, name: &Name) {
         if let Some(previous) = self.set.drop_copy(name)
             && self.reports_changes
@@ -459,12 +463,12 @@ impl<T> Store<T> {
         }
     }
 
-    /// Moves the horizon and drops at most `at_most` tombstones; see [`Set::raise_horizon`].
+    /// Raises the horizon and drops at most `at_most` tombstones; see [`Set::raise_horizon`].
     pub fn raise_horizon(&mut self, horizon: Stamp, at_most: usize) -> usize {
         self.set.raise_horizon(horizon, at_most)
     }
 
-    /// Most records of a stretch that is listed and not cut further.
+    /// Most records of a stretch that a sync lists and does not cut further.
     pub(super) fn list_at_most(&self) -> u64 {
         self.list_at_most
     }
@@ -498,7 +502,7 @@ mod tests {
         }
     }
 
-    /// How many waiters are due since the last look.
+    /// The number of waiters that are due since the last call.
     fn due(store: &mut Store<u32>) -> usize {
         store.take_effects().due.iter().map(Vec::len).sum()
     }
@@ -513,14 +517,14 @@ mod tests {
         assert_eq!((current.kind(), current.last_sync()), (Kind::Tombstone, at(1_002)));
     }
 
-    /// What a set begun by a clock that was an hour ahead would otherwise give to each name.
+    /// Without the rule, a set that a clock an hour ahead began would give each name a stamp an hour ahead.
     #[test]
-    fn a_set_that_was_begun_in_the_future_is_dated_back_by_the_first_write() {
+    fn the_first_write_dates_a_set_back_that_began_in_the_future() {
         const HOUR: u64 = 3_600_000_000;
         let genesis = Genesis { started: at(HOUR), ..GENESIS };
         let mut store: Store<u32> = Store::new(genesis, Incarnation(1), usize::MAX);
         done(put(&mut store, 10, "a", Some(5)));
-        assert_eq!(store.genesis(), genesis, "a stamp of a client says nothing of our clock");
+        assert_eq!(store.genesis(), genesis, "the stamp of a client is no sign of our clock");
         let current = done(put(&mut store, 20, "b", None));
         assert_eq!((current.last_sync(), store.genesis().started), (at(21), at(20)));
         // a difference between the clocks of two nodes is none
@@ -535,7 +539,7 @@ mod tests {
         let mut store = store();
         done(put(&mut store, 10, "a", Some(100)));
         let current = done(put(&mut store, 10, "a", Some(50)));
-        assert_eq!(current.last_sync(), at(100), "it was there already, newer");
+        assert_eq!(current.last_sync(), at(100), "it stands already, with a newer stamp");
         assert!(
             matches!(put(&mut store, 10, "b", Some(50)), Written::Lost { current } if current.version() == "a")
         );
@@ -546,10 +550,10 @@ mod tests {
         assert!(matches!(put(&mut store, 10, "b", Some(150)), Written::Lost { .. }));
     }
 
-    /// Whoever asks for what an upstream has yet to tell waits for that, whatever is held, and then asks the same
-    /// again.
+    /// A reader of an expected name waits for the upstream's answer, whatever the set holds, and then reads again with
+    /// the same condition.
     #[test]
-    fn what_is_expected_is_waited_for_and_then_judged() {
+    fn a_reader_waits_for_an_expected_name_and_keeps_its_condition() {
         let mut store = store();
         done(put(&mut store, 10, "a", Some(100)));
         store.expect(&name("n"));
@@ -562,9 +566,9 @@ mod tests {
         }
         let in_a_hurry = store.read(at(1), &name("n"), &knows_a, None::<fn() -> u32>);
         assert!(matches!(in_a_hurry, Read::Answer(Some(held)) if held.version() == "a"));
-        store.told(&name("n"));
+        store.end_expectation(&name("n"));
         assert_eq!(due(&mut store), 2);
-        store.told(&name("n"));
+        store.end_expectation(&name("n"));
         assert_eq!((due(&mut store), store.expected()), (0, 0));
         assert!(matches!(
             store.read(at(1), &name("n"), &knows_a, Some(|| 7)),
@@ -597,7 +601,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_set_takes_what_does_not_grow_it() {
+    fn a_full_set_accepts_writes_that_do_not_grow_it() {
         let first = Record::value(name("n"), &version("a"), b"d", at(1), Dot::default());
         let mut store: Store<u32> = Store::new(GENESIS, Incarnation(1), first.cost());
         done(put(&mut store, 1, "a", None));
@@ -609,7 +613,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_is_dropped_where_room_is_scarce_and_nobody_waits() {
+    fn a_copy_without_waiters_is_dropped_if_room_is_scarce() {
         let record = Record::value(name("n"), &version("a"), b"d", at(1), Dot::default());
         for (most, drops) in [(record.cost(), true), (3 * record.cost(), false)] {
             let mut store: Store<u32> = Store::new(GENESIS, Incarnation(1), most);
@@ -622,11 +626,11 @@ mod tests {
         let knows = Condition { known: KnownVersion::Current, at_least: None };
         assert!(matches!(store.read(at(1), &name("n"), &knows, Some(|| 7)), Read::Parked { .. }));
         store.drop_copy(&name("n"));
-        assert!(store.get(&name("n")).is_some(), "somebody waits for it");
+        assert!(store.get(&name("n")).is_some(), "a reader waits for it");
     }
 
     #[test]
-    fn a_delete_that_would_soon_be_forgotten_is_refused() {
+    fn a_delete_that_would_soon_be_forgotten_is_rejected() {
         let mut store = store().with_grace(1_000);
         assert!(matches!(
             delete(&mut store, 10_000, Some(9_499)),
@@ -637,7 +641,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delete_below_the_horizon_is_refused() {
+    fn a_delete_below_the_horizon_is_rejected() {
         let mut store = store();
         store.raise_horizon(at(1_000), usize::MAX);
         assert!(matches!(delete(&mut store, 2_000, Some(999)), Written::TooOld { .. }));
@@ -664,7 +668,7 @@ mod tests {
             assert_eq!(ack.have, 0, "{after} to {upto}");
         }
         let held = store.get(&name("n"));
-        assert!(held.is_some_and(|held| held.order(&record).is_eq()), "the record itself is as good as any");
+        assert!(held.is_some_and(|held| held.order(&record).is_eq()), "the record itself is merged");
         let ack = store.take(at(9), &Batch { from, after: 0, upto: 1, records: vec![record] });
         assert_eq!(ack.have, 1);
     }
@@ -677,7 +681,7 @@ mod tests {
         assert!(matches!(store.read(at(1), &name("n"), &knows, None::<fn() -> u32>), Read::Answer(Some(_))));
         assert!(matches!(store.read(at(1), &name("n"), &knows, Some(|| 7)), Read::Parked { .. }));
         done(put(&mut store, 11, "a", None));
-        assert_eq!(due(&mut store), 0, "a fresh stamp wakes no reader");
+        assert_eq!(due(&mut store), 0, "a new stamp wakes no reader");
         done(put(&mut store, 12, "b", None));
         assert_eq!(due(&mut store), 1);
         assert!(
@@ -686,7 +690,7 @@ mod tests {
     }
 
     #[test]
-    fn a_draining_store_answers_but_parks_nobody() {
+    fn a_draining_store_answers_and_parks_no_readers() {
         let mut store = store();
         done(put(&mut store, 10, "a", None));
         let knows = Condition { known: KnownVersion::Current, at_least: None };

@@ -75,7 +75,7 @@ impl Host for NodeHost {
     }
 
     fn release_readers(&self, name: &Name) {
-        self.store.update(|store| store.told(name));
+        self.store.update(|store| store.end_expectation(name));
     }
 
     fn expected(&self) -> usize {
