@@ -1,4 +1,4 @@
-//! Whose clock is to be trusted, and where the horizon may stand by it.
+//! Trust in the node's clock, and the horizon that it allows.
 
 use super::{
     ClockWatch, Config, HORIZON_SLICE, LEAST_GRACE_US, Moment, Mutant, Now, Replica, SeedStatus, Stamp, Store,
@@ -7,40 +7,42 @@ use crate::core::join::RefusalCause;
 use crate::core::peers::Clocks;
 use crate::core::tombstones::horizon_in_steps;
 
-/// Clocks are never asked to agree better than this, µs, however little of the future is taken from clients.
+/// The least difference of clocks that counts as disagreement, µs, however small the guard for clients' stamps is.
 const LEAST_BOUND_US: u64 = 800_000;
 
-/// The wall clock was set if it went further than this from the monotonic one between two looks, µs. NTP slows a clock down
-/// or speeds it up by a tenth at most, and is not taken for that.
+/// The wall clock was set if it moved away from the monotonic clock by more than this between two checks, µs. NTP
+/// changes the speed of a clock by a tenth at most, which does not count as a step.
 const STEP_US: u64 = 400_000;
 
-/// A node without others believes a clock that was set once it has gone steadily for this long, µs: what was wrong for a
-/// second only is right again by then, and a node must not stand still because its clock was set right.
+/// A node without peers trusts a clock that was set once it has run steadily for this long, µs. A clock that was wrong
+/// for a second only is right again by then, and a node must not reject writes for ever because its clock was set
+/// right.
 const LONE_TRUST_US: u64 = 5_000_000;
 
-/// Tombstones are forgotten only if what anybody held this part of the grace ago is everybody's. A delete is stamped half a
-/// grace before it is written at most, so that all that the horizon passes was there by then, and there is time left for
-/// clocks that differ and gossip that is late.
+/// The grace is divided by this: tombstones are dropped only if all members hold what any member held a quarter of the
+/// grace ago. The stamp of a delete is at most half a grace before the write, so all tombstones that the horizon passes
+/// had been written by then, and there is time left for clocks that differ and gossip that is late.
 const SPREAD: u64 = 4;
 
 impl Replica {
-    /// Whether our clock is so far from those of a majority that we should not stamp writes: by more than four fifths of
-    /// what we take from clients; or was set, and is not trusted since.
+    /// Whether the node doubts its clock, and so rejects writes: the clocks of a majority differ from it by more than
+    /// four fifths of the guard for clients' stamps, or it was set and has not been trusted since.
     #[must_use]
     pub fn doubts_its_clock(&self) -> bool {
         let clocks = self.clocks();
-        // whose clock is far off is not live for others, nor they for it, but they can still say so
-        let told = self.others.contains(&SeedStatus::Refuses(RefusalCause::Clock));
-        self.clock.stepped || clocks.disagree() || told && !clocks.agree_beside_us()
+        // a node with a wrong clock sees no other node as live, but others can still refuse it for its clock
+        let refused = self.others.contains(&SeedStatus::Refuses(RefusalCause::Clock));
+        self.clock.stepped || clocks.disagree() || refused && !clocks.agree_beside_us()
     }
 
-    /// Looks at the clock before it stamps or guards a write. Whether it may: not if it was set just now, or is not trusted
-    /// since. What else makes us doubt it changes at ticks only; see [`Replica::doubts_its_clock`].
+    /// Checks the clock before a write. Returns whether the node may stamp or guard the write: not if the clock was set
+    /// just now, or was set and has not been trusted since. The other reasons for doubt change at ticks only; see
+    /// [`Replica::doubts_its_clock`].
     pub fn may_stamp<T>(&mut self, store: &Store<T>, now: Now) -> bool {
         if store.mutants().has(Mutant::StampUnchecked) {
             return true;
         }
-        self.look_at_clock(now);
+        self.check_clock(now);
         !self.clock.stepped
     }
 
@@ -52,8 +54,8 @@ impl Replica {
         (self.config.max_future_us / 5 * 4).max(LEAST_BOUND_US)
     }
 
-    /// Notices when the wall clock goes another way than the monotonic one: it was set, or the machine slept.
-    fn look_at_clock(&mut self, now: Now) {
+    /// Detects that the wall clock has moved away from the monotonic clock: it was set, or the machine slept.
+    fn check_clock(&mut self, now: Now) {
         let ClockWatch { last, away_us, .. } = self.clock;
         let went_us = now.wall.micros().cast_signed() - last.wall.micros().cast_signed();
         let step_us = went_us - now.mono_us.saturating_sub(last.mono_us).cast_signed();
@@ -67,20 +69,20 @@ impl Replica {
         self.counts.clock_steps.add(step_us);
     }
 
-    /// Looks at the clock, and trusts it again where that is due.
+    /// Checks the clock, and trusts it again if that is due.
     pub(super) fn watch_clock<T>(&mut self, store: &mut Store<T>, now: Now) {
-        self.look_at_clock(now);
+        self.check_clock(now);
         if self.clock.stepped && self.trusts_clock_again(store, now) {
             (self.clock.stepped, self.clock.away_us) = (false, 0);
         }
-        // nobody else has a part in this set, and deletes are refused until time has passed its horizon
+        // no other node has this set, and deletes would be rejected until the time has passed its horizon
         if self.config.alone && !self.clock.stepped && store.set().horizon() > now.wall {
             store.lower_horizon(now.wall.before(self.config.grace_us));
         }
     }
 
-    /// A clock that was set is trusted once a majority of those who are live agrees with it; by a node that has nobody, once
-    /// it is back where it was, or has gone steadily for long enough.
+    /// Whether to trust a clock that was set: the clocks of a majority of the live nodes agree with it. A node without
+    /// live peers trusts it once it is back where it was, or has run steadily for long enough.
     fn trusts_clock_again<T>(&self, store: &Store<T>, now: Now) -> bool {
         if self.peers.live().next().is_some() {
             return self.clocks().agree();
@@ -90,7 +92,7 @@ impl Replica {
             || store.mutants().has(Mutant::LoneClockBelieved)
     }
 
-    /// The time for a step of a sync. An honest horizon is well in the past, by the clock of the group.
+    /// The time for a step of a sync. An honest horizon is well in the past, by the clock of the cluster.
     pub(super) fn moment<T>(&self, store: &Store<T>, now: Now) -> Moment {
         if store.mutants().has(Mutant::LonelyClock) {
             return Moment { now: now.wall, latest_horizon: Stamp::MAX };
@@ -106,7 +108,7 @@ impl Replica {
         self.peers.update_pass(now.mono_us, &ours);
         let early = mutants.has(Mutant::RestartedMovesHorizon);
         let Config { grace_us, horizon_cap_us, settle_us, horizon_step_us: step_us, .. } = self.config;
-        // who has nobody to agree with goes by a clock that has gone steadily for long enough
+        // a node without peers needs a clock that has run steadily for a grace
         let since_us = if self.config.alone { self.clock.steady.mono_us } else { self.started.mono_us };
         let up_us = now.mono_us.saturating_sub(since_us);
         if (up_us >= grace_us || early) && self.clock_is_trusted(store, now) {
@@ -118,12 +120,13 @@ impl Replica {
                 return;
             }
         }
-        // what is left of the last step
+        // drops what is left of the last step
         store.raise_horizon(Stamp::ZERO, HORIZON_SLICE);
     }
 
-    /// One clock that is a year ahead must not make all forget their deletes: a majority of the group has to agree with it.
-    /// Addresses of discovery count for the group, until they were silent for as long as members are remembered.
+    /// Whether the clocks of a majority of the cluster agree with ours: one clock that is a year ahead must not make
+    /// all nodes forget their deletes. Addresses of discovery count as nodes, until the node has run for as long as
+    /// members are remembered.
     fn clock_is_trusted<T>(&self, store: &Store<T>, now: Now) -> bool {
         let up_us = now.mono_us - self.started.mono_us;
         let least = if up_us < self.config.horizon_cap_us { self.others.len() } else { 0 };

@@ -1,9 +1,9 @@
-//! A node's part in the group: when to push, with whom to sync, when to be ready, when to move the horizon.
+//! The replica: decides when a node pushes, with which peer it syncs, when it is ready, and when it moves the horizon.
 //!
-//! Driven from outside: each method is one step under the lock that guards the [`Store`], is handed the time and
-//! randomness, and leaves in the store's [`super::Effects`] the requests that are to be sent. The shell that drives it
-//! sends each [`Call`] to its peer and brings back the response, or that there was none, under the same id; and calls
-//! [`Replica::tick`] every 100 ms or so.
+//! It is driven from outside: each method is one step under the lock of the [`Store`], gets the time and randomness,
+//! and leaves the requests to send in the store's [`super::Effects`]. The shell sends each [`Call`] to its peer,
+//! returns the response under the same id, or reports that there was none, and calls [`Replica::tick`] about every 100
+//! ms.
 
 mod horizon;
 mod session;
@@ -27,44 +27,45 @@ use super::store::Store;
 use super::sync::{Moment, respond};
 use session::Session;
 
-/// See the module.
+/// The replica of a node. See the module.
 #[derive(Debug)]
 pub struct Replica {
     config: Config,
-    /// Whether it is in a set: before that its store's genesis is none.
+    /// Whether the node has a set. Before that the genesis of its store is [`Genesis::none`].
     joined: bool,
     leaving: bool,
     peers: Peers,
     started: Now,
     session: Session,
     next_id: u64,
-    /// By call: to whom, up to where, and when.
+    /// The pushes under way by call: the peer, the last sequence number, and when it was sent.
     pushes: BTreeMap<u64, (Incarnation, u64, Now)>,
     clock: ClockWatch,
     sync_at_us: u64,
     interval_us: u64,
-    /// (when, our last sequence then), every second, to forget writes by their age.
+    /// (time, our last sequence number then), every second, to forget writes by their age.
     written: VecDeque<(u64, u64)>,
     others: Vec<SeedStatus>,
-    /// Since when a provisional set has been all that there is.
+    /// Since when the provisional set has been the set of the whole cluster, µs of the monotonic clock.
     whole_since_us: Option<u64>,
     counts: Counts,
 }
 
-/// What we noticed of our own clock.
+/// What the replica knows of the node's own clock.
 #[derive(Clone, Copy, Debug)]
 struct ClockWatch {
     last: Now,
-    /// It was set, and is not trusted since.
+    /// Whether the clock was set, and has not been trusted since.
     stepped: bool,
-    /// Since when it has gone steadily.
+    /// The time of the last step, or of the start.
     steady: Now,
-    /// How far it is, by all steps together, from where it was when it was last trusted, µs.
+    /// The sum of all steps since the clock was last trusted, µs.
     away_us: i64,
 }
 
 impl Replica {
-    /// Of a process that has just started. In a group, its store's genesis is [`Genesis::none`]; alone, a real one.
+    /// The replica of a process that has just started. In a cluster the genesis of its store is [`Genesis::none`]; if
+    /// the node is alone, it is a real one.
     #[must_use]
     pub fn new(config: Config, now: Now) -> Self {
         Self {
@@ -86,7 +87,7 @@ impl Replica {
         }
     }
 
-    /// Where it is between start and end.
+    /// The state of the node between start and end.
     #[must_use]
     pub fn state(&self) -> NodeState {
         match (self.leaving, self.joined) {
@@ -96,36 +97,37 @@ impl Replica {
         }
     }
 
-    /// Whether it is in a set, and so answers reads.
+    /// Whether the node has a set, and so answers reads.
     #[must_use]
     pub fn is_joined(&self) -> bool {
         self.joined
     }
 
-    /// Whom it knows.
+    /// The peers.
     #[must_use]
     pub fn peers(&self) -> &Peers {
         &self.peers
     }
 
-    /// What it counted.
+    /// The counters.
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// It is about to stop, and says so.
+    /// The node is about to stop: its state is leaving from now on.
     pub fn leave(&mut self) {
         self.leaving = true;
         self.peers.hurry();
     }
 
-    /// A peer showed its clock in an answer to something else than a call of ours, which took so long.
+    /// Records the clock of a peer that came with an answer to another request than a call of the replica. The request
+    /// was sent at `sent`, the answer came at `now`.
     pub fn heard_clock(&mut self, who: Incarnation, theirs: Stamp, sent: Now, now: Now) {
         self.peers.clock(who, theirs, sent, now, self.clock_bound_us() / 4);
     }
 
-    /// What is to be gossiped of it.
+    /// The state of the node and of its set, for gossip.
     #[must_use]
     pub fn summary<T>(&self, store: &Store<T>) -> Summary {
         Summary {
@@ -141,7 +143,7 @@ impl Replica {
         }
     }
 
-    /// Who is live now, without ourselves, and what came of each address that discovery names beside our own.
+    /// Sets the live members, without this node, and the status of each address of discovery that is not our own.
     pub fn see<T>(&mut self, store: &mut Store<T>, now: Now, live: &[Summary], others: &[SeedStatus]) {
         let mutants = store.mutants();
         if mutants.has(Mutant::ApartIsNoMember) {
@@ -152,7 +154,7 @@ impl Replica {
         } else {
             self.peers.see(store.log(), now.mono_us, live, self.config.horizon_cap_us);
         }
-        // a member that cannot be asked for its set may have one
+        // a member may have a set although this node cannot send requests to it
         let apart = |who| self.peers.get(who).is_some_and(|peer| peer.version().is_none());
         self.others.clear();
         self.others.extend(others.iter().map(|status| match status {
@@ -170,7 +172,7 @@ impl Replica {
         }
     }
 
-    /// Does what is due.
+    /// Does all that is due at `now`.
     pub fn tick<T>(&mut self, store: &mut Store<T>, now: Now, entropy: u64) {
         self.watch_clock(store, now);
         self.forget_old_writes(store, now);
@@ -188,7 +190,7 @@ impl Replica {
         self.pump(store, now);
     }
 
-    /// Pushes what was written: to be called after each write too.
+    /// Sends pushes that are due. The caller also calls it after each write.
     pub fn pump<T>(&mut self, store: &mut Store<T>, now: Now) {
         let live: Vec<Incarnation> = self.peers.asked().map(|peer| peer.summary.incarnation).collect();
         live.into_iter().for_each(|to| self.pump_to(store, now, to));
@@ -204,7 +206,7 @@ impl Replica {
         store.call(Call { id, to, version, request: Request::Push(batch) });
     }
 
-    /// Answers a peer.
+    /// Answers a request of a peer.
     pub fn request<T>(&mut self, store: &mut Store<T>, now: Now, request: &Request) -> Response {
         match request {
             Request::Push(batch) => Response::Push(store.take(now.wall, batch)),
@@ -215,9 +217,9 @@ impl Replica {
         }
     }
 
-    /// Takes in the response to a call.
+    /// Applies the response to a call.
     pub fn response<T>(&mut self, store: &mut Store<T>, now: Now, entropy: u64, id: u64, response: Response) {
-        // whoever answers something else has not answered
+        // a response of another kind is no response
         if self.pushes.contains_key(&id) != matches!(response, Response::Push(_)) {
             return self.failed(store, now, id);
         }
@@ -225,7 +227,7 @@ impl Replica {
             Response::Push(ack) => {
                 if let Some((to, upto, sent)) = self.pushes.remove(&id) {
                     if let Some(peer) = self.peers.get_mut(to) {
-                        // another process at the same address knows nothing of what was sent to this one
+                        // another process at the same address does not have what this one received
                         let have = if ack.from == to { ack.have } else { 0 };
                         peer.outbox.acked(store.log(), id, upto, have);
                     }
@@ -237,7 +239,7 @@ impl Replica {
         }
     }
 
-    /// A call got no response.
+    /// Records that a call got no response.
     pub fn failed<T>(&mut self, store: &mut Store<T>, now: Now, id: u64) {
         match self.pushes.remove(&id) {
             Some((to, ..)) => {
@@ -284,17 +286,17 @@ impl Replica {
         }
     }
 
-    /// Begins a set. The store was made with a random key, which now becomes that of the set.
+    /// Begins a set. The random key of the store becomes the key of the set.
     ///
-    /// It counts from the start of this process and not from now: what a reader saw while we were looking for others
-    /// may be of a set that lives, and is not to be taken for older than this one.
+    /// The set starts with this process and not now: a stamp that a reader saw while this node was searching for others
+    /// may be of a set that lives, and must not count as older than this set.
     fn begin<T>(&mut self, store: &mut Store<T>, provisional: bool) {
         store.adopt(Genesis { provisional, started: self.started.wall, key: store.genesis().key });
         self.joined = true;
     }
 
-    /// Makes a provisional set a real one once it has been all that there is for as long as one looks for others.
-    /// Whoever does it makes the same genesis of it.
+    /// Makes a provisional set a real one, once it has been the set of the whole cluster for [`SEARCH_US`]. Every node
+    /// makes the same genesis of it.
     fn make_real<T>(&mut self, store: &mut Store<T>, now: Now) {
         let genesis = store.genesis();
         if !genesis.provisional || !is_whole_cluster(genesis.mark(), &self.peers, &self.others) {
@@ -307,7 +309,7 @@ impl Replica {
         }
     }
 
-    /// Leaves processes that are gone out of a vector that fills up, so that those who come find room.
+    /// Removes processes that are gone from a vector that fills up, to make room for new ones.
     fn make_room_in_vector<T>(&self, store: &mut Store<T>) {
         if store.vector().len() > MAX_VECTOR / 2 {
             store.prune_vector(|incarnation| self.peers.remembers(incarnation));

@@ -1,4 +1,4 @@
-//! The one round or snapshot that a replica has under way, and whom it turns to next.
+//! The session of a replica: the one round or snapshot that is under way, and the next one.
 
 use super::{Call, Config, Counts, Incarnation, Now, Replica, Request, Store};
 use crate::core::limits::MAX_SESSION_US;
@@ -7,26 +7,26 @@ use crate::core::peers::{Peer, SyncTask};
 use crate::core::protocol::ProtocolVersion;
 use crate::core::sync::{Next, Round, RoundResult, Snapshot, SnapshotNext, Stop, much_larger};
 
-/// How often in a row a request is asked again when it gets no answer: it changes nothing to ask twice.
+/// How often in a row a request without an answer is repeated. A repeated request has no further effect.
 pub(super) const RETRIES: u32 = 2;
 
-/// Who is silent for this long, µs, has lost its turn: a peer that hangs must not keep the others waiting.
+/// A peer that does not answer for this long, µs, loses its turn: a peer that hangs must not keep others waiting.
 const HANGS_US: u64 = 5_000_000;
 
-/// A round may take this long, µs, while others may lack writes of ours: what it brought is merged, and stays.
+/// A round may take this long, µs, while other peers need repair. The records that it has merged stay.
 const ROUND_US: u64 = 30_000_000;
 
-/// Bytes of an answer are not made fewer than this, however slow the way: over 20 kB/s is wanted.
+/// Least budget of an answer, in bytes, however slow the link is: a link needs more than 20 kB/s.
 const LEAST_BUDGET: u32 = 64 << 10;
 
-/// See the module.
+/// The session of a replica. See the module.
 #[derive(Debug)]
 pub(super) struct Session {
     kind: Kind,
     since_us: u64,
     /// The version of the protocol that both sides speak.
     version: ProtocolVersion,
-    /// Calls that got no response since the last one that did.
+    /// The number of calls in a row without a response.
     silences: u32,
     /// When the last request was sent.
     asked: Option<Now>,
@@ -34,8 +34,8 @@ pub(super) struct Session {
     unanswered_since_us: Option<u64>,
     /// A snapshot whose peer is gone, to be resumed.
     parked: Option<Snapshot>,
-    /// Bytes of a request or an answer at most: half as many after each that did not come in time, twice as many after each
-    /// that did. An answer that is too large for the way comes never, however often it is asked for.
+    /// Most bytes of a request or an answer. It is halved after each answer that does not come in time, and doubled
+    /// after each one that does: an answer that is too large for the link never arrives, however often it is requested.
     budget: u32,
 }
 
@@ -61,7 +61,7 @@ impl Session {
         }
     }
 
-    /// For how long requests have got no answer, µs; 0 if all got one, and before the first request.
+    /// For how long requests have got no answer, µs; 0 if the last one got an answer, and before the first request.
     pub(super) fn unanswered_us(&self, now: Now) -> u64 {
         now.mono_us - self.unanswered_since_us.unwrap_or(now.mono_us)
     }
@@ -79,7 +79,7 @@ impl Replica {
         let Some((peer, task)) = self.peers.next(now.mono_us, entropy >> 8, &ours, store.mutants()) else {
             return;
         };
-        // a snapshot goes on where it stopped, unless most of it has come by other ways
+        // a snapshot continues where it stopped, unless most of its records have come in other ways
         let far = |peer: &Peer| much_larger(peer.summary.root.count, ours.root.count);
         self.session.parked.take_if(|_| !self.peers.get(peer).is_some_and(far));
         if self.session.parked.is_some() {
@@ -104,7 +104,7 @@ impl Replica {
 
     fn open(&mut self, now: Now, with: Incarnation) {
         (self.session.silences, self.session.since_us) = (0, now.mono_us);
-        // a peer that is gone meanwhile was asked in this version just before
+        // if the peer is gone by now, the session has its version already
         if let Some(version) = self.peers.get(with).and_then(Peer::version) {
             self.session.version = version;
         }
@@ -130,7 +130,7 @@ impl Replica {
         id
     }
 
-    /// Takes the session out, if it waits for this call.
+    /// Takes the round or snapshot out of the session, if it waits for this call.
     fn take_session(&mut self, id: u64) -> Kind {
         match &self.session.kind {
             Kind::Round(of, _) | Kind::Snapshot(of, _) if *of == id => {
@@ -167,7 +167,7 @@ impl Replica {
                         self.counts.too_different += 1;
                         self.start_snapshot(store, now, round.peer());
                     }
-                    // the other genesis is ours by now, or the next round will tell them
+                    // we have adopted the other genesis by now, or the peer adopts ours in the next round
                     Next::Stop(Stop::OtherGenesis) => self.sync_at_us = now.mono_us,
                     Next::Stop(Stop::Settling) => self.settles(now, round.peer()),
                     Next::Stop(why) => self.stopped(now, round.peer(), Some(why)),
@@ -215,8 +215,8 @@ impl Replica {
         }
     }
 
-    /// A peer that does not answer, takes too long, or leads nowhere, loses its turn; what came is merged. The answer that
-    /// comes after all belongs to no session any more.
+    /// Ends a session with a peer that does not answer or takes too long: the peer loses its turn. Received records
+    /// stay merged. A late answer belongs to no session any more.
     pub(super) fn end_long_session(&mut self, now: Now) {
         let Session { kind, asked, since_us, budget, .. } = &mut self.session;
         let hangs = asked.is_some_and(|asked| now.mono_us >= asked.mono_us + HANGS_US);
@@ -251,7 +251,7 @@ impl Replica {
         *differences += result.differences;
         *old_differences += result.old_differences;
         *requests += u64::from(result.requests);
-        // what is young is on its way anyhow: looking for it costs more than it brings
+        // pushes bring recent writes anyhow: a round for them costs more than it brings
         self.interval_us = match (result.differences, result.old_differences) {
             (1.., 0) => (self.interval_us * 2).min(sync_slow_us),
             _ => sync_us,
@@ -259,7 +259,8 @@ impl Replica {
         self.sync_at_us = self.sync_at_us.max(now.mono_us + self.interval_us / 2);
     }
 
-    /// A peer forgets old deletes, bit by bit, before it compares anything: no failure, and others have their turn.
+    /// The peer first drops old tombstones, in slices, before it compares: that is no failure, and other peers have a
+    /// turn.
     fn settles(&mut self, now: Now, peer: Incarnation) {
         self.peers.rest(peer, now.mono_us);
         self.sync_at_us = now.mono_us + self.config.sync_us / 4;

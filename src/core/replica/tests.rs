@@ -39,7 +39,7 @@ impl Node {
         self.pump(at)
     }
 
-    /// The requests to send since the last look.
+    /// The requests to send since the last call.
     fn calls(&mut self) -> Vec<Call> {
         self.store.take_effects().calls
     }
@@ -94,7 +94,7 @@ fn carry(at: u64, from: &mut Node, to: &mut Node, calls: Vec<Call>) {
     }
 }
 
-/// Lets a call fail, and all that follow from it.
+/// Lets a call fail, and all calls that follow from it.
 fn fail(from: &mut Node, at: u64, call: Call) {
     let mut calls = vec![call];
     while let Some(call) = calls.pop() {
@@ -102,7 +102,7 @@ fn fail(from: &mut Node, at: u64, call: Call) {
     }
 }
 
-/// One that is ready, and one that has joined it.
+/// A node that is ready, and a node that has joined its set.
 fn pair() -> (Node, Node) {
     let (mut a, mut b) = (node(1, true), node(2, false));
     a.write(0, "first");
@@ -116,7 +116,7 @@ fn pair() -> (Node, Node) {
 }
 
 #[test]
-fn who_replicates_with_nobody_is_ready_at_once() {
+fn a_node_without_peers_is_ready_at_once() {
     assert_eq!(node(1, true).replica.state(), NodeState::Ready);
     assert_eq!(node(1, false).replica.state(), NodeState::Joining);
 }
@@ -133,12 +133,12 @@ fn joining_takes_the_set_its_genesis_and_its_vector() {
 #[test]
 fn a_write_is_pushed_at_once_and_moves_the_vector() {
     let (mut a, mut b) = pair();
-    // with it goes what was written before b was there, for the log still has it
+    // the batch has the earlier write too, because the log still has it
     let calls = a.write(MS, "second");
     assert_eq!(calls.len(), 1);
     assert!(a.write(MS, "third").is_empty(), "one batch is under way");
     carry(MS, &mut a, &mut b, calls);
-    assert!(b.has("second") && b.has("third"), "the next one gathered");
+    assert!(b.has("second") && b.has("third"), "the next one has both");
     assert_eq!(b.store.vector(), a.store.vector());
 }
 
@@ -150,7 +150,7 @@ fn a_lost_push_is_repaired_by_sync() {
     }
     assert!(!b.has("lost"));
     a.see(3 * MS, &[&b]);
-    // not again at once, but a sync is due
+    // the write is not pushed again at once, but a sync is due
     let calls = a.tick(100 * MS);
     assert!(matches!(calls[..], [Call { request: Request::Sync(_), .. }]), "{calls:?}");
     carry(100 * MS, &mut a, &mut b, calls);
@@ -164,7 +164,7 @@ fn equal_sets_are_silent() {
     for at in (1..100).map(|i| i * 100 * MS) {
         a.see(at, &[&b]);
         b.see(at, &[&a]);
-        // the log's first batch, which b is not known to have, and nothing after it
+        // the first batch of the log, which b has not acknowledged, and nothing after it
         let calls = a.tick(at);
         assert!(calls.is_empty() || at == 100 * MS, "{calls:?}");
         carry(at, &mut a, &mut b, calls);
@@ -173,11 +173,11 @@ fn equal_sets_are_silent() {
 }
 
 #[test]
-fn a_set_that_shows_up_late_is_waited_for_as_long_as_one_that_was_there() {
+fn a_node_waits_as_long_for_a_set_that_appears_late() {
     let (a, mut b) = (node(1, true), node(2, false));
     b.see(0, &[]);
     b.replica.others = vec![SeedStatus::Refuses(RefusalCause::Clock); 2];
-    assert!(b.tick(LONGEST_WAIT_US).is_empty(), "whom members refuse for its clock begins nothing");
+    assert!(b.tick(LONGEST_WAIT_US).is_empty(), "a node that members refuse for its clock begins no set");
     assert_eq!(b.replica.state(), NodeState::Joining);
 
     let (found, step) = (10 * LONGEST_WAIT_US, 10 * MS);
@@ -194,7 +194,7 @@ fn a_set_that_shows_up_late_is_waited_for_as_long_as_one_that_was_there() {
 }
 
 #[test]
-fn a_request_without_an_answer_is_asked_again_twice() {
+fn a_request_without_an_answer_is_repeated_twice() {
     let (mut a, mut b) = pair();
     let call = a.write(MS, "lost").remove(0);
     a.failed(MS, call.id);
@@ -207,7 +207,7 @@ fn a_request_without_an_answer_is_asked_again_twice() {
     let last = calls[0].clone();
     assert!(a.failed(300 * MS, last.id).is_empty());
     assert_eq!(a.replica.counts().failures, 1);
-    // and an answer that comes after all is nobody's
+    // a late answer belongs to no session
     let response = b.request(300 * MS, &last.request);
     assert!(a.response(300 * MS, last.id, response).is_empty());
 }
@@ -221,16 +221,16 @@ fn a_clock_that_was_set_is_doubted_until_a_majority_agrees() {
     let set = |us: u64| Now { wall: Stamp::from_micros(9_000_000_000 + us).unwrap(), mono_us: us };
     a.tick_by(set(200 * MS));
     assert!(a.replica.doubts_its_clock());
-    // set back again, and b agrees
+    // the clock is set back, and b agrees
     a.tick(300 * MS);
-    assert!(a.replica.doubts_its_clock(), "nobody has said so yet");
+    assert!(a.replica.doubts_its_clock(), "no peer has shown its clock yet");
     let calls = a.write(400 * MS, "second");
     carry(400 * MS, &mut a, &mut b, calls);
     a.tick(500 * MS);
     assert!(!a.replica.doubts_its_clock());
 }
 
-/// The wall clock of [`now`], so far ahead of it.
+/// The time of [`now`], with a wall clock that is `us` µs ahead.
 fn ahead(at: u64, us: u64) -> Now {
     Now { wall: Stamp::from_micros(now(at).wall.micros() + us).unwrap(), ..now(at) }
 }
@@ -238,7 +238,7 @@ fn ahead(at: u64, us: u64) -> Now {
 const HOUR: u64 = 3_600_000 * MS;
 
 #[test]
-fn a_write_finds_that_the_clock_was_just_set() {
+fn a_write_detects_that_the_clock_was_just_set() {
     let (mut a, mut b) = pair();
     let calls = a.tick(100 * MS);
     carry(100 * MS, &mut a, &mut b, calls);
@@ -248,11 +248,11 @@ fn a_write_finds_that_the_clock_was_just_set() {
     let small = ahead(170 * MS, HOUR - 300 * MS);
     assert!(!a.replica.may_stamp(&a.store, small));
     let steps = a.replica.counts().clock_steps;
-    assert_eq!((steps.forward, steps.back), (1, 0), "what NTP does is no step");
+    assert_eq!((steps.forward, steps.back), (1, 0), "a correction by NTP is no step");
 }
 
 #[test]
-fn a_clock_without_others_is_believed_once_it_is_back_or_steady() {
+fn a_node_without_peers_trusts_its_clock_once_it_is_back_or_steady() {
     let mut a = node(1, true);
     let may = |a: &mut Node, at: u64, us: u64| {
         a.tick_by(ahead(at, us));
@@ -264,15 +264,18 @@ fn a_clock_without_others_is_believed_once_it_is_back_or_steady() {
     assert!(may(&mut a, 1_300 * MS, 0), "it is back");
     assert!(!may(&mut a, 2_000 * MS, HOUR));
     assert!(!may(&mut a, 6_999 * MS, HOUR));
-    assert!(may(&mut a, 7_000 * MS, HOUR), "a node must not stand still because its clock was set right");
-    assert!(!may(&mut a, 7_100 * MS, 0), "and now it is somewhere else again");
+    assert!(
+        may(&mut a, 7_000 * MS, HOUR),
+        "a node must not reject writes for ever because its clock was set right"
+    );
+    assert!(!may(&mut a, 7_100 * MS, 0), "it was set again");
     assert!(may(&mut a, 12_100 * MS, 0));
     let steps = a.replica.counts().clock_steps;
     assert_eq!((steps.forward, steps.back, steps.last_us), (2, 2, -(HOUR as i64)));
 }
 
 #[test]
-fn a_horizon_that_a_wrong_clock_moved_is_put_back_where_nobody_else_is() {
+fn a_node_without_peers_lowers_a_horizon_that_a_wrong_clock_raised() {
     let mut a = node(1, true);
     let grace = a.replica.config.grace_us;
     let late = [0, 100, 200, 300].map(|ms| grace + 8_000 * MS + ms * MS);
@@ -291,7 +294,7 @@ fn a_horizon_that_a_wrong_clock_moved_is_put_back_where_nobody_else_is() {
 }
 
 #[test]
-fn a_clock_that_was_heard_later_takes_the_place_of_what_was_heard_before() {
+fn a_later_answer_replaces_the_known_clock() {
     let (mut a, mut b) = pair();
     let calls = a.tick(100 * MS);
     carry(100 * MS, &mut a, &mut b, calls);
@@ -303,11 +306,11 @@ fn a_clock_that_was_heard_later_takes_the_place_of_what_was_heard_before() {
     assert_eq!(offset(&a), Some(3_000_000));
     let late = now(90_000 * MS);
     a.replica.heard_clock(who, late.wall, now(80_000 * MS), late);
-    assert_eq!(offset(&a), Some(3_000_000), "ten seconds for an answer say nothing of a clock");
+    assert_eq!(offset(&a), Some(3_000_000), "an answer that took ten seconds is ignored");
 }
 
 #[test]
-fn a_node_that_leaves_says_so_and_takes_part_until_then() {
+fn a_leaving_node_shows_its_state_and_takes_part_until_the_end() {
     let (mut a, mut b) = pair();
     b.replica.leave();
     assert_eq!(b.replica.summary(&b.store).state, NodeState::Leaving);
@@ -317,7 +320,7 @@ fn a_node_that_leaves_says_so_and_takes_part_until_then() {
 }
 
 #[test]
-fn who_leaves_before_it_has_joined_begins_no_set() {
+fn a_node_that_leaves_before_it_has_joined_begins_no_set() {
     let mut a = node(1, false);
     a.replica.leave();
     for at in 0..200 {
@@ -329,7 +332,7 @@ fn who_leaves_before_it_has_joined_begins_no_set() {
 }
 
 #[test]
-fn a_provisional_set_becomes_real_once_everybody_is_in_it() {
+fn a_provisional_set_becomes_real_once_all_nodes_are_in_it() {
     let (mut a, mut b) = (node(1, false), node(2, false));
     let silent = |a: &mut Node, at| a.replica.see(&mut a.store, now(at), &[], &[SeedStatus::Silent]);
     for at in (0..=120).map(|i| i * 100 * MS) {
@@ -352,12 +355,12 @@ fn a_provisional_set_becomes_real_once_everybody_is_in_it() {
         carry(at, &mut a, &mut b, calls);
         when = when.or((!a.store.genesis().provisional).then_some(at));
     }
-    assert!(when.is_some_and(|at| at >= start + SEARCH_US), "after a while, to be sure: {when:?}");
-    assert_eq!(a.store.genesis(), b.store.genesis(), "and the other one takes it over");
+    assert!(when.is_some_and(|at| at >= start + SEARCH_US), "only after a while: {when:?}");
+    assert_eq!(a.store.genesis(), b.store.genesis(), "the other node adopts it");
 }
 
 #[test]
-fn a_horizon_that_is_not_in_the_past_is_not_taken() {
+fn a_horizon_that_is_not_in_the_past_is_not_adopted() {
     let (mut a, mut b) = pair();
     b.store.raise_horizon(now(60_000 * MS).wall, usize::MAX);
     a.see(MS, &[&b]);
@@ -379,7 +382,7 @@ fn asked(calls: &[Call]) -> Vec<u64> {
 }
 
 #[test]
-fn who_hangs_loses_its_turn_before_the_call_is_given_up_and_is_asked_for_less() {
+fn a_peer_that_hangs_loses_its_turn_and_gets_a_smaller_budget() {
     let (mut a, mut b) = pair();
     a.write(MS, "more");
     a.see(MS, &[&b]);
@@ -396,21 +399,21 @@ fn who_hangs_loses_its_turn_before_the_call_is_given_up_and_is_asked_for_less() 
     assert_eq!(a.replica.counts().failures, 0);
     assert!(asked(&a.tick(5_200 * MS)).is_empty());
     assert_eq!(a.replica.counts().failures, 1);
-    // what comes after all belongs to nothing
+    // a late answer belongs to no session
     for call in first.iter().filter(|call| asked(&first).contains(&call.id)) {
         let late = b.request(5_300 * MS, &call.request);
         assert!(asked(&a.response(5_300 * MS, call.id, late)).is_empty());
     }
     let again = a.tick(7_000 * MS);
-    assert_eq!(budget(&again), Some(whole / 2), "another turn, and less to be sent");
+    assert_eq!(budget(&again), Some(whole / 2), "another turn, with a smaller budget");
     carry(7_000 * MS, &mut a, &mut b, again);
     a.write(7_100 * MS, "and more");
     a.see(7_100 * MS, &[&b]);
-    assert_eq!(budget(&a.tick(20_000 * MS)), Some(whole), "who answers in time is asked for all again");
+    assert_eq!(budget(&a.tick(20_000 * MS)), Some(whole), "the budget grows again once answers come in time");
 }
 
 #[test]
-fn who_leaves_says_what_waits_and_is_asked_for_the_rest() {
+fn a_leaving_node_pushes_at_once_and_its_peers_sync_with_it() {
     let (mut a, mut b) = pair();
     for call in a.write(MS, "last") {
         a.failed(2 * MS, call.id);
@@ -418,17 +421,17 @@ fn who_leaves_says_what_waits_and_is_asked_for_the_rest() {
     assert!(a.pump(3 * MS).is_empty(), "not again at once");
     a.replica.leave();
     let calls = a.pump(3 * MS);
-    assert!(!calls.is_empty(), "but now");
+    assert!(!calls.is_empty(), "at once when it leaves");
     b.see(4 * MS, &[&a]);
     let asked_for = b.tick(2_000 * MS);
-    assert_eq!(asked(&asked_for).len(), 1, "its set differs, and it may be the only one");
+    assert_eq!(asked(&asked_for).len(), 1, "its set differs, and no other node may have these records");
     carry(2_000 * MS, &mut b, &mut a, asked_for);
     assert!(b.has("last"));
 }
 
-/// The answer to a push is an acknowledgement. Whatever else comes counts as none, and the push is tried again.
+/// The answer to a push is an acknowledgement. Any other answer counts as none, and the push is repeated.
 #[test]
-fn an_answer_of_another_kind_is_none() {
+fn an_answer_of_another_kind_counts_as_none() {
     let (mut a, mut b) = pair();
     let calls = a.write(MS, "second");
     let ask = Round::new(&a.store, b.store.incarnation(), 1_000, 0).ask(&a.store);
@@ -443,7 +446,7 @@ fn an_answer_of_another_kind_is_none() {
 }
 
 #[test]
-fn a_vector_that_fills_up_keeps_who_may_come_back_and_then_who_is_there() {
+fn a_vector_that_fills_up_keeps_members_and_then_live_ones() {
     let full = |count: u64| {
         let mut vector = Vector::default();
         (100..100 + count).for_each(|who| vector.raise(Incarnation(who), 1));
@@ -452,7 +455,7 @@ fn a_vector_that_fills_up_keeps_who_may_come_back_and_then_who_is_there() {
     let (mut a, b) = pair();
     a.store.join_vector(&full(MAX_VECTOR as u64 / 2));
     a.tick(MS);
-    assert_eq!(a.store.vector().len(), 1, "nobody has ever seen the others");
+    assert_eq!(a.store.vector().len(), 1, "the others were never members");
 
     let summary =
         |who: u64| Summary { incarnation: Incarnation(who), node: who, ..b.replica.summary(&b.store) };
@@ -464,6 +467,6 @@ fn a_vector_that_fills_up_keeps_who_may_come_back_and_then_who_is_there() {
     assert_eq!(a.store.vector().len(), 801, "they may come back");
     a.store.join_vector(&full(900));
     a.tick(3 * MS);
-    assert_eq!(a.store.vector().len(), 11, "room for those who come counts more");
-    assert_eq!(a.store.vector().get(Incarnation(500)), 0, "and nothing is claimed of the others");
+    assert_eq!(a.store.vector().len(), 11, "room for new processes is more important");
+    assert_eq!(a.store.vector().get(Incarnation(500)), 0, "the vector claims nothing of the others");
 }

@@ -1,43 +1,44 @@
-//! What goes into a replica and what comes out of it.
+//! The settings of a replica, and its counters.
 
 use super::super::limits::{HORIZON_STEP_US, MAX_ANSWER_BYTES};
 use super::super::protocol::ProtocolRange;
 
 const SECOND_US: u64 = 1_000_000;
 
-/// What a replica is told at its start.
+/// The settings of a replica.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// Hash of the configured node id.
     pub node: u64,
     /// Hash of the region's name.
     pub region: u64,
-    /// Whether it replicates with nobody: then it begins a set at once.
+    /// Whether the node has no peers: then it begins a set at once.
     pub alone: bool,
     /// How long tombstones live, µs.
     pub grace_us: u64,
     /// The horizon moves by multiples of this, µs.
     pub horizon_step_us: u64,
-    /// However long somebody is missing, tombstones do not live longer than this, µs.
+    /// The longest life of a tombstone while a member is missing, µs.
     pub horizon_cap_us: u64,
-    /// Who comes or comes back holds the horizon for this long: time to sync, µs.
+    /// How long a member that comes, or comes back, holds the horizon: time to sync, µs.
     pub settle_us: u64,
-    /// From the end of a round to the next one, µs.
+    /// The pause between two rounds, µs.
     pub sync_us: u64,
-    /// The same when rounds find nothing but what is on its way, µs.
+    /// The longest pause while rounds find only differences that pushes will bring too, µs.
     pub sync_slow_us: u64,
     /// Most bytes in a request or answer of a round.
     pub budget: u32,
-    /// For how long a write is pushed, µs.
+    /// For how long a write stays in the log for pushes, µs.
     pub push_us: u64,
-    /// How far ahead of its clock the node takes a client's stamp, µs. A clock that is off by most of it is not trusted.
+    /// How far ahead of the node's clock a client's stamp may be, µs. A clock that is off by more than four fifths of
+    /// it is not trusted.
     pub max_future_us: u64,
-    /// The versions of the peer protocol that it speaks.
+    /// The versions of the peer protocol that the node speaks.
     pub protocol: ProtocolRange,
 }
 
 impl Config {
-    /// As nodes run, in a group: only who and where it is differs.
+    /// The default settings of a node of a cluster.
     #[must_use]
     pub fn new(node: u64, region: u64) -> Self {
         Self {
@@ -58,14 +59,14 @@ impl Config {
     }
 }
 
-/// How often the wall clock was set.
+/// The steps of the wall clock: how often it was set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClockSteps {
     /// To a later time.
     pub forward: u64,
     /// To an earlier time.
     pub back: u64,
-    /// How far it was set the last time, µs.
+    /// The size of the last step, µs.
     pub last_us: i64,
 }
 
@@ -76,27 +77,27 @@ impl ClockSteps {
     }
 }
 
-/// What a replica counts.
+/// The counters of a replica.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
-    /// Rounds that were complete.
+    /// Complete rounds.
     pub rounds: u64,
     /// Exchanges of vectors.
     pub vectors: u64,
-    /// Snapshots that were complete.
+    /// Complete snapshots.
     pub snapshots: u64,
-    /// Rounds that found so much that a snapshot was taken instead.
+    /// Rounds that were replaced by a snapshot, because the sets were too different.
     pub too_different: u64,
-    /// Rounds and snapshots that were not.
+    /// Failed rounds and snapshots.
     pub failures: u64,
     /// Differences that rounds found.
     pub differences: u64,
-    /// Those of them that a push should have brought: the number that says whether replication is healthy.
+    /// Differences that a push should have brought. If this number rises, replication is not healthy.
     pub old_differences: u64,
     /// Requests of rounds.
     pub requests: u64,
-    /// Horizons, in gossip and answers, that were no honest ones: a clock is wrong somewhere.
+    /// Horizons in gossip and answers that no correct clock gives: a clock is wrong.
     pub wrong_horizons: u64,
-    /// Of our own clock.
+    /// Steps of our own clock.
     pub clock_steps: ClockSteps,
 }

@@ -1,13 +1,13 @@
-//! Sync: two nodes find out what differs, and each gets what it lacks.
+//! Sync: two nodes compare their sets, and each gets the records that it lacks.
 //!
-//! The node that starts a round ([`Round`]) keeps all of its state; the one that answers ([`respond`]) keeps none.
-//! `docs/internals/replication.md` states the rules and why they are needed; they are named here where they are kept.
+//! The node that starts a round ([`Round`]) keeps all of its state; the node that answers ([`respond`]) keeps none.
+//! `docs/internals/replication.md` has the rules and their reasons; the code names them where it follows them.
 //!
 //! | rule | | where |
 //! |---|---|---|
 //! | 1 | equal sets exchange nothing, or their vectors once | [`SyncStep::Vectors`](super::message::SyncStep::Vectors), `peers/peer.rs` |
-//! | 2 | both take the larger horizon before they compare | [`respond`], [`Reply::HorizonFirst`](super::message::Reply::HorizonFirst), [`Moment`] |
-//! | 3 | an answer with anything to say says at least one thing | [`respond`] |
+//! | 2 | both adopt the larger horizon before they compare | [`respond`], [`Reply::HorizonFirst`](super::message::Reply::HorizonFirst), [`Moment`] |
+//! | 3 | an answer with content has at least one item | [`respond`] |
 //! | 4 | a range is done only when the answer says so | [`Found::covered`](super::message::Found::covered), [`Round`] |
 //! | 5 | a round starts at a random place | [`Round::new`] |
 //! | 6 | an empty or very different node takes a snapshot, resumable | [`Snapshot`] |
@@ -27,24 +27,24 @@ pub use snapshot::{Snapshot, SnapshotNext};
 use super::record::Record;
 use super::stamp::Stamp;
 
-/// What a step of a sync has to know of the time.
+/// The time of a step of a sync.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
     /// Our wall clock.
     pub now: Stamp,
-    /// No honest horizon is later than this: one that is comes from a wrong clock, and would make a whole group forget its
-    /// deletes for good.
+    /// The latest honest horizon: a later one comes from a wrong clock, and would make a whole cluster forget its
+    /// deletes.
     pub latest_horizon: Stamp,
 }
 
 impl Moment {
-    /// Whether a horizon is refused. One that is not above ours changes nothing, whatever the clocks say by now.
+    /// Whether to reject a horizon. A horizon that is not above ours changes nothing, and is always accepted.
     pub(super) fn refuses(&self, horizon: Stamp, ours: Stamp) -> bool {
         horizon > self.latest_horizon.max(ours)
     }
 }
 
-/// Bytes that a record takes in a message at most, beside its payload.
+/// Most bytes of a record in a message, without its payload.
 const RECORD_BYTES: usize = 48;
 /// Bytes of a [`Listed`](super::message::Listed).
 const LISTED_BYTES: usize = 24;

@@ -1,4 +1,4 @@
-//! The side that answers: without state, one step for each request.
+//! The responder's side of a sync: without state, one step for each request.
 
 use super::super::digest_trie::Prefix;
 use super::super::limits::{HORIZON_SLICE, MAX_ANSWER_BYTES};
@@ -10,10 +10,9 @@ use super::super::set::Set;
 use super::super::store::Store;
 use super::{LISTED_BYTES, Moment, PREFIX_BYTES, record_bytes};
 
-/// Answers a request. `joined` says whether this node's genesis counts; a node that has joined no set takes the one of
-/// whoever asks it.
+/// Answers a request. `joined` is whether this node has joined a set; if not, it adopts the genesis of the initiator.
 ///
-/// May take over genesis, horizon and records of the asking side; nothing is kept between two requests.
+/// May adopt genesis and horizon of the initiator, and merges its records; keeps no state between two requests.
 pub fn respond<T>(store: &mut Store<T>, joined: bool, at: Moment, ask: &SyncRequest) -> SyncResponse {
     let (reply, joined) = reply(store, joined, at, ask);
     SyncResponse {
@@ -40,10 +39,10 @@ fn reply<T>(store: &mut Store<T>, joined: bool, at: Moment, ask: &SyncRequest) -
         None if !matches!(ask.step, SyncStep::Snapshot { .. }) => return (Reply::OtherGenesis, true),
         _ => {}
     }
-    // rule 2: the larger horizon first, on both sides
+    // rule 2: both nodes first adopt the larger horizon
     if !store.mutants().has(Mutant::NoHorizonExchange) {
         let horizon = ask.horizon.max(store.set().horizon());
-        // the rest of a long list goes with the next request: nobody should wait for it
+        // a long list of tombstones is dropped over several requests, so that no request takes long
         let settled = store.raise_horizon(horizon, HORIZON_SLICE) < HORIZON_SLICE;
         if horizon > ask.horizon || !settled {
             return (Reply::HorizonFirst, joined);
@@ -53,7 +52,7 @@ fn reply<T>(store: &mut Store<T>, joined: bool, at: Moment, ask: &SyncRequest) -
     let reply = match &ask.step {
         SyncStep::Vectors { digest, vector } => {
             if store.set().root() == *digest {
-                // rule 1: what their set reflects, ours does, for it is the same
+                // rule 1: our set reflects the same writes as theirs, since both are equal
                 store.join_vector(vector);
                 Reply::Equal(store.vector().clone())
             } else {
@@ -77,23 +76,23 @@ fn reply<T>(store: &mut Store<T>, joined: bool, at: Moment, ask: &SyncRequest) -
     (reply, joined)
 }
 
-/// What is left of an answer's bytes.
+/// The bytes that are left of an answer's budget.
 struct Room {
     left: usize,
-    /// Rule 3: the first thing is said whatever it takes.
-    said: bool,
+    /// Whether the answer has an item. The first item is added whatever its size (rule 3).
+    has_item: bool,
 }
 
 impl Room {
     fn new<T>(store: &Store<T>, budget: usize) -> Self {
-        Self { left: budget, said: store.mutants().has(Mutant::NoMinimumProgress) }
+        Self { left: budget, has_item: store.mutants().has(Mutant::NoMinimumProgress) }
     }
 
     fn take(&mut self, bytes: usize) -> bool {
-        let fits = bytes <= self.left || !self.said;
+        let fits = bytes <= self.left || !self.has_item;
         if fits {
             self.left = self.left.saturating_sub(bytes);
-            self.said = true;
+            self.has_item = true;
         }
         fits
     }
@@ -104,7 +103,7 @@ fn find<T>(store: &Store<T>, compare: &[Compare], wants: &[u64], budget: usize) 
     let mut found = Found { count: set.root().count, ..Found::default() };
     let mut room = Room::new(store, budget);
     for position in wants {
-        // all of a position, or none of it: two names may share one
+        // all records of a position or none: two names may have the same position
         let cells = || set.cells(*position, *position);
         let bytes = cells().map(|cell| record_bytes(cell.record())).sum();
         if bytes > 0 && !room.take(bytes) {
@@ -132,7 +131,7 @@ fn find<T>(store: &Store<T>, compare: &[Compare], wants: &[u64], budget: usize) 
     found
 }
 
-/// The stretches of a comparison with the asking side's sums, in the order in which they are covered.
+/// The stretches of a comparison with the initiator's sums, in the order in which they are covered.
 fn stretches(compare: &Compare) -> impl Iterator<Item = (Prefix, u128)> + '_ {
     let (first, sums) = match &compare.sums {
         Sums::Whole(sum) => (None, std::slice::from_ref(sum)),

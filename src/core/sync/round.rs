@@ -1,4 +1,4 @@
-//! The side that starts a round: all of the round's state.
+//! The initiator's side of a round, with all of its state.
 
 use std::collections::VecDeque;
 
@@ -18,11 +18,11 @@ use super::{Moment, PREFIX_BYTES, SUM_BYTES, record_bytes};
 
 /// A round of sync with one process.
 ///
-/// Ask with [`Round::ask`] and hand the answer to [`Round::answered`] until it is done or stops. A request that got no
-/// answer may be asked again: nothing of it counts before its answer.
+/// Get a request from [`Round::ask`] and give the answer to [`Round::answered`], until the round is done or stops. A
+/// request without an answer may be repeated: it has no effect on the round before its answer.
 ///
-/// When it is done, every record that the peer held at the start, or a greater one, was merged here, and every one that
-/// we held at the start was merged there.
+/// When the round is done, every record that the peer held at the start, or a greater one, was merged here, and every
+/// record that we held at the start was merged there.
 #[derive(Debug)]
 pub struct Round {
     peer: Incarnation,
@@ -31,9 +31,9 @@ pub struct Round {
     /// The first request compares no records: the sets seem equal.
     only_vectors: bool,
     opened: bool,
-    /// The peer's, as of the start (rule 7).
+    /// The peer's vector of the start of the round (rule 7).
     vector: Option<Vector>,
-    /// What is still to be compared.
+    /// The stretches that are still to be compared.
     todo: VecDeque<Todo>,
     /// Positions whose records we want.
     wants: VecDeque<u64>,
@@ -44,7 +44,8 @@ pub struct Round {
     result: RoundResult,
 }
 
-/// Children of a stretch that are still to be compared: `left` of them, from `next` on and around.
+/// The children of a stretch that are still to be compared: `left` of them, starting with `next`; child 0 follows child
+/// 255.
 #[derive(Clone, Copy, Debug)]
 struct Todo {
     prefix: Prefix,
@@ -53,7 +54,7 @@ struct Todo {
     left: u16,
 }
 
-/// What the last request had in it, in the order of the queues.
+/// The numbers of items in the last request, from the fronts of the queues.
 #[derive(Clone, Copy, Debug, Default)]
 struct Asked {
     stretches: usize,
@@ -61,76 +62,76 @@ struct Asked {
     offers: usize,
 }
 
-/// What a round came to.
+/// The counters of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct RoundResult {
     /// Requests that were answered.
     pub requests: u32,
-    /// Positions that differed.
+    /// Positions with a difference.
     pub differences: u64,
-    /// Those of them that were older than 2 s, which a push never takes: the sign that something is wrong.
+    /// Differences that are older than 2 s; a push takes less time, so these are a sign of a fault.
     pub old_differences: u64,
-    /// Records that came.
+    /// Records that were received.
     pub received: u64,
-    /// Records that went.
+    /// Records that were sent.
     pub sent: u64,
 }
 
-/// What is younger than this may still be on its way as a push, µs: no sign of trouble.
+/// A push may still bring a record that is younger than this, µs: such a difference is no sign of a fault.
 const OLD_US: u64 = 2_000_000;
 
-/// Why a round stops before its end. What it merged stays; its vector is not joined.
+/// Why a round or snapshot stops before its end. Merged records stay; the peer's vector is not joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// The process that was asked is gone.
+    /// The process of the peer is gone.
     Gone,
-    /// It has joined no set.
+    /// The peer has joined no set.
     Joining,
-    /// One of the two sides has another genesis by now.
+    /// One of the two nodes has another genesis by now.
     OtherGenesis,
-    /// One of the two sides has a horizon that the other does not take for an honest one.
+    /// One of the two nodes has a horizon that the other does not accept as honest.
     WrongHorizon,
-    /// Its set is much larger than ours: a snapshot is cheaper (rule 6).
+    /// The peer's set is much larger than ours: a snapshot is cheaper (rule 6).
     TakeSnapshot,
-    /// It forgets old deletes first, of the horizon that we have too.
+    /// The peer first drops tombstones below the horizon that we have too.
     Settling,
-    /// It answers, but not what it was asked, or never gets further.
+    /// The peer's answers do not fit the requests, or bring no progress.
     Nonsense,
 }
 
-/// What comes after an answer.
+/// The next step of a round after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// The next request.
+    /// Send the next request.
     Ask,
-    /// The round is complete, and the vector of its start is joined.
+    /// The round is complete, and the peer's vector of its start is joined.
     Done(RoundResult),
     /// The round is over.
     Stop(Stop),
 }
 
-/// Answers in a row that bring nothing further, after which a round gives up.
+/// Answers in a row without progress, after which a round stops.
 const MAX_IDLE: u32 = 4;
-/// Most stretches that a round keeps to be compared: all children of two levels.
+/// Most entries of stretches that a round keeps to compare: all children of two levels.
 const MAX_TODO: usize = 1 << 17;
-/// What a request may carry however small the budget: the sums of a stretch's children and some wants.
+/// Least budget of a request, in bytes: the sums of a stretch's children and some wants.
 const LEAST_ASK_BYTES: usize = 8 << 10;
 /// Most wants in a request.
 const MAX_WANTS: usize = 1 << 14;
 
 impl Round {
-    /// Begins a round with a process. `budget` bounds both requests and answers, in bytes.
+    /// Starts a round with a process. `budget` bounds both requests and answers, in bytes.
     #[must_use]
     pub fn new<T>(store: &Store<T>, peer: Incarnation, budget: u32, entropy: u64) -> Self {
         let mut round = Self::vectors(store, peer, budget);
         round.only_vectors = false;
-        // a small set is listed at once, a larger one is compared by its children
+        // a small set is compared as a whole, and listed at once; a larger one is compared by its children
         let left = if store.set().root().count <= store.list_at_most() { 0 } else { 256 };
         round.compare(Prefix::ALL, left, entropy);
         round
     }
 
-    /// Begins an exchange of vectors with a process whose set seems equal (rule 1).
+    /// Starts an exchange of vectors with a process whose set seems equal (rule 1).
     #[must_use]
     pub fn vectors<T>(store: &Store<T>, peer: Incarnation, budget: u32) -> Self {
         Self {
@@ -149,13 +150,14 @@ impl Round {
         }
     }
 
-    /// With whom.
+    /// The process of the peer.
     #[must_use]
     pub fn peer(&self) -> Incarnation {
         self.peer
     }
 
-    /// Rule 5: from a random child on, so that one that is always busy does not keep the rest from its turn.
+    /// Adds a stretch to compare. It starts with a random child (rule 5), so that a child that always changes does not
+    /// keep the others from their turn.
     fn compare(&mut self, prefix: Prefix, left: u16, entropy: u64) {
         let next = (entropy ^ entropy >> 32 ^ u64::from(prefix.bits()) << 3) as u8;
         self.todo.push_back(Todo { prefix, next, left });
@@ -174,7 +176,7 @@ impl Round {
             let wants: Vec<u64> = self.wants.iter().take(MAX_WANTS).copied().collect();
             self.asked.wants = wants.len();
             left = left.saturating_sub(wants.len() * 8);
-            // what is wanted and offered comes first, and is not delayed by more of it
+            // wanted and offered records come first; further comparisons only add to them
             let compare = if records.is_empty() && wants.is_empty() || left > 0 {
                 self.take_todo(set, left)
             } else {
@@ -223,7 +225,7 @@ impl Round {
         all
     }
 
-    /// Takes an answer in.
+    /// Applies an answer, and returns the next step.
     pub fn answered<T>(
         &mut self,
         store: &mut Store<T>,
@@ -261,7 +263,7 @@ impl Round {
             Reply::OtherGenesis => return Next::Stop(Stop::OtherGenesis),
             Reply::HorizonFirst if answer.horizon <= before => return Next::Stop(Stop::Settling),
             Reply::HorizonFirst => {}
-            // whether the sets are equal is not what was asked
+            // the request was not whether the sets are equal
             Reply::Equal(_) if !self.only_vectors => return Next::Stop(Stop::Nonsense),
             Reply::Equal(vector) => {
                 // it was captured while the sets were equal, and ours has only grown
@@ -269,7 +271,7 @@ impl Round {
                 return Next::Done(self.result);
             }
             Reply::Found(found) if self.only_vectors => {
-                // not equal after all: a round as any other
+                // the sets are not equal: a normal round
                 self.only_vectors = false;
                 let most = store.list_at_most();
                 let left = if found.count.max(store.set().root().count) <= most { 0 } else { 256 };
@@ -286,7 +288,7 @@ impl Round {
             Reply::Snapshot { .. } => return Next::Stop(Stop::Nonsense),
         }
         if self.opened && self.todo.is_empty() && self.wants.is_empty() && self.offers.is_empty() {
-            // rule 7: only now, and only what was captured at the start
+            // rule 7: joined only now, and only as it was captured at the start
             if let Some(vector) = self.vector.take() {
                 store.join_vector(&vector);
             }
@@ -306,7 +308,7 @@ impl Round {
         }
         self.result.received += found.records.len() as u64;
         self.result.sent += self.asked.offers as u64;
-        // rule 4: done is what the answer says is done
+        // rule 4: only the items that the answer covers are done
         let (mut covered, mut given) = (
             usize::try_from(found.covered).unwrap_or(usize::MAX).min(self.asked.stretches),
             usize::try_from(found.given).unwrap_or(usize::MAX).min(self.asked.wants),
@@ -319,16 +321,17 @@ impl Round {
         }
         self.wants.drain(..given);
         self.offers.drain(..self.asked.offers);
-        let Some(covered) = self.weigh_all(store, now, entropy, &found, covered) else { return false };
+        let Some(covered) = self.compare_listings(store, now, entropy, &found, covered) else { return false };
         self.cover(covered);
         self.asked = Asked::default();
         true
     }
 
-    /// Takes in what the answer says of the first `covered` of the stretches that were asked: each one at most once, in the
-    /// order in which they were asked, or a peer could keep a round going for ever. Returns how many are done with:
-    /// fewer where more is to be fetched than a round keeps. `None` if the answer is about something else.
-    fn weigh_all<T>(
+    /// Applies the part of an answer about the first `covered` requested stretches. It may have each stretch at most
+    /// once, in the order of the request, or a peer could keep a round going for ever. Returns the number of stretches
+    /// that are done: fewer, if there is more to fetch than a round keeps. `None` if the answer is about other
+    /// stretches.
+    fn compare_listings<T>(
         &mut self,
         store: &Store<T>,
         now: Stamp,
@@ -348,9 +351,9 @@ impl Round {
                 stretch.child(0)?;
                 deeper.push(*stretch);
             } else if let Some(listing) = listed.next_if(|listing| listing.prefix == *stretch) {
-                // a single stretch of the last level is listed however much there is of it
+                // a stretch that cannot be cut is listed however many records it has
                 let most = if stretch.child(0).is_some() { store.list_at_most() } else { u64::MAX };
-                if listing.items.len() as u64 > most || !self.weigh(store.set(), now, listing) {
+                if listing.items.len() as u64 > most || !self.compare_listing(store.set(), now, listing) {
                     return None;
                 }
             }
@@ -368,7 +371,7 @@ impl Round {
         Some(done)
     }
 
-    /// The first so many of the stretches that are to be compared, in the order in which they are asked.
+    /// The first `count` stretches that are to be compared, in the order of the request.
     fn stretches(&self, count: usize) -> Vec<Prefix> {
         let all = self.todo.iter().flat_map(|todo| {
             let whole = (todo.left == 0).then_some(todo.prefix);
@@ -379,7 +382,7 @@ impl Round {
         all.take(count).collect()
     }
 
-    /// Takes the first so many stretches off what is to be compared.
+    /// Removes the first `covered` stretches from those that are to be compared.
     fn cover(&mut self, mut covered: usize) {
         while covered > 0
             && let Some(todo) = self.todo.front_mut()
@@ -395,8 +398,9 @@ impl Round {
         }
     }
 
-    /// Compares a listing with what we hold: who lacks what?
-    fn weigh(&mut self, set: &Set, now: Stamp, listing: &Listing) -> bool {
+    /// Compares a listing with our records, and adds the positions to fetch and to send. Returns `false` if the listing
+    /// is not sorted, or has positions outside of its stretch.
+    fn compare_listing(&mut self, set: &Set, now: Stamp, listing: &Listing) -> bool {
         let (first, last) = (listing.prefix.first(), listing.prefix.last());
         let inside = listing.items.iter().all(|item| (first..=last).contains(&item.position));
         if !inside || !listing.items.is_sorted_by_key(|item| item.position) {
@@ -405,7 +409,7 @@ impl Round {
         let mut theirs = &listing.items[..];
         let ours: Vec<Listed> = set.cells(first, last).map(listed).collect();
         let mut ours = &ours[..];
-        // position by position; two names may share one, and then both sides send all of it
+        // position by position; two names may have the same position, and then both nodes send all its records
         while let Some(position) = match (ours.first(), theirs.first()) {
             (Some(a), Some(b)) => Some(a.position.min(b.position)),
             (a, b) => a.or(b).map(|item| item.position),
@@ -417,7 +421,7 @@ impl Round {
                 continue;
             }
             let single = a.len() <= 1 && b.len() <= 1;
-            // None, where there is nothing, is the least
+            // None, if there is no record, is the least
             if !single || newest(b) >= newest(a) {
                 self.wants.push_back(position);
             }
@@ -434,8 +438,8 @@ impl Round {
     }
 }
 
-/// Rule 6: the peer's set is so much larger, by more than a quarter of it, that taking it all is cheaper than comparing.
-/// What fits into one listing is compared, even by an empty node.
+/// Whether the peer's set is larger by more than a quarter of it, so that a snapshot is cheaper than a round (rule 6).
+/// A set that fits into one listing is compared, even by an empty node.
 pub(in crate::core) fn much_larger(theirs: u64, ours: u64) -> bool {
     theirs > LIST_AT_MOST && ours < theirs - theirs / 4
 }

@@ -1,4 +1,4 @@
-//! A snapshot (rule 6): how an empty node, or one that differs a lot, takes over a whole set.
+//! A snapshot (rule 6): an empty node, or a node with a very different set, takes a whole set over.
 
 use super::super::genesis::Genesis;
 use super::super::limits::HORIZON_SLICE;
@@ -9,59 +9,59 @@ use super::super::store::Store;
 use super::super::vector::Vector;
 use super::{Moment, Stop};
 
-/// A set that is being taken over, in order of positions.
+/// A transfer of a whole set, in order of positions.
 ///
-/// It survives its peer: with another one of the same genesis it goes on where it stopped. What is reflected at the end
-/// is then what both claimed, each at the start of its part: the lesser vector.
+/// If its peer is gone, it continues where it stopped with another peer of the same genesis. At the end the set
+/// reflects what both peers claimed, each at the start of its part: the lesser vector.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     peer: Incarnation,
     budget: u32,
-    /// The set whose positions these are, once a peer has named it.
+    /// The genesis of the set, once a peer has sent it.
     genesis: Option<Genesis>,
     after: Option<u64>,
-    /// Whether the present peer has given its vector.
+    /// Whether the current peer has sent its vector.
     opened: bool,
     vector: Option<Vector>,
     received: u64,
     idle: u32,
 }
 
-/// What comes after an answer.
+/// The next step of a snapshot after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SnapshotNext {
-    /// The next request.
+    /// Send the next request.
     Ask,
-    /// All is merged, and the vector joined.
+    /// All records are merged, and the vector is joined.
     Done {
-        /// Records that came.
+        /// The number of received records.
         received: u64,
     },
-    /// It has to go on with another peer, or not at all.
+    /// The snapshot stops. It may be resumed with another peer.
     Stop(Stop),
 }
 
 impl Snapshot {
-    /// Begins with a process.
+    /// Starts a snapshot of the set of a process. `budget` bounds answers, in bytes.
     #[must_use]
     pub fn new(peer: Incarnation, budget: u32) -> Self {
         let (genesis, after, vector) = (None, None, None);
         Self { peer, budget, genesis, after, opened: false, vector, received: 0, idle: 0 }
     }
 
-    /// With whom.
+    /// The process of the peer.
     #[must_use]
     pub fn peer(&self) -> Incarnation {
         self.peer
     }
 
-    /// Goes on with another process, by answers of at most `budget` bytes.
+    /// Continues with another process, with answers of at most `budget` bytes.
     #[must_use]
     pub fn resume(self, peer: Incarnation, budget: u32) -> Self {
         Self { peer, budget, opened: false, idle: 0, ..self }
     }
 
-    /// The next request. `joined` says whether our genesis counts.
+    /// The next request. `joined` is whether this node has joined a set.
     #[must_use]
     pub fn ask<T>(&self, store: &Store<T>, joined: bool) -> SyncRequest {
         SyncRequest {
@@ -74,7 +74,8 @@ impl Snapshot {
         }
     }
 
-    /// Takes an answer in. A node that has joined no set takes the peer's genesis, as one with a later genesis does.
+    /// Applies an answer, and returns the next step. A node that has joined no set adopts the peer's genesis, as does a
+    /// node with a later genesis.
     pub fn answered<T>(
         &mut self,
         store: &mut Store<T>,
@@ -97,7 +98,8 @@ impl Snapshot {
             return SnapshotNext::Stop(Stop::OtherGenesis);
         }
         if self.genesis.is_some_and(|g| g != genesis) {
-            // other positions: what was taken is merged, but where it stopped means nothing any more
+            // with another genesis the positions are others: received records stay merged, and the snapshot starts
+            // again
             *self = Self::new(self.peer, self.budget);
             self.genesis = Some(genesis);
             return SnapshotNext::Ask;

@@ -1,5 +1,5 @@
 //! Rules 1 to 7 of `docs/internals/replication.md`, one test each or more, and the round as a whole against the
-//! plainest model.
+//! simplest model.
 
 use proptest::prelude::*;
 
@@ -51,7 +51,7 @@ fn exchange(a: &mut Store<()>, b: &mut Store<()>, round: &mut Round) -> (SyncReq
     (ask, answer, next)
 }
 
-/// Runs a round to its end; `between` happens to the peer after each answer.
+/// Runs a round to its end; calls `between` with the peer after each answer.
 fn finish(
     a: &mut Store<()>,
     b: &mut Store<()>,
@@ -94,7 +94,7 @@ fn rule_1_equal_sets_exchange_nothing_or_their_vectors_once() {
     let round = Round::new(&a, b.incarnation(), MIB, 0);
     finish(&mut a, &mut b, round, |_, _| {});
     assert_eq!(a.set().root(), b.set().root());
-    // b holds what a wrote, but cannot know that it is all
+    // b holds the writes of a, and cannot know that these are all
     assert_eq!(b.vector().get(a.incarnation()), 0);
     let mut peers = Peers::default();
     peers.see(&WriteLog::default(), 0, &[summary(&b)], 1_000);
@@ -104,12 +104,12 @@ fn rule_1_equal_sets_exchange_nothing_or_their_vectors_once() {
     assert!(matches!((answer.reply, next), (Reply::Equal(_), Next::Done(_))));
     assert_eq!(b.vector(), a.vector());
     peers.see(&WriteLog::default(), 0, &[summary(&b)], 1_000);
-    assert_eq!(peers.next(0, 0, &summary(&a), Mutants::NONE), None, "and now nothing");
-    // vectors are taken only together with an equal root
+    assert_eq!(peers.next(0, 0, &summary(&a), Mutants::NONE), None, "no further task");
+    // vectors are joined only if the roots are equal
     put(&mut a, "y", 11);
     let mut round = Round::vectors(&a, b.incarnation(), MIB);
     let (_, _, next) = exchange(&mut a, &mut b, &mut round);
-    assert_eq!((next, b.vector().get(a.incarnation())), (Next::Ask, 1), "a round as any other instead");
+    assert_eq!((next, b.vector().get(a.incarnation())), (Next::Ask, 1), "a normal round instead");
     assert_eq!(finish(&mut a, &mut b, round, |_, _| {}).differences, 1);
 }
 
@@ -137,7 +137,7 @@ fn rule_2_the_larger_horizon_first_on_both_sides() {
 }
 
 #[test]
-fn rule_3_an_answer_says_at_least_one_thing_whatever_the_budget() {
+fn rule_3_an_answer_has_at_least_one_item_whatever_the_budget() {
     let (mut a, mut b) = (filled(1, 40), store(2));
     (40..90).for_each(|i| put(&mut b, &format!("n{i}"), 10 + i));
     let mut round = Round::new(&a, b.incarnation(), 0, 9);
@@ -146,7 +146,7 @@ fn rule_3_an_answer_says_at_least_one_thing_whatever_the_budget() {
         if let (SyncStep::Go { wants, compare, .. }, Reply::Found(found)) = (&ask.step, &answer.reply) {
             assert!(wants.is_empty() || found.given >= 1, "{found:?}");
             assert!(compare.is_empty() || found.covered + found.given >= 1, "{found:?}");
-            assert!(found.records.len() <= 1, "no more than one, either");
+            assert!(found.records.len() <= 1, "and not more than one");
         }
         if matches!(next, Next::Done(_)) {
             assert_eq!(a.set().root(), b.set().root());
@@ -158,7 +158,7 @@ fn rule_3_an_answer_says_at_least_one_thing_whatever_the_budget() {
 }
 
 #[test]
-fn rule_4_only_what_an_answer_says_is_done_is_done() {
+fn rule_4_a_stretch_is_done_only_if_the_answer_covers_it() {
     let (mut a, mut b) = (filled(1, 300), filled(2, 300));
     (300..400).for_each(|i| put(&mut b, &format!("n{i}"), 10 + i));
     let mut round = Round::new(&a, b.incarnation(), 500, 9);
@@ -218,7 +218,7 @@ fn rule_6_an_empty_node_takes_a_snapshot_and_resumes_it_elsewhere() {
     let taken = a.set().root().count;
     assert!(taken > 5 && taken < 400);
     assert!(a.vector().is_empty(), "nothing is claimed before the end");
-    // b is gone; c goes on where it stopped
+    // b is gone; the snapshot continues with c where it stopped
     let mut snapshot = snapshot.resume(c.incarnation(), 1 << 20);
     let mut last = None;
     loop {
@@ -233,7 +233,7 @@ fn rule_6_an_empty_node_takes_a_snapshot_and_resumes_it_elsewhere() {
             SnapshotNext::Stop(why) => panic!("{why:?}"),
         }
     }
-    // the lesser vector: of b's writes those that c had at its part's start, of c's none, for b knew none
+    // the lesser vector: of b's writes those that c had at the start of its part, and no writes of c, since b had none
     assert_eq!((a.vector().get(b.incarnation()), a.vector().get(c.incarnation())), (400, 0));
 }
 
@@ -243,7 +243,7 @@ fn rule_7_the_vector_of_the_start_is_joined_at_the_end() {
     (300..400).for_each(|i| put(&mut b, &format!("n{i}"), 10 + i));
     let at_start = b.vector().get(b.incarnation());
     let round = Round::new(&a, b.incarnation(), 300, 9);
-    // b goes on writing while the round runs, also in stretches that are done
+    // b writes while the round runs, also in stretches that are done
     let mut later = 0;
     finish(&mut a, &mut b, round, |b, answers| {
         if answers < 50 {
@@ -276,7 +276,7 @@ fn a_round_is_with_one_process() {
 }
 
 #[test]
-fn the_older_genesis_wins_whoever_asks() {
+fn the_older_genesis_wins_on_both_sides() {
     for older_asks in [true, false] {
         let later = Genesis { provisional: false, started: at(9), key: [8; 16] };
         let (mut a, mut b) = (filled(1, 10), store(2));
@@ -297,7 +297,7 @@ fn the_older_genesis_wins_whoever_asks() {
 }
 
 #[test]
-fn a_peer_that_never_gets_further_is_given_up() {
+fn a_round_with_a_peer_that_makes_no_progress_stops() {
     let mut a = filled(1, 300);
     let mut round = Round::new(&a, Incarnation(2), MIB, 0);
     for answers in 0..100 {
@@ -310,11 +310,11 @@ fn a_peer_that_never_gets_further_is_given_up() {
             next => return assert_eq!((next, answers > 1), (Next::Stop(Stop::Nonsense), true)),
         }
     }
-    panic!("it would ask for ever");
+    panic!("it makes requests for ever");
 }
 
 #[test]
-fn an_answer_about_what_was_not_asked_is_nonsense() {
+fn an_answer_about_other_stretches_is_nonsense() {
     let mut a = filled(1, 300);
     for listed in [false, true] {
         let mut round = Round::new(&a, Incarnation(2), MIB, 0);
@@ -356,7 +356,7 @@ proptest! {
             [&a, &b].iter().flat_map(|s| (0..s.set().stretches()).flat_map(|i| s.set().stretch(i)).cloned()).collect();
         a.raise_horizon(at(horizon_a), usize::MAX);
         b.raise_horizon(at(horizon_b), usize::MAX);
-        // what one side forgot below its horizon, the other may still hold as a value: that is what stands then
+        // if one side has forgotten a delete below its horizon, and the other holds an older value, the value stands
         let left: Vec<Record> =
             [&a, &b].iter().flat_map(|s| (0..s.set().stretches()).flat_map(|i| s.set().stretch(i)).cloned()).collect();
         prop_assert!(left.len() <= union.len());
@@ -396,7 +396,7 @@ fn a_larger_set_goes_down_through_its_children() {
     );
 }
 
-/// What a round makes of an answer about its first request, which compares the 256 children of everything.
+/// The next step of a round after an answer to its first request, which compares the 256 children of all positions.
 fn judged(found: impl FnOnce(&[Prefix]) -> Found) -> Next {
     let mut a = filled(1, 300);
     let mut round = Round::new(&a, Incarnation(2), MIB, 0);
@@ -415,7 +415,7 @@ fn listing_of(prefix: Prefix, items: u64) -> Listing {
 }
 
 #[test]
-fn an_answer_speaks_of_each_stretch_once_in_order_and_only_of_what_it_covers() {
+fn an_answer_has_each_stretch_once_in_order_and_only_stretches_that_it_covers() {
     let differ = |differ: Vec<Prefix>, covered| Found { differ, covered, ..Found::default() };
     assert_eq!(judged(|asked| differ(vec![asked[0], asked[7]], 256)), Next::Ask);
     assert_eq!(judged(|asked| differ(vec![asked[7], asked[7]], 256)), Next::Stop(Stop::Nonsense));
@@ -430,7 +430,7 @@ fn an_answer_speaks_of_each_stretch_once_in_order_and_only_of_what_it_covers() {
 }
 
 #[test]
-fn a_listing_is_short_or_of_what_cannot_be_cut() {
+fn a_listing_is_short_or_its_stretch_cannot_be_cut() {
     let listed = |items| {
         move |asked: &[Prefix]| Found {
             listed: vec![listing_of(asked[3], items)],
@@ -442,9 +442,9 @@ fn a_listing_is_short_or_of_what_cannot_be_cut() {
     assert_eq!(judged(listed(LIST_AT_MOST + 1)), Next::Stop(Stop::Nonsense));
 }
 
-/// Clocks were set back behind a horizon that both have: it changes nothing, and is no reason to stay apart.
+/// If clocks are set back to before a horizon that both nodes have, the horizon is no reason to reject an answer.
 #[test]
-fn a_horizon_that_is_ours_already_is_not_refused() {
+fn a_horizon_that_is_ours_already_is_accepted() {
     let (mut a, mut b) = (filled(1, 20), filled(2, 25));
     let early = Moment { now: at(100), latest_horizon: at(100) };
     for store in [&mut a, &mut b] {
@@ -465,7 +465,7 @@ fn a_horizon_that_is_ours_already_is_not_refused() {
 }
 
 #[test]
-fn a_peer_that_forgets_first_has_not_failed() {
+fn a_peer_that_first_drops_tombstones_has_not_failed() {
     let (mut a, mut b) = (filled(1, 20), filled(2, 20));
     (0..10).for_each(|i| delete(&mut b, &format!("n{i}"), 1_000));
     for store in [&mut a, &mut b] {
@@ -489,7 +489,7 @@ fn a_peer_that_forgets_first_has_not_failed() {
 }
 
 #[test]
-fn who_was_not_asked_whether_the_sets_are_equal_cannot_say_so() {
+fn an_answer_that_the_sets_are_equal_needs_a_request_for_it() {
     let mut a = filled(1, 300);
     let mut round = Round::new(&a, Incarnation(2), MIB, 0);
     round.ask(&a);
