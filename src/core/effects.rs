@@ -1,22 +1,23 @@
-//! What a step of the core brings about outside of it.
+//! Effects: what a step of the core asks the node to do.
 //!
-//! A step under the node's lock decides and changes; it sends nothing, wakes no reader and calls no listener. It writes
-//! all of that into the [`Effects`] of its [`super::Store`]. The shell (the node, or the simulator) takes them at the end
-//! of the step ([`super::Store::take_effects`]) and carries them out after it has released the lock.
+//! A step under the node's lock decides and changes the store; it sends no request, wakes no reader and calls no
+//! listener. It writes all of that into the [`Effects`] of its [`super::Store`]. The shell (the node, or the simulator)
+//! takes them at the end of the step ([`super::Store::take_effects`]) and carries them out after it has released the
+//! lock.
 //!
 //! # Changes
 //!
-//! **Invariant.** [`Effects::changes`], applied in their order to the records that stood, give the records that stand. A
-//! listener that starts with the set as it is when [`super::Store::report_changes`] is called, and then applies each
+//! **Invariant.** [`Effects::changes`], applied in their order to the records that stood, give the records that stand.
+//! A listener that starts with the set as it is when [`super::Store::report_changes`] is called, and then applies each
 //! change ([`SetChange::Merged`]: put the record in the place of the previous one; [`SetChange::Dropped`]: remove it),
 //! holds the same record of each name as the set does. The previous record of a change is the record that the listener
 //! holds at that point.
 //!
-//! The only difference is a tombstone that the set has forgotten: it lies below the horizon, the listener may still
+//! The only difference is a tombstone that the set has forgotten: it is below the horizon, the listener may still
 //! hold it, and the next change of that name then has no previous record. Forgetting a tombstone is no change that a
-//! reader sees: the name has no value before and after it, and no waiter is woken. A listener that wants to forget as
-//! well uses [`super::Set::horizon`]. A tombstone that arrives after the horizon has passed it, and removes an older
-//! value, is a change like any other delete, although the set does not keep it.
+//! reader sees: the name has no value before and after it, and no waiter is woken. A listener that wants to forget it
+//! too uses [`super::Set::horizon`]. A tombstone below the horizon that arrives later, and removes an older value, is a
+//! change like any other delete, although the set does not keep it.
 //!
 //! A record may take the place of one that reads the same, with a newer stamp or only another dot (a client's retry). A
 //! listener that reports to readers compares the two itself ([`Record::reads_as`]).
@@ -28,22 +29,22 @@
 //! The order of changes is the order of the steps under the lock. A shell that passes changes on to a listener does so
 //! before it releases the lock, or numbers them there.
 //!
-//! A change shares the records' memory and copies no data. As long as it is held it keeps the previous record in memory,
-//! and [`super::Set::retired_bytes`] may not count that record: a listener counts what it keeps.
+//! A change shares the records' memory and copies no data. As long as it is held it keeps the previous record in
+//! memory, and [`super::Set::retired_bytes`] may not count that record: a listener counts what it keeps.
 
 use super::message::Call;
 use super::name::Name;
 use super::record::Record;
 use super::waiters::Due;
 
-/// What one or more steps bring about, in the order in which the steps did it. See the module.
+/// The effects of one or more steps, in the order of the steps. See the module.
 #[derive(Debug)]
 pub struct Effects<T> {
     /// Lists of waiters to wake.
     pub due: Due<T>,
     /// Requests to send to peers.
     pub calls: Vec<Call>,
-    /// How the set changed. Empty unless the store reports changes ([`super::Store::report_changes`]).
+    /// The changes of the set. Empty unless the store reports changes ([`super::Store::report_changes`]).
     pub changes: Vec<SetChange>,
 }
 
@@ -57,8 +58,8 @@ pub enum SetChange {
         /// The record of the same name that stood before; `None` if the set held none.
         previous: Option<Record>,
     },
-    /// The node dropped its copy of a record. This is no delete: the name may have a value elsewhere, and the node reads it
-    /// again when it needs it.
+    /// The node dropped its copy of a record. This is no delete: the name may have a value elsewhere, and the node
+    /// reads it again when it needs it.
     Dropped {
         /// The record that stood before.
         previous: Record,
@@ -83,7 +84,7 @@ impl<T> Default for Effects<T> {
 }
 
 impl<T> Effects<T> {
-    /// Whether there is nothing to carry out.
+    /// Whether there are no effects.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.due.is_empty() && self.calls.is_empty() && self.changes.is_empty()
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn each_way_by_which_the_set_changes_is_reported() {
+    fn each_kind_of_change_is_reported() {
         let mut store = store(1);
         store.report_changes();
         let put = Change::Put { version: &version("v"), data: b"d" };
@@ -167,7 +168,7 @@ mod tests {
         assert_eq!(store.raise_horizon(at(20), usize::MAX), 1);
         assert_eq!(stamps(&mut store), [], "a forgotten tombstone is no change");
 
-        // it comes after the horizon has passed it: the set forgets it, and the value is gone
+        // a tombstone below the horizon: the set does not keep it, and the value is removed
         store.merge(&gone(2, 15));
         assert!(store.get(&name(2)).is_none());
         assert_eq!(stamps(&mut store), [(Some(15), Some(8))]);
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mirror_notices_what_is_not_reported() {
+    fn the_mirror_detects_changes_that_are_not_reported() {
         let mut store = store(1);
         store.report_changes();
         let mut mirror = Mirror::default();
@@ -216,7 +217,7 @@ mod tests {
             now: u64,
             given: Option<u64>,
         },
-        /// The first node takes in a record of a third one.
+        /// The first node merges a record of a third one.
         Merge {
             n: u8,
             gone: bool,
@@ -224,21 +225,21 @@ mod tests {
         },
         /// The second node pushes its writes to the first.
         Push,
-        /// The first node begins a round with the second, and both answer by at most so many bytes.
+        /// The first node starts a round with the second; `budget` bounds requests and answers, in bytes.
         Round {
             budget: u32,
         },
-        /// The first node takes so many parts of a snapshot of the second.
+        /// The first node takes `parts` parts of a snapshot of the second.
         Snapshot {
             parts: u8,
             budget: u32,
         },
-        /// The first node moves its horizon, and forgets at most so many tombstones.
+        /// The first node raises its horizon, and drops at most `at_most` tombstones.
         Raise {
             micros: u64,
             at_most: usize,
         },
-        /// It moves it back.
+        /// The first node lowers its horizon.
         Lower {
             micros: u64,
         },
@@ -271,7 +272,7 @@ mod tests {
         ]
     }
 
-    /// Two nodes, and what a listener to each of them knows.
+    /// Two nodes, and the mirror of each.
     struct Pair {
         nodes: [Store<()>; 2],
         mirrors: [Mirror; 2],
@@ -343,7 +344,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens, the changes of each step lead from the set before it to the set after it.
+        /// After any steps: the changes of each step lead from the set before it to the set after it.
         #[test]
         fn the_changes_give_the_set(steps in prop::collection::vec(step(), 0..80)) {
             let new = |incarnation| {

@@ -1,4 +1,4 @@
-//! A copy of a set that is kept only from its changes: the check of what [`super::effects`] promises.
+//! A mirror of a set that is made from its changes alone: it checks the invariant of [`super::effects`].
 
 use std::collections::BTreeMap;
 
@@ -8,22 +8,22 @@ use super::record::{Kind, Record};
 use super::set::Set;
 use super::stamp::Stamp;
 
-/// The records that stand in a set, as far as its changes tell. It begins empty, as the set does.
+/// The records that stand in a set, by its changes. It begins empty, as the set does.
 #[derive(Debug, Default)]
 pub struct Mirror {
     records: BTreeMap<Name, Record>,
-    /// The latest horizon of the set: a tombstone below it may be missing there.
+    /// The latest horizon of the set: a tombstone below it may be missing in the set.
     horizon: Stamp,
 }
 
-/// What the changes and the set do not agree on.
+/// A difference between the changes and the set.
 pub type Difference = String;
 
 impl Mirror {
-    /// Applies the changes of a step, after which the horizon is `horizon`.
+    /// Applies the changes of a step; `horizon` is the horizon after it.
     ///
     /// # Errors
-    /// If a change is about another record than the one that stands.
+    /// If the previous record of a change is not the one that stands here.
     pub fn apply(&mut self, changes: Vec<SetChange>, horizon: Stamp) -> Result<(), Difference> {
         self.horizon = self.horizon.max(horizon);
         for change in changes {
@@ -47,7 +47,7 @@ impl Mirror {
     /// Compares the record of one name.
     ///
     /// # Errors
-    /// If the set holds another one.
+    /// If the set holds another record.
     pub fn check(&self, set: &Set, name: &Name) -> Result<(), Difference> {
         let (stands, held) = (set.get(name), self.records.get(name));
         if self.agree(stands, held) {
@@ -59,13 +59,14 @@ impl Mirror {
     /// Compares the records of all names.
     ///
     /// # Errors
-    /// If the set holds another one of any name.
+    /// If the set holds another record of any name.
     pub fn check_all(&self, set: &Set) -> Result<(), Difference> {
         let standing = (0..set.stretches()).flat_map(|index| set.stretch(index)).map(Record::name);
         standing.chain(self.records.keys()).try_for_each(|name| self.check(set, name))
     }
 
-    /// Whether the set's record is the very one that is held here, or a tombstone that the set has forgotten.
+    /// Whether the record of the set is the one that is held here, or the set has forgotten a tombstone that is held
+    /// here.
     fn agree(&self, stands: Option<&Record>, held: Option<&Record>) -> bool {
         match (stands, held) {
             (None, None) => true,

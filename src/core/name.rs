@@ -11,19 +11,19 @@ use super::limits::MAX_NAME_BYTES;
 
 /// A name such as `repo/artifact:latest`: 1 to [`MAX_NAME_BYTES`] bytes of UTF-8 without control characters.
 ///
-/// Taken as sent: `a//b`, `a/../b` and `a/b` are three names. Names are ordered by their bytes, which for UTF-8 is the
-/// order of their code points. One pointer wide, and cheap to clone.
+/// A name is used as it was sent: `a//b`, `a/../b` and `a/b` are three names. Names are ordered by their bytes, which
+/// for UTF-8 is the order of their code points. One pointer wide, and cheap to clone.
 #[derive(Clone)]
 pub struct Name(ThinArc<(), u8>);
 
 /// Why a text is not a [`Name`]. Nothing was stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NameError {
-    /// No bytes at all.
+    /// No bytes.
     Empty,
     /// More bytes than the limit.
     TooLong {
-        /// Length of what was sent, in bytes.
+        /// The length of the text, in bytes.
         bytes: usize,
         /// The limit that it exceeds, in bytes.
         limit: usize,
@@ -68,7 +68,7 @@ impl std::error::Error for NameError {}
 impl Name {
     /// Checks the bytes of a name, percent-decoded if they came in a URL.
     ///
-    /// `limit_bytes` is this node's limit for what clients send; [`MAX_NAME_BYTES`] holds whatever it says.
+    /// `limit_bytes` is this node's limit for names of clients; [`MAX_NAME_BYTES`] is a limit in any case.
     ///
     /// # Errors
     /// The first rule that the bytes break, in the order of [`NameError`]'s variants.
@@ -126,7 +126,7 @@ impl Hash for Name {
     }
 }
 
-/// Lets maps that are keyed by names be asked with bytes that are not a `Name` (yet).
+/// Allows lookups by bytes, without a `Name`, in maps with names as keys.
 impl Borrow<[u8]> for Name {
     fn borrow(&self) -> &[u8] {
         self.as_bytes()
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_names_as_sent() {
+    fn names_are_used_as_they_were_sent() {
         for text in ["a", "repo/artifact:latest", "a//b", "../x", "/", "naïve/日本", " "] {
             assert_eq!(Name::new(text.as_bytes(), 512).unwrap().as_str(), text);
         }
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_constant_holds_above_any_flag() {
+    fn the_constant_is_a_limit_whatever_the_flag() {
         let long = vec![b'a'; MAX_NAME_BYTES + 1];
         assert!(Name::new(&long[1..], usize::MAX).is_ok());
         assert!(matches!(Name::new(&long, usize::MAX), Err(NameError::TooLong { .. })));

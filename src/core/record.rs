@@ -1,4 +1,4 @@
-//! Records and their total order: what a node holds of one name, and which of two records stands.
+//! Records, and their total order, which decides which of two records of a name stands.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -12,20 +12,21 @@ use super::name::Name;
 use super::stamp::Stamp;
 use super::version::Version;
 
-/// Random 64-bit id of one process start. A restarted node is a new incarnation with an empty set.
+/// Incarnation: the random 64-bit id of one process. A restarted node is a new incarnation, and starts with an empty
+/// set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Incarnation(pub u64);
 
-/// Which process accepted a write, and its how-manyeth it was.
+/// Dot: the process that accepted a write, and the sequence number of the write there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Dot {
     /// The process.
     pub incarnation: Incarnation,
-    /// 1 for its first write.
+    /// The sequence number; 1 for the first write of the process.
     pub sequence: u64,
 }
 
-/// Whether a record says what a name is, or that it is gone. A tombstone wins against a value of the same stamp.
+/// The kind of a record: value or tombstone. A tombstone wins against a value of the same stamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// The name has a version and data.
@@ -34,9 +35,9 @@ pub enum Kind {
     Tombstone,
 }
 
-/// All that is known of one name: its version, its data, when and by whom they were written.
+/// All that is known of one name: version, data, stamp, kind and dot.
 ///
-/// Immutable, shared, and one pointer wide; version and data lie behind the head in one allocation.
+/// Immutable, shared, and one pointer wide; version and data lie behind the header in one allocation.
 #[derive(Clone)]
 pub struct Record(ThinArc<RecordHeader, u8>);
 
@@ -53,7 +54,7 @@ struct RecordHeader {
 const _: () = assert!(MAX_VERSION_BYTES <= u16::MAX as usize);
 
 impl Record {
-    /// A value. `data` of more than [`MAX_DATA_BYTES`] is cut there; callers refuse it before.
+    /// A value. Cuts `data` at [`MAX_DATA_BYTES`]; callers reject longer data before.
     #[must_use]
     pub fn value(name: Name, version: &Version, data: &[u8], last_sync: Stamp, dot: Dot) -> Self {
         let version = version.as_str().as_bytes();
@@ -67,7 +68,7 @@ impl Record {
         Self(ThinArc::from_header_and_slice(head, &body))
     }
 
-    /// The mark that a delete leaves.
+    /// A tombstone: the record of a deleted name.
     #[must_use]
     pub fn tombstone(name: Name, last_sync: Stamp, dot: Dot) -> Self {
         let is_retired = AtomicBool::new(false);
@@ -91,13 +92,13 @@ impl Record {
         self.head().kind
     }
 
-    /// When it was written.
+    /// The stamp of the write.
     #[must_use]
     pub fn last_sync(&self) -> Stamp {
         self.head().last_sync
     }
 
-    /// Who accepted it.
+    /// The dot of the write.
     #[must_use]
     pub fn dot(&self) -> Dot {
         self.head().dot
@@ -121,13 +122,13 @@ impl Record {
         self.kind() == Kind::Value && self.version_bytes() == version.as_str().as_bytes()
     }
 
-    /// Whether this is a value of that version with other data. Readers who know the version would not be told.
+    /// Whether this is a value of that version with other data. Readers that know the version would not be notified.
     #[must_use]
     pub fn contradicts(&self, version: &Version, data: &[u8]) -> bool {
         self.is_version(version) && self.data() != &data[..data.len().min(MAX_DATA_BYTES)]
     }
 
-    /// Whether readers who know this record would see a difference: another version, or value against tombstone.
+    /// Whether a reader sees no difference between the two records: they have the same kind and version.
     #[must_use]
     pub fn reads_as(&self, other: &Self) -> bool {
         self.kind() == other.kind() && self.version_bytes() == other.version_bytes()
@@ -139,35 +140,36 @@ impl Record {
         &self.0.slice[usize::from(self.head().version_bytes)..]
     }
 
-    /// 128-bit XXH3 of the data: decides between records that differ in nothing before it in the order.
+    /// 128-bit XXH3 of the data. It decides the order of records that are equal in kind, stamp and version.
     #[must_use]
     pub fn data_hash(&self) -> u128 {
         xxh3_128(self.data())
     }
 
-    /// It does not stand any more: whatever holds it holds it for itself.
+    /// Marks that the record does not stand any more.
     pub(super) fn retire(&self) {
         self.head().is_retired.store(true, atomic::Ordering::Relaxed);
     }
 
-    /// Whether it stood in a set and does so no more.
+    /// Whether the record stood in a set and does not stand any more.
     #[must_use]
     pub fn is_retired(&self) -> bool {
         self.head().is_retired.load(atomic::Ordering::Relaxed)
     }
 
-    /// How many handles there are to it.
+    /// The number of handles to the record.
     pub(super) fn holders(&self) -> usize {
         ThinArc::strong_count(&self.0)
     }
 
-    /// Which record it is while it is held: two that are the same have the same.
+    /// The address of the record, which identifies it while it is held: two handles to one record have the same
+    /// address.
     #[must_use]
     pub fn address(&self) -> usize {
         self.0.as_ptr().addr()
     }
 
-    /// The bytes that the record counts for in a set: its own, and what a set needs for each record.
+    /// The cost of the record in a set, in bytes: its payload, and what a set needs for each record.
     #[must_use]
     pub fn cost(&self) -> usize {
         self.payload_bytes() + RECORD_OVERHEAD_BYTES
@@ -188,8 +190,8 @@ impl Record {
     /// - associative: `max(a, max(b, c)) = max(max(a, b), c)`
     /// - idempotent: `max(a, a) = a`
     ///
-    /// and nodes that saw the same records hold the same one, in whatever order they saw them. Two writes with one
-    /// stamp, which vwatch never agrees on, are decided by what stands after the stamp.
+    /// and nodes that received the same records hold the same one, in whatever order they received them. Two writes
+    /// with the same stamp, on which nodes of the Go vwatch never agree, are decided by the fields after the stamp.
     #[must_use]
     pub fn order(&self, other: &Self) -> Ordering {
         let (a, b) = (self.head(), other.head());
@@ -199,7 +201,7 @@ impl Record {
             .then_with(|| self.version_bytes().cmp(other.version_bytes()))
             .then_with(|| {
                 if self.data() == other.data() {
-                    Ordering::Equal // spares two hashes where the data cannot decide
+                    Ordering::Equal // saves two hashes if the data cannot decide
                 } else {
                     self.data_hash().cmp(&other.data_hash())
                 }
@@ -297,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_is_small() {
+    fn a_header_is_small() {
         assert_eq!(size_of::<Record>(), size_of::<usize>());
         assert_eq!(size_of::<RecordHeader>(), 40);
     }

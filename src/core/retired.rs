@@ -1,15 +1,17 @@
-//! Records that stand no more and that something still holds: an answer that is being sent, a list, a batch.
+//! Retired records: they do not stand any more, and an answer that is being sent, a list or a batch still holds them.
 
 use std::collections::VecDeque;
 
 use super::record::Record;
 
-/// So many are looked at whenever one is added: more than one, so that those that are let go do not pile up.
-const LOOKS: usize = 2;
+/// The number of records that are checked whenever one is added. It is more than one, so that released records do not
+/// pile up.
+const CHECKS: usize = 2;
 
-/// Keeps count of what such records take, which the set does not count any more.
+/// Counts the bytes of retired records, which the set does not count any more.
 ///
-/// Each is kept here, too, until it is found that nothing else holds it. So the count may be late, and is never too low.
+/// Each record is kept here too, until a check finds that nothing else holds it. So the count may be late, and is never
+/// too low.
 #[derive(Debug, Default)]
 pub(super) struct Retired {
     records: VecDeque<Record>,
@@ -17,20 +19,20 @@ pub(super) struct Retired {
 }
 
 impl Retired {
-    /// What stood until now does so no more.
+    /// Adds a record that has just been replaced or dropped.
     pub(super) fn add(&mut self, record: &Record) {
         record.retire();
-        // one is the caller's
+        // one handle is the caller's
         if record.holders() > 1 {
             self.bytes += record.cost();
             self.records.push_back(record.clone());
         }
-        self.release(LOOKS);
+        self.release(CHECKS);
     }
 
-    /// Lets go of those that nothing else holds, of so many that are looked at.
-    pub(super) fn release(&mut self, looks: usize) {
-        for _ in 0..looks.min(self.records.len()) {
+    /// Checks up to `checks` records, and releases those that nothing else holds.
+    pub(super) fn release(&mut self, checks: usize) {
+        for _ in 0..checks.min(self.records.len()) {
             let Some(record) = self.records.pop_front() else { return };
             if record.holders() > 1 {
                 self.records.push_back(record);
@@ -40,7 +42,7 @@ impl Retired {
         }
     }
 
-    /// What they take, in bytes.
+    /// The cost of all these records, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

@@ -1,9 +1,9 @@
 //! The set: all records that a node holds, the newest one per name.
 //!
 //! Records lie in leaves of a fixed trie over their positions, the keyed hashes of their names. So no table ever grows
-//! under a write, however many names there are; writers, who do not know the key, cannot pile names into one leaf; and
-//! a walk over the whole set can stop anywhere and go on from there. A second index, by name, serves prefix lists; it
-//! is touched only when a name comes or goes.
+//! during a write, however many names there are. Writers do not know the key, so they cannot collect names in one leaf.
+//! A walk over the whole set can stop anywhere and continue from there. A second index, by name, serves prefix lists;
+//! it changes only when a name gets or loses its value.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -23,13 +23,14 @@ use super::tombstones::Tombstones;
 /// 65,536 leaves: 15 names in each at a million, and 3 MiB for an empty node.
 const LEAF_BITS: u32 = 16;
 
-/// Places that a full leaf grows by. Doubling would waste a quarter of the memory, and leaves are short.
+/// The number of records by which a full leaf grows. Doubling would waste a quarter of the memory, and leaves are
+/// short.
 const LEAF_GROWTH: usize = 4;
 
-/// All records that a node holds, newest per name; values and tombstones.
+/// All records that a node holds, the newest of each name; values and tombstones.
 ///
-/// Invariant: of each name it holds the greatest record, in [`Record::order`], of all that were merged into it, except
-/// for tombstones below the horizon, which are gone. Its digest is that of exactly these records.
+/// Invariant: the set holds, of each name, the greatest record in [`Record::order`] of all that were merged into it,
+/// except for tombstones below the horizon, which are dropped. Its digest is that of exactly these records.
 #[derive(Debug)]
 pub struct Set {
     key: [u8; 16],
@@ -47,7 +48,7 @@ pub struct Set {
 /// Records of one stretch of positions, in order of (position, name).
 type Leaf = Vec<Cell>;
 
-/// A record in its place, with what it adds to the digest, so that taking it out needs no hashing.
+/// A record with its position and its item, so that removing it from the digest needs no hashing.
 #[derive(Clone, Debug)]
 pub struct Cell {
     item: u128,
@@ -56,7 +57,7 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// Keyed hash of everything in the record but the dot.
+    /// Keyed hash of the record without its dot.
     #[must_use]
     pub fn item(&self) -> u128 {
         self.item
@@ -75,15 +76,15 @@ impl Cell {
     }
 }
 
-/// What a merge did.
+/// The result of a merge.
 #[derive(Debug)]
 pub enum Merge {
-    /// The record is the greater one and stands now, or was an old tombstone that removed what stood.
+    /// The record is greater and stands now, or it was an old tombstone that removed the record that stood.
     Newer {
-        /// What stood before.
+        /// The record that stood before.
         previous: Option<Record>,
     },
-    /// What stood before is greater or the same. The set is unchanged.
+    /// The record that stands is greater or the same. The set is unchanged.
     Stands(Record),
     /// A tombstone below the horizon with nothing to remove. The set is unchanged.
     Forgotten,
@@ -96,7 +97,7 @@ impl Set {
         Self::with_leaf_bits(key, LEAF_BITS)
     }
 
-    /// As [`Set::new`], with 2 to the power of `leaf_bits` leaves: fewer for sets that are known to be small.
+    /// As [`Set::new`], with 2 to the power of `leaf_bits` leaves: fewer leaves for sets that are known to be small.
     ///
     /// # Panics
     /// If `leaf_bits` is not within 1 to 24.
@@ -105,7 +106,7 @@ impl Set {
         Self::with_mutants(key, leaf_bits, Mutants::NONE)
     }
 
-    /// As [`Set::with_leaf_bits`], with a rule taken out.
+    /// As [`Set::with_leaf_bits`], with a mutant.
     pub(super) fn with_mutants(key: [u8; 16], leaf_bits: u32, mutants: Mutants) -> Self {
         assert!((1..=24).contains(&leaf_bits), "1 to 24 leaf bits, not {leaf_bits}");
         Self {
@@ -121,39 +122,40 @@ impl Set {
         }
     }
 
-    /// How many names have a value.
+    /// The number of names with a value.
     #[must_use]
     pub fn values(&self) -> usize {
         self.names.len()
     }
 
-    /// How many tombstones are kept.
+    /// The number of tombstones.
     #[must_use]
     pub fn tombstones(&self) -> usize {
         self.tombstones.len()
     }
 
-    /// Bytes of all records: each by its [`Record::cost`].
+    /// The size of the set, in bytes: the sum of [`Record::cost`].
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Tombstones older than this are gone.
+    /// The GC horizon: tombstones below it are dropped.
     #[must_use]
     pub fn horizon(&self) -> Stamp {
         self.tombstones.horizon()
     }
 
-    /// What is held, in bytes, of records that stood here and do so no more. It may be late, and is never too low.
+    /// The cost, in bytes, of records that do not stand any more and are still held. It may be late, and is never too
+    /// low.
     #[must_use]
     pub fn retired_bytes(&self) -> usize {
         self.retired.bytes()
     }
 
-    /// Finds out, for so many of those records, whether they are still held.
-    pub fn release_retired(&mut self, looks: usize) {
-        self.retired.release(looks);
+    /// Checks up to `checks` of those records, and releases those that nothing else holds.
+    pub fn release_retired(&mut self, checks: usize) {
+        self.retired.release(checks);
     }
 
     /// The record of a name, value or tombstone.
@@ -164,10 +166,10 @@ impl Set {
         find(leaf, position, name).ok().map(|at| &leaf[at].record)
     }
 
-    /// Takes a record in if it is greater than what stands: `set[name] = max(set[name], record)`.
+    /// Merges a record: it stands if it is greater than the one that stands, `set[name] = max(set[name], record)`.
     ///
-    /// Never refuses one for its stamp: a replica that did would diverge. A tombstone below the horizon still removes
-    /// an older value, but is not kept.
+    /// Never rejects a record for its stamp: a replica that did would diverge. A tombstone below the horizon still
+    /// removes an older value, but is not kept.
     pub fn merge(&mut self, record: &Record) -> Merge {
         let position = self.position(record.name());
         let at = self.leaf_of(position);
@@ -225,8 +227,8 @@ impl Set {
         Merge::Newer { previous }
     }
 
-    /// Drops the record of a name as if it had never been there. Only for a copy that nobody replicates: what is dropped
-    /// here would come back from a peer. Returns the record that was dropped, if there was one.
+    /// Drops the record of a name as if it had never been there. Only for a copy in a set that is not replicated: a
+    /// peer would send a dropped record again. Returns the dropped record; `None` if there was none.
     pub fn drop_copy(&mut self, name: &Name) -> Option<Record> {
         let position = self.position(name);
         let at = self.leaf_of(position);
@@ -243,15 +245,15 @@ impl Set {
         Some(cell.record)
     }
 
-    /// Puts the horizon back where a wrong clock moved it into the future. Only for a set that nobody else has a part in:
-    /// another one would go on to forget what this one keeps.
+    /// Lowers the horizon, after a wrong clock has moved it into the future. Only for a set that is not replicated: a
+    /// peer would forget deletes that this node keeps.
     pub fn lower_horizon(&mut self, horizon: Stamp) {
         self.tombstones.lower(horizon);
     }
 
-    /// Moves the horizon, never back, and drops tombstones below it, at most `at_most` of them.
+    /// Raises the horizon, never lowers it, and drops at most `at_most` tombstones below it.
     ///
-    /// Returns how many it dropped; fewer than `at_most` means that none is left below the horizon.
+    /// Returns the number of dropped tombstones; fewer than `at_most` means that none is left below the horizon.
     pub fn raise_horizon(&mut self, horizon: Stamp, at_most: usize) -> usize {
         self.tombstones.raise(horizon);
         for dropped in 0..at_most {
@@ -259,7 +261,7 @@ impl Set {
             self.tombstones.remove(last_sync, position);
             let at = self.leaf_of(position);
             let leaf = &mut self.leaves[at];
-            // two names may share a position and a stamp: any one of them is due
+            // two names may have the same position and stamp: either of them may be dropped
             let due = leaf.iter().position(|cell| {
                 cell.position == position
                     && cell.record.kind() == Kind::Tombstone
@@ -296,25 +298,25 @@ impl Set {
             .filter_map(|name| self.get(name))
     }
 
-    /// How many stretches [`Set::stretch`] knows.
+    /// The number of stretches for [`Set::stretch`].
     #[must_use]
     pub fn stretches(&self) -> usize {
         self.leaves.len()
     }
 
-    /// All records of one of the [`Set::stretches`] of positions, so that a walk over the set can be cut into slices.
+    /// All records of one of the [`Set::stretches`] of positions, so that a walk over the set can be done in slices.
     pub fn stretch(&self, index: usize) -> impl Iterator<Item = &Record> {
         self.leaves.get(index).into_iter().flatten().map(|cell| &cell.record)
     }
 
-    /// Digest of all records.
+    /// The digest of all records.
     #[must_use]
     pub fn root(&self) -> Digest {
         self.digest.root()
     }
 
-    /// Digest of a stretch of positions: O(1) at every eighth bit down to the leaves, at most 128 sums between them,
-    /// and below the leaves the records of one.
+    /// The digest of a stretch of positions. It takes O(1) at every eighth bit down to the leaves, at most 128 sums
+    /// between them, and the records of one leaf below the leaves.
     #[must_use]
     pub fn digest(&self, prefix: Prefix) -> Digest {
         self.digest.digest(prefix).unwrap_or_else(|| {
@@ -336,7 +338,7 @@ impl Set {
             .take_while(move |cell| cell.position <= last)
     }
 
-    /// The same records under another key, and so with another digest: O(n). What is told by names stays as it is.
+    /// Changes the key, and so all positions and the digest: O(n). The index by name does not change.
     pub fn rekey(&mut self, key: [u8; 16]) {
         self.key = key;
         self.digest = DigestTrie::new(self.leaf_bits as u8, self.mutants);
@@ -358,7 +360,7 @@ impl Set {
         }
     }
 
-    /// Position of a name: keyed 64-bit hash (SipHash-2-4).
+    /// The position of a name: its keyed 64-bit hash (SipHash-2-4).
     #[must_use]
     pub fn position(&self, name: &Name) -> u64 {
         let mut hasher = SipHasher24::new_with_key(&self.key);
@@ -371,19 +373,19 @@ impl Set {
     }
 }
 
-/// Makes room for one more.
+/// Makes room for one more record.
 fn grow(leaf: &mut Leaf) {
     if leaf.len() == leaf.capacity() {
         leaf.reserve_exact(LEAF_GROWTH.max(leaf.len() / 8));
     }
 }
 
-/// The order of a leaf.
+/// The order of the records in a leaf.
 fn order(cell: &Cell, position: u64, name: &Name) -> Ordering {
     cell.position.cmp(&position).then_with(|| cell.record.name().cmp(name))
 }
 
-/// Where the record of a name is in its leaf, or where it belongs.
+/// The index of the record of a name in its leaf, or else the index at which it belongs.
 fn find(leaf: &Leaf, position: u64, name: &Name) -> Result<usize, usize> {
     leaf.binary_search_by(|cell| order(cell, position, name))
 }
@@ -427,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_tombstone_still_removes_but_is_not_kept() {
+    fn a_tombstone_below_the_horizon_removes_a_value_and_is_not_kept() {
         let mut set = Set::with_leaf_bits([7; 16], 2);
         set.merge(&value("n", 5, "v"));
         set.raise_horizon(at(10), usize::MAX);
@@ -437,20 +439,19 @@ mod tests {
         assert_eq!((set.values(), set.tombstones(), set.bytes()), (0, 0, 0));
     }
 
-    /// What is held of records that stand no more is counted for as long as it is held, and no longer.
     #[test]
-    fn what_stands_no_more_counts_while_it_is_held() {
+    fn a_retired_record_counts_as_long_as_it_is_held() {
         let mut set = Set::with_leaf_bits([7; 16], 2);
         let cost = value("n", 1, "v1").cost();
         set.merge(&value("n", 1, "v1"));
         let held = [set.get(&name("n")).cloned(), set.get(&name("n")).cloned()].map(Option::unwrap);
         assert!(set.retired_bytes() == 0 && !held[0].is_retired(), "it stands");
         set.merge(&value("n", 2, "v2"));
-        assert!(set.retired_bytes() == cost && held[0].is_retired(), "once, however many hold it");
+        assert!(set.retired_bytes() == cost && held[0].is_retired(), "once, however many handles there are");
         assert_eq!(held[0].address(), held[1].address());
         for micros in 3..20 {
             set.merge(&value("n", micros, "vx"));
-            assert_eq!(set.retired_bytes(), cost, "nobody held the others");
+            assert_eq!(set.retired_bytes(), cost, "the others were not held");
         }
         let last = set.get(&name("n")).cloned();
         assert!(set.drop_copy(&name("n")).is_some());
@@ -472,14 +473,14 @@ mod tests {
         set.merge(&tombstone("m", 6));
         for text in ["n", "m"] {
             assert!(set.drop_copy(&name(text)).is_some());
-            assert!(set.drop_copy(&name(text)).is_none(), "it is gone");
+            assert!(set.drop_copy(&name(text)).is_none(), "it is dropped already");
         }
         assert_eq!((set.root(), set.bytes(), set.values(), set.tombstones()), (root, bytes, 1, 0));
         assert_eq!(names(&set, "", None), ["kept"]);
     }
 
     #[test]
-    fn the_horizon_drops_in_slices() {
+    fn tombstones_are_dropped_in_slices() {
         let mut set = Set::with_leaf_bits([7; 16], 2);
         for i in 0..10 {
             set.merge(&tombstone(&format!("n{i}"), i));
@@ -487,7 +488,7 @@ mod tests {
         assert_eq!(set.raise_horizon(at(5), 3), 3);
         assert_eq!(set.raise_horizon(at(5), 3), 2);
         assert_eq!(set.tombstones(), 5);
-        assert!(set.get(&name("n5")).is_some(), "at the horizon is not below it");
+        assert!(set.get(&name("n5")).is_some(), "a tombstone at the horizon is not below it");
     }
 
     #[derive(Clone, Debug)]
@@ -504,7 +505,7 @@ mod tests {
     }
 
     proptest! {
-        /// The set against the plainest model: a map, a maximum, and a filter.
+        /// The set against the simplest model: a map, a maximum, and a filter.
         #[test]
         fn holds_the_greatest_of_each_name(steps in prop::collection::vec(step(), 0..200), key in any::<[u8; 16]>()) {
             let mut set = Set::with_leaf_bits(key, 2);
@@ -564,7 +565,7 @@ mod tests {
             prop_assert_eq!(set.tombstones(), rekeyed.tombstones());
             let cells = |set: &Set| set.cells(0, u64::MAX).map(|c| (c.position, c.item)).collect::<Vec<_>>();
             prop_assert_eq!(cells(&set), cells(&rekeyed));
-            // and is as good for all that follows
+            // the horizon still works after that
             set.raise_horizon(at(u64::MAX >> 16), usize::MAX);
             prop_assert_eq!((set.tombstones(), set.values()), (0, rekeyed.values()));
         }

@@ -10,7 +10,7 @@ use super::limits::{MAX_STAMP_LEAD_US, MAX_STAMP_US};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Stamp(u64);
 
-/// The time of a step, by both clocks of the node.
+/// The current time, by both clocks of the node.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
     /// The wall clock, which may be wrong and may step.
@@ -26,7 +26,7 @@ pub enum StampError {
     NotANumber,
     /// Beyond the end of the year 9999.
     TooLarge,
-    /// Further ahead of this node's clock than the guard allows.
+    /// More ahead of this node's clock than the node accepts.
     InTheFuture {
         /// How far ahead of the clock it is, in µs.
         ahead_us: u64,
@@ -55,12 +55,12 @@ impl fmt::Display for StampError {
 impl std::error::Error for StampError {}
 
 impl Stamp {
-    /// 1970-01-01T00:00:00Z: older than, or as old as, everything.
+    /// The least stamp, 1970-01-01T00:00:00Z.
     pub const ZERO: Self = Self(0);
-    /// The last stamp that there is, in the year 9999.
+    /// The greatest stamp, in the year 9999.
     pub const MAX: Self = Self(MAX_STAMP_US);
 
-    /// A stamp of so many µs since 1970.
+    /// The stamp of `micros` µs since 1970.
     ///
     /// # Errors
     /// [`StampError::TooLarge`] beyond the year 9999.
@@ -68,7 +68,7 @@ impl Stamp {
         if micros > MAX_STAMP_US { Err(StampError::TooLarge) } else { Ok(Self(micros)) }
     }
 
-    /// Reads what `?modified=` and `X-Last-Sync` carry: decimal digits and nothing else.
+    /// Reads the text of `?modified=` and `X-Last-Sync`: decimal digits and nothing else.
     ///
     /// # Errors
     /// [`StampError::NotANumber`] or [`StampError::TooLarge`].
@@ -81,7 +81,7 @@ impl Stamp {
         digits.parse().map_err(|_| StampError::TooLarge).and_then(Self::from_micros)
     }
 
-    /// So many µs earlier, or the first stamp that there is.
+    /// The stamp `us` µs earlier, or the least stamp.
     #[must_use]
     pub const fn before(self, us: u64) -> Self {
         Self(self.0.saturating_sub(us))
@@ -93,15 +93,15 @@ impl Stamp {
         self.0
     }
 
-    /// The stamp right after this one. The end of the year 9999 stays where it is.
+    /// The stamp 1 µs later, or the greatest stamp.
     #[must_use]
     pub const fn next(self) -> Self {
         if self.0 >= MAX_STAMP_US { Self::MAX } else { Self(self.0 + 1) }
     }
 
-    /// Checks a stamp that a client gives against this node's clock: one bad clock must not lock a name.
+    /// Checks a stamp of a client against this node's clock: one wrong clock must not lock a name.
     ///
-    /// Only the node that accepts a write asks this. A replica never refuses a record, or it would diverge.
+    /// Only the node that accepts a write checks this. A replica never rejects a record, or it would diverge.
     ///
     /// # Errors
     /// [`StampError::InTheFuture`] when it is more than `max_future_us` ahead of `now`.
@@ -127,18 +127,18 @@ impl fmt::Display for Stamp {
     }
 }
 
-/// Gives out this node's stamps.
+/// Gives the stamps of this node's writes.
 ///
-/// Each is above the one that the node holds for the name, so that a write supersedes what its node has seen even when
-/// the clock stands still or steps back; and where names do not force more, they rise from write to write, as long as the
-/// clock is not set back by more than [`MAX_STAMP_LEAD_US`]. What a name forces stays with that name: one stamp from the
-/// future, taken from a client, from a node whose clock is wrong, or from this clock when it was wrong, must not drag all
-/// names there.
+/// Each stamp is above that of the record that the node holds of the name, so that a write supersedes what its node has
+/// seen even if the clock stands still or steps back. Apart from that, stamps rise from write to write, as long as the
+/// clock is not set back by more than [`MAX_STAMP_LEAD_US`]. A record from the future raises the stamps of its own name
+/// only: one stamp of a client, of a node with a wrong clock, or of this clock when it was wrong, must not move all
+/// names into the future.
 #[derive(Clone, Debug)]
 pub struct StampSource {
-    /// The last stamp that the clock gave, without what a name forced.
+    /// The last stamp by the clock, without regard to the names' records.
     last: Stamp,
-    /// How far ahead of the clock it is carried on, µs.
+    /// How far `last` may be ahead of the clock, µs.
     lead_us: u64,
 }
 
@@ -149,13 +149,14 @@ impl Default for StampSource {
 }
 
 impl StampSource {
-    /// One that carries on what the clock gave last for ever: with a rule taken out.
+    /// A source whose last stamp counts however far it is ahead of the clock, for a mutant.
     pub(super) fn without_limit() -> Self {
         Self { lead_us: u64::MAX, ..Self::default() }
     }
 
-    /// `max(now, last + 1, stored + 1)`; `stored` is the stamp that the node holds for the name, if any. What the clock gave
-    /// last counts only while it is at most [`MAX_STAMP_LEAD_US`] ahead of `now`.
+    /// The next stamp: `max(now, last + 1, stored + 1)`. `stored` is the stamp of the record that the node holds of the
+    /// name, if any. `last`, the last stamp by the clock, counts only while it is at most [`MAX_STAMP_LEAD_US`] ahead
+    /// of `now`.
     pub fn give(&mut self, now: Stamp, stored: Option<Stamp>) -> Stamp {
         let carried = self.last.next();
         self.last = if carried.before(self.lead_us) > now { now } else { now.max(carried) };
@@ -188,27 +189,28 @@ mod tests {
         assert_eq!(source.give(at(100), None), at(101), "the clock stands still");
         assert_eq!(source.give(at(50), None), at(102), "the clock steps back");
         assert_eq!(source.give(at(200), Some(at(500))), at(501), "the name is ahead");
-        assert_eq!(source.give(at(200), None), at(201), "and does not take the others with it");
+        assert_eq!(source.give(at(200), None), at(201), "other names are not ahead");
         assert_eq!(source.give(at(900), Some(at(3))), at(900));
     }
 
     #[test]
-    fn a_clock_that_was_wrong_drags_no_name_along() {
+    fn a_clock_that_was_wrong_moves_no_other_name_into_the_future() {
         let (hour, mut source) = (3_600_000_000, StampSource::default());
         let wrong = source.give(at(5_000_000 + hour), None);
         assert_eq!(source.give(at(5_000_000), None), at(5_000_000), "another name");
-        assert_eq!(source.give(at(5_000_001), Some(wrong)), wrong.next(), "the name itself goes on");
-        assert_eq!(source.give(at(5_000_002), None), at(5_000_002), "and drags nothing either");
+        assert_eq!(source.give(at(5_000_001), Some(wrong)), wrong.next(), "the name itself stays ahead");
+        assert_eq!(source.give(at(5_000_002), None), at(5_000_002), "other names do not");
         assert_eq!(
             source.give(at(5_000_003 - MAX_STAMP_LEAD_US), None),
             at(5_000_003),
-            "a small step is risen over"
+            "stamps rise in spite of a small step back"
         );
     }
 
     proptest! {
-        /// Whatever the clock does: a stamp is what the clock gives, or right after the one of its name. What the clock gives
-        /// is never before it, nor further ahead of it than it may be, and it rises unless the clock was set back by more.
+        /// Whatever the clock does: a stamp is the one by the clock, or 1 µs above that of its name's record. The stamp
+        /// by the clock is never before the clock, nor more than the lead ahead of it, and it rises unless the clock
+        /// was set back by more than the lead.
         #[test]
         fn stamps_rise_and_keep_to_the_clock(
             looks in prop::collection::vec((0..20 * MAX_STAMP_LEAD_US, prop::option::of(0..40 * MAX_STAMP_LEAD_US)), 1..60)
@@ -230,7 +232,7 @@ mod tests {
 
     #[test]
     fn the_guard_counts_from_our_clock() {
-        assert!(at(10).guard(at(1_000), 5).is_ok(), "the past is always fine");
+        assert!(at(10).guard(at(1_000), 5).is_ok(), "the past is always accepted");
         assert!(at(1_005).guard(at(1_000), 5).is_ok());
         assert_eq!(
             at(1_006).guard(at(1_000), 5),
@@ -239,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_time_does_not_wrap() {
+    fn the_greatest_stamp_does_not_wrap() {
         assert_eq!(Stamp::MAX.next(), Stamp::MAX);
         assert_eq!(StampSource::default().give(at(1), Some(Stamp::MAX)), Stamp::MAX);
     }

@@ -226,8 +226,8 @@ impl<T> Store<T> {
     }
 
     /// See [`Set::release_retired`].
-    pub fn release_retired(&mut self, looks: usize) {
-        self.set.release_retired(looks);
+    pub fn release_retired(&mut self, checks: usize) {
+        self.set.release_retired(checks);
     }
 
     /// The record of a name; `None` if the set holds none.

@@ -1,11 +1,11 @@
-//! Where deletes are forgotten: tombstones by age, and the horizon below which they are gone on purpose.
+//! Tombstones by age, and the GC horizon below which they are dropped on purpose.
 
 use std::collections::BTreeSet;
 
 use super::limits::HORIZON_STEP_US;
 use super::stamp::Stamp;
 
-/// The places of all tombstones of a set, oldest first, and the set's horizon.
+/// The stamps and positions of all tombstones of a set, oldest first, and the horizon of the set.
 #[derive(Debug, Default)]
 pub(super) struct Tombstones {
     horizon: Stamp,
@@ -29,31 +29,31 @@ impl Tombstones {
         self.by_age.remove(&(last_sync, position));
     }
 
-    /// Forgets all places, and keeps the horizon.
+    /// Removes all tombstones, and keeps the horizon.
     pub(super) fn clear(&mut self) {
         self.by_age.clear();
     }
 
-    /// Moves the horizon, never back.
+    /// Raises the horizon, never lowers it.
     pub(super) fn raise(&mut self, horizon: Stamp) {
         self.horizon = self.horizon.max(horizon);
     }
 
-    /// Moves the horizon back.
+    /// Lowers the horizon.
     pub(super) fn lower(&mut self, horizon: Stamp) {
         self.horizon = self.horizon.min(horizon);
     }
 
-    /// The oldest tombstone that lies below the horizon.
+    /// The oldest tombstone, if it is below the horizon.
     pub(super) fn first_below_horizon(&self) -> Option<(Stamp, u64)> {
         self.by_age.first().copied().filter(|(last_sync, _)| *last_sync < self.horizon)
     }
 }
 
-/// Where the horizon of a node may stand at `now`: a full grace in the past, in steps of a minute.
+/// The horizon that a node may have at `now`: a full grace in the past, in steps of [`HORIZON_STEP_US`].
 ///
-/// `None` until the node itself has been up for a full grace: before that it may not have heard of a delete that
-/// another node still has to pass on.
+/// `None` until the node has been up for a full grace: before that it may lack a delete that another node has yet to
+/// send it.
 #[must_use]
 pub fn horizon_at(now: Stamp, node_started: Stamp, grace_us: u64) -> Option<Stamp> {
     horizon_in_steps(now, node_started, grace_us, HORIZON_STEP_US)
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn it_never_moves_back() {
+    fn raise_never_lowers_the_horizon() {
         let mut tombstones = Tombstones::default();
         tombstones.raise(at(10));
         tombstones.raise(at(5));

@@ -1,4 +1,4 @@
-//! Vectors: how far a set reflects the writes that each process accepted.
+//! Version vectors: up to which write of each process a set reflects all writes.
 
 use std::collections::BTreeMap;
 use std::hash::Hasher;
@@ -8,29 +8,29 @@ use siphasher::sip::SipHasher24;
 use super::limits::MAX_VECTOR;
 use super::record::{Dot, Incarnation};
 
-/// For each process, the sequence up to which all of its writes are reflected in a set.
+/// For each process, the sequence number up to which all of its writes are reflected in a set.
 ///
 /// **Honesty.** Every dot at or below the vector is reflected in the set that it belongs to: the set holds that write,
-/// or one of the same name that is at least as great (dots aside), or forgot it below the horizon. To claim too little
-/// is always safe, it costs a record sent twice; to claim too much loses writes without a trace. So what does not fit
-/// is left out.
+/// or a record of the same name that is at least as great (dots aside), or forgot it below the horizon. A vector that
+/// claims too little is always safe, and costs a record that is sent twice; one that claims too much loses writes
+/// without a trace. So components that do not fit are left out.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Vector(BTreeMap<Incarnation, u64>);
 
 impl Vector {
-    /// The sequence up to which the writes of a process are reflected; 0 for none.
+    /// The sequence number up to which the writes of a process are reflected; 0 for none.
     #[must_use]
     pub fn get(&self, incarnation: Incarnation) -> u64 {
         self.0.get(&incarnation).copied().unwrap_or(0)
     }
 
-    /// Whether a write is claimed to be reflected.
+    /// Whether the vector claims that a write is reflected.
     #[must_use]
     pub fn claims(&self, dot: Dot) -> bool {
         dot.sequence <= self.get(dot.incarnation)
     }
 
-    /// Moves one component up, never down. A component more than [`MAX_VECTOR`] is not taken.
+    /// Raises one component, never lowers it. Ignores a component beyond [`MAX_VECTOR`].
     pub fn raise(&mut self, incarnation: Incarnation, sequence: u64) {
         let room = self.0.len() < MAX_VECTOR;
         match self.0.get_mut(&incarnation) {
@@ -42,32 +42,33 @@ impl Vector {
         }
     }
 
-    /// Component by component the greater one: what a set reflects after all of another set was merged into it.
+    /// Takes the greater of each two components: what a set reflects after all records of another set were merged into
+    /// it.
     pub fn join(&mut self, other: &Self) {
         for (incarnation, sequence) in &other.0 {
             self.raise(*incarnation, *sequence);
         }
     }
 
-    /// Component by component the lesser one: what is reflected by a set of which a part comes from each of two.
+    /// The lesser of each two components: what a set reflects that was taken in parts from two other sets.
     #[must_use]
     pub fn meet(&self, other: &Self) -> Self {
         let both = self.0.iter().map(|(i, s)| (*i, (*s).min(other.get(*i)))).filter(|(_, s)| *s > 0);
         Self(both.collect())
     }
 
-    /// Leaves out the components of processes that are gone: safe, and keeps room for those that come.
+    /// Removes the components for which `keep` is false: safe, and makes room for new processes.
     pub fn retain(&mut self, mut keep: impl FnMut(Incarnation) -> bool) {
         self.0.retain(|incarnation, _| keep(*incarnation));
     }
 
-    /// How many processes it knows.
+    /// The number of components.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether it claims nothing.
+    /// Whether there are no components.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -78,7 +79,7 @@ impl Vector {
         self.0.iter().map(|(i, s)| (*i, *s))
     }
 
-    /// 32 bits that tell vectors apart, for the gossip: equal ones need no exchange.
+    /// A hash of 32 bits for gossip: two nodes with equal marks exchange no vectors.
     #[must_use]
     pub fn mark(&self) -> u32 {
         let mut hasher = SipHasher24::new();
@@ -115,14 +116,14 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_left_out() {
+    fn components_that_do_not_fit_are_left_out() {
         let mut full = Vector::default();
         for incarnation in 0..=MAX_VECTOR as u64 {
             full.raise(Incarnation(incarnation), 1);
         }
         assert_eq!(full.len(), MAX_VECTOR);
         full.raise(Incarnation(0), 7);
-        assert_eq!(full.get(Incarnation(0)), 7, "who is in goes on");
+        assert_eq!(full.get(Incarnation(0)), 7, "a component that is there still rises");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Versions: the opaque strings that say whether a thing has changed.
+//! Versions: opaque strings that show whether the value of a name has changed.
 
 use std::fmt;
 
@@ -16,11 +16,11 @@ pub struct Version(Box<str>);
 /// Why a text is not a [`Version`]. Nothing was stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum VersionError {
-    /// No bytes at all.
+    /// No bytes.
     Empty,
     /// More bytes than [`MAX_VERSION_BYTES`].
     TooLong {
-        /// Length of what was sent, in bytes.
+        /// The length of the text, in bytes.
         bytes: usize,
     },
     /// A byte that may not stand in an ETag.
@@ -69,7 +69,8 @@ impl fmt::Display for VersionError {
 impl std::error::Error for VersionError {}
 
 impl Version {
-    /// Checks the bytes of a version, whoever accepted it. A writer's own has one rule more: [`Version::accepted`].
+    /// Checks the bytes of a version that any node has accepted. A version of a writer has one more rule:
+    /// [`Version::accepted`].
     ///
     /// # Errors
     /// The first rule that the bytes break.
@@ -87,8 +88,9 @@ impl Version {
         Ok(Self(text.into()))
     }
 
-    /// Checks what a writer names: a terminal takes C1 control characters (U+0080 to U+009F) for commands, though they may
-    /// stand in an ETag. Only the node that accepts a write refuses them. A replica takes what another node accepted.
+    /// Checks the version of a writer: a terminal executes C1 control characters (U+0080 to U+009F) as commands, though
+    /// they may stand in an ETag. Only the node that accepts a write rejects them. A replica accepts all that another
+    /// node has accepted.
     ///
     /// # Errors
     /// [`VersionError::Control`].
@@ -99,7 +101,7 @@ impl Version {
         }
     }
 
-    /// The version of data for which the writer names none: `xxh3:` and the 128-bit XXH3 of the data, as 32 hex digits.
+    /// The version of data without a version of the writer: `xxh3:` and the 128-bit XXH3 of the data, as 32 hex digits.
     #[must_use]
     pub fn of_data(data: &[u8]) -> Self {
         Self(format!("xxh3:{:032x}", xxh3_128(data)).into())
@@ -133,9 +135,9 @@ impl fmt::Display for Version {
 mod tests {
     use super::*;
 
-    /// The two examples of vwatch's own README.
+    /// The two examples of the README of the Go vwatch.
     #[test]
-    fn of_data_is_what_vwatch_makes() {
+    fn the_version_of_data_is_that_of_the_go_vwatch() {
         assert_eq!(Version::of_data(b"3456").as_str(), "xxh3:ee66b703453af390404f394777116873");
         assert_eq!(Version::of_data(b"1234").as_str(), "xxh3:9a4dea864648af82823c8c03e6dd2202");
     }
