@@ -1,4 +1,4 @@
-//! Where peers reach this node: found by asking the system how it would send to them, or said by the operator.
+//! The address at which peers reach this node: by the route of the system to them, or as the operator sets it.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -10,32 +10,34 @@ use tokio::time::timeout;
 use super::discovery::DiscoveryState;
 use super::seed::DEFAULT_PORT;
 
-/// How long to wait for discovery to name somebody: the address is the better known for it, but nobody needs to be there.
+/// How long to wait for an address of discovery. With one the address of this node is more reliable; it also works
+/// without.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long an advertised name may take to be resolved.
 const RESOLVE: Duration = Duration::from_secs(5);
 
-/// Where peers reach a node.
+/// The addresses at which peers reach a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Advertised {
-    /// By gossip.
+    /// For gossip.
     pub gossip: SocketAddr,
-    /// By HTTP, `host:port`.
+    /// For HTTP, `host:port`.
     pub server: String,
 }
 
-/// Finds out where peers reach a node that listens on `listen`, or takes what it was told: a host, by name or address
-/// without brackets, and a port. A name is resolved once for gossip, and is passed on to peers for HTTP as it is.
+/// The addresses of a node that listens on `listen`: those of `configured`, if it is given, or by the route of the
+/// system to the addresses of discovery. `configured` is a host, as a name or an address without brackets, and a port.
+/// A name is resolved once for gossip; peers get it unchanged for HTTP.
 ///
 /// # Errors
-/// If a name that was told cannot be resolved to an address that the socket can use.
+/// If a configured name cannot be resolved to an address that the socket can use.
 pub async fn find(
     listen: SocketAddr,
-    told: Option<(&str, u16)>,
+    configured: Option<(&str, u16)>,
     mut found: watch::Receiver<DiscoveryState>,
 ) -> io::Result<Advertised> {
-    if let Some((host, port)) = told {
+    if let Some((host, port)) = configured {
         let bracketed =
             if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
         let all = timeout(RESOLVE, tokio::net::lookup_host((host, port))).await??;
@@ -44,7 +46,7 @@ pub async fn find(
         return Ok(Advertised { gossip, server: bracketed });
     }
     let known = |found: &DiscoveryState| found.unanswered() == 0 || !found.addresses.is_empty();
-    // without an answer it is what can be said without one
+    // without an answer of discovery the address is chosen without peers
     let peers = match timeout(PATIENCE, found.wait_for(known)).await {
         Ok(Ok(found)) => found.addresses.to_vec(),
         _ => Vec::new(),
@@ -53,14 +55,15 @@ pub async fn find(
     Ok(Advertised { gossip, server: gossip.to_string() })
 }
 
-/// Addresses for documentation: nothing is sent there, but the system says by which of its own it would.
+/// Addresses that are reserved for documentation. Nothing is sent there; the system only shows the source address that
+/// it would use.
 const ANYWHERE: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
 
 /// The address of this node for these peers, if it listens on `listen`.
 ///
-/// An address that is listened on is it. Where all are listened on, it is one from which the system would send to the
-/// peers, loopback only if it is for all of them; without peers, the one from which it would send to anywhere.
+/// If the node listens on one address, that is it. If it listens on all addresses, it is a source address of the system
+/// for these peers, loopback only if it is the one for all of them; without peers, the source address for the Internet.
 #[must_use]
 pub fn address(listen: SocketAddr, peers: &[SocketAddr]) -> SocketAddr {
     let with_port = |ip: IpAddr| SocketAddr::new(ip.to_canonical(), listen.port());
@@ -81,7 +84,7 @@ pub fn address(listen: SocketAddr, peers: &[SocketAddr]) -> SocketAddr {
     }))
 }
 
-/// By which of its addresses the system would send. Connecting a datagram socket sends nothing.
+/// The source address that the system would use for a peer. Connecting a datagram socket sends nothing.
 fn source_towards(peer: SocketAddr) -> io::Result<IpAddr> {
     let any: IpAddr = match peer {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -97,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_listened_on_is_advertised() {
+    fn the_address_of_a_node_that_listens_on_one_address_is_advertised() {
         let listen = "10.1.2.3:8008".parse().unwrap();
         assert_eq!(address(listen, &["10.0.0.1:1".parse().unwrap()]), listen);
         let listen = "[fd00::1]:8008".parse().unwrap();
@@ -105,7 +108,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_told_is_taken_and_what_is_not_is_found() {
+    async fn a_configured_address_is_used_and_otherwise_one_is_found() {
         let named = |addresses: &[&str]| {
             let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
             watch::channel(DiscoveryState { addresses, ..DiscoveryState::default() }).1
@@ -129,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn where_all_are_listened_on_the_way_to_the_peers_decides() {
+    fn the_route_to_the_peers_decides_if_a_node_listens_on_all_addresses() {
         let peer = "127.0.0.9:8008".parse().unwrap();
         assert_eq!(address("0.0.0.0:7".parse().unwrap(), &[peer]), "127.0.0.1:7".parse().unwrap());
         if let Ok(to_anywhere) = source_towards(SocketAddr::new(ANYWHERE[0], 1)) {

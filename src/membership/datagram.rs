@@ -1,43 +1,43 @@
-//! What is inside of a sealed datagram, and which are taken.
+//! The content of a sealed datagram, and the checks before it is used.
 //!
 //! `sent µs (8) | incarnation of the sender (8) | number (8) | destination (1 + 4 or 16 + 2) | payload`
 //!
-//! The time bounds how long a datagram that was overheard can be sent again, the number refuses the same one twice, and the
-//! destination is how a node learns which addresses are its own: what comes back to it says where it was sent to.
+//! By the time, a captured datagram can be sent again for a bounded time only. By the number, a datagram is accepted
+//! once. By the destination, a node learns which addresses are its own: a datagram of its own that comes back has the
+//! address that it was sent to.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::core::record::Incarnation;
 
-/// How far the time of a datagram may be from our clock, µs: more than clocks are off where anybody looks after them.
+/// How far the time of a datagram may be from our clock, µs: more than synchronised clocks differ.
 pub const WINDOW_US: u64 = 60_000_000;
 
-/// Most senders that are remembered. Each is forgotten once all that it sent is outside of the window.
+/// Most senders that are remembered. A sender is forgotten once all its datagrams are outside of the window.
 const MAX_SENDERS: usize = 4096;
 
-/// How far back numbers of a sender are told apart: it sends some 20 datagrams a second, so that this is about the
-/// window.
+/// How many numbers of a sender are remembered: it sends some 20 datagrams a second, so that this is about the window.
 const NUMBERS: u64 = 1024;
 
-/// The head of a datagram.
+/// The header of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DatagramHeader {
     /// When it was sent, µs since 1970 of the sender's clock.
     pub sent_us: u64,
-    /// Who sent it.
+    /// The process that sent it.
     pub sender: Incarnation,
-    /// How manyeth datagram of the sender it is, to whomever.
+    /// Its number among all datagrams of the sender, to any receiver; the first one has 1.
     pub number: u64,
-    /// Where it was sent to, as the sender sees it.
+    /// The address that the sender sent it to.
     pub destination: SocketAddr,
 }
 
 impl DatagramHeader {
-    /// Most bytes that a head takes.
+    /// Most bytes of a header.
     pub const MAX_BYTES: usize = 24 + 1 + 16 + 2;
 
-    /// Appends it.
+    /// Appends the encoded header to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend(self.sent_us.to_be_bytes());
         out.extend(self.sender.0.to_be_bytes());
@@ -55,7 +55,7 @@ impl DatagramHeader {
         out.extend(self.destination.port().to_be_bytes());
     }
 
-    /// The head, and the payload behind it. `None` if it is none.
+    /// The header, and the payload behind it; `None` if the bytes are no header.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (sent_us, bytes) = bytes.split_first_chunk()?;
@@ -78,18 +78,18 @@ impl DatagramHeader {
     }
 }
 
-/// Why a datagram that was sealed by one of us is not taken.
+/// Why a datagram that a member sealed is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Its time is too far from our clock: old, or a clock is off.
+    /// Its time is too far from our clock: it is old, or a clock is wrong.
     Stale,
-    /// It was here before, or may have been.
+    /// It was received before, or may have been.
     Replayed,
-    /// More senders than can be remembered.
+    /// There are more senders than the node can remember.
     TooManySenders,
 }
 
-/// Who sent what of late.
+/// The numbers of recent datagrams, by sender.
 #[derive(Debug, Default)]
 pub struct Replays {
     senders: HashMap<Incarnation, Seen>,
@@ -99,12 +99,12 @@ pub struct Replays {
 struct Seen {
     newest_us: u64,
     top: u64,
-    /// Bit `n % NUMBERS` is for number `n`, of those within `NUMBERS` below `top`.
+    /// Bit `n % NUMBERS` is set if number `n` was received, for the last `NUMBERS` numbers up to `top`.
     bits: [u64; (NUMBERS / 64) as usize],
 }
 
 impl Seen {
-    /// Whether this number is here for the first time, for all that is known.
+    /// Records a number. Returns whether it is certain that it was not received before.
     fn is_new(&mut self, number: u64) -> bool {
         if number > self.top {
             let skipped = (number - self.top).min(NUMBERS);
@@ -131,16 +131,16 @@ impl Seen {
 }
 
 impl Replays {
-    /// Takes note of a datagram that was opened.
+    /// Checks and records the header of an opened datagram.
     ///
     /// # Errors
-    /// Why it must not be used.
+    /// If the datagram must not be used: the reason.
     pub fn check(&mut self, head: &DatagramHeader, now_us: u64) -> Result<(), Refusal> {
         if head.sent_us.abs_diff(now_us) > WINDOW_US {
             return Err(Refusal::Stale);
         }
         if self.senders.len() >= MAX_SENDERS && !self.senders.contains_key(&head.sender) {
-            // what somebody sent before the window is stale anyway
+            // datagrams from before the window are stale anyway
             self.senders.retain(|_, seen| seen.newest_us.saturating_add(WINDOW_US) >= now_us);
             if self.senders.len() >= MAX_SENDERS {
                 return Err(Refusal::TooManySenders);
@@ -178,7 +178,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn heads_round_trip(
+        fn an_encoded_header_decodes_to_the_same(
             numbers in any::<(u64, u64, u64, u16)>(),
             v4 in any::<[u8; 4]>(),
             v6 in any::<[u8; 16]>(),
@@ -202,7 +202,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_is_taken_twice_and_what_is_recent_is_taken_once(
+        fn no_datagram_is_accepted_twice_and_recent_ones_are_accepted_once(
             numbers in prop::collection::vec(0u64..4000, 0..400),
         ) {
             let mut replays = Replays::default();

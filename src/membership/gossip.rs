@@ -1,4 +1,5 @@
-//! The loop beside chitchat: says what we are, looks for whoever is missing, and shows who is there.
+//! The loop beside chitchat: it publishes the node info, gossips to addresses without a live member, and makes the
+//! view.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -19,26 +20,27 @@ use crate::core::peers::{NodeState, Summary};
 use crate::core::record::Incarnation;
 use crate::seal::Keyring;
 
-/// Addresses that are tried in one round at most: the rest has its turn in the next one.
+/// Most addresses that are tried in one round: the rest has its turn in the next one.
 const TRIED_AT_ONCE: usize = 16;
 
-/// Members that are told at once of a new state; they pass it on.
+/// Members to which a new state is sent at once; they pass it on.
 const TOLD_AT_ONCE: usize = 16;
 
-/// Views are made at most this often, however much is gossiped.
+/// Least pause between two views, however much is gossiped.
 const VIEW_PAUSE: Duration = Duration::from_millis(10);
 
-/// Between two words that we leave, and after the last: several round trips where peers are near, one around the world.
+/// Pause after each message that this node leaves: several round trips to near peers, one around the world.
 const LEAVE_PAUSE: Duration = Duration::from_millis(100);
-const LEAVE_WORDS: u32 = 3;
+/// How often a leaving node announces that it leaves.
+const LEAVE_MESSAGES: u32 = 3;
 
-/// All that the loop has.
+/// The state of the loop.
 pub(super) struct Gossip {
     pub(super) chitchat: ChitchatHandle,
     pub(super) keyring: Arc<Keyring>,
     pub(super) info: NodeInfo,
     pub(super) published: watch::Receiver<Summary>,
-    /// Where peers find us.
+    /// Where peers find this node.
     pub(super) moved: watch::Receiver<Home>,
     pub(super) found: watch::Receiver<DiscoveryState>,
     pub(super) seeds: Arc<Mutex<SeedTable>>,
@@ -51,7 +53,7 @@ pub(super) struct Gossip {
 }
 
 impl Gossip {
-    /// Runs until it is told to leave, or chitchat ends.
+    /// Runs until it receives a request to leave, or chitchat ends.
     pub(super) async fn run(
         mut self,
         mut leaving: mpsc::Receiver<oneshot::Sender<()>>,
@@ -64,11 +66,11 @@ impl Gossip {
         round.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut published, mut found) = (self.published.clone(), self.found.clone());
         let (mut publisher_lives, mut discovery_lives) = (true, true);
-        self.look_up();
+        self.update_seeds();
         loop {
             tokio::select! {
                 _ = round.tick() => {
-                    self.say().await;
+                    self.publish().await;
                     self.show(&mut viewer).await;
                     self.seek();
                 }
@@ -79,19 +81,19 @@ impl Gossip {
                 changed = published.changed(), if publisher_lives => {
                     publisher_lives = changed.is_ok();
                     if self.is_urgent() {
-                        self.say().await;
-                        self.tell();
+                        self.publish().await;
+                        self.announce();
                     }
                 }
                 changed = found.changed(), if discovery_lives => {
                     discovery_lives = changed.is_ok();
-                    self.look_up();
+                    self.update_seeds();
                     self.show(&mut viewer).await;
                     self.seek();
                 }
                 Some(done) = leaving.recv() => {
                     self.leave(done).await;
-                    // nobody is told that it stopped: that was wanted
+                    // no error is reported for an end that was requested
                     std::future::pending::<()>().await;
                 }
                 result = &mut terminated => {
@@ -104,14 +106,14 @@ impl Gossip {
         }
     }
 
-    /// Whether what was published should not wait for the next round.
+    /// Whether the published summary must not wait for the next round.
     fn is_urgent(&self) -> bool {
         let (new, old) = (*self.published.borrow(), &self.info.summary);
         (new.state, new.genesis) != (old.state, old.genesis)
     }
 
-    /// Puts into gossip what is new about us.
-    async fn say(&mut self) {
+    /// Writes changes of the node info into gossip.
+    async fn publish(&mut self) {
         let new = *self.published.borrow();
         let Summary { state, genesis, root, horizon, vector, .. } = new;
         let before = self.info.clone();
@@ -131,28 +133,29 @@ impl Gossip {
     }
 
     /// Gossips at once to some live members.
-    fn tell(&self) {
+    fn announce(&self) {
         let view = Arc::clone(&self.show.borrow());
         let mut live: Vec<SocketAddr> = view.live.iter().map(|member| member.gossip).collect();
-        // who comes first by incarnation is as good as chance: incarnations are random
+        // the first ones by incarnation are a random choice, because incarnations are random
         live.truncate(TOLD_AT_ONCE);
         self.gossip_to(&live);
     }
 
     fn gossip_to(&self, addresses: &[SocketAddr]) {
         for address in addresses {
-            // an error is that chitchat has ended, which is seen elsewhere
+            // an error means that chitchat has ended, which the loop detects
             let _ = self.chitchat.gossip(*address);
         }
     }
 
-    fn look_up(&mut self) {
+    /// Copies the addresses of discovery into the seed table.
+    fn update_seeds(&mut self) {
         let addresses = Arc::clone(&self.found.borrow().addresses);
         locked(&self.seeds).set(&addresses);
     }
 
-    /// Gossips to addresses of discovery where no live member is: that is how a node finds the first other one, and how
-    /// a cluster that was split finds together again.
+    /// Gossips to addresses of discovery without a live member. In this way a node finds the first other node, and the
+    /// parts of a split cluster find each other.
     fn seek(&self) {
         let view = Arc::clone(&self.show.borrow());
         let addresses = locked(&self.seeds).pick(&view.addresses, TRIED_AT_ONCE, Instant::now());
@@ -172,14 +175,15 @@ impl Gossip {
     }
 
     fn address_states(&self, view: &View, now: Instant) -> AddressStates {
-        // where two are, the older one has moved
+        // of two members at one address, the older one has moved
         let ours = self.chitchat.chitchat_id().gossip_advertise_addr;
-        // one at our own address was there before us, or is mistaken
+        // a member at our own address was there before this node, or is wrong
         let mut live: Vec<_> = view.live.iter().filter(|member| member.gossip != ours).collect();
         live.sort_unstable_by_key(|member| member.started_us);
         let by_address: HashMap<SocketAddr, Incarnation> =
             live.into_iter().map(|member| (member.gossip, member.incarnation())).collect();
-        let is_live = |who| view.live.binary_search_by_key(&who, super::Member::incarnation).is_ok();
+        let is_live =
+            |incarnation| view.live.binary_search_by_key(&incarnation, super::Member::incarnation).is_ok();
         let (v4, v6) = self.sends;
         let mut seeds = locked(&self.seeds);
         seeds.set_live(by_address);
@@ -195,20 +199,20 @@ impl Gossip {
                 values.iter().for_each(|(key, value)| own.set(key, value));
             })
             .await;
-        for _ in 0..LEAVE_WORDS {
-            self.tell();
+        for _ in 0..LEAVE_MESSAGES {
+            self.announce();
             sleep(LEAVE_PAUSE).await;
         }
         let _ = self.chitchat.initiate_shutdown();
-        // whoever waits has stopped waiting
+        // an error means that the caller has stopped waiting
         let _ = done.send(());
     }
 }
 
-/// What an operator wants to know, each once.
+/// Logs the changes between two views, each once.
 fn log_changes(before: &View, after: &View) {
-    let is_in = |members: &[super::Member], who| {
-        members.binary_search_by_key(&who, super::Member::incarnation).is_ok()
+    let is_in = |members: &[super::Member], incarnation| {
+        members.binary_search_by_key(&incarnation, super::Member::incarnation).is_ok()
     };
     let count = after.live.len();
     for member in after.live.iter().filter(|member| !is_in(&before.live, member.incarnation())) {

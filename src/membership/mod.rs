@@ -1,8 +1,8 @@
-//! Who else is there: nodes that look for each other, and gossip about themselves.
+//! Membership: nodes find each other by discovery, and gossip about themselves.
 //!
-//! [`discovery`] resolves what `--replicate-with` names. [`Membership`] runs chitchat over a socket that seals every
-//! datagram, gossips to all addresses of discovery that are not live members, for ever, and shows a [`View`] of who is
-//! there. It decides nothing: who is synced with and when a node is ready is the core's.
+//! [`discovery`] resolves the seeds of `--replicate-with`. [`Membership`] runs chitchat over a socket that seals every
+//! datagram, gossips for ever to all addresses of discovery without a live member, and publishes a [`View`] of the
+//! members. It decides nothing: the core decides with which member to sync, and when the node is ready.
 
 pub mod advertise;
 pub mod datagram;
@@ -42,45 +42,45 @@ pub use view::{CONFLICT_AFTER, Conflict, Heartbeat, Member, View};
 /// How often a node gossips.
 pub const GOSSIP_EVERY: Duration = Duration::from_millis(500);
 
-/// Without news for so many times the usual interval between its heartbeats, a member is dead. News comes two to five times
-/// a second, from itself and by others, so that this is 3.6 s in groups of 2 and 3, 4.6 s in one of 10, 5.5 s in one of 30.
-/// With chitchat's own 8 it is half of that, and a process that is stopped or starved for two seconds dies and comes back, which costs more
-/// than the two seconds.
+/// A member without a new heartbeat for this many times its usual interval is dead. Heartbeats come two to five times a
+/// second, directly and by other nodes, so that this is 3.6 s in clusters of 2 and 3 nodes, 4.6 s in one of 10, and 5.5
+/// s in one of 30. With chitchat's default of 8 it is half of that, and a process that is stopped or starved for two
+/// seconds counts as dead and comes back, which costs more than the two seconds.
 const DEAD_AFTER_BEATS: f64 = 16.0;
 
-/// Over so many heartbeats is the usual interval taken, some 50 s: a time of much load is forgotten soon, and with it the
-/// patience that came of it.
+/// The number of heartbeats for the usual interval, some 50 s: after a time of high load the interval is soon short
+/// again.
 const REMEMBERED_BEATS: usize = 200;
 
-/// What took longer is a pause, and not how a member usually beats.
+/// A longer interval between two heartbeats does not count for the usual interval.
 const LONGEST_BEAT: Duration = Duration::from_secs(4);
 
-/// A dead member is forgotten after this long: its place in everybody's digest is free again.
+/// A dead member is forgotten after this long: then the nodes' gossip digests have room again.
 pub const FORGET_AFTER: Duration = Duration::from_secs(15 * 60);
 
-/// How a membership is set up.
+/// The settings of a membership.
 pub struct Settings {
-    /// Tells clusters apart; the keys are made for it, too.
+    /// The id of the cluster; the keys depend on it, too.
     pub cluster_id: String,
     /// The keys.
     pub keyring: Arc<Keyring>,
-    /// What [`bind`] gave.
+    /// The socket of [`bind`].
     pub socket: UdpSocket,
-    /// Where peers gossip to.
+    /// The address to which peers gossip.
     pub advertise: SocketAddr,
-    /// Who we are.
+    /// The identity of this node.
     pub identity: Identity,
     /// When the process started, µs since 1970: of two processes of a node the later one is the newer.
     pub started_us: u64,
     /// Reads the wall clock.
     pub clock: Clock,
-    /// How often to gossip: [`GOSSIP_EVERY`], but in tests.
+    /// How often to gossip: [`GOSSIP_EVERY`], except in tests.
     pub every: Duration,
-    /// How our set stands at first.
+    /// The state of the set at the start.
     pub summary: Summary,
 }
 
-/// Where a node is found, and as whom: what a new address can change of a running process.
+/// The address of a node, and the hash of its id: the parts of its identity that can change while it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Home {
     /// `host:port` of its server port, as peers reach it.
@@ -89,7 +89,7 @@ pub struct Home {
     pub node: u64,
 }
 
-/// Why it did not start.
+/// Why gossip did not start.
 #[derive(Debug)]
 pub struct StartError(String);
 
@@ -101,10 +101,10 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// Binds the gossip socket: the port number of the server port, UDP. On `[::]` it takes IPv4 too.
+/// Binds the gossip socket: UDP, on the port number of the server port. On `[::]` it receives IPv4 too.
 ///
 /// # Errors
-/// If the system refuses it; `AddrInUse` if somebody has the port.
+/// If the system rejects the address; `AddrInUse` if another program uses the port.
 pub fn bind(listen: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(listen), Type::DGRAM, Some(Protocol::UDP))?;
     if listen.is_ipv6() && listen.ip().is_unspecified() {
@@ -115,7 +115,7 @@ pub fn bind(listen: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// A running membership. It ends when it is dropped, without a word to peers; [`Self::leave`] says one.
+/// A running membership. If it is dropped, it ends without a message to peers; [`Self::leave`] sends one.
 pub struct Membership {
     view: watch::Receiver<Arc<View>>,
     summary: watch::Sender<Summary>,
@@ -128,10 +128,10 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// Starts it. `found` is whom discovery names. Needs a tokio runtime.
+    /// Starts a membership; `found` is the state of discovery. Needs a tokio runtime.
     ///
     /// # Errors
-    /// If the sockets cannot be had.
+    /// If the sockets cannot be opened.
     pub async fn start(
         settings: Settings,
         found: watch::Receiver<DiscoveryState>,
@@ -194,14 +194,14 @@ impl Membership {
         Ok(Self { view, summary, home, stats, leave, ended, address: local, running })
     }
 
-    /// Where the gossip socket is bound.
+    /// The address of the gossip socket.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Gossips this from now on: a new state or genesis at once, the rest with the next round. Its incarnation, node and
-    /// region are left as they are.
+    /// Publishes a summary: a new state or genesis at once, the rest with the next round. Incarnation, node and region
+    /// do not change.
     pub fn publish(&self, summary: &Summary) {
         self.summary.send_if_modified(|known| {
             let is_new = known != summary;
@@ -210,8 +210,8 @@ impl Membership {
         });
     }
 
-    /// Peers find this node there from now on. They go on gossiping to where they gossiped, and hear what comes from the
-    /// new address: a node is found by what it sends.
+    /// Changes the address at which peers find this node. They still gossip to the old address, and receive the
+    /// datagrams that come from the new one.
     pub fn move_to(&self, home: Home) {
         self.home.send_if_modified(|known| {
             let is_new = *known != home;
@@ -220,35 +220,35 @@ impl Membership {
         });
     }
 
-    /// Where peers find this node.
+    /// The address at which peers find this node, and the hash of its id.
     #[must_use]
     pub fn home(&self) -> Home {
         self.home.borrow().clone()
     }
 
-    /// Who is there, now and at each change. Heartbeats are no change.
+    /// The view, now and at each change. A heartbeat is no change.
     #[must_use]
     pub fn view(&self) -> watch::Receiver<Arc<View>> {
         self.view.clone()
     }
 
-    /// What was counted.
+    /// The counters.
     #[must_use]
     pub fn stats(&self) -> &Stats {
         &self.stats
     }
 
-    /// Says to peers that we leave, and stops. Takes some 300 ms.
+    /// Announces to peers that this node leaves, and stops. Takes some 300 ms.
     pub async fn leave(&self) {
         let (done, left) = oneshot::channel();
         if self.leave.send(done).await.is_ok() {
-            // it ends by itself, with or without having said so
+            // an error means that the loop has ended already
             let _ = left.await;
         }
     }
 
-    /// Waits until gossip ends although nobody asked it to, and says why. The process should end then: a node that
-    /// does not gossip is dead to all others, and does not know it.
+    /// Waits until gossip ends without a request to leave, and returns the reason. The process should end then: a node
+    /// that does not gossip counts as dead at all other nodes, and does not know it.
     pub fn stopped(&self) -> impl Future<Output = String> + use<> {
         let mut ended = self.ended.clone();
         async move {
@@ -276,7 +276,7 @@ fn configure(id: ChitchatId, cluster_id: String, every: Duration, listen_addr: S
         cluster_id,
         gossip_interval: every,
         listen_addr,
-        // ours are found by discovery, and tried by us
+        // discovery finds the seeds, and the gossip loop gossips to them
         seed_nodes: Vec::new(),
         failure_detector_config: FailureDetectorConfig {
             phi_threshold: DEAD_AFTER_BEATS,
@@ -285,7 +285,7 @@ fn configure(id: ChitchatId, cluster_id: String, every: Duration, listen_addr: S
             initial_interval: every,
             dead_node_grace_period: FORGET_AFTER,
         },
-        // nothing is ever deleted, so that no replay can reset a node
+        // no value is ever deleted, so that no replay can reset a node
         marked_for_deletion_grace_period: FORGET_AFTER,
         catchup_callback: None,
         extra_liveness_predicate: None,

@@ -1,8 +1,8 @@
 //! Node info: what a node gossips of itself, as two short ASCII values, the identity and the state of the set.
 //!
-//! Each value begins with its format. Bytes behind the known fields are skipped, so that a later version can add fields,
-//! or use another format. Reading is total: any values that a node of another version gossips give a node info or an
-//! error.
+//! Each value begins with its format. Bytes behind the known fields are skipped, so that a later version can add
+//! fields, or use another format. Reading is total: any values that a node of another version gossips give a node info
+//! or an error.
 
 use std::fmt;
 use std::hash::Hasher as _;

@@ -1,11 +1,10 @@
-//! The sealed socket under chitchat: nothing from the network comes near it that was not sealed by the cluster.
+//! The sealed socket under chitchat: it passes only datagrams that a node of the cluster has sealed.
 //!
-//! chitchat keeps its codec to itself, and hands a transport messages that only a socket of its own can turn into bytes.
-//! So there is one, `inner`, on loopback, and a `tap` that is connected to it: what `inner` sends to the tap is a message
-//! as bytes, to be sealed and sent by the real socket, and bytes that were opened are turned into a message by sending them
-//! from the tap to `inner`. One message is on its way at a time. If one does not arrive, since it could not be decoded, the
-//! tap is thrown away and another one made, with another port: whatever comes late comes from the wrong port, so
-//! that a message is never taken for that of another sender.
+//! The codec of chitchat is private: a transport gets messages that only a socket of chitchat can encode. So there is
+//! one, `inner`, on loopback, and a `tap` that is connected to it. To encode a message, `inner` sends it to the tap;
+//! the real socket then seals and sends the bytes. To decode opened bytes, the tap sends them to `inner`. One message
+//! is on its way at a time. If a message does not arrive, because it could not be decoded, the tap is replaced by a new
+//! one with another port: a late message then comes from the wrong port, so it is never assigned to another sender.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -32,19 +31,19 @@ use crate::seal::{Keyring, Purpose};
 /// Reads the wall clock.
 pub type Clock = Arc<dyn Fn() -> Stamp + Send + Sync>;
 
-/// Opened datagrams that wait for gossip at most. It takes some 100 µs for each.
+/// Most opened datagrams that wait for gossip. It needs some 100 µs for each.
 const QUEUE: usize = 256;
 
-/// How long a message may take over loopback, where it takes microseconds.
+/// How long a message may take over loopback; it usually takes microseconds.
 const CODEC_TIMEOUT: Duration = Duration::from_millis(200);
 
 const MAX_DATAGRAM_BYTES: usize = 65_535;
 
-/// After this many errors in a row, with a pause each, the socket is taken for broken: 10 s.
+/// After this many errors in a row, with a pause after each, the socket counts as broken: 10 s.
 const MAX_ERRORS: u32 = 100;
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
-/// What sender and receiver share.
+/// The real socket, and the checks of datagrams; shared by sender and receiver.
 pub(super) struct DatagramGate {
     pub(super) net: UdpSocket,
     pub(super) keyring: Arc<Keyring>,
@@ -52,7 +51,7 @@ pub(super) struct DatagramGate {
     pub(super) clock: Clock,
     pub(super) stats: Arc<Stats>,
     pub(super) seeds: Arc<Mutex<SeedTable>>,
-    /// Rung when gossip has taken in a message.
+    /// Notified when gossip has processed a message.
     pub(super) taken: Arc<Notify>,
     pub(super) numbers: AtomicU64,
 }
@@ -88,7 +87,7 @@ impl DatagramGate {
         }
     }
 
-    /// An IPv4 address as a socket of both kinds wants it.
+    /// An IPv4 address in the form that a socket for both kinds needs.
     fn reachable(&self, to: SocketAddr) -> SocketAddr {
         match (to.ip(), self.net.local_addr()) {
             (IpAddr::V4(ip), Ok(local)) if local.is_ipv6() => {
@@ -98,7 +97,7 @@ impl DatagramGate {
         }
     }
 
-    /// Opens one. `None` if it is dropped, or tells only where we are.
+    /// Opens and checks a datagram. `None` if it is dropped, or if it is one of our own that came back.
     fn open(&self, from: SocketAddr, frame: &mut [u8], replays: &mut Replays) -> Option<Vec<u8>> {
         let opened = self.keyring.open(Purpose::Gossip, b"", frame).map_err(Dropped::from);
         let opened = opened.and_then(|plain| DatagramHeader::decode(plain).ok_or(Dropped::Malformed));
@@ -112,7 +111,7 @@ impl DatagramGate {
         let now = Instant::now();
         match opened {
             Ok((head, _)) if head.sender == self.incarnation => {
-                // what we did not send was sent by a copy of us
+                // a number that this process has not used comes from a copy of it
                 match head.number <= self.numbers.load(Ordering::Relaxed) {
                     true => self.seeds().came_back(head.destination, now),
                     false => self.drop_one(Dropped::Twin, from, now),
@@ -147,7 +146,7 @@ impl DatagramGate {
         }
     }
 
-    /// Takes in what comes, until the socket breaks.
+    /// Receives datagrams until the socket breaks.
     async fn receive(self: Arc<Self>, opened: mpsc::Sender<(SocketAddr, Vec<u8>)>) {
         let mut buffer = vec![0; MAX_DATAGRAM_BYTES];
         let mut replays = Replays::default();
@@ -175,7 +174,7 @@ impl DatagramGate {
     }
 }
 
-/// The first, the tenth, the hundredth: a flood must not fill the log.
+/// Whether to log an event: the first, the tenth, the hundredth and so on, so that a flood does not fill the log.
 fn is_worth_a_line(before: u64) -> bool {
     let count = before + 1;
     10_u64.checked_pow(count.ilog10()) == Some(count)
@@ -193,7 +192,7 @@ impl Transport for SealedTransport {
     }
 }
 
-/// The two sockets on loopback that turn messages into bytes and back.
+/// The two sockets on loopback that encode and decode messages.
 struct Codec {
     inner: InnerSocket,
     inner_address: SocketAddr,
@@ -216,7 +215,7 @@ impl Codec {
         Ok(Self { inner, inner_address, tap, write, tap_address, buffer: vec![0; MAX_DATAGRAM_BYTES] })
     }
 
-    /// What was on its way to the old one, or from it, arrives nowhere.
+    /// Replaces the tap. A message on its way to or from the old tap is lost.
     fn renew(&mut self) -> io::Result<()> {
         (self.tap, self.write, self.tap_address) = tap(self.inner_address)?;
         Ok(())
@@ -231,24 +230,24 @@ impl Codec {
 
 fn tap(inner: SocketAddr) -> io::Result<(UdpSocket, std::net::UdpSocket, SocketAddr)> {
     let socket = std::net::UdpSocket::bind(SocketAddr::new(inner.ip(), 0))?;
-    // from now on the system lets nobody but `inner` send to it
+    // from now on the system accepts datagrams for it only from `inner`
     socket.connect(inner)?;
     socket.set_nonblocking(true)?;
     let address = socket.local_addr()?;
     Ok((UdpSocket::from_std(socket.try_clone()?)?, socket, address))
 }
 
-/// What chitchat has for a socket.
+/// The socket that chitchat uses.
 struct SealedSocket {
     gate: Arc<DatagramGate>,
     codec: Codec,
     opened: mpsc::Receiver<(SocketAddr, Vec<u8>)>,
     receiving: JoinHandle<()>,
-    /// Whose message is between tap and `inner`, and until when it may be. Kept here and not in the future of `recv`,
-    /// which is dropped whenever something else happens first.
+    /// The sender of the message between tap and `inner`, and until when it may arrive. It is kept here and not in the
+    /// future of `recv`, because chitchat drops that future whenever another event comes first.
     on_its_way: Option<(SocketAddr, Instant)>,
-    /// Whether the last message was told to have been taken.
-    told: bool,
+    /// Whether `taken` was notified of the last message.
+    notified: bool,
 }
 
 impl SealedSocket {
@@ -257,7 +256,7 @@ impl SealedSocket {
         let codec = Codec::new().await?;
         let (sender, opened) = mpsc::channel(QUEUE);
         let receiving = tokio::spawn(Arc::clone(&gate).receive(sender));
-        Ok(Self { gate, codec, opened, receiving, on_its_way: None, told: true })
+        Ok(Self { gate, codec, opened, receiving, on_its_way: None, notified: true })
     }
 
     /// The message that is on its way; `None` if there is none (any more).
@@ -305,17 +304,17 @@ impl Socket for SealedSocket {
     }
 
     async fn recv(&mut self) -> anyhow::Result<RecvOutcome> {
-        // whoever asks for the next message has taken in the last one
-        if !std::mem::replace(&mut self.told, true) {
+        // a request for the next message shows that gossip has processed the last one
+        if !std::mem::replace(&mut self.notified, true) {
             self.gate.taken.notify_one();
         }
         loop {
             if let Some(outcome) = self.arrival().await? {
-                // keys make clusters, so that this is from nobody who means us
+                // the keys separate clusters, so this message does not concern this node
                 if matches!(outcome.envelope.message, ChitchatMessage::BadCluster) {
                     continue;
                 }
-                self.told = false;
+                self.notified = false;
                 return Ok(outcome);
             }
             let Some((from, payload)) = self.opened.recv().await else {
@@ -370,7 +369,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn others_on_loopback_are_not_believed_and_nothing_that_is_late_is_taken_for_another() {
+    async fn messages_of_other_programs_and_late_messages_are_dropped() {
         let mut socket = socket().await;
         let bytes = socket.codec.encode(message()).await.unwrap().to_vec();
         let stranger = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -379,25 +378,25 @@ mod tests {
         let from = expect(&mut socket, 1);
         assert_eq!(socket.arrival().await.unwrap().unwrap().from_addr, from);
         assert_eq!(socket.gate.stats.dropped(Dropped::Stray), 1);
-        // what cannot be decoded is given up
+        // bytes that cannot be decoded are dropped after a time
         socket.codec.write.send(b"garbage").unwrap();
         expect(&mut socket, 2);
         assert!(socket.arrival().await.unwrap().is_none());
         assert_eq!(socket.gate.stats.dropped(Dropped::Undecodable), 1);
-        // a message that comes when nobody waits for it any more, and the next one
+        // a late message, and the next one
         socket.codec.write.send(&bytes).unwrap();
         socket.codec.renew().unwrap();
         socket.codec.write.send(&bytes).unwrap();
         let from = expect(&mut socket, 3);
         assert_eq!(socket.arrival().await.unwrap().unwrap().from_addr, from);
         assert_eq!(socket.gate.stats.dropped(Dropped::Stray), 2);
-        // and nobody but the inner socket reaches the tap
+        // only the inner socket reaches the tap
         stranger.send_to(b"x", socket.codec.tap_address).unwrap();
         assert_eq!(socket.codec.encode(message()).await.unwrap(), bytes);
     }
 
     #[test]
-    fn a_flood_is_a_few_lines() {
+    fn a_flood_of_events_logs_a_few_lines() {
         assert_eq!((0..1_000_000).filter(|before| is_worth_a_line(*before)).count(), 7);
     }
 }

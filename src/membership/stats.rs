@@ -1,4 +1,4 @@
-//! What the gossip socket counts.
+//! The counters of the gossip socket.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,27 +9,27 @@ use crate::seal::OpenError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Dropped {
-    /// Not a frame.
+    /// It is no frame.
     Malformed,
-    /// Sealed, and we have no secret; or not sealed, and we have one.
+    /// It is sealed, and this node has no secret; or it is not sealed, and this node has one.
     OtherMode,
-    /// Sealed with another secret, or for another cluster.
+    /// It is sealed with another secret, or for another cluster.
     UnknownKey,
-    /// The seal does not fit.
+    /// Its seal is not valid.
     Forged,
-    /// Too old, or a clock is off.
+    /// It is too old, or a clock is wrong.
     Stale,
-    /// It was here before.
+    /// It was received before.
     Replayed,
-    /// More senders than can be remembered.
+    /// There are more senders than the node can remember.
     TooManySenders,
-    /// Sealed by a member, and nothing that gossip understands.
+    /// A member sealed it, and gossip cannot decode it.
     Undecodable,
-    /// More than gossip takes in.
+    /// Gossip is too slow to process it.
     Overflow,
-    /// By our own incarnation, and not by us: a copy of this process runs elsewhere.
+    /// It has our own incarnation, and this process did not send it: a copy of this process runs elsewhere.
     Twin,
-    /// To the inner socket on loopback, by somebody else on this machine.
+    /// Another program on this machine sent it to the inner socket on loopback.
     Stray,
 }
 
@@ -49,7 +49,7 @@ impl Dropped {
         Self::Stray,
     ];
 
-    /// A word for metrics.
+    /// The value of the label `reason` of metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -67,19 +67,21 @@ impl Dropped {
         }
     }
 
-    /// What an operator may do about it.
+    /// A hint to the operator: the cause, or what to do.
     #[must_use]
     pub const fn advice(self) -> &'static str {
         match self {
-            Self::Malformed => "something else sends to this port",
+            Self::Malformed => "another program sends to this port",
             Self::OtherMode => "give all nodes a cluster secret, or none",
             Self::UnknownKey => {
                 "compare --cluster-id and the secrets of both nodes, and the key ids that they log"
             }
-            Self::Forged => "somebody tries keys, or the network damages datagrams",
-            Self::Stale => "compare the clocks of both nodes; or somebody sends what was overheard",
-            Self::Replayed => "somebody sends again what was overheard, or the network doubles datagrams",
-            Self::TooManySenders => "processes start too often",
+            Self::Forged => "an attacker tries keys, or the network damages datagrams",
+            Self::Stale => "compare the clocks of both nodes; or an attacker sends captured datagrams",
+            Self::Replayed => {
+                "an attacker sends captured datagrams again, or the network duplicates datagrams"
+            }
+            Self::TooManySenders => "processes of the cluster start too often",
             Self::Undecodable => "compare the versions of both nodes",
             Self::Overflow => "this machine is too slow for its gossip",
             Self::Twin => "a copy of this process runs elsewhere: restart one of them",
@@ -112,15 +114,15 @@ impl From<Refusal> for Dropped {
 /// Counters since the start.
 #[derive(Debug, Default)]
 pub struct Stats {
-    /// Datagrams that came, dropped ones too.
+    /// Received datagrams, with dropped ones.
     pub datagrams_in: AtomicU64,
-    /// Their bytes.
+    /// Bytes of received datagrams.
     pub bytes_in: AtomicU64,
-    /// Datagrams that were sent.
+    /// Sent datagrams.
     pub datagrams_out: AtomicU64,
-    /// Their bytes.
+    /// Bytes of sent datagrams.
     pub bytes_out: AtomicU64,
-    /// Datagrams that the system did not take, or that were too large.
+    /// Datagrams that could not be sent.
     pub send_errors: AtomicU64,
     dropped: [AtomicU64; Dropped::ALL.len()],
     /// Values of members that could not be read.
@@ -128,19 +130,19 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// How many were dropped for a reason.
+    /// The number of datagrams that were dropped for a reason.
     #[must_use]
     pub fn dropped(&self, why: Dropped) -> u64 {
         self.dropped[why as usize].load(Ordering::Relaxed)
     }
 
-    /// How many were dropped.
+    /// The number of dropped datagrams.
     #[must_use]
     pub fn all_dropped(&self) -> u64 {
         Dropped::ALL.into_iter().map(|why| self.dropped(why)).sum()
     }
 
-    /// Counts one; returns how many there were before.
+    /// Counts a dropped datagram; returns the count before.
     pub(super) fn drop_one(&self, why: Dropped) -> u64 {
         self.dropped[why as usize].fetch_add(1, Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! Who is there, as gossip knows it.
+//! The view: the members that gossip knows.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -16,10 +16,10 @@ use super::stats::Stats;
 use crate::core::peers::NodeState;
 use crate::core::record::Incarnation;
 
-/// Two live processes with one node id are no error for this long: one of them may have ended just now.
+/// Two live processes with one node id are no conflict for this long: one of them may have ended just now.
 pub const CONFLICT_AFTER: Duration = Duration::from_secs(10);
 
-/// When a member's heart was last heard to beat; goes on while the member is the same.
+/// The last heartbeat of a member. All views of the member share it.
 #[derive(Debug)]
 pub struct Heartbeat {
     start: Instant,
@@ -37,13 +37,13 @@ impl Heartbeat {
         self.last_ms.store(ms, Ordering::Relaxed);
     }
 
-    /// How long ago it was, whoever passed it on.
+    /// The time since the last heartbeat, directly or by another node.
     #[must_use]
     pub fn age(&self) -> Duration {
         self.start.elapsed().saturating_sub(Duration::from_millis(self.last_ms.load(Ordering::Relaxed)))
     }
 
-    /// At which age the member counts as dead, as far as that can be said now: it follows how regularly it beats.
+    /// The age at which the member counts as dead, by its heartbeats so far; `None` if there are too few.
     #[must_use]
     pub fn limit(&self) -> Option<Duration> {
         match self.limit_ms.load(Ordering::Relaxed) {
@@ -60,48 +60,48 @@ impl Heartbeat {
 /// A member, and its node info.
 #[derive(Clone, Debug)]
 pub struct Member {
-    /// Where it is gossiped to.
+    /// The address for gossip to it.
     pub gossip: SocketAddr,
     /// When it started, µs since 1970 of its clock.
     pub started_us: u64,
     /// What it gossips of itself.
     pub info: NodeInfo,
-    /// When it was last heard of.
+    /// Its last heartbeat.
     pub heartbeat: Arc<Heartbeat>,
 }
 
 impl Member {
-    /// Which process it is.
+    /// Id of its process.
     #[must_use]
     pub fn incarnation(&self) -> Incarnation {
         self.info.identity.incarnation
     }
 }
 
-/// All the same but for the heartbeat.
+/// Compares all except the heartbeat.
 impl PartialEq for Member {
     fn eq(&self, other: &Self) -> bool {
         (self.gossip, self.started_us, &self.info) == (other.gossip, other.started_us, &other.info)
     }
 }
 
-/// Two processes where one is meant to be.
+/// Two processes where there should be one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Conflict {
     /// Two live processes have the same node id. Both are kept.
     SameNode {
         /// The node id.
         name: String,
-        /// Where the older one is.
+        /// The address of the older one.
         one: SocketAddr,
-        /// Where the newer one is; `None` for us.
+        /// The address of the newer one; `None` for this node.
         other: Option<SocketAddr>,
     },
-    /// Two have the same incarnation, so that one of them is a copy or a lie. One of them is left out.
+    /// Two processes have the same incarnation, so that one of them is a copy or an attacker. One of them is left out.
     SameIncarnation {
         /// The node id.
         name: String,
-        /// Who is left out.
+        /// The address of the process that is left out.
         left_out: SocketAddr,
     },
 }
@@ -126,24 +126,24 @@ impl fmt::Display for Conflict {
     }
 }
 
-/// Who is there.
+/// The members that gossip knows.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct View {
-    /// Live members without ourselves, by incarnation, each once.
+    /// Live members without this node, by incarnation, each once.
     pub live: Vec<Member>,
-    /// Those who were, and are not forgotten yet (15 min).
+    /// Dead members that are not forgotten yet (15 min).
     pub dead: Vec<Member>,
     /// Live members whose values cannot be read, and why: most likely they run another version. They are not in `live`.
     pub unreadable: Vec<(SocketAddr, NodeInfoError)>,
-    /// What an operator should put right.
+    /// Conflicts that an operator has to solve.
     pub conflicts: Vec<Conflict>,
     /// The states of the addresses of discovery.
     pub addresses: AddressStates,
 }
 
 impl View {
-    /// The dead members that should be there. One that has left in order is not missed, nor is one whose node runs
-    /// again, also as the one that goes by `ours`, or has run again and left in order.
+    /// The dead members that should be live: those that have not left, and whose node neither runs again, also as this
+    /// node `ours`, nor has run again and left.
     pub fn missing(&self, ours: u64) -> impl Iterator<Item = &Member> {
         let run: BTreeSet<u64> =
             self.live.iter().map(|member| member.info.identity.node).chain([ours]).collect();
@@ -160,7 +160,7 @@ impl View {
     }
 }
 
-/// What was last read of one of chitchat's nodes.
+/// The last values that were read of a node of chitchat.
 struct Known {
     version: u64,
     beats: u64,
@@ -169,7 +169,7 @@ struct Known {
     live_since: Option<Instant>,
 }
 
-/// Makes a view of what chitchat knows, reading only what has changed.
+/// Makes views of the nodes of chitchat; it reads only changed values.
 pub(super) struct Viewer {
     known: HashMap<ChitchatId, Known>,
     us: Incarnation,
@@ -181,7 +181,7 @@ impl Viewer {
         Self { known: HashMap::new(), us, started: Instant::now() }
     }
 
-    /// Takes in what chitchat knows now.
+    /// Reads what has changed in chitchat.
     pub(super) fn update(&mut self, chitchat: &Chitchat, stats: &Stats, now: Instant) {
         let me = chitchat.self_chitchat_id();
         let live: std::collections::HashSet<&ChitchatId> = chitchat.live_nodes().collect();
@@ -212,7 +212,7 @@ impl Viewer {
         }
     }
 
-    /// The view of who goes by `ours` as its node, but for who is at which address.
+    /// The view of the node with the hash `ours` of its id, without the states of addresses.
     pub(super) fn view(&self, ours: u64) -> View {
         let mut view = View::default();
         let mut best: BTreeMap<Incarnation, (&ChitchatId, &Known, &NodeInfo)> = BTreeMap::new();
@@ -260,8 +260,8 @@ impl Viewer {
         view
     }
 
-    /// Who has one node id while both of them live. The older one still beats long after the newer one was first live:
-    /// a process that ended is passed on for a moment, but does not beat any more.
+    /// Adds the conflicts of two live processes with the same node id. Both must still have heartbeats long after the
+    /// newer one was first live: gossip passes an ended process on for a moment, but without new heartbeats.
     fn same_nodes<'a>(
         &self,
         ours: u64,
@@ -296,7 +296,7 @@ impl Viewer {
     }
 }
 
-/// Of two with one incarnation, who is believed: the live one, then the newer one.
+/// The rank among processes with the same incarnation; the highest is used: the live one, then the newer one.
 fn rank<'a>((id, known, _): (&'a ChitchatId, &Known, &NodeInfo)) -> (bool, u64, Instant, &'a ChitchatId) {
     (known.live_since.is_some(), id.generation_id, known.heartbeat.last(), id)
 }
