@@ -1,14 +1,16 @@
-//! Sealing of what nodes say to each other, with keys made of the cluster's secrets.
+//! Sealing of messages between nodes, with keys that are derived from the secrets of the cluster.
 //!
-//! A [`Keyring`] belongs to one cluster. Each purpose has keys of its own, derived from secret, purpose and cluster id, so
-//! that what was sealed for gossip means nothing as a peer's request, nor in another cluster that shares the secret.
+//! A [`Keyring`] belongs to one cluster. Each purpose has its own keys, derived from secret, purpose and cluster id, so
+//! that a frame that was sealed for gossip is not valid as a request of a peer, nor in another cluster with the same
+//! secret.
 //!
-//! A frame is `form (1) | key id (4) | nonce (24) | XChaCha20-Poly1305(plain) | tag (16)`; what comes before the nonce,
-//! and what the caller associates, is authenticated with it. Nonces are random and 192 bits long, so that nodes that share a key
-//! need not agree on counters: after 2^80 frames the chance of a repetition is 2^-32. Freshness is the caller's: what
-//! it puts inside says when and to whom.
+//! A frame is `form (1) | key id (4) | nonce (24) | XChaCha20-Poly1305(plain) | tag (16)`; the bytes before the nonce,
+//! and the associated data of the caller, are authenticated with it. Nonces are random and 192 bits long, so that nodes
+//! with the same key need no common counters: after 2^80 frames the probability of a repetition is 2^-32. The caller
+//! ensures freshness: it puts the time and the receiver inside of the frame.
 //!
-//! Without a secret the same frames go unsealed (`form (1) | cluster (4) | plain`): for loopback, or where the operator says so.
+//! Without a secret the same frames are not sealed (`form (1) | cluster (4) | plain`): for loopback, or if the operator
+//! allows it.
 
 mod secrets;
 
@@ -32,10 +34,10 @@ const HEAD_BYTES: usize = 5;
 const NONCE_BYTES: usize = 24;
 const TAG_BYTES: usize = 16;
 
-/// By how many bytes a sealed frame is longer than what is in it; an unsealed one is shorter.
+/// Bytes of a sealed frame in addition to its content; a frame that is not sealed has fewer.
 pub const OVERHEAD_BYTES: usize = HEAD_BYTES + NONCE_BYTES + TAG_BYTES;
 
-/// What a key is for.
+/// The purpose of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// Membership datagrams.
@@ -53,7 +55,8 @@ impl Purpose {
     }
 }
 
-/// Which secret a key was made of, as 8 hex digits: so that operators see who seals with which. Says nothing about it.
+/// The id of the secret of a key, shown as 8 hex digits, so that operators can compare the secrets of nodes. The secret
+/// cannot be computed from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyId(pub u32);
 
@@ -63,21 +66,22 @@ impl fmt::Display for KeyId {
     }
 }
 
-/// Why a frame was not opened. Nothing of it may be used, and whoever sent it learns nothing.
+/// Why a frame was not opened. No part of it may be used, and its sender gets no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OpenError {
-    /// Too short, or not a frame.
+    /// It is too short, or no frame.
     Malformed,
-    /// It is not sealed, and we have a secret; or the other way round.
+    /// It is not sealed, and this node has a secret; or it is sealed, and this node has none.
     OtherMode,
-    /// Made with a key that we do not have: another secret, or another cluster.
+    /// It was sealed with a key that this node does not have: another secret, or another cluster.
     UnknownKey,
-    /// The key is ours by its id, but the seal does not fit: forged, damaged, or sealed for something else.
+    /// This node has the key by its id, but the seal is not valid: the frame is forged, damaged, or for another
+    /// purpose.
     Forged,
 }
 
 impl OpenError {
-    /// A word for metrics.
+    /// The value of the label `reason` of metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -95,14 +99,14 @@ impl fmt::Display for OpenError {
             Self::Malformed => "not a frame",
             Self::OtherMode => "one side has a cluster secret and the other has none",
             Self::UnknownKey => "sealed with another secret, or for another cluster",
-            Self::Forged => "the seal does not fit",
+            Self::Forged => "the seal is not valid",
         })
     }
 }
 
 impl std::error::Error for OpenError {}
 
-/// The system gives no random numbers, so nothing can be sealed.
+/// The system gives no random numbers, so a frame cannot be sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoEntropy;
 
@@ -145,16 +149,17 @@ impl Key {
     }
 }
 
-/// `label` has no zero byte, so that no two labels and clusters run together into the same bytes.
+/// Derives a key from a label and a cluster id. `label` has no zero byte, so that different labels and ids never give
+/// the same bytes.
 fn derive(hkdf: &Hkdf<Sha256>, label: &str, cluster: &str, key: &mut [u8]) {
     hkdf.expand_multi_info(&[label.as_bytes(), &[0], cluster.as_bytes()], key)
         .expect("HKDF-SHA256 gives up to 8,160 bytes");
 }
 
 enum Keys {
-    /// No secret; what stands where the key id would tells clusters apart.
+    /// There is no secret; frames have an id of the cluster in place of the key id.
     Open(KeyId),
-    /// Never empty: the first seals.
+    /// Never empty: the first key seals.
     Sealed(Vec<Key>),
 }
 
@@ -165,14 +170,15 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    /// Seals with the first secret, opens with all.
+    /// A keyring that seals with the first secret, and opens with all.
     #[must_use]
     pub fn sealed(cluster: &str, secrets: &Secrets) -> Self {
         let keys = ArcSwap::from_pointee(Self::keys(cluster, secrets));
         Self { cluster: cluster.to_owned(), keys }
     }
 
-    /// Seals nothing: whoever reaches the ports is believed. Clusters are told apart, which guards against mistakes only.
+    /// A keyring that does not seal: it accepts frames of any sender that can reach the ports. Frames have an id of the
+    /// cluster, which guards against mistakes only.
     #[must_use]
     pub fn open_to_all(cluster: &str) -> Self {
         let id = Key::new(b"", cluster).id;
@@ -183,13 +189,13 @@ impl Keyring {
         Keys::Sealed(secrets.iter().map(|secret| Key::new(secret, cluster)).collect())
     }
 
-    /// Takes other secrets from now on, at once for all purposes. Returns the id of the key that seals now.
+    /// Replaces the secrets, at once for all purposes. Returns the id of the key that seals now.
     pub fn replace(&self, secrets: &Secrets) -> KeyId {
         self.keys.store(Self::keys(&self.cluster, secrets).into());
         self.sealing_key()
     }
 
-    /// Takes the secrets of a file from now on.
+    /// Replaces the secrets by those of a file.
     ///
     /// # Errors
     /// As [`Secrets::read_file`]; the keys stay as they are.
@@ -203,13 +209,13 @@ impl Keyring {
         matches!(**self.keys.load(), Keys::Sealed(_))
     }
 
-    /// The key that seals now; without a secret, what tells the cluster.
+    /// The id of the key that seals; without a secret, the id of the cluster.
     #[must_use]
     pub fn sealing_key(&self) -> KeyId {
         self.key_ids()[0]
     }
 
-    /// The keys that open, the one that seals first. Never empty.
+    /// The ids of the keys that open; the first one seals. Never empty.
     #[must_use]
     pub fn key_ids(&self) -> Vec<KeyId> {
         match &**self.keys.load() {
@@ -218,10 +224,10 @@ impl Keyring {
         }
     }
 
-    /// Appends `plain` to `frame`, sealed. `associated` must be the same when it is opened.
+    /// Appends `plain` to `frame`, sealed. `associated` must be the same when the frame is opened.
     ///
     /// # Errors
-    /// [`NoEntropy`]; `frame` is as it was.
+    /// [`NoEntropy`]; `frame` is unchanged.
     pub fn seal(
         &self,
         purpose: Purpose,
@@ -256,10 +262,10 @@ impl Keyring {
         Ok(())
     }
 
-    /// Opens a frame in place, and returns what is in it.
+    /// Opens a frame in place, and returns its content.
     ///
     /// # Errors
-    /// Why it cannot be trusted. `frame` may be overwritten.
+    /// If the frame cannot be trusted. `frame` may be overwritten.
     pub fn open<'a>(
         &self,
         purpose: Purpose,
@@ -299,7 +305,7 @@ fn open_sealed<'a>(
     };
     let associated = with_head(head, associated);
     let mut error = OpenError::UnknownKey;
-    // two secrets may have the same id by chance; what is not authentic is left as it was
+    // two secrets may have the same id by chance; a body that is not authentic is left unchanged
     for key in keys.iter().filter(|key| key.id == id) {
         let opened =
             key.cipher(purpose).decrypt_inout_detached(&nonce, &associated, (&mut *body).into(), &tag);

@@ -1,4 +1,4 @@
-//! Cluster secrets as operators write them: where they come from, and which are too weak to be one.
+//! Cluster secrets as operators write them: reading them, and rejecting weak ones.
 
 use std::fmt;
 use std::fs::File;
@@ -7,10 +7,10 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-/// Shortest secret in bytes: 16 random characters are beyond any search, and nobody types a word that long by chance.
+/// Shortest secret in bytes: no search finds 16 random characters, and common passwords are shorter.
 pub const MIN_SECRET_BYTES: usize = 16;
 
-/// Longest secret in bytes: a private key in PEM is longer, and has no business here.
+/// Longest secret in bytes: a private key in PEM is longer, and must not be used as a secret.
 pub const MAX_SECRET_BYTES: usize = 1024;
 
 /// Fewest different bytes: `passwordpassword` has 7; of 16 random hex digits one in 90 has fewer, of 32 none.
@@ -25,48 +25,48 @@ const MAX_FILE_BYTES: usize = 64 << 10;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secrets(Vec<Zeroizing<Vec<u8>>>);
 
-/// Why a text or file holds no secrets that can be used. Says which line, never what is on it.
+/// Why a text or file has no usable secrets. It has the number of the line, never its content.
 #[derive(Debug, PartialEq, Eq)]
 pub enum SecretError {
     /// The file cannot be read.
     Unreadable {
-        /// Which one.
+        /// The path of the file.
         path: String,
-        /// What the system says.
+        /// The error of the system.
         cause: String,
     },
     /// The file is longer than 64 KiB.
     FileTooLong,
-    /// Not UTF-8.
+    /// The file is not UTF-8.
     NotText,
-    /// Nothing but blank lines and comments.
+    /// There are only blank lines and comments.
     None,
-    /// More than [`MAX_SECRETS`].
+    /// There are more than [`MAX_SECRETS`].
     TooMany(usize),
     /// A secret of fewer than [`MIN_SECRET_BYTES`].
     TooShort {
-        /// Which line, from 1.
+        /// The number of the line, from 1.
         line: usize,
-        /// How long it is.
+        /// Its length, in bytes.
         bytes: usize,
     },
     /// A secret of more than [`MAX_SECRET_BYTES`].
     TooLong {
-        /// Which line, from 1.
+        /// The number of the line, from 1.
         line: usize,
-        /// How long it is.
+        /// Its length, in bytes.
         bytes: usize,
     },
-    /// A secret of which most is repetition.
+    /// A secret with too few different bytes.
     TooPlain {
-        /// Which line, from 1.
+        /// The number of the line, from 1.
         line: usize,
-        /// How many different bytes it has.
+        /// The number of its different bytes.
         different: usize,
     },
 }
 
-/// How a good secret is made.
+/// How to make a good secret.
 const ADVICE: &str = "make one with: openssl rand -hex 32";
 
 impl fmt::Display for SecretError {
@@ -108,10 +108,10 @@ impl fmt::Display for SecretError {
 impl std::error::Error for SecretError {}
 
 impl Secrets {
-    /// Reads one secret a line. Blank lines, lines that begin with `#`, and spaces around a secret do not count.
+    /// Reads one secret a line. Ignores blank lines, lines that begin with `#`, and spaces around a secret.
     ///
     /// # Errors
-    /// If there is none, or one that is too weak, too long, or one too many.
+    /// If there are no secrets or too many, or if one is too weak or too long.
     pub fn parse(text: &str) -> Result<Self, SecretError> {
         let mut secrets: Vec<Zeroizing<Vec<u8>>> = Vec::new();
         for (at, line) in text.lines().enumerate() {
@@ -140,7 +140,7 @@ impl Secrets {
             path: path.display().to_string(),
             cause: error.to_string(),
         };
-        // with its whole size from the start, so that growing leaves no copies behind
+        // allocated with its whole size, so that growing leaves no copies in memory
         let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE_BYTES + 64));
         let file = File::open(path).map_err(unreadable)?;
         file.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;

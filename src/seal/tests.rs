@@ -21,7 +21,7 @@ fn open(ring: &Keyring, purpose: Purpose, associated: &[u8], frame: &[u8]) -> Re
 
 proptest! {
     #[test]
-    fn what_is_sealed_opens_and_nothing_else_does(
+    fn a_sealed_frame_opens_and_a_changed_one_does_not(
         plain in prop::collection::vec(any::<u8>(), 0..300),
         associated in prop::collection::vec(any::<u8>(), 0..40),
         at in any::<prop::sample::Index>(),
@@ -42,7 +42,7 @@ proptest! {
     }
 
     #[test]
-    fn garbage_never_opens(bytes in prop::collection::vec(any::<u8>(), 0..200), form in 0u8..3) {
+    fn arbitrary_bytes_never_open(bytes in prop::collection::vec(any::<u8>(), 0..200), form in 0u8..3) {
         let (sealed, plain) = (ring("c", NEW), Keyring::open_to_all("c"));
         let mut bytes = bytes;
         if let Some(first) = bytes.first_mut() && form > 0 {
@@ -57,7 +57,7 @@ proptest! {
 }
 
 #[test]
-fn purpose_cluster_and_secret_each_make_another_key() {
+fn each_purpose_cluster_and_secret_has_its_own_key() {
     let frame = seal(&ring("c", NEW), Purpose::Gossip, b"", b"hello");
     assert_eq!(open(&ring("c", NEW), Purpose::Gossip, b"", &frame).unwrap(), b"hello");
     assert_eq!(open(&ring("c", NEW), Purpose::Peer, b"", &frame), Err(OpenError::Forged));
@@ -69,7 +69,7 @@ fn purpose_cluster_and_secret_each_make_another_key() {
 }
 
 #[test]
-fn the_first_secret_seals_and_all_open() {
+fn the_first_secret_seals_and_all_secrets_open() {
     let (old, both) = (ring("c", OLD), ring("c", &format!("{NEW}\n{OLD}")));
     let frame = seal(&old, Purpose::Peer, b"", b"x");
     assert_eq!(open(&both, Purpose::Peer, b"", &frame).unwrap(), b"x");
@@ -95,7 +95,7 @@ fn a_bad_file_changes_nothing() {
 }
 
 #[test]
-fn without_a_secret_nothing_is_sealed_and_clusters_are_told_apart() {
+fn without_a_secret_frames_are_not_sealed_and_have_the_id_of_the_cluster() {
     let (ours, theirs) = (Keyring::open_to_all("c"), Keyring::open_to_all("d"));
     assert!(!ours.is_sealed());
     let frame = seal(&ours, Purpose::Gossip, b"", b"hello");
@@ -107,9 +107,9 @@ fn without_a_secret_nothing_is_sealed_and_clusters_are_told_apart() {
     assert_eq!(open(&ours, Purpose::Gossip, b"", &sealed), Err(OpenError::OtherMode));
 }
 
-/// So that nodes of different builds understand each other: keys are made as they were.
+/// Nodes of different builds must derive the same keys.
 #[test]
-fn keys_do_not_change_by_chance() {
+fn a_key_is_derived_as_before() {
     // HMAC-SHA256(HMAC-SHA256("vwatch v1", secret), "key id\0default\x01")
     assert_eq!(ring("default", OLD).sealing_key().to_string(), "0fe3bef2");
     assert!(!format!("{:?}", ring("default", OLD)).contains(OLD));
