@@ -100,7 +100,7 @@ pub(crate) async fn notify_owners(
 
 async fn tell(client: &PeerClient, server: Option<&str>, name: &Name) -> OwnerAnswer {
     let Some(server) = server else { return OwnerAnswer::None };
-    let told = timeout(HEARS_WITHIN, client.tell_of_readers(server, name)).await;
+    let told = timeout(HEARS_WITHIN, client.notify_owner(server, name)).await;
     match told.unwrap_or(Err(CallError::TimedOut)) {
         Ok(true) => OwnerAnswer::Filled,
         Ok(false) => OwnerAnswer::NotFilled,

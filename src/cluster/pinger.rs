@@ -40,7 +40,7 @@ pub(super) async fn pinger(
             }
             let (store, client, health) = (store.clone(), client.clone(), Arc::clone(&health));
             pings.spawn(async move {
-                match client.who_is_there(&server).await {
+                match client.probe(&server).await {
                     Ok(there) if there.who == who => {
                         store.heard_clock(who, there.now, there.took);
                         health.answered(who, &server);

@@ -1,10 +1,10 @@
-//! The envelope of a sealed answer: the response, or a machine-readable code that says why there is none.
+//! The envelope of a sealed answer: the response, or a machine-readable code of the reason why there is none.
 //!
-//! A refusal that says something of this node (its clock, its name, its versions) is sealed as any answer is: a sender
-//! without the key learns nothing, and a sender with the key can believe it.
+//! A refusal with information about this node (its clock, its process, its versions) is sealed like any answer: a
+//! sender without the key cannot read it, and a sender with the key can trust it.
 //!
-//! **The envelope is frozen.** It has no version, so that nodes without a common version can read it. An answer begins with
-//! its code, one byte; numbers are big-endian:
+//! **The envelope is frozen.** It has no version, so that nodes without a common version can read it. An answer begins
+//! with its code, one byte; numbers are big-endian:
 //!
 //! | code | name | fields |
 //! |---|---|---|
@@ -15,13 +15,13 @@
 //! | 4 | `unknown-request` | kind of the request (1) |
 //! | 5 | `other-version` | oldest (1) and newest (1) protocol version of the receiver |
 //!
-//! A later version can add codes, and fields behind those of a code. It never changes or removes one. A reader skips bytes
-//! behind the fields that it knows, and takes a code that it does not know for a refusal ([`Answer::Unknown`]).
+//! A later version can add codes, and fields behind those of a code. It never changes or removes one. A reader skips
+//! bytes behind the fields that it knows, and treats a code that it does not know as a refusal ([`Answer::Unknown`]).
 
 use crate::core::protocol::ProtocolRange;
 use crate::core::{Incarnation, Stamp};
 
-/// What a peer answers.
+/// The answer of a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The bytes of the response that was requested.

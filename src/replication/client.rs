@@ -1,4 +1,4 @@
-//! Asks peers, over connections that are kept.
+//! The client for requests to peers, over connections that are kept open.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -27,48 +27,48 @@ use crate::wire::error_code::ErrorCode;
 use crate::wire::headers::X_VWATCH_ERROR;
 use crate::wire::message::{decode_response, encode_request};
 
-/// How long a connection may take to be made.
+/// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(2);
 
-/// How long a peer may take from a request's first byte to its answer's last.
+/// How long a peer may take from the first byte of a request to the last byte of its answer.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// A kept connection that carried nothing for this long is closed.
+/// A connection that was idle for this long is closed.
 const KEPT: Duration = Duration::from_secs(60);
 
-/// Most of a refusal's text that is read.
+/// Most bytes of a refusal's text that are read.
 const MAX_REFUSAL_BYTES: usize = 512;
 
-/// Longest code of a refusal that is read.
+/// Longest code of a refusal that is read, in bytes.
 const MAX_CODE_BYTES: usize = 64;
 
-/// Why a call came to nothing.
+/// Why a call has no response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallError {
-    /// Nobody is there, or the connection broke.
+    /// Connecting failed, or the connection broke.
     Unreachable(String),
-    /// No answer in time.
+    /// There was no answer in time.
     TimedOut,
-    /// Somebody is there and refuses, without proof of who it is.
+    /// A server refuses the request, without a proof that it is a peer.
     Refused {
         /// The status.
         status: u16,
-        /// The code in `X-Vwatch-Error`; empty where there is none.
+        /// The code in `X-Vwatch-Error`; empty if there is none.
         code: String,
-        /// What was said.
+        /// The text of the answer.
         text: String,
     },
-    /// Our clock and theirs are too far apart: theirs shows this.
+    /// The peer's clock and ours are too far apart; the peer's clock shows this.
     Stale(Stamp),
-    /// Another process is there now.
+    /// Another process answers there now.
     NotThem(Incarnation),
-    /// They cannot read what we say, or we what they say, sealed with our secret.
+    /// The peer cannot read our message, or we cannot read its message; both are sealed with our secret.
     Unreadable(String),
-    /// They do not know requests of this kind yet, or any more. Nothing is wrong with them.
+    /// The peer does not know requests of this kind yet, or any more. It is healthy.
     UnknownRequest(u8),
-    /// They do not speak the version of the request. They speak these.
+    /// The peer does not speak the version of the request. It speaks these.
     OtherVersion(ProtocolRange),
-    /// Somebody answers with something else than peers do: another program, or one with another secret.
+    /// The answer is not that of a peer: it comes from another program, or from a node with another secret.
     Stranger(String),
     /// The system gives no random numbers.
     NoEntropy,
@@ -80,7 +80,7 @@ impl fmt::Display for CallError {
             Self::Unreachable(why) => write!(f, "not reachable: {why}"),
             Self::TimedOut => write!(f, "no answer within {ANSWER:?}"),
             Self::Refused { status, text, .. } => write!(f, "refused with {status}: {text}"),
-            // without what it shows: the same trouble has the same text at each look, or it would never be logged
+            // without the time: the same fault must have the same text each time, or it would never be logged
             Self::Stale(_) => f.write_str("its clock is too far from ours: set the wrong one right (NTP)"),
             Self::NotThem(_) => f.write_str("another process is there now"),
             Self::Unreadable(why) => write!(f, "not understood: {why}"),
@@ -105,8 +105,9 @@ impl fmt::Display for CallError {
 impl std::error::Error for CallError {}
 
 impl CallError {
-    /// Whether it shows that a node is there which will not have us: with another secret, or another version. Of what is
-    /// not sealed only a node's own code is taken for that: any other program may live at an address that is out of date.
+    /// Whether the error shows that a node is there which refuses this node: it has another secret, clock or version.
+    /// If the answer is not sealed, only the code of a node counts, since another program may use an address that is
+    /// out of date.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         match self {
@@ -116,7 +117,7 @@ impl CallError {
         }
     }
 
-    /// A word for metrics.
+    /// The value of the label of metrics.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -134,27 +135,27 @@ impl CallError {
     }
 }
 
-/// Who answered.
+/// The process that answers at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Presence {
-    /// Which process.
+    /// Its id.
     pub who: Incarnation,
-    /// What its clock showed.
+    /// Its clock.
     pub now: Stamp,
-    /// From the question to the answer.
+    /// The time from the request to the answer.
     pub took: Duration,
 }
 
 /// Bytes of bodies between peers.
 #[derive(Debug, Default)]
 pub struct Traffic {
-    /// That went out in requests.
+    /// Bytes of requests.
     pub out: AtomicU64,
-    /// That came back in answers.
+    /// Bytes of answers.
     pub back: AtomicU64,
 }
 
-/// See the module. Cheap to clone.
+/// The client for requests to peers. Cheap to clone.
 #[derive(Clone)]
 pub struct PeerClient {
     http: Client<HttpConnector, Full<Bytes>>,
@@ -165,8 +166,8 @@ pub struct PeerClient {
 }
 
 impl PeerClient {
-    /// Connections go out from `from`, where this node listens, if that is one address: whoever watches or cuts the network
-    /// between nodes sees both directions.
+    /// A client whose connections come from `from`, the address that this node listens on, if it is one address. Then
+    /// tools that watch or cut the network between nodes see both directions.
     #[must_use]
     pub fn new(keyring: Arc<Keyring>, us: Incarnation, from: IpAddr, now: fn() -> Stamp) -> Self {
         let mut connector = HttpConnector::new();
@@ -189,16 +190,17 @@ impl PeerClient {
         Self { http, keyring, us, now, traffic: Arc::default() }
     }
 
-    /// What went over the wire.
+    /// The traffic of all requests.
     #[must_use]
     pub fn traffic(&self) -> &Traffic {
         &self.traffic
     }
 
-    /// Asks the process `to` at `server` (`host:port`), in a version of the protocol that both speak.
+    /// Sends a request to the process `to` at `server` (`host:port`), in a version of the protocol that both nodes
+    /// speak.
     ///
     /// # Errors
-    /// Why there is no response. It may or may not have been taken in.
+    /// If there is no response. The peer may or may not have handled the request.
     pub async fn call(
         &self,
         server: &str,
@@ -215,11 +217,12 @@ impl PeerClient {
         }
     }
 
-    /// Who is at `server`, and what does its clock show? The question has no version: a node of any version answers it.
+    /// Asks which process is at `server`, and for its clock. The request has no version: a node of any version answers
+    /// it.
     ///
     /// # Errors
-    /// Why that is not known. [`CallError::Refused`] and [`CallError::Stale`] mean that somebody is there.
-    pub async fn who_is_there(&self, server: &str) -> Result<Presence, CallError> {
+    /// If there is no answer with these. [`CallError::Refused`] and [`CallError::Stale`] mean that a server is there.
+    pub async fn probe(&self, server: &str) -> Result<Presence, CallError> {
         let asked = Instant::now();
         match self.ask(server, Incarnation(0), SYNC_PATH, &[]).await? {
             Answer::NotThem(who, now) => Ok(Presence { who, now, took: asked.elapsed() }),
@@ -227,18 +230,18 @@ impl PeerClient {
         }
     }
 
-    /// Tells the node at `server` that a name is read here which it owns. Nothing secret, so it goes as any writer's
-    /// request does. Returns whether it fills the name.
+    /// Notifies the node at `server`, the owner of a name, that the name is read here. The request has no secret
+    /// content, so it is sent like that of a writer. Returns whether the owner fills the name.
     ///
     /// # Errors
-    /// If it was not heard.
-    pub async fn tell_of_readers(&self, server: &str, name: &Name) -> Result<bool, CallError> {
+    /// If the owner does not accept the request.
+    pub async fn notify_owner(&self, server: &str, name: &Name) -> Result<bool, CallError> {
         let name = percent_encode(name.as_bytes(), NON_ALPHANUMERIC);
         let uri = format!("http://{server}/v1/fill/{name}?read=true");
         let request = HttpRequest::post(uri)
             .body(Full::default())
             .map_err(|error| CallError::Unreachable(format!("bad address {server}: {error}")))?;
-        let told = async {
+        let notified = async {
             let response = self.http.request(request).await.map_err(|error| unreachable(&error))?;
             match response.status() {
                 StatusCode::ACCEPTED => Ok(true),
@@ -246,7 +249,7 @@ impl PeerClient {
                 _ => Err(refusal(response).await),
             }
         };
-        timeout(ANSWER, told).await.unwrap_or(Err(CallError::TimedOut))
+        timeout(ANSWER, notified).await.unwrap_or(Err(CallError::TimedOut))
     }
 
     async fn ask(
@@ -295,7 +298,7 @@ impl PeerClient {
 /// Why an answer is no response.
 fn refused(answer: &Answer) -> CallError {
     match answer {
-        Answer::Response(_) => CallError::Unreadable("a response where a refusal was due".to_owned()),
+        Answer::Response(_) => CallError::Unreadable("a response in place of a refusal".to_owned()),
         Answer::Stale(theirs) => CallError::Stale(*theirs),
         Answer::NotThem(who, _) => CallError::NotThem(*who),
         Answer::Unreadable => CallError::Unreadable("the peer cannot read our request".to_owned()),
@@ -307,7 +310,7 @@ fn refused(answer: &Answer) -> CallError {
     }
 }
 
-/// The innermost cause says it best.
+/// The error of a failed connection, with the innermost cause, which is the most exact one.
 fn unreachable(error: &dyn std::error::Error) -> CallError {
     let mut cause = error;
     while let Some(deeper) = cause.source() {
@@ -337,13 +340,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_that_is_off_is_the_same_trouble_each_time() {
+    fn a_wrong_clock_has_the_same_text_each_time() {
         let [early, late] = [Stamp::ZERO, Stamp::MAX].map(|shown| CallError::Stale(shown).to_string());
         assert_eq!(early, late);
     }
 
     #[test]
-    fn a_refusal_is_told_by_its_code_and_not_by_its_text() {
+    fn a_refusal_is_recognised_by_its_code_and_not_by_its_text() {
         let refused = |status, code: &str| CallError::Refused {
             status,
             code: code.to_owned(),
@@ -355,6 +358,6 @@ mod tests {
         let spoken = ProtocolRange::only(3);
         assert!(super::refused(&Answer::OtherVersion(spoken)).is_refusal());
         assert_eq!(super::refused(&Answer::UnknownRequest(9)), CallError::UnknownRequest(9));
-        assert!(!CallError::UnknownRequest(9).is_refusal(), "the peer is fine");
+        assert!(!CallError::UnknownRequest(9).is_refusal(), "the peer is healthy");
     }
 }

@@ -1,9 +1,9 @@
 //! Bodies between peers: frames of at most 64 KiB, each sealed on its own and bound to its place.
 //!
-//! A request is `preamble | frame*`, its answer `frame*`; a frame is `length (4) | sealed(final (1) | payload)`. What is
-//! associated with each seal says whether it is of a request or an answer, on which path, under which preamble and the
-//! how-manyeth frame it is: so nothing can be left out, put elsewhere, or answered with another request's answer, and
-//! nothing is looked at before its frame is verified. Whoever has no key makes a node hold one frame at most.
+//! A request is `preamble | frame*`, its answer `frame*`; a frame is `length (4) | sealed(final (1) | payload)`. The
+//! associated data of each seal has the direction (request or answer), the path, the preamble and the number of the
+//! frame. So an attacker can neither leave out nor move a frame, nor answer a request with the answer to another one,
+//! and a node reads no frame before it is verified. A sender without the key can make a node hold one frame at most.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use crate::seal::{Keyring, NoEntropy, OVERHEAD_BYTES, OpenError, Purpose};
 /// Longest frame, in bytes.
 pub const MAX_FRAME_BYTES: usize = 64 << 10;
 
-/// A request that was sent longer ago, or is from further ahead, is refused, µs.
+/// How far the time of a request may be from the receiver's clock, µs; another request is rejected.
 pub const WINDOW_US: u64 = 30_000_000;
 
 /// Bytes of a [`Preamble`].
@@ -24,21 +24,21 @@ const LENGTH_BYTES: usize = 4;
 const MAX_PAYLOAD_BYTES: usize = MAX_FRAME_BYTES - OVERHEAD_BYTES - 1;
 const FORM: u8 = 1;
 
-/// What a request says of itself, in the clear and bound to each of its frames and of its answer's.
+/// The preamble of a request: not encrypted, and bound to each frame of the request and of its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Preamble {
-    /// Chance, to tell requests apart.
+    /// A random id of the request.
     pub id: u128,
-    /// Who asks.
+    /// The process that sends the request.
     pub from: Incarnation,
-    /// Whom; 0 for whoever is there.
+    /// The process that must answer; 0 for any process.
     pub to: Incarnation,
-    /// When, by the clock of who asks.
+    /// When the request was sent, by the sender's clock.
     pub sent: Stamp,
 }
 
 impl Preamble {
-    /// As bytes.
+    /// The encoded preamble.
     #[must_use]
     pub fn encode(&self) -> [u8; PREAMBLE_BYTES] {
         let mut bytes = [FORM; PREAMBLE_BYTES];
@@ -64,24 +64,24 @@ impl Preamble {
     }
 }
 
-/// Which way a body goes.
+/// The direction of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// To the node that is asked.
+    /// The body of a request.
     Request,
-    /// Back.
+    /// The body of an answer.
     Answer,
 }
 
-/// What frames are bound to.
+/// The associated data that bind frames to their request or answer.
 #[derive(Clone, Debug)]
 pub struct Binding {
-    /// Up to the number of the frame.
+    /// All except the number of the frame.
     associated: Vec<u8>,
 }
 
 impl Binding {
-    /// Of the request with this preamble to a path, or of its answer.
+    /// The binding of the request with this preamble to a path, or of its answer.
     #[must_use]
     pub fn new(way: Direction, path: &str, preamble: &Preamble) -> Self {
         let way = match way {
@@ -101,18 +101,18 @@ impl Binding {
     }
 }
 
-/// Why a body is none. Nothing of it was used.
+/// Why a body is not accepted. No part of it was used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameError {
-    /// Not of this form.
+    /// It does not have this form.
     Malformed,
-    /// A frame is not from somebody with our secret, not for our cluster, or not in its place.
+    /// A frame was not sealed with our secret, is not for our cluster, or is not in its place.
     Seal(OpenError),
-    /// A frame or all of them are longer than they may be.
+    /// A frame or the message is too long.
     TooLarge,
-    /// It ended before its last frame, or went on after it.
+    /// The body ended before its last frame, or continued after it.
     Cut,
-    /// The request is from another time; its sender has our secret.
+    /// The time of the request is too far from our clock; its sender has our secret.
     Stale,
 }
 
@@ -126,7 +126,7 @@ impl fmt::Display for FrameError {
             }
             Self::Cut => f.write_str("it does not end with its last frame"),
             Self::Stale => {
-                write!(f, "sent more than {} s ago or ahead, as the two clocks go", WINDOW_US / 1_000_000)
+                write!(f, "its time differs from our clock by more than {} s", WINDOW_US / 1_000_000)
             }
         }
     }
@@ -160,7 +160,7 @@ pub fn seal(
     Ok(())
 }
 
-/// Takes a request's body in as it comes, from its preamble on.
+/// Opens the body of a request as it arrives, starting with its preamble.
 #[derive(Debug)]
 pub struct RequestOpener<'a> {
     keyring: &'a Keyring,
@@ -171,16 +171,16 @@ pub struct RequestOpener<'a> {
 }
 
 impl<'a> RequestOpener<'a> {
-    /// For a request to a path that comes at `now`.
+    /// An opener for a request to a path that arrives at `now`.
     #[must_use]
     pub fn new(keyring: &'a Keyring, path: &'a str, now: Stamp) -> Self {
         Self { keyring, path, now, head: Vec::new(), opened: None }
     }
 
-    /// Some more bytes.
+    /// Adds bytes that arrived.
     ///
     /// # Errors
-    /// If it cannot become a request any more.
+    /// If the body cannot become a request any more.
     pub fn take(&mut self, mut bytes: &[u8]) -> Result<(), FrameError> {
         if self.opened.is_none() {
             let missing = PREAMBLE_BYTES - self.head.len();
@@ -198,37 +198,39 @@ impl<'a> RequestOpener<'a> {
         }
     }
 
-    /// Whether somebody with our secret made it, as far as it has come.
+    /// Whether the first frame has arrived and is valid: the sender has our secret.
     #[must_use]
     pub fn is_proven(&self) -> bool {
         self.opened.as_ref().is_some_and(|(_, opener)| opener.number > 0)
     }
 
-    /// Whether somebody with our secret made it, at another time: the rest of it is of no use.
+    /// Whether the sender has our secret, and the time of the request is too far from our clock: the rest is not
+    /// needed.
     #[must_use]
     pub fn is_stale(&self) -> bool {
         let is_old = |preamble: &Preamble| preamble.sent.micros().abs_diff(self.now.micros()) > WINDOW_US;
         self.is_proven() && self.opened.as_ref().is_some_and(|(preamble, _)| is_old(preamble))
     }
 
-    /// Whether its last frame has come.
+    /// Whether the last frame has arrived.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.opened.as_ref().is_some_and(|(_, opener)| opener.ended && opener.frame.is_empty())
     }
 
-    /// Who asked, if somebody with our secret did, and not this process: the rest of it is of no use.
+    /// The preamble, if the sender has our secret and the request is for another process than `us`: the rest is not
+    /// needed.
     #[must_use]
     pub fn misdirected(&self, us: Incarnation) -> Option<Preamble> {
         let (preamble, _) = self.opened.as_ref().filter(|_| self.is_proven())?;
         (preamble.to != us).then_some(*preamble)
     }
 
-    /// Who asked what, once all has come. The preamble comes with an error too, where somebody with our secret made it:
-    /// so that they can be told what was wrong.
+    /// The preamble and the message, once the whole body has arrived. An error has the preamble too if the sender has
+    /// our secret and gets an answer about the error.
     ///
     /// # Errors
-    /// If it is not a whole request, or one of another time.
+    /// If the request is not complete, or its time is too far from our clock.
     pub fn end(self) -> Result<(Preamble, Vec<u8>), (FrameError, Option<Preamble>)> {
         let is_stale = self.is_stale();
         let (preamble, opener) = self.opened.ok_or((FrameError::Cut, None))?;
@@ -240,12 +242,12 @@ impl<'a> RequestOpener<'a> {
     }
 }
 
-/// Takes frames in as they come.
+/// Opens frames as they arrive.
 #[derive(Debug)]
 pub struct Opener<'a> {
     keyring: &'a Keyring,
     binding: Binding,
-    /// What has come of the next frame.
+    /// The bytes of the next frame that have arrived.
     frame: Vec<u8>,
     number: u32,
     ended: bool,
@@ -253,16 +255,16 @@ pub struct Opener<'a> {
 }
 
 impl<'a> Opener<'a> {
-    /// For a body.
+    /// An opener for the frames of a body.
     #[must_use]
     pub fn new(keyring: &'a Keyring, binding: Binding) -> Self {
         Self { keyring, binding, frame: Vec::new(), number: 0, ended: false, message: Vec::new() }
     }
 
-    /// Some more bytes.
+    /// Adds bytes that arrived.
     ///
     /// # Errors
-    /// If it cannot become a message any more.
+    /// If the body cannot become a message any more.
     pub fn take(&mut self, mut bytes: &[u8]) -> Result<(), FrameError> {
         while !bytes.is_empty() {
             if self.ended {
@@ -279,7 +281,7 @@ impl<'a> Opener<'a> {
         Ok(())
     }
 
-    /// How long the next frame is with its length, as far as that is known.
+    /// The bytes of the next frame with its length field, or of the length field alone while it is incomplete.
     fn wanted(&self) -> Result<usize, FrameError> {
         let Some(length) = self.frame.first_chunk() else { return Ok(LENGTH_BYTES) };
         let length = u32::from_be_bytes(*length) as usize;
@@ -307,10 +309,10 @@ impl<'a> Opener<'a> {
         Ok(())
     }
 
-    /// The message, once all has come.
+    /// The message, once the whole body has arrived.
     ///
     /// # Errors
-    /// If that is not all.
+    /// If the body is not complete.
     pub fn end(self) -> Result<Vec<u8>, FrameError> {
         if self.ended && self.frame.is_empty() { Ok(self.message) } else { Err(FrameError::Cut) }
     }
@@ -354,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_and_its_answer_come_as_they_were_sent() {
+    fn a_request_and_its_answer_are_opened_as_they_were_sealed() {
         for size in [0, 1, MAX_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES + 1, MAX_MESSAGE_BYTES] {
             let message: Vec<u8> = (0..size).map(|i| i as u8).collect();
             let (read, got) = open(&ours(), "/v1/sync", NOW, &request(&message)).unwrap();
@@ -370,9 +372,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_for_us_now_and_here_is_refused() {
+    fn a_request_of_another_time_path_or_secret_is_rejected() {
         let body = request(b"hello");
-        let other = keyring("another secret that nobody shares 98765");
+        let other = keyring("another secret of another cluster 98765");
         assert_eq!(open(&other, "/v1/sync", NOW, &body), Err(FrameError::Seal(OpenError::UnknownKey)));
         assert_eq!(open(&ours(), "/v1/versions", NOW, &body), Err(FrameError::Seal(OpenError::Forged)));
         assert!(open(&ours(), "/v1/sync", NOW + WINDOW_US, &body).is_ok());
@@ -384,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_of_its_own_request_and_no_request() {
+    fn an_answer_is_valid_only_for_its_own_request_and_not_as_a_request() {
         let (mut body, keyring) = (Vec::new(), ours());
         seal(&keyring, &Binding::new(Direction::Answer, "/v1/sync", &preamble()), b"yes", &mut body).unwrap();
         let other = Preamble { id: 8, ..preamble() };
@@ -417,7 +419,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_from_outside_are_taken(body in prop::collection::vec(any::<u8>(), 0..400), at in 0usize..400, bit in 0u8..8) {
+        fn bytes_of_a_sender_without_the_secret_are_rejected(body in prop::collection::vec(any::<u8>(), 0..400), at in 0usize..400, bit in 0u8..8) {
             prop_assert!(open(&ours(), "/v1/sync", NOW, &body).is_err());
             let mut changed = request(b"hello");
             let at = at % changed.len();

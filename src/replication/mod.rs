@@ -1,7 +1,7 @@
-//! What peers say to each other over HTTP: `POST /v1/versions` pushes, `POST /v1/sync` compares. Both carry
+//! Replication between peers over HTTP: `POST /v1/versions` pushes, `POST /v1/sync` compares. Both carry
 //! [`crate::wire::message`]s in sealed [`frames`].
 //!
-//! This is transport: what to say to whom, and what to make of it, is `core::Replica`'s.
+//! This is transport: `core::Replica` decides what to send to which peer, and handles the responses.
 
 pub mod answer;
 pub mod client;
@@ -9,16 +9,16 @@ pub mod frames;
 
 use crate::core::message::Request;
 
-/// Where writes are pushed to.
+/// The path for pushes.
 pub const PUSH_PATH: &str = "/v1/versions";
 
-/// Where sets are compared.
+/// The path for syncs.
 pub const SYNC_PATH: &str = "/v1/sync";
 
-/// Of bodies between peers.
+/// The content type of bodies between peers.
 pub const CONTENT_TYPE: &str = "application/x-bincode";
 
-/// Where a request goes.
+/// The path of a request.
 #[must_use]
 pub fn path_of(request: &Request) -> &'static str {
     match request {

@@ -59,7 +59,7 @@ fn victim() -> (Cluster, Incarnation) {
     cluster.put(0, "a", "1");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let server = cluster.addresses(0).1.to_string();
-    let them = runtime.block_on(client().who_is_there(&server)).expect("it says who it is").who;
+    let them = runtime.block_on(client().probe(&server)).expect("it says who it is").who;
     (cluster, them)
 }
 
