@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use vwatch::core::store::{Change, Read};
 use vwatch::core::waiters::Due;
 use vwatch::core::{Condition, Genesis, Incarnation, KnownVersion, Name, Stamp, Store, Ticket, Version};
-use vwatch::watch::fair_queue::{FairQueue, Job, Whom};
+use vwatch::watch::fair_queue::{FairQueue, Job, WaitersOf};
 use vwatch::watch::pace::Pace;
 use vwatch::watch::timer_wheel::TimerWheel;
 use vwatch::watch::{ConnectionId, Waiter, Wake};
@@ -46,7 +46,7 @@ fn main() {
         let started = Instant::now();
         let mut tickets: Vec<Ticket> = Vec::with_capacity(WAITERS as usize);
         for index in 0..WAITERS {
-            let waiter = || Waiter::Seated(ConnectionId { event_loop: 0, index });
+            let waiter = || Waiter::Connection(ConnectionId { event_loop: 0, index });
             let Read::Parked { ticket, .. } = store.read(now, &name, &knows, Some(waiter)) else {
                 panic!("parked")
             };
@@ -61,16 +61,16 @@ fn main() {
         let writing = started.elapsed();
         let waiters = due.pop().expect("one list");
         let job = Job { waiters, wake: Wake::Changed { at: started }, started, pace: Pace::NONE };
-        let mut rounds = FairQueue::new(Whom::EventLoop(0));
-        rounds.add(Arc::new(job));
+        let mut jobs = FairQueue::new(WaitersOf::EventLoop(0));
+        jobs.add(Arc::new(job));
         let mut told = 0;
-        while let Some(slice) = rounds.turn(started) {
+        while let Some(slice) = jobs.turn(started) {
             // as an event loop does: one look at the record for the slice, each one's deadline, and all places given up together
             let record = store.get(&name).expect("a record");
             let mut left = Vec::with_capacity(64);
             for (ticket, waiter) in slice.waiters() {
-                let Waiter::Seated(seat) = waiter else { continue };
-                wheel.clear(seat.index);
+                let Waiter::Connection(id) = waiter else { continue };
+                wheel.clear(id.index);
                 left.push(*ticket);
                 told += u32::from(record.last_sync() > Stamp::ZERO);
             }

@@ -32,9 +32,9 @@ pub enum Reading {
 pub struct Parked {
     store: SharedStore,
     ticket: Ticket,
-    bell: oneshot::Receiver<Wake>,
-    /// What is left to ask once the bell has rung. It stands here in place of the record that was held, which would be
-    /// kept in memory for as long as a reader is parked on it.
+    woken: oneshot::Receiver<Wake>,
+    /// The condition once the reader is woken. It is kept in place of the record that was held, which would stay in
+    /// memory as long as a reader is parked on it.
     pub then: Condition,
 }
 
@@ -48,17 +48,17 @@ impl Reads {
     /// Reads, or parks if there is nothing to tell yet and `may_park`.
     #[must_use]
     pub fn read(&self, name: &Name, condition: &Condition, may_park: bool) -> Reading {
-        let mut bell = None;
+        let mut woken = None;
         let waiter = may_park.then_some(|| {
-            let (ring, rung) = Notifier::new();
-            bell = Some(rung);
-            Waiter::Listening(ring)
+            let (notifier, receiver) = Notifier::new();
+            woken = Some(receiver);
+            Waiter::Task(notifier)
         });
         let read = self.read_filled(name, condition, waiter);
-        match (read, bell) {
-            (Read::Parked { ticket, interest, held }, Some(bell)) => {
+        match (read, woken) {
+            (Read::Parked { ticket, interest, held }, Some(woken)) => {
                 let then = condition.clone().after_waiting(interest, held.as_ref());
-                Reading::Parked(Parked { store: self.store.clone(), ticket, bell, then })
+                Reading::Parked(Parked { store: self.store.clone(), ticket, woken, then })
             }
             (Read::Draining, _) => Reading::Draining,
             (Read::LimitReached(limit), _) => Reading::LimitReached(limit),
@@ -67,10 +67,11 @@ impl Reads {
         }
     }
 
-    /// Reads, or parks at `seat` if there is nothing to tell yet. The ticket is to be given up whatever happens.
+    /// Reads, or parks the reader of the connection `id` if there is nothing new yet. The caller must give the ticket
+    /// back in the end.
     #[must_use]
-    pub fn read_seated(&self, name: &Name, condition: &Condition, seat: Option<ConnectionId>) -> Read {
-        self.read_filled(name, condition, seat.map(|seat| move || Waiter::Seated(seat)))
+    pub fn read_on_connection(&self, name: &Name, condition: &Condition, id: Option<ConnectionId>) -> Read {
+        self.read_filled(name, condition, id.map(|id| move || Waiter::Connection(id)))
     }
 
     fn read_filled(
@@ -93,10 +94,10 @@ impl Reads {
 }
 
 impl Parked {
-    /// Waits for the bell.
-    pub async fn rung(&mut self) -> Wake {
-        // a bell is dropped unrung only when the fan-out ends, and then the process does
-        (&mut self.bell).await.unwrap_or(Wake::Drain)
+    /// Waits until the reader is woken.
+    pub async fn woken(&mut self) -> Wake {
+        // the notifier is dropped unused only when the fan-out ends, and then the process does
+        (&mut self.woken).await.unwrap_or(Wake::Drain)
     }
 }
 

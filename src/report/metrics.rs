@@ -42,7 +42,7 @@ pub fn encode(sources: &Sources<'_>, vitals: Vitals, form: Form) -> String {
     }
     let counters = store.fanout().counters();
     m.pending.set(i64::try_from(counters.pending.load(Ordering::Relaxed)).unwrap_or(i64::MAX));
-    set(&m.wakes, counters.rung.load(Ordering::Relaxed));
+    set(&m.wakes, counters.woken.load(Ordering::Relaxed));
     set(&m.stalls, sources.stalls);
     for (reason, lines) in
         [("unread", sources.dropped_lines.unread), ("repeated", sources.dropped_lines.repeated)]

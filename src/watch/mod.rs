@@ -1,5 +1,4 @@
-//! From a change to those who wait for it: what a parked reader is known by, the fan-out that tells them in turn, and
-//! the wheel of their deadlines.
+//! From a change to its watchers: parked readers, the fan-out that wakes them, and the timer wheel of their deadlines.
 
 pub mod fair_queue;
 pub mod fanout;
@@ -11,52 +10,52 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-/// What a parked reader is told.
+/// Why a parked reader is woken.
 #[derive(Clone, Copy, Debug)]
 pub enum Wake {
-    /// What it waits for may have come: look again.
+    /// The change that it waits for may have come: it reads again.
     Changed {
         /// When the change was made.
         at: Instant,
     },
-    /// The node is about to stop: answer with what there is.
+    /// The node is about to stop: it gets the record that stands.
     Drain,
 }
 
-/// A parked reader, as the lists know it.
+/// A parked reader in the lists of waiters.
 #[derive(Debug)]
 pub enum Waiter {
-    /// One whose request is a task of its own, which listens.
-    Listening(Notifier),
-    /// One that is nothing but a place of a fast path.
-    Seated(ConnectionId),
+    /// A reader whose request is a task of its own.
+    Task(Notifier),
+    /// A reader on a connection of the fast path.
+    Connection(ConnectionId),
 }
 
-/// A place in the table of one of the fast path's loops. Which reader has it is known by its ticket.
+/// A connection of the fast path. The ticket of a waiter tells apart the readers that use it one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionId {
-    /// The loop.
+    /// The event loop.
     pub event_loop: u16,
-    /// The place in its table.
+    /// The index in its table.
     pub index: u32,
 }
 
-/// Rung once, to wake a parked reader. A reader that is gone does not hear it, which is fine.
+/// Wakes the task of a parked reader, once. It does nothing if the task is gone.
 #[derive(Debug)]
 pub struct Notifier(Box<Mutex<Option<oneshot::Sender<Wake>>>>);
 
 impl Notifier {
-    /// A bell, and what hears it.
+    /// A notifier, and the receiver for the task.
     #[must_use]
     pub fn new() -> (Self, oneshot::Receiver<Wake>) {
-        let (ring, rung) = oneshot::channel();
-        (Self(Box::new(Mutex::new(Some(ring)))), rung)
+        let (sender, receiver) = oneshot::channel();
+        (Self(Box::new(Mutex::new(Some(sender)))), receiver)
     }
 
-    /// Rings, the first time.
-    pub fn ring(&self, wake: Wake) {
-        if let Some(ring) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            let _ = ring.send(wake);
+    /// Wakes the task. Only the first call has an effect.
+    pub fn notify(&self, wake: Wake) {
+        if let Some(sender) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = sender.send(wake);
         }
     }
 }

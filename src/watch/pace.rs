@@ -1,24 +1,24 @@
-//! How far apart the waiters of one fan-out are woken, so that they do not all come back at once.
+//! The pace of a fan-out: the pause between two wakes, so that the watchers do not all come back at once.
 
 use std::time::Duration;
 
-/// The pace of fan-outs: so much time for each watcher, but never more than so much for all.
+/// The pace of fan-outs: a pause for each watcher, with a bound for the whole fan-out.
 ///
-/// With 10 µs each, one watcher waits for nothing and 100,000 are spread over a second. vwatch draws a random delay
-/// for each instead, which its cap makes the same for most where there are many.
+/// With 10 µs each, a single watcher does not wait, and 100,000 are spread over a second. The Go vwatch draws a random
+/// delay for each watcher; if there are many, its cap makes the delays of most of them the same.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// Time between two watchers.
+    /// Pause between two watchers.
     pub per_watcher: Duration,
-    /// Longest time from the first to the last.
+    /// Longest time from the first to the last watcher.
     pub longest: Duration,
 }
 
 impl Pace {
-    /// Nobody waits.
+    /// No pauses.
     pub const NONE: Self = Self { per_watcher: Duration::ZERO, longest: Duration::ZERO };
 
-    /// A pace at which nobody is woken later than at either.
+    /// The pace that wakes no watcher later than either of the two.
     #[must_use]
     pub fn faster(self, other: Self) -> Self {
         Self {
@@ -27,7 +27,8 @@ impl Pace {
         }
     }
 
-    /// How long after the start the watcher `index` of `count` is woken. Rises with `index`, from zero for the first.
+    /// The time from the start of the fan-out to the wake of watcher `index` of `count`. It rises with `index`, from
+    /// zero.
     #[must_use]
     pub fn delay(&self, index: usize, count: usize) -> Duration {
         if self.longest.is_zero() || self.per_watcher.is_zero() {
@@ -47,14 +48,14 @@ mod tests {
     const PACE: Pace = Pace { per_watcher: Duration::from_micros(10), longest: Duration::from_secs(10) };
 
     #[test]
-    fn one_waits_for_nothing_and_many_are_spread() {
+    fn a_single_watcher_does_not_wait_and_many_are_spread() {
         assert_eq!(PACE.delay(0, 1), Duration::ZERO);
         assert_eq!(PACE.delay(99_999, 100_000), Duration::from_micros(999_990));
         assert_eq!(PACE.delay(50_000, 100_000), Duration::from_micros(500_000));
     }
 
     #[test]
-    fn the_spread_has_an_end_and_stays_even() {
+    fn the_spread_is_bounded_and_even() {
         let count = 4_000_001;
         assert_eq!(PACE.delay(0, count), Duration::ZERO);
         assert_eq!(PACE.delay(2_000_000, count), Duration::from_secs(5));
@@ -62,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn no_pace_no_delay() {
+    fn without_a_pace_there_is_no_delay() {
         assert_eq!(Pace::NONE.delay(99, 100), Duration::ZERO);
         assert_eq!(Pace { longest: Duration::ZERO, ..PACE }.delay(99, 100), Duration::ZERO);
     }

@@ -1,42 +1,42 @@
-//! Deadlines of very many: one coarse wheel, in which each id has at most one.
+//! The timer wheel: deadlines of very many ids, in one coarse wheel; each id has at most one deadline.
 //!
-//! A deadline costs 12 bytes and no timer object; setting, moving and clearing it are O(1). Time is handed in.
+//! A deadline costs 12 bytes and no timer object; setting, moving and clearing it are O(1). Time is passed in.
 
 use std::time::Duration;
 
-/// What time is rounded up to. A deadline is never early, and late by at most one of these and by when
-/// [`TimerWheel::expire`] is next called.
+/// The unit to which deadlines are rounded up. A deadline is never early, and late by at most one tick and the time
+/// until the next call of [`TimerWheel::expire`].
 pub const TICK: Duration = Duration::from_millis(16);
 
-/// Lists in the wheel: one turn takes 65 s. What is due in a later turn is passed over once in each.
+/// Lists in the wheel: one turn takes 65 s. A deadline of a later turn is skipped once in each turn.
 const LISTS: usize = 4096;
 
 /// No id.
 const NONE: u32 = u32::MAX;
 
-/// In place of the id before, of an id that has no deadline.
+/// The value of [`Link::before`] of an id without a deadline.
 const NOWHERE: u32 = u32::MAX - 1;
 
-/// Deadlines are so many ticks ahead at most, which is more than a year: ticks wrap, and are compared by their difference.
+/// Most ticks that a deadline may be ahead, more than a year: ticks wrap, and are compared by their difference.
 const MOST_AHEAD: u64 = 1 << 31;
 
-/// Deadlines by id. Ids are small numbers, such as places in a table: the wheel has room for the greatest one seen.
+/// Deadlines by id. Ids are small numbers, such as indexes of a table: the wheel has room for the greatest id so far.
 #[derive(Debug)]
 pub struct TimerWheel {
     /// First id of each list; a deadline at tick `t` is in list `t % LISTS`.
     lists: Box<[u32]>,
     links: Vec<Link>,
-    /// All ticks up to this one have been expired, as far as the list of the last one was walked.
+    /// All ticks up to this one are expired, except for the rest of the last list if its walk was stopped.
     expired: u64,
-    /// How many deadlines there are.
+    /// The number of deadlines.
     set: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Link {
-    /// Due at this tick, of which the upper bits are left out.
+    /// The tick of the deadline, without its upper bits.
     tick: u32,
-    /// The id before in its list, [`NONE`] for the first one, or [`NOWHERE`] if this id has no deadline.
+    /// The id before in the list, [`NONE`] for the first id, or [`NOWHERE`] if this id has no deadline.
     before: u32,
     after: u32,
 }
@@ -50,13 +50,13 @@ impl Default for TimerWheel {
 }
 
 impl TimerWheel {
-    /// Sets the deadline of `id`, in place of an earlier one. `at` counts from the wheel's beginning.
+    /// Sets the deadline of `id`, and replaces an earlier one. `at` is the time since the start of the wheel.
     ///
-    /// One that is more than a year away never comes, counted from when [`TimerWheel::expire`] or [`TimerWheel::rest`] was last
-    /// told the time.
+    /// A deadline more than a year after the time of the last [`TimerWheel::expire`] or [`TimerWheel::rest`] never
+    /// comes.
     pub fn set(&mut self, id: u32, at: Duration) {
         self.clear(id);
-        // a tick that is being expired now is over, so the next one is the earliest that is still walked whole
+        // the current tick is over, so the next one is the earliest whose list will be walked as a whole
         let tick = ticks_up(at).max(self.expired + 1);
         if tick - self.expired > MOST_AHEAD {
             return;
@@ -74,7 +74,7 @@ impl TimerWheel {
         self.set += 1;
     }
 
-    /// Forgets the deadline of `id`, if it has one.
+    /// Clears the deadline of `id`, if it has one.
     pub fn clear(&mut self, id: u32) {
         let Some(slot) = self.links.get_mut(id as usize) else { return };
         let link = std::mem::replace(slot, UNSET);
@@ -91,14 +91,14 @@ impl TimerWheel {
         self.set -= 1;
     }
 
-    /// Tells the time where there may have been no deadline, and so no reason to look, for however long.
+    /// Sets the time, after the wheel may have had no deadlines and no calls for any time.
     pub fn rest(&mut self, now: Duration) {
         if self.set == 0 {
             self.expired = self.expired.max(ticks_down(now));
         }
     }
 
-    /// Takes ids whose deadline has come into `due`, at most `most` of them. `true` if there may be more.
+    /// Moves ids whose deadline has come to `due`, at most `most` of them. Returns whether there may be more.
     pub fn expire(&mut self, now: Duration, most: usize, due: &mut Vec<u32>) -> bool {
         let last = ticks_down(now);
         let mut room = most;
@@ -106,7 +106,7 @@ impl TimerWheel {
             self.rest(now);
             return false;
         }
-        // one turn walks all lists, however long nobody came by
+        // one turn walks all lists, however long ago the last call was
         let first = (self.expired + 1).max(last.saturating_sub(LISTS as u64 - 1));
         for tick in first..=last {
             let mut id = self.lists[usize::try_from(tick % LISTS as u64).unwrap_or(0)];
@@ -127,8 +127,8 @@ impl TimerWheel {
         false
     }
 
-    /// When [`TimerWheel::expire`] may next have something to do, from the wheel's beginning; never before `expired` ticks
-    /// end. `None` while there is no deadline.
+    /// When to call [`TimerWheel::expire`] next, as time since the start of the wheel. `None` if there are no
+    /// deadlines.
     #[must_use]
     pub fn next(&self) -> Option<Duration> {
         if self.set == 0 {
@@ -142,12 +142,12 @@ impl TimerWheel {
     }
 }
 
-/// Whether a tick, of which the upper bits are left out, is not after `last`: none is [`MOST_AHEAD`] away from it.
+/// Whether a tick without its upper bits is not after `last`. No tick is [`MOST_AHEAD`] ahead of it.
 fn is_over(tick: u32, last: u64) -> bool {
     (last as u32).wrapping_sub(tick) < 1 << 31
 }
 
-/// How many ticks are over.
+/// The number of ticks that are over.
 fn ticks_down(now: Duration) -> u64 {
     u64::try_from(now.as_nanos() / TICK.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -182,8 +182,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against a map of deadlines: none comes early, none is left behind, and none comes twice; from the wheel's
-        /// beginning on, and where its ticks wrap.
+        /// Against a map of deadlines: none comes early, none is lost, and none comes twice; from the start of the wheel, and
+        /// where its ticks wrap.
         #[test]
         fn never_early_and_at_most_a_tick_late(
             begins in prop_oneof![Just(0), (0..2u64).prop_flat_map(|wraps| {
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_far_away_never_comes() {
+    fn a_deadline_that_is_too_far_away_never_comes() {
         for now in [0, (1 << 32) - 7, 1 << 33] {
             let mut wheel = TimerWheel::default();
             wheel.expire(after(now), 1, &mut Vec::new());
@@ -263,7 +263,7 @@ mod tests {
         }
     }
 
-    /// An event loop that nobody connected to for years has deadlines again.
+    /// An event loop without connections for years has deadlines again.
     #[test]
     fn the_wheel_goes_on_after_a_rest_without_an_end() {
         let mut wheel = TimerWheel::default();

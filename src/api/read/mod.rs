@@ -90,7 +90,7 @@ async fn wait(
                 pending.parked(parked.then.clone());
                 jitter = Some(Duration::ZERO);
                 let told = tokio::select! {
-                    told = timeout_at(started + timeout, parked.rung()) => told,
+                    told = timeout_at(started + timeout, parked.woken()) => told,
                     () = disconnect.happened() => return Err(hung_up()),
                 };
                 match told {

@@ -18,7 +18,7 @@ use crate::http::unavailable::{TOO_MANY_CONNECTIONS, reject_at_once};
 use crate::metrics::Limit;
 use crate::node::clock;
 use crate::node::lifecycle::Phase;
-use crate::watch::fair_queue::{FairQueue, SLICE, Slice, Whom};
+use crate::watch::fair_queue::{FairQueue, SLICE, Slice, WaitersOf};
 use crate::watch::timer_wheel::TimerWheel;
 use crate::watch::{Waiter, Wake};
 use crate::wire::error_code::ErrorCode;
@@ -58,7 +58,7 @@ pub(super) struct EventLoop {
     errors: AcceptErrors,
     pub(super) table: Table,
     pub(super) wheel: TimerWheel,
-    rounds: FairQueue,
+    jobs: FairQueue,
     /// Places where something came that is still to be read.
     pub(super) again: Vec<u32>,
     pub(super) closing: bool,
@@ -123,7 +123,7 @@ impl EventLoop {
             errors: AcceptErrors::default(),
             table: Table::default(),
             wheel: TimerWheel::default(),
-            rounds: FairQueue::new(Whom::EventLoop(number)),
+            jobs: FairQueue::new(WaitersOf::EventLoop(number)),
             again: Vec::new(),
             closing: false,
             after: AfterResponse::Keep,
@@ -179,16 +179,16 @@ impl EventLoop {
         self.cache.clear();
         let deadline = self.wheel.next().map(|at| self.origin + at);
         let pause = self.door.as_ref().and_then(|door| door.pause);
-        let next = [deadline, pause, self.rounds.next_due()].into_iter().flatten().min()?;
+        let next = [deadline, pause, self.jobs.next_due()].into_iter().flatten().min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 
     fn take_messages(&mut self) {
         for message in self.inboxes[usize::from(self.number)].take() {
             match message {
-                LoopMessage::Job(job) => self.rounds.add(job),
+                LoopMessage::Job(job) => self.jobs.add(job),
                 LoopMessage::Beat(beat) => beat.answer(),
-                LoopMessage::Hurry(pace) => self.rounds.hurry(self.now, pace),
+                LoopMessage::Hurry(pace) => self.jobs.hurry(self.now, pace),
                 LoopMessage::Connection(stream, permit) => self.welcome(stream, permit),
                 LoopMessage::Close => {
                     self.closing = true;
@@ -203,7 +203,7 @@ impl EventLoop {
 
     /// Accepts connections that wait, for all event loops in turn. `true` if there may be more.
     fn accept(&mut self) -> bool {
-        let most = if self.rounds.is_empty() { ACCEPTS } else { ACCEPTS_BESIDE_WAKES };
+        let most = if self.jobs.is_empty() { ACCEPTS } else { ACCEPTS_BESIDE_WAKES };
         for _ in 0..most {
             let Some(door) = &mut self.door else { return false };
             if door.pause.is_some_and(|until| until <= self.now) {
@@ -272,9 +272,9 @@ impl EventLoop {
     /// Tells those whose change has come, a slice of each name in turn. `true` if there are more.
     fn tell(&mut self) -> bool {
         let mut told = 0;
-        for _ in 0..self.rounds.len() {
+        for _ in 0..self.jobs.len() {
             self.look_at_clock();
-            let Some(slice) = self.rounds.turn(self.now) else { break };
+            let Some(slice) = self.jobs.turn(self.now) else { break };
             told += self.tell_slice(&slice);
             if told >= WAKES {
                 break;
@@ -289,8 +289,8 @@ impl EventLoop {
         let mut look: Option<(Name, Option<Record>)> = None;
         for (ticket, waiter) in slice.waiters() {
             told += 1;
-            let Waiter::Seated(seat) = waiter else { continue };
-            let Some(connection) = self.table.get_mut(seat.index) else { continue };
+            let Waiter::Connection(id) = waiter else { continue };
+            let Some(connection) = self.table.get_mut(id.index) else { continue };
             let reader = match std::mem::replace(&mut connection.state, State::Idle) {
                 State::Parked(reader, its) if its == *ticket => reader,
                 // it was closed or timed out, and another connection has its place
@@ -307,13 +307,13 @@ impl EventLoop {
             };
             let name = reader.name().clone();
             match slice.job.wake {
-                Wake::Changed { at } => self.wake(seat.index, reader, record.as_ref(), self.now - at),
-                Wake::Drain => self.send_home(seat.index, reader, record.as_ref()),
+                Wake::Changed { at } => self.wake(id.index, reader, record.as_ref(), self.now - at),
+                Wake::Drain => self.send_home(id.index, reader, record.as_ref()),
             }
             look = Some((name, record));
         }
         self.shared.node.store.leave(tickets);
-        self.shared.node.store.fanout().counters().told(told as u64);
+        self.shared.node.store.fanout().counters().count_woken(told as u64);
         told
     }
 

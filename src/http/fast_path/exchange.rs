@@ -76,8 +76,8 @@ impl EventLoop {
         let timeout = asked.timeout;
         let pending = PendingRead::new(asked);
         let started = self.elapsed();
-        let seat = (!timeout.is_zero()).then_some(ConnectionId { event_loop: self.number, index: at });
-        match self.shared.node.reads.read_seated(&pending.name, &pending.condition, seat) {
+        let id = (!timeout.is_zero()).then_some(ConnectionId { event_loop: self.number, index: at });
+        match self.shared.node.reads.read_on_connection(&pending.name, &pending.condition, id) {
             Read::Draining => return None,
             Read::LimitReached(limit) => {
                 let response = read::refuse_waiter(&self.shared.node, &pending.name, limit);
@@ -125,8 +125,8 @@ impl EventLoop {
             return;
         }
         let pending = reader.pending();
-        let seat = ConnectionId { event_loop: self.number, index: at };
-        match self.shared.node.reads.read_seated(&pending.name, &pending.condition, Some(seat)) {
+        let id = ConnectionId { event_loop: self.number, index: at };
+        match self.shared.node.reads.read_on_connection(&pending.name, &pending.condition, Some(id)) {
             Read::Answer(record) => self.finish(at, &pending, record.as_ref(), started, form, Some(jitter)),
             Read::Draining => {
                 let response = read::refuse_stopping();

@@ -92,7 +92,7 @@ impl Inbox {
 }
 
 impl fanout::EventLoop for Inbox {
-    fn take_on(&self, job: Arc<Job>) {
+    fn add(&self, job: Arc<Job>) {
         self.put(LoopMessage::Job(job));
     }
 
