@@ -1,13 +1,13 @@
-//! Challenges: what `WWW-Authenticate` says that a server wants to see (RFC 9110 §11.6.1).
+//! Challenges: the authentication that a server requests with `WWW-Authenticate` (RFC 9110 §11.6.1).
 //!
-//! One line may name several schemes, and a comma stands both between challenges and between the parameters of one:
-//! `Basic realm="a", Bearer realm="https://auth/token",service="b"`. What follows a comma belongs to the challenge before
-//! it if a `=` comes behind its first word, and begins another one if not.
+//! One line may have several schemes, and a comma separates both challenges and the parameters of a challenge: `Basic
+//! realm="a", Bearer realm="https://auth/token",service="b"`. The text after a comma belongs to the challenge before it
+//! if a `=` follows its first word; otherwise it begins another challenge.
 
-/// Challenges in one line that are read; those behind them are passed over.
+/// Most challenges of a line that are read; further ones are skipped.
 pub const MAX_CHALLENGES: usize = 32;
 
-/// Parameters of one challenge that are read; those behind them are passed over.
+/// Most parameters of a challenge that are read; further ones are skipped.
 pub const MAX_PARAMETERS: usize = 32;
 
 /// One challenge.
@@ -20,15 +20,15 @@ pub struct Challenge {
 }
 
 impl Challenge {
-    /// The value of a parameter. The first one counts where it stands twice.
+    /// The value of a parameter; the first one if it is repeated.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 }
 
-/// Reads the challenges of one line. Bytes that are not UTF-8 become U+FFFD. From a quote without its end on, nothing more
-/// is read, and the challenge that it stands in is left out.
+/// Reads the challenges of one line. Bytes that are not UTF-8 become U+FFFD. A quote without an end stops the reading,
+/// and its challenge is left out.
 #[must_use]
 pub fn parse_challenges(line: &[u8]) -> Vec<Challenge> {
     let mut challenges: Vec<Challenge> = Vec::new();
@@ -38,7 +38,7 @@ pub fn parse_challenges(line: &[u8]) -> Vec<Challenge> {
         let (word, after) = word(rest);
         if word.is_empty() {
             let Some((_, after)) = rest.split_first() else { break };
-            // a byte that may stand nowhere here
+            // a byte that is not allowed here
             rest = after;
             continue;
         }
@@ -48,7 +48,7 @@ pub fn parse_challenges(line: &[u8]) -> Vec<Challenge> {
                 challenges.pop();
                 break;
             };
-            // one without a scheme before it belongs to none
+            // a parameter without a scheme before it is ignored
             if let Some(current) = challenges.last_mut().filter(|c| c.parameters.len() < MAX_PARAMETERS) {
                 current.parameters.push((lower(word), value));
             }
@@ -69,14 +69,15 @@ fn skip<'a>(text: &'a [u8], what: &[u8]) -> &'a [u8] {
     &text[end..]
 }
 
-/// The token (RFC 9110 §5.6.2) at the start, and what is behind it.
+/// The token (RFC 9110 §5.6.2) at the start, and the rest.
 fn word(text: &[u8]) -> (&[u8], &[u8]) {
     let is_token = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
     let end = text.iter().position(|b| !is_token(b)).unwrap_or(text.len());
     text.split_at(end)
 }
 
-/// What is behind a scheme without its token68, the one value without a name that it may have instead of parameters.
+/// The text behind a scheme without its token68: a value without a name, which a scheme may have in place of
+/// parameters.
 fn skip_token68(text: &[u8]) -> &[u8] {
     let start = skip(text, b" \t");
     let is_of_it = |b: &u8| b.is_ascii_alphanumeric() || b"-._~+/".contains(b);
@@ -86,8 +87,8 @@ fn skip_token68(text: &[u8]) -> &[u8] {
     if is_alone { behind } else { text }
 }
 
-/// A value, quoted or not, and what is behind it; `None` if its quote does not end. One without quotes goes up to the next
-/// comma or space, so that a URL that lacks them is read as it is meant.
+/// A value, quoted or not, and the rest; `None` if its quote does not end. A value without quotes ends at the next
+/// comma or space, so that a URL without quotes is read correctly.
 fn value(text: &[u8]) -> Option<(String, &[u8])> {
     let Some(quoted) = text.strip_prefix(b"\"") else {
         let end = text.iter().position(|b| b", \t".contains(b)).unwrap_or(text.len());
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_broken_takes_away_no_more_than_itself() {
+    fn a_broken_challenge_does_not_affect_the_others() {
         assert_eq!(shown(r#"Basic realm="x", Bearer realm="open"#), ["basic realm=x"]);
         assert_eq!(shown(r#"Basic realm="x\"#), Vec::<String>::new());
         assert_eq!(shown("realm=x, Basic"), ["basic"]);

@@ -1,79 +1,79 @@
-//! How a node sees its group, as `GET /v1/cluster` tells it in JSON.
+//! The view of a node on its cluster: the JSON of `GET /v1/cluster`.
 //!
-//! Keys are in `snake_case`; for a release the old spelling, with dashes, stands beside each, and both are read. Fields
-//! that a version does not know are skipped, and those that are missing read as nothing, so that a command line of
-//! another version than the node's can show what both know.
+//! Keys are in `snake_case`; for a release the old spelling, with dashes, stands beside each, and both are read.
+//! Unknown fields are skipped, and missing ones have their default, so that a command line of another version than the
+//! node's can show all fields that both know.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Result, Value};
 
 use super::spelling;
 
-/// All of it.
+/// The whole view.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Cluster {
-    /// Who is asked.
+    /// The node that answers.
     pub node: ThisNode,
-    /// What gossip knows of the others.
+    /// The other nodes that gossip knows.
     pub members: Members,
-    /// What DNS says.
+    /// The seeds and their addresses.
     pub discovery: Discovery,
-    /// Whether the ways to count the nodes come to the same.
+    /// Whether discovery, gossip and requests see the same nodes.
     pub agreement: Agreement,
-    /// Which versions of the peer protocol are spoken.
+    /// The versions of the peer protocol.
     pub protocol: Protocol,
-    /// What fills it, if something does.
+    /// The fill; `None` without an upstream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fill: Option<Fill>,
 }
 
 impl Cluster {
-    /// Writes it.
+    /// Writes the JSON.
     ///
     /// # Errors
-    /// Only if `serde_json` fails, which it does for none.
+    /// If `serde_json` fails, which it does for no view.
     pub fn to_json(&self) -> Result<String> {
         serde_json::to_string(&spelling::with_old(serde_json::to_value(self)?))
     }
 
-    /// Reads it.
+    /// Reads the JSON.
     ///
     /// # Errors
-    /// If it is no JSON, or a field is not what it should be.
+    /// If the text is no JSON, or a field has a wrong type.
     pub fn parse(json: &[u8]) -> Result<Self> {
         serde_json::from_value(spelling::to_new(serde_json::from_slice::<Value>(json)?))
     }
 }
 
-/// Which versions of the peer protocol are spoken.
+/// The versions of the peer protocol.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Protocol {
     /// The oldest and the newest version that this node speaks.
     pub own: (u8, u8),
-    /// The highest version that every live member speaks, this node included; `None` if there is none, or if a live member
-    /// cannot be understood. What needs a later version waits until every member is upgraded.
+    /// The highest version that every live member speaks, this node included; `None` if there is none, or if a live
+    /// member cannot be understood. A feature that needs a later version waits until every member is upgraded.
     pub common: Option<u8>,
 }
 
-/// How a node is filled from its upstream.
+/// The state of the fill from an upstream.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Fill {
-    /// Nodes between this one and the source: 1 behind a leader, 0 where it asks the source itself.
+    /// Nodes between this one and the source: 1 behind a leader, 0 if it asks the source itself.
     pub tier: usize,
-    /// Names that are filled, and how many may be.
+    /// The number of names that are filled.
     pub names: usize,
-    /// See `names`.
+    /// The most names that may be filled.
     pub max_names: usize,
-    /// For how long nobody has answered, ms; `None` while somebody does.
+    /// For how long no upstream has answered, ms; `None` while one answers.
     pub cut_off_ms: Option<u64>,
     /// Each URL of `--fill-from`.
     pub upstreams: Vec<Upstream>,
 }
 
-/// How one URL of `--fill-from` is.
+/// The state of one URL of `--fill-from`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Upstream {
@@ -91,126 +91,128 @@ pub struct Upstream {
 pub struct ThisNode {
     /// `--node-id`.
     pub node_id: String,
-    /// Which process it is, 16 hex digits.
+    /// Id of its process, 16 hex digits.
     pub incarnation: String,
-    /// `ready`, `joining` or `clock in doubt`: whether it takes reads and writes, none, or reads only.
+    /// Its readiness: `ready` (it answers reads and writes), `joining` (it rejects both) or `clock in doubt` (it
+    /// answers reads only).
     pub standing: String,
-    /// `joining`, `ready` or `leaving`, as it is gossiped.
+    /// Its node state: `joining`, `ready` or `leaving`.
     pub state: String,
     /// `--region`.
     pub region: String,
     /// Version of the program.
     pub version: String,
-    /// The oldest and the newest protocol between peers that it speaks.
+    /// The oldest and the newest version of the peer protocol that it speaks.
     pub protocol: (u8, u8),
-    /// Where it listens for readers.
+    /// The address of its client port.
     pub client: String,
-    /// Where peers reach it.
+    /// The address at which peers reach its server port.
     pub server: String,
-    /// Where peers gossip to; `None` if it replicates with nobody.
+    /// The address at which peers reach its gossip; `None` if it has no peers.
     pub gossip: Option<String>,
     /// Names with a value.
     pub values: usize,
-    /// Names that were deleted and are still remembered.
+    /// The number of tombstones.
     pub tombstones: usize,
     /// Bytes of all records.
     pub bytes: usize,
-    /// How its set stands.
+    /// The state of its set.
     pub set: SetMark,
     /// Id of the key that it seals with; `None` without a secret.
     pub seal_key: Option<String>,
 }
 
-/// How a set stands: two are the same if digest and genesis are.
+/// The state of a set: two sets are equal if digest and genesis are.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SetMark {
-    /// Records, tombstones too.
+    /// The number of records, with tombstones.
     pub records: u64,
-    /// Digest of all of them, 32 hex digits.
+    /// Digest of all records, 32 hex digits.
     pub digest: String,
-    /// Tombstones below this are dropped, µs since 1970.
+    /// The GC horizon, µs since 1970.
     pub horizon: u64,
-    /// When and how the set began; `None` while joining.
+    /// The genesis of the set; `None` while joining.
     pub genesis: Option<Genesis>,
 }
 
-/// When a set began.
+/// The genesis of a set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Genesis {
-    /// µs since 1970.
+    /// The start of the set, µs since 1970.
     pub started: u64,
-    /// Begun alone because all others were silent; any other genesis wins over it.
+    /// Whether a node made it alone, because other nodes were silent; any other genesis wins over it.
     pub provisional: bool,
-    /// Id of its key, 16 hex digits, which says nothing about the key.
+    /// Id of its key, 16 hex digits; the key cannot be computed from it.
     pub key_id: String,
 }
 
-/// What gossip knows. Each list has [`MOST`] at most.
+/// The members that gossip knows. Each list has [`MOST`] at most.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Members {
-    /// Who is there, the node itself aside.
+    /// Live members, without the node itself.
     pub live: Vec<Member>,
-    /// Who was there in the last 15 minutes.
+    /// Members that died or left in the last 15 minutes.
     pub dead: Vec<Member>,
-    /// Who is there and cannot be understood.
+    /// Live members whose values cannot be read.
     pub unreadable: Vec<Unreadable>,
-    /// Members of the group that are neither live, nor left, nor followed by a newer process: they hold the horizon.
+    /// The number of members that are away: neither live, nor left, nor followed by a newer process. They hold the
+    /// horizon.
     pub away: usize,
 }
 
 /// Longest list in a report.
 pub const MOST: usize = 1024;
 
-/// A member, by what it says of itself and by what came of asking it.
+/// A member: its node info, and the result of requests to it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Member {
-    /// Its node id, cut to what is gossiped.
+    /// Its node id, cut to the length that is gossiped.
     pub node_id: String,
-    /// Which process it is, 16 hex digits.
+    /// Id of its process, 16 hex digits.
     pub incarnation: String,
     /// `joining`, `ready` or `leaving`.
     pub state: String,
-    /// Where it is.
+    /// Its region.
     pub region: String,
-    /// The oldest and the newest protocol between peers that it speaks.
+    /// The oldest and the newest version of the peer protocol that it speaks.
     pub protocol: (u8, u8),
-    /// The version of it in which this node asks the member; `None` if they have none in common: then it is not asked.
+    /// The version of requests to the member; `None` if the two nodes have none in common: then there are no requests.
     pub common_protocol: Option<u8>,
-    /// Where it is reached.
+    /// The address at which peers reach its server port.
     pub server: String,
-    /// Where it is gossiped to.
+    /// The address at which peers reach its gossip.
     pub gossip: String,
-    /// How its set stands.
+    /// The state of its set.
     pub set: SetMark,
-    /// Whether that is the same as ours.
+    /// Whether its set is equal to ours.
     pub same_set: bool,
     /// Id of the key that it seals with.
     pub seal_key: Option<String>,
-    /// How long ago it was last heard of, ms.
+    /// Time since its last heartbeat, ms.
     pub heartbeat_age_ms: u64,
-    /// Writes of ours that it has yet to acknowledge; `None` if it is not live.
+    /// The number of our writes that it has not acknowledged; `None` if it is not live.
     pub lag: Option<u64>,
-    /// It may lack writes that will not be pushed again: a sync has to find them.
+    /// Whether it needs repair: it may lack writes that no push will bring.
     pub dirty: Option<bool>,
-    /// How far its clock is ahead of ours, µs, if that is known.
+    /// How far its clock is ahead of ours, µs; `None` while it is not known.
     pub clock_offset_us: Option<i64>,
-    /// How long ago it last answered a request, ms.
+    /// Time since it last answered a request, ms.
     pub answered_ms_ago: Option<u64>,
-    /// What went wrong when it was last asked.
+    /// Why the last request to it failed.
     pub error: Option<String>,
 }
 
-/// A live member whose words are not understood.
+/// A live member whose values cannot be read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Unreadable {
-    /// Where it is gossiped to.
+    /// The address at which peers reach its gossip.
     pub gossip: String,
-    /// Why.
+    /// Why its values cannot be read.
     pub error: String,
 }
 
@@ -246,7 +248,8 @@ pub struct Seed {
 pub struct Address {
     /// The address.
     pub address: String,
-    /// `this node`, `member`, `answers` (no live member yet or any more), `silent`, `unusable` (IPv6 from an IPv4 socket).
+    /// `this node`, `member`, `answers` (no live member yet or any more), `silent`, `unusable` (IPv6 from an IPv4
+    /// socket).
     pub is: String,
     /// Node id or incarnation of the process there.
     pub node: Option<String>,
@@ -254,19 +257,19 @@ pub struct Address {
     pub why: Option<String>,
 }
 
-/// Three ways to count the nodes, this one among them.
+/// Three counts of the nodes, with this one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Agreement {
-    /// Discovery names so many.
+    /// The nodes that discovery names.
     pub dns: usize,
-    /// Gossip sees so many.
+    /// The nodes that gossip sees.
     pub gossip: usize,
-    /// So many answer requests.
+    /// The nodes that answer requests.
     pub data: usize,
-    /// They are the same nodes, and there is nothing to put right.
+    /// Whether they are the same nodes, and there is no problem.
     pub agree: bool,
-    /// What is not as it should be, and what to do about it.
+    /// The problems, and what to do about each.
     pub sentences: Vec<String>,
 }
 

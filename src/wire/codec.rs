@@ -1,7 +1,7 @@
-//! How values become bytes between peers: bincode 2, in its standard configuration, with a limit.
+//! The encoding of values between peers: bincode 2, in its standard configuration, with a limit.
 //!
-//! The only file that knows bincode, so that it can be replaced. Only numbers and slices are left to it; how they make
-//! up a message is written out in `message.rs`, where each length is checked before anything is allocated for it.
+//! This is the only file that uses bincode, so that it can be replaced. It encodes numbers and slices only;
+//! `message.rs` has the layout of each message, and checks each length before it allocates memory for it.
 
 use std::fmt;
 
@@ -14,27 +14,27 @@ use crate::core::limits::MAX_MESSAGE_BYTES;
 const CONFIG: Configuration<LittleEndian, Varint, Limit<MAX_MESSAGE_BYTES>> =
     bincode::config::standard().with_limit::<MAX_MESSAGE_BYTES>();
 
-/// Why bytes are not a message. Nothing was allocated for a length that is not backed by bytes.
+/// Why bytes are not a message. No memory was allocated for a length without its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecodeError {
-    /// They end too early, or a number is not one.
+    /// They end too early, or a number is malformed.
     Malformed,
-    /// More of something than a message may have.
+    /// A list or the message is too long.
     TooMuch {
-        /// How many, or how many bytes.
+        /// The number of items, or of bytes.
         found: usize,
         /// The limit.
         limit: usize,
     },
-    /// A message of a protocol version that is not spoken here.
+    /// The message has a protocol version that this node does not speak.
     Version(u8),
-    /// A message of a kind that is not known here, in a version that is spoken.
+    /// The message has a version that this node speaks, and a kind that it does not know.
     Kind(u8),
-    /// A value that its type does not know.
+    /// A value that its type does not have.
     Unknown(&'static str),
-    /// Bytes after the end.
+    /// There are bytes after the end.
     Trailing {
-        /// How many.
+        /// The number of these bytes.
         bytes: usize,
     },
 }
@@ -104,7 +104,7 @@ impl Writer {
         self.put(value);
     }
 
-    /// What was written.
+    /// The encoded bytes.
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
         self.0.0
@@ -116,7 +116,7 @@ impl Writer {
 pub struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    /// Of a message.
+    /// A reader of a message.
     ///
     /// # Errors
     /// If it is longer than [`MAX_MESSAGE_BYTES`].
@@ -137,7 +137,7 @@ impl<'a> Reader<'a> {
     /// One byte.
     ///
     /// # Errors
-    /// If there is none.
+    /// If the message ends before it.
     pub fn byte(&mut self) -> Result<u8, DecodeError> {
         self.take()
     }
@@ -145,7 +145,7 @@ impl<'a> Reader<'a> {
     /// As [`Writer::number`].
     ///
     /// # Errors
-    /// If there is none.
+    /// If the message ends before it.
     pub fn number(&mut self) -> Result<u64, DecodeError> {
         self.take()
     }
@@ -153,7 +153,7 @@ impl<'a> Reader<'a> {
     /// As [`Writer::fixed`].
     ///
     /// # Errors
-    /// If there is none.
+    /// If the message ends before it.
     pub fn fixed(&mut self) -> Result<u64, DecodeError> {
         self.take().map(u64::from_le_bytes)
     }
@@ -161,7 +161,7 @@ impl<'a> Reader<'a> {
     /// As [`Writer::wide`].
     ///
     /// # Errors
-    /// If there is none.
+    /// If the message ends before it.
     pub fn wide(&mut self) -> Result<u128, DecodeError> {
         self.take().map(u128::from_le_bytes)
     }
@@ -169,7 +169,7 @@ impl<'a> Reader<'a> {
     /// As [`Writer::bytes`], borrowed from the message.
     ///
     /// # Errors
-    /// If they are not there, or more than `limit`.
+    /// If they are missing, or more than `limit`.
     pub fn bytes(&mut self, limit: usize) -> Result<&'a [u8], DecodeError> {
         let bytes: &'a [u8] = self.take()?;
         if bytes.len() > limit {
@@ -178,10 +178,10 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
-    /// How many things follow that take at least `least_bytes` each: a count for which it is safe to allocate.
+    /// The number of items that follow, with at least `least_bytes` each: it is safe to allocate memory for that many.
     ///
     /// # Errors
-    /// If there are more than `limit`, or more than the rest of the message has room for.
+    /// If there are more than `limit`, or more than the rest of the message can hold.
     pub fn count(&mut self, limit: usize, least_bytes: usize) -> Result<usize, DecodeError> {
         let found = usize::try_from(self.number()?).unwrap_or(usize::MAX);
         let room = self.0.len() / least_bytes.max(1);
@@ -194,7 +194,7 @@ impl<'a> Reader<'a> {
     /// Ends the message.
     ///
     /// # Errors
-    /// If something is left.
+    /// If there are bytes left.
     pub fn end(self) -> Result<(), DecodeError> {
         if self.0.is_empty() { Ok(()) } else { Err(DecodeError::Trailing { bytes: self.0.len() }) }
     }

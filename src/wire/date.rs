@@ -1,4 +1,4 @@
-//! HTTP dates: stamps as they stand in `Last-Modified`, to the second.
+//! HTTP dates: stamps in the form of `Last-Modified`, to the second.
 
 use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};
@@ -7,12 +7,12 @@ use httpdate::HttpDate;
 
 use crate::core::Stamp;
 
-/// A stamp as an RFC 1123 date in GMT: `Thu, 13 Mar 2025 03:48:12 GMT`. What is below a second is cut off.
+/// A stamp as an RFC 1123 date in GMT: `Thu, 13 Mar 2025 03:48:12 GMT`. Fractions of a second are cut off.
 pub fn http_date(stamp: Stamp) -> impl fmt::Display {
     HttpDate::from(UNIX_EPOCH + Duration::from_micros(stamp.micros()))
 }
 
-/// Reads a date of any of the three forms that HTTP knows (RFC 9110 §5.6.7), from 1970 on.
+/// Reads a date in any of the three forms of HTTP (RFC 9110 §5.6.7), from 1970 on.
 #[must_use]
 pub fn parse_http_date(text: &str) -> Option<Stamp> {
     let since_epoch = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;

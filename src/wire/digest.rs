@@ -1,9 +1,9 @@
 //! Digests of content as registries write them: `sha256:` and 64 hex digits (OCI image specification, "Digests").
 
-/// Hex digits of a digest of an algorithm that is not known here, at least.
+/// Least number of hex digits of a digest of an unknown algorithm.
 const FEWEST_DIGITS: usize = 32;
 
-/// Longest digest, in bytes: each is a version, and those are no longer.
+/// Longest digest, in bytes: a digest is used as a version, and versions are not longer.
 const MAX_BYTES: usize = crate::core::limits::MAX_VERSION_BYTES;
 
 /// Whether a text is a digest: an algorithm, a colon, and hex digits, as many as the algorithm has.
@@ -19,7 +19,7 @@ pub fn is_digest(text: &str) -> bool {
     is_algorithm(algorithm) && is_hex && has_its_length && text.len() <= MAX_BYTES
 }
 
-/// Whether a text begins as a digest does, so that it is meant as one.
+/// Whether a text is a digest, or begins like one and so is meant as one.
 #[must_use]
 pub fn is_meant_as_digest(text: &str) -> bool {
     is_digest(text) || ["sha256:", "sha512:"].iter().any(|algorithm| text.starts_with(algorithm))

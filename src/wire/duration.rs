@@ -7,13 +7,13 @@ use std::time::Duration;
 /// Why a text is not a duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DurationError {
-    /// It has a minus sign; Go knows negative durations, no setting here has a use for one.
+    /// It has a minus sign; Go accepts negative durations, but no setting needs one.
     Negative,
     /// A number without unit, which could mean anything.
     NoUnit,
     /// Longer than 2^63 - 1 ns, about 292 years: Go's longest.
     TooLong,
-    /// Not of the form at all.
+    /// It does not have the form of a duration.
     Malformed,
 }
 
@@ -33,10 +33,10 @@ impl std::error::Error for DurationError {}
 /// Reads a duration as Go's `time.ParseDuration` does, but none below zero.
 ///
 /// One or more decimal numbers, each with an optional fraction and a unit of `ns`, `us`, `µs`, `ms`, `s`, `m` or `h`.
-/// `0` alone needs no unit. What lies below a nanosecond is cut off.
+/// `0` alone needs no unit. Fractions of a nanosecond are cut off.
 ///
 /// # Errors
-/// Says what is wrong with the text; see [`DurationError`].
+/// If the text is no such duration; see [`DurationError`].
 pub fn parse(text: &str) -> Result<Duration, DurationError> {
     let (negative, unsigned) = match text.strip_prefix('-') {
         Some(unsigned) => (true, unsigned),
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_wrong() {
+    fn each_mistake_has_its_error() {
         use DurationError::{Malformed, Negative, NoUnit, TooLong};
         for (text, error) in [
             ("", Malformed),
@@ -213,7 +213,8 @@ mod tests {
         }
     }
 
-    /// A sign was once taken off by a call for each, and a request line is long enough to overflow the stack.
+    /// An earlier version removed each sign with a recursive call, and a request line is long enough to overflow the
+    /// stack.
     #[test]
     fn any_number_of_signs_is_one_mistake() {
         for sign in ["-", "+"] {

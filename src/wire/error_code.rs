@@ -1,11 +1,12 @@
-//! The machine-readable codes of errors, in the header `X-Vwatch-Error`. The text of an error may change; its code does not.
+//! The machine-readable codes of errors, in the header `X-Vwatch-Error`. The text of an error may change; its code does
+//! not.
 
-/// Why a request was not done.
+/// Why a request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorCode {
     /// The request is malformed.
     BadRequest,
-    /// The name is malformed, or none that the upstream has a path for.
+    /// The name is malformed, or the upstream has no path for it.
     BadName,
     /// A parameter is malformed, unknown or repeated.
     BadParameter,
@@ -17,39 +18,39 @@ pub enum ErrorCode {
     StampTooOld,
     /// The request shows no proof that it is from a peer of this cluster.
     NotAPeer,
-    /// There is no value under this name, and never was as far as the node knows.
+    /// The name has no value, and never had one as far as the node knows.
     NotFound,
     /// This port has no such path.
     NoSuchPath,
-    /// The node was not started for this: without upstream, or without peers.
+    /// The node was started without this feature: without an upstream, or without peers.
     NotEnabled,
     /// The path does not take this method.
     MethodNotAllowed,
     /// The body did not arrive in time.
     BodyTooSlow,
-    /// The node holds less than the reader has seen.
+    /// The record that the node holds is older than what the reader has seen.
     WouldGoBack,
-    /// A newer write stands.
+    /// A newer record stands.
     Older,
     /// The same version stands with other data.
     Contradicts,
     /// The name was deleted.
     Deleted,
-    /// The body, or the number of things in it, is over its limit.
+    /// The body, or the number of items in it, is over its limit.
     TooLarge,
     /// The name is longer than `--name-limit-bytes`, or the request target than any name.
     NameTooLong,
-    /// The content type is none that this path takes.
+    /// This path does not accept the content type.
     WrongContentType,
     /// The request head, or the number of its fields, is over its limit.
     HeadTooLarge,
-    /// The node made a mistake.
+    /// There is a bug in the node.
     Internal,
-    /// The request asks for a part of HTTP that the node does not have.
+    /// The request needs a part of HTTP that the node does not implement.
     NotImplemented,
     /// The upstream fails.
     UpstreamFails,
-    /// The upstream answers something that cannot be used.
+    /// The answer of the upstream cannot be used.
     UpstreamUnusable,
     /// The node has no complete set yet.
     Joining,
@@ -57,7 +58,7 @@ pub enum ErrorCode {
     Stopping,
     /// A part of the node stands still.
     Stalled,
-    /// The node's clock is not trusted, so that it takes no writes.
+    /// The node does not trust its clock, so it rejects writes.
     ClockInDoubt,
     /// The port holds as many connections as it may.
     TooManyConnections,
@@ -135,7 +136,7 @@ impl ErrorCode {
         TABLE[self as usize].2
     }
 
-    /// The code that this is the text of; `None` for a code of a newer version.
+    /// The code with this text; `None` for a code of a newer version.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Self::all().find(|code| code.as_str() == text)
@@ -147,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_code_is_read_as_it_is_written_and_stands_once() {
+    fn each_code_is_read_as_it_is_written_and_occurs_once() {
         for (row, code) in ErrorCode::all().enumerate() {
             assert_eq!(code as usize, row, "the table has the order of the variants");
             assert_eq!(ErrorCode::parse(code.as_str()), Some(code));

@@ -1,16 +1,16 @@
-//! Entity tags: versions as they stand in `ETag`, `If-None-Match` and `?version=`.
+//! Entity tags: versions in the form of `ETag`, `If-None-Match` and `?version=`.
 
 use std::fmt;
 
 use crate::core::{KnownVersion, Version, VersionError};
 
-/// Reads a single tag as vwatch does: with or without its quotes. A weak mark (`W/"v"`) is let through where a reader
-/// says what it knows, since versions are compared weakly there.
+/// Reads a single tag like the Go vwatch: with or without its quotes. A weak mark (`W/"v"`) is accepted if a reader
+/// names the version that it knows, since versions are compared weakly there.
 ///
-/// `Ok(None)` if nothing is left without the quotes.
+/// `Ok(None)` if the text without quotes is empty.
 ///
 /// # Errors
-/// If what is left is not a version.
+/// If the text without quotes is not a version.
 pub fn parse_tag(bytes: &[u8], weak_allowed: bool) -> Result<Option<Version>, VersionError> {
     let strong = match bytes.strip_prefix(b"W/") {
         Some(rest) if weak_allowed && rest.starts_with(b"\"") => rest,
@@ -21,7 +21,7 @@ pub fn parse_tag(bytes: &[u8], weak_allowed: bool) -> Result<Option<Version>, Ve
     if bare.is_empty() { Ok(None) } else { Version::new(bare).map(Some) }
 }
 
-/// Most versions that a reader may say it knows: each is compared under the node's lock.
+/// Most versions that a reader may name: each is compared under the node's lock.
 pub const MAX_TAGS: usize = 64;
 
 /// Why lines are no list of tags.
@@ -46,9 +46,9 @@ impl fmt::Display for TagsError {
 
 impl std::error::Error for TagsError {}
 
-/// Reads the lines of `If-None-Match`: `*`, or a list of tags, weak ones allowed, quotes not insisted on.
+/// Reads the lines of `If-None-Match`: `*`, or a list of tags; weak tags and tags without quotes are accepted.
 ///
-/// The empty tag `""` matches no version and is passed over. `*` beside tags counts as `*`.
+/// The empty tag `""` matches no version and is skipped. `*` beside tags counts as `*`.
 ///
 /// # Errors
 /// If one of the tags is not a version, or there are more than [`MAX_TAGS`].
@@ -72,7 +72,7 @@ pub fn parse_if_none_match<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Result<
     Ok(if any { KnownVersion::Current } else { KnownVersion::AnyOf(versions) })
 }
 
-/// Splits off the first tag of a list. A comma within quotes belongs to its tag.
+/// Takes the first tag from a list. A comma within quotes belongs to its tag.
 fn split_tag(list: &[u8]) -> (&[u8], &[u8]) {
     let mut quoted = false;
     let end = list.iter().position(|&b| {

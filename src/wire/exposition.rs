@@ -21,8 +21,8 @@ impl Form {
         }
     }
 
-    /// The form that `Accept` asks for. `OpenMetrics` is for those who name it, at least as much as the other; everybody else
-    /// gets text, as from Prometheus' own libraries.
+    /// The form that `Accept` asks for. A client gets `OpenMetrics` if it names it with at least the weight of the text
+    /// form; any other client gets the text form, as with Prometheus' own libraries.
     #[must_use]
     pub fn accepted<'a>(accept: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let (mut text, mut open_metrics) = (0, 0);
@@ -44,18 +44,18 @@ impl Form {
     }
 }
 
-/// A weight between 0 and 1, in thousandths; 0 for what is none.
+/// A weight between 0 and 1, in thousandths; 0 if the text is no weight.
 fn thousandths(weight: &[u8]) -> u32 {
     let weight: Option<f64> = std::str::from_utf8(weight).ok().and_then(|text| text.parse().ok());
     weight.filter(|weight| (0.0..=1.0).contains(weight)).map_or(0, |weight| (weight * 1000.0) as u32)
 }
 
-/// Turns metrics in the form of `OpenMetrics` into Prometheus text: there, a counter goes by the name of its samples, and units
-/// and an end are not said.
+/// Converts metrics from `OpenMetrics` to Prometheus text: there, a counter has the name of its samples, and there are
+/// no units and no end mark.
 #[must_use]
 pub fn to_text(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len());
-    // the help of a metric comes before its type, which its name depends on
+    // the help of a metric comes before its type, and its name depends on the type
     let mut help = None;
     for line in open_metrics.lines() {
         if let Some(rest) = line.strip_prefix("# HELP ") {
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_names_the_newer_form_gets_it_unless_the_older_one_is_preferred() {
+    fn a_client_that_names_the_newer_form_gets_it_unless_it_prefers_the_older_one() {
         let prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,\
                           text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
         for (accept, form) in [

@@ -1,16 +1,16 @@
 //! Where each request of an HTTP/1.1 connection ends, read strictly.
 //!
-//! The HTTP library is lenient where RFC 9112 lets it be. A proxy in front of the node may read the same bytes in another
-//! way; then what is a body to the one is a request to the other. So the bytes are checked before the library sees them,
-//! and all that two readers might take differently is refused. What the library refuses by itself (white space before a
-//! colon, folded lines, signs in a chunk size) is left to it: that ends the connection, too.
+//! The HTTP library is lenient where RFC 9112 allows it. A proxy in front of the node may read the same bytes in
+//! another way; then a body for the one is a request for the other. So the bytes are checked before the library gets
+//! them, and all that two programs may read differently is rejected. The library itself rejects some faults (white
+//! space before a colon, folded lines, signs in a chunk size); that ends the connection, too.
 
 use std::fmt;
 
-/// So much of a line is looked at, in bytes. The lines that say how long a body is are shorter.
+/// Bytes of a line that are checked. The lines with the length of a body are shorter.
 const KEPT: usize = 128;
 
-/// Why a message is refused.
+/// Why a message is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Problem {
     /// A line ends with LF alone.
@@ -25,12 +25,12 @@ pub enum Problem {
     BadCoding,
     /// `Transfer-Encoding` names another coding before `chunked`.
     UnknownCoding,
-    /// A chunk does not begin with its length, or does not end with it.
+    /// A chunk does not begin with its length, or does not end after it.
     BadChunk,
 }
 
 impl Problem {
-    /// The status of the refusal.
+    /// The HTTP status of the error.
     #[must_use]
     pub fn status(self) -> u16 {
         if self == Self::UnknownCoding { 501 } else { 400 }
@@ -62,11 +62,11 @@ impl std::error::Error for Problem {}
 /// What is wrong with the bytes that were checked, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// So many of the bytes come before the line with the problem.
+    /// The number of bytes before the line with the problem.
     pub passed: usize,
-    /// What is wrong.
+    /// The problem.
     pub problem: Problem,
-    /// It is in the head of a request, and not in a body.
+    /// Whether it is in the head of a request, and not in a body.
     pub is_in_head: bool,
 }
 
@@ -80,34 +80,34 @@ pub struct Framing {
     head_bytes: usize,
 }
 
-/// What comes next.
+/// The part of a request that comes next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum At {
-    /// The first line of a request, and before it perhaps empty lines, which are passed over (RFC 9112, 2.2).
+    /// The first line of a request; empty lines before it are skipped (RFC 9112, 2.2).
     #[default]
     Start,
     /// A field of the head, or its end.
     Fields,
-    /// So many bytes of a body.
+    /// This many bytes of a body.
     Body(u64),
     /// The line with the length of a chunk.
     ChunkSize,
-    /// So many bytes of a chunk.
+    /// This many bytes of a chunk.
     Chunk(u64),
     /// The end of the line behind a chunk.
     ChunkEnd,
-    /// A field behind the last chunk, or the end of them.
+    /// A field behind the last chunk, or the end of these fields.
     Trailers,
 }
 
 impl Framing {
-    /// How many bytes there are of a head that is not whole yet.
+    /// The number of bytes of an incomplete head.
     #[must_use]
     pub fn head_bytes(&self) -> usize {
         self.head_bytes
     }
 
-    /// Whether all requests so far are whole: what comes next begins another one.
+    /// Whether all requests so far are complete: the next byte begins another one.
     #[must_use]
     pub fn is_between_requests(&self) -> bool {
         self.at == At::Start && self.line.length == 0
@@ -116,7 +116,7 @@ impl Framing {
     /// Checks the next bytes, however they are cut.
     ///
     /// # Errors
-    /// The first [`Fault`]. Nothing behind it can be understood, so the connection has to end.
+    /// The first [`Fault`]. The bytes behind it cannot be read, so the connection has to end.
     pub fn check(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         let mut done = 0;
         while done < bytes.len() {
@@ -153,7 +153,7 @@ impl Framing {
         let line = std::mem::take(&mut self.line);
         let text = match (line.text(), self.at) {
             (Some(text), _) => text,
-            // an empty line before a request may be a bare one: it says nothing
+            // an empty line before a request may end with LF alone: it has no meaning
             (None, At::Start) if line.length == 0 => &[],
             (None, _) => return Err(Problem::BareLineFeed),
         };
@@ -178,7 +178,7 @@ impl Framing {
         Ok(())
     }
 
-    /// What follows the head.
+    /// The part that follows the head.
     fn body(&mut self) -> At {
         self.head_bytes = 0;
         match (std::mem::take(&mut self.is_chunked), self.length.take()) {
@@ -234,7 +234,7 @@ fn coding(value: &[u8]) -> Result<(), Problem> {
     }
 }
 
-/// The length of a chunk; what is behind it (RFC 9112, 7.1.1) says nothing to the node.
+/// The length of a chunk; the node ignores chunk extensions (RFC 9112, 7.1.1).
 fn chunk_size(line: &[u8]) -> Option<u64> {
     let digits = line.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(line.len());
     if !matches!(line.get(digits), None | Some(b';' | b' ' | b'\t'))
@@ -245,7 +245,7 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
     u64::from_str_radix(std::str::from_utf8(&line[..digits]).ok()?, 16).ok()
 }
 
-/// A line as it comes, up to where it ends.
+/// A line as it arrives, up to its end.
 #[derive(Clone, Debug)]
 struct LineBuffer {
     kept: [u8; KEPT],
@@ -270,7 +270,7 @@ impl LineBuffer {
         self.ends_with_cr = *last == b'\r';
     }
 
-    /// Its beginning, without the CR; `None` if there is no CR.
+    /// The beginning of the line, without the CR; `None` if there is no CR.
     fn text(&self) -> Option<&[u8]> {
         self.ends_with_cr.then(|| &self.kept[..(self.length - 1).min(KEPT)])
     }
@@ -302,7 +302,7 @@ mod tests {
     const LINE: &str = "PUT /v1/versions/n HTTP/1.1\r\nHost: x\r\n";
 
     #[test]
-    fn takes_requests_behind_one_another_whatever_their_bodies_are() {
+    fn requests_after_one_another_are_accepted_whatever_their_bodies_are() {
         let bodies = [
             "\r\n".to_owned(),
             "Content-Length: 0\r\n\r\n".to_owned(),
@@ -321,7 +321,7 @@ mod tests {
             assert!(framing.check(piece.as_bytes()).is_ok() && !framing.is_between_requests());
             assert_eq!(framing.head_bytes(), head_bytes, "{piece:?}");
         }
-        // what comes next is read as a head again
+        // the next bytes are read as a head again
         let smuggled = format!("{all}\r\n\n{LINE}X: y\n\r\n");
         let fault = Fault {
             passed: smuggled.len() - "X: y\n\r\n".len(),
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_two_readers_may_take_differently() {
+    fn a_request_that_two_programs_may_read_differently_is_rejected() {
         use Problem::{
             BadChunk, BadCoding, BadLength, BareLineFeed, LengthAndCoding, LengthTwice, UnknownCoding,
         };
@@ -385,7 +385,7 @@ mod tests {
         }
     }
 
-    /// Bytes of which many are of those that matter.
+    /// Bytes, of which many are relevant for framing.
     fn bytes() -> impl Strategy<Value = Vec<u8>> {
         let pieces: [&[u8]; 12] = [
             b"\r\n",

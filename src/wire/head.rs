@@ -1,25 +1,25 @@
-//! A cautious reader of request heads, for the reads that nearly everybody sends.
+//! A cautious parser of request heads, for the reads that nearly all clients send.
 //!
-//! It takes a head only if it understands all of it, and declines everything else, whatever is wrong or unusual about
-//! it. What is declined goes, with every byte, to the ordinary HTTP library. So the two cannot disagree: where this one
-//! speaks, the library would have read the same method, path, query and fields; fuzzing checks that.
+//! It accepts a head only if it understands all of it, and declines every other head, for whatever reason. A declined
+//! head goes, with every byte, to the HTTP library. So the two parsers cannot disagree: if this parser accepts a head,
+//! the library reads the same method, path, query and fields from it; fuzzing checks that.
 
 use super::host::is_host;
 
-/// Header fields of a request that is taken. Clients send some ten.
+/// Most header fields of an accepted head. Clients send some ten.
 const MAX_FIELDS: usize = 32;
 
-/// Where names begin in a path.
+/// The part of a path before the name.
 pub const NAMES: &str = "/v1/versions/";
 
-/// The head of a `GET` or `HEAD` of something below [`NAMES`], without a body.
+/// The head of a `GET` or `HEAD` of a path below [`NAMES`], without a body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Head<'a> {
-    /// What shape the answer has to have.
+    /// The form of the answer.
     pub form: Form,
     /// The path as sent. Begins with [`NAMES`].
     pub path: &'a str,
-    /// What is behind the first `?`, as sent.
+    /// The query, behind the first `?`, as sent.
     pub query: Option<&'a str>,
     /// `ETag`, without the white space around it.
     pub etag: Option<&'a [u8]>,
@@ -29,7 +29,7 @@ pub struct Head<'a> {
     pub last_sync: Option<&'a [u8]>,
 }
 
-/// What a request says of the shape of its answer.
+/// The form of an answer, by its request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Form {
     /// `HEAD`, and not `GET`: there is no body.
@@ -50,7 +50,7 @@ pub fn recognise(bytes: &[u8]) -> Option<Head<'_>> {
     if !whole || request.version != Some(1) || bytes.starts_with(b"\r") || bytes.starts_with(b"\n") {
         return None;
     }
-    // the parser takes LF alone for the end of a line, and `framing` does not
+    // the parser accepts LF alone as the end of a line, and `framing` does not
     let is_strict = |name: &str| {
         let at = name.as_ptr().addr().checked_sub(bytes.as_ptr().addr());
         at.and_then(|at| bytes.get(..at)).is_some_and(|before| before.ends_with(b"\r\n"))
@@ -85,14 +85,14 @@ pub fn recognise(bytes: &[u8]) -> Option<Head<'_>> {
             13 if field.name.eq_ignore_ascii_case("if-none-match") => &mut head.if_none_match,
             10 if field.name.eq_ignore_ascii_case("connection") => &mut connection,
             14 if field.name.eq_ignore_ascii_case("content-length") => &mut length,
-            _ if says_more(field.name) => return None,
+            _ if changes_the_meaning(field.name) => return None,
             _ => continue,
         };
         if place.replace(field.value).is_some() {
             return None;
         }
     }
-    // a body of no bytes is none, which some clients say of each request
+    // a body of no bytes is no body; some clients send its length with each request
     if length.is_some_and(|length| length != b"0") {
         return None;
     }
@@ -100,9 +100,9 @@ pub fn recognise(bytes: &[u8]) -> Option<Head<'_>> {
     host.filter(|host| is_host(host)).map(|_| head)
 }
 
-/// Whether a connection ends with the answer, by what `Connection` lists. `None` if it lists anything unusual.
+/// Whether the connection ends after the answer, by the field `Connection`. `None` if its value is unusual.
 fn ends(listed: &[u8]) -> Option<bool> {
-    // `keep-alive` is what holds anyway; the others name fields that concern this hop, see `says_more`
+    // `keep-alive` is the default anyway; the others are names of fields for this hop, see `changes_the_meaning`
     const USUAL: [&[u8]; 4] = [b"keep-alive", b"upgrade", b"http2-settings", b"te"];
     let mut is_last = false;
     for option in listed.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
@@ -115,19 +115,19 @@ fn ends(listed: &[u8]) -> Option<bool> {
     Some(is_last)
 }
 
-/// Bytes that stand in targets as they are, or that begin an escape. `#`, quotes, brackets and all that is not ASCII
-/// are left to the library.
+/// Bytes that may be in a request target as they are, or that begin an escape. `#`, quotes, brackets and all bytes that
+/// are not ASCII are left to the library.
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/%".contains(&byte)
 }
 
-/// Fields that say something about the message beyond "one request, and no body".
+/// Whether a field changes the meaning of the message beyond "one request, and no body".
 ///
-/// Others only offer something, and who serves may pass over the offer (RFC 9110 §7.8, §10.1.4; RFC 9112 §9.3), as the
-/// library does too: `Upgrade` and `HTTP2-Settings` to speak another protocol, which Java's client offers with each
-/// request; `TE` to take trailers or codings, which no answer has; `Keep-Alive` and `Proxy-Connection` to keep the
-/// connection for a while.
-fn says_more(name: &str) -> bool {
+/// Other fields only make an offer that a server may ignore (RFC 9110 §7.8, §10.1.4; RFC 9112 §9.3), as the library
+/// does too: `Upgrade` and `HTTP2-Settings` offer another protocol, which Java's client does with each request; `TE`
+/// accepts trailers or codings, which no answer has; `Keep-Alive` and `Proxy-Connection` ask to keep the connection for
+/// a time.
+fn changes_the_meaning(name: &str) -> bool {
     const MORE: [&str; 3] = ["transfer-encoding", "expect", "trailer"];
     MORE.iter().any(|more| name.eq_ignore_ascii_case(more))
 }
@@ -142,7 +142,7 @@ mod tests {
         "GET /v1/versions/a/b%20c?version=v1&timeout=10s HTTP/1.1\r\nHost: h\r\nETag: \"x\" \r\n\r\n";
 
     #[test]
-    fn reads_what_it_understands() {
+    fn a_head_that_is_understood_is_read() {
         let expected = Head {
             path: "/v1/versions/a/b%20c",
             query: Some("version=v1&timeout=10s"),
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn declines_what_is_not_whole_and_what_has_more_behind_it() {
+    fn an_incomplete_head_and_one_with_bytes_behind_it_are_declined() {
         for end in 0..PLAIN.len() {
             assert_eq!(recognise(&PLAIN.as_bytes()[..end]), None, "{end}");
         }
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn declines_what_says_more() {
+    fn a_head_with_a_field_that_changes_its_meaning_is_declined() {
         let line = "GET /v1/versions/a HTTP/1.1\r\nHost: h\r\n";
         assert!(recognise(format!("{line}\r\n").as_bytes()).is_some());
         for field in [
@@ -204,9 +204,9 @@ mod tests {
         assert_eq!(recognise(format!("{line}{many}\r\n").as_bytes()), None);
     }
 
-    /// As recorded from the programs, but for names and addresses.
+    /// Recorded from the programs, with other names and addresses.
     #[test]
-    fn takes_what_common_clients_send() {
+    fn the_heads_of_common_clients_are_accepted() {
         let line = "GET /v1/versions/n HTTP/1.1\r\nHost: h\r\n";
         for (client, fields) in [
             ("curl", "User-Agent: curl/7.88.1\r\nAccept: */*\r\n"),
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn declines_other_lines() {
+    fn other_request_lines_are_declined() {
         for line in [
             "PUT /v1/versions/a HTTP/1.1",
             "get /v1/versions/a HTTP/1.1",

@@ -1,9 +1,9 @@
-//! Whether a text is a host with perhaps a port, as `Host` and request targets carry it (RFC 9110, 7.2; RFC 3986, 3.2).
+//! The check of hosts with an optional port in `Host` and request targets (RFC 9110, 7.2; RFC 3986, 3.2).
 
 use std::net::Ipv6Addr;
 
-/// Whether `value` is `uri-host [ ":" port ]`, without a user before it. An empty one is fine: a client sends it where its
-/// target has no authority (RFC 9112, 3.2).
+/// Whether `value` is `uri-host [ ":" port ]`, without a user before it. An empty value is accepted: a client sends it
+/// if its target has no authority (RFC 9112, 3.2).
 #[must_use]
 pub fn is_host(value: &[u8]) -> bool {
     let (is_known, rest) = match value {
@@ -41,7 +41,7 @@ fn is_name(name: &[u8]) -> bool {
     true
 }
 
-/// An IPv6 address, perhaps with the zone that some clients leave in it.
+/// An IPv6 address, with an optional zone, which some clients send.
 fn is_address(text: &[u8]) -> bool {
     let end = text.iter().position(|byte| *byte == b'%').unwrap_or(text.len());
     let zone = text.get(end + 1..);
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn knows_hosts_from_what_is_none() {
+    fn hosts_are_accepted_and_other_texts_are_not() {
         for host in [
             "",
             "localhost",

@@ -1,5 +1,5 @@
-//! Fields of JSON that say more than is needed: one of an unexpected type counts as one that is not there, so that it
-//! does not fail the whole.
+//! Optional fields of JSON: a field of an unexpected type counts as missing, so that it does not make the whole JSON
+//! invalid.
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -15,7 +15,7 @@ pub fn text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Err
     })
 }
 
-/// A number of seconds above zero, as a number or as the text of one; what is below a second is cut off.
+/// A number of seconds above zero, as a number or as text; fractions of a second are cut off.
 ///
 /// # Errors
 /// If the input is not JSON.
@@ -25,6 +25,6 @@ pub fn seconds<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Err
         Value::String(text) => text.trim().parse().ok(),
         _ => None,
     };
-    // a number beyond u64 becomes its greatest, no number becomes 0
+    // a number beyond u64 becomes the greatest u64; a value that is no number becomes 0
     Ok(seconds.map(|seconds: f64| seconds as u64).filter(|&seconds| seconds > 0))
 }

@@ -1,7 +1,7 @@
-//! Fields that are lists (RFC 9110 §5.6.1): elements with commas between them, in one line or in several.
+//! Header fields that are lists (RFC 9110 §5.6.1): elements separated by commas, in one line or in several.
 
-/// The elements of one line, without the space around them; empty ones are left out. A comma within quotes belongs to its
-/// element.
+/// The elements of one line, without the spaces around them and without empty ones. A comma within quotes belongs to
+/// its element.
 pub fn elements(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let (mut is_quoted, mut is_escaped) = (false, false);
     let split = line.split(move |&byte| {

@@ -1,5 +1,5 @@
-//! What travels, as text and bytes: parsing and writing, without sockets. Everything here is handed bytes from outside
-//! and answers with a value or an error, never with a panic.
+//! The text and byte forms of all protocols: parsing and writing, without sockets. Each parser takes any bytes, and
+//! returns a value or an error; it never panics.
 
 pub mod challenge;
 pub mod cluster;

@@ -1,15 +1,16 @@
-//! `Retry-After`: how long a server wants to be left alone (RFC 9110 §10.2.3).
+//! `Retry-After`: for how long a server wants no requests (RFC 9110 §10.2.3).
 
 use std::time::Duration;
 
 use super::date::parse_http_date;
 use crate::core::Stamp;
 
-/// Longest time that a server is left alone for one answer.
+/// Longest pause after one answer of a server.
 pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3_600);
 
-/// Whether an answer with this status says that its server is at a limit, and nothing about what was asked for: 429, and
-/// 403, 413 and 503 with `Retry-After`. Other errors are of one thing as a rule, whenever it may be asked for again.
+/// Whether an answer with this status means that the server is at a limit, and says nothing about the requested
+/// resource: 429, and 403, 413 and 503 with `Retry-After`. Other errors usually concern one resource, even with
+/// `Retry-After`.
 #[must_use]
 pub fn is_limit(status: u16, has_retry_after: bool) -> bool {
     match status {
@@ -19,8 +20,8 @@ pub fn is_limit(status: u16, has_retry_after: bool) -> bool {
     }
 }
 
-/// Reads the field: seconds, whole or not, or a date, [`LONGEST_RETRY_AFTER`] at most. A date that is over is zero; `None`
-/// if it is neither.
+/// The pause of the field: seconds, also with a fraction, or a date; at most [`LONGEST_RETRY_AFTER`]. A date in the
+/// past is zero; `None` if the text is neither.
 #[must_use]
 pub fn parse_retry_after(text: &str, now: Stamp) -> Option<Duration> {
     let text = text.trim();

@@ -1,6 +1,6 @@
 //! The keys of our own JSON: `snake_case`, and beside each for a release its old spelling with dashes.
 //!
-//! The version set is vwatch's own form, and has `last-sync` for good.
+//! The version set is the form of the Go vwatch, and keeps `last-sync`.
 
 use serde_json::{Map, Value};
 
@@ -17,7 +17,7 @@ pub fn with_old(value: Value) -> Value {
     })
 }
 
-/// Gives each key with a dash its new spelling, with an underscore; what is there in both keeps the new one.
+/// Gives each key with a dash its new spelling, with an underscore; if both spellings are there, the new one stays.
 #[must_use]
 pub fn to_new(value: Value) -> Value {
     map_objects(value, &|object| {
@@ -30,7 +30,7 @@ pub fn to_new(value: Value) -> Value {
     })
 }
 
-/// Changes all objects, the innermost first. `serde_json` bounds how deep they lie.
+/// Changes all objects, the innermost first. `serde_json` bounds their depth.
 fn map_objects(value: Value, change: &impl Fn(&mut Map<String, Value>)) -> Value {
     match value {
         Value::Array(items) => {
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_spellings_stand_beside_each_other() {
+    fn both_spellings_are_written() {
         let new = json!({"node": {"node_id": "a-b", "is": 1}, "all": [{"max_names": {"age_ms": 1}}]});
         let both = with_old(new.clone());
         assert_eq!(

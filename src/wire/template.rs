@@ -33,13 +33,13 @@ enum Field {
 /// Why a text is not a [`Template`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TemplateError {
-    /// A field that names do not have.
+    /// It has an unknown field.
     UnknownField(String),
-    /// `{{` without `}}`, or something else between them than a field.
+    /// It has `{{` without `}}`, or other text than a field between them.
     Malformed,
-    /// A character that cannot stand in a path as it is.
+    /// It has a character that a path cannot have without escaping.
     BadCharacter(char),
-    /// A segment that is `.` or `..`.
+    /// It has a segment `.` or `..`.
     Dots,
 }
 
@@ -59,11 +59,11 @@ impl std::error::Error for TemplateError {}
 /// Why a name has no path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpandError {
-    /// A segment of the path would be `.` or `..`, or some server would take it for that.
+    /// A segment of the path would be `.` or `..`, or a server may read it as that.
     Dots,
     /// A field of the template is empty in this name.
     EmptyField,
-    /// What stands behind `@` begins as a digest and is none.
+    /// The text behind `@` begins like a digest, and is none.
     BadDigest,
 }
 
@@ -86,16 +86,16 @@ impl std::error::Error for ExpandError {}
 /// A name as a reference to an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reference<'a> {
-    /// What stands before the tag or digest.
+    /// The text before the tag or digest.
     pub repository: &'a str,
     /// The digest if there is one, else the tag, else `latest`.
     pub tag: &'a str,
 }
 
 impl<'a> Reference<'a> {
-    /// Reads `repository`, `repository:tag`, `repository@sha256:…` or `repository:tag@sha256:…`. Of a tag and a digest the
-    /// digest counts, as with every client of registries. What stands behind the last colon is no tag if there is a `/` in
-    /// it: `host:5000/image` names a port.
+    /// Reads `repository`, `repository:tag`, `repository@sha256:…` or `repository:tag@sha256:…`. Of a tag and a digest
+    /// the digest counts, as with all clients of registries. The text behind the last colon is no tag if it has a `/`:
+    /// `host:5000/image` has a port.
     #[must_use]
     pub fn parse(name: &'a str) -> Self {
         let (before, digest) = match name.rsplit_once('@') {
@@ -110,19 +110,19 @@ impl<'a> Reference<'a> {
     }
 }
 
-/// What stands in a path segment as it is; the rest is escaped. RFC 3986 lets the sub-delimiters (`+;&=` and others) stand
-/// as well, but servers differ in what they read there: some take `+` for a space, and cut off what is behind `;`.
+/// The bytes that are not escaped in a path segment. RFC 3986 allows the sub-delimiters (`+;&=` and others) too, but
+/// servers read them differently: some read `+` as a space, and cut off the text behind `;`.
 const SEGMENT: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':').remove(b'@');
 
-/// How often escapes within escapes are looked behind, as servers that decode twice do.
+/// How often escapes within escapes are decoded for the check, since some servers decode twice.
 const MAX_DECODED: usize = 3;
 
 impl Template {
-    /// Reads a template. One that does not begin with `/` gets one in front.
+    /// Reads a template. If it does not begin with `/`, it gets one in front.
     ///
     /// # Errors
-    /// The first thing in it that cannot be.
+    /// The first mistake in it.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
         let mut parts = Vec::new();
         let mut has_query = false;
@@ -151,16 +151,17 @@ impl Template {
         if has_dots(&template.fill("x", "x", "x")) { Err(TemplateError::Dots) } else { Ok(template) }
     }
 
-    /// Whether there is a `?` in it.
+    /// Whether it has a `?`.
     #[must_use]
     pub fn has_query(&self) -> bool {
         self.has_query
     }
 
-    /// The path of a name. Its values are escaped segment by segment, so that `/` stays what it is.
+    /// The path of a name. Its values are escaped segment by segment, so that each `/` stays.
     ///
     /// # Errors
-    /// If the path would have a segment that is `.` or `..` for some server, a field is empty, or a digest is none.
+    /// If the path would have a segment that a server may read as `.` or `..`, a field is empty, or a digest is
+    /// malformed.
     pub fn expand(&self, name: &Name) -> Result<String, ExpandError> {
         let Reference { repository, tag } = Reference::parse(name.as_str());
         if repository.is_empty() || tag.is_empty() {
@@ -213,7 +214,7 @@ fn push_literal(parts: &mut Vec<Part>, literal: &str, has_query: &mut bool) -> R
     Ok(())
 }
 
-/// Whether a path has a segment that is `.` or `..`, or that some server takes for one: with parameters (`..;x`), behind a
+/// Whether a path has a segment `.` or `..`, or one that a server may read as such: with parameters (`..;x`), behind a
 /// backslash, escaped twice, or with spaces around it.
 fn has_dots(path: &str) -> bool {
     let is_dots = |segment: &str| {
@@ -263,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_climbs_out() {
+    fn no_name_leaves_the_folder_of_the_template() {
         for name in ["..", "a/../b", ".", "a/.", "../../secret"] {
             assert!(expand("/x/{{.name}}", name).is_err(), "{name}");
         }
@@ -301,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn what_servers_read_differently_is_escaped() {
+    fn characters_that_servers_read_differently_are_escaped() {
         assert_eq!(
             expand("/{{.name}}", "a+b;c=d,e/!$&'()*:@-._~").unwrap(),
             "/a%2Bb%3Bc%3Dd%2Ce/%21%24%26%27%28%29%2A:@-._~"
@@ -310,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn what_some_servers_take_for_dots_is_refused() {
+    fn segments_that_servers_may_read_as_dots_are_rejected() {
         for name in [
             "..;/admin",
             "a/..;x=y/b",

@@ -1,15 +1,15 @@
-//! Text that others wrote, made safe to show: on a terminal, in a log, in JSON.
+//! Escaping of text from outside, for a terminal, a log or JSON.
 //!
-//! Control characters (Unicode category Cc: C0, DEL and C1) move cursors, change titles and begin lines that nobody
-//! wrote. All text of others is shown by one of these two, and by nothing else.
+//! Control characters (Unicode category Cc: C0, DEL and C1) move cursors, change titles and begin forged lines. All
+//! text from outside is shown by one of these two types only.
 
 use std::borrow::Cow;
 use std::fmt::{self, Display, Write};
 
-/// Shows a text in one line: each control character as its escape, such as `\n` or `\u{1b}`, all else as it is.
+/// Shows a text in one line: each control character as its escape, such as `\n` or `\u{1b}`, all else unchanged.
 ///
-/// No name and no version that a node accepts has such a character, so what a script reads is what there is. A backslash
-/// is not escaped: the JSON form says which is which.
+/// No name and no version that a node accepts has such a character, so a script reads names and versions unchanged. A
+/// backslash is not escaped; the JSON form is unambiguous.
 #[derive(Clone, Copy, Debug)]
 pub struct Escaped<T>(pub T);
 
@@ -19,7 +19,7 @@ impl<T: Display> Display for Escaped<T> {
     }
 }
 
-/// Shows a text of several lines: as [`Escaped`], but line feeds and tabs stay what they are.
+/// Shows a text of several lines: as [`Escaped`], but line feeds and tabs are unchanged.
 #[derive(Clone, Copy, Debug)]
 pub struct EscapedLines<T>(pub T);
 
@@ -29,7 +29,7 @@ impl<T: Display> Display for EscapedLines<T> {
     }
 }
 
-/// Escapes what is written through it.
+/// Escapes all text that is written through it.
 struct Escaping<'a, 'b> {
     out: &'a mut fmt::Formatter<'b>,
     keeps: &'static [char],
@@ -51,8 +51,8 @@ impl Write for Escaping<'_, '_> {
     }
 }
 
-/// The same JSON without DEL and C1, which JSON lets stand in strings as they are: each becomes its `\u` escape. C0
-/// cannot stand in a string of JSON, and what stands between strings is ASCII.
+/// The same JSON without DEL and C1, which JSON allows in strings: each becomes its `\u` escape. JSON does not allow C0
+/// in strings, and all text between strings is ASCII.
 #[must_use]
 pub fn json_escaped(json: &str) -> Cow<'_, str> {
     let is_raw = |c: char| matches!(c, '\u{7f}'..='\u{9f}');

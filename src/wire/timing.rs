@@ -1,16 +1,16 @@
-//! `Server-Timing` as vwatch writes it.
+//! `Server-Timing` in the form of the Go vwatch.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::duration::GoDuration;
 
-/// How long a read was parked, and for how long its wake was held back: `jitter;dur=0s, watch;dur=2.671s`.
+/// How long a read was parked, and how long its wake was delayed: `jitter;dur=0s, watch;dur=2.671s`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// Left out for a reader that was not parked, and where wakes are not spread at all.
+    /// The delay of the wake; `None` for a reader that was not parked, and if wakes are not spread.
     pub jitter: Option<Duration>,
-    /// From the request to the answer.
+    /// The time from the request to the answer.
     pub watch: Duration,
 }
 
@@ -28,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn in_vwatchs_form() {
+    fn the_text_has_the_form_of_the_go_vwatch() {
         let watch = Duration::from_micros(2_670_600);
         assert_eq!(Timing { jitter: None, watch }.to_string(), "watch;dur=2.671s");
         let jitter = Some(Duration::ZERO);

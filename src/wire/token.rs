@@ -7,23 +7,23 @@ use serde_json::Value;
 
 use super::lenient;
 
-/// What a token service gives.
+/// The answer of a token service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenAnswer {
-    /// The token, which may stand in a field of HTTP as it is.
+    /// The token, which a field of HTTP can have without escaping.
     pub token: String,
-    /// How long it is good for, in seconds, if that is said.
+    /// How long it is valid, in seconds; `None` if the answer does not have it.
     pub expires_in_s: Option<u64>,
 }
 
-/// Why an answer is of no use. It reads on from "the token service".
+/// Why an answer cannot be used. The text continues "the token service".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenError {
     /// It is not JSON.
     NotJson,
     /// It is JSON, and no object.
     NoObject,
-    /// Neither `token` nor `access_token` is a text that says something.
+    /// Neither `token` nor `access_token` is a text that is not empty.
     NoToken,
     /// The token has a character that cannot be sent.
     NotSendable,
@@ -52,7 +52,7 @@ struct Fields {
     expires_in: Option<u64>,
 }
 
-/// Reads an answer. `token` goes before `access_token`; one that is empty, or no text, is as one that is not there.
+/// Reads an answer. `token` goes before `access_token`; a field that is empty, or no text, counts as missing.
 ///
 /// # Errors
 /// If there is no token in it.
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_beside_the_token_fails_nothing() {
+    fn other_fields_do_not_make_an_answer_invalid() {
         let t = |life| Ok(("t".to_owned(), life));
         assert_eq!(read(r#"{"token":"t"}"#), t(None));
         assert_eq!(read(r#"{"token":"t","access_token":"u","expires_in":300}"#), t(Some(300)));
@@ -99,7 +99,7 @@ mod tests {
             ("\"soon\"", None),
             ("\"NaN\"", None),
         ] {
-            // a number beyond all floats is no JSON to the reader
+            // the reader rejects a number beyond all floats as JSON
             let answer = read(&format!(r#"{{"token":"t","expires_in":{life},"issued_at":{{}}}}"#));
             assert_eq!(
                 answer,
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mistake_is_told_as_what_it_is() {
+    fn each_mistake_has_its_error() {
         for (body, error) in [
             ("", TokenError::NotJson),
             ("<html>", TokenError::NotJson),

@@ -1,4 +1,4 @@
-//! Names and parameters in request targets: strict percent-decoding, and no clean-up of any kind.
+//! Names and parameters in request targets: strict percent-decoding, without normalisation.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,14 +8,14 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode, utf8_percent_encode};
 /// Why a part of a request target cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UriError {
-    /// A `%` without two hex digits behind it.
+    /// There is a `%` without two hex digits behind it.
     BadEscape {
         /// Offset of the `%` in bytes.
         at: usize,
     },
-    /// A parameter that may stand once stands more often.
+    /// A parameter is repeated.
     Repeated,
-    /// A parameter whose value is not UTF-8 once decoded.
+    /// The decoded value of a parameter is not UTF-8.
     NotUtf8,
 }
 
@@ -33,7 +33,7 @@ impl fmt::Display for UriError {
 
 impl std::error::Error for UriError {}
 
-/// Decodes percent-encoding as it stands: `/`, `//` and `..` stay what they are.
+/// Decodes percent-encoding, and changes nothing else: `/`, `//` and `..` stay.
 ///
 /// # Errors
 /// [`UriError::BadEscape`] where a `%` is not followed by two hex digits.
@@ -50,10 +50,10 @@ pub fn decode(text: &str) -> Result<Cow<'_, [u8]>, UriError> {
     Ok(percent_decode(bytes).into())
 }
 
-/// The value of a query parameter that may stand once; `None` if it does not stand there. `+` is a space, as in forms.
+/// The value of a query parameter; `None` if it is missing. `+` is a space, as in forms.
 ///
 /// # Errors
-/// If it is there twice, or its encoding is broken. Other parameters are not looked at.
+/// If it is repeated, or its encoding is broken. Other parameters are not checked.
 pub fn parameter<'a>(query: &'a str, key: &str) -> Result<Option<Cow<'a, str>>, UriError> {
     let mut value = None;
     for pair in query.split('&') {
@@ -69,17 +69,17 @@ pub fn parameter<'a>(query: &'a str, key: &str) -> Result<Option<Cow<'a, str>>, 
     Ok(value)
 }
 
-/// The names of all parameters of a query, decoded where that is possible, in their order.
+/// The names of all parameters of a query, decoded if possible, in their order.
 pub fn parameter_names(query: &str) -> impl Iterator<Item = Cow<'_, str>> {
     let names = query.split('&').map(|pair| pair.split_once('=').map_or(pair, |(name, _)| name));
     names.filter(|name| !name.is_empty()).map(|name| form_decode(name).unwrap_or(Cow::Borrowed(name)))
 }
 
-/// Most edits between a name of a parameter and the known one that was meant by it.
+/// Most edits between a mistyped name of a parameter and the known name.
 pub const MAX_EDITS: usize = 2;
 
-/// Which of the known names was most likely meant by one that is none of them: the nearest within [`MAX_EDITS`] edits (a
-/// character more, less, or another one), small and capital letters alike.
+/// The known name that an unknown one was most likely meant to be: the nearest within [`MAX_EDITS`] edits (a character
+/// more, less, or another one), without regard to case.
 #[must_use]
 pub fn meant<'a>(typed: &str, known: &[&'a str]) -> Option<&'a str> {
     let near = known.iter().filter_map(|name| Some((edits(typed, name)?, *name)));
@@ -92,7 +92,7 @@ fn edits(typed: &str, known: &str) -> Option<usize> {
     if typed.len().abs_diff(known.len()) > MAX_EDITS {
         return None;
     }
-    // distances from what was typed so far to each beginning of the known name
+    // distances from the typed text so far to each beginning of the known name
     let mut row: Vec<usize> = (0..=known.len()).collect();
     for (i, typed) in typed.iter().enumerate() {
         let mut diagonal = std::mem::replace(&mut row[0], i + 1);
@@ -117,7 +117,7 @@ fn form_decode(text: &str) -> Result<Cow<'_, str>, UriError> {
     }
 }
 
-/// What has to be escaped in a query value: all that means something in a query, a link or a form.
+/// The characters to escape in a query value: all that have a meaning in a query, a link or a form.
 const QUERY_VALUE: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -138,7 +138,7 @@ const QUERY_VALUE: &AsciiSet = &CONTROLS
     .add(b';')
     .add(b',');
 
-/// Encodes a query value, so that [`parameter`] gives it back.
+/// Encodes a query value; [`parameter`] decodes it to the same value.
 pub fn encode_parameter(value: &str) -> impl fmt::Display + '_ {
     utf8_percent_encode(value, QUERY_VALUE)
 }
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn decodes_as_it_stands() {
+    fn decoding_changes_only_escapes() {
         assert_eq!(decode("a//b/../c").unwrap().as_ref(), b"a//b/../c");
         assert_eq!(decode("repo%2Fartifact%3alatest").unwrap().as_ref(), b"repo/artifact:latest");
         assert_eq!(decode("a+b").unwrap().as_ref(), b"a+b", "a plus is a plus in a path");
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_its_parameter_and_minds_no_other() {
+    fn a_parameter_is_found_whatever_the_others_are() {
         let query = "a=1&version=x%20y+z&b=%zz&empty=&bare&v%65rsion2=w";
         assert_eq!(parameter(query, "version").unwrap().as_deref(), Some("x y z"));
         assert_eq!(parameter(query, "version2").unwrap().as_deref(), Some("w"));
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_parameters_and_what_was_meant_by_them() {
+    fn a_mistyped_name_of_a_parameter_is_recognised() {
         let names: Vec<_> = parameter_names("a=1&&b&v%65r=x=y&%zz=1&=2&c+d").collect();
         assert_eq!(names, ["a", "b", "ver", "%zz", "c d"]);
         let known = ["version", "timeout"];

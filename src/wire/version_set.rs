@@ -1,4 +1,4 @@
-//! The JSON `VersionSet` of vwatch: what a list answers, and what two nodes compare by.
+//! The JSON `VersionSet` of the Go vwatch: the answer of a list, and the form in which two nodes are compared.
 //!
 //! `{"versions":[{"name","version","data":base64|null,"last-sync":RFC 3339}],"peers":[]}`
 
@@ -20,9 +20,9 @@ use crate::core::{Name, Record, Stamp};
 
 /// Records as a JSON array of versions.
 pub struct Versions<'a> {
-    /// What to write. Tombstones have no place in this form and are passed over.
+    /// The records to write. Tombstones have no place in this form, and are skipped.
     pub records: &'a [Record],
-    /// Whether `data` is written, or `null` in its place.
+    /// Whether to write `data`, or `null` in its place.
     pub with_data: bool,
 }
 
@@ -76,7 +76,7 @@ impl Serialize for VersionJson<'_> {
     }
 }
 
-/// What displays, as a JSON string.
+/// A displayable value, as a JSON string.
 pub(super) struct Text<T>(pub(super) T);
 
 impl<T: fmt::Display> Serialize for Text<T> {
@@ -91,17 +91,17 @@ pub fn rfc3339(stamp: Stamp) -> impl fmt::Display {
     Timestamp::from_microsecond(micros).expect("a stamp is a date at every offset")
 }
 
-/// Reads RFC 3339 with any offset, down to the µs. What lies before 1970 counts as 1970: Go's zero time is in year 1.
+/// Reads RFC 3339 with any offset, down to the µs. A date before 1970 counts as 1970: Go's zero time is in year 1.
 ///
 /// # Errors
-/// With the reason, if the text is no such date.
+/// The reason, if the text is no such date.
 pub fn parse_rfc3339(text: &str) -> Result<Stamp, String> {
     let timestamp: Timestamp = text.parse().map_err(|e: jiff::Error| e.to_string())?;
     let micros = u64::try_from(timestamp.as_microsecond()).unwrap_or(0);
     Stamp::from_micros(micros).map_err(|e| e.to_string())
 }
 
-/// What somebody else has: the newest stamp per name.
+/// The versions of another set: the newest stamp of each name.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct TheirVersions(pub HashMap<Name, Stamp>);
 
@@ -118,12 +118,12 @@ impl fmt::Display for VersionSetError {
 impl std::error::Error for VersionSetError {}
 
 impl TheirVersions {
-    /// Reads a JSON version set. Data is checked and dropped: nothing that comes this way is stored.
+    /// Reads a JSON version set. Data is checked and dropped: a set that is read here is never stored.
     ///
-    /// As Go does, it passes over fields that it does not know and takes `null` for what is left out.
+    /// Like Go, it skips unknown fields, and accepts `null` as a missing value.
     ///
     /// # Errors
-    /// If the body is not JSON of this form, or has a name, a date or data that is none.
+    /// If the body is not JSON of this form, or has a malformed name, date or data.
     pub fn parse(body: &[u8]) -> Result<Self, VersionSetError> {
         #[derive(Deserialize)]
         struct SetJson {
@@ -170,7 +170,7 @@ impl<'de> Deserialize<'de> for TheirVersions {
     }
 }
 
-/// A `T` written as a JSON object, and not as an array of its fields, which serde would take too.
+/// A `T` that is read from a JSON object only; serde would accept an array of its fields too.
 struct Object<T>(T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_the_form_of_vwatch() {
+    fn the_form_of_the_go_vwatch_is_written() {
         let records = records();
         let set = Versions { records: &records, with_data: true }.to_set_json().unwrap();
         assert_eq!(
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_go_writes() {
+    fn a_set_that_go_wrote_is_read() {
         let body = r#"{"versions":[
             {"name":"a","version":"v","data":null,"last-sync":"2025-03-12T20:48:12.000001999-07:00"},
             {"name":"b","version":"","data":"MTIzNA==","last-sync":"0001-01-01T00:00:00Z","more":[{}]},
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_wrong() {
+    fn each_mistake_has_its_error() {
         let deep = "[".repeat(100_000);
         for (body, part) in [
             ("", "bad version set"),

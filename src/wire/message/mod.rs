@@ -1,7 +1,8 @@
-//! What peers say to each other, field by field. Every list has a limit, and is allocated only for bytes that are there.
+//! The layout of the messages between peers, field by field. Every list has a limit, and memory is allocated only for
+//! bytes that are there.
 //!
-//! A message begins with its protocol version (1 byte) and its kind (1 byte). Keyed hashes and stamps take 8 bytes, sums
-//! 16, counts and sequences 1 to 9. A later version adds kinds and fields: each layout is given the version.
+//! A message begins with its protocol version (1 byte) and its kind (1 byte). Keyed hashes and stamps take 8 bytes,
+//! sums 16, counts and sequences 1 to 9. A later version adds kinds and fields: each layout is given the version.
 
 use super::codec::{DecodeError, Reader, Writer};
 use crate::core::limits::{MAX_DATA_BYTES, MAX_MESSAGE_BYTES, MAX_NAME_BYTES, MAX_VECTOR, MAX_VERSION_BYTES};
@@ -15,21 +16,21 @@ use crate::core::{Digest, Dot, Genesis, Incarnation, Kind, Name, Prefix, Record,
 /// Most children in one comparison.
 const MAX_SUMS: usize = 256;
 
-/// The kind of a request or a response that is about a push.
+/// The kind of a push, and of its response.
 const PUSH: u8 = 0;
-/// The kind of a request or a response that is about a step of a sync.
+/// The kind of a step of a sync, and of its response.
 const SYNC: u8 = 1;
 
-/// A request as bytes, in a version of the protocol that its receiver speaks.
+/// Encodes a request, in a version of the protocol that its receiver speaks.
 #[must_use]
 pub fn encode_request(version: ProtocolVersion, request: &Request) -> Vec<u8> {
     encode(version, request)
 }
 
-/// A request from bytes, and the version in which to answer it. The receiver speaks the versions of `spoken`.
+/// Decodes a request. Returns it with the version in which to answer it. The receiver speaks the versions of `spoken`.
 ///
 /// # Errors
-/// [`DecodeError::Version`] if the request is of another version, whatever follows; [`DecodeError::Kind`] if its kind is
+/// [`DecodeError::Version`] if the request has another version, whatever follows; [`DecodeError::Kind`] if its kind is
 /// not known; any other error if the bytes are not exactly one request.
 pub fn decode_request(
     spoken: ProtocolRange,
@@ -38,13 +39,13 @@ pub fn decode_request(
     decode(spoken, bytes)
 }
 
-/// A response as bytes, in the version of its request.
+/// Encodes a response, in the version of its request.
 #[must_use]
 pub fn encode_response(version: ProtocolVersion, response: &Response) -> Vec<u8> {
     encode(version, response)
 }
 
-/// A response from bytes, to a request of this version.
+/// Decodes a response to a request of this version.
 ///
 /// # Errors
 /// As [`decode_request`].
@@ -70,9 +71,9 @@ fn decode<T: Layout>(spoken: ProtocolRange, bytes: &[u8]) -> Result<(ProtocolVer
     Ok((version, value))
 }
 
-/// A type with a place in a message of the version that it is given.
+/// A type with a layout in messages of a version.
 trait Layout: Sized {
-    /// Fewest bytes that it takes in any version.
+    /// The fewest bytes of a value in any version.
     const LEAST: usize;
     fn put(&self, at: ProtocolVersion, to: &mut Writer);
     fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError>;
@@ -90,7 +91,7 @@ fn take_list<T: Layout>(
     limit: usize,
 ) -> Result<Vec<T>, DecodeError> {
     let count = from.count(limit, T::LEAST)?;
-    // what is decoded may be larger than its bytes: no more than a page of trust
+    // a decoded item may be larger than its bytes: the first allocation is bounded
     let mut list = Vec::with_capacity(count.min(4096 / size_of::<T>().max(1)));
     for _ in 0..count {
         list.push(T::read(at, from)?);

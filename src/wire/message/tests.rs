@@ -1,4 +1,4 @@
-//! Round trips, and what is not a message.
+//! Round trips of messages, and bytes that are no message.
 
 use proptest::prelude::*;
 
@@ -15,7 +15,7 @@ fn decoded(bytes: &[u8]) -> Result<Request, DecodeError> {
     decode_request(ProtocolRange::IMPLEMENTED, bytes).map(|(_, request)| request)
 }
 
-/// As other nodes may have accepted it, older ones too.
+/// A record as another node, also an older one, may have accepted it.
 fn version() -> impl Strategy<Value = Vec<u8>> {
     "[a-z/é\u{80}-\u{9f}]{1,40}".prop_map(String::into_bytes)
 }
@@ -156,7 +156,7 @@ proptest! {
         prop_assert_eq!(encode_response(V, &back), bytes);
     }
 
-    /// A request comes back in each version that both speak, and says in which one to answer.
+    /// A request is decoded in each version that both nodes speak, with the version in which to answer it.
     #[test]
     fn a_request_of_each_version_in_the_range_is_read(request in request(), a: u8, b: u8, version: u8) {
         let spoken = ProtocolRange::new(a.min(b), a.max(b)).unwrap();
@@ -174,7 +174,7 @@ proptest! {
         }
     }
 
-    /// Whatever follows: a version or a kind that is not known is told as what it is, and not as garbage.
+    /// An unknown version or kind has its own error, whatever follows.
     #[test]
     fn what_is_not_known_is_told_from_what_is_garbled(
         version: u8,
