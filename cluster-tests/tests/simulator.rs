@@ -43,7 +43,7 @@ fn worlds_keep_every_promise_and_each_fault_happened() {
         }
     });
     let all = all.into_inner().expect("no thread panicked");
-    let (b, x, w) = (&all.befell, &all.faults, &all.work);
+    let (b, x, w) = (&all.message_faults, &all.faults, &all.work);
     for (what, count) in [
         ("lost messages", b.lost),
         ("doubled messages", b.doubled),

@@ -1,4 +1,4 @@
-//! What must hold at every moment, and at the end.
+//! The checks of the promises, at every moment and at the end.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,11 +14,11 @@ use crate::core::{Genesis, Name, Vector};
 /// A promise that was broken.
 #[derive(Clone, Debug)]
 pub struct Violation {
-    /// Which one, by its name in `docs/internals/replication.md`.
+    /// The promise, by its name in `docs/internals/replication.md`.
     pub rule: &'static str,
-    /// When, in the world's time, µs.
+    /// When it was broken, in the world's time, µs.
     pub at_us: u64,
-    /// Where and what.
+    /// The node and the details.
     pub detail: String,
 }
 
@@ -28,7 +28,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// All writes that were ever accepted, by their dots, and by name all deletes among them.
+/// All accepted writes by their dots, and all deletes by their names.
 #[derive(Debug, Default)]
 pub(super) struct History {
     writes: BTreeMap<Incarnation, Vec<Record>>,
@@ -37,9 +37,10 @@ pub(super) struct History {
 }
 
 impl History {
-    /// A node accepted a write over what it `held` of the name, when its clock showed `now`. Its dot must be the next one. A
-    /// stamp that it gave itself must be above the one that it held; and unless that one forced it, it must not be further
-    /// ahead of the clock than it may be, and above all that the clock gave before, if that was not either.
+    /// Adds a write that a node accepted when its clock showed `now` and it `held` a record of the name. The dot must
+    /// be the next one. A stamp that the node gave must be above that of the held record. Unless the held record forced
+    /// it, it must be within the allowed lead of the clock, and above the last stamp by the clock, if that is within
+    /// the lead too.
     pub(super) fn accepted(
         &mut self,
         record: &Record,
@@ -63,7 +64,7 @@ impl History {
         if given_by_client { Ok(()) } else { self.stamped(record, held, now) }
     }
 
-    /// A node gave a stamp.
+    /// Checks a stamp that a node gave.
     fn stamped(
         &mut self,
         record: &Record,
@@ -74,7 +75,7 @@ impl History {
         let keeps_to_clock = |stamp: Stamp| stamp.before(MAX_STAMP_LEAD_US) <= now;
         let last = self.last_given.remove(&who).filter(|last| keeps_to_clock(last.next()));
         if held.is_some_and(|held| held.last_sync().next() == stamp) {
-            // by the name or by the clock: what the clock gave last is not known from here on, until it gives again
+            // forced by the name or by the clock: the last stamp by the clock is not known until the next one
             return Ok(());
         }
         if last.is_some_and(|last| last >= stamp) {
@@ -91,7 +92,7 @@ impl History {
         self.writes.values().map(|writes| writes.len() as u64).sum()
     }
 
-    /// Whether a write is reflected in a set: it holds something at least as great, dots aside, or has forgotten it.
+    /// Whether a write is reflected in a set: it holds a record at least as great, dots aside, or has forgotten it.
     fn reflected(&self, set: &Set, write: &Record) -> bool {
         match set.get(write.name()) {
             Some(held) => content_order(held, write).is_ge(),
@@ -112,7 +113,7 @@ fn content_order(a: &Record, b: &Record) -> std::cmp::Ordering {
     })
 }
 
-/// What was seen of one process so far.
+/// The observations of one process so far.
 #[derive(Debug, Default)]
 pub(super) struct Witness {
     /// The greatest record of each name that it ever held.
@@ -126,8 +127,8 @@ pub(super) struct Witness {
 const REPORTED: &str = "each change is reported";
 
 impl Witness {
-    /// Merge order, and no resurrection: what a process holds of a name is never less than what it held before, unless
-    /// that was a tombstone which it forgot below the horizon.
+    /// Checks merge order, and that a delete stays deleted: the record that a process holds of a name is never less
+    /// than one that it held before, unless that was a tombstone which it forgot below the horizon.
     pub(super) fn look(
         &mut self,
         history: &History,
@@ -150,7 +151,7 @@ impl Witness {
                 }
                 Ok(())
             }
-            // a tombstone that came too late to be kept removes what it finds
+            // a tombstone that comes too late to be kept removes an older value
             (None, Some(highest)) if !history.reflected(set, highest) => {
                 Err(("merge order", format!("nothing after {highest:?}")))
             }
@@ -158,7 +159,7 @@ impl Witness {
         }
     }
 
-    /// Takes the changes of a step, after which the horizon is `horizon`: each is about the record that stood.
+    /// Applies the changes of a step; `horizon` is the horizon after it. Each change must have the record that stood.
     pub(super) fn changed(
         &mut self,
         changes: Vec<SetChange>,
@@ -167,12 +168,12 @@ impl Witness {
         self.mirror.apply(changes, horizon).map_err(|detail| (REPORTED, detail))
     }
 
-    /// The reported changes of a name give what stands.
+    /// Checks that the reported changes of a name give the record that stands.
     fn look_at_changes(&self, set: &Set, name: &Name) -> Result<(), (&'static str, String)> {
         self.mirror.check(set, name).map_err(|detail| (REPORTED, detail))
     }
 
-    /// No clock that is wrong makes a node forget deletes before their time.
+    /// Checks that no wrong clock makes a node forget deletes too early.
     pub(super) fn look_at_horizon(&self, set: &Set, latest: Stamp) -> Result<(), (&'static str, String)> {
         if set.horizon() <= latest {
             return Ok(());
@@ -180,7 +181,7 @@ impl Witness {
         Err(("horizon in the past", format!("{} is after {latest}", set.horizon())))
     }
 
-    /// Honesty: every dot that the vector has claimed since the last look is reflected in the set.
+    /// Checks honesty: every dot that the vector has claimed since the last check is reflected in the set.
     pub(super) fn look_at_vector(
         &mut self,
         history: &History,
@@ -199,7 +200,7 @@ impl Witness {
         Ok(())
     }
 
-    /// All names and dots again.
+    /// Checks all names and dots again.
     pub(super) fn look_at_all(
         &mut self,
         history: &History,
@@ -238,18 +239,18 @@ fn honest(
     }
 }
 
-/// A reader that roams from node to node, and shows each what it has seen of a name.
+/// A reader that roams from node to node, and shows each the stamp that it has seen of a name.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     pub(super) seen: BTreeMap<Name, Seen>,
 }
 
-/// What a reader saw of a name.
+/// The newest record of a name that a reader saw.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
-    /// What it shows.
+    /// The stamp that it shows.
     pub(super) stamp: Stamp,
-    /// When it saw it, in the world's time, and in which set.
+    /// When it saw the record, in the world's time, and in which set.
     pub(super) at_us: u64,
     pub(super) genesis: Genesis,
 }

@@ -1,17 +1,17 @@
-//! A node's clock: off, too fast or too slow, and stepped now and then.
+//! The simulated clock of a node: wrong, too fast or too slow, and sometimes set.
 
 use crate::core::stamp::Now;
 use crate::core::stamp::Stamp;
 
-/// Where the world's time begins, µs since 1970.
+/// The start of the world's time, µs since 1970.
 const EPOCH_US: u64 = 1_800_000_000_000_000;
 
-/// What a right clock shows.
+/// The time of a correct clock.
 pub(super) fn true_time(world_us: u64) -> Stamp {
     Stamp::from_micros(EPOCH_US + world_us).unwrap_or(Stamp::MAX)
 }
 
-/// Reads the world's time wrongly.
+/// A clock with an offset and a drift.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     pub(super) offset_us: i64,

@@ -1,4 +1,4 @@
-//! Drives each process as its node would: its ticks, its gossip, and the messages that come and go.
+//! Drives each process as its node would: its ticks, its gossip, and its messages.
 
 use super::gossip::Heard;
 use super::world::{Event, Process, TICK_US, World};
@@ -16,7 +16,7 @@ impl World {
         let (now_us, entropy, timeout_us) = (self.now_us, self.random.bits(), self.plan.timeout_us);
         let Some(process) = self.alive(slot, life) else { return };
         let now = process.clock.now(now_us);
-        // the timeout is counted from when a call was made; they were made in the order of their ids
+        // the timeout starts with the call; calls were made in the order of their ids
         let late: Vec<u64> = process
             .outstanding
             .iter()
@@ -74,7 +74,7 @@ impl World {
         self.carry_out(slot);
         if !addresses.is_empty() {
             for _ in 0..3 {
-                // any address, whether somebody is there or not: this heals a split
+                // any address, whether a process is there or not: this heals a split
                 let to = addresses[self.random.index(addresses.len())];
                 self.tell(slot, to, &told, true);
             }
@@ -85,7 +85,7 @@ impl World {
 
     fn tell(&mut self, from: usize, to: usize, told: &[Heard], reply: bool) {
         let known = told.len() as u64;
-        // what chitchat sends for a node, digest and changed values together, about
+        // about the bytes that chitchat sends for a node: digest and changed values together
         self.count("gossip", 60 * known);
         for at_us in self.carry(from, to, false) {
             let told = told.to_vec();
@@ -103,7 +103,7 @@ impl World {
         }
     }
 
-    /// When what is sent now arrives. Of another secret nothing is understood.
+    /// The arrival times of a message that is sent now. With another secret it is lost.
     fn carry(&mut self, from: usize, to: usize, twice: bool) -> Vec<u64> {
         if self.refused[from] || self.refused[to] {
             return Vec::new();
@@ -117,7 +117,7 @@ impl World {
         traffic.bytes += bytes;
     }
 
-    /// Carries out the effects of a process: shows its changes to its witness, and sends its calls.
+    /// Carries out the effects of a process: gives its changes to its witness, and sends its calls.
     pub(super) fn carry_out(&mut self, slot: usize) {
         let Some(process) = self.processes[slot].as_mut() else { return };
         let (effects, set) = (process.store.take_effects(), process.store.set());

@@ -1,23 +1,23 @@
-//! Membership as the nodes see it: heartbeats that spread by gossip, each with what a node says of itself.
+//! Simulated membership: heartbeats that spread by gossip, each with the summary of its node.
 
 use crate::core::join::SeedStatus;
 use crate::core::peers::Summary;
 
-/// What is known of one process.
+/// The last news of one process.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Heard {
-    /// At which address, and the how-manyeth process of the world.
+    /// Its address, and its number among all processes of the world.
     place: (usize, u32),
-    /// Its how-manyeth heartbeat.
+    /// The number of its heartbeat.
     beat: u64,
     summary: Summary,
-    /// When this was news here.
+    /// When this news arrived, µs.
     at_us: u64,
-    /// Whether the process's heart was heard to beat: one word may be an old one, passed on.
+    /// Whether at least two heartbeats arrived: a single one may be old news that was passed on.
     beats: bool,
 }
 
-/// What a node knows of all processes: one that was killed is still there for a while, beside its successor.
+/// The news that a node has of all processes. A killed process stays for a time, beside its successor.
 #[derive(Clone, Debug)]
 pub(super) struct Table {
     us: usize,
@@ -29,7 +29,7 @@ impl Table {
         Self { us, heard: Vec::new() }
     }
 
-    /// Our own next heartbeat.
+    /// Adds the next heartbeat of the node itself.
     pub(super) fn beat(&mut self, now_us: u64, life: u32, summary: Summary) {
         let place = (self.us, life);
         let ours = Heard { place, beat: 0, summary, at_us: now_us, beats: true };
@@ -39,12 +39,12 @@ impl Table {
         }
     }
 
-    /// What is told: all of it.
+    /// The news to send: all of them.
     pub(super) fn tell(&self) -> Vec<Heard> {
         self.heard.clone()
     }
 
-    /// Takes in what somebody tells, and forgets who was not heard of for a time.
+    /// Applies received news, and forgets processes without news for `forget_us`.
     pub(super) fn hear(&mut self, now_us: u64, told: &[Heard], forget_us: u64) {
         for news in told.iter().filter(|news| news.place.0 != self.us) {
             match self.heard.iter_mut().find(|heard| heard.place == news.place) {
@@ -63,12 +63,12 @@ impl Table {
         self.heard.iter().filter(|heard| heard.place.0 != self.us).filter(live)
     }
 
-    /// All others from whom there was news within a time.
+    /// All other processes with news within `dead_us`.
     pub(super) fn live(&self, now_us: u64, dead_us: u64) -> Vec<Summary> {
         self.others(now_us, dead_us).map(|heard| heard.summary).collect()
     }
 
-    /// Who answers at each address beside our own: the latest process of those that are live.
+    /// The status of each address except our own: the latest of its live processes answers.
     pub(super) fn statuses(&self, nodes: usize, now_us: u64, dead_us: u64) -> Vec<SeedStatus> {
         let mut latest: Vec<Option<&Heard>> = vec![None; nodes];
         for heard in self.others(now_us, dead_us) {

@@ -1,11 +1,11 @@
-//! A seeded world of many nodes over the very core that a node runs, with faults and checkers.
+//! A seeded world of many nodes over the core that a node runs, with faults and checkers.
 //!
-//! A seed draws everything: delays, loss, duplicates, reordering, partitions, one-way links, restarts with empty memory,
-//! clocks that are off, drift and step, slow nodes, and what clients write and read. All along it is checked that no
-//! promise is broken; then all faults stop, and all nodes must agree within a bound. Every message passes through the
-//! encoder and decoder of `wire`. A failing seed replays to the same trace, byte for byte.
+//! A seed draws everything: delays, loss, duplicates, reordering, partitions, one-way links, restarts with empty
+//! memory, clocks that are off, drift and step, slow nodes, and the writes and reads of clients. The checkers watch all
+//! promises all the time. Then all faults stop, and all nodes must agree within a bound. Every message passes through
+//! the encoder and decoder of `wire`. A failing seed replays to the same trace, byte for byte.
 //!
-//! What is real: everything in `core` and `wire`. What is played: the clock, the network, membership and the clients.
+//! `core` and `wire` are real; clock, network, membership and clients are simulated.
 
 mod checks;
 mod clock;
@@ -22,7 +22,7 @@ mod trace;
 mod world;
 
 pub use checks::Violation;
-pub use network::Befell;
+pub use network::MessageFaults;
 pub use plan::{Plan, SECOND_US, Scenario};
 pub use random::Random;
 pub use report::{Faults, Report, Traffic, Work};

@@ -1,11 +1,11 @@
-//! What is between the nodes: delay, loss, duplication, reordering, cuts.
+//! The simulated network: delay, loss, duplication, reordering, cuts.
 
 use super::plan::Plan;
 use super::random::Random;
 
-/// How often each thing befell a message.
+/// How many messages were sent, and how many had each fault.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Befell {
+pub struct MessageFaults {
     /// Sent.
     pub sent: u64,
     /// Lost by chance.
@@ -24,7 +24,7 @@ pub struct Befell {
     pub slowed: u64,
 }
 
-impl Befell {
+impl MessageFaults {
     pub(super) fn add(&mut self, other: &Self) {
         self.sent += other.sent;
         self.lost += other.lost;
@@ -45,14 +45,14 @@ pub(super) struct Network {
     regions: Vec<usize>,
     near_us: u64,
     far_us: u64,
-    /// How long (from, to) takes beside others of its kind, percent: no two links are alike, nor the two ways of one.
+    /// The delay of (from, to) relative to other links of its kind, percent: all links and directions differ.
     ways: Vec<u64>,
-    /// How many faults stop messages on (from, to).
+    /// The number of faults that stop messages on (from, to).
     cuts: Vec<u8>,
-    /// Latest arrival so far on (from, to), to see who is overtaken.
+    /// The latest arrival so far on (from, to), to detect messages that are overtaken.
     latest_us: Vec<u64>,
     slow_us: Vec<u64>,
-    pub(super) befell: Befell,
+    pub(super) message_faults: MessageFaults,
     faulty: bool,
     loss: u64,
     duplicates: u64,
@@ -73,7 +73,7 @@ impl Network {
             cuts: vec![0; plan.nodes * plan.nodes],
             latest_us: vec![0; plan.nodes * plan.nodes],
             slow_us: vec![0; plan.nodes],
-            befell: Befell::default(),
+            message_faults: MessageFaults::default(),
             faulty: false,
             loss: plan.loss,
             duplicates: plan.duplicates,
@@ -82,7 +82,7 @@ impl Network {
         }
     }
 
-    /// Whether chance is against messages.
+    /// Sets whether messages have faults by chance.
     pub(super) fn set_faulty(&mut self, faulty: bool) {
         self.faulty = faulty;
     }
@@ -105,7 +105,7 @@ impl Network {
         self.slow_us[slot] = us;
     }
 
-    /// When a message that is sent now arrives: never, once or, if that may be, twice.
+    /// The arrival times of a message that is sent now: none, one or, if it may be duplicated, two.
     pub(super) fn carry(
         &mut self,
         now_us: u64,
@@ -113,21 +113,21 @@ impl Network {
         to: usize,
         twice: bool,
     ) -> impl Iterator<Item = u64> + use<> {
-        self.befell.sent += 1;
+        self.message_faults.sent += 1;
         let link = from * self.nodes + to;
         let mut arrivals = [None, None];
         if self.cuts[link] > 0 {
             if self.cuts[to * self.nodes + from] > 0 {
-                self.befell.cut += 1;
+                self.message_faults.cut += 1;
             } else {
-                self.befell.cut_one_way += 1;
+                self.message_faults.cut_one_way += 1;
             }
         } else if self.faulty && self.random.chance(self.loss) {
-            self.befell.lost += 1;
+            self.message_faults.lost += 1;
         } else {
             arrivals[0] = Some(self.arrival(now_us, from, to));
             if twice && self.faulty && self.random.chance(self.duplicates) {
-                self.befell.doubled += 1;
+                self.message_faults.doubled += 1;
                 arrivals[1] = Some(self.arrival(now_us, from, to));
             }
         }
@@ -139,17 +139,17 @@ impl Network {
         let base = base * self.ways[from * self.nodes + to] / 100;
         let mut at = now_us + base + self.random.below(base / 4 + 1);
         if self.faulty && self.random.chance(self.late) {
-            self.befell.late += 1;
+            self.message_faults.late += 1;
             at += self.random.below(self.late_us);
         }
         let slow = self.slow_us[from] + self.slow_us[to];
         if slow > 0 {
-            self.befell.slowed += 1;
+            self.message_faults.slowed += 1;
             at += self.random.below(slow);
         }
         let latest = &mut self.latest_us[from * self.nodes + to];
         if at < *latest {
-            self.befell.overtook += 1;
+            self.message_faults.overtook += 1;
         }
         *latest = at.max(*latest);
         at

@@ -1,4 +1,4 @@
-//! What a world is like: everything that a seed draws before the world begins.
+//! The plan of a world: all parameters that a seed draws before the world begins.
 
 use super::random::Random;
 use crate::core::mutants::{Mutant, Mutants};
@@ -10,60 +10,61 @@ pub const SECOND_US: u64 = 1_000_000;
 /// Up to this many names are written one by one.
 const SOME_NAMES: u64 = 150;
 
-/// What a record takes in a message, about.
+/// The approximate bytes of a record in a message.
 const BYTES_A_NAME: u64 = 250;
 
-/// What happens in a world.
+/// The scenario of a world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scenario {
-    /// Whatever the seed draws.
+    /// Faults, writes and reads as the seed draws them.
     Storm,
-    /// One node is cut off for a little longer than the grace. What it holds was deleted meanwhile, and another node,
-    /// which was restarted, knows nothing of it.
+    /// One node is cut off for a little longer than the grace. Meanwhile a name that it holds is deleted, and another
+    /// node is restarted and does not have the delete.
     Missing,
-    /// One node is cut off for longer than the grace and comes back to gossip, while no call to it or of it gets through for
-    /// longer than a node that is back is waited for. What it holds was deleted meanwhile.
+    /// One node is cut off for longer than the grace and comes back to gossip, while no call to it or of it gets
+    /// through for longer than a node that is back holds the horizon. A name that it holds was deleted meanwhile.
     Aloof,
-    /// No call to one node or of it gets through for longer than the grace, while its gossip does. What it holds is deleted
-    /// meanwhile.
+    /// No call to one node or of it gets through for longer than the grace, while its gossip does. A name that it holds
+    /// is deleted meanwhile.
     Mute,
-    /// Discovery shows each half of the group only itself until both have begun a set.
+    /// Discovery shows each half of the cluster only itself until both have begun a set.
     Split,
-    /// One node hears nobody, and its clock is a year ahead; then it is there.
+    /// One node hears no other node, and its clock is a year ahead; then it is connected.
     Lonely,
-    /// A delete is stamped almost a grace ago, while one node does not hear of it.
+    /// A delete is stamped almost a grace ago, while one node does not receive it.
     Late,
-    /// All but one are restarted, one of them twice, and the one that holds the set is not heard.
+    /// All nodes except one are restarted, one of them twice, and the node that holds the set is not heard.
     Twins,
-    /// The clock of a node without others is an hour ahead: for a second, for longer than the node doubts it, and from the
-    /// start of a process.
+    /// The clock of a node without others is an hour ahead: for a second, for longer than the node doubts it, and from
+    /// the start of a process.
     Wrong,
-    /// At one of four addresses a node of another cluster refuses all others, which have just started. Later one of these is
-    /// restarted with a wrong secret.
+    /// At one of four addresses a node of another cluster refuses all others, which have just started. Later one of
+    /// these is restarted with a wrong secret.
     Stranger,
     /// One node holds the set, and only its gossip gets through, while all others are restarted.
     Unreachable,
-    /// Three nodes and a fourth one speak no common version of the protocol. A fifth one, which speaks with all, leaves, comes
-    /// back, and leaves again while the fourth one is restarted.
+    /// Three nodes and a fourth one speak no common version of the protocol. A fifth one, which speaks with all,
+    /// leaves, comes back, and leaves again while the fourth one is restarted.
     Apart,
-    /// Somebody who knows the digest's key changes just those names whose changes cancel out in an exclusive or.
+    /// A writer that knows the key of the digest changes exactly those names whose changes cancel out in an exclusive
+    /// or.
     Aimed,
 }
 
 /// A world in numbers. All chances are out of 10,000, all times in µs.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Draws everything.
+    /// The seed of all random values.
     pub seed: u64,
-    /// What happens.
+    /// The scenario.
     pub scenario: Scenario,
-    /// How many addresses there are; each has a process most of the time.
+    /// The number of addresses; each has a process most of the time.
     pub nodes: usize,
-    /// How many regions they are spread over.
+    /// The number of regions that they are spread over.
     pub regions: usize,
-    /// One way within a region.
+    /// Delay of a message within a region.
     pub near_us: u64,
-    /// One way between regions.
+    /// Delay of a message between regions.
     pub far_us: u64,
     /// Messages that are lost.
     pub loss: u64,
@@ -73,11 +74,11 @@ pub struct Plan {
     pub late: u64,
     /// See `late`.
     pub late_us: u64,
-    /// Before this all is well, so that a set can begin.
+    /// Before this there are no faults, so that a set can begin.
     pub calm_us: u64,
-    /// How long faults and writes go on after that.
+    /// How long faults and writes last after that.
     pub stormy_us: u64,
-    /// After that all have to agree within this.
+    /// After that all nodes have to agree within this time.
     pub bound_us: u64,
     /// Mean time between two faults.
     pub fault_every_us: u64,
@@ -85,13 +86,13 @@ pub struct Plan {
     pub fault_for_us: u64,
     /// Longest time that a process is down before its successor starts.
     pub down_us: u64,
-    /// How far clocks are off at most, at start and by each step.
+    /// Most that a clock is off, at the start and after each step.
     pub clock_off_us: i64,
-    /// How much faster or slower clocks go at most, parts per million.
+    /// Most that a clock runs faster or slower, parts per million.
     pub drift_ppm: i64,
-    /// Mean time between two writes, in the whole group.
+    /// Mean time between two writes, in the whole cluster.
     pub write_every_us: u64,
-    /// How many names are written to.
+    /// The number of names.
     pub names: u64,
     /// Whether each of them has a value before the storm begins.
     pub prefilled: bool,
@@ -99,7 +100,7 @@ pub struct Plan {
     pub burst: u64,
     /// Readers that roam.
     pub readers: usize,
-    /// How far ahead of its clock a node takes a client's stamp.
+    /// How far ahead of a node's clock a client's stamp may be.
     pub max_future_us: u64,
     /// How long tombstones live.
     pub grace_us: u64,
@@ -107,9 +108,9 @@ pub struct Plan {
     pub horizon_step_us: u64,
     /// Bytes in a request or answer of a sync.
     pub budget: u32,
-    /// Between two rounds.
+    /// Pause between two rounds.
     pub sync_us: u64,
-    /// Between two words of gossip.
+    /// Pause between two messages of gossip.
     pub gossip_us: u64,
     /// Without news for this long, a node counts as dead.
     pub dead_us: u64,
@@ -119,12 +120,12 @@ pub struct Plan {
     pub list_at_most: u64,
     /// Depth of each node's digest.
     pub leaf_bits: u32,
-    /// The rule that is taken out, if any.
+    /// The mutant, if any.
     pub mutant: Option<Mutant>,
 }
 
 impl Plan {
-    /// The world that a seed draws, of so many nodes or 3 to 20.
+    /// The world that a seed draws, of the given number of nodes, or of 3 to 20.
     #[must_use]
     pub fn of_seed(seed: u64, nodes: Option<usize>) -> Self {
         let mut random = Random::new(seed, 1);
@@ -133,10 +134,10 @@ impl Plan {
         let budgets = [1, 300, 2_000, 20_000, 1 << 20];
         let (fault_every_us, fault_for_us) =
             (random.within(400_000, 5_000_000), random.within(1, 8) * SECOND_US);
-        // a delete stays deleted unless a node was cut off for longer than the grace: where faults overlap so much that
-        // one may be, tombstones have to live longer than the storm
+        // a delete stays deleted unless a node was cut off for longer than the grace: if faults overlap so much that
+        // this may happen, tombstones have to live longer than the storm
         let dense = fault_for_us > 2 * fault_every_us;
-        // in some worlds calls take longer to be given up than a peer that hangs has for its turn, so that a lost message
+        // in some worlds the timeout of a call is longer than the turn of a peer that hangs, so that a lost message
         // costs a round the time of several
         let patient = seed.is_multiple_of(4);
         let far_us = far[random.index(far.len())];
@@ -184,14 +185,14 @@ impl Plan {
         }
     }
 
-    /// A world without chance faults in which one thing happens.
+    /// A world without random faults, for one scenario.
     #[must_use]
     pub fn of_scenario(seed: u64, scenario: Scenario) -> Self {
         Self {
             scenario,
             nodes: match scenario {
                 Scenario::Wrong => 1,
-                // so that those with one version are a majority, whose clocks agree
+                // the nodes with one version must be a majority, whose clocks agree
                 Scenario::Apart => 5,
                 _ => 4,
             },
@@ -207,7 +208,7 @@ impl Plan {
         }
     }
 
-    /// The same world with a rule taken out.
+    /// The same world with a mutant.
     #[must_use]
     pub fn without(self, mutant: Mutant) -> Self {
         Self { mutant: Some(mutant), ..self }
@@ -217,12 +218,12 @@ impl Plan {
         self.mutant.map_or(Mutants::NONE, Mutants::only)
     }
 
-    /// Until when discovery shows each half of the group, even and odd, only itself.
+    /// Until when discovery shows each half of the cluster, even and odd, only itself.
     pub(super) fn split_until_us(&self) -> u64 {
         if self.scenario == Scenario::Split { self.calm_us + 2 * SECOND_US } else { 0 }
     }
 
-    /// At which address a node of another cluster is until the end.
+    /// The address of a node of another cluster, if there is one.
     pub(super) fn stranger(&self) -> Option<usize> {
         (self.scenario == Scenario::Stranger).then_some(3)
     }

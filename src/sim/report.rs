@@ -1,24 +1,24 @@
-//! What a run came to.
+//! The report of a run.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use super::checks::Violation;
-use super::network::Befell;
+use super::network::MessageFaults;
 
 /// Messages of one kind.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Traffic {
-    /// How many were sent.
+    /// The number of sent messages.
     pub messages: u64,
     /// Their bytes.
     pub bytes: u64,
 }
 
-/// How often each fault was done to the world.
+/// The number of faults of each kind.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
-    /// The group was cut in two.
+    /// The cluster was cut in two.
     pub partitions: u64,
     /// A node could send and not receive, or the other way round.
     pub one_way: u64,
@@ -34,9 +34,9 @@ pub struct Faults {
     pub slow: u64,
     /// A node had another secret for a while.
     pub refusals: u64,
-    /// A node said that it leaves, and ended.
+    /// A node announced that it leaves, and ended.
     pub leaves: u64,
-    /// Processes whose clock went too fast or too slow.
+    /// Processes whose clock ran too fast or too slow.
     pub drifting: u64,
 }
 
@@ -55,7 +55,7 @@ impl Faults {
     }
 }
 
-/// What the workload did.
+/// The counters of the workload.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Work {
     /// Writes that were accepted.
@@ -68,13 +68,13 @@ pub struct Work {
     pub stamped: u64,
     /// Of these, within a burst.
     pub burst: u64,
-    /// Writes that lost against something newer, or were refused.
+    /// Writes that lost against a newer record, or were rejected.
     pub refused: u64,
-    /// Writes that a node refused since it doubts its clock.
+    /// Writes that a node rejected because it doubts its clock.
     pub doubted: u64,
     /// Reads that were answered.
     pub reads: u64,
-    /// Reads that would have gone back in time, and were refused instead.
+    /// Reads that got no answer, because the answer would have gone back in time.
     pub held_back: u64,
     /// Tombstones that nodes forgot.
     pub forgotten: u64,
@@ -95,26 +95,26 @@ impl Work {
     }
 }
 
-/// A run.
+/// The report of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// Its seed.
     pub seed: u64,
-    /// How many nodes.
+    /// The number of nodes.
     pub nodes: usize,
-    /// What was broken, if anything.
+    /// The promise that was broken, if any.
     pub violation: Option<Violation>,
     /// From the end of the faults until all agreed, µs.
     pub converged_us: Option<u64>,
-    /// Within which they had to, µs.
+    /// The bound of that time, µs.
     pub bound_us: u64,
-    /// By kind.
+    /// The messages by kind.
     pub traffic: BTreeMap<&'static str, Traffic>,
-    /// What befell messages.
-    pub befell: Befell,
-    /// What was done to the world.
+    /// The faults of messages.
+    pub message_faults: MessageFaults,
+    /// The faults of the world.
     pub faults: Faults,
-    /// What clients did.
+    /// The workload.
     pub work: Work,
     /// Rounds of sync that were complete.
     pub rounds: u64,
@@ -124,7 +124,7 @@ pub struct Report {
     pub too_different: u64,
     /// Stretches that differed and were cut further.
     pub deeper: u64,
-    /// Answers that did not get to the end of what was asked.
+    /// Answers that did not cover the whole request.
     pub partial: u64,
     /// Exchanges of vectors.
     pub vectors: u64,
@@ -143,14 +143,14 @@ pub struct Report {
 }
 
 impl Report {
-    /// Adds what another run came to.
+    /// Adds the report of another run.
     pub fn add(&mut self, other: &Self) {
         for (kind, traffic) in &other.traffic {
             let all = self.traffic.entry(kind).or_default();
             all.messages += traffic.messages;
             all.bytes += traffic.bytes;
         }
-        self.befell.add(&other.befell);
+        self.message_faults.add(&other.message_faults);
         self.faults.add(&other.faults);
         self.work.add(&other.work);
         self.rounds += other.rounds;
@@ -177,7 +177,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (b, x, w) = (&self.befell, &self.faults, &self.work);
+        let (b, x, w) = (&self.message_faults, &self.faults, &self.work);
         writeln!(f, "seed {}, {} nodes", self.seed, self.nodes)?;
         writeln!(
             f,

@@ -1,4 +1,4 @@
-//! Worlds in which one thing happens that chance would hardly ever bring about.
+//! Scenarios: worlds with an event that would hardly ever happen by chance.
 
 use std::cmp::Reverse;
 
@@ -18,9 +18,9 @@ impl World {
         self.run_until(self.now_us + us);
     }
 
-    /// A value is deleted while one node is cut off, and another node is restarted after that. The cut outlasts the
-    /// grace a little, yet the first node does not bring the value back: those who saw it before still wait for it, and
-    /// the one that did not has not been up for long enough to forget anything.
+    /// A value is deleted while one node is cut off, and another node is restarted after that. The cut lasts a little
+    /// longer than the grace, yet the first node does not bring the value back: the nodes that saw it before still keep
+    /// the tombstone for it, and the restarted node has not been up for long enough to forget a delete.
     pub(super) fn missing(&mut self) {
         self.delete_behind_a_cut();
         self.pass(6 * SECOND_US);
@@ -40,8 +40,8 @@ impl World {
         self.accept(0, &name, None, None);
     }
 
-    /// As [`World::missing`], and when the node is back, only its gossip gets through for a while: that it is there
-    /// does not mean that it has heard of the delete.
+    /// As [`World::missing`], and when the node is back, only its gossip gets through for a while: it is live, and does
+    /// not have the delete.
     pub(super) fn aloof(&mut self) {
         self.delete_behind_a_cut();
         self.aloof[3] = true;
@@ -69,8 +69,8 @@ impl World {
         self.pass(2 * SECOND_US);
     }
 
-    /// A node starts a year late by its clock and hears nobody for longer than a grace. When it is there, nobody takes
-    /// its word for how late it is.
+    /// A node starts with a clock a year ahead, and hears no other node for longer than a grace. When it is connected,
+    /// no node adopts its horizon.
     pub(super) fn lonely(&mut self) {
         const YEAR_US: i64 = 365 * 24 * 3600 * 1_000_000;
         let grace_us = self.plan.grace_us;
@@ -87,7 +87,7 @@ impl World {
         self.pass(5 * SECOND_US);
     }
 
-    /// A client deletes with a stamp from almost a grace ago, while one node does not hear of it for a few seconds: too
+    /// A client deletes with a stamp from almost a grace ago, while one node does not receive it for a few seconds: too
     /// short a time to count as missing, and long enough for the horizon to pass the delete.
     pub(super) fn late(&mut self) {
         let grace_us = self.plan.grace_us as i64;
@@ -101,7 +101,7 @@ impl World {
     }
 
     /// One node holds the set and is not heard, all others are restarted, and one of them twice: its two processes must
-    /// not pass for everybody.
+    /// not count as two addresses.
     pub(super) fn twins(&mut self) {
         let (name, value) = (name("read"), ("v".to_owned(), Vec::new()));
         self.accept(2, &name, Some((&value.0, &value.1)), None);
@@ -123,7 +123,7 @@ impl World {
         self.pass(8 * SECOND_US);
     }
 
-    /// What an hour ahead stamps is at most a name that was written then, and only once the node has believed it.
+    /// A clock an hour ahead stamps at most a name that is written then, and only once the node trusts that clock.
     pub(super) fn wrong(&mut self) {
         const HOUR_US: i64 = 3_600_000_000;
         let value = ("v".to_owned(), Vec::new());
@@ -158,7 +158,7 @@ impl World {
         self.pass(SECOND_US);
     }
 
-    /// Whoever is ready by now has not waited without an end.
+    /// Each node must be ready by now: no wait is without an end.
     fn expect_ready(&mut self, slots: &[usize]) {
         for slot in slots {
             let state = self.processes[*slot].as_ref().map(|process| process.replica.state());
@@ -168,8 +168,8 @@ impl World {
         }
     }
 
-    /// Nobody waits for the stranger without an end; and who has a wrong secret begins a set in the end that shows no
-    /// reader less than it has seen, and yields once its secret is right.
+    /// No node waits for the stranger without an end. A node with a wrong secret begins a set in the end that shows no
+    /// reader less than it has seen; it joins the real set once its secret is right.
     pub(super) fn stranger(&mut self) {
         let (name, value) = (name("read"), ("v".to_owned(), Vec::new()));
         self.pass(10 * SECOND_US);
@@ -190,8 +190,7 @@ impl World {
         self.read(2, 0, &name);
     }
 
-    /// A set that nobody can have is waited for, but not without an end; and once it can be had, it is the one that
-    /// stays.
+    /// Nodes wait for a set that they cannot get, but not without an end. Once they can get it, that set stays.
     pub(super) fn unreachable(&mut self) {
         let (name, value) = (name("read"), ("v".to_owned(), Vec::new()));
         self.accept(0, &name, Some((&value.0, &value.1)), None);
@@ -214,7 +213,7 @@ impl World {
         }
     }
 
-    /// A node that is about to stop says so, and ends.
+    /// A node announces that it leaves, and ends.
     fn leave(&mut self, slot: usize) {
         if let Some(process) = self.processes[slot].as_mut() {
             process.replica.leave();
@@ -224,9 +223,9 @@ impl World {
         self.kill(slot);
     }
 
-    /// Nodes 0, 1 and 4 speak version 1 of the protocol, node 3 version 2, and node 2 both. While node 2 is not there,
-    /// a value is deleted that node 3 has, too: the others wait for it. And node 3 begins no set beside theirs when it
-    /// is restarted.
+    /// Nodes 0, 1 and 4 speak version 1 of the protocol, node 3 version 2, and node 2 both. While node 2 is down, a
+    /// value that node 3 holds too is deleted: the others keep the tombstone for it. And node 3 begins no set beside
+    /// theirs when it is restarted.
     pub(super) fn apart(&mut self) {
         let (name, value) = (name("deleted"), ("v".to_owned(), Vec::new()));
         self.pass(10 * SECOND_US);
@@ -252,7 +251,7 @@ impl World {
     }
 
     /// One node is cut off until its writes are no longer pushed. They change names whose items cancel out in an
-    /// exclusive or, and leave the count as it is: only the sums tell.
+    /// exclusive or, and do not change the count: only sums differ.
     pub(super) fn aimed(&mut self) {
         const NAMES: u64 = 160;
         for i in 0..NAMES {
@@ -282,9 +281,10 @@ fn name_of(i: u64) -> Name {
     name(&format!("aimed/{i}"))
 }
 
-/// Some of the numbers whose exclusive or is 0: among more than 128 there always are some. Gaussian elimination.
+/// Some of the numbers, with an exclusive or of 0: among more than 128 numbers there always are some. Gaussian
+/// elimination.
 fn vanishing(numbers: &[u128]) -> Vec<usize> {
-    // (leading bit's number, which of the numbers it is made of)
+    // (number with this leading bit, the given numbers that it is made of)
     let mut basis: Vec<(u128, Vec<bool>)> = Vec::new();
     for (i, number) in numbers.iter().enumerate() {
         let (mut rest, mut made_of) = (*number, vec![false; numbers.len()]);

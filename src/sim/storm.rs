@@ -1,4 +1,4 @@
-//! What is done to a world: writes, reads and faults.
+//! The storm of a world: writes, reads and faults.
 
 use super::checks::Seen;
 use super::plan::SECOND_US;
@@ -22,7 +22,7 @@ impl World {
         Name::new(name.as_bytes(), usize::MAX).expect("a good name")
     }
 
-    /// One write or a burst, at a ready node; then the next.
+    /// Makes one write or a burst, at a ready node, and schedules the next.
     pub(super) fn write_some(&mut self) {
         if !self.stormy {
             return;
@@ -44,7 +44,7 @@ impl World {
         self.after(us, Event::Write);
     }
 
-    /// One write at a node; says whether it was accepted.
+    /// Makes one write at a node; returns whether it was accepted.
     fn write(&mut self, slot: usize) -> bool {
         let name = self.some_name();
         let deleted = self.random.chance(1_800);
@@ -75,7 +75,7 @@ impl World {
         }
     }
 
-    /// Hands a write to a node, as its front does. `ahead` is a client's stamp, relative to the node's clock.
+    /// Passes a write to a node, as its HTTP interface does. `ahead` is a client's stamp, relative to the node's clock.
     pub(super) fn accept(
         &mut self,
         slot: usize,
@@ -92,8 +92,8 @@ impl World {
         }
         let given = ahead.map(|ahead| now.wall.micros().saturating_add_signed(ahead));
         let given = given.and_then(|micros| Stamp::from_micros(micros).ok());
-        // a value that a client stamps below the horizon may be older than a delete that all forgot on purpose: the
-        // store takes it, and nobody can tell; it is not what is looked for here
+        // a value that a client stamps below the horizon may be older than a delete that all nodes forgot on purpose:
+        // the store accepts it; that is no fault, so it is left out here
         let forgotten = |stamp: Stamp| stamp < process.store.set().horizon();
         if given.is_some_and(|stamp| stamp.guard(now.wall, guard_us).is_err() || forgotten(stamp)) {
             self.work.refused += 1;
@@ -127,7 +127,7 @@ impl World {
         true
     }
 
-    /// A reader goes to any ready node and asks for a name, showing what it has seen; then the next.
+    /// A reader reads a name at any ready node, with the stamp that it has seen; schedules the next read.
     pub(super) fn read_some(&mut self) {
         if !self.stormy || self.readers.is_empty() {
             return;
@@ -148,7 +148,7 @@ impl World {
         let Some(process) = self.processes[slot].as_ref().filter(ready) else { return };
         let shown = self.readers[reader].seen.get(name).copied();
         let genesis = process.store.genesis();
-        // what is older than the set says nothing about it
+        // a stamp from before the set is of an earlier set
         let at_least = shown.map(|seen| seen.stamp).filter(|stamp| !genesis.is_after(*stamp));
         let held = process.store.set().get(name);
         let condition = Condition { known: KnownVersion::Unspecified, at_least };
@@ -160,10 +160,10 @@ impl World {
         let answered = held.map(Record::last_sync);
         if let Some(shown) = shown
             && answered < Some(shown.stamp)
-            // what is stamped before its set's start, by a client, is not promised
+            // the promise does not cover a client's stamp from before the start of the set
             && shown.genesis.started <= shown.stamp
         {
-            // allowed only if the set that the reader saw is gone: nobody who was there then, or is in that set, has it
+            // allowed only if the set that the reader saw is gone: no process of that time or of that set has it
             let lives = self.processes.iter().flatten().any(|process| {
                 (process.ready_us.is_some_and(|us| us <= shown.at_us)
                     || process.store.genesis().key == shown.genesis.key)
@@ -172,7 +172,7 @@ impl World {
             });
             if lives {
                 let detail = format!(
-                    "n{slot} in {genesis:?} answers {answered:?} for {name} to one who saw {shown:?}"
+                    "n{slot} in {genesis:?} answers {answered:?} for {name} to a reader that saw {shown:?}"
                 );
                 return self.broken("never back in time", detail);
             }
@@ -186,7 +186,7 @@ impl World {
         };
     }
 
-    /// One fault; then the next.
+    /// Makes one fault, and schedules the next.
     pub(super) fn fault(&mut self) {
         if !self.stormy {
             return;
@@ -260,7 +260,7 @@ impl World {
         self.after(us, Event::Fault);
     }
 
-    /// A leaving process ends, if it has not been killed before.
+    /// Ends a leaving process, if it has not been killed before.
     pub(super) fn left(&mut self, slot: usize, life: u32) {
         if self.processes[slot].as_ref().is_some_and(|process| process.life == life) && self.kill(slot) {
             let us = self.random.below(self.plan.down_us);
@@ -268,7 +268,7 @@ impl World {
         }
     }
 
-    /// Sets the wall clock of a process so far off; says whether there was one.
+    /// Sets the wall clock of a process to be off by `off_us`; returns whether there was a process.
     pub(super) fn set_clock(&mut self, slot: usize, off_us: i64) -> bool {
         let Some(process) = self.processes[slot].as_mut() else { return false };
         process.clock.offset_us = off_us;
@@ -290,7 +290,7 @@ impl World {
         }
     }
 
-    /// A node hears nobody and is heard by nobody.
+    /// Cuts all links of a node.
     pub(super) fn cut_off(&mut self, slot: usize, for_us: u64) {
         let others = (0..self.plan.nodes).filter(|other| *other != slot);
         let cuts = others.flat_map(|other| [(slot, other), (other, slot)]).collect();
@@ -304,7 +304,7 @@ impl World {
         self.after(for_us, Event::Mend { cuts });
     }
 
-    /// No more faults, writes and reads. Clocks stay as they are.
+    /// Ends all faults, writes and reads. Clocks stay as they are.
     pub(super) fn heal(&mut self) {
         self.stormy = false;
         self.network.set_faulty(false);

@@ -1,7 +1,8 @@
-//! How a write should reach a large group: to all at once, by relays, or down a tree. A model, not the core itself.
+//! A study of how a write should reach a large cluster: to all nodes at once, by relays, or down a tree. It is a model,
+//! and does not use the core.
 //!
-//! A message that is lost is sent again by TCP after 200 ms, then 400 ms, and so on. A sender writes one message after
-//! another. What a dead node should have passed on is left to sync.
+//! TCP sends a lost message again after 200 ms, then 400 ms, and so on. A sender sends one message after another. Nodes
+//! behind a dead node get the write by sync.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -9,7 +10,7 @@ use std::fmt;
 
 use super::random::Random;
 
-/// A group and what is between its nodes.
+/// A cluster and its network.
 #[derive(Clone, Copy, Debug)]
 pub struct Group {
     /// Spread evenly over the regions.
@@ -22,32 +23,32 @@ pub struct Group {
     pub far_us: u64,
     /// Messages lost, of 10,000.
     pub loss: u64,
-    /// What a sender needs for a message beside its bytes, µs.
+    /// Time of a sender for a message, without its bytes, µs.
     pub send_us: u64,
     /// Bytes that a sender sends in a µs.
     pub bytes_per_us: u64,
-    /// Nodes that have just died, which nobody has noticed yet.
+    /// Nodes that have just died, which no other node has detected yet.
     pub dead: usize,
 }
 
-/// Who passes a write on to whom.
+/// The way of a write through the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// The origin sends to all.
     All,
-    /// The origin sends to its region and to two nodes of each other region, which both send to theirs.
+    /// The origin sends to its region and to two nodes of each other region, which both send to their region.
     Relays,
     /// The origin sends to one node of each other region; within a region each node sends to seven.
     Tree,
 }
 
-/// What a way costs, over many writes.
+/// The cost of a way, over many writes.
 #[derive(Clone, Debug, Default)]
 pub struct Cost {
     /// Median time until half, 99 % and all of the live nodes have it, ms. Writes that do not reach so many by push
     /// do not count.
     pub median_ms: [f64; 3],
-    /// The same, that 99 % of the writes stay below.
+    /// The same times, for the 99th percentile of the writes, ms.
     pub worst_ms: [f64; 3],
     /// Messages, of which between regions, and those of the origin, a write.
     pub messages: [f64; 3],
@@ -80,7 +81,7 @@ struct Sending<'a> {
 }
 
 impl Sending<'_> {
-    /// A node sends to several others, each with those to whom it shall pass it on.
+    /// Sends from a node to several others, each with the nodes that it passes the write on to.
     fn send(&mut self, now_us: u64, from: usize, to: Vec<(usize, Vec<usize>)>, origin: bool) {
         let mut at_us = now_us;
         for (peer, pass_on) in to {
@@ -101,7 +102,7 @@ impl Sending<'_> {
     }
 }
 
-/// Plays many writes of so many bytes, each at a random node.
+/// Simulates many writes of the given size, each at a random node.
 #[must_use]
 pub fn study(group: &Group, way: Way, bytes: u64, writes: u32, seed: u64) -> Cost {
     let mut random = Random::new(seed, 17);
@@ -149,7 +150,7 @@ pub fn study(group: &Group, way: Way, bytes: u64, writes: u32, seed: u64) -> Cos
     cost
 }
 
-/// To whom the origin sends, and to whom they pass it on.
+/// The nodes that the origin sends to, each with the nodes that it passes the write on to.
 fn route(group: &Group, way: Way, origin: usize, random: &mut Random) -> Vec<(usize, Vec<usize>)> {
     let mut to = Vec::new();
     for region in 0..group.regions {
@@ -172,7 +173,7 @@ fn route(group: &Group, way: Way, origin: usize, random: &mut Random) -> Vec<(us
             Way::Tree => to.extend(others.split_first().map(|(root, rest)| (*root, rest.to_vec()))),
         }
     }
-    // far ones first: they take longest
+    // far nodes first: they take longest
     let home = origin % group.regions;
     to.sort_by_key(|(node, _)| node % group.regions == home);
     to

@@ -1,11 +1,11 @@
-//! What happened, line by line. The same seed gives the same bytes.
+//! The trace of a run, line by line. The same seed gives the same bytes.
 
 use std::fmt::{Arguments, Write};
 use std::hash::Hasher;
 
 use siphasher::sip::SipHasher24;
 
-/// Collects lines, or only their hash.
+/// Collects the lines of a trace, or only their hash.
 #[derive(Debug)]
 pub struct Trace {
     text: Option<String>,
@@ -15,7 +15,7 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// `keep` decides whether the text is kept, too.
+    /// An empty trace; `keep` is whether to keep the text and not only its hash.
     #[must_use]
     pub fn new(keep: bool) -> Self {
         Self { text: keep.then(String::new), line: String::new(), hash: SipHasher24::new(), lines: 0 }
@@ -44,7 +44,7 @@ impl Trace {
         self.hash.finish()
     }
 
-    /// How many there are.
+    /// The number of lines.
     #[must_use]
     pub fn lines(&self) -> u64 {
         self.lines

@@ -1,4 +1,4 @@
-//! The world: processes, what is under way between them, and what happens next.
+//! The world: processes, the messages under way between them, and the next events.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -19,10 +19,10 @@ use crate::core::set::Cell;
 use crate::core::store::Store;
 use crate::core::{Name, NodeState, Stamp};
 
-/// How often a node looks at what is due, µs.
+/// The interval of the ticks of a node, µs.
 pub(super) const TICK_US: u64 = 100_000;
 
-/// Everything.
+/// A world.
 pub struct World {
     pub(super) plan: Plan,
     pub(super) now_us: u64,
@@ -31,7 +31,7 @@ pub struct World {
     next_event: u64,
     pub(super) processes: Vec<Option<Process>>,
     pub(super) network: Network,
-    /// By address, whether nobody there would have us, nor we them: another secret.
+    /// By address, whether the node has another secret: it refuses all others, and they refuse it.
     pub(super) refused: Vec<bool>,
     /// The address of a node of another cluster, if there is one.
     pub(super) stranger: Option<usize>,
@@ -50,9 +50,9 @@ pub struct World {
     ended: Totals,
     pub(super) stormy: bool,
     quiet: bool,
-    /// All sets that were begun.
+    /// The genesis of each set that was begun.
     pub(super) geneses: BTreeSet<Genesis>,
-    /// Stretches that answers cut further, and answers that did not get to the end.
+    /// Stretches that answers cut further, and answers that did not cover the whole request.
     pub(super) found: (u64, u64),
 }
 
@@ -98,7 +98,7 @@ pub(super) enum Event {
 }
 
 impl World {
-    /// A world that is about to begin. `keep` decides whether its trace is kept as text.
+    /// A world that is about to begin. `keep` is whether to keep its trace as text.
     #[must_use]
     pub fn new(plan: Plan, keep: bool) -> Self {
         let network = Network::new(&plan);
@@ -144,7 +144,7 @@ impl World {
         self.at(self.now_us + us, event);
     }
 
-    /// From the start through the storm until all agree, the bound is over, or a promise is broken.
+    /// Runs from the start through the storm until all nodes agree, the bound is over, or a promise is broken.
     pub fn run(&mut self) -> Report {
         self.trace.line(0, format_args!("{:?}", self.plan));
         for slot in 0..self.plan.nodes {
@@ -186,11 +186,11 @@ impl World {
         self.report(converged_us)
     }
 
-    /// Once all agree and the last deletes are forgotten, nothing is said any more but gossip, and each node knows that
-    /// it has all writes of each other one.
+    /// Checks the end: once all nodes agree and the last deletes are forgotten, there is no traffic except gossip, and
+    /// each node knows that it has all writes of each other one.
     fn stay_quiet(&mut self) {
         self.quiet = true;
-        // a clock that was just set far ahead stamps a delete with what it shows, until its node notices
+        // a clock that was just set far ahead stamps deletes, until its node detects the step
         let records = self.processes.iter().flatten().flat_map(|p| p.store.set().cells(0, u64::MAX));
         let stamps = records.map(Cell::record).filter(|r| r.kind() == Kind::Tombstone).map(Record::last_sync);
         let ahead_us =
@@ -208,8 +208,7 @@ impl World {
         let before = said(self);
         self.run_until(self.now_us + 20 * SECOND_US);
         let after = said(self);
-        // a clock that is not known is asked for, by each of each once a minute: two questions where a horizon is in
-        // between
+        // each node asks each other one for an unknown clock, once a minute: two requests if a horizon comes in between
         let nodes = self.plan.nodes as u64;
         let silent = after.1 == before.1 && after.0 - before.0 <= 4 * nodes * (nodes - 1);
         let (complete, pairs) = self.vectors_complete();
@@ -237,7 +236,7 @@ impl World {
         self.run_until(self.plan.calm_us + self.plan.stormy_us);
     }
 
-    /// Until a time, or until a promise is broken.
+    /// Runs until a time, or until a promise is broken.
     pub fn run_until(&mut self, until_us: u64) {
         while self.violation.is_none()
             && let Some(Reverse((at_us, id))) = self.queue.peek().copied()
@@ -277,7 +276,7 @@ impl World {
         }
     }
 
-    /// A process begins, empty.
+    /// Starts a process, without records.
     pub(super) fn start(&mut self, slot: usize) {
         let clock = Clock {
             offset_us: self.random.around(self.plan.clock_off_us),
@@ -286,7 +285,7 @@ impl World {
         self.start_with(slot, clock);
     }
 
-    /// The same, with a clock of its own.
+    /// Starts a process with the given clock.
     pub(super) fn start_with(&mut self, slot: usize, clock: Clock) {
         if self.processes[slot].is_some() || self.stranger == Some(slot) {
             return;
@@ -337,7 +336,7 @@ impl World {
         self.after(gossip, Event::Gossip { slot, life });
     }
 
-    /// A process ends, and with it all that it knew.
+    /// Ends a process; its memory is lost.
     pub(super) fn kill(&mut self, slot: usize) -> bool {
         let Some(process) = self.processes[slot].take() else { return false };
         self.ended.add(&process.replica);
@@ -380,7 +379,7 @@ impl World {
         }
     }
 
-    /// Whether all are ready and hold the same. The records are compared, not their digests.
+    /// Whether all nodes are ready and hold the same records. It compares the records, not their digests.
     #[must_use]
     pub fn all_agree(&self) -> bool {
         let mut processes = self.processes.iter();
@@ -413,7 +412,7 @@ impl World {
             converged_us,
             bound_us: self.plan.bound_us,
             traffic: self.traffic.clone(),
-            befell: self.network.befell,
+            message_faults: self.network.message_faults,
             faults: self.faults,
             work: self.work,
             rounds: totals.rounds,
@@ -431,7 +430,8 @@ impl World {
         }
     }
 
-    /// Of all (node, node that wrote) how many have all of its writes, by their vector.
+    /// The number of pairs (node, process that wrote) in which the node's vector claims all writes, and the number of
+    /// pairs.
     fn vectors_complete(&self) -> (u64, u64) {
         let mut complete = (0, 0);
         for writer in self.processes.iter().flatten() {
@@ -444,14 +444,14 @@ impl World {
         complete
     }
 
-    /// What happened so far.
+    /// The trace so far.
     #[must_use]
     pub fn trace(&self) -> &Trace {
         &self.trace
     }
 }
 
-/// No horizon may be later: a grace in the past, but for what a majority of clocks may be off.
+/// The latest horizon that is allowed: a grace in the past, plus the most that a majority of clocks may be off.
 fn latest_horizon(now_us: u64, plan: &Plan) -> Stamp {
     let slack_us = plan.clock_off_us.unsigned_abs() + 2 * plan.max_future_us;
     true_time(now_us + slack_us).before(plan.grace_us)
