@@ -18,8 +18,9 @@ use super::failure::Failure;
 use super::url::{Url, parameter};
 use crate::core::{Stamp, Version};
 use crate::wire::duration::GoDuration;
+use crate::wire::error_code::ErrorCode;
 use crate::wire::etag::parse_tag;
-use crate::wire::headers::X_VWATCH_NODE;
+use crate::wire::headers::{X_VWATCH_ERROR, X_VWATCH_NODE};
 use error::ExchangeError;
 pub(super) use requester::Client;
 
@@ -27,8 +28,6 @@ pub(super) use requester::Client;
 const MAX_RETRY_AFTER_S: u64 = 60;
 /// Longest line of an error answer that the client prints, in characters.
 const MAX_REFUSAL_CHARS: usize = 500;
-/// The advice of a node about a name that does not exist.
-pub(super) const NODES_ADVICE: &str = ": wait for it with ?version=";
 
 /// A request to a node.
 #[derive(Clone, Debug)]
@@ -169,17 +168,35 @@ impl Answer {
         }
     }
 
-    /// Whether an error answer cannot be from a node: a node sends one line of plain text, or no body.
+    /// The code of an error; `None` from a server without codes, such as the Go vwatch, and for a code of a newer
+    /// version.
+    pub(super) fn error_code(&self) -> Option<ErrorCode> {
+        ErrorCode::parse(self.header(X_VWATCH_ERROR)?)
+    }
+
+    /// Whether there is no value under the name of the request. A node says so by its code, and the Go vwatch by a
+    /// status without a body.
+    pub(super) fn has_no_value(&self) -> bool {
+        match self.error_code() {
+            Some(code) => matches!(code, ErrorCode::NotFound | ErrorCode::Deleted),
+            None => self.body.is_empty() && matches!(self.status, StatusCode::NOT_FOUND | StatusCode::GONE),
+        }
+    }
+
+    /// Whether an error answer cannot be from a node. A node sends a code with each error. The Go vwatch sends one line
+    /// of plain text, and 404 without a body and a type of it, which distinguishes it from other servers in Go.
     fn is_foreign(&self) -> bool {
         let text = self.body.trim_ascii_start();
+        if text.is_empty() || self.headers.contains_key(X_VWATCH_ERROR) {
+            return false;
+        }
         let is_plain = |value: &str| {
             let essence = value.split(';').next().unwrap_or_default().trim();
             essence.eq_ignore_ascii_case("text/plain")
         };
-        // the last is the answer of any server in Go for an unknown path
-        !text.is_empty() && self.header(CONTENT_TYPE.as_str()).is_some_and(|value| !is_plain(value))
+        let is_missing = matches!(self.status, StatusCode::NOT_FOUND | StatusCode::GONE);
+        self.header(CONTENT_TYPE.as_str()).is_some_and(|value| is_missing || !is_plain(value))
             || text.starts_with(b"<")
-            || text.starts_with(b"404 page not found")
     }
 
     /// The message for an answer that is not from a node.
@@ -238,24 +255,30 @@ impl Answer {
     /// The answer to a command about `name`.
     ///
     /// # Errors
-    /// If the status is no success.
+    /// If the status is no success. The code of the answer decides the kind of failure; if it has none, its status does.
     pub(super) fn or_refusal(self, name: &str) -> Result<Self, Failure> {
-        let status = self.status;
-        if status.is_success() {
+        if self.status.is_success() {
             return Ok(self);
         }
         self.check_refusal()?;
-        let said = |otherwise: &str| self.refusal(|| format!("{name}: {otherwise}"));
-        // the advice of a node is for users of HTTP: each command replaces it by its own
-        let missing = |otherwise: &str| Failure::Missing(said(&format!("{otherwise}{NODES_ADVICE}")));
-        Err(match status {
-            StatusCode::NOT_FOUND => missing("no such name"),
-            StatusCode::GONE => missing("it is deleted"),
-            StatusCode::CONFLICT => Failure::Lost(match self.version() {
-                Some(version) => said(&format!("lost: a newer write stands: version {version}")),
-                None => said("lost: a newer write stands"),
-            }),
-            _ => Failure::Failed(said(&format!("the node answers {status}"))),
+        let line = |otherwise: &str| self.refusal(|| format!("{name}: {otherwise}"));
+        let lost = || match self.version() {
+            Some(version) => Failure::Lost(line(&format!("lost: a newer write stands: version {version}"))),
+            None => Failure::Lost(line("lost: a newer write stands")),
+        };
+        let failed = || Failure::Failed(line(&format!("the node answers {}", self.status)));
+        Err(match self.error_code() {
+            // the line of the node has advice for users of HTTP: each command has its own
+            Some(ErrorCode::NotFound) => Failure::Missing(format!("not found: {name:?}")),
+            Some(ErrorCode::Deleted) => Failure::Missing(format!("deleted: {name:?}")),
+            Some(ErrorCode::Older | ErrorCode::Contradicts) => lost(),
+            Some(_) => failed(),
+            None => match self.status {
+                StatusCode::NOT_FOUND => Failure::Missing(line("no such name")),
+                StatusCode::GONE => Failure::Missing(line("it is deleted")),
+                StatusCode::CONFLICT => lost(),
+                _ => failed(),
+            },
         })
     }
 }
@@ -286,9 +309,9 @@ mod tests {
             ),
             (
                 "404 Not Found",
-                &[],
+                &[("Content-Type", "text/plain; charset=utf-8"), ("X-Content-Type-Options", "nosniff")],
                 "404 page not found\n",
-                "answers 404 Not Found with 19 bytes of no type, and",
+                "answers 404 Not Found with text/plain; charset=utf-8, and",
             ),
         ] {
             let fake = Fake::start(vec![answer(status, headers, body)]);
@@ -304,5 +327,29 @@ mod tests {
         let fake = Fake::start(vec![answer("404 Not Found", &[], "")]);
         let found = fake.client().send(&Request::get("/".to_owned())).await.unwrap().of_record("n");
         assert!(matches!(found, Err(Failure::Missing(_))), "{found:?}");
+    }
+
+    #[tokio::test]
+    async fn the_code_of_an_error_decides_and_not_its_text() {
+        let refused = async |status: &str, code: &str, body: &str| {
+            let headers = [("Content-Type", "text/plain; charset=utf-8"), (X_VWATCH_ERROR, code)];
+            let fake = Fake::start(vec![answer(status, &headers, body)]);
+            let answer = fake.client().send(&Request::get("/".to_owned())).await.unwrap();
+            (answer.has_no_value(), answer.or_refusal("n").unwrap_err())
+        };
+        let missing = |line: &str| (true, Failure::Missing(line.to_owned()));
+        assert_eq!(refused("404 Not Found", "not-found", "any text\n").await, missing("not found: \"n\""));
+        assert_eq!(refused("410 Gone", "deleted", "<odd text>\n").await, missing("deleted: \"n\""));
+        let text = || "not found: \"n\"".to_owned();
+        for (status, code, failure) in [
+            ("404 Not Found", "no-such-path", Failure::Failed(text())),
+            ("409 Conflict", "would-go-back", Failure::Failed(text())),
+            ("409 Conflict", "older", Failure::Lost(text())),
+            ("409 Conflict", "contradicts", Failure::Lost(text())),
+            ("404 Not Found", "of-a-newer-version", Failure::Missing(text())),
+            ("400 Bad Request", "of-a-newer-version", Failure::Failed(text())),
+        ] {
+            assert_eq!(refused(status, code, &text()).await, (false, failure), "{status} {code}");
+        }
     }
 }

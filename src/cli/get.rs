@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::args::quoted;
-use super::client::{Answer, Client, NODES_ADVICE, Request};
+use super::client::{Answer, Client, Request};
 use super::failure::{Failure, each, tell};
 use super::nodes::{Nodes, block_on, check_name};
 use super::output::{Data, Format, Output, Row, as_data, print, rfc3339, rows_as_table};
@@ -81,8 +81,9 @@ pub(super) fn run(args: &Get) -> Result<(), Failure> {
 
 async fn read(args: &Get, name: &str, client: &mut Client) -> Result<Answer, Failure> {
     let answer = client.send(&request(args, name)).await?;
+    let has_no_value = answer.has_no_value();
     answer.of_record(name).map_err(|failure| match failure {
-        Failure::Missing(line) => Failure::Missing(with_advice(&line, args, name)),
+        Failure::Missing(line) if has_no_value => Failure::Missing(with_advice(&line, args, name)),
         failure => failure,
     })
 }
@@ -93,16 +94,14 @@ fn request(args: &Get, name: &str) -> Request {
     Request::get(with_query(&path, &[parameter("version", version)])).parks_for(args.timeout)
 }
 
-/// Replaces a node's advice, which is for users of HTTP, by the command to type. A line without this advice stays as it
-/// is.
+/// A line about a name without a value, with the command that waits for it.
 fn with_advice(line: &str, args: &Get, name: &str) -> String {
-    let Some(what) = line.strip_suffix(NODES_ADVICE) else { return line.to_owned() };
     let nodes = [("--client-url", &args.nodes.client_url), ("--server-url", &args.nodes.server_url)];
     let nodes =
         nodes.into_iter().filter_map(|(flag, urls)| Some(format!("{flag} {} ", quoted(urls.as_ref()?))));
     let (nodes, name) = (nodes.collect::<String>(), quoted(name));
     format!(
-        "{what}: wait for it: vwatch get --version '' --timeout 30s {nodes}{name}, or vwatch watch {nodes}{name}"
+        "{line}: wait for it: vwatch get --version '' --timeout 30s {nodes}{name}, or vwatch watch {nodes}{name}"
     )
 }
 
@@ -164,6 +163,7 @@ mod tests {
 
     use super::super::testing::{Fake, answer};
     use super::*;
+    use crate::wire::headers::X_VWATCH_ERROR;
 
     fn args(line: &[&str]) -> Get {
         let typed = std::iter::once("get").chain(line.iter().copied());
@@ -230,12 +230,13 @@ mod tests {
         let args = args(&["--client-url", "http://h:1", "it's"]);
         let advice = ": wait for it: vwatch get --version '' --timeout 30s --client-url http://h:1 'it'\\''s', \
                       or vwatch watch --client-url http://h:1 'it'\\''s'";
-        for (status, body, what) in [
-            ("404 Not Found", "not found: \"n\": wait for it with ?version=\n", "not found: \"n\""),
-            ("410 Gone", "deleted: \"n\": wait for it with ?version=\n", "deleted: \"n\""),
-            ("404 Not Found", "", "it's: no such name"),
+        for (status, code, what) in [
+            ("404 Not Found", Some("not-found"), "not found: \"it's\""),
+            ("410 Gone", Some("deleted"), "deleted: \"it's\""),
+            ("404 Not Found", None, "it's: no such name"),
         ] {
-            let fake = Fake::start(vec![answer(status, &[], body)]);
+            let headers: Vec<_> = code.map(|code| (X_VWATCH_ERROR, code)).into_iter().collect();
+            let fake = Fake::start(vec![answer(status, &headers, code.unwrap_or_default())]);
             let failure = read(&args, "it's", &mut fake.client()).await.unwrap_err();
             assert_eq!(failure, Failure::Missing(format!("{what}{advice}")));
         }

@@ -8,6 +8,7 @@ use super::failure::Failure;
 use super::nodes::{Nodes, TimeLimit, block_on};
 use super::output::{Format, print, table};
 use crate::wire::cluster::{Agreement, Cluster, Genesis, Member, SetMark};
+use crate::wire::error_code::ErrorCode;
 use crate::wire::text::{Escaped, json_escaped};
 
 /// List the nodes of a cluster, as one of them sees it
@@ -48,8 +49,9 @@ pub(super) fn run(args: &Members) -> Result<(), Failure> {
     nodes.server_url = args.typed_url.clone().or(nodes.server_url);
     let mut client = nodes.writers()?.within(args.time.timeout);
     let request = Request::get("/v1/cluster".to_owned());
-    let answer =
-        block_on(async { client.send(&request).await })?.or_refusal("members").map_err(explain_missing)?;
+    let answer = block_on(async { client.send(&request).await })?;
+    let has_path = answer.error_code() != Some(ErrorCode::NoSuchPath);
+    let answer = answer.or_refusal("members").map_err(|failure| explain(failure, has_path))?;
     let mut cluster = cluster_view::parse(&answer)?;
     for members in [&mut cluster.members.live, &mut cluster.members.dead] {
         members.sort_by(|a, b| (&a.node_id, &a.server).cmp(&(&b.node_id, &b.server)));
@@ -64,11 +66,14 @@ pub(super) fn run(args: &Members) -> Result<(), Failure> {
     judge(&cluster)
 }
 
-/// Explains a missing path: the port is not a server port, or that of an old node.
-fn explain_missing(failure: Failure) -> Failure {
-    match failure {
-        Failure::Missing(line) => Failure::Failed(format!("{line} (only the server port knows the members)")),
-        failure => failure,
+/// Explains a missing path: the port is not a server port, or that of an old node. A server without codes answers a
+/// missing path as it answers a missing name.
+fn explain(failure: Failure, has_path: bool) -> Failure {
+    match (failure, has_path) {
+        (Failure::Missing(line), _) | (Failure::Failed(line), false) => {
+            Failure::Failed(format!("{line} (only the server port knows the members)"))
+        }
+        (failure, _) => failure,
     }
 }
 

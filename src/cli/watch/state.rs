@@ -8,6 +8,7 @@ use hyper::body::Bytes;
 use super::super::client::{Answer, Request};
 use super::super::failure::{Failure, complain};
 use super::super::url::{parameter, path_of, with_query};
+use crate::wire::error_code::ErrorCode;
 
 /// A change to report.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,7 +98,7 @@ impl WatchState {
         match answer.status {
             StatusCode::OK => Ok(self.absorb_value(answer)),
             StatusCode::GONE => Ok(self.absorb_delete(answer)),
-            StatusCode::NOT_FOUND => Ok(self.absorb_absence()),
+            StatusCode::NOT_FOUND if is_absence(answer) => Ok(self.absorb_absence()),
             status if is_passing(status) => Ok(WatchStep::Later {
                 why: answer.refusal(|| format!("the node answers {status}")),
                 retry_after: answer.retry_after(),
@@ -186,6 +187,11 @@ fn not_of_a_node(answer: &Answer) -> Option<String> {
     found.err().and_then(|failure| failure.line().map(str::to_owned))
 }
 
+/// Whether a 404 is about the name. Another code, such as that of a path that the port does not have, is permanent.
+fn is_absence(answer: &Answer) -> bool {
+    answer.error_code().is_none_or(|code| code == ErrorCode::NotFound)
+}
+
 /// Whether a status may pass: it is about the present state, and not about the request. A 409 is from a node that is
 /// behind the watcher and did not catch up in time.
 fn is_passing(status: StatusCode) -> bool {
@@ -242,7 +248,7 @@ mod tests {
         let mut state = state(None);
         assert_eq!(absorb(&mut state, &value("a", "20")), "a");
         assert_eq!(absorb(&mut state, &answer(404, &[])), "otherwise");
-        assert_eq!(absorb(&mut state, &answer(404, &[])), "nothing");
+        assert_eq!(absorb(&mut state, &answer(404, &[("x-vwatch-error", "not-found")])), "nothing");
         let anew = |version: &str| {
             answer(
                 200,
@@ -252,6 +258,12 @@ mod tests {
         assert_eq!(absorb(&mut state, &anew("a")), "nothing", "written again as it was");
         assert_eq!(absorb(&mut state, &anew("b")), "b");
         assert_eq!(absorb(&mut state, &value("c", "6")), "c", "the stamp from before counts no more");
+    }
+
+    #[test]
+    fn a_404_about_the_path_is_permanent() {
+        let no_path = answer(404, &[("x-vwatch-error", "no-such-path")]);
+        assert!(matches!(state(None).absorb(&no_path), Err(Failure::Failed(_))));
     }
 
     #[test]
