@@ -52,7 +52,7 @@ async fn ready(State(node): State<Arc<Node>>) -> Result<Response, Refusal> {
         headers.insert(VIA, HeaderValue::try_from(health.via).expect("tokens"));
         cut_off_for = health.unreachable_for;
     }
-    let apart = node.store.peers_apart();
+    let apart = node.replicator.peers_apart();
     let text = ready_text(node.store.readiness(), genesis.provisional, apart, cut_off_for);
     Ok((headers, text).into_response())
 }

@@ -119,7 +119,7 @@ fn unproven(error: FrameError) -> Refusal {
 fn answer_to(node: &Node, peering: &Peering, preamble: &Preamble, message: &[u8]) -> Answer {
     let error = match decode_request(peering.protocol, message) {
         Ok((version, request)) => {
-            return Answer::Response(encode_response(version, &node.store.request(&request)));
+            return Answer::Response(encode_response(version, &node.replicator.request(&request)));
         }
         Err(error) => error,
     };

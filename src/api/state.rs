@@ -20,6 +20,7 @@ use crate::node::limits::{
 use crate::node::log_control::LogControl;
 use crate::node::pulse::Pulse;
 use crate::node::reads::Reads;
+use crate::node::replication::Replicator;
 use crate::node::store::{Readiness, SharedStore};
 use crate::report::{Listens, Sources};
 use crate::seal::Keyring;
@@ -51,6 +52,8 @@ pub struct Node {
     pub config: Config,
     /// What it holds.
     pub store: SharedStore,
+    /// Its part in replication.
+    pub replicator: Replicator,
     /// How that is read.
     pub reads: Reads,
     /// What fills it, if something does.
@@ -92,6 +95,7 @@ pub struct Node {
 pub(crate) struct Parts {
     pub(crate) config: Config,
     pub(crate) store: SharedStore,
+    pub(crate) replicator: Replicator,
     pub(crate) fill: Option<Filler>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) peering: Option<Peering>,
@@ -102,16 +106,16 @@ pub(crate) struct Parts {
 
 impl Node {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { config, store, fill, metrics, peering, cluster, listens, log } = parts;
+        let Parts { config, store, replicator, fill, metrics, peering, cluster, listens, log } = parts;
         let reads = Reads::new(store.clone(), fill.clone());
         let readers = store.clone();
         // values are read on the client port only
-        let client_in_flight =
-            InFlight::new(config.max_set_bytes, move |look_again| readers.retired_bytes(look_again));
+        let client_in_flight = InFlight::new(config.max_set_bytes, move |sweep| readers.retired_bytes(sweep));
         let server_in_flight = InFlight::new(config.max_set_bytes, |_| 0);
         Self {
             config,
             store,
+            replicator,
             reads,
             fill,
             metrics,
@@ -146,6 +150,7 @@ impl Node {
         Sources {
             config: &self.config,
             store: &self.store,
+            replicator: &self.replicator,
             fill: self.fill.as_ref(),
             cluster: self.cluster.as_ref(),
             keyring: self.peering.as_ref().map(|peering| &*peering.keyring),

@@ -17,7 +17,7 @@ use crate::membership::node_info::{Identity, hash};
 use crate::membership::{self, GOSSIP_EVERY, Membership, Settings};
 use crate::metrics::Metrics;
 use crate::node::clock;
-use crate::node::store::SharedStore;
+use crate::node::replication::Replicator;
 use crate::replication::client::PeerClient;
 use crate::seal::Keyring;
 
@@ -102,9 +102,9 @@ impl Bootstrap {
         newcomer: Newcomer<'_>,
         outbox: Outbox,
     ) -> Result<Cluster, BootstrapError> {
-        let Newcomer { config, store, metrics, keyring, incarnation, started } = newcomer;
+        let Newcomer { config, replicator, metrics, keyring, incarnation, started } = newcomer;
         let cluster = &config.cluster;
-        let summary = store.summary();
+        let summary = replicator.summary();
         let name = &config.node_id;
         let identity = Identity {
             node: summary.node,
@@ -133,7 +133,7 @@ impl Bootstrap {
             node: goes_by,
         });
         Ok(Cluster::start(
-            store.clone(),
+            replicator.clone(),
             Arc::clone(metrics),
             Local { us, monitor },
             membership,
@@ -147,7 +147,7 @@ impl Bootstrap {
 /// A node that is to take part in the cluster.
 pub(crate) struct Newcomer<'a> {
     pub(crate) config: &'a Config,
-    pub(crate) store: &'a SharedStore,
+    pub(crate) replicator: &'a Replicator,
     pub(crate) metrics: &'a Arc<Metrics>,
     pub(crate) keyring: &'a Arc<Keyring>,
     pub(crate) incarnation: Incarnation,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::core::Incarnation;
-use crate::node::store::PeerCensus;
+use crate::node::replication::PeerCensus;
 
 /// From here on a clock is worth a warning, µs: a tenth of it is usual with NTP, and eight times as much is the default
 /// of `--max-future`, from where on writes are refused.

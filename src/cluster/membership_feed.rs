@@ -12,11 +12,11 @@ use super::timing::ticks;
 use crate::core::{Incarnation, NodeState, Summary};
 use crate::membership::discovery::DiscoveryState;
 use crate::membership::{Member, View};
-use crate::node::store::SharedStore;
+use crate::node::replication::Replicator;
 
 /// Hands the replica the live members, and the status of each address that discovery names.
 pub(super) async fn feed(
-    store: SharedStore,
+    replicator: Replicator,
     mut view: watch::Receiver<Arc<View>>,
     mut found: watch::Receiver<DiscoveryState>,
     probes: Arc<Probes>,
@@ -44,8 +44,8 @@ pub(super) async fn feed(
         let leaves = |member: &&Member| member.info.summary.state == NodeState::Leaving;
         health.leave(view.live.iter().filter(leaves).map(Member::incarnation).collect());
         let others = probes.others(&view, unanswered);
-        tracing::trace!(?others, states = ?view.addresses.states, "states of the addresses of discovery");
-        store.see(&live, &others);
+        tracing::trace!(?others, states = ?view.addresses.states, "who is where");
+        replicator.see(&live, &others);
     }
 }
 

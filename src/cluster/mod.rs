@@ -46,7 +46,7 @@ use crate::membership::discovery::Discovery;
 use crate::membership::node_info::Identity;
 use crate::metrics::Metrics;
 use crate::node::fill_adapter::Interests;
-use crate::node::store::{PeerCensus, SharedStore};
+use crate::node::replication::{PeerCensus, Replicator};
 use crate::replication::client::PeerClient;
 use address_book::AddressBook;
 use address_monitor::{AddressMonitor, watch_address};
@@ -85,7 +85,7 @@ pub(crate) struct Local {
 
 /// The running cluster, as this node takes part in it.
 pub struct Cluster {
-    store: SharedStore,
+    replicator: Replicator,
     observer: Observer,
     // ends with it
     _discovery: Discovery,
@@ -121,7 +121,7 @@ impl Cluster {
     /// Starts all loops.
     #[must_use]
     pub(crate) fn start(
-        store: SharedStore,
+        replicator: Replicator,
         metrics: Arc<Metrics>,
         local: Local,
         membership: Membership,
@@ -140,7 +140,7 @@ impl Cluster {
         loops.run(
             "membership feed",
             feed(
-                store.clone(),
+                replicator.clone(),
                 view.clone(),
                 found.clone(),
                 Arc::clone(&probes),
@@ -154,19 +154,23 @@ impl Cluster {
             let server_of = move |owner| book.load().get(&owner).cloned();
             loops.run("fill notifier", notify_owners(client.clone(), interests, filler, server_of));
         }
-        loops.run("pinger", pinger(store.clone(), client.clone(), view.clone(), Arc::clone(&health)));
-        let sender =
-            RpcSender { store: store.clone(), client: client.clone(), metrics, health: Arc::clone(&health) };
+        loops.run("pinger", pinger(replicator.clone(), client.clone(), view.clone(), Arc::clone(&health)));
+        let sender = RpcSender {
+            replicator: replicator.clone(),
+            client: client.clone(),
+            metrics,
+            health: Arc::clone(&health),
+        };
         loops.run("RPC sender", sender.run(calls, addresses));
         loops.run("discovery", discovery.supervise());
         if let Some(monitor) = monitor {
             loops.run("address monitor", watch_address(monitor, found.clone(), Arc::clone(&membership)));
         }
-        let protocol = store.summary().protocol;
+        let protocol = replicator.summary().protocol;
         let observer = Observer { membership, view, found, client, probes, health, protocol, us };
-        let ticker = Ticker { store: store.clone(), observer: observer.clone() };
+        let ticker = Ticker { replicator: replicator.clone(), observer: observer.clone() };
         loops.run("ticker", ticker.run());
-        Self { store, observer, _discovery: discovery, loops: Mutex::new(loops), broken }
+        Self { replicator, observer, _discovery: discovery, loops: Mutex::new(loops), broken }
     }
 
     /// How this node observes the cluster.
@@ -194,7 +198,7 @@ impl Cluster {
 
     /// Says that the node leaves, and waits until its last writes are with all its peers, for a moment.
     pub async fn depart(&self) {
-        self.observer.membership.publish(&self.store.depart());
+        self.observer.membership.publish(&self.replicator.depart());
         self.wait_for_peers(Instant::now() + FLUSH, |stay| {
             stay.iter().all(|peer| peer.lag == 0 || peer.version.is_none())
         })
@@ -227,7 +231,7 @@ impl Cluster {
     }
 
     fn staying(&self) -> Vec<PeerCensus> {
-        let mut peers = self.store.cluster_census().peers;
+        let mut peers = self.replicator.census().peers;
         peers.retain(|peer| peer.summary.state != NodeState::Leaving);
         peers
     }

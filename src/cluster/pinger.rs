@@ -10,13 +10,13 @@ use super::prober::{AT_ONCE, PROBE};
 use super::timing::ticks;
 use crate::core::Incarnation;
 use crate::membership::View;
-use crate::node::store::SharedStore;
+use crate::node::replication::Replicator;
 use crate::replication::client::{CallError, PeerClient};
 
 /// Pings each live member to which no request went for a while, or whose clock is not known. In an idle cluster nothing else
 /// would: that requests do not pass should be known before a write needs them to, and a clock may have been set meanwhile.
 pub(super) async fn pinger(
-    store: SharedStore,
+    replicator: Replicator,
     client: PeerClient,
     view: watch::Receiver<Arc<View>>,
     health: Arc<PeerHealth>,
@@ -31,18 +31,18 @@ pub(super) async fn pinger(
             .map(|member| (member.incarnation(), member.info.identity.server.clone()))
             .collect();
         health.keep(|who| live.iter().any(|(live, _)| *live == who));
-        let unknown = store.clocks_unknown();
+        let unknown = replicator.clocks_unknown();
         let mut pings = JoinSet::new();
         for (who, server) in live.into_iter().filter(|(who, _)| health.is_old(*who) || unknown.contains(who))
         {
             if pings.len() >= AT_ONCE {
                 let _ = pings.join_next().await;
             }
-            let (store, client, health) = (store.clone(), client.clone(), Arc::clone(&health));
+            let (replicator, client, health) = (replicator.clone(), client.clone(), Arc::clone(&health));
             pings.spawn(async move {
                 match client.probe(&server).await {
                     Ok(there) if there.who == who => {
-                        store.heard_clock(who, there.now, there.took);
+                        replicator.heard_clock(who, there.now, there.took);
                         health.answered(who, &server);
                     }
                     Ok(other) => health.failed(who, &server, CallError::NotThem(other.who)),

@@ -1,7 +1,8 @@
 //! Says in the log when the node's own clock was set, and when the node begins or ceases to doubt it.
 
 use crate::core::replica::ClockSteps;
-use crate::node::store::{ClusterCensus, Readiness};
+use crate::node::replication::ClusterCensus;
+use crate::node::store::Readiness;
 
 /// What the log was told last.
 #[derive(Debug)]

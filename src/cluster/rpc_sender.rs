@@ -11,7 +11,7 @@ use super::peer_health::PeerHealth;
 use super::timing::entropy;
 use crate::core::message::{Call, Request, Response};
 use crate::metrics::Metrics;
-use crate::node::store::SharedStore;
+use crate::node::replication::Replicator;
 use crate::replication::client::{CallError, PeerClient};
 
 /// A peer that is sent a stream of writes gets one batch in this time and not more: a batch costs as much as many
@@ -23,7 +23,7 @@ const STREAM: u64 = 4;
 
 #[derive(Clone)]
 pub(crate) struct RpcSender {
-    pub(crate) store: SharedStore,
+    pub(crate) replicator: Replicator,
     pub(crate) client: PeerClient,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) health: Arc<PeerHealth>,
@@ -32,14 +32,14 @@ pub(crate) struct RpcSender {
 /// A call that the replica waits for. However it ends, the replica hears of it: a peer whose call is never heard of
 /// again would be sent nothing any more.
 struct Open {
-    store: SharedStore,
+    replicator: Replicator,
     id: Option<u64>,
 }
 
 impl Open {
     fn answered(mut self, response: Response) {
         if let Some(id) = self.id.take() {
-            self.store.response(entropy(), id, response);
+            self.replicator.response(entropy(), id, response);
         }
     }
 }
@@ -47,7 +47,7 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         if let Some(id) = self.id.take() {
-            self.store.failed(id);
+            self.replicator.failed(id);
         }
     }
 }
@@ -55,7 +55,7 @@ impl Drop for Open {
 impl RpcSender {
     pub(crate) async fn run(self, mut calls: mpsc::UnboundedReceiver<Call>, addresses: Arc<AddressBook>) {
         while let Some(call) = calls.recv().await {
-            let open = Open { store: self.store.clone(), id: Some(call.id) };
+            let open = Open { replicator: self.replicator.clone(), id: Some(call.id) };
             // a peer that is not in the book is not live any more, or not yet
             if let Some(server) = addresses.load().get(&call.to).cloned() {
                 drop(tokio::spawn(self.clone().make(call, server, open)));

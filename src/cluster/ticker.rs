@@ -11,7 +11,7 @@ use super::observer::Observer;
 use super::readiness_log::ReadinessLog;
 use super::timing::{entropy, ticks};
 use crate::core::{NodeState, Summary};
-use crate::node::store::SharedStore;
+use crate::node::replication::Replicator;
 
 /// How often the replica checks what is due.
 const TICK: Duration = Duration::from_millis(100);
@@ -24,7 +24,7 @@ const CHECK_CLOCKS: Duration = Duration::from_secs(1);
 
 /// What the ticker drives.
 pub(super) struct Ticker {
-    pub(super) store: SharedStore,
+    pub(super) replicator: Replicator,
     pub(super) observer: Observer,
 }
 
@@ -32,8 +32,8 @@ impl Ticker {
     /// Ticks until the node stops.
     pub(super) async fn run(self) {
         let mut every = ticks(TICK);
-        let mut was = self.store.summary();
-        let mut standing = ReadinessLog::new(self.store.readiness());
+        let mut was = self.replicator.summary();
+        let mut standing = ReadinessLog::new(self.replicator.census().standing);
         let mut skew = ClockSkew::default();
         let mut next_look = Instant::now();
         let mut alerts = Alerts::default();
@@ -48,11 +48,11 @@ impl Ticker {
             }
             if now >= next_look {
                 next_look = now + CHECK_CLOCKS;
-                let census = self.store.cluster_census();
+                let census = self.replicator.census();
                 skew.look(&census.peers).into_iter().for_each(|news| self.log_clock(news));
                 standing.look(&census);
             }
-            let summary = self.store.tick(entropy());
+            let summary = self.replicator.tick(entropy());
             self.observer.membership.publish(&summary);
             log_change(&was, &summary);
             was = summary;
@@ -76,13 +76,13 @@ impl Ticker {
 }
 
 /// Ticks of a node without others.
-pub async fn tick_alone(store: SharedStore) {
+pub async fn tick_alone(replicator: Replicator) {
     let mut every = ticks(TICK_ALONE);
-    let mut standing = ReadinessLog::new(store.readiness());
+    let mut standing = ReadinessLog::new(replicator.census().standing);
     loop {
         every.tick().await;
-        store.tick(0);
-        standing.look(&store.cluster_census());
+        replicator.tick(0);
+        standing.look(&replicator.census());
     }
 }
 

@@ -16,6 +16,7 @@ use crate::core::protocol::ProtocolRange;
 use crate::core::{Genesis, Incarnation, Stamp};
 use crate::metrics::Metrics;
 use crate::node::log_control::LogControl;
+use crate::node::replication::Replicator;
 use crate::node::store::SharedStore;
 use crate::node::{clock, fill_adapter};
 use crate::watch::fanout::Fanout;
@@ -45,10 +46,11 @@ pub(super) async fn assemble(
     if config.fill.as_ref().is_some_and(|fill| fill.strategy == Strategy::Watch) {
         store.adopt(Genesis { started: Stamp::ZERO, ..store.genesis() });
     }
-    store.limit_waiters(config.waiter_limits);
+    store.update(|store| store.limit_waiters(config.waiter_limits));
+    let replicator = Replicator::new(store.clone());
     tokio::spawn(ring_bells);
 
-    let (fill, interests) = fill_adapter::filler(&config, &store).map_err(StartError::Fill)?;
+    let (fill, interests) = fill_adapter::filler(&config, &store, &replicator).map_err(StartError::Fill)?;
     let (max_client, max_server) = (sockets.client.max_connections, sockets.server.max_connections);
     let mut metrics =
         Metrics::new(config.max_set_bytes, max_client, max_server).with_watcher_limits(config.waiter_limits);
@@ -63,7 +65,7 @@ pub(super) async fn assemble(
         Some((bootstrap, peering)) => {
             let newcomer = Newcomer {
                 config: &config,
-                store: &store,
+                replicator: &replicator,
                 metrics: &metrics,
                 keyring: &peering.keyring,
                 incarnation,
@@ -73,7 +75,7 @@ pub(super) async fn assemble(
             Some(bootstrap.join(newcomer, outbox).await?)
         }
         None => {
-            tokio::spawn(tick_alone(store.clone()));
+            tokio::spawn(tick_alone(replicator.clone()));
             None
         }
     };
@@ -81,7 +83,7 @@ pub(super) async fn assemble(
         filler.start();
     }
     let log = LogControl { set_level: logging::set_level, dropped: logging::dropped };
-    let parts = Parts { config, store, fill, metrics, peering, cluster, listens, log };
+    let parts = Parts { config, store, replicator, fill, metrics, peering, cluster, listens, log };
     Ok(Arc::new(Node::new(parts)))
 }
 

@@ -1,4 +1,4 @@
-//! The node as filling sees it.
+//! The interface of the node for the filler.
 
 use tokio::sync::mpsc;
 
@@ -9,30 +9,40 @@ use crate::core::{Genesis, Incarnation, Name, Record, Stamp, Store};
 use crate::fill::{Filler, Host, WriteResult};
 
 use crate::node::clock;
+use crate::node::replication::Replicator;
 use crate::node::store::{Readiness, SharedStore};
 
-/// The store, and what the settings say about writes.
+/// The node for the filler: its store, its cluster, and the settings about writes.
 struct NodeHost {
     store: SharedStore,
+    replicator: Replicator,
     max_future_us: u64,
-    /// All that is written was stamped elsewhere: no clock is asked.
+    /// All writes are copies with a stamp of another node, so that no clock is checked.
     copies: bool,
-    tell: mpsc::Sender<(Incarnation, Name)>,
+    notify: mpsc::Sender<(Incarnation, Name)>,
 }
 
-/// Most names that wait to be told to their owners; the next turn of a name tells it again.
-const MAX_UNTOLD: usize = 1024;
+/// Most names that wait until their owners are notified. The next turn of a name notifies its owner again.
+const MAX_UNSENT: usize = 1024;
 
-/// Names with readers here, and whom to tell.
+/// Names with readers here, each with the owner to notify.
 pub type Interests = mpsc::Receiver<(Incarnation, Name)>;
 
-/// What fills the node, if it is to be filled; to be started once the node is there.
-pub(crate) fn filler(config: &Config, store: &SharedStore) -> Result<(Option<Filler>, Interests), String> {
-    let (tell, interests) = mpsc::channel(MAX_UNTOLD);
+/// The filler of the node, if an upstream is configured. The caller starts it when the node is assembled.
+///
+/// # Errors
+/// If the filler cannot be made of these settings.
+pub(crate) fn filler(
+    config: &Config,
+    store: &SharedStore,
+    replicator: &Replicator,
+) -> Result<(Option<Filler>, Interests), String> {
+    let (notify, interests) = mpsc::channel(MAX_UNSENT);
     let Some(settings) = config.fill.clone() else { return Ok((None, interests)) };
     let max_future_us = u64::try_from(config.max_future.as_micros()).unwrap_or(u64::MAX);
     let copies = settings.strategy == Strategy::Watch;
-    let host = NodeHost { store: store.clone(), max_future_us, copies, tell };
+    let (store, replicator) = (store.clone(), replicator.clone());
+    let host = NodeHost { store, replicator, max_future_us, copies, notify };
     let filler = Filler::new(settings, &config.node_id, std::sync::Arc::new(host))?;
     Ok((Some(filler), interests))
 }
@@ -53,7 +63,7 @@ impl Host for NodeHost {
 
     fn write(&self, name: &Name, change: &Change<'_>, given: Option<Stamp>) -> WriteResult {
         let written = match (self.store.readiness(), given) {
-            // a node without a set has nothing to write into; what was learned is learned again
+            // a node without a set cannot write: the filler fetches the answer again
             (Readiness::Joining, _) => return WriteResult::NotNow,
             (_, Some(stamp)) if self.copies => self.store.copy(name, change, stamp),
             (Readiness::ClockInDoubt, _) => return WriteResult::NotNow,
@@ -63,7 +73,7 @@ impl Host for NodeHost {
             },
         };
         match written {
-            // what is older than the horizon is gone, as it was to be
+            // a record that is older than the horizon is dropped on purpose
             Written::Done { .. } | Written::TooOld { .. } => WriteResult::Done,
             Written::Lost { .. } => WriteResult::Older,
             Written::Full { .. } => WriteResult::Full,
@@ -87,7 +97,7 @@ impl Host for NodeHost {
     }
 
     fn members(&self) -> (u64, Vec<u64>) {
-        self.store.ready_members()
+        self.replicator.ready_members()
     }
 
     fn drop_copy(&self, name: &Name) {
@@ -99,7 +109,7 @@ impl Host for NodeHost {
     }
 
     fn report_interest(&self, owner: u64, name: &Name) -> bool {
-        self.tell.try_send((Incarnation(owner), name.clone())).is_ok()
+        self.notify.try_send((Incarnation(owner), name.clone())).is_ok()
     }
 
     fn adopt_genesis(&self, started: Stamp) {

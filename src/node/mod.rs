@@ -8,4 +8,5 @@ pub mod limits;
 pub mod log_control;
 pub mod pulse;
 pub mod reads;
+pub mod replication;
 pub mod store;

@@ -15,7 +15,7 @@ use crate::fill::UpstreamHealth;
 use crate::membership::discovery::{DiscoveryState, SeedResolution};
 use crate::membership::seed::Seed as Named;
 use crate::membership::{AddressState, Member as Seat, View};
-use crate::node::store::{ClusterCensus, PeerCensus};
+use crate::node::replication::{ClusterCensus, PeerCensus};
 use crate::wire::cluster::{
     Address, Cluster, Discovery, Fill, Genesis, MOST, Member, Members, Protocol, Seed, SetMark, ThisNode,
     Unreadable, Upstream,
@@ -24,7 +24,7 @@ use crate::wire::cluster::{
 /// How this node sees its cluster.
 #[must_use]
 pub fn cluster(sources: &Sources<'_>) -> Cluster {
-    let census = sources.store.cluster_census();
+    let census = sources.replicator.census();
     let node = itself(sources, &census);
     let Some(cluster) = sources.cluster else {
         let protocol = protocol(&census, true);

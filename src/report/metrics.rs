@@ -13,7 +13,8 @@ use crate::metrics::Port;
 use crate::metrics::cluster::{ByLabel, BytesLabels, ClusterMetrics, DirectionLabel, KeyLabel, StateLabel};
 use crate::metrics::labels::{PortLabel, ReasonLabel, gauge};
 use crate::metrics::process::Vitals;
-use crate::node::store::{ClusterCensus, Readiness};
+use crate::node::replication::ClusterCensus;
+use crate::node::store::Readiness;
 use crate::wire::exposition::{Form, to_text};
 
 const STANDINGS: [(Readiness, &str); 3] = [
@@ -61,7 +62,7 @@ pub fn encode(sources: &Sources<'_>, vitals: Vitals, form: Form) -> String {
 }
 
 fn read(m: &ClusterMetrics, sources: &Sources<'_>) {
-    let census = sources.store.cluster_census();
+    let census = sources.replicator.census();
     for (standing, state) in STANDINGS {
         m.standing.get_or_create(&StateLabel { state }).set((census.standing == standing).into());
     }

@@ -8,6 +8,7 @@ use crate::fill::Filler;
 use crate::metrics::Metrics;
 use crate::node::in_flight::InFlight;
 use crate::node::log_control::DroppedLines;
+use crate::node::replication::Replicator;
 use crate::node::store::SharedStore;
 use crate::seal::{KeyId, Keyring};
 
@@ -26,6 +27,8 @@ pub struct Sources<'a> {
     pub config: &'a Config,
     /// Its records and readers.
     pub store: &'a SharedStore,
+    /// Its part in replication.
+    pub replicator: &'a Replicator,
     /// What fills it, if something does.
     pub fill: Option<&'a Filler>,
     /// Its cluster, unless it is alone.

@@ -1,0 +1,175 @@
+//! The node's part in replication: drives the replica under the lock of the store.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::store::{Readiness, SharedStore};
+use crate::core::join::SeedStatus;
+use crate::core::message::{Request, Response};
+use crate::core::peers::Peer;
+use crate::core::protocol::ProtocolVersion;
+use crate::core::replica::Counts;
+use crate::core::stamp::Now;
+use crate::core::{Incarnation, NodeState, Stamp, Summary};
+use crate::node::limits::RETIRED_LOOKS;
+
+/// The state of the node in its cluster.
+#[derive(Clone, Debug)]
+pub struct ClusterCensus {
+    /// What the node gossips of itself.
+    pub summary: Summary,
+    /// The live peers.
+    pub peers: Vec<PeerCensus>,
+    /// Members that are neither live, nor left, nor followed.
+    pub away: usize,
+    /// The highest version of the peer protocol that every live member speaks; `None` if there is none.
+    pub common_version: Option<ProtocolVersion>,
+    /// Whether it accepts reads and writes.
+    pub standing: Readiness,
+    /// The counts of the replica.
+    pub counts: Counts,
+    /// Whether the node began the set without an answer of all others.
+    pub provisional: bool,
+}
+
+/// A live peer.
+#[derive(Clone, Debug)]
+pub struct PeerCensus {
+    /// What it last gossiped of itself.
+    pub summary: Summary,
+    /// The version of the peer protocol for requests to it; `None` if there is no common one, and no requests are sent.
+    pub version: Option<ProtocolVersion>,
+    /// It may lack writes of this node that no push will bring.
+    pub needs_repair: bool,
+    /// The number of writes of this node that it has not acknowledged.
+    pub lag: u64,
+    /// How far its clock is ahead of this node's, in µs, if that is known.
+    pub offset_us: Option<i64>,
+}
+
+/// Drives the replica of a node. Cheap to clone.
+#[derive(Clone)]
+pub struct Replicator {
+    store: SharedStore,
+}
+
+impl Replicator {
+    /// The driver of the replica beside this store.
+    #[must_use]
+    pub fn new(store: SharedStore) -> Self {
+        Self { store }
+    }
+
+    /// Hands the replica the live members without this node, and the status of each address that discovery names beside
+    /// its own.
+    pub fn see(&self, live: &[Summary], others: &[SeedStatus]) {
+        self.store.step(|held, now| held.replica.see(&mut held.store, now, live, others));
+    }
+
+    /// Does what is due. Returns the summary to gossip.
+    pub fn tick(&self, entropy: u64) -> Summary {
+        self.store.step(|held, now| {
+            held.store.release_retired(RETIRED_LOOKS);
+            held.replica.tick(&mut held.store, now, entropy);
+            held.replica.summary(&held.store)
+        })
+    }
+
+    /// The summary to gossip.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        let held = self.store.lock();
+        held.replica.summary(&held.store)
+    }
+
+    /// The response to a request of a peer.
+    #[must_use]
+    pub fn request(&self, request: &Request) -> Response {
+        self.store.step(|held, now| held.replica.request(&mut held.store, now, request))
+    }
+
+    /// Applies a peer's response to a call.
+    pub fn response(&self, entropy: u64, call: u64, response: Response) {
+        self.store.step(|held, now| held.replica.response(&mut held.store, now, entropy, call, response));
+    }
+
+    /// Records that a call got no response.
+    pub fn failed(&self, call: u64) {
+        self.store.step(|held, now| held.replica.failed(&mut held.store, now, call));
+    }
+
+    /// Records the clock of a peer, as it was in the answer to a request that took `took` and was not a call of the
+    /// replica.
+    pub fn heard_clock(&self, peer: Incarnation, theirs: Stamp, took: Duration) {
+        self.store.step(|held, now| {
+            let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+            let sent = Now { wall: now.wall, mono_us: now.mono_us.saturating_sub(took_us) };
+            held.replica.heard_clock(peer, theirs, sent, now);
+        });
+    }
+
+    /// The live peers with unknown clocks.
+    #[must_use]
+    pub fn clocks_unknown(&self) -> BTreeSet<Incarnation> {
+        let held = self.store.lock();
+        let unknown = held.replica.peers().live().filter(|peer| peer.offset_us().is_none());
+        unknown.map(|peer| peer.summary.incarnation).collect()
+    }
+
+    /// Records that the node is about to stop, and pushes its last writes. Returns the summary to gossip.
+    pub fn depart(&self) -> Summary {
+        self.store.step(|held, now| {
+            held.replica.leave();
+            held.replica.pump(&mut held.store, now);
+            held.replica.summary(&held.store)
+        })
+    }
+
+    /// This process, and all that are ready, in order. This process is among them while it accepts writes. A peer without
+    /// a common version of the protocol is not: its records do not come here.
+    #[must_use]
+    pub fn ready_members(&self) -> (u64, Vec<u64>) {
+        let held = self.store.lock();
+        let us = held.store.incarnation();
+        let ready = held
+            .replica
+            .peers()
+            .asked()
+            .map(|peer| peer.summary)
+            .filter(|peer| peer.state == NodeState::Ready);
+        let mut all: Vec<u64> = ready.map(|peer| peer.incarnation.0).collect();
+        if Readiness::of(&held.replica) == Readiness::Ready {
+            all.push(us.0);
+        }
+        all.sort_unstable();
+        (us.0, all)
+    }
+
+    /// The number of live peers without a common version of the protocol.
+    #[must_use]
+    pub fn peers_apart(&self) -> usize {
+        self.store.lock().replica.peers().live().filter(|peer| peer.version().is_none()).count()
+    }
+
+    /// The state of the node in its cluster.
+    #[must_use]
+    pub fn census(&self) -> ClusterCensus {
+        let held = self.store.lock();
+        let peer = |peer: &Peer| PeerCensus {
+            summary: peer.summary,
+            version: peer.version(),
+            needs_repair: peer.needs_repair(),
+            lag: peer.lag(held.store.log()),
+            offset_us: peer.offset_us(),
+        };
+        ClusterCensus {
+            summary: held.replica.summary(&held.store),
+            peers: held.replica.peers().live().map(peer).collect(),
+            away: held.replica.peers().away(),
+            common_version: held.replica.peers().common_version(),
+            standing: Readiness::of(&held.replica),
+            counts: held.replica.counts(),
+            provisional: held.store.genesis().provisional,
+        }
+    }
+}
