@@ -57,19 +57,15 @@ async fn ready(State(node): State<Arc<Node>>) -> Result<Response, Refusal> {
     Ok((headers, text).into_response())
 }
 
-/// The text of a node that is ready: one line, and behind it a line for each thing that is degraded, `key: value`. `apart` is
-/// the number of live peers without a common version of the protocol.
+/// The text of a node that is ready: the line `ready`, then a line `key: value` for each thing that is degraded. `apart`
+/// is the number of live peers without a common version of the protocol.
 fn ready_text(
     readiness: Readiness,
     provisional: bool,
     apart: usize,
     cut_off_for: Option<Duration>,
 ) -> String {
-    // names that were filled before are served all the same
-    let mut text = match cut_off_for {
-        Some(time) => format!("ready: cut off from the upstream for {} s\n", time.as_secs()),
-        None => "ready\n".to_owned(),
-    };
+    let mut text = "ready\n".to_owned();
     if readiness == Readiness::ClockInDoubt {
         text.push_str("clock: in doubt\n");
     }
@@ -79,8 +75,9 @@ fn ready_text(
     if apart > 0 {
         text.push_str(&format!("peers-without-common-version: {apart}\n"));
     }
-    if cut_off_for.is_some() {
-        text.push_str("upstream: cut off\n");
+    // the node still serves the names that it holds
+    if let Some(time) = cut_off_for {
+        text.push_str(&format!("upstream: cut off for {} s\n", time.as_secs()));
     }
     text
 }
@@ -134,8 +131,7 @@ mod tests {
         assert_eq!(ready_text(Readiness::Ready, false, 0, None), "ready\n");
         assert_eq!(
             ready_text(Readiness::ClockInDoubt, true, 1, Some(Duration::from_millis(7_900))),
-            "ready: cut off from the upstream for 7 s\n\
-             clock: in doubt\nset: provisional\npeers-without-common-version: 1\nupstream: cut off\n"
+            "ready\nclock: in doubt\nset: provisional\npeers-without-common-version: 1\nupstream: cut off for 7 s\n"
         );
     }
 }

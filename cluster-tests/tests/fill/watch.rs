@@ -480,7 +480,7 @@ fn who_is_cut_off_serves_says_so_once_and_catches_up_without_a_storm() {
 
     wait_until("the follower to notice", LIMIT, || follower.stderr().contains("cut off from the upstream"));
     let ready = follower.client().ask(&cluster_tests::http::Request::new("GET", "/readyz")).expect(200);
-    assert!(ready.text().starts_with("ready: cut off from the upstream for "), "{}", ready.text());
+    assert!(ready.text().starts_with("ready\nupstream: cut off for "), "{}", ready.text());
     let answer_of = |i: usize| follower.get(&format!("n{i}?timeout=0s")).expect(200);
     wait_until("all names to be marked as stale", LIMIT, || {
         (0..NAMES).all(|i| answer_of(i).header("Warning") == Some("110 - \"Response is Stale\""))
