@@ -1,5 +1,5 @@
-//! Notices that peers reach the node by another address than before: a lease that ran out, a container that came back
-//! to its network, a machine that was started before it had an address.
+//! Detects that peers reach the node by another address than before. Examples: a lease ended, a container returned to its
+//! network, or a machine started before it had an address.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,27 +12,28 @@ use crate::membership::discovery::DiscoveryState;
 use crate::membership::node_info::hash;
 use crate::membership::{Home, Membership, advertise};
 
-/// How often it is looked.
-const LOOK: Duration = Duration::from_secs(5);
+/// Interval of the check.
+const CHECK: Duration = Duration::from_secs(5);
 
-/// It counts only when it is the same at the next look, so much later: networks come up bit by bit.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Time to the second check of a new address. The address counts only if it is still the same then: networks come up in
+/// steps.
+const CHECK_AGAIN: Duration = Duration::from_secs(1);
 
-/// A node that was not told its address, and listens on all of them.
+/// The address of a node that listens on all addresses and has no configured one.
 pub(crate) struct AddressMonitor {
-    /// What it listens on.
+    /// The address that it listens on.
     pub(crate) listen: SocketAddr,
-    /// Where peers reach it, so far.
+    /// The address by which peers reach it so far.
     pub(crate) advertised: SocketAddr,
-    /// What it goes by, if that is not its address.
+    /// The hash of its node id; `None` if its address is its id.
     pub(crate) node: Option<u64>,
 }
 
 impl AddressMonitor {
-    /// Where peers reach the node now, if it moved and is still there at the second look.
-    fn look(&mut self, seen: &mut SocketAddr, now: SocketAddr) -> Option<SocketAddr> {
+    /// The new address of the node, if two checks in a row have found it.
+    fn check(&mut self, seen: &mut SocketAddr, now: SocketAddr) -> Option<SocketAddr> {
         let twice = std::mem::replace(seen, now) == now;
-        // without its network a machine has only loopback left: that is no place to be found at
+        // a machine without its network has only loopback left, where peers do not reach it
         let is_place = !now.ip().is_loopback() || self.advertised.ip().is_loopback();
         (twice && is_place && now != self.advertised).then(|| {
             self.advertised = now;
@@ -41,7 +42,7 @@ impl AddressMonitor {
     }
 }
 
-/// Looks again and again, and gossips the new address.
+/// Checks the address at intervals, and gossips a new one.
 pub(crate) async fn watch_address(
     mut monitor: AddressMonitor,
     found: watch::Receiver<DiscoveryState>,
@@ -49,13 +50,13 @@ pub(crate) async fn watch_address(
 ) {
     let mut seen = monitor.advertised;
     loop {
-        sleep(if seen == monitor.advertised { LOOK } else { LOOK_AGAIN }).await;
+        sleep(if seen == monitor.advertised { CHECK } else { CHECK_AGAIN }).await;
         let peers = Arc::clone(&found.borrow().addresses);
         let before = monitor.advertised;
-        if let Some(now) = monitor.look(&mut seen, advertise::address(monitor.listen, &peers)) {
-            tracing::warn!("peers reach this node at {now} from now on, and not at {before} any more");
+        if let Some(now) = monitor.check(&mut seen, advertise::address(monitor.listen, &peers)) {
+            tracing::warn!("peers reach this node at {now} from now on, and no longer at {before}");
             let server = now.to_string();
-            // the next node at the old address is another one, and must not seem to follow this one
+            // another node may start at the old address, and must not seem to follow this one
             let node = monitor.node.unwrap_or_else(|| hash(&server));
             membership.move_to(Home { server, node });
         }
@@ -67,23 +68,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_that_stays_counts_and_loopback_is_none() {
+    fn an_address_counts_at_the_second_check_and_loopback_never() {
         let at = |text: &str| -> SocketAddr { text.parse().unwrap() };
         let (a, b, lo) = (at("10.0.0.1:8008"), at("10.0.0.2:8008"), at("127.0.0.1:8008"));
         let mut monitor = AddressMonitor { listen: at("0.0.0.0:8008"), advertised: a, node: None };
         let mut seen = a;
-        assert_eq!(monitor.look(&mut seen, b), None, "once is not enough");
-        assert_eq!(monitor.look(&mut seen, a), None);
-        assert_eq!(monitor.look(&mut seen, b), None);
-        assert_eq!(monitor.look(&mut seen, b), Some(b));
-        assert_eq!(monitor.look(&mut seen, b), None);
+        assert_eq!(monitor.check(&mut seen, b), None, "once is not enough");
+        assert_eq!(monitor.check(&mut seen, a), None);
+        assert_eq!(monitor.check(&mut seen, b), None);
+        assert_eq!(monitor.check(&mut seen, b), Some(b));
+        assert_eq!(monitor.check(&mut seen, b), None);
         assert_eq!(
-            [monitor.look(&mut seen, lo), monitor.look(&mut seen, lo)],
+            [monitor.check(&mut seen, lo), monitor.check(&mut seen, lo)],
             [None, None],
             "the network is away"
         );
         let mut early = AddressMonitor { listen: at("0.0.0.0:8008"), advertised: lo, node: None };
         let mut seen = lo;
-        assert_eq!([early.look(&mut seen, a), early.look(&mut seen, a)], [None, Some(a)], "it came up late");
+        assert_eq!(
+            [early.check(&mut seen, a), early.check(&mut seen, a)],
+            [None, Some(a)],
+            "it came up late"
+        );
     }
 }

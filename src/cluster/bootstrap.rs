@@ -27,26 +27,30 @@ const PORTS_TRIED: usize = 50;
 /// Why a node cannot take part in a cluster.
 #[derive(Debug)]
 pub enum BootstrapError {
-    /// The gossip port, or gossip itself, cannot be had: one line that says what to do.
+    /// The gossip port cannot be opened, or gossip cannot start. Has one line with the advice.
     Gossip(String),
-    /// The system does not say which address a socket has.
+    /// The system does not return the address of a socket.
     Addresses(io::Error),
 }
 
-/// What is known before the cluster starts.
+/// The state of a node before its cluster starts.
 pub(crate) struct Bootstrap {
     socket: UdpSocket,
     discovery: Discovery,
-    /// Where peers gossip to.
+    /// The address to which peers gossip.
     gossip: SocketAddr,
     /// `host:port` where peers send requests.
     server: String,
     listen: SocketAddr,
-    /// Whether that was found by itself, and may change.
+    /// Whether the node found its address by itself, so that it may change.
     found: bool,
 }
 
-/// Gossip has the number of the server port. Where the system chooses that, one is looked for that is free for both.
+/// Binds the server port for TCP and for UDP: gossip has the same number. If the system chooses the port, tries others
+/// until one is free for both.
+///
+/// # Errors
+/// If no port is free for both.
 pub(crate) fn bind_both<E: From<BootstrapError>>(
     mut listen: impl FnMut() -> Result<TcpListener, E>,
     port_is_open: bool,
@@ -73,27 +77,27 @@ impl Bootstrap {
     /// Starts discovery and finds the address of this node.
     ///
     /// # Errors
-    /// If the system does not say which addresses its sockets have.
+    /// If the system does not return the addresses of its sockets.
     pub(crate) async fn find(config: &Config, socket: UdpSocket) -> Result<Self, BootstrapError> {
         let cluster = &config.cluster;
         let listen = socket.local_addr().map_err(BootstrapError::Addresses)?;
         let discovery = Discovery::start(&cluster.replicate_with, cluster.resolve_interval, &cluster.dns);
-        let told = cluster.advertise_server.as_ref();
-        let find = |told| advertise::find(listen, told, discovery.found());
-        let at = match find(told.map(|at| (at.host.as_str(), at.port))).await {
+        let configured = cluster.advertise_server.as_ref();
+        let find = |configured| advertise::find(listen, configured, discovery.found());
+        let at = match find(configured.map(|at| (at.host.as_str(), at.port))).await {
             Ok(at) => at,
             Err(error) => {
                 let by_itself = find(None).await.map_err(BootstrapError::Addresses)?;
-                let told = told.map_or_else(String::new, ToString::to_string);
+                let server = configured.map_or_else(String::new, ToString::to_string);
                 tracing::warn!(
-                    "--advertise-server {told} cannot be resolved here: {error}: gossip says {}",
+                    "--advertise-server {server} cannot be resolved here: {error}: gossip advertises {}",
                     by_itself.gossip
                 );
-                Advertised { gossip: by_itself.gossip, server: told }
+                Advertised { gossip: by_itself.gossip, server }
             }
         };
         let Advertised { gossip, server } = at;
-        Ok(Self { socket, discovery, gossip, server, listen, found: told.is_none() })
+        Ok(Self { socket, discovery, gossip, server, listen, found: configured.is_none() })
     }
 
     /// Starts gossip and the loops of the cluster.
@@ -144,19 +148,19 @@ impl Bootstrap {
     }
 }
 
-/// A node that is to take part in the cluster.
+/// A node that joins the cluster.
 pub(crate) struct Newcomer<'a> {
     pub(crate) config: &'a Config,
     pub(crate) replicator: &'a Replicator,
     pub(crate) metrics: &'a Arc<Metrics>,
     pub(crate) keyring: &'a Arc<Keyring>,
     pub(crate) incarnation: Incarnation,
-    /// When the process began.
+    /// The start of the process.
     pub(crate) started: Stamp,
 }
 
-/// How the replica is set up. A node without `--node-id` goes by its address: the next
-/// node at that address follows it.
+/// The configuration of the replica. A node without `--node-id` has its address as its id: the next node at that address
+/// follows it.
 pub(crate) fn replica_config(
     config: &Config,
     bootstrap: Option<&Bootstrap>,

@@ -1,6 +1,6 @@
-//! Three numbers that should agree: how many nodes discovery names, gossip sees, and requests reach.
+//! Compares three counts that should agree: the nodes that discovery names, that gossip sees, and that requests reach.
 //!
-//! They are compared node by node, not as numbers: a node too many does not make up for one that is missing.
+//! The check compares them node by node, not as numbers: a node too many does not make up for a missing one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -15,10 +15,10 @@ use crate::membership::{AddressState, Member, View};
 use crate::replication::client::{CallError, Presence};
 use crate::wire::cluster::Agreement;
 
-/// More sentences than this are counted, not told.
+/// Most sentences in an agreement. The rest is counted.
 const MOST_SENTENCES: usize = 20;
 
-/// What is compared.
+/// The views that are compared.
 struct Comparison<'a> {
     /// The versions of the peer protocol that this node speaks.
     protocol: ProtocolRange,
@@ -26,17 +26,17 @@ struct Comparison<'a> {
     view: &'a View,
     /// Discovery.
     found: &'a DiscoveryState,
-    /// What came of requests to members.
+    /// The result of the last requests to members.
     health: &'a BTreeMap<Incarnation, Health>,
-    /// Why addresses are silent, as far as that is known.
+    /// The known reasons why addresses are silent.
     silent: &'a BTreeMap<SocketAddr, String>,
-    /// What to do about those of them that refuse this node.
+    /// The advice for silent addresses that reject this node.
     refusing: &'a BTreeMap<SocketAddr, &'static str>,
     /// This node can be reached from this machine only.
     on_loopback: bool,
 }
 
-/// Whether discovery, gossip and requests come to the same nodes.
+/// Whether discovery, gossip and requests find the same nodes.
 #[must_use]
 pub fn agreement(observer: &Observer) -> Agreement {
     let (view, found, health) = (observer.view(), observer.found(), observer.health());
@@ -54,25 +54,25 @@ pub fn agreement(observer: &Observer) -> Agreement {
     .compare()
 }
 
-/// Why addresses are silent: what they say to requests, or what came from there by gossip and was dropped.
+/// Why addresses are silent: their answers to requests, or the reason why their datagrams were dropped.
 pub fn silent(observer: &Observer, view: &View) -> BTreeMap<SocketAddr, String> {
     let probes = observer.probes();
     let why = |(address, state): (&SocketAddr, &AddressState)| {
         let AddressState::Silent(dropped) = state else { return None };
-        let said = match (probes.get(address), dropped) {
+        let reason = match (probes.get(address), dropped) {
             (Some(Err(error)), None) => error.to_string(),
             (_, Some(dropped)) => {
                 format!("its datagrams are dropped as {}: {}", dropped.as_str(), dropped.advice())
             }
             (Some(Ok(_)), None) => "it answers requests, but no UDP comes from there".to_owned(),
-            (None, None) => "nobody answers there".to_owned(),
+            (None, None) => "no node answers there".to_owned(),
         };
-        Some((*address, said))
+        Some((*address, reason))
     };
     view.addresses.states.iter().filter_map(why).collect()
 }
 
-/// What to do about addresses that refuse this node.
+/// The advice for addresses that reject this node.
 fn refusing(observer: &Observer) -> BTreeMap<SocketAddr, &'static str> {
     let advice = |error: &CallError| match error {
         CallError::Stale(_) => "a node that joins waits for it: or take the address out",
@@ -81,21 +81,21 @@ fn refusing(observer: &Observer) -> BTreeMap<SocketAddr, &'static str> {
              the address out"
         }
     };
-    let refused = |(address, said): (SocketAddr, Result<Presence, CallError>)| {
-        let error = said.err().filter(CallError::is_refusal)?;
+    let refused = |(address, outcome): (SocketAddr, Result<Presence, CallError>)| {
+        let error = outcome.err().filter(CallError::is_refusal)?;
         Some((address, advice(&error)))
     };
     observer.probes().into_iter().filter_map(refused).collect()
 }
 
-/// How a node without others counts.
+/// The agreement of a node without others.
 #[must_use]
 pub fn alone() -> Agreement {
     Agreement { dns: 1, gossip: 1, data: 1, agree: true, sentences: Vec::new() }
 }
 
-/// What to do about a member that has no version of the peer protocol in common with this node, which speaks `own`;
-/// `None` if there is one.
+/// The advice for a member that has no version of the peer protocol in common with this node, which speaks `own`; `None`
+/// if they have one.
 #[must_use]
 pub fn apart(own: ProtocolRange, identity: &Identity, summary: &Summary) -> Option<String> {
     let theirs = summary.protocol;
@@ -137,7 +137,7 @@ impl Comparison<'_> {
         Agreement { dns: 1 + dns, gossip: 1 + staying.len(), data: 1 + data, agree, sentences }
     }
 
-    /// How many others discovery names: each node that answers, however many addresses it has, and each silent address.
+    /// The number of others that discovery names: each node that answers counts once, and each silent address once.
     fn discovery(&self, leaving: &BTreeSet<Incarnation>, sentences: &mut Vec<String>) -> usize {
         for status in &*self.found.seeds {
             let what = match (status.last_ok, &status.error) {
@@ -164,18 +164,18 @@ impl Comparison<'_> {
         for (address, state) in &self.view.addresses.states {
             match state {
                 AddressState::Ourselves | AddressState::Unusable => {}
-                AddressState::Member(who) | AddressState::Answers(who) if leaving.contains(who) => {}
-                AddressState::Member(who) => drop(named.insert(*who)),
-                AddressState::Answers(who) => {
-                    named.insert(*who);
+                AddressState::Member(node) | AddressState::Answers(node) if leaving.contains(node) => {}
+                AddressState::Member(node) => drop(named.insert(*node)),
+                AddressState::Answers(node) => {
+                    named.insert(*node);
                     sentences.push(format!(
-                        "{address} answers and is no live member: its log says why if this lasts for more than \
-                         some seconds"
+                        "{address} answers and is no live member: if this lasts for more than some seconds, its log \
+                         has the reason"
                     ));
                 }
                 AddressState::Silent(_) => {
                     silent += 1;
-                    let why = self.silent.get(address).map_or("nobody answers there", String::as_str);
+                    let why = self.silent.get(address).map_or("no node answers there", String::as_str);
                     let advice = match self.refusing.get(address) {
                         Some(advice) => advice,
                         None if self.on_loopback && !address.ip().is_loopback() => {
@@ -192,7 +192,7 @@ impl Comparison<'_> {
         named.len() + silent
     }
 
-    /// From where else than from the address that it says a member is heard.
+    /// The address from which a member gossips, if it differs from the one that the member advertises.
     fn gossips_from(&self, member: &Member) -> Option<SocketAddr> {
         let states = self.view.addresses.states.iter();
         let mut from = states
@@ -210,21 +210,21 @@ impl Comparison<'_> {
             .states
             .values()
             .filter_map(|state| match state {
-                AddressState::Member(who) | AddressState::Answers(who) => Some(*who),
+                AddressState::Member(node) | AddressState::Answers(node) => Some(*node),
                 _ => None,
             })
             .collect();
         for member in staying {
             let identity = &member.info.identity;
-            let who = format!("{} at {}", identity.name, identity.server);
+            let node = format!("{} at {}", identity.name, identity.server);
             if !named.contains(&identity.incarnation) {
                 sentences.push(format!(
-                    "gossip sees {who}, and discovery does not name it: a split from it would not heal by \
+                    "gossip sees {node}, and discovery does not name it: a split from it would not heal by \
                      itself: add it to --replicate-with, or name all nodes by one DNS name"
                 ));
             }
             if let Some(why) = apart(self.protocol, identity, &member.info.summary) {
-                sentences.push(format!("{who}: {why}"));
+                sentences.push(format!("{node}: {why}"));
                 continue;
             }
             match self.health.get(&identity.incarnation) {
@@ -234,13 +234,13 @@ impl Comparison<'_> {
                         Some(from) => format!("it gossips from {from}: see its --advertise-server"),
                         None => "let TCP pass on its server port, or see its log".to_owned(),
                     };
-                    sentences.push(format!("gossip sees {who}, and requests fail: {error}: {advice}"));
+                    sentences.push(format!("gossip sees {node}, and requests fail: {error}: {advice}"));
                 }
-                _ => sentences.push(format!("{who} has not been asked anything yet: look again in a moment")),
+                _ => sentences.push(format!("no request has gone to {node} so far: check again in a moment")),
             }
         }
         for (address, error) in &self.view.unreadable {
-            sentences.push(format!("{address} is there and not understood: {error}"));
+            sentences.push(format!("a node at {address} sends gossip that this node cannot read: {error}"));
         }
     }
 }

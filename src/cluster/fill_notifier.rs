@@ -14,11 +14,11 @@ use crate::fill::{Filler, OwnerAnswer};
 use crate::node::fill_adapter::Interests;
 use crate::replication::client::{CallError, PeerClient};
 
-/// Notifications to one owner that are under way at the same time.
+/// Most notifications to one owner at the same time.
 const AT_ONCE: usize = 2;
 
-/// How long an owner may take to answer.
-const HEARS_WITHIN: Duration = Duration::from_secs(2);
+/// Time for an answer of an owner.
+const ANSWER_TIME: Duration = Duration::from_secs(2);
 
 /// Names that wait for one owner; a name that finds no room is sent with its next turn.
 const MAX_WAITING: usize = 1024;
@@ -71,7 +71,7 @@ pub(crate) async fn notify_owners(
     find: impl Fn(Incarnation) -> Option<Arc<str>>,
 ) {
     let mut queues = Queues::default();
-    let mut telling: JoinSet<(Incarnation, Name, OwnerAnswer)> = JoinSet::new();
+    let mut sending: JoinSet<(Incarnation, Name, OwnerAnswer)> = JoinSet::new();
     loop {
         let owner = tokio::select! {
             interest = interests.recv() => {
@@ -81,31 +81,31 @@ pub(crate) async fn notify_owners(
                 }
                 owner
             }
-            Some(told) = telling.join_next() => {
-                let Ok((owner, name, heard)) = told else { continue };
-                filler.record_owner_answer(owner.0, &name, heard);
+            Some(sent) = sending.join_next() => {
+                let Ok((owner, name, answer)) = sent else { continue };
+                filler.record_owner_answer(owner.0, &name, answer);
                 queues.done(owner);
                 owner
             }
         };
         while let Some(name) = queues.start(owner) {
             let (client, server) = (client.clone(), find(owner));
-            telling.spawn(async move {
-                let heard = tell(&client, server.as_deref(), &name).await;
-                (owner, name, heard)
+            sending.spawn(async move {
+                let answer = notify(&client, server.as_deref(), &name).await;
+                (owner, name, answer)
             });
         }
     }
 }
 
-async fn tell(client: &PeerClient, server: Option<&str>, name: &Name) -> OwnerAnswer {
+async fn notify(client: &PeerClient, server: Option<&str>, name: &Name) -> OwnerAnswer {
     let Some(server) = server else { return OwnerAnswer::None };
-    let told = timeout(HEARS_WITHIN, client.notify_owner(server, name)).await;
-    match told.unwrap_or(Err(CallError::TimedOut)) {
+    let answer = timeout(ANSWER_TIME, client.notify_owner(server, name)).await;
+    match answer.unwrap_or(Err(CallError::TimedOut)) {
         Ok(true) => OwnerAnswer::Filled,
         Ok(false) => OwnerAnswer::NotFilled,
         Err(error) => {
-            tracing::debug!(peer = %server, %name, "not told that the name is read here: {error}");
+            tracing::debug!(peer = %server, %name, "not notified that the name is read here: {error}");
             if matches!(error, CallError::Refused { .. }) {
                 OwnerAnswer::NotFilled
             } else {
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_that_hangs_holds_up_nobody_else() {
+    fn an_owner_that_hangs_does_not_delay_the_others() {
         let (hangs, hears) = (Incarnation(1), Incarnation(2));
         let mut queues = Queues::default();
         for i in 0..MAX_WAITING {

@@ -44,12 +44,12 @@ pub(super) async fn feed(
         let leaves = |member: &&Member| member.info.summary.state == NodeState::Leaving;
         health.leave(view.live.iter().filter(leaves).map(Member::incarnation).collect());
         let others = probes.others(&view, unanswered);
-        tracing::trace!(?others, states = ?view.addresses.states, "who is where");
+        tracing::trace!(?others, states = ?view.addresses.states, "status of each address");
         replicator.see(&live, &others);
     }
 }
 
-/// Waits for a change; for ever, if nothing will change any more: addresses, unlike names, never do.
+/// Waits for a change, for ever if there will be none. The answers for names change; addresses never do.
 async fn changed<T>(what: &mut watch::Receiver<T>) {
     if what.changed().await.is_err() {
         std::future::pending::<()>().await;

@@ -2,16 +2,16 @@
 //!
 //! | loop | does |
 //! |---|---|
-//! | ticker | does what is due, every 100 ms; gossips how the set stands |
+//! | ticker | does what is due, every 100 ms; gossips the state of the set |
 //! | membership feed | hands the replica the live members, and the status of each seed address |
-//! | prober | sends requests to silent addresses: a node that refuses is not a silent one |
+//! | prober | sends requests to silent addresses: a node that rejects this one is not silent |
 //! | fill notifier | notifies the owners of filled names that the names are read here |
-//! | pinger | pings live members to which no request went for a while |
-//! | RPC sender | sends the replica's requests, and brings back the responses |
-//! | discovery | resolves the names of others, again and again |
+//! | pinger | pings live members without a request for a while |
+//! | RPC sender | sends the replica's requests, and returns the responses |
+//! | discovery | resolves the names of others at intervals |
 //! | address monitor | detects that peers reach the node by another address than before |
 //!
-//! A loop that breaks down ends the process: a node that takes writes and does not push them is worse than none.
+//! A loop that fails ends the process: a node that accepts writes and does not push them is worse than none.
 
 mod address_book;
 mod address_monitor;
@@ -59,27 +59,27 @@ use prober::{Probes, prober};
 use rpc_sender::RpcSender;
 use ticker::Ticker;
 
-/// How long a node that stops waits until its last writes are with its peers.
+/// Time for a node that stops to bring its last writes to its peers.
 const FLUSH: Duration = Duration::from_secs(1);
 
-/// How often it checks that.
+/// Interval of the check whether they have them.
 const CHECK_FLUSH: Duration = Duration::from_millis(10);
 
-/// What the node wants sent to others.
+/// What the node sends to others.
 pub struct Outbox {
-    /// Requests of the store's replica.
+    /// Requests of the replica.
     pub calls: mpsc::UnboundedReceiver<Call>,
     /// Names with readers here that others own.
     pub interests: Interests,
-    /// Which the owners' answers are for.
+    /// Gets the answers of the owners.
     pub filler: Option<Filler>,
 }
 
 /// This node, as peers see it.
 pub(crate) struct Local {
-    /// What is gossiped of it, and where peers gossip to.
+    /// Its gossiped identity, and the address to which peers gossip.
     pub(crate) us: (Identity, SocketAddr),
-    /// How the latter is found, where it was not told.
+    /// Monitors that address, unless it is configured.
     pub(crate) monitor: Option<AddressMonitor>,
 }
 
@@ -93,16 +93,16 @@ pub struct Cluster {
     broken: watch::Sender<Option<String>>,
 }
 
-/// What runs beside each other, by name.
+/// The loops that run.
 struct Loops {
     running: Vec<AbortHandle>,
-    /// They were ended on purpose.
+    /// The node has ended them on purpose.
     ended: bool,
     broken: watch::Sender<Option<String>>,
 }
 
 impl Loops {
-    /// Runs one more. It may end; if it panics, `broken` says so.
+    /// Runs one more. It may end. If it panics, `broken` gets the fault.
     fn run(&mut self, name: &'static str, one: impl Future<Output = ()> + Send + 'static) {
         let handle = tokio::spawn(one);
         self.running.push(handle.abort_handle());
@@ -111,7 +111,7 @@ impl Loops {
             if let Err(error) = handle.await
                 && error.is_panic()
             {
-                broken.send_replace(Some(format!("the {name} broke down")));
+                broken.send_replace(Some(format!("the {name} has failed")));
             }
         });
     }
@@ -173,14 +173,14 @@ impl Cluster {
         Self { replicator, observer, _discovery: discovery, loops: Mutex::new(loops), broken }
     }
 
-    /// How this node observes the cluster.
+    /// The observer of the cluster.
     #[must_use]
     pub fn observer(&self) -> &Observer {
         &self.observer
     }
 
-    /// Waits until gossip or a loop ends by itself, and says which and why. Never returns once the cluster was ended on
-    /// purpose.
+    /// Waits until gossip or a loop ends by itself, and returns the reason. Never returns after the node has ended the
+    /// cluster on purpose.
     pub async fn broken(&self) -> String {
         let mut broken = self.broken.subscribe();
         let why = tokio::select! {
@@ -189,14 +189,14 @@ impl Cluster {
                 why.ok().and_then(|why| why.clone()).unwrap_or_default()
             }
         };
-        // what is dropped at the end of the process looks like something that broke down
+        // a loop that is dropped at the end of the process seems to have failed
         if self.loops().ended {
             std::future::pending::<()>().await;
         }
         why
     }
 
-    /// Says that the node leaves, and waits until its last writes are with all its peers, for a moment.
+    /// Announces that the node leaves, and waits for a moment until its peers have its last writes.
     pub async fn depart(&self) {
         self.observer.membership.publish(&self.replicator.depart());
         self.wait_for_peers(Instant::now() + FLUSH, |stay| {
@@ -205,8 +205,8 @@ impl Cluster {
         .await;
     }
 
-    /// Waits, until `deadline` at most, for one other node to have all writes of this one, or for no other node to be
-    /// there. From there on the others repair the rest among themselves. Logs a warning if writes may be lost.
+    /// Waits, until `deadline` at most, until one other node has all writes of this one, or until there is no other node.
+    /// After that the others repair the rest among themselves. Logs a warning if writes may be lost.
     pub async fn hand_over(&self, deadline: Instant) {
         let has_all = |peer: &PeerCensus| peer.version.is_some() && peer.lag == 0 && !peer.needs_repair;
         let is_kept = |stay: &[PeerCensus]| stay.is_empty() || stay.iter().any(has_all);
@@ -214,12 +214,12 @@ impl Cluster {
             let unacknowledged = self.staying().iter().map(|peer| peer.lag).min().unwrap_or(0);
             tracing::warn!(
                 unacknowledged,
-                "stopping although no other node is known to have all writes of this one: those that nobody has are lost"
+                "stopping although no other node is known to have all writes of this one: writes that no other node has are lost"
             );
         }
     }
 
-    /// Waits until the peers that are not about to stop themselves are as wanted. Whether they were, by the deadline.
+    /// Waits until `are_so` returns true for the peers that are not about to stop. Returns whether it did by the deadline.
     async fn wait_for_peers(&self, deadline: Instant, are_so: impl Fn(&[PeerCensus]) -> bool) -> bool {
         loop {
             let are_so = are_so(&self.staying());
@@ -236,7 +236,7 @@ impl Cluster {
         peers
     }
 
-    /// Ends gossip and all loops. Others hear that the node is gone.
+    /// Ends gossip, which announces that the node is gone, and all loops.
     pub async fn end(&self) {
         self.loops().ended = true;
         self.observer.membership.leave().await;

@@ -1,4 +1,4 @@
-//! How this node observes the cluster: gossip, discovery, probes and requests. Cheap to clone.
+//! What this node knows of other nodes: by gossip, discovery, probes and requests.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -15,7 +15,7 @@ use crate::membership::node_info::Identity;
 use crate::membership::{Home, Membership, View};
 use crate::replication::client::{CallError, PeerClient, Presence};
 
-/// The sources of all that is known of other nodes.
+/// The sources of what this node knows of other nodes. Cheap to clone.
 #[derive(Clone)]
 pub struct Observer {
     pub(super) membership: Arc<Membership>,
@@ -26,7 +26,7 @@ pub struct Observer {
     pub(super) health: Arc<PeerHealth>,
     /// The versions of the peer protocol that this node speaks.
     pub(super) protocol: ProtocolRange,
-    /// This node as it was at its start: where it gossips is the address of the gossip port.
+    /// This node as it was at its start, and the address of its gossip port.
     pub(super) us: (Identity, SocketAddr),
 }
 
@@ -81,7 +81,7 @@ impl Observer {
         self.protocol
     }
 
-    /// What the node gossips of itself, and where peers gossip to.
+    /// The gossiped identity of the node, and the address to which peers gossip.
     #[must_use]
     pub fn us(&self) -> (Identity, SocketAddr) {
         let (identity, gossip) = &self.us;

@@ -9,18 +9,18 @@ use tokio::time::Instant;
 use crate::core::Incarnation;
 use crate::replication::client::CallError;
 
-/// Why a peer fails is logged again after this, and when it works again.
+/// Time after which the failure of a peer is logged again.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// A peer to which no request went for this long is pinged, even if there is nothing to send.
 const OLD: Duration = Duration::from_secs(30);
 
-/// What came of the requests to a peer.
+/// The health of a peer, by the last requests to it.
 #[derive(Clone, Debug)]
 pub struct Health {
-    /// How long ago it last answered.
+    /// The time since its last answer.
     pub answered: Option<Duration>,
-    /// What went wrong since.
+    /// The error of a later request.
     pub error: Option<String>,
 }
 
@@ -32,14 +32,14 @@ impl Health {
     }
 }
 
-/// What came of requests, by peer.
+/// The results of requests, by peer.
 #[derive(Debug, Default)]
 pub(crate) struct PeerHealth(Mutex<Requests>);
 
 #[derive(Debug, Default)]
 struct Requests {
     all: BTreeMap<Incarnation, LastRequest>,
-    /// Peers that are about to stop: that they do not answer is not logged as a fault.
+    /// Peers that are about to stop. It is no fault if they do not answer.
     leaving: BTreeSet<Incarnation>,
 }
 
@@ -49,10 +49,11 @@ struct LastRequest {
     error: Option<CallError>,
     /// When the last request ended.
     requested: Instant,
-    /// When it was last logged that it fails, and whether that still stands in the log.
+    /// When its failure was last logged.
     logged: Option<Instant>,
+    /// The last line about it in the log is a failure.
     stands: bool,
-    /// When it was last logged that it does not know a request.
+    /// When the log last had a request that it does not know.
     unknown: Option<Instant>,
 }
 
@@ -63,12 +64,12 @@ impl LastRequest {
 }
 
 impl PeerHealth {
-    /// A peer has answered.
-    pub(crate) fn answered(&self, who: Incarnation, server: &str) {
+    /// Records that a peer has answered.
+    pub(crate) fn answered(&self, peer: Incarnation, server: &str) {
         let now = Instant::now();
         let is_news = {
             let held = &mut *self.lock();
-            let outcome = held.all.entry(who).or_insert_with(|| LastRequest::new(now));
+            let outcome = held.all.entry(peer).or_insert_with(|| LastRequest::new(now));
             (outcome.answered, outcome.requested, outcome.error) = (Some(now), now, None);
             std::mem::take(&mut outcome.stands)
         };
@@ -77,16 +78,16 @@ impl PeerHealth {
         }
     }
 
-    /// A peer has not, and why.
-    pub(crate) fn failed(&self, who: Incarnation, server: &str, error: CallError) {
+    /// Records that a request to a peer failed.
+    pub(crate) fn failed(&self, peer: Incarnation, server: &str, error: CallError) {
         let now = Instant::now();
         let text = error.to_string();
         let (leaves, is_news) = {
             let held = &mut *self.lock();
-            let leaves = held.leaving.contains(&who);
-            let outcome = held.all.entry(who).or_insert_with(|| LastRequest::new(now));
+            let leaves = held.leaving.contains(&peer);
+            let outcome = held.all.entry(peer).or_insert_with(|| LastRequest::new(now));
             (outcome.requested, outcome.error) = (now, Some(error));
-            // a peer that fails every other time is logged once a minute, too
+            // also a peer that fails every other time is logged once a minute
             let is_news = !leaves && outcome.logged.is_none_or(|at| now - at >= LOG_EVERY);
             if is_news {
                 (outcome.logged, outcome.stands) = (Some(now), true);
@@ -101,13 +102,13 @@ impl PeerHealth {
         }
     }
 
-    /// A peer does not know requests of this kind: it is older or newer, and nothing is wrong with it.
-    pub(super) fn does_not_know(&self, who: Incarnation, server: &str, kind: u8) {
-        self.answered(who, server);
+    /// Records that a peer does not know requests of this kind. It is older or newer, and has no fault.
+    pub(super) fn does_not_know(&self, peer: Incarnation, server: &str, kind: u8) {
+        self.answered(peer, server);
         let now = Instant::now();
         let is_news = {
             let held = &mut *self.lock();
-            let unknown = &mut held.all.entry(who).or_insert_with(|| LastRequest::new(now)).unknown;
+            let unknown = &mut held.all.entry(peer).or_insert_with(|| LastRequest::new(now)).unknown;
             let is_news = unknown.is_none_or(|at| now - at >= LOG_EVERY);
             if is_news {
                 *unknown = Some(now);
@@ -119,19 +120,19 @@ impl PeerHealth {
         }
     }
 
-    /// These are about to stop.
-    pub(crate) fn leave(&self, who: BTreeSet<Incarnation>) {
-        self.lock().leaving = who;
+    /// Records which peers are about to stop.
+    pub(crate) fn leave(&self, peers: BTreeSet<Incarnation>) {
+        self.lock().leaving = peers;
     }
 
-    /// Forgets all others.
+    /// Forgets all peers for which `is_there` returns false.
     pub(crate) fn keep(&self, is_there: impl Fn(Incarnation) -> bool) {
-        self.lock().all.retain(|who, _| is_there(*who));
+        self.lock().all.retain(|peer, _| is_there(*peer));
     }
 
-    /// Whether it was not asked for a while, or never.
-    pub(crate) fn is_old(&self, who: Incarnation) -> bool {
-        self.lock().all.get(&who).is_none_or(|outcome| outcome.requested.elapsed() >= OLD)
+    /// Whether no request has gone to a peer for a while, or ever.
+    pub(crate) fn is_old(&self, peer: Incarnation) -> bool {
+        self.lock().all.get(&peer).is_none_or(|outcome| outcome.requested.elapsed() >= OLD)
     }
 
     /// The health of each peer to which requests went.
@@ -140,7 +141,7 @@ impl PeerHealth {
             answered: outcome.answered.map(|at| at.elapsed()),
             error: outcome.error.as_ref().map(ToString::to_string),
         };
-        self.lock().all.iter().map(|(who, outcome)| (*who, health(outcome))).collect()
+        self.lock().all.iter().map(|(peer, outcome)| (*peer, health(outcome))).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Requests> {
@@ -153,52 +154,52 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn trouble_is_logged_once_a_minute_and_not_of_who_leaves() {
-        let (health, who) = (PeerHealth::default(), Incarnation(7));
-        let stands = |health: &PeerHealth| health.lock().all[&who].stands;
-        health.failed(who, "a:1", CallError::TimedOut);
+    async fn a_failure_is_logged_once_a_minute_unless_the_peer_leaves() {
+        let (health, peer) = (PeerHealth::default(), Incarnation(7));
+        let stands = |health: &PeerHealth| health.lock().all[&peer].stands;
+        health.failed(peer, "a:1", CallError::TimedOut);
         assert!(stands(&health));
-        health.answered(who, "a:1");
+        health.answered(peer, "a:1");
         assert!(!stands(&health));
-        health.failed(who, "a:1", CallError::TimedOut);
-        assert!(!stands(&health), "every other time is not twice a minute");
+        health.failed(peer, "a:1", CallError::TimedOut);
+        assert!(!stands(&health), "not twice a minute");
         tokio::time::advance(LOG_EVERY).await;
-        health.leave([who].into());
-        health.failed(who, "a:1", CallError::TimedOut);
-        assert!(!stands(&health), "it said so");
+        health.leave([peer].into());
+        health.failed(peer, "a:1", CallError::TimedOut);
+        assert!(!stands(&health), "the peer has announced that it leaves");
         health.leave(BTreeSet::new());
-        health.failed(who, "a:1", CallError::TimedOut);
+        health.failed(peer, "a:1", CallError::TimedOut);
         assert!(stands(&health));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_does_not_know_a_request_answers() {
-        let (health, who) = (PeerHealth::default(), Incarnation(7));
-        health.does_not_know(who, "a:1", 9);
-        assert!(health.health()[&who].answers());
-        let logged = health.lock().all[&who].unknown;
+        let (health, peer) = (PeerHealth::default(), Incarnation(7));
+        health.does_not_know(peer, "a:1", 9);
+        assert!(health.health()[&peer].answers());
+        let logged = health.lock().all[&peer].unknown;
         tokio::time::advance(LOG_EVERY / 2).await;
-        health.does_not_know(who, "a:1", 9);
-        assert_eq!(health.lock().all[&who].unknown, logged, "once a minute");
+        health.does_not_know(peer, "a:1", 9);
+        assert_eq!(health.lock().all[&peer].unknown, logged, "once a minute");
         tokio::time::advance(LOG_EVERY / 2).await;
-        health.does_not_know(who, "a:1", 9);
-        assert_ne!(health.lock().all[&who].unknown, logged);
+        health.does_not_know(peer, "a:1", 9);
+        assert_ne!(health.lock().all[&peer].unknown, logged);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_last_request_counts() {
-        let (health, who) = (PeerHealth::default(), Incarnation(7));
-        assert!(health.is_old(who));
-        health.failed(who, "a:1", CallError::TimedOut);
-        assert!(!health.health()[&who].answers() && !health.is_old(who));
-        health.answered(who, "a:1");
-        assert!(health.health()[&who].answers());
-        health.failed(who, "a:1", CallError::NoEntropy);
-        let last = &health.health()[&who];
+        let (health, peer) = (PeerHealth::default(), Incarnation(7));
+        assert!(health.is_old(peer));
+        health.failed(peer, "a:1", CallError::TimedOut);
+        assert!(!health.health()[&peer].answers() && !health.is_old(peer));
+        health.answered(peer, "a:1");
+        assert!(health.health()[&peer].answers());
+        health.failed(peer, "a:1", CallError::NoEntropy);
+        let last = &health.health()[&peer];
         assert!(!last.answers() && last.answered.is_some() && last.error.is_some());
         tokio::time::advance(OLD).await;
-        assert!(health.is_old(who));
-        health.keep(|who| who == Incarnation(8));
+        assert!(health.is_old(peer));
+        health.keep(|peer| peer == Incarnation(8));
         assert!(health.health().is_empty());
     }
 }

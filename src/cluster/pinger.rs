@@ -13,8 +13,8 @@ use crate::membership::View;
 use crate::node::replication::Replicator;
 use crate::replication::client::{CallError, PeerClient};
 
-/// Pings each live member to which no request went for a while, or whose clock is not known. In an idle cluster nothing else
-/// would: that requests do not pass should be known before a write needs them to, and a clock may have been set meanwhile.
+/// Pings each live member without a request for a while or with an unknown clock. In an idle cluster there are no other
+/// requests. A fault should be known before a write needs the peer, and a clock may have been set meanwhile.
 pub(super) async fn pinger(
     replicator: Replicator,
     client: PeerClient,
@@ -30,10 +30,11 @@ pub(super) async fn pinger(
             .iter()
             .map(|member| (member.incarnation(), member.info.identity.server.clone()))
             .collect();
-        health.keep(|who| live.iter().any(|(live, _)| *live == who));
+        health.keep(|peer| live.iter().any(|(live, _)| *live == peer));
         let unknown = replicator.clocks_unknown();
         let mut pings = JoinSet::new();
-        for (who, server) in live.into_iter().filter(|(who, _)| health.is_old(*who) || unknown.contains(who))
+        for (peer, server) in
+            live.into_iter().filter(|(peer, _)| health.is_old(*peer) || unknown.contains(peer))
         {
             if pings.len() >= AT_ONCE {
                 let _ = pings.join_next().await;
@@ -41,12 +42,12 @@ pub(super) async fn pinger(
             let (replicator, client, health) = (replicator.clone(), client.clone(), Arc::clone(&health));
             pings.spawn(async move {
                 match client.probe(&server).await {
-                    Ok(there) if there.who == who => {
-                        replicator.heard_clock(who, there.now, there.took);
-                        health.answered(who, &server);
+                    Ok(there) if there.who == peer => {
+                        replicator.heard_clock(peer, there.now, there.took);
+                        health.answered(peer, &server);
                     }
-                    Ok(other) => health.failed(who, &server, CallError::NotThem(other.who)),
-                    Err(error) => health.failed(who, &server, error),
+                    Ok(other) => health.failed(peer, &server, CallError::NotThem(other.who)),
+                    Err(error) => health.failed(peer, &server, error),
                 }
             });
         }

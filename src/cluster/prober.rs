@@ -1,4 +1,4 @@
-//! Requests over HTTP to the seed addresses from which no gossip comes: a node that refuses is not a silent one.
+//! Sends requests over HTTP to seed addresses that send no gossip: a node that rejects this one is not silent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -14,11 +14,11 @@ use crate::core::join::{RefusalCause, SeedStatus};
 use crate::membership::{AddressState, View};
 use crate::replication::client::{CallError, PeerClient, Presence};
 
-/// How often silent addresses are asked.
+/// Interval of the requests to silent addresses.
 pub(crate) const PROBE: Duration = Duration::from_secs(2);
 
-/// Addresses and members that are asked at once. Those that swallow all that is sent to them take two seconds each, and
-/// a node that starts waits five for a refusal from somewhere.
+/// Most requests at the same time. An address that drops everything takes two seconds, and a node that starts waits five
+/// for a rejection.
 pub(super) const AT_ONCE: usize = 64;
 
 /// A rejection by a node at a silent address is logged again after this.
@@ -26,7 +26,7 @@ const LOG_EVERY: Duration = Duration::from_secs(60);
 
 type ProbeResult = Result<Presence, CallError>;
 
-/// What the prober last heard from silent addresses.
+/// The last results of the prober at silent addresses.
 #[derive(Debug, Default)]
 pub(crate) struct Probes(Mutex<BTreeMap<SocketAddr, (ProbeResult, Option<Instant>)>>);
 
@@ -36,12 +36,12 @@ impl Probes {
         self.lock().iter().map(|(address, (outcome, _))| (*address, outcome.clone())).collect()
     }
 
-    /// What came of each address beside our own. A name that was never resolved counts as a silent node.
+    /// The status of each address except those of this node. A name that was never resolved counts as a silent node.
     pub(crate) fn others(&self, view: &View, unanswered: usize) -> Vec<SeedStatus> {
         let probes = self.lock();
         let of = |(address, state): (&SocketAddr, &AddressState)| match state {
             AddressState::Ourselves | AddressState::Unusable => None,
-            AddressState::Member(who) | AddressState::Answers(who) => Some(SeedStatus::Answers(*who)),
+            AddressState::Member(node) | AddressState::Answers(node) => Some(SeedStatus::Answers(*node)),
             AddressState::Silent(_) => Some(match probes.get(address) {
                 Some((Err(CallError::Stale(_)), _)) => SeedStatus::Refuses(RefusalCause::Clock),
                 Some((Err(CallError::OtherVersion(_)), _)) => SeedStatus::Refuses(RefusalCause::Version),
@@ -49,7 +49,7 @@ impl Probes {
                 _ => SeedStatus::Silent,
             }),
         };
-        // no request went to the only addresses there are, and a node there may have a set
+        // no request went to the only addresses, and a node there may have a set
         let unheard = unanswered + usize::from(view.addresses.is_out_of_reach());
         let silent = std::iter::repeat_n(SeedStatus::Silent, unheard);
         view.addresses.states.iter().filter_map(of).chain(silent).collect()
@@ -67,7 +67,7 @@ impl Probes {
         let word = |outcome: &ProbeResult| outcome.as_ref().map_or_else(CallError::as_str, |_| "ok");
         let same = before.is_some_and(|(before, _)| word(before) == word(&outcome));
         let logged = before.and_then(|(_, logged)| *logged).filter(|at| now - *at < LOG_EVERY);
-        let tell = matches!(
+        let is_logged = matches!(
             outcome,
             Err(CallError::Refused { .. }
                 | CallError::Stale(_)
@@ -75,8 +75,8 @@ impl Probes {
                 | CallError::OtherVersion(_)
                 | CallError::Stranger(_))
         ) && !(same && logged.is_some());
-        all.insert(address, (outcome, if tell { Some(now) } else { logged }));
-        tell
+        all.insert(address, (outcome, if is_logged { Some(now) } else { logged }));
+        is_logged
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SocketAddr, (ProbeResult, Option<Instant>)>> {
@@ -84,7 +84,7 @@ impl Probes {
     }
 }
 
-/// Asks silent addresses over HTTP: a refusal is not silence.
+/// Probes silent addresses over HTTP: a rejection is not silence.
 pub(crate) async fn prober(client: PeerClient, view: watch::Receiver<Arc<View>>, probes: Arc<Probes>) {
     let mut every = ticks(PROBE);
     loop {
@@ -103,7 +103,7 @@ pub(crate) async fn prober(client: PeerClient, view: watch::Receiver<Arc<View>>,
                 if probes.note(address, outcome) {
                     tracing::warn!(
                         %address,
-                        "somebody is there and does not talk with us: {}",
+                        "this address answers, and rejects this node or is no peer: {}",
                         why.unwrap_or_default()
                     );
                 }
@@ -129,13 +129,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refusal_is_told_once_a_minute_whatever_the_clock_shows() {
+    async fn a_rejection_is_logged_once_a_minute_whatever_the_clock_shows() {
         let probes = Probes::default();
         assert!(probes.note(at(1), stale(1)));
-        assert!(!probes.note(at(1), stale(2)), "the same trouble");
-        assert!(!probes.note(at(2), Err(CallError::TimedOut)), "silence is told by gossip");
+        assert!(!probes.note(at(1), stale(2)), "the same rejection");
+        assert!(!probes.note(at(2), Err(CallError::TimedOut)), "gossip reports silence");
         let other = || Err(CallError::Refused { status: 401, code: String::new(), text: String::new() });
-        assert!(probes.note(at(1), other()), "another one");
+        assert!(probes.note(at(1), other()), "another rejection");
         tokio::time::advance(LOG_EVERY).await;
         assert!(probes.note(at(1), other()));
         probes.keep(&BTreeSet::new());
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_node_refuses() {
+    fn only_a_node_rejects() {
         let probes = Probes::default();
         let refused = |code: &str| {
             let text = "not from a peer of this cluster".to_owned();

@@ -1,10 +1,10 @@
-//! Says in the log when the node's own clock was set, and when the node begins or ceases to doubt it.
+//! Logs when the clock of this node was set, and when the node begins or ceases to doubt it.
 
 use crate::core::replica::ClockSteps;
 use crate::node::replication::ClusterCensus;
 use crate::node::store::Readiness;
 
-/// What the log was told last.
+/// The state that was logged last.
 #[derive(Debug)]
 pub(crate) struct ReadinessLog {
     standing: Readiness,
@@ -16,29 +16,28 @@ pub(crate) struct ReadinessLog {
 pub(crate) enum LogLine {
     /// The wall clock was set.
     Set(String),
-    /// Writes are refused from now on.
+    /// The node rejects writes from now on.
     Doubt,
-    /// Writes are taken again.
+    /// The node accepts writes again.
     Trust,
 }
 
 impl ReadinessLog {
-    /// Of a node that stands like this.
+    /// The log of a node with this readiness.
     pub(crate) fn new(standing: Readiness) -> Self {
         Self { standing, steps: ClockSteps::default() }
     }
 
-    /// Looks at how the node stands, and tells the log what is new. To be called once a second at most: the clock may be set
-    /// again and again.
-    pub(crate) fn look(&mut self, census: &ClusterCensus) {
+    /// Logs what has changed. The caller calls it once a second at most: the clock may be set again and again.
+    pub(crate) fn check(&mut self, census: &ClusterCensus) {
         for line in self.news(census.standing, census.counts.clock_steps) {
             match line {
                 LogLine::Set(text) => tracing::warn!("{text}"),
                 LogLine::Doubt => tracing::warn!(
-                    "clock in doubt: it was set, or is far from those of most others: no writes are taken until most others \
-                     agree with it, or, where there are none, until it has gone steadily for 5 s"
+                    "clock in doubt: it was set, or is far from the clocks of most others: the node rejects writes until \
+                     most others agree with it, or, without others, until it has run steadily for 5 s"
                 ),
-                LogLine::Trust => tracing::info!("the clock is trusted again: writes are taken again"),
+                LogLine::Trust => tracing::info!("the node trusts its clock again, and accepts writes"),
             }
         }
     }
@@ -54,7 +53,7 @@ impl ReadinessLog {
             );
             let times = if set > 1 { format!(" {set} times, last") } else { String::new() };
             lines.push(LogLine::Set(format!(
-                "the clock of this node was set{times} {side} by {seconds:.3} s, or the machine slept: look at its NTP if \
+                "the clock of this node was set{times} {side} by {seconds:.3} s, or the machine slept: check its NTP if \
                  that was not on purpose"
             )));
         }
@@ -73,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_step_and_each_change_is_said_once() {
+    fn each_step_and_each_change_is_logged_once() {
         let mut log = ReadinessLog::new(Readiness::Joining);
         let none = ClockSteps::default();
         assert_eq!(log.news(Readiness::Ready, none), []);

@@ -1,4 +1,4 @@
-//! Sends what the replica wants sent, and brings back the responses.
+//! Sends the requests of the replica, and returns the responses to it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,11 +14,11 @@ use crate::metrics::Metrics;
 use crate::node::replication::Replicator;
 use crate::replication::client::{CallError, PeerClient};
 
-/// A peer that is sent a stream of writes gets one batch in this time and not more: a batch costs as much as many
-/// writes. A write waits for about so long at most, and not at all for a peer that is further away.
+/// Least time between two batches of a stream of writes to one peer: a batch costs as much as many writes. A write waits
+/// for at most about this long, and not at all for a peer with a longer round trip.
 const GATHER: Duration = Duration::from_millis(1);
 
-/// So many writes that came during one round trip are a stream.
+/// Least number of writes in one batch that make it a part of a stream.
 const STREAM: u64 = 4;
 
 #[derive(Clone)]
@@ -29,8 +29,8 @@ pub(crate) struct RpcSender {
     pub(crate) health: Arc<PeerHealth>,
 }
 
-/// A call that the replica waits for. However it ends, the replica hears of it: a peer whose call is never heard of
-/// again would be sent nothing any more.
+/// A call that the replica waits for. The replica gets its result in any case: it sends nothing to a peer while a call
+/// to it is open.
 struct Open {
     replicator: Replicator,
     id: Option<u64>,
@@ -56,7 +56,7 @@ impl RpcSender {
     pub(crate) async fn run(self, mut calls: mpsc::UnboundedReceiver<Call>, addresses: Arc<AddressBook>) {
         while let Some(call) = calls.recv().await {
             let open = Open { replicator: self.replicator.clone(), id: Some(call.id) };
-            // a peer that is not in the book is not live any more, or not yet
+            // a peer that is not in the book is no longer live, or not yet
             if let Some(server) = addresses.load().get(&call.to).cloned() {
                 drop(tokio::spawn(self.clone().make(call, server, open)));
             }
@@ -79,7 +79,7 @@ impl RpcSender {
         match outcome {
             Ok(response) => {
                 self.health.answered(call.to, &server);
-                // the replica sends the next batch when it hears the answer to this one
+                // the replica sends the next batch when it gets the answer to this one
                 if let Some(until) = gathers_until {
                     tokio::time::sleep_until(until).await;
                 }
@@ -91,7 +91,7 @@ impl RpcSender {
     }
 }
 
-/// When the batch after this one may go out, where that is not at once.
+/// When the batch after this one may be sent; `None` if at once.
 fn gathers_until(request: &Request, started: Instant) -> Option<Instant> {
     let is_stream = matches!(request, Request::Push(batch) if batch.upto - batch.after >= STREAM);
     is_stream.then(|| started + GATHER)
@@ -104,7 +104,7 @@ mod tests {
     use crate::core::push::Batch;
 
     #[test]
-    fn writes_gather_in_a_stream_and_a_lone_one_goes_at_once() {
+    fn a_stream_of_writes_gathers_and_a_single_write_is_sent_at_once() {
         let started = Instant::now();
         let waits = |writes| {
             let batch = Batch { from: Incarnation(7), after: 9, upto: 9 + writes, records: Vec::new() };

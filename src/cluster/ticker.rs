@@ -1,4 +1,4 @@
-//! The ticker: does what is due, every 100 ms, and gossips and logs how the node stands.
+//! The ticker: does what is due every 100 ms, gossips the state of the node and logs its changes.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use super::timing::{entropy, ticks};
 use crate::core::{NodeState, Summary};
 use crate::node::replication::Replicator;
 
-/// How often the replica checks what is due.
+/// Interval of the replica.
 const TICK: Duration = Duration::from_millis(100);
 
-/// The same for a node without others: nothing is due but old deletes.
+/// Interval for a node without others, which only removes old deletes.
 const TICK_ALONE: Duration = Duration::from_secs(1);
 
-/// How often the clocks of peers are checked, for the log.
+/// Interval of the check of the peers' clocks.
 const CHECK_CLOCKS: Duration = Duration::from_secs(1);
 
-/// What the ticker drives.
+/// The ticker of a cluster node.
 pub(super) struct Ticker {
     pub(super) replicator: Replicator,
     pub(super) observer: Observer,
@@ -35,22 +35,22 @@ impl Ticker {
         let mut was = self.replicator.summary();
         let mut standing = ReadinessLog::new(self.replicator.census().standing);
         let mut skew = ClockSkew::default();
-        let mut next_look = Instant::now();
+        let mut next_clock_check = Instant::now();
         let mut alerts = Alerts::default();
-        let mut next_look_at_others = Instant::now() + CHECK_OTHERS;
+        let mut next_check_of_others = Instant::now() + CHECK_OTHERS;
         loop {
             let now = every.tick().await;
-            if now >= next_look_at_others {
-                next_look_at_others = now + CHECK_OTHERS;
-                for sentence in alerts.look(agreement(&self.observer).sentences, now) {
-                    tracing::warn!("not all agree on who is there: {sentence}");
+            if now >= next_check_of_others {
+                next_check_of_others = now + CHECK_OTHERS;
+                for sentence in alerts.check(agreement(&self.observer).sentences, now) {
+                    tracing::warn!("discovery, gossip and requests do not see the same nodes: {sentence}");
                 }
             }
-            if now >= next_look {
-                next_look = now + CHECK_CLOCKS;
+            if now >= next_clock_check {
+                next_clock_check = now + CHECK_CLOCKS;
                 let census = self.replicator.census();
-                skew.look(&census.peers).into_iter().for_each(|news| self.log_clock(news));
-                standing.look(&census);
+                skew.check(&census.peers).into_iter().for_each(|news| self.log_clock(news));
+                standing.check(&census);
             }
             let summary = self.replicator.tick(entropy());
             self.observer.membership.publish(&summary);
@@ -60,17 +60,17 @@ impl Ticker {
     }
 
     fn log_clock(&self, news: News) {
-        let (News::Off(who, us) | News::Fine(who, us)) = news;
+        let (News::Off(id, us) | News::Fine(id, us)) = news;
         let view = self.observer.view();
-        let peer = view.live.iter().find(|member| member.incarnation() == who);
+        let peer = view.live.iter().find(|member| member.incarnation() == id);
         let peer = peer.map_or("?", |member| member.info.identity.server.as_str());
         let (ms, side) = (us.unsigned_abs() / 1000, if us > 0 { "ahead of" } else { "behind" });
         match news {
             News::Off(..) => tracing::warn!(
                 peer,
-                "its clock is {ms} ms {side} ours: set the wrong one right (NTP), before writes are lost to newer stamps"
+                "its clock is {ms} ms {side} this node's: correct the wrong one (NTP), before writes are lost to newer stamps"
             ),
-            News::Fine(..) => tracing::info!(peer, "its clock is fine again: {ms} ms {side} ours"),
+            News::Fine(..) => tracing::info!(peer, "its clock agrees again: {ms} ms {side} this node's"),
         }
     }
 }
@@ -82,18 +82,18 @@ pub async fn tick_alone(replicator: Replicator) {
     loop {
         every.tick().await;
         replicator.tick(0);
-        standing.look(&replicator.census());
+        standing.check(&replicator.census());
     }
 }
 
 fn log_change(was: &Summary, is: &Summary) {
     if was.state != is.state || was.genesis != is.genesis {
         match (is.state, is.genesis) {
-            (NodeState::Joining, _) => tracing::info!("joining: looking for others"),
+            (NodeState::Joining, _) => tracing::info!("joining: searching for other nodes"),
             (NodeState::Ready, Some(genesis)) if genesis.provisional => tracing::warn!(
                 names = is.root.count,
-                "serving alone: others should be there and are silent, or refuse this node: readers that have seen more \
-                 get 409, and any other set takes the place of this one: vwatch members says why"
+                "serving alone: other nodes are silent, or reject this node: readers that have seen more get 409, and any \
+                 other set replaces this one: vwatch members has the reason"
             ),
             (NodeState::Ready, _) => tracing::info!(names = is.root.count, "ready: the set is complete"),
             (NodeState::Leaving, _) => tracing::info!("leaving"),

@@ -346,7 +346,10 @@ fn a_node_with_another_secret_stays_out_and_says_why() {
     cluster.put(0, "a", "1");
     cluster.restart(2);
     wait_until("its log to say why", LIMIT, || {
-        cluster.node(2).stderr().contains("somebody is there and does not talk with us: refused with 401")
+        cluster
+            .node(2)
+            .stderr()
+            .contains("this address answers, and rejects this node or is no peer: refused with 401")
     });
     stays_out(&cluster, 2);
     cluster.put(1, "a", "2");
@@ -364,7 +367,7 @@ fn an_address_that_another_cluster_has_taken_keeps_nobody_from_its_start() {
     }
     cluster.put(0, "a", "1");
     (1..3).for_each(|i| cluster.shows(i, "a", "1"));
-    let said = |i: usize| cluster.node(i).stderr().contains("serving alone: others should be there");
+    let said = |i: usize| cluster.node(i).stderr().contains("serving alone: other nodes are silent");
     assert!((0..3).any(said), "the set is provisional, and that is said");
     for i in 0..3 {
         wait_until("members to say why", LIMIT, || {
@@ -385,7 +388,7 @@ fn a_node_whose_clock_is_an_hour_off_stays_out_and_says_why() {
     cluster.restart(2);
     wait_until("its log to say why", LIMIT, || {
         let said = cluster.node(2).stderr();
-        said.contains("somebody is there and does not talk with us: its clock is too far from ours")
+        said.contains("this address answers, and rejects this node or is no peer: its clock is too far")
             && said.contains(CLOCK)
     });
     stays_out(&cluster, 2);
