@@ -100,7 +100,7 @@ pub(crate) async fn metrics(
 ) -> Result<Response, Refusal> {
     let form = Form::accepted(headers.get_all(ACCEPT).iter().map(HeaderValue::as_bytes));
     // only the end of the node keeps it from being looked at
-    let vitals = tokio::task::spawn_blocking(Vitals::look).await.unwrap_or_default();
+    let vitals = tokio::task::spawn_blocking(Vitals::read).await.unwrap_or_default();
     let text = report::metrics::encode(&node.sources(), vitals, form);
     let body = counted(&node, &account, text.into_bytes(), ())?;
     Ok(([(CONTENT_TYPE, form.content_type())], body).into_response())

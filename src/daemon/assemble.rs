@@ -1,4 +1,4 @@
-//! Makes a node of its parts, in the order in which they need each other, and starts what runs by itself.
+//! Assembles a node of its parts, in the order in which they need each other, and starts its loops.
 
 use std::net::UdpSocket;
 use std::sync::Arc;
@@ -22,10 +22,11 @@ use crate::node::{clock, fill_adapter};
 use crate::watch::fanout::Fanout;
 use crate::watch::pace::Pace;
 
-/// A node that replicates, fills and wakes, and does not serve yet. It speaks the versions of `protocol` with its peers.
+/// A node that replicates, fills and wakes, and does not serve yet. It speaks the versions of `protocol` with its
+/// peers.
 ///
 /// # Errors
-/// The part that cannot be had.
+/// If a part cannot start.
 pub(super) async fn assemble(
     config: Config,
     protocol: ProtocolRange,
@@ -42,7 +43,7 @@ pub(super) async fn assemble(
     let pace = Pace { per_watcher: config.jitter_per_watch, longest: config.block_for };
     let (store, calls) =
         SharedStore::new(random()?, incarnation, config.max_set_bytes, replica, fanout, pace);
-    // a follower's set is a copy of its upstream's, which says when it began
+    // a follower's set is a copy of its upstream's, from which it gets the genesis
     if config.fill.as_ref().is_some_and(|fill| fill.strategy == Strategy::Watch) {
         store.adopt(Genesis { started: Stamp::ZERO, ..store.genesis() });
     }

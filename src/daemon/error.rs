@@ -5,10 +5,10 @@ use std::fmt;
 use crate::cluster::bootstrap::BootstrapError;
 use crate::http::listener::ListenError;
 
-/// Why a node did not start, or did not go on: one line that says what to do.
+/// Why a node did not start, or did not go on. Its text is one line with the advice.
 #[derive(Debug)]
 pub enum StartError {
-    /// A port cannot be listened on.
+    /// The node cannot listen on a port.
     Listen(ListenError),
     /// The node cannot take part in its cluster.
     Gossip(String),
@@ -26,7 +26,7 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// The system did not give `what`.
+    /// The error for a system that did not give `what`.
     pub(super) fn system(what: &'static str, cause: impl fmt::Display) -> Self {
         Self::System { what, cause: cause.to_string() }
     }
@@ -47,7 +47,7 @@ impl fmt::Display for StartError {
             Self::Listen(error) => error.fmt(f),
             Self::Gossip(line) | Self::TestVariable(line) | Self::Fill(line) => f.write_str(line),
             Self::System { what, cause } => {
-                write!(f, "cannot get {what} from the system: {cause}: look at its limits")
+                write!(f, "cannot get {what} from the system: {cause}: check its limits")
             }
         }
     }

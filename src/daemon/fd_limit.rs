@@ -6,7 +6,7 @@ fn number(limit: Option<u64>) -> usize {
     limit.map_or(usize::MAX / 2, |n| usize::try_from(n).unwrap_or(usize::MAX / 2)).min(1 << 24)
 }
 
-/// Raises the soft limit of open files to the hard one, as Go does, and returns what it is now.
+/// Raises the soft limit of open files to the hard one, as Go does, and returns the new limit.
 pub fn raise_limit() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };

@@ -16,7 +16,7 @@ use crate::http::fast_path;
 /// Runs a node until SIGTERM or SIGINT, and stops it in an orderly way.
 ///
 /// # Errors
-/// If it cannot start; nothing is left running then.
+/// If it cannot start. Then nothing keeps running.
 pub fn run(config: Config) -> Result<(), StartError> {
     logging::start(config.log_level, config.log_format)
         .map_err(|cause| StartError::system("threads", cause))?;
@@ -27,7 +27,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
         .build()
         .map_err(|cause| StartError::system("threads", cause))?;
     let ended = runtime.block_on(run_node(config, sockets, for_tests));
-    // dropped, it would wait for a name that the system resolves for minutes
+    // if it were dropped, it would wait for a resolution by the system, which may take minutes
     runtime.shutdown_background();
     logging::flush();
     ended

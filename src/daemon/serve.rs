@@ -1,4 +1,4 @@
-//! Serves the ports of a node, and ends the process when one of them, or its part in the cluster, breaks down.
+//! Serves the ports of a node, and ends the process if one of them, or its part in the cluster, fails.
 
 use std::io;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use crate::http::acceptor::Acceptor;
 use crate::metrics::Port;
 use crate::node::limits::SERVER_CONNECTIONS_OF_PEERS;
 
-/// Serves both ports: the client port by so many event loops of the fast path, or by the ordinary path if that is 0. Returns
-/// what ends when all connections have.
+/// Serves both ports. The client port has so many event loops of the fast path; with 0 the ordinary path serves it. The
+/// returned channel ends when all connections have ended.
 ///
 /// # Errors
 /// If the system has no thread for the watchdog.
@@ -25,7 +25,7 @@ pub(super) fn serve(
     sockets: Sockets,
     event_loops: usize,
 ) -> Result<mpsc::Receiver<()>, StartError> {
-    // dropped by each connection as it ends, so that their end can be awaited
+    // each connection drops its clone at its end, so that the node can wait for the last one
     let (open, all_closed) = mpsc::channel::<()>(1);
     let Sockets { client, server, gossip: _ } = sockets;
     let by_workers = [Some(&server), (event_loops == 0).then_some(&client)];
@@ -64,7 +64,7 @@ fn acceptor(node: &Arc<Node>, port: Port, bound: Bound) -> Acceptor {
     Acceptor { port, listener, max_connections, node: Arc::clone(node) }
 }
 
-/// A port that cannot be served at all ends the process: a supervisor then sees it, and starts another one.
+/// Ends the process if a port cannot be served at all: then a supervisor starts another one.
 async fn end_with(serving: impl Future<Output = io::Result<()>>, port: Port) {
     if let Err(error) = serving.await {
         tracing::error!(port = port.as_str(), %error, "the port cannot be served");
@@ -72,11 +72,12 @@ async fn end_with(serving: impl Future<Output = io::Result<()>>, port: Port) {
     }
 }
 
-/// A node that takes writes and does not push them is worse than none.
+/// Ends the process if its part in the cluster fails: a node that accepts writes and does not push them is worse than
+/// none.
 async fn end_with_cluster(node: Arc<Node>) {
     if let Some(cluster) = &node.cluster {
         let why = cluster.broken().await;
-        tracing::error!("this node cannot take part in its cluster any more, and ends: {why}");
+        tracing::error!("this node can no longer take part in its cluster, and ends: {why}");
         logging::exit();
     }
 }

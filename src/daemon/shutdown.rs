@@ -8,8 +8,8 @@ use crate::node::lifecycle::Phase;
 use crate::node::limits::DRAIN_PER_WATCHER;
 use crate::watch::pace::Pace;
 
-/// Refuses new work, sends parked readers home in turn so that they move to other nodes without a storm, and waits for the
-/// responses that are under way.
+/// Rejects new work, answers parked readers one by one so that they move to other nodes without a storm, and waits for
+/// the responses under way.
 pub(super) async fn stop(node: &Node, all_closed: &mut mpsc::Receiver<()>) {
     let deadline = Instant::now() + node.config.shutdown_grace;
     node.lifecycle.advance(Phase::Draining);
@@ -31,6 +31,6 @@ pub(super) async fn stop(node: &Node, all_closed: &mut mpsc::Receiver<()>) {
     };
     match timeout_at(deadline, orderly).await {
         Ok(waiting) => tracing::info!("stopped: {waiting} waiting readers were answered"),
-        Err(_) => tracing::warn!("connections were still open after the grace: closing them as they are"),
+        Err(_) => tracing::warn!("connections were still open after the grace: closing them"),
     }
 }

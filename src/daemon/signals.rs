@@ -1,4 +1,4 @@
-//! The signals that a node obeys.
+//! The signals that a node handles.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -15,7 +15,7 @@ use crate::api::state::Node;
 use crate::config::SecretSource;
 use crate::seal::Keyring;
 
-/// How long reading the secrets again may take. A file may be a pipe, or on a disk that does not answer.
+/// Time to read the secrets again. The file may be a pipe, or on a disk that does not answer.
 const RELOAD_TIME: Duration = Duration::from_secs(5);
 
 /// SIGTERM and SIGINT.
@@ -25,7 +25,7 @@ pub(crate) struct Ending {
 }
 
 impl Ending {
-    /// Listens, in the runtime that this is called in.
+    /// Installs the handlers in the runtime of the caller.
     ///
     /// # Errors
     /// If the system has no handler for it.
@@ -33,7 +33,7 @@ impl Ending {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// The next one.
+    /// The next signal.
     pub(crate) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
@@ -42,7 +42,7 @@ impl Ending {
     }
 }
 
-/// All that a node obeys: SIGHUP as well.
+/// All signals of a node: SIGHUP as well.
 pub(crate) struct Signals {
     ending: Ending,
     hang_up: Signal,
@@ -51,7 +51,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Listens, in the runtime that this is called in.
+    /// Installs the handlers in the runtime of the caller.
     ///
     /// # Errors
     /// If the system has no handler for it.
@@ -59,7 +59,7 @@ impl Signals {
         Ok(Self { ending: Ending::new()?, hang_up: signal(SignalKind::hangup())?, block })
     }
 
-    /// The next one that ends the node. At each SIGHUP until then the secrets are read again.
+    /// The next signal that ends the node. At each SIGHUP until then the node reads the secrets again.
     pub(crate) async fn next(&mut self, node: &Node) -> &'static str {
         loop {
             tokio::select! {
@@ -73,7 +73,7 @@ impl Signals {
     }
 }
 
-/// Reads the secrets again, beside what serves.
+/// Reads the secrets again, in a task beside those that serve.
 fn reload_secrets(node: &Node) {
     let (Some(peering), SecretSource::File(path, _)) = (&node.peering, &node.config.cluster.secret) else {
         tracing::info!("SIGHUP: nothing to read again, because there is no --cluster-secret-file");
@@ -106,7 +106,7 @@ fn reload(keyring: &Keyring, reloading: &AtomicBool, path: &Path) {
             tracing::info!(
                 %key,
                 opens = opens.join(","),
-                "SIGHUP: the secrets were read again, this key seals from now on, these open"
+                "SIGHUP: the node has read the secrets again: from now on this key seals, and these open"
             );
         }
         Err(error) => {
@@ -115,7 +115,7 @@ fn reload(keyring: &Keyring, reloading: &AtomicBool, path: &Path) {
     }
 }
 
-/// Has all workers open a pipe, which takes until another process does.
+/// Makes all workers open a pipe, which lasts until another process opens it.
 fn block_for_tests(pipe: &OsStr) {
     for _ in 0..tokio::runtime::Handle::current().metrics().num_workers() {
         let pipe = pipe.to_owned();

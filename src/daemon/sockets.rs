@@ -46,7 +46,7 @@ impl Sockets {
     /// The addresses of the two ports.
     ///
     /// # Errors
-    /// If the system does not say.
+    /// If the system does not return them.
     pub(super) fn listens(&self) -> Result<Listens, StartError> {
         let address = |bound: &Bound| {
             bound.listener.local_addr().map_err(|cause| StartError::system("addresses", cause))
@@ -55,7 +55,7 @@ impl Sockets {
     }
 }
 
-/// What is left for readers of the files that the process may have open.
+/// The descriptors that are left for readers.
 fn max_client_connections(config: &Config, descriptors: usize, max_server: usize) -> usize {
     let for_fills = config.fill.as_ref().map_or(0, FillConfig::connections).min(descriptors / 4);
     let for_peers = if config.cluster.is_alone() { 0 } else { PEER_DESCRIPTORS.min(descriptors / 4) };

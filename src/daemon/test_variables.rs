@@ -6,20 +6,20 @@ use crate::core::protocol::ProtocolRange;
 use crate::http::fast_path::MAX_EVENT_LOOPS;
 use crate::node::clock;
 
-/// Sets the clock of the process wrong, see [`clock::set_offset`].
+/// Sets the clock of the process wrong; see [`clock::set_offset`].
 const CLOCK_OFFSET: &str = "VWATCH_TEST_CLOCK_OFFSET";
 
 /// The number of event loops of the fast path, whatever the processors; with 0 there is no fast path.
 const EVENT_LOOPS: &str = "VWATCH_TEST_LANES";
 
-/// A pipe. At SIGHUP all workers open it, which takes until another process does.
+/// A pipe. At SIGHUP all workers open it, which lasts until another process opens it.
 const BLOCK: &str = "VWATCH_TEST_BLOCK";
 
-/// The versions of the peer protocol that the process says it speaks: `1` or `1-2`. A version that is not implemented has the
-/// layout of the newest one that is.
+/// The versions of the peer protocol that the process announces: `1` or `1-2`. A version that is not implemented has
+/// the layout of the newest implemented one.
 const PROTOCOL: &str = "VWATCH_TEST_PROTOCOL";
 
-/// What the variables ask for.
+/// The values of the variables.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TestVariables {
     /// The number of event loops.
@@ -71,7 +71,7 @@ impl TestVariables {
             .transpose()?;
         if let Some(spoken) = protocol {
             tracing::warn!(
-                "{PROTOCOL} is for tests only: this node says that it speaks peer protocol {spoken} on purpose: unset it"
+                "{PROTOCOL} is for tests only: this node announces peer protocol {spoken} on purpose: unset it"
             );
         }
         Ok(Self { event_loops, block, protocol })

@@ -1,5 +1,5 @@
-//! A thread of its own that looks whether the others go on, answers in their place while they do not, and ends a process
-//! that cannot stop by itself.
+//! A thread of its own that checks whether the others go on, answers in their place while they stand still, and ends a
+//! process that cannot stop by itself.
 
 use std::io;
 use std::net::TcpListener as StdTcpListener;
@@ -20,7 +20,7 @@ use crate::http::closing::end;
 use crate::http::responder::LAST_WORDS_TIME;
 use crate::http::unavailable::unavailable;
 use crate::node::lifecycle::{Lifecycle, Phase};
-use crate::node::pulse::{ASK_EVERY, News, Pulse, STALLED};
+use crate::node::pulse::{BEAT_EVERY, News, Pulse, STALLED};
 use crate::node::store::SharedStore;
 use crate::wire::error_code::ErrorCode;
 
@@ -33,27 +33,28 @@ const BEYOND_GRACE: Duration = Duration::from_secs(2);
 /// The second signal ends the process after this long, if it does not end by itself.
 const SECOND_SIGNAL: Duration = Duration::from_secs(1);
 
-/// Connections that are refused at the same time while the node stands still; further ones are closed without an answer.
+/// Most connections that get an answer at the same time while the node stands still. Further ones are closed without
+/// one.
 const MAX_REFUSED_AT_ONCE: usize = 64;
 
-/// What the watchdog has to know.
+/// The watchdog before its start.
 pub(crate) struct Watchdog {
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) lifecycle: Arc<Lifecycle>,
     pub(crate) shutdown_grace: Duration,
-    /// Ports that are served by the workers of the runtime, and by nothing while those stand still.
+    /// Ports that the workers of the runtime serve. The watchdog answers there while the workers stand still.
     pub(crate) ports: Vec<StdTcpListener>,
 }
 
 impl Watchdog {
-    /// Starts the thread, which lives as long as the process, and has it look after the workers of the runtime that this
-    /// is called in. They have to get at the store as well.
+    /// Starts the thread, which lives as long as the process. It checks the workers of the runtime of the caller, which
+    /// also have to get the lock of the store.
     ///
     /// # Errors
     /// If the system has no thread, poll or signal handler for it.
     pub(crate) fn start(self, store: SharedStore) -> io::Result<()> {
         let workers = Handle::current();
-        self.pulse.look_after(WORKERS, move |beat| {
+        self.pulse.add(WORKERS, move |beat| {
             let store = store.clone();
             drop(workers.spawn(async move {
                 // under the lock
@@ -71,7 +72,7 @@ impl Watchdog {
     }
 
     async fn run(self, mut ending: Ending) {
-        let mut every = tokio::time::interval(ASK_EVERY);
+        let mut every = tokio::time::interval(BEAT_EVERY);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut end_at: Option<Instant> = None;
         let mut in_place = None;
@@ -80,7 +81,7 @@ impl Watchdog {
                 _ = every.tick() => {
                     // a node that is closing ends its parts one by one
                     if self.lifecycle.phase() < Phase::Closing {
-                        self.pulse.look().into_iter().for_each(log);
+                        self.pulse.check().into_iter().for_each(log);
                     }
                     // while another part stands still the workers go on answering, and writes and peers need them
                     match (self.pulse.stands_still(WORKERS), &in_place) {
@@ -104,10 +105,10 @@ impl Watchdog {
         }
     }
 
-    /// Tells new connections that the node stands still, until what is returned is dropped.
+    /// Answers new connections that the node stands still, until the returned tasks are dropped.
     fn answer_in_place(&self) -> tokio::task::JoinSet<()> {
         let mut tasks = tokio::task::JoinSet::new();
-        // registered only now: all the time, it would wake this thread for each connection
+        // registered only now: otherwise each connection would wake this thread
         for listener in self.ports.iter().filter_map(|port| port.try_clone().ok()) {
             if let Ok(listener) = TcpListener::from_std(listener) {
                 tasks.spawn(refuse_all(listener));
@@ -149,7 +150,7 @@ fn log(news: News) {
     match news {
         News::Stalled(part) => tracing::error!(
             part,
-            "this part of the node stands still: reads and health checks are answered with 503 until it goes on"
+            "this part of the node stands still: the node answers reads and health checks with 503 until it goes on"
         ),
         News::GoesOn(part) => tracing::warn!(part, "this part of the node goes on again"),
     }

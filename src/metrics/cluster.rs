@@ -36,7 +36,7 @@ pub(crate) struct DirectionLabel {
     pub(crate) direction: &'static str,
 }
 
-/// All that is counted of the group.
+/// The counters and gauges of the cluster.
 #[derive(Debug, Default)]
 pub(crate) struct ClusterMetrics {
     pub(crate) standing: Family<StateLabel, Gauge>,
@@ -65,7 +65,7 @@ pub(crate) struct ClusterMetrics {
     pub(crate) unanswered: Gauge,
     pub(crate) discovery_age: Gauge<f64, AtomicU64>,
     pub(crate) seal_key: Family<KeyLabel, Gauge>,
-    /// Of peers that ask us.
+    /// Bytes of requests of peers.
     pub(crate) asked_in: AtomicU64,
     pub(crate) answered_out: AtomicU64,
 }
@@ -76,21 +76,21 @@ impl ClusterMetrics {
         let all = Self::default();
         r.register(
             "standing",
-            "1 of how the node stands: joining, ready or clock_in_doubt",
+            "1 for the readiness of the node: joining, ready or clock_in_doubt",
             all.standing.clone(),
         );
-        r.register("members", "Other nodes, by what gossip says of them", all.members.clone());
+        r.register("members", "Other nodes, by their state in gossip", all.members.clone());
         r.register("cluster_nodes", "Nodes, this one among them, by three ways to count", all.nodes.clone());
-        r.register("cluster_agrees", "1 if the three ways come to the same nodes", all.agrees.clone());
+        r.register("cluster_agrees", "1 if the three ways find the same nodes", all.agrees.clone());
         r.register(
             "peer_lag_writes",
-            "Most writes of ours that a peer has yet to acknowledge",
+            "Most writes of this node that one peer has not acknowledged",
             all.lag.clone(),
         );
         r.register("peers_dirty", "Peers that a sync has to bring up to date", all.needs_repair.clone());
         r.register_with_unit(
             "clock_offset",
-            "How far the clock of the peer that is furthest off is from ours",
+            "Largest difference between the clock of a peer and that of this node",
             Unit::Seconds,
             all.skew.clone(),
         );
@@ -102,46 +102,50 @@ impl ClusterMetrics {
         all.register_sync(r);
         r.register_with_unit(
             "replication",
-            "What went between nodes, by kind and direction",
+            "Traffic between nodes, by kind and direction",
             Unit::Bytes,
             all.bytes.clone(),
         );
-        r.register("gossip_datagrams", "Datagrams of gossip, dropped ones too", all.datagrams.clone());
+        r.register("gossip_datagrams", "Datagrams of gossip, with dropped ones", all.datagrams.clone());
         r.register("gossip_dropped", "Datagrams that were dropped, by reason", all.dropped.clone());
         r.register("gossip_send_errors", "Datagrams that could not be sent", all.send_errors.clone());
-        r.register("discovery_addresses", "Addresses that --replicate-with came to", all.addresses.clone());
-        r.register("discovery_left_off", "Addresses that were too many", all.left_off.clone());
+        r.register(
+            "discovery_addresses",
+            "Addresses that --replicate-with resolves to",
+            all.addresses.clone(),
+        );
+        r.register("discovery_left_off", "Addresses over the limit, which are ignored", all.left_off.clone());
         r.register("discovery_unanswered", "Names that were never resolved", all.unanswered.clone());
         r.register_with_unit(
             "discovery_age",
-            "Age of the oldest answer among those that --replicate-with names by name",
+            "Age of the oldest answer for a host name in --replicate-with",
             Unit::Seconds,
             all.discovery_age.clone(),
         );
-        r.register("seal_key", "1 of the id of the key that this node seals with", all.seal_key.clone());
+        r.register("seal_key", "1 for the id of the key that seals messages", all.seal_key.clone());
         all
     }
 
     fn register_sync(&self, r: &mut Registry) {
-        r.register("sync_rounds", "Rounds with a peer that were complete", self.rounds.clone());
+        r.register("sync_rounds", "Complete rounds with a peer", self.rounds.clone());
         r.register("sync_requests", "Requests of rounds", self.requests.clone());
         r.register("sync_vectors", "Exchanges of vectors between equal sets", self.vectors.clone());
-        r.register("sync_snapshots", "Snapshots that were complete", self.snapshots.clone());
+        r.register("sync_snapshots", "Complete snapshots", self.snapshots.clone());
         r.register(
             "sync_too_different",
-            "Rounds that found so much that a snapshot was taken instead",
+            "Rounds that found so many differences that a snapshot followed",
             self.too_different.clone(),
         );
-        r.register("sync_failures", "Rounds and snapshots that were not complete", self.failures.clone());
+        r.register("sync_failures", "Incomplete rounds and snapshots", self.failures.clone());
         r.register("sync_differences", "Differences that rounds found", self.differences.clone());
         r.register(
             "sync_old_differences",
-            "Differences that a push should have brought long before: replication is healthy while it stands still",
+            "Differences that a push should have brought long before: replication is healthy while this does not grow",
             self.old_differences.clone(),
         );
         r.register(
             "sync_wrong_horizons",
-            "Horizons of others that were no honest ones: a clock is wrong somewhere",
+            "Horizons of peers that were rejected: a clock is wrong",
             self.wrong_horizons.clone(),
         );
     }

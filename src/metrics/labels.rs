@@ -1,4 +1,4 @@
-//! The labels of metrics: ports, limits, and why a peer's request was refused.
+//! The labels of metrics: ports, limits, and reasons why a request of a peer was rejected.
 
 use std::fmt;
 
@@ -56,7 +56,7 @@ pub(crate) struct LimitLabel {
     pub(crate) limit: &'static str,
 }
 
-/// The bounds that can be hit, each with a count of how often it was.
+/// The limits that are counted.
 #[derive(Clone, Copy, Debug)]
 pub enum Limit {
     /// Connections to a port.
@@ -127,20 +127,20 @@ impl Limit {
     }
 }
 
-/// Why a request of a peer was not done.
+/// Why a request of a peer was rejected.
 #[derive(Clone, Copy, Debug)]
 pub enum PeerRefusal {
-    /// No proof that it is from a peer.
+    /// It has no proof that it is from a peer.
     Unproven,
-    /// Sent at another time, as the two clocks go.
+    /// The two clocks differ by too much.
     Stale,
-    /// Not understood.
+    /// It cannot be read.
     Unreadable,
-    /// Of a protocol version that this node does not speak.
+    /// It has a version of the protocol that this node does not speak.
     OtherVersion,
-    /// Of a kind that this node does not know.
+    /// It is of a kind that this node does not know.
     UnknownRequest,
-    /// Too many at once.
+    /// Too many requests are under way.
     Busy,
 }
 

@@ -1,4 +1,4 @@
-//! What the node counts. Counters are raised where things happen; gauges are set when metrics are reported.
+//! The metrics of the node. Counters grow where the event happens; gauges are set when metrics are reported.
 
 pub mod cluster;
 pub mod labels;
@@ -18,15 +18,15 @@ use labels::{AnswerLabels, CallLabels, LimitLabel, OfLabel, PortLabel, ReasonLab
 pub use labels::{Limit, PeerRefusal, Port};
 use process::ProcessMetrics;
 
-/// Answers that come in masses.
+/// Statuses of the most frequent answers.
 const COMMON: [(Port, u16); 3] = [(Port::Client, 200), (Port::Server, 204), (Port::Client, 304)];
 
-/// All that is counted. Counters are raised where things happen; gauges are read when metrics are scraped.
+/// All metrics. Counters grow where the event happens; gauges are set when metrics are scraped.
 #[derive(Debug)]
 pub struct Metrics {
     pub(crate) registry: Registry,
     answers: Family<AnswerLabels, Counter>,
-    /// The counters of the answers that come most, so that they need not be looked up.
+    /// The counters of the most frequent answers, so that these need no search in a table.
     common_answers: [(Port, u16, Counter); COMMON.len()],
     refusals: Family<LimitLabel, Counter>,
     connections: Family<PortLabel, Gauge>,
@@ -51,7 +51,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// All at zero. The limits are what never changes while the node runs.
+    /// All metrics at zero. The limits do not change while the node runs.
     #[must_use]
     pub fn new(max_set_bytes: usize, max_client_connections: usize, max_server_connections: usize) -> Self {
         let mut registry = Registry::with_prefix("vwatch");
@@ -106,7 +106,7 @@ impl Metrics {
         metrics
     }
 
-    /// Shows how many readers may be parked.
+    /// Adds the limits of parked readers.
     #[must_use]
     pub fn with_watcher_limits(mut self, most: WaiterLimits) -> Self {
         let limits: Family<OfLabel, Gauge> = Family::default();
@@ -124,7 +124,7 @@ impl Metrics {
     fn register(&mut self) {
         let r = &mut self.registry;
         r.register("answers", "Requests answered, by port and status", self.answers.clone());
-        r.register("limit_hits", "Times that a limit refused something, by limit", self.refusals.clone());
+        r.register("limit_hits", "Times that a limit was reached, by limit", self.refusals.clone());
         r.register("connections", "Open connections, by port", self.connections.clone());
         r.register_with_unit(
             "in_flight",
@@ -140,7 +140,7 @@ impl Metrics {
         );
         r.register(
             "handovers",
-            "Connections that the front gave to the ordinary path",
+            "Connections that moved from the fast path to the ordinary path",
             self.handovers.clone(),
         );
         r.register(
@@ -156,7 +156,7 @@ impl Metrics {
         );
         r.register(
             "peer_refusals",
-            "Requests of peers, or of whoever says to be one, that were not done, by reason",
+            "Rejected requests on the path of peers, by reason",
             self.peer_refusals.clone(),
         );
         r.register("peer_calls", "Requests to peers, by kind and outcome", self.calls.clone());
@@ -169,28 +169,28 @@ impl Metrics {
         for refusal in PeerRefusal::ALL {
             drop(self.peer_refusals.get_or_create(&ReasonLabel { reason: refusal.as_str() }));
         }
-        r.register("wakes", "Parked readers told that something has changed", self.wakes.clone());
+        r.register("wakes", "Parked readers that were woken by a change", self.wakes.clone());
         r.register(
             "wakes_pending",
-            "Parked readers whose change has come and who have yet to be told",
+            "Parked readers with a change that they have not received yet",
             self.pending.clone(),
         );
-        r.register("parked_watchers", "Readers parked until something changes", self.parked.clone());
-        r.register("watched_names", "Names that somebody is parked on", self.watched_names.clone());
+        r.register("parked_watchers", "Readers that wait for a change", self.parked.clone());
+        r.register("watched_names", "Names with parked readers", self.watched_names.clone());
         r.register("set_values", "Names that have a value", self.values.clone());
         r.register(
             "set_tombstones",
             "Names that were deleted and are still remembered",
             self.tombstones.clone(),
         );
-        r.register_with_unit("set", "What all records take", Unit::Bytes, self.set_bytes.clone());
+        r.register_with_unit("set", "Bytes of all records", Unit::Bytes, self.set_bytes.clone());
         // a limit that was never hit shows as 0, not as missing
         for limit in Limit::ALL {
             drop(self.refusals.get_or_create(&LimitLabel { limit: limit.as_str() }));
         }
     }
 
-    /// Shows what another part of the node counts.
+    /// Adds the metrics of another part of the node.
     pub fn add(&mut self, register: impl FnOnce(&mut Registry)) {
         register(&mut self.registry);
     }
@@ -203,7 +203,7 @@ impl Metrics {
         };
     }
 
-    /// Counts a connection that the front gave to the ordinary path.
+    /// Counts a connection that moved from the fast path to the ordinary path.
     pub fn handed_over(&self) {
         self.handovers.inc();
     }
@@ -213,7 +213,7 @@ impl Metrics {
         self.ignored_parameters.inc_by(count);
     }
 
-    /// Counts a request of a peer that was not done.
+    /// Counts a rejected request of a peer.
     pub fn peer_refused(&self, why: PeerRefusal) {
         self.peer_refusals.get_or_create(&ReasonLabel { reason: why.as_str() }).inc();
     }
@@ -235,7 +235,7 @@ impl Metrics {
         self.cluster.has_answered(bytes);
     }
 
-    /// Counts a limit that was hit.
+    /// Counts that a limit was reached.
     pub fn hit(&self, limit: Limit) {
         self.refusals.get_or_create(&LimitLabel { limit: limit.as_str() }).inc();
     }

@@ -1,4 +1,4 @@
-//! What the system says of this process, under the names that all of Prometheus' libraries use.
+//! The figures of this process, under the names that all of Prometheus' libraries use.
 
 use std::fs;
 use std::sync::atomic::AtomicU64;
@@ -10,7 +10,7 @@ use prometheus_client::registry::{Registry, Unit};
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
-/// What the system says. What it does not say is 0.
+/// The figures of the process, as the system returns them. A missing figure is 0.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Vitals {
     processor_time: Duration,
@@ -21,10 +21,10 @@ pub struct Vitals {
 }
 
 impl Vitals {
-    /// Asks the system: some tens of µs, and a ms for some thousand open files where it does not know their number. Not for
-    /// threads that serve.
+    /// Reads the figures from the system. That takes some tens of µs, or about a ms with some thousand open files on a
+    /// system that does not know their number, so it is not for threads that serve.
     #[must_use]
-    pub fn look() -> Self {
+    pub fn read() -> Self {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let field =
             |name: &str| status.lines().find_map(|line| number(line.strip_prefix(name)?)).unwrap_or(0);
@@ -66,7 +66,7 @@ pub(crate) struct ProcessMetrics {
 }
 
 impl ProcessMetrics {
-    /// Of a process that starts now.
+    /// The metrics of a process that starts now.
     pub(crate) fn new() -> Self {
         let mut registry = Registry::with_prefix("process");
         let metrics = Self {
@@ -93,11 +93,11 @@ impl ProcessMetrics {
         r.register("threads", "Threads", metrics.threads.clone());
         r.register("open_fds", "Open files and sockets", metrics.open_files.clone());
         r.register("max_fds", "Files and sockets that may be open", metrics.max_files.clone());
-        r.register_with_unit("start_time", "When it started, since 1970", Unit::Seconds, start);
+        r.register_with_unit("start_time", "Start of the process, since 1970", Unit::Seconds, start);
         Self { registry, ..metrics }
     }
 
-    /// Shows what the system says.
+    /// Sets the metrics to these figures.
     pub(crate) fn set(&self, vitals: Vitals) {
         let seconds = vitals.processor_time.as_secs_f64().to_bits();
         self.processor_time.inner().store(seconds, std::sync::atomic::Ordering::Relaxed);
@@ -120,13 +120,13 @@ mod tests {
 
     #[test]
     fn the_system_knows_this_process() {
-        let (before, file) = (Vitals::look(), fs::File::open("/proc/self/status"));
+        let (before, file) = (Vitals::read(), fs::File::open("/proc/self/status"));
         if file.is_err() {
-            println!("skipped: this system has no /proc to look at processes");
+            println!("skipped: this system has no /proc");
             return;
         }
         assert!(before.resident_bytes > 100_000 && before.virtual_bytes >= before.resident_bytes);
         assert!(before.threads >= 1 && before.open_files >= 3, "{before:?}");
-        assert!(Vitals::look().processor_time >= before.processor_time);
+        assert!(Vitals::read().processor_time >= before.processor_time);
     }
 }

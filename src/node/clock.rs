@@ -1,4 +1,4 @@
-//! The one place that reads the wall clock.
+//! The only place that reads the wall clock.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -11,17 +11,18 @@ use crate::wire::duration;
 /// How often such a file is read.
 const READ_EVERY: Duration = Duration::from_millis(5);
 
-/// The two clocks are read again if that took longer than this, µs: the system may stop a thread between two instructions.
+/// The two clocks are read again if that took longer than this, µs: the system may stop a thread between two
+/// instructions.
 const AT_ONCE_US: u64 = 20_000;
 
 /// How often at most.
 const LOOKS: usize = 8;
 
-/// How far our clock is wrong on purpose, µs.
+/// The offset that tests give to the clock, in µs.
 static OFFSET_US: AtomicI64 = AtomicI64::new(0);
 
-/// Sets the clock of this process wrong on purpose, for tests: by `+1h` or `-90s`; or, after `@`, by what a file says, which may
-/// change at any time.
+/// Sets the clock of this process wrong on purpose, for tests: by `+1h` or `-90s`, or after `@` by the content of a
+/// file, which may change at any time.
 ///
 /// # Errors
 /// The text that is not a duration with its sign: this one, or that of the file.
@@ -67,8 +68,8 @@ pub fn now() -> Stamp {
         .unwrap_or(Stamp::MAX)
 }
 
-/// Now, by the wall clock and by the one that only goes forward, at the same moment: where the system lets the two be read with
-/// a pause between them, it looks as if one of them had been set.
+/// Now by the wall clock and by the monotonic clock, at the same moment. A pause between the two reads would look like
+/// a clock that was set.
 #[must_use]
 pub fn both() -> Now {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);

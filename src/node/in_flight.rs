@@ -1,8 +1,8 @@
-//! Bytes that are held only for requests and answers under way, counted by port and by connection.
+//! Counts the bytes that are held only for requests and answers under way, by port and by connection.
 //!
-//! A body of a request counts while it comes in and is worked on, an answer that was made for one reader until the last of
-//! it is sent. A value is shared with the set and costs nothing; once another one stands in its place, it is held only for
-//! the answers with it, and counts, once for all of them.
+//! The body of a request counts while it arrives and is processed. An answer that is made for one reader counts until
+//! its last byte is sent. A value is shared with the set and costs nothing. When it is replaced, only the answers with
+//! it hold it, and it counts once for all of them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,20 +16,20 @@ use crate::metrics::Limit;
 
 use crate::node::limits::{MIN_IN_FLIGHT_BYTES, SHORT_BODY_BYTES};
 
-/// What one port may hold.
+/// The bytes in flight of one port, and their limits.
 pub struct InFlight {
     most: usize,
     used: AtomicUsize,
-    /// What values that stand no more take, which this port's readers hold; if told so, it looks again.
+    /// Returns the bytes of replaced values that readers of this port hold. With `true` it sweeps first.
     retired: Box<dyn Fn(bool) -> usize + Send + Sync>,
 }
 
-/// Why bytes may not be held.
+/// The limit that is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
-    /// The port holds as many as it may.
+    /// That of the port.
     Port,
-    /// The connection does.
+    /// That of the connection.
     Connection,
 }
 
@@ -48,7 +48,7 @@ impl fmt::Display for Full {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Port => {
-                "too much in flight: this node waits for readers and writers that are slow: ask another one, or again"
+                "too much in flight: this node waits for slow readers and writers: retry, or use another node"
             }
             Self::Connection => {
                 "too much in flight: this connection has answers or bodies that are not through: take or send them first"
@@ -57,7 +57,7 @@ impl fmt::Display for Full {
     }
 }
 
-/// What one connection holds. Cheap to clone.
+/// The bytes that one connection holds. Cheap to clone.
 #[derive(Clone)]
 pub struct Account(Arc<ConnectionAccount>);
 
@@ -81,39 +81,39 @@ struct HeldRecord {
 }
 
 impl InFlight {
-    /// For a node whose set may take so many bytes: a quarter of that, and at least [`MIN_IN_FLIGHT_BYTES`]. `retired` says
-    /// what values that stand no more take, and looks again if it is told to.
+    /// The limits for a node with a set of at most `max_set_bytes`: a quarter of that, and at least
+    /// [`MIN_IN_FLIGHT_BYTES`]. `retired` returns the bytes of replaced values; with `true` it sweeps first.
     #[must_use]
     pub fn new(max_set_bytes: usize, retired: impl Fn(bool) -> usize + Send + Sync + 'static) -> Arc<Self> {
         let most = (max_set_bytes / 4).max(MIN_IN_FLIGHT_BYTES);
         Arc::new(Self { most, used: AtomicUsize::new(0), retired: Box::new(retired) })
     }
 
-    /// How many bytes may be held.
+    /// The limit of bytes.
     #[must_use]
     pub fn most(&self) -> usize {
         self.most
     }
 
-    /// How many bytes are held.
+    /// The bytes that are held.
     #[must_use]
     pub fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed) + (self.retired)(false)
     }
 
-    /// How many bytes one connection may hold.
+    /// The limit of bytes of one connection.
     fn most_of_connection(&self) -> usize {
         (self.most / 16).max(MIN_IN_FLIGHT_BYTES / 4)
     }
 
-    /// Whether there is no room for so many bytes more. The last quarter is for short bodies: those who leave long ones
-    /// lying cannot take it.
+    /// Whether there is no room for so many more bytes. The last quarter is for short bodies: senders of long bodies
+    /// that do not finish cannot take it.
     #[must_use]
     pub fn is_full_for(&self, bytes: usize) -> bool {
         self.is_full_for_more(bytes, 0)
     }
 
-    /// The same where `own` bytes of the body are held already.
+    /// The same if `own` bytes of the body are already held.
     fn is_full_for_more(&self, bytes: usize, own: usize) -> bool {
         let most = if own + bytes > SHORT_BODY_BYTES { self.most / 4 * 3 } else { self.most };
         let used = self.used.load(Ordering::Relaxed);
@@ -123,15 +123,15 @@ impl InFlight {
 }
 
 impl Account {
-    /// Of a new connection to that port.
+    /// The account of a new connection to the port.
     #[must_use]
     pub fn new(port: Arc<InFlight>) -> Self {
         let records = Mutex::default();
         Self(Arc::new(ConnectionAccount { port, used: AtomicUsize::new(0), records }))
     }
 
-    /// Holds so many bytes. A connection that holds nothing else may hold any number, as far as its port has room, and so may
-    /// a port.
+    /// Holds so many bytes. A connection that holds nothing else may hold any number, as far as its port has room, and
+    /// so may a port.
     ///
     /// # Errors
     /// [`Full`] if there is no room; nothing is held then.

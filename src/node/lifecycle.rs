@@ -1,19 +1,19 @@
-//! Where the node is between start and end, and how everybody hears of it.
+//! The phase of the node between start and end, and how tasks wait for a phase.
 
 use tokio::sync::watch;
 
-/// The node's phases, in order; it never goes back.
+/// The node's phases, in order. The node never goes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// Takes reads and writes.
+    /// It accepts reads and writes.
     Serving,
-    /// About to stop: sends parked readers home, parks no more, takes no writes, and says so at `/readyz`.
+    /// It is about to stop: it answers parked readers and parks no more, rejects writes, and answers 503 at `/readyz`.
     Draining,
-    /// Takes no new connections and ends the ones that are open after the answer that they wait for.
+    /// It accepts no new connections, and ends each open one after the answer that it waits for.
     Closing,
 }
 
-/// The phase, and how to wait for the next one.
+/// The phase of the node.
 #[derive(Debug)]
 pub struct Lifecycle {
     phase: watch::Sender<Phase>,
@@ -26,13 +26,13 @@ impl Default for Lifecycle {
 }
 
 impl Lifecycle {
-    /// The phase now.
+    /// The present phase.
     #[must_use]
     pub fn phase(&self) -> Phase {
         *self.phase.borrow()
     }
 
-    /// Goes on to a phase; never back.
+    /// Goes on to a phase, but never back.
     pub fn advance(&self, to: Phase) {
         self.phase.send_if_modified(|phase| {
             let forward = *phase < to;
@@ -41,7 +41,7 @@ impl Lifecycle {
         });
     }
 
-    /// Waits until the node is at least in that phase.
+    /// Waits until the node has reached a phase.
     pub async fn reached(&self, phase: Phase) {
         // the sender lives in self, so this cannot fail while we are here
         let _ = self.phase.subscribe().wait_for(|now| *now >= phase).await;

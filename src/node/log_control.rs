@@ -1,11 +1,11 @@
-//! The log of the process, as far as a node uses it. The process owns the log; the node is handed this.
+//! The interface of a node to the log of its process, which owns the log.
 
 use crate::config::LogLevel;
 
 /// Changes the level of the log, and reports the lines that it lost.
 #[derive(Clone, Copy)]
 pub struct LogControl {
-    /// Changes the level from now on. An error says why it did not.
+    /// Changes the level from now on. Fails with the reason.
     pub set_level: fn(LogLevel) -> Result<(), String>,
     /// The lines that were dropped so far.
     pub dropped: fn() -> DroppedLines,

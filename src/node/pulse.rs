@@ -1,34 +1,35 @@
-//! Whether the threads that serve go on: each part of the node is asked for a beat, and must answer within 5 s.
+//! Checks that the threads that serve go on: the watchdog requests a beat of each part of the node, which must answer
+//! within 5 s.
 //!
-//! A thread that waits for a disk, a pipe or a lock answers nothing, and says nothing about it either. A node that stands
-//! still must not look healthy, and must not go on answering with old values from the threads that do run.
+//! A thread that waits for a disk, a pipe or a lock answers nothing and logs nothing. A node that stands still must not
+//! seem healthy, and the threads that run must not go on to answer with old values.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How often the parts are asked.
-pub(crate) const ASK_EVERY: Duration = Duration::from_millis(500);
+/// Interval of the beats.
+pub(crate) const BEAT_EVERY: Duration = Duration::from_millis(500);
 
-/// A part that has not answered so many times in a row stands still: 5 s. Times that the watchdog itself was not run,
-/// as in a process that was suspended, do not count.
+/// A part that has missed so many beats in a row stands still: 5 s. Time in which the watchdog itself did not run, as
+/// in a suspended process, does not count.
 const MOST_MISSED: u32 = 10;
 
-/// What readers and health checks are told while a part stands still.
-pub const STALLED: &str = "stalled: a part of this node has stood still for over 5 s: use another node, and look at this one's log\n";
+/// The text for readers and health checks while a part stands still.
+pub const STALLED: &str = "stalled: a part of this node has stood still for over 5 s: use another node, and check the log of this one\n";
 
-/// The answer that a part owes.
+/// A beat that a part has to answer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Beat(Arc<AtomicBool>);
 
 impl Beat {
-    /// The part goes on.
+    /// Answers: the part goes on.
     pub(crate) fn answer(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
-/// A part of the node that has to go on.
+/// A part of the node that the watchdog checks.
 struct Part {
     name: &'static str,
     ask: Box<dyn Fn(Beat) + Send>,
@@ -36,12 +37,12 @@ struct Part {
     missed: u32,
 }
 
-/// What the last look has changed.
+/// A change that a check has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum News {
-    /// A part stands still.
+    /// This part stands still.
     Stalled(&'static str),
-    /// It goes on again.
+    /// This part goes on again.
     GoesOn(&'static str),
 }
 
@@ -54,7 +55,7 @@ pub struct Pulse {
 }
 
 impl Pulse {
-    /// Whether a part of the node stands still. Costs one load, so that each request may ask.
+    /// Whether a part of the node stands still. Costs one load, so that each request can check it.
     #[must_use]
     pub fn is_stalled(&self) -> bool {
         self.is_stalled.load(Ordering::Relaxed)
@@ -71,15 +72,16 @@ impl Pulse {
         self.stalls.load(Ordering::Relaxed)
     }
 
-    /// From now on looks after a part. `ask` makes it answer the beat that it is handed, and does not wait.
-    pub(crate) fn look_after(&self, name: &'static str, ask: impl Fn(Beat) + Send + 'static) {
+    /// Adds a part to check. `ask` makes the part answer its beat, and does not wait.
+    pub(crate) fn add(&self, name: &'static str, ask: impl Fn(Beat) + Send + 'static) {
         let beat = Beat::default();
         ask(beat.clone());
         self.parts().push(Part { name, ask: Box::new(ask), beat, missed: 0 });
     }
 
-    /// Looks whether each part has answered, and asks those again that have. To be called each [`ASK_EVERY`].
-    pub(crate) fn look(&self) -> Vec<News> {
+    /// Checks whether each part has answered its beat, and sends a new beat to those that have. Returns the changes.
+    /// The watchdog calls it each [`BEAT_EVERY`].
+    pub(crate) fn check(&self) -> Vec<News> {
         let mut parts = self.parts();
         let mut news = Vec::new();
         for part in parts.iter_mut() {
@@ -113,15 +115,15 @@ mod tests {
     fn a_part_that_does_not_answer_stands_still_until_it_does() {
         let pulse = Pulse::default();
         let asked: Arc<Mutex<Vec<Beat>>> = Arc::default();
-        pulse.look_after("well", |beat| beat.answer());
+        pulse.add("well", |beat| beat.answer());
         let waiting = Arc::clone(&asked);
-        pulse.look_after("slow", move |beat| waiting.lock().unwrap().push(beat));
-        let all: Vec<News> = (0..3 * MOST_MISSED).flat_map(|_| pulse.look()).collect();
+        pulse.add("slow", move |beat| waiting.lock().unwrap().push(beat));
+        let all: Vec<News> = (0..3 * MOST_MISSED).flat_map(|_| pulse.check()).collect();
         assert_eq!(all, [News::Stalled("slow")]);
         assert!(pulse.is_stalled() && pulse.stands_still("slow") && !pulse.stands_still("well"));
-        assert_eq!(asked.lock().unwrap().len(), 1, "a part that stands still is not asked over and over");
+        assert_eq!(asked.lock().unwrap().len(), 1, "a part that stands still gets no further beats");
         asked.lock().unwrap()[0].answer();
-        assert_eq!(pulse.look(), [News::GoesOn("slow")]);
+        assert_eq!(pulse.check(), [News::GoesOn("slow")]);
         assert!(!pulse.is_stalled());
         assert_eq!(pulse.stalls(), 1);
     }
@@ -131,12 +133,12 @@ mod tests {
         let pulse = Pulse::default();
         let asked: Arc<Mutex<Vec<Beat>>> = Arc::default();
         let waiting = Arc::clone(&asked);
-        pulse.look_after("slow", move |beat| waiting.lock().unwrap().push(beat));
-        for look in 1..=10 * MOST_MISSED {
-            if look % (MOST_MISSED - 1) == 0 {
+        pulse.add("slow", move |beat| waiting.lock().unwrap().push(beat));
+        for check in 1..=10 * MOST_MISSED {
+            if check % (MOST_MISSED - 1) == 0 {
                 asked.lock().unwrap().drain(..).for_each(|beat| beat.answer());
             }
-            assert_eq!(pulse.look(), []);
+            assert_eq!(pulse.check(), []);
         }
         assert!(!pulse.is_stalled());
     }

@@ -1,4 +1,4 @@
-//! Reads of the store, by the filler where names come from an upstream.
+//! Reads of the store. If the node has an upstream, each read registers its name with the filler.
 
 use tokio::sync::oneshot;
 
@@ -12,40 +12,40 @@ use crate::watch::{ConnectionId, Notifier, Waiter, Wake};
 #[derive(Clone)]
 pub struct Reads {
     store: SharedStore,
-    /// What fills names that are read, if something does.
+    /// The filler of names that are read, if the node has an upstream.
     filler: Option<Filler>,
 }
 
-/// What becomes of a read.
+/// The result of a read.
 pub enum Reading {
-    /// What there is: a value, a tombstone or nothing.
+    /// The record: a value, a tombstone or nothing.
     Answer(Option<Record>),
     /// Parked.
     Parked(Parked),
-    /// It would have to wait, but the node is about to stop.
+    /// The read would have to wait, but the node is about to stop.
     Draining,
-    /// It would have to wait, but too many do.
+    /// The read would have to wait, but a limit of parked readers is reached.
     LimitReached(LimitReached),
 }
 
-/// A place among the parked, given up when this is dropped: by a client that hung up, a timeout, or a wake.
+/// A parked reader. Dropping it removes the reader: after a disconnect, a timeout or a wake.
 pub struct Parked {
     store: SharedStore,
     ticket: Ticket,
     woken: oneshot::Receiver<Wake>,
-    /// The condition once the reader is woken. It is kept in place of the record that was held, which would stay in
-    /// memory as long as a reader is parked on it.
+    /// The condition after the wake. It replaces the held record, which would stay in memory for as long as a reader is
+    /// parked on it.
     pub then: Condition,
 }
 
 impl Reads {
-    /// Reads of that store; each name that is read is filled from then on, if there is a filler.
+    /// Reads of a store. The filler, if there is one, fills each name that is read from then on.
     #[must_use]
     pub fn new(store: SharedStore, filler: Option<Filler>) -> Self {
         Self { store, filler }
     }
 
-    /// Reads, or parks if there is nothing to tell yet and `may_park`.
+    /// Reads, or parks if there is no answer yet and `may_park`.
     #[must_use]
     pub fn read(&self, name: &Name, condition: &Condition, may_park: bool) -> Reading {
         let mut woken = None;
@@ -67,8 +67,7 @@ impl Reads {
         }
     }
 
-    /// Reads, or parks the reader of the connection `id` if there is nothing new yet. The caller must give the ticket
-    /// back in the end.
+    /// Reads, or parks the connection `id` if there is no answer yet. The caller must return the ticket in any case.
     #[must_use]
     pub fn read_on_connection(&self, name: &Name, condition: &Condition, id: Option<ConnectionId>) -> Read {
         self.read_filled(name, condition, id.map(|id| move || Waiter::Connection(id)))
@@ -81,7 +80,7 @@ impl Reads {
         waiter: Option<impl FnOnce() -> Waiter>,
     ) -> Read {
         let Some(filler) = &self.filler else { return self.store.read(name, condition, waiter) };
-        // a reader that waits for a name that is not there wants to hear of its creation
+        // a reader that waits for a name without a value waits for its creation
         let insists =
             waiter.is_some() && (condition.known == KnownVersion::Absence || condition.at_least.is_some());
         filler.register_read(name, insists);
@@ -94,7 +93,7 @@ impl Reads {
 }
 
 impl Parked {
-    /// Waits until the reader is woken.
+    /// Waits for the wake.
     pub async fn woken(&mut self) -> Wake {
         // the notifier is dropped unused only when the fan-out ends, and then the process does
         (&mut self.woken).await.unwrap_or(Wake::Drain)

@@ -1,6 +1,6 @@
-//! How the node sees its group, in the words of `GET /v1/cluster`.
+//! The view of the cluster, as `GET /v1/cluster` returns it.
 //!
-//! Everything is copied out under one lock at a time, none of them for longer than it takes to look at each peer.
+//! The view is copied under one lock at a time. No lock is held for longer than it takes to visit each peer.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ use crate::wire::cluster::{
     Unreadable, Upstream,
 };
 
-/// How this node sees its cluster.
+/// The view of the cluster of this node.
 #[must_use]
 pub fn cluster(sources: &Sources<'_>) -> Cluster {
     let census = sources.replicator.census();
@@ -96,13 +96,13 @@ fn members(
     let peers: BTreeMap<Incarnation, &PeerCensus> =
         census.peers.iter().map(|peer| (peer.summary.incarnation, peer)).collect();
     let show = |seat: &Seat| {
-        let who = seat.incarnation();
+        let id = seat.incarnation();
         let (identity, summary) = (&seat.info.identity, &seat.info.summary);
-        let peer = peers.get(&who);
-        let health = health.get(&who);
+        let peer = peers.get(&id);
+        let health = health.get(&id);
         Member {
             node_id: identity.name.clone(),
-            incarnation: hex(who),
+            incarnation: hex(id),
             state: state(summary.state).to_owned(),
             region: identity.region.clone(),
             protocol: ends(summary.protocol),
@@ -139,12 +139,12 @@ fn discovery(view: &View, found: &DiscoveryState, silent: &BTreeMap<SocketAddr, 
         .chain(&view.live)
         .map(|seat| (seat.incarnation(), seat.info.identity.name.as_str()))
         .collect();
-    let name = |who: &Incarnation| Some(names.get(who).map_or_else(|| hex(*who), |name| (*name).to_owned()));
+    let name = |id: &Incarnation| Some(names.get(id).map_or_else(|| hex(*id), |name| (*name).to_owned()));
     let address = |(address, state): (&SocketAddr, &AddressState)| {
         let (is, node) = match state {
             AddressState::Ourselves => ("this node", None),
-            AddressState::Member(who) => ("member", name(who)),
-            AddressState::Answers(who) => ("answers", name(who)),
+            AddressState::Member(id) => ("member", name(id)),
+            AddressState::Answers(id) => ("answers", name(id)),
             AddressState::Silent(_) => ("silent", None),
             AddressState::Unusable => ("unusable", None),
         };
@@ -189,8 +189,8 @@ fn state(state: NodeState) -> &'static str {
     }
 }
 
-fn hex(who: Incarnation) -> String {
-    format!("{:016x}", who.0)
+fn hex(id: Incarnation) -> String {
+    format!("{:016x}", id.0)
 }
 
 fn ms(time: Duration) -> u64 {

@@ -23,7 +23,7 @@ const STANDINGS: [(Readiness, &str); 3] = [
     (Readiness::ClockInDoubt, "clock_in_doubt"),
 ];
 
-/// All metrics. `vitals` is what the system says of the process.
+/// The text of all metrics. `vitals` are the figures of the process.
 #[must_use]
 pub fn encode(sources: &Sources<'_>, vitals: Vitals, form: Form) -> String {
     let (m, store) = (sources.metrics, sources.store);
@@ -104,7 +104,7 @@ fn read_peers(m: &ClusterMetrics, census: &ClusterCensus) {
     m.lag.set(i64::try_from(lag).unwrap_or(i64::MAX));
     m.needs_repair.set(gauge(peers.iter().filter(|peer| peer.needs_repair).count()));
     let skew = peers.iter().filter_map(|peer| peer.offset_us).map(i64::unsigned_abs).max();
-    // nothing known is not the same as nothing wrong
+    // an unknown offset is not an offset of 0
     m.skew.set(skew.map_or(f64::NAN, |skew| skew as f64 / 1e6));
 }
 

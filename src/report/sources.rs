@@ -1,4 +1,4 @@
-//! What is reported on.
+//! The parts of a node that a report reads.
 
 use std::net::SocketAddr;
 
@@ -29,7 +29,7 @@ pub struct Sources<'a> {
     pub store: &'a SharedStore,
     /// Its part in replication.
     pub replicator: &'a Replicator,
-    /// What fills it, if something does.
+    /// Its filler, if it has an upstream.
     pub fill: Option<&'a Filler>,
     /// Its cluster, unless it is alone.
     pub cluster: Option<&'a Cluster>,
@@ -39,9 +39,9 @@ pub struct Sources<'a> {
     pub metrics: &'a Metrics,
     /// Its ports.
     pub listens: Listens,
-    /// What the client port holds for what is under way.
+    /// The bytes in flight of the client port.
     pub client_in_flight: &'a InFlight,
-    /// What the server port holds.
+    /// The bytes in flight of the server port.
     pub server_in_flight: &'a InFlight,
     /// Times that a part of it stood still.
     pub stalls: u64,
@@ -50,7 +50,7 @@ pub struct Sources<'a> {
 }
 
 impl Sources<'_> {
-    /// The key that it seals with now, if it seals.
+    /// The key that seals now, if the cluster has a secret.
     pub(super) fn seal_key(&self) -> Option<KeyId> {
         let keyring = self.keyring?;
         keyring.is_sealed().then(|| keyring.sealing_key())

@@ -1,7 +1,7 @@
-//! What others wrote, in lines of the log: names, ids, addresses, words of upstreams and peers.
+//! The fields of a line of the log: names, ids, addresses, texts of upstreams and peers.
 //!
 //! A field may come from outside. So each is escaped here, for all places that log, and a line stays one line. Only the
-//! text of a field named [`TEXT`] has lines of its own; what goes there is ours.
+//! text of a field named [`TEXT`] has several lines; it never comes from outside.
 
 use std::fmt::{self, Debug};
 use std::io;
@@ -12,7 +12,7 @@ use tracing_subscriber::fmt::format::{FormatFields, Writer};
 
 use crate::wire::text::{Escaped, EscapedLines, json_escaped};
 
-/// The field whose lines stay lines.
+/// The field that keeps its line ends.
 const TEXT: &str = "text";
 
 /// Writes the message and `name=value` behind it, all escaped.

@@ -1,8 +1,8 @@
-//! How many lines one place in the code may log: the first ones at once, then a count.
+//! Limits the lines that one place in the code logs: the first ones at once, then a count.
 //!
-//! An outsider decides how often many a line would be logged: a datagram without the secret, a request for a name that
-//! the upstream refuses. The limit is for each place (a callsite of `tracing`), and holds for third-party code as well.
-//! Lines below INFO are exempt: an operator has asked for all of them, and the queue bounds them.
+//! An outsider decides how often some lines are logged: by a datagram without the secret, or a request for a name that
+//! the upstream rejects. The limit is for each place (a callsite of `tracing`), and holds for third-party code as well.
+//! Lines below INFO are exempt: an operator has requested all of them, and the queue bounds them.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,10 +21,10 @@ use crate::daemon::logging::queue::LineQueue;
 /// The target of lines about the log itself. They are exempt: their number is bounded by the reports.
 pub(super) const OWN_TARGET: &str = "vwatch::log";
 
-/// Characters of a line that are kept to say in a report what was left out.
+/// Characters of a dropped line that its report has.
 const MAX_SAMPLE_CHARS: usize = 200;
 
-/// How much a place in the code may log.
+/// The limits of a place in the code.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     /// Lines within a window, as long as the place keeps to it.
@@ -156,7 +156,7 @@ impl Limiter {
         false
     }
 
-    /// Logs of each place whose window has ended how many lines were left out.
+    /// Logs the number of dropped lines of each place with a window that has ended.
     pub(super) fn report(&self, now: Instant) {
         if self.owes_reports() {
             self.due(now).iter().for_each(log);

@@ -64,7 +64,7 @@ impl LineQueue {
             && self.bytes.load(Ordering::Relaxed) < MAX_BYTES / 2
     }
 
-    /// Makes the writing thread look for reports. If the queue is full, that thread is awake anyway.
+    /// Makes the writing thread check for reports. If the queue is full, that thread is awake in any case.
     pub(super) fn expect_report(&self) {
         let _ = self.sender.try_send(Message::Report);
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::limiter::{Limiter, OWN_TARGET};
 use super::queue::{LineQueue, Message};
 
-/// While a place in the code is over its limit, the end of its window is looked for this often.
+/// Interval of the check whether the window of a place over its limit has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// The thread that writes the lines.
@@ -18,7 +18,7 @@ pub(super) struct LineWriter {
     receiver: Receiver<Message>,
     queue: Arc<LineQueue>,
     limiter: Arc<Limiter>,
-    /// Dropped lines that a line of the log has told of.
+    /// Dropped lines that the log has reported.
     told: u64,
 }
 
@@ -82,7 +82,7 @@ mod tests {
     use crate::daemon::logging::limiter::Limits;
     use crate::daemon::logging::queue::{MAX_BYTES, MAX_LINES};
 
-    /// A pipe that is read when the test says so.
+    /// A pipe that the test reads.
     struct Pipe {
         may_take: mpsc::Receiver<()>,
         taken: mpsc::Sender<String>,

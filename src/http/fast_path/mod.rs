@@ -123,7 +123,7 @@ impl FastPath {
         let known = inboxes.iter().map(|inbox| Arc::clone(inbox) as Arc<dyn fanout::EventLoop>);
         shared.node.store.fanout().open(known.collect());
         for inbox in inboxes.iter().map(Arc::clone) {
-            shared.node.pulse.look_after("event loop", move |beat| inbox.put(LoopMessage::Beat(beat)));
+            shared.node.pulse.add("event loop", move |beat| inbox.put(LoopMessage::Beat(beat)));
         }
         let mut listener = Some(listener);
         let mut ended = Vec::new();
