@@ -27,7 +27,7 @@ use crate::wire::headers::X_VWATCH_GENESIS;
 
 const GENESIS: HeaderName = HeaderName::from_static(X_VWATCH_GENESIS);
 
-/// `/healthz`: the process works. `/readyz`: it takes reads and writes.
+/// `/healthz`: the process works. `/readyz`: it answers reads.
 pub(crate) fn health() -> Router<Arc<Node>> {
     Router::new().route("/healthz", get(healthy)).route("/readyz", get(ready))
 }
@@ -57,8 +57,8 @@ async fn ready(State(node): State<Arc<Node>>) -> Result<Response, Refusal> {
     Ok((headers, text).into_response())
 }
 
-/// The text of a node that is ready: the line `ready`, then a line `key: value` for each thing that is degraded. `apart`
-/// is the number of live peers without a common version of the protocol.
+/// The text of a node that is ready: the line `ready`, then a line `key: value` for each thing that is degraded.
+/// `apart` is the number of live peers without a common version of the protocol.
 fn ready_text(
     readiness: Readiness,
     provisional: bool,
@@ -82,7 +82,7 @@ fn ready_text(
     text
 }
 
-/// `GET /v1/cluster`: how this node sees its cluster.
+/// `GET /v1/cluster`: the view of the cluster of this node.
 pub(crate) async fn cluster(
     State(node): State<Arc<Node>>,
     Extension(account): Extension<Account>,
@@ -92,21 +92,21 @@ pub(crate) async fn cluster(
     Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
 }
 
-/// `GET /metrics`, in the form that `Accept` asks for.
+/// `GET /metrics`, in the form that `Accept` names.
 pub(crate) async fn metrics(
     State(node): State<Arc<Node>>,
     Extension(account): Extension<Account>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let form = Form::accepted(headers.get_all(ACCEPT).iter().map(HeaderValue::as_bytes));
-    // only the end of the node keeps it from being looked at
+    // this fails only at the end of the node
     let vitals = tokio::task::spawn_blocking(Vitals::read).await.unwrap_or_default();
     let text = report::metrics::encode(&node.sources(), vitals, form);
     let body = counted(&node, &account, text.into_bytes(), ())?;
     Ok(([(CONTENT_TYPE, form.content_type())], body).into_response())
 }
 
-/// `PUT /v1/logging?level=DEBUG`: answers with the level that holds now.
+/// `PUT /v1/logging?level=DEBUG`: sets the level of the log, and returns the new level.
 pub(crate) async fn logging(State(node): State<Arc<Node>>, uri: Uri) -> Result<String, Refusal> {
     const LEVELS: &str = "use DEBUG, INFO, WARN or ERROR";
     let level = query(&uri, "level")?.filter(|level| !level.is_empty()).ok_or_else(|| {

@@ -71,9 +71,9 @@ impl Counted {
 
 /// Reads a body of at most `limit` bytes within `time`.
 ///
-/// What is over the limit is still read, up to a bound, and dropped, so that its sender sees the answer and not a
-/// reset connection; unless it is not `patient`: a sender that asked by `Expect: 100-continue` whether it may send gets
-/// its answer before it does.
+/// The rest of a body over the limit is read, up to a bound, and dropped, so that its sender gets the answer and not a
+/// reset connection. If the sender is not `patient`, it has sent `Expect: 100-continue` and gets the answer before it
+/// sends the body.
 pub(super) async fn read(
     mut body: Body,
     limit: usize,
@@ -129,8 +129,8 @@ async fn next(body: &mut Body, deadline: Instant) -> Result<Option<Bytes>, BodyE
     }
 }
 
-/// What is at the bottom of an error: the layers above only say that there was one. Of what is wrong with chunks it depends
-/// on how they come what is seen first, so they all have one sentence.
+/// The innermost cause of an error: the layers above it have no details. Which fault of chunks is found first depends
+/// on how they arrive, so all have the same text.
 fn cause(error: &axum::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(deeper) = cause.source() {
@@ -138,13 +138,13 @@ fn cause(error: &axum::Error) -> String {
     }
     match cause.downcast_ref::<io::Error>().map(io::Error::kind) {
         Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => {
-            "a length, the end of a line or a trailer is not as HTTP/1.1 has it".to_owned()
+            "a length, the end of a line or a trailer is not valid in HTTP/1.1".to_owned()
         }
         _ => cause.to_string(),
     }
 }
 
-/// Reads on until nothing more comes, for a sender that is still at it.
+/// Reads and drops the rest of a body, until its sender stops.
 async fn discard(mut body: Body, deadline: Instant) {
     let mut discarded = 0;
     while let Ok(Some(data)) = next(&mut body, deadline.min(Instant::now() + DISCARD_PAUSE)).await {
@@ -156,7 +156,7 @@ async fn discard(mut body: Body, deadline: Instant) {
 }
 
 impl BodyError {
-    /// The answer; `too_large` says what to do about a body over its `limit`.
+    /// The refusal. `too_large` returns its text for a body over its `limit`.
     pub(super) fn refusal(self, node: &Node, limit: Limit, too_large: impl FnOnce() -> String) -> Refusal {
         match self {
             Self::TooLarge => {

@@ -1,8 +1,8 @@
-//! Tells a parked reader's request that its client is gone.
+//! Detects that the client of a parked request has closed its connection.
 //!
-//! The HTTP library sees a hang-up while a request is being answered only if it has read all that came before it: one
-//! byte behind the request, be it a pipelined one or a stray line break, and it looks no more. So a parked request
-//! looks for itself.
+//! While a request is being answered, the HTTP library detects a disconnect only if it has read all bytes before it.
+//! After one byte behind the request, of a pipelined request or a stray line break, it detects nothing. So a parked
+//! request checks its connection itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,21 +14,21 @@ use tokio::sync::Semaphore;
 
 use crate::node::limits::MAX_LISTS_OF_CONNECTION;
 
-/// How often it is checked again while unread bytes lie before the end.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Interval of the check while unread bytes stand before the end.
+const CHECK_AGAIN: Duration = Duration::from_secs(1);
 
-/// The other end of a connection. One that is made by default never hangs up.
+/// The disconnect of a client. The default one never happens.
 #[derive(Clone, Debug, Default)]
 pub struct Disconnect(Option<Arc<ConnectionShared>>);
 
-/// What is shared of a connection.
+/// The shared part of a connection.
 #[derive(Debug)]
 pub(crate) struct ConnectionShared {
     /// The half of its socket that writes.
     pub(crate) write: OwnedWriteHalf,
-    /// Bytes that the other end was sent.
+    /// Bytes that were sent to the client.
     pub(crate) sent: AtomicU64,
-    /// There are more, which it does not take yet.
+    /// There are more bytes, which the client does not take yet.
     pub(crate) is_full: AtomicBool,
 }
 
@@ -37,30 +37,30 @@ impl Disconnect {
         Self(Some(shared))
     }
 
-    /// How many bytes the client was sent so far: more than before, if it takes its answer.
+    /// The number of bytes that were sent to the client. It grows while the client takes its answer.
     pub(crate) fn sent(&self) -> u64 {
         self.0.as_ref().map_or(0, |shared| shared.sent.load(Ordering::Relaxed))
     }
 
-    /// Whether there are more bytes for it, which it does not take yet.
+    /// Whether there are more bytes, which the client does not take yet.
     pub(crate) fn is_full(&self) -> bool {
         self.0.as_ref().is_some_and(|shared| shared.is_full.load(Ordering::Relaxed))
     }
 
-    /// Waits until the client has closed its side. That it only half-closed cannot be told from here.
+    /// Waits until the client has closed its side. A half-closed connection cannot be distinguished from a closed one.
     pub async fn happened(&self) {
         let Some(shared) = &self.0 else { return std::future::pending().await };
         loop {
             match shared.write.ready(Interest::READABLE).await {
-                Ok(ready) if !ready.is_read_closed() => tokio::time::sleep(LOOK_AGAIN).await,
-                // closed, or so broken that it cannot be asked
+                Ok(ready) if !ready.is_read_closed() => tokio::time::sleep(CHECK_AGAIN).await,
+                // closed, or so broken that it cannot be checked
                 _ => return,
             }
         }
     }
 }
 
-/// Places for the lists of one connection: it has so many requests under way that it could take those of all.
+/// Places for the lists of one connection, which could otherwise take all places by many requests.
 #[derive(Clone, Debug)]
 pub struct OwnLists {
     /// For those that are made, or wait for it.

@@ -1,4 +1,4 @@
-//! Refusals: one line of text each, `what is wrong: what was got: what to do`, with its code and status.
+//! Refusals. Each has one line of text, `what is wrong: what was received: what to do`, a code and a status.
 
 use std::fmt::Display;
 
@@ -16,7 +16,7 @@ use crate::wire::headers::X_VWATCH_ERROR;
 
 const ERROR: HeaderName = HeaderName::from_static(X_VWATCH_ERROR);
 
-/// A request that is not done, why, and what its sender can do. Nothing was changed.
+/// The answer to a request that is rejected. The request has changed nothing.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     code: ErrorCode,
@@ -26,11 +26,11 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal with its code, which says the status, and its one line. One of 502 to 504 has `Retry-After`, where the same
-    /// request may be done later.
+    /// A refusal with its code, which sets the status, and its line of text. With a status of 502 to 504 it has
+    /// `Retry-After`, if the same request may succeed later.
     pub(crate) fn new(code: ErrorCode, text: impl Display) -> Self {
         let mut text = text.to_string();
-        // what is quoted from outside must not make a second line of it
+        // a quoted text from outside must not make a second line
         text.retain(|c| !c.is_control());
         let refusal = Self { code, text, headers: Box::default() };
         match code.status() {

@@ -1,7 +1,7 @@
 //! `POST /v1/fill/{name}` and `POST /v1/fill/registry-events`: a notification that the upstream has changed.
 //!
-//! The notification is not believed: the node only polls the upstream now and not at the next interval, within the
-//! budget.
+//! The node does not trust the notification: it only polls the upstream at once instead of at the next interval, within
+//! the budget.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -30,13 +30,13 @@ const NAMES: &str = "/v1/fill/";
 /// Longest notification of a registry, in bytes.
 const MAX_EVENTS_BYTES: usize = 1 << 20;
 
-/// Repositories, or tags of them, that one notification is about at most.
+/// Most repositories and tags in one notification.
 const MAX_TARGETS: usize = 256;
 
-/// Names that are looked at before others have a turn.
-const LOOKS_AT_ONCE: usize = 64;
+/// Names that are checked before other tasks get a turn.
+const CHECKS_AT_ONCE: usize = 64;
 
-/// What a registry sends; what is not needed is not read.
+/// The notification of a registry: the fields that the node needs.
 #[derive(Deserialize)]
 struct Envelope {
     events: Vec<Event>,
@@ -57,8 +57,8 @@ struct Target {
     tag: Option<String>,
 }
 
-/// Handles "look now" for one name.
-pub(super) async fn look_now(
+/// Handles the notification about one name.
+pub(super) async fn check_now(
     State(node): State<Arc<Node>>,
     uri: Uri,
 ) -> Result<(StatusCode, String), Refusal> {
@@ -70,9 +70,9 @@ pub(super) async fn look_now(
         Name::new(&bytes, node.config.name_limit_bytes).map_err(|e| Refusal::name(&e, &node.metrics))?;
     // another node of the cluster has readers of it
     if query(&uri, "read")?.is_some() {
-        return Ok(looked(usize::from(filler.register_remote_read(&name))));
+        return Ok(checking(usize::from(filler.register_remote_read(&name))));
     }
-    Ok(looked(usize::from(filler.check_now(&name))))
+    Ok(checking(usize::from(filler.check_now(&name))))
 }
 
 /// Handles a notification of a registry.
@@ -105,7 +105,7 @@ pub(super) async fn registry_events(
         .filter_map(|event| event.target)
         .filter_map(|target| Some((target.repository?, target.tag)))
         .collect();
-    tracing::debug!(?targets, "a registry tells of changes");
+    tracing::debug!(?targets, "a registry notifies of changes");
     if targets.len() > MAX_TARGETS {
         node.metrics.hit(Limit::VersionSets);
         return Err(Refusal::new(
@@ -122,17 +122,17 @@ pub(super) async fn registry_events(
     if !whole.is_empty() {
         names.extend(filler.names_of(&whole));
     }
-    let mut looked_at = 0;
+    let mut checked = 0;
     for (i, name) in names.iter().enumerate() {
-        looked_at += usize::from(filler.check_now(name));
-        if i % LOOKS_AT_ONCE == LOOKS_AT_ONCE - 1 {
+        checked += usize::from(filler.check_now(name));
+        if i % CHECKS_AT_ONCE == CHECKS_AT_ONCE - 1 {
             tokio::task::yield_now().await;
         }
     }
-    Ok(looked(looked_at))
+    Ok(checking(checked))
 }
 
-/// The names that targets with a tag may go by: `latest` may be left out of a name.
+/// The possible names of targets with a tag: a name may omit `latest`.
 fn named(targets: &BTreeSet<(String, Option<String>)>, limit: usize) -> BTreeSet<Name> {
     let with_tags = targets.iter().filter_map(|(repository, tag)| Some((repository, tag.as_deref()?)));
     with_tags
@@ -145,16 +145,16 @@ fn named(targets: &BTreeSet<(String, Option<String>)>, limit: usize) -> BTreeSet
         .collect()
 }
 
-fn looked(names: usize) -> (StatusCode, String) {
+fn checking(names: usize) -> (StatusCode, String) {
     // a name without readers is polled once it has one
-    (if names > 0 { StatusCode::ACCEPTED } else { StatusCode::OK }, format!("looking at {names} names\n"))
+    (if names > 0 { StatusCode::ACCEPTED } else { StatusCode::OK }, format!("checking {names} names\n"))
 }
 
 fn filler(node: &Node) -> Result<&Filler, Refusal> {
     node.fill.as_ref().ok_or_else(|| {
         Refusal::new(
             ErrorCode::NotEnabled,
-            "nothing to look at: this node has no upstream: start it with --fill-from",
+            "nothing to check: this node has no upstream: start it with --fill-from",
         )
     })
 }

@@ -1,5 +1,4 @@
-//! What answers are made of: the headers of a record, its data, and bodies of their own that are counted until they are
-//! sent.
+//! The parts of answers: the headers of a record, its data, and other bodies, which are counted until they are sent.
 
 use axum::body::Body;
 use axum::http::HeaderMap;
@@ -18,7 +17,7 @@ use crate::wire::headers::X_LAST_SYNC;
 
 pub(crate) const LAST_SYNC: HeaderName = HeaderName::from_static(X_LAST_SYNC);
 
-/// `ETag`, `Last-Modified` and `X-Last-Sync` of what there is; a tombstone has no version.
+/// `ETag`, `Last-Modified` and `X-Last-Sync` of a record; a tombstone has no `ETag`.
 pub(crate) fn stamps(record: Option<&Record>) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(8);
     let Some(record) = record else { return headers };
@@ -56,8 +55,8 @@ impl AsRef<[u8]> for Data {
     }
 }
 
-/// A JSON answer. Unless it is short, it takes a place, and holds it until it is sent or its reader is gone: a reader
-/// that takes long answers slowly, or not at all, does not keep others from short ones.
+/// A JSON answer. A long one takes a place, and holds it until it is sent or its reader is gone. So readers that take
+/// long answers slowly do not keep others from short ones.
 pub(crate) fn json_in_place<P: Send + Sync + 'static>(
     node: &Node,
     account: &Account,
@@ -69,7 +68,7 @@ pub(crate) fn json_in_place<P: Send + Sync + 'static>(
     Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
 }
 
-/// A body that was made for this answer: it counts until it is sent, and keeps `place` as long.
+/// A body that is made for one answer. It is counted, and keeps `place`, until it is sent.
 pub(crate) fn counted<P: Send + Sync + 'static>(
     node: &Node,
     account: &Account,
@@ -80,7 +79,7 @@ pub(crate) fn counted<P: Send + Sync + 'static>(
     Ok(Body::from(held.keep_with(body, place)))
 }
 
-/// 503: too much is held for what is under way.
+/// 503: a limit of bytes in flight is reached.
 pub(crate) fn too_much_in_flight(node: &Node, full: Full) -> Refusal {
     node.metrics.hit(full.limit());
     Refusal::new(ErrorCode::Busy, full)

@@ -61,7 +61,7 @@ pub(super) async fn list(
     Ok(response)
 }
 
-/// What is asked of anything that is listed by name.
+/// The parameters of a list.
 pub(super) struct Asked<'a> {
     pub(super) prefix: Cow<'a, str>,
     after: Option<Cow<'a, str>>,
@@ -81,14 +81,14 @@ fn limit(uri: &Uri) -> Result<usize, Refusal> {
     let number = text.parse().ok().filter(|n| (1..=MAX_LIST_RECORDS).contains(n));
     number.ok_or_else(|| {
         let got = shown(text.as_bytes());
-        Refusal::bad_parameter(format_args!("bad limit: {got}: ask for 1 to {MAX_LIST_RECORDS}"))
+        Refusal::bad_parameter(format_args!("bad limit: {got}: send 1 to {MAX_LIST_RECORDS}"))
     })
 }
 
-/// Held while a list is made: a place among those of its connection, and one among all.
+/// The places that are held while a list is made: one of its connection, and one of all.
 pub(super) type AtWork<'a> = (Option<SemaphorePermit<'a>>, SemaphorePermit<'a>);
 
-/// A place to make a list, once there is one. Requests of one connection wait for each other first.
+/// Waits for the places to make a list. Requests of one connection wait for each other first.
 pub(super) async fn at_work<'a>(node: &'a Node, own: Option<&'a OwnLists>) -> Result<AtWork<'a>, Refusal> {
     let own = match own {
         Some(own) => Some(own.at_work.acquire().await.map_err(|_| stopping())?),
@@ -97,20 +97,20 @@ pub(super) async fn at_work<'a>(node: &'a Node, own: Option<&'a OwnLists>) -> Re
     Ok((own, node.lists_at_work.acquire().await.map_err(|_| stopping())?))
 }
 
-/// One of these places for lists, if one is free.
+/// Takes one of these places for lists, if one is free.
 pub(super) fn place(node: &Node, places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Refusal> {
     Arc::clone(places).try_acquire_owned().map_err(|_| {
         node.metrics.hit(Limit::Lists);
-        Refusal::new(ErrorCode::Busy, "busy: other lists are being sent: ask again")
+        Refusal::new(ErrorCode::Busy, "busy: other lists are being sent: retry")
     })
 }
 
-/// What is listed.
+/// An item of a list.
 pub(super) trait Item {
-    /// By which it is listed.
+    /// The name by which it is listed.
     fn name(&self) -> &str;
 
-    /// About how many bytes it makes.
+    /// The approximate number of its bytes.
     fn cost(&self) -> usize;
 }
 
@@ -129,8 +129,8 @@ pub(super) struct Page<T> {
     more: bool,
 }
 
-/// Collects a page in slices, so that no writer waits for a long list. `slice` adds what is behind a name, at most
-/// [`SLICE`] of it. A name that comes or goes meanwhile may or may not be in it; every other one is, once.
+/// Collects a page in slices, so that no writer waits for a long list. `slice` adds the items after a name, at most
+/// [`SLICE`] of them. A name that is created or deleted meanwhile may be missing; every other one is in the page, once.
 pub(super) async fn page<T: Item>(
     store: &SharedStore,
     asked: &Asked<'_>,
@@ -148,7 +148,7 @@ pub(super) async fn page<T: Item>(
             bytes += item.cost();
             bytes <= MAX_LIST_BYTES
         });
-        // one is always taken, so that a reader that follows the links gets to the end
+        // a page has at least one item, so that a reader that follows the links gets to the end
         let kept = (before + kept.count()).max(1).min(asked.limit);
         if kept < items.len() {
             items.truncate(kept);
@@ -161,7 +161,7 @@ pub(super) async fn page<T: Item>(
     }
 }
 
-/// Says where it goes on, if it does. `also` is what else was asked, as it stands in a query.
+/// Adds the link to the next page, if there is one. `also` has the other parameters, as in a query.
 pub(super) fn link_to_next<T: Item>(
     response: &mut Response,
     path: &str,

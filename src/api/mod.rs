@@ -1,4 +1,4 @@
-//! The HTTP interface: which port answers what, one file a resource.
+//! The HTTP interface of both ports, one file a resource.
 
 mod admin;
 mod body;
@@ -43,13 +43,13 @@ const SERVER_PATHS: &str = "\
 PUT      /v1/versions/{name}[?version={version}][&modified={µs}]  <- data  -> sets the version, wakes watchers
 DELETE   /v1/versions/{name}[?modified={µs}]  -> deletes it, wakes watchers
 POST     /v1/versions  <- json(VersionSet)  -> what is newer here or missing there
-GET      /v1/watchers?prefix={p}[&limit=N][&after={name}]  -> who waits for what, by name
-POST     /v1/fill/{name}  -> asks the upstream for it now; /v1/fill/registry-events takes a registry's notifications
+GET      /v1/watchers?prefix={p}[&limit=N][&after={name}]  -> the watchers of each name
+POST     /v1/fill/{name}  -> polls the upstream now; /v1/fill/registry-events accepts a registry's notifications
 PUT      /v1/logging?level=DEBUG  -> changes the level of the log
-GET      /v1/cluster  -> this node, its peers, and whether all agree on who is there
+GET      /v1/cluster  -> this node, its peers, and whether all see the same nodes
 GET      /metrics  /healthz  /readyz";
 
-/// What a port answers, as it is printed at start.
+/// The paths of a port, as the node prints them at start.
 #[must_use]
 pub fn paths(port: Port) -> &'static str {
     match port {
@@ -93,7 +93,7 @@ impl Service {
             Err(refusal) => refusal.into_response(),
         };
         if matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-            // the router says 0, which is not so of what was not modified; HTTP/1.1 leaves it out by itself
+            // the router sets 0, which is wrong for 304; HTTP/1.1 omits the header by itself
             response.headers_mut().remove(CONTENT_LENGTH);
         }
         if is_health && let Ok(id) = HeaderValue::from_bytes(node.config.node_id.as_bytes()) {
@@ -128,7 +128,7 @@ fn server(node: Arc<Node>) -> Router {
         .route("/v1/sync", post(peers::sync))
         .route("/v1/watchers", get(watchers::watchers))
         .route("/v1/fill/registry-events", post(fill::registry_events))
-        .route("/v1/fill/{*name}", post(fill::look_now))
+        .route("/v1/fill/{*name}", post(fill::check_now))
         .route("/v1/logging", put(admin::logging))
         .route("/v1/cluster", get(admin::cluster))
         .route("/metrics", get(admin::metrics))

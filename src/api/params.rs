@@ -1,4 +1,4 @@
-//! What the handlers read from a request: names, parameters and headers that may stand once.
+//! Reads names, parameters and headers of a request. A parameter and a header may stand once.
 
 use std::borrow::Cow;
 
@@ -17,7 +17,7 @@ use crate::wire::head::NAMES;
 use crate::wire::host::is_host;
 use crate::wire::uri::{self, UriError, decode};
 
-/// Where names begin in the path that vwatch's own description of fills reads them by.
+/// Where names begin in the path that the Go vwatch documents for fills.
 const SHORT_NAMES: &str = "/version/";
 
 /// The name in a path, taken as sent.
@@ -40,15 +40,15 @@ pub(crate) fn parameter<'a>(query: Option<&'a str>, key: &str) -> Result<Option<
         .map_err(|e: UriError| Refusal::bad_parameter(format_args!("bad parameter {key}: {e}")))
 }
 
-/// What the connection holds for what is under way. Each request has it; one without would hold things that nothing counts.
+/// The account of the connection, for its bytes in flight. Each request has it; without it, bytes would not be counted.
 pub(crate) fn account(extensions: &Extensions) -> Account {
     extensions.get().cloned().expect("inserted where the connection is served")
 }
 
-/// What a read may have for parameters.
+/// The parameters of a read.
 const OF_A_READ: [&str; 2] = ["version", "timeout"];
 
-/// Whether a read has no parameter but its own, spelled as they are: all others are looked at by [`check_parameters`].
+/// Whether a query has only the parameters of a read, spelled exactly so. [`check_parameters`] checks all others.
 pub(crate) fn has_only_its_own(query: Option<&str>) -> bool {
     query.is_none_or(|query| {
         query.split('&').all(|pair| {
@@ -74,8 +74,8 @@ fn parameters_of(port: Port, method: &Method, path: &str) -> &'static [&'static 
     }
 }
 
-/// Refuses a parameter that is most likely a known one with a typo: without it, who waits would be answered at once, and ask
-/// again at once. All others that the path does not know are ignored, as by vwatch, and counted.
+/// Rejects a parameter that is most likely a known one with a typo: without it, a read that should wait would be
+/// answered at once, and repeated at once. All other unknown parameters are ignored, as by the Go vwatch, and counted.
 pub(crate) fn check_parameters(node: &Node, port: Port, parts: &Parts) -> Result<(), Refusal> {
     let Some(query) = parts.uri.query() else { return Ok(()) };
     let known = parameters_of(port, &parts.method, parts.uri.path());
@@ -114,7 +114,7 @@ pub(crate) fn stamp(what: &str, text: &[u8]) -> Result<Stamp, Refusal> {
     })
 }
 
-/// What was got, short enough for a line.
+/// A received text, quoted, and short enough for a line.
 pub(crate) fn shown(bytes: &[u8]) -> String {
     const MOST: usize = 64;
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(MOST)]);
@@ -129,7 +129,7 @@ fn head_bytes(parts: &Parts) -> usize {
     parts.method.as_str().len() + target + fields + " HTTP/1.1\r\n".len()
 }
 
-/// Refuses a head that is too long, or has not the one good `Host` that RFC 9112 §3.2 asks for.
+/// Rejects a head that is too long, or does not have the one valid `Host` that RFC 9112 §3.2 requires.
 pub(crate) fn check_head(node: &Node, parts: &Parts) -> Result<(), Refusal> {
     let bytes = head_bytes(parts);
     if bytes > MAX_HEAD_BYTES {

@@ -1,7 +1,7 @@
-//! What peers say to each other: `POST /v1/versions` with `application/x-bincode` (a push), and `POST /v1/sync`.
+//! Requests of peers: `POST /v1/versions` with `application/x-bincode` (a push), and `POST /v1/sync`.
 //!
-//! Nothing of a request is looked at before it is shown to be from somebody with the cluster's secret; whoever is not
-//! learns nothing but that.
+//! The node processes no part of a request before the request has proved that its sender has the cluster's secret. A
+//! sender without it gets no information but the rejection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +40,7 @@ pub(super) async fn answer(node: &Node, path: &'static str, body: Body) -> Resul
     let Some(peering) = &node.peering else {
         return Err(Refusal::new(
             ErrorCode::NotEnabled,
-            "no peers here: this node runs without --replicate-with: leave it alone, or give it that flag",
+            "no peers here: this node runs without --replicate-with: use another node, or give it that flag",
         ));
     };
     let mut opener = RequestOpener::new(&peering.keyring, path, clock::now());
@@ -50,7 +50,7 @@ pub(super) async fn answer(node: &Node, path: &'static str, body: Body) -> Resul
             Refusal::new(ErrorCode::BodyTooSlow, "body too slow: it did not arrive in time: send it faster"),
         ))
     });
-    // held until the answer is sent: it may be as large as what was asked
+    // held until the answer is sent, which may be as large as the request
     let place = taken.map_err(|(why, refusal)| {
         node.metrics.peer_refused(why);
         refusal
@@ -75,10 +75,10 @@ pub(super) async fn answer(node: &Node, path: &'static str, body: Body) -> Resul
     Ok(([(CONTENT_TYPE, content_type)], body).into_response())
 }
 
-/// Takes the body in, up to where it shows that it is from another time, or is whole: what comes after the last frame says
-/// nothing, and who never ends the body keeps no place by that. A place is for who has shown the secret only, and speaks to
-/// this process: whoever has not, or overheard what was said to another, cannot take it from peers by sending slowly, and
-/// makes the node hold one frame.
+/// Reads the body until it is complete, or shows that its time is too far from this node's clock. The rest after the
+/// last frame is ignored, so that a sender that never ends the body keeps no place. Only a sender that has proved the
+/// secret, for this process, gets a place. Any other sender, also one that replays a request to another process, cannot
+/// take places from peers by sending slowly; for it the node holds one frame.
 async fn take(
     node: &Node,
     peering: &Peering,
@@ -100,7 +100,7 @@ async fn take(
         if place.is_none() && opener.is_proven() {
             let free = Arc::clone(&peering.places).try_acquire_owned().map_err(|_| {
                 let refusal =
-                    Refusal::new(ErrorCode::Busy, "busy: too many requests of peers at once: ask again");
+                    Refusal::new(ErrorCode::Busy, "busy: too many requests of peers at once: retry");
                 (PeerRefusal::Busy, refusal)
             })?;
             place = Some(free);
@@ -109,8 +109,8 @@ async fn take(
     Ok(place)
 }
 
-/// 401: no proof that it is from a peer. What exactly was wrong with it is told, for it is told to honest mistakes; it
-/// says nothing that its sender does not know.
+/// 401: the request has no proof that it is from a peer. The text has the exact fault, for operators who have made a
+/// mistake. It has nothing that the sender does not know.
 fn unproven(error: FrameError) -> Refusal {
     let text = format_args!("not from a peer of this cluster: {error}: use its --cluster-id and secret");
     Refusal::new(ErrorCode::NotAPeer, text)
@@ -129,10 +129,10 @@ fn answer_to(node: &Node, peering: &Peering, preamble: &Preamble, message: &[u8]
         DecodeError::Kind(kind) => (PeerRefusal::UnknownRequest, Answer::UnknownRequest(kind)),
         _ => (PeerRefusal::Unreadable, Answer::Unreadable),
     };
-    // the peer reads in its answer what it has to know; only a garbled request is a fault
+    // the answer has what the peer needs; only a request that cannot be read is a fault
     match why {
         PeerRefusal::Unreadable => tracing::warn!(%from, %error, "a peer's request cannot be read"),
-        _ => tracing::debug!(%from, %error, "a peer's request is refused"),
+        _ => tracing::debug!(%from, %error, "a peer's request is rejected"),
     }
     node.metrics.peer_refused(why);
     answer

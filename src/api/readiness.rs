@@ -1,4 +1,4 @@
-//! Whether the node takes a request now, and the refusals where it does not.
+//! Whether the node accepts a request now, and the refusals if it does not.
 
 use super::error::Refusal;
 use super::state::Node;
@@ -11,35 +11,35 @@ pub(crate) fn goes_on(node: &Node) -> Result<(), Refusal> {
     if node.pulse.is_stalled() { Err(Refusal::new(ErrorCode::Stalled, STALLED.trim_end())) } else { Ok(()) }
 }
 
-/// What a node answers that is about to stop and would have to begin something.
+/// The refusal of a node that is about to stop and would have to begin new work.
 pub(crate) fn stopping() -> Refusal {
     Refusal::new(ErrorCode::Stopping, "stopping: this node is about to end: use another one")
 }
 
-/// What a node answers that has no complete set yet.
+/// The refusal of a node without a complete set.
 pub(crate) fn joining() -> Refusal {
     Refusal::new(
         ErrorCode::Joining,
-        "joining: this node takes over the set from others: use another one, or ask again",
+        "joining: this node takes over the set from others: use another one, or retry",
     )
 }
 
-/// What a writer is told while the clock is in doubt.
+/// The refusal of a write while the clock is in doubt.
 pub(crate) fn clock_in_doubt() -> Refusal {
     Refusal::new(
         ErrorCode::ClockInDoubt,
         "clock in doubt: this node's clock is far from those of most others, or was set: \
-         write to another node, and set its clock right",
+         write to another node, and correct the clock of this one",
     )
 }
 
-/// Whether reads are answered.
+/// Whether the node answers reads.
 pub(crate) fn may_read(node: &Node) -> Result<(), Refusal> {
     goes_on(node)?;
     if node.has_joined() { Ok(()) } else { Err(joining()) }
 }
 
-/// Whether writes are taken.
+/// Whether the node accepts writes.
 pub(crate) fn may_write(node: &Node) -> Result<(), Refusal> {
     match node.store.readiness() {
         _ if !node.is_serving() => Err(stopping()),

@@ -1,4 +1,4 @@
-//! What all requests of a node share.
+//! The state that all requests of a node share.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -25,11 +25,11 @@ use crate::node::store::{Readiness, SharedStore};
 use crate::report::{Listens, Sources};
 use crate::seal::Keyring;
 
-/// What a node needs to answer peers.
+/// The state that a node needs to answer peers.
 pub struct Peering {
     /// The keys that prove that a request is from a peer.
     pub keyring: Arc<Keyring>,
-    /// Which process this is.
+    /// This process.
     pub us: Incarnation,
     /// The versions of the peer protocol that it speaks.
     pub protocol: ProtocolRange,
@@ -46,21 +46,21 @@ impl Peering {
     }
 }
 
-/// What all requests of a node share.
+/// The state that all requests of a node share.
 pub struct Node {
-    /// How it was set up.
+    /// Its configuration.
     pub config: Config,
-    /// What it holds.
+    /// Its records and readers.
     pub store: SharedStore,
     /// Its part in replication.
     pub replicator: Replicator,
-    /// How that is read.
+    /// Its reads.
     pub reads: Reads,
-    /// What fills it, if something does.
+    /// Its filler, if it has an upstream.
     pub fill: Option<Filler>,
-    /// What it counts.
+    /// Its metrics.
     pub metrics: Arc<Metrics>,
-    /// What it needs to answer peers; `None` if it has none.
+    /// The state to answer peers; `None` if it has none.
     pub peering: Option<Peering>,
     /// Its part in the cluster; `None` if it is alone.
     pub cluster: Option<Cluster>,
@@ -72,11 +72,11 @@ pub struct Node {
     pub lifecycle: Arc<Lifecycle>,
     /// Whether its parts go on.
     pub pulse: Arc<Pulse>,
-    /// Places for version sets that have come, until they are compared.
+    /// Places for version sets that have arrived, held until they are compared.
     pub version_sets: Semaphore,
-    /// Places for those of them that are compared.
+    /// Places for version sets that are being compared.
     pub version_sets_at_work: Semaphore,
-    /// Places for long answers to them, held until the answer is sent.
+    /// Places for long answers to version sets, held until the answer is sent.
     pub version_set_answers: Arc<Semaphore>,
     /// Places for lists that are made.
     pub lists_at_work: Semaphore,
@@ -85,9 +85,9 @@ pub struct Node {
     /// Places for long lists of watchers, apart from those of names: readers must not keep an operator from listing
     /// watchers.
     pub watcher_lists: Arc<Semaphore>,
-    /// What the client port holds for what is under way.
+    /// The bytes in flight of the client port.
     client_in_flight: Arc<InFlight>,
-    /// What the server port does.
+    /// The bytes in flight of the server port.
     server_in_flight: Arc<InFlight>,
 }
 
@@ -136,7 +136,7 @@ impl Node {
         }
     }
 
-    /// What a port holds for what is under way.
+    /// The bytes in flight of a port.
     #[must_use]
     pub fn in_flight(&self, port: Port) -> &Arc<InFlight> {
         match port {
@@ -145,7 +145,7 @@ impl Node {
         }
     }
 
-    /// The parts on which it reports.
+    /// The parts that a report reads.
     pub(super) fn sources(&self) -> Sources<'_> {
         Sources {
             config: &self.config,
@@ -175,7 +175,7 @@ impl Node {
         self.store.readiness() != Readiness::Joining
     }
 
-    /// Whether it takes reads.
+    /// Whether it answers reads.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.is_serving() && self.has_joined()

@@ -1,4 +1,4 @@
-//! `POST /v1/versions`: "what do you have that I lack?"
+//! `POST /v1/versions`: compares a version set, and returns the records that its sender lacks.
 
 use std::sync::Arc;
 
@@ -24,10 +24,10 @@ use crate::replication;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::version_set::{TheirVersions, Versions};
 
-/// vwatch counts this many bytes for a record beside its name, version and data.
+/// Bytes that the Go vwatch counts for a record in addition to its name, version and data.
 const VWATCH_OVERHEAD_BYTES: usize = 16;
 
-/// Handles the question. Nothing is stored.
+/// Handles the request. Nothing is stored.
 pub(crate) async fn diff(State(node): State<Arc<Node>>, request: Request<Body>) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
     if essence(parts.headers.get(CONTENT_TYPE)) == replication::CONTENT_TYPE {
@@ -37,7 +37,7 @@ pub(crate) async fn diff(State(node): State<Arc<Node>>, request: Request<Body>) 
     may_read(&node)?;
     let busy = || {
         node.metrics.hit(Limit::VersionSets);
-        Refusal::new(ErrorCode::Busy, "busy: too many version sets at once: ask again")
+        Refusal::new(ErrorCode::Busy, "busy: too many version sets at once: retry")
     };
     let patient = !parts.headers.contains_key(EXPECT);
     let account = params::account(&parts.extensions);
@@ -45,7 +45,7 @@ pub(crate) async fn diff(State(node): State<Arc<Node>>, request: Request<Body>) 
     let read = body::read(body, MAX_VERSION_SET_BYTES, Excess::Refuse, time, patient, &account).await;
     let body = read.map_err(|e| {
         e.refusal(&node, Limit::VersionSets, || {
-            format!("version set too large: over {MAX_VERSION_SET_BYTES} bytes: ask in parts")
+            format!("version set too large: over {MAX_VERSION_SET_BYTES} bytes: send it in parts")
         })
     })?;
     // a slow sender has kept no place, and a slow taker of the response keeps none either
@@ -68,7 +68,7 @@ fn essence(content_type: Option<&HeaderValue>) -> String {
     text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// Any type is read as JSON, as in vwatch, but for the two that mean another form.
+/// Any type is read as JSON, as by the Go vwatch, except the two types of other forms.
 fn check_type(content_type: Option<&HeaderValue>) -> Result<(), Refusal> {
     let essence = essence(content_type);
     if essence != "application/octet-stream" {
@@ -83,11 +83,11 @@ fn check_type(content_type: Option<&HeaderValue>) -> Result<(), Refusal> {
     ))
 }
 
-/// The records that are newer here, to the µs, and those that they lack; no tombstones. Cut when the budget is spent,
-/// but never empty while there is one to tell.
+/// The records that are newer here, by the µs, and those that the version set lacks, without tombstones. The answer
+/// ends when the budget is spent, but has at least one record if there is one.
 ///
-/// Walks the set in slices from a random place, so that who asks again and again gets everything in the end, and no
-/// writer waits for it.
+/// Walks the set in slices from a random place, so that a sender that repeats its request gets everything in the end,
+/// and no writer waits.
 async fn newer_or_missing(store: &SharedStore, theirs: &TheirVersions, budget_bytes: usize) -> Vec<Record> {
     let stretches = store.with(|store| store.set().stretches());
     let start = random_below(stretches);
@@ -120,7 +120,7 @@ async fn newer_or_missing(store: &SharedStore, theirs: &TheirVersions, budget_by
     records
 }
 
-/// Where to begin. Without entropy at the start, which the node would not have survived.
+/// The random place to begin. The start, if the system has no entropy; but a node does not start without it.
 fn random_below(bound: usize) -> usize {
     let start = getrandom::u32().unwrap_or(0) as usize;
     start % bound.max(1)

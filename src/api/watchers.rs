@@ -18,10 +18,10 @@ use crate::node::limits::SLICE;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::watchers::{Watched, to_json};
 
-/// Bytes of JSON of a wait group, without its name and version.
+/// Bytes of the JSON of a group in addition to its name and version.
 const GROUP_BYTES: usize = 128;
 
-/// Handles the request. The answer has at most three wait groups of each name, however many readers wait.
+/// Handles the request. The answer has at most three groups for each name, however many readers wait.
 pub(super) async fn watchers(
     State(node): State<Arc<Node>>,
     Extension(account): Extension<Account>,

@@ -70,9 +70,9 @@ pub(super) async fn delete(
 }
 
 fn write(node: &Node, name: &Name, change: &Change<'_>, given: Option<Stamp>) -> Result<Response, Refusal> {
-    // asked last, so that a body that came in slowly does not slip past the end
+    // checked last: a slow body may arrive after the node has begun to stop
     may_write(node)?;
-    // a version from an upstream has no data, and the writer may have come second
+    // a version from an upstream has no data, and the write may come after it
     let refuses = |stands: &Record| node.fill.is_none() || !stands.data().is_empty();
     let written = node.store.write_unless(name, change, given, refuses).map_err(|why| match why {
         NotWritten::ClockInDoubt => clock_in_doubt(),
@@ -84,7 +84,7 @@ fn write(node: &Node, name: &Name, change: &Change<'_>, given: Option<Stamp>) ->
         Written::TooOld { oldest } => Err(Refusal::new(
             ErrorCode::StampTooOld,
             format_args!(
-                "stamp too old: a delete from before {oldest} µs might be forgotten before all have heard of it: \
+                "stamp too old: a delete from before {oldest} µs might be forgotten before all nodes have it: \
              leave the stamp out"
             ),
         )),
@@ -100,19 +100,19 @@ fn write(node: &Node, name: &Name, change: &Change<'_>, given: Option<Stamp>) ->
     }
 }
 
-/// 405 where names come from another vwatch, which takes the writes.
+/// 405 at a follower: its leader accepts the writes.
 fn refuse_on_follower(node: &Node, method: &Method) -> Result<(), Refusal> {
     let Some(filler) = node.fill.as_ref().filter(|filler| filler.is_follower()) else { return Ok(()) };
     let text = format!(
-        "this node is a follower: {method} is not taken here: write to the server port of the node whose client port is {}",
+        "this node is a follower: it accepts no {method}: write to the server port of the node whose client port is {}",
         filler.from()
     );
-    // what this node does with a name, on its other port
+    // the methods for a name on the other port of this node
     Err(Refusal::new(ErrorCode::MethodNotAllowed, text).with(ALLOW, HeaderValue::from_static("GET, HEAD")))
 }
 
-/// 400 where a write is to be done only if something else stands: to do it all the same is what the writer wanted to be
-/// safe from (RFC 9110, 13.1), and a node of many cannot promise it.
+/// 400 for a write with a condition. To write without a check is what the writer wants to prevent (RFC 9110, 13.1), and
+/// one node of a cluster cannot promise the check.
 fn refuse_conditions(headers: &HeaderMap) -> Result<(), Refusal> {
     match [IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE].into_iter().find(|name| headers.contains_key(name)) {
         None => Ok(()),
@@ -125,7 +125,7 @@ fn refuse_conditions(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// 409 with what stands.
+/// 409 with the record that stands.
 fn lost(current: &Record) -> Refusal {
     let refusal = Refusal::new(
         ErrorCode::Older,
@@ -150,7 +150,8 @@ fn other_data(current: &Record) -> Refusal {
     refusal.with_all(stamps(Some(current)))
 }
 
-/// A write that this node sent itself, on its way back: 200, and nothing is done. vwatch's guard against loops.
+/// Whether a write has come back to the node that sent it: 200, and nothing is written. This is the Go vwatch's guard
+/// against loops.
 fn came_back(node: &Node, uri: &Uri) -> Result<Option<Response>, Refusal> {
     let ours = query(uri, "source")?.is_some_and(|source| source == node.config.node_id);
     Ok(ours.then(|| StatusCode::OK.into_response()))
@@ -175,7 +176,7 @@ fn named_version(uri: &Uri, headers: &HeaderMap) -> Result<Option<Version>, Refu
     by_parameter.map(|text| Version::new(text.as_bytes()).map_err(bad)).transpose()
 }
 
-/// The stamp that the writer names, by `Last-Modified` or else `?modified=`. Both are fine if they say the same.
+/// The stamp that the writer names, by `Last-Modified` or else `?modified=`. Both may stand if they are equal.
 fn given_stamp(node: &Node, uri: &Uri, headers: &HeaderMap) -> Result<Option<Stamp>, Refusal> {
     let by_header = header(headers, &LAST_MODIFIED)?.map(|value| {
         let date = value.to_str().ok().and_then(parse_http_date);
@@ -190,13 +191,16 @@ fn given_stamp(node: &Node, uri: &Uri, headers: &HeaderMap) -> Result<Option<Sta
     let given = match (by_header.transpose()?, by_parameter.transpose()?) {
         (Some(header), Some(parameter)) if header != parameter => {
             return Err(Refusal::bad_request(format_args!(
-                "two stamps: Last-Modified says {header} µs and modified {parameter} µs: send one of them"
+                "two stamps: Last-Modified has {header} µs and modified {parameter} µs: send one of them"
             )));
         }
         (header, parameter) => header.or(parameter),
     };
     let max_future_us = u64::try_from(node.config.max_future.as_micros()).unwrap_or(u64::MAX);
     given.map(|stamp| stamp.guard(clock::now(), max_future_us)).transpose().map_err(|e| {
-        Refusal::new(ErrorCode::StampInFuture, format_args!("stamp in the future: it is {e}: set your clock"))
+        Refusal::new(
+            ErrorCode::StampInFuture,
+            format_args!("stamp in the future: it is {e}: correct your clock"),
+        )
     })
 }

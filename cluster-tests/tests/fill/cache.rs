@@ -506,7 +506,8 @@ fn names_that_have_no_path_are_refused() {
     assert_eq!(upstream.asked()[0].target, "/a%20b/%2525");
 }
 
-/// What an upstream can do wrong, by name: each has its line, none of them changes what was held, and other names go on.
+/// What an upstream can do wrong, by name: each has its line, none of them changes what was held, and other names go
+/// on.
 #[test]
 fn a_hostile_upstream_is_told_and_changes_nothing() {
     let evil = Arc::new(AtomicUsize::new(0));
@@ -686,12 +687,12 @@ fn who_knows_of_a_change_makes_the_node_look_now() {
     };
     assert_eq!(
         post("registry-events", &event("pull", r#","tag":"a""#)).expect(200).text(),
-        "looking at 0 names\n"
+        "checking 0 names\n"
     );
     post("registry-events", &event("push", r#","tag":"b""#)).expect(202);
     assert_eq!(b.answer().expect(200).version(), Some("v3"));
     assert!(!a.has_news());
-    assert_eq!(post("registry-events", &event("delete", "")).expect(202).text(), "looking at 2 names\n");
+    assert_eq!(post("registry-events", &event("delete", "")).expect(202).text(), "checking 2 names\n");
     assert_eq!(a.answer().expect(200).version(), Some("v3"));
 
     // who tells of a change before it shows is not asked to tell again
@@ -702,7 +703,7 @@ fn who_knows_of_a_change_makes_the_node_look_now() {
     things.set("/repo:a", "\"v4\"");
     assert_eq!(a.answer().expect(200).version(), Some("v4"));
 
-    assert_eq!(post("nobody-reads-it", "").expect(200).text(), "looking at 0 names\n");
+    assert_eq!(post("nobody-reads-it", "").expect(200).text(), "checking 0 names\n");
     assert_refusal(&post("registry-events", "no json"), 400);
     let events = |count: usize| {
         let targets: Vec<String> =
@@ -718,8 +719,8 @@ fn who_knows_of_a_change_makes_the_node_look_now() {
     assert_refusal(&without.server().ask(&Request::new("POST", "/v1/fill/n").body("")), 404);
 }
 
-/// As many names at once as may be asked for, and some more, none of which the upstream knows: nobody is left waiting when
-/// all that were asked for are let go.
+/// As many names at once as may be asked for, and some more, none of which the upstream knows: nobody is left waiting
+/// when all that were asked for are let go.
 #[test]
 fn names_behind_a_whole_batch_of_unknown_ones_are_asked_for() {
     const AT_ONCE: usize = 256;

@@ -1,4 +1,4 @@
-//! `GET | HEAD /v1/versions/{name}`: what there is, now or once it differs from what the reader knows.
+//! `GET | HEAD /v1/versions/{name}`: the record, at once or when it differs from the version that the reader knows.
 
 mod pending;
 mod request;
@@ -34,7 +34,7 @@ use response::{ReadResult, hung_up, response, too_many};
 /// Handles a read.
 pub(super) async fn read(State(node): State<Arc<Node>>, request: Request<Body>) -> Result<Response, Refusal> {
     may_read(&node)?;
-    // the request's own buffers are not needed while it is parked, so they go before
+    // a parked request does not need its own buffers, so they are dropped before
     let uri = request.uri();
     let read = parse(&node, uri.path(), uri.query(), request.headers())?;
     let disconnect = request.extensions().get().cloned().unwrap_or_default();
@@ -44,14 +44,14 @@ pub(super) async fn read(State(node): State<Arc<Node>>, request: Request<Body>) 
     Ok(answer.map(Body::from))
 }
 
-/// Parses a read for the fast path. `None` if there is anything wrong with it: the ordinary path answers it then.
+/// Parses a read for the fast path. `None` if it has a fault: then the ordinary path answers it.
 pub(crate) fn understand(node: &Node, head: &Head<'_>) -> Option<ReadRequest> {
     if !node.has_joined() {
         return None;
     }
     let is_short = head.path.len() <= NAMES.len() + node.config.name_limit_bytes;
     let is_plain = is_short && params::has_only_its_own(head.query);
-    // a name that is too long counts as a limit that was hit, once
+    // a name that is too long is counted once
     is_plain.then(|| parse(node, head.path, head.query, head).ok())?
 }
 
@@ -65,12 +65,12 @@ pub(crate) fn refuse_stopping() -> Response<Bytes> {
     stopping().into_bytes()
 }
 
-/// The response to a read that would have to wait where too many do.
+/// The response to a read that would have to wait while a limit of parked readers is reached.
 pub(crate) fn refuse_waiter(node: &Node, name: &Name, limit: LimitReached) -> Response<Bytes> {
     too_many(node, name, limit).into_bytes()
 }
 
-/// Waits, for as long as the reader does, for a version that it does not know yet. Returns the response.
+/// Waits for a version that the reader does not know, until its timeout. Returns the response.
 async fn wait(
     node: &Node,
     request: ReadRequest,

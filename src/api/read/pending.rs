@@ -29,7 +29,7 @@ impl PendingRead {
         Self { name, condition, if_none_match, seen, predates_genesis }
     }
 
-    /// A read that asks for nothing but this.
+    /// A read with no other condition than this.
     pub(crate) fn of(name: Name, known: KnownVersion, conditional: bool) -> Self {
         let condition = Condition { known, at_least: None };
         Self::new(ReadRequest {
@@ -41,7 +41,7 @@ impl PendingRead {
         })
     }
 
-    /// What the reader knows once it is parked, and whether it wants 304 for it, if that is all that there is to say.
+    /// The version that a parked reader knows, and whether the reader wants 304 for it.
     pub(crate) fn knows_just(&self) -> Option<(&KnownVersion, bool)> {
         let known = &self.condition.known;
         let alike = self.if_none_match.as_ref().is_none_or(|if_none_match| if_none_match == known);
@@ -53,19 +53,19 @@ impl PendingRead {
     pub(crate) fn parked(&mut self, then: Condition) {
         self.if_none_match =
             self.if_none_match.take().map(|if_none_match| match (&then.known, if_none_match) {
-                // "whatever is there" is what was there at the first look
+                // `*` means the version of the first check
                 (_, KnownVersion::Current) => then.known.clone(),
-                // the same as what is waited for, with the version that stands among it
+                // the known versions, with the one that stands
                 (KnownVersion::AnyOf(_), KnownVersion::AnyOf(_)) => then.known.clone(),
                 (_, if_none_match) => if_none_match.kept(None),
             });
         self.condition = then;
     }
 
-    /// The result, if the read ends with `record`. A read that was never parked has no jitter in `timing`.
+    /// The result, if the read ends with `record`. The `timing` of a read that was never parked has no jitter.
     pub(crate) fn result<'a>(&'a self, record: Option<&'a Record>, timing: Timing) -> ReadResult<'a> {
         let unchanged = record.is_some_and(|record| match &self.if_none_match {
-            // it was not parked, so that what is there is what was there
+            // it was not parked, so that the record is that of the first check
             Some(KnownVersion::Current) => true,
             Some(KnownVersion::AnyOf(versions)) => versions.iter().any(|v| record.is_version(v)),
             _ => false,

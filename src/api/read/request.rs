@@ -1,4 +1,4 @@
-//! What a read asks for: parsed from a request of either path.
+//! Parses a read from a request of either path.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -21,25 +21,25 @@ use crate::wire::head::Head;
 pub(crate) struct ReadRequest {
     /// The name that is read.
     pub(crate) name: Name,
-    /// The condition of the read.
+    /// The condition: what the reader knows.
     pub(crate) condition: Condition,
-    /// The reader sent `If-None-Match`: it wants 304 where it would get the same body again.
+    /// The reader sent `If-None-Match`: it wants 304 instead of the same body.
     pub(crate) conditional: bool,
-    /// The stamp that it showed is from before this set began.
+    /// The reader's stamp is older than the genesis of this set.
     pub(crate) predates_genesis: bool,
-    /// How long it waits at most; zero never parks.
+    /// Longest wait; with zero the read is never parked.
     pub(crate) timeout: Duration,
 }
 
-/// A timeout may always be this long, whatever `--block-for` says.
+/// A timeout may always be this long, also with a shorter `--block-for`.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The fields of a read, from wherever they are.
+/// The header fields of a read.
 pub(super) trait Fields {
     /// A field that may stand once.
     fn once(&self, name: &HeaderName) -> Result<Option<&[u8]>, Refusal>;
 
-    /// What `If-None-Match` says, if it is there.
+    /// The value of `If-None-Match`, if it is there.
     fn if_none_match(&self) -> Option<Result<KnownVersion, TagsError>>;
 }
 
@@ -93,20 +93,20 @@ fn timeout(node: &Node, query: Option<&str>) -> Result<Duration, Refusal> {
     let longest = node.config.block_for.max(LONGEST_TIMEOUT);
     let got = || shown(text.as_bytes());
     let timeout = duration::parse(&text).map_err(|e| {
-        Refusal::bad_parameter(format_args!("bad timeout: {}: {e}: try something like 10s", got()))
+        Refusal::bad_parameter(format_args!("bad timeout: {}: {e}: send one such as 10s", got()))
     })?;
     if timeout > longest {
         let longest = GoDuration(longest);
         return Err(Refusal::bad_parameter(format_args!(
-            "bad timeout: {} is too long: ask for at most {longest}",
+            "bad timeout: {} is too long: send at most {longest}",
             got()
         )));
     }
     Ok(timeout)
 }
 
-/// The versions that the reader knows, and whether it named them in `If-None-Match`. That header goes before `ETag`,
-/// and `ETag` before `?version=`.
+/// The version that the reader knows, and whether it comes from `If-None-Match`. That has precedence over `ETag`, and
+/// `ETag` over `?version=`.
 fn known(query: Option<&str>, fields: &impl Fields) -> Result<(KnownVersion, bool), Refusal> {
     let bad = |what: &str, e: &dyn Display| Refusal::bad_request(format_args!("{what}: {e}"));
     if let Some(known) = fields.if_none_match() {

@@ -21,27 +21,27 @@ use crate::wire::timing::Timing;
 const TIMING: HeaderName = HeaderName::from_static(SERVER_TIMING);
 const GENESIS: HeaderName = HeaderName::from_static(X_VWATCH_GENESIS);
 
-/// How a read ended.
+/// The result of a read.
 #[derive(Debug)]
 pub(crate) struct ReadResult<'a> {
-    /// What was read.
+    /// The name.
     pub(crate) name: &'a Name,
-    /// What there is.
+    /// The record, if there is one.
     pub(crate) record: Option<&'a Record>,
     /// The newest stamp that the reader has seen.
     pub(crate) seen: Option<Stamp>,
-    /// The stamp that it showed says nothing, for it is older than the set.
+    /// The reader's stamp is older than the genesis of the set, and is ignored.
     pub(crate) predates_genesis: bool,
-    /// It has the body already, and asked not to get it again.
+    /// The reader has the body already, and wants 304.
     pub(crate) unchanged: bool,
-    /// How long it took.
+    /// The times of the read.
     pub(crate) timing: Timing,
 }
 
-/// The response to a read that ended so.
+/// The response to a read.
 ///
 /// # Errors
-/// The refusal, where there is no value to answer with.
+/// The refusal, if there is no value.
 pub(super) fn response(node: &Node, result: &ReadResult<'_>) -> Result<Response<Bytes>, Refusal> {
     let ReadResult { name, record, .. } = *result;
     let mut headers = stamps(record);
@@ -74,7 +74,7 @@ pub(super) fn response(node: &Node, result: &ReadResult<'_>) -> Result<Response<
     Ok(response)
 }
 
-/// Says of what comes from an upstream through whom it came, and how old it may be where that no longer confirms it.
+/// Adds the path of a record of an upstream, and its age if the upstream no longer confirms it.
 fn provenance(node: &Node, name: &Name, record: Option<&Record>, headers: &mut HeaderMap) {
     let Some(filler) = &node.fill else { return };
     let Some(provenance) = filler.provenance(name) else { return };
@@ -85,7 +85,7 @@ fn provenance(node: &Node, name: &Name, record: Option<&Record>, headers: &mut H
     }
 }
 
-/// The refusal where an upstream has not said that there is nothing.
+/// The refusal if the upstream has not answered that there is no such name.
 fn not_filled(node: &Node, name: &Name) -> Option<Refusal> {
     let filler = node.fill.as_ref()?;
     let got = shown(name.as_bytes());
@@ -93,28 +93,27 @@ fn not_filled(node: &Node, name: &Name) -> Option<Refusal> {
         NameStatus::Unknown => return None,
         NameStatus::Waiting(why) => Refusal::new(
             ErrorCode::NotKnownYet,
-            format_args!("not known yet: {got}: {why}: ask again, or with a longer timeout"),
+            format_args!("not known yet: {got}: {why}: retry, or use a longer timeout"),
         ),
-        NameStatus::Failing(why) => Refusal::new(
-            ErrorCode::UpstreamFails,
-            format_args!("the upstream fails: {got}: {why}: ask again"),
-        ),
+        NameStatus::Failing(why) => {
+            Refusal::new(ErrorCode::UpstreamFails, format_args!("the upstream fails: {got}: {why}: retry"))
+        }
         NameStatus::Unusable(why) => Refusal::new(
             ErrorCode::UpstreamUnusable,
-            format_args!("the upstream does not say: {got}: {why}: look at the upstream"),
+            format_args!("the answer of the upstream cannot be used: {got}: {why}: check the upstream"),
         ),
         NameStatus::NoPath(why) => Refusal::new(
             ErrorCode::BadName,
-            format_args!("a name that cannot be asked for upstream: {got}: {why}: use another name"),
+            format_args!("a name without a path at the upstream: {got}: {why}: use another name"),
         ),
         NameStatus::Full => Refusal::new(
             ErrorCode::TooManyNames,
-            format_args!("too many names: {got} is one more than --fill-max-names: ask another node"),
+            format_args!("too many names: {got} is one more than --fill-max-names: use another node"),
         ),
     })
 }
 
-/// 404 or 410 where there is no value; `None` where there is one.
+/// 404 or 410 if there is no value; `None` if there is one.
 pub(super) fn missing(record: Option<&Record>, name: &Name) -> Option<Refusal> {
     match record {
         None => Some(not_found(name)),
@@ -131,9 +130,9 @@ fn not_found(name: &Name) -> Refusal {
     Refusal::new(ErrorCode::NotFound, format_args!("not found: {got}: wait for it with ?version="))
 }
 
-/// 503: there is something to wait for, and no place to do so.
+/// 503: the read would have to wait, and a limit of parked readers is reached.
 pub(super) fn too_many(node: &Node, name: &Name, limit: LimitReached) -> Refusal {
-    const ADVICE: &str = "ask another node, or again later, or with ?timeout=0s";
+    const ADVICE: &str = "use another node, retry later, or use ?timeout=0s";
     match limit {
         LimitReached::Total(most) => {
             node.metrics.hit(Limit::Watchers);
@@ -157,18 +156,18 @@ pub(super) fn too_many(node: &Node, name: &Name, limit: LimitReached) -> Refusal
 pub(super) fn hung_up() -> Refusal {
     Refusal::new(
         ErrorCode::ConnectionClosed,
-        "hung up: the connection was closed while the answer was waited for",
+        "disconnected: the client closed the connection while it waited for the answer",
     )
     .with(CONNECTION, HeaderValue::from_static("close"))
 }
 
-/// 409: the reader has seen newer than what we hold, even after waiting.
+/// 409: the reader has seen a newer record than this node holds, also after the wait.
 fn behind(record: Option<&Record>, seen: Stamp) -> Refusal {
     let held = record.map_or_else(|| "nothing".to_owned(), |r| format!("{} µs", r.last_sync()));
     Refusal::new(
         ErrorCode::WouldGoBack,
         format_args!(
-            "would go back in time: you have seen {seen} µs, this node holds {held}: ask another node or again"
+            "would go back in time: you have seen {seen} µs, this node holds {held}: use another node, or retry"
         ),
     )
 }

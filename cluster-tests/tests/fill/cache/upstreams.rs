@@ -1,5 +1,5 @@
-//! Upstreams as they are in the world: what registries, their token services and what stands before them answer, and what
-//! none of them should.
+//! Upstreams as they are in the world: what registries, their token services and what stands before them answer, and
+//! what none of them should.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -15,8 +15,8 @@ use cluster_tests::wait::{LIMIT, wait_until};
 
 use super::{Secret, Things, behind_token, cache, requests, wait_asked};
 
-/// Answers with bytes that no request asked for, in each way in which a connection can be left unclean, and soon or late.
-/// What is too much has the form of an answer, and tells by its version which name it is about.
+/// Answers with bytes that no request asked for, in each way in which a connection can be left unclean, and soon or
+/// late. What is too much has the form of an answer, and tells by its version which name it is about.
 fn unclean(asked: &Asked) -> Reply {
     let name = asked.path().trim_start_matches('/').to_owned();
     let number: usize = name.trim_start_matches('n').parse().unwrap();
@@ -338,8 +338,8 @@ fn a_redirect_that_is_good_for_one_method_is_asked_for_again_by_the_other() {
     assert_eq!(node.get("n").expect(200).version(), Some("signed"));
 }
 
-/// `HEAD` and `GET` agree as a rule: then a name that does not exist costs one request an interval, and one that is back is
-/// asked by `HEAD` again.
+/// `HEAD` and `GET` agree as a rule: then a name that does not exist costs one request an interval, and one that is
+/// back is asked by `HEAD` again.
 #[test]
 fn a_name_that_is_not_there_yet_is_asked_by_get_alone() {
     let things = Things::default();
@@ -421,7 +421,7 @@ fn odd_fields_of_a_notification_fail_nothing() {
     let events = r#"{"events":[{"action":7},{"action":"push","target":{"repository":"x","tag":5}},
         {"action":"push","target":{"repository":"repo","tag":"a"}}]}"#;
     let told = node.server().ask(&Request::new("POST", "/v1/fill/registry-events").body(events));
-    assert_eq!(told.expect(202).text(), "looking at 1 names\n");
+    assert_eq!(told.expect(202).text(), "checking 1 names\n");
 }
 
 /// A leader that wants to be left alone is not asked about itself either.
