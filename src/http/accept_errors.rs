@@ -1,25 +1,25 @@
-//! Errors of accepting connections: which of them last, and how often they are logged.
+//! Errors of `accept`: which of them last, and how often they are logged.
 
 use std::io;
 use std::time::{Duration, Instant};
 
 use crate::metrics::Port;
 
-/// How long accepting pauses when the system has no descriptors or memory left for a connection.
+/// Pause of the acceptor when the system has no descriptors or memory left for a connection.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A lack of descriptors is logged this often while it lasts.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// What accepting remembers of its errors.
+/// The state of the errors of one acceptor.
 #[derive(Default)]
 pub(crate) struct AcceptErrors {
     last_logged: Option<Instant>,
 }
 
 impl AcceptErrors {
-    /// Whether this error repeats at once, so that accepting has to pause: out of descriptors or memory is the one kind
-    /// that does, and is logged; the others are of one connection.
+    /// Whether this error repeats at once, so that the acceptor has to pause. Only a lack of descriptors or memory
+    /// does, and is logged; other errors are of one connection.
     pub(crate) fn repeats(&mut self, port: Port, error: &io::Error) -> bool {
         let of_one_connection = matches!(
             error.kind(),
@@ -38,7 +38,7 @@ impl AcceptErrors {
         true
     }
 
-    /// A connection that was accepted cannot be waited for.
+    /// Logs that an accepted connection cannot be polled.
     pub(crate) fn cannot_wait(&mut self, port: Port, error: &io::Error) {
         if self.is_time() {
             tracing::warn!(

@@ -19,13 +19,13 @@ use crate::node::lifecycle::Phase;
 
 /// One of the node's two ports.
 pub(crate) struct Acceptor {
-    /// Which one.
+    /// The port.
     pub(crate) port: Port,
-    /// Its socket, listening.
+    /// Its listening socket.
     pub(crate) listener: StdTcpListener,
-    /// Connections at most.
+    /// Most connections.
     pub(crate) max_connections: usize,
-    /// The node that it is of.
+    /// Its node.
     pub(crate) node: Arc<Node>,
 }
 
@@ -41,7 +41,7 @@ impl Acceptor {
     /// Accepts and serves until the node is closing. The last `kept` places are for peers.
     ///
     /// # Errors
-    /// If the socket cannot be used at all. What a single connection does wrong ends that connection only.
+    /// If the socket cannot be used at all. A fault of a single connection ends only that connection.
     pub(crate) async fn run(self, kept: usize, open: OpenGuard) -> io::Result<()> {
         let responder = self.responder(open);
         let limit = self.limit();
@@ -73,10 +73,10 @@ impl Acceptor {
         }
     }
 
-    /// Serves through a fast path of so many event loops, which hands what it does not answer to the ordinary path.
+    /// Serves by a fast path of so many event loops, which hands all other requests to the ordinary path.
     ///
     /// # Errors
-    /// If the socket or the threads cannot be had, or the fast path ends before its time.
+    /// If the socket or the threads cannot be created, or the fast path ends before the node does.
     pub(crate) async fn run_fast_path(self, event_loops: usize, open: OpenGuard) -> io::Result<()> {
         let responder = self.responder(open.clone());
         let overflow = Overflow::new(responder.clone());

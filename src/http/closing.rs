@@ -1,12 +1,12 @@
-//! The end of a connection behind its last response.
+//! The end of a connection after its last response.
 
 use std::io;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Ends a connection behind its last answer, and waits until the other side has ended it too. What it sends is read, for
-/// closing on unread bytes would reset the connection under the answer.
+/// Ends a connection after its last answer, and waits until the other side has ended it too. Reads what the other side
+/// sends: a close with unread bytes would reset the connection before the answer arrives.
 pub(crate) async fn end(stream: &mut TcpStream) -> io::Result<()> {
     stream.shutdown().await?;
     let mut scratch = [0; 1024];

@@ -17,16 +17,16 @@ use super::{http1, http2};
 use crate::metrics::Limit;
 use crate::node::lifecycle::Phase;
 
-/// A connection that comes from the fast path, which does not go on with it.
+/// A connection that the fast path has handed over.
 #[derive(Debug)]
 pub(crate) struct Handover {
     /// The connection.
     pub(crate) stream: std::net::TcpStream,
-    /// Its place.
+    /// Its permit.
     pub(crate) permit: Permit,
-    /// What was read of it and is not answered.
+    /// Bytes that were read and are not answered.
     pub(crate) read: Vec<u8>,
-    /// What it has yet to be sent before anything else.
+    /// The rest of an answer that is sent first.
     pub(crate) unsent: Unsent,
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct Handover {
 pub(crate) struct Unsent {
     /// Its beginning.
     pub(crate) bytes: Vec<u8>,
-    /// What follows.
+    /// The rest.
     pub(crate) body: Bytes,
     /// It is the last answer.
     pub(crate) is_last: bool,
@@ -47,7 +47,7 @@ pub(super) async fn serve(responder: Responder, stream: TcpStream, permit: Permi
     drop(permit);
 }
 
-/// Serves on a connection from the fast path.
+/// Serves a connection from the fast path.
 pub(super) async fn resume(responder: Responder, handover: Handover) {
     let Handover { stream, permit, read, unsent } = handover;
     let Ok(mut stream) = TcpStream::from_std(stream) else { return };
@@ -62,7 +62,7 @@ pub(super) async fn resume(responder: Responder, handover: Handover) {
     drop(permit);
 }
 
-/// Serves a connection of which this was read already.
+/// Serves a connection. `read` are the bytes that were read already.
 pub(super) async fn serve_from(responder: Responder, stream: TcpStream, mut read: Vec<u8>) {
     let (mut stream, disconnect) =
         WriteTimeout::new(stream, responder.node.config.idle_timeout, Arc::clone(&responder.node.metrics));
@@ -84,9 +84,9 @@ pub(super) async fn serve_from(responder: Responder, stream: TcpStream, mut read
     }
 }
 
-/// Sends what is left and, if more is to follow, waits until the socket takes it. One that the runtime has just got to
-/// know is not known to be writable yet, and the library ends some connections (whose request has an `Upgrade`, or a
-/// body that is not read) without waiting for the socket: their answer would be lost.
+/// Sends the rest of an answer and, if more follows, waits until the socket is writable. The runtime does not know yet
+/// that a new socket is writable. The library ends some connections without waiting for that (a request with `Upgrade`,
+/// or a body that is not read), and their answer would be lost.
 async fn send(stream: &mut TcpStream, unsent: &Unsent) -> io::Result<()> {
     stream.write_all(&unsent.bytes).await?;
     stream.write_all(&unsent.body).await?;

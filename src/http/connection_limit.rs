@@ -1,4 +1,4 @@
-//! Places of a port: how many connections it holds at most, and how many it holds now.
+//! The connection limit of a port: permits for its connections.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,17 +18,17 @@ pub(crate) struct ConnectionLimit {
 pub(crate) struct Permit(Arc<ConnectionLimit>);
 
 impl ConnectionLimit {
-    /// So many places, none of them taken; `gauge` shows how many are.
+    /// So many free places. `gauge` has the number of taken ones.
     pub(crate) fn new(most: usize, gauge: Gauge) -> Arc<Self> {
         Arc::new(Self { most, taken: AtomicUsize::new(0), gauge })
     }
 
-    /// Takes a place, if there is one.
+    /// Takes a place, if one is free.
     pub(crate) fn take(self: &Arc<Self>) -> Option<Permit> {
         self.take_but(0)
     }
 
-    /// Takes a place, if there is one beside the last `kept`.
+    /// Takes a place, if more than `kept` are free.
     pub(crate) fn take_but(self: &Arc<Self>, kept: usize) -> Option<Permit> {
         let more = |taken| (taken < self.most.saturating_sub(kept)).then_some(taken + 1);
         self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;

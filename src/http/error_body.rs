@@ -1,11 +1,12 @@
-//! Refuses what is not HTTP/1.1, with a sentence.
+//! Rejects messages that are not HTTP/1.1, with a line of text.
 //!
-//! Of a request that is not HTTP the library tells us only when it has answered already: a bare status line with
-//! `Content-Length: 0`, after which it closes. This stream sits below the library, knows that answer by its form, and
-//! sends one with a text in its place.
+//! The library answers a request that is not HTTP by itself: by a bare status line with `Content-Length: 0`, after
+//! which it closes the connection. This stream is below the library, recognizes that answer by its form, and sends one
+//! with a text instead.
 //!
-//! What the library would let through and should not ([`Framing`]) never gets to it: in the place of such a head it reads
-//! one that it refuses, and in the place of such a body an error. So the answers before it are given in their order.
+//! A message that the library would accept and should not ([`Framing`]) never reaches it. Instead of such a head the
+//! library reads one that it rejects, and instead of such a body an error. So it sends the answers before it in their
+//! order.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -20,30 +21,30 @@ use crate::node::limits::{MAX_BUFFER_BYTES, MAX_FIELDS, RETRY_AFTER_S};
 use crate::wire::error_code::ErrorCode;
 use crate::wire::framing::{Fault, Framing, Problem};
 
-/// What the library reads in the place of a head that is refused. Its parser takes no NUL, wherever in a head that comes,
-/// and looks at it once the head seems whole.
+/// The bytes that the library reads instead of a rejected head. Its parser rejects a NUL at any place of a head, as
+/// soon as the head seems complete.
 const NO_HEAD: &[u8] = b"\0\r\n\r\n";
 
-/// A stream whose bare refusals are sent with a text.
+/// A stream that adds a text to bare errors of the library.
 pub(crate) struct ErrorBodyStream<S> {
     stream: S,
     port: Port,
     metrics: Arc<Metrics>,
-    /// What is being sent in place of a bare refusal.
+    /// The answer that is being sent instead of a bare error.
     instead: Option<Instead>,
-    /// The last write was not taken whole: what comes next continues it, and may be in the middle of a body.
+    /// The last write was partial: the next one continues it, and may be in the middle of a body.
     continuing: bool,
-    /// What was read so far, checked.
+    /// The framing of the bytes that were read.
     framing: Framing,
-    /// What the connection holds for what is under way.
+    /// The account of the connection, for its bytes in flight.
     account: Account,
-    /// A head of which more is to come: the library keeps what there is of it.
+    /// The bytes of an incomplete head, which the library keeps.
     head: Option<Reservation>,
-    /// Why nothing more is read.
+    /// The reason why nothing more is read.
     refused: Option<Refused>,
 }
 
-/// What ends the connection.
+/// The fault that ends the connection.
 enum Refused {
     /// A problem in a head, or that there is no room for a head; and how much of [`NO_HEAD`] was read in its place.
     Head { why: Why, read: usize },
@@ -60,7 +61,7 @@ enum Why {
 struct Instead {
     bytes: Vec<u8>,
     sent: usize,
-    /// Length of what the library wrote, to be reported as written.
+    /// Length of the library's answer, which is reported as written.
     replaces: usize,
 }
 
@@ -79,10 +80,10 @@ impl<S> ErrorBodyStream<S> {
         }
     }
 
-    /// What to send instead, if `bytes` are a bare refusal and nothing else.
+    /// The answer to send instead, if `bytes` are a bare error and nothing else.
     ///
-    /// Our own refusals have a text, so none of them is taken for one. A body is not either, whatever is stored in it:
-    /// the library offers it together with its head, and what continues a write is not looked at.
+    /// The node's own refusals have a text, so none of them is one. A body is not one either, whatever its bytes are:
+    /// the library writes it together with its head, and the continuation of a write is not checked.
     fn instead_of(&self, bytes: &[u8]) -> Option<Instead> {
         if self.continuing {
             return None;
@@ -109,7 +110,7 @@ impl<S> ErrorBodyStream<S> {
                     "request head too large: over {MAX_BUFFER_BYTES} bytes or {MAX_FIELDS} fields: send less\n"
                 )
             }
-            (None, 414) => "request target too long: it is over what is read of one: shorten it\n".to_owned(),
+            (None, 414) => "request target too long: it is over the limit: shorten it\n".to_owned(),
             _ => {
                 "bad request: not a message of HTTP/1.1: check its first line, its fields and their lengths\n"
                     .to_owned()
@@ -128,14 +129,14 @@ impl<S> ErrorBodyStream<S> {
             "\r\nContent-Type: text/plain; charset=utf-8\r\n{retry}X-Vwatch-Error: {code}\r\n\
              Content-Length: {length}\r\n"
         );
-        let spoken = head.replacen(NO_BODY, &fields, 1).replacen("400 Bad Request", line, 1) + &text;
+        let answer = head.replacen(NO_BODY, &fields, 1).replacen("400 Bad Request", line, 1) + &text;
         self.metrics.answered(self.port, status);
-        Some(Instead { bytes: spoken.into_bytes(), sent: 0, replaces: bytes.len() })
+        Some(Instead { bytes: answer.into_bytes(), sent: 0, replaces: bytes.len() })
     }
 }
 
 impl<S> ErrorBodyStream<S> {
-    /// Checks what was just read, behind what `buf` had before, and takes back what is refused.
+    /// Checks the new bytes of `buf`, and removes those that are rejected.
     fn check(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
         let read = buf.filled().len() - before;
         let (passed, refused) = match self.framing.check(&buf.filled()[before..]) {
@@ -156,10 +157,10 @@ impl<S> ErrorBodyStream<S> {
         self.refused = Some(refused);
     }
 
-    /// Holds what there is of a head for as long as it is not whole.
+    /// Counts the bytes of a head while it is incomplete.
     fn hold_head(&mut self) -> Result<(), Full> {
         let bytes = self.framing.head_bytes();
-        // what came last ends one head and begins another
+        // the last bytes end one head and begin another
         if self.head.as_ref().is_some_and(|held| held.bytes() > bytes) || bytes == 0 {
             self.head = None;
         }
@@ -175,7 +176,7 @@ impl<S> ErrorBodyStream<S> {
 }
 
 impl Refused {
-    /// Reads what stands in the place of what is refused.
+    /// Reads the replacement of a rejected head.
     fn read(&mut self, buf: &mut ReadBuf<'_>) -> io::Result<()> {
         match self {
             Self::Body(problem) => Err(io::Error::new(io::ErrorKind::InvalidData, *problem)),
@@ -190,10 +191,10 @@ impl Refused {
     }
 }
 
-/// How the library says that there is no text.
+/// The header of an answer of the library without a text.
 const NO_BODY: &str = "\r\nContent-Length: 0\r\n";
 
-/// The status and head of an answer that is a head of 4xx without a body, and nothing behind it.
+/// The status and head of an answer of 4xx without a body and without further bytes.
 fn bare_refusal(bytes: &[u8]) -> Option<(u16, &str)> {
     // a head of the library's own has four lines
     if bytes.len() > 256 || !bytes.starts_with(b"HTTP/1.1 4") {
@@ -225,7 +226,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for ErrorBodyStream<S> {
 }
 
 impl<S: AsyncWrite + Unpin> ErrorBodyStream<S> {
-    /// Sends what goes in place of a bare refusal, and reports the refusal as written.
+    /// Sends the answer that replaces a bare error, and reports the error as written.
     fn poll_instead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let Some(instead) = &mut self.instead else { return Poll::Ready(Ok(0)) };
         while instead.sent < instead.bytes.len() {
@@ -240,7 +241,7 @@ impl<S: AsyncWrite + Unpin> ErrorBodyStream<S> {
         Poll::Ready(Ok(replaced))
     }
 
-    /// Remembers whether `offered` bytes were taken whole.
+    /// Records whether a write of `offered` bytes was complete.
     fn taken(&mut self, offered: usize, taken: &Poll<io::Result<usize>>) {
         self.continuing = !matches!(taken, Poll::Ready(Ok(n)) if *n == offered);
     }
@@ -299,7 +300,7 @@ mod tests {
     use crate::node::in_flight::InFlight;
     use crate::node::limits::MIN_IN_FLIGHT_BYTES;
 
-    fn spoken<S>(stream: S, retired: usize) -> ErrorBodyStream<S> {
+    fn answer<S>(stream: S, retired: usize) -> ErrorBodyStream<S> {
         let port = InFlight::new(0, move |_| retired);
         ErrorBodyStream::new(stream, Port::Client, Arc::new(Metrics::new(1, 1, 1)), Account::new(port))
     }
@@ -307,9 +308,9 @@ mod tests {
     async fn through(bytes: &[u8]) -> String {
         // smaller than what is sent, so that it goes in several writes
         let (near, mut far) = tokio::io::duplex(16);
-        let mut spoken = spoken(near, 0);
+        let mut answer = answer(near, 0);
         let bytes = bytes.to_vec();
-        let write = tokio::spawn(async move { spoken.write_all(&bytes).await });
+        let write = tokio::spawn(async move { answer.write_all(&bytes).await });
         let mut got = String::new();
         far.read_to_string(&mut got).await.unwrap();
         write.await.unwrap().unwrap();
@@ -335,11 +336,11 @@ mod tests {
 
     /// What a library would read of these bytes.
     async fn read(bytes: &[u8], retired: usize) -> (Vec<u8>, usize) {
-        let mut spoken = spoken(bytes, retired);
+        let mut answer = answer(bytes, retired);
         // all of it at once
         let mut got = Vec::with_capacity(4096);
-        let _ = spoken.read_to_end(&mut got).await;
-        (got, spoken.head.map_or(0, |head| head.bytes()))
+        let _ = answer.read_to_end(&mut got).await;
+        (got, answer.head.map_or(0, |head| head.bytes()))
     }
 
     const GOOD: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";

@@ -1,4 +1,4 @@
-//! HTTP/1.1 of the ordinary path: an HTTP library that reads everything.
+//! HTTP/1.1 of the ordinary path, by an HTTP library.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -65,7 +65,7 @@ where
                     Err(_) if is_answering.load(Ordering::Relaxed) => {}
                     Err(_) if client.sent() > sent => pauses = 0,
                     Err(_) if client.is_full() && pauses < MAX_PAUSES => pauses += 1,
-                    // half a head, or an answer that is not taken: neither is waited for
+                    // neither an incomplete head nor an answer that the client does not take delays the end
                     Err(_) => break Ok(()),
                 }
             }

@@ -1,6 +1,6 @@
-//! HTTP/2 for clients that speak it from the first byte on ("prior knowledge", RFC 9113 §3.3): many requests, parked
-//! ones too, on one connection, and the ends that HTTP/1.1 has: silence, responses that the client does not take, the
-//! end of the node.
+//! HTTP/2 for clients that use it from the first byte on ("prior knowledge", RFC 9113 §3.3). One connection carries
+//! many requests, also parked ones. It ends for the same reasons as one of HTTP/1.1: silence, responses that the client
+//! does not take, and the end of the node.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -24,13 +24,13 @@ use crate::node::in_flight::{Account, keep_until_sent};
 use crate::node::lifecycle::Phase;
 use crate::node::limits::{HTTP2_SEND_BYTES, MAX_BUFFER_BYTES, MAX_STREAMS, http2_window};
 
-/// How a connection of HTTP/2 begins.
+/// The first bytes of a connection of HTTP/2.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Silence and stalls are looked for so many times in the longest that one may last.
+/// Checks for silence and stalls within the longest time that one may last.
 const LOOKS: u32 = 4;
 
-/// Whether a connection begins as HTTP/2 does. Reads no more than it takes to tell, behind what was read before.
+/// Whether a connection begins with the preface of HTTP/2. Reads no more bytes than it needs, after those of `read`.
 pub(crate) async fn begins(stream: &mut (impl AsyncRead + Unpin), read: &mut Vec<u8>) -> bool {
     let mut piece = [0; PREFACE.len()];
     while read.len() < PREFACE.len() && PREFACE.starts_with(read) {
@@ -43,7 +43,7 @@ pub(crate) async fn begins(stream: &mut (impl AsyncRead + Unpin), read: &mut Vec
     read.starts_with(PREFACE)
 }
 
-/// Serves a connection that begins as HTTP/2 does.
+/// Serves a connection of HTTP/2.
 pub(super) async fn serve<S>(responder: Responder, stream: S, client: Disconnect)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -68,7 +68,7 @@ where
     });
     let http = http2::Builder::new(TokioExecutor::new())
         .max_concurrent_streams(MAX_STREAMS)
-        // as of HTTP/1.1: what is over the real limit is refused in words, only a hopeless head by the library
+        // as with HTTP/1.1: the node rejects a head over its limit with a text, and the library only a far longer one
         .max_header_list_size(u32::try_from(MAX_BUFFER_BYTES).unwrap_or(u32::MAX))
         .initial_stream_window_size(http2_window(port))
         .initial_connection_window_size(http2_window(port))
@@ -77,7 +77,7 @@ where
     let mut http = std::pin::pin!(http);
     let mut look = interval(idle_timeout / LOOKS);
     let (mut is_leaving, mut is_silent) = (false, false);
-    // goes to the end of a connection that is told to go, unless something is still being answered
+    // ends a connection that has to end, unless a request is still being answered
     let mut patience = std::pin::pin!(sleep(Duration::MAX));
     let (mut sent, mut pauses) = (0, 0);
     loop {
@@ -88,7 +88,7 @@ where
                 }
                 break;
             }
-            // a client that asks again connects to another node
+            // the next request of the client goes to another node
             () = lifecycle.reached(Phase::Draining), if !is_leaving => {
                 http.as_mut().graceful_shutdown();
                 is_leaving = true;
@@ -124,24 +124,24 @@ where
     }
 }
 
-/// What the requests of one connection are at.
+/// The state of the requests of one connection.
 struct Streams(Mutex<State>);
 
 struct State {
-    /// Requests that are being answered, be it after a long wait.
+    /// Requests that are being answered, also parked ones.
     asked: usize,
-    /// When those answers were made that are not taken yet, by a number of their own.
+    /// The times of the answers that the client has not taken yet, each by its own number.
     untaken: BTreeMap<u64, Instant>,
     next: u64,
-    /// Since when there is neither, while there is neither.
+    /// The time since which there is neither.
     silent_since: Instant,
 }
 
 enum Look {
     Fine,
-    /// Nothing was asked for too long.
+    /// There was no request for too long.
     Silent,
-    /// An answer is not taken.
+    /// The client does not take an answer.
     Stalled,
 }
 
@@ -179,7 +179,7 @@ impl Streams {
     }
 }
 
-/// One request, until its response is taken or given up.
+/// One request, until its response is taken or dropped.
 struct Stream {
     streams: Arc<Streams>,
     /// The number of its answer, once there is one.
@@ -208,8 +208,8 @@ impl Drop for Stream {
     }
 }
 
-/// A body that is known to be under way until the library has sent all of it: it takes a piece as soon as its client
-/// has room for a byte, and so each piece says so, too.
+/// A body that counts as under way until the library has sent all of it. The library takes a piece as soon as the
+/// client has room for a byte, so each piece counts too.
 struct Sending {
     body: Body,
     stream: Arc<Stream>,
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_is_parked_is_not_silent_and_who_takes_nothing_stalls() {
+    async fn a_parked_request_is_not_silence_and_an_untaken_answer_is_a_stall() {
         let streams = Arc::new(Streams::new());
         let second = Duration::from_secs(1);
         let pass = || tokio::time::advance(second);
@@ -276,7 +276,7 @@ mod tests {
         assert!(matches!(streams.look(second), Look::Fine));
         let other = streams.begin();
         pass().await;
-        assert!(matches!(streams.look(second), Look::Stalled), "whatever else is asked");
+        assert!(matches!(streams.look(second), Look::Stalled), "whatever other requests there are");
         drop(parked);
         assert!(matches!(streams.look(second), Look::Fine));
         drop(other);

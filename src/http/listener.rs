@@ -1,4 +1,4 @@
-//! Listening sockets: where they bind, and the options that every accepted connection inherits from them.
+//! Listening sockets, with the options that every accepted connection inherits from them.
 
 use std::fmt;
 use std::io;
@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
-/// Asks for the longest queue of connections that are not accepted yet; the system cuts it to its own limit. With
+/// Requests the longest queue of connections that are not accepted yet; the system cuts it to its own limit. With
 /// axum's 1,024, connecting 18,000 watchers takes half a minute of repeated SYNs.
 const BACKLOG: i32 = i32::MAX;
 
-/// A peer that has not confirmed what we sent for this long is gone.
+/// A client that has not confirmed the node's bytes for this long is gone.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A silent peer is asked whether it is still there after this long, and again every quarter of it.
+/// Silence of a client after which the system probes it; it probes again every quarter of this.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// Why a port cannot be listened on: one line that says what to do.
+/// Why the node cannot listen on a port. Its text is one line with the advice.
 #[derive(Debug)]
 pub struct ListenError {
     flag: &'static str,
@@ -35,11 +35,11 @@ impl fmt::Display for ListenError {
 
 impl std::error::Error for ListenError {}
 
-/// Binds and listens. `address` is `host:port`, or `:port` for all addresses of the machine; `flag` is what the user
-/// would change.
+/// Binds and listens. `address` is `host:port`, or `:port` for all addresses of the machine; `flag` is the flag that
+/// sets it.
 ///
 /// # Errors
-/// If the address is none, or the system refuses it.
+/// If the address is invalid, or the system rejects it.
 pub(crate) fn listen(address: &str, flag: &'static str) -> Result<TcpListener, ListenError> {
     let error = |cause: String, advice| ListenError { flag, address: address.to_owned(), cause, advice };
     let candidates = resolve(address).map_err(|e| error(e, "give host:port with"))?;
@@ -53,7 +53,7 @@ pub(crate) fn listen(address: &str, flag: &'static str) -> Result<TcpListener, L
     let cause = last.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into());
     Err(match cause.kind() {
         io::ErrorKind::AddrInUse => {
-            error("the port is in use".into(), "stop who holds it, or choose another one with")
+            error("the port is in use".into(), "stop the process that holds it, or choose another one with")
         }
         io::ErrorKind::PermissionDenied => {
             error("not permitted".into(), "run with the privilege, or choose a port from 1024 on with")
@@ -87,7 +87,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     if address.is_ipv6() && address.ip().is_unspecified() {
         socket.set_only_v6(false)?;
     }
-    // so that a restart need not wait for connections of the process before it
+    // so that a restart need not wait for connections of the earlier process
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     // On Linux accepted sockets inherit these from the listener, which saves system calls for each of them.
@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(
             error,
             format!(
-                "cannot listen on {taken}: the port is in use: stop who holds it, or choose another one with --listen-client"
+                "cannot listen on {taken}: the port is in use: stop the process that holds it, or choose another one with --listen-client"
             )
         );
     }

@@ -11,7 +11,7 @@ use super::connection::serve_from;
 use super::responder::{LAST_WORDS_TIME, Responder};
 use crate::metrics::Limit;
 
-/// Connections over the limit that are answered at the same time; further ones are closed without a response.
+/// Most connections over the limit that are answered at the same time; further ones are closed without a response.
 const MAX_REJECTED_AT_ONCE: usize = 64;
 
 /// Answers connections over the limit.
@@ -26,7 +26,7 @@ impl Overflow {
         Self { responder: responder.health_only(), at_once: Arc::new(Semaphore::new(MAX_REJECTED_AT_ONCE)) }
     }
 
-    /// Answers one request, beside the caller, if that comes soon.
+    /// Answers one request in a task of its own, if it arrives soon.
     pub(crate) fn reject(&self, stream: impl FnOnce() -> io::Result<TcpStream>) {
         self.responder.node.metrics.hit(Limit::Connections);
         if let Ok(permit) = Arc::clone(&self.at_once).try_acquire_owned()

@@ -1,4 +1,4 @@
-//! What all connections of a port are served with: the service, and how long a connection may take to end.
+//! Answers the requests of all connections of a port, with the time that a connection may take to end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,26 +17,26 @@ use crate::api::state::Node;
 use crate::metrics::Port;
 use crate::wire::error_code::ErrorCode;
 
-/// At the end a connection without a request that is being answered has this long to go.
+/// Time for a connection without a request to end, when the node ends.
 pub(crate) const CLOSING_TIME: Duration = Duration::from_millis(500);
 
-/// So many of these times it may pause in taking an answer.
+/// Pauses of that time that a client may make while it takes an answer.
 pub(crate) const MAX_PAUSES: u32 = 3;
 
-/// How long one that has its last answer may take to end as well.
+/// Time for the other side to end the connection after its last answer.
 pub(crate) const LAST_WORDS_TIME: Duration = Duration::from_secs(1);
 
-/// Health checks are answered on a full port too: a supervisor may end a node that does not answer them, and a full port is
-/// no reason to restart it.
+/// Health checks are answered on a full port too: a supervisor may end a node that does not answer them, and a full
+/// port is no reason to restart it.
 const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
 
 /// Held by each connection while it is open; when all are dropped, all connections have ended.
 pub(crate) type OpenGuard = mpsc::Sender<()>;
 
-/// Which requests are answered.
+/// The requests that are answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scope {
-    /// All of them.
+    /// All requests.
     All,
     /// Health checks only; all others with 503. Each response is the last one of its connection.
     Health,
@@ -47,11 +47,11 @@ enum Scope {
 pub(crate) struct Responder {
     /// Answers requests.
     service: Service,
-    /// Which of them.
+    /// The requests that it answers.
     scope: Scope,
     /// The port of the connections.
     pub(crate) port: Port,
-    /// The node that they are to.
+    /// The node.
     pub(crate) node: Arc<Node>,
     /// Held while a connection is open.
     _open: OpenGuard,

@@ -1,4 +1,4 @@
-//! A connection of which something was read already.
+//! A connection with bytes that were read before.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::write_timeout::WriteTimeout;
 
-/// A stream of which something was read already.
+/// A stream that returns these bytes first.
 pub(super) struct Resumed {
     pub(super) stream: WriteTimeout,
     pub(super) read: Vec<u8>,

@@ -8,7 +8,7 @@ use crate::wire::error_code::ErrorCode;
 
 /// The text for connections over the limit.
 pub(crate) const TOO_MANY_CONNECTIONS: &str =
-    "too many connections: this node is at its limit: try another node, or again later\n";
+    "too many connections: this node is at its limit: use another node, or retry later\n";
 
 /// A response of 503 with this code and text, after which the connection is closed.
 pub(crate) fn unavailable(code: ErrorCode, text: &str) -> String {
@@ -20,8 +20,8 @@ pub(crate) fn unavailable(code: ErrorCode, text: &str) -> String {
     )
 }
 
-/// Sends a connection away with 503, without waiting for it: a fresh one takes that at once. What it has asked is read, for
-/// closing on unread bytes would reset the connection under the answer.
+/// Rejects a connection with 503 without waiting: a new connection takes that at once. Reads the bytes of its request:
+/// a close with unread bytes would reset the connection before the answer arrives.
 pub(crate) fn reject_at_once(mut stream: mio::net::TcpStream, code: ErrorCode, text: &str) -> io::Result<()> {
     stream.write_all(unavailable(code, text).as_bytes())?;
     stream.shutdown(Shutdown::Write)?;
@@ -36,12 +36,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_cannot_be_waited_for_is_told_so_and_not_reset() {
+    fn a_connection_that_cannot_be_polled_gets_503_and_no_reset() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         client.write_all(b"GET /v1/versions/n HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         let (stream, _) = listener.accept().unwrap();
-        // what was sent has come
+        // the request has arrived
         stream.peek(&mut [0]).unwrap();
         stream.set_nonblocking(true).unwrap();
         reject_at_once(

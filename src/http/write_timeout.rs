@@ -1,5 +1,5 @@
-//! A connection's socket as the HTTP library sees it: shared with the code that waits for its end, and with a timeout
-//! for a reader that does not take its answer.
+//! The socket of a connection for the HTTP library. The code that waits for its end shares it, and it has a timeout for
+//! a reader that does not take its answer.
 
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
@@ -18,21 +18,21 @@ use tokio::time::{Sleep, sleep};
 use crate::api::connection::{ConnectionShared, Disconnect};
 use crate::metrics::{Limit, Metrics};
 
-/// A socket whose writes fail once the other side has not taken all of what it was offered for `patience`.
+/// A socket that fails a write if the other side has not taken all bytes for `patience`.
 ///
-/// Reads go through a half of its own: tokio spares a system call there, for it sees that a short read left nothing.
+/// Reads use its own half: there tokio saves a system call after a short read.
 pub(crate) struct WriteTimeout {
     read: OwnedReadHalf,
     shared: Arc<ConnectionShared>,
     patience: Duration,
-    /// Where it counts those whose patience was at its end.
+    /// Counts the timeouts.
     metrics: Arc<Metrics>,
-    /// Runs while something that was offered is not taken.
+    /// Runs while the other side has not taken all bytes.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl WriteTimeout {
-    /// The socket, and where to look for its hang-up.
+    /// The socket, shared with the check for a disconnect.
     pub(crate) fn new(stream: TcpStream, patience: Duration, metrics: Arc<Metrics>) -> (Self, Disconnect) {
         let (read, write) = stream.into_split();
         let shared =
@@ -108,7 +108,7 @@ impl AsyncWrite for WriteTimeout {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // the half is shared, so it cannot be asked to do it
+        // the half is shared, so it cannot do it
         let stream: &TcpStream = self.shared.write.as_ref();
         Poll::Ready(SockRef::from(stream).shutdown(Shutdown::Write))
     }

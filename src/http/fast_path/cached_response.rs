@@ -1,4 +1,4 @@
-//! Answers as bytes, in the form that the ordinary path gives them, made once for all readers that get the same.
+//! Responses as bytes, in the form of the ordinary path, built once for all readers that get the same.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -15,10 +15,10 @@ use crate::wire::head::Form;
 use crate::wire::headers::SERVER_TIMING;
 use crate::wire::timing::Timing;
 
-/// Up to this size, a body is copied behind its head and sent with it in one piece.
+/// A body of up to this size is sent in one write with its head.
 const COPIED_BYTES: usize = 16 * 1024;
 
-/// An answer but for its date and timing.
+/// A response without its date and timing.
 pub(super) struct CachedResponse {
     /// The status.
     pub(super) status: u16,
@@ -30,7 +30,7 @@ pub(super) struct CachedResponse {
 }
 
 impl CachedResponse {
-    /// The bytes of an answer. `is_last` says that the connection closes behind it.
+    /// The bytes of a response. With `is_last` the connection closes after it.
     pub(super) fn new(response: Response<Bytes>, is_head: bool, is_last: bool) -> Self {
         let (parts, body) = response.into_parts();
         let status = parts.status;
@@ -51,7 +51,7 @@ impl CachedResponse {
             }
         }
         let length = HeaderValue::from(body.len());
-        // the library writes a length of its own behind all fields where there is nothing to send, and none for 304
+        // without a body the library writes its own length after all fields, and none for 304
         let is_known = status == StatusCode::NOT_MODIFIED;
         let early = !is_known && (is_head || !body.is_empty());
         let late = !is_known && !early;
@@ -78,7 +78,7 @@ impl CachedResponse {
         bytes.extend_from_slice(b"\r\n");
     }
 
-    /// Writes head and body, or the head alone if the body is large.
+    /// Writes the head and a small body. A large body is sent after it.
     pub(super) fn fill(&self, bytes: &mut Vec<u8>, timing: Timing, time_headers: &mut TimeHeaders) {
         bytes.clear();
         bytes.extend_from_slice(&self.before_timing);
@@ -111,22 +111,22 @@ fn title_case(bytes: &mut Vec<u8>, name: &str) {
     }
 }
 
-/// Responses with the values that were sent last, for readers that get the same.
+/// The cached responses of the last values.
 #[derive(Default)]
 pub(super) struct ResponseCache(Vec<(Record, Form, CachedResponse)>);
 
 impl ResponseCache {
-    /// Values that are kept.
+    /// The number of cached values.
     const MOST: usize = 8;
 
-    /// The template for `record`; `make` makes it.
+    /// The cached response for `record`. `make` builds it if there is none.
     pub(super) fn of(
         &mut self,
         record: &Record,
         form: Form,
         make: impl FnOnce() -> CachedResponse,
     ) -> &CachedResponse {
-        // what is kept here stays where it is, so no other record can have its address
+        // a cached record keeps its address, so no other record can have it
         let same = |kept: &Record| std::ptr::eq(kept.version_bytes(), record.version_bytes());
         let at = match self.0.iter().position(|(kept, its, _)| *its == form && same(kept)) {
             Some(at) => at,
@@ -141,14 +141,14 @@ impl ResponseCache {
         &self.0[at].2
     }
 
-    /// Forgets all, so that records which are not read are not kept.
+    /// Drops all responses, so that the cache holds no records that are not read.
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }
 }
 
-/// The parts of an answer that change with time, each written only when it has changed: the date once a second, and
-/// timings in whole ms, which neighbours in a fan-out mostly have in common.
+/// The parts of a response that change with time. Each is formatted only when it has changed: the date once a second,
+/// and the timing in whole ms, which most consecutive answers of a fan-out have in common.
 #[derive(Default)]
 pub(super) struct TimeHeaders {
     second: u64,

@@ -1,4 +1,4 @@
-//! One event loop of the fast path: its loop, in which everything has its turn.
+//! One event loop of the fast path.
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -23,28 +23,28 @@ use crate::watch::timer_wheel::TimerWheel;
 use crate::watch::{Waiter, Wake};
 use crate::wire::error_code::ErrorCode;
 
-/// Marks the events of the inbox. Connections are marked by their place.
+/// The token of the inbox. The token of a connection is its place.
 pub(super) const WAKER: Token = Token(usize::MAX);
 const LISTENER: Token = Token(usize::MAX - 1);
 
-/// The longest head that is taken here; longer ones are handed over.
+/// The longest head that the fast path parses; longer ones are handed over.
 const MAX_HEAD_BYTES: usize = 8 * 1024;
 
-/// Events, timeouts and waiters that are seen to before the others have their turn: about a millisecond each.
+/// Most events, timeouts and waiters in one turn before the others have theirs: about a millisecond each.
 const EVENTS: usize = 256;
 const TIMEOUTS: usize = 128;
 const WAKES: usize = 2 * SLICE;
 
-/// Accepts likewise, for two or three ms. More than events, since what waits to be accepted is what must not pile up:
-/// over the system's limit, mostly 4,096, it drops the beginnings of connections, and each of those comes a second
-/// later.
+/// Most accepts in one turn: two or three ms. They are more than events, because connections must not queue up: over
+/// its limit, mostly 4,096, the system drops new connections, and each of these is delayed by a second.
 const ACCEPTS: usize = 512;
 
-/// While there are wakes to send, a turn of which takes a millisecond, accepting has a quarter of that.
+/// Most accepts in one turn while there are wakes to send. A turn of wakes takes a millisecond, and this a quarter of
+/// it.
 const ACCEPTS_BESIDE_WAKES: usize = 64;
 
-/// From so many event loops on the first one only accepts: it does so for all, and its own watchers would be the last
-/// to know.
+/// From this number of event loops on, the first one only accepts, for all of them: watchers of its own would be woken
+/// last.
 const EVENT_LOOPS_WITH_AN_ACCEPTOR: usize = 4;
 
 /// An event loop.
@@ -54,36 +54,36 @@ pub(super) struct EventLoop {
     inboxes: Vec<Arc<Inbox>>,
     pub(super) shared: Arc<LoopShared>,
     door: Option<Door>,
-    /// Of registering connections.
+    /// For the registration of connections.
     errors: AcceptErrors,
     pub(super) table: Table,
     pub(super) wheel: TimerWheel,
     jobs: FairQueue,
-    /// Places where something came that is still to be read.
+    /// Places with bytes that are not read yet.
     pub(super) again: Vec<u32>,
     pub(super) closing: bool,
     pub(super) after: AfterResponse,
-    /// The wheel's beginning.
+    /// The start of the timer wheel.
     origin: Instant,
     now: Instant,
-    /// What is read, of one connection at a time.
+    /// The read buffer, for one connection at a time.
     pub(super) read: Box<[u8]>,
-    /// What is written, to one connection at a time.
+    /// The write buffer, for one connection at a time.
     pub(super) written: Vec<u8>,
     pub(super) versions: Versions,
     pub(super) cache: ResponseCache,
     pub(super) time_headers: TimeHeaders,
 }
 
-/// What the event loop that accepts has for it.
+/// The accepting part of the event loop that accepts.
 struct Door {
     listener: TcpListener,
     /// There may be connections to accept.
     open: bool,
-    /// Not before this time: the system has run out of something.
+    /// The end of a pause: the system lacks descriptors or memory.
     pause: Option<Instant>,
     errors: AcceptErrors,
-    /// How many were accepted, to spread them over the event loops.
+    /// The number of accepted connections, to spread them over the event loops.
     accepted: usize,
 }
 
@@ -137,7 +137,7 @@ impl EventLoop {
         })
     }
 
-    /// Serves until it is told to close and has no connection left.
+    /// Serves until it gets the message to close and has no connection left.
     ///
     /// # Errors
     /// If the system's poll fails.
@@ -165,7 +165,7 @@ impl EventLoop {
             busy |= self.tell();
             busy |= self.read_again();
             busy |= self.time_out();
-            // a reader that timed out may have sent more while it was parked, and its socket does not report that again
+            // a reader may have sent more while it was parked, and its socket does not report that again
             busy |= !self.again.is_empty();
             if self.closing && self.table.is_empty() {
                 return Ok(());
@@ -173,9 +173,9 @@ impl EventLoop {
         }
     }
 
-    /// How long there is nothing to do, unless something comes. `None` for ever.
+    /// The time until the next work without an event. `None` if there is none.
     fn sleep(&mut self) -> Option<Duration> {
-        // no reader is being woken, so no reader is likely to get the same response again soon
+        // no wakes are under way, so the cached responses are hardly needed soon
         self.cache.clear();
         let deadline = self.wheel.next().map(|at| self.origin + at);
         let pause = self.door.as_ref().and_then(|door| door.pause);
@@ -201,7 +201,7 @@ impl EventLoop {
         }
     }
 
-    /// Accepts connections that wait, for all event loops in turn. `true` if there may be more.
+    /// Accepts waiting connections, for all event loops in turn. Returns whether there may be more.
     fn accept(&mut self) -> bool {
         let most = if self.jobs.is_empty() { ACCEPTS } else { ACCEPTS_BESIDE_WAKES };
         for _ in 0..most {
@@ -245,7 +245,7 @@ impl EventLoop {
             return;
         }
         if let Err(error) = self.poll.registry().register(&mut stream, token, Interest::READABLE) {
-            // the ordinary path could not wait for it either: the limit is one of all processes of this user
+            // the ordinary path could not poll it either: the limit counts all processes of this user
             self.errors.cannot_wait(self.shared.port, &error);
             self.shared.node.metrics.hit(Limit::Connections);
             let _ = reject_at_once(stream, ErrorCode::TooManyConnections, TOO_MANY_CONNECTIONS);
@@ -256,7 +256,7 @@ impl EventLoop {
         self.wheel.set(at, self.elapsed() + self.shared.node.config.idle_timeout);
     }
 
-    /// Reads the clock, once for all that is done before it is read again.
+    /// Reads the clock, for all work until the next read.
     fn look_at_clock(&mut self) {
         self.now = Instant::now();
         self.time_headers.set(clock::now());
@@ -269,7 +269,7 @@ impl EventLoop {
         self.now.saturating_duration_since(self.origin)
     }
 
-    /// Tells those whose change has come, a slice of each name in turn. `true` if there are more.
+    /// Answers readers with a change, a slice of each name in turn. Returns whether there are more.
     fn tell(&mut self) -> bool {
         let mut told = 0;
         for _ in 0..self.jobs.len() {
@@ -293,14 +293,14 @@ impl EventLoop {
             let Some(connection) = self.table.get_mut(id.index) else { continue };
             let reader = match std::mem::replace(&mut connection.state, State::Idle) {
                 State::Parked(reader, its) if its == *ticket => reader,
-                // it was closed or timed out, and another connection has its place
+                // its connection was closed or timed out, and another one has its place
                 other => {
                     connection.state = other;
                     continue;
                 }
             };
             tickets.push(*ticket);
-            // one look for all of a name in this slice: it is newer than what woke them
+            // one read of the store for all readers of a name in this slice: it is at least as new as the change
             let record = match look.take_if(|(name, _)| name == reader.name()) {
                 Some((_, record)) => record,
                 None => self.shared.node.store.get(reader.name()),
@@ -317,7 +317,7 @@ impl EventLoop {
         told
     }
 
-    /// Reads what came while its connection was parked. `true` if there is more.
+    /// Reads bytes that arrived while a connection was parked. Returns whether there are more.
     fn read_again(&mut self) -> bool {
         let left = self.again.len().saturating_sub(EVENTS);
         for at in self.again.split_off(left) {
@@ -328,7 +328,7 @@ impl EventLoop {
         !self.again.is_empty()
     }
 
-    /// Sees to those whose deadline has come. `true` if there are more.
+    /// Answers readers at their deadline. Returns whether there are more.
     fn time_out(&mut self) -> bool {
         self.look_at_clock();
         let mut due = Vec::new();
@@ -355,7 +355,7 @@ impl EventLoop {
     }
 }
 
-/// Which of the event loops gets the connection of this number.
+/// The event loop that gets the connection of this number.
 fn event_loop_of(number: usize, event_loops: usize) -> usize {
     if event_loops < EVENT_LOOPS_WITH_AN_ACCEPTOR {
         number % event_loops

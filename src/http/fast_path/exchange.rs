@@ -1,4 +1,4 @@
-//! What an event loop does with one connection: reads its request, parks it or answers, and notices its end.
+//! One connection of an event loop: reads its request, parks it or answers, and detects its end.
 
 use std::io::{ErrorKind, IoSlice, Read as _, Write as _};
 use std::net::Shutdown;
@@ -25,22 +25,22 @@ use crate::wire::head::{Form, recognise};
 use crate::wire::timing::Timing;
 
 impl EventLoop {
-    /// Something came, or the other side has gone.
+    /// Handles new bytes, or the end of the other side.
     pub(super) fn on_event(&mut self, at: u32, event: &Event) {
         let Some(connection) = self.table.get_mut(at) else { return };
         connection.ended |= event.is_read_closed() || event.is_error();
         match connection.state {
             State::Idle => self.receive(at),
-            // whether it only half-closed cannot be told; what it sent before is not looked at
+            // a half-closed connection cannot be distinguished; bytes before the end are ignored
             State::Parked(..) if connection.ended => self.close(at),
             State::Parked(..) => connection.more = true,
         }
     }
 
-    /// Reads a request, if one is there.
+    /// Reads a request, if one has arrived.
     pub(super) fn receive(&mut self, at: u32) {
         let Some(connection) = self.table.get_mut(at) else { return };
-        // behind what is read now comes the end, of which there will be no other event
+        // the end follows these bytes, and there will be no other event for it
         connection.more = connection.ended;
         let read = loop {
             match connection.stream.read(&mut self.read) {
@@ -50,7 +50,7 @@ impl EventLoop {
         };
         match read {
             Ok(0) => self.close(at),
-            // what is read here would be old, and what is handed over would wait
+            // values read now would be old, and a handed over connection would wait
             Ok(_) if self.shared.node.pulse.is_stalled() => self.reject(at),
             Ok(bytes) => {
                 if self.serve(at, bytes).is_none() {
@@ -63,10 +63,10 @@ impl EventLoop {
         }
     }
 
-    /// Answers the request that was read, or parks its reader. `None` declines it.
+    /// Answers the request, or parks its reader. `None` if the ordinary path has to answer it.
     fn serve(&mut self, at: u32, bytes: usize) -> Option<()> {
-        // a node that is about to stop words its answers in the ordinary way; and where the buffer is full there may be
-        // more behind it, of which there would be no other event
+        // a node that is about to stop answers by the ordinary path; and with a full buffer there may be more bytes,
+        // and no other event for them
         if self.after == AfterResponse::Close || bytes == self.read.len() {
             return None;
         }
@@ -95,7 +95,7 @@ impl EventLoop {
         Some(())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what was asked, and what came of it")]
+    #[expect(clippy::too_many_arguments, reason = "the request and its result")]
     fn park(
         &mut self,
         at: u32,
@@ -116,7 +116,7 @@ impl EventLoop {
         }
     }
 
-    /// Answers a reader whose change has come, or parks it again if that has gone before it was seen.
+    /// Answers a woken reader, or parks it again if the change has been replaced meanwhile.
     pub(super) fn wake(&mut self, at: u32, reader: ParkedRead, record: Option<&Record>, jitter: Duration) {
         let (started, form) = (reader.started(), reader.form);
         if let Some(value) = reader.plain_answer(record) {
@@ -142,7 +142,7 @@ impl EventLoop {
         }
     }
 
-    /// Answers a reader with what there is, whatever that is: its time is over.
+    /// Answers a reader at its deadline with the present record.
     pub(super) fn send_home(&mut self, at: u32, reader: ParkedRead, record: Option<&Record>) {
         let (started, form) = (reader.started(), reader.form);
         if let Some(value) = reader.plain_end(record) {
@@ -153,7 +153,7 @@ impl EventLoop {
         self.finish(at, &pending, record, started, form, Some(Duration::ZERO));
     }
 
-    /// Tells a reader that it cannot be parked.
+    /// Answers a reader that it cannot be parked.
     fn refuse(&mut self, at: u32, response: Response<Bytes>, form: Form, started: Duration) {
         let (timing, after) = (self.timing(started, None), self.after(form));
         self.send(at, &cached(response, form, after), timing, after);
@@ -175,7 +175,7 @@ impl EventLoop {
         self.send(at, &cached(response, form, after), timing, after);
     }
 
-    /// Sends a value to a reader that is told nothing but that.
+    /// Sends a value with a cached response.
     fn send_value(
         &mut self,
         at: u32,
@@ -199,7 +199,7 @@ impl EventLoop {
         self.cache = cache;
     }
 
-    /// What becomes of the connection once it is answered.
+    /// Goes on with a connection, or ends it, after an answer.
     fn after(&self, form: Form) -> AfterResponse {
         if form.is_last { AfterResponse::Close } else { self.after }
     }
@@ -234,7 +234,7 @@ impl EventLoop {
                 (self.written.len(), sent - self.written.len())
             };
             let body = if response.is_copied() { Bytes::new() } else { response.body.slice(rest..) };
-            // what it began cannot be refused any more
+            // it has begun a request, which can no longer be rejected
             if self.shared.node.in_flight(self.shared.port).is_full_for(body.len()) {
                 self.shared.node.metrics.hit(Full::Port.limit());
                 return self.close(at);
@@ -245,7 +245,7 @@ impl EventLoop {
         }
         if after == AfterResponse::Close || self.closing {
             let _ = connection.stream.shutdown(Shutdown::Write);
-            // closed on unread bytes, it would be reset under its response
+            // a close with unread bytes would reset the connection before the response arrives
             return match connection.stream.read(&mut self.read) {
                 Ok(bytes) if bytes > 0 => {
                     self.hand_over(at, Vec::new(), Unsent { is_last: true, ..Unsent::default() });
@@ -268,7 +268,7 @@ impl EventLoop {
         }
     }
 
-    /// Gives up a connection and all that it has here.
+    /// Drops a connection and its state.
     pub(super) fn close(&mut self, at: u32) {
         if let Some(connection) = self.table.remove(at) {
             self.wheel.clear(at);
@@ -278,7 +278,7 @@ impl EventLoop {
         }
     }
 
-    /// Gives a connection to the ordinary path.
+    /// Hands a connection over to the ordinary path.
     fn hand_over(&mut self, at: u32, read: Vec<u8>, unsent: Unsent) {
         let Some(mut connection) = self.table.remove(at) else { return };
         self.wheel.clear(at);

@@ -1,12 +1,12 @@
-//! The fast path of the client port: the reads that nearly everybody sends, at the cost of the kernel.
+//! The fast path of the client port: it serves the most frequent reads at little more than the cost of the kernel.
 //!
-//! A few threads, the event loops, each with a poll of its own. A connection belongs to one event loop; no other thread
-//! touches it, so a wake, a timeout, a hang-up and the end of the node cannot answer it twice. A request is read into
-//! the event loop's one buffer, answered at once or parked, and what the fast path does not fully understand is handed
-//! over, with every byte read, to the ordinary path, for the rest of its connection.
+//! It has a few threads, the event loops, each with its own poll. A connection belongs to one event loop. No other
+//! thread uses it, so a wake, a timeout, a disconnect and the end of the node cannot answer it twice. The event loop
+//! reads a request into its one buffer, and answers it at once or parks it. It hands any other request over, with all
+//! bytes that it has read, to the ordinary path, which then keeps the connection.
 //!
-//! A parked reader is a place in a table, an entry in the list of its name, a link in the wheel of deadlines and a
-//! socket: no task, no timer, no buffer. What it sends meanwhile stays in the kernel.
+//! A parked reader is a place in a table, an entry in the list of its name, a link in the timer wheel and a socket. It
+//! has no task, no timer and no buffer. Bytes that it sends meanwhile stay in the kernel.
 
 mod cached_response;
 mod event_loop;
@@ -35,17 +35,17 @@ use crate::watch::fanout;
 use crate::watch::pace::Pace;
 use event_loop::EventLoop;
 
-/// What the event loops share.
+/// The state that the event loops share.
 pub(crate) struct LoopShared {
     /// The node.
     pub(crate) node: Arc<Node>,
-    /// Which port it is.
+    /// The port.
     pub(crate) port: Port,
     /// Places for connections.
     pub(crate) limit: Arc<ConnectionLimit>,
     /// The ordinary path.
     pub(crate) hand_over: Box<dyn Fn(Handover) + Send + Sync>,
-    /// Tells a connection that there is no place for it.
+    /// Answers connections over the limit.
     pub(crate) reject: Box<dyn Fn(StdTcpStream) + Send + Sync>,
 }
 
@@ -55,21 +55,21 @@ pub(crate) struct FastPath {
     ended: Vec<oneshot::Receiver<io::Result<()>>>,
 }
 
-/// What is told to an event loop from other threads.
+/// A message of another thread to an event loop.
 enum LoopMessage {
-    /// A change concerns readers that are parked in it.
+    /// Readers that are parked in it have a change.
     Job(Arc<Job>),
-    /// Readers that are not woken yet are woken at another pace.
+    /// The pace of pending wakes has changed.
     Hurry(Pace),
-    /// A connection that was accepted for it.
+    /// It gets an accepted connection.
     Connection(mio::net::TcpStream, Permit),
-    /// To be answered: the event loop goes on.
+    /// A beat to answer: the event loop goes on.
     Beat(Beat),
-    /// Take no more connections, and end when there are none left.
+    /// It accepts no more connections, and ends when none is left.
     Close,
 }
 
-/// Messages that an event loop has yet to read.
+/// The messages that an event loop has not read yet.
 struct Inbox {
     messages: Mutex<Vec<LoopMessage>>,
     waker: Waker,
@@ -105,7 +105,7 @@ impl FastPath {
     /// Starts so many event loops; the first one accepts.
     ///
     /// # Errors
-    /// If the system refuses a poll or a thread.
+    /// If the system gives no poll or thread.
     pub(crate) fn start(
         listener: StdTcpListener,
         shared: LoopShared,
@@ -139,7 +139,7 @@ impl FastPath {
         Ok(Self { inboxes, ended })
     }
 
-    /// Tells all event loops to end when their connections have.
+    /// Makes each event loop end after its last connection.
     pub(crate) fn close(&self) {
         for inbox in &self.inboxes {
             inbox.put(LoopMessage::Close);
@@ -149,7 +149,7 @@ impl FastPath {
     /// Waits for the end of all event loops.
     ///
     /// # Errors
-    /// What made one end before it was told to, as soon as one does: its connections hang from then on.
+    /// If an event loop ends without the message to close. Then its connections get no answers.
     pub(crate) async fn ended(&mut self) -> io::Result<()> {
         poll_fn(|context| {
             let mut first = None;
@@ -157,7 +157,7 @@ impl FastPath {
                 task::Poll::Pending => true,
                 task::Poll::Ready(end) => {
                     let end = end.unwrap_or_else(|_| {
-                        Err(io::Error::other("an event loop of the fast path broke down"))
+                        Err(io::Error::other("an event loop of the fast path has failed"))
                     });
                     first = first.take().or(end.err());
                     false
@@ -173,10 +173,10 @@ impl FastPath {
     }
 }
 
-/// Event loops at most.
+/// Most event loops.
 pub(crate) const MAX_EVENT_LOOPS: usize = 16;
 
-/// How many event loops there are: half of the processors, for the other half has writers and the ordinary path to run.
+/// The number of event loops: half of the processors. The other half runs writers and the ordinary path.
 pub(crate) fn event_loops() -> usize {
     thread::available_parallelism().map_or(1, |processors| (processors.get() / 2).clamp(1, MAX_EVENT_LOOPS))
 }
@@ -196,11 +196,14 @@ mod tests {
     async fn the_end_of_any_lane_is_seen_while_the_others_go_on() {
         for number in 0..3 {
             let (mut event_loops, mut fast_path) = fast_path();
-            event_loops.remove(number).send(Err(io::Error::other("no poll"))).expect("somebody listens");
+            event_loops
+                .remove(number)
+                .send(Err(io::Error::other("no poll")))
+                .expect("the fast path receives it");
             assert_eq!(fast_path.ended().await.expect_err("an event loop ended").to_string(), "no poll");
             let (mut event_loops, mut fast_path) = self::fast_path();
             drop(event_loops.remove(number));
-            assert!(fast_path.ended().await.is_err(), "event loop {number} broke down");
+            assert!(fast_path.ended().await.is_err(), "event loop {number} has failed");
         }
     }
 
@@ -210,7 +213,7 @@ mod tests {
         while let Some(event_loop) = event_loops.pop() {
             let early = tokio::time::timeout(Duration::ZERO, fast_path.ended()).await;
             assert!(early.is_err(), "one is still there");
-            event_loop.send(Ok(())).expect("somebody listens");
+            event_loop.send(Ok(())).expect("the fast path receives it");
         }
         fast_path.ended().await.expect("all of them in order");
     }

@@ -1,4 +1,4 @@
-//! What is kept of a parked reader's request: as little as can be, and nothing that belongs to one reader alone.
+//! A parked read, as the fast path keeps it: as small as possible, with no allocation for one reader alone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,19 +12,19 @@ use crate::wire::head::Form;
 pub(super) struct ParkedRead {
     name: Name,
     knows: Knows,
-    /// When it asked, in µs from the event loop's beginning.
+    /// The time of the request, in µs since the start of the event loop.
     started_us: u64,
-    /// What shape its answer has to have.
+    /// The form of its answer.
     pub(super) form: Form,
 }
 
 #[derive(Debug)]
 enum Knows {
-    /// One version, and whether it wants 304 for it.
+    /// The reader knows one version; and whether it wants 304 for it.
     Version { version: Arc<Version>, conditional: bool },
-    /// That there is nothing.
+    /// The reader knows that there is no value.
     Absence,
-    /// Something else: stamps, lists.
+    /// Any other condition: stamps, lists.
     More(Box<PendingRead>),
 }
 
@@ -37,7 +37,7 @@ impl ParkedRead {
         started: Duration,
         form: Form,
     ) -> Self {
-        // readers of a name share it with its record, but not the record: that may be large, and be replaced
+        // readers of a name share its name, but not its record, which may be large and be replaced
         let name = held.map_or(&pending.name, Record::name).clone();
         let knows = match pending.knows_just() {
             Some((KnownVersion::Absence, _)) => Knows::Absence,
@@ -50,17 +50,17 @@ impl ParkedRead {
         Self { name, knows, started_us, form }
     }
 
-    /// What it reads.
+    /// The name that it reads.
     pub(super) fn name(&self) -> &Name {
         &self.name
     }
 
-    /// When it asked, from the event loop's beginning.
+    /// The time of the request, since the start of the event loop.
     pub(super) fn started(&self) -> Duration {
         Duration::from_micros(self.started_us)
     }
 
-    /// The value that answers it with 200 and nothing else to say, if `record` is one.
+    /// The value of `record`, if 200 with a cached response answers the read.
     pub(super) fn plain_answer<'a>(&self, record: Option<&'a Record>) -> Option<&'a Record> {
         let value = record.filter(|record| record.kind() == Kind::Value)?;
         let is_news = match &self.knows {
@@ -71,13 +71,13 @@ impl ParkedRead {
         is_news.then_some(value)
     }
 
-    /// The value that it gets in full at the end of its time, with nothing else to say, if `record` is one.
+    /// The value of `record`, if a cached response answers the read in full at its deadline.
     pub(super) fn plain_end<'a>(&self, record: Option<&'a Record>) -> Option<&'a Record> {
         let is_plain = matches!(self.knows, Knows::Version { conditional: false, .. } | Knows::Absence);
         record.filter(|record| is_plain && record.kind() == Kind::Value)
     }
 
-    /// The whole of the read again.
+    /// The read as a pending read.
     pub(super) fn pending(self) -> PendingRead {
         match self.knows {
             Knows::More(pending) => *pending,
@@ -90,7 +90,7 @@ impl ParkedRead {
     }
 }
 
-/// The versions that readers parked on last, so that all readers that know the same one share it.
+/// The last versions of parked readers, so that all readers with the same version share it.
 #[derive(Default)]
 pub(super) struct Versions(Vec<Arc<Version>>);
 

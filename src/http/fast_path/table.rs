@@ -1,4 +1,4 @@
-//! The connections of one event loop, each at a place that is a small number.
+//! The table of connections of one event loop. The place of a connection is a small number.
 
 use mio::net::TcpStream;
 
@@ -10,17 +10,17 @@ use crate::http::fast_path::parked::ParkedRead;
 pub(super) struct Connection {
     /// Its socket.
     pub(super) stream: TcpStream,
-    /// What it is at.
+    /// Its state.
     pub(super) state: State,
-    /// Something came while it was parked: to be looked at once it is answered.
+    /// Bytes arrived while it was parked: they are read after the answer.
     pub(super) more: bool,
-    /// The other side has gone, or will send no more.
+    /// The other side is gone, or will send no more.
     pub(super) ended: bool,
-    /// Its place among all of the port.
+    /// Its permit of the port.
     pub(super) permit: Permit,
 }
 
-/// What a connection is at.
+/// The state of a connection.
 pub(super) enum State {
     /// It may send a request.
     Idle,
@@ -32,8 +32,8 @@ pub(super) enum State {
 #[cfg(not(debug_assertions))]
 const _: () = assert!(size_of::<Option<Connection>>() <= 64);
 
-/// Connections by place. A place is reused, but not before [`Table::tidy`], so that no event or message that is being
-/// looked at can be of a connection before.
+/// Connections by place. A place is reused only after [`Table::tidy`], so that no event or message of an earlier
+/// connection can be applied to a new one.
 #[derive(Default)]
 pub(super) struct Table {
     connections: Vec<Option<Connection>>,
@@ -54,7 +54,7 @@ impl Table {
         self.free.last().copied().unwrap_or(fresh)
     }
 
-    /// Gives a connection its place.
+    /// Adds a connection at its place.
     pub(super) fn insert(&mut self, connection: Connection) -> u32 {
         let at = self.next_place();
         match self.free.pop() {
@@ -69,14 +69,14 @@ impl Table {
         self.connections.get_mut(at as usize)?.as_mut()
     }
 
-    /// Takes a connection out.
+    /// Removes a connection.
     pub(super) fn remove(&mut self, at: u32) -> Option<Connection> {
         let connection = self.connections.get_mut(at as usize)?.take()?;
         self.freed.push(at);
         Some(connection)
     }
 
-    /// Lets places that were freed be given again.
+    /// Makes freed places available again.
     pub(super) fn tidy(&mut self) {
         self.free.append(&mut self.freed);
     }
