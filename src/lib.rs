@@ -1,4 +1,4 @@
-//! vwatch tells very many readers, within milliseconds, that the **version** of a named thing has changed.
+//! vwatch notifies very many readers, within milliseconds, that the **version** of a named thing has changed.
 //!
 //! It is not a database: it holds one record per name, in memory, takes writes without a quorum, and lets the newer
 //! one win. What it promises, and by which rules, is in `docs/internals/replication.md`.
@@ -25,8 +25,9 @@
 //! | `daemon` | the process: binds, assembles, serves, stops; the only module that may end it | all above |
 //! | `cli` | the command line, one file a command | all above |
 //!
-//! A module uses only modules above it in this table, and modules of one room do not use each other in a circle; a test of
-//! `xtask` reads the `use` lines. Without the feature `node` only `core` and `wire` are built, which shows that they are pure.
+//! A module uses only modules above it in this table, and modules of one room do not use each other in a circle; a test
+//! of `xtask` reads the `use` lines. Without the feature `node` only `core` and `wire` are built, which shows that they
+//! are pure.
 #![forbid(unsafe_code)]
 
 pub mod core;

@@ -39,7 +39,7 @@ pub(super) struct Request {
     body: Bytes,
     /// How long the node may take beyond the time for any answer.
     park: Duration,
-    /// Whether the request tells the node how long it may park.
+    /// Whether the request has the parameter `timeout`.
     sends_park: bool,
     /// The stamp of a write; `None` if the node gives it.
     stamp: Option<Stamp>,
@@ -68,7 +68,7 @@ impl Request {
         self
     }
 
-    /// Lets the node take this long, without a parameter that says so.
+    /// Lets the node take this long, without the parameter `timeout`.
     pub(super) fn may_take(self, park: Duration) -> Self {
         Self { park, ..self }
     }
@@ -155,7 +155,7 @@ impl Answer {
         Some(Duration::from_secs(seconds.min(MAX_RETRY_AFTER_S)))
     }
 
-    /// The line in which a node says why it rejected the request, or `otherwise` if there is none. A body that is not
+    /// The line with the reason of a rejection, or `otherwise` if there is none. A body that is not
     /// from a node, such as the page of a proxy, is described and not repeated.
     pub(super) fn refusal(&self, otherwise: impl FnOnce() -> String) -> String {
         if self.is_foreign() {
@@ -174,8 +174,8 @@ impl Answer {
         ErrorCode::parse(self.header(X_VWATCH_ERROR)?)
     }
 
-    /// Whether there is no value under the name of the request. A node says so by its code, and the Go vwatch by a
-    /// status without a body.
+    /// Whether there is no value under the name of the request. A node answers with a code, and the Go vwatch with
+    /// a status without a body.
     pub(super) fn has_no_value(&self) -> bool {
         match self.error_code() {
             Some(code) => matches!(code, ErrorCode::NotFound | ErrorCode::Deleted),
@@ -255,7 +255,8 @@ impl Answer {
     /// The answer to a command about `name`.
     ///
     /// # Errors
-    /// If the status is no success. The code of the answer decides the kind of failure; if it has none, its status does.
+    /// If the status is no success. The code of the answer decides the kind of failure; if it has none, its status
+    /// does.
     pub(super) fn or_refusal(self, name: &str) -> Result<Self, Failure> {
         if self.status.is_success() {
             return Ok(self);

@@ -171,7 +171,7 @@ fn guide(places: &[NodePorts]) -> String {
     format!(
         "{nodes} ready. In another terminal, wait on one of them:\n\n  \
          {program} watch --client-url {} repo/artifact:latest\n\n\
-         and in a third one, write to another, and see who is there:\n\n  \
+         and in a third one, write to another, and list the nodes:\n\n  \
          {program} put --server-url {} repo/artifact:latest 3456\n  \
          {program} members --server-url {}\n\n\
          Ctrl-C here ends them all.\n",

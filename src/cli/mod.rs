@@ -114,7 +114,9 @@ fn read<T: FromArgMatches>(matches: &ArgMatches) -> Result<T, Failure> {
 fn command() -> Command {
     Command::new("vwatch")
         .version(env!("CARGO_PKG_VERSION"))
-        .about("Tells very many readers, within milliseconds, that the version of a named thing has changed")
+        .about(
+            "Notifies very many readers, within milliseconds, that the version of a named thing has changed",
+        )
         .override_usage("vwatch [serve] [FLAGS]\n       vwatch <COMMAND> NAME [OPTIONS]")
         .subcommand_help_heading("Commands")
         .args_conflicts_with_subcommands(true)

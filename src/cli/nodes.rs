@@ -73,7 +73,7 @@ enum UrlSetting {
 enum PortSource {
     /// At these URLs.
     Urls(String),
-    /// By asking the nodes whose other port is at these URLs.
+    /// By requests to the nodes whose other port is at these URLs.
     Other(String),
 }
 

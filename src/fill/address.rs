@@ -44,7 +44,7 @@ impl fmt::Display for Location {
     }
 }
 
-/// Where the set at an address comes from, as its answers say.
+/// The source of the set at an address, by its answers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct AddressSource {
     /// When the set began.

@@ -329,7 +329,7 @@ mod tests {
         for text in ["a", "b", "c"] {
             gate.record_failure(Blame::Name(&name(text)), now, now, u64::MAX);
         }
-        assert!(!gate.record_probe_answer(now), "a probe says nothing about names");
+        assert!(!gate.record_probe_answer(now), "a probe has no answer about names");
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub trait Host: Send + Sync + 'static {
     /// Reports to the owner of a name that readers use the name here, so that the owner keeps polling it. Its answer
     /// goes to [`super::Filler::record_owner_answer`]. Returns whether there was room for the report.
     fn report_interest(&self, owner: u64, name: &Name) -> bool;
-    /// Drops the copy of a name without readers. The next reader makes the node ask the upstream again.
+    /// Drops the copy of a name without readers. At the next read the node requests it from the upstream again.
     fn drop_copy(&self, name: &Name);
     /// Forgets the copy of a name whose source set is gone. The next copy replaces it, even if its stamp is older.
     fn forget_copy(&self, name: &Name);

@@ -195,7 +195,11 @@ impl Collector for Gauges {
         gauge("fill_names", "Entries that are filled", count(health.names))?;
         gauge("fill_names_limit", "Entries that are filled at most", count(health.max_names))?;
         gauge("fill_unknown_names", "Entries remembered as unknown to the upstream", count(health.unknown))?;
-        gauge("fill_expected_names", "Entries that the upstream has yet to tell", count(health.expected))?;
+        gauge(
+            "fill_expected_names",
+            "Entries that wait for the first answer of the upstream",
+            count(health.expected),
+        )?;
         gauge("fill_tier", "Nodes between this one and the source", count(health.tier))?;
         if let Some(left) = health.budget_left {
             gauge("fill_budget_left", "Requests that may still be sent in this second", count(left))?;

@@ -14,7 +14,7 @@
 //! | `upstream`, `address` | the addresses of the upstream, and the choice of one |
 //! | `gate` | closes an address after failures; pure |
 //! | `liveness`, `probe` | whether an address of an upstream vwatch answers at all |
-//! | `rate_limiter`, `backoff` | how often the node asks; pure |
+//! | `rate_limiter`, `backoff` | how often the node sends requests; pure |
 //! | `rendezvous` | which of several nodes owns a name; pure |
 //! | `loop_guard`, `source_headers` | the nodes that an answer has passed |
 //! | `http` | requests, with a deadline and a bound on everything |
@@ -260,7 +260,7 @@ impl Shared {
     }
 }
 
-/// Whether an answer says that its server is at a limit: `Some` with the pause that it requests, if it requests one.
+/// Whether an answer shows that its server is at a limit: `Some` with the pause that it requests, if it requests one.
 fn limit(shared: &Shared, status: StatusCode, headers: &HeaderMap) -> Option<Option<Duration>> {
     let pause = || parse_retry_after(http::header_text(headers, &RETRY_AFTER)?, shared.host.now());
     is_limit(status.as_u16(), headers.contains_key(RETRY_AFTER)).then(pause)

@@ -1,4 +1,4 @@
-//! The headers by which a vwatch says where its set comes from: `Via` and `X-Vwatch-Genesis`.
+//! The headers by which a vwatch states the source of its set: `Via` and `X-Vwatch-Genesis`.
 
 use hyper::header::{HeaderMap, HeaderName, VIA};
 

@@ -10,7 +10,7 @@ pub enum NameStatus {
     Unknown,
     /// The upstream has not answered yet. Has the likely reason.
     Waiting(String),
-    /// The upstream answers that it fails. The node asks again.
+    /// The upstream answers that it fails. The node retries.
     Failing(String),
     /// The upstream's answer is unusable.
     Unusable(String),
@@ -32,7 +32,7 @@ pub struct Provenance {
 /// The state of filling.
 #[derive(Clone, Debug)]
 pub struct FillHealth {
-    /// Nodes between this one and the source: 1 behind a leader, 0 where this node asks the source itself.
+    /// Nodes between this one and the source: 1 behind a leader, 0 if this node polls the source itself.
     pub tier: usize,
     /// The value of `Via` in answers to readers.
     pub via: String,

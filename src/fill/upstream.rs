@@ -74,7 +74,7 @@ pub(super) enum ReachabilityChange {
 }
 
 impl Upstream {
-    /// An upstream at these origins. `is_proxied` says of each whether a proxy resolves its host name.
+    /// An upstream at these origins. `is_proxied` returns for each whether a proxy resolves its host name.
     pub(super) fn new(origins: Vec<Origin>, is_proxied: Vec<bool>) -> Self {
         Self {
             origins,

@@ -74,7 +74,7 @@ pub(super) struct Crowd {
 }
 
 fn broken(what: &str) -> impl Fn(io::Error) -> Failure + '_ {
-    move |error| Failure::Failed(format!("cannot {what}: {error}: look at the limits of this system"))
+    move |error| Failure::Failed(format!("cannot {what}: {error}: check the limits of this system"))
 }
 
 impl Crowd {

@@ -468,5 +468,5 @@ fn interrupted(error: std::io::Error) -> Result<(), Failure> {
 }
 
 fn system(error: impl std::fmt::Display) -> Failure {
-    Failure::Failed(format!("cannot wait for sockets: {error}: look at the limits of this system"))
+    Failure::Failed(format!("cannot wait for sockets: {error}: check the limits of this system"))
 }

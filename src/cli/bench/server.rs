@@ -109,11 +109,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_who_listens() {
+    fn finds_the_process_that_listens() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         if fs::metadata("/proc/self/schedstat").is_err() {
-            println!("skipped: this system has no /proc to look at processes");
+            println!("skipped: this system has no /proc");
             return;
         }
         let found = Process::listening_at(address).expect("ourselves");
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     #[cfg(target_endian = "little")]
-    fn who_listens_at_the_very_address_is_taken_before_who_listens_everywhere() {
+    fn a_listener_at_the_exact_address_takes_precedence_over_one_at_all_addresses() {
         const ANY_6: &str = "00000000000000000000000000000000";
         const LOOPBACK_6: &str = "00000000000000000000000001000000";
         const MAPPED: &str = "0000000000000000FFFF00000300007F";

@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_skips_versions_is_counted_for_each_of_them() {
+    fn a_watcher_that_skips_versions_is_counted_for_each_of_them() {
         let mut wakes = wakes(1, 1, 101);
         let stalled = wakes.schedule.due(101);
         wakes.hear(0, 1, wakes.schedule.due(1));

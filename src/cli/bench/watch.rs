@@ -169,12 +169,14 @@ fn measure(
     let over = Arc::new(AtomicBool::new(false));
     let others = control.metric(PARKED);
     let started = Instant::now();
-    crowd.park(started + PARKING, |parked| tell(&format!("{parked} of {watchers} watchers asked")))?;
+    crowd.park(started + PARKING, |parked| {
+        tell(&format!("{parked} of {watchers} watchers have sent their requests"));
+    })?;
     let asked_after = started.elapsed();
     let mut field = Field { crowd, control, others, over: &over };
     field.wait_parked(Instant::now() + COUNTED_WITHIN)?;
     if others.is_some() && field.control.metric(PARKED) <= others {
-        tell("they are parked at another node than the writer's, which does not say how many they are");
+        tell("they are parked at another node than the writer's, so that their number is unknown");
         field.others = None;
     }
     field.wait_parked(started + PARKING)?;
@@ -208,7 +210,7 @@ fn measure(
     });
     let rounds = field.rounds(args, &schedule, process);
     over.store(true, Ordering::Relaxed);
-    let writes = writing.join().map_err(|_| Failure::Failed("the writer broke down".to_owned()))??;
+    let writes = writing.join().map_err(|_| Failure::Failed("the writer has failed".to_owned()))??;
     let parked_after = field.others.map(|_| parked_after);
     Ok(Measured { schedule, asked_after, parked_after, memory, rounds: rounds?, writes })
 }

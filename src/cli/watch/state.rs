@@ -244,19 +244,19 @@ mod tests {
     }
 
     #[test]
-    fn a_set_that_began_anew_starts_over() {
+    fn a_new_set_starts_over() {
         let mut state = state(None);
         assert_eq!(absorb(&mut state, &value("a", "20")), "a");
         assert_eq!(absorb(&mut state, &answer(404, &[])), "otherwise");
         assert_eq!(absorb(&mut state, &answer(404, &[("x-vwatch-error", "not-found")])), "nothing");
-        let anew = |version: &str| {
+        let of_new_set = |version: &str| {
             answer(
                 200,
                 &[("etag", &format!("\"{version}\"")), ("x-last-sync", "5"), ("x-vwatch-genesis", "21")],
             )
         };
-        assert_eq!(absorb(&mut state, &anew("a")), "nothing", "written again as it was");
-        assert_eq!(absorb(&mut state, &anew("b")), "b");
+        assert_eq!(absorb(&mut state, &of_new_set("a")), "nothing", "written again as it was");
+        assert_eq!(absorb(&mut state, &of_new_set("b")), "b");
         assert_eq!(absorb(&mut state, &value("c", "6")), "c", "the stamp from before counts no more");
     }
 

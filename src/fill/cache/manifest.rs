@@ -33,7 +33,7 @@ pub(super) async fn digest_of(
 ) -> Result<Version, RequestError> {
     if head.contains_key(CONTENT_ENCODING) {
         return Err(RequestError::Unusable(
-            "its manifest is compressed although that was not asked for".to_owned(),
+            "its manifest is compressed although the request did not allow that".to_owned(),
         ));
     }
     let digest = http::sha256(body, MAX_MANIFEST_BYTES, deadline).await?;

@@ -98,7 +98,7 @@ fn is_about(location: &str, path: &str) -> bool {
 fn value_of(head: &HeaderMap, path: &str) -> Result<(Version, Stamp), RequestError> {
     let bad = |why: &str| RequestError::Unusable(why.to_owned());
     if head.contains_key(CONTENT_ENCODING) {
-        return Err(bad("its data is compressed although that was not asked for"));
+        return Err(bad("its data is compressed although the request did not allow that"));
     }
     if let Some(location) = http::header_text(head, &CONTENT_LOCATION)
         && !is_about(location, path)

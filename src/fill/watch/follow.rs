@@ -20,7 +20,7 @@ use crate::fill::metrics::RequestOutcome;
 use crate::fill::transient_failure::TransientFailure;
 use crate::fill::upstream::AddressChoice;
 
-/// Addresses that the node asks before a name counts as unknown.
+/// Addresses that the node tries before a name counts as unknown.
 const ASK_AROUND: usize = 3;
 
 /// When readers know a newer record than the node holds, it checks the leader at most this often.
@@ -94,8 +94,8 @@ pub(in crate::fill) async fn follow(shared: Arc<Shared>, entry: Arc<Entry>) {
             }
         };
         let Some(answer) = answer else {
-            // A reader knows a newer record: the node gives up the parked request, and asks what is there now, at one
-            // address after the other, because this one may be behind.
+            // A reader knows a newer record: the node gives up the parked request, and requests the present record, at
+            // one address after the other, because this one may be behind.
             state.wait_for = WaitFor::Nothing;
             checks = checks.wrapping_add(1);
             state.turn = checks;
@@ -330,7 +330,7 @@ impl FollowState {
         NextStep::Request(if parked || first { Duration::ZERO } else { spread(park_time(shared), random()) })
     }
 
-    /// Moves on to the next address. Returns the pause, which grows each time that all addresses were asked.
+    /// Moves on to the next address. Returns the pause, which grows each time that all addresses were tried.
     fn next_address(&mut self, shared: &Shared, entry: &Entry, is_held: bool) -> Duration {
         if is_held {
             shared.release_readers(entry);
@@ -380,7 +380,7 @@ impl FollowState {
             TransientFailure::NoAnswer(_) | TransientFailure::ServerError(_) => {
                 self.next_address(shared, entry, is_held)
             }
-            // the gate of the address is closed; another address may be asked at once
+            // the gate of the address is closed; another address may be tried at once
             TransientFailure::NoConnection(_) => {
                 if is_held {
                     shared.release_readers(entry);
