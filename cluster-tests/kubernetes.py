@@ -52,13 +52,13 @@ def check(documents, known):
     ports = {port["name"]: port for port in container["ports"]}
     env = {one["name"]: one.get("value") for one in container["env"]}
 
-    # those who select, select the pods
+    # each selector selects the pods
     selectors = [(f"service {name}", service["selector"]) for name, service in services.items()]
     selectors += [("budget", budget["spec"]["selector"]["matchLabels"]), ("set", spec["selector"]["matchLabels"])]
     spreads = pod_spec["topologySpreadConstraints"]
     selectors += [("spread", spread["labelSelector"]["matchLabels"]) for spread in spreads]
-    for who, selector in selectors:
-        demand(selector and selector.items() <= labels.items(), f"{who} selects no pod of the set: {selector}")
+    for owner, selector in selectors:
+        demand(selector and selector.items() <= labels.items(), f"{owner} selects no pod of the set: {selector}")
     for name, service in services.items():
         for port in service["ports"]:
             to = ports.get(port["targetPort"], {})
@@ -67,7 +67,7 @@ def check(documents, known):
     # the nodes find each other
     peers = services[spec["serviceName"]]
     demand(peers.get("clusterIP") == "None", "the service of the peers is not headless")
-    demand(peers.get("publishNotReadyAddresses") is True, "the service of the peers leaves out those who join")
+    demand(peers.get("publishNotReadyAddresses") is True, "the service of the peers leaves out nodes that join")
     open_to_peers = {(port["port"], port["protocol"]) for port in peers["ports"]}
     demand(open_to_peers == {(8008, "TCP"), (8008, "UDP")}, f"peers need TCP and UDP: {open_to_peers}")
     demand(env["VWATCH_REPLICATE_WITH"] == f"http://{spec['serviceName']}:8008", "the nodes look elsewhere")

@@ -1,5 +1,5 @@
-//! From a write at a leader to a watcher: at the leader itself, and one, two and three followers down, in turns. And 10,000
-//! watchers of one name on a follower.
+//! From a write at a leader to a watcher: at the leader itself, and one, two and three followers down, in turns. And
+//! 10,000 watchers of one name on a follower.
 //!
 //! `cargo xtask bench fill`, best in a network of its own: `unshare -n bash -c 'ip link set lo up; …'`.
 
@@ -14,7 +14,7 @@ const WRITES: usize = 500;
 const WATCHERS: usize = 10_000;
 
 fn main() {
-    // a harness that only looks for tests
+    // a harness that only lists tests
     if std::env::args().any(|argument| argument == "--test" || argument == "--list") {
         return;
     }

@@ -17,7 +17,7 @@ fn resident_bytes() -> usize {
 }
 
 fn main() {
-    // run as a test, `cargo test --benches` only asks whether it starts
+    // run as a test, `cargo test --benches` only checks that it starts
     if std::env::args().any(|a| a == "--test" || a == "--list") {
         return;
     }

@@ -30,7 +30,7 @@ fn put(store: &mut Store<Waiter>, now: Stamp, name: &Name, version: &Version) ->
 }
 
 fn main() {
-    // run as a test, `cargo test --benches` only asks whether it starts
+    // run as a test, `cargo test --benches` only checks that it starts
     if std::env::args().any(|a| a == "--test" || a == "--list") {
         return;
     }
@@ -65,7 +65,8 @@ fn main() {
         jobs.add(Arc::new(job));
         let mut told = 0;
         while let Some(slice) = jobs.turn(started) {
-            // as an event loop does: one look at the record for the slice, each one's deadline, and all places given up together
+            // as an event loop does: one read of the record for the slice, the deadline of each reader, and all places
+            // freed together
             let record = store.get(&name).expect("a record");
             let mut left = Vec::with_capacity(64);
             for (ticket, waiter) in slice.waiters() {

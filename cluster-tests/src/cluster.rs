@@ -36,7 +36,7 @@ pub const NAME: &str = "nodes.test";
 /// The variable with which a node's clock is off from its start.
 pub const CLOCK: &str = "VWATCH_TEST_CLOCK_OFFSET";
 
-/// The variable with which a node says that it speaks other versions of the peer protocol than it implements.
+/// The variable with which a node announces other versions of the peer protocol than it implements.
 pub const PROTOCOL: &str = "VWATCH_TEST_PROTOCOL";
 
 /// How nodes find each other.
@@ -127,7 +127,7 @@ impl Plan {
 #[derive(Debug)]
 pub struct Cluster {
     places: Vec<Place>,
-    /// Proxies of addresses where a node is no more: nobody answers there.
+    /// Proxies of addresses that a node has left: no node answers there.
     retired: Vec<Proxy>,
     /// That of all proxies, so that one name can stand for all.
     port: u16,
@@ -416,8 +416,8 @@ impl Cluster {
         place.node = Some(Node::launch(place.proxy.client, place.proxy.server, &flags, &place.env));
     }
 
-    /// Starts a node on another address, as an orchestrator does; the name server, if there is one, knows at once. Where
-    /// it was nobody answers any more.
+    /// Starts a node on another address, as an orchestrator does; the name server, if there is one, knows at once. No
+    /// node answers at the old address.
     ///
     /// # Panics
     /// If there is no process for it.
@@ -481,7 +481,7 @@ impl Cluster {
         self.faults(i, &Faults { delay, ..Faults::default() });
     }
 
-    /// What goes wrong on the way to a node, whoever sends.
+    /// The faults on the way to a node, for all senders.
     pub fn faults(&self, i: usize, faults: &Faults) {
         self.places[i].proxy.udp.set(faults.clone());
         self.places[i].proxy.tcp.set(faults.clone());
@@ -525,7 +525,7 @@ impl Drop for Cluster {
     }
 }
 
-/// A connection that is made anew after an answer that ends it.
+/// A connection that is opened again after an answer that ends it.
 struct Kept {
     address: SocketAddr,
     open: Option<Connection>,
@@ -550,7 +550,7 @@ fn set(env: &mut Vec<(String, String)>, name: &str, text: &str) {
     env.push((name.to_owned(), text.to_owned()));
 }
 
-/// A loopback address that nobody else in this test, and hardly anybody else on this machine, uses.
+/// A loopback address that no other node of this test, and hardly any other program of this machine, uses.
 fn own_address() -> IpAddr {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     own_loopback(128, COUNT.fetch_add(1, Ordering::Relaxed)).into()

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::wait::{LIMIT, wait_for};
 
-/// What the server knows: all below `.test`, for whose other names it says that they do not exist.
+/// The names that the server knows, all below `.test`. It answers that all other names below `.test` do not exist.
 #[derive(Clone, Debug, Default)]
 pub struct Zone {
     hosts: Vec<(String, IpAddr)>,
@@ -62,7 +62,7 @@ impl NameServer {
             if server.run(zone) {
                 return server;
             }
-            // somebody took the port; the directory is made anew by the next one
+            // another program took the port; the next try makes the directory again
             drop(server);
             std::fs::create_dir_all(&dir).expect("a temporary directory");
         }
@@ -101,7 +101,7 @@ impl NameServer {
             let _ = writeln!(lines, "{ip} {name}");
         }
         std::fs::write(&hosts, lines).expect("a file");
-        // the TTL is long so that whoever keeps answers is caught
+        // the TTL is long so that a resolver that keeps answers fails the test
         let mut lines = format!(
             "port={}\nlisten-address=127.0.0.1\nbind-interfaces\nno-resolv\nno-hosts\naddn-hosts={}\n\
              local=/test/\nlocal-ttl=3600\nedns-packet-max=512\nno-ping\n",

@@ -17,11 +17,11 @@ pub const LIMIT: Duration = Duration::from_secs(120);
 /// The label of all that tests start, so that a machine can be searched for what a killed test left.
 const LABEL: &str = "vwatch-test";
 
-/// What the group's secret is: 64 bytes that are secret to nobody.
+/// The secret of the cluster: 64 bytes, which are public here.
 const SECRET: &str = "5bd1b4cbd8a0b0f8ae0f1c8ea2c6b3c15b0f4b5c35be5f2d7b9e2e6c20f0a7d4\n";
 
-/// Whether there is an engine, and what the image is built with. Where something is missing, it says so past the capture of
-/// the test runner: a test that did nothing must be seen.
+/// Whether there is an engine, and what the image is built with. Where something is missing, it says so past the
+/// capture of the test runner: a test that did nothing must be seen.
 #[must_use]
 pub fn engine(test: &str) -> bool {
     static INFO: OnceLock<Result<(), String>> = OnceLock::new();
@@ -42,8 +42,8 @@ pub fn engine(test: &str) -> bool {
     missing.is_none()
 }
 
-/// What this machine lacks to build the image, and how to get it. In CI nothing may be lacking, so that the build is tried
-/// and fails.
+/// What this machine lacks to build the image, and how to get it. In CI nothing may be lacking, so that the build is
+/// tried and fails.
 fn missing_for_image() -> Option<String> {
     if std::env::var_os("CI").is_some_and(|ci| ci == "true") {
         return None;
@@ -80,7 +80,7 @@ impl Image {
     #[track_caller]
     pub fn of_here() -> Arc<Self> {
         static CURRENT: Mutex<Weak<Image>> = Mutex::new(Weak::new());
-        // whoever comes while it is built waits for it
+        // other tests wait while it is built
         let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(image) = current.upgrade() {
             return image;

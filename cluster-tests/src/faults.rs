@@ -1,17 +1,17 @@
-//! Random faults on a cluster of processes, under a history of writers, readers that roam and watchers, which is judged.
+//! Random faults on a cluster of processes, with a checked history of writers, watchers, and readers that change nodes.
 //!
 //! | must hold | judged by |
 //! |---|---|
-//! | convergence | once all is well again, all nodes show the same of every name |
-//! | newest wins | what they show is not older than any write that a process took and lived to the end |
-//! | no lost wake | every watcher, wherever it has been parked since, comes to know what stands, long before its timeout |
-//! | never back in time | who shows `X-Last-Sync` is shown that or newer, at whichever node, or 409 or 503 |
+//! | convergence | after the faults, all nodes show the same of every name |
+//! | newest wins | no value is older than a write that was accepted by a process that lived to the end |
+//! | no lost wake | every watcher, wherever it is parked, gets the value that stands, long before its timeout |
+//! | never back in time | a reader that shows `X-Last-Sync` gets that state or a newer one at any node, or 409 or 503 |
 //! | what was acknowledged is visible | a read at the same process that starts after a 204 shows that write or a newer one |
-//! | nothing is made up | what is read was asked to be written, with that version and data |
+//! | nothing is made up | every value that is read was sent in a write, with that version and data |
 //! | deletes stay | nothing else stands at the end, also after a node has taken the set over from the others |
 //!
-//! One process, drawn by the seed, is never ended: the set lives as long as it does. A write that only a process knew that
-//! was then killed is gone; that is what "asynchronous" means.
+//! One process, drawn by the seed, is never ended: the set lives as long as it does. A write is lost if only one
+//! process had it, and that process was killed; that is what "asynchronous" means.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -31,7 +31,7 @@ const NAMES: usize = 12;
 const WRITERS: usize = 3;
 const READERS: usize = 3;
 const WATCHERS: usize = 2 * NAMES;
-/// Far longer than a run: whoever has to wait for it has lost a wake.
+/// Far longer than a run: a watcher that waits until then has lost a wake.
 const PARK: &str = "600s";
 /// Longer than a pause lasts is not waited for an answer that should come at once.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -159,7 +159,7 @@ struct Taken {
     stamp: u64,
 }
 
-/// A state that somebody was shown.
+/// A state that a reader has seen.
 #[derive(Debug)]
 struct Seen {
     name: usize,
@@ -394,7 +394,7 @@ fn read_on(world: &World, mut rng: fastrand::Rng) {
     }
 }
 
-/// Judges an answer to a reader who has seen a stamp, and takes it in. Says whether it is a state.
+/// Checks an answer to a reader that has seen a stamp, and records it. Returns the state, if it is one.
 fn take_in(
     world: &World,
     name: usize,
@@ -444,14 +444,14 @@ fn watch_on(world: &World, watcher: usize, mut rng: fastrand::Rng) {
             Known::Absence => get(&format!("n{name}?timeout={PARK}&version=")),
             Known::Version(version) => get(&format!("n{name}?timeout={PARK}&version={version}")),
         };
-        // who shows what it has seen waits until the node has that too: half of them do
+        // a watcher that shows its stamp waits until the node has that state too: half of the watchers do
         let request = match watcher < NAMES && shown > 0 {
             true => request.header("X-Last-Sync", shown.to_string()),
             false => request,
         };
         let asked = Instant::now();
         let answer = parked(world, place, &request);
-        // who does not show it may be told of older states elsewhere
+        // a watcher that does not show it may get older states at another node
         let mut least = if watcher < NAMES { shown } else { 0 };
         match take_in(world, name, &mut least, (i, place), asked, answer.as_ref()) {
             Some(now) => {
@@ -573,7 +573,7 @@ impl<'a> Storm<'a> {
         ask(self.cluster.addresses(node).0, &healthz).is_some_and(|answer| answer.status == 200)
     }
 
-    /// Ends faults whose time has come.
+    /// Ends faults at the end of their time.
     fn expire(&mut self, now: Instant) {
         let (over, active): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.active).into_iter().partition(|active| active.until <= now);
@@ -594,7 +594,7 @@ impl<'a> Storm<'a> {
         }
     }
 
-    /// Sets the proxies anew, for addresses may have changed.
+    /// Sets the proxies again, because addresses may have changed.
     fn apply(&self) {
         self.cluster.heal();
         for Active { kind, node, .. } in &self.active {
@@ -634,8 +634,8 @@ fn stands_at(cluster: &Cluster, name: usize) -> (Known, u64) {
     (known, answer.last_sync().unwrap_or(0))
 }
 
-/// Waits until all watchers know what stands. Who has seen what died with its process, stamped by a clock that was ahead,
-/// knows something newer than that, and shows it: it must be kept waiting, and shown nothing older.
+/// Waits until all watchers know the state that stands. A watcher may have seen a write that was lost with its process,
+/// with a stamp of a clock that was ahead. It shows that newer stamp: it must wait, and get no older state.
 fn all_know(cluster: &Cluster, world: &World) {
     let stands: Vec<_> = (0..NAMES).map(|name| stands_at(cluster, name)).collect();
     let ahead = |i: usize| i < NAMES && world.shown[i].load(Ordering::Acquire) > stands[i].1;
@@ -710,7 +710,7 @@ fn judge_what_was_seen(writes: &[Write], seen: &[Seen]) {
             assert!(read.stamp >= visible, "{visible:?} was acknowledged there before {read:?}");
         }
         let Some(version) = read.version.as_deref().filter(|version| *version != "last") else { continue };
-        let source = by_version.get(version).unwrap_or_else(|| panic!("nobody wrote {read:?}"));
+        let source = by_version.get(version).unwrap_or_else(|| panic!("no write has {read:?}"));
         assert!(source.name == read.name && source.issued < read.answered, "{source:?}, but {read:?}");
         if let Some(taken) = source.taken {
             assert_eq!(Some(taken.stamp), read.stamp, "not as it was written: {read:?}");

@@ -150,7 +150,7 @@ impl Response {
         self.header("X-Last-Sync").map(|v| v.parse().unwrap_or_else(|_| panic!("no number: {self:?}")))
     }
 
-    /// Whether the answer says that the connection ends with it.
+    /// Whether the connection ends with the answer.
     #[must_use]
     pub fn says_close(&self) -> bool {
         self.header("Connection").is_some_and(|v| v.eq_ignore_ascii_case("close"))
@@ -181,14 +181,14 @@ impl Connection {
     /// Connects.
     ///
     /// # Panics
-    /// If nobody listens.
+    /// If no program listens.
     #[must_use]
     #[track_caller]
     pub fn open(address: SocketAddr) -> Self {
         Self::try_open(address).unwrap_or_else(|e| panic!("no connection to {address}: {e}"))
     }
 
-    /// Connects, if somebody listens.
+    /// Connects, if a program listens.
     ///
     /// # Errors
     /// What the system says.
@@ -257,8 +257,8 @@ impl Connection {
     /// Reads the next answer, if there is one within `limit`. Interim answers (1xx) are skipped.
     ///
     /// # Errors
-    /// What the system says; [`ErrorKind::UnexpectedEof`] where the other side hung up, [`ErrorKind::InvalidData`] where
-    /// what came is not HTTP, [`ErrorKind::TimedOut`] after the limit.
+    /// What the system says; [`ErrorKind::UnexpectedEof`] where the other side hung up, [`ErrorKind::InvalidData`]
+    /// where what came is not HTTP, [`ErrorKind::TimedOut`] after the limit.
     pub fn try_answer(&mut self, limit: Duration) -> io::Result<Response> {
         let deadline = Instant::now() + limit;
         loop {

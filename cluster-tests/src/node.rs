@@ -16,7 +16,7 @@ use crate::http::{Connection, Request, Response};
 use crate::text;
 use crate::wait::{LIMIT, wait_for, wait_until};
 
-/// How often a start is tried again with other ports when somebody took ours.
+/// How often a start is repeated with other ports if another program took the ports.
 const STARTS: usize = 5;
 
 /// What the nodes of a group share.
@@ -171,7 +171,7 @@ impl Node {
     #[must_use]
     #[track_caller]
     pub fn group_not_ready(count: usize, flags: &[&str]) -> Vec<Self> {
-        // each has a loopback address to itself, so that nobody takes its ports meanwhile
+        // each has its own loopback address, so that no other program takes its ports meanwhile
         let addresses: Vec<_> = (0..count).map(|_| free_addresses()).collect();
         let servers: Vec<_> = addresses.iter().map(|(_, server)| server.to_string()).collect();
         let others = servers.join(",");
@@ -328,7 +328,7 @@ impl Node {
     /// How many watchers are parked now.
     ///
     /// # Panics
-    /// If the node does not say.
+    /// If the node does not report it.
     #[must_use]
     #[track_caller]
     pub fn parked(&self) -> usize {
@@ -338,7 +338,7 @@ impl Node {
     /// How many connections a port, `client` or `server`, has now.
     ///
     /// # Panics
-    /// If the node does not say.
+    /// If the node does not report it.
     #[must_use]
     #[track_caller]
     pub fn connections(&self, port: &str) -> usize {
@@ -422,7 +422,7 @@ impl Node {
     /// Whether the process still runs.
     ///
     /// # Panics
-    /// If the system does not say.
+    /// If the system does not return it.
     #[must_use]
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("our own child").is_none()
@@ -520,7 +520,7 @@ pub fn run_to_end(arguments: &[&str]) -> Finished {
     Finished { code: status.code(), stdout: node.stdout(), stderr: node.stderr() }
 }
 
-/// Two addresses on which nobody listens.
+/// Two addresses without a listener.
 ///
 /// Each call has a loopback address to itself (all of 127.0.0.0/8 is ours on Linux), so that neither another node nor
 /// the near end of another test's connection can take the ports between here and the start.
@@ -541,8 +541,8 @@ pub fn free_addresses() -> (SocketAddr, SocketAddr) {
     (a.local_addr().expect("bound"), b.local_addr().expect("bound"))
 }
 
-/// The loopback address number `count` of this process, from 127.`half`.0.0 on. Two processes rarely have the same one: it
-/// depends on the process id.
+/// The loopback address number `count` of this process, from 127.`half`.0.0 on. Two processes rarely have the same one:
+/// it depends on the process id.
 pub(crate) fn own_loopback(half: u8, count: u32) -> Ipv4Addr {
     let [.., high, low] = std::process::id().to_be_bytes();
     let [.., turn] = (count / 254).to_be_bytes();
@@ -597,8 +597,9 @@ fn ignores_signals() -> bool {
     [Signal::HUP, Signal::INT, Signal::TERM].iter().any(|signal| ignored >> (signal.as_raw() - 1) & 1 == 1)
 }
 
-/// Takes the variables of this test's package from a command that runs cargo. Build scripts of some crates (ring) run again
-/// when one of these changes: each build from a test, and then each one from outside, would build those crates again.
+/// Takes the variables of this test's package from a command that runs cargo. Build scripts of some crates (ring) run
+/// again when one of these changes: each build from a test, and then each one from outside, would build those crates
+/// again.
 pub fn forget_package(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
@@ -608,8 +609,8 @@ pub fn forget_package(command: &mut Command) {
     }
 }
 
-/// The binary, built once by each test program in the tests' own profile, as a user builds it: `cargo test` builds none, as
-/// it belongs to another package.
+/// The binary, built once by each test program in the tests' own profile, as a user builds it: `cargo test` builds
+/// none, as it belongs to another package.
 ///
 /// # Panics
 /// If it cannot be built.

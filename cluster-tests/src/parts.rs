@@ -1,5 +1,5 @@
-//! Programs of others that tests run: a registry, an S3 server. `.ci/run` installs them; where they are missing on a user's
-//! machine, their tests say so.
+//! Programs of others that tests run: a registry, an S3 server. `.ci/run` installs them; where they are missing on a
+//! user's machine, their tests say so.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use crate::http::Connection;
 use crate::wait::{LIMIT, wait_until};
 
-/// A program of somebody else, killed when dropped.
+/// A program that is no part of this project, killed when dropped.
 #[derive(Debug)]
 pub struct Part {
     child: Child,
@@ -34,10 +34,10 @@ pub fn find(program: &str, how_to_get_it: &str) -> Option<PathBuf> {
 }
 
 impl Part {
-    /// Starts a program, and waits until somebody listens at an address.
+    /// Starts a program, and waits until it listens at an address.
     ///
     /// # Panics
-    /// If nobody does.
+    /// If it does not.
     #[must_use]
     #[track_caller]
     pub fn start(mut command: Command, address: SocketAddr) -> Self {

@@ -1,8 +1,8 @@
 //! Faults on the way to a node: proxies for UDP and TCP in user space, whose faults can be counted, so that a test can
 //! show that they happened.
 //!
-//! A node behind a [`UdpProxy`] or [`TcpProxy`] advertises the proxy's address; whoever sends there is told apart by the
-//! address that it sends from, so that each pair, and each direction, can have faults of its own.
+//! A node behind a [`UdpProxy`] or [`TcpProxy`] advertises the address of the proxy. The proxy distinguishes senders by
+//! their addresses, so that each pair, and each direction, can have its own faults.
 
 mod tcp;
 mod udp;
@@ -69,7 +69,7 @@ impl Counts {
 #[derive(Debug, Default)]
 struct Plan {
     all: Faults,
-    /// Of those who send from an address, instead of `all`.
+    /// For senders at an address, instead of `all`.
     by_source: Vec<(IpAddr, Faults)>,
 }
 

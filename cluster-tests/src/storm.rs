@@ -1,5 +1,5 @@
-//! Clients that behave badly, for as long as is asked: they hang up while they are woken, never read, and come back all at
-//! once. Those that behave well must be told of every write, and nothing may be left behind.
+//! Clients that behave badly, for as long as is asked: they hang up while they are woken, never read, and come back all
+//! at once. Those that behave well must be told of every write, and nothing may be left behind.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -58,7 +58,7 @@ pub fn run(clients: usize, time: Duration, mut progress: impl FnMut(&Report)) ->
     while started.elapsed() < time || report.cycles <= WARM_UP {
         cycle(&node, clients, &mut random, &mut report);
         report.cycles += 1;
-        wait_until("nobody parked", LIMIT, || node.parked() == 0);
+        wait_until("no parked reader", LIMIT, || node.parked() == 0);
         wait_until("no connection left", LIMIT, || node.connections("client") == 0);
         report.samples.push((resident_kb(node.pid()), descriptors(node.pid())));
         progress(&report);
@@ -74,8 +74,8 @@ pub fn run(clients: usize, time: Duration, mut progress: impl FnMut(&Report)) ->
     report
 }
 
-/// All connect and park; they are woken while a third of them hangs up; the rest parks again and is woken again; and all
-/// go at once.
+/// All connect and park; they are woken while a third of them hangs up; the rest parks again and is woken again; and
+/// all go at once.
 fn cycle(node: &Node, clients: usize, random: &mut Rng, report: &mut Report) {
     let base = report.cycles * 2;
     write_all(node, base);
@@ -120,7 +120,7 @@ fn cycle(node: &Node, clients: usize, random: &mut Rng, report: &mut Report) {
         hear(connection, base + 2);
         report.woken += 1;
     }
-    // all at once, with those who took nothing
+    // all at once, with those that took nothing
     drop((stalled, watchers));
 }
 

@@ -142,14 +142,14 @@ impl Upstream {
         self.address
     }
 
-    /// What it was asked so far, but for `/readyz`.
+    /// The requests so far, without those to `/readyz`.
     #[must_use]
     pub fn asked(&self) -> Vec<Asked> {
         let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         asked.iter().filter(|asked| asked.path() != "/readyz").cloned().collect()
     }
 
-    /// How often it was asked for `/readyz`.
+    /// The number of requests to `/readyz`.
     #[must_use]
     pub fn asked_if_ready(&self) -> usize {
         let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);

@@ -112,7 +112,7 @@ fn names_are_searched_as_in_kubernetes() {
     // the commands ask the C library of the binary, and not what discovery asks
     let asked = |url: &str| group.nodes()[1].vwatch(&["health", "--url", url]);
     assert!(asked("http://node:8008").is_some());
-    assert!(asked("http://nobody:8008").is_none());
+    assert!(asked("http://unknown:8008").is_none());
     assert_eq!(group.shrink(0), [0, 0]);
 }
 

@@ -25,8 +25,8 @@ static ALONE: Mutex<()> = Mutex::new(());
 
 const COUNTS: [u64; 5] = [1 << 10, 1 << 20, (4 << 20) - 1, 1 << 32, u64::MAX];
 
-/// How many bytes something allocates. The test runner allocates too, when another test ends: the least of some times is
-/// what it is.
+/// How many bytes something allocates. The test runner allocates too, when another test ends: the least of some times
+/// is what it is.
 fn allocated(mut something: impl FnMut()) -> usize {
     let mut once = || {
         let region = Region::new(ALLOCATOR);
@@ -54,7 +54,7 @@ fn large(mut bytes: Vec<u8>, count: u64) -> Vec<u8> {
 #[test]
 fn what_is_claimed_and_not_there_allocates_nothing() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    // one record, a value whose name is said to have so many bytes
+    // one record, a value with so many bytes of name, by its length field
     let name = |count| {
         let mut bytes = push();
         bytes.extend([1, 0]);
@@ -108,7 +108,8 @@ fn said() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     (requests, responses)
 }
 
-/// Wherever a length may stand in what nodes say, and however large it is made: no more is allocated than what is there.
+/// Wherever a length may stand in what nodes say, and however large it is made: no more is allocated than what is
+/// there.
 #[test]
 fn no_length_anywhere_allocates_more_than_what_is_there() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);

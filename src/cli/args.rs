@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_one_line_that_says_what_to_do() {
+    fn a_mistake_is_one_line_with_advice() {
         for (line, said) in [
             (
                 "--listen-clinet :80",

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_node_of_this_environment_is_asked() {
+    fn the_node_of_this_environment_is_checked() {
         let asked = |typed: Option<&str>, set: &[(&str, &str)]| {
             let typed = typed.map(str::to_owned);
             let of_env =
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_well_says_why() {
+    async fn an_unhealthy_node_is_reported_with_the_reason() {
         let fake = Fake::start(vec![answer("503 Service Unavailable", &[], "joining: a: b\n")]);
         assert_eq!(ask(&args(&[]), fake.url()).await, Err(Failure::Failed("joining: a: b".to_owned())));
         let fake = Fake::start(vec![answer("404 Not Found", &[], "")]);

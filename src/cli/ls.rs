@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_limit_above_a_page_is_asked_for_in_pages() {
+    async fn a_limit_above_a_page_is_requested_in_pages() {
         let fake = Fake::start(vec![page(&["a"], Some("?limit=1000&after=a")), page(&["b"], None)]);
         assert_eq!(listed(&fake, "--limit 10001").await.unwrap(), "a\nb\n");
         assert!(fake.seen()[0].starts_with("GET /v1/versions?prefix=&limit=1000&keys-only "));

@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn silent_nodes_are_asked_at_the_same_time() {
+    async fn silent_nodes_get_requests_at_the_same_time() {
         let silent: Vec<_> = (0..8).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let urls = silent.iter().map(|port| Url::parse(&port.local_addr().unwrap().to_string()).unwrap());
         let began = Instant::now();

@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn writes_with_what_was_said() {
+    async fn writes_with_the_given_version_and_stamp() {
         for (line, target) in [
             ("n", "/v1/versions/n"),
             ("--version a&b n", "/v1/versions/n?version=a%26b"),
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_lost_write_tells_the_winner() {
+    async fn a_lost_write_has_the_winning_version() {
         let fake = Fake::start(vec![answer("409 Conflict", &[("ETag", "\"w\"")], "")]);
         let answer = fake.client().send(&request(&args("n"), Vec::new())).await.unwrap();
         let failure = answer.or_refusal("n").unwrap_err();

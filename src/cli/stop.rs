@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupt_tells_all_its_clones() {
+    fn an_interrupt_reaches_all_clones() {
         let interrupt = Interrupt::default();
         let clone = interrupt.clone();
         assert_eq!(clone.check(), Ok(()));

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_is_heard_though_writing_failed() {
+    async fn an_answer_is_read_though_writing_failed() {
         let answer = b"HTTP/1.1 413 Payload Too Large\r\nContent-Length: 3\r\n\r\nwhy";
         let closed = Closed { answer, is_written: false, is_closed: false, reader: None };
         let io = TokioIo::new(HearsOut::new(closed));

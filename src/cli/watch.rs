@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_given_version_is_not_told() {
+    async fn a_given_version_is_not_reported() {
         let fake = Fake::start(vec![value("a", "1", "x"), value("b", "2", "y")]);
         assert_eq!(watched(&fake, "--version a -n 1 n").await.unwrap(), "b\ty\n");
         assert_eq!(first_lines(&fake)[0], "GET /v1/versions/n?version=a&timeout=30s");

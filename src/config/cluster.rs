@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_value_says_so_and_a_secret_never_shows() {
+    fn a_bad_value_is_reported_and_a_secret_never_shows() {
         for (flag, text, line) in [
             (
                 "cluster-id",

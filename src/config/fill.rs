@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mistake_is_one_line_that_says_what_to_do() {
+    fn each_mistake_is_one_line_with_advice() {
         for (flag, text, part) in [
             ("fill-from", "", "it is empty"),
             ("fill-from", "registry:5000", "no http:// or https:// in front"),

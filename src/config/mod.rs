@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_value_says_what_is_wrong_what_was_got_and_what_to_do() {
+    fn a_bad_value_is_reported_with_the_value_and_advice() {
         for (flag, text, line) in [
             (
                 "block-for",

@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_in_use_says_what_to_do() {
+    fn a_port_in_use_has_an_error_with_advice() {
         let first = listen("127.0.0.1:0", "--listen-client").unwrap();
         let taken = first.local_addr().unwrap().to_string();
         let error = listen(&taken, "--listen-client").unwrap_err().to_string();
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_address_says_so() {
+    fn a_bad_address_has_an_error_with_the_form() {
         for bad in ["nonsense", "127.0.0.1", "127.0.0.1:99999", ":x", "256.1.1.1:80", ""] {
             let error = listen(bad, "--listen-server").unwrap_err().to_string();
             assert!(error.contains("host:port") && !error.contains('\n'), "{error}");

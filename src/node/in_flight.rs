@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_looks_again_before_it_says_that_it_is_full() {
+    fn a_port_sweeps_before_it_is_full() {
         let account = Account::new(port(|again| if again { 0 } else { MOST }));
         assert!(account.hold_value(&value(1), Bytes::new()).is_ok());
         let account = Account::new(port(|_| MOST));

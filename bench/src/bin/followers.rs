@@ -1,7 +1,9 @@
-//! Followers behind one leader: very many watchers of one name, parked at all of them, are woken by one PUT at the leader.
+//! Followers behind one leader: very many watchers of one name, parked at all of them, are woken by one PUT at the
+//! leader.
 //!
-//! `followers [WATCHERS-EACH [FOLLOWERS [WRITES]]]`, 18000, 5 and 6 unless told; the first write is not counted. The watchers of
-//! each follower are a process of their own, since one may have only so many files open. Exits with a panic if one is lost.
+//! `followers [WATCHERS-EACH [FOLLOWERS [WRITES]]]`, 18000, 5 and 6 unless told; the first write is not counted. The
+//! watchers of each follower are a process of their own, since one may have only so many files open. Exits with a panic
+//! if one is lost.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -32,7 +34,7 @@ fn main() {
     lead(number(0, 18_000), number(1, 5), number(2, 6));
 }
 
-/// The clock that all processes of a machine share, which nobody sets.
+/// The clock that all processes of a machine share, and that is never set.
 fn now_us() -> i64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec * 1_000_000 + now.tv_nsec / 1000
@@ -92,7 +94,7 @@ impl Crowd {
     fn woken(&mut self) -> i64 {
         let mut line = String::new();
         self.says.read_line(&mut line).expect("a line");
-        line.trim().parse().expect("a watcher was lost: its process says why above")
+        line.trim().parse().expect("a watcher was lost: the lines of its process have the reason")
     }
 }
 
@@ -103,7 +105,7 @@ impl Drop for Crowd {
     }
 }
 
-/// Parks, waits for all to be woken and says when they were, for each write.
+/// Parks, waits until all are woken, and prints the time, for each write.
 fn be_crowd(follower: SocketAddr, count: usize, writes: usize) {
     let open = |_| {
         let stream = TcpStream::connect(follower).expect("a connection");

@@ -1,7 +1,7 @@
 //! Clients that behave badly for an hour: nothing may be lost, and nothing left behind.
 //!
 //! `storm [--minutes 60] [--clients 10000]`. Prints memory and descriptors of the node behind each cycle; exits with a
-//! panic that says what went wrong.
+//! panic with the fault.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
-//! Frames and heads of datagrams: what nobody sealed never opens, and what is a head is written as the same again.
+//! Frames and heads of datagrams: bytes without a seal never open, and a head that was read is written as the same
+//! bytes.
 #![no_main]
 
 use std::sync::LazyLock;

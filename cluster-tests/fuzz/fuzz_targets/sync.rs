@@ -1,5 +1,5 @@
-//! Both sides of a sync and the push, when what arrives was changed on its way by somebody who may speak: whatever it is,
-//! nobody panics, a round ends, and nobody but ourselves speaks for our own writes.
+//! Both sides of a sync and the push, with messages that a sender with the secret has changed on their way. Whatever
+//! the change is, no node panics, a round ends, and no other node acknowledges writes for this one.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -11,7 +11,7 @@ use super::{Control, Counts, Faults, Way};
 
 const GLANCE: Duration = Duration::from_millis(10);
 
-/// Passes connections on to a node. A cut makes both sides hang: nobody is told. Ends when dropped.
+/// Passes connections on to a node. A cut makes both sides hang without any signal. Ends when dropped.
 #[derive(Debug)]
 pub struct TcpProxy {
     address: SocketAddr,
@@ -52,12 +52,12 @@ impl TcpProxy {
         self.address
     }
 
-    /// For all who connect through it, from now on, open connections too.
+    /// Sets the faults of all connections from now on, also of open ones.
     pub fn set(&self, faults: Faults) {
         self.control.set_all(faults);
     }
 
-    /// For those who connect from an address, from now on, open connections too.
+    /// Sets the faults of connections from an address from now on, also of open ones.
     pub fn set_for(&self, source: IpAddr, faults: Faults) {
         self.control.set(source, faults);
     }

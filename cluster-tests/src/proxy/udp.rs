@@ -34,7 +34,7 @@ impl UdpProxy {
         Self::on(UdpSocket::bind((ip, 0)).expect("a port"), node)
     }
 
-    /// A proxy on a socket that is bound already: for whom the address must be known before the node is there.
+    /// A proxy on a bound socket, for tests that need its address before the node starts.
     ///
     /// # Panics
     /// If the socket is broken.
@@ -55,12 +55,12 @@ impl UdpProxy {
         self.address
     }
 
-    /// For all who send through it, from now on.
+    /// Sets the faults of all senders from now on.
     pub fn set(&self, faults: Faults) {
         self.control.set_all(faults);
     }
 
-    /// For those who send from an address, from now on.
+    /// Sets the faults of senders at an address from now on.
     pub fn set_for(&self, source: IpAddr, faults: Faults) {
         self.control.set(source, faults);
     }
@@ -130,7 +130,7 @@ impl Passing {
     ) {
         let Fate::Passes { times, after } = self.control.fate(source, way) else { return };
         let datagram = datagram.to_vec();
-        // that nobody listens is a fault like others
+        // a port without a listener is a fault like others
         let send = move || (0..times).for_each(|_| drop(send(&datagram)));
         if after.is_zero() {
             send();

@@ -1,4 +1,4 @@
-//! `vwatch bench`: that it measures what is there, hides no stall, leaves nothing behind, and says what it cannot do.
+//! `vwatch bench`: its figures are right, it hides no stall, leaves nothing behind, and reports what it cannot do.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -65,7 +65,7 @@ fn watchers_are_parked_woken_and_counted() {
     is_clean(&node);
 }
 
-/// Who is told of their timeout parks again, and is still woken by the write.
+/// A watcher that times out parks again, and the write still wakes it.
 #[test]
 fn watchers_whose_time_is_up_ask_again() {
     let node = Node::start();
@@ -75,7 +75,7 @@ fn watchers_whose_time_is_up_ask_again() {
     assert_eq!((number(&figures, "woken"), number(&figures, "early")), (20.0, 0.0), "{figures}");
 }
 
-/// The writer's node does not count who is parked at another one, and what is written comes there a while later.
+/// The writer's node does not count readers that are parked at another node, where a write arrives later.
 #[test]
 fn watchers_may_be_at_another_node() {
     let cluster = Cluster::of(2).flag("--jitter-per-watch", "0s").start();
@@ -121,8 +121,8 @@ fn writes_and_reads_come_at_their_rate() {
     }
 }
 
-/// Between two requests of one connection there is more time than nodes keep silent ones: that is no loss, not even where
-/// a request is due when the connection is closed.
+/// Between two requests of one connection there is more time than nodes keep silent ones: that is no loss, not even
+/// where a request is due when the connection is closed.
 #[test]
 fn requests_may_be_far_apart() {
     let node = Node::with(&["--idle-timeout", "1s"]);
@@ -145,7 +145,7 @@ fn requests_may_be_far_apart() {
 
 /// A node that closes whatever is opened is not connected to again and again.
 #[test]
-fn who_hangs_up_at_once_is_given_up() {
+fn a_server_that_disconnects_at_once_ends_the_bench() {
     let broken = Broken::start(u32::MAX, u32::MAX);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("its address").to_string();
@@ -185,7 +185,7 @@ fn a_stall_is_not_hidden() {
     assert!(number(&figures, "behind_ms") < 1000.0, "that was the node, not the bench: {figures}");
 }
 
-/// A bench that does nothing for a second was the one that did nothing, and says so.
+/// A bench that stands still for a second reports that the bench itself stood still.
 #[test]
 fn a_stall_of_the_bench_is_its_own() {
     let node = Node::start();
@@ -226,7 +226,7 @@ struct Broken {
     address: String,
     version: AtomicU32,
     deleted: AtomicU32,
-    /// Reads by those who know this version or a newer one are refused.
+    /// Reads with this version or a newer one are rejected.
     refuses_reads: u32,
     /// So is a write of this version.
     refuses_write: u32,
@@ -342,7 +342,7 @@ fn answered(node: &Node) -> f64 {
 }
 
 #[test]
-fn a_refusal_is_told() {
+fn a_refusal_is_printed() {
     let node = Node::with(&["--max-watchers", "5"]);
     let finished = bench(&node, "watch --watchers 6 --writes 1");
     assert_eq!(finished.code, Some(1), "{finished:?}");
@@ -374,9 +374,10 @@ fn what_cannot_be_measured_is_one_line() {
         assert!(last.starts_with("vwatch: ") && last.contains(said), "{arguments}: {last}");
         assert!(finished.stdout.is_empty(), "{arguments}: {finished:?}");
     }
-    let nobody = run_to_end(&["bench", "get", "--client-url", "127.0.0.1:1", "--server-url", "127.0.0.1:1"]);
-    assert_eq!(nobody.code, Some(1));
-    assert!(nobody.stderr.contains("cannot reach http://127.0.0.1:1"), "{nobody:?}");
+    let unreachable =
+        run_to_end(&["bench", "get", "--client-url", "127.0.0.1:1", "--server-url", "127.0.0.1:1"]);
+    assert_eq!(unreachable.code, Some(1));
+    assert!(unreachable.stderr.contains("cannot reach http://127.0.0.1:1"), "{unreachable:?}");
     let nothing = run_to_end(&["bench"]);
     assert_eq!(nothing.code, Some(2), "{nothing:?}");
     let several = run_to_end(&["bench", "get", "--client-url", "127.0.0.1:1,127.0.0.1:2"]);

@@ -56,7 +56,7 @@ fn a_signal_ends_a_watch_and_all_that_its_command_started() {
 }
 
 #[test]
-fn a_command_that_does_not_hear_is_killed() {
+fn a_command_that_ignores_signals_is_killed() {
     let node = Node::start();
     node.put("n", "3456").expect(204);
     let url = client_url(&node);
@@ -307,7 +307,7 @@ fn a_node_that_stands_still_costs_no_command_its_time() {
 }
 
 #[test]
-fn a_write_without_an_answer_says_that_it_may_have_been_done() {
+fn a_write_without_an_answer_is_reported_as_in_doubt() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("its address"));
     thread::spawn(move || {

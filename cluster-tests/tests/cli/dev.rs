@@ -21,7 +21,7 @@ fn all_closed(servers: &[SocketAddr]) -> bool {
 }
 
 #[test]
-fn a_cluster_in_one_command_and_what_it_says_to_paste() {
+fn a_cluster_in_one_command_and_the_commands_that_it_prints() {
     let mut dev = Dev::start(3);
     let servers = dev.servers.clone();
     assert!(dev.process.stderr().contains("wait 5 s"), "{}", dev.process.stderr());

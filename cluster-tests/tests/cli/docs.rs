@@ -1,5 +1,5 @@
-//! The documentation against the program: reference tables, the watchers of the client guide, links, and the form of the
-//! text. So none of them can drift.
+//! The documentation against the program: reference tables, the watchers of the client guide, links, and the form of
+//! the text. So none of them can drift.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{read_dir, read_to_string};
@@ -454,7 +454,7 @@ fn each_page_can_be_reached_from_the_readme() {
     assert!(lost.is_empty(), "no link leads to {lost:?}");
 }
 
-/// Words that an engineer whose first language is another one has to decode. See CONTRIBUTING.md.
+/// Words that are hard to read for engineers with another first language. See CONTRIBUTING.md.
 const HARD_WORDS: [&str; 10] =
     ["who", "whom", "whoever", "whomever", "nobody", "somebody", "anybody", "anew", "how-manyeth", "thereof"];
 

@@ -207,7 +207,7 @@ fn a_cluster_is_sealed_or_on_loopback_and_no_mistake_shows_a_secret() {
 }
 
 #[test]
-fn a_variable_with_a_typo_is_told() {
+fn a_variable_with_a_typo_is_reported() {
     // the bad flag ends it before it is a node
     let env =
         [("VWATCH_BLOKC_FOR", "1s"), ("VWATCH_CLIENT_URL", "http://x"), ("VWATCH_SERVICE_HOST", "10.0.0.1")];
@@ -222,7 +222,7 @@ fn a_variable_with_a_typo_is_told() {
 
 #[test]
 fn an_empty_variable_counts_as_unset() {
-    // whoever is asked at the defaults, nobody complains about the variable
+    // whatever answers at the defaults, there is no complaint about the variable
     let ended =
         run(&["get", "--server-url", "x", "n"], &[("VWATCH_CLIENT_URL", ""), ("VWATCH_BLOCK_FOR", "")]);
     assert!(!ended.err.contains("bad VWATCH"), "{}", ended.err);
@@ -287,19 +287,19 @@ fn exit_codes_of_the_client_commands() {
         run(&["put", "n", "v"], &[("VWATCH_SERVER_URL", &url)]).with_one_line(code);
         run(&["del", "n"], &[("VWATCH_SERVER_URL", &url)]).with_one_line(code);
     }
-    let nobody = "127.0.0.1:1";
-    let line = run(&["get", "n"], &[("VWATCH_CLIENT_URL", nobody)]).with_one_line(1);
+    let unused = "127.0.0.1:1";
+    let line = run(&["get", "n"], &[("VWATCH_CLIENT_URL", unused)]).with_one_line(1);
     assert!(line.contains("connection refused: is a node running there?"), "{line}");
 
     let url = node_that_answers(VALUE);
-    let both = format!("{nobody},{url}");
+    let both = format!("{unused},{url}");
     let ended = run(&["get", "-v", "-client-url", &both, "n"], &[]);
     assert_eq!((ended.code, ended.out.as_str()), (Some(0), "3456"));
     assert!(ended.err.starts_with("version: v1\nlast-sync: 7 ("), "{}", ended.err);
 }
 
 #[test]
-fn nobody_reading_the_output_is_no_failure() {
+fn output_without_a_reader_is_no_failure() {
     let url = node_that_answers(VALUE);
     for args in [&["--help"][..], &["get", "--client-url", &url, "n"], &["watch", "--client-url", &url, "n"]]
     {
@@ -345,7 +345,7 @@ fn output_that_cannot_be_written_is_a_failure() {
 
 #[test]
 fn no_command_goes_to_a_node_that_was_not_named() {
-    let nobody = "http://127.0.0.1:1";
+    let unused = "http://127.0.0.1:1";
     let writes = [
         &["put", "n", "v"][..],
         &["del", "n"],
@@ -355,29 +355,29 @@ fn no_command_goes_to_a_node_that_was_not_named() {
         &["bench", "get"],
     ];
     for args in writes {
-        let line = run(args, &[("VWATCH_CLIENT_URL", nobody)]).with_one_line(2);
+        let line = run(args, &[("VWATCH_CLIENT_URL", unused)]).with_one_line(2);
         assert!(
             line.starts_with("vwatch: no server URL: VWATCH_CLIENT_URL gives the client port, "),
             "{line}"
         );
-        let typed = [args, &["--client-url", nobody]].concat();
+        let typed = [args, &["--client-url", unused]].concat();
         let line = run(&typed, &[]).with_one_line(2);
         assert!(line.starts_with("vwatch: no server URL: --client-url gives the client port, "), "{line}");
     }
     for args in &writes[..4] {
         // what is typed names another node than the environment does
-        let typed = [args, &["--client-url", nobody][..]].concat();
+        let typed = [args, &["--client-url", unused][..]].concat();
         let line = run(&typed, &[("VWATCH_SERVER_URL", "http://127.0.0.1:2")]).with_one_line(2);
         assert!(line.starts_with("vwatch: no server URL: --client-url gives the client port, "), "{line}");
     }
     for args in [&["get", "n"][..], &["ls"], &["watch", "n"]] {
-        let line = run(args, &[("VWATCH_SERVER_URL", nobody)]).with_one_line(1);
+        let line = run(args, &[("VWATCH_SERVER_URL", unused)]).with_one_line(1);
         assert!(line.starts_with("vwatch: no client URL: only VWATCH_SERVER_URL is given, and "), "{line}");
-        let typed = [args, &["--server-url", nobody]].concat();
+        let typed = [args, &["--server-url", unused]].concat();
         let line = run(&typed, &[("VWATCH_CLIENT_URL", "http://127.0.0.1:2")]).with_one_line(1);
         assert!(line.starts_with("vwatch: no client URL: only --server-url is given, and "), "{line}");
     }
-    let line = run(&["health"], &[("VWATCH_SERVER_URL", nobody)]).with_one_line(1);
+    let line = run(&["health"], &[("VWATCH_SERVER_URL", unused)]).with_one_line(1);
     assert!(line.contains("cannot reach http://127.0.0.1:1: "), "{line}");
 }
 
@@ -419,7 +419,7 @@ fn text_of_others_is_escaped() {
         let without_tab = watch.out.replace('\t', " ");
         assert!(watch.code == Some(0) && is_safe(&without_tab) && watch.out.contains("9b"), "{}", watch.out);
     }
-    // data is what it is, for whoever reads it from a pipe
+    // a pipe gets the data unchanged
     let get = run(&["get", "-v", "--client-url", &hostile, "n"], &[]);
     assert_eq!((get.out.as_str(), is_safe(&get.err)), ("\u{1b}[2J\n", true), "{}", get.err);
     let page = node_that_answers(

@@ -6,7 +6,7 @@ use cluster_tests::wait::{LIMIT, wait_for, wait_until};
 use super::program::{command, run, text};
 
 #[test]
-fn members_says_what_is_wrong_and_fails() {
+fn members_prints_the_fault_and_fails() {
     let mut nodes = Node::group(2, &[]);
     let server = nodes[0].server_addr().to_string();
     let ask = || run(&["members", "--server-url", &server]);

@@ -1,4 +1,4 @@
-//! README.md's walk-through, run from README.md's own text: what it says is printed is what is printed.
+//! The walk-through of README.md, run from its own text: the program prints what the README shows.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -82,7 +82,7 @@ fn digest(server: SocketAddr) -> serde_json::Value {
 }
 
 #[test]
-fn the_walk_through_prints_what_it_says() {
+fn the_walk_through_prints_what_the_readme_shows() {
     if Command::new("curl").arg("--version").output().is_err() {
         eprintln!("skipped: the walk-through needs curl, which is not on this machine");
         assert!(std::env::var_os("CI").is_none(), "CI has curl");
@@ -92,8 +92,8 @@ fn the_walk_through_prints_what_it_says() {
     let readme = std::fs::read_to_string(root.join("README.md")).expect("README.md");
     let mut steps = steps(&readme);
 
-    // The first command starts the cluster of this test, on ports of its own, so that it disturbs nobody; the last one runs
-    // this test.
+    // The first command starts the cluster of this test, on ports of its own, so that it disturbs no other test; the
+    // last one runs this test.
     let first = steps.remove(0);
     assert_eq!(first.command, "cargo run --release -- dev");
     assert_eq!(steps.pop().expect("more than one").command, "cargo test --workspace");

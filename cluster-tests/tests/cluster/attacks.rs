@@ -1,4 +1,5 @@
-//! Datagrams of whoever reaches the gossip port and has no secret: nothing happens, nothing is answered, all are counted.
+//! Datagrams of a sender without the secret at the gossip port: they have no effect and get no answer, and all are
+//! counted.
 //!
 //! `VWATCH_ATTACKS=1000000 cargo test --release -p cluster-tests --test cluster attacks` is the long run.
 
@@ -21,7 +22,7 @@ fn attacks() -> u64 {
     std::env::var("VWATCH_ATTACKS").ok().and_then(|text| text.parse().ok()).unwrap_or(40_000)
 }
 
-/// Whoever attacks: sends as fast as the victim takes it in, so that none is lost on the way and each can be counted.
+/// The attacker: sends as fast as the victim receives, so that no datagram is lost on the way and each can be counted.
 struct Attacker {
     socket: UdpSocket,
     victim: SocketAddr,
@@ -58,7 +59,8 @@ impl Attacker {
     }
 }
 
-/// Genuine datagrams of a member, as somebody on the way could write them down: it gossips to an address where we are.
+/// Genuine datagrams of a member, as an attacker on the way could record them: the member gossips to the address of the
+/// attacker.
 async fn overhear(member: &Member, count: usize) -> Vec<Vec<u8>> {
     let spy = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
     let before = member.found.borrow().clone();
@@ -93,7 +95,7 @@ async fn nothing_that_is_sent_without_the_secret_does_anything() {
     assert_eq!(stats.all_dropped(), 0);
     let mut attacker = Attacker::of(victim);
 
-    // overheard and sent on to somebody else: each is taken once, as what it is, word of a member
+    // recorded and sent to another node: each is accepted once, as a genuine datagram of a member
     for datagram in &genuine {
         attacker.socket.send_to(datagram, attacker.victim).expect("loopback takes it");
     }
@@ -123,11 +125,11 @@ async fn nothing_that_is_sent_without_the_secret_does_anything() {
         assert!(stats.dropped(why) > attacks() / 1000, "{why:?}: {stats:?}");
     }
     let after = Arc::clone(&*victim.view.borrow());
-    assert_eq!((&before.live, &before.dead), (&after.live, &after.dead), "nobody came, went or changed");
+    assert_eq!((&before.live, &before.dead), (&after.live, &after.dead), "no member came, went or changed");
     assert!(after.conflicts.is_empty() && after.unreadable.is_empty());
     println!("{} datagrams: {stats:?}", attacks());
 
-    // it still hears its members; what it says in answer to genuine datagrams goes to whoever passed them on, sealed
+    // it still receives gossip of its members; answers to genuine datagrams go, sealed, to the attacker that sent them
     members[1].publish(|summary| summary.vector = 77);
     members[0].wait("news", |view| view.live.iter().any(|m| m.info.summary.vector == 77)).await;
 }
@@ -146,7 +148,7 @@ async fn the_same_datagram_is_taken_once_and_others_are_never_answered() {
     attacker.settle(stats).await;
     pause(Duration::from_millis(50)).await;
     assert!(!attacker.was_answered());
-    // the first one is genuine, whoever brings it; it is answered to where it came from, once
+    // the first one is genuine, whatever its sender; the node answers it once, to the address of the sender
     let before = stats.all_dropped();
     for _ in 0..100 {
         let _ = attacker.socket.send_to(&genuine, attacker.victim).expect("loopback takes it");
@@ -179,7 +181,7 @@ mod plain {
         [&45_139_u16.to_le_bytes()[..], &[0, kind], body].concat()
     }
 
-    /// A SYN whose digest lists many nodes that nobody has, too different to be compressed.
+    /// A SYN with a digest of many nodes that do not exist, too different to be compressed.
     pub(super) fn syn_of_many(cluster: &str) -> Vec<u8> {
         const COUNT: u16 = 900;
         let mut body = COUNT.to_le_bytes().to_vec();
@@ -193,7 +195,7 @@ mod plain {
         message(0, &body)
     }
 
-    /// An ACK that nobody asked for, which sets a key of a node.
+    /// An ACK without a request, which sets a key of a node.
     pub(super) fn ack(node: &[u8], key: &str, value: &str) -> Vec<u8> {
         let mut operations = vec![0];
         operations.extend(node);

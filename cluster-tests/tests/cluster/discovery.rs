@@ -48,7 +48,7 @@ async fn a_changed_answer_is_followed_whatever_its_ttl() {
     wait_for_addresses(&mut found, &["10.0.0.1:9", "10.0.0.2:9", "[fd00::1]:9"]).await;
     server.serve(&zone.clone().host("nodes.test", &["10.0.0.3"]));
     wait_for_addresses(&mut found, &["10.0.0.3:9"]).await;
-    // the name is still there, and nobody behind it: an answer
+    // the name still exists, without an address: that is an answer
     server.serve(&zone.clone().host("other.test", &["10.0.0.3"]));
     let last = wait_for_addresses(&mut found, &[]).await;
     assert_eq!(last.unanswered(), 0);
@@ -58,18 +58,18 @@ async fn a_changed_answer_is_followed_whatever_its_ttl() {
 #[tokio::test]
 async fn a_name_that_never_existed_is_an_answer_and_no_server_is_none() {
     let mut server = NameServer::start(&Zone::default());
-    let (_discovery, mut found) = start("nobody.test", &server);
+    let (_discovery, mut found) = start("no-address.test", &server);
     let last = wait(&mut found, "an answer", |found| found.unanswered() == 0).await;
     assert!(last.addresses.is_empty() && last.seeds[0].error.is_none());
     server.stop();
-    let (_discovery, mut found) = start("nobody.test", &server);
+    let (_discovery, mut found) = start("no-address.test", &server);
     let last = wait(&mut found, "a failure", |found| found.seeds[0].error.is_some()).await;
     assert_eq!(last.unanswered(), 1);
 }
 
 /// It is about to decide that it is alone: an answer from before the others were known is not enough for that.
 #[tokio::test]
-async fn who_is_told_of_nobody_asks_again_soon() {
+async fn a_node_without_addresses_resolves_again_soon() {
     let zone = Zone::default();
     let mut server = NameServer::start(&zone);
     let seeds = Seed::parse_list("nodes.test:9").expect("a list");
@@ -117,14 +117,14 @@ async fn services_have_hosts_and_ports() {
 }
 
 #[tokio::test]
-async fn a_silent_server_delays_nobody_else_and_is_told() {
+async fn a_silent_server_delays_no_other_and_is_reported() {
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     let seeds = Seed::parse_list("nodes.test,10.0.0.9:1").unwrap();
     let started = Instant::now();
     let discovery = Discovery::start(&seeds, EVERY, &Dns::Server(silent.local_addr().unwrap()));
     let mut found = discovery.found();
     assert_eq!(shown(&found.borrow()), ["10.0.0.9:1"]);
-    assert!(started.elapsed() < Duration::from_secs(1), "addresses wait for nobody");
+    assert!(started.elapsed() < Duration::from_secs(1), "addresses do not wait for names");
     let last = wait(&mut found, "a failure", |found| found.seeds[0].error.is_some()).await;
     assert_eq!(last.unanswered(), 1);
 }

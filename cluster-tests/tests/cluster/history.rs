@@ -8,8 +8,8 @@
 //! | what was acknowledged is visible | a read that starts after a 204 shows that write or a newer one |
 //! | nothing is made up | what is read was written, with that version, data and stamp, and was not refused |
 //!
-//! The seed is printed; `VWATCH_HISTORY_SEED=<seed> cargo test -p cluster-tests --test cluster history` draws the same requests
-//! again.
+//! The seed is printed; `VWATCH_HISTORY_SEED=<seed> cargo test -p cluster-tests --test cluster history` draws the same
+//! requests again.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +27,7 @@ const WRITERS: usize = 4;
 const READERS_PER_NAME: usize = 4;
 const BURSTS: usize = 8;
 const WRITES_PER_BURST: usize = 40;
-/// Far longer than [`LIMIT`]: whoever has to wait for it has lost a wake.
+/// Far longer than [`LIMIT`]: a reader that waits until then has lost a wake.
 const LONG_TIMEOUT: Duration = Duration::from_secs(60);
 /// The version that ends the history.
 const LAST: &str = "last";
@@ -43,7 +43,7 @@ struct Write {
     accepted: Option<u64>,
 }
 
-/// What a reader knows of its name, and says or keeps to itself.
+/// The version of its name that a reader knows, and sends or does not send.
 #[derive(Clone, Debug, PartialEq)]
 enum Known {
     Unsaid,
@@ -73,7 +73,7 @@ struct World {
     /// What each reader knows, for the moment of rest.
     known: Vec<Mutex<Known>>,
     done: Vec<AtomicBool>,
-    /// The test has failed, and nobody goes on.
+    /// The test has failed, and all threads end.
     over: AtomicBool,
 }
 
@@ -267,7 +267,7 @@ fn read_on(world: &World, reader: usize, mut rng: fastrand::Rng) {
         let known = locked(&world.known[reader]).clone();
         let at_least = (newest > world.ready && rng.u8(..8) == 0).then(|| newest + rng.u64(1..200_000));
         let timeout = match rng.u8(..10) {
-            // a stamp that nobody may ever reach is not waited for for long
+            // no node may ever reach this stamp, so the wait is short
             0..5 if at_least.is_none() => LONG_TIMEOUT,
             _ => Duration::from_millis(rng.u64(20..150)),
         };
@@ -301,7 +301,7 @@ fn read_on(world: &World, reader: usize, mut rng: fastrand::Rng) {
     }
 }
 
-/// A read that says what the reader knows, in one of the ways to say it, or sometimes nothing.
+/// A read with the version that the reader knows, in one of the possible forms, or sometimes without it.
 fn question(
     name: usize,
     known: &Known,
@@ -336,7 +336,7 @@ fn judge(seen: &Seen, said: &Known, at_least: Option<u64>, early: bool) {
     let another =
         !matches!((said, &seen.version), (Known::Version(known), Some(version)) if known == version);
     let fits = match seen.status {
-        // who waits for a stamp is content with it, whatever the version
+        // a reader that waits for a stamp accepts any version with it
         200 => reached && (!early || another || at_least.is_some()),
         304 => reached && !another && (!early || at_least.is_some()),
         404 => at_least.is_none() && (!early || *said != Known::Absence),
@@ -368,7 +368,7 @@ fn check(writes: &[Write], seen: &[Seen]) {
             (None, 410) => of_name().find(|write| write.value.is_none() && write.accepted == read.stamp),
             _ => continue,
         };
-        let source = source.unwrap_or_else(|| panic!("nobody wrote {read:?}"));
+        let source = source.unwrap_or_else(|| panic!("no write has {read:?}"));
         let version = source.value.as_ref().map(|(version, _)| version);
         assert_eq!(
             (version, source.accepted),

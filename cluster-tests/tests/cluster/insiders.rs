@@ -94,7 +94,7 @@ fn values(values: [(&'static str, String); 2]) -> Vec<(String, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_member_of_another_version_is_told_and_not_taken_in() {
+async fn a_member_of_another_version_is_reported_and_not_accepted() {
     let mut members = group([Start::at(81), Start::at(82)]).await;
     all_see_all(&mut members).await;
     // format 2, which is not there yet
@@ -109,7 +109,7 @@ async fn a_member_of_another_version_is_told_and_not_taken_in() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_is_there_twice() {
+async fn no_node_is_a_member_twice() {
     let mut members = group([Start::at(83), Start::at(84)]).await;
     all_see_all(&mut members).await;
     let view = Arc::clone(&*members[0].view.borrow());
@@ -125,7 +125,7 @@ async fn nobody_is_there_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn garbage_of_a_member_is_counted_and_shifts_nobody() {
+async fn garbage_of_a_member_is_counted_and_changes_no_member() {
     let mut members = group([Start::at(85), Start::at(86)]).await;
     all_see_all(&mut members).await;
     let sealer = Sealer::of(&members[0]);
@@ -148,15 +148,15 @@ async fn garbage_of_a_member_is_counted_and_shifts_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn when_gossip_ends_by_itself_the_node_hears_of_it() {
+async fn when_gossip_ends_by_itself_the_node_is_notified() {
     let members = group([Start::at(87)]).await;
     let ended = members[0].membership.stopped();
-    // chitchat cannot take such a key: whoever has the secret can do this, and it must not go unnoticed
+    // chitchat fails on such a key: a sender with the secret can do this, and the node must notice it
     let insider = insider(&members[0], 1, Vec::new()).await;
     let chitchat = insider.chitchat();
     let setting = tokio::spawn(async move { chitchat.lock().await.self_node_state().set("é", "x") });
     assert!(setting.await.is_err(), "the setter panics too, after it has set it");
     let why = tokio::time::timeout(LIMIT, ended).await.expect("it ends");
     assert!(why.contains("panicked"), "{why}");
-    assert!(members[0].membership.stopped().await.contains("panicked"), "whoever asks later hears it too");
+    assert!(members[0].membership.stopped().await.contains("panicked"), "a later call returns it too");
 }

@@ -20,7 +20,7 @@ use vwatch::membership::{GOSSIP_EVERY, Membership, Settings, View, bind};
 use vwatch::seal::{Keyring, Secrets};
 
 pub const SECRET: &str = "a secret for the tests of 2026";
-pub const OTHER: &str = "another one, which nobody has";
+pub const OTHER: &str = "another one, which no member has";
 
 pub fn local(i: u8) -> IpAddr {
     Ipv4Addr::new(127, 0, 0, i).into()

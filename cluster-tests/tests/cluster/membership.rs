@@ -1,4 +1,4 @@
-//! Members find each other, see who dies and leaves, and believe nobody else: real sockets on 127.0.0.x.
+//! Members find each other, detect members that die or leave, and trust no other sender: real sockets on 127.0.0.x.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,7 +20,7 @@ use vwatch::seal::{Keyring, Secrets};
 use crate::members::{Member, OTHER, SECRET, Start, all_see_all, group, keyring, local, pause};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_find_each_other_hear_what_is_published_and_see_one_die() {
+async fn three_find_each_other_receive_what_is_published_and_see_one_die() {
     let mut members = group([Start::at(1), Start::at(2), Start::at(3)]).await;
     all_see_all(&mut members).await;
     let view = members[0].wait("all places", |view| view.addresses.silent().next().is_none()).await;
@@ -100,7 +100,7 @@ async fn a_name_is_enough_and_a_restarted_node_with_a_new_address_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_leaves_is_seen_to_leave_at_once() {
+async fn a_member_that_leaves_is_seen_to_leave_at_once() {
     let mut members = group([Start::at(21), Start::at(22), Start::at(23)]).await;
     all_see_all(&mut members).await;
     let leaver = members.remove(0);
@@ -127,7 +127,7 @@ async fn who_leaves_is_seen_to_leave_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_secret_or_cluster_sees_and_tells_nothing() {
+async fn another_secret_or_cluster_sees_and_sends_nothing() {
     let mut members = group([
         Start::at(31),
         Start::at(32),
@@ -169,7 +169,7 @@ async fn secrets_change_while_nodes_run() {
     for stage in [format!("{SECRET}\n{OTHER}"), format!("{OTHER}\n{SECRET}"), OTHER.to_owned()] {
         for at in [0, 1] {
             let key = members[at].keyring.replace(&secrets(stage.clone()));
-            // between the two nodes the stages differ, and nobody is lost
+            // between the two nodes the stages differ, and no member is lost
             members[1 - at]
                 .wait("the new key", |view| {
                     view.live.iter().any(|m| m.incarnation() == all[at] && m.info.seal_key == Some(key))
@@ -214,12 +214,12 @@ async fn a_split_heals_after_it_was_seen() {
     assert!(proxies.iter().all(|proxy| proxy.counts().of(|c| &c.cut) > 0));
     proxies.iter().for_each(|proxy| proxy.set(Faults::default()));
     all_see_all(&mut members).await;
-    let view = members[0].wait("nobody to be silent", |view| view.addresses.silent().next().is_none()).await;
+    let view = members[0].wait("no silent address", |view| view.addresses.silent().next().is_none()).await;
     assert_eq!(view.addresses.others(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn loss_doubling_and_disorder_kill_nobody() {
+async fn loss_doubling_and_disorder_kill_no_member() {
     let mut starts: Vec<_> = [56, 57, 58].map(Start::at).into_iter().collect();
     let proxies: Vec<_> =
         starts.iter().map(|start| UdpProxy::start(start.address().ip(), start.address())).collect();
@@ -243,7 +243,7 @@ async fn loss_doubling_and_disorder_kill_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_node_id_twice_keeps_both_and_is_told() {
+async fn one_node_id_twice_keeps_both_and_is_reported() {
     let twice = || Start { name: "twice".into(), ..Start::at(61) };
     let mut members = group([twice(), twice(), Start::at(63)]).await;
     all_see_all(&mut members).await;
@@ -263,7 +263,7 @@ async fn one_node_id_twice_keeps_both_and_is_told() {
 
 /// Two that go by the address that one of them had before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_moves_is_another_than_who_took_its_address() {
+async fn a_member_that_moves_differs_from_the_one_at_its_old_address() {
     let there = || Start { name: "there".into(), ..Start::at(67) };
     let mut members = group([there(), there(), Start::at(68)]).await;
     all_see_all(&mut members).await;

@@ -1,5 +1,5 @@
-//! Requests to the endpoints of peers by whoever reaches the server port: nothing changes, nothing breaks, all are counted.
-//! And peers that lie: they hold up nobody else.
+//! Requests of any sender to the endpoints of peers: they change and break nothing, and all are counted. Peers that lie
+//! do not delay others.
 //!
 //! The library crafts what only a peer can say. `VWATCH_ATTACKS=1000000 cargo test --release -p cluster-tests --test
 //! cluster peer_http` is the long run.
@@ -59,7 +59,7 @@ fn victim() -> (Cluster, Incarnation) {
     cluster.put(0, "a", "1");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let server = cluster.addresses(0).1.to_string();
-    let them = runtime.block_on(client().probe(&server)).expect("it says who it is").who;
+    let them = runtime.block_on(client().probe(&server)).expect("it answers with its id").who;
     (cluster, them)
 }
 
@@ -130,13 +130,13 @@ impl Attacker {
 }
 
 #[test]
-fn nothing_that_is_asked_without_proof_does_anything() {
+fn a_request_without_proof_has_no_effect() {
     let _heavy = heavy();
     let (cluster, them) = victim();
     let node = cluster.node(0);
     let before = (held(node), all_refused(node));
     let [other_secret, other_cluster] =
-        [keyring("default", "another one, which nobody has"), keyring("other", SECRET)];
+        [keyring("default", "another one, which no member has"), keyring("other", SECRET)];
     let mut attacker = Attacker { victim: node.server_addr(), open: None };
     let keys = ours();
     let evil = |i: u64| push(1, vec![record(&format!("evil-{}", i % 100), "666", now_us(), 1)]);
@@ -163,7 +163,7 @@ fn nothing_that_is_asked_without_proof_does_anything() {
             9 => [genuine.as_slice(), &random(1)].concat(),
             10 => [&genuine[..41], &(MAX_FRAME_BYTES as u32 + 1 + fastrand::u32(..1 << 30)).to_be_bytes()]
                 .concat(),
-            // as if for somebody else
+            // as if for another process
             11 => [&genuine[..25], &random(8), &genuine[33..]].concat(),
             // from a peer, and nothing that can be read
             _ => {
@@ -179,7 +179,7 @@ fn nothing_that_is_asked_without_proof_does_anything() {
         };
         let answer = attacker.ask(&post(path, &bytes));
         statuses[usize::from(answer.status)] += 1;
-        // a sealed answer goes to those who have shown that they have the secret only
+        // only a sender that has proved the secret gets a sealed answer
         let is_peer = matches!(i / 2 % 13, 6 | 7 | 12);
         assert_eq!(answer.status, if is_peer { 200 } else { 401 }, "{}: {answer:?}", i / 2 % 13);
     }
@@ -210,7 +210,7 @@ fn answer_to(attacker: &mut Attacker, them: Incarnation, message: &[u8]) -> Answ
     Answer::decode(opener.end().expect("whole")).expect("an answer")
 }
 
-/// Whatever the version and the kind of a request: the answer says what is not known, in the frozen envelope.
+/// Whatever the version and the kind of a request: the answer names the unknown part, in the frozen envelope.
 #[test]
 fn each_version_and_each_kind_has_its_answer() {
     let (cluster, them) = victim();
@@ -330,7 +330,7 @@ fn many_that_send_slowly_do_not_keep_peers_waiting() {
 }
 
 #[test]
-fn a_node_that_replicates_with_nobody_has_no_such_endpoints() {
+fn a_node_without_peers_has_no_such_endpoints() {
     let node = Node::start();
     let bytes = body(&ours(), SYNC_PATH, Incarnation(0), now_us(), &[]);
     for path in [SYNC_PATH, PUSH_PATH] {
@@ -412,7 +412,7 @@ fn lie_on(listener: TcpListener, lie: Lie) -> Arc<AtomicU64> {
 }
 
 #[test]
-fn peers_that_lie_hold_up_nobody_else() {
+fn peers_that_lie_delay_no_other() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let mut cluster = Cluster::of(3).start();
     cluster.ready();

@@ -13,7 +13,7 @@ use cluster_tests::wait::{LIMIT, wait_until};
 /// Longer than a node looks for others before it begins a set, and than it waits for its turn.
 const LONG_LOOK: Duration = Duration::from_secs(11);
 
-/// What says when a set began: a stamp from before it.
+/// A stamp from before any set, for which the answer has the genesis.
 const LONG_AGO: u64 = 1_000_000;
 
 /// When the node's set began, if it is no provisional one.
@@ -66,7 +66,7 @@ fn written_to_any_and_read_and_awaited_on_any() {
     }
     cluster.all_agree();
 
-    // a delete wakes who is parked elsewhere, and is a delete everywhere
+    // a delete wakes readers that are parked at other nodes, and is a delete everywhere
     let mut watcher = cluster.watch(1, "of-0", "2");
     cluster.node(1).wait_parked(1);
     let deleted = cluster.delete(2, "of-0").last_sync();
@@ -209,7 +209,7 @@ fn after_all_were_restarted_at_once_a_new_set_begins() {
     for i in 0..3 {
         let request = get("a?timeout=10s").header("X-Last-Sync", before.to_string());
         let answer = cluster.node(i).client().ask(&request).expect(404);
-        let genesis: u64 = answer.header("X-Vwatch-Genesis").expect("it says so").parse().expect("a number");
+        let genesis: u64 = answer.header("X-Vwatch-Genesis").expect("the genesis").parse().expect("a number");
         assert!(genesis > before);
         geneses.push(genesis);
     }
@@ -327,7 +327,7 @@ fn a_delete_stays_also_where_it_was_missed() {
     cluster.get(2, "n0").expect(200);
     cluster.heal();
     cluster.all_agree();
-    // who held the values longest is now asked by one that holds nothing
+    // the node that held the values longest gets the requests of one that holds nothing
     cluster.restart(0);
     cluster.ready();
     cluster.all_agree();
@@ -338,14 +338,14 @@ fn a_delete_stays_also_where_it_was_missed() {
 }
 
 #[test]
-fn a_node_with_another_secret_stays_out_and_says_why() {
+fn a_node_with_another_secret_stays_out_and_logs_the_reason() {
     let mut cluster =
-        Cluster::of(3).env(2, "VWATCH_CLUSTER_SECRET", "a secret of nobody else here").prepare();
+        Cluster::of(3).env(2, "VWATCH_CLUSTER_SECRET", "a secret of no other node here").prepare();
     (0..2).for_each(|i| cluster.restart(i));
     cluster.ready();
     cluster.put(0, "a", "1");
     cluster.restart(2);
-    wait_until("its log to say why", LIMIT, || {
+    wait_until("the reason in its log", LIMIT, || {
         cluster
             .node(2)
             .stderr()
@@ -356,9 +356,9 @@ fn a_node_with_another_secret_stays_out_and_says_why() {
     cluster.shows(0, "a", "2");
 }
 
-/// It answers 401 in the words of a node, for ever. It is one of four addresses, and the other three are healthy.
+/// It answers 401 with the code of a node, for ever. It is one of four addresses, and the other three are healthy.
 #[test]
-fn an_address_that_another_cluster_has_taken_keeps_nobody_from_its_start() {
+fn an_address_that_another_cluster_has_taken_delays_no_start_for_ever() {
     let mut cluster =
         Cluster::of(4).env(3, "VWATCH_CLUSTER_SECRET", "a secret of another cluster 5521").prepare();
     (0..4).for_each(|i| cluster.restart(i));
@@ -367,10 +367,10 @@ fn an_address_that_another_cluster_has_taken_keeps_nobody_from_its_start() {
     }
     cluster.put(0, "a", "1");
     (1..3).for_each(|i| cluster.shows(i, "a", "1"));
-    let said = |i: usize| cluster.node(i).stderr().contains("serving alone: other nodes are silent");
-    assert!((0..3).any(said), "the set is provisional, and that is said");
+    let logged = |i: usize| cluster.node(i).stderr().contains("serving alone: other nodes are silent");
+    assert!((0..3).any(logged), "the set is provisional, and the log has that");
     for i in 0..3 {
-        wait_until("members to say why", LIMIT, || {
+        wait_until("the reason in the members", LIMIT, || {
             let agreement = cluster.node(i).cluster()["agreement"].to_string();
             agreement.contains("refused with 401: not from a peer of this cluster")
                 && agreement.contains("a node that joins waits for it, 2 min at most: give both the same")
@@ -380,16 +380,16 @@ fn an_address_that_another_cluster_has_taken_keeps_nobody_from_its_start() {
 }
 
 #[test]
-fn a_node_whose_clock_is_an_hour_off_stays_out_and_says_why() {
+fn a_node_whose_clock_is_an_hour_off_stays_out_and_logs_the_reason() {
     let mut cluster = Cluster::of(3).env(2, CLOCK, "+1h").prepare();
     (0..2).for_each(|i| cluster.restart(i));
     cluster.ready();
     cluster.put(0, "a", "1");
     cluster.restart(2);
-    wait_until("its log to say why", LIMIT, || {
-        let said = cluster.node(2).stderr();
-        said.contains("this address answers, and rejects this node or is no peer: its clock is too far")
-            && said.contains(CLOCK)
+    wait_until("the reason in its log", LIMIT, || {
+        let log = cluster.node(2).stderr();
+        log.contains("this address answers, and rejects this node or is no peer: its clock is too far")
+            && log.contains(CLOCK)
     });
     stays_out(&cluster, 2);
     cluster.put(1, "a", "2");
@@ -429,7 +429,7 @@ fn a_node_whose_clock_is_seconds_off_is_read_and_not_written() {
 }
 
 #[test]
-fn who_stops_says_so() {
+fn a_node_that_stops_announces_it() {
     let mut cluster = Cluster::of(3).start();
     cluster.ready();
     cluster.put(2, "a", "1");
@@ -454,7 +454,7 @@ fn who_stops_says_so() {
 
 /// The only peer is not dead, and does not answer for a moment: what was acknowledged just before the end waits for it.
 #[test]
-fn who_stops_does_not_leave_with_what_nobody_else_has() {
+fn a_node_that_stops_hands_over_writes_that_no_other_node_has() {
     for run in 1.. {
         let mut cluster = Cluster::of(2).start();
         cluster.ready();
@@ -540,11 +540,11 @@ fn all_nodes_are_restarted_in_turn_and_no_read_fails() {
         }
     });
     println!("{reads:?} reads, {moved:?} times another node was asked, {writes:?} writes");
-    assert!(moved.into_inner() > 0, "nobody met a node that stops");
+    assert!(moved.into_inner() > 0, "no request reached a node that stops");
     cluster.all_agree();
 }
 
-/// An answer, unless the node is not there, or says that it is not the one to ask.
+/// An answer, unless the node is gone, or answers that the client should use another one.
 fn ask_once(address: std::net::SocketAddr, request: &Request) -> Option<Response> {
     let mut connection = Connection::try_open(address).ok()?;
     connection.try_send_bytes(&request.bytes()).ok()?;
@@ -552,7 +552,7 @@ fn ask_once(address: std::net::SocketAddr, request: &Request) -> Option<Response
 }
 
 #[test]
-fn a_dead_a_slow_and_a_hanging_peer_delay_nobody_else() {
+fn a_dead_a_slow_and_a_hanging_peer_delay_no_other() {
     let mut cluster = Cluster::of(5).start();
     cluster.ready();
     cluster.put(0, "a", "0");

@@ -1,4 +1,4 @@
-//! `GET /v1/cluster`: what a node says of its group, and whether discovery, gossip and requests agree on who is there.
+//! `GET /v1/cluster`: the view of the cluster, and whether discovery, gossip and requests see the same nodes.
 
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 
@@ -128,9 +128,9 @@ fn three_nodes_agree_until_one_is_gone_and_then_say_who() {
     assert_eq!(nodes[0].metric("vwatch_members{state=\"dead\"}"), 0.0);
 }
 
-/// It listens on IPv4 and is told of an IPv6 address: somebody may have a set there.
+/// The node listens on IPv4 and has an IPv6 address of another node, which may have a set.
 #[test]
-fn others_that_it_cannot_send_to_are_not_nobody() {
+fn addresses_that_the_node_cannot_send_to_count_as_nodes() {
     let node = Node::with(&["--replicate-with", "[2001:db8::7]:8008", "--cluster-secret", GROUP_SECRET]);
     let seen = node.cluster();
     assert_eq!(seen["node"]["set"]["genesis"]["provisional"], true, "{seen:#}");
@@ -159,7 +159,7 @@ fn a_stranger_to_discovery_is_named() {
 }
 
 #[test]
-fn who_gossips_and_cannot_be_asked_is_named() {
+fn a_member_that_gossips_and_answers_no_requests_is_named() {
     let first = &Node::group(1, &[])[0];
     let (nowhere, _) = free_addresses();
     let (seed, nowhere) = (first.server_addr().to_string(), nowhere.to_string());

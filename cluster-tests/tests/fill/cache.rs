@@ -51,7 +51,7 @@ impl Things {
         match self.0.lock().unwrap().get(asked.path()) {
             None => status(404),
             Some(tag) if asked.header("If-None-Match") == Some(tag) => status(304),
-            Some(tag) => status(200).header("ETag", tag).body("data that is nobody's business"),
+            Some(tag) => status(200).header("ETag", tag).body("data of another name"),
         }
     }
 }
@@ -108,7 +108,7 @@ fn versions_come_by_conditional_requests_and_data_does_not() {
 }
 
 #[test]
-fn deletes_are_believed_when_they_are_said_twice_and_what_comes_back_at_once() {
+fn a_delete_counts_at_the_second_answer_and_a_value_at_once() {
     let things = Things::default();
     things.set("/n", "\"v1\"");
     let gone = Arc::new(AtomicUsize::new(0));
@@ -212,7 +212,7 @@ fn a_name_that_fails_backs_off_alone() {
 #[test]
 fn where_one_name_leads_to_is_not_charged_to_the_upstream() {
     let upstream = Upstream::start(|asked| match asked.path().starts_with("/away") {
-        true => status(302).header("Location", "http://127.0.0.1:1/nobody"),
+        true => status(302).header("Location", "http://127.0.0.1:1/unused"),
         false => status(200).header("ETag", "\"v1\""),
     });
     let node = cache(&upstream, &[]);
@@ -232,7 +232,7 @@ fn an_upstream_that_fails_for_all_names_is_left_alone() {
     let upstream = Upstream::start(|_| status(500));
     let node = cache(&upstream, &["--fill-rate", "1000"]);
     let mut readers: Vec<_> = (0..NAMES).map(|i| node.watch(&get(&format!("n{i}?timeout=4s")))).collect();
-    wait_until("the cut to be told", LIMIT, || node.stderr().contains("cut off from the upstream"));
+    wait_until("the cut in the log", LIMIT, || node.stderr().contains("cut off from the upstream"));
     for reader in &mut readers {
         let answer = reader.answer();
         assert!(answer.text().contains("500 Internal Server Error"), "{}", answer.text());
@@ -266,7 +266,7 @@ fn retry_after_is_obeyed() {
 }
 
 #[test]
-fn who_refuses_head_is_asked_by_get_and_its_body_is_not_read_to_the_end() {
+fn an_upstream_that_rejects_head_gets_get_and_its_body_is_not_read_to_the_end() {
     let upstream = Upstream::start(|asked| match asked.method.as_str() {
         "HEAD" => status(405).header("Allow", "GET"),
         _ => Reply::Raw(Box::new(|stream| {
@@ -309,12 +309,12 @@ fn a_put_ahead_of_the_poll_is_not_rolled_back() {
     });
     let node = cache(&upstream, &[]);
     node.get("n").expect(200);
-    node.put("n?version=v2", "told by who pushed it").expect(204);
+    node.put("n?version=v2", "written by the one that pushed it").expect(204);
     wait_asked(&upstream, 4);
-    assert_eq!(node.get("n").expect(200).text(), "told by who pushed it");
+    assert_eq!(node.get("n").expect(200).text(), "written by the one that pushed it");
     things.set("/n", "\"v2\"");
     wait_asked(&upstream, 4);
-    assert_eq!(node.get("n").expect(200).text(), "told by who pushed it");
+    assert_eq!(node.get("n").expect(200).text(), "written by the one that pushed it");
     things.set("/n", "\"v3\"");
     wait_version(&node, "n", "v3");
 }
@@ -333,13 +333,13 @@ fn stamps_are_the_upstreams_unless_its_clock_is_ahead() {
 }
 
 #[test]
-fn ten_thousand_names_are_asked_for_evenly_and_within_the_budget() {
+fn ten_thousand_names_are_polled_evenly_and_within_the_budget() {
     const NAMES: usize = 10_000;
     let _heavy = heavy();
     const RATE: usize = 400;
     let upstream = Upstream::start(|_| status(200).header("ETag", "\"v1\""));
     let node = cache(&upstream, &["--fill-rate", &RATE.to_string(), "--fill-expiry", "10s"]);
-    // all of them at once, by readers who do not wait
+    // all of them at once, by readers that do not wait
     let mut connections: Vec<Connection> = (0..8).map(|_| node.client()).collect();
     for i in 0..NAMES {
         connections[i % 8].ask(&get(&format!("n{i}?timeout=0s")));
@@ -413,7 +413,7 @@ impl Drop for Secret {
     }
 }
 
-/// An upstream that has everything for who shows `t0ken`, and says for each name how to get it.
+/// An upstream that has everything for a request with `t0ken`, and names the token service for each name.
 fn behind_token(challenge: impl Fn(&str) -> String + Send + Sync + 'static) -> Upstream {
     Upstream::start(move |asked| match asked.header("Authorization") {
         Some("Bearer t0ken") => status(200).header("ETag", "\"v1\""),
@@ -509,7 +509,7 @@ fn names_that_have_no_path_are_refused() {
 /// What an upstream can do wrong, by name: each has its line, none of them changes what was held, and other names go
 /// on.
 #[test]
-fn a_hostile_upstream_is_told_and_changes_nothing() {
+fn a_hostile_upstream_is_logged_and_changes_nothing() {
     let evil = Arc::new(AtomicUsize::new(0));
     let upstream = Upstream::start({
         let evil = Arc::clone(&evil);
@@ -583,7 +583,7 @@ fn resident_kb(node: &Node) -> usize {
 
 /// The same for followers: what is copied has more to it.
 #[test]
-fn a_hostile_leader_is_told_and_changes_nothing() {
+fn a_hostile_leader_is_logged_and_changes_nothing() {
     let evil = Arc::new(AtomicUsize::new(0));
     let stamp = now_us() - 1_000_000;
     let upstream = Upstream::start({
@@ -637,7 +637,7 @@ fn a_hostile_leader_is_told_and_changes_nothing() {
 
 /// With a first failure there is nothing to serve: that is told, and not as a name that does not exist.
 #[test]
-fn a_first_answer_of_no_use_is_told_to_its_reader() {
+fn a_reader_gets_the_reason_of_a_first_answer_that_cannot_be_used() {
     let upstream = Upstream::start(|_| status(403));
     let node = cache(&upstream, &[]);
     let asked = Instant::now();
@@ -657,7 +657,7 @@ fn a_first_answer_of_no_use_is_told_to_its_reader() {
 }
 
 #[test]
-fn who_knows_of_a_change_makes_the_node_look_now() {
+fn a_notification_makes_the_node_poll_at_once() {
     let things = Things::default();
     things.set("/repo:a", "\"v1\"");
     things.set("/repo:b", "\"v1\"");
@@ -695,7 +695,7 @@ fn who_knows_of_a_change_makes_the_node_look_now() {
     assert_eq!(post("registry-events", &event("delete", "")).expect(202).text(), "checking 2 names\n");
     assert_eq!(a.answer().expect(200).version(), Some("v3"));
 
-    // who tells of a change before it shows is not asked to tell again
+    // a notification that comes before the change shows is not lost
     let mut a = watch("repo:a", "v3");
     let before = upstream.times("/repo:a");
     post("repo:a", "").expect(202);
@@ -703,7 +703,7 @@ fn who_knows_of_a_change_makes_the_node_look_now() {
     things.set("/repo:a", "\"v4\"");
     assert_eq!(a.answer().expect(200).version(), Some("v4"));
 
-    assert_eq!(post("nobody-reads-it", "").expect(200).text(), "checking 0 names\n");
+    assert_eq!(post("without-readers", "").expect(200).text(), "checking 0 names\n");
     assert_refusal(&post("registry-events", "no json"), 400);
     let events = |count: usize| {
         let targets: Vec<String> =
@@ -719,10 +719,10 @@ fn who_knows_of_a_change_makes_the_node_look_now() {
     assert_refusal(&without.server().ask(&Request::new("POST", "/v1/fill/n").body("")), 404);
 }
 
-/// As many names at once as may be asked for, and some more, none of which the upstream knows: nobody is left waiting
-/// when all that were asked for are let go.
+/// As many names at once as may be requested, and some more, none of which the upstream knows. No reader is left
+/// waiting when all requested names are dropped.
 #[test]
-fn names_behind_a_whole_batch_of_unknown_ones_are_asked_for() {
+fn names_behind_a_whole_batch_of_unknown_ones_are_requested() {
     const AT_ONCE: usize = 256;
     const MORE: usize = 30;
     let open = Arc::new((Mutex::new(false), Condvar::new()));
@@ -748,7 +748,7 @@ fn names_behind_a_whole_batch_of_unknown_ones_are_asked_for() {
     }
 }
 
-/// What the set had no room for is news still once there is room, although the upstream says nothing new.
+/// An answer that the set had no room for is written once there is room, although the upstream has no newer one.
 #[test]
 fn what_there_was_no_room_for_is_written_once_there_is() {
     let tag = format!("\"{}\"", "v".repeat(200));

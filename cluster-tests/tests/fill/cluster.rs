@@ -11,7 +11,7 @@ use cluster_tests::wait::{LIMIT, wait_until};
 const NAMES: usize = 12;
 
 #[test]
-fn one_of_a_group_asks_for_a_name_all_know_and_others_take_over() {
+fn one_node_of_a_cluster_polls_a_name_and_others_take_over() {
     let tag = Arc::new(Mutex::new("\"v1\"".to_owned()));
     let upstream = Upstream::start({
         let tag = Arc::clone(&tag);
@@ -40,18 +40,18 @@ fn one_of_a_group_asks_for_a_name_all_know_and_others_take_over() {
         })
     };
     wait_until("all nodes to know all names", LIMIT, || is_everywhere(&cluster, "v1"));
-    // first reads ask at each node; from then on the owner asks once an interval, whoever reads
+    // first reads make each node send a request; from then on the owner sends one an interval, whatever node is read
     wait_until("an interval with about one request a name", LIMIT, || {
         let before = upstream.asked().len();
         std::thread::sleep(Duration::from_secs(3));
         let asked = upstream.asked().len() - before;
-        assert!(asked >= NAMES, "somebody has to ask");
+        assert!(asked >= NAMES, "one node has to send requests");
         // three turns, each up to a tenth early
         asked <= NAMES * 3 * 4 / 3
     });
     *tag.lock().unwrap() = "\"v2\"".to_owned();
     wait_until("all nodes to know of the change", LIMIT, || is_everywhere(&cluster, "v2"));
-    // who leaves a name to its owner knows that it is fresh
+    // a node that leaves a name to its owner knows that it is fresh
     wait_until("all to be fresh", LIMIT, || {
         (0..3).all(|i| names.iter().all(|name| cluster.get(i, name).header("Warning").is_none()))
     });
@@ -60,9 +60,9 @@ fn one_of_a_group_asks_for_a_name_all_know_and_others_take_over() {
     wait_until("others to take over what the dead one asked for", LIMIT, || is_everywhere(&cluster, "v3"));
 }
 
-/// A member that fills nothing owns names like the others: those who read them ask themselves.
+/// A member that fills nothing owns names like the others: the nodes that read these names request them themselves.
 #[test]
-fn what_its_owner_does_not_fill_is_asked_for_by_who_reads_it() {
+fn a_name_that_its_owner_does_not_fill_is_polled_by_the_node_that_reads_it() {
     let tag = Arc::new(Mutex::new("\"v1\"".to_owned()));
     let upstream = Upstream::start({
         let tag = Arc::clone(&tag);

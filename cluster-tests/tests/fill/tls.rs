@@ -1,5 +1,5 @@
-//! Upstreams behind TLS and proxies: trusted by `--fill-ca` under the right name and by nothing else, and reached as the
-//! environment says.
+//! Upstreams behind TLS and proxies: trusted by `--fill-ca` under the right name and by nothing else, and reached as
+//! the environment says.
 
 #![allow(clippy::unwrap_used, reason = "a panic is a failed test with a line number")]
 
@@ -60,7 +60,7 @@ fn node(address: SocketAddr, flags: &[&str]) -> Node {
 }
 
 #[test]
-fn who_is_named_is_trusted_and_nobody_else() {
+fn only_the_named_authority_is_trusted() {
     let file = std::env::temp_dir().join(format!("vwatch-ca-{}.pem", std::process::id()));
     let (address, pem) = serve("localhost", "localhost:");
     std::fs::write(&file, pem).unwrap();
@@ -106,7 +106,7 @@ fn splice(client: &TcpStream, server: &TcpStream) {
     back.join().unwrap();
 }
 
-/// What a proxy answers to `CONNECT`: it opens a way to `server`, for whom it knows.
+/// The answer of a proxy to `CONNECT`: it opens a way to `server` for a request with the right credentials.
 fn connect(asked: &Asked, expected: &str, server: SocketAddr) -> Reply {
     if asked.header("Proxy-Authorization") != Some(BASIC) {
         return status(407).header("Proxy-Authenticate", "Basic realm=\"proxy\"");
@@ -146,7 +146,7 @@ fn an_upstream_behind_tls_is_reached_through_a_tunnel() {
 
 /// Without TLS a proxy is sent the whole URL; that holds for a leader as for a registry.
 #[test]
-fn an_upstream_without_tls_is_asked_for_by_its_url() {
+fn a_request_to_an_upstream_without_tls_has_its_whole_url() {
     let stamp = now_us() - 1_000_000;
     let proxy = Upstream::start(move |asked| {
         assert_eq!(asked.header("Proxy-Authorization"), Some(BASIC));
@@ -169,7 +169,7 @@ fn an_upstream_without_tls_is_asked_for_by_its_url() {
 }
 
 #[test]
-fn no_proxy_and_this_machine_are_asked_without_one() {
+fn names_in_no_proxy_and_this_machine_are_reached_without_a_proxy() {
     let upstream = Upstream::start(|_| status(200).header("ETag", "\"v1\""));
     // nothing listens there
     let dead = "http://127.0.0.1:1";

@@ -63,7 +63,7 @@ fn writes_deletes_and_re_creations_travel_down_a_chain_with_their_stamps() {
 }
 
 #[test]
-fn a_follower_takes_no_writes_and_says_who_does() {
+fn a_follower_accepts_no_writes_and_names_the_leader() {
     let leader = Node::start();
     let follower = follower(&leader, &[]);
     for request in [put("n").body("x"), delete("n")] {
@@ -91,7 +91,7 @@ fn the_first_read_waits_for_the_upstream_for_as_long_as_it_likes() {
 }
 
 #[test]
-fn a_reader_that_knows_the_version_already_is_parked_once_the_upstream_has_said_so() {
+fn a_reader_that_knows_the_version_is_parked_after_the_upstream_has_confirmed_it() {
     let leader = Node::start();
     leader.put("n?version=v1", "").expect(204);
     let follower = follower(&leader, &[]);
@@ -106,7 +106,7 @@ fn a_reader_that_knows_the_version_already_is_parked_once_the_upstream_has_said_
 }
 
 #[test]
-fn an_unknown_name_is_asked_for_once_in_a_while() {
+fn an_unknown_name_is_polled_at_intervals() {
     let upstream = Upstream::start(|_| status(404));
     let follower = Node::with(&["--fill-from", &upstream.url()]);
     for _ in 0..50 {
@@ -118,7 +118,7 @@ fn an_unknown_name_is_asked_for_once_in_a_while() {
 }
 
 #[test]
-fn who_waits_for_a_name_is_told_of_its_creation_through_all_tiers() {
+fn a_reader_that_waits_for_a_name_is_woken_by_its_creation_through_all_tiers() {
     let leader = Node::start();
     let first = follower(&leader, &[]);
     let second = follower(&first, &[]);
@@ -168,7 +168,7 @@ fn an_empty_restarted_leader_does_not_wipe_its_followers() {
     assert_eq!((kept.text(), kept.last_sync()), ("kept", Some(seen)));
     assert!(kept.header("Warning").is_some_and(|w| w.starts_with("110 ")), "{kept:?}");
 
-    // the set has begun anew: what readers saw before says nothing about it
+    // a new set has begun: stamps of the old one do not count
     let genesis = wait_for("the follower to know of the new set", LIMIT, || {
         let stale = get("other?timeout=0s").header("X-Last-Sync", seen.to_string());
         let answer = follower.client().ask(&stale);
@@ -190,7 +190,7 @@ fn failover_never_goes_back_in_time() {
     behind.put(&format!("n?version=old&modified={old}"), "old").expect(204);
     let new = ahead.put("n?version=new", "new").expect(204).last_sync().unwrap();
     let from = format!("http://{},http://{}", ahead.client_addr(), behind.client_addr());
-    // whichever is asked first, readers who have seen the newer one make the follower look further
+    // whichever leader gets the first request, readers with the newer stamp make the follower try the next one
     let follower = Node::with(&["--fill-from", &from, "--fill-expiry", "500ms"]);
     let newer = get("n?timeout=5s").header("X-Last-Sync", new.to_string());
     let got = wait_for("the newer of the two", LIMIT, || {
@@ -240,7 +240,7 @@ fn names_that_fail_do_not_hold_up_those_that_do_not() {
 
 /// A reader is told why the upstream does not answer.
 #[test]
-fn who_waits_for_an_upstream_that_is_away_is_told_why() {
+fn a_reader_that_waits_for_an_absent_upstream_gets_the_reason() {
     let follower = Node::with(&["--fill-from", "http://127.0.0.1:1"]);
     for name in ["first", "second"] {
         let answer = follower.get(&format!("{name}?timeout=300ms"));
@@ -262,7 +262,7 @@ fn who_waits_for_an_upstream_that_is_away_is_told_why() {
 /// Well under what a long poll may take, and enough for a busy machine.
 const SOON: Duration = Duration::from_secs(12);
 
-/// A leader that is frozen keeps its connections, and says nothing on them: that is noticed by a probe, and not by the
+/// A leader that is frozen keeps its connections, and sends nothing on them: a probe detects that, and not the
 /// end of a long poll. What is written at the other leader is told, and names that are new are read from there.
 #[test]
 fn a_frozen_leader_holds_up_neither_watchers_nor_readers_of_new_names() {
@@ -389,8 +389,9 @@ fn an_address_is_probed_once_and_not_for_each_name() {
     assert_eq!(upstream.asked().len(), 2 * NAMES, "none was given up");
 }
 
-/// An hour ahead for a moment, then for so long that the leader believes it, and right again; at last the leader loses its
-/// set. Only the name that was written in that hour is stamped so, and no reader of a follower waits for the hour to pass.
+/// An hour ahead for a moment, then for so long that the leader believes it, and right again; at last the leader loses
+/// its set. Only the name that was written in that hour is stamped so, and no reader of a follower waits for the hour
+/// to pass.
 #[test]
 fn a_clock_that_was_wrong_holds_up_neither_writers_nor_followers() {
     let file = std::env::temp_dir().join(format!("vwatch-clock-{}", std::process::id()));
@@ -419,7 +420,7 @@ fn a_clock_that_was_wrong_holds_up_neither_writers_nor_followers() {
         })
     };
     written("a", "1");
-    // who copies needs no clock of its own
+    // a follower that copies needs no clock of its own
     for follower in [&follower, &late] {
         wait_version(follower, "a", "1");
     }
@@ -459,7 +460,7 @@ fn a_clock_that_was_wrong_holds_up_neither_writers_nor_followers() {
 
 /// 100 names: an outage is one line of the log and few connections, and all are there again soon after it.
 #[test]
-fn who_is_cut_off_serves_says_so_once_and_catches_up_without_a_storm() {
+fn a_follower_that_is_cut_off_serves_logs_it_once_and_catches_up_without_a_storm() {
     const NAMES: usize = 100;
     let answer = |version: &'static str, stamp: u64| {
         move |asked: &cluster_tests::upstream::Asked| {
@@ -503,7 +504,7 @@ fn who_is_cut_off_serves_says_so_once_and_catches_up_without_a_storm() {
 }
 
 #[test]
-fn a_name_that_nobody_reads_is_let_go_and_asked_for_anew() {
+fn a_name_without_readers_is_dropped_and_requested_again() {
     let leader = Node::start();
     leader.put("n?version=v1", "").expect(204);
     let follower = follower(&leader, &["--fill-idle", "1s"]);
@@ -521,7 +522,7 @@ fn a_name_that_nobody_reads_is_let_go_and_asked_for_anew() {
     assert_eq!(follower.get("n").expect(200).version(), Some("v2"), "not what it was when it was let go");
 }
 
-/// Readers move on from name to name: what nobody reads any more makes room for what they read next.
+/// Readers move on from name to name: names without readers make room for the next ones.
 #[test]
 fn a_small_follower_outlives_more_names_than_it_can_hold() {
     const NAMES: usize = 40;
@@ -551,10 +552,10 @@ fn names_are_bounded() {
     follower.get("n0").expect(200);
 }
 
-/// A stamp that was refreshed without a new version wakes nobody at the leader, but who has seen it must not wait for the
-/// follower's next turn.
+/// A fresh stamp without a new version wakes no reader at the leader. But a reader with that stamp must not wait for
+/// the next turn of the follower.
 #[test]
-fn readers_who_have_seen_newer_make_the_follower_look() {
+fn readers_with_a_newer_stamp_make_the_follower_poll() {
     let leader = Node::start();
     leader.put("n?version=v1", "").expect(204);
     let follower = follower(&leader, &["--fill-expiry", "1m"]);
@@ -568,7 +569,7 @@ fn readers_who_have_seen_newer_make_the_follower_look() {
 }
 
 #[test]
-fn a_circle_is_found_and_told() {
+fn a_loop_of_followers_is_detected_and_logged() {
     let (one, two) = (free_addresses(), free_addresses());
     let a = Node::at(one, &["--node-id", "a", "--fill-from", &format!("http://{}", two.0)]);
     let b = Node::at(two, &["--node-id", "b", "--fill-from", &format!("http://{}", one.0)]);
@@ -579,7 +580,7 @@ fn a_circle_is_found_and_told() {
 
 /// Each tier is killed and started again in turn, while a reader of the last one checks that time goes forward.
 #[test]
-fn tiers_are_restarted_in_turn_and_nobody_goes_back_in_time() {
+fn tiers_are_restarted_in_turn_and_no_reader_goes_back_in_time() {
     let mut leaders = vec![Node::start()];
     let at = free_addresses();
     let (one, two) = (free_addresses(), at);
@@ -636,14 +637,14 @@ fn tiers_are_restarted_in_turn_and_nobody_goes_back_in_time() {
         wait_version(&second, "n", &version);
     }
     done.store(true, Ordering::Relaxed);
-    reader.join().expect("nobody went back in time");
+    reader.join().expect("no reader went back in time");
     assert!(seen.lock().unwrap().len() > 8);
     drop(first);
 }
 
-/// Whoever waits for a name's creation is not forgotten when somebody says that the name has changed, and it has not.
+/// A reader that waits for the creation of a name stays parked if a notification of a change was wrong.
 #[test]
-fn who_waits_for_a_creation_outlives_looks_in_vain() {
+fn a_reader_that_waits_for_a_creation_outlives_polls_without_a_change() {
     let leader = Node::start();
     let follower = follower(&leader, &[]);
     let mut watcher = follower.watch(&get("n?version=&timeout=1m"));
@@ -677,7 +678,7 @@ fn what_was_parked_when_the_upstream_failed_is_not_parked_at_the_next_try() {
     assert_eq!(parks[..3], [false, true, false]);
 }
 
-/// A name that was let go is still held; while the upstream is left alone its reader does not wait for it.
+/// A dropped name is still held; while the upstream gets no requests, its reader does not wait for it.
 #[test]
 fn what_is_held_is_served_at_once_while_the_upstream_is_left_alone() {
     let is_limited = Arc::new(AtomicBool::new(false));
@@ -706,7 +707,7 @@ fn what_is_held_is_served_at_once_while_the_upstream_is_left_alone() {
     assert!(served.header("Warning").is_some_and(|w| w.starts_with("110 ")), "{served:?}");
 }
 
-/// Whatever is there says 200 with an ETag, or 404 with a page: neither is what a vwatch says.
+/// Another server answers 200 with an ETag, or 404 with a page: neither is an answer of vwatch.
 #[test]
 fn an_upstream_that_is_no_vwatch_is_named_as_what_it_is() {
     for (code, said) in

@@ -53,7 +53,7 @@ impl Target {
     #[track_caller]
     fn unchanged(&self) {
         assert_eq!(Self::state(&self.node), self.before);
-        assert_eq!(self.node.parked(), 0, "nobody is left behind");
+        assert_eq!(self.node.parked(), 0, "no reader is left");
     }
 
     /// The client port refuses.
@@ -319,7 +319,7 @@ fn bodies_that_are_declared_too_large() {
         for length in [4097, 1_000_000] {
             target.writer(&put(&format!("{name}?version=v2")).body(vec![b'x'; length]), 413);
         }
-        // who asks whether it may send is told before it does
+        // a sender of Expect: 100-continue gets its answer before it sends the body
         for length in ["4097", "9223372036854775807"] {
             let head = format!(
                 "PUT /v1/versions/{name}?version=v2 HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\
@@ -651,7 +651,7 @@ fn a_slow_head_is_cut_off_while_others_are_served() {
 }
 
 #[test]
-fn a_connection_that_has_said_all_is_closed_and_a_parked_one_is_not() {
+fn an_idle_connection_is_closed_and_a_parked_one_is_not() {
     let target = Target::with(&["--idle-timeout", "1s"]);
     let node = &target.node;
     let mut watcher = node.watch(&get("n?version=v1&timeout=1m"));
@@ -663,7 +663,7 @@ fn a_connection_that_has_said_all_is_closed_and_a_parked_one_is_not() {
         wait_until("the end of an idle connection", LIMIT, || connection.hung_up());
     }
     assert_eq!(node.parked(), 1);
-    assert!(!watcher.has_news(), "who is parked is not idle");
+    assert!(!watcher.has_news(), "a parked reader is not idle");
     node.put("n?version=v2", "").expect(204);
     assert_eq!(watcher.answer().expect(200).version(), Some("v2"));
 }
@@ -711,7 +711,7 @@ fn what_is_pipelined_behind_a_parked_read_waits_its_turn() {
 }
 
 #[test]
-fn one_connection_too_many_is_told_to_come_again() {
+fn one_connection_too_many_gets_503() {
     let node = Node::with(&["--max-connections", "10"]);
     let served = |connection: &mut Connection| {
         connection.try_send_bytes(&get("never").bytes()).is_ok()
@@ -731,7 +731,7 @@ fn one_connection_too_many_is_told_to_come_again() {
     assert_refusal(&answer, 503);
     assert!(answer.header("Retry-After").is_some_and(|after| after.parse::<u32>().is_ok()), "{answer:?}");
     node.put("n?version=v1", "").expect(204);
-    assert!(kept.iter_mut().all(served), "who has a place keeps it");
+    assert!(kept.iter_mut().all(served), "a connection with a place keeps it");
     // how the node is, is told without a place: else a full node is restarted
     for target in ["/healthz", "/readyz"] {
         for request in [Request::new("GET", target), Request::new("HEAD", target)] {
@@ -749,7 +749,7 @@ fn one_connection_too_many_is_told_to_come_again() {
 const SILENT: usize = 10_000;
 
 #[test]
-fn ten_thousand_connections_that_say_nothing_hold_up_nobody() {
+fn ten_thousand_silent_connections_delay_no_reader() {
     let _heavy = heavy();
     // the other half of the open files is for the tests beside this one
     let count = SILENT.min(most_open_files() / 2);
@@ -844,8 +844,8 @@ fn hosts_that_are_none() {
     }
 }
 
-/// On a kept connection each request is looked at, and those before it are answered; on the client port, too, whoever
-/// reads them.
+/// On a kept connection each request is checked, and those before it are answered; also on the client port, by the fast
+/// path and by the ordinary one.
 #[test]
 fn what_is_ambiguous_is_refused_behind_good_requests_too() {
     let target = Target::start();

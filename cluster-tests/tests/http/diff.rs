@@ -196,7 +196,7 @@ fn a_push_is_refused_where_there_are_no_peers() {
     assert_refusal(&post(&node, Some("application/x-bincode"), b"\x00\x01"), 404);
 }
 
-/// Bodies that do not come keep nobody else from asking.
+/// Bodies that do not arrive do not block the requests of others.
 #[test]
 fn slow_askers_do_not_block_the_others() {
     let node = Node::start();
@@ -215,7 +215,7 @@ fn slow_askers_do_not_block_the_others() {
     drop(slow);
 }
 
-/// Answers that are not taken keep nobody else from asking.
+/// Answers that are not taken do not block the requests of others.
 #[test]
 fn slow_takers_do_not_block_the_others() {
     let node = Node::with(&["--data-limit-bytes", "1MiB", "--replicate-limit-bytes", "64MiB"]);

@@ -1,6 +1,8 @@
-//! Front and axum against axum alone: whatever bytes come, however they are cut, the answers are the same to the last byte.
+//! Front and axum against axum alone: whatever bytes come, however they are cut, the answers are the same to the last
+//! byte.
 //!
-//! `VWATCH_DIFFERENTIAL=1000000 cargo test -p cluster-tests --test http differential -- --nocapture` tries so many cases.
+//! `VWATCH_DIFFERENTIAL=1000000 cargo test -p cluster-tests --test http differential -- --nocapture` tries so many
+//! cases.
 #![allow(clippy::unwrap_used, reason = "a panic is a failed test with a line number")]
 
 use std::collections::BTreeSet;
@@ -15,7 +17,7 @@ use cluster_tests::node::{Node, get, head};
 use cluster_tests::text::{metric, now_us};
 use fastrand::Rng;
 
-/// Cases, unless `VWATCH_DIFFERENTIAL` says how many.
+/// The number of cases, unless `VWATCH_DIFFERENTIAL` sets it.
 const CASES: u64 = 2_000;
 
 /// Most of a case's time is waiting.
@@ -43,7 +45,7 @@ fn node(lanes: usize, at: u64) -> Node {
     node
 }
 
-/// A request as somebody may send it; a tame one is of a kind that the front answers.
+/// A random request; a tame one is of a kind that the fast path answers.
 fn request(random: &mut Rng, at: u64, tame: bool) -> Vec<u8> {
     let name = ["n", "full", "gone", "never", "a%20b/%C3%A9", "n%zz", ""][random.usize(..7)];
     let query = [
@@ -165,7 +167,7 @@ fn cut(all: &[u8], random: &mut Rng, whole: bool) -> Vec<(Vec<u8>, Duration)> {
     while !rest.is_empty() {
         let length = if whole { rest.len() } else { random.usize(1..=longest.min(rest.len())) };
         let (piece, after) = rest.split_at(length);
-        // mostly it goes on at once, which is another case for who reads than a pause
+        // mostly it goes on at once, which is another case for the reading side than a pause
         let pause = if random.u8(..) < 40 { random.u64(1..4) } else { 0 };
         pieces.push((piece.to_vec(), Duration::from_millis(pause)));
         rest = after;
@@ -209,8 +211,8 @@ const REFUSED: [&str; 2] = [
     "HTTP/1.1 501 Not Implemented\r\nConnection: close\r\n",
 ];
 
-/// Without what differs from one time to the next. Where several things are wrong with a head, it depends on how it comes
-/// which of them is named.
+/// Without what differs from one time to the next. Where several things are wrong with a head, it depends on how it
+/// comes which of them is named.
 fn lasting(bytes: &[u8]) -> String {
     let mut text: String = bytes.iter().copied().map(char::from).collect();
     if let Some(at) = REFUSED.iter().filter_map(|refused| text.rfind(refused)).max() {
@@ -253,8 +255,8 @@ fn front_and_axum_answer_as_axum_alone() {
                 with_front.fetch_add(1, Ordering::Relaxed);
                 ask(&with, &pieces, *patience) == ask(&without, &pieces, *patience)
             });
-            // what comes behind an answer that was given before the body was there is the library's to decide, by what it
-            // has read by then: so another cut may be answered otherwise, and is as good
+            // what comes behind an answer that was given before the body was there is the library's to decide, by what
+            // it has read by then: so another cut may be answered otherwise, and is as good
             if !agree {
                 let sent: Vec<u8> = pieces.iter().flat_map(|(piece, _)| piece.clone()).collect();
                 let mut random = Rng::with_seed(seed);
@@ -296,7 +298,8 @@ fn front_and_axum_answer_as_axum_alone() {
         again.load(Ordering::Relaxed),
         cuts.load(Ordering::Relaxed)
     );
-    // else it was not the front that was compared; on a busy machine many are played again, each on a connection of its own
+    // else it was not the front that was compared; on a busy machine many are played again, each on a connection of its
+    // own
     let plays = with_front.into_inner();
     assert!(handovers < 0.95 * plays as f64, "{handovers} of {plays}");
 }

@@ -252,7 +252,7 @@ fn what_only_offers_something_does_not_leave_the_front(lanes: usize) {
     assert!(handovers(&node) <= before, "nothing was unusual");
 }
 
-fn who_says_no_more_while_parked_is_let_go(lanes: usize) {
+fn a_parked_reader_that_closes_its_side_is_dropped(lanes: usize) {
     let node = filled(lanes, &[]);
     for form in [Request::clone as fn(&Request) -> Request, ordinary] {
         let mut watcher = node.watch(&form(&get("n?version=v1&timeout=1m")));
@@ -270,8 +270,8 @@ fn who_says_no_more_while_parked_is_let_go(lanes: usize) {
     }
 }
 
-/// Bytes behind a parked request do not hide that nobody waits for its answer any more.
-fn who_hangs_up_behind_more_bytes_is_let_go_too(lanes: usize) {
+/// Bytes behind a parked request do not hide that its client is gone.
+fn a_disconnect_behind_more_bytes_ends_the_parked_read_too(lanes: usize) {
     let node = filled(lanes, &[]);
     for form in [Request::clone as fn(&Request) -> Request, ordinary] {
         let mut client = node.watch(&form(&get("n?version=v1&timeout=1m")));
@@ -308,8 +308,8 @@ fn the_last_answer_comes_whole_whatever_was_sent_behind_its_request(lanes: usize
     wait_until("no open connection", LIMIT, || node.connections("client") == 0);
 }
 
-/// A reader that takes nothing for a while holds up nobody, and gets all of it in the end.
-fn a_slow_reader_gets_its_answer_and_holds_up_nobody(lanes: usize) {
+/// A reader that takes nothing for a while delays no other, and gets its whole answer in the end.
+fn a_slow_reader_gets_its_answer_and_delays_no_other(lanes: usize) {
     let node = filled(lanes, &["--data-limit-bytes", "1MiB"]);
     node.put("big?version=v1", "").expect(204);
     let mut slow: Vec<_> = (0..20).map(|_| node.watch(&get("big?version=v1&timeout=1m"))).collect();
@@ -325,8 +325,8 @@ fn a_slow_reader_gets_its_answer_and_holds_up_nobody(lanes: usize) {
     }
 }
 
-/// All of them are in the wheel at the same time, and each is looked at by a thread of its own: who waits for one after
-/// the other does not see when the later ones come.
+/// All watchers are in the timer wheel at the same time, and each has a thread of its own: a test that waits for one
+/// after the other does not see when the later answers arrive.
 fn a_timeout_is_never_early_and_always_comes(lanes: usize) {
     let node = filled(lanes, &[]);
     let watchers: Vec<_> = (0..50)
@@ -350,8 +350,9 @@ fn a_timeout_is_never_early_and_always_comes(lanes: usize) {
     node.wait_parked(0);
 }
 
-/// What was asked while its connection was parked is answered once the time is up, also by a node that nothing else wakes.
-fn what_is_asked_behind_a_parked_read_follows_its_timeout(lanes: usize) {
+/// What was asked while its connection was parked is answered once the time is up, also by a node that nothing else
+/// wakes.
+fn a_request_behind_a_parked_read_is_answered_after_its_timeout(lanes: usize) {
     let node = filled(lanes, &["--idle-timeout", "1m"]);
     let mut watcher = node.watch(&get("n?version=v1&timeout=1s"));
     node.wait_parked(1);
@@ -361,7 +362,7 @@ fn what_is_asked_behind_a_parked_read_follows_its_timeout(lanes: usize) {
 }
 
 /// The version goes away and comes back before the second one's turn: it was told nothing, and waits on.
-fn who_missed_nothing_stays_parked(lanes: usize) {
+fn a_reader_that_missed_nothing_stays_parked(lanes: usize) {
     let node = filled(lanes, &["--jitter-per-watch", "1s"]);
     let mut watchers: Vec<_> = (0..2).map(|_| node.watch(&get("n?version=v1&timeout=1m"))).collect();
     node.wait_parked(2);
@@ -379,7 +380,7 @@ fn who_missed_nothing_stays_parked(lanes: usize) {
     }
 }
 
-/// Storms of hang-ups, timeouts, wakes and new requests: at the end nobody is parked and nothing is open.
+/// Storms of disconnects, timeouts, wakes and new requests: at the end no reader is parked and nothing is open.
 fn a_storm_leaves_nothing_behind(lanes: usize) {
     let _heavy = heavy();
     let node = filled(lanes, &["--jitter-per-watch", "100us"]);
@@ -428,12 +429,12 @@ with_one_lane_and_with_four! {
     however_it_is_cut_the_answers_are_the_same,
     a_connection_goes_on_in_the_front,
     what_only_offers_something_does_not_leave_the_front,
-    who_says_no_more_while_parked_is_let_go,
-    who_hangs_up_behind_more_bytes_is_let_go_too,
+    a_parked_reader_that_closes_its_side_is_dropped,
+    a_disconnect_behind_more_bytes_ends_the_parked_read_too,
     the_last_answer_comes_whole_whatever_was_sent_behind_its_request,
-    a_slow_reader_gets_its_answer_and_holds_up_nobody,
+    a_slow_reader_gets_its_answer_and_delays_no_other,
     a_timeout_is_never_early_and_always_comes,
-    what_is_asked_behind_a_parked_read_follows_its_timeout,
-    who_missed_nothing_stays_parked,
+    a_request_behind_a_parked_read_is_answered_after_its_timeout,
+    a_reader_that_missed_nothing_stays_parked,
     a_storm_leaves_nothing_behind,
 }

@@ -114,7 +114,7 @@ fn curl_speaks_it_on_both_ports() {
         node.put("n?version=v2", "789").expect(204);
         assert_eq!(woken.join().expect("curl"), "789 2 200");
     });
-    // who only offers it goes on in HTTP/1.1
+    // a client that only offers it goes on in HTTP/1.1
     let offered = curl(&["--http2", "-w", " %{http_version}", &client("/v1/versions/n")]);
     assert_eq!(offered, "789 1.1");
 }
@@ -199,7 +199,7 @@ fn many_wait_on_one_connection_and_each_can_give_up() {
     });
 }
 
-/// Waits beside a client whose runtime is this thread.
+/// Waits while a client runs on this thread.
 async fn wait_parked_async(node: &Node, count: usize) {
     let server = node.server_addr();
     tokio::task::spawn_blocking(move || wait_parked(server, count)).await.expect("so many parked");
@@ -267,7 +267,7 @@ fn heads_have_their_limits() {
 }
 
 #[test]
-fn who_is_silent_is_let_go_and_who_is_parked_is_not() {
+fn a_silent_connection_is_closed_and_one_with_a_parked_request_is_not() {
     let node = Node::with(&["--idle-timeout", "1s"]);
     node.put("n?version=v1", "").expect(204);
     runtime().block_on(async {
@@ -293,7 +293,7 @@ fn who_is_silent_is_let_go_and_who_is_parked_is_not() {
 }
 
 #[test]
-fn who_does_not_take_its_answer_is_let_go() {
+fn a_connection_that_does_not_take_its_answer_is_closed() {
     let node = Node::with(&["--idle-timeout", "1s"]);
     node.put("n?version=v1", "data").expect(204);
     runtime().block_on(async {
@@ -349,7 +349,7 @@ fn in_flight(node: &Node, port: &str) -> [usize; 2] {
     })
 }
 
-/// Each version that stands no more is held for those who do not take it: they are counted, of each connection and of all.
+/// Each replaced value is held for the readers that do not take it. Its bytes count, for each connection and for all.
 /// With room for one byte the library takes the whole answer from us, and holds it.
 #[test]
 fn old_versions_that_are_not_taken_are_bounded() {
@@ -393,7 +393,7 @@ fn old_versions_that_are_not_taken_are_bounded() {
 
 /// A value that stands is shared by all answers and costs nothing, however many do not take it.
 #[test]
-fn a_value_that_stands_is_told_to_all_on_a_connection() {
+fn a_value_that_stands_reaches_all_requests_of_a_connection() {
     let node = Node::with(&["--max-set-bytes", "64MiB", "--data-limit-bytes", "1MiB"]);
     node.put("n?version=v", vec![b'x'; 1 << 20]).expect(204);
     runtime().block_on(async {
@@ -471,7 +471,7 @@ fn hosts_that_are_none_or_two() {
 }
 
 #[test]
-fn at_the_end_all_are_answered_and_told_to_go() {
+fn at_the_end_all_requests_are_answered_and_goaway_is_sent() {
     let mut node = Node::start();
     node.put("n?version=v1", "one").expect(204);
     runtime().block_on(async {
@@ -497,7 +497,7 @@ fn at_the_end_all_are_answered_and_told_to_go() {
 
 /// What is no HTTP/2 behind its preface ends that connection and nothing else.
 #[test]
-fn garbage_behind_the_preface_harms_nobody() {
+fn garbage_behind_the_preface_harms_no_other_connection() {
     let node = Node::start();
     node.put("n?version=v1", "").expect(204);
     for seed in 0..50 {

@@ -1,4 +1,4 @@
-//! Limits of watchers and of time: who is over them is told or let go, and each is counted.
+//! Limits of watchers and of time: a connection over a limit gets an error or is closed, and each is counted.
 
 use cluster_tests::heavy::heavy;
 use cluster_tests::http::Request;
@@ -20,7 +20,7 @@ fn hits(node: &Node, limit: &str) -> f64 {
 const BOTH_PATHS: [fn(&Request) -> Request; 2] = [Request::clone, ordinary];
 
 #[test]
-fn who_would_be_one_watcher_too_many_is_told_to_come_back() {
+fn one_watcher_too_many_gets_503() {
     let node = Node::with(&["--max-watchers", "6", "--max-watchers-per-name", "4"]);
     for name in ["a", "b"] {
         node.put(&format!("{name}?version=v1"), "").expect(204);
@@ -74,7 +74,7 @@ fn limits_are_shown_beside_what_there_is() {
 }
 
 #[test]
-fn who_is_silent_for_too_long_is_let_go_and_counted() {
+fn a_silent_connection_is_closed_and_counted() {
     let node = Node::with(&["--idle-timeout", "1s"]);
     node.put("n?version=v1", "").expect(204);
     // silent from the beginning, after an answer, in the middle of a head; on each path
@@ -93,9 +93,9 @@ fn who_is_silent_for_too_long_is_let_go_and_counted() {
     assert!(hits(&node, "idle_time") >= 5.0, "{}", hits(&node, "idle_time"));
 }
 
-/// Who does not take its answer is let go, on each path.
+/// A connection that does not take its answer is closed, on each path.
 #[test]
-fn who_does_not_take_its_answer_is_let_go_and_counted() {
+fn a_connection_that_does_not_take_its_answer_is_closed_and_counted() {
     let node = Node::with(&["--idle-timeout", "2s", "--data-limit-bytes", "1MiB"]);
     node.put("big?version=v1", vec![b'x'; 1 << 20]).expect(204);
     for (form, times) in BOTH_PATHS.into_iter().zip([1.0, 2.0]) {
@@ -111,7 +111,7 @@ fn who_does_not_take_its_answer_is_let_go_and_counted() {
     }
 }
 
-/// Whoever holds all places of the server port that anybody may have does not keep the group apart.
+/// A client that holds all places of the server port except those of peers does not separate the nodes.
 #[test]
 fn the_last_places_of_the_server_port_are_for_members() {
     let _heavy = heavy();
@@ -126,7 +126,7 @@ fn the_last_places_of_the_server_port_are_for_members() {
             break answer;
         }
         strangers.push(stranger);
-        assert!(strangers.len() < 10_000, "nobody is turned away");
+        assert!(strangers.len() < 10_000, "no connection is rejected");
     };
     assert_eq!(refused.header("Retry-After"), Some("1"));
     for target in ["/healthz", "/readyz"] {

@@ -194,7 +194,7 @@ fn readers_that_do_not_read_are_bounded_and_do_not_stay() {
     // none of them is let go before all are there
     let node = Node::with(&["--data-limit-bytes", "1MiB", "--idle-timeout", "10m"]);
     for i in 0..5 {
-        // more than the system takes in for a connection whose other end does not read
+        // more than the system buffers for a connection with an end that does not read
         node.put(&format!("n{i}?version=v"), vec![b'x'; 1 << 20]).expect(204);
     }
     let request = Request::new("GET", "/v1/versions");

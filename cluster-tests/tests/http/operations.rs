@@ -32,7 +32,7 @@ fn both_ports_say_that_they_are_well_and_ready() {
 }
 
 #[test]
-fn the_command_line_asks_the_same_of_either_port() {
+fn the_command_line_uses_the_same_paths_of_either_port() {
     let health = |address: std::net::SocketAddr, flags: &[&str], variables: &[(&str, String)]| {
         let mut command = std::process::Command::new(binary());
         command.arg("health").args(flags).env_remove("VWATCH_LISTEN_SERVER");
@@ -76,7 +76,7 @@ fn metrics_are_prometheus_text_on_the_server_port() {
 }
 
 #[test]
-fn metrics_come_in_the_form_that_is_asked_for() {
+fn metrics_come_in_the_requested_form() {
     let node = Node::start();
     let ask = |accept: &str| {
         node.server().ask(&Request::new("GET", "/metrics").header("Accept", accept)).expect(200)
@@ -113,7 +113,7 @@ fn metrics_come_in_the_form_that_is_asked_for() {
     }
 }
 
-/// What Prometheus' own checker says of the names and types.
+/// The result of Prometheus' own checker for the names and types.
 #[test]
 fn promtool_finds_nothing_wrong_with_the_metrics() {
     let Some(promtool) = find("promtool", "it is in the Debian package prometheus") else { return };
@@ -191,7 +191,7 @@ fn what_a_path_does_not_take_is_405_with_what_it_does() {
     }
 }
 
-/// Reads are not on the server port, nor writes on the client port: who may reach one need not be let near the other.
+/// Reads are not on the server port, nor writes on the client port: a client of one port needs no access to the other.
 #[track_caller]
 fn check(node: &Node, connection: Connection, method: &str, target: &str, allowed: &[&str]) {
     let answer = ask(connection, method, target);
@@ -230,7 +230,7 @@ fn paths_that_are_not_there_are_404() {
 }
 
 #[test]
-fn at_the_start_the_node_says_how_it_is_set_and_what_it_serves() {
+fn at_the_start_the_node_logs_its_settings_and_paths() {
     let node = Node::with(&["--node-id", "a-name-of-its-own", "--block-for", "7s"]);
     let said = || node.stderr() + &node.stdout();
     wait_until("the configuration and the paths", LIMIT, || {
@@ -268,9 +268,9 @@ fn a_log_that_is_not_read_stops_nothing() {
     assert_eq!(node.wait_exit_unread(LIMIT).code(), Some(0), "the end does not wait for the log");
 }
 
-/// The lines that were kept come in order once the pipe is read, and one says how many are missing.
+/// The kept lines come in order once the pipe is read, and one has the number of missing lines.
 #[test]
-fn a_log_that_is_read_again_says_what_is_missing() {
+fn a_log_that_is_read_again_has_the_number_of_missing_lines() {
     let mut node = with_full_log();
     node.read_stderr();
     wait_until("a line about the missing ones", LIMIT, || {
@@ -282,8 +282,8 @@ fn a_log_that_is_read_again_says_what_is_missing() {
     assert!(node.stderr().contains("SIGTERM"), "and so are the last ones");
 }
 
-/// Any process of the machine can send to the socket by which gossip decodes its messages, without the secret. Each such
-/// datagram would be a line of the library's.
+/// Any process of the machine can send to the socket by which gossip decodes its messages, without the secret. Each
+/// such datagram would be a line of the library's.
 #[test]
 fn a_flood_that_an_outsider_sends_is_some_lines_and_a_count() {
     let nodes = Node::group(2, &[]);
@@ -325,7 +325,7 @@ fn unconnected_udp_sockets(pid: u32) -> Vec<SocketAddr> {
 
 /// All workers of a node wait for a pipe, as they would for a disk that does not answer.
 #[test]
-fn a_node_that_stands_still_says_so_on_both_ports_and_ends_when_told() {
+fn a_node_that_stands_still_reports_it_on_both_ports_and_ends_at_a_signal() {
     let pipe = std::env::temp_dir().join(format!("vwatch-test-pipe-{}", std::process::id()));
     mkfifo(&pipe);
     let variable = ("VWATCH_TEST_BLOCK".to_owned(), pipe.display().to_string());
@@ -347,7 +347,7 @@ fn a_node_that_stands_still_says_so_on_both_ports_and_ends_when_told() {
     let answer = kept.ask(&get("n"));
     assert_refusal(&answer, 503);
     assert_refusal(&parked.answer(), 503);
-    // whoever opens the other end lets them go on
+    // a process that opens the other end lets them go on
     drop(File::options().write(true).open(&pipe).expect("the pipe"));
     wait_until("the node to go on", LIMIT, || node.is_ready());
     assert!(node.metric("vwatch_stalls_total") >= 1.0);

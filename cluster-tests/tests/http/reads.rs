@@ -196,7 +196,7 @@ fn a_stamp_that_is_reached_holds_nothing_back() {
 }
 
 #[test]
-fn a_stamp_from_before_this_set_is_ignored_and_the_answer_says_when_it_began() {
+fn a_stamp_from_before_this_set_is_ignored_and_the_answer_has_the_genesis() {
     let before = now_us();
     let node = Node::start();
     let ready = now_us();
@@ -291,7 +291,7 @@ fn a_connection_serves_one_read_after_another() {
     }
 }
 
-/// Without it, who meant to wait would be answered at once, and ask again at once.
+/// Without the error, a read that should wait would be answered at once, and repeated at once.
 #[test]
 fn a_parameter_with_a_typo_is_refused_and_any_other_one_is_counted() {
     let node = Node::start();
@@ -338,7 +338,7 @@ fn a_parameter_with_a_typo_is_refused_and_any_other_one_is_counted() {
 }
 
 #[test]
-fn only_a_node_says_that_it_is_one() {
+fn only_a_node_sends_its_node_id() {
     let node = Node::with(&["--node-id", "näme"]);
     for path in ["/healthz", "/readyz"] {
         for mut port in [node.client(), node.server()] {

@@ -60,7 +60,7 @@ fn ends_in_order(signal: impl Fn(&Node)) {
     let status = node.wait_exit(LIMIT);
     assert_eq!(status.code(), Some(0), "{status}");
     assert!(started.elapsed() < GRACE, "{:?}", started.elapsed());
-    let refused = Connection::try_open(node.client_addr()).expect_err("nobody listens any more");
+    let refused = Connection::try_open(node.client_addr()).expect_err("the node listens no more");
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
 }
 
@@ -90,9 +90,9 @@ fn the_answers_are_spread_over_at_most_half_of_the_grace() {
     assert_eq!(node.wait_exit(LIMIT).code(), Some(0));
 }
 
-/// 3,000 who are sent home take a while, in which the node can be asked.
+/// The answers to 3,000 parked readers take a while, in which the node accepts requests.
 #[test]
-fn a_node_that_ends_says_so_and_parks_nobody_more() {
+fn a_node_that_ends_announces_it_and_parks_no_more_readers() {
     let mut node = Node::start();
     node.put("n?version=v1", "one").expect(204);
     let watchers = park(&node, 3000, &get("n?version=v1&timeout=1m"));
@@ -111,7 +111,7 @@ fn a_node_that_ends_says_so_and_parks_nobody_more() {
         let after = answer.header("Retry-After").unwrap_or_else(|| panic!("no Retry-After: {answer:?}"));
         assert!(after.parse::<u32>().is_ok(), "seconds: {answer:?}");
     }
-    // who does not wait is served to the end
+    // a read that does not wait is answered to the end
     assert_eq!(node.get("n").expect(200).text(), "one");
     assert!(watchers.iter().any(|watcher| !watcher.has_news()), "all this while others were still parked");
     assert_eq!(node.wait_exit(LIMIT).code(), Some(0));
@@ -155,7 +155,7 @@ fn the_second_signal_ends_it_at_once() {
     }
 }
 
-/// Refused before it began: exit code 2, and one line that says what to do.
+/// The start fails: exit code 2, and one line with advice.
 #[track_caller]
 fn refused(arguments: &[&str], about: &str) {
     let Finished { code, stderr, .. } = run_to_end(arguments);
@@ -203,7 +203,7 @@ fn a_flag_that_is_none_is_one_line_and_exit_code_2() {
     }
 }
 
-/// Who was woken but whose turn has not come is answered too, and does not hold the end up.
+/// A reader with a pending wake is answered too, and does not delay the end.
 #[test]
 fn a_fan_out_under_way_is_brought_to_its_end() {
     let mut node = Node::with(&["--jitter-per-watch", "1s", "--block-for", "1m"]);

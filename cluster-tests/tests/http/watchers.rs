@@ -1,4 +1,4 @@
-//! `GET /v1/watchers`: who waits for what.
+//! `GET /v1/watchers`: the watchers of each name.
 
 use cluster_tests::http::{Connection, Request, Response};
 use cluster_tests::node::{Node, get};
@@ -30,7 +30,7 @@ fn park(node: &Node, count: usize, request: &Request) -> Vec<Connection> {
 }
 
 #[test]
-fn tells_who_waits_for_what() {
+fn lists_the_watchers_of_each_name() {
     let node = Node::start();
     assert!(rows(&watchers(&node, "").expect(200)).is_empty());
     node.put("a/1?version=v1", "").expect(204);
@@ -61,7 +61,7 @@ fn tells_who_waits_for_what() {
     }
     assert_eq!(rows(&watchers(&node, "?prefix=a/").expect(200)).len(), 2);
 
-    // who was woken, has gone or waits no more is not in it
+    // a reader that was woken, is gone or waits no more is not in it
     node.put("a/1?version=v2", "").expect(204);
     drop(parked);
     node.wait_parked(0);

@@ -1,4 +1,4 @@
-//! Parked reads: who waits, what for, and what the answer is.
+//! Parked reads: what they wait for, and their answers.
 
 use std::time::{Duration, Instant};
 
@@ -145,7 +145,7 @@ fn head_parks_too() {
 }
 
 #[test]
-fn a_fresh_stamp_on_the_known_version_wakes_nobody_who_waits_for_another() {
+fn a_fresh_stamp_on_the_known_version_wakes_no_reader_that_waits_for_another_version() {
     let node = Node::start();
     let written = node.put("n?version=v1", "one").expect(204).last_sync().expect("a stamp");
     let mut watcher = node.watch(&get(&format!("n?version=v1&{LONG}")));
@@ -167,7 +167,7 @@ fn a_fresh_stamp_on_the_known_version_wakes_nobody_who_waits_for_another() {
 }
 
 #[test]
-fn a_write_to_another_name_wakes_nobody() {
+fn a_write_to_another_name_wakes_no_reader() {
     let node = Node::start();
     for name in ["a", "a/b", "A", "b"] {
         node.put(&format!("{name}?version=v1"), "").expect(204);
@@ -486,5 +486,5 @@ fn a_timeout_is_not_paced() {
         assert_eq!(answer.version(), Some("v1"));
         assert_eq!(timing(&answer).jitter.unwrap_or_default(), Duration::ZERO, "{answer:?}");
     }
-    wait_until("nobody parked", LIMIT, || node.parked() == 0);
+    wait_until("no parked reader", LIMIT, || node.parked() == 0);
 }

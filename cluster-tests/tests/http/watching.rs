@@ -1,4 +1,4 @@
-//! Many who watch: places that are given back, wakes that reach all, writers that wait for nobody.
+//! Many watchers: places are freed, wakes reach all of them, and writers wait for none.
 
 use cluster_tests::heavy::heavy;
 use cluster_tests::http::Connection;
@@ -16,7 +16,7 @@ fn unanswered(watchers: &[Connection]) -> usize {
 }
 
 #[test]
-fn who_hangs_up_frees_a_place() {
+fn a_reader_that_disconnects_frees_its_place() {
     let node = Node::start();
     node.put("n?version=v1", "").expect(204);
     let on_value = park(&node, 100, "n?version=v1");
@@ -42,7 +42,7 @@ fn who_hangs_up_frees_a_place() {
 
 /// A place is given back without a wake too.
 #[test]
-fn who_times_out_frees_a_place() {
+fn a_reader_that_times_out_frees_its_place() {
     let node = Node::start();
     node.put("n?version=v1", "").expect(204);
     let mut watchers: Vec<_> = (0..100).map(|_| node.watch(&get("n?version=v1&timeout=3s"))).collect();
@@ -72,7 +72,7 @@ fn one_write_wakes_two_thousand_watchers_and_loses_none() {
 }
 
 #[test]
-fn a_burst_of_writes_loses_nobody() {
+fn a_burst_of_writes_loses_no_wake() {
     let node = Node::start();
     node.put("n?version=v0", "").expect(204);
     let mut watchers = park(&node, 300, "n?version=v0");
@@ -95,8 +95,8 @@ fn a_burst_of_writes_loses_nobody() {
     }
 }
 
-/// The check of the version and the joining of those who wait are one step: a write between the two would leave its
-/// reader parked on a version that is gone.
+/// The check of the version and the parking of the reader are one step: a write between the two would leave the reader
+/// parked on a version that is gone.
 #[test]
 fn a_write_that_meets_its_readers_on_their_way_in_loses_none() {
     let node = Node::start();
@@ -137,7 +137,7 @@ fn a_fan_out_delays_neither_its_writer_nor_other_names() {
     let waiting = unanswered(&crowd);
     assert!(waiting > 0, "another name had to wait for the end of the fan-out");
 
-    // a reader who comes now is answered now
+    // a new reader is answered at once
     assert_eq!(node.get("crowd?version=v1&timeout=1m").expect(200).version(), Some("v2"));
     assert!(unanswered(&crowd) > 0, "a read had to wait for the end of the fan-out");
     for watcher in &mut crowd {
@@ -165,7 +165,7 @@ fn a_fan_out_goes_on_when_half_of_its_watchers_have_gone() {
 }
 
 #[test]
-fn one_who_watches_many_names_is_told_of_each() {
+fn a_client_that_watches_many_names_is_woken_for_each() {
     let node = Node::start();
     let mut server = node.server();
     let names: Vec<String> = (0..200).map(|i| format!("many/{i}")).collect();
@@ -181,12 +181,12 @@ fn one_who_watches_many_names_is_told_of_each() {
     for (i, watcher) in watchers.iter_mut().enumerate() {
         assert_eq!(watcher.answer().expect(200).version(), Some(format!("w{i}").as_str()));
     }
-    wait_until("nobody parked", LIMIT, || node.parked() == 0);
+    wait_until("no parked reader", LIMIT, || node.parked() == 0);
 }
 
-/// What lies behind a parked request, be it another one or a stray line break, does not hide a hang-up.
+/// Bytes behind a parked request, another request or a stray line break, do not hide a disconnect.
 #[test]
-fn who_hangs_up_behind_more_bytes_frees_a_place_too() {
+fn a_disconnect_behind_more_bytes_frees_the_place_too() {
     let node = Node::start();
     node.put("n?version=v1", "").expect(204);
     let request = get("n?version=v1&timeout=1m").bytes();

@@ -138,7 +138,7 @@ fn stamps_of_a_node_rise_from_write_to_write() {
 }
 
 #[test]
-fn an_older_write_loses_and_is_told_what_stands() {
+fn an_older_write_loses_and_gets_the_record_that_stands() {
     let node = Node::start();
     let winner = tells(&node.put("n?version=v2", "two").expect(204), "v2");
 
@@ -198,7 +198,7 @@ fn the_same_version_with_a_newer_stamp_is_stored_with_its_stamp() {
     assert_eq!((second, tells(&read, "v1"), read.text()), (first + 5, first + 5, "one"));
 }
 
-/// Readers who know the version would not be told: whoever read it before has the old data, and whoever comes has the new.
+/// Readers that know the version would not be woken: they would keep the old data, and later readers would get the new.
 #[test]
 fn the_same_version_with_other_data_is_refused_and_changes_nothing() {
     let node = Node::start();
@@ -220,7 +220,7 @@ fn the_same_version_with_other_data_is_refused_and_changes_nothing() {
         }
     }
     assert!(!watcher.has_news());
-    // once it is gone, or another version has stood, it says nothing any more
+    // after a delete or another version, the old data no longer count
     node.put("n?version=v2", "two").expect(204);
     assert_eq!(watcher.answer().expect(200).text(), "two");
     node.put("n?version=v1", "uno").expect(204);
@@ -412,7 +412,7 @@ fn names_up_to_the_limit_are_taken() {
 }
 
 #[test]
-fn a_writer_that_asks_for_leave_gets_it() {
+fn a_writer_that_sends_expect_continue_gets_100() {
     let node = Node::start();
     let mut server = node.server();
     let mut request =
@@ -423,7 +423,7 @@ fn a_writer_that_asks_for_leave_gets_it() {
     tells(&server.answer().expect(204), OF_1234);
 }
 
-/// To overwrite what somebody wanted to be asked about first would be worse than not to write.
+/// A write without the check of its condition would be worse than no write.
 #[test]
 fn a_write_on_a_condition_is_refused_and_not_done() {
     let node = Node::start();
@@ -440,7 +440,8 @@ fn a_write_on_a_condition_is_refused_and_not_done() {
     assert_eq!(node.get("n").expect(200).version(), Some("v1"));
 }
 
-/// A terminal takes them for commands. Only who accepts a write refuses them: see the round trips of messages.
+/// A terminal takes them for commands. Only the node that accepts a write rejects them: see the round trips of
+/// messages.
 #[test]
 fn a_version_with_a_control_character_is_refused() {
     let node = Node::start();

@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_error_without_an_answer_says_what_to_do() {
+    async fn an_error_without_an_answer_has_advice() {
         let mut client = Client::new(vec![unused()], "client-url");
         let line = ask(&mut client, "/").await.unwrap_err().line().unwrap().to_owned();
         assert!(line.contains("connection refused: is a node running there? --client-url names"), "{line}");

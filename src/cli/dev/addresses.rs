@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_system_chooses_and_what_is_taken_is_said() {
+    fn the_system_chooses_ports_and_a_taken_one_is_reported() {
         let places = find(3, 0, 0).unwrap();
         let hosts: Vec<_> = places.iter().map(|place| place.server.ip().to_string()).collect();
         assert_eq!(hosts, ["127.0.0.1", "127.0.0.2", "127.0.0.3"]);

@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn is_anything_up_to_the_bound_and_on_top_of_what_the_node_asked_for() {
+    fn is_anything_up_to_the_bound_added_to_the_pause_of_the_node() {
         let mut backoff = Backoff::default();
         assert_eq!(backoff.next_with(None, 0), Duration::ZERO);
         let wait = backoff.next_with(Some(Duration::from_secs(7)), u64::MAX / 2);

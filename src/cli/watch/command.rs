@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_failure_is_kept_as_a_shell_tells_it() {
+    async fn the_first_failure_is_kept_as_a_shell_reports_it() {
         assert_eq!(run("exit 3", &change(Some("v"), b"")).await, Some(3));
         assert_eq!(run("kill -9 $$", &change(Some("v"), b"")).await, Some(137));
         let command = ["sh", "-c", "exit $VWATCH_VERSION"].map(OsString::from);

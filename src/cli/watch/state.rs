@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deleted_name_is_told_once_and_waited_for() {
+    fn a_deleted_name_is_reported_once_and_waited_for() {
         let mut state = state(None);
         assert_eq!(absorb(&mut state, &answer(410, &[("x-last-sync", "5")])), "deleted");
         assert_eq!(absorb(&mut state, &answer(410, &[("x-last-sync", "7")])), "nothing");

@@ -122,9 +122,9 @@ const HELLO: &str = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e7304
 
 const MANIFESTS: &str = "/v2/{{.repository}}/manifests/{{.tag}}";
 
-/// What a registry says of a manifest in its head, or does not say.
+/// The head of a manifest at a registry, with or without a digest.
 #[test]
-fn a_manifest_is_told_by_its_digest_else_its_tag_else_its_content() {
+fn a_manifest_is_identified_by_its_digest_else_its_tag_else_its_content() {
     const DIGEST: &str = "Docker-Content-Digest";
     let body = Arc::new(Mutex::new("hello"));
     let other = format!("sha256:{}", "ab".repeat(32));
@@ -213,7 +213,7 @@ fn challenges_and_token_answers_are_read_as_they_are_sent_by_others() {
     }
 }
 
-/// Whoever says that it is at a limit on the way to an answer, and with whatever status, is left alone.
+/// Each server on the way to an answer that is at a limit, with any such status, gets no requests for a while.
 #[test]
 fn a_limit_is_obeyed_wherever_it_is_met() {
     for place in ["upstream 403", "upstream 413", "elsewhere 429", "token 429", "token 403", "token 503"] {
@@ -291,7 +291,7 @@ fn a_place_that_is_redirected_to_may_want_a_token_of_its_own() {
 
 /// What `HEAD` is answered counts only if it is a version, or about the upstream itself.
 #[test]
-fn who_answers_head_in_another_way_is_asked_by_get() {
+fn an_upstream_that_answers_head_differently_gets_get() {
     let is_gone = Arc::new(AtomicUsize::new(0));
     let upstream = Upstream::start({
         let is_gone = Arc::clone(&is_gone);
@@ -322,7 +322,7 @@ fn who_answers_head_in_another_way_is_asked_by_get() {
 
 /// What an upstream redirects to may be signed for the method that was asked for.
 #[test]
-fn a_redirect_that_is_good_for_one_method_is_asked_for_again_by_the_other() {
+fn a_redirect_for_one_method_is_requested_again_by_the_other() {
     let elsewhere = Upstream::start(|asked| match (asked.method.as_str(), asked.target.as_str()) {
         ("GET", "/x?for=GET") => status(200).header("ETag", "\"signed\""),
         _ => status(403),
@@ -331,7 +331,7 @@ fn a_redirect_that_is_good_for_one_method_is_asked_for_again_by_the_other() {
     let upstream = Upstream::start(move |asked| {
         status(307).header(
             "Location",
-            format!("{far}/x?for={}", if asked.method == "GET" { "GET" } else { "nobody" }),
+            format!("{far}/x?for={}", if asked.method == "GET" { "GET" } else { "other" }),
         )
     });
     let node = cache(&upstream, &[]);
@@ -341,7 +341,7 @@ fn a_redirect_that_is_good_for_one_method_is_asked_for_again_by_the_other() {
 /// `HEAD` and `GET` agree as a rule: then a name that does not exist costs one request an interval, and one that is
 /// back is asked by `HEAD` again.
 #[test]
-fn a_name_that_is_not_there_yet_is_asked_by_get_alone() {
+fn a_name_that_does_not_exist_yet_is_polled_by_get_alone() {
     let things = Things::default();
     let upstream = Upstream::start({
         let things = things.clone();
@@ -426,7 +426,7 @@ fn odd_fields_of_a_notification_fail_nothing() {
 
 /// A leader that wants to be left alone is not asked about itself either.
 #[test]
-fn a_limit_of_a_leader_is_obeyed_by_all_that_asks_it() {
+fn a_limit_of_a_leader_is_obeyed_by_all_requests_to_it() {
     let upstream = Upstream::start(|asked| match asked.path() {
         "/readyz" => status(200),
         _ => status(429).header("Retry-After", 3_600),
