@@ -107,8 +107,8 @@ pub fn decide(
         joining().count() >= others.len()
     } else {
         others.iter().all(|status| {
-            matches!(status, SeedStatus::Answers(who)
-                if peers.get(*who).is_some_and(|peer| peer.summary.state == NodeState::Joining))
+            matches!(status, SeedStatus::Answers(process)
+                if peers.get(*process).is_some_and(|peer| peer.summary.state == NodeState::Joining))
         })
     };
     let nothing = joiner.empty && joining().all(|summary| summary.root.count == 0);
@@ -185,13 +185,13 @@ fn choose_peer(peers: &Peers, mono_us: u64, entropy: u64) -> Choice<'_> {
 /// no member is away. Then no node is left that could hold an older set.
 #[must_use]
 pub fn is_whole_cluster(set: GenesisMark, peers: &Peers, others: &[SeedStatus]) -> bool {
-    let within = |who: &Incarnation| {
+    let within = |process: &Incarnation| {
         peers
-            .get(*who)
+            .get(*process)
             .is_some_and(|peer| peer.summary.state == NodeState::Ready && peer.summary.genesis == Some(set))
     };
     !others.is_empty()
-        && others.iter().all(|status| matches!(status, SeedStatus::Answers(who) if within(who)))
+        && others.iter().all(|status| matches!(status, SeedStatus::Answers(process) if within(process)))
         && peers.live().all(|peer| peer.summary.genesis == Some(set))
         && peers.away() == 0
 }
@@ -215,9 +215,9 @@ mod tests {
     fn peers(states: &[(u64, NodeState, Option<bool>)]) -> Peers {
         let summaries: Vec<Summary> = states
             .iter()
-            .map(|(who, state, provisional)| Summary {
-                incarnation: Incarnation(*who),
-                node: *who,
+            .map(|(process, state, provisional)| Summary {
+                incarnation: Incarnation(*process),
+                node: *process,
                 region: 0,
                 state: *state,
                 genesis: provisional.map(mark),
@@ -232,8 +232,8 @@ mod tests {
         peers
     }
 
-    fn answers(who: &[u64]) -> Vec<SeedStatus> {
-        who.iter().map(|who| SeedStatus::Answers(Incarnation(*who))).collect()
+    fn answers(processes: &[u64]) -> Vec<SeedStatus> {
+        processes.iter().map(|process| SeedStatus::Answers(Incarnation(*process))).collect()
     }
 
     fn decision(

@@ -57,7 +57,9 @@ impl AddressStates {
         let mut silent = 0;
         for state in self.states.values() {
             match state {
-                AddressState::Member(who) | AddressState::Answers(who) => drop(known.insert(*who)),
+                AddressState::Member(process) | AddressState::Answers(process) => {
+                    known.insert(*process);
+                }
                 AddressState::Silent(_) => silent += 1,
                 AddressState::Ourselves | AddressState::Unusable => {}
             }
@@ -110,9 +112,9 @@ impl SeedTable {
     }
 
     /// Records that a datagram of another process came from an address.
-    pub(super) fn heard(&mut self, from: SocketAddr, who: Incarnation, now: Instant) {
+    pub(super) fn heard(&mut self, from: SocketAddr, process: Incarnation, now: Instant) {
         if let Some(entry) = self.known.get_mut(&from) {
-            entry.heard = Some((who, now));
+            entry.heard = Some((process, now));
             entry.ours = None;
             entry.dropped = None;
         }
@@ -165,18 +167,18 @@ impl SeedTable {
             let usable = if address.is_ipv6() { sends_v6 } else { sends_v4 };
             let state = match entry {
                 Entry { ours: Some(at), .. } if within(*at, OURS_FOR) => AddressState::Ourselves,
-                Entry { heard: Some((who, at)), .. }
-                    if is_live(*who)
-                        && (self.live.get(address) == Some(who) || within(*at, ELSEWHERE_FOR)) =>
+                Entry { heard: Some((process, at)), .. }
+                    if is_live(*process)
+                        && (self.live.get(address) == Some(process) || within(*at, ELSEWHERE_FOR)) =>
                 {
-                    AddressState::Member(*who)
+                    AddressState::Member(*process)
                 }
-                Entry { heard: Some((who, at)), .. } if within(*at, SILENT_AFTER) => {
-                    AddressState::Answers(*who)
+                Entry { heard: Some((process, at)), .. } if within(*at, SILENT_AFTER) => {
+                    AddressState::Answers(*process)
                 }
                 _ if !usable => AddressState::Unusable,
                 Entry { dropped, .. } => match self.live.get(address).copied() {
-                    Some(who) => AddressState::Member(who),
+                    Some(process) => AddressState::Member(process),
                     None => AddressState::Silent(
                         dropped.filter(|(_, at)| within(*at, SILENT_AFTER)).map(|(why, _)| why),
                     ),
@@ -196,8 +198,8 @@ impl SeedTable {
             Some(AddressState::Ourselves) => {
                 known[address].tried.is_none_or(|at| now.duration_since(at) > OURS_AGAIN)
             }
-            Some(AddressState::Member(who)) => {
-                self.live.get(address) != Some(who)
+            Some(AddressState::Member(process)) => {
+                self.live.get(address) != Some(process)
                     && known[address].heard.is_some_and(|(_, at)| now.duration_since(at) > ELSEWHERE_AGAIN)
             }
             Some(AddressState::Unusable) => false,
@@ -231,7 +233,7 @@ mod tests {
     }
 
     fn states(seeds: &SeedTable, now: Instant) -> AddressStates {
-        seeds.states(now, false, true, |who| who.0 < 10)
+        seeds.states(now, false, true, |process| process.0 < 10)
     }
 
     #[test]
@@ -245,7 +247,7 @@ mod tests {
         seeds.dropped(at(6), Dropped::UnknownKey, now);
         let seen = states(&seeds, now);
         let all: Vec<_> = seen.states.values().cloned().collect();
-        let member = |who| AddressState::Member(Incarnation(who));
+        let member = |process| AddressState::Member(Incarnation(process));
         assert_eq!(
             all,
             [

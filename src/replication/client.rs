@@ -225,7 +225,7 @@ impl PeerClient {
     pub async fn probe(&self, server: &str) -> Result<Presence, CallError> {
         let asked = Instant::now();
         match self.ask(server, Incarnation(0), SYNC_PATH, &[]).await? {
-            Answer::NotThem(who, now) => Ok(Presence { who, now, took: asked.elapsed() }),
+            Answer::NotThem(process, now) => Ok(Presence { who: process, now, took: asked.elapsed() }),
             refusal => Err(refused(&refusal)),
         }
     }
@@ -300,7 +300,7 @@ fn refused(answer: &Answer) -> CallError {
     match answer {
         Answer::Response(_) => CallError::Unreadable("a response in place of a refusal".to_owned()),
         Answer::Stale(theirs) => CallError::Stale(*theirs),
-        Answer::NotThem(who, _) => CallError::NotThem(*who),
+        Answer::NotThem(process, _) => CallError::NotThem(*process),
         Answer::Unreadable => CallError::Unreadable("the peer cannot read our request".to_owned()),
         Answer::UnknownRequest(kind) => CallError::UnknownRequest(*kind),
         Answer::OtherVersion(theirs) => CallError::OtherVersion(*theirs),

@@ -71,9 +71,9 @@ impl History {
         held: Option<&Record>,
         now: Stamp,
     ) -> Result<(), (&'static str, String)> {
-        let (who, stamp) = (record.dot().incarnation, record.last_sync());
+        let (incarnation, stamp) = (record.dot().incarnation, record.last_sync());
         let keeps_to_clock = |stamp: Stamp| stamp.before(MAX_STAMP_LEAD_US) <= now;
-        let last = self.last_given.remove(&who).filter(|last| keeps_to_clock(last.next()));
+        let last = self.last_given.remove(&incarnation).filter(|last| keeps_to_clock(last.next()));
         if held.is_some_and(|held| held.last_sync().next() == stamp) {
             // forced by the name or by the clock: the last stamp by the clock is not known until the next one
             return Ok(());
@@ -84,7 +84,7 @@ impl History {
         if !keeps_to_clock(stamp) {
             return Err(("stamps keep to the clock", format!("{record:?} by a clock at {now}")));
         }
-        self.last_given.insert(who, stamp);
+        self.last_given.insert(incarnation, stamp);
         Ok(())
     }
 

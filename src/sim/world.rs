@@ -435,9 +435,9 @@ impl World {
     fn vectors_complete(&self) -> (u64, u64) {
         let mut complete = (0, 0);
         for writer in self.processes.iter().flatten() {
-            let (who, sequence) = (writer.store.incarnation(), writer.store.log().sequence());
+            let (incarnation, sequence) = (writer.store.incarnation(), writer.store.log().sequence());
             for process in self.processes.iter().flatten() {
-                complete.0 += u64::from(process.store.vector().get(who) == sequence);
+                complete.0 += u64::from(process.store.vector().get(incarnation) == sequence);
                 complete.1 += 1;
             }
         }

@@ -82,8 +82,8 @@ impl Members {
     }
 
     /// Records that a process is no longer live; `outbox` says which of our writes it had.
-    pub(super) fn went(&mut self, who: Incarnation, outbox: Outbox) {
-        if let Some(member) = self.all.get_mut(&who) {
+    pub(super) fn went(&mut self, process: Incarnation, outbox: Outbox) {
+        if let Some(member) = self.all.get_mut(&process) {
             member.outbox = Some(outbox);
         }
     }
@@ -93,16 +93,16 @@ impl Members {
     pub(super) fn forget(&mut self, mono_us: u64, live: &LivePeers, memory_us: u64) {
         // the latest process of each node that is live
         let mut here: BTreeMap<u64, u64> = BTreeMap::new();
-        for who in live.keys() {
-            if let Some(member) = self.all.get(who) {
+        for process in live.keys() {
+            if let Some(member) = self.all.get(process) {
                 let latest = here.entry(member.node).or_default();
                 *latest = member.first_us.max(*latest);
             }
         }
-        self.all.retain(|who, member| {
+        self.all.retain(|process, member| {
             // two processes that are live together for long are two nodes with one id, and neither follows the other
             let followed = here.get(&member.node).is_some_and(|latest| latest + OVERLAP_US >= member.seen_us);
-            live.contains_key(who) || !followed && !member.left && member.seen_us + memory_us > mono_us
+            live.contains_key(process) || !followed && !member.left && member.seen_us + memory_us > mono_us
         });
     }
 
@@ -114,8 +114,9 @@ impl Members {
     /// Begins the next pass if the current one is complete.
     pub(super) fn update_pass(&mut self, mono_us: u64, live: &LivePeers) {
         let since_us = self.passes.since_us;
-        let in_sync = |who| live.get(who).and_then(Peer::last_in_sync_us).is_some_and(|at| at >= since_us);
-        if self.all.iter().all(|(who, member)| member.left || in_sync(who)) {
+        let in_sync =
+            |process| live.get(process).and_then(Peer::last_in_sync_us).is_some_and(|at| at >= since_us);
+        if self.all.iter().all(|(process, member)| member.left || in_sync(process)) {
             self.passes =
                 AntiEntropyPasses { since_us: mono_us, ours_us: Some(since_us), all_us: self.passes.ours_us };
         }
@@ -144,8 +145,9 @@ impl Members {
             || mutants.has(Mutant::OnceInSyncIsEnough);
         let in_sync = |peer: &Peer| peer.last_in_sync_us().is_some() || not_in_sync;
         is_spread
-            && self.all.iter().all(|(who, member)| {
-                member.left || live.get(who).is_some_and(in_sync) && member.since_us + settle_us <= mono_us
+            && self.all.iter().all(|(process, member)| {
+                member.left
+                    || live.get(process).is_some_and(in_sync) && member.since_us + settle_us <= mono_us
             })
     }
 }

@@ -55,8 +55,8 @@ impl Peers {
             peer.summary = *summary;
             self.live.insert(summary.incarnation, peer);
         }
-        for (who, peer) in before {
-            self.members.went(who, peer.outbox);
+        for (process, peer) in before {
+            self.members.went(process, peer.outbox);
         }
         self.members.forget(mono_us, &self.live, memory_us);
     }
@@ -148,21 +148,21 @@ impl Peers {
         let (abroad, pass_since_us) = (self.turn.is_multiple_of(4), self.members.pass_since_us());
         let turn = Turn { mono_us, ours, abroad, pass_since_us, mutants };
         self.live.values_mut().filter(|peer| peer.is_same(&turn)).for_each(|peer| peer.outbox.synced());
-        let ranked = self.live.iter().filter_map(|(who, peer)| Some((*who, peer.rank(&turn)?)));
+        let ranked = self.live.iter().filter_map(|(process, peer)| Some((*process, peer.rank(&turn)?)));
         let ranked: Vec<(Incarnation, (u32, SyncTask))> = ranked.collect();
         let top = ranked.iter().map(|(_, (rank, _))| *rank).max()?;
         let best: Vec<_> = ranked.into_iter().filter(|(_, (rank, _))| *rank == top).collect();
-        let (who, (_, task)) = best[(entropy % best.len() as u64) as usize];
-        if let Some(peer) = self.live.get_mut(&who).filter(|_| task == SyncTask::Vectors) {
+        let (process, (_, task)) = best[(entropy % best.len() as u64) as usize];
+        if let Some(peer) = self.live.get_mut(&process).filter(|_| task == SyncTask::Vectors) {
             peer.clock.asked(mono_us);
         }
-        Some((who, task))
+        Some((process, task))
     }
 
     /// Records the clock that a peer showed in an answer to a request. The request was sent at `sent`, the answer came
     /// at `now`. An answer that took longer than `within_us` is ignored.
-    pub(super) fn clock(&mut self, who: Incarnation, theirs: Stamp, sent: Now, now: Now, within_us: u64) {
-        if let Some(peer) = self.live.get_mut(&who) {
+    pub(super) fn clock(&mut self, process: Incarnation, theirs: Stamp, sent: Now, now: Now, within_us: u64) {
+        if let Some(peer) = self.live.get_mut(&process) {
             peer.clock.heard(theirs, sent, now, within_us);
         }
     }
@@ -188,28 +188,30 @@ impl Peers {
         self.live.values_mut().for_each(|peer| peer.outbox.hurry());
     }
 
-    /// Whether any peer other than `who` needs repair.
-    pub(super) fn others_need_repair(&self, who: Incarnation) -> bool {
-        self.live.iter().any(|(other, peer)| *other != who && peer.version().is_some() && peer.needs_repair())
+    /// Whether any peer other than `process` needs repair.
+    pub(super) fn others_need_repair(&self, process: Incarnation) -> bool {
+        self.live
+            .iter()
+            .any(|(other, peer)| *other != process && peer.version().is_some() && peer.needs_repair())
     }
 
     /// Records that a round with a peer which began at `began_us` is complete; `ours` is the mark of our vector.
-    pub(super) fn synced(&mut self, who: Incarnation, ours: u32, began_us: u64) {
-        if let Some(peer) = self.live.get_mut(&who) {
+    pub(super) fn synced(&mut self, process: Incarnation, ours: u32, began_us: u64) {
+        if let Some(peer) = self.live.get_mut(&process) {
             peer.synced(ours, began_us);
         }
     }
 
     /// Records that a peer is busy.
-    pub(super) fn rest(&mut self, who: Incarnation, mono_us: u64) {
-        if let Some(peer) = self.live.get_mut(&who) {
+    pub(super) fn rest(&mut self, process: Incarnation, mono_us: u64) {
+        if let Some(peer) = self.live.get_mut(&process) {
             peer.rest(mono_us);
         }
     }
 
     /// Records that a round with a peer failed.
-    pub(super) fn failed(&mut self, who: Incarnation, mono_us: u64) {
-        if let Some(peer) = self.live.get_mut(&who) {
+    pub(super) fn failed(&mut self, process: Incarnation, mono_us: u64) {
+        if let Some(peer) = self.live.get_mut(&process) {
             peer.failed(mono_us);
         }
     }

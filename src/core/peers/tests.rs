@@ -6,30 +6,30 @@ use crate::core::digest_trie::Digest;
 
 const DAY: u64 = 1_000;
 
-fn summary(who: u64, node: u64, state: NodeState) -> Summary {
+fn summary(process: u64, node: u64, state: NodeState) -> Summary {
     Summary {
-        incarnation: Incarnation(who),
+        incarnation: Incarnation(process),
         node,
         region: node % 2,
         state,
         genesis: None,
-        root: Digest { sum: u128::from(who), count: 1 },
+        root: Digest { sum: u128::from(process), count: 1 },
         horizon: Stamp::ZERO,
         vector: 0,
         protocol: ProtocolRange::IMPLEMENTED,
     }
 }
 
-fn ready(who: u64) -> Summary {
-    summary(who, who, NodeState::Ready)
+fn ready(process: u64) -> Summary {
+    summary(process, process, NodeState::Ready)
 }
 
 fn see(peers: &mut Peers, at: u64, live: &[Summary]) {
     peers.see(&WriteLog::default(), at, live, DAY);
 }
 
-fn sync(peers: &mut Peers, at: u64, who: &[u64]) {
-    who.iter().for_each(|who| peers.synced(Incarnation(*who), 0, at));
+fn sync(peers: &mut Peers, at: u64, processes: &[u64]) {
+    processes.iter().for_each(|process| peers.synced(Incarnation(*process), 0, at));
 }
 
 /// Whether no member is missing, if the anti-entropy passes were complete.
@@ -58,7 +58,7 @@ fn after_two_passes_all_members_hold_what_any_member_held() {
     assert!(!spread(&mut peers, 51, 50), "and nothing newer");
     assert!(!spread(&mut peers, 82, 50));
     // an equal set counts as a round; here both sets are seen to be equal at once
-    let equal = [1, 2].map(|who| Summary { root: ours.root, ..ready(who) });
+    let equal = [1, 2].map(|process| Summary { root: ours.root, ..ready(process) });
     see(&mut peers, 90, &equal);
     assert!(!spread(&mut peers, 90, 5), "all hold what any held at 31");
     assert!(!spread(&mut peers, 91, 5), "at 50");
@@ -129,8 +129,8 @@ fn new_peers_and_those_that_need_repair_come_first_then_each_fourth_from_another
     let mut peers = Peers::default();
     let ours = summary(100, 100, NodeState::Ready);
     see(&mut peers, 0, &[ready(2), ready(3), ready(4)]);
-    for who in [2, 4] {
-        peers.synced(Incarnation(who), 0, 0);
+    for process in [2, 4] {
+        peers.synced(Incarnation(process), 0, 0);
     }
     assert_eq!(
         peers.next(0, 5, &ours, Mutants::NONE),
@@ -147,12 +147,12 @@ fn new_peers_and_those_that_need_repair_come_first_then_each_fourth_from_another
     );
     peers.synced(Incarnation(4), 0, 0);
     let abroad = (0..40)
-        .filter(|i| peers.next(0, *i, &ours, Mutants::NONE).is_some_and(|(who, _)| who.0 == 3))
+        .filter(|i| peers.next(0, *i, &ours, Mutants::NONE).is_some_and(|(process, _)| process.0 == 3))
         .count();
     assert!((10..30).contains(&abroad), "{abroad} of 40: each fourth, and some by chance");
     peers.failed(Incarnation(3), 0);
     assert!(
-        (0..40).all(|i| peers.next(0, i, &ours, Mutants::NONE).is_none_or(|(who, _)| who.0 != 3)),
+        (0..40).all(|i| peers.next(0, i, &ours, Mutants::NONE).is_none_or(|(process, _)| process.0 != 3)),
         "it has a pause"
     );
 }
@@ -162,9 +162,9 @@ fn a_majority_decides_about_clocks() {
     let mut peers = Peers::default();
     see(&mut peers, 0, &[ready(1), ready(2), ready(3)]);
     let now = |us: u64| Now { wall: Stamp::from_micros(1_000_000 + us).unwrap(), mono_us: us };
-    let show = |peers: &mut Peers, who: u64, ahead: u64| {
+    let show = |peers: &mut Peers, process: u64, ahead: u64| {
         let theirs = Stamp::from_micros(1_000_050 + ahead).unwrap();
-        peers.clock(Incarnation(who), theirs, now(0), now(100), 1_000);
+        peers.clock(Incarnation(process), theirs, now(0), now(100), 1_000);
     };
     let clocks = |peers: &Peers| (peers.clocks(10).agree(), peers.clocks(10).disagree());
     assert_eq!(clocks(&peers), (false, false), "nothing is known");
@@ -174,8 +174,8 @@ fn a_majority_decides_about_clocks() {
     assert_eq!(clocks(&peers), (true, false));
     assert!(peers.clocks(10).cluster_agrees(3) && !peers.clocks(10).cluster_agrees(5));
     assert_eq!(peers.median_offset_us(), 0);
-    for who in [1, 2, 3] {
-        show(&mut peers, who, 5_000);
+    for process in [1, 2, 3] {
+        show(&mut peers, process, 5_000);
     }
     assert_eq!(clocks(&peers), (false, true));
     assert_eq!(peers.median_offset_us(), 5_000);
@@ -209,17 +209,17 @@ fn a_majority_decides_about_clocks() {
 #[test]
 fn a_peer_without_a_common_version_is_a_member_that_is_not_asked() {
     let range = |oldest, newest| ProtocolRange::new(oldest, newest).unwrap();
-    let of = |who, protocol| Summary { protocol, ..ready(who) };
+    let of = |process, protocol| Summary { protocol, ..ready(process) };
     let mut peers = Peers::speaking(range(1, 2));
     assert_eq!(peers.common_version(), Some(2), "ours");
     see(&mut peers, 0, &[of(1, range(3, 3)), of(2, range(1, 1)), of(3, range(2, 4))]);
-    let version = |who| peers.get(Incarnation(who)).unwrap().version();
+    let version = |process| peers.get(Incarnation(process)).unwrap().version();
     assert_eq!([version(1), version(2), version(3)], [None, Some(1), Some(2)]);
     assert_eq!(peers.asked().count(), 2);
     assert_eq!(peers.common_version(), None);
     let ours = Summary { protocol: range(1, 2), ..summary(100, 100, NodeState::Ready) };
     assert!(
-        (0..40).all(|i| peers.next(0, i, &ours, Mutants::NONE).is_some_and(|(who, _)| who.0 != 1)),
+        (0..40).all(|i| peers.next(0, i, &ours, Mutants::NONE).is_some_and(|(process, _)| process.0 != 1)),
         "it is not asked"
     );
     assert_eq!(peers.away(), 0, "it is live");

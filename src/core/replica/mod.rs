@@ -123,8 +123,8 @@ impl Replica {
 
     /// Records the clock of a peer that came with an answer to another request than a call of the replica. The request
     /// was sent at `sent`, the answer came at `now`.
-    pub fn heard_clock(&mut self, who: Incarnation, theirs: Stamp, sent: Now, now: Now) {
-        self.peers.clock(who, theirs, sent, now, self.clock_bound_us() / 4);
+    pub fn heard_clock(&mut self, process: Incarnation, theirs: Stamp, sent: Now, now: Now) {
+        self.peers.clock(process, theirs, sent, now, self.clock_bound_us() / 4);
     }
 
     /// The state of the node and of its set, for gossip.
@@ -155,10 +155,10 @@ impl Replica {
             self.peers.see(store.log(), now.mono_us, live, self.config.horizon_cap_us);
         }
         // a member may have a set although this node cannot send requests to it
-        let apart = |who| self.peers.get(who).is_some_and(|peer| peer.version().is_none());
+        let apart = |process| self.peers.get(process).is_some_and(|peer| peer.version().is_none());
         self.others.clear();
         self.others.extend(others.iter().map(|status| match status {
-            SeedStatus::Answers(who) if apart(*who) && !mutants.has(Mutant::ApartIsNotWaitedFor) => {
+            SeedStatus::Answers(process) if apart(*process) && !mutants.has(Mutant::ApartIsNotWaitedFor) => {
                 SeedStatus::Refuses(RefusalCause::Version)
             }
             status => *status,

@@ -298,14 +298,14 @@ fn a_later_answer_replaces_the_known_clock() {
     let (mut a, mut b) = pair();
     let calls = a.tick(100 * MS);
     carry(100 * MS, &mut a, &mut b, calls);
-    let who = b.store.incarnation();
-    let offset = |a: &Node| a.replica.peers().get(who).and_then(Peer::offset_us);
+    let process = b.store.incarnation();
+    let offset = |a: &Node| a.replica.peers().get(process).and_then(Peer::offset_us);
     assert_eq!(offset(&a), Some(0));
     let ahead = Stamp::from_micros(now(60_000 * MS).wall.micros() + 3_000_000).unwrap();
-    a.replica.heard_clock(who, ahead, now(60_000 * MS), now(60_000 * MS));
+    a.replica.heard_clock(process, ahead, now(60_000 * MS), now(60_000 * MS));
     assert_eq!(offset(&a), Some(3_000_000));
     let late = now(90_000 * MS);
-    a.replica.heard_clock(who, late.wall, now(80_000 * MS), late);
+    a.replica.heard_clock(process, late.wall, now(80_000 * MS), late);
     assert_eq!(offset(&a), Some(3_000_000), "an answer that took ten seconds is ignored");
 }
 
@@ -449,7 +449,7 @@ fn an_answer_of_another_kind_counts_as_none() {
 fn a_vector_that_fills_up_keeps_members_and_then_live_ones() {
     let full = |count: u64| {
         let mut vector = Vector::default();
-        (100..100 + count).for_each(|who| vector.raise(Incarnation(who), 1));
+        (100..100 + count).for_each(|process| vector.raise(Incarnation(process), 1));
         vector
     };
     let (mut a, b) = pair();
@@ -457,8 +457,11 @@ fn a_vector_that_fills_up_keeps_members_and_then_live_ones() {
     a.tick(MS);
     assert_eq!(a.store.vector().len(), 1, "the others were never members");
 
-    let summary =
-        |who: u64| Summary { incarnation: Incarnation(who), node: who, ..b.replica.summary(&b.store) };
+    let summary = |process: u64| Summary {
+        incarnation: Incarnation(process),
+        node: process,
+        ..b.replica.summary(&b.store)
+    };
     let seen: Vec<Summary> = (100..1_000).map(summary).collect();
     a.replica.see(&mut a.store, now(MS), &seen, &[]);
     a.replica.see(&mut a.store, now(2 * MS), &seen[..10], &[]);
