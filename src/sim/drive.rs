@@ -1,6 +1,6 @@
 //! Drives each process as its node would: its ticks, its gossip, and its messages.
 
-use super::gossip::Heard;
+use super::gossip::Heartbeat;
 use super::world::{Event, Process, TICK_US, World};
 use crate::core::join::{RefusalCause, SeedStatus};
 use crate::core::message::{Call, Reply, Request, Response, SyncStep};
@@ -69,37 +69,37 @@ impl World {
         process.replica.see(&mut process.store, now, &live, &others);
         let forgotten = before.saturating_sub(process.store.set().tombstones()) as u64;
         process.table.beat(now_us, life, process.replica.summary(&process.store));
-        let told = process.table.tell();
+        let heartbeats = process.table.all();
         self.work.forgotten += if self.stormy { forgotten } else { 0 };
         self.carry_out(slot);
         if !addresses.is_empty() {
             for _ in 0..3 {
                 // any address, whether a process is there or not: this heals a split
                 let to = addresses[self.random.index(addresses.len())];
-                self.tell(slot, to, &told, true);
+                self.send_gossip(slot, to, &heartbeats, true);
             }
         }
         let us = self.plan.gossip_us;
         self.after(us, Event::Gossip { slot, life });
     }
 
-    fn tell(&mut self, from: usize, to: usize, told: &[Heard], reply: bool) {
-        let known = told.len() as u64;
+    fn send_gossip(&mut self, from: usize, to: usize, heartbeats: &[Heartbeat], reply: bool) {
+        let known = heartbeats.len() as u64;
         // about the bytes that chitchat sends for a node: digest and changed values together
         self.count("gossip", 60 * known);
         for at_us in self.carry(from, to, false) {
-            let told = told.to_vec();
-            self.at(at_us, Event::Told { to, from, told, reply });
+            let heartbeats = heartbeats.to_vec();
+            self.at(at_us, Event::GossipArrives { to, from, heartbeats, reply });
         }
     }
 
-    pub(super) fn told(&mut self, to: usize, from: usize, told: &[Heard], reply: bool) {
+    pub(super) fn receive_gossip(&mut self, to: usize, from: usize, heartbeats: &[Heartbeat], reply: bool) {
         let (now_us, dead_us) = (self.now_us, self.plan.dead_us);
         let Some(process) = self.processes[to].as_mut() else { return };
-        process.table.hear(now_us, told, 5 * dead_us);
+        process.table.apply(now_us, heartbeats, 5 * dead_us);
         if reply {
-            let told = process.table.tell();
-            self.tell(to, from, &told, false);
+            let heartbeats = process.table.all();
+            self.send_gossip(to, from, &heartbeats, false);
         }
     }
 

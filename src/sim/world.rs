@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use super::checks::{History, Reader, Violation, Witness};
 use super::clock::{Clock, true_time};
-use super::gossip::{Heard, Table};
+use super::gossip::{Heartbeat, Table};
 use super::network::Network;
 use super::plan::{Plan, SECOND_US, Scenario};
 use super::random::Random;
@@ -83,7 +83,7 @@ struct Totals {
 pub(super) enum Event {
     Tick { slot: usize, life: u32 },
     Gossip { slot: usize, life: u32 },
-    Told { to: usize, from: usize, told: Vec<Heard>, reply: bool },
+    GossipArrives { to: usize, from: usize, heartbeats: Vec<Heartbeat>, reply: bool },
     Request { to: usize, from: usize, life: u32, id: u64, bytes: Vec<u8> },
     Response { to: usize, life: u32, id: u64, bytes: Vec<u8> },
     Start { slot: usize },
@@ -255,7 +255,9 @@ impl World {
         match event {
             Event::Tick { slot, life } => self.tick(slot, life),
             Event::Gossip { slot, life } => self.gossip(slot, life),
-            Event::Told { to, from, told, reply } => self.told(to, from, &told, reply),
+            Event::GossipArrives { to, from, heartbeats, reply } => {
+                self.receive_gossip(to, from, &heartbeats, reply);
+            }
             Event::Request { to, from, life, id, bytes } => self.request(to, from, life, id, &bytes),
             Event::Response { to, life, id, bytes } => self.response(to, life, id, &bytes),
             Event::Start { slot } => self.start(slot),
