@@ -101,7 +101,7 @@ pub fn decide(
     }
     let Some(search_us) = search_us(others, mutants) else { return JoinDecision::Wait };
     let joining =
-        || peers.asked().map(|peer| &peer.summary).filter(|summary| summary.state == NodeState::Joining);
+        || peers.compatible().map(|peer| &peer.summary).filter(|summary| summary.state == NodeState::Joining);
     let first = joining().all(|summary| joiner.us < summary.incarnation);
     let all = if mutants.has(Mutant::CountProcesses) {
         joining().count() >= others.len()
@@ -168,7 +168,7 @@ fn choose_peer(peers: &Peers, mono_us: u64, entropy: u64) -> Choice<'_> {
         (NodeState::Joining, _) => None,
     };
     let ranked = || {
-        peers.asked().filter_map(move |peer| {
+        peers.compatible().filter_map(move |peer| {
             let worth = worth(peer.summary.state, peer.summary.genesis?.provisional)?;
             Some(((peer.failures() / TRIES, worth, peer.failures()), peer))
         })

@@ -134,7 +134,7 @@ impl Replicator {
         let ready = held
             .replica
             .peers()
-            .asked()
+            .compatible()
             .map(|peer| peer.summary)
             .filter(|peer| peer.state == NodeState::Ready);
         let mut all: Vec<u64> = ready.map(|peer| peer.incarnation.0).collect();

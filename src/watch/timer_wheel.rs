@@ -182,8 +182,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against a map of deadlines: none comes early, none is lost, and none comes twice; from the start of the wheel, and
-        /// where its ticks wrap.
+        /// Against a map of deadlines: none comes early, none is lost, and none comes twice; from the start of the
+        /// wheel, and where its ticks wrap.
         #[test]
         fn never_early_and_at_most_a_tick_late(
             begins in prop_oneof![Just(0), (0..2u64).prop_flat_map(|wraps| {

@@ -67,7 +67,7 @@ impl Peers {
     }
 
     /// The live peers that this node can send requests to: those with a common version of the protocol.
-    pub fn asked(&self) -> impl Iterator<Item = &Peer> {
+    pub fn compatible(&self) -> impl Iterator<Item = &Peer> {
         self.live().filter(|peer| peer.version().is_some())
     }
 

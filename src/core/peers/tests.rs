@@ -215,7 +215,7 @@ fn a_peer_without_a_common_version_is_a_member_that_is_not_asked() {
     see(&mut peers, 0, &[of(1, range(3, 3)), of(2, range(1, 1)), of(3, range(2, 4))]);
     let version = |process| peers.get(Incarnation(process)).unwrap().version();
     assert_eq!([version(1), version(2), version(3)], [None, Some(1), Some(2)]);
-    assert_eq!(peers.asked().count(), 2);
+    assert_eq!(peers.compatible().count(), 2);
     assert_eq!(peers.common_version(), None);
     let ours = Summary { protocol: range(1, 2), ..summary(100, 100, NodeState::Ready) };
     assert!(

@@ -192,7 +192,7 @@ impl Replica {
 
     /// Sends pushes that are due. The caller also calls it after each write.
     pub fn pump<T>(&mut self, store: &mut Store<T>, now: Now) {
-        let live: Vec<Incarnation> = self.peers.asked().map(|peer| peer.summary.incarnation).collect();
+        let live: Vec<Incarnation> = self.peers.compatible().map(|peer| peer.summary.incarnation).collect();
         live.into_iter().for_each(|to| self.pump_to(store, now, to));
     }
 
