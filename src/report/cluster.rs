@@ -13,8 +13,8 @@ use crate::core::protocol::ProtocolRange;
 use crate::core::{GenesisMark, Incarnation, NodeState, Summary};
 use crate::fill::UpstreamHealth;
 use crate::membership::discovery::{DiscoveryState, SeedResolution};
-use crate::membership::seed::Seed as Named;
-use crate::membership::{AddressState, Member as Seat, View};
+use crate::membership::seed::Seed as ConfiguredSeed;
+use crate::membership::{AddressState, Member as GossipMember, View};
 use crate::node::replication::{ClusterCensus, PeerCensus};
 use crate::wire::cluster::{
     Address, Cluster, Discovery, Fill, Genesis, MOST, Member, Members, Protocol, Seed, SetMark, ThisNode,
@@ -95,9 +95,9 @@ fn members(
 ) -> Members {
     let peers: BTreeMap<Incarnation, &PeerCensus> =
         census.peers.iter().map(|peer| (peer.summary.incarnation, peer)).collect();
-    let show = |seat: &Seat| {
-        let id = seat.incarnation();
-        let (identity, summary) = (&seat.info.identity, &seat.info.summary);
+    let show = |member: &GossipMember| {
+        let id = member.incarnation();
+        let (identity, summary) = (&member.info.identity, &member.info.summary);
         let peer = peers.get(&id);
         let health = health.get(&id);
         Member {
@@ -108,11 +108,11 @@ fn members(
             protocol: ends(summary.protocol),
             common_protocol: census.summary.protocol.highest_common(summary.protocol),
             server: identity.server.clone(),
-            gossip: seat.gossip.to_string(),
+            gossip: member.gossip.to_string(),
             set: set_mark(summary),
             same_set: summary.same_set(&census.summary),
-            seal_key: seat.info.seal_key.map(|key| key.to_string()),
-            heartbeat_age_ms: ms(seat.heartbeat.age()),
+            seal_key: member.info.seal_key.map(|key| key.to_string()),
+            heartbeat_age_ms: ms(member.heartbeat.age()),
             lag: peer.map(|peer| peer.lag),
             dirty: peer.map(|peer| peer.needs_repair),
             clock_offset_us: peer.and_then(|peer| peer.offset_us),
@@ -137,7 +137,7 @@ fn discovery(view: &View, found: &DiscoveryState, silent: &BTreeMap<SocketAddr, 
         .dead
         .iter()
         .chain(&view.live)
-        .map(|seat| (seat.incarnation(), seat.info.identity.name.as_str()))
+        .map(|member| (member.incarnation(), member.info.identity.name.as_str()))
         .collect();
     let name = |id: &Incarnation| Some(names.get(id).map_or_else(|| hex(*id), |name| (*name).to_owned()));
     let address = |(address, state): (&SocketAddr, &AddressState)| {
@@ -155,7 +155,7 @@ fn discovery(view: &View, found: &DiscoveryState, silent: &BTreeMap<SocketAddr, 
         target: status.seed.to_string(),
         addresses: status.addresses.len(),
         answered_ms_ago: match status.seed {
-            Named::Address(_) => Some(0),
+            ConfiguredSeed::Address(_) => Some(0),
             _ => status.last_ok.map(|at| ms(at.elapsed())),
         },
         error: status.error.as_ref().map(|(_, why)| why.clone()),
