@@ -17,7 +17,7 @@ pub(super) const SILENT_AFTER: Duration = Duration::from_secs(5);
 /// An address of ours is tried again after this time: it may belong to another node by now.
 const OURS_AGAIN: Duration = Duration::from_secs(10);
 
-/// An address counts as ours for this long after a datagram of ours came back from it.
+/// An address counts as ours for this long after a datagram that we sent there came back to us.
 const OURS_FOR: Duration = Duration::from_secs(30);
 
 /// If a live member was heard from another address than its own, it counts as being at that address for this long. An
@@ -137,8 +137,8 @@ impl SeedTable {
             && self.live.get(&destination).is_some_and(|member| *member != sender)
     }
 
-    /// Records that a datagram of ours came back from an address. An attacker that captures our datagrams could send
-    /// them back, too: if another process was heard from the address recently, it does not count as ours.
+    /// Records that a datagram that we sent to `destination` came back. An attacker that captures our datagrams could
+    /// send them back, too: if another process was heard from the address recently, it does not count as ours.
     pub(super) fn came_back(&mut self, destination: SocketAddr, now: Instant) {
         if let Some(entry) = self.known.get_mut(&destination)
             && entry.heard.is_none_or(|(_, at)| now.duration_since(at) > SILENT_AFTER)

@@ -309,7 +309,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_vanishes_vanishes() {
+    fn the_chosen_numbers_cancel_out() {
         let mut random = super::super::random::Random::new(1, 9);
         let numbers: Vec<u128> =
             (0..129).map(|_| u128::from(random.bits()) << 64 | u128::from(random.bits())).collect();

@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_a_limit() {
+    fn answers_of_a_server_at_its_limit_are_recognised() {
         assert!(is_limit(429, false) && is_limit(429, true));
         for status in [403, 413, 503] {
             assert!(is_limit(status, true) && !is_limit(status, false), "{status}");

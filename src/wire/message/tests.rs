@@ -176,7 +176,7 @@ proptest! {
 
     /// An unknown version or kind has its own error, whatever follows.
     #[test]
-    fn what_is_not_known_is_told_from_what_is_garbled(
+    fn an_unknown_version_or_kind_has_its_own_error(
         version: u8,
         kind: u8,
         rest in prop::collection::vec(any::<u8>(), 0..200),
@@ -193,7 +193,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_cut_short_is_rejected(request in request(), at in any::<prop::sample::Index>()) {
+    fn a_truncated_message_is_rejected(request in request(), at in any::<prop::sample::Index>()) {
         let bytes = encode_request(V, &request);
         prop_assert!(decoded(&bytes[..at.index(bytes.len())]).is_err());
         let mut longer = bytes;
@@ -208,7 +208,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_garbled_never_panics(
+    fn arbitrary_bytes_never_panic(
         request in request(),
         response in response(),
         flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
