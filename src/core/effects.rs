@@ -19,8 +19,8 @@
 //! too uses [`super::Set::horizon`]. A tombstone below the horizon that arrives later, and removes an older value, is a
 //! change like any other delete, although the set does not keep it.
 //!
-//! A record may take the place of one that reads the same, with a newer stamp or only another dot (a client's retry). A
-//! listener that reports to readers compares the two itself ([`Record::reads_as`]).
+//! A record may take the place of one that reads the same, with a newer stamp. A listener that reports to readers compares the
+//! two itself ([`Record::reads_as`]).
 //!
 //! The set changes in two places only, and both report: a merge (client writes, copies from an upstream, pushes, both
 //! sides of a sync round, snapshots) and the dropping of a copy. What does not change a record reports nothing: a merge
@@ -149,7 +149,7 @@ mod tests {
             "the older write changes nothing"
         );
         store.write(at(6), &name(1), &Change::Delete, Some(at(6)));
-        assert_eq!(stamps(&mut store), [(Some(6), Some(6))], "a retry has a dot of its own");
+        assert_eq!(stamps(&mut store), [], "a retry is the same write");
 
         let batch =
             Batch { from: Incarnation(9), after: 0, upto: 2, records: vec![value(1, 7), value(2, 8)] };

@@ -11,7 +11,7 @@ use super::record::{Dot, Incarnation};
 /// For each process, the sequence number up to which all of its writes are reflected in a set.
 ///
 /// **Honesty.** Every dot at or below the vector is reflected in the set that it belongs to: the set holds that write,
-/// or a record of the same name that is at least as great (dots aside), or forgot it below the horizon. A vector that
+/// or a record of the same name that is at least as great, or forgot it below the horizon. A vector that
 /// claims too little is always safe, and costs a record that is sent twice; one that claims too much loses writes
 /// without a trace. So components that do not fit are left out.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]

@@ -92,28 +92,18 @@ impl History {
         self.writes.values().map(|writes| writes.len() as u64).sum()
     }
 
-    /// Whether a write is reflected in a set: it holds a record at least as great, dots aside, or has forgotten it.
+    /// Whether a write is reflected in a set: it holds a record at least as great, or has forgotten it.
     fn reflected(&self, set: &Set, write: &Record) -> bool {
         match set.get(write.name()) {
-            Some(held) => content_order(held, write).is_ge(),
+            Some(held) => held.order(write).is_ge(),
             None => self.deletes.get(write.name()).is_some_and(|deletes| {
-                deletes
-                    .iter()
-                    .any(|gone| gone.last_sync() < set.horizon() && content_order(gone, write).is_ge())
+                deletes.iter().any(|gone| gone.last_sync() < set.horizon() && gone.order(write).is_ge())
             }),
         }
     }
 }
 
-/// [`Record::order`] without the dot.
-fn content_order(a: &Record, b: &Record) -> std::cmp::Ordering {
-    let undotted = |r: &Record| (r.last_sync(), r.kind(), r.version_bytes().to_vec());
-    undotted(a).cmp(&undotted(b)).then_with(|| {
-        if a.data() == b.data() { std::cmp::Ordering::Equal } else { a.data_hash().cmp(&b.data_hash()) }
-    })
-}
-
-/// The observations of one process so far.
+/// What was seen of one process so far.
 #[derive(Debug, Default)]
 pub(super) struct Witness {
     /// The greatest record of each name that it ever held.
