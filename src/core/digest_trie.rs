@@ -23,7 +23,7 @@ pub const STEP_BITS: u8 = 8;
 pub struct Digest {
     /// Sum of all items, mod 2^128.
     pub sum: u128,
-    /// The number of records, with tombstones.
+    /// The number of names, those with a tombstone included.
     pub count: u64,
 }
 
@@ -79,6 +79,22 @@ impl Prefix {
     }
 }
 
+/// How a write changes what lies at one position.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Difference {
+    /// Sum of the items that came, less those that went.
+    sum: u128,
+    /// How many names came, less those that went.
+    names: i32,
+}
+
+impl Difference {
+    /// No items yet, and so many names more.
+    pub(super) fn of_names(names: i32) -> Self {
+        Self { sum: 0, names }
+    }
+}
+
 /// The digests of a set at every eighth bit of the positions, down to the leaves.
 #[derive(Debug)]
 pub(super) struct DigestTrie {
@@ -102,23 +118,29 @@ impl DigestTrie {
         Self { levels, mutants }
     }
 
-    /// Removes the item `old` at a position and adds the item `new`: one sum a level.
-    pub(super) fn replace(&mut self, position: u64, old: Option<u128>, new: Option<u128>) {
-        let difference = if self.mutants.has(Mutant::Xor) {
-            old.unwrap_or(0) ^ new.unwrap_or(0)
-        } else {
-            new.unwrap_or(0).wrapping_sub(old.unwrap_or(0))
-        };
-        let more = u32::from(new.is_some()).wrapping_sub(u32::from(old.is_some()));
-        for level in &mut self.levels {
-            let at = level.index(position);
-            level.sums[at] = if self.mutants.has(Mutant::Xor) {
-                level.sums[at] ^ difference
-            } else {
-                level.sums[at].wrapping_add(difference)
-            };
-            level.counts[at] = level.counts[at].wrapping_add(more);
+    /// Adds an item to a difference.
+    pub(super) fn put(&self, difference: &mut Difference, item: u128) {
+        difference.sum = self.sum(difference.sum, item, u128::wrapping_add);
+    }
+
+    /// Takes an item out in a difference.
+    pub(super) fn take(&self, difference: &mut Difference, item: u128) {
+        difference.sum = self.sum(difference.sum, item, u128::wrapping_sub);
+    }
+
+    /// Changes what lies at a position: one sum a level, however many items the difference is of.
+    pub(super) fn change(&mut self, position: u64, difference: Difference) {
+        for index in 0..self.levels.len() {
+            let at = self.levels[index].index(position);
+            let sum = self.sum(self.levels[index].sums[at], difference.sum, u128::wrapping_add);
+            let level = &mut self.levels[index];
+            level.sums[at] = sum;
+            level.counts[at] = level.counts[at].wrapping_add_signed(difference.names);
         }
+    }
+
+    fn sum(&self, a: u128, b: u128, operation: fn(u128, u128) -> u128) -> u128 {
+        if self.mutants.has(Mutant::Xor) { a ^ b } else { operation(a, b) }
     }
 
     /// The digest of all records.
@@ -140,8 +162,7 @@ impl DigestTrie {
 
     /// The digest of two disjoint stretches together.
     pub(super) fn add(&self, a: Digest, b: Digest) -> Digest {
-        let sum = if self.mutants.has(Mutant::Xor) { a.sum ^ b.sum } else { a.sum.wrapping_add(b.sum) };
-        Digest { sum, count: a.count + b.count }
+        Digest { sum: self.sum(a.sum, b.sum, u128::wrapping_add), count: a.count + b.count }
     }
 }
 
@@ -159,6 +180,19 @@ impl Level {
     fn digest(&self, at: usize) -> Digest {
         Digest { sum: self.sums[at], count: u64::from(self.counts[at]) }
     }
+}
+
+/// Removes the item `old` at a position and adds the item `new`, each of a name of its own.
+#[cfg(any(test, feature = "sim"))]
+fn replace(trie: &mut DigestTrie, position: u64, old: Option<u128>, new: Option<u128>) {
+    let mut difference = Difference::of_names(i32::from(new.is_some()) - i32::from(old.is_some()));
+    if let Some(old) = old {
+        trie.take(&mut difference, old);
+    }
+    if let Some(new) = new {
+        trie.put(&mut difference, new);
+    }
+    trie.change(position, difference);
 }
 
 /// The trie without a set, for benchmarks.
@@ -179,7 +213,7 @@ pub mod bench {
 
         /// Removes the item `old` at a position and adds the item `new`.
         pub fn replace(&mut self, position: u64, old: Option<u128>, new: Option<u128>) {
-            self.0.replace(position, old, new);
+            super::replace(&mut self.0, position, old, new);
         }
 
         /// The digest of all items.
@@ -243,16 +277,16 @@ mod tests {
             let mut items: Vec<(u64, u128)> = Vec::new();
             for (position, item, what, which) in steps {
                 if what == 0 || items.is_empty() {
-                    trie.replace(position, None, Some(item));
+                    replace(&mut trie, position, None, Some(item));
                     items.push((position, item));
                 } else {
                     let at = which.index(items.len());
                     let (position, old) = items[at];
                     if what == 1 {
-                        trie.replace(position, Some(old), Some(item));
+                        replace(&mut trie, position, Some(old), Some(item));
                         items[at].1 = item;
                     } else {
-                        trie.replace(position, Some(old), None);
+                        replace(&mut trie, position, Some(old), None);
                         items.swap_remove(at);
                     }
                 }

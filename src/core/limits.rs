@@ -32,6 +32,16 @@ pub const MAX_STAMP_LEAD_US: u64 = 1_000_000;
 /// the same horizon.
 pub const HORIZON_STEP_US: u64 = 60_000_000;
 
+/// The compaction horizon moves in steps of this many µs, as the GC horizon does.
+pub const COMPACTION_STEP_US: u64 = 60_000_000;
+
+/// Most records that a name keeps, its current one included: a listing of positions cannot be split below a name.
+pub const MAX_HISTORY_VERSIONS: u8 = 64;
+
+/// Payload of the newest records of a name, in bytes, below which no older record is kept: all records of a name fit into
+/// one message. A constant, because nodes that cut at different sizes would never hold the same.
+pub const MAX_HISTORY_PAYLOAD_BYTES: usize = 1 << 20;
+
 /// Most processes in a vector: 200 nodes that are each restarted five times within the time for which members are
 /// remembered; 16 KiB on the wire.
 pub const MAX_VECTOR: usize = 1024;

@@ -66,11 +66,13 @@ pub enum Mutant {
     ApartIsNotWaitedFor,
     /// A record that a peer brings changes the set, and is not reported as a change.
     ReplicatedUnreported,
+    /// Records of one name in one message are merged one after the other, each for itself.
+    RecordsOneByOne,
 }
 
 impl Mutant {
     /// All mutants.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::NoHorizonExchange,
         Self::ResolvedOnTruncation,
         Self::VectorAtEnd,
@@ -100,6 +102,7 @@ impl Mutant {
         Self::ApartIsNoMember,
         Self::ApartIsNotWaitedFor,
         Self::ReplicatedUnreported,
+        Self::RecordsOneByOne,
     ];
 }
 

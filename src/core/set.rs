@@ -1,18 +1,24 @@
-//! The set: all records that a node holds, the newest one per name.
+//! The set: all records that a node holds, the newest ones per name.
 //!
 //! Records lie in leaves of a fixed trie over their positions, the keyed hashes of their names. So no table ever grows
 //! during a write, however many names there are. Writers do not know the key, so they cannot collect names in one leaf.
-//! A walk over the whole set can stop anywhere and continue from there. A second index, by name, serves prefix lists;
-//! it changes only when a name gets or loses its value.
+//! A walk over the whole set can stop anywhere and continue from there. All records of a name are side by side in one
+//! leaf, the current one last: an older record costs a cell, and a name without older records costs nothing more. A
+//! second index, by name, serves prefix lists; it changes only when a name gets or loses its value.
+//!
+//! What is kept of a name is its *normal form* ([`Set::merge`]): a cut from below that depends only on the records and
+//! on the registers, so that sets which received the same records hold the same ones, in whatever order they came.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::hash::Hasher;
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 
 use siphasher::sip::SipHasher24;
 
-use super::digest_trie::{Digest, DigestTrie, Prefix, item};
+use super::digest_trie::{Difference, Digest, DigestTrie, Prefix, item};
+use super::history::{Depth, OlderBytes};
+use super::limits::MAX_HISTORY_PAYLOAD_BYTES;
 use super::mutants::{Mutant, Mutants};
 use super::name::Name;
 use super::record::{Kind, Record};
@@ -29,8 +35,9 @@ const LEAF_GROWTH: usize = 4;
 
 /// All records that a node holds, the newest of each name; values and tombstones.
 ///
-/// Invariant: the set holds, of each name, the greatest record in [`Record::order`] of all that were merged into it,
-/// except for tombstones below the horizon, which are dropped. Its digest is that of exactly these records.
+/// Invariant: once [`Set::is_settled`], of each name it holds the normal form of all records that were merged into it,
+/// except for tombstones below the GC horizon and the records below them, which are gone. Its digest is that of exactly
+/// the records that it holds.
 #[derive(Debug)]
 pub struct Set {
     key: [u8; 16],
@@ -38,14 +45,19 @@ pub struct Set {
     leaves: Box<[Leaf]>,
     digest: DigestTrie,
     mutants: Mutants,
-    /// Names whose record is a value.
+    /// Names whose current record is a value.
     names: BTreeSet<Name>,
     tombstones: Tombstones,
+    depth: Depth,
+    compaction_horizon: Stamp,
+    /// The leaf from which on names are still to be cut to the registers; `None` if all are.
+    unsettled: Option<usize>,
+    older: OlderBytes,
     bytes: usize,
     retired: Retired,
 }
 
-/// Records of one stretch of positions, in order of (position, name).
+/// Records of one stretch of positions, in order of (position, name, [`Record::order`]).
 type Leaf = Vec<Cell>;
 
 /// A record with its position and its item, so that removing it from the digest needs no hashing.
@@ -79,14 +91,17 @@ impl Cell {
 /// The result of a merge.
 #[derive(Debug)]
 pub enum Merge {
-    /// The record is greater and stands now, or it was an old tombstone that removed the record that stood.
+    /// The record is the greatest one and is current now, or was an old tombstone that removed all records of the name.
     Newer {
-        /// The record that stood before.
+        /// The record that was current before.
         previous: Option<Record>,
     },
-    /// The record that stands is greater or the same. The set is unchanged.
+    /// The record is kept below the current one, which is given here.
+    Older(Record),
+    /// The current record is greater or the same, and the record is not kept. It may be an old tombstone that removed
+    /// records below the current one.
     Stands(Record),
-    /// A tombstone below the horizon with nothing to remove. The set is unchanged.
+    /// A tombstone below the horizon, and the set has no record of the name. The set is unchanged.
     Forgotten,
 }
 
@@ -117,6 +132,10 @@ impl Set {
             mutants,
             names: BTreeSet::new(),
             tombstones: Tombstones::default(),
+            depth: Depth::new(Stamp::ZERO, 1),
+            compaction_horizon: Stamp::ZERO,
+            unsettled: None,
+            older: OlderBytes::default(),
             bytes: 0,
             retired: Retired::default(),
         }
@@ -128,10 +147,10 @@ impl Set {
         self.names.len()
     }
 
-    /// The number of tombstones.
+    /// How many names have a tombstone as their current record.
     #[must_use]
     pub fn tombstones(&self) -> usize {
-        self.tombstones.len()
+        usize::try_from(self.root().count).unwrap_or(usize::MAX) - self.values()
     }
 
     /// The size of the set, in bytes: the sum of [`Record::cost`].
@@ -140,7 +159,32 @@ impl Set {
         self.bytes
     }
 
-    /// The GC horizon: tombstones below it are dropped.
+    /// Bytes of all records that are not current: each by its [`Record::cost`]. [`Set::bytes`] has them too.
+    #[must_use]
+    pub fn older_bytes(&self) -> usize {
+        self.older.total()
+    }
+
+    /// The least compaction horizon below which older records take at least so many bytes, in whole steps; `None` if all
+    /// of them take less.
+    #[must_use]
+    pub fn horizon_that_frees(&self, bytes: usize) -> Option<Stamp> {
+        self.older.horizon_that_frees(bytes)
+    }
+
+    /// How many records a name keeps.
+    #[must_use]
+    pub fn depth(&self) -> Depth {
+        self.depth
+    }
+
+    /// Older records below this are gone.
+    #[must_use]
+    pub fn compaction_horizon(&self) -> Stamp {
+        self.compaction_horizon
+    }
+
+    /// Tombstones older than this are gone.
     #[must_use]
     pub fn horizon(&self) -> Stamp {
         self.tombstones.horizon()
@@ -158,91 +202,274 @@ impl Set {
         self.retired.release(checks);
     }
 
-    /// The record of a name, value or tombstone.
+    /// The current record of a name, value or tombstone.
     #[must_use]
     pub fn get(&self, name: &Name) -> Option<&Record> {
         let position = self.position(name);
         let leaf = &self.leaves[self.leaf_of(position)];
-        find(leaf, position, name).ok().map(|at| &leaf[at].record)
+        let end = leaf.partition_point(|cell| cell.position <= position);
+        match leaf[..end].last() {
+            Some(cell) if cell.position == position && cell.record.name() == name => Some(&cell.record),
+            // two names share the position
+            Some(cell) if cell.position == position => {
+                leaf[run(leaf, position, name)].last().map(|cell| &cell.record)
+            }
+            _ => None,
+        }
     }
 
-    /// Merges a record: it stands if it is greater than the one that stands, `set[name] = max(set[name], record)`.
+    /// All records of a name, in [`Record::order`]: the current one is the last.
+    #[must_use]
+    pub fn history(&self, name: &Name) -> &[Cell] {
+        let position = self.position(name);
+        let leaf = &self.leaves[self.leaf_of(position)];
+        &leaf[run(leaf, position, name)]
+    }
+
+    /// Takes a record in: `set[name] = normal form of (set[name] and the record)`.
     ///
-    /// Never rejects a record for its stamp: a replica that did would diverge. A tombstone below the horizon still
-    /// removes an older value, but is not kept.
+    /// The normal form cuts from below, in this order: the greatest tombstone below the GC horizon and all records below
+    /// it; all but the newest [`Depth::versions`], and what lies below 1 MiB of payload; of the rest, what lies below the
+    /// compaction horizon, except the current record. Each cut removes the lower part of a total order, so the normal
+    /// form of a union does not depend on the order in which its parts come.
+    ///
+    /// Never rejects a record for its stamp: a replica that did would diverge.
     pub fn merge(&mut self, record: &Record) -> Merge {
         let position = self.position(record.name());
-        let at = self.leaf_of(position);
-        let leaf = &mut self.leaves[at];
-        let undecided = self.mutants.has(Mutant::TiesUndecided);
-        let stands = |held: &Record| match held.order(record) {
-            Ordering::Less => undecided && held.last_sync() == record.last_sync(),
-            Ordering::Equal | Ordering::Greater => true,
-        };
-        let kept = record.kind() == Kind::Value || record.last_sync() >= self.tombstones.horizon();
-        let previous = match find(leaf, position, record.name()) {
-            Ok(at) if stands(&leaf[at].record) => return Merge::Stands(leaf[at].record.clone()),
-            Ok(at) if kept => {
-                let cell = Cell { item: item(&self.key, record), position, record: record.clone() };
-                self.digest.replace(position, Some(leaf[at].item), Some(cell.item));
-                Some(std::mem::replace(&mut leaf[at], cell).record)
-            }
-            Ok(at) => {
-                let cell = leaf.remove(at);
-                self.digest.replace(position, Some(cell.item), None);
-                Some(cell.record)
-            }
-            Err(at) if kept => {
-                let cell = Cell { item: item(&self.key, record), position, record: record.clone() };
-                self.digest.replace(position, None, Some(cell.item));
-                grow(leaf);
-                leaf.insert(at, cell);
-                None
-            }
-            Err(_) => return Merge::Forgotten,
-        };
-        if let Some(previous) = &previous {
-            self.retired.add(previous);
-            self.bytes -= previous.cost();
-            if previous.kind() == Kind::Tombstone {
-                self.tombstones.remove(previous.last_sync(), position);
+        let leaf_index = self.leaf_of(position);
+        let leaf = &self.leaves[leaf_index];
+        let cells = run(leaf, position, record.name());
+        let held = &leaf[cells.clone()];
+        let above = held.iter().rev().take_while(|cell| cell.record.order(record).is_gt()).count();
+        if let Some(current) = held.last().map(Cell::record) {
+            let undecided = above == 0
+                && self.mutants.has(Mutant::TiesUndecided)
+                && current.last_sync() == record.last_sync();
+            let below = &held[..held.len() - above];
+            if undecided || below.last().is_some_and(|cell| cell.record.order(record).is_eq()) {
+                return Merge::Stands(current.clone());
             }
         }
-        if kept {
-            self.bytes += record.cost();
-            if record.kind() == Kind::Tombstone {
-                self.tombstones.add(record.last_sync(), position);
-            }
+        let greatest_first = || held.iter().rev().map(Cell::record);
+        let union = greatest_first().take(above).chain([record]).chain(greatest_first().skip(above));
+        let kept = self.kept(union);
+        if kept <= above {
+            // the record itself is cut, and what it brings below a horizon
+            let forgets_late = above > 0;
+            let cut = cells.start..cells.end - kept;
+            let gone = self.remove(leaf_index, cut);
+            return match self.leaves[leaf_index].get(cells.start) {
+                Some(_) if kept > 0 => {
+                    Merge::Stands(self.leaves[leaf_index][cells.start + kept - 1].record.clone())
+                }
+                // what was current is a tombstone that is forgotten only now
+                _ if forgets_late || gone.is_none() => Merge::Forgotten,
+                _ => Merge::Newer { previous: gone },
+            };
         }
-        let was_value = previous.as_ref().is_some_and(|p| p.kind() == Kind::Value);
-        match record.kind() {
-            Kind::Value if !was_value => {
-                self.names.insert(record.name().clone());
-            }
-            Kind::Tombstone if was_value => {
-                self.names.remove(record.name());
-            }
-            _ => {}
+        let cut = cells.len() + 1 - kept;
+        let cell = Cell { item: item(&self.key, record), position, record: record.clone() };
+        let previous = self.insert(leaf_index, cells, above, cut, cell);
+        match previous {
+            Some(current) if above > 0 => Merge::Older(current),
+            previous => Merge::Newer { previous },
         }
-        Merge::Newer { previous }
     }
 
-    /// Drops the record of a name as if it had never been there. Only for a copy in a set that is not replicated: a
-    /// peer would send a dropped record again. Returns the dropped record; `None` if there was none.
+    /// Takes in all records of one name that a message has, as one: the result is the normal form of their union. One
+    /// after the other, a tombstone below the GC horizon would be forgotten before a record that it deletes comes.
+    pub fn merge_all(&mut self, records: &[&Record]) {
+        let horizon = self.tombstones.horizon();
+        let forgets = |record: &&&Record| record.kind() == Kind::Tombstone && record.last_sync() < horizon;
+        let newest = records.iter().filter(forgets).max_by(|a, b| a.order(b)).copied();
+        if let Some(tombstone) = newest {
+            self.merge(tombstone);
+        }
+        let mut rest: Vec<&Record> = records.to_vec();
+        if !self.mutants.has(Mutant::RecordsOneByOne) {
+            rest.retain(|record| newest.is_none_or(|tombstone| record.order(tombstone).is_gt()));
+        }
+        // the greatest first, so that no other record is current in between
+        rest.sort_by(|a, b| b.order(a));
+        for record in rest {
+            self.merge(record);
+        }
+    }
+
+    /// By how many bytes the set grows if a record becomes the current one of its name; 0 if it does not grow.
+    #[must_use]
+    pub fn growth(&self, record: &Record) -> usize {
+        let held = self.history(record.name());
+        let union = [record].into_iter().chain(held.iter().rev().map(Cell::record));
+        let cut = (held.len() + 1).saturating_sub(self.kept(union)).min(held.len());
+        record.cost().saturating_sub(held[..cut].iter().map(|cell| cell.record.cost()).sum())
+    }
+
+    /// How many records of a name are kept in the normal form: the first so many of these, which come greatest first.
+    fn kept<'a>(&self, records: impl Iterator<Item = &'a Record>) -> usize {
+        let (mut kept, mut payload) = (0, 0);
+        for record in records {
+            let forgotten =
+                record.kind() == Kind::Tombstone && record.last_sync() < self.tombstones.horizon();
+            let older = kept > 0
+                && (kept >= usize::from(self.depth.versions())
+                    || payload >= MAX_HISTORY_PAYLOAD_BYTES
+                    || record.last_sync() < self.compaction_horizon);
+            if forgotten || older {
+                break;
+            }
+            payload += record.payload_bytes();
+            kept += 1;
+        }
+        kept
+    }
+
+    /// Puts a cell below the `above` greatest of the records of its name, which are `cells`, and cuts the lowest `cut` of
+    /// these. Returns the record that was current.
+    fn insert(
+        &mut self,
+        leaf_index: usize,
+        cells: Range<usize>,
+        above: usize,
+        cut: usize,
+        cell: Cell,
+    ) -> Option<Record> {
+        let record = cell.record.clone();
+        let position = cell.position;
+        let mut difference = Difference::of_names(i32::from(cells.is_empty()));
+        self.digest.put(&mut difference, cell.item);
+        let mut leaf = std::mem::take(&mut self.leaves[leaf_index]);
+        let at = cells.end - above;
+        let was_cut = cut == cells.len();
+        let mut previous = None;
+        if cut == 0 {
+            previous = leaf[cells].last().map(|cell| cell.record.clone());
+            grow(&mut leaf);
+            leaf.insert(at, cell);
+        } else {
+            for cell in leaf.drain(cells.start..cells.start + cut - 1) {
+                self.forget(cell, false, &mut difference);
+            }
+            // the last one that is cut makes room, so that no leaf grows for a record that takes another's place
+            let (at, end) = (at + 1 - cut, cells.end + 1 - cut);
+            leaf[cells.start..at].rotate_left(1);
+            let last = std::mem::replace(&mut leaf[at - 1], cell);
+            let last = self.forget(last, was_cut, &mut difference);
+            if was_cut {
+                previous = Some(last);
+            } else {
+                let current = if above > 0 { end - 1 } else { end - 2 };
+                previous = Some(leaf[current].record.clone());
+            }
+        }
+        self.leaves[leaf_index] = leaf;
+        self.digest.change(position, difference);
+        self.bytes += record.cost();
+        if record.kind() == Kind::Tombstone {
+            self.tombstones.add(record.last_sync(), position);
+        }
+        if above > 0 {
+            self.older.add(&record);
+            return previous;
+        }
+        if let Some(current) = previous.as_ref().filter(|_| !was_cut) {
+            self.older.add(current);
+        }
+        let was_value = previous.as_ref().is_some_and(|previous| previous.kind() == Kind::Value);
+        match record.kind() {
+            Kind::Value if !was_value => drop(self.names.insert(record.name().clone())),
+            Kind::Tombstone if was_value => drop(self.names.remove(record.name())),
+            _ => {}
+        }
+        previous
+    }
+
+    /// Removes the lowest records of a name: those at these places of a leaf. Returns the greatest of them.
+    fn remove(&mut self, leaf_index: usize, cells: Range<usize>) -> Option<Record> {
+        if cells.is_empty() {
+            return None;
+        }
+        let mut leaf = std::mem::take(&mut self.leaves[leaf_index]);
+        let is_all = is_last(&leaf, cells.end - 1);
+        let position = leaf[cells.start].position;
+        let mut difference = Difference::of_names(-i32::from(is_all));
+        let mut greatest = None;
+        let last = cells.len() - 1;
+        for (index, cell) in leaf.drain(cells).enumerate() {
+            greatest = Some(self.forget(cell, is_all && index == last, &mut difference));
+        }
+        self.leaves[leaf_index] = leaf;
+        self.digest.change(position, difference);
+        if is_all && let Some(record) = &greatest {
+            self.names.remove(record.name());
+        }
+        greatest
+    }
+
+    /// Takes a record that has left its leaf off the books, and gives it back.
+    fn forget(&mut self, cell: Cell, was_current: bool, difference: &mut Difference) -> Record {
+        let Cell { item, position, record } = cell;
+        self.digest.take(difference, item);
+        self.bytes -= record.cost();
+        if !was_current {
+            self.older.remove(&record);
+        }
+        if record.kind() == Kind::Tombstone {
+            self.tombstones.remove(record.last_sync(), position);
+        }
+        self.retired.add(&record);
+        record
+    }
+
+    /// Drops all records of a name as if they had never been there. Only for a copy that no peer replicates: what is
+    /// dropped here would come back from a peer. Returns the record that was current, if there was one.
     pub fn drop_copy(&mut self, name: &Name) -> Option<Record> {
         let position = self.position(name);
-        let at = self.leaf_of(position);
-        let leaf = &mut self.leaves[at];
-        let at = find(leaf, position, name).ok()?;
-        let cell = leaf.remove(at);
-        self.digest.replace(position, Some(cell.item), None);
-        self.bytes -= cell.record.cost();
-        self.retired.add(&cell.record);
-        match cell.record.kind() {
-            Kind::Value => drop(self.names.remove(name)),
-            Kind::Tombstone => self.tombstones.remove(cell.record.last_sync(), position),
+        let leaf_index = self.leaf_of(position);
+        let cells = run(&self.leaves[leaf_index], position, name);
+        self.remove(leaf_index, cells)
+    }
+
+    /// Sets the depth. Names are cut to it when they are touched, and the rest by [`Set::settle`].
+    pub fn set_depth(&mut self, depth: Depth) {
+        if depth.versions() < self.depth.versions() {
+            self.unsettled = Some(0);
         }
-        Some(cell.record)
+        self.depth = depth;
+    }
+
+    /// Moves the compaction horizon, never back. Names are cut to it when they are touched, and the rest by
+    /// [`Set::settle`].
+    pub fn raise_compaction_horizon(&mut self, horizon: Stamp) {
+        if horizon > self.compaction_horizon {
+            self.compaction_horizon = horizon;
+            if self.older.total() > 0 {
+                self.unsettled = Some(0);
+            }
+        }
+    }
+
+    /// Cuts names to the depth and the compaction horizon, up to the end of a leaf after `at_most` records. Returns
+    /// whether all names are cut.
+    pub fn settle(&mut self, at_most: usize) -> bool {
+        let mut looked = 0;
+        while let Some(leaf_index) = self.unsettled {
+            if looked >= at_most {
+                return false;
+            }
+            let mut end = self.leaves[leaf_index].len();
+            looked += end + 1;
+            // from the last to the first, so that a cut does not move what is still to be looked at
+            while end > 0 {
+                let leaf = &self.leaves[leaf_index];
+                let cells = run_that_ends(leaf, end);
+                let kept = self.kept(leaf[cells.clone()].iter().rev().map(Cell::record));
+                end = cells.start;
+                self.remove(leaf_index, cells.start..cells.end - kept);
+            }
+            self.unsettled = Some(leaf_index + 1).filter(|next| *next < self.leaves.len());
+        }
+        true
     }
 
     /// Lowers the horizon, after a wrong clock has moved it into the future. Only for a set that is not replicated: a
@@ -251,35 +478,37 @@ impl Set {
         self.tombstones.lower(horizon);
     }
 
-    /// Raises the horizon, never lowers it, and drops at most `at_most` tombstones below it.
+    /// Moves the GC horizon, never back, and drops tombstones below it with all records below them, at most `at_most`
+    /// tombstones.
     ///
     /// Returns the number of dropped tombstones; fewer than `at_most` means that none is left below the horizon.
     pub fn raise_horizon(&mut self, horizon: Stamp, at_most: usize) -> usize {
         self.tombstones.raise(horizon);
         for dropped in 0..at_most {
             let Some((last_sync, position)) = self.tombstones.first_below_horizon() else { return dropped };
-            self.tombstones.remove(last_sync, position);
-            let at = self.leaf_of(position);
-            let leaf = &mut self.leaves[at];
-            // two names may have the same position and stamp: either of them may be dropped
+            let leaf_index = self.leaf_of(position);
+            let leaf = &self.leaves[leaf_index];
+            // two names may share a position and a stamp: any one of them is due
             let due = leaf.iter().position(|cell| {
                 cell.position == position
                     && cell.record.kind() == Kind::Tombstone
                     && cell.record.last_sync() == last_sync
             });
+            // it is gone in any case, so that no fault of the index makes this loop for ever
+            self.tombstones.remove(last_sync, position);
             if let Some(at) = due {
-                let cell = leaf.remove(at);
-                self.digest.replace(position, Some(cell.item), None);
-                self.bytes -= cell.record.cost();
+                let start = run(leaf, position, leaf[at].record.name()).start;
+                self.remove(leaf_index, start..at + 1);
             }
         }
         at_most
     }
 
-    /// Whether no tombstone is left below the horizon.
+    /// Whether nothing is left that the registers cut: no tombstone below the GC horizon, no name deeper than the depth,
+    /// no older record below the compaction horizon.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.tombstones.first_below_horizon().is_none()
+        self.tombstones.first_below_horizon().is_none() && self.unsettled.is_none()
     }
 
     /// Values whose names begin with `prefix`, in order of their names, after the name `after` if one is given.
@@ -304,9 +533,11 @@ impl Set {
         self.leaves.len()
     }
 
-    /// All records of one of the [`Set::stretches`] of positions, so that a walk over the set can be done in slices.
+    /// The current records of one of the [`Set::stretches`] of positions, so that a walk over the set can be cut into
+    /// slices.
     pub fn stretch(&self, index: usize) -> impl Iterator<Item = &Record> {
-        self.leaves.get(index).into_iter().flatten().map(|cell| &cell.record)
+        let leaf = self.leaves.get(index).map_or(&[][..], Vec::as_slice);
+        leaf.iter().enumerate().filter(|(at, _)| is_last(leaf, *at)).map(|(_, cell)| &cell.record)
     }
 
     /// The digest of all records.
@@ -320,14 +551,16 @@ impl Set {
     #[must_use]
     pub fn digest(&self, prefix: Prefix) -> Digest {
         self.digest.digest(prefix).unwrap_or_else(|| {
-            let cells = self.cells(prefix.first(), prefix.last());
-            cells.fold(Digest::default(), |all, cell| {
-                self.digest.add(all, Digest { sum: cell.item, count: 1 })
+            let mut before: Option<&Cell> = None;
+            self.cells(prefix.first(), prefix.last()).fold(Digest::default(), |all, cell| {
+                let is_new = before.is_none_or(|before| !is_same_name(before, cell));
+                before = Some(cell);
+                self.digest.add(all, Digest { sum: cell.item, count: u64::from(is_new) })
             })
         })
     }
 
-    /// All records with positions from `first` to `last`, both included, in order of (position, name).
+    /// All records with positions from `first` to `last`, both included, in order of (position, name, [`Record::order`]).
     pub fn cells(&self, first: u64, last: u64) -> impl Iterator<Item = &Cell> {
         let leaves = &self.leaves[self.leaf_of(first)..=self.leaf_of(last.max(first))];
         let start = leaves.first().map_or(0, |leaf| leaf.partition_point(|cell| cell.position < first));
@@ -344,20 +577,28 @@ impl Set {
         self.digest = DigestTrie::new(self.leaf_bits as u8, self.mutants);
         self.tombstones.clear();
         let empty = vec![Leaf::new(); self.leaves.len()].into_boxed_slice();
-        for mut cell in std::mem::replace(&mut self.leaves, empty).into_iter().flatten() {
-            (cell.item, cell.position) = (item(&key, &cell.record), self.position(cell.record.name()));
-            self.digest.replace(cell.position, None, Some(cell.item));
-            if cell.record.kind() == Kind::Tombstone {
-                self.tombstones.add(cell.record.last_sync(), cell.position);
+        for leaf in std::mem::replace(&mut self.leaves, empty) {
+            let last: Vec<bool> = (0..leaf.len()).map(|at| is_last(&leaf, at)).collect();
+            for (mut cell, is_last) in leaf.into_iter().zip(last) {
+                (cell.item, cell.position) = (item(&key, &cell.record), self.position(cell.record.name()));
+                let mut difference = Difference::of_names(i32::from(is_last));
+                self.digest.put(&mut difference, cell.item);
+                self.digest.change(cell.position, difference);
+                if cell.record.kind() == Kind::Tombstone {
+                    self.tombstones.add(cell.record.last_sync(), cell.position);
+                }
+                let at = self.leaf_of(cell.position);
+                grow(&mut self.leaves[at]);
+                self.leaves[at].push(cell);
             }
-            let at = self.leaf_of(cell.position);
-            grow(&mut self.leaves[at]);
-            self.leaves[at].push(cell);
         }
         // one sort for each leaf, and not a search for each record
         for leaf in &mut self.leaves {
-            leaf.sort_unstable_by(|a, b| order(a, b.position, b.record.name()));
+            leaf.sort_unstable_by(|a, b| {
+                order(a, b.position, b.record.name()).then_with(|| a.record.order(&b.record))
+            });
         }
+        self.unsettled = self.unsettled.map(|_| 0);
     }
 
     /// The position of a name: its keyed 64-bit hash (SipHash-2-4).
@@ -385,9 +626,26 @@ fn order(cell: &Cell, position: u64, name: &Name) -> Ordering {
     cell.position.cmp(&position).then_with(|| cell.record.name().cmp(name))
 }
 
-/// The index of the record of a name in its leaf, or else the index at which it belongs.
-fn find(leaf: &Leaf, position: u64, name: &Name) -> Result<usize, usize> {
-    leaf.binary_search_by(|cell| order(cell, position, name))
+/// Where the records of a name are in its leaf, or where they belong.
+fn run(leaf: &Leaf, position: u64, name: &Name) -> Range<usize> {
+    let end = leaf.partition_point(|cell| order(cell, position, name).is_le());
+    let of_name = |cell: &&Cell| cell.position == position && cell.record.name() == name;
+    end - leaf[..end].iter().rev().take_while(of_name).count()..end
+}
+
+/// The records of the name whose last record is the one before `end`.
+fn run_that_ends(leaf: &Leaf, end: usize) -> Range<usize> {
+    let last = &leaf[end - 1];
+    end - leaf[..end].iter().rev().take_while(|cell| is_same_name(last, cell)).count()..end
+}
+
+/// Whether a record is the last one, and so the current one, of its name.
+fn is_last(leaf: &[Cell], at: usize) -> bool {
+    leaf.get(at + 1).is_none_or(|next| !is_same_name(&leaf[at], next))
+}
+
+fn is_same_name(a: &Cell, b: &Cell) -> bool {
+    a.position == b.position && a.record.name() == b.record.name()
 }
 
 #[cfg(test)]
@@ -491,78 +749,308 @@ mod tests {
         assert!(set.get(&name("n5")).is_some(), "a tombstone at the horizon is not below it");
     }
 
+    fn older(set: &Set, text: &str) -> Vec<(u64, Kind)> {
+        set.history(&name(text)).iter().map(|c| (c.record.last_sync().micros(), c.record.kind())).collect()
+    }
+
+    fn deep(versions: u8) -> Set {
+        let mut set = Set::with_leaf_bits([7; 16], 2);
+        set.set_depth(Depth::new(Stamp::ZERO, versions));
+        set
+    }
+
+    #[test]
+    fn a_name_keeps_its_newest_records() {
+        let mut set = deep(3);
+        for micros in [5, 1, 3, 2, 4] {
+            set.merge(&value("n", micros, "v"));
+        }
+        assert_eq!(older(&set, "n"), [3, 4, 5].map(|micros| (micros, Kind::Value)));
+        assert!(
+            matches!(set.merge(&value("n", 2, "v")), Merge::Stands(current) if current.last_sync() == at(5))
+        );
+        let late = value("n", 4, "w");
+        assert!(matches!(set.merge(&late), Merge::Older(current) if current.last_sync() == at(5)));
+        assert_eq!(set.get(&name("n")).unwrap().last_sync(), at(5));
+        let cost = value("n", 1, "v").cost();
+        assert_eq!(
+            (set.root().count, set.values(), set.bytes(), set.older_bytes()),
+            (1, 1, 3 * cost, 2 * cost)
+        );
+    }
+
+    #[test]
+    fn a_tombstone_in_mid_history_is_forgotten_with_all_below_it() {
+        let mut set = deep(8);
+        set.merge(&value("n", 1, "a"));
+        set.merge(&tombstone("n", 2));
+        set.merge(&value("n", 3, "b"));
+        assert_eq!(older(&set, "n"), [(1, Kind::Value), (2, Kind::Tombstone), (3, Kind::Value)]);
+        assert_eq!(set.raise_horizon(at(3), usize::MAX), 1);
+        assert_eq!(older(&set, "n"), [(3, Kind::Value)]);
+        // and one that comes later still removes what lies below it
+        set.merge(&value("n", 1, "a"));
+        assert!(matches!(set.merge(&tombstone("n", 2)), Merge::Stands(_)));
+        assert_eq!((older(&set, "n"), set.older_bytes()), (vec![(3, Kind::Value)], 0));
+    }
+
+    #[test]
+    fn records_of_one_message_are_one() {
+        let (old, gone, new) = (value("n", 1, "a"), tombstone("n", 2), value("n", 3, "b"));
+        for records in [[&old, &gone, &new], [&new, &gone, &old], [&gone, &new, &old]] {
+            let mut set = deep(8);
+            set.raise_horizon(at(3), usize::MAX);
+            set.merge_all(&records);
+            assert_eq!(older(&set, "n"), [(3, Kind::Value)]);
+            set.merge_all(&[&gone, &old]);
+            assert_eq!(older(&set, "n"), [(3, Kind::Value)]);
+        }
+    }
+
+    #[test]
+    fn a_large_name_keeps_what_fits_into_a_message() {
+        let mut set = deep(64);
+        let data = vec![b'x'; MAX_HISTORY_PAYLOAD_BYTES / 2];
+        for micros in 1..=5 {
+            let version = Version::new(b"v").unwrap();
+            set.merge(&Record::value(name("n"), &version, &data, at(micros), Dot::default()));
+        }
+        assert_eq!(
+            older(&set, "n"),
+            [(4, Kind::Value), (5, Kind::Value)],
+            "half a MiB and some bytes, twice"
+        );
+    }
+
+    #[test]
+    fn registers_cut_in_slices() {
+        let mut set = deep(4);
+        for i in 0..10 {
+            for micros in 1..=4 {
+                set.merge(&value(&format!("n{i}"), micros, "v"));
+            }
+        }
+        set.raise_compaction_horizon(at(3));
+        assert!(!set.is_settled() && !set.settle(1) && !set.settle(1));
+        assert!(set.settle(usize::MAX) && set.is_settled());
+        let cost = value("n1", 1, "v").cost();
+        assert_eq!(
+            (older(&set, "n4").len(), set.older_bytes()),
+            (2, 10 * cost),
+            "3 is not below the horizon"
+        );
+        set.raise_compaction_horizon(at(100));
+        assert!(set.settle(usize::MAX));
+        assert_eq!(older(&set, "n4"), [(4, Kind::Value)], "a current record stays");
+        set.set_depth(Depth::new(at(1), 2));
+        assert!(!set.is_settled());
+        set.merge(&value("n4", 200, "v"));
+        set.merge(&value("n4", 201, "v"));
+        assert_eq!(older(&set, "n4").len(), 2, "a name that is touched is cut");
+    }
+
+    /// The plainest model: of each name a sorted list, and the cuts as the page has them.
+    #[derive(Default)]
+    struct Model {
+        names: BTreeMap<Name, Vec<Record>>,
+        horizon: Stamp,
+        compaction: Stamp,
+        versions: usize,
+    }
+
+    impl Model {
+        fn merge(&mut self, record: &Record) {
+            let held = self.names.entry(record.name().clone()).or_default();
+            if !held.iter().any(|held| held.order(record).is_eq()) {
+                held.push(record.clone());
+                held.sort_by(Record::order);
+            }
+            self.cut();
+        }
+
+        fn cut(&mut self) {
+            for held in self.names.values_mut() {
+                let forgotten =
+                    held.iter().rposition(|r| r.kind() == Kind::Tombstone && r.last_sync() < self.horizon);
+                held.drain(..forgotten.map_or(0, |at| at + 1));
+                held.drain(..held.len().saturating_sub(self.versions));
+                let current = held.pop();
+                held.retain(|r| r.last_sync() >= self.compaction);
+                held.extend(current);
+            }
+            self.names.retain(|_, held| !held.is_empty());
+        }
+
+        fn records(&self) -> impl Iterator<Item = &Record> {
+            self.names.values().flatten()
+        }
+    }
+
     #[derive(Clone, Debug)]
     enum Step {
         Merge(u8, u64, bool, u8),
         Horizon(u64),
+        Compaction(u64),
+        Depth(u8),
+        Drop(u8),
     }
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            9 => (0u8..12, 0u64..40, any::<bool>(), 0u8..3).prop_map(|(n, t, gone, v)| Step::Merge(n, t, gone, v)),
-            1 => (0u64..40).prop_map(Step::Horizon),
+            40 => (0u8..12, 0u64..40, any::<bool>(), 0u8..3).prop_map(|(n, t, gone, v)| Step::Merge(n, t, gone, v)),
+            3 => (0u64..40).prop_map(Step::Horizon),
+            1 => (0u64..30).prop_map(Step::Compaction),
+            1 => (1u8..5).prop_map(Step::Depth),
+            1 => (0u8..12).prop_map(Step::Drop),
         ]
     }
 
+    fn drawn(n: u8, micros: u64, gone: bool, v: u8) -> Record {
+        let text = format!("n{n}");
+        if gone { tombstone(&text, micros) } else { value(&text, micros, &format!("v{v}")) }
+    }
+
     proptest! {
-        /// The set against the simplest model: a map, a maximum, and a filter.
+        /// Under fixed registers the set is the normal form of all records, however they come.
         #[test]
-        fn holds_the_greatest_of_each_name(steps in prop::collection::vec(step(), 0..200), key in any::<[u8; 16]>()) {
+        fn the_order_of_arrival_does_not_matter(
+            records in prop::collection::vec((0u8..2, 0u64..20, any::<bool>(), 0u8..3), 1..40),
+            versions in 1u8..6, horizon in 0u64..20, compaction in 0u64..20, shuffled in any::<u64>(),
+        ) {
+            let records: Vec<Record> = records.into_iter().map(|(n, t, gone, v)| drawn(n, t, gone, v)).collect();
+            let new = |horizon| {
+                let mut set = deep(versions);
+                set.raise_horizon(at(horizon), usize::MAX);
+                set.raise_compaction_horizon(at(compaction));
+                set
+            };
+            // no tombstone is forgotten: one by one, in any order
+            let (mut forth, mut back, mut mixed) = (new(0), new(0), new(0));
+            records.iter().for_each(|r| { forth.merge(r); });
+            records.iter().rev().for_each(|r| { back.merge(r); });
+            let mut some = records.clone();
+            some.sort_by_key(|r| (r.last_sync().micros() ^ shuffled).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            some.iter().for_each(|r| { mixed.merge(r); });
+            prop_assert_eq!(forth.root(), back.root());
+            prop_assert_eq!(forth.root(), mixed.root());
+            // some are: as one
+            let (mut one, mut model) = (new(horizon), Model {
+                versions: usize::from(versions), horizon: at(horizon), compaction: at(compaction), ..Model::default()
+            });
+            for n in [name("n0"), name("n1")] {
+                one.merge_all(&records.iter().filter(|r| *r.name() == n).collect::<Vec<_>>());
+            }
+            for record in &records {
+                model.names.entry(record.name().clone()).or_default().push(record.clone());
+            }
+            model.names.values_mut().for_each(|held| {
+                held.sort_by(Record::order);
+                held.dedup_by(|a, b| a.order(b).is_eq());
+            });
+            model.cut();
+            let held: Vec<_> = one.cells(0, u64::MAX).map(|c| c.record.clone()).collect();
+            prop_assert_eq!(held.len(), model.records().count());
+            for record in model.records() {
+                prop_assert!(held.iter().any(|held| held.name() == record.name() && held.order(record).is_eq()));
+            }
+        }
+
+        /// The set against the plainest model.
+        #[test]
+        fn holds_the_newest_records_of_each_name(
+            steps in prop::collection::vec(step(), 0..200), key in any::<[u8; 16]>(), versions in 1u8..5,
+        ) {
             let mut set = Set::with_leaf_bits(key, 2);
-            let mut model: BTreeMap<Name, Record> = BTreeMap::new();
-            let mut horizon = Stamp::ZERO;
-            for step in steps {
+            set.set_depth(Depth::new(Stamp::ZERO, versions));
+            let mut model = Model { versions: usize::from(versions), ..Model::default() };
+            for (count, step) in steps.into_iter().enumerate() {
                 match step {
                     Step::Merge(n, micros, gone, v) => {
-                        let text = format!("n{n}");
-                        let record = if gone { tombstone(&text, micros) } else { value(&text, micros, &format!("v{v}")) };
-                        let greater = model.get(record.name()).is_none_or(|held| held.order(&record).is_lt());
-                        if greater {
-                            model.insert(record.name().clone(), record.clone());
+                        let record = drawn(n, micros, gone, v);
+                        let current = |model: &Model| model.names.get(record.name()).and_then(|held| held.last().cloned());
+                        let before = current(&model);
+                        let (bytes, growth) = (set.bytes(), set.growth(&record));
+                        let merge = set.merge(&record);
+                        model.merge(&record);
+                        let after = current(&model);
+                        let address = |record: &Option<Record>| record.as_ref().map(Record::address);
+                        match merge {
+                            Merge::Newer { previous } => {
+                                prop_assert_eq!(address(&previous), address(&before));
+                                prop_assert_ne!(address(&after), address(&before));
+                                if after.is_some() {
+                                    prop_assert_eq!(set.bytes().saturating_sub(bytes), growth);
+                                }
+                            }
+                            Merge::Older(held) | Merge::Stands(held) => {
+                                prop_assert_eq!(Some(held.address()), address(&before));
+                                prop_assert_eq!(Some(held.address()), address(&after));
+                            }
+                            Merge::Forgotten => prop_assert!(before.is_none() && after.is_none()),
                         }
-                        set.merge(&record);
                     }
                     Step::Horizon(micros) => {
-                        horizon = horizon.max(at(micros));
+                        model.horizon = model.horizon.max(at(micros));
                         set.raise_horizon(at(micros), usize::MAX);
                     }
+                    Step::Compaction(micros) => {
+                        model.compaction = model.compaction.max(at(micros));
+                        set.raise_compaction_horizon(at(micros));
+                    }
+                    Step::Depth(versions) => {
+                        model.versions = usize::from(versions);
+                        set.set_depth(Depth::new(at(count as u64), versions));
+                    }
+                    Step::Drop(n) => {
+                        let text = name(&format!("n{n}"));
+                        let dropped = model.names.remove(&text).and_then(|held| held.last().cloned());
+                        prop_assert_eq!(set.drop_copy(&text).map(|r| r.address()), dropped.map(|r| r.address()));
+                    }
                 }
-                model.retain(|_, r| r.kind() == Kind::Value || r.last_sync() >= horizon);
+                model.cut();
+                while !set.settle(3) {}
+                prop_assert!(set.is_settled());
 
-                let held: BTreeMap<_, _> = (0..set.stretches())
-                    .flat_map(|i| set.stretch(i))
-                    .map(|r| (r.name().clone(), r.clone()))
-                    .collect();
-                prop_assert_eq!(held.len(), model.len());
-                for (name, record) in &model {
-                    prop_assert!(held[name].order(record).is_eq());
-                    prop_assert!(set.get(name).expect("held").order(record).is_eq());
+                let held: Vec<_> = set.cells(0, u64::MAX).map(|c| c.record.clone()).collect();
+                prop_assert_eq!(held.len(), model.records().count());
+                let mut tombstones = 0;
+                for (name, records) in &model.names {
+                    let kept = set.history(name);
+                    prop_assert_eq!(kept.len(), records.len());
+                    prop_assert!(kept.iter().zip(records).all(|(kept, r)| kept.record.address() == r.address()));
+                    prop_assert_eq!(set.get(name).map(Record::address), records.last().map(Record::address));
+                    tombstones += usize::from(records.last().is_some_and(|r| r.kind() == Kind::Tombstone));
                 }
-                let values: Vec<_> = model.values().filter(|r| r.kind() == Kind::Value).map(|r| r.name().clone()).collect();
+                let current = model.names.values().filter_map(|records| records.last());
+                let values: Vec<_> = current.filter(|r| r.kind() == Kind::Value).map(|r| r.name().clone()).collect();
                 let listed: Vec<_> = set.list(b"", None).map(|r| r.name().clone()).collect();
                 prop_assert_eq!(listed, values.clone());
-                prop_assert_eq!(set.values(), values.len());
-                prop_assert_eq!(set.tombstones(), model.len() - values.len());
-                prop_assert_eq!(set.bytes(), model.values().map(Record::cost).sum::<usize>());
-                let sum = model.values().fold(0u128, |sum, r| sum.wrapping_add(item(&key, r)));
-                prop_assert_eq!(set.root(), Digest { sum, count: model.len() as u64 });
+                prop_assert_eq!((set.values(), set.tombstones()), (values.len(), tombstones));
+                let walked: usize = (0..set.stretches()).map(|i| set.stretch(i).count()).sum();
+                prop_assert_eq!(walked, model.names.len());
+                let bytes = model.records().map(Record::cost).sum::<usize>();
+                let current: usize = model.names.values().filter_map(|r| r.last()).map(Record::cost).sum();
+                prop_assert_eq!((set.bytes(), set.older_bytes()), (bytes, bytes - current));
+                let sum = model.records().fold(0u128, |sum, r| sum.wrapping_add(item(&key, r)));
+                prop_assert_eq!(set.root(), Digest { sum, count: model.names.len() as u64 });
             }
             for index in 0..=255 {
                 for prefix in [Prefix::ALL.child(index), Prefix::of(u64::from(index) << 56, 6)] {
                     let prefix = prefix.unwrap();
-                    let inside = model.values().filter(|r| {
-                        (prefix.first()..=prefix.last()).contains(&set.position(r.name()))
-                    });
-                    let sum = inside.clone().fold(0u128, |sum, r| sum.wrapping_add(item(&key, r)));
-                    prop_assert_eq!(set.digest(prefix), Digest { sum, count: inside.count() as u64 });
+                    let is_inside = |name: &Name| (prefix.first()..=prefix.last()).contains(&set.position(name));
+                    let inside = model.records().filter(|r| is_inside(r.name()));
+                    let sum = inside.fold(0u128, |sum, r| sum.wrapping_add(item(&key, r)));
+                    let count = model.names.keys().filter(|name| is_inside(name)).count() as u64;
+                    prop_assert_eq!(set.digest(prefix), Digest { sum, count });
                 }
             }
             let mut rekeyed = Set::with_leaf_bits([9; 16], 2);
-            model.values().for_each(|r| { rekeyed.merge(r); });
+            rekeyed.set_depth(set.depth());
+            model.records().for_each(|r| { rekeyed.merge(r); });
             set.rekey([9; 16]);
             prop_assert_eq!(set.root(), rekeyed.root());
-            prop_assert_eq!((set.values(), set.bytes(), set.horizon()), (rekeyed.values(), rekeyed.bytes(), horizon));
-            prop_assert_eq!(set.tombstones(), rekeyed.tombstones());
+            prop_assert_eq!((set.values(), set.bytes(), set.horizon()), (rekeyed.values(), rekeyed.bytes(), model.horizon));
+            prop_assert_eq!((set.tombstones(), set.older_bytes()), (rekeyed.tombstones(), rekeyed.older_bytes()));
             let cells = |set: &Set| set.cells(0, u64::MAX).map(|c| (c.position, c.item)).collect::<Vec<_>>();
             prop_assert_eq!(cells(&set), cells(&rekeyed));
             // the horizon still works after that

@@ -260,26 +260,24 @@ impl<T> Store<T> {
             Change::Put { version, data } => Record::value(name.clone(), version, data, last_sync, dot),
             Change::Delete => Record::tombstone(name.clone(), last_sync, dot),
         };
-        let wins = held.is_none_or(|h| h.order(&record).is_lt());
+        if let Some(current) = held.filter(|held| held.order(&record).is_ge()).cloned() {
+            // what loses is no part of the history
+            let is_retry = current.reads_as(&record);
+            return if is_retry { Written::Done { current } } else { Written::Lost { current } };
+        }
         let oldest = self.oldest_delete(now);
-        if wins && record.kind() == Kind::Tombstone && last_sync < oldest {
+        if record.kind() == Kind::Tombstone && last_sync < oldest {
             return Written::TooOld { oldest };
         }
-        let growth = record.cost().saturating_sub(held.map_or(0, Record::cost));
-        if wins && growth > 0 && self.set.bytes() + growth > self.max_set_bytes {
+        let growth = self.set.growth(&record);
+        if growth > 0 && self.set.bytes() + growth > self.max_set_bytes {
             return Written::Full { bytes: self.set.bytes(), limit: self.max_set_bytes };
         }
-        match self.merge(&record) {
-            Merge::Newer { .. } => {
-                // only accepted writes get a dot, so that sequences have no holes
-                self.log.add(name, record.last_sync(), record.cost());
-                self.vector.raise(self.incarnation, dot.sequence);
-                Written::Done { current: record }
-            }
-            Merge::Stands(current) if current.reads_as(&record) => Written::Done { current },
-            Merge::Stands(current) => Written::Lost { current },
-            Merge::Forgotten => Written::TooOld { oldest },
-        }
+        self.merge(&record);
+        // only accepted writes get a dot, so that sequences have no holes
+        self.log.add(name, record.last_sync(), record.cost());
+        self.vector.raise(self.incarnation, dot.sequence);
+        Written::Done { current: record }
     }
 
     /// Sets the start of the genesis to now if it is later than now: the clock of its node was wrong, and all stamps

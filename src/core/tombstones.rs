@@ -17,10 +17,6 @@ impl Tombstones {
         self.horizon
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.by_age.len()
-    }
-
     pub(super) fn add(&mut self, last_sync: Stamp, position: u64) {
         self.by_age.insert((last_sync, position));
     }

@@ -1,0 +1,163 @@
+//! History: how many older records of a name a set keeps, and how far back.
+//!
+//! Two registers bound it, and both travel between nodes, so that sets which received the same records hold the same
+//! ones. The [`Depth`] says how many records a name keeps, newest first. The compaction horizon is a stamp: older
+//! records below it are gone, unless they are current.
+
+use std::collections::BTreeMap;
+
+use super::limits::{COMPACTION_STEP_US, MAX_HISTORY_VERSIONS};
+use super::record::Record;
+use super::stamp::Stamp;
+
+/// The register of how many records a name keeps. The later epoch wins; of one epoch the greater number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Depth {
+    epoch: Stamp,
+    versions: u8,
+    least: u8,
+}
+
+impl Depth {
+    /// The depth before any set is joined: nothing is cut, whatever depth the set will turn out to have.
+    pub const UNKNOWN: Self =
+        Self { epoch: Stamp::ZERO, versions: MAX_HISTORY_VERSIONS, least: MAX_HISTORY_VERSIONS };
+
+    /// A depth of `versions` records, of 1 to [`MAX_HISTORY_VERSIONS`], that is set at `epoch`: [`Stamp::ZERO`] is that
+    /// of a genesis.
+    #[must_use]
+    pub fn new(epoch: Stamp, versions: u8) -> Self {
+        let versions = versions.clamp(1, MAX_HISTORY_VERSIONS);
+        Self { epoch, versions, least: versions }
+    }
+
+    /// As it was received from a peer: `None` if it is not a depth.
+    #[must_use]
+    pub fn received(epoch: Stamp, versions: u8, least: u8) -> Option<Self> {
+        let is_depth = 1 <= least && least <= versions && versions <= MAX_HISTORY_VERSIONS;
+        is_depth.then_some(Self { epoch, versions, least })
+    }
+
+    /// When it was set; [`Stamp::ZERO`] if it is that of the genesis.
+    #[must_use]
+    pub fn epoch(self) -> Stamp {
+        self.epoch
+    }
+
+    /// The number of records that a name keeps, its current one included.
+    #[must_use]
+    pub fn versions(self) -> u8 {
+        self.versions
+    }
+
+    /// The least number that was ever in force: a record may be missing below that many greater ones.
+    #[must_use]
+    pub fn least(self) -> u8 {
+        self.least
+    }
+
+    /// The depth of two nodes that meet.
+    #[must_use]
+    pub fn join(self, other: Self) -> Self {
+        let later = if (self.epoch, self.versions) >= (other.epoch, other.versions) { self } else { other };
+        Self { least: self.least.min(other.least), ..later }
+    }
+
+    /// This depth as the successor of `before`.
+    #[must_use]
+    pub fn after(self, before: Self) -> Self {
+        Self { least: self.least.min(before.least), ..self }
+    }
+}
+
+/// The bytes of all older records by the step of their stamp, so that a horizon can be chosen by the bytes that it frees.
+#[derive(Debug, Default)]
+pub(super) struct OlderBytes {
+    by_step: BTreeMap<u64, usize>,
+    total: usize,
+}
+
+impl OlderBytes {
+    fn step(record: &Record) -> u64 {
+        record.last_sync().micros() / COMPACTION_STEP_US
+    }
+
+    /// A record is older from now on.
+    pub(super) fn add(&mut self, record: &Record) {
+        *self.by_step.entry(Self::step(record)).or_default() += record.cost();
+        self.total += record.cost();
+    }
+
+    /// An older record is gone.
+    pub(super) fn remove(&mut self, record: &Record) {
+        let step = Self::step(record);
+        let Some(bytes) = self.by_step.get_mut(&step) else { return };
+        *bytes -= record.cost();
+        if *bytes == 0 {
+            self.by_step.remove(&step);
+        }
+        self.total -= record.cost();
+    }
+
+    /// The bytes of all older records.
+    pub(super) fn total(&self) -> usize {
+        self.total
+    }
+
+    /// The least horizon below which older records take at least `bytes`; `None` if all of them take less.
+    pub(super) fn horizon_that_frees(&self, bytes: usize) -> Option<Stamp> {
+        let mut freed = 0;
+        let step = self.by_step.iter().find_map(|(step, more)| {
+            freed += more;
+            (freed >= bytes).then_some(*step)
+        })?;
+        Stamp::from_micros((step + 1) * COMPACTION_STEP_US).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::record::Dot;
+    use crate::core::testing::{at, name, version};
+
+    #[test]
+    fn the_later_epoch_wins_and_the_least_depth_is_remembered() {
+        let (eight, two, four) = (Depth::new(at(0), 8), Depth::new(at(5), 2), Depth::new(at(9), 4));
+        let all = eight.join(two).join(four);
+        assert_eq!((all.epoch(), all.versions(), all.least()), (at(9), 4, 2));
+        assert_eq!(all, four.join(eight).join(two), "in whatever order");
+        assert_eq!(Depth::new(at(5), 3).join(two).versions(), 3, "a tie has a winner");
+        assert_eq!((Depth::new(at(1), 0).versions(), Depth::new(at(1), 255).versions()), (1, 64));
+    }
+
+    #[test]
+    fn what_is_no_depth_is_not_taken() {
+        for (versions, least) in [(0, 0), (1, 0), (1, 2), (65, 1), (255, 255)] {
+            assert_eq!(Depth::received(at(1), versions, least), None, "{versions} {least}");
+        }
+        assert_eq!(Depth::received(at(1), 8, 8), Some(Depth::new(at(1), 8)));
+    }
+
+    #[test]
+    fn a_horizon_is_chosen_by_the_bytes_that_it_frees() {
+        let record = |minute: u64| {
+            let stamp = at(minute * COMPACTION_STEP_US + 7);
+            Record::value(name("n"), &version("v"), b"d", stamp, Dot::default())
+        };
+        let cost = record(1).cost();
+        let mut older = OlderBytes::default();
+        assert_eq!(older.horizon_that_frees(1), None);
+        for minute in [3, 1, 1, 9] {
+            older.add(&record(minute));
+        }
+        let minute = |bytes| older.horizon_that_frees(bytes).map(|stamp| stamp.micros() / COMPACTION_STEP_US);
+        assert_eq!([1, 2 * cost, 2 * cost + 1, 4 * cost].map(minute), [Some(2), Some(2), Some(4), Some(10)]);
+        assert_eq!(minute(4 * cost + 1), None);
+        older.remove(&record(1));
+        assert_eq!(
+            (older.total(), older.horizon_that_frees(2 * cost)),
+            (3 * cost, Some(at(4 * COMPACTION_STEP_US)))
+        );
+    }
+}
