@@ -21,7 +21,7 @@ fn main() {
     if std::env::args().any(|a| a == "--test" || a == "--list") {
         return;
     }
-    let genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [7; 16] };
+    let genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [7; 16], versions: 1 };
     let mut store: Store<u64> = Store::new(genesis, Incarnation(1), usize::MAX);
     let version = Version::of_data(&DATA);
     let now = Stamp::from_micros(1).expect("in range");

@@ -20,7 +20,7 @@ fn name(i: usize) -> Name {
 }
 
 fn store<T>() -> Store<T> {
-    let genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [7; 16] };
+    let genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [7; 16], versions: 1 };
     Store::new(genesis, Incarnation(1), usize::MAX)
 }
 

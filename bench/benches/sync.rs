@@ -14,11 +14,11 @@ const SPOKEN: ProtocolRange = ProtocolRange::IMPLEMENTED;
 const V: ProtocolVersion = SPOKEN.newest();
 
 const NAMES: u64 = 1_000_000;
-const GENESIS: Genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [3; 16] };
+const GENESIS: Genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [3; 16], versions: 1 };
 const BUDGET: u32 = 1 << 20;
 
 fn moment() -> Moment {
-    Moment { now: at(2_000_000), latest_horizon: Stamp::ZERO }
+    Moment { now: at(2_000_000), latest_horizon: Stamp::ZERO, latest_compaction: Stamp::ZERO }
 }
 
 fn at(micros: u64) -> Stamp {

@@ -34,7 +34,7 @@ fn main() {
     if std::env::args().any(|a| a == "--test" || a == "--list") {
         return;
     }
-    let genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [7; 16] };
+    let genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [7; 16], versions: 1 };
     let mut store: Store<Waiter> = Store::new(genesis, Incarnation(1), usize::MAX);
     let now = Stamp::from_micros(1).expect("in range");
     let name = Name::new(b"registry/team-0/artifact-0:latest", 512).expect("a name");

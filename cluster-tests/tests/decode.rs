@@ -78,7 +78,7 @@ fn what_is_claimed_and_not_there_allocates_nothing() {
 }
 
 fn store(incarnation: u64, names: std::ops::Range<u64>) -> Store<()> {
-    let genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [3; 16] };
+    let genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [3; 16], versions: 1 };
     let mut store = Store::simulated(genesis, Incarnation(incarnation), 4, Mutants::NONE).listing_at_most(1);
     for i in names {
         let (now, name) = (Stamp::from_micros(i).expect("small"), Name::new(format!("n{i}").as_bytes(), 512));
@@ -90,7 +90,11 @@ fn store(incarnation: u64, names: std::ops::Range<u64>) -> Store<()> {
 
 /// All that two nodes say to each other in a round, an exchange of vectors and a snapshot.
 fn said() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
-    let at = Moment { now: Stamp::from_micros(1_000).expect("small"), latest_horizon: Stamp::MAX };
+    let at = Moment {
+        now: Stamp::from_micros(1_000).expect("small"),
+        latest_horizon: Stamp::MAX,
+        latest_compaction: Stamp::MAX,
+    };
     let (mut a, mut b) = (store(1, 0..120), store(2, 60..180));
     let (mut requests, mut responses) = (Vec::new(), Vec::new());
     let mut carry = |ask: SyncRequest, to: &mut Store<()>| {

@@ -49,7 +49,7 @@ impl ClockSkew {
 mod tests {
     use super::*;
     use crate::core::protocol::ProtocolRange;
-    use crate::core::{Digest, NodeState, Stamp, Summary};
+    use crate::core::{Digest, NodeState, Registers, Summary};
 
     fn peer(id: u64, offset_us: Option<i64>) -> PeerCensus {
         let summary = Summary {
@@ -59,7 +59,7 @@ mod tests {
             state: NodeState::Ready,
             genesis: None,
             root: Digest::default(),
-            horizon: Stamp::ZERO,
+            registers: Registers::NONE,
             vector: 0,
             protocol: ProtocolRange::IMPLEMENTED,
         };

@@ -100,14 +100,20 @@ fn gathers_until(request: &Request, started: Instant) -> Option<Instant> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::Incarnation;
     use crate::core::push::Batch;
+    use crate::core::{Incarnation, Registers};
 
     #[test]
     fn a_stream_of_writes_gathers_and_a_single_write_is_sent_at_once() {
         let started = Instant::now();
         let waits = |writes| {
-            let batch = Batch { from: Incarnation(7), after: 9, upto: 9 + writes, records: Vec::new() };
+            let batch = Batch {
+                from: Incarnation(7),
+                after: 9,
+                upto: 9 + writes,
+                registers: Registers::NONE,
+                records: Vec::new(),
+            };
             gathers_until(&Request::Push(batch), started)
         };
         assert_eq!(waits(1), None);

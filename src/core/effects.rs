@@ -97,6 +97,7 @@ mod tests {
 
     use super::*;
     use crate::core::genesis::Genesis;
+    use crate::core::history::Registers;
     use crate::core::mirror::{Difference, Mirror};
     use crate::core::mutants::Mutants;
     use crate::core::push::Batch;
@@ -106,10 +107,14 @@ mod tests {
     use crate::core::sync::{Moment, Next, Round, Snapshot, SnapshotNext, respond};
     use crate::core::testing::{self, at, version};
 
-    const GENESIS: Genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [3; 16] };
+    const GENESIS: Genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [3; 16], versions: 1 };
 
     fn name(n: u8) -> Name {
         testing::name(&format!("n{n}"))
+    }
+
+    fn moment(micros: u64) -> Moment {
+        Moment { now: at(micros), latest_horizon: Stamp::MAX, latest_compaction: Stamp::MAX }
     }
 
     fn store(incarnation: u64) -> Store<()> {
@@ -151,10 +156,15 @@ mod tests {
         store.write(at(6), &name(1), &Change::Delete, Some(at(6)));
         assert_eq!(stamps(&mut store), [], "a retry is the same write");
 
-        let batch =
-            Batch { from: Incarnation(9), after: 0, upto: 2, records: vec![value(1, 7), value(2, 8)] };
-        store.take(at(9), &batch);
-        store.take(at(9), &batch);
+        let batch = Batch {
+            from: Incarnation(9),
+            after: 0,
+            upto: 2,
+            registers: Registers::NONE,
+            records: vec![value(1, 7), value(2, 8)],
+        };
+        store.take(moment(9), &batch);
+        store.take(moment(9), &batch);
         assert_eq!(stamps(&mut store), [(Some(7), Some(6)), (Some(8), None)]);
 
         store.forget_copy(&name(1));
@@ -288,7 +298,7 @@ mod tests {
         }
 
         fn take(&mut self, step: &Step) -> Result<(), Difference> {
-            let moment = Moment { now: at(60), latest_horizon: Stamp::MAX };
+            let at_60 = moment(60);
             let [a, b] = &mut self.nodes;
             match *step {
                 Step::Write { second, n, gone, now, given } => {
@@ -303,15 +313,15 @@ mod tests {
                 Step::Push => {
                     let batch = b.log().batch(b.set(), b.incarnation(), a.vector().get(b.incarnation()));
                     if let Some(batch) = batch {
-                        a.take(at(60), &batch);
+                        a.take(moment(60), &batch);
                     }
                 }
                 Step::Round { budget } => {
                     let mut round = Round::new(a, b.incarnation(), budget, 5);
                     loop {
                         let [a, b] = &mut self.nodes;
-                        let answer = respond(b, true, moment, &round.ask(a));
-                        let next = round.answered(a, moment, 5, answer);
+                        let answer = respond(b, true, at_60, &round.ask(a));
+                        let next = round.answered(a, at_60, 5, answer);
                         self.check()?;
                         if next != Next::Ask {
                             return Ok(());
@@ -322,8 +332,8 @@ mod tests {
                     let mut snapshot = Snapshot::new(b.incarnation(), budget);
                     for _ in 0..parts {
                         let [a, b] = &mut self.nodes;
-                        let answer = respond(b, true, moment, &snapshot.ask(a, true));
-                        let next = snapshot.answered(a, true, moment, answer);
+                        let answer = respond(b, true, at_60, &snapshot.ask(a, true));
+                        let next = snapshot.answered(a, true, at_60, answer);
                         self.check()?;
                         if next != SnapshotNext::Ask {
                             return Ok(());
@@ -336,7 +346,12 @@ mod tests {
                 Step::Drop { n, always: false } => a.drop_copy(&name(n)),
                 Step::Adopt { second, started, key } => {
                     let at_node = if second { b } else { a };
-                    at_node.adopt(Genesis { provisional: false, started: at(started), key: [key; 16] });
+                    at_node.adopt(Genesis {
+                        provisional: false,
+                        started: at(started),
+                        key: [key; 16],
+                        versions: 1,
+                    });
                 }
             }
             Ok(())

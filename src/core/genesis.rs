@@ -5,6 +5,7 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher24;
 
+use super::limits::MAX_HISTORY_VERSIONS;
 use super::stamp::Stamp;
 
 /// The genesis of a set: made at a cold start, and shared by all nodes of the set. If two sets meet, the lesser genesis
@@ -18,6 +19,8 @@ pub struct Genesis {
     pub started: Stamp,
     /// Random key of positions and items, so that writers cannot choose the place of a record in the digest.
     pub key: [u8; 16],
+    /// How many records of a name the set keeps, until it is told otherwise ([`super::Depth`]).
+    pub versions: u8,
 }
 
 /// A genesis as it is gossiped: enough to compare two of them, without the key.
@@ -36,7 +39,7 @@ impl Genesis {
     /// other genesis wins over it.
     #[must_use]
     pub const fn none(key: [u8; 16]) -> Self {
-        Self { provisional: true, started: Stamp::MAX, key }
+        Self { provisional: true, started: Stamp::MAX, key, versions: MAX_HISTORY_VERSIONS }
     }
 
     /// The part that is gossiped.
@@ -60,6 +63,7 @@ impl fmt::Debug for Genesis {
         f.debug_struct("Genesis")
             .field("provisional", &self.provisional)
             .field("started", &self.started)
+            .field("versions", &self.versions)
             .finish_non_exhaustive()
     }
 }
@@ -69,7 +73,7 @@ mod tests {
     use super::*;
 
     fn genesis(provisional: bool, started: u64) -> Genesis {
-        Genesis { provisional, started: Stamp::from_micros(started).unwrap(), key: [1; 16] }
+        Genesis { provisional, started: Stamp::from_micros(started).unwrap(), key: [1; 16], versions: 1 }
     }
 
     #[test]

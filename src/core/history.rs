@@ -56,10 +56,13 @@ impl Depth {
         self.least
     }
 
-    /// The depth of two nodes that meet.
+    /// This depth, or that of another node if it is later. Of the depths of two geneses the own one stays: it changes
+    /// with the genesis. The least of both counts in any case: writes that the other node pushed are reflected by as
+    /// many greater records as it keeps.
     #[must_use]
     pub fn join(self, other: Self) -> Self {
-        let later = if (self.epoch, self.versions) >= (other.epoch, other.versions) { self } else { other };
+        let (ours, theirs) = ((self.epoch, self.versions), (other.epoch, other.versions));
+        let later = if ours >= theirs || other.epoch == Stamp::ZERO { self } else { other };
         Self { least: self.least.min(other.least), ..later }
     }
 
@@ -67,6 +70,53 @@ impl Depth {
     #[must_use]
     pub fn after(self, before: Self) -> Self {
         Self { least: self.least.min(before.least), ..self }
+    }
+}
+
+/// The registers of a set: what it has dropped on purpose. Sets are compared only under equal registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registers {
+    /// Tombstones below this are gone, with all records below them.
+    pub gc_horizon: Stamp,
+    /// Older records below this are gone.
+    pub compaction_horizon: Stamp,
+    /// How many records a name keeps.
+    pub depth: Depth,
+}
+
+impl Registers {
+    /// The registers of a set that has dropped nothing.
+    pub const NONE: Self =
+        Self { gc_horizon: Stamp::ZERO, compaction_horizon: Stamp::ZERO, depth: Depth::UNKNOWN };
+
+    /// The registers of two sets that meet.
+    #[must_use]
+    pub fn join(self, other: Self) -> Self {
+        Self {
+            gc_horizon: self.gc_horizon.max(other.gc_horizon),
+            compaction_horizon: self.compaction_horizon.max(other.compaction_horizon),
+            depth: self.depth.join(other.depth),
+        }
+    }
+}
+
+/// The time at which the message of a peer is taken in, and what registers are honest then.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// Our wall clock.
+    pub now: Stamp,
+    /// The latest honest horizon: a later one comes from a wrong clock, and would make a whole cluster forget its
+    /// deletes.
+    pub latest_horizon: Stamp,
+    /// The latest honest compaction horizon.
+    pub latest_compaction: Stamp,
+}
+
+impl Moment {
+    /// Whether to reject registers. Horizons that are not above ours change nothing, and are always accepted.
+    pub(in crate::core) fn refuses(&self, registers: &Registers, ours: &Registers) -> bool {
+        registers.gc_horizon > self.latest_horizon.max(ours.gc_horizon)
+            || registers.compaction_horizon > self.latest_compaction.max(ours.compaction_horizon)
     }
 }
 

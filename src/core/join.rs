@@ -222,7 +222,7 @@ mod tests {
                 state: *state,
                 genesis: provisional.map(mark),
                 root: Digest::default(),
-                horizon: Stamp::ZERO,
+                registers: crate::core::Registers::NONE,
                 vector: 0,
                 protocol: ProtocolRange::IMPLEMENTED,
             })

@@ -4,6 +4,7 @@
 
 use super::digest_trie::{Digest, Prefix};
 use super::genesis::Genesis;
+use super::history::Registers;
 use super::protocol::ProtocolVersion;
 use super::push::{Ack, Batch};
 use super::record::{Incarnation, Record};
@@ -51,8 +52,8 @@ pub struct SyncRequest {
     pub to: Incarnation,
     /// The genesis of the sender's set, and so the key of its digest; `None` while it has joined no set.
     pub genesis: Option<Genesis>,
-    /// The sender's horizon: it has no tombstones below this.
-    pub horizon: Stamp,
+    /// The registers of the sender's set.
+    pub registers: Registers,
     /// Most bytes that the response should carry.
     pub budget: u32,
     /// The step of the sync.
@@ -76,7 +77,7 @@ pub enum SyncStep {
         /// Stretches that are still to be compared.
         compare: Vec<Compare>,
         /// Positions whose records the sender wants.
-        wants: Vec<u64>,
+        wants: Vec<Holding>,
         /// Records that the receiver lacks.
         records: Vec<Record>,
     },
@@ -138,8 +139,8 @@ pub struct SyncResponse {
     pub now: Stamp,
     /// The genesis of its set; `None` while it has joined no set.
     pub genesis: Option<Genesis>,
-    /// Its horizon.
-    pub horizon: Stamp,
+    /// The registers of its set.
+    pub registers: Registers,
     /// The result of the step.
     pub reply: Reply,
 }
@@ -153,11 +154,10 @@ pub enum Reply {
     Joining,
     /// The responder's genesis wins: the digests are under different keys, and were not compared.
     OtherGenesis,
-    /// The responder's horizon is larger, or the responder has not yet dropped all tombstones below its horizon: adopt
-    /// the horizon first (rule 2). Nothing was compared.
-    HorizonFirst,
-    /// The initiator's horizon is later than a correct clock allows ([`super::sync::Moment::latest_horizon`]). Nothing
-    /// was compared.
+    /// The responder's registers are larger, or the responder has not yet dropped all that they cut: adopt the registers
+    /// first (rule 2). Nothing was compared.
+    RegistersFirst,
+    /// A horizon of the initiator is later than a correct clock allows ([`super::sync::Moment`]). Nothing was compared.
     WrongHorizon,
     /// The sets are equal; the vector was captured while they were.
     Equal(Vector),
@@ -179,7 +179,7 @@ pub enum Reply {
 pub struct Found {
     /// The responder's vector, captured before anything was compared, if this answers [`SyncStep::Open`] (rule 7).
     pub vector: Option<Vector>,
-    /// The number of records of the responder.
+    /// The number of names of the responder.
     pub count: u64,
     /// The number of requested stretches that were compared, in the order of the request (rule 4). The others have to
     /// be requested again.
@@ -190,26 +190,37 @@ pub struct Found {
     pub listed: Vec<Listing>,
     /// The number of wanted positions that are answered, in the order of the request.
     pub given: u32,
-    /// The records that were wanted.
+    /// All records at these positions that the sender of the request does not hold.
     pub records: Vec<Record>,
+    /// Of the records that it holds there, those that the responder does not hold.
+    pub lacks: Vec<Holding>,
 }
 
-/// All records of a node in a stretch, in order of position.
+/// The records that a node holds at a position: all of one name, except for a chance of 2^-64.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// Keyed hash of the name.
+    pub position: u64,
+    /// The low half of the item of each record.
+    pub items: Vec<u64>,
+}
+
+/// All names of a node in a stretch, in order of position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listing {
     /// The stretch.
     pub prefix: Prefix,
-    /// Its records.
+    /// Its positions.
     pub items: Vec<Listed>,
 }
 
-/// A record in a listing: enough to see which side has the newer record.
+/// A position in a listing: enough to see whether the two sides hold the same, and which side has the newest record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Listed {
     /// Keyed hash of the name.
     pub position: u64,
-    /// The stamp of the write.
-    pub last_sync: Stamp,
-    /// Low half of its item.
-    pub item: u64,
+    /// The stamp of its newest record.
+    pub newest: Stamp,
+    /// Low half of the sum of the items of all its records.
+    pub sum: u64,
 }

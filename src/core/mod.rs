@@ -37,7 +37,7 @@ pub use condition::{Condition, Evaluation, KnownVersion};
 pub use digest_trie::{Digest, Prefix};
 pub use effects::{Effects, SetChange};
 pub use genesis::{Genesis, GenesisMark};
-pub use history::Depth;
+pub use history::{Depth, Registers};
 pub use name::{Name, NameError};
 pub use peers::{NodeState, Summary};
 pub use record::{Dot, Incarnation, Kind, Record};

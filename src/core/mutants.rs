@@ -66,13 +66,19 @@ pub enum Mutant {
     ApartIsNotWaitedFor,
     /// A record that a peer brings changes the set, and is not reported as a change.
     ReplicatedUnreported,
-    /// Records of one name in one message are merged one after the other, each for itself.
-    RecordsOneByOne,
+    /// A receiver of a batch keeps its own registers.
+    PushWithoutRegisters,
+    /// A batch has an older write without the tombstone and the current record above it.
+    PushOnlyTheWrite,
+    /// A batch has for a write that is no longer kept the current record only.
+    PushOnlyTheCurrent,
+    /// A sync brings the records of a position that were listed, and not all that are held when it is asked for them.
+    OnlyTheNewest,
 }
 
 impl Mutant {
     /// All mutants.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 33] = [
         Self::NoHorizonExchange,
         Self::ResolvedOnTruncation,
         Self::VectorAtEnd,
@@ -102,7 +108,10 @@ impl Mutant {
         Self::ApartIsNoMember,
         Self::ApartIsNotWaitedFor,
         Self::ReplicatedUnreported,
-        Self::RecordsOneByOne,
+        Self::PushWithoutRegisters,
+        Self::PushOnlyTheWrite,
+        Self::PushOnlyTheCurrent,
+        Self::OnlyTheNewest,
     ];
 }
 

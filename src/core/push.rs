@@ -6,17 +6,19 @@
 
 use std::collections::{HashSet, VecDeque};
 
+use super::history::Registers;
 use super::limits::{MAX_BATCH_BYTES, MAX_LOG_BYTES};
-use super::name::Name;
+use super::mutants::Mutant;
 use super::record::{Incarnation, Record};
-use super::set::Set;
+use super::set::{Cell, Set};
 use super::stamp::Stamp;
 
 /// A batch of the writes of one process.
 ///
-/// It has, for each dot within (`after`, `upto`], the **current** record of that name, once, even if another process
-/// wrote it. That record is at least as great as the write. So a receiver that has all writes up to `after`, and merges
-/// these records, has all writes up to `upto`.
+/// It has, for each dot within (`after`, `upto`], a *cover*: the write itself, if the set may still keep it, and all
+/// records of the name that the set keeps above it. So a receiver that has all writes up to `after`, and merges these
+/// records, has all writes up to `upto`. Without the records above it, an older write would come back at a receiver
+/// that has forgotten the tombstone above it.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// The process that accepted the writes.
@@ -25,6 +27,8 @@ pub struct Batch {
     pub after: u64,
     /// The sequence number of the last write.
     pub upto: u64,
+    /// The registers of the set from which it was made.
+    pub registers: Registers,
     /// The records of the names of these writes.
     pub records: Vec<Record>,
 }
@@ -40,16 +44,16 @@ pub struct Ack {
     pub now: Stamp,
 }
 
-/// The log: the names of our writes by sequence number.
+/// The log: our writes by sequence number.
 ///
 /// A name that was written twice is in the log twice, so that a batch that ends between the two writes has the name
-/// too. A batch has each name once.
+/// too. With a history, also the first of the two writes reaches the peers, although the set may not keep it any more.
 #[derive(Debug, Default)]
 pub struct WriteLog {
     /// Writes up to this sequence number are forgotten: peers that lack them need a sync.
     floor: u64,
-    /// Name and stamp of write `floor + 1 + index`.
-    writes: VecDeque<(Name, Stamp)>,
+    /// Write `floor + 1 + index`.
+    writes: VecDeque<Record>,
     bytes: usize,
 }
 
@@ -66,10 +70,10 @@ impl WriteLog {
         self.floor
     }
 
-    /// Adds our next write; `bytes` is the cost of its record.
-    pub(super) fn add(&mut self, name: &Name, last_sync: Stamp, bytes: usize) {
-        self.writes.push_back((name.clone(), last_sync));
-        self.bytes += bytes.max(1);
+    /// Adds our next write.
+    pub(super) fn add(&mut self, record: &Record) {
+        self.writes.push_back(record.clone());
+        self.bytes += record.cost();
         while self.bytes > MAX_LOG_BYTES && self.writes.len() > 1 {
             self.forget_one();
         }
@@ -83,10 +87,10 @@ impl WriteLog {
     }
 
     fn forget_one(&mut self) {
-        // the average size is good enough: the sizes of single writes are not kept
-        self.bytes -= self.bytes / self.writes.len().max(1);
-        self.writes.pop_front();
-        self.floor += 1;
+        if let Some(record) = self.writes.pop_front() {
+            self.bytes -= record.cost();
+            self.floor += 1;
+        }
     }
 
     /// The batch after a sequence number: at most [`MAX_BATCH_BYTES`], but at least one record. `None` if there are no
@@ -98,28 +102,53 @@ impl WriteLog {
     #[must_use]
     pub fn batch(&self, set: &Set, from: Incarnation, after: u64) -> Option<Batch> {
         let after = after.max(self.floor);
-        let mut batch = Batch { from, after, upto: after, records: Vec::new() };
-        let mut named = HashSet::new();
+        let mut batch = Batch { from, after, upto: after, registers: set.registers(), records: Vec::new() };
+        let mut held = HashSet::new();
         let mut bytes = 0;
         let skip = usize::try_from(after - self.floor).unwrap_or(usize::MAX);
-        for (name, written) in self.writes.iter().skip(skip) {
-            match set.get(name).filter(|record| record.last_sync() >= *written) {
-                Some(_) if named.contains(name) => {}
-                Some(record) => {
-                    bytes += record.cost();
-                    if bytes > MAX_BATCH_BYTES && !batch.records.is_empty() {
-                        break;
-                    }
-                    named.insert(name);
-                    batch.records.push(record.clone());
+        for write in self.writes.iter().skip(skip) {
+            let cover = cover(set, write);
+            if cover.is_empty() {
+                if batch.upto > batch.after {
+                    break;
                 }
-                None if batch.upto > batch.after => break,
-                None => batch.after += 1,
+                batch.after += 1;
+            } else {
+                let new = cover.iter().filter(|record| !held.contains(&record.address()));
+                bytes += new.map(|record| record.cost()).sum::<usize>();
+                if bytes > MAX_BATCH_BYTES && !batch.records.is_empty() {
+                    break;
+                }
+                for record in cover {
+                    if held.insert(record.address()) {
+                        batch.records.push(record.clone());
+                    }
+                }
             }
             batch.upto += 1;
         }
         (batch.upto > batch.after).then_some(batch)
     }
+}
+
+/// The records that a receiver needs to have for a write, see [`Batch`]. None if neither the write nor a greater record
+/// is kept.
+fn cover<'a>(set: &'a Set, write: &'a Record) -> Vec<&'a Record> {
+    let history = set.history(write.name());
+    let above = history.iter().rev().map(Cell::record).take_while(|record| record.order(write).is_ge());
+    let mut cover: Vec<&Record> = above.collect();
+    let is_kept = cover.last().is_some_and(|record| record.order(write).is_eq());
+    let mutants = set.mutants();
+    if mutants.has(Mutant::PushOnlyTheCurrent) || mutants.has(Mutant::PushOnlyTheWrite) && !is_kept {
+        cover.truncate(1);
+    } else if mutants.has(Mutant::PushOnlyTheWrite) {
+        cover.drain(..cover.len() - 1);
+    } else if !is_kept && set.depth().versions() > 1 && cover.len() >= usize::from(set.depth().versions()) {
+        // newer writes took its place, as they will at the receiver: its listeners are told of it all the same. What was
+        // cut for another reason may lie below a tombstone that is forgotten, and would come back
+        cover.push(write);
+    }
+    cover
 }
 
 /// The state of pushes to one peer: which of our writes it has.
@@ -238,6 +267,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::history::Depth;
     use crate::core::record::Dot;
     use crate::core::testing::name;
     use crate::core::version::Version;
@@ -249,7 +279,7 @@ mod tests {
         let at = Stamp::from_micros(dot.sequence).unwrap();
         let record = Record::value(name(text), &Version::of_data(b"d"), b"d", at, dot);
         set.merge(&record);
-        log.add(record.name(), record.last_sync(), record.cost());
+        log.add(&record);
     }
 
     fn names(batch: &Batch) -> Vec<&str> {
@@ -279,8 +309,9 @@ mod tests {
     fn a_batch_claims_no_tombstone_that_is_forgotten() {
         let (mut log, mut set) = filled(&["a"]);
         let dot = Dot { incarnation: US, sequence: 2 };
-        set.merge(&Record::tombstone(name("b"), Stamp::from_micros(2).unwrap(), dot));
-        log.add(&name("b"), Stamp::from_micros(2).unwrap(), 1);
+        let gone = Record::tombstone(name("b"), Stamp::from_micros(2).unwrap(), dot);
+        set.merge(&gone);
+        log.add(&gone);
         write(&mut log, &mut set, "c");
         set.raise_horizon(Stamp::from_micros(3).unwrap(), usize::MAX);
         let batch = log.batch(&set, US, 0).unwrap();
@@ -301,7 +332,7 @@ mod tests {
             let data = vec![0; MAX_BATCH_BYTES];
             let record = Record::value(name(text), &Version::of_data(&data), &data, Stamp::ZERO, dot);
             set.merge(&record);
-            log.add(record.name(), record.last_sync(), record.cost());
+            log.add(&record);
         }
         let first = log.batch(&set, US, 0).unwrap();
         assert_eq!((names(&first), first.upto), (vec!["a"], 1));
@@ -315,7 +346,7 @@ mod tests {
         let dot = Dot { incarnation: US, sequence: 2 };
         let big = Record::value(name("b"), &Version::of_data(&data), &data, Stamp::ZERO, dot);
         set.merge(&big);
-        log.add(big.name(), big.last_sync(), big.cost());
+        log.add(&big);
         write(&mut log, &mut set, "a");
         let batch = log.batch(&set, US, 0).unwrap();
         assert_eq!(
@@ -370,8 +401,9 @@ mod tests {
     fn a_log_of_forgotten_tombstones_is_skipped() {
         let (mut log, mut set) = filled(&[]);
         let dot = Dot { incarnation: US, sequence: 1 };
-        set.merge(&Record::tombstone(name("a"), Stamp::from_micros(2).unwrap(), dot));
-        log.add(&name("a"), Stamp::from_micros(2).unwrap(), 1);
+        let gone = Record::tombstone(name("a"), Stamp::from_micros(2).unwrap(), dot);
+        set.merge(&gone);
+        log.add(&gone);
         set.raise_horizon(Stamp::from_micros(3).unwrap(), usize::MAX);
         let older = Record::value(name("a"), &Version::of_data(b"d"), b"d", Stamp::ZERO, Dot::default());
         set.merge(&older);
@@ -405,9 +437,71 @@ mod tests {
     fn the_log_is_bounded_in_bytes() {
         let mut log = WriteLog::default();
         for i in 0..100 {
-            log.add(&name(&format!("n{i}")), Stamp::ZERO, MAX_LOG_BYTES / 10);
+            let data = vec![0; MAX_LOG_BYTES / 10];
+            let version = Version::of_data(&data);
+            log.add(&Record::value(name(&format!("n{i}")), &version, &data, Stamp::ZERO, Dot::default()));
         }
         assert_eq!(log.sequence(), 100);
         assert!(log.floor() >= 89 && log.writes.len() <= 11, "{}", log.floor());
+    }
+
+    fn value(text: &str, micros: u64, sequence: u64) -> Record {
+        let dot = Dot { incarnation: US, sequence };
+        Record::value(name(text), &Version::of_data(b"d"), b"d", Stamp::from_micros(micros).unwrap(), dot)
+    }
+
+    fn stamps(batch: &Batch) -> Vec<u64> {
+        batch.records.iter().map(|record| record.last_sync().micros()).collect()
+    }
+
+    /// A log of writes of one name with these stamps, and their set.
+    fn written(versions: u8, stamps: impl IntoIterator<Item = u64>) -> (WriteLog, Set) {
+        let (mut log, mut set) = (WriteLog::default(), Set::with_leaf_bits([1; 16], 2));
+        set.set_depth(Depth::new(Stamp::ZERO, versions));
+        for (micros, sequence) in stamps.into_iter().zip(1..) {
+            let record = value("n", micros, sequence);
+            set.merge(&record);
+            log.add(&record);
+        }
+        (log, set)
+    }
+
+    #[test]
+    fn with_a_history_each_write_of_a_name_reaches_the_peers() {
+        let (log, set) = written(2, 1..=5);
+        let batch = log.batch(&set, US, 0).unwrap();
+        assert_eq!((batch.after, batch.upto), (0, 5));
+        let mut all = stamps(&batch);
+        all.sort_unstable();
+        assert_eq!(all, [1, 2, 3, 4, 5], "also those that newer ones have replaced, each once");
+        assert_eq!(batch.registers.depth.versions(), 2);
+        let (log, set) = written(1, 1..=5);
+        assert_eq!(stamps(&log.batch(&set, US, 0).unwrap()), [5], "without one the current record is enough");
+    }
+
+    /// An older write comes with the tombstone above it, so that it does not come back where that is forgotten.
+    #[test]
+    fn a_write_comes_with_all_that_is_kept_above_it() {
+        let (log, mut set) = written(8, [1]);
+        let dot = Dot { incarnation: Incarnation(9), sequence: 1 };
+        let gone = Record::tombstone(name("n"), Stamp::from_micros(2).unwrap(), dot);
+        set.merge(&gone);
+        set.merge(&value("n", 3, 0));
+        let batch = log.batch(&set, US, 0).unwrap();
+        assert_eq!(stamps(&batch), [3, 2, 1]);
+        let mut receiver = Set::with_leaf_bits([1; 16], 2);
+        receiver.set_depth(set.depth());
+        receiver.raise_horizon(Stamp::from_micros(3).unwrap(), usize::MAX);
+        receiver.merge_all(&batch.records.iter().collect::<Vec<_>>());
+        assert_eq!(receiver.history(&name("n")).len(), 1, "what the tombstone deletes is not there");
+    }
+
+    #[test]
+    fn a_write_that_a_horizon_cut_is_covered_by_what_is_kept() {
+        let (log, mut set) = written(8, [1, 2, 3]);
+        set.raise_compaction_horizon(Stamp::from_micros(3).unwrap());
+        set.settle(usize::MAX);
+        let batch = log.batch(&set, US, 0).unwrap();
+        assert_eq!((stamps(&batch), batch.upto), (vec![3], 3));
     }
 }

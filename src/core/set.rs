@@ -17,7 +17,7 @@ use std::ops::{Bound, Range};
 use siphasher::sip::SipHasher24;
 
 use super::digest_trie::{Difference, Digest, DigestTrie, Prefix, item};
-use super::history::{Depth, OlderBytes};
+use super::history::{Depth, OlderBytes, Registers};
 use super::limits::MAX_HISTORY_PAYLOAD_BYTES;
 use super::mutants::{Mutant, Mutants};
 use super::name::Name;
@@ -139,6 +139,22 @@ impl Set {
             bytes: 0,
             retired: Retired::default(),
         }
+    }
+
+    /// The registers: what the set has dropped on purpose.
+    #[must_use]
+    pub fn registers(&self) -> Registers {
+        let gc_horizon = self.tombstones.horizon();
+        Registers { gc_horizon, compaction_horizon: self.compaction_horizon, depth: self.depth }
+    }
+
+    pub(super) fn mutants(&self) -> Mutants {
+        self.mutants
+    }
+
+    /// This set with another depth, before it holds anything.
+    pub(super) fn with_depth(self, depth: Depth) -> Self {
+        Self { depth, ..self }
     }
 
     /// The number of names with a value.
@@ -285,10 +301,8 @@ impl Set {
         if let Some(tombstone) = newest {
             self.merge(tombstone);
         }
-        let mut rest: Vec<&Record> = records.to_vec();
-        if !self.mutants.has(Mutant::RecordsOneByOne) {
-            rest.retain(|record| newest.is_none_or(|tombstone| record.order(tombstone).is_gt()));
-        }
+        let is_above = |record: &&Record| newest.is_none_or(|tombstone| record.order(tombstone).is_gt());
+        let mut rest: Vec<&Record> = records.iter().copied().filter(is_above).collect();
         // the greatest first, so that no other record is current in between
         rest.sort_by(|a, b| b.order(a));
         for record in rest {
@@ -341,11 +355,11 @@ impl Set {
         let mut leaf = std::mem::take(&mut self.leaves[leaf_index]);
         let at = cells.end - above;
         let was_cut = cut == cells.len();
-        let mut previous = None;
-        if cut == 0 {
-            previous = leaf[cells].last().map(|cell| cell.record.clone());
+        let previous = if cut == 0 {
+            let previous = leaf[cells].last().map(|cell| cell.record.clone());
             grow(&mut leaf);
             leaf.insert(at, cell);
+            previous
         } else {
             for cell in leaf.drain(cells.start..cells.start + cut - 1) {
                 self.forget(cell, false, &mut difference);
@@ -356,12 +370,12 @@ impl Set {
             let last = std::mem::replace(&mut leaf[at - 1], cell);
             let last = self.forget(last, was_cut, &mut difference);
             if was_cut {
-                previous = Some(last);
+                Some(last)
             } else {
                 let current = if above > 0 { end - 1 } else { end - 2 };
-                previous = Some(leaf[current].record.clone());
+                Some(leaf[current].record.clone())
             }
-        }
+        };
         self.leaves[leaf_index] = leaf;
         self.digest.change(position, difference);
         self.bytes += record.cost();

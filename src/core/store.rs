@@ -11,7 +11,8 @@ use std::collections::HashSet;
 use super::condition::{Condition, Evaluation};
 use super::effects::{Effects, SetChange};
 use super::genesis::Genesis;
-use super::limits::{LIST_AT_MOST, MAX_BATCH_DOTS, MAX_STAMP_LEAD_US, MUTANT_GUARD_US};
+use super::history::{Depth, Moment, Registers};
+use super::limits::{HORIZON_SLICE, LIST_AT_MOST, MAX_BATCH_DOTS, MAX_STAMP_LEAD_US, MUTANT_GUARD_US};
 use super::message::Call;
 use super::mutants::{Mutant, Mutants};
 use super::name::Name;
@@ -159,7 +160,7 @@ impl<T> Store<T> {
     ) -> Self {
         Self {
             genesis,
-            set,
+            set: set.with_depth(Depth::new(Stamp::ZERO, genesis.versions)),
             max_set_bytes,
             delete_within_us: u64::MAX,
             incarnation,
@@ -275,7 +276,7 @@ impl<T> Store<T> {
         }
         self.merge(&record);
         // only accepted writes get a dot, so that sequences have no holes
-        self.log.add(name, record.last_sync(), record.cost());
+        self.log.add(&record);
         self.vector.raise(self.incarnation, dot.sequence);
         Written::Done { current: record }
     }
@@ -305,41 +306,73 @@ impl<T> Store<T> {
     pub fn merge(&mut self, record: &Record) -> Merge {
         let merge = self.set.merge(record);
         if let Merge::Newer { previous } = &merge {
-            self.waiters.take(previous.as_ref(), record, &mut self.effects.due);
-            if self.reports_changes {
-                let (record, previous) = (record.clone(), previous.clone());
-                self.effects.changes.push(SetChange::Merged { record, previous });
-            }
+            self.changed(record, previous.clone());
         }
         merge
     }
 
-    /// Merges a record of a peer.
-    pub(super) fn replicate(&mut self, now: Stamp, record: &Record) {
-        if self.mutants.has(Mutant::RefuseFuture) && record.last_sync().guard(now, MUTANT_GUARD_US).is_err() {
-            return;
+    /// The current record of a name has changed.
+    fn changed(&mut self, record: &Record, previous: Option<Record>) {
+        self.waiters.take(previous.as_ref(), record, &mut self.effects.due);
+        if self.reports_changes {
+            self.effects.changes.push(SetChange::Merged { record: record.clone(), previous });
         }
+    }
+
+    /// Merges the records of a message of a peer: those of one name as one ([`Set::merge_all`]).
+    pub(super) fn replicate(&mut self, now: Stamp, records: &[Record]) {
         let reported = self.effects.changes.len();
-        self.merge(record);
+        let refused = |record: &&Record| {
+            self.mutants.has(Mutant::RefuseFuture) && record.last_sync().guard(now, MUTANT_GUARD_US).is_err()
+        };
+        let mut records: Vec<&Record> = records.iter().filter(|record| !refused(record)).collect();
+        records.sort_by(|a, b| a.name().cmp(b.name()));
+        for of_name in records.chunk_by(|a, b| a.name() == b.name()) {
+            match of_name {
+                [record] => drop(self.merge(record)),
+                records => self.merge_all(records),
+            }
+        }
         if self.mutants.has(Mutant::ReplicatedUnreported) {
             self.effects.changes.truncate(reported);
         }
     }
 
+    /// Merges records of one name as one. The waiters that the change of the current record concerns are due.
+    fn merge_all(&mut self, records: &[&Record]) {
+        let Some(name) = records.first().map(|record| record.name()) else { return };
+        let previous = self.set.get(name).cloned();
+        self.set.merge_all(records);
+        let record = match self.set.get(name) {
+            Some(current) if previous.as_ref().is_some_and(|p| p.address() == current.address()) => return,
+            Some(current) => current.clone(),
+            None if previous.is_none() => return,
+            // a tombstone below the horizon has removed all
+            None => match records.iter().max_by(|a, b| a.order(b)) {
+                Some(tombstone) => (*tombstone).clone(),
+                None => return,
+            },
+        };
+        self.changed(&record, previous);
+    }
+
     /// Merges a batch of a peer's writes. The vector accepts the batch if it connects, else the vector waits for a
-    /// sync.
-    pub fn take(&mut self, now: Stamp, batch: &Batch) -> Ack {
-        for record in &batch.records {
-            self.replicate(now, record);
+    /// sync. Registers that no correct clock allows are not adopted, and then the vector does not accept the batch.
+    pub fn take(&mut self, at: Moment, batch: &Batch) -> Ack {
+        let refused = at.refuses(&batch.registers, &self.registers());
+        if !refused && !self.mutants.has(Mutant::PushWithoutRegisters) {
+            self.adopt_registers(batch.registers, HORIZON_SLICE);
         }
+        self.replicate(at.now, &batch.records);
         let connects = self.vector.get(batch.from) >= batch.after || self.mutants.has(Mutant::SkipGaps);
         let span = batch.upto.saturating_sub(batch.after);
-        let sound = span > 0 && span <= MAX_BATCH_DOTS && batch.records.len() as u64 <= span;
+        let most = span.saturating_mul(u64::from(batch.registers.depth.versions()) + 1);
+        let sound = span > 0 && span <= MAX_BATCH_DOTS && batch.records.len() as u64 <= most;
         // only this process gives dots with its own id
-        if connects && sound && batch.from != self.incarnation {
+        if connects && sound && !refused && batch.from != self.incarnation {
             self.vector.raise(batch.from, batch.upto);
         }
-        Ack { from: self.incarnation, have: self.vector.get(batch.from), now }
+        Ack { from: self.incarnation, have: self.vector.get(batch.from), now: at.now }
     }
 
     /// Adds a request to a peer to the effects.
@@ -368,6 +401,10 @@ impl<T> Store<T> {
     pub fn adopt(&mut self, genesis: Genesis) {
         if genesis.key != self.genesis.key {
             self.set.rekey(genesis.key);
+        }
+        let depth = self.set.depth();
+        if depth.epoch() == Stamp::ZERO {
+            self.set.set_depth(Depth::new(Stamp::ZERO, genesis.versions).after(depth));
         }
         self.genesis = genesis;
     }
@@ -461,6 +498,34 @@ impl<T> Store<T> {
         }
     }
 
+    /// The registers of the set.
+    #[must_use]
+    pub fn registers(&self) -> Registers {
+        self.set.registers()
+    }
+
+    /// Adopts the registers of a peer where they are larger, and drops what they cut: at most `at_most` tombstones, and
+    /// the rest of about as many records. Returns whether nothing is left to be dropped.
+    pub(super) fn adopt_registers(&mut self, registers: Registers, at_most: usize) -> bool {
+        let joined = self.registers().join(registers);
+        if joined.depth != self.set.depth() {
+            self.set.set_depth(joined.depth);
+        }
+        self.set.raise_compaction_horizon(joined.compaction_horizon);
+        let dropped = self.set.raise_horizon(joined.gc_horizon, at_most);
+        self.set.settle(at_most) && dropped < at_most
+    }
+
+    /// Sets how many records a name keeps from now on.
+    pub(super) fn set_depth(&mut self, depth: Depth) {
+        self.set.set_depth(depth);
+    }
+
+    /// Raises the compaction horizon; see [`Set::raise_compaction_horizon`].
+    pub(super) fn raise_compaction_horizon(&mut self, horizon: Stamp) {
+        self.set.raise_compaction_horizon(horizon);
+    }
+
     /// Raises the horizon and drops at most `at_most` tombstones; see [`Set::raise_horizon`].
     pub fn raise_horizon(&mut self, horizon: Stamp, at_most: usize) -> usize {
         self.set.raise_horizon(horizon, at_most)
@@ -478,7 +543,11 @@ mod tests {
     use crate::core::condition::KnownVersion;
     use crate::core::testing::{at, name, version};
 
-    const GENESIS: Genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [3; 16] };
+    const GENESIS: Genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [3; 16], versions: 1 };
+
+    fn moment(micros: u64) -> Moment {
+        Moment { now: at(micros), latest_horizon: Stamp::MAX, latest_compaction: Stamp::MAX }
+    }
 
     fn store() -> Store<u32> {
         Store::new(GENESIS, Incarnation(1), usize::MAX)
@@ -652,7 +721,7 @@ mod tests {
     #[test]
     fn a_batch_that_claims_too_much_moves_no_vector() {
         let mut store = store();
-        let from = Incarnation(2);
+        let (from, registers) = (Incarnation(2), store.registers());
         let dot = Dot { incarnation: from, sequence: 1 };
         let record = Record::value(name("n"), &version("a"), b"", at(5), dot);
         for (after, upto, records) in [
@@ -660,14 +729,14 @@ mod tests {
             (2, 1, vec![]),
             (0, u64::MAX, vec![record.clone()]),
             (0, MAX_BATCH_DOTS + 1, vec![]),
-            (0, 1, vec![record.clone(), record.clone()]),
+            (0, 1, vec![record.clone(), record.clone(), record.clone()]),
         ] {
-            let ack = store.take(at(9), &Batch { from, after, upto, records });
+            let ack = store.take(moment(9), &Batch { from, after, upto, registers, records });
             assert_eq!(ack.have, 0, "{after} to {upto}");
         }
         let held = store.get(&name("n"));
         assert!(held.is_some_and(|held| held.order(&record).is_eq()), "the record itself is merged");
-        let ack = store.take(at(9), &Batch { from, after: 0, upto: 1, records: vec![record] });
+        let ack = store.take(moment(9), &Batch { from, after: 0, upto: 1, registers, records: vec![record] });
         assert_eq!(ack.have, 1);
     }
 

@@ -13,6 +13,7 @@ use siphasher::sip::SipHasher24;
 
 use crate::core::digest_trie::Digest;
 use crate::core::genesis::GenesisMark;
+use crate::core::history::{Depth, Registers};
 use crate::core::peers::{NodeState, Summary};
 use crate::core::protocol::ProtocolRange;
 use crate::core::record::Incarnation;
@@ -39,7 +40,7 @@ const _: () = assert!(MAX_NODE_INFO_BYTES <= MAX_HEARD_BYTES);
 
 const FORMAT: u8 = 1;
 const IDENTITY_BYTES: usize = 24;
-const SET_BYTES: usize = 54;
+const SET_BYTES: usize = 72;
 /// More records than any node holds: a count beyond it is garbage.
 const MAX_COUNT: u64 = 1 << 40;
 
@@ -193,8 +194,12 @@ fn encode_set(summary: &Summary) -> String {
     set.extend(genesis.key_id.to_be_bytes());
     set.extend(summary.root.sum.to_be_bytes());
     set.extend(summary.root.count.to_be_bytes());
-    set.extend(summary.horizon.micros().to_be_bytes());
+    let Registers { gc_horizon, compaction_horizon, depth } = summary.registers;
+    set.extend(gc_horizon.micros().to_be_bytes());
     set.extend(summary.vector.to_be_bytes());
+    set.extend(compaction_horizon.micros().to_be_bytes());
+    set.extend(depth.epoch().micros().to_be_bytes());
+    set.extend([depth.versions(), depth.least()]);
     URL_SAFE_NO_PAD.encode(set)
 }
 
@@ -209,13 +214,22 @@ fn decode_set(text: &str, identity: &Identity, protocol: ProtocolRange) -> Resul
     };
     let genesis = GenesisMark { provisional: flags & 8 != 0, started: bytes.stamp()?, key_id: bytes.u64()? };
     let root = Digest { sum: u128::from_be_bytes(bytes.array()?), count: bytes.u64()? };
-    let (horizon, vector) = (bytes.stamp()?, bytes.u32()?);
+    let (gc_horizon, vector) = (bytes.stamp()?, bytes.u32()?);
+    let registers = if bytes.is_empty() {
+        // a node of a release without a history, which speaks only an older version of the peer protocol
+        Registers { gc_horizon, ..Registers::NONE }
+    } else {
+        let (compaction_horizon, epoch) = (bytes.stamp()?, bytes.stamp()?);
+        let [versions, least] = bytes.array()?;
+        let depth = Depth::received(epoch, versions, least).ok_or(NodeInfoError::Malformed)?;
+        Registers { gc_horizon, compaction_horizon, depth }
+    };
     if root.count > MAX_COUNT {
         return Err(NodeInfoError::Malformed);
     }
     let genesis = (flags & 4 != 0).then_some(genesis);
     let (incarnation, node, region) = (identity.incarnation, identity.node, hash(&identity.region));
-    Ok(Summary { incarnation, node, region, state, genesis, root, horizon, vector, protocol })
+    Ok(Summary { incarnation, node, region, state, genesis, root, registers, vector, protocol })
 }
 
 /// The bytes of a value behind its format, read in order.
@@ -239,6 +253,10 @@ impl Bytes {
         Ok(array)
     }
 
+    fn is_empty(&self) -> bool {
+        self.0.as_slice().is_empty()
+    }
+
     fn u64(&mut self) -> Result<u64, NodeInfoError> {
         self.array().map(u64::from_be_bytes)
     }
@@ -257,7 +275,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::core::limits::MAX_STAMP_US;
+    use crate::core::limits::{MAX_HISTORY_VERSIONS, MAX_STAMP_US};
 
     fn read(values: &[(&'static str, String)]) -> Result<NodeInfo, NodeInfoError> {
         NodeInfo::decode(|key| {
@@ -271,7 +289,8 @@ mod tests {
             numbers in any::<(u64, u64, u32, u32, u128)>(),
             flags in any::<(bool, bool, bool, u8, u8)>(),
             state in prop::sample::select(vec![NodeState::Joining, NodeState::Ready, NodeState::Leaving]),
-            stamps in (0..=MAX_STAMP_US, 0..=MAX_STAMP_US),
+            stamps in (0..=MAX_STAMP_US, 0..=MAX_STAMP_US, 0..=MAX_STAMP_US, 0..=MAX_STAMP_US),
+            depth in (1..=MAX_HISTORY_VERSIONS, 1..=MAX_HISTORY_VERSIONS),
             count in 0..=MAX_COUNT,
         ) -> NodeInfo {
             let (incarnation, key_id, vector, seal, sum) = numbers;
@@ -286,7 +305,11 @@ mod tests {
                 state,
                 genesis: has_genesis.then_some(GenesisMark { provisional, started: stamp(stamps.0), key_id }),
                 root: Digest { sum, count },
-                horizon: stamp(stamps.1),
+                registers: Registers {
+                    gc_horizon: stamp(stamps.1),
+                    compaction_horizon: stamp(stamps.2),
+                    depth: Depth::received(stamp(stamps.3), depth.0.max(depth.1), depth.0.min(depth.1)).unwrap(),
+                },
                 vector,
                 protocol,
             };
@@ -339,7 +362,7 @@ mod tests {
 
     /// All fields that are gossiped: key of the value, field, most bytes, and whether they are text. Other bytes are
     /// gossiped as base64. The documentation has the same table.
-    const FIELDS: [(&str, &str, usize, bool); 17] = [
+    const FIELDS: [(&str, &str, usize, bool); 20] = [
         (IDENTITY, "format", 1, false),
         (IDENTITY, "incarnation", 8, false),
         (IDENTITY, "hash of the node id", 8, false),
@@ -357,6 +380,9 @@ mod tests {
         (SET, "count of the digest", 8, false),
         (SET, "GC horizon", 8, false),
         (SET, "mark of the version vector", 4, false),
+        (SET, "compaction horizon", 8, false),
+        (SET, "epoch of the history depth", 8, false),
+        (SET, "history depth, and the least one that was in force", 2, false),
     ];
 
     /// Most bytes of a value.
@@ -382,7 +408,11 @@ mod tests {
             state: NodeState::Leaving,
             genesis: Some(GenesisMark { provisional: true, started: Stamp::MAX, key_id: u64::MAX }),
             root: Digest { sum: u128::MAX, count: MAX_COUNT },
-            horizon: Stamp::MAX,
+            registers: Registers {
+                gc_horizon: Stamp::MAX,
+                compaction_horizon: Stamp::MAX,
+                depth: Depth::new(Stamp::MAX, MAX_HISTORY_VERSIONS),
+            },
             vector: u32::MAX,
             protocol: ProtocolRange::new(0, u8::MAX).unwrap(),
         };

@@ -127,7 +127,7 @@ impl SharedStore {
     ) -> (Self, mpsc::UnboundedReceiver<Call>) {
         let now = clock::both();
         let genesis = match config.alone {
-            true => Genesis { provisional: false, started: now.wall, key },
+            true => Genesis { provisional: false, started: now.wall, key, versions: config.history_versions },
             false => Genesis::none(key),
         };
         let store = Store::new(genesis, incarnation, max_set_bytes).with_grace(config.grace_us);

@@ -176,7 +176,9 @@ fn set_mark(summary: &Summary) -> SetMark {
     SetMark {
         records: summary.root.count,
         digest: format!("{:032x}", summary.root.sum),
-        horizon: summary.horizon.micros(),
+        horizon: summary.registers.gc_horizon.micros(),
+        compaction_horizon: summary.registers.compaction_horizon.micros(),
+        history_versions: summary.registers.depth.versions(),
         genesis: summary.genesis.map(genesis),
     }
 }

@@ -7,7 +7,7 @@ use crate::core::effects::SetChange;
 use crate::core::limits::MAX_STAMP_LEAD_US;
 use crate::core::mirror::Mirror;
 use crate::core::record::{Incarnation, Kind, Record};
-use crate::core::set::Set;
+use crate::core::set::{Cell, Set};
 use crate::core::stamp::Stamp;
 use crate::core::{Genesis, Name, Vector};
 
@@ -92,14 +92,18 @@ impl History {
         self.writes.values().map(|writes| writes.len() as u64).sum()
     }
 
-    /// Whether a write is reflected in a set: it holds a record at least as great, or has forgotten it.
+    /// Whether a write is reflected in a set: the set holds it; or as many greater records of its name as any depth that
+    /// was in force keeps; or a greater one, and the write lies below the compaction horizon; or its tombstone, or a
+    /// later one, lies below the GC horizon.
     fn reflected(&self, set: &Set, write: &Record) -> bool {
-        match set.get(write.name()) {
-            Some(held) => held.order(write).is_ge(),
-            None => self.deletes.get(write.name()).is_some_and(|deletes| {
+        let held = set.history(write.name());
+        let greater = held.iter().filter(|cell| cell.record().order(write).is_gt()).count();
+        held.iter().any(|cell| cell.record().order(write).is_eq())
+            || greater >= usize::from(set.depth().least())
+            || greater > 0 && write.last_sync() < set.compaction_horizon()
+            || self.deletes.get(write.name()).is_some_and(|deletes| {
                 deletes.iter().any(|gone| gone.last_sync() < set.horizon() && gone.order(write).is_ge())
-            }),
-        }
+            })
     }
 }
 
@@ -220,13 +224,23 @@ fn honest(
     let Some(claimed) = writes.get(after..upto) else {
         return Err(("honest vectors", format!("{incarnation:?} never wrote {upto}")));
     };
-    match claimed.iter().find(|write| !history.reflected(set, write)) {
-        Some(write) => {
-            let held = set.get(write.name());
-            Err(("honest vectors", format!("claims {write:?}, holds {held:?}, horizon {}", set.horizon())))
+    for write in claimed {
+        let held = set.history(write.name());
+        if !history.reflected(set, write) {
+            let held: Vec<&Record> = held.iter().map(Cell::record).collect();
+            let detail = format!("claims {write:?}, holds {held:?}, {:?}", set.registers());
+            return Err(("honest vectors", detail));
         }
-        None => Ok(()),
+        // a depth that was raised may bring older records back without the tombstone that was above them, but never as
+        // the current one
+        let looked =
+            if set.depth().epoch() == Stamp::ZERO { held } else { &held[held.len().saturating_sub(1)..] };
+        let is_forgotten = write.kind() == Kind::Tombstone && write.last_sync() < set.horizon();
+        if is_forgotten && let Some(less) = looked.iter().map(Cell::record).find(|r| r.order(write).is_lt()) {
+            return Err(("a delete stays deleted", format!("{less:?} after {write:?}")));
+        }
     }
+    Ok(())
 }
 
 /// A reader that roams from node to node, and shows each the stamp that it has seen of a name.

@@ -171,7 +171,7 @@ impl World {
                 Reply::Found(_) => "sync found",
                 Reply::Snapshot { .. } => "sync snapshot part",
                 Reply::Equal(_) => "sync equal",
-                Reply::HorizonFirst => "sync horizon first",
+                Reply::RegistersFirst => "sync registers first",
                 Reply::WrongHorizon => "sync wrong horizon",
                 Reply::OtherGenesis => "sync other genesis",
                 Reply::NotMe | Reply::Joining => "sync refusal",

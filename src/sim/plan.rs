@@ -104,6 +104,12 @@ pub struct Plan {
     pub max_future_us: u64,
     /// How long tombstones live.
     pub grace_us: u64,
+    /// How many records a name keeps.
+    pub history_versions: u8,
+    /// Whether that changes.
+    pub depth_changes: bool,
+    /// Mean time between two changes of the registers by a node.
+    pub registers_every_us: u64,
     /// The horizon's step.
     pub horizon_step_us: u64,
     /// Bytes in a request or answer of a sync.
@@ -173,6 +179,9 @@ impl Plan {
             readers: 4,
             max_future_us: 2_000_000,
             grace_us: if dense { 60 } else { 25 } * SECOND_US,
+            history_versions: [1, 2, 3, 8][random.index(4)],
+            depth_changes: random.chance(3_000),
+            registers_every_us: random.within(1, 20) * SECOND_US,
             horizon_step_us: SECOND_US,
             budget,
             sync_us: SECOND_US,

@@ -78,6 +78,10 @@ pub struct Work {
     pub held_back: u64,
     /// Tombstones that nodes forgot.
     pub forgotten: u64,
+    /// Times that a node compacted.
+    pub compactions: u64,
+    /// Times that a node set how many records a name keeps.
+    pub depths: u64,
 }
 
 impl Work {
@@ -92,6 +96,8 @@ impl Work {
         self.reads += other.reads;
         self.held_back += other.held_back;
         self.forgotten += other.forgotten;
+        self.compactions += other.compactions;
+        self.depths += other.depths;
     }
 }
 
@@ -201,7 +207,7 @@ impl fmt::Display for Report {
         writeln!(
             f,
             "work: {} writes ({} deletes, {} re-creations, {} with a client's stamp, {} in bursts), {} refused, \
-             {} for doubt, {} reads, {} held back, {} tombstones forgotten",
+             {} for doubt, {} reads, {} held back, {} tombstones forgotten, {} compactions, {} depths",
             w.writes,
             w.deletes,
             w.recreations,
@@ -211,7 +217,9 @@ impl fmt::Display for Report {
             w.doubted,
             w.reads,
             w.held_back,
-            w.forgotten
+            w.forgotten,
+            w.compactions,
+            w.depths
         )?;
         for (kind, traffic) in &self.traffic {
             writeln!(f, "{kind}: {} messages, {} bytes", traffic.messages, traffic.bytes)?;

@@ -186,6 +186,32 @@ impl World {
         };
     }
 
+    /// A node compacts, or sets how many records a name keeps.
+    pub(super) fn move_registers(&mut self) {
+        if !self.stormy {
+            return;
+        }
+        let slot = self.random.index(self.plan.nodes);
+        let (versions, age_us) = (self.random.within(1, 6) as u8, self.random.below(30 * SECOND_US));
+        let compacts = self.random.chance(6_000);
+        if let Some(process) = self.processes[slot].as_mut()
+            && process.replica.is_joined()
+        {
+            let now = process.clock.now(self.now_us);
+            if compacts {
+                process.replica.compact(&mut process.store, now, now.wall.before(age_us));
+                self.work.compactions += 1;
+            } else if self.plan.depth_changes {
+                process.replica.set_history_depth(&mut process.store, now, versions);
+                self.work.depths += 1;
+            }
+            let registers = process.store.registers();
+            self.trace.line(self.now_us, format_args!("n{slot} has {registers:?}"));
+        }
+        let us = self.random.below(2 * self.plan.registers_every_us);
+        self.after(us, Event::Registers);
+    }
+
     /// Makes one fault, and schedules the next.
     pub(super) fn fault(&mut self) {
         if !self.stormy {

@@ -88,6 +88,7 @@ pub(super) enum Event {
     Response { to: usize, life: u32, id: u64, bytes: Vec<u8> },
     Start { slot: usize },
     Write,
+    Registers,
     Read,
     Fault,
     Mend { cuts: Vec<(usize, usize)> },
@@ -197,7 +198,7 @@ impl World {
             stamps.max().map_or(0, |last| last.micros().saturating_sub(true_time(self.now_us).micros()));
         self.run_until(self.now_us + ahead_us + self.plan.grace_us + 20 * SECOND_US);
         let said = |world: &Self| {
-            let asks_clock = |kind| matches!(kind, "sync vectors" | "sync equal" | "sync horizon first");
+            let asks_clock = |kind| matches!(kind, "sync vectors" | "sync equal" | "sync registers first");
             let spoken = || world.traffic.iter().filter(|(kind, _)| **kind != "gossip");
             let sum = |of_clocks: bool| {
                 let these = spoken().filter(|(kind, _)| asks_clock(**kind) == of_clocks);
@@ -233,6 +234,7 @@ impl World {
         self.after(1, Event::Write);
         self.after(1, Event::Read);
         self.after(1, Event::Fault);
+        self.after(1, Event::Registers);
         self.run_until(self.plan.calm_us + self.plan.stormy_us);
     }
 
@@ -262,6 +264,7 @@ impl World {
             Event::Response { to, life, id, bytes } => self.response(to, life, id, &bytes),
             Event::Start { slot } => self.start(slot),
             Event::Write => self.write_some(),
+            Event::Registers => self.move_registers(),
             Event::Read => self.read_some(),
             Event::Fault => self.fault(),
             Event::Mend { cuts } => cuts.into_iter().for_each(|(from, to)| self.network.mend(from, to)),
@@ -301,7 +304,11 @@ impl World {
         self.faults.drifting += u64::from(clock.drift_ppm != 0);
         let started = clock.now(self.now_us).wall;
         let alone = self.plan.nodes == 1;
-        let genesis = if alone { Genesis { provisional: false, started, key } } else { Genesis::none(key) };
+        let genesis = if alone {
+            Genesis { provisional: false, started, key, versions: self.plan.history_versions }
+        } else {
+            Genesis::none(key)
+        };
         let config = Config {
             node: slot as u64,
             region: self.plan.region(slot) as u64,
@@ -316,6 +323,7 @@ impl World {
             push_us: 60_000_000,
             max_future_us: self.plan.max_future_us,
             protocol: self.plan.protocol(slot),
+            history_versions: self.plan.history_versions,
         };
         self.homes.insert(incarnation, slot);
         let mut store = Store::simulated(genesis, incarnation, self.plan.leaf_bits, self.plan.mutants())
@@ -394,11 +402,10 @@ impl World {
                 let (a, b) = (first.store.set(), p.store.set());
                 first.store.genesis() == p.store.genesis()
                     && a.root().count == b.root().count
-                    && (0..a.stretches()).flat_map(|i| a.stretch(i)).all(|x| {
-                        b.get(x.name()).is_some_and(|y| {
-                            x.reads_as(y) && x.last_sync() == y.last_sync() && x.data() == y.data()
-                        })
-                    })
+                    && a.cells(0, u64::MAX).count() == b.cells(0, u64::MAX).count()
+                    && a.cells(0, u64::MAX)
+                        .map(Cell::record)
+                        .all(|x| b.history(x.name()).iter().any(|y| x.order(y.record()).is_eq()))
             })
     }
 

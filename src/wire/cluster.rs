@@ -132,6 +132,10 @@ pub struct SetMark {
     pub digest: String,
     /// The GC horizon, µs since 1970.
     pub horizon: u64,
+    /// The compaction horizon, µs since 1970; 0 if it was never raised.
+    pub compaction_horizon: u64,
+    /// The number of records that a name keeps.
+    pub history_versions: u8,
     /// The genesis of the set; `None` while joining.
     pub genesis: Option<Genesis>,
 }

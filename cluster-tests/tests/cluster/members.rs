@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cluster_tests::wait::LIMIT;
 use tokio::sync::watch;
+use vwatch::core::Registers;
 use vwatch::core::digest_trie::Digest;
 use vwatch::core::peers::{NodeState, Summary};
 use vwatch::core::protocol::ProtocolRange;
@@ -88,7 +89,7 @@ impl Start {
             state: NodeState::Joining,
             genesis: None,
             root: Digest::default(),
-            horizon: Stamp::ZERO,
+            registers: Registers::NONE,
             vector: 0,
             protocol: ProtocolRange::IMPLEMENTED,
         };

@@ -20,7 +20,7 @@ use vwatch::core::limits::{MAX_MESSAGE_BYTES, MAX_NAME_BYTES};
 use vwatch::core::message::{Request as PeerRequest, Response as PeerResponse};
 use vwatch::core::protocol::{ProtocolRange, ProtocolVersion};
 use vwatch::core::push::Batch;
-use vwatch::core::{Dot, Incarnation, Name, NodeState, Record, Stamp, Version};
+use vwatch::core::{Dot, Incarnation, Name, NodeState, Record, Registers, Stamp, Version};
 use vwatch::membership::View;
 use vwatch::replication::answer::Answer;
 use vwatch::replication::client::{CallError, PeerClient};
@@ -71,7 +71,16 @@ fn record(name: &str, version: &str, us: u64, sequence: u64) -> Record {
 }
 
 fn push(sequence: u64, records: Vec<Record>) -> Vec<u8> {
-    encode_request(V, &PeerRequest::Push(Batch { from: US, after: sequence - 1, upto: sequence, records }))
+    encode_request(
+        V,
+        &PeerRequest::Push(Batch {
+            from: US,
+            after: sequence - 1,
+            upto: sequence,
+            registers: Registers::NONE,
+            records,
+        }),
+    )
 }
 
 fn body(keyring: &Keyring, path: &str, to: Incarnation, sent: u64, message: &[u8]) -> Vec<u8> {
@@ -237,7 +246,13 @@ fn each_version_and_each_kind_has_its_answer() {
     assert_eq!((refused(node, "other_version"), refused(node, "unknown_request")), (255, 254));
     // and by our own client
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let request = PeerRequest::Push(Batch { from: US, after: 0, upto: 0, records: Vec::new() });
+    let request = PeerRequest::Push(Batch {
+        from: US,
+        after: 0,
+        upto: 0,
+        registers: Registers::NONE,
+        records: Vec::new(),
+    });
     let server = cluster.addresses(0).1.to_string();
     let error = runtime.block_on(client().call(&server, them, V + 1, &request)).expect_err("not spoken");
     assert_eq!(error, CallError::OtherVersion(ProtocolRange::IMPLEMENTED));
@@ -345,7 +360,13 @@ fn proof_is_of_both_sides() {
     let server = cluster.addresses(0).1.to_string();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let batch = |to| {
-        let request = PeerRequest::Push(Batch { from: US, after: 0, upto: 0, records: Vec::new() });
+        let request = PeerRequest::Push(Batch {
+            from: US,
+            after: 0,
+            upto: 0,
+            registers: Registers::NONE,
+            records: Vec::new(),
+        });
         runtime.block_on(client().call(&server, to, V, &request))
     };
     assert!(matches!(batch(them), Ok(PeerResponse::Push(ack)) if ack.from == them));

@@ -2,9 +2,9 @@
 
 use crate::core::digest_trie::Digest;
 use crate::core::genesis::GenesisMark;
+use crate::core::history::Registers;
 use crate::core::protocol::ProtocolRange;
 use crate::core::record::Incarnation;
-use crate::core::stamp::Stamp;
 
 /// The stage of a node between its start and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,8 +32,8 @@ pub struct Summary {
     pub genesis: Option<GenesisMark>,
     /// Digest of all its records.
     pub root: Digest,
-    /// The horizon of its set.
-    pub horizon: Stamp,
+    /// The registers of its set.
+    pub registers: Registers,
     /// [`crate::core::Vector::mark`] of its vector.
     pub vector: u32,
     /// The versions of the peer protocol that it speaks. They do not change while the process runs.

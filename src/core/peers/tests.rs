@@ -14,7 +14,7 @@ fn summary(process: u64, node: u64, state: NodeState) -> Summary {
         state,
         genesis: None,
         root: Digest { sum: u128::from(process), count: 1 },
-        horizon: Stamp::ZERO,
+        registers: crate::core::Registers::NONE,
         vector: 0,
         protocol: ProtocolRange::IMPLEMENTED,
     }

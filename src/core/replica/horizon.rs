@@ -1,7 +1,8 @@
 //! Trust in the node's clock, and the horizon that it allows.
 
 use super::{
-    ClockWatch, Config, HORIZON_SLICE, LEAST_GRACE_US, Moment, Mutant, Now, Replica, SeedStatus, Stamp, Store,
+    ClockWatch, Config, Depth, HORIZON_SLICE, LEAST_GRACE_US, Moment, Mutant, Now, Replica, SeedStatus,
+    Stamp, Store,
 };
 use crate::core::join::RefusalCause;
 use crate::core::peers::Clocks;
@@ -23,6 +24,10 @@ const LONE_TRUST_US: u64 = 5_000_000;
 /// grace ago. The stamp of a delete is at most half a grace before the write, so all tombstones that the horizon passes
 /// had been written by then, and there is time left for clocks that differ and gossip that is late.
 const SPREAD: u64 = 4;
+
+/// How far below the earliest stamp of a client's write the compaction horizon may stand, µs: the time that a write
+/// takes.
+const COMPACTION_MARGIN_US: u64 = 1_000_000;
 
 impl Replica {
     /// Whether the node doubts its clock, and so rejects writes: the clocks of a majority differ from it by more than
@@ -95,11 +100,15 @@ impl Replica {
     /// The time for a step of a sync. An honest horizon is well in the past, by the clock of the cluster.
     pub(super) fn moment<T>(&self, store: &Store<T>, now: Now) -> Moment {
         if store.mutants().has(Mutant::LonelyClock) {
-            return Moment { now: now.wall, latest_horizon: Stamp::MAX };
+            return Moment { now: now.wall, latest_horizon: Stamp::MAX, latest_compaction: Stamp::MAX };
         }
         let micros = now.wall.micros().saturating_add_signed(self.peers.median_offset_us());
         let cluster_now = Stamp::from_micros(micros).unwrap_or(Stamp::MAX);
-        Moment { now: now.wall, latest_horizon: cluster_now.before(LEAST_GRACE_US / 2) }
+        Moment {
+            now: now.wall,
+            latest_horizon: cluster_now.before(LEAST_GRACE_US / 2),
+            latest_compaction: cluster_now,
+        }
     }
 
     pub(super) fn move_horizon<T>(&mut self, store: &mut Store<T>, now: Now) {
@@ -122,6 +131,25 @@ impl Replica {
         }
         // drops what is left of the last step
         store.raise_horizon(Stamp::ZERO, HORIZON_SLICE);
+    }
+
+    /// Raises the compaction horizon to `before`, at most to where no client's write can come any more. Returns where it
+    /// stands then; `None` if the clock is not trusted, because peers would reject a horizon that is too recent.
+    pub fn compact<T>(&self, store: &mut Store<T>, now: Now, before: Stamp) -> Option<Stamp> {
+        if !self.clock_is_trusted(store, now) {
+            return None;
+        }
+        let latest = now.wall.before(self.config.max_future_us + COMPACTION_MARGIN_US);
+        store.raise_compaction_horizon(before.min(latest));
+        Some(store.set().compaction_horizon())
+    }
+
+    /// Sets how many records a name keeps from now on, on all nodes. Returns the new depth.
+    pub fn set_history_depth<T>(&self, store: &mut Store<T>, now: Now, versions: u8) -> Depth {
+        let before = store.set().depth();
+        let depth = Depth::new(now.wall.max(before.epoch().next()), versions).after(before);
+        store.set_depth(depth);
+        depth
     }
 
     /// Whether the clocks of a majority of the cluster agree with ours: one clock that is a year ahead must not make

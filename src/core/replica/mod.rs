@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, VecDeque};
 pub use types::{ClockSteps, Config, Counts};
 
 use super::genesis::Genesis;
+use super::history::Depth;
 use super::join::{JoinDecision, Joiner, RefusalCause, SEARCH_US, SeedStatus, decide, is_whole_cluster};
 use super::limits::{HORIZON_SLICE, LEAST_GRACE_US, MAX_VECTOR};
 use super::message::{Call, Request, Response};
@@ -137,7 +138,7 @@ impl Replica {
             state: self.state(),
             genesis: self.joined.then(|| store.genesis().mark()),
             root: store.set().root(),
-            horizon: store.set().horizon(),
+            registers: store.registers(),
             vector: store.vector().mark(),
             protocol: self.config.protocol,
         }
@@ -164,11 +165,15 @@ impl Replica {
             status => *status,
         }));
         if !store.mutants().has(Mutant::NoHorizonExchange) {
-            let (moment, ours) = (self.moment(store, now), store.set().horizon());
-            let honest =
-                live.iter().map(|summary| summary.horizon).filter(|horizon| !moment.refuses(*horizon, ours));
-            self.counts.wrong_horizons += (live.len() - honest.clone().count()) as u64;
-            store.raise_horizon(honest.max().unwrap_or(Stamp::ZERO), HORIZON_SLICE);
+            let moment = self.moment(store, now);
+            for registers in live.iter().map(|summary| summary.registers) {
+                if moment.refuses(&registers, &store.registers()) {
+                    self.counts.wrong_horizons += 1;
+                } else {
+                    store.adopt_registers(registers, 0);
+                }
+            }
+            store.adopt_registers(store.registers(), HORIZON_SLICE);
         }
     }
 
@@ -185,6 +190,8 @@ impl Replica {
         } else {
             self.join(store, now, entropy);
         }
+        // the rest of what the registers cut
+        store.adopt_registers(store.registers(), HORIZON_SLICE);
         self.end_long_session(now);
         self.make_room_in_vector(store);
         self.pump(store, now);
@@ -209,7 +216,7 @@ impl Replica {
     /// Answers a request of a peer.
     pub fn request<T>(&mut self, store: &mut Store<T>, now: Now, request: &Request) -> Response {
         match request {
-            Request::Push(batch) => Response::Push(store.take(now.wall, batch)),
+            Request::Push(batch) => Response::Push(store.take(self.moment(store, now), batch)),
             Request::Sync(ask) => {
                 let moment = self.moment(store, now);
                 Response::Sync(respond(store, self.joined, moment, ask))
@@ -291,7 +298,12 @@ impl Replica {
     /// The set starts with this process and not now: a stamp that a reader saw while this node was searching for others
     /// may be of a set that lives, and must not count as older than this set.
     fn begin<T>(&mut self, store: &mut Store<T>, provisional: bool) {
-        store.adopt(Genesis { provisional, started: self.started.wall, key: store.genesis().key });
+        store.adopt(Genesis {
+            provisional,
+            started: self.started.wall,
+            key: store.genesis().key,
+            versions: self.config.history_versions,
+        });
         self.joined = true;
     }
 

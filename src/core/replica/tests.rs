@@ -25,8 +25,11 @@ fn now(us: u64) -> Now {
 
 fn node(incarnation: u64, alone: bool) -> Node {
     let key = [incarnation as u8; 16];
-    let genesis =
-        if alone { Genesis { provisional: false, started: now(0).wall, key } } else { Genesis::none(key) };
+    let genesis = if alone {
+        Genesis { provisional: false, started: now(0).wall, key, versions: 1 }
+    } else {
+        Genesis::none(key)
+    };
     let store = Store::simulated(genesis, Incarnation(incarnation), 4, Mutants::NONE);
     let config = Config { alone, ..Config::new(incarnation, 0) };
     Node { store, replica: Replica::new(config, now(0)) }

@@ -35,6 +35,8 @@ pub struct Config {
     pub max_future_us: u64,
     /// The versions of the peer protocol that the node speaks.
     pub protocol: ProtocolRange,
+    /// How many records of a name a set keeps that this node begins.
+    pub history_versions: u8,
 }
 
 impl Config {
@@ -55,6 +57,7 @@ impl Config {
             push_us: 60 * SECOND_US,
             max_future_us: 2 * SECOND_US,
             protocol: ProtocolRange::IMPLEMENTED,
+            history_versions: 1,
         }
     }
 }

@@ -19,35 +19,24 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
+pub use super::history::Moment;
 pub use respond::respond;
 pub(super) use round::much_larger;
 pub use round::{Next, Round, RoundResult, Stop};
 pub use snapshot::{Snapshot, SnapshotNext};
 
+use super::digest_trie::Prefix;
+use super::message::{Holding, Listed, Listing};
 use super::record::Record;
-use super::stamp::Stamp;
-
-/// The time of a step of a sync.
-#[derive(Clone, Copy, Debug)]
-pub struct Moment {
-    /// Our wall clock.
-    pub now: Stamp,
-    /// The latest honest horizon: a later one comes from a wrong clock, and would make a whole cluster forget its
-    /// deletes.
-    pub latest_horizon: Stamp,
-}
-
-impl Moment {
-    /// Whether to reject a horizon. A horizon that is not above ours changes nothing, and is always accepted.
-    pub(super) fn refuses(&self, horizon: Stamp, ours: Stamp) -> bool {
-        horizon > self.latest_horizon.max(ours)
-    }
-}
+use super::set::Set;
 
 /// Most bytes of a record in a message, without its payload.
 const RECORD_BYTES: usize = 48;
 /// Bytes of a [`Listed`](super::message::Listed).
 const LISTED_BYTES: usize = 24;
+/// Bytes of a [`Holding`] without its items, and of an item.
+const HOLDING_BYTES: usize = 10;
+const ITEM_BYTES: usize = 8;
 /// Bytes of a prefix with the length of a list.
 const PREFIX_BYTES: usize = 12;
 /// Bytes of a sum.
@@ -55,4 +44,22 @@ const SUM_BYTES: usize = 16;
 
 fn record_bytes(record: &Record) -> usize {
     record.payload_bytes() + RECORD_BYTES
+}
+
+/// What a set holds at a position, to be compared with what a peer holds there.
+fn holding(set: &Set, position: u64) -> Holding {
+    Holding { position, items: set.cells(position, position).map(|cell| cell.item() as u64).collect() }
+}
+
+/// What a set holds at each position of a stretch.
+fn listing(set: &Set, prefix: Prefix) -> Listing {
+    let mut items: Vec<Listed> = Vec::new();
+    for cell in set.cells(prefix.first(), prefix.last()) {
+        let (position, newest, item) = (cell.position(), cell.record().last_sync(), cell.item() as u64);
+        match items.last_mut().filter(|last| last.position == position) {
+            Some(last) => (last.newest, last.sum) = (last.newest.max(newest), last.sum.wrapping_add(item)),
+            None => items.push(Listed { position, newest, sum: item }),
+        }
+    }
+    Listing { prefix, items }
 }

@@ -2,13 +2,11 @@
 
 use super::super::digest_trie::Prefix;
 use super::super::limits::{HORIZON_SLICE, MAX_ANSWER_BYTES};
-use super::super::message::{
-    Compare, Found, Listed, Listing, Reply, Sums, SyncRequest, SyncResponse, SyncStep,
-};
+use super::super::message::{Compare, Found, Holding, Reply, Sums, SyncRequest, SyncResponse, SyncStep};
 use super::super::mutants::Mutant;
-use super::super::set::Set;
+use super::super::set::Cell;
 use super::super::store::Store;
-use super::{LISTED_BYTES, Moment, PREFIX_BYTES, record_bytes};
+use super::{HOLDING_BYTES, ITEM_BYTES, LISTED_BYTES, Moment, PREFIX_BYTES, holding, listing, record_bytes};
 
 /// Answers a request. `joined` is whether this node has joined a set; if not, it adopts the genesis of the initiator.
 ///
@@ -19,7 +17,7 @@ pub fn respond<T>(store: &mut Store<T>, joined: bool, at: Moment, ask: &SyncRequ
         from: store.incarnation(),
         now: at.now,
         genesis: joined.then(|| store.genesis()),
-        horizon: store.set().horizon(),
+        registers: store.registers(),
         reply,
     }
 }
@@ -28,7 +26,7 @@ fn reply<T>(store: &mut Store<T>, joined: bool, at: Moment, ask: &SyncRequest) -
     if ask.to != store.incarnation() && !store.mutants().has(Mutant::RestartUnnoticed) {
         return (Reply::NotMe, joined);
     }
-    if at.refuses(ask.horizon, store.set().horizon()) {
+    if at.refuses(&ask.registers, &store.registers()) {
         return (Reply::WrongHorizon, joined);
     }
     match ask.genesis {
@@ -39,13 +37,12 @@ fn reply<T>(store: &mut Store<T>, joined: bool, at: Moment, ask: &SyncRequest) -
         None if !matches!(ask.step, SyncStep::Snapshot { .. }) => return (Reply::OtherGenesis, true),
         _ => {}
     }
-    // rule 2: both nodes first adopt the larger horizon
+    // rule 2: the larger registers first, on both sides
     if !store.mutants().has(Mutant::NoHorizonExchange) {
-        let horizon = ask.horizon.max(store.set().horizon());
-        // a long list of tombstones is dropped over several requests, so that no request takes long
-        let settled = store.raise_horizon(horizon, HORIZON_SLICE) < HORIZON_SLICE;
-        if horizon > ask.horizon || !settled {
-            return (Reply::HorizonFirst, joined);
+        // the rest of what they cut is dropped with the next request, so that no peer waits for a long one
+        let is_settled = store.adopt_registers(ask.registers, HORIZON_SLICE);
+        if store.registers() != ask.registers || !is_settled {
+            return (Reply::RegistersFirst, joined);
         }
     }
     let budget = usize::try_from(ask.budget).unwrap_or(usize::MAX).min(MAX_ANSWER_BYTES);
@@ -64,9 +61,7 @@ fn reply<T>(store: &mut Store<T>, joined: bool, at: Moment, ask: &SyncRequest) -
             Reply::Found(Found { vector, ..find(store, compare, &[], budget) })
         }
         SyncStep::Go { compare, wants, records } => {
-            for record in records {
-                store.replicate(at.now, record);
-            }
+            store.replicate(at.now, records);
             let late = store.mutants().has(Mutant::VectorAtEnd);
             let vector = late.then(|| store.vector().clone());
             Reply::Found(Found { vector, ..find(store, compare, wants, budget) })
@@ -98,18 +93,29 @@ impl Room {
     }
 }
 
-fn find<T>(store: &Store<T>, compare: &[Compare], wants: &[u64], budget: usize) -> Found {
+fn find<T>(store: &Store<T>, compare: &[Compare], wants: &[Holding], budget: usize) -> Found {
     let set = store.set();
     let mut found = Found { count: set.root().count, ..Found::default() };
     let mut room = Room::new(store, budget);
-    for position in wants {
-        // all records of a position or none: two names may have the same position
-        let cells = || set.cells(*position, *position);
-        let bytes = cells().map(|cell| record_bytes(cell.record())).sum();
+    for want in wants {
+        // all records of a position that are held now, or none: those of a name belong together
+        let ours = holding(set, want.position);
+        let newest = set.cells(want.position, want.position).last().map(Cell::item);
+        let lacked = |cell: &&Cell| {
+            !want.items.contains(&(cell.item() as u64))
+                && (!store.mutants().has(Mutant::OnlyTheNewest) || Some(cell.item()) == newest)
+        };
+        let lacks: Vec<u64> = want.items.iter().copied().filter(|item| !ours.items.contains(item)).collect();
+        let cells = || set.cells(want.position, want.position).filter(lacked);
+        let listed = if lacks.is_empty() { 0 } else { HOLDING_BYTES + lacks.len() * ITEM_BYTES };
+        let bytes = listed + cells().map(|cell| record_bytes(cell.record())).sum::<usize>();
         if bytes > 0 && !room.take(bytes) {
             return found;
         }
         found.records.extend(cells().map(|cell| cell.record().clone()));
+        if !lacks.is_empty() {
+            found.lacks.push(Holding { position: want.position, items: lacks });
+        }
         found.given += 1;
     }
     for (prefix, sum) in compare.iter().flat_map(stretches) {
@@ -144,15 +150,6 @@ fn stretches(compare: &Compare) -> impl Iterator<Item = (Prefix, u128)> + '_ {
         };
         Some((prefix?, *sum))
     })
-}
-
-fn listing(set: &Set, prefix: Prefix) -> Listing {
-    let items = set.cells(prefix.first(), prefix.last()).map(|cell| Listed {
-        position: cell.position(),
-        last_sync: cell.record().last_sync(),
-        item: cell.item() as u64,
-    });
-    Listing { prefix, items: items.collect() }
 }
 
 fn snapshot<T>(store: &Store<T>, after: Option<u64>, first: bool, budget: usize) -> Reply {

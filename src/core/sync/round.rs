@@ -6,7 +6,7 @@ use super::super::digest_trie::Prefix;
 use super::super::genesis::Genesis;
 use super::super::limits::{HORIZON_SLICE, LIST_AT_MOST, MAX_ROUND_POSITIONS};
 use super::super::message::{
-    Compare, Found, Listed, Listing, Reply, Sums, SyncRequest, SyncResponse, SyncStep,
+    Compare, Found, Holding, Listed, Listing, Reply, Sums, SyncRequest, SyncResponse, SyncStep,
 };
 use super::super::mutants::Mutant;
 use super::super::record::{Incarnation, Record};
@@ -14,7 +14,7 @@ use super::super::set::{Cell, Set};
 use super::super::stamp::Stamp;
 use super::super::store::Store;
 use super::super::vector::Vector;
-use super::{Moment, PREFIX_BYTES, SUM_BYTES, record_bytes};
+use super::{HOLDING_BYTES, ITEM_BYTES, Moment, PREFIX_BYTES, SUM_BYTES, holding, listing, record_bytes};
 
 /// A round of sync with one process.
 ///
@@ -37,8 +37,8 @@ pub struct Round {
     todo: VecDeque<Todo>,
     /// Positions whose records we want.
     wants: VecDeque<u64>,
-    /// Positions whose records the peer lacks.
-    offers: VecDeque<u64>,
+    /// Records that the peer lacks.
+    offers: VecDeque<Offer>,
     asked: Asked,
     idle: u32,
     result: RoundResult,
@@ -54,12 +54,39 @@ struct Todo {
     left: u16,
 }
 
+/// Records at a position that the peer lacks.
+#[derive(Clone, Debug)]
+enum Offer {
+    /// All: the peer has none there.
+    All(u64),
+    /// The newest one. Which of the others the peer lacks, its answer to a want says.
+    Newest(u64),
+    /// Those that the peer has named.
+    Named(Holding),
+}
+
+impl Offer {
+    /// The records, as far as they are still held.
+    fn records<'a>(&'a self, set: &'a Set) -> impl Iterator<Item = &'a Record> + 'a {
+        let (Self::All(position) | Self::Newest(position) | Self::Named(Holding { position, .. })) = self;
+        let cells = || set.cells(*position, *position);
+        let newest = cells().map(|cell| cell.record().last_sync()).max();
+        let is_offered = move |cell: &&Cell| match self {
+            Self::All(_) => true,
+            Self::Newest(_) => Some(cell.record().last_sync()) == newest,
+            Self::Named(named) => named.items.contains(&(cell.item() as u64)),
+        };
+        cells().filter(is_offered).map(Cell::record)
+    }
+}
+
 /// The numbers of items in the last request, from the fronts of the queues.
 #[derive(Clone, Copy, Debug, Default)]
 struct Asked {
     stretches: usize,
     wants: usize,
     offers: usize,
+    records: usize,
 }
 
 /// The counters of a round.
@@ -173,9 +200,7 @@ impl Round {
         } else if self.opened {
             let mut left = budget;
             let records = self.take_offers(set, &mut left);
-            let wants: Vec<u64> = self.wants.iter().take(MAX_WANTS).copied().collect();
-            self.asked.wants = wants.len();
-            left = left.saturating_sub(wants.len() * 8);
+            let wants = self.take_wants(set, &mut left);
             // wanted and offered records come first; further comparisons only add to them
             let compare = if records.is_empty() && wants.is_empty() || left > 0 {
                 self.take_todo(set, left)
@@ -186,22 +211,38 @@ impl Round {
         } else {
             SyncStep::Open(self.take_todo(set, budget))
         };
-        let (from, horizon) = (store.incarnation(), set.horizon());
-        SyncRequest { from, to: self.peer, genesis: Some(self.genesis), horizon, budget: self.budget, step }
+        let (from, registers) = (store.incarnation(), store.registers());
+        SyncRequest { from, to: self.peer, genesis: Some(self.genesis), registers, budget: self.budget, step }
     }
 
     fn take_offers(&mut self, set: &Set, left: &mut usize) -> Vec<Record> {
         let mut records = Vec::new();
-        for position in &self.offers {
-            let bytes = set.cells(*position, *position).map(|cell| record_bytes(cell.record())).sum();
+        for offer in &self.offers {
+            let bytes = offer.records(set).map(record_bytes).sum();
             if bytes > *left && !records.is_empty() {
                 break;
             }
             *left = left.saturating_sub(bytes);
-            records.extend(set.cells(*position, *position).map(|cell| cell.record().clone()));
+            records.extend(offer.records(set).cloned());
             self.asked.offers += 1;
         }
+        self.asked.records = records.len();
         records
+    }
+
+    fn take_wants(&mut self, set: &Set, left: &mut usize) -> Vec<Holding> {
+        let mut wants = Vec::new();
+        for position in self.wants.iter().take(MAX_WANTS) {
+            let want = holding(set, *position);
+            let bytes = HOLDING_BYTES + want.items.len() * ITEM_BYTES;
+            if bytes > *left && !wants.is_empty() {
+                break;
+            }
+            *left = left.saturating_sub(bytes);
+            wants.push(want);
+        }
+        self.asked.wants = wants.len();
+        wants
     }
 
     fn take_todo(&mut self, set: &Set, mut left: usize) -> Vec<Compare> {
@@ -239,7 +280,7 @@ impl Round {
         {
             return Next::Stop(Stop::Gone);
         }
-        if at.refuses(answer.horizon, store.set().horizon()) || matches!(answer.reply, Reply::WrongHorizon) {
+        if at.refuses(&answer.registers, &store.registers()) || matches!(answer.reply, Reply::WrongHorizon) {
             return Next::Stop(Stop::WrongHorizon);
         }
         if let Some(theirs) = answer.genesis
@@ -251,9 +292,9 @@ impl Round {
             return Next::Stop(Stop::OtherGenesis);
         }
         // rule 2
-        let before = store.set().horizon();
+        let before = store.registers();
         if !mutants.has(Mutant::NoHorizonExchange) {
-            store.raise_horizon(answer.horizon, HORIZON_SLICE);
+            store.adopt_registers(answer.registers, HORIZON_SLICE);
         }
         self.result.requests += 1;
         self.idle += 1;
@@ -261,8 +302,10 @@ impl Round {
             Reply::NotMe | Reply::WrongHorizon => return Next::Stop(Stop::Gone),
             Reply::Joining => return Next::Stop(Stop::Joining),
             Reply::OtherGenesis => return Next::Stop(Stop::OtherGenesis),
-            Reply::HorizonFirst if answer.horizon <= before => return Next::Stop(Stop::Settling),
-            Reply::HorizonFirst => {}
+            Reply::RegistersFirst if store.registers() == before => return Next::Stop(Stop::Settling),
+            Reply::RegistersFirst => {}
+            // ours were raised meanwhile: a record may have come whose tombstone we have just dropped
+            _ if store.registers() != answer.registers && !mutants.has(Mutant::NoHorizonExchange) => {}
             // the request was not whether the sets are equal
             Reply::Equal(_) if !self.only_vectors => return Next::Stop(Stop::Nonsense),
             Reply::Equal(vector) => {
@@ -303,11 +346,9 @@ impl Round {
             self.vector = found.vector.take();
         }
         self.opened = true;
-        for record in &found.records {
-            store.replicate(now, record);
-        }
+        store.replicate(now, &found.records);
         self.result.received += found.records.len() as u64;
-        self.result.sent += self.asked.offers as u64;
+        self.result.sent += self.asked.records as u64;
         // rule 4: only the items that the answer covers are done
         let (mut covered, mut given) = (
             usize::try_from(found.covered).unwrap_or(usize::MAX).min(self.asked.stretches),
@@ -319,8 +360,21 @@ impl Round {
         if mutants.has(Mutant::ResolvedOnTruncation) {
             (covered, given) = (self.asked.stretches, self.asked.wants);
         }
-        self.wants.drain(..given);
         self.offers.drain(..self.asked.offers);
+        let mut lacks = found.lacks.drain(..).peekable();
+        for position in self.wants.drain(..given) {
+            if let Some(lacked) = lacks.next_if(|lacked| lacked.position == position) {
+                let offer = Offer::Named(lacked);
+                // what came with the answer may have taken the place of what the peer lacks
+                if offer.records(store.set()).next().is_some() {
+                    self.offers.push_back(offer);
+                }
+            }
+        }
+        if lacks.next().is_some() {
+            return false;
+        }
+        drop(lacks);
         let Some(covered) = self.compare_listings(store, now, entropy, &found, covered) else { return false };
         self.cover(covered);
         self.asked = Asked::default();
@@ -403,30 +457,29 @@ impl Round {
     fn compare_listing(&mut self, set: &Set, now: Stamp, listing: &Listing) -> bool {
         let (first, last) = (listing.prefix.first(), listing.prefix.last());
         let inside = listing.items.iter().all(|item| (first..=last).contains(&item.position));
-        if !inside || !listing.items.is_sorted_by_key(|item| item.position) {
+        if !inside || !listing.items.is_sorted_by(|a, b| a.position < b.position) {
             return false;
         }
-        let mut theirs = &listing.items[..];
-        let ours: Vec<Listed> = set.cells(first, last).map(listed).collect();
-        let mut ours = &ours[..];
-        // position by position; two names may have the same position, and then both nodes send all its records
-        while let Some(position) = match (ours.first(), theirs.first()) {
+        let ours = self::listing(set, listing.prefix);
+        let (mut ours, mut theirs) = (ours.items.iter().peekable(), listing.items.iter().peekable());
+        while let Some(position) = match (ours.peek(), theirs.peek()) {
             (Some(a), Some(b)) => Some(a.position.min(b.position)),
             (a, b) => a.or(b).map(|item| item.position),
         } {
-            let (a, b) = (take_position(&mut ours, position), take_position(&mut theirs, position));
-            let newest = |items: &[Listed]| items.iter().map(|item| item.last_sync).max();
-            let same = a.len() == b.len() && a.iter().all(|item| b.contains(item));
-            if same {
+            let a = ours.next_if(|item| item.position == position);
+            let b = theirs.next_if(|item| item.position == position);
+            if a == b {
                 continue;
             }
-            let single = a.len() <= 1 && b.len() <= 1;
-            // None, if there is no record, is the least
-            if !single || newest(b) >= newest(a) {
-                self.wants.push_back(position);
-            }
-            if !single || newest(a) >= newest(b) {
-                self.offers.push_back(position);
+            let newest = |item: Option<&Listed>| item.map(|item| item.newest);
+            match b {
+                None => self.offers.push_back(Offer::All(position)),
+                Some(_) => {
+                    self.wants.push_back(position);
+                    if newest(a) > newest(b) {
+                        self.offers.push_back(Offer::Newest(position));
+                    }
+                }
             }
             self.result.differences += 1;
             let newest = newest(a).max(newest(b)).unwrap_or(Stamp::ZERO);
@@ -442,15 +495,4 @@ impl Round {
 /// A set that fits into one listing is compared, even by an empty node.
 pub(in crate::core) fn much_larger(theirs: u64, ours: u64) -> bool {
     theirs > LIST_AT_MOST && ours < theirs - theirs / 4
-}
-
-fn listed(cell: &Cell) -> Listed {
-    Listed { position: cell.position(), last_sync: cell.record().last_sync(), item: cell.item() as u64 }
-}
-
-fn take_position<'a>(items: &mut &'a [Listed], position: u64) -> &'a [Listed] {
-    let count = items.iter().take_while(|item| item.position == position).count();
-    let (here, rest) = items.split_at(count);
-    *items = rest;
-    here
 }

@@ -68,7 +68,7 @@ impl Snapshot {
             from: store.incarnation(),
             to: self.peer,
             genesis: joined.then(|| store.genesis()),
-            horizon: store.set().horizon(),
+            registers: store.registers(),
             budget: self.budget,
             step: SyncStep::Snapshot { after: self.after, first: !self.opened },
         }
@@ -84,10 +84,11 @@ impl Snapshot {
         answer: SyncResponse,
     ) -> SnapshotNext {
         let mutants = store.mutants();
+        let before = store.registers();
         if answer.from != self.peer || matches!(answer.reply, Reply::NotMe) {
             return SnapshotNext::Stop(Stop::Gone);
         }
-        if at.refuses(answer.horizon, store.set().horizon()) || matches!(answer.reply, Reply::WrongHorizon) {
+        if at.refuses(&answer.registers, &store.registers()) || matches!(answer.reply, Reply::WrongHorizon) {
             return SnapshotNext::Stop(Stop::WrongHorizon);
         }
         let Some(genesis) = answer.genesis else { return SnapshotNext::Stop(Stop::Joining) };
@@ -105,26 +106,27 @@ impl Snapshot {
             return SnapshotNext::Ask;
         }
         self.genesis = Some(genesis);
-        let before = store.set().horizon();
         if !mutants.has(Mutant::NoHorizonExchange) {
-            store.raise_horizon(answer.horizon, HORIZON_SLICE);
+            store.adopt_registers(answer.registers, HORIZON_SLICE);
         }
         let Reply::Snapshot { vector, records, upto } = answer.reply else {
             return match answer.reply {
-                Reply::HorizonFirst if answer.horizon > before => SnapshotNext::Ask,
-                Reply::HorizonFirst => SnapshotNext::Stop(Stop::Settling),
+                Reply::RegistersFirst if store.registers() != before => SnapshotNext::Ask,
+                Reply::RegistersFirst => SnapshotNext::Stop(Stop::Settling),
                 _ => SnapshotNext::Stop(Stop::Nonsense),
             };
         };
+        if store.registers() != answer.registers && !mutants.has(Mutant::NoHorizonExchange) {
+            // ours were raised meanwhile: a record may have come whose tombstone we have just dropped
+            return SnapshotNext::Ask;
+        }
         if !self.opened {
             let vector = vector.unwrap_or_default();
             let before = self.vector.take().filter(|_| !mutants.has(Mutant::ResumedVector));
             self.vector = Some(before.map_or_else(|| vector.clone(), |before| before.meet(&vector)));
             self.opened = true;
         }
-        for record in &records {
-            store.replicate(at.now, record);
-        }
+        store.replicate(at.now, &records);
         self.received += records.len() as u64;
         if upto == u64::MAX {
             if let Some(vector) = self.vector.take() {

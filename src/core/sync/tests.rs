@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::core::digest_trie::Prefix;
 use crate::core::genesis::Genesis;
+use crate::core::history::{Depth, Registers};
 use crate::core::limits::LIST_AT_MOST;
 use crate::core::message::{Found, Listed, Listing, Reply, Sums, SyncRequest, SyncResponse, SyncStep};
 use crate::core::mutants::Mutants;
@@ -13,12 +14,13 @@ use crate::core::peers::{NodeState, Peers, Summary, SyncTask};
 use crate::core::protocol::ProtocolRange;
 use crate::core::push::WriteLog;
 use crate::core::record::{Dot, Incarnation, Kind};
+use crate::core::stamp::Stamp;
 use crate::core::store::{Change, Store};
 use crate::core::testing::{at, name};
 use crate::core::vector::Vector;
 use crate::core::version::Version;
 
-const GENESIS: Genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [3; 16] };
+const GENESIS: Genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [3; 16], versions: 1 };
 const MIB: u32 = 1 << 20;
 
 fn store(incarnation: u64) -> Store<()> {
@@ -35,7 +37,7 @@ fn delete(store: &mut Store<()>, text: &str, micros: u64) {
 }
 
 fn moment(micros: u64) -> Moment {
-    Moment { now: at(micros), latest_horizon: Stamp::MAX }
+    Moment { now: at(micros), latest_horizon: Stamp::MAX, latest_compaction: Stamp::MAX }
 }
 
 fn filled(incarnation: u64, names: u64) -> Store<()> {
@@ -81,7 +83,7 @@ fn summary(store: &Store<()>) -> Summary {
         state: NodeState::Ready,
         genesis: Some(store.genesis().mark()),
         root: store.set().root(),
-        horizon: store.set().horizon(),
+        registers: store.registers(),
         vector: store.vector().mark(),
         protocol: ProtocolRange::IMPLEMENTED,
     }
@@ -126,7 +128,7 @@ fn rule_2_the_larger_horizon_first_on_both_sides() {
         assert_eq!(ahead.raise_horizon(at(25), usize::MAX), 1);
         let mut round = Round::new(&a, b.incarnation(), MIB, 0);
         let (_, answer, _) = exchange(&mut a, &mut b, &mut round);
-        assert_eq!(matches!(answer.reply, Reply::HorizonFirst), larger_at_b, "nothing is compared before");
+        assert_eq!(matches!(answer.reply, Reply::RegistersFirst), larger_at_b, "nothing is compared before");
         if larger_at_b {
             finish(&mut a, &mut b, round, |_, _| {});
         }
@@ -278,7 +280,7 @@ fn a_round_is_with_one_process() {
 #[test]
 fn the_older_genesis_wins_on_both_sides() {
     for older_asks in [true, false] {
-        let later = Genesis { provisional: false, started: at(9), key: [8; 16] };
+        let later = Genesis { provisional: false, started: at(9), key: [8; 16], versions: 1 };
         let (mut a, mut b) = (filled(1, 10), store(2));
         b.adopt(later);
         put(&mut b, "theirs", 50);
@@ -303,8 +305,8 @@ fn a_round_with_a_peer_that_makes_no_progress_stops() {
     for answers in 0..100 {
         round.ask(&a);
         let reply = Reply::Found(Found { vector: Some(Vector::default()), count: 300, ..Found::default() });
-        let (from, now, horizon) = (Incarnation(2), at(1), Stamp::ZERO);
-        let answer = SyncResponse { from, now, genesis: Some(GENESIS), horizon, reply };
+        let (from, now, registers) = (Incarnation(2), at(1), a.registers());
+        let answer = SyncResponse { from, now, genesis: Some(GENESIS), registers, reply };
         match round.answered(&mut a, moment(1), 0, answer) {
             Next::Ask => {}
             next => return assert_eq!((next, answers > 1), (Next::Stop(Stop::Nonsense), true)),
@@ -326,8 +328,9 @@ fn an_answer_about_other_stretches_is_nonsense() {
         } else {
             found.differ.push(Prefix::ALL);
         }
-        let (from, now, horizon) = (Incarnation(2), at(1), Stamp::ZERO);
-        let answer = SyncResponse { from, now, genesis: Some(GENESIS), horizon, reply: Reply::Found(found) };
+        let (from, now, registers) = (Incarnation(2), at(1), a.registers());
+        let answer =
+            SyncResponse { from, now, genesis: Some(GENESIS), registers, reply: Reply::Found(found) };
         assert_eq!(round.answered(&mut a, moment(1), 0, answer), Next::Stop(Stop::Nonsense));
     }
 }
@@ -381,6 +384,110 @@ proptest! {
     }
 }
 
+/// A set with a history, of these records, that has these registers.
+fn deep(incarnation: u64, steps: &[(u16, u64, bool)], registers: Registers) -> Store<()> {
+    let mut store = store(incarnation);
+    store.adopt_registers(Registers { depth: registers.depth, ..Registers::NONE }, usize::MAX);
+    for (sequence, (n, micros, gone)) in steps.iter().enumerate() {
+        let (name, dot) = (
+            name(&format!("n{n}")),
+            Dot { incarnation: Incarnation(incarnation), sequence: sequence as u64 },
+        );
+        let version = Version::of_data(&[incarnation as u8 & u8::from(micros.is_multiple_of(3))]);
+        let value = || Record::value(name.clone(), &version, b"d", at(*micros), dot);
+        store.merge(&if *gone { Record::tombstone(name.clone(), at(*micros), dot) } else { value() });
+    }
+    store.adopt_registers(registers, usize::MAX);
+    store
+}
+
+fn registers() -> impl Strategy<Value = Registers> {
+    (0u64..30, 0u64..30, 1u64..9, 1u8..6).prop_map(|(gc, compaction, epoch, versions)| Registers {
+        gc_horizon: at(gc),
+        compaction_horizon: at(compaction),
+        // the epoch is set once
+        depth: Depth::new(at(epoch * 10 + u64::from(versions)), versions),
+    })
+}
+
+fn records(store: &Store<()>) -> Vec<Record> {
+    store.set().cells(0, u64::MAX).map(|cell| cell.record().clone()).collect()
+}
+
+proptest! {
+    /// The same with histories: both sides adopt the larger registers, and then hold the normal form of what both held.
+    #[test]
+    fn a_round_leaves_both_with_the_join_of_their_histories(
+        (ours, theirs) in (
+            prop::collection::vec((0u16..40, 0u64..50, any::<bool>()), 0..300),
+            prop::collection::vec((0u16..40, 0u64..50, any::<bool>()), 0..300),
+        ),
+        budget in prop_oneof![Just(0), 1u32..3_000, Just(MIB)],
+        (registers_a, registers_b) in (registers(), registers()),
+        list_at_most in prop_oneof![Just(1u64), Just(4), Just(LIST_AT_MOST)],
+        entropy in any::<u64>(),
+    ) {
+        let (mut a, mut b) = (deep(1, &ours, registers_a), deep(2, &theirs, registers_b));
+        (a, b) = (a.listing_at_most(list_at_most), b.listing_at_most(list_at_most));
+        let joined = a.registers().join(b.registers());
+        let mut both = deep(9, &[], joined);
+        let mut left = [deep(1, &ours, registers_a), deep(2, &theirs, registers_b)];
+        for store in &mut left {
+            prop_assert!(store.adopt_registers(joined, usize::MAX));
+        }
+        both.replicate(at(1), &left.iter().flat_map(records).collect::<Vec<_>>());
+        let mut round = Round::new(&a, b.incarnation(), budget, entropy);
+        let mut done = None;
+        for _ in 0..20_000 {
+            match exchange(&mut a, &mut b, &mut round).2 {
+                Next::Ask => {}
+                Next::Done(result) => { done = Some(result); break }
+                Next::Stop(Stop::TakeSnapshot) => return Ok(()),
+                Next::Stop(why) => prop_assert!(false, "{why:?}"),
+            }
+        }
+        prop_assert!(done.is_some());
+        prop_assert_eq!((a.registers(), b.registers()), (joined, joined));
+        prop_assert_eq!(a.set().root(), both.set().root());
+        prop_assert_eq!(b.set().root(), both.set().root());
+    }
+}
+
+/// A record that is missing in the middle of a long history is sent alone.
+#[test]
+fn one_older_record_costs_one_record() {
+    let registers = Registers { depth: Depth::new(at(1), 8), ..Registers::NONE };
+    let steps: Vec<_> = (0..8).map(|micros| (1, 10 + micros, false)).collect();
+    let without: Vec<_> = steps.iter().copied().filter(|(_, micros, _)| *micros != 13).collect();
+    for (ours, theirs) in [(&steps, &without), (&without, &steps)] {
+        // one id, so that equal records are equal in their version too
+        let (mut a, mut b) = (deep(1, ours, registers), deep(1, theirs, registers));
+        let result = sync(&mut a, &mut b, MIB);
+        assert_eq!((result.differences, result.received + result.sent), (1, 1), "{result:?}");
+        assert_eq!(a.set().root(), b.set().root());
+    }
+}
+
+/// Our horizon rises between a request and its answer. The answer brings a record that lies below a tombstone which we
+/// named in the request and have just dropped.
+#[test]
+fn an_answer_under_other_registers_does_not_count() {
+    let registers = Registers { depth: Depth::new(at(1), 8), ..Registers::NONE };
+    let mut a = deep(1, &[(1, 20, true), (1, 31, false)], registers);
+    let mut b = deep(2, &[(1, 10, false), (1, 20, true), (1, 31, false)], registers);
+    let mut round = Round::new(&a, b.incarnation(), MIB, 0);
+    assert_eq!(exchange(&mut a, &mut b, &mut round).2, Next::Ask, "it lists the name");
+    let answer = respond(&mut b, true, moment(100), &round.ask(&a));
+    let Reply::Found(found) = &answer.reply else { panic!("{answer:?}") };
+    assert!(found.records.iter().any(|record| record.last_sync() == at(10)));
+    a.raise_horizon(at(25), usize::MAX);
+    assert_eq!(round.answered(&mut a, moment(100), 0, answer), Next::Ask, "once more");
+    let stamps = |store: &Store<()>| records(store).iter().map(Record::last_sync).collect::<Vec<_>>();
+    assert_eq!(stamps(&a), [at(31)], "what was deleted does not come back");
+    while exchange(&mut a, &mut b, &mut round).2 == Next::Ask {}
+    assert_eq!((stamps(&a), stamps(&b)), (vec![at(31)], vec![at(31)]));
+}
+
 #[test]
 fn a_larger_set_goes_down_through_its_children() {
     let (mut a, mut b) = (filled(1, 20_000), filled(2, 20_000));
@@ -404,13 +511,13 @@ fn judged(found: impl FnOnce(&[Prefix]) -> Found) -> Next {
     let Sums::Children { first, .. } = compare[0].sums else { panic!("it is too large for a whole") };
     let asked: Vec<Prefix> = (0..=255u8).filter_map(|i| Prefix::ALL.child(first.wrapping_add(i))).collect();
     let found = Found { vector: Some(Vector::default()), count: 300, ..found(&asked) };
-    let (from, now, horizon) = (Incarnation(2), at(1), Stamp::ZERO);
-    let answer = SyncResponse { from, now, genesis: Some(GENESIS), horizon, reply: Reply::Found(found) };
+    let (from, now, registers) = (Incarnation(2), at(1), a.registers());
+    let answer = SyncResponse { from, now, genesis: Some(GENESIS), registers, reply: Reply::Found(found) };
     round.answered(&mut a, moment(1), 0, answer)
 }
 
 fn listing_of(prefix: Prefix, items: u64) -> Listing {
-    let item = |i| Listed { position: prefix.first() + i, last_sync: at(1), item: i };
+    let item = |i| Listed { position: prefix.first() + i, newest: at(1), sum: i };
     Listing { prefix, items: (0..items).map(item).collect() }
 }
 
@@ -446,7 +553,7 @@ fn a_listing_is_short_or_its_stretch_cannot_be_cut() {
 #[test]
 fn a_horizon_that_is_ours_already_is_accepted() {
     let (mut a, mut b) = (filled(1, 20), filled(2, 25));
-    let early = Moment { now: at(100), latest_horizon: at(100) };
+    let early = Moment { now: at(100), latest_horizon: at(100), latest_compaction: at(100) };
     for store in [&mut a, &mut b] {
         store.raise_horizon(at(5_000), usize::MAX);
     }
@@ -472,15 +579,15 @@ fn a_peer_that_first_drops_tombstones_has_not_failed() {
         // b has yet to forget
         store.raise_horizon(at(5_000), 0);
     }
-    let horizon = a.set().horizon();
+    let registers = a.registers();
     let mut round = Round::new(&a, b.incarnation(), MIB, 0);
     round.ask(&a);
     let settling = |now| SyncResponse {
         from: Incarnation(2),
         now,
         genesis: Some(GENESIS),
-        horizon,
-        reply: Reply::HorizonFirst,
+        registers,
+        reply: Reply::RegistersFirst,
     };
     assert_eq!(round.answered(&mut a, moment(1), 0, settling(at(1))), Next::Stop(Stop::Settling));
     let mut snapshot = Snapshot::new(Incarnation(2), MIB);
@@ -499,7 +606,7 @@ fn an_answer_that_the_sets_are_equal_needs_a_request_for_it() {
         from: Incarnation(2),
         now: at(1),
         genesis: Some(GENESIS),
-        horizon: Stamp::ZERO,
+        registers: a.registers(),
         reply: Reply::Equal(vector),
     };
     assert_eq!(round.answered(&mut a, moment(1), 0, answer), Next::Stop(Stop::Nonsense));

@@ -5,9 +5,13 @@
 //! sums 16, counts and sequences 1 to 9. A later version adds kinds and fields: each layout is given the version.
 
 use super::codec::{DecodeError, Reader, Writer};
-use crate::core::limits::{MAX_DATA_BYTES, MAX_MESSAGE_BYTES, MAX_NAME_BYTES, MAX_VECTOR, MAX_VERSION_BYTES};
+use crate::core::history::{Depth, Registers};
+use crate::core::limits::{
+    MAX_DATA_BYTES, MAX_HISTORY_VERSIONS, MAX_MESSAGE_BYTES, MAX_NAME_BYTES, MAX_VECTOR, MAX_VERSION_BYTES,
+};
 use crate::core::message::{
-    Compare, Found, Listed, Listing, Reply, Request, Response, Sums, SyncRequest, SyncResponse, SyncStep,
+    Compare, Found, Holding, Listed, Listing, Reply, Request, Response, Sums, SyncRequest, SyncResponse,
+    SyncStep,
 };
 use crate::core::protocol::{ProtocolRange, ProtocolVersion};
 use crate::core::push::{Ack, Batch};
@@ -167,15 +171,38 @@ impl Layout for Incarnation {
 }
 
 impl Layout for Genesis {
-    const LEAST: usize = 25;
+    const LEAST: usize = 26;
     fn put(&self, at: ProtocolVersion, to: &mut Writer) {
         self.provisional.put(at, to);
         self.started.put(at, to);
         u128::from_le_bytes(self.key).put(at, to);
+        to.byte(self.versions);
     }
     fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let (provisional, started) = (bool::read(at, from)?, Stamp::read(at, from)?);
-        Ok(Self { provisional, started, key: u128::read(at, from)?.to_le_bytes() })
+        let key = u128::read(at, from)?.to_le_bytes();
+        let versions = from.byte()?;
+        match versions {
+            1..=MAX_HISTORY_VERSIONS => Ok(Self { provisional, started, key, versions }),
+            _ => Err(DecodeError::Unknown("history depth")),
+        }
+    }
+}
+
+impl Layout for Registers {
+    const LEAST: usize = 26;
+    fn put(&self, at: ProtocolVersion, to: &mut Writer) {
+        self.gc_horizon.put(at, to);
+        self.compaction_horizon.put(at, to);
+        self.depth.epoch().put(at, to);
+        to.byte(self.depth.versions());
+        to.byte(self.depth.least());
+    }
+    fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let (gc_horizon, compaction_horizon) = (Stamp::read(at, from)?, Stamp::read(at, from)?);
+        let (epoch, versions, least) = (Stamp::read(at, from)?, from.byte()?, from.byte()?);
+        let depth = Depth::received(epoch, versions, least).ok_or(DecodeError::Unknown("history depth"))?;
+        Ok(Self { gc_horizon, compaction_horizon, depth })
     }
 }
 
@@ -282,15 +309,26 @@ impl Layout for Compare {
     }
 }
 
+impl Layout for Holding {
+    const LEAST: usize = 9;
+    fn put(&self, at: ProtocolVersion, to: &mut Writer) {
+        to.fixed(self.position);
+        put_list(&self.items, at, to);
+    }
+    fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { position: from.fixed()?, items: take_list(at, from, MAX_MESSAGE_BYTES)? })
+    }
+}
+
 impl Layout for Listed {
     const LEAST: usize = 24;
     fn put(&self, at: ProtocolVersion, to: &mut Writer) {
         to.fixed(self.position);
-        self.last_sync.put(at, to);
-        to.fixed(self.item);
+        self.newest.put(at, to);
+        to.fixed(self.sum);
     }
     fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { position: from.fixed()?, last_sync: Stamp::read(at, from)?, item: from.fixed()? })
+        Ok(Self { position: from.fixed()?, newest: Stamp::read(at, from)?, sum: from.fixed()? })
     }
 }
 
@@ -347,12 +385,12 @@ impl Layout for SyncStep {
 }
 
 impl Layout for SyncRequest {
-    const LEAST: usize = 28;
+    const LEAST: usize = 46;
     fn put(&self, at: ProtocolVersion, to: &mut Writer) {
         self.from.put(at, to);
         self.to.put(at, to);
         self.genesis.put(at, to);
-        self.horizon.put(at, to);
+        self.registers.put(at, to);
         to.number(u64::from(self.budget));
         self.step.put(at, to);
     }
@@ -361,7 +399,7 @@ impl Layout for SyncRequest {
             from: Incarnation::read(at, from)?,
             to: Incarnation::read(at, from)?,
             genesis: Option::read(at, from)?,
-            horizon: Stamp::read(at, from)?,
+            registers: Registers::read(at, from)?,
             budget: take_u32(from)?,
             step: SyncStep::read(at, from)?,
         })
@@ -373,7 +411,7 @@ fn take_u32(from: &mut Reader<'_>) -> Result<u32, DecodeError> {
 }
 
 impl Layout for Found {
-    const LEAST: usize = 7;
+    const LEAST: usize = 8;
     fn put(&self, at: ProtocolVersion, to: &mut Writer) {
         self.vector.put(at, to);
         to.number(self.count);
@@ -382,6 +420,7 @@ impl Layout for Found {
         put_list(&self.listed, at, to);
         to.number(u64::from(self.given));
         put_list(&self.records, at, to);
+        put_list(&self.lacks, at, to);
     }
     fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
@@ -392,6 +431,7 @@ impl Layout for Found {
             listed: take_list(at, from, MAX_MESSAGE_BYTES)?,
             given: take_u32(from)?,
             records: take_list(at, from, MAX_MESSAGE_BYTES)?,
+            lacks: take_list(at, from, MAX_MESSAGE_BYTES)?,
         })
     }
 }
@@ -403,7 +443,7 @@ impl Layout for Reply {
             Self::NotMe => to.byte(0),
             Self::Joining => to.byte(1),
             Self::OtherGenesis => to.byte(2),
-            Self::HorizonFirst => to.byte(3),
+            Self::RegistersFirst => to.byte(3),
             Self::WrongHorizon => to.byte(7),
             Self::Equal(vector) => {
                 to.byte(4);
@@ -426,7 +466,7 @@ impl Layout for Reply {
             0 => Self::NotMe,
             1 => Self::Joining,
             2 => Self::OtherGenesis,
-            3 => Self::HorizonFirst,
+            3 => Self::RegistersFirst,
             7 => Self::WrongHorizon,
             4 => Self::Equal(Vector::read(at, from)?),
             5 => Self::Found(Found::read(at, from)?),
@@ -441,12 +481,12 @@ impl Layout for Reply {
 }
 
 impl Layout for SyncResponse {
-    const LEAST: usize = 26;
+    const LEAST: usize = 44;
     fn put(&self, at: ProtocolVersion, to: &mut Writer) {
         self.from.put(at, to);
         self.now.put(at, to);
         self.genesis.put(at, to);
-        self.horizon.put(at, to);
+        self.registers.put(at, to);
         self.reply.put(at, to);
     }
     fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -454,18 +494,19 @@ impl Layout for SyncResponse {
             from: Incarnation::read(at, from)?,
             now: Stamp::read(at, from)?,
             genesis: Option::read(at, from)?,
-            horizon: Stamp::read(at, from)?,
+            registers: Registers::read(at, from)?,
             reply: Reply::read(at, from)?,
         })
     }
 }
 
 impl Layout for Batch {
-    const LEAST: usize = 11;
+    const LEAST: usize = 37;
     fn put(&self, at: ProtocolVersion, to: &mut Writer) {
         self.from.put(at, to);
         to.number(self.after);
         to.number(self.upto);
+        self.registers.put(at, to);
         put_list(&self.records, at, to);
     }
     fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -473,6 +514,7 @@ impl Layout for Batch {
             from: Incarnation::read(at, from)?,
             after: from.number()?,
             upto: from.number()?,
+            registers: Registers::read(at, from)?,
             records: take_list(at, from, MAX_MESSAGE_BYTES)?,
         })
     }

@@ -44,9 +44,24 @@ fn stamp() -> impl Strategy<Value = Stamp> {
 }
 
 fn genesis() -> impl Strategy<Value = Option<Genesis>> {
-    let genesis = (any::<bool>(), stamp(), any::<[u8; 16]>())
-        .prop_map(|(provisional, started, key)| Genesis { provisional, started, key });
+    let genesis = (any::<bool>(), stamp(), any::<[u8; 16]>(), 1..=MAX_HISTORY_VERSIONS)
+        .prop_map(|(provisional, started, key, versions)| Genesis { provisional, started, key, versions });
     prop::option::of(genesis)
+}
+
+fn registers() -> impl Strategy<Value = Registers> {
+    let depth = (stamp(), 1..=MAX_HISTORY_VERSIONS, 1..=MAX_HISTORY_VERSIONS);
+    let depth = depth.prop_map(|(epoch, a, b)| Depth::received(epoch, a.max(b), a.min(b)).unwrap());
+    (stamp(), stamp(), depth).prop_map(|(gc_horizon, compaction_horizon, depth)| Registers {
+        gc_horizon,
+        compaction_horizon,
+        depth,
+    })
+}
+
+fn holdings() -> impl Strategy<Value = Vec<Holding>> {
+    let holding = (any::<u64>(), prop::collection::vec(any::<u64>(), 0..9));
+    prop::collection::vec(holding.prop_map(|(position, items)| Holding { position, items }), 0..4)
 }
 
 fn vector() -> impl Strategy<Value = Vector> {
@@ -75,29 +90,38 @@ fn request() -> impl Strategy<Value = Request> {
         (any::<u128>(), any::<u64>(), vector())
             .prop_map(|(sum, count, vector)| SyncStep::Vectors { digest: Digest { sum, count }, vector }),
         compare().prop_map(SyncStep::Open),
-        (compare(), prop::collection::vec(any::<u64>(), 0..9), records())
-            .prop_map(|(compare, wants, records)| SyncStep::Go { compare, wants, records }),
+        (compare(), holdings(), records()).prop_map(|(compare, wants, records)| SyncStep::Go {
+            compare,
+            wants,
+            records
+        }),
         (any::<Option<u64>>(), any::<bool>()).prop_map(|(after, first)| SyncStep::Snapshot { after, first }),
     ];
-    let ask = (any::<u64>(), any::<u64>(), genesis(), stamp(), any::<u32>(), step);
-    let ask = ask.prop_map(|(from, to, genesis, horizon, budget, step)| SyncRequest {
+    let ask = (any::<u64>(), any::<u64>(), genesis(), registers(), any::<u32>(), step);
+    let ask = ask.prop_map(|(from, to, genesis, registers, budget, step)| SyncRequest {
         from: Incarnation(from),
         to: Incarnation(to),
         genesis,
-        horizon,
+        registers,
         budget,
         step,
     });
-    let batch = (any::<u64>(), any::<u64>(), any::<u64>(), records())
-        .prop_map(|(from, after, upto, records)| Batch { from: Incarnation(from), after, upto, records });
+    let batch = (any::<u64>(), any::<u64>(), any::<u64>(), registers(), records());
+    let batch = batch.prop_map(|(from, after, upto, registers, records)| Batch {
+        from: Incarnation(from),
+        after,
+        upto,
+        registers,
+        records,
+    });
     prop_oneof![ask.prop_map(Request::Sync), batch.prop_map(Request::Push)]
 }
 
 fn response() -> impl Strategy<Value = Response> {
-    let listed = (any::<u64>(), stamp(), any::<u64>()).prop_map(|(position, last_sync, item)| Listed {
+    let listed = (any::<u64>(), stamp(), any::<u64>()).prop_map(|(position, newest, sum)| Listed {
         position,
-        last_sync,
-        item,
+        newest,
+        sum,
     });
     let listing =
         (prefix(), prop::collection::vec(listed, 0..9)).prop_map(|(prefix, items)| Listing { prefix, items });
@@ -107,27 +131,28 @@ fn response() -> impl Strategy<Value = Response> {
         prop::collection::vec(prefix(), 0..9),
         prop::collection::vec(listing, 0..4),
         records(),
+        holdings(),
     );
-    let found = found.prop_map(|(vector, (count, covered, given), differ, listed, records)| {
-        Reply::Found(Found { vector, count, covered, differ, listed, given, records })
+    let found = found.prop_map(|(vector, (count, covered, given), differ, listed, records, lacks)| {
+        Reply::Found(Found { vector, count, covered, differ, listed, given, records, lacks })
     });
     let reply = prop_oneof![
         Just(Reply::NotMe),
         Just(Reply::Joining),
         Just(Reply::OtherGenesis),
-        Just(Reply::HorizonFirst),
+        Just(Reply::RegistersFirst),
         Just(Reply::WrongHorizon),
         vector().prop_map(Reply::Equal),
         found,
         (prop::option::of(vector()), records(), any::<u64>())
             .prop_map(|(vector, records, upto)| Reply::Snapshot { vector, records, upto }),
     ];
-    let answer = (any::<u64>(), stamp(), genesis(), stamp(), reply).prop_map(
-        |(from, now, genesis, horizon, reply)| SyncResponse {
+    let answer = (any::<u64>(), stamp(), genesis(), registers(), reply).prop_map(
+        |(from, now, genesis, registers, reply)| SyncResponse {
             from: Incarnation(from),
             now,
             genesis,
-            horizon,
+            registers,
             reply,
         },
     );
@@ -228,10 +253,12 @@ proptest! {
 fn more_than_a_message_may_have_is_rejected() {
     let long = vec![0; MAX_MESSAGE_BYTES + 1];
     assert!(matches!(decoded(&long), Err(DecodeError::TooMuch { .. })));
-    // version, a push, from, after, upto, and 2^32 records in 9 bytes
+    // version, a push, from, after, upto, registers, and 2^32 records in 9 bytes
     let mut bytes = vec![V, 0];
     bytes.extend([0; 8]);
-    bytes.extend([1, 2, 253]);
+    bytes.extend([1, 2]);
+    bytes.extend([0; 24]);
+    bytes.extend([1, 1, 253]);
     bytes.extend((1u64 << 32).to_le_bytes());
     assert!(matches!(decoded(&bytes), Err(DecodeError::TooMuch { .. })));
 }

@@ -49,6 +49,10 @@ fn caught(mutant: Mutant) -> (Scenario, u64, &'static [&'static str]) {
         Mutant::ApartIsNoMember => (Scenario::Apart, 1, &["a delete stays deleted"]),
         Mutant::ApartIsNotWaitedFor => (Scenario::Apart, 1, &["no set beside that of members"]),
         Mutant::ReplicatedUnreported => (Scenario::Storm, 1, &["each change is reported"]),
+        Mutant::PushWithoutRegisters => (Scenario::Storm, 1, &[HONEST]),
+        Mutant::PushOnlyTheWrite => (Scenario::Storm, 1, &[HONEST, "a delete stays deleted"]),
+        Mutant::PushOnlyTheCurrent => (Scenario::Storm, 1, &[HONEST]),
+        Mutant::OnlyTheNewest => (Scenario::Storm, 1, &[HONEST, NEVER]),
     }
 }
 
