@@ -1,5 +1,6 @@
 //! The list of the records under a prefix, on the client port.
 
+use cluster_tests::heavy::heavy;
 use cluster_tests::http::{Connection, Request, Response};
 use cluster_tests::node::Node;
 use cluster_tests::text::{assert_refusal, rfc3339_us};
@@ -191,11 +192,13 @@ fn a_list_of_many_names_is_complete_however_it_is_cut() {
 /// A list that is not taken holds one of 32 places, and only for as long as its reader is there.
 #[test]
 fn readers_that_do_not_read_are_bounded_and_do_not_stay() {
-    // none of them is let go before all are there
+    let _heavy = heavy();
+    // no connection is closed before all are there
     let node = Node::with(&["--data-limit-bytes", "1MiB", "--idle-timeout", "10m"]);
+    // four records fill a page, which has 5.6 MB as JSON: the buffers of a connection take 4 MiB by the node, and 128 KiB
+    // by a reader that reads nothing
     for i in 0..5 {
-        // more than the system buffers for a connection with an end that does not read
-        node.put(&format!("n{i}?version=v"), vec![b'x'; 1 << 20]).expect(204);
+        node.put(&format!("n{i}?version=v"), vec![b'x'; (1 << 20) - 1024]).expect(204);
     }
     let request = Request::new("GET", "/v1/versions");
     let mut stalled: Vec<Connection> = Vec::new();
