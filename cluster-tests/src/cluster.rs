@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Peers know a node by its proxy's address only, and a node sends from the address on which it listens: so nothing
-//! goes round the proxies, and they tell the nodes apart. Tests themselves talk with nodes directly.
+//! goes round the proxies, and they distinguish the nodes. Tests themselves use the nodes directly.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
@@ -370,7 +370,7 @@ impl Cluster {
         self.wait_exit(i)
     }
 
-    /// Waits for the end of a node that was told to stop.
+    /// Waits for the end of a node that has got a signal to stop.
     ///
     /// # Panics
     /// If the node does not run, or does not end.
@@ -465,7 +465,7 @@ impl Cluster {
         self.set(j, i, &cut);
     }
 
-    /// Nothing that `from` sends reaches `to`, neither what it asks nor what it answers. The other way works.
+    /// Nothing that `from` sends reaches `to`, neither requests nor answers. The other direction works.
     pub fn one_way(&self, from: usize, to: usize) {
         self.set(from, to, &Faults { cut_in: true, ..Faults::default() });
         self.set(to, from, &Faults { cut_out: true, ..Faults::default() });
@@ -487,7 +487,7 @@ impl Cluster {
         self.places[i].proxy.tcp.set(faults.clone());
     }
 
-    /// What goes wrong with what `from` asks of `to`, and with the answers to that.
+    /// The faults of requests of `from` to `to`, and of their answers.
     fn set(&self, from: usize, to: usize, faults: &Faults) {
         let source = self.places[from].proxy.at.ip();
         self.places[to].proxy.udp.set_for(source, faults.clone());

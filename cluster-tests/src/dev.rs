@@ -19,7 +19,7 @@ pub struct Dev {
 }
 
 impl Dev {
-    /// Starts it, and waits until it says what to paste next.
+    /// Starts it, and waits until it prints the commands to try.
     ///
     /// # Panics
     /// If it does not.
@@ -48,5 +48,5 @@ fn listens(said: &str, node: &str, port: &str) -> SocketAddr {
     let (of_node, at) = (format!("{node} | "), format!("Listening for {port} traffic at "));
     let mut lines = said.lines().filter(|line| line.starts_with(&of_node));
     let address = lines.find_map(|line| line.split_once(&at)?.1.split(',').next()?.parse().ok());
-    address.unwrap_or_else(|| panic!("{node} does not say where its {port} port is: {said}"))
+    address.unwrap_or_else(|| panic!("{node} does not print its {port} port: {said}"))
 }

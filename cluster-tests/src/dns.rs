@@ -49,7 +49,7 @@ impl NameServer {
     /// Starts it on a port that the system gives.
     ///
     /// # Panics
-    /// If it does not start; if dnsmasq is not there, saying how to get it.
+    /// If it does not start; if dnsmasq is not there, with how to get it.
     #[must_use]
     #[track_caller]
     pub fn start(zone: &Zone) -> Self {

@@ -20,7 +20,7 @@ const LABEL: &str = "vwatch-test";
 /// The secret of the cluster: 64 bytes, which are public here.
 const SECRET: &str = "5bd1b4cbd8a0b0f8ae0f1c8ea2c6b3c15b0f4b5c35be5f2d7b9e2e6c20f0a7d4\n";
 
-/// Whether there is an engine, and what the image is built with. Where something is missing, it says so past the
+/// Whether there is an engine, and the tools to build the image. If something is missing, it prints that past the
 /// capture of the test runner: a test that did nothing must be seen.
 #[must_use]
 pub fn engine(test: &str) -> bool {
@@ -60,7 +60,7 @@ fn missing_for_image() -> Option<String> {
     }
 }
 
-/// Says past the capture of the test runner that a test did nothing, and why.
+/// Prints, past the capture of the test runner, that a test did nothing, and why.
 pub fn skipped(test: &str, why: &str) {
     let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {}", why.trim());
 }
@@ -75,7 +75,7 @@ impl Image {
     /// The image, built if no other test has it now.
     ///
     /// # Panics
-    /// If it cannot be built, saying what is missing.
+    /// If it cannot be built, with what is missing.
     #[must_use]
     #[track_caller]
     pub fn of_here() -> Arc<Self> {
@@ -113,7 +113,7 @@ impl Drop for Image {
 /// Runs `docker` with arguments, which has to end well, and returns what it printed.
 ///
 /// # Panics
-/// If it does not, with what it said.
+/// If it does not, with its log.
 #[track_caller]
 pub fn docker<A: AsRef<OsStr>>(arguments: &[A]) -> String {
     let output = try_docker(arguments);
@@ -309,7 +309,7 @@ impl Container {
         output.status.success().then(|| text(&output.stdout))
     }
 
-    /// Whether it says that it is ready.
+    /// Whether it answers that it is ready.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.vwatch(&["health"]).is_some()
@@ -362,7 +362,7 @@ impl Container {
         docker(&["inspect", "--format", template, &self.name])
     }
 
-    /// Stops it as the image says, and returns its exit code.
+    /// Stops it by the signal of the image, and returns its exit code.
     ///
     /// # Panics
     /// If it cannot be stopped.

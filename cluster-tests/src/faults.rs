@@ -43,7 +43,7 @@ const CONVERGE: Duration = Duration::from_secs(60);
 /// What a run is.
 #[derive(Clone, Copy, Debug)]
 pub struct Run {
-    /// Draws the faults, and what clients ask.
+    /// Draws the faults and the requests of clients.
     pub seed: u64,
     /// How many processes.
     pub nodes: usize,
@@ -103,7 +103,7 @@ pub struct Report {
     pub reads: usize,
     /// Reads that were answered with 409 or 503, or not.
     pub moved: usize,
-    /// Watchers that were told of a change.
+    /// Watchers that were woken.
     pub wakes: usize,
     /// How long all took to be ready and to agree once all was well.
     pub agreed_after: Duration,
@@ -141,7 +141,7 @@ struct Place {
     life: Life,
 }
 
-/// A write, and what was said to it.
+/// A write and its answer.
 #[derive(Debug)]
 struct Write {
     name: usize,
@@ -718,7 +718,7 @@ fn judge_what_was_seen(writes: &[Write], seen: &[Seen]) {
     }
 }
 
-/// Half of the names are deleted; a node starts empty and hears of it from the others.
+/// Half of the names are deleted; a node starts empty and gets them from the others.
 fn deletes_stay(cluster: &mut Cluster, rng: &mut fastrand::Rng) {
     let nodes = cluster.len();
     for name in 0..NAMES / 2 {

@@ -1,4 +1,4 @@
-//! A small blocking HTTP/1.1 client for tests: it sends exactly the bytes that it is told, well-formed or not, and
+//! A small blocking HTTP/1.1 client for tests: it sends exactly the given bytes, well-formed or not, and
 //! reads one whole answer, every read with a deadline.
 
 use std::collections::VecDeque;
@@ -173,7 +173,7 @@ pub struct Connection {
     stream: TcpStream,
     /// Read, and not yet part of an answer.
     buffer: Vec<u8>,
-    /// For each request that was sent and is not answered, whether its answer has no body whatever its head says.
+    /// For each request that was sent and is not answered, whether its answer has no body, whatever its head has.
     outstanding: VecDeque<bool>,
 }
 
@@ -191,7 +191,7 @@ impl Connection {
     /// Connects, if a program listens.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system.
     pub fn try_open(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&address, LIMIT)?;
         stream.set_nodelay(true)?;
@@ -231,12 +231,12 @@ impl Connection {
     /// Sends bytes as they are, if the other side still takes them.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system.
     pub fn try_send_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }
 
-    /// Says that nothing more will be sent. Answers can still be read.
+    /// Closes the sending side. Answers can still be read.
     ///
     /// # Panics
     /// If the connection is gone.
@@ -257,7 +257,7 @@ impl Connection {
     /// Reads the next answer, if there is one within `limit`. Interim answers (1xx) are skipped.
     ///
     /// # Errors
-    /// What the system says; [`ErrorKind::UnexpectedEof`] where the other side hung up, [`ErrorKind::InvalidData`]
+    /// The error of the system; [`ErrorKind::UnexpectedEof`] where the other side hung up, [`ErrorKind::InvalidData`]
     /// where what came is not HTTP, [`ErrorKind::TimedOut`] after the limit.
     pub fn try_answer(&mut self, limit: Duration) -> io::Result<Response> {
         let deadline = Instant::now() + limit;
@@ -331,7 +331,7 @@ impl Connection {
         !matches!(peeked, Err(e) if e.kind() == ErrorKind::WouldBlock)
     }
 
-    /// Whether the other side has hung up; what it said before is kept for [`Connection::answer`].
+    /// Whether the other side has closed the connection; bytes before that are kept for [`Connection::answer`].
     pub fn hung_up(&mut self) -> bool {
         while self.is_readable() {
             match self.fill(Instant::now() + LIMIT) {

@@ -9,13 +9,13 @@
 //! | [`cluster`] | several nodes, each behind a proxy of its own, and what goes wrong between them |
 //! | [`faults`] | random faults on a cluster, and a history that is judged |
 //! | [`heavy`] | the place of a test that loads the machine |
-//! | [`http`] | a small blocking HTTP/1.1 client that sends exactly what it is told |
+//! | [`http`] | a small blocking HTTP/1.1 client that sends exactly the given bytes |
 //! | [`docker`] | nodes in containers, and the networks between them |
 //! | [`dns`] | a name server whose answers a test changes |
 //! | [`proxy`] | faults on the way to a node, counted |
 //! | [`storm`] | clients that behave badly, and what must not come of it |
 //! | [`wait`] | waiting for a condition, never for a while |
-//! | [`upstream`] | an HTTP server that answers what a test tells it to |
+//! | [`upstream`] | an HTTP server with the answers of a test |
 //! | [`text`] | the notations of the protocol: dates, durations, metrics, refusals |
 //!
 //! Nothing here depends on the `vwatch` library: a mistake that node and tests share would go unseen.

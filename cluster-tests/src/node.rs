@@ -22,7 +22,7 @@ const STARTS: usize = 5;
 /// What the nodes of a group share.
 pub const GROUP_SECRET: &str = "correct horse battery staple 7391";
 
-/// A running node, killed when dropped. When the test fails, what the node said is shown with it.
+/// A running node, killed when dropped. If the test fails, it prints the output of the node.
 #[derive(Debug)]
 pub struct Node {
     child: Child,
@@ -164,7 +164,7 @@ impl Node {
         Self { child, client: nowhere, server: nowhere, said, gate: None }
     }
 
-    /// The same, while they still look for each other.
+    /// The same, while they still search each other.
     ///
     /// # Panics
     /// If the system gives no processes.
@@ -263,7 +263,7 @@ impl Node {
         self.server
     }
 
-    /// Whether both ports say that it is ready.
+    /// Whether both ports answer that it is ready.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         is_ready(self.client) && is_ready(self.server)

@@ -1,5 +1,5 @@
 //! Programs of others that tests run: a registry, an S3 server. `.ci/run` installs them; where they are missing on a
-//! user's machine, their tests say so.
+//! user's machine, their tests print that.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ pub struct Part {
     child: Child,
 }
 
-/// Finds a program on the path, or where `.ci/run` installs it. `None` if it is not there, which is told.
+/// Finds a program on the path, or where `.ci/run` installs it. `None` if it is not there, which is printed.
 ///
 /// # Panics
 /// If it is not there in CI.

@@ -1,5 +1,5 @@
-//! Clients that behave badly, for as long as is asked: they hang up while they are woken, never read, and come back all
-//! at once. Those that behave well must be told of every write, and nothing may be left behind.
+//! Clients that behave badly, for the given time: they disconnect while they are woken, never read, and come back all
+//! at once. Those that behave well must be woken by every write, and nothing may be left behind.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::wait::{LIMIT, wait_until};
 /// Names that clients wait for.
 const NAMES: usize = 20;
 
-/// Clients that ask for much and read nothing, in each cycle.
+/// Clients of each cycle that request much and read nothing.
 const STALLED: usize = 20;
 
 /// What a node may have grown beyond the first cycles: allocators keep some of what was given back.
@@ -44,7 +44,7 @@ impl Report {
     }
 }
 
-/// Storms for so long, with so many clients; `progress` is told of each cycle.
+/// Storms for so long, with so many clients; `progress` is called for each cycle.
 ///
 /// # Panics
 /// If a watcher is lost, a connection or a parked reader is left behind, or memory or descriptors grow.

@@ -66,10 +66,10 @@ pub fn go_duration(text: &str) -> Option<Duration> {
     Some(Duration::from_secs((hours * 60 + minutes) * 60 + seconds) + Duration::from_millis(ms))
 }
 
-/// What `Server-Timing` says.
+/// The values of `Server-Timing`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// How long the answer was held back after the wake, if it says.
+    /// The delay of the answer after the wake, if it has one.
     pub jitter: Option<Duration>,
     /// How long the whole read took.
     pub watch: Duration,
@@ -116,7 +116,7 @@ pub fn samples(page: &str) -> Vec<(String, f64)> {
                     families.push(family);
                 }
                 (Some("HELP" | "UNIT"), Some(_), Some(_)) | (Some("EOF"), None, None) => {}
-                _ => panic!("a comment that says nothing: {line:?}"),
+                _ => panic!("an unknown comment: {line:?}"),
             }
             continue;
         }

@@ -89,7 +89,7 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// A server that answers as `handler` says, on a port that the system gives.
+    /// A server with the answers of `handler`, on a port that the system chooses.
     ///
     /// # Panics
     /// If there is none.
@@ -162,7 +162,7 @@ impl Upstream {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// How often it was asked for a path.
+    /// The number of requests for a path.
     #[must_use]
     pub fn times(&self, path: &str) -> usize {
         self.asked().iter().filter(|asked| asked.path() == path).count()
@@ -172,7 +172,7 @@ impl Upstream {
 impl Drop for Upstream {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Relaxed);
-        // so that it looks
+        // so that it checks
         let _ = TcpStream::connect_timeout(&self.address, Duration::from_secs(1));
         for connection in self.connections.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             let _ = connection.shutdown(std::net::Shutdown::Both);

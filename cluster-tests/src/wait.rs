@@ -8,7 +8,7 @@ pub const LIMIT: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
-/// Asks for a value again and again until it is there.
+/// Repeats `probe` until it returns a value.
 ///
 /// # Panics
 /// After `limit`, naming `what` was waited for.

@@ -1,5 +1,5 @@
 //! Nodes in containers, on the real engine: the image, the group that finds itself by a name of the network, and what
-//! happens when a container is cut from it. Without an engine each test says that it was skipped.
+//! happens when a container is cut from it. Without an engine each test prints that it was skipped.
 #![allow(clippy::unwrap_used, reason = "a panic is a failed test with a line number")]
 
 use cluster_tests::docker::{Container, Group, Image, LIMIT, Project, docker, engine, skipped};
@@ -109,7 +109,7 @@ fn names_are_searched_as_in_kubernetes() {
     group.wait_ready();
     group.nodes()[0].put("below/a-domain", "1");
     group.nodes()[1].wait_get("below/a-domain", "1");
-    // the commands ask the C library of the binary, and not what discovery asks
+    // the commands use the resolver of the C library, and not that of discovery
     let asked = |url: &str| group.nodes()[1].vwatch(&["health", "--url", url]);
     assert!(asked("http://node:8008").is_some());
     assert!(asked("http://unknown:8008").is_none());
@@ -151,7 +151,7 @@ fn compose_makes_a_group_of_a_service_and_scales_it() {
     }
 }
 
-/// By what the kernel of the machine says of its process, not by what the image says.
+/// By the process in the kernel of the machine, not by the settings of the image.
 #[track_caller]
 fn is_not_root(node: &Container) {
     let top = docker(&["top", &node.name, "-o", "pid,uid"]);

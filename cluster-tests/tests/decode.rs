@@ -88,7 +88,7 @@ fn store(incarnation: u64, names: std::ops::Range<u64>) -> Store<()> {
     store
 }
 
-/// All that two nodes say to each other in a round, an exchange of vectors and a snapshot.
+/// All messages of two nodes in a round, an exchange of vectors and a snapshot.
 fn said() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     let at = Moment {
         now: Stamp::from_micros(1_000).expect("small"),
@@ -112,8 +112,8 @@ fn said() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     (requests, responses)
 }
 
-/// Wherever a length may stand in what nodes say, and however large it is made: no more is allocated than what is
-/// there.
+/// Wherever a length may stand in the messages of nodes, and however large it is made: no more is allocated than what
+/// is there.
 #[test]
 fn no_length_anywhere_allocates_more_than_what_is_there() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);

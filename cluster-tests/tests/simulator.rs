@@ -72,7 +72,7 @@ fn worlds_keep_every_promise_and_each_fault_happened() {
         ("exchanges of vectors", all.vectors),
         ("old differences", all.differences.1),
     ] {
-        assert!(count > 0, "no {what}: their absence of damage says nothing");
+        assert!(count > 0, "no {what}: their absence of damage proves nothing");
     }
 }
 

@@ -1,4 +1,5 @@
-//! Random faults on real processes: `cargo run --release -p cluster-tests --bin faults -- --runs 50 --seconds 60 --nodes 5`.
+//! Random faults on real processes: `cargo run --release -p cluster-tests --bin faults -- --runs 50 --seconds 60
+//! --nodes 5`.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -51,7 +52,7 @@ fn main() -> ExitCode {
     for seed in args.seed..args.seed.saturating_add(args.runs) {
         let nodes = usize::try_from(args.nodes).unwrap_or(100);
         let time = Duration::from_secs(args.seconds);
-        // what is wrong is told by the panic itself, with what all nodes said
+        // the panic itself prints the fault, with the logs of all nodes
         match std::panic::catch_unwind(|| run(Run { seed, nodes, time })) {
             Ok(report) => println!("seed {seed}: {report}"),
             Err(_) => {

@@ -1,4 +1,4 @@
-//! Commands that meet signals, run other commands, are PID 1, or ask nodes that stand still.
+//! Commands that meet signals, run other commands, are PID 1, or send requests to nodes that stand still.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -12,7 +12,7 @@ use cluster_tests::node::{Finished, Node, binary, run_to_end};
 use cluster_tests::wait::{LIMIT, wait_for, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// What ends a command, with the exit code that says so.
+/// The signals that end a command, with their exit codes.
 const ENDINGS: [(Signal, i32); 3] = [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)];
 
 fn client_url(node: &Node) -> String {
@@ -109,15 +109,15 @@ fn a_failure_of_the_command_is_that_of_a_counted_watch() {
     let ended = watched(&["/nonexistent/command"]);
     assert_eq!(ended.code, Some(127), "{ended:?}");
 
-    // without a count, each is told and watching goes on
+    // without a count, each failure is printed and watching goes on
     let watch = Node::process(&["watch", "--client-url", &url, "n", "--", "sh", "-c", "exit 3"]);
-    wait_until("the failure to be told", LIMIT, || {
+    wait_until("the failure to be printed", LIMIT, || {
         watch.stderr().contains("exit status: 3: watching goes on")
     });
     node.wait_parked(1);
     node.put("n", "other").expect(204);
     let twice = || watch.stderr().matches("exit status: 3: watching goes on").count() == 2;
-    wait_until("the next failure to be told", LIMIT, twice);
+    wait_until("the next failure to be printed", LIMIT, twice);
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn a_node_that_stands_still_costs_no_command_its_time() {
     frozen.pause();
 
     live.put("n?version=v2", "two").expect(204);
-    wait_until("the watch to hear of it", SOON, || watch.stdout().ends_with("v2\ttwo\n"));
+    wait_until("the watch to print it", SOON, || watch.stdout().ends_with("v2\ttwo\n"));
 
     let got = run_soon(&[&["get", "--timeout", "2s", "n"], &reading[..]].concat());
     assert_eq!((got.code, got.stdout.as_str()), (Some(0), "two"), "{got:?}");

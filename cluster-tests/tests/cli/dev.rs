@@ -1,4 +1,4 @@
-//! `vwatch dev`: a cluster in one command, what it says to paste, and its end.
+//! `vwatch dev`: a cluster in one command, the commands that it prints, and its end.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 

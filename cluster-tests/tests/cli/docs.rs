@@ -104,7 +104,7 @@ fn the_reference_of_metrics_has_what_nodes_show() {
         .map(str::to_owned)
         .collect();
 
-    // one that fills from another vwatch, and two that fill from something else and tell each other what they own
+    // one that fills from another vwatch, and two that fill from another service and notify each other as owners
     let leader = Node::start();
     let follower = Node::with(&["--fill-from", &format!("http://{}", leader.client_addr())]);
     let upstream = Upstream::start(|_| status(200).header("ETag", "\"v1\""));
@@ -114,7 +114,7 @@ fn the_reference_of_metrics_has_what_nodes_show() {
     let shown =
         |node: &Node| node.server().ask(&Request::new("GET", "/metrics")).expect(200).text().to_owned();
     let names: Vec<String> = (0..12).map(|i| format!("n{i}")).collect();
-    wait_until("an owner to hear of readers", LIMIT, || {
+    wait_until("an owner to be notified of readers", LIMIT, || {
         for name in &names {
             caches[0].get(name);
         }
@@ -323,7 +323,7 @@ fn prints_each_change(program: &str, file: &str) {
     cluster.put(at, "watched", "v5").expect(204);
     printed(&mut watcher, "v5 v5");
 
-    // all are lost, and a new set begins: its stamps are later, and what was known of the old one says nothing
+    // all are lost, and a new set begins: its stamps are later, and stamps of the old one do not count
     cluster.kill(at);
     for i in 0..3 {
         cluster.restart(i);

@@ -73,8 +73,8 @@ fn wait_for_end(child: &mut Child) -> Option<i32> {
     }
 }
 
-/// A node that gives each connection the same answer to its first request and then says nothing more. A probe before it
-/// is answered and does not count.
+/// A node that gives each connection the same answer to its first request and then sends nothing more. A probe before
+/// it is answered and does not count.
 fn node_that_answers(answer: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -390,7 +390,7 @@ fn a_variable_chooses_the_form_of_the_output() {
     assert!(get(&[], "json").out.starts_with("{\"name\":\"n\",\"version\":\"v1\","));
     assert!(get(&[], "table").out.starts_with("NAME  VERSION"));
     assert_eq!((get(&[], "").out, get(&["-w", "simple"], "json").out), ("3456".into(), "3456".into()));
-    assert_eq!(get(&["-w", "simple"], "xml").out, "3456", "what is typed beats it, whatever it says");
+    assert_eq!(get(&["-w", "simple"], "xml").out, "3456", "a typed form takes precedence");
     let line = get(&[], "xml").with_one_line(2);
     assert_eq!(line, "vwatch: bad VWATCH_OUTPUT: got \"xml\": set it to json, table or simple\n");
     let help = run(&["--help"], &[("VWATCH_OUTPUT", "xml")]);

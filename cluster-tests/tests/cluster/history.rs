@@ -3,7 +3,7 @@
 //! | must hold | shown by |
 //! |---|---|
 //! | no watcher stays parked on a version that is gone | whenever the writers rest, every reader comes to know what stands, long before its own timeout; and after the last write of each name, all have it |
-//! | none wakes without a change | an answer before its timeout brings another version than the reader knew, or the stamp that it asked for |
+//! | none wakes without a change | an answer before its timeout brings another version than the reader knew, or the stamp that it waits for |
 //! | none sees an older state after a newer one | `X-Last-Sync` never decreases for a reader |
 //! | what was acknowledged is visible | a read that starts after a 204 shows that write or a newer one |
 //! | nothing is made up | what is read was written, with that version, data and stamp, and was not refused |
@@ -32,7 +32,7 @@ const LONG_TIMEOUT: Duration = Duration::from_secs(60);
 /// The version that ends the history.
 const LAST: &str = "last";
 
-/// What was asked to be written, and what was said to it.
+/// A write and its answer.
 struct Write {
     name: usize,
     /// `None` is a delete. The data is unlike that of any other write.
@@ -329,7 +329,7 @@ fn question(
     }
 }
 
-/// Judges one answer by its question alone. `early` is before the timeout: only news is told then.
+/// Checks one answer by its request alone. `early` is before the timeout, where only a change is an answer.
 #[track_caller]
 fn judge(seen: &Seen, said: &Known, at_least: Option<u64>, early: bool) {
     let reached = at_least.is_none_or(|stamp| seen.stamp >= Some(stamp));
@@ -347,7 +347,7 @@ fn judge(seen: &Seen, said: &Known, at_least: Option<u64>, early: bool) {
     assert!(fits, "{seen:?} to {said:?} {at_least:?}, early: {early}");
 }
 
-/// Judges what all readers saw by what all writers were told.
+/// Checks the reads of all readers against the answers of all writers.
 fn check(writes: &[Write], seen: &[Seen]) {
     let values: HashMap<&str, &Write> =
         writes.iter().filter_map(|write| Some((write.value.as_ref()?.1.as_str(), write))).collect();

@@ -1,5 +1,5 @@
-//! Members that have the secret and speak differently: of another version, or broken. They are told and not taken in;
-//! and if one of them ends gossip, the node hears of it.
+//! Members that have the secret and another version, or send broken messages: they are reported and not accepted. If
+//! one of them ends gossip, the node is notified.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -115,7 +115,7 @@ async fn no_node_is_a_member_twice() {
     let view = Arc::clone(&*members[0].view.borrow());
     let other: NodeInfo = view.live[0].info.clone();
     let ours: NodeInfo = members[1].view.borrow().live[0].info.clone();
-    // an older process says that it is the one that the first member sees; another one that it is the first member
+    // an older process claims to be the one that the first member sees; another one claims to be the first member
     let _copy = insider(&members[0], 1, values(other.encode())).await;
     let _mirror = insider(&members[0], 2, values(ours.encode())).await;
     let view = members[0].wait("two conflicts", |view| view.conflicts.len() == 2).await;

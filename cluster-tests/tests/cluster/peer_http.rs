@@ -1,8 +1,8 @@
 //! Requests of any sender to the endpoints of peers: they change and break nothing, and all are counted. Peers that lie
 //! do not delay others.
 //!
-//! The library crafts what only a peer can say. `VWATCH_ATTACKS=1000000 cargo test --release -p cluster-tests --test
-//! cluster peer_http` is the long run.
+//! The library crafts messages that only a peer can send. `VWATCH_ATTACKS=1000000 cargo test --release -p cluster-tests
+//! --test cluster peer_http` is the long run.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -199,7 +199,7 @@ fn a_request_without_proof_has_no_effect() {
     assert!(held(node) == before.0, "nothing changed");
     println!("{} requests: {} with 401, {} sealed", attacks(), statuses[401], statuses[200]);
 
-    // and a peer is still heard
+    // and requests of a peer are still accepted
     let message = push(1, vec![record("b", "1", now_us(), 1)]);
     attacker.ask(&post(PUSH_PATH, &body(&keys, PUSH_PATH, them, now_us(), &message))).expect(200);
     assert_eq!(cluster.get(0, "b").expect(200).version(), Some("1"));
@@ -254,7 +254,8 @@ fn each_version_and_each_kind_has_its_answer() {
         records: Vec::new(),
     });
     let server = cluster.addresses(0).1.to_string();
-    let error = runtime.block_on(client().call(&server, them, V + 1, &request)).expect_err("not spoken");
+    let error =
+        runtime.block_on(client().call(&server, them, V + 1, &request)).expect_err("an unknown version");
     assert_eq!(error, CallError::OtherVersion(ProtocolRange::IMPLEMENTED));
     assert!(error.is_refusal());
 }
@@ -336,7 +337,7 @@ fn many_that_send_slowly_do_not_keep_peers_waiting() {
         attacker.ask(&post(PUSH_PATH, &body(&ours(), PUSH_PATH, them, now_us(), &message))).expect(200);
     }
     assert_eq!(cluster.get(0, "b").expect(200).version(), Some("100"));
-    // they are told to go, and counted
+    // they are rejected, and counted
     for mut trickler in tricklers {
         let answer = trickler.answer();
         assert_eq!(answer.status, 408, "{answer:?}");
@@ -374,7 +375,7 @@ fn proof_is_of_both_sides() {
     assert_eq!(batch(Incarnation(them.0 ^ 1)).err(), Some(CallError::NotThem(them)));
 }
 
-/// What a peer that lies answers whatever it is asked.
+/// The answer of a peer that lies, to any request.
 #[derive(Clone, Copy, Debug)]
 enum Lie {
     Hangs,
@@ -388,7 +389,7 @@ enum Lie {
 const LIES: [Lie; 6] =
     [Lie::Hangs, Lie::HangsUp, Lie::Garbage, Lie::Endless, Lie::EndlessRefusal, Lie::WrongLength];
 
-/// Answers on a listener for as long as the test runs. Returns how often it was asked.
+/// Answers on a listener for as long as the test runs. Returns the number of requests.
 fn lie_on(listener: TcpListener, lie: Lie) -> Arc<AtomicU64> {
     let asked = Arc::<AtomicU64>::default();
     let count = Arc::clone(&asked);
@@ -449,10 +450,10 @@ fn peers_that_lie_delay_no_other() {
         asked.push((lie, lie_on(listener, lie)));
         liars.push(runtime.block_on(start.run(&real)));
     }
-    wait_until("all to be asked", LIMIT, || {
+    wait_until("a request to each", LIMIT, || {
         let version = now_us().to_string();
         cluster.put(0, "a", &version);
-        // beside them the other node hears at once
+        // the other node gets writes at once
         cluster.shows(1, "a", &version);
         asked.iter().all(|(_, asked)| asked.load(Ordering::Relaxed) > 0)
     });

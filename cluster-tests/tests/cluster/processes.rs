@@ -10,7 +10,7 @@ use cluster_tests::node::{get, put};
 use cluster_tests::text::now_us;
 use cluster_tests::wait::{LIMIT, wait_until};
 
-/// Longer than a node looks for others before it begins a set, and than it waits for its turn.
+/// Longer than a node searches others before it begins a set, and than it waits for its turn.
 const LONG_LOOK: Duration = Duration::from_secs(11);
 
 /// A stamp from before any set, for which the answer has the genesis.
@@ -126,7 +126,7 @@ fn nothing_but_a_name_is_needed() {
     cluster.ready();
     cluster.put(0, "a", "1");
     cluster.all_agree();
-    // a node comes back under another address, which only the name server says
+    // a node comes back under another address, which only the name server has
     cluster.restart_elsewhere(1);
     cluster.ready();
     assert_eq!(cluster.get(1, "a").expect(200).version(), Some("1"));
@@ -180,7 +180,7 @@ fn a_peer_that_hangs_does_not_keep_a_node_from_its_set() {
         cluster.put(i % 4, &format!("n{i}"), &i.to_string());
     }
     cluster.all_agree();
-    // both still count as live while the fourth looks around
+    // both still count as live while the fourth searches others
     cluster.pause(1);
     cluster.pause(2);
     cluster.restart(3);
@@ -396,7 +396,7 @@ fn a_node_whose_clock_is_an_hour_off_stays_out_and_logs_the_reason() {
     cluster.shows(0, "a", "2");
 }
 
-/// A node takes nothing and gives nothing, for longer than it would look for others.
+/// A node takes nothing and gives nothing, for longer than it would search others.
 #[track_caller]
 fn stays_out(cluster: &Cluster, i: usize) {
     let started = Instant::now();
@@ -445,7 +445,7 @@ fn a_node_that_stops_announces_it() {
             let log = cluster.node(i).stderr();
             log.lines().any(|line| line.contains("gossip: node-2 at ") && line.contains(how))
         };
-        wait_until("the others to hear that it leaves", LIMIT, || said(" is leaving"));
+        wait_until("the others to log that it leaves", LIMIT, || said(" is leaving"));
         // it is its own word, and not its silence
         assert!(!said(" left (") && !said(" is dead ("));
     }
@@ -464,7 +464,7 @@ fn a_node_that_stops_hands_over_writes_that_no_other_node_has() {
         // longer than all peers are waited for
         std::thread::sleep(Duration::from_millis(1500));
         cluster.resume(1);
-        // not told again: a second signal would end it at once
+        // no second signal, which would end it at once
         assert_eq!(cluster.wait_exit(0).code(), Some(0));
         if cluster.get(1, "last").version() == Some("1") {
             return;
@@ -539,7 +539,7 @@ fn all_nodes_are_restarted_in_turn_and_no_read_fails() {
             cluster.ready();
         }
     });
-    println!("{reads:?} reads, {moved:?} times another node was asked, {writes:?} writes");
+    println!("{reads:?} reads, {moved:?} requests to another node, {writes:?} writes");
     assert!(moved.into_inner() > 0, "no request reached a node that stops");
     cluster.all_agree();
 }

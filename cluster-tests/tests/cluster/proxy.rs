@@ -1,4 +1,4 @@
-//! The proxies do what they are told, and count it.
+//! The proxies cause the configured faults, and count them.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};

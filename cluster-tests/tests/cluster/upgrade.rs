@@ -1,6 +1,6 @@
 //! Nodes that speak other versions of the peer protocol: through a rolling upgrade, and without a common version.
 //!
-//! A node says by `VWATCH_TEST_PROTOCOL` that it speaks other versions than it implements. It encodes and decodes those
+//! By `VWATCH_TEST_PROTOCOL` a node announces other versions than it implements. It encodes and decodes those
 //! with their number, so a node that does not speak a version cannot read a message of it.
 
 use std::process::Command;
@@ -30,7 +30,8 @@ fn live(cluster: &Cluster, i: usize) -> usize {
     cluster.node(i).cluster()["members"]["live"].as_array().map_or(0, Vec::len)
 }
 
-/// Writes names of its own at one node after the other until it is told to end. Keeps those that were acknowledged.
+/// Writes names of its own at one node after the other until it gets the signal to end. Keeps those that were
+/// acknowledged.
 fn write(cluster: &[std::net::SocketAddr], writer: usize, ends: &AtomicBool, written: &Mutex<Vec<String>>) {
     for i in 0.. {
         if ends.load(Ordering::Relaxed) {
@@ -160,7 +161,7 @@ fn a_node_without_a_common_version_stays_out_and_all_say_why() {
         let line = |of: &str| said.matches(&format!("node-{i} at ")).count().min(said.matches(of).count());
         line(&format!("{why}it speaks 1 to 2, and this node 3: upgrade node-{i}"))
     };
-    wait_until("the logs to say why", 2 * LIMIT, || {
+    wait_until("the reason in the logs", 2 * LIMIT, || {
         cluster.node(0).stderr().contains(&at_member) && (0..2).all(|i| at_node_2(i) > 0)
     });
     assert_eq!(cluster.node(0).stderr().matches(&at_member).count(), 1);

@@ -1,4 +1,4 @@
-//! Nodes in front of anything that sends entity tags: asked politely, evenly, and believed with care.
+//! Nodes in front of anything that sends entity tags: with polite and even requests, and careful trust.
 #![allow(clippy::unwrap_used, reason = "a panic is a failed test with a line number")]
 
 mod upstreams;
@@ -67,7 +67,7 @@ fn wait_version(node: &Node, name: &str, version: &str) {
 #[track_caller]
 fn wait_asked(upstream: &Upstream, times: usize) {
     let before = upstream.asked().len();
-    wait_until("the upstream to be asked again", LIMIT, || upstream.asked().len() >= before + times);
+    wait_until("further requests to the upstream", LIMIT, || upstream.asked().len() >= before + times);
 }
 
 fn requests(node: &Node, upstream: &Upstream, outcome: &str) -> f64 {
@@ -189,7 +189,7 @@ fn names_that_fail_do_not_hold_up_those_that_do_not() {
     }
 }
 
-/// Two names that fail are their own trouble, however often they are asked for: nothing else is said of the upstream.
+/// Two names that fail, however often they are requested, do not make the upstream count as failing.
 #[test]
 fn a_name_that_fails_backs_off_alone() {
     let upstream = Upstream::start(|asked| match asked.path() {
@@ -238,7 +238,7 @@ fn an_upstream_that_fails_for_all_names_is_left_alone() {
         assert!(answer.text().contains("500 Internal Server Error"), "{}", answer.text());
     }
     assert!(upstream.asked().len() < NAMES * 3, "{} requests", upstream.asked().len());
-    // the loop that asks rests until the next name may try
+    // the loop of requests rests until the next name may try
     let turns = node.metric("vwatch_fill_loop_turns_total{loop=\"fill-schedule\"}");
     assert!(turns < 10.0 * NAMES as f64, "{turns} turns of the loop");
     assert_eq!(node.stderr().matches("cut off from the upstream").count(), 1);
@@ -447,7 +447,7 @@ fn a_registrys_token_flow_is_followed_and_tokens_are_kept() {
         upstream.asked().iter().map(|asked| asked.header("Authorization").map(str::to_owned)).collect();
     assert!(sent.iter().flatten().all(|sent| sent == "Bearer t0ken"), "never the password: {sent:?}");
 
-    // without being named, a realm elsewhere and without TLS is not asked at all
+    // without being named, a realm elsewhere and without TLS gets no request
     let before = tokens.asked().len();
     let node = cache(&upstream, &["--fill-auth-file", secret.path()]);
     let refused = node.get("n");
@@ -563,7 +563,7 @@ fn a_hostile_upstream_is_logged_and_changes_nothing() {
     let memory = resident_kb(&node);
     evil.store(1, Ordering::SeqCst);
     for name in names.iter().filter(|name| **name != "future") {
-        wait_until(&format!("{name} to be told"), LIMIT, || {
+        wait_until(&format!("{name} in the log"), LIMIT, || {
             let answer = node.get(name).expect(200);
             answer.version() == Some("v1") && answer.header("Warning").is_some()
         });
@@ -623,7 +623,7 @@ fn a_hostile_leader_is_logged_and_changes_nothing() {
     }
     evil.store(1, Ordering::SeqCst);
     for name in &names[..7] {
-        wait_until(&format!("{name} to be told"), LIMIT, || {
+        wait_until(&format!("{name} in the log"), LIMIT, || {
             let answer = node.get(name).expect(200);
             assert_eq!(answer.text(), "good", "{name}");
             answer.header("Warning").is_some()
@@ -635,7 +635,7 @@ fn a_hostile_leader_is_logged_and_changes_nothing() {
     assert!(node.stderr().contains("an answer of the upstream is unusable"));
 }
 
-/// With a first failure there is nothing to serve: that is told, and not as a name that does not exist.
+/// After a first failure there is nothing to serve. The answer has that reason, and not that the name does not exist.
 #[test]
 fn a_reader_gets_the_reason_of_a_first_answer_that_cannot_be_used() {
     let upstream = Upstream::start(|_| status(403));
@@ -699,7 +699,7 @@ fn a_notification_makes_the_node_poll_at_once() {
     let mut a = watch("repo:a", "v3");
     let before = upstream.times("/repo:a");
     post("repo:a", "").expect(202);
-    wait_until("a look in vain", LIMIT, || upstream.times("/repo:a") > before);
+    wait_until("a poll without a change", LIMIT, || upstream.times("/repo:a") > before);
     things.set("/repo:a", "\"v4\"");
     assert_eq!(a.answer().expect(200).version(), Some("v4"));
 
@@ -740,7 +740,7 @@ fn names_behind_a_whole_batch_of_unknown_ones_are_requested() {
     wait_until("all to be waited for", LIMIT, || {
         node.metric("vwatch_fill_expected_names") == (AT_ONCE + MORE) as f64
     });
-    wait_until("as many to be asked for as may be", LIMIT, || upstream.asked().len() == AT_ONCE);
+    wait_until("the most requests at once", LIMIT, || upstream.asked().len() == AT_ONCE);
     *open.0.lock().unwrap() = true;
     open.1.notify_all();
     for reader in &mut readers {

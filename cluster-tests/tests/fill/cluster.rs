@@ -1,4 +1,4 @@
-//! Caching nodes that are a group: one of them asks for a name, all of them know, and others take over.
+//! Caching nodes of a cluster: one of them polls a name, all of them have it, and others take over.
 #![allow(clippy::unwrap_used, reason = "a panic is a failed test with a line number")]
 
 use std::sync::{Arc, Mutex};
@@ -57,7 +57,7 @@ fn one_node_of_a_cluster_polls_a_name_and_others_take_over() {
     });
     cluster.kill(0);
     *tag.lock().unwrap() = "\"v3\"".to_owned();
-    wait_until("others to take over what the dead one asked for", LIMIT, || is_everywhere(&cluster, "v3"));
+    wait_until("others to take over the names of the dead one", LIMIT, || is_everywhere(&cluster, "v3"));
 }
 
 /// A member that fills nothing owns names like the others: the nodes that read these names request them themselves.

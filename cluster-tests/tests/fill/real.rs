@@ -29,7 +29,7 @@ impl Drop for Directory {
     }
 }
 
-/// A real registry, which tells `notify` of what is pushed.
+/// A real registry, which notifies `notify` of each push.
 struct Registry {
     address: SocketAddr,
     _part: Part,
@@ -74,7 +74,7 @@ impl Registry {
         digest
     }
 
-    /// Pushes an image that is told from others by `mark`. Returns its digest.
+    /// Pushes an image that `mark` distinguishes from others. Returns its digest.
     fn push(&self, repository: &str, tag: &str, mark: &str) -> String {
         let config = format!(
             r#"{{"architecture":"amd64","os":"linux","config":{{"Labels":{{"mark":"{mark}"}}}},"rootfs":{{"type":"layers","diff_ids":[]}},"history":[]}}"#
@@ -100,7 +100,7 @@ fn sha256(text: &str) -> String {
     format!("sha256:{}", &String::from_utf8(output).unwrap()[..64])
 }
 
-/// The command line of vwatch's own description, with the registry's address filled in, and what it says comes next.
+/// The command line of vwatch's own description, with the registry's address filled in, and its expected output.
 #[test]
 fn a_tag_of_a_registry_is_watched_by_interval() {
     let (address, _) = free_addresses();

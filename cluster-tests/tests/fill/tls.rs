@@ -14,7 +14,7 @@ use cluster_tests::wait::{LIMIT, wait_until};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-/// A server with a certificate for `name`, which is asked as `host`. Returns its address, and the certificate as PEM.
+/// A server with a certificate for `name`, which requests name `host`. Returns its address, and the certificate as PEM.
 fn serve(name: &str, host: &'static str) -> (SocketAddr, String) {
     let certified = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
     let key = PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
@@ -72,21 +72,21 @@ fn only_the_named_authority_is_trusted() {
     std::fs::write(&file, pem).unwrap();
     let misnamed = node(address, &["--fill-ca", file.to_str().unwrap()]);
     assert_refusal(&misnamed.get("n?timeout=1s"), 504);
-    wait_until("the reason to be told", LIMIT, || misnamed.stderr().contains("certificate"));
+    wait_until("the reason in the log", LIMIT, || misnamed.stderr().contains("certificate"));
     std::fs::remove_file(&file).unwrap();
 
     let (address, _) = serve("localhost", "localhost:");
     if std::path::Path::new("/etc/ssl/certs/ca-certificates.crt").exists() {
         let strict = node(address, &[]);
         assert_refusal(&strict.get("n?timeout=1s"), 504);
-        wait_until("the reason to be told", LIMIT, || strict.stderr().contains("certificate"));
+        wait_until("the reason in the log", LIMIT, || strict.stderr().contains("certificate"));
     }
 }
 
 /// `me:s3cret`
 const BASIC: &str = "Basic bWU6czNjcmV0";
 
-/// A node that asks `upstream`, with variables of the environment.
+/// A node that fills from `upstream`, with variables of the environment.
 fn behind(upstream: &str, env: &[(&str, &str)], flags: &[&str]) -> Node {
     let base = ["--fill-from", upstream, "--fill-strategy", "FILL_CACHE", "--fill-path", "/{{.name}}"];
     let env: Vec<_> = env.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
@@ -179,12 +179,12 @@ fn names_in_no_proxy_and_this_machine_are_reached_without_a_proxy() {
     let refused = away.get("n?timeout=500ms");
     assert!(refused.text().contains("through the proxy http://127.0.0.1:1"), "{}", refused.text());
     let direct = behind("http://away.invalid", &[("ALL_PROXY", dead), ("NO_PROXY", ".invalid")], &[]);
-    wait_until("it to be looked for", LIMIT, || {
+    wait_until("its name to be resolved", LIMIT, || {
         direct.get("n?timeout=100ms").text().contains("addresses are not known yet: away.invalid")
     });
 }
 
-/// A proxy that speaks SOCKS 5, to a server that it alone knows by name.
+/// A proxy with SOCKS 5, to a server that it alone knows by name.
 #[test]
 fn an_upstream_is_reached_through_socks() {
     let upstream = Upstream::start(|_| status(200).header("ETag", "\"v1\""));

@@ -162,7 +162,7 @@ fn an_empty_restarted_leader_does_not_wipe_its_followers() {
     let seen = follower.get("n").expect(200).last_sync().unwrap();
 
     let leader = Node::at(leader.kill_for_its_ports(), &[]);
-    // the follower has asked it, and it does not know the name
+    // the follower has sent a request there, and the leader does not know the name
     leader.wait_parked(1);
     let kept = follower.get("n").expect(200);
     assert_eq!((kept.text(), kept.last_sync()), ("kept", Some(seen)));
@@ -238,7 +238,7 @@ fn names_that_fail_do_not_hold_up_those_that_do_not() {
     }
 }
 
-/// A reader is told why the upstream does not answer.
+/// A reader gets the reason why the upstream does not answer.
 #[test]
 fn a_reader_that_waits_for_an_absent_upstream_gets_the_reason() {
     let follower = Node::with(&["--fill-from", "http://127.0.0.1:1"]);
@@ -263,7 +263,7 @@ fn a_reader_that_waits_for_an_absent_upstream_gets_the_reason() {
 const SOON: Duration = Duration::from_secs(12);
 
 /// A leader that is frozen keeps its connections, and sends nothing on them: a probe detects that, and not the
-/// end of a long poll. What is written at the other leader is told, and names that are new are read from there.
+/// end of a long poll. Writes at the other leader arrive, and new names are read from there.
 #[test]
 fn a_frozen_leader_holds_up_neither_watchers_nor_readers_of_new_names() {
     const NAMES: usize = 8;
@@ -306,7 +306,7 @@ fn a_frozen_leader_holds_up_neither_watchers_nor_readers_of_new_names() {
     assert!(!stderr.contains("cut off from the upstream"), "{stderr}");
 
     leaders[0].resume();
-    wait_until("it to be asked again", LIMIT, || {
+    wait_until("further requests to it", LIMIT, || {
         follower.stderr().contains("an address of the upstream answers again")
     });
 }
@@ -338,7 +338,7 @@ fn a_frozen_only_leader_is_noticed_soon_and_followed_again() {
     assert_eq!(watcher.answer().expect(200).version(), Some("v2"));
 }
 
-/// What stands in front of a leader may let names pass, and nothing else: then only names say how it is.
+/// A gateway in front of a leader may pass requests for names only: then only their answers show its state.
 #[test]
 fn an_upstream_that_answers_names_and_no_probe_is_not_given_up() {
     let upstream = Upstream::start(|asked| match asked.path() {
@@ -446,7 +446,7 @@ fn a_clock_that_was_wrong_holds_up_neither_writers_nor_followers() {
         let steps = leader.metric(&format!("vwatch_clock_steps_total{{direction=\"{direction}\"}}"));
         assert_eq!(steps, 1.0, "{direction}");
     }
-    wait_until("the log to say so", LIMIT, || {
+    wait_until("a line in the log", LIMIT, || {
         let log = leader.stderr();
         log.contains("was set forward by 3600.") || log.contains("was set forward by 3599.")
     });
@@ -498,7 +498,7 @@ fn a_follower_that_is_cut_off_serves_logs_it_once_and_catches_up_without_a_storm
 
     let back = Upstream::at(address, answer("v2", 2_000));
     wait_until("all names to be there", LIMIT, || (0..NAMES).all(|i| answer_of(i).version() == Some("v2")));
-    wait_until("the log to say so", LIMIT, || follower.stderr().contains("the upstream answers again"));
+    wait_until("a line in the log", LIMIT, || follower.stderr().contains("the upstream answers again"));
     assert_eq!(answer_of(0).header("Warning"), None);
     assert!(back.asked().len() < 3 * NAMES, "{} requests", back.asked().len());
 }
@@ -573,7 +573,7 @@ fn a_loop_of_followers_is_detected_and_logged() {
     let (one, two) = (free_addresses(), free_addresses());
     let a = Node::at(one, &["--node-id", "a", "--fill-from", &format!("http://{}", two.0)]);
     let b = Node::at(two, &["--node-id", "b", "--fill-from", &format!("http://{}", one.0)]);
-    wait_until("the circle to be told", LIMIT, || {
+    wait_until("the loop in the log", LIMIT, || {
         (a.stderr() + &b.stderr()).contains("--fill-from leads in a circle")
     });
 }
@@ -656,7 +656,7 @@ fn a_reader_that_waits_for_a_creation_outlives_polls_without_a_change() {
     for _ in 0..2 {
         let before = follower.metric(&unknown);
         follower.server().ask(&Request::new("POST", "/v1/fill/n").body("")).expect(202);
-        wait_until("a look in vain", LIMIT, || follower.metric(&unknown) > before);
+        wait_until("a poll without a change", LIMIT, || follower.metric(&unknown) > before);
         leader.wait_parked(1);
     }
     leader.put("n?version=v1", "new").expect(204);

@@ -70,7 +70,7 @@ impl Target {
 
     #[track_caller]
     fn refuses(&self, mut connection: Connection, bytes: &[u8], status: u16) -> Response {
-        // a server that has heard enough may hang up before it has read everything
+        // a server may close the connection before it has read everything
         let sent = connection.try_send_bytes(bytes);
         let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(300)]).into_owned();
         let answer = connection.try_answer(LIMIT);
@@ -241,7 +241,7 @@ fn versions_that_cannot_stand_in_an_etag() {
     ] {
         target.writer(&put(&format!("n?version={version}")).body("x"), 400);
         target.writer(&put(&format!("never?version={version}")).body("x"), 400);
-        // a quote around a version is taken off, as vwatch does, and so a lone one says nothing
+        // a quote around a version is taken off, as vwatch does, and so a lone one is an empty version
         if version != "%22" {
             target.reader(&get(&format!("n?version={version}&timeout=1m")), 400);
         }
@@ -590,7 +590,7 @@ fn not_http() -> Vec<NotHttp> {
     for (rest, status) in AMBIGUOUS {
         cases.push((Node::server, format!("{put}{rest}"), status));
     }
-    // too many header fields, and more than is ever looked at
+    // too many header fields, and more than the node ever reads
     let many: String = (0..1500).map(|i| format!("X-{i}: 1\r\n")).collect();
     cases.push((Node::client, format!("{get}{many}\r\n"), 431));
     cases.push((Node::client, format!("{get}X-Filler: {}", "x".repeat(70 * 1024)), 431));
@@ -602,7 +602,7 @@ fn what_is_not_http_is_refused_and_the_connection_closed() {
     let target = Target::start();
     for (connect, bytes, status) in not_http() {
         let mut connection = connect(&target.node);
-        // a server that has heard enough may hang up before it has read everything
+        // a server may close the connection before it has read everything
         let sent = connection.try_send_bytes(bytes.as_bytes());
         let shown = &bytes[..bytes.len().min(100)];
         let answer = connection.try_answer(LIMIT).unwrap_or_else(|e| panic!("{shown:?} ({sent:?}): {e}"));
@@ -732,7 +732,7 @@ fn one_connection_too_many_gets_503() {
     assert!(answer.header("Retry-After").is_some_and(|after| after.parse::<u32>().is_ok()), "{answer:?}");
     node.put("n?version=v1", "").expect(204);
     assert!(kept.iter_mut().all(served), "a connection with a place keeps it");
-    // how the node is, is told without a place: else a full node is restarted
+    // health checks need no place: otherwise a full node would be restarted
     for target in ["/healthz", "/readyz"] {
         for request in [Request::new("GET", target), Request::new("HEAD", target)] {
             let mut connection = node.client();
@@ -745,7 +745,7 @@ fn one_connection_too_many_gets_503() {
     wait_until("the place that is free again", LIMIT, || served(&mut node.client()));
 }
 
-/// How many connections say nothing; this process and the node have one descriptor for each.
+/// The number of silent connections; this process and the node have one descriptor for each.
 const SILENT: usize = 10_000;
 
 #[test]
@@ -782,7 +782,7 @@ fn ten_thousand_silent_connections_delay_no_reader() {
     wait_until("their places to be free", LIMIT, || open_files(node.pid()) < idle_before + 100);
 }
 
-/// Waits until the node has so many files open, and says how many were at most: on a slow machine the first ones
+/// Waits until the node has so many files open, and returns the most: on a slow machine the first ones
 /// are closed before the last ones are there.
 fn wait_most_open(node: &Node, expected: usize) -> usize {
     let mut most = 0;
@@ -815,7 +815,7 @@ fn timeouts_of_nothing_but_signs() {
     }
 }
 
-/// HTTP/1.1 asks for one `Host`.
+/// HTTP/1.1 requires one `Host`.
 #[test]
 fn hosts_that_are_missing_or_many() {
     let target = Target::start();

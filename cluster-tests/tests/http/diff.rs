@@ -90,7 +90,7 @@ fn stamps_are_compared_to_the_microsecond() {
     }
 }
 
-/// vwatch would say nothing here: it knows no fresh stamps.
+/// The Go vwatch would return nothing here: it knows no fresh stamps.
 #[test]
 fn a_fresh_stamp_on_the_same_version_is_newer_too() {
     let node = Node::start();
@@ -199,7 +199,7 @@ fn a_push_is_refused_where_there_are_no_peers() {
 
 /// Bodies that do not arrive do not block the requests of others.
 #[test]
-fn slow_askers_do_not_block_the_others() {
+fn slow_senders_do_not_block_the_others() {
     let node = Node::start();
     node.put("n?version=v1", "one").expect(204);
     // more than may be compared, or wait for it, at the same time

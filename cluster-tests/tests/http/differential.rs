@@ -27,14 +27,14 @@ const AT_ONCE: u64 = 12;
 /// been slow, and both get the next time.
 const PATIENCE: [Duration; 3] = [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(5)];
 
-/// In so many other ways axum alone is asked where the answers differ.
+/// In so many other ways the request goes to axum alone, if the answers differ.
 const CUTS: usize = 60;
 
 /// Behind all else: the end of the connection, if that is still of a form to be understood.
 const LAST: &[u8] = b"GET /v1/versions/n HTTP/1.1\r\nHost: last\r\nConnection: close\r\n\r\n";
 
 fn node(lanes: usize, at: u64) -> Node {
-    // one id for both, for answers tell it
+    // one id for both, because answers have it
     let node = Node::with_lanes(lanes, &["--block-for", "20ms", "--node-id", "node"]);
     for (name, data) in
         [("n", "one"), ("full", &*"x".repeat(4096)), ("gone", ""), ("a%20b/%C3%A9", "escaped")]
@@ -175,7 +175,7 @@ fn cut(all: &[u8], random: &mut Rng, whole: bool) -> Vec<(Vec<u8>, Duration)> {
     pieces
 }
 
-/// All that comes back, and whether the node ended the connection by itself or was told that nothing more comes.
+/// All bytes of the answers, and whether the node ended the connection by itself or after the end of the requests.
 fn play(to: SocketAddr, pieces: &[(Vec<u8>, Duration)], patience: Duration) -> (Vec<u8>, bool) {
     let mut stream = TcpStream::connect(to).unwrap();
     stream.set_nodelay(true).unwrap();

@@ -1,4 +1,4 @@
-//! The front against the ordinary path: whatever is asked, and however it comes, both give the same answer.
+//! The fast path against the ordinary path: both give the same answer to any request, however its bytes arrive.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -15,7 +15,7 @@ fn ordinary(request: &Request) -> Request {
     request.clone().header("Trailer", "X-None")
 }
 
-/// As Java's client asks, with each request.
+/// A request of Java's client.
 fn java(request: Request) -> Request {
     request
         .header("Connection", "Upgrade, HTTP2-Settings")
@@ -350,8 +350,8 @@ fn a_timeout_is_never_early_and_always_comes(lanes: usize) {
     node.wait_parked(0);
 }
 
-/// What was asked while its connection was parked is answered once the time is up, also by a node that nothing else
-/// wakes.
+/// A request that arrives while its connection is parked is answered after the timeout, also by a node that nothing
+/// else wakes.
 fn a_request_behind_a_parked_read_is_answered_after_its_timeout(lanes: usize) {
     let node = filled(lanes, &["--idle-timeout", "1m"]);
     let mut watcher = node.watch(&get("n?version=v1&timeout=1s"));
@@ -361,7 +361,7 @@ fn a_request_behind_a_parked_read_is_answered_after_its_timeout(lanes: usize) {
     assert_eq!(watcher.answer().expect(200).body.len(), 4096);
 }
 
-/// The version goes away and comes back before the second one's turn: it was told nothing, and waits on.
+/// The version changes and returns before the turn of the second reader: it got no answer, and waits on.
 fn a_reader_that_missed_nothing_stays_parked(lanes: usize) {
     let node = filled(lanes, &["--jitter-per-watch", "1s"]);
     let mut watchers: Vec<_> = (0..2).map(|_| node.watch(&get("n?version=v1&timeout=1m"))).collect();

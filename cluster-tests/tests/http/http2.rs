@@ -377,7 +377,7 @@ fn old_versions_that_are_not_taken_are_bounded() {
         assert!(hits(&node, "in_flight_bytes_of_a_connection") > 0.0 && hits(&node, "in_flight_bytes") > 0.0);
         let [held, limit] = in_flight(&node, "client");
         assert!(limit == 32 * MIB && held <= limit && held > 16 * MIB, "{held} of {limit}");
-        // what is short is told, and so is how the node is; and writers have bytes of their own
+        // short answers and health checks still work; and writers have their own bytes
         node.put("short?version=v", "x").expect(204);
         assert_eq!(node.client().ask(&get("short")).expect(200).text(), "x");
         for target in ["/healthz", "/readyz"] {

@@ -37,7 +37,7 @@ fn one_watcher_too_many_gets_503() {
             let answer = connection.ask(&form(request));
             assert_refusal(&answer, 503);
             assert_eq!(answer.header("Retry-After"), Some("1"));
-            // the same connection goes on, and is told what there is
+            // the same connection goes on, and gets the record
             connection.ask(&form(&get("a"))).expect(200);
             connection.ask(&form(&get("a?version=v1&timeout=0s"))).expect(200);
         }

@@ -195,8 +195,8 @@ fn readers_that_do_not_read_are_bounded_and_do_not_stay() {
     let _heavy = heavy();
     // no connection is closed before all are there
     let node = Node::with(&["--data-limit-bytes", "1MiB", "--idle-timeout", "10m"]);
-    // four records fill a page, which has 5.6 MB as JSON: the buffers of a connection take 4 MiB by the node, and 128 KiB
-    // by a reader that reads nothing
+    // four records fill a page, which has 5.6 MB as JSON: the buffers of a connection take 4 MiB by the node, and 128
+    // KiB by a reader that reads nothing
     for i in 0..5 {
         node.put(&format!("n{i}?version=v"), vec![b'x'; (1 << 20) - 1024]).expect(204);
     }
@@ -213,7 +213,7 @@ fn readers_that_do_not_read_are_bounded_and_do_not_stay() {
     assert!(stalled.len() >= 32, "{} lists were enough", stalled.len());
     assert_refusal(&refused, 503);
     assert!(refused.header("Retry-After").is_some(), "{refused:?}");
-    // what is short needs no place: neither what it is of, nor that it is asked for while there is none
+    // a short list needs no place, also while all places are taken
     node.put("short?version=v", "x").expect(204);
     assert_eq!(names(&list(&node, "limit=5&prefix=short").expect(200)), ["short"]);
     for target in ["/healthz", "/readyz"] {

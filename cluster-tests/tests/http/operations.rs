@@ -1,4 +1,4 @@
-//! What operators and their tools ask: health, readiness, metrics, the log and its level, and what is not there.
+//! Requests of operators and their tools: health, readiness, metrics, the log and its level, and unknown paths.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -343,7 +343,7 @@ fn a_node_that_stands_still_reports_it_on_both_ports_and_ends_at_a_signal() {
         all.iter().all(|(port, path)| says_stalled(*port, path))
     };
     node.hang_up();
-    wait_until("the node to say that it stands still", LIMIT, stands_still);
+    wait_until("the answer that the node stands still", LIMIT, stands_still);
     let answer = kept.ask(&get("n"));
     assert_refusal(&answer, 503);
     assert_refusal(&parked.answer(), 503);
@@ -354,7 +354,7 @@ fn a_node_that_stands_still_reports_it_on_both_ports_and_ends_at_a_signal() {
     assert_eq!(node.get("n").expect(200).text(), "1");
 
     node.hang_up();
-    wait_until("the node to say that it stands still", LIMIT, stands_still);
+    wait_until("the answer that the node stands still", LIMIT, stands_still);
     node.terminate();
     node.terminate();
     assert_eq!(node.wait_exit(LIMIT).code(), Some(1), "it cannot end in order");

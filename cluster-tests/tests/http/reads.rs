@@ -27,7 +27,7 @@ fn a_value_is_answered_with_its_record() {
     let last_sync = read.last_sync().expect("a stamp");
     assert_eq!(read.header("Last-Modified"), Some(http_date(last_sync).as_str()));
     assert!(timing(&read).watch < AT_ONCE);
-    assert!(read.header("X-Vwatch-Genesis").is_none(), "nothing was said about an older set: {read:?}");
+    assert!(read.header("X-Vwatch-Genesis").is_none(), "there was no older stamp: {read:?}");
 }
 
 #[test]

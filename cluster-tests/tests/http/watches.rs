@@ -439,7 +439,7 @@ fn the_fan_out_is_paced_per_watcher() {
     for watcher in &mut watchers {
         let answer = woken(watcher).expect(200);
         let timing = timing(&answer);
-        let jitter = timing.jitter.unwrap_or_else(|| panic!("a paced wake says so: {answer:?}"));
+        let jitter = timing.jitter.unwrap_or_else(|| panic!("a paced wake has jitter: {answer:?}"));
         // both are rounded to the millisecond
         assert!(jitter <= timing.watch + Duration::from_millis(1), "{timing:?}");
         longest = longest.max(jitter);

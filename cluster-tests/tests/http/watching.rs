@@ -81,7 +81,7 @@ fn a_burst_of_writes_loses_no_wake() {
     for i in 1..=50 {
         server.ask(&put(&format!("n?version=v{i}")).body("")).expect(204);
     }
-    // each goes on from what it was told, until it has the last version
+    // each goes on from its last version, until it has the newest one
     for watcher in &mut watchers {
         loop {
             let answer = watcher.answer().expect(200);
@@ -130,7 +130,7 @@ fn a_fan_out_delays_neither_its_writer_nor_other_names() {
 
     server.ask(&put("crowd?version=v2").body("")).expect(204);
     let waiting = unanswered(&crowd);
-    assert!(waiting > WATCHERS / 2, "the writer was answered when only {waiting} were still to be told");
+    assert!(waiting > WATCHERS / 2, "the writer was answered when only {waiting} were still to be woken");
 
     server.ask(&put("other?version=v2").body("")).expect(204);
     assert_eq!(other[0].answer().expect(200).version(), Some("v2"));

@@ -11,13 +11,13 @@ const SECOND_US: u64 = 1_000_000;
 const MARCH: &str = "Thu, 13 Mar 2025 03:48:12 GMT";
 const MARCH_US: u64 = 1_741_837_692_000_000;
 
-/// What `xxh3sum -H2` says of nothing.
+/// The result of `xxh3sum -H2` for no bytes.
 const OF_NOTHING: &str = "xxh3:99aa06d3014798d86001c324468d497f";
 /// The two examples of vwatch's README.
 const OF_3456: &str = "xxh3:ee66b703453af390404f394777116873";
 const OF_1234: &str = "xxh3:9a4dea864648af82823c8c03e6dd2202";
 
-/// Demands the three headers with which a write tells what stands, and that they agree with each other.
+/// Checks the three headers of the record that stands in the answer to a write, and that they agree.
 #[track_caller]
 fn tells(answer: &Response, version: &str) -> u64 {
     assert_eq!(answer.version(), Some(version), "{answer:?}");

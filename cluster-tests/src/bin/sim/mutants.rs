@@ -13,9 +13,10 @@ fn run(plan: Plan) -> Report {
     World::new(plan, false).run()
 }
 
-/// Which promise is broken without a rule, in which worlds, and the seed from which on to look for one.
+/// The promise that is broken without a rule, the worlds, and the first seed to try.
 ///
-/// Seeds shift whenever a message takes another byte, so the first one that shows it is looked for, and printed.
+/// Seeds shift whenever a message takes another byte, so the program searches the first one that shows it, and prints
+/// it.
 fn caught(mutant: Mutant) -> (Scenario, u64, &'static [&'static str]) {
     const HONEST: &str = "honest vectors";
     const NEVER: &str = "not converged";
@@ -56,8 +57,8 @@ fn caught(mutant: Mutant) -> (Scenario, u64, &'static [&'static str]) {
     }
 }
 
-/// Looks for a seed that fails without each rule, on `jobs` threads, and prints it. The same seed must pass with the rule.
-/// Returns whether each rule was noticed.
+/// Searches a seed that fails without each rule, on `jobs` threads, and prints it. The same seed must pass with the
+/// rule. Returns whether each rule was noticed.
 pub(crate) fn all(jobs: u64) -> bool {
     let (next, missed) = (AtomicUsize::new(0), Mutex::new(false));
     let worker = || {

@@ -16,7 +16,7 @@ use cluster_tests::wait::{LIMIT, wait_until};
 use super::{Secret, Things, behind_token, cache, requests, wait_asked};
 
 /// Answers with bytes that no request asked for, in each way in which a connection can be left unclean, and soon or
-/// late. What is too much has the form of an answer, and tells by its version which name it is about.
+/// late. What is too much has the form of an answer, and names by its version the name that it is about.
 fn unclean(asked: &Asked) -> Reply {
     let name = asked.path().trim_start_matches('/').to_owned();
     let number: usize = name.trim_start_matches('n').parse().unwrap();
@@ -49,7 +49,7 @@ fn unclean(asked: &Asked) -> Reply {
     Reply::Bytes(vec![(Duration::ZERO, head.into_bytes()), (late, surplus.into_bytes())])
 }
 
-/// Whatever an upstream sends too much of, no name is ever told what was sent for another one.
+/// Whatever an upstream sends too much of, no name ever gets bytes that were sent for another one.
 #[test]
 fn no_connection_carries_bytes_of_one_name_to_another() {
     const NAMES: usize = 45;
@@ -71,7 +71,7 @@ fn no_connection_carries_bytes_of_one_name_to_another() {
     assert!(wrong.is_empty(), "{} of {NAMES}: {wrong:?}", wrong.len());
 }
 
-/// The same for a token service: a token is of the scope that it was asked for.
+/// The same for a token service: a token has the requested scope.
 #[test]
 fn no_connection_carries_a_token_of_one_scope_to_another() {
     const NAMES: usize = 12;
@@ -145,7 +145,7 @@ fn a_manifest_is_identified_by_its_digest_else_its_tag_else_its_content() {
                     while stream.write_all(&[&b"4000\r\n"[..], &[7; 0x4000], b"\r\n"].concat()).is_ok() {}
                 })),
                 ("endless", _) => status(200),
-                // asked for by another digest than it says
+                // requested by another digest than it has
                 _ => whole.header(DIGEST, HELLO),
             }
         }
@@ -261,7 +261,7 @@ fn a_place_that_is_redirected_to_may_want_a_token_of_its_own() {
         })
     });
     let realm = format!("{}/token", tokens.url());
-    // both ask in the same words
+    // both send the same requests
     let want = {
         let realm = realm.clone();
         move || status(401).header("WWW-Authenticate", format!("Bearer realm=\"{realm}\",scope=\"x\""))
@@ -320,7 +320,7 @@ fn an_upstream_that_answers_head_differently_gets_get() {
     watcher.answer().expect(410);
 }
 
-/// What an upstream redirects to may be signed for the method that was asked for.
+/// What an upstream redirects to may be signed for the method of the request.
 #[test]
 fn a_redirect_for_one_method_is_requested_again_by_the_other() {
     let elsewhere = Upstream::start(|asked| match (asked.method.as_str(), asked.target.as_str()) {
@@ -339,7 +339,7 @@ fn a_redirect_for_one_method_is_requested_again_by_the_other() {
 }
 
 /// `HEAD` and `GET` agree as a rule: then a name that does not exist costs one request an interval, and one that is
-/// back is asked by `HEAD` again.
+/// back gets `HEAD` again.
 #[test]
 fn a_name_that_does_not_exist_yet_is_polled_by_get_alone() {
     let things = Things::default();
@@ -412,7 +412,7 @@ fn lists_of_a_leader_are_read_to_their_end() {
     assert!(refused.text().contains("leads in a circle"), "{}", refused.text());
 }
 
-/// One event that is not as it should be does not keep those beside it from being heard.
+/// One invalid event does not hide the events beside it.
 #[test]
 fn odd_fields_of_a_notification_fail_nothing() {
     let upstream = Upstream::start(|_| status(200).header("ETag", "\"v1\""));
@@ -424,7 +424,7 @@ fn odd_fields_of_a_notification_fail_nothing() {
     assert_eq!(told.expect(202).text(), "checking 1 names\n");
 }
 
-/// A leader that wants to be left alone is not asked about itself either.
+/// A leader at a limit gets no probes either.
 #[test]
 fn a_limit_of_a_leader_is_obeyed_by_all_requests_to_it() {
     let upstream = Upstream::start(|asked| match asked.path() {
