@@ -6,6 +6,7 @@ pub mod connection;
 pub(crate) mod error;
 mod fill;
 mod headers;
+mod history;
 mod list;
 mod params;
 mod peers;
@@ -36,6 +37,8 @@ const NODE: HeaderName = HeaderName::from_static(X_VWATCH_NODE);
 
 const CLIENT_PATHS: &str = "\
 GET|HEAD /v1/versions/{name}[?version={known}][&timeout=10s]  -> the version now, or once it differs from the known one
+GET      /v1/versions/{name}?revision={µs}|at={time}  -> the version of that stamp, or of that time
+GET      /v1/history/{name}[?limit=N][&before={µs}]  -> the versions that are kept of it, the newest first
 GET      /v1/versions?prefix={p}[&limit=N][&after={name}][&keys-only]  -> versions by name
 GET      /healthz  /readyz";
 
@@ -45,6 +48,8 @@ DELETE   /v1/versions/{name}[?modified={µs}]  -> deletes it, wakes watchers
 POST     /v1/versions  <- json(VersionSet)  -> what is newer here or missing there
 GET      /v1/watchers?prefix={p}[&limit=N][&after={name}]  -> the watchers of each name
 POST     /v1/fill/{name}  -> polls the upstream now; /v1/fill/registry-events accepts a registry's notifications
+POST     /v1/compact?before={time}|{age}|now  -> drops older versions from before that time
+PUT      /v1/history-depth?versions=N  -> how many versions of a name are kept, on all nodes
 PUT      /v1/logging?level=DEBUG  -> changes the level of the log
 GET      /v1/cluster  -> this node, its peers, and whether all see the same nodes
 GET      /metrics  /healthz  /readyz";
@@ -114,6 +119,7 @@ fn client(node: Arc<Node>) -> Router {
         .route("/v1/versions/", get(read::read))
         .route("/v1/versions/{*name}", get(read::read))
         .route("/version/{*name}", get(read::read))
+        .route("/v1/history/{*name}", get(history::history))
         .merge(admin::health())
         .fallback(|uri| no_such_path(uri, CLIENT_PATHS))
         .method_not_allowed_fallback(|method| wrong_method(method, "client port, which reads"))
@@ -129,6 +135,8 @@ fn server(node: Arc<Node>) -> Router {
         .route("/v1/watchers", get(watchers::watchers))
         .route("/v1/fill/registry-events", post(fill::registry_events))
         .route("/v1/fill/{*name}", post(fill::check_now))
+        .route("/v1/compact", post(history::compact))
+        .route("/v1/history-depth", put(history::set_depth))
         .route("/v1/logging", put(admin::logging))
         .route("/v1/cluster", get(admin::cluster))
         .route("/metrics", get(admin::metrics))

@@ -20,9 +20,17 @@ use crate::wire::uri::{self, UriError, decode};
 /// Where names begin in the path that the Go vwatch documents for fills.
 const SHORT_NAMES: &str = "/version/";
 
+/// The path below which the histories of names are.
+pub(crate) const HISTORIES: &str = "/v1/history/";
+
 /// The name in a path, taken as sent.
 pub(crate) fn name(node: &Node, path: &str) -> Result<Name, Refusal> {
-    let encoded = path.strip_prefix(NAMES).or_else(|| path.strip_prefix(SHORT_NAMES)).unwrap_or_default();
+    name_below(node, if path.starts_with(SHORT_NAMES) { SHORT_NAMES } else { NAMES }, path)
+}
+
+/// The name in a path below `parent`, taken as sent.
+pub(crate) fn name_below(node: &Node, parent: &str, path: &str) -> Result<Name, Refusal> {
+    let encoded = path.strip_prefix(parent).unwrap_or_default();
     let bytes =
         decode(encoded).map_err(|e| Refusal::new(ErrorCode::BadName, format_args!("bad name: {e}")))?;
     Name::new(&bytes, node.config.name_limit_bytes).map_err(|e| Refusal::name(&e, &node.metrics))
@@ -45,15 +53,16 @@ pub(crate) fn account(extensions: &Extensions) -> Account {
     extensions.get().cloned().expect("inserted where the connection is served")
 }
 
-/// The parameters of a read.
-const OF_A_READ: [&str; 2] = ["version", "timeout"];
+/// The parameters of a read: the first ones are those of a read of the present.
+const OF_A_READ: [&str; 4] = ["version", "timeout", "revision", "at"];
+const OF_THE_PRESENT: usize = 2;
 
-/// Whether a query has only the parameters of a read, spelled exactly so. [`check_parameters`] checks all others.
+/// Whether a query has only the parameters of a read of the present, spelled exactly so. [`check_parameters`] checks all others.
 pub(crate) fn has_only_its_own(query: Option<&str>) -> bool {
     query.is_none_or(|query| {
         query.split('&').all(|pair| {
             let name = pair.split('=').next().unwrap_or_default();
-            name.is_empty() || OF_A_READ.contains(&name)
+            name.is_empty() || OF_A_READ[..OF_THE_PRESENT].contains(&name)
         })
     })
 }
@@ -67,6 +76,9 @@ fn parameters_of(port: Port, method: &Method, path: &str) -> &'static [&'static 
         Port::Client if is_below(NAMES) || is_below(SHORT_NAMES) => &OF_A_READ,
         Port::Server if is_below(NAMES) && method == Method::PUT => &["version", "modified", "source"],
         Port::Server if is_below(NAMES) && method == Method::DELETE => &["modified", "source"],
+        Port::Client if is_below(HISTORIES) => &["limit", "before"],
+        Port::Server if path == "/v1/compact" => &["before"],
+        Port::Server if path == "/v1/history-depth" => &["versions"],
         Port::Server if path == "/v1/watchers" => &OF_A_LIST[..3],
         Port::Server if path == "/v1/logging" => &["level"],
         Port::Server if is_below("/v1/fill/") => &["read"],

@@ -183,6 +183,9 @@ pub(crate) fn replica_config(
         sync_slow_us: 10 * sync_us,
         max_future_us: us(config.max_future),
         protocol,
+        history_versions: config.history_versions,
+        history_age_us: us(config.history_age),
+        max_history_bytes: config.max_history_bytes,
         ..defaults
     }
 }

@@ -17,7 +17,7 @@ pub use log::{LogFormat, LogLevel, LogLevelError};
 pub use raw::Raw;
 
 use crate::core::WaiterLimits;
-use crate::core::limits::{LEAST_GRACE_US, MAX_DATA_BYTES, MAX_NAME_BYTES};
+use crate::core::limits::{LEAST_GRACE_US, MAX_DATA_BYTES, MAX_HISTORY_VERSIONS, MAX_NAME_BYTES};
 use crate::wire::duration::GoDuration;
 use value::Wrong;
 
@@ -64,6 +64,12 @@ pub struct Config {
     pub name_limit_bytes: usize,
     /// Largest size of all records, in bytes.
     pub max_set_bytes: usize,
+    /// How many records of a name a set keeps that this node begins, 1 to [`MAX_HISTORY_VERSIONS`].
+    pub history_versions: u8,
+    /// Older records are dropped after this time; zero keeps them.
+    pub history_age: Duration,
+    /// Largest size of all older records, in bytes.
+    pub max_history_bytes: usize,
     /// How far ahead of the node's clock a write may be stamped.
     pub max_future: Duration,
     /// How long the cluster remembers a delete.
@@ -107,6 +113,12 @@ impl Config {
             data_limit_error: read(raw, "data-limit-error", value::switch)?,
             name_limit_bytes: read(raw, "name-limit-bytes", |text| bounded(text, 1, MAX_NAME_BYTES))?,
             max_set_bytes: read(raw, "max-set-bytes", |text| bounded(text, 1, usize::MAX))?,
+            history_versions: read(raw, "history-versions", history_versions)?,
+            history_age: read(raw, "history-age", value::duration)?,
+            max_history_bytes: match read_open(raw, "max-history-bytes", value::bytes)? {
+                Some(bytes) => bytes,
+                None => read(raw, "max-set-bytes", value::bytes)? / 4,
+            },
             max_future: read(raw, "max-future", value::duration)?,
             tombstone_grace: read(raw, "tombstone-grace", grace)?,
             shutdown_grace: read(raw, "shutdown-grace", value::duration)?,
@@ -161,6 +173,9 @@ impl Config {
             ("DataLimitError", self.data_limit_error.to_string()),
             ("NameLimitBytes", self.name_limit_bytes.to_string()),
             ("MaxSetBytes", self.max_set_bytes.to_string()),
+            ("HistoryVersions", self.history_versions.to_string()),
+            ("HistoryAge", time(self.history_age)),
+            ("MaxHistoryBytes", self.max_history_bytes.to_string()),
             ("MaxFuture", time(self.max_future)),
             ("TombstoneGrace", time(self.tombstone_grace)),
             ("ShutdownGrace", time(self.shutdown_grace)),
@@ -218,6 +233,13 @@ fn bounded(text: &str, least: usize, most: usize) -> Result<usize, Wrong> {
         return Err(Wrong { why: format!("more than {most} bytes"), advice: "give a smaller number" });
     }
     Ok(bytes)
+}
+
+fn history_versions(text: &str) -> Result<u8, Wrong> {
+    match u8::try_from(value::count(text)?) {
+        Ok(versions @ 1..=MAX_HISTORY_VERSIONS) => Ok(versions),
+        _ => value::wrong("more than 64", "give 1 to 64"),
+    }
 }
 
 /// Below the least grace other nodes would reject the node's GC horizon.

@@ -128,6 +128,18 @@ pub const FLAGS: &[Flag] = &[
         "1GiB",
         "Largest size of all records; at the limit the node rejects writes",
     ),
+    Flag::text(
+        "history-versions",
+        "COUNT",
+        "8",
+        "How many versions of a name a new set keeps, 1 to 64; 1 is no history",
+    ),
+    Flag::text("history-age", "DURATION", "0s", "Drop older versions after this time; 0s keeps them"),
+    Flag::open(
+        "max-history-bytes",
+        "BYTES",
+        "Largest size of all older versions; beyond it the oldest are dropped [default: a quarter of --max-set-bytes]",
+    ),
     Flag::text("replicate-limit-bytes", "BYTES", "1MiB", "Size of one answer to POST /v1/versions"),
     Flag::text("max-future", "DURATION", "2s", "How far ahead of this node's clock a write may be stamped"),
     Flag::text("tombstone-grace", "DURATION", "24h", "How long the cluster remembers a delete, at least 10s"),

@@ -154,6 +154,11 @@ impl OlderBytes {
         self.total
     }
 
+    /// The bytes of older records in the steps below a horizon: those that it cuts and that are still there.
+    pub(super) fn below(&self, horizon: Stamp) -> usize {
+        self.by_step.range(..horizon.micros() / COMPACTION_STEP_US).map(|(_, bytes)| bytes).sum()
+    }
+
     /// The least horizon below which older records take at least `bytes`; `None` if all of them take less.
     pub(super) fn horizon_that_frees(&self, bytes: usize) -> Option<Stamp> {
         let mut freed = 0;

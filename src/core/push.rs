@@ -6,9 +6,10 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use super::history::Registers;
+use super::history::{Depth, Registers};
 use super::limits::{MAX_BATCH_BYTES, MAX_LOG_BYTES};
 use super::mutants::Mutant;
+use super::name::Name;
 use super::record::{Incarnation, Record};
 use super::set::{Cell, Set};
 use super::stamp::Stamp;
@@ -53,8 +54,34 @@ pub struct WriteLog {
     /// Writes up to this sequence number are forgotten: peers that lack them need a sync.
     floor: u64,
     /// Write `floor + 1 + index`.
-    writes: VecDeque<Record>,
+    writes: VecDeque<Write>,
     bytes: usize,
+}
+
+/// A write in the log.
+#[derive(Debug)]
+enum Write {
+    /// Its name and stamp: without a history the current record stands for it, and the record itself is not kept.
+    Named(Name, Stamp),
+    /// The whole of it.
+    Whole(Record),
+}
+
+impl Write {
+    fn name(&self) -> &Name {
+        match self {
+            Self::Named(name, _) => name,
+            Self::Whole(record) => record.name(),
+        }
+    }
+
+    /// Whether a record of its name is at least as great.
+    fn is_covered_by(&self, record: &Record) -> bool {
+        match self {
+            Self::Named(_, last_sync) => record.last_sync() >= *last_sync,
+            Self::Whole(write) => record.order(write).is_ge(),
+        }
+    }
 }
 
 impl WriteLog {
@@ -70,9 +97,12 @@ impl WriteLog {
         self.floor
     }
 
-    /// Adds our next write.
-    pub(super) fn add(&mut self, record: &Record) {
-        self.writes.push_back(record.clone());
+    /// Adds our next write. With a history the record stays here, also when the set no longer keeps it.
+    pub(super) fn add(&mut self, record: &Record, depth: Depth) {
+        self.writes.push_back(match depth.versions() {
+            1 => Write::Named(record.name().clone(), record.last_sync()),
+            _ => Write::Whole(record.clone()),
+        });
         self.bytes += record.cost();
         while self.bytes > MAX_LOG_BYTES && self.writes.len() > 1 {
             self.forget_one();
@@ -87,10 +117,10 @@ impl WriteLog {
     }
 
     fn forget_one(&mut self) {
-        if let Some(record) = self.writes.pop_front() {
-            self.bytes -= record.cost();
-            self.floor += 1;
-        }
+        // the average size is good enough: the sizes of single writes are not kept
+        self.bytes -= self.bytes / self.writes.len().max(1);
+        self.writes.pop_front();
+        self.floor += 1;
     }
 
     /// The batch after a sequence number: at most [`MAX_BATCH_BYTES`], but at least one record. `None` if there are no
@@ -133,20 +163,21 @@ impl WriteLog {
 
 /// The records that a receiver needs to have for a write, see [`Batch`]. None if neither the write nor a greater record
 /// is kept.
-fn cover<'a>(set: &'a Set, write: &'a Record) -> Vec<&'a Record> {
+fn cover<'a>(set: &'a Set, write: &'a Write) -> Vec<&'a Record> {
     let history = set.history(write.name());
-    let above = history.iter().rev().map(Cell::record).take_while(|record| record.order(write).is_ge());
+    let above = history.iter().rev().map(Cell::record).take_while(|record| write.is_covered_by(record));
     let mut cover: Vec<&Record> = above.collect();
-    let is_kept = cover.last().is_some_and(|record| record.order(write).is_eq());
-    let mutants = set.mutants();
+    let (mutants, versions) = (set.mutants(), usize::from(set.depth().versions()));
+    let Write::Whole(whole) = write else { return cover };
+    let is_kept = cover.last().is_some_and(|record| record.order(whole).is_eq());
     if mutants.has(Mutant::PushOnlyTheCurrent) || mutants.has(Mutant::PushOnlyTheWrite) && !is_kept {
         cover.truncate(1);
     } else if mutants.has(Mutant::PushOnlyTheWrite) {
         cover.drain(..cover.len() - 1);
-    } else if !is_kept && set.depth().versions() > 1 && cover.len() >= usize::from(set.depth().versions()) {
+    } else if !is_kept && versions > 1 && cover.len() >= versions {
         // newer writes took its place, as they will at the receiver: its listeners are told of it all the same. What was
         // cut for another reason may lie below a tombstone that is forgotten, and would come back
-        cover.push(write);
+        cover.push(whole);
     }
     cover
 }
@@ -267,7 +298,6 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::history::Depth;
     use crate::core::record::Dot;
     use crate::core::testing::name;
     use crate::core::version::Version;
@@ -279,7 +309,7 @@ mod tests {
         let at = Stamp::from_micros(dot.sequence).unwrap();
         let record = Record::value(name(text), &Version::of_data(b"d"), b"d", at, dot);
         set.merge(&record);
-        log.add(&record);
+        log.add(&record, set.depth());
     }
 
     fn names(batch: &Batch) -> Vec<&str> {
@@ -311,7 +341,7 @@ mod tests {
         let dot = Dot { incarnation: US, sequence: 2 };
         let gone = Record::tombstone(name("b"), Stamp::from_micros(2).unwrap(), dot);
         set.merge(&gone);
-        log.add(&gone);
+        log.add(&gone, set.depth());
         write(&mut log, &mut set, "c");
         set.raise_horizon(Stamp::from_micros(3).unwrap(), usize::MAX);
         let batch = log.batch(&set, US, 0).unwrap();
@@ -332,7 +362,7 @@ mod tests {
             let data = vec![0; MAX_BATCH_BYTES];
             let record = Record::value(name(text), &Version::of_data(&data), &data, Stamp::ZERO, dot);
             set.merge(&record);
-            log.add(&record);
+            log.add(&record, set.depth());
         }
         let first = log.batch(&set, US, 0).unwrap();
         assert_eq!((names(&first), first.upto), (vec!["a"], 1));
@@ -346,7 +376,7 @@ mod tests {
         let dot = Dot { incarnation: US, sequence: 2 };
         let big = Record::value(name("b"), &Version::of_data(&data), &data, Stamp::ZERO, dot);
         set.merge(&big);
-        log.add(&big);
+        log.add(&big, set.depth());
         write(&mut log, &mut set, "a");
         let batch = log.batch(&set, US, 0).unwrap();
         assert_eq!(
@@ -403,7 +433,7 @@ mod tests {
         let dot = Dot { incarnation: US, sequence: 1 };
         let gone = Record::tombstone(name("a"), Stamp::from_micros(2).unwrap(), dot);
         set.merge(&gone);
-        log.add(&gone);
+        log.add(&gone, set.depth());
         set.raise_horizon(Stamp::from_micros(3).unwrap(), usize::MAX);
         let older = Record::value(name("a"), &Version::of_data(b"d"), b"d", Stamp::ZERO, Dot::default());
         set.merge(&older);
@@ -439,7 +469,10 @@ mod tests {
         for i in 0..100 {
             let data = vec![0; MAX_LOG_BYTES / 10];
             let version = Version::of_data(&data);
-            log.add(&Record::value(name(&format!("n{i}")), &version, &data, Stamp::ZERO, Dot::default()));
+            log.add(
+                &Record::value(name(&format!("n{i}")), &version, &data, Stamp::ZERO, Dot::default()),
+                Depth::new(Stamp::ZERO, 1),
+            );
         }
         assert_eq!(log.sequence(), 100);
         assert!(log.floor() >= 89 && log.writes.len() <= 11, "{}", log.floor());
@@ -461,7 +494,7 @@ mod tests {
         for (micros, sequence) in stamps.into_iter().zip(1..) {
             let record = value("n", micros, sequence);
             set.merge(&record);
-            log.add(&record);
+            log.add(&record, set.depth());
         }
         (log, set)
     }

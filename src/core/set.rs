@@ -53,6 +53,8 @@ pub struct Set {
     /// The leaf from which on names are still to be cut to the registers; `None` if all are.
     unsettled: Option<usize>,
     older: OlderBytes,
+    /// By leaf, a stamp that no older record in it is below. Empty as long as there is none.
+    oldest: Vec<Stamp>,
     bytes: usize,
     retired: Retired,
 }
@@ -136,6 +138,7 @@ impl Set {
             compaction_horizon: Stamp::ZERO,
             unsettled: None,
             older: OlderBytes::default(),
+            oldest: Vec::new(),
             bytes: 0,
             retired: Retired::default(),
         }
@@ -179,6 +182,12 @@ impl Set {
     #[must_use]
     pub fn older_bytes(&self) -> usize {
         self.older.total()
+    }
+
+    /// The bytes of older records that the compaction horizon cuts and that are still there, about.
+    #[must_use]
+    pub fn doomed_bytes(&self) -> usize {
+        self.older.below(self.compaction_horizon)
     }
 
     /// The least compaction horizon below which older records take at least so many bytes, in whole steps; `None` if all
@@ -234,12 +243,15 @@ impl Set {
         }
     }
 
-    /// All records of a name, in [`Record::order`]: the current one is the last.
+    /// The records of a name that the registers leave, in [`Record::order`]: the current one is the last.
     #[must_use]
     pub fn history(&self, name: &Name) -> &[Cell] {
         let position = self.position(name);
         let leaf = &self.leaves[self.leaf_of(position)];
-        &leaf[run(leaf, position, name)]
+        let held = &leaf[run(leaf, position, name)];
+        // the set may not be settled yet
+        let kept = self.kept(held.iter().rev().map(Cell::record));
+        &held[held.len() - kept..]
     }
 
     /// Takes a record in: `set[name] = normal form of (set[name] and the record)`.
@@ -383,11 +395,11 @@ impl Set {
             self.tombstones.add(record.last_sync(), position);
         }
         if above > 0 {
-            self.older.add(&record);
+            self.count_older(leaf_index, &record);
             return previous;
         }
         if let Some(current) = previous.as_ref().filter(|_| !was_cut) {
-            self.older.add(current);
+            self.count_older(leaf_index, current);
         }
         let was_value = previous.as_ref().is_some_and(|previous| previous.kind() == Kind::Value);
         match record.kind() {
@@ -420,6 +432,15 @@ impl Set {
         greatest
     }
 
+    /// A record of a leaf is not, or no more, the current one of its name.
+    fn count_older(&mut self, leaf_index: usize, record: &Record) {
+        self.older.add(record);
+        if self.oldest.is_empty() {
+            self.oldest = vec![Stamp::MAX; self.leaves.len()];
+        }
+        self.oldest[leaf_index] = self.oldest[leaf_index].min(record.last_sync());
+    }
+
     /// Takes a record that has left its leaf off the books, and gives it back.
     fn forget(&mut self, cell: Cell, was_current: bool, difference: &mut Difference) -> Record {
         let Cell { item, position, record } = cell;
@@ -446,8 +467,10 @@ impl Set {
 
     /// Sets the depth. Names are cut to it when they are touched, and the rest by [`Set::settle`].
     pub fn set_depth(&mut self, depth: Depth) {
-        if depth.versions() < self.depth.versions() {
+        if depth.versions() < self.depth.versions() && self.older.total() > 0 {
             self.unsettled = Some(0);
+            // every leaf has to be looked at
+            self.oldest.fill(Stamp::ZERO);
         }
         self.depth = depth;
     }
@@ -464,24 +487,38 @@ impl Set {
     }
 
     /// Cuts names to the depth and the compaction horizon, up to the end of a leaf after `at_most` records. Returns
-    /// whether all names are cut.
+    /// whether all names are cut. A leaf without older records below the horizon counts as one record.
     pub fn settle(&mut self, at_most: usize) -> bool {
         let mut looked = 0;
         while let Some(leaf_index) = self.unsettled {
             if looked >= at_most {
                 return false;
             }
+            self.unsettled = Some(leaf_index + 1).filter(|next| *next < self.leaves.len());
+            looked += 1;
+            if self
+                .oldest
+                .get(leaf_index)
+                .is_none_or(|oldest| *oldest >= self.compaction_horizon && *oldest > Stamp::ZERO)
+            {
+                continue;
+            }
+            let mut oldest = Stamp::MAX;
             let mut end = self.leaves[leaf_index].len();
-            looked += end + 1;
+            looked += end;
             // from the last to the first, so that a cut does not move what is still to be looked at
             while end > 0 {
                 let leaf = &self.leaves[leaf_index];
                 let cells = run_that_ends(leaf, end);
                 let kept = self.kept(leaf[cells.clone()].iter().rev().map(Cell::record));
                 end = cells.start;
-                self.remove(leaf_index, cells.start..cells.end - kept);
+                let kept = cells.end - kept..cells.end;
+                if kept.len() > 1 {
+                    oldest = oldest.min(leaf[kept.start].record.last_sync());
+                }
+                self.remove(leaf_index, cells.start..kept.start);
             }
-            self.unsettled = Some(leaf_index + 1).filter(|next| *next < self.leaves.len());
+            self.oldest[leaf_index] = oldest;
         }
         true
     }
@@ -612,6 +649,8 @@ impl Set {
                 order(a, b.position, b.record.name()).then_with(|| a.record.order(&b.record))
             });
         }
+        // records are in other leaves now
+        self.oldest.fill(Stamp::ZERO);
         self.unsettled = self.unsettled.map(|_| 0);
     }
 
@@ -856,8 +895,14 @@ mod tests {
         set.raise_compaction_horizon(at(100));
         assert!(set.settle(usize::MAX));
         assert_eq!(older(&set, "n4"), [(4, Kind::Value)], "a current record stays");
+        let mut deeper = deep(4);
+        (1..=4).for_each(|micros| drop(deeper.merge(&value("n", micros, "v"))));
+        deeper.set_depth(Depth::new(at(1), 2));
+        assert!(!deeper.is_settled());
+        assert_eq!(older(&deeper, "n").len(), 2, "what is cut is not shown, settled or not");
+        assert!(deeper.settle(usize::MAX));
+        assert_eq!(deeper.older_bytes(), value("n", 1, "v").cost());
         set.set_depth(Depth::new(at(1), 2));
-        assert!(!set.is_settled());
         set.merge(&value("n4", 200, "v"));
         set.merge(&value("n4", 201, "v"));
         assert_eq!(older(&set, "n4").len(), 2, "a name that is touched is cut");

@@ -32,6 +32,8 @@ pub struct Store<T> {
     max_set_bytes: usize,
     /// How far before the current time the stamp of a delete may be, µs.
     delete_within_us: u64,
+    /// How far behind the clock the compaction horizon stays, µs.
+    compaction_lag_us: u64,
     incarnation: Incarnation,
     list_at_most: u64,
     /// The writes of this process; its sequence is that of the last dot that was given.
@@ -163,6 +165,7 @@ impl<T> Store<T> {
             set: set.with_depth(Depth::new(Stamp::ZERO, genesis.versions)),
             max_set_bytes,
             delete_within_us: u64::MAX,
+            compaction_lag_us: u64::MAX,
             incarnation,
             list_at_most: LIST_AT_MOST,
             log: WriteLog::default(),
@@ -184,6 +187,12 @@ impl<T> Store<T> {
     #[must_use]
     pub fn with_grace(self, grace_us: u64) -> Self {
         Self { delete_within_us: grace_us / 2, ..self }
+    }
+
+    /// Lets older records make room in a full set, as far as the compaction horizon may rise: to `lag_us` before the clock.
+    #[must_use]
+    pub fn compacting_behind(self, lag_us: u64) -> Self {
+        Self { compaction_lag_us: lag_us, ..self }
     }
 
     /// The genesis of the set.
@@ -271,14 +280,33 @@ impl<T> Store<T> {
             return Written::TooOld { oldest };
         }
         let growth = self.set.growth(&record);
-        if growth > 0 && self.set.bytes() + growth > self.max_set_bytes {
+        if growth > 0 && !self.makes_room(now, growth) {
             return Written::Full { bytes: self.set.bytes(), limit: self.max_set_bytes };
         }
         self.merge(&record);
         // only accepted writes get a dot, so that sequences have no holes
-        self.log.add(&record);
+        self.log.add(&record, self.set.depth());
         self.vector.raise(self.incarnation, dot.sequence);
         Written::Done { current: record }
+    }
+
+    /// Whether the set may grow by so many bytes. If it is full, older records make room: the compaction horizon rises as
+    /// far as it is needed and may.
+    fn makes_room(&mut self, now: Stamp, growth: usize) -> bool {
+        let lacks =
+            |set: &Set| (set.bytes() + growth).saturating_sub(set.doomed_bytes() + self.max_set_bytes);
+        let missing = lacks(&self.set);
+        if missing == 0 {
+            return true;
+        }
+        let Some(horizon) = self.set.horizon_that_frees(self.set.doomed_bytes() + missing) else {
+            return false;
+        };
+        if horizon > now.before(self.compaction_lag_us) {
+            return false;
+        }
+        self.set.raise_compaction_horizon(horizon);
+        lacks(&self.set) == 0
     }
 
     /// Sets the start of the genesis to now if it is later than now: the clock of its node was wrong, and all stamps
@@ -514,6 +542,11 @@ impl<T> Store<T> {
         self.set.raise_compaction_horizon(joined.compaction_horizon);
         let dropped = self.set.raise_horizon(joined.gc_horizon, at_most);
         self.set.settle(at_most) && dropped < at_most
+    }
+
+    /// Drops a part of what the registers cut; see [`Set::settle`]. Returns whether nothing is left.
+    pub fn settle(&mut self, at_most: usize) -> bool {
+        self.set.settle(at_most)
     }
 
     /// Sets how many records a name keeps from now on.

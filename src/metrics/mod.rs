@@ -46,6 +46,9 @@ pub struct Metrics {
     pub(crate) values: Gauge,
     pub(crate) tombstones: Gauge,
     pub(crate) set_bytes: Gauge,
+    pub(crate) history_bytes: Gauge,
+    pub(crate) history_versions: Gauge,
+    pub(crate) compaction_horizon: Gauge<f64, AtomicU64>,
     pub(crate) cluster: ClusterMetrics,
     pub(crate) process: ProcessMetrics,
 }
@@ -99,6 +102,9 @@ impl Metrics {
             values: Gauge::default(),
             tombstones: Gauge::default(),
             set_bytes: Gauge::default(),
+            history_bytes: Gauge::default(),
+            history_versions: Gauge::default(),
+            compaction_horizon: Gauge::default(),
             cluster,
             process: ProcessMetrics::new(),
         };
@@ -184,6 +190,19 @@ impl Metrics {
             self.tombstones.clone(),
         );
         r.register_with_unit("set", "Bytes of all records", Unit::Bytes, self.set_bytes.clone());
+        r.register_with_unit(
+            "history",
+            "Bytes of the records that are not current",
+            Unit::Bytes,
+            self.history_bytes.clone(),
+        );
+        r.register("history_versions", "Records that a name keeps", self.history_versions.clone());
+        r.register_with_unit(
+            "compaction_horizon",
+            "Older records below this are dropped, Unix time",
+            Unit::Seconds,
+            self.compaction_horizon.clone(),
+        );
         // a limit that was never hit shows as 0, not as missing
         for limit in Limit::ALL {
             drop(self.refusals.get_or_create(&LimitLabel { limit: limit.as_str() }));

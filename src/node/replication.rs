@@ -10,8 +10,10 @@ use crate::core::peers::Peer;
 use crate::core::protocol::ProtocolVersion;
 use crate::core::replica::Counts;
 use crate::core::stamp::Now;
-use crate::core::{Incarnation, NodeState, Stamp, Summary};
+use crate::core::{Depth, Incarnation, NodeState, Replica, Stamp, Store, Summary};
+use crate::node::clock;
 use crate::node::limits::RETIRED_LOOKS;
+use crate::watch::Waiter;
 
 /// The state of the node in its cluster.
 #[derive(Clone, Debug)]
@@ -47,6 +49,11 @@ pub struct PeerCensus {
     pub offset_us: Option<i64>,
 }
 
+/// Records that are looked at in one step, to drop what the registers of the set cut: a tenth of a millisecond.
+const SETTLE_RECORDS: usize = 2048;
+/// Such steps before each tick.
+const SETTLE_SLICES: usize = 200;
+
 /// Drives the replica of a node. Cheap to clone.
 #[derive(Clone)]
 pub struct Replicator {
@@ -68,11 +75,36 @@ impl Replicator {
 
     /// Does what is due. Returns the summary to gossip.
     pub fn tick(&self, entropy: u64) -> Summary {
+        // in slices, so that no reader or writer waits for more than one
+        for _ in 0..SETTLE_SLICES {
+            if self.store.step(|held, _| held.store.settle(SETTLE_RECORDS)) {
+                break;
+            }
+        }
         self.store.step(|held, now| {
             held.store.release_retired(RETIRED_LOOKS);
             held.replica.tick(&mut held.store, now, entropy);
             held.replica.summary(&held.store)
         })
+    }
+
+    /// Reads of the replica and the store in one step.
+    pub fn with<R>(&self, read: impl FnOnce(&Replica, &Store<Waiter>, Now) -> R) -> R {
+        let held = self.store.lock();
+        read(&held.replica, &held.store, clock::both())
+    }
+
+    /// Drops older records from before a time, as far as the compaction horizon may rise. Returns where it stands then;
+    /// `None` if the clock is not trusted.
+    #[must_use]
+    pub fn compact(&self, before: Stamp) -> Option<Stamp> {
+        self.store.step(|held, now| held.replica.compact(&mut held.store, now, before))
+    }
+
+    /// Sets how many records a name keeps, on all nodes.
+    #[must_use]
+    pub fn set_history_depth(&self, versions: u8) -> Depth {
+        self.store.step(|held, now| held.replica.set_history_depth(&mut held.store, now, versions))
     }
 
     /// The summary to gossip.

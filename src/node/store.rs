@@ -16,7 +16,9 @@ use crate::core::message::Call;
 use crate::core::replica::Config;
 use crate::core::stamp::Now;
 use crate::core::store::{Change, Read, Written};
-use crate::core::{Condition, Effects, Genesis, Incarnation, Name, Record, Replica, Stamp, Store, Ticket};
+use crate::core::{
+    Condition, Effects, Genesis, Incarnation, Name, Record, Registers, Replica, Stamp, Store, Ticket,
+};
 use crate::node::clock;
 use crate::node::limits::RETIRED_LOOKS;
 use crate::watch::fanout::Fanout;
@@ -107,6 +109,10 @@ pub struct Census {
     pub tombstones: usize,
     /// Bytes of all records.
     pub bytes: usize,
+    /// Bytes of those that are not current.
+    pub older_bytes: usize,
+    /// What the set has dropped on purpose.
+    pub registers: Registers,
     /// Parked readers.
     pub parked: usize,
     /// Names with parked readers.
@@ -130,7 +136,9 @@ impl SharedStore {
             true => Genesis { provisional: false, started: now.wall, key, versions: config.history_versions },
             false => Genesis::none(key),
         };
-        let store = Store::new(genesis, incarnation, max_set_bytes).with_grace(config.grace_us);
+        let store = Store::new(genesis, incarnation, max_set_bytes)
+            .with_grace(config.grace_us)
+            .compacting_behind(config.compaction_lag_us());
         let replica = Replica::new(config, now);
         let published = Published {
             genesis: ArcSwap::from_pointee(genesis),
@@ -320,6 +328,8 @@ impl SharedStore {
             values: store.set().values(),
             tombstones: store.set().tombstones(),
             bytes: store.set().bytes(),
+            older_bytes: store.set().older_bytes(),
+            registers: store.registers(),
             parked: store.waiters().parked(),
             watched_names: store.waiters().names(),
         }

@@ -33,6 +33,9 @@ pub fn encode(sources: &Sources<'_>, vitals: Vitals, form: Form) -> String {
     m.values.set(gauge(census.values));
     m.tombstones.set(gauge(census.tombstones));
     m.set_bytes.set(gauge(census.bytes));
+    m.history_bytes.set(gauge(census.older_bytes));
+    m.history_versions.set(i64::from(census.registers.depth.versions()));
+    m.compaction_horizon.set(census.registers.compaction_horizon.micros() as f64 / 1e6);
     m.parked.set(gauge(census.parked));
     m.watched_names.set(gauge(census.watched_names));
     for (port, in_flight) in

@@ -324,6 +324,8 @@ impl World {
             max_future_us: self.plan.max_future_us,
             protocol: self.plan.protocol(slot),
             history_versions: self.plan.history_versions,
+            history_age_us: 0,
+            max_history_bytes: usize::MAX,
         };
         self.homes.insert(incarnation, slot);
         let mut store = Store::simulated(genesis, incarnation, self.plan.leaf_bits, self.plan.mutants())

@@ -16,10 +16,14 @@ pub enum ErrorCode {
     StampInFuture,
     /// The stamp of a delete is older than what the node remembers.
     StampTooOld,
+    /// The time is later than now.
+    FutureStamp,
     /// The request shows no proof that it is from a peer of this cluster.
     NotAPeer,
     /// The name has no value, and never had one as far as the node knows.
     NotFound,
+    /// The name has no record with this stamp.
+    RevisionUnknown,
     /// This port has no such path.
     NoSuchPath,
     /// The node was started without this feature: without an upstream, or without peers.
@@ -36,6 +40,8 @@ pub enum ErrorCode {
     Contradicts,
     /// The name was deleted.
     Deleted,
+    /// The past of the name is not kept so far back.
+    Compacted,
     /// The body, or the number of items in it, is over its limit.
     TooLarge,
     /// The name is longer than `--name-limit-bytes`, or the request target than any name.
@@ -79,15 +85,17 @@ pub enum ErrorCode {
 }
 
 /// Each code with its text and its status, in the order of the variants.
-const TABLE: [(ErrorCode, &str, u16); 36] = [
+const TABLE: [(ErrorCode, &str, u16); 39] = [
     (ErrorCode::BadRequest, "bad-request", 400),
     (ErrorCode::BadName, "bad-name", 400),
     (ErrorCode::BadParameter, "bad-parameter", 400),
     (ErrorCode::ConditionalWrite, "conditional-write", 400),
     (ErrorCode::StampInFuture, "stamp-in-future", 400),
     (ErrorCode::StampTooOld, "stamp-too-old", 400),
+    (ErrorCode::FutureStamp, "future-stamp", 400),
     (ErrorCode::NotAPeer, "not-a-peer", 401),
     (ErrorCode::NotFound, "not-found", 404),
+    (ErrorCode::RevisionUnknown, "revision-unknown", 404),
     (ErrorCode::NoSuchPath, "no-such-path", 404),
     (ErrorCode::NotEnabled, "not-enabled", 404),
     (ErrorCode::MethodNotAllowed, "method-not-allowed", 405),
@@ -96,6 +104,7 @@ const TABLE: [(ErrorCode, &str, u16); 36] = [
     (ErrorCode::Older, "older", 409),
     (ErrorCode::Contradicts, "contradicts", 409),
     (ErrorCode::Deleted, "deleted", 410),
+    (ErrorCode::Compacted, "compacted", 410),
     (ErrorCode::TooLarge, "too-large", 413),
     (ErrorCode::NameTooLong, "name-too-long", 414),
     (ErrorCode::WrongContentType, "wrong-content-type", 415),

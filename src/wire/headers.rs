@@ -15,3 +15,6 @@ pub const X_VWATCH_NODE: &str = "x-vwatch-node";
 pub const SERVER_TIMING: &str = "server-timing";
 /// The [code](super::error_code) of an error.
 pub const X_VWATCH_ERROR: &str = "x-vwatch-error";
+
+/// `true` if the answer about a time in the past can never change, at any node.
+pub const X_VWATCH_FINAL: &str = "x-vwatch-final";

@@ -13,6 +13,7 @@ pub mod exposition;
 pub mod framing;
 pub mod head;
 pub mod headers;
+pub mod history;
 pub mod host;
 pub mod lenient;
 pub mod list;

@@ -197,7 +197,7 @@ fn constants(path: &str) -> BTreeMap<String, u64> {
     let numbers = declared.filter_map(|line| {
         let (name, rest) = line.split_once(": ")?;
         let (kind, value) = rest.split_once(" = ")?;
-        matches!(kind, "usize" | "u64" | "u32").then_some((name, value.trim_end_matches(';')))
+        matches!(kind, "usize" | "u64" | "u32" | "u8").then_some((name, value.trim_end_matches(';')))
     });
     numbers.map(|(name, value)| (name.to_owned(), evaluate(value))).collect()
 }

@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use super::connection::Disconnect;
 use super::error::Refusal;
 use super::headers::too_much_in_flight;
+use super::history::{self, Point};
 use super::params;
 use super::readiness::{may_read, stopping};
 use super::state::Node;
@@ -36,6 +37,12 @@ pub(super) async fn read(State(node): State<Arc<Node>>, request: Request<Body>) 
     may_read(&node)?;
     // a parked request does not need its own buffers, so they are dropped before
     let uri = request.uri();
+    if let Some(point) = Point::of(uri.query())? {
+        history::refuse_conditions(uri.query(), request.headers())?;
+        let name = params::name(&node, uri.path())?;
+        let answer = history::read(&node, &name, point, &params::account(request.extensions()))?;
+        return Ok(answer.map(Body::from));
+    }
     let read = parse(&node, uri.path(), uri.query(), request.headers())?;
     let disconnect = request.extensions().get().cloned().unwrap_or_default();
     let account = params::account(request.extensions());

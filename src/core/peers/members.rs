@@ -111,6 +111,11 @@ impl Members {
         self.passes.since_us
     }
 
+    /// When the last complete pass began, µs of the node's monotonic clock: what any member held then is here.
+    pub(super) fn last_pass_began_us(&self) -> Option<u64> {
+        self.passes.ours_us
+    }
+
     /// Begins the next pass if the current one is complete.
     pub(super) fn update_pass(&mut self, mono_us: u64, live: &LivePeers) {
         let since_us = self.passes.since_us;

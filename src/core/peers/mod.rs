@@ -114,6 +114,12 @@ impl Peers {
         self.members.update_pass(mono_us, &self.live);
     }
 
+    /// When the last complete anti-entropy pass began, µs of the node's monotonic clock; `None` before the first.
+    #[must_use]
+    pub fn last_pass_began_us(&self) -> Option<u64> {
+        self.members.last_pass_began_us()
+    }
+
     /// Whether no member holds the horizon. Each member is leaving, or it has been live and past its joining without a
     /// break for `settle_us` and was in sync since it came; and all members hold what any member held `spread_us` ago.
     ///

@@ -5,6 +5,7 @@ use super::{
     Stamp, Store,
 };
 use crate::core::join::RefusalCause;
+use crate::core::limits::COMPACTION_STEP_US;
 use crate::core::peers::Clocks;
 use crate::core::tombstones::horizon_in_steps;
 
@@ -24,10 +25,6 @@ const LONE_TRUST_US: u64 = 5_000_000;
 /// grace ago. The stamp of a delete is at most half a grace before the write, so all tombstones that the horizon passes
 /// had been written by then, and there is time left for clocks that differ and gossip that is late.
 const SPREAD: u64 = 4;
-
-/// How far below the earliest stamp of a client's write the compaction horizon may stand, µs: the time that a write
-/// takes.
-const COMPACTION_MARGIN_US: u64 = 1_000_000;
 
 impl Replica {
     /// Whether the node doubts its clock, and so rejects writes: the clocks of a majority differ from it by more than
@@ -139,9 +136,38 @@ impl Replica {
         if !self.clock_is_trusted(store, now) {
             return None;
         }
-        let latest = now.wall.before(self.config.max_future_us + COMPACTION_MARGIN_US);
-        store.raise_compaction_horizon(before.min(latest));
+        store.raise_compaction_horizon(before.min(now.wall.before(self.config.compaction_lag_us())));
         Some(store.set().compaction_horizon())
+    }
+
+    /// Compacts what is older than the configured age, and what the configured bytes have no room for: in whole steps.
+    pub(super) fn compact_by_age_and_bytes<T>(&self, store: &mut Store<T>, now: Now) {
+        let Config { history_age_us, max_history_bytes, .. } = self.config;
+        let set = store.set();
+        let by_age = (history_age_us > 0).then(|| now.wall.before(history_age_us).micros());
+        let by_age =
+            by_age.and_then(|us| Stamp::from_micros(us / COMPACTION_STEP_US * COMPACTION_STEP_US).ok());
+        let excess = set.older_bytes().saturating_sub(max_history_bytes);
+        let by_bytes = if excess > 0 { set.horizon_that_frees(excess) } else { None };
+        if let Some(before) = by_age.max(by_bytes)
+            && before > set.compaction_horizon()
+        {
+            self.compact(store, now, before);
+        }
+    }
+
+    /// The reflected stamp: every delete stamped below it, and every value that was stamped below it and at most half a
+    /// grace before it was written, and of which any member knows, is reflected in this set. [`Stamp::ZERO`] if there is
+    /// none yet: before the first anti-entropy pass since the node joined its set, and in a provisional set.
+    #[must_use]
+    pub fn reflected<T>(&self, store: &Store<T>, now: Now) -> Stamp {
+        let began_us = self.peers.last_pass_began_us().filter(|began_us| *began_us >= self.in_set_since_us);
+        let began_us = began_us.filter(|_| self.joined && !store.genesis().provisional);
+        let reflected = began_us.map_or(Stamp::ZERO, |began_us| {
+            let age_us = now.mono_us.saturating_sub(began_us);
+            now.wall.before(age_us).before(self.config.grace_us / 2).before(self.clock_bound_us())
+        });
+        reflected.max(store.set().horizon())
     }
 
     /// Sets how many records a name keeps from now on, on all nodes. Returns the new depth.

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 pub use types::{ClockSteps, Config, Counts};
 
-use super::genesis::Genesis;
+use super::genesis::{Genesis, GenesisMark};
 use super::history::Depth;
 use super::join::{JoinDecision, Joiner, RefusalCause, SEARCH_US, SeedStatus, decide, is_whole_cluster};
 use super::limits::{HORIZON_SLICE, LEAST_GRACE_US, MAX_VECTOR};
@@ -49,6 +49,9 @@ pub struct Replica {
     others: Vec<SeedStatus>,
     /// Since when the provisional set has been the set of the whole cluster, µs of the monotonic clock.
     whole_since_us: Option<u64>,
+    /// The set that the node is in, and since when, µs of the monotonic clock.
+    in_set: Option<GenesisMark>,
+    in_set_since_us: u64,
     counts: Counts,
 }
 
@@ -84,6 +87,8 @@ impl Replica {
             written: VecDeque::new(),
             others: Vec::new(),
             whole_since_us: None,
+            in_set: None,
+            in_set_since_us: now.mono_us,
             counts: Counts::default(),
         }
     }
@@ -190,6 +195,8 @@ impl Replica {
         } else {
             self.join(store, now, entropy);
         }
+        self.watch_set(store, now);
+        self.compact_by_age_and_bytes(store, now);
         // the rest of what the registers cut
         store.adopt_registers(store.registers(), HORIZON_SLICE);
         self.end_long_session(now);
@@ -211,6 +218,14 @@ impl Replica {
         self.next_id += 1;
         self.pushes.insert(id, (to, batch.upto, now));
         store.call(Call { id, to, version, request: Request::Push(batch) });
+    }
+
+    /// Notices that the node is in another set.
+    fn watch_set<T>(&mut self, store: &Store<T>, now: Now) {
+        let set = self.joined.then(|| GenesisMark { provisional: false, ..store.genesis().mark() });
+        if set != self.in_set {
+            (self.in_set, self.in_set_since_us) = (set, now.mono_us);
+        }
     }
 
     /// Answers a request of a peer.

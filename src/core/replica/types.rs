@@ -37,9 +37,23 @@ pub struct Config {
     pub protocol: ProtocolRange,
     /// How many records of a name a set keeps that this node begins.
     pub history_versions: u8,
+    /// Older records than this are compacted, µs; 0 keeps them.
+    pub history_age_us: u64,
+    /// Most bytes of older records: beyond it they are compacted.
+    pub max_history_bytes: usize,
 }
 
+/// How far below the earliest stamp of a client's write the compaction horizon stays, µs: the time that a write takes.
+const COMPACTION_MARGIN_US: u64 = 1_000_000;
+
 impl Config {
+    /// How far behind the clock the compaction horizon stays, µs: no client's write can come below it any more, except
+    /// one that the client stamps in the past.
+    #[must_use]
+    pub fn compaction_lag_us(&self) -> u64 {
+        self.max_future_us + COMPACTION_MARGIN_US
+    }
+
     /// The default settings of a node of a cluster.
     #[must_use]
     pub fn new(node: u64, region: u64) -> Self {
@@ -58,6 +72,8 @@ impl Config {
             max_future_us: 2 * SECOND_US,
             protocol: ProtocolRange::IMPLEMENTED,
             history_versions: 1,
+            history_age_us: 0,
+            max_history_bytes: usize::MAX,
         }
     }
 }

@@ -1,0 +1,120 @@
+//! The past of a name: what a set can say of it, and what it cannot know any more.
+
+use super::limits::MAX_HISTORY_PAYLOAD_BYTES;
+use super::name::Name;
+use super::record::Record;
+use super::set::{Cell, Set};
+use super::stamp::Stamp;
+
+/// The answer to a question about the past of a name.
+#[derive(Clone, Copy, Debug)]
+pub enum Past<'a> {
+    /// This record.
+    Record(&'a Record),
+    /// None that is kept. There may have been one.
+    Cut,
+    /// None, as far as the node knows.
+    Nothing,
+}
+
+/// The record of a name with exactly this stamp. Of two records with one stamp the greater one.
+#[must_use]
+pub fn revision<'a>(set: &'a Set, name: &Name, stamp: Stamp) -> Past<'a> {
+    let history = set.history(name);
+    let found = history.iter().rev().map(Cell::record).find(|record| record.last_sync() == stamp);
+    found.map_or_else(|| without(set, history, stamp), Past::Record)
+}
+
+/// The record of a name that was current at this stamp: the greatest one that is not later.
+#[must_use]
+pub fn as_of<'a>(set: &'a Set, name: &Name, stamp: Stamp) -> Past<'a> {
+    let history = set.history(name);
+    let found = history.iter().rev().map(Cell::record).find(|record| record.last_sync() <= stamp);
+    found.map_or_else(|| without(set, history, stamp), Past::Record)
+}
+
+/// Whether the history of a name has all of its records since the start of the set, as far as the node knows: nothing of
+/// it can have been cut.
+#[must_use]
+pub fn is_complete(set: &Set, name: &Name, started: Stamp) -> bool {
+    let history = set.history(name);
+    !history.is_empty() && !may_be_cut(set, history, started)
+}
+
+/// The answer where no record fits.
+fn without<'a>(set: &Set, history: &[Cell], stamp: Stamp) -> Past<'a> {
+    let is_below = history.first().is_none_or(|oldest| stamp < oldest.record().last_sync());
+    if is_below && may_be_cut(set, history, stamp) { Past::Cut } else { Past::Nothing }
+}
+
+/// Whether a record of a name with this stamp may have been cut: the name has as many records as are kept, or the stamp
+/// lies below a horizon.
+fn may_be_cut(set: &Set, history: &[Cell], stamp: Stamp) -> bool {
+    let payload: usize = history.iter().map(|cell| cell.record().payload_bytes()).sum();
+    history.len() >= usize::from(set.depth().least())
+        || payload >= MAX_HISTORY_PAYLOAD_BYTES
+        || stamp < set.horizon().max(set.compaction_horizon())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::history::Depth;
+    use crate::core::record::Dot;
+    use crate::core::testing::{at, name, version};
+
+    fn set(versions: u8, stamps: &[u64]) -> Set {
+        let mut set = Set::with_leaf_bits([1; 16], 2);
+        set.set_depth(Depth::new(Stamp::ZERO, versions));
+        for micros in stamps {
+            let dot = Dot::default();
+            set.merge(&Record::value(name("n"), &version(&format!("v{micros}")), b"d", at(*micros), dot));
+        }
+        set
+    }
+
+    /// The stamp of the record; `None` for nothing; -1 for what is cut.
+    fn said(past: Past<'_>) -> Option<i64> {
+        match past {
+            Past::Record(record) => Some(record.last_sync().micros().cast_signed()),
+            Past::Cut => Some(-1),
+            Past::Nothing => None,
+        }
+    }
+
+    #[test]
+    fn a_revision_is_exactly_that_one() {
+        let kept = set(8, &[10, 20, 30]);
+        let said = |stamp| said(revision(&kept, &name("n"), at(stamp)));
+        assert_eq!([10, 15, 20, 30, 31, 5].map(said), [Some(10), None, Some(20), Some(30), None, None]);
+    }
+
+    #[test]
+    fn as_of_a_time_is_the_newest_until_then() {
+        let kept = set(8, &[10, 20, 30]);
+        let said = |stamp| said(as_of(&kept, &name("n"), at(stamp)));
+        assert_eq!([9, 10, 19, 20, 99].map(said), [None, Some(10), Some(10), Some(20), Some(30)]);
+    }
+
+    #[test]
+    fn what_may_have_been_cut_is_not_called_nothing() {
+        let mut kept = set(2, &[10, 20, 30]);
+        let ask = |set: &Set, stamp| {
+            (said(revision(set, &name("n"), at(stamp))), said(as_of(set, &name("n"), at(stamp))))
+        };
+        assert_eq!(ask(&kept, 10), (Some(-1), Some(-1)), "two are kept");
+        assert_eq!(ask(&kept, 25), (None, Some(20)), "between two that are kept there was none");
+        assert!(!is_complete(&kept, &name("n"), at(1)));
+        kept = set(8, &[20, 30]);
+        assert_eq!(ask(&kept, 10), (None, None));
+        assert!(is_complete(&kept, &name("n"), at(1)));
+        kept.raise_compaction_horizon(at(15));
+        assert_eq!(ask(&kept, 10), (Some(-1), Some(-1)));
+        assert_eq!(ask(&kept, 16), (None, None));
+        assert!(!is_complete(&kept, &name("n"), at(1)) && is_complete(&kept, &name("n"), at(15)));
+        let unknown = |set: &Set| said(as_of(set, &name("m"), at(10)));
+        assert_eq!(unknown(&kept), Some(-1), "its tombstone may be forgotten");
+        assert_eq!(unknown(&set(8, &[])), None);
+        assert!(!is_complete(&set(8, &[]), &name("m"), at(1)));
+    }
+}
