@@ -4,7 +4,7 @@ use std::alloc::System;
 use std::collections::BTreeSet;
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-use vwatch::core::{Dot, Incarnation, Name, Record, Set, Stamp, Version};
+use vwatch::core::{Depth, Dot, Incarnation, Name, Record, Set, Stamp, Version};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -54,4 +54,33 @@ fn main() {
     let (digest, limit) = (rest - pointer, 40.0);
     println!("digest and positions: {digest:.1} B a name (at most {limit})");
     assert!(digest <= limit, "digest and positions take {digest:.1} B a name");
+    drop((set, records));
+    older_records();
+}
+
+/// What each older record of a name costs beside its own bytes.
+fn older_records() {
+    const FEWER: usize = 100_000;
+    const VERSIONS: u64 = 8;
+    let version = Version::of_data(b"x");
+    let mut set = Set::new([7; 16]);
+    set.set_depth(Depth::new(Stamp::ZERO, VERSIONS as u8));
+    let name = |i| Name::new(format!("registry/library/name-{i:07}").as_bytes(), 512).expect("a good name");
+    let mut fill = |stamps: std::ops::Range<u64>| {
+        for stamp in stamps {
+            for i in 0..FEWER {
+                // as a write does: the name is that of the record before
+                let held = set.get(&name(i)).map(|record| record.name().clone());
+                let dot = Dot { incarnation: Incarnation(1), sequence: stamp };
+                let at = Stamp::from_micros(stamp).expect("small");
+                set.merge(&Record::value(held.unwrap_or_else(|| name(i)), &version, b"", at, dot));
+            }
+        }
+    };
+    fill(1..2);
+    let ((), grown) = bytes(|| fill(2..VERSIONS + 1));
+    let payload = version.as_str().len() as f64;
+    let each = grown as f64 / (FEWER as f64 * (VERSIONS - 1) as f64) - payload;
+    println!("an older record: {each:.1} B beside its payload (at most 120)");
+    assert!(each <= 120.0, "an older record takes {each:.1} B");
 }

@@ -20,7 +20,12 @@ fn name(i: usize) -> Name {
 }
 
 fn store<T>() -> Store<T> {
-    let genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [7; 16], versions: 1 };
+    with_history(1)
+}
+
+/// A store that keeps so many records of a name.
+fn with_history<T>(versions: u8) -> Store<T> {
+    let genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [7; 16], versions };
     Store::new(genesis, Incarnation(1), usize::MAX)
 }
 
@@ -30,8 +35,8 @@ fn put<T>(store: &mut Store<T>, now: u64, name: &Name, version: &Version) -> (Wr
     (written, store.take_effects())
 }
 
-fn full() -> (Store<u32>, Vec<Name>) {
-    let mut store = store();
+fn full(versions: u8) -> (Store<u32>, Vec<Name>) {
+    let mut store = with_history(versions);
     let version = Version::of_data(&DATA);
     let names: Vec<_> = (0..NAMES).map(name).collect();
     for (i, name) in names.iter().enumerate() {
@@ -47,7 +52,7 @@ fn stride(i: &mut usize) -> usize {
 }
 
 fn reads_and_writes(c: &mut Criterion) {
-    let (mut store, names) = full();
+    let (mut store, names) = full(1);
     let mut group = c.benchmark_group("one of 1,000,000 names");
     let unspecified = Condition { known: KnownVersion::Unspecified, at_least: None };
     let mut i = 0;
@@ -73,6 +78,30 @@ fn reads_and_writes(c: &mut Criterion) {
             BatchSize::SmallInput,
         );
     });
+    group.finish();
+}
+
+/// The same writes with a history: to names that have older records already, and at a name that is full of them.
+fn histories(c: &mut Criterion) {
+    let mut group = c.benchmark_group("PUT over, with a history of");
+    for versions in [1u8, 8] {
+        let (mut store, names) = full(versions);
+        let data_versions = [Version::of_data(b"a"), Version::of_data(b"b")];
+        let (mut i, mut now) = (0, 1u64 << 40);
+        group.bench_function(BenchmarkId::new("1,000,000 names", versions), |b| {
+            b.iter(|| {
+                now += 1;
+                black_box(put(&mut store, now, &names[stride(&mut i)], &data_versions[now as usize % 2]))
+            });
+        });
+        group.bench_function(BenchmarkId::new("1,000 of them, all full", versions), |b| {
+            b.iter(|| {
+                now += 1;
+                i = (i + 1) % 1_000;
+                black_box(put(&mut store, now, &names[i], &data_versions[now as usize % 2]))
+            });
+        });
+    }
     group.finish();
 }
 
@@ -120,5 +149,5 @@ fn wakes(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, reads_and_writes, wakes);
+criterion_group!(benches, reads_and_writes, histories, wakes);
 criterion_main!(benches);
