@@ -266,9 +266,11 @@ impl<T> Store<T> {
         let after_genesis = now.max(self.genesis.started.next());
         let last_sync = given.unwrap_or_else(|| self.stamps.give(after_genesis, held.map(Record::last_sync)));
         let dot = Dot { incarnation: self.incarnation, sequence: self.log.sequence() + 1 };
+        // all records of a name share its bytes
+        let shared = held.map_or(name, Record::name).clone();
         let record = match *change {
-            Change::Put { version, data } => Record::value(name.clone(), version, data, last_sync, dot),
-            Change::Delete => Record::tombstone(name.clone(), last_sync, dot),
+            Change::Put { version, data } => Record::value(shared, version, data, last_sync, dot),
+            Change::Delete => Record::tombstone(shared, last_sync, dot),
         };
         if let Some(current) = held.filter(|held| held.order(&record).is_ge()).cloned() {
             // what loses is no part of the history
