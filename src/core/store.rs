@@ -715,6 +715,33 @@ mod tests {
     }
 
     #[test]
+    fn older_records_make_room_in_a_full_set() {
+        const MINUTE: u64 = 60_000_000;
+        let cost = Record::value(name("n"), &version("a"), b"d", at(1), Dot::default()).cost();
+        let full = |lag_us| {
+            let genesis = Genesis { versions: 8, ..GENESIS };
+            let mut store: Store<u32> =
+                Store::new(genesis, Incarnation(1), 5 * cost).compacting_behind(lag_us);
+            for minute in 1..=5 {
+                done(put(&mut store, minute * MINUTE, "v", None));
+            }
+            assert_eq!((store.set().bytes(), store.set().older_bytes()), (5 * cost, 4 * cost));
+            store
+        };
+        let change = Change::Put { version: &version("a"), data: b"d" };
+        let mut store = full(MINUTE);
+        done(store.write(at(9 * MINUTE), &name("m"), &change, None));
+        assert_eq!(store.set().compaction_horizon(), at(2 * MINUTE), "no more than it needs");
+        assert_eq!(store.set().history(&name("n")).len(), 4);
+        assert!(store.settle(usize::MAX));
+        assert_eq!(store.set().bytes(), 5 * cost);
+        for lag_us in [8 * MINUTE, u64::MAX] {
+            let written = full(lag_us).write(at(9 * MINUTE), &name("m"), &change, None);
+            assert!(matches!(written, Written::Full { .. }), "a horizon may not come too close: {written:?}");
+        }
+    }
+
+    #[test]
     fn a_copy_without_waiters_is_dropped_if_room_is_scarce() {
         let record = Record::value(name("n"), &version("a"), b"d", at(1), Dot::default());
         for (most, drops) in [(record.cost(), true), (3 * record.cost(), false)] {

@@ -476,3 +476,89 @@ fn a_vector_that_fills_up_keeps_members_and_then_live_ones() {
     assert_eq!(a.store.vector().len(), 11, "room for new processes is more important");
     assert_eq!(a.store.vector().get(Incarnation(500)), 0, "the vector claims nothing of the others");
 }
+
+const SECOND: u64 = 1_000 * MS;
+
+/// A node without peers that keeps 8 records of a name.
+fn with_history(config: Config) -> Node {
+    let genesis = Genesis { provisional: false, started: now(0).wall, key: [1; 16], versions: 8 };
+    let store = Store::simulated(genesis, Incarnation(1), 4, Mutants::NONE);
+    Node { store, replica: Replica::new(Config { alone: true, ..config }, now(0)) }
+}
+
+#[test]
+fn older_records_are_compacted_by_age_and_by_bytes() {
+    let kept_after = |config: Config| {
+        let mut node = with_history(config);
+        for minute in 0..5 {
+            for second in 0..60 {
+                let at = (minute * 60 + second) * SECOND;
+                node.tick(at);
+                if second == 30 {
+                    node.write(at, "n");
+                }
+            }
+        }
+        (node.store.set().history(&name("n")).len(), node.store.set().older_bytes())
+    };
+    let config = Config::new(1, 0);
+    let (all, bytes) = kept_after(config);
+    assert_eq!(all, 5, "nothing is compacted unless it is configured");
+    let each = bytes / 4;
+    assert_eq!(
+        kept_after(Config { history_age_us: 150 * SECOND, ..config }).0,
+        3,
+        "by age, in steps of a minute"
+    );
+    assert_eq!(kept_after(Config { max_history_bytes: 2 * each, ..config }), (3, 2 * each));
+    assert_eq!(kept_after(Config { max_history_bytes: 0, ..config }), (1, 0), "the current record stays");
+}
+
+#[test]
+fn a_compaction_stays_behind_the_clock_and_needs_one_that_is_trusted() {
+    let mut node = with_history(Config::new(1, 0));
+    let at = 100 * SECOND;
+    (1..=100).for_each(|second| drop(node.tick(second * SECOND)));
+    let lag_us = 3 * SECOND;
+    let horizon = node.replica.compact(&mut node.store, now(at), Stamp::MAX);
+    assert_eq!(horizon, Some(now(at).wall.before(lag_us)));
+    let earlier = node.replica.compact(&mut node.store, now(at), now(0).wall);
+    assert_eq!(earlier, horizon, "it never moves back");
+    let set = Now { wall: now(at + 3_600 * SECOND).wall, mono_us: at + SECOND };
+    node.tick_by(set);
+    assert_eq!(node.replica.compact(&mut node.store, set, Stamp::MAX), None, "the clock was just set");
+}
+
+#[test]
+fn the_reflected_stamp_lies_before_the_last_pass() {
+    let grace_us = 20 * SECOND;
+    let mut node = with_history(Config { grace_us, ..Config::new(1, 0) });
+    assert_eq!(node.replica.reflected(&node.store, now(0)), Stamp::ZERO, "before the first pass");
+    for second in 1..=10 {
+        node.tick(second * SECOND);
+    }
+    let reflected = node.replica.reflected(&node.store, now(10 * SECOND + 300 * MS));
+    let bound_us = node.replica.clock_bound_us();
+    assert_eq!(reflected, now(9 * SECOND).wall.before(grace_us / 2).before(bound_us));
+    // another set: what was known of the first one says nothing
+    node.store.adopt(Genesis { started: Stamp::ZERO, key: [9; 16], ..node.store.genesis() });
+    node.tick(11 * SECOND);
+    assert_eq!(node.replica.reflected(&node.store, now(11 * SECOND)), Stamp::ZERO);
+    node.tick(12 * SECOND);
+    node.tick(13 * SECOND);
+    assert!(node.replica.reflected(&node.store, now(13 * SECOND)) > Stamp::ZERO);
+}
+
+#[test]
+fn a_depth_reaches_the_peers_with_the_next_push() {
+    let (mut a, mut b) = pair();
+    let depth = a.replica.set_history_depth(&mut a.store, now(SECOND), 4);
+    assert_eq!((depth.versions(), depth.least()), (4, 1), "it was 1 before");
+    for version in 2..6 {
+        let calls = a.write(version * SECOND, "n");
+        carry(version * SECOND, &mut a, &mut b, calls);
+    }
+    assert_eq!(b.store.set().depth(), depth);
+    assert_eq!(b.store.set().history(&name("n")).len(), 4);
+    assert_eq!(a.store.set().root(), b.store.set().root());
+}
