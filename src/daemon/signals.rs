@@ -117,8 +117,12 @@ fn reload(keyring: &Keyring, reloading: &AtomicBool, path: &Path) {
 
 /// Makes all workers open a pipe, which lasts until another process opens it.
 fn block_for_tests(pipe: &OsStr) {
-    for _ in 0..tokio::runtime::Handle::current().metrics().num_workers() {
+    let workers = tokio::runtime::Handle::current().metrics().num_workers();
+    for worker in 1..=workers {
         let pipe = pipe.to_owned();
-        tokio::spawn(async move { drop(std::fs::File::open(pipe)) });
+        tokio::spawn(async move {
+            tracing::info!("test: worker {worker} of {workers} waits for a pipe");
+            drop(std::fs::File::open(pipe));
+        });
     }
 }

@@ -342,7 +342,17 @@ fn a_node_that_stands_still_reports_it_on_both_ports_and_ends_at_a_signal() {
         ];
         all.iter().all(|(port, path)| says_stalled(*port, path))
     };
+    // a starved node stands still, too, and goes on by itself: here each worker has to wait for the pipe
+    let waiting = || {
+        let lines = node.stderr();
+        let of_worker =
+            |line: &str| line.split(" waits for a pipe").next()?.rsplit(' ').next()?.parse::<usize>().ok();
+        let waits: Vec<usize> =
+            lines.lines().filter(|line| line.contains("test: worker ")).filter_map(of_worker).collect();
+        waits.first().map_or(0, |workers| waits.len() / workers)
+    };
     node.hang_up();
+    wait_until("all workers to wait", LIMIT, || waiting() == 1);
     wait_until("the answer that the node stands still", LIMIT, stands_still);
     let answer = kept.ask(&get("n"));
     assert_refusal(&answer, 503);
@@ -354,6 +364,7 @@ fn a_node_that_stands_still_reports_it_on_both_ports_and_ends_at_a_signal() {
     assert_eq!(node.get("n").expect(200).text(), "1");
 
     node.hang_up();
+    wait_until("all workers to wait", LIMIT, || waiting() == 2);
     wait_until("the answer that the node stands still", LIMIT, stands_still);
     node.terminate();
     node.terminate();
