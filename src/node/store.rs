@@ -192,7 +192,7 @@ impl SharedStore {
             let _ = self.calls.send(call);
         }
         if !due.is_empty() {
-            self.fanout.wake(due, Wake::Changed { at: Instant::now() }, self.pace);
+            self.fanout.wake_each(due, Wake::Changed { at: Instant::now() }, self.pace);
         }
     }
 
@@ -346,7 +346,7 @@ impl SharedStore {
         let parked: usize = due.iter().map(Vec::len).sum();
         let pending = self.fanout.counters().pending.load(Ordering::Relaxed);
         self.fanout.hurry(pace);
-        self.fanout.wake(due, Wake::Drain, pace);
+        self.fanout.wake_all(due, Wake::Drain, pace);
         parked + usize::try_from(pending).unwrap_or(0)
     }
 }

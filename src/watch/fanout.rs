@@ -1,8 +1,8 @@
 //! The fan-out: wakes the waiters of a change. It runs beside the write and not inside its request, with a pace, and
 //! gives names their turns, so that a name with 100,000 watchers does not delay a name with a single one.
 //!
-//! A change is one job. Each event loop of the fast path wakes the readers on its own connections. The loop here wakes
-//! the readers that are tasks.
+//! The waiters of one name that wait for the same are one job. Each event loop of the fast path wakes the readers on its
+//! own connections. The loop here wakes the readers that are tasks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -85,8 +85,28 @@ impl Fanout {
         &self.counters
     }
 
-    /// Wakes all waiters of `due`, at a pace from now on. Costs the caller nothing per waiter of the longest list.
-    pub fn wake(&self, mut due: Vec<Vec<(Ticket, Waiter)>>, wake: Wake, pace: Pace) {
+    /// Wakes the waiters of changes. Each list is a job of its own, at a pace of its own from now on: a step may change
+    /// several names, as a batch of a peer does, and the watchers of one do not wait behind those of another. A single
+    /// waiter has no pause, so lists of one share a job. Costs the caller nothing per waiter of the other lists.
+    pub fn wake_each(&self, due: Vec<Vec<(Ticket, Waiter)>>, wake: Wake, pace: Pace) {
+        let mut single = Vec::new();
+        let mut long = Vec::new();
+        for mut list in due {
+            if list.len() == 1 {
+                single.append(&mut list);
+            } else {
+                long.push(list);
+            }
+        }
+        self.start(single, wake, Pace::NONE);
+        for list in long {
+            self.start(list, wake, pace);
+        }
+    }
+
+    /// Wakes all waiters of `due` as one job, at one pace from now on. Costs the caller nothing per waiter of the longest
+    /// list.
+    pub fn wake_all(&self, mut due: Vec<Vec<(Ticket, Waiter)>>, wake: Wake, pace: Pace) {
         // the first of the longest lists, so that equal lists keep their order
         let longest = (0..due.len()).rev().max_by_key(|&list| due[list].len()).unwrap_or(0);
         if due.is_empty() {
@@ -95,6 +115,13 @@ impl Fanout {
         let mut waiters = due.remove(longest);
         for mut list in due {
             waiters.append(&mut list);
+        }
+        self.start(waiters, wake, pace);
+    }
+
+    fn start(&self, waiters: Vec<(Ticket, Waiter)>, wake: Wake, pace: Pace) {
+        if waiters.is_empty() {
+            return;
         }
         self.counters.pending.fetch_add(waiters.len() as u64, Ordering::Relaxed);
         let job = Arc::new(Job { waiters, wake, started: Instant::now(), pace });
@@ -202,13 +229,50 @@ mod tests {
         let (fanout, run) = Fanout::new();
         let (many, mut many_receivers) = tasks(100_000);
         let (single, mut single_receivers) = tasks(1);
-        fanout.wake(vec![many], WAKE, Pace::NONE);
-        fanout.wake(vec![single], WAKE, Pace::NONE);
+        fanout.wake_each(vec![many], WAKE, Pace::NONE);
+        fanout.wake_each(vec![single], WAKE, Pace::NONE);
         let run = tokio::spawn(run);
         while woken(&mut single_receivers) == 0 {
             tokio::task::yield_now().await;
         }
         assert!(woken(&mut many_receivers) <= 2 * SLICE, "the single one was second in turn");
+        drop(fanout);
+        run.await.expect("the loop ends with the last handle");
+    }
+
+    /// A push, or an answer of a sync, changes several names in one step.
+    #[tokio::test(start_paused = true)]
+    async fn names_of_one_step_do_not_delay_each_other() {
+        let (fanout, run) = Fanout::new();
+        let (many, mut many_receivers) = tasks(100_000);
+        let (few, mut few_receivers) = tasks(10);
+        let (mut due, mut single_receivers): (Vec<_>, Vec<_>) = (0..SLICE).map(|_| tasks(1)).unzip();
+        due.splice(0..0, [many, few]);
+        fanout.wake_each(due, WAKE, Pace::NONE);
+        let run = tokio::spawn(run);
+        let mut woken_others = 0;
+        while woken_others < 10 + SLICE {
+            tokio::task::yield_now().await;
+            woken_others += woken(&mut few_receivers);
+            woken_others += single_receivers.iter_mut().map(|one| woken(one)).sum::<usize>();
+        }
+        assert!(woken(&mut many_receivers) <= 2 * SLICE, "the others have their turns between slices");
+        drop(fanout);
+        run.await.expect("the loop ends with the last handle");
+    }
+
+    #[tokio::test]
+    async fn a_single_watcher_has_no_pause_and_each_list_has_a_pace_of_its_own() {
+        let (fanout, run) = Fanout::new();
+        let run = tokio::spawn(run);
+        let pace = Pace { per_watcher: Duration::from_secs(3600), longest: Duration::MAX };
+        let (due, receivers): (Vec<_>, Vec<_>) = (0..20).map(|list| tasks(1 + list % 2)).unzip();
+        fanout.wake_each(due, WAKE, pace);
+        for receiver in receivers.into_iter().filter_map(|of_list| of_list.into_iter().next()) {
+            receiver.await.expect("the first of each list is woken at once");
+        }
+        assert_eq!(fanout.counters().pending.load(Ordering::Relaxed), 10, "the second of each pair");
+        fanout.hurry(Pace::NONE);
         drop(fanout);
         run.await.expect("the loop ends with the last handle");
     }
@@ -220,7 +284,7 @@ mod tests {
         let pace = Pace { per_watcher: Duration::from_millis(1), longest: Duration::from_secs(9) };
         let (due, receivers) = tasks(50);
         let started = Instant::now();
-        fanout.wake(vec![due], WAKE, pace);
+        fanout.wake_each(vec![due], WAKE, pace);
         for (index, receiver) in receivers.into_iter().enumerate() {
             receiver.await.expect("woken");
             assert!(started.elapsed() >= pace.delay(index, 50), "not before its time");
@@ -247,7 +311,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn queued_waiters_can_be_hurried() {
         hurries(async |fanout, due, hours| {
-            fanout.wake(vec![due], WAKE, hours);
+            fanout.wake_each(vec![due], WAKE, hours);
             tokio::task::yield_now().await;
             fanout.hurry(Pace::NONE);
         })
@@ -258,19 +322,19 @@ mod tests {
     async fn waiters_that_are_queued_after_the_hurry_are_hurried_too() {
         hurries(async |fanout, due, hours| {
             fanout.hurry(Pace::NONE);
-            fanout.wake(vec![due], WAKE, hours);
+            fanout.wake_each(vec![due], WAKE, hours);
         })
         .await;
     }
 
     #[tokio::test]
-    async fn lists_of_one_change_share_its_pace() {
+    async fn lists_that_are_woken_as_one_job_share_its_pace() {
         let (fanout, run) = Fanout::new();
         let run = tokio::spawn(run);
         let pace = Pace { per_watcher: Duration::from_millis(5), longest: Duration::from_secs(9) };
         let (due, mut receivers): (Vec<_>, Vec<_>) = (0..10).map(|_| tasks(1)).unzip();
         let started = Instant::now();
-        fanout.wake(due, WAKE, pace);
+        fanout.wake_all(due, WAKE, pace);
         let last = receivers.pop().and_then(|mut one| one.pop()).expect("ten lists of one");
         last.await.expect("woken");
         assert!(started.elapsed() >= pace.delay(9, 10), "{:?}", started.elapsed());

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod discovery;
+mod fanout;
 mod history;
 mod insiders;
 mod members;
