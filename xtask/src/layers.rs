@@ -1,4 +1,5 @@
-//! The import graph of `src/`: no module uses one of a floor above it, and no modules use each other in a circle.
+//! The import graph of `src/`: a module uses only what the table in `src/lib.rs` allows, no modules form a cycle, and the
+//! pure layers use nothing of the system.
 //!
 //! The graph is read from `use` lines and from paths that begin with `crate::` or `super::`, without tests. A module may use what
 //! its own parent defines, because it is a part of that.
@@ -8,22 +9,27 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-/// The floors of the program, the highest first: a module uses only modules of lower floors, and of its own room.
-const FLOORS: [&[&str]; 13] = [
-    &["cli"],
-    &["daemon"],
-    &["http"],
-    &["api"],
-    &["report"],
-    &["cluster"],
-    &["node"],
-    &["fill", "sim"],
-    &["replication", "config"],
-    &["membership"],
-    &["watch", "wire"],
-    &["metrics"],
-    &["core", "seal"],
+/// The layers that are built without the feature `node`: what they decide depends only on what they are given.
+const PURE: [&str; 3] = ["core", "wire", "sim"];
+
+/// What a pure layer must not use, and why. A path stands for all that is below it. `Instant` is not in the list: a caller
+/// may pass one in.
+const FORBIDDEN: [(&str, &str); 10] = [
+    ("Instant::now", "time is passed in"),
+    ("SystemTime::now", "time is passed in"),
+    ("getrandom", "entropy is passed in"),
+    ("std::env", "the command line reads the environment"),
+    ("std::fs", "the shell reads files"),
+    ("std::io", "the shell reads and writes"),
+    ("std::net", "the shell opens sockets"),
+    ("std::process", "the daemon starts and ends processes"),
+    ("std::thread", "the caller decides where a step runs"),
+    ("tokio", "the caller decides where a step runs"),
 ];
+
+/// Parts of forbidden paths that are only values.
+const ALLOWED: [&str; 4] =
+    ["std::net::IpAddr", "std::net::Ipv4Addr", "std::net::Ipv6Addr", "std::net::SocketAddr"];
 
 /// Modules by path (`http::connection`), each with its text.
 pub(crate) type Sources = BTreeMap<String, String>;
@@ -55,31 +61,85 @@ pub(crate) fn read(src: &Path) -> io::Result<Sources> {
     Ok(sources)
 }
 
-/// What is wrong with the graph: one line an arrow up, and one a circle.
-pub(crate) fn violations(sources: &Sources) -> Vec<String> {
+/// The layers of the program: for each top-level module those that it may use.
+pub(crate) type Layers = BTreeMap<String, BTreeSet<String>>;
+
+/// Reads the layers from the table in the text of `src/lib.rs`: the first cell of a row names the module, the last one
+/// has `nothing`, names, or `all above` with or without exceptions (`but`).
+///
+/// # Errors
+/// The row that is none of these.
+pub(crate) fn layers(lib: &str) -> Result<Layers, String> {
+    let mut layers = Layers::new();
+    let rows = lib.lines().filter_map(|line| line.strip_prefix("//! | ")?.strip_suffix(" |"));
+    for row in rows.skip(1) {
+        let cells: Vec<&str> = row.split(" | ").collect();
+        let (&[module, .., may_use], [_]) = (&cells[..], &names(cells[0])[..]) else {
+            return Err(format!("not a row of a layer: {row}"));
+        };
+        let above = || layers.keys().cloned().collect::<BTreeSet<String>>();
+        let allowed = match may_use.strip_prefix("all above") {
+            Some(but) => &above() - &names(but).into_iter().collect(),
+            None if may_use == "nothing" || !names(may_use).is_empty() => {
+                names(may_use).into_iter().collect()
+            }
+            None => return Err(format!("not what a layer may use: {row}")),
+        };
+        if !allowed.is_subset(&above()) {
+            return Err(format!("a layer may use one below it: {row}"));
+        }
+        layers.insert(names(module).remove(0), allowed);
+    }
+    Ok(layers)
+}
+
+/// The words in backticks.
+fn names(cell: &str) -> Vec<String> {
+    cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// What is wrong with the graph: one line for each use that no layer allows, and one for each cycle.
+pub(crate) fn violations(layers: &Layers, sources: &Sources) -> Vec<String> {
     let graph: BTreeMap<&str, BTreeSet<&str>> =
         sources.iter().map(|(name, text)| (name.as_str(), uses(sources, name, text))).collect();
     let mut found = Vec::new();
     for (from, targets) in &graph {
+        let here = top_level(from);
+        let Some(allowed) = layers.get(here) else {
+            found.push(format!("{from}: {here} is not in the table of src/lib.rs"));
+            continue;
+        };
         for to in targets {
-            let (room, other) = (room(from), room(to));
-            match (floor(room), floor(other)) {
-                (Some(here), Some(there)) if room == other || there > here => {}
-                (Some(_), Some(_)) => found.push(format!("{from} uses {to}, which is not below it")),
-                _ => found.push(format!("{from} uses {to}: one of them is on no floor: add it to FLOORS")),
+            let there = top_level(to);
+            if there != here && !allowed.contains(there) {
+                found.push(format!("{from} uses {to}, which {here} may not use"));
             }
         }
     }
-    found.extend(circles(&graph).into_iter().map(|circle| format!("a circle: {}", circle.join(", "))));
+    found.extend(cycles(&graph).into_iter().map(|cycle| format!("a cycle: {}", cycle.join(", "))));
     found
 }
 
-fn room(module: &str) -> &str {
-    module.split("::").next().unwrap_or(module)
+/// What the pure layers use of the system: one line for each use.
+pub(crate) fn impurities(sources: &Sources) -> Vec<String> {
+    let mut found = Vec::new();
+    for (module, text) in sources.iter().filter(|(module, _)| PURE.contains(&top_level(module))) {
+        for path in paths(&without_tests(text)) {
+            let is_in = |root: &str| path == root || path.starts_with(&format!("{root}::"));
+            let is_forbidden =
+                |(root, _): &&(&str, &str)| is_in(root) || path.ends_with(&format!("::{root}"));
+            if let Some((_, reason)) = FORBIDDEN.iter().find(is_forbidden)
+                && !ALLOWED.iter().any(|root| is_in(root))
+            {
+                found.push(format!("{module} uses {path}: {reason}"));
+            }
+        }
+    }
+    found
 }
 
-fn floor(room: &str) -> Option<usize> {
-    FLOORS.iter().position(|rooms| rooms.contains(&room))
+fn top_level(module: &str) -> &str {
+    module.split("::").next().unwrap_or(module)
 }
 
 /// The modules that a module uses, without its parents.
@@ -135,7 +195,7 @@ fn without_tests(text: &str) -> String {
     code[..end].join("\n")
 }
 
-/// All paths of `use` lines, and those in the code that begin at the crate or at a parent.
+/// All paths of `use` lines, and all of several words in the code.
 fn paths(code: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut rest = String::new();
@@ -164,9 +224,7 @@ fn paths(code: &str) -> Vec<String> {
     }
     let of_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
     let words = rest.split(|c: char| !of_path(c)).map(|word| word.trim_end_matches(':'));
-    found.extend(
-        words.filter(|word| word.starts_with("crate::") || word.starts_with("super::")).map(str::to_owned),
-    );
+    found.extend(words.filter(|word| word.contains("::")).map(str::to_owned));
     found
 }
 
@@ -200,21 +258,21 @@ fn expand(prefix: &str, tree: &str, found: &mut Vec<String>) {
 }
 
 /// Groups of modules each of which leads to all others of its group.
-fn circles<'a>(graph: &BTreeMap<&'a str, BTreeSet<&'a str>>) -> Vec<Vec<&'a str>> {
+fn cycles<'a>(graph: &BTreeMap<&'a str, BTreeSet<&'a str>>) -> Vec<Vec<&'a str>> {
     let reached: BTreeMap<&str, BTreeSet<&str>> =
         graph.keys().map(|from| (*from, reached_from(graph, from))).collect();
     let mut done: BTreeSet<&str> = BTreeSet::new();
-    let mut circles = Vec::new();
+    let mut cycles = Vec::new();
     for module in graph.keys() {
         if done.contains(module) || !reached[module].contains(module) {
             continue;
         }
-        let circle: Vec<&str> =
+        let cycle: Vec<&str> =
             reached[module].iter().copied().filter(|other| reached[other].contains(module)).collect();
-        done.extend(&circle);
-        circles.push(circle);
+        done.extend(&cycle);
+        cycles.push(cycle);
     }
-    circles
+    cycles
 }
 
 /// All modules that a module leads to.
@@ -233,20 +291,55 @@ fn reached_from<'a>(graph: &BTreeMap<&'a str, BTreeSet<&'a str>>, from: &str) ->
 mod tests {
     use super::*;
 
+    const LIB: &str = "\
+//! | module | content | may use |
+//! |---|---|---|
+//! | [`core`] | a | nothing |
+//! | `seal` | b | nothing |
+//! | [`wire`] | c, with `code` | `core` |
+//! | `node` | d | all above but `seal` |
+//! | `http` | e | all above |
+//! | `cli` | f | all above |
+";
+
+    fn sources(modules: &[(&str, &str)]) -> Sources {
+        modules.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
+    }
+
     fn found(modules: &[(&str, &str)]) -> Vec<String> {
-        violations(&modules.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect())
+        violations(&layers(LIB).expect("a good table"), &sources(modules))
     }
 
     #[test]
-    fn no_module_uses_one_above_it_and_none_are_in_a_circle() {
+    fn the_program_keeps_its_layers() {
         let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("../src");
+        let layers = layers(&fs::read_to_string(src.join("lib.rs")).expect("the root")).expect("a table");
         let sources = read(&src).expect("the sources of the program");
         assert!(sources.len() > 200, "only {} modules", sources.len());
-        assert_eq!(violations(&sources), Vec::<String>::new());
+        assert_eq!(violations(&layers, &sources), Vec::<String>::new());
+        assert_eq!(impurities(&sources), Vec::<String>::new());
     }
 
     #[test]
-    fn an_arrow_up_is_found_in_each_form() {
+    fn the_table_says_what_a_layer_may_use() {
+        let layers = layers(LIB).expect("a good table");
+        let of = |name: &str| layers[name].iter().map(String::as_str).collect::<Vec<_>>();
+        assert_eq!(layers.len(), 6);
+        assert_eq!((of("core"), of("wire")), (vec![], vec!["core"]));
+        assert_eq!((of("node"), of("http")), (vec!["core", "wire"], vec!["core", "node", "seal", "wire"]));
+    }
+
+    #[test]
+    fn a_table_that_cannot_be_read_is_an_error() {
+        for row in ["| `a` | b | some |", "| a | b | nothing |", "| `a` | b | `http` |"] {
+            let text =
+                format!("//! | module | content | may use |\n//! {row}\n//! | `http` | c | nothing |\n");
+            assert!(layers(&text).is_err(), "{row}");
+        }
+    }
+
+    #[test]
+    fn a_use_that_is_not_allowed_is_found_in_each_form() {
         for text in [
             "use crate::http::listener;",
             "pub(crate) use crate::http::{self, listener::{Listener, listen}};",
@@ -258,10 +351,11 @@ mod tests {
             let found = found(&modules);
             assert!(found.iter().any(|line| line.starts_with("node::store uses http")), "{text}: {found:?}");
         }
+        assert_eq!(found(&[("seal", ""), ("node", "use crate::seal::Key;")]).len(), 1, "an exception");
     }
 
     #[test]
-    fn a_circle_is_found_and_a_parent_is_none() {
+    fn a_cycle_is_found_and_a_parent_is_none() {
         let of = |b: &str| {
             found(&[
                 ("node", "use a::A;"),
@@ -271,7 +365,7 @@ mod tests {
             ])
         };
         assert_eq!(of("use super::Node;"), Vec::<String>::new());
-        assert_eq!(of("use super::{Node, a::A};"), ["a circle: node::a, node::b, node::c"]);
+        assert_eq!(of("use super::{Node, a::A};"), ["a cycle: node::a, node::b, node::c"]);
     }
 
     #[test]
@@ -279,10 +373,31 @@ mod tests {
         let text = "// use crate::cli::run;\n#[cfg(test)]\nmod tests {\n    use crate::cli::run;\n}\n";
         assert_eq!(found(&[("cli", ""), ("core", text)]), Vec::<String>::new());
         assert_eq!(found(&[("cli", ""), ("core", "use crate::cli::run;")]).len(), 1);
-        assert_eq!(
-            found(&[("attic", ""), ("core", "use crate::attic::old;")]).len(),
-            1,
-            "a room of no floor"
-        );
+        assert_eq!(found(&[("attic", "")]).len(), 1, "a module that the table does not have");
+    }
+
+    #[test]
+    fn what_a_pure_layer_must_not_use_is_found_in_each_form() {
+        let of = |module: &str, text: &str| impurities(&sources(&[(module, text)])).len();
+        for text in [
+            "use std::time::Instant;\nfn f() -> Instant { Instant::now() }",
+            "fn f() { std::time::SystemTime::now(); }",
+            "use std::{fmt, net};",
+            "use std::net::{Ipv4Addr, TcpStream};",
+            "fn f() { std::thread::sleep(TIME) }",
+            "use std::fs::File;",
+            "fn f() -> u64 { getrandom::u64().unwrap_or(0) }",
+        ] {
+            assert_eq!(of("core::set", text), 1, "{text}");
+            assert_eq!(of("wire", text), 1, "{text}");
+            assert_eq!(of("node::clock", text), 0, "{text}");
+        }
+        for text in [
+            "use std::time::{Duration, Instant};\nfn f(now: Instant) {}",
+            "use std::net::Ipv6Addr;",
+            "#[cfg(test)]\nmod tests {\n    use std::fs;\n}\n",
+        ] {
+            assert_eq!(of("core", text), 0, "{text}");
+        }
     }
 }

@@ -28,16 +28,22 @@ const fn stage(
 }
 
 /// All stages but `ci`, in the order of the help.
-pub(crate) const STAGES: [Stage; 15] = [
+pub(crate) const STAGES: [Stage; 16] = [
     stage(
         "check",
         "",
-        "format, lint, core and unit: less than two minutes once the dependencies are built",
+        "format, lint, core, layers and unit: less than two minutes once the dependencies are built",
         check,
     ),
     stage("format", "", "is the source formatted? `cargo fmt --all` formats it", |rest| none(rest, format)),
     stage("lint", "", "clippy for all targets; a warning is an error", |rest| none(rest, lint)),
-    stage("core", "", "the core builds alone, without sockets, clock and runtime", |rest| none(rest, core)),
+    stage("core", "", "the core builds alone, without the crates of the node", |rest| none(rest, core)),
+    stage(
+        "layers",
+        "",
+        "who uses whom in src, and that core and wire are pure: the tests of xtask",
+        |rest| none(rest, layers),
+    ),
     stage("unit", "[ARGUMENT]...", "the unit tests; a name selects those that contain it", unit),
     stage("test", "[ARGUMENT]...", "all tests: `cargo test --workspace`", test),
     stage(
@@ -75,6 +81,7 @@ fn check(rest: &[String]) -> Result<(), String> {
     none(rest, format)?;
     lint()?;
     core()?;
+    layers()?;
     unit(&[])
 }
 
@@ -89,6 +96,10 @@ fn lint() -> Result<(), String> {
 
 fn core() -> Result<(), String> {
     run(cargo(["check", "--lib", "--no-default-features", "--locked"]))
+}
+
+fn layers() -> Result<(), String> {
+    run(cargo(["test", "--package", "xtask", "--locked", "--quiet"]))
 }
 
 fn unit(rest: &[String]) -> Result<(), String> {
