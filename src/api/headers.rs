@@ -37,6 +37,12 @@ pub(crate) fn stamps(record: Option<&Record>) -> HeaderMap {
     headers
 }
 
+/// The content type without its parameters, in small letters; empty if there is none.
+pub(crate) fn media_type(headers: &HeaderMap) -> String {
+    let text = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
 /// A number as a header value.
 pub(crate) fn number(number: u64) -> HeaderValue {
     HeaderValue::from(number)

@@ -20,6 +20,8 @@ mod write;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
 use axum::http::header::{CONNECTION, CONTENT_LENGTH, HeaderName};
 use axum::http::{HeaderValue, Method, Request, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
@@ -29,12 +31,15 @@ use tower_service::Service as _;
 
 use crate::api::state::Node;
 use crate::metrics::Port;
+use crate::replication;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::headers::X_VWATCH_NODE;
 use error::Refusal;
 
 const NODE: HeaderName = HeaderName::from_static(X_VWATCH_NODE);
 
+// The texts name what users may ask for. `/version/{name}` is left out, because it is only for fills of the Go vwatch, and
+// `/v1/sync`, because it is only for peers.
 const CLIENT_PATHS: &str = "\
 GET|HEAD /v1/versions/{name}[?version={known}][&timeout=10s]  -> the version now, or once it differs from the known one
 GET      /v1/versions/{name}?revision={µs}|at={time}  -> the version of that stamp, or of that time
@@ -128,7 +133,7 @@ fn client(node: Arc<Node>) -> Router {
 
 fn server(node: Arc<Node>) -> Router {
     Router::new()
-        .route("/v1/versions", post(version_sets::diff))
+        .route("/v1/versions", post(post_versions))
         .route("/v1/versions/", put(write::put).delete(write::delete))
         .route("/v1/versions/{*name}", put(write::put).delete(write::delete))
         .route("/v1/sync", post(peers::sync))
@@ -144,6 +149,15 @@ fn server(node: Arc<Node>) -> Router {
         .fallback(|uri| no_such_path(uri, SERVER_PATHS))
         .method_not_allowed_fallback(|method| wrong_method(method, "server port, which writes"))
         .with_state(node)
+}
+
+/// A push of a peer or a version set, by the content type.
+async fn post_versions(State(node): State<Arc<Node>>, request: Request<Body>) -> Result<Response, Refusal> {
+    if headers::media_type(request.headers()) == replication::CONTENT_TYPE {
+        peers::push(&node, request).await
+    } else {
+        version_sets::compare(&node, request).await
+    }
 }
 
 async fn no_such_path(uri: axum::http::Uri, paths: &'static str) -> Refusal {

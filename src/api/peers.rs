@@ -22,7 +22,7 @@ use crate::node::clock;
 use crate::node::in_flight::keep_until_sent;
 use crate::replication::answer::Answer;
 use crate::replication::frames::{self, Binding, Direction, FrameError, Preamble, RequestOpener};
-use crate::replication::{self, SYNC_PATH};
+use crate::replication::{self, PUSH_PATH, SYNC_PATH};
 use crate::wire::codec::DecodeError;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::message::{decode_request, encode_response};
@@ -30,13 +30,18 @@ use crate::wire::message::{decode_request, encode_response};
 /// How long a request may take to arrive.
 const ARRIVE: Duration = Duration::from_secs(10);
 
+/// Handles a push.
+pub(super) async fn push(node: &Node, request: Request<Body>) -> Result<Response, Refusal> {
+    answer(node, PUSH_PATH, request.into_body()).await
+}
+
 /// Handles a step of a sync.
 pub(super) async fn sync(State(node): State<Arc<Node>>, request: Request<Body>) -> Result<Response, Refusal> {
     answer(&node, SYNC_PATH, request.into_body()).await
 }
 
 /// Answers a peer.
-pub(super) async fn answer(node: &Node, path: &'static str, body: Body) -> Result<Response, Refusal> {
+async fn answer(node: &Node, path: &'static str, body: Body) -> Result<Response, Refusal> {
     let Some(peering) = &node.peering else {
         return Err(Refusal::new(
             ErrorCode::NotEnabled,
@@ -44,7 +49,7 @@ pub(super) async fn answer(node: &Node, path: &'static str, body: Body) -> Resul
         ));
     };
     let mut opener = RequestOpener::new(&peering.keyring, path, clock::now());
-    let taken = timeout(ARRIVE, take(node, peering, &mut opener, body)).await.unwrap_or_else(|_| {
+    let taken = timeout(ARRIVE, receive(node, peering, &mut opener, body)).await.unwrap_or_else(|_| {
         Err((
             PeerRefusal::Unproven,
             Refusal::new(ErrorCode::BodyTooSlow, "body too slow: it did not arrive in time: send it faster"),
@@ -79,7 +84,7 @@ pub(super) async fn answer(node: &Node, path: &'static str, body: Body) -> Resul
 /// last frame is ignored, so that a sender that never ends the body keeps no place. Only a sender that has proved the
 /// secret, for this process, gets a place. Any other sender, also one that replays a request to another process, cannot
 /// take places from peers by sending slowly; for it the node holds one frame.
-async fn take(
+async fn receive(
     node: &Node,
     peering: &Peering,
     opener: &mut RequestOpener<'_>,

@@ -3,24 +3,22 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::State;
-use axum::http::header::{CONTENT_TYPE, EXPECT};
-use axum::http::{HeaderValue, Request};
+use axum::http::Request;
+use axum::http::header::EXPECT;
 use axum::response::Response;
 
 use crate::api::body;
 use crate::api::body::Excess;
 use crate::api::error::Refusal;
-use crate::api::headers::json_in_place;
+use crate::api::headers::{json_in_place, media_type};
+use crate::api::params;
 use crate::api::readiness::{may_read, stopping};
 use crate::api::state::Node;
-use crate::api::{params, peers};
 use crate::core::limits::RECORD_OVERHEAD_BYTES;
 use crate::core::{Kind, Record};
 use crate::metrics::Limit;
 use crate::node::limits::{MAX_VERSION_SET_BYTES, SLICE};
 use crate::node::store::SharedStore;
-use crate::replication;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::version_set::{TheirVersions, Versions};
 
@@ -28,13 +26,10 @@ use crate::wire::version_set::{TheirVersions, Versions};
 const VWATCH_OVERHEAD_BYTES: usize = 16;
 
 /// Handles the request. Nothing is stored.
-pub(crate) async fn diff(State(node): State<Arc<Node>>, request: Request<Body>) -> Result<Response, Refusal> {
+pub(super) async fn compare(node: &Arc<Node>, request: Request<Body>) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
-    if essence(parts.headers.get(CONTENT_TYPE)) == replication::CONTENT_TYPE {
-        return peers::answer(&node, replication::PUSH_PATH, body).await;
-    }
-    check_type(parts.headers.get(CONTENT_TYPE))?;
-    may_read(&node)?;
+    check_type(&media_type(&parts.headers))?;
+    may_read(node)?;
     let busy = || {
         node.metrics.hit(Limit::VersionSets);
         Refusal::new(ErrorCode::Busy, "busy: too many version sets at once: retry")
@@ -44,7 +39,7 @@ pub(crate) async fn diff(State(node): State<Arc<Node>>, request: Request<Body>) 
     let time = node.config.idle_timeout;
     let read = body::read(body, MAX_VERSION_SET_BYTES, Excess::Refuse, time, patient, &account).await;
     let body = read.map_err(|e| {
-        e.refusal(&node, Limit::VersionSets, || {
+        e.refusal(node, Limit::VersionSets, || {
             format!("version set too large: over {MAX_VERSION_SET_BYTES} bytes: send it in parts")
         })
     })?;
@@ -59,26 +54,19 @@ pub(crate) async fn diff(State(node): State<Arc<Node>>, request: Request<Body>) 
     let json = json.map_err(|e| Refusal::new(ErrorCode::Internal, e))?;
     drop((at_work, place, theirs, records));
     let place = || Arc::clone(&node.version_set_answers).try_acquire_owned().map_err(|_| busy());
-    json_in_place(&node, &account, json, place)
+    json_in_place(node, &account, json, place)
 }
 
-/// The type without its parameters, in small letters.
-fn essence(content_type: Option<&HeaderValue>) -> String {
-    let text = content_type.and_then(|v| v.to_str().ok()).unwrap_or_default();
-    text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
-}
-
-/// Any type is read as JSON, as by the Go vwatch, except the two types of other forms.
-fn check_type(content_type: Option<&HeaderValue>) -> Result<(), Refusal> {
-    let essence = essence(content_type);
-    if essence != "application/octet-stream" {
+/// Any type is read as JSON, as by the Go vwatch, except Go's gob; a push of a peer does not get here.
+fn check_type(media_type: &str) -> Result<(), Refusal> {
+    if media_type != "application/octet-stream" {
         return Ok(());
     }
     let problem = "Go's gob is not read here";
     Err(Refusal::new(
         ErrorCode::WrongContentType,
         format_args!(
-            "wrong content type: {essence}: {problem}: send application/json (application/x-bincode is for peers)"
+            "wrong content type: {media_type}: {problem}: send application/json (application/x-bincode is for peers)"
         ),
     ))
 }
