@@ -108,7 +108,7 @@ pub(crate) async fn metrics(
 
 /// `PUT /v1/logging?level=DEBUG`: sets the level of the log, and returns the new level.
 pub(crate) async fn logging(State(node): State<Arc<Node>>, uri: Uri) -> Result<String, Refusal> {
-    const LEVELS: &str = "use DEBUG, INFO, WARN or ERROR";
+    const LEVELS: &str = "use TRACE, DEBUG, INFO, WARN or ERROR";
     let level = query(&uri, "level")?.filter(|level| !level.is_empty()).ok_or_else(|| {
         Refusal::bad_parameter(format_args!("no level: the parameter level is missing: {LEVELS}"))
     })?;
