@@ -19,7 +19,7 @@ sim [--seed N] [--nodes N]        one world: its report
     [--long [--jobs N]]           100,000 worlds, 5 of 200 nodes and one of 1,000: an hour or two of two processors
     [--mutants]                   for each rule a world that fails without it, and passes with it
     [--scenario NAME]             one thing happens, instead of a storm: missing, aloof, mute, split, lonely, late, twins,
-                                  aimed, wrong, stranger or unreachable
+                                  aimed, wrong, stranger, unreachable or apart; it decides the number of nodes
     [--without RULE]              with a rule taken out, by the name of its mutant (or 'list')";
 
 struct Args {
@@ -88,6 +88,9 @@ fn parse() -> Result<Args, String> {
             }
             _ => return Err(USAGE.to_owned()),
         }
+    }
+    if args.nodes.is_some() && args.scenario != Scenario::Storm {
+        return Err("--nodes does not go with --scenario: a scenario decides the number of nodes".to_owned());
     }
     Ok(args)
 }
