@@ -24,23 +24,27 @@ fn read(path: &str) -> String {
     read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// All pages, by their path from the root.
-fn pages() -> BTreeMap<PathBuf, String> {
-    fn below(folder: &Path, found: &mut Vec<PathBuf>) {
-        for entry in read_dir(folder).expect("a folder of this repository") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                below(&path, found);
-            } else if path.extension().is_some_and(|extension| extension == "md") {
-                found.push(path);
-            }
+/// All files below a folder whose names end with the extension.
+fn files_below(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in read_dir(folder).expect("a folder of this repository") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(files_below(&path, extension));
+        } else if path.extension().is_some_and(|its| its == extension) {
+            found.push(path);
         }
     }
+    found
+}
+
+/// All pages, by their path from the root.
+fn pages() -> BTreeMap<PathBuf, String> {
     let mut found: Vec<PathBuf> =
         ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "bench/README.md"]
             .map(|name| root().join(name))
             .into();
-    below(&root().join("docs"), &mut found);
+    found.extend(files_below(&root().join("docs"), "md"));
     let from_root = |path: &Path| path.strip_prefix(root()).expect("below the root").to_owned();
     found.iter().map(|path| (from_root(path), read_to_string(path).expect("a page"))).collect()
 }
@@ -175,11 +179,9 @@ fn the_reference_of_endpoints_has_what_the_ports_answer() {
     }
 
     // and there is no path that is not documented
-    let api =
-        read_dir(root().join("src/api")).expect("the handlers").map(|entry| entry.expect("an entry").path());
-    let sources: Vec<String> = api.filter_map(|path| read_to_string(path).ok()).collect();
     let mut routes = BTreeSet::new();
-    for source in &sources {
+    for path in files_below(&root().join("src/api"), "rs") {
+        let source = read_to_string(path).expect("a source file");
         for rest in source.split(".route(\"").skip(1) {
             routes.insert(rest.split('"').next().expect("its end").replace("{*name}", "{name}"));
         }
