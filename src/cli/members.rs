@@ -80,8 +80,8 @@ fn explain(failure: Failure, has_path: bool) -> Failure {
 /// Fails if the node is not ready or the views of the cluster do not agree.
 fn judge(cluster: &Cluster) -> Result<(), Failure> {
     let mut wrong = Vec::new();
-    if cluster.node.standing != "ready" {
-        wrong.push(format!("this node is not ready: {}", cluster.node.standing));
+    if cluster.node.readiness != "ready" {
+        wrong.push(format!("this node is not ready: {}", cluster.node.readiness));
     }
     let Agreement { dns, gossip, data, agree, sentences } = &cluster.agreement;
     if !agree {
@@ -99,7 +99,7 @@ fn shown(cluster: &Cluster) -> String {
     let node = &cluster.node;
     let mut rows = vec![vec![
         node.node_id.clone(),
-        format!("{} (asked)", node.standing),
+        format!("{} (asked)", node.readiness),
         node.server.clone(),
         or_dash(&node.region),
         node.set.records.to_string(),
@@ -192,7 +192,7 @@ mod tests {
         };
         let node = ThisNode {
             node_id: "node-1".to_owned(),
-            standing: "ready".to_owned(),
+            readiness: "ready".to_owned(),
             state: "ready".to_owned(),
             server: "127.0.0.1:8008".to_owned(),
             set: set.clone(),
@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn each_fault_is_a_failure() {
         let mut joining = cluster();
-        joining.node.standing = "joining".to_owned();
+        joining.node.readiness = "joining".to_owned();
         assert_eq!(judge(&joining), Err(Failure::Failed("this node is not ready: joining".to_owned())));
         let mut split = cluster();
         split.agreement =

@@ -7,7 +7,7 @@ use crate::node::store::Readiness;
 /// The state that was logged last.
 #[derive(Debug)]
 pub(crate) struct ReadinessLog {
-    standing: Readiness,
+    readiness: Readiness,
     steps: ClockSteps,
 }
 
@@ -24,13 +24,13 @@ pub(crate) enum LogLine {
 
 impl ReadinessLog {
     /// The log of a node with this readiness.
-    pub(crate) fn new(standing: Readiness) -> Self {
-        Self { standing, steps: ClockSteps::default() }
+    pub(crate) fn new(readiness: Readiness) -> Self {
+        Self { readiness, steps: ClockSteps::default() }
     }
 
     /// Logs what has changed. The caller calls it once a second at most: the clock may be set again and again.
     pub(crate) fn check(&mut self, census: &ClusterCensus) {
-        for line in self.news(census.standing, census.counts.clock_steps) {
+        for line in self.news(census.readiness, census.counts.clock_steps) {
             match line {
                 LogLine::Set(text) => tracing::warn!("{text}"),
                 LogLine::Doubt => tracing::warn!(
@@ -42,7 +42,7 @@ impl ReadinessLog {
         }
     }
 
-    fn news(&mut self, standing: Readiness, steps: ClockSteps) -> Vec<LogLine> {
+    fn news(&mut self, readiness: Readiness, steps: ClockSteps) -> Vec<LogLine> {
         let mut lines = Vec::new();
         let count = |steps: ClockSteps| steps.forward + steps.back;
         let set = count(steps) - count(self.steps);
@@ -57,12 +57,12 @@ impl ReadinessLog {
                  that was not on purpose"
             )));
         }
-        match (self.standing, standing) {
+        match (self.readiness, readiness) {
             (Readiness::Ready | Readiness::Joining, Readiness::ClockInDoubt) => lines.push(LogLine::Doubt),
             (Readiness::ClockInDoubt, Readiness::Ready) => lines.push(LogLine::Trust),
             _ => {}
         }
-        (self.standing, self.steps) = (standing, steps);
+        (self.readiness, self.steps) = (readiness, steps);
         lines
     }
 }

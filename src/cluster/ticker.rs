@@ -33,7 +33,7 @@ impl Ticker {
     pub(super) async fn run(self) {
         let mut every = ticks(TICK);
         let mut was = self.replicator.summary();
-        let mut standing = ReadinessLog::new(self.replicator.census().standing);
+        let mut readiness = ReadinessLog::new(self.replicator.census().readiness);
         let mut skew = ClockSkew::default();
         let mut next_clock_check = Instant::now();
         let mut alerts = Alerts::default();
@@ -50,7 +50,7 @@ impl Ticker {
                 next_clock_check = now + CHECK_CLOCKS;
                 let census = self.replicator.census();
                 skew.check(&census.peers).into_iter().for_each(|news| self.log_clock(news));
-                standing.check(&census);
+                readiness.check(&census);
             }
             let summary = self.replicator.tick(entropy());
             self.observer.membership.publish(&summary);
@@ -78,11 +78,11 @@ impl Ticker {
 /// Ticks of a node without others.
 pub async fn tick_alone(replicator: Replicator) {
     let mut every = ticks(TICK_ALONE);
-    let mut standing = ReadinessLog::new(replicator.census().standing);
+    let mut readiness = ReadinessLog::new(replicator.census().readiness);
     loop {
         every.tick().await;
         replicator.tick(0);
-        standing.check(&replicator.census());
+        readiness.check(&replicator.census());
     }
 }
 

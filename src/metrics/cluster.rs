@@ -39,7 +39,7 @@ pub(crate) struct DirectionLabel {
 /// The counters and gauges of the cluster.
 #[derive(Debug, Default)]
 pub(crate) struct ClusterMetrics {
-    pub(crate) standing: Family<StateLabel, Gauge>,
+    pub(crate) readiness: Family<StateLabel, Gauge>,
     pub(crate) members: Family<StateLabel, Gauge>,
     pub(crate) nodes: Family<ByLabel, Gauge>,
     pub(crate) agrees: Gauge,
@@ -77,7 +77,7 @@ impl ClusterMetrics {
         r.register(
             "standing",
             "1 for the readiness of the node: joining, ready or clock_in_doubt",
-            all.standing.clone(),
+            all.readiness.clone(),
         );
         r.register("members", "Other nodes, by their state in gossip", all.members.clone());
         r.register("cluster_nodes", "Nodes, this one among them, by three ways to count", all.nodes.clone());

@@ -26,8 +26,8 @@ pub struct ClusterCensus {
     pub away: usize,
     /// The highest version of the peer protocol that every live member speaks; `None` if there is none.
     pub common_version: Option<ProtocolVersion>,
-    /// Whether it accepts reads and writes.
-    pub standing: Readiness,
+    /// Whether the node answers reads and accepts writes.
+    pub readiness: Readiness,
     /// The counts of the replica.
     pub counts: Counts,
     /// Whether the node began the set without an answer of all others.
@@ -199,7 +199,7 @@ impl Replicator {
             peers: held.replica.peers().live().map(peer).collect(),
             away: held.replica.peers().away(),
             common_version: held.replica.peers().common_version(),
-            standing: Readiness::of(&held.replica),
+            readiness: Readiness::of(&held.replica),
             counts: held.replica.counts(),
             provisional: held.store.genesis().provisional,
         }

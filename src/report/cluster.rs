@@ -61,7 +61,7 @@ fn itself(sources: &Sources<'_>, census: &ClusterCensus) -> ThisNode {
     ThisNode {
         node_id: sources.config.node_id.clone(),
         incarnation: hex(census.summary.incarnation),
-        standing: census.standing.as_str().to_owned(),
+        readiness: census.readiness.as_str().to_owned(),
         state: state(census.summary.state).to_owned(),
         region: sources.config.cluster.region.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

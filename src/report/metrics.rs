@@ -17,7 +17,7 @@ use crate::node::replication::ClusterCensus;
 use crate::node::store::Readiness;
 use crate::wire::exposition::{Form, to_text};
 
-const STANDINGS: [(Readiness, &str); 3] = [
+const READINESS: [(Readiness, &str); 3] = [
     (Readiness::Joining, "joining"),
     (Readiness::Ready, "ready"),
     (Readiness::ClockInDoubt, "clock_in_doubt"),
@@ -66,8 +66,8 @@ pub fn encode(sources: &Sources<'_>, vitals: Vitals, form: Form) -> String {
 
 fn read(m: &ClusterMetrics, sources: &Sources<'_>) {
     let census = sources.replicator.census();
-    for (standing, state) in STANDINGS {
-        m.standing.get_or_create(&StateLabel { state }).set((census.standing == standing).into());
+    for (readiness, state) in READINESS {
+        m.readiness.get_or_create(&StateLabel { state }).set((census.readiness == readiness).into());
     }
     read_sync(m, &census);
     read_peers(m, &census);

@@ -95,7 +95,8 @@ pub struct ThisNode {
     pub incarnation: String,
     /// Its readiness: `ready` (it answers reads and writes), `joining` (it rejects both) or `clock in doubt` (it
     /// answers reads only).
-    pub standing: String,
+    #[serde(rename = "standing")]
+    pub readiness: String,
     /// Its node state: `joining`, `ready` or `leaving`.
     pub state: String,
     /// `--region`.
