@@ -19,7 +19,7 @@ use crate::api::state::Node;
 use crate::core::{Record, Store};
 use crate::metrics::Limit;
 use crate::node::in_flight::Account;
-use crate::node::limits::{DEFAULT_LIST_RECORDS, MAX_LIST_BYTES, MAX_LIST_RECORDS, SLICE};
+use crate::node::limits::{DEFAULT_LIST_RECORDS, MAX_LIST_BYTES, MAX_LIST_RECORDS, RECORDS_PER_LOCK};
 use crate::node::store::SharedStore;
 use crate::watch::Waiter;
 use crate::wire::error_code::ErrorCode;
@@ -50,7 +50,7 @@ pub(super) async fn list(
         Ok((place(&node, &node.lists)?, own))
     };
     let page = page(&node.store, &asked, |store, after, page: &mut Vec<Record>| {
-        page.extend(store.set().list(asked.prefix.as_bytes(), after).take(SLICE).cloned());
+        page.extend(store.set().list(asked.prefix.as_bytes(), after).take(RECORDS_PER_LOCK).cloned());
     });
     let page = page.await;
     let json = Versions { records: &page.items, with_data }.to_set_json();
@@ -130,7 +130,8 @@ pub(super) struct Page<T> {
 }
 
 /// Collects a page in slices, so that no writer waits for a long list. `slice` adds the items after a name, at most
-/// [`SLICE`] of them. A name that is created or deleted meanwhile may be missing; every other one is in the page, once.
+/// [`RECORDS_PER_LOCK`] of them. A name that is created or deleted meanwhile may be missing; every other one is in the
+/// page, once.
 pub(super) async fn page<T: Item>(
     store: &SharedStore,
     asked: &Asked<'_>,
@@ -154,7 +155,7 @@ pub(super) async fn page<T: Item>(
             items.truncate(kept);
             return Page { items, more: true };
         }
-        if found < SLICE {
+        if found < RECORDS_PER_LOCK {
             return Page { items, more: false };
         }
         tokio::task::yield_now().await;

@@ -17,7 +17,7 @@ use crate::api::state::Node;
 use crate::core::limits::RECORD_OVERHEAD_BYTES;
 use crate::core::{Kind, Record};
 use crate::metrics::Limit;
-use crate::node::limits::{MAX_VERSION_SET_BYTES, SLICE};
+use crate::node::limits::{MAX_VERSION_SET_BYTES, RECORDS_PER_LOCK};
 use crate::node::store::SharedStore;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::version_set::{TheirVersions, Versions};
@@ -83,7 +83,7 @@ async fn newer_or_missing(store: &SharedStore, theirs: &TheirVersions, budget_by
     let mut left = budget_bytes;
     let mut done = 0;
     while done < stretches {
-        let next = (done + SLICE).min(stretches);
+        let next = (done + RECORDS_PER_LOCK).min(stretches);
         let spent = store.with(|store| {
             let stretch = |i| store.set().stretch((start + i) % stretches);
             for record in (done..next).flat_map(stretch).filter(|r| r.kind() == Kind::Value) {

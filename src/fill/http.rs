@@ -30,11 +30,11 @@ use crate::config::origin::Origin;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longest head of an answer, in bytes.
-pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
+pub(super) const MAX_UPSTREAM_HEAD_BYTES: usize = 64 * 1024;
 
 /// An unneeded body is read up to this length, so that its connection can be used again. A longer one is dropped with
 /// its connection.
-const MAX_DISCARD_BYTES: usize = 64 * 1024;
+const MAX_UPSTREAM_DISCARD_BYTES: usize = 64 * 1024;
 /// An unneeded body is read for at most this time.
 const DISCARD_TIME: Duration = Duration::from_millis(250);
 
@@ -229,7 +229,7 @@ impl Http {
             Ok(Ok(stream)) => stream,
         };
         let mut builder = http1::Builder::new();
-        builder.max_buf_size(MAX_HEAD_BYTES);
+        builder.max_buf_size(MAX_UPSTREAM_HEAD_BYTES);
         let (sender, connection) = builder.handshake(stream).await.map_err(|error| unreachable(&error))?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
@@ -296,7 +296,7 @@ fn broken(error: &(dyn Error + Send + Sync + 'static), limit: usize) -> RequestE
 /// Reads an unneeded body, if it is short. A longer one is dropped with its connection.
 pub(super) async fn discard(body: Body) {
     // an error closes the connection
-    let _ = read_body(body, MAX_DISCARD_BYTES, Instant::now() + DISCARD_TIME).await;
+    let _ = read_body(body, MAX_UPSTREAM_DISCARD_BYTES, Instant::now() + DISCARD_TIME).await;
 }
 
 /// The value of a header, if it is text.

@@ -33,7 +33,7 @@ use crate::wire::uri::encode_parameter;
 const MAX_TOKENS: usize = 4_096;
 
 /// Longest answer of a token service, in bytes.
-const MAX_ANSWER_BYTES: usize = 64 * 1024;
+const MAX_TOKEN_ANSWER_BYTES: usize = 64 * 1024;
 
 /// Longest `--fill-auth-file`, in bytes.
 const MAX_FILE_BYTES: usize = 16 * 1024;
@@ -265,7 +265,7 @@ async fn request_token(
             _ => RequestError::Unusable(why).into(),
         });
     }
-    let body = http::read_body(body, MAX_ANSWER_BYTES, deadline).await.map_err(of_service)?;
+    let body = http::read_body(body, MAX_TOKEN_ANSWER_BYTES, deadline).await.map_err(of_service)?;
     let answer = parse_token_answer(&body).map_err(|error| RequestError::Unusable(says(&error)))?;
     let mut token = HeaderValue::try_from(format!("Bearer {}", answer.token))
         .map_err(|_| RequestError::Unusable(says(&TokenError::NotSendable)))?;

@@ -30,7 +30,7 @@ pub const MAX_SERVER_BYTES: usize = 100;
 /// Longest region that is gossiped, in bytes.
 pub const MAX_REGION_BYTES: usize = 32;
 /// Longest node id that is gossiped, in bytes; a longer one is cut.
-pub const MAX_NAME_BYTES: usize = 32;
+pub const MAX_NODE_ID_BYTES: usize = 32;
 /// Most bytes of keys and values that a node gossips of itself.
 pub const MAX_NODE_INFO_BYTES: usize = 512;
 /// Most bytes of values that are accepted from another node. It is more than a node of this version gossips, for later
@@ -120,7 +120,7 @@ impl Identity {
         Self {
             incarnation,
             node: hash(node_id),
-            name: printable(node_id, MAX_NAME_BYTES),
+            name: printable(node_id, MAX_NODE_ID_BYTES),
             region: printable(region, MAX_REGION_BYTES),
             server: printable(server, MAX_SERVER_BYTES),
         }
@@ -168,7 +168,7 @@ impl NodeInfo {
             fine.then(|| text.to_owned()).ok_or(NodeInfoError::Malformed)
         };
         let (server, region, name) =
-            (text(MAX_SERVER_BYTES)?, text(MAX_REGION_BYTES)?, text(MAX_NAME_BYTES)?);
+            (text(MAX_SERVER_BYTES)?, text(MAX_REGION_BYTES)?, text(MAX_NODE_ID_BYTES)?);
         let protocol = ProtocolRange::new(oldest, newest).ok_or(NodeInfoError::Malformed)?;
         if sealed > 1 || server.is_empty() {
             return Err(NodeInfoError::Malformed);
@@ -371,7 +371,7 @@ mod tests {
         (IDENTITY, "id of the key that it seals with", 4, false),
         (IDENTITY, "`\\|` and `host:port` of the server port", 1 + MAX_SERVER_BYTES, true),
         (IDENTITY, "`\\|` and region", 1 + MAX_REGION_BYTES, true),
-        (IDENTITY, "`\\|` and node id", 1 + MAX_NAME_BYTES, true),
+        (IDENTITY, "`\\|` and node id", 1 + MAX_NODE_ID_BYTES, true),
         (SET, "format", 1, false),
         (SET, "state, and flags of the genesis", 1, false),
         (SET, "start of the genesis", 8, false),

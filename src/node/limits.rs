@@ -80,7 +80,7 @@ pub const SHORT_BODY_BYTES: usize = 64 << 10;
 pub const RETIRED_LOOKS: usize = 512;
 
 /// Most records, or leaves of the set, that one step under the lock visits: some 100 µs.
-pub const SLICE: usize = 256;
+pub const RECORDS_PER_LOCK: usize = 256;
 
 /// Most connections of the server port. Writers and peers are few, and must be able to connect however many readers
 /// there are.

@@ -13,7 +13,7 @@ use super::{Waiter, Wake};
 use crate::core::Ticket;
 
 /// Waiters of one name that are woken before the next name has its turn: half a millisecond of writing to sockets.
-pub const SLICE: usize = 64;
+pub const FAN_OUT_SLICE: usize = 64;
 
 /// The waiters of one change.
 #[derive(Debug)]
@@ -127,7 +127,7 @@ impl FairQueue {
         let job = Arc::clone(&walk.job);
         let first = walk.at;
         let mut taken = 0;
-        while taken < SLICE
+        while taken < FAN_OUT_SLICE
             && let Some((_, waiter)) = job.waiters.get(walk.at)
         {
             if self.waiters_of.includes(waiter) {
@@ -196,7 +196,7 @@ mod tests {
         jobs.add(job(1_000, 1, Pace::NONE));
         jobs.add(job(1, 1, Pace::NONE));
         let now = Instant::now();
-        assert_eq!(woken(&jobs.turn(now).unwrap()).len(), SLICE);
+        assert_eq!(woken(&jobs.turn(now).unwrap()).len(), FAN_OUT_SLICE);
         assert_eq!(woken(&jobs.turn(now).unwrap()), [0]);
         assert_eq!(jobs.len(), 1);
     }

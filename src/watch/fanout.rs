@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::fair_queue::{FairQueue, Job, SLICE, WaitersOf};
+use super::fair_queue::{FAN_OUT_SLICE, FairQueue, Job, WaitersOf};
 use super::pace::Pace;
 use super::{Waiter, Wake};
 use crate::core::Ticket;
@@ -19,7 +19,7 @@ use crate::core::Ticket;
 const FEW: usize = 256;
 
 /// Tasks that are woken before other tasks of the runtime have their turn.
-const ROUND: u64 = 8 * SLICE as u64;
+const ROUND: u64 = 8 * FAN_OUT_SLICE as u64;
 
 /// Passes changes to the loops that wake the waiters.
 ///
@@ -235,7 +235,7 @@ mod tests {
         while woken(&mut single_receivers) == 0 {
             tokio::task::yield_now().await;
         }
-        assert!(woken(&mut many_receivers) <= 2 * SLICE, "the single one was second in turn");
+        assert!(woken(&mut many_receivers) <= 2 * FAN_OUT_SLICE, "the single one was second in turn");
         drop(fanout);
         run.await.expect("the loop ends with the last handle");
     }
@@ -246,17 +246,20 @@ mod tests {
         let (fanout, run) = Fanout::new();
         let (many, mut many_receivers) = tasks(100_000);
         let (few, mut few_receivers) = tasks(10);
-        let (mut due, mut single_receivers): (Vec<_>, Vec<_>) = (0..SLICE).map(|_| tasks(1)).unzip();
+        let (mut due, mut single_receivers): (Vec<_>, Vec<_>) = (0..FAN_OUT_SLICE).map(|_| tasks(1)).unzip();
         due.splice(0..0, [many, few]);
         fanout.wake_each(due, WAKE, Pace::NONE);
         let run = tokio::spawn(run);
         let mut woken_others = 0;
-        while woken_others < 10 + SLICE {
+        while woken_others < 10 + FAN_OUT_SLICE {
             tokio::task::yield_now().await;
             woken_others += woken(&mut few_receivers);
             woken_others += single_receivers.iter_mut().map(|one| woken(one)).sum::<usize>();
         }
-        assert!(woken(&mut many_receivers) <= 2 * SLICE, "the others have their turns between slices");
+        assert!(
+            woken(&mut many_receivers) <= 2 * FAN_OUT_SLICE,
+            "the others have their turns between slices"
+        );
         drop(fanout);
         run.await.expect("the loop ends with the last handle");
     }

@@ -7,7 +7,7 @@
 use super::host::is_host;
 
 /// Most header fields of an accepted head. Clients send some ten.
-const MAX_FIELDS: usize = 32;
+const MAX_FAST_HEAD_FIELDS: usize = 32;
 
 /// The part of a path before the name.
 pub const NAMES: &str = "/v1/versions/";
@@ -43,7 +43,7 @@ pub struct Form {
 /// `None` declines: the bytes are no such head, or only the beginning of one, or there are more behind it.
 #[must_use]
 pub fn recognise(bytes: &[u8]) -> Option<Head<'_>> {
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FAST_HEAD_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
     let whole =
         matches!(request.parse(bytes), Ok(httparse::Status::Complete(length)) if length == bytes.len());
@@ -200,7 +200,7 @@ mod tests {
         ] {
             assert_eq!(recognise(format!("{line}{field}\r\n\r\n").as_bytes()), None, "{field}");
         }
-        let many = "A: b\r\n".repeat(MAX_FIELDS);
+        let many = "A: b\r\n".repeat(MAX_FAST_HEAD_FIELDS);
         assert_eq!(recognise(format!("{line}{many}\r\n").as_bytes()), None);
     }
 

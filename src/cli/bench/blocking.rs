@@ -21,7 +21,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 const STALE: Duration = Duration::from_secs(5);
 
 /// Largest answer that is read, in bytes: more than any page of metrics.
-const MAX_ANSWER_BYTES: usize = 16 << 20;
+const MAX_HTTP_ANSWER_BYTES: usize = 16 << 20;
 
 /// A kept connection.
 pub(super) struct Blocking {
@@ -116,7 +116,7 @@ impl Blocking {
                 self.taken = answer.bytes;
                 break;
             }
-            if self.read.len() > MAX_ANSWER_BYTES {
+            if self.read.len() > MAX_HTTP_ANSWER_BYTES {
                 return Err(failed("it does not end"));
             }
             match self.stream.read(&mut piece) {

@@ -3,10 +3,10 @@
 use crate::cli::url::Url;
 
 /// Most header fields of an answer. A node sends six.
-const MAX_FIELDS: usize = 64;
+const MAX_ANSWER_FIELDS: usize = 64;
 
 /// Longest head of an answer, in bytes.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
+const MAX_ANSWER_HEAD_BYTES: usize = 64 * 1024;
 
 /// An answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,11 +26,11 @@ pub(super) struct RawAnswer<'a> {
 /// # Errors
 /// One line, if the bytes are no readable answer.
 pub(super) fn read(bytes: &[u8]) -> Result<Option<RawAnswer<'_>>, String> {
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut fields = [httparse::EMPTY_HEADER; MAX_ANSWER_FIELDS];
     let mut response = httparse::Response::new(&mut fields);
     let head = match response.parse(bytes) {
         Ok(httparse::Status::Complete(head)) => head,
-        Ok(httparse::Status::Partial) if bytes.len() <= MAX_HEAD_BYTES => return Ok(None),
+        Ok(httparse::Status::Partial) if bytes.len() <= MAX_ANSWER_HEAD_BYTES => return Ok(None),
         Ok(httparse::Status::Partial) => return Err("a head without end".to_owned()),
         Err(error) => return Err(format!("no HTTP: {error}")),
     };

@@ -18,7 +18,7 @@ use crate::daemon::fd_limit;
 const PER_SOURCE: usize = 10_000;
 
 /// Descriptors for everything except the connections under load.
-const RESERVED_DESCRIPTORS: usize = 64;
+const OTHER_DESCRIPTORS: usize = 64;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -116,7 +116,7 @@ fn resolve(url: &Url) -> Result<Vec<SocketAddr>, String> {
 /// If the system allows fewer.
 pub(super) fn make_room(connections: usize, flag: &str) -> Result<(), Failure> {
     let limit = fd_limit::raise_limit();
-    let most = limit.saturating_sub(RESERVED_DESCRIPTORS);
+    let most = limit.saturating_sub(OTHER_DESCRIPTORS);
     if connections <= most {
         return Ok(());
     }

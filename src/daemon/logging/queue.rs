@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 pub(super) const MAX_LINES: usize = 4096;
 
 /// Bytes of them at most.
-pub(super) const MAX_BYTES: usize = 1 << 20;
+pub(super) const MAX_QUEUE_BYTES: usize = 1 << 20;
 
 /// What the writing thread is handed.
 pub(super) enum Message {
@@ -45,7 +45,7 @@ impl LineQueue {
     pub(super) fn put(&self, line: &[u8]) {
         self.lines.fetch_add(1, Ordering::Relaxed);
         let before = self.bytes.fetch_add(line.len(), Ordering::Relaxed);
-        let fits = before + line.len() <= MAX_BYTES;
+        let fits = before + line.len() <= MAX_QUEUE_BYTES;
         if !fits || self.sender.try_send(Message::Line(line.to_vec())).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             self.take_out(line.len());
@@ -61,7 +61,7 @@ impl LineQueue {
     /// Whether there is room for a line more, whatever the others log meanwhile.
     pub(super) fn has_ample_room(&self) -> bool {
         self.lines.load(Ordering::Relaxed) < MAX_LINES / 2
-            && self.bytes.load(Ordering::Relaxed) < MAX_BYTES / 2
+            && self.bytes.load(Ordering::Relaxed) < MAX_QUEUE_BYTES / 2
     }
 
     /// Makes the writing thread check for reports. If the queue is full, that thread is awake in any case.

@@ -80,7 +80,7 @@ mod tests {
 
     use super::*;
     use crate::daemon::logging::limiter::Limits;
-    use crate::daemon::logging::queue::{MAX_BYTES, MAX_LINES};
+    use crate::daemon::logging::queue::{MAX_LINES, MAX_QUEUE_BYTES};
 
     /// A pipe that the test reads.
     struct Pipe {
@@ -118,7 +118,7 @@ mod tests {
         for _ in 0..2 * MAX_LINES {
             queue.put(&line);
         }
-        let kept = (MAX_BYTES / line.len()) as u64;
+        let kept = (MAX_QUEUE_BYTES / line.len()) as u64;
         assert_eq!(queue.dropped(), 2 * MAX_LINES as u64 - kept);
         // the end of the process does not wait for it
         queue.flush(Duration::from_millis(10), Duration::from_secs(3600));

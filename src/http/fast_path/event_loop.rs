@@ -18,7 +18,7 @@ use crate::http::unavailable::{TOO_MANY_CONNECTIONS, reject_at_once};
 use crate::metrics::Limit;
 use crate::node::clock;
 use crate::node::lifecycle::Phase;
-use crate::watch::fair_queue::{FairQueue, SLICE, Slice, WaitersOf};
+use crate::watch::fair_queue::{FAN_OUT_SLICE, FairQueue, Slice, WaitersOf};
 use crate::watch::timer_wheel::TimerWheel;
 use crate::watch::{Waiter, Wake};
 use crate::wire::error_code::ErrorCode;
@@ -28,12 +28,12 @@ pub(super) const WAKER: Token = Token(usize::MAX);
 const LISTENER: Token = Token(usize::MAX - 1);
 
 /// The longest head that the fast path parses; longer ones are handed over.
-const MAX_HEAD_BYTES: usize = 8 * 1024;
+const MAX_FAST_HEAD_BYTES: usize = 8 * 1024;
 
 /// Most events, timeouts and waiters in one turn before the others have theirs: about a millisecond each.
 const EVENTS: usize = 256;
 const TIMEOUTS: usize = 128;
-const WAKES: usize = 2 * SLICE;
+const WAKES: usize = 2 * FAN_OUT_SLICE;
 
 /// Most accepts in one turn: two or three ms. They are more than events, because connections must not queue up: over
 /// its limit, mostly 4,096, the system drops new connections, and each of these is delayed by a second.
@@ -129,8 +129,8 @@ impl EventLoop {
             after: AfterResponse::Keep,
             origin: now,
             now,
-            read: vec![0; MAX_HEAD_BYTES].into(),
-            written: Vec::with_capacity(MAX_HEAD_BYTES),
+            read: vec![0; MAX_FAST_HEAD_BYTES].into(),
+            written: Vec::with_capacity(MAX_FAST_HEAD_BYTES),
             versions: Versions::default(),
             cache: ResponseCache::default(),
             time_headers: TimeHeaders::default(),
@@ -285,7 +285,7 @@ impl EventLoop {
 
     fn tell_slice(&mut self, slice: &Slice) -> usize {
         let mut told = 0;
-        let mut tickets = Vec::with_capacity(SLICE);
+        let mut tickets = Vec::with_capacity(FAN_OUT_SLICE);
         let mut look: Option<(Name, Option<Record>)> = None;
         for (ticket, waiter) in slice.waiters() {
             told += 1;
