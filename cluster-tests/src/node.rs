@@ -54,14 +54,14 @@ impl Node {
         Self::with_env(flags, &[])
     }
 
-    /// The same, with so many lanes in its front.
+    /// The same, with so many event loops in its fast path.
     ///
     /// # Panics
     /// If it does not become ready.
     #[must_use]
     #[track_caller]
-    pub fn with_lanes(lanes: usize, flags: &[&str]) -> Self {
-        Self::with_env(flags, &[("VWATCH_TEST_LANES".to_owned(), lanes.to_string())])
+    pub fn with_event_loops(event_loops: usize, flags: &[&str]) -> Self {
+        Self::with_env(flags, &[("VWATCH_TEST_EVENT_LOOPS".to_owned(), event_loops.to_string())])
     }
 
     /// A node with flags and variables, ready on both ports.

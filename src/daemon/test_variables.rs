@@ -10,7 +10,7 @@ use crate::node::clock;
 const CLOCK_OFFSET: &str = "VWATCH_TEST_CLOCK_OFFSET";
 
 /// The number of event loops of the fast path, whatever the processors; with 0 there is no fast path.
-const EVENT_LOOPS: &str = "VWATCH_TEST_LANES";
+const EVENT_LOOPS: &str = "VWATCH_TEST_EVENT_LOOPS";
 
 /// A pipe. At SIGHUP all workers open it, which lasts until another process opens it.
 const BLOCK: &str = "VWATCH_TEST_BLOCK";

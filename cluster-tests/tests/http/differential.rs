@@ -33,9 +33,9 @@ const CUTS: usize = 60;
 /// Behind all else: the end of the connection, if that is still of a form to be understood.
 const LAST: &[u8] = b"GET /v1/versions/n HTTP/1.1\r\nHost: last\r\nConnection: close\r\n\r\n";
 
-fn node(lanes: usize, at: u64) -> Node {
+fn node(event_loops: usize, at: u64) -> Node {
     // one id for both, because answers have it
-    let node = Node::with_lanes(lanes, &["--block-for", "20ms", "--node-id", "node"]);
+    let node = Node::with_event_loops(event_loops, &["--block-for", "20ms", "--node-id", "node"]);
     for (name, data) in
         [("n", "one"), ("full", &*"x".repeat(4096)), ("gone", ""), ("a%20b/%C3%A9", "escaped")]
     {
@@ -136,8 +136,8 @@ fn harm(bytes: &mut Vec<u8>, random: &mut Rng) {
     }
 }
 
-/// What is sent, piece by piece, with pauses between them. The front answers only what comes in one piece with nothing
-/// behind it, so half of the time a request waits until there may be an answer to the one before.
+/// What is sent, piece by piece, with pauses between them. The fast path answers only what comes in one piece with
+/// nothing behind it, so half of the time a request waits until there may be an answer to the one before.
 fn case(seed: u64, at: u64) -> Vec<(Vec<u8>, Duration)> {
     let mut random = Rng::with_seed(seed);
     let tame = random.u8(..3) == 0;
@@ -238,7 +238,7 @@ fn front_and_axum_answer_as_axum_alone() {
     let at = now_us();
     let (with, without) = (node(1, at), node(0, at));
     let (next, started) = (AtomicU64::new(first), Instant::now());
-    let (again, cuts, with_front) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let (again, cuts, with_fast_path) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let worker = || {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -252,7 +252,7 @@ fn front_and_axum_answer_as_axum_alone() {
             };
             let agree = PATIENCE.iter().enumerate().any(|(turn, patience)| {
                 again.fetch_add(u64::from(turn > 0), Ordering::Relaxed);
-                with_front.fetch_add(1, Ordering::Relaxed);
+                with_fast_path.fetch_add(1, Ordering::Relaxed);
                 ask(&with, &pieces, *patience) == ask(&without, &pieces, *patience)
             });
             // what comes behind an answer that was given before the body was there is the library's to decide, by what
@@ -274,11 +274,11 @@ fn front_and_axum_answer_as_axum_alone() {
                     .chain(otherwise)
                     .map(|cut| ask(&without, &cut, PATIENCE[1]))
                     .collect();
-                with_front.fetch_add(1, Ordering::Relaxed);
-                let front = ask(&with, &pieces, PATIENCE[2]);
+                with_fast_path.fetch_add(1, Ordering::Relaxed);
+                let fast = ask(&with, &pieces, PATIENCE[2]);
                 assert!(
-                    others.contains(&front),
-                    "seed {seed}: {}\nfront: {front:?}\nalone: {others:?}",
+                    others.contains(&fast),
+                    "seed {seed}: {}\nfast path: {fast:?}\nalone: {others:?}",
                     sent.escape_ascii()
                 );
                 cuts.fetch_add(1, Ordering::Relaxed);
@@ -292,14 +292,14 @@ fn front_and_axum_answer_as_axum_alone() {
     let metrics = with.server().ask(&Request::new("GET", "/metrics")).expect(200);
     let handovers = metric(metrics.text(), "vwatch_handovers_total").unwrap();
     println!(
-        "{cases} cases in {:.0?}, {} played again, {} of them answered as another cut; the front gave {handovers} \
+        "{cases} cases in {:.0?}, {} played again, {} of them answered as another cut; the fast path gave {handovers} \
          connections to axum",
         started.elapsed(),
         again.load(Ordering::Relaxed),
         cuts.load(Ordering::Relaxed)
     );
-    // else it was not the front that was compared; on a busy machine many are played again, each on a connection of its
-    // own
-    let plays = with_front.into_inner();
+    // else it was not the fast path that was compared; on a busy machine many are played again, each on a connection of
+    // its own
+    let plays = with_fast_path.into_inner();
     assert!(handovers < 0.95 * plays as f64, "{handovers} of {plays}");
 }

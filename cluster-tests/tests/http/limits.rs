@@ -6,7 +6,7 @@ use cluster_tests::node::{GROUP_SECRET, Node, get, put};
 use cluster_tests::text::{assert_refusal, metric, now_us};
 use cluster_tests::wait::{LIMIT, wait_until};
 
-/// What makes the front give a connection to the ordinary path, and changes nothing else.
+/// What makes the fast path give a connection to the ordinary path, and changes nothing else.
 fn ordinary(request: &Request) -> Request {
     request.clone().header("Trailer", "X-None")
 }

@@ -3,7 +3,7 @@
 mod bad_input;
 mod diff;
 mod differential;
-mod front;
+mod fast_path;
 mod http2;
 mod limits;
 mod lists;

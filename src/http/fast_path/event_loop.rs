@@ -369,7 +369,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_are_spread_and_from_four_lanes_on_the_first_one_has_none() {
+    fn connections_are_spread_and_from_four_event_loops_on_the_first_one_has_none() {
         for (event_loops, with) in [(1, 0..1), (2, 0..2), (3, 0..3), (4, 1..4), (16, 1..16)] {
             let mut counts = vec![0; event_loops];
             (0..240).for_each(|number| counts[event_loop_of(number, event_loops)] += 1);

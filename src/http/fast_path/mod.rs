@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_of_any_lane_is_seen_while_the_others_go_on() {
+    async fn the_end_of_any_event_loop_is_seen_while_the_others_go_on() {
         for number in 0..3 {
             let (mut event_loops, mut fast_path) = fast_path();
             event_loops

@@ -1,4 +1,4 @@
-//! The front's reader of heads against the HTTP library: what the front takes, the library reads the same.
+//! The parser of heads of the fast path against the HTTP library: what the fast path takes, the library reads the same.
 #![no_main]
 
 use std::cell::RefCell;
@@ -63,7 +63,7 @@ fn agree(head: &Head<'_>, parts: &http::request::Parts) {
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    // what comes first may be any part of what was sent: the front takes none, or just the first request
+    // what comes first may be any part of what was sent: the fast path takes none, or just the first request
     let Some(end) = (0..=bytes.len()).find(|&end| recognise(&bytes[..end]).is_some()) else { return };
     let head = recognise(&bytes[..end]).expect("found just now");
     let (alone, requests) = library(&bytes[..end]);

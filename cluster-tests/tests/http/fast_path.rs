@@ -10,7 +10,7 @@ use cluster_tests::node::{Node, get, head, put};
 use cluster_tests::text::{metric, now_us};
 use cluster_tests::wait::{LIMIT, wait_until};
 
-/// What makes the front give a connection to the ordinary path, and changes nothing else.
+/// What makes the fast path give a connection to the ordinary path, and changes nothing else.
 fn ordinary(request: &Request) -> Request {
     request.clone().header("Trailer", "X-None")
 }
@@ -47,8 +47,8 @@ fn handovers(node: &Node) -> f64 {
     metric(metrics.text(), "vwatch_handovers_total").expect("the metric")
 }
 
-fn filled(lanes: usize, flags: &[&str]) -> Node {
-    let node = Node::with_lanes(lanes, flags);
+fn filled(event_loops: usize, flags: &[&str]) -> Node {
+    let node = Node::with_event_loops(event_loops, flags);
     node.put("n?version=v1", "one").expect(204);
     node.put("empty?version=v1", "").expect(204);
     node.put("full?version=v1", vec![b'x'; 4096]).expect(204);
@@ -129,23 +129,23 @@ fn corpus() -> Vec<Request> {
     all
 }
 
-fn both_paths_give_the_same_answers(lanes: usize) {
+fn both_paths_give_the_same_answers(event_loops: usize) {
     for flags in [&[][..], &["--jitter-per-watch", "0s"]] {
-        let node = filled(lanes, flags);
+        let node = filled(event_loops, flags);
         let mut taken = 0;
         for request in corpus() {
             let before = handovers(&node);
-            let front = node.client().ask(&request);
+            let fast = node.client().ask(&request);
             taken += u32::from(handovers(&node) <= before);
             let ordinary = node.client().ask(&ordinary(&request));
-            assert_eq!(lasting(&front), lasting(&ordinary), "{request:?}");
+            assert_eq!(lasting(&fast), lasting(&ordinary), "{request:?}");
         }
-        assert!(taken > 200, "the front took only {taken}");
+        assert!(taken > 200, "the fast path took only {taken}");
     }
 }
 
-fn both_paths_give_the_same_wakes(lanes: usize) {
-    let node = filled(lanes, &["--data-limit-bytes", "1MiB"]);
+fn both_paths_give_the_same_wakes(event_loops: usize) {
+    let node = filled(event_loops, &["--data-limit-bytes", "1MiB"]);
     let data = [Vec::new(), vec![b'x'; 100], vec![b'y'; 16 * 1024 + 1], vec![b'z'; 1 << 20]];
     for (round, data) in data.iter().enumerate() {
         let v = format!("{round}");
@@ -165,29 +165,29 @@ fn both_paths_give_the_same_wakes(lanes: usize) {
         let parked = |form: fn(&Request) -> Request| -> Vec<Connection> {
             requests.iter().map(|request| node.watch(&form(request))).collect()
         };
-        let (by_front, by_ordinary) = (parked(Request::clone), parked(ordinary));
+        let (by_fast_path, by_ordinary) = (parked(Request::clone), parked(ordinary));
         node.wait_parked(2 * requests.len());
         for name in ["w".to_owned(), format!("created-{v}")] {
             node.put(&format!("{name}?version={v}-new&modified={ahead}"), data).expect(204);
         }
-        for ((mut front, mut ordinary), request) in by_front.into_iter().zip(by_ordinary).zip(&requests) {
-            let (front, ordinary) = (front.answer(), ordinary.answer());
-            assert_eq!(lasting(&front), lasting(&ordinary), "{request:?}");
-            assert!(matches!(front.status, 200 | 304), "{front:?}");
+        for ((mut fast, mut ordinary), request) in by_fast_path.into_iter().zip(by_ordinary).zip(&requests) {
+            let (fast, ordinary) = (fast.answer(), ordinary.answer());
+            assert_eq!(lasting(&fast), lasting(&ordinary), "{request:?}");
+            assert!(matches!(fast.status, 200 | 304), "{fast:?}");
         }
     }
     for request in [get("w?version=3-new"), get("w").header("If-None-Match", "*")] {
-        let (mut front, mut ordinary) = (node.watch(&request), node.watch(&ordinary(&request)));
+        let (mut fast, mut ordinary) = (node.watch(&request), node.watch(&ordinary(&request)));
         node.wait_parked(2);
         node.delete("w").expect(204);
-        assert_eq!(lasting(&front.answer().expect(410)), lasting(&ordinary.answer().expect(410)));
+        assert_eq!(lasting(&fast.answer().expect(410)), lasting(&ordinary.answer().expect(410)));
         node.put("w?version=3-new", "").expect(204);
     }
 }
 
 /// A head in pieces, several heads in one piece, a head and the beginning of the next.
-fn however_it_is_cut_the_answers_are_the_same(lanes: usize) {
-    let node = filled(lanes, &[]);
+fn however_it_is_cut_the_answers_are_the_same(event_loops: usize) {
+    let node = filled(event_loops, &[]);
     let asked = [
         get("n"),
         get("never"),
@@ -217,9 +217,9 @@ fn however_it_is_cut_the_answers_are_the_same(lanes: usize) {
     }
 }
 
-/// On a kept connection, one after the other, the front stays.
-fn a_connection_goes_on_in_the_front(lanes: usize) {
-    let node = filled(lanes, &[]);
+/// On a kept connection, one after the other, the fast path stays.
+fn a_connection_stays_on_the_fast_path(event_loops: usize) {
+    let node = filled(event_loops, &[]);
     let before = handovers(&node);
     let mut client = node.client();
     for round in 0..50 {
@@ -232,8 +232,8 @@ fn a_connection_goes_on_in_the_front(lanes: usize) {
     assert!(handovers(&node) <= before, "nothing was unusual");
 }
 
-fn what_only_offers_something_does_not_leave_the_front(lanes: usize) {
-    let node = filled(lanes, &[]);
+fn what_only_offers_something_does_not_leave_the_fast_path(event_loops: usize) {
+    let node = filled(event_loops, &[]);
     let before = handovers(&node);
     let mut client = node.client();
     let fields = [
@@ -252,8 +252,8 @@ fn what_only_offers_something_does_not_leave_the_front(lanes: usize) {
     assert!(handovers(&node) <= before, "nothing was unusual");
 }
 
-fn a_parked_reader_that_closes_its_side_is_dropped(lanes: usize) {
-    let node = filled(lanes, &[]);
+fn a_parked_reader_that_closes_its_side_is_dropped(event_loops: usize) {
+    let node = filled(event_loops, &[]);
     for form in [Request::clone as fn(&Request) -> Request, ordinary] {
         let mut watcher = node.watch(&form(&get("n?version=v1&timeout=1m")));
         node.wait_parked(1);
@@ -271,8 +271,8 @@ fn a_parked_reader_that_closes_its_side_is_dropped(lanes: usize) {
 }
 
 /// Bytes behind a parked request do not hide that its client is gone.
-fn a_disconnect_behind_more_bytes_ends_the_parked_read_too(lanes: usize) {
-    let node = filled(lanes, &[]);
+fn a_disconnect_behind_more_bytes_ends_the_parked_read_too(event_loops: usize) {
+    let node = filled(event_loops, &[]);
     for form in [Request::clone as fn(&Request) -> Request, ordinary] {
         let mut client = node.watch(&form(&get("n?version=v1&timeout=1m")));
         node.wait_parked(1);
@@ -285,8 +285,8 @@ fn a_disconnect_behind_more_bytes_ends_the_parked_read_too(lanes: usize) {
 }
 
 /// What lies unread behind the last request does not reset the connection under its answer.
-fn the_last_answer_comes_whole_whatever_was_sent_behind_its_request(lanes: usize) {
-    let node = filled(lanes, &[]);
+fn the_last_answer_comes_whole_whatever_was_sent_behind_its_request(event_loops: usize) {
+    let node = filled(event_loops, &[]);
     let last = get("n?version=v1&timeout=1m").header("Connection", "close");
     for round in 2..12 {
         let version = format!("v{round}");
@@ -309,8 +309,8 @@ fn the_last_answer_comes_whole_whatever_was_sent_behind_its_request(lanes: usize
 }
 
 /// A reader that takes nothing for a while delays no other, and gets its whole answer in the end.
-fn a_slow_reader_gets_its_answer_and_delays_no_other(lanes: usize) {
-    let node = filled(lanes, &["--data-limit-bytes", "1MiB"]);
+fn a_slow_reader_gets_its_answer_and_delays_no_other(event_loops: usize) {
+    let node = filled(event_loops, &["--data-limit-bytes", "1MiB"]);
     node.put("big?version=v1", "").expect(204);
     let mut slow: Vec<_> = (0..20).map(|_| node.watch(&get("big?version=v1&timeout=1m"))).collect();
     let mut other = node.watch(&get("n?version=v1&timeout=1m"));
@@ -327,8 +327,8 @@ fn a_slow_reader_gets_its_answer_and_delays_no_other(lanes: usize) {
 
 /// All watchers are in the timer wheel at the same time, and each has a thread of its own: a test that waits for one
 /// after the other does not see when the later answers arrive.
-fn a_timeout_is_never_early_and_always_comes(lanes: usize) {
-    let node = filled(lanes, &[]);
+fn a_timeout_is_never_early_and_always_comes(event_loops: usize) {
+    let node = filled(event_loops, &[]);
     let watchers: Vec<_> = (0..50)
         .map(|i| {
             let timeout = Duration::from_millis(3_000 + 7 * i);
@@ -352,8 +352,8 @@ fn a_timeout_is_never_early_and_always_comes(lanes: usize) {
 
 /// A request that arrives while its connection is parked is answered after the timeout, also by a node that nothing
 /// else wakes.
-fn a_request_behind_a_parked_read_is_answered_after_its_timeout(lanes: usize) {
-    let node = filled(lanes, &["--idle-timeout", "1m"]);
+fn a_request_behind_a_parked_read_is_answered_after_its_timeout(event_loops: usize) {
+    let node = filled(event_loops, &["--idle-timeout", "1m"]);
     let mut watcher = node.watch(&get("n?version=v1&timeout=1s"));
     node.wait_parked(1);
     watcher.send(&get("full"));
@@ -362,8 +362,8 @@ fn a_request_behind_a_parked_read_is_answered_after_its_timeout(lanes: usize) {
 }
 
 /// The version changes and returns before the turn of the second reader: it got no answer, and waits on.
-fn a_reader_that_missed_nothing_stays_parked(lanes: usize) {
-    let node = filled(lanes, &["--jitter-per-watch", "1s"]);
+fn a_reader_that_missed_nothing_stays_parked(event_loops: usize) {
+    let node = filled(event_loops, &["--jitter-per-watch", "1s"]);
     let mut watchers: Vec<_> = (0..2).map(|_| node.watch(&get("n?version=v1&timeout=1m"))).collect();
     node.wait_parked(2);
     let mut server = node.server();
@@ -381,9 +381,9 @@ fn a_reader_that_missed_nothing_stays_parked(lanes: usize) {
 }
 
 /// Storms of disconnects, timeouts, wakes and new requests: at the end no reader is parked and nothing is open.
-fn a_storm_leaves_nothing_behind(lanes: usize) {
+fn a_storm_leaves_nothing_behind(event_loops: usize) {
     let _heavy = heavy();
-    let node = filled(lanes, &["--jitter-per-watch", "100us"]);
+    let node = filled(event_loops, &["--jitter-per-watch", "100us"]);
     let mut server = node.server();
     let mut random = fastrand::Rng::with_seed(7);
     let mut watchers: Vec<Connection> = Vec::new();
@@ -411,24 +411,24 @@ fn a_storm_leaves_nothing_behind(lanes: usize) {
     wait_until("no open connection", LIMIT, || open() == Some(0.0));
 }
 
-/// Each of them with one lane, as on two processors, and with four, of which the first one only accepts.
-macro_rules! with_one_lane_and_with_four {
+/// Each of them with one event loop, as on two processors, and with four, of which the first one only accepts.
+macro_rules! with_one_event_loop_and_with_four {
     ($($test:ident,)*) => {
-        mod one_lane {
+        mod one_event_loop {
             $(#[test] fn $test() { super::$test(1); })*
         }
-        mod four_lanes {
+        mod four_event_loops {
             $(#[test] fn $test() { super::$test(4); })*
         }
     };
 }
 
-with_one_lane_and_with_four! {
+with_one_event_loop_and_with_four! {
     both_paths_give_the_same_answers,
     both_paths_give_the_same_wakes,
     however_it_is_cut_the_answers_are_the_same,
-    a_connection_goes_on_in_the_front,
-    what_only_offers_something_does_not_leave_the_front,
+    a_connection_stays_on_the_fast_path,
+    what_only_offers_something_does_not_leave_the_fast_path,
     a_parked_reader_that_closes_its_side_is_dropped,
     a_disconnect_behind_more_bytes_ends_the_parked_read_too,
     the_last_answer_comes_whole_whatever_was_sent_behind_its_request,
