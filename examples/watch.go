@@ -58,11 +58,11 @@ func (w *Watcher) Next(ctx context.Context) (Change, error) {
 			w.nextNode(ctx, err.Error(), "")
 			continue
 		}
-		stamp := response.Header.Get("X-Last-Sync")
+		stamp, code := response.Header.Get("X-Last-Sync"), response.Header.Get("X-Vwatch-Error")
 		switch status := response.StatusCode; {
-		case (status == 200 || status == 410) && stamp == "":
+		case (status == 200 || status == 410) && stamp == "" || status == 404 && code == "":
 			w.nextNode(ctx, "the answer is not from a vwatch node", "")
-		case status == 200 || status == 404 || status == 410:
+		case status == 200 || status == 410 || status == 404 && code == "not-found":
 			if response.Header.Get("X-Vwatch-Genesis") != "" {
 				w.stamp = "" // the cluster began a new set: stamps from before it say nothing
 			}

@@ -39,10 +39,10 @@ class Watcher:
             except (OSError, http.client.HTTPException) as error:
                 self.next_node(f"no answer: {error}")
                 continue
-            stamp = headers.get("X-Last-Sync")
-            if status in (200, 410) and stamp is None:
+            stamp, code = headers.get("X-Last-Sync"), headers.get("X-Vwatch-Error")
+            if (status in (200, 410) and stamp is None) or (status == 404 and code is None):
                 self.next_node("the answer is not from a vwatch node")
-            elif status in (200, 404, 410):
+            elif status in (200, 410) or (status == 404 and code == "not-found"):
                 if headers.get("X-Vwatch-Genesis"):
                     self.stamp = None  # the cluster began a new set: stamps from before it say nothing
                 if stamp:

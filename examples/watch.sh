@@ -50,9 +50,15 @@ while :; do
     seen=$(header x-last-sync)
     case $status in
     200 | 410) [ -n "$seen" ] || status=other ;; # not a vwatch node
+    404)
+        case $(header x-vwatch-error) in
+        '') status=other ;;
+        not-found) status=none ;;
+        esac
+        ;;
     esac
     case $status in
-    200 | 404 | 410)
+    200 | none | 410)
         # a new set: stamps from before it say nothing
         [ -z "$(header x-vwatch-genesis)" ] || stamp=
         [ -z "$seen" ] || stamp=$seen
