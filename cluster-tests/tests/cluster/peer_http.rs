@@ -179,7 +179,7 @@ fn a_request_without_proof_has_no_effect() {
                 let mut message = evil(i);
                 // of another version, of a kind that is not known, or garbled
                 match i % 3 {
-                    0 => message[0] = 2 + fastrand::u8(..250),
+                    0 => message[0] = V + 1 + fastrand::u8(..250),
                     1 => message[1] = 2 + fastrand::u8(..250),
                     _ => message.truncate(2 + fastrand::usize(..8)),
                 }
