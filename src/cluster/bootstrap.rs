@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::address_monitor::AddressMonitor;
-use super::{Cluster, Local, Outbox};
+use super::{Cluster, Local, OutgoingQueues};
 use crate::config::Config;
 use crate::core::protocol::ProtocolRange;
 use crate::core::replica::Config as ReplicaConfig;
@@ -104,7 +104,7 @@ impl Bootstrap {
     pub(crate) async fn join(
         self,
         newcomer: Newcomer<'_>,
-        outbox: Outbox,
+        outgoing: OutgoingQueues,
     ) -> Result<Cluster, BootstrapError> {
         let Newcomer { config, replicator, metrics, keyring, incarnation, started } = newcomer;
         let cluster = &config.cluster;
@@ -143,7 +143,7 @@ impl Bootstrap {
             membership,
             self.discovery,
             client,
-            outbox,
+            outgoing,
         ))
     }
 }

@@ -66,7 +66,7 @@ const FLUSH: Duration = Duration::from_secs(1);
 const CHECK_FLUSH: Duration = Duration::from_millis(10);
 
 /// What the node sends to others.
-pub struct Outbox {
+pub struct OutgoingQueues {
     /// Requests of the replica.
     pub calls: mpsc::UnboundedReceiver<Call>,
     /// Names with readers here that others own.
@@ -127,9 +127,9 @@ impl Cluster {
         membership: Membership,
         mut discovery: Discovery,
         client: PeerClient,
-        outbox: Outbox,
+        outgoing: OutgoingQueues,
     ) -> Self {
-        let Outbox { calls, interests, filler } = outbox;
+        let OutgoingQueues { calls, interests, filler } = outgoing;
         let Local { us, monitor } = local;
         let (probes, health) = (Arc::<Probes>::default(), Arc::<PeerHealth>::default());
         let addresses = Arc::<AddressBook>::default();

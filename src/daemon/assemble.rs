@@ -7,7 +7,7 @@ use super::error::StartError;
 use super::logging;
 use super::sockets::Sockets;
 use crate::api::state::{Node, Parts, Peering};
-use crate::cluster::Outbox;
+use crate::cluster::OutgoingQueues;
 use crate::cluster::bootstrap::{Bootstrap, Newcomer, replica_config};
 use crate::cluster::ticker::tick_alone;
 use crate::config::Config;
@@ -72,8 +72,8 @@ pub(super) async fn assemble(
                 incarnation,
                 started,
             };
-            let outbox = Outbox { calls, interests, filler: fill.clone() };
-            Some(bootstrap.join(newcomer, outbox).await?)
+            let outgoing = OutgoingQueues { calls, interests, filler: fill.clone() };
+            Some(bootstrap.join(newcomer, outgoing).await?)
         }
         None => {
             tokio::spawn(tick_alone(replicator.clone()));

@@ -42,7 +42,7 @@ pub struct Form {
 ///
 /// `None` declines: the bytes are no such head, or only the beginning of one, or there are more behind it.
 #[must_use]
-pub fn recognise(bytes: &[u8]) -> Option<Head<'_>> {
+pub fn parse_head(bytes: &[u8]) -> Option<Head<'_>> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FAST_HEAD_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
     let whole =
@@ -149,7 +149,7 @@ mod tests {
             etag: Some(b"\"x\""),
             ..Head::default()
         };
-        assert_eq!(recognise(PLAIN.as_bytes()), Some(expected));
+        assert_eq!(parse_head(PLAIN.as_bytes()), Some(expected));
         let other = "HEAD /v1/versions/ HTTP/1.1\r\nhOsT:\r\nif-none-match: \"a\", *\r\nX-LAST-SYNC: 5\r\n\
                      Connection: Keep-Alive\r\nAccept: */*\r\n\r\n";
         let expected = Head {
@@ -159,22 +159,22 @@ mod tests {
             last_sync: Some(b"5"),
             ..Head::default()
         };
-        assert_eq!(recognise(other.as_bytes()), Some(expected));
+        assert_eq!(parse_head(other.as_bytes()), Some(expected));
     }
 
     #[test]
     fn an_incomplete_head_and_one_with_bytes_behind_it_are_declined() {
         for end in 0..PLAIN.len() {
-            assert_eq!(recognise(&PLAIN.as_bytes()[..end]), None, "{end}");
+            assert_eq!(parse_head(&PLAIN.as_bytes()[..end]), None, "{end}");
         }
-        assert_eq!(recognise(format!("{PLAIN}G").as_bytes()), None);
-        assert_eq!(recognise(format!("\r\n{PLAIN}").as_bytes()), None);
+        assert_eq!(parse_head(format!("{PLAIN}G").as_bytes()), None);
+        assert_eq!(parse_head(format!("\r\n{PLAIN}").as_bytes()), None);
     }
 
     #[test]
     fn a_head_with_a_field_that_changes_its_meaning_is_declined() {
         let line = "GET /v1/versions/a HTTP/1.1\r\nHost: h\r\n";
-        assert!(recognise(format!("{line}\r\n").as_bytes()).is_some());
+        assert!(parse_head(format!("{line}\r\n").as_bytes()).is_some());
         for field in [
             "Host: i",
             "Connection: x",
@@ -198,10 +198,10 @@ mod tests {
             "X: y\nX: y",
             "X: y\n",
         ] {
-            assert_eq!(recognise(format!("{line}{field}\r\n\r\n").as_bytes()), None, "{field}");
+            assert_eq!(parse_head(format!("{line}{field}\r\n\r\n").as_bytes()), None, "{field}");
         }
         let many = "A: b\r\n".repeat(MAX_FAST_HEAD_FIELDS);
-        assert_eq!(recognise(format!("{line}{many}\r\n").as_bytes()), None);
+        assert_eq!(parse_head(format!("{line}{many}\r\n").as_bytes()), None);
     }
 
     /// Recorded from the programs, with other names and addresses.
@@ -241,7 +241,7 @@ mod tests {
             ("with trailers", "TE: trailers\r\nConnection: keep-alive, TE\r\n"),
         ] {
             let head = format!("{line}{fields}\r\n");
-            assert_eq!(recognise(head.as_bytes()).map(|head| head.form), Some(Form::default()), "{client}");
+            assert_eq!(parse_head(head.as_bytes()).map(|head| head.form), Some(Form::default()), "{client}");
         }
         for (client, fields) in [
             ("python urllib", "Accept-Encoding: identity\r\nConnection: close\r\n"),
@@ -249,7 +249,7 @@ mod tests {
         ] {
             let head = format!("{line}{fields}\r\n");
             let form = Form { is_head: false, is_last: true };
-            assert_eq!(recognise(head.as_bytes()).map(|head| head.form), Some(form), "{client}");
+            assert_eq!(parse_head(head.as_bytes()).map(|head| head.form), Some(form), "{client}");
         }
     }
 
@@ -268,7 +268,7 @@ mod tests {
             "GET /v1/versions/a HTTP/2.0",
             "GET  /v1/versions/a HTTP/1.1",
         ] {
-            assert_eq!(recognise(format!("{line}\r\nHost: h\r\n\r\n").as_bytes()), None, "{line}");
+            assert_eq!(parse_head(format!("{line}\r\nHost: h\r\n\r\n").as_bytes()), None, "{line}");
         }
         for rest in [
             "\r\n\r\n",
@@ -278,15 +278,15 @@ mod tests {
             "\r\nHost: h\r\n\n",
         ] {
             let head = format!("GET /v1/versions/a HTTP/1.1{rest}");
-            assert_eq!(recognise(head.as_bytes()), None, "{rest:?}");
+            assert_eq!(parse_head(head.as_bytes()), None, "{rest:?}");
         }
-        assert_eq!(recognise(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), None);
+        assert_eq!(parse_head(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), None);
     }
 
     proptest! {
         #[test]
         fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = recognise(&bytes);
+            let _ = parse_head(&bytes);
         }
     }
 }

@@ -12,7 +12,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use libfuzzer_sys::fuzz_target;
 use tokio::io::AsyncWriteExt;
-use vwatch::wire::head::{Head, recognise};
+use vwatch::wire::head::{Head, parse_head};
 
 thread_local! {
     static RUNTIME: tokio::runtime::Runtime =
@@ -64,8 +64,8 @@ fn agree(head: &Head<'_>, parts: &http::request::Parts) {
 
 fuzz_target!(|bytes: &[u8]| {
     // what comes first may be any part of what was sent: the fast path takes none, or just the first request
-    let Some(end) = (0..=bytes.len()).find(|&end| recognise(&bytes[..end]).is_some()) else { return };
-    let head = recognise(&bytes[..end]).expect("found just now");
+    let Some(end) = (0..=bytes.len()).find(|&end| parse_head(&bytes[..end]).is_some()) else { return };
+    let head = parse_head(&bytes[..end]).expect("found just now");
     let (alone, requests) = library(&bytes[..end]);
     assert_eq!(requests, 1, "one head, nothing behind it");
     agree(&head, &alone.expect("counted"));
@@ -75,6 +75,6 @@ fuzz_target!(|bytes: &[u8]| {
     let (first, _) = library(bytes);
     agree(&head, &first.expect("the library reads the first one whatever comes behind it"));
     for longer in end + 1..=bytes.len() {
-        assert_eq!(recognise(&bytes[..longer]), None, "a head and something more");
+        assert_eq!(parse_head(&bytes[..longer]), None, "a head and something more");
     }
 });

@@ -52,7 +52,7 @@ pub(super) async fn read(State(node): State<Arc<Node>>, request: Request<Body>) 
 }
 
 /// Parses a read for the fast path. `None` if it has a fault: then the ordinary path answers it.
-pub(crate) fn understand(node: &Node, head: &Head<'_>) -> Option<ReadRequest> {
+pub(crate) fn parse_plain(node: &Node, head: &Head<'_>) -> Option<ReadRequest> {
     if !node.has_joined() {
         return None;
     }
@@ -96,11 +96,11 @@ async fn wait(
             Reading::Parked(mut parked) => {
                 pending.parked(parked.then.clone());
                 jitter = Some(Duration::ZERO);
-                let told = tokio::select! {
-                    told = timeout_at(started + timeout, parked.woken()) => told,
+                let woken = tokio::select! {
+                    woken = timeout_at(started + timeout, parked.woken()) => woken,
                     () = disconnect.happened() => return Err(hung_up()),
                 };
-                match told {
+                match woken {
                     Ok(Wake::Changed { at }) => {
                         jitter = Some(at.elapsed());
                     }

@@ -12,7 +12,7 @@ use crate::http::accept_errors::{ACCEPT_PAUSE, AcceptErrors};
 use crate::http::connection_limit::Permit;
 use crate::http::fast_path::cached_response::{ResponseCache, TimeHeaders};
 use crate::http::fast_path::parked::Versions;
-use crate::http::fast_path::table::{Connection, State, Table};
+use crate::http::fast_path::table::{Connection, ConnectionState, Table};
 use crate::http::fast_path::{Inbox, LoopMessage, LoopShared};
 use crate::http::unavailable::{TOO_MANY_CONNECTIONS, reject_at_once};
 use crate::metrics::Limit;
@@ -162,7 +162,7 @@ impl EventLoop {
             self.table.tidy();
             self.take_messages();
             busy = self.accept();
-            busy |= self.tell();
+            busy |= self.wake_due();
             busy |= self.read_again();
             busy |= self.time_out();
             // a reader may have sent more while it was parked, and its socket does not report that again
@@ -251,8 +251,13 @@ impl EventLoop {
             let _ = reject_at_once(stream, ErrorCode::TooManyConnections, TOO_MANY_CONNECTIONS);
             return;
         }
-        let at =
-            self.table.insert(Connection { stream, state: State::Idle, more: false, ended: false, permit });
+        let at = self.table.insert(Connection {
+            stream,
+            state: ConnectionState::Idle,
+            more: false,
+            ended: false,
+            permit,
+        });
         self.wheel.set(at, self.elapsed() + self.shared.node.config.idle_timeout);
     }
 
@@ -269,30 +274,30 @@ impl EventLoop {
         self.now.saturating_duration_since(self.origin)
     }
 
-    /// Answers readers with a change, a slice of each name in turn. Returns whether there are more.
-    fn tell(&mut self) -> bool {
-        let mut told = 0;
+    /// Wakes readers whose time has come, a slice of each job in turn. Returns whether there are more.
+    fn wake_due(&mut self) -> bool {
+        let mut woken = 0;
         for _ in 0..self.jobs.len() {
             self.look_at_clock();
             let Some(slice) = self.jobs.turn(self.now) else { break };
-            told += self.tell_slice(&slice);
-            if told >= WAKES {
+            woken += self.wake_slice(&slice);
+            if woken >= WAKES {
                 break;
             }
         }
-        told > 0
+        woken > 0
     }
 
-    fn tell_slice(&mut self, slice: &Slice) -> usize {
-        let mut told = 0;
+    fn wake_slice(&mut self, slice: &Slice) -> usize {
+        let mut woken = 0;
         let mut tickets = Vec::with_capacity(FAN_OUT_SLICE);
         let mut look: Option<(Name, Option<Record>)> = None;
         for (ticket, waiter) in slice.waiters() {
-            told += 1;
+            woken += 1;
             let Waiter::Connection(id) = waiter else { continue };
             let Some(connection) = self.table.get_mut(id.index) else { continue };
-            let reader = match std::mem::replace(&mut connection.state, State::Idle) {
-                State::Parked(reader, its) if its == *ticket => reader,
+            let reader = match std::mem::replace(&mut connection.state, ConnectionState::Idle) {
+                ConnectionState::Parked(reader, its) if its == *ticket => reader,
                 // its connection was closed or timed out, and another one has its place
                 other => {
                     connection.state = other;
@@ -313,15 +318,15 @@ impl EventLoop {
             look = Some((name, record));
         }
         self.shared.node.store.leave(tickets);
-        self.shared.node.store.fanout().counters().count_woken(told as u64);
-        told
+        self.shared.node.store.fanout().counters().count_woken(woken as u64);
+        woken
     }
 
     /// Reads bytes that arrived while a connection was parked. Returns whether there are more.
     fn read_again(&mut self) -> bool {
         let left = self.again.len().saturating_sub(EVENTS);
         for at in self.again.split_off(left) {
-            if let Some(Connection { state: State::Idle, .. }) = self.table.get_mut(at) {
+            if let Some(Connection { state: ConnectionState::Idle, .. }) = self.table.get_mut(at) {
                 self.receive(at);
             }
         }
@@ -335,12 +340,12 @@ impl EventLoop {
         let more = self.wheel.expire(self.elapsed(), TIMEOUTS, &mut due);
         for at in due {
             let Some(connection) = self.table.get_mut(at) else { continue };
-            match std::mem::replace(&mut connection.state, State::Idle) {
-                State::Idle => {
+            match std::mem::replace(&mut connection.state, ConnectionState::Idle) {
+                ConnectionState::Idle => {
                     self.shared.node.metrics.hit(Limit::IdleTime);
                     self.close(at);
                 }
-                State::Parked(reader, ticket) => {
+                ConnectionState::Parked(reader, ticket) => {
                     self.shared.node.store.leave([ticket]);
                     if self.shared.node.pulse.is_stalled() {
                         self.reject(at);

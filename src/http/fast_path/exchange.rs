@@ -15,13 +15,13 @@ use crate::http::connection::{Handover, Unsent};
 use crate::http::fast_path::cached_response::CachedResponse;
 use crate::http::fast_path::event_loop::{AfterResponse, EventLoop};
 use crate::http::fast_path::parked::ParkedRead;
-use crate::http::fast_path::table::{Connection, State};
+use crate::http::fast_path::table::{Connection, ConnectionState};
 use crate::http::unavailable::reject_at_once;
 use crate::node::in_flight::Full;
 use crate::node::pulse::STALLED;
 use crate::watch::ConnectionId;
 use crate::wire::error_code::ErrorCode;
-use crate::wire::head::{Form, recognise};
+use crate::wire::head::{Form, parse_head};
 use crate::wire::timing::Timing;
 
 impl EventLoop {
@@ -30,10 +30,10 @@ impl EventLoop {
         let Some(connection) = self.table.get_mut(at) else { return };
         connection.ended |= event.is_read_closed() || event.is_error();
         match connection.state {
-            State::Idle => self.receive(at),
+            ConnectionState::Idle => self.receive(at),
             // a half-closed connection cannot be distinguished; bytes before the end are ignored
-            State::Parked(..) if connection.ended => self.close(at),
-            State::Parked(..) => connection.more = true,
+            ConnectionState::Parked(..) if connection.ended => self.close(at),
+            ConnectionState::Parked(..) => connection.more = true,
         }
     }
 
@@ -70,8 +70,8 @@ impl EventLoop {
         if self.after == AfterResponse::Close || bytes == self.read.len() {
             return None;
         }
-        let head = recognise(&self.read[..bytes])?;
-        let asked = read::understand(&self.shared.node, &head)?;
+        let head = parse_head(&self.read[..bytes])?;
+        let asked = read::parse_plain(&self.shared.node, &head)?;
         let form = head.form;
         let timeout = asked.timeout;
         let pending = PendingRead::new(asked);
@@ -110,7 +110,7 @@ impl EventLoop {
         match self.table.get_mut(at) {
             Some(connection) => {
                 let reader = ParkedRead::new(pending, held, &mut self.versions, started, form);
-                connection.state = State::Parked(reader, ticket);
+                connection.state = ConnectionState::Parked(reader, ticket);
             }
             None => self.shared.node.store.leave([ticket]),
         }
@@ -213,7 +213,7 @@ impl EventLoop {
         self.shared.node.metrics.answered(self.shared.port, response.status);
         response.fill(&mut self.written, timing, &mut self.time_headers);
         let Some(connection) = self.table.get_mut(at) else { return };
-        connection.state = State::Idle;
+        connection.state = ConnectionState::Idle;
         let body = if response.is_copied() { &[][..] } else { &response.body };
         let sent = loop {
             let sent = match body {
@@ -272,7 +272,7 @@ impl EventLoop {
     pub(super) fn close(&mut self, at: u32) {
         if let Some(connection) = self.table.remove(at) {
             self.wheel.clear(at);
-            if let State::Parked(_, ticket) = connection.state {
+            if let ConnectionState::Parked(_, ticket) = connection.state {
                 self.shared.node.store.leave([ticket]);
             }
         }

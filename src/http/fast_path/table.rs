@@ -11,7 +11,7 @@ pub(super) struct Connection {
     /// Its socket.
     pub(super) stream: TcpStream,
     /// Its state.
-    pub(super) state: State,
+    pub(super) state: ConnectionState,
     /// Bytes arrived while it was parked: they are read after the answer.
     pub(super) more: bool,
     /// The other side is gone, or will send no more.
@@ -21,7 +21,7 @@ pub(super) struct Connection {
 }
 
 /// The state of a connection.
-pub(super) enum State {
+pub(super) enum ConnectionState {
     /// It may send a request.
     Idle,
     /// It waits for an answer.
@@ -83,8 +83,7 @@ impl Table {
 
     /// Places of all connections that are not parked.
     pub(super) fn idle(&self) -> Vec<u32> {
-        let idle =
-            |connection: &Option<Connection>| matches!(connection, Some(c) if matches!(c.state, State::Idle));
+        let idle = |connection: &Option<Connection>| matches!(connection, Some(c) if matches!(c.state, ConnectionState::Idle));
         (0..).zip(&self.connections).filter(|(_, connection)| idle(connection)).map(|(at, _)| at).collect()
     }
 }
