@@ -42,6 +42,12 @@ pub const MAX_HISTORY_VERSIONS: u8 = 64;
 /// one message. A constant, because nodes that cut at different sizes would never hold the same.
 pub const MAX_HISTORY_PAYLOAD_BYTES: usize = 1 << 20;
 
+/// Most changes that the ring of a process keeps.
+pub const MAX_RING_CHANGES: usize = 1 << 16;
+
+/// Most bytes of the records in the ring of a process: an upper bound, for the set shares most of them.
+pub const MAX_RING_BYTES: usize = 64 << 20;
+
 /// Most processes in a vector: 200 nodes that are each restarted five times within the time for which members are
 /// remembered; 16 KiB on the wire.
 pub const MAX_VECTOR: usize = 1024;

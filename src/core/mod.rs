@@ -3,9 +3,11 @@
 //! Time is handed in as [`stamp::Stamp`]s, or as instants where only pauses count, entropy as keys and ids. The node
 //! (`crate::api::state`) owns one of these behind one lock; a simulator can own thousands.
 
+pub mod change_ring;
 pub mod condition;
 pub mod digest_trie;
 pub mod effects;
+pub mod feed;
 pub mod genesis;
 pub mod history;
 pub mod join;

@@ -74,11 +74,21 @@ pub enum Mutant {
     PushOnlyTheCurrent,
     /// A sync brings the records of a position that were listed, and not all that are held when it is asked for them.
     OnlyTheNewest,
+    /// A feed does not reset the view of a reader that may lack a forgotten delete.
+    FeedForgetsDeletes,
+    /// The cursor of a scan has the vector of its end.
+    FeedVectorAtEnd,
+    /// After a scan the ring is followed from its end on.
+    FeedPositionAfter,
+    /// A cursor claims what the node reflects before all of it was told.
+    FeedEmitsEarly,
+    /// A cursor claims to reflect every delete up to now.
+    FeedReflectsAll,
 }
 
 impl Mutant {
     /// All mutants.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 38] = [
         Self::NoHorizonExchange,
         Self::ResolvedOnTruncation,
         Self::VectorAtEnd,
@@ -112,6 +122,11 @@ impl Mutant {
         Self::PushOnlyTheWrite,
         Self::PushOnlyTheCurrent,
         Self::OnlyTheNewest,
+        Self::FeedForgetsDeletes,
+        Self::FeedVectorAtEnd,
+        Self::FeedPositionAfter,
+        Self::FeedEmitsEarly,
+        Self::FeedReflectsAll,
     ];
 }
 

@@ -47,6 +47,8 @@ pub struct Set {
     mutants: Mutants,
     /// Names whose current record is a value.
     names: BTreeSet<Name>,
+    /// Names whose current record is a tombstone.
+    deleted: BTreeSet<Name>,
     tombstones: Tombstones,
     depth: Depth,
     compaction_horizon: Stamp,
@@ -133,6 +135,7 @@ impl Set {
             digest: DigestTrie::new(leaf_bits as u8, mutants),
             mutants,
             names: BTreeSet::new(),
+            deleted: BTreeSet::new(),
             tombstones: Tombstones::default(),
             depth: Depth::new(Stamp::ZERO, 1),
             compaction_horizon: Stamp::ZERO,
@@ -403,8 +406,14 @@ impl Set {
         }
         let was_value = previous.as_ref().is_some_and(|previous| previous.kind() == Kind::Value);
         match record.kind() {
-            Kind::Value if !was_value => drop(self.names.insert(record.name().clone())),
-            Kind::Tombstone if was_value => drop(self.names.remove(record.name())),
+            Kind::Value if !was_value => {
+                self.deleted.remove(record.name());
+                self.names.insert(record.name().clone());
+            }
+            Kind::Tombstone if was_value || previous.is_none() => {
+                self.names.remove(record.name());
+                self.deleted.insert(record.name().clone());
+            }
             _ => {}
         }
         previous
@@ -428,6 +437,7 @@ impl Set {
         self.digest.change(position, difference);
         if is_all && let Some(record) = &greatest {
             self.names.remove(record.name());
+            self.deleted.remove(record.name());
         }
         greatest
     }
@@ -576,6 +586,28 @@ impl Set {
             .range::<[u8], _>((start, Bound::Unbounded))
             .take_while(move |name| name.as_bytes().starts_with(prefix))
             .filter_map(|name| self.get(name))
+    }
+
+    /// The current records of names from `start` on, tombstones too, in order of their names, after the name `after` if
+    /// one is given, as long as `has` holds.
+    pub(super) fn scan<'a>(
+        &'a self,
+        start: &'a [u8],
+        after: Option<&[u8]>,
+        has: impl Fn(&[u8]) -> bool + 'a,
+    ) -> impl Iterator<Item = &'a Record> + 'a {
+        let start = match after {
+            Some(after) if after >= start => Bound::Excluded(after),
+            _ => Bound::Included(start),
+        };
+        let mut values = self.names.range::<[u8], _>((start, Bound::Unbounded)).peekable();
+        let mut deleted = self.deleted.range::<[u8], _>((start, Bound::Unbounded)).peekable();
+        let in_order = std::iter::from_fn(move || match (values.peek(), deleted.peek()) {
+            (Some(value), Some(gone)) if gone < value => deleted.next(),
+            (Some(_), _) => values.next(),
+            (None, _) => deleted.next(),
+        });
+        in_order.take_while(move |name| has(name.as_bytes())).filter_map(|name| self.get(name))
     }
 
     /// The number of stretches for [`Set::stretch`].
@@ -1085,6 +1117,8 @@ mod tests {
                 let listed: Vec<_> = set.list(b"", None).map(|r| r.name().clone()).collect();
                 prop_assert_eq!(listed, values.clone());
                 prop_assert_eq!((set.values(), set.tombstones()), (values.len(), tombstones));
+                let scanned: Vec<_> = set.scan(b"", None, |_| true).map(|r| r.name().clone()).collect();
+                prop_assert!(scanned.iter().eq(model.names.keys()));
                 let walked: usize = (0..set.stretches()).map(|i| set.stretch(i).count()).sum();
                 prop_assert_eq!(walked, model.names.len());
                 let bytes = model.records().map(Record::cost).sum::<usize>();

@@ -8,6 +8,7 @@
 
 use std::collections::HashSet;
 
+use super::change_ring::ChangeRing;
 use super::condition::{Condition, Evaluation};
 use super::effects::{Effects, SetChange};
 use super::genesis::Genesis;
@@ -47,6 +48,9 @@ pub struct Store<T> {
     draining: bool,
     /// The effects of the steps since the last call of [`Store::take_effects`].
     effects: Effects<T>,
+    /// The last changes, if feeds are to follow them.
+    changes: ChangeRing,
+    keeps_changes: bool,
     /// Whether changes of the set go into `effects`.
     reports_changes: bool,
 }
@@ -180,6 +184,8 @@ impl<T> Store<T> {
             draining: false,
             effects: Effects::default(),
             reports_changes: false,
+            changes: ChangeRing::default(),
+            keeps_changes: false,
         }
     }
 
@@ -335,8 +341,11 @@ impl<T> Store<T> {
     /// Merges a record of a client or a peer. The waiters of the change are due.
     pub fn merge(&mut self, record: &Record) -> Merge {
         let merge = self.set.merge(record);
-        if let Merge::Newer { previous } = &merge {
-            self.changed(record, previous.clone());
+        match &merge {
+            Merge::Newer { previous } => self.changed(record, previous.clone()),
+            // a reader may have what this node has forgotten
+            Merge::Forgotten => self.add_change(record),
+            Merge::Older(_) | Merge::Stands(_) => {}
         }
         merge
     }
@@ -344,9 +353,27 @@ impl<T> Store<T> {
     /// The current record of a name has changed.
     fn changed(&mut self, record: &Record, previous: Option<Record>) {
         self.waiters.take(previous.as_ref(), record, &mut self.effects.due);
+        self.add_change(record);
         if self.reports_changes {
             self.effects.changes.push(SetChange::Merged { record: record.clone(), previous });
         }
+    }
+
+    fn add_change(&mut self, record: &Record) {
+        if self.keeps_changes {
+            self.changes.add(record);
+        }
+    }
+
+    /// From now on keeps the last changes, for feeds.
+    pub fn keep_changes(&mut self) {
+        self.keeps_changes = true;
+    }
+
+    /// The last changes.
+    #[must_use]
+    pub fn changes(&self) -> &ChangeRing {
+        &self.changes
     }
 
     /// Merges the records of a message of a peer: those of one name as one ([`Set::merge_all`]).
@@ -376,7 +403,10 @@ impl<T> Store<T> {
         let record = match self.set.get(name) {
             Some(current) if previous.as_ref().is_some_and(|p| p.address() == current.address()) => return,
             Some(current) => current.clone(),
-            None if previous.is_none() => return,
+            None if previous.is_none() => match records.iter().max_by(|a, b| a.order(b)) {
+                Some(tombstone) => return self.add_change(tombstone),
+                None => return,
+            },
             // a tombstone below the horizon has removed all
             None => match records.iter().max_by(|a, b| a.order(b)) {
                 Some(tombstone) => (*tombstone).clone(),
@@ -430,6 +460,7 @@ impl<T> Store<T> {
     /// Adopts another genesis. The records and the vector stay; the digest is computed again, O(n).
     pub fn adopt(&mut self, genesis: Genesis) {
         if genesis.key != self.genesis.key {
+            self.changes.clear();
             self.set.rekey(genesis.key);
         }
         let depth = self.set.depth();

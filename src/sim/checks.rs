@@ -88,6 +88,16 @@ impl History {
         Ok(())
     }
 
+    /// All accepted writes.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Record> {
+        self.writes.values().flatten()
+    }
+
+    /// All accepted deletes of a name.
+    pub(super) fn deletes(&self, name: &Name) -> impl Iterator<Item = &Record> {
+        self.deletes.get(name).into_iter().flatten()
+    }
+
     pub(super) fn writes(&self) -> u64 {
         self.writes.values().map(|writes| writes.len() as u64).sum()
     }

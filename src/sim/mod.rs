@@ -19,6 +19,7 @@ mod scenario;
 mod storm;
 pub mod study;
 mod trace;
+mod watchers;
 mod world;
 
 pub use checks::Violation;

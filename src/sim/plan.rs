@@ -110,6 +110,10 @@ pub struct Plan {
     pub depth_changes: bool,
     /// Mean time between two changes of the registers by a node.
     pub registers_every_us: u64,
+    /// Readers that follow the set by feeds.
+    pub watchers: usize,
+    /// Mean time between two events of them.
+    pub watch_every_us: u64,
     /// The horizon's step.
     pub horizon_step_us: u64,
     /// Bytes in a request or answer of a sync.
@@ -182,6 +186,8 @@ impl Plan {
             history_versions: [1, 2, 3, 8][random.index(4)],
             depth_changes: random.chance(3_000),
             registers_every_us: random.within(1, 20) * SECOND_US,
+            watchers: 4,
+            watch_every_us: random.within(SECOND_US / 50, SECOND_US / 2),
             horizon_step_us: SECOND_US,
             budget,
             sync_us: SECOND_US,

@@ -82,6 +82,12 @@ pub struct Work {
     pub compactions: u64,
     /// Times that a node set how many records a name keeps.
     pub depths: u64,
+    /// Times that a watcher connected.
+    pub resumes: u64,
+    /// Times that its view was reset.
+    pub resets: u64,
+    /// Events that it was told.
+    pub told: u64,
 }
 
 impl Work {
@@ -98,6 +104,9 @@ impl Work {
         self.forgotten += other.forgotten;
         self.compactions += other.compactions;
         self.depths += other.depths;
+        self.resumes += other.resumes;
+        self.resets += other.resets;
+        self.told += other.told;
     }
 }
 
@@ -207,7 +216,7 @@ impl fmt::Display for Report {
         writeln!(
             f,
             "work: {} writes ({} deletes, {} re-creations, {} with a client's stamp, {} in bursts), {} refused, \
-             {} for doubt, {} reads, {} held back, {} tombstones forgotten, {} compactions, {} depths",
+             {} for doubt, {} reads, {} held back, {} tombstones forgotten, {} compactions, {} depths, {} feeds resumed, {} resets, {} events",
             w.writes,
             w.deletes,
             w.recreations,
@@ -219,7 +228,10 @@ impl fmt::Display for Report {
             w.held_back,
             w.forgotten,
             w.compactions,
-            w.depths
+            w.depths,
+            w.resumes,
+            w.resets,
+            w.told
         )?;
         for (kind, traffic) in &self.traffic {
             writeln!(f, "{kind}: {} messages, {} bytes", traffic.messages, traffic.bytes)?;

@@ -11,6 +11,7 @@ use super::plan::{Plan, SECOND_US, Scenario};
 use super::random::Random;
 use super::report::{Faults, Report, Traffic, Work};
 use super::trace::Trace;
+use super::watchers::Watcher;
 use crate::core::genesis::Genesis;
 use crate::core::protocol::ProtocolVersion;
 use crate::core::record::{Incarnation, Kind, Record};
@@ -42,6 +43,8 @@ pub struct World {
     pub(super) homes: BTreeMap<Incarnation, usize>,
     pub(super) history: History,
     pub(super) readers: Vec<Reader>,
+    pub(super) watchers: Vec<Watcher>,
+    pub(super) watch_random: Random,
     pub(super) traffic: BTreeMap<&'static str, Traffic>,
     pub(super) faults: Faults,
     pub(super) work: Work,
@@ -89,6 +92,7 @@ pub(super) enum Event {
     Start { slot: usize },
     Write,
     Registers,
+    Watch,
     Read,
     Fault,
     Mend { cuts: Vec<(usize, usize)> },
@@ -105,6 +109,8 @@ impl World {
         let network = Network::new(&plan);
         let random = Random::new(plan.seed, 3);
         let processes = (0..plan.nodes).map(|_| None).collect();
+        let mut watch_random = Random::new(plan.seed, 7);
+        let watchers = (0..plan.watchers).map(|_| Watcher::new(&mut watch_random)).collect();
         let readers = (0..plan.readers).map(|_| Reader::default()).collect();
         Self {
             now_us: 0,
@@ -121,6 +127,8 @@ impl World {
             homes: BTreeMap::new(),
             history: History::default(),
             readers,
+            watchers,
+            watch_random,
             traffic: BTreeMap::new(),
             faults: Faults::default(),
             work: Work::default(),
@@ -182,6 +190,7 @@ impl World {
         }
         if converged_us.is_some() {
             self.stay_quiet();
+            self.finish_watchers();
         }
         self.check_all();
         self.report(converged_us)
@@ -235,6 +244,7 @@ impl World {
         self.after(1, Event::Read);
         self.after(1, Event::Fault);
         self.after(1, Event::Registers);
+        self.after(1, Event::Watch);
         self.run_until(self.plan.calm_us + self.plan.stormy_us);
     }
 
@@ -265,6 +275,7 @@ impl World {
             Event::Start { slot } => self.start(slot),
             Event::Write => self.write_some(),
             Event::Registers => self.move_registers(),
+            Event::Watch => self.watch_some(),
             Event::Read => self.read_some(),
             Event::Fault => self.fault(),
             Event::Mend { cuts } => cuts.into_iter().for_each(|(from, to)| self.network.mend(from, to)),
@@ -332,6 +343,7 @@ impl World {
             .with_grace(self.plan.grace_us)
             .listing_at_most(self.plan.list_at_most);
         store.report_changes();
+        store.keep_changes();
         self.processes[slot] = Some(Process {
             life,
             ready_us: None,

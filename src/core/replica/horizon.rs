@@ -56,11 +56,16 @@ impl Replica {
         (self.config.max_future_us / 5 * 4).max(LEAST_BOUND_US)
     }
 
+    /// How much further the wall clock went than the monotonic one since the last check, µs.
+    fn step_us(&self, now: Now) -> i64 {
+        let last = self.clock.last;
+        let went_us = now.wall.micros().cast_signed() - last.wall.micros().cast_signed();
+        went_us - now.mono_us.saturating_sub(last.mono_us).cast_signed()
+    }
+
     /// Detects that the wall clock has moved away from the monotonic clock: it was set, or the machine slept.
     fn check_clock(&mut self, now: Now) {
-        let ClockWatch { last, away_us, .. } = self.clock;
-        let went_us = now.wall.micros().cast_signed() - last.wall.micros().cast_signed();
-        let step_us = went_us - now.mono_us.saturating_sub(last.mono_us).cast_signed();
+        let (step_us, away_us) = (self.step_us(now), self.clock.away_us);
         self.clock.last = now;
         if step_us.unsigned_abs() <= STEP_US {
             return;
@@ -158,11 +163,14 @@ impl Replica {
 
     /// The reflected stamp: every delete stamped below it, and every value that was stamped below it and at most half a
     /// grace before it was written, and of which any member knows, is reflected in this set. [`Stamp::ZERO`] if there is
-    /// none yet: before the first anti-entropy pass since the node joined its set, and in a provisional set.
+    /// none yet: before the first anti-entropy pass since the node joined its set, in a provisional set, and while the clock is
+    /// not trusted.
     #[must_use]
     pub fn reflected<T>(&self, store: &Store<T>, now: Now) -> Stamp {
         let began_us = self.peers.last_pass_began_us().filter(|began_us| *began_us >= self.in_set_since_us);
-        let began_us = began_us.filter(|_| self.joined && !store.genesis().provisional);
+        // a stamp by a wrong clock would claim too much
+        let is_trusted = self.clock_is_trusted(store, now) && self.step_us(now).unsigned_abs() <= STEP_US;
+        let began_us = began_us.filter(|_| self.joined && is_trusted && !store.genesis().provisional);
         let reflected = began_us.map_or(Stamp::ZERO, |began_us| {
             let age_us = now.mono_us.saturating_sub(began_us);
             now.wall.before(age_us).before(self.config.grace_us / 2).before(self.clock_bound_us())

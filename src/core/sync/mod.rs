@@ -6,7 +6,7 @@
 //! | rule | | where |
 //! |---|---|---|
 //! | 1 | equal sets exchange nothing, or their vectors once | [`SyncStep::Vectors`](super::message::SyncStep::Vectors), `peers/peer.rs` |
-//! | 2 | both adopt the larger horizon before they compare | [`respond`], [`Reply::HorizonFirst`](super::message::Reply::HorizonFirst), [`Moment`] |
+//! | 2 | both adopt the larger registers before they compare | [`respond`], [`Reply::RegistersFirst`](super::message::Reply::RegistersFirst), [`Moment`] |
 //! | 3 | an answer with content has at least one item | [`respond`] |
 //! | 4 | a range is done only when the answer says so | [`Found::covered`](super::message::Found::covered), [`Round`] |
 //! | 5 | a round starts at a random place | [`Round::new`] |

@@ -20,6 +20,8 @@ fn run(plan: Plan) -> Report {
 fn caught(mutant: Mutant) -> (Scenario, u64, &'static [&'static str]) {
     const HONEST: &str = "honest vectors";
     const NEVER: &str = "not converged";
+    const CURSORS: &str = "honest cursors";
+    const FEEDS: &str = "complete feeds";
     match mutant {
         Mutant::NoHorizonExchange => (Scenario::Storm, 20, &[HONEST, NEVER]),
         Mutant::ResolvedOnTruncation => (Scenario::Storm, 1, &[HONEST]),
@@ -54,6 +56,11 @@ fn caught(mutant: Mutant) -> (Scenario, u64, &'static [&'static str]) {
         Mutant::PushOnlyTheWrite => (Scenario::Storm, 1, &[HONEST, "a delete stays deleted"]),
         Mutant::PushOnlyTheCurrent => (Scenario::Storm, 1, &[HONEST]),
         Mutant::OnlyTheNewest => (Scenario::Storm, 1, &[HONEST, NEVER]),
+        Mutant::FeedForgetsDeletes => (Scenario::Storm, 1, &[CURSORS, FEEDS]),
+        Mutant::FeedVectorAtEnd => (Scenario::Storm, 1, &[CURSORS, FEEDS]),
+        Mutant::FeedPositionAfter => (Scenario::Storm, 1, &[CURSORS, FEEDS]),
+        Mutant::FeedEmitsEarly => (Scenario::Storm, 1, &[CURSORS, FEEDS]),
+        Mutant::FeedReflectsAll => (Scenario::Storm, 1, &[CURSORS, FEEDS]),
     }
 }
 
