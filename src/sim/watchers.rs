@@ -2,97 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::checks::History;
-use super::random::Random;
+use super::feed_reader::{Connection, Watcher};
 use super::world::{Event, World};
-use crate::core::feed::{Cursor, Event as Told, Feed, Scope};
-use crate::core::{Kind, Name, NodeState, Record};
-
-/// A reader and its view.
-#[derive(Debug)]
-pub(super) struct Watcher {
-    number: u64,
-    scope: Scope,
-    view: BTreeMap<Name, Record>,
-    cursor: Option<Cursor>,
-    /// View and cursor as they were stored together: what is left after a crash.
-    stored: (BTreeMap<Name, Record>, Option<Cursor>),
-    connection: Option<Connection>,
-}
-
-#[derive(Debug)]
-struct Connection {
-    slot: usize,
-    life: u32,
-    feed: Feed,
-    /// The last record of each name that was told, since it began or was reset.
-    last: BTreeMap<Name, Record>,
-}
+use crate::core::feed::{Event as Told, Feed};
+use crate::core::{Kind, NodeState, Record};
 
 /// The promises of [`crate::core::feed`].
 const HONEST: &str = "honest cursors";
 const NEVER_BACK: &str = "a feed never goes back";
 const COMPLETE: &str = "complete feeds";
-
-impl Watcher {
-    pub(super) fn new(random: &mut Random) -> Self {
-        let some = || Scope::new([], [&b"repo/1"[..], b"repo/3"]);
-        let scope = if random.chance(3_000) { some() } else { Scope::all() };
-        Self {
-            number: random.below(1_000),
-            scope,
-            view: BTreeMap::new(),
-            cursor: None,
-            stored: Default::default(),
-            connection: None,
-        }
-    }
-
-    /// Takes in what it is told.
-    fn hear(&mut self, told: Vec<Told>) -> Result<(), String> {
-        for event in told {
-            let record = match event {
-                Told::Reset(_) => {
-                    self.view.clear();
-                    if let Some(connection) = &mut self.connection {
-                        connection.last.clear();
-                    }
-                    continue;
-                }
-                Told::Changed(record) => record,
-            };
-            if let Some(connection) = &mut self.connection {
-                let before = connection.last.insert(record.name().clone(), record.clone());
-                if let Some(before) = before.filter(|before| before.order(&record).is_gt()) {
-                    return Err(format!("{record:?} after {before:?}"));
-                }
-            }
-            // a node that is behind may tell what is older
-            if self.view.get(record.name()).is_none_or(|held| held.order(&record).is_lt()) {
-                self.view.insert(record.name().clone(), record);
-            }
-        }
-        Ok(())
-    }
-
-    /// Honesty: of each write that the cursor claims the view has at least that, or nothing and the name was deleted.
-    fn check(&self, history: &History) -> Result<(), String> {
-        let Some(cursor) = self.cursor.as_ref().filter(|cursor| cursor.scan.is_none()) else { return Ok(()) };
-        let claimed = |write: &Record| cursor.vector.claims(write.dot());
-        for write in history.all().filter(|write| claimed(write) && self.scope.has(write.name())) {
-            let fine = match self.view.get(write.name()) {
-                Some(held) => held.order(write).is_ge(),
-                // a delete that the view did not need may be one that the cursor does not claim
-                None => history.deletes(write.name()).any(|gone| gone.order(write).is_ge()),
-            };
-            if !fine {
-                let held = self.view.get(write.name());
-                return Err(format!("{cursor:?} claims {write:?}, was told {held:?}"));
-            }
-        }
-        Ok(())
-    }
-}
 
 impl World {
     /// A watcher connects, or is told more, or is cut off, or crashes.

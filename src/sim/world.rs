@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use super::checks::{History, Reader, Violation, Witness};
 use super::clock::{Clock, true_time};
+use super::feed_reader::Watcher;
 use super::gossip::{Heartbeat, Table};
 use super::network::Network;
 use super::plan::{Plan, SECOND_US, Scenario};
 use super::random::Random;
 use super::report::{Faults, Report, Traffic, Work};
 use super::trace::Trace;
-use super::watchers::Watcher;
 use crate::core::genesis::Genesis;
 use crate::core::protocol::ProtocolVersion;
 use crate::core::record::{Incarnation, Kind, Record};
