@@ -33,12 +33,12 @@ pub fn as_of<'a>(set: &'a Set, name: &Name, stamp: Stamp) -> Past<'a> {
     found.map_or_else(|| without(set, history, stamp), Past::Record)
 }
 
-/// Whether the history of a name has all of its records since the start of the set, as far as the node knows: nothing of
-/// it can have been cut.
+/// Whether the history of a name has all of its records, as far as the node knows: nothing of it can have been cut. A
+/// client can stamp a record before the start of the set, so any horizon may have cut one.
 #[must_use]
-pub fn is_complete(set: &Set, name: &Name, started: Stamp) -> bool {
+pub fn is_complete(set: &Set, name: &Name) -> bool {
     let history = set.history(name);
-    !history.is_empty() && !may_be_cut(set, history, started)
+    !history.is_empty() && !may_be_cut(set, history, Stamp::ZERO)
 }
 
 /// The answer where no record fits.
@@ -104,17 +104,17 @@ mod tests {
         };
         assert_eq!(ask(&kept, 10), (Some(-1), Some(-1)), "two are kept");
         assert_eq!(ask(&kept, 25), (None, Some(20)), "between two that are kept there was none");
-        assert!(!is_complete(&kept, &name("n"), at(1)));
+        assert!(!is_complete(&kept, &name("n")));
         kept = set(8, &[20, 30]);
         assert_eq!(ask(&kept, 10), (None, None));
-        assert!(is_complete(&kept, &name("n"), at(1)));
+        assert!(is_complete(&kept, &name("n")));
         kept.raise_compaction_horizon(at(15));
         assert_eq!(ask(&kept, 10), (Some(-1), Some(-1)));
         assert_eq!(ask(&kept, 16), (None, None));
-        assert!(!is_complete(&kept, &name("n"), at(1)) && is_complete(&kept, &name("n"), at(15)));
+        assert!(!is_complete(&kept, &name("n")), "one from before 15 may have been cut");
         let unknown = |set: &Set| said(as_of(set, &name("m"), at(10)));
         assert_eq!(unknown(&kept), Some(-1), "its tombstone may be forgotten");
         assert_eq!(unknown(&set(8, &[])), None);
-        assert!(!is_complete(&set(8, &[]), &name("m"), at(1)));
+        assert!(!is_complete(&set(8, &[]), &name("m")));
     }
 }
