@@ -45,7 +45,7 @@ impl Point {
     /// The point that a query names; `None` for a read of the present.
     pub(super) fn of(query: Option<&str>) -> Result<Option<Self>, Refusal> {
         let revision = params::parameter(query, "revision")?;
-        let revision = revision.map(|text| params::stamp("revision", text.as_bytes())).transpose()?;
+        let revision = revision.map(|text| params::stamp_parameter("revision", &text)).transpose()?;
         let at = params::parameter(query, "at")?.map(|text| time("at", &text)).transpose()?;
         match (revision, at) {
             (Some(_), Some(_)) => Err(Refusal::bad_parameter(
@@ -142,7 +142,7 @@ pub(super) async fn history(
     may_read(&node)?;
     let name = params::name_below(&node, params::HISTORIES, uri.path())?;
     let limit = limit(&uri)?;
-    let before = query(&uri, "before")?.map(|text| params::stamp("before", text.as_bytes())).transpose()?;
+    let before = query(&uri, "before")?.map(|text| params::stamp_parameter("before", &text)).transpose()?;
     let own = own.map(|Extension(own)| own);
     let at_work = at_work(&node, own.as_ref()).await?;
     let (records, complete, all) = node.store.with(|store| {

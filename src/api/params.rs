@@ -8,7 +8,7 @@ use axum::http::{Extensions, HeaderMap, HeaderValue, Method, Uri, Version};
 
 use crate::api::error::Refusal;
 use crate::api::state::Node;
-use crate::core::{Name, Stamp};
+use crate::core::{Name, Stamp, StampError};
 use crate::metrics::{Limit, Port};
 use crate::node::in_flight::Account;
 use crate::node::limits::{MAX_FIELDS, MAX_HEAD_BYTES};
@@ -120,10 +120,16 @@ pub(crate) fn header<'a>(
 
 /// A stamp in µs, as `what` carries it.
 pub(crate) fn stamp(what: &str, text: &[u8]) -> Result<Stamp, Refusal> {
-    Stamp::parse(text).map_err(|e| {
-        let got = shown(text);
-        Refusal::bad_request(format_args!("bad {what}: {got} is {e}: send digits, such as 1741837692000000"))
-    })
+    Stamp::parse(text).map_err(|e| Refusal::bad_request(no_stamp(what, text, &e)))
+}
+
+/// The stamp in a parameter.
+pub(crate) fn stamp_parameter(key: &str, text: &str) -> Result<Stamp, Refusal> {
+    Stamp::parse(text.as_bytes()).map_err(|e| Refusal::bad_parameter(no_stamp(key, text.as_bytes(), &e)))
+}
+
+fn no_stamp(what: &str, text: &[u8], why: &StampError) -> String {
+    format!("bad {what}: {} is {why}: send digits, such as 1741837692000000", shown(text))
 }
 
 /// A received text, quoted, and short enough for a line.

@@ -187,7 +187,7 @@ fn given_stamp(node: &Node, uri: &Uri, headers: &HeaderMap) -> Result<Option<Sta
             ))
         })
     });
-    let by_parameter = query(uri, "modified")?.map(|text| params::stamp("modified", text.as_bytes()));
+    let by_parameter = query(uri, "modified")?.map(|text| params::stamp_parameter("modified", &text));
     let given = match (by_header.transpose()?, by_parameter.transpose()?) {
         (Some(header), Some(parameter)) if header != parameter => {
             return Err(Refusal::bad_request(format_args!(
