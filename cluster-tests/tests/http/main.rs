@@ -4,6 +4,7 @@ mod bad_input;
 mod diff;
 mod differential;
 mod fast_path;
+mod history;
 mod http2;
 mod limits;
 mod lists;
