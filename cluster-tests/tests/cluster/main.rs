@@ -3,6 +3,7 @@
 mod attacks;
 mod discovery;
 mod fanout;
+mod histories;
 mod history;
 mod insiders;
 mod members;
