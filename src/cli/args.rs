@@ -1,11 +1,14 @@
 //! The command line before and after clap: single dashes as in Go, and one line for an error.
 
 use std::ffi::{OsStr, OsString};
+use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command};
 
 use crate::core::Stamp;
+use crate::wire::duration;
+use crate::wire::version_set::parse_rfc3339;
 
 /// Adds the command `serve` to flags without a command, except help and version.
 pub(super) fn with_command(mut typed: Vec<OsString>) -> Vec<OsString> {
@@ -162,7 +165,7 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 /// Commands, and their names in other tools.
-const HABITS: [(&str, &[&str]); 9] = [
+const HABITS: [(&str, &[&str]); 13] = [
     ("put", &["set", "write", "update", "create", "add", "store", "publish", "push", "post", "edit"]),
     ("get", &["read", "show", "cat", "fetch", "query", "describe", "pull", "lookup"]),
     ("del", &["delete", "rm", "remove", "unset", "erase"]),
@@ -171,6 +174,10 @@ const HABITS: [(&str, &[&str]); 9] = [
     ("members", &["nodes", "peers", "cluster", "member", "group"]),
     ("health", &["status", "ping", "ready", "check", "healthz", "readyz", "info"]),
     ("serve", &["start", "run", "server", "node", "daemon", "agent"]),
+    ("history", &["log", "versions", "revisions", "past"]),
+    ("revert", &["undo", "rollback", "restore", "reset"]),
+    ("compact", &["purge", "prune", "trim"]),
+    ("history-depth", &["depth"]),
     ("bench", &["benchmark", "perf", "load"]),
 ];
 
@@ -179,6 +186,8 @@ fn one_at_a_time(asked_of: &str) -> Option<&'static str> {
     match asked_of {
         "vwatch watch" => Some("it watches one name: start one for each, and put a command behind --"),
         "vwatch put" => Some("it writes one name: put quotes around a value with spaces"),
+        "vwatch history" => Some("it shows one name: run it for each"),
+        "vwatch revert" => Some("it takes one name and one revision"),
         "vwatch ls" => Some("it lists one prefix: run it for each"),
         "vwatch health" => Some("separate URLs by commas"),
         _ => None,
@@ -196,6 +205,41 @@ fn habit(typed: &str) -> Option<&'static str> {
 /// Reads the stamp of a write.
 pub(super) fn stamp(text: &str) -> Result<Stamp, String> {
     Stamp::parse(text.as_bytes()).map_err(|error| format!("{error}: write one such as 1741837692000000"))
+}
+
+/// A point in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Time {
+    /// This one.
+    At(Stamp),
+    /// So long before now.
+    Ago(Duration),
+}
+
+/// Reads a time: microseconds since 1970, RFC 3339, an age, or `now`.
+pub(super) fn time(text: &str) -> Result<Time, &'static str> {
+    const ADVICE: &str = "not a time: write microseconds since 1970, a time such as 2026-11-28T12:00:00Z, an age such \
+                          as 5m, or now";
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let parsed = match text {
+        "now" => Some(Time::Ago(Duration::ZERO)),
+        _ if is_number => Stamp::parse(text.as_bytes()).ok().map(Time::At),
+        _ => match duration::parse(text) {
+            Ok(age) => Some(Time::Ago(age)),
+            Err(_) => parse_rfc3339(text).ok().map(Time::At),
+        },
+    };
+    parsed.ok_or(ADVICE)
+}
+
+impl Time {
+    /// The stamp of this time, at the time `now`.
+    pub(super) fn stamp(&self, now: Stamp) -> Stamp {
+        match self {
+            Self::At(stamp) => *stamp,
+            Self::Ago(age) => now.before(u64::try_from(age.as_micros()).unwrap_or(u64::MAX)),
+        }
+    }
 }
 
 /// Reads a count of at least 1.
@@ -322,6 +366,25 @@ mod tests {
             ),
         ] {
             assert_eq!(mistake(line), said, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_time_is_a_stamp_a_date_an_age_or_now() {
+        let now = Stamp::from_micros(1_700_000_000_000_000).unwrap();
+        let at = |text: &str| time(text).map(|time| time.stamp(now).micros());
+        for (text, micros) in [
+            ("1741837692000000", 1_741_837_692_000_000),
+            ("2025-03-13T03:48:12Z", 1_741_837_692_000_000),
+            ("2025-03-13T04:48:12.000001+01:00", 1_741_837_692_000_001),
+            ("5m", 1_699_999_700_000_000),
+            ("0s", 1_700_000_000_000_000),
+            ("now", 1_700_000_000_000_000),
+        ] {
+            assert_eq!(at(text), Ok(micros), "{text}");
+        }
+        for text in ["", "-5m", "yesterday", "Now", "2025-03-13", "1e9", "99999999999999999999"] {
+            assert!(at(text).is_err(), "{text}");
         }
     }
 

@@ -14,6 +14,7 @@ use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, ETAG, HOST, HeaderMap, RETRY_AFTER, SERVER, USER_AGENT};
 use hyper::{Method, StatusCode};
 
+use super::args::quoted;
 use super::failure::Failure;
 use super::url::{Url, parameter};
 use crate::core::{Stamp, Version};
@@ -43,12 +44,14 @@ pub(super) struct Request {
     sends_park: bool,
     /// The stamp of a write; `None` if the node gives it.
     stamp: Option<Stamp>,
+    /// Whether it changes a setting of the set, so that it can be sent again.
+    is_setting: bool,
 }
 
 impl Request {
     fn new(method: Method, target: String, body: Bytes) -> Self {
         let (headers, park) = (Vec::new(), Duration::ZERO);
-        Self { method, target, headers, body, park, sends_park: false, stamp: None }
+        Self { method, target, headers, body, park, sends_park: false, stamp: None, is_setting: false }
     }
 
     pub(super) fn get(target: String) -> Self {
@@ -61,6 +64,11 @@ impl Request {
 
     pub(super) fn delete(target: String) -> Self {
         Self::new(Method::DELETE, target, Bytes::new())
+    }
+
+    /// A request that changes a setting of the set. Twice is as once, so it is sent again like a read.
+    pub(super) fn setting(method: Method, target: String) -> Self {
+        Self { is_setting: true, ..Self::new(method, target, Bytes::new()) }
     }
 
     pub(super) fn header(mut self, name: &'static str, value: String) -> Self {
@@ -83,8 +91,9 @@ impl Request {
         Self { stamp, ..self }
     }
 
+    /// Whether it writes a record.
     fn is_write(&self) -> bool {
-        self.method != Method::GET
+        self.method != Method::GET && !self.is_setting
     }
 
     /// Path and query.
@@ -272,6 +281,15 @@ impl Answer {
             // the line of the node has advice for users of HTTP: each command has its own
             Some(ErrorCode::NotFound) => Failure::Missing(format!("not found: {name:?}")),
             Some(ErrorCode::Deleted) => Failure::Missing(format!("deleted: {name:?}")),
+            Some(ErrorCode::RevisionUnknown) => Failure::Missing(format!(
+                "no such revision: {name:?}: see those that are kept: vwatch history {}",
+                quoted(name)
+            )),
+            Some(ErrorCode::Compacted) => Failure::Missing(format!(
+                "compacted: {name:?}: what there may have been then is not kept any more: see what is kept: \
+                 vwatch history {}",
+                quoted(name)
+            )),
             Some(ErrorCode::Older | ErrorCode::Contradicts) => lost(),
             Some(_) => failed(),
             None => match self.status {

@@ -5,19 +5,23 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::args::quoted;
+use super::args::{self, Time, quoted};
 use super::client::{Answer, Client, Request};
 use super::failure::{Failure, each, tell};
 use super::nodes::{Nodes, block_on, check_name};
 use super::output::{Data, Format, Output, Row, as_data, print, rfc3339, rows_as_table};
 use super::url::{parameter, path_of, with_query};
+use crate::core::Stamp;
+use crate::node::clock;
 use crate::wire::duration;
+use crate::wire::error_code::ErrorCode;
 use crate::wire::etag::parse_tag;
+use crate::wire::headers::X_VWATCH_FINAL;
 
 /// Time for a read without a timeout of its own.
 const UNSAID_PARK: Duration = Duration::from_secs(10);
 
-/// Read one or more names
+/// Read one or more names, also as they were
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -27,12 +31,17 @@ Examples:
   vwatch get -w json NAME | jq -r .version
   vwatch get --version V1 NAME          waits until the version is not V1
   vwatch get --version '' NAME          waits until there is such a name
+  vwatch get --at 5m NAME               what it was five minutes ago
+  vwatch get --at 2026-11-28T12:00:00Z NAME
+  vwatch get --revision 1741837692000000 NAME
+                                        exactly that version: 'vwatch history'
+                                        lists revisions
 
 A pipe or a file gets the data byte for byte. On a terminal, control characters except line feeds and tabs are \
 printed as escapes, and the last line ends with a line feed.
 
 After the timeout the command prints the present record, with exit code 3 if its version is still that of --version. \
-A name that does not exist or is deleted: exit code 4. With several names, each failure is printed on standard error, \
+A name that does not exist or is deleted: exit code 4, also for the past, and if what there was then is not kept any more. With several names, each failure is printed on standard error, \
 and the exit code is that of the first one.")]
 pub(super) struct Get {
     /// The names to read, without any change
@@ -41,6 +50,12 @@ pub(super) struct Get {
     /// Wait until the version is not this one
     #[arg(long, value_name = "VERSION")]
     version: Option<String>,
+    /// Read the version with exactly this revision: its last-sync in microseconds since 1970
+    #[arg(long, value_name = "MICROS", value_parser = args::stamp, conflicts_with_all = ["version", "at"])]
+    revision: Option<Stamp>,
+    /// Read the version that was present at this time: microseconds since 1970, RFC 3339, or an age such as 5m
+    #[arg(long, value_name = "TIME", value_parser = args::time, conflicts_with = "version")]
+    at: Option<Time>,
     /// How long the command may take in all, with waiting and with all nodes; with --version at most the node's
     /// --block-for or 1m
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::parse)]
@@ -64,11 +79,20 @@ pub(super) fn run(args: &Get) -> Result<(), Failure> {
             quoted(first),
         )));
     }
+    if let (Some(revision), [first, _, ..]) = (args.revision, &args.names[..]) {
+        return Err(Failure::Usage(format!(
+            "--revision is for one name: got {}: run vwatch get --revision {revision} {}, and use --at for a time of \
+             several names",
+            args.names.len(),
+            quoted(first),
+        )));
+    }
+    let past = Past::of(args, clock::now());
     let mut client = args.nodes.readers(Some(args.timeout))?;
     let is_terminal = std::io::stdout().is_terminal();
     let mut printer = Printer { format: args.output.format, is_terminal, rows: Vec::new() };
     let outcome = block_on(each(&args.names, async |name| {
-        let answer = read(args, name, &mut client).await?;
+        let answer = read(args, name, past, &mut client).await?;
         if args.verbose {
             tell_about(&answer);
         }
@@ -79,7 +103,64 @@ pub(super) fn run(args: &Get) -> Result<(), Failure> {
     outcome
 }
 
-async fn read(args: &Get, name: &str, client: &mut Client) -> Result<Answer, Failure> {
+/// The point in the past that a read is about.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Past {
+    /// Exactly this revision.
+    Revision(Stamp),
+    /// What was present then.
+    At(Stamp),
+}
+
+impl Past {
+    fn of(args: &Get, now: Stamp) -> Option<Self> {
+        let at = || args.at.as_ref().map(|time| Self::At(time.stamp(now)));
+        args.revision.map(Self::Revision).or_else(at)
+    }
+
+    fn request(self, name: &str) -> Request {
+        let parameter = match self {
+            Self::Revision(stamp) => parameter("revision", &stamp.to_string()),
+            Self::At(stamp) => parameter("at", &stamp.to_string()),
+        };
+        Request::get(with_query(&path_of(name), &[parameter]))
+    }
+
+    /// Whether the answer can be about this point. A node without histories ignores it, and answers what is present.
+    fn is_answered_by(self, answer: &Answer) -> bool {
+        answer.last_sync().is_some_and(|micros| match self {
+            Self::Revision(stamp) => micros == stamp.micros(),
+            Self::At(stamp) => micros <= stamp.micros(),
+        })
+    }
+}
+
+/// Reads a name as it was; `None` if it was deleted.
+///
+/// # Errors
+/// If there was nothing, or what there was is not known any more.
+pub(super) async fn read_past(
+    name: &str,
+    past: Past,
+    client: &mut Client,
+) -> Result<Option<Answer>, Failure> {
+    let answer = client.send(&past.request(name)).await?;
+    let was_deleted = answer.error_code() == Some(ErrorCode::Deleted);
+    let answer = if was_deleted { answer } else { answer.of_record(name)? };
+    match past.is_answered_by(&answer) {
+        true => Ok(Some(answer).filter(|_| !was_deleted)),
+        false => Err(Failure::Failed(format!(
+            "no history: {} answers what is present: upgrade it, or name another node with --client-url",
+            answer.from
+        ))),
+    }
+}
+
+async fn read(args: &Get, name: &str, past: Option<Past>, client: &mut Client) -> Result<Answer, Failure> {
+    if let Some(past) = past {
+        let found = read_past(name, past, client).await?;
+        return found.ok_or_else(|| Failure::Missing(format!("deleted: {name:?}: it was deleted then")));
+    }
     let answer = client.send(&request(args, name)).await?;
     let has_no_value = answer.has_no_value();
     answer.of_record(name).map_err(|failure| match failure {
@@ -115,6 +196,10 @@ fn tell_about(answer: &Answer) {
     tell(&format!("version: {}", answer.version().map_or_else(|| "-".to_owned(), |v| v.to_string())));
     if let Some(micros) = answer.last_sync() {
         tell(&format!("last-sync: {micros} ({})", rfc3339(micros)));
+    }
+    // of a read with --at: no node will ever answer otherwise
+    if answer.header(X_VWATCH_FINAL) == Some("true") {
+        tell("final: true");
     }
     // the nodes that it has passed, and how old it may be, if it comes from an upstream
     for name in ["via", "age", "warning", "server-timing"] {
@@ -175,7 +260,7 @@ mod tests {
         let fake = Fake::start(vec![answer(status, &headers, "one line\n")]);
         let name = &args.names[0];
         let mut printer = Printer { format: args.output.format, is_terminal: false, rows: Vec::new() };
-        let printed = read(args, name, &mut fake.client())
+        let printed = read(args, name, None, &mut fake.client())
             .await
             .map(|answer| String::from_utf8(printer.printed(name, &answer)).unwrap() + &printer.end());
         (printed, fake.seen()[0].lines().next().unwrap().to_owned())
@@ -237,7 +322,7 @@ mod tests {
         ] {
             let headers: Vec<_> = code.map(|code| (X_VWATCH_ERROR, code)).into_iter().collect();
             let fake = Fake::start(vec![answer(status, &headers, code.unwrap_or_default())]);
-            let failure = read(&args, "it's", &mut fake.client()).await.unwrap_err();
+            let failure = read(&args, "it's", None, &mut fake.client()).await.unwrap_err();
             assert_eq!(failure, Failure::Missing(format!("{what}{advice}")));
         }
     }
@@ -253,8 +338,62 @@ mod tests {
         ] {
             let fake = Fake::start(vec![answer("200 OK", &[("ETag", "\"v1\""), ("X-Last-Sync", "1")], "")]);
             let args = args(line);
-            let answer = read(&args, "n", &mut fake.client()).await.unwrap();
+            let answer = read(&args, "n", None, &mut fake.client()).await.unwrap();
             assert_eq!(is_unchanged(&args, &answer), unchanged, "{line:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_past_is_read_by_revision_or_time() {
+        let now = Stamp::from_micros(1_000_000_000).unwrap();
+        for (line, target) in [
+            (&["--revision", "7", "n"][..], "/v1/versions/n?revision=7"),
+            (&["--at", "8", "n"], "/v1/versions/n?at=8"),
+            (&["--at", "1970-01-01T00:00:01Z", "n"], "/v1/versions/n?at=1000000"),
+            (&["--at", "5m", "n"], "/v1/versions/n?at=700000000"),
+        ] {
+            let value = answer("200 OK", &[("ETag", "\"v\""), ("X-Last-Sync", "7")], "old");
+            let fake = Fake::start(vec![value]);
+            let args = args(line);
+            let found = read(&args, "n", Past::of(&args, now), &mut fake.client()).await.unwrap();
+            assert_eq!(&found.body[..], b"old");
+            assert!(fake.seen()[0].starts_with(&format!("GET {target} HTTP/1.1\r\n")), "{:?}", fake.seen());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_answers_the_present_is_no_answer_about_the_past() {
+        for (line, stamp, fits) in [
+            (["--revision", "7", "n"], "7", true),
+            (["--revision", "7", "n"], "8", false),
+            (["--at", "7", "n"], "6", true),
+            (["--at", "7", "n"], "8", false),
+        ] {
+            let value = answer("200 OK", &[("ETag", "\"v\""), ("X-Last-Sync", stamp)], "old");
+            let fake = Fake::start(vec![value]);
+            let args = args(&line);
+            let found = read(&args, "n", Past::of(&args, clock::now()), &mut fake.client()).await;
+            assert_eq!(found.is_ok(), fits, "{line:?} {stamp}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_past_does_not_have_is_missing_without_advice_to_wait() {
+        for (status, code, said) in [
+            ("410 Gone", "deleted", "deleted: \"n\": it was"),
+            ("404 Not Found", "not-found", "not found: \"n\""),
+            ("404 Not Found", "revision-unknown", "no such revision: \"n\": "),
+            ("410 Gone", "compacted", "compacted: \"n\": "),
+        ] {
+            let fake = Fake::start(vec![answer(
+                status,
+                &[(X_VWATCH_ERROR, code), ("X-Last-Sync", "7")],
+                "any text",
+            )]);
+            let args = args(&["--revision", "7", "n"]);
+            let found = read(&args, "n", Past::of(&args, clock::now()), &mut fake.client()).await;
+            let Err(Failure::Missing(line)) = found else { panic!("{found:?}") };
+            assert!(line.starts_with(said) && !line.contains("wait"), "{line}");
         }
     }
 
@@ -267,7 +406,7 @@ mod tests {
             let mut printer = Printer { format: args.output.format, is_terminal: false, rows: Vec::new() };
             let mut text = String::new();
             for name in &args.names {
-                let answer = read(&args, name, &mut client).await.unwrap();
+                let answer = read(&args, name, None, &mut client).await.unwrap();
                 text += std::str::from_utf8(&printer.printed(name, &answer)).unwrap();
             }
             text += &printer.end();

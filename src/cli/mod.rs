@@ -4,17 +4,21 @@ mod args;
 mod bench;
 mod client;
 mod cluster_view;
+mod compact;
 mod del;
 mod dev;
 mod environment;
 mod failure;
 mod get;
 mod health;
+mod history;
+mod history_depth;
 mod ls;
 mod members;
 mod nodes;
 mod output;
 mod put;
+mod revert;
 mod serve;
 mod stop;
 mod stream;
@@ -87,6 +91,10 @@ fn run_command(name: &str, matches: &ArgMatches) -> Result<(), Failure> {
         "get" => get::run(&read::<get::Get>(matches)?),
         "put" => put::run(&read::<put::Put>(matches)?),
         "del" => del::run(&read::<del::Del>(matches)?),
+        "history" => history::run(&read::<history::History>(matches)?),
+        "revert" => revert::run(&read::<revert::Revert>(matches)?),
+        "compact" => compact::run(&read::<compact::Compact>(matches)?),
+        "history-depth" => history_depth::run(&read::<history_depth::HistoryDepth>(matches)?),
         "ls" => ls::run(&read::<ls::Ls>(matches)?),
         "members" => members::run(&read::<members::Members>(matches)?),
         "health" => health::run(&read::<health::Health>(matches)?),
@@ -129,6 +137,10 @@ fn command() -> Command {
         .subcommand(client_command::<del::Del>("del"))
         .subcommand(client_command::<ls::Ls>("ls"))
         .subcommand(client_command::<watch::Watch>("watch"))
+        .subcommand(client_command::<history::History>("history"))
+        .subcommand(client_command::<revert::Revert>("revert"))
+        .subcommand(client_command::<compact::Compact>("compact"))
+        .subcommand(client_command::<history_depth::HistoryDepth>("history-depth"))
         .subcommand(bench::command())
         .subcommand(client_command::<members::Members>("members"))
         .subcommand(client_command::<dev::Dev>("dev"))
@@ -155,6 +167,9 @@ Examples:
   vwatch watch NAME -- ./deploy.sh       run a command at each change
   vwatch ls --prefix repo/               list names
   vwatch del repo/artifact:latest        delete
+  vwatch history NAME                    what it was, and when
+  vwatch revert NAME REVISION            write an old version again
+  vwatch compact 24h                     keep older versions of a day
   vwatch bench watch --watchers 10000    measure a node
   vwatch members                         the nodes of a cluster
   vwatch dev                             a cluster on this machine, to try

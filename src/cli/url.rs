@@ -32,6 +32,11 @@ pub(super) fn path_of(name: &str) -> String {
     format!("/v1/versions/{}", utf8_percent_encode(name, NOT_IN_PATH))
 }
 
+/// The path of the history of a name.
+pub(super) fn history_of(name: &str) -> String {
+    format!("/v1/history/{}", utf8_percent_encode(name, NOT_IN_PATH))
+}
+
 /// `key=value` for a query.
 pub(super) fn parameter(key: &str, value: &str) -> String {
     format!("{key}={}", encode_parameter(value))

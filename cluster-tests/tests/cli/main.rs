@@ -5,6 +5,7 @@ mod commands;
 mod dev;
 mod docs;
 mod flags;
+mod history;
 mod members;
 mod program;
 mod readme;

@@ -13,12 +13,12 @@ use cluster_tests::wait::{LIMIT, wait_until};
 
 /// A command of a `console` block, and what stands below it.
 #[derive(Debug)]
-struct Step {
-    command: String,
-    output: String,
+pub(super) struct Step {
+    pub(super) command: String,
+    pub(super) output: String,
 }
 
-fn steps(readme: &str) -> Vec<Step> {
+pub(super) fn steps(readme: &str) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     let mut in_console = false;
     for line in readme.lines() {
@@ -40,7 +40,7 @@ fn steps(readme: &str) -> Vec<Step> {
 }
 
 /// What differs from run to run is replaced by its kind, after a check that it is of that kind.
-fn normalised(output: &str) -> String {
+pub(super) fn normalised(output: &str) -> String {
     let lines = output.trim_end().lines().map(|line| {
         let line = line.trim_end();
         match line.split_once(": ") {
