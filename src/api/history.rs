@@ -30,6 +30,8 @@ use crate::wire::history::History;
 use crate::wire::version_set::parse_rfc3339;
 use crate::wire::{duration, uri};
 
+/// A late write can change what was at a time, and a cache may keep a 404 or a 410 without being told (RFC 9110, 15.1).
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const FINAL: HeaderName = HeaderName::from_static(X_VWATCH_FINAL);
 
 /// Which past record a read is about.
@@ -115,9 +117,10 @@ pub(super) fn read(
             ErrorCode::NotFound,
             format_args!("not found: {}: there was none at {stamp} µs", got()),
         ),
-    })?;
+    });
+    let record = record.map_err(|refusal| refusal.with(CACHE_CONTROL, NO_STORE))?;
     let mut headers = stamps(Some(&record));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(CACHE_CONTROL, NO_STORE);
     if matches!(point, Point::At(stamp) if stamp < reflected) {
         headers.insert(FINAL, HeaderValue::from_static("true"));
     }
@@ -161,7 +164,8 @@ pub(super) async fn history(
         return Err(Refusal::new(
             ErrorCode::NotFound,
             format_args!("not found: {got}: nothing is kept of this name: check its spelling"),
-        ));
+        )
+        .with(CACHE_CONTROL, NO_STORE));
     }
     let json = serde_json::to_vec(&History { records: &records, complete });
     let json = json.map_err(|e| Refusal::new(ErrorCode::Internal, e))?;
@@ -170,7 +174,9 @@ pub(super) async fn history(
         let own = own.as_ref().map(|own| place(&node, &own.sent)).transpose()?;
         Ok((place(&node, &node.lists)?, own))
     };
-    json_in_place(&node, &account, json, place)
+    let mut response = json_in_place(&node, &account, json, place)?;
+    response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
+    Ok(response)
 }
 
 fn limit(uri: &Uri) -> Result<usize, Refusal> {
