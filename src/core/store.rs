@@ -287,9 +287,12 @@ impl<T> Store<T> {
         if record.kind() == Kind::Tombstone && last_sync < oldest {
             return Written::TooOld { oldest };
         }
-        let growth = self.set.growth(&record);
-        if growth > 0 && !self.makes_room(now, growth) {
-            return Written::Full { bytes: self.set.bytes(), limit: self.max_set_bytes };
+        // what the record replaces is looked up only where it matters
+        if self.set.bytes() + record.cost() > self.max_set_bytes {
+            let growth = self.set.growth(&record);
+            if growth > 0 && !self.makes_room(now, growth) {
+                return Written::Full { bytes: self.set.bytes(), limit: self.max_set_bytes };
+            }
         }
         self.merge(&record);
         // only accepted writes get a dot, so that sequences have no holes
