@@ -25,6 +25,9 @@ use super::vector::Vector;
 use super::version::Version;
 use super::waiters::{Interest, LimitReached, Ticket, WaiterLimits, Waiters};
 
+/// The part of the limit of a set by which older records that are too young to be dropped may exceed it.
+const YOUNG_PART: usize = 4;
+
 /// The store of a node. `T` identifies a waiter to the caller.
 #[derive(Debug)]
 pub struct Store<T> {
@@ -290,7 +293,7 @@ impl<T> Store<T> {
         // what the record replaces is looked up only where it matters
         if self.set.bytes() + record.cost() > self.max_set_bytes {
             let growth = self.set.growth(&record);
-            if growth > 0 && !self.makes_room(now, growth) {
+            if growth > 0 && !self.makes_room(now, growth) && !self.fits_without_older(&record, growth) {
                 return Written::Full { bytes: self.set.bytes(), limit: self.max_set_bytes };
             }
         }
@@ -318,6 +321,18 @@ impl<T> Store<T> {
         }
         self.set.raise_compaction_horizon(horizon);
         lacks(&self.set) == 0
+    }
+
+    /// Whether a record fits into a full set whose older records are too young to be dropped: the current records are
+    /// within the limit with it, and all records within the limit and a quarter. Without this, a full set would reject a
+    /// write that only replaces a value, and the delete that is to make room.
+    fn fits_without_older(&self, record: &Record, growth: usize) -> bool {
+        let set = &self.set;
+        let replaced = set.get(record.name()).map_or(0, Record::cost);
+        let current = (set.bytes() - set.older_bytes()).saturating_sub(replaced) + record.cost();
+        let most = self.max_set_bytes + self.max_set_bytes / YOUNG_PART;
+        let all = (set.bytes() + growth).saturating_sub(set.doomed_bytes());
+        (record.cost() <= replaced || current <= self.max_set_bytes) && all <= most
     }
 
     /// Sets the start of the genesis to now if it is later than now: the clock of its node was wrong, and all stamps
@@ -769,10 +784,38 @@ mod tests {
         assert_eq!(store.set().history(&name("n")).len(), 4);
         assert!(store.settle(usize::MAX));
         assert_eq!(store.set().bytes(), 5 * cost);
+        // a horizon may not come too close: then there is a quarter more
         for lag_us in [8 * MINUTE, u64::MAX] {
-            let written = full(lag_us).write(at(9 * MINUTE), &name("m"), &change, None);
-            assert!(matches!(written, Written::Full { .. }), "a horizon may not come too close: {written:?}");
+            let mut store = full(lag_us);
+            done(store.write(at(9 * MINUTE), &name("m"), &change, None));
+            assert_eq!((store.set().compaction_horizon(), store.set().bytes()), (Stamp::ZERO, 6 * cost));
+            let written = store.write(at(9 * MINUTE), &name("l"), &change, None);
+            assert!(matches!(written, Written::Full { .. }), "{written:?}");
         }
+    }
+
+    #[test]
+    fn a_full_set_with_young_histories_accepts_what_replaces_or_deletes() {
+        let data = [b'd'; 1000];
+        let cost = Record::value(name("n"), &version("a"), &data, at(1), Dot::default()).cost();
+        let genesis = Genesis { versions: 8, ..GENESIS };
+        let mut store: Store<u32> =
+            Store::new(genesis, Incarnation(1), 20 * cost).compacting_behind(u64::MAX);
+        let put = |store: &mut Store<u32>, of: &str, v: &str| {
+            store.write(at(1), &name(of), &Change::Put { version: &version(v), data: &data }, None)
+        };
+        for of in ('a'..='t').map(String::from) {
+            done(put(&mut store, &of, "v"));
+        }
+        assert!(matches!(put(&mut store, "z", "v"), Written::Full { .. }));
+        done(put(&mut store, "a", "w"));
+        done(store.write(at(2), &name("a"), &Change::Delete, None));
+        done(store.write(at(2), &name("b"), &Change::Delete, None));
+        done(put(&mut store, "z", "v"));
+        // its memory has a bound all the same
+        let is_full = |v: char| matches!(put(&mut store, "c", &v.to_string()), Written::Full { .. });
+        assert!(('0'..='9').any(is_full));
+        assert!(store.set().bytes() <= 25 * cost, "{}", store.set().bytes());
     }
 
     #[test]
