@@ -45,7 +45,11 @@ fn change(bytes: &mut Vec<u8>, step: u8, changes: &[u8]) {
 fuzz_target!(|changes: &[u8]| {
     let (mut a, mut b) = (store(1, 0..40), store(2, 10..50));
     let own = (a.vector().get(Incarnation(1)), b.vector().get(Incarnation(2)));
-    let at = Moment { now: Stamp::from_micros(9_000_000).expect("a stamp"), latest_horizon: Stamp::ZERO, latest_compaction: Stamp::ZERO };
+    let at = Moment {
+        now: Stamp::from_micros(9_000_000).expect("a stamp"),
+        latest_horizon: Stamp::ZERO,
+        latest_compaction: Stamp::ZERO,
+    };
     let mut round = Round::new(&a, Incarnation(2), 500, 9);
     let mut ended = false;
     for step in 0..100_000u32 {
