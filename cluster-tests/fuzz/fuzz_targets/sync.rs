@@ -71,7 +71,7 @@ fuzz_target!(|changes: &[u8]| {
         let mut pushed = encode_request(V, &Request::Push(batch));
         change(&mut pushed, 5, changes);
         if let Ok((_, Request::Push(batch))) = decode_request(SPOKEN, &pushed) {
-            b.take(at.now, &batch);
+            b.take(at, &batch);
             assert_eq!(b.vector().get(Incarnation(2)), own.1);
         }
     }
