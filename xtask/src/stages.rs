@@ -65,7 +65,7 @@ pub(crate) const STAGES: [Stage; 16] = [
         sim,
     ),
     stage("faults", "[SECONDS]", "five runs of random faults on real nodes, 60 s each", faults),
-    stage("long", "", "sim, and faults beside it", |rest| none(rest, long)),
+    stage("long", "", "sim and fuzz, and faults beside them", |rest| none(rest, long)),
     stage("fuzz", "[SECONDS]", "every fuzz target, 10 s each, two at a time", fuzz::run),
     stage("bench", "[NAME] [ARGUMENT]...", "the benchmarks, or one: see bench/README.md", bench),
 ];
@@ -188,7 +188,7 @@ fn fault_runs(rest: &[String]) -> Result<Command, String> {
     Ok(command)
 }
 
-/// The simulator needs the processors, and the fault runs mostly time.
+/// The simulator and the fuzz targets need the processors, and the fault runs mostly time.
 fn long() -> Result<(), String> {
     let path = target().join("faults.log");
     let log = |error| format!("xtask: {}: {error}", path.display());
@@ -198,9 +198,9 @@ fn long() -> Result<(), String> {
     println!("$ {} >{} &", shown(&faults), path.display());
     let mut running =
         faults.spawn().map_err(|error| format!("xtask: cannot run {}: {error}", shown(&faults)))?;
-    let simulated = sim(&[]);
+    let others = sim(&[]).and_then(|()| fuzz::run(&[]));
     let faulted = ended(&faults, running.wait());
-    simulated?;
+    others?;
     let text = std::fs::read_to_string(&path).map_err(log)?;
     match faulted {
         Ok(()) => {
