@@ -243,10 +243,10 @@ const NOT_OF_THE_NODE: &[&str] = &[
     "VWATCH_VERSION",
     "VWATCH_LAST_SYNC",
     "VWATCH_DELETED",
-    "VWATCH_TEST_CLOCK_OFFSET",
-    "VWATCH_TEST_EVENT_LOOPS",
-    "VWATCH_TEST_PROTOCOL",
 ];
+
+/// How the variables begin by which tests change a node (`daemon/test_variables.rs`).
+const OF_TESTS: &str = "VWATCH_TEST_";
 
 /// Where a text came from. Prints as the flag or the variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -333,7 +333,8 @@ impl Raw {
             }
         }
         for (name, text) in variables {
-            if !NOT_OF_THE_NODE.contains(&name.as_str()) && !is_kubernetes_service(&name, &text) {
+            let is_other = NOT_OF_THE_NODE.contains(&name.as_str()) || name.starts_with(OF_TESTS);
+            if !is_other && !is_kubernetes_service(&name, &text) {
                 self.unknown_env.push(name);
             }
         }
@@ -412,6 +413,7 @@ mod tests {
             ("VWATCH_BLOKC_FOR", "1s"),
             ("VWATCH_SERVER_PORT", "8008"),
             ("VWATCH_CLIENT_URL", "x"),
+            ("VWATCH_TEST_BLOCK", "a pipe"),
             ("VWATCH_SERVICE_HOST", "10.0.0.1"),
             ("VWATCH_PORT", "tcp://10.0.0.1:8080"),
             ("VWATCH_PORT_8080_TCP_ADDR", "10.0.0.1"),
