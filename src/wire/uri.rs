@@ -79,17 +79,23 @@ pub fn parameter_names(query: &str) -> impl Iterator<Item = Cow<'_, str>> {
 pub const MAX_EDITS: usize = 2;
 
 /// The known name that an unknown one was most likely meant to be: the nearest within [`MAX_EDITS`] edits (a character
-/// more, less, or another one), without regard to case.
+/// more, less, or another one), without regard to case. Of a known name of three or four characters one edit is enough to
+/// be another word, and of a shorter one each edit.
 #[must_use]
 pub fn meant<'a>(typed: &str, known: &[&'a str]) -> Option<&'a str> {
     let near = known.iter().filter_map(|name| Some((edits(typed, name)?, *name)));
     near.min_by_key(|(edits, _)| *edits).map(|(_, name)| name)
 }
 
-/// The edits from one name to the other, if they are [`MAX_EDITS`] at most.
+/// The edits from one name to the other, if they are few enough for a typo.
 fn edits(typed: &str, known: &str) -> Option<usize> {
-    let typed: Vec<char> = typed.chars().take(known.len() + MAX_EDITS + 1).collect();
-    if typed.len().abs_diff(known.len()) > MAX_EDITS {
+    let most = match known.len() {
+        0..=2 => 0,
+        3..=4 => 1,
+        _ => MAX_EDITS,
+    };
+    let typed: Vec<char> = typed.chars().take(known.len() + most + 1).collect();
+    if typed.len().abs_diff(known.len()) > most {
         return None;
     }
     // distances from the typed text so far to each beginning of the known name
@@ -102,7 +108,7 @@ fn edits(typed: &str, known: &str) -> Option<usize> {
             row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
         }
     }
-    row.last().copied().filter(|edits| *edits <= MAX_EDITS)
+    row.last().copied().filter(|edits| *edits <= most)
 }
 
 fn form_decode(text: &str) -> Result<Cow<'_, str>, UriError> {
@@ -189,6 +195,17 @@ mod tests {
             assert_eq!(meant(typed, &known), None, "{typed}");
         }
         assert_eq!(meant("limt", &["level", "limit"]), Some("limit"), "the nearest");
+    }
+
+    #[test]
+    fn a_short_name_is_no_typo_of_another() {
+        let known = ["at", "read", "limit"];
+        for typed in ["_", "x", "a", "t", "act", "rd", "head1", "ts"] {
+            assert_eq!(meant(typed, &known), None, "{typed}");
+        }
+        for (typed, name) in [("AT", "at"), ("rea", "read"), ("reed", "read"), ("lmiit", "limit")] {
+            assert_eq!(meant(typed, &known), Some(name), "{typed}");
+        }
     }
 
     proptest! {
