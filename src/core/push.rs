@@ -101,7 +101,10 @@ impl WriteLog {
     pub(super) fn add(&mut self, record: &Record, depth: Depth) {
         self.writes.push_back(match depth.versions() {
             1 => Write::Named(record.name().clone(), record.last_sync()),
-            _ => Write::Whole(record.clone()),
+            _ => {
+                record.set_logged(true);
+                Write::Whole(record.clone())
+            }
         });
         self.bytes += record.cost();
         while self.bytes > MAX_LOG_BYTES && self.writes.len() > 1 {
@@ -119,7 +122,9 @@ impl WriteLog {
     fn forget_one(&mut self) {
         // the average size is good enough: the sizes of single writes are not kept
         self.bytes -= self.bytes / self.writes.len().max(1);
-        self.writes.pop_front();
+        if let Some(Write::Whole(record)) = self.writes.pop_front() {
+            record.set_logged(false);
+        }
         self.floor += 1;
     }
 

@@ -48,6 +48,7 @@ struct RecordHeader {
     kind: Kind,
     version_bytes: u16,
     is_retired: AtomicBool,
+    is_logged: AtomicBool,
 }
 
 // a version's length has to fit its field
@@ -63,16 +64,25 @@ impl Record {
         body.extend_from_slice(version);
         body.extend_from_slice(data);
         let version_bytes = u16::try_from(version.len()).expect("a version is at most MAX_VERSION_BYTES");
-        let is_retired = AtomicBool::new(false);
-        let head = RecordHeader { name, last_sync, dot, kind: Kind::Value, version_bytes, is_retired };
+        let (is_retired, is_logged) = (AtomicBool::new(false), AtomicBool::new(false));
+        let head =
+            RecordHeader { name, last_sync, dot, kind: Kind::Value, version_bytes, is_retired, is_logged };
         Self(ThinArc::from_header_and_slice(head, &body))
     }
 
     /// A tombstone: the record of a deleted name.
     #[must_use]
     pub fn tombstone(name: Name, last_sync: Stamp, dot: Dot) -> Self {
-        let is_retired = AtomicBool::new(false);
-        let head = RecordHeader { name, last_sync, dot, kind: Kind::Tombstone, version_bytes: 0, is_retired };
+        let (is_retired, is_logged) = (AtomicBool::new(false), AtomicBool::new(false));
+        let head = RecordHeader {
+            name,
+            last_sync,
+            dot,
+            kind: Kind::Tombstone,
+            version_bytes: 0,
+            is_retired,
+            is_logged,
+        };
         Self(ThinArc::from_header_and_slice(head, &[]))
     }
 
@@ -157,9 +167,15 @@ impl Record {
         self.head().is_retired.load(atomic::Ordering::Relaxed)
     }
 
-    /// The number of handles to the record.
+    /// The number of handles to the record, without that of the log.
     pub(super) fn holders(&self) -> usize {
-        ThinArc::strong_count(&self.0)
+        let is_logged = self.head().is_logged.load(atomic::Ordering::Relaxed);
+        ThinArc::strong_count(&self.0) - usize::from(is_logged)
+    }
+
+    /// Sets whether the log of own writes holds the record. The log has a limit of its own.
+    pub(super) fn set_logged(&self, is_logged: bool) {
+        self.head().is_logged.store(is_logged, atomic::Ordering::Relaxed);
     }
 
     /// The address of the record, which identifies it while it is held: two handles to one record have the same

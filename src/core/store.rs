@@ -764,6 +764,30 @@ mod tests {
     }
 
     #[test]
+    fn a_record_that_only_the_log_holds_is_not_retired_memory() {
+        let genesis = Genesis { versions: 2, ..GENESIS };
+        let mut store: Store<u32> = Store::new(genesis, Incarnation(1), usize::MAX);
+        done(put(&mut store, 1, "a", None));
+        let answer = store.get(&name("n"));
+        let cost = answer.as_ref().map_or(0, Record::cost);
+        for micros in 2..9 {
+            done(put(&mut store, micros, "v", None));
+        }
+        assert_eq!(
+            store.set().retired_bytes(),
+            cost,
+            "of those that the set does not keep, an answer holds one"
+        );
+        drop(answer);
+        store.release_retired(usize::MAX);
+        assert_eq!(store.set().retired_bytes(), 0);
+        let (batch, all) = (store.log().batch(store.set(), store.incarnation(), 0), store.log().sequence());
+        assert_eq!(batch.map(|batch| batch.records.len()), Some(8), "the log has each of them");
+        store.forget_writes(all);
+        assert_eq!(store.set().retired_bytes(), 0);
+    }
+
+    #[test]
     fn older_records_make_room_in_a_full_set() {
         const MINUTE: u64 = 60_000_000;
         let cost = Record::value(name("n"), &version("a"), b"d", at(1), Dot::default()).cost();
