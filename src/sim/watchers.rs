@@ -59,7 +59,7 @@ impl World {
                 .cursor
                 .as_ref()
                 .and_then(|cursor| cursor.at)
-                .and_then(|(who, _)| self.homes.get(&who));
+                .and_then(|(process, _)| self.homes.get(&process));
             let same = same.copied().filter(|slot| ready.contains(slot) && self.watch_random.chance(4_000));
             let slot = same.unwrap_or(ready[self.watch_random.index(ready.len())]);
             let Some(process) = self.processes[slot].as_ref() else { return false };
