@@ -114,8 +114,8 @@ async fn receive(
     Ok(place)
 }
 
-/// 401: the request has no proof that it is from a peer. The text has the exact fault, for operators who have made a
-/// mistake. It has nothing that the sender does not know.
+/// 401: the request has no proof that it is from a peer. The text names the exact fault, so that an operator finds a
+/// mistake in the settings. It has nothing that the sender does not know.
 fn unproven(error: FrameError) -> Refusal {
     let text = format_args!("not from a peer of this cluster: {error}: use its --cluster-id and secret");
     Refusal::new(ErrorCode::NotAPeer, text)

@@ -78,8 +78,8 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// Flags that need `--replicate-with`. An operator who gives one of them wants a cluster, and must not get nodes that
-/// are ready each by itself.
+/// Flags that need `--replicate-with`. One of them shows that the operator wants a cluster. Nodes that are each ready
+/// without the others are not a cluster.
 const NEED_OTHERS: &[&str] =
     &["cluster-secret", "cluster-secret-file", "insecure-no-cluster-secret", "advertise-server"];
 

@@ -95,7 +95,7 @@ pub struct Cursor {
 /// A part of a scan, as a cursor carries it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scan {
-    /// The least vector of the nodes that scanned, each at the begin of its part.
+    /// The least vector of the nodes that scanned, each at the start of its part.
     pub vector: Vector,
     /// The least reflected stamp of them.
     pub reflected: Stamp,

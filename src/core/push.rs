@@ -1,6 +1,6 @@
 //! Push: the process that accepts a write sends it to every live peer at once, and sends it again if a peer lacks it.
 //!
-//! There is one log of our writes for all peers, and a position in it for each peer; batches have each name once. So a
+//! There is one log of our writes for all peers, and a position in it for each peer; a batch has each record once. So a
 //! write costs the same however many peers there are, and a slow or dead peer costs no memory. Received records are not
 //! passed on.
 
