@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use clap::{Args, ValueEnum};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
+use super::client::Answer;
 use super::environment;
 use super::failure::Failure;
 use crate::core::Stamp;
@@ -161,6 +162,26 @@ pub(super) fn print(bytes: &[u8]) -> Result<(), Failure> {
 }
 
 impl Row {
+    /// The record that a write of `name` made, from its answer.
+    pub(super) fn written(name: &str, answer: &Answer, deleted: bool) -> Self {
+        Self {
+            name: name.to_owned(),
+            version: answer.shown_version(),
+            data: Data::Unasked,
+            last_sync: answer.last_sync(),
+            deleted,
+        }
+    }
+
+    /// The record alone in a format, with the end of its line.
+    pub(super) fn printed(&self, format: Format) -> String {
+        match format {
+            Format::Simple => format!("{}\n", self.shown_version()),
+            Format::Json => format!("{}\n", self.json()),
+            Format::Table => self.table(),
+        }
+    }
+
     /// One line of JSON.
     pub(super) fn json(&self) -> String {
         let json = serde_json::to_string(self).expect("texts and nothing that can fail");

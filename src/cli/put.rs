@@ -10,7 +10,7 @@ use super::args;
 use super::client::{Answer, Request};
 use super::failure::{Failure, complain};
 use super::nodes::{Nodes, TimeLimit, block_on, check_name};
-use super::output::{Data, Format, Output, Row, print};
+use super::output::{Output, Row, print};
 use super::url::{parameter, path_of, with_query};
 use crate::core::Stamp;
 
@@ -85,18 +85,7 @@ fn request(args: &Put, data: Vec<u8>) -> Request {
 }
 
 fn printed(args: &Put, answer: &Answer) -> String {
-    let row = Row {
-        name: args.name.clone(),
-        version: answer.shown_version(),
-        data: Data::Unasked,
-        last_sync: answer.last_sync(),
-        deleted: false,
-    };
-    match args.output.format {
-        Format::Simple => format!("{}\n", row.shown_version()),
-        Format::Json => format!("{}\n", row.json()),
-        Format::Table => row.table(),
-    }
+    Row::written(&args.name, answer, false).printed(args.output.format)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::client::{Answer, Client, Request};
 use super::failure::Failure;
 use super::get::{Past, read_past};
 use super::nodes::{Nodes, TimeLimit, block_on, check_name};
-use super::output::{Data, Format, Output, Row, print, rfc3339};
+use super::output::{Output, Row, print, rfc3339};
 use super::url::{parameter, path_of, with_query};
 use crate::core::Stamp;
 use crate::wire::text::Escaped;
@@ -133,18 +133,7 @@ fn request(args: &Revert, old: &Old) -> Request {
 }
 
 fn printed(args: &Revert, old: &Old, answer: &Answer) -> String {
-    let row = Row {
-        name: args.name.clone(),
-        version: answer.shown_version(),
-        data: Data::Unasked,
-        last_sync: answer.last_sync(),
-        deleted: *old == Old::Delete,
-    };
-    match args.output.format {
-        Format::Simple => format!("{}\n", row.shown_version()),
-        Format::Json => format!("{}\n", row.json()),
-        Format::Table => row.table(),
-    }
+    Row::written(&args.name, answer, *old == Old::Delete).printed(args.output.format)
 }
 
 #[cfg(test)]
