@@ -13,6 +13,7 @@ use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, ETAG, HOST, HeaderMap, RETRY_AFTER, SERVER, USER_AGENT};
 use hyper::{Method, StatusCode};
+use serde::de::DeserializeOwned;
 
 use super::args::quoted;
 use super::failure::Failure;
@@ -141,6 +142,19 @@ impl Answer {
     /// A header as text.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| std::str::from_utf8(value.as_bytes()).ok())
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Errors
+    /// If the body is not the JSON of a `T`: the other end may be no vwatch node.
+    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        serde_json::from_slice(&self.body).map_err(|error| {
+            Failure::Failed(format!(
+                "the answer of {} cannot be read: {error}: is it a vwatch node?",
+                self.from
+            ))
+        })
     }
 
     /// The version in the `ETag`.

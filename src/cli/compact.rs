@@ -52,7 +52,7 @@ fn checked(text: &str) -> Result<String, &'static str> {
 pub(super) fn run(args: &Compact) -> Result<(), Failure> {
     let mut client = args.nodes.writers()?.within(args.time.timeout);
     let answer = block_on(async { client.send(&request(args)).await })?.or_refusal("compact")?;
-    let compacted = parse(&answer)?;
+    let compacted = answer.json()?;
     print(printed(&compacted, args.format, &answer).as_bytes())?;
     compacted.held().iter().for_each(|line| tell(line));
     Ok(())
@@ -73,15 +73,6 @@ struct Compacted {
     /// What keeps it from there.
     #[serde(default)]
     held_by: Option<String>,
-}
-
-fn parse(answer: &Answer) -> Result<Compacted, Failure> {
-    serde_json::from_slice(&answer.body).map_err(|error| {
-        Failure::Failed(format!(
-            "the answer of {} cannot be read: {error}: is it a vwatch node?",
-            answer.from
-        ))
-    })
 }
 
 fn printed(compacted: &Compacted, format: Format, answer: &Answer) -> String {
@@ -142,7 +133,7 @@ mod tests {
             let fake = Fake::start(vec![answer("200 OK", &[], body)]);
             let args = args(line);
             let answer = fake.client().send(&request(&args)).await.unwrap().or_refusal("compact").unwrap();
-            let compacted = parse(&answer).unwrap();
+            let compacted = answer.json().unwrap();
             assert_eq!(printed(&compacted, args.format, &answer), shown);
             assert_eq!(printed(&compacted, Format::Json, &answer), format!("{body}\n"));
             assert_eq!(compacted.held().is_some_and(|line| line.contains("may still come")), held);

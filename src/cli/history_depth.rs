@@ -71,12 +71,7 @@ fn printed(args: &HistoryDepth, answer: &Answer) -> Result<String, Failure> {
     if args.versions.is_none() {
         return present(args.format, answer);
     }
-    let depth: NewDepth = serde_json::from_slice(&answer.body).map_err(|error| {
-        Failure::Failed(format!(
-            "the answer of {} cannot be read: {error}: is it a vwatch node?",
-            answer.from
-        ))
-    })?;
+    let depth: NewDepth = answer.json()?;
     Ok(match args.format {
         Format::Json => format!("{}\n", json_escaped(String::from_utf8_lossy(&answer.body).trim_end())),
         Format::Simple => format!("{}\n", depth.versions),
