@@ -48,6 +48,15 @@ pub const MAX_RING_CHANGES: usize = 1 << 16;
 /// Most bytes of the records in the ring of a process: an upper bound, for the set shares most of them.
 pub const MAX_RING_BYTES: usize = 64 << 20;
 
+/// Most writes that a sync may bring at once so that readers are told which of them are gone. Beyond it, all readers scan.
+pub const MAX_GAP_DOTS: u64 = 1 << 16;
+
+/// Most records that a scan looks up by their dots; beyond it, it looks at each name of its scope.
+pub const MAX_DOT_SCAN: u64 = 4096;
+
+/// Most names in one event about missing records.
+pub const MAX_GAP_NAMES: usize = 100;
+
 /// Most processes in a vector: 200 nodes that are each restarted five times within the time for which members are
 /// remembered; 16 KiB on the wire.
 pub const MAX_VECTOR: usize = 1024;

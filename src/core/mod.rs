@@ -6,7 +6,9 @@
 pub mod change_ring;
 pub mod condition;
 pub mod digest_trie;
+mod dot_index;
 pub mod effects;
+mod evicted;
 pub mod feed;
 pub mod genesis;
 pub mod history;

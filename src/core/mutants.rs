@@ -84,11 +84,19 @@ pub enum Mutant {
     FeedEmitsEarly,
     /// A cursor claims to reflect every delete up to now.
     FeedReflectsAll,
+    /// The ring has only the records that the set keeps .
+    RingOfKept,
+    /// Nothing is told when the vector claims writes that the node will never have.
+    GapsUntold,
+    /// A scan does not tell what it cannot find.
+    FeedHidesGaps,
+    /// The gaps of a scan are those of its start.
+    FeedGapsAtStart,
 }
 
 impl Mutant {
     /// All mutants.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 42] = [
         Self::NoHorizonExchange,
         Self::ResolvedOnTruncation,
         Self::VectorAtEnd,
@@ -127,6 +135,10 @@ impl Mutant {
         Self::FeedPositionAfter,
         Self::FeedEmitsEarly,
         Self::FeedReflectsAll,
+        Self::RingOfKept,
+        Self::GapsUntold,
+        Self::FeedHidesGaps,
+        Self::FeedGapsAtStart,
     ];
 }
 

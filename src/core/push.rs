@@ -102,7 +102,7 @@ impl WriteLog {
         self.writes.push_back(match depth.versions() {
             1 => Write::Named(record.name().clone(), record.last_sync()),
             _ => {
-                record.set_logged(true);
+                record.share();
                 Write::Whole(record.clone())
             }
         });
@@ -123,7 +123,7 @@ impl WriteLog {
         // the average size is good enough: the sizes of single writes are not kept
         self.bytes -= self.bytes / self.writes.len().max(1);
         if let Some(Write::Whole(record)) = self.writes.pop_front() {
-            record.set_logged(false);
+            record.unshare();
         }
         self.floor += 1;
     }

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 use std::fmt;
-use std::sync::atomic::{self, AtomicBool};
+use std::sync::atomic::{self, AtomicBool, AtomicU16};
 
 use triomphe::ThinArc;
 use xxhash_rust::xxh3::xxh3_128;
@@ -48,7 +48,8 @@ struct RecordHeader {
     kind: Kind,
     version_bytes: u16,
     is_retired: AtomicBool,
-    is_logged: AtomicBool,
+    /// Handles that have a limit of their own.
+    shared: AtomicU16,
 }
 
 // a version's length has to fit its field
@@ -64,16 +65,16 @@ impl Record {
         body.extend_from_slice(version);
         body.extend_from_slice(data);
         let version_bytes = u16::try_from(version.len()).expect("a version is at most MAX_VERSION_BYTES");
-        let (is_retired, is_logged) = (AtomicBool::new(false), AtomicBool::new(false));
+        let (is_retired, shared) = (AtomicBool::new(false), AtomicU16::new(0));
         let head =
-            RecordHeader { name, last_sync, dot, kind: Kind::Value, version_bytes, is_retired, is_logged };
+            RecordHeader { name, last_sync, dot, kind: Kind::Value, version_bytes, is_retired, shared };
         Self(ThinArc::from_header_and_slice(head, &body))
     }
 
     /// A tombstone: the record of a deleted name.
     #[must_use]
     pub fn tombstone(name: Name, last_sync: Stamp, dot: Dot) -> Self {
-        let (is_retired, is_logged) = (AtomicBool::new(false), AtomicBool::new(false));
+        let (is_retired, shared) = (AtomicBool::new(false), AtomicU16::new(0));
         let head = RecordHeader {
             name,
             last_sync,
@@ -81,7 +82,7 @@ impl Record {
             kind: Kind::Tombstone,
             version_bytes: 0,
             is_retired,
-            is_logged,
+            shared,
         };
         Self(ThinArc::from_header_and_slice(head, &[]))
     }
@@ -167,15 +168,20 @@ impl Record {
         self.head().is_retired.load(atomic::Ordering::Relaxed)
     }
 
-    /// The number of handles to the record, without that of the log.
+    /// The number of handles to the record, without those that have a limit of their own.
     pub(super) fn holders(&self) -> usize {
-        let is_logged = self.head().is_logged.load(atomic::Ordering::Relaxed);
-        ThinArc::strong_count(&self.0) - usize::from(is_logged)
+        let shared = self.head().shared.load(atomic::Ordering::Relaxed);
+        ThinArc::strong_count(&self.0).saturating_sub(usize::from(shared))
     }
 
-    /// Sets whether the log of own writes holds the record. The log has a limit of its own.
-    pub(super) fn set_logged(&self, is_logged: bool) {
-        self.head().is_logged.store(is_logged, atomic::Ordering::Relaxed);
+    /// A handle is kept that has a limit of its own: in the log of own writes, or in the change ring.
+    pub(super) fn share(&self) {
+        self.head().shared.fetch_add(1, atomic::Ordering::Relaxed);
+    }
+
+    /// Such a handle is given up.
+    pub(super) fn unshare(&self) {
+        self.head().shared.fetch_sub(1, atomic::Ordering::Relaxed);
     }
 
     /// The address of the record, which identifies it while it is held: two handles to one record have the same

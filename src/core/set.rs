@@ -17,14 +17,17 @@ use std::ops::{Bound, Range};
 use siphasher::sip::SipHasher24;
 
 use super::digest_trie::{Difference, Digest, DigestTrie, Prefix, item};
+use super::dot_index::DotIndex;
+use super::evicted::Evicted;
 use super::history::{Depth, OlderBytes, Registers};
 use super::limits::MAX_HISTORY_PAYLOAD_BYTES;
 use super::mutants::{Mutant, Mutants};
 use super::name::Name;
-use super::record::{Kind, Record};
+use super::record::{Dot, Incarnation, Kind, Record};
 use super::retired::Retired;
 use super::stamp::Stamp;
 use super::tombstones::Tombstones;
+use super::vector::Vector;
 
 /// 65,536 leaves: 15 names in each at a million, and 3 MiB for an empty node.
 const LEAF_BITS: u32 = 16;
@@ -59,6 +62,8 @@ pub struct Set {
     oldest: Vec<Stamp>,
     bytes: usize,
     retired: Retired,
+    dots: DotIndex,
+    evicted: Evicted,
 }
 
 /// Records of one stretch of positions, in order of (position, name, [`Record::order`]).
@@ -102,9 +107,11 @@ pub enum Merge {
     },
     /// The record is kept below the current one, which is given here.
     Older(Record),
-    /// The current record is greater or the same, and the record is not kept. It may be an old tombstone that removed
-    /// records below the current one.
-    Stands(Record),
+    /// The set holds the same record, under this dot or another one.
+    Held(Record),
+    /// The record is not kept: it is older than what the registers leave. It may be an old tombstone that removed records
+    /// below the current one, which is given here.
+    Cut(Record),
     /// A tombstone below the horizon, and the set has no record of the name. The set is unchanged.
     Forgotten,
 }
@@ -144,6 +151,8 @@ impl Set {
             oldest: Vec::new(),
             bytes: 0,
             retired: Retired::default(),
+            dots: DotIndex::default(),
+            evicted: Evicted::default(),
         }
     }
 
@@ -278,7 +287,7 @@ impl Set {
                 && current.last_sync() == record.last_sync();
             let below = &held[..held.len() - above];
             if undecided || below.last().is_some_and(|cell| cell.record.order(record).is_eq()) {
-                return Merge::Stands(current.clone());
+                return Merge::Held(current.clone());
             }
         }
         let greatest_first = || held.iter().rev().map(Cell::record);
@@ -289,9 +298,10 @@ impl Set {
             let forgets_late = above > 0;
             let cut = cells.start..cells.end - kept;
             let gone = self.remove(leaf_index, cut);
+            self.evicted.add(record.dot(), record.name());
             return match self.leaves[leaf_index].get(cells.start) {
                 Some(_) if kept > 0 => {
-                    Merge::Stands(self.leaves[leaf_index][cells.start + kept - 1].record.clone())
+                    Merge::Cut(self.leaves[leaf_index][cells.start + kept - 1].record.clone())
                 }
                 // what was current is a tombstone that is forgotten only now
                 _ if forgets_late || gone.is_none() => Merge::Forgotten,
@@ -394,6 +404,7 @@ impl Set {
         self.leaves[leaf_index] = leaf;
         self.digest.change(position, difference);
         self.bytes += record.cost();
+        self.dots.add(record.dot(), place(position));
         if record.kind() == Kind::Tombstone {
             self.tombstones.add(record.last_sync(), position);
         }
@@ -456,6 +467,8 @@ impl Set {
         let Cell { item, position, record } = cell;
         self.digest.take(difference, item);
         self.bytes -= record.cost();
+        self.dots.remove(record.dot());
+        self.evicted.add(record.dot(), record.name());
         if !was_current {
             self.older.remove(&record);
         }
@@ -588,14 +601,14 @@ impl Set {
             .filter_map(|name| self.get(name))
     }
 
-    /// The current records of names from `start` on, tombstones too, in order of their names, after the name `after` if
-    /// one is given, as long as `has` holds.
-    pub(super) fn scan<'a>(
+    /// The names from `start` on that have a record, if only a tombstone, in order, after the name `after` if one is given,
+    /// as long as `has` holds.
+    pub(super) fn names_from<'a>(
         &'a self,
         start: &'a [u8],
         after: Option<&[u8]>,
         has: impl Fn(&[u8]) -> bool + 'a,
-    ) -> impl Iterator<Item = &'a Record> + 'a {
+    ) -> impl Iterator<Item = &'a Name> + 'a {
         let start = match after {
             Some(after) if after >= start => Bound::Excluded(after),
             _ => Bound::Included(start),
@@ -607,7 +620,67 @@ impl Set {
             (Some(_), _) => values.next(),
             (None, _) => deleted.next(),
         });
-        in_order.take_while(move |name| has(name.as_bytes())).filter_map(|name| self.get(name))
+        in_order.take_while(move |name| has(name.as_bytes()))
+    }
+
+    /// Whether a process wrote something up to one of these sequence numbers that is neither held nor claimed by a vector.
+    pub(super) fn lacks(&self, claimed: &Vector, upto: &Vector) -> bool {
+        let is_missing = |(process, upto)| {
+            let after = claimed.get(process);
+            after < upto && self.dots.count(process, after, upto) < upto - after
+        };
+        upto.iter().any(is_missing)
+    }
+
+    /// The writes that a vector claims, another one does not claim, and that are not held: ranges of sequence numbers, both
+    /// ends included.
+    pub(super) fn missing<'a>(
+        &'a self,
+        claimed: &'a Vector,
+        upto: &'a Vector,
+    ) -> impl Iterator<Item = (Incarnation, u64, u64)> + 'a {
+        upto.iter().flat_map(move |(process, upto)| {
+            self.dots.missing(process, claimed.get(process), upto).map(move |(a, b)| (process, a, b))
+        })
+    }
+
+    /// The writes of a process after a sequence number, up to another one, that are not held.
+    pub(super) fn missing_of(
+        &self,
+        process: Incarnation,
+        after: u64,
+        upto: u64,
+    ) -> impl Iterator<Item = (u64, u64)> {
+        self.dots.missing(process, after, upto)
+    }
+
+    /// The name of a write that is not held: known for the last ones that were dropped.
+    pub(super) fn evicted(&self, dot: Dot) -> Option<&Name> {
+        self.evicted.name(dot)
+    }
+
+    /// The number of held records that a vector does not claim.
+    pub(super) fn unclaimed(&self, claimed: &Vector) -> u64 {
+        self.dots
+            .processes()
+            .map(|process| self.dots.count(process, claimed.get(process), u64::MAX - 1))
+            .sum()
+    }
+
+    /// The held records that a vector does not claim: their dots, and for [`Set::find`] their places.
+    pub(super) fn unclaimed_dots(&self, claimed: &Vector) -> Vec<(Dot, u16)> {
+        let dots = self.dots.processes().flat_map(|incarnation| {
+            let held = self.dots.held(incarnation, claimed.get(incarnation));
+            held.map(move |(sequence, place)| (Dot { incarnation, sequence }, place))
+        });
+        dots.collect()
+    }
+
+    /// The record with a dot.
+    pub(super) fn find(&self, dot: Dot, place: u16) -> Option<&Record> {
+        let first = u64::from(place) << 48;
+        let mut cells = self.cells(first, first | u64::MAX >> 16);
+        cells.find(|cell| cell.record.dot() == dot).map(Cell::record)
     }
 
     /// The number of stretches for [`Set::stretch`].
@@ -659,6 +732,7 @@ impl Set {
         self.key = key;
         self.digest = DigestTrie::new(self.leaf_bits as u8, self.mutants);
         self.tombstones.clear();
+        self.dots.clear();
         let empty = vec![Leaf::new(); self.leaves.len()].into_boxed_slice();
         for leaf in std::mem::replace(&mut self.leaves, empty) {
             let last: Vec<bool> = (0..leaf.len()).map(|at| is_last(&leaf, at)).collect();
@@ -667,6 +741,7 @@ impl Set {
                 let mut difference = Difference::of_names(i32::from(is_last));
                 self.digest.put(&mut difference, cell.item);
                 self.digest.change(cell.position, difference);
+                self.dots.add(cell.record.dot(), place(cell.position));
                 if cell.record.kind() == Kind::Tombstone {
                     self.tombstones.add(cell.record.last_sync(), cell.position);
                 }
@@ -697,6 +772,11 @@ impl Set {
     fn leaf_of(&self, position: u64) -> usize {
         usize::try_from(position >> (64 - self.leaf_bits)).expect("24 bits fit")
     }
+}
+
+/// The place of a record in the index of dots: with 16 bits of leaves, its leaf.
+fn place(position: u64) -> u16 {
+    (position >> 48) as u16
 }
 
 /// Makes room for one more record.
@@ -852,7 +932,7 @@ mod tests {
         }
         assert_eq!(older(&set, "n"), [3, 4, 5].map(|micros| (micros, Kind::Value)));
         assert!(
-            matches!(set.merge(&value("n", 2, "v")), Merge::Stands(current) if current.last_sync() == at(5))
+            matches!(set.merge(&value("n", 2, "v")), Merge::Cut(current) if current.last_sync() == at(5))
         );
         let late = value("n", 4, "w");
         assert!(matches!(set.merge(&late), Merge::Older(current) if current.last_sync() == at(5)));
@@ -875,7 +955,7 @@ mod tests {
         assert_eq!(older(&set, "n"), [(3, Kind::Value)]);
         // and one that comes later still removes what lies below it
         set.merge(&value("n", 1, "a"));
-        assert!(matches!(set.merge(&tombstone("n", 2)), Merge::Stands(_)));
+        assert!(matches!(set.merge(&tombstone("n", 2)), Merge::Cut(_)));
         assert_eq!((older(&set, "n"), set.older_bytes()), (vec![(3, Kind::Value)], 0));
     }
 
@@ -1073,7 +1153,7 @@ mod tests {
                                     prop_assert_eq!(set.bytes().saturating_sub(bytes), growth);
                                 }
                             }
-                            Merge::Older(held) | Merge::Stands(held) => {
+                            Merge::Older(held) | Merge::Held(held) | Merge::Cut(held) => {
                                 prop_assert_eq!(Some(held.address()), address(&before));
                                 prop_assert_eq!(Some(held.address()), address(&after));
                             }
@@ -1117,7 +1197,7 @@ mod tests {
                 let listed: Vec<_> = set.list(b"", None).map(|r| r.name().clone()).collect();
                 prop_assert_eq!(listed, values.clone());
                 prop_assert_eq!((set.values(), set.tombstones()), (values.len(), tombstones));
-                let scanned: Vec<_> = set.scan(b"", None, |_| true).map(|r| r.name().clone()).collect();
+                let scanned: Vec<_> = set.names_from(b"", None, |_| true).cloned().collect();
                 prop_assert!(scanned.iter().eq(model.names.keys()));
                 let walked: usize = (0..set.stretches()).map(|i| set.stretch(i).count()).sum();
                 prop_assert_eq!(walked, model.names.len());

@@ -8,12 +8,15 @@
 
 use std::collections::HashSet;
 
-use super::change_ring::ChangeRing;
+use super::change_ring::{ChangeRing, Gap};
 use super::condition::{Condition, Evaluation};
 use super::effects::{Effects, SetChange};
+use super::feed::set_id;
 use super::genesis::Genesis;
 use super::history::{Depth, Moment, Registers};
-use super::limits::{HORIZON_SLICE, LIST_AT_MOST, MAX_BATCH_DOTS, MAX_STAMP_LEAD_US, MUTANT_GUARD_US};
+use super::limits::{
+    HORIZON_SLICE, LIST_AT_MOST, MAX_BATCH_DOTS, MAX_GAP_DOTS, MAX_STAMP_LEAD_US, MUTANT_GUARD_US,
+};
 use super::message::Call;
 use super::mutants::{Mutant, Mutants};
 use super::name::Name;
@@ -51,9 +54,13 @@ pub struct Store<T> {
     draining: bool,
     /// The effects of the steps since the last call of [`Store::take_effects`].
     effects: Effects<T>,
-    /// The last changes, if feeds are to follow them.
+    /// The last changes, for feeds. Empty until the node has joined a set.
     changes: ChangeRing,
     keeps_changes: bool,
+    /// Whether the set is a part of another one that lies elsewhere, so that its cursors are good here only.
+    is_partial: bool,
+    /// The sequence number of the last own write when a copy was dropped the last time.
+    dropped_upto: u64,
     /// Whether changes of the set go into `effects`.
     reports_changes: bool,
 }
@@ -189,6 +196,8 @@ impl<T> Store<T> {
             reports_changes: false,
             changes: ChangeRing::default(),
             keeps_changes: false,
+            is_partial: false,
+            dropped_upto: 0,
         }
     }
 
@@ -360,10 +369,20 @@ impl<T> Store<T> {
     pub fn merge(&mut self, record: &Record) -> Merge {
         let merge = self.set.merge(record);
         match &merge {
-            Merge::Newer { previous } => self.changed(record, previous.clone()),
+            Merge::Newer { previous } => {
+                self.changed(record, previous.clone());
+                self.add_change(record, true);
+            }
             // a reader may have what this node has forgotten
-            Merge::Forgotten => self.add_change(record),
-            Merge::Older(_) | Merge::Stands(_) => {}
+            Merge::Forgotten => self.add_change(record, true),
+            Merge::Older(_) => self.add_change(record, false),
+            // readers are told of it all the same
+            Merge::Cut(_) if !self.vector.claims(record.dot()) => {
+                if !self.mutants.has(Mutant::RingOfKept) {
+                    self.add_change(record, false);
+                }
+            }
+            Merge::Cut(_) | Merge::Held(_) => {}
         }
         merge
     }
@@ -371,21 +390,55 @@ impl<T> Store<T> {
     /// The current record of a name has changed.
     fn changed(&mut self, record: &Record, previous: Option<Record>) {
         self.waiters.take(previous.as_ref(), record, &mut self.effects.due);
-        self.add_change(record);
         if self.reports_changes {
             self.effects.changes.push(SetChange::Merged { record: record.clone(), previous });
         }
     }
 
-    fn add_change(&mut self, record: &Record) {
+    fn add_change(&mut self, record: &Record, is_current: bool) {
         if self.keeps_changes {
-            self.changes.add(record);
+            self.changes.add(record, is_current);
         }
     }
 
-    /// From now on keeps the last changes, for feeds.
+    fn add_gap(&mut self, gap: Gap) {
+        if self.keeps_changes && !self.mutants.has(Mutant::GapsUntold) {
+            self.changes.add_gap(gap);
+        }
+    }
+
+    /// From now on keeps the last changes, for feeds: the node has joined a set. Until then, all of the set is news.
     pub fn keep_changes(&mut self) {
         self.keeps_changes = true;
+    }
+
+    /// The set is from now on a part of another one that lies elsewhere: cursors are good at this process only.
+    pub fn be_partial(&mut self) {
+        self.is_partial = true;
+    }
+
+    /// What stands for the set in cursors.
+    #[must_use]
+    pub fn set_id(&self) -> u64 {
+        let id = set_id(self.genesis);
+        if self.is_partial { id ^ self.incarnation.0 } else { id }
+    }
+
+    /// Whether cursors are good at this process only.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.is_partial
+    }
+
+    /// The sequence number of the last own write when a copy was dropped the last time: a cursor below it may lack what
+    /// was dropped.
+    pub(super) fn dropped_upto(&self) -> u64 {
+        self.dropped_upto
+    }
+
+    /// Half of the time for which tombstones live, µs.
+    pub(super) fn half_grace_us(&self) -> u64 {
+        self.delete_within_us
     }
 
     /// The last changes.
@@ -417,21 +470,42 @@ impl<T> Store<T> {
     fn merge_all(&mut self, records: &[&Record]) {
         let Some(name) = records.first().map(|record| record.name()) else { return };
         let previous = self.set.get(name).cloned();
+        let held = self.set.history(name);
+        let is_held = |record: &Record| held.iter().any(|cell| cell.record().order(record).is_eq());
+        let mut news: Vec<&Record> = records.iter().copied().filter(|record| !is_held(record)).collect();
+        news.sort_by(|a, b| a.order(b));
+        news.dedup_by(|a, b| a.order(b).is_eq());
         self.set.merge_all(records);
-        let record = match self.set.get(name) {
-            Some(current) if previous.as_ref().is_some_and(|p| p.address() == current.address()) => return,
-            Some(current) => current.clone(),
-            None if previous.is_none() => match records.iter().max_by(|a, b| a.order(b)) {
-                Some(tombstone) => return self.add_change(tombstone),
-                None => return,
-            },
-            // a tombstone below the horizon has removed all
-            None => match records.iter().max_by(|a, b| a.order(b)) {
-                Some(tombstone) => (*tombstone).clone(),
-                None => return,
-            },
+        let current = match self.set.get(name) {
+            Some(current) => {
+                let is_new = previous.as_ref().is_none_or(|p| p.address() != current.address());
+                is_new.then(|| current.clone())
+            }
+            // a tombstone below the horizon has removed all, or all that came
+            None => news.last().map(|tombstone| (*tombstone).clone()),
         };
-        self.changed(&record, previous);
+        if let Some(current) = &current
+            && (previous.is_some() || self.set.get(name).is_some())
+        {
+            self.changed(current, previous);
+        }
+        if self.keeps_changes {
+            self.add_news(&news, current.as_ref());
+        }
+    }
+
+    /// Adds records of one name to the changes, in [`Record::order`], that were not held before they were merged as one:
+    /// those that are kept, and those that are news although they are not.
+    fn add_news(&mut self, news: &[&Record], current: Option<&Record>) {
+        for record in news {
+            let is_current = current.is_some_and(|current| current.order(record).is_eq());
+            let history = self.set.history(record.name());
+            let is_kept = history.iter().any(|cell| cell.record().order(record).is_eq());
+            let is_news = !self.vector.claims(record.dot()) && !self.mutants.has(Mutant::RingOfKept);
+            if is_current || is_kept || is_news {
+                self.changes.add(record, is_current);
+            }
+        }
     }
 
     /// Merges a batch of a peer's writes. The vector accepts the batch if it connects, else the vector waits for a
@@ -448,7 +522,7 @@ impl<T> Store<T> {
         let sound = span > 0 && span <= MAX_BATCH_DOTS && batch.records.len() as u64 <= most;
         // only this process gives dots with its own id
         if connects && sound && !refused && batch.from != self.incarnation {
-            self.vector.raise(batch.from, batch.upto);
+            self.advance(batch.from, batch.upto, &batch.records);
         }
         Ack { from: self.incarnation, have: self.vector.get(batch.from), now: at.now }
     }
@@ -461,7 +535,41 @@ impl<T> Store<T> {
     /// Joins the vector of another set. All records that the other set held at that vector must be merged into ours
     /// before.
     pub(super) fn join_vector(&mut self, other: &Vector) {
+        let before = self.keeps_changes.then(|| self.vector.clone());
         self.vector.join(other);
+        let Some(before) = before else { return };
+        let claimed: u64 = self.vector.iter().map(|(process, upto)| upto - before.get(process)).sum();
+        if claimed > MAX_GAP_DOTS {
+            self.changes.clear();
+        } else if let Some(gap) = Gap::of(self.set.missing(&before, &self.vector).collect()) {
+            self.add_gap(gap);
+        }
+    }
+
+    /// Raises a component of the vector with a message that carried some of the writes. The writes that the set does not
+    /// hold and that did not come are a gap.
+    fn advance(&mut self, process: Incarnation, upto: u64, carried: &[Record]) {
+        let before = self.vector.get(process);
+        self.vector.raise(process, upto);
+        if !self.keeps_changes || self.vector.get(process) <= before {
+            return;
+        }
+        let mut missing = self.set.missing_of(process, before, upto).peekable();
+        if missing.peek().is_none() {
+            return;
+        }
+        let carried = carried.iter().map(Record::dot).filter(|dot| dot.incarnation == process);
+        let carried: HashSet<u64> = carried.map(|dot| dot.sequence).collect();
+        let mut ranges: Vec<(Incarnation, u64, u64)> = Vec::new();
+        for sequence in missing.flat_map(|(a, b)| a..=b).filter(|sequence| !carried.contains(sequence)) {
+            match ranges.last_mut() {
+                Some((_, _, end)) if *end + 1 == sequence => *end = sequence,
+                _ => ranges.push((process, sequence, sequence)),
+            }
+        }
+        if let Some(gap) = Gap::of(ranges) {
+            self.add_gap(gap);
+        }
     }
 
     /// Makes room in the vector: removes all processes except this one and those for which `keep` is true.
@@ -570,9 +678,10 @@ impl<T> Store<T> {
     /// Drops the copy of a name whose source is gone; see [`Set::drop_copy`]. Readers parked on it wait for the next
     /// copy.
     pub fn forget_copy(&mut self, name: &Name) {
-        if let Some(previous) = self.set.drop_copy(name)
-            && self.reports_changes
-        {
+        let Some(previous) = self.set.drop_copy(name) else { return };
+        self.dropped_upto = self.log.sequence();
+        self.add_gap(Gap::Unknown);
+        if self.reports_changes {
             self.effects.changes.push(SetChange::Dropped { previous });
         }
     }

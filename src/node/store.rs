@@ -136,9 +136,12 @@ impl SharedStore {
             true => Genesis { provisional: false, started: now.wall, key, versions: config.history_versions },
             false => Genesis::none(key),
         };
-        let store = Store::new(genesis, incarnation, max_set_bytes)
+        let mut store = Store::new(genesis, incarnation, max_set_bytes)
             .with_grace(config.grace_us)
             .compacting_behind(config.compaction_lag_us());
+        if config.alone {
+            store.keep_changes();
+        }
         let replica = Replica::new(config, now);
         let published = Published {
             genesis: ArcSwap::from_pointee(genesis),

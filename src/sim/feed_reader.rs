@@ -1,17 +1,18 @@
 //! A reader with a feed, and what must hold of its view.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::checks::History;
 use super::random::Random;
-use crate::core::feed::{Cursor, Event as Told, Feed, Scope};
+use crate::core::feed::{Cursor, Event as Told, Feed, Scope, Subscription};
 use crate::core::{Name, Record};
 
 /// A reader and its view.
 #[derive(Debug)]
 pub(super) struct Watcher {
     pub(super) number: u64,
-    pub(super) scope: Scope,
+    pub(super) subscription: Arc<Subscription>,
     pub(super) view: BTreeMap<Name, Record>,
     pub(super) cursor: Option<Cursor>,
     /// View and cursor as they were stored together: what is left after a crash.
@@ -30,11 +31,11 @@ pub(super) struct Connection {
 
 impl Watcher {
     pub(super) fn new(random: &mut Random) -> Self {
-        let some = || Scope::new([], [&b"repo/1"[..], b"repo/3"]);
+        let some = || Scope::new(b"", [], [&b"repo/1"[..], b"repo/3"]);
         let scope = if random.chance(3_000) { some() } else { Scope::all() };
         Self {
             number: random.below(1_000),
-            scope,
+            subscription: Arc::new(Subscription::latest(scope)),
             view: BTreeMap::new(),
             cursor: None,
             stored: Default::default(),
@@ -53,7 +54,8 @@ impl Watcher {
                     }
                     continue;
                 }
-                Told::Changed(record) => record,
+                Told::Changed(changed) => changed.record,
+                Told::Synced | Told::Compacted(_) | Told::Ahead { .. } => continue,
             };
             if let Some(connection) = &mut self.connection {
                 let before = connection.last.insert(record.name().clone(), record.clone());
@@ -73,7 +75,8 @@ impl Watcher {
     pub(super) fn check(&self, history: &History) -> Result<(), String> {
         let Some(cursor) = self.cursor.as_ref().filter(|cursor| cursor.scan.is_none()) else { return Ok(()) };
         let claimed = |write: &Record| cursor.vector.claims(write.dot());
-        for write in history.all().filter(|write| claimed(write) && self.scope.has(write.name())) {
+        for write in history.all().filter(|write| claimed(write) && self.subscription.scope.has(write.name()))
+        {
             let fine = match self.view.get(write.name()) {
                 Some(held) => held.order(write).is_ge(),
                 // a delete that the view did not need may be one that the cursor does not claim

@@ -1,10 +1,11 @@
 //! Readers with feeds: they follow all names or some of them, lose their connections, crash, and go on at other nodes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::feed_reader::{Connection, Watcher};
 use super::world::{Event, World};
-use crate::core::feed::{Event as Told, Feed};
+use crate::core::feed::{Budget, Event as Told, Feed, Start};
 use crate::core::{Kind, NodeState, Record};
 
 /// The promises of [`crate::core::feed`].
@@ -64,23 +65,25 @@ impl World {
             let slot = same.unwrap_or(ready[self.watch_random.index(ready.len())]);
             let Some(process) = self.processes[slot].as_ref() else { return false };
             let reflected = process.replica.reflected(&process.store, process.clock.now(self.now_us));
-            let (store, scope) = (&process.store, watcher.scope.clone());
-            let is_ahead = watcher.cursor.as_ref().is_some_and(|cursor| Feed::is_ahead(store, cursor));
+            let store = &process.store;
+            let is_ahead = watcher.cursor.as_ref().is_some_and(|cursor| Feed::ahead_by(store, cursor) > 0);
             // it waits for a while, and does not know whether the node will ever get there
             if is_ahead && self.stormy && self.watch_random.chance(7_000) {
                 return false;
             }
-            let feed = match is_ahead {
-                true => Feed::behind(store, reflected, scope),
-                false => Feed::resume(store, reflected, scope, watcher.cursor.as_ref()),
-            };
+            let start = watcher.cursor.as_ref().map_or(Start::Oldest, |cursor| match is_ahead {
+                true => Start::Ahead(cursor),
+                false => Start::Cursor(cursor),
+            });
+            let feed = Feed::open(store, reflected, Arc::clone(&watcher.subscription), start);
             watcher.connection = Some(Connection { slot, life: process.life, feed, last: BTreeMap::new() });
             self.work.resumes += 1;
         }
         let Some(connection) = &mut watcher.connection else { return false };
         let Some(process) = self.processes[connection.slot].as_ref() else { return false };
         let reflected = process.replica.reflected(&process.store, process.clock.now(self.now_us));
-        let slice = connection.feed.next(&process.store, reflected, at_most);
+        let slice =
+            connection.feed.next(&process.store, reflected, Budget { names: at_most, bytes: usize::MAX });
         watcher.cursor = Some(connection.feed.cursor(&process.store));
         let slot = connection.slot;
         let (number, events, after) = (watcher.number, slice.events.len(), &watcher.cursor);
@@ -122,8 +125,10 @@ impl World {
             let set = process.store.set();
             // a write that was told by a process which then died before it pushed it, or said that it has told it, is lost
             let is_lost = |held: &Record| !process.store.vector().claims(held.dot());
-            let lacks =
-                set.list(b"", None).filter(|record| watcher.scope.has(record.name())).find(|record| {
+            let lacks = set
+                .list(b"", None)
+                .filter(|record| watcher.subscription.scope.has(record.name()))
+                .find(|record| {
                     let held = watcher.view.get(record.name());
                     held.is_none_or(|held| held.order(record).is_ne() && !is_lost(held))
                 });

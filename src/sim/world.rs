@@ -343,7 +343,9 @@ impl World {
             .with_grace(self.plan.grace_us)
             .listing_at_most(self.plan.list_at_most);
         store.report_changes();
-        store.keep_changes();
+        if alone {
+            store.keep_changes();
+        }
         self.processes[slot] = Some(Process {
             life,
             ready_us: None,

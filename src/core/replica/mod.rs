@@ -319,7 +319,13 @@ impl Replica {
             key: store.genesis().key,
             versions: self.config.history_versions,
         });
+        self.has_joined(store);
+    }
+
+    /// The node has a set: it serves it, and follows its changes.
+    pub(super) fn has_joined<T>(&mut self, store: &mut Store<T>) {
         self.joined = true;
+        store.keep_changes();
     }
 
     /// Makes a provisional set a real one, once it has been the set of the whole cluster for [`SEARCH_US`]. Every node

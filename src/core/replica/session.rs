@@ -177,7 +177,7 @@ impl Replica {
                 SnapshotNext::Ask => self.go_on_with_snapshot(store, now, snapshot),
                 SnapshotNext::Done { .. } => {
                     self.counts.snapshots += 1;
-                    self.joined = true;
+                    self.has_joined(store);
                     self.sync_at_us = now.mono_us;
                 }
                 SnapshotNext::Stop(Stop::Settling) => {

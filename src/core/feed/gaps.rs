@@ -1,0 +1,182 @@
+//! Gaps: writes that a reader will not be told one by one, and the names that may have them.
+
+use std::cell::OnceCell;
+use std::collections::BTreeSet;
+
+use super::event::{Compacted, Event};
+use super::scope::Scope;
+use crate::core::change_ring::Gap;
+use crate::core::limits::{MAX_GAP_NAMES, MAX_HISTORY_PAYLOAD_BYTES};
+use crate::core::name::Name;
+use crate::core::record::{Dot, Incarnation};
+use crate::core::set::{Cell, Set};
+use crate::core::stamp::Stamp;
+use crate::core::store::Store;
+use crate::core::vector::Vector;
+
+/// Most writes of a gap whose names are looked up.
+const MAX_LOOKUPS: u64 = 1024;
+
+/// The gaps of one step.
+#[derive(Debug, Default)]
+pub(super) struct Gaps {
+    is_unknown: bool,
+    names: BTreeSet<Name>,
+    dots: Vec<(Incarnation, u64, u64)>,
+}
+
+impl Gaps {
+    /// Any names of the scope.
+    pub(super) fn add_unknown(&mut self) {
+        self.is_unknown = true;
+    }
+
+    /// The name of these records.
+    pub(super) fn add_name(&mut self, history: &[Cell]) {
+        self.names.extend(history.last().map(|cell| cell.record().name().clone()));
+    }
+
+    /// Writes as they are, but for those that a vector claims.
+    pub(super) fn add(&mut self, gap: &Gap, claimed: &Vector) {
+        match gap {
+            Gap::Unknown => self.is_unknown = true,
+            Gap::Dots(ranges) => self.dots.extend(unclaimed(ranges, claimed)),
+        }
+    }
+
+    /// Writes as they are.
+    pub(super) fn add_dots(&mut self, dots: impl IntoIterator<Item = (Incarnation, u64, u64)>) {
+        self.dots.extend(dots);
+    }
+
+    /// The names of a gap within the scope, if all of them are known. Else nothing is added, and it returns false.
+    pub(super) fn add_known(&mut self, set: &Set, gap: &Gap, claimed: &Vector, scope: &Scope) -> bool {
+        let Gap::Dots(ranges) = gap else { return false };
+        match names(set, unclaimed(ranges, claimed)) {
+            Some(names) => {
+                self.names.extend(names.into_iter().filter(|name| scope.has(name)));
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Adds the events of these gaps.
+    pub(super) fn tell(self, events: &mut Vec<Event>) {
+        let Self { is_unknown, names, dots } = self;
+        if is_unknown {
+            events.push(Event::Compacted(Compacted::Unknown));
+        } else if !dots.is_empty() {
+            events.push(Event::Compacted(Compacted::Dots(dots)));
+        } else {
+            let names: Vec<Name> = names.into_iter().collect();
+            let parts = names.chunks(MAX_GAP_NAMES).map(<[Name]>::to_vec);
+            events.extend(parts.map(|names| Event::Compacted(Compacted::Names(names))));
+        }
+    }
+}
+
+impl Gap {
+    /// Whether a vector lacks a part of the gap.
+    pub(super) fn is_news(&self, claimed: &Vector) -> bool {
+        match self {
+            Self::Unknown => true,
+            Self::Dots(ranges) => unclaimed(ranges, claimed).next().is_some(),
+        }
+    }
+}
+
+fn unclaimed(
+    ranges: &[(Incarnation, u64, u64)],
+    claimed: &Vector,
+) -> impl Iterator<Item = (Incarnation, u64, u64)> {
+    ranges.iter().filter_map(move |(process, first, last)| {
+        let first = (*first).max(claimed.get(*process) + 1);
+        (first <= *last).then_some((*process, first, *last))
+    })
+}
+
+/// The names of writes that are not held: `None` if one of them is not known, or if there are too many.
+fn names(set: &Set, ranges: impl Iterator<Item = (Incarnation, u64, u64)>) -> Option<BTreeSet<Name>> {
+    let mut left = MAX_LOOKUPS;
+    let mut names = BTreeSet::new();
+    for (incarnation, first, last) in ranges {
+        left = left.checked_sub(last - first + 1)?;
+        for sequence in first..=last {
+            names.insert(set.evicted(Dot { incarnation, sequence })?.clone());
+        }
+    }
+    Some(names)
+}
+
+/// Which names may have records that a reader missed. By the honesty of the set's vector, a write that it claims and does
+/// not hold has as many greater records of its name as are kept, or lies below a horizon. If the reader has the oldest
+/// record that is kept of a name, then what it missed lies below it.
+pub(super) struct Suspicion<'a> {
+    set: &'a Set,
+    /// What the reader was told.
+    claimed: &'a Vector,
+    /// What the node claims.
+    upto: &'a Vector,
+    /// A name with so many records may have lost one.
+    versions: usize,
+    is_cut: bool,
+    missing: OnceCell<Missing>,
+}
+
+/// The names of the writes that the set lacks.
+enum Missing {
+    None,
+    Names(BTreeSet<Name>),
+    Unknown,
+}
+
+impl<'a> Suspicion<'a> {
+    /// For a reader with this vector and this reflected stamp.
+    pub(super) fn new<T>(store: &'a Store<T>, claimed: &'a Vector, reflected: Stamp) -> Self {
+        let set = store.set();
+        let depth = set.depth();
+        // writes from before another depth was in force may have been cut to that one
+        let is_later = reflected.before(store.half_grace_us()) > depth.epoch();
+        let is_first = depth.epoch() == Stamp::ZERO;
+        let versions = if is_later && !is_first { depth.versions() } else { depth.least() };
+        let is_cut = reflected < set.compaction_horizon();
+        let versions = usize::from(versions);
+        Self { set, claimed, upto: store.vector(), versions, is_cut, missing: OnceCell::new() }
+    }
+
+    /// Whether the reader may miss a record of the name whose records these are.
+    pub(super) fn is_on(&self, history: &[Cell]) -> bool {
+        let Some(oldest) = history.first().map(Cell::record) else { return false };
+        !self.claimed.claims(oldest.dot())
+            && (self.is_cut || may_have_lost_one(history, self.versions))
+            && match self.missing() {
+                Missing::None => false,
+                Missing::Names(names) => names.contains(oldest.name()),
+                Missing::Unknown => true,
+            }
+    }
+
+    fn missing(&self) -> &Missing {
+        self.missing.get_or_init(|| {
+            let Self { set, claimed, upto, .. } = self;
+            match set.lacks(claimed, upto) {
+                false => Missing::None,
+                true => names(set, set.missing(claimed, upto)).map_or(Missing::Unknown, Missing::Names),
+            }
+        })
+    }
+}
+
+/// Whether a name has as many records as are kept, so that older ones may have been dropped.
+fn may_have_lost_one(history: &[Cell], versions: usize) -> bool {
+    let payload = || history.iter().map(|cell| cell.record().payload_bytes()).sum::<usize>();
+    history.len() >= versions || payload() >= MAX_HISTORY_PAYLOAD_BYTES
+}
+
+/// Whether records of a name from a stamp on may have been dropped.
+pub(super) fn may_lack_since(set: &Set, history: &[Cell], from: Stamp) -> bool {
+    let versions = usize::from(set.depth().least());
+    history.first().is_some_and(|oldest| oldest.record().last_sync() > from)
+        && (from < set.compaction_horizon() || may_have_lost_one(history, versions))
+}

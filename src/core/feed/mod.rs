@@ -1,0 +1,411 @@
+//! Feeds: the records of some names, now and as they change, from a cursor on that is good at any node.
+//!
+//! A reader has a view: of each name the newest record that it was told, or all records. A [`Cursor`] says what the view
+//! reflects: a version vector, and the stamp below which it reflects every delete. So any node of the set can tell the
+//! rest, without a state for the reader, and without a leader.
+//!
+//! **Honesty, [`Mode::Latest`].** For each write that a cursor claims, the view of its name is at least as great, or it has
+//! nothing of the name and a tombstone that is at least as great lies below the GC horizon. Within a connection the view
+//! of a name never goes back.
+//!
+//! **Honesty, [`Mode::All`].** Each write that a cursor claims was told, or lies in a gap that was told. Two kinds of
+//! writes are left out: one that comes late, below all that the reader has of its name, and is gone again; and one that a
+//! client stamped more than half a grace before it wrote it.
+//!
+//! A node that did not emit the cursor, or whose ring no longer reaches back to it, scans the names in order. What a scan
+//! needs to be honest: the vector, the end of the ring and the reflected stamp are captured together before it, and after
+//! it the ring is replayed from there. What may be missing is decided at the end of it, or name by name as they are told:
+//! a record can be dropped while the scan goes on.
+
+mod cursor;
+mod event;
+mod gaps;
+mod scan;
+mod scope;
+
+use std::sync::Arc;
+
+use super::change_ring::{Entry, Gap};
+use super::mutants::Mutant;
+use super::past::is_complete;
+use super::record::{Kind, Record};
+use super::set::{Cell, Set};
+use super::stamp::Stamp;
+use super::store::Store;
+use super::vector::Vector;
+pub use cursor::{Cursor, Scan, set_id};
+pub use event::{Changed, Compacted, Event, ResetReason};
+use gaps::Gaps;
+use scan::Walk;
+pub use scope::{Kinds, Mode, Scope, Subscription};
+
+/// Where a feed begins.
+#[derive(Clone, Copy, Debug)]
+pub enum Start<'a> {
+    /// An empty view: all that stands, or with [`Mode::All`] all that is kept, then what changes.
+    Oldest,
+    /// An empty view: the records from this stamp on, then what changes.
+    From(Stamp),
+    /// What comes from now on.
+    Now,
+    /// After a cursor of this subscription.
+    Cursor(&'a Cursor),
+    /// After a cursor that claims writes which this node does not know ([`Feed::ahead_by`]), and does not get.
+    Ahead(&'a Cursor),
+}
+
+/// How much of a feed one step may look at.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// Names or entries of the ring, about.
+    pub names: usize,
+    /// Bytes of records. The record that exceeds them is still told, and with it the others of its name.
+    pub bytes: usize,
+}
+
+/// A reader's feed at one node.
+#[derive(Clone, Debug)]
+pub struct Feed {
+    subscription: Arc<Subscription>,
+    set: u64,
+    vector: Vector,
+    reflected: Stamp,
+    phase: Phase,
+    /// What to tell first.
+    first: Option<Event>,
+}
+
+#[derive(Clone, Debug)]
+enum Phase {
+    Scan(Box<Scanning>),
+    /// All entries before this position were told.
+    Live {
+        position: u64,
+    },
+    /// All entries before this position were told, and the entry there is a gap: names that may have it are looked for.
+    Gap {
+        position: u64,
+        walk: Walk,
+    },
+}
+
+/// A scan, and what was captured before it.
+#[derive(Clone, Debug)]
+struct Scanning {
+    vector: Vector,
+    reflected: Stamp,
+    /// The end of the ring when this process began to scan. `None` if another node did a part of the scan: then it is
+    /// followed by one from the first name.
+    position: Option<u64>,
+    /// See [`Scan::from`].
+    from: Option<Stamp>,
+    walk: Walk,
+}
+
+/// A part of a feed.
+#[derive(Debug, Default)]
+pub struct Slice {
+    /// What to tell, in this order.
+    pub events: Vec<Event>,
+    /// Whether there is more to tell now.
+    pub more: bool,
+}
+
+/// The events of one step, and what is left of its budget.
+struct Step<'a, T> {
+    store: &'a Store<T>,
+    /// The node's reflected stamp.
+    reflected: Stamp,
+    left: Budget,
+    events: Vec<Event>,
+    gaps: Gaps,
+}
+
+impl<T> Step<'_, T> {
+    fn is_spent(&self) -> bool {
+        self.left.names == 0 || self.left.bytes == 0
+    }
+
+    fn looked_at_one(&mut self) {
+        self.left.names = self.left.names.saturating_sub(1);
+    }
+
+    /// Adds a record, if it is of a kind that the reader wants.
+    fn tell(&mut self, record: &Record, is_initial: bool, kinds: Kinds) {
+        let changed = changed(self.store.set(), record, is_initial);
+        let wanted = match record.kind() {
+            Kind::Tombstone => kinds.delete,
+            Kind::Value => changed.created.map_or(kinds.create || kinds.update, |created| match created {
+                true => kinds.create,
+                false => kinds.update,
+            }),
+        };
+        if wanted {
+            self.left.bytes = self.left.bytes.saturating_sub(record.cost());
+            self.events.push(Event::Changed(changed));
+        }
+    }
+}
+
+/// A record with what the set knows of those before and after it.
+fn changed(set: &Set, record: &Record, is_initial: bool) -> Changed {
+    let history = set.history(record.name());
+    let at = history.iter().rposition(|cell| cell.record().order(record).is_eq());
+    let before = at.and_then(|at| at.checked_sub(1)).and_then(|before| history.get(before)).map(Cell::record);
+    let created = match (record.kind(), before) {
+        (Kind::Tombstone, _) => Some(false),
+        (Kind::Value, Some(before)) => Some(before.kind() == Kind::Tombstone),
+        (Kind::Value, None) => (at == Some(0) && is_complete(set, record.name())).then_some(true),
+    };
+    Changed {
+        record: record.clone(),
+        created,
+        is_current: at.is_some_and(|at| at + 1 == history.len()),
+        is_refresh: before.is_some_and(|before| before.reads_as(record) && before.data() == record.data()),
+        is_initial,
+    }
+}
+
+impl Feed {
+    /// A feed from `start` on. `reflected` is the node's reflected stamp. The node has to be ready, and a cursor has to be
+    /// of this subscription.
+    #[must_use]
+    pub fn open<T>(
+        store: &Store<T>,
+        reflected: Stamp,
+        subscription: Arc<Subscription>,
+        start: Start<'_>,
+    ) -> Self {
+        let set = store.set_id();
+        let reflected = if store.is_partial() { store.set().horizon() } else { reflected };
+        let mode = subscription.mode;
+        let mut feed = Self {
+            subscription,
+            set,
+            vector: Vector::default(),
+            reflected: Stamp::ZERO,
+            phase: Phase::Live { position: store.changes().end() },
+            first: None,
+        };
+        match start {
+            Start::Oldest => feed.scan_afresh(store, reflected, Stamp::ZERO),
+            Start::From(stamp) => feed.scan_afresh(store, reflected, stamp),
+            Start::Now => (feed.vector, feed.reflected) = (store.vector().clone(), reflected),
+            Start::Cursor(cursor) | Start::Ahead(cursor) if cursor.set != set => {
+                feed.first = Some(Event::Reset(ResetReason::OtherSet));
+                feed.scan_afresh(store, reflected, Stamp::ZERO);
+            }
+            Start::Ahead(_) if mode == Mode::Latest => {
+                feed.first = Some(Event::Reset(ResetReason::Ahead));
+                feed.scan_afresh(store, reflected, Stamp::ZERO);
+            }
+            Start::Ahead(cursor) => {
+                feed.first = Some(Event::Ahead { writes: Self::ahead_by(store, cursor) });
+                let vector = cursor.vector.meet(store.vector());
+                feed.resume(store, reflected, &Cursor { vector, ..cursor.clone() });
+            }
+            Start::Cursor(cursor) => feed.resume(store, reflected, cursor),
+        }
+        feed
+    }
+
+    /// Goes on after a cursor of this set.
+    fn resume<T>(&mut self, store: &Store<T>, reflected: Stamp, cursor: &Cursor) {
+        (self.vector, self.reflected) = (cursor.vector.clone(), cursor.reflected);
+        if self.subscription.mode == Mode::All && self.vector.get(store.incarnation()) < store.dropped_upto()
+        {
+            // copies were dropped since then: of which names is not known
+            self.first.get_or_insert(Event::Compacted(Compacted::Unknown));
+        }
+        let at = cursor.at.filter(|(process, _)| *process == store.incarnation());
+        let position = at.map(|(_, position)| position).filter(|position| store.changes().reaches(*position));
+        self.phase = match (&cursor.scan, position) {
+            (Some(scan), position) => {
+                let lacks = scan.from.is_none().then_some(&self.vector);
+                Phase::Scan(Box::new(Scanning {
+                    vector: scan.vector.meet(store.vector()),
+                    reflected: scan.reflected.min(reflected),
+                    position,
+                    from: scan.from,
+                    walk: Walk::new(store, &self.subscription.scope, lacks, Some(scan.after.clone())),
+                }))
+            }
+            (None, Some(position)) => Phase::Live { position },
+            (None, None) => self.scan(store, reflected, None),
+        };
+    }
+
+    /// How many writes a cursor claims that the node does not reflect: the node is behind, or the writes were lost with
+    /// their process before it pushed them. 0 for a cursor of another set.
+    #[must_use]
+    pub fn ahead_by<T>(store: &Store<T>, cursor: &Cursor) -> u64 {
+        if cursor.set != store.set_id() {
+            return 0;
+        }
+        let ahead = |(process, sequence): (_, u64)| sequence.saturating_sub(store.vector().get(process));
+        cursor.vector.iter().map(ahead).fold(0, u64::saturating_add)
+    }
+
+    /// What the feed is about.
+    #[must_use]
+    pub fn subscription(&self) -> &Arc<Subscription> {
+        &self.subscription
+    }
+
+    /// How many entries of the ring are still to be looked at; `None` during a scan.
+    #[must_use]
+    pub fn behind<T>(&self, store: &Store<T>) -> Option<u64> {
+        match self.phase {
+            Phase::Scan(_) => None,
+            Phase::Live { position } | Phase::Gap { position, .. } => {
+                Some(store.changes().end().saturating_sub(position))
+            }
+        }
+    }
+
+    /// A scan from the first name on, with what is captured before it.
+    fn scan<T>(&self, store: &Store<T>, reflected: Stamp, from: Option<Stamp>) -> Phase {
+        let lacks = from.is_none().then_some(&self.vector);
+        Phase::Scan(Box::new(Scanning {
+            vector: store.vector().clone(),
+            reflected,
+            position: Some(store.changes().end()),
+            from,
+            walk: Walk::new(store, &self.subscription.scope, lacks, None),
+        }))
+    }
+
+    /// A scan for a view that begins empty.
+    fn scan_afresh<T>(&mut self, store: &Store<T>, reflected: Stamp, from: Stamp) {
+        (self.vector, self.reflected) = (Vector::default(), Stamp::ZERO);
+        self.phase = self.scan(store, reflected, Some(from));
+    }
+
+    /// The next part: a step within the budget. `reflected` is the node's reflected stamp now.
+    pub fn next<T>(&mut self, store: &Store<T>, reflected: Stamp, budget: Budget) -> Slice {
+        let reflected = if store.is_partial() { store.set().horizon() } else { reflected };
+        if self.set != store.set_id() {
+            let again = self.cursor(store);
+            *self = Self::open(store, reflected, Arc::clone(&self.subscription), Start::Cursor(&again));
+        }
+        let left = Budget { names: budget.names.max(1), bytes: budget.bytes.max(1) };
+        let mut step = Step { store, reflected, left, events: Vec::new(), gaps: Gaps::default() };
+        step.events.extend(self.first.take());
+        let mut is_at_end = false;
+        while !step.is_spent() && !is_at_end {
+            match &self.phase {
+                Phase::Scan(_) => self.scan_on(&mut step),
+                Phase::Live { position } | Phase::Gap { position, .. }
+                    if !store.changes().reaches(*position) =>
+                {
+                    self.phase = self.scan(store, reflected, None);
+                }
+                Phase::Live { position } if *position == store.changes().end() => is_at_end = true,
+                Phase::Live { .. } => self.replay(&mut step),
+                Phase::Gap { .. } => self.find_gaps(&mut step),
+            }
+        }
+        is_at_end |= matches!(&self.phase, Phase::Live { position } if *position == store.changes().end());
+        step.gaps.tell(&mut step.events);
+        if is_at_end {
+            // all entries up to now were told: the view reflects what the node reflects
+            self.vector.join(store.vector());
+            self.reflected = self.reflected.max(reflected);
+        }
+        Slice { events: step.events, more: !is_at_end }
+    }
+
+    fn replay<T>(&mut self, step: &mut Step<'_, T>) {
+        let Phase::Live { position } = &mut self.phase else { return };
+        let store = step.store;
+        let is_all = self.subscription.mode == Mode::All;
+        for entry in store.changes().from(*position) {
+            if step.is_spent() {
+                return;
+            }
+            step.looked_at_one();
+            match entry {
+                Entry::Gap(gap) if is_all => {
+                    if self.subscription.dots || *gap == Gap::Unknown {
+                        step.gaps.add(gap, &self.vector);
+                    } else if gap.is_news(&self.vector) {
+                        match step.gaps.add_known(store.set(), gap, &self.vector, &self.subscription.scope) {
+                            true => {}
+                            false => {
+                                let walk =
+                                    Walk::new(store, &self.subscription.scope, Some(&self.vector), None);
+                                self.phase = Phase::Gap { position: *position, walk };
+                                return;
+                            }
+                        }
+                    }
+                }
+                Entry::Gap(_) => {}
+                Entry::Record { record, is_current, is_replaced } => {
+                    let is_wanted = is_all
+                        || *is_current && !is_replaced && {
+                            // the set may have forgotten what replaced it
+                            let current = store.set().get(record.name());
+                            current.is_none_or(|current| current.order(record).is_le())
+                        };
+                    if is_wanted
+                        && self.subscription.scope.has(record.name())
+                        && !self.vector.claims(record.dot())
+                    {
+                        step.tell(record, false, self.subscription.kinds);
+                    }
+                }
+            }
+            *position += 1;
+        }
+    }
+
+    /// Looks for the names of a gap, and goes on behind it.
+    fn find_gaps<T>(&mut self, step: &mut Step<'_, T>) {
+        let Phase::Gap { position, walk } = &mut self.phase else { return };
+        let suspicion = gaps::Suspicion::new(step.store, &self.vector, self.reflected);
+        let is_done = walk.go(step, &self.subscription.scope, |step, history| {
+            if suspicion.is_on(history) {
+                step.gaps.add_name(history);
+            }
+        });
+        step.looked_at_one();
+        if is_done {
+            self.phase = Phase::Live { position: *position + 1 };
+        }
+    }
+
+    /// The cursor of what was told so far.
+    #[must_use]
+    pub fn cursor<T>(&self, store: &Store<T>) -> Cursor {
+        let (position, scan) = match &self.phase {
+            Phase::Live { position } | Phase::Gap { position, .. } => (Some(*position), None),
+            Phase::Scan(scanning) => {
+                let Scanning { vector, reflected, position, from, walk } = &**scanning;
+                match (walk.after(), from) {
+                    // nothing of it was told yet
+                    (None, None) => (None, None),
+                    (after, from) => {
+                        let after = after.unwrap_or_default().into();
+                        let scan = Scan { vector: vector.clone(), reflected: *reflected, after, from: *from };
+                        (*position, Some(scan))
+                    }
+                }
+            }
+        };
+        let (vector, reflected) = match store.mutants() {
+            mutants if mutants.has(Mutant::FeedEmitsEarly) => {
+                let mut vector = self.vector.clone();
+                vector.join(store.vector());
+                (vector, self.reflected)
+            }
+            mutants if mutants.has(Mutant::FeedReflectsAll) => (self.vector.clone(), Stamp::MAX),
+            _ => (self.vector.clone(), self.reflected),
+        };
+        let at = position.map(|position| (store.incarnation(), position));
+        Cursor { set: self.set, subscription: self.subscription.hash(), vector, reflected, at, scan }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,212 @@
+//! What a feed is about: some names, and all names under some prefixes; in which mode; and which kinds of events.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::core::name::Name;
+
+/// The first byte of all names of the plain namespace: the keys of other namespaces begin with a lower one.
+const FIRST_PLAIN: u8 = 2;
+
+/// The names that a feed is about: some names, and all names under some prefixes, of one namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// Disjoint, in order of bytes.
+    parts: Vec<Part>,
+}
+
+/// A stretch of names: those that begin with some bytes, or from some bytes on, or one name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) start: Box<[u8]>,
+    kind: PartKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum PartKind {
+    /// All names of the plain namespace.
+    Plain,
+    Prefix,
+    Name,
+}
+
+impl Part {
+    pub(super) fn has(&self, name: &[u8]) -> bool {
+        match self.kind {
+            PartKind::Plain => *name >= *self.start,
+            PartKind::Prefix => name.starts_with(&self.start),
+            PartKind::Name => *name == *self.start,
+        }
+    }
+}
+
+impl Scope {
+    /// All names of the plain namespace.
+    #[must_use]
+    pub fn all() -> Self {
+        Self::new(b"", [], [&b""[..]])
+    }
+
+    /// These names, and the names under these prefixes, of a namespace: `space` is what its keys begin with, and empty for
+    /// the plain one. What another prefix covers is left out, so equal scopes are equal whatever their form.
+    #[must_use]
+    pub fn new<'a>(
+        space: &[u8],
+        names: impl IntoIterator<Item = &'a [u8]>,
+        prefixes: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Self {
+        let key = |bytes: &[u8]| [space, bytes].concat().into_boxed_slice();
+        let names = names.into_iter().map(|name| Part { start: key(name), kind: PartKind::Name });
+        let prefixes = prefixes.into_iter().map(|prefix| match key(prefix) {
+            start if start.is_empty() => Part { start: [FIRST_PLAIN].into(), kind: PartKind::Plain },
+            start => Part { start, kind: PartKind::Prefix },
+        });
+        let mut all: Vec<Part> = names.chain(prefixes).collect();
+        // of the same bytes the widest first
+        all.sort_by(|a, b| a.start.cmp(&b.start).then_with(|| a.kind.cmp(&b.kind)));
+        let mut parts: Vec<Part> = Vec::new();
+        for part in all {
+            if parts.last().is_none_or(|last| !last.has(&part.start)) {
+                parts.push(part);
+            }
+        }
+        Self { parts }
+    }
+
+    /// Whether a name is in the scope.
+    #[must_use]
+    pub fn has(&self, name: &Name) -> bool {
+        let after = self.parts.partition_point(|part| *part.start <= *name.as_bytes());
+        after > 0 && self.parts[after - 1].has(name.as_bytes())
+    }
+
+    pub(super) fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// The names of the scope that stand by themselves.
+    pub fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.parts.iter().filter(|part| part.kind == PartKind::Name).map(|part| &*part.start)
+    }
+
+    /// The prefixes of the scope, as keys begin with them. The prefix of the whole plain namespace is empty.
+    pub fn prefixes(&self) -> impl Iterator<Item = &[u8]> {
+        self.parts.iter().filter_map(|part| match part.kind {
+            PartKind::Plain => Some(&[][..]),
+            PartKind::Prefix => Some(&*part.start),
+            PartKind::Name => None,
+        })
+    }
+}
+
+/// Which changes of its names a feed tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// The newest state of each name. Changes in between may be left out.
+    #[default]
+    Latest,
+    /// Every record that is kept, in the order of the node. What is missed is told as a gap.
+    All,
+}
+
+/// The kinds of changes that a feed tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kinds {
+    /// A value of a name that had none.
+    pub create: bool,
+    /// A value of a name that had one.
+    pub update: bool,
+    /// A delete.
+    pub delete: bool,
+}
+
+impl Kinds {
+    /// All kinds.
+    pub const ALL: Self = Self { create: true, update: true, delete: true };
+}
+
+/// What a reader asks of a feed. A cursor is good for one subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// The names.
+    pub scope: Scope,
+    /// Which of their changes.
+    pub mode: Mode,
+    /// Which kinds of changes.
+    pub kinds: Kinds,
+    /// Whether gaps are told as the dots of the writes that are missing, and not as names: for a reader that copies dots.
+    pub dots: bool,
+}
+
+impl Subscription {
+    /// The newest state of each name of a scope.
+    #[must_use]
+    pub fn latest(scope: Scope) -> Self {
+        Self { scope, mode: Mode::Latest, kinds: Kinds::ALL, dots: false }
+    }
+
+    /// Every record of each name of a scope.
+    #[must_use]
+    pub fn all(scope: Scope) -> Self {
+        Self { scope, mode: Mode::All, kinds: Kinds::ALL, dots: false }
+    }
+
+    /// What a cursor carries of the subscription: the same at all nodes, whatever form the scope was given in.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        let Kinds { create, update, delete } = self.kinds;
+        let mut bytes = vec![self.mode as u8, u8::from(create), u8::from(update), u8::from(delete)];
+        for part in &self.scope.parts {
+            bytes.push(part.kind as u8);
+            bytes.extend_from_slice(&(part.start.len() as u64).to_le_bytes());
+            bytes.extend_from_slice(&part.start);
+        }
+        xxh3_64(&bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::testing::name;
+
+    #[test]
+    fn a_scope_has_its_names_and_prefixes_and_one_form() {
+        let scope = Scope::new(b"", [&b"b"[..], b"a/x", b"c"], [&b"a/"[..], b"a/b/", b"d"]);
+        let has = |text: &str| scope.has(&name(text));
+        assert!(has("a/") && has("a/x") && has("a/b/c") && has("b") && has("c") && has("dd"));
+        assert!(!has("a") && !has("b/") && !has("bb") && !has("cc") && !has("e"));
+        let same = Scope::new(b"", [&b"c"[..], b"b", b"b"], [&b"d"[..], b"a/"]);
+        assert_eq!(scope, same);
+        assert!(scope.names().eq([&b"b"[..], b"c"]) && scope.prefixes().eq([&b"a/"[..], b"d"]));
+        assert!(Scope::all().has(&name("x")) && Scope::all().prefixes().eq([&b""[..]]));
+        assert_eq!(Scope::new(b"", [&b"x"[..]], [&b""[..], b"x/"]), Scope::all());
+        assert!(!Scope::new(b"", [], []).has(&name("x")));
+    }
+
+    #[test]
+    fn a_scope_lies_within_its_namespace() {
+        let (plain, other) = (Scope::all(), Scope::new(b"\x01team\x01", [&b"n"[..]], []));
+        let parts = |scope: &Scope, key: &[u8]| scope.parts.iter().any(|part| part.has(key));
+        assert!(!parts(&plain, b"\x01team\x01n") && parts(&plain, b"n"));
+        assert!(parts(&other, b"\x01team\x01n") && !parts(&other, b"n"));
+        let all = Scope::new(b"\x01team\x01", [], [&b""[..]]);
+        assert!(parts(&all, b"\x01team\x01n") && !parts(&all, b"\x01team2\x01n"));
+    }
+
+    #[test]
+    fn a_hash_stands_for_names_mode_and_kinds() {
+        let scope = || Scope::new(b"", [&b"a"[..]], [&b"b"[..]]);
+        let one = Subscription::latest(scope());
+        assert_eq!(one.hash(), Subscription::latest(Scope::new(b"", [&b"bb"[..], b"a"], [&b"b"[..]])).hash());
+        let others = [
+            Subscription::all(scope()),
+            Subscription { kinds: Kinds { delete: false, ..Kinds::ALL }, ..one.clone() },
+            Subscription::latest(Scope::new(b"", [&b"b"[..]], [&b"a"[..]])),
+            Subscription::latest(Scope::new(b"", [], [&b"a"[..], b"b"])),
+            Subscription::latest(Scope::new(b"\x01x\x01", [&b"a"[..]], [&b"b"[..]])),
+        ];
+        for other in others {
+            assert_ne!(one.hash(), other.hash(), "{other:?}");
+        }
+    }
+}
