@@ -1,12 +1,12 @@
 //! The checks of the promises, at every moment and at the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::core::effects::SetChange;
 use crate::core::limits::MAX_STAMP_LEAD_US;
 use crate::core::mirror::Mirror;
-use crate::core::record::{Incarnation, Kind, Record};
+use crate::core::record::{Dot, Incarnation, Kind, Record};
 use crate::core::set::{Cell, Set};
 use crate::core::stamp::Stamp;
 use crate::core::{Genesis, Name, Vector};
@@ -34,6 +34,7 @@ pub(super) struct History {
     writes: BTreeMap<Incarnation, Vec<Record>>,
     deletes: BTreeMap<Name, Vec<Record>>,
     last_given: BTreeMap<Incarnation, Stamp>,
+    backdated: BTreeSet<Dot>,
 }
 
 impl History {
@@ -86,6 +87,22 @@ impl History {
         }
         self.last_given.insert(incarnation, stamp);
         Ok(())
+    }
+
+    /// Notes that a client stamped a write so early that no reflected stamp says anything of it.
+    pub(super) fn backdated(&mut self, record: &Record) {
+        self.backdated.insert(record.dot());
+    }
+
+    pub(super) fn is_backdated(&self, record: &Record) -> bool {
+        self.backdated.contains(&record.dot())
+    }
+
+    /// The accepted writes of a process after a sequence number, up to another one.
+    pub(super) fn of(&self, process: Incarnation, after: u64, upto: u64) -> &[Record] {
+        let writes = self.writes.get(&process).map_or(&[][..], Vec::as_slice);
+        let (after, upto) = (after.min(upto) as usize, upto as usize);
+        writes.get(after..upto.min(writes.len())).unwrap_or(&[])
     }
 
     /// All accepted writes.

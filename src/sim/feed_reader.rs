@@ -4,20 +4,30 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::checks::History;
+use super::feed_collector::Collected;
 use super::random::Random;
-use crate::core::feed::{Cursor, Event as Told, Feed, Scope, Subscription};
+use crate::core::feed::{Cursor, Event as Told, Feed, Kinds, Mode, Scope, Subscription};
 use crate::core::{Name, Record};
 
-/// A reader and its view.
+/// A reader, and what it knows.
 #[derive(Debug)]
 pub(super) struct Watcher {
     pub(super) number: u64,
     pub(super) subscription: Arc<Subscription>,
-    pub(super) view: BTreeMap<Name, Record>,
-    pub(super) cursor: Option<Cursor>,
-    /// View and cursor as they were stored together: what is left after a crash.
-    pub(super) stored: (BTreeMap<Name, Record>, Option<Cursor>),
+    pub(super) state: State,
+    /// The state as it was stored: what is left after a crash.
+    pub(super) stored: State,
     pub(super) connection: Option<Connection>,
+}
+
+/// What a reader stores together.
+#[derive(Clone, Debug, Default)]
+pub(super) struct State {
+    pub(super) cursor: Option<Cursor>,
+    /// Of a reader of the newest states.
+    pub(super) view: BTreeMap<Name, Record>,
+    /// Of a reader of every record.
+    pub(super) collected: Collected,
 }
 
 #[derive(Debug)]
@@ -30,15 +40,15 @@ pub(super) struct Connection {
 }
 
 impl Watcher {
-    pub(super) fn new(random: &mut Random) -> Self {
+    pub(super) fn new(random: &mut Random, mode: Mode) -> Self {
         let some = || Scope::new(b"", [], [&b"repo/1"[..], b"repo/3"]);
         let scope = if random.chance(3_000) { some() } else { Scope::all() };
+        let dots = mode == Mode::All && random.chance(5_000);
         Self {
             number: random.below(1_000),
-            subscription: Arc::new(Subscription::latest(scope)),
-            view: BTreeMap::new(),
-            cursor: None,
-            stored: Default::default(),
+            subscription: Arc::new(Subscription { scope, mode, kinds: Kinds::ALL, dots }),
+            state: State::default(),
+            stored: State::default(),
             connection: None,
         }
     }
@@ -48,7 +58,7 @@ impl Watcher {
         for event in told {
             let record = match event {
                 Told::Reset(_) => {
-                    self.view.clear();
+                    self.state.view.clear();
                     if let Some(connection) = &mut self.connection {
                         connection.last.clear();
                     }
@@ -64,8 +74,8 @@ impl Watcher {
                 }
             }
             // a node that is behind may tell what is older
-            if self.view.get(record.name()).is_none_or(|held| held.order(&record).is_lt()) {
-                self.view.insert(record.name().clone(), record);
+            if self.state.view.get(record.name()).is_none_or(|held| held.order(&record).is_lt()) {
+                self.state.view.insert(record.name().clone(), record);
             }
         }
         Ok(())
@@ -73,17 +83,19 @@ impl Watcher {
 
     /// Honesty: of each write that the cursor claims the view has at least that, or nothing and the name was deleted.
     pub(super) fn check(&self, history: &History) -> Result<(), String> {
-        let Some(cursor) = self.cursor.as_ref().filter(|cursor| cursor.scan.is_none()) else { return Ok(()) };
+        let Some(cursor) = self.state.cursor.as_ref().filter(|cursor| cursor.scan.is_none()) else {
+            return Ok(());
+        };
         let claimed = |write: &Record| cursor.vector.claims(write.dot());
         for write in history.all().filter(|write| claimed(write) && self.subscription.scope.has(write.name()))
         {
-            let fine = match self.view.get(write.name()) {
+            let fine = match self.state.view.get(write.name()) {
                 Some(held) => held.order(write).is_ge(),
                 // a delete that the view did not need may be one that the cursor does not claim
                 None => history.deletes(write.name()).any(|gone| gone.order(write).is_ge()),
             };
             if !fine {
-                let held = self.view.get(write.name());
+                let held = self.state.view.get(write.name());
                 return Err(format!("{cursor:?} claims {write:?}, was told {held:?}"));
             }
         }

@@ -10,6 +10,7 @@
 mod checks;
 mod clock;
 mod drive;
+mod feed_collector;
 mod feed_reader;
 mod gossip;
 mod network;

@@ -186,7 +186,7 @@ impl Plan {
             history_versions: [1, 2, 3, 8][random.index(4)],
             depth_changes: random.chance(3_000),
             registers_every_us: random.within(1, 20) * SECOND_US,
-            watchers: 4,
+            watchers: 6,
             watch_every_us: random.within(SECOND_US / 50, SECOND_US / 2),
             horizon_step_us: SECOND_US,
             budget,

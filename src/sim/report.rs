@@ -86,8 +86,14 @@ pub struct Work {
     pub resumes: u64,
     /// Times that its view was reset.
     pub resets: u64,
+    /// Times that it was told that records of some names, or some writes, are missing.
+    pub gaps: u64,
+    /// Times that it was told that records of any names are missing.
+    pub gaps_of_all: u64,
     /// Events that it was told.
     pub told: u64,
+    /// Of these, records that it had been told before, of readers of every record.
+    pub told_twice: u64,
 }
 
 impl Work {
@@ -106,7 +112,10 @@ impl Work {
         self.depths += other.depths;
         self.resumes += other.resumes;
         self.resets += other.resets;
+        self.gaps += other.gaps;
+        self.gaps_of_all += other.gaps_of_all;
         self.told += other.told;
+        self.told_twice += other.told_twice;
     }
 }
 
@@ -216,7 +225,7 @@ impl fmt::Display for Report {
         writeln!(
             f,
             "work: {} writes ({} deletes, {} re-creations, {} with a client's stamp, {} in bursts), {} refused, \
-             {} for doubt, {} reads, {} held back, {} tombstones forgotten, {} compactions, {} depths, {} feeds resumed, {} resets, {} events",
+             {} for doubt, {} reads, {} held back, {} tombstones forgotten, {} compactions, {} depths, {} feeds resumed, {} resets, {} gaps, {} gaps of all names, {} events, {} of them twice",
             w.writes,
             w.deletes,
             w.recreations,
@@ -231,7 +240,10 @@ impl fmt::Display for Report {
             w.depths,
             w.resumes,
             w.resets,
-            w.told
+            w.gaps,
+            w.gaps_of_all,
+            w.told,
+            w.told_twice
         )?;
         for (kind, traffic) in &self.traffic {
             writeln!(f, "{kind}: {} messages, {} bytes", traffic.messages, traffic.bytes)?;

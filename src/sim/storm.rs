@@ -50,7 +50,7 @@ impl World {
         let deleted = self.random.chance(1_800);
         let given = if self.random.chance(1_500) {
             Some(self.random.around(1_900_000))
-        } else if deleted && self.random.chance(1_000) {
+        } else if self.random.chance(if deleted { 1_000 } else { 100 }) {
             Some(-self.random.around(self.plan.grace_us as i64).abs())
         } else {
             None
@@ -118,6 +118,9 @@ impl World {
         self.work.recreations += u64::from(again && current.kind() == Kind::Value);
         self.work.stamped += u64::from(given.is_some());
         process.replica.pump(&mut process.store, now);
+        if current.last_sync() < now.wall.before(self.plan.grace_us / 2) {
+            self.history.backdated(current);
+        }
         let accepted = self.history.accepted(current, before.as_ref(), given.is_some(), now.wall);
         if let Err((rule, detail)) = accepted {
             self.broken(rule, format!("n{slot}: {detail}"));

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::feed_reader::{Connection, Watcher};
+use super::feed_reader::{Connection, State, Watcher};
 use super::world::{Event, World};
-use crate::core::feed::{Budget, Event as Told, Feed, Start};
+use crate::core::feed::{Budget, Compacted, Event as Told, Feed, Mode, Start};
+use crate::core::set::Cell;
 use crate::core::{Kind, NodeState, Record};
 
 /// The promises of [`crate::core::feed`].
 const HONEST: &str = "honest cursors";
 const NEVER_BACK: &str = "a feed never goes back";
+const NOTHING_UNTOLD: &str = "nothing untold";
 const COMPLETE: &str = "complete feeds";
 
 impl World {
@@ -25,7 +27,7 @@ impl World {
             0..8 => watcher.connection = None,
             8..12 => {
                 watcher.connection = None;
-                (watcher.view, watcher.cursor) = watcher.stored.clone();
+                watcher.state = watcher.stored.clone();
             }
             _ => {
                 let at_most = self.watch_random.within(1, 40) as usize;
@@ -57,6 +59,7 @@ impl World {
             }
             // now and then the process that it was at
             let same = watcher
+                .state
                 .cursor
                 .as_ref()
                 .and_then(|cursor| cursor.at)
@@ -66,12 +69,13 @@ impl World {
             let Some(process) = self.processes[slot].as_ref() else { return false };
             let reflected = process.replica.reflected(&process.store, process.clock.now(self.now_us));
             let store = &process.store;
-            let is_ahead = watcher.cursor.as_ref().is_some_and(|cursor| Feed::ahead_by(store, cursor) > 0);
+            let is_ahead =
+                watcher.state.cursor.as_ref().is_some_and(|cursor| Feed::ahead_by(store, cursor) > 0);
             // it waits for a while, and does not know whether the node will ever get there
             if is_ahead && self.stormy && self.watch_random.chance(7_000) {
                 return false;
             }
-            let start = watcher.cursor.as_ref().map_or(Start::Oldest, |cursor| match is_ahead {
+            let start = watcher.state.cursor.as_ref().map_or(Start::Oldest, |cursor| match is_ahead {
                 true => Start::Ahead(cursor),
                 false => Start::Cursor(cursor),
             });
@@ -84,28 +88,44 @@ impl World {
         let reflected = process.replica.reflected(&process.store, process.clock.now(self.now_us));
         let slice =
             connection.feed.next(&process.store, reflected, Budget { names: at_most, bytes: usize::MAX });
-        watcher.cursor = Some(connection.feed.cursor(&process.store));
+        watcher.state.cursor = Some(connection.feed.cursor(&process.store));
         let slot = connection.slot;
-        let (number, events, after) = (watcher.number, slice.events.len(), &watcher.cursor);
+        let (number, events, after) = (watcher.number, &slice.events, &watcher.state.cursor);
         self.trace.line(
             self.now_us,
-            format_args!("w{number} is told {events} events by n{slot}, and has {after:?}"),
+            format_args!("w{number} is told {} events by n{slot}, and has {after:?}", events.len()),
         );
-        self.work.resets +=
-            slice.events.iter().filter(|event| matches!(event, Told::Reset(_))).count() as u64;
-        self.work.told += slice.events.len() as u64;
-        let heard = watcher.hear(slice.events).map_err(|detail| (NEVER_BACK, detail));
-        // it takes as long as there are writes
-        let checked = if slice.more && self.watch_random.chance(8_000) {
-            Ok(())
-        } else {
-            watcher.check(&self.history).map_err(|detail| (HONEST, detail))
+        for event in events {
+            match event {
+                Told::Reset(_) => self.work.resets += 1,
+                Told::Compacted(Compacted::Unknown) => self.work.gaps_of_all += 1,
+                Told::Compacted(_) => self.work.gaps += 1,
+                Told::Changed(_) | Told::Synced | Told::Ahead { .. } => {}
+            }
+        }
+        self.work.told += events.len() as u64;
+        let told = match watcher.subscription.mode {
+            Mode::Latest => {
+                let heard = watcher.hear(slice.events).map_err(|detail| (NEVER_BACK, detail));
+                // it takes as long as there are writes
+                let is_left_out = slice.more && self.watch_random.chance(8_000);
+                let checked = if is_left_out { Ok(()) } else { watcher.check(&self.history) };
+                heard.and(checked.map_err(|detail| (HONEST, detail)))
+            }
+            Mode::All => {
+                let Watcher { state: State { collected, cursor, .. }, subscription, .. } = watcher;
+                self.work.told_twice +=
+                    collected.hear(slice.events, &process.store, subscription, &self.history);
+                let checked =
+                    cursor.as_ref().map(|cursor| collected.check(cursor, subscription, &self.history));
+                checked.unwrap_or(Ok(())).map_err(|detail| (NOTHING_UNTOLD, detail))
+            }
         };
-        if let Err((rule, detail)) = heard.and(checked) {
+        if let Err((rule, detail)) = told {
             self.broken(rule, format!("told by n{slot}: {detail}"));
         }
         if self.watch_random.chance(3_000) {
-            watcher.stored = (watcher.view.clone(), watcher.cursor.clone());
+            watcher.stored = watcher.state.clone();
         }
         !slice.more
     }
@@ -123,16 +143,28 @@ impl World {
             }
             let Some(process) = self.processes.iter().flatten().next() else { return };
             let set = process.store.set();
+            if watcher.subscription.mode == Mode::All {
+                let of_names = (0..set.stretches()).flat_map(|i| set.stretch(i)).map(Record::name);
+                let in_scope = of_names.filter(|name| watcher.subscription.scope.has(name));
+                let records = in_scope.flat_map(|name| set.history(name)).map(Cell::record);
+                let unknown = { records }.find(|record| !watcher.state.collected.knows(record)).cloned();
+                if let Some(unknown) = unknown {
+                    return self
+                        .broken(COMPLETE, format!("a reader of every record was not told {unknown:?}"));
+                }
+                continue;
+            }
             // a write that was told by a process which then died before it pushed it, or said that it has told it, is lost
             let is_lost = |held: &Record| !process.store.vector().claims(held.dot());
             let lacks = set
                 .list(b"", None)
                 .filter(|record| watcher.subscription.scope.has(record.name()))
                 .find(|record| {
-                    let held = watcher.view.get(record.name());
+                    let held = watcher.state.view.get(record.name());
                     held.is_none_or(|held| held.order(record).is_ne() && !is_lost(held))
                 });
-            let values = watcher.view.values().filter(|held| held.kind() == Kind::Value && !is_lost(held));
+            let values =
+                watcher.state.view.values().filter(|held| held.kind() == Kind::Value && !is_lost(held));
             let too_much =
                 { values }.find(|held| set.get(held.name()).is_none_or(|record| record.order(held).is_ne()));
             if lacks.is_some() || too_much.is_some() {

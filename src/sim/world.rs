@@ -12,6 +12,7 @@ use super::plan::{Plan, SECOND_US, Scenario};
 use super::random::Random;
 use super::report::{Faults, Report, Traffic, Work};
 use super::trace::Trace;
+use crate::core::feed::Mode;
 use crate::core::genesis::Genesis;
 use crate::core::protocol::ProtocolVersion;
 use crate::core::record::{Incarnation, Kind, Record};
@@ -110,7 +111,12 @@ impl World {
         let random = Random::new(plan.seed, 3);
         let processes = (0..plan.nodes).map(|_| None).collect();
         let mut watch_random = Random::new(plan.seed, 7);
-        let watchers = (0..plan.watchers).map(|_| Watcher::new(&mut watch_random)).collect();
+        let watchers = (0..plan.watchers)
+            .map(|number| {
+                let mode = if number % 2 == 0 { Mode::Latest } else { Mode::All };
+                Watcher::new(&mut watch_random, mode)
+            })
+            .collect();
         let readers = (0..plan.readers).map(|_| Reader::default()).collect();
         Self {
             now_us: 0,

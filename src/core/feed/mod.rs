@@ -371,6 +371,9 @@ impl Feed {
         });
         step.looked_at_one();
         if is_done {
+            if self.reflected < step.store.set().horizon() {
+                step.gaps.add_unknown();
+            }
             self.phase = Phase::Live { position: *position + 1 };
         }
     }

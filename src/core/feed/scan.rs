@@ -10,7 +10,7 @@ use super::{Feed, Phase, Scanning, Step};
 use crate::core::limits::MAX_DOT_SCAN;
 use crate::core::mutants::Mutant;
 use crate::core::name::Name;
-use crate::core::record::{Dot, Kind};
+use crate::core::record::{Dot, Kind, Record};
 use crate::core::set::Cell;
 use crate::core::stamp::Stamp;
 use crate::core::store::Store;
@@ -69,14 +69,24 @@ impl Walk {
     ) -> bool {
         let store = step.store;
         if let Lookup::Dots { pending, found } = &mut self.lookup {
+            let mut is_lost = false;
             while let Some((dot, place)) = pending.pop() {
-                let record = store.set().find(dot, place);
-                found.extend(record.map(|record| record.name().clone()).filter(|name| scope.has(name)));
-                step.looked_at_one();
                 if step.is_spent() {
+                    pending.push((dot, place));
                     return false;
                 }
+                step.looked_at_one();
+                // one that was dropped meanwhile is one that the reader may miss
+                let name =
+                    store.set().find(dot, place).map(Record::name).or_else(|| store.set().evicted(dot));
+                is_lost |= name.is_none();
+                found.extend(name.filter(|name| scope.has(name)).cloned());
             }
+            if is_lost {
+                self.lookup = Lookup::EachName;
+            }
+        }
+        if let Lookup::Dots { found, .. } = &mut self.lookup {
             let after = self.after.as_deref();
             let is_left = |name: &Name| after.is_none_or(|after| name.as_bytes() > after);
             self.lookup = Lookup::Names(std::mem::take(found).into_iter().filter(is_left).collect());

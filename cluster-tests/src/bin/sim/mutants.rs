@@ -22,6 +22,7 @@ fn caught(mutant: Mutant) -> (Scenario, u64, &'static [&'static str]) {
     const NEVER: &str = "not converged";
     const CURSORS: &str = "honest cursors";
     const FEEDS: &str = "complete feeds";
+    const UNTOLD: &str = "nothing untold";
     match mutant {
         Mutant::NoHorizonExchange => (Scenario::Storm, 20, &[HONEST, NEVER]),
         Mutant::ResolvedOnTruncation => (Scenario::Storm, 1, &[HONEST]),
@@ -57,9 +58,12 @@ fn caught(mutant: Mutant) -> (Scenario, u64, &'static [&'static str]) {
         Mutant::PushOnlyTheCurrent => (Scenario::Storm, 1, &[HONEST]),
         Mutant::OnlyTheNewest => (Scenario::Storm, 1, &[HONEST, NEVER]),
         Mutant::FeedForgetsDeletes => (Scenario::Storm, 1, &[CURSORS, FEEDS]),
-        Mutant::FeedVectorAtEnd => (Scenario::Storm, 1, &[CURSORS, FEEDS]),
-        Mutant::FeedPositionAfter => (Scenario::Storm, 1, &[CURSORS, FEEDS]),
-        Mutant::FeedEmitsEarly => (Scenario::Storm, 1, &[CURSORS, FEEDS]),
+        Mutant::FeedVectorAtEnd => (Scenario::Storm, 1, &[CURSORS, FEEDS, UNTOLD]),
+        Mutant::FeedPositionAfter => (Scenario::Storm, 1, &[CURSORS, FEEDS, UNTOLD]),
+        Mutant::FeedEmitsEarly => (Scenario::Storm, 1, &[CURSORS, FEEDS, UNTOLD]),
+        Mutant::RingOfKept | Mutant::GapsUntold | Mutant::FeedHidesGaps | Mutant::FeedGapsAtStart => {
+            (Scenario::Storm, 1, &[UNTOLD])
+        }
         Mutant::FeedReflectsAll => (Scenario::Storm, 1, &[CURSORS, FEEDS]),
     }
 }

@@ -1,0 +1,131 @@
+//! A reader with a feed of every record, and what must hold of what it was told.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::checks::History;
+use crate::core::feed::{Compacted, Cursor, Event as Told, Subscription};
+use crate::core::{Dot, Name, Record, Stamp, Store, Vector};
+
+/// What a reader was told.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Collected {
+    received: BTreeMap<Name, Vec<Record>>,
+    /// By name, which writes may be missing: those that a node claimed when it told a gap of the name.
+    gaps: BTreeMap<Name, Vector>,
+    /// As `gaps`, for all names.
+    gaps_of_all: Vector,
+    /// Writes that were told to be missing one by one, or that were gone when the reader began.
+    missing: BTreeSet<Dot>,
+    /// Writes that were claimed at the last check, and the stamp below which all was reflected.
+    checked: Vector,
+    reflected: Stamp,
+}
+
+impl Collected {
+    /// Takes in what a node tells. Returns how many of it were told before.
+    pub(super) fn hear<T>(
+        &mut self,
+        told: Vec<Told>,
+        store: &Store<T>,
+        subscription: &Subscription,
+        history: &History,
+    ) -> u64 {
+        let mut twice = 0;
+        for event in told {
+            match event {
+                Told::Changed(changed) => {
+                    let of_name = self.received.entry(changed.record.name().clone()).or_default();
+                    if of_name.iter().any(|received| received.order(&changed.record).is_eq()) {
+                        twice += 1;
+                    } else {
+                        of_name.push(changed.record);
+                    }
+                }
+                Told::Compacted(Compacted::Names(names)) => {
+                    for name in names {
+                        self.gaps.entry(name).or_default().join(store.vector());
+                    }
+                }
+                Told::Compacted(Compacted::Unknown) => self.gaps_of_all.join(store.vector()),
+                Told::Compacted(Compacted::Dots(ranges)) => {
+                    let dots = ranges.into_iter().flat_map(|(incarnation, first, last)| {
+                        (first..=last).map(move |sequence| Dot { incarnation, sequence })
+                    });
+                    self.missing.extend(dots);
+                }
+                // what was gone before the reader began
+                Told::Synced => {
+                    let is_claimed = |write: &&Record| store.vector().claims(write.dot());
+                    // a depth that was raised may bring records back that were gone
+                    let may_return = store.set().depth().epoch() > Stamp::ZERO;
+                    for write in history.all().filter(is_claimed) {
+                        let held = store.set().history(write.name());
+                        let is_held = || held.iter().any(|cell| cell.record().order(write).is_eq());
+                        if subscription.scope.has(write.name())
+                            && !self.has(write)
+                            && (may_return || !is_held())
+                        {
+                            self.missing.insert(write.dot());
+                        }
+                    }
+                }
+                Told::Reset(_) | Told::Ahead { .. } => {}
+            }
+        }
+        twice
+    }
+
+    fn has(&self, record: &Record) -> bool {
+        self.received
+            .get(record.name())
+            .is_some_and(|of_name| of_name.iter().any(|received| received.order(record).is_eq()))
+    }
+
+    fn is_excused(&self, write: &Record) -> bool {
+        let dot = write.dot();
+        self.missing.contains(&dot)
+            || self.gaps_of_all.claims(dot)
+            || self.gaps.get(write.name()).is_some_and(|gap| gap.claims(dot))
+    }
+
+    /// Whether a write comes late: the reader was told a greater one of the name before, and that was reflected.
+    fn is_late(&self, write: &Record) -> bool {
+        let is_reflected =
+            |told: &Record| self.checked.claims(told.dot()) || told.last_sync() < self.reflected;
+        self.received
+            .get(write.name())
+            .is_some_and(|of_name| of_name.iter().any(|told| told.order(write).is_gt() && is_reflected(told)))
+    }
+
+    /// Each write that the cursor claims was told, or lies in a gap that was told.
+    pub(super) fn check(
+        &mut self,
+        cursor: &Cursor,
+        subscription: &Subscription,
+        history: &History,
+    ) -> Result<(), String> {
+        if cursor.scan.is_some() {
+            return Ok(());
+        }
+        for (process, upto) in cursor.vector.iter() {
+            for write in history.of(process, self.checked.get(process), upto) {
+                let is_told =
+                    !subscription.scope.has(write.name()) || self.has(write) || self.is_excused(write);
+                // these are not told if gaps are told by names
+                let is_left_out = !subscription.dots && (self.is_late(write) || history.is_backdated(write));
+                if !is_told && !is_left_out {
+                    let received = self.received.get(write.name());
+                    return Err(format!("{cursor:?} claims {write:?}, was told {received:?}"));
+                }
+            }
+        }
+        self.checked.join(&cursor.vector);
+        self.reflected = self.reflected.max(cursor.reflected);
+        Ok(())
+    }
+
+    /// Whether the reader was told a record, or that it may be missing, or need not be told.
+    pub(super) fn knows(&self, record: &Record) -> bool {
+        self.has(record) || self.is_excused(record) || self.is_late(record)
+    }
+}
