@@ -59,8 +59,8 @@ pub struct Store<T> {
     keeps_changes: bool,
     /// Whether the set is a part of another one that lies elsewhere, so that its cursors are good here only.
     is_partial: bool,
-    /// The sequence number of the last own write when a copy was dropped the last time.
-    dropped_upto: u64,
+    /// The end of the ring when a copy was dropped the last time; 0 if none was.
+    dropped_at: u64,
     /// Whether changes of the set go into `effects`.
     reports_changes: bool,
 }
@@ -197,7 +197,7 @@ impl<T> Store<T> {
             changes: ChangeRing::default(),
             keeps_changes: false,
             is_partial: false,
-            dropped_upto: 0,
+            dropped_at: 0,
         }
     }
 
@@ -430,10 +430,10 @@ impl<T> Store<T> {
         self.is_partial
     }
 
-    /// The sequence number of the last own write when a copy was dropped the last time: a cursor below it may lack what
-    /// was dropped.
-    pub(super) fn dropped_upto(&self) -> u64 {
-        self.dropped_upto
+    /// The end of the ring when a copy was dropped the last time, 0 if none was: a cursor of an earlier position may lack
+    /// what was dropped.
+    pub(super) fn dropped_at(&self) -> u64 {
+        self.dropped_at
     }
 
     /// Half of the time for which tombstones live, µs.
@@ -679,8 +679,8 @@ impl<T> Store<T> {
     /// copy.
     pub fn forget_copy(&mut self, name: &Name) {
         let Some(previous) = self.set.drop_copy(name) else { return };
-        self.dropped_upto = self.log.sequence();
         self.add_gap(Gap::Unknown);
+        self.dropped_at = self.changes.end();
         if self.reports_changes {
             self.effects.changes.push(SetChange::Dropped { previous });
         }

@@ -212,13 +212,14 @@ impl Feed {
     /// Goes on after a cursor of this set.
     fn resume<T>(&mut self, store: &Store<T>, reflected: Stamp, cursor: &Cursor) {
         (self.vector, self.reflected) = (cursor.vector.clone(), cursor.reflected);
-        if self.subscription.mode == Mode::All && self.vector.get(store.incarnation()) < store.dropped_upto()
-        {
+        let at =
+            cursor.at.filter(|(process, _)| *process == store.incarnation()).map(|(_, position)| position);
+        let position = at.filter(|position| store.changes().reaches(*position));
+        let lacks_copies = position.is_none() && at.unwrap_or(0) < store.dropped_at();
+        if self.subscription.mode == Mode::All && lacks_copies {
             // copies were dropped since then: of which names is not known
             self.first.get_or_insert(Event::Compacted(Compacted::Unknown));
         }
-        let at = cursor.at.filter(|(process, _)| *process == store.incarnation());
-        let position = at.map(|(_, position)| position).filter(|position| store.changes().reaches(*position));
         self.phase = match (&cursor.scan, position) {
             (Some(scan), position) => {
                 let lacks = scan.from.is_none().then_some(&self.vector);

@@ -194,6 +194,7 @@ impl Feed {
         if from.is_some() {
             // what was claimed before says nothing of this view
             (self.vector, self.reflected) = (vector, reflected0);
+            std::mem::take(&mut step.gaps).tell(&mut step.events);
             step.events.push(Event::Synced);
         } else {
             self.vector.join(&vector);

@@ -237,3 +237,303 @@ fn a_reader_that_the_ring_overtakes_scans() {
     let last = 9 + crate::core::limits::MAX_RING_CHANGES as u64;
     assert_eq!(told(&next(&mut feed, &store, Stamp::ZERO, 100)), [format!("busy@{last}"), "y@2".to_owned()]);
 }
+
+/// All that a feed tells now, a few names at a time.
+fn told_in_slices(feed: &mut Feed, store: &Store<()>, reflected: Stamp) -> Vec<String> {
+    let mut all = Vec::new();
+    loop {
+        let slice = next(feed, store, reflected, 3);
+        all.extend(told(&slice));
+        if !slice.more {
+            return all;
+        }
+    }
+}
+
+const MOMENT: crate::core::history::Moment = crate::core::history::Moment {
+    now: Stamp::ZERO,
+    latest_horizon: Stamp::MAX,
+    latest_compaction: Stamp::MAX,
+};
+
+/// Gives `to` all writes of `from` that are in its log.
+fn push(from: &Store<()>, to: &mut Store<()>) {
+    while let Some(batch) =
+        from.log().batch(from.set(), from.incarnation(), to.vector().get(from.incarnation()))
+    {
+        to.take(MOMENT, &batch);
+    }
+}
+
+/// Gives `to` all that `from` holds and claims, as a sync does at its end.
+fn sync(from: &Store<()>, to: &mut Store<()>) {
+    let records: Vec<Record> = from.set().cells(0, u64::MAX).map(|cell| cell.record().clone()).collect();
+    to.adopt_registers(from.registers(), usize::MAX);
+    to.replicate(Stamp::ZERO, &records);
+    to.join_vector(from.vector());
+}
+
+#[test]
+fn every_record_is_told_in_the_order_of_the_node() {
+    let mut store = store(1);
+    put(&mut store, "a", 1);
+    put(&mut store, "b", 2);
+    put(&mut store, "a", 3);
+    delete(&mut store, "b", 4);
+    let mut feed = open_all(&store, Stamp::ZERO, None);
+    assert_eq!(told_in_slices(&mut feed, &store, Stamp::ZERO), ["a@1", "a@3", "b@2", "-b@4", "="], "by name");
+    put(&mut store, "b", 6);
+    put(&mut store, "a", 7);
+    put(&mut store, "b", 8);
+    // one that comes late, and one that is not kept any more when it comes
+    store.merge(&Record::tombstone(
+        name("b"),
+        at(5),
+        crate::core::Dot { incarnation: Incarnation(9), sequence: 7 },
+    ));
+    assert_eq!(told_in_slices(&mut feed, &store, Stamp::ZERO), ["b@6", "a@7", "b@8", "-b@5"]);
+    let cursor = feed.cursor(&store);
+    for micros in 9..20 {
+        put(&mut store, "a", micros);
+    }
+    let mut again = open_all(&store, Stamp::ZERO, Some(&cursor));
+    let expected: Vec<String> = (9..20).map(|micros| format!("a@{micros}")).collect();
+    assert_eq!(told_in_slices(&mut again, &store, Stamp::ZERO), expected, "from the ring, also what is gone");
+}
+
+#[test]
+fn an_event_says_what_the_record_did() {
+    let mut store = store(1);
+    let said = |slice: Slice| {
+        let all = slice.events.into_iter().filter_map(|event| match event {
+            Event::Changed(changed) => {
+                Some((changed.created, changed.is_current, changed.is_refresh, changed.is_initial))
+            }
+            _ => None,
+        });
+        all.collect::<Vec<_>>()
+    };
+    put(&mut store, "a", 1);
+    put(&mut store, "a", 2);
+    let same = version("v2");
+    store.write(at(3), &name("a"), &Change::Put { version: &same, data: b"" }, Some(at(3)));
+    let mut feed = open_all(&store, Stamp::ZERO, None);
+    let first = said(next(&mut feed, &store, Stamp::ZERO, 10));
+    assert_eq!(
+        first,
+        [
+            (Some(true), false, false, true),
+            (Some(false), false, false, true),
+            (Some(false), true, true, true)
+        ]
+    );
+    delete(&mut store, "a", 4);
+    put(&mut store, "a", 5);
+    let live = said(next(&mut feed, &store, Stamp::ZERO, 10));
+    assert_eq!(live, [(Some(false), false, false, false), (Some(true), true, false, false)]);
+    for micros in 6..20 {
+        put(&mut store, "a", micros);
+    }
+    let unknown = said(next(&mut feed, &store, Stamp::ZERO, 100));
+    assert_eq!((unknown[0], unknown[6]), ((None, false, false, false), (None, false, false, false)));
+    assert_eq!(unknown[13], (Some(false), true, false, false));
+}
+
+#[test]
+fn kinds_select_events() {
+    let mut store = store(1);
+    let kinds = Kinds { create: true, update: false, delete: false };
+    let subscription = Arc::new(Subscription { kinds, ..Subscription::all(Scope::all()) });
+    let mut feed = Feed::open(&store, Stamp::ZERO, subscription, Start::Now);
+    put(&mut store, "a", 1);
+    put(&mut store, "a", 2);
+    delete(&mut store, "a", 3);
+    put(&mut store, "a", 4);
+    assert_eq!(told(&next(&mut feed, &store, Stamp::ZERO, 10)), ["a@1", "a@4"]);
+}
+
+#[test]
+fn a_feed_from_a_stamp_on_tells_what_is_kept_since_then() {
+    let mut store = store(1);
+    for micros in 1..=12 {
+        put(&mut store, if micros % 3 == 0 { "b" } else { "a" }, micros);
+    }
+    let mut feed = Feed::open(&store, Stamp::ZERO, every(Scope::all()), Start::From(at(6)));
+    assert_eq!(
+        told_in_slices(&mut feed, &store, Stamp::ZERO),
+        ["a@7", "a@8", "a@10", "a@11", "b@6", "b@9", "b@12", "="]
+    );
+    put(&mut store, "a", 13);
+    assert_eq!(told_in_slices(&mut feed, &store, Stamp::ZERO), ["a@13"]);
+    let mut feed = Feed::open(&store, Stamp::ZERO, every(scope(&["a"], &[])), Start::From(at(1)));
+    assert_eq!(told_in_slices(&mut feed, &store, Stamp::ZERO)[8..], ["?a", "="], "eight are kept");
+}
+
+/// A reader that was away is told which names it missed records of, wherever it comes back.
+#[test]
+fn missing_records_are_told_by_their_names() {
+    let (mut a, mut b) = (store(1), store(2));
+    put(&mut a, "busy", 1);
+    put(&mut a, "few", 2);
+    put(&mut a, "quiet", 3);
+    sync(&a, &mut b);
+    let mut feed = open_all(&a, at(3), None);
+    told_in_slices(&mut feed, &a, at(3));
+    let cursor = feed.cursor(&a);
+    for micros in 4..24 {
+        put(&mut a, "busy", micros);
+    }
+    put(&mut a, "few", 24);
+    // eight that are new, and none is missing
+    (25..33).for_each(|micros| put(&mut a, "full", micros));
+    let kept =
+        |from: u64, upto: u64, name: &str| (from..upto).map(|t| format!("{name}@{t}")).collect::<Vec<_>>();
+    let mut expected = kept(16, 24, "busy");
+    expected.push("few@24".to_owned());
+    expected.extend(kept(25, 33, "full"));
+    // where they were dropped their names are known
+    let elsewhere = Cursor { at: None, ..cursor.clone() };
+    let mut here = open_all(&a, at(3), Some(&elsewhere));
+    let slice = next(&mut here, &a, at(3), 1_000);
+    let mut with_gap = expected.clone();
+    with_gap.push("?busy".to_owned());
+    assert_eq!(told(&slice), with_gap);
+    // elsewhere each name that has as many records as are kept may have lost one
+    sync(&a, &mut b);
+    let mut there = open_all(&b, at(3), Some(&cursor));
+    expected.push("?busy,full".to_owned());
+    assert_eq!(told(&next(&mut there, &b, at(3), 1_000)), expected);
+    // a reader of other names is told of none
+    let others = every(scope(&["few", "quiet"], &[]));
+    let cursor = Cursor { subscription: others.hash(), ..cursor };
+    let mut there = Feed::open(&b, at(3), others, Start::Cursor(&cursor));
+    assert_eq!(told_in_slices(&mut there, &b, at(3)), ["few@24"]);
+}
+
+/// The same for a reader that is connected while its node is told what others have dropped.
+#[test]
+fn a_gap_reaches_readers_that_are_connected() {
+    let (mut a, mut b) = (store(1), store(2));
+    let mut of_all = open_all(&b, Stamp::ZERO, None);
+    let mut of_quiet = Feed::open(&b, Stamp::ZERO, every(scope(&[], &["quiet/"])), Start::Now);
+    let mut by_dots = Feed::open(
+        &b,
+        Stamp::ZERO,
+        Arc::new(Subscription { dots: true, ..Subscription::all(Scope::all()) }),
+        Start::Now,
+    );
+    told_in_slices(&mut of_all, &b, Stamp::ZERO);
+    (1..=10).for_each(|micros| put(&mut a, "busy", micros));
+    put(&mut a, "quiet/a", 11);
+    sync(&a, &mut b);
+    let told_all = told_in_slices(&mut of_all, &b, Stamp::ZERO);
+    assert_eq!(
+        (told_all[0].as_str(), told_all.last().unwrap().as_str(), told_all.len()),
+        ("busy@3", "?busy", 10)
+    );
+    assert_eq!(told_in_slices(&mut of_quiet, &b, Stamp::ZERO), ["quiet/a@11"]);
+    assert_eq!(told_in_slices(&mut by_dots, &b, Stamp::ZERO).last().unwrap(), "?1:1-2");
+}
+
+/// Ten writes a millisecond to a hundred names, and readers of other names that change nodes: no gap, no reset.
+#[test]
+fn a_busy_prefix_does_not_alarm_readers_of_another_one() {
+    let (mut a, mut b) = (store(1), store(2));
+    for name in 0..20 {
+        put(&mut a, &format!("quiet/{name}"), 1);
+    }
+    sync(&a, &mut b);
+    let subscription = every(scope(&[], &["quiet/"]));
+    let mut feed = Feed::open(&a, at(1), Arc::clone(&subscription), Start::Oldest);
+    let mut events = told_in_slices(&mut feed, &a, at(1));
+    let mut cursor = feed.cursor(&a);
+    let mut micros = 1_000;
+    for turn in 0..40 {
+        let (here, there) = if turn % 2 == 0 { (&mut a, &mut b) } else { (&mut b, &mut a) };
+        for write in 0..1_000 {
+            micros += 100;
+            put(here, &format!("busy/{}", write % 100), micros);
+        }
+        // more often than as many versions are kept of each
+        if turn % 4 == 0 {
+            micros += 100;
+            put(here, &format!("quiet/{}", turn % 20), micros);
+        }
+        if turn % 3 == 0 {
+            sync(here, there)
+        } else {
+            push(here, there)
+        }
+        let mut feed = Feed::open(there, at(micros - 500), Arc::clone(&subscription), Start::Cursor(&cursor));
+        events.extend(told_in_slices(&mut feed, there, at(micros - 500)));
+        cursor = feed.cursor(there);
+    }
+    assert_eq!(events.len(), 20 + 1 + 10, "{events:?}");
+    assert!(!events.iter().any(|event| event.starts_with(['?', '!', '+'])), "{events:?}");
+}
+
+/// A few changes among many names are found by their dots.
+#[test]
+fn a_few_changes_are_not_searched_among_all_names() {
+    let mut store = store(1);
+    for name in 0..5_000 {
+        put(&mut store, &format!("n{name}"), 1);
+    }
+    let mut feed = open(&store, at(1), Scope::all(), None);
+    while next(&mut feed, &store, at(1), 1_000).more {}
+    let cursor = Cursor { at: None, ..feed.cursor(&store) };
+    for name in [7, 70, 700] {
+        put(&mut store, &format!("n{name}"), 2);
+    }
+    for subscription in [latest(Scope::all()), every(Scope::all())] {
+        let mut again = Feed::open(&store, at(1), subscription, Start::Cursor(&cursor));
+        let slice = next(&mut again, &store, at(1), 10);
+        assert_eq!(
+            (told(&slice), slice.more),
+            (["n7@2", "n70@2", "n700@2"].map(str::to_owned).to_vec(), false)
+        );
+    }
+}
+
+#[test]
+fn a_cursor_that_is_ahead_says_so_to_a_reader_of_every_record() {
+    let (mut a, mut b) = (store(1), store(2));
+    put(&mut a, "x", 1);
+    put(&mut a, "x", 2);
+    sync(&a, &mut b);
+    put(&mut a, "x", 3);
+    put(&mut a, "y", 4);
+    let mut feed = open_all(&a, Stamp::ZERO, None);
+    told_in_slices(&mut feed, &a, Stamp::ZERO);
+    let cursor = feed.cursor(&a);
+    assert_eq!(Feed::ahead_by(&b, &cursor), 2);
+    let mut there = Feed::open(&b, Stamp::ZERO, every(Scope::all()), Start::Ahead(&cursor));
+    assert_eq!(told_in_slices(&mut there, &b, Stamp::ZERO), ["+2"]);
+    assert_eq!(Feed::ahead_by(&b, &there.cursor(&b)), 0);
+    push(&a, &mut b);
+    assert_eq!(
+        told_in_slices(&mut there, &b, Stamp::ZERO),
+        ["x@3", "y@4"],
+        "they were not lost, and come twice"
+    );
+}
+
+#[test]
+fn a_set_in_parts_has_cursors_of_its_own_and_says_that_copies_were_dropped() {
+    let (mut a, mut b) = (store(1), store(2));
+    a.be_partial();
+    b.be_partial();
+    put(&mut a, "x", 1);
+    let mut feed = open_all(&a, at(9), None);
+    told_in_slices(&mut feed, &a, at(9));
+    let cursor = feed.cursor(&a);
+    assert_eq!(cursor.reflected, Stamp::ZERO, "it reflects what lies below its horizon");
+    let mut there = open_all(&b, at(9), Some(&cursor));
+    assert_eq!(told_in_slices(&mut there, &b, at(9)), ["!", "="]);
+    a.forget_copy(&name("x"));
+    assert_eq!(told_in_slices(&mut feed, &a, at(9)), ["?"]);
+    let mut again = open_all(&a, at(9), Some(&Cursor { at: None, ..cursor }));
+    assert_eq!(told_in_slices(&mut again, &a, at(9)), ["?"]);
+    let mut again = open_all(&a, at(9), Some(&feed.cursor(&a)));
+    assert!(told_in_slices(&mut again, &a, at(9)).is_empty(), "it was told");
+}
