@@ -92,11 +92,15 @@ pub enum Mutant {
     FeedHidesGaps,
     /// The gaps of a scan are those of its start.
     FeedGapsAtStart,
+    /// A record that comes back because more are kept is no news for a scan that has passed its name.
+    ReturnUnnoticed,
+    /// A name is suspected of a missing record by the oldest one that is kept, although more are kept now.
+    SuspectByOldest,
 }
 
 impl Mutant {
     /// All mutants.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 44] = [
         Self::NoHorizonExchange,
         Self::ResolvedOnTruncation,
         Self::VectorAtEnd,
@@ -139,6 +143,8 @@ impl Mutant {
         Self::GapsUntold,
         Self::FeedHidesGaps,
         Self::FeedGapsAtStart,
+        Self::ReturnUnnoticed,
+        Self::SuspectByOldest,
     ];
 }
 

@@ -61,6 +61,8 @@ pub struct Store<T> {
     is_partial: bool,
     /// The end of the ring when a copy was dropped the last time; 0 if none was.
     dropped_at: u64,
+    /// The end of the ring when a record came the last time that the vector claimed already.
+    came_back_at: u64,
     /// Whether changes of the set go into `effects`.
     reports_changes: bool,
 }
@@ -198,6 +200,7 @@ impl<T> Store<T> {
             keeps_changes: false,
             is_partial: false,
             dropped_at: 0,
+            came_back_at: 0,
         }
     }
 
@@ -398,6 +401,9 @@ impl<T> Store<T> {
     fn add_change(&mut self, record: &Record, is_current: bool) {
         if self.keeps_changes {
             self.changes.add(record, is_current);
+            if self.vector.claims(record.dot()) && !self.mutants.has(Mutant::ReturnUnnoticed) {
+                self.came_back_at = self.changes.end();
+            }
         }
     }
 
@@ -434,6 +440,12 @@ impl<T> Store<T> {
     /// what was dropped.
     pub(super) fn dropped_at(&self) -> u64 {
         self.dropped_at
+    }
+
+    /// The end of the ring when a record came the last time that the vector claimed already: it was dropped, and came back
+    /// when more records were kept.
+    pub(super) fn came_back_at(&self) -> u64 {
+        self.came_back_at
     }
 
     /// Half of the time for which tombstones live, µs.
@@ -503,7 +515,7 @@ impl<T> Store<T> {
             let is_kept = history.iter().any(|cell| cell.record().order(record).is_eq());
             let is_news = !self.vector.claims(record.dot()) && !self.mutants.has(Mutant::RingOfKept);
             if is_current || is_kept || is_news {
-                self.changes.add(record, is_current);
+                self.add_change(record, is_current);
             }
         }
     }

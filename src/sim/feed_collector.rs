@@ -22,15 +22,16 @@ pub(super) struct Collected {
 }
 
 impl Collected {
-    /// Takes in what a node tells. Returns how many of it were told before.
+    /// Takes in what a node tells between two cursors. Returns how many of it were told before.
     pub(super) fn hear<T>(
         &mut self,
         told: Vec<Told>,
         store: &Store<T>,
         subscription: &Subscription,
         history: &History,
+        (before, after): (Option<&Cursor>, &Cursor),
     ) -> u64 {
-        let mut twice = 0;
+        let (mut twice, mut is_synced, mut began) = (0, false, false);
         for event in told {
             match event {
                 Told::Changed(changed) => {
@@ -53,23 +54,35 @@ impl Collected {
                     });
                     self.missing.extend(dots);
                 }
-                // what was gone before the reader began
-                Told::Synced => {
-                    let is_claimed = |write: &&Record| store.vector().claims(write.dot());
-                    // a depth that was raised may bring records back that were gone
-                    let may_return = store.set().depth().epoch() > Stamp::ZERO;
-                    for write in history.all().filter(is_claimed) {
-                        let held = store.set().history(write.name());
-                        let is_held = || held.iter().any(|cell| cell.record().order(write).is_eq());
-                        if subscription.scope.has(write.name())
-                            && !self.has(write)
-                            && (may_return || !is_held())
-                        {
-                            self.missing.insert(write.dot());
-                        }
-                    }
+                Told::Synced => is_synced = true,
+                Told::Reset(_) => began = true,
+                Told::Ahead { .. } => {}
+            }
+        }
+        // of the names that a scan of an empty view has done: what was gone before
+        let fresh = |cursor: &Cursor| {
+            cursor.scan.as_ref().filter(|scan| scan.from.is_some()).map(|scan| scan.after.clone())
+        };
+        let first = if began { None } else { before.and_then(fresh) };
+        let last = fresh(after);
+        if is_synced || last.is_some() {
+            // a depth that was raised may bring records back that were gone
+            let may_return = store.set().depth().epoch() > Stamp::ZERO;
+            for write in history.all().filter(|write| store.vector().claims(write.dot())) {
+                let name = write.name().as_bytes();
+                let is_done = first.as_deref().is_none_or(|first| first < name)
+                    && (is_synced || last.as_deref().is_some_and(|last| name <= last));
+                let is_held = || {
+                    let held = store.set().history(write.name());
+                    held.iter().any(|cell| cell.record().order(write).is_eq())
+                };
+                if is_done
+                    && subscription.scope.has(write.name())
+                    && !self.has(write)
+                    && (may_return || !is_held())
+                {
+                    self.missing.insert(write.dot());
                 }
-                Told::Reset(_) | Told::Ahead { .. } => {}
             }
         }
         twice
@@ -104,9 +117,6 @@ impl Collected {
         subscription: &Subscription,
         history: &History,
     ) -> Result<(), String> {
-        if cursor.scan.is_some() {
-            return Ok(());
-        }
         for (process, upto) in cursor.vector.iter() {
             for write in history.of(process, self.checked.get(process), upto) {
                 let is_told =

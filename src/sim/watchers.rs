@@ -88,7 +88,7 @@ impl World {
         let reflected = process.replica.reflected(&process.store, process.clock.now(self.now_us));
         let slice =
             connection.feed.next(&process.store, reflected, Budget { names: at_most, bytes: usize::MAX });
-        watcher.state.cursor = Some(connection.feed.cursor(&process.store));
+        let before = watcher.state.cursor.replace(connection.feed.cursor(&process.store));
         let slot = connection.slot;
         let (number, events, after) = (watcher.number, &slice.events, &watcher.state.cursor);
         self.trace.line(
@@ -114,11 +114,12 @@ impl World {
             }
             Mode::All => {
                 let Watcher { state: State { collected, cursor, .. }, subscription, .. } = watcher;
+                let Some(cursor) = cursor else { return false };
+                let cursors = (before.as_ref(), &*cursor);
                 self.work.told_twice +=
-                    collected.hear(slice.events, &process.store, subscription, &self.history);
-                let checked =
-                    cursor.as_ref().map(|cursor| collected.check(cursor, subscription, &self.history));
-                checked.unwrap_or(Ok(())).map_err(|detail| (NOTHING_UNTOLD, detail))
+                    collected.hear(slice.events, &process.store, subscription, &self.history, cursors);
+                let checked = collected.check(cursor, subscription, &self.history);
+                checked.map_err(|detail| (NOTHING_UNTOLD, detail))
             }
         };
         if let Err((rule, detail)) = told {

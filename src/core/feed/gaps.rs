@@ -7,8 +7,9 @@ use super::event::{Compacted, Event};
 use super::scope::Scope;
 use crate::core::change_ring::Gap;
 use crate::core::limits::{MAX_GAP_NAMES, MAX_HISTORY_PAYLOAD_BYTES};
+use crate::core::mutants::Mutant;
 use crate::core::name::Name;
-use crate::core::record::{Dot, Incarnation};
+use crate::core::record::{Dot, Incarnation, Record};
 use crate::core::set::{Cell, Set};
 use crate::core::stamp::Stamp;
 use crate::core::store::Store;
@@ -110,8 +111,8 @@ fn names(set: &Set, ranges: impl Iterator<Item = (Incarnation, u64, u64)>) -> Op
 }
 
 /// Which names may have records that a reader missed. By the honesty of the set's vector, a write that it claims and does
-/// not hold has as many greater records of its name as are kept, or lies below a horizon. If the reader has the oldest
-/// record that is kept of a name, then what it missed lies below it.
+/// not hold has as many greater records of its name as are kept, or lies below a horizon. If the reader has the least of
+/// these, then what it missed lies below that.
 pub(super) struct Suspicion<'a> {
     set: &'a Set,
     /// What the reader was told.
@@ -147,13 +148,21 @@ impl<'a> Suspicion<'a> {
 
     /// Whether the reader may miss a record of the name whose records these are.
     pub(super) fn is_on(&self, history: &[Cell]) -> bool {
-        let Some(oldest) = history.first().map(Cell::record) else { return false };
-        !self.claimed.claims(oldest.dot())
-            && (self.is_cut || may_have_lost_one(history, self.versions))
-            && match self.missing() {
-                Missing::None => false,
-                Missing::Names(names) => names.contains(oldest.name()),
-                Missing::Unknown => true,
+        let is_news = |record: &Record| !self.claimed.claims(record.dot());
+        let may_be_cut = self.is_cut && history.first().is_some_and(|oldest| is_news(oldest.record()));
+        let may_be_replaced = || {
+            let last = last_of_full(history, self.versions);
+            let last = match self.set.mutants().has(Mutant::SuspectByOldest) {
+                true => last.and(history.first()).map(Cell::record),
+                false => last,
+            };
+            last.is_some_and(is_news)
+        };
+        (may_be_cut || may_be_replaced())
+            && match (self.missing(), history.first()) {
+                (Missing::None, _) | (_, None) => false,
+                (Missing::Names(names), Some(cell)) => names.contains(cell.record().name()),
+                (Missing::Unknown, _) => true,
             }
     }
 
@@ -168,15 +177,22 @@ impl<'a> Suspicion<'a> {
     }
 }
 
-/// Whether a name has as many records as are kept, so that older ones may have been dropped.
-fn may_have_lost_one(history: &[Cell], versions: usize) -> bool {
-    let payload = || history.iter().map(|cell| cell.record().payload_bytes()).sum::<usize>();
-    history.len() >= versions || payload() >= MAX_HISTORY_PAYLOAD_BYTES
+/// Of a name with as many records as are kept, the last one of these, from the newest on: what was dropped for them lies
+/// below it. Further records may have come back when more were kept.
+fn last_of_full(history: &[Cell], versions: usize) -> Option<&Record> {
+    let mut payload = 0;
+    let newest = history.iter().rev().map(Cell::record).enumerate();
+    newest.into_iter().find_map(|(at, record)| {
+        payload += record.payload_bytes();
+        (at + 1 >= versions || payload >= MAX_HISTORY_PAYLOAD_BYTES).then_some(record)
+    })
 }
 
 /// Whether records of a name from a stamp on may have been dropped.
 pub(super) fn may_lack_since(set: &Set, history: &[Cell], from: Stamp) -> bool {
+    let is_later = |record: &Record| record.last_sync() > from;
     let versions = usize::from(set.depth().least());
-    history.first().is_some_and(|oldest| oldest.record().last_sync() > from)
-        && (from < set.compaction_horizon() || may_have_lost_one(history, versions))
+    let is_cut = from < set.compaction_horizon();
+    is_cut && history.first().is_some_and(|oldest| is_later(oldest.record()))
+        || last_of_full(history, versions).is_some_and(is_later)
 }

@@ -191,12 +191,15 @@ impl Feed {
         if mutants.has(Mutant::FeedVectorAtEnd) {
             vector = store.vector().clone();
         }
+        // records that came back since then, because more are kept now, were not there when their names were told: the
+        // replay tells those that the reader lacks
+        let came_back = position.is_some_and(|position| position < store.came_back_at());
         if from.is_some() {
             // what was claimed before says nothing of this view
             (self.vector, self.reflected) = (vector, reflected0);
             std::mem::take(&mut step.gaps).tell(&mut step.events);
             step.events.push(Event::Synced);
-        } else {
+        } else if !came_back {
             self.vector.join(&vector);
             self.reflected = self.reflected.max(reflected0);
         }

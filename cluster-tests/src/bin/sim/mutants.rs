@@ -61,9 +61,12 @@ fn caught(mutant: Mutant) -> (Scenario, u64, &'static [&'static str]) {
         Mutant::FeedVectorAtEnd => (Scenario::Storm, 1, &[CURSORS, FEEDS, UNTOLD]),
         Mutant::FeedPositionAfter => (Scenario::Storm, 1, &[CURSORS, FEEDS, UNTOLD]),
         Mutant::FeedEmitsEarly => (Scenario::Storm, 1, &[CURSORS, FEEDS, UNTOLD]),
-        Mutant::RingOfKept | Mutant::GapsUntold | Mutant::FeedHidesGaps | Mutant::FeedGapsAtStart => {
-            (Scenario::Storm, 1, &[UNTOLD])
-        }
+        Mutant::RingOfKept
+        | Mutant::GapsUntold
+        | Mutant::FeedHidesGaps
+        | Mutant::FeedGapsAtStart
+        | Mutant::ReturnUnnoticed
+        | Mutant::SuspectByOldest => (Scenario::Storm, 1, &[UNTOLD]),
         Mutant::FeedReflectsAll => (Scenario::Storm, 1, &[CURSORS, FEEDS]),
     }
 }
