@@ -16,12 +16,19 @@ pub(super) struct Collected {
     gaps_of_all: Vector,
     /// Writes that were told to be missing one by one, or that were gone when the reader began.
     missing: BTreeSet<Dot>,
+    /// The records that were told on earlier connections.
+    earlier: BTreeMap<Name, Vec<Record>>,
     /// Writes that were claimed at the last check, and the stamp below which all was reflected.
     checked: Vector,
     reflected: Stamp,
 }
 
 impl Collected {
+    /// A connection has ended.
+    pub(super) fn disconnected(&mut self) {
+        self.earlier.clone_from(&self.received);
+    }
+
     /// Takes in what a node tells between two cursors. Returns how many of it were told before.
     pub(super) fn hear<T>(
         &mut self,
@@ -101,13 +108,15 @@ impl Collected {
             || self.gaps.get(write.name()).is_some_and(|gap| gap.claims(dot))
     }
 
-    /// Whether a write comes late: the reader was told a greater one of the name before, and that was reflected.
+    /// Whether a write comes late: the reader was told a greater one of the name before, and that was reflected, or it was
+    /// by another node.
     fn is_late(&self, write: &Record) -> bool {
+        let is_greater = |told: &&Record| told.order(write).is_gt();
         let is_reflected =
             |told: &Record| self.checked.claims(told.dot()) || told.last_sync() < self.reflected;
-        self.received
-            .get(write.name())
-            .is_some_and(|of_name| of_name.iter().any(|told| told.order(write).is_gt() && is_reflected(told)))
+        let received = self.received.get(write.name()).into_iter().flatten();
+        let earlier = self.earlier.get(write.name()).into_iter().flatten();
+        { received }.filter(is_greater).any(is_reflected) || { earlier }.any(|told| is_greater(&told))
     }
 
     /// Each write that the cursor claims was told, or lies in a gap that was told.

@@ -80,6 +80,7 @@ impl World {
                 false => Start::Cursor(cursor),
             });
             let feed = Feed::open(store, reflected, Arc::clone(&watcher.subscription), start);
+            watcher.state.collected.disconnected();
             watcher.connection = Some(Connection { slot, life: process.life, feed, last: BTreeMap::new() });
             self.work.resumes += 1;
         }

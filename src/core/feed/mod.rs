@@ -221,6 +221,10 @@ impl Feed {
             self.first.get_or_insert(Event::Compacted(Compacted::Unknown));
         }
         self.phase = match (&cursor.scan, position) {
+            // which of the writes that the first node claimed were there is not known here
+            (Some(Scan { from: None, .. }), None) if self.subscription.dots => {
+                self.scan(store, reflected, None)
+            }
             (Some(scan), position) => {
                 let lacks = scan.from.is_none().then_some(&self.vector);
                 Phase::Scan(Box::new(Scanning {
