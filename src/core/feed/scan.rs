@@ -168,8 +168,8 @@ impl Feed {
         let (mut vector, reflected0, position, from) = (std::mem::take(vector), *reflected, *position, *from);
         let (store, reflected) = (step.store, step.reflected);
         let (mutants, set) = (store.mutants(), store.set());
-        // its end may come without a name
-        step.looked_at_one();
+        // a step ends with a scan, so that its cursor is emitted
+        step.left.names = 0;
         let since = from.unwrap_or(self.reflected);
         let may_lack_a_delete = from != Some(Stamp::ZERO) && since < set.horizon();
         if may_lack_a_delete && !mutants.has(Mutant::FeedForgetsDeletes) {

@@ -68,8 +68,15 @@ fn open_all(store: &Store<()>, reflected: Stamp, cursor: Option<&Cursor>) -> Fee
     Feed::open(store, reflected, every(Scope::all()), cursor.map_or(Start::Oldest, Start::Cursor))
 }
 
+/// One step; with a budget of 100 names and more, all steps.
 fn next(feed: &mut Feed, store: &Store<()>, reflected: Stamp, names: usize) -> Slice {
-    feed.next(store, reflected, Budget { names, bytes: usize::MAX })
+    let mut all = feed.next(store, reflected, Budget { names, bytes: usize::MAX });
+    while all.more && names >= 100 {
+        let slice = feed.next(store, reflected, Budget { names, bytes: usize::MAX });
+        all.events.extend(slice.events);
+        all.more = slice.more;
+    }
+    all
 }
 
 #[test]

@@ -169,7 +169,7 @@ impl Replica {
     pub fn reflected<T>(&self, store: &Store<T>, now: Now) -> Stamp {
         let began_us = self.peers.last_pass_began_us().filter(|began_us| *began_us >= self.in_set_since_us);
         // a stamp by a wrong clock would claim too much
-        let is_trusted = self.clock_is_trusted(store, now) && self.step_us(now).unsigned_abs() <= STEP_US;
+        let is_trusted = self.clock_is_trusted(store, now);
         let began_us = began_us.filter(|_| self.joined && is_trusted && !store.genesis().provisional);
         let reflected = began_us.map_or(Stamp::ZERO, |began_us| {
             let age_us = now.mono_us.saturating_sub(began_us);
@@ -198,6 +198,8 @@ impl Replica {
         if store.mutants().has(Mutant::LonelyClock) && self.peers.live().count() == 0 {
             return !self.clock.stepped;
         }
-        !self.clock.stepped && (self.config.alone || self.clocks().cluster_agrees(least))
+        // the clock may have been set since the last tick
+        let is_set = self.clock.stepped || self.step_us(now).unsigned_abs() > STEP_US;
+        !is_set && (self.config.alone || self.clocks().cluster_agrees(least))
     }
 }

@@ -65,8 +65,8 @@ fn caught(mutant: Mutant) -> (Scenario, u64, &'static [&'static str]) {
         | Mutant::GapsUntold
         | Mutant::FeedHidesGaps
         | Mutant::FeedGapsAtStart
-        | Mutant::ReturnUnnoticed
         | Mutant::SuspectByOldest => (Scenario::Storm, 1, &[UNTOLD]),
+        Mutant::ReturnUnnoticed => (Scenario::Storm, 600, &[UNTOLD]),
         Mutant::FeedReflectsAll => (Scenario::Storm, 1, &[CURSORS, FEEDS]),
     }
 }
