@@ -16,7 +16,7 @@ use crate::api::headers::json_in_place;
 use crate::api::params::{query, shown};
 use crate::api::readiness::{may_read, stopping};
 use crate::api::state::Node;
-use crate::core::{Record, Store};
+use crate::core::{Namespace, Record, Store};
 use crate::metrics::Limit;
 use crate::node::in_flight::Account;
 use crate::node::limits::{DEFAULT_LIST_RECORDS, MAX_LIST_BYTES, MAX_LIST_RECORDS, RECORDS_PER_LOCK};
@@ -50,7 +50,13 @@ pub(super) async fn list(
         Ok((place(&node, &node.lists)?, own))
     };
     let page = page(&node.store, &asked, |store, after, page: &mut Vec<Record>| {
-        page.extend(store.set().list(asked.prefix.as_bytes(), after).take(RECORDS_PER_LOCK).cloned());
+        page.extend(
+            store
+                .set()
+                .list(&Namespace::PLAIN, asked.prefix.as_bytes(), after)
+                .take(RECORDS_PER_LOCK)
+                .cloned(),
+        );
     });
     let page = page.await;
     let json = Versions { records: &page.items, with_data }.to_set_json();

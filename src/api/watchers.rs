@@ -13,6 +13,7 @@ use crate::api::headers::json_in_place;
 use crate::api::list;
 use crate::api::list::Asked;
 use crate::api::state::Node;
+use crate::core::Namespace;
 use crate::node::in_flight::Account;
 use crate::node::limits::RECORDS_PER_LOCK;
 use crate::wire::error_code::ErrorCode;
@@ -32,7 +33,8 @@ pub(super) async fn watchers(
     let own = own.map(|Extension(own)| own);
     let at_work = list::at_work(&node, own.as_ref()).await?;
     let page = list::page(&node.store, &asked, |store, after, page: &mut Vec<Watched>| {
-        let groups = store.waiters().groups(asked.prefix.as_bytes(), after).take(RECORDS_PER_LOCK);
+        let groups = store.waiters().groups(&Namespace::PLAIN, asked.prefix.as_bytes(), after);
+        let groups = groups.take(RECORDS_PER_LOCK);
         page.extend(groups.filter_map(|groups| {
             let held = store.set().get(&groups.first()?.name).cloned();
             Some(Watched { groups, held })

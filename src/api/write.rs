@@ -83,11 +83,34 @@ fn write(node: &Node, name: &Name, change: &Change<'_>, given: Option<Stamp>) ->
         Written::Lost { current } => Err(lost(&current)),
         Written::TooOld { oldest } => Err(Refusal::new(
             ErrorCode::StampTooOld,
-            format_args!(
-                "stamp too old: a delete from before {oldest} µs might be forgotten before all nodes have it: \
-             leave the stamp out"
-            ),
+            match name.is_log() {
+                true => format!("stamp too old: this log is kept from {oldest} µs on: leave the stamp out"),
+                false => format!(
+                    "stamp too old: a delete from before {oldest} µs might be forgotten before all nodes have it: \
+                     leave the stamp out"
+                ),
+            },
         )),
+        Written::NamespaceFull { bytes, limit } => {
+            node.metrics.hit(Limit::NamespaceBytes);
+            let namespace = shown(name.namespace().as_bytes());
+            Err(Refusal::new(
+                ErrorCode::NamespaceFull,
+                format_args!(
+                    "namespace full: {bytes} of {limit} bytes are taken in {namespace}: delete names, or raise --max-namespace-bytes"
+                ),
+            ))
+        }
+        Written::TooManyNamespaces { limit } => {
+            node.metrics.hit(Limit::Namespaces);
+            let namespace = shown(name.namespace().as_bytes());
+            Err(Refusal::new(
+                ErrorCode::TooManyNamespaces,
+                format_args!(
+                    "too many namespaces: there are {limit} without {namespace}: use one of them, or raise --max-namespaces"
+                ),
+            ))
+        }
         Written::Full { bytes, limit } => {
             node.metrics.hit(Limit::SetBytes);
             Err(Refusal::new(

@@ -73,7 +73,9 @@ impl Watcher {
     pub(super) fn check(&self, history: &History) -> Result<(), String> {
         let Some(cursor) = self.cursor.as_ref().filter(|cursor| cursor.scan.is_none()) else { return Ok(()) };
         let claimed = |write: &Record| cursor.vector.claims(write.dot());
-        for write in history.all().filter(|write| claimed(write) && self.scope.has(write.name())) {
+        // of a log the end of a record is not told
+        let in_scope = |write: &&Record| self.scope.has(write.name()) && !write.name().is_log();
+        for write in history.all().filter(|write| claimed(write)).filter(in_scope) {
             let fine = match self.view.get(write.name()) {
                 Some(held) => held.order(write).is_ge(),
                 // a delete that the view did not need may be one that the cursor does not claim

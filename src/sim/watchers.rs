@@ -122,12 +122,15 @@ impl World {
             let set = process.store.set();
             // a write that was told by a process which then died before it pushed it, or said that it has told it, is lost
             let is_lost = |held: &Record| !process.store.vector().claims(held.dot());
-            let lacks =
-                set.list(b"", None).filter(|record| watcher.scope.has(record.name())).find(|record| {
-                    let held = watcher.view.get(record.name());
-                    held.is_none_or(|held| held.order(record).is_ne() && !is_lost(held))
-                });
-            let values = watcher.view.values().filter(|held| held.kind() == Kind::Value && !is_lost(held));
+            let is_value = |record: &&Record| record.kind() == Kind::Value;
+            let standing = (0..set.stretches()).flat_map(|index| set.stretch(index)).filter(is_value);
+            let lacks = { standing }.filter(|record| watcher.scope.has(record.name())).find(|record| {
+                let held = watcher.view.get(record.name());
+                held.is_none_or(|held| held.order(record).is_ne() && !is_lost(held))
+            });
+            // of a log the end of a record is not told
+            let is_told = |held: &&Record| held.kind() == Kind::Value && !held.name().is_log();
+            let values = watcher.view.values().filter(is_told).filter(|held| !is_lost(held));
             let too_much =
                 { values }.find(|held| set.get(held.name()).is_none_or(|record| record.order(held).is_ne()));
             if lacks.is_some() || too_much.is_some() {

@@ -88,7 +88,7 @@ fn provenance(node: &Node, name: &Name, record: Option<&Record>, headers: &mut H
 /// The refusal if the upstream has not answered that there is no such name.
 fn not_filled(node: &Node, name: &Name) -> Option<Refusal> {
     let filler = node.fill.as_ref()?;
-    let got = shown(name.as_bytes());
+    let got = shown(name.bare());
     Some(match filler.status(name) {
         NameStatus::Unknown => return None,
         NameStatus::Waiting(why) => Refusal::new(
@@ -118,7 +118,7 @@ pub(super) fn missing(record: Option<&Record>, name: &Name) -> Option<Refusal> {
     match record {
         None => Some(not_found(name)),
         Some(record) if record.kind() == Kind::Tombstone => {
-            let got = shown(name.as_bytes());
+            let got = shown(name.bare());
             Some(Refusal::new(ErrorCode::Deleted, format_args!("deleted: {got}: wait for it with ?version=")))
         }
         Some(_) => None,
@@ -126,7 +126,7 @@ pub(super) fn missing(record: Option<&Record>, name: &Name) -> Option<Refusal> {
 }
 
 fn not_found(name: &Name) -> Refusal {
-    let got = shown(name.as_bytes());
+    let got = shown(name.bare());
     Refusal::new(ErrorCode::NotFound, format_args!("not found: {got}: wait for it with ?version="))
 }
 
@@ -143,7 +143,7 @@ pub(super) fn too_many(node: &Node, name: &Name, limit: LimitReached) -> Refusal
         }
         LimitReached::PerName(most) => {
             node.metrics.hit(Limit::WatchersOfAName);
-            let got = shown(name.as_bytes());
+            let got = shown(name.bare());
             Refusal::new(
                 ErrorCode::TooManyWatchers,
                 format_args!("too many watchers of {got}: {most} are parked: {ADVICE}"),
