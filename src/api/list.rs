@@ -13,10 +13,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use crate::api::connection::OwnLists;
 use crate::api::error::Refusal;
 use crate::api::headers::json_in_place;
-use crate::api::params::{query, shown};
+use crate::api::params::{namespace_path, query, shown};
 use crate::api::readiness::{may_read, stopping};
 use crate::api::state::Node;
-use crate::core::{Namespace, Record, Store};
+use crate::core::{Record, Store};
 use crate::metrics::Limit;
 use crate::node::in_flight::Account;
 use crate::node::limits::{DEFAULT_LIST_RECORDS, MAX_LIST_BYTES, MAX_LIST_RECORDS, RECORDS_PER_LOCK};
@@ -34,6 +34,7 @@ pub(super) async fn list(
     uri: Uri,
 ) -> Result<Response, Refusal> {
     may_read(&node)?;
+    let path = namespace_path(uri.path())?;
     let asked = Asked::parse(&uri)?;
     let with_data = match query(&uri, "keys-only")?.as_deref() {
         None | Some("false") => true,
@@ -51,11 +52,7 @@ pub(super) async fn list(
     };
     let page = page(&node.store, &asked, |store, after, page: &mut Vec<Record>| {
         page.extend(
-            store
-                .set()
-                .list(&Namespace::PLAIN, asked.prefix.as_bytes(), after)
-                .take(RECORDS_PER_LOCK)
-                .cloned(),
+            store.set().list(&path.namespace, asked.prefix.as_bytes(), after).take(RECORDS_PER_LOCK).cloned(),
         );
     });
     let page = page.await;
@@ -63,7 +60,13 @@ pub(super) async fn list(
     let json = json.map_err(|e| Refusal::new(ErrorCode::Internal, e))?;
     drop(at_work);
     let mut response = json_in_place(&node, &account, json, place)?;
-    link_to_next(&mut response, "/v1/versions", &asked, &page, if with_data { "" } else { "&keys-only" });
+    link_to_next(
+        &mut response,
+        &path.of("/versions"),
+        &asked,
+        &page,
+        if with_data { "" } else { "&keys-only" },
+    );
     Ok(response)
 }
 

@@ -12,7 +12,8 @@ pub const MAX_NAME_BYTES: usize = 4096;
 pub const MAX_NAMESPACE_BYTES: usize = 64;
 
 /// Longest name with its namespace, in bytes, as peers send it.
-pub const MAX_KEY_BYTES: usize = MAX_NAME_BYTES + MAX_NAMESPACE_BYTES + 2;
+pub const MAX_KEY_BYTES: usize = 4162;
+const _: () = assert!(MAX_KEY_BYTES == MAX_NAME_BYTES + MAX_NAMESPACE_BYTES + 2);
 
 /// Longest version in bytes. An ETag of a registry is 71 bytes, of S3 at most 40; 256 leaves room for any text that is
 /// meant to be compared and not to be read.

@@ -7,6 +7,7 @@ pub mod change_ring;
 pub mod condition;
 pub mod digest_trie;
 pub mod effects;
+pub mod event;
 pub mod feed;
 pub mod genesis;
 pub mod history;

@@ -60,11 +60,21 @@ impl Namespaces {
         self.by_prefix.get(name.namespace_prefix()).copied()
     }
 
-    /// The namespaces of clients in order, after the one with this text.
-    pub(super) fn iter(&self, after: &str) -> impl Iterator<Item = (Namespace, NamespaceUse)> + use<'_> {
-        let from = format!("\u{1}{after}\u{1}");
+    /// The namespaces of clients that begin with `prefix`, in order, after `after` if that is given.
+    pub(super) fn iter(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+    ) -> impl Iterator<Item = (Namespace, NamespaceUse)> + use<'_> {
+        let start = format!("\u{1}{prefix}");
+        let after = after.map(|after| format!("\u{1}{after}\u{1}")).filter(|after| *after >= start);
+        let from = match &after {
+            Some(after) => Bound::Excluded(after.as_str()),
+            None => Bound::Included(start.as_str()),
+        };
         self.by_prefix
-            .range::<str, _>((Bound::Excluded(from.as_str()), Bound::Unbounded))
+            .range::<str, _>((from, Bound::Unbounded))
+            .take_while(move |(key, _)| key.starts_with(&start))
             .filter_map(|(prefix, usage)| {
                 let text = prefix.get(1..prefix.len() - 1)?;
                 Some((Namespace::new(text.as_bytes()).ok()?, *usage))

@@ -221,10 +221,14 @@ impl Set {
         self.namespaces.of(name)
     }
 
-    /// The namespaces with a record in order, after the one with the text `after`, without the plain one and the node's
-    /// own.
-    pub fn each_namespace(&self, after: &str) -> impl Iterator<Item = (Namespace, NamespaceUse)> + use<'_> {
-        self.namespaces.iter(after)
+    /// The namespaces with a record that begin with `prefix`, in order, after `after` if that is given; without the plain
+    /// one and the node's own.
+    pub fn each_namespace(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+    ) -> impl Iterator<Item = (Namespace, NamespaceUse)> + use<'_> {
+        self.namespaces.iter(prefix, after)
     }
 
     /// How many records a name keeps.
@@ -1159,7 +1163,10 @@ mod tests {
         }
         uses.retain(|namespace, _| !namespace.is_own());
         prop_assert_eq!(set.namespaces(), uses.len());
-        prop_assert_eq!(set.each_namespace("").collect::<Vec<_>>(), uses.into_iter().collect::<Vec<_>>());
+        prop_assert_eq!(
+            set.each_namespace("", None).collect::<Vec<_>>(),
+            uses.into_iter().collect::<Vec<_>>()
+        );
         Ok(())
     }
 
@@ -1193,7 +1200,7 @@ mod tests {
             late.set_depth(Depth::new(at(1), versions));
             while !late.settle(3) {}
             prop_assert_eq!((forth.root(), forth.older_bytes()), (late.root(), late.older_bytes()));
-            prop_assert!(forth.each_namespace("").eq(late.each_namespace("")));
+            prop_assert!(forth.each_namespace("", None).eq(late.each_namespace("", None)));
             // some are: as one
             let (mut one, mut model) = (new(horizon), Model {
                 versions: usize::from(versions), horizon: at(horizon), compaction: at(compaction), ..Model::default()

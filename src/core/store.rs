@@ -11,12 +11,14 @@ use std::collections::HashSet;
 use super::change_ring::ChangeRing;
 use super::condition::{Condition, Evaluation};
 use super::effects::{Effects, SetChange};
+use super::event::event_name;
 use super::genesis::Genesis;
 use super::history::{Depth, Moment, Registers};
 use super::limits::{HORIZON_SLICE, LIST_AT_MOST, MAX_BATCH_DOTS, MAX_STAMP_LEAD_US, MUTANT_GUARD_US};
 use super::message::Call;
 use super::mutants::{Mutant, Mutants};
-use super::name::Name;
+use super::name::{Name, NameError};
+use super::namespace::Namespace;
 use super::namespaces::NamespaceLimits;
 use super::push::{Ack, Batch, WriteLog};
 use super::record::{Dot, Incarnation, Kind, Record};
@@ -219,10 +221,9 @@ impl<T> Store<T> {
         Self { compaction_lag_us: lag_us, ..self }
     }
 
-    /// Limits the namespaces of clients.
-    #[must_use]
-    pub fn limiting_namespaces(self, namespace_limits: NamespaceLimits) -> Self {
-        Self { namespace_limits, ..self }
+    /// Sets the limits on namespaces of clients. What is held already stays.
+    pub fn limit_namespaces(&mut self, limits: NamespaceLimits) {
+        self.namespace_limits = limits;
     }
 
     /// The genesis of the set.
@@ -330,6 +331,26 @@ impl<T> Store<T> {
         self.log.add(&record, self.set.depth());
         self.vector.raise(self.incarnation, dot.sequence);
         Written::Done { current: record }
+    }
+
+    /// Adds an event to a log, under a name of its stamp and its dot; see [`event_name`]. `limit_bytes` is the limit of the
+    /// name.
+    ///
+    /// # Errors
+    /// If the name would be too long, or the type is no beginning of a name. Nothing was changed.
+    pub fn append(
+        &mut self,
+        now: Stamp,
+        log: &Namespace,
+        kind: &[u8],
+        change: &Change<'_>,
+        limit_bytes: usize,
+    ) -> Result<Written, NameError> {
+        self.date_genesis_back(now);
+        let stamp = self.stamps.give(now.max(self.genesis.started.next()), None);
+        let dot = Dot { incarnation: self.incarnation, sequence: self.log.sequence() + 1 };
+        let name = event_name(log, kind, stamp, dot, limit_bytes)?;
+        Ok(self.write(now, &name, change, Some(stamp)))
     }
 
     /// The refusal of a write that is beyond a limit on namespaces. Older records do not count: a write that replaces a
@@ -693,7 +714,6 @@ impl<T> Store<T> {
 mod tests {
     use super::*;
     use crate::core::condition::KnownVersion;
-    use crate::core::namespace::Namespace;
     use crate::core::testing::{at, name, version};
 
     const GENESIS: Genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [3; 16], versions: 1 };
@@ -919,8 +939,8 @@ mod tests {
     #[test]
     fn namespaces_have_limits() {
         let limits = NamespaceLimits { namespaces: 2, bytes: 1_000 };
-        let mut store = Store::new(Genesis { versions: 8, ..GENESIS }, Incarnation(1), usize::MAX)
-            .limiting_namespaces(limits);
+        let mut store = Store::new(Genesis { versions: 8, ..GENESIS }, Incarnation(1), usize::MAX);
+        store.limit_namespaces(limits);
         done(put_in(&mut store, "a", "n", b""));
         done(put_in(&mut store, ".own", "n", b""));
         done(put_in(&mut store, "b", "n", b""));
