@@ -103,7 +103,7 @@ pub(super) fn read(
         };
         (found, replica.reflected(store, now))
     });
-    let got = || shown(name.as_bytes());
+    let got = || shown(name.bare());
     let record = found.map_err(|cut| match (cut, point) {
         (true, _) => Refusal::new(
             ErrorCode::Compacted,
@@ -160,7 +160,7 @@ pub(super) async fn history(
         (records, complete, history.len())
     });
     if all == 0 {
-        let got = shown(name.as_bytes());
+        let got = shown(name.bare());
         return Err(Refusal::new(
             ErrorCode::NotFound,
             format_args!("not found: {got}: nothing is kept of this name: check its spelling"),

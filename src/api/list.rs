@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use crate::api::connection::OwnLists;
 use crate::api::error::Refusal;
 use crate::api::headers::json_in_place;
-use crate::api::params::{query, shown};
+use crate::api::params::{namespace_path, query, shown};
 use crate::api::readiness::{may_read, stopping};
 use crate::api::state::Node;
 use crate::core::{Record, Store};
@@ -34,6 +34,7 @@ pub(super) async fn list(
     uri: Uri,
 ) -> Result<Response, Refusal> {
     may_read(&node)?;
+    let path = namespace_path(uri.path())?;
     let asked = Asked::parse(&uri)?;
     let with_data = match query(&uri, "keys-only")?.as_deref() {
         None | Some("false") => true,
@@ -50,14 +51,22 @@ pub(super) async fn list(
         Ok((place(&node, &node.lists)?, own))
     };
     let page = page(&node.store, &asked, |store, after, page: &mut Vec<Record>| {
-        page.extend(store.set().list(asked.prefix.as_bytes(), after).take(RECORDS_PER_LOCK).cloned());
+        page.extend(
+            store.set().list(&path.namespace, asked.prefix.as_bytes(), after).take(RECORDS_PER_LOCK).cloned(),
+        );
     });
     let page = page.await;
     let json = Versions { records: &page.items, with_data }.to_set_json();
     let json = json.map_err(|e| Refusal::new(ErrorCode::Internal, e))?;
     drop(at_work);
     let mut response = json_in_place(&node, &account, json, place)?;
-    link_to_next(&mut response, "/v1/versions", &asked, &page, if with_data { "" } else { "&keys-only" });
+    link_to_next(
+        &mut response,
+        &path.of("/versions"),
+        &asked,
+        &page,
+        if with_data { "" } else { "&keys-only" },
+    );
     Ok(response)
 }
 

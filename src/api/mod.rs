@@ -4,10 +4,12 @@ mod admin;
 mod body;
 pub mod connection;
 pub(crate) mod error;
+mod events;
 mod fill;
 mod headers;
 mod history;
 mod list;
+mod namespaces;
 mod params;
 mod peers;
 pub(crate) mod read;
@@ -45,6 +47,8 @@ GET|HEAD /v1/versions/{name}[?version={known}][&timeout=10s]  -> the version now
 GET      /v1/versions/{name}?revision={µs}|at={time}  -> the version of that stamp, or of that time
 GET      /v1/history/{name}[?limit=N][&before={µs}]  -> the versions that are kept of it, the newest first
 GET      /v1/versions?prefix={p}[&limit=N][&after={name}][&keys-only]  -> versions by name
+GET      /v1/ns[?prefix={p}][&limit=N][&after={namespace}]  -> the namespaces, with what they hold
+GET|HEAD /v1/ns/{namespace}/versions/{name}  -> as without a namespace, and so lists and histories
 GET      /healthz  /readyz";
 
 const SERVER_PATHS: &str = "\
@@ -52,6 +56,8 @@ PUT      /v1/versions/{name}[?version={version}][&modified={µs}]  <- data  -> s
 DELETE   /v1/versions/{name}[?modified={µs}]  -> deletes it, wakes watchers
 POST     /v1/versions  <- json(VersionSet)  -> what is newer here or missing there
 GET      /v1/watchers?prefix={p}[&limit=N][&after={name}]  -> the watchers of each name
+PUT      /v1/ns/{namespace}/versions/{name}  <- data  -> as without a namespace, and so DELETE and watchers
+POST     /v1/ns/{log}/events/{type}  <- data  -> adds an event to a log, and names it
 POST     /v1/fill/{name}  -> polls the upstream now; /v1/fill/registry-events accepts a registry's notifications
 POST     /v1/compact?before={time}|{age}|now  -> drops older versions from before that time
 PUT      /v1/history-depth?versions=N  -> how many versions of a name are kept, on all nodes
@@ -125,6 +131,11 @@ fn client(node: Arc<Node>) -> Router {
         .route("/v1/versions/{*name}", get(read::read))
         .route("/version/{*name}", get(read::read))
         .route("/v1/history/{*name}", get(history::history))
+        .route("/v1/ns", get(namespaces::list))
+        .route("/v1/ns/{namespace}/versions", get(list::list))
+        .route("/v1/ns/{namespace}/versions/", get(read::read))
+        .route("/v1/ns/{namespace}/versions/{*name}", get(read::read))
+        .route("/v1/ns/{namespace}/history/{*name}", get(history::history))
         .merge(admin::health())
         .fallback(|uri| no_such_path(uri, CLIENT_PATHS))
         .method_not_allowed_fallback(|method| wrong_method(method, "client port, which reads"))
@@ -138,6 +149,11 @@ fn server(node: Arc<Node>) -> Router {
         .route("/v1/versions/{*name}", put(write::put).delete(write::delete))
         .route("/v1/sync", post(peers::sync))
         .route("/v1/watchers", get(watchers::watchers))
+        .route("/v1/ns/{namespace}/versions/", put(write::put).delete(write::delete))
+        .route("/v1/ns/{namespace}/versions/{*name}", put(write::put).delete(write::delete))
+        .route("/v1/ns/{namespace}/watchers", get(watchers::watchers))
+        .route("/v1/ns/{namespace}/events/", post(events::post))
+        .route("/v1/ns/{namespace}/events/{*type}", post(events::post))
         .route("/v1/fill/registry-events", post(fill::registry_events))
         .route("/v1/fill/{*name}", post(fill::check_now))
         .route("/v1/compact", post(history::compact))
@@ -161,6 +177,9 @@ async fn post_versions(State(node): State<Arc<Node>>, request: Request<Body>) ->
 }
 
 async fn no_such_path(uri: axum::http::Uri, paths: &'static str) -> Refusal {
+    if let Err(bad_namespace) = params::namespace_path(uri.path()) {
+        return bad_namespace;
+    }
     let mut known: Vec<_> = paths
         .split(|c: char| c.is_whitespace() || c == '?' || c == '[')
         .filter(|word| word.starts_with('/'))

@@ -1,6 +1,7 @@
 //! Reads names, parameters and headers of a request. A parameter and a header may stand once.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 
 use axum::http::header::{HOST, HeaderName};
 use axum::http::request::Parts;
@@ -8,7 +9,7 @@ use axum::http::{Extensions, HeaderMap, HeaderValue, Method, Uri, Version};
 
 use crate::api::error::Refusal;
 use crate::api::state::Node;
-use crate::core::{Name, Stamp, StampError};
+use crate::core::{Name, Namespace, Stamp, StampError};
 use crate::metrics::{Limit, Port};
 use crate::node::in_flight::Account;
 use crate::node::limits::{MAX_FIELDS, MAX_HEAD_BYTES};
@@ -20,6 +21,12 @@ use crate::wire::uri::{self, UriError, decode};
 /// Where names begin in the path that the Go vwatch documents for fills.
 const SHORT_NAMES: &str = "/version/";
 
+/// What all paths of the first version of the interface begin with.
+const VERSION_1: &str = "/v1";
+
+/// The path below which namespaces are.
+pub(crate) const NAMESPACES: &str = "/v1/ns/";
+
 /// The path below which the histories of names are.
 pub(crate) const HISTORIES: &str = "/v1/history/";
 
@@ -28,12 +35,71 @@ pub(crate) fn name(node: &Node, path: &str) -> Result<Name, Refusal> {
     name_below(node, if path.starts_with(SHORT_NAMES) { SHORT_NAMES } else { NAMES }, path)
 }
 
-/// The name in a path below `parent`, taken as sent.
+/// The name in a path below `parent`, taken as sent. The path may have a namespace.
 pub(crate) fn name_below(node: &Node, parent: &str, path: &str) -> Result<Name, Refusal> {
-    let encoded = path.strip_prefix(parent).unwrap_or_default();
-    let bytes =
-        decode(encoded).map_err(|e| Refusal::new(ErrorCode::BadName, format_args!("bad name: {e}")))?;
-    Name::new(&bytes, node.config.name_limit_bytes).map_err(|e| Refusal::name(&e, &node.metrics))
+    let (namespace, bytes) = match path.strip_prefix(parent) {
+        Some(encoded) => (Namespace::PLAIN, decode_name(encoded)?),
+        None => {
+            let path = namespace_path(path)?;
+            let bytes = path.below(parent.strip_prefix(VERSION_1).unwrap_or(parent))?;
+            (path.namespace, bytes)
+        }
+    };
+    namespace.key(&bytes, node.config.name_limit_bytes).map_err(|e| Refusal::name(&e, &node.metrics))
+}
+
+fn decode_name(encoded: &str) -> Result<Cow<'_, [u8]>, Refusal> {
+    decode(encoded).map_err(|e| Refusal::new(ErrorCode::BadName, format_args!("bad name: {e}")))
+}
+
+/// A path of the first version of the interface, in a namespace.
+#[derive(Debug)]
+pub(crate) struct NamespacePath<'a> {
+    /// The namespace; the plain one if the path has none.
+    pub(crate) namespace: Namespace,
+    /// The rest as sent, such as `/versions/a`.
+    rest: &'a str,
+}
+
+impl<'a> NamespacePath<'a> {
+    /// The path of a resource in this namespace, such as that of `/versions`.
+    pub(crate) fn of(&self, resource: &str) -> String {
+        match self.namespace.as_str() {
+            "" => format!("{VERSION_1}{resource}"),
+            namespace => format!("{NAMESPACES}{namespace}{resource}"),
+        }
+    }
+
+    /// The part of the path below `parent`, decoded. Empty if it is not below that.
+    pub(crate) fn below(&self, parent: &str) -> Result<Cow<'a, [u8]>, Refusal> {
+        decode_name(self.rest.strip_prefix(parent).unwrap_or_default())
+    }
+}
+
+/// A path, and the namespace that it names.
+pub(crate) fn namespace_path(path: &str) -> Result<NamespacePath<'_>, Refusal> {
+    let Some((encoded, rest)) = split_namespace(path) else {
+        return Ok(NamespacePath {
+            namespace: Namespace::PLAIN,
+            rest: path.strip_prefix(VERSION_1).unwrap_or(path),
+        });
+    };
+    let bad = |why: &dyn Display| Refusal::new(ErrorCode::BadNamespace, why);
+    let text = decode(encoded).map_err(|e| bad(&format_args!("bad namespace: {e}")))?;
+    let namespace = Namespace::new(&text).map_err(|e| bad(&e))?;
+    if namespace.is_own() {
+        let got = shown(&text);
+        return Err(bad(&format_args!(
+            "bad namespace: {got}: those that begin with '.' are the node's own: use another one"
+        )));
+    }
+    Ok(NamespacePath { namespace, rest })
+}
+
+/// The namespace of a path as sent, and the path behind it.
+fn split_namespace(path: &str) -> Option<(&str, &str)> {
+    let below = path.strip_prefix(NAMESPACES)?;
+    Some(below.split_at(below.find('/').unwrap_or(below.len())))
 }
 
 /// A parameter that may stand once.
@@ -70,8 +136,15 @@ pub(crate) fn has_only_its_own(query: Option<&str>) -> bool {
 /// The parameters that a path takes.
 fn parameters_of(port: Port, method: &Method, path: &str) -> &'static [&'static str] {
     const OF_A_LIST: [&str; 4] = ["prefix", "limit", "after", "keys-only"];
+    // in a namespace a path takes what it takes without one
+    let path = match split_namespace(path) {
+        Some((_, rest)) if rest.starts_with("/events/") => return &["version", "modified"],
+        Some((_, rest)) => format!("{VERSION_1}{rest}").into(),
+        None => Cow::Borrowed(path),
+    };
     let is_below = |parent: &str| path.starts_with(parent);
     match port {
+        Port::Client if path == "/v1/ns" => &OF_A_LIST[..3],
         Port::Client if path == "/v1/versions" => &OF_A_LIST,
         Port::Client if is_below(NAMES) || is_below(SHORT_NAMES) => &OF_A_READ,
         Port::Server if is_below(NAMES) && method == Method::PUT => &["version", "modified", "source"],

@@ -79,6 +79,8 @@ fn check_type(media_type: &str) -> Result<(), Refusal> {
 async fn newer_or_missing(store: &SharedStore, theirs: &TheirVersions, budget_bytes: usize) -> Vec<Record> {
     let stretches = store.with(|store| store.set().stretches());
     let start = random_below(stretches);
+    // a version set has no namespaces
+    let is_plain_value = |r: &&Record| r.kind() == Kind::Value && r.name().namespace().is_empty();
     let mut records: Vec<Record> = Vec::new();
     let mut left = budget_bytes;
     let mut done = 0;
@@ -86,7 +88,7 @@ async fn newer_or_missing(store: &SharedStore, theirs: &TheirVersions, budget_by
         let next = (done + RECORDS_PER_LOCK).min(stretches);
         let spent = store.with(|store| {
             let stretch = |i| store.set().stretch((start + i) % stretches);
-            for record in (done..next).flat_map(stretch).filter(|r| r.kind() == Kind::Value) {
+            for record in (done..next).flat_map(stretch).filter(is_plain_value) {
                 if theirs.0.get(record.name()).is_some_and(|seen| *seen >= record.last_sync()) {
                     continue;
                 }

@@ -12,6 +12,7 @@ use crate::api::error::Refusal;
 use crate::api::headers::json_in_place;
 use crate::api::list;
 use crate::api::list::Asked;
+use crate::api::params::namespace_path;
 use crate::api::state::Node;
 use crate::node::in_flight::Account;
 use crate::node::limits::RECORDS_PER_LOCK;
@@ -28,11 +29,13 @@ pub(super) async fn watchers(
     own: Option<Extension<OwnLists>>,
     uri: Uri,
 ) -> Result<Response, Refusal> {
+    let path = namespace_path(uri.path())?;
     let asked = Asked::parse(&uri)?;
     let own = own.map(|Extension(own)| own);
     let at_work = list::at_work(&node, own.as_ref()).await?;
     let page = list::page(&node.store, &asked, |store, after, page: &mut Vec<Watched>| {
-        let groups = store.waiters().groups(asked.prefix.as_bytes(), after).take(RECORDS_PER_LOCK);
+        let groups = store.waiters().groups(&path.namespace, asked.prefix.as_bytes(), after);
+        let groups = groups.take(RECORDS_PER_LOCK);
         page.extend(groups.filter_map(|groups| {
             let held = store.set().get(&groups.first()?.name).cloned();
             Some(Watched { groups, held })
@@ -44,7 +47,7 @@ pub(super) async fn watchers(
     drop(at_work);
     let place = || list::place(&node, &node.watcher_lists);
     let mut response = json_in_place(&node, &account, json, place)?;
-    list::link_to_next(&mut response, "/v1/watchers", &asked, &page, "");
+    list::link_to_next(&mut response, &path.of("/watchers"), &asked, &page, "");
     Ok(response)
 }
 

@@ -1,4 +1,4 @@
-//! `PUT` and `DELETE /v1/versions/{name}`.
+//! `PUT` and `DELETE /v1/versions/{name}`, also of a namespace.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use axum::extract::State;
 use axum::http::header::{
     ALLOW, ETAG, EXPECT, HeaderValue, IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, LAST_MODIFIED,
 };
-use axum::http::{HeaderMap, Method, Request, StatusCode, Uri};
+use axum::http::{Extensions, HeaderMap, Method, Request, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
 use crate::api::body;
-use crate::api::body::Excess;
+use crate::api::body::{Counted, Excess};
 use crate::api::error::Refusal;
 use crate::api::headers::stamps;
 use crate::api::params;
@@ -20,7 +20,7 @@ use crate::api::params::{header, query, shown};
 use crate::api::readiness::{clock_in_doubt, may_write};
 use crate::api::state::Node;
 use crate::core::store::{Change, Written};
-use crate::core::{Name, Record, Stamp, Version};
+use crate::core::{Name, Namespace, Record, Stamp, Version};
 use crate::metrics::Limit;
 use crate::node::clock;
 use crate::node::store::NotWritten;
@@ -39,19 +39,29 @@ pub(super) async fn put(State(node): State<Arc<Node>>, request: Request<Body>) -
     let name = params::name(&node, parts.uri.path())?;
     let given = given_stamp(&node, &parts.uri, &parts.headers)?;
     let version = given_version(&parts.uri, &parts.headers)?;
-    let limit = node.config.data_limit_bytes;
-    let excess = if node.config.data_limit_error { Excess::Refuse } else { Excess::Cut };
-    let patient = !parts.headers.contains_key(EXPECT);
-    let account = params::account(&parts.extensions);
-    let read = body::read(body, limit, excess, node.config.idle_timeout, patient, &account).await;
-    let body = read.map_err(|e| {
-        e.refusal(&node, Limit::DataBytes, || {
-            format!("data too large: over {limit} bytes: keep it elsewhere, or raise --data-limit-bytes")
-        })
-    })?;
+    let body = data(&node, body, &parts.headers, &parts.extensions).await?;
     let data = body.bytes();
     let version = version.unwrap_or_else(|| Version::of_data(data));
     write(&node, &name, &Change::Put { version: &version, data }, given)
+}
+
+/// Reads the data of a write.
+pub(super) async fn data(
+    node: &Node,
+    body: Body,
+    headers: &HeaderMap,
+    extensions: &Extensions,
+) -> Result<Counted, Refusal> {
+    let limit = node.config.data_limit_bytes;
+    let excess = if node.config.data_limit_error { Excess::Refuse } else { Excess::Cut };
+    let patient = !headers.contains_key(EXPECT);
+    let account = params::account(extensions);
+    let read = body::read(body, limit, excess, node.config.idle_timeout, patient, &account).await;
+    read.map_err(|e| {
+        e.refusal(node, Limit::DataBytes, || {
+            format!("data too large: over {limit} bytes: keep it elsewhere, or raise --data-limit-bytes")
+        })
+    })
 }
 
 /// Handles a DELETE.
@@ -74,34 +84,71 @@ fn write(node: &Node, name: &Name, change: &Change<'_>, given: Option<Stamp>) ->
     may_write(node)?;
     // a version from an upstream has no data, and the write may come after it
     let refuses = |stands: &Record| node.fill.is_none() || !stands.data().is_empty();
-    let written = node.store.write_unless(name, change, given, refuses).map_err(|why| match why {
+    match node.store.write_unless(name, change, given, refuses).map_err(not_written)? {
+        Written::Done { current } => Ok((StatusCode::NO_CONTENT, stamps(Some(&current))).into_response()),
+        written => Err(refused(node, &Namespace::of(name), &written)),
+    }
+}
+
+/// The refusal of a write that the node does not even try.
+pub(super) fn not_written(why: NotWritten) -> Refusal {
+    match why {
         NotWritten::ClockInDoubt => clock_in_doubt(),
         NotWritten::Contradicts(current) => other_data(&current),
-    })?;
+    }
+}
+
+/// The refusal of a write into a namespace.
+pub(super) fn refused(node: &Node, namespace: &Namespace, written: &Written) -> Refusal {
     match written {
-        Written::Done { current } => Ok((StatusCode::NO_CONTENT, stamps(Some(&current))).into_response()),
-        Written::Lost { current } => Err(lost(&current)),
-        Written::TooOld { oldest } => Err(Refusal::new(
-            ErrorCode::StampTooOld,
-            format_args!(
-                "stamp too old: a delete from before {oldest} µs might be forgotten before all nodes have it: \
+        Written::Done { current } | Written::Lost { current } => lost(current),
+        Written::TooOld { oldest } => {
+            let text = if namespace.is_log() {
+                format!("stamp too old: this log is kept from {oldest} µs on: leave the stamp out")
+            } else {
+                format!(
+                    "stamp too old: a delete from before {oldest} µs might be forgotten before all nodes have it: \
              leave the stamp out"
-            ),
-        )),
+                )
+            };
+            Refusal::new(ErrorCode::StampTooOld, text)
+        }
+        Written::NamespaceFull { bytes, limit } => {
+            node.metrics.hit(Limit::NamespaceBytes);
+            let namespace = shown(namespace.as_str().as_bytes());
+            Refusal::new(
+                ErrorCode::NamespaceFull,
+                format_args!(
+                    "namespace full: {bytes} of {limit} bytes are taken in {namespace}: delete names, or raise \
+                     --max-namespace-bytes"
+                ),
+            )
+        }
+        Written::TooManyNamespaces { limit } => {
+            node.metrics.hit(Limit::Namespaces);
+            let namespace = shown(namespace.as_str().as_bytes());
+            Refusal::new(
+                ErrorCode::TooManyNamespaces,
+                format_args!(
+                    "too many namespaces: there are {limit} without {namespace}: use one of them, or raise \
+                     --max-namespaces"
+                ),
+            )
+        }
         Written::Full { bytes, limit } => {
             node.metrics.hit(Limit::SetBytes);
-            Err(Refusal::new(
+            Refusal::new(
                 ErrorCode::SetFull,
                 format_args!(
                     "set full: {bytes} of {limit} bytes are taken: delete names, or raise --max-set-bytes"
                 ),
-            ))
+            )
         }
     }
 }
 
 /// 405 at a follower: its leader accepts the writes.
-fn refuse_on_follower(node: &Node, method: &Method) -> Result<(), Refusal> {
+pub(super) fn refuse_on_follower(node: &Node, method: &Method) -> Result<(), Refusal> {
     let Some(filler) = node.fill.as_ref().filter(|filler| filler.is_follower()) else { return Ok(()) };
     let text = format!(
         "this node is a follower: it accepts no {method}: write to the server port of the node whose client port is {}",
@@ -113,7 +160,7 @@ fn refuse_on_follower(node: &Node, method: &Method) -> Result<(), Refusal> {
 
 /// 400 for a write with a condition. To write without a check is what the writer wants to prevent (RFC 9110, 13.1), and
 /// one node of a cluster cannot promise the check.
-fn refuse_conditions(headers: &HeaderMap) -> Result<(), Refusal> {
+pub(super) fn refuse_conditions(headers: &HeaderMap) -> Result<(), Refusal> {
     match [IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE].into_iter().find(|name| headers.contains_key(name)) {
         None => Ok(()),
         Some(name) => Err(Refusal::new(

@@ -2,39 +2,16 @@
 
 use std::fmt;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-
-use crate::wire::uri::encode_parameter;
-
-/// Characters that a path segment must percent-encode (RFC 3986 `pchar`). `/` is a part of names and stays.
-const NOT_IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~')
-    .remove(b'!')
-    .remove(b'$')
-    .remove(b'&')
-    .remove(b'\'')
-    .remove(b'(')
-    .remove(b')')
-    .remove(b'*')
-    .remove(b'+')
-    .remove(b',')
-    .remove(b';')
-    .remove(b'=')
-    .remove(b':')
-    .remove(b'@')
-    .remove(b'/');
+use crate::wire::uri::{encode_parameter, encode_path};
 
 /// The path of a name. It is not normalized: `a//b` and `..` are names like any other.
 pub(super) fn path_of(name: &str) -> String {
-    format!("/v1/versions/{}", utf8_percent_encode(name, NOT_IN_PATH))
+    format!("/v1/versions/{}", encode_path(name))
 }
 
 /// The path of the history of a name.
 pub(super) fn history_of(name: &str) -> String {
-    format!("/v1/history/{}", utf8_percent_encode(name, NOT_IN_PATH))
+    format!("/v1/history/{}", encode_path(name))
 }
 
 /// `key=value` for a query.

@@ -16,8 +16,8 @@ pub use fill::FillConfig;
 pub use log::{LogFormat, LogLevel, LogLevelError};
 pub use raw::Raw;
 
-use crate::core::WaiterLimits;
 use crate::core::limits::{LEAST_GRACE_US, MAX_DATA_BYTES, MAX_HISTORY_VERSIONS, MAX_NAME_BYTES};
+use crate::core::{NamespaceLimits, WaiterLimits};
 use crate::wire::duration::GoDuration;
 use value::Wrong;
 
@@ -70,6 +70,8 @@ pub struct Config {
     pub history_age: Duration,
     /// Largest size of all older records, in bytes.
     pub max_history_bytes: usize,
+    /// The limits on namespaces of clients.
+    pub namespace_limits: NamespaceLimits,
     /// How far ahead of the node's clock a write may be stamped.
     pub max_future: Duration,
     /// How long the cluster remembers a delete.
@@ -115,6 +117,13 @@ impl Config {
             max_set_bytes: read(raw, "max-set-bytes", |text| bounded(text, 1, usize::MAX))?,
             history_versions: read(raw, "history-versions", history_versions)?,
             history_age: read(raw, "history-age", value::duration)?,
+            namespace_limits: NamespaceLimits {
+                namespaces: read(raw, "max-namespaces", value::count)?,
+                bytes: match read_open(raw, "max-namespace-bytes", value::bytes)? {
+                    Some(bytes) => bytes,
+                    None => read(raw, "max-set-bytes", value::bytes)?,
+                },
+            },
             max_history_bytes: match read_open(raw, "max-history-bytes", value::bytes)? {
                 Some(bytes) => bytes,
                 None => read(raw, "max-set-bytes", value::bytes)? / 4,
@@ -176,6 +185,8 @@ impl Config {
             ("HistoryVersions", self.history_versions.to_string()),
             ("HistoryAge", time(self.history_age)),
             ("MaxHistoryBytes", self.max_history_bytes.to_string()),
+            ("MaxNamespaces", self.namespace_limits.namespaces.to_string()),
+            ("MaxNamespaceBytes", self.namespace_limits.bytes.to_string()),
             ("MaxFuture", time(self.max_future)),
             ("TombstoneGrace", time(self.tombstone_grace)),
             ("ShutdownGrace", time(self.shutdown_grace)),

@@ -140,6 +140,17 @@ pub const FLAGS: &[Flag] = &[
         "BYTES",
         "Largest size of all older versions; beyond it the oldest are dropped [default: a quarter of --max-set-bytes]",
     ),
+    Flag::text(
+        "max-namespaces",
+        "COUNT",
+        "1000",
+        "Most namespaces; a write that begins another one gets 507",
+    ),
+    Flag::open(
+        "max-namespace-bytes",
+        "BYTES",
+        "Largest size of the records of one namespace, older versions apart; beyond it writes get 507 [default: --max-set-bytes]",
+    ),
     Flag::text("replicate-limit-bytes", "BYTES", "1MiB", "Size of one answer to POST /v1/versions"),
     Flag::text("max-future", "DURATION", "2s", "How far ahead of this node's clock a write may be stamped"),
     Flag::text("tombstone-grace", "DURATION", "24h", "How long the cluster remembers a delete, at least 10s"),

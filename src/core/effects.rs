@@ -202,7 +202,7 @@ mod tests {
         let mut mirror = Mirror::default();
         let mut follow = |store: &mut Store<()>, keeps: fn(&SetChange) -> bool| {
             let changes = store.take_effects().changes.into_iter().filter(keeps).collect();
-            mirror.apply(changes, store.set().horizon())?;
+            mirror.apply(changes, store.registers())?;
             mirror.check_all(store.set())
         };
         store.merge(&value(1, 5));
@@ -291,7 +291,7 @@ mod tests {
     impl Pair {
         fn check(&mut self) -> Result<(), Difference> {
             for (store, mirror) in self.nodes.iter_mut().zip(&mut self.mirrors) {
-                mirror.apply(store.take_effects().changes, store.set().horizon())?;
+                mirror.apply(store.take_effects().changes, store.registers())?;
                 mirror.check_all(store.set())?;
             }
             Ok(())

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::limits::{COMPACTION_STEP_US, MAX_HISTORY_VERSIONS};
+use super::name::Name;
 use super::record::Record;
 use super::stamp::Stamp;
 
@@ -56,6 +57,18 @@ impl Depth {
         self.least
     }
 
+    /// The number of records that this name keeps: those of the node's own namespaces keep one.
+    #[must_use]
+    pub fn versions_of(self, name: &Name) -> usize {
+        if name.is_own() { 1 } else { usize::from(self.versions) }
+    }
+
+    /// The least number that this name ever kept, as [`Depth::least`].
+    #[must_use]
+    pub fn least_of(self, name: &Name) -> usize {
+        if name.is_own() { 1 } else { usize::from(self.least) }
+    }
+
     /// This depth, or that of another node if it is later. Of the depths of two geneses the own one stays: it changes
     /// with the genesis. The least of both counts in any case: writes that the other node pushed are reflected by as
     /// many greater records as it keeps.
@@ -78,7 +91,7 @@ impl Depth {
 pub struct Registers {
     /// Tombstones below this are gone, with all records below them.
     pub gc_horizon: Stamp,
-    /// Older records below this are gone.
+    /// Older records below this are gone, and in logs all records.
     pub compaction_horizon: Stamp,
     /// How many records a name keeps.
     pub depth: Depth,
@@ -120,7 +133,7 @@ impl Moment {
     }
 }
 
-/// The bytes of all older records by the step of their stamp, so that a horizon can be chosen by the bytes that it frees.
+/// The bytes of all older records, and of those in logs, by the step of their stamp, so that a horizon can be chosen by the bytes that it frees.
 #[derive(Debug, Default)]
 pub(super) struct OlderBytes {
     by_step: BTreeMap<u64, usize>,

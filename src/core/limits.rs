@@ -8,6 +8,13 @@
 /// name, a version and some data fit into one sealed frame of a peer body (64 KiB).
 pub const MAX_NAME_BYTES: usize = 4096;
 
+/// Longest namespace in bytes: as a label of a domain name, which many users name theirs after, and one more.
+pub const MAX_NAMESPACE_BYTES: usize = 64;
+
+/// Longest name with its namespace, in bytes, as peers send it.
+pub const MAX_KEY_BYTES: usize = 4162;
+const _: () = assert!(MAX_KEY_BYTES == MAX_NAME_BYTES + MAX_NAMESPACE_BYTES + 2);
+
 /// Longest version in bytes. An ETag of a registry is 71 bytes, of S3 at most 40; 256 leaves room for any text that is
 /// meant to be compared and not to be read.
 pub const MAX_VERSION_BYTES: usize = 256;

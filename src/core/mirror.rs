@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::effects::SetChange;
+use super::history::Registers;
 use super::name::Name;
 use super::record::{Kind, Record};
 use super::set::Set;
@@ -14,18 +15,21 @@ pub struct Mirror {
     records: BTreeMap<Name, Record>,
     /// The latest horizon of the set: a tombstone below it may be missing in the set.
     horizon: Stamp,
+    /// The latest compaction horizon of the set: a record of a log below it may be missing in the set.
+    compaction: Stamp,
 }
 
 /// A difference between the changes and the set.
 pub type Difference = String;
 
 impl Mirror {
-    /// Applies the changes of a step; `horizon` is the horizon after it.
+    /// Applies the changes of a step; `registers` are those after it.
     ///
     /// # Errors
     /// If the previous record of a change is not the one that stands here.
-    pub fn apply(&mut self, changes: Vec<SetChange>, horizon: Stamp) -> Result<(), Difference> {
-        self.horizon = self.horizon.max(horizon);
+    pub fn apply(&mut self, changes: Vec<SetChange>, registers: Registers) -> Result<(), Difference> {
+        self.horizon = self.horizon.max(registers.gc_horizon);
+        self.compaction = self.compaction.max(registers.compaction_horizon);
         for change in changes {
             let (name, record, previous) = match change {
                 SetChange::Merged { record, previous } => (record.name().clone(), Some(record), previous),
@@ -65,13 +69,16 @@ impl Mirror {
         standing.chain(self.records.keys()).try_for_each(|name| self.check(set, name))
     }
 
-    /// Whether the record of the set is the one that is held here, or the set has forgotten a tombstone that is held
-    /// here.
+    /// Whether the record of the set is the one that is held here, or the set has forgotten a tombstone or a record of a
+    /// log that is held here.
     fn agree(&self, stands: Option<&Record>, held: Option<&Record>) -> bool {
         match (stands, held) {
             (None, None) => true,
             (Some(stands), Some(held)) => stands.address() == held.address(),
-            (None, Some(held)) => held.kind() == Kind::Tombstone && held.last_sync() < self.horizon,
+            (None, Some(held)) => {
+                held.kind() == Kind::Tombstone && held.last_sync() < self.horizon
+                    || held.name().is_log() && held.last_sync() < self.compaction
+            }
             (Some(_), None) => false,
         }
     }

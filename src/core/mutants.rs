@@ -74,6 +74,8 @@ pub enum Mutant {
     PushOnlyTheCurrent,
     /// A sync brings the records of a position that were listed, and not all that are held when it is asked for them.
     OnlyTheNewest,
+    /// A log takes a record that comes from below the compaction horizon.
+    LogTakesTheCut,
     /// A feed does not reset the view of a reader that may lack a forgotten delete.
     FeedForgetsDeletes,
     /// The cursor of a scan has the vector of its end.
@@ -100,7 +102,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All mutants.
-    pub const ALL: [Self; 44] = [
+    pub const ALL: [Self; 45] = [
         Self::NoHorizonExchange,
         Self::ResolvedOnTruncation,
         Self::VectorAtEnd,
@@ -134,6 +136,7 @@ impl Mutant {
         Self::PushOnlyTheWrite,
         Self::PushOnlyTheCurrent,
         Self::OnlyTheNewest,
+        Self::LogTakesTheCut,
         Self::FeedForgetsDeletes,
         Self::FeedVectorAtEnd,
         Self::FeedPositionAfter,

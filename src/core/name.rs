@@ -9,10 +9,14 @@ use triomphe::ThinArc;
 
 use super::limits::MAX_NAME_BYTES;
 
+/// The character before and after the namespace in a key.
+pub(super) const MARK: u8 = 1;
+
 /// A name such as `repo/artifact:latest`: 1 to [`MAX_NAME_BYTES`] bytes of UTF-8 without control characters.
 ///
-/// A name is used as it was sent: `a//b`, `a/../b` and `a/b` are three names. Names are ordered by their bytes, which
-/// for UTF-8 is the order of their code points. One pointer wide, and cheap to clone.
+/// A name is used as it was sent: `a//b`, `a/../b` and `a/b` are three names. It may lie in a namespace, and then its bytes
+/// are its key there. Names are ordered by their bytes, which for UTF-8 is the order of their code points. One pointer
+/// wide, and cheap to clone.
 #[derive(Clone)]
 pub struct Name(ThinArc<(), u8>);
 
@@ -66,13 +70,18 @@ impl fmt::Display for NameError {
 impl std::error::Error for NameError {}
 
 impl Name {
-    /// Checks the bytes of a name, percent-decoded if they came in a URL.
+    /// Checks the bytes of a plain name, percent-decoded if they came in a URL.
     ///
     /// `limit_bytes` is this node's limit for names of clients; [`MAX_NAME_BYTES`] is a limit in any case.
     ///
     /// # Errors
     /// The first rule that the bytes break, in the order of [`NameError`]'s variants.
     pub fn new(bytes: &[u8], limit_bytes: usize) -> Result<Self, NameError> {
+        Self::within(&[], bytes, limit_bytes)
+    }
+
+    /// As [`Name::new`], in the namespace whose keys begin with `prefix`.
+    pub(super) fn within(prefix: &[u8], bytes: &[u8], limit_bytes: usize) -> Result<Self, NameError> {
         let limit = limit_bytes.min(MAX_NAME_BYTES);
         if bytes.is_empty() {
             return Err(NameError::Empty);
@@ -84,19 +93,58 @@ impl Name {
         if let Some((at, found)) = text.char_indices().find(|(_, c)| c.is_control()) {
             return Err(NameError::Control { found, at });
         }
-        Ok(Self(ThinArc::from_header_and_slice((), bytes)))
+        Ok(Self(match prefix.is_empty() {
+            true => ThinArc::from_header_and_slice((), bytes),
+            false => ThinArc::from_header_and_slice((), &[prefix, bytes].concat()),
+        }))
     }
 
-    /// The name as its bytes.
+    /// The key of the name: its bytes, and before them its namespace if it is in one. For indexes and for peers; what
+    /// users see is [`Name::as_str`].
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0.slice
     }
 
-    /// The name as text.
+    /// The name as text, without its namespace.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(self.as_bytes()).expect("checked to be UTF-8 when it was made")
+        std::str::from_utf8(self.bare()).expect("checked to be UTF-8 when it was made")
+    }
+
+    /// The bytes of the name, without its namespace.
+    #[must_use]
+    pub fn bare(&self) -> &[u8] {
+        &self.as_bytes()[self.namespace_prefix().len()..]
+    }
+
+    /// The text of its namespace; empty if it is a plain name.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        let prefix = self.namespace_prefix();
+        prefix.get(1..prefix.len().saturating_sub(1)).unwrap_or_default()
+    }
+
+    /// Whether it lies in a log: the compaction horizon removes all of its records.
+    #[must_use]
+    pub fn is_log(&self) -> bool {
+        self.as_bytes().starts_with(b"\x01log.")
+    }
+
+    /// Whether it lies in one of the node's own namespaces: it keeps one record.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.as_bytes().starts_with(b"\x01.")
+    }
+
+    /// The part of the key before the name: the namespace with its marks; empty if it is a plain name.
+    pub(super) fn namespace_prefix(&self) -> &str {
+        let key = self.as_bytes();
+        if key.first() != Some(&MARK) {
+            return "";
+        }
+        let end = key.iter().skip(1).position(|byte| *byte == MARK).map_or(0, |end| end + 2);
+        std::str::from_utf8(&key[..end]).expect("checked to be ASCII when it was made")
     }
 }
 
@@ -135,7 +183,10 @@ impl Borrow<[u8]> for Name {
 
 impl fmt::Debug for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.as_str())
+        match self.namespace() {
+            "" => write!(f, "{:?}", self.as_str()),
+            namespace => write!(f, "{:?} in {namespace:?}", self.as_str()),
+        }
     }
 }
 

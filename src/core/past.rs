@@ -22,7 +22,7 @@ pub enum Past<'a> {
 pub fn revision<'a>(set: &'a Set, name: &Name, stamp: Stamp) -> Past<'a> {
     let history = set.history(name);
     let found = history.iter().rev().map(Cell::record).find(|record| record.last_sync() == stamp);
-    found.map_or_else(|| without(set, history, stamp), Past::Record)
+    found.map_or_else(|| without(set, name, history, stamp), Past::Record)
 }
 
 /// The record of a name that was current at this stamp: the greatest one that is not later.
@@ -30,7 +30,12 @@ pub fn revision<'a>(set: &'a Set, name: &Name, stamp: Stamp) -> Past<'a> {
 pub fn as_of<'a>(set: &'a Set, name: &Name, stamp: Stamp) -> Past<'a> {
     let history = set.history(name);
     let found = history.iter().rev().map(Cell::record).find(|record| record.last_sync() <= stamp);
-    found.map_or_else(|| without(set, history, stamp), Past::Record)
+    match found {
+        Some(record) => Past::Record(record),
+        // what was current until now may have been cut
+        None if name.is_log() && set.compaction_horizon() > Stamp::ZERO => Past::Cut,
+        None => without(set, name, history, stamp),
+    }
 }
 
 /// Whether the history of a name has all of its records, as far as the node knows: nothing of it can have been cut. A
@@ -38,20 +43,20 @@ pub fn as_of<'a>(set: &'a Set, name: &Name, stamp: Stamp) -> Past<'a> {
 #[must_use]
 pub fn is_complete(set: &Set, name: &Name) -> bool {
     let history = set.history(name);
-    !history.is_empty() && !may_be_cut(set, history, Stamp::ZERO)
+    !history.is_empty() && !may_be_cut(set, name, history, Stamp::ZERO)
 }
 
 /// The answer where no record fits.
-fn without<'a>(set: &Set, history: &[Cell], stamp: Stamp) -> Past<'a> {
+fn without<'a>(set: &Set, name: &Name, history: &[Cell], stamp: Stamp) -> Past<'a> {
     let is_below = history.first().is_none_or(|oldest| stamp < oldest.record().last_sync());
-    if is_below && may_be_cut(set, history, stamp) { Past::Cut } else { Past::Nothing }
+    if is_below && may_be_cut(set, name, history, stamp) { Past::Cut } else { Past::Nothing }
 }
 
 /// Whether a record of a name with this stamp may have been cut: the name has as many records as are kept, or the stamp
 /// lies below a horizon.
-fn may_be_cut(set: &Set, history: &[Cell], stamp: Stamp) -> bool {
+fn may_be_cut(set: &Set, name: &Name, history: &[Cell], stamp: Stamp) -> bool {
     let payload: usize = history.iter().map(|cell| cell.record().payload_bytes()).sum();
-    history.len() >= usize::from(set.depth().least())
+    history.len() >= set.depth().least_of(name)
         || payload >= MAX_HISTORY_PAYLOAD_BYTES
         || stamp < set.horizon().max(set.compaction_horizon())
 }
@@ -60,6 +65,7 @@ fn may_be_cut(set: &Set, history: &[Cell], stamp: Stamp) -> bool {
 mod tests {
     use super::*;
     use crate::core::history::Depth;
+    use crate::core::namespace::Namespace;
     use crate::core::record::Dot;
     use crate::core::testing::{at, name, version};
 
@@ -116,5 +122,28 @@ mod tests {
         assert_eq!(unknown(&kept), Some(-1), "its tombstone may be forgotten");
         assert_eq!(unknown(&set(8, &[])), None);
         assert!(!is_complete(&set(8, &[]), &name("m")));
+    }
+
+    #[test]
+    fn a_log_says_what_may_have_been_cut_although_it_was_current() {
+        let log = Namespace::new(b"log.a").unwrap().key(b"n", 9).unwrap();
+        let mut kept = set(8, &[]);
+        assert_eq!(said(as_of(&kept, &log, at(99))), None);
+        kept.merge(&Record::value(log.clone(), &version("v"), b"d", at(10), Dot::default()));
+        assert_eq!(said(as_of(&kept, &log, at(99))), Some(10));
+        kept.raise_compaction_horizon(at(20));
+        assert_eq!(said(as_of(&kept, &log, at(99))), Some(-1), "the one of 10 is not kept");
+        assert_eq!(said(revision(&kept, &log, at(10))), Some(-1));
+        assert_eq!(said(revision(&kept, &log, at(30))), None);
+        kept.merge(&Record::value(log.clone(), &version("v"), b"d", at(30), Dot::default()));
+        assert_eq!((said(as_of(&kept, &log, at(99))), is_complete(&kept, &log)), (Some(30), false));
+    }
+
+    #[test]
+    fn a_name_of_the_nodes_own_may_always_have_had_another_record() {
+        let own = Namespace::new(b".own").unwrap().key(b"n", 9).unwrap();
+        let mut kept = set(8, &[]);
+        kept.merge(&Record::value(own.clone(), &version("v"), b"d", at(10), Dot::default()));
+        assert_eq!((said(revision(&kept, &own, at(5))), is_complete(&kept, &own)), (Some(-1), false));
     }
 }

@@ -172,7 +172,7 @@ fn cover<'a>(set: &'a Set, write: &'a Write) -> Vec<&'a Record> {
     let history = set.history(write.name());
     let above = history.iter().rev().map(Cell::record).take_while(|record| write.is_covered_by(record));
     let mut cover: Vec<&Record> = above.collect();
-    let (mutants, versions) = (set.mutants(), usize::from(set.depth().versions()));
+    let (mutants, versions) = (set.mutants(), set.depth().versions_of(write.name()));
     let Write::Whole(whole) = write else { return cover };
     let is_kept = cover.last().is_some_and(|record| record.order(whole).is_eq());
     if mutants.has(Mutant::PushOnlyTheCurrent) || mutants.has(Mutant::PushOnlyTheWrite) && !is_kept {

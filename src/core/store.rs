@@ -11,6 +11,7 @@ use std::collections::HashSet;
 use super::change_ring::{ChangeRing, Gap};
 use super::condition::{Condition, Evaluation};
 use super::effects::{Effects, SetChange};
+use super::event::event_name;
 use super::feed::set_id;
 use super::genesis::Genesis;
 use super::history::{Depth, Moment, Registers};
@@ -19,7 +20,9 @@ use super::limits::{
 };
 use super::message::Call;
 use super::mutants::{Mutant, Mutants};
-use super::name::Name;
+use super::name::{Name, NameError};
+use super::namespace::Namespace;
+use super::namespaces::NamespaceLimits;
 use super::push::{Ack, Batch, WriteLog};
 use super::record::{Dot, Incarnation, Kind, Record};
 use super::set::{Merge, Set};
@@ -37,6 +40,7 @@ pub struct Store<T> {
     genesis: Genesis,
     set: Set,
     max_set_bytes: usize,
+    namespace_limits: NamespaceLimits,
     /// How far before the current time the stamp of a delete may be, µs.
     delete_within_us: u64,
     /// How far behind the clock the compaction horizon stays, µs.
@@ -94,10 +98,10 @@ pub enum Written {
         /// The record that stands.
         current: Record,
     },
-    /// The stamp of the delete is so old that its tombstone might be forgotten before all nodes have received it.
-    /// Nothing was changed.
+    /// The stamp of the delete is so old that its tombstone might be forgotten before all nodes have received it, or the
+    /// write is one into a log and lies below the compaction horizon. Nothing was changed.
     TooOld {
-        /// The least stamp that a delete may have now.
+        /// The least stamp that such a write may have now.
         oldest: Stamp,
     },
     /// The set has no room for the record. Nothing was changed.
@@ -105,6 +109,18 @@ pub enum Written {
         /// The size of the set, in bytes.
         bytes: usize,
         /// The largest size that it may have, in bytes.
+        limit: usize,
+    },
+    /// The namespace of the name has no room for the record. Nothing was changed.
+    NamespaceFull {
+        /// Bytes of the current records of the namespace.
+        bytes: usize,
+        /// The most that they may have.
+        limit: usize,
+    },
+    /// The write would begin a namespace, and there are too many. Nothing was changed.
+    TooManyNamespaces {
+        /// The most that there may be.
         limit: usize,
     },
 }
@@ -180,6 +196,7 @@ impl<T> Store<T> {
             genesis,
             set: set.with_depth(Depth::new(Stamp::ZERO, genesis.versions)),
             max_set_bytes,
+            namespace_limits: NamespaceLimits::NONE,
             delete_within_us: u64::MAX,
             compaction_lag_us: u64::MAX,
             incarnation,
@@ -214,6 +231,11 @@ impl<T> Store<T> {
     #[must_use]
     pub fn compacting_behind(self, lag_us: u64) -> Self {
         Self { compaction_lag_us: lag_us, ..self }
+    }
+
+    /// Sets the limits on namespaces of clients. What is held already stays.
+    pub fn limit_namespaces(&mut self, limits: NamespaceLimits) {
+        self.namespace_limits = limits;
     }
 
     /// The genesis of the set.
@@ -302,6 +324,13 @@ impl<T> Store<T> {
         if record.kind() == Kind::Tombstone && last_sync < oldest {
             return Written::TooOld { oldest };
         }
+        // it would be gone at once
+        if record.name().is_log() && last_sync < self.set.compaction_horizon() {
+            return Written::TooOld { oldest: self.set.compaction_horizon() };
+        }
+        if let Some(full) = self.is_beyond_namespace(&record, held) {
+            return full;
+        }
         // what the record replaces is looked up only where it matters
         if self.set.bytes() + record.cost() > self.max_set_bytes {
             let growth = self.set.growth(&record);
@@ -314,6 +343,48 @@ impl<T> Store<T> {
         self.log.add(&record, self.set.depth());
         self.vector.raise(self.incarnation, dot.sequence);
         Written::Done { current: record }
+    }
+
+    /// Adds an event to a log, under a name of its stamp and its dot; see [`event_name`]. `limit_bytes` is the limit of the
+    /// name.
+    ///
+    /// # Errors
+    /// If the name would be too long, or the type is no beginning of a name. Nothing was changed.
+    pub fn append(
+        &mut self,
+        now: Stamp,
+        log: &Namespace,
+        kind: &[u8],
+        change: &Change<'_>,
+        limit_bytes: usize,
+    ) -> Result<Written, NameError> {
+        self.date_genesis_back(now);
+        let stamp = self.stamps.give(now.max(self.genesis.started.next()), None);
+        let dot = Dot { incarnation: self.incarnation, sequence: self.log.sequence() + 1 };
+        let name = event_name(log, kind, stamp, dot, limit_bytes)?;
+        Ok(self.write(now, &name, change, Some(stamp)))
+    }
+
+    /// The refusal of a write that is beyond a limit on namespaces. Older records do not count: a write that replaces a
+    /// record by one that is not larger always fits, and so a delete does.
+    fn is_beyond_namespace(&self, record: &Record, held: Option<&Record>) -> Option<Written> {
+        let NamespaceLimits { namespaces, bytes: limit } = self.namespace_limits;
+        let name = record.name();
+        if name.namespace().is_empty() || name.is_own() {
+            return None;
+        }
+        let Some(usage) = self.set.namespace_use(name) else {
+            let is_full = self.set.namespaces() >= namespaces;
+            return if is_full {
+                Some(Written::TooManyNamespaces { limit: namespaces })
+            } else {
+                (record.cost() > limit).then_some(Written::NamespaceFull { bytes: 0, limit })
+            };
+        };
+        let (bytes, replaced) = (usage.current_bytes(), held.map_or(0, Record::cost));
+        let is_full =
+            record.cost() > replaced && bytes.saturating_sub(replaced).saturating_add(record.cost()) > limit;
+        is_full.then_some(Written::NamespaceFull { bytes, limit })
     }
 
     /// Whether the set may grow by so many bytes. If it is full, older records make room: the compaction horizon rises as
@@ -340,6 +411,10 @@ impl<T> Store<T> {
     /// write that only replaces a value, and the delete that is to make room.
     fn fits_without_older(&self, record: &Record, growth: usize) -> bool {
         let set = &self.set;
+        if record.name().is_log() {
+            // its records are no current ones in this account
+            return false;
+        }
         let replaced = set.get(record.name()).map_or(0, Record::cost);
         let current = (set.bytes() - set.older_bytes()).saturating_sub(replaced) + record.cost();
         let most = self.max_set_bytes + self.max_set_bytes / YOUNG_PART;
@@ -387,7 +462,18 @@ impl<T> Store<T> {
             }
             Merge::Cut(_) | Merge::Held(_) => {}
         }
+        self.report_expired();
         merge
+    }
+
+    /// The compaction horizon has removed names of logs: their waiters are due, and read again.
+    fn report_expired(&mut self) {
+        for previous in self.set.take_expired() {
+            self.waiters.take_expired(previous.name(), &mut self.effects.due);
+            if self.reports_changes {
+                self.effects.changes.push(SetChange::Dropped { previous });
+            }
+        }
     }
 
     /// The current record of a name has changed.
@@ -488,6 +574,7 @@ impl<T> Store<T> {
         news.sort_by(|a, b| a.order(b));
         news.dedup_by(|a, b| a.order(b).is_eq());
         self.set.merge_all(records);
+        self.report_expired();
         let current = match self.set.get(name) {
             Some(current) => {
                 let is_new = previous.as_ref().is_none_or(|p| p.address() != current.address());
@@ -713,12 +800,14 @@ impl<T> Store<T> {
         }
         self.set.raise_compaction_horizon(joined.compaction_horizon);
         let dropped = self.set.raise_horizon(joined.gc_horizon, at_most);
-        self.set.settle(at_most) && dropped < at_most
+        self.settle(at_most) && dropped < at_most
     }
 
     /// Drops a part of what the registers cut; see [`Set::settle`]. Returns whether nothing is left.
     pub fn settle(&mut self, at_most: usize) -> bool {
-        self.set.settle(at_most)
+        let is_done = self.set.settle(at_most);
+        self.report_expired();
+        is_done
     }
 
     /// Sets how many records a name keeps from now on.
@@ -961,6 +1050,81 @@ mod tests {
         let is_full = |v: char| matches!(put(&mut store, "c", &v.to_string()), Written::Full { .. });
         assert!(('0'..='9').any(is_full));
         assert!(store.set().bytes() <= 25 * cost, "{}", store.set().bytes());
+    }
+
+    fn put_in(store: &mut Store<u32>, namespace: &str, text: &str, data: &[u8]) -> Written {
+        let name = Namespace::new(namespace.as_bytes()).unwrap().key(text.as_bytes(), 9).unwrap();
+        store.write(at(1), &name, &Change::Put { version: &version("v"), data }, None)
+    }
+
+    #[test]
+    fn namespaces_have_limits() {
+        let limits = NamespaceLimits { namespaces: 2, bytes: 1_000 };
+        let mut store = Store::new(Genesis { versions: 8, ..GENESIS }, Incarnation(1), usize::MAX);
+        store.limit_namespaces(limits);
+        done(put_in(&mut store, "a", "n", b""));
+        done(put_in(&mut store, ".own", "n", b""));
+        done(put_in(&mut store, "b", "n", b""));
+        assert!(matches!(put_in(&mut store, "c", "n", b""), Written::TooManyNamespaces { limit: 2 }));
+        done(put(&mut store, 1, "plain", None));
+        assert!(matches!(
+            put_in(&mut store, "a", "m", &[0; 800]),
+            Written::NamespaceFull { limit: 1_000, .. }
+        ));
+        done(put_in(&mut store, "a", "m", &[0; 500]));
+        assert!(matches!(put_in(&mut store, "a", "l", &[0; 200]), Written::NamespaceFull { .. }));
+        // older records do not count
+        for size in (300..=500).rev() {
+            done(put_in(&mut store, "a", "m", &vec![0; size]));
+        }
+        let name = Namespace::new(b"a").unwrap().key(b"m", 9).unwrap();
+        done(store.write(at(2), &name, &Change::Delete, None));
+        done(put_in(&mut store, "a", "l", &[0; 200]));
+        // a peer's records are taken in any case
+        let name = Namespace::new(b"c").unwrap().key(b"m", 9).unwrap();
+        store.merge(&Record::value(name, &version("v"), &[0; 2_000], at(1), Dot::default()));
+        assert_eq!(store.set().namespaces(), 3);
+    }
+
+    #[test]
+    fn readers_of_a_name_that_leaves_a_log_are_woken() {
+        let mut store = store();
+        store.report_changes();
+        let current = done(put_in(&mut store, "log.a", "n", b""));
+        let knows = Condition { known: KnownVersion::Current, at_least: None };
+        assert!(matches!(store.read(at(1), current.name(), &knows, Some(|| 7)), Read::Parked { .. }));
+        store.raise_compaction_horizon(at(1_000));
+        assert!(store.get(current.name()).is_none() && due(&mut store) == 0);
+        assert!(store.settle(usize::MAX));
+        let Effects { due, changes, .. } = store.take_effects();
+        assert_eq!((due.len(), store.waiters().names()), (1, 0));
+        assert!(matches!(&changes[..], [SetChange::Dropped { .. }]));
+        let change = Change::Put { version: &version("v"), data: b"" };
+        let late = store.write(at(2_000), current.name(), &change, Some(at(999)));
+        assert!(
+            matches!(late, Written::TooOld { oldest } if oldest == at(1_000)),
+            "it would be gone at once"
+        );
+        done(store.write(at(2_000), current.name(), &change, Some(at(1_000))));
+    }
+
+    #[test]
+    fn a_log_makes_room_in_a_full_set() {
+        const MINUTE: u64 = 60_000_000;
+        let event = |store: &mut Store<u32>, minute: u64, lag: u64| {
+            let name = Namespace::new(b"log.a").unwrap().key(format!("{minute:04}").as_bytes(), 9).unwrap();
+            store.compaction_lag_us = lag;
+            store.write(at(minute * MINUTE), &name, &Change::Put { version: &version("v"), data: b"" }, None)
+        };
+        let mut store: Store<u32> = Store::new(GENESIS, Incarnation(1), usize::MAX);
+        let cost = done(event(&mut store, 1, MINUTE)).cost();
+        store.max_set_bytes = 5 * cost;
+        (2..=5).for_each(|minute| drop(done(event(&mut store, minute, MINUTE))));
+        assert!(matches!(event(&mut store, 6, u64::MAX), Written::Full { .. }), "all are too young");
+        done(event(&mut store, 7, MINUTE));
+        assert_eq!(store.set().compaction_horizon(), at(2 * MINUTE));
+        assert!(store.settle(usize::MAX));
+        assert_eq!((store.set().values(), store.set().bytes()), (5, 5 * cost));
     }
 
     #[test]

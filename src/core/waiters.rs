@@ -5,11 +5,11 @@
 //! chooses what a waiter is (a channel, a connection): the type `T`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ops::Bound;
 
 use slotmap::{SlotMap, new_key_type};
 
 use super::name::Name;
+use super::namespace::Namespace;
 use super::record::{Kind, Record};
 use super::stamp::Stamp;
 
@@ -257,6 +257,17 @@ impl<T> Waiters<T> {
         self.detach(taken, due);
     }
 
+    /// Moves the waiters for a change of a name to `due`: its record was removed, and there is no news of it.
+    pub(super) fn take_expired(&mut self, name: &Name, due: &mut Due<T>) {
+        let Some(lists) = self.by_name.get_mut(name) else { return };
+        let taken = lists.changed.take();
+        if lists.is_empty() {
+            self.by_name.remove(name);
+            self.names.remove(name);
+        }
+        self.detach(taken, due);
+    }
+
     /// Moves the waiters that wait for an upstream's answer about a name to `due`.
     pub fn take_upstream(&mut self, name: &Name, due: &mut Due<T>) {
         let Some(lists) = self.by_name.get_mut(name) else { return };
@@ -305,20 +316,16 @@ impl<T> Waiters<T> {
         }
     }
 
-    /// The wait groups of the names that begin with `prefix` and come after `after`, in the order of the names: up to
-    /// three groups a name. Costs nothing per waiter.
-    pub fn groups<'a>(
-        &'a self,
-        prefix: &'a [u8],
-        after: Option<&'a [u8]>,
-    ) -> impl Iterator<Item = Vec<WaitGroup>> + 'a {
-        let from = match after {
-            Some(after) if after >= prefix => Bound::Excluded(after),
-            _ => Bound::Included(prefix),
-        };
-        self.names
-            .range::<[u8], _>((from, Bound::Unbounded))
-            .take_while(move |name| name.as_bytes().starts_with(prefix))
+    /// The wait groups of the names of a namespace that begin with `prefix` and come after `after`, in the order of the
+    /// names: up to three groups a name. Costs nothing per waiter.
+    pub fn groups(
+        &self,
+        namespace: &Namespace,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+    ) -> impl Iterator<Item = Vec<WaitGroup>> + use<'_, T> {
+        namespace
+            .select(&self.names, prefix, after)
             .filter_map(|name| self.by_name.get(name).map(|lists| self.groups_of(name, lists)))
     }
 
@@ -510,7 +517,10 @@ mod tests {
             join(&mut waiters, "n", Interest::AtLeast(at(micros)), micros as u32);
         }
         assert_eq!((waiters.parked(), waiters.lists.len()), (stamps.len(), MAX_STAMP_LISTS));
-        assert_eq!(waiters.groups(b"", None).flatten().next().unwrap().interest, Interest::AtLeast(at(500)));
+        assert_eq!(
+            waiters.groups(&Namespace::PLAIN, b"", None).flatten().next().unwrap().interest,
+            Interest::AtLeast(at(500))
+        );
         assert!(take(&mut waiters, None, &value(499, "a")).is_empty(), "still older than all");
         let taken = take(&mut waiters, None, &value(550, "a"));
         assert!(taken.len() <= MAX_STAMP_LISTS);
@@ -536,7 +546,8 @@ mod tests {
         join("a/2", 6, Interest::Created);
         join("a/1", 7, stamp(9));
         let all = |waiters: &Waiters<u32>, prefix: &str, after: Option<&str>| -> Vec<_> {
-            let groups = waiters.groups(prefix.as_bytes(), after.map(str::as_bytes)).flatten();
+            let groups =
+                waiters.groups(&Namespace::PLAIN, prefix.as_bytes(), after.map(str::as_bytes)).flatten();
             groups.map(|c| (c.name.as_str().to_owned(), c.interest, c.waiters, c.since.micros())).collect()
         };
         let of_b = [("b".to_owned(), Interest::Changed, 2, 1), ("b".to_owned(), stamp(80), 3, 3)];
@@ -672,7 +683,7 @@ mod tests {
                 }
                 prop_assert_eq!(waiters.parked(), model.len());
                 prop_assert_eq!(waiters.names(), usize::from(!model.is_empty()));
-                let groups = waiters.groups(b"", None).flatten();
+                let groups = waiters.groups(&Namespace::PLAIN, b"", None).flatten();
                 prop_assert_eq!(groups.map(|group| group.waiters).sum::<usize>(), model.len());
             }
         }

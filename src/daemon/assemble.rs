@@ -47,7 +47,10 @@ pub(super) async fn assemble(
     if config.fill.as_ref().is_some_and(|fill| fill.strategy == Strategy::Watch) {
         store.adopt(Genesis { started: Stamp::ZERO, ..store.genesis() });
     }
-    store.update(|store| store.limit_waiters(config.waiter_limits));
+    store.update(|store| {
+        store.limit_waiters(config.waiter_limits);
+        store.limit_namespaces(config.namespace_limits);
+    });
     let replicator = Replicator::new(store.clone());
     tokio::spawn(ring_bells);
 

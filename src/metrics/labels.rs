@@ -73,6 +73,10 @@ pub enum Limit {
     Lists,
     /// Bytes of all records.
     SetBytes,
+    /// `--max-namespace-bytes`.
+    NamespaceBytes,
+    /// `--max-namespaces`.
+    Namespaces,
     /// Time that a body may take.
     BodyTime,
     /// Time that an answer may take to be sent.
@@ -90,7 +94,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Connections,
         Self::HeadBytes,
         Self::NameBytes,
@@ -98,6 +102,8 @@ impl Limit {
         Self::VersionSets,
         Self::Lists,
         Self::SetBytes,
+        Self::NamespaceBytes,
+        Self::Namespaces,
         Self::BodyTime,
         Self::WriteTime,
         Self::IdleTime,
@@ -116,6 +122,8 @@ impl Limit {
             Self::VersionSets => "version_sets",
             Self::Lists => "lists",
             Self::SetBytes => "set_bytes",
+            Self::NamespaceBytes => "namespace_bytes",
+            Self::Namespaces => "namespaces",
             Self::BodyTime => "body_time",
             Self::WriteTime => "write_time",
             Self::IdleTime => "idle_time",

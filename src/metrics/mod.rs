@@ -47,6 +47,7 @@ pub struct Metrics {
     pub(crate) tombstones: Gauge,
     pub(crate) set_bytes: Gauge,
     pub(crate) history_bytes: Gauge,
+    pub(crate) namespaces: Gauge,
     pub(crate) history_versions: Gauge,
     pub(crate) compaction_horizon: Gauge<f64, AtomicU64>,
     pub(crate) cluster: ClusterMetrics,
@@ -103,6 +104,7 @@ impl Metrics {
             tombstones: Gauge::default(),
             set_bytes: Gauge::default(),
             history_bytes: Gauge::default(),
+            namespaces: Gauge::default(),
             history_versions: Gauge::default(),
             compaction_horizon: Gauge::default(),
             cluster,
@@ -196,6 +198,7 @@ impl Metrics {
             Unit::Bytes,
             self.history_bytes.clone(),
         );
+        r.register("namespaces", "Namespaces with a record, the node's own apart", self.namespaces.clone());
         r.register("history_versions", "Records that a name keeps", self.history_versions.clone());
         r.register_with_unit(
             "compaction_horizon",

@@ -76,7 +76,10 @@ impl Host for NodeHost {
             // a record that is older than the horizon is dropped on purpose
             Written::Done { .. } | Written::TooOld { .. } => WriteResult::Done,
             Written::Lost { .. } => WriteResult::Older,
-            Written::Full { .. } => WriteResult::Full,
+            // fills concern plain names, which have no limit of a namespace
+            Written::Full { .. } | Written::NamespaceFull { .. } | Written::TooManyNamespaces { .. } => {
+                WriteResult::Full
+            }
         }
     }
 

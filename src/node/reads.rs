@@ -79,7 +79,10 @@ impl Reads {
         condition: &Condition,
         waiter: Option<impl FnOnce() -> Waiter>,
     ) -> Read {
-        let Some(filler) = &self.filler else { return self.store.read(name, condition, waiter) };
+        // only plain names come from an upstream
+        let Some(filler) = self.filler.as_ref().filter(|_| name.namespace().is_empty()) else {
+            return self.store.read(name, condition, waiter);
+        };
         // a reader that waits for a name without a value waits for its creation
         let insists =
             waiter.is_some() && (condition.known == KnownVersion::Absence || condition.at_least.is_some());

@@ -17,7 +17,8 @@ use crate::core::replica::Config;
 use crate::core::stamp::Now;
 use crate::core::store::{Change, Read, Written};
 use crate::core::{
-    Condition, Effects, Genesis, Incarnation, Name, Record, Registers, Replica, Stamp, Store, Ticket,
+    Condition, Effects, Genesis, Incarnation, Name, NameError, Namespace, Record, Registers, Replica, Stamp,
+    Store, Ticket,
 };
 use crate::node::clock;
 use crate::node::limits::RETIRED_LOOKS;
@@ -53,10 +54,14 @@ impl Guarded {
     /// Writes, and pushes the write to peers.
     fn write(&mut self, now: Now, name: &Name, change: &Change<'_>, given: Option<Stamp>) -> Written {
         let written = self.store.write(now.wall, name, change, given);
+        self.pump_if_done(now, &written);
+        written
+    }
+
+    fn pump_if_done(&mut self, now: Now, written: &Written) {
         if matches!(written, Written::Done { .. }) {
             self.replica.pump(&mut self.store, now);
         }
-        written
     }
 }
 
@@ -109,8 +114,10 @@ pub struct Census {
     pub tombstones: usize,
     /// Bytes of all records.
     pub bytes: usize,
-    /// Bytes of those that are not current.
+    /// Bytes of those that the compaction horizon may remove: older ones, and those in logs.
     pub older_bytes: usize,
+    /// Namespaces of clients with a record, without the plain one.
+    pub namespaces: usize,
     /// What the set has dropped on purpose.
     pub registers: Registers,
     /// Parked readers.
@@ -272,6 +279,33 @@ impl SharedStore {
         })
     }
 
+    /// Adds an event to a log; see [`Store::append`].
+    ///
+    /// # Errors
+    /// [`NotWritten::ClockInDoubt`]; and within, that the name is none.
+    pub fn append(
+        &self,
+        log: &Namespace,
+        kind: &[u8],
+        change: &Change<'_>,
+        limit_bytes: usize,
+    ) -> Result<Result<Written, NameError>, NotWritten> {
+        self.change(|held| {
+            let now = clock::both();
+            if !held.may_stamp(now) {
+                self.publish(held);
+                return Err(NotWritten::ClockInDoubt);
+            }
+            let written = held.store.append(now.wall, log, kind, change, limit_bytes);
+            if let Ok(written) = &written {
+                held.pump_if_done(now, written);
+            }
+            self.published.set_genesis(&held.store);
+            self.published.set_retired(&held.store);
+            Ok(written)
+        })
+    }
+
     /// Writes a copy that another node has stamped. The clock of this node is not checked.
     pub fn copy(&self, name: &Name, change: &Change<'_>, stamp: Stamp) -> Written {
         self.change(|held| {
@@ -332,6 +366,7 @@ impl SharedStore {
             tombstones: store.set().tombstones(),
             bytes: store.set().bytes(),
             older_bytes: store.set().older_bytes(),
+            namespaces: store.set().namespaces(),
             registers: store.registers(),
             parked: store.waiters().parked(),
             watched_names: store.waiters().names(),

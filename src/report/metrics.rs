@@ -34,6 +34,7 @@ pub fn encode(sources: &Sources<'_>, vitals: Vitals, form: Form) -> String {
     m.tombstones.set(gauge(census.tombstones));
     m.set_bytes.set(gauge(census.bytes));
     m.history_bytes.set(gauge(census.older_bytes));
+    m.namespaces.set(gauge(census.namespaces));
     m.history_versions.set(i64::from(census.registers.depth.versions()));
     m.compaction_horizon.set(census.registers.compaction_horizon.micros() as f64 / 1e6);
     m.parked.set(gauge(census.parked));

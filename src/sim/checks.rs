@@ -9,7 +9,7 @@ use crate::core::mirror::Mirror;
 use crate::core::record::{Dot, Incarnation, Kind, Record};
 use crate::core::set::{Cell, Set};
 use crate::core::stamp::Stamp;
-use crate::core::{Genesis, Name, Vector};
+use crate::core::{Genesis, Name, Registers, Vector};
 
 /// A promise that was broken.
 #[derive(Clone, Debug)]
@@ -120,14 +120,14 @@ impl History {
     }
 
     /// Whether a write is reflected in a set: the set holds it; or as many greater records of its name as any depth that
-    /// was in force keeps; or a greater one, and the write lies below the compaction horizon; or its tombstone, or a
-    /// later one, lies below the GC horizon.
+    /// was in force keeps; or a greater one, or any record if the name lies in a log, and the write lies below the
+    /// compaction horizon; or its tombstone, or a later one, lies below the GC horizon.
     fn reflected(&self, set: &Set, write: &Record) -> bool {
         let held = set.history(write.name());
         let greater = held.iter().filter(|cell| cell.record().order(write).is_gt()).count();
         held.iter().any(|cell| cell.record().order(write).is_eq())
-            || greater >= usize::from(set.depth().least())
-            || greater > 0 && write.last_sync() < set.compaction_horizon()
+            || greater >= set.depth().least_of(write.name())
+            || (greater > 0 || write.name().is_log()) && write.last_sync() < set.compaction_horizon()
             || self.deletes.get(write.name()).is_some_and(|deletes| {
                 deletes.iter().any(|gone| gone.last_sync() < set.horizon() && gone.order(write).is_ge())
             })
@@ -180,13 +180,13 @@ impl Witness {
         }
     }
 
-    /// Applies the changes of a step; `horizon` is the horizon after it. Each change must have the record that stood.
+    /// Applies the changes of a step; `registers` are those after it. Each change must have the record that stood.
     pub(super) fn changed(
         &mut self,
         changes: Vec<SetChange>,
-        horizon: Stamp,
+        registers: Registers,
     ) -> Result<(), (&'static str, String)> {
-        self.mirror.apply(changes, horizon).map_err(|detail| (REPORTED, detail))
+        self.mirror.apply(changes, registers).map_err(|detail| (REPORTED, detail))
     }
 
     /// Checks that the reported changes of a name give the record that stands.

@@ -121,7 +121,7 @@ impl World {
     pub(super) fn carry_out(&mut self, slot: usize) {
         let Some(process) = self.processes[slot].as_mut() else { return };
         let (effects, set) = (process.store.take_effects(), process.store.set());
-        if let Err((rule, detail)) = process.witness.changed(effects.changes, set.horizon()) {
+        if let Err((rule, detail)) = process.witness.changed(effects.changes, set.registers()) {
             self.broken(rule, format!("n{slot}: {detail}"));
         }
         self.send(slot, effects.calls);

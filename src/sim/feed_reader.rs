@@ -7,6 +7,7 @@ use super::checks::History;
 use super::feed_collector::Collected;
 use super::random::Random;
 use crate::core::feed::{Cursor, Event as Told, Feed, Kinds, Mode, Scope, Subscription};
+use crate::core::namespace::Namespace;
 use crate::core::{Name, Record};
 
 /// A reader, and what it knows.
@@ -41,8 +42,16 @@ pub(super) struct Connection {
 
 impl Watcher {
     pub(super) fn new(random: &mut Random, mode: Mode) -> Self {
-        let some = || Scope::new(b"", [], [&b"repo/1"[..], b"repo/3"]);
-        let scope = if random.chance(3_000) { some() } else { Scope::all() };
+        let namespace = |text: &[u8]| Namespace::new(text).unwrap_or(Namespace::PLAIN);
+        let all_of = |text: &[u8]| Scope::new(&namespace(text), [], [&b""[..]]);
+        let scope = match random.below(10) {
+            0..3 => Scope::new(&Namespace::PLAIN, [], [&b"repo/1"[..], b"repo/3"]),
+            3 => all_of(b"other"),
+            4 => all_of(b".own"),
+            // in a log, what stands is nothing that a reader asks for
+            5 | 6 if mode == Mode::All => all_of(b"log.sim"),
+            _ => Scope::all(),
+        };
         let dots = mode == Mode::All && random.chance(5_000);
         Self {
             number: random.below(1_000),
@@ -87,8 +96,8 @@ impl Watcher {
             return Ok(());
         };
         let claimed = |write: &Record| cursor.vector.claims(write.dot());
-        for write in history.all().filter(|write| claimed(write) && self.subscription.scope.has(write.name()))
-        {
+        let in_scope = |write: &&Record| self.subscription.scope.has(write.name());
+        for write in history.all().filter(|write| claimed(write)).filter(in_scope) {
             let fine = match self.state.view.get(write.name()) {
                 Some(held) => held.order(write).is_ge(),
                 // a delete that the view did not need may be one that the cursor does not claim

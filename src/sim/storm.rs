@@ -5,7 +5,7 @@ use super::plan::SECOND_US;
 use super::world::{Event, Process, World};
 use crate::core::record::Kind;
 use crate::core::store::{Change, Written};
-use crate::core::{Condition, Evaluation, KnownVersion, Name, NodeState, Record, Stamp, Version};
+use crate::core::{Condition, Evaluation, KnownVersion, Name, Namespace, NodeState, Record, Stamp, Version};
 
 impl World {
     fn ready(&self) -> Vec<usize> {
@@ -18,8 +18,15 @@ impl World {
     fn some_name(&mut self) -> Name {
         // a fifth of all goes to three hot names
         let among = if self.random.chance(2_000) { 3.min(self.plan.names) } else { self.plan.names };
-        let name = format!("repo/{}", self.random.below(among));
-        Name::new(name.as_bytes(), usize::MAX).expect("a good name")
+        let number = self.random.below(among);
+        let namespace = Namespace::new(match number % 8 {
+            5 => b"other",
+            6 => b"log.sim",
+            7 => b".own",
+            _ => b"",
+        });
+        let name = format!("repo/{number}");
+        namespace.unwrap_or(Namespace::PLAIN).key(name.as_bytes(), usize::MAX).expect("a good name")
     }
 
     /// Makes one write or a burst, at a ready node, and schedules the next.

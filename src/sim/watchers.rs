@@ -158,13 +158,13 @@ impl World {
             }
             // a write that was told by a process which then died before it pushed it, or said that it has told it, is lost
             let is_lost = |held: &Record| !process.store.vector().claims(held.dot());
-            let lacks = set
-                .list(b"", None)
-                .filter(|record| watcher.subscription.scope.has(record.name()))
-                .find(|record| {
-                    let held = watcher.state.view.get(record.name());
-                    held.is_none_or(|held| held.order(record).is_ne() && !is_lost(held))
-                });
+            let is_value = |record: &&Record| record.kind() == Kind::Value;
+            let standing = (0..set.stretches()).flat_map(|index| set.stretch(index)).filter(is_value);
+            let scope = &watcher.subscription.scope;
+            let lacks = { standing }.filter(|record| scope.has(record.name())).find(|record| {
+                let held = watcher.state.view.get(record.name());
+                held.is_none_or(|held| held.order(record).is_ne() && !is_lost(held))
+            });
             let values =
                 watcher.state.view.values().filter(|held| held.kind() == Kind::Value && !is_lost(held));
             let too_much =

@@ -8,6 +8,8 @@ pub enum ErrorCode {
     BadRequest,
     /// The name is malformed, or the upstream has no path for it.
     BadName,
+    /// The namespace is malformed, or none that this request may use.
+    BadNamespace,
     /// A parameter is malformed, unknown or repeated.
     BadParameter,
     /// A condition on a write, which this cluster cannot keep.
@@ -82,12 +84,17 @@ pub enum ErrorCode {
     NotKnownYet,
     /// The set takes as many bytes as it may.
     SetFull,
+    /// The namespace takes as many bytes as it may.
+    NamespaceFull,
+    /// There are as many namespaces as there may be.
+    TooManyNamespaces,
 }
 
 /// Each code with its text and its status, in the order of the variants.
-const TABLE: [(ErrorCode, &str, u16); 39] = [
+const TABLE: [(ErrorCode, &str, u16); 42] = [
     (ErrorCode::BadRequest, "bad-request", 400),
     (ErrorCode::BadName, "bad-name", 400),
+    (ErrorCode::BadNamespace, "bad-namespace", 400),
     (ErrorCode::BadParameter, "bad-parameter", 400),
     (ErrorCode::ConditionalWrite, "conditional-write", 400),
     (ErrorCode::StampInFuture, "stamp-in-future", 400),
@@ -125,6 +132,8 @@ const TABLE: [(ErrorCode, &str, u16); 39] = [
     (ErrorCode::UpgradePending, "upgrade-pending", 503),
     (ErrorCode::NotKnownYet, "not-known-yet", 504),
     (ErrorCode::SetFull, "set-full", 507),
+    (ErrorCode::NamespaceFull, "namespace-full", 507),
+    (ErrorCode::TooManyNamespaces, "too-many-namespaces", 507),
 ];
 
 impl ErrorCode {

@@ -18,6 +18,7 @@ pub mod host;
 pub mod lenient;
 pub mod list;
 pub mod message;
+pub mod namespaces;
 pub mod retry;
 pub mod spelling;
 pub mod template;

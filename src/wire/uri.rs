@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
 
 /// Why a part of a request target cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,6 +147,32 @@ const QUERY_VALUE: &AsciiSet = &CONTROLS
 /// Encodes a query value; [`parameter`] decodes it to the same value.
 pub fn encode_parameter(value: &str) -> impl fmt::Display + '_ {
     utf8_percent_encode(value, QUERY_VALUE)
+}
+
+/// Characters that a path segment must percent-encode (RFC 3986 `pchar`). `/` is a part of names and stays.
+const NOT_IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b':')
+    .remove(b'@')
+    .remove(b'/');
+
+/// Encodes a name for a path; [`decode`] decodes it to the same bytes.
+pub fn encode_path(name: &str) -> impl fmt::Display + '_ {
+    utf8_percent_encode(name, NOT_IN_PATH)
 }
 
 #[cfg(test)]

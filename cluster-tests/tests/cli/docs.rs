@@ -161,7 +161,7 @@ fn the_reference_of_endpoints_has_what_the_ports_answer() {
     let ports = [("client", node.client_addr()), ("server", node.server_addr())];
     let paths: BTreeSet<&String> = documented.iter().map(|(_, path, _)| path).collect();
     for path in &paths {
-        let real = path.replace("{name}", "a-name");
+        let real = path.replace("{name}", "a-name").replace("{namespace}", "log.a").replace("{type}", "e");
         for (port, address) in ports {
             let answer = Connection::open(address).ask(&Request::new("PATCH", &real));
             let allowed: BTreeSet<String> = match answer.status {
@@ -183,7 +183,8 @@ fn the_reference_of_endpoints_has_what_the_ports_answer() {
     for path in files_below(&root().join("src/api"), "rs") {
         let source = read_to_string(path).expect("a source file");
         for rest in source.split(".route(\"").skip(1) {
-            routes.insert(rest.split('"').next().expect("its end").replace("{*name}", "{name}"));
+            let route = rest.split('"').next().expect("its end");
+            routes.insert(route.replace("{*name}", "{name}").replace("{*type}", "{type}"));
         }
     }
     assert!(routes.len() > 10, "{routes:?}");

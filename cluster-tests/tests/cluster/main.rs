@@ -8,6 +8,7 @@ mod history;
 mod insiders;
 mod members;
 mod membership;
+mod namespaces;
 mod peer_http;
 mod processes;
 mod proxy;

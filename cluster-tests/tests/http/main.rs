@@ -8,6 +8,7 @@ mod history;
 mod http2;
 mod limits;
 mod lists;
+mod namespaces;
 mod operations;
 mod reads;
 mod shutdown;

@@ -12,7 +12,7 @@ use crate::api::headers::{data, number, stamps};
 use crate::api::params::shown;
 use crate::api::state::Node;
 use crate::core::{Kind, LimitReached, Name, Record, Stamp};
-use crate::fill::NameStatus;
+use crate::fill::{Filler, NameStatus};
 use crate::metrics::Limit;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::headers::{SERVER_TIMING, X_VWATCH_GENESIS};
@@ -74,9 +74,14 @@ pub(super) fn response(node: &Node, result: &ReadResult<'_>) -> Result<Response<
     Ok(response)
 }
 
+/// What fills a name: only plain names come from an upstream.
+fn filler_of<'a>(node: &'a Node, name: &Name) -> Option<&'a Filler> {
+    node.fill.as_ref().filter(|_| name.namespace().is_empty())
+}
+
 /// Adds the path of a record of an upstream, and its age if the upstream no longer confirms it.
 fn provenance(node: &Node, name: &Name, record: Option<&Record>, headers: &mut HeaderMap) {
-    let Some(filler) = &node.fill else { return };
+    let Some(filler) = filler_of(node, name) else { return };
     let Some(provenance) = filler.provenance(name) else { return };
     headers.insert(VIA, HeaderValue::try_from(provenance.via).expect("tokens"));
     if let (Some(age_s), Some(_)) = (provenance.stale_for_s, record) {
@@ -87,8 +92,8 @@ fn provenance(node: &Node, name: &Name, record: Option<&Record>, headers: &mut H
 
 /// The refusal if the upstream has not answered that there is no such name.
 fn not_filled(node: &Node, name: &Name) -> Option<Refusal> {
-    let filler = node.fill.as_ref()?;
-    let got = shown(name.as_bytes());
+    let filler = filler_of(node, name)?;
+    let got = shown(name.bare());
     Some(match filler.status(name) {
         NameStatus::Unknown => return None,
         NameStatus::Waiting(why) => Refusal::new(
@@ -118,7 +123,7 @@ pub(super) fn missing(record: Option<&Record>, name: &Name) -> Option<Refusal> {
     match record {
         None => Some(not_found(name)),
         Some(record) if record.kind() == Kind::Tombstone => {
-            let got = shown(name.as_bytes());
+            let got = shown(name.bare());
             Some(Refusal::new(ErrorCode::Deleted, format_args!("deleted: {got}: wait for it with ?version=")))
         }
         Some(_) => None,
@@ -126,7 +131,7 @@ pub(super) fn missing(record: Option<&Record>, name: &Name) -> Option<Refusal> {
 }
 
 fn not_found(name: &Name) -> Refusal {
-    let got = shown(name.as_bytes());
+    let got = shown(name.bare());
     Refusal::new(ErrorCode::NotFound, format_args!("not found: {got}: wait for it with ?version="))
 }
 
@@ -143,7 +148,7 @@ pub(super) fn too_many(node: &Node, name: &Name, limit: LimitReached) -> Refusal
         }
         LimitReached::PerName(most) => {
             node.metrics.hit(Limit::WatchersOfAName);
-            let got = shown(name.as_bytes());
+            let got = shown(name.bare());
             Refusal::new(
                 ErrorCode::TooManyWatchers,
                 format_args!("too many watchers of {got}: {most} are parked: {ADVICE}"),

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use super::event::{Compacted, Event};
 use super::scope::Scope;
 use crate::core::change_ring::Gap;
+use crate::core::history::Depth;
 use crate::core::limits::{MAX_GAP_NAMES, MAX_HISTORY_PAYLOAD_BYTES};
 use crate::core::mutants::Mutant;
 use crate::core::name::Name;
@@ -119,8 +120,9 @@ pub(super) struct Suspicion<'a> {
     claimed: &'a Vector,
     /// What the node claims.
     upto: &'a Vector,
-    /// A name with so many records may have lost one.
-    versions: usize,
+    depth: Depth,
+    /// Whether the present depth was in force since then.
+    is_later: bool,
     is_cut: bool,
     missing: OnceCell<Missing>,
 }
@@ -138,20 +140,30 @@ impl<'a> Suspicion<'a> {
         let set = store.set();
         let depth = set.depth();
         // writes from before another depth was in force may have been cut to that one
-        let is_later = reflected.before(store.half_grace_us()) > depth.epoch();
-        let is_first = depth.epoch() == Stamp::ZERO;
-        let versions = if is_later && !is_first { depth.versions() } else { depth.least() };
+        let is_later = reflected.before(store.half_grace_us()) > depth.epoch() && depth.epoch() > Stamp::ZERO;
         let is_cut = reflected < set.compaction_horizon();
-        let versions = usize::from(versions);
-        Self { set, claimed, upto: store.vector(), versions, is_cut, missing: OnceCell::new() }
+        Self { set, claimed, upto: store.vector(), depth, is_later, is_cut, missing: OnceCell::new() }
+    }
+
+    /// Whether the reader may miss records of names that are gone: deleted ones, whose tombstones are forgotten, and those
+    /// of logs, of which the compaction horizon removes all records.
+    pub(super) fn is_on_all(&self, scope: &Scope, reflected: Stamp) -> bool {
+        reflected < self.set.horizon()
+            || scope.is_log() && self.is_cut && self.set.lacks(self.claimed, self.upto)
+    }
+
+    /// With so many records a name may have lost one.
+    fn versions(&self, name: &Name) -> usize {
+        if self.is_later { self.depth.versions_of(name) } else { self.depth.least_of(name) }
     }
 
     /// Whether the reader may miss a record of the name whose records these are.
     pub(super) fn is_on(&self, history: &[Cell]) -> bool {
+        let Some(name) = history.first().map(|cell| cell.record().name()) else { return false };
         let is_news = |record: &Record| !self.claimed.claims(record.dot());
         let may_be_cut = self.is_cut && history.first().is_some_and(|oldest| is_news(oldest.record()));
         let may_be_replaced = || {
-            let last = last_of_full(history, self.versions);
+            let last = last_of_full(history, self.versions(name));
             let last = match self.set.mutants().has(Mutant::SuspectByOldest) {
                 true => last.and(history.first()).map(Cell::record),
                 false => last,
@@ -159,10 +171,10 @@ impl<'a> Suspicion<'a> {
             last.is_some_and(is_news)
         };
         (may_be_cut || may_be_replaced())
-            && match (self.missing(), history.first()) {
-                (Missing::None, _) | (_, None) => false,
-                (Missing::Names(names), Some(cell)) => names.contains(cell.record().name()),
-                (Missing::Unknown, _) => true,
+            && match self.missing() {
+                Missing::None => false,
+                Missing::Names(names) => names.contains(name),
+                Missing::Unknown => true,
             }
     }
 
@@ -191,8 +203,8 @@ fn last_of_full(history: &[Cell], versions: usize) -> Option<&Record> {
 /// Whether records of a name from a stamp on may have been dropped.
 pub(super) fn may_lack_since(set: &Set, history: &[Cell], from: Stamp) -> bool {
     let is_later = |record: &Record| record.last_sync() > from;
-    let versions = usize::from(set.depth().least());
-    let is_cut = from < set.compaction_horizon();
-    is_cut && history.first().is_some_and(|oldest| is_later(oldest.record()))
+    let Some(oldest) = history.first().map(Cell::record) else { return false };
+    let versions = set.depth().least_of(oldest.name());
+    from < set.compaction_horizon() && is_later(oldest)
         || last_of_full(history, versions).is_some_and(is_later)
 }

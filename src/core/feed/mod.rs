@@ -376,7 +376,7 @@ impl Feed {
         });
         step.looked_at_one();
         if is_done {
-            if self.reflected < step.store.set().horizon() {
+            if suspicion.is_on_all(&self.subscription.scope, self.reflected) {
                 step.gaps.add_unknown();
             }
             self.phase = Phase::Live { position: *position + 1 };

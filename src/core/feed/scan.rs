@@ -170,9 +170,13 @@ impl Feed {
         let (mutants, set) = (store.mutants(), store.set());
         // a step ends with a scan, so that its cursor is emitted
         step.left.names = 0;
-        let since = from.unwrap_or(self.reflected);
-        let may_lack_a_delete = from != Some(Stamp::ZERO) && since < set.horizon();
-        if may_lack_a_delete && !mutants.has(Mutant::FeedForgetsDeletes) {
+        let scope = &self.subscription.scope;
+        let is_gap = match from {
+            Some(Stamp::ZERO) => false,
+            Some(from) => from < set.horizon() || scope.is_log() && from < set.compaction_horizon(),
+            None => Suspicion::new(store, &self.vector, self.reflected).is_on_all(scope, self.reflected),
+        };
+        if is_gap && !mutants.has(Mutant::FeedForgetsDeletes) {
             match self.subscription.mode {
                 Mode::All => step.gaps.add_unknown(),
                 Mode::Latest if from.is_none() => {

@@ -3,15 +3,14 @@
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::core::name::Name;
-
-/// The first byte of all names of the plain namespace: the keys of other namespaces begin with a lower one.
-const FIRST_PLAIN: u8 = 2;
+use crate::core::namespace::Namespace;
 
 /// The names that a feed is about: some names, and all names under some prefixes, of one namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope {
     /// Disjoint, in order of bytes.
     parts: Vec<Part>,
+    is_log: bool,
 }
 
 /// A stretch of names: those that begin with some bytes, or from some bytes on, or one name.
@@ -43,21 +42,23 @@ impl Scope {
     /// All names of the plain namespace.
     #[must_use]
     pub fn all() -> Self {
-        Self::new(b"", [], [&b""[..]])
+        Self::new(&Namespace::PLAIN, [], [&b""[..]])
     }
 
-    /// These names, and the names under these prefixes, of a namespace: `space` is what its keys begin with, and empty for
-    /// the plain one. What another prefix covers is left out, so equal scopes are equal whatever their form.
+    /// These names, and the names under these prefixes, of a namespace. What another prefix covers is left out, so equal
+    /// scopes are equal whatever their form.
     #[must_use]
     pub fn new<'a>(
-        space: &[u8],
+        namespace: &Namespace,
         names: impl IntoIterator<Item = &'a [u8]>,
         prefixes: impl IntoIterator<Item = &'a [u8]>,
     ) -> Self {
-        let key = |bytes: &[u8]| [space, bytes].concat().into_boxed_slice();
+        let key = |text: &[u8]| namespace.key_of(text).into_boxed_slice();
         let names = names.into_iter().map(|name| Part { start: key(name), kind: PartKind::Name });
         let prefixes = prefixes.into_iter().map(|prefix| match key(prefix) {
-            start if start.is_empty() => Part { start: [FIRST_PLAIN].into(), kind: PartKind::Plain },
+            start if start.is_empty() => {
+                Part { start: namespace.start(&start).into(), kind: PartKind::Plain }
+            }
             start => Part { start, kind: PartKind::Prefix },
         });
         let mut all: Vec<Part> = names.chain(prefixes).collect();
@@ -69,7 +70,13 @@ impl Scope {
                 parts.push(part);
             }
         }
-        Self { parts }
+        Self { parts, is_log: namespace.is_log() }
+    }
+
+    /// Whether its names are those of a log, of which the compaction horizon removes all records.
+    #[must_use]
+    pub fn is_log(&self) -> bool {
+        self.is_log
     }
 
     /// Whether a name is in the scope.
@@ -171,39 +178,43 @@ mod tests {
 
     #[test]
     fn a_scope_has_its_names_and_prefixes_and_one_form() {
-        let scope = Scope::new(b"", [&b"b"[..], b"a/x", b"c"], [&b"a/"[..], b"a/b/", b"d"]);
+        let scope = Scope::new(&Namespace::PLAIN, [&b"b"[..], b"a/x", b"c"], [&b"a/"[..], b"a/b/", b"d"]);
         let has = |text: &str| scope.has(&name(text));
         assert!(has("a/") && has("a/x") && has("a/b/c") && has("b") && has("c") && has("dd"));
         assert!(!has("a") && !has("b/") && !has("bb") && !has("cc") && !has("e"));
-        let same = Scope::new(b"", [&b"c"[..], b"b", b"b"], [&b"d"[..], b"a/"]);
+        let same = Scope::new(&Namespace::PLAIN, [&b"c"[..], b"b", b"b"], [&b"d"[..], b"a/"]);
         assert_eq!(scope, same);
         assert!(scope.names().eq([&b"b"[..], b"c"]) && scope.prefixes().eq([&b"a/"[..], b"d"]));
         assert!(Scope::all().has(&name("x")) && Scope::all().prefixes().eq([&b""[..]]));
-        assert_eq!(Scope::new(b"", [&b"x"[..]], [&b""[..], b"x/"]), Scope::all());
-        assert!(!Scope::new(b"", [], []).has(&name("x")));
+        assert_eq!(Scope::new(&Namespace::PLAIN, [&b"x"[..]], [&b""[..], b"x/"]), Scope::all());
+        assert!(!Scope::new(&Namespace::PLAIN, [], []).has(&name("x")));
     }
 
     #[test]
     fn a_scope_lies_within_its_namespace() {
-        let (plain, other) = (Scope::all(), Scope::new(b"\x01team\x01", [&b"n"[..]], []));
+        let team = Namespace::new(b"team").unwrap();
+        let (plain, other) = (Scope::all(), Scope::new(&team, [&b"n"[..]], []));
         let parts = |scope: &Scope, key: &[u8]| scope.parts.iter().any(|part| part.has(key));
         assert!(!parts(&plain, b"\x01team\x01n") && parts(&plain, b"n"));
         assert!(parts(&other, b"\x01team\x01n") && !parts(&other, b"n"));
-        let all = Scope::new(b"\x01team\x01", [], [&b""[..]]);
+        let all = Scope::new(&team, [], [&b""[..]]);
         assert!(parts(&all, b"\x01team\x01n") && !parts(&all, b"\x01team2\x01n"));
     }
 
     #[test]
     fn a_hash_stands_for_names_mode_and_kinds() {
-        let scope = || Scope::new(b"", [&b"a"[..]], [&b"b"[..]]);
+        let scope = || Scope::new(&Namespace::PLAIN, [&b"a"[..]], [&b"b"[..]]);
         let one = Subscription::latest(scope());
-        assert_eq!(one.hash(), Subscription::latest(Scope::new(b"", [&b"bb"[..], b"a"], [&b"b"[..]])).hash());
+        assert_eq!(
+            one.hash(),
+            Subscription::latest(Scope::new(&Namespace::PLAIN, [&b"bb"[..], b"a"], [&b"b"[..]])).hash()
+        );
         let others = [
             Subscription::all(scope()),
             Subscription { kinds: Kinds { delete: false, ..Kinds::ALL }, ..one.clone() },
-            Subscription::latest(Scope::new(b"", [&b"b"[..]], [&b"a"[..]])),
-            Subscription::latest(Scope::new(b"", [], [&b"a"[..], b"b"])),
-            Subscription::latest(Scope::new(b"\x01x\x01", [&b"a"[..]], [&b"b"[..]])),
+            Subscription::latest(Scope::new(&Namespace::PLAIN, [&b"b"[..]], [&b"a"[..]])),
+            Subscription::latest(Scope::new(&Namespace::PLAIN, [], [&b"a"[..], b"b"])),
+            Subscription::latest(Scope::new(&Namespace::new(b"x").unwrap(), [&b"a"[..]], [&b"b"[..]])),
         ];
         for other in others {
             assert_ne!(one.hash(), other.hash(), "{other:?}");

@@ -2,6 +2,7 @@ use super::*;
 use crate::core::Name;
 use crate::core::genesis::Genesis;
 use crate::core::mutants::Mutants;
+use crate::core::namespace::Namespace;
 use crate::core::record::Incarnation;
 use crate::core::store::Change;
 use crate::core::testing::{at, name, version};
@@ -55,7 +56,11 @@ fn every(scope: Scope) -> Arc<Subscription> {
 }
 
 fn scope(names: &[&str], prefixes: &[&str]) -> Scope {
-    Scope::new(b"", names.iter().map(|name| name.as_bytes()), prefixes.iter().map(|prefix| prefix.as_bytes()))
+    Scope::new(
+        &Namespace::PLAIN,
+        names.iter().map(|name| name.as_bytes()),
+        prefixes.iter().map(|prefix| prefix.as_bytes()),
+    )
 }
 
 /// A feed of the newest states.

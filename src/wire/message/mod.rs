@@ -7,7 +7,7 @@
 use super::codec::{DecodeError, Reader, Writer};
 use crate::core::history::{Depth, Registers};
 use crate::core::limits::{
-    MAX_DATA_BYTES, MAX_HISTORY_VERSIONS, MAX_MESSAGE_BYTES, MAX_NAME_BYTES, MAX_VECTOR, MAX_VERSION_BYTES,
+    MAX_DATA_BYTES, MAX_HISTORY_VERSIONS, MAX_KEY_BYTES, MAX_MESSAGE_BYTES, MAX_VECTOR, MAX_VERSION_BYTES,
 };
 use crate::core::message::{
     Compare, Found, Holding, Listed, Listing, Reply, Request, Response, Sums, SyncRequest, SyncResponse,
@@ -15,7 +15,9 @@ use crate::core::message::{
 };
 use crate::core::protocol::{ProtocolRange, ProtocolVersion};
 use crate::core::push::{Ack, Batch};
-use crate::core::{Digest, Dot, Genesis, Incarnation, Kind, Name, Prefix, Record, Stamp, Vector, Version};
+use crate::core::{
+    Digest, Dot, Genesis, Incarnation, Kind, Namespace, Prefix, Record, Stamp, Vector, Version,
+};
 
 /// Most children in one comparison.
 const MAX_SUMS: usize = 256;
@@ -266,8 +268,8 @@ impl Layout for Record {
     }
     fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let kind = from.byte()?;
-        let name = from.bytes(MAX_NAME_BYTES)?;
-        let name = Name::new(name, MAX_NAME_BYTES).map_err(|_| DecodeError::Unknown("name"))?;
+        let name = from.bytes(MAX_KEY_BYTES)?;
+        let name = Namespace::name_of_peer(name).map_err(|_| DecodeError::Unknown("name"))?;
         let last_sync = Stamp::read(at, from)?;
         let dot = Dot { incarnation: Incarnation::read(at, from)?, sequence: from.number()? };
         match kind {

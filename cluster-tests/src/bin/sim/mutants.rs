@@ -56,6 +56,7 @@ fn caught(mutant: Mutant) -> (Scenario, u64, &'static [&'static str]) {
         Mutant::PushWithoutRegisters => (Scenario::Storm, 1, &[HONEST]),
         Mutant::PushOnlyTheWrite => (Scenario::Storm, 1, &[HONEST, "a delete stays deleted"]),
         Mutant::PushOnlyTheCurrent => (Scenario::Storm, 1, &[HONEST]),
+        Mutant::LogTakesTheCut => (Scenario::Storm, 40, &[NEVER]),
         Mutant::OnlyTheNewest => (Scenario::Storm, 1, &[HONEST, NEVER]),
         Mutant::FeedForgetsDeletes => (Scenario::Storm, 1, &[CURSORS, FEEDS]),
         Mutant::FeedVectorAtEnd => (Scenario::Storm, 1, &[CURSORS, FEEDS, UNTOLD]),

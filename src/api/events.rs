@@ -1,0 +1,84 @@
+//! `POST /v1/ns/{log}/events/{type…}`: adds an event to a log, under a name that this node makes.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{CONTENT_TYPE, ETAG, HeaderValue, LAST_MODIFIED, LOCATION};
+use axum::http::{HeaderMap, Request, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+
+use crate::api::error::Refusal;
+use crate::api::headers::stamps;
+use crate::api::params::{self, NamespacePath, shown};
+use crate::api::readiness::may_write;
+use crate::api::state::Node;
+use crate::api::write;
+use crate::core::event::EVENT_SUFFIX_BYTES;
+use crate::core::store::{Change, Written};
+use crate::core::{NameError, Namespace, Version};
+use crate::wire::error_code::ErrorCode;
+use crate::wire::namespaces::event_to_json;
+use crate::wire::uri::{self, encode_path};
+
+/// Handles the request.
+pub(super) async fn post(State(node): State<Arc<Node>>, request: Request<Body>) -> Result<Response, Refusal> {
+    let (parts, body) = request.into_parts();
+    write::refuse_on_follower(&node, &parts.method)?;
+    write::refuse_conditions(&parts.headers)?;
+    refuse_stamps(&parts.uri, &parts.headers)?;
+    let path = params::namespace_path(parts.uri.path())?;
+    if !path.namespace.is_log() {
+        let got = shown(path.namespace.as_str().as_bytes());
+        return Err(Refusal::new(
+            ErrorCode::BadNamespace,
+            format_args!("no log: {got}: post events to a namespace that begins with log., or put a name"),
+        ));
+    }
+    let kind = type_of(&node, &path)?;
+    let body = write::data(&node, body, &parts.headers, &parts.extensions).await?;
+    let version = Version::of_data(body.bytes());
+    let change = Change::Put { version: &version, data: body.bytes() };
+    // checked last: a slow body may arrive after the node has begun to stop
+    may_write(&node)?;
+    let limit = node.config.name_limit_bytes;
+    let written = node.store.append(&path.namespace, &kind, &change, limit).map_err(write::not_written)?;
+    let written = written.map_err(|e| Refusal::name(&e, &node.metrics))?;
+    let Written::Done { current } = written else {
+        return Err(write::refused(&node, &path.namespace, &written));
+    };
+    let json = event_to_json(&current).map_err(|e| Refusal::new(ErrorCode::Internal, e))?;
+    let mut headers = stamps(Some(&current));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let location = format!("/v1/ns/{}/versions/{}", path.namespace, encode_path(current.name().as_str()));
+    headers.insert(LOCATION, HeaderValue::try_from(location).expect("percent-encoded"));
+    Ok((StatusCode::CREATED, headers, json).into_response())
+}
+
+/// The type of an event: what its name begins with. It leaves room for the rest of the name.
+fn type_of(node: &Node, path: &NamespacePath<'_>) -> Result<Vec<u8>, Refusal> {
+    let kind = path.below("/events/")?;
+    let limit = node.config.name_limit_bytes.saturating_sub(EVENT_SUFFIX_BYTES);
+    match Namespace::PLAIN.key(&kind, limit) {
+        Ok(_) => Ok(kind.into_owned()),
+        Err(NameError::Empty) => Err(Refusal::new(
+            ErrorCode::BadName,
+            "no type: the path ends with /events/: write the type of the event behind it, such as deploy",
+        )),
+        Err(e) => Err(Refusal::name(&e, &node.metrics)),
+    }
+}
+
+/// Rejects a stamp and a version: an event has those that the node gives it, so that events sort by time.
+fn refuse_stamps(uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+    let parameter = ["version", "modified"]
+        .into_iter()
+        .find(|key| uri.query().is_some_and(|query| uri::parameter_names(query).any(|name| name == *key)));
+    let header = [ETAG, LAST_MODIFIED].into_iter().find(|name| headers.contains_key(name));
+    match parameter.map(str::to_owned).or(header.map(|name| name.to_string())) {
+        None => Ok(()),
+        Some(got) => Err(Refusal::bad_parameter(format_args!(
+            "an event with {got}: the node gives it its stamp and version: leave it out, or put a name"
+        ))),
+    }
+}
