@@ -314,6 +314,14 @@ impl Set {
         &held[held.len() - kept..]
     }
 
+    /// The records of a name that are held, in [`Record::order`], also those that the registers cut and that
+    /// [`Set::settle`] has not reached yet: those whose dots are held.
+    pub(super) fn held_history(&self, name: &Name) -> &[Cell] {
+        let position = self.position(name);
+        let leaf = &self.leaves[self.leaf_of(position)];
+        &leaf[run(leaf, position, name)]
+    }
+
     /// Takes a record in: `set[name] = normal form of (set[name] and the record)`.
     ///
     /// The normal form cuts from below, in this order: the greatest tombstone below the GC horizon and all records below

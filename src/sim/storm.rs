@@ -217,6 +217,7 @@ impl World {
             }
             let registers = process.store.registers();
             self.trace.line(self.now_us, format_args!("n{slot} has {registers:?}"));
+            self.carry_out(slot);
         }
         let us = self.random.below(2 * self.plan.registers_every_us);
         self.after(us, Event::Registers);

@@ -97,7 +97,7 @@ impl Walk {
                     return false;
                 }
                 step.looked_at_one();
-                visit(step, store.set().history(name));
+                visit(step, store.set().held_history(name));
                 self.after = Some(name.as_bytes().into());
                 names.pop_front();
             }
@@ -113,7 +113,7 @@ impl Walk {
                     break 'parts;
                 }
                 step.looked_at_one();
-                visit(step, store.set().history(name));
+                visit(step, store.set().held_history(name));
                 last = Some(name);
             }
         }
