@@ -1,6 +1,7 @@
 //! The past of a name, `GET /v1/history/{name}` and `GET /v1/versions/{name}?revision=|at=`, and how much of it is kept:
 //! `POST /v1/compact` and `PUT /v1/history-depth`.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Extension;
@@ -18,8 +19,10 @@ use crate::api::list::{at_work, place};
 use crate::api::params::{self, query, shown};
 use crate::api::readiness::{clock_in_doubt, may_read, may_write};
 use crate::api::state::Node;
+use crate::core::checkpoint::checkpoint_of;
 use crate::core::limits::MAX_HISTORY_VERSIONS;
 use crate::core::past::{Past, as_of, is_complete, revision};
+use crate::core::replica::{Compaction, HeldBy};
 use crate::core::set::Cell;
 use crate::core::{Kind, Name, Record, Stamp};
 use crate::node::clock;
@@ -192,7 +195,19 @@ fn limit(uri: &Uri) -> Result<usize, Refusal> {
 struct Compacted {
     horizon: u64,
     asked: u64,
-    held_by: Option<&'static str>,
+    held_by: Option<Cow<'static, str>>,
+}
+
+/// What holds the compaction horizon back, as users read it.
+pub(crate) fn held_by_text(held_by: &HeldBy) -> Cow<'static, str> {
+    match held_by {
+        HeldBy::Clock => "clock".into(),
+        HeldBy::Checkpoint(name) => match checkpoint_of(name) {
+            Some(("", id)) => format!("checkpoint {id}").into(),
+            Some((namespace, id)) => format!("checkpoint {id} of {namespace}").into(),
+            None => "checkpoint".into(),
+        },
+    }
 }
 
 /// Handles `POST /v1/compact?before=`: drops older records from before a time.
@@ -219,8 +234,8 @@ pub(super) async fn compact(State(node): State<Arc<Node>>, uri: Uri) -> Result<R
         ));
     }
     let asked = Stamp::from_micros(before.micros() / SECOND_US * SECOND_US).unwrap_or(Stamp::ZERO);
-    let horizon = node.replicator.compact(asked).ok_or_else(clock_in_doubt)?;
-    let held_by = (horizon < asked).then_some("clock");
+    let Compaction { horizon, held_by } = node.replicator.compact(asked).ok_or_else(clock_in_doubt)?;
+    let held_by = held_by.as_ref().map(held_by_text);
     tracing::info!("older records from before {horizon} µs are dropped");
     Ok(json(&Compacted { horizon: horizon.micros(), asked: asked.micros(), held_by }))
 }

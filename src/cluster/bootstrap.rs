@@ -185,6 +185,7 @@ pub(crate) fn replica_config(
         protocol,
         history_versions: config.history_versions,
         history_age_us: us(config.history_age),
+        checkpoint_expiry_us: us(config.checkpoint_expiry),
         max_history_bytes: config.max_history_bytes,
         ..defaults
     }

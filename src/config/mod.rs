@@ -68,6 +68,8 @@ pub struct Config {
     pub history_versions: u8,
     /// Older records are dropped after this time; zero keeps them.
     pub history_age: Duration,
+    /// A checkpoint that was not written for this long holds no compaction back.
+    pub checkpoint_expiry: Duration,
     /// Largest size of all older records, in bytes.
     pub max_history_bytes: usize,
     /// The limits on namespaces of clients.
@@ -117,6 +119,7 @@ impl Config {
             max_set_bytes: read(raw, "max-set-bytes", |text| bounded(text, 1, usize::MAX))?,
             history_versions: read(raw, "history-versions", history_versions)?,
             history_age: read(raw, "history-age", value::duration)?,
+            checkpoint_expiry: read(raw, "checkpoint-expiry", value::duration)?,
             namespace_limits: NamespaceLimits {
                 namespaces: read(raw, "max-namespaces", value::count)?,
                 bytes: match read_open(raw, "max-namespace-bytes", value::bytes)? {
@@ -184,6 +187,7 @@ impl Config {
             ("MaxSetBytes", self.max_set_bytes.to_string()),
             ("HistoryVersions", self.history_versions.to_string()),
             ("HistoryAge", time(self.history_age)),
+            ("CheckpointExpiry", time(self.checkpoint_expiry)),
             ("MaxHistoryBytes", self.max_history_bytes.to_string()),
             ("MaxNamespaces", self.namespace_limits.namespaces.to_string()),
             ("MaxNamespaceBytes", self.namespace_limits.bytes.to_string()),

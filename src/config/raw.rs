@@ -135,6 +135,12 @@ pub const FLAGS: &[Flag] = &[
         "How many versions of a name a new set keeps, 1 to 64; 1 is no history",
     ),
     Flag::text("history-age", "DURATION", "0s", "Drop older versions after this time; 0s keeps them"),
+    Flag::text(
+        "checkpoint-expiry",
+        "DURATION",
+        "24h",
+        "A checkpoint that was not written for this long holds no compaction back",
+    ),
     Flag::open(
         "max-history-bytes",
         "BYTES",

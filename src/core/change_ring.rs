@@ -175,7 +175,7 @@ mod tests {
         assert_eq!((stamps(&ring, 4), ring.end()), (vec![], 4));
         ring.add_gap(Gap::Unknown);
         assert_eq!(stamps(&ring, 4), [(0, false)]);
-        assert_eq!(ring.oldest().map(|record| record.last_sync()), Some(at(1)));
+        assert_eq!(ring.oldest().map(Record::last_sync), Some(at(1)));
         assert!(ring.reaches(0) && ring.reaches(5) && !ring.reaches(6));
         ring.clear();
         assert!((0..=5).all(|position| !ring.reaches(position)), "no reader can follow over it");

@@ -4,6 +4,7 @@
 //! (`crate::api::state`) owns one of these behind one lock; a simulator can own thousands.
 
 pub mod change_ring;
+pub mod checkpoint;
 pub mod condition;
 pub mod digest_trie;
 mod dot_index;

@@ -9,6 +9,7 @@
 use std::collections::HashSet;
 
 use super::change_ring::{ChangeRing, Gap};
+use super::checkpoint::Checkpoints;
 use super::condition::{Condition, Evaluation};
 use super::effects::{Effects, SetChange};
 use super::event::event_name;
@@ -61,6 +62,7 @@ pub struct Store<T> {
     /// The last changes, for feeds. Empty until the node has joined a set.
     changes: ChangeRing,
     keeps_changes: bool,
+    checkpoints: Checkpoints,
     /// Whether the set is a part of another one that lies elsewhere, so that its cursors are good here only.
     is_partial: bool,
     /// The end of the ring when a copy was dropped the last time; 0 if none was.
@@ -215,6 +217,7 @@ impl<T> Store<T> {
             reports_changes: false,
             changes: ChangeRing::default(),
             keeps_changes: false,
+            checkpoints: Checkpoints::default(),
             is_partial: false,
             dropped_at: 0,
             came_back_at: 0,
@@ -479,6 +482,7 @@ impl<T> Store<T> {
     /// The current record of a name has changed.
     fn changed(&mut self, record: &Record, previous: Option<Record>) {
         self.waiters.take(previous.as_ref(), record, &mut self.effects.due);
+        self.checkpoints.changed(record);
         if self.reports_changes {
             self.effects.changes.push(SetChange::Merged { record: record.clone(), previous });
         }
@@ -532,6 +536,24 @@ impl<T> Store<T> {
     /// when more records were kept.
     pub(super) fn came_back_at(&self) -> u64 {
         self.came_back_at
+    }
+
+    /// The stamp from which on records are held back by checkpoints that were written since another stamp, and the
+    /// checkpoint that holds the most: see [`super::checkpoint`].
+    #[must_use]
+    pub fn held_back(&self, since: Stamp) -> Option<(Stamp, &Name)> {
+        self.checkpoints.least(self.set_id(), since)
+    }
+
+    /// The number of checkpoints that were written since a stamp, and the least recently written one of the others.
+    #[must_use]
+    pub fn count_checkpoints(&self, since: Stamp) -> (usize, Option<&Name>) {
+        self.checkpoints.count(since)
+    }
+
+    /// The names of all checkpoints, in order.
+    pub fn checkpoints(&self) -> impl Iterator<Item = &Name> {
+        self.checkpoints.names()
     }
 
     /// Half of the time for which tombstones live, µs.

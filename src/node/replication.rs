@@ -8,7 +8,7 @@ use crate::core::join::SeedStatus;
 use crate::core::message::{Request, Response};
 use crate::core::peers::Peer;
 use crate::core::protocol::ProtocolVersion;
-use crate::core::replica::Counts;
+use crate::core::replica::{Compaction, Counts};
 use crate::core::stamp::Now;
 use crate::core::{Depth, Incarnation, NodeState, Replica, Stamp, Store, Summary};
 use crate::node::clock;
@@ -97,7 +97,7 @@ impl Replicator {
     /// Drops older records from before a time, as far as the compaction horizon may rise. Returns where it stands then;
     /// `None` if the clock is not trusted.
     #[must_use]
-    pub fn compact(&self, before: Stamp) -> Option<Stamp> {
+    pub fn compact(&self, before: Stamp) -> Option<Compaction> {
         self.store.step(|held, now| held.replica.compact(&mut held.store, now, before))
     }
 

@@ -342,6 +342,7 @@ impl World {
             protocol: self.plan.protocol(slot),
             history_versions: self.plan.history_versions,
             history_age_us: 0,
+            checkpoint_expiry_us: self.plan.grace_us,
             max_history_bytes: usize::MAX,
         };
         self.homes.insert(incarnation, slot);

@@ -472,9 +472,9 @@ fn a_busy_prefix_does_not_alarm_readers_of_another_one() {
             put(here, &format!("quiet/{}", turn % 20), micros);
         }
         if turn % 3 == 0 {
-            sync(here, there)
+            sync(here, there);
         } else {
-            push(here, there)
+            push(here, there);
         }
         let mut feed = Feed::open(there, at(micros - 500), Arc::clone(&subscription), Start::Cursor(&cursor));
         events.extend(told_in_slices(&mut feed, there, at(micros - 500)));

@@ -1,9 +1,10 @@
 //! Trust in the node's clock, and the horizon that it allows.
 
 use super::{
-    ClockWatch, Config, Depth, HORIZON_SLICE, LEAST_GRACE_US, Moment, Mutant, Now, Replica, SeedStatus,
-    Stamp, Store,
+    ClockWatch, Compaction, Config, Depth, HORIZON_SLICE, HeldBy, LEAST_GRACE_US, Moment, Mutant, Now,
+    Replica, SeedStatus, Stamp, Store,
 };
+use crate::core::Name;
 use crate::core::join::RefusalCause;
 use crate::core::limits::COMPACTION_STEP_US;
 use crate::core::peers::Clocks;
@@ -135,14 +136,41 @@ impl Replica {
         store.raise_horizon(Stamp::ZERO, HORIZON_SLICE);
     }
 
-    /// Raises the compaction horizon to `before`, at most to where no client's write can come any more. Returns where it
-    /// stands then; `None` if the clock is not trusted, because peers would reject a horizon that is too recent.
-    pub fn compact<T>(&self, store: &mut Store<T>, now: Now, before: Stamp) -> Option<Stamp> {
+    /// Raises the compaction horizon to `before`, at most to where no client's write can come any more, and to what live
+    /// checkpoints need. Returns where it stands then; `None` if the clock is not trusted, because peers would reject a
+    /// horizon that is too recent.
+    pub fn compact<T>(&self, store: &mut Store<T>, now: Now, before: Stamp) -> Option<Compaction> {
+        self.raise_compaction(store, now, before, true)
+    }
+
+    fn raise_compaction<T>(
+        &self,
+        store: &mut Store<T>,
+        now: Now,
+        before: Stamp,
+        waits: bool,
+    ) -> Option<Compaction> {
         if !self.clock_is_trusted(store, now) {
             return None;
         }
-        store.raise_compaction_horizon(before.min(now.wall.before(self.config.compaction_lag_us())));
-        Some(store.set().compaction_horizon())
+        let latest = now.wall.before(self.config.compaction_lag_us());
+        let (bound, by_clock) = (before.min(latest), (latest < before).then_some(HeldBy::Clock));
+        let held = self.held_back(store, now.wall).filter(|(from, _)| waits && *from < bound);
+        let (bound, held_by) = match held {
+            Some((from, name)) => (from, Some(HeldBy::Checkpoint(name))),
+            None => (bound, by_clock),
+        };
+        store.raise_compaction_horizon(bound);
+        let horizon = store.set().compaction_horizon();
+        // an earlier compaction may have got further
+        Some(Compaction { horizon, held_by: held_by.filter(|_| horizon < before) })
+    }
+
+    /// The stamp above which live checkpoints hold the compaction horizon back, and the one that holds the most.
+    #[must_use]
+    pub fn held_back<T>(&self, store: &Store<T>, now: Stamp) -> Option<(Stamp, Name)> {
+        let held = store.held_back(now.before(self.config.checkpoint_expiry_us));
+        held.map(|(from, name)| (from, name.clone()))
     }
 
     /// Compacts what is older than the configured age, and what the configured bytes have no room for: in whole steps.
@@ -154,10 +182,13 @@ impl Replica {
             by_age.and_then(|us| Stamp::from_micros(us / COMPACTION_STEP_US * COMPACTION_STEP_US).ok());
         let excess = set.older_bytes().saturating_sub(max_history_bytes);
         let by_bytes = if excess > 0 { set.horizon_that_frees(excess) } else { None };
-        if let Some(before) = by_age.max(by_bytes)
-            && before > set.compaction_horizon()
-        {
+        let stands = set.compaction_horizon();
+        if let Some(before) = by_age.filter(|before| *before > stands) {
             self.compact(store, now, before);
+        }
+        // memory waits for no reader: it is told of a gap
+        if let Some(before) = by_bytes.filter(|before| *before > stands) {
+            self.raise_compaction(store, now, before, false);
         }
     }
 

@@ -13,7 +13,7 @@ mod types;
 
 use std::collections::{BTreeMap, VecDeque};
 
-pub use types::{ClockSteps, Config, Counts};
+pub use types::{ClockSteps, Compaction, Config, Counts, HeldBy};
 
 use super::genesis::{Genesis, GenesisMark};
 use super::history::Depth;

@@ -1,6 +1,8 @@
 //! Two or three replicas whose messages are carried by hand.
 
 use super::*;
+use crate::core::Namespace;
+use crate::core::checkpoint::Hold;
 use crate::core::join::LONGEST_WAIT_US;
 use crate::core::limits::MAX_SESSION_US;
 use crate::core::message::{Reply, SyncResponse};
@@ -520,13 +522,38 @@ fn a_compaction_stays_behind_the_clock_and_needs_one_that_is_trusted() {
     let at = 100 * SECOND;
     (1..=100).for_each(|second| drop(node.tick(second * SECOND)));
     let lag_us = 3 * SECOND;
-    let horizon = node.replica.compact(&mut node.store, now(at), Stamp::MAX);
-    assert_eq!(horizon, Some(now(at).wall.before(lag_us)));
-    let earlier = node.replica.compact(&mut node.store, now(at), now(0).wall);
-    assert_eq!(earlier, horizon, "it never moves back");
+    let first = node.replica.compact(&mut node.store, now(at), Stamp::MAX).unwrap();
+    assert_eq!((first.horizon, first.held_by), (now(at).wall.before(lag_us), Some(HeldBy::Clock)));
+    let earlier = node.replica.compact(&mut node.store, now(at), now(0).wall).unwrap();
+    assert_eq!((earlier.horizon, earlier.held_by), (first.horizon, None), "it never moves back");
     let set = Now { wall: now(at + 3_600 * SECOND).wall, mono_us: at + SECOND };
     node.tick_by(set);
     assert_eq!(node.replica.compact(&mut node.store, set, Stamp::MAX), None, "the clock was just set");
+}
+
+#[test]
+fn a_compaction_waits_for_checkpoints_and_memory_does_not() {
+    let config = Config { checkpoint_expiry_us: 60 * SECOND, ..Config::new(1, 0) };
+    let mut node = with_history(config);
+    let wall = |second: u64| now(second * SECOND).wall;
+    let compact = |node: &mut Node, second: u64, before: u64| {
+        node.replica.compact(&mut node.store, now(second * SECOND), wall(before)).unwrap()
+    };
+    let checkpoint = crate::core::checkpoint::checkpoint_name(&Namespace::PLAIN, "reader").unwrap();
+    let hold = Hold::From(Some(node.store.set_id()), wall(20)).to_version();
+    let put = Change::Put { version: &hold, data: b"" };
+    node.store.write(wall(100), &checkpoint, &put, None);
+    let held = Some(HeldBy::Checkpoint(checkpoint.clone()));
+    let compacted = compact(&mut node, 100, 50);
+    assert_eq!((compacted.horizon, compacted.held_by), (wall(20), held.clone()));
+    assert_eq!(compact(&mut node, 159, 10), Compaction { horizon: wall(20), held_by: None });
+    assert_eq!(compact(&mut node, 159, 30).held_by, held);
+    // it has not been written for a minute
+    assert_eq!(compact(&mut node, 161, 30), Compaction { horizon: wall(30), held_by: None });
+    // another set's holds nothing back
+    let other = Hold::From(Some(node.store.set_id() ^ 1), wall(20)).to_version();
+    node.store.write(wall(170), &checkpoint, &Change::Put { version: &other, data: b"" }, None);
+    assert_eq!(compact(&mut node, 170, 40).horizon, wall(40));
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! The settings of a replica, and its counters.
 
+use super::super::Name;
 use super::super::limits::{HORIZON_STEP_US, MAX_ANSWER_BYTES};
 use super::super::protocol::ProtocolRange;
+use super::super::stamp::Stamp;
 
 const SECOND_US: u64 = 1_000_000;
 
@@ -39,6 +41,8 @@ pub struct Config {
     pub history_versions: u8,
     /// Older records than this are compacted, µs; 0 keeps them.
     pub history_age_us: u64,
+    /// A checkpoint that was not written for this long holds nothing back, µs.
+    pub checkpoint_expiry_us: u64,
     /// Most bytes of older records: beyond it they are compacted.
     pub max_history_bytes: usize,
 }
@@ -73,6 +77,7 @@ impl Config {
             protocol: ProtocolRange::IMPLEMENTED,
             history_versions: 1,
             history_age_us: 0,
+            checkpoint_expiry_us: 24 * 3600 * SECOND_US,
             max_history_bytes: usize::MAX,
         }
     }
@@ -119,4 +124,22 @@ pub struct Counts {
     pub wrong_horizons: u64,
     /// Steps of our own clock.
     pub clock_steps: ClockSteps,
+}
+
+/// The result of a compaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compaction {
+    /// Where the compaction horizon stands now.
+    pub horizon: Stamp,
+    /// What held it back, if it lies below what was asked for.
+    pub held_by: Option<HeldBy>,
+}
+
+/// What holds the compaction horizon back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeldBy {
+    /// The clock: later writes may still come.
+    Clock,
+    /// A reader's checkpoint, by its name in the set.
+    Checkpoint(Name),
 }
