@@ -163,7 +163,8 @@ pub(super) async fn read_past(
 
 async fn read(args: &Get, name: &str, past: Option<Past>, client: &mut Client) -> Result<Answer, Failure> {
     if let Some(past) = past {
-        let found = read_past(&args.within.path_of(name), name, past, client).await?;
+        let found = read_past(&args.within.path_of(name), name, past, client).await;
+        let found = found.map_err(|failure| args.within.advising(failure))?;
         return found.ok_or_else(|| Failure::Missing(format!("deleted: {name:?}: it was deleted then")));
     }
     let answer = client.send(&request(args, name)).await?;

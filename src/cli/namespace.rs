@@ -76,6 +76,18 @@ impl InNamespace {
         }
     }
 
+    /// A failure whose advice is about the history of a plain name, with this namespace in it.
+    pub(super) fn advising(&self, failure: Failure) -> Failure {
+        const COMMAND: &str = "vwatch history ";
+        match failure {
+            Failure::Missing(line) => Failure::Missing(match line.rsplit_once(COMMAND) {
+                Some((before, name)) => format!("{before}{COMMAND}{}{name}", self.typed()),
+                None => line,
+            }),
+            failure => failure,
+        }
+    }
+
     /// The option as it is typed, with a space behind it; empty for plain names.
     pub(super) fn typed(&self) -> String {
         match self.namespace.is_plain() {
@@ -103,6 +115,16 @@ mod tests {
         assert_eq!(log.list(), "/v1/ns/log.a/versions");
         assert_eq!(log.events_of("e/1"), "/v1/ns/log.a/events/e/1");
         assert_eq!(log.typed(), "--namespace log.a ");
+    }
+
+    #[test]
+    fn advice_has_the_namespace() {
+        let within = |text: &str| InNamespace { namespace: parse(text).unwrap() };
+        let failure = || Failure::Missing("no such revision: see: vwatch history n".to_owned());
+        assert_eq!(within("").advising(failure()), failure());
+        let advised = Failure::Missing("no such revision: see: vwatch history --namespace a n".to_owned());
+        assert_eq!(within("a").advising(failure()), advised);
+        assert_eq!(within("a").advising(Failure::Unchanged), Failure::Unchanged);
     }
 
     #[test]

@@ -89,10 +89,9 @@ enum Old {
 }
 
 async fn read(args: &Revert, client: &mut Client) -> Result<Old, Failure> {
-    let Some(answer) =
-        read_past(&args.within.path_of(&args.name), &args.name, Past::Revision(args.revision), client)
-            .await?
-    else {
+    let (path, past) = (args.within.path_of(&args.name), Past::Revision(args.revision));
+    let found = read_past(&path, &args.name, past, client).await;
+    let Some(answer) = found.map_err(|failure| args.within.advising(failure))? else {
         return Ok(Old::Delete);
     };
     match answer.version() {

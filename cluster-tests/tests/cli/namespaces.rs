@@ -55,6 +55,13 @@ fn each_command_that_names_names_takes_a_namespace() {
     assert_eq!(history["versions"].as_array().map(Vec::len), Some(2));
     let first = history["versions"][1]["revision"].to_string();
     assert_eq!(at(&["get", "--namespace", "a", "--revision", &first, "n"], 0), "one");
+    for arguments in [
+        &["get", "--namespace", "a", "--revision", "7", "n"][..],
+        &["revert", "-f", "--namespace", "a", "n", "7"],
+    ] {
+        let (_, err) = said(&self::at(&node, arguments), 4);
+        assert!(err.ends_with(": vwatch history --namespace a n\n"), "{err}");
+    }
     at(&["revert", "-f", "--namespace", "a", "n", &first], 0);
     assert_eq!(at(&["get", "--namespace", "a", "n"], 0), "one");
     let urls = urls(&node);
