@@ -165,7 +165,7 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 /// Commands, and their names in other tools.
-const HABITS: [(&str, &[&str]); 13] = [
+const HABITS: [(&str, &[&str]); 15] = [
     ("put", &["set", "write", "update", "create", "add", "store", "publish", "push", "post", "edit"]),
     ("get", &["read", "show", "cat", "fetch", "query", "describe", "pull", "lookup"]),
     ("del", &["delete", "rm", "remove", "unset", "erase"]),
@@ -178,6 +178,8 @@ const HABITS: [(&str, &[&str]); 13] = [
     ("revert", &["undo", "rollback", "restore", "reset"]),
     ("compact", &["purge", "prune", "trim"]),
     ("history-depth", &["depth"]),
+    ("namespaces", &["namespace", "ns", "spaces"]),
+    ("event", &["events", "emit", "append"]),
     ("bench", &["benchmark", "perf", "load"]),
 ];
 

@@ -47,12 +47,24 @@ pub(super) struct Request {
     stamp: Option<Stamp>,
     /// Whether it changes a setting of the set, so that it can be sent again.
     is_setting: bool,
+    /// Whether it adds an event. Twice is not as once, and the node gives the stamp.
+    is_event: bool,
 }
 
 impl Request {
     fn new(method: Method, target: String, body: Bytes) -> Self {
         let (headers, park) = (Vec::new(), Duration::ZERO);
-        Self { method, target, headers, body, park, sends_park: false, stamp: None, is_setting: false }
+        Self {
+            method,
+            target,
+            headers,
+            body,
+            park,
+            sends_park: false,
+            stamp: None,
+            is_setting: false,
+            is_event: false,
+        }
     }
 
     pub(super) fn get(target: String) -> Self {
@@ -70,6 +82,11 @@ impl Request {
     /// A request that changes a setting of the set. Twice is as once, so it is sent again like a read.
     pub(super) fn setting(method: Method, target: String) -> Self {
         Self { is_setting: true, ..Self::new(method, target, Bytes::new()) }
+    }
+
+    /// A request that adds an event.
+    pub(super) fn event(target: String, data: Vec<u8>) -> Self {
+        Self { is_event: true, ..Self::new(Method::POST, target, data.into()) }
     }
 
     pub(super) fn header(mut self, name: &'static str, value: String) -> Self {

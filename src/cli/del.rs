@@ -5,9 +5,9 @@ use clap::Args;
 use super::args;
 use super::client::{Answer, Request};
 use super::failure::{Failure, each};
+use super::namespace::InNamespace;
 use super::nodes::{Nodes, TimeLimit, block_on, check_name};
 use super::output::{Data, Format, Output, Row, print, rows_as_table};
-use super::url::path_of;
 use crate::core::Stamp;
 
 /// Delete one or more names
@@ -29,6 +29,8 @@ pub(super) struct Del {
     #[arg(long, value_name = "MICROS", value_parser = args::stamp)]
     modified: Option<Stamp>,
     #[command(flatten)]
+    within: InNamespace,
+    #[command(flatten)]
     time: TimeLimit,
     #[command(flatten)]
     output: Output,
@@ -41,7 +43,7 @@ pub(super) fn run(args: &Del) -> Result<(), Failure> {
     let mut client = args.nodes.writers()?.within(args.time.timeout);
     let mut rows = Vec::new();
     let outcome = block_on(each(&args.names, async |name| {
-        let request = Request::delete(path_of(name)).stamped(args.modified);
+        let request = Request::delete(args.within.path_of(name)).stamped(args.modified);
         let answer = client.send(&request).await?.of_record(name)?;
         let row = deleted(name, &answer);
         match args.output.format {

@@ -8,9 +8,10 @@ use clap::Args;
 use super::args::{self, Time, quoted};
 use super::client::{Answer, Client, Request};
 use super::failure::{Failure, each, tell};
+use super::namespace::InNamespace;
 use super::nodes::{Nodes, block_on, check_name};
 use super::output::{Data, Format, Output, Row, as_data, print, rfc3339, rows_as_table};
-use super::url::{parameter, path_of, with_query};
+use super::url::{parameter, with_query};
 use crate::core::Stamp;
 use crate::node::clock;
 use crate::wire::duration;
@@ -29,6 +30,7 @@ Examples:
   vwatch get -v repo/artifact:latest    version and time on standard error
   vwatch get -w table NAME1 NAME2       one after the other
   vwatch get -w json NAME | jq -r .version
+  vwatch get --namespace team-a NAME    that of a namespace
   vwatch get --version V1 NAME          waits until the version is not V1
   vwatch get --version '' NAME          waits until there is such a name
   vwatch get --at 5m NAME               what it was five minutes ago
@@ -63,6 +65,8 @@ pub(super) struct Get {
     /// Print version, time, source and Server-Timing on standard error
     #[arg(short, long)]
     verbose: bool,
+    #[command(flatten)]
+    within: InNamespace,
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
@@ -118,12 +122,12 @@ impl Past {
         args.revision.map(Self::Revision).or_else(at)
     }
 
-    fn request(self, name: &str) -> Request {
+    fn request(self, path: &str) -> Request {
         let parameter = match self {
             Self::Revision(stamp) => parameter("revision", &stamp.to_string()),
             Self::At(stamp) => parameter("at", &stamp.to_string()),
         };
-        Request::get(with_query(&path_of(name), &[parameter]))
+        Request::get(with_query(path, &[parameter]))
     }
 
     /// Whether the answer can be about this point. A node without histories ignores it, and answers what is present.
@@ -135,16 +139,17 @@ impl Past {
     }
 }
 
-/// Reads a name as it was; `None` if it was deleted.
+/// Reads a name, which has this path, as it was; `None` if it was deleted.
 ///
 /// # Errors
 /// If there was nothing, or what there was is not known any more.
 pub(super) async fn read_past(
+    path: &str,
     name: &str,
     past: Past,
     client: &mut Client,
 ) -> Result<Option<Answer>, Failure> {
-    let answer = client.send(&past.request(name)).await?;
+    let answer = client.send(&past.request(path)).await?;
     let was_deleted = answer.error_code() == Some(ErrorCode::Deleted);
     let answer = if was_deleted { answer } else { answer.of_record(name)? };
     match past.is_answered_by(&answer) {
@@ -158,7 +163,8 @@ pub(super) async fn read_past(
 
 async fn read(args: &Get, name: &str, past: Option<Past>, client: &mut Client) -> Result<Answer, Failure> {
     if let Some(past) = past {
-        let found = read_past(name, past, client).await?;
+        let found = read_past(&args.within.path_of(name), name, past, client).await;
+        let found = found.map_err(|failure| args.within.advising(failure))?;
         return found.ok_or_else(|| Failure::Missing(format!("deleted: {name:?}: it was deleted then")));
     }
     let answer = client.send(&request(args, name)).await?;
@@ -170,7 +176,7 @@ async fn read(args: &Get, name: &str, past: Option<Past>, client: &mut Client) -
 }
 
 fn request(args: &Get, name: &str) -> Request {
-    let path = path_of(name);
+    let path = args.within.path_of(name);
     let Some(version) = &args.version else { return Request::get(path).may_take(UNSAID_PARK) };
     Request::get(with_query(&path, &[parameter("version", version)])).parks_for(args.timeout)
 }
@@ -180,7 +186,7 @@ fn with_advice(line: &str, args: &Get, name: &str) -> String {
     let nodes = [("--client-url", &args.nodes.client_url), ("--server-url", &args.nodes.server_url)];
     let nodes =
         nodes.into_iter().filter_map(|(flag, urls)| Some(format!("{flag} {} ", quoted(urls.as_ref()?))));
-    let (nodes, name) = (nodes.collect::<String>(), quoted(name));
+    let (nodes, name) = (args.within.typed() + &nodes.collect::<String>(), quoted(name));
     format!(
         "{line}: wait for it: vwatch get --version '' --timeout 30s {nodes}{name}, or vwatch watch {nodes}{name}"
     )

@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use super::args;
 use super::client::{Answer, Client, Request};
 use super::failure::Failure;
+use super::namespace::InNamespace;
 use super::nodes::{Nodes, TimeLimit, block_on, check_name};
 use super::output::{Format, in_a_line, print, rfc3339, table};
-use super::url::{history_of, parameter, with_query};
+use super::url::{parameter, with_query};
 use crate::wire::history::{ReceivedEntry, ReceivedHistory};
 use crate::wire::text::{Escaped, json_escaped};
 
@@ -50,6 +51,8 @@ pub(super) struct History {
     )]
     format: Format,
     #[command(flatten)]
+    within: InNamespace,
+    #[command(flatten)]
     time: TimeLimit,
     #[command(flatten)]
     nodes: Nodes,
@@ -88,7 +91,7 @@ async fn list(args: &History, client: &mut Client) -> Result<Listed, Failure> {
         let last = listed.entries.last().map(|entry: &Entry| entry.revision);
         let mut parameters = vec![parameter("limit", &page.to_string())];
         parameters.extend(last.map(|last| parameter("before", &last.to_string())));
-        let request = Request::get(with_query(&history_of(&args.name), &parameters));
+        let request = Request::get(with_query(&args.within.history_of(&args.name), &parameters));
         let answer = client.send(&request).await?.or_refusal(&args.name)?;
         let (entries, complete) = entries(&answer)?;
         let count = entries.len() as u64;

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::args;
 use super::client::{Answer, Client, Request};
 use super::failure::Failure;
+use super::namespace::InNamespace;
 use super::nodes::{Nodes, block_on};
 use super::output::{Data, Format, Output, Row, table};
 use super::url::{parameter, with_query};
@@ -19,7 +20,6 @@ use crate::wire::duration;
 use crate::wire::text::Escaped;
 use crate::wire::version_set::parse_rfc3339;
 
-const PATH: &str = "/v1/versions";
 /// Most rows of a table. The command holds all rows before it prints them, in about 150 MB.
 const MAX_TABLE_ROWS: usize = 1_000_000;
 /// Most names of one request: fewer than a node returns at once.
@@ -32,6 +32,7 @@ Examples:
   vwatch ls                         all names, one a line
   vwatch ls --prefix repo/          or: vwatch ls repo/
   vwatch ls -w table --limit 20
+  vwatch ls --namespace team-a      its names; 'vwatch namespaces' lists namespaces
   vwatch ls -w json                 one VersionSet, with data unless --keys-only")]
 pub(super) struct Ls {
     /// Only names that begin with this
@@ -50,6 +51,8 @@ pub(super) struct Ls {
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     timeout: Option<Duration>,
     #[command(flatten)]
+    within: InNamespace,
+    #[command(flatten)]
     output: Output,
     #[command(flatten)]
     nodes: Nodes,
@@ -67,7 +70,8 @@ async fn list(args: &Ls, client: &mut Client, out: &mut impl Write) -> Result<()
     let mut query = first_query(args);
     let mut last: Option<String> = None;
     loop {
-        let answer = client.send(&Request::get(with_query(PATH, std::slice::from_ref(&query)))).await?;
+        let answer =
+            client.send(&Request::get(with_query(&args.within.list(), std::slice::from_ref(&query)))).await?;
         let answer = answer.or_refusal("list").map_err(|failure| match failure {
             // a list that does not exist is not a name that does not exist
             Failure::Missing(line) => Failure::Failed(line),

@@ -8,6 +8,7 @@ mod compact;
 mod del;
 mod dev;
 mod environment;
+mod event;
 mod failure;
 mod get;
 mod health;
@@ -15,6 +16,8 @@ mod history;
 mod history_depth;
 mod ls;
 mod members;
+mod namespace;
+mod namespaces;
 mod nodes;
 mod output;
 mod put;
@@ -53,11 +56,15 @@ pub fn main() -> ExitCode {
 }
 
 fn run(typed: Vec<OsString>) -> Result<(), Failure> {
-    let form = output::from_env();
-    let mut command = match &form {
-        Ok(Some(form)) => with_form(command(), form),
-        _ => command(),
-    };
+    let (form, namespace) = (output::from_env(), namespace::from_env());
+    let mut command = command();
+    if let Ok(Some(form)) = form {
+        command = with_default(command, FORM, form);
+    }
+    if let Ok(Some(text)) = &namespace {
+        // clap keeps it until the end of the process
+        command = with_default(command, namespace::OPTION, text.clone().leak());
+    }
     command.build();
     let before = args::with_command(typed);
     let typed = args::two_dashes(&command, before.clone());
@@ -68,8 +75,11 @@ fn run(typed: Vec<OsString>) -> Result<(), Failure> {
         Err(error) if !error.use_stderr() => return output::print(error.to_string().as_bytes()),
         Err(error) => return Err(Failure::Usage(args::one_line(&error, &asked_of, &before))),
     };
-    if chooses_no_form(&matches) {
+    if leaves_out(&matches, FORM) {
         form?;
+    }
+    if leaves_out(&matches, namespace::OPTION) {
+        namespace?;
     }
     match matches.subcommand() {
         None => serve::run(&matches),
@@ -94,6 +104,8 @@ fn run_command(name: &str, matches: &ArgMatches) -> Result<(), Failure> {
         "history" => history::run(&read::<history::History>(matches)?),
         "revert" => revert::run(&read::<revert::Revert>(matches)?),
         "compact" => compact::run(&read::<compact::Compact>(matches)?),
+        "namespaces" => namespaces::run(&read::<namespaces::Namespaces>(matches)?),
+        "event" => event::run(matches),
         "history-depth" => history_depth::run(&read::<history_depth::HistoryDepth>(matches)?),
         "ls" => ls::run(&read::<ls::Ls>(matches)?),
         "members" => members::run(&read::<members::Members>(matches)?),
@@ -102,17 +114,17 @@ fn run_command(name: &str, matches: &ArgMatches) -> Result<(), Failure> {
     }
 }
 
-/// The command with the output format for commands without `-w`.
-fn with_form(command: Command, form: &'static str) -> Command {
-    let choose = |arg: Arg| if arg.get_id() == FORM { arg.default_value(form) } else { arg };
-    command.mut_args(choose).mut_subcommands(|command| with_form(command, form))
+/// The command with the value of an option for commands that are typed without it.
+fn with_default(command: Command, id: &'static str, value: &'static str) -> Command {
+    let choose = |arg: Arg| if arg.get_id() == id { arg.default_value(value) } else { arg };
+    command.mut_args(choose).mut_subcommands(|command| with_default(command, id, value))
 }
 
-/// Whether the typed command has an output and no `-w`.
-fn chooses_no_form(matches: &ArgMatches) -> bool {
-    let is_default = matches!(matches.try_contains_id(FORM), Ok(true))
-        && matches.value_source(FORM) == Some(ValueSource::DefaultValue);
-    is_default || matches.subcommand().is_some_and(|(_, matches)| chooses_no_form(matches))
+/// Whether the typed command has an option, and was typed without it.
+fn leaves_out(matches: &ArgMatches, id: &str) -> bool {
+    let is_default = matches!(matches.try_contains_id(id), Ok(true))
+        && matches.value_source(id) == Some(ValueSource::DefaultValue);
+    is_default || matches.subcommand().is_some_and(|(_, matches)| leaves_out(matches, id))
 }
 
 fn read<T: FromArgMatches>(matches: &ArgMatches) -> Result<T, Failure> {
@@ -141,6 +153,8 @@ fn command() -> Command {
         .subcommand(client_command::<revert::Revert>("revert"))
         .subcommand(client_command::<compact::Compact>("compact"))
         .subcommand(client_command::<history_depth::HistoryDepth>("history-depth"))
+        .subcommand(client_command::<namespaces::Namespaces>("namespaces"))
+        .subcommand(event::command(with_hyphen_values))
         .subcommand(bench::command())
         .subcommand(client_command::<members::Members>("members"))
         .subcommand(client_command::<dev::Dev>("dev"))
@@ -149,9 +163,13 @@ fn command() -> Command {
 }
 
 fn client_command<T: Args>(name: &'static str) -> Command {
-    // the argument after an option is its value: a version may begin with a dash, and the option has the best error for
-    // a number below zero
-    T::augment_args(Command::new(name).args_override_self(true)).mut_args(|arg| {
+    with_hyphen_values(T::augment_args(Command::new(name).args_override_self(true)))
+}
+
+/// The argument after an option is its value: a version may begin with a dash, and the option has the best error for a
+/// number below zero.
+fn with_hyphen_values(command: Command) -> Command {
+    command.mut_args(|arg| {
         let is_option = !arg.is_positional() && arg.get_action().takes_values();
         arg.allow_hyphen_values(is_option)
     })
@@ -170,6 +188,10 @@ Examples:
   vwatch history NAME                    what it was, and when
   vwatch revert NAME REVISION            write an old version again
   vwatch compact 24h                     keep older versions of a day
+  vwatch put --namespace team-a NAME 1   a name apart from all others
+  vwatch namespaces                      list them
+  vwatch event put --namespace log.x TYPE --data TEXT
+                                         add an event to a log
   vwatch bench watch --watchers 10000    measure a node
   vwatch members                         the nodes of a cluster
   vwatch dev                             a cluster on this machine, to try

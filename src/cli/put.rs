@@ -9,13 +9,14 @@ use clap::Args;
 use super::args;
 use super::client::{Answer, Request};
 use super::failure::{Failure, complain};
+use super::namespace::InNamespace;
 use super::nodes::{Nodes, TimeLimit, block_on, check_name};
 use super::output::{Output, Row, print};
-use super::url::{parameter, path_of, with_query};
+use super::url::{parameter, with_query};
 use crate::core::Stamp;
 
 /// Most bytes that are read from standard input: far more than a node accepts, so that the node rejects the value.
-const MAX_INPUT_BYTES: u64 = 64 << 20;
+pub(super) const MAX_INPUT_BYTES: u64 = 64 << 20;
 
 /// Write a name
 #[derive(Debug, Args)]
@@ -24,6 +25,7 @@ Examples:
   vwatch put repo/artifact:latest 3456   the version is a hash of the data,
                                          and is printed
   vwatch put --version v42 NAME 3456
+  vwatch put --namespace team-a NAME 3456
   date | vwatch put clock                the value is standard input, unchanged
   vwatch put -- -name -value             a name and a value that begin with a dash
 
@@ -41,6 +43,8 @@ pub(super) struct Put {
     /// Time of the write, in microseconds since 1970 [default: the node's time]
     #[arg(long, value_name = "MICROS", value_parser = args::stamp)]
     modified: Option<Stamp>,
+    #[command(flatten)]
+    within: InNamespace,
     #[command(flatten)]
     time: TimeLimit,
     #[command(flatten)]
@@ -62,7 +66,8 @@ pub(super) fn run(args: &Put) -> Result<(), Failure> {
     print(printed(args, &answer).as_bytes())
 }
 
-fn read_input() -> Result<Vec<u8>, Failure> {
+/// Reads the data of a write from standard input.
+pub(super) fn read_input() -> Result<Vec<u8>, Failure> {
     let input = std::io::stdin();
     if input.is_terminal() {
         complain("reading the value from standard input: end it with Ctrl-D");
@@ -71,17 +76,20 @@ fn read_input() -> Result<Vec<u8>, Failure> {
     let read = input.lock().take(MAX_INPUT_BYTES + 1).read_to_end(&mut data);
     read.map_err(|error| Failure::Failed(format!("cannot read standard input: {error}")))?;
     if data.len() as u64 > MAX_INPUT_BYTES {
-        return Err(Failure::Usage(format!(
-            "value too large: more than {MAX_INPUT_BYTES} bytes: write its address instead"
-        )));
+        return Err(too_large());
     }
     Ok(data)
+}
+
+/// The failure for data that no node accepts.
+pub(super) fn too_large() -> Failure {
+    Failure::Usage(format!("value too large: more than {MAX_INPUT_BYTES} bytes: write its address instead"))
 }
 
 fn request(args: &Put, data: Vec<u8>) -> Request {
     let version = args.version.as_ref().map(|version| parameter("version", version));
     let parameters: Vec<_> = version.into_iter().collect();
-    Request::put(with_query(&path_of(&args.name), &parameters), data).stamped(args.modified)
+    Request::put(with_query(&args.within.path_of(&args.name), &parameters), data).stamped(args.modified)
 }
 
 fn printed(args: &Put, answer: &Answer) -> String {
@@ -104,6 +112,7 @@ mod tests {
     async fn writes_with_the_given_version_and_stamp() {
         for (line, target) in [
             ("n", "/v1/versions/n"),
+            ("--namespace a n", "/v1/ns/a/versions/n"),
             ("--version a&b n", "/v1/versions/n?version=a%26b"),
             ("--modified 7 --version v n", "/v1/versions/n?version=v&modified=7"),
         ] {

@@ -9,9 +9,10 @@ use super::args::{self, quoted};
 use super::client::{Answer, Client, Request};
 use super::failure::Failure;
 use super::get::{Past, read_past};
+use super::namespace::InNamespace;
 use super::nodes::{Nodes, TimeLimit, block_on, check_name};
 use super::output::{Output, Row, print, rfc3339};
-use super::url::{parameter, path_of, with_query};
+use super::url::{parameter, with_query};
 use crate::core::Stamp;
 use crate::wire::text::Escaped;
 
@@ -42,6 +43,8 @@ pub(super) struct Revert {
     #[arg(long, value_name = "MICROS", value_parser = args::stamp)]
     modified: Option<Stamp>,
     #[command(flatten)]
+    within: InNamespace,
+    #[command(flatten)]
     time: TimeLimit,
     #[command(flatten)]
     output: Output,
@@ -53,7 +56,8 @@ pub(super) fn run(args: &Revert) -> Result<(), Failure> {
     check_name(&args.name)?;
     if !args.force && !std::io::stdin().is_terminal() {
         return Err(Failure::Usage(format!(
-            "revert asks before it writes, and standard input is no terminal: run vwatch revert -f {} {}",
+            "revert asks before it writes, and standard input is no terminal: run vwatch revert -f {}{} {}",
+            args.within.typed(),
             quoted(&args.name),
             args.revision
         )));
@@ -85,7 +89,9 @@ enum Old {
 }
 
 async fn read(args: &Revert, client: &mut Client) -> Result<Old, Failure> {
-    let Some(answer) = read_past(&args.name, Past::Revision(args.revision), client).await? else {
+    let (path, past) = (args.within.path_of(&args.name), Past::Revision(args.revision));
+    let found = read_past(&path, &args.name, past, client).await;
+    let Some(answer) = found.map_err(|failure| args.within.advising(failure))? else {
         return Ok(Old::Delete);
     };
     match answer.version() {
@@ -122,7 +128,7 @@ fn confirm(question: &str) -> Result<(), Failure> {
 }
 
 fn request(args: &Revert, old: &Old) -> Request {
-    let path = path_of(&args.name);
+    let path = args.within.path_of(&args.name);
     let request = match old {
         Old::Value { version, data } => {
             Request::put(with_query(&path, &[parameter("version", version)]), data.clone())

@@ -4,14 +4,14 @@ use std::fmt;
 
 use crate::wire::uri::{encode_parameter, encode_path};
 
-/// The path of a name. It is not normalized: `a//b` and `..` are names like any other.
+/// The path of a plain name. It is not normalized: `a//b` and `..` are names like any other.
 pub(super) fn path_of(name: &str) -> String {
     format!("/v1/versions/{}", encode_path(name))
 }
 
-/// The path of the history of a name.
-pub(super) fn history_of(name: &str) -> String {
-    format!("/v1/history/{}", encode_path(name))
+/// A name as it stands in a path.
+pub(super) fn encoded(name: &str) -> impl fmt::Display + '_ {
+    encode_path(name)
 }
 
 /// `key=value` for a query.

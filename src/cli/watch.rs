@@ -14,6 +14,7 @@ use clap::Args;
 use super::args;
 use super::client::Client;
 use super::failure::{Failure, complain};
+use super::namespace::InNamespace;
 use super::nodes::{Nodes, block_on, check_name};
 use super::output::{Data, Format, Output, Row, in_a_line};
 use super::stop::{Stop, as_any_process};
@@ -34,8 +35,8 @@ Examples:
 Data that is not one line of printable text is printed as base64: and its base64. A deleted name is the line \
 (deleted), without a tab; in JSON it has \"deleted\":true.
 
-A command gets the data on standard input, and VWATCH_NAME, VWATCH_VERSION and VWATCH_LAST_SYNC, and \
-VWATCH_DELETED=1 for a deleted name. One command runs at a time. If the name changes meanwhile, the command runs again \
+A command gets the data on standard input, and VWATCH_NAME, VWATCH_NAMESPACE, VWATCH_VERSION and VWATCH_LAST_SYNC, \
+and VWATCH_DELETED=1 for a deleted name. One command runs at a time. If the name changes meanwhile, the command runs again \
 for the newest record; records in between are skipped. Each failure is reported. With -n, the exit code is that of \
 the first run that failed (128 and the number of the signal that ended it); without -n, the watch continues. A command \
 that cannot be started ends the watch, with exit code 126, or 127 if it does not exist.
@@ -72,6 +73,8 @@ pub(super) struct Watch {
     #[arg(long, hide = true, num_args = 0..=1)]
     prefix: Option<Option<String>>,
     #[command(flatten)]
+    within: InNamespace,
+    #[command(flatten)]
     output: Output,
     #[command(flatten)]
     nodes: Nodes,
@@ -102,7 +105,8 @@ pub(super) fn run(args: &Watch) -> Result<(), Failure> {
             follow(name, args, &mut client, &mut Stop::with_the_reader(), &mut Teller::Print(&mut printer))
                 .await
         } else {
-            let mut runner = Runner::new(&args.command, args.foreground);
+            let mut runner =
+                Runner::new(&args.command, args.foreground).within(args.within.namespace.as_str());
             follow(
                 name,
                 args,
@@ -123,7 +127,7 @@ async fn follow<W: Write>(
     stop: &mut Stop,
     teller: &mut Teller<'_, W>,
 ) -> Result<(), Failure> {
-    let mut state = WatchState::new(name, args.version.as_deref(), args.timeout);
+    let mut state = WatchState::new(&args.within.path_of(name), name, args.version.as_deref(), args.timeout);
     let mut backoff = Backoff::default();
     let mut outage = Outage::default();
     let mut left = args.count;

@@ -39,7 +39,7 @@ impl Mirror {
                 Some(record) => self.records.insert(name, record),
                 None => self.records.remove(&name),
             };
-            if !self.agree(previous.as_ref(), held.as_ref()) {
+            if !self.agree(previous.as_ref(), held.as_ref(), self.compaction) {
                 return Err(format!(
                     "{record:?} is reported in the place of {previous:?}, and {held:?} stood there"
                 ));
@@ -54,7 +54,8 @@ impl Mirror {
     /// If the set holds another record.
     pub fn check(&self, set: &Set, name: &Name) -> Result<(), Difference> {
         let (stands, held) = (set.get(name), self.records.get(name));
-        if self.agree(stands, held) {
+        // the horizon may have risen since the last changes
+        if self.agree(stands, held, self.compaction.max(set.compaction_horizon())) {
             return Ok(());
         }
         Err(format!("{stands:?} stands, and {held:?} by the changes"))
@@ -71,13 +72,13 @@ impl Mirror {
 
     /// Whether the record of the set is the one that is held here, or the set has forgotten a tombstone or a record of a
     /// log that is held here.
-    fn agree(&self, stands: Option<&Record>, held: Option<&Record>) -> bool {
+    fn agree(&self, stands: Option<&Record>, held: Option<&Record>, compaction: Stamp) -> bool {
         match (stands, held) {
             (None, None) => true,
             (Some(stands), Some(held)) => stands.address() == held.address(),
             (None, Some(held)) => {
                 held.kind() == Kind::Tombstone && held.last_sync() < self.horizon
-                    || held.name().is_log() && held.last_sync() < self.compaction
+                    || held.name().is_log() && held.last_sync() < compaction
             }
             (Some(_), None) => false,
         }

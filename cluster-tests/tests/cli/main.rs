@@ -7,5 +7,6 @@ mod docs;
 mod flags;
 mod history;
 mod members;
+mod namespaces;
 mod program;
 mod readme;

@@ -33,14 +33,14 @@ enum StampChoice {
     Open,
     /// It has, so that the write stays the same in a second try.
     Chosen,
-    /// It does not: the user gave a stamp, or the node gives one.
+    /// It does not: the user gave a stamp, or the node gives one, as to each event.
     No,
 }
 
 impl Attempt {
     /// A request before its first try.
     pub(super) fn of(request: &Request) -> Self {
-        let is_open = request.is_write() && request.stamp.is_none();
+        let is_open = request.is_write() && request.stamp.is_none() && !request.is_event;
         Self {
             request: request.clone(),
             stamp: if is_open { StampChoice::Open } else { StampChoice::No },

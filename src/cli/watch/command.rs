@@ -24,6 +24,8 @@ pub(super) struct Runner<'a> {
     arguments: &'a [OsString],
     /// It stays in the process group of the watch.
     foreground: bool,
+    /// The namespace of the name; empty for a plain one.
+    namespace: &'a str,
     has_started: bool,
     /// The exit code of the first run that failed.
     failed: Option<u8>,
@@ -33,7 +35,12 @@ impl<'a> Runner<'a> {
     /// A runner for a command with at least the program.
     pub(super) fn new(command: &'a [OsString], foreground: bool) -> Self {
         let (program, arguments) = command.split_first().expect("asked for only with a command");
-        Self { program, arguments, foreground, has_started: false, failed: None }
+        Self { program, arguments, foreground, namespace: "", has_started: false, failed: None }
+    }
+
+    /// Tells the command the namespace of the name.
+    pub(super) fn within(self, namespace: &'a str) -> Self {
+        Self { namespace, ..self }
     }
 
     /// The exit code of the first run that failed, if one has.
@@ -95,6 +102,7 @@ impl<'a> Runner<'a> {
         command
             .args(self.arguments)
             .env("VWATCH_NAME", &change.name)
+            .env("VWATCH_NAMESPACE", self.namespace)
             .env("VWATCH_VERSION", change.version.as_deref().unwrap_or(""))
             .env("VWATCH_LAST_SYNC", change.last_sync.map_or_else(String::new, |micros| micros.to_string()))
             .env_remove("VWATCH_DELETED")

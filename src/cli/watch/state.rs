@@ -7,7 +7,7 @@ use hyper::body::Bytes;
 
 use super::super::client::{Answer, Request};
 use super::super::failure::{Failure, complain};
-use super::super::url::{parameter, path_of, with_query};
+use super::super::url::{parameter, with_query};
 use crate::wire::error_code::ErrorCode;
 
 /// A change to report.
@@ -49,6 +49,7 @@ pub(super) enum WatchStep {
 /// A watcher of one name.
 #[derive(Debug)]
 pub(super) struct WatchState {
+    path: String,
     name: String,
     timeout: Duration,
     told: Told,
@@ -59,14 +60,21 @@ pub(super) struct WatchState {
 }
 
 impl WatchState {
-    /// A watcher that begins with the present record, or after the version `known`. An empty one means that the name
+    /// A watcher of the name with this path that begins with the present record, or after the version `known`. An empty one means that the name
     /// does not exist.
-    pub(super) fn new(name: &str, known: Option<&str>, timeout: Duration) -> Self {
+    pub(super) fn new(path: &str, name: &str, known: Option<&str>, timeout: Duration) -> Self {
         let told = match known {
             None | Some("") => Told::Nothing,
             Some(version) => Told::Version(version.to_owned()),
         };
-        Self { name: name.to_owned(), timeout, told, is_gone: known == Some(""), last_sync: None }
+        Self {
+            path: path.to_owned(),
+            name: name.to_owned(),
+            timeout,
+            told,
+            is_gone: known == Some(""),
+            last_sync: None,
+        }
     }
 
     /// The next request.
@@ -76,7 +84,7 @@ impl WatchState {
             Told::Version(version) => Some(version.as_str()),
             Told::Nothing | Told::Deleted => None,
         };
-        let path = path_of(&self.name);
+        let path = self.path.clone();
         let Some(known) = known else { return Request::get(path).may_take(self.timeout) };
         let request = Request::get(with_query(&path, &[parameter("version", known)]));
         let request = request.parks_for(self.timeout);
@@ -219,7 +227,7 @@ mod tests {
     }
 
     fn state(known: Option<&str>) -> WatchState {
-        WatchState::new("n", known, Duration::from_secs(30))
+        WatchState::new("/v1/versions/n", "n", known, Duration::from_secs(30))
     }
 
     fn absorb(state: &mut WatchState, answer: &Answer) -> String {
