@@ -4,6 +4,7 @@
 pub mod challenge;
 pub mod cluster;
 pub mod codec;
+pub mod cursor;
 pub mod date;
 pub mod digest;
 pub mod duration;
