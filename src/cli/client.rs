@@ -45,7 +45,7 @@ pub(super) struct Request {
     sends_park: bool,
     /// The stamp of a write; `None` if the node gives it.
     stamp: Option<Stamp>,
-    /// Whether it changes a setting of the set, so that it can be sent again.
+    /// Whether twice is as once although it is no `GET`, so that it can be sent again.
     is_setting: bool,
 }
 
@@ -70,6 +70,12 @@ impl Request {
     /// A request that changes a setting of the set. Twice is as once, so it is sent again like a read.
     pub(super) fn setting(method: Method, target: String) -> Self {
         Self { is_setting: true, ..Self::new(method, target, Bytes::new()) }
+    }
+
+    /// A question with a JSON body. It changes nothing, so it is sent again like a read.
+    pub(super) fn question(target: String, body: Vec<u8>) -> Self {
+        let question = Self { is_setting: true, ..Self::new(Method::POST, target, body.into()) };
+        question.header("content-type", "application/json".to_owned())
     }
 
     pub(super) fn header(mut self, name: &'static str, value: String) -> Self {
