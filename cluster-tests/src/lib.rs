@@ -25,6 +25,7 @@ pub mod dev;
 pub mod dns;
 pub mod docker;
 pub mod faults;
+pub mod feed;
 pub mod heavy;
 pub mod http;
 pub mod node;

@@ -27,10 +27,10 @@ use crate::core::set::Cell;
 use crate::core::{Kind, Name, Record, Stamp};
 use crate::node::clock;
 use crate::node::in_flight::Account;
+use crate::wire::date::parse_time;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::headers::X_VWATCH_FINAL;
 use crate::wire::history::History;
-use crate::wire::version_set::parse_rfc3339;
 use crate::wire::{duration, uri};
 
 /// A late write can change what was at a time, and a cache may keep a 404 or a 410 without being told (RFC 9110, 15.1).
@@ -63,9 +63,7 @@ impl Point {
 
 /// A stamp in µs, or a date.
 fn time(what: &str, text: &str) -> Result<Stamp, Refusal> {
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let stamp = if is_number { Stamp::parse(text.as_bytes()).ok() } else { parse_rfc3339(text).ok() };
-    stamp.ok_or_else(|| {
+    parse_time(text).ok_or_else(|| {
         let got = shown(text.as_bytes());
         Refusal::bad_parameter(format_args!(
             "bad {what}: {got} is no time: send µs since 1970, or RFC 3339 such as 2026-11-28T12:00:00Z"

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::Extension;
 use axum::extract::State;
@@ -16,12 +17,18 @@ use crate::api::headers::json_in_place;
 use crate::api::params::{namespace_path, query, shown};
 use crate::api::readiness::{may_read, stopping};
 use crate::api::state::Node;
-use crate::core::{Record, Store};
+use crate::api::watch::latest_of_a_log;
+use crate::core::feed::{Cursor, Feed, Kinds, Mode, Scope, Start, Subscription};
+use crate::core::{Namespace, Record, Store};
 use crate::metrics::Limit;
+use crate::node::feeds::NodeFeed;
 use crate::node::in_flight::Account;
-use crate::node::limits::{DEFAULT_LIST_RECORDS, MAX_LIST_BYTES, MAX_LIST_RECORDS, RECORDS_PER_LOCK};
+use crate::node::limits::{
+    CATCH_UP_TIME, DEFAULT_LIST_RECORDS, MAX_LIST_BYTES, MAX_LIST_RECORDS, RECORDS_PER_LOCK,
+};
 use crate::node::store::SharedStore;
 use crate::watch::Waiter;
+use crate::wire::cursor;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::uri::encode_parameter;
 use crate::wire::version_set::Versions;
@@ -44,6 +51,11 @@ pub(super) async fn list(
             return Err(Refusal::bad_parameter(format_args!("bad keys-only: {got}: leave its value out")));
         }
     };
+    // before the first name is looked at: what changes from then on comes after the cursor
+    let cursor = match query(&uri, "cursor")? {
+        Some(text) => Some(list_cursor(&node, &path.namespace, &asked.prefix, &text).await?),
+        None => None,
+    };
     let own = own.map(|Extension(own)| own);
     let at_work = at_work(&node, own.as_ref()).await?;
     let place = || {
@@ -56,18 +68,73 @@ pub(super) async fn list(
         );
     });
     let page = page.await;
-    let json = Versions { records: &page.items, with_data }.to_set_json();
+    let json = Versions { records: &page.items, with_data }.to_set_json(cursor.as_deref());
     let json = json.map_err(|e| Refusal::new(ErrorCode::Internal, e))?;
     drop(at_work);
     let mut response = json_in_place(&node, &account, json, place)?;
-    link_to_next(
-        &mut response,
-        &path.of("/versions"),
-        &asked,
-        &page,
-        if with_data { "" } else { "&keys-only" },
-    );
+    let keys_only = if with_data { "" } else { "&keys-only" };
+    let cursor = cursor.map_or_else(String::new, |cursor| format!("&cursor={cursor}"));
+    link_to_next(&mut response, &path.of("/versions"), &asked, &page, &format!("{keys_only}{cursor}"));
     Ok(response)
+}
+
+/// The cursor of a list: a new one for its first page, and the same for the others.
+async fn list_cursor(
+    node: &Node,
+    namespace: &Namespace,
+    prefix: &str,
+    text: &str,
+) -> Result<String, Refusal> {
+    let subscription = |mode| {
+        let scope = Scope::new(namespace, [], [prefix.as_bytes()]);
+        Subscription { scope, mode, kinds: Kinds::ALL, dots: false }
+    };
+    let mode = match text {
+        "latest" if namespace.is_log() => return Err(latest_of_a_log("cursor")),
+        "latest" => Mode::Latest,
+        "all" => Mode::All,
+        _ => {
+            let cursor = cursor::decode(text).map_err(|error| {
+                let send = "send latest or all, and follow the links of the answers";
+                Refusal::new(ErrorCode::BadCursor, format_args!("bad cursor: {error}: {send}"))
+            })?;
+            if ![Mode::Latest, Mode::All].iter().any(|mode| subscription(*mode).hash() == cursor.subscription)
+            {
+                return Err(Refusal::new(
+                    ErrorCode::OtherScope,
+                    "cursor of another list: it was given for another prefix: follow the link of the answer",
+                ));
+            }
+            await_cursor(node, &cursor).await?;
+            return Ok(text.to_owned());
+        }
+    };
+    let feed = NodeFeed::open(&node.replicator, Arc::new(subscription(mode)), Start::Now);
+    Ok(cursor::encode(&feed.place().cursor))
+}
+
+/// Waits until this node has what a cursor claims: a page of a node that lacks it would not lead up to the cursor.
+async fn await_cursor(node: &Node, cursor: &Cursor) -> Result<(), Refusal> {
+    const PAUSE: Duration = Duration::from_millis(20);
+    let has_it = || {
+        node.replicator.with(|replica, store, now| {
+            cursor.set == store.set_id()
+                && cursor.reflected <= replica.reflected(store, now)
+                && Feed::ahead_by(store, cursor) == 0
+        })
+    };
+    let until = Instant::now() + CATCH_UP_TIME;
+    while !has_it() {
+        if Instant::now() >= until || !node.is_serving() {
+            return Err(Refusal::new(
+                ErrorCode::WouldGoBack,
+                "would go back in time: the first pages of this list are of a node that knows more: follow the link \
+                 at that node, or list from the beginning",
+            ));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(())
 }
 
 /// The parameters of a list.

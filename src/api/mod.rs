@@ -16,6 +16,7 @@ pub(crate) mod read;
 mod readiness;
 pub mod state;
 mod version_sets;
+mod watch;
 mod watchers;
 mod write;
 
@@ -46,9 +47,10 @@ const CLIENT_PATHS: &str = "\
 GET|HEAD /v1/versions/{name}[?version={known}][&timeout=10s]  -> the version now, or once it differs from the known one
 GET      /v1/versions/{name}?revision={µs}|at={time}  -> the version of that stamp, or of that time
 GET      /v1/history/{name}[?limit=N][&before={µs}]  -> the versions that are kept of it, the newest first
-GET      /v1/versions?prefix={p}[&limit=N][&after={name}][&keys-only]  -> versions by name
+GET      /v1/versions?prefix={p}[&limit=N][&after={name}][&keys-only][&cursor=latest|all]  -> versions by name
+GET|POST /v1/watch?prefix={p}|name={name}[&since={cursor}|now|oldest][&timeout=10s]  -> what changed, and a cursor
 GET      /v1/ns[?prefix={p}][&limit=N][&after={namespace}]  -> the namespaces, with what they hold
-GET|HEAD /v1/ns/{namespace}/versions/{name}  -> as without a namespace, and so lists and histories
+GET|HEAD /v1/ns/{namespace}/versions/{name}  -> as without a namespace, and so lists, histories and watches
 GET      /healthz  /readyz";
 
 const SERVER_PATHS: &str = "\
@@ -131,11 +133,13 @@ fn client(node: Arc<Node>) -> Router {
         .route("/v1/versions/{*name}", get(read::read))
         .route("/version/{*name}", get(read::read))
         .route("/v1/history/{*name}", get(history::history))
+        .route("/v1/watch", get(watch::watch).post(watch::watch))
         .route("/v1/ns", get(namespaces::list))
         .route("/v1/ns/{namespace}/versions", get(list::list))
         .route("/v1/ns/{namespace}/versions/", get(read::read))
         .route("/v1/ns/{namespace}/versions/{*name}", get(read::read))
         .route("/v1/ns/{namespace}/history/{*name}", get(history::history))
+        .route("/v1/ns/{namespace}/watch", get(watch::watch).post(watch::watch))
         .merge(admin::health())
         .fallback(|uri| no_such_path(uri, CLIENT_PATHS))
         .method_not_allowed_fallback(|method| wrong_method(method, "client port, which reads"))

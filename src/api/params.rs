@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Display;
+use std::time::Duration;
 
 use axum::http::header::{HOST, HeaderName};
 use axum::http::request::Parts;
@@ -13,10 +14,12 @@ use crate::core::{Name, Namespace, Stamp, StampError};
 use crate::metrics::{Limit, Port};
 use crate::node::in_flight::Account;
 use crate::node::limits::{MAX_FIELDS, MAX_HEAD_BYTES};
+use crate::wire::duration::GoDuration;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::head::NAMES;
 use crate::wire::host::is_host;
 use crate::wire::uri::{self, UriError, decode};
+use crate::wire::watch;
 
 /// Where names begin in the path that the Go vwatch documents for fills.
 const SHORT_NAMES: &str = "/version/";
@@ -135,7 +138,7 @@ pub(crate) fn has_only_its_own(query: Option<&str>) -> bool {
 
 /// The parameters that a path takes.
 fn parameters_of(port: Port, method: &Method, path: &str) -> &'static [&'static str] {
-    const OF_A_LIST: [&str; 4] = ["prefix", "limit", "after", "keys-only"];
+    const OF_A_LIST: [&str; 5] = ["prefix", "limit", "after", "keys-only", "cursor"];
     // in a namespace a path takes what it takes without one
     let path = match split_namespace(path) {
         Some((_, rest)) if rest.starts_with("/events/") => return &["version", "modified"],
@@ -150,6 +153,7 @@ fn parameters_of(port: Port, method: &Method, path: &str) -> &'static [&'static 
         Port::Server if is_below(NAMES) && method == Method::PUT => &["version", "modified", "source"],
         Port::Server if is_below(NAMES) && method == Method::DELETE => &["modified", "source"],
         Port::Client if is_below(HISTORIES) => &["limit", "before"],
+        Port::Client if path == "/v1/watch" => &watch::PARAMETERS,
         Port::Server if path == "/v1/compact" => &["before"],
         Port::Server if path == "/v1/history-depth" => &["versions"],
         Port::Server if path == "/v1/watchers" => &OF_A_LIST[..3],
@@ -174,6 +178,19 @@ pub(crate) fn check_parameters(node: &Node, port: Port, parts: &Parts) -> Result
     }
     node.metrics.ignored_parameters(ignored);
     Ok(())
+}
+
+/// A timeout may always be this long, also with a shorter `--block-for`.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Checks that a reader does not ask to wait for longer than a reader may.
+pub(crate) fn check_timeout(node: &Node, timeout: Duration) -> Result<Duration, Refusal> {
+    let longest = node.config.block_for.max(LONGEST_TIMEOUT);
+    if timeout <= longest {
+        return Ok(timeout);
+    }
+    let (got, longest) = (GoDuration(timeout), GoDuration(longest));
+    Err(Refusal::bad_parameter(format_args!("bad timeout: {got} is too long: send at most {longest}")))
 }
 
 /// A header that may stand once.

@@ -14,8 +14,8 @@ use crate::metrics::{Metrics, Port};
 use crate::node::in_flight::InFlight;
 use crate::node::lifecycle::{Lifecycle, Phase};
 use crate::node::limits::{
-    MAX_LISTS_AT_ONCE, MAX_LISTS_AT_WORK, MAX_PEER_REQUESTS_AT_ONCE, MAX_VERSION_SET_ANSWERS,
-    MAX_VERSION_SETS, MAX_VERSION_SETS_AT_WORK,
+    MAX_LISTS_AT_ONCE, MAX_LISTS_AT_WORK, MAX_PEER_REQUESTS_AT_ONCE, MAX_READERS_AHEAD, MAX_SCANS_AT_ONCE,
+    MAX_VERSION_SET_ANSWERS, MAX_VERSION_SETS, MAX_VERSION_SETS_AT_WORK,
 };
 use crate::node::log_control::LogControl;
 use crate::node::pulse::Pulse;
@@ -82,6 +82,10 @@ pub struct Node {
     pub lists_at_work: Semaphore,
     /// Places for long lists of names, held until the list is sent.
     pub lists: Arc<Semaphore>,
+    /// Places for long answers to watches that were made by a scan, held until the answer is sent.
+    pub scans: Arc<Semaphore>,
+    /// Places for readers whose cursor is ahead of this node.
+    pub readers_ahead: Semaphore,
     /// Places for long lists of watchers, apart from those of names: readers must not keep an operator from listing
     /// watchers.
     pub watcher_lists: Arc<Semaphore>,
@@ -130,6 +134,8 @@ impl Node {
             version_set_answers: Arc::new(Semaphore::new(MAX_VERSION_SET_ANSWERS)),
             lists_at_work: Semaphore::new(MAX_LISTS_AT_WORK),
             lists: Arc::new(Semaphore::new(MAX_LISTS_AT_ONCE)),
+            scans: Arc::new(Semaphore::new(MAX_SCANS_AT_ONCE)),
+            readers_ahead: Semaphore::new(MAX_READERS_AHEAD),
             watcher_lists: Arc::new(Semaphore::new(MAX_LISTS_AT_ONCE)),
             client_in_flight,
             server_in_flight,

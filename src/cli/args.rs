@@ -165,7 +165,7 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 /// Commands, and their names in other tools.
-const HABITS: [(&str, &[&str]); 15] = [
+const HABITS: [(&str, &[&str]); 16] = [
     ("put", &["set", "write", "update", "create", "add", "store", "publish", "push", "post", "edit"]),
     ("get", &["read", "show", "cat", "fetch", "query", "describe", "pull", "lookup"]),
     ("del", &["delete", "rm", "remove", "unset", "erase"]),
@@ -174,6 +174,7 @@ const HABITS: [(&str, &[&str]); 15] = [
     ("members", &["nodes", "peers", "cluster", "member", "group"]),
     ("health", &["status", "ping", "ready", "check", "healthz", "readyz", "info"]),
     ("serve", &["start", "run", "server", "node", "daemon", "agent"]),
+    ("diff", &["changes", "changed", "since", "difference"]),
     ("history", &["log", "versions", "revisions", "past"]),
     ("revert", &["undo", "rollback", "restore", "reset"]),
     ("compact", &["purge", "prune", "trim"]),
@@ -186,7 +187,6 @@ const HABITS: [(&str, &[&str]); 15] = [
 /// The advice for a command with one argument too many.
 fn one_at_a_time(asked_of: &str) -> Option<&'static str> {
     match asked_of {
-        "vwatch watch" => Some("it watches one name: start one for each, and put a command behind --"),
         "vwatch put" => Some("it writes one name: put quotes around a value with spaces"),
         "vwatch history" => Some("it shows one name: run it for each"),
         "vwatch revert" => Some("it takes one name and one revision"),
@@ -327,11 +327,6 @@ mod tests {
                 "wathc a",
                 "unrecognized subcommand 'wathc': some similar subcommands exist: 'health', 'watch': \
                  try 'vwatch --help'",
-            ),
-            (
-                "watch a ./deploy.sh",
-                "unexpected argument './deploy.sh' found: it watches one name: start one for each, and put a command \
-                 behind --: try 'vwatch watch --help'",
             ),
             (
                 "put a b c",

@@ -45,7 +45,7 @@ pub(super) struct Request {
     sends_park: bool,
     /// The stamp of a write; `None` if the node gives it.
     stamp: Option<Stamp>,
-    /// Whether it changes a setting of the set, so that it can be sent again.
+    /// Whether twice is as once although it is no `GET`, so that it can be sent again.
     is_setting: bool,
     /// Whether it adds an event. Twice is not as once, and the node gives the stamp.
     is_event: bool,
@@ -87,6 +87,12 @@ impl Request {
     /// A request that adds an event.
     pub(super) fn event(target: String, data: Vec<u8>) -> Self {
         Self { is_event: true, ..Self::new(Method::POST, target, data.into()) }
+    }
+
+    /// A question with a JSON body. It changes nothing, so it is sent again like a read.
+    pub(super) fn question(target: String, body: Vec<u8>) -> Self {
+        let question = Self { is_setting: true, ..Self::new(Method::POST, target, body.into()) };
+        question.header("content-type", "application/json".to_owned())
     }
 
     pub(super) fn header(mut self, name: &'static str, value: String) -> Self {

@@ -7,9 +7,11 @@ mod cluster_view;
 mod compact;
 mod del;
 mod dev;
+mod diff;
 mod environment;
 mod event;
 mod failure;
+mod feed;
 mod get;
 mod health;
 mod history;
@@ -101,6 +103,7 @@ fn run_command(name: &str, matches: &ArgMatches) -> Result<(), Failure> {
         "get" => get::run(&read::<get::Get>(matches)?),
         "put" => put::run(&read::<put::Put>(matches)?),
         "del" => del::run(&read::<del::Del>(matches)?),
+        "diff" => diff::run(&read::<diff::Diff>(matches)?),
         "history" => history::run(&read::<history::History>(matches)?),
         "revert" => revert::run(&read::<revert::Revert>(matches)?),
         "compact" => compact::run(&read::<compact::Compact>(matches)?),
@@ -149,6 +152,7 @@ fn command() -> Command {
         .subcommand(client_command::<del::Del>("del"))
         .subcommand(client_command::<ls::Ls>("ls"))
         .subcommand(client_command::<watch::Watch>("watch"))
+        .subcommand(client_command::<diff::Diff>("diff"))
         .subcommand(client_command::<history::History>("history"))
         .subcommand(client_command::<revert::Revert>("revert"))
         .subcommand(client_command::<compact::Compact>("compact"))
@@ -183,6 +187,8 @@ Examples:
   vwatch get repo/artifact:latest        read; of several names, each
   vwatch watch repo/artifact:latest      print each change as it happens
   vwatch watch NAME -- ./deploy.sh       run a command at each change
+  vwatch watch --prefix repo/            all names under a prefix
+  vwatch diff --since CURSOR NAME        what has changed since then
   vwatch ls --prefix repo/               list names
   vwatch del repo/artifact:latest        delete
   vwatch history NAME                    what it was, and when
@@ -200,9 +206,7 @@ Examples:
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 failed (unreachable, rejected); 2 bad command line or setting; 3 unchanged (get --version); 4 \
 no such name; 5 lost to a newer write; 6 a write that may have been done; 128 and the number of the signal that ended \
-the command. 'vwatch watch --help' has the codes of 'watch -n COUNT NAME -- COMMAND'.
-
-Not available yet: watching a prefix.";
+the command. 'vwatch watch --help' has the codes of 'watch -n COUNT NAME -- COMMAND'.";
 
 #[cfg(test)]
 mod tests {

@@ -1,8 +1,9 @@
-//! `vwatch watch NAME`: prints each change of a name, or runs a command for it.
+//! `vwatch watch NAME`: prints each change of a name, or of several names and prefixes, or runs a command for it.
 
 mod backoff;
 mod command;
 mod group;
+mod many;
 mod state;
 
 use std::ffi::OsString;
@@ -14,6 +15,8 @@ use clap::Args;
 use super::args;
 use super::client::Client;
 use super::failure::{Failure, complain};
+use super::feed::printer::FeedPrinter;
+use super::feed::{Feed, FeedArgs};
 use super::namespace::InNamespace;
 use super::nodes::{Nodes, block_on, check_name};
 use super::output::{Data, Format, Output, Row, in_a_line};
@@ -23,7 +26,7 @@ use backoff::Backoff;
 use command::Runner;
 use state::{Change, WatchState, WatchStep};
 
-/// Watch a name: print its record, and each change as it happens
+/// Watch names: print what stands, and each change as it happens
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -31,6 +34,9 @@ Examples:
   vwatch watch -w json repo/artifact:latest  one JSON object a line
   vwatch watch --version V1 -n 1 NAME        wait for one change from V1 on
   vwatch watch NAME -- ./deploy.sh           run a command at each change
+  vwatch watch --prefix repo/ --prefix etc/  all names under prefixes: NAME, tab, VERSION, tab, data
+  vwatch watch -w json --since now A B       two names, from now on
+  vwatch watch --cursor-file f --prefix ''   every name; the next run goes on where this one ended
 
 Data that is not one line of printable text is printed as base64: and its base64. A deleted name is the line \
 (deleted), without a tab; in JSON it has \"deleted\":true.
@@ -49,13 +55,16 @@ watch reaches only the command itself. As PID 1 of a container, the watch reaps 
 The watch waits for a name that does not exist yet. It continues when nodes stop, restart or cannot be reached, and \
 never goes back in time.
 
-Watching all names under a prefix (--prefix) is not available yet.")]
+With several names, or one of the options of prefixes and cursors, it tells first what stands and then what changes, and \
+goes on by a cursor that is good at every node. A change may be told twice after an outage, and none is left out \
+silently: standard error says if all begins again, or if versions are missing in --mode all. In JSON these are events \
+like changes, and the object of type progress has the cursor for --since. A command runs once for each change, in order.")]
 pub(super) struct Watch {
-    /// The name to watch, without any change
+    /// The name to watch, without any change, or several
     #[arg(required_unless_present = "prefix")]
-    name: Option<String>,
-    /// Begin with the first change after this version, and not with the present record
-    #[arg(long, value_name = "VERSION")]
+    name: Vec<String>,
+    /// Of one name: begin with the first change after this version, and not with the present record
+    #[arg(long, value_name = "VERSION", conflicts_with_all = ["prefix", "since", "mode", "types", "cursor_file"])]
     version: Option<String>,
     /// End after this many changes
     #[arg(short = 'n', long, value_name = "COUNT", value_parser = args::count)]
@@ -70,8 +79,8 @@ pub(super) struct Watch {
     /// not ended with it
     #[arg(long, requires = "command")]
     foreground: bool,
-    #[arg(long, hide = true, num_args = 0..=1)]
-    prefix: Option<Option<String>>,
+    #[command(flatten)]
+    feed: FeedArgs,
     #[command(flatten)]
     within: InNamespace,
     #[command(flatten)]
@@ -89,12 +98,10 @@ fn poll_timeout(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn run(args: &Watch) -> Result<(), Failure> {
-    let (Some(name), None) = (&args.name, &args.prefix) else {
-        return Err(Failure::Usage(
-            "--prefix: watching a prefix is not available yet: watch one name, or list with 'vwatch ls --prefix'"
-                .into(),
-        ));
-    };
+    let [name] = &*args.name else { return run_many(args) };
+    if args.feed.is_given() {
+        return run_many(args);
+    }
     check_name(name)?;
     let mut client = args.nodes.readers(None)?;
     block_on(async {
@@ -115,6 +122,27 @@ pub(super) fn run(args: &Watch) -> Result<(), Failure> {
                 &mut Teller::<std::io::Stdout>::Run(&mut runner),
             )
             .await
+        }
+    })
+}
+
+/// Watches by the cursor of a feed.
+fn run_many(args: &Watch) -> Result<(), Failure> {
+    if args.version.is_some() {
+        return Err(Failure::Usage("--version: it is for one name: begin with --since instead".into()));
+    }
+    let mut feed = Feed::new(&args.name, &args.feed)?;
+    let mut client = args.nodes.readers(None)?;
+    block_on(async {
+        if args.command.is_empty() {
+            as_any_process()?;
+            let mut printer = FeedPrinter::new(args.output.format, std::io::stdout());
+            let mut teller = many::Teller::Print(&mut printer);
+            many::follow(args, &mut feed, &mut client, &mut Stop::with_the_reader(), &mut teller).await
+        } else {
+            let mut runner = Runner::new(&args.command, args.foreground);
+            let mut teller = many::Teller::<std::io::Stdout>::Run(&mut runner);
+            many::follow(args, &mut feed, &mut client, &mut Stop::with_children()?, &mut teller).await
         }
     })
 }

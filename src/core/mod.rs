@@ -31,6 +31,7 @@ pub mod push;
 pub mod record;
 pub mod replica;
 mod retired;
+pub mod scope_index;
 pub mod set;
 pub mod stamp;
 pub mod store;

@@ -13,7 +13,8 @@ use super::checkpoint::Checkpoints;
 use super::condition::{Condition, Evaluation};
 use super::effects::{Effects, SetChange};
 use super::event::event_name;
-use super::feed::set_id;
+use super::feed::cursor::set_id;
+use super::feed::scope::Scope;
 use super::genesis::Genesis;
 use super::history::{Depth, Moment, Registers};
 use super::limits::{
@@ -26,6 +27,7 @@ use super::namespace::Namespace;
 use super::namespaces::NamespaceLimits;
 use super::push::{Ack, Batch, WriteLog};
 use super::record::{Dot, Incarnation, Kind, Record};
+use super::scope_index::ScopeIndex;
 use super::set::{Merge, Set};
 use super::stamp::{Stamp, StampSource};
 use super::vector::Vector;
@@ -54,6 +56,9 @@ pub struct Store<T> {
     mutants: Mutants,
     stamps: StampSource,
     waiters: Waiters<T>,
+    /// Readers of feeds that have no news.
+    feed_readers: ScopeIndex<T>,
+    waiter_limits: WaiterLimits,
     /// Names that wait for the upstream's first answer.
     expected: HashSet<Name>,
     draining: bool,
@@ -147,6 +152,17 @@ pub enum Read {
     LimitReached(LimitReached),
 }
 
+/// Whether a reader of a feed is parked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parking {
+    /// It is. The caller must give the ticket to [`Store::leave_feed`] in the end.
+    Parked(Ticket),
+    /// The node is about to stop and parks no readers.
+    Draining,
+    /// A limit on waiters is reached.
+    LimitReached(LimitReached),
+}
+
 impl<T> Store<T> {
     /// An empty store of a new process.
     #[must_use]
@@ -211,6 +227,8 @@ impl<T> Store<T> {
                 false => StampSource::default(),
             },
             waiters: Waiters::default(),
+            feed_readers: ScopeIndex::new(genesis.key),
+            waiter_limits: WaiterLimits::UNBOUNDED,
             expected: HashSet::new(),
             draining: false,
             effects: Effects::default(),
@@ -490,7 +508,9 @@ impl<T> Store<T> {
 
     fn add_change(&mut self, record: &Record, is_current: bool) {
         if self.keeps_changes {
+            let position = self.changes.end();
             self.changes.add(record, is_current);
+            self.feed_readers.take(record.name().as_bytes(), position, &mut self.effects.due);
             if self.vector.claims(record.dot()) && !self.mutants.has(Mutant::ReturnUnnoticed) {
                 self.came_back_at = self.changes.end();
             }
@@ -499,8 +519,17 @@ impl<T> Store<T> {
 
     fn add_gap(&mut self, gap: Gap) {
         if self.keeps_changes && !self.mutants.has(Mutant::GapsUntold) {
+            let position = self.changes.end();
             self.changes.add_gap(gap);
+            // of which names it is, is not known
+            self.feed_readers.take_all(position, &mut self.effects.due);
         }
+    }
+
+    fn clear_changes(&mut self) {
+        self.changes.clear();
+        // none of them can follow over it
+        self.feed_readers.take_all(0, &mut self.effects.due);
     }
 
     /// From now on keeps the last changes, for feeds: the node has joined a set. Until then, all of the set is news.
@@ -661,7 +690,7 @@ impl<T> Store<T> {
         let Some(before) = before else { return };
         let claimed: u64 = self.vector.iter().map(|(process, upto)| upto - before.get(process)).sum();
         if claimed > MAX_GAP_DOTS {
-            self.changes.clear();
+            self.clear_changes();
         } else if let Some(gap) = Gap::of(self.set.missing(&before, &self.vector).collect()) {
             self.add_gap(gap);
         }
@@ -707,7 +736,7 @@ impl<T> Store<T> {
     /// Adopts another genesis. The records and the vector stay; the digest is computed again, O(n).
     pub fn adopt(&mut self, genesis: Genesis) {
         if genesis.key != self.genesis.key {
-            self.changes.clear();
+            self.clear_changes();
             self.set.rekey(genesis.key);
         }
         let depth = self.set.depth();
@@ -735,6 +764,9 @@ impl<T> Store<T> {
         };
         match (evaluation, waiter) {
             (Evaluation::Wait(_), Some(_)) if self.draining => Read::Draining,
+            (Evaluation::Wait(_), Some(_)) if self.is_full_of_waiters() => {
+                Read::LimitReached(LimitReached::Total(self.waiter_limits.total))
+            }
             (Evaluation::Wait(interest), Some(waiter)) => {
                 let held = held.cloned();
                 match self.waiters.join(now, name, interest, waiter()) {
@@ -749,6 +781,8 @@ impl<T> Store<T> {
     /// Sets the limits on waiters.
     pub fn limit_waiters(&mut self, most: WaiterLimits) {
         self.waiters.limit(most);
+        self.feed_readers.limit(most.per_name);
+        self.waiter_limits = most;
     }
 
     /// Drops the copy of a name without waiters, if the set is more than half full; see [`Set::drop_copy`]. The node
@@ -789,6 +823,43 @@ impl<T> Store<T> {
     pub fn drain(&mut self) {
         self.draining = true;
         self.waiters.take_all(&mut self.effects.due);
+        self.feed_readers.take_all(self.changes.end(), &mut self.effects.due);
+    }
+
+    /// Parks a reader of a feed until the change of a name in its scope, or until changes are dropped that it has not
+    /// seen. The caller has checked, in the same step, that the feed has no news. It counts as a waiter, and as one on
+    /// each of the names and prefixes of its scope.
+    #[must_use]
+    pub fn park_feed(&mut self, scope: &Scope, reader: &T) -> Parking
+    where
+        T: Clone,
+    {
+        if self.draining {
+            return Parking::Draining;
+        }
+        if self.is_full_of_waiters() {
+            return Parking::LimitReached(LimitReached::Total(self.waiter_limits.total));
+        }
+        match self.feed_readers.park(scope, reader) {
+            Ok(ticket) => Parking::Parked(ticket),
+            Err(limit) => Parking::LimitReached(limit),
+        }
+    }
+
+    /// Removes a reader of a feed. Returns the position up to which no change since it was parked concerns it; see
+    /// [`super::feed::Feed::skip_to`].
+    pub fn leave_feed(&mut self, ticket: Ticket) -> u64 {
+        self.feed_readers.leave(ticket, self.changes.end())
+    }
+
+    /// The number of parked readers of feeds.
+    #[must_use]
+    pub fn parked_feeds(&self) -> usize {
+        self.feed_readers.parked()
+    }
+
+    fn is_full_of_waiters(&self) -> bool {
+        self.waiters.parked() + self.feed_readers.parked() >= self.waiter_limits.total
     }
 
     /// Lowers the horizon; see [`Set::lower_horizon`].
@@ -1224,6 +1295,31 @@ mod tests {
         assert!(
             matches!(store.read(at(1), &name("n"), &knows, Some(|| 8)), Read::Answer(Some(r)) if r.version() == "b")
         );
+    }
+
+    #[test]
+    fn a_reader_of_a_feed_is_due_at_a_change_in_its_scope() {
+        let mut store = store();
+        store.keep_changes();
+        store.limit_waiters(WaiterLimits { total: 2, per_name: 9 });
+        let scope = Scope::new(&Namespace::PLAIN, [], [&b"n"[..]]);
+        let other = Scope::new(&Namespace::PLAIN, [&b"m"[..]], []);
+        let Parking::Parked(ticket) = store.park_feed(&scope, &7) else { panic!("there is room") };
+        assert!(matches!(store.park_feed(&other, &8), Parking::Parked(_)));
+        let full = LimitReached::Total(2);
+        assert_eq!(store.park_feed(&scope, &9), Parking::LimitReached(full));
+        let knows = Condition { known: KnownVersion::Absence, at_least: None };
+        assert!(
+            matches!(store.read(at(1), &name("x"), &knows, Some(|| 9)), Read::LimitReached(limit) if limit == full)
+        );
+        done(put(&mut store, 10, "a", None));
+        assert_eq!((due(&mut store), store.parked_feeds()), (1, 2));
+        store.leave_feed(ticket);
+        assert!(matches!(store.park_feed(&scope, &7), Parking::Parked(_)));
+        store.adopt(Genesis { key: [4; 16], ..GENESIS });
+        assert_eq!(due(&mut store), 2, "they cannot follow over it");
+        store.drain();
+        assert_eq!(store.park_feed(&scope, &7), Parking::Draining);
     }
 
     #[test]

@@ -50,6 +50,9 @@ pub(super) async fn assemble(
     store.update(|store| {
         store.limit_waiters(config.waiter_limits);
         store.limit_namespaces(config.namespace_limits);
+        if config.fill.is_some() {
+            store.be_partial();
+        }
     });
     let replicator = Replicator::new(store.clone());
     tokio::spawn(ring_bells);

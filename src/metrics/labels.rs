@@ -69,7 +69,11 @@ pub enum Limit {
     DataBytes,
     /// Bytes of a JSON version set, or version sets at once.
     VersionSets,
-    /// Lists at once.
+    /// Bytes of the JSON body of a watch.
+    WatchBodyBytes,
+    /// Readers at once that are ahead of the node.
+    ReadersAhead,
+    /// Lists at once, or snapshots of watches.
     Lists,
     /// Bytes of all records.
     SetBytes,
@@ -94,12 +98,14 @@ pub enum Limit {
 }
 
 impl Limit {
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Connections,
         Self::HeadBytes,
         Self::NameBytes,
         Self::DataBytes,
         Self::VersionSets,
+        Self::WatchBodyBytes,
+        Self::ReadersAhead,
         Self::Lists,
         Self::SetBytes,
         Self::NamespaceBytes,
@@ -120,6 +126,8 @@ impl Limit {
             Self::NameBytes => "name_bytes",
             Self::DataBytes => "data_bytes",
             Self::VersionSets => "version_sets",
+            Self::WatchBodyBytes => "watch_body_bytes",
+            Self::ReadersAhead => "readers_ahead",
             Self::Lists => "lists",
             Self::SetBytes => "set_bytes",
             Self::NamespaceBytes => "namespace_bytes",

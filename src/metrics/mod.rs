@@ -1,6 +1,7 @@
 //! The metrics of the node. Counters grow where the event happens; gauges are set when metrics are reported.
 
 pub mod cluster;
+pub mod feeds;
 pub mod labels;
 pub mod process;
 
@@ -14,6 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::core::WaiterLimits;
 use cluster::ClusterMetrics;
+use feeds::FeedMetrics;
 use labels::{AnswerLabels, CallLabels, LimitLabel, OfLabel, PortLabel, ReasonLabel, VersionLabel, gauge};
 pub use labels::{Limit, PeerRefusal, Port};
 use process::ProcessMetrics;
@@ -50,6 +52,8 @@ pub struct Metrics {
     pub(crate) namespaces: Gauge,
     pub(crate) history_versions: Gauge,
     pub(crate) compaction_horizon: Gauge<f64, AtomicU64>,
+    /// Those of feeds.
+    pub feeds: FeedMetrics,
     pub(crate) cluster: ClusterMetrics,
     pub(crate) process: ProcessMetrics,
 }
@@ -81,6 +85,7 @@ impl Metrics {
             |(port, status)| (port, status, answers.get_or_create_owned(&AnswerLabels { port, status }));
         let common_answers = COMMON.map(common);
         let cluster = ClusterMetrics::register(&mut registry);
+        let feeds = FeedMetrics::register(&mut registry);
         let mut metrics = Self {
             registry,
             answers,
@@ -107,6 +112,7 @@ impl Metrics {
             namespaces: Gauge::default(),
             history_versions: Gauge::default(),
             compaction_horizon: Gauge::default(),
+            feeds,
             cluster,
             process: ProcessMetrics::new(),
         };

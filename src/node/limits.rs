@@ -66,6 +66,24 @@ pub const MAX_LISTS_AT_WORK: usize = 8;
 /// Most of these for one connection with several requests under way.
 pub const MAX_LISTS_OF_CONNECTION: usize = 4;
 
+/// Most bytes of the JSON body of a watch: the longest cursor, and some names and prefixes.
+pub const MAX_WATCH_BODY_BYTES: usize = 64 << 10;
+
+/// Longest cursor in a URL or a header, in bytes. A longer one, of a set with very many processes, is sent in a body.
+pub const MAX_CURSOR_IN_HEAD: usize = 4096;
+
+/// Bytes of events after which a batch ends.
+pub const MAX_BATCH_ANSWER_BYTES: usize = 4 << 20;
+
+/// Most long answers to watches that were made by a scan of the set, as a snapshot is, and that are sent at the same time.
+pub const MAX_SCANS_AT_ONCE: usize = 32;
+
+/// Most readers whose cursor is ahead of this node, and that wait until it catches up.
+pub const MAX_READERS_AHEAD: usize = 1_024;
+
+/// How long a reader that is ahead waits for this node to catch up.
+pub const CATCH_UP_TIME: Duration = Duration::from_secs(2);
+
 /// Most bytes of a short list, which holds no place.
 pub const SHORT_LIST_BYTES: usize = 16 << 10;
 

@@ -1,6 +1,7 @@
 //! The state of a node: the store behind its lock, the clock, and what is as deep as they are.
 
 pub mod clock;
+pub mod feeds;
 pub mod fill_adapter;
 pub mod in_flight;
 pub mod lifecycle;

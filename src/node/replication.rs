@@ -94,6 +94,12 @@ impl Replicator {
         read(&held.replica, &held.store, clock::both())
     }
 
+    /// A step of a feed: reads of the replica and the store, which may park a reader.
+    pub(crate) fn advance<R>(&self, step: impl FnOnce(&Replica, &mut Store<Waiter>, Now) -> R) -> R {
+        let held = &mut *self.store.lock();
+        step(&held.replica, &mut held.store, clock::both())
+    }
+
     /// Drops older records from before a time, as far as the compaction horizon may rise. Returns where it stands then;
     /// `None` if the clock is not trusted.
     #[must_use]

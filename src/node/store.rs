@@ -124,6 +124,10 @@ pub struct Census {
     pub parked: usize,
     /// Names with parked readers.
     pub watched_names: usize,
+    /// Parked readers of feeds.
+    pub parked_feeds: usize,
+    /// Since when, in µs, the last changes are kept: a reader that is away for less time goes on without a scan.
+    pub ring_reach_us: u64,
 }
 
 impl SharedStore {
@@ -370,6 +374,11 @@ impl SharedStore {
             registers: store.registers(),
             parked: store.waiters().parked(),
             watched_names: store.waiters().names(),
+            parked_feeds: store.parked_feeds(),
+            ring_reach_us: store
+                .changes()
+                .oldest()
+                .map_or(0, |oldest| clock::now().micros().saturating_sub(oldest.last_sync().micros())),
         }
     }
 

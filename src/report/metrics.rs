@@ -38,6 +38,8 @@ pub fn encode(sources: &Sources<'_>, vitals: Vitals, form: Form) -> String {
     m.history_versions.set(i64::from(census.registers.depth.versions()));
     m.compaction_horizon.set(census.registers.compaction_horizon.micros() as f64 / 1e6);
     m.parked.set(gauge(census.parked));
+    m.feeds.parked.set(gauge(census.parked_feeds));
+    m.feeds.ring_reach.set(census.ring_reach_us as f64 / 1e6);
     m.watched_names.set(gauge(census.watched_names));
     for (port, in_flight) in
         [(Port::Client, sources.client_in_flight), (Port::Server, sources.server_in_flight)]

@@ -5,7 +5,7 @@ pub mod fanout;
 pub mod pace;
 pub mod timer_wheel;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
@@ -22,8 +22,8 @@ pub enum Wake {
     Drain,
 }
 
-/// A parked reader in the lists of waiters.
-#[derive(Debug)]
+/// A parked reader in the lists of waiters. Cheap to clone: a reader of a feed may be in several lists.
+#[derive(Clone, Debug)]
 pub enum Waiter {
     /// A reader whose request is a task of its own.
     Task(Notifier),
@@ -41,15 +41,15 @@ pub struct ConnectionId {
 }
 
 /// Wakes the task of a parked reader, once. It does nothing if the task is gone.
-#[derive(Debug)]
-pub struct Notifier(Box<Mutex<Option<oneshot::Sender<Wake>>>>);
+#[derive(Clone, Debug)]
+pub struct Notifier(Arc<Mutex<Option<oneshot::Sender<Wake>>>>);
 
 impl Notifier {
     /// A notifier, and the receiver for the task.
     #[must_use]
     pub fn new() -> (Self, oneshot::Receiver<Wake>) {
         let (sender, receiver) = oneshot::channel();
-        (Self(Box::new(Mutex::new(Some(sender)))), receiver)
+        (Self(Arc::new(Mutex::new(Some(sender)))), receiver)
     }
 
     /// Wakes the task. Only the first call has an effect.

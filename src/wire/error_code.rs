@@ -20,6 +20,10 @@ pub enum ErrorCode {
     StampTooOld,
     /// The time is later than now.
     FutureStamp,
+    /// The text is no cursor.
+    BadCursor,
+    /// The cursor is of other names, another mode or other kinds of changes.
+    OtherScope,
     /// The request shows no proof that it is from a peer of this cluster.
     NotAPeer,
     /// The name has no value, and never had one as far as the node knows.
@@ -32,6 +36,8 @@ pub enum ErrorCode {
     NotEnabled,
     /// The path does not take this method.
     MethodNotAllowed,
+    /// The path has no answer in a form that the request accepts.
+    NotAcceptable,
     /// The body did not arrive in time.
     BodyTooSlow,
     /// The record that the node holds is older than what the reader has seen.
@@ -48,6 +54,8 @@ pub enum ErrorCode {
     TooLarge,
     /// The name is longer than `--name-limit-bytes`, or the request target than any name.
     NameTooLong,
+    /// The cursor is too long for a URL or a header.
+    UsePost,
     /// This path does not accept the content type.
     WrongContentType,
     /// The request head, or the number of its fields, is over its limit.
@@ -91,7 +99,7 @@ pub enum ErrorCode {
 }
 
 /// Each code with its text and its status, in the order of the variants.
-const TABLE: [(ErrorCode, &str, u16); 42] = [
+const TABLE: [(ErrorCode, &str, u16); 46] = [
     (ErrorCode::BadRequest, "bad-request", 400),
     (ErrorCode::BadName, "bad-name", 400),
     (ErrorCode::BadNamespace, "bad-namespace", 400),
@@ -100,12 +108,15 @@ const TABLE: [(ErrorCode, &str, u16); 42] = [
     (ErrorCode::StampInFuture, "stamp-in-future", 400),
     (ErrorCode::StampTooOld, "stamp-too-old", 400),
     (ErrorCode::FutureStamp, "future-stamp", 400),
+    (ErrorCode::BadCursor, "bad-cursor", 400),
+    (ErrorCode::OtherScope, "other-scope", 400),
     (ErrorCode::NotAPeer, "not-a-peer", 401),
     (ErrorCode::NotFound, "not-found", 404),
     (ErrorCode::RevisionUnknown, "revision-unknown", 404),
     (ErrorCode::NoSuchPath, "no-such-path", 404),
     (ErrorCode::NotEnabled, "not-enabled", 404),
     (ErrorCode::MethodNotAllowed, "method-not-allowed", 405),
+    (ErrorCode::NotAcceptable, "not-acceptable", 406),
     (ErrorCode::BodyTooSlow, "body-too-slow", 408),
     (ErrorCode::WouldGoBack, "would-go-back", 409),
     (ErrorCode::Older, "older", 409),
@@ -114,6 +125,7 @@ const TABLE: [(ErrorCode, &str, u16); 42] = [
     (ErrorCode::Compacted, "compacted", 410),
     (ErrorCode::TooLarge, "too-large", 413),
     (ErrorCode::NameTooLong, "name-too-long", 414),
+    (ErrorCode::UsePost, "use-post", 414),
     (ErrorCode::WrongContentType, "wrong-content-type", 415),
     (ErrorCode::HeadTooLarge, "head-too-large", 431),
     (ErrorCode::Internal, "internal", 500),

@@ -11,6 +11,9 @@ pub const X_VWATCH_GENESIS: &str = "x-vwatch-genesis";
 /// The id of the node: sent with `/healthz` and `/readyz`, so that clients can recognise a vwatch node.
 pub const X_VWATCH_NODE: &str = "x-vwatch-node";
 
+/// `true` if a watch tells what the node holds, and the node holds a part of what its upstream has.
+pub const X_VWATCH_PARTIAL: &str = "x-vwatch-partial";
+
 /// How long a read was parked, and how long its wake was delayed to spread the fan-out.
 pub const SERVER_TIMING: &str = "server-timing";
 /// The [code](super::error_code) of an error.

@@ -69,6 +69,14 @@ pub fn parameter<'a>(query: &'a str, key: &str) -> Result<Option<Cow<'a, str>>, 
     Ok(value)
 }
 
+/// All parameters of a query, decoded, in their order. What has no name is left out.
+pub fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Result<Cow<'_, str>, UriError>)> {
+    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs
+        .filter(|(name, _)| !name.is_empty())
+        .map(|(name, value)| (form_decode(name).unwrap_or(Cow::Borrowed(name)), form_decode(value)))
+}
+
 /// The names of all parameters of a query, decoded if possible, in their order.
 pub fn parameter_names(query: &str) -> impl Iterator<Item = Cow<'_, str>> {
     let names = query.split('&').map(|pair| pair.split_once('=').map_or(pair, |(name, _)| name));

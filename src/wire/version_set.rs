@@ -37,17 +37,19 @@ impl Serialize for Versions<'_> {
 }
 
 impl Versions<'_> {
-    /// Writes a whole set: `{"versions":[…],"peers":[]}`.
+    /// Writes a whole set: `{"versions":[…],"peers":[]}`, and the cursor of the list if it has one.
     ///
     /// # Errors
     /// Only if `serde_json` fails, which it does for no record.
-    pub fn to_set_json(&self) -> serde_json::Result<Vec<u8>> {
+    pub fn to_set_json(&self, cursor: Option<&str>) -> serde_json::Result<Vec<u8>> {
         #[derive(Serialize)]
         struct SetJson<'a> {
             versions: &'a Versions<'a>,
             peers: [(); 0],
+            #[serde(skip_serializing_if = "Option::is_none")]
+            cursor: Option<&'a str>,
         }
-        serde_json::to_vec(&SetJson { versions: self, peers: [] })
+        serde_json::to_vec(&SetJson { versions: self, peers: [], cursor })
     }
 
     /// Writes the bare array.
@@ -171,7 +173,7 @@ impl<'de> Deserialize<'de> for TheirVersions {
 }
 
 /// A `T` that is read from a JSON object only; serde would accept an array of its fields too.
-struct Object<T>(T);
+pub(super) struct Object<T>(pub(super) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -278,7 +280,7 @@ mod tests {
     #[test]
     fn the_form_of_the_go_vwatch_is_written() {
         let records = records();
-        let set = Versions { records: &records, with_data: true }.to_set_json().unwrap();
+        let set = Versions { records: &records, with_data: true }.to_set_json(None).unwrap();
         assert_eq!(
             String::from_utf8(set).unwrap(),
             r#"{"versions":[{"name":"a/b","version":"v1","data":"MTIzNA==","last-sync":"2025-03-13T03:48:12.12Z"}],"peers":[]}"#

@@ -113,7 +113,8 @@ fn help_teaches_and_is_no_failure() {
         (&["put", "-h"], "Examples:"),
         (&["help", "del"], "Examples:"),
         (&["ls", "--help"], "--keys-only"),
-        (&["watch", "--help"], "Watching all names under a prefix (--prefix) is not available yet"),
+        (&["watch", "--help"], "vwatch watch --cursor-file f --prefix ''"),
+        (&["diff", "--help"], "vwatch diff --since CURSOR --prefix repo/"),
         (&["health", "--help"], "vwatch health --live"),
         (&["--version"], concat!("vwatch ", env!("CARGO_PKG_VERSION"))),
     ] {
@@ -149,7 +150,11 @@ fn a_mistake_is_one_line_and_exit_code_2() {
             &["health", "--timeout", "2"],
             "invalid value '2' for '--timeout <DURATION>': a number without unit",
         ),
-        (&["watch", "--prefix", "a"], "watching a prefix is not available yet"),
+        (&["watch", "--since", "now"], "<NAME>...: try 'vwatch watch --help'"),
+        (&["watch", "--version", "v", "a", "b"], "--version: it is for one name: begin with --since instead"),
+        (&["watch", "--mode", "some", "a"], "[possible values: latest, all]"),
+        (&["diff", "n"], "no cursor: give --since CURSOR, or --cursor-file FILE"),
+        (&["diff", "--since", "now"], "no names: give a NAME, or --prefix PREFIX"),
         (&["dev", "--nodes", "0"], "invalid value '0' for '--nodes <COUNT>'"),
         (&["dev", "--client-port", "7", "--server-port", "7"], "give each its own"),
     ] {

@@ -4,6 +4,7 @@ mod bench;
 mod commands;
 mod dev;
 mod docs;
+mod feeds;
 mod flags;
 mod history;
 mod members;

@@ -3,6 +3,7 @@
 mod attacks;
 mod discovery;
 mod fanout;
+mod feeds;
 mod histories;
 mod history;
 mod insiders;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cluster_tests::cluster::CLOCK;
+use cluster_tests::feed::{Batch, batch, watch};
 use cluster_tests::http::{Request, Response};
 use cluster_tests::node::{Node, delete, free_addresses, get, head, put};
 use cluster_tests::text::{assert_refusal, now_us};
@@ -28,6 +29,30 @@ fn wait_version(node: &Node, name: &str, version: &str) -> Response {
         let answer = node.get(&format!("{name}?timeout=1s"));
         (answer.status == 200 && answer.version() == Some(version)).then_some(answer)
     })
+}
+
+#[test]
+fn a_watch_tells_what_the_follower_holds_and_asks_for_its_names() {
+    let leader = Node::start();
+    leader.put("n?version=v1", "one").expect(204);
+    leader.put("other?version=v1", "").expect(204);
+    let (one, two) = (follower(&leader, &[]), follower(&leader, &[]));
+    let first = one.client().ask(&watch("name=n&prefix=o&timeout=0s"));
+    assert_eq!(first.header("X-Vwatch-Partial"), Some("true"));
+    let mut cursor = Batch::of(first).cursor().to_owned();
+    wait_until("the name to be filled, and no other", LIMIT, || {
+        let batch = batch(&one, &format!("name=n&prefix=o&since={cursor}&timeout=1s"));
+        cursor = batch.cursor().to_owned();
+        batch.told() == ["n=v1"]
+    });
+    leader.put("n?version=v2", "two").expect(204);
+    wait_until("the change", LIMIT, || {
+        batch(&one, &format!("name=n&prefix=o&since={cursor}&timeout=1s")).told() == ["n=v2"]
+    });
+    let elsewhere = batch(&two, &format!("name=n&prefix=o&since={cursor}&timeout=0s"));
+    assert_eq!(elsewhere.told()[0], "reset:genesis", "a cursor of a follower is good there only");
+    let plain = leader.client().ask(&watch("name=n&timeout=0s"));
+    assert_eq!(plain.header("X-Vwatch-Partial"), None);
 }
 
 #[test]

@@ -199,17 +199,64 @@ fn many_wait_on_one_connection_and_each_can_give_up() {
     });
 }
 
+#[test]
+fn watches_of_many_names_wait_on_one_connection() {
+    let node = Node::start();
+    node.put("a/1?version=v1", "one").expect(204);
+    let get = |query: &str| request("GET", &format!("/v1/watch?{query}"), &[]);
+    let told = |body: &[u8]| {
+        let batch: serde_json::Value = serde_json::from_slice(body).expect("JSON");
+        let names = batch["events"].as_array().expect("events").iter().map(|event| event["name"].to_string());
+        (names.collect::<Vec<_>>(), batch["cursor"].as_str().expect("a cursor").to_owned())
+    };
+    runtime().block_on(async {
+        let mut client = Client::open(node.client_addr()).await;
+        let (head, body) = client.ask(get("prefix=a/"), b"").await;
+        assert_eq!((head.status(), told(&body).0.len()), (StatusCode::OK, 2));
+        let cursor = told(&body).1;
+        let mut parked = Vec::new();
+        for _ in 0..20 {
+            parked.push(client.send(get(&format!("prefix=a/&since={cursor}&timeout=1m")), b"").await);
+        }
+        let fields = [("content-type", "application/json")];
+        let asked = format!("{{\"prefixes\":[\"a/\"],\"since\":\"{cursor}\",\"timeout\":\"1m\"}}");
+        parked.push(client.send(request("POST", "/v1/watch", &fields), asked.as_bytes()).await);
+        wait_until_parked(&node, "vwatch_parked_feeds", 21).await;
+        // RST_STREAM
+        drop(parked.drain(..10));
+        wait_until_parked(&node, "vwatch_parked_feeds", 11).await;
+        let put = request("PUT", "/v1/versions/a/2?version=v1", &[]);
+        assert_eq!(
+            Client::open(node.server_addr()).await.ask(put, b"").await.0.status(),
+            StatusCode::NO_CONTENT
+        );
+        for woken in parked {
+            let (head, body) = answer(woken).await;
+            assert_eq!((head.status(), told(&body).0), (StatusCode::OK, vec!["\"a/2\"".to_owned()]));
+        }
+    });
+}
+
 /// Waits while a client runs on this thread.
 async fn wait_parked_async(node: &Node, count: usize) {
+    wait_until_parked(node, "vwatch_parked_watchers", count).await;
+}
+
+async fn wait_until_parked(node: &Node, gauge: &'static str, count: usize) {
     let server = node.server_addr();
-    tokio::task::spawn_blocking(move || wait_parked(server, count)).await.expect("so many parked");
+    let wait = move || wait_gauge(server, gauge, count);
+    tokio::task::spawn_blocking(wait).await.expect("so many parked");
 }
 
 fn wait_parked(server: SocketAddr, count: usize) {
+    wait_gauge(server, "vwatch_parked_watchers", count);
+}
+
+fn wait_gauge(server: SocketAddr, gauge: &str, count: usize) {
     wait_until(&format!("{count} parked"), LIMIT, || {
         let metrics =
             plain::Connection::open(server).ask(&plain::Request::new("GET", "/metrics")).expect(200);
-        metric(metrics.text(), "vwatch_parked_watchers") == Some(count as f64)
+        metric(metrics.text(), gauge) == Some(count as f64)
     });
 }
 

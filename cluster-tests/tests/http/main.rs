@@ -13,6 +13,7 @@ mod operations;
 mod reads;
 mod shutdown;
 mod storm;
+mod watch_batch;
 mod watchers;
 mod watches;
 mod watching;

@@ -30,7 +30,8 @@ use crate::wire::timing::Timing;
 pub(crate) use pending::PendingRead;
 pub(crate) use request::ReadRequest;
 use request::parse;
-use response::{ReadResult, hung_up, response, too_many};
+pub(super) use response::hung_up;
+use response::{ReadResult, response, too_many};
 
 /// Handles a read.
 pub(super) async fn read(State(node): State<Arc<Node>>, request: Request<Body>) -> Result<Response, Refusal> {

@@ -12,7 +12,7 @@ use crate::api::headers::{LAST_SYNC, stamps};
 use crate::api::params::{self, header, shown};
 use crate::api::state::Node;
 use crate::core::{Condition, KnownVersion, Name, Stamp};
-use crate::wire::duration::{self, GoDuration};
+use crate::wire::duration;
 use crate::wire::etag::{TagsError, parse_if_none_match, parse_tag};
 use crate::wire::head::Head;
 
@@ -30,9 +30,6 @@ pub(crate) struct ReadRequest {
     /// Longest wait; with zero the read is never parked.
     pub(crate) timeout: Duration,
 }
-
-/// A timeout may always be this long, also with a shorter `--block-for`.
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The header fields of a read.
 pub(super) trait Fields {
@@ -90,19 +87,11 @@ pub(super) fn parse(
 
 fn timeout(node: &Node, query: Option<&str>) -> Result<Duration, Refusal> {
     let Some(text) = params::parameter(query, "timeout")? else { return Ok(node.config.block_for) };
-    let longest = node.config.block_for.max(LONGEST_TIMEOUT);
-    let got = || shown(text.as_bytes());
     let timeout = duration::parse(&text).map_err(|e| {
-        Refusal::bad_parameter(format_args!("bad timeout: {}: {e}: send one such as 10s", got()))
+        let got = shown(text.as_bytes());
+        Refusal::bad_parameter(format_args!("bad timeout: {got}: {e}: send one such as 10s"))
     })?;
-    if timeout > longest {
-        let longest = GoDuration(longest);
-        return Err(Refusal::bad_parameter(format_args!(
-            "bad timeout: {} is too long: send at most {longest}",
-            got()
-        )));
-    }
-    Ok(timeout)
+    params::check_timeout(node, timeout)
 }
 
 /// The version that the reader knows, and whether it comes from `If-None-Match`. That has precedence over `ETag`, and

@@ -158,7 +158,7 @@ pub(super) fn too_many(node: &Node, name: &Name, limit: LimitReached) -> Refusal
 }
 
 /// For a reader that has closed its connection: no reader sees the response, but the connection ends.
-pub(super) fn hung_up() -> Refusal {
+pub(in crate::api) fn hung_up() -> Refusal {
     Refusal::new(
         ErrorCode::ConnectionClosed,
         "disconnected: the client closed the connection while it waited for the answer",

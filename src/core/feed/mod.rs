@@ -17,11 +17,11 @@
 //! it the ring is replayed from there. What may be missing is decided at the end of it, or name by name as they are told:
 //! a record can be dropped while the scan goes on.
 
-mod cursor;
+pub(super) mod cursor;
 mod event;
 mod gaps;
 mod scan;
-mod scope;
+pub(super) mod scope;
 
 use std::sync::Arc;
 
@@ -380,6 +380,14 @@ impl Feed {
                 step.gaps.add_unknown();
             }
             self.phase = Phase::Live { position: *position + 1 };
+        }
+    }
+
+    /// Goes on at a later position of the ring, of which the caller knows that no entry before it concerns the feed, as
+    /// [`Store::leave_feed`] says for a reader that was parked without news.
+    pub fn skip_to(&mut self, to: u64) {
+        if let Phase::Live { position } = &mut self.phase {
+            *position = to.max(*position);
         }
     }
 

@@ -1,0 +1,123 @@
+//! `vwatch watch` and `vwatch diff` of many names.
+
+use std::fs;
+use std::path::PathBuf;
+
+use cluster_tests::node::{Finished, Node, run_to_end};
+use cluster_tests::wait::{LIMIT, wait_until};
+
+/// A folder of one test, removed at its end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(test: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("vwatch-{test}-{}", std::process::id()));
+        fs::create_dir_all(&path).expect("a folder");
+        Self(path)
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.0.join(name).to_str().expect("a path in UTF-8").to_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn url(node: &Node) -> String {
+    format!("http://{}", node.client_addr())
+}
+
+#[track_caller]
+fn run(arguments: &[&str]) -> Finished {
+    run_to_end(arguments)
+}
+
+/// Waits until a command has printed exactly this.
+#[track_caller]
+fn prints(command: &Node, text: &str) {
+    wait_until(&format!("{text:?}, it printed {:?}", command.stdout()), LIMIT, || command.stdout() == text);
+}
+
+#[test]
+fn a_watch_goes_on_at_the_next_node_and_in_the_next_run() {
+    let folder = Folder::new("watch-many");
+    let cursor = folder.file("cursor");
+    let mut nodes = Node::group(2, &[]);
+    nodes[0].put("a/1?version=v1", "one").expect(204);
+    nodes[0].put("b?version=v1", "").expect(204);
+    let urls = format!("{},{}", url(&nodes[0]), url(&nodes[1]));
+    let scope = ["--client-url", &urls, "--prefix", "a/", "b", "c", "--cursor-file", &cursor];
+    let mut watch = Node::process(&[&["watch"], &scope[..]].concat());
+    prints(&watch, "a/1\tv1\tone\nb\tv1\t\n");
+    nodes[0].delete("b").expect(204);
+    prints(&watch, "a/1\tv1\tone\nb\tv1\t\nb\t(deleted)\n");
+    // a node of its group is gone: it goes on at the other one
+    nodes[0].kill();
+    nodes[1].put("c?version=v1", "\n").expect(204);
+    prints(&watch, "a/1\tv1\tone\nb\tv1\t\nb\t(deleted)\nc\tv1\tbase64:Cg==\n");
+    watch.terminate();
+    watch.wait_exit(LIMIT);
+    nodes[1].put("a/1?version=v2", "two").expect(204);
+    let again = run(&[&["watch", "-n", "1"], &scope[..]].concat());
+    assert_eq!((again.code, again.stdout.as_str()), (Some(0), "a/1\tv2\ttwo\n"));
+    let nothing = run(&[&["diff"], &scope[..]].concat());
+    assert_eq!((nothing.code, nothing.stdout.as_str()), (Some(0), ""));
+    let other = run(&["diff", "--client-url", &urls, "--prefix", "x", "--cursor-file", &cursor]);
+    assert_eq!(other.code, Some(1));
+    assert!(
+        other.stderr.contains("cursor of another watch") && other.stderr.contains(&cursor),
+        "{}",
+        other.stderr
+    );
+}
+
+#[test]
+fn a_command_runs_for_each_change_in_order() {
+    let node = Node::start();
+    for (name, version) in [("a", "v1"), ("b", "v1"), ("a", "v2")] {
+        node.put(&format!("{name}?version={version}"), format!("{name} {version}\n")).expect(204);
+    }
+    node.delete("b").expect(204);
+    let url = url(&node);
+    let script = "echo $VWATCH_NAME:$VWATCH_VERSION:$VWATCH_DELETED:$(cat)";
+    let arguments = ["watch", "--client-url", &url, "--prefix", "", "--mode", "all", "-n", "4"];
+    let ended = run(&[&arguments[..], &["--", "sh", "-c", script]].concat());
+    let expected = "a:v1::a v1\na:v2::a v2\nb:v1::b v1\nb::1:\n";
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), expected), "{}", ended.stderr);
+    let failing = run(&[&arguments[..], &["--", "sh", "-c", "test $VWATCH_VERSION != v2"]].concat());
+    assert_eq!(failing.code, Some(1));
+}
+
+#[test]
+fn a_difference_has_each_form_and_says_when_it_begins_again() {
+    let folder = Folder::new("diff");
+    let file = folder.file("cursor");
+    let node = Node::start();
+    let at = url(&node);
+    let diff =
+        |arguments: &[&str]| run(&[&["diff", "--client-url", &at, "--prefix", ""], arguments].concat());
+    let first = diff(&["--since", "now", "--cursor-file", &file, "-w", "table"]);
+    let cursor = fs::read_to_string(&file).expect("a cursor");
+    assert_eq!((first.code, first.stdout), (Some(0), format!("cursor: {cursor}")));
+    node.put("n?version=v1", "one").expect(204);
+    node.delete("n").expect(204);
+    node.put("m?version=v1", "one").expect(204);
+    let json = diff(&["--since", cursor.trim(), "-w", "json"]);
+    let lines: Vec<serde_json::Value> =
+        json.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let kinds: Vec<_> = lines.iter().map(|line| line["type"].as_str().expect("a type")).collect();
+    assert_eq!(kinds, ["delete", "put", "progress"]);
+    assert_eq!(lines[0]["last_sync"], lines[0]["last-sync"]);
+    let ended = diff(&["--cursor-file", &file, "--types", "put"]);
+    assert_eq!(ended.code, Some(1), "the cursor is of other types");
+    // another set
+    let other = Node::start();
+    other.put("n?version=v7", "").expect(204);
+    let reset = run(&["diff", "--client-url", &url(&other), "--prefix", "", "--cursor-file", &file]);
+    assert_eq!((reset.code, reset.stdout.as_str()), (Some(0), "n\tv7\t\n"));
+    assert!(reset.stderr.contains("it begins again, with all that stands (genesis)"), "{}", reset.stderr);
+}

@@ -1,0 +1,118 @@
+//! Metrics of feeds: how they begin, and what readers are told beside changes.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::labels::ReasonLabel;
+use crate::core::feed::{Compacted, Event, ResetReason};
+
+/// How a feed begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// With all that is kept.
+    Oldest,
+    /// With what comes.
+    Now,
+    /// With the records from a stamp on.
+    Stamp,
+    /// After a cursor, with the last changes of this node.
+    Cursor,
+    /// After a cursor that these do not reach: by a scan of the set.
+    CursorByScan,
+}
+
+impl Begun {
+    const ALL: [Self; 5] = [Self::Oldest, Self::Now, Self::Stamp, Self::Cursor, Self::CursorByScan];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Oldest => "oldest",
+            Self::Now => "now",
+            Self::Stamp => "stamp",
+            Self::Cursor => "cursor",
+            Self::CursorByScan => "cursor_by_scan",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FromLabel {
+    from: &'static str,
+}
+
+/// The metrics of feeds.
+#[derive(Debug, Default)]
+pub struct FeedMetrics {
+    begun: Family<FromLabel, Counter>,
+    interruptions: Family<ReasonLabel, Counter>,
+    pub(crate) parked: Gauge,
+    pub(crate) ring_reach: Gauge<f64, std::sync::atomic::AtomicU64>,
+}
+
+/// Why a reader is told that it may lack something.
+const REASONS: [&str; 7] = [
+    "reset_genesis",
+    "reset_horizon",
+    "reset_ahead",
+    "compacted_names",
+    "compacted_dots",
+    "compacted_unknown",
+    "ahead",
+];
+
+impl FeedMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            "feeds_begun",
+            "Watches of names and prefixes that began, by where",
+            metrics.begun.clone(),
+        );
+        registry.register(
+            "feed_interruptions",
+            "Times that a watch told its reader that it begins again or lacks versions, by reason",
+            metrics.interruptions.clone(),
+        );
+        registry.register(
+            "parked_feeds",
+            "Watches of names and prefixes that wait for a change",
+            metrics.parked.clone(),
+        );
+        registry.register_with_unit(
+            "change_ring_reach",
+            "Age of the oldest change from which a watch goes on without a scan",
+            Unit::Seconds,
+            metrics.ring_reach.clone(),
+        );
+        for from in Begun::ALL {
+            drop(metrics.begun.get_or_create(&FromLabel { from: from.as_str() }));
+        }
+        for reason in REASONS {
+            drop(metrics.interruptions.get_or_create(&ReasonLabel { reason }));
+        }
+        metrics
+    }
+
+    /// Counts a feed that begins.
+    pub fn begun(&self, begun: Begun) {
+        self.begun.get_or_create(&FromLabel { from: begun.as_str() }).inc();
+    }
+
+    /// Counts an event that a reader is told, if it is no change.
+    pub fn told(&self, event: &Event) {
+        let reason = match event {
+            Event::Changed(_) | Event::Synced => return,
+            Event::Reset(ResetReason::OtherSet) => "reset_genesis",
+            Event::Reset(ResetReason::Compacted) => "reset_horizon",
+            Event::Reset(ResetReason::Ahead) => "reset_ahead",
+            Event::Compacted(Compacted::Names(_)) => "compacted_names",
+            Event::Compacted(Compacted::Dots(_)) => "compacted_dots",
+            Event::Compacted(Compacted::Unknown) => "compacted_unknown",
+            Event::Ahead { .. } => "ahead",
+        };
+        self.interruptions.get_or_create(&ReasonLabel { reason }).inc();
+    }
+}

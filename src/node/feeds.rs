@@ -1,0 +1,114 @@
+//! Feeds of the store: opened, advanced in slices, and parked while there is no news.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::replication::Replicator;
+use crate::core::feed::{Budget, Cursor, Feed, Slice, Start, Subscription};
+use crate::core::store::Parking;
+use crate::core::{LimitReached, Ticket};
+use crate::watch::{Notifier, Waiter, Wake};
+
+/// A reader's feed at this node. Dropping it ends it.
+pub struct NodeFeed {
+    replicator: Replicator,
+    feed: Feed,
+    is_scanning: bool,
+    /// The reader is parked.
+    parked: Option<Ticket>,
+}
+
+/// The next part of a feed.
+pub enum Next {
+    /// What there is to tell.
+    Slice(Slice),
+    /// There is no news, and the reader is parked until it is woken, or asks again.
+    Parked(Woken),
+    /// There is no news, and the node is about to stop.
+    Draining,
+    /// There is no news, and a limit of parked readers is reached.
+    LimitReached(LimitReached),
+}
+
+/// Where a feed stands.
+pub struct Place {
+    /// What was told so far.
+    pub cursor: Cursor,
+    /// The changes of this node after it; `None` while it scans.
+    pub behind: Option<u64>,
+}
+
+/// The wake of a parked reader.
+pub struct Woken(oneshot::Receiver<Wake>);
+
+impl NodeFeed {
+    /// Opens a feed. The node has to have a complete set.
+    #[must_use]
+    pub fn open(replicator: &Replicator, subscription: Arc<Subscription>, start: Start<'_>) -> Self {
+        let (feed, is_scanning) = replicator.with(|replica, store, now| {
+            let feed = Feed::open(store, replica.reflected(store, now), subscription, start);
+            let is_scanning = feed.behind(store).is_none();
+            (feed, is_scanning)
+        });
+        Self { replicator: replicator.clone(), feed, is_scanning, parked: None }
+    }
+
+    /// The next part, in one short step under the lock. A reader that `may_park` is parked if there is no news: that there
+    /// is none, and the parking, are one step, so no wake is lost. A reader that was parked is so no more.
+    pub fn next(&mut self, budget: Budget, may_park: bool) -> Next {
+        let Self { replicator, feed, is_scanning, parked } = self;
+        let mut woken = None;
+        let parking = replicator.advance(|replica, store, now| {
+            if let Some(ticket) = parked.take() {
+                feed.skip_to(store.leave_feed(ticket));
+            }
+            let slice = feed.next(store, replica.reflected(store, now), budget);
+            *is_scanning = feed.behind(store).is_none();
+            if !slice.events.is_empty() || slice.more || !may_park {
+                return Err(slice);
+            }
+            let (notifier, receiver) = Notifier::new();
+            woken = Some(receiver);
+            Ok(store.park_feed(&feed.subscription().scope, &Waiter::Task(notifier)))
+        });
+        match (parking, woken) {
+            (Err(slice), _) => Next::Slice(slice),
+            (Ok(Parking::Parked(ticket)), Some(woken)) => {
+                *parked = Some(ticket);
+                Next::Parked(Woken(woken))
+            }
+            (Ok(Parking::LimitReached(limit)), _) => Next::LimitReached(limit),
+            (Ok(Parking::Draining | Parking::Parked(_)), _) => Next::Draining,
+        }
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        self.replicator
+            .with(|_, store, _| Place { cursor: self.feed.cursor(store), behind: self.feed.behind(store) })
+    }
+
+    /// Whether it looks for news in the set, and not in the last changes.
+    #[must_use]
+    pub fn is_scanning(&self) -> bool {
+        self.is_scanning
+    }
+}
+
+impl Drop for NodeFeed {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.parked.take() {
+            self.replicator.advance(|_, store, _| store.leave_feed(ticket));
+        }
+    }
+}
+
+impl Woken {
+    /// Waits for the wake.
+    pub async fn wait(&mut self) -> Wake {
+        // the notifier is dropped unused only when the fan-out ends, and then the process does
+        (&mut self.0).await.unwrap_or(Wake::Drain)
+    }
+}
