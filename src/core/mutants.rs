@@ -98,11 +98,19 @@ pub enum Mutant {
     ReturnUnnoticed,
     /// A name is suspected of a missing record by the oldest one that is kept, although more are kept now.
     SuspectByOldest,
+    /// A feed goes on after a cursor that claims writes which were lost.
+    FeedIgnoresAhead,
+    /// A scan that another node began claims what that node claimed, whatever this one has.
+    FeedResumesAlone,
+    /// A full vector leaves out processes that are gone, however recent their writes are.
+    PruneByMembership,
+    /// The reflected stamp does not allow for stamps from before a write.
+    ReflectedTooLate,
 }
 
 impl Mutant {
     /// All mutants.
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 49] = [
         Self::NoHorizonExchange,
         Self::ResolvedOnTruncation,
         Self::VectorAtEnd,
@@ -148,6 +156,10 @@ impl Mutant {
         Self::FeedGapsAtStart,
         Self::ReturnUnnoticed,
         Self::SuspectByOldest,
+        Self::FeedIgnoresAhead,
+        Self::FeedResumesAlone,
+        Self::PruneByMembership,
+        Self::ReflectedTooLate,
     ];
 }
 

@@ -10,6 +10,7 @@ use std::collections::HashSet;
 
 use super::change_ring::{ChangeRing, Gap};
 use super::checkpoint::Checkpoints;
+use super::claims::Claims;
 use super::condition::{Condition, Evaluation};
 use super::effects::{Effects, SetChange};
 use super::event::event_name;
@@ -52,7 +53,7 @@ pub struct Store<T> {
     list_at_most: u64,
     /// The writes of this process; its sequence is that of the last dot that was given.
     log: WriteLog,
-    vector: Vector,
+    claims: Claims,
     mutants: Mutants,
     stamps: StampSource,
     waiters: Waiters<T>,
@@ -220,7 +221,7 @@ impl<T> Store<T> {
             incarnation,
             list_at_most: LIST_AT_MOST,
             log: WriteLog::default(),
-            vector: Vector::default(),
+            claims: Claims::default(),
             mutants,
             stamps: match mutants.has(Mutant::StampsCarried) {
                 true => StampSource::without_limit(),
@@ -280,7 +281,7 @@ impl<T> Store<T> {
     /// The version vector of the set.
     #[must_use]
     pub fn vector(&self) -> &Vector {
-        &self.vector
+        self.claims.vector()
     }
 
     pub(super) fn mutants(&self) -> Mutants {
@@ -362,7 +363,7 @@ impl<T> Store<T> {
         self.merge(&record);
         // only accepted writes get a dot, so that sequences have no holes
         self.log.add(&record, self.set.depth());
-        self.vector.raise(self.incarnation, dot.sequence);
+        self.claims.raise(self.incarnation, dot.sequence, last_sync.max(now));
         Written::Done { current: record }
     }
 
@@ -476,7 +477,7 @@ impl<T> Store<T> {
             Merge::Forgotten => self.add_change(record, true),
             Merge::Older(_) => self.add_change(record, false),
             // readers are told of it all the same
-            Merge::Cut(_) if !self.vector.claims(record.dot()) => {
+            Merge::Cut(_) if !self.vector().claims(record.dot()) => {
                 if !self.mutants.has(Mutant::RingOfKept) {
                     self.add_change(record, false);
                 }
@@ -511,7 +512,7 @@ impl<T> Store<T> {
             let position = self.changes.end();
             self.changes.add(record, is_current);
             self.feed_readers.take(record.name().as_bytes(), position, &mut self.effects.due);
-            if self.vector.claims(record.dot()) && !self.mutants.has(Mutant::ReturnUnnoticed) {
+            if self.vector().claims(record.dot()) && !self.mutants.has(Mutant::ReturnUnnoticed) {
                 self.came_back_at = self.changes.end();
             }
         }
@@ -651,7 +652,7 @@ impl<T> Store<T> {
             let is_current = current.is_some_and(|current| current.order(record).is_eq());
             let history = self.set.history(record.name());
             let is_kept = history.iter().any(|cell| cell.record().order(record).is_eq());
-            let is_news = !self.vector.claims(record.dot()) && !self.mutants.has(Mutant::RingOfKept);
+            let is_news = !self.vector().claims(record.dot()) && !self.mutants.has(Mutant::RingOfKept);
             if is_current || is_kept || is_news {
                 self.add_change(record, is_current);
             }
@@ -666,15 +667,15 @@ impl<T> Store<T> {
             self.adopt_registers(batch.registers, HORIZON_SLICE);
         }
         self.replicate(at.now, &batch.records);
-        let connects = self.vector.get(batch.from) >= batch.after || self.mutants.has(Mutant::SkipGaps);
+        let connects = self.vector().get(batch.from) >= batch.after || self.mutants.has(Mutant::SkipGaps);
         let span = batch.upto.saturating_sub(batch.after);
         let most = span.saturating_mul(u64::from(batch.registers.depth.versions()) + 1);
         let sound = span > 0 && span <= MAX_BATCH_DOTS && batch.records.len() as u64 <= most;
         // only this process gives dots with its own id
         if connects && sound && !refused && batch.from != self.incarnation {
-            self.advance(batch.from, batch.upto, &batch.records);
+            self.advance(batch.from, batch.upto, &batch.records, at.now);
         }
-        Ack { from: self.incarnation, have: self.vector.get(batch.from), now: at.now }
+        Ack { from: self.incarnation, have: self.vector().get(batch.from), now: at.now }
     }
 
     /// Adds a request to a peer to the effects.
@@ -684,24 +685,26 @@ impl<T> Store<T> {
 
     /// Joins the vector of another set. All records that the other set held at that vector must be merged into ours
     /// before.
-    pub(super) fn join_vector(&mut self, other: &Vector) {
-        let before = self.keeps_changes.then(|| self.vector.clone());
-        self.vector.join(other);
+    /// None of the writes that are new has a stamp above `now` and a lead.
+    pub(super) fn join_vector(&mut self, other: &Vector, now: Stamp) {
+        let before = self.keeps_changes.then(|| self.vector().clone());
+        self.claims.join(other, now);
         let Some(before) = before else { return };
-        let claimed: u64 = self.vector.iter().map(|(process, upto)| upto - before.get(process)).sum();
+        let claimed: u64 = self.vector().iter().map(|(process, upto)| upto - before.get(process)).sum();
         if claimed > MAX_GAP_DOTS {
             self.clear_changes();
-        } else if let Some(gap) = Gap::of(self.set.missing(&before, &self.vector).collect()) {
+        } else if let Some(gap) = Gap::of(self.set.missing(&before, self.vector()).collect()) {
             self.add_gap(gap);
         }
     }
 
     /// Raises a component of the vector with a message that carried some of the writes. The writes that the set does not
     /// hold and that did not come are a gap.
-    fn advance(&mut self, process: Incarnation, upto: u64, carried: &[Record]) {
-        let before = self.vector.get(process);
-        self.vector.raise(process, upto);
-        if !self.keeps_changes || self.vector.get(process) <= before {
+    fn advance(&mut self, process: Incarnation, upto: u64, carried: &[Record], now: Stamp) {
+        let before = self.vector().get(process);
+        let latest = carried.iter().map(Record::last_sync).max().unwrap_or_default().max(now);
+        self.claims.raise(process, upto, latest);
+        if !self.keeps_changes || self.vector().get(process) <= before {
             return;
         }
         let mut missing = self.set.missing_of(process, before, upto).peekable();
@@ -722,10 +725,20 @@ impl<T> Store<T> {
         }
     }
 
-    /// Makes room in the vector: removes all processes except this one and those for which `keep` is true.
-    pub fn prune_vector(&mut self, mut keep: impl FnMut(Incarnation) -> bool) {
+    /// Makes room in the vector: leaves out the processes except this one for which `keep` is false, if all that they wrote
+    /// lies below the horizon by more than `lead_us`, the most by which a stamp may exceed the time of its write.
+    pub(super) fn prune_vector(&mut self, lead_us: u64, mut keep: impl FnMut(Incarnation) -> bool) {
         let us = self.incarnation;
-        self.vector.retain(|incarnation| incarnation == us || keep(incarnation));
+        let horizon = match self.mutants.has(Mutant::PruneByMembership) {
+            true => Stamp::MAX,
+            false => self.set.horizon().before(lead_us),
+        };
+        self.claims.forget(horizon, |incarnation| incarnation == us || keep(incarnation));
+    }
+
+    /// Whether the vector claims a write, or claimed it before it left its process out.
+    pub(super) fn has_claimed(&self, process: Incarnation, sequence: u64) -> bool {
+        self.vector().get(process) >= sequence || self.claims.has_forgotten(process, sequence)
     }
 
     /// Forgets our writes up to a sequence in the log: peers that lack them need a sync.

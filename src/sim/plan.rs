@@ -110,6 +110,8 @@ pub struct Plan {
     pub depth_changes: bool,
     /// Mean time between two changes of the registers by a node.
     pub registers_every_us: u64,
+    /// With more processes in its vector, a node leaves out those that are gone for long.
+    pub vector_room: usize,
     /// Readers that follow the set by feeds.
     pub watchers: usize,
     /// Mean time between two events of them.
@@ -186,6 +188,7 @@ impl Plan {
             history_versions: [1, 2, 3, 8][random.index(4)],
             depth_changes: random.chance(3_000),
             registers_every_us: random.within(1, 20) * SECOND_US,
+            vector_room: if seed.is_multiple_of(3) { nodes } else { 512 },
             watchers: 6,
             watch_every_us: random.within(SECOND_US / 50, SECOND_US / 2),
             horizon_step_us: SECOND_US,

@@ -157,7 +157,11 @@ impl World {
                 continue;
             }
             // a write that was told by a process which then died before it pushed it, or said that it has told it, is lost
-            let is_lost = |held: &Record| !process.store.vector().claims(held.dot());
+            let claimed = watcher.state.cursor.as_ref().map(|cursor| &cursor.vector);
+            let is_lost = |held: &Record| {
+                !process.store.vector().claims(held.dot())
+                    && !claimed.is_some_and(|claimed| claimed.claims(held.dot()))
+            };
             let is_value = |record: &&Record| record.kind() == Kind::Value;
             let standing = (0..set.stretches()).flat_map(|index| set.stretch(index)).filter(is_value);
             let scope = &watcher.subscription.scope;

@@ -343,6 +343,7 @@ impl World {
             history_versions: self.plan.history_versions,
             history_age_us: 0,
             checkpoint_expiry_us: self.plan.grace_us,
+            vector_room: self.plan.vector_room,
             max_history_bytes: usize::MAX,
         };
         self.homes.insert(incarnation, slot);

@@ -227,9 +227,13 @@ impl Feed {
             }
             (Some(scan), position) => {
                 let lacks = scan.from.is_none().then_some(&self.vector);
+                let (vector, reflected) = match store.mutants().has(Mutant::FeedResumesAlone) {
+                    true => (scan.vector.clone(), scan.reflected),
+                    false => (scan.vector.meet(store.vector()), scan.reflected.min(reflected)),
+                };
                 Phase::Scan(Box::new(Scanning {
-                    vector: scan.vector.meet(store.vector()),
-                    reflected: scan.reflected.min(reflected),
+                    vector,
+                    reflected,
                     position,
                     from: scan.from,
                     walk: Walk::new(store, &self.subscription.scope, lacks, Some(scan.after.clone())),
@@ -244,10 +248,13 @@ impl Feed {
     /// their process before it pushed them. 0 for a cursor of another set.
     #[must_use]
     pub fn ahead_by<T>(store: &Store<T>, cursor: &Cursor) -> u64 {
-        if cursor.set != store.set_id() {
+        if cursor.set != store.set_id() || store.mutants().has(Mutant::FeedIgnoresAhead) {
             return 0;
         }
-        let ahead = |(process, sequence): (_, u64)| sequence.saturating_sub(store.vector().get(process));
+        let ahead = |(process, sequence): (_, u64)| match store.has_claimed(process, sequence) {
+            true => 0,
+            false => sequence.saturating_sub(store.vector().get(process)),
+        };
         cursor.vector.iter().map(ahead).fold(0, u64::saturating_add)
     }
 

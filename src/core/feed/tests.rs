@@ -282,7 +282,7 @@ fn sync(from: &Store<()>, to: &mut Store<()>) {
     let records: Vec<Record> = from.set().cells(0, u64::MAX).map(|cell| cell.record().clone()).collect();
     to.adopt_registers(from.registers(), usize::MAX);
     to.replicate(Stamp::ZERO, &records);
-    to.join_vector(from.vector());
+    to.join_vector(from.vector(), Stamp::ZERO);
 }
 
 #[test]

@@ -18,7 +18,7 @@ pub use types::{ClockSteps, Compaction, Config, Counts, HeldBy};
 use super::genesis::{Genesis, GenesisMark};
 use super::history::Depth;
 use super::join::{JoinDecision, Joiner, RefusalCause, SEARCH_US, SeedStatus, decide, is_whole_cluster};
-use super::limits::{HORIZON_SLICE, LEAST_GRACE_US, MAX_VECTOR};
+use super::limits::{HORIZON_SLICE, LEAST_GRACE_US};
 use super::message::{Call, Request, Response};
 use super::mutants::Mutant;
 use super::peers::{NodeState, Peers, Summary};
@@ -344,11 +344,13 @@ impl Replica {
 
     /// Removes processes that are gone from a vector that fills up, to make room for new ones.
     fn make_room_in_vector<T>(&self, store: &mut Store<T>) {
-        if store.vector().len() > MAX_VECTOR / 2 {
-            store.prune_vector(|incarnation| self.peers.remembers(incarnation));
+        // a stamp is ahead of its writer's clock by as much as a client's may be, and that is ahead of ours by less
+        let lead_us = 2 * self.config.max_future_us;
+        if store.vector().len() > self.config.vector_room {
+            store.prune_vector(lead_us, |incarnation| self.peers.remembers(incarnation));
         }
-        if store.vector().len() > MAX_VECTOR / 8 * 7 {
-            store.prune_vector(|incarnation| self.peers.is_live(incarnation));
+        if store.vector().len() > self.config.vector_room / 4 * 7 {
+            store.prune_vector(lead_us, |incarnation| self.peers.is_live(incarnation));
         }
     }
 }

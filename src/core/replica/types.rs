@@ -1,7 +1,7 @@
 //! The settings of a replica, and its counters.
 
 use super::super::Name;
-use super::super::limits::{HORIZON_STEP_US, MAX_ANSWER_BYTES};
+use super::super::limits::{HORIZON_STEP_US, MAX_ANSWER_BYTES, MAX_VECTOR};
 use super::super::protocol::ProtocolRange;
 use super::super::stamp::Stamp;
 
@@ -41,6 +41,8 @@ pub struct Config {
     pub history_versions: u8,
     /// Older records than this are compacted, µs; 0 keeps them.
     pub history_age_us: u64,
+    /// With more processes in its vector, a node leaves out those that are gone for long.
+    pub vector_room: usize,
     /// A checkpoint that was not written for this long holds nothing back, µs.
     pub checkpoint_expiry_us: u64,
     /// Most bytes of older records: beyond it they are compacted.
@@ -77,6 +79,7 @@ impl Config {
             protocol: ProtocolRange::IMPLEMENTED,
             history_versions: 1,
             history_age_us: 0,
+            vector_room: MAX_VECTOR / 2,
             checkpoint_expiry_us: 24 * 3600 * SECOND_US,
             max_history_bytes: usize::MAX,
         }

@@ -50,7 +50,7 @@ fn reply<T>(store: &mut Store<T>, joined: bool, at: Moment, ask: &SyncRequest) -
         SyncStep::Vectors { digest, vector } => {
             if store.set().root() == *digest {
                 // rule 1: our set reflects the same writes as theirs, since both are equal
-                store.join_vector(vector);
+                store.join_vector(vector, at.now);
                 Reply::Equal(store.vector().clone())
             } else {
                 Reply::Found(Found { count: store.set().root().count, ..Found::default() })

@@ -310,7 +310,7 @@ impl Round {
             Reply::Equal(_) if !self.only_vectors => return Next::Stop(Stop::Nonsense),
             Reply::Equal(vector) => {
                 // it was captured while the sets were equal, and ours has only grown
-                store.join_vector(&vector);
+                store.join_vector(&vector, at.now);
                 return Next::Done(self.result);
             }
             Reply::Found(found) if self.only_vectors => {
@@ -333,7 +333,7 @@ impl Round {
         if self.opened && self.todo.is_empty() && self.wants.is_empty() && self.offers.is_empty() {
             // rule 7: joined only now, and only as it was captured at the start
             if let Some(vector) = self.vector.take() {
-                store.join_vector(&vector);
+                store.join_vector(&vector, at.now);
             }
             return Next::Done(self.result);
         }

@@ -130,7 +130,7 @@ impl Snapshot {
         self.received += records.len() as u64;
         if upto == u64::MAX {
             if let Some(vector) = self.vector.take() {
-                store.join_vector(&vector);
+                store.join_vector(&vector, at.now);
             }
             return SnapshotNext::Done { received: self.received };
         }

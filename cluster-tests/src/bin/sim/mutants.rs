@@ -67,6 +67,10 @@ fn caught(mutant: Mutant) -> (Scenario, u64, &'static [&'static str]) {
         | Mutant::FeedHidesGaps
         | Mutant::FeedGapsAtStart
         | Mutant::SuspectByOldest => (Scenario::Storm, 1, &[UNTOLD]),
+        Mutant::FeedIgnoresAhead | Mutant::ReflectedTooLate => (Scenario::Storm, 1, &[CURSORS, FEEDS]),
+        Mutant::FeedResumesAlone | Mutant::PruneByMembership => {
+            (Scenario::Storm, 1, &[CURSORS, FEEDS, UNTOLD])
+        }
         Mutant::ReturnUnnoticed => (Scenario::Storm, 600, &[UNTOLD]),
         Mutant::FeedReflectsAll => (Scenario::Storm, 1, &[CURSORS, FEEDS]),
     }
