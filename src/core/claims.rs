@@ -20,9 +20,8 @@ const MAX_FORGOTTEN: usize = 4096;
 pub(super) struct Claims {
     vector: Vector,
     latest: BTreeMap<Incarnation, Stamp>,
-    /// Processes that were left out: what was claimed of them, and their stamp. A peer may still claim it, and so may
-    /// cursors.
-    forgotten: BTreeMap<Incarnation, (u64, Stamp)>,
+    /// Processes that were left out, and what was claimed of them. A peer may still claim it, and so may cursors.
+    forgotten: BTreeMap<Incarnation, u64>,
 }
 
 impl Claims {
@@ -31,15 +30,16 @@ impl Claims {
         &self.vector
     }
 
-    /// Raises one component: none of the writes has a stamp above `latest`.
+    /// Raises one component: none of the writes has a stamp above `latest`. What was left out stays out, so that two
+    /// nodes of which one has left it out do not exchange their vectors for ever.
     pub(super) fn raise(&mut self, process: Incarnation, sequence: u64, latest: Stamp) {
+        if self.has_forgotten(process, sequence) {
+            return;
+        }
         let before = self.vector.get(process);
         self.vector.raise(process, sequence);
         if self.vector.get(process) > before {
-            let latest = match self.forgotten.remove(&process) {
-                Some((known, latest)) if sequence <= known => latest,
-                _ => latest,
-            };
+            self.forgotten.remove(&process);
             let held = self.latest.entry(process).or_default();
             *held = latest.max(*held);
         }
@@ -59,17 +59,17 @@ impl Claims {
         vector
             .retain(|process| keep(process) || latest.get(&process).is_none_or(|latest| *latest >= horizon));
         for (process, sequence) in before.iter().filter(|(process, _)| vector.get(*process) == 0) {
-            let stamp = latest.remove(&process).unwrap_or(horizon);
+            latest.remove(&process);
             if forgotten.len() >= MAX_FORGOTTEN {
                 forgotten.pop_first();
             }
-            forgotten.insert(process, (sequence, stamp));
+            forgotten.insert(process, sequence);
         }
     }
 
     /// Whether a write of a process that was left out was claimed before.
     pub(super) fn has_forgotten(&self, process: Incarnation, sequence: u64) -> bool {
-        self.forgotten.get(&process).is_some_and(|(known, _)| sequence <= *known)
+        self.forgotten.get(&process).is_some_and(|known| sequence <= *known)
     }
 }
 
@@ -88,16 +88,15 @@ mod tests {
         claims.forget(at(15), |process| process == c);
         assert_eq!([a, b, c].map(|process| claims.vector().get(process)), [0, 6, 7]);
         assert!(claims.has_forgotten(a, 5) && !claims.has_forgotten(a, 6) && !claims.has_forgotten(b, 1));
-        // a peer that has not left it out brings it back, and it can be left out again
+        // a peer that has not left it out does not bring it back
         let mut other = Vector::default();
         other.raise(a, 5);
         claims.join(&other, at(100));
-        assert_eq!((claims.vector().get(a), claims.has_forgotten(a, 5)), (5, false));
-        claims.forget(at(15), |process| process == c);
-        assert_eq!(claims.vector().get(a), 0);
-        // a new write of it counts as one of now
+        assert_eq!((claims.vector().get(a), claims.has_forgotten(a, 5)), (0, true));
+        // a new write of it does, and counts as one of now
         other.raise(a, 8);
         claims.join(&other, at(100));
+        assert!(!claims.has_forgotten(a, 5));
         claims.forget(at(99), |_| false);
         assert_eq!([a, b, c].map(|process| claims.vector().get(process)), [8, 0, 0]);
     }
