@@ -59,6 +59,11 @@ fn a_watch_goes_on_at_the_next_node_and_in_the_next_run() {
     nodes[0].kill();
     nodes[1].put("c?version=v1", "\n").expect(204);
     prints(&watch, "a/1\tv1\tone\nb\tv1\t\nb\t(deleted)\nc\tv1\tbase64:Cg==\n");
+    // it keeps the cursor after it has printed
+    wait_until("the cursor to be kept", LIMIT, || {
+        let kept = fs::read_to_string(&cursor).expect("a cursor");
+        run(&[&["diff", "--since", kept.trim()], &scope[..6]].concat()).stdout.is_empty()
+    });
     watch.terminate();
     watch.wait_exit(LIMIT);
     nodes[1].put("a/1?version=v2", "two").expect(204);
