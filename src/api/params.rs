@@ -193,6 +193,13 @@ pub(crate) fn check_timeout(node: &Node, timeout: Duration) -> Result<Duration, 
     Err(Refusal::bad_parameter(format_args!("bad timeout: {got} is too long: send at most {longest}")))
 }
 
+/// 400: the newest state of each name of a log, of which a compaction takes all.
+pub(crate) fn latest_of_a_log(parameter: &str) -> Refusal {
+    Refusal::bad_parameter(format_args!(
+        "bad {parameter}: latest of a log, of which a compaction takes all: send {parameter}=all"
+    ))
+}
+
 /// A header that may stand once.
 pub(crate) fn header<'a>(
     headers: &'a HeaderMap,

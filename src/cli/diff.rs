@@ -9,6 +9,7 @@ use super::client::Client;
 use super::failure::Failure;
 use super::feed::printer::FeedPrinter;
 use super::feed::{Feed, FeedArgs, FeedStep};
+use super::namespace::InNamespace;
 use super::nodes::{Nodes, TimeLimit, block_on};
 use super::output::{Format, Output};
 
@@ -33,6 +34,8 @@ pub(super) struct Diff {
     #[command(flatten)]
     feed: FeedArgs,
     #[command(flatten)]
+    within: InNamespace,
+    #[command(flatten)]
     output: Output,
     #[command(flatten)]
     time: TimeLimit,
@@ -41,7 +44,7 @@ pub(super) struct Diff {
 }
 
 pub(super) fn run(args: &Diff) -> Result<(), Failure> {
-    let mut feed = Feed::new(&args.name, &args.feed)?;
+    let mut feed = Feed::new(&args.name, &args.feed, &args.within)?;
     if !feed.has_since() && args.feed.cursor_file.is_none() {
         return Err(Failure::Usage(
             "no cursor: give --since CURSOR, or --cursor-file FILE; --since now gives the first one".into(),
@@ -91,7 +94,7 @@ mod tests {
         let typed = std::iter::once("diff").chain(line.split_whitespace());
         let matches = Diff::augment_args(Command::new("diff")).get_matches_from(typed);
         let args = Diff::from_arg_matches(&matches).unwrap();
-        let mut feed = Feed::new(&args.name, &args.feed)?;
+        let mut feed = Feed::new(&args.name, &args.feed, &args.within)?;
         let mut printer = FeedPrinter::new(args.output.format, Vec::new());
         differences(&mut feed, &mut fake.client(), &mut printer).await?;
         Ok(String::from_utf8(printer.out).unwrap())
@@ -126,7 +129,9 @@ mod tests {
         let expected = json!({"names": ["n"], "prefixes": ["a", "b/"], "timeout": "0s", "since": "c1.zero"});
         assert_eq!(asked[0], expected);
         assert_eq!(asked[1]["since"], "c1.one");
-        let simple = shown(&Fake::start(two()), "-w simple --since c1.zero n").await.unwrap();
+        let fake = Fake::start(two());
+        let simple = shown(&fake, "-w simple --namespace team --since c1.zero n").await.unwrap();
+        assert!(fake.seen()[0].starts_with("POST /v1/ns/team/watch HTTP/1.1\r\n"), "{:?}", fake.seen());
         assert_eq!(simple, "a\\u{1b}\tv\tx\nb\t(deleted)\n");
         let json = shown(&Fake::start(two()), "-w json --since c1.zero n").await.unwrap();
         let lines: Vec<serde_json::Value> =

@@ -69,6 +69,11 @@ impl InNamespace {
         self.path(&format!("events/{}", encoded(kind)))
     }
 
+    /// The path of watches.
+    pub(super) fn watch(&self) -> String {
+        self.path("watch")
+    }
+
     fn path(&self, resource: &str) -> String {
         match self.namespace.is_plain() {
             true => format!("/v1/{resource}"),

@@ -131,7 +131,7 @@ fn run_many(args: &Watch) -> Result<(), Failure> {
     if args.version.is_some() {
         return Err(Failure::Usage("--version: it is for one name: begin with --since instead".into()));
     }
-    let mut feed = Feed::new(&args.name, &args.feed)?;
+    let mut feed = Feed::new(&args.name, &args.feed, &args.within)?;
     let mut client = args.nodes.readers(None)?;
     block_on(async {
         if args.command.is_empty() {
@@ -140,7 +140,8 @@ fn run_many(args: &Watch) -> Result<(), Failure> {
             let mut teller = many::Teller::Print(&mut printer);
             many::follow(args, &mut feed, &mut client, &mut Stop::with_the_reader(), &mut teller).await
         } else {
-            let mut runner = Runner::new(&args.command, args.foreground);
+            let namespace = args.within.namespace.as_str();
+            let mut runner = Runner::new(&args.command, args.foreground).within(namespace);
             let mut teller = many::Teller::<std::io::Stdout>::Run(&mut runner);
             many::follow(args, &mut feed, &mut client, &mut Stop::with_children()?, &mut teller).await
         }

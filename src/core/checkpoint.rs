@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use super::feed::Cursor;
+use super::feed::cursor::Cursor;
 use super::name::Name;
 use super::namespace::Namespace;
 use super::record::{Kind, Record};

@@ -15,15 +15,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::core::feed::{Cursor, Scan};
-use crate::core::limits::{MAX_NAME_BYTES, MAX_VECTOR};
+use crate::core::limits::{MAX_KEY_BYTES, MAX_VECTOR};
 use crate::core::vector::Vector;
 use crate::core::{Incarnation, Stamp};
 
 /// What each cursor of this form begins with.
 pub const PREFIX: &str = "c1.";
-
-/// Longest key of a scan in bytes: a name, and a namespace before it.
-const MAX_KEY_BYTES: usize = MAX_NAME_BYTES + 80;
 
 /// Longest cursor in bytes: two full vectors and the longest name, as base64. It leaves room for other members in a body of
 /// 64 KiB.

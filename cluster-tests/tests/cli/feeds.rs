@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use cluster_tests::http::Request;
 use cluster_tests::node::{Finished, Node, run_to_end};
 use cluster_tests::wait::{LIMIT, wait_until};
 
@@ -59,6 +60,11 @@ fn a_watch_goes_on_at_the_next_node_and_in_the_next_run() {
     nodes[0].kill();
     nodes[1].put("c?version=v1", "\n").expect(204);
     prints(&watch, "a/1\tv1\tone\nb\tv1\t\nb\t(deleted)\nc\tv1\tbase64:Cg==\n");
+    // it keeps the cursor after it has printed
+    wait_until("the cursor to be kept", LIMIT, || {
+        let kept = fs::read_to_string(&cursor).expect("a cursor");
+        run(&[&["diff", "--since", kept.trim()], &scope[..6]].concat()).stdout.is_empty()
+    });
     watch.terminate();
     watch.wait_exit(LIMIT);
     nodes[1].put("a/1?version=v2", "two").expect(204);
@@ -90,6 +96,25 @@ fn a_command_runs_for_each_change_in_order() {
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), expected), "{}", ended.stderr);
     let failing = run(&[&arguments[..], &["--", "sh", "-c", "test $VWATCH_VERSION != v2"]].concat());
     assert_eq!(failing.code, Some(1));
+}
+
+#[test]
+fn a_namespace_is_followed_by_itself() {
+    let node = Node::start();
+    let url = url(&node);
+    let put =
+        |target: &str| node.server().ask(&Request::new("PUT", &format!("{target}?version=v"))).expect(204);
+    put("/v1/versions/plain");
+    put("/v1/ns/team/versions/n");
+    let arguments = ["--client-url", &url, "--namespace", "team", "--prefix", "", "-n", "1"];
+    let watched = run(&[&["watch"], &arguments[..]].concat());
+    assert_eq!((watched.code, watched.stdout.as_str()), (Some(0), "n\tv\t\n"));
+    let ran =
+        run(&[&["watch"], &arguments[..], &["--", "sh", "-c", "echo $VWATCH_NAMESPACE/$VWATCH_NAME"]]
+            .concat());
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "team/n\n"));
+    let log = run(&["diff", "--client-url", &url, "--namespace", "log.x", "--prefix", "", "--since", "now"]);
+    assert!(log.code == Some(1) && log.stderr.contains("send mode=all"), "{}", log.stderr);
 }
 
 #[test]

@@ -62,13 +62,6 @@ fn with_headers(node: &Node, mut response: Response) -> Response {
     response
 }
 
-/// 400: the newest state of each name of a log, of which a compaction takes all.
-pub(super) fn latest_of_a_log(parameter: &str) -> Refusal {
-    Refusal::bad_parameter(format_args!(
-        "bad {parameter}: latest of a log, of which a compaction takes all: send {parameter}=all"
-    ))
-}
-
 /// Rejects a request that accepts no JSON. Without `Accept` it accepts anything (RFC 9110, 12.5.1).
 fn accepts_json(headers: &HeaderMap) -> Result<(), Refusal> {
     let all = || headers.get_all(ACCEPT).iter().flat_map(|line| elements(line.as_bytes()));

@@ -125,7 +125,7 @@ fn check(node: &Node, namespace: &Namespace, asked: WatchRequest) -> Result<Aske
         timeout.map_or(Ok(node.config.block_for), |timeout| params::check_timeout(node, timeout))?;
     let scope = Scope::new(namespace, names.iter().map(Name::bare), prefixes.iter().map(String::as_bytes));
     if scope.is_log() && mode == Mode::Latest {
-        return Err(super::latest_of_a_log("mode"));
+        return Err(params::latest_of_a_log("mode"));
     }
     let subscription = Arc::new(Subscription { scope, mode, kinds, dots: false });
     match &since {

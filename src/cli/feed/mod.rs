@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::client::{Answer, Request};
 use super::failure::Failure;
+use super::namespace::InNamespace;
 use super::nodes::check_name;
 use crate::wire::date::parse_time;
 use crate::wire::duration::GoDuration;
@@ -60,6 +61,7 @@ impl FeedArgs {
 /// The names that a command follows, and where it stands.
 #[derive(Debug)]
 pub(super) struct Feed {
+    path: String,
     names: Vec<String>,
     prefixes: Vec<String>,
     mode: Option<&'static str>,
@@ -95,7 +97,7 @@ impl Feed {
     ///
     /// # Errors
     /// If a name is none, or the file cannot be read.
-    pub(super) fn new(names: &[String], args: &FeedArgs) -> Result<Self, Failure> {
+    pub(super) fn new(names: &[String], args: &FeedArgs, within: &InNamespace) -> Result<Self, Failure> {
         names.iter().try_for_each(|name| check_name(name))?;
         if names.is_empty() && args.prefix.is_empty() {
             return Err(Failure::Usage(
@@ -107,6 +109,7 @@ impl Feed {
         let since = kept.or_else(|| args.since.as_deref().map(since));
         let mode = args.mode.map(|mode| if mode == Mode::All { "all" } else { "latest" });
         Ok(Self {
+            path: within.watch(),
             names: names.to_vec(),
             prefixes: args.prefix.clone(),
             mode,
@@ -138,7 +141,7 @@ impl Feed {
         add("mode", self.mode.map(Value::from));
         add("types", (!self.types.is_empty()).then(|| json!(self.types)));
         add("limit", limit.map(Value::from));
-        Request::question("/v1/watch".to_owned(), body.to_string().into_bytes()).may_take(wait)
+        Request::question(self.path.clone(), body.to_string().into_bytes()).may_take(wait)
     }
 
     /// Reads an answer.
