@@ -49,7 +49,7 @@ pub const MAX_HISTORY_VERSIONS: u8 = 64;
 /// one message. A constant, because nodes that cut at different sizes would never hold the same.
 pub const MAX_HISTORY_PAYLOAD_BYTES: usize = 1 << 20;
 
-/// Most changes that the ring of a process keeps.
+/// Most entries that the ring of a process keeps.
 pub const MAX_RING_CHANGES: usize = 1 << 16;
 
 /// Most bytes of the records in the ring of a process: an upper bound, for the set shares most of them.
