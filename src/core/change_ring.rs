@@ -44,6 +44,12 @@ pub(super) enum Gap {
 }
 
 impl ChangeRing {
+    /// An empty ring that grows no more, so that no write waits for that.
+    pub(super) fn reserved() -> Self {
+        let entries = VecDeque::with_capacity(MAX_RING_CHANGES + 1);
+        Self { entries, last: HashMap::with_capacity(MAX_RING_CHANGES + 1), ..Self::default() }
+    }
+
     /// The position of the next entry.
     #[must_use]
     pub fn end(&self) -> u64 {

@@ -7,12 +7,15 @@ use super::record::Dot;
 /// How many dropped records are remembered, at most. A power of two.
 const SLOTS: usize = 1 << 18;
 
+/// Slots that are allocated together, so that no write waits for the whole table.
+const PAGE: usize = 1 << 10;
+
 /// The names of dropped records by their dots. A slot has one of them, so it is as good as a list of the last
 /// [`SLOTS`] for the writes of one process, and forgets some earlier where several processes write.
 #[derive(Debug, Default)]
 pub(super) struct Evicted {
-    /// Empty until the first record is dropped.
-    slots: Vec<Option<(Dot, Name)>>,
+    /// Each is empty until a record of it is dropped.
+    pages: Vec<Vec<Option<(Dot, Name)>>>,
 }
 
 impl Evicted {
@@ -23,15 +26,21 @@ impl Evicted {
 
     /// A record was dropped, or came and was not kept.
     pub(super) fn add(&mut self, dot: Dot, name: &Name) {
-        if self.slots.is_empty() {
-            self.slots.resize(SLOTS, None);
+        if self.pages.is_empty() {
+            self.pages.resize(SLOTS / PAGE, Vec::new());
         }
-        self.slots[Self::slot(dot)] = Some((dot, name.clone()));
+        let slot = Self::slot(dot);
+        let page = &mut self.pages[slot / PAGE];
+        if page.is_empty() {
+            page.resize(PAGE, None);
+        }
+        page[slot % PAGE] = Some((dot, name.clone()));
     }
 
     /// The name of a dropped record.
     pub(super) fn name(&self, dot: Dot) -> Option<&Name> {
-        let (held, name) = self.slots.get(Self::slot(dot))?.as_ref()?;
+        let slot = Self::slot(dot);
+        let (held, name) = self.pages.get(slot / PAGE)?.get(slot % PAGE)?.as_ref()?;
         (*held == dot).then_some(name)
     }
 }

@@ -535,6 +535,9 @@ impl<T> Store<T> {
 
     /// From now on keeps the last changes, for feeds: the node has joined a set. Until then, all of the set is news.
     pub fn keep_changes(&mut self) {
+        if !self.keeps_changes {
+            self.changes = ChangeRing::reserved();
+        }
         self.keeps_changes = true;
     }
 
