@@ -99,6 +99,8 @@ struct Scanning {
     position: Option<u64>,
     /// See [`Scan::from`].
     from: Option<Stamp>,
+    /// The GC horizon when this process began to scan.
+    horizon: Stamp,
     walk: Walk,
 }
 
@@ -145,6 +147,19 @@ impl<T> Step<'_, T> {
             self.events.push(Event::Changed(changed));
         }
     }
+}
+
+/// Whether a change of the ring is news of the newest state of its name. `is_last`: it was current when it came, and no
+/// later entry of the name was.
+fn is_latest<T>(store: &Store<T>, record: &Record, is_last: bool) -> bool {
+    let (mutants, current) = (store.mutants(), store.set().get(record.name()));
+    if mutants.has(Mutant::FeedSkipsWhatWasReplaced) && current.is_none_or(|held| held.order(record).is_ne())
+    {
+        return false;
+    }
+    // the set may have forgotten what replaced it
+    (is_last || mutants.has(Mutant::FeedTellsReplaced))
+        && current.is_none_or(|current| current.order(record).is_le())
 }
 
 /// A record with what the set knows of those before and after it.
@@ -236,6 +251,7 @@ impl Feed {
                     reflected,
                     position,
                     from: scan.from,
+                    horizon: store.set().horizon(),
                     walk: Walk::new(store, &self.subscription.scope, lacks, Some(scan.after.clone())),
                 }))
             }
@@ -283,13 +299,17 @@ impl Feed {
             reflected,
             position: Some(store.changes().end()),
             from,
+            horizon: store.set().horizon(),
             walk: Walk::new(store, &self.subscription.scope, lacks, None),
         }))
     }
 
     /// A scan for a view that begins empty.
     fn scan_afresh<T>(&mut self, store: &Store<T>, reflected: Stamp, from: Stamp) {
-        (self.vector, self.reflected) = (Vector::default(), Stamp::ZERO);
+        if !store.mutants().has(Mutant::FeedResetJoins) {
+            self.vector = Vector::default();
+        }
+        self.reflected = Stamp::ZERO;
         self.phase = self.scan(store, reflected, Some(from));
     }
 
@@ -354,12 +374,7 @@ impl Feed {
                 }
                 Entry::Gap(_) => {}
                 Entry::Record { record, is_current, is_replaced } => {
-                    let is_wanted = is_all
-                        || *is_current && !is_replaced && {
-                            // the set may have forgotten what replaced it
-                            let current = store.set().get(record.name());
-                            current.is_none_or(|current| current.order(record).is_le())
-                        };
+                    let is_wanted = is_all || is_latest(store, record, *is_current && !is_replaced);
                     if is_wanted
                         && self.subscription.scope.has(record.name())
                         && !self.vector.claims(record.dot())
@@ -404,7 +419,7 @@ impl Feed {
         let (position, scan) = match &self.phase {
             Phase::Live { position } | Phase::Gap { position, .. } => (Some(*position), None),
             Phase::Scan(scanning) => {
-                let Scanning { vector, reflected, position, from, walk } = &**scanning;
+                let Scanning { vector, reflected, position, from, walk, .. } = &**scanning;
                 match (walk.after(), from) {
                     // nothing of it was told yet
                     (None, None) => (None, None),

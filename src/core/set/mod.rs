@@ -411,8 +411,9 @@ impl Set {
     fn kept<'a>(&self, records: impl Iterator<Item = &'a Record>) -> usize {
         let (mut kept, mut payload) = (0, 0);
         for record in records {
-            let forgotten =
-                record.kind() == Kind::Tombstone && record.last_sync() < self.tombstones.horizon();
+            let forgotten = record.kind() == Kind::Tombstone
+                && record.last_sync() < self.tombstones.horizon()
+                && (kept == 0 || !self.mutants.has(Mutant::ForgetsCurrentOnly));
             let older = kept > 0
                 && (kept >= self.depth.versions_of(record.name())
                     || payload >= MAX_HISTORY_PAYLOAD_BYTES
@@ -661,8 +662,11 @@ impl Set {
             // it is gone in any case, so that no fault of the index makes this loop for ever
             self.tombstones.remove(last_sync, position);
             if let Some(at) = due {
-                let start = run(leaf, position, leaf[at].record.name()).start;
-                self.remove(leaf_index, start..at + 1);
+                let cells = run(leaf, position, leaf[at].record.name());
+                let start = if self.mutants.has(Mutant::ForgetsTombstoneAlone) { at } else { cells.start };
+                if !self.mutants.has(Mutant::ForgetsCurrentOnly) || at + 1 == cells.end {
+                    self.remove(leaf_index, start..at + 1);
+                }
             }
         }
         at_most

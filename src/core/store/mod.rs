@@ -904,7 +904,7 @@ impl<T> Store<T> {
     /// the rest of about as many records. Returns whether nothing is left to be dropped.
     pub(super) fn adopt_registers(&mut self, registers: Registers, at_most: usize) -> bool {
         let joined = self.registers().join(registers);
-        if joined.depth != self.set.depth() {
+        if joined.depth != self.set.depth() && !self.mutants.has(Mutant::DepthPerNode) {
             self.set.set_depth(joined.depth);
         }
         self.set.raise_compaction_horizon(joined.compaction_horizon);

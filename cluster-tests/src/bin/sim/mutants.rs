@@ -71,6 +71,12 @@ fn caught(mutant: Mutant) -> (Scenario, u64, &'static [&'static str]) {
         Mutant::FeedResumesAlone | Mutant::PruneByMembership => {
             (Scenario::Storm, 1, &[CURSORS, FEEDS, UNTOLD])
         }
+        Mutant::ForgetsCurrentOnly | Mutant::DepthPerNode => (Scenario::Storm, 1, &[NEVER, HONEST]),
+        Mutant::ForgetsTombstoneAlone => (Scenario::Storm, 1, &["a delete stays deleted"]),
+        Mutant::FeedResetsByTheStart | Mutant::FeedResetJoins | Mutant::FeedSkipsWhatWasReplaced => {
+            (Scenario::Storm, 1, &[CURSORS, FEEDS])
+        }
+        Mutant::FeedTellsReplaced => (Scenario::Storm, 1, &["a feed never goes back"]),
         Mutant::ReturnUnnoticed => (Scenario::Storm, 600, &[UNTOLD]),
         Mutant::FeedReflectsAll => (Scenario::Storm, 1, &[CURSORS, FEEDS]),
     }
