@@ -104,18 +104,12 @@ pub enum Mutant {
     FeedResumesAlone,
     /// A full vector leaves out processes that are gone, however recent their writes are.
     PruneByMembership,
-    /// The reflected stamp does not allow for stamps from before a write.
-    ReflectedTooLate,
     /// A tombstone below the horizon is forgotten only if it is the current record of its name.
     ForgetsCurrentOnly,
     /// With a tombstone that is forgotten, the records below it are kept.
     ForgetsTombstoneAlone,
     /// A node keeps its own depth, whatever the other nodes have.
     DepthPerNode,
-    /// Whether a view may lack a forgotten delete is decided by the horizon at the start of the scan.
-    FeedResetsByTheStart,
-    /// After a reset the cursor still claims what the earlier one claimed.
-    FeedResetJoins,
     /// A change of the ring is told only if its record is still the current one.
     FeedSkipsWhatWasReplaced,
     /// A change of the ring is told although a later one of its name is in the ring.
@@ -124,7 +118,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All mutants.
-    pub const ALL: [Self; 56] = [
+    pub const ALL: [Self; 53] = [
         Self::NoHorizonExchange,
         Self::ResolvedOnTruncation,
         Self::VectorAtEnd,
@@ -173,12 +167,9 @@ impl Mutant {
         Self::FeedIgnoresAhead,
         Self::FeedResumesAlone,
         Self::PruneByMembership,
-        Self::ReflectedTooLate,
         Self::ForgetsCurrentOnly,
         Self::ForgetsTombstoneAlone,
         Self::DepthPerNode,
-        Self::FeedResetsByTheStart,
-        Self::FeedResetJoins,
         Self::FeedSkipsWhatWasReplaced,
         Self::FeedTellsReplaced,
     ];

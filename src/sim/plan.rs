@@ -46,6 +46,10 @@ pub enum Scenario {
     /// Three nodes and a fourth one speak no common version of the protocol. A fifth one, which speaks with all,
     /// leaves, comes back, and leaves again while the fourth one is restarted.
     Apart,
+    /// Tombstones live for seconds, and readers with feeds are away for longer.
+    Forgetful,
+    /// A node that is heard by none accepts a write, tells it to readers with feeds, and ends.
+    Lost,
     /// A writer that knows the key of the digest changes exactly those names whose changes cancel out in an exclusive
     /// or.
     Aimed,
@@ -214,14 +218,23 @@ impl Plan {
                 Scenario::Apart => 5,
                 _ => 4,
             },
-            loss: 0,
+            // so that nodes are behind when readers come
+            loss: if scenario == Scenario::Forgetful { 4_000 } else { 0 },
             duplicates: 0,
             late: 0,
             far_us: 2_000,
             budget: 1 << 20,
             prefilled: false,
             clock_off_us: 10_000,
-            grace_us: if scenario == Scenario::Aimed { 1_000 } else { 25 } * SECOND_US,
+            grace_us: SECOND_US
+                * match scenario {
+                    Scenario::Aimed => 1_000,
+                    Scenario::Forgetful => 6,
+                    _ => 25,
+                },
+            watch_every_us: if scenario == Scenario::Forgetful { SECOND_US } else { SECOND_US / 10 },
+            write_every_us: SECOND_US / 20,
+            stormy_us: 45 * SECOND_US,
             ..Self::of_seed(seed, Some(4))
         }
     }

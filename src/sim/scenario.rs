@@ -61,6 +61,22 @@ impl World {
         self.aloof[3] = false;
     }
 
+    /// Node 0 is heard by no other node when it accepts a write and tells it to all readers with feeds. Then it ends, and
+    /// the write with it: a reader whose cursor claims it must not keep it.
+    pub(super) fn lost(&mut self) {
+        let (name, value) = (name("lost"), ("v".to_owned(), Vec::new()));
+        self.aloof[0] = true;
+        self.accept(0, &name, Some((&value.0, &value.1)), None);
+        self.tell_all(0);
+        self.kill(0);
+        self.aloof[0] = false;
+        self.pass(SECOND_US);
+        self.start(0);
+        self.pass(10 * SECOND_US);
+        // before a horizon moves, by which readers would begin again in any case
+        self.finish_watchers();
+    }
+
     /// Each half begins a set and takes writes; then they find each other.
     pub(super) fn split(&mut self) {
         let data = Vec::new();

@@ -42,6 +42,21 @@ impl World {
     /// Tells a watcher at most about so many names, at the node that it is connected to, or else at any ready one. Returns
     /// whether there is no more to tell now.
     fn tell(&mut self, watcher: &mut Watcher, at_most: usize) -> bool {
+        self.tell_at(watcher, at_most, None)
+    }
+
+    /// All watchers connect to a node, and are told all that it has.
+    pub(super) fn tell_all(&mut self, slot: usize) {
+        let mut watchers = std::mem::take(&mut self.watchers);
+        for watcher in &mut watchers {
+            watcher.connection = None;
+            while !self.tell_at(watcher, 1_000, Some(slot)) && self.violation.is_none() {}
+        }
+        self.watchers = watchers;
+    }
+
+    /// As [`World::tell`]. A watcher without a connection connects to this node, if one is given.
+    fn tell_at(&mut self, watcher: &mut Watcher, at_most: usize, node: Option<usize>) -> bool {
         let is_ready = |world: &Self, slot: usize, life: Option<u32>| {
             world.processes[slot].as_ref().is_some_and(|process| {
                 process.replica.state() == NodeState::Ready && life.is_none_or(|life| life == process.life)
@@ -65,7 +80,7 @@ impl World {
                 .and_then(|cursor| cursor.at)
                 .and_then(|(process, _)| self.homes.get(&process));
             let same = same.copied().filter(|slot| ready.contains(slot) && self.watch_random.chance(4_000));
-            let slot = same.unwrap_or(ready[self.watch_random.index(ready.len())]);
+            let slot = node.or(same).unwrap_or(ready[self.watch_random.index(ready.len())]);
             let Some(process) = self.processes[slot].as_ref() else { return false };
             let reflected = process.replica.reflected(&process.store, process.clock.now(self.now_us));
             let store = &process.store;

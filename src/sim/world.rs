@@ -182,6 +182,8 @@ impl World {
             Scenario::Stranger => self.stranger(),
             Scenario::Unreachable => self.unreachable(),
             Scenario::Apart => self.apart(),
+            Scenario::Forgetful => self.storm(),
+            Scenario::Lost => self.lost(),
         }
         self.heal();
         let (healed_us, mut converged_us) = (self.now_us, None);
@@ -248,7 +250,9 @@ impl World {
         self.network.set_faulty(true);
         self.after(1, Event::Write);
         self.after(1, Event::Read);
-        self.after(1, Event::Fault);
+        if self.plan.scenario == Scenario::Storm {
+            self.after(1, Event::Fault);
+        }
         self.after(1, Event::Registers);
         self.after(1, Event::Watch);
         self.run_until(self.plan.calm_us + self.plan.stormy_us);

@@ -99,8 +99,6 @@ struct Scanning {
     position: Option<u64>,
     /// See [`Scan::from`].
     from: Option<Stamp>,
-    /// The GC horizon when this process began to scan.
-    horizon: Stamp,
     walk: Walk,
 }
 
@@ -251,7 +249,6 @@ impl Feed {
                     reflected,
                     position,
                     from: scan.from,
-                    horizon: store.set().horizon(),
                     walk: Walk::new(store, &self.subscription.scope, lacks, Some(scan.after.clone())),
                 }))
             }
@@ -299,17 +296,13 @@ impl Feed {
             reflected,
             position: Some(store.changes().end()),
             from,
-            horizon: store.set().horizon(),
             walk: Walk::new(store, &self.subscription.scope, lacks, None),
         }))
     }
 
     /// A scan for a view that begins empty.
     fn scan_afresh<T>(&mut self, store: &Store<T>, reflected: Stamp, from: Stamp) {
-        if !store.mutants().has(Mutant::FeedResetJoins) {
-            self.vector = Vector::default();
-        }
-        self.reflected = Stamp::ZERO;
+        (self.vector, self.reflected) = (Vector::default(), Stamp::ZERO);
         self.phase = self.scan(store, reflected, Some(from));
     }
 
@@ -419,7 +412,7 @@ impl Feed {
         let (position, scan) = match &self.phase {
             Phase::Live { position } | Phase::Gap { position, .. } => (Some(*position), None),
             Phase::Scan(scanning) => {
-                let Scanning { vector, reflected, position, from, walk, .. } = &**scanning;
+                let Scanning { vector, reflected, position, from, walk } = &**scanning;
                 match (walk.after(), from) {
                     // nothing of it was told yet
                     (None, None) => (None, None),

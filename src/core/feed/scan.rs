@@ -164,9 +164,8 @@ impl Feed {
     /// All names of a scan are done.
     fn end_scan<T>(&mut self, step: &mut Step<'_, T>) {
         let Phase::Scan(scanning) = &mut self.phase else { return };
-        let Scanning { vector, reflected, position, from, horizon, .. } = &mut **scanning;
+        let Scanning { vector, reflected, position, from, .. } = &mut **scanning;
         let (mut vector, reflected0, position, from) = (std::mem::take(vector), *reflected, *position, *from);
-        let horizon = *horizon;
         let (store, reflected) = (step.store, step.reflected);
         let (mutants, set) = (store.mutants(), store.set());
         // a step ends with a scan, so that its cursor is emitted
@@ -177,8 +176,7 @@ impl Feed {
             Some(from) => from < set.horizon() || scope.is_log() && from < set.compaction_horizon(),
             None => Suspicion::new(store, &self.vector, self.reflected).is_on_all(scope, self.reflected),
         };
-        let is_decided_early = mutants.has(Mutant::FeedResetsByTheStart) && self.reflected >= horizon;
-        if is_gap && !is_decided_early && !mutants.has(Mutant::FeedForgetsDeletes) {
+        if is_gap && !mutants.has(Mutant::FeedForgetsDeletes) {
             match self.subscription.mode {
                 Mode::All => step.gaps.add_unknown(),
                 Mode::Latest if from.is_none() => {
@@ -202,9 +200,6 @@ impl Feed {
         let came_back = position.is_some_and(|position| position < store.came_back_at());
         if from.is_some() {
             // what was claimed before says nothing of this view
-            if mutants.has(Mutant::FeedResetJoins) {
-                vector.join(&self.vector);
-            }
             (self.vector, self.reflected) = (vector, reflected0);
             std::mem::take(&mut step.gaps).tell(&mut step.events);
             step.events.push(Event::Synced);

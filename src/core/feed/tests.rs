@@ -188,6 +188,33 @@ fn a_view_that_may_lack_a_forgotten_delete_is_reset() {
     assert_eq!(elsewhere.cursor(&b).vector, *b.vector(), "what was claimed before says nothing of this view");
 }
 
+/// The horizon passes a delete while the scan is on its way: the end of the scan decides.
+#[test]
+fn a_delete_that_is_forgotten_during_a_scan_resets_the_view() {
+    let mut a = store(1);
+    for text in ["a", "b", "z"] {
+        put(&mut a, text, 1);
+    }
+    let mut feed = open(&a, at(10), Scope::all(), None);
+    next(&mut feed, &a, at(10), 100);
+    let cursor = feed.cursor(&a);
+    for (subscription, expected) in [
+        (latest(Scope::all()), vec!["b@14", "!", "a@13", "b@14", "="]),
+        (every(Scope::all()), vec!["b@14", "?"]),
+    ] {
+        let mut b = store(2);
+        sync(&a, &mut b);
+        delete(&mut b, "z", 12);
+        put(&mut b, "a", 13);
+        put(&mut b, "b", 14);
+        let cursor = Cursor { subscription: subscription.hash(), ..cursor.clone() };
+        let mut elsewhere = Feed::open(&b, at(10), subscription, Start::Cursor(&cursor));
+        assert_eq!(told(&next(&mut elsewhere, &b, at(10), 4)), ["a@13"]);
+        b.raise_horizon(at(13), usize::MAX);
+        assert_eq!(told_in_slices(&mut elsewhere, &b, at(13)), expected);
+    }
+}
+
 /// The scan has told the delete of a name, which is then forgotten: the older change of the name, which is still in the
 /// ring, must not follow.
 #[test]

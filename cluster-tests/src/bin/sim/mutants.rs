@@ -58,7 +58,7 @@ fn caught(mutant: Mutant) -> (Scenario, u64, &'static [&'static str]) {
         Mutant::PushOnlyTheCurrent => (Scenario::Storm, 1, &[HONEST]),
         Mutant::LogTakesTheCut => (Scenario::Storm, 40, &[NEVER]),
         Mutant::OnlyTheNewest => (Scenario::Storm, 1, &[HONEST, NEVER]),
-        Mutant::FeedForgetsDeletes => (Scenario::Storm, 1, &[CURSORS, FEEDS]),
+        Mutant::FeedForgetsDeletes => (Scenario::Forgetful, 1, &[CURSORS, FEEDS, UNTOLD]),
         Mutant::FeedVectorAtEnd => (Scenario::Storm, 1, &[CURSORS, FEEDS, UNTOLD]),
         Mutant::FeedPositionAfter => (Scenario::Storm, 1, &[CURSORS, FEEDS, UNTOLD]),
         Mutant::FeedEmitsEarly => (Scenario::Storm, 1, &[CURSORS, FEEDS, UNTOLD]),
@@ -67,18 +67,18 @@ fn caught(mutant: Mutant) -> (Scenario, u64, &'static [&'static str]) {
         | Mutant::FeedHidesGaps
         | Mutant::FeedGapsAtStart
         | Mutant::SuspectByOldest => (Scenario::Storm, 1, &[UNTOLD]),
-        Mutant::FeedIgnoresAhead | Mutant::ReflectedTooLate => (Scenario::Storm, 1, &[CURSORS, FEEDS]),
+        Mutant::FeedIgnoresAhead => (Scenario::Lost, 1, &[CURSORS, FEEDS]),
         Mutant::FeedResumesAlone | Mutant::PruneByMembership => {
             (Scenario::Storm, 1, &[CURSORS, FEEDS, UNTOLD])
         }
-        Mutant::ForgetsCurrentOnly | Mutant::DepthPerNode => (Scenario::Storm, 1, &[NEVER, HONEST]),
-        Mutant::ForgetsTombstoneAlone => (Scenario::Storm, 1, &["a delete stays deleted"]),
-        Mutant::FeedResetsByTheStart | Mutant::FeedResetJoins | Mutant::FeedSkipsWhatWasReplaced => {
-            (Scenario::Storm, 1, &[CURSORS, FEEDS])
+        Mutant::DepthPerNode => (Scenario::Storm, 1, &[NEVER, HONEST]),
+        Mutant::ForgetsCurrentOnly | Mutant::ForgetsTombstoneAlone => {
+            (Scenario::Storm, 1, &["a delete stays deleted"])
         }
+        Mutant::FeedSkipsWhatWasReplaced => (Scenario::Storm, 1, &[CURSORS, FEEDS]),
         Mutant::FeedTellsReplaced => (Scenario::Storm, 1, &["a feed never goes back"]),
         Mutant::ReturnUnnoticed => (Scenario::Storm, 600, &[UNTOLD]),
-        Mutant::FeedReflectsAll => (Scenario::Storm, 1, &[CURSORS, FEEDS]),
+        Mutant::FeedReflectsAll => (Scenario::Forgetful, 1, &[CURSORS, FEEDS, UNTOLD]),
     }
 }
 
