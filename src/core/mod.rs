@@ -5,6 +5,7 @@
 
 pub mod change_ring;
 pub mod checkpoint;
+pub mod checkpoint_limit;
 pub mod condition;
 pub mod digest_trie;
 mod dot_index;
