@@ -188,7 +188,7 @@ impl Feed {
 }
 
 /// What the node is asked for: a time alone is the records from then on.
-fn since(typed: &str) -> String {
+pub(super) fn since(typed: &str) -> String {
     if parse_time(typed).is_some() { format!("at:{typed}") } else { typed.to_owned() }
 }
 
