@@ -5,8 +5,9 @@ use std::process::{Output, Stdio};
 
 use cluster_tests::feed::all;
 use cluster_tests::http::Request;
-use cluster_tests::node::Node;
+use cluster_tests::node::{Node, run_to_end};
 use cluster_tests::text::now_us;
+use cluster_tests::wait::{LIMIT, wait_until};
 use serde_json::{Value, json};
 
 use super::program::{command, run, text};
@@ -96,4 +97,42 @@ fn what_is_refused_says_why_and_has_an_exit_code() {
     }
     let listed = node.server().ask(&Request::new("GET", "/v1/checkpoints")).expect(200).json();
     assert_eq!(listed["checkpoints"], json!([]));
+}
+
+#[test]
+fn a_watch_begins_at_its_checkpoint_and_writes_it_at_its_end() {
+    let node = Node::start();
+    let (client, server) = (node.client_addr().to_string(), node.server_addr().to_string());
+    let scope = ["--prefix", "a", "--mode", "all", "--checkpoint", "reader"];
+    let urls = ["--client-url", &client, "--server-url", &server];
+    let arguments = |more: &[&'static str]| [&["watch"][..], &scope, &urls, more].concat();
+    node.put("a?version=v1", "one").expect(204);
+    let first = run_to_end(&arguments(&["-n", "1"]));
+    assert_eq!((first.code, first.stdout.as_str()), (Some(0), "a\tv1\tone\n"), "{}", first.stderr);
+    let kept = || said(&at(&node, &["get", "reader"]), 0).0;
+    let after_first = kept();
+    assert!(after_first.starts_with("c1."), "{after_first}");
+
+    // the next run goes on there, and a signal ends it after a last write
+    node.put("a?version=v2", "two").expect(204);
+    node.put("b?version=v1", "other").expect(204);
+    let mut watch = Node::process(&arguments(&[]));
+    wait_until("the second version", LIMIT, || watch.stdout() == "a\tv2\ttwo\n");
+    wait_until("its cursor", LIMIT, || kept() != after_first);
+    node.put("a?version=v3", "three").expect(204);
+    wait_until("the third version", LIMIT, || watch.stdout() == "a\tv2\ttwo\na\tv3\tthree\n");
+    watch.terminate();
+    assert_eq!(watch.wait_exit(LIMIT).code(), Some(128 + 15));
+    node.put("a?version=v4", "four").expect(204);
+    let last = run_to_end(&arguments(&["-n", "1"]));
+    assert_eq!((last.code, last.stdout.as_str()), (Some(0), "a\tv4\tfour\n"), "{}", last.stderr);
+
+    // the checkpoint of another watch
+    let other = run_to_end(&[&["watch", "--prefix", "b", "--checkpoint", "reader"][..], &urls].concat());
+    assert_eq!(other.code, Some(1));
+    let advice =
+        "it is in the checkpoint reader: name another one, or remove it: vwatch checkpoint rm reader";
+    assert!(other.stderr.contains(advice), "{}", other.stderr);
+    let both = run_to_end(&arguments(&["--cursor-file", "f"]));
+    assert_eq!(both.code, Some(2));
 }
