@@ -16,6 +16,7 @@ use super::url::{parameter, with_query};
 use crate::wire::checkpoints::{Listed, from_json};
 use crate::wire::headers::X_VWATCH_EXPIRED;
 use crate::wire::text::{Escaped, json_escaped};
+use crate::wire::version_set::parse_rfc3339;
 
 /// What all of these commands take.
 #[derive(Debug, Args)]
@@ -195,14 +196,18 @@ fn shown(listed: &[Listed], format: Format) -> String {
         Format::Simple => listed.iter().map(|one| format!("{}\n", Escaped(&one.id))).collect(),
         Format::Json => format!("{}\n", json_escaped(&json!({"checkpoints": listed}).to_string())),
         Format::Table => {
+            // with all digits, so that columns stay aligned
+            let time = |text: &String| {
+                parse_rfc3339(text).map_or_else(|_| text.clone(), |stamp| rfc3339(stamp.micros()))
+            };
             let cells = |one: &Listed| {
                 let holds = match &one.holds_time {
-                    Some(holds) => holds.clone(),
+                    Some(holds) => time(holds),
                     None if one.expired => "- (expired)".to_owned(),
                     None if one.other_set => "- (another set)".to_owned(),
                     None => "-".to_owned(),
                 };
-                vec![one.id.clone(), holds, one.written.clone(), one.expires.clone()]
+                vec![one.id.clone(), holds, time(&one.written), time(&one.expires)]
             };
             let rows: Vec<Vec<String>> = listed.iter().map(cells).collect();
             table(&["ID", "HOLDS", "WRITTEN", "EXPIRES"], &rows)
