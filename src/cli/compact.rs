@@ -111,7 +111,7 @@ impl Compacted {
                 }
             },
         };
-        Some(format!("not yet up to {asked}, because {reason}: {advice}"))
+        Some(format!("not yet up to {asked} because {reason}: {advice}"))
     }
 }
 
