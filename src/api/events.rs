@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{CONTENT_TYPE, ETAG, HeaderValue, LAST_MODIFIED, LOCATION};
-use axum::http::{HeaderMap, Request, StatusCode, Uri};
+use axum::http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
+use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use crate::api::error::Refusal;
@@ -19,14 +19,14 @@ use crate::core::store::{Change, Written};
 use crate::core::{NameError, Namespace, Version};
 use crate::wire::error_code::ErrorCode;
 use crate::wire::namespaces::event_to_json;
-use crate::wire::uri::{self, encode_path};
+use crate::wire::uri::encode_path;
 
 /// Handles the request.
 pub(super) async fn post(State(node): State<Arc<Node>>, request: Request<Body>) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
     write::refuse_on_follower(&node, &parts.method)?;
     write::refuse_conditions(&parts.headers)?;
-    refuse_stamps(&parts.uri, &parts.headers)?;
+    write::refuse_stamps("an event", &parts.uri, &parts.headers)?;
     let path = params::namespace_path(parts.uri.path())?;
     if !path.namespace.is_log() {
         let got = shown(path.namespace.as_str().as_bytes());
@@ -66,19 +66,5 @@ fn type_of(node: &Node, path: &NamespacePath<'_>) -> Result<Vec<u8>, Refusal> {
             "no type: the path ends with /events/: write the type of the event behind it, such as deploy",
         )),
         Err(e) => Err(Refusal::name(&e, &node.metrics)),
-    }
-}
-
-/// Rejects a stamp and a version: an event has those that the node gives it, so that events sort by time.
-fn refuse_stamps(uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
-    let parameter = ["version", "modified"]
-        .into_iter()
-        .find(|key| uri.query().is_some_and(|query| uri::parameter_names(query).any(|name| name == *key)));
-    let header = [ETAG, LAST_MODIFIED].into_iter().find(|name| headers.contains_key(name));
-    match parameter.map(str::to_owned).or(header.map(|name| name.to_string())) {
-        None => Ok(()),
-        Some(got) => Err(Refusal::bad_parameter(format_args!(
-            "an event with {got}: the node gives it its stamp and version: leave it out, or put a name"
-        ))),
     }
 }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod body;
+mod checkpoints;
 pub mod connection;
 pub(crate) mod error;
 mod events;
@@ -58,6 +59,8 @@ PUT      /v1/versions/{name}[?version={version}][&modified={µs}]  <- data  -> s
 DELETE   /v1/versions/{name}[?modified={µs}]  -> deletes it, wakes watchers
 POST     /v1/versions  <- json(VersionSet)  -> what is newer here or missing there
 GET      /v1/watchers?prefix={p}[&limit=N][&after={name}]  -> the watchers of each name
+PUT      /v1/checkpoints/{id}  <- a cursor  -> keeps where a reader is: a compaction waits for it
+GET      /v1/checkpoints[/{id}]  -> the checkpoints, or one; DELETE removes it
 PUT      /v1/ns/{namespace}/versions/{name}  <- data  -> as without a namespace, and so DELETE and watchers
 POST     /v1/ns/{log}/events/{type}  <- data  -> adds an event to a log, and names it
 POST     /v1/fill/{name}  -> polls the upstream now; /v1/fill/registry-events accepts a registry's notifications
@@ -153,6 +156,21 @@ fn server(node: Arc<Node>) -> Router {
         .route("/v1/versions/{*name}", put(write::put).delete(write::delete))
         .route("/v1/sync", post(peers::sync))
         .route("/v1/watchers", get(watchers::watchers))
+        .route("/v1/checkpoints", get(checkpoints::list))
+        .route("/v1/checkpoints/", put(checkpoints::put).get(checkpoints::get).delete(checkpoints::delete))
+        .route(
+            "/v1/checkpoints/{*id}",
+            put(checkpoints::put).get(checkpoints::get).delete(checkpoints::delete),
+        )
+        .route("/v1/ns/{namespace}/checkpoints", get(checkpoints::list))
+        .route(
+            "/v1/ns/{namespace}/checkpoints/",
+            put(checkpoints::put).get(checkpoints::get).delete(checkpoints::delete),
+        )
+        .route(
+            "/v1/ns/{namespace}/checkpoints/{*id}",
+            put(checkpoints::put).get(checkpoints::get).delete(checkpoints::delete),
+        )
         .route("/v1/ns/{namespace}/versions/", put(write::put).delete(write::delete))
         .route("/v1/ns/{namespace}/versions/{*name}", put(write::put).delete(write::delete))
         .route("/v1/ns/{namespace}/watchers", get(watchers::watchers))

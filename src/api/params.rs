@@ -138,10 +138,11 @@ pub(crate) fn has_only_its_own(query: Option<&str>) -> bool {
 
 /// The parameters that a path takes.
 fn parameters_of(port: Port, method: &Method, path: &str) -> &'static [&'static str] {
+    const OF_A_STAMP: [&str; 2] = ["version", "modified"];
     const OF_A_LIST: [&str; 5] = ["prefix", "limit", "after", "keys-only", "cursor"];
     // in a namespace a path takes what it takes without one
     let path = match split_namespace(path) {
-        Some((_, rest)) if rest.starts_with("/events/") => return &["version", "modified"],
+        Some((_, rest)) if rest.starts_with("/events/") => return &OF_A_STAMP,
         Some((_, rest)) => format!("{VERSION_1}{rest}").into(),
         None => Cow::Borrowed(path),
     };
@@ -156,7 +157,8 @@ fn parameters_of(port: Port, method: &Method, path: &str) -> &'static [&'static 
         Port::Client if path == "/v1/watch" => &watch::PARAMETERS,
         Port::Server if path == "/v1/compact" => &["before"],
         Port::Server if path == "/v1/history-depth" => &["versions"],
-        Port::Server if path == "/v1/watchers" => &OF_A_LIST[..3],
+        Port::Server if path == "/v1/watchers" || path == "/v1/checkpoints" => &OF_A_LIST[..3],
+        Port::Server if is_below("/v1/checkpoints/") => &OF_A_STAMP,
         Port::Server if path == "/v1/logging" => &["level"],
         Port::Server if is_below("/v1/fill/") => &["read"],
         _ => &[],

@@ -27,6 +27,7 @@ use crate::node::store::NotWritten;
 use crate::wire::date::parse_http_date;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::etag::parse_tag;
+use crate::wire::uri;
 
 /// Handles a PUT.
 pub(super) async fn put(State(node): State<Arc<Node>>, request: Request<Body>) -> Result<Response, Refusal> {
@@ -169,6 +170,20 @@ pub(super) fn refuse_conditions(headers: &HeaderMap) -> Result<(), Refusal> {
                 "no conditional writes: {name}: the newer write wins: leave it out, or send a stamp with Last-Modified"
             ),
         )),
+    }
+}
+
+/// Rejects a stamp and a version of `what`, to which the node gives them.
+pub(super) fn refuse_stamps(what: &str, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+    let parameter = ["version", "modified"]
+        .into_iter()
+        .find(|key| uri.query().is_some_and(|query| uri::parameter_names(query).any(|name| name == *key)));
+    let header = [ETAG, LAST_MODIFIED].into_iter().find(|name| headers.contains_key(name));
+    match parameter.map(str::to_owned).or(header.map(|name| name.to_string())) {
+        None => Ok(()),
+        Some(got) => Err(Refusal::bad_parameter(format_args!(
+            "{what} with {got}: the node gives it its stamp and version: leave it out"
+        ))),
     }
 }
 

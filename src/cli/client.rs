@@ -84,6 +84,11 @@ impl Request {
         Self { is_setting: true, ..Self::new(method, target, Bytes::new()) }
     }
 
+    /// It with a body.
+    pub(super) fn with_body(self, body: Vec<u8>) -> Self {
+        Self { body: body.into(), ..self }
+    }
+
     /// A request that adds an event.
     pub(super) fn event(target: String, data: Vec<u8>) -> Self {
         Self { is_event: true, ..Self::new(Method::POST, target, data.into()) }

@@ -89,15 +89,29 @@ fn printed(compacted: &Compacted, format: Format, answer: &Answer) -> String {
 impl Compacted {
     /// What keeps the horizon from the time that was asked for, in words.
     fn held(&self) -> Option<String> {
-        let reason = match self.held_by.as_deref()? {
-            "clock" => {
+        let asked = rfc3339(self.asked);
+        let (reason, advice) = match self.held_by.as_deref()? {
+            "clock" => (
                 "a write may still come with a stamp of the time in between: the compaction stays --max-future and a \
                  second behind the clock"
-            }
-            other => other,
+                    .to_owned(),
+                "run the command again later to drop the rest".to_owned(),
+            ),
+            other => match other.strip_prefix("checkpoint ") {
+                None => (other.to_owned(), "run the command again later to drop the rest".to_owned()),
+                Some(of) => {
+                    let typed = match of.split_once(" of ") {
+                        Some((id, namespace)) => format!("--namespace {namespace} {id}"),
+                        None => of.to_owned(),
+                    };
+                    (
+                        format!("the reader of the checkpoint {of} may not have been told the rest"),
+                        format!("let it go on, or give it up: vwatch checkpoint rm {typed}"),
+                    )
+                }
+            },
         };
-        let asked = rfc3339(self.asked);
-        Some(format!("not yet up to {asked} because {reason}: run the command again later to drop the rest"))
+        Some(format!("not yet up to {asked} because {reason}: {advice}"))
     }
 }
 
@@ -140,6 +154,19 @@ mod tests {
             // no stamp of its own: it is no write of a record
             let seen = &fake.seen()[0];
             assert!(seen.starts_with("POST /v1/compact?before=24h HTTP/1.1\r\n"), "{seen}");
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_that_holds_it_back_is_named() {
+        for (held_by, advice) in [
+            ("checkpoint r", ": let it go on, or give it up: vwatch checkpoint rm r"),
+            ("checkpoint r of a", ": let it go on, or give it up: vwatch checkpoint rm --namespace a r"),
+            ("of a later version", " of a later version: run the command again later to drop the rest"),
+        ] {
+            let compacted = Compacted { horizon: 1, asked: 2, held_by: Some(held_by.to_owned()) };
+            let line = compacted.held().unwrap();
+            assert!(line.ends_with(advice), "{line}");
         }
     }
 

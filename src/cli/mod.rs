@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod checkpoint;
 mod client;
 mod cluster_view;
 mod compact;
@@ -109,6 +110,7 @@ fn run_command(name: &str, matches: &ArgMatches) -> Result<(), Failure> {
         "compact" => compact::run(&read::<compact::Compact>(matches)?),
         "namespaces" => namespaces::run(&read::<namespaces::Namespaces>(matches)?),
         "event" => event::run(matches),
+        "checkpoint" => checkpoint::run(matches),
         "history-depth" => history_depth::run(&read::<history_depth::HistoryDepth>(matches)?),
         "ls" => ls::run(&read::<ls::Ls>(matches)?),
         "members" => members::run(&read::<members::Members>(matches)?),
@@ -159,6 +161,7 @@ fn command() -> Command {
         .subcommand(client_command::<history_depth::HistoryDepth>("history-depth"))
         .subcommand(client_command::<namespaces::Namespaces>("namespaces"))
         .subcommand(event::command(with_hyphen_values))
+        .subcommand(checkpoint::command(with_hyphen_values))
         .subcommand(bench::command())
         .subcommand(client_command::<members::Members>("members"))
         .subcommand(client_command::<dev::Dev>("dev"))
@@ -198,6 +201,7 @@ Examples:
   vwatch namespaces                      list them
   vwatch event put --namespace log.x TYPE --data TEXT
                                          add an event to a log
+  vwatch checkpoint set ID CURSOR        let a compaction wait for a reader
   vwatch bench watch --watchers 10000    measure a node
   vwatch members                         the nodes of a cluster
   vwatch dev                             a cluster on this machine, to try

@@ -74,6 +74,16 @@ impl InNamespace {
         self.path("watch")
     }
 
+    /// The path of the list of checkpoints.
+    pub(super) fn checkpoints(&self) -> String {
+        self.path("checkpoints")
+    }
+
+    /// The path of a checkpoint.
+    pub(super) fn checkpoint_of(&self, id: &str) -> String {
+        self.path(&format!("checkpoints/{}", encoded(id)))
+    }
+
     fn path(&self, resource: &str) -> String {
         match self.namespace.is_plain() {
             true => format!("/v1/{resource}"),

@@ -35,6 +35,11 @@ impl Stop {
         Self { output: watched_output(), ..Self::default() }
     }
 
+    /// As [`Stop::with_the_reader`], and handles the signals.
+    pub(super) fn with_the_reader_and_signals() -> Result<Self, Failure> {
+        Ok(Self { output: watched_output(), ..Self::by_signals()? })
+    }
+
     /// Handles the signals.
     pub(super) fn by_signals() -> Result<Self, Failure> {
         Ok(Self { signals: Some(Signals::listen()?), ..Self::default() })

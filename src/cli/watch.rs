@@ -15,6 +15,7 @@ use clap::Args;
 use super::args;
 use super::client::Client;
 use super::failure::{Failure, complain};
+use super::feed::checkpoint::KeptCheckpoint;
 use super::feed::printer::FeedPrinter;
 use super::feed::{Feed, FeedArgs};
 use super::namespace::InNamespace;
@@ -25,6 +26,9 @@ use crate::wire::duration;
 use backoff::Backoff;
 use command::Runner;
 use state::{Change, WatchState, WatchStep};
+
+/// How long a request about a checkpoint may take.
+const CHECKPOINT_TIME: Duration = Duration::from_secs(10);
 
 /// Watch names: print what stands, and each change as it happens
 #[derive(Debug, Args)]
@@ -37,6 +41,7 @@ Examples:
   vwatch watch --prefix repo/ --prefix etc/  all names under prefixes: NAME, tab, VERSION, tab, data
   vwatch watch -w json --since now A B       two names, from now on
   vwatch watch --cursor-file f --prefix ''   every name; the next run goes on where this one ended
+  vwatch watch --checkpoint ID --prefix ''   the same, on any machine, and a compaction waits for it
 
 Data that is not one line of printable text is printed as base64: and its base64. A deleted name is the line \
 (deleted), without a tab; in JSON it has \"deleted\":true.
@@ -64,7 +69,7 @@ pub(super) struct Watch {
     #[arg(required_unless_present = "prefix")]
     name: Vec<String>,
     /// Of one name: begin with the first change after this version, and not with the present record
-    #[arg(long, value_name = "VERSION", conflicts_with_all = ["prefix", "since", "mode", "types", "cursor_file"])]
+    #[arg(long, value_name = "VERSION", conflicts_with_all = ["prefix", "since", "mode", "types", "cursor_file", "checkpoint"])]
     version: Option<String>,
     /// End after this many changes
     #[arg(short = 'n', long, value_name = "COUNT", value_parser = args::count)]
@@ -81,6 +86,10 @@ pub(super) struct Watch {
     foreground: bool,
     #[command(flatten)]
     feed: FeedArgs,
+    /// Keep the cursor in this checkpoint at the nodes: begin after it if it is there, and write it after what was told,
+    /// every 10s at most, and at the end. A compaction waits for it
+    #[arg(long, value_name = "ID", conflicts_with = "cursor_file")]
+    checkpoint: Option<String>,
     #[command(flatten)]
     within: InNamespace,
     #[command(flatten)]
@@ -99,7 +108,7 @@ fn poll_timeout(text: &str) -> Result<Duration, String> {
 
 pub(super) fn run(args: &Watch) -> Result<(), Failure> {
     let [name] = &*args.name else { return run_many(args) };
-    if args.feed.is_given() {
+    if args.feed.is_given() || args.checkpoint.is_some() {
         return run_many(args);
     }
     check_name(name)?;
@@ -133,8 +142,24 @@ fn run_many(args: &Watch) -> Result<(), Failure> {
     }
     let mut feed = Feed::new(&args.name, &args.feed, &args.within)?;
     let mut client = args.nodes.readers(None)?;
+    let checkpoint = match &args.checkpoint {
+        Some(id) => {
+            let writers = args.nodes.writers()?.within(CHECKPOINT_TIME);
+            Some(KeptCheckpoint::new(writers, id, &args.within))
+        }
+        None => None,
+    };
     block_on(async {
-        if args.command.is_empty() {
+        if let Some(checkpoint) = checkpoint {
+            feed.keep_in(checkpoint).await?;
+        }
+        if args.command.is_empty() && feed.checkpoint.is_some() {
+            // a signal ends it after a last write
+            let mut printer = FeedPrinter::new(args.output.format, std::io::stdout());
+            let mut teller = many::Teller::Print(&mut printer);
+            let mut stop = Stop::with_the_reader_and_signals()?;
+            many::follow(args, &mut feed, &mut client, &mut stop, &mut teller).await
+        } else if args.command.is_empty() {
             as_any_process()?;
             let mut printer = FeedPrinter::new(args.output.format, std::io::stdout());
             let mut teller = many::Teller::Print(&mut printer);

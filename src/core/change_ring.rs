@@ -62,6 +62,18 @@ impl ChangeRing {
         (self.first..=self.end()).contains(&position)
     }
 
+    /// How many entries are kept.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether no entry is kept.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// The first record that is kept, if there is one: it says how far back the ring reaches.
     #[must_use]
     pub fn oldest(&self) -> Option<&Record> {

@@ -14,14 +14,15 @@ use super::feed::cursor::Cursor;
 use super::name::Name;
 use super::namespace::Namespace;
 use super::record::{Kind, Record};
+use super::set::Set;
 use super::stamp::Stamp;
 use super::version::Version;
 
 /// The namespace of checkpoints.
 const NAMESPACE: &[u8] = b".checkpoints";
 
-/// The name of the checkpoint of a reader of a namespace. `id` is 1 to 64 characters as those of a namespace, twice as
-/// many at most.
+/// The name of the checkpoint of a reader of a namespace. `id` is 1 to [`super::limits::MAX_CHECKPOINT_ID_BYTES`]
+/// characters of those that a namespace has.
 #[must_use]
 pub fn checkpoint_name(namespace: &Namespace, id: &str) -> Option<Name> {
     let own = Namespace::new(NAMESPACE).ok()?;
@@ -33,6 +34,20 @@ pub fn checkpoint_name(namespace: &Namespace, id: &str) -> Option<Name> {
 pub fn checkpoint_of(name: &Name) -> Option<(&str, &str)> {
     let text = std::str::from_utf8(name.bare()).ok().filter(|_| is_checkpoint(name))?;
     text.split_once('/')
+}
+
+/// The checkpoints of a namespace whose ids begin with `prefix`, in order, after the id `after` if one is given.
+pub fn list_checkpoints<'a>(
+    set: &'a Set,
+    namespace: &Namespace,
+    prefix: &str,
+    after: Option<&str>,
+) -> impl Iterator<Item = &'a Record> + use<'a> {
+    let own = Namespace::new(NAMESPACE).unwrap_or(Namespace::PLAIN);
+    let after = after.map(|after| format!("{namespace}/{after}"));
+    let prefix = format!("{namespace}/{prefix}");
+    set.list(&own, prefix.as_bytes(), after.as_deref().map(str::as_bytes))
+        .filter(|record| is_checkpoint(record.name()))
 }
 
 fn is_checkpoint(name: &Name) -> bool {
@@ -113,9 +128,9 @@ impl Checkpoints {
         (live, expired.min_by_key(|(_, (_, written))| *written).map(|(name, _)| name))
     }
 
-    /// All of them, in order of their names.
-    pub(super) fn names(&self) -> impl Iterator<Item = &Name> {
-        self.by_name.keys()
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.by_name.len()
     }
 
     /// The stamp from which on records are held back in a set by checkpoints that were written since another stamp, and the
@@ -178,7 +193,7 @@ mod tests {
         assert_eq!(all.least(2, at(0)), Some((at(10), &name("c"))));
         put(&mut all, "e", Hold::From(None, at(5)), 100);
         assert_eq!(all.least(1, at(0)), Some((at(5), &name("e"))));
-        assert_eq!((all.count(at(91)), all.names().count()), ((4, Some(&name("b"))), 5));
+        assert_eq!((all.count(at(91)), all.len()), ((4, Some(&name("b"))), 5));
         all.changed(&Record::tombstone(name("e"), at(101), Dot::default()));
         put(&mut all, "b", Hold::From(Some(1), at(60)), 102);
         assert_eq!(all.least(1, at(91)), Some((at(50), &name("a"))));

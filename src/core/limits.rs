@@ -55,6 +55,15 @@ pub const MAX_RING_CHANGES: usize = 1 << 16;
 /// Most bytes of the records in the ring of a process: an upper bound, for the set shares most of them.
 pub const MAX_RING_BYTES: usize = 64 << 20;
 
+/// Most checkpoints that hold something back, as far as a node accepts new ones. Each step of a compaction looks at all.
+pub const MAX_CHECKPOINTS: usize = 1000;
+
+/// Most checkpoints that a node keeps when it accepts a new one, expired ones included.
+pub const MAX_CHECKPOINTS_HELD: usize = 2000;
+
+/// Longest id of a checkpoint, in characters: the name of a reader, of a group of them and of its place.
+pub const MAX_CHECKPOINT_ID_BYTES: usize = 128;
+
 /// Most writes that a sync may bring at once so that readers are told which of them are gone. Beyond it, all readers scan.
 pub const MAX_GAP_DOTS: u64 = 1 << 16;
 

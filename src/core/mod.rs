@@ -5,6 +5,7 @@
 
 pub mod change_ring;
 pub mod checkpoint;
+pub mod checkpoint_limit;
 mod claims;
 pub mod condition;
 pub mod digest_trie;

@@ -59,8 +59,8 @@ pub(super) async fn assemble(
 
     let (fill, interests) = fill_adapter::filler(&config, &store, &replicator).map_err(StartError::Fill)?;
     let (max_client, max_server) = (sockets.client.max_connections, sockets.server.max_connections);
-    let mut metrics =
-        Metrics::new(config.max_set_bytes, max_client, max_server).with_watcher_limits(config.waiter_limits);
+    let mut metrics = Metrics::new(config.max_set_bytes, config.max_history_bytes, max_client, max_server)
+        .with_watcher_limits(config.waiter_limits);
     if let Some(filler) = &fill {
         metrics.add(|registry| filler.register(registry));
     }

@@ -302,7 +302,7 @@ mod tests {
 
     fn answer<S>(stream: S, retired: usize) -> ErrorBodyStream<S> {
         let port = InFlight::new(0, move |_| retired);
-        ErrorBodyStream::new(stream, Port::Client, Arc::new(Metrics::new(1, 1, 1)), Account::new(port))
+        ErrorBodyStream::new(stream, Port::Client, Arc::new(Metrics::new(1, 1, 1, 1)), Account::new(port))
     }
 
     async fn through(bytes: &[u8]) -> String {

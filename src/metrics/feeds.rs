@@ -6,6 +6,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::cluster::StateLabel;
 use super::labels::ReasonLabel;
 use crate::core::feed::{Compacted, Event, ResetReason};
 
@@ -50,6 +51,9 @@ pub struct FeedMetrics {
     interruptions: Family<ReasonLabel, Counter>,
     pub(crate) parked: Gauge,
     pub(crate) ring_reach: Gauge<f64, std::sync::atomic::AtomicU64>,
+    pub(crate) ring_entries: Gauge,
+    pub(crate) checkpoints: Family<StateLabel, Gauge>,
+    pub(crate) checkpoint_hold: Gauge<f64, std::sync::atomic::AtomicU64>,
 }
 
 /// Why a reader is told that it may lack something.
@@ -87,6 +91,22 @@ impl FeedMetrics {
             Unit::Seconds,
             metrics.ring_reach.clone(),
         );
+        registry.register(
+            "change_ring_entries",
+            "Changes from which a watch goes on without a scan",
+            metrics.ring_entries.clone(),
+        );
+        registry.register(
+            "checkpoints",
+            "Checkpoints of readers, by whether a compaction waits for them",
+            metrics.checkpoints.clone(),
+        );
+        registry.register_with_unit(
+            "checkpoint_hold",
+            "How far behind now a checkpoint holds the compaction horizon back",
+            Unit::Seconds,
+            metrics.checkpoint_hold.clone(),
+        );
         for from in Begun::ALL {
             drop(metrics.begun.get_or_create(&FromLabel { from: from.as_str() }));
         }
@@ -94,6 +114,21 @@ impl FeedMetrics {
             drop(metrics.interruptions.get_or_create(&ReasonLabel { reason }));
         }
         metrics
+    }
+
+    /// The feeds that began so far, by where.
+    pub fn all_begun(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Begun::ALL.iter().map(|begun| {
+            let from = begun.as_str();
+            (from, self.begun.get_or_create(&FromLabel { from }).get())
+        })
+    }
+
+    /// How often readers were told so far that they begin again or lack versions, by reason.
+    pub fn all_interruptions(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        REASONS
+            .iter()
+            .map(|&reason| (reason, self.interruptions.get_or_create(&ReasonLabel { reason }).get()))
     }
 
     /// Counts a feed that begins.

@@ -71,6 +71,10 @@ pub enum Limit {
     VersionSets,
     /// Bytes of the JSON body of a watch.
     WatchBodyBytes,
+    /// Bytes of a checkpoint.
+    CheckpointBytes,
+    /// Checkpoints that hold a compaction back.
+    Checkpoints,
     /// Readers at once that are ahead of the node.
     ReadersAhead,
     /// Lists at once, or snapshots of watches.
@@ -98,13 +102,15 @@ pub enum Limit {
 }
 
 impl Limit {
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::Connections,
         Self::HeadBytes,
         Self::NameBytes,
         Self::DataBytes,
         Self::VersionSets,
         Self::WatchBodyBytes,
+        Self::CheckpointBytes,
+        Self::Checkpoints,
         Self::ReadersAhead,
         Self::Lists,
         Self::SetBytes,
@@ -127,6 +133,8 @@ impl Limit {
             Self::DataBytes => "data_bytes",
             Self::VersionSets => "version_sets",
             Self::WatchBodyBytes => "watch_body_bytes",
+            Self::CheckpointBytes => "checkpoint_bytes",
+            Self::Checkpoints => "checkpoints",
             Self::ReadersAhead => "readers_ahead",
             Self::Lists => "lists",
             Self::SetBytes => "set_bytes",

@@ -61,7 +61,12 @@ pub struct Metrics {
 impl Metrics {
     /// All metrics at zero. The limits do not change while the node runs.
     #[must_use]
-    pub fn new(max_set_bytes: usize, max_client_connections: usize, max_server_connections: usize) -> Self {
+    pub fn new(
+        max_set_bytes: usize,
+        max_history_bytes: usize,
+        max_client_connections: usize,
+        max_server_connections: usize,
+    ) -> Self {
         let mut registry = Registry::with_prefix("vwatch");
         let build: Family<VersionLabel, Gauge> = Family::default();
         build.get_or_create(&VersionLabel { version: env!("CARGO_PKG_VERSION") }).set(1);
@@ -79,6 +84,14 @@ impl Metrics {
             "Bytes that all records may take together",
             Unit::Bytes,
             set_bytes_limit,
+        );
+        let history_bytes_limit: Gauge = Gauge::default();
+        history_bytes_limit.set(gauge(max_history_bytes));
+        registry.register_with_unit(
+            "history_limit",
+            "Bytes that the records may take that a compaction may drop",
+            Unit::Bytes,
+            history_bytes_limit,
         );
         let answers: Family<AnswerLabels, Counter> = Family::default();
         let common =

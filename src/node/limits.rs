@@ -72,6 +72,9 @@ pub const MAX_WATCH_BODY_BYTES: usize = 64 << 10;
 /// Longest cursor in a URL or a header, in bytes. A longer one, of a set with very many processes, is sent in a body.
 pub const MAX_CURSOR_IN_HEAD: usize = 4096;
 
+/// Most bytes of a checkpoint, whatever the limit of data: the longest cursor that is likely.
+pub const MAX_CHECKPOINT_BYTES: usize = 16 << 10;
+
 /// Bytes of events after which a batch ends.
 pub const MAX_BATCH_ANSWER_BYTES: usize = 4 << 20;
 

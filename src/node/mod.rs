@@ -1,5 +1,6 @@
 //! The state of a node: the store behind its lock, the clock, and what is as deep as they are.
 
+pub mod checkpoints;
 pub mod clock;
 pub mod feeds;
 pub mod fill_adapter;

@@ -47,7 +47,7 @@ pub(super) struct Guarded {
 
 impl Guarded {
     /// Checks the clock before the node stamps or guards a write.
-    fn may_stamp(&mut self, now: Now) -> bool {
+    pub(super) fn may_stamp(&mut self, now: Now) -> bool {
         self.replica.may_stamp(&self.store, now)
     }
 
@@ -58,7 +58,7 @@ impl Guarded {
         written
     }
 
-    fn pump_if_done(&mut self, now: Now, written: &Written) {
+    pub(super) fn pump_if_done(&mut self, now: Now, written: &Written) {
         if matches!(written, Written::Done { .. }) {
             self.replica.pump(&mut self.store, now);
         }
@@ -128,6 +128,8 @@ pub struct Census {
     pub parked_feeds: usize,
     /// Since when, in µs, the last changes are kept: a reader that is away for less time goes on without a scan.
     pub ring_reach_us: u64,
+    /// The number of these changes.
+    pub ring_entries: usize,
 }
 
 impl SharedStore {
@@ -366,7 +368,8 @@ impl SharedStore {
     pub fn census(&self) -> Census {
         let store = &self.lock().store;
         Census {
-            values: store.set().values(),
+            // a checkpoint is no name
+            values: store.set().values().saturating_sub(store.checkpoints_held()),
             tombstones: store.set().tombstones(),
             bytes: store.set().bytes(),
             older_bytes: store.set().older_bytes(),
@@ -379,6 +382,7 @@ impl SharedStore {
                 .changes()
                 .oldest()
                 .map_or(0, |oldest| clock::now().micros().saturating_sub(oldest.last_sync().micros())),
+            ring_entries: store.changes().len(),
         }
     }
 

@@ -9,16 +9,18 @@ use std::time::Duration;
 use super::Sources;
 use crate::cluster::consistency::{agreement, alone, apart, silent};
 use crate::cluster::peer_health::Health;
+use crate::core::checkpoint::checkpoint_of;
 use crate::core::protocol::ProtocolRange;
 use crate::core::{GenesisMark, Incarnation, NodeState, Summary};
 use crate::fill::UpstreamHealth;
 use crate::membership::discovery::{DiscoveryState, SeedResolution};
 use crate::membership::seed::Seed as ConfiguredSeed;
 use crate::membership::{AddressState, Member as GossipMember, View};
+use crate::node::checkpoints::micros;
 use crate::node::replication::{ClusterCensus, PeerCensus};
 use crate::wire::cluster::{
-    Address, Cluster, Discovery, Fill, Genesis, MOST, Member, Members, Protocol, Seed, SetMark, ThisNode,
-    Unreadable, Upstream,
+    Address, Cluster, Discovery, Feeds, Fill, Genesis, History, Holder, MOST, Member, Members, Protocol,
+    Seed, SetMark, ThisNode, Unreadable, Upstream,
 };
 
 /// The view of the cluster of this node.
@@ -28,7 +30,15 @@ pub fn cluster(sources: &Sources<'_>) -> Cluster {
     let node = itself(sources, &census);
     let Some(cluster) = sources.cluster else {
         let protocol = protocol(&census, true);
-        return Cluster { node, protocol, agreement: alone(), fill: filled(sources), ..Cluster::default() };
+        return Cluster {
+            node,
+            protocol,
+            agreement: alone(),
+            history: history(sources),
+            feeds: feeds(sources),
+            fill: filled(sources),
+            ..Cluster::default()
+        };
     };
     let observer = cluster.observer();
     let (view, found, health) = (observer.view(), observer.found(), observer.health());
@@ -38,6 +48,8 @@ pub fn cluster(sources: &Sources<'_>) -> Cluster {
         discovery: discovery(&view, &found, &silent(observer, &view)),
         agreement: agreement(observer),
         protocol: protocol(&census, view.unreadable.is_empty()),
+        history: history(sources),
+        feeds: feeds(sources),
         fill: filled(sources),
     }
 }
@@ -53,6 +65,46 @@ fn filled(sources: &Sources<'_>) -> Option<Fill> {
         cut_off_ms: health.unreachable_for.map(ms),
         upstreams: health.upstreams.iter().map(upstream).collect(),
     })
+}
+
+fn history(sources: &Sources<'_>) -> History {
+    let (config, all) = (sources.config, sources.store.census());
+    let (depth, horizon) = (all.registers.depth, all.registers.compaction_horizon);
+    let checkpoints = sources.replicator.checkpoints(config.checkpoint_expiry);
+    let held_by = checkpoints.holder.as_ref().and_then(|holder| {
+        let (namespace, id) = checkpoint_of(&holder.name)?;
+        let written = holder.written.micros();
+        Some(Holder {
+            checkpoint: id.to_owned(),
+            namespace: namespace.to_owned(),
+            from: holder.from.micros(),
+            written,
+            expires: written.saturating_add(micros(config.checkpoint_expiry)),
+        })
+    });
+    History {
+        versions: depth.versions(),
+        least: depth.least(),
+        epoch: depth.epoch().micros(),
+        compaction_horizon: horizon.micros(),
+        held_by,
+        bytes: all.older_bytes,
+        max_bytes: config.max_history_bytes,
+        checkpoints: checkpoints.live,
+        expired_checkpoints: checkpoints.expired,
+    }
+}
+
+fn feeds(sources: &Sources<'_>) -> Feeds {
+    let (all, counts) = (sources.store.census(), &sources.metrics.feeds);
+    let named = |(name, count): (&str, u64)| (name.to_owned(), count);
+    Feeds {
+        parked: all.parked_feeds,
+        ring_entries: all.ring_entries,
+        ring_reach_ms: all.ring_reach_us / 1000,
+        begun: counts.all_begun().map(named).collect(),
+        interruptions: counts.all_interruptions().map(named).collect(),
+    }
 }
 
 fn itself(sources: &Sources<'_>, census: &ClusterCensus) -> ThisNode {

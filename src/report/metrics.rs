@@ -11,8 +11,10 @@ use crate::cluster::observer::Observer;
 use crate::membership::stats::{Dropped, Stats};
 use crate::metrics::Port;
 use crate::metrics::cluster::{ByLabel, BytesLabels, ClusterMetrics, DirectionLabel, KeyLabel, StateLabel};
+use crate::metrics::feeds::FeedMetrics;
 use crate::metrics::labels::{PortLabel, ReasonLabel, gauge};
 use crate::metrics::process::Vitals;
+use crate::node::clock;
 use crate::node::replication::ClusterCensus;
 use crate::node::store::Readiness;
 use crate::wire::exposition::{Form, to_text};
@@ -40,6 +42,8 @@ pub fn encode(sources: &Sources<'_>, vitals: Vitals, form: Form) -> String {
     m.parked.set(gauge(census.parked));
     m.feeds.parked.set(gauge(census.parked_feeds));
     m.feeds.ring_reach.set(census.ring_reach_us as f64 / 1e6);
+    m.feeds.ring_entries.set(gauge(census.ring_entries));
+    read_checkpoints(&m.feeds, sources);
     m.watched_names.set(gauge(census.watched_names));
     for (port, in_flight) in
         [(Port::Client, sources.client_in_flight), (Port::Server, sources.server_in_flight)]
@@ -82,6 +86,16 @@ fn read(m: &ClusterMetrics, sources: &Sources<'_>) {
         Some(cluster) => read_cluster(m, cluster.observer(), &census),
         None => count_nodes(m, 1, 1, 1, true),
     }
+}
+
+fn read_checkpoints(m: &FeedMetrics, sources: &Sources<'_>) {
+    let census = sources.replicator.checkpoints(sources.config.checkpoint_expiry);
+    for (state, count) in [("live", census.live), ("expired", census.expired)] {
+        m.checkpoints.get_or_create(&StateLabel { state }).set(gauge(count));
+    }
+    let held_us =
+        census.holder.map_or(0, |holder| clock::now().micros().saturating_sub(holder.from.micros()));
+    m.checkpoint_hold.set(held_us as f64 / 1e6);
 }
 
 fn read_sync(m: &ClusterMetrics, census: &ClusterCensus) {

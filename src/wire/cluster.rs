@@ -4,6 +4,8 @@
 //! Unknown fields are skipped, and missing ones have their default, so that a command line of another version than the
 //! node's can show all fields that both know.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Result, Value};
 
@@ -23,6 +25,10 @@ pub struct Cluster {
     pub agreement: Agreement,
     /// The versions of the peer protocol.
     pub protocol: Protocol,
+    /// How much of the past the node keeps, and what a compaction waits for.
+    pub history: History,
+    /// The watches of names and prefixes at this node.
+    pub feeds: Feeds,
     /// The fill; `None` without an upstream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fill: Option<Fill>,
@@ -55,6 +61,62 @@ pub struct Protocol {
     /// The highest version that every live member speaks, this node included; `None` if there is none, or if a live
     /// member cannot be understood. A feature that needs a later version waits until every member is upgraded.
     pub common: Option<u8>,
+}
+
+/// How much of the past a node keeps.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct History {
+    /// The number of records that a name keeps.
+    pub versions: u8,
+    /// The least number that was ever in force.
+    pub least: u8,
+    /// The time of the setting, µs since 1970; 0 if it is that of the genesis.
+    pub epoch: u64,
+    /// The compaction horizon, µs since 1970; 0 if it was never raised.
+    pub compaction_horizon: u64,
+    /// The checkpoint that holds the horizon back the most; `None` if there is none.
+    pub held_by: Option<Holder>,
+    /// Bytes of the records that a compaction may drop.
+    pub bytes: usize,
+    /// `--max-history-bytes` of this node.
+    pub max_bytes: usize,
+    /// Checkpoints that are not expired.
+    pub checkpoints: usize,
+    /// Checkpoints that are, and are kept.
+    pub expired_checkpoints: usize,
+}
+
+/// A checkpoint that holds the compaction horizon back.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Holder {
+    /// Its id.
+    pub checkpoint: String,
+    /// Its namespace; empty for that of plain names.
+    pub namespace: String,
+    /// The stamp from which on it holds records back, µs since 1970.
+    pub from: u64,
+    /// When it was written, µs since 1970.
+    pub written: u64,
+    /// When it expires unless it is written again, µs since 1970.
+    pub expires: u64,
+}
+
+/// The watches of names and prefixes at a node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Feeds {
+    /// Those that wait for a change.
+    pub parked: usize,
+    /// Changes from which a watch goes on without a scan.
+    pub ring_entries: usize,
+    /// Age of the oldest of them, ms.
+    pub ring_reach_ms: u64,
+    /// Requests since the start, by where they begin. `cursor` went on with the last changes, `cursor_by_scan` by a scan.
+    pub begun: BTreeMap<String, u64>,
+    /// How often a reader was told since the start that it begins again or lacks versions, by reason.
+    pub interruptions: BTreeMap<String, u64>,
 }
 
 /// The state of the fill from an upstream.

@@ -6,7 +6,7 @@
 pub enum ErrorCode {
     /// The request is malformed.
     BadRequest,
-    /// The name is malformed, or the upstream has no path for it.
+    /// The name or the id is malformed, or the upstream has no path for the name.
     BadName,
     /// The namespace is malformed, or none that this request may use.
     BadNamespace,
@@ -96,10 +96,12 @@ pub enum ErrorCode {
     NamespaceFull,
     /// There are as many namespaces as there may be.
     TooManyNamespaces,
+    /// There are as many checkpoints as there may be.
+    TooManyCheckpoints,
 }
 
 /// Each code with its text and its status, in the order of the variants.
-const TABLE: [(ErrorCode, &str, u16); 46] = [
+const TABLE: [(ErrorCode, &str, u16); 47] = [
     (ErrorCode::BadRequest, "bad-request", 400),
     (ErrorCode::BadName, "bad-name", 400),
     (ErrorCode::BadNamespace, "bad-namespace", 400),
@@ -146,6 +148,7 @@ const TABLE: [(ErrorCode, &str, u16); 46] = [
     (ErrorCode::SetFull, "set-full", 507),
     (ErrorCode::NamespaceFull, "namespace-full", 507),
     (ErrorCode::TooManyNamespaces, "too-many-namespaces", 507),
+    (ErrorCode::TooManyCheckpoints, "too-many-checkpoints", 507),
 ];
 
 impl ErrorCode {

@@ -14,6 +14,9 @@ pub const X_VWATCH_NODE: &str = "x-vwatch-node";
 /// `true` if a watch tells what the node holds, and the node holds a part of what its upstream has.
 pub const X_VWATCH_PARTIAL: &str = "x-vwatch-partial";
 
+/// `true` if a checkpoint was not written for so long that it holds no compaction back.
+pub const X_VWATCH_EXPIRED: &str = "x-vwatch-expired";
+
 /// How long a read was parked, and how long its wake was delayed to spread the fan-out.
 pub const SERVER_TIMING: &str = "server-timing";
 /// The [code](super::error_code) of an error.

@@ -2,6 +2,7 @@
 //! returns a value or an error; it never panics.
 
 pub mod challenge;
+pub mod checkpoints;
 pub mod cluster;
 pub mod codec;
 pub mod cursor;

@@ -257,7 +257,7 @@ impl WatchRequest {
         Ok(Self {
             names,
             prefixes,
-            since: since_of(since.as_deref().unwrap_or_default())?,
+            since: Since::parse(since.as_deref().unwrap_or_default())?,
             mode,
             kinds: types.as_deref().map_or(Ok(Kinds::ALL), kinds_of)?,
             data,
@@ -280,21 +280,27 @@ fn bad_dots(got: &str) -> WatchError {
     bad("dots", got, "this node does not tell dots: leave it out")
 }
 
-fn since_of(text: &str) -> Result<Since, WatchError> {
-    const SEND: &str = "send µs since 1970, or RFC 3339 such as 2026-11-28T12:00:00Z";
-    let time = |stamp: &str| parse_time(stamp).ok_or_else(|| bad("since", text, SEND));
-    Ok(match text {
-        "" | "oldest" => Since::Oldest,
-        "now" => Since::Now,
-        _ => match text.split_once(':') {
-            Some(("at", stamp)) => Since::From(time(stamp)?),
-            Some(("after", stamp)) => Since::From(time(stamp)?.next()),
-            _ => match cursor::decode(text) {
-                Ok(cursor) => Since::Cursor(Box::new(cursor)),
-                Err(error) => return Err(WatchError::Cursor(text.to_owned(), error)),
+impl Since {
+    /// Reads where to begin, as a watch takes it. An empty text is [`Since::Oldest`].
+    ///
+    /// # Errors
+    /// If it is no such place.
+    pub fn parse(text: &str) -> Result<Self, WatchError> {
+        const SEND: &str = "send µs since 1970, or RFC 3339 such as 2026-11-28T12:00:00Z";
+        let time = |stamp: &str| parse_time(stamp).ok_or_else(|| bad("since", text, SEND));
+        Ok(match text {
+            "" | "oldest" => Self::Oldest,
+            "now" => Self::Now,
+            _ => match text.split_once(':') {
+                Some(("at", stamp)) => Self::From(time(stamp)?),
+                Some(("after", stamp)) => Self::From(time(stamp)?.next()),
+                _ => match cursor::decode(text) {
+                    Ok(cursor) => Self::Cursor(Box::new(cursor)),
+                    Err(error) => return Err(WatchError::Cursor(text.to_owned(), error)),
+                },
             },
-        },
-    })
+        })
+    }
 }
 
 fn kinds_of(types: &[String]) -> Result<Kinds, WatchError> {

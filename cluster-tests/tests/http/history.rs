@@ -58,7 +58,8 @@ fn assert_past(answer: &Response, version: &str, data: &str, revision: u64) {
 /// v1, v2, a delete and v1 again, a second apart. Returns their revisions.
 #[track_caller]
 fn four(node: &Node, name: &str) -> [u64; 4] {
-    let stamps = [4, 3, 2, 1].map(|ago| minutes_ago(5) - ago * 1_000_000);
+    let last = minutes_ago(5);
+    let stamps = [4, 3, 2, 1].map(|ago| last - ago * 1_000_000);
     node.put(&format!("{name}?version=v1&modified={}", stamps[0]), "one").expect(204);
     node.put(&format!("{name}?version=v2&modified={}", stamps[1]), "two").expect(204);
     node.delete(&format!("{name}?modified={}", stamps[2])).expect(204);
@@ -350,7 +351,8 @@ fn reads_lists_and_long_polls_are_the_same_with_and_without_histories() {
 #[test]
 fn a_name_keeps_as_many_versions_as_the_set_says() {
     let node = Node::with(&["--history-versions", "3"]);
-    let stamps: Vec<u64> = (0..5).map(|i| minutes_ago(5) + i).collect();
+    let first = minutes_ago(5);
+    let stamps: Vec<u64> = (0..5).map(|i| first + i).collect();
     for (i, stamp) in stamps.iter().enumerate() {
         node.put(&format!("n?version=v{i}&modified={stamp}"), "x").expect(204);
     }
@@ -428,7 +430,8 @@ fn a_compaction_drops_older_versions_and_never_the_present_one() {
 #[test]
 fn an_age_bounds_the_histories() {
     let node = Node::with(&["--history-age", "10m"]);
-    let stamps = [30, 20, 5, 1].map(minutes_ago);
+    let now = minutes_ago(0);
+    let stamps = [30, 20, 5, 1].map(|minutes| now - minutes * MINUTE_US);
     for stamp in stamps {
         node.put(&format!("n?version=v{stamp}&modified={stamp}"), "x").expect(204);
     }
@@ -442,8 +445,10 @@ fn bytes_bound_the_histories() {
     let node = Node::with(&["--max-history-bytes", "40000"]);
     let data = vec![b'x'; 4000];
     let mut server = node.server();
+    // a minute may pass meanwhile
+    let start = minutes_ago(20);
     for minute in 0..8 {
-        let stamp = minutes_ago(20 - minute);
+        let stamp = start + minute * MINUTE_US;
         for name in 0..5 {
             server.ask(&put(&format!("n{name}?version=v{minute}&modified={stamp}")).body(&data)).expect(204);
         }
@@ -452,8 +457,11 @@ fn bytes_bound_the_histories() {
     assert!(node.metric("vwatch_history_bytes") > 0.0, "only the oldest go");
     for name in 0..5 {
         assert_eq!(node.get(&format!("n{name}")).expect(200).version(), Some("v7"));
-        assert_eq!(node.get(&format!("n{name}?at={}", minutes_ago(14))).expect(200).version(), Some("v6"));
-        assert_code(&node.get(&format!("n{name}?at={}", minutes_ago(20))), 410, "compacted");
+        assert_eq!(
+            node.get(&format!("n{name}?at={}", start + 6 * MINUTE_US)).expect(200).version(),
+            Some("v6")
+        );
+        assert_code(&node.get(&format!("n{name}?at={start}")), 410, "compacted");
     }
 }
 
@@ -463,8 +471,9 @@ fn older_versions_make_room_in_a_full_set() {
     let data = vec![b'x'; 4000];
     let mut server = node.server();
     // 80 records of 4,000 bytes, of which 10 are present
+    let start = minutes_ago(20);
     for minute in 0..8 {
-        let stamp = minutes_ago(20 - minute);
+        let stamp = start + minute * MINUTE_US;
         for name in 0..10 {
             server.ask(&put(&format!("n{name}?version=v{minute}&modified={stamp}")).body(&data)).expect(204);
         }

@@ -1,5 +1,6 @@
 //! The names that a command follows, from a cursor on, by batches of `/v1/watch`.
 
+pub(super) mod checkpoint;
 pub(super) mod cursor_file;
 pub(super) mod printer;
 
@@ -18,6 +19,7 @@ use super::nodes::check_name;
 use crate::wire::date::parse_time;
 use crate::wire::duration::GoDuration;
 use crate::wire::error_code::ErrorCode;
+use checkpoint::KeptCheckpoint;
 use cursor_file::CursorFile;
 
 /// Which names, and which of their changes.
@@ -59,7 +61,6 @@ impl FeedArgs {
 }
 
 /// The names that a command follows, and where it stands.
-#[derive(Debug)]
 pub(super) struct Feed {
     path: String,
     names: Vec<String>,
@@ -68,6 +69,7 @@ pub(super) struct Feed {
     types: Vec<String>,
     since: Option<String>,
     pub(super) file: Option<CursorFile>,
+    pub(super) checkpoint: Option<KeptCheckpoint>,
 }
 
 /// A batch of events.
@@ -116,7 +118,21 @@ impl Feed {
             types: args.types.clone(),
             since,
             file,
+            checkpoint: None,
         })
+    }
+
+    /// Keeps the cursor in a checkpoint too, and begins there if there is one. It goes before `--since`, which is for the
+    /// first run.
+    ///
+    /// # Errors
+    /// If the nodes do not say whether there is one.
+    pub(super) async fn keep_in(&mut self, mut checkpoint: KeptCheckpoint) -> Result<(), Failure> {
+        if let Some(since) = checkpoint.read().await? {
+            self.since = Some(since);
+        }
+        self.checkpoint = Some(checkpoint);
+        Ok(())
     }
 
     /// Whether there is a place to begin.
@@ -164,10 +180,11 @@ impl Feed {
         }
         let is_about_the_cursor =
             matches!(answer.error_code(), Some(ErrorCode::BadCursor | ErrorCode::OtherScope));
-        Err(Failure::Failed(match &self.file {
-            Some(file) if is_about_the_cursor => {
+        Err(Failure::Failed(match (&self.file, &self.checkpoint) {
+            (Some(file), _) if is_about_the_cursor => {
                 format!("{}: it is kept in {}: remove the file to begin again", why(), file.shown())
             }
+            (_, Some(checkpoint)) if is_about_the_cursor => format!("{}: {}", why(), checkpoint.advice()),
             _ => why(),
         }))
     }
@@ -181,6 +198,9 @@ impl Feed {
             if let Some(file) = &self.file {
                 file.write(&cursor)?;
             }
+            if let Some(checkpoint) = &mut self.checkpoint {
+                checkpoint.take(&cursor);
+            }
             self.since = Some(cursor);
         }
         Ok(())
@@ -188,7 +208,7 @@ impl Feed {
 }
 
 /// What the node is asked for: a time alone is the records from then on.
-fn since(typed: &str) -> String {
+pub(super) fn since(typed: &str) -> String {
     if parse_time(typed).is_some() { format!("at:{typed}") } else { typed.to_owned() }
 }
 

@@ -19,8 +19,23 @@ pub(super) enum Teller<'a, W> {
     Run(&'a mut Runner<'a>),
 }
 
-/// Asks for events again and again, and tells each. Ends after the count of changes, or at a permanent error.
+/// Follows the feed to its end, and then writes its checkpoint if it has one.
 pub(super) async fn follow<W: Write>(
+    args: &Watch,
+    feed: &mut Feed,
+    client: &mut Client,
+    stop: &mut Stop,
+    teller: &mut Teller<'_, W>,
+) -> Result<(), Failure> {
+    let outcome = tell_all(args, feed, client, stop, teller).await;
+    if let Some(checkpoint) = &mut feed.checkpoint {
+        checkpoint.write().await;
+    }
+    outcome
+}
+
+/// Asks for events again and again, and tells each. Ends after the count of changes, or at a permanent error.
+async fn tell_all<W: Write>(
     args: &Watch,
     feed: &mut Feed,
     client: &mut Client,
@@ -58,6 +73,9 @@ pub(super) async fn follow<W: Write>(
                 printer.end(&batch)?;
             }
             feed.advance(batch.cursor)?;
+            if let Some(checkpoint) = feed.checkpoint.as_mut().filter(|_| !is_last) {
+                stop.unless(checkpoint.write_if_due()).await?;
+            }
         }
         if is_last {
             return outcome(teller);
