@@ -210,6 +210,8 @@ impl Plan {
     /// A world without random faults, for one scenario.
     #[must_use]
     pub fn of_scenario(seed: u64, scenario: Scenario) -> Self {
+        let drawn = Self::of_seed(seed, Some(4));
+        let is_forgetful = scenario == Scenario::Forgetful;
         Self {
             scenario,
             nodes: match scenario {
@@ -219,7 +221,7 @@ impl Plan {
                 _ => 4,
             },
             // so that nodes are behind when readers come
-            loss: if scenario == Scenario::Forgetful { 4_000 } else { 0 },
+            loss: if is_forgetful { 1_500 } else { 0 },
             duplicates: 0,
             late: 0,
             far_us: 2_000,
@@ -232,10 +234,12 @@ impl Plan {
                     Scenario::Forgetful => 6,
                     _ => 25,
                 },
-            watch_every_us: if scenario == Scenario::Forgetful { SECOND_US } else { SECOND_US / 10 },
+            watch_every_us: if is_forgetful { SECOND_US } else { SECOND_US / 10 },
+            depth_changes: is_forgetful || drawn.depth_changes,
+            registers_every_us: if is_forgetful { SECOND_US } else { drawn.registers_every_us },
             write_every_us: SECOND_US / 20,
             stormy_us: 45 * SECOND_US,
-            ..Self::of_seed(seed, Some(4))
+            ..drawn
         }
     }
 

@@ -511,6 +511,33 @@ fn a_busy_prefix_does_not_alarm_readers_of_another_one() {
     assert!(!events.iter().any(|event| event.starts_with(['?', '!', '+'])), "{events:?}");
 }
 
+/// A record that was dropped comes back when more are kept, after a scan has passed its name.
+#[test]
+fn a_record_that_comes_back_during_a_scan_is_told() {
+    let (mut a, mut b) = (store(1), store(2));
+    b.set_depth(crate::core::Depth::new(at(1), 1));
+    put(&mut a, "x", 1);
+    let first = a.get(&name("x")).unwrap();
+    put(&mut a, "x", 2);
+    put(&mut a, "y", 3);
+    for record in a.set().cells(0, u64::MAX).map(|cell| cell.record().clone()).collect::<Vec<_>>() {
+        b.merge(&record);
+    }
+    b.join_vector(a.vector(), Stamp::ZERO);
+    let subscription = Arc::new(Subscription { dots: true, ..Subscription::all(Scope::all()) });
+    let mut feed = Feed::open(&b, Stamp::ZERO, Arc::clone(&subscription), Start::Now);
+    let cursor = Cursor { vector: Vector::default(), at: None, ..feed.cursor(&b) };
+    feed = Feed::open(&b, Stamp::ZERO, subscription, Start::Cursor(&cursor));
+    let mut all = Vec::new();
+    while all.is_empty() {
+        all = told(&next(&mut feed, &b, Stamp::ZERO, 1));
+    }
+    assert_eq!(all, ["x@2"]);
+    b.set_depth(crate::core::Depth::new(at(50), 8));
+    assert!(matches!(b.merge(&first), crate::core::set::Merge::Older(_)));
+    assert_eq!(told_in_slices(&mut feed, &b, Stamp::ZERO), ["y@3", "x@1"]);
+}
+
 /// A few changes among many names are found by their dots.
 #[test]
 fn a_few_changes_are_not_searched_among_all_names() {

@@ -512,7 +512,7 @@ impl<T> Store<T> {
             let position = self.changes.end();
             self.changes.add(record, is_current);
             self.feed_readers.take(record.name().as_bytes(), position, &mut self.effects.due);
-            if self.vector().claims(record.dot()) && !self.mutants.has(Mutant::ReturnUnnoticed) {
+            if self.vector().claims(record.dot()) {
                 self.came_back_at = self.changes.end();
             }
         }

@@ -77,7 +77,6 @@ fn caught(mutant: Mutant) -> (Scenario, u64, &'static [&'static str]) {
         }
         Mutant::FeedSkipsWhatWasReplaced => (Scenario::Storm, 1, &[CURSORS, FEEDS]),
         Mutant::FeedTellsReplaced => (Scenario::Storm, 1, &["a feed never goes back"]),
-        Mutant::ReturnUnnoticed => (Scenario::Storm, 600, &[UNTOLD]),
         Mutant::FeedReflectsAll => (Scenario::Forgetful, 1, &[CURSORS, FEEDS, UNTOLD]),
     }
 }
