@@ -1,6 +1,7 @@
 //! The HTTP protocol of one node, its limits, its two paths and its end.
 
 mod bad_input;
+mod depths;
 mod diff;
 mod differential;
 mod fast_path;
