@@ -13,5 +13,7 @@ mod namespaces;
 mod peer_http;
 mod processes;
 mod proxy;
+mod routes;
 mod upgrade;
 mod view;
+mod walk;
