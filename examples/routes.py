@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A reverse proxy whose routes are names in vwatch: they are written there, and take effect here at once.
 
-    python3 routes.py LISTEN URL [URL ...]        for example: 127.0.0.1:9080 http://127.0.0.1:8080 http://127.0.0.2:8080
+    python3 routes.py LISTEN URL [URL ...]    for example: 127.0.0.1:9080 127.0.0.1:8080 127.0.0.2:8080
 
     vwatch put routes/foo '{"uri": "/get", "upstream": "http://127.0.0.1:8000"}'
     curl 127.0.0.1:9080/get
@@ -26,7 +26,7 @@ HOP_BY_HOP = {"connection", "keep-alive", "te", "trailer", "transfer-encoding", 
 
 
 class Routes:
-    """The routes as vwatch has them, followed by batches of /v1/watch. They stay in force while no node can be reached."""
+    """The routes as vwatch has them, by batches of /v1/watch. They stay in force while no node can be reached."""
 
     def __init__(self, urls):
         self.nodes = [urlsplit(url if "://" in url else "http://" + url).netloc for url in urls]

@@ -1,5 +1,5 @@
-//! A control plane of routes on a group of three nodes, from the command line: what is written at one node is read, with
-//! its past, and watched at the others, until a compaction drops it.
+//! A control plane of routes on three nodes, from the command line: what is written at one node is read, with its past,
+//! and watched at the others, until a compaction drops it.
 
 use std::time::Duration;
 
