@@ -8,6 +8,7 @@
 //! | [`parts`] | programs of others that tests run, if they are there |
 //! | [`cluster`] | several nodes, each behind a proxy of its own, and what goes wrong between them |
 //! | [`faults`] | random faults on a cluster, and a history that is judged |
+//! | [`promises`] | readers that roam by cursors while there are faults, and what they must be told |
 //! | [`heavy`] | the place of a test that loads the machine |
 //! | [`http`] | a small blocking HTTP/1.1 client that sends exactly the given bytes |
 //! | [`docker`] | nodes in containers, and the networks between them |
@@ -30,6 +31,7 @@ pub mod heavy;
 pub mod http;
 pub mod node;
 pub mod parts;
+pub mod promises;
 pub mod proxy;
 pub mod storm;
 pub mod text;

@@ -28,7 +28,7 @@ const fn stage(
 }
 
 /// All stages but `ci`, in the order of the help.
-pub(crate) const STAGES: [Stage; 16] = [
+pub(crate) const STAGES: [Stage; 17] = [
     stage(
         "check",
         "",
@@ -65,6 +65,12 @@ pub(crate) const STAGES: [Stage; 16] = [
         sim,
     ),
     stage("faults", "[SECONDS]", "five runs of random faults on real nodes, 60 s each", faults),
+    stage(
+        "feeds",
+        "[SECONDS] [RUNS]",
+        "the promises of watches under random faults: five runs of 60 s each",
+        feeds,
+    ),
     stage("long", "", "sim and fuzz, and faults beside them", |rest| none(rest, long)),
     stage("fuzz", "[SECONDS]", "every fuzz target, 10 s each, two at a time", fuzz::run),
     stage("bench", "[NAME] [ARGUMENT]...", "the benchmarks, or one: see bench/README.md", bench),
@@ -183,9 +189,26 @@ fn fault_runs(rest: &[String]) -> Result<Command, String> {
         [seconds] if seconds.parse::<u32>().is_ok() => seconds,
         _ => return Err("xtask: faults takes one number, the seconds of each run".to_owned()),
     };
-    let mut command = cargo(["test", "--workspace", "--locked", "--test", "faults", "--", "--nocapture"]);
+    let mut command =
+        cargo(["test", "--workspace", "--locked", "--test", "faults", "--", "--nocapture", "random_faults"]);
     command.env("VWATCH_FAULTS_SECONDS", seconds);
     Ok(command)
+}
+
+fn feeds(rest: &[String]) -> Result<(), String> {
+    let (seconds, runs) = match rest {
+        [] => ("60", "5"),
+        [seconds] => (seconds.as_str(), "5"),
+        [seconds, runs] => (seconds.as_str(), runs.as_str()),
+        _ => return Err("xtask: feeds takes the seconds of each run, and how many".to_owned()),
+    };
+    if [seconds, runs].iter().any(|text| text.parse::<u32>().is_err()) {
+        return Err("xtask: feeds takes two numbers, the seconds of each run, and how many".to_owned());
+    }
+    let mut command =
+        cargo(["test", "--workspace", "--locked", "--test", "faults", "--", "--nocapture", "watches"]);
+    command.env("VWATCH_FEEDS_SECONDS", seconds).env("VWATCH_FEEDS_RUNS", runs);
+    run(command)
 }
 
 /// The simulator and the fuzz targets need the processors, and the fault runs mostly time.

@@ -14,5 +14,7 @@ mod namespaces;
 mod peer_http;
 mod processes;
 mod proxy;
+mod routes;
 mod upgrade;
 mod view;
+mod walk;

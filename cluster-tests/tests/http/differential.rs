@@ -176,7 +176,7 @@ fn cut(all: &[u8], random: &mut Rng, whole: bool) -> Vec<(Vec<u8>, Duration)> {
 }
 
 /// All bytes of the answers, and whether the node ended the connection by itself or after the end of the requests.
-fn play(to: SocketAddr, pieces: &[(Vec<u8>, Duration)], patience: Duration) -> (Vec<u8>, bool) {
+pub(super) fn play(to: SocketAddr, pieces: &[(Vec<u8>, Duration)], patience: Duration) -> (Vec<u8>, bool) {
     let mut stream = TcpStream::connect(to).unwrap();
     stream.set_nodelay(true).unwrap();
     for (piece, pause) in pieces {
@@ -213,7 +213,7 @@ const REFUSED: [&str; 2] = [
 
 /// Without what differs from one time to the next. Where several things are wrong with a head, it depends on how it
 /// comes which of them is named.
-fn lasting(bytes: &[u8]) -> String {
+pub(super) fn lasting(bytes: &[u8]) -> String {
     let mut text: String = bytes.iter().copied().map(char::from).collect();
     if let Some(at) = REFUSED.iter().filter_map(|refused| text.rfind(refused)).max() {
         text.truncate(at);

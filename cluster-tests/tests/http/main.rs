@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod checkpoints;
+mod depths;
 mod diff;
 mod differential;
 mod fast_path;

@@ -13,17 +13,22 @@
 //! One process, drawn by the seed, is never ended: the set lives as long as it does. A write is lost if only one
 //! process had it, and that process was killed; that is what "asynchronous" means.
 
+pub(crate) mod places;
+pub(crate) mod storm;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use places::{Life, Place, Places, ask, locked};
+pub use storm::Kind;
+use storm::{KINDS, Storm};
 
 use crate::cluster::{CLOCK, Cluster, Traffic};
 use crate::http::{Connection, Request, Response};
 use crate::node::{delete, get, put};
-use crate::proxy::Faults;
 use crate::text::now_us;
 use crate::wait::LIMIT;
 
@@ -33,8 +38,6 @@ const READERS: usize = 3;
 const WATCHERS: usize = 2 * NAMES;
 /// Far longer than a run: a watcher that waits until then has lost a wake.
 const PARK: &str = "600s";
-/// Longer than a pause lasts is not waited for an answer that should come at once.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// How far the clock of each node is off at most: any two differ by less than what makes one of them doubt its own.
 const MOST_OFF_MS: i64 = 500;
 /// How long all nodes may take to agree once all is well.
@@ -50,41 +53,6 @@ pub struct Run {
     /// For how long faults happen.
     pub time: Duration,
 }
-
-/// What goes wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// SIGKILL, and a restart there.
-    Kill,
-    /// SIGTERM, and a restart there.
-    Stop,
-    /// A restart under another address.
-    Move,
-    /// SIGSTOP, then SIGCONT.
-    Pause,
-    /// Nothing passes between two.
-    Cut,
-    /// Nothing passes from one to another.
-    OneWay,
-    /// Nothing passes between one and all others.
-    Isolate,
-    /// What is sent to one is late.
-    Delay,
-    /// Some of what is sent to one is lost, some comes twice.
-    Loss,
-}
-
-const KINDS: [Kind; 9] = [
-    Kind::Kill,
-    Kind::Stop,
-    Kind::Move,
-    Kind::Pause,
-    Kind::Cut,
-    Kind::OneWay,
-    Kind::Isolate,
-    Kind::Delay,
-    Kind::Loss,
-];
 
 /// What happened in a run that was in order.
 #[derive(Clone, Debug, Default)]
@@ -130,17 +98,6 @@ impl fmt::Display for Report {
     }
 }
 
-/// A process: which one of all that ever were.
-type Life = usize;
-
-/// Where a node can be asked.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    client: SocketAddr,
-    server: SocketAddr,
-    life: Life,
-}
-
 /// A write and its answer.
 #[derive(Debug)]
 struct Write {
@@ -181,8 +138,7 @@ enum Known {
 }
 
 struct World {
-    places: Vec<Mutex<Option<Place>>>,
-    lives: AtomicUsize,
+    places: Places,
     writes: Mutex<Vec<Write>>,
     seen: Mutex<Vec<Seen>>,
     known: Vec<Mutex<Known>>,
@@ -192,10 +148,6 @@ struct World {
     wakes: AtomicUsize,
     writers_over: AtomicBool,
     over: AtomicBool,
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Ends all threads when the run does, also by a panic.
@@ -224,8 +176,7 @@ pub fn run(run: Run) -> Report {
     cluster.ready();
     (0..NAMES).for_each(|name| cluster.note(&format!("n{name}")));
     let world = World {
-        places: (0..run.nodes).map(|_| Mutex::new(None)).collect(),
-        lives: AtomicUsize::new(0),
+        places: Places::new(run.nodes),
         writes: Mutex::default(),
         seen: Mutex::default(),
         known: (0..WATCHERS).map(|_| Mutex::default()).collect(),
@@ -235,7 +186,7 @@ pub fn run(run: Run) -> Report {
         writers_over: AtomicBool::new(false),
         over: AtomicBool::new(false),
     };
-    (0..run.nodes).for_each(|i| world.begin(&cluster, i));
+    (0..run.nodes).for_each(|i| world.places.begin(&cluster, i));
     let world = &world;
     let mut report = std::thread::scope(|scope| {
         let _over = Over(world);
@@ -253,7 +204,7 @@ pub fn run(run: Run) -> Report {
             let rng = rng.fork();
             scope.spawn(move || watch_on(world, watcher, rng));
         }
-        let mut storm = Storm::new(&mut cluster, world, rng.fork());
+        let mut storm = Storm::new(&mut cluster, &world.places, rng.fork());
         storm.rage(run.time);
         let faults = storm.faults;
         world.writers_over.store(true, Ordering::Release);
@@ -283,7 +234,7 @@ pub fn run(run: Run) -> Report {
     deletes_stay(&mut cluster, &mut rng);
     let (writes, seen) = (locked(&world.writes), locked(&world.seen));
     judge_what_was_seen(&writes, &seen);
-    let lives = living(world);
+    let lives = world.places.living();
     report.acknowledged = writes.iter().filter(|write| write.taken.is_some()).count();
     report.durable = durable(&writes, &lives).count();
     report.failed = writes.len() - report.acknowledged;
@@ -301,50 +252,16 @@ pub fn run(run: Run) -> Report {
 }
 
 impl World {
-    /// A process has begun where a node is.
-    fn begin(&self, cluster: &Cluster, i: usize) {
-        let (client, server) = cluster.addresses(i);
-        let life = self.lives.fetch_add(1, Ordering::AcqRel);
-        *locked(&self.places[i]) = Some(Place { client, server, life });
-    }
-
-    fn end(&self, i: usize) {
-        *locked(&self.places[i]) = None;
-    }
-
-    fn place(&self, i: usize) -> Option<Place> {
-        *locked(&self.places[i])
-    }
-
     /// A node, and where it is, unless it is down now.
     fn any(&self, rng: &mut fastrand::Rng) -> Option<(usize, Place)> {
-        let i = rng.usize(..self.places.len());
-        let place = self.place(i);
-        if place.is_none() {
-            self.moved.fetch_add(1, Ordering::Relaxed);
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        place.map(|place| (i, place))
-    }
-
-    /// The process that was there all the time, if it was one.
-    fn life_since(&self, i: usize, place: Place) -> Option<Life> {
-        self.place(i).map(|now| now.life).filter(|life| *life == place.life)
+        let found = self.places.any(rng);
+        self.moved.fetch_add(usize::from(found.is_none()), Ordering::Relaxed);
+        found
     }
 
     fn goes_on(&self) -> bool {
         !self.over.load(Ordering::Acquire)
     }
-}
-
-fn living(world: &World) -> Vec<Life> {
-    world.places.iter().filter_map(|place| locked(place).map(|place| place.life)).collect()
-}
-
-fn ask(address: SocketAddr, request: &Request) -> Option<Response> {
-    let mut connection = Connection::try_open(address).ok()?;
-    connection.try_send_bytes(&request.bytes()).ok()?;
-    connection.try_answer(PATIENCE).ok()
 }
 
 fn write_on(world: &World, writer: usize, mut rng: fastrand::Rng) {
@@ -368,7 +285,7 @@ fn write_on(world: &World, writer: usize, mut rng: fastrand::Rng) {
         let answer = ask(place.server, &request);
         let answered = Instant::now();
         let taken = match answer.as_ref().map(|answer| answer.status) {
-            Some(204) => world.life_since(i, place).zip(answer.and_then(|answer| answer.last_sync())),
+            Some(204) => world.places.life_since(i, place).zip(answer.and_then(|answer| answer.last_sync())),
             None | Some(409 | 503) => None,
             Some(_) => panic!("{answer:?} to {request:?}"),
         };
@@ -427,7 +344,7 @@ fn take_in(
         assert_eq!(version.as_deref(), Some(state.text()), "data of another version: {state:?}");
     }
     let answered = Instant::now();
-    let life = world.life_since(i, place);
+    let life = world.places.life_since(i, place);
     locked(&world.seen).push(Seen { name, life, asked, answered, version: version.clone(), stamp });
     Some(version.map_or(Known::Absence, Known::Version))
 }
@@ -478,155 +395,6 @@ fn parked(world: &World, place: Place, request: &Request) -> Option<Response> {
     connection.try_answer(LIMIT).ok()
 }
 
-/// A fault that lasts.
-#[derive(Clone, Copy, Debug)]
-struct Active {
-    kind: Kind,
-    node: usize,
-    other: usize,
-    until: Instant,
-}
-
-/// Causes faults, one after the other, several at a time.
-struct Storm<'a> {
-    cluster: &'a mut Cluster,
-    world: &'a World,
-    rng: fastrand::Rng,
-    /// The node whose process lives to the end.
-    anchor: usize,
-    active: Vec<Active>,
-    faults: BTreeMap<Kind, usize>,
-}
-
-impl<'a> Storm<'a> {
-    fn new(cluster: &'a mut Cluster, world: &'a World, mut rng: fastrand::Rng) -> Self {
-        let anchor = rng.usize(..cluster.len());
-        Self { cluster, world, rng, anchor, active: Vec::new(), faults: BTreeMap::new() }
-    }
-
-    /// Until the time is over; then all is well again, and all processes run.
-    fn rage(&mut self, time: Duration) {
-        let end = Instant::now() + time;
-        let mut deck = Vec::new();
-        while Instant::now() < end {
-            if deck.is_empty() {
-                deck.extend(KINDS);
-                self.rng.shuffle(&mut deck);
-            }
-            if let Some(kind) = deck.pop()
-                && !self.cause(kind, end)
-            {
-                // not now: later in the deck
-                deck.insert(0, kind);
-            }
-            let pause = Duration::from_millis(self.rng.u64(150..900));
-            std::thread::sleep(pause.min(end.saturating_duration_since(Instant::now())));
-            self.expire(Instant::now());
-        }
-        for active in &mut self.active {
-            active.until = end;
-        }
-        self.expire(end);
-        self.cluster.heal();
-    }
-
-    /// Begins a fault somewhere; false if there is no node for it now.
-    fn cause(&mut self, kind: Kind, end: Instant) -> bool {
-        let nodes = self.cluster.len();
-        let node = self.rng.usize(..nodes);
-        let other = (node + self.rng.usize(1..nodes)) % nodes;
-        let down = self.active.iter().filter(|active| active.kind.ends_a_process()).count();
-        let busy = self.active.iter().any(|active| active.node == node && active.kind.is_of_a_process());
-        if kind.is_of_a_process() && busy {
-            return false;
-        }
-        if kind.ends_a_process() && (node == self.anchor || 2 * down >= nodes) {
-            return false;
-        }
-        // a process that has just begun has no handler for signals yet
-        if kind == Kind::Stop && !self.answers(node) {
-            return false;
-        }
-        let lasts = Duration::from_millis(self.rng.u64(300..5000));
-        let until = (Instant::now() + lasts).min(end);
-        match kind {
-            Kind::Kill | Kind::Move => {
-                self.world.end(node);
-                self.cluster.kill(node);
-            }
-            Kind::Stop => {
-                self.world.end(node);
-                let code = self.cluster.stop(node).code();
-                assert_eq!(code, Some(0), "an orderly stop of node {node}");
-            }
-            Kind::Pause => self.cluster.pause(node),
-            Kind::Cut | Kind::OneWay | Kind::Isolate | Kind::Delay | Kind::Loss => {}
-        }
-        *self.faults.entry(kind).or_default() += 1;
-        self.active.push(Active { kind, node, other, until });
-        self.apply();
-        true
-    }
-
-    fn answers(&self, node: usize) -> bool {
-        let healthz = Request::new("GET", "/healthz");
-        ask(self.cluster.addresses(node).0, &healthz).is_some_and(|answer| answer.status == 200)
-    }
-
-    /// Ends faults at the end of their time.
-    fn expire(&mut self, now: Instant) {
-        let (over, active): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.active).into_iter().partition(|active| active.until <= now);
-        self.active = active;
-        for Active { kind, node, .. } in &over {
-            match kind {
-                Kind::Kill | Kind::Stop => self.cluster.restart(*node),
-                Kind::Move => self.cluster.restart_elsewhere(*node),
-                Kind::Pause => self.cluster.resume(*node),
-                Kind::Cut | Kind::OneWay | Kind::Isolate | Kind::Delay | Kind::Loss => {}
-            }
-            if kind.ends_a_process() {
-                self.world.begin(self.cluster, *node);
-            }
-        }
-        if !over.is_empty() {
-            self.apply();
-        }
-    }
-
-    /// Sets the proxies again, because addresses may have changed.
-    fn apply(&self) {
-        self.cluster.heal();
-        for Active { kind, node, .. } in &self.active {
-            match kind {
-                Kind::Delay => self.cluster.slow(*node, Duration::from_millis(300)),
-                Kind::Loss => {
-                    self.cluster.faults(*node, &Faults { loss: 0.3, duplicate: 0.2, ..Faults::default() });
-                }
-                _ => {}
-            }
-        }
-        for Active { kind, node, other, .. } in &self.active {
-            match kind {
-                Kind::Cut => self.cluster.cut(*node, *other),
-                Kind::OneWay => self.cluster.one_way(*node, *other),
-                Kind::Isolate => self.cluster.isolate(*node),
-                _ => {}
-            }
-        }
-    }
-}
-
-impl Kind {
-    const fn ends_a_process(self) -> bool {
-        matches!(self, Self::Kill | Self::Stop | Self::Move)
-    }
-
-    const fn is_of_a_process(self) -> bool {
-        self.ends_a_process() || matches!(self, Self::Pause)
-    }
-}
-
 /// What stands of a name, and its stamp, at any node: they agree.
 fn stands_at(cluster: &Cluster, name: usize) -> (Known, u64) {
     let answer = cluster.get(0, &format!("n{name}"));
@@ -665,7 +433,7 @@ fn durable<'a>(writes: &'a [Write], lives: &'a [Life]) -> impl Iterator<Item = (
 
 /// Newest wins: what stands is not older than what was acknowledged by, or seen at, a process that lived.
 fn judge_what_stands(cluster: &Cluster, world: &World) {
-    let lives = living(world);
+    let lives = world.places.living();
     let stands: Vec<_> = (0..NAMES)
         .map(|name| {
             let answer = cluster.get(0, &format!("n{name}"));
