@@ -17,6 +17,7 @@ fuzz_target!(|body: &[u8]| {
         assert_eq!(Name::new(name.as_bytes(), usize::MAX).as_ref(), Ok(name));
         records.push(Record::value(name.clone(), &version, body, *stamp, Dot::default()));
     }
-    let json = Versions { records: &records, with_data: true }.to_set_json().expect("records can be written");
+    let json =
+        Versions { records: &records, with_data: true }.to_set_json(None).expect("records can be written");
     assert_eq!(TheirVersions::parse(&json).expect("what is written is read"), theirs);
 });
