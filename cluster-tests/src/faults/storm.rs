@@ -169,7 +169,7 @@ impl<'a> Storm<'a> {
             match kind {
                 Kind::Delay => self.cluster.slow(*node, Duration::from_millis(300)),
                 Kind::Loss => {
-                    self.cluster.faults(*node, &Faults { loss: 0.3, duplicate: 0.2, ..Faults::default() });
+                    self.cluster.faults(*node, &Faults { loss: 0.3, duplicate: 0.4, ..Faults::default() });
                 }
                 _ => {}
             }
