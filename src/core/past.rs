@@ -55,10 +55,18 @@ fn without<'a>(set: &Set, name: &Name, history: &[Cell], stamp: Stamp) -> Past<'
 /// Whether a record of a name with this stamp may have been cut: the name has as many records as are kept, or the stamp
 /// lies below a horizon.
 fn may_be_cut(set: &Set, name: &Name, history: &[Cell], stamp: Stamp) -> bool {
-    let payload: usize = history.iter().map(|cell| cell.record().payload_bytes()).sum();
-    history.len() >= set.depth().least_of(name)
-        || payload >= MAX_HISTORY_PAYLOAD_BYTES
-        || stamp < set.horizon().max(set.compaction_horizon())
+    stamp < set.horizon().max(set.compaction_horizon())
+        || last_of_full(history, set.depth().least_of(name)).is_some()
+}
+
+/// Of a name with as many records as are kept, the last one of these, from the newest on: what was dropped for them lies
+/// below it. Further records may have come back when more were kept.
+pub(super) fn last_of_full(history: &[Cell], versions: usize) -> Option<&Record> {
+    let mut payload = 0;
+    history.iter().rev().map(Cell::record).enumerate().find_map(|(at, record)| {
+        payload += record.payload_bytes();
+        (at + 1 >= versions || payload >= MAX_HISTORY_PAYLOAD_BYTES).then_some(record)
+    })
 }
 
 #[cfg(test)]

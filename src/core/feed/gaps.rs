@@ -7,9 +7,10 @@ use super::event::{Compacted, Event};
 use super::scope::Scope;
 use crate::core::change_ring::Gap;
 use crate::core::history::Depth;
-use crate::core::limits::{MAX_GAP_NAMES, MAX_HISTORY_PAYLOAD_BYTES};
+use crate::core::limits::MAX_GAP_NAMES;
 use crate::core::mutants::Mutant;
 use crate::core::name::Name;
+use crate::core::past::last_of_full;
 use crate::core::record::{Dot, Incarnation, Record};
 use crate::core::set::{Cell, Set};
 use crate::core::stamp::Stamp;
@@ -38,7 +39,7 @@ impl Gaps {
         self.names.extend(history.last().map(|cell| cell.record().name().clone()));
     }
 
-    /// Writes as they are, but for those that a vector claims.
+    /// The writes of a gap that a vector does not claim, as dots.
     pub(super) fn add(&mut self, gap: &Gap, claimed: &Vector) {
         match gap {
             Gap::Unknown => self.is_unknown = true,
@@ -46,7 +47,7 @@ impl Gaps {
         }
     }
 
-    /// Writes as they are.
+    /// These writes, as dots.
     pub(super) fn add_dots(&mut self, dots: impl IntoIterator<Item = (Incarnation, u64, u64)>) {
         self.dots.extend(dots);
     }
@@ -74,16 +75,6 @@ impl Gaps {
             let names: Vec<Name> = names.into_iter().collect();
             let parts = names.chunks(MAX_GAP_NAMES).map(<[Name]>::to_vec);
             events.extend(parts.map(|names| Event::Compacted(Compacted::Names(names))));
-        }
-    }
-}
-
-impl Gap {
-    /// Whether a vector lacks a part of the gap.
-    pub(super) fn is_news(&self, claimed: &Vector) -> bool {
-        match self {
-            Self::Unknown => true,
-            Self::Dots(ranges) => unclaimed(ranges, claimed).next().is_some(),
         }
     }
 }
@@ -118,12 +109,13 @@ pub(super) struct Suspicion<'a> {
     set: &'a Set,
     /// What the reader was told.
     claimed: &'a Vector,
+    /// The stamp below which the reader was told every delete.
+    reflected: Stamp,
     /// What the node claims.
     upto: &'a Vector,
     depth: Depth,
     /// Whether the present depth was in force since then.
     is_later: bool,
-    is_cut: bool,
     missing: OnceCell<Missing>,
 }
 
@@ -141,15 +133,19 @@ impl<'a> Suspicion<'a> {
         let depth = set.depth();
         // writes from before another depth was in force may have been cut to that one
         let is_later = reflected.before(store.half_grace_us()) > depth.epoch() && depth.epoch() > Stamp::ZERO;
-        let is_cut = reflected < set.compaction_horizon();
-        Self { set, claimed, upto: store.vector(), depth, is_later, is_cut, missing: OnceCell::new() }
+        Self { set, claimed, reflected, upto: store.vector(), depth, is_later, missing: OnceCell::new() }
+    }
+
+    /// Whether records may have been compacted since then.
+    fn is_cut(&self) -> bool {
+        self.reflected < self.set.compaction_horizon()
     }
 
     /// Whether the reader may miss records of names that are gone: deleted ones, whose tombstones are forgotten, and those
     /// of logs, of which the compaction horizon removes all records.
-    pub(super) fn is_on_all(&self, scope: &Scope, reflected: Stamp) -> bool {
-        reflected < self.set.horizon()
-            || scope.is_log() && self.is_cut && self.set.lacks(self.claimed, self.upto)
+    pub(super) fn is_on_all(&self, scope: &Scope) -> bool {
+        self.reflected < self.set.horizon()
+            || scope.is_log() && self.is_cut() && self.set.lacks(self.claimed, self.upto)
     }
 
     /// With so many records a name may have lost one.
@@ -159,21 +155,20 @@ impl<'a> Suspicion<'a> {
 
     /// Whether the reader may miss a record of the name whose records these are.
     pub(super) fn is_on(&self, history: &[Cell]) -> bool {
-        let Some(name) = history.first().map(|cell| cell.record().name()) else { return false };
+        let Some(oldest) = history.first().map(Cell::record) else { return false };
         let is_news = |record: &Record| !self.claimed.claims(record.dot());
-        let may_be_cut = self.is_cut && history.first().is_some_and(|oldest| is_news(oldest.record()));
         let may_be_replaced = || {
-            let last = last_of_full(history, self.versions(name));
+            let last = last_of_full(history, self.versions(oldest.name()));
             let last = match self.set.mutants().has(Mutant::SuspectByOldest) {
-                true => last.and(history.first()).map(Cell::record),
+                true => last.map(|_| oldest),
                 false => last,
             };
             last.is_some_and(is_news)
         };
-        (may_be_cut || may_be_replaced())
+        (self.is_cut() && is_news(oldest) || may_be_replaced())
             && match self.missing() {
                 Missing::None => false,
-                Missing::Names(names) => names.contains(name),
+                Missing::Names(names) => names.contains(oldest.name()),
                 Missing::Unknown => true,
             }
     }
@@ -187,17 +182,6 @@ impl<'a> Suspicion<'a> {
             }
         })
     }
-}
-
-/// Of a name with as many records as are kept, the last one of these, from the newest on: what was dropped for them lies
-/// below it. Further records may have come back when more were kept.
-fn last_of_full(history: &[Cell], versions: usize) -> Option<&Record> {
-    let mut payload = 0;
-    let newest = history.iter().rev().map(Cell::record).enumerate();
-    newest.into_iter().find_map(|(at, record)| {
-        payload += record.payload_bytes();
-        (at + 1 >= versions || payload >= MAX_HISTORY_PAYLOAD_BYTES).then_some(record)
-    })
 }
 
 /// Whether records of a name from a stamp on may have been dropped.

@@ -147,6 +147,11 @@ impl<T> Step<'_, T> {
     }
 }
 
+/// The reflected stamp for readers: what a node with a part of a set knows of peers says nothing of the other parts.
+fn reflected_in<T>(store: &Store<T>, reflected: Stamp) -> Stamp {
+    if store.is_partial() { store.set().horizon() } else { reflected }
+}
+
 /// Whether a change of the ring is news of the newest state of its name. `is_last`: it was current when it came, and no
 /// later entry of the name was.
 fn is_latest<T>(store: &Store<T>, record: &Record, is_last: bool) -> bool {
@@ -190,7 +195,7 @@ impl Feed {
         start: Start<'_>,
     ) -> Self {
         let set = store.set_id();
-        let reflected = if store.is_partial() { store.set().horizon() } else { reflected };
+        let reflected = reflected_in(store, reflected);
         let mode = subscription.mode;
         let mut feed = Self {
             subscription,
@@ -308,7 +313,7 @@ impl Feed {
 
     /// The next part: a step within the budget. `reflected` is the node's reflected stamp now.
     pub fn next<T>(&mut self, store: &Store<T>, reflected: Stamp, budget: Budget) -> Slice {
-        let reflected = if store.is_partial() { store.set().horizon() } else { reflected };
+        let reflected = reflected_in(store, reflected);
         if self.set != store.set_id() {
             let again = self.cursor(store);
             *self = Self::open(store, reflected, Arc::clone(&self.subscription), Start::Cursor(&again));
@@ -351,18 +356,13 @@ impl Feed {
             step.looked_at_one();
             match entry {
                 Entry::Gap(gap) if is_all => {
+                    let scope = &self.subscription.scope;
                     if self.subscription.dots || *gap == Gap::Unknown {
                         step.gaps.add(gap, &self.vector);
-                    } else if gap.is_news(&self.vector) {
-                        match step.gaps.add_known(store.set(), gap, &self.vector, &self.subscription.scope) {
-                            true => {}
-                            false => {
-                                let walk =
-                                    Walk::new(store, &self.subscription.scope, Some(&self.vector), None);
-                                self.phase = Phase::Gap { position: *position, walk };
-                                return;
-                            }
-                        }
+                    } else if !step.gaps.add_known(store.set(), gap, &self.vector, scope) {
+                        let walk = Walk::new(store, scope, Some(&self.vector), None);
+                        self.phase = Phase::Gap { position: *position, walk };
+                        return;
                     }
                 }
                 Entry::Gap(_) => {}
@@ -391,7 +391,7 @@ impl Feed {
         });
         step.looked_at_one();
         if is_done {
-            if suspicion.is_on_all(&self.subscription.scope, self.reflected) {
+            if suspicion.is_on_all(&self.subscription.scope) {
                 step.gaps.add_unknown();
             }
             self.phase = Phase::Live { position: *position + 1 };

@@ -174,7 +174,7 @@ impl Feed {
         let is_gap = match from {
             Some(Stamp::ZERO) => false,
             Some(from) => from < set.horizon() || scope.is_log() && from < set.compaction_horizon(),
-            None => Suspicion::new(store, &self.vector, self.reflected).is_on_all(scope, self.reflected),
+            None => Suspicion::new(store, &self.vector, self.reflected).is_on_all(scope),
         };
         if is_gap && !mutants.has(Mutant::FeedForgetsDeletes) {
             match self.subscription.mode {
