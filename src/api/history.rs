@@ -157,7 +157,7 @@ pub(super) async fn history(
         let is_last = records.last().is_none_or(|last| {
             history.first().is_some_and(|oldest| oldest.record().address() == last.address())
         });
-        let complete = is_last && is_complete(store.set(), &name);
+        let complete = is_last && is_complete(store.set(), history);
         (records, complete, history.len())
     });
     if all == 0 {

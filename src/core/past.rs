@@ -38,12 +38,12 @@ pub fn as_of<'a>(set: &'a Set, name: &Name, stamp: Stamp) -> Past<'a> {
     }
 }
 
-/// Whether the history of a name has all of its records, as far as the node knows: nothing of it can have been cut. A
+/// Whether a name has all of its records in its history, as far as the node knows: nothing of it can have been cut. A
 /// client can stamp a record before the start of the set, so any horizon may have cut one.
 #[must_use]
-pub fn is_complete(set: &Set, name: &Name) -> bool {
-    let history = set.history(name);
-    !history.is_empty() && !may_be_cut(set, name, history, Stamp::ZERO)
+pub fn is_complete(set: &Set, history: &[Cell]) -> bool {
+    let oldest = history.first().map(Cell::record);
+    oldest.is_some_and(|oldest| !may_be_cut(set, oldest.name(), history, Stamp::ZERO))
 }
 
 /// The answer where no record fits.
@@ -76,6 +76,10 @@ mod tests {
     use crate::core::namespace::Namespace;
     use crate::core::record::Dot;
     use crate::core::testing::{at, name, version};
+
+    fn is_complete_of(set: &Set, text: &str) -> bool {
+        is_complete(set, set.history(&name(text)))
+    }
 
     fn set(versions: u8, stamps: &[u64]) -> Set {
         let mut set = Set::with_leaf_bits([1; 16], 2);
@@ -118,18 +122,18 @@ mod tests {
         };
         assert_eq!(ask(&kept, 10), (Some(-1), Some(-1)), "two are kept");
         assert_eq!(ask(&kept, 25), (None, Some(20)), "between two that are kept there was none");
-        assert!(!is_complete(&kept, &name("n")));
+        assert!(!is_complete_of(&kept, "n"));
         kept = set(8, &[20, 30]);
         assert_eq!(ask(&kept, 10), (None, None));
-        assert!(is_complete(&kept, &name("n")));
+        assert!(is_complete_of(&kept, "n"));
         kept.raise_compaction_horizon(at(15));
         assert_eq!(ask(&kept, 10), (Some(-1), Some(-1)));
         assert_eq!(ask(&kept, 16), (None, None));
-        assert!(!is_complete(&kept, &name("n")), "one from before 15 may have been cut");
+        assert!(!is_complete_of(&kept, "n"), "one from before 15 may have been cut");
         let unknown = |set: &Set| said(as_of(set, &name("m"), at(10)));
         assert_eq!(unknown(&kept), Some(-1), "its tombstone may be forgotten");
         assert_eq!(unknown(&set(8, &[])), None);
-        assert!(!is_complete(&set(8, &[]), &name("m")));
+        assert!(!is_complete_of(&set(8, &[]), "m"));
     }
 
     #[test]
@@ -144,7 +148,10 @@ mod tests {
         assert_eq!(said(revision(&kept, &log, at(10))), Some(-1));
         assert_eq!(said(revision(&kept, &log, at(30))), None);
         kept.merge(&Record::value(log.clone(), &version("v"), b"d", at(30), Dot::default()));
-        assert_eq!((said(as_of(&kept, &log, at(99))), is_complete(&kept, &log)), (Some(30), false));
+        assert_eq!(
+            (said(as_of(&kept, &log, at(99))), is_complete(&kept, kept.history(&log))),
+            (Some(30), false)
+        );
     }
 
     #[test]
@@ -152,6 +159,9 @@ mod tests {
         let own = Namespace::new(b".own").unwrap().key(b"n", 9).unwrap();
         let mut kept = set(8, &[]);
         kept.merge(&Record::value(own.clone(), &version("v"), b"d", at(10), Dot::default()));
-        assert_eq!((said(revision(&kept, &own, at(5))), is_complete(&kept, &own)), (Some(-1), false));
+        assert_eq!(
+            (said(revision(&kept, &own, at(5))), is_complete(&kept, kept.history(&own))),
+            (Some(-1), false)
+        );
     }
 }

@@ -130,9 +130,9 @@ impl<T> Step<'_, T> {
         self.left.names = self.left.names.saturating_sub(1);
     }
 
-    /// Adds a record, if it is of a kind that the reader wants.
-    fn tell(&mut self, record: &Record, is_initial: bool, kinds: Kinds) {
-        let changed = changed(self.store.set(), record, is_initial);
+    /// Adds a record of a name with this history, if it is of a kind that the reader wants.
+    fn tell(&mut self, record: &Record, history: &[Cell], is_initial: bool, kinds: Kinds) {
+        let changed = changed(self.store.set(), record, history, is_initial);
         let wanted = match record.kind() {
             Kind::Tombstone => kinds.delete,
             Kind::Value => changed.created.map_or(kinds.create || kinds.update, |created| match created {
@@ -165,15 +165,14 @@ fn is_latest<T>(store: &Store<T>, record: &Record, is_last: bool) -> bool {
         && current.is_none_or(|current| current.order(record).is_le())
 }
 
-/// A record with what the set knows of those before and after it.
-fn changed(set: &Set, record: &Record, is_initial: bool) -> Changed {
-    let history = set.history(record.name());
+/// A record with what the history of its name says of those before and after it.
+fn changed(set: &Set, record: &Record, history: &[Cell], is_initial: bool) -> Changed {
     let at = history.iter().rposition(|cell| cell.record().order(record).is_eq());
     let before = at.and_then(|at| at.checked_sub(1)).and_then(|before| history.get(before)).map(Cell::record);
     let created = match (record.kind(), before) {
         (Kind::Tombstone, _) => Some(false),
         (Kind::Value, Some(before)) => Some(before.kind() == Kind::Tombstone),
-        (Kind::Value, None) => (at == Some(0) && is_complete(set, record.name())).then_some(true),
+        (Kind::Value, None) => (at == Some(0) && is_complete(set, history)).then_some(true),
     };
     Changed {
         record: record.clone(),
@@ -372,7 +371,8 @@ impl Feed {
                         && self.subscription.scope.has(record.name())
                         && !self.vector.claims(record.dot())
                     {
-                        step.tell(record, false, self.subscription.kinds);
+                        let history = store.set().history(record.name());
+                        step.tell(record, history, false, self.subscription.kinds);
                     }
                 }
             }

@@ -134,9 +134,9 @@ impl Feed {
             (subscription.mode, subscription.kinds, &self.vector, scanning.from);
         let suspicion = Suspicion::new(store, claimed, self.reflected);
         let tells_gaps = mode == Mode::All && !store.mutants().has(Mutant::FeedHidesGaps);
-        let is_done = scanning.walk.go(step, &subscription.scope, |step, history| {
-            let skipped = if mode == Mode::All { 0 } else { history.len().saturating_sub(1) };
-            for record in history[skipped..].iter().map(Cell::record) {
+        let is_done = scanning.walk.go(step, &subscription.scope, |step, held| {
+            let skipped = if mode == Mode::All { 0 } else { held.len().saturating_sub(1) };
+            for record in held[skipped..].iter().map(Cell::record) {
                 let is_news = match from {
                     // an empty view needs no delete
                     Some(Stamp::ZERO) => mode == Mode::All || record.kind() == Kind::Value,
@@ -144,16 +144,16 @@ impl Feed {
                     None => !claimed.claims(record.dot()),
                 };
                 if is_news {
-                    step.tell(record, from.is_some(), kinds);
+                    step.tell(record, store.set().left_of(held), from.is_some(), kinds);
                 }
             }
             let is_gap = match from {
                 Some(Stamp::ZERO) => false,
-                Some(from) => may_lack_since(store.set(), history, from),
-                None => !subscription.dots && suspicion.is_on(history),
+                Some(from) => may_lack_since(store.set(), held, from),
+                None => !subscription.dots && suspicion.is_on(held),
             };
             if tells_gaps && is_gap {
-                step.gaps.add_name(history);
+                step.gaps.add_name(held);
             }
         });
         if is_done {

@@ -306,10 +306,11 @@ impl Set {
     /// The records of a name that the registers leave, in [`Record::order`]: the current one is the last.
     #[must_use]
     pub fn history(&self, name: &Name) -> &[Cell] {
-        let position = self.position(name);
-        let leaf = &self.leaves[self.leaf_of(position)];
-        let held = &leaf[run(leaf, position, name)];
-        // the set may not be settled yet
+        self.left_of(self.held_history(name))
+    }
+
+    /// Of the records of a name that are held, those that the registers leave: the set may not be settled yet.
+    pub(super) fn left_of<'a>(&self, held: &'a [Cell]) -> &'a [Cell] {
         let kept = self.kept(held.iter().rev().map(Cell::record));
         &held[held.len() - kept..]
     }
@@ -326,8 +327,8 @@ impl Set {
     ///
     /// The normal form cuts from below, in this order: the greatest tombstone below the GC horizon and all records below
     /// it; all but the newest [`Depth::versions_of`] the name, and what lies below 1 MiB of payload; of the rest, what lies
-    /// below the compaction horizon, except the current record, and in a log that too. Each cut removes the lower part of a total order, so the normal
-    /// form of a union does not depend on the order in which its parts come.
+    /// below the compaction horizon, except the current record, and in a log that too. Each cut removes the lower part of
+    /// a total order, so the normal form of a union does not depend on the order in which its parts come.
     ///
     /// Never rejects a record for its stamp: a replica that did would diverge.
     pub fn merge(&mut self, record: &Record) -> Merge {
