@@ -19,21 +19,19 @@ use super::stamp::Stamp;
 use super::version::Version;
 
 /// The namespace of checkpoints.
-const NAMESPACE: &[u8] = b".checkpoints";
+const NAMESPACE: &str = ".checkpoints";
 
 /// The name of the checkpoint of a reader of a namespace. `id` is 1 to [`super::limits::MAX_CHECKPOINT_ID_BYTES`]
 /// characters of those that a namespace has.
 #[must_use]
 pub fn checkpoint_name(namespace: &Namespace, id: &str) -> Option<Name> {
-    let own = Namespace::new(NAMESPACE).ok()?;
-    own.key(format!("{namespace}/{id}").as_bytes(), usize::MAX).ok()
+    own_namespace().key(format!("{namespace}/{id}").as_bytes(), usize::MAX).ok()
 }
 
 /// The namespace and the id that [`checkpoint_name`] was made of; `None` for any other name.
 #[must_use]
 pub fn checkpoint_of(name: &Name) -> Option<(&str, &str)> {
-    let text = std::str::from_utf8(name.bare()).ok().filter(|_| is_checkpoint(name))?;
-    text.split_once('/')
+    is_checkpoint(name).then(|| name.as_str().split_once('/')).flatten()
 }
 
 /// The checkpoints of a namespace whose ids begin with `prefix`, in order, after the id `after` if one is given.
@@ -43,17 +41,17 @@ pub fn list_checkpoints<'a>(
     prefix: &str,
     after: Option<&str>,
 ) -> impl Iterator<Item = &'a Record> + use<'a> {
-    let own = Namespace::new(NAMESPACE).unwrap_or(Namespace::PLAIN);
     let after = after.map(|after| format!("{namespace}/{after}"));
     let prefix = format!("{namespace}/{prefix}");
-    set.list(&own, prefix.as_bytes(), after.as_deref().map(str::as_bytes))
-        .filter(|record| is_checkpoint(record.name()))
+    set.list(&own_namespace(), prefix.as_bytes(), after.as_deref().map(str::as_bytes))
+}
+
+fn own_namespace() -> Namespace {
+    Namespace::new(NAMESPACE.as_bytes()).expect("a dot and letters")
 }
 
 fn is_checkpoint(name: &Name) -> bool {
-    let key = name.as_bytes();
-    key.get(1..).is_some_and(|rest| rest.starts_with(NAMESPACE) && rest.get(NAMESPACE.len()) == Some(&key[0]))
-        && name.is_own()
+    name.namespace() == NAMESPACE
 }
 
 /// What a checkpoint holds back.
