@@ -14,7 +14,7 @@ use crate::api::params::{self, NamespacePath, shown};
 use crate::api::readiness::may_write;
 use crate::api::state::Node;
 use crate::api::write;
-use crate::core::event::EVENT_SUFFIX_BYTES;
+use crate::core::event_name::EVENT_SUFFIX_BYTES;
 use crate::core::store::{Change, Written};
 use crate::core::{NameError, Namespace, Version};
 use crate::wire::error_code::ErrorCode;

@@ -11,7 +11,7 @@ pub mod condition;
 pub mod digest_trie;
 mod dot_index;
 pub mod effects;
-pub mod event;
+pub mod event_name;
 mod evicted;
 pub mod feed;
 pub mod genesis;

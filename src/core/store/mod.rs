@@ -13,7 +13,7 @@ use super::checkpoint::Checkpoints;
 use super::claims::Claims;
 use super::condition::{Condition, Evaluation};
 use super::effects::{Effects, SetChange};
-use super::event::event_name;
+use super::event_name::event_name;
 use super::feed::cursor::set_id;
 use super::feed::scope::Scope;
 use super::genesis::Genesis;
