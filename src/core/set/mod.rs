@@ -4,10 +4,13 @@
 //! during a write, however many names there are. Writers do not know the key, so they cannot collect names in one leaf.
 //! A walk over the whole set can stop anywhere and continue from there. All records of a name are side by side in one
 //! leaf, the current one last: an older record costs a cell, and a name without older records costs nothing more. A
-//! second index, by name, serves prefix lists; it changes only when a name gets or loses its value.
+//! second index, by name, serves prefix lists; it changes only when a name gets or loses its value. A third one, by dot,
+//! serves feeds.
 //!
 //! What is kept of a name is its *normal form* ([`Set::merge`]): a cut from below that depends only on the records and
 //! on the registers, so that sets which received the same records hold the same ones, in whatever order they came.
+
+mod dots;
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -25,11 +28,11 @@ use super::mutants::{Mutant, Mutants};
 use super::name::Name;
 use super::namespace::Namespace;
 use super::namespaces::{NamespaceUse, Namespaces};
-use super::record::{Dot, Incarnation, Kind, Record};
+use super::record::{Kind, Record};
 use super::retired::Retired;
 use super::stamp::Stamp;
 use super::tombstones::Tombstones;
-use super::vector::Vector;
+use dots::place;
 
 /// 65,536 leaves: 15 names in each at a million, and 3 MiB for an empty node.
 const LEAF_BITS: u32 = 16;
@@ -67,7 +70,9 @@ pub struct Set {
     /// Records of logs that were current until a merge or a slice of [`Set::settle`] removed them.
     expired: Vec<Record>,
     retired: Retired,
+    /// The dots of all records: see [`dots`].
     dots: DotIndex,
+    /// The names of the last records that were dropped, by dot.
     evicted: Evicted,
 }
 
@@ -171,6 +176,7 @@ impl Set {
         Registers { gc_horizon, compaction_horizon: self.compaction_horizon, depth: self.depth }
     }
 
+    /// The rules that are removed, in a simulated node.
     pub(super) fn mutants(&self) -> Mutants {
         self.mutants
     }
@@ -713,66 +719,6 @@ impl Set {
         in_order.take_while(move |name| has(name.as_bytes()))
     }
 
-    /// Whether a process wrote something up to one of these sequence numbers that is neither held nor claimed by a vector.
-    pub(super) fn lacks(&self, claimed: &Vector, upto: &Vector) -> bool {
-        let is_missing = |(process, upto)| {
-            let after = claimed.get(process);
-            after < upto && self.dots.count(process, after, upto) < upto - after
-        };
-        upto.iter().any(is_missing)
-    }
-
-    /// The writes that a vector claims, another one does not claim, and that are not held: ranges of sequence numbers, both
-    /// ends included.
-    pub(super) fn missing<'a>(
-        &'a self,
-        claimed: &'a Vector,
-        upto: &'a Vector,
-    ) -> impl Iterator<Item = (Incarnation, u64, u64)> + 'a {
-        upto.iter().flat_map(move |(process, upto)| {
-            self.dots.missing(process, claimed.get(process), upto).map(move |(a, b)| (process, a, b))
-        })
-    }
-
-    /// The writes of a process after a sequence number, up to another one, that are not held.
-    pub(super) fn missing_of(
-        &self,
-        process: Incarnation,
-        after: u64,
-        upto: u64,
-    ) -> impl Iterator<Item = (u64, u64)> {
-        self.dots.missing(process, after, upto)
-    }
-
-    /// The name of a write that is not held: known for the last ones that were dropped.
-    pub(super) fn evicted(&self, dot: Dot) -> Option<&Name> {
-        self.evicted.name(dot)
-    }
-
-    /// The number of held records that a vector does not claim.
-    pub(super) fn unclaimed(&self, claimed: &Vector) -> u64 {
-        self.dots
-            .processes()
-            .map(|process| self.dots.count(process, claimed.get(process), u64::MAX - 1))
-            .sum()
-    }
-
-    /// The held records that a vector does not claim: their dots, and for [`Set::find`] their places.
-    pub(super) fn unclaimed_dots(&self, claimed: &Vector) -> Vec<(Dot, u16)> {
-        let dots = self.dots.processes().flat_map(|incarnation| {
-            let held = self.dots.held(incarnation, claimed.get(incarnation));
-            held.map(move |(sequence, place)| (Dot { incarnation, sequence }, place))
-        });
-        dots.collect()
-    }
-
-    /// The record with a dot.
-    pub(super) fn find(&self, dot: Dot, place: u16) -> Option<&Record> {
-        let first = u64::from(place) << 48;
-        let mut cells = self.cells(first, first | u64::MAX >> 16);
-        cells.find(|cell| cell.record.dot() == dot).map(Cell::record)
-    }
-
     /// The number of stretches for [`Set::stretch`].
     #[must_use]
     pub fn stretches(&self) -> usize {
@@ -862,11 +808,6 @@ impl Set {
     fn leaf_of(&self, position: u64) -> usize {
         usize::try_from(position >> (64 - self.leaf_bits)).expect("24 bits fit")
     }
-}
-
-/// The place of a record in the index of dots: with 16 bits of leaves, its leaf.
-fn place(position: u64) -> u16 {
-    (position >> 48) as u16
 }
 
 /// Makes room for one more record.

@@ -6,6 +6,8 @@
 //! The effects of a step outside of the store (waiters to wake, requests to peers, changes to report) are gathered in
 //! [`Effects`], which the shell takes ([`Store::take_effects`]).
 
+mod changes;
+
 use std::collections::HashSet;
 
 use super::change_ring::{ChangeRing, Gap};
@@ -14,13 +16,9 @@ use super::claims::Claims;
 use super::condition::{Condition, Evaluation};
 use super::effects::{Effects, SetChange};
 use super::event_name::event_name;
-use super::feed::cursor::set_id;
-use super::feed::scope::Scope;
 use super::genesis::Genesis;
 use super::history::{Depth, Moment, Registers};
-use super::limits::{
-    HORIZON_SLICE, LIST_AT_MOST, MAX_BATCH_DOTS, MAX_GAP_DOTS, MAX_STAMP_LEAD_US, MUTANT_GUARD_US,
-};
+use super::limits::{HORIZON_SLICE, LIST_AT_MOST, MAX_BATCH_DOTS, MAX_STAMP_LEAD_US, MUTANT_GUARD_US};
 use super::message::Call;
 use super::mutants::{Mutant, Mutants};
 use super::name::{Name, NameError};
@@ -330,7 +328,7 @@ impl<T> Store<T> {
         let held = self.set.get(name);
         let after_genesis = now.max(self.genesis.started.next());
         let last_sync = given.unwrap_or_else(|| self.stamps.give(after_genesis, held.map(Record::last_sync)));
-        let dot = Dot { incarnation: self.incarnation, sequence: self.log.sequence() + 1 };
+        let dot = self.next_dot();
         // all records of a name share its bytes
         let shared = held.map_or(name, Record::name).clone();
         let record = match *change {
@@ -367,6 +365,11 @@ impl<T> Store<T> {
         Written::Done { current: record }
     }
 
+    /// The dot of the next write that is accepted.
+    fn next_dot(&self) -> Dot {
+        Dot { incarnation: self.incarnation, sequence: self.log.sequence() + 1 }
+    }
+
     /// Adds an event to a log, under a name of its stamp and its dot; see [`event_name`]. `limit_bytes` is the limit of the
     /// name.
     ///
@@ -382,7 +385,7 @@ impl<T> Store<T> {
     ) -> Result<Written, NameError> {
         self.date_genesis_back(now);
         let stamp = self.stamps.give(now.max(self.genesis.started.next()), None);
-        let dot = Dot { incarnation: self.incarnation, sequence: self.log.sequence() + 1 };
+        let dot = self.next_dot();
         let name = event_name(log, kind, stamp, dot, limit_bytes)?;
         Ok(self.write(now, &name, change, Some(stamp)))
     }
@@ -507,70 +510,6 @@ impl<T> Store<T> {
         }
     }
 
-    fn add_change(&mut self, record: &Record, is_current: bool) {
-        if self.keeps_changes {
-            let position = self.changes.end();
-            self.changes.add(record, is_current);
-            self.feed_readers.take(record.name().as_bytes(), position, &mut self.effects.due);
-            if self.vector().claims(record.dot()) {
-                self.came_back_at = self.changes.end();
-            }
-        }
-    }
-
-    fn add_gap(&mut self, gap: Gap) {
-        if self.keeps_changes && !self.mutants.has(Mutant::GapsUntold) {
-            let position = self.changes.end();
-            self.changes.add_gap(gap);
-            // of which names it is, is not known
-            self.feed_readers.take_all(position, &mut self.effects.due);
-        }
-    }
-
-    fn clear_changes(&mut self) {
-        self.changes.clear();
-        // none of them can follow over it
-        self.feed_readers.take_all(0, &mut self.effects.due);
-    }
-
-    /// From now on keeps the last changes, for feeds: the node has joined a set. Until then, all of the set is news.
-    pub fn keep_changes(&mut self) {
-        if !self.keeps_changes {
-            self.changes = ChangeRing::reserved();
-        }
-        self.keeps_changes = true;
-    }
-
-    /// The set is from now on a part of another one that lies elsewhere: cursors are good at this process only.
-    pub fn be_partial(&mut self) {
-        self.is_partial = true;
-    }
-
-    /// What stands for the set in cursors.
-    #[must_use]
-    pub fn set_id(&self) -> u64 {
-        let id = set_id(self.genesis);
-        if self.is_partial { id ^ self.incarnation.0 } else { id }
-    }
-
-    /// Whether cursors are good at this process only.
-    #[must_use]
-    pub fn is_partial(&self) -> bool {
-        self.is_partial
-    }
-
-    /// The end of the ring when a copy was dropped the last time, 0 if none was: a cursor of an earlier position may lack
-    /// what was dropped.
-    pub(super) fn dropped_at(&self) -> u64 {
-        self.dropped_at
-    }
-
-    /// The end of the ring when a record came the last time that the vector claimed already: it was dropped, and came back
-    /// when more records were kept.
-    pub(super) fn came_back_at(&self) -> u64 {
-        self.came_back_at
-    }
-
     /// The stamp from which on records are held back by checkpoints that were written since another stamp, and the
     /// checkpoint that holds the most: see [`super::checkpoint`].
     #[must_use]
@@ -593,12 +532,6 @@ impl<T> Store<T> {
     /// Half of the time for which tombstones live, µs.
     pub(super) fn half_grace_us(&self) -> u64 {
         self.delete_within_us
-    }
-
-    /// The last changes.
-    #[must_use]
-    pub fn changes(&self) -> &ChangeRing {
-        &self.changes
     }
 
     /// Merges the records of a message of a peer: those of one name as one ([`Set::merge_all`]).
@@ -649,20 +582,6 @@ impl<T> Store<T> {
         }
     }
 
-    /// Adds records of one name to the changes, in [`Record::order`], that were not held before they were merged as one:
-    /// those that are kept, and those that are news although they are not.
-    fn add_news(&mut self, news: &[&Record], current: Option<&Record>) {
-        for record in news {
-            let is_current = current.is_some_and(|current| current.order(record).is_eq());
-            let history = self.set.history(record.name());
-            let is_kept = history.iter().any(|cell| cell.record().order(record).is_eq());
-            let is_news = !self.vector().claims(record.dot()) && !self.mutants.has(Mutant::RingOfKept);
-            if is_current || is_kept || is_news {
-                self.add_change(record, is_current);
-            }
-        }
-    }
-
     /// Merges a batch of a peer's writes. The vector accepts the batch if it connects, else the vector waits for a
     /// sync. Registers that no correct clock allows are not adopted, and then the vector does not accept the batch.
     pub fn take(&mut self, at: Moment, batch: &Batch) -> Ack {
@@ -685,48 +604,6 @@ impl<T> Store<T> {
     /// Adds a request to a peer to the effects.
     pub(super) fn call(&mut self, call: Call) {
         self.effects.calls.push(call);
-    }
-
-    /// Joins the vector of another set. All records that the other set held at that vector must be merged into ours
-    /// before.
-    /// None of the writes that are new has a stamp above `now` and a lead.
-    pub(super) fn join_vector(&mut self, other: &Vector, now: Stamp) {
-        let before = self.keeps_changes.then(|| self.vector().clone());
-        self.claims.join(other, now);
-        let Some(before) = before else { return };
-        let claimed: u64 = self.vector().iter().map(|(process, upto)| upto - before.get(process)).sum();
-        if claimed > MAX_GAP_DOTS {
-            self.clear_changes();
-        } else if let Some(gap) = Gap::of(self.set.missing(&before, self.vector()).collect()) {
-            self.add_gap(gap);
-        }
-    }
-
-    /// Raises a component of the vector with a message that carried some of the writes. The writes that the set does not
-    /// hold and that did not come are a gap.
-    fn advance(&mut self, process: Incarnation, upto: u64, carried: &[Record], now: Stamp) {
-        let before = self.vector().get(process);
-        let latest = carried.iter().map(Record::last_sync).max().unwrap_or_default().max(now);
-        self.claims.raise(process, upto, latest);
-        if !self.keeps_changes || self.vector().get(process) <= before {
-            return;
-        }
-        let mut missing = self.set.missing_of(process, before, upto).peekable();
-        if missing.peek().is_none() {
-            return;
-        }
-        let carried = carried.iter().map(Record::dot).filter(|dot| dot.incarnation == process);
-        let carried: HashSet<u64> = carried.map(|dot| dot.sequence).collect();
-        let mut ranges: Vec<(Incarnation, u64, u64)> = Vec::new();
-        for sequence in missing.flat_map(|(a, b)| a..=b).filter(|sequence| !carried.contains(sequence)) {
-            match ranges.last_mut() {
-                Some((_, _, end)) if *end + 1 == sequence => *end = sequence,
-                _ => ranges.push((process, sequence, sequence)),
-            }
-        }
-        if let Some(gap) = Gap::of(ranges) {
-            self.add_gap(gap);
-        }
     }
 
     /// Makes room in the vector: leaves out the processes except this one for which `keep` is false, if all that they wrote
@@ -841,38 +718,6 @@ impl<T> Store<T> {
         self.draining = true;
         self.waiters.take_all(&mut self.effects.due);
         self.feed_readers.take_all(self.changes.end(), &mut self.effects.due);
-    }
-
-    /// Parks a reader of a feed until the change of a name in its scope, or until changes are dropped that it has not
-    /// seen. The caller has checked, in the same step, that the feed has no news. It counts as a waiter, and as one on
-    /// each of the names and prefixes of its scope.
-    #[must_use]
-    pub fn park_feed(&mut self, scope: &Scope, reader: &T) -> Parking
-    where
-        T: Clone,
-    {
-        if self.draining {
-            return Parking::Draining;
-        }
-        if self.is_full_of_waiters() {
-            return Parking::LimitReached(LimitReached::Total(self.waiter_limits.total));
-        }
-        match self.feed_readers.park(scope, reader) {
-            Ok(ticket) => Parking::Parked(ticket),
-            Err(limit) => Parking::LimitReached(limit),
-        }
-    }
-
-    /// Removes a reader of a feed. Returns the position up to which no change since it was parked concerns it; see
-    /// [`super::feed::Feed::skip_to`].
-    pub fn leave_feed(&mut self, ticket: Ticket) -> u64 {
-        self.feed_readers.leave(ticket, self.changes.end())
-    }
-
-    /// The number of parked readers of feeds.
-    #[must_use]
-    pub fn parked_feeds(&self) -> usize {
-        self.feed_readers.parked()
     }
 
     fn is_full_of_waiters(&self) -> bool {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::core::condition::KnownVersion;
+use crate::core::feed::Scope;
 use crate::core::testing::{at, name, version};
 
 const GENESIS: Genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [3; 16], versions: 1 };
