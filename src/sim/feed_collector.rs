@@ -66,33 +66,41 @@ impl Collected {
                 Told::Ahead { .. } => {}
             }
         }
-        // of the names that a scan of an empty view has done: what was gone before
-        let fresh = |cursor: &Cursor| {
-            cursor.scan.as_ref().filter(|scan| scan.from.is_some()).map(|scan| scan.after.clone())
-        };
-        let first = if began { None } else { before.and_then(fresh) };
-        let last = fresh(after);
-        if is_synced || last.is_some() {
-            // a depth that was raised may bring records back that were gone
-            let may_return = store.set().depth().epoch() > Stamp::ZERO;
-            for write in history.all().filter(|write| store.vector().claims(write.dot())) {
-                let name = write.name().as_bytes();
-                let is_done = first.as_deref().is_none_or(|first| first < name)
-                    && (is_synced || last.as_deref().is_some_and(|last| name <= last));
-                let is_held = || {
-                    let held = store.set().history(write.name());
-                    held.iter().any(|cell| cell.record().order(write).is_eq())
-                };
-                if is_done
-                    && subscription.scope.has(write.name())
-                    && !self.has(write)
-                    && (may_return || !is_held())
-                {
-                    self.missing.insert(write.dot());
-                }
-            }
+        let began_at = if began { None } else { before.and_then(scanned_upto) };
+        let done_upto = scanned_upto(after);
+        if is_synced || done_upto.is_some() {
+            self.excuse_what_was_gone(store, subscription, history, |name| {
+                began_at.is_none_or(|first| first < name)
+                    && (is_synced || done_upto.is_some_and(|last| name <= last))
+            });
         }
         twice
+    }
+
+    /// Of the names that a scan of an empty view has done: writes that were gone when it did.
+    fn excuse_what_was_gone<T>(
+        &mut self,
+        store: &Store<T>,
+        subscription: &Subscription,
+        history: &History,
+        is_done: impl Fn(&[u8]) -> bool,
+    ) {
+        // a depth that was raised may bring records back that were gone
+        let may_return = store.set().depth().epoch() > Stamp::ZERO;
+        let is_held = |write: &Record| {
+            let held = store.set().history(write.name());
+            held.iter().any(|cell| cell.record().order(write).is_eq())
+        };
+        let of_scan = history.all().filter(|write| {
+            store.vector().claims(write.dot())
+                && is_done(write.name().as_bytes())
+                && subscription.scope.has(write.name())
+        });
+        for write in of_scan {
+            if !self.has(write) && (may_return || !is_held(write)) {
+                self.missing.insert(write.dot());
+            }
+        }
     }
 
     fn has(&self, record: &Record) -> bool {
@@ -147,4 +155,9 @@ impl Collected {
     pub(super) fn knows(&self, record: &Record) -> bool {
         self.has(record) || self.is_excused(record) || self.is_late(record)
     }
+}
+
+/// The last name that a scan of an empty view has done, as a cursor has it.
+fn scanned_upto(cursor: &Cursor) -> Option<&[u8]> {
+    cursor.scan.as_ref().filter(|scan| scan.from.is_some()).map(|scan| &*scan.after)
 }
