@@ -14,11 +14,11 @@
 //! Peers know a node by its proxy's address only, and a node sends from the address on which it listens: so nothing
 //! goes round the proxies, and they distinguish the nodes. Tests themselves use the nodes directly.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::dns::{NameServer, Zone};
@@ -135,7 +135,7 @@ pub struct Cluster {
     seeds: String,
     common: Vec<String>,
     /// All that were written through the cluster.
-    names: Mutex<BTreeSet<String>>,
+    names: Mutex<BTreeMap<String, Certainty>>,
 }
 
 /// Where a node is, or was.
@@ -169,6 +169,13 @@ pub struct Traffic {
     pub duplicated: u64,
     /// What was late.
     pub delayed: u64,
+}
+
+/// Whether a name has a write that no fault can have lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Certainty {
+    IsThere,
+    MayBeLost,
 }
 
 /// The head of a name as a node shows it.
@@ -285,12 +292,18 @@ impl Cluster {
         self.node(i).watch(&get(&format!("{name}?version={known}")))
     }
 
-    /// Adds to the names that [`Cluster::all_agree`] compares.
+    /// Adds to the names that [`Cluster::all_agree`] compares, and that all nodes must know.
     pub fn note(&self, name: &str) {
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        if !names.contains(name) {
-            names.insert(name.to_owned());
-        }
+        self.names().insert(name.to_owned(), Certainty::IsThere);
+    }
+
+    /// Adds a name of which all writes may have been lost with their processes: then no node knows it.
+    pub fn note_unsure(&self, name: &str) {
+        self.names().entry(name.to_owned()).or_insert(Certainty::MayBeLost);
+    }
+
+    fn names(&self) -> MutexGuard<'_, BTreeMap<String, Certainty>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until each name is the same at all nodes that run: version, stamp, deleted or not.
@@ -322,17 +335,18 @@ impl Cluster {
     /// The first name on which the nodes differ, in words.
     #[must_use]
     pub fn difference(&self) -> Option<String> {
-        let names: Vec<_> = {
-            let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-            names.iter().cloned().collect()
-        };
+        let names = self.names().clone();
         let running: Vec<usize> = (0..self.len()).filter(|&i| self.is_running(i)).collect();
         let mut connections: Vec<_> = running.iter().map(|&i| Kept::to(self.addresses(i).0)).collect();
-        for name in names {
+        for (name, certainty) in names {
             let request = get(&format!("{name}?timeout=0s"));
             let seen: Vec<_> =
                 connections.iter_mut().map(|connection| Seen::from(&connection.ask(&request))).collect();
-            let is_whole = seen.iter().all(|seen| matches!(seen.status, 200 | 410));
+            let is_known = |seen: &Seen| match certainty {
+                Certainty::IsThere => matches!(seen.status, 200 | 410),
+                Certainty::MayBeLost => matches!(seen.status, 200 | 410 | 404),
+            };
+            let is_whole = seen.iter().all(is_known);
             if !is_whole || seen.iter().any(|other| *other != seen[0]) {
                 return Some(format!("{name} is {seen:?} at {running:?}"));
             }

@@ -204,17 +204,17 @@ pub fn run(run: Run) -> Report {
             writer.join().expect("a writer");
         }
         cluster.ready();
-        locked(&world.writes).iter().for_each(|write| {
-            // a write of which nothing is known may not be there
-            if write.acknowledged.is_some() {
-                cluster.note(&write.name);
-            }
-        });
-        cluster.agree_within(CONVERGE);
         let known: Vector = (0..run.nodes)
             .filter_map(|i| world.places.of(i))
             .map(|place| wait_for("the number of writes", LIMIT, || number_of_writes(place)))
             .collect();
+        locked(&world.writes).iter().for_each(|write| {
+            // others may be lost: with their process, or without an answer
+            let is_sure = write.acknowledged.is_some()
+                && write.dot.is_some_and(|(process, number)| known.get(&process) >= Some(&number));
+            if is_sure { cluster.note(&write.name) } else { cluster.note_unsure(&write.name) }
+        });
+        cluster.agree_within(CONVERGE);
         world.at_the_end.set(known).expect("set once");
         world.over.store(true, Ordering::Release);
         history.readers = readers.into_iter().map(|reader| reader.join().expect("a reader")).collect();
