@@ -7,7 +7,7 @@ use super::cluster_view;
 use super::failure::Failure;
 use super::nodes::{Nodes, TimeLimit, block_on};
 use super::output::{Format, print, table};
-use crate::wire::cluster::{Agreement, Cluster, Genesis, Member, SetMark};
+use crate::wire::cluster::{Agreement, Cluster, Genesis, Member, SetMark, Strictest};
 use crate::wire::error_code::ErrorCode;
 use crate::wire::text::{Escaped, json_escaped};
 
@@ -121,7 +121,20 @@ fn shown(cluster: &Cluster) -> String {
     let Agreement { dns, gossip, data, agree, .. } = &cluster.agreement;
     let verdict = if *agree { "they agree" } else { "they do not agree" };
     let numbers = format!("discovery names {dns}, gossip sees {gossip}, {data} answer: {verdict}");
-    format!("{}{numbers}{}\n", table(&header, &rows), set_line(node.set.genesis.as_ref()))
+    let set_line = set_line(node.set.genesis.as_ref());
+    format!("{}{numbers}{set_line}\n{}", table(&header, &rows), limit_line(cluster))
+}
+
+/// Whose limit of histories decides, if not all nodes have the same one.
+fn limit_line(cluster: &Cluster) -> String {
+    let Strictest { max_bytes, node_id, .. } = &cluster.history.strictest;
+    let others = cluster.members.live.iter().filter_map(|member| member.max_history_bytes);
+    match others.chain([cluster.history.max_bytes as u64]).all(|limit| limit == *max_bytes) {
+        true => String::new(),
+        false => format!(
+            "older versions take at most {max_bytes} bytes: {node_id} has the least --max-history-bytes\n"
+        ),
+    }
 }
 
 fn set_line(genesis: Option<&Genesis>) -> &'static str {
@@ -229,6 +242,20 @@ mod tests {
         );
         assert_eq!(simple(&cluster()), "node-1 ready 127.0.0.1:8008\nnode-2 ready 127.0.0.2:8008\n");
         assert_eq!(judge(&cluster()), Ok(()));
+    }
+
+    #[test]
+    fn the_least_limit_of_histories_is_named_if_limits_differ() {
+        let mut differ = cluster();
+        assert_eq!(limit_line(&differ), "");
+        differ.history.max_bytes = 100;
+        differ.history.strictest = Strictest { max_bytes: 100, ..Strictest::default() };
+        assert_eq!(limit_line(&differ), "", "the other one does not say its limit");
+        differ.members.live[0].max_history_bytes = Some(50);
+        differ.history.strictest =
+            Strictest { max_bytes: 50, node_id: "node-2".to_owned(), ..Strictest::default() };
+        let line = "older versions take at most 50 bytes: node-2 has the least --max-history-bytes\n";
+        assert!(shown(&differ).ends_with(&format!("they agree\n{line}")));
     }
 
     #[test]

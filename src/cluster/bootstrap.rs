@@ -121,6 +121,7 @@ impl Bootstrap {
             socket: self.socket,
             advertise: self.gossip,
             identity,
+            max_history_bytes: config.max_history_bytes as u64,
             started_us: started.micros(),
             clock: Arc::new(clock::now),
             every: GOSSIP_EVERY,

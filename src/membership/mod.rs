@@ -70,6 +70,8 @@ pub struct Settings {
     pub advertise: SocketAddr,
     /// The identity of this node.
     pub identity: Identity,
+    /// Its `--max-history-bytes`.
+    pub max_history_bytes: u64,
     /// When the process started, µs since 1970: of two processes of a node the later one is the newer.
     pub started_us: u64,
     /// Reads the wall clock.
@@ -154,6 +156,7 @@ impl Membership {
         let info = NodeInfo {
             identity: settings.identity,
             seal_key: seal_key(&settings.keyring),
+            max_history_bytes: Some(settings.max_history_bytes),
             summary: settings.summary,
         };
         let node = format!("{:016x}", info.identity.node);

@@ -39,7 +39,7 @@ const MAX_HEARD_BYTES: usize = 1200;
 const _: () = assert!(MAX_NODE_INFO_BYTES <= MAX_HEARD_BYTES);
 
 const FORMAT: u8 = 1;
-const IDENTITY_BYTES: usize = 24;
+const IDENTITY_BYTES: usize = 32;
 const SET_BYTES: usize = 72;
 /// More records than any node holds: a count beyond it is garbage.
 const MAX_COUNT: u64 = 1 << 40;
@@ -66,6 +66,9 @@ pub struct NodeInfo {
     pub identity: Identity,
     /// The key that it seals with; `None` without a secret.
     pub seal_key: Option<KeyId>,
+    /// Its `--max-history-bytes`; `None` if it does not say, as a node of an older version. It is only shown: a node acts
+    /// by its own limit, so a wrong value drops nothing.
+    pub max_history_bytes: Option<u64>,
     /// The state of the node and of its set.
     pub summary: Summary,
 }
@@ -131,7 +134,7 @@ impl NodeInfo {
     /// The values to gossip, with their keys.
     #[must_use]
     pub fn encode(&self) -> [(&'static str, String); 2] {
-        let Self { identity, seal_key, summary } = self;
+        let Self { identity, seal_key, max_history_bytes, summary } = self;
         let mut bytes = Vec::with_capacity(IDENTITY_BYTES);
         bytes.push(FORMAT);
         bytes.extend(identity.incarnation.0.to_be_bytes());
@@ -139,6 +142,7 @@ impl NodeInfo {
         let protocol = summary.protocol;
         bytes.extend([protocol.oldest(), protocol.newest(), u8::from(seal_key.is_some())]);
         bytes.extend(seal_key.unwrap_or(KeyId(0)).0.to_be_bytes());
+        bytes.extend(max_history_bytes.iter().flat_map(|most| most.to_be_bytes()));
         let bytes = URL_SAFE_NO_PAD.encode(bytes);
         let Identity { server, region, name, .. } = identity;
         [(IDENTITY, format!("{bytes}|{server}|{region}|{name}")), (SET, encode_set(summary))]
@@ -162,6 +166,8 @@ impl NodeInfo {
         let node = bytes.u64()?;
         let [oldest, newest, sealed] = bytes.array()?;
         let seal_key = KeyId(bytes.u32()?);
+        // a member is used also if this cannot be read
+        let max_history_bytes = bytes.u64().ok();
         let mut text = |most: usize| {
             let text = parts.next().ok_or(NodeInfoError::Malformed)?;
             let fine = text.len() <= most && text.bytes().all(|b| b.is_ascii_graphic());
@@ -175,7 +181,8 @@ impl NodeInfo {
         }
         let identity = Identity { incarnation, node, name, region, server };
         let summary = decode_set(set, &identity, protocol)?;
-        Ok(Self { identity, seal_key: (sealed == 1).then_some(seal_key), summary })
+        let seal_key = (sealed == 1).then_some(seal_key);
+        Ok(Self { identity, seal_key, max_history_bytes, summary })
     }
 }
 
@@ -292,6 +299,7 @@ mod tests {
             stamps in (0..=MAX_STAMP_US, 0..=MAX_STAMP_US, 0..=MAX_STAMP_US, 0..=MAX_STAMP_US),
             depth in (1..=MAX_HISTORY_VERSIONS, 1..=MAX_HISTORY_VERSIONS),
             count in 0..=MAX_COUNT,
+            max_history_bytes in any::<u64>(),
         ) -> NodeInfo {
             let (incarnation, key_id, vector, seal, sum) = numbers;
             let (has_genesis, provisional, sealed, one, other) = flags;
@@ -313,7 +321,8 @@ mod tests {
                 vector,
                 protocol,
             };
-            NodeInfo { identity, seal_key: sealed.then_some(KeyId(seal)), summary }
+            let (seal_key, max_history_bytes) = (sealed.then_some(KeyId(seal)), Some(max_history_bytes));
+            NodeInfo { identity, seal_key, max_history_bytes, summary }
         }
     }
 
@@ -353,22 +362,38 @@ mod tests {
         fn a_later_version_may_add_fields(info in any_info(), more in prop::collection::vec(any::<u8>(), 0..20)) {
             let mut values = info.encode();
             let mut set = URL_SAFE_NO_PAD.decode(&values[1].1).unwrap();
-            set.extend(more);
+            set.extend(&more);
             values[1].1 = URL_SAFE_NO_PAD.encode(set);
-            values[0].1.push_str("|more");
+            let (bytes, texts) = values[0].1.split_once('|').unwrap();
+            let mut bytes = URL_SAFE_NO_PAD.decode(bytes).unwrap();
+            bytes.extend(more);
+            values[0].1 = format!("{}|{texts}|more", URL_SAFE_NO_PAD.encode(bytes));
             prop_assert_eq!(read(&values), Ok(info));
+        }
+
+        #[test]
+        fn a_member_may_leave_out_its_history_limit(info in any_info(), said in 0usize..8) {
+            let mut values = info.encode();
+            let (bytes, texts) = values[0].1.split_once('|').unwrap();
+            let mut bytes = URL_SAFE_NO_PAD.decode(bytes).unwrap();
+            bytes.truncate(IDENTITY_BYTES - 8 + said);
+            values[0].1 = format!("{}|{texts}", URL_SAFE_NO_PAD.encode(bytes));
+            let unsaid = NodeInfo { max_history_bytes: None, ..info };
+            prop_assert_eq!(read(&values), Ok(unsaid.clone()));
+            prop_assert_eq!(read(&unsaid.encode()), Ok(unsaid));
         }
     }
 
     /// All fields that are gossiped: key of the value, field, most bytes, and whether they are text. Other bytes are
     /// gossiped as base64. The documentation has the same table.
-    const FIELDS: [(&str, &str, usize, bool); 20] = [
+    const FIELDS: [(&str, &str, usize, bool); 21] = [
         (IDENTITY, "format", 1, false),
         (IDENTITY, "incarnation", 8, false),
         (IDENTITY, "hash of the node id", 8, false),
         (IDENTITY, "oldest and newest version of the [peer protocol](replication.md#transport)", 2, false),
         (IDENTITY, "whether it seals", 1, false),
         (IDENTITY, "id of the key that it seals with", 4, false),
+        (IDENTITY, "`--max-history-bytes`", 8, false),
         (IDENTITY, "`\\|` and `host:port` of the server port", 1 + MAX_SERVER_BYTES, true),
         (IDENTITY, "`\\|` and region", 1 + MAX_REGION_BYTES, true),
         (IDENTITY, "`\\|` and node id", 1 + MAX_NODE_ID_BYTES, true),
@@ -416,7 +441,8 @@ mod tests {
             vector: u32::MAX,
             protocol: ProtocolRange::new(0, u8::MAX).unwrap(),
         };
-        let info = NodeInfo { identity, seal_key: Some(KeyId(u32::MAX)), summary };
+        let (seal_key, max_history_bytes) = (Some(KeyId(u32::MAX)), Some(u64::MAX));
+        let info = NodeInfo { identity, seal_key, max_history_bytes, summary };
         for (key, value) in info.encode() {
             assert_eq!(value.len(), most_bytes(key), "the table has every field of {key}");
         }

@@ -49,6 +49,7 @@ pub struct Metrics {
     pub(crate) tombstones: Gauge,
     pub(crate) set_bytes: Gauge,
     pub(crate) history_bytes: Gauge,
+    pub(crate) history_least_limit: Gauge,
     pub(crate) namespaces: Gauge,
     pub(crate) history_versions: Gauge,
     pub(crate) compaction_horizon: Gauge<f64, AtomicU64>,
@@ -122,6 +123,7 @@ impl Metrics {
             tombstones: Gauge::default(),
             set_bytes: Gauge::default(),
             history_bytes: Gauge::default(),
+            history_least_limit: Gauge::default(),
             namespaces: Gauge::default(),
             history_versions: Gauge::default(),
             compaction_horizon: Gauge::default(),
@@ -216,6 +218,12 @@ impl Metrics {
             "Bytes of the records that are not current",
             Unit::Bytes,
             self.history_bytes.clone(),
+        );
+        r.register_with_unit(
+            "history_least_limit",
+            "The least limit of the records that a compaction may drop, of all live nodes",
+            Unit::Bytes,
+            self.history_least_limit.clone(),
         );
         r.register("namespaces", "Namespaces with a record, the node's own apart", self.namespaces.clone());
         r.register("history_versions", "Records that a name keeps", self.history_versions.clone());

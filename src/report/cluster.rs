@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Sources;
+use super::history_limit::strictest;
+use super::sources::hex;
 use crate::cluster::consistency::{agreement, alone, apart, silent};
 use crate::cluster::peer_health::Health;
 use crate::core::checkpoint::checkpoint_of;
@@ -90,6 +92,7 @@ fn history(sources: &Sources<'_>) -> History {
         held_by,
         bytes: all.older_bytes,
         max_bytes: config.max_history_bytes,
+        strictest: strictest(sources),
         checkpoints: checkpoints.live,
         expired_checkpoints: checkpoints.expired,
     }
@@ -164,6 +167,7 @@ fn members(
             set: set_mark(summary),
             same_set: summary.same_set(&census.summary),
             seal_key: member.info.seal_key.map(|key| key.to_string()),
+            max_history_bytes: member.info.max_history_bytes,
             heartbeat_age_ms: ms(member.heartbeat.age()),
             lag: peer.map(|peer| peer.lag),
             dirty: peer.map(|peer| peer.needs_repair),
@@ -241,10 +245,6 @@ fn state(state: NodeState) -> &'static str {
         NodeState::Ready => "ready",
         NodeState::Leaving => "leaving",
     }
-}
-
-fn hex(id: Incarnation) -> String {
-    format!("{:016x}", id.0)
 }
 
 fn ms(time: Duration) -> u64 {

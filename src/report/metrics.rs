@@ -6,6 +6,7 @@ use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 
 use super::Sources;
+use super::history_limit::strictest;
 use crate::cluster::consistency::agreement;
 use crate::cluster::observer::Observer;
 use crate::membership::stats::{Dropped, Stats};
@@ -36,6 +37,7 @@ pub fn encode(sources: &Sources<'_>, vitals: Vitals, form: Form) -> String {
     m.tombstones.set(gauge(census.tombstones));
     m.set_bytes.set(gauge(census.bytes));
     m.history_bytes.set(gauge(census.older_bytes));
+    m.history_least_limit.set(i64::try_from(strictest(sources).max_bytes).unwrap_or(i64::MAX));
     m.namespaces.set(gauge(census.namespaces));
     m.history_versions.set(i64::from(census.registers.depth.versions()));
     m.compaction_horizon.set(census.registers.compaction_horizon.micros() as f64 / 1e6);

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use crate::cluster::Cluster;
 use crate::config::Config;
+use crate::core::Incarnation;
 use crate::fill::Filler;
 use crate::metrics::Metrics;
 use crate::node::in_flight::InFlight;
@@ -55,4 +56,9 @@ impl Sources<'_> {
         let keyring = self.keyring?;
         keyring.is_sealed().then(|| keyring.sealing_key())
     }
+}
+
+/// The id of a process, as reports show it.
+pub(super) fn hex(id: Incarnation) -> String {
+    format!("{:016x}", id.0)
 }

@@ -81,10 +81,24 @@ pub struct History {
     pub bytes: usize,
     /// `--max-history-bytes` of this node.
     pub max_bytes: usize,
+    /// The least limit in the cluster, which decides for all nodes.
+    pub strictest: Strictest,
     /// Checkpoints that are not expired.
     pub checkpoints: usize,
     /// Checkpoints that are, and are kept.
     pub expired_checkpoints: usize,
+}
+
+/// The node whose `--max-history-bytes` is the least. They compare by the limit, then by the node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Strictest {
+    /// Its limit.
+    pub max_bytes: u64,
+    /// Its node id.
+    pub node_id: String,
+    /// Id of its process, 16 hex digits.
+    pub incarnation: String,
 }
 
 /// A checkpoint that holds the compaction horizon back.
@@ -259,6 +273,8 @@ pub struct Member {
     pub same_set: bool,
     /// Id of the key that it seals with.
     pub seal_key: Option<String>,
+    /// Its `--max-history-bytes`; `None` if it does not say.
+    pub max_history_bytes: Option<u64>,
     /// Time since its last heartbeat, ms.
     pub heartbeat_age_ms: u64,
     /// The number of our writes that it has not acknowledged; `None` if it is not live.

@@ -184,6 +184,67 @@ fn a_node_that_joins_takes_the_depth_of_the_set() {
     assert!((0..3).all(|i| set_of(&cluster, i)["history_versions"] == 8));
 }
 
+/// Writes versions of a name at the first node, stamped at these times.
+fn write_versions(cluster: &Cluster, name: &str, stamps: impl Iterator<Item = u64>) {
+    for stamp in stamps {
+        let target = format!("{name}?version=v{stamp}&modified={stamp}");
+        cluster.node(0).put(&target, "x".repeat(2_000)).expect(204);
+    }
+}
+
+#[test]
+fn the_least_history_limit_decides_and_all_say_whose_it_is() {
+    const LEAST: &str = "40000";
+    const NEXT: &str = "1000000";
+    const SECOND_US: u64 = 1_000_000;
+    let limit = "VWATCH_MAX_HISTORY_BYTES";
+    let plan = Cluster::of(3).flag("--history-versions", "64").env(0, limit, NEXT).env(1, limit, LEAST);
+    let mut cluster = started(plan);
+    let strictest = |cluster: &Cluster, i: usize| {
+        let history = cluster.node(i).cluster()["history"].clone();
+        let metric = cluster.node(i).metric("vwatch_history_least_limit_bytes");
+        assert_eq!(history["strictest"]["max_bytes"], json!(metric as u64));
+        history["strictest"]["node_id"].as_str().map(|node| (node.to_owned(), metric))
+    };
+    for i in 0..3 {
+        assert_eq!(strictest(&cluster, i), Some(("node-1".to_owned(), 40_000.0)), "node {i}");
+    }
+    let members = Command::new(binary()).args(["members", &cluster.addresses(0).1.to_string()]).output();
+    let members = String::from_utf8_lossy(&members.expect("the binary").stdout).into_owned();
+    assert!(members.contains("at most 40000 bytes: node-1 has the least --max-history-bytes"), "{members}");
+
+    let bytes = |cluster: &Cluster, i: usize| cluster.node(i).metric("vwatch_history_bytes");
+    let horizon =
+        |cluster: &Cluster, i: usize| set_of(cluster, i)["compaction_horizon"].as_u64().expect("µs");
+    let start = now_us() - 600 * SECOND_US;
+    write_versions(&cluster, "n", (0..60).map(|i| start + i * 10 * SECOND_US));
+    wait_until("the least limit at all nodes", LIMIT, || {
+        (0..3).all(|i| (1.0..=40_000.0).contains(&bytes(&cluster, i)))
+    });
+    wait_equal(&cluster, &["n".to_owned()]);
+
+    // without that node the next limit decides, and what was dropped does not come back
+    assert_eq!(cluster.stop(1).code(), Some(0));
+    for i in [0, 2] {
+        let next = Some(("node-0".to_owned(), 1_000_000.0));
+        wait_until("the next limit", LIMIT, || strictest(&cluster, i) == next);
+    }
+    let cut = horizon(&cluster, 0);
+    write_versions(&cluster, "m", (1..40).map(|i| cut + i * SECOND_US));
+    wait_until("more than the least limit", LIMIT, || [0, 2].iter().all(|i| bytes(&cluster, *i) > 70_000.0));
+    wait_equal(&cluster, &["n".to_owned(), "m".to_owned()]);
+    assert_eq!([0, 2].map(|i| horizon(&cluster, i)), [cut; 2]);
+
+    // when it is back, its limit holds again
+    cluster.restart(1);
+    cluster.ready();
+    wait_until("the least limit at all nodes", LIMIT, || (0..3).all(|i| bytes(&cluster, i) <= 40_000.0));
+    assert!(horizon(&cluster, 0) > cut);
+    wait_until("its name", LIMIT, || {
+        (0..3).all(|i| strictest(&cluster, i) == Some(("node-1".to_owned(), 40_000.0)))
+    });
+}
+
 /// Version 1 of the peer protocol has no histories: such a node would drop them, and the sets would never be equal.
 #[test]
 fn a_node_without_histories_stays_out_and_all_say_why() {

@@ -22,6 +22,8 @@ use vwatch::seal::{Keyring, Secrets};
 
 pub const SECRET: &str = "a secret for the tests of 2026";
 pub const OTHER: &str = "another one, which no member has";
+/// What all members say as their `--max-history-bytes`.
+pub const HISTORY_LIMIT: u64 = 123_456;
 
 pub fn local(i: u8) -> IpAddr {
     Ipv4Addr::new(127, 0, 0, i).into()
@@ -102,6 +104,7 @@ impl Start {
             socket: self.socket,
             advertise: self.advertise.unwrap_or(address),
             identity,
+            max_history_bytes: HISTORY_LIMIT,
             started_us: wall_us().unsigned_abs(),
             clock: Arc::new(move || {
                 let us = wall_us() + off.load(Ordering::Relaxed);

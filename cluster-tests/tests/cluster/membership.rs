@@ -17,7 +17,7 @@ use vwatch::membership::stats::Dropped;
 use vwatch::membership::{AddressState, Home, bind};
 use vwatch::seal::{Keyring, Secrets};
 
-use crate::members::{Member, OTHER, SECRET, Start, all_see_all, group, keyring, local, pause};
+use crate::members::{HISTORY_LIMIT, Member, OTHER, SECRET, Start, all_see_all, group, keyring, local, pause};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_find_each_other_receive_what_is_published_and_see_one_die() {
@@ -40,6 +40,7 @@ async fn three_find_each_other_receive_what_is_published_and_see_one_die() {
     let view = members[2].wait("a new state", |view| view.live.iter().any(|m| m.info.summary == said)).await;
     let first = view.live.iter().find(|m| m.info.summary == said).expect("it was there");
     assert_eq!(first.info.seal_key, Some(members[0].keyring.sealing_key()));
+    assert_eq!(first.info.max_history_bytes, Some(HISTORY_LIMIT));
     assert_eq!((first.info.identity.name.as_str(), first.gossip), ("node-1", ours));
 
     let gone = members.remove(1).incarnation();
