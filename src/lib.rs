@@ -25,9 +25,9 @@
 //! | `daemon` | the process: binds, assembles, serves, stops; the only module that may end it | all above |
 //! | `cli` | the command line, one file a command | all above |
 //!
-//! A module uses only modules above it in this table, and no modules form a cycle. A test of `xtask` reads this table and
-//! the `use` lines; it also finds uses of the system in `core` and `wire`, such as a clock or a socket. Without the feature
-//! `node` only these two are built, without the crates of the node.
+//! A module uses only modules above it in this table, and no modules form a cycle. A test of `xtask` reads this table
+//! and the `use` lines; it also finds uses of the system in `core` and `wire`, such as a clock or a socket. Without the
+//! feature `node` only these two are built, without the crates of the node.
 #![forbid(unsafe_code)]
 
 pub mod core;

@@ -1,8 +1,8 @@
 //! Random faults on processes: see `cluster_tests::faults` for what must hold of names, and `cluster_tests::promises`
 //! for what must hold of watches.
 //!
-//! The seed is printed; `VWATCH_FAULTS_SEED=<seed> cargo test -p cluster-tests --test faults` draws the same faults again, though
-//! not at the same microsecond. `cargo run --release -p cluster-tests --bin faults` is the long run.
+//! The seed is printed; `VWATCH_FAULTS_SEED=<seed> cargo test -p cluster-tests --test faults` draws the same faults
+//! again, though not at the same microsecond. `cargo run --release -p cluster-tests --bin faults` is the long run.
 
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use cluster_tests::faults::{Run, run};
 use cluster_tests::heavy::heavy;
 use cluster_tests::promises;
 
-/// Runs, and seconds of each, unless `VWATCH_FAULTS_SECONDS` says how long: then there are five. CI has a minute for each.
+/// Runs, and seconds of each, unless `VWATCH_FAULTS_SECONDS` says how long: then there are five. CI has a minute for
+/// each.
 const RUNS: (u64, u64) = (2, 15);
 
 #[test]

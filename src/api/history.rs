@@ -1,5 +1,5 @@
-//! The past of a name, `GET /v1/history/{name}` and `GET /v1/versions/{name}?revision=|at=`, and how much of it is kept:
-//! `POST /v1/compact` and `PUT /v1/history-depth`.
+//! The past of a name, `GET /v1/history/{name}` and `GET /v1/versions/{name}?revision=|at=`, and how much of it is
+//! kept: `POST /v1/compact` and `PUT /v1/history-depth`.
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -42,8 +42,8 @@ use error::Refusal;
 
 const NODE: HeaderName = HeaderName::from_static(X_VWATCH_NODE);
 
-// The texts name what users may ask for. `/version/{name}` is left out, because it is only for fills of the Go vwatch, and
-// `/v1/sync`, because it is only for peers.
+// The texts name what users may ask for. `/version/{name}` is left out, because it is only for fills of the Go vwatch,
+// and `/v1/sync`, because it is only for peers.
 const CLIENT_PATHS: &str = "\
 GET|HEAD /v1/versions/{name}[?version={known}][&timeout=10s]  -> the version now, or once it differs from the known one
 GET      /v1/versions/{name}?revision={µs}|at={time}  -> the version of that stamp, or of that time

@@ -126,7 +126,8 @@ pub(crate) fn account(extensions: &Extensions) -> Account {
 const OF_A_READ: [&str; 4] = ["version", "timeout", "revision", "at"];
 const OF_THE_PRESENT: usize = 2;
 
-/// Whether a query has only the parameters of a read of the present, spelled exactly so. [`check_parameters`] checks all others.
+/// Whether a query has only the parameters of a read of the present, spelled exactly so. [`check_parameters`] checks
+/// all others.
 pub(crate) fn has_only_its_own(query: Option<&str>) -> bool {
     query.is_none_or(|query| {
         query.split('&').all(|pair| {

@@ -86,8 +86,8 @@ pub(super) struct Watch {
     foreground: bool,
     #[command(flatten)]
     feed: FeedArgs,
-    /// Keep the cursor in this checkpoint at the nodes: begin after it if it is there, and write it after what was told,
-    /// every 10s at most, and at the end. A compaction waits for it
+    /// Keep the cursor in this checkpoint at the nodes: begin after it if it is there, and write it after what was
+    /// told, every 10s at most, and at the end. A compaction waits for it
     #[arg(long, value_name = "ID", conflicts_with = "cursor_file")]
     checkpoint: Option<String>,
     #[command(flatten)]

@@ -1,5 +1,5 @@
-//! Detects that peers reach the node by another address than before. Examples: a lease ended, a container returned to its
-//! network, or a machine started before it had an address.
+//! Detects that peers reach the node by another address than before. Examples: a lease ended, a container returned to
+//! its network, or a machine started before it had an address.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

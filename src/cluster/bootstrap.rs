@@ -160,8 +160,8 @@ pub(crate) struct Newcomer<'a> {
     pub(crate) started: Stamp,
 }
 
-/// The configuration of the replica. A node without `--node-id` has its address as its id: the next node at that address
-/// follows it.
+/// The configuration of the replica. A node without `--node-id` has its address as its id: the next node at that
+/// address follows it.
 pub(crate) fn replica_config(
     config: &Config,
     bootstrap: Option<&Bootstrap>,

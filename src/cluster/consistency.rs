@@ -94,8 +94,8 @@ pub fn alone() -> Agreement {
     Agreement { dns: 1, gossip: 1, data: 1, agree: true, sentences: Vec::new() }
 }
 
-/// The advice for a member that has no version of the peer protocol in common with this node, which speaks `own`; `None`
-/// if they have one.
+/// The advice for a member that has no version of the peer protocol in common with this node, which speaks `own`;
+/// `None` if they have one.
 #[must_use]
 pub fn apart(own: ProtocolRange, identity: &Identity, summary: &Summary) -> Option<String> {
     let theirs = summary.protocol;

@@ -205,8 +205,8 @@ impl Cluster {
         .await;
     }
 
-    /// Waits, until `deadline` at most, until one other node has all writes of this one, or until there is no other node.
-    /// After that the others repair the rest among themselves. Logs a warning if writes may be lost.
+    /// Waits, until `deadline` at most, until one other node has all writes of this one, or until there is no other
+    /// node. After that the others repair the rest among themselves. Logs a warning if writes may be lost.
     pub async fn hand_over(&self, deadline: Instant) {
         let has_all = |peer: &PeerCensus| peer.version.is_some() && peer.lag == 0 && !peer.needs_repair;
         let is_kept = |stay: &[PeerCensus]| stay.is_empty() || stay.iter().any(has_all);
@@ -219,7 +219,8 @@ impl Cluster {
         }
     }
 
-    /// Waits until `are_so` returns true for the peers that are not about to stop. Returns whether it did by the deadline.
+    /// Waits until `are_so` returns true for the peers that are not about to stop. Returns whether it did by the
+    /// deadline.
     async fn wait_for_peers(&self, deadline: Instant, are_so: impl Fn(&[PeerCensus]) -> bool) -> bool {
         loop {
             let are_so = are_so(&self.staying());

@@ -17,8 +17,8 @@ use crate::replication::client::{CallError, PeerClient, Presence};
 /// Interval of the requests to silent addresses.
 pub(crate) const PROBE: Duration = Duration::from_secs(2);
 
-/// Most requests at the same time. An address that drops everything takes two seconds, and a node that starts waits five
-/// for a rejection.
+/// Most requests at the same time. An address that drops everything takes two seconds, and a node that starts waits
+/// five for a rejection.
 pub(super) const AT_ONCE: usize = 64;
 
 /// A rejection by a node at a silent address is logged again after this.

@@ -14,8 +14,8 @@ use crate::metrics::Metrics;
 use crate::node::replication::Replicator;
 use crate::replication::client::{CallError, PeerClient};
 
-/// Least time between two batches of a stream of writes to one peer: a batch costs as much as many writes. A write waits
-/// for at most about this long, and not at all for a peer with a longer round trip.
+/// Least time between two batches of a stream of writes to one peer: a batch costs as much as many writes. A write
+/// waits for at most about this long, and not at all for a peer with a longer round trip.
 const GATHER: Duration = Duration::from_millis(1);
 
 /// Least number of writes in one batch that make it a part of a stream.

@@ -83,8 +83,8 @@ impl ChangeRing {
         })
     }
 
-    /// Adds a record that came. `is_current`: it became current, or is a tombstone that is newer than all that is kept of
-    /// its name.
+    /// Adds a record that came. `is_current`: it became current, or is a tombstone that is newer than all that is kept
+    /// of its name.
     pub(super) fn add(&mut self, record: &Record, is_current: bool) {
         if is_current {
             let position = self.end();

@@ -1,12 +1,13 @@
 //! Checkpoints: where readers are, kept in the set, so that a compaction waits for them.
 //!
-//! A checkpoint is a record of one of the node's own namespaces, so it is replicated as any other, and the newest one wins.
-//! Its data is what the reader goes on from, and its version says what that holds back: the reader was told every record
-//! stamped below a reflected stamp, or that it is missing. So the compaction horizon may rise to the least of the
-//! reflected stamps of all live checkpoints, and nothing that their readers have not been told is compacted. A checkpoint
-//! that is not written again for long holds nothing back any more. Neither does one of another set.
+//! A checkpoint is a record of one of the node's own namespaces, so it is replicated as any other, and the newest one
+//! wins. Its data is what the reader goes on from, and its version says what that holds back: the reader was told every
+//! record stamped below a reflected stamp, or that it is missing. So the compaction horizon may rise to the least of
+//! the reflected stamps of all live checkpoints, and nothing that their readers have not been told is compacted. A
+//! checkpoint that is not written again for long holds nothing back any more. Neither does one of another set.
 //!
-//! It holds the compaction horizon only: a name keeps as many records as the depth says, however far a reader is behind.
+//! It holds the compaction horizon only: a name keeps as many records as the depth says, however far a reader is
+//! behind.
 
 use std::collections::BTreeMap;
 
@@ -131,8 +132,8 @@ impl Checkpoints {
         self.by_name.len()
     }
 
-    /// The stamp from which on records are held back in a set by checkpoints that were written since another stamp, and the
-    /// checkpoint that holds the most.
+    /// The stamp from which on records are held back in a set by checkpoints that were written since another stamp, and
+    /// the checkpoint that holds the most.
     pub(super) fn least(&self, set: u64, since: Stamp) -> Option<(Stamp, &Name)> {
         let live = self.by_name.iter().filter(|(_, (_, written))| *written >= since);
         let holds = live.filter_map(|(name, (hold, _))| match hold {

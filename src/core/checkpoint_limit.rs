@@ -1,7 +1,7 @@
 //! How many checkpoints a node accepts.
 //!
-//! A node accepts [`MAX_CHECKPOINTS`] that hold something back, and keeps [`MAX_CHECKPOINTS_HELD`] in all: beyond these it
-//! deletes the least recently written one of those that are expired. Those of peers it takes in any case.
+//! A node accepts [`MAX_CHECKPOINTS`] that hold something back, and keeps [`MAX_CHECKPOINTS_HELD`] in all: beyond these
+//! it deletes the least recently written one of those that are expired. Those of peers it takes in any case.
 
 use super::checkpoint::Hold;
 use super::limits::{MAX_CHECKPOINTS, MAX_CHECKPOINTS_HELD};

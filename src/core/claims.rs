@@ -1,10 +1,10 @@
 //! The version vector of a store, and when it may leave a process out.
 //!
 //! Processes come and go, and a vector has room for [`MAX_VECTOR`](super::limits::MAX_VECTOR) of them. One that is left
-//! out claims nothing, which is safe for peers: they send records again. It is not safe for readers. A reader that lacks
-//! some writes of a process is told that they are gone because the vector claims them; without the process, they would be
-//! missing without a word. So only a process is left out whose stamps all lie below the GC horizon: a reader that was
-//! away for so long is told that anything may be missing.
+//! out claims nothing, which is safe for peers: they send records again. It is not safe for readers. A reader that
+//! lacks some writes of a process is told that they are gone because the vector claims them; without the process, they
+//! would be missing without a word. So only a process is left out whose stamps all lie below the GC horizon: a reader
+//! that was away for so long is told that anything may be missing.
 
 use std::collections::BTreeMap;
 

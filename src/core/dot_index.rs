@@ -1,5 +1,5 @@
-//! Which writes a set holds, by their dots: so that a node can count the writes of a process that it does not hold, name
-//! them, and find those that it holds.
+//! Which writes a set holds, by their dots: so that a node can count the writes of a process that it does not hold,
+//! name them, and find those that it holds.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,8 +10,8 @@ const CHUNK: u64 = 64;
 
 /// The dots of all records of a set. Each has a *place*: the first 16 bits of the position of its record.
 ///
-/// The sequence numbers of a process are dense, so 64 of them share a chunk: a bit for each, and the places of those that
-/// are held. A chunk that is full takes 3 bytes a dot.
+/// The sequence numbers of a process are dense, so 64 of them share a chunk: a bit for each, and the places of those
+/// that are held. A chunk that is full takes 3 bytes a dot.
 #[derive(Debug, Default)]
 pub(super) struct DotIndex {
     by_process: HashMap<Incarnation, BTreeMap<u64, Chunk>>,

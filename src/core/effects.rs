@@ -19,8 +19,8 @@
 //! too uses [`super::Set::horizon`]. A tombstone below the horizon that arrives later, and removes an older value, is a
 //! change like any other delete, although the set does not keep it.
 //!
-//! A record may take the place of one that reads the same, with a newer stamp. A listener that reports to readers compares the
-//! two itself ([`Record::reads_as`]).
+//! A record may take the place of one that reads the same, with a newer stamp. A listener that reports to readers
+//! compares the two itself ([`Record::reads_as`]).
 //!
 //! The set changes in two places only, and both report: a merge (client writes, copies from an upstream, pushes, both
 //! sides of a sync round, snapshots) and the dropping of a copy. What does not change a record reports nothing: a merge

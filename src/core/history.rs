@@ -133,7 +133,8 @@ impl Moment {
     }
 }
 
-/// The bytes of all older records, and of those in logs, by the step of their stamp, so that a horizon can be chosen by the bytes that it frees.
+/// The bytes of all older records, and of those in logs, by the step of their stamp, so that a horizon can be chosen by
+/// the bytes that it frees.
 #[derive(Debug, Default)]
 pub(super) struct OlderBytes {
     by_step: BTreeMap<u64, usize>,

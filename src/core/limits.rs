@@ -45,8 +45,8 @@ pub const COMPACTION_STEP_US: u64 = 60_000_000;
 /// Most records that a name keeps, its current one included: a listing of positions cannot be split below a name.
 pub const MAX_HISTORY_VERSIONS: u8 = 64;
 
-/// Payload of the newest records of a name, in bytes, below which no older record is kept: all records of a name fit into
-/// one message. A constant, because nodes that cut at different sizes would never hold the same.
+/// Payload of the newest records of a name, in bytes, below which no older record is kept: all records of a name fit
+/// into one message. A constant, because nodes that cut at different sizes would never hold the same.
 pub const MAX_HISTORY_PAYLOAD_BYTES: usize = 1 << 20;
 
 /// Most entries that the ring of a process keeps.
@@ -55,7 +55,8 @@ pub const MAX_RING_CHANGES: usize = 1 << 16;
 /// Most bytes of the records in the ring of a process: an upper bound, for the set shares most of them.
 pub const MAX_RING_BYTES: usize = 64 << 20;
 
-/// Most checkpoints that hold something back, as far as a node accepts new ones. Each step of a compaction looks at all.
+/// Most checkpoints that hold something back, as far as a node accepts new ones. Each step of a compaction looks at
+/// all.
 pub const MAX_CHECKPOINTS: usize = 1000;
 
 /// Most checkpoints that a node keeps when it accepts a new one, expired ones included.
@@ -64,7 +65,8 @@ pub const MAX_CHECKPOINTS_HELD: usize = 2000;
 /// Longest id of a checkpoint, in characters: the name of a reader, of a group of them and of its place.
 pub const MAX_CHECKPOINT_ID_BYTES: usize = 128;
 
-/// Most writes that a sync may bring at once so that readers are told which of them are gone. Beyond it, all readers scan.
+/// Most writes that a sync may bring at once so that readers are told which of them are gone. Beyond it, all readers
+/// scan.
 pub const MAX_GAP_DOTS: u64 = 1 << 16;
 
 /// Most records that a scan looks up by their dots; beyond it, it looks at each name of its scope.

@@ -154,8 +154,8 @@ pub enum Reply {
     Joining,
     /// The responder's genesis wins: the digests are under different keys, and were not compared.
     OtherGenesis,
-    /// The responder's registers are larger, or the responder has not yet dropped all that they cut: adopt the registers
-    /// first (rule 2). Nothing was compared.
+    /// The responder's registers are larger, or the responder has not yet dropped all that they cut: adopt the
+    /// registers first (rule 2). Nothing was compared.
     RegistersFirst,
     /// A horizon of the initiator is later than a correct clock allows ([`super::sync::Moment`]). Nothing was compared.
     WrongHorizon,

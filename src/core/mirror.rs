@@ -70,8 +70,8 @@ impl Mirror {
         standing.chain(self.records.keys()).try_for_each(|name| self.check(set, name))
     }
 
-    /// Whether the record of the set is the one that is held here, or the set has forgotten a tombstone or a record of a
-    /// log that is held here.
+    /// Whether the record of the set is the one that is held here, or the set has forgotten a tombstone or a record of
+    /// a log that is held here.
     fn agree(&self, stands: Option<&Record>, held: Option<&Record>, compaction: Stamp) -> bool {
         match (stands, held) {
             (None, None) => true,

@@ -14,9 +14,9 @@ pub(super) const MARK: u8 = 1;
 
 /// A name such as `repo/artifact:latest`: 1 to [`MAX_NAME_BYTES`] bytes of UTF-8 without control characters.
 ///
-/// A name is used as it was sent: `a//b`, `a/../b` and `a/b` are three names. It may lie in a namespace, and then its bytes
-/// are its key there. Names are ordered by their bytes, which for UTF-8 is the order of their code points. One pointer
-/// wide, and cheap to clone.
+/// A name is used as it was sent: `a//b`, `a/../b` and `a/b` are three names. It may lie in a namespace, and then its
+/// bytes are its key there. Names are ordered by their bytes, which for UTF-8 is the order of their code points. One
+/// pointer wide, and cheap to clone.
 #[derive(Clone)]
 pub struct Name(ThinArc<(), u8>);
 

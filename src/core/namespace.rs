@@ -19,8 +19,8 @@ const FIRST_PLAIN: &[u8] = &[MARK + 1];
 /// What the names of logs begin with.
 const LOG: &[u8] = b"log.";
 
-/// A namespace: 1 to [`MAX_NAMESPACE_BYTES`] characters of `a` to `z`, `0` to `9`, `.` and `-`; or [`Namespace::PLAIN`],
-/// which has no name.
+/// A namespace: 1 to [`MAX_NAMESPACE_BYTES`] characters of `a` to `z`, `0` to `9`, `.` and `-`; or
+/// [`Namespace::PLAIN`], which has no name.
 ///
 /// One that begins with `.` is the node's own: a name there keeps one record, whatever the depth. One that begins with
 /// `log.` is a log: the compaction horizon removes all records of its names, and not only the older ones.
@@ -126,8 +126,8 @@ impl Namespace {
         [self.prefix(), text].concat()
     }
 
-    /// Where a walk over the keys that begin with [`Namespace::key_of`] the text starts. For plain names it is above all
-    /// keys that have a namespace.
+    /// Where a walk over the keys that begin with [`Namespace::key_of`] the text starts. For plain names it is above
+    /// all keys that have a namespace.
     pub(super) fn start<'a>(&self, key: &'a [u8]) -> &'a [u8] {
         if self.is_plain() { key.max(FIRST_PLAIN) } else { key }
     }

@@ -59,8 +59,8 @@ fn may_be_cut(set: &Set, name: &Name, history: &[Cell], stamp: Stamp) -> bool {
         || last_of_full(history, set.depth().least_of(name)).is_some()
 }
 
-/// Of a name with as many records as are kept, the last one of these, from the newest on: what was dropped for them lies
-/// below it. Further records may have come back when more were kept.
+/// Of a name with as many records as are kept, the last one of these, from the newest on: what was dropped for them
+/// lies below it. Further records may have come back when more were kept.
 pub(super) fn last_of_full(history: &[Cell], versions: usize) -> Option<&Record> {
     let mut payload = 0;
     history.iter().rev().map(Cell::record).enumerate().find_map(|(at, record)| {

@@ -180,8 +180,8 @@ fn cover<'a>(set: &'a Set, write: &'a Write) -> Vec<&'a Record> {
     } else if mutants.has(Mutant::PushOnlyTheWrite) {
         cover.drain(..cover.len() - 1);
     } else if !is_kept && versions > 1 && cover.len() >= versions {
-        // newer writes took its place, as they will at the receiver: its listeners are told of it all the same. What was
-        // cut for another reason may lie below a tombstone that is forgotten, and would come back
+        // newer writes took its place, as they will at the receiver: its listeners are told of it all the same. What
+        // was cut for another reason may lie below a tombstone that is forgotten, and would come back
         cover.push(whole);
     }
     cover

@@ -205,9 +205,9 @@ impl Record {
 
     /// The total order of records of one name; the greater one stands.
     ///
-    /// `order(r) = (last-sync, kind: Value < Tombstone, version bytes, data hash)`, compared left to right. Equal records
-    /// are the same write, which two nodes may have accepted under two dots: no reader can tell them apart, so the one
-    /// that is held stays. So merge, which is `max` under this order, is, up to the dot,
+    /// `order(r) = (last-sync, kind: Value < Tombstone, version bytes, data hash)`, compared left to right. Equal
+    /// records are the same write, which two nodes may have accepted under two dots: no reader can tell them apart, so
+    /// the one that is held stays. So merge, which is `max` under this order, is, up to the dot,
     ///
     /// - commutative: `max(a, b) = max(b, a)`
     /// - associative: `max(a, max(b, c)) = max(max(a, b), c)`

@@ -1,9 +1,9 @@
 //! The readers of feeds that have no news, by what they watch.
 //!
-//! A change is matched to names and prefixes, and not to readers: its cost grows with the length of the name. All readers
-//! of a name, or of a prefix, are one list, which is taken whole: a change with 100,000 readers holds the lock no longer
-//! than one with none. A reader that leaves learns where in the ring the first change was that concerns it, so that it
-//! does not look at those before.
+//! A change is matched to names and prefixes, and not to readers: its cost grows with the length of the name. All
+//! readers of a name, or of a prefix, are one list, which is taken whole: a change with 100,000 readers holds the lock
+//! no longer than one with none. A reader that leaves learns where in the ring the first change was that concerns it,
+//! so that it does not look at those before.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hasher;
@@ -19,8 +19,8 @@ new_key_type! {
     struct ListKey;
 }
 
-/// The parked readers of feeds. A reader may be in several lists: once one of them is taken, it stays in the others until it
-/// leaves, and may be due again.
+/// The parked readers of feeds. A reader may be in several lists: once one of them is taken, it stays in the others
+/// until it leaves, and may be due again.
 #[derive(Debug)]
 pub struct ScopeIndex<T> {
     /// So that no reader can choose prefixes whose hashes are the same.
@@ -119,8 +119,8 @@ impl<T> ScopeIndex<T> {
         Ok(ticket)
     }
 
-    /// Removes a reader. Returns the position of the first change since it was parked that may concern it, at most `end`,
-    /// which is that of the next change. A second call with the same ticket does nothing.
+    /// Removes a reader. Returns the position of the first change since it was parked that may concern it, at most
+    /// `end`, which is that of the next change. A second call with the same ticket does nothing.
     pub fn leave(&mut self, ticket: Ticket, end: u64) -> u64 {
         let mut first = end;
         for Place { list: key, index } in self.readers.remove(ticket).unwrap_or_default() {
@@ -397,8 +397,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against the scopes themselves: each change takes exactly the readers whose scope has its name, and that were not
-        /// taken by this part since they were parked.
+        /// Against the scopes themselves: each change takes exactly the readers whose scope has its name, and that were
+        /// not taken by this part since they were parked.
         #[test]
         fn a_change_takes_exactly_the_readers_whose_scope_has_it(steps in prop::collection::vec(step(), 0..60)) {
             let mut index = index();

@@ -1,5 +1,5 @@
-//! The process of a node: the only place that knows all parts, reads the environment, handles signals, owns the log, and may
-//! end the process.
+//! The process of a node: the only place that knows all parts, reads the environment, handles signals, owns the log,
+//! and may end the process.
 //!
 //! [`run`] binds the ports, assembles the node, serves it, and stops it, each in a file of its own.
 

@@ -66,8 +66,8 @@ pub struct NodeInfo {
     pub identity: Identity,
     /// The key that it seals with; `None` without a secret.
     pub seal_key: Option<KeyId>,
-    /// Its `--max-history-bytes`; `None` if it does not say, as a node of an older version. It is only shown: a node acts
-    /// by its own limit, so a wrong value drops nothing.
+    /// Its `--max-history-bytes`; `None` if it does not say, as a node of an older version. It is only shown: a node
+    /// acts by its own limit, so a wrong value drops nothing.
     pub max_history_bytes: Option<u64>,
     /// The state of the node and of its set.
     pub summary: Summary,

@@ -54,8 +54,8 @@ impl NodeFeed {
         Self { replicator: replicator.clone(), feed, is_scanning, parked: None }
     }
 
-    /// The next part, in one short step under the lock. A reader that `may_park` is parked if there is no news: that there
-    /// is none, and the parking, are one step, so no wake is lost. A reader that was parked is so no more.
+    /// The next part, in one short step under the lock. A reader that `may_park` is parked if there is no news: that
+    /// there is none, and the parking, are one step, so no wake is lost. A reader that was parked is so no more.
     pub fn next(&mut self, budget: Budget, may_park: bool) -> Next {
         let Self { replicator, feed, is_scanning, parked } = self;
         let mut woken = None;

@@ -78,7 +78,8 @@ pub const MAX_CHECKPOINT_BYTES: usize = 16 << 10;
 /// Bytes of events after which a batch ends.
 pub const MAX_BATCH_ANSWER_BYTES: usize = 4 << 20;
 
-/// Most long answers to watches that were made by a scan of the set, as a snapshot is, and that are sent at the same time.
+/// Most long answers to watches that were made by a scan of the set, as a snapshot is, and that are sent at the same
+/// time.
 pub const MAX_SCANS_AT_ONCE: usize = 32;
 
 /// Most readers whose cursor is ahead of this node, and that wait until it catches up.

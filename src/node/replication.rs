@@ -163,8 +163,8 @@ impl Replicator {
         })
     }
 
-    /// This process, and all that are ready, in order. This process is among them while it accepts writes. A peer without
-    /// a common version of the protocol is not: its records do not come here.
+    /// This process, and all that are ready, in order. This process is among them while it accepts writes. A peer
+    /// without a common version of the protocol is not: its records do not come here.
     #[must_use]
     pub fn ready_members(&self) -> (u64, Vec<u64>) {
         let held = self.store.lock();

@@ -1,5 +1,5 @@
-//! The node's state behind its one lock, and its read and write side. [`super::replication`] drives the replica under the
-//! same lock.
+//! The node's state behind its one lock, and its read and write side. [`super::replication`] drives the replica under
+//! the same lock.
 //!
 //! The whole node has one lock. A read holds it for well under a microsecond, a write for one or two. No step holds it
 //! while it awaits, writes to a socket or wakes a reader. That is far more than HTTP can request on one machine. In
@@ -133,8 +133,8 @@ pub struct Census {
 }
 
 impl SharedStore {
-    /// An empty store of a process that has just started, and the requests that it will send to peers. `fanout` wakes its
-    /// waiters at `pace`. `key` is the key of its set, if it begins one.
+    /// An empty store of a process that has just started, and the requests that it will send to peers. `fanout` wakes
+    /// its waiters at `pace`. `key` is the key of its set, if it begins one.
     #[must_use]
     pub fn new(
         key: [u8; 16],
@@ -386,7 +386,8 @@ impl SharedStore {
         }
     }
 
-    /// Stops to park readers, and answers at `pace` those that are parked or whose wake is pending. Returns their number.
+    /// Stops to park readers, and answers at `pace` those that are parked or whose wake is pending. Returns their
+    /// number.
     pub fn drain(&self, pace: Pace) -> usize {
         let effects = {
             let store = &mut self.lock().store;

@@ -1,7 +1,7 @@
 //! The limit of histories that decides in a cluster: the least `--max-history-bytes`.
 //!
-//! Each node raises the compaction horizon for its own limit, and all nodes adopt it. So a node that reports whose limit
-//! is the least reports what the others do; it does not act on it.
+//! Each node raises the compaction horizon for its own limit, and all nodes adopt it. So a node that reports whose
+//! limit is the least reports what the others do; it does not act on it.
 
 use super::Sources;
 use super::sources::hex;

@@ -119,8 +119,8 @@ impl History {
         self.writes.values().map(|writes| writes.len() as u64).sum()
     }
 
-    /// Whether a write is reflected in a set: the set holds it; or as many greater records of its name as any depth that
-    /// was in force keeps; or a greater one, or any record if the name lies in a log, and the write lies below the
+    /// Whether a write is reflected in a set: the set holds it; or as many greater records of its name as any depth
+    /// that was in force keeps; or a greater one, or any record if the name lies in a log, and the write lies below the
     /// compaction horizon; or its tombstone, or a later one, lies below the GC horizon.
     fn reflected(&self, set: &Set, write: &Record) -> bool {
         let held = set.history(write.name());

@@ -116,8 +116,8 @@ impl Collected {
             || self.gaps.get(write.name()).is_some_and(|gap| gap.claims(dot))
     }
 
-    /// Whether a write comes late: the reader was told a greater one of the name before, and that was reflected, or it was
-    /// by another node.
+    /// Whether a write comes late: the reader was told a greater one of the name before, and that was reflected, or it
+    /// was by another node.
     fn is_late(&self, write: &Record) -> bool {
         let is_greater = |told: &&Record| told.order(write).is_gt();
         let is_reflected =

@@ -61,8 +61,8 @@ impl World {
         self.aloof[3] = false;
     }
 
-    /// Node 0 is heard by no other node when it accepts a write and tells it to all readers with feeds. Then it ends, and
-    /// the write with it: a reader whose cursor claims it must not keep it.
+    /// Node 0 is heard by no other node when it accepts a write and tells it to all readers with feeds. Then it ends,
+    /// and the write with it: a reader whose cursor claims it must not keep it.
     pub(super) fn lost(&mut self) {
         let (name, value) = (name("lost"), ("v".to_owned(), Vec::new()));
         self.aloof[0] = true;

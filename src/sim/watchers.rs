@@ -39,8 +39,8 @@ impl World {
         self.after(us, Event::Watch);
     }
 
-    /// Tells a watcher at most about so many names, at the node that it is connected to, or else at any ready one. Returns
-    /// whether there is no more to tell now.
+    /// Tells a watcher at most about so many names, at the node that it is connected to, or else at any ready one.
+    /// Returns whether there is no more to tell now.
     fn tell(&mut self, watcher: &mut Watcher, at_most: usize) -> bool {
         self.tell_at(watcher, at_most, None)
     }
@@ -171,7 +171,8 @@ impl World {
                 }
                 continue;
             }
-            // a write that was told by a process which then died before it pushed it, or said that it has told it, is lost
+            // a write that was told by a process which then died before it pushed it, or said that it has told it, is
+            // lost
             let claimed = watcher.state.cursor.as_ref().map(|cursor| &cursor.vector);
             let is_lost = |held: &Record| {
                 !process.store.vector().claims(held.dot())

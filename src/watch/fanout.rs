@@ -1,8 +1,8 @@
 //! The fan-out: wakes the waiters of a change. It runs beside the write and not inside its request, with a pace, and
 //! gives names their turns, so that a name with 100,000 watchers does not delay a name with a single one.
 //!
-//! The waiters of one name that wait for the same are one job. Each event loop of the fast path wakes the readers on its
-//! own connections. The loop here wakes the readers that are tasks.
+//! The waiters of one name that wait for the same are one job. Each event loop of the fast path wakes the readers on
+//! its own connections. The loop here wakes the readers that are tasks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -104,8 +104,8 @@ impl Fanout {
         }
     }
 
-    /// Wakes all waiters of `due` as one job, at one pace from now on. Costs the caller nothing per waiter of the longest
-    /// list.
+    /// Wakes all waiters of `due` as one job, at one pace from now on. Costs the caller nothing per waiter of the
+    /// longest list.
     pub fn wake_all(&self, mut due: Vec<Vec<(Ticket, Waiter)>>, wake: Wake, pace: Pace) {
         // the first of the longest lists, so that equal lists keep their order
         let longest = (0..due.len()).rev().max_by_key(|&list| due[list].len()).unwrap_or(0);

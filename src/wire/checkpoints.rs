@@ -30,8 +30,8 @@ pub struct Listed {
 }
 
 impl Listed {
-    /// The checkpoint of a record, in the set with this id at this time; `None` if the record is no checkpoint. It expires
-    /// `expiry_us` after it was written.
+    /// The checkpoint of a record, in the set with this id at this time; `None` if the record is no checkpoint. It
+    /// expires `expiry_us` after it was written.
     #[must_use]
     pub fn new(record: &Record, set: u64, now: Stamp, expiry_us: u64) -> Option<Self> {
         let (_, id) = checkpoint_of(record.name())?;

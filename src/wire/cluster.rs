@@ -127,7 +127,8 @@ pub struct Feeds {
     pub ring_entries: usize,
     /// Age of the oldest of them, ms.
     pub ring_reach_ms: u64,
-    /// Requests since the start, by where they begin. `cursor` went on with the last changes, `cursor_by_scan` by a scan.
+    /// Requests since the start, by where they begin. `cursor` went on with the last changes, `cursor_by_scan` by a
+    /// scan.
     pub begun: BTreeMap<String, u64>,
     /// How often a reader was told since the start that it begins again or lacks versions, by reason.
     pub interruptions: BTreeMap<String, u64>,

@@ -1,10 +1,10 @@
 //! The text form of a cursor: `c1.` and base64url without padding.
 //!
-//! The bytes: a flags byte, the set and the subscription (8 bytes each), the reflected stamp, the vector, and if their flag
-//! is set the place in a ring and the scan; then four bytes of checksum. Numbers are LEB128, as short as can be. A vector
-//! is a count, and for each process its id (8 bytes) and its sequence number, in order of the ids. The process of the
-//! ring is its index in the vector plus one, or 0 and its id if the vector does not have it. All integers of fixed length
-//! are little-endian.
+//! The bytes: a flags byte, the set and the subscription (8 bytes each), the reflected stamp, the vector, and if their
+//! flag is set the place in a ring and the scan; then four bytes of checksum. Numbers are LEB128, as short as can be. A
+//! vector is a count, and for each process its id (8 bytes) and its sequence number, in order of the ids. The process
+//! of the ring is its index in the vector plus one, or 0 and its id if the vector does not have it. All integers of
+//! fixed length are little-endian.
 //!
 //! Each cursor has one text, and each text that is accepted is the text of its cursor.
 
@@ -22,8 +22,8 @@ use crate::core::{Incarnation, Stamp};
 /// What each cursor of this form begins with.
 pub const PREFIX: &str = "c1.";
 
-/// Longest cursor in bytes: two full vectors and the longest name, as base64. It leaves room for other members in a body of
-/// 64 KiB.
+/// Longest cursor in bytes: two full vectors and the longest name, as base64. It leaves room for other members in a
+/// body of 64 KiB.
 pub const MAX_CURSOR_BYTES: usize =
     PREFIX.len() + (2 * MAX_VECTOR * (8 + LONGEST_NUMBER) + MAX_KEY_BYTES + 128) * 4 / 3 + 4;
 

@@ -87,8 +87,8 @@ pub fn parameter_names(query: &str) -> impl Iterator<Item = Cow<'_, str>> {
 pub const MAX_EDITS: usize = 2;
 
 /// The known name that an unknown one was most likely meant to be: the nearest within [`MAX_EDITS`] edits (a character
-/// more, less, or another one), without regard to case. Of a known name of three or four characters one edit is enough to
-/// be another word, and of a shorter one each edit.
+/// more, less, or another one), without regard to case. Of a known name of three or four characters one edit is enough
+/// to be another word, and of a shorter one each edit.
 #[must_use]
 pub fn meant<'a>(typed: &str, known: &[&'a str]) -> Option<&'a str> {
     let near = known.iter().filter_map(|name| Some((edits(typed, name)?, *name)));

@@ -161,7 +161,8 @@ struct Texts<'a> {
 }
 
 impl WatchRequest {
-    /// Reads a query. What it does not know is ignored. `last_event_id` stands before `since`; empty it counts as absent.
+    /// Reads a query. What it does not know is ignored. `last_event_id` stands before `since`; empty it counts as
+    /// absent.
     ///
     /// # Errors
     /// What is wrong.

@@ -28,8 +28,8 @@ pub(crate) fn cargo<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> 
 
 /// A program, to be run in the folder of the workspace, with the tools of `.ci/run` on its path.
 ///
-/// It does not get the variables that cargo sets for this program: build scripts of some crates (ring) run again when one
-/// of these changes, and each build from here, and then each build from outside, would build those crates again.
+/// It does not get the variables that cargo sets for this program: build scripts of some crates (ring) run again when
+/// one of these changes, and each build from here, and then each build from outside, would build those crates again.
 pub(crate) fn program(name: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(name);
     command.current_dir(root());

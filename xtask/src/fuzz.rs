@@ -17,8 +17,8 @@ const AT_ONCE: usize = 2;
 /// Lines of a failed target's output that are shown.
 const SHOWN_LINES: usize = 40;
 
-/// Fuzzes each target for 10 s, or for the seconds in the first argument, starting with the kept corpus. New inputs stay
-/// in `target/fuzz-corpus`; `cargo fuzz cmin` makes a small corpus of them to keep.
+/// Fuzzes each target for 10 s, or for the seconds in the first argument, starting with the kept corpus. New inputs
+/// stay in `target/fuzz-corpus`; `cargo fuzz cmin` makes a small corpus of them to keep.
 pub(crate) fn run(rest: &[String]) -> Result<(), String> {
     let seconds = match rest {
         [] => 10,
@@ -54,7 +54,8 @@ fn targets() -> Result<Vec<String>, String> {
     Ok(entries.filter_map(|entry| stem(&entry.ok()?.path())).collect())
 }
 
-/// `cargo fuzz` with a subcommand. The stable compiler is enough: there is no unsafe code of ours for a sanitizer to check.
+/// `cargo fuzz` with a subcommand. The stable compiler is enough: there is no unsafe code of ours for a sanitizer to
+/// check.
 fn cargo_fuzz(subcommand: &str) -> Command {
     let mut command = cargo(["fuzz", subcommand, "--fuzz-dir", FOLDER, "--sanitizer", "none"]);
     command.env("RUSTC_BOOTSTRAP", "1");

@@ -1,8 +1,8 @@
-//! The import graph of `src/`: a module uses only what the table in `src/lib.rs` allows, no modules form a cycle, and the
-//! pure layers use nothing of the system.
+//! The import graph of `src/`: a module uses only what the table in `src/lib.rs` allows, no modules form a cycle, and
+//! the pure layers use nothing of the system.
 //!
-//! The graph is read from `use` lines and from paths that begin with `crate::` or `super::`, without tests. A module may use what
-//! its own parent defines, because it is a part of that.
+//! The graph is read from `use` lines and from paths that begin with `crate::` or `super::`, without tests. A module
+//! may use what its own parent defines, because it is a part of that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,8 +12,8 @@ use std::path::Path;
 /// The layers that are built without the feature `node`: what they decide depends only on what they are given.
 const PURE: [&str; 3] = ["core", "wire", "sim"];
 
-/// What a pure layer must not use, and why. A path stands for all that is below it. `Instant` is not in the list: a caller
-/// may pass one in.
+/// What a pure layer must not use, and why. A path stands for all that is below it. `Instant` is not in the list: a
+/// caller may pass one in.
 const FORBIDDEN: [(&str, &str); 10] = [
     ("Instant::now", "time is passed in"),
     ("SystemTime::now", "time is passed in"),

@@ -41,7 +41,7 @@ pub(crate) const STAGES: [Stage; 17] = [
     stage(
         "layers",
         "",
-        "who uses whom in src, and that core and wire are pure: the tests of xtask",
+        "which module of src uses which, and that core and wire are pure: the tests of xtask",
         |rest| none(rest, layers),
     ),
     stage("unit", "[ARGUMENT]...", "the unit tests; a name selects those that contain it", unit),
@@ -117,8 +117,8 @@ fn test(rest: &[String]) -> Result<(), String> {
     run(with(tests(), rest))
 }
 
-/// `cargo test --workspace`, with two tests for each processor unless the user wants another number: most tests wait for
-/// a node.
+/// `cargo test --workspace`, with two tests for each processor unless the user wants another number: most tests wait
+/// for a node.
 fn tests() -> Command {
     let mut command = cargo(["test", "--workspace", "--locked"]);
     if std::env::var_os("RUST_TEST_THREADS").is_none() {

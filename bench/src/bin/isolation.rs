@@ -1,9 +1,10 @@
-//! What a fan-out does to others: a lone watcher of another name, and a writer of another name, while very many watchers
-//! are woken. Beside it, as the control, the same on a second node that has no fan-out, at the same time on the same machine.
+//! What a fan-out does to others: a lone watcher of another name, and a writer of another name, while very many
+//! watchers are woken. Beside it, as the control, the same on a second node that has no fan-out, at the same time on
+//! the same machine.
 //!
-//! `isolation [WATCHERS [ROUNDS]]`, 18000 and 20 unless told. Exits with 1 if the 99th percentile of either is more than
-//! twice that of the control, or its median more than 5 ms above. The control shares the processors with the fan-out, which
-//! shows in its 99th percentile; its median is that of a node at rest.
+//! `isolation [WATCHERS [ROUNDS]]`, 18000 and 20 unless told. Exits with 1 if the 99th percentile of either is more
+//! than twice that of the control, or its median more than 5 ms above. The control shares the processors with the
+//! fan-out, which shows in its 99th percentile; its median is that of a node at rest.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,5 @@
-//! Names as they stand in a path: whatever is taken can be written back and is taken as the same name again. And the names
-//! of parameters.
+//! Names as they stand in a path: whatever is taken can be written back and is taken as the same name again. And the
+//! names of parameters.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

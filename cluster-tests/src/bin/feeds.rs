@@ -1,5 +1,5 @@
-//! The promises of a watch on real processes with faults: `cargo run --release -p cluster-tests --bin feeds -- --runs 20
-//! --seconds 60 --nodes 5`.
+//! The promises of a watch on real processes with faults: `cargo run --release -p cluster-tests --bin feeds -- --runs
+//! 20 --seconds 60 --nodes 5`.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};

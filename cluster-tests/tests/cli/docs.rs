@@ -462,21 +462,41 @@ fn each_page_can_be_reached_from_the_readme() {
 const HARD_WORDS: [&str; 10] =
     ["who", "whom", "whoever", "whomever", "nobody", "somebody", "anybody", "anew", "how-manyeth", "thereof"];
 
+/// Most columns of a line of prose.
+const LONGEST_LINE: usize = 120;
+
+/// The lines of prose that are too long or have hard words.
+fn hard_to_read<'a>(path: &Path, lines: impl Iterator<Item = (usize, &'a str)>) -> Vec<String> {
+    let mut found = Vec::new();
+    for (number, line) in lines {
+        let at = format!("{}:{number}", path.display());
+        let may_be_longer = line.trim_start_matches([' ', '/', '!']).starts_with('|')
+            || line.contains("](")
+            || line.contains("://");
+        if line.chars().count() > LONGEST_LINE && !may_be_longer {
+            found.push(format!("{at}: {} columns, at most {LONGEST_LINE}", line.chars().count()));
+        }
+        let plain = without_code(line).to_lowercase();
+        let words = plain.split(|c: char| !c.is_alphanumeric() && c != '-' && c != '\'');
+        found.extend(words.filter(|word| HARD_WORDS.contains(word)).map(|word| format!("{at}: {word}")));
+    }
+    found
+}
+
 #[test]
 fn prose_is_short_enough_for_a_line_and_has_no_hard_words() {
-    const LONGEST: usize = 120;
+    let found: Vec<_> = pages().iter().flat_map(|(path, page)| hard_to_read(path, prose(page))).collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn comments_are_short_enough_for_a_line_and_have_no_hard_words() {
     let mut found = Vec::new();
-    for (path, page) in pages() {
-        for (number, line) in prose(&page) {
-            let at = format!("{}:{number}", path.display());
-            let may_be_longer =
-                line.trim_start().starts_with('|') || line.contains("](") || line.contains("://");
-            if line.chars().count() > LONGEST && !may_be_longer {
-                found.push(format!("{at}: {} columns, at most {LONGEST}", line.chars().count()));
-            }
-            let plain = without_code(line).to_lowercase();
-            let words = plain.split(|c: char| !c.is_alphanumeric() && c != '-' && c != '\'');
-            found.extend(words.filter(|word| HARD_WORDS.contains(word)).map(|word| format!("{at}: {word}")));
+    for folder in ["src", "bench/src", "xtask/src", "cluster-tests/src", "cluster-tests/tests"] {
+        for path in files_below(&root().join(folder), "rs") {
+            let text = read_to_string(&path).expect("a file of this repository");
+            let lines = text.lines().enumerate().map(|(number, line)| (number + 1, line));
+            found.extend(hard_to_read(&path, lines.filter(|(_, line)| line.trim_start().starts_with("//"))));
         }
     }
     assert!(found.is_empty(), "{}", found.join("\n"));

@@ -1,4 +1,5 @@
-//! `vwatch get --revision` and `--at`, `history`, `revert`, `compact` and `history-depth`, and the guide that shows them.
+//! `vwatch get --revision` and `--at`, `history`, `revert`, `compact` and `history-depth`, and the guide that shows
+//! them.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};

@@ -57,7 +57,8 @@ fn kept(cluster: &Cluster, name: &str) -> Vec<usize> {
     (0..cluster.len()).map(of).collect()
 }
 
-/// Versions of `n`, a minute apart, each at the next node; the last one is from `last` minutes ago. Returns their stamps.
+/// Versions of `n`, a minute apart, each at the next node; the last one is from `last` minutes ago. Returns their
+/// stamps.
 fn write(cluster: &Cluster, count: u64, last: u64) -> Vec<u64> {
     let end = (now_us() / MINUTE_US - last) * MINUTE_US;
     let stamps: Vec<u64> = (0..count).map(|i| end - (count - 1 - i) * MINUTE_US).collect();

@@ -20,7 +20,8 @@ fn a_name_with_many_watchers_does_not_delay_another_name_of_the_same_push() {
     let mut single = cluster.watch(1, "single", "1");
     cluster.node(1).wait_parked(MANY + 1);
 
-    // one push is under way at a time: while the node does not acknowledge the first one, the next two writes become one
+    // one push is under way at a time: while the node does not acknowledge the first one, the next two writes become
+    // one
     cluster.pause(1);
     cluster.put(0, "first", "1");
     cluster.put(0, "many", "2");

@@ -39,8 +39,8 @@ fn tells(cluster: &Cluster, i: usize, query: &str, expected: &[&str]) {
     panic!("waited in vain for {what}: it tells {last:?}");
 }
 
-/// The cursor after what a node tells, once it claims all writes: no node tells anything after it. Until then a node may
-/// have a write and not claim it, and another one tells it again.
+/// The cursor after what a node tells, once it claims all writes: no node tells anything after it. Until then a node
+/// may have a write and not claim it, and another one tells it again.
 #[track_caller]
 fn settled(cluster: &Cluster, i: usize, scope: &str, since: &str) -> String {
     wait_for("a cursor that claims all writes", LIMIT, || {

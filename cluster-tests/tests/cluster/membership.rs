@@ -17,7 +17,9 @@ use vwatch::membership::stats::Dropped;
 use vwatch::membership::{AddressState, Home, bind};
 use vwatch::seal::{Keyring, Secrets};
 
-use crate::members::{HISTORY_LIMIT, Member, OTHER, SECRET, Start, all_see_all, group, keyring, local, pause};
+use crate::members::{
+    HISTORY_LIMIT, Member, OTHER, SECRET, Start, all_see_all, group, keyring, local, pause,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_find_each_other_receive_what_is_published_and_see_one_die() {

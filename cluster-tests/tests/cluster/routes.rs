@@ -96,7 +96,7 @@ fn a_proxy_is_fed_its_routes_by_a_watch() {
         cluster.all_agree();
     }
 
-    // all are lost, and begin anew without routes
+    // all routes are lost with the nodes, which start without any
     let left = (0..3).find(|i| cluster.is_running(*i)).expect("one is left");
     cluster.kill(left);
     assert_eq!(ask(proxy, "/old"), Some((200, "one /old".to_owned())), "it goes on with what it has");

@@ -644,7 +644,7 @@ fn a_reader_gets_the_reason_of_a_first_answer_that_cannot_be_used() {
     let answer = node.get("n");
     assert_refusal(&answer, 502);
     assert!(answer.text().contains("--fill-auth-file") && asked.elapsed() < Duration::from_secs(5));
-    let nobody = Node::with(&[
+    let unknown = Node::with(&[
         "--fill-from",
         "http://127.0.0.1:1",
         "--fill-strategy",
@@ -652,8 +652,8 @@ fn a_reader_gets_the_reason_of_a_first_answer_that_cannot_be_used() {
         "--fill-path",
         "/{{.name}}",
     ]);
-    assert_refusal(&nobody.get("n?timeout=300ms"), 504);
-    wait_until("it to be given up", LIMIT, || nobody.metric("vwatch_fill_names") == 0.0);
+    assert_refusal(&unknown.get("n?timeout=300ms"), 504);
+    wait_until("it to be given up", LIMIT, || unknown.metric("vwatch_fill_names") == 0.0);
 }
 
 #[test]

@@ -300,7 +300,7 @@ fn a_compaction_waits_for_the_checkpoint_that_needs_the_most() {
         json!({"horizon": stamps[8], "asked": asked, "held_by": "checkpoint near"})
     );
     wait_until("what is not held back to go", LIMIT, || versions(&node) == 2);
-    // a reader that has gone on writes its checkpoint anew
+    // a reader that has gone on writes its checkpoint again
     set(&node, "near", &format!("after:{}", stamps[9])).expect(204);
     assert_eq!(compact(&node, stamps[9])["held_by"], Value::Null);
     wait_until("the older ones to go", LIMIT, || versions(&node) == 1);

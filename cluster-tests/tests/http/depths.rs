@@ -1,7 +1,8 @@
 //! Groups that keep one version of a name, and eight: what they say of the present is the same to the last byte.
 //!
 //! Every write has a stamp of its client, so that two groups can be equal. What is random or a time in an answer is
-//! left out: `Date`, the start of the set, how long a request took, since when a watcher waits, the order of a comparison.
+//! left out: `Date`, the start of the set, how long a request took, since when a watcher waits, the order of a
+//! comparison.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -33,7 +33,8 @@ use crate::wire::watch::{DataForm, Since};
 const FIRST_LOOK: Duration = Duration::from_millis(2);
 const LAST_LOOK: Duration = Duration::from_millis(50);
 
-/// Most names or changes that are looked at in one step under the lock: each costs about a microsecond if no cache has it.
+/// Most names or changes that are looked at in one step under the lock: each costs about a microsecond if no cache has
+/// it.
 const NAMES_PER_LOCK: usize = RECORDS_PER_LOCK / 4;
 
 /// The reader of an answer.

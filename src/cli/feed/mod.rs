@@ -122,8 +122,8 @@ impl Feed {
         })
     }
 
-    /// Keeps the cursor in a checkpoint too, and begins there if there is one. It goes before `--since`, which is for the
-    /// first run.
+    /// Keeps the cursor in a checkpoint too, and begins there if there is one. It goes before `--since`, which is for
+    /// the first run.
     ///
     /// # Errors
     /// If the nodes do not say whether there is one.

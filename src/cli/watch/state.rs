@@ -60,8 +60,8 @@ pub(super) struct WatchState {
 }
 
 impl WatchState {
-    /// A watcher of the name with this path that begins with the present record, or after the version `known`. An empty one means that the name
-    /// does not exist.
+    /// A watcher of the name with this path that begins with the present record, or after the version `known`. An empty
+    /// one means that the name does not exist.
     pub(super) fn new(path: &str, name: &str, known: Option<&str>, timeout: Duration) -> Self {
         let told = match known {
             None | Some("") => Told::Nothing,

@@ -31,8 +31,8 @@ pub struct Scan {
     pub reflected: Stamp,
     /// The last name that is done, as a key. Empty before the first one.
     pub after: Box<[u8]>,
-    /// `None` if the scan tells what the cursor lacks. Else the view began empty, and the scan tells the records from this
-    /// stamp on: [`Stamp::ZERO`] for all of them.
+    /// `None` if the scan tells what the cursor lacks. Else the view began empty, and the scan tells the records from
+    /// this stamp on: [`Stamp::ZERO`] for all of them.
     pub from: Option<Stamp>,
 }
 

@@ -102,9 +102,9 @@ fn names(set: &Set, ranges: impl Iterator<Item = (Incarnation, u64, u64)>) -> Op
     Some(names)
 }
 
-/// Which names may have records that a reader missed. By the honesty of the set's vector, a write that it claims and does
-/// not hold has as many greater records of its name as are kept, or lies below a horizon. If the reader has the least of
-/// these, then what it missed lies below that.
+/// Which names may have records that a reader missed. By the honesty of the set's vector, a write that it claims and
+/// does not hold has as many greater records of its name as are kept, or lies below a horizon. If the reader has the
+/// least of these, then what it missed lies below that.
 pub(super) struct Suspicion<'a> {
     set: &'a Set,
     /// What the reader was told.
@@ -141,8 +141,8 @@ impl<'a> Suspicion<'a> {
         self.reflected < self.set.compaction_horizon()
     }
 
-    /// Whether the reader may miss records of names that are gone: deleted ones, whose tombstones are forgotten, and those
-    /// of logs, of which the compaction horizon removes all records.
+    /// Whether the reader may miss records of names that are gone: deleted ones, whose tombstones are forgotten, and
+    /// those of logs, of which the compaction horizon removes all records.
     pub(super) fn is_on_all(&self, scope: &Scope) -> bool {
         self.reflected < self.set.horizon()
             || scope.is_log() && self.is_cut() && self.set.lacks(self.claimed, self.upto)

@@ -1,21 +1,21 @@
 //! Feeds: the records of some names, now and as they change, from a cursor on that is good at any node.
 //!
-//! A reader has a view: of each name the newest record that it was told, or all records. A [`Cursor`] says what the view
-//! reflects: a version vector, and the stamp below which it reflects every delete. So any node of the set can tell the
-//! rest, without a state for the reader, and without a leader.
+//! A reader has a view: of each name the newest record that it was told, or all records. A [`Cursor`] says what the
+//! view reflects: a version vector, and the stamp below which it reflects every delete. So any node of the set can tell
+//! the rest, without a state for the reader, and without a leader.
 //!
-//! **Honesty, [`Mode::Latest`].** For each write that a cursor claims, the view of its name is at least as great, or it has
-//! nothing of the name and a tombstone that is at least as great lies below the GC horizon. Within a connection the view
-//! of a name never goes back.
+//! **Honesty, [`Mode::Latest`].** For each write that a cursor claims, the view of its name is at least as great, or it
+//! has nothing of the name and a tombstone that is at least as great lies below the GC horizon. Within a connection the
+//! view of a name never goes back.
 //!
 //! **Honesty, [`Mode::All`].** Each write that a cursor claims was told, or lies in a gap that was told. Two kinds of
-//! writes are left out: one that comes late, below all that the reader has of its name, and is gone again; and one that a
-//! client stamped more than half a grace before it wrote it.
+//! writes are left out: one that comes late, below all that the reader has of its name, and is gone again; and one that
+//! a client stamped more than half a grace before it wrote it.
 //!
-//! A node that did not emit the cursor, or whose ring no longer reaches back to it, scans the names in order. What a scan
-//! needs to be honest: the vector, the end of the ring and the reflected stamp are captured together before it, and after
-//! it the ring is replayed from there. What may be missing is decided at the end of it, or name by name as they are told:
-//! a record can be dropped while the scan goes on.
+//! A node that did not emit the cursor, or whose ring no longer reaches back to it, scans the names in order. What a
+//! scan needs to be honest: the vector, the end of the ring and the reflected stamp are captured together before it,
+//! and after it the ring is replayed from there. What may be missing is decided at the end of it, or name by name as
+//! they are told: a record can be dropped while the scan goes on.
 
 pub(super) mod cursor;
 mod event;
@@ -184,8 +184,8 @@ fn changed(set: &Set, record: &Record, history: &[Cell], is_initial: bool) -> Ch
 }
 
 impl Feed {
-    /// A feed from `start` on. `reflected` is the node's reflected stamp. The node has to be ready, and a cursor has to be
-    /// of this subscription.
+    /// A feed from `start` on. `reflected` is the node's reflected stamp. The node has to be ready, and a cursor has to
+    /// be of this subscription.
     #[must_use]
     pub fn open<T>(
         store: &Store<T>,

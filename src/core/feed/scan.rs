@@ -35,8 +35,8 @@ enum Lookup {
 }
 
 impl Walk {
-    /// A walk over the names after one. If it is only for the names with a record that a vector lacks, then it looks up these
-    /// records, as long as they are few.
+    /// A walk over the names after one. If it is only for the names with a record that a vector lacks, then it looks up
+    /// these records, as long as they are few.
     pub(super) fn new<T>(
         store: &Store<T>,
         scope: &Scope,
@@ -60,7 +60,8 @@ impl Walk {
         self.after.as_deref()
     }
 
-    /// Goes on within the budget of a step, and hands each name's records to `visit`. Returns whether all names are done.
+    /// Goes on within the budget of a step, and hands each name's records to `visit`. Returns whether all names are
+    /// done.
     pub(super) fn go<'a, T>(
         &mut self,
         step: &mut Step<'a, T>,

@@ -45,8 +45,8 @@ impl Scope {
         Self::new(&Namespace::PLAIN, [], [&b""[..]])
     }
 
-    /// These names, and the names under these prefixes, of a namespace. What another prefix covers is left out, so equal
-    /// scopes are equal whatever their form.
+    /// These names, and the names under these prefixes, of a namespace. What another prefix covers is left out, so
+    /// equal scopes are equal whatever their form.
     #[must_use]
     pub fn new<'a>(
         namespace: &Namespace,
@@ -140,7 +140,8 @@ pub struct Subscription {
     pub mode: Mode,
     /// Which kinds of changes.
     pub kinds: Kinds,
-    /// Whether gaps are told as the dots of the writes that are missing, and not as names: for a reader that copies dots.
+    /// Whether gaps are told as the dots of the writes that are missing, and not as names: for a reader that copies
+    /// dots.
     pub dots: bool,
 }
 

@@ -136,9 +136,9 @@ impl Replica {
         store.raise_horizon(Stamp::ZERO, HORIZON_SLICE);
     }
 
-    /// Raises the compaction horizon to `before`, at most to where no client's write can come any more, and to what live
-    /// checkpoints need. Returns where it stands then; `None` if the clock is not trusted, because peers would reject a
-    /// horizon that is too recent.
+    /// Raises the compaction horizon to `before`, at most to where no client's write can come any more, and to what
+    /// live checkpoints need. Returns where it stands then; `None` if the clock is not trusted, because peers would
+    /// reject a horizon that is too recent.
     pub fn compact<T>(&self, store: &mut Store<T>, now: Now, before: Stamp) -> Option<Compaction> {
         self.raise_compaction(store, now, before, true)
     }
@@ -193,9 +193,9 @@ impl Replica {
     }
 
     /// The reflected stamp: every delete stamped below it, and every value that was stamped below it and at most half a
-    /// grace before it was written, and of which any member knows, is reflected in this set. [`Stamp::ZERO`] if there is
-    /// none yet: before the first anti-entropy pass since the node joined its set, in a provisional set, and while the clock is
-    /// not trusted.
+    /// grace before it was written, and of which any member knows, is reflected in this set. [`Stamp::ZERO`] if there
+    /// is none yet: before the first anti-entropy pass since the node joined its set, in a provisional set, and while
+    /// the clock is not trusted.
     #[must_use]
     pub fn reflected<T>(&self, store: &Store<T>, now: Now) -> Stamp {
         let began_us = self.peers.last_pass_began_us().filter(|began_us| *began_us >= self.in_set_since_us);

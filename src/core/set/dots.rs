@@ -1,5 +1,5 @@
-//! What a set knows by dots: which of the writes that a vector claims it does not hold, and which of those that it holds a
-//! vector does not claim. Feeds ask for this.
+//! What a set knows by dots: which of the writes that a vector claims it does not hold, and which of those that it
+//! holds a vector does not claim. Feeds ask for this.
 
 use super::{Cell, Set};
 use crate::core::name::Name;
@@ -21,8 +21,8 @@ impl Set {
         upto.iter().any(is_missing)
     }
 
-    /// The writes that a vector claims, another one does not claim, and that are not held: ranges of sequence numbers, both
-    /// ends included.
+    /// The writes that a vector claims, another one does not claim, and that are not held: ranges of sequence numbers,
+    /// both ends included.
     pub(in crate::core) fn missing<'a>(
         &'a self,
         claimed: &'a Vector,

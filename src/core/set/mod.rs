@@ -4,8 +4,8 @@
 //! during a write, however many names there are. Writers do not know the key, so they cannot collect names in one leaf.
 //! A walk over the whole set can stop anywhere and continue from there. All records of a name are side by side in one
 //! leaf, the current one last: an older record costs a cell, and a name without older records costs nothing more. A
-//! second index, by name, serves prefix lists; it changes only when a name gets or loses its value. A third one, by dot,
-//! serves feeds.
+//! second index, by name, serves prefix lists; it changes only when a name gets or loses its value. A third one, by
+//! dot, serves feeds.
 //!
 //! What is kept of a name is its *normal form* ([`Set::merge`]): a cut from below that depends only on the records and
 //! on the registers, so that sets which received the same records hold the same ones, in whatever order they came.
@@ -119,11 +119,11 @@ pub enum Merge {
     Older(Record),
     /// The set holds the same record, under this dot or another one.
     Held(Record),
-    /// The record is not kept: it is older than what the registers leave. It may be an old tombstone that removed records
-    /// below the current one, which is given here.
+    /// The record is not kept: it is older than what the registers leave. It may be an old tombstone that removed
+    /// records below the current one, which is given here.
     Cut(Record),
-    /// A tombstone below the GC horizon, or a record of a log below the compaction horizon, and the set has no record of
-    /// the name.
+    /// A tombstone below the GC horizon, or a record of a log below the compaction horizon, and the set has no record
+    /// of the name.
     Forgotten,
 }
 
@@ -204,8 +204,8 @@ impl Set {
         self.bytes
     }
 
-    /// Bytes of all records that the compaction horizon may remove: those that are not current, and all records in logs;
-    /// each by its [`Record::cost`]. [`Set::bytes`] has them too.
+    /// Bytes of all records that the compaction horizon may remove: those that are not current, and all records in
+    /// logs; each by its [`Record::cost`]. [`Set::bytes`] has them too.
     #[must_use]
     pub fn older_bytes(&self) -> usize {
         self.older.total()
@@ -217,8 +217,8 @@ impl Set {
         self.older.below(self.compaction_horizon)
     }
 
-    /// The least compaction horizon below which older records take at least so many bytes, in whole steps; `None` if all
-    /// of them take less.
+    /// The least compaction horizon below which older records take at least so many bytes, in whole steps; `None` if
+    /// all of them take less.
     #[must_use]
     pub fn horizon_that_frees(&self, bytes: usize) -> Option<Stamp> {
         self.older.horizon_that_frees(bytes)
@@ -236,8 +236,8 @@ impl Set {
         self.namespaces.of(name)
     }
 
-    /// The namespaces with a record that begin with `prefix`, in order, after `after` if that is given; without the plain
-    /// one and the node's own.
+    /// The namespaces with a record that begin with `prefix`, in order, after `after` if that is given; without the
+    /// plain one and the node's own.
     pub fn each_namespace(
         &self,
         prefix: &str,
@@ -331,10 +331,10 @@ impl Set {
 
     /// Takes a record in: `set[name] = normal form of (set[name] and the record)`.
     ///
-    /// The normal form cuts from below, in this order: the greatest tombstone below the GC horizon and all records below
-    /// it; all but the newest [`Depth::versions_of`] the name, and what lies below 1 MiB of payload; of the rest, what lies
-    /// below the compaction horizon, except the current record, and in a log that too. Each cut removes the lower part of
-    /// a total order, so the normal form of a union does not depend on the order in which its parts come.
+    /// The normal form cuts from below, in this order: the greatest tombstone below the GC horizon and all records
+    /// below it; all but the newest [`Depth::versions_of`] the name, and what lies below 1 MiB of payload; of the rest,
+    /// what lies below the compaction horizon, except the current record, and in a log that too. Each cut removes the
+    /// lower part of a total order, so the normal form of a union does not depend on the order in which its parts come.
     ///
     /// Never rejects a record for its stamp: a replica that did would diverge.
     pub fn merge(&mut self, record: &Record) -> Merge {
@@ -434,8 +434,8 @@ impl Set {
         kept
     }
 
-    /// Puts a cell below the `above` greatest of the records of its name, which are `cells`, and cuts the lowest `cut` of
-    /// these. Returns the record that was current.
+    /// Puts a cell below the `above` greatest of the records of its name, which are `cells`, and cuts the lowest `cut`
+    /// of these. Returns the record that was current.
     fn insert(
         &mut self,
         leaf_index: usize,
@@ -679,8 +679,8 @@ impl Set {
         at_most
     }
 
-    /// Whether nothing is left that the registers cut: no tombstone below the GC horizon, no name deeper than the depth,
-    /// no older record below the compaction horizon.
+    /// Whether nothing is left that the registers cut: no tombstone below the GC horizon, no name deeper than the
+    /// depth, no older record below the compaction horizon.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.tombstones.first_below_horizon().is_none() && self.unsettled.is_none()
@@ -697,8 +697,8 @@ impl Set {
         namespace.select(&self.names, prefix, after).filter_map(|name| self.held(name))
     }
 
-    /// The names from `start` on that have a record, if only a tombstone, in order, after the name `after` if one is given,
-    /// as long as `has` holds.
+    /// The names from `start` on that have a record, if only a tombstone, in order, after the name `after` if one is
+    /// given, as long as `has` holds.
     pub(super) fn names_from<'a>(
         &'a self,
         start: &'a [u8],
@@ -752,7 +752,8 @@ impl Set {
         })
     }
 
-    /// All records with positions from `first` to `last`, both included, in order of (position, name, [`Record::order`]).
+    /// All records with positions from `first` to `last`, both included, in order of (position, name,
+    /// [`Record::order`]).
     pub fn cells(&self, first: u64, last: u64) -> impl Iterator<Item = &Cell> {
         let leaves = &self.leaves[self.leaf_of(first)..=self.leaf_of(last.max(first))];
         let start = leaves.first().map_or(0, |leaf| leaf.partition_point(|cell| cell.position < first));

@@ -42,8 +42,8 @@ impl<T> Store<T> {
         }
     }
 
-    /// Adds records of one name to the changes, in [`Record::order`], that were not held before they were merged as one:
-    /// those that are kept, and those that are news although they are not.
+    /// Adds records of one name to the changes, in [`Record::order`], that were not held before they were merged as
+    /// one: those that are kept, and those that are news although they are not.
     pub(super) fn add_news(&mut self, news: &[&Record], current: Option<&Record>) {
         for record in news {
             let is_current = current.is_some_and(|current| current.order(record).is_eq());
@@ -85,8 +85,8 @@ impl<T> Store<T> {
         }
     }
 
-    /// Raises a component of the vector with a message that carried some of the writes. The writes that the set does not
-    /// hold and that did not come are a gap.
+    /// Raises a component of the vector with a message that carried some of the writes. The writes that the set does
+    /// not hold and that did not come are a gap.
     pub(super) fn advance(&mut self, process: Incarnation, upto: u64, carried: &[Record], now: Stamp) {
         let before = self.vector().get(process);
         let latest = carried.iter().map(Record::last_sync).max().unwrap_or_default().max(now);
@@ -112,14 +112,14 @@ impl<T> Store<T> {
         }
     }
 
-    /// The end of the ring when a record came the last time that the vector claimed already: it was dropped, and came back
-    /// when more records were kept.
+    /// The end of the ring when a record came the last time that the vector claimed already: it was dropped, and came
+    /// back when more records were kept.
     pub(in crate::core) fn came_back_at(&self) -> u64 {
         self.came_back_at
     }
 
-    /// The end of the ring when a copy was dropped the last time, 0 if none was: a cursor of an earlier position may lack
-    /// what was dropped.
+    /// The end of the ring when a copy was dropped the last time, 0 if none was: a cursor of an earlier position may
+    /// lack what was dropped.
     pub(in crate::core) fn dropped_at(&self) -> u64 {
         self.dropped_at
     }

@@ -104,8 +104,8 @@ pub enum Written {
         /// The record that stands.
         current: Record,
     },
-    /// The stamp of the delete is so old that its tombstone might be forgotten before all nodes have received it, or the
-    /// write is one into a log and lies below the compaction horizon. Nothing was changed.
+    /// The stamp of the delete is so old that its tombstone might be forgotten before all nodes have received it, or
+    /// the write is one into a log and lies below the compaction horizon. Nothing was changed.
     TooOld {
         /// The least stamp that such a write may have now.
         oldest: Stamp,
@@ -247,7 +247,8 @@ impl<T> Store<T> {
         Self { delete_within_us: grace_us / 2, ..self }
     }
 
-    /// Lets older records make room in a full set, as far as the compaction horizon may rise: to `lag_us` before the clock.
+    /// Lets older records make room in a full set, as far as the compaction horizon may rise: to `lag_us` before the
+    /// clock.
     #[must_use]
     pub fn compacting_behind(self, lag_us: u64) -> Self {
         Self { compaction_lag_us: lag_us, ..self }
@@ -370,8 +371,8 @@ impl<T> Store<T> {
         Dot { incarnation: self.incarnation, sequence: self.log.sequence() + 1 }
     }
 
-    /// Adds an event to a log, under a name of its stamp and its dot; see [`event_name`]. `limit_bytes` is the limit of the
-    /// name.
+    /// Adds an event to a log, under a name of its stamp and its dot; see [`event_name`]. `limit_bytes` is the limit of
+    /// the name.
     ///
     /// # Errors
     /// If the name would be too long, or the type is no beginning of a name. Nothing was changed.
@@ -412,8 +413,8 @@ impl<T> Store<T> {
         is_full.then_some(Written::NamespaceFull { bytes, limit })
     }
 
-    /// Whether the set may grow by so many bytes. If it is full, older records make room: the compaction horizon rises as
-    /// far as it is needed and may.
+    /// Whether the set may grow by so many bytes. If it is full, older records make room: the compaction horizon rises
+    /// as far as it is needed and may.
     fn makes_room(&mut self, now: Stamp, growth: usize) -> bool {
         let lacks =
             |set: &Set| (set.bytes() + growth).saturating_sub(set.doomed_bytes() + self.max_set_bytes);
@@ -432,8 +433,8 @@ impl<T> Store<T> {
     }
 
     /// Whether a record fits into a full set whose older records are too young to be dropped: the current records are
-    /// within the limit with it, and all records within the limit and a quarter. Without this, a full set would reject a
-    /// write that only replaces a value, and the delete that is to make room.
+    /// within the limit with it, and all records within the limit and a quarter. Without this, a full set would reject
+    /// a write that only replaces a value, and the delete that is to make room.
     fn fits_without_older(&self, record: &Record, growth: usize) -> bool {
         let set = &self.set;
         if record.name().is_log() {
@@ -606,8 +607,8 @@ impl<T> Store<T> {
         self.effects.calls.push(call);
     }
 
-    /// Makes room in the vector: leaves out the processes except this one for which `keep` is false, if all that they wrote
-    /// lies below the horizon by more than `lead_us`, the most by which a stamp may exceed the time of its write.
+    /// Makes room in the vector: leaves out the processes except this one for which `keep` is false, if all that they
+    /// wrote lies below the horizon by more than `lead_us`, the most by which a stamp may exceed the time of its write.
     pub(super) fn prune_vector(&mut self, lead_us: u64, mut keep: impl FnMut(Incarnation) -> bool) {
         let us = self.incarnation;
         let horizon = match self.mutants.has(Mutant::PruneByMembership) {

@@ -1,8 +1,8 @@
 //! The log: lines on standard error, as text or JSON, at a level that can be changed while the node runs.
 //!
-//! Standard error may be a pipe that is not read. So a line goes into a bounded queue, and a thread of its own writes it:
-//! no thread that serves ever waits for the log. An outsider may cause lines at any rate. So each place in the code,
-//! third-party code included, has a limit; what is over it is counted and reported in one line.
+//! Standard error may be a pipe that is not read. So a line goes into a bounded queue, and a thread of its own writes
+//! it: no thread that serves ever waits for the log. An outsider may cause lines at any rate. So each place in the
+//! code, third-party code included, has a limit; what is over it is counted and reported in one line.
 
 mod fields;
 mod limiter;

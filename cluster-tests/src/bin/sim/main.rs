@@ -147,8 +147,8 @@ fn run(args: &Args, seed: u64) -> (Report, Option<String>) {
     (report, world.trace().text().map(str::to_owned))
 }
 
-/// Runs many worlds on several threads, tells each failure and the progress as they come, and in the end what all came to.
-/// Whether all passed.
+/// Runs many worlds on several threads, tells each failure and the progress as they come, and in the end what all came
+/// to. Whether all passed.
 fn many(args: &Args) -> bool {
     let (started, next) = (Instant::now(), AtomicU64::new(args.seed));
     let all = Mutex::new((Report::default(), Vec::new(), Vec::new()));

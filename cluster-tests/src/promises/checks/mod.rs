@@ -72,7 +72,7 @@ pub struct Counts {
     pub batches: usize,
     /// Versions and deletes that were told.
     pub events: usize,
-    /// Writes that a cursor claimed anew, each judged.
+    /// Writes that a cursor claimed and the one before did not, each judged.
     pub claims: usize,
     /// Answers of another process than the one that gave the cursor.
     pub resumes: usize,
