@@ -112,11 +112,19 @@ pub enum Mutant {
     FeedSkipsWhatWasReplaced,
     /// A change of the ring is told although a later one of its name is in the ring.
     FeedTellsReplaced,
+    /// Whether a view is reset is decided at the start of a scan.
+    FeedResetsAtStart,
+    /// After a reset the cursor still claims what it claimed before.
+    FeedResetJoins,
+    /// A scan claims what was captured before it, although dropped records came back while it went on.
+    FeedForgetsReturned,
+    /// The reflected stamp is that of the last pass, and not half a grace earlier.
+    ReflectsLatePass,
 }
 
 impl Mutant {
     /// All mutants.
-    pub const ALL: [Self; 52] = [
+    pub const ALL: [Self; 56] = [
         Self::NoHorizonExchange,
         Self::ResolvedOnTruncation,
         Self::VectorAtEnd,
@@ -169,6 +177,10 @@ impl Mutant {
         Self::DepthPerNode,
         Self::FeedSkipsWhatWasReplaced,
         Self::FeedTellsReplaced,
+        Self::FeedResetsAtStart,
+        Self::FeedResetJoins,
+        Self::FeedForgetsReturned,
+        Self::ReflectsLatePass,
     ];
 }
 

@@ -50,6 +50,13 @@ pub enum Scenario {
     Forgetful,
     /// A node that is heard by none accepts a write, tells it to readers with feeds, and ends.
     Lost,
+    /// A client stamps a delete almost half a grace early, just after readers with feeds were told all. They come back
+    /// when that delete is forgotten.
+    Backdated,
+    /// The horizon passes a delete while readers with feeds scan.
+    Overtaken,
+    /// Records that most nodes dropped come back while readers with feeds scan.
+    Returned,
     /// A writer that knows the key of the digest changes exactly those names whose changes cancel out in an exclusive
     /// or.
     Aimed,
@@ -232,6 +239,7 @@ impl Plan {
                 * match scenario {
                     Scenario::Aimed => 1_000,
                     Scenario::Forgetful => 6,
+                    Scenario::Returned => 60,
                     _ => 25,
                 },
             watch_every_us: if is_forgetful { SECOND_US } else { SECOND_US / 10 },
@@ -239,6 +247,7 @@ impl Plan {
             registers_every_us: if is_forgetful { SECOND_US } else { drawn.registers_every_us },
             write_every_us: SECOND_US / 20,
             stormy_us: 45 * SECOND_US,
+            history_versions: if scenario == Scenario::Returned { 3 } else { drawn.history_versions },
             ..drawn
         }
     }

@@ -77,6 +77,63 @@ impl World {
         self.finish_watchers();
     }
 
+    /// Readers with feeds are told a value. Right after that a client deletes it, with a stamp from almost half a grace
+    /// ago. The readers come back when all nodes have forgotten the delete: their cursors must not say that they
+    /// reflect every delete from before they left.
+    pub(super) fn backdated(&mut self) {
+        let early_us = -(self.plan.grace_us as i64 / 2) + SECOND_US as i64;
+        let (name, value) = (name("deleted"), ("v".to_owned(), Vec::new()));
+        self.pass(self.plan.grace_us + 5 * SECOND_US);
+        self.accept(0, &name, Some((&value.0, &value.1)), Some(early_us));
+        self.pass(3 * SECOND_US);
+        self.tell_all(1);
+        self.accept(0, &name, None, Some(early_us));
+        self.pass(self.plan.grace_us / 2 + 5 * SECOND_US);
+        self.finish_watchers();
+    }
+
+    /// Readers with feeds were told a value that is deleted after they left. They come back in time, and are told of
+    /// another name first. Then the delete is forgotten, before they are told of it: at the end of their scan the value
+    /// must be gone from their views.
+    pub(super) fn overtaken(&mut self) {
+        let value = ("v".to_owned(), Vec::new());
+        self.pass(self.plan.grace_us);
+        self.accept(0, &name("deleted"), Some((&value.0, &value.1)), None);
+        self.pass(3 * SECOND_US);
+        self.tell_all(1);
+        self.accept(0, &name("another"), Some((&value.0, &value.1)), None);
+        self.accept(0, &name("deleted"), None, None);
+        self.pass(3 * SECOND_US);
+        // they look for two writes, and are told of one name
+        self.tell_some(2, 3);
+        self.pass(self.plan.grace_us + 5 * SECOND_US);
+        self.finish_watchers();
+    }
+
+    /// Readers with feeds scan three names. When they were told of the second one, two of its versions come back, which
+    /// all nodes except one had dropped. They must be told, or not be claimed.
+    pub(super) fn returned(&mut self) {
+        let value = ("v".to_owned(), Vec::new());
+        let write = |world: &mut Self, text: &str| {
+            world.accept(0, &name(text), Some((&value.0, &value.1)), None);
+            world.pass(SECOND_US / 10);
+        };
+        write(self, "first");
+        self.pass(3 * SECOND_US);
+        self.tell_all(1);
+        ["a", "b", "b", "b", "c"].iter().for_each(|text| write(self, text));
+        self.pass(3 * SECOND_US);
+        self.cut_off(3, 6 * SECOND_US);
+        self.set_depth(0, 1);
+        self.pass(2 * SECOND_US);
+        self.set_depth(0, 3);
+        self.pass(2 * SECOND_US);
+        // they look for three writes, and are told of two names
+        self.tell_some(2, 5);
+        self.pass(8 * SECOND_US);
+        self.tell_all(2);
+    }
+
     /// Each half begins a set and takes writes; then they find each other.
     pub(super) fn split(&mut self) {
         let data = Vec::new();

@@ -223,6 +223,15 @@ impl World {
         self.after(us, Event::Registers);
     }
 
+    /// A node sets how many records a name keeps.
+    pub(super) fn set_depth(&mut self, slot: usize, versions: u8) {
+        let Some(process) = self.processes[slot].as_mut() else { return };
+        let now = process.clock.now(self.now_us);
+        process.replica.set_history_depth(&mut process.store, now, versions);
+        self.work.depths += 1;
+        self.carry_out(slot);
+    }
+
     /// Makes one fault, and schedules the next.
     pub(super) fn fault(&mut self) {
         if !self.stormy {

@@ -55,6 +55,16 @@ impl World {
         self.watchers = watchers;
     }
 
+    /// All watchers connect to a node, and are told a part of what it has: at most about so many names.
+    pub(super) fn tell_some(&mut self, slot: usize, at_most: usize) {
+        let mut watchers = std::mem::take(&mut self.watchers);
+        for watcher in &mut watchers {
+            watcher.connection = None;
+            self.tell_at(watcher, at_most, Some(slot));
+        }
+        self.watchers = watchers;
+    }
+
     /// As [`World::tell`]. A watcher without a connection connects to this node, if one is given.
     fn tell_at(&mut self, watcher: &mut Watcher, at_most: usize, node: Option<usize>) -> bool {
         let is_ready = |world: &Self, slot: usize, life: Option<u32>| {

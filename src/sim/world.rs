@@ -184,6 +184,9 @@ impl World {
             Scenario::Apart => self.apart(),
             Scenario::Forgetful => self.storm(),
             Scenario::Lost => self.lost(),
+            Scenario::Backdated => self.backdated(),
+            Scenario::Overtaken => self.overtaken(),
+            Scenario::Returned => self.returned(),
         }
         self.heal();
         let (healed_us, mut converged_us) = (self.now_us, None);

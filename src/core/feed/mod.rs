@@ -204,6 +204,11 @@ impl Feed {
             phase: Phase::Live { position: store.changes().end() },
             first: None,
         };
+        if store.mutants().has(Mutant::FeedResetJoins)
+            && let Start::Cursor(cursor) | Start::Ahead(cursor) = start
+        {
+            feed.vector = cursor.vector.clone();
+        }
         match start {
             Start::Oldest => feed.scan_afresh(store, reflected, Stamp::ZERO),
             Start::From(stamp) => feed.scan_afresh(store, reflected, stamp),
@@ -306,7 +311,10 @@ impl Feed {
 
     /// A scan for a view that begins empty.
     fn scan_afresh<T>(&mut self, store: &Store<T>, reflected: Stamp, from: Stamp) {
-        (self.vector, self.reflected) = (Vector::default(), Stamp::ZERO);
+        if !store.mutants().has(Mutant::FeedResetJoins) {
+            self.vector = Vector::default();
+        }
+        self.reflected = Stamp::ZERO;
         self.phase = self.scan(store, reflected, Some(from));
     }
 

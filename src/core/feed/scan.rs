@@ -134,6 +134,12 @@ impl Feed {
         let (mode, kinds, claimed, from) =
             (subscription.mode, subscription.kinds, &self.vector, scanning.from);
         let suspicion = Suspicion::new(store, claimed, self.reflected);
+        if store.mutants().has(Mutant::FeedResetsAtStart)
+            && (mode, from, scanning.walk.after()) == (Mode::Latest, None, None)
+            && suspicion.is_on_all(&subscription.scope)
+        {
+            return self.reset(step);
+        }
         let tells_gaps = mode == Mode::All && !store.mutants().has(Mutant::FeedHidesGaps);
         let is_done = scanning.walk.go(step, &subscription.scope, |step, held| {
             let skipped = if mode == Mode::All { 0 } else { held.len().saturating_sub(1) };
@@ -180,9 +186,8 @@ impl Feed {
         if is_gap && !mutants.has(Mutant::FeedForgetsDeletes) {
             match self.subscription.mode {
                 Mode::All => step.gaps.add_unknown(),
-                Mode::Latest if from.is_none() => {
-                    step.events.push(Event::Reset(ResetReason::Compacted));
-                    return self.scan_afresh(store, reflected, Stamp::ZERO);
+                Mode::Latest if from.is_none() && !mutants.has(Mutant::FeedResetsAtStart) => {
+                    return self.reset(step);
                 }
                 Mode::Latest => {}
             }
@@ -198,10 +203,15 @@ impl Feed {
         }
         // records that came back since then, because more are kept now, were not there when their names were told: the
         // replay tells those that the reader lacks
-        let came_back = position.is_some_and(|position| position < store.came_back_at());
+        let came_back = position.is_some_and(|position| position < store.came_back_at())
+            && !mutants.has(Mutant::FeedForgetsReturned);
         if from.is_some() {
             // what was claimed before says nothing of this view
-            (self.vector, self.reflected) = (vector, reflected0);
+            if !mutants.has(Mutant::FeedResetJoins) {
+                self.vector = Vector::default();
+            }
+            self.vector.join(&vector);
+            self.reflected = reflected0;
             std::mem::take(&mut step.gaps).tell(&mut step.events);
             step.events.push(Event::Synced);
         } else if !came_back {
@@ -213,5 +223,11 @@ impl Feed {
             Some(position) => Phase::Live { position },
             None => self.scan(store, reflected, None),
         };
+    }
+
+    /// The reader may have a name whose delete is forgotten: its view begins empty.
+    fn reset<T>(&mut self, step: &mut Step<'_, T>) {
+        step.events.push(Event::Reset(ResetReason::Compacted));
+        self.scan_afresh(step.store, step.reflected, Stamp::ZERO);
     }
 }

@@ -204,7 +204,9 @@ impl Replica {
         let began_us = began_us.filter(|_| self.joined && is_trusted && !store.genesis().provisional);
         let reflected = began_us.map_or(Stamp::ZERO, |began_us| {
             let age_us = now.mono_us.saturating_sub(began_us);
-            now.wall.before(age_us).before(self.config.grace_us / 2).before(self.clock_bound_us())
+            let early_us =
+                if store.mutants().has(Mutant::ReflectsLatePass) { 0 } else { self.config.grace_us / 2 };
+            now.wall.before(age_us).before(early_us).before(self.clock_bound_us())
         });
         reflected.max(store.set().horizon())
     }

@@ -19,8 +19,8 @@ sim [--seed N] [--nodes N]        one world: its report
     [--long [--jobs N]]           100,000 worlds, 5 of 200 nodes and one of 1,000: an hour or two of two processors
     [--mutants]                   for each rule a world that fails without it, and passes with it
     [--scenario NAME]             one thing happens, instead of a storm: missing, aloof, mute, split, lonely, late, twins,
-                                  aimed, wrong, stranger, unreachable, apart, forgetful or lost; it decides the number
-                                  of nodes
+                                  aimed, wrong, stranger, unreachable, apart, forgetful, lost, backdated, overtaken or
+                                  returned; it decides the number of nodes
     [--without RULE]              with a rule taken out, by the name of its mutant (or 'list')";
 
 struct Args {
@@ -80,6 +80,9 @@ fn parse() -> Result<Args, String> {
                     Some("apart") => Scenario::Apart,
                     Some("forgetful") => Scenario::Forgetful,
                     Some("lost") => Scenario::Lost,
+                    Some("backdated") => Scenario::Backdated,
+                    Some("overtaken") => Scenario::Overtaken,
+                    Some("returned") => Scenario::Returned,
                     _ => return Err(format!("--scenario needs a name of one\n{USAGE}")),
                 }
             }

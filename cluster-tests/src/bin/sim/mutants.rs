@@ -78,6 +78,10 @@ fn caught(mutant: Mutant) -> (Scenario, u64, &'static [&'static str]) {
         Mutant::FeedSkipsWhatWasReplaced => (Scenario::Storm, 1, &[CURSORS, FEEDS]),
         Mutant::FeedTellsReplaced => (Scenario::Storm, 1, &["a feed never goes back"]),
         Mutant::FeedReflectsAll => (Scenario::Forgetful, 1, &[CURSORS, FEEDS, UNTOLD]),
+        Mutant::FeedResetJoins => (Scenario::Lost, 1, &[CURSORS, FEEDS]),
+        Mutant::FeedResetsAtStart => (Scenario::Overtaken, 1, &[CURSORS, FEEDS]),
+        Mutant::FeedForgetsReturned => (Scenario::Returned, 1, &[UNTOLD, FEEDS]),
+        Mutant::ReflectsLatePass => (Scenario::Backdated, 1, &[CURSORS, FEEDS, UNTOLD]),
     }
 }
 
