@@ -58,29 +58,25 @@ impl NodeFeed {
     /// there is none, and the parking, are one step, so no wake is lost. A reader that was parked is so no more.
     pub fn next(&mut self, budget: Budget, may_park: bool) -> Next {
         let Self { replicator, feed, is_scanning, parked } = self;
-        let mut woken = None;
-        let parking = replicator.advance(|replica, store, now| {
+        replicator.advance(|replica, store, now| {
             if let Some(ticket) = parked.take() {
                 feed.skip_to(store.leave_feed(ticket));
             }
             let slice = feed.next(store, replica.reflected(store, now), budget);
             *is_scanning = feed.behind(store).is_none();
             if !slice.events.is_empty() || slice.more || !may_park {
-                return Err(slice);
+                return Next::Slice(slice);
             }
-            let (notifier, receiver) = Notifier::new();
-            woken = Some(receiver);
-            Ok(store.park_feed(&feed.subscription().scope, &Waiter::Task(notifier)))
-        });
-        match (parking, woken) {
-            (Err(slice), _) => Next::Slice(slice),
-            (Ok(Parking::Parked(ticket)), Some(woken)) => {
-                *parked = Some(ticket);
-                Next::Parked(Woken(woken))
+            let (notifier, woken) = Notifier::new();
+            match store.park_feed(&feed.subscription().scope, &Waiter::Task(notifier)) {
+                Parking::Parked(ticket) => {
+                    *parked = Some(ticket);
+                    Next::Parked(Woken(woken))
+                }
+                Parking::Draining => Next::Draining,
+                Parking::LimitReached(limit) => Next::LimitReached(limit),
             }
-            (Ok(Parking::LimitReached(limit)), _) => Next::LimitReached(limit),
-            (Ok(Parking::Draining | Parking::Parked(_)), _) => Next::Draining,
-        }
+        })
     }
 
     /// Where it stands.
