@@ -18,7 +18,7 @@ use super::connection::Disconnect;
 use super::error::Refusal;
 use super::headers::too_much_in_flight;
 use super::history::{self, Point};
-use super::params;
+use super::params::{self, shown};
 use super::readiness::{may_read, stopping};
 use super::state::Node;
 use crate::core::{LimitReached, Name};
@@ -30,8 +30,8 @@ use crate::wire::timing::Timing;
 pub(crate) use pending::PendingRead;
 pub(crate) use request::ReadRequest;
 use request::parse;
-pub(super) use response::hung_up;
-use response::{ReadResult, response, too_many};
+use response::{ReadResult, response};
+pub(super) use response::{hung_up, too_many};
 
 /// Handles a read.
 pub(super) async fn read(State(node): State<Arc<Node>>, request: Request<Body>) -> Result<Response, Refusal> {
@@ -75,7 +75,7 @@ pub(crate) fn refuse_stopping() -> Response<Bytes> {
 
 /// The response to a read that would have to wait while a limit of parked readers is reached.
 pub(crate) fn refuse_waiter(node: &Node, name: &Name, limit: LimitReached) -> Response<Bytes> {
-    too_many(node, name, limit).into_bytes()
+    too_many(node, &shown(name.bare()), limit).into_bytes()
 }
 
 /// Waits for a version that the reader does not know, until its timeout. Returns the response.
@@ -93,7 +93,7 @@ async fn wait(
         match node.reads.read(&pending.name, &pending.condition, !timeout.is_zero()) {
             Reading::Answer(record) => break record,
             Reading::Draining => return Err(stopping()),
-            Reading::LimitReached(limit) => return Err(too_many(node, &pending.name, limit)),
+            Reading::LimitReached(limit) => return Err(too_many(node, &shown(pending.name.bare()), limit)),
             Reading::Parked(mut parked) => {
                 pending.parked(parked.then.clone());
                 jitter = Some(Duration::ZERO);

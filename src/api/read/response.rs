@@ -135,26 +135,15 @@ fn not_found(name: &Name) -> Refusal {
     Refusal::new(ErrorCode::NotFound, format_args!("not found: {got}: wait for it with ?version="))
 }
 
-/// 503: the read would have to wait, and a limit of parked readers is reached.
-pub(super) fn too_many(node: &Node, name: &Name, limit: LimitReached) -> Refusal {
-    const ADVICE: &str = "use another node, retry later, or use ?timeout=0s";
-    match limit {
-        LimitReached::Total(most) => {
-            node.metrics.hit(Limit::Watchers);
-            Refusal::new(
-                ErrorCode::TooManyWatchers,
-                format_args!("too many watchers: {most} are parked here: {ADVICE}"),
-            )
-        }
-        LimitReached::PerName(most) => {
-            node.metrics.hit(Limit::WatchersOfAName);
-            let got = shown(name.bare());
-            Refusal::new(
-                ErrorCode::TooManyWatchers,
-                format_args!("too many watchers of {got}: {most} are parked: {ADVICE}"),
-            )
-        }
-    }
+/// 503: a reader of `watched` would have to wait, and a limit of parked readers is reached.
+pub(in crate::api) fn too_many(node: &Node, watched: &str, limit: LimitReached) -> Refusal {
+    const ADVICE: &str = "use another node, retry later, or use timeout=0s";
+    let (limit, what) = match limit {
+        LimitReached::Total(most) => (Limit::Watchers, format!(": {most} are parked here")),
+        LimitReached::PerName(most) => (Limit::WatchersOfAName, format!(" of {watched}: {most} are parked")),
+    };
+    node.metrics.hit(limit);
+    Refusal::new(ErrorCode::TooManyWatchers, format_args!("too many watchers{what}: {ADVICE}"))
 }
 
 /// For a reader that has closed its connection: no reader sees the response, but the connection ends.

@@ -13,9 +13,8 @@ use crate::api::connection::{Disconnect, OwnLists};
 use crate::api::error::Refusal;
 use crate::api::headers::{counted, json_in_place};
 use crate::api::list::{AtWork, at_work, place};
-use crate::api::read::hung_up;
+use crate::api::read::{hung_up, too_many};
 use crate::api::state::Node;
-use crate::core::LimitReached;
 use crate::core::feed::{Budget, Cursor, Event, Feed, Start, Subscription};
 use crate::metrics::Limit;
 use crate::metrics::feeds::Begun;
@@ -116,7 +115,7 @@ pub(super) async fn answer(node: &Arc<Node>, asked: Asked, reader: &Reader) -> R
                 is_over = !matches!(wake, Ok(Wake::Changed { .. }));
             }
             Next::Draining => break,
-            Next::LimitReached(limit) => return Err(too_many(node, limit)),
+            Next::LimitReached(limit) => return Err(too_many(node, "a name or prefix", limit)),
         }
     }
     send(node, &feed, told, reader, work, has_scanned)
@@ -139,15 +138,14 @@ async fn open(
         }
         Since::Cursor(cursor) => Start::Ahead(cursor),
     };
-    let begun = match start {
-        Start::Oldest => Begun::Oldest,
-        Start::Now => Begun::Now,
-        Start::From(_) => Begun::Stamp,
-        Start::Cursor(_) | Start::Ahead(_) => Begun::Cursor,
-    };
     let feed = NodeFeed::open(&node.replicator, subscription, start);
-    let begun = if begun == Begun::Cursor && feed.is_scanning() { Begun::CursorByScan } else { begun };
-    node.metrics.feeds.begun(begun);
+    node.metrics.feeds.begun(match since {
+        Since::Oldest => Begun::Oldest,
+        Since::Now => Begun::Now,
+        Since::From(_) => Begun::Stamp,
+        Since::Cursor(_) if feed.is_scanning() => Begun::CursorByScan,
+        Since::Cursor(_) => Begun::Cursor,
+    });
     Ok(feed)
 }
 
@@ -208,24 +206,4 @@ fn send(
     }
     let body: Body = counted(node, account, json, ())?;
     Ok(([(CONTENT_TYPE, super::JSON)], body).into_response())
-}
-
-fn too_many(node: &Node, limit: LimitReached) -> Refusal {
-    const ADVICE: &str = "use another node, retry later, or use timeout=0s";
-    match limit {
-        LimitReached::Total(most) => {
-            node.metrics.hit(Limit::Watchers);
-            Refusal::new(
-                ErrorCode::TooManyWatchers,
-                format_args!("too many watchers: {most} are parked here: {ADVICE}"),
-            )
-        }
-        LimitReached::PerName(most) => {
-            node.metrics.hit(Limit::WatchersOfAName);
-            Refusal::new(
-                ErrorCode::TooManyWatchers,
-                format_args!("too many watchers of a name or prefix: {most} are parked: {ADVICE}"),
-            )
-        }
-    }
 }
