@@ -70,12 +70,9 @@ impl KeptCheckpoint {
         let Some(cursor) = self.pending.clone() else { return };
         self.tried = Some(Instant::now());
         let request = Request::setting(Method::PUT, self.path.clone()).with_body(cursor.into_bytes());
-        let written = match self.client.send(&request).await {
-            Ok(answer) => answer.of_record(&self.id).map(drop),
-            Err(failure) => Err(failure),
-        };
+        let written = self.client.send(&request).await.and_then(|answer| answer.of_record(&self.id));
         match written {
-            Ok(()) => (self.pending, self.fails) = (None, false),
+            Ok(_) => (self.pending, self.fails) = (None, false),
             Err(failure) => {
                 if !self.fails {
                     let why = failure.line().unwrap_or("the node does not answer");
