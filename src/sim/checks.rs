@@ -140,6 +140,8 @@ pub(super) struct Witness {
     /// The greatest record of each name that it ever held.
     highest: BTreeMap<Name, Record>,
     vector: Vector,
+    /// All that its vector ever claimed, processes that it left out since included.
+    claimed: Vector,
     /// Its set, by the changes that it reported.
     mirror: Mirror,
 }
@@ -217,8 +219,14 @@ impl Witness {
         }
         if self.vector != *vector {
             self.vector = vector.clone();
+            self.claimed.join(vector);
         }
         Ok(())
+    }
+
+    /// All that its vector ever claimed.
+    pub(super) fn claimed(&self) -> &Vector {
+        &self.claimed
     }
 
     /// Checks all names and dots again.

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::checks::History;
 use crate::core::feed::{Compacted, Cursor, Event as Told, Subscription};
-use crate::core::{Dot, Name, Record, Stamp, Store, Vector};
+use crate::core::set::Set;
+use crate::core::{Dot, Name, Record, Stamp, Vector};
 
 /// What a reader was told.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Collected {
     received: BTreeMap<Name, Vec<Record>>,
-    /// By name, which writes may be missing: those that a node claimed when it told a gap of the name.
+    /// By name, which writes may be missing: those that a node had ever claimed when it told a gap of the name. If it
+    /// had left out their process by then, what it had dropped was gone all the same.
     gaps: BTreeMap<Name, Vector>,
     /// As `gaps`, for all names.
     gaps_of_all: Vector,
@@ -29,11 +31,12 @@ impl Collected {
         self.earlier.clone_from(&self.received);
     }
 
-    /// Takes in what a node tells between two cursors. Returns how many of it were told before.
-    pub(super) fn hear<T>(
+    /// Takes in what a node with this set tells between two cursors. `claimed` is all that its vector ever claimed.
+    /// Returns how many of it were told before.
+    pub(super) fn hear(
         &mut self,
         told: Vec<Told>,
-        store: &Store<T>,
+        (set, claimed): (&Set, &Vector),
         subscription: &Subscription,
         history: &History,
         (before, after): (Option<&Cursor>, &Cursor),
@@ -51,10 +54,10 @@ impl Collected {
                 }
                 Told::Compacted(Compacted::Names(names)) => {
                     for name in names {
-                        self.gaps.entry(name).or_default().join(store.vector());
+                        self.gaps.entry(name).or_default().join(claimed);
                     }
                 }
-                Told::Compacted(Compacted::Unknown) => self.gaps_of_all.join(store.vector()),
+                Told::Compacted(Compacted::Unknown) => self.gaps_of_all.join(claimed),
                 Told::Compacted(Compacted::Dots(ranges)) => {
                     let dots = ranges.into_iter().flat_map(|(incarnation, first, last)| {
                         (first..=last).map(move |sequence| Dot { incarnation, sequence })
@@ -69,7 +72,7 @@ impl Collected {
         let began_at = if began { None } else { before.and_then(scanned_upto) };
         let done_upto = scanned_upto(after);
         if is_synced || done_upto.is_some() {
-            self.excuse_what_was_gone(store, subscription, history, |name| {
+            self.excuse_what_was_gone((set, claimed), subscription, history, |name| {
                 began_at.is_none_or(|first| first < name)
                     && (is_synced || done_upto.is_some_and(|last| name <= last))
             });
@@ -78,21 +81,21 @@ impl Collected {
     }
 
     /// Of the names that a scan of an empty view has done: writes that were gone when it did.
-    fn excuse_what_was_gone<T>(
+    fn excuse_what_was_gone(
         &mut self,
-        store: &Store<T>,
+        (set, claimed): (&Set, &Vector),
         subscription: &Subscription,
         history: &History,
         is_done: impl Fn(&[u8]) -> bool,
     ) {
         // a depth that was raised may bring records back that were gone
-        let may_return = store.set().depth().epoch() > Stamp::ZERO;
+        let may_return = set.depth().epoch() > Stamp::ZERO;
         let is_held = |write: &Record| {
-            let held = store.set().history(write.name());
+            let held = set.history(write.name());
             held.iter().any(|cell| cell.record().order(write).is_eq())
         };
         let of_scan = history.all().filter(|write| {
-            store.vector().claims(write.dot())
+            claimed.claims(write.dot())
                 && is_done(write.name().as_bytes())
                 && subscription.scope.has(write.name())
         });
@@ -160,4 +163,48 @@ impl Collected {
 /// The last name that a scan of an empty view has done, as a cursor has it.
 fn scanned_upto(cursor: &Cursor) -> Option<&[u8]> {
     cursor.scan.as_ref().filter(|scan| scan.from.is_some()).map(|scan| &*scan.after)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::feed::Scope;
+    use crate::core::record::Incarnation;
+    use crate::core::testing::{at, name, version};
+    use crate::sim::checks::Witness;
+
+    const AWAY: Incarnation = Incarnation(1);
+
+    /// The check of a reader with this cursor, after a node told it these events. The node claimed a write of `AWAY`,
+    /// dropped it, and left `AWAY` out of its vector.
+    fn told(events: Vec<Told>, cursor: &Cursor, subscription: &Subscription) -> Result<(), String> {
+        let (mut history, mut set, mut witness) = (History::default(), Set::new([0; 16]), Witness::default());
+        let dot = Dot { incarnation: AWAY, sequence: 1 };
+        let write = Record::value(name("gone"), &version("v"), b"", at(5), dot);
+        history.accepted(&write, None, true, at(5)).unwrap();
+        set.merge(&write);
+        for vector in [&cursor.vector, &Vector::default()] {
+            witness.look_at_vector(&history, &set, vector).unwrap();
+        }
+        let node = (&Set::new([0; 16]), witness.claimed());
+        let mut collected = Collected::default();
+        collected.hear(events, node, subscription, &history, (None, cursor));
+        collected.check(cursor, subscription, &history)
+    }
+
+    #[test]
+    fn a_node_speaks_for_processes_that_it_left_out() {
+        let subscription = Subscription::all(Scope::all());
+        let mut vector = Vector::default();
+        vector.raise(AWAY, 1);
+        let subscribed = subscription.hash();
+        let cursor =
+            Cursor { set: 0, subscription: subscribed, vector, reflected: at(1), at: None, scan: None };
+        let told = |events| told(events, &cursor, &subscription);
+        assert!(told(Vec::new()).is_err());
+        assert!(told(vec![Told::Compacted(Compacted::Names(vec![name("other")]))]).is_err());
+        told(vec![Told::Compacted(Compacted::Names(vec![name("gone")]))]).unwrap();
+        told(vec![Told::Compacted(Compacted::Unknown)]).unwrap();
+        told(vec![Told::Synced]).unwrap();
+    }
 }

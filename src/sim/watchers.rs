@@ -142,8 +142,9 @@ impl World {
                 let Watcher { state: State { collected, cursor, .. }, subscription, .. } = watcher;
                 let Some(cursor) = cursor else { return false };
                 let cursors = (before.as_ref(), &*cursor);
+                let node = (process.store.set(), process.witness.claimed());
                 self.work.told_twice +=
-                    collected.hear(slice.events, &process.store, subscription, &self.history, cursors);
+                    collected.hear(slice.events, node, subscription, &self.history, cursors);
                 let checked = collected.check(cursor, subscription, &self.history);
                 checked.map_err(|detail| (NOTHING_UNTOLD, detail))
             }
