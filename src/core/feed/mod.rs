@@ -10,7 +10,8 @@
 //!
 //! **Honesty, [`Mode::All`].** Each write that a cursor claims was told, or lies in a gap that was told. Two kinds of
 //! writes are left out: one that comes late, below all that the reader has of its name, and is gone again; and one that
-//! a client stamped more than half a grace before it wrote it.
+//! a client stamped more than half a grace before it wrote it. A view that begins with [`Start::Oldest`], or with a
+//! reset, is told what is kept of a name when the scan gets there, and no gap for what was dropped before.
 //!
 //! A node that did not emit the cursor, or whose ring no longer reaches back to it, scans the names in order. What a
 //! scan needs to be honest: the vector, the end of the ring and the reflected stamp are captured together before it,
