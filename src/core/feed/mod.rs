@@ -24,12 +24,13 @@ mod gaps;
 mod scan;
 pub(super) mod scope;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::change_ring::{Entry, Gap};
 use super::mutants::Mutant;
 use super::past::is_complete;
-use super::record::{Kind, Record};
+use super::record::{Dot, Kind, Record};
 use super::set::{Cell, Set};
 use super::stamp::Stamp;
 use super::store::Store;
@@ -64,6 +65,9 @@ pub struct Budget {
     pub bytes: usize,
 }
 
+/// Most writes that a feed remembers to have told ahead. Those beyond may be told twice.
+const MAX_TOLD_AHEAD: usize = 16_384;
+
 /// A reader's feed at one node.
 #[derive(Clone, Debug)]
 pub struct Feed {
@@ -74,6 +78,9 @@ pub struct Feed {
     phase: Phase,
     /// What to tell first.
     first: Option<Event>,
+    /// The writes that a scan told and that came after its beginning, so that the replay does not tell them again: at most
+    /// [`MAX_TOLD_AHEAD`].
+    told_ahead: BTreeSet<Dot>,
 }
 
 #[derive(Clone, Debug)]
@@ -108,6 +115,9 @@ struct Scanning {
 pub struct Slice {
     /// What to tell, in this order.
     pub events: Vec<Event>,
+    /// For each event the position of the ring from which a feed that was told it goes on; see [`Feed::at`]. None if the
+    /// events are not each of one entry of the ring: they are told as a whole.
+    pub positions: Vec<u64>,
     /// Whether there is more to tell now.
     pub more: bool,
 }
@@ -119,6 +129,8 @@ struct Step<'a, T> {
     reflected: Stamp,
     left: Budget,
     events: Vec<Event>,
+    /// See [`Slice::positions`].
+    positions: Vec<u64>,
     gaps: Gaps,
 }
 
@@ -204,6 +216,7 @@ impl Feed {
             reflected: Stamp::ZERO,
             phase: Phase::Live { position: store.changes().end() },
             first: None,
+            told_ahead: BTreeSet::new(),
         };
         if store.mutants().has(Mutant::FeedResetJoins)
             && let Start::Cursor(cursor) | Start::Ahead(cursor) = start
@@ -316,6 +329,8 @@ impl Feed {
             self.vector = Vector::default();
         }
         self.reflected = Stamp::ZERO;
+        // the view is empty: what it was told before is told again
+        self.told_ahead.clear();
         self.phase = self.scan(store, reflected, Some(from));
     }
 
@@ -327,8 +342,8 @@ impl Feed {
             *self = Self::open(store, reflected, Arc::clone(&self.subscription), Start::Cursor(&again));
         }
         let left = Budget { names: budget.names.max(1), bytes: budget.bytes.max(1) };
-        let mut step = Step { store, reflected, left, events: Vec::new(), gaps: Gaps::default() };
-        step.events.extend(self.first.take());
+        let (events, positions) = (Vec::from_iter(self.first.take()), Vec::new());
+        let mut step = Step { store, reflected, left, events, positions, gaps: Gaps::default() };
         let mut is_at_end = false;
         while !step.is_spent() && !is_at_end {
             match &self.phase {
@@ -347,10 +362,14 @@ impl Feed {
         step.gaps.tell(&mut step.events);
         if is_at_end {
             // all entries up to now were told: the view reflects what the node reflects
+            self.told_ahead.clear();
             self.vector.join(store.vector());
             self.reflected = self.reflected.max(reflected);
         }
-        Slice { events: step.events, more: !is_at_end }
+        if step.positions.len() < step.events.len() {
+            step.positions.clear();
+        }
+        Slice { events: step.events, positions: step.positions, more: !is_at_end }
     }
 
     fn replay<T>(&mut self, step: &mut Step<'_, T>) {
@@ -379,9 +398,14 @@ impl Feed {
                     if is_wanted
                         && self.subscription.scope.has(record.name())
                         && !self.vector.claims(record.dot())
+                        && !self.told_ahead.remove(&record.dot())
                     {
                         let history = store.set().history(record.name());
+                        let told = step.events.len();
                         step.tell(record, history, false, self.subscription.kinds);
+                        if step.events.len() > told {
+                            step.positions.push(*position + 1);
+                        }
                     }
                 }
             }
@@ -413,6 +437,21 @@ impl Feed {
         if let Phase::Live { position } = &mut self.phase {
             *position = to.max(*position);
         }
+    }
+
+    /// Where it is in the ring; `None` during a scan, and while it looks for the names of a gap.
+    #[must_use]
+    pub fn position(&self) -> Option<u64> {
+        match self.phase {
+            Phase::Live { position } => Some(position),
+            Phase::Scan(_) | Phase::Gap { .. } => None,
+        }
+    }
+
+    /// The feed of a reader that was told what this one was, and all entries of the ring before a later position.
+    #[must_use]
+    pub fn at(&self, position: u64) -> Self {
+        Self { phase: Phase::Live { position }, ..self.clone() }
     }
 
     /// The cursor of what was told so far.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::event::{Event, ResetReason};
 use super::gaps::{Suspicion, may_lack_since};
 use super::scope::{Mode, Scope};
-use super::{Feed, Phase, Scanning, Step};
+use super::{Feed, MAX_TOLD_AHEAD, Phase, Scanning, Step};
 use crate::core::limits::MAX_DOT_SCAN;
 use crate::core::mutants::Mutant;
 use crate::core::name::Name;
@@ -141,6 +141,7 @@ impl Feed {
             return self.reset(step);
         }
         let tells_gaps = mode == Mode::All && !store.mutants().has(Mutant::FeedHidesGaps);
+        let (captured, told_ahead) = (&scanning.vector, &mut self.told_ahead);
         let is_done = scanning.walk.go(step, &subscription.scope, |step, held| {
             let skipped = if mode == Mode::All { 0 } else { held.len().saturating_sub(1) };
             for record in held[skipped..].iter().map(Cell::record) {
@@ -150,7 +151,10 @@ impl Feed {
                     Some(from) => record.last_sync() >= from,
                     None => !claimed.claims(record.dot()),
                 };
-                if is_news {
+                if is_news && !told_ahead.contains(&record.dot()) {
+                    if !captured.claims(record.dot()) && told_ahead.len() < MAX_TOLD_AHEAD {
+                        told_ahead.insert(record.dot());
+                    }
                     step.tell(record, store.set().left_of(held), from.is_some(), kinds);
                 }
             }

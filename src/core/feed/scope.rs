@@ -6,7 +6,7 @@ use crate::core::name::Name;
 use crate::core::namespace::Namespace;
 
 /// The names that a feed is about: some names, and all names under some prefixes, of one namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Scope {
     /// Disjoint, in order of bytes.
     parts: Vec<Part>,
@@ -14,13 +14,13 @@ pub struct Scope {
 }
 
 /// A stretch of names: those that begin with some bytes, or from some bytes on, or one name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Part {
     pub(super) start: Box<[u8]>,
     kind: PartKind,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum PartKind {
     /// All names of the plain namespace.
     Plain,
@@ -106,7 +106,7 @@ impl Scope {
 }
 
 /// Which changes of its names a feed tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Mode {
     /// The newest state of each name. Changes in between may be left out.
     #[default]
@@ -116,7 +116,7 @@ pub enum Mode {
 }
 
 /// The kinds of changes that a feed tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Kinds {
     /// A value of a name that had none.
     pub create: bool,
@@ -132,7 +132,7 @@ impl Kinds {
 }
 
 /// What a reader asks of a feed. A cursor is good for one subscription.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Subscription {
     /// The names.
     pub scope: Scope,
