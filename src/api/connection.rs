@@ -5,7 +5,7 @@
 //! request checks its connection itself.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::Interest;
@@ -30,6 +30,18 @@ pub(crate) struct ConnectionShared {
     pub(crate) sent: AtomicU64,
     /// There are more bytes, which the client does not take yet.
     pub(crate) is_full: AtomicBool,
+    /// Answers that may wait for a slow client without end: they hold no more than they have written.
+    pub(crate) patient: AtomicUsize,
+}
+
+/// Keeps the connection open while its client takes no bytes.
+#[derive(Debug)]
+pub(crate) struct Patience(Arc<ConnectionShared>);
+
+impl Drop for Patience {
+    fn drop(&mut self) {
+        self.0.patient.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Disconnect {
@@ -45,6 +57,13 @@ impl Disconnect {
     /// Whether there are more bytes, which the client does not take yet.
     pub(crate) fn is_full(&self) -> bool {
         self.0.as_ref().is_some_and(|shared| shared.is_full.load(Ordering::Relaxed))
+    }
+
+    /// Keeps the connection open while its client takes no bytes, for an answer that goes on.
+    pub(crate) fn wait_for_slow_readers(&self) -> Option<Patience> {
+        let shared = Arc::clone(self.0.as_ref()?);
+        shared.patient.fetch_add(1, Ordering::Relaxed);
+        Some(Patience(shared))
     }
 
     /// Waits until the client has closed its side. A half-closed connection cannot be distinguished from a closed one.

@@ -63,6 +63,21 @@ impl Refusal {
         Self::new(code, error)
     }
 
+    /// Whether the same request may succeed later.
+    pub(crate) fn is_temporary(&self) -> bool {
+        self.code.status() == 503
+    }
+
+    /// The code.
+    pub(crate) fn code(&self) -> ErrorCode {
+        self.code
+    }
+
+    /// The line of text.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Adds a header.
     #[must_use]
     pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {

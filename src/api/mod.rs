@@ -17,7 +17,7 @@ pub(crate) mod read;
 mod readiness;
 pub mod state;
 mod version_sets;
-mod watch;
+pub(crate) mod watch;
 mod watchers;
 mod write;
 

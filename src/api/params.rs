@@ -61,7 +61,7 @@ pub(crate) struct NamespacePath<'a> {
     /// The namespace; the plain one if the path has none.
     pub(crate) namespace: Namespace,
     /// The rest as sent, such as `/versions/a`.
-    rest: &'a str,
+    pub(crate) rest: &'a str,
 }
 
 impl<'a> NamespacePath<'a> {

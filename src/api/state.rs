@@ -15,13 +15,14 @@ use crate::node::in_flight::InFlight;
 use crate::node::lifecycle::{Lifecycle, Phase};
 use crate::node::limits::{
     MAX_LISTS_AT_ONCE, MAX_LISTS_AT_WORK, MAX_PEER_REQUESTS_AT_ONCE, MAX_READERS_AHEAD, MAX_SCANS_AT_ONCE,
-    MAX_VERSION_SET_ANSWERS, MAX_VERSION_SETS, MAX_VERSION_SETS_AT_WORK,
+    MAX_STREAM_SCANS, MAX_VERSION_SET_ANSWERS, MAX_VERSION_SETS, MAX_VERSION_SETS_AT_WORK,
 };
 use crate::node::log_control::LogControl;
 use crate::node::pulse::Pulse;
 use crate::node::reads::Reads;
 use crate::node::replication::Replicator;
 use crate::node::store::{Readiness, SharedStore};
+use crate::node::streams::Streams;
 use crate::report::{Listens, Sources};
 use crate::seal::Keyring;
 
@@ -84,6 +85,10 @@ pub struct Node {
     pub lists: Arc<Semaphore>,
     /// Places for long answers to watches that were made by a scan, held until the answer is sent.
     pub scans: Arc<Semaphore>,
+    /// The watches that go on.
+    pub streams: Arc<Streams>,
+    /// Places for streams that scan the set.
+    pub stream_scans: Arc<Semaphore>,
     /// Places for readers whose cursor is ahead of this node.
     pub readers_ahead: Semaphore,
     /// Places for long lists of watchers, apart from those of names: readers must not keep an operator from listing
@@ -113,6 +118,7 @@ impl Node {
         let Parts { config, store, replicator, fill, metrics, peering, cluster, listens, log } = parts;
         let reads = Reads::new(store.clone(), fill.clone());
         let readers = store.clone();
+        let streams = Streams::new(config.waiter_limits.total);
         // values are read on the client port only
         let client_in_flight = InFlight::new(config.max_set_bytes, move |sweep| readers.retired_bytes(sweep));
         let server_in_flight = InFlight::new(config.max_set_bytes, |_| 0);
@@ -135,6 +141,8 @@ impl Node {
             lists_at_work: Semaphore::new(MAX_LISTS_AT_WORK),
             lists: Arc::new(Semaphore::new(MAX_LISTS_AT_ONCE)),
             scans: Arc::new(Semaphore::new(MAX_SCANS_AT_ONCE)),
+            streams,
+            stream_scans: Arc::new(Semaphore::new(MAX_STREAM_SCANS)),
             readers_ahead: Semaphore::new(MAX_READERS_AHEAD),
             watcher_lists: Arc::new(Semaphore::new(MAX_LISTS_AT_ONCE)),
             client_in_flight,
@@ -164,6 +172,7 @@ impl Node {
             listens: self.listens,
             client_in_flight: &self.client_in_flight,
             server_in_flight: &self.server_in_flight,
+            streams: &self.streams,
             stalls: self.pulse.stalls(),
             dropped_lines: (self.log.dropped)(),
         }

@@ -19,7 +19,7 @@ pub(super) async fn stop(node: &Node, all_closed: &mut mpsc::Receiver<()>) {
             cluster.depart().await;
         }
         let pace = Pace { per_watcher: DRAIN_PER_WATCHER, longest: node.config.shutdown_grace / 2 };
-        let waiting = node.store.drain(pace);
+        let waiting = node.store.drain(pace) + node.streams.open();
         tokio::time::sleep(pace.delay(waiting.saturating_sub(1), waiting)).await;
         if let Some(cluster) = cluster {
             cluster.hand_over(deadline - node.config.shutdown_grace / 5).await;

@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -35,8 +35,12 @@ impl WriteTimeout {
     /// The socket, shared with the check for a disconnect.
     pub(crate) fn new(stream: TcpStream, patience: Duration, metrics: Arc<Metrics>) -> (Self, Disconnect) {
         let (read, write) = stream.into_split();
-        let shared =
-            Arc::new(ConnectionShared { write, sent: AtomicU64::new(0), is_full: AtomicBool::new(false) });
+        let shared = Arc::new(ConnectionShared {
+            write,
+            sent: AtomicU64::new(0),
+            is_full: AtomicBool::new(false),
+            patient: AtomicUsize::new(0),
+        });
         let disconnect = Disconnect::of(Arc::clone(&shared));
         (Self { read, shared, patience, metrics, deadline: None }, disconnect)
     }
@@ -61,8 +65,11 @@ impl WriteTimeout {
         };
         self.shared.sent.fetch_add(written as u64, Ordering::Relaxed);
         self.shared.is_full.store(written < offered, Ordering::Relaxed);
-        if written == offered {
+        if written == offered || self.shared.patient.load(Ordering::Relaxed) > 0 {
             self.deadline = None;
+            if written == 0 && offered > 0 {
+                return Poll::Pending;
+            }
             return Poll::Ready(Ok(written));
         }
         let patience = self.patience;

@@ -50,6 +50,7 @@ pub struct FeedMetrics {
     begun: Family<FromLabel, Counter>,
     interruptions: Family<ReasonLabel, Counter>,
     pub(crate) parked: Gauge,
+    pub(crate) streams: Gauge,
     pub(crate) ring_reach: Gauge<f64, std::sync::atomic::AtomicU64>,
     pub(crate) ring_entries: Gauge,
     pub(crate) checkpoints: Family<StateLabel, Gauge>,
@@ -84,6 +85,11 @@ impl FeedMetrics {
             "parked_feeds",
             "Watches of names and prefixes that wait for a change",
             metrics.parked.clone(),
+        );
+        registry.register(
+            "streams",
+            "Watches of names and prefixes that go on, whether they wait for a change or not",
+            metrics.streams.clone(),
         );
         registry.register_with_unit(
             "change_ring_reach",
@@ -138,6 +144,11 @@ impl FeedMetrics {
 
     /// Counts an event that a reader is told, if it is no change.
     pub fn told(&self, event: &Event) {
+        self.told_to(event, 1);
+    }
+
+    /// Counts an event that so many readers are told, if it is no change.
+    pub fn told_to(&self, event: &Event, readers: usize) {
         let reason = match event {
             Event::Changed(_) | Event::Synced => return,
             Event::Reset(ResetReason::OtherSet) => "reset_genesis",
@@ -148,6 +159,6 @@ impl FeedMetrics {
             Event::Compacted(Compacted::Unknown) => "compacted_unknown",
             Event::Ahead { .. } => "ahead",
         };
-        self.interruptions.get_or_create(&ReasonLabel { reason }).inc();
+        self.interruptions.get_or_create(&ReasonLabel { reason }).inc_by(readers as u64);
     }
 }

@@ -31,6 +31,17 @@ pub enum Next {
     LimitReached(LimitReached),
 }
 
+/// What one step of a feed of an event loop gives.
+pub struct Advanced {
+    /// What there is to tell.
+    pub slice: Slice,
+    /// Where the feed stands then.
+    pub place: Place,
+    /// Whether it was parked, as it is where there is no more. It is not once the node is about to stop, or if a limit of
+    /// parked readers is reached.
+    pub is_parked: bool,
+}
+
 /// Where a feed stands.
 pub struct Place {
     /// What was told so far.
@@ -77,6 +88,51 @@ impl NodeFeed {
                 Parking::LimitReached(limit) => Next::LimitReached(limit),
             }
         })
+    }
+
+    /// The next part, and the parking of `waiter` behind it if there is no more, in one short step under the lock.
+    pub fn advance(&mut self, budget: Budget, waiter: Option<&Waiter>) -> Advanced {
+        let Self { replicator, feed, is_scanning, parked } = self;
+        replicator.advance(|replica, store, now| {
+            if let Some(ticket) = parked.take() {
+                feed.skip_to(store.leave_feed(ticket));
+            }
+            let slice = feed.next(store, replica.reflected(store, now), budget);
+            let behind = feed.behind(store);
+            *is_scanning = behind.is_none();
+            let place = Place { cursor: feed.cursor(store), behind };
+            if let Some(waiter) = waiter.filter(|_| !slice.more)
+                && let Parking::Parked(ticket) = store.park_feed(&feed.subscription().scope, waiter)
+            {
+                *parked = Some(ticket);
+            }
+            Advanced { slice, place, is_parked: parked.is_some() }
+        })
+    }
+
+    /// Whether this is the ticket with which it is parked.
+    #[must_use]
+    pub fn is_parked_with(&self, ticket: Ticket) -> bool {
+        self.parked == Some(ticket)
+    }
+
+    /// Where it is in the ring of changes, unless it scans.
+    #[must_use]
+    pub fn position(&self) -> Option<u64> {
+        self.feed.position()
+    }
+
+    /// The feed without its parking.
+    #[must_use]
+    pub fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
+    /// A feed that goes on from where another one stands.
+    #[must_use]
+    pub fn of(replicator: &Replicator, feed: Feed) -> Self {
+        let is_scanning = feed.position().is_none();
+        Self { replicator: replicator.clone(), feed, is_scanning, parked: None }
     }
 
     /// Where it stands.

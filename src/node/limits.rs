@@ -78,6 +78,19 @@ pub const MAX_CHECKPOINT_BYTES: usize = 16 << 10;
 /// Bytes of events after which a batch ends.
 pub const MAX_BATCH_ANSWER_BYTES: usize = 4 << 20;
 
+/// Bytes of records that one write to a stream has, about: a stream holds no more than these for a reader that takes
+/// them slowly, and events that come fast still share a system call.
+pub const STREAM_WRITE_BYTES: usize = 16 << 10;
+
+/// Bytes of records of one step of a reader that goes on by itself, about.
+pub const SINGLE_WRITE_BYTES: usize = 8 << 10;
+
+/// Bytes of records that a group of streams tells its readers at once, about.
+pub const STREAM_CHUNK_BYTES: usize = 64 << 10;
+
+/// Most streams that look for news in the set and not in the last changes: each holds some KiB.
+pub const MAX_STREAM_SCANS: usize = 1_024;
+
 /// Most long answers to watches that were made by a scan of the set, as a snapshot is, and that are sent at the same
 /// time.
 pub const MAX_SCANS_AT_ONCE: usize = 32;

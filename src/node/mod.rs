@@ -12,3 +12,4 @@ pub mod pulse;
 pub mod reads;
 pub mod replication;
 pub mod store;
+pub mod streams;

@@ -386,6 +386,12 @@ impl SharedStore {
         }
     }
 
+    /// The pace of wakes.
+    #[must_use]
+    pub fn pace(&self) -> Pace {
+        self.pace
+    }
+
     /// Stops to park readers, and answers at `pace` those that are parked or whose wake is pending. Returns their
     /// number.
     pub fn drain(&self, pace: Pace) -> usize {

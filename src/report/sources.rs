@@ -11,6 +11,7 @@ use crate::node::in_flight::InFlight;
 use crate::node::log_control::DroppedLines;
 use crate::node::replication::Replicator;
 use crate::node::store::SharedStore;
+use crate::node::streams::Streams;
 use crate::seal::{KeyId, Keyring};
 
 /// Where a node listens.
@@ -44,6 +45,8 @@ pub struct Sources<'a> {
     pub client_in_flight: &'a InFlight,
     /// The bytes in flight of the server port.
     pub server_in_flight: &'a InFlight,
+    /// The watches that go on.
+    pub streams: &'a Streams,
     /// Times that a part of it stood still.
     pub stalls: u64,
     /// Lines that its log lost.

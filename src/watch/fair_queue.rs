@@ -43,7 +43,9 @@ impl WaitersOf {
     pub fn includes(self, waiter: &Waiter) -> bool {
         match (self, waiter) {
             (Self::Tasks, Waiter::Task(_)) => true,
-            (Self::EventLoop(event_loop), Waiter::Connection(id)) => id.event_loop == event_loop,
+            (Self::EventLoop(event_loop), Waiter::Connection(id) | Waiter::Streams(id)) => {
+                id.event_loop == event_loop
+            }
             _ => false,
         }
     }
@@ -185,7 +187,7 @@ mod tests {
             .waiters()
             .map(|(_, waiter)| match waiter {
                 Waiter::Connection(id) => id.index,
-                Waiter::Task(_) => panic!("there are no tasks"),
+                other => panic!("{other:?} is no connection"),
             })
             .collect()
     }

@@ -29,6 +29,8 @@ pub enum Waiter {
     Task(Notifier),
     /// A reader on a connection of the fast path.
     Connection(ConnectionId),
+    /// A group of streams of the fast path, by its index there.
+    Streams(ConnectionId),
 }
 
 /// A connection of the fast path. The ticket of a waiter tells apart the readers that use it one after the other.

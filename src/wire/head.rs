@@ -38,66 +38,119 @@ pub struct Form {
     pub is_last: bool,
 }
 
+/// The head of a `GET` of a watch, without a body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamHead<'a> {
+    /// The path, as sent.
+    pub path: &'a str,
+    /// The query, as sent.
+    pub query: Option<&'a str>,
+    /// `Accept`.
+    pub accept: Option<&'a [u8]>,
+    /// `Last-Event-ID`.
+    pub last_event_id: Option<&'a [u8]>,
+}
+
 /// Reads `bytes`, which must be one whole head and nothing more.
 ///
 /// `None` declines: the bytes are no such head, or only the beginning of one, or there are more behind it.
 #[must_use]
 pub fn parse_head(bytes: &[u8]) -> Option<Head<'_>> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FAST_HEAD_FIELDS];
-    let mut request = httparse::Request::new(&mut fields);
-    let whole =
-        matches!(request.parse(bytes), Ok(httparse::Status::Complete(length)) if length == bytes.len());
-    if !whole || request.version != Some(1) || bytes.starts_with(b"\r") || bytes.starts_with(b"\n") {
+    let request = Plain::parse(bytes, &mut fields)?;
+    if !request.path.starts_with(NAMES) {
         return None;
     }
-    // the parser accepts LF alone as the end of a line, and `framing` does not
-    let is_strict = |name: &str| {
-        let at = name.as_ptr().addr().checked_sub(bytes.as_ptr().addr());
-        at.and_then(|at| bytes.get(..at)).is_some_and(|before| before.ends_with(b"\r\n"))
-    };
-    if !bytes.ends_with(b"\r\n\r\n") || !request.headers.iter().all(|field| is_strict(field.name)) {
+    let form = Form { is_head: request.is_head, is_last: false };
+    let mut head = Head { form, path: request.path, query: request.query, ..Head::default() };
+    let is_last = request.read_fields(|name, value| match name.len() {
+        4 if name.eq_ignore_ascii_case("etag") => head.etag.replace(value).is_none(),
+        11 if name.eq_ignore_ascii_case("x-last-sync") => head.last_sync.replace(value).is_none(),
+        13 if name.eq_ignore_ascii_case("if-none-match") => head.if_none_match.replace(value).is_none(),
+        _ => true,
+    })?;
+    head.form.is_last = is_last;
+    Some(head)
+}
+
+/// Reads `bytes`, which must be one whole head of a watch, and nothing more. `None` declines, as [`parse_head`] does.
+#[must_use]
+pub fn parse_stream_head(bytes: &[u8]) -> Option<StreamHead<'_>> {
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FAST_HEAD_FIELDS];
+    let request = Plain::parse(bytes, &mut fields)?;
+    if request.is_head || !request.path.ends_with("/watch") {
         return None;
     }
-    let is_head = match request.method? {
-        "GET" => false,
-        "HEAD" => true,
-        _ => return None,
-    };
-    let target = request.path?;
-    let (path, query) = match target.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (target, None),
-    };
-    let plain = path.starts_with(NAMES)
-        && path.bytes().all(is_plain)
-        && query.is_none_or(|query| query.bytes().all(|b| is_plain(b) || b == b'?'));
-    if !plain {
-        return None;
-    }
-    let form = Form { is_head, is_last: false };
-    let mut head = Head { form, path, query, ..Head::default() };
-    let (mut host, mut connection, mut length) = (None, None, None);
-    for field in request.headers.iter() {
-        let place = match field.name.len() {
-            4 if field.name.eq_ignore_ascii_case("host") => &mut host,
-            4 if field.name.eq_ignore_ascii_case("etag") => &mut head.etag,
-            11 if field.name.eq_ignore_ascii_case("x-last-sync") => &mut head.last_sync,
-            13 if field.name.eq_ignore_ascii_case("if-none-match") => &mut head.if_none_match,
-            10 if field.name.eq_ignore_ascii_case("connection") => &mut connection,
-            14 if field.name.eq_ignore_ascii_case("content-length") => &mut length,
-            _ if changes_the_meaning(field.name) => return None,
-            _ => continue,
-        };
-        if place.replace(field.value).is_some() {
+    let mut head = StreamHead { path: request.path, query: request.query, ..StreamHead::default() };
+    let is_last = request.read_fields(|name, value| match name.len() {
+        6 if name.eq_ignore_ascii_case("accept") => head.accept.replace(value).is_none(),
+        13 if name.eq_ignore_ascii_case("last-event-id") => head.last_event_id.replace(value).is_none(),
+        _ => true,
+    })?;
+    (!is_last).then_some(head)
+}
+
+/// A request without a body, of which the request line is understood.
+struct Plain<'a, 'b> {
+    is_head: bool,
+    path: &'a str,
+    query: Option<&'a str>,
+    fields: &'b [httparse::Header<'a>],
+}
+
+impl<'a, 'b> Plain<'a, 'b> {
+    fn parse(bytes: &'a [u8], fields: &'b mut [httparse::Header<'a>]) -> Option<Self> {
+        let mut request = httparse::Request::new(fields);
+        let whole =
+            matches!(request.parse(bytes), Ok(httparse::Status::Complete(length)) if length == bytes.len());
+        if !whole || request.version != Some(1) || bytes.starts_with(b"\r") || bytes.starts_with(b"\n") {
             return None;
         }
+        // the parser accepts LF alone as the end of a line, and `framing` does not
+        let is_strict = |name: &str| {
+            let at = name.as_ptr().addr().checked_sub(bytes.as_ptr().addr());
+            at.and_then(|at| bytes.get(..at)).is_some_and(|before| before.ends_with(b"\r\n"))
+        };
+        if !bytes.ends_with(b"\r\n\r\n") || !request.headers.iter().all(|field| is_strict(field.name)) {
+            return None;
+        }
+        let is_head = match request.method? {
+            "GET" => false,
+            "HEAD" => true,
+            _ => return None,
+        };
+        let target = request.path?;
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target, None),
+        };
+        let plain = path.bytes().all(is_plain)
+            && query.is_none_or(|query| query.bytes().all(|b| is_plain(b) || b == b'?'));
+        plain.then_some(Self { is_head, path, query, fields: request.headers })
     }
-    // a body of no bytes is no body; some clients send its length with each request
-    if length.is_some_and(|length| length != b"0") {
-        return None;
+
+    /// Reads the fields: `read` those that others may leave out, and returns false for one that stands twice. Returns
+    /// whether the connection ends after the answer; `None` if a field changes the meaning of the request.
+    fn read_fields(&self, mut read: impl FnMut(&str, &'a [u8]) -> bool) -> Option<bool> {
+        let (mut host, mut connection, mut length) = (None, None, None);
+        for field in self.fields {
+            let once = match field.name.len() {
+                4 if field.name.eq_ignore_ascii_case("host") => &mut host,
+                10 if field.name.eq_ignore_ascii_case("connection") => &mut connection,
+                14 if field.name.eq_ignore_ascii_case("content-length") => &mut length,
+                _ if changes_the_meaning(field.name) => return None,
+                _ if read(field.name, field.value) => continue,
+                _ => return None,
+            };
+            if once.replace(field.value).is_some() {
+                return None;
+            }
+        }
+        if length.is_some_and(|length| length != b"0") || !host.is_some_and(is_host) {
+            return None;
+        }
+        connection.map_or(Some(false), ends)
     }
-    head.form.is_last = connection.map_or(Some(false), ends)?;
-    host.filter(|host| is_host(host)).map(|_| head)
 }
 
 /// Whether the connection ends after the answer, by the field `Connection`. `None` if its value is unusual.
@@ -283,10 +336,40 @@ mod tests {
         assert_eq!(parse_head(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), None);
     }
 
+    #[test]
+    fn the_head_of_a_stream_is_read_or_declined() {
+        let head = "GET /v1/watch?prefix=a HTTP/1.1\r\nHost: h\r\naccept: text/event-stream\r\nLast-Event-ID: c1.x\r\n\r\n";
+        let expected = StreamHead {
+            path: "/v1/watch",
+            query: Some("prefix=a"),
+            accept: Some(b"text/event-stream"),
+            last_event_id: Some(b"c1.x"),
+        };
+        assert_eq!(parse_stream_head(head.as_bytes()), Some(expected));
+        assert_eq!(parse_head(head.as_bytes()), None);
+        assert_eq!(parse_stream_head(PLAIN.as_bytes()), None);
+        for other in [
+            head.replace("GET", "HEAD"),
+            head.replace("/v1/watch", "/v1/watchers"),
+            head.replace("Last-Event-ID: c1.x", "Accept: x"),
+            head.replace("Last-Event-ID: c1.x", "Connection: close"),
+            head.replace("Last-Event-ID: c1.x", "Content-Length: 1"),
+            head.replace("HTTP/1.1", "HTTP/1.0"),
+            head.replace("Host: h\r\n", ""),
+            format!("{head}G"),
+        ] {
+            assert_eq!(parse_stream_head(other.as_bytes()), None, "{other}");
+        }
+        for end in 0..head.len() {
+            assert_eq!(parse_stream_head(&head.as_bytes()[..end]), None, "{end}");
+        }
+    }
+
     proptest! {
         #[test]
         fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = parse_head(&bytes);
+            let _ = parse_stream_head(&bytes);
         }
     }
 }

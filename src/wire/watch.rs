@@ -24,6 +24,9 @@ pub const MAX_BATCH_EVENTS: usize = 10_000;
 /// Events of a batch, unless the reader asks for another number.
 pub const DEFAULT_BATCH_EVENTS: usize = 1_000;
 
+/// The interval of signs of life, unless the reader asks for another one.
+pub const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(15);
+
 /// The parameters of the query.
 pub const PARAMETERS: [&str; 10] =
     ["name", "prefix", "since", "mode", "types", "data", "heartbeat", "limit", "timeout", "dots"];
@@ -42,7 +45,7 @@ pub enum Since {
 }
 
 /// How data is carried in events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum DataForm {
     /// As base64.
     #[default]
@@ -69,9 +72,9 @@ pub struct WatchRequest {
     /// The form of data.
     pub data: DataForm,
     /// The interval of signs of life, for forms that stream.
-    pub heartbeat: Option<Duration>,
-    /// Most events of an answer.
-    pub limit: usize,
+    pub heartbeat: Duration,
+    /// Most events of an answer, if the reader says so.
+    pub limit: Option<usize>,
     /// Longest wait.
     pub timeout: Option<Duration>,
 }
@@ -249,11 +252,12 @@ impl WatchRequest {
             Some(other) => return Err(bad("data", other, "send base64, text or none")),
         };
         let limit = match limit {
-            None => DEFAULT_BATCH_EVENTS,
+            None => None,
             Some(limit) => usize::try_from(limit)
                 .ok()
                 .filter(|limit| (1..=MAX_BATCH_EVENTS).contains(limit))
-                .ok_or_else(|| bad_limit(&limit.to_string()))?,
+                .ok_or_else(|| bad_limit(&limit.to_string()))
+                .map(Some)?,
         };
         Ok(Self {
             names,
@@ -262,7 +266,7 @@ impl WatchRequest {
             mode,
             kinds: types.as_deref().map_or(Ok(Kinds::ALL), kinds_of)?,
             data,
-            heartbeat: heartbeat.as_deref().map(heartbeat_of).transpose()?,
+            heartbeat: heartbeat.as_deref().map_or(Ok(DEFAULT_HEARTBEAT), heartbeat_of)?,
             limit,
             timeout: timeout.as_deref().map(timeout_of).transpose()?,
         })
@@ -361,8 +365,8 @@ mod tests {
             mode: Mode::All,
             kinds: Kinds { create: false, update: true, delete: true },
             data: DataForm::Text,
-            heartbeat: Some(Duration::from_secs(5)),
-            limit: 7,
+            heartbeat: Duration::from_secs(5),
+            limit: Some(7),
             timeout: Some(Duration::from_secs(60)),
         };
         assert_eq!(asked.as_ref(), Ok(&expected));
@@ -374,8 +378,8 @@ mod tests {
             mode: Mode::Latest,
             kinds: Kinds::ALL,
             data: DataForm::Base64,
-            heartbeat: None,
-            limit: DEFAULT_BATCH_EVENTS,
+            heartbeat: DEFAULT_HEARTBEAT,
+            limit: None,
             timeout: None,
         };
         assert_eq!(query("name=n&since="), Ok(least.clone()));

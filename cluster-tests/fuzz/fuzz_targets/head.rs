@@ -12,7 +12,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use libfuzzer_sys::fuzz_target;
 use tokio::io::AsyncWriteExt;
-use vwatch::wire::head::{Head, parse_head};
+use vwatch::wire::head::{Head, StreamHead, parse_head, parse_stream_head};
 
 thread_local! {
     static RUNTIME: tokio::runtime::Runtime =
@@ -62,7 +62,35 @@ fn agree(head: &Head<'_>, parts: &http::request::Parts) {
     }
 }
 
+fn agree_on_stream(head: &StreamHead<'_>, parts: &http::request::Parts) {
+    assert_eq!((&parts.method, parts.version), (&Method::GET, Version::HTTP_11));
+    assert_eq!((parts.uri.path(), parts.uri.query()), (head.path, head.query));
+    assert!(parts.uri.host().is_none() && parts.headers.contains_key("host"));
+    assert_eq!(one(&parts.headers, "accept"), head.accept);
+    assert_eq!(one(&parts.headers, "last-event-id"), head.last_event_id);
+    assert!(one(&parts.headers, "content-length").is_none_or(|length| length == b"0"));
+    for more in ["transfer-encoding", "expect"] {
+        assert!(!parts.headers.contains_key(more), "{more}");
+    }
+}
+
+/// The connection of a stream gets no other answer: a head is all that there is.
+fn stream(bytes: &[u8]) {
+    let Some(end) = (0..=bytes.len()).find(|&end| parse_stream_head(&bytes[..end]).is_some()) else { return };
+    let head = parse_stream_head(&bytes[..end]).expect("found just now");
+    assert_eq!(parse_head(&bytes[..end]), None, "a head is of one of the two");
+    let (alone, requests) = library(&bytes[..end]);
+    assert_eq!(requests, 1, "one head, nothing behind it");
+    agree_on_stream(&head, &alone.expect("counted"));
+    let (_, requests) = library(&bytes[..end].repeat(2));
+    assert_eq!(requests, 2, "the connection goes on");
+    for longer in end + 1..=bytes.len() {
+        assert_eq!(parse_stream_head(&bytes[..longer]), None, "a head and something more");
+    }
+}
+
 fuzz_target!(|bytes: &[u8]| {
+    stream(bytes);
     // what comes first may be any part of what was sent: the fast path takes none, or just the first request
     let Some(end) = (0..=bytes.len()).find(|&end| parse_head(&bytes[..end]).is_some()) else { return };
     let head = parse_head(&bytes[..end]).expect("found just now");

@@ -1,50 +1,33 @@
 //! The batch form of a watch: what there is to tell, as one JSON answer, at once or when something comes.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
+use super::Reader;
+use super::opening::open;
 use super::request::Asked;
-use crate::api::connection::{Disconnect, OwnLists};
 use crate::api::error::Refusal;
 use crate::api::headers::{counted, json_in_place};
 use crate::api::list::{AtWork, at_work, place};
 use crate::api::read::{hung_up, too_many};
 use crate::api::state::Node;
-use crate::core::feed::{Budget, Cursor, Event, Feed, Start, Subscription};
-use crate::metrics::Limit;
-use crate::metrics::feeds::Begun;
+use crate::core::feed::{Budget, Event};
 use crate::node::clock;
 use crate::node::feeds::{Next, NodeFeed, Place};
-use crate::node::in_flight::Account;
-use crate::node::limits::{CATCH_UP_TIME, MAX_BATCH_ANSWER_BYTES, RECORDS_PER_LOCK};
+use crate::node::limits::{MAX_BATCH_ANSWER_BYTES, RECORDS_PER_LOCK};
 use crate::watch::Wake;
 use crate::wire::cursor;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::events::{Batch, cost};
-use crate::wire::watch::{DataForm, Since};
-
-/// The first and the longest pause between two looks whether this node has caught up with a cursor.
-const FIRST_LOOK: Duration = Duration::from_millis(2);
-const LAST_LOOK: Duration = Duration::from_millis(50);
+use crate::wire::watch::{DEFAULT_BATCH_EVENTS, DataForm};
 
 /// Most names or changes that are looked at in one step under the lock: each costs about a microsecond if no cache has
 /// it.
-const NAMES_PER_LOCK: usize = RECORDS_PER_LOCK / 4;
-
-/// The reader of an answer.
-pub(super) struct Reader {
-    /// Whether it has gone.
-    pub(super) disconnect: Disconnect,
-    /// The places of its connection, if it has several requests under way.
-    pub(super) own: Option<OwnLists>,
-    /// The bytes that its connection holds.
-    pub(super) account: Account,
-}
+pub(super) const NAMES_PER_LOCK: usize = RECORDS_PER_LOCK / 4;
 
 /// The events of an answer that is made.
 struct Told {
@@ -77,10 +60,9 @@ impl Told {
 
 /// Answers a watch: as soon as there is an event, and at the end of its time without one.
 pub(super) async fn answer(node: &Arc<Node>, asked: Asked, reader: &Reader) -> Result<Response, Refusal> {
-    let Asked { names, subscription, since, data, limit, timeout } = asked;
-    if let Some(filler) = &node.fill {
-        names.iter().for_each(|name| filler.register_read(name, false));
-    }
+    let Asked { names: _, subscription, since, data, heartbeat: _, limit, timeout } = asked;
+    let timeout = timeout.unwrap_or(node.config.block_for);
+    let limit = limit.unwrap_or(DEFAULT_BATCH_EVENTS);
     let until = Instant::now() + timeout;
     let mut feed = open(node, subscription, &since, until, &reader.disconnect).await?;
     // a cursor may be long, and a parked reader needs it no more
@@ -119,67 +101,6 @@ pub(super) async fn answer(node: &Arc<Node>, asked: Asked, reader: &Reader) -> R
         }
     }
     send(node, &feed, told, reader, work, has_scanned)
-}
-
-/// Opens the feed. A reader whose cursor is ahead waits for this node to catch up.
-async fn open(
-    node: &Node,
-    subscription: Arc<Subscription>,
-    since: &Since,
-    until: Instant,
-    disconnect: &Disconnect,
-) -> Result<NodeFeed, Refusal> {
-    let start = match since {
-        Since::Oldest => Start::Oldest,
-        Since::Now => Start::Now,
-        Since::From(stamp) => Start::From(*stamp),
-        Since::Cursor(cursor) if has_caught_up(node, cursor, until, disconnect).await? => {
-            Start::Cursor(cursor)
-        }
-        Since::Cursor(cursor) => Start::Ahead(cursor),
-    };
-    let feed = NodeFeed::open(&node.replicator, subscription, start);
-    node.metrics.feeds.begun(match since {
-        Since::Oldest => Begun::Oldest,
-        Since::Now => Begun::Now,
-        Since::From(_) => Begun::Stamp,
-        Since::Cursor(_) if feed.is_scanning() => Begun::CursorByScan,
-        Since::Cursor(_) => Begun::Cursor,
-    });
-    Ok(feed)
-}
-
-/// Waits until the node has all writes that a cursor claims, for a while. Returns whether it has.
-async fn has_caught_up(
-    node: &Node,
-    cursor: &Cursor,
-    until: Instant,
-    disconnect: &Disconnect,
-) -> Result<bool, Refusal> {
-    let is_ahead = || node.store.with(|store| Feed::ahead_by(store, cursor)) > 0;
-    if !is_ahead() {
-        return Ok(true);
-    }
-    let _place = node.readers_ahead.try_acquire().map_err(|_| {
-        node.metrics.hit(Limit::ReadersAhead);
-        Refusal::new(
-            ErrorCode::Busy,
-            "busy: other readers wait for this node to catch up with their cursors: retry, or use another node",
-        )
-    })?;
-    let until = until.min(Instant::now() + CATCH_UP_TIME);
-    let mut pause = FIRST_LOOK;
-    while Instant::now() < until && node.is_serving() {
-        tokio::select! {
-            () = sleep(pause.min(until - Instant::now())) => {}
-            () = disconnect.happened() => return Err(hung_up()),
-        }
-        if !is_ahead() {
-            return Ok(true);
-        }
-        pause = (2 * pause).min(LAST_LOOK);
-    }
-    Ok(false)
 }
 
 fn send(

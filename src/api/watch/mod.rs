@@ -1,59 +1,133 @@
 //! `GET | HEAD | POST /v1/watch`: what changes of many names, from a cursor on that is good at any node.
 
 mod batch;
+mod opening;
 mod request;
+mod stream;
+
+pub(crate) use opening::begin_now;
+use request::Asked;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use axum::http::{HeaderMap, Method, Request};
 use axum::response::Response;
+use hyper::body::Bytes;
 
+use super::connection::{Disconnect, OwnLists};
 use super::error::Refusal;
 use super::params::{self, namespace_path, shown};
 use super::readiness::may_read;
 use super::state::Node;
+use crate::core::Name;
+use crate::core::feed::Subscription;
+use crate::node::in_flight::Account;
 use crate::wire::error_code::ErrorCode;
+use crate::wire::head::StreamHead;
 use crate::wire::headers::X_VWATCH_PARTIAL;
-use crate::wire::list::elements;
+use crate::wire::stream::Encoding;
+use crate::wire::watch::Since;
+use crate::wire::watch_form::{StreamForm, WatchForm};
 
 /// An answer is for one reader and one moment, and a proxy must not gather several before it passes them on.
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store, no-transform");
 const PARTIAL: HeaderName = HeaderName::from_static(X_VWATCH_PARTIAL);
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-const JSON: &str = "application/json";
+/// The media type of a body, and of the batch form.
+const JSON: &str = WatchForm::Batch.media_type();
 
 /// Handles a watch. The path may have a namespace.
 pub(super) async fn watch(
     State(node): State<Arc<Node>>,
     request: Request<Body>,
 ) -> Result<Response, Refusal> {
-    may_read(&node)?;
+    let form = accepted(request.headers())?;
+    match (answer(&node, form, request).await, form) {
+        (Ok(response), form) => Ok(with_headers(&node, form, response)),
+        (Err(refusal), WatchForm::Stream(form)) if refusal.is_temporary() => {
+            stream::try_later(&node, form, refusal)
+                .map(|response| with_headers(&node, WatchForm::Stream(form), response))
+        }
+        (Err(refusal), _) => Err(refusal),
+    }
+}
+
+async fn answer(node: &Arc<Node>, form: WatchForm, request: Request<Body>) -> Result<Response, Refusal> {
+    may_read(node)?;
     let namespace = namespace_path(request.uri().path())?.namespace;
-    accepts_json(request.headers())?;
     let (parts, body) = request.into_parts();
     let account = params::account(&parts.extensions);
-    let asked = request::read(&node, &namespace, &parts, body, &account).await?;
+    let asked = request::read(node, &namespace, &parts, body, &account).await?;
     if parts.method == Method::HEAD {
-        let mut response = Response::new(Body::empty());
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
-        return Ok(with_headers(&node, response));
+        return Ok(Response::new(Body::empty()));
     }
-    let reader = batch::Reader {
+    let reader = Reader {
         disconnect: parts.extensions.get().cloned().unwrap_or_default(),
         own: parts.extensions.get().cloned(),
         account,
     };
-    // a parked request does not need its own buffers
+    // the head is not needed while the reader is parked
     drop(parts);
-    let response = batch::answer(&node, asked, &reader).await?;
-    Ok(with_headers(&node, response))
+    fill(node, &asked.names);
+    match form {
+        WatchForm::Batch => batch::answer(node, asked, &reader).await,
+        WatchForm::Stream(form) => stream::begin(node, form, asked, reader).await,
+    }
 }
 
-fn with_headers(node: &Node, mut response: Response) -> Response {
+/// A stream that the fast path begins.
+pub(crate) struct StreamAsked {
+    pub(crate) subscription: Arc<Subscription>,
+    /// The names that are watched by themselves.
+    pub(crate) names: Vec<Name>,
+    pub(crate) since: Since,
+    pub(crate) encoding: Encoding,
+    pub(crate) heartbeat: Duration,
+}
+
+/// The stream that a head asks for. `None` if the ordinary path has to answer.
+pub(crate) fn parse_stream(node: &Node, head: &StreamHead<'_>) -> Option<StreamAsked> {
+    let WatchForm::Stream(form) = WatchForm::accepted(head.accept.into_iter())? else { return None };
+    may_read(node).ok()?;
+    let namespace = namespace_path(head.path).ok().filter(|path| path.rest == "/watch")?.namespace;
+    if !request::has_only_its_own(head.query) {
+        return None;
+    }
+    let asked =
+        request::of_head(node, &namespace, head.query, head.last_event_id.unwrap_or_default()).ok()?;
+    let Asked { names, subscription, since, data, heartbeat, limit: None, timeout: None } = asked else {
+        return None;
+    };
+    let encoding = Encoding { form, data, is_chunked: true };
+    Some(StreamAsked { subscription, names, since, encoding, heartbeat })
+}
+
+/// The head of the answer with a stream.
+pub(crate) fn stream_head(node: &Node, form: StreamForm) -> Response<Bytes> {
+    with_headers(node, WatchForm::Stream(form), Response::new(Bytes::new()))
+}
+
+/// The reader of an answer.
+struct Reader {
+    disconnect: Disconnect,
+    own: Option<OwnLists>,
+    account: Account,
+}
+
+/// Fills the names that are watched by themselves.
+pub(crate) fn fill(node: &Node, names: &[Name]) {
+    if let Some(filler) = &node.fill {
+        names.iter().for_each(|name| filler.register_read(name, false));
+    }
+}
+
+fn with_headers<B>(node: &Node, form: WatchForm, mut response: Response<B>) -> Response<B> {
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(form.media_type()));
     if node.fill.is_some() {
         response.headers_mut().insert(PARTIAL, HeaderValue::from_static("true"));
     }
@@ -62,65 +136,17 @@ fn with_headers(node: &Node, mut response: Response) -> Response {
     response
 }
 
-/// Rejects a request that accepts no JSON. Without `Accept` it accepts anything (RFC 9110, 12.5.1).
-fn accepts_json(headers: &HeaderMap) -> Result<(), Refusal> {
-    let all = || headers.get_all(ACCEPT).iter().flat_map(|line| elements(line.as_bytes()));
-    let accepts = |element: &[u8]| {
-        let mut parts = element.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
-        let range = parts.next().unwrap_or_default();
-        let is_json = [&b"application/json"[..], b"application/*", b"*/*"]
-            .into_iter()
-            .any(|known| range.eq_ignore_ascii_case(known));
-        // a weight of zero means never
-        let is_refused = |weight: &[u8]| {
-            weight.strip_prefix(b"q=").is_some_and(|q| q.iter().all(|byte| matches!(byte, b'0' | b'.')))
-        };
-        is_json && !parts.any(is_refused)
-    };
-    let mut some = all().peekable();
-    if some.peek().is_none() || some.any(accepts) {
-        return Ok(());
-    }
-    let got = all().map(String::from_utf8_lossy).collect::<Vec<_>>().join(", ");
-    let got = shown(got.as_bytes());
-    Err(Refusal::new(
-        ErrorCode::NotAcceptable,
-        format_args!("no such form: {got} is accepted: this path answers in {JSON}: accept it"),
-    ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn json_is_accepted_unless_only_other_forms_are() {
-        let accepts = |lines: &[&'static str]| {
-            let mut headers = HeaderMap::new();
-            for line in lines {
-                headers.append(ACCEPT, HeaderValue::from_static(line));
-            }
-            accepts_json(&headers).is_ok()
-        };
-        for lines in [
-            &[][..],
-            &[""],
-            &["*/*"],
-            &["application/*"],
-            &["Application/JSON; charset=utf-8"],
-            &["text/html, application/json;q=0.1"],
-            &["text/html", "*/*;q=0.8"],
-        ] {
-            assert!(accepts(lines), "{lines:?}");
-        }
-        for lines in [
-            &["text/html"][..],
-            &["text/event-stream"],
-            &["application/x-ndjson"],
-            &["application/json;q=0"],
-            &["*/*; q=0.000", "text/*"],
-        ] {
-            assert!(!accepts(lines), "{lines:?}");
-        }
-    }
+/// The form of the answer.
+fn accepted(headers: &HeaderMap) -> Result<WatchForm, Refusal> {
+    let lines = || headers.get_all(ACCEPT).iter().map(HeaderValue::as_bytes);
+    WatchForm::accepted(lines()).ok_or_else(|| {
+        let got = lines().map(String::from_utf8_lossy).collect::<Vec<_>>().join(", ");
+        let got = shown(got.as_bytes());
+        Refusal::new(
+            ErrorCode::NotAcceptable,
+            format_args!(
+                "no such form: {got} is accepted: accept application/json, text/event-stream or application/x-ndjson"
+            ),
+        )
+    })
 }

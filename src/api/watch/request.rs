@@ -35,10 +35,12 @@ pub(super) struct Asked {
     pub(super) since: Since,
     /// The form of data.
     pub(super) data: DataForm,
+    /// The interval of signs of life.
+    pub(super) heartbeat: Duration,
     /// Most events.
-    pub(super) limit: usize,
-    /// Longest wait.
-    pub(super) timeout: Duration,
+    pub(super) limit: Option<usize>,
+    /// Longest wait of a batch, and longest time of a stream.
+    pub(super) timeout: Option<Duration>,
 }
 
 /// Reads a request, and checks it as far as that is possible without the store.
@@ -49,26 +51,42 @@ pub(super) async fn read(
     body: Body,
     account: &Account,
 ) -> Result<Asked, Refusal> {
-    let asked = if parts.method == Method::POST {
+    if parts.method == Method::POST {
         let body = json_body(node, parts, body, account).await?;
-        WatchRequest::from_json(body.bytes())
-    } else {
-        let query = parts.uri.query().unwrap_or_default();
-        let last_event_id = header(&parts.headers, &LAST_EVENT_ID)?.map_or(&b""[..], HeaderValue::as_bytes);
-        let last_event_id = std::str::from_utf8(last_event_id).unwrap_or("?");
-        let since = params::parameter(Some(query), "since").ok().flatten().unwrap_or_default();
-        let length = last_event_id.len().max(since.len());
-        if length > MAX_CURSOR_IN_HEAD {
-            return Err(Refusal::new(
-                ErrorCode::UsePost,
-                format_args!(
-                    "cursor too long here: {length} bytes is more than {MAX_CURSOR_IN_HEAD}: send it as since in \
-                     the JSON body of POST /v1/watch"
-                ),
-            ));
-        }
-        WatchRequest::from_query(query, last_event_id)
-    };
+        let asked = WatchRequest::from_json(body.bytes());
+        return check(node, namespace, asked.map_err(refusal)?);
+    }
+    let last_event_id = header(&parts.headers, &LAST_EVENT_ID)?.map_or(&b""[..], HeaderValue::as_bytes);
+    of_head(node, namespace, parts.uri.query(), last_event_id)
+}
+
+/// Whether a query has no parameters of other paths, nor any that is nearly one of a watch.
+pub(super) fn has_only_its_own(query: Option<&str>) -> bool {
+    let is_own = |name: &str| name.is_empty() || PARAMETERS.contains(&name);
+    query.is_none_or(|query| query.split('&').all(|pair| is_own(pair.split('=').next().unwrap_or_default())))
+}
+
+/// Reads a request without a body.
+pub(super) fn of_head(
+    node: &Node,
+    namespace: &Namespace,
+    query: Option<&str>,
+    last_event_id: &[u8],
+) -> Result<Asked, Refusal> {
+    let query = query.unwrap_or_default();
+    let last_event_id = std::str::from_utf8(last_event_id).unwrap_or("?");
+    let since = params::parameter(Some(query), "since").ok().flatten().unwrap_or_default();
+    let length = last_event_id.len().max(since.len());
+    if length > MAX_CURSOR_IN_HEAD {
+        return Err(Refusal::new(
+            ErrorCode::UsePost,
+            format_args!(
+                "cursor too long here: {length} bytes is more than {MAX_CURSOR_IN_HEAD}: send it as since in \
+                 the JSON body of POST /v1/watch"
+            ),
+        ));
+    }
+    let asked = WatchRequest::from_query(query, last_event_id);
     check(node, namespace, asked.map_err(refusal)?)
 }
 
@@ -115,14 +133,13 @@ fn refusal(error: WatchError) -> Refusal {
 }
 
 fn check(node: &Node, namespace: &Namespace, asked: WatchRequest) -> Result<Asked, Refusal> {
-    let WatchRequest { names, prefixes, since, mode, kinds, data, heartbeat: _, limit, timeout } = asked;
+    let WatchRequest { names, prefixes, since, mode, kinds, data, heartbeat, limit, timeout } = asked;
     let name = |text: &String| {
         let name = namespace.key(text.as_bytes(), node.config.name_limit_bytes);
         name.map_err(|error| Refusal::name(&error, &node.metrics))
     };
     let names = names.iter().map(name).collect::<Result<Vec<Name>, Refusal>>()?;
-    let timeout =
-        timeout.map_or(Ok(node.config.block_for), |timeout| params::check_timeout(node, timeout))?;
+    let timeout = timeout.map(|timeout| params::check_timeout(node, timeout)).transpose()?;
     let scope = Scope::new(namespace, names.iter().map(Name::bare), prefixes.iter().map(String::as_bytes));
     if scope.is_log() && mode == Mode::Latest {
         return Err(params::latest_of_a_log("mode"));
@@ -145,5 +162,5 @@ fn check(node: &Node, namespace: &Namespace, asked: WatchRequest) -> Result<Aske
         }
         _ => {}
     }
-    Ok(Asked { names, subscription, since, data, limit, timeout })
+    Ok(Asked { names, subscription, since, data, heartbeat, limit, timeout })
 }

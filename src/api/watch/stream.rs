@@ -1,0 +1,267 @@
+//! The forms of a watch that go on, by the ordinary path: what there is to tell, and then what comes, until the reader
+//! leaves.
+//!
+//! Nothing is queued for a reader. The next bytes are made when the connection takes them, from where its feed stands.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use hyper::body::{Bytes, Frame};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::batch::NAMES_PER_LOCK;
+use super::opening::{is_ahead, open};
+use super::request::Asked;
+use super::{Reader, fill};
+use crate::api::connection::Patience;
+use crate::api::error::Refusal;
+use crate::api::list::place as scan_place;
+use crate::api::read::too_many;
+use crate::api::state::Node;
+use crate::core::Name;
+use crate::core::feed::{Budget, Event, Subscription};
+use crate::metrics::Limit;
+use crate::node::feeds::{Next, NodeFeed, Place};
+use crate::node::limits::{CATCH_UP_TIME, STREAM_WRITE_BYTES};
+use crate::node::streams::StreamPlace;
+use crate::wire::cursor;
+use crate::wire::error_code::ErrorCode;
+use crate::wire::stream::{Encoding, Tail};
+use crate::wire::watch::Since;
+use crate::wire::watch_form::StreamForm;
+
+/// How long a stream waits for a place or for room before it looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Begins a stream.
+pub(super) async fn begin(
+    node: &Arc<Node>,
+    form: StreamForm,
+    asked: Asked,
+    reader: Reader,
+) -> Result<Response, Refusal> {
+    let place = node.streams.enter().ok_or_else(|| {
+        node.metrics.hit(Limit::Watchers);
+        let most = node.streams.most();
+        let advice = "use another node, or retry later";
+        Refusal::new(
+            ErrorCode::TooManyWatchers,
+            format_args!("too many watchers: {most} watches go on here: {advice}"),
+        )
+    })?;
+    let Asked { names, subscription, since, data, heartbeat, limit, timeout } = asked;
+    let now = Instant::now();
+    let mut scan = None;
+    let state = if is_ahead(node, &since) {
+        State::Opening(subscription, since)
+    } else {
+        let feed = open(node, subscription, &since, now, &reader.disconnect).await?;
+        if feed.is_scanning() {
+            scan = Some(scan_place(node, &node.stream_scans)?);
+        }
+        State::Begun(feed)
+    };
+    let stream = Stream {
+        node: Arc::clone(node),
+        _patience: reader.disconnect.wait_for_slow_readers(),
+        reader,
+        _place: place,
+        names,
+        encoding: Encoding { form, data, is_chunked: false },
+        heartbeat,
+        next_heartbeat: now + heartbeat,
+        until: timeout.map(|timeout| now + timeout),
+        left: limit,
+        state,
+        scan,
+    };
+    let body = StreamBody { next: Some(Box::pin(stream.next())) };
+    Ok(Response::new(Body::new(body)))
+}
+
+/// What a reader gets that is to come back: `EventSource` gives up for good on any status other than 200.
+pub(super) fn try_later(node: &Node, form: StreamForm, refusal: Refusal) -> Result<Response, Refusal> {
+    if form != StreamForm::EventStream {
+        return Err(refusal);
+    }
+    let encoding = Encoding { form, data: Default::default(), is_chunked: false };
+    Ok(Response::new(Body::from(encoding.farewell(refusal.text(), node.streams.retry()))))
+}
+
+/// A stream that is sent.
+struct Stream {
+    node: Arc<Node>,
+    reader: Reader,
+    _place: StreamPlace,
+    _patience: Option<Patience>,
+    names: Vec<Name>,
+    encoding: Encoding,
+    heartbeat: Duration,
+    next_heartbeat: Instant,
+    until: Option<Instant>,
+    /// The events that are still told.
+    left: Option<usize>,
+    state: State,
+    /// Held while it scans.
+    scan: Option<OwnedSemaphorePermit>,
+}
+
+enum State {
+    Opening(Arc<Subscription>, Since),
+    /// Nothing was sent yet.
+    Begun(NodeFeed),
+    Going(NodeFeed),
+    Ended,
+}
+
+/// What is done after a look at the feed.
+enum Step {
+    Send(Vec<Event>, Place),
+    Wait,
+    End(&'static str),
+    Refuse(Refusal),
+}
+
+impl Stream {
+    /// The next bytes, and the stream from there on. `None` at its end.
+    async fn next(mut self) -> Option<(Bytes, Self)> {
+        let bytes = match std::mem::replace(&mut self.state, State::Ended) {
+            State::Ended => return None,
+            State::Opening(subscription, since) => {
+                let until = self.until.unwrap_or_else(|| Instant::now() + CATCH_UP_TIME);
+                let opened = open(&self.node, subscription, &since, until, &self.reader.disconnect).await;
+                match opened {
+                    Ok(feed) => self.go_on(feed, true).await?,
+                    Err(refusal) => self.refused(&refusal),
+                }
+            }
+            State::Begun(feed) => self.go_on(feed, true).await?,
+            State::Going(feed) => self.go_on(feed, false).await?,
+        };
+        let held = loop {
+            match self.reader.account.hold(bytes.len()) {
+                Ok(held) => break held,
+                // there is room again when other readers have taken their bytes
+                Err(_) => sleep(LOOK_AGAIN).await,
+            }
+        };
+        Some((held.keep_with(bytes, ()), self))
+    }
+
+    /// The next bytes of an open feed. `None` if the reader is gone.
+    async fn go_on(&mut self, mut feed: NodeFeed, is_first: bool) -> Option<Vec<u8>> {
+        loop {
+            match self.step(&mut feed, is_first).await? {
+                Step::Wait => {}
+                Step::Send(events, place) => {
+                    let bytes = self.encode(&events, &place);
+                    let is_over =
+                        self.left == Some(0) || self.until.is_some_and(|until| until <= Instant::now());
+                    self.state = if is_over { State::Ended } else { State::Going(feed) };
+                    return Some(bytes);
+                }
+                Step::End(why) => {
+                    let mut bytes = self.encode(&[], &feed.place());
+                    bytes.extend_from_slice(&self.encoding.farewell(why, self.node.streams.retry()));
+                    return Some(bytes);
+                }
+                Step::Refuse(refusal) => return Some(self.refused(&refusal)),
+            }
+        }
+    }
+
+    /// Looks at the feed once, and waits if it has no news. `None` if the reader is gone.
+    async fn step(&mut self, feed: &mut NodeFeed, is_first: bool) -> Option<Step> {
+        if !feed.is_scanning() {
+            self.scan = None;
+        } else if self.scan.is_none() {
+            match Arc::clone(&self.node.stream_scans).try_acquire_owned() {
+                Ok(place) => self.scan = Some(place),
+                // a stream that began is not ended for it
+                Err(_) => {
+                    return tokio::select! {
+                        () = sleep(LOOK_AGAIN) => Some(Step::Wait),
+                        () = self.reader.disconnect.happened() => None,
+                    };
+                }
+            }
+        }
+        let is_due = Instant::now() >= self.next_heartbeat;
+        let is_ending = !self.node.is_serving() && !is_first;
+        let is_over = self.until.is_some_and(|until| until <= Instant::now());
+        let names = self.left.unwrap_or(usize::MAX).clamp(1, NAMES_PER_LOCK);
+        let budget = Budget { names, bytes: STREAM_WRITE_BYTES };
+        Some(match feed.next(budget, !(is_first || is_due || is_over || is_ending)) {
+            Next::Slice(slice) if slice.events.is_empty() && is_ending => {
+                Step::End("this node is about to end")
+            }
+            Next::Slice(slice) if slice.events.is_empty() && slice.more && !is_due && !is_over => {
+                tokio::task::yield_now().await;
+                Step::Wait
+            }
+            Next::Slice(slice) => Step::Send(slice.events, feed.place()),
+            Next::Parked(mut woken) => {
+                let until = self.until.map_or(self.next_heartbeat, |until| until.min(self.next_heartbeat));
+                tokio::select! {
+                    _ = timeout_at(until, woken.wait()) => Step::Wait,
+                    () = self.reader.disconnect.happened() => return None,
+                }
+            }
+            Next::Draining => Step::End("this node is about to end"),
+            Next::LimitReached(limit) => Step::Refuse(too_many(&self.node, "a name or prefix", limit)),
+        })
+    }
+
+    fn encode(&mut self, events: &[Event], place: &Place) -> Vec<u8> {
+        events.iter().for_each(|event| self.node.metrics.feeds.told(event));
+        self.left = self.left.map(|left| left.saturating_sub(events.len()));
+        self.next_heartbeat = Instant::now() + self.heartbeat;
+        fill(&self.node, &self.names);
+        let cursor = cursor::encode(&place.cursor);
+        // it fails for no event; a reader without these bytes resumes from the cursor before them
+        let frames = self.encoding.frames(events, Tail { cursor: &cursor, behind: place.behind });
+        frames.map(|frames| frames.bytes).unwrap_or_default()
+    }
+
+    /// The last bytes of a stream that cannot go on.
+    fn refused(&self, refusal: &Refusal) -> Vec<u8> {
+        let mut bytes = self.encoding.error(refusal.code(), refusal.text());
+        bytes.extend_from_slice(&self.encoding.farewell(refusal.text(), self.node.streams.retry()));
+        bytes
+    }
+}
+
+/// The body of a stream: its next bytes, when the connection takes them.
+struct StreamBody {
+    next: Option<NextBytes>,
+}
+
+type NextBytes = Pin<Box<dyn Future<Output = Option<(Bytes, Stream)>> + Send>>;
+
+impl hyper::body::Body for StreamBody {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let Some(next) = &mut self.next else { return Poll::Ready(None) };
+        match next.as_mut().poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(None) => {
+                self.next = None;
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some((bytes, stream))) => {
+                self.next = Some(Box::pin(stream.next()));
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+        }
+    }
+}

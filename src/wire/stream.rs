@@ -1,0 +1,254 @@
+//! The bytes of a watch that goes on: events, each in a frame of its own, and the cursor after the last one.
+//!
+//! A frame is one chunk of HTTP/1.1's chunked coding, so that a stream can be cut behind each of them: a reader that takes
+//! its bytes slowly needs no more than the rest of one frame.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::error_code::ErrorCode;
+use super::events::EventJson;
+use super::watch::DataForm;
+use super::watch_form::StreamForm;
+use crate::core::feed::Event;
+
+/// The bytes that end a stream, framed.
+pub const END: &[u8] = b"0\r\n\r\n";
+
+/// What ends each write.
+#[derive(Clone, Copy, Debug)]
+pub struct Tail<'a> {
+    /// Where to go on.
+    pub cursor: &'a str,
+    /// How many changes of the node lie between the cursor and now, if that is known.
+    pub behind: Option<u64>,
+}
+
+/// Frames, one after the other.
+#[derive(Debug, Default)]
+pub struct Frames {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// The end of each event. The last one ends behind the cursor.
+    pub ends: Vec<u32>,
+}
+
+/// How events become bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Encoding {
+    /// The form.
+    pub form: StreamForm,
+    /// The form of data.
+    pub data: DataForm,
+    /// Whether each frame is a chunk of HTTP/1.1; if not, another part of the node frames the bytes.
+    pub is_chunked: bool,
+}
+
+#[derive(Serialize)]
+struct Progress<'a> {
+    r#type: &'static str,
+    cursor: &'a str,
+    behind: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct ErrorEvent<'a> {
+    r#type: &'static str,
+    code: &'static str,
+    message: &'a str,
+}
+
+/// Room for the length of a chunk: eight digits and a line break.
+const LENGTH_BYTES: usize = 10;
+
+impl Encoding {
+    /// The bytes of events and of the cursor after them. Without an event they are a sign of life with the cursor.
+    ///
+    /// # Errors
+    /// Only if `serde_json` fails, which it does for no event.
+    pub fn frames(self, events: &[Event], tail: Tail<'_>) -> serde_json::Result<Frames> {
+        let mut frames = Frames { bytes: Vec::with_capacity(256 * (events.len() + 1)), ends: Vec::new() };
+        for (number, event) in (1..).zip(events) {
+            let is_last = number == events.len();
+            self.frame(&mut frames.bytes, |bytes| {
+                if self.form == StreamForm::EventStream {
+                    bytes.extend_from_slice(b"data: ");
+                }
+                serde_json::to_writer(&mut *bytes, &EventJson { event, data: self.data })?;
+                bytes.push(b'\n');
+                match self.form {
+                    StreamForm::EventStream if is_last => end_with_id(bytes, tail),
+                    StreamForm::EventStream => bytes.push(b'\n'),
+                    StreamForm::Lines if is_last => progress(bytes, tail)?,
+                    StreamForm::Lines => {}
+                }
+                Ok(())
+            })?;
+            // a slice of events is far below 4 GiB
+            frames.ends.push(u32::try_from(frames.bytes.len()).unwrap_or(u32::MAX));
+        }
+        if events.is_empty() {
+            self.frame(&mut frames.bytes, |bytes| {
+                if self.form == StreamForm::EventStream {
+                    bytes.extend_from_slice(b": still here\ndata: ");
+                }
+                progress(bytes, tail)?;
+                if self.form == StreamForm::EventStream {
+                    end_with_id(bytes, tail);
+                }
+                Ok(())
+            })?;
+        }
+        Ok(frames)
+    }
+
+    /// The bytes of an event that says why the stream ends.
+    #[must_use]
+    pub fn error(self, code: ErrorCode, text: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let failed = self.frame(&mut bytes, |bytes| {
+            if self.form == StreamForm::EventStream {
+                bytes.extend_from_slice(b"data: ");
+            }
+            let error = ErrorEvent { r#type: "error", code: code.as_str(), message: text };
+            serde_json::to_writer(&mut *bytes, &error)?;
+            bytes.extend_from_slice(if self.form == StreamForm::EventStream { b"\n\n" } else { b"\n" });
+            Ok(())
+        });
+        debug_assert!(failed.is_ok(), "texts are JSON");
+        bytes
+    }
+
+    /// The bytes of the end of a stream, of which the reader is to come back after `retry`.
+    #[must_use]
+    pub fn farewell(self, why: &str, retry: Duration) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        if self.form == StreamForm::EventStream {
+            let text = format!("retry: {}\n: {why}\n\n", retry.as_millis());
+            let failed = self.frame(&mut bytes, |bytes| {
+                bytes.extend_from_slice(text.as_bytes());
+                Ok(())
+            });
+            debug_assert!(failed.is_ok(), "there is no JSON");
+        }
+        if self.is_chunked {
+            bytes.extend_from_slice(END);
+        }
+        bytes
+    }
+
+    fn frame(
+        self,
+        bytes: &mut Vec<u8>,
+        content: impl FnOnce(&mut Vec<u8>) -> serde_json::Result<()>,
+    ) -> serde_json::Result<()> {
+        if !self.is_chunked {
+            return content(bytes);
+        }
+        let start = bytes.len();
+        bytes.extend_from_slice(&[0; LENGTH_BYTES]);
+        content(bytes)?;
+        let length = bytes.len() - start - LENGTH_BYTES;
+        let mut digits = [0; LENGTH_BYTES];
+        let mut unused = &mut digits[..];
+        write!(unused, "{length:x}\r\n").map_err(serde_json::Error::io)?;
+        let used = LENGTH_BYTES - unused.len();
+        // the digits go before the content, and the room that they do not need goes
+        bytes[start + LENGTH_BYTES - used..start + LENGTH_BYTES].copy_from_slice(&digits[..used]);
+        bytes.drain(start..start + LENGTH_BYTES - used);
+        bytes.extend_from_slice(b"\r\n");
+        Ok(())
+    }
+}
+
+fn end_with_id(bytes: &mut Vec<u8>, tail: Tail<'_>) {
+    bytes.extend_from_slice(b"id: ");
+    bytes.extend_from_slice(tail.cursor.as_bytes());
+    bytes.extend_from_slice(b"\n\n");
+}
+
+fn progress(bytes: &mut Vec<u8>, tail: Tail<'_>) -> serde_json::Result<()> {
+    let progress = Progress { r#type: "progress", cursor: tail.cursor, behind: tail.behind };
+    serde_json::to_writer(&mut *bytes, &progress)?;
+    bytes.push(b'\n');
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::feed::ResetReason;
+
+    const TAIL: Tail<'static> = Tail { cursor: "c1", behind: Some(2) };
+
+    fn frames(form: StreamForm, is_chunked: bool, events: &[Event]) -> Frames {
+        Encoding { form, data: DataForm::Text, is_chunked }.frames(events, TAIL).expect("JSON")
+    }
+
+    fn text(form: StreamForm, events: &[Event]) -> String {
+        String::from_utf8(frames(form, false, events).bytes).expect("UTF-8")
+    }
+
+    #[test]
+    fn each_form_tells_events_and_then_the_cursor() {
+        let events = [Event::Reset(ResetReason::OtherSet), Event::Synced];
+        assert_eq!(
+            text(StreamForm::EventStream, &events),
+            "data: {\"type\":\"reset\",\"reason\":\"genesis\"}\n\ndata: {\"type\":\"synced\"}\nid: c1\n\n"
+        );
+        assert_eq!(
+            text(StreamForm::Lines, &events),
+            "{\"type\":\"reset\",\"reason\":\"genesis\"}\n{\"type\":\"synced\"}\n\
+             {\"type\":\"progress\",\"cursor\":\"c1\",\"behind\":2}\n"
+        );
+        assert_eq!(
+            text(StreamForm::EventStream, &[]),
+            ": still here\ndata: {\"type\":\"progress\",\"cursor\":\"c1\",\"behind\":2}\nid: c1\n\n"
+        );
+        assert_eq!(text(StreamForm::Lines, &[]), "{\"type\":\"progress\",\"cursor\":\"c1\",\"behind\":2}\n");
+    }
+
+    /// The content of chunks, and where each ends.
+    fn unframed(mut bytes: &[u8]) -> (Vec<u8>, Vec<u32>) {
+        let whole = bytes.len();
+        let (mut content, mut ends) = (Vec::new(), Vec::new());
+        while !bytes.is_empty() {
+            let line = bytes.windows(2).position(|pair| pair == b"\r\n").expect("a length");
+            let digits = std::str::from_utf8(&bytes[..line]).expect("digits");
+            let length = usize::from_str_radix(digits, 16).expect("a length");
+            let (chunk, rest) = bytes[line + 2..].split_at(length);
+            content.extend_from_slice(chunk);
+            bytes = rest.strip_prefix(b"\r\n").expect("the end of a chunk");
+            ends.push(u32::try_from(whole - bytes.len()).expect("short"));
+        }
+        (content, ends)
+    }
+
+    #[test]
+    fn each_event_is_a_chunk() {
+        let long = Event::Ahead { writes: u64::MAX };
+        for form in [StreamForm::EventStream, StreamForm::Lines] {
+            for events in [vec![], vec![Event::Synced], vec![long.clone(), Event::Synced, long.clone()]] {
+                let framed = frames(form, true, &events);
+                let (content, ends) = unframed(&framed.bytes);
+                assert_eq!(String::from_utf8(content), Ok(text(form, &events)));
+                assert_eq!(ends.len(), events.len().max(1));
+                assert!(events.is_empty() || ends == framed.ends, "{ends:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_end_of_an_event_stream_says_when_to_come_back() {
+        let encoding = Encoding { form: StreamForm::EventStream, data: DataForm::None, is_chunked: false };
+        assert_eq!(encoding.farewell("stopping", Duration::from_millis(700)), b"retry: 700\n: stopping\n\n");
+        assert_eq!(
+            encoding.error(ErrorCode::Busy, "busy: \"x\""),
+            b"data: {\"type\":\"error\",\"code\":\"busy\",\"message\":\"busy: \\\"x\\\"\"}\n\n"
+        );
+        let lines = Encoding { form: StreamForm::Lines, is_chunked: true, ..encoding };
+        assert_eq!(lines.farewell("stopping", Duration::ZERO), END);
+    }
+}
