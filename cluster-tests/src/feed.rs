@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::http::{Request, Response};
 use crate::node::Node;
+use crate::stream::word;
 
 /// A batch, as a node answered it.
 #[derive(Clone, Debug)]
@@ -57,13 +58,6 @@ impl Batch {
     #[must_use]
     #[track_caller]
     pub fn told(&self) -> Vec<String> {
-        let text = |event: &Value, key: &str| event[key].as_str().unwrap_or_default().to_owned();
-        let word = |event: &Value| match event["type"].as_str() {
-            Some("put") => format!("{}={}", text(event, "name"), text(event, "version")),
-            Some("delete") => format!("-{}", text(event, "name")),
-            Some("reset") => format!("reset:{}", text(event, "reason")),
-            _ => text(event, "type"),
-        };
         self.events().iter().map(word).collect()
     }
 }

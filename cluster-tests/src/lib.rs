@@ -34,6 +34,7 @@ pub mod parts;
 pub mod promises;
 pub mod proxy;
 pub mod storm;
+pub mod stream;
 pub mod text;
 pub mod upstream;
 pub mod wait;

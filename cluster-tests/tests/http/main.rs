@@ -15,6 +15,7 @@ mod operations;
 mod reads;
 mod shutdown;
 mod storm;
+mod streams;
 mod watch_batch;
 mod watchers;
 mod watches;

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use axum::http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
+use axum::http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use axum::response::Response;
 use hyper::body::Bytes;
 
@@ -32,28 +32,12 @@ pub(super) struct CachedResponse {
 impl CachedResponse {
     /// The bytes of a response. With `is_last` the connection closes after it.
     pub(super) fn new(response: Response<Bytes>, is_head: bool, is_last: bool) -> Self {
-        let (parts, body) = response.into_parts();
-        let status = parts.status;
-        let mut response = Self {
-            status: status.as_u16(),
-            before_timing: Vec::with_capacity(512),
-            has_timing: false,
-            after_timing: Vec::new(),
-            body: Bytes::new(),
-        };
-        let reason = status.canonical_reason().unwrap_or("<none>");
-        let _ = write!(response.before_timing, "HTTP/1.1 {} {reason}\r\n", status.as_u16());
-        for (name, value) in &parts.headers {
-            if name == SERVER_TIMING {
-                response.has_timing = true;
-            } else {
-                response.field(name, value);
-            }
-        }
-        let length = HeaderValue::from(body.len());
+        let status = response.status();
+        let mut response = Self::of(response);
+        let length = HeaderValue::from(response.body.len());
         // without a body the library writes its own length after all fields, and none for 304
         let is_known = status == StatusCode::NOT_MODIFIED;
-        let early = !is_known && (is_head || !body.is_empty());
+        let early = !is_known && (is_head || !response.body.is_empty());
         let late = !is_known && !early;
         for (due, name, value) in [
             (early, CONTENT_LENGTH, &length),
@@ -64,9 +48,39 @@ impl CachedResponse {
                 response.field(&name, value);
             }
         }
-        if !is_head {
-            response.body = body;
+        if is_head {
+            response.body = Bytes::new();
         }
+        response
+    }
+
+    /// The status line and the fields of a response, and its body.
+    fn of(response: Response<Bytes>) -> Self {
+        let (parts, body) = response.into_parts();
+        let status = parts.status;
+        let mut response = Self {
+            status: status.as_u16(),
+            before_timing: Vec::with_capacity(512),
+            has_timing: false,
+            after_timing: Vec::new(),
+            body,
+        };
+        let reason = status.canonical_reason().unwrap_or("<none>");
+        let _ = write!(response.before_timing, "HTTP/1.1 {} {reason}\r\n", status.as_u16());
+        for (name, value) in &parts.headers {
+            if name == SERVER_TIMING {
+                response.has_timing = true;
+            } else {
+                response.field(name, value);
+            }
+        }
+        response
+    }
+
+    /// The head of a response whose body is sent in chunks, without an end that is known.
+    pub(super) fn without_length(response: Response<Bytes>) -> Self {
+        let mut response = Self::of(response);
+        response.field(&TRANSFER_ENCODING, &HeaderValue::from_static("chunked"));
         response
     }
 

@@ -12,6 +12,7 @@ use crate::http::accept_errors::{ACCEPT_PAUSE, AcceptErrors};
 use crate::http::connection_limit::Permit;
 use crate::http::fast_path::cached_response::{ResponseCache, TimeHeaders};
 use crate::http::fast_path::parked::Versions;
+use crate::http::fast_path::streams::Streams;
 use crate::http::fast_path::table::{Connection, ConnectionState, Table};
 use crate::http::fast_path::{Inbox, LoopMessage, LoopShared};
 use crate::http::unavailable::{TOO_MANY_CONNECTIONS, reject_at_once};
@@ -59,13 +60,14 @@ pub(super) struct EventLoop {
     pub(super) table: Table,
     pub(super) wheel: TimerWheel,
     jobs: FairQueue,
+    pub(super) streams: Streams,
     /// Places with bytes that are not read yet.
     pub(super) again: Vec<u32>,
     pub(super) closing: bool,
     pub(super) after: AfterResponse,
     /// The start of the timer wheel.
     origin: Instant,
-    now: Instant,
+    pub(super) now: Instant,
     /// The read buffer, for one connection at a time.
     pub(super) read: Box<[u8]>,
     /// The write buffer, for one connection at a time.
@@ -124,6 +126,7 @@ impl EventLoop {
             table: Table::default(),
             wheel: TimerWheel::default(),
             jobs: FairQueue::new(WaitersOf::EventLoop(number)),
+            streams: Streams::default(),
             again: Vec::new(),
             closing: false,
             after: AfterResponse::Keep,
@@ -163,6 +166,7 @@ impl EventLoop {
             self.take_messages();
             busy = self.accept();
             busy |= self.wake_due();
+            busy |= self.go_on_with_streams();
             busy |= self.read_again();
             busy |= self.time_out();
             // a reader may have sent more while it was parked, and its socket does not report that again
@@ -179,7 +183,10 @@ impl EventLoop {
         self.cache.clear();
         let deadline = self.wheel.next().map(|at| self.origin + at);
         let pause = self.door.as_ref().and_then(|door| door.pause);
-        let next = [deadline, pause, self.jobs.next_due()].into_iter().flatten().min()?;
+        let next = [deadline, pause, self.jobs.next_due(), self.streams.next_due(self.origin)]
+            .into_iter()
+            .flatten()
+            .min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 
@@ -193,9 +200,10 @@ impl EventLoop {
                 LoopMessage::Close => {
                     self.closing = true;
                     self.door = None;
-                    for at in self.table.idle() {
+                    for at in self.table.unused() {
                         self.close(at);
                     }
+                    self.streams.end_all();
                 }
             }
         }
@@ -294,7 +302,14 @@ impl EventLoop {
         let mut look: Option<(Name, Option<Record>)> = None;
         for (ticket, waiter) in slice.waiters() {
             woken += 1;
-            let Waiter::Connection(id) = waiter else { continue };
+            let id = match waiter {
+                Waiter::Connection(id) => id,
+                Waiter::Streams(id) => {
+                    self.streams.wake(id.index, *ticket, slice.job.wake, slice.job.pace);
+                    continue;
+                }
+                Waiter::Task(_) => continue,
+            };
             let Some(connection) = self.table.get_mut(id.index) else { continue };
             let reader = match std::mem::replace(&mut connection.state, ConnectionState::Idle) {
                 ConnectionState::Parked(reader, its) if its == *ticket => reader,
@@ -344,6 +359,10 @@ impl EventLoop {
                 ConnectionState::Idle => {
                     self.shared.node.metrics.hit(Limit::IdleTime);
                     self.close(at);
+                }
+                // a stream has no deadline
+                stream @ (ConnectionState::Stream(_) | ConnectionState::Single(_)) => {
+                    connection.state = stream;
                 }
                 ConnectionState::Parked(reader, ticket) => {
                     self.shared.node.store.leave([ticket]);

@@ -21,7 +21,7 @@ use crate::node::in_flight::Full;
 use crate::node::pulse::STALLED;
 use crate::watch::ConnectionId;
 use crate::wire::error_code::ErrorCode;
-use crate::wire::head::{Form, parse_head};
+use crate::wire::head::{Form, parse_head, parse_stream_head};
 use crate::wire::timing::Timing;
 
 impl EventLoop {
@@ -34,6 +34,12 @@ impl EventLoop {
             // a half-closed connection cannot be distinguished; bytes before the end are ignored
             ConnectionState::Parked(..) if connection.ended => self.close(at),
             ConnectionState::Parked(..) => connection.more = true,
+            ConnectionState::Stream(_) | ConnectionState::Single(_) => match connection.ended {
+                true => self.close(at),
+                // what its reader sends meanwhile is ignored
+                false if event.is_writable() => self.on_writable(at),
+                false => {}
+            },
         }
     }
 
@@ -70,7 +76,9 @@ impl EventLoop {
         if self.after == AfterResponse::Close || bytes == self.read.len() {
             return None;
         }
-        let head = parse_head(&self.read[..bytes])?;
+        let Some(head) = parse_head(&self.read[..bytes]) else {
+            return self.serve_watch(at, bytes);
+        };
         let asked = read::parse_plain(&self.shared.node, &head)?;
         let form = head.form;
         let timeout = asked.timeout;
@@ -93,6 +101,13 @@ impl EventLoop {
             }
         }
         Some(())
+    }
+
+    fn serve_watch(&mut self, at: u32, bytes: usize) -> Option<()> {
+        let read = std::mem::take(&mut self.read);
+        let begun = parse_stream_head(&read[..bytes]).and_then(|head| self.serve_stream(at, &head));
+        self.read = read;
+        begun
     }
 
     #[expect(clippy::too_many_arguments, reason = "the request and its result")]
@@ -272,8 +287,10 @@ impl EventLoop {
     pub(super) fn close(&mut self, at: u32) {
         if let Some(connection) = self.table.remove(at) {
             self.wheel.clear(at);
-            if let ConnectionState::Parked(_, ticket) = connection.state {
-                self.shared.node.store.leave([ticket]);
+            match connection.state {
+                ConnectionState::Parked(_, ticket) => self.shared.node.store.leave([ticket]),
+                ConnectionState::Stream(member) => self.leave_group(&member),
+                ConnectionState::Idle | ConnectionState::Single(_) => {}
             }
         }
     }

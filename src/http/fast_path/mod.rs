@@ -12,6 +12,7 @@ mod cached_response;
 mod event_loop;
 mod exchange;
 mod parked;
+mod streams;
 mod table;
 
 use std::future::poll_fn;

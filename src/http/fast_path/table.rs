@@ -5,6 +5,7 @@ use mio::net::TcpStream;
 use crate::core::Ticket;
 use crate::http::connection_limit::Permit;
 use crate::http::fast_path::parked::ParkedRead;
+use crate::http::fast_path::streams::{Member, Single};
 
 /// A connection.
 pub(super) struct Connection {
@@ -26,6 +27,10 @@ pub(super) enum ConnectionState {
     Idle,
     /// It waits for an answer.
     Parked(ParkedRead, Ticket),
+    /// It gets what its group gets.
+    Stream(Member),
+    /// It gets a stream of its own, until it has caught up with its group.
+    Single(Box<Single>),
 }
 
 // What a parked reader costs here; the list of its name has 40 bytes for it, and the wheel 12.
@@ -81,9 +86,13 @@ impl Table {
         self.free.append(&mut self.freed);
     }
 
-    /// Places of all connections that are not parked.
-    pub(super) fn idle(&self) -> Vec<u32> {
-        let idle = |connection: &Option<Connection>| matches!(connection, Some(c) if matches!(c.state, ConnectionState::Idle));
-        (0..).zip(&self.connections).filter(|(_, connection)| idle(connection)).map(|(at, _)| at).collect()
+    /// Places of all connections that wait for nothing, and of streams whose sockets take nothing more.
+    pub(super) fn unused(&self) -> Vec<u32> {
+        let is_it = |connection: &Option<Connection>| match connection.as_ref().map(|c| &c.state) {
+            Some(ConnectionState::Idle) => true,
+            Some(ConnectionState::Single(single)) => single.is_blocked(),
+            _ => false,
+        };
+        (0..).zip(&self.connections).filter(|(_, connection)| is_it(connection)).map(|(at, _)| at).collect()
     }
 }

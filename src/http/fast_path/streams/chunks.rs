@@ -1,0 +1,293 @@
+//! The last bytes that a group of streams was told, shared by all of its readers. A reader is a mark in them.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use crate::core::feed::Feed;
+use crate::wire::stream::Frames;
+
+/// Most chunks of one system call.
+pub(super) const CHUNKS_PER_WRITE: usize = 8;
+
+/// What a chunk costs beside its bytes: the feed before it, with its vector.
+const CHUNK_COST: usize = 1_024;
+
+/// What all readers of a group are told next.
+pub(super) struct Chunk {
+    /// Its bytes.
+    pub(super) frames: Frames,
+    /// See [`crate::core::feed::Slice::positions`]. None if it is told as a whole.
+    pub(super) positions: Vec<u64>,
+    /// The positions of the ring before it and behind it; `None` if the feed was not in the ring.
+    pub(super) start: Option<u64>,
+    pub(super) end: Option<u64>,
+    /// The feed before it.
+    pub(super) before: Feed,
+}
+
+/// Where a reader is: the number of a chunk, and how many bytes of it were sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) chunk: u64,
+    pub(super) offset: u32,
+}
+
+/// The chunks that are kept: those that a reader has not taken yet.
+#[derive(Default)]
+pub(super) struct Chunks {
+    kept: VecDeque<Chunk>,
+    /// The number of the first one.
+    first: u64,
+    bytes: usize,
+}
+
+/// What a reader needs that no longer shares the chunks.
+pub(super) struct Cut {
+    /// The rest of the frame that was begun.
+    pub(super) rest: Vec<u8>,
+    /// The feed behind that frame.
+    pub(super) feed: Feed,
+}
+
+impl Chunks {
+    /// What is kept costs about so many bytes.
+    pub(super) fn cost(&self) -> usize {
+        self.bytes + self.kept.len() * CHUNK_COST
+    }
+
+    /// Where a reader is that was told all.
+    pub(super) fn end(&self) -> Mark {
+        Mark { chunk: self.first + self.kept.len() as u64, offset: 0 }
+    }
+
+    /// The number of the first chunk.
+    pub(super) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// Whether the bytes behind a mark are still kept.
+    pub(super) fn has(&self, mark: Mark) -> bool {
+        mark.chunk >= self.first
+    }
+
+    /// Adds a chunk.
+    pub(super) fn push(&mut self, chunk: Chunk) {
+        self.bytes += chunk.frames.bytes.len();
+        self.kept.push_back(chunk);
+    }
+
+    /// Drops the first chunk.
+    pub(super) fn drop_first(&mut self) {
+        if let Some(chunk) = self.kept.pop_front() {
+            self.bytes -= chunk.frames.bytes.len();
+            self.first += 1;
+        }
+    }
+
+    /// Drops all chunks.
+    pub(super) fn clear(&mut self) {
+        self.first += self.kept.len() as u64;
+        self.kept.clear();
+        self.bytes = 0;
+    }
+
+    fn from(&self, mark: Mark) -> impl Iterator<Item = &Chunk> {
+        let skip =
+            usize::try_from(mark.chunk.saturating_sub(self.first)).unwrap_or(usize::MAX).min(self.kept.len());
+        self.kept.range(skip..)
+    }
+
+    /// The next bytes of a reader. Returns how many slices they are, and their number.
+    pub(super) fn slices<'a>(
+        &'a self,
+        mark: Mark,
+        slices: &mut [IoSlice<'a>; CHUNKS_PER_WRITE],
+    ) -> (usize, usize) {
+        let (mut count, mut bytes) = (0, 0);
+        let mut offset = mark.offset as usize;
+        for (slice, chunk) in slices.iter_mut().zip(self.from(mark)) {
+            let rest = chunk.frames.bytes.get(std::mem::take(&mut offset)..).unwrap_or_default();
+            *slice = IoSlice::new(rest);
+            bytes += rest.len();
+            count += 1;
+        }
+        (count, bytes)
+    }
+
+    /// The mark of a reader that has taken so many bytes more.
+    pub(super) fn after(&self, mut mark: Mark, mut taken: usize) -> Mark {
+        for chunk in self.from(mark) {
+            let rest = chunk.frames.bytes.len() - mark.offset as usize;
+            if taken < rest {
+                // a chunk is far below 4 GiB
+                mark.offset += u32::try_from(taken).unwrap_or(u32::MAX);
+                break;
+            }
+            taken -= rest;
+            mark = Mark { chunk: mark.chunk + 1, offset: 0 };
+        }
+        mark
+    }
+
+    /// The mark of a reader that was told all entries of the ring before this position, which is not behind the last
+    /// chunk. `None` if that is within a chunk that is told as a whole, or before all of them.
+    pub(super) fn locate(&self, position: u64) -> Option<Mark> {
+        let mut mark = self.end();
+        for chunk in self.kept.iter().rev() {
+            if chunk.end? <= position {
+                return Some(mark);
+            }
+            mark.chunk -= 1;
+            if chunk.start? <= position {
+                let told = chunk.positions.partition_point(|behind| *behind <= position);
+                let is_whole = chunk.positions.is_empty() && !chunk.frames.ends.is_empty();
+                if is_whole && chunk.start != Some(position) {
+                    return None;
+                }
+                let offset = told.checked_sub(1).and_then(|last| chunk.frames.ends.get(last)).copied();
+                mark.offset = offset.unwrap_or(0);
+                let is_told = mark.offset > 0 && mark.offset as usize == chunk.frames.bytes.len();
+                return Some(if is_told { Mark { chunk: mark.chunk + 1, offset: 0 } } else { mark });
+            }
+        }
+        self.kept.is_empty().then_some(mark)
+    }
+
+    /// What a reader in the first chunk needs to go on without it. `last` is the feed behind the last chunk.
+    pub(super) fn cut(&self, mark: Mark, last: &Feed) -> Option<Cut> {
+        let mut from = self.has(mark).then(|| self.from(mark))?;
+        let chunk = from.next()?;
+        let Frames { bytes, ends } = &chunk.frames;
+        if mark.offset == 0 {
+            return Some(Cut { rest: Vec::new(), feed: chunk.before.clone() });
+        }
+        let event = ends.partition_point(|end| *end <= mark.offset);
+        let begun = event.checked_sub(1).map_or(0, |last| ends[last]);
+        let (end, feed) = match chunk.positions.get(event) {
+            // it stands between two frames
+            Some(_) if begun == mark.offset => (begun, chunk.before.at(*chunk.positions.get(event - 1)?)),
+            Some(position) => (ends[event], chunk.before.at(*position)),
+            // told as a whole
+            None => (u32::try_from(bytes.len()).ok()?, from.next().map_or(last, |next| &next.before).clone()),
+        };
+        let rest = bytes.get(mark.offset as usize..end as usize)?.to_vec();
+        Some(Cut { rest, feed })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::core::feed::{Scope, Start, Subscription};
+    use crate::core::mutants::Mutants;
+    use crate::core::record::Incarnation;
+    use crate::core::{Genesis, Stamp, Store};
+
+    fn feed() -> Feed {
+        let genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [3; 16], versions: 8 };
+        let store: Store<()> = Store::simulated(genesis, Incarnation(1), 2, Mutants::NONE);
+        Feed::open(&store, Stamp::ZERO, Arc::new(Subscription::all(Scope::all())), Start::Now)
+    }
+
+    /// A chunk with events of this length, told at these positions.
+    fn chunk(start: u64, end: u64, positions: &[u64], length: u32) -> Chunk {
+        let count = u32::try_from(positions.len().max(1)).unwrap();
+        let ends: Vec<u32> = (1..=count).map(|event| event * length).collect();
+        let bytes = (0..count * length).map(|at| b'a' + u8::try_from(at % 26).unwrap()).collect();
+        let before = feed().at(start);
+        Chunk {
+            frames: Frames { bytes, ends },
+            positions: positions.to_vec(),
+            start: Some(start),
+            end: Some(end),
+            before,
+        }
+    }
+
+    fn chunks() -> Chunks {
+        let mut chunks = Chunks::default();
+        chunks.push(chunk(10, 20, &[12, 15, 20], 5));
+        chunks.push(chunk(20, 30, &[22, 28], 7));
+        chunks
+    }
+
+    #[test]
+    fn a_reader_goes_on_where_its_position_is() {
+        let chunks = chunks();
+        let mark = |chunk, offset| Some(Mark { chunk, offset });
+        for (position, expected) in [
+            (9, None),
+            (10, mark(0, 0)),
+            (11, mark(0, 0)),
+            (12, mark(0, 5)),
+            (15, mark(0, 10)),
+            (20, mark(1, 0)),
+            (27, mark(1, 7)),
+            // it was told all of the chunk, and lacks entries of the ring that the chunk tells nothing of
+            (28, mark(2, 0)),
+            (30, mark(2, 0)),
+            (31, mark(2, 0)),
+        ] {
+            assert_eq!(chunks.locate(position), expected, "{position}");
+        }
+        let mut whole = Chunks::default();
+        whole.push(chunk(10, 20, &[], 9));
+        assert_eq!((whole.locate(10), whole.locate(14), whole.locate(20)), (mark(0, 0), None, mark(1, 0)));
+        assert_eq!(Chunks::default().locate(7), mark(0, 0));
+    }
+
+    #[test]
+    fn bytes_are_taken_from_mark_to_mark() {
+        let chunks = chunks();
+        let all: Vec<u8> = chunks.kept.iter().flat_map(|chunk| chunk.frames.bytes.clone()).collect();
+        for first in 0..=all.len() {
+            let mark = chunks.after(Mark { chunk: 0, offset: 0 }, first);
+            let mut slices = [IoSlice::new(&[]); CHUNKS_PER_WRITE];
+            let (count, bytes) = chunks.slices(mark, &mut slices);
+            assert_eq!(bytes, all.len() - first);
+            assert_eq!(
+                slices[..count].iter().flat_map(|slice| slice.to_vec()).collect::<Vec<_>>(),
+                all[first..]
+            );
+        }
+        assert_eq!(chunks.after(Mark { chunk: 0, offset: 0 }, all.len()), chunks.end());
+    }
+
+    #[test]
+    fn a_reader_that_is_cut_needs_the_rest_of_one_event() {
+        let chunks = chunks();
+        let last = feed().at(30);
+        let cut = |chunk, offset| {
+            let cut = chunks.cut(Mark { chunk, offset }, &last).expect("a cut");
+            (String::from_utf8(cut.rest).unwrap(), cut.feed.position().unwrap())
+        };
+        assert_eq!(cut(0, 0), (String::new(), 10));
+        assert_eq!(cut(0, 1), ("bcde".to_owned(), 12));
+        assert_eq!(cut(0, 5), (String::new(), 12));
+        assert_eq!(cut(0, 7), ("hij".to_owned(), 15));
+        assert_eq!(cut(0, 14), ("o".to_owned(), 20));
+        assert_eq!(cut(1, 13), ("n".to_owned(), 28));
+        let mut whole = Chunks::default();
+        whole.push(Chunk { end: None, ..chunk(10, 20, &[], 9) });
+        let cut =
+            |chunks: &Chunks| chunks.cut(Mark { chunk: 0, offset: 4 }, &last).map(|cut| cut.feed.position());
+        assert_eq!(cut(&whole), Some(Some(30)), "behind the last chunk");
+        whole.push(chunk(25, 30, &[30], 3));
+        assert_eq!(cut(&whole), Some(Some(25)), "before the next one");
+        whole.drop_first();
+        assert_eq!(cut(&whole), None, "its bytes are gone");
+    }
+
+    #[test]
+    fn what_is_dropped_is_no_longer_counted() {
+        let mut chunks = chunks();
+        let whole = chunks.cost();
+        chunks.drop_first();
+        assert!(chunks.cost() < whole && chunks.first() == 1);
+        chunks.clear();
+        assert_eq!((chunks.cost(), chunks.end()), (0, Mark { chunk: 2, offset: 0 }));
+        assert!(!chunks.has(Mark { chunk: 1, offset: 3 }));
+    }
+}
