@@ -16,7 +16,7 @@ use crate::node::in_flight::Account;
 use crate::node::limits::{MAX_FIELDS, MAX_HEAD_BYTES};
 use crate::wire::duration::GoDuration;
 use crate::wire::error_code::ErrorCode;
-use crate::wire::head::NAMES;
+use crate::wire::head::{NAMES, NAMESPACES};
 use crate::wire::host::is_host;
 use crate::wire::uri::{self, UriError, decode};
 use crate::wire::watch;
@@ -26,9 +26,6 @@ const SHORT_NAMES: &str = "/version/";
 
 /// What all paths of the first version of the interface begin with.
 const VERSION_1: &str = "/v1";
-
-/// The path below which namespaces are.
-pub(crate) const NAMESPACES: &str = "/v1/ns/";
 
 /// The path below which the histories of names are.
 pub(crate) const HISTORIES: &str = "/v1/history/";
@@ -126,13 +123,21 @@ pub(crate) fn account(extensions: &Extensions) -> Account {
 const OF_A_READ: [&str; 4] = ["version", "timeout", "revision", "at"];
 const OF_THE_PRESENT: usize = 2;
 
+/// The parameters of a write.
+pub(crate) const OF_A_WRITE: [&str; 3] = ["version", "modified", "source"];
+
 /// Whether a query has only the parameters of a read of the present, spelled exactly so. [`check_parameters`] checks
 /// all others.
 pub(crate) fn has_only_its_own(query: Option<&str>) -> bool {
+    has_only(query, &OF_A_READ[..OF_THE_PRESENT])
+}
+
+/// Whether a query has only these parameters, spelled exactly so.
+pub(crate) fn has_only(query: Option<&str>, known: &[&str]) -> bool {
     query.is_none_or(|query| {
         query.split('&').all(|pair| {
             let name = pair.split('=').next().unwrap_or_default();
-            name.is_empty() || OF_A_READ[..OF_THE_PRESENT].contains(&name)
+            name.is_empty() || known.contains(&name)
         })
     })
 }
@@ -152,8 +157,8 @@ fn parameters_of(port: Port, method: &Method, path: &str) -> &'static [&'static 
         Port::Client if path == "/v1/ns" => &OF_A_LIST[..3],
         Port::Client if path == "/v1/versions" => &OF_A_LIST,
         Port::Client if is_below(NAMES) || is_below(SHORT_NAMES) => &OF_A_READ,
-        Port::Server if is_below(NAMES) && method == Method::PUT => &["version", "modified", "source"],
-        Port::Server if is_below(NAMES) && method == Method::DELETE => &["modified", "source"],
+        Port::Server if is_below(NAMES) && method == Method::PUT => &OF_A_WRITE,
+        Port::Server if is_below(NAMES) && method == Method::DELETE => &OF_A_WRITE[1..],
         Port::Client if is_below(HISTORIES) => &["limit", "before"],
         Port::Client if path == "/v1/watch" => &watch::PARAMETERS,
         Port::Server if path == "/v1/compact" => &["before"],

@@ -7,10 +7,13 @@
 use super::host::is_host;
 
 /// Most header fields of an accepted head. Clients send some ten.
-const MAX_FAST_HEAD_FIELDS: usize = 32;
+pub(super) const MAX_FAST_HEAD_FIELDS: usize = 32;
 
 /// The part of a path before the name.
 pub const NAMES: &str = "/v1/versions/";
+
+/// The path below which namespaces are.
+pub const NAMESPACES: &str = "/v1/ns/";
 
 /// The head of a `GET` or `HEAD` of a path below [`NAMES`], without a body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,17 +104,7 @@ struct Plain<'a, 'b> {
 impl<'a, 'b> Plain<'a, 'b> {
     fn parse(bytes: &'a [u8], fields: &'b mut [httparse::Header<'a>]) -> Option<Self> {
         let mut request = httparse::Request::new(fields);
-        let whole =
-            matches!(request.parse(bytes), Ok(httparse::Status::Complete(length)) if length == bytes.len());
-        if !whole || request.version != Some(1) || bytes.starts_with(b"\r") || bytes.starts_with(b"\n") {
-            return None;
-        }
-        // the parser accepts LF alone as the end of a line, and `framing` does not
-        let is_strict = |name: &str| {
-            let at = name.as_ptr().addr().checked_sub(bytes.as_ptr().addr());
-            at.and_then(|at| bytes.get(..at)).is_some_and(|before| before.ends_with(b"\r\n"))
-        };
-        if !bytes.ends_with(b"\r\n\r\n") || !request.headers.iter().all(|field| is_strict(field.name)) {
+        if parse_strict(&mut request, bytes)? != bytes.len() {
             return None;
         }
         let is_head = match request.method? {
@@ -119,14 +112,8 @@ impl<'a, 'b> Plain<'a, 'b> {
             "HEAD" => true,
             _ => return None,
         };
-        let target = request.path?;
-        let (path, query) = match target.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (target, None),
-        };
-        let plain = path.bytes().all(is_plain)
-            && query.is_none_or(|query| query.bytes().all(|b| is_plain(b) || b == b'?'));
-        plain.then_some(Self { is_head, path, query, fields: request.headers })
+        let (path, query) = plain_target(request.path?)?;
+        Some(Self { is_head, path, query, fields: request.headers })
     }
 
     /// Reads the fields: `read` those that others may leave out, and returns false for one that stands twice. Returns
@@ -146,6 +133,7 @@ impl<'a, 'b> Plain<'a, 'b> {
                 return None;
             }
         }
+        // a body of no bytes is no body; some clients send its length with each request
         if length.is_some_and(|length| length != b"0") || !host.is_some_and(is_host) {
             return None;
         }
@@ -153,8 +141,39 @@ impl<'a, 'b> Plain<'a, 'b> {
     }
 }
 
+/// Reads one complete head of HTTP/1.1, each line of which ends with CR LF, and returns its length.
+pub(super) fn parse_strict<'b>(request: &mut httparse::Request<'_, 'b>, bytes: &'b [u8]) -> Option<usize> {
+    let Ok(httparse::Status::Complete(length)) = request.parse(bytes) else { return None };
+    if request.version != Some(1) || bytes.starts_with(b"\r") || bytes.starts_with(b"\n") {
+        return None;
+    }
+    // the parser accepts LF alone as the end of a line, and `framing` does not
+    let is_strict =
+        |name: &str| before(bytes, name.as_bytes()).is_some_and(|before| before.ends_with(b"\r\n"));
+    let all = bytes.get(..length)?.ends_with(b"\r\n\r\n")
+        && request.headers.iter().all(|field| is_strict(field.name));
+    all.then_some(length)
+}
+
+/// The bytes before a part of them.
+pub(super) fn before<'b>(bytes: &'b [u8], part: &[u8]) -> Option<&'b [u8]> {
+    let at = part.as_ptr().addr().checked_sub(bytes.as_ptr().addr())?;
+    bytes.get(..at)
+}
+
+/// The path and the query of a target, if all their bytes are plain.
+pub(super) fn plain_target(target: &str) -> Option<(&str, Option<&str>)> {
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    };
+    let plain = path.bytes().all(is_plain)
+        && query.is_none_or(|query| query.bytes().all(|b| is_plain(b) || b == b'?'));
+    plain.then_some((path, query))
+}
+
 /// Whether the connection ends after the answer, by the field `Connection`. `None` if its value is unusual.
-fn ends(listed: &[u8]) -> Option<bool> {
+pub(super) fn ends(listed: &[u8]) -> Option<bool> {
     // `keep-alive` is the default anyway; the others are names of fields for this hop, see `changes_the_meaning`
     const USUAL: [&[u8]; 4] = [b"keep-alive", b"upgrade", b"http2-settings", b"te"];
     let mut is_last = false;
@@ -180,7 +199,7 @@ fn is_plain(byte: u8) -> bool {
 /// does too: `Upgrade` and `HTTP2-Settings` offer another protocol, which Java's client does with each request; `TE`
 /// accepts trailers or codings, which no answer has; `Keep-Alive` and `Proxy-Connection` ask to keep the connection for
 /// a time.
-fn changes_the_meaning(name: &str) -> bool {
+pub(super) fn changes_the_meaning(name: &str) -> bool {
     const MORE: [&str; 3] = ["transfer-encoding", "expect", "trailer"];
     MORE.iter().any(|more| name.eq_ignore_ascii_case(more))
 }

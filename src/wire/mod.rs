@@ -34,3 +34,4 @@ pub mod version_set;
 pub mod watch;
 pub mod watch_form;
 pub mod watchers;
+pub mod write_head;
