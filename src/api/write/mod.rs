@@ -1,6 +1,7 @@
 //! `PUT` and `DELETE /v1/versions/{name}`, also of a namespace.
 
-use std::borrow::Cow;
+mod request;
+
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -10,40 +11,36 @@ use axum::http::header::{
 };
 use axum::http::{Extensions, HeaderMap, Method, Request, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use hyper::body::Bytes;
 
 use crate::api::body;
 use crate::api::body::{Counted, Excess};
 use crate::api::error::Refusal;
 use crate::api::headers::stamps;
 use crate::api::params;
-use crate::api::params::{header, query, shown};
+use crate::api::params::shown;
 use crate::api::readiness::{clock_in_doubt, may_write};
 use crate::api::state::Node;
 use crate::core::store::{Change, Written};
-use crate::core::{Name, Namespace, Record, Stamp, Version};
+use crate::core::{Namespace, Record, Version};
+use crate::fill::Filler;
 use crate::metrics::Limit;
-use crate::node::clock;
 use crate::node::store::NotWritten;
-use crate::wire::date::parse_http_date;
 use crate::wire::error_code::ErrorCode;
-use crate::wire::etag::parse_tag;
 use crate::wire::uri;
+use request::{Changes, WriteRequest, came_back, parse_delete, parse_put};
 
 /// Handles a PUT.
 pub(super) async fn put(State(node): State<Arc<Node>>, request: Request<Body>) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
     refuse_on_follower(&node, &parts.method)?;
     refuse_conditions(&parts.headers)?;
-    if let Some(done) = came_back(&node, &parts.uri)? {
-        return Ok(done);
+    if came_back(&node, parts.uri.query())? {
+        return Ok(StatusCode::OK.into_response());
     }
-    let name = params::name(&node, parts.uri.path())?;
-    let given = given_stamp(&node, &parts.uri, &parts.headers)?;
-    let version = given_version(&parts.uri, &parts.headers)?;
+    let write = parse_put(&node, parts.uri.path(), parts.uri.query(), &parts.headers)?;
     let body = data(&node, body, &parts.headers, &parts.extensions).await?;
-    let data = body.bytes();
-    let version = version.unwrap_or_else(|| Version::of_data(data));
-    write(&node, &name, &Change::Put { version: &version, data }, given)
+    answer(&node, &write, body.bytes())
 }
 
 /// Reads the data of a write.
@@ -72,23 +69,48 @@ pub(super) async fn delete(
 ) -> Result<Response, Refusal> {
     refuse_on_follower(&node, request.method())?;
     refuse_conditions(request.headers())?;
-    if let Some(done) = came_back(&node, request.uri())? {
-        return Ok(done);
+    let uri = request.uri();
+    if came_back(&node, uri.query())? {
+        return Ok(StatusCode::OK.into_response());
     }
-    let name = params::name(&node, request.uri().path())?;
-    let given = given_stamp(&node, request.uri(), request.headers())?;
-    write(&node, &name, &Change::Delete, given)
+    answer(&node, &parse_delete(&node, uri.path(), uri.query(), request.headers())?, &[])
 }
 
-fn write(node: &Node, name: &Name, change: &Change<'_>, given: Option<Stamp>) -> Result<Response, Refusal> {
+fn answer(node: &Node, write: &WriteRequest, data: &[u8]) -> Result<Response, Refusal> {
     // checked last: a slow body may arrive after the node has begun to stop
     may_write(node)?;
+    match attempt(node, write, data).map_err(not_written)? {
+        Written::Done { current } => Ok(response(&current).map(Body::from)),
+        written => Err(refused(node, &Namespace::of(&write.name), &written)),
+    }
+}
+
+/// Writes.
+fn attempt(node: &Node, write: &WriteRequest, data: &[u8]) -> Result<Written, NotWritten> {
     // a version from an upstream has no data, and the write may come after it
     let refuses = |stands: &Record| node.fill.is_none() || !stands.data().is_empty();
-    match node.store.write_unless(name, change, given, refuses).map_err(not_written)? {
-        Written::Done { current } => Ok((StatusCode::NO_CONTENT, stamps(Some(&current))).into_response()),
-        written => Err(refused(node, &Namespace::of(name), &written)),
+    match &write.change {
+        Changes::Delete => node.store.write_unless(&write.name, &Change::Delete, write.given, refuses),
+        Changes::Put { version } => {
+            let of_data;
+            let version = match version {
+                Some(version) => version,
+                None => {
+                    of_data = Version::of_data(data);
+                    &of_data
+                }
+            };
+            node.store.write_unless(&write.name, &Change::Put { version, data }, write.given, refuses)
+        }
     }
+}
+
+/// The response to a write that is done: the record that stands.
+fn response(current: &Record) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    *response.headers_mut() = stamps(Some(current));
+    response
 }
 
 /// The refusal of a write that the node does not even try.
@@ -148,9 +170,14 @@ pub(super) fn refused(node: &Node, namespace: &Namespace, written: &Written) -> 
     }
 }
 
+/// The filler of a follower.
+fn follower(node: &Node) -> Option<&Filler> {
+    node.fill.as_ref().filter(|filler| filler.is_follower())
+}
+
 /// 405 at a follower: its leader accepts the writes.
 pub(super) fn refuse_on_follower(node: &Node, method: &Method) -> Result<(), Refusal> {
-    let Some(filler) = node.fill.as_ref().filter(|filler| filler.is_follower()) else { return Ok(()) };
+    let Some(filler) = follower(node) else { return Ok(()) };
     let text = format!(
         "this node is a follower: it accepts no {method}: write to the server port of the node whose client port is {}",
         filler.from()
@@ -210,59 +237,4 @@ fn other_data(current: &Record) -> Refusal {
         ),
     );
     refusal.with_all(stamps(Some(current)))
-}
-
-/// Whether a write has come back to the node that sent it: 200, and nothing is written. This is the Go vwatch's guard
-/// against loops.
-fn came_back(node: &Node, uri: &Uri) -> Result<Option<Response>, Refusal> {
-    let ours = query(uri, "source")?.is_some_and(|source| source == node.config.node_id);
-    Ok(ours.then(|| StatusCode::OK.into_response()))
-}
-
-/// The version that the writer names, by `ETag` or else `?version=`; an empty one names none.
-fn given_version(uri: &Uri, headers: &HeaderMap) -> Result<Option<Version>, Refusal> {
-    let version = named_version(uri, headers)?;
-    version.map(Version::accepted).transpose().map_err(Refusal::bad_request)
-}
-
-fn named_version(uri: &Uri, headers: &HeaderMap) -> Result<Option<Version>, Refusal> {
-    let bad = |e| Refusal::bad_request(e);
-    let by_header = match header(headers, &ETAG)? {
-        Some(value) => parse_tag(value.as_bytes(), false).map_err(bad)?,
-        None => None,
-    };
-    if by_header.is_some() {
-        return Ok(by_header);
-    }
-    let by_parameter: Option<Cow<'_, str>> = query(uri, "version")?.filter(|text| !text.is_empty());
-    by_parameter.map(|text| Version::new(text.as_bytes()).map_err(bad)).transpose()
-}
-
-/// The stamp that the writer names, by `Last-Modified` or else `?modified=`. Both may stand if they are equal.
-fn given_stamp(node: &Node, uri: &Uri, headers: &HeaderMap) -> Result<Option<Stamp>, Refusal> {
-    let by_header = header(headers, &LAST_MODIFIED)?.map(|value| {
-        let date = value.to_str().ok().and_then(parse_http_date);
-        date.ok_or_else(|| {
-            let got = shown(value.as_bytes());
-            Refusal::bad_request(format_args!(
-                "bad Last-Modified: {got} is no date from 1970 on: send RFC 1123, such as Thu, 13 Mar 2025 03:48:12 GMT"
-            ))
-        })
-    });
-    let by_parameter = query(uri, "modified")?.map(|text| params::stamp_parameter("modified", &text));
-    let given = match (by_header.transpose()?, by_parameter.transpose()?) {
-        (Some(header), Some(parameter)) if header != parameter => {
-            return Err(Refusal::bad_request(format_args!(
-                "two stamps: Last-Modified has {header} µs and modified {parameter} µs: send one of them"
-            )));
-        }
-        (header, parameter) => header.or(parameter),
-    };
-    let max_future_us = u64::try_from(node.config.max_future.as_micros()).unwrap_or(u64::MAX);
-    given.map(|stamp| stamp.guard(clock::now(), max_future_us)).transpose().map_err(|e| {
-        Refusal::new(
-            ErrorCode::StampInFuture,
-            format_args!("stamp in the future: it is {e}: correct your clock"),
-        )
-    })
 }
