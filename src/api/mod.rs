@@ -19,7 +19,7 @@ pub mod state;
 mod version_sets;
 pub(crate) mod watch;
 mod watchers;
-mod write;
+pub(crate) mod write;
 
 use std::sync::Arc;
 

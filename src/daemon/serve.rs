@@ -12,11 +12,13 @@ use super::watchdog::Watchdog;
 use crate::api;
 use crate::api::state::Node;
 use crate::http::acceptor::Acceptor;
+use crate::http::fast_path::MAX_WRITE_LOOPS;
+use crate::http::responder::OpenGuard;
 use crate::metrics::Port;
 use crate::node::limits::SERVER_CONNECTIONS_OF_PEERS;
 
-/// Serves both ports. The client port has so many event loops of the fast path; with 0 the ordinary path serves it. The
-/// returned channel ends when all connections have ended.
+/// Serves both ports. The client port has so many event loops of its fast path, and the server port as many up to its own
+/// limit; with 0 the ordinary path serves both. The returned channel ends when all connections have ended.
 ///
 /// # Errors
 /// If the system has no thread for the watchdog.
@@ -28,6 +30,7 @@ pub(super) fn serve(
     // each connection drops its clone at its end, so that the node can wait for the last one
     let (open, all_closed) = mpsc::channel::<()>(1);
     let Sockets { client, server, gossip: _ } = sockets;
+    // on the server port all but plain writes need the workers
     let by_workers = [Some(&server), (event_loops == 0).then_some(&client)];
     let watchdog = Watchdog {
         pulse: Arc::clone(&node.pulse),
@@ -41,16 +44,21 @@ pub(super) fn serve(
         None => 0,
     };
     let server = acceptor(node, Port::Server, server);
-    tokio::spawn(end_with(server.run(kept_for_peers, open.clone()), Port::Server));
-    let client = acceptor(node, Port::Client, client);
-    match event_loops {
-        0 => drop(tokio::spawn(end_with(client.run(0, open), Port::Client))),
-        _ => drop(tokio::spawn(end_with(client.run_fast_path(event_loops, open), Port::Client))),
-    }
+    start(server, event_loops.min(MAX_WRITE_LOOPS), kept_for_peers, open.clone());
+    start(acceptor(node, Port::Client, client), event_loops, 0, open);
     if node.cluster.is_some() {
         tokio::spawn(end_with_cluster(Arc::clone(node)));
     }
     Ok(all_closed)
+}
+
+/// Serves a port with so many event loops, of which the last `kept` places are for peers.
+fn start(acceptor: Acceptor, event_loops: usize, kept: usize, open: OpenGuard) {
+    let port = acceptor.port;
+    match event_loops {
+        0 => drop(tokio::spawn(end_with(acceptor.run(kept, open), port))),
+        _ => drop(tokio::spawn(end_with(acceptor.run_fast_path(event_loops, kept, open), port))),
+    }
 }
 
 fn acceptor(node: &Arc<Node>, port: Port, bound: Bound) -> Acceptor {

@@ -20,12 +20,9 @@ use crate::http::closing::end;
 use crate::http::responder::LAST_WORDS_TIME;
 use crate::http::unavailable::unavailable;
 use crate::node::lifecycle::{Lifecycle, Phase};
-use crate::node::pulse::{BEAT_EVERY, News, Pulse, STALLED};
+use crate::node::pulse::{BEAT_EVERY, News, Pulse, STALLED, WORKERS};
 use crate::node::store::SharedStore;
 use crate::wire::error_code::ErrorCode;
-
-/// The part that serves the server port.
-const WORKERS: &str = "workers";
 
 /// A stop may take this much longer than its grace.
 const BEYOND_GRACE: Duration = Duration::from_secs(2);
@@ -42,7 +39,7 @@ pub(crate) struct Watchdog {
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) lifecycle: Arc<Lifecycle>,
     pub(crate) shutdown_grace: Duration,
-    /// Ports that the workers of the runtime serve. The watchdog answers there while the workers stand still.
+    /// Ports that need the workers of the runtime. The watchdog answers there while the workers stand still.
     pub(crate) ports: Vec<StdTcpListener>,
 }
 

@@ -1,7 +1,7 @@
 //! One port: accepts connections up to its limit and serves each with the ordinary HTTP service.
 
 use std::io;
-use std::net::TcpListener as StdTcpListener;
+use std::net::{IpAddr, TcpListener as StdTcpListener};
 use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 
 use super::accept_errors::{ACCEPT_PAUSE, AcceptErrors};
 use super::connection;
-use super::connection_limit::ConnectionLimit;
+use super::connection_limit::{ConnectionLimit, Permit};
 use super::fast_path::{FastPath, LoopShared};
 use super::overflow::Overflow;
 use super::responder::{OpenGuard, Responder};
@@ -34,8 +34,14 @@ impl Acceptor {
         Responder::new(Arc::clone(&self.node), self.port, open)
     }
 
-    fn limit(&self) -> Arc<ConnectionLimit> {
-        ConnectionLimit::new(self.max_connections, self.node.metrics.connections(self.port))
+    /// Takes places for connections, by their address. The last `kept` places are for peers.
+    fn admission(&self, kept: usize) -> impl Fn(IpAddr) -> Option<Permit> + Send + Sync + 'static {
+        let limit = ConnectionLimit::new(self.max_connections, self.node.metrics.connections(self.port));
+        let node = Arc::clone(&self.node);
+        let is_peer = move |ip: IpAddr| {
+            node.cluster.as_ref().is_some_and(|cluster| cluster.observer().is_of_peer(ip.to_canonical()))
+        };
+        move |ip| limit.take_but(kept).or_else(|| (kept > 0 && is_peer(ip)).then(|| limit.take()).flatten())
     }
 
     /// Accepts and serves until the node is closing. The last `kept` places are for peers.
@@ -44,11 +50,9 @@ impl Acceptor {
     /// If the socket cannot be used at all. A fault of a single connection ends only that connection.
     pub(crate) async fn run(self, kept: usize, open: OpenGuard) -> io::Result<()> {
         let responder = self.responder(open);
-        let limit = self.limit();
+        let admit = self.admission(kept);
         let listener = TcpListener::from_std(self.listener)?;
         let overflow = Overflow::new(responder.clone());
-        let is_peer =
-            |ip| self.node.cluster.as_ref().is_some_and(|cluster| cluster.observer().is_of_peer(ip));
         let mut errors = AcceptErrors::default();
         loop {
             let accepted = tokio::select! {
@@ -64,27 +68,31 @@ impl Acceptor {
                     continue;
                 }
             };
-            let for_peer = || is_peer(from.ip().to_canonical()).then(|| limit.take()).flatten();
-            let permit = limit.take_but(kept).or_else(for_peer);
-            match permit {
+            match admit(from.ip()) {
                 Some(permit) => drop(tokio::spawn(connection::serve(responder.clone(), stream, permit))),
                 None => overflow.reject(|| Ok(stream)),
             }
         }
     }
 
-    /// Serves by a fast path of so many event loops, which hands all other requests to the ordinary path.
+    /// Serves by a fast path of so many event loops, which hands all other requests to the ordinary path. The last `kept`
+    /// places are for peers.
     ///
     /// # Errors
     /// If the socket or the threads cannot be created, or the fast path ends before the node does.
-    pub(crate) async fn run_fast_path(self, event_loops: usize, open: OpenGuard) -> io::Result<()> {
+    pub(crate) async fn run_fast_path(
+        self,
+        event_loops: usize,
+        kept: usize,
+        open: OpenGuard,
+    ) -> io::Result<()> {
         let responder = self.responder(open.clone());
         let overflow = Overflow::new(responder.clone());
         let runtime = Handle::current();
         let shared = LoopShared {
             node: Arc::clone(&self.node),
             port: self.port,
-            limit: self.limit(),
+            admit: Box::new(self.admission(kept)),
             hand_over: Box::new({
                 let runtime = runtime.clone();
                 move |handover| drop(runtime.spawn(connection::resume(responder.clone(), handover)))

@@ -34,7 +34,7 @@ pub struct Metrics {
     connections: Family<PortLabel, Gauge>,
     pub(crate) in_flight: Family<PortLabel, Gauge>,
     pub(crate) in_flight_limit: Family<PortLabel, Gauge>,
-    handovers: Counter,
+    handovers: Family<PortLabel, Counter>,
     pub(crate) log_dropped: Family<ReasonLabel, Counter>,
     pub(crate) stalls: Counter,
     ignored_parameters: Counter,
@@ -108,7 +108,7 @@ impl Metrics {
             connections: Family::default(),
             in_flight: Family::default(),
             in_flight_limit: Family::default(),
-            handovers: Counter::default(),
+            handovers: Family::default(),
             log_dropped: Family::default(),
             stalls: Counter::default(),
             ignored_parameters: Counter::default(),
@@ -169,7 +169,7 @@ impl Metrics {
         );
         r.register(
             "handovers",
-            "Connections that moved from the fast path to the ordinary path",
+            "Connections that moved from the fast path to the ordinary path, by port",
             self.handovers.clone(),
         );
         r.register(
@@ -195,6 +195,9 @@ impl Metrics {
             Unit::Seconds,
             self.call_seconds.clone(),
         );
+        for port in [Port::Client, Port::Server] {
+            drop(self.handovers.get_or_create(&PortLabel { port }));
+        }
         for refusal in PeerRefusal::ALL {
             drop(self.peer_refusals.get_or_create(&ReasonLabel { reason: refusal.as_str() }));
         }
@@ -252,9 +255,9 @@ impl Metrics {
         };
     }
 
-    /// Counts a connection that moved from the fast path to the ordinary path.
-    pub fn handed_over(&self) {
-        self.handovers.inc();
+    /// Counts a connection that moved from the fast path of a port to its ordinary path.
+    pub fn handed_over(&self, port: Port) {
+        self.handovers.get_or_create(&PortLabel { port }).inc();
     }
 
     /// Counts parameters of a request that were ignored.

@@ -15,6 +15,9 @@ pub(crate) const BEAT_EVERY: Duration = Duration::from_millis(500);
 /// in a suspended process, does not count.
 const MOST_MISSED: u32 = 10;
 
+/// The part that runs the ordinary path: the workers of the runtime.
+pub(crate) const WORKERS: &str = "workers";
+
 /// The text for readers and health checks while a part stands still.
 pub const STALLED: &str = "stalled: a part of this node has stood still for over 5 s: use another node, and check the log of this one\n";
 

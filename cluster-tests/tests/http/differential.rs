@@ -30,8 +30,30 @@ const PATIENCE: [Duration; 3] = [Duration::from_millis(100), Duration::from_secs
 /// In so many other ways the request goes to axum alone, if the answers differ.
 const CUTS: usize = 60;
 
-/// Behind all else: the end of the connection, if that is still of a form to be understood.
-const LAST: &[u8] = b"GET /v1/versions/n HTTP/1.1\r\nHost: last\r\nConnection: close\r\n\r\n";
+/// A port, and what is sent to it.
+#[derive(Clone, Copy)]
+struct Sends {
+    port: &'static str,
+    address: fn(&Node) -> SocketAddr,
+    /// A random request of the case with this number; a tame one is of a kind that the fast path answers.
+    request: fn(&mut Rng, u64, bool, u64) -> Vec<u8>,
+    /// Behind all else: the end of the connection, if that is still of a form to be understood.
+    last: &'static [u8],
+}
+
+const READS: Sends = Sends {
+    port: "client",
+    address: Node::client_addr,
+    request: |random, at, tame, _| request(random, at, tame),
+    last: b"GET /v1/versions/n HTTP/1.1\r\nHost: last\r\nConnection: close\r\n\r\n",
+};
+
+const WRITES: Sends = Sends {
+    port: "server",
+    address: Node::server_addr,
+    request: write,
+    last: b"DELETE /v1/versions/last HTTP/1.1\r\nHost: last\r\nConnection: close\r\n\r\n",
+};
 
 fn node(event_loops: usize, at: u64) -> Node {
     // one id for both, because answers have it
@@ -95,6 +117,54 @@ fn request(random: &mut Rng, at: u64, tame: bool) -> Vec<u8> {
     request.bytes()
 }
 
+/// A random write. Each case has its own names, so that no case changes the answers of another one.
+fn write(random: &mut Rng, at: u64, tame: bool, seed: u64) -> Vec<u8> {
+    let below = ["/v1/versions", "/v1/ns/a/versions", "/v1/ns//versions", "/v1"]
+        [random.usize(..if tame { 2 } else { 4 })];
+    let name = ["n", "m", "a%20b/%C3%A9", "n%zz"][random.usize(..if tame { 3 } else { 4 })];
+    let stamp = at + u64::from(random.u16(..3));
+    let query = [
+        "",
+        "?modified=",
+        "?version=v1&modified=",
+        "?version=v2&modified=",
+        "?verison=v1",
+        "?modified=x",
+        "?source=node&modified=",
+    ][random.usize(..if tame { 4 } else { 7 })];
+    let stamp = if query.ends_with('=') { stamp.to_string() } else { String::new() };
+    let verb = ["PUT", "PUT", "PUT", "DELETE", "POST", "GET"][random.usize(..if tame { 4 } else { 6 })];
+    let mut request = Request::new(verb, &format!("{below}/s{seed}/{name}{query}{stamp}"));
+    for _ in 0..random.u8(..4) {
+        let (field, value) = [
+            ("ETag", "v1"),
+            ("ETag", "\"v0\""),
+            ("Last-Modified", "Thu, 13 Mar 2025 03:48:12 GMT"),
+            ("Content-Type", "text/plain"),
+            ("X-Last-Sync", "5"),
+            ("Connection", "keep-alive"),
+            ("Connection", "close"),
+            ("Connection", "Upgrade, HTTP2-Settings"),
+            ("Upgrade", "h2c"),
+            ("If-Match", "*"),
+            ("Content-Length", "0"),
+            ("Content-Length", "4"),
+            ("Transfer-Encoding", "chunked"),
+            ("User-Agent", "differential"),
+            ("Host", "another"),
+        ][random.usize(..if tame { 9 } else { 15 })];
+        request = request.header(field, value);
+    }
+    let request = match (verb, random.u8(..8)) {
+        ("DELETE", _) | (_, 0) => request,
+        (_, 1) if !tame => request.chunks([&b"ab"[..], b"c"]),
+        (_, 2) if !tame => request.body(vec![b'x'; 5_000]),
+        (_, 3) => request.body("PUT / HTTP/1.1\r\n\r\n"),
+        _ => request.body("data"),
+    };
+    request.bytes()
+}
+
 /// What does most harm where it does not belong.
 const PIECES: [&[u8]; 24] = [
     b"\r\n",
@@ -138,13 +208,13 @@ fn harm(bytes: &mut Vec<u8>, random: &mut Rng) {
 
 /// What is sent, piece by piece, with pauses between them. The fast path answers only what comes in one piece with
 /// nothing behind it, so half of the time a request waits until there may be an answer to the one before.
-fn case(seed: u64, at: u64) -> Vec<(Vec<u8>, Duration)> {
+fn case(sends: Sends, seed: u64, at: u64) -> Vec<(Vec<u8>, Duration)> {
     let mut random = Rng::with_seed(seed);
     let tame = random.u8(..3) == 0;
     let spaced = tame || random.bool();
     let (mut pieces, mut all) = (Vec::new(), Vec::new());
     for _ in 0..random.u8(1..4) {
-        let mut one = request(&mut random, at, tame);
+        let mut one = (sends.request)(&mut random, at, tame, seed);
         if !tame && random.bool() {
             (0..random.u8(1..4)).for_each(|_| harm(&mut one, &mut random));
         }
@@ -154,7 +224,7 @@ fn case(seed: u64, at: u64) -> Vec<(Vec<u8>, Duration)> {
             pieces.last_mut().into_iter().for_each(|(_, pause)| *pause = Duration::from_millis(25));
         }
     }
-    all.extend_from_slice(LAST);
+    all.extend_from_slice(sends.last);
     pieces.append(&mut cut(&all, &mut random, tame));
     pieces
 }
@@ -230,8 +300,29 @@ pub(super) fn lasting(bytes: &[u8]) -> String {
     text.split("\r\n").map(line).collect::<Vec<_>>().join("\r\n")
 }
 
+/// As [`lasting`], and without the stamps of writes, which may be of the node's clock.
+fn lasting_of_writes(bytes: &[u8]) -> String {
+    let mut kept = String::new();
+    for line in lasting(bytes).split_inclusive("\r\n").filter(|line| !line.starts_with("Last-Modified: ")) {
+        for part in line.split_inclusive(|c: char| !c.is_ascii_digit()) {
+            let is_stamp = part.len() >= 16 && part.as_bytes()[..16].iter().all(u8::is_ascii_digit);
+            kept.push_str(if is_stamp { "stamp" } else { part });
+        }
+    }
+    kept
+}
+
 #[test]
 fn front_and_axum_answer_as_axum_alone() {
+    compare(READS, lasting);
+}
+
+#[test]
+fn writes_are_answered_as_by_axum_alone() {
+    compare(WRITES, lasting_of_writes);
+}
+
+fn compare(sends: Sends, lasting: fn(&[u8]) -> String) {
     let _heavy = heavy();
     let cases: u64 = std::env::var("VWATCH_DIFFERENTIAL").map_or(CASES, |text| text.parse().unwrap());
     let first: u64 = std::env::var("VWATCH_DIFFERENTIAL_SEED").map_or(1, |text| text.parse().unwrap());
@@ -245,9 +336,9 @@ fn front_and_axum_answer_as_axum_alone() {
             if seed >= first + cases {
                 return;
             }
-            let pieces = case(seed, at);
+            let pieces = case(sends, seed, at);
             let ask = |node: &Node, pieces: &[_], patience| {
-                let (bytes, ended) = play(node.client_addr(), pieces, patience);
+                let (bytes, ended) = play((sends.address)(node), pieces, patience);
                 (lasting(&bytes), ended)
             };
             let agree = PATIENCE.iter().enumerate().any(|(turn, patience)| {
@@ -290,7 +381,8 @@ fn front_and_axum_answer_as_axum_alone() {
     };
     std::thread::scope(|scope| (0..AT_ONCE).for_each(|_| drop(scope.spawn(worker))));
     let metrics = with.server().ask(&Request::new("GET", "/metrics")).expect(200);
-    let handovers = metric(metrics.text(), "vwatch_handovers_total").unwrap();
+    let name = format!("vwatch_handovers_total{{port=\"{}\"}}", sends.port);
+    let handovers = metric(metrics.text(), &name).unwrap();
     println!(
         "{cases} cases in {:.0?}, {} played again, {} of them answered as another cut; the fast path gave {handovers} \
          connections to axum",

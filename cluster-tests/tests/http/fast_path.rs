@@ -44,7 +44,7 @@ fn lasting(answer: &Response) -> (u16, Vec<(String, String)>, Vec<u8>) {
 
 fn handovers(node: &Node) -> f64 {
     let metrics = node.server().ask(&Request::new("GET", "/metrics")).expect(200);
-    metric(metrics.text(), "vwatch_handovers_total").expect("the metric")
+    metric(metrics.text(), "vwatch_handovers_total{port=\"client\"}").expect("the metric")
 }
 
 fn filled(event_loops: usize, flags: &[&str]) -> Node {

@@ -6,6 +6,7 @@ mod depths;
 mod diff;
 mod differential;
 mod fast_path;
+mod fast_writes;
 mod history;
 mod http2;
 mod limits;

@@ -24,10 +24,11 @@ use crate::api::state::Node;
 use crate::core::store::{Change, Written};
 use crate::core::{Namespace, Record, Version};
 use crate::fill::Filler;
-use crate::metrics::Limit;
+use crate::metrics::{Limit, Port};
 use crate::node::store::NotWritten;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::uri;
+use crate::wire::write_head::PlainWrite;
 use request::{Changes, WriteRequest, came_back, parse_delete, parse_put};
 
 /// Handles a PUT.
@@ -85,6 +86,38 @@ fn answer(node: &Node, write: &WriteRequest, data: &[u8]) -> Result<Response, Re
     }
 }
 
+/// The answer to a write on the fast path.
+#[derive(Debug)]
+pub(crate) enum PlainAnswer {
+    /// The write is done, and this record stands: the answer is that of [`response`].
+    Done(Record),
+    /// Any other answer, without the headers that all responses of a connection have.
+    Other(Response<Bytes>),
+}
+
+/// Answers a write on the fast path. `None` if the ordinary path has to answer it: it has a fault, or the node does not
+/// accept it now. Then nothing is written.
+pub(crate) fn answer_plain(node: &Node, plain: &PlainWrite<'_>) -> Option<PlainAnswer> {
+    if node.pulse.is_stalled() || may_write(node).is_err() || follower(node).is_some() {
+        return None;
+    }
+    let data = plain.data;
+    let is_short =
+        plain.name.len() <= node.config.name_limit_bytes && data.len() <= node.config.data_limit_bytes;
+    // a limit that is reached is counted once
+    if !is_short || node.in_flight(Port::Server).is_full_for(data.len()) {
+        return None;
+    }
+    let write = request::parse_plain(node, plain)?;
+    let refusal = match attempt(node, &write, data) {
+        Err(NotWritten::ClockInDoubt) => return None,
+        Err(why) => not_written(why),
+        Ok(Written::Done { current }) => return Some(PlainAnswer::Done(current)),
+        Ok(written) => refused(node, &Namespace::of(&write.name), &written),
+    };
+    Some(PlainAnswer::Other(refusal.into_bytes()))
+}
+
 /// Writes.
 fn attempt(node: &Node, write: &WriteRequest, data: &[u8]) -> Result<Written, NotWritten> {
     // a version from an upstream has no data, and the write may come after it
@@ -106,7 +139,7 @@ fn attempt(node: &Node, write: &WriteRequest, data: &[u8]) -> Result<Written, No
 }
 
 /// The response to a write that is done: the record that stands.
-fn response(current: &Record) -> Response<Bytes> {
+pub(crate) fn response(current: &Record) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::NO_CONTENT;
     *response.headers_mut() = stamps(Some(current));

@@ -13,6 +13,7 @@ use crate::node::clock;
 use crate::wire::date::parse_http_date;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::etag::parse_tag;
+use crate::wire::write_head::{PlainWrite, Verb};
 
 /// A parsed write, without its data.
 #[derive(Debug)]
@@ -46,6 +47,12 @@ impl Fields for HeaderMap {
     }
 }
 
+impl Fields for PlainWrite<'_> {
+    fn once(&self, name: &HeaderName) -> Result<Option<&[u8]>, Refusal> {
+        Ok(if name == ETAG { self.etag } else { self.last_modified })
+    }
+}
+
 /// Parses a PUT.
 pub(super) fn parse_put(
     node: &Node,
@@ -69,6 +76,18 @@ pub(super) fn parse_delete(
     let name = params::name(node, path)?;
     let given = given_stamp(node, query, fields)?;
     Ok(WriteRequest { name, change: Changes::Delete, given })
+}
+
+/// Parses a write for the fast path. `None` if it has a fault, or a parameter that is not one of these: then the
+/// ordinary path answers it.
+pub(super) fn parse_plain(node: &Node, plain: &PlainWrite<'_>) -> Option<WriteRequest> {
+    let PlainWrite { path, query, .. } = *plain;
+    match plain.verb {
+        Verb::Put if !params::has_only(query, &["version", "modified"]) => None,
+        Verb::Delete if !params::has_only(query, &["modified"]) => None,
+        Verb::Put => parse_put(node, path, query, plain).ok(),
+        Verb::Delete => parse_delete(node, path, query, plain).ok(),
+    }
 }
 
 /// Whether a write has come back to the node that sent it: 200, and nothing is written. This is the Go vwatch's guard

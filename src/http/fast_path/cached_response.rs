@@ -1,7 +1,7 @@
 //! Responses as bytes, in the form of the ordinary path, built once for all readers that get the same.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -35,10 +35,10 @@ impl CachedResponse {
         let status = response.status();
         let mut response = Self::of(response);
         let length = HeaderValue::from(response.body.len());
-        // without a body the library writes its own length after all fields, and none for 304
-        let is_known = status == StatusCode::NOT_MODIFIED;
-        let early = !is_known && (is_head || !response.body.is_empty());
-        let late = !is_known && !early;
+        // without a body the library writes its own length after all fields, and none where there never is a body
+        let has_none = matches!(status, StatusCode::NOT_MODIFIED | StatusCode::NO_CONTENT);
+        let early = !has_none && (is_head || !response.body.is_empty());
+        let late = !has_none && !early;
         for (due, name, value) in [
             (early, CONTENT_LENGTH, &length),
             (is_last, axum::http::header::CONNECTION, &HeaderValue::from_static("close")),
@@ -179,6 +179,20 @@ impl TimeHeaders {
             self.second = second;
             self.date.clear();
             let _ = write!(self.date, "{}", http_date(now));
+        }
+    }
+
+    /// The date.
+    pub(super) fn date(&self) -> &str {
+        &self.date
+    }
+
+    /// Writes the date of a stamp. That of a new record is mostly the present one.
+    pub(super) fn write_date(&self, bytes: &mut Vec<u8>, stamp: Stamp) {
+        if stamp.micros() / 1_000_000 == self.second && !self.date.is_empty() {
+            bytes.extend_from_slice(self.date.as_bytes());
+        } else {
+            let _ = io::Write::write_fmt(bytes, format_args!("{}", http_date(stamp)));
         }
     }
 

@@ -28,8 +28,8 @@ use crate::wire::error_code::ErrorCode;
 pub(super) const WAKER: Token = Token(usize::MAX);
 const LISTENER: Token = Token(usize::MAX - 1);
 
-/// The longest head that the fast path parses; longer ones are handed over.
-const MAX_FAST_HEAD_BYTES: usize = 8 * 1024;
+/// The longest request that the fast path parses, with its body; longer ones are handed over.
+const MAX_FAST_REQUEST_BYTES: usize = 8 * 1024;
 
 /// Most events, timeouts and waiters in one turn before the others have theirs: about a millisecond each.
 const EVENTS: usize = 256;
@@ -132,8 +132,8 @@ impl EventLoop {
             after: AfterResponse::Keep,
             origin: now,
             now,
-            read: vec![0; MAX_FAST_HEAD_BYTES].into(),
-            written: Vec::with_capacity(MAX_FAST_HEAD_BYTES),
+            read: vec![0; MAX_FAST_REQUEST_BYTES].into(),
+            written: Vec::with_capacity(MAX_FAST_REQUEST_BYTES),
             versions: Versions::default(),
             cache: ResponseCache::default(),
             time_headers: TimeHeaders::default(),
@@ -222,10 +222,10 @@ impl EventLoop {
                 return false;
             }
             match door.listener.accept() {
-                Ok((stream, _)) => {
+                Ok((stream, from)) => {
                     door.accepted += 1;
                     let event_loop = event_loop_of(door.accepted, self.inboxes.len());
-                    match self.shared.limit.take() {
+                    match (self.shared.admit)(from.ip()) {
                         Some(permit) if event_loop == usize::from(self.number) => {
                             self.welcome(stream, permit);
                         }

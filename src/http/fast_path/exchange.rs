@@ -17,6 +17,7 @@ use crate::http::fast_path::event_loop::{AfterResponse, EventLoop};
 use crate::http::fast_path::parked::ParkedRead;
 use crate::http::fast_path::table::{Connection, ConnectionState};
 use crate::http::unavailable::reject_at_once;
+use crate::metrics::Port;
 use crate::node::in_flight::Full;
 use crate::node::pulse::STALLED;
 use crate::watch::ConnectionId;
@@ -57,7 +58,7 @@ impl EventLoop {
         match read {
             Ok(0) => self.close(at),
             // values read now would be old, and a handed over connection would wait
-            Ok(_) if self.shared.node.pulse.is_stalled() => self.reject(at),
+            Ok(_) if self.shared.stands_still() => self.reject(at),
             Ok(bytes) => {
                 if self.serve(at, bytes).is_none() {
                     let read = self.read[..bytes].to_vec();
@@ -75,6 +76,9 @@ impl EventLoop {
         // and no other event for them
         if self.after == AfterResponse::Close || bytes == self.read.len() {
             return None;
+        }
+        if self.shared.port == Port::Server {
+            return self.serve_write(at, bytes);
         }
         let Some(head) = parse_head(&self.read[..bytes]) else {
             return self.serve_watch(at, bytes);
@@ -215,7 +219,7 @@ impl EventLoop {
     }
 
     /// Goes on with a connection, or ends it, after an answer.
-    fn after(&self, form: Form) -> AfterResponse {
+    pub(super) fn after(&self, form: Form) -> AfterResponse {
         if form.is_last { AfterResponse::Close } else { self.after }
     }
 
@@ -224,16 +228,21 @@ impl EventLoop {
         Timing { jitter, watch: self.elapsed().saturating_sub(started) }
     }
 
-    fn send(&mut self, at: u32, response: &CachedResponse, timing: Timing, after: AfterResponse) {
-        self.shared.node.metrics.answered(self.shared.port, response.status);
+    pub(super) fn send(&mut self, at: u32, response: &CachedResponse, timing: Timing, after: AfterResponse) {
         response.fill(&mut self.written, timing, &mut self.time_headers);
+        let body = if response.is_copied() { Bytes::new() } else { response.body.clone() };
+        self.send_written(at, response.status, &body, after);
+    }
+
+    /// Sends the answer in the write buffer, and a body behind it.
+    pub(super) fn send_written(&mut self, at: u32, status: u16, body: &Bytes, after: AfterResponse) {
+        self.shared.node.metrics.answered(self.shared.port, status);
         let Some(connection) = self.table.get_mut(at) else { return };
         connection.state = ConnectionState::Idle;
-        let body = if response.is_copied() { &[][..] } else { &response.body };
         let sent = loop {
-            let sent = match body {
+            let sent = match &body[..] {
                 [] => connection.stream.write(&self.written),
-                _ => connection.stream.write_vectored(&[IoSlice::new(&self.written), IoSlice::new(body)]),
+                body => connection.stream.write_vectored(&[IoSlice::new(&self.written), IoSlice::new(body)]),
             };
             match sent {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -248,7 +257,7 @@ impl EventLoop {
             } else {
                 (self.written.len(), sent - self.written.len())
             };
-            let body = if response.is_copied() { Bytes::new() } else { response.body.slice(rest..) };
+            let body = body.slice(rest..);
             // it has begun a request, which can no longer be rejected
             if self.shared.node.in_flight(self.shared.port).is_full_for(body.len()) {
                 self.shared.node.metrics.hit(Full::Port.limit());
@@ -300,13 +309,13 @@ impl EventLoop {
         let Some(mut connection) = self.table.remove(at) else { return };
         self.wheel.clear(at);
         if self.poll.registry().deregister(&mut connection.stream).is_ok() {
-            self.shared.node.metrics.handed_over();
+            self.shared.node.metrics.handed_over(self.shared.port);
             let Connection { stream, permit, .. } = connection;
             (self.shared.hand_over)(Handover { stream: stream.into(), permit, read, unsent });
         }
     }
 }
 
-fn cached(response: Response<Bytes>, form: Form, after: AfterResponse) -> CachedResponse {
+pub(super) fn cached(response: Response<Bytes>, form: Form, after: AfterResponse) -> CachedResponse {
     CachedResponse::new(response, form.is_head, after == AfterResponse::Close)
 }

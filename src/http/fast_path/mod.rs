@@ -1,6 +1,7 @@
-//! The fast path of the client port: it serves the most frequent reads at little more than the cost of the kernel.
+//! The fast paths: that of the client port serves the most frequent reads, and that of the server port the most frequent
+//! writes, at little more than the cost of the kernel.
 //!
-//! It has a few threads, the event loops, each with its own poll. A connection belongs to one event loop. No other
+//! A fast path has a few threads, the event loops, each with its own poll. A connection belongs to one event loop. No other
 //! thread uses it, so a wake, a timeout, a disconnect and the end of the node cannot answer it twice. The event loop
 //! reads a request into its one buffer, and answers it at once or parks it. It hands any other request over, with all
 //! bytes that it has read, to the ordinary path, which then keeps the connection.
@@ -14,10 +15,11 @@ mod exchange;
 mod parked;
 mod streams;
 mod table;
+mod write;
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{TcpListener as StdTcpListener, TcpStream as StdTcpStream};
+use std::net::{IpAddr, TcpListener as StdTcpListener, TcpStream as StdTcpStream};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task;
@@ -28,9 +30,9 @@ use tokio::sync::oneshot;
 
 use crate::api::state::Node;
 use crate::http::connection::Handover;
-use crate::http::connection_limit::{ConnectionLimit, Permit};
+use crate::http::connection_limit::Permit;
 use crate::metrics::Port;
-use crate::node::pulse::Beat;
+use crate::node::pulse::{Beat, WORKERS};
 use crate::watch::fair_queue::Job;
 use crate::watch::fanout;
 use crate::watch::pace::Pace;
@@ -42,12 +44,29 @@ pub(crate) struct LoopShared {
     pub(crate) node: Arc<Node>,
     /// The port.
     pub(crate) port: Port,
-    /// Places for connections.
-    pub(crate) limit: Arc<ConnectionLimit>,
+    /// Takes a place for a connection from there, if one is free.
+    pub(crate) admit: Box<dyn Fn(IpAddr) -> Option<Permit> + Send + Sync>,
     /// The ordinary path.
     pub(crate) hand_over: Box<dyn Fn(Handover) + Send + Sync>,
     /// Answers connections over the limit.
     pub(crate) reject: Box<dyn Fn(StdTcpStream) + Send + Sync>,
+}
+
+impl LoopShared {
+    /// Whether requests get an error at once, because the part that would answer them stands still.
+    fn stands_still(&self) -> bool {
+        let pulse = &self.node.pulse;
+        // the ordinary path of the server port goes on while another part stands still: writes and peers need it
+        pulse.is_stalled() && (self.port == Port::Client || pulse.stands_still(WORKERS))
+    }
+
+    /// The beginning of the names of the threads; Linux shows 15 bytes.
+    fn thread_name(&self) -> &'static str {
+        match self.port {
+            Port::Client => "fast_path",
+            Port::Server => "fast_writes",
+        }
+    }
 }
 
 /// The event loops of a fast path.
@@ -121,8 +140,10 @@ impl FastPath {
             inboxes.push(Arc::new(Inbox { messages: Mutex::default(), waker }));
             polls.push(poll);
         }
-        let known = inboxes.iter().map(|inbox| Arc::clone(inbox) as Arc<dyn fanout::EventLoop>);
-        shared.node.store.fanout().open(known.collect());
+        if shared.port == Port::Client {
+            let known = inboxes.iter().map(|inbox| Arc::clone(inbox) as Arc<dyn fanout::EventLoop>);
+            shared.node.store.fanout().open(known.collect());
+        }
         for inbox in inboxes.iter().map(Arc::clone) {
             shared.node.pulse.add("event loop", move |beat| inbox.put(LoopMessage::Beat(beat)));
         }
@@ -134,7 +155,7 @@ impl FastPath {
             let (end, ending) = oneshot::channel();
             ended.push(ending);
             thread::Builder::new()
-                .name(format!("fast_path-{number}"))
+                .name(format!("{}-{number}", shared.thread_name()))
                 .spawn(move || drop(end.send(event_loop.run())))?;
         }
         Ok(Self { inboxes, ended })
@@ -174,10 +195,13 @@ impl FastPath {
     }
 }
 
-/// Most event loops.
+/// Most event loops of the client port.
 pub(crate) const MAX_EVENT_LOOPS: usize = 16;
 
-/// The number of event loops: half of the processors. The other half runs writers and the ordinary path.
+/// Most event loops of the server port: together they send as many writes as the lock of the store lets through.
+pub(crate) const MAX_WRITE_LOOPS: usize = 4;
+
+/// The number of event loops of the client port: half of the processors. The other half runs writers and the ordinary path.
 pub(crate) fn event_loops() -> usize {
     thread::available_parallelism().map_or(1, |processors| (processors.get() / 2).clamp(1, MAX_EVENT_LOOPS))
 }
