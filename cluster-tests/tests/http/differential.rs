@@ -303,7 +303,12 @@ pub(super) fn lasting(bytes: &[u8]) -> String {
 /// As [`lasting`], and without the stamps of writes, which may be of the node's clock.
 fn lasting_of_writes(bytes: &[u8]) -> String {
     let mut kept = String::new();
-    for line in lasting(bytes).split_inclusive("\r\n").filter(|line| !line.starts_with("Last-Modified: ")) {
+    for line in lasting(bytes).split_inclusive('\n').filter(|line| !line.starts_with("Last-Modified: ")) {
+        // it has the time until then
+        if line.starts_with("stamp in the future: ") {
+            kept.push_str("stamp in the future\n");
+            continue;
+        }
         for part in line.split_inclusive(|c: char| !c.is_ascii_digit()) {
             let is_stamp = part.len() >= 16 && part.as_bytes()[..16].iter().all(u8::is_ascii_digit);
             kept.push_str(if is_stamp { "stamp" } else { part });
