@@ -17,8 +17,8 @@ use crate::http::responder::OpenGuard;
 use crate::metrics::Port;
 use crate::node::limits::SERVER_CONNECTIONS_OF_PEERS;
 
-/// Serves both ports. The client port has so many event loops of its fast path, and the server port as many up to its own
-/// limit; with 0 the ordinary path serves both. The returned channel ends when all connections have ended.
+/// Serves both ports. The client port has so many event loops of its fast path, and the server port as many up to its
+/// own limit; with 0 the ordinary path serves both. The returned channel ends when all connections have ended.
 ///
 /// # Errors
 /// If the system has no thread for the watchdog.

@@ -75,8 +75,8 @@ impl Acceptor {
         }
     }
 
-    /// Serves by a fast path of so many event loops, which hands all other requests to the ordinary path. The last `kept`
-    /// places are for peers.
+    /// Serves by a fast path of so many event loops, which hands all other requests to the ordinary path. The last
+    /// `kept` places are for peers.
     ///
     /// # Errors
     /// If the socket or the threads cannot be created, or the fast path ends before the node does.

@@ -37,8 +37,8 @@ pub struct Advanced {
     pub slice: Slice,
     /// Where the feed stands then.
     pub place: Place,
-    /// Whether it was parked, as it is where there is no more. It is not once the node is about to stop, or if a limit of
-    /// parked readers is reached.
+    /// Whether it was parked, as it is where there is no more. It is not once the node is about to stop, or if a limit
+    /// of parked readers is reached.
     pub is_parked: bool,
 }
 

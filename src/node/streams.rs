@@ -51,8 +51,8 @@ impl Streams {
         entered.is_ok().then(|| StreamPlace(Arc::clone(self)))
     }
 
-    /// After which time a reader of a stream that the node ends should come back: at random, so that all of them together
-    /// come evenly.
+    /// After which time a reader of a stream that the node ends should come back: at random, so that all of them
+    /// together come evenly.
     #[must_use]
     pub fn retry(&self) -> Duration {
         let spread = Duration::from_millis(self.open() as u64 * 1_000 / RETRIES_PER_SECOND);

@@ -1,9 +1,8 @@
 //! The bytes of a watch that goes on: events, each in a frame of its own, and the cursor after the last one.
 //!
-//! A frame is one chunk of HTTP/1.1's chunked coding, so that a stream can be cut behind each of them: a reader that takes
-//! its bytes slowly needs no more than the rest of one frame.
+//! A frame is one chunk of HTTP/1.1's chunked coding, so that a stream can be cut behind each of them: a reader that
+//! takes its bytes slowly needs no more than the rest of one frame.
 
-use std::io::Write as _;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -151,13 +150,9 @@ impl Encoding {
         bytes.extend_from_slice(&[0; LENGTH_BYTES]);
         content(bytes)?;
         let length = bytes.len() - start - LENGTH_BYTES;
-        let mut digits = [0; LENGTH_BYTES];
-        let mut unused = &mut digits[..];
-        write!(unused, "{length:x}\r\n").map_err(serde_json::Error::io)?;
-        let used = LENGTH_BYTES - unused.len();
+        let digits = format!("{length:x}\r\n");
         // the digits go before the content, and the room that they do not need goes
-        bytes[start + LENGTH_BYTES - used..start + LENGTH_BYTES].copy_from_slice(&digits[..used]);
-        bytes.drain(start..start + LENGTH_BYTES - used);
+        bytes.splice(start..start + LENGTH_BYTES, digits.bytes());
         bytes.extend_from_slice(b"\r\n");
         Ok(())
     }

@@ -33,8 +33,8 @@ impl WatchForm {
         }
     }
 
-    /// The form that a reader accepts: the first one that it names, and [`WatchForm::Batch`] if it names none and accepts
-    /// anything, as without `Accept` (RFC 9110, 12.5.1). `None` if it accepts none of them.
+    /// The form that a reader accepts: the first one that it names, and [`WatchForm::Batch`] if it names none and
+    /// accepts anything, as without `Accept` (RFC 9110, 12.5.1). `None` if it accepts none of them.
     #[must_use]
     pub fn accepted<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Option<Self> {
         let (mut is_empty, mut accepts_any) = (true, false);

@@ -60,7 +60,8 @@ fn agree(write: &PlainWrite<'_>, (parts, body): &(http::request::Parts, Option<B
     assert!(parts.uri.host().is_none() && parts.headers.contains_key("host"));
     assert_eq!(one(&parts.headers, "etag"), write.etag);
     assert_eq!(one(&parts.headers, "last-modified"), write.last_modified);
-    for more in ["transfer-encoding", "expect", "trailer", "if-match", "if-none-match", "if-unmodified-since"] {
+    for more in ["transfer-encoding", "expect", "trailer", "if-match", "if-none-match", "if-unmodified-since"]
+    {
         assert!(!parts.headers.contains_key(more), "{more}");
     }
     assert_eq!(body.as_deref(), Some(write.data));

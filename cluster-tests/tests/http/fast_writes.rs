@@ -1,5 +1,5 @@
-//! The fast path of the server port against the ordinary path: both give the same answer to any write, to the last byte,
-//! and leave the same set behind.
+//! The fast path of the server port against the ordinary path: both give the same answer to any write, to the last
+//! byte, and leave the same set behind.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -65,8 +65,8 @@ impl Raw {
         self.answer()
     }
 
-    /// All bytes of the next answer, interim answers too; none if the node has ended the connection before. A last answer
-    /// is read to the end of the connection.
+    /// All bytes of the next answer, interim answers too; none if the node has ended the connection before. A last
+    /// answer is read to the end of the connection.
     fn answer(&mut self) -> Vec<u8> {
         let mut all = Vec::new();
         loop {
@@ -137,8 +137,8 @@ fn stamps() -> Vec<u64> {
     [MARCH_US, ahead].into_iter().flat_map(|first| (0..8).map(move |i| first + i * SECOND_US)).collect()
 }
 
-/// The same writes, one after the other: to a fast path, to a fast path that gives each one to the ordinary path, and to
-/// a node without a fast path.
+/// The same writes, one after the other: to a fast path, to a fast path that gives each one to the ordinary path, and
+/// to a node without a fast path.
 struct Trio {
     nodes: [Node; 3],
     connections: [Raw; 3],
@@ -544,7 +544,8 @@ fn a_writer_stays_on_the_fast_path(event_loops: usize) {
     assert!(handovers(&node) >= 1.0, "that was unusual");
 }
 
-/// While the node stops, writes get the refusal, on new connections and on a kept one; an idle one does not delay the end.
+/// While the node stops, writes get the refusal, on new connections and on a kept one; an idle one does not delay the
+/// end.
 fn a_stop_answers_writes_as_the_ordinary_path_does(event_loops: usize) {
     for event_loops in [event_loops, 0] {
         let mut node = Node::with_event_loops(event_loops, &["--shutdown-grace", "20s"]);

@@ -168,8 +168,8 @@ fn read_all(stream: &mut Stream, names: usize, last: &str) -> Vec<Value> {
     events
 }
 
-/// Readers begin, each at another moment, while there are writes: none misses a change, and none is told one twice. What
-/// stands takes several steps, and a round of the group is under way most of the time.
+/// Readers begin, each at another moment, while there are writes: none misses a change, and none is told one twice.
+/// What stands takes several steps, and a round of the group is under way most of the time.
 #[test]
 fn readers_that_begin_among_writes_are_told_each_change_once() {
     const NAMES: usize = 7;

@@ -78,8 +78,8 @@ pub struct Feed {
     phase: Phase,
     /// What to tell first.
     first: Option<Event>,
-    /// The writes that a scan told and that came after its beginning, so that the replay does not tell them again: at most
-    /// [`MAX_TOLD_AHEAD`].
+    /// The writes that a scan told and that came after its beginning, so that the replay does not tell them again: at
+    /// most [`MAX_TOLD_AHEAD`].
     told_ahead: BTreeSet<Dot>,
 }
 
@@ -115,8 +115,8 @@ struct Scanning {
 pub struct Slice {
     /// What to tell, in this order.
     pub events: Vec<Event>,
-    /// For each event the position of the ring from which a feed that was told it goes on; see [`Feed::at`]. None if the
-    /// events are not each of one entry of the ring: they are told as a whole.
+    /// For each event the position of the ring from which a feed that was told it goes on; see [`Feed::at`]. None if
+    /// the events are not each of one entry of the ring: they are told as a whole.
     pub positions: Vec<u64>,
     /// Whether there is more to tell now.
     pub more: bool,

@@ -1,10 +1,10 @@
-//! The fast paths: that of the client port serves the most frequent reads, and that of the server port the most frequent
-//! writes, at little more than the cost of the kernel.
+//! The fast paths: that of the client port serves the most frequent reads, and that of the server port the most
+//! frequent writes, at little more than the cost of the kernel.
 //!
-//! A fast path has a few threads, the event loops, each with its own poll. A connection belongs to one event loop. No other
-//! thread uses it, so a wake, a timeout, a disconnect and the end of the node cannot answer it twice. The event loop
-//! reads a request into its one buffer, and answers it at once or parks it. It hands any other request over, with all
-//! bytes that it has read, to the ordinary path, which then keeps the connection.
+//! A fast path has a few threads, the event loops, each with its own poll. A connection belongs to one event loop. No
+//! other thread uses it, so a wake, a timeout, a disconnect and the end of the node cannot answer it twice. The event
+//! loop reads a request into its one buffer, and answers it at once or parks it. It hands any other request over, with
+//! all bytes that it has read, to the ordinary path, which then keeps the connection.
 //!
 //! A parked reader is a place in a table, an entry in the list of its name, a link in the timer wheel and a socket. It
 //! has no task, no timer and no buffer. Bytes that it sends meanwhile stay in the kernel.
@@ -201,7 +201,8 @@ pub(crate) const MAX_EVENT_LOOPS: usize = 16;
 /// Most event loops of the server port: together they send as many writes as the lock of the store lets through.
 pub(crate) const MAX_WRITE_LOOPS: usize = 4;
 
-/// The number of event loops of the client port: half of the processors. The other half runs writers and the ordinary path.
+/// The number of event loops of the client port: half of the processors. The other half runs writers and the ordinary
+/// path.
 pub(crate) fn event_loops() -> usize {
     thread::available_parallelism().map_or(1, |processors| (processors.get() / 2).clamp(1, MAX_EVENT_LOOPS))
 }

@@ -1,4 +1,5 @@
-//! A group: the streams of one event loop with the same scope and form. They have one feed, and their bytes are made once.
+//! A group: the streams of one event loop with the same scope and form. They have one feed, and their bytes are made
+//! once.
 
 use std::collections::BTreeSet;
 use std::hash::Hash;

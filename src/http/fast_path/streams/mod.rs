@@ -1,10 +1,10 @@
 //! Watches that go on, on connections of the fast path. Such a stream is a socket and a mark in bytes that it shares.
 //!
-//! Streams of the same scope and form are a group, with one feed. When there is news, the group makes it bytes, once, and
-//! tells its readers in a round. What comes meanwhile is told in the next round: so under load changes gather by
+//! Streams of the same scope and form are a group, with one feed. When there is news, the group makes it bytes, once,
+//! and tells its readers in a round. What comes meanwhile is told in the next round: so under load changes gather by
 //! themselves, and nothing is queued. A reader whose socket takes no more keeps its mark. When it is so far behind that
-//! its chunks are dropped, it goes on by itself, with a feed of its own, until it has caught up; and so does a reader that
-//! begins, or resumes.
+//! its chunks are dropped, it goes on by itself, with a feed of its own, until it has caught up; and so does a reader
+//! that begins, or resumes.
 
 mod chunks;
 mod group;

@@ -79,7 +79,8 @@ impl Single {
         }
     }
 
-    /// Makes the next bytes behind those that are not sent, if there are some. Returns whether there is more to tell now.
+    /// Makes the next bytes behind those that are not sent, if there are some. Returns whether there is more to tell
+    /// now.
     pub(super) fn make(&mut self, told: impl Fn(&Event), is_heartbeat: bool) -> bool {
         let budget = Budget { names: NAMES_PER_LOCK, bytes: SINGLE_WRITE_BYTES };
         let Advanced { slice, place, .. } = self.feed.advance(budget, None);

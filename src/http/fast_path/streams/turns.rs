@@ -343,8 +343,8 @@ impl EventLoop {
         self.streams.heartbeats.insert((group.heartbeat_at, number));
     }
 
-    /// Drops chunks at the end of a round: all, unless readers have not taken them. Those that are too far behind go on by
-    /// themselves. Returns the places of those that cannot.
+    /// Drops chunks at the end of a round: all, unless readers have not taken them. Those that are too far behind go on
+    /// by themselves. Returns the places of those that cannot.
     fn trim(&mut self, group: &mut Group) -> Vec<u32> {
         let before = std::mem::take(&mut group.counted);
         if group.blocked.is_empty() {
@@ -456,7 +456,8 @@ impl EventLoop {
         }
     }
 
-    /// The socket of a reader that goes on by itself takes no more: it holds no place meanwhile, nor the end of the node.
+    /// The socket of a reader that goes on by itself takes no more: it holds no place meanwhile, nor the end of the
+    /// node.
     fn on_blocked(&mut self, at: u32) {
         if self.closing {
             return self.close(at);
