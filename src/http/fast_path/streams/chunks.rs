@@ -60,6 +60,11 @@ impl Chunks {
         Mark { chunk: self.first + self.kept.len() as u64, offset: 0 }
     }
 
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
     /// The number of the first chunk.
     pub(super) fn first(&self) -> u64 {
         self.first

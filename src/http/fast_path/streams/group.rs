@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::api::state::Node;
 use crate::core::Name;
 use crate::core::feed::{Budget, Event, Subscription};
-use crate::http::fast_path::streams::chunks::{Chunk, Chunks};
+use crate::http::fast_path::streams::chunks::{Chunk, Chunks, Mark};
 use crate::node::feeds::{Advanced, NodeFeed};
 use crate::node::limits::{RECORDS_PER_LOCK, STREAM_CHUNK_BYTES};
 use crate::watch::Waiter;
@@ -148,6 +148,19 @@ impl Group {
         let start = start.filter(|_| !is_whole || events.is_empty() || self.feed.position().is_some());
         self.chunks.push(Chunk { frames, positions, start, end: self.feed.position(), before });
         true
+    }
+
+    /// Where a reader with this feed goes on in the chunks; `None` if it is behind the group, or before its chunks.
+    pub(super) fn locate(&self, feed: &NodeFeed) -> Option<Mark> {
+        self.locate_since(self.feed.position(), feed)
+    }
+
+    /// The same, of a group all of whose chunks since that position are kept.
+    pub(super) fn locate_since(&self, since: Option<u64>, feed: &NodeFeed) -> Option<Mark> {
+        let position = feed.position()?;
+        let is_reached = self.feed.position().is_some_and(|end| end >= position);
+        let is_there = !self.chunks.is_empty() || since.is_some_and(|since| since <= position);
+        (is_reached && is_there).then(|| self.chunks.locate(position)).flatten()
     }
 
     /// Begins a round.

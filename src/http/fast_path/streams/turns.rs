@@ -211,6 +211,7 @@ impl EventLoop {
             sent: 0,
             is_blocked: false,
             is_greeted: false,
+            has_caught_up: false,
             heartbeat_at,
             scan,
             place,
@@ -280,6 +281,8 @@ impl EventLoop {
                 self.put_off_sign_of_life(number, &mut group);
                 watch::fill(&node, &group.key.names);
                 group.begin_round(self.now);
+                // they go on within the chunk
+                self.streams.singles.extend(group.joining.drain(..));
             }
         }
         let pace = group.ending.unwrap_or_else(|| node.store.pace());
@@ -430,6 +433,11 @@ impl EventLoop {
             say_farewell(&mut connection.stream, &single.key, node.streams.retry());
             return self.close(at);
         }
+        if single.has_caught_up && self.join_group(at) {
+            return;
+        }
+        let Some(connection) = self.table.get_mut(at) else { return };
+        let ConnectionState::Single(single) = &mut connection.state else { return };
         let is_late = now >= single.heartbeat_at;
         if single.feed.is_scanning() && single.scan.is_none() {
             single.scan = Arc::clone(&node.stream_scans).try_acquire_owned().ok();
@@ -452,7 +460,11 @@ impl EventLoop {
             Written::Blocked => self.on_blocked(at),
             Written::All if waits => self.streams.wait(at, self.now),
             Written::All if more => self.streams.singles.push_back(at),
-            Written::All => self.join_group(at),
+            Written::All => {
+                if !self.join_group(at) {
+                    self.streams.wait(at, self.now);
+                }
+            }
         }
     }
 
@@ -467,59 +479,61 @@ impl EventLoop {
         }
     }
 
-    /// A reader that has caught up joins its group.
-    fn join_group(&mut self, at: u32) {
+    /// A reader that has caught up joins its group, or waits until the group has told what it tells now. False if it has
+    /// to go on by itself.
+    fn join_group(&mut self, at: u32) -> bool {
         let now = self.elapsed();
-        let Some(connection) = self.table.get_mut(at) else { return };
+        let Some(connection) = self.table.get_mut(at) else { return true };
         let single = match std::mem::replace(&mut connection.state, ConnectionState::Idle) {
             ConnectionState::Single(single) => single,
             other => {
                 connection.state = other;
-                return;
+                return true;
             }
         };
         let Some(number) = self.streams.by_key.get(&single.key).copied() else {
             let heartbeat_at = now + single.key.heartbeat;
             let (_, member) = self.streams.add(self.number, heartbeat_at, at, *single);
             connection.state = ConnectionState::Stream(member);
-            return;
+            return true;
         };
         let Some(mut group) = self.streams.take(number) else {
             connection.state = ConnectionState::Single(single);
-            return self.streams.wait(at, self.now);
+            return false;
         };
-        // a chunk within a round would be for those only that did not have their turn
-        if group.round.is_some() {
+        let mut mark = group.locate(&single.feed);
+        if mark.is_none() && group.round.is_some() {
+            // a chunk within a round would be for those only that did not have their turn
             group.joining.push(at);
             connection.state = ConnectionState::Single(single);
-            return self.streams.put_back(number, group);
+            self.streams.put_back(number, group);
+            return true;
         }
-        if group.produce(&self.shared.node, false) {
-            group.begin_round(self.now);
+        if mark.is_none() {
+            let before = group.feed.position();
+            if group.produce(&self.shared.node, false) {
+                group.begin_round(self.now);
+            }
+            mark = group.locate_since(before, &single.feed);
         }
-        let reached = |position: &u64| group.feed.position().is_some_and(|end| end >= *position);
-        let mark = single.feed.position().filter(reached).and_then(|at| group.chunks.locate(at));
-        let mut written = Written::All;
-        match mark {
-            None => {
-                connection.state = ConnectionState::Single(single);
-                self.streams.wait(at, self.now);
-            }
-            Some(mark) => {
-                let index = u32::try_from(group.members.len()).unwrap_or(u32::MAX);
-                let mut member = Member { group: number, index, mark, place: single.place };
-                group.members.push(at);
-                written = tell(&mut connection.stream, &mut member, &group.chunks);
-                connection.state = ConnectionState::Stream(member);
-                if written == Written::Blocked {
-                    group.blocked.insert(at);
-                }
-            }
+        let Some(mark) = mark else {
+            connection.state = ConnectionState::Single(single);
+            self.streams.put_back(number, group);
+            return false;
+        };
+        let index = u32::try_from(group.members.len()).unwrap_or(u32::MAX);
+        let mut member = Member { group: number, index, mark, place: single.place };
+        group.members.push(at);
+        let written = tell(&mut connection.stream, &mut member, &group.chunks);
+        connection.state = ConnectionState::Stream(member);
+        if written == Written::Blocked {
+            group.blocked.insert(at);
         }
         self.streams.put_back(number, group);
         if written == Written::Failed {
             self.close(at);
         }
+        true
     }
 
     /// A reader of a group is gone.
