@@ -38,7 +38,9 @@ fn library(bytes: &[u8]) -> Vec<(http::request::Parts, Option<Bytes>)> {
             let (mut near, far) = tokio::io::duplex(1 << 20);
             let _ = near.write_all(bytes).await;
             let _ = near.shutdown().await;
-            let _ = http1::Builder::new().serve_connection(TokioIo::new(far), service).await;
+            // the sender has ended its half, and a body is still to be read
+            let mut library = http1::Builder::new();
+            let _ = library.half_close(true).serve_connection(TokioIo::new(far), service).await;
             drop(near);
         });
     });

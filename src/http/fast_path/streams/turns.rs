@@ -479,8 +479,8 @@ impl EventLoop {
         }
     }
 
-    /// A reader that has caught up joins its group, or waits until the group has told what it tells now. False if it has
-    /// to go on by itself.
+    /// A reader that has caught up joins its group, or waits until the group has told what it tells now. False if it
+    /// has to go on by itself.
     fn join_group(&mut self, at: u32) -> bool {
         let now = self.elapsed();
         let Some(connection) = self.table.get_mut(at) else { return true };
