@@ -30,7 +30,7 @@ use crate::wire::error_code::ErrorCode;
 use crate::wire::head::StreamHead;
 use crate::wire::headers::X_VWATCH_PARTIAL;
 use crate::wire::stream::Encoding;
-use crate::wire::watch::Since;
+use crate::wire::watch::{PARAMETERS, Since};
 use crate::wire::watch_form::{StreamForm, WatchForm};
 
 /// An answer is for one reader and one moment, and a proxy must not gather several before it passes them on.
@@ -95,7 +95,7 @@ pub(crate) fn parse_stream(node: &Node, head: &StreamHead<'_>) -> Option<StreamA
     let WatchForm::Stream(form) = WatchForm::accepted(head.accept.into_iter())? else { return None };
     may_read(node).ok()?;
     let namespace = namespace_path(head.path).ok().filter(|path| path.rest == "/watch")?.namespace;
-    if !request::has_only_its_own(head.query) {
+    if !params::has_only(head.query, &PARAMETERS) {
         return None;
     }
     let asked =

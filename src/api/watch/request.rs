@@ -60,12 +60,6 @@ pub(super) async fn read(
     of_head(node, namespace, parts.uri.query(), last_event_id)
 }
 
-/// Whether a query has no parameters of other paths, nor any that is nearly one of a watch.
-pub(super) fn has_only_its_own(query: Option<&str>) -> bool {
-    let is_own = |name: &str| name.is_empty() || PARAMETERS.contains(&name);
-    query.is_none_or(|query| query.split('&').all(|pair| is_own(pair.split('=').next().unwrap_or_default())))
-}
-
 /// Reads a request without a body.
 pub(super) fn of_head(
     node: &Node,
