@@ -248,6 +248,13 @@ mod tests {
         let mut stop = Stop::default();
         let ended = group.end(&mut stop);
         tokio::time::timeout(Duration::from_secs(20), ended).await.expect("it is bounded");
-        assert!(rustix::process::test_kill_process_group(leader).is_err(), "nothing is left of it");
+        // what ended is there until the first process of the system has taken note of it
+        let is_left = || rustix::process::test_kill_process_group(leader).is_ok();
+        let gone = async {
+            while is_left() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), gone).await.expect("nothing is left of it");
     }
 }
