@@ -3,6 +3,8 @@
 //! As [`head`](super::head) does for reads, it accepts a write only if it understands all of it, and declines every
 //! other one. What it accepts, [`framing`](super::framing) accepts too, as one complete request.
 
+use std::ops::Range;
+
 use super::head::{
     MAX_FAST_HEAD_FIELDS, NAMES, NAMESPACES, before, changes_the_meaning, ends, parse_strict, plain_target,
 };
@@ -49,6 +51,38 @@ pub enum Verb {
 /// `None` declines: the bytes are no such write, or only the beginning of one, or there are more behind it.
 #[must_use]
 pub fn parse_write(bytes: &[u8]) -> Option<PlainWrite<'_>> {
+    match parse_first_write(bytes) {
+        First::Write(write, length) if length == bytes.len() => Some(write),
+        _ => None,
+    }
+}
+
+/// What some bytes begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum First<'a> {
+    /// A whole write, of this length.
+    Write(PlainWrite<'a>, usize),
+    /// The beginning of a request that may be such a write.
+    Incomplete,
+    /// Another request.
+    Other,
+}
+
+/// Reads the write with which `bytes` begin. What comes behind it is not looked at.
+#[must_use]
+pub fn parse_first_write(bytes: &[u8]) -> First<'_> {
+    let Some((write, data)) = parse_head(bytes) else {
+        let is_whole_head = bytes.windows(4).any(|four| four == b"\r\n\r\n");
+        return if is_whole_head { First::Other } else { First::Incomplete };
+    };
+    match bytes.get(data.clone()) {
+        Some(body) => First::Write(PlainWrite { data: body, ..write }, data.end),
+        None => First::Incomplete,
+    }
+}
+
+/// Reads the head of a write, which has no data yet. Returns where the data is, too.
+fn parse_head(bytes: &[u8]) -> Option<(PlainWrite<'_>, Range<usize>)> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FAST_HEAD_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
     let head_bytes = parse_strict(&mut request, bytes)?;
@@ -80,13 +114,13 @@ pub fn parse_write(bytes: &[u8]) -> Option<PlainWrite<'_>> {
             return None;
         }
     }
-    let data = bytes.get(head_bytes..)?;
-    if length.map_or(Some(0), number)? != data.len() || verb == Verb::Delete && !data.is_empty() {
+    let data = head_bytes..head_bytes.checked_add(length.map_or(Some(0), number)?)?;
+    if verb == Verb::Delete && !data.is_empty() {
         return None;
     }
     let is_last = connection.map_or(Some(false), ends)?;
     host.filter(|host| is_host(host))?;
-    Some(PlainWrite { verb, path, name, query, etag, last_modified, data, is_last })
+    Some((PlainWrite { verb, path, name, query, etag, last_modified, data: b"", is_last }, data))
 }
 
 /// The name in a path, with or without a namespace.
@@ -157,6 +191,21 @@ mod tests {
             is_last: true,
         };
         assert_eq!(parse_write(other.as_bytes()), Some(expected));
+    }
+
+    #[test]
+    fn the_first_of_several_writes_is_read_to_its_end() {
+        let two = format!("{PLAIN}{PLAIN}");
+        let first = First::Write(parse_write(PLAIN.as_bytes()).unwrap(), PLAIN.len());
+        assert_eq!(parse_first_write(two.as_bytes()), first);
+        assert_eq!(parse_first_write(&two.as_bytes()[PLAIN.len()..]), first);
+        for end in 0..PLAIN.len() {
+            assert_eq!(parse_first_write(&two.as_bytes()[..end]), First::Incomplete, "{end}");
+        }
+        let get = PLAIN.replace("PUT", "GET");
+        assert_eq!(parse_first_write(get.as_bytes()), First::Other);
+        let long = PLAIN.replace("Length: 4", "Length: 18446744073709551615");
+        assert_eq!(parse_first_write(long.as_bytes()), First::Other, "its end is no length");
     }
 
     #[test]
@@ -295,8 +344,16 @@ mod tests {
         }
 
         #[test]
+        fn the_first_write_does_not_depend_on_what_follows(first in pieces(), rest in pieces()) {
+            let text = format!("{first}{rest}");
+            if let First::Write(write, length) = parse_first_write(text.as_bytes()) {
+                prop_assert_eq!(parse_write(&text.as_bytes()[..length]), Some(write));
+            }
+        }
+
+        #[test]
         fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = parse_write(&bytes);
+            let _ = parse_first_write(&bytes);
         }
     }
 }

@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use libfuzzer_sys::fuzz_target;
 use tokio::io::AsyncWriteExt;
 use vwatch::wire::framing::Framing;
-use vwatch::wire::write_head::{PlainWrite, Verb, parse_write};
+use vwatch::wire::write_head::{First, PlainWrite, Verb, parse_first_write, parse_write};
 
 thread_local! {
     static RUNTIME: tokio::runtime::Runtime =
@@ -76,6 +76,8 @@ fuzz_target!(|bytes: &[u8]| {
     // what comes first may be any part of what was sent: the fast path takes none, or just the first request
     let Some(end) = (0..=bytes.len()).find(|&end| parse_write(&bytes[..end]).is_some()) else { return };
     let write = parse_write(&bytes[..end]).expect("found just now");
+    assert_eq!(parse_first_write(bytes), First::Write(write, end), "whatever comes behind it");
+    assert!((0..end).all(|end| parse_first_write(&bytes[..end]) == First::Incomplete), "it is a part of it");
     let mut framing = Framing::default();
     assert_eq!(framing.check(&bytes[..end]), Ok(()), "the ordinary path accepts it");
     assert!(framing.is_between_requests(), "it is whole");

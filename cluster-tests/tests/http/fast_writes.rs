@@ -544,6 +544,38 @@ fn a_writer_stays_on_the_fast_path(event_loops: usize) {
     assert!(handovers(&node) >= 1.0, "that was unusual");
 }
 
+/// Writes that are sent without waiting for the answers are answered in order, wherever the reads of the node cut them.
+fn a_writer_that_does_not_wait_stays_on_the_fast_path(event_loops: usize) {
+    const WRITES: usize = 3_000;
+    let node = Node::with_event_loops(event_loops, &[]);
+    let mut random = Rng::with_seed(7);
+    let mut writer = Raw::open(node.server_addr());
+    let mut sender = writer.0.try_clone().expect("a socket");
+    let bodies = (0..WRITES).map(|_| vec![b'x'; random.usize(..300)]);
+    let bytes: Vec<u8> = (0..WRITES)
+        .zip(bodies)
+        .flat_map(|(i, body)| put(&format!("n{}?version=v{i}", i % 10)).body(body).bytes())
+        .collect();
+    let sending = std::thread::spawn(move || sender.write_all(&bytes));
+    for i in 0..WRITES {
+        let answer = String::from_utf8(writer.answer()).expect("a head");
+        assert!(answer.starts_with("HTTP/1.1 204 "), "{i}: {answer}");
+        assert!(answer.contains(&format!("\r\nEtag: \"v{i}\"\r\n")), "{i}: {answer}");
+    }
+    sending.join().expect("no panic").expect("an open connection");
+    assert!(handovers(&node) <= 0.0, "the fast path took all");
+    assert_eq!(node.metric("vwatch_answers_total{port=\"server\",status=\"204\"}"), WRITES as f64);
+    // the beginning of a write is not lost where the next bytes show another request
+    let other = put("m?version=2").body("y");
+    let two = [put("m?version=1").body("x").bytes(), ordinary(&other).bytes()].concat();
+    let (begin, end) = two.split_at(two.len() - 20);
+    for part in [begin, end] {
+        writer.0.write_all(part).expect("an open connection");
+        assert!(writer.answer().starts_with(b"HTTP/1.1 204 "));
+    }
+    assert!(handovers(&node) >= 1.0, "that was no write");
+}
+
 /// While the node stops, writes get the refusal, on new connections and on a kept one; an idle one does not delay the
 /// end.
 fn a_stop_answers_writes_as_the_ordinary_path_does(event_loops: usize) {
@@ -552,6 +584,11 @@ fn a_stop_answers_writes_as_the_ordinary_path_does(event_loops: usize) {
         let mut idle = node.server();
         let mut writer = node.server();
         writer.ask(&put("n?version=v1").body("x")).expect(204);
+        let second = put("n?version=v2").body("x").bytes();
+        let (begin, end) = second.split_at(second.len() / 2);
+        let mut partial = Raw::open(node.server_addr());
+        let first = partial.ask(&[&put("n?version=v1").body("x").bytes()[..], begin].concat());
+        assert!(first.starts_with(b"HTTP/1.1 204 "));
         // each has its time, so the node is draining for a while
         let watchers: Vec<_> = (0..500).map(|_| node.watch(&get("n?version=v1&timeout=1m"))).collect();
         node.wait_parked(watchers.len());
@@ -563,6 +600,9 @@ fn a_stop_answers_writes_as_the_ordinary_path_does(event_loops: usize) {
             assert_eq!(answer.header("X-Vwatch-Error"), Some("stopping"));
             wait_until("the end of the connection", LIMIT, || writer.hung_up());
         }
+        // a write that was begun before is answered as well
+        let answer = lasting(&partial.ask(end), &[]);
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("stopping: "), "{answer}");
         drop(watchers);
         assert_eq!(node.wait_exit(LIMIT).code(), Some(0), "it ends in order");
         assert!(idle.hung_up(), "an idle connection does not delay the end");
@@ -597,6 +637,7 @@ with_one_event_loop_and_with_four! {
     bytes_that_are_unusual_are_answered_as_by_the_ordinary_path,
     however_it_is_cut_the_answers_are_the_same,
     a_writer_stays_on_the_fast_path,
+    a_writer_that_does_not_wait_stays_on_the_fast_path,
     a_stop_answers_writes_as_the_ordinary_path_does,
     a_silent_writer_is_closed,
 }

@@ -72,6 +72,8 @@ pub(super) struct EventLoop {
     pub(super) read: Box<[u8]>,
     /// The write buffer, for one connection at a time.
     pub(super) written: Vec<u8>,
+    /// The answers to several writes of a connection.
+    pub(super) answers: Vec<u8>,
     pub(super) versions: Versions,
     pub(super) cache: ResponseCache,
     pub(super) time_headers: TimeHeaders,
@@ -134,6 +136,7 @@ impl EventLoop {
             now,
             read: vec![0; MAX_FAST_REQUEST_BYTES].into(),
             written: Vec::with_capacity(MAX_FAST_REQUEST_BYTES),
+            answers: Vec::with_capacity(MAX_FAST_REQUEST_BYTES),
             versions: Versions::default(),
             cache: ResponseCache::default(),
             time_headers: TimeHeaders::default(),
@@ -203,6 +206,7 @@ impl EventLoop {
                     for at in self.table.unused() {
                         self.close(at);
                     }
+                    self.hand_over_partial();
                     self.streams.end_all();
                 }
             }
@@ -341,7 +345,8 @@ impl EventLoop {
     fn read_again(&mut self) -> bool {
         let left = self.again.len().saturating_sub(EVENTS);
         for at in self.again.split_off(left) {
-            if let Some(Connection { state: ConnectionState::Idle, .. }) = self.table.get_mut(at) {
+            let Some(connection) = self.table.get_mut(at) else { continue };
+            if matches!(connection.state, ConnectionState::Idle | ConnectionState::Partial(_)) {
                 self.receive(at);
             }
         }
@@ -356,7 +361,7 @@ impl EventLoop {
         for at in due {
             let Some(connection) = self.table.get_mut(at) else { continue };
             match std::mem::replace(&mut connection.state, ConnectionState::Idle) {
-                ConnectionState::Idle => {
+                ConnectionState::Idle | ConnectionState::Partial(_) => {
                     self.shared.node.metrics.hit(Limit::IdleTime);
                     self.close(at);
                 }

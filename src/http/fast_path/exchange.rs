@@ -31,7 +31,7 @@ impl EventLoop {
         let Some(connection) = self.table.get_mut(at) else { return };
         connection.ended |= event.is_read_closed() || event.is_error();
         match connection.state {
-            ConnectionState::Idle => self.receive(at),
+            ConnectionState::Idle | ConnectionState::Partial(_) => self.receive(at),
             // a half-closed connection cannot be distinguished; bytes before the end are ignored
             ConnectionState::Parked(..) if connection.ended => self.close(at),
             ConnectionState::Parked(..) => connection.more = true,
@@ -49,8 +49,15 @@ impl EventLoop {
         let Some(connection) = self.table.get_mut(at) else { return };
         // the end follows these bytes, and there will be no other event for it
         connection.more = connection.ended;
+        let kept = match &connection.state {
+            ConnectionState::Partial(bytes) => {
+                self.read[..bytes.len()].copy_from_slice(bytes);
+                bytes.len()
+            }
+            _ => 0,
+        };
         let read = loop {
-            match connection.stream.read(&mut self.read) {
+            match connection.stream.read(&mut self.read[kept..]) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 other => break other,
             }
@@ -60,6 +67,7 @@ impl EventLoop {
             // values read now would be old, and a handed over connection would wait
             Ok(_) if self.shared.stands_still() => self.reject(at),
             Ok(bytes) => {
+                let bytes = kept + bytes;
                 if self.serve(at, bytes).is_none() {
                     let read = self.read[..bytes].to_vec();
                     self.hand_over(at, read, Unsent::default());
@@ -72,13 +80,16 @@ impl EventLoop {
 
     /// Answers the request, or parks its reader. `None` if the ordinary path has to answer it.
     fn serve(&mut self, at: u32, bytes: usize) -> Option<()> {
-        // a node that is about to stop answers by the ordinary path; and with a full buffer there may be more bytes,
-        // and no other event for them
-        if self.after == AfterResponse::Close || bytes == self.read.len() {
+        // a node that is about to stop answers by the ordinary path
+        if self.after == AfterResponse::Close {
             return None;
         }
         if self.shared.port == Port::Server {
-            return self.serve_write(at, bytes);
+            return self.serve_writes(at, bytes);
+        }
+        // there may be more bytes, and no other event for them
+        if bytes == self.read.len() {
+            return None;
         }
         let Some(head) = parse_head(&self.read[..bytes]) else {
             return self.serve_watch(at, bytes);
@@ -237,6 +248,12 @@ impl EventLoop {
     /// Sends the answer in the write buffer, and a body behind it.
     pub(super) fn send_written(&mut self, at: u32, status: u16, body: &Bytes, after: AfterResponse) {
         self.shared.node.metrics.answered(self.shared.port, status);
+        self.send_all_written(at, body, after, Vec::new());
+    }
+
+    /// Sends the answers in the write buffer, which are counted, and a body behind them. `partial` is the beginning of
+    /// the next request.
+    pub(super) fn send_all_written(&mut self, at: u32, body: &Bytes, after: AfterResponse, partial: Vec<u8>) {
         let Some(connection) = self.table.get_mut(at) else { return };
         connection.state = ConnectionState::Idle;
         let sent = loop {
@@ -265,7 +282,7 @@ impl EventLoop {
             }
             let unsent =
                 Unsent { bytes: self.written[head..].to_vec(), body, is_last: after == AfterResponse::Close };
-            return self.hand_over(at, Vec::new(), unsent);
+            return self.hand_over(at, partial, unsent);
         }
         if after == AfterResponse::Close || self.closing {
             let _ = connection.stream.shutdown(Shutdown::Write);
@@ -279,6 +296,9 @@ impl EventLoop {
         }
         if connection.more {
             self.again.push(at);
+        }
+        if !partial.is_empty() {
+            connection.state = ConnectionState::Partial(partial.into());
         }
         self.wheel.set(at, self.elapsed() + self.shared.node.config.idle_timeout);
     }
@@ -299,13 +319,25 @@ impl EventLoop {
             match connection.state {
                 ConnectionState::Parked(_, ticket) => self.shared.node.store.leave([ticket]),
                 ConnectionState::Stream(member) => self.leave_group(&member),
-                ConnectionState::Idle | ConnectionState::Single(_) => {}
+                ConnectionState::Idle | ConnectionState::Partial(_) | ConnectionState::Single(_) => {}
+            }
+        }
+    }
+
+    /// Hands all connections that have sent the beginning of a write over to the ordinary path.
+    pub(super) fn hand_over_partial(&mut self) {
+        for at in self.table.partial() {
+            let Some(connection) = self.table.get_mut(at) else { continue };
+            if let ConnectionState::Partial(read) =
+                std::mem::replace(&mut connection.state, ConnectionState::Idle)
+            {
+                self.hand_over(at, read.into(), Unsent::default());
             }
         }
     }
 
     /// Hands a connection over to the ordinary path.
-    fn hand_over(&mut self, at: u32, read: Vec<u8>, unsent: Unsent) {
+    pub(super) fn hand_over(&mut self, at: u32, read: Vec<u8>, unsent: Unsent) {
         let Some(mut connection) = self.table.remove(at) else { return };
         self.wheel.clear(at);
         if self.poll.registry().deregister(&mut connection.stream).is_ok() {

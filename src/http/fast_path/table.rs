@@ -25,6 +25,8 @@ pub(super) struct Connection {
 pub(super) enum ConnectionState {
     /// It may send a request.
     Idle,
+    /// It has sent the beginning of a write behind others, and will send the rest.
+    Partial(Box<[u8]>),
     /// It waits for an answer.
     Parked(ParkedRead, Ticket),
     /// It gets what its group gets.
@@ -84,6 +86,14 @@ impl Table {
     /// Makes freed places available again.
     pub(super) fn tidy(&mut self) {
         self.free.append(&mut self.freed);
+    }
+
+    /// Places of all connections that have sent the beginning of a write.
+    pub(super) fn partial(&self) -> Vec<u32> {
+        let is_it = |connection: &Option<Connection>| {
+            connection.as_ref().is_some_and(|c| matches!(c.state, ConnectionState::Partial(_)))
+        };
+        (0..).zip(&self.connections).filter(|(_, connection)| is_it(connection)).map(|(at, _)| at).collect()
     }
 
     /// Places of all connections that wait for nothing, and of streams whose sockets take nothing more.
