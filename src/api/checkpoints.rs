@@ -121,6 +121,7 @@ pub(super) async fn get(
     uri: Uri,
 ) -> Result<Response, Refusal> {
     may_read(&node)?;
+    write::refuse_on_mirror(&node)?;
     let path = params::namespace_path(uri.path())?;
     let name = name_of(&path)?;
     let record = node.store.checkpoint(&name).ok_or_else(|| none(&path))?;
@@ -159,6 +160,7 @@ pub(super) async fn list(
     uri: Uri,
 ) -> Result<Response, Refusal> {
     may_read(&node)?;
+    write::refuse_on_mirror(&node)?;
     let path = params::namespace_path(uri.path())?;
     let asked = Asked::parse(&uri)?;
     let own = own.map(|Extension(own)| own);

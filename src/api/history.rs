@@ -17,14 +17,15 @@ use crate::api::error::Refusal;
 use crate::api::headers::{LAST_SYNC, data, json_in_place, stamps, too_much_in_flight};
 use crate::api::list::{at_work, place};
 use crate::api::params::{self, query, shown};
-use crate::api::readiness::{clock_in_doubt, may_read, may_write};
+use crate::api::readiness::{clock_in_doubt, has_names, may_read, may_write};
 use crate::api::state::Node;
+use crate::api::write::refuse_on_mirror;
 use crate::core::checkpoint::checkpoint_of;
 use crate::core::limits::MAX_HISTORY_VERSIONS;
 use crate::core::past::{Past, as_of, is_complete, revision};
 use crate::core::replica::{Compaction, HeldBy};
 use crate::core::set::Cell;
-use crate::core::{Kind, Name, Record, Stamp};
+use crate::core::{Kind, Name, Namespace, Record, Stamp};
 use crate::node::clock;
 use crate::node::in_flight::Account;
 use crate::wire::date::parse_time;
@@ -145,6 +146,7 @@ pub(super) async fn history(
 ) -> Result<Response, Refusal> {
     may_read(&node)?;
     let name = params::name_below(&node, params::HISTORIES, uri.path())?;
+    has_names(&node, &Namespace::of(&name), name.bare())?;
     let limit = limit(&uri)?;
     let before = query(&uri, "before")?.map(|text| params::stamp_parameter("before", &text)).transpose()?;
     let own = own.map(|Extension(own)| own);
@@ -212,6 +214,7 @@ pub(crate) fn held_by_text(held_by: &HeldBy) -> Cow<'static, str> {
 pub(super) async fn compact(State(node): State<Arc<Node>>, uri: Uri) -> Result<Response, Refusal> {
     const SEND: &str = "send µs since 1970, RFC 3339, an age such as 24h, or now";
     const SECOND_US: u64 = 1_000_000;
+    refuse_on_mirror(&node)?;
     may_write(&node)?;
     let now = clock::now();
     let text = query(&uri, "before")?.filter(|text| !text.is_empty()).ok_or_else(|| {
@@ -247,6 +250,7 @@ struct NewDepth {
 
 /// Handles `PUT /v1/history-depth?versions=`: sets how many records a name keeps, on all nodes.
 pub(super) async fn set_depth(State(node): State<Arc<Node>>, uri: Uri) -> Result<Response, Refusal> {
+    refuse_on_mirror(&node)?;
     may_write(&node)?;
     let text = query(&uri, "versions")?.unwrap_or_default();
     let versions = text.parse().ok().filter(|n| (1..=MAX_HISTORY_VERSIONS).contains(n)).ok_or_else(|| {

@@ -15,7 +15,7 @@ use crate::api::connection::OwnLists;
 use crate::api::error::Refusal;
 use crate::api::headers::json_in_place;
 use crate::api::params::{latest_of_a_log, namespace_path, query, shown};
-use crate::api::readiness::{may_read, stopping};
+use crate::api::readiness::{has_names, may_read, stopping};
 use crate::api::state::Node;
 use crate::core::feed::{Cursor, Feed, Kinds, Mode, Scope, Start, Subscription};
 use crate::core::{Namespace, Record, Store};
@@ -42,6 +42,7 @@ pub(super) async fn list(
     may_read(&node)?;
     let path = namespace_path(uri.path())?;
     let asked = Asked::parse(&uri)?;
+    has_names(&node, &path.namespace, asked.prefix.as_bytes())?;
     let with_data = match query(&uri, "keys-only")?.as_deref() {
         None | Some("false") => true,
         Some("" | "true") => false,

@@ -15,6 +15,7 @@ use crate::api::list::{Asked, Item};
 use crate::api::readiness::may_read;
 use crate::api::state::Node;
 use crate::core::limits::MAX_NAMESPACE_BYTES;
+use crate::fill::Filler;
 use crate::node::in_flight::Account;
 use crate::node::limits::RECORDS_PER_LOCK;
 use crate::wire::error_code::ErrorCode;
@@ -28,6 +29,13 @@ pub(super) async fn list(
     uri: Uri,
 ) -> Result<Response, Refusal> {
     may_read(&node)?;
+    // a mirror has plain names only
+    if node.fill.as_ref().is_some_and(Filler::is_mirror) {
+        return Err(Refusal::new(
+            ErrorCode::NotMirrored,
+            "not mirrored: this node has no namespaces: use its leader",
+        ));
+    }
     let asked = Asked::parse(&uri)?;
     let own = own.map(|Extension(own)| own);
     let at_work = list::at_work(&node, own.as_ref()).await?;

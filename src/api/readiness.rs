@@ -1,7 +1,9 @@
 //! Whether the node accepts a request now, and the refusals if it does not.
 
 use super::error::Refusal;
+use super::params::shown;
 use super::state::Node;
+use crate::core::Namespace;
 use crate::node::pulse::STALLED;
 use crate::node::store::Readiness;
 use crate::wire::error_code::ErrorCode;
@@ -37,6 +39,25 @@ pub(crate) fn clock_in_doubt() -> Refusal {
 pub(crate) fn may_read(node: &Node) -> Result<(), Refusal> {
     goes_on(node)?;
     if node.has_joined() { Ok(()) } else { Err(joining()) }
+}
+
+/// Whether the node has a name, or all names under a prefix: 421 at a mirror that does not.
+pub(crate) fn has_names(node: &Node, namespace: &Namespace, prefix: &[u8]) -> Result<(), Refusal> {
+    let Some(filler) = node.fill.as_ref().filter(|filler| filler.is_mirror()) else { return Ok(()) };
+    let is_within = |has: &String| prefix.starts_with(has.as_bytes());
+    if *namespace == Namespace::PLAIN && filler.prefixes().iter().any(is_within) {
+        return Ok(());
+    }
+    let from = filler.from();
+    let whose = match namespace.as_str() {
+        "" => String::new(),
+        namespace => format!(" in the namespace {}", shown(namespace.as_bytes())),
+    };
+    let got = shown(prefix);
+    Err(Refusal::new(
+        ErrorCode::NotMirrored,
+        format_args!("not mirrored: {got}{whose}: this node has no such names: use its leader, {from}"),
+    ))
 }
 
 /// Whether the node accepts writes.

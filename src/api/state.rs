@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
@@ -182,6 +183,12 @@ impl Node {
     #[must_use]
     pub fn is_serving(&self) -> bool {
         self.lifecycle.phase() == Phase::Serving
+    }
+
+    /// For how long a mirror has been cut off from its leader; zero if it is not, and if the node is none.
+    #[must_use]
+    pub fn cut_off(&self) -> Duration {
+        self.fill.as_ref().and_then(Filler::mirror_stale_for).unwrap_or_default()
     }
 
     /// Whether it has a complete set.

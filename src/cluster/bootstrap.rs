@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::address_monitor::AddressMonitor;
 use super::{Cluster, Local, OutgoingQueues};
 use crate::config::Config;
+use crate::config::fill::Strategy;
 use crate::core::protocol::ProtocolRange;
 use crate::core::replica::Config as ReplicaConfig;
 use crate::core::{Incarnation, Stamp};
@@ -177,6 +178,7 @@ pub(crate) fn replica_config(
     let sync_us = us(config.cluster.replicate_interval);
     ReplicaConfig {
         alone: bootstrap.is_none(),
+        mirrors: config.fill.as_ref().is_some_and(|fill| fill.strategy == Strategy::Mirror),
         grace_us,
         horizon_step_us: defaults.horizon_step_us.min(grace_us / 4).max(1),
         horizon_cap_us: defaults.horizon_cap_us.max(grace_us),

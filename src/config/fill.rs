@@ -11,7 +11,9 @@ use super::proxy::Proxies;
 use super::raw::Raw;
 use super::value::{self, Wrong, wrong};
 use super::{ConfigError, at_least, positive_duration, read, read_open};
+use crate::core::limits::MAX_NAME_BYTES;
 use crate::wire::template::{Template, TemplateError};
+use crate::wire::watch::MAX_SCOPE_PARTS;
 
 /// Most names that are filled with [`Strategy::Watch`]: each uses a connection.
 const MAX_WATCHED: usize = 4_096;
@@ -35,6 +37,9 @@ pub enum Strategy {
     Watch,
     /// The upstream is any service that sends entity tags: one conditional request a name and interval.
     Cache,
+    /// The upstream is a vwatch: one stream of all changes, with the dots of the writes. The node is a follower and
+    /// accepts no writes.
+    Mirror,
 }
 
 impl fmt::Display for Strategy {
@@ -42,6 +47,7 @@ impl fmt::Display for Strategy {
         f.write_str(match self {
             Self::Watch => "FILL_WATCH",
             Self::Cache => "FILL_CACHE",
+            Self::Mirror => "FILL_MIRROR",
         })
     }
 }
@@ -75,6 +81,8 @@ pub struct FillConfig {
     pub auth_realm: Option<Origin>,
     /// The proxies of requests.
     pub proxies: Proxies,
+    /// The prefixes of the names that a mirror has. One that is empty stands for all names.
+    pub prefixes: Vec<String>,
 }
 
 /// Flags that need `--fill-from`.
@@ -89,6 +97,18 @@ const NEED_FROM: &[&str] = &[
     "fill-ca",
     "fill-auth-file",
     "fill-auth-realm",
+    "fill-prefix",
+];
+
+/// Flags that say how single names are filled, which a mirror does not do.
+const OF_SINGLE_NAMES: &[&str] = &[
+    "fill-path",
+    "fill-expiry",
+    "fill-idle",
+    "fill-max-names",
+    "fill-rate",
+    "fill-auth-file",
+    "fill-auth-realm",
 ];
 
 impl FillConfig {
@@ -100,7 +120,24 @@ impl FillConfig {
         let most = match strategy {
             Strategy::Watch => MAX_WATCHED,
             Strategy::Cache => MAX_CACHED,
+            Strategy::Mirror => 0,
         };
+        let prefixes = prefixes(raw)?;
+        if strategy == Strategy::Mirror
+            && let Some(source) = OF_SINGLE_NAMES.iter().find_map(|flag| raw.typed_at(flag))
+        {
+            return Err(ConfigError::new(format!(
+                "{source} and FILL_MIRROR: got both: a mirror does not ask for single names: leave one of them out"
+            )));
+        }
+        if strategy != Strategy::Mirror
+            && let Some(source) = raw.typed_at("fill-prefix")
+        {
+            return Err(ConfigError::new(format!(
+                "{source} without FILL_MIRROR: only a mirror copies all names of a prefix: set --fill-strategy \
+                 FILL_MIRROR, or leave it out"
+            )));
+        }
         let fill = Self {
             proxies: Proxies::new(&raw.proxies, &from)?,
             from,
@@ -115,6 +152,7 @@ impl FillConfig {
             ca: read_open(raw, "fill-ca", path_of_file)?,
             auth_file: read_open(raw, "fill-auth-file", path_of_file)?,
             auth_realm: read_open(raw, "fill-auth-realm", realm)?,
+            prefixes,
         };
         match NEED_FROM.iter().find_map(|flag| raw.typed_at(flag)) {
             _ if !fill.from.is_empty() => Ok(Some(fill)),
@@ -131,6 +169,8 @@ impl FillConfig {
         match self.strategy {
             Strategy::Watch => self.max_names,
             Strategy::Cache => MAX_IN_FLIGHT + MAX_IDLE,
+            // a stream, and a probe of each address
+            Strategy::Mirror => MAX_ORIGINS,
         }
     }
 
@@ -140,6 +180,7 @@ impl FillConfig {
         match self.strategy {
             Strategy::Watch => self.max_names,
             Strategy::Cache => MAX_IDLE,
+            Strategy::Mirror => MAX_ORIGINS,
         }
     }
 
@@ -161,6 +202,7 @@ impl FillConfig {
             ("FillCa", path(&self.ca)),
             ("FillAuthFile", path(&self.auth_file)),
             ("FillAuthRealm", quoted(&self.auth_realm.as_ref().map(ToString::to_string).unwrap_or_default())),
+            ("FillPrefix", list(self.prefixes.clone())),
         ]
     }
 }
@@ -199,7 +241,11 @@ fn strategy(text: &str) -> Result<Strategy, Wrong> {
     match text {
         "FILL_WATCH" => Ok(Strategy::Watch),
         "FILL_CACHE" => Ok(Strategy::Cache),
-        _ => wrong("not a strategy", "use FILL_WATCH for a vwatch, FILL_CACHE for any other service"),
+        "FILL_MIRROR" => Ok(Strategy::Mirror),
+        _ => wrong(
+            "not a strategy",
+            "use FILL_WATCH or FILL_MIRROR for a vwatch, FILL_CACHE for any other service",
+        ),
     }
 }
 
@@ -221,6 +267,30 @@ fn expiry(text: &str) -> Result<Duration, Wrong> {
         Duration::from_millis(100),
         "the node does not ask an upstream more often; write a duration such as 10s",
     )
+}
+
+/// The prefixes of a mirror. Without one it has all names.
+fn prefixes(raw: &Raw) -> Result<Vec<String>, ConfigError> {
+    let mut prefixes = Vec::new();
+    for (source, text) in raw.all("fill-prefix") {
+        let bad = |why: &str, advice: &str| {
+            Err(ConfigError::new(format!("bad {source}: {why}: got {text:?}: {advice}")))
+        };
+        if text.len() > MAX_NAME_BYTES || text.chars().any(char::is_control) {
+            return bad("no name begins so", "write the beginning of names, or '' for all");
+        }
+        prefixes.push(text.to_owned());
+    }
+    if prefixes.len() > MAX_SCOPE_PARTS {
+        let got = prefixes.len();
+        return Err(ConfigError::new(format!(
+            "bad --fill-prefix: more than {MAX_SCOPE_PARTS}: got {got}: write shorter prefixes"
+        )));
+    }
+    if prefixes.is_empty() {
+        prefixes.push(String::new());
+    }
+    Ok(prefixes)
 }
 
 /// Headers that the node sets itself.
@@ -287,6 +357,26 @@ mod tests {
         assert_eq!(fill.path_text, "/v1/versions/{{.name}}");
         assert_eq!((fill.max_names, fill.idle), (4_096, Duration::from_secs(600)));
         assert_eq!(fill.from[0].to_string(), "http://up:8080");
+    }
+
+    #[test]
+    fn a_mirror_has_prefixes_and_nothing_of_single_names() {
+        let mirror = [("fill-from", "http://up"), ("fill-strategy", "FILL_MIRROR")];
+        let with = |more: &[(&str, &str)]| fill(&[&mirror[..], more].concat(), &[]);
+        assert_eq!(with(&[]).unwrap().unwrap().prefixes, [""]);
+        let two = with(&[("fill-prefix", "a/"), ("fill-prefix", "b")]).unwrap().unwrap();
+        assert_eq!((two.strategy, two.prefixes), (Strategy::Mirror, vec!["a/".to_owned(), "b".to_owned()]));
+        for (more, said) in [
+            (vec![("fill-idle", "1m")], "--fill-idle and FILL_MIRROR: got both: "),
+            (vec![("fill-path", "/x")], "--fill-path and FILL_MIRROR: got both: "),
+            (vec![("fill-prefix", "a\n")], "bad --fill-prefix: no name begins so: got \"a\\n\": "),
+            (vec![("fill-prefix", "a"); 65], "bad --fill-prefix: more than 64: got 65: "),
+        ] {
+            let error = with(&more).unwrap_err();
+            assert!(error.starts_with(said), "{error}");
+        }
+        let error = fill(&[("fill-from", "http://up"), ("fill-prefix", "a")], &[]).unwrap_err();
+        assert!(error.starts_with("--fill-prefix without FILL_MIRROR: "), "{error}");
     }
 
     #[test]

@@ -156,13 +156,14 @@ impl Config {
             )));
         }
         self.cluster.check(&self.listen_server)?;
-        let follows = self.fill.as_ref().is_some_and(|fill| fill.strategy == fill::Strategy::Watch);
-        if follows && !self.cluster.is_alone() {
-            return Err(ConfigError::new(
-                "--replicate-with and FILL_WATCH: got both: a follower accepts no writes and has no peers: leave one of them \
-                 out, or use --fill-strategy FILL_CACHE"
-                    .to_owned(),
-            ));
+        let strategy = self.fill.as_ref().map(|fill| fill.strategy);
+        if let Some(strategy @ (fill::Strategy::Watch | fill::Strategy::Mirror)) = strategy
+            && !self.cluster.is_alone()
+        {
+            return Err(ConfigError::new(format!(
+                "--replicate-with and {strategy}: got both: a follower accepts no writes and has no peers: leave one of \
+                 them out, or use --fill-strategy FILL_CACHE"
+            )));
         }
         Ok(self)
     }

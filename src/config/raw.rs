@@ -208,7 +208,13 @@ pub const FLAGS: &[Flag] = &[
         "fill-strategy",
         "STRATEGY",
         "FILL_WATCH",
-        "FILL_WATCH if the upstream is a vwatch (this node then rejects writes), FILL_CACHE for any other service that sends ETags",
+        "FILL_WATCH (name by name, as readers ask) or FILL_MIRROR (all names, in one stream) if the upstream is a vwatch (this node then rejects writes), FILL_CACHE for any other service that sends ETags",
+    ),
+    Flag::new(
+        "fill-prefix",
+        Takes::Texts("PREFIX"),
+        None,
+        "Prefix of the names that FILL_MIRROR copies; repeatable [default: all names]",
     ),
     Flag::text(
         "fill-path",

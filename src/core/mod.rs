@@ -22,6 +22,7 @@ pub mod liveness;
 pub mod message;
 #[cfg(any(test, feature = "sim"))]
 pub mod mirror;
+pub mod mirroring;
 pub mod mutants;
 pub mod name;
 pub mod namespace;

@@ -44,13 +44,14 @@ pub(super) async fn assemble(
     let (store, calls) =
         SharedStore::new(random()?, incarnation, config.max_set_bytes, replica, fanout, pace);
     // a follower's set is a copy of its upstream's, from which it gets the genesis
-    if config.fill.as_ref().is_some_and(|fill| fill.strategy == Strategy::Watch) {
+    let strategy = config.fill.as_ref().map(|fill| fill.strategy);
+    if matches!(strategy, Some(Strategy::Watch | Strategy::Mirror)) {
         store.adopt(Genesis { started: Stamp::ZERO, ..store.genesis() });
     }
     store.update(|store| {
         store.limit_waiters(config.waiter_limits);
         store.limit_namespaces(config.namespace_limits);
-        if config.fill.is_some() {
+        if strategy.is_some_and(|strategy| strategy != Strategy::Mirror) {
             store.be_partial();
         }
     });

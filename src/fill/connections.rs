@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http_body_util::Empty;
+use http_body_util::{Either, Empty, Full};
 use hyper::Method;
 use hyper::body::Bytes;
 use hyper::client::conn::http1::SendRequest;
@@ -23,7 +23,7 @@ use crate::core::Name;
 const KEEP_IDLE: Duration = Duration::from_secs(25);
 
 /// Sends requests on one connection.
-pub(super) type Sender = SendRequest<Empty<Bytes>>;
+pub(super) type Sender = SendRequest<Either<Empty<Bytes>, Full<Bytes>>>;
 
 /// What a request is for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

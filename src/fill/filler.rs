@@ -16,10 +16,11 @@ use super::host::{Host, OwnerAnswer};
 use super::http::Http;
 use super::log_limiter::LogLimiter;
 use super::metrics::FillMetrics;
+use super::mirror::MirrorStatus;
 use super::status::{FillHealth, NameStatus, Provenance};
 use super::token::Tokens;
 use super::upstream::Upstream;
-use super::{Shared, cache, idle_sweep, loop_guard, probe, rendezvous, watch};
+use super::{Shared, cache, idle_sweep, loop_guard, mirror, probe, rendezvous, watch};
 use crate::config::fill::{FillConfig, Strategy};
 use crate::core::Name;
 use crate::wire::template::Reference;
@@ -66,6 +67,7 @@ impl Filler {
             log_limiter: LogLimiter::default(),
             poll_list: PollList::new(settings.rate),
             tokens,
+            mirror: MirrorStatus::default(),
             settings,
         })))
     }
@@ -80,6 +82,10 @@ impl Filler {
         shared.runtime.spawn(idle_sweep::sweep(Arc::clone(shared)));
         match shared.settings.strategy {
             Strategy::Watch => drop(shared.runtime.spawn(probe::probe_all(Arc::clone(shared)))),
+            Strategy::Mirror => {
+                shared.runtime.spawn(probe::probe_all(Arc::clone(shared)));
+                shared.runtime.spawn(mirror::mirror(Arc::clone(shared)));
+            }
             Strategy::Cache => drop(shared.runtime.spawn(cache::schedule(Arc::clone(shared)))),
         }
     }
@@ -92,7 +98,25 @@ impl Filler {
     /// Whether the node is a follower: it accepts no writes.
     #[must_use]
     pub fn is_follower(&self) -> bool {
-        self.0.settings.strategy == Strategy::Watch
+        matches!(self.0.settings.strategy, Strategy::Watch | Strategy::Mirror)
+    }
+
+    /// Whether the node is a mirror: it has all names of its leader, or all of some prefixes.
+    #[must_use]
+    pub fn is_mirror(&self) -> bool {
+        self.0.settings.strategy == Strategy::Mirror
+    }
+
+    /// For how long a mirror has not been current; `None` if it is, and if the node is none.
+    #[must_use]
+    pub fn mirror_stale_for(&self) -> Option<Duration> {
+        self.0.mirror.stale_for().filter(|_| self.is_mirror())
+    }
+
+    /// The prefixes of the names that a mirror has; an empty one stands for all names.
+    #[must_use]
+    pub fn prefixes(&self) -> &[String] {
+        &self.0.settings.prefixes
     }
 
     /// The URLs of `--fill-from`, with commas.
@@ -104,7 +128,9 @@ impl Filler {
     /// Registers a read: the node fills the name for as long as readers use it. If the reader `insists`, it waits for
     /// the name even if the upstream did not know it a moment ago. Call this before the read of the store.
     pub fn register_read(&self, name: &Name, insists: bool) {
-        self.fill(name, insists);
+        if !self.is_mirror() {
+            self.fill(name, insists);
+        }
     }
 
     /// Registers a read, and returns whether the node fills the name.
@@ -139,6 +165,8 @@ impl Filler {
                 let _ = entry.task.set(task);
             }
             Strategy::Cache => shared.poll_list.request_now(entry),
+            // it fills no single names
+            Strategy::Mirror => {}
         }
     }
 
@@ -150,7 +178,7 @@ impl Filler {
                     entry.poke.notify_one();
                 }
             }
-            Strategy::Cache => {}
+            Strategy::Cache | Strategy::Mirror => {}
         }
     }
 
@@ -184,6 +212,7 @@ impl Filler {
         match self.0.settings.strategy {
             Strategy::Watch => entry.poke.notify_one(),
             Strategy::Cache => self.0.poll_list.check_change(entry),
+            Strategy::Mirror => {}
         }
         true
     }
@@ -209,6 +238,10 @@ impl Filler {
         let fresh = match shared.settings.strategy {
             Strategy::Watch => shared.settings.expiry + watch::ANSWER_TIME,
             Strategy::Cache => shared.settings.expiry * 3,
+            Strategy::Mirror => {
+                let stale_for_s = shared.mirror.stale_for().map(|age| age.as_secs());
+                return Some(Provenance { via: shared.upstream.via().field(&shared.us), stale_for_s });
+            }
         };
         let is_unconfirmed =
             entry.as_deref().is_none_or(|entry| entry.is_expected() || entry.error().is_some());
@@ -223,6 +256,9 @@ impl Filler {
     #[must_use]
     pub fn status(&self, name: &Name) -> NameStatus {
         let shared = &self.0;
+        if self.is_mirror() {
+            return NameStatus::Unknown;
+        }
         if let Err(error) = shared.settings.path.expand(name) {
             return NameStatus::NoPath(error.to_string());
         }

@@ -1,5 +1,8 @@
 //! The node as the filler sees it.
 
+use std::collections::VecDeque;
+
+use crate::core::mirroring::{Mirroring, Step, Tail, Told};
 use crate::core::store::Change;
 use crate::core::{Name, Record, Stamp};
 
@@ -30,6 +33,10 @@ pub trait Host: Send + Sync + 'static {
     fn drop_copy(&self, name: &Name);
     /// Forgets the copy of a name whose source set is gone. The next copy replaces it, even if its stamp is older.
     fn forget_copy(&self, name: &Name);
+    /// Begins a mirror with an empty view.
+    fn begin_mirror(&self) -> Mirroring;
+    /// Applies a slice of a part of what a leader told, and wakes the readers that wait for it.
+    fn apply_mirrored(&self, mirroring: &mut Mirroring, told: &mut VecDeque<Told>, tail: &Tail) -> Step;
     /// Adopts the genesis of the set that this node copies.
     fn adopt_genesis(&self, started: Stamp);
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Either, Empty, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION, USER_AGENT};
@@ -92,13 +92,14 @@ pub(super) struct OutgoingRequest<'a> {
     /// The value of `Host`, if it is not the authority of the URI.
     pub(super) host: Option<&'a str>,
     pub(super) headers: &'a HeaderMap,
+    pub(super) body: Option<String>,
 }
 
 /// The body of an answer, not read yet. Its connection is kept if the body is read to its end, else closed.
 #[derive(Debug)]
 pub(super) struct Body {
-    incoming: Incoming,
-    connection: ActiveConnection,
+    pub(super) incoming: Incoming,
+    pub(super) connection: ActiveConnection,
 }
 
 impl Http {
@@ -182,7 +183,12 @@ impl Http {
             purpose: outgoing.purpose,
         };
         let request = || {
-            let mut request = Request::new(Empty::new());
+            // an empty body of known length would be announced
+            let body = match &outgoing.body {
+                None => Either::Left(Empty::new()),
+                Some(body) => Either::Right(Full::new(Bytes::from(body.clone()))),
+            };
+            let mut request = Request::new(body);
             *request.method_mut() = key.method.clone();
             *request.uri_mut() = target.clone();
             *request.headers_mut() = headers.clone();

@@ -5,13 +5,14 @@ use std::sync::{Arc, Weak};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::Shared;
 use super::host::OwnerAnswer;
+use super::status::MirrorHealth;
 
 /// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -203,6 +204,29 @@ impl Collector for Gauges {
         gauge("fill_tier", "Nodes between this one and the source", count(health.tier))?;
         if let Some(left) = health.budget_left {
             gauge("fill_budget_left", "Requests that may still be sent in this second", count(left))?;
+        }
+        if let Some(MirrorHealth { age, behind, streams_ended }) = health.mirror {
+            gauge(
+                "mirror_behind_changes",
+                "Changes of the leader that the mirror does not have yet; -1 if their number is not known",
+                behind.map_or(-1, |behind| i64::try_from(behind).unwrap_or(i64::MAX)),
+            )?;
+            let seconds = ConstGauge::new(age.as_secs_f64());
+            let metric = encoder.encode_descriptor(
+                "mirror_age_seconds",
+                "Time since the mirror had all changes of its leader",
+                None,
+                seconds.metric_type(),
+            )?;
+            seconds.encode(metric)?;
+            let counter = ConstCounter::new(streams_ended);
+            let metric = encoder.encode_descriptor(
+                "mirror_streams_ended",
+                "Streams of leaders that ended",
+                None,
+                counter.metric_type(),
+            )?;
+            counter.encode(metric)?;
         }
         let mut age = encoder.encode_descriptor(
             "fill_age_seconds",

@@ -6,6 +6,7 @@
 //! | `host` | the node as the filler sees it |
 //! | `status` | reports about a name and about filling |
 //! | `watch` | `FILL_WATCH`: the upstream is a vwatch; one long poll a name |
+//! | `mirror` | `FILL_MIRROR`: the upstream is a vwatch; one stream of all changes |
 //! | `cache` | `FILL_CACHE`: the upstream is any service that sends entity tags; one conditional request a name and interval |
 //! | `change_detector` | which answers of a polled upstream are changes; pure |
 //! | `token` | the token service of a registry |
@@ -40,6 +41,7 @@ mod liveness;
 mod log_limiter;
 mod loop_guard;
 mod metrics;
+mod mirror;
 mod probe;
 mod rate_limiter;
 mod rendezvous;
@@ -69,13 +71,14 @@ use gate::Blame;
 use http::Http;
 use log_limiter::LogLimiter;
 use metrics::FillMetrics;
+use mirror::MirrorStatus;
 use token::Tokens;
 use transient_failure::TransientFailure;
 use upstream::{ReachabilityChange, Upstream};
 
 pub use filler::Filler;
 pub use host::{Host, OwnerAnswer, WriteResult};
-pub use status::{FillHealth, NameStatus, Provenance, UpstreamHealth};
+pub use status::{FillHealth, MirrorHealth, NameStatus, Provenance, UpstreamHealth};
 
 /// The state that all parts of filling share.
 struct Shared {
@@ -96,6 +99,7 @@ struct Shared {
     log_limiter: LogLimiter,
     poll_list: PollList,
     tokens: Tokens,
+    mirror: MirrorStatus,
 }
 
 impl fmt::Debug for Shared {
@@ -113,7 +117,7 @@ impl Shared {
             self.upstream.origins().iter().zip(&self.labels).zip(&self.last_success_ms).enumerate();
         FillHealth {
             tier: match self.settings.strategy {
-                Strategy::Watch => self.upstream.via().len() + 1,
+                Strategy::Watch | Strategy::Mirror => self.upstream.via().len() + 1,
                 Strategy::Cache => 0,
             },
             via: self.upstream.via().field(&self.us),
@@ -122,7 +126,15 @@ impl Shared {
             unknown,
             expected: self.host.expected(),
             budget_left: (self.settings.strategy == Strategy::Cache).then(|| self.poll_list.budget_left()),
-            unreachable_for: self.upstream.unreachable_for(),
+            unreachable_for: match self.settings.strategy {
+                Strategy::Mirror => self.mirror.stale_for(),
+                Strategy::Watch | Strategy::Cache => self.upstream.unreachable_for(),
+            },
+            mirror: (self.settings.strategy == Strategy::Mirror).then(|| MirrorHealth {
+                age: self.mirror.age(),
+                behind: self.mirror.behind(),
+                streams_ended: self.mirror.streams_ended(),
+            }),
             upstreams: upstreams
                 .map(|(at, ((_, url), success))| UpstreamHealth {
                     url: Arc::clone(url),

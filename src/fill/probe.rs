@@ -81,6 +81,7 @@ async fn send(shared: &Arc<Shared>, address: &Address) -> Result<(), String> {
         uri: &shared.upstream.uri(address, "/readyz"),
         host: Some(&origin.authority()),
         headers: &shared.headers(),
+        body: None,
     };
     let deadline = tokio::time::Instant::now() + PROBE_TIME;
     let sent = shared.http.send(outgoing, deadline).await;

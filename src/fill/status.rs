@@ -46,8 +46,10 @@ pub struct FillHealth {
     pub expected: usize,
     /// Requests that may still be sent in this second; `None` without a budget.
     pub budget_left: Option<usize>,
-    /// For how long no address of the upstream has answered; `None` if one answers.
+    /// For how long no address of the upstream has answered, or a mirror was not current; `None` if one answers.
     pub unreachable_for: Option<Duration>,
+    /// How far a mirror is; `None` if the node is none.
+    pub mirror: Option<MirrorHealth>,
     /// One for each URL of `--fill-from`.
     pub upstreams: Vec<UpstreamHealth>,
 }
@@ -61,4 +63,15 @@ pub struct UpstreamHealth {
     pub is_up: bool,
     /// Time since its last usable answer, or since the start.
     pub age: Duration,
+}
+
+/// How far a mirror is.
+#[derive(Clone, Copy, Debug)]
+pub struct MirrorHealth {
+    /// Time since it had all changes of its leader.
+    pub age: Duration,
+    /// Changes of the leader that it does not have yet, if their number is known.
+    pub behind: Option<u64>,
+    /// Streams of leaders that ended.
+    pub streams_ended: u64,
 }

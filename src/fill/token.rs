@@ -251,6 +251,7 @@ async fn request_token(
         uri,
         host: None,
         headers: &headers,
+        body: None,
     };
     let deadline = Instant::now() + ANSWER_TIME;
     let (parts, body) = shared.http.send(outgoing, deadline).await.map_err(of_service)?;

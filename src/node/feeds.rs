@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::replication::Replicator;
 use crate::core::feed::{Budget, Cursor, Feed, Slice, Start, Subscription};
 use crate::core::store::Parking;
-use crate::core::{LimitReached, Ticket};
+use crate::core::{LimitReached, Registers, Ticket};
 use crate::watch::{Notifier, Waiter, Wake};
 
 /// A reader's feed at this node. Dropping it ends it.
@@ -48,6 +48,8 @@ pub struct Place {
     pub cursor: Cursor,
     /// The changes of this node after it; `None` while it scans.
     pub behind: Option<u64>,
+    /// What the set has dropped on purpose, for a mirror.
+    pub registers: Registers,
 }
 
 /// The wake of a parked reader.
@@ -100,7 +102,7 @@ impl NodeFeed {
             let slice = feed.next(store, replica.reflected(store, now), budget);
             let behind = feed.behind(store);
             *is_scanning = behind.is_none();
-            let place = Place { cursor: feed.cursor(store), behind };
+            let place = Place { cursor: feed.cursor(store), behind, registers: store.registers() };
             if let Some(waiter) = waiter.filter(|_| !slice.more)
                 && let Parking::Parked(ticket) = store.park_feed(&feed.subscription().scope, waiter)
             {
@@ -138,8 +140,11 @@ impl NodeFeed {
     /// Where it stands.
     #[must_use]
     pub fn place(&self) -> Place {
-        self.replicator
-            .with(|_, store, _| Place { cursor: self.feed.cursor(store), behind: self.feed.behind(store) })
+        self.replicator.with(|_, store, _| Place {
+            cursor: self.feed.cursor(store),
+            behind: self.feed.behind(store),
+            registers: store.registers(),
+        })
     }
 
     /// Whether it looks for news in the set, and not in the last changes.

@@ -1,9 +1,12 @@
 //! The interface of the node for the filler.
 
+use std::collections::VecDeque;
+
 use tokio::sync::mpsc;
 
 use crate::config::Config;
 use crate::config::fill::Strategy;
+use crate::core::mirroring::{Mirroring, Step, Tail, Told};
 use crate::core::store::{Change, Written};
 use crate::core::{Genesis, Incarnation, Name, Record, Stamp, Store};
 use crate::fill::{Filler, Host, WriteResult};
@@ -40,7 +43,7 @@ pub(crate) fn filler(
     let (notify, interests) = mpsc::channel(MAX_UNSENT);
     let Some(settings) = config.fill.clone() else { return Ok((None, interests)) };
     let max_future_us = u64::try_from(config.max_future.as_micros()).unwrap_or(u64::MAX);
-    let copies = settings.strategy == Strategy::Watch;
+    let copies = matches!(settings.strategy, Strategy::Watch | Strategy::Mirror);
     let (store, replicator) = (store.clone(), replicator.clone());
     let host = NodeHost { store, replicator, max_future_us, copies, notify };
     let filler = Filler::new(settings, &config.node_id, std::sync::Arc::new(host))?;
@@ -113,6 +116,14 @@ impl Host for NodeHost {
 
     fn report_interest(&self, owner: u64, name: &Name) -> bool {
         self.notify.try_send((Incarnation(owner), name.clone())).is_ok()
+    }
+
+    fn begin_mirror(&self) -> Mirroring {
+        self.store.with(Mirroring::begin)
+    }
+
+    fn apply_mirrored(&self, mirroring: &mut Mirroring, told: &mut VecDeque<Told>, tail: &Tail) -> Step {
+        self.replicator.mirror(mirroring, told, tail)
     }
 
     fn adopt_genesis(&self, started: Stamp) {

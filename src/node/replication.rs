@@ -1,11 +1,12 @@
 //! The node's part in replication: drives the replica under the lock of the store.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::store::{Readiness, SharedStore};
 use crate::core::join::SeedStatus;
 use crate::core::message::{Request, Response};
+use crate::core::mirroring::{Mirroring, Step, Tail, Told};
 use crate::core::peers::Peer;
 use crate::core::protocol::ProtocolVersion;
 use crate::core::replica::{Compaction, Counts};
@@ -111,6 +112,17 @@ impl Replicator {
     #[must_use]
     pub fn set_history_depth(&self, versions: u8) -> Depth {
         self.store.step(|held, now| held.replica.set_history_depth(&mut held.store, now, versions))
+    }
+
+    /// Applies a slice of a part of what the leader of a mirror told: see [`Mirroring::apply`].
+    pub fn mirror(&self, mirroring: &mut Mirroring, told: &mut VecDeque<Told>, tail: &Tail) -> Step {
+        self.store.step(|held, now| {
+            let step = mirroring.apply(&mut held.store, now.wall, told, tail);
+            if step == Step::Done && mirroring.is_complete() {
+                held.replica.has_mirrored(&mut held.store);
+            }
+            step
+        })
     }
 
     /// The summary to gossip.

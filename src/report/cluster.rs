@@ -21,8 +21,8 @@ use crate::membership::{AddressState, Member as GossipMember, View};
 use crate::node::checkpoints::micros;
 use crate::node::replication::{ClusterCensus, PeerCensus};
 use crate::wire::cluster::{
-    Address, Cluster, Discovery, Feeds, Fill, Genesis, History, Holder, MOST, Member, Members, Protocol,
-    Seed, SetMark, ThisNode, Unreadable, Upstream,
+    Address, Cluster, Discovery, Feeds, Fill, Genesis, History, Holder, MOST, Member, Members, Mirror,
+    Protocol, Seed, SetMark, ThisNode, Unreadable, Upstream,
 };
 
 /// The view of the cluster of this node.
@@ -65,6 +65,7 @@ fn filled(sources: &Sources<'_>) -> Option<Fill> {
         names: health.names,
         max_names: health.max_names,
         cut_off_ms: health.unreachable_for.map(ms),
+        mirror: health.mirror.map(|mirror| Mirror { age_ms: ms(mirror.age), behind: mirror.behind }),
         upstreams: health.upstreams.iter().map(upstream).collect(),
     })
 }

@@ -337,6 +337,7 @@ impl World {
             node: slot as u64,
             region: self.plan.region(slot) as u64,
             alone,
+            mirrors: false,
             grace_us: self.plan.grace_us,
             horizon_step_us: self.plan.horizon_step_us,
             horizon_cap_us: 7 * self.plan.grace_us,

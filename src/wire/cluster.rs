@@ -146,8 +146,20 @@ pub struct Fill {
     pub max_names: usize,
     /// For how long no upstream has answered, ms; `None` while one answers.
     pub cut_off_ms: Option<u64>,
+    /// How far a mirror is; `None` if the node is none.
+    pub mirror: Option<Mirror>,
     /// Each URL of `--fill-from`.
     pub upstreams: Vec<Upstream>,
+}
+
+/// How far a mirror is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Mirror {
+    /// Time since it had all changes of its leader, ms.
+    pub age_ms: u64,
+    /// Changes of the leader that it does not have yet; `None` if their number is not known.
+    pub behind: Option<u64>,
 }
 
 /// The state of one URL of `--fill-from`.

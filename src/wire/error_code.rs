@@ -58,6 +58,8 @@ pub enum ErrorCode {
     UsePost,
     /// This path does not accept the content type.
     WrongContentType,
+    /// The node is a mirror that does not have these names.
+    NotMirrored,
     /// The request head, or the number of its fields, is over its limit.
     HeadTooLarge,
     /// There is a bug in the node.
@@ -101,7 +103,7 @@ pub enum ErrorCode {
 }
 
 /// Each code with its text and its status, in the order of the variants.
-const TABLE: [(ErrorCode, &str, u16); 47] = [
+const TABLE: [(ErrorCode, &str, u16); 48] = [
     (ErrorCode::BadRequest, "bad-request", 400),
     (ErrorCode::BadName, "bad-name", 400),
     (ErrorCode::BadNamespace, "bad-namespace", 400),
@@ -129,6 +131,7 @@ const TABLE: [(ErrorCode, &str, u16); 47] = [
     (ErrorCode::NameTooLong, "name-too-long", 414),
     (ErrorCode::UsePost, "use-post", 414),
     (ErrorCode::WrongContentType, "wrong-content-type", 415),
+    (ErrorCode::NotMirrored, "not-mirrored", 421),
     (ErrorCode::HeadTooLarge, "head-too-large", 431),
     (ErrorCode::Internal, "internal", 500),
     (ErrorCode::NotImplemented, "not-implemented", 501),

@@ -1,5 +1,7 @@
 //! The JSON of what a watch tells: `{"events":[…],"cursor":"…","more":bool,"behind":n|null,"now":µs}`.
 
+use std::fmt;
+
 use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
@@ -8,7 +10,7 @@ use serde::ser::{SerializeMap, SerializeSeq, Serializer};
 use super::version_set::{Text, rfc3339};
 use super::watch::DataForm;
 use crate::core::feed::{Changed, Compacted, Event, ResetReason};
-use crate::core::{Kind, Name, Stamp};
+use crate::core::{Dot, Incarnation, Kind, Name, Stamp};
 
 /// Most names that one event tells to be incomplete.
 const MAX_COMPACTED_NAMES: usize = 100;
@@ -49,7 +51,7 @@ impl Serialize for Batch<'_> {
                 let Batch { events, data, .. } = *self.0;
                 let mut seq = serializer.serialize_seq(Some(events.len()))?;
                 for event in events {
-                    seq.serialize_element(&EventJson { event, data })?;
+                    seq.serialize_element(&EventJson { event, data, tells_dots: false })?;
                 }
                 seq.end()
             }
@@ -70,6 +72,22 @@ pub struct EventJson<'a> {
     pub event: &'a Event,
     /// The form of data.
     pub data: DataForm,
+    /// Whether the dots of writes are told, for a mirror.
+    pub tells_dots: bool,
+}
+
+/// A dot as text: the process in 16 hexadecimal digits, a colon, and the sequence number.
+struct DotText(Dot);
+
+impl fmt::Display for DotText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}:{}", self.0.incarnation.0, self.0.sequence)
+    }
+}
+
+/// A range of dots as text: as a dot, with a dash and the last sequence number behind it.
+fn range_text((incarnation, first, last): (Incarnation, u64, u64)) -> String {
+    format!("{:016x}:{first}-{last}", incarnation.0)
 }
 
 /// What a reader is told of the reason why it begins again.
@@ -135,6 +153,9 @@ impl Serialize for EventJson<'_> {
                 fields.serialize_entry("initial", is_initial)?;
                 fields.serialize_entry("current", is_current)?;
                 fields.serialize_entry("refresh", is_refresh)?;
+                if self.tells_dots {
+                    fields.serialize_entry("dot", &Text(DotText(record.dot())))?;
+                }
             }
             Event::Synced => fields.serialize_entry("type", "synced")?,
             Event::Reset(why) => {
@@ -147,6 +168,10 @@ impl Serialize for EventJson<'_> {
                     Compacted::Names(names) if names.len() <= MAX_COMPACTED_NAMES => {
                         let names: Vec<&str> = names.iter().map(Name::as_str).collect();
                         fields.serialize_entry("names", &names)?;
+                    }
+                    Compacted::Dots(ranges) if self.tells_dots => {
+                        let ranges: Vec<String> = ranges.iter().copied().map(range_text).collect();
+                        fields.serialize_entry("dots", &ranges)?;
                     }
                     _ => fields.serialize_entry("scope", "unknown")?,
                 }
@@ -165,7 +190,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::core::record::Dot;
     use crate::core::testing::{at, name, version};
     use crate::core::{Namespace, Record};
 
@@ -176,7 +200,7 @@ mod tests {
     }
 
     fn shown(event: &Event, data: DataForm) -> Value {
-        let json = serde_json::to_value(EventJson { event, data }).unwrap();
+        let json = serde_json::to_value(EventJson { event, data, tells_dots: false }).unwrap();
         let length = json.to_string().len();
         assert!(cost(event, data) + 20 >= length, "{} for {length}", cost(event, data));
         json
@@ -220,8 +244,25 @@ mod tests {
         let many = serde_json::to_value(EventJson {
             event: &Event::Compacted(Compacted::Names(many)),
             data: DataForm::None,
+            tells_dots: false,
         });
         assert_eq!(many.unwrap(), json!({"type": "compacted", "scope": "unknown"}));
+    }
+
+    #[test]
+    fn a_mirror_is_told_dots() {
+        let told = |event: &Event, tells_dots| {
+            serde_json::to_value(EventJson { event, data: DataForm::None, tells_dots }).unwrap()
+        };
+        let dot = Dot { incarnation: Incarnation(0xab), sequence: 7 };
+        let gone = Record::tombstone(name("n"), at(1), dot);
+        let delete = Event::Changed(Changed { record: gone, ..put("n", b"") });
+        assert_eq!(told(&delete, true)["dot"], "00000000000000ab:7");
+        assert_eq!(told(&delete, false).get("dot"), None);
+        let gap = Event::Compacted(Compacted::Dots(vec![(Incarnation(0xab), 8, 9), (Incarnation(1), 2, 2)]));
+        let dots = json!({"type": "compacted", "dots": ["00000000000000ab:8-9", "0000000000000001:2-2"]});
+        assert_eq!(told(&gap, true), dots);
+        assert_eq!(told(&gap, false), json!({"type": "compacted", "scope": "unknown"}));
     }
 
     #[test]
@@ -229,10 +270,10 @@ mod tests {
         let key = Namespace::new(b"team").unwrap().key(b"n", 512).unwrap();
         let record = Record::value(key.clone(), &version("v"), b"", at(1), Dot::default());
         let event = Event::Changed(Changed { record, ..put("n", b"") });
-        let json = serde_json::to_value(EventJson { event: &event, data: DataForm::None });
+        let json = serde_json::to_value(EventJson { event: &event, data: DataForm::None, tells_dots: false });
         assert_eq!(json.unwrap()["name"], "n");
         let event = Event::Compacted(Compacted::Names(vec![key]));
-        let json = serde_json::to_value(EventJson { event: &event, data: DataForm::None });
+        let json = serde_json::to_value(EventJson { event: &event, data: DataForm::None, tells_dots: false });
         assert_eq!(json.unwrap()["names"], json!(["n"]));
     }
 }

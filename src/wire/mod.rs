@@ -21,6 +21,7 @@ pub mod host;
 pub mod lenient;
 pub mod list;
 pub mod message;
+pub mod mirror_line;
 pub mod namespaces;
 pub mod retry;
 pub mod spelling;

@@ -5,13 +5,14 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::error_code::ErrorCode;
 use super::events::EventJson;
 use super::watch::DataForm;
 use super::watch_form::StreamForm;
 use crate::core::feed::Event;
+use crate::core::{Depth, Registers, Stamp};
 
 /// The bytes that end a stream, framed.
 pub const END: &[u8] = b"0\r\n\r\n";
@@ -23,6 +24,10 @@ pub struct Tail<'a> {
     pub cursor: &'a str,
     /// How many changes of the node lie between the cursor and now, if that is known.
     pub behind: Option<u64>,
+    /// What the set has dropped on purpose, for a mirror.
+    pub registers: Registers,
+    /// For how long the node has been cut off from its own leader, for a mirror; zero if it is not.
+    pub cut_off: Duration,
 }
 
 /// Frames, one after the other.
@@ -43,6 +48,8 @@ pub struct Encoding {
     pub data: DataForm,
     /// Whether each frame is a chunk of HTTP/1.1; if not, another part of the node frames the bytes.
     pub is_chunked: bool,
+    /// Whether the reader is a mirror, which is told dots and registers.
+    pub tells_dots: bool,
 }
 
 #[derive(Serialize)]
@@ -50,6 +57,45 @@ struct Progress<'a> {
     r#type: &'static str,
     cursor: &'a str,
     behind: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    registers: Option<RegistersJson>,
+    /// See [`Tail::cut_off`], in ms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cut_off: Option<u64>,
+}
+
+/// The registers of a set, as a mirror is told them. Stamps are in µs since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistersJson {
+    gc_horizon: u64,
+    compaction_horizon: u64,
+    depth_epoch: u64,
+    depth_versions: u8,
+    depth_least: u8,
+}
+
+impl RegistersJson {
+    fn of(registers: Registers) -> Self {
+        let Registers { gc_horizon, compaction_horizon, depth } = registers;
+        Self {
+            gc_horizon: gc_horizon.micros(),
+            compaction_horizon: compaction_horizon.micros(),
+            depth_epoch: depth.epoch().micros(),
+            depth_versions: depth.versions(),
+            depth_least: depth.least(),
+        }
+    }
+
+    /// The registers; `None` if a set cannot have them.
+    #[must_use]
+    pub fn registers(self) -> Option<Registers> {
+        let stamp = |micros| Stamp::from_micros(micros).ok();
+        Some(Registers {
+            gc_horizon: stamp(self.gc_horizon)?,
+            compaction_horizon: stamp(self.compaction_horizon)?,
+            depth: Depth::received(stamp(self.depth_epoch)?, self.depth_versions, self.depth_least)?,
+        })
+    }
 }
 
 #[derive(Serialize)]
@@ -75,12 +121,20 @@ impl Encoding {
                 if self.form == StreamForm::EventStream {
                     bytes.extend_from_slice(b"data: ");
                 }
-                serde_json::to_writer(&mut *bytes, &EventJson { event, data: self.data })?;
+                serde_json::to_writer(
+                    &mut *bytes,
+                    &EventJson { event, data: self.data, tells_dots: self.tells_dots },
+                )?;
                 bytes.push(b'\n');
                 match self.form {
+                    StreamForm::EventStream if is_last && self.tells_dots => {
+                        bytes.extend_from_slice(b"\ndata: ");
+                        self.progress(bytes, tail)?;
+                        end_with_id(bytes, tail);
+                    }
                     StreamForm::EventStream if is_last => end_with_id(bytes, tail),
                     StreamForm::EventStream => bytes.push(b'\n'),
-                    StreamForm::Lines if is_last => progress(bytes, tail)?,
+                    StreamForm::Lines if is_last => self.progress(bytes, tail)?,
                     StreamForm::Lines => {}
                 }
                 Ok(())
@@ -93,7 +147,7 @@ impl Encoding {
                 if self.form == StreamForm::EventStream {
                     bytes.extend_from_slice(b": still here\ndata: ");
                 }
-                progress(bytes, tail)?;
+                self.progress(bytes, tail)?;
                 if self.form == StreamForm::EventStream {
                     end_with_id(bytes, tail);
                 }
@@ -138,6 +192,16 @@ impl Encoding {
         bytes
     }
 
+    fn progress(self, bytes: &mut Vec<u8>, tail: Tail<'_>) -> serde_json::Result<()> {
+        let Tail { cursor, behind, registers, cut_off } = tail;
+        let registers = self.tells_dots.then(|| RegistersJson::of(registers));
+        let cut_off = u64::try_from(cut_off.as_millis()).ok().filter(|ms| self.tells_dots && *ms > 0);
+        let progress = Progress { r#type: "progress", cursor, behind, registers, cut_off };
+        serde_json::to_writer(&mut *bytes, &progress)?;
+        bytes.push(b'\n');
+        Ok(())
+    }
+
     fn frame(
         self,
         bytes: &mut Vec<u8>,
@@ -164,22 +228,18 @@ fn end_with_id(bytes: &mut Vec<u8>, tail: Tail<'_>) {
     bytes.extend_from_slice(b"\n\n");
 }
 
-fn progress(bytes: &mut Vec<u8>, tail: Tail<'_>) -> serde_json::Result<()> {
-    let progress = Progress { r#type: "progress", cursor: tail.cursor, behind: tail.behind };
-    serde_json::to_writer(&mut *bytes, &progress)?;
-    bytes.push(b'\n');
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::core::feed::ResetReason;
 
-    const TAIL: Tail<'static> = Tail { cursor: "c1", behind: Some(2) };
+    const TAIL: Tail<'static> =
+        Tail { cursor: "c1", behind: Some(2), registers: Registers::NONE, cut_off: Duration::ZERO };
 
     fn frames(form: StreamForm, is_chunked: bool, events: &[Event]) -> Frames {
-        Encoding { form, data: DataForm::Text, is_chunked }.frames(events, TAIL).expect("JSON")
+        Encoding { form, data: DataForm::Text, is_chunked, tells_dots: false }
+            .frames(events, TAIL)
+            .expect("JSON")
     }
 
     fn text(form: StreamForm, events: &[Event]) -> String {
@@ -236,8 +296,37 @@ mod tests {
     }
 
     #[test]
+    fn a_mirror_is_told_the_registers_behind_the_events() {
+        let depth = Depth::new(Stamp::from_micros(5).unwrap(), 8).after(Depth::new(Stamp::ZERO, 3));
+        let registers = Registers {
+            gc_horizon: Stamp::from_micros(7).unwrap(),
+            compaction_horizon: Stamp::from_micros(9).unwrap(),
+            depth,
+        };
+        let said = "\"registers\":{\"gc_horizon\":7,\"compaction_horizon\":9,\"depth_epoch\":5,\"depth_versions\":8,\
+                    \"depth_least\":3}}\n";
+        for (form, synced) in [
+            (StreamForm::Lines, "{\"type\":\"synced\"}\n"),
+            (StreamForm::EventStream, "data: {\"type\":\"synced\"}\n\ndata: "),
+        ] {
+            let encoding = Encoding { form, data: DataForm::Text, is_chunked: false, tells_dots: true };
+            let bytes = encoding.frames(&[Event::Synced], Tail { registers, ..TAIL }).unwrap().bytes;
+            let text = String::from_utf8(bytes).unwrap();
+            assert!(text.starts_with(synced) && text.contains(said), "{text}");
+        }
+        assert_eq!(RegistersJson::of(registers).registers(), Some(registers));
+        let wrong = RegistersJson { depth_least: 9, ..RegistersJson::of(registers) };
+        assert_eq!(wrong.registers(), None);
+    }
+
+    #[test]
     fn the_end_of_an_event_stream_says_when_to_come_back() {
-        let encoding = Encoding { form: StreamForm::EventStream, data: DataForm::None, is_chunked: false };
+        let encoding = Encoding {
+            form: StreamForm::EventStream,
+            data: DataForm::None,
+            is_chunked: false,
+            tells_dots: false,
+        };
         assert_eq!(encoding.farewell("stopping", Duration::from_millis(700)), b"retry: 700\n: stopping\n\n");
         assert_eq!(
             encoding.error(ErrorCode::Busy, "busy: \"x\""),

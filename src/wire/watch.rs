@@ -77,6 +77,8 @@ pub struct WatchRequest {
     pub limit: Option<usize>,
     /// Longest wait.
     pub timeout: Option<Duration>,
+    /// Whether the reader is a mirror: it is told dots, and the registers of the set.
+    pub dots: bool,
 }
 
 /// Why a request cannot be read.
@@ -210,7 +212,7 @@ impl WatchRequest {
         texts.dots = match dots.as_deref() {
             Some("true") => Some(true),
             Some("false") | None => None,
-            Some(other) => return Err(bad_dots(other)),
+            Some(other) => return Err(bad("dots", other, "send true or false")),
         };
         Self::checked(texts)
     }
@@ -227,9 +229,7 @@ impl WatchRequest {
 
     fn checked(texts: Texts<'_>) -> Result<Self, WatchError> {
         let Texts { names, prefixes, since, mode, types, data, heartbeat, limit, timeout, dots } = texts;
-        if dots == Some(true) {
-            return Err(bad_dots("true"));
-        }
+        let dots = dots == Some(true);
         let parts = names.len() + prefixes.len();
         if parts == 0 {
             return Err(WatchError::NoScope);
@@ -245,6 +245,9 @@ impl WatchRequest {
             Some("all") => Mode::All,
             Some(other) => return Err(bad("mode", other, "send latest or all")),
         };
+        if dots && (mode != Mode::All || types.is_some()) {
+            return Err(bad("dots", "true", "send it with mode=all, and without types"));
+        }
         let data = match data.as_deref() {
             None | Some("base64") => DataForm::Base64,
             Some("text") => DataForm::Text,
@@ -269,6 +272,7 @@ impl WatchRequest {
             heartbeat: heartbeat.as_deref().map_or(Ok(DEFAULT_HEARTBEAT), heartbeat_of)?,
             limit,
             timeout: timeout.as_deref().map(timeout_of).transpose()?,
+            dots,
         })
     }
 }
@@ -279,10 +283,6 @@ fn bad(parameter: &'static str, got: &str, send: &'static str) -> WatchError {
 
 fn bad_limit(got: &str) -> WatchError {
     bad("limit", got, "send 1 to 10000")
-}
-
-fn bad_dots(got: &str) -> WatchError {
-    bad("dots", got, "this node does not tell dots: leave it out")
 }
 
 impl Since {
@@ -368,6 +368,7 @@ mod tests {
             heartbeat: Duration::from_secs(5),
             limit: Some(7),
             timeout: Some(Duration::from_secs(60)),
+            dots: false,
         };
         assert_eq!(asked.as_ref(), Ok(&expected));
         assert_eq!(WatchRequest::from_json(body.to_string().as_bytes()), Ok(expected));
@@ -381,9 +382,17 @@ mod tests {
             heartbeat: DEFAULT_HEARTBEAT,
             limit: None,
             timeout: None,
+            dots: false,
         };
         assert_eq!(query("name=n&since="), Ok(least.clone()));
         assert_eq!(WatchRequest::from_json(br#"{"names":["n"]}"#), Ok(least));
+    }
+
+    #[test]
+    fn a_mirror_asks_for_dots() {
+        let asked = query("prefix=&mode=all&dots=true").unwrap();
+        assert!(asked.dots && asked.mode == Mode::All);
+        assert_eq!(WatchRequest::from_json(br#"{"prefixes":[""],"mode":"all","dots":true}"#), Ok(asked));
     }
 
     #[test]
@@ -425,7 +434,12 @@ mod tests {
             ("prefix=&limit=0", "bad limit: \"0\": send 1 to 10000"),
             ("prefix=&heartbeat=1h", "bad heartbeat: \"1h\": send 1s to 60s"),
             ("prefix=&timeout=1", "bad timeout: \"1\": send one such as 10s"),
-            ("prefix=&dots=true", "bad dots: \"true\": this node does not tell dots: leave it out"),
+            ("prefix=&dots=true", "bad dots: \"true\": send it with mode=all, and without types"),
+            (
+                "prefix=&mode=all&types=put&dots=true",
+                "bad dots: \"true\": send it with mode=all, and without types",
+            ),
+            ("prefix=&mode=all&dots=1", "bad dots: \"1\": send true or false"),
         ] {
             assert_eq!(query(text).unwrap_err().to_string(), said);
         }

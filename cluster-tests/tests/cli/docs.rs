@@ -124,7 +124,9 @@ fn the_reference_of_metrics_has_what_nodes_show() {
         }
         shown(&caches[0]).contains("\nvwatch_fill_owners_told_total{")
     });
-    let pages = [shown(&leader), shown(&follower), shown(&caches[0])];
+    let url = format!("http://{}", leader.client_addr());
+    let mirror = Node::with(&["--fill-strategy", "FILL_MIRROR", "--fill-from", &url]);
+    let pages = [shown(&leader), shown(&follower), shown(&mirror), shown(&caches[0])];
     let real: BTreeSet<String> = pages
         .iter()
         .flat_map(|page| page.lines())

@@ -2,6 +2,7 @@
 
 mod cache;
 mod cluster;
+mod mirror;
 mod real;
 mod tls;
 mod watch;

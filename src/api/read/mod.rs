@@ -19,9 +19,9 @@ use super::error::Refusal;
 use super::headers::too_much_in_flight;
 use super::history::{self, Point};
 use super::params::{self, shown};
-use super::readiness::{may_read, stopping};
+use super::readiness::{has_names, may_read, stopping};
 use super::state::Node;
-use crate::core::{LimitReached, Name};
+use crate::core::{LimitReached, Name, Namespace};
 use crate::node::in_flight::Account;
 use crate::node::reads::Reading;
 use crate::watch::Wake;
@@ -41,6 +41,7 @@ pub(super) async fn read(State(node): State<Arc<Node>>, request: Request<Body>) 
     if let Some(point) = Point::of(uri.query())? {
         history::refuse_conditions(uri.query(), request.headers())?;
         let name = params::name(&node, uri.path())?;
+        has_names(&node, &Namespace::of(&name), name.bare())?;
         let answer = history::read(&node, &name, point, &params::account(request.extensions()))?;
         return Ok(answer.map(Body::from));
     }

@@ -10,8 +10,9 @@ use super::response::missing;
 use crate::api::error::Refusal;
 use crate::api::headers::{LAST_SYNC, stamps};
 use crate::api::params::{self, header, shown};
+use crate::api::readiness::has_names;
 use crate::api::state::Node;
-use crate::core::{Condition, KnownVersion, Name, Stamp};
+use crate::core::{Condition, KnownVersion, Name, Namespace, Stamp};
 use crate::wire::duration;
 use crate::wire::etag::{TagsError, parse_if_none_match, parse_tag};
 use crate::wire::head::Head;
@@ -69,6 +70,7 @@ pub(super) fn parse(
     fields: &impl Fields,
 ) -> Result<ReadRequest, Refusal> {
     let name = params::name(node, path)?;
+    has_names(node, &Namespace::of(&name), name.bare())?;
     let timeout = timeout(node, query)?;
     let rest = known(query, fields).and_then(|k| last_sync(fields).map(|s| (k, s)));
     let ((known, conditional), at_least) = match rest {

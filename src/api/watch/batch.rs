@@ -111,7 +111,7 @@ fn send(
     work: Option<AtWork<'_>>,
     has_scanned: bool,
 ) -> Result<Response, Refusal> {
-    let Place { cursor, behind } = feed.place();
+    let Place { cursor, behind, .. } = feed.place();
     let Told { events, data, more, .. } = told;
     let cursor = cursor::encode(&cursor);
     let batch = Batch { events: &events, data, cursor: &cursor, more, behind, now: clock::now() };

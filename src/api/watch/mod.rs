@@ -75,6 +75,9 @@ async fn answer(node: &Arc<Node>, form: WatchForm, request: Request<Body>) -> Re
     drop(parts);
     fill(node, &asked.names);
     match form {
+        WatchForm::Batch if asked.subscription.dots => Err(Refusal::bad_parameter(
+            "dots=true without a stream: accept text/event-stream or application/x-ndjson",
+        )),
         WatchForm::Batch => batch::answer(node, asked, &reader).await,
         WatchForm::Stream(form) => stream::begin(node, form, asked, reader).await,
     }
@@ -103,7 +106,7 @@ pub(crate) fn parse_stream(node: &Node, head: &StreamHead<'_>) -> Option<StreamA
     let Asked { names, subscription, since, data, heartbeat, limit: None, timeout: None } = asked else {
         return None;
     };
-    let encoding = Encoding { form, data, is_chunked: true };
+    let encoding = Encoding { form, data, is_chunked: true, tells_dots: subscription.dots };
     Some(StreamAsked { subscription, names, since, encoding, heartbeat })
 }
 
@@ -128,7 +131,7 @@ pub(crate) fn fill(node: &Node, names: &[Name]) {
 
 fn with_headers<B>(node: &Node, form: WatchForm, mut response: Response<B>) -> Response<B> {
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(form.media_type()));
-    if node.fill.is_some() {
+    if node.fill.as_ref().is_some_and(|filler| !filler.is_mirror()) {
         response.headers_mut().insert(PARTIAL, HeaderValue::from_static("true"));
     }
     response.headers_mut().insert(CACHE_CONTROL, NO_STORE);

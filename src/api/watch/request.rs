@@ -12,6 +12,7 @@ use crate::api::body::{self, Excess};
 use crate::api::error::Refusal;
 use crate::api::headers::media_type;
 use crate::api::params::{self, header, shown};
+use crate::api::readiness::has_names;
 use crate::api::state::Node;
 use crate::core::feed::{Mode, Scope, Subscription};
 use crate::core::{Name, Namespace};
@@ -127,18 +128,24 @@ fn refusal(error: WatchError) -> Refusal {
 }
 
 fn check(node: &Node, namespace: &Namespace, asked: WatchRequest) -> Result<Asked, Refusal> {
-    let WatchRequest { names, prefixes, since, mode, kinds, data, heartbeat, limit, timeout } = asked;
+    let WatchRequest { names, prefixes, since, mode, kinds, data, heartbeat, limit, timeout, dots } = asked;
     let name = |text: &String| {
         let name = namespace.key(text.as_bytes(), node.config.name_limit_bytes);
         name.map_err(|error| Refusal::name(&error, &node.metrics))
     };
     let names = names.iter().map(name).collect::<Result<Vec<Name>, Refusal>>()?;
     let timeout = timeout.map(|timeout| params::check_timeout(node, timeout)).transpose()?;
+    for name in &names {
+        has_names(node, namespace, name.bare())?;
+    }
+    for prefix in &prefixes {
+        has_names(node, namespace, prefix.as_bytes())?;
+    }
     let scope = Scope::new(namespace, names.iter().map(Name::bare), prefixes.iter().map(String::as_bytes));
     if scope.is_log() && mode == Mode::Latest {
         return Err(params::latest_of_a_log("mode"));
     }
-    let subscription = Arc::new(Subscription { scope, mode, kinds, dots: false });
+    let subscription = Arc::new(Subscription { scope, mode, kinds, dots });
     match &since {
         Since::Cursor(cursor) if cursor.subscription != subscription.hash() => {
             return Err(Refusal::new(

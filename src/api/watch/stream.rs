@@ -55,6 +55,7 @@ pub(super) async fn begin(
         )
     })?;
     let Asked { names, subscription, since, data, heartbeat, limit, timeout } = asked;
+    let tells_dots = subscription.dots;
     let now = Instant::now();
     let mut scan = None;
     let state = if is_ahead(node, &since) {
@@ -72,7 +73,7 @@ pub(super) async fn begin(
         reader,
         _place: place,
         names,
-        encoding: Encoding { form, data, is_chunked: false },
+        encoding: Encoding { form, data, is_chunked: false, tells_dots },
         heartbeat,
         next_heartbeat: now + heartbeat,
         until: timeout.map(|timeout| now + timeout),
@@ -89,7 +90,7 @@ pub(super) fn try_later(node: &Node, form: StreamForm, refusal: Refusal) -> Resu
     if form != StreamForm::EventStream {
         return Err(refusal);
     }
-    let encoding = Encoding { form, data: Default::default(), is_chunked: false };
+    let encoding = Encoding { form, data: Default::default(), is_chunked: false, tells_dots: false };
     Ok(Response::new(Body::from(encoding.farewell(refusal.text(), node.streams.retry()))))
 }
 
@@ -223,8 +224,12 @@ impl Stream {
         self.next_heartbeat = Instant::now() + self.heartbeat;
         fill(&self.node, &self.names);
         let cursor = cursor::encode(&place.cursor);
+        let cut_off = self.node.cut_off();
         // it fails for no event; a reader without these bytes resumes from the cursor before them
-        let frames = self.encoding.frames(events, Tail { cursor: &cursor, behind: place.behind });
+        let frames = self.encoding.frames(
+            events,
+            Tail { cursor: &cursor, behind: place.behind, registers: place.registers, cut_off },
+        );
         frames.map(|frames| frames.bytes).unwrap_or_default()
     }
 

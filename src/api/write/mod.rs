@@ -219,6 +219,14 @@ pub(super) fn refuse_on_follower(node: &Node, method: &Method) -> Result<(), Ref
     Err(Refusal::new(ErrorCode::MethodNotAllowed, text).with(ALLOW, HeaderValue::from_static("GET, HEAD")))
 }
 
+/// 405 at a mirror: its leader decides what the set keeps.
+pub(super) fn refuse_on_mirror(node: &Node) -> Result<(), Refusal> {
+    match follower(node).filter(|filler| filler.is_mirror()) {
+        Some(_) => refuse_on_follower(node, &Method::POST),
+        None => Ok(()),
+    }
+}
+
 /// 400 for a write with a condition. To write without a check is what the writer wants to prevent (RFC 9110, 13.1), and
 /// one node of a cluster cannot promise the check.
 pub(super) fn refuse_conditions(headers: &HeaderMap) -> Result<(), Refusal> {

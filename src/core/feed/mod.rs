@@ -160,9 +160,14 @@ impl<T> Step<'_, T> {
     }
 }
 
-/// The reflected stamp for readers: what a node with a part of a set knows of peers says nothing of the other parts.
+/// The reflected stamp for readers: that of a mirror is its leader's, and what a node with a part of a set knows of
+/// peers says nothing of the other parts.
 fn reflected_in<T>(store: &Store<T>, reflected: Stamp) -> Stamp {
-    if store.is_partial() { store.set().horizon() } else { reflected }
+    match store.mirrored_reflected() {
+        Some(mirrored) => mirrored.max(store.set().horizon()),
+        None if store.is_partial() => store.set().horizon(),
+        None => reflected,
+    }
 }
 
 /// Whether a change of the ring is news of the newest state of its name. `is_last`: it was current when it came, and no

@@ -84,7 +84,11 @@ impl Replica {
             (self.clock.stepped, self.clock.away_us) = (false, 0);
         }
         // no other node has this set, and deletes would be rejected until the time has passed its horizon
-        if self.config.alone && !self.clock.stepped && store.set().horizon() > now.wall {
+        if self.config.alone
+            && !self.config.mirrors
+            && !self.clock.stepped
+            && store.set().horizon() > now.wall
+        {
             store.lower_horizon(now.wall.before(self.config.grace_us));
         }
     }

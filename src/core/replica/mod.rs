@@ -74,7 +74,7 @@ impl Replica {
     pub fn new(config: Config, now: Now) -> Self {
         Self {
             config,
-            joined: config.alone,
+            joined: config.alone && !config.mirrors,
             leaving: false,
             peers: Peers::speaking(config.protocol),
             started: now,
@@ -186,7 +186,9 @@ impl Replica {
     pub fn tick<T>(&mut self, store: &mut Store<T>, now: Now, entropy: u64) {
         self.watch_clock(store, now);
         self.forget_old_writes(store, now);
-        if self.joined {
+        if self.config.mirrors {
+            // its leader decides
+        } else if self.joined {
             self.move_horizon(store, now);
             self.make_real(store, now);
             if self.session.is_idle() && now.mono_us >= self.sync_at_us && store.set().is_settled() {
@@ -320,6 +322,13 @@ impl Replica {
             versions: self.config.history_versions,
         });
         self.has_joined(store);
+    }
+
+    /// The mirror of another set is complete: see [`Config::mirrors`].
+    pub fn has_mirrored<T>(&mut self, store: &mut Store<T>) {
+        if !self.joined {
+            self.has_joined(store);
+        }
     }
 
     /// The node has a set: it serves it, and follows its changes.

@@ -16,6 +16,9 @@ pub struct Config {
     pub region: u64,
     /// Whether the node has no peers: then it begins a set at once.
     pub alone: bool,
+    /// Whether the set of the node is a mirror of another one. Then the node has no peers, joins when the mirror is
+    /// complete, and all that is decided about the set is decided there.
+    pub mirrors: bool,
     /// How long tombstones live, µs.
     pub grace_us: u64,
     /// The horizon moves by multiples of this, µs.
@@ -67,6 +70,7 @@ impl Config {
             node,
             region,
             alone: false,
+            mirrors: false,
             grace_us: 24 * 3600 * SECOND_US,
             horizon_step_us: HORIZON_STEP_US,
             horizon_cap_us: 7 * 24 * 3600 * SECOND_US,

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 
+use super::mirrored::Origin;
 use super::{Parking, Store};
 use crate::core::change_ring::{ChangeRing, Gap};
 use crate::core::feed::cursor::set_id;
@@ -65,7 +66,7 @@ impl<T> Store<T> {
         }
     }
 
-    pub(super) fn clear_changes(&mut self) {
+    pub(in crate::core) fn clear_changes(&mut self) {
         self.changes.clear();
         // none of them can follow over it
         self.feed_readers.take_all(0, &mut self.effects.due);
@@ -124,22 +125,15 @@ impl<T> Store<T> {
         self.dropped_at
     }
 
-    /// The set is from now on a part of another one that lies elsewhere: cursors are good at this process only.
-    pub fn be_partial(&mut self) {
-        self.is_partial = true;
-    }
-
-    /// Whether cursors are good at this process only.
-    #[must_use]
-    pub fn is_partial(&self) -> bool {
-        self.is_partial
-    }
-
     /// What stands for the set in cursors.
     #[must_use]
     pub fn set_id(&self) -> u64 {
         let id = set_id(self.genesis);
-        if self.is_partial { id ^ self.incarnation.0 } else { id }
+        match self.origin {
+            Origin::Own => id,
+            Origin::Part => id ^ self.incarnation.0,
+            Origin::Mirror { set, .. } => set,
+        }
     }
 
     /// Parks a reader of a feed until the change of a name in its scope, or until changes are dropped that it has not

@@ -7,8 +7,11 @@
 //! [`Effects`], which the shell takes ([`Store::take_effects`]).
 
 mod changes;
+mod mirrored;
 
 use std::collections::HashSet;
+
+use mirrored::Origin;
 
 use super::change_ring::{ChangeRing, Gap};
 use super::checkpoint::Checkpoints;
@@ -67,8 +70,7 @@ pub struct Store<T> {
     changes: ChangeRing,
     keeps_changes: bool,
     checkpoints: Checkpoints,
-    /// Whether the set is a part of another one that lies elsewhere, so that its cursors are good here only.
-    is_partial: bool,
+    origin: Origin,
     /// The end of the ring when a copy was dropped the last time; 0 if none was.
     dropped_at: u64,
     /// The end of the ring when a record came the last time that the vector claimed already.
@@ -235,7 +237,7 @@ impl<T> Store<T> {
             changes: ChangeRing::default(),
             keeps_changes: false,
             checkpoints: Checkpoints::default(),
-            is_partial: false,
+            origin: Origin::Own,
             dropped_at: 0,
             came_back_at: 0,
         }

@@ -103,6 +103,7 @@ async fn request_by(
             uri: &uri,
             host: Some(&here.authority()),
             headers: &headers,
+            body: None,
         };
         let (parts, body) = shared.http.send(outgoing, deadline).await?;
         if destination.redirected().is_none() && !parts.status.is_server_error() {

@@ -90,6 +90,7 @@ async fn exchange(
         uri: &uri,
         host: Some(&origin.authority()),
         headers: &headers,
+        body: None,
     };
     let (parts, body) = shared.http.send(outgoing, deadline).await?;
     address.liveness.record_answer();

@@ -75,14 +75,14 @@ impl Single {
     }
 
     /// Makes the bytes of a sign of life, without a look at the feed.
-    pub(super) fn show_life(&mut self) {
+    pub(super) fn show_life(&mut self, cut_off: Duration) {
         let place = self.feed.place();
-        self.add(&[], &place);
+        self.add(&[], &place, cut_off);
     }
 
-    fn add(&mut self, events: &[Event], place: &Place) {
+    fn add(&mut self, events: &[Event], place: &Place, cut_off: Duration) {
         let cursor = cursor::encode(&place.cursor);
-        let tail = Tail { cursor: &cursor, behind: place.behind };
+        let tail = Tail { cursor: &cursor, behind: place.behind, registers: place.registers, cut_off };
         // it fails for no event; a reader without these bytes would resume from the cursor before them
         let frames = self.key.encoding.frames(events, tail).unwrap_or_default();
         if self.unsent().is_empty() {
@@ -94,7 +94,7 @@ impl Single {
 
     /// Makes the next bytes behind those that are not sent, if there are some. Returns whether there is more to tell
     /// now.
-    pub(super) fn make(&mut self, told: impl Fn(&Event), is_heartbeat: bool) -> bool {
+    pub(super) fn make(&mut self, told: impl Fn(&Event), is_heartbeat: bool, cut_off: Duration) -> bool {
         let budget = Budget { names: NAMES_PER_LOCK, bytes: SINGLE_WRITE_BYTES };
         let Advanced { slice, place, .. } = self.feed.advance(budget, None);
         if !self.feed.is_scanning() {
@@ -106,7 +106,7 @@ impl Single {
         }
         slice.events.iter().for_each(told);
         self.is_greeted = true;
-        self.add(&slice.events, &place);
+        self.add(&slice.events, &place, cut_off);
         slice.more
     }
 }

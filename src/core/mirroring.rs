@@ -1,0 +1,201 @@
+//! Mirrors: a node that copies the records of another set with their dots, from a feed of all of its changes.
+//!
+//! The feed is one of [`Mode::All`](super::feed::Mode) with dots, of any node of the set (the *leader*). The mirror
+//! reflects what the view of its reader claims. So the vector of the leader becomes that of the mirror, and a cursor of
+//! one of them is good at the other one.
+//!
+//! What has to hold:
+//!
+//! - **The vector rises last.** Of a part of the feed, records and gaps are applied first, then the claim of the view
+//!   behind them.
+//! - **An incomplete view claims nothing.** Until a view that began empty is complete, the vector stays, and a new
+//!   mirror is not ready.
+//! - **What a complete view does not have is dropped:** the leader has forgotten the delete. Only what the view claims
+//!   is dropped, for a leader may be behind another one.
+//! - **A gap of unknown names begins the view again:** which deletes the mirror lacks is not known.
+//! - **A set replaces another one as a whole.** While the view of another set grows, readers keep what is held, name by
+//!   name replaced. When it is complete, the rest is dropped, and cursors are of the new set.
+
+use std::collections::{HashSet, VecDeque};
+
+use super::Registers;
+use super::name::Name;
+use super::record::{Incarnation, Record};
+use super::stamp::Stamp;
+use super::store::Store;
+use super::vector::Vector;
+
+/// What a leader tells.
+#[derive(Clone, Debug)]
+pub enum Told {
+    /// The view begins empty again.
+    Reset,
+    /// A record.
+    Record(Record),
+    /// The view that began empty is complete.
+    Synced,
+    /// These writes will not come: ranges of sequence numbers, both ends included.
+    Gap(Vec<(Incarnation, u64, u64)>),
+    /// Writes of unknown names will not come.
+    Lost,
+    /// The cursor claims writes that the leader does not know. The mirror keeps them.
+    Ahead,
+}
+
+/// What a leader says behind a part of what it tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tail {
+    /// What stands for the set in cursors.
+    pub set: u64,
+    /// The writes that the view reflects.
+    pub vector: Vector,
+    /// The stamp below which the view reflects every delete.
+    pub reflected: Stamp,
+    /// The registers of the set.
+    pub registers: Registers,
+}
+
+/// What is to be done after a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The part is applied.
+    Done,
+    /// The part has to be applied further.
+    More,
+    /// The feed has to be opened again, with an empty view.
+    BeginAgain,
+}
+
+/// Records that one step takes, about: it ends between two names.
+const RECORDS_PER_STEP: usize = 256;
+
+/// Names that one step looks at, to drop those that the view does not have.
+const NAMES_PER_STEP: usize = 1_024;
+
+/// The state of a mirror. See the module.
+#[derive(Debug)]
+pub struct Mirroring {
+    view: View,
+    /// The latest stamp that was told.
+    latest: Stamp,
+}
+
+#[derive(Debug)]
+enum View {
+    /// The mirror reflects what the feed claims.
+    Complete,
+    /// The view began empty, and these names were told: `None` if nothing was held then that could have to be dropped.
+    Growing { told: Option<HashSet<Name>>, is_whole: bool },
+    /// All names of the view are held, and those that it does not have are dropped: all up to this name are done.
+    Dropping { told: HashSet<Name>, after: Option<Name> },
+}
+
+impl Mirroring {
+    /// A mirror whose feed is opened with an empty view.
+    #[must_use]
+    pub fn begin<T>(store: &Store<T>) -> Self {
+        Self { view: View::growing(store), latest: Stamp::ZERO }
+    }
+
+    /// Whether the mirror reflects what the feed claims. If not, its cursor is one of a scan or of an empty view.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        matches!(self.view, View::Complete)
+    }
+
+    /// Applies a slice of a part of the feed, which it takes from `told`. `now` is the node's time. It has to be called
+    /// until the part is applied.
+    pub fn apply<T>(
+        &mut self,
+        store: &mut Store<T>,
+        now: Stamp,
+        told: &mut VecDeque<Told>,
+        tail: &Tail,
+    ) -> Step {
+        let is_other_set = store.mirrored_set() != Some(tail.set);
+        if self.is_complete() && is_other_set && !told.iter().any(|told| matches!(told, Told::Reset)) {
+            // no leader does that
+            return Step::BeginAgain;
+        }
+        store.mirror_registers(tail.registers);
+        let mut left = RECORDS_PER_STEP;
+        while let Some(next) = told.pop_front() {
+            match (next, &mut self.view) {
+                (Told::Record(record), View::Growing { told: names, is_whole: false }) => {
+                    let name = record.name().clone();
+                    let mut of_name = vec![record];
+                    while let Some(Told::Record(_)) = told.front().filter(|next| next.is_of(&name))
+                        && let Some(Told::Record(record)) = told.pop_front()
+                    {
+                        of_name.push(record);
+                    }
+                    let latest = of_name.iter().map(Record::last_sync).max();
+                    self.latest = self.latest.max(latest.unwrap_or_default());
+                    left = left.saturating_sub(of_name.len());
+                    store.mirror_name(&of_name, is_other_set);
+                    if let Some(names) = names {
+                        names.insert(name);
+                    }
+                }
+                (Told::Record(record), _) => {
+                    self.latest = self.latest.max(record.last_sync());
+                    left = left.saturating_sub(1);
+                    store.merge(&record);
+                }
+                (Told::Reset, _) => self.view = View::growing(store),
+                (Told::Synced, View::Growing { is_whole, .. }) => *is_whole = true,
+                (Told::Gap(ranges), _) => store.mirror_gap(ranges),
+                // a view that began empty is told so only where it lacks what no node has
+                (Told::Lost, View::Complete) => return Step::BeginAgain,
+                (Told::Synced | Told::Lost | Told::Ahead, _) => {}
+            }
+            if left == 0 && !told.is_empty() {
+                return Step::More;
+            }
+        }
+        self.end(store, now, tail, is_other_set)
+    }
+
+    /// All of the part is merged.
+    fn end<T>(&mut self, store: &mut Store<T>, now: Stamp, tail: &Tail, is_other_set: bool) -> Step {
+        match &mut self.view {
+            View::Growing { is_whole: false, .. } => return Step::Done,
+            View::Growing { told, .. } if told.is_some() => {
+                let told = told.take().unwrap_or_default();
+                self.view = View::Dropping { told, after: None };
+                return Step::More;
+            }
+            View::Growing { .. } | View::Complete => {}
+            View::Dropping { told, after } => {
+                let view = (!is_other_set).then_some(&tail.vector);
+                *after = store.drop_untold(told, view, after.as_ref(), NAMES_PER_STEP);
+                if after.is_some() {
+                    return Step::More;
+                }
+            }
+        }
+        self.view = View::Complete;
+        self.claim(store, now, tail);
+        Step::Done
+    }
+
+    fn claim<T>(&self, store: &mut Store<T>, now: Stamp, tail: &Tail) {
+        store.mirror(tail.set, &tail.vector, tail.reflected, self.latest.max(now));
+    }
+}
+
+impl Told {
+    fn is_of(&self, name: &Name) -> bool {
+        matches!(self, Self::Record(record) if record.name() == name)
+    }
+}
+
+impl View {
+    fn growing<T>(store: &Store<T>) -> Self {
+        let is_empty = store.set().values() + store.set().tombstones() == 0;
+        Self::Growing { told: (!is_empty).then(HashSet::new), is_whole: false }
+    }
+}
+
+#[cfg(test)]
+mod tests;
