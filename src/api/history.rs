@@ -21,6 +21,7 @@ use crate::api::readiness::{clock_in_doubt, has_names, may_read, may_write};
 use crate::api::state::Node;
 use crate::api::write::refuse_on_mirror;
 use crate::core::checkpoint::checkpoint_of;
+use crate::core::feed::reflected_in;
 use crate::core::limits::MAX_HISTORY_VERSIONS;
 use crate::core::past::{Past, as_of, is_complete, revision};
 use crate::core::replica::{Compaction, HeldBy};
@@ -103,7 +104,7 @@ pub(super) fn read(
             Past::Cut => Err(true),
             Past::Nothing => Err(false),
         };
-        (found, replica.reflected(store, now))
+        (found, reflected_in(store, replica.reflected(store, now)))
     });
     let got = || shown(name.bare());
     let record = found.map_err(|cut| match (cut, point) {

@@ -17,7 +17,7 @@ use crate::api::headers::json_in_place;
 use crate::api::params::{latest_of_a_log, namespace_path, query, shown};
 use crate::api::readiness::{has_names, may_read, stopping};
 use crate::api::state::Node;
-use crate::core::feed::{Cursor, Feed, Kinds, Mode, Scope, Start, Subscription};
+use crate::core::feed::{Cursor, Feed, Kinds, Mode, Scope, Start, Subscription, reflected_in};
 use crate::core::{Namespace, Record, Store};
 use crate::metrics::Limit;
 use crate::node::feeds::NodeFeed;
@@ -119,7 +119,7 @@ async fn await_cursor(node: &Node, cursor: &Cursor) -> Result<(), Refusal> {
     let has_it = || {
         node.replicator.with(|replica, store, now| {
             cursor.set == store.set_id()
-                && cursor.reflected <= replica.reflected(store, now)
+                && cursor.reflected <= reflected_in(store, replica.reflected(store, now))
                 && Feed::ahead_by(store, cursor) == 0
         })
     };

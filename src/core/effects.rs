@@ -98,10 +98,10 @@ mod tests {
     use super::*;
     use crate::core::genesis::Genesis;
     use crate::core::history::Registers;
-    use crate::core::mirror::{Difference, Mirror};
     use crate::core::mutants::Mutants;
     use crate::core::push::Batch;
     use crate::core::record::{Dot, Incarnation};
+    use crate::core::replayed::{Difference, Replayed};
     use crate::core::stamp::Stamp;
     use crate::core::store::{Change, Store};
     use crate::core::sync::{Moment, Next, Round, Snapshot, SnapshotNext, respond};
@@ -196,14 +196,14 @@ mod tests {
     }
 
     #[test]
-    fn the_mirror_detects_changes_that_are_not_reported() {
+    fn a_replayed_set_detects_changes_that_are_not_reported() {
         let mut store = store(1);
         store.report_changes();
-        let mut mirror = Mirror::default();
+        let mut replayed = Replayed::default();
         let mut follow = |store: &mut Store<()>, keeps: fn(&SetChange) -> bool| {
             let changes = store.take_effects().changes.into_iter().filter(keeps).collect();
-            mirror.apply(changes, store.registers())?;
-            mirror.check_all(store.set())
+            replayed.apply(changes, store.registers())?;
+            replayed.check_all(store.set())
         };
         store.merge(&value(1, 5));
         assert_eq!(follow(&mut store, |_| true), Ok(()));
@@ -282,17 +282,17 @@ mod tests {
         ]
     }
 
-    /// Two nodes, and the mirror of each.
+    /// Two nodes, and the replayed set of each.
     struct Pair {
         nodes: [Store<()>; 2],
-        mirrors: [Mirror; 2],
+        replayed_sets: [Replayed; 2],
     }
 
     impl Pair {
         fn check(&mut self) -> Result<(), Difference> {
-            for (store, mirror) in self.nodes.iter_mut().zip(&mut self.mirrors) {
-                mirror.apply(store.take_effects().changes, store.registers())?;
-                mirror.check_all(store.set())?;
+            for (store, replayed) in self.nodes.iter_mut().zip(&mut self.replayed_sets) {
+                replayed.apply(store.take_effects().changes, store.registers())?;
+                replayed.check_all(store.set())?;
             }
             Ok(())
         }
@@ -367,7 +367,7 @@ mod tests {
                 store.report_changes();
                 store
             };
-            let mut pair = Pair { nodes: [new(1), new(2)], mirrors: Default::default() };
+            let mut pair = Pair { nodes: [new(1), new(2)], replayed_sets: Default::default() };
             for step in &steps {
                 prop_assert_eq!(pair.take(step).and_then(|()| pair.check()), Ok(()), "{:?}", step);
             }

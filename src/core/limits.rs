@@ -72,6 +72,10 @@ pub const MAX_GAP_DOTS: u64 = 1 << 16;
 /// Most records that a scan looks up by their dots; beyond it, it looks at each name of its scope.
 pub const MAX_DOT_SCAN: u64 = 4096;
 
+/// Most ranges of writes that a mirror is told to be missing at the end of a scan: beyond it, it takes all names over
+/// again.
+pub const MAX_GAP_RANGES: usize = 1 << 16;
+
 /// Most names in one event about missing records.
 pub const MAX_GAP_NAMES: usize = 100;
 

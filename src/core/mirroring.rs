@@ -13,8 +13,9 @@
 //! - **What a complete view does not have is dropped:** the leader has forgotten the delete. Only what the view claims
 //!   is dropped, for a leader may be behind another one.
 //! - **A gap of unknown names begins the view again:** which deletes the mirror lacks is not known.
-//! - **A set replaces another one as a whole.** While the view of another set grows, readers keep what is held, name by
-//!   name replaced. When it is complete, the rest is dropped, and cursors are of the new set.
+//! - **A set replaces another one name by name.** While the view of another set grows, a name that is told is replaced,
+//!   and the others stay. When the view is complete, they are dropped, and cursors are of the new set: readers begin
+//!   again. Until then each view counts as one of another set, also that of the first one.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -78,6 +79,8 @@ pub struct Mirroring {
     view: View,
     /// The latest stamp that was told.
     latest: Stamp,
+    /// Whether a view that began empty became complete, and nothing was claimed since.
+    is_retaken: bool,
 }
 
 #[derive(Debug)]
@@ -85,7 +88,7 @@ enum View {
     /// The mirror reflects what the feed claims.
     Complete,
     /// The view began empty, and these names were told: `None` if nothing was held then that could have to be dropped.
-    Growing { told: Option<HashSet<Name>>, is_whole: bool },
+    Growing { told: Option<HashSet<Name>> },
     /// All names of the view are held, and those that it does not have are dropped: all up to this name are done.
     Dropping { told: HashSet<Name>, after: Option<Name> },
 }
@@ -94,7 +97,7 @@ impl Mirroring {
     /// A mirror whose feed is opened with an empty view.
     #[must_use]
     pub fn begin<T>(store: &Store<T>) -> Self {
-        Self { view: View::growing(store), latest: Stamp::ZERO }
+        Self { view: View::growing(store), latest: Stamp::ZERO, is_retaken: false }
     }
 
     /// Whether the mirror reflects what the feed claims. If not, its cursor is one of a scan or of an empty view.
@@ -112,16 +115,25 @@ impl Mirroring {
         told: &mut VecDeque<Told>,
         tail: &Tail,
     ) -> Step {
-        let is_other_set = store.mirrored_set() != Some(tail.set);
-        if self.is_complete() && is_other_set && !told.iter().any(|told| matches!(told, Told::Reset)) {
+        let is_other_set = store.is_other_set(tail.set);
+        let is_claimed = self.is_complete() && !self.is_retaken;
+        if is_claimed && is_other_set && !told.iter().any(|told| matches!(told, Told::Reset)) {
             // no leader does that
             return Step::BeginAgain;
         }
-        store.mirror_registers(tail.registers);
+        store.mirror_registers(tail.set, tail.registers);
+        if let View::Dropping { told: names, after } = &mut self.view {
+            let view = (!is_other_set).then_some(&tail.vector);
+            *after = store.drop_untold(names, view, after.as_ref(), NAMES_PER_STEP);
+            if after.is_none() {
+                self.view = View::Complete;
+            }
+            return Step::More;
+        }
         let mut left = RECORDS_PER_STEP;
         while let Some(next) = told.pop_front() {
             match (next, &mut self.view) {
-                (Told::Record(record), View::Growing { told: names, is_whole: false }) => {
+                (Told::Record(record), View::Growing { told: names }) => {
                     let name = record.name().clone();
                     let mut of_name = vec![record];
                     while let Some(Told::Record(_)) = told.front().filter(|next| next.is_of(&name))
@@ -143,9 +155,17 @@ impl Mirroring {
                     store.merge(&record);
                 }
                 (Told::Reset, _) => self.view = View::growing(store),
-                (Told::Synced, View::Growing { is_whole, .. }) => *is_whole = true,
+                // before the next record: what comes from now on is no part of the view that began empty
+                (Told::Synced, View::Growing { told: names }) => {
+                    self.is_retaken = true;
+                    self.view = match names.take() {
+                        Some(told) => View::Dropping { told, after: None },
+                        None => View::Complete,
+                    };
+                    return Step::More;
+                }
                 (Told::Gap(ranges), _) => store.mirror_gap(ranges),
-                // a view that began empty is told so only where it lacks what no node has
+                // within a view that began empty, what is missing is told or dropped in any case
                 (Told::Lost, View::Complete) => return Step::BeginAgain,
                 (Told::Synced | Told::Lost | Told::Ahead, _) => {}
             }
@@ -153,34 +173,12 @@ impl Mirroring {
                 return Step::More;
             }
         }
-        self.end(store, now, tail, is_other_set)
-    }
-
-    /// All of the part is merged.
-    fn end<T>(&mut self, store: &mut Store<T>, now: Stamp, tail: &Tail, is_other_set: bool) -> Step {
-        match &mut self.view {
-            View::Growing { is_whole: false, .. } => return Step::Done,
-            View::Growing { told, .. } if told.is_some() => {
-                let told = told.take().unwrap_or_default();
-                self.view = View::Dropping { told, after: None };
-                return Step::More;
-            }
-            View::Growing { .. } | View::Complete => {}
-            View::Dropping { told, after } => {
-                let view = (!is_other_set).then_some(&tail.vector);
-                *after = store.drop_untold(told, view, after.as_ref(), NAMES_PER_STEP);
-                if after.is_some() {
-                    return Step::More;
-                }
-            }
+        if self.is_complete() {
+            let latest = self.latest.max(now);
+            let retaken = std::mem::take(&mut self.is_retaken);
+            store.mirror(tail.set, &tail.vector, tail.reflected, latest, retaken);
         }
-        self.view = View::Complete;
-        self.claim(store, now, tail);
         Step::Done
-    }
-
-    fn claim<T>(&self, store: &mut Store<T>, now: Stamp, tail: &Tail) {
-        store.mirror(tail.set, &tail.vector, tail.reflected, self.latest.max(now));
     }
 }
 
@@ -193,7 +191,7 @@ impl Told {
 impl View {
     fn growing<T>(store: &Store<T>) -> Self {
         let is_empty = store.set().values() + store.set().tombstones() == 0;
-        Self::Growing { told: (!is_empty).then(HashSet::new), is_whole: false }
+        Self::Growing { told: (!is_empty).then(HashSet::new) }
     }
 }
 

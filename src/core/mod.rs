@@ -20,8 +20,6 @@ pub mod join;
 pub mod limits;
 pub mod liveness;
 pub mod message;
-#[cfg(any(test, feature = "sim"))]
-pub mod mirror;
 pub mod mirroring;
 pub mod mutants;
 pub mod name;
@@ -32,6 +30,8 @@ pub mod peers;
 pub mod protocol;
 pub mod push;
 pub mod record;
+#[cfg(any(test, feature = "sim"))]
+pub mod replayed;
 pub mod replica;
 mod retired;
 pub mod scope_index;

@@ -5,8 +5,8 @@ use std::fmt;
 
 use crate::core::effects::SetChange;
 use crate::core::limits::MAX_STAMP_LEAD_US;
-use crate::core::mirror::Mirror;
 use crate::core::record::{Dot, Incarnation, Kind, Record};
+use crate::core::replayed::Replayed;
 use crate::core::set::{Cell, Set};
 use crate::core::stamp::Stamp;
 use crate::core::{Genesis, Name, Registers, Vector};
@@ -143,7 +143,7 @@ pub(super) struct Witness {
     /// All that its vector ever claimed, processes that it left out since included.
     claimed: Vector,
     /// Its set, by the changes that it reported.
-    mirror: Mirror,
+    replayed: Replayed,
 }
 
 /// The promise of [`crate::core::effects`].
@@ -188,12 +188,12 @@ impl Witness {
         changes: Vec<SetChange>,
         registers: Registers,
     ) -> Result<(), (&'static str, String)> {
-        self.mirror.apply(changes, registers).map_err(|detail| (REPORTED, detail))
+        self.replayed.apply(changes, registers).map_err(|detail| (REPORTED, detail))
     }
 
     /// Checks that the reported changes of a name give the record that stands.
     fn look_at_changes(&self, set: &Set, name: &Name) -> Result<(), (&'static str, String)> {
-        self.mirror.check(set, name).map_err(|detail| (REPORTED, detail))
+        self.replayed.check(set, name).map_err(|detail| (REPORTED, detail))
     }
 
     /// Checks that no wrong clock makes a node forget deletes too early.

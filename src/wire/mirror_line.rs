@@ -85,6 +85,9 @@ pub fn parse_line(line: &[u8]) -> Result<MirrorLine, String> {
             let text = line.cursor.as_deref().ok_or_else(|| lacks("a cursor"))?;
             let cursor =
                 cursor::decode(text).map_err(|error| format!("a bad cursor in the stream: {error}"))?;
+            if cursor.vector.iter().any(|(_, sequence)| sequence > MAX_SEQUENCE) {
+                return Err("a bad cursor in the stream: a number is too large".to_owned());
+            }
             let registers = line.registers.ok_or_else(|| lacks("registers"))?;
             let registers = registers.registers().ok_or_else(|| lacks("usable registers"))?;
             let tail =
@@ -126,10 +129,13 @@ fn parse_incarnation(text: &str) -> Option<(Incarnation, &str)> {
     Some((Incarnation(u64::from_str_radix(process, 16).ok().filter(|_| is_hex)?), rest))
 }
 
+/// No process gives so many writes a number.
+const MAX_SEQUENCE: u64 = 1 << 62;
+
 /// A sequence number: the first one is 1.
 fn parse_sequence(text: &str) -> Option<u64> {
     let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|sequence| is_plain && *sequence > 0)
+    text.parse().ok().filter(|sequence| is_plain && (1..=MAX_SEQUENCE).contains(sequence))
 }
 
 fn parse_dot(text: &str) -> Option<Dot> {
@@ -190,7 +196,7 @@ mod tests {
 
     #[test]
     fn what_a_leader_sends_is_read_as_it_is() {
-        let dot = Dot { incarnation: Incarnation(u64::MAX), sequence: u64::MAX };
+        let dot = Dot { incarnation: Incarnation(u64::MAX), sequence: MAX_SEQUENCE };
         let value = Record::value(name("a \"b\"é"), &version("v1"), b"\x00\xff", at(11), dot);
         let gone = Record::tombstone(name("n"), at(12), Dot { incarnation: Incarnation(1), sequence: 1 });
         let gap = vec![(Incarnation(2), 3, 5)];
@@ -263,7 +269,7 @@ mod tests {
     #[test]
     fn dots_have_one_form() {
         let dot = |text| parse_dot(text).is_some();
-        assert!(dot("00000000000000ab:1") && dot("00000000000000AB:18446744073709551615"));
+        assert!(dot("00000000000000ab:1") && dot("00000000000000AB:4611686018427387904"));
         for text in [
             "",
             ":",
@@ -272,7 +278,7 @@ mod tests {
             "00000000000000ab:+1",
             "+0000000000000ab:1",
             "00000000000000ab:",
-            "00000000000000ab:18446744073709551616",
+            "00000000000000ab:4611686018427387905",
             "00000000000000ab:1-2",
         ] {
             assert!(!dot(text), "{text}");

@@ -160,11 +160,13 @@ impl<T> Step<'_, T> {
     }
 }
 
-/// The reflected stamp for readers: that of a mirror is its leader's, and what a node with a part of a set knows of
-/// peers says nothing of the other parts.
-fn reflected_in<T>(store: &Store<T>, reflected: Stamp) -> Stamp {
+/// The reflected stamp for readers, of [`Replica::reflected`](crate::core::Replica::reflected). That of a mirror is the
+/// one of its view: its horizon rises before. What a node with a part of a set knows of peers says nothing of the other
+/// parts.
+#[must_use]
+pub fn reflected_in<T>(store: &Store<T>, reflected: Stamp) -> Stamp {
     match store.mirrored_reflected() {
-        Some(mirrored) => mirrored.max(store.set().horizon()),
+        Some(mirrored) => mirrored,
         None if store.is_partial() => store.set().horizon(),
         None => reflected,
     }
@@ -256,7 +258,7 @@ impl Feed {
         let at =
             cursor.at.filter(|(process, _)| *process == store.incarnation()).map(|(_, position)| position);
         let position = at.filter(|position| store.changes().reaches(*position));
-        let lacks_copies = position.is_none() && at.unwrap_or(0) < store.dropped_at();
+        let lacks_copies = position.is_none() && store.has_dropped_since(at.unwrap_or(0), &self.vector);
         if self.subscription.mode == Mode::All && lacks_copies {
             // copies were dropped since then: of which names is not known
             self.first.get_or_insert(Event::Compacted(Compacted::Unknown));
@@ -356,6 +358,10 @@ impl Feed {
                 Phase::Live { position } | Phase::Gap { position, .. }
                     if !store.changes().reaches(*position) =>
                 {
+                    if self.subscription.mode == Mode::All && store.has_dropped_since(*position, &self.vector)
+                    {
+                        step.gaps.add_unknown();
+                    }
                     self.phase = self.scan(store, reflected, None);
                 }
                 Phase::Live { position } if *position == store.changes().end() => is_at_end = true,

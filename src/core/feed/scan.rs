@@ -7,7 +7,7 @@ use super::event::{Event, ResetReason};
 use super::gaps::{Suspicion, may_lack_since};
 use super::scope::{Mode, Scope};
 use super::{Feed, MAX_TOLD_AHEAD, Phase, Scanning, Step};
-use crate::core::limits::MAX_DOT_SCAN;
+use crate::core::limits::{MAX_DOT_SCAN, MAX_GAP_RANGES};
 use crate::core::mutants::Mutant;
 use crate::core::name::Name;
 use crate::core::record::{Dot, Kind, Record};
@@ -199,7 +199,12 @@ impl Feed {
         if self.subscription.dots && self.subscription.mode == Mode::All && from.is_none() {
             let upto = if mutants.has(Mutant::FeedGapsAtStart) { &vector } else { store.vector() };
             if !mutants.has(Mutant::FeedHidesGaps) {
-                step.gaps.add_dots(set.missing(&self.vector, upto));
+                let missing: Vec<_> = set.missing(&self.vector, upto).take(MAX_GAP_RANGES + 1).collect();
+                match missing.len() {
+                    // a mirror that lacks so much takes all over again
+                    ..=MAX_GAP_RANGES => step.gaps.add_dots(missing),
+                    _ => step.gaps.add_unknown(),
+                }
             }
         }
         if mutants.has(Mutant::FeedVectorAtEnd) {

@@ -1,3 +1,4 @@
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -104,7 +105,7 @@ impl Mirrored {
     }
 
     fn follow_to_the_end(&mut self, leader: &Store<u8>, reflected: Stamp) {
-        assert!(self.follow(leader, reflected, 3, 10_000), "the end is reached");
+        assert!(self.follow(leader, reflected, 3, 200), "the end is reached");
     }
 }
 
@@ -302,17 +303,121 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     prop::collection::vec(op, 0..60)
 }
 
+/// A reader of a mirror.
+struct Reader {
+    feed: Feed,
+    /// The names with a value, by what it was told.
+    view: BTreeMap<String, u64>,
+    told: BTreeSet<u64>,
+    /// It was told that it begins again, or that something is missing.
+    is_warned: bool,
+}
+
+impl Reader {
+    fn open(mirror: &Store<u8>, subscription: Subscription) -> Self {
+        let feed = Feed::open(mirror, Stamp::ZERO, Arc::new(subscription), Start::Oldest);
+        Self { feed, view: BTreeMap::new(), told: BTreeSet::new(), is_warned: false }
+    }
+
+    /// Takes a step, or all.
+    fn read(&mut self, mirror: &Store<u8>, to_the_end: bool) {
+        loop {
+            let slice = self.feed.next(mirror, Stamp::ZERO, Budget { names: 3, bytes: usize::MAX });
+            for event in slice.events {
+                match told(event) {
+                    Told::Record(record) => {
+                        let (name, micros) = (record.name().as_str().to_owned(), record.last_sync().micros());
+                        self.told.insert(micros);
+                        match record.kind() {
+                            Kind::Value => self.view.insert(name, micros),
+                            Kind::Tombstone => self.view.remove(&name),
+                        };
+                    }
+                    Told::Reset => {
+                        self.view.clear();
+                        self.is_warned = true;
+                    }
+                    Told::Lost | Told::Ahead | Told::Gap(_) => self.is_warned = true,
+                    Told::Synced => {}
+                }
+            }
+            if !slice.more || !to_the_end {
+                return;
+            }
+        }
+    }
+}
+
+/// A live reader of a mirror, and a mirror of it, learn of a name that is gone, whenever they look.
+#[test]
+fn readers_of_a_mirror_drop_what_is_gone() {
+    for steps in [1, 2, 3, 100] {
+        let mut leader = leader(1, 1);
+        let (mut mirror, mut second) = (Mirrored::new(), Mirrored::new());
+        ["a", "b", "c", "d"].iter().zip(1..).for_each(|(text, micros)| put(&mut leader, text, micros));
+        mirror.follow_to_the_end(&leader, at(3));
+        second.follow_to_the_end(&mirror.store, at(3));
+        let mut latest = Reader::open(&mirror.store, Subscription::latest(Scope::all()));
+        let mut every = Reader::open(&mirror.store, Subscription::all(Scope::all()));
+        for reader in [&mut latest, &mut every] {
+            reader.read(&mirror.store, true);
+        }
+        delete(&mut leader, "b", 10);
+        leader.raise_horizon(at(20), 100);
+        leader.clear_changes();
+        put(&mut leader, "c", 30);
+        put(&mut leader, "c", 31);
+        // a feed that is opened again looks up the writes that it lacks from the beginning: all of them at once
+        while !mirror.follow(&leader, at(20), 5, steps) {
+            for reader in [&mut latest, &mut every] {
+                reader.read(&mirror.store, false);
+            }
+            second.follow(&mirror.store, Stamp::ZERO, 1, 1);
+        }
+        for reader in [&mut latest, &mut every] {
+            reader.read(&mirror.store, true);
+        }
+        second.follow_to_the_end(&mirror.store, Stamp::ZERO);
+        let view = |reader: &Reader| reader.view.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(view(&latest), ["a", "c", "d"], "{steps}");
+        assert!(every.is_warned, "it is not told of the delete");
+        assert_eq!(values(&second.store), values(&leader));
+    }
+}
+
+/// A view of another set that is not taken to its end leaves nothing behind.
+#[test]
+fn a_part_of_another_set_is_taken_back() {
+    let (mut first, mut second) = (leader(1, 1), leader(2, 2));
+    let mut mirror = Mirrored::new();
+    put(&mut first, "x", 50);
+    put(&mut first, "z", 51);
+    mirror.follow_to_the_end(&first, Stamp::ZERO);
+    for (text, micros) in [("w", 99), ("x", 100), ("y", 101), ("z", 102)] {
+        put(&mut second, text, micros);
+    }
+    assert!(!mirror.follow(&second, Stamp::ZERO, 3, 1));
+    assert_eq!(mirror.store.get(&name("x")).unwrap().last_sync(), at(100));
+    mirror.follow_to_the_end(&first, Stamp::ZERO);
+    assert_eq!((kept(&mirror.store), mirror.store.set_id()), (kept(&first), first.set_id()));
+}
+
 proptest! {
     /// Whatever comes between its parts, in the end a mirror holds what its leader holds, and claims what it claims.
     #[test]
     fn a_mirror_becomes_what_its_leader_is(ops in ops()) {
         let mut leader = leader(1, 1);
-        let mut mirror = Mirrored::new();
+        let (mut mirror, mut second) = (Mirrored::new(), Mirrored::new());
+        let mut readers: Vec<Reader> = Vec::new();
+        let mut written = BTreeSet::new();
         let mut now = 10;
         for op in ops {
             now += 1;
             match op {
-                Op::Put(n) => put(&mut leader, &format!("n{n}"), now),
+                Op::Put(n) => {
+                    put(&mut leader, &format!("n{n}"), now);
+                    written.insert(now);
+                }
                 Op::Delete(n) => delete(&mut leader, &format!("n{n}"), now),
                 Op::Follow(names, parts) => {
                     mirror.follow(&leader, at(now), names, parts);
@@ -322,6 +427,15 @@ proptest! {
                 Op::Again => {
                     (mirror.cursor, mirror.mirroring) = (None, Mirroring::begin(&mirror.store));
                 }
+            }
+            if readers.is_empty() && mirror.store.mirrored_set().is_some() {
+                let of = [Subscription::latest(Scope::all()), Subscription::all(Scope::all())];
+                readers.extend(of.map(|subscription| Reader::open(&mirror.store, subscription)));
+                written.retain(|micros| *micros == now);
+            }
+            readers.iter_mut().for_each(|reader| reader.read(&mirror.store, false));
+            if mirror.store.mirrored_set().is_some() {
+                second.follow(&mirror.store, Stamp::ZERO, 2, 1);
             }
             // what it claims, it has
             if mirror.mirroring.is_complete() && mirror.store.vector() == leader.vector() {
@@ -336,5 +450,14 @@ proptest! {
         prop_assert_eq!(mirror.store.vector(), leader.vector());
         prop_assert_eq!(mirror.store.registers(), leader.registers());
         prop_assert_eq!(mirror.store.set_id(), leader.set_id());
+        readers.iter_mut().for_each(|reader| reader.read(&mirror.store, true));
+        if let [latest, every] = &readers[..] {
+            prop_assert_eq!(latest.view.clone().into_iter().collect::<Vec<_>>(), values(&leader));
+            let missing: Vec<&u64> = written.difference(&every.told).collect();
+            prop_assert!(every.is_warned || missing.is_empty(), "{missing:?} were passed over in silence");
+        }
+        second.follow_to_the_end(&mirror.store, Stamp::ZERO);
+        prop_assert_eq!(values(&second.store), values(&leader));
+        prop_assert_eq!(second.store.vector(), leader.vector());
     }
 }

@@ -592,6 +592,13 @@ impl Set {
         self.depth = depth;
     }
 
+    /// Takes over the registers of another set, whose records take the place of those here.
+    pub(super) fn replace_registers(&mut self, registers: Registers) {
+        self.tombstones.lower(registers.gc_horizon);
+        self.compaction_horizon = registers.compaction_horizon;
+        self.set_depth(registers.depth);
+    }
+
     /// Moves the compaction horizon, never back. Names are cut to it when they are touched, and the rest by
     /// [`Set::settle`].
     pub fn raise_compaction_horizon(&mut self, horizon: Stamp) {

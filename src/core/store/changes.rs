@@ -119,10 +119,13 @@ impl<T> Store<T> {
         self.came_back_at
     }
 
-    /// The end of the ring when a copy was dropped the last time, 0 if none was: a cursor of an earlier position may
-    /// lack what was dropped.
-    pub(in crate::core) fn dropped_at(&self) -> u64 {
-        self.dropped_at
+    /// Whether copies were dropped since a position of the ring, or a mirror took all names over since a reader had
+    /// this vector: the reader may lack what was dropped.
+    pub(in crate::core) fn has_dropped_since(&self, position: u64, claimed: &Vector) -> bool {
+        match self.mirrored_set() {
+            Some(_) => self.retaken.iter().any(|(process, upto)| claimed.get(process) < upto),
+            None => position < self.dropped_at,
+        }
     }
 
     /// What stands for the set in cursors.

@@ -6,7 +6,6 @@ use super::Store;
 use crate::core::change_ring::Gap;
 use crate::core::claims::Claims;
 use crate::core::effects::SetChange;
-use crate::core::history::Depth;
 use crate::core::limits::HORIZON_SLICE;
 use crate::core::name::Name;
 use crate::core::record::{Incarnation, Record};
@@ -61,30 +60,58 @@ impl<T> Store<T> {
         }
     }
 
+    /// Whether a view of this set is one of another set than the records that the mirror holds, or some of them.
+    pub(in crate::core) fn is_other_set(&self, set: u64) -> bool {
+        self.is_mixed || self.mirrored_set() != Some(set)
+    }
+
     /// The mirror reflects what this vector of the set claims, and each delete below a stamp. None of the writes has a
-    /// stamp above `latest`.
-    pub(in crate::core) fn mirror(&mut self, set: u64, vector: &Vector, reflected: Stamp, latest: Stamp) {
+    /// stamp above `latest`. With `retaken`, a view that began empty is complete: what was replaced before is not known.
+    pub(in crate::core) fn mirror(
+        &mut self,
+        set: u64,
+        vector: &Vector,
+        reflected: Stamp,
+        latest: Stamp,
+        retaken: bool,
+    ) {
         let before = match self.origin {
-            Origin::Mirror { set: before, reflected } if before == set => Some(reflected),
+            Origin::Mirror { set: before, reflected } if before == set && !self.is_mixed => Some(reflected),
             _ => None,
         };
         if before.is_none() {
             // of another set, a claim says nothing
             self.claims = Claims::default();
-            self.clear_changes();
+            self.retaken = Vector::default();
         }
         // what is missing is told by the leader: here it may be outside of what is mirrored
         self.claims.join(vector, latest);
+        if retaken {
+            if before.is_some() {
+                self.retaken = self.vector().clone();
+            }
+            // readers that follow the changes look at the names again
+            self.clear_changes();
+        }
         let reflected = before.map_or(reflected, |before| before.max(reflected));
         self.origin = Origin::Mirror { set, reflected };
+        self.is_mixed = false;
     }
 
-    /// Adopts the registers of the set that is mirrored. The depth of its genesis becomes that of this one.
-    pub(in crate::core) fn mirror_registers(&mut self, registers: Registers) {
+    /// Adopts the registers of the set that is mirrored. The depth of its genesis becomes that of this one. Those of
+    /// another set take the place of ours.
+    pub(in crate::core) fn mirror_registers(&mut self, set: u64, registers: Registers) {
+        let is_other_set = self.registers_of != Some(set);
         let ours = self.set.depth();
-        if registers.depth.epoch() == Stamp::ZERO && registers.depth.versions() != ours.versions() {
-            self.genesis = Genesis { versions: registers.depth.versions(), ..self.genesis };
-            self.set.set_depth(Depth::new(Stamp::ZERO, registers.depth.versions()).after(registers.depth));
+        let is_genesis = registers.depth.epoch() == Stamp::ZERO;
+        if is_genesis && (is_other_set || ours.epoch() == Stamp::ZERO) && registers.depth != ours {
+            let versions = registers.depth.versions();
+            self.genesis = Genesis { versions, ..self.genesis };
+            self.set.set_depth(if is_other_set { registers.depth } else { registers.depth.after(ours) });
+        }
+        if is_other_set {
+            self.set.replace_registers(registers);
+            self.registers_of = Some(set);
         }
         self.adopt_registers(registers, HORIZON_SLICE);
     }
@@ -94,6 +121,7 @@ impl<T> Store<T> {
     pub(in crate::core) fn mirror_name(&mut self, records: &[Record], is_other_set: bool) {
         let records: Vec<&Record> = records.iter().collect();
         let Some(name) = records.first().map(|record| record.name()) else { return };
+        self.is_mixed |= is_other_set && self.mirrored_set().is_some();
         let before = self.set.get(name).cloned();
         let is_same = |current: &Record| before.as_ref().is_some_and(|before| before.order(current).is_eq());
         let replaces = is_other_set && before.is_some() && !records.last().is_some_and(|last| is_same(last));
@@ -102,9 +130,22 @@ impl<T> Store<T> {
         }
         self.set.drop_copy(name);
         self.set.merge_all(&records);
-        let Some(current) = self.set.get(name).cloned() else { return };
-        self.changed(&current, before);
-        self.add_change(&current, true);
+        match (self.set.get(name).cloned(), before) {
+            (Some(current), before) => {
+                self.changed(&current, before);
+                self.add_change(&current, true);
+            }
+            (None, Some(before)) => self.is_gone(before),
+            (None, None) => {}
+        }
+    }
+
+    /// A name has no record any more, without a delete: its readers read again, and find nothing.
+    fn is_gone(&mut self, previous: Record) {
+        self.waiters.take_expired(previous.name(), &mut self.effects.due);
+        if self.reports_changes {
+            self.effects.changes.push(SetChange::Dropped { previous });
+        }
     }
 
     /// The writes of these ranges will not come.
@@ -134,17 +175,9 @@ impl<T> Store<T> {
         let gone: Vec<Name> =
             looked.into_iter().filter(|name| !told.contains(name) && is_claimed(name)).collect();
         for name in &gone {
-            let Some(previous) = self.set.drop_copy(name) else { continue };
-            // they read again, and find nothing
-            self.waiters.take_expired(name, &mut self.effects.due);
-            if self.reports_changes {
-                self.effects.changes.push(SetChange::Dropped { previous });
+            if let Some(previous) = self.set.drop_copy(name) {
+                self.is_gone(previous);
             }
-        }
-        if !gone.is_empty() && self.keeps_changes {
-            // readers that follow the changes have to look at the names again
-            self.clear_changes();
-            self.dropped_at = self.changes.end();
         }
         last
     }

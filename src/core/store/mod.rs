@@ -73,6 +73,12 @@ pub struct Store<T> {
     origin: Origin,
     /// The end of the ring when a copy was dropped the last time; 0 if none was.
     dropped_at: u64,
+    /// The vector of a mirror when it had taken all names over again: what was replaced before is not known.
+    retaken: Vector,
+    /// Whether a mirror holds records of another set than the one that it claims.
+    is_mixed: bool,
+    /// The set of which a mirror has the registers.
+    registers_of: Option<u64>,
     /// The end of the ring when a record came the last time that the vector claimed already.
     came_back_at: u64,
     /// Whether changes of the set go into `effects`.
@@ -239,6 +245,9 @@ impl<T> Store<T> {
             checkpoints: Checkpoints::default(),
             origin: Origin::Own,
             dropped_at: 0,
+            retaken: Vector::default(),
+            is_mixed: false,
+            registers_of: None,
             came_back_at: 0,
         }
     }

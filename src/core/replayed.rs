@@ -1,4 +1,4 @@
-//! A mirror of a set that is made from its changes alone: it checks the invariant of [`super::effects`].
+//! A set that is made from the changes of another one alone: it checks the invariant of [`super::effects`].
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use super::stamp::Stamp;
 
 /// The records that stand in a set, by its changes. It begins empty, as the set does.
 #[derive(Debug, Default)]
-pub struct Mirror {
+pub struct Replayed {
     records: BTreeMap<Name, Record>,
     /// The latest horizon of the set: a tombstone below it may be missing in the set.
     horizon: Stamp,
@@ -22,7 +22,7 @@ pub struct Mirror {
 /// A difference between the changes and the set.
 pub type Difference = String;
 
-impl Mirror {
+impl Replayed {
     /// Applies the changes of a step; `registers` are those after it.
     ///
     /// # Errors
