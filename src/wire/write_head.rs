@@ -72,8 +72,9 @@ pub enum First<'a> {
 #[must_use]
 pub fn parse_first_write(bytes: &[u8]) -> First<'_> {
     let Some((write, data)) = parse_head(bytes) else {
-        let is_whole_head = bytes.windows(4).any(|four| four == b"\r\n\r\n");
-        return if is_whole_head { First::Other } else { First::Incomplete };
+        let mut fields = [httparse::EMPTY_HEADER; MAX_FAST_HEAD_FIELDS];
+        let is_part = httparse::Request::new(&mut fields).parse(bytes) == Ok(httparse::Status::Partial);
+        return if is_part { First::Incomplete } else { First::Other };
     };
     match bytes.get(data.clone()) {
         Some(body) => First::Write(PlainWrite { data: body, ..write }, data.end),
@@ -201,6 +202,11 @@ mod tests {
         assert_eq!(parse_first_write(&two.as_bytes()[PLAIN.len()..]), first);
         for end in 0..PLAIN.len() {
             assert_eq!(parse_first_write(&two.as_bytes()[..end]), First::Incomplete, "{end}");
+        }
+        for other in
+            ["PUT /v1/versions/a HTTP/1.1\nHost: a\n\n", "\0", "PUT /v1/versions/a HTTP/1.1\r\nno field\r\n"]
+        {
+            assert_eq!(parse_first_write(other.as_bytes()), First::Other, "{other:?}");
         }
         let get = PLAIN.replace("PUT", "GET");
         assert_eq!(parse_first_write(get.as_bytes()), First::Other);

@@ -31,6 +31,9 @@ const LISTENER: Token = Token(usize::MAX - 1);
 /// The longest request that the fast path parses, with its body; longer ones are handed over.
 const MAX_FAST_REQUEST_BYTES: usize = 8 * 1024;
 
+/// Writes that a turn answers before it leaves the other connections to the next one: some milliseconds.
+const WRITES: usize = 1_024;
+
 /// Most events, timeouts and waiters in one turn before the others have theirs: about a millisecond each.
 const EVENTS: usize = 256;
 const TIMEOUTS: usize = 128;
@@ -74,6 +77,8 @@ pub(super) struct EventLoop {
     pub(super) written: Vec<u8>,
     /// The answers to several writes of a connection.
     pub(super) answers: Vec<u8>,
+    /// How many writes this turn may still answer, about.
+    pub(super) writes_left: usize,
     pub(super) versions: Versions,
     pub(super) cache: ResponseCache,
     pub(super) time_headers: TimeHeaders,
@@ -137,6 +142,7 @@ impl EventLoop {
             read: vec![0; MAX_FAST_REQUEST_BYTES].into(),
             written: Vec::with_capacity(MAX_FAST_REQUEST_BYTES),
             answers: Vec::with_capacity(MAX_FAST_REQUEST_BYTES),
+            writes_left: WRITES,
             versions: Versions::default(),
             cache: ResponseCache::default(),
             time_headers: TimeHeaders::default(),
@@ -157,6 +163,7 @@ impl EventLoop {
                 _ => {}
             }
             self.look_at_clock();
+            self.writes_left = WRITES;
             self.wheel.rest(self.elapsed());
             for event in &events {
                 match event.token() {

@@ -47,6 +47,9 @@ impl EventLoop {
     /// Reads a request, if one has arrived.
     pub(super) fn receive(&mut self, at: u32) {
         let Some(connection) = self.table.get_mut(at) else { return };
+        if self.writes_left == 0 {
+            return self.again.push(at);
+        }
         // the end follows these bytes, and there will be no other event for it
         connection.more = connection.ended;
         let kept = match &connection.state {
@@ -276,7 +279,12 @@ impl EventLoop {
             };
             let body = body.slice(rest..);
             // it has begun a request, which can no longer be rejected
-            if self.shared.node.in_flight(self.shared.port).is_full_for(body.len()) {
+            if self
+                .shared
+                .node
+                .in_flight(self.shared.port)
+                .is_full_for(self.written.len() - head + body.len())
+            {
                 self.shared.node.metrics.hit(Full::Port.limit());
                 return self.close(at);
             }

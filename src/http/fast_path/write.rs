@@ -28,6 +28,7 @@ impl EventLoop {
             let First::Write(plain, length) = next else { break };
             let Some(answer) = write::answer_plain(&self.shared.node, &plain) else { break };
             taken += length;
+            self.writes_left = self.writes_left.saturating_sub(1);
             after = self.after(Form { is_head: false, is_last: plain.is_last });
             self.add_answer(&mut answers, answer, after);
         }
