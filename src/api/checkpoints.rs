@@ -114,6 +114,17 @@ fn hold_of(text: &[u8]) -> Result<Hold, Refusal> {
     }
 }
 
+/// 421 at a mirror: checkpoints are at its leader.
+fn are_here(node: &Node) -> Result<(), Refusal> {
+    match node.fill.as_ref().filter(|filler| filler.is_mirror()) {
+        Some(filler) => Err(Refusal::new(
+            ErrorCode::NotMirrored,
+            format_args!("not mirrored: this node has no checkpoints: use its leader, {}", filler.from()),
+        )),
+        None => Ok(()),
+    }
+}
+
 /// Handles a GET. An expired checkpoint is given too: only its hold is lost.
 pub(super) async fn get(
     State(node): State<Arc<Node>>,
@@ -121,8 +132,8 @@ pub(super) async fn get(
     uri: Uri,
 ) -> Result<Response, Refusal> {
     may_read(&node)?;
-    write::refuse_on_mirror(&node)?;
     let path = params::namespace_path(uri.path())?;
+    are_here(&node)?;
     let name = name_of(&path)?;
     let record = node.store.checkpoint(&name).ok_or_else(|| none(&path))?;
     let mut headers = of_record(&record);
@@ -160,8 +171,8 @@ pub(super) async fn list(
     uri: Uri,
 ) -> Result<Response, Refusal> {
     may_read(&node)?;
-    write::refuse_on_mirror(&node)?;
     let path = params::namespace_path(uri.path())?;
+    are_here(&node)?;
     let asked = Asked::parse(&uri)?;
     let own = own.map(|Extension(own)| own);
     let at_work = list::at_work(&node, own.as_ref()).await?;

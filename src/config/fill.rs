@@ -100,6 +100,9 @@ const NEED_FROM: &[&str] = &[
     "fill-prefix",
 ];
 
+/// Most bytes of all prefixes of a mirror: they are a part of a request of 64 KiB, beside a cursor.
+const MAX_PREFIX_BYTES: usize = 16 << 10;
+
 /// Flags that say how single names are filled, which a mirror does not do.
 const OF_SINGLE_NAMES: &[&str] = &[
     "fill-path",
@@ -285,6 +288,12 @@ fn prefixes(raw: &Raw) -> Result<Vec<String>, ConfigError> {
         let got = prefixes.len();
         return Err(ConfigError::new(format!(
             "bad --fill-prefix: more than {MAX_SCOPE_PARTS}: got {got}: write shorter prefixes"
+        )));
+    }
+    let bytes: usize = prefixes.iter().map(String::len).sum();
+    if bytes > MAX_PREFIX_BYTES {
+        return Err(ConfigError::new(format!(
+            "bad --fill-prefix: more than {MAX_PREFIX_BYTES} bytes: got {bytes}: write shorter prefixes, or fewer"
         )));
     }
     if prefixes.is_empty() {

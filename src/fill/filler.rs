@@ -107,6 +107,12 @@ impl Filler {
         self.0.settings.strategy == Strategy::Mirror
     }
 
+    /// The value of `Via` in answers.
+    #[must_use]
+    pub fn via(&self) -> String {
+        self.0.upstream.via().field(&self.0.us)
+    }
+
     /// For how long a mirror has not been current; `None` if it is, and if the node is none.
     #[must_use]
     pub fn mirror_stale_for(&self) -> Option<Duration> {

@@ -35,6 +35,8 @@ pub trait Host: Send + Sync + 'static {
     fn forget_copy(&self, name: &Name);
     /// Begins a mirror with an empty view.
     fn begin_mirror(&self) -> Mirroring;
+    /// Whether the node is a mirror of another set than this one.
+    fn mirrors_another_set(&self, set: u64) -> bool;
     /// Applies a slice of a part of what a leader told, and wakes the readers that wait for it.
     fn apply_mirrored(&self, mirroring: &mut Mirroring, told: &mut VecDeque<Told>, tail: &Tail) -> Step;
     /// Adopts the genesis of the set that this node copies.

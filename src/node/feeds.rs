@@ -50,6 +50,8 @@ pub struct Place {
     pub behind: Option<u64>,
     /// What the set has dropped on purpose, for a mirror.
     pub registers: Registers,
+    /// See [`crate::core::Genesis::provisional`].
+    pub is_provisional: bool,
 }
 
 /// The wake of a parked reader.
@@ -102,7 +104,12 @@ impl NodeFeed {
             let slice = feed.next(store, replica.reflected(store, now), budget);
             let behind = feed.behind(store);
             *is_scanning = behind.is_none();
-            let place = Place { cursor: feed.cursor(store), behind, registers: store.registers() };
+            let place = Place {
+                cursor: feed.cursor(store),
+                behind,
+                registers: store.registers(),
+                is_provisional: store.genesis().provisional,
+            };
             if let Some(waiter) = waiter.filter(|_| !slice.more)
                 && let Parking::Parked(ticket) = store.park_feed(&feed.subscription().scope, waiter)
             {
@@ -144,6 +151,7 @@ impl NodeFeed {
             cursor: self.feed.cursor(store),
             behind: self.feed.behind(store),
             registers: store.registers(),
+            is_provisional: store.genesis().provisional,
         })
     }
 

@@ -122,6 +122,10 @@ impl Host for NodeHost {
         self.store.with(Mirroring::begin)
     }
 
+    fn mirrors_another_set(&self, set: u64) -> bool {
+        self.store.with(|store| store.mirrored_set().is_some_and(|mirrored| mirrored != set))
+    }
+
     fn apply_mirrored(&self, mirroring: &mut Mirroring, told: &mut VecDeque<Told>, tail: &Tail) -> Step {
         self.replicator.mirror(mirroring, told, tail)
     }

@@ -28,6 +28,8 @@ pub enum MirrorLine {
         behind: Option<u64>,
         /// For how long the leader has been cut off from its own one; zero if it is not.
         cut_off: Duration,
+        /// Whether another set may live elsewhere, of which this one would be a part.
+        is_provisional: bool,
     },
     /// The leader ends the stream, for this reason.
     Error(String),
@@ -55,6 +57,7 @@ struct Line<'a> {
     behind: Option<u64>,
     registers: Option<RegistersJson>,
     cut_off: Option<u64>,
+    provisional: Option<bool>,
     #[serde(borrow)]
     code: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -93,7 +96,14 @@ pub fn parse_line(line: &[u8]) -> Result<MirrorLine, String> {
             let tail =
                 Tail { set: cursor.set, vector: cursor.vector, reflected: cursor.reflected, registers };
             let cut_off = Duration::from_millis(line.cut_off.unwrap_or(0));
-            MirrorLine::Progress { cursor: text.to_owned(), tail, behind: line.behind, cut_off }
+            let is_provisional = line.provisional == Some(true);
+            MirrorLine::Progress {
+                cursor: text.to_owned(),
+                tail,
+                behind: line.behind,
+                cut_off,
+                is_provisional,
+            }
         }
         "error" => {
             let part = |text: &Option<Cow<'_, str>>| text.as_deref().unwrap_or("?").to_owned();
@@ -175,8 +185,13 @@ mod tests {
     fn sent(events: &[Event]) -> Vec<MirrorLine> {
         let text = cursor::encode(&cursor());
         let registers = Registers { gc_horizon: at(4), ..Registers::NONE };
-        let tail =
-            StreamTail { cursor: &text, behind: Some(2), registers, cut_off: Duration::from_millis(1_500) };
+        let tail = StreamTail {
+            cursor: &text,
+            behind: Some(2),
+            registers,
+            cut_off: Duration::from_millis(1_500),
+            is_provisional: true,
+        };
         let bytes = LINES.frames(events, tail).unwrap().bytes;
         bytes
             .split_inclusive(|byte| *byte == b'\n')
@@ -224,7 +239,8 @@ mod tests {
         assert!(
             matches!(unknown, MirrorLine::Told(Told::Lost)) && matches!(names, MirrorLine::Told(Told::Lost))
         );
-        let MirrorLine::Progress { cursor: text, tail, behind, cut_off } = progress else {
+        let MirrorLine::Progress { cursor: text, tail, behind, cut_off, is_provisional: true } = progress
+        else {
             panic!("{progress:?}")
         };
         let Cursor { set, vector, reflected, .. } = cursor();

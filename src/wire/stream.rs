@@ -28,6 +28,8 @@ pub struct Tail<'a> {
     pub registers: Registers,
     /// For how long the node has been cut off from its own leader, for a mirror; zero if it is not.
     pub cut_off: Duration,
+    /// Whether the set was begun while other nodes were silent, so that another one may live with them; for a mirror.
+    pub is_provisional: bool,
 }
 
 /// Frames, one after the other.
@@ -62,6 +64,8 @@ struct Progress<'a> {
     /// See [`Tail::cut_off`], in ms.
     #[serde(skip_serializing_if = "Option::is_none")]
     cut_off: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provisional: Option<bool>,
 }
 
 /// The registers of a set, as a mirror is told them. Stamps are in µs since 1970.
@@ -193,10 +197,11 @@ impl Encoding {
     }
 
     fn progress(self, bytes: &mut Vec<u8>, tail: Tail<'_>) -> serde_json::Result<()> {
-        let Tail { cursor, behind, registers, cut_off } = tail;
+        let Tail { cursor, behind, registers, cut_off, is_provisional } = tail;
         let registers = self.tells_dots.then(|| RegistersJson::of(registers));
         let cut_off = u64::try_from(cut_off.as_millis()).ok().filter(|ms| self.tells_dots && *ms > 0);
-        let progress = Progress { r#type: "progress", cursor, behind, registers, cut_off };
+        let provisional = (self.tells_dots && is_provisional).then_some(true);
+        let progress = Progress { r#type: "progress", cursor, behind, registers, cut_off, provisional };
         serde_json::to_writer(&mut *bytes, &progress)?;
         bytes.push(b'\n');
         Ok(())
@@ -233,8 +238,13 @@ mod tests {
     use super::*;
     use crate::core::feed::ResetReason;
 
-    const TAIL: Tail<'static> =
-        Tail { cursor: "c1", behind: Some(2), registers: Registers::NONE, cut_off: Duration::ZERO };
+    const TAIL: Tail<'static> = Tail {
+        cursor: "c1",
+        behind: Some(2),
+        registers: Registers::NONE,
+        cut_off: Duration::ZERO,
+        is_provisional: false,
+    };
 
     fn frames(form: StreamForm, is_chunked: bool, events: &[Event]) -> Frames {
         Encoding { form, data: DataForm::Text, is_chunked, tells_dots: false }

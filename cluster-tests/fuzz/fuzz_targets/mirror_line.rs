@@ -21,8 +21,13 @@ fn sent(record: &Record) -> Record {
         is_refresh: false,
         is_initial: false,
     };
-    let tail =
-        Tail { cursor: "", behind: None, registers: Registers::NONE, cut_off: std::time::Duration::ZERO };
+    let tail = Tail {
+        cursor: "",
+        behind: None,
+        registers: Registers::NONE,
+        cut_off: std::time::Duration::ZERO,
+        is_provisional: false,
+    };
     let frames = encoding.frames(&[Event::Changed(changed)], tail).expect("JSON");
     let line = frames.bytes.split(|byte| *byte == b'\n').next().expect("a line");
     match parse_line(line) {

@@ -82,12 +82,13 @@ fn a_mirror_has_all_names_and_their_histories() {
         ("POST", "/v1/compact?before=now"),
         ("PUT", "/v1/history-depth?versions=2"),
         ("PUT", "/v1/checkpoints/c"),
-        ("GET", "/v1/checkpoints"),
     ] {
         let answer = mirror.server().ask(&Request::new(method, target));
         assert_refusal(&answer, 405);
         assert!(answer.text().contains(&leader.client_addr().to_string()), "{}", answer.text());
     }
+    let checkpoints = mirror.server().ask(&Request::new("GET", "/v1/checkpoints"));
+    assert_refusal(&checkpoints, 421);
     leader.server().ask(&Request::new("PUT", "/v1/history-depth?versions=2")).expect(200);
     wait_until("the depth", LIMIT, || mirror.cluster()["history"]["versions"] == 2);
     wait_until("the histories", LIMIT, || history(&mirror) == history(&leader));
@@ -295,6 +296,59 @@ fn an_upstream_without_streams_is_refused_in_words() {
     let answer = Connection::try_open(client).unwrap().ask(&get("n"));
     assert_refusal(&answer, 503);
     assert_eq!(answer.header("X-Vwatch-Error"), Some("joining"));
+}
+
+/// A list in pages has one cursor at a mirror, too.
+#[test]
+fn a_list_of_a_mirror_has_a_cursor() {
+    let leader = Node::start();
+    for name in ["a", "b", "c"] {
+        leader.put(&format!("{name}?version=v"), "").expect(204);
+    }
+    let mirror = mirror(&[&leader], &[]);
+    let mut target = "/v1/versions?prefix=&limit=1&cursor=latest".to_owned();
+    let mut names = Vec::new();
+    loop {
+        let page = mirror.client().ask(&Request::new("GET", &target)).expect(200);
+        names.extend(page.json()["versions"].as_array().unwrap().iter().map(|one| one["name"].to_string()));
+        let Some(link) = page.header("Link") else { break };
+        target = link.trim_start_matches('<').split('>').next().unwrap().to_owned();
+    }
+    assert_eq!(names, ["\"a\"", "\"b\"", "\"c\""]);
+}
+
+/// Mirrors of each other do not take each other for a leader, and one of a part of a set is refused.
+#[test]
+fn a_mirror_needs_a_leader() {
+    let leader = Node::start();
+    leader.put("n?version=v", "").expect(204);
+    let addresses = free_addresses();
+    let url = |address: std::net::SocketAddr| format!("http://{address}");
+    let from = format!("{},{}", url(leader.client_addr()), url(addresses.0));
+    let first = Node::with(&["--fill-strategy", "FILL_MIRROR", "--fill-from", &from, "--node-id", "first"]);
+    let from = format!("{},{}", url(leader.client_addr()), url(first.client_addr()));
+    let flags = ["--fill-strategy", "FILL_MIRROR", "--fill-from", &from, "--node-id", "second"];
+    let second = Node::at(addresses, &flags);
+    wait_until("both to be mirrors", LIMIT, || {
+        [&first, &second].iter().all(|node| node.get("n").status == 200)
+    });
+    leader.pause();
+    wait_until("both to be cut off", LIMIT, || {
+        [&first, &second].iter().all(|node| node.get("n").expect(200).header("Age").is_some())
+    });
+    leader.resume();
+    leader.put("n?version=v2", "").expect(204);
+    wait_until("both to go on", LIMIT, || {
+        [&first, &second].iter().all(|node| node.get("n").expect(200).version() == Some("v2"))
+    });
+    // a follower has what its readers asked for
+    let follower = Node::with(&["--fill-from", &url(leader.client_addr())]);
+    let (client, server) = free_addresses();
+    let own = [client, server].map(|address| address.to_string());
+    let from = url(follower.client_addr());
+    let flags = ["--listen-client", &own[0], "--listen-server", &own[1], "--fill-strategy", "FILL_MIRROR"];
+    let third = Node::process(&[&flags[..], &["--fill-from", &from]].concat());
+    wait_until("the reason", LIMIT, || third.stderr().contains("it has a part of its upstream's names"));
 }
 
 /// While writes come as fast as they can, the mirror keeps up, and a stop in order of its leader loses nothing.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, VIA};
 use axum::http::{HeaderMap, Method, Request};
 use axum::response::Response;
 use hyper::body::Bytes;
@@ -131,8 +131,12 @@ pub(crate) fn fill(node: &Node, names: &[Name]) {
 
 fn with_headers<B>(node: &Node, form: WatchForm, mut response: Response<B>) -> Response<B> {
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(form.media_type()));
-    if node.fill.as_ref().is_some_and(|filler| !filler.is_mirror()) {
-        response.headers_mut().insert(PARTIAL, HeaderValue::from_static("true"));
+    if let Some(filler) = &node.fill {
+        // a mirror of this node looks whether it would mirror itself
+        response.headers_mut().insert(VIA, HeaderValue::try_from(filler.via()).expect("tokens"));
+        if !filler.is_mirror() {
+            response.headers_mut().insert(PARTIAL, HeaderValue::from_static("true"));
+        }
     }
     response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
     response.headers_mut().insert(BUFFERING, HeaderValue::from_static("no"));

@@ -228,7 +228,13 @@ impl Stream {
         // it fails for no event; a reader without these bytes resumes from the cursor before them
         let frames = self.encoding.frames(
             events,
-            Tail { cursor: &cursor, behind: place.behind, registers: place.registers, cut_off },
+            Tail {
+                cursor: &cursor,
+                behind: place.behind,
+                registers: place.registers,
+                cut_off,
+                is_provisional: place.is_provisional,
+            },
         );
         frames.map(|frames| frames.bytes).unwrap_or_default()
     }

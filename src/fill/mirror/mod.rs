@@ -62,7 +62,8 @@ pub(super) async fn mirror(shared: Arc<Shared>) {
         let was_told = shared.mirror.parts();
         let end = follow(&shared, &address, &mut mirroring, &mut cursor).await;
         shared.mirror.ended();
-        failures = if shared.mirror.parts() > was_told { 0 } else { failures.saturating_add(1) };
+        let is_served = shared.mirror.parts() > was_told && !matches!(end, End::BeginAgain(_));
+        failures = if is_served { 0 } else { failures.saturating_add(1) };
         turn = turn.wrapping_add(1);
         log(&shared, &address, &end);
         let label = shared.label(&address);
@@ -145,7 +146,12 @@ async fn follow(
         };
         let Some(bytes) = frame.data_ref() else { continue };
         if let Err(why) = parts.add(bytes) {
-            return End::Failed(RequestError::Unusable(why));
+            // an empty view is told in parts of any size
+            return if cursor.is_some() {
+                End::BeginAgain(why)
+            } else {
+                End::Failed(RequestError::Unusable(why))
+            };
         }
         while let Some(part) = parts.next() {
             let part = match part {
@@ -171,9 +177,13 @@ async fn apply(
     cursor: &mut Option<String>,
     part: Part,
 ) -> Option<End> {
-    let Part { mut told, tail, cursor: reached, behind, cut_off, error } = part;
+    let Part { mut told, tail, cursor: reached, behind, cut_off, is_provisional, error } = part;
     if let Some(error) = error {
         return Some(End::Later(None, error));
+    }
+    if is_provisional && shared.host.mirrors_another_set(tail.set) {
+        let why = "its set was begun while other nodes were silent, and the mirror has another one";
+        return Some(End::Later(None, why.to_owned()));
     }
     let has_news = !told.is_empty();
     loop {

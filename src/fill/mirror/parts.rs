@@ -22,6 +22,8 @@ pub(super) struct Part {
     pub(super) behind: Option<u64>,
     /// For how long the leader has been cut off from its own one.
     pub(super) cut_off: Duration,
+    /// Whether another set may live elsewhere.
+    pub(super) is_provisional: bool,
     /// The leader ends the stream, for this reason.
     pub(super) error: Option<String>,
 }
@@ -64,9 +66,10 @@ impl Parts {
             match read {
                 Ok(MirrorLine::Told(told)) => self.told.push_back(told),
                 Ok(MirrorLine::Other) => {}
-                Ok(MirrorLine::Progress { cursor, tail, behind, cut_off }) => {
+                Ok(MirrorLine::Progress { cursor, tail, behind, cut_off, is_provisional }) => {
                     let told = std::mem::take(&mut self.told);
-                    part = Some(Ok(Part { told, tail, cursor, behind, cut_off, error: None }));
+                    part =
+                        Some(Ok(Part { told, tail, cursor, behind, cut_off, is_provisional, error: None }));
                 }
                 Ok(MirrorLine::Error(error)) => part = Some(Ok(Part::ending(error))),
                 Err(why) => part = Some(Err(why)),
@@ -92,6 +95,7 @@ impl Part {
             cursor: String::new(),
             behind: None,
             cut_off: Duration::ZERO,
+            is_provisional: false,
             error: Some(error),
         }
     }

@@ -11,7 +11,7 @@ use crate::fill::http::{self, Body, OutgoingRequest, Recipient, RequestError};
 use crate::fill::source_headers::read_source_headers;
 use crate::fill::{Shared, limit};
 use crate::wire::duration::GoDuration;
-use crate::wire::headers::X_VWATCH_ERROR;
+use crate::wire::headers::{X_VWATCH_ERROR, X_VWATCH_PARTIAL};
 use crate::wire::uri::encode_parameter;
 use crate::wire::watch_form::StreamForm;
 
@@ -52,6 +52,10 @@ pub(super) async fn open(shared: &Shared, address: &Address, cursor: Option<&str
     let code =
         parts.headers.get(X_VWATCH_ERROR).and_then(|code| code.to_str().ok()).unwrap_or_default().to_owned();
     let kind = http::header_text(&parts.headers, &CONTENT_TYPE).unwrap_or_default();
+    if parts.headers.contains_key(X_VWATCH_PARTIAL) {
+        let why = "it has a part of its upstream's names: FILL_MIRROR needs a leader, or a mirror of one";
+        return Err(End::Failed(RequestError::Unusable(why.to_owned())));
+    }
     match parts.status {
         StatusCode::OK if kind == StreamForm::Lines.media_type() => return Ok(body),
         StatusCode::BAD_REQUEST if matches!(&*code, "bad-cursor" | "other-scope") && cursor.is_some() => {
@@ -64,6 +68,10 @@ pub(super) async fn open(shared: &Shared, address: &Address, cursor: Option<&str
     let text = http::shorten(String::from_utf8_lossy(&text).trim());
     if let Some(pause) = limit(shared, parts.status, &parts.headers) {
         return Err(End::Later(pause, format!("it answers {}: {text}", parts.status)));
+    }
+    if !code.is_empty() {
+        // a vwatch says why
+        return Err(End::Failed(RequestError::Unusable(format!("it answers {}: {text}", parts.status))));
     }
     let why = format!("it answers {} with {}: {text}", parts.status, http::shorten(kind));
     Err(End::Failed(RequestError::Unusable(format!(

@@ -142,7 +142,13 @@ impl Group {
         events.iter().for_each(|event| node.metrics.feeds.told_to(event, readers));
         let cursor = cursor::encode(&place.cursor);
         let cut_off = node.cut_off();
-        let tail = Tail { cursor: &cursor, behind: place.behind, registers: place.registers, cut_off };
+        let tail = Tail {
+            cursor: &cursor,
+            behind: place.behind,
+            registers: place.registers,
+            cut_off,
+            is_provisional: place.is_provisional,
+        };
         // it fails for no event; a reader without these bytes would resume from the cursor before them
         let frames = self.key.encoding.frames(&events, tail).unwrap_or_default();
         // where it left the ring, no reader can join it within the chunk

@@ -82,7 +82,13 @@ impl Single {
 
     fn add(&mut self, events: &[Event], place: &Place, cut_off: Duration) {
         let cursor = cursor::encode(&place.cursor);
-        let tail = Tail { cursor: &cursor, behind: place.behind, registers: place.registers, cut_off };
+        let tail = Tail {
+            cursor: &cursor,
+            behind: place.behind,
+            registers: place.registers,
+            cut_off,
+            is_provisional: place.is_provisional,
+        };
         // it fails for no event; a reader without these bytes would resume from the cursor before them
         let frames = self.key.encoding.frames(events, tail).unwrap_or_default();
         if self.unsent().is_empty() {
