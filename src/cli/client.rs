@@ -4,6 +4,7 @@ mod address;
 mod attempt;
 mod connection;
 mod error;
+mod lines;
 mod liveness;
 mod requester;
 
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::header::{CONTENT_TYPE, ETAG, HOST, HeaderMap, RETRY_AFTER, SERVER, USER_AGENT};
+use hyper::header::{ACCEPT, CONTENT_TYPE, ETAG, HOST, HeaderMap, RETRY_AFTER, SERVER, USER_AGENT};
 use hyper::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 
@@ -23,7 +24,9 @@ use crate::wire::duration::GoDuration;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::etag::parse_tag;
 use crate::wire::headers::{X_VWATCH_ERROR, X_VWATCH_NODE};
+use crate::wire::watch_form::StreamForm;
 use error::ExchangeError;
+pub(super) use lines::Lines;
 pub(super) use requester::Client;
 
 /// Longest `Retry-After` that the client obeys, in seconds.
@@ -49,6 +52,8 @@ pub(super) struct Request {
     is_setting: bool,
     /// Whether it adds an event. Twice is not as once, and the node gives the stamp.
     is_event: bool,
+    /// Whether the answer may be lines that go on.
+    is_stream: bool,
 }
 
 impl Request {
@@ -64,6 +69,7 @@ impl Request {
             stamp: None,
             is_setting: false,
             is_event: false,
+            is_stream: false,
         }
     }
 
@@ -98,6 +104,12 @@ impl Request {
     pub(super) fn question(target: String, body: Vec<u8>) -> Self {
         let question = Self { is_setting: true, ..Self::new(Method::POST, target, body.into()) };
         question.header("content-type", "application/json".to_owned())
+    }
+
+    /// Asks for an answer of lines that goes on. It is in [`Answer::lines`], if the node gives one.
+    pub(super) fn streaming(self) -> Self {
+        let stream = Self { is_stream: true, ..self };
+        stream.header(ACCEPT.as_str(), StreamForm::Lines.media_type().to_owned())
     }
 
     pub(super) fn header(mut self, name: &'static str, value: String) -> Self {
@@ -164,6 +176,8 @@ pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
+    /// The lines of an answer that goes on. Its body is empty then.
+    pub(super) lines: Option<Lines>,
 }
 
 impl Answer {
@@ -241,13 +255,22 @@ impl Answer {
         if text.is_empty() || self.headers.contains_key(X_VWATCH_ERROR) {
             return false;
         }
-        let is_plain = |value: &str| {
-            let essence = value.split(';').next().unwrap_or_default().trim();
-            essence.eq_ignore_ascii_case("text/plain")
-        };
+        let is_plain = |value: &str| is_of_type(value, "text/plain");
         let is_missing = matches!(self.status, StatusCode::NOT_FOUND | StatusCode::GONE);
         self.header(CONTENT_TYPE.as_str()).is_some_and(|value| is_missing || !is_plain(value))
             || text.starts_with(b"<")
+    }
+
+    /// The message for an answer that is no stream.
+    pub(super) fn no_stream(&self) -> String {
+        let kind = self.header(CONTENT_TYPE.as_str()).unwrap_or("no type");
+        let line = format!(
+            "no stream: {} answers {} with {kind} in the place of {}: is it a node of an older version, or a proxy?",
+            self.from,
+            self.status,
+            StreamForm::Lines.media_type(),
+        );
+        line.chars().take(MAX_REFUSAL_CHARS).collect()
     }
 
     /// The message for an answer that is not from a node.
@@ -342,6 +365,11 @@ impl Answer {
             },
         })
     }
+}
+
+/// Whether the value of a `Content-Type` names this type, whatever its parameters.
+fn is_of_type(value: &str, media_type: &str) -> bool {
+    value.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(media_type)
 }
 
 #[cfg(test)]

@@ -1,14 +1,13 @@
 //! `vwatch diff --since CURSOR`: what has changed since a cursor.
 
-use std::io::Write;
-use std::time::Duration;
+use std::io::{BufWriter, Write};
 
 use clap::Args;
 
 use super::client::Client;
 use super::failure::Failure;
 use super::feed::printer::FeedPrinter;
-use super::feed::{Feed, FeedArgs, FeedStep};
+use super::feed::{Feed, FeedArgs};
 use super::namespace::InNamespace;
 use super::nodes::{Nodes, TimeLimit, block_on};
 use super::output::{Format, Output};
@@ -51,7 +50,7 @@ pub(super) fn run(args: &Diff) -> Result<(), Failure> {
         ));
     }
     let mut client = args.nodes.readers(Some(args.time.timeout))?;
-    let mut printer = FeedPrinter::new(args.output.format, std::io::stdout());
+    let mut printer = FeedPrinter::new(args.output.format, BufWriter::new(std::io::stdout()));
     block_on(differences(&mut feed, &mut client, &mut printer))
 }
 
@@ -61,16 +60,13 @@ async fn differences<W: Write>(
     printer: &mut FeedPrinter<W>,
 ) -> Result<(), Failure> {
     loop {
-        let answer = client.send(&feed.question(Duration::ZERO, None)).await?;
-        let batch = match feed.absorb(&answer)? {
-            FeedStep::Batch(batch) => batch,
-            FeedStep::Later { why, .. } => return Err(Failure::Failed(why)),
-        };
+        let batch = feed.absorb(&client.send(&feed.question()).await?)?;
         batch.events.iter().try_for_each(|event| printer.print(event))?;
         if batch.more {
             // kept when it is told: a run that is cut off goes on from here
             printer.flush()?;
-            feed.advance(batch.cursor)?;
+            feed.advance(batch.cursor, true);
+            feed.keep().await?;
             continue;
         }
         match printer.format {
@@ -78,7 +74,8 @@ async fn differences<W: Write>(
             Format::Json | Format::Simple => {}
         }
         printer.end(&batch)?;
-        return feed.advance(batch.cursor);
+        feed.advance(batch.cursor, true);
+        return feed.keep().await;
     }
 }
 

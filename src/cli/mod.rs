@@ -1,6 +1,7 @@
 //! The command line: one file a command. The client commands use HTTP to reach any node.
 
 mod args;
+mod backoff;
 mod bench;
 mod checkpoint;
 mod client;
@@ -22,9 +23,11 @@ mod members;
 mod namespace;
 mod namespaces;
 mod nodes;
+mod outage;
 mod output;
 mod put;
 mod revert;
+mod runner;
 mod serve;
 mod stop;
 mod stream;

@@ -1,30 +1,28 @@
 //! `vwatch watch NAME`: prints each change of a name, or of several names and prefixes, or runs a command for it.
 
-mod backoff;
-mod command;
-mod group;
 mod many;
 mod state;
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 
 use super::args;
+use super::backoff::Backoff;
 use super::client::Client;
-use super::failure::{Failure, complain};
+use super::failure::Failure;
 use super::feed::checkpoint::KeptCheckpoint;
 use super::feed::printer::FeedPrinter;
 use super::feed::{Feed, FeedArgs};
 use super::namespace::InNamespace;
 use super::nodes::{Nodes, block_on, check_name};
+use super::outage::Outage;
 use super::output::{Data, Format, Output, Row, in_a_line};
+use super::runner::Runner;
 use super::stop::{Stop, as_any_process};
 use crate::wire::duration;
-use backoff::Backoff;
-use command::Runner;
 use state::{Change, WatchState, WatchStep};
 
 /// How long a request about a checkpoint may take.
@@ -42,6 +40,8 @@ Examples:
   vwatch watch -w json --since now A B       two names, from now on
   vwatch watch --cursor-file f --prefix ''   every name; the next run goes on where this one ended
   vwatch watch --checkpoint ID --prefix ''   the same, on any machine, and a compaction waits for it
+  vwatch watch --prefix repo/ --batch -- ./load.py
+                                             a command for each batch of events, as lines of JSON
 
 Data that is not one line of printable text is printed as base64: and its base64. A deleted name is the line \
 (deleted), without a tab; in JSON it has \"deleted\":true.
@@ -63,18 +63,23 @@ never goes back in time.
 With several names, or one of the options of prefixes and cursors, it tells first what stands and then what changes, and \
 goes on by a cursor that is good at every node. A change may be told twice after an outage, and none is left out \
 silently: standard error says if all begins again, or if versions are missing in --mode all. In JSON these are events \
-like changes, and the object of type progress has the cursor for --since. A command runs once for each change, in order.")]
+like changes, and the object of type progress has the cursor for --since. A command runs once for each change, in order.
+
+With --batch it runs once for all events that the node sent together, with these lines of JSON on standard input, and \
+VWATCH_CURSOR is the cursor after them. The cursor of --cursor-file and --checkpoint is written after the command has \
+succeeded for all events before it: after a failure it stays, the watch continues, and the next run tells the rest again.")]
 pub(super) struct Watch {
     /// The name to watch, without any change, or several
     #[arg(required_unless_present = "prefix")]
     name: Vec<String>,
     /// Of one name: begin with the first change after this version, and not with the present record
-    #[arg(long, value_name = "VERSION", conflicts_with_all = ["prefix", "since", "mode", "types", "cursor_file", "checkpoint"])]
+    #[arg(long, value_name = "VERSION", conflicts_with_all = ["prefix", "since", "mode", "types", "cursor_file", "checkpoint", "batch"])]
     version: Option<String>,
     /// End after this many changes
     #[arg(short = 'n', long, value_name = "COUNT", value_parser = args::count)]
     count: Option<u64>,
-    /// How long one request waits at the node before the next one
+    /// How long one request waits at the node before the next one; of many names, how long a node may be silent: it is
+    /// left some seconds later
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = poll_timeout)]
     timeout: Duration,
     /// A command to run at each change, behind --
@@ -84,6 +89,9 @@ pub(super) struct Watch {
     /// not ended with it
     #[arg(long, requires = "command")]
     foreground: bool,
+    /// Run the command once for all events of one write of the node, with them as lines of JSON on standard input
+    #[arg(long, requires = "command")]
+    batch: bool,
     #[command(flatten)]
     feed: FeedArgs,
     /// Keep the cursor in this checkpoint at the nodes: begin after it if it is there, and write it after what was
@@ -108,7 +116,7 @@ fn poll_timeout(text: &str) -> Result<Duration, String> {
 
 pub(super) fn run(args: &Watch) -> Result<(), Failure> {
     let [name] = &*args.name else { return run_many(args) };
-    if args.feed.is_given() || args.checkpoint.is_some() {
+    if args.feed.is_given() || args.checkpoint.is_some() || args.batch {
         return run_many(args);
     }
     check_name(name)?;
@@ -121,8 +129,7 @@ pub(super) fn run(args: &Watch) -> Result<(), Failure> {
             follow(name, args, &mut client, &mut Stop::with_the_reader(), &mut Teller::Print(&mut printer))
                 .await
         } else {
-            let mut runner =
-                Runner::new(&args.command, args.foreground).within(args.within.namespace.as_str());
+            let mut runner = Runner::new(&args.command, args.foreground, args.within.namespace.as_str());
             follow(
                 name,
                 args,
@@ -153,21 +160,25 @@ fn run_many(args: &Watch) -> Result<(), Failure> {
         if let Some(checkpoint) = checkpoint {
             feed.keep_in(checkpoint).await?;
         }
-        if args.command.is_empty() && feed.checkpoint.is_some() {
-            // a signal ends it after a last write
-            let mut printer = FeedPrinter::new(args.output.format, std::io::stdout());
+        if args.command.is_empty() {
+            let mut stop = match feed.is_kept() {
+                // a signal ends it after a last write of the cursor
+                true => Stop::with_the_reader_and_signals()?,
+                false => {
+                    as_any_process()?;
+                    Stop::with_the_reader()
+                }
+            };
+            let out = BufWriter::new(std::io::stdout());
+            let mut printer = FeedPrinter::new(args.output.format, out);
             let mut teller = many::Teller::Print(&mut printer);
-            let mut stop = Stop::with_the_reader_and_signals()?;
             many::follow(args, &mut feed, &mut client, &mut stop, &mut teller).await
-        } else if args.command.is_empty() {
-            as_any_process()?;
-            let mut printer = FeedPrinter::new(args.output.format, std::io::stdout());
-            let mut teller = many::Teller::Print(&mut printer);
-            many::follow(args, &mut feed, &mut client, &mut Stop::with_the_reader(), &mut teller).await
         } else {
-            let namespace = args.within.namespace.as_str();
-            let mut runner = Runner::new(&args.command, args.foreground).within(namespace);
-            let mut teller = many::Teller::<std::io::Stdout>::Run(&mut runner);
+            let mut runner = Runner::new(&args.command, args.foreground, args.within.namespace.as_str());
+            let mut teller = match args.batch {
+                true => many::Teller::<std::io::Stdout>::RunBatches(&mut runner),
+                false => many::Teller::Run(&mut runner),
+            };
             many::follow(args, &mut feed, &mut client, &mut Stop::with_children()?, &mut teller).await
         }
     })
@@ -223,28 +234,6 @@ async fn follow<W: Write>(
     }
 }
 
-/// Reports the beginning and the end of an outage, and not each attempt.
-#[derive(Default)]
-struct Outage {
-    is_on: bool,
-}
-
-impl Outage {
-    fn begins(&mut self, why: &str) {
-        if !self.is_on {
-            complain(&format!("{why}: trying again until it works"));
-        }
-        self.is_on = true;
-    }
-
-    fn ends(&mut self) {
-        if self.is_on {
-            complain("watching again");
-        }
-        self.is_on = false;
-    }
-}
-
 /// The receiver of changes.
 enum Teller<'a, W> {
     Print(&'a mut Printer<W>),
@@ -255,17 +244,14 @@ impl<W: Write> Teller<'_, W> {
     async fn tell(&mut self, change: &Change, is_last: bool, stop: &mut Stop) -> Result<(), Failure> {
         match self {
             Self::Print(printer) => printer.print(change),
-            Self::Run(runner) => runner.run(change, is_last, stop).await,
+            Self::Run(runner) => runner.run(&change.input(), is_last, stop).await.map(drop),
         }
     }
 
     /// The result after the last change.
     fn outcome(&self) -> Result<(), Failure> {
         match self {
-            Self::Run(runner) => match runner.failed() {
-                Some(code) => Err(Failure::Command { code, line: None }),
-                None => Ok(()),
-            },
+            Self::Run(runner) => runner.outcome(),
             Self::Print(_) => Ok(()),
         }
     }

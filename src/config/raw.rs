@@ -256,8 +256,8 @@ pub const FLAGS: &[Flag] = &[
     Flag::text("log-format", "FORMAT", "text", "text or json"),
 ];
 
-/// Variables of the client commands, variables that `watch NAME -- cmd` sets, and variables for tests. A node may find
-/// them in its environment.
+/// Variables of the client commands, variables that `watch -- cmd` and `mirror --exec` set, and variables for tests. A
+/// node may find them in its environment.
 const NOT_OF_THE_NODE: &[&str] = &[
     "VWATCH_CLIENT_URL",
     "VWATCH_SERVER_URL",
@@ -267,6 +267,8 @@ const NOT_OF_THE_NODE: &[&str] = &[
     "VWATCH_VERSION",
     "VWATCH_LAST_SYNC",
     "VWATCH_DELETED",
+    "VWATCH_CURSOR",
+    "VWATCH_DIR",
 ];
 
 /// How the variables begin by which tests change a node (`daemon/test_variables.rs`).

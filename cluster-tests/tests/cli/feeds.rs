@@ -8,16 +8,16 @@ use cluster_tests::node::{Finished, Node, run_to_end};
 use cluster_tests::wait::{LIMIT, wait_until};
 
 /// A folder of one test, removed at its end.
-struct Folder(PathBuf);
+pub(super) struct Folder(pub(super) PathBuf);
 
 impl Folder {
-    fn new(test: &str) -> Self {
+    pub(super) fn new(test: &str) -> Self {
         let path = std::env::temp_dir().join(format!("vwatch-{test}-{}", std::process::id()));
         fs::create_dir_all(&path).expect("a folder");
         Self(path)
     }
 
-    fn file(&self, name: &str) -> String {
+    pub(super) fn file(&self, name: &str) -> String {
         self.0.join(name).to_str().expect("a path in UTF-8").to_owned()
     }
 }
@@ -28,7 +28,7 @@ impl Drop for Folder {
     }
 }
 
-fn url(node: &Node) -> String {
+pub(super) fn url(node: &Node) -> String {
     format!("http://{}", node.client_addr())
 }
 
@@ -39,7 +39,7 @@ fn run(arguments: &[&str]) -> Finished {
 
 /// Waits until a command has printed exactly this.
 #[track_caller]
-fn prints(command: &Node, text: &str) {
+pub(super) fn prints(command: &Node, text: &str) {
     wait_until(&format!("{text:?}, it printed {:?}", command.stdout()), LIMIT, || command.stdout() == text);
 }
 

@@ -12,3 +12,4 @@ mod members;
 mod namespaces;
 mod program;
 mod readme;
+mod streams;

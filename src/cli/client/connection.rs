@@ -5,9 +5,10 @@ use std::io;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::StatusCode;
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::CONNECTION;
+use hyper::header::{CONNECTION, CONTENT_TYPE};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -15,8 +16,10 @@ use tokio::time::timeout;
 use super::super::stream::HearsOut;
 use super::address::NodeAddress;
 use super::error::ExchangeError;
-use super::{Answer, Request};
+use super::lines::Lines;
+use super::{Answer, Request, is_of_type};
 use crate::wire::duration::GoDuration;
+use crate::wire::watch_form::StreamForm;
 
 /// Largest answer that the client reads, in bytes: more than any page of names has, and small enough for the memory.
 const MAX_BODY_BYTES: usize = 64 << 20;
@@ -66,7 +69,7 @@ impl Connection {
     /// The connection, if it can be used again after this answer.
     pub(super) fn after(self, answer: &Answer) -> Option<Self> {
         let is_last = answer.header(CONNECTION.as_str()).is_some_and(|v| v.eq_ignore_ascii_case("close"));
-        Some(self).filter(|connection| !is_last && !connection.is_closed())
+        Some(self).filter(|connection| !is_last && answer.lines.is_none() && !connection.is_closed())
     }
 
     /// Sends a probe, which a node answers at once.
@@ -77,7 +80,7 @@ impl Connection {
         self.exchange(&Request::get("/healthz".to_owned())).await
     }
 
-    /// Sends a request and reads its answer.
+    /// Sends a request and reads its answer. Of an answer that goes on it reads the head.
     ///
     /// # Errors
     /// If there is no whole answer.
@@ -100,9 +103,22 @@ impl Connection {
             }
         };
         let (head, body) = response.into_parts();
+        let from = url.to_string();
+        let kind = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let is_lines = head.status == StatusCode::OK && is_of_type(kind, StreamForm::Lines.media_type());
+        if request.is_stream && is_lines {
+            let lines = Some(Lines::new(from.clone(), body));
+            return Ok(Answer {
+                from,
+                status: head.status,
+                headers: head.headers,
+                body: Bytes::new(),
+                lines,
+            });
+        }
         let body = Limited::new(body, MAX_BODY_BYTES).collect().await;
         let body = body.map_err(|error| ExchangeError::Unanswered(broken(&error)))?.to_bytes();
-        Ok(Answer { from: url.to_string(), status: head.status, headers: head.headers, body })
+        Ok(Answer { from, status: head.status, headers: head.headers, body, lines: None })
     }
 }
 

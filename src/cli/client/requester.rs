@@ -63,6 +63,27 @@ impl Client {
         }
     }
 
+    /// Does `work` beside an open stream of the present address. `None` if the address answers nothing any more, not
+    /// even a probe. With one address there are no probes.
+    pub(in crate::cli) async fn beside<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        let address = match self.contact_time(0) {
+            Some(within) => self.addresses.current(self.left()).await.ok().map(|address| (address, within)),
+            None => None,
+        };
+        let probed = &mut self.probed;
+        let silent = async {
+            match &address {
+                Some((address, within)) => silence(address, *within, probed).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            () = silent => None,
+        }
+    }
+
     /// Sends a request to the nodes in turn, until one answers with a status other than 503. If none does, returns the
     /// 503. With a time limit the client tries silent nodes again until the limit.
     ///

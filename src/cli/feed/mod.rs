@@ -1,8 +1,11 @@
-//! The names that a command follows, from a cursor on, by batches of `/v1/watch`.
+//! The names that a command follows, from a cursor on: by a stream of `/v1/watch`, or by batches.
 
 pub(super) mod checkpoint;
-pub(super) mod cursor_file;
+mod cursor_file;
+pub(super) mod follower;
+mod kept_cursor;
 pub(super) mod printer;
+mod writes;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,18 +15,23 @@ use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::client::{Answer, Request};
+use super::client::{Answer, Lines, Request};
 use super::failure::Failure;
 use super::namespace::InNamespace;
 use super::nodes::check_name;
+use super::url::{parameter, with_query};
 use crate::wire::date::parse_time;
 use crate::wire::duration::GoDuration;
 use crate::wire::error_code::ErrorCode;
 use checkpoint::KeptCheckpoint;
 use cursor_file::CursorFile;
+use kept_cursor::KeptCursor;
+
+/// Longest target of a request, in bytes, that every node and most proxies take. A longer one is sent as a body.
+const MAX_TARGET_BYTES: usize = 4096;
 
 /// Which names, and which of their changes.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(super) struct FeedArgs {
     /// Follow all names that begin with this; may be given several times. An empty one is every name
     #[arg(long, value_name = "PREFIX")]
@@ -37,7 +45,7 @@ pub(super) struct FeedArgs {
     /// Only these kinds of changes, comma separated: create, update, put (both), delete
     #[arg(long, value_name = "TYPES", value_delimiter = ',')]
     pub(super) types: Vec<String>,
-    /// Keep the cursor in this file: begin after it if it is there, and write it after each batch of changes
+    /// Keep the cursor in this file: begin after it if it is there, and write it after what was told
     #[arg(long, value_name = "FILE")]
     pub(super) cursor_file: Option<PathBuf>,
 }
@@ -68,30 +76,35 @@ pub(super) struct Feed {
     mode: Option<&'static str>,
     types: Vec<String>,
     since: Option<String>,
-    pub(super) file: Option<CursorFile>,
-    pub(super) checkpoint: Option<KeptCheckpoint>,
+    kept: KeptCursor,
 }
 
-/// A batch of events.
+/// Events with the cursor after them: an answer of a node, or one write of a stream.
 #[derive(Debug, Deserialize)]
 pub(super) struct ReceivedBatch {
     pub(super) events: Vec<Map<String, Value>>,
     pub(super) cursor: String,
+    /// There is more to ask for now. A stream tells it without being asked.
+    #[serde(default)]
     pub(super) more: bool,
+    /// How many changes of the node lie behind the cursor, if the node knows.
+    #[serde(default)]
+    pub(super) behind: Option<u64>,
 }
 
-/// The effect of an answer.
+/// Why a node cannot answer now.
 #[derive(Debug)]
-pub(super) enum FeedStep {
-    /// Events, perhaps none.
-    Batch(ReceivedBatch),
-    /// The node cannot answer now.
-    Later {
-        /// The reason.
-        why: String,
-        /// The pause that the node requests.
-        retry_after: Option<Duration>,
-    },
+pub(super) struct Later {
+    /// The reason.
+    pub(super) why: String,
+    /// The pause that the node requests.
+    pub(super) retry_after: Option<Duration>,
+}
+
+impl Later {
+    pub(super) fn new(why: String) -> Self {
+        Self { why, retry_after: None }
+    }
 }
 
 impl Feed {
@@ -117,8 +130,7 @@ impl Feed {
             mode,
             types: args.types.clone(),
             since,
-            file,
-            checkpoint: None,
+            kept: KeptCursor::new(file),
         })
     }
 
@@ -131,7 +143,7 @@ impl Feed {
         if let Some(since) = checkpoint.read().await? {
             self.since = Some(since);
         }
-        self.checkpoint = Some(checkpoint);
+        self.kept.checkpoint = Some(checkpoint);
         Ok(())
     }
 
@@ -140,13 +152,49 @@ impl Feed {
         self.since.is_some()
     }
 
-    /// The next request: it may wait for so long, and is answered with about `limit` events at most.
-    pub(super) fn question(&self, wait: Duration, limit: Option<u64>) -> Request {
-        let mut body = json!({
-            "names": self.names,
-            "prefixes": self.prefixes,
-            "timeout": GoDuration(wait).to_string(),
-        });
+    /// Whether its cursor is kept anywhere.
+    pub(super) fn is_kept(&self) -> bool {
+        self.kept.is_kept()
+    }
+
+    /// The next request for a batch, which is answered at once.
+    pub(super) fn question(&self) -> Request {
+        let mut body = self.json();
+        body["timeout"] = "0s".into();
+        Request::question(self.path.clone(), body.to_string().into_bytes())
+    }
+
+    /// The request for a stream, with signs of life at this interval. It ends after about `limit` events.
+    pub(super) fn stream_question(&self, heartbeat: Option<Duration>, limit: Option<u64>) -> Request {
+        let heartbeat = heartbeat.map(|heartbeat| GoDuration(heartbeat).to_string());
+        let mut parameters = Vec::new();
+        let mut add = |key: &str, value: Option<&str>| {
+            parameters.extend(value.map(|value| parameter(key, value)));
+        };
+        self.names.iter().for_each(|name| add("name", Some(name)));
+        self.prefixes.iter().for_each(|prefix| add("prefix", Some(prefix)));
+        add("since", self.since.as_deref());
+        add("mode", self.mode);
+        add("types", (!self.types.is_empty()).then(|| self.types.join(",")).as_deref());
+        add("heartbeat", heartbeat.as_deref());
+        add("limit", limit.map(|limit| limit.to_string()).as_deref());
+        let target = with_query(&self.path, &parameters);
+        if target.len() <= MAX_TARGET_BYTES {
+            return Request::get(target).streaming();
+        }
+        let mut body = self.json();
+        if let Some(heartbeat) = heartbeat {
+            body["heartbeat"] = heartbeat.into();
+        }
+        if let Some(limit) = limit {
+            body["limit"] = limit.into();
+        }
+        Request::question(self.path.clone(), body.to_string().into_bytes()).streaming()
+    }
+
+    /// What is asked for, as the body of a request has it.
+    fn json(&self) -> Value {
+        let mut body = json!({"names": self.names, "prefixes": self.prefixes});
         // a node of a later version may have another default
         let mut add = |key: &str, value: Option<Value>| {
             if let Some(value) = value {
@@ -156,54 +204,70 @@ impl Feed {
         add("since", self.since.as_deref().map(Value::from));
         add("mode", self.mode.map(Value::from));
         add("types", (!self.types.is_empty()).then(|| json!(self.types)));
-        add("limit", limit.map(Value::from));
-        Request::question(self.path.clone(), body.to_string().into_bytes()).may_take(wait)
+        body
     }
 
-    /// Reads an answer.
+    /// Reads the answer to [`Feed::question`].
+    ///
+    /// # Errors
+    /// Any other answer.
+    pub(super) fn absorb(&self, answer: &Answer) -> Result<ReceivedBatch, Failure> {
+        match answer.status {
+            StatusCode::OK => answer.json(),
+            _ => Err(self.refused(answer)?.into()),
+        }
+    }
+
+    /// Reads the head of the answer to [`Feed::stream_question`].
     ///
     /// # Errors
     /// A permanent error of the node.
-    pub(super) fn absorb(&self, answer: &Answer) -> Result<FeedStep, Failure> {
-        let status = answer.status;
-        let why = || answer.refusal(|| format!("the node answers {status}"));
-        let later = |why| FeedStep::Later { why, retry_after: answer.retry_after() };
-        if status == StatusCode::OK {
-            return Ok(match answer.json() {
-                Ok(batch) => FeedStep::Batch(batch),
-                // a proxy in front of the nodes may answer for them for a while
-                Err(failure) => later(failure.line().unwrap_or_default().to_owned()),
-            });
+    pub(super) fn open(&self, mut answer: Answer) -> Result<Result<Lines, Later>, Failure> {
+        match answer.lines.take() {
+            Some(lines) => Ok(Ok(lines)),
+            // a proxy in front of the nodes may answer for them for a while, and other nodes may be newer
+            None if answer.status == StatusCode::OK || answer.status == StatusCode::NOT_ACCEPTABLE => {
+                Ok(Err(Later::new(answer.no_stream())))
+            }
+            None => self.refused(&answer).map(Err),
         }
+    }
+
+    /// The reason of an answer that is none.
+    fn refused(&self, answer: &Answer) -> Result<Later, Failure> {
+        let status = answer.status;
+        let why = answer.refusal(|| format!("the node answers {status}"));
         if is_passing(status) {
-            return Ok(later(why()));
+            return Ok(Later { why, retry_after: answer.retry_after() });
         }
         let is_about_the_cursor =
             matches!(answer.error_code(), Some(ErrorCode::BadCursor | ErrorCode::OtherScope));
-        Err(Failure::Failed(match (&self.file, &self.checkpoint) {
-            (Some(file), _) if is_about_the_cursor => {
-                format!("{}: it is kept in {}: remove the file to begin again", why(), file.shown())
-            }
-            (_, Some(checkpoint)) if is_about_the_cursor => format!("{}: {}", why(), checkpoint.advice()),
-            _ => why(),
-        }))
+        match self.kept.advice().filter(|_| is_about_the_cursor) {
+            Some(advice) => Err(Failure::Failed(format!("{why}: {advice}"))),
+            None => Err(Failure::Failed(why)),
+        }
     }
 
-    /// Goes on after a batch that is told.
+    /// Goes on after this cursor. It is kept unless something before it is left to do.
+    pub(super) fn advance(&mut self, cursor: String, is_done: bool) {
+        if is_done && self.since.as_ref() != Some(&cursor) {
+            self.kept.take(&cursor);
+        }
+        self.since = Some(cursor);
+    }
+
+    /// Keeps the cursor now.
     ///
     /// # Errors
-    /// If the cursor cannot be kept.
-    pub(super) fn advance(&mut self, cursor: String) -> Result<(), Failure> {
-        if self.since.as_ref() != Some(&cursor) {
-            if let Some(file) = &self.file {
-                file.write(&cursor)?;
-            }
-            if let Some(checkpoint) = &mut self.checkpoint {
-                checkpoint.take(&cursor);
-            }
-            self.since = Some(cursor);
-        }
-        Ok(())
+    /// If it cannot be kept.
+    pub(super) async fn keep(&mut self) -> Result<(), Failure> {
+        self.kept.write().await
+    }
+}
+
+impl From<Later> for Failure {
+    fn from(later: Later) -> Self {
+        Self::Failed(later.why)
     }
 }
 

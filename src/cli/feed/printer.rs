@@ -68,6 +68,16 @@ pub(in crate::cli) fn tell_aside(event: &Map<String, Value>) {
     }
 }
 
+/// An event as one line of JSON: as the node tells it, with `last_sync` beside `last-sync`.
+pub(in crate::cli) fn json_line(event: &Map<String, Value>) -> String {
+    let mut event = event.clone();
+    if let Some(last_sync) = event.get("revision").and_then(Value::as_u64).map(rfc3339) {
+        event.insert("last_sync".to_owned(), last_sync.clone().into());
+        event.insert("last-sync".to_owned(), last_sync.into());
+    }
+    json_escaped(&Value::Object(event).to_string()).into_owned()
+}
+
 /// Prints events.
 pub(in crate::cli) struct FeedPrinter<W> {
     pub(in crate::cli) format: Format,
@@ -83,12 +93,7 @@ impl<W: Write> FeedPrinter<W> {
     /// Prints an event. In JSON it is as the node tells it.
     pub(in crate::cli) fn print(&mut self, event: &Map<String, Value>) -> Result<(), Failure> {
         if self.format == Format::Json {
-            let mut event = event.clone();
-            if let Some(last_sync) = event.get("revision").and_then(Value::as_u64).map(rfc3339) {
-                event.insert("last_sync".to_owned(), last_sync.clone().into());
-                event.insert("last-sync".to_owned(), last_sync.into());
-            }
-            return self.line(&json_escaped(&Value::Object(event).to_string()));
+            return self.line(&json_line(event));
         }
         let Some(change) = NameChange::of(event) else {
             tell_aside(event);
@@ -117,7 +122,8 @@ impl<W: Write> FeedPrinter<W> {
     /// Ends a batch: in JSON with the cursor to go on from.
     pub(in crate::cli) fn end(&mut self, batch: &ReceivedBatch) -> Result<(), Failure> {
         if self.format == Format::Json {
-            self.line(&json!({"type": "progress", "cursor": batch.cursor, "more": batch.more}).to_string())?;
+            let progress = json!({"type": "progress", "cursor": batch.cursor, "behind": batch.behind});
+            self.line(&progress.to_string())?;
         }
         self.flush()
     }

@@ -1,25 +1,35 @@
-//! Watches several names and prefixes, by batches of events.
+//! Watches several names and prefixes, by a stream.
 
 use std::io::Write;
-use std::time::Instant;
 
 use super::super::client::Client;
-use super::super::failure::Failure;
-use super::super::feed::printer::{FeedPrinter, NameChange, tell_aside};
-use super::super::feed::{Feed, FeedStep, ReceivedBatch};
+use super::super::failure::{Failure, complain};
+use super::super::feed::follower::Follower;
+use super::super::feed::printer::{FeedPrinter, NameChange, json_line, tell_aside};
+use super::super::feed::{Feed, ReceivedBatch};
+use super::super::runner::{RunInput, Runner};
 use super::super::stop::Stop;
-use super::backoff::Backoff;
-use super::command::Runner;
+use super::Watch;
 use super::state::Change;
-use super::{Outage, Watch};
 
 /// The receiver of events.
 pub(super) enum Teller<'a, W> {
     Print(&'a mut FeedPrinter<W>),
+    /// A command runs for each change.
     Run(&'a mut Runner<'a>),
+    /// A command runs for each write of the node.
+    RunBatches(&'a mut Runner<'a>),
 }
 
-/// Follows the feed to its end, and then writes its checkpoint if it has one.
+/// How a write was told.
+struct Told {
+    /// All of it was told, and not only its first changes.
+    is_whole: bool,
+    /// No command has failed.
+    is_done: bool,
+}
+
+/// Follows the feed to its end, and then keeps the cursor.
 pub(super) async fn follow<W: Write>(
     args: &Watch,
     feed: &mut Feed,
@@ -28,13 +38,11 @@ pub(super) async fn follow<W: Write>(
     teller: &mut Teller<'_, W>,
 ) -> Result<(), Failure> {
     let outcome = tell_all(args, feed, client, stop, teller).await;
-    if let Some(checkpoint) = &mut feed.checkpoint {
-        checkpoint.write().await;
-    }
-    outcome
+    let kept = feed.keep().await;
+    outcome.and(kept)
 }
 
-/// Asks for events again and again, and tells each. Ends after the count of changes, or at a permanent error.
+/// Tells each write. Ends after the count of changes, or at a permanent error.
 async fn tell_all<W: Write>(
     args: &Watch,
     feed: &mut Feed,
@@ -42,85 +50,74 @@ async fn tell_all<W: Write>(
     stop: &mut Stop,
     teller: &mut Teller<'_, W>,
 ) -> Result<(), Failure> {
-    let mut backoff = Backoff::default();
-    let mut outage = Outage::default();
+    let mut follower = Follower::new(args.timeout);
     let mut left = args.count;
+    let mut is_done = true;
     loop {
-        let asked_at = Instant::now();
-        // most of the limit that a node takes
-        let limit = left.map(|left| left.min(10_000));
-        let step = match stop.unless(client.send(&feed.question(args.timeout, limit))).await? {
-            Ok(answer) => feed.absorb(&answer)?,
-            Err(Failure::Failed(line)) => FeedStep::Later { why: line, retry_after: None },
-            Err(failure) => return Err(failure),
-        };
-        let batch = match step {
-            FeedStep::Batch(batch) => batch,
-            FeedStep::Later { why, retry_after } => {
-                outage.begins(&why);
-                client.move_on();
-                stop.unless(tokio::time::sleep(backoff.next(retry_after))).await?;
-                continue;
-            }
-        };
-        outage.ends();
+        let batch = follower.next(feed, client, stop, left).await?;
         let told = tell(&batch, &mut left, teller, stop).await?;
-        let is_last = left == Some(0);
-        if told == batch.events.len() {
+        if is_done && !told.is_done && feed.is_kept() {
+            complain("the cursor stays before this change: the next run tells it again, and what follows");
+        }
+        is_done &= told.is_done;
+        if told.is_whole {
             if let Teller::Print(printer) = teller
-                && told > 0
+                && !batch.events.is_empty()
             {
                 printer.end(&batch)?;
             }
-            feed.advance(batch.cursor)?;
-            if let Some(checkpoint) = feed.checkpoint.as_mut().filter(|_| !is_last) {
-                stop.unless(checkpoint.write_if_due()).await?;
-            }
+            feed.advance(batch.cursor, is_done);
         }
-        if is_last {
+        if left == Some(0) {
             return outcome(teller);
-        }
-        let is_idle = told == 0 && !batch.more;
-        // only a node that is stopping answers without events in less than half of the time
-        if is_idle && asked_at.elapsed() < args.timeout / 2 {
-            client.move_on();
-            stop.unless(tokio::time::sleep(backoff.next(None))).await?;
-        } else {
-            backoff.reset();
         }
     }
 }
 
-/// Tells events, until so many changes are told. Returns how many events were told: of those after the last change all.
+/// Tells the events of a write, until so many changes are told, and all events behind the last of them.
 async fn tell<W: Write>(
     batch: &ReceivedBatch,
     left: &mut Option<u64>,
     teller: &mut Teller<'_, W>,
     stop: &mut Stop,
-) -> Result<usize, Failure> {
-    for (at, event) in batch.events.iter().enumerate() {
+) -> Result<Told, Failure> {
+    let mut is_done = true;
+    if let Teller::RunBatches(runner) = teller {
+        if !batch.events.is_empty() {
+            let changes = batch.events.iter().filter(|event| NameChange::of(event).is_some()).count() as u64;
+            *left = left.map(|left| left.saturating_sub(changes));
+            is_done = runner.run(&lines_of(batch), *left == Some(0), stop).await?;
+        }
+        return Ok(Told { is_whole: true, is_done });
+    }
+    for event in &batch.events {
         let change = NameChange::of(event);
         if change.is_some() && *left == Some(0) {
-            return Ok(at);
+            return Ok(Told { is_whole: false, is_done });
         }
         *left = left.map(|left| left - u64::from(change.is_some()));
         match (&mut *teller, change) {
             (Teller::Print(printer), _) => printer.print(event)?,
-            (Teller::Run(runner), Some(change)) => runner.run(&of(change), *left == Some(0), stop).await?,
-            (Teller::Run(_), None) => tell_aside(event),
+            (Teller::Run(runner), Some(change)) => {
+                is_done &= runner.run(&of(change).input(), *left == Some(0), stop).await?;
+            }
+            (Teller::Run(_) | Teller::RunBatches(_), _) => tell_aside(event),
         }
     }
-    Ok(batch.events.len())
+    Ok(Told { is_whole: true, is_done })
+}
+
+/// What a command gets of a whole write.
+fn lines_of(batch: &ReceivedBatch) -> RunInput {
+    let lines: String = batch.events.iter().map(|event| json_line(event) + "\n").collect();
+    RunInput { variables: vec![("VWATCH_CURSOR", batch.cursor.clone())], data: lines.into() }
 }
 
 /// The result after the last change.
 fn outcome<W: Write>(teller: &mut Teller<'_, W>) -> Result<(), Failure> {
     match teller {
         Teller::Print(printer) => printer.flush(),
-        Teller::Run(runner) => match runner.failed() {
-            Some(code) => Err(Failure::Command { code, line: None }),
-            None => Ok(()),
-        },
+        Teller::Run(runner) | Teller::RunBatches(runner) => runner.outcome(),
     }
 }
 

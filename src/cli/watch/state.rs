@@ -7,6 +7,7 @@ use hyper::body::Bytes;
 
 use super::super::client::{Answer, Request};
 use super::super::failure::{Failure, complain};
+use super::super::runner::RunInput;
 use super::super::url::{parameter, with_query};
 use crate::wire::error_code::ErrorCode;
 
@@ -18,6 +19,21 @@ pub(super) struct Change {
     pub(super) version: Option<String>,
     pub(super) data: Bytes,
     pub(super) last_sync: Option<u64>,
+}
+
+impl Change {
+    /// What a command gets that runs for it.
+    pub(super) fn input(&self) -> RunInput {
+        let mut variables = vec![
+            ("VWATCH_NAME", self.name.clone()),
+            ("VWATCH_VERSION", self.version.clone().unwrap_or_default()),
+            ("VWATCH_LAST_SYNC", self.last_sync.map_or_else(String::new, |micros| micros.to_string())),
+        ];
+        if self.version.is_none() {
+            variables.push(("VWATCH_DELETED", "1".to_owned()));
+        }
+        RunInput { variables, data: self.data.clone() }
+    }
 }
 
 /// The last reported state, or the one from the command line.
@@ -213,13 +229,31 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn a_command_gets_the_change() {
+        let change = |version: Option<&str>| Change {
+            name: "a/b".to_owned(),
+            version: version.map(str::to_owned),
+            data: Bytes::from_static(b"data"),
+            last_sync: Some(7),
+        };
+        let input = change(Some("v1")).input();
+        let set =
+            |input: &RunInput| input.variables.iter().map(|(_, value)| value.clone()).collect::<Vec<_>>();
+        assert_eq!(
+            (set(&input), &input.data[..]),
+            (["a/b", "v1", "7"].map(str::to_owned).into(), &b"data"[..])
+        );
+        assert_eq!(set(&change(None).input()), ["a/b", "", "7", "1"]);
+    }
+
     fn answer(status: u16, headers: &[(&'static str, &str)]) -> Answer {
         let headers: HeaderMap = headers
             .iter()
             .map(|&(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
             .collect();
         let status = StatusCode::from_u16(status).unwrap();
-        Answer { from: "http://n".to_owned(), status, headers, body: Bytes::from_static(b"d") }
+        Answer { from: "http://n".to_owned(), status, headers, body: Bytes::from_static(b"d"), lines: None }
     }
 
     fn value(version: &str, micros: &str) -> Answer {

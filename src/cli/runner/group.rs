@@ -13,7 +13,7 @@ use rustix::process::{
 use tokio::signal::unix::{self, SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
-use super::super::stop::Stop;
+use crate::cli::stop::Stop;
 
 /// Time for a command and its children to end after SIGTERM.
 const STOP_GRACE: Duration = Duration::from_secs(5);

@@ -1,4 +1,6 @@
-//! Runs a command at a change, and ends it with the watch.
+//! Runs the command of a user again and again, and ends it with this process.
+
+mod group;
 
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -6,13 +8,13 @@ use std::io::{self, ErrorKind};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 
+use hyper::body::Bytes;
 use rustix::process::Signal;
 use tokio::io::AsyncWriteExt;
 
-use super::super::failure::{Failure, complain};
-use super::super::stop::{Stop, number};
-use super::group::CommandGroup;
-use super::state::Change;
+use super::failure::{Failure, complain};
+use super::stop::{Stop, number};
+use group::CommandGroup;
 
 /// Exit codes of shells for a command that does not exist, or cannot be executed.
 const NOT_FOUND: u8 = 127;
@@ -22,49 +24,57 @@ const NOT_EXECUTABLE: u8 = 126;
 pub(super) struct Runner<'a> {
     program: &'a OsString,
     arguments: &'a [OsString],
-    /// It stays in the process group of the watch.
+    /// It stays in the process group of this process.
     foreground: bool,
-    /// The namespace of the name; empty for a plain one.
+    /// The namespace of the names; empty for plain ones.
     namespace: &'a str,
     has_started: bool,
     /// The exit code of the first run that failed.
     failed: Option<u8>,
 }
 
+/// What one run of the command gets.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RunInput {
+    /// Variables of its environment. Each begins with `VWATCH_`.
+    pub(super) variables: Vec<(&'static str, String)>,
+    /// Its standard input.
+    pub(super) data: Bytes,
+}
+
 impl<'a> Runner<'a> {
-    /// A runner for a command with at least the program.
-    pub(super) fn new(command: &'a [OsString], foreground: bool) -> Self {
+    /// A runner for a command with at least the program. Its names are in `namespace`.
+    pub(super) fn new(command: &'a [OsString], foreground: bool, namespace: &'a str) -> Self {
         let (program, arguments) = command.split_first().expect("asked for only with a command");
-        Self { program, arguments, foreground, namespace: "", has_started: false, failed: None }
+        Self { program, arguments, foreground, namespace, has_started: false, failed: None }
     }
 
-    /// Tells the command the namespace of the name.
-    pub(super) fn within(self, namespace: &'a str) -> Self {
-        Self { namespace, ..self }
-    }
-
+    /// The result of all runs.
+    ///
+    /// # Errors
     /// The exit code of the first run that failed, if one has.
-    pub(super) fn failed(&self) -> Option<u8> {
-        self.failed
+    pub(super) fn outcome(&self) -> Result<(), Failure> {
+        self.failed.map_or(Ok(()), |code| Err(Failure::Command { code, line: None }))
     }
 
-    /// Runs the command for a change, to its end. Reports a failure and keeps it for [`Runner::failed`].
+    /// Runs the command to its end, and returns whether it succeeded. Reports a failure and keeps it for
+    /// [`Runner::outcome`].
     ///
     /// # Errors
     /// A signal, after the command has ended too. Also a command that cannot be started and never was: its name is most
     /// likely wrong. After a first run it may be missing for a moment, while a new one is installed.
     pub(super) async fn run(
         &mut self,
-        change: &Change,
+        input: &RunInput,
         is_last: bool,
         stop: &mut Stop,
-    ) -> Result<(), Failure> {
-        let (mut group, input) = match self.start(change, stop.owns_children()) {
+    ) -> Result<bool, Failure> {
+        let (mut group, pipe) = match self.start(input, stop.owns_children()) {
             Ok(started) => started,
             Err(error) if !self.has_started => return Err(self.never_started(&error)),
             Err(error) => {
                 self.fail(start_code(&error), &format!("cannot run it: {error}"), is_last);
-                return Ok(());
+                return Ok(false);
             }
         };
         self.has_started = true;
@@ -73,10 +83,10 @@ impl<'a> Runner<'a> {
             which = stop.signal() => Err(which),
             // the end of the command counts, even if it has not read all: a child of it may hold the pipe
             status = group.wait(|which| self.wants_the_terminal(which)) => Ok(status),
-            never = self.feed(input, &change.data) => match never {},
+            never = self.feed(pipe, &input.data) => match never {},
         };
         match ended {
-            Ok(Ok(status)) if status.success() => {}
+            Ok(Ok(status)) if status.success() => return Ok(true),
             Ok(Ok(status)) => self.fail(exit_code(status), &status.to_string(), is_last),
             Ok(Err(error)) => self.fail(1, &format!("cannot wait for it: {error}"), is_last),
             Err(which) => {
@@ -84,7 +94,7 @@ impl<'a> Runner<'a> {
                 return Err(Failure::Signal(number(which)));
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Writes the data and closes the pipe; never completes.
@@ -97,19 +107,18 @@ impl<'a> Runner<'a> {
         std::future::pending().await
     }
 
-    fn start(&self, change: &Change, reaps_all: bool) -> io::Result<(CommandGroup, Option<ChildStdin>)> {
+    fn start(&self, input: &RunInput, reaps_all: bool) -> io::Result<(CommandGroup, Option<ChildStdin>)> {
         let mut command = Command::new(self.program);
+        // a command that this one runs may be run by another one
+        let own = ["VWATCH_NAME", "VWATCH_VERSION", "VWATCH_LAST_SYNC", "VWATCH_DELETED", "VWATCH_CURSOR"];
+        for variable in own {
+            command.env_remove(variable);
+        }
         command
             .args(self.arguments)
-            .env("VWATCH_NAME", &change.name)
             .env("VWATCH_NAMESPACE", self.namespace)
-            .env("VWATCH_VERSION", change.version.as_deref().unwrap_or(""))
-            .env("VWATCH_LAST_SYNC", change.last_sync.map_or_else(String::new, |micros| micros.to_string()))
-            .env_remove("VWATCH_DELETED")
+            .envs(input.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped());
-        if change.version.is_none() {
-            command.env("VWATCH_DELETED", "1");
-        }
         CommandGroup::start(&mut command, !self.foreground, reaps_all)
     }
 
@@ -125,14 +134,14 @@ impl<'a> Runner<'a> {
 
     fn fail(&mut self, code: u8, what: &str, is_last: bool) {
         self.failed.get_or_insert(code);
-        let outlook = if is_last { "" } else { ": watching goes on" };
+        let outlook = if is_last { "" } else { ": going on" };
         complain(&format!("{}: {what}{outlook}", self.program.display()));
     }
 
     fn wants_the_terminal(&self, which: Signal) {
         if [Signal::TTIN, Signal::TTOU].contains(&which) {
             complain(&format!(
-                "{}: it is stopped, for it wants the terminal: watch with --foreground",
+                "{}: it is stopped, for it wants the terminal: use --foreground",
                 self.program.display()
             ));
         }
@@ -162,21 +171,20 @@ fn exit_code(status: ExitStatus) -> u8 {
 mod tests {
     use std::time::Duration;
 
-    use hyper::body::Bytes;
-
     use super::*;
 
-    fn change(version: Option<&str>, data: &[u8]) -> Change {
-        let version = version.map(str::to_owned);
-        Change { name: "a/b".to_owned(), version, data: Bytes::copy_from_slice(data), last_sync: Some(7) }
+    fn input(version: &str, data: &[u8]) -> RunInput {
+        let variables = vec![("VWATCH_NAME", "a/b".to_owned()), ("VWATCH_VERSION", version.to_owned())];
+        RunInput { variables, data: Bytes::copy_from_slice(data) }
     }
 
     /// The exit code of a run that failed.
-    async fn run(script: &str, change: &Change) -> Option<u8> {
+    async fn run(script: &str, input: &RunInput) -> Option<u8> {
         let command = ["sh", "-c", script].map(OsString::from);
-        let mut runner = Runner::new(&command, false);
-        runner.run(change, true, &mut Stop::default()).await.unwrap();
-        runner.failed()
+        let mut runner = Runner::new(&command, false, "team");
+        let done = runner.run(input, true, &mut Stop::default()).await.unwrap();
+        assert_eq!(done, runner.failed.is_none());
+        runner.failed
     }
 
     fn scratch(name: &str) -> std::path::PathBuf {
@@ -184,58 +192,58 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_command_gets_the_change() {
-        let out = scratch("change");
+    async fn a_command_gets_its_input() {
+        let out = scratch("input");
         let script = format!(
-            "{{ echo \"$VWATCH_NAME $VWATCH_VERSION $VWATCH_LAST_SYNC [$VWATCH_DELETED]\"; cat; }} > '{}'",
+            "{{ echo \"$VWATCH_NAME $VWATCH_VERSION $VWATCH_NAMESPACE [$VWATCH_DELETED]\"; cat; }} > '{}'",
             out.display()
         );
-        assert_eq!(run(&script, &change(Some("v1"), b"data")).await, None);
-        assert_eq!(std::fs::read_to_string(&out).unwrap(), "a/b v1 7 []\ndata");
-        assert_eq!(run(&script, &change(None, b"")).await, None);
-        assert_eq!(std::fs::read_to_string(&out).unwrap(), "a/b  7 [1]\n");
+        assert_eq!(run(&script, &input("v1", b"data")).await, None);
+        assert_eq!(std::fs::read_to_string(&out).unwrap(), "a/b v1 team []\ndata");
+        assert_eq!(run(&script, &RunInput::default()).await, None);
+        assert_eq!(std::fs::read_to_string(&out).unwrap(), "  team []\n");
         std::fs::remove_file(out).unwrap();
     }
 
     #[tokio::test]
     async fn a_command_need_not_read() {
         let large = vec![b'x'; 1 << 20];
-        assert_eq!(run("exit 0", &change(Some("v"), &large)).await, None);
+        assert_eq!(run("exit 0", &input("v", &large)).await, None);
         // its child keeps the pipe open and reads nothing
-        assert_eq!(run("sleep 5 & exit 0", &change(Some("v"), &large)).await, None);
+        assert_eq!(run("sleep 5 & exit 0", &input("v", &large)).await, None);
     }
 
     #[tokio::test]
     async fn the_first_failure_is_kept_as_a_shell_reports_it() {
-        assert_eq!(run("exit 3", &change(Some("v"), b"")).await, Some(3));
-        assert_eq!(run("kill -9 $$", &change(Some("v"), b"")).await, Some(137));
+        assert_eq!(run("exit 3", &input("v", b"")).await, Some(3));
+        assert_eq!(run("kill -9 $$", &input("v", b"")).await, Some(137));
         let command = ["sh", "-c", "exit $VWATCH_VERSION"].map(OsString::from);
-        let mut runner = Runner::new(&command, false);
+        let mut runner = Runner::new(&command, false, "");
         for version in ["0", "7", "8", "0"] {
-            runner.run(&change(Some(version), b""), false, &mut Stop::default()).await.unwrap();
+            runner.run(&input(version, b""), false, &mut Stop::default()).await.unwrap();
         }
-        assert_eq!(runner.failed(), Some(7));
+        assert_eq!(runner.failed, Some(7));
     }
 
     #[tokio::test]
     async fn a_command_must_be_there_the_first_time() {
-        let (change, mut stop) = (change(Some("v"), b""), Stop::default());
+        let (input, mut stop) = (input("v", b""), Stop::default());
         for (program, code, why) in
             [("/nonexistent/command", 127, "no such command"), ("/etc/passwd", 126, "chmod +x")]
         {
             let command = [OsString::from(program)];
-            let failure = Runner::new(&command, false).run(&change, false, &mut stop).await.unwrap_err();
+            let failure = Runner::new(&command, false, "").run(&input, false, &mut stop).await.unwrap_err();
             let Failure::Command { code: got, line: Some(line) } = failure else { panic!("{failure:?}") };
             assert!(got == code && line.contains(why), "{got}: {line}");
         }
         let link = scratch("link");
         std::os::unix::fs::symlink("/bin/true", &link).unwrap();
         let command = [link.clone().into_os_string()];
-        let mut runner = Runner::new(&command, false);
-        runner.run(&change, false, &mut stop).await.unwrap();
+        let mut runner = Runner::new(&command, false, "");
+        runner.run(&input, false, &mut stop).await.unwrap();
         std::fs::remove_file(link).unwrap();
-        runner.run(&change, false, &mut stop).await.unwrap();
-        assert_eq!(runner.failed(), Some(127), "it is away");
+        runner.run(&input, false, &mut stop).await.unwrap();
+        assert_eq!(runner.failed, Some(127), "it is away");
     }
 
     /// A child of the command, and one that ignores SIGTERM, end with the group.

@@ -1,0 +1,71 @@
+//! The lines of an answer that goes on.
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+/// Longest line, in bytes. A value of the largest size takes a third of it, and the names of an event `compacted` less.
+const MAX_LINE_BYTES: usize = 4 << 20;
+
+/// An answer that is read line by line.
+#[derive(Debug)]
+pub(in crate::cli) struct Lines {
+    from: String,
+    body: Incoming,
+    /// What was read and not returned.
+    buffer: BytesMut,
+    /// Bytes of `buffer` that have no line feed.
+    scanned: usize,
+    heard: Instant,
+}
+
+impl Lines {
+    pub(super) fn new(from: String, body: Incoming) -> Self {
+        Self { from, body, buffer: BytesMut::new(), scanned: 0, heard: Instant::now() }
+    }
+
+    /// The URL of the node.
+    pub(in crate::cli) fn from(&self) -> &str {
+        &self.from
+    }
+
+    /// When the last bytes came.
+    pub(in crate::cli) fn heard(&self) -> Instant {
+        self.heard
+    }
+
+    /// The next line with its line feed; `None` at the end of the answer. A caller may drop the future: nothing is
+    /// lost.
+    ///
+    /// # Errors
+    /// What is wrong, if the answer is cut off or a line is too long.
+    pub(in crate::cli) async fn next(&mut self) -> Result<Option<Bytes>, String> {
+        loop {
+            if let Some(at) = self.buffer[self.scanned..].iter().position(|byte| *byte == b'\n') {
+                let line = self.buffer.split_to(self.scanned + at + 1);
+                self.scanned = 0;
+                return Ok(Some(line.freeze()));
+            }
+            self.scanned = self.buffer.len();
+            let from = &self.from;
+            if self.scanned > MAX_LINE_BYTES {
+                return Err(format!(
+                    "the stream of {from} has a line of more than {} MiB",
+                    MAX_LINE_BYTES >> 20
+                ));
+            }
+            match self.body.frame().await {
+                None if self.buffer.is_empty() => return Ok(None),
+                None => return Err(format!("the stream of {from} ends within a line")),
+                Some(Err(error)) => return Err(format!("the stream of {from} is cut off: {error}")),
+                Some(Ok(frame)) => {
+                    self.heard = Instant::now();
+                    if let Ok(data) = frame.into_data() {
+                        self.buffer.extend_from_slice(&data);
+                    }
+                }
+            }
+        }
+    }
+}

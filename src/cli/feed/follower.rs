@@ -1,0 +1,137 @@
+//! Follows a feed by streams: each goes on where the last one has ended, at the same node or at the next one.
+
+use std::time::Duration;
+
+use tokio::time::sleep_until;
+
+use super::super::backoff::Backoff;
+use super::super::client::Client;
+use super::super::failure::Failure;
+use super::super::outage::Outage;
+use super::super::stop::Stop;
+use super::writes::{Next, Writes};
+use super::{Feed, Later, ReceivedBatch};
+use crate::wire::watch::{DEFAULT_HEARTBEAT, MAX_BATCH_EVENTS};
+
+/// How long a stream may be silent beyond two intervals of its signs of life.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Follows a feed.
+pub(in crate::cli) struct Follower {
+    /// The interval of signs of life, if it is not that of every node.
+    heartbeat: Option<Duration>,
+    stream: Option<Writes>,
+    /// The limit of events of the present stream.
+    limit: Option<u64>,
+    backoff: Backoff,
+    outage: Outage,
+}
+
+impl Follower {
+    /// A follower that leaves a node which is silent for this time and some seconds more.
+    pub(in crate::cli) fn new(silence: Duration) -> Self {
+        let heartbeat = (silence / 2).clamp(Duration::from_secs(1), Duration::from_secs(60));
+        let heartbeat = Some(heartbeat).filter(|heartbeat| *heartbeat != DEFAULT_HEARTBEAT);
+        let (backoff, outage) = (Backoff::default(), Outage::default());
+        Self { heartbeat, stream: None, limit: None, backoff, outage }
+    }
+
+    /// The next write after the cursor of the feed, perhaps with no events. The caller is to advance the feed once it
+    /// has handled the write. Of a feed with a number of changes that are `left`, a write has not many more.
+    ///
+    /// # Errors
+    /// A permanent error of the node, a cursor that cannot be kept, or what stops the command.
+    pub(in crate::cli) async fn next(
+        &mut self,
+        feed: &mut Feed,
+        client: &mut Client,
+        stop: &mut Stop,
+        left: Option<u64>,
+    ) -> Result<ReceivedBatch, Failure> {
+        let patience = 2 * self.heartbeat.unwrap_or(DEFAULT_HEARTBEAT) + PATIENCE;
+        loop {
+            stop.unless(feed.kept.write_if_due()).await??;
+            let Some(stream) = &mut self.stream else {
+                self.open(feed, client, stop, left).await?;
+                continue;
+            };
+            let (is_first, is_whole) =
+                (stream.writes == 0, self.limit.is_some_and(|limit| stream.told >= limit));
+            let due = feed.kept.due();
+            let keep = async {
+                match due {
+                    Some(due) => sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let news = async {
+                tokio::select! {
+                    biased;
+                    next = stream.next(patience) => Some(next),
+                    () = keep => None,
+                }
+            };
+            match stop.unless(client.beside(news)).await? {
+                // the cursor is to be kept
+                Some(None) => {}
+                Some(Some(Next::Write(batch))) => {
+                    self.outage.ends();
+                    if !is_first || !batch.events.is_empty() {
+                        self.backoff.reset();
+                    }
+                    return Ok(batch);
+                }
+                Some(Some(Next::End)) if is_whole => self.stream = None,
+                Some(Some(Next::End)) => self.leave(None, client, stop).await?,
+                Some(Some(Next::Refused { is_temporary: false, why })) => return Err(Failure::Failed(why)),
+                Some(Some(Next::Refused { why, .. } | Next::Garbled(why))) => {
+                    self.leave(Some(why), client, stop).await?;
+                }
+                // the next node goes on: that is an outage only if none does
+                Some(Some(Next::Lost(why))) => self.leave(is_first.then_some(why), client, stop).await?,
+                None => self.leave(None, client, stop).await?,
+            }
+        }
+    }
+
+    /// Begins a stream, or pauses if no node gives one.
+    async fn open(
+        &mut self,
+        feed: &Feed,
+        client: &mut Client,
+        stop: &mut Stop,
+        left: Option<u64>,
+    ) -> Result<(), Failure> {
+        self.limit = left.map(|left| left.min(MAX_BATCH_EVENTS as u64));
+        let opened = match stop.unless(client.send(&feed.stream_question(self.heartbeat, self.limit))).await?
+        {
+            Ok(answer) => feed.open(answer)?,
+            Err(Failure::Failed(line)) => Err(Later::new(line)),
+            Err(failure) => return Err(failure),
+        };
+        match opened {
+            Ok(lines) => self.stream = Some(Writes::new(lines)),
+            Err(Later { why, retry_after }) => {
+                self.outage.begins(&why);
+                client.move_on();
+                stop.unless(tokio::time::sleep(self.backoff.next(retry_after))).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves the present stream for the next node, after a pause.
+    async fn leave(
+        &mut self,
+        why: Option<String>,
+        client: &mut Client,
+        stop: &mut Stop,
+    ) -> Result<(), Failure> {
+        self.stream = None;
+        if let Some(why) = why {
+            self.outage.begins(&why);
+        }
+        client.move_on();
+        stop.unless(tokio::time::sleep(self.backoff.next(None))).await
+    }
+}

@@ -1,0 +1,117 @@
+//! The writes of a stream: events, and the cursor after them.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use tokio::time::{Instant, timeout_at};
+
+use super::super::client::Lines;
+use super::ReceivedBatch;
+use crate::wire::error_code::ErrorCode;
+
+/// Most bytes of the lines of one write. A node sends some 64 KiB, or one event.
+const MAX_WRITE_BYTES: usize = 16 << 20;
+
+/// A stream.
+pub(super) struct Writes {
+    lines: Lines,
+    /// The events of the present write, and the bytes of their lines.
+    events: Vec<Map<String, Value>>,
+    bytes: usize,
+    /// Number of all events so far.
+    pub(super) told: u64,
+    /// Number of all writes so far.
+    pub(super) writes: u64,
+}
+
+/// What comes next of a stream.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// A write, perhaps with no events.
+    Write(ReceivedBatch),
+    /// The node ends the stream.
+    End,
+    /// The node says why it cannot go on with it.
+    Refused {
+        /// It may pass.
+        is_temporary: bool,
+        /// The reason.
+        why: String,
+    },
+    /// Nothing has come for too long, or the connection is lost.
+    Lost(String),
+    /// It is no stream of a node.
+    Garbled(String),
+}
+
+impl Writes {
+    pub(super) fn new(lines: Lines) -> Self {
+        Self { lines, events: Vec::new(), bytes: 0, told: 0, writes: 0 }
+    }
+
+    /// The next write. A caller may drop the future: nothing is lost. Nothing may come for `patience` at most.
+    pub(super) async fn next(&mut self, patience: Duration) -> Next {
+        let began = Instant::now();
+        loop {
+            let line = match self.line(began, patience).await {
+                Ok(Some(line)) => line,
+                Ok(None) => return Next::End,
+                Err(next) => return next,
+            };
+            self.bytes += line.len();
+            let from = self.lines.from();
+            if self.bytes > MAX_WRITE_BYTES {
+                let most = MAX_WRITE_BYTES >> 20;
+                return Next::Garbled(format!(
+                    "the stream of {from} has more than {most} MiB without a cursor"
+                ));
+            }
+            let event: Map<String, Value> = match serde_json::from_slice(&line) {
+                Ok(event) => event,
+                Err(error) => {
+                    return Next::Garbled(format!(
+                        "the stream of {from} cannot be read: {error}: is it a node?"
+                    ));
+                }
+            };
+            let text = |key: &str| event.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+            match text("type").as_str() {
+                "progress" => {
+                    let behind = event.get("behind").and_then(Value::as_u64);
+                    let events = std::mem::take(&mut self.events);
+                    self.bytes = 0;
+                    self.told += events.len() as u64;
+                    self.writes += 1;
+                    return Next::Write(ReceivedBatch {
+                        events,
+                        cursor: text("cursor"),
+                        more: false,
+                        behind,
+                    });
+                }
+                "error" => {
+                    // a code of a later version says nothing about the request
+                    let is_temporary = ErrorCode::parse(&text("code"))
+                        .is_none_or(|code| code.status().to_string().starts_with('5'));
+                    return Next::Refused { is_temporary, why: text("message") };
+                }
+                _ => self.events.push(event),
+            }
+        }
+    }
+
+    async fn line(&mut self, began: Instant, patience: Duration) -> Result<Option<bytes::Bytes>, Next> {
+        loop {
+            let until = began.max(self.lines.heard()) + patience;
+            match timeout_at(until, self.lines.next()).await {
+                Ok(line) => return line.map_err(Next::Lost),
+                // half of a line may have come meanwhile
+                Err(_) if self.lines.heard() + patience > Instant::now() => {}
+                Err(_) => {
+                    let from = self.lines.from();
+                    return Err(Next::Lost(format!("the stream of {from} is silent for {patience:?}")));
+                }
+            }
+        }
+    }
+}
