@@ -60,6 +60,9 @@ pub(super) fn two_dashes(command: &Command, typed: Vec<OsString>) -> Vec<OsStrin
             (OsString::from(format!("-{text}")), long)
         };
         done.push(arg);
+        if takes_rest(option) {
+            break;
+        }
         if takes_next(option, body) {
             done.extend(typed.next());
         }
@@ -74,6 +77,11 @@ fn find(command: &Command, is_it: impl Fn(&Arg) -> bool) -> Option<&Arg> {
 
 fn is_long(arg: &Arg, name: &str) -> bool {
     arg.get_long() == Some(name) || arg.get_all_aliases().is_some_and(|all| all.contains(&name))
+}
+
+/// Whether all further arguments are values of this one.
+fn takes_rest(arg: Option<&Arg>) -> bool {
+    arg.and_then(Arg::get_num_args).is_some_and(|count| count.max_values() == usize::MAX)
 }
 
 /// Whether the next argument is the value of this one.
@@ -165,7 +173,7 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 /// Commands, and their names in other tools.
-const HABITS: [(&str, &[&str]); 16] = [
+const HABITS: [(&str, &[&str]); 17] = [
     ("put", &["set", "write", "update", "create", "add", "store", "publish", "push", "post", "edit"]),
     ("get", &["read", "show", "cat", "fetch", "query", "describe", "pull", "lookup"]),
     ("del", &["delete", "rm", "remove", "unset", "erase"]),
@@ -174,6 +182,7 @@ const HABITS: [(&str, &[&str]); 16] = [
     ("members", &["nodes", "peers", "cluster", "member", "group"]),
     ("health", &["status", "ping", "ready", "check", "healthz", "readyz", "info"]),
     ("serve", &["start", "run", "server", "node", "daemon", "agent"]),
+    ("mirror", &["sync", "replicate", "sidecar", "template", "download"]),
     ("diff", &["changes", "changed", "since", "difference"]),
     ("history", &["log", "versions", "revisions", "past"]),
     ("revert", &["undo", "rollback", "restore", "reset"]),
@@ -284,6 +293,10 @@ mod tests {
             ("get -v -w json a", "get -v -w json a"),
             ("watch -n 5 a -- cmd -listen-client", "watch -n 5 a -- cmd -listen-client"),
             ("watch -n5 a", "watch -n5 a"),
+            (
+                "mirror -timeout 3s p d -exec cmd -timeout -- -v",
+                "mirror --timeout 3s p d --exec cmd -timeout -- -v",
+            ),
             ("put a -", "put a -"),
             ("-help", "--help"),
             ("-h", "-h"),
@@ -401,6 +414,19 @@ mod tests {
             let is_free = |habit: &&str| command.find_subcommand(habit).is_none();
             assert!(habits.iter().all(is_free), "{name}");
         }
+    }
+
+    #[test]
+    fn a_command_takes_all_arguments_behind_it() {
+        let mut command = super::super::command();
+        command.build();
+        let line = "mirror -timeout 3s p d -exec cmd -timeout --namespace x -- -n";
+        let matches = command.clone().get_matches_from(two_dashes(&command, with_command(typed(line))));
+        let matches = matches.subcommand_matches("mirror").unwrap();
+        let exec: Vec<_> =
+            matches.get_many::<OsString>("exec").unwrap().map(|arg| arg.to_str().unwrap()).collect();
+        assert_eq!(exec, ["cmd", "-timeout", "--namespace", "x", "--", "-n"]);
+        assert_eq!(matches.get_one::<String>("prefix").unwrap(), "p");
     }
 
     #[test]

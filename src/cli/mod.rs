@@ -20,6 +20,7 @@ mod history;
 mod history_depth;
 mod ls;
 mod members;
+mod mirror;
 mod namespace;
 mod namespaces;
 mod nodes;
@@ -101,6 +102,7 @@ fn run_command(name: &str, matches: &ArgMatches) -> Result<(), Failure> {
         "dev" => return dev::run(&read::<dev::Dev>(matches)?),
         dev::COMMAND => return dev::run_node(matches),
         "watch" => return watch::run(&read::<watch::Watch>(matches)?),
+        "mirror" => return mirror::run(&read::<mirror::Mirror>(matches)?),
         _ => stop::as_any_process()?,
     }
     match name {
@@ -157,6 +159,7 @@ fn command() -> Command {
         .subcommand(client_command::<del::Del>("del"))
         .subcommand(client_command::<ls::Ls>("ls"))
         .subcommand(client_command::<watch::Watch>("watch"))
+        .subcommand(client_command::<mirror::Mirror>("mirror"))
         .subcommand(client_command::<diff::Diff>("diff"))
         .subcommand(client_command::<history::History>("history"))
         .subcommand(client_command::<revert::Revert>("revert"))
@@ -194,6 +197,7 @@ Examples:
   vwatch watch repo/artifact:latest      print each change as it happens
   vwatch watch NAME -- ./deploy.sh       run a command at each change
   vwatch watch --prefix repo/            all names under a prefix
+  vwatch mirror repo/ DIR                a file for each of them
   vwatch diff --since CURSOR NAME        what has changed since then
   vwatch ls --prefix repo/               list names
   vwatch del repo/artifact:latest        delete

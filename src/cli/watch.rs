@@ -106,7 +106,8 @@ pub(super) struct Watch {
     nodes: Nodes,
 }
 
-fn poll_timeout(text: &str) -> Result<Duration, String> {
+/// Reads how long a node may hold a request, or be silent.
+pub(super) fn poll_timeout(text: &str) -> Result<Duration, String> {
     match duration::parse(text) {
         Ok(duration) if duration < Duration::from_secs(1) => Err("it is less than 1s".to_owned()),
         Ok(duration) => Ok(duration),

@@ -9,6 +9,7 @@ mod feeds;
 mod flags;
 mod history;
 mod members;
+mod mirror;
 mod namespaces;
 mod program;
 mod readme;

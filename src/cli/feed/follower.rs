@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep_until;
+use tokio::time::{Instant, sleep_until};
 
 use super::super::backoff::Backoff;
 use super::super::client::Client;
@@ -23,6 +23,8 @@ pub(in crate::cli) struct Follower {
     stream: Option<Writes>,
     /// The limit of events of the present stream.
     limit: Option<u64>,
+    /// The next request is sent then.
+    pause_until: Option<Instant>,
     backoff: Backoff,
     outage: Outage,
 }
@@ -33,11 +35,12 @@ impl Follower {
         let heartbeat = (silence / 2).clamp(Duration::from_secs(1), Duration::from_secs(60));
         let heartbeat = Some(heartbeat).filter(|heartbeat| *heartbeat != DEFAULT_HEARTBEAT);
         let (backoff, outage) = (Backoff::default(), Outage::default());
-        Self { heartbeat, stream: None, limit: None, backoff, outage }
+        Self { heartbeat, stream: None, limit: None, pause_until: None, backoff, outage }
     }
 
     /// The next write after the cursor of the feed, perhaps with no events. The caller is to advance the feed once it
-    /// has handled the write. Of a feed with a number of changes that are `left`, a write has not many more.
+    /// has handled the write. Of a feed with a number of changes that are `left`, a write has not many more. A caller
+    /// may drop the future: nothing is lost.
     ///
     /// # Errors
     /// A permanent error of the node, a cursor that cannot be kept, or what stops the command.
@@ -51,6 +54,10 @@ impl Follower {
         let patience = 2 * self.heartbeat.unwrap_or(DEFAULT_HEARTBEAT) + PATIENCE;
         loop {
             stop.unless(feed.kept.write_if_due()).await??;
+            if let Some(until) = self.pause_until {
+                stop.unless(sleep_until(until)).await?;
+                self.pause_until = None;
+            }
             let Some(stream) = &mut self.stream else {
                 self.open(feed, client, stop, left).await?;
                 continue;
@@ -82,22 +89,22 @@ impl Follower {
                     return Ok(batch);
                 }
                 Some(Some(Next::End)) if is_whole => self.stream = None,
-                Some(Some(Next::End)) => self.leave(None, client, stop).await?,
+                Some(Some(Next::End)) => self.leave(None, client),
                 Some(Some(Next::Refused { is_temporary: false, why })) => return Err(Failure::Failed(why)),
                 Some(Some(Next::Refused { why, .. } | Next::Garbled(why))) => {
-                    self.leave(Some(why), client, stop).await?;
+                    self.leave(Some(why), client);
                 }
                 // the next node goes on: that is an outage only if none does
-                Some(Some(Next::Lost(why))) => self.leave(is_first.then_some(why), client, stop).await?,
-                None => self.leave(None, client, stop).await?,
+                Some(Some(Next::Lost(why))) => self.leave(is_first.then_some(why), client),
+                None => self.leave(None, client),
             }
         }
     }
 
-    /// Begins a stream, or pauses if no node gives one.
+    /// Begins a stream, or a pause if no node gives one.
     async fn open(
         &mut self,
-        feed: &Feed,
+        feed: &mut Feed,
         client: &mut Client,
         stop: &mut Stop,
         left: Option<u64>,
@@ -114,24 +121,23 @@ impl Follower {
             Err(Later { why, retry_after }) => {
                 self.outage.begins(&why);
                 client.move_on();
-                stop.unless(tokio::time::sleep(self.backoff.next(retry_after))).await?;
+                self.pause(retry_after);
             }
         }
         Ok(())
     }
 
     /// Leaves the present stream for the next node, after a pause.
-    async fn leave(
-        &mut self,
-        why: Option<String>,
-        client: &mut Client,
-        stop: &mut Stop,
-    ) -> Result<(), Failure> {
+    fn leave(&mut self, why: Option<String>, client: &mut Client) {
         self.stream = None;
         if let Some(why) = why {
             self.outage.begins(&why);
         }
         client.move_on();
-        stop.unless(tokio::time::sleep(self.backoff.next(None))).await
+        self.pause(None);
+    }
+
+    fn pause(&mut self, retry_after: Option<Duration>) {
+        self.pause_until = Some(Instant::now() + self.backoff.next(retry_after));
     }
 }

@@ -23,6 +23,7 @@ use super::url::{parameter, with_query};
 use crate::wire::date::parse_time;
 use crate::wire::duration::GoDuration;
 use crate::wire::error_code::ErrorCode;
+use crate::wire::headers::X_VWATCH_PARTIAL;
 use checkpoint::KeptCheckpoint;
 use cursor_file::CursorFile;
 use kept_cursor::KeptCursor;
@@ -77,6 +78,8 @@ pub(super) struct Feed {
     types: Vec<String>,
     since: Option<String>,
     kept: KeptCursor,
+    /// Only a node that holds all names is a source, and a cursor that is not accepted is dropped.
+    is_copy: bool,
 }
 
 /// Events with the cursor after them: an answer of a node, or one write of a stream.
@@ -131,7 +134,14 @@ impl Feed {
             types: args.types.clone(),
             since,
             kept: KeptCursor::new(file),
+            is_copy: false,
         })
+    }
+
+    /// A feed of a copy of the names: it follows only nodes that hold all of them, and no filled ones. If its cursor is
+    /// not accepted, it begins again with all that stands, and [`Feed::has_since`] is false until the first cursor.
+    pub(super) fn of_copy(self) -> Self {
+        Self { is_copy: true, ..self }
     }
 
     /// Keeps the cursor in a checkpoint too, and begins there if there is one. It goes before `--since`, which is for
@@ -150,6 +160,11 @@ impl Feed {
     /// Whether there is a place to begin.
     pub(super) fn has_since(&self) -> bool {
         self.since.is_some()
+    }
+
+    /// The place to go on from, if there is one.
+    pub(super) fn since(&self) -> Option<&str> {
+        self.since.as_deref()
     }
 
     /// Whether its cursor is kept anywhere.
@@ -222,12 +237,22 @@ impl Feed {
     ///
     /// # Errors
     /// A permanent error of the node.
-    pub(super) fn open(&self, mut answer: Answer) -> Result<Result<Lines, Later>, Failure> {
+    pub(super) fn open(&mut self, mut answer: Answer) -> Result<Result<Lines, Later>, Failure> {
         match answer.lines.take() {
+            Some(_) if self.is_copy && answer.headers.contains_key(X_VWATCH_PARTIAL) => {
+                let from = &answer.from;
+                let advice = "name nodes without an upstream";
+                Ok(Err(Later::new(format!("{from} holds only the names that were asked of it: {advice}"))))
+            }
             Some(lines) => Ok(Ok(lines)),
             // a proxy in front of the nodes may answer for them for a while, and other nodes may be newer
             None if answer.status == StatusCode::OK || answer.status == StatusCode::NOT_ACCEPTABLE => {
                 Ok(Err(Later::new(answer.no_stream())))
+            }
+            None if self.is_copy && self.since.is_some() && is_about_the_cursor(&answer) => {
+                self.since = None;
+                let why = answer.refusal(|| "the cursor is not accepted".to_owned());
+                Ok(Err(Later::new(format!("{why}: beginning again with all that stands"))))
             }
             None => self.refused(&answer).map(Err),
         }
@@ -240,9 +265,7 @@ impl Feed {
         if is_passing(status) {
             return Ok(Later { why, retry_after: answer.retry_after() });
         }
-        let is_about_the_cursor =
-            matches!(answer.error_code(), Some(ErrorCode::BadCursor | ErrorCode::OtherScope));
-        match self.kept.advice().filter(|_| is_about_the_cursor) {
+        match self.kept.advice().filter(|_| is_about_the_cursor(answer)) {
             Some(advice) => Err(Failure::Failed(format!("{why}: {advice}"))),
             None => Err(Failure::Failed(why)),
         }
@@ -274,6 +297,11 @@ impl From<Later> for Failure {
 /// What the node is asked for: a time alone is the records from then on.
 pub(super) fn since(typed: &str) -> String {
     if parse_time(typed).is_some() { format!("at:{typed}") } else { typed.to_owned() }
+}
+
+/// Whether an answer rejects the cursor.
+fn is_about_the_cursor(answer: &Answer) -> bool {
+    matches!(answer.error_code(), Some(ErrorCode::BadCursor | ErrorCode::OtherScope))
 }
 
 /// Whether a status may pass: it is about the present state of the node, and not about the request.

@@ -1,0 +1,429 @@
+//! The directory of a mirror. Each step goes from a directory that is open to an entry of it, and follows no symbolic
+//! link: so nothing outside of the directory is read or written, whatever lies in it.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, flock, fsync, mkdirat, openat, renameat, statat,
+    unlinkat,
+};
+use rustix::io::Errno;
+
+use super::path::{BESIDE_A_FILE, OWN, name_of, path_of};
+use crate::cli::failure::Failure;
+
+/// How files begin that are being written.
+const TEMPORARY: &str = ".vwatch-tmp";
+
+/// Modes of new files and directories, before the mask of the process.
+const FILE_MODE: Mode = Mode::from_raw_mode(0o666);
+const FOLDER_MODE: Mode = Mode::from_raw_mode(0o777);
+
+/// So many files are synced one by one; of more the whole file system is synced once.
+const SYNCED_EACH: usize = 8;
+
+/// A directory with a file for each name.
+pub(super) struct Folder {
+    root: OwnedFd,
+    path: PathBuf,
+    /// Files that are written, and not in their places yet.
+    staged: Vec<Staged>,
+    /// Number of the next temporary file.
+    next: u64,
+    /// Directories whose entries have changed and may not be on disk. Too many of them mean all.
+    changed: Vec<OwnedFd>,
+}
+
+/// A file that is written beside its place.
+struct Staged {
+    folder: OwnedFd,
+    temporary: String,
+    file: String,
+    name: String,
+}
+
+/// What an entry of a directory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Entry {
+    Missing,
+    File,
+    Folder,
+    /// A symbolic link, a socket, or the like.
+    Other,
+}
+
+impl Folder {
+    /// Opens the directory for this process alone, and makes it if there is none.
+    ///
+    /// # Errors
+    /// If it cannot be opened, or another process has it.
+    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
+        let failed =
+            |error: io::Error| Failure::Failed(describe("open", &path.display().to_string(), &error));
+        fs::create_dir_all(path).map_err(failed)?;
+        let root: OwnedFd = File::open(path).map_err(failed)?.into();
+        match flock(&root, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                let shown = path.display();
+                return Err(Failure::Failed(format!("{shown} is in use by another mirror: end it first")));
+            }
+            Err(error) => return Err(failed(error.into())),
+        }
+        Ok(Self { root, path: path.to_owned(), staged: Vec::new(), next: 0, changed: Vec::new() })
+    }
+
+    /// An entry as a user sees it.
+    fn shown(&self, entry: &str) -> String {
+        self.path.join(entry).display().to_string()
+    }
+
+    fn failed(&self, what: &str, entry: &str, error: &io::Error) -> Failure {
+        Failure::Failed(describe(what, &self.shown(entry), error))
+    }
+
+    /// Whether nothing is in it.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub(super) fn is_empty(&self) -> Result<bool, Failure> {
+        let entries = entries(self.root.as_fd()).map_err(|error| self.failed("read", "", &error))?;
+        Ok(entries.is_empty())
+    }
+
+    /// The content of a file of the mirror itself.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub(super) fn read_own(&self, file: &str) -> Result<Option<String>, Failure> {
+        let text = content(self.root.as_fd(), file);
+        let text = text.map_err(|error| self.failed("read", file, &error))?;
+        Ok(text.map(|text| String::from_utf8_lossy(&text).into_owned()))
+    }
+
+    /// Writes a file of the mirror itself, so that it is on disk.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub(super) fn write_own(&mut self, file: &str, text: &str) -> Result<(), Failure> {
+        let temporary = self.temporary();
+        let root = self.root.as_fd();
+        let written = write_new(root, &temporary, text.as_bytes(), true)
+            .and_then(|()| Ok(renameat(root, &temporary, root, file)?))
+            .and_then(|()| Ok(fsync(root)?));
+        written.map_err(|error| {
+            let _ = unlinkat(root, &temporary, AtFlags::empty());
+            self.failed("write", file, &error)
+        })
+    }
+
+    fn temporary(&mut self) -> String {
+        self.next += 1;
+        format!("{TEMPORARY}-{}", self.next)
+    }
+
+    /// Writes the data of a name beside its file, unless the file has it. [`Folder::commit`] puts it in its place.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub(super) fn stage(&mut self, name: &str, data: &[u8]) -> Result<(), Failure> {
+        let path = path_of(name);
+        let temporary = self.temporary();
+        let staged = self.try_stage(&path, &temporary, data);
+        match staged {
+            Ok(None) => Ok(()),
+            Ok(Some((folder, file))) => {
+                self.staged.push(Staged { folder, temporary, file, name: name.to_owned() });
+                Ok(())
+            }
+            Err(error) => {
+                std::mem::take(&mut self.staged).iter().for_each(Staged::remove);
+                Err(self.failed("write", &path.join("/"), &error))
+            }
+        }
+    }
+
+    fn try_stage(
+        &mut self,
+        path: &[String],
+        temporary: &str,
+        data: &[u8],
+    ) -> io::Result<Option<(OwnedFd, String)>> {
+        let Some((file, folders)) = path.split_last() else { return Ok(None) };
+        let mut folder = self.root.try_clone()?;
+        for component in folders {
+            let (inner, is_new) = enter_or_make(folder.as_fd(), component)?;
+            if is_new {
+                self.note(&folder)?;
+            }
+            folder = inner;
+        }
+        if entry(folder.as_fd(), file)? == Entry::File
+            && content(folder.as_fd(), file).is_ok_and(|held| held.is_some_and(|held| held == data))
+        {
+            return Ok(None);
+        }
+        // synced with the others
+        let written = write_new(folder.as_fd(), temporary, data, false);
+        if written.is_err() {
+            let _ = unlinkat(&folder, temporary, AtFlags::empty());
+        }
+        written.map(|()| Some((folder, file.clone())))
+    }
+
+    /// Puts all files in their places that were staged, once their data is on disk.
+    ///
+    /// # Errors
+    /// If a file cannot be put in its place. Those that are not are removed.
+    pub(super) fn commit(&mut self) -> Result<(), Failure> {
+        let staged = std::mem::take(&mut self.staged);
+        let mut done = self.sync(&staged).map_err(|error| self.failed("write", "", &error));
+        for one in staged {
+            if done.is_ok() {
+                done = one
+                    .put_in_place()
+                    .and_then(|()| self.note(&one.folder))
+                    .map_err(|error| self.failed("write", &path_of(&one.name).join("/"), &error));
+            }
+            if done.is_err() {
+                one.remove();
+            }
+        }
+        done
+    }
+
+    fn sync(&self, staged: &[Staged]) -> io::Result<()> {
+        if staged.len() > SYNCED_EACH {
+            return self.sync_all();
+        }
+        for one in staged {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            fsync(openat(&one.folder, &one.temporary, flags, Mode::empty())?)?;
+        }
+        Ok(())
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        rustix::fs::syncfs(&self.root)?;
+        // it reports no errors
+        #[cfg(not(target_os = "linux"))]
+        rustix::fs::sync();
+        Ok(())
+    }
+
+    /// Notes that the entries of a directory have changed.
+    fn note(&mut self, folder: &OwnedFd) -> io::Result<()> {
+        if self.changed.len() <= SYNCED_EACH {
+            self.changed.push(folder.try_clone()?);
+        }
+        Ok(())
+    }
+
+    /// Waits until all changes of directories are on disk, so that a cursor behind them may be.
+    ///
+    /// # Errors
+    /// If the disk does not take them.
+    pub(super) fn settle(&mut self) -> Result<(), Failure> {
+        let changed = std::mem::take(&mut self.changed);
+        let settled = match changed.len() > SYNCED_EACH {
+            true => self.sync_all(),
+            false => changed.iter().try_for_each(|folder| Ok(fsync(folder)?)),
+        };
+        settled.map_err(|error| self.failed("write", "", &error))
+    }
+
+    /// Removes the file of a name, and directories that are empty then. Returns whether there was one.
+    ///
+    /// # Errors
+    /// If it cannot be removed.
+    pub(super) fn remove(&mut self, name: &str) -> Result<bool, Failure> {
+        let path = path_of(name);
+        self.try_remove(&path).map_err(|error| self.failed("remove", &path.join("/"), &error))
+    }
+
+    fn try_remove(&mut self, path: &[String]) -> io::Result<bool> {
+        let Some((file, folders)) = path.split_last() else { return Ok(false) };
+        let Some(folder) = self.walk(folders)? else { return Ok(false) };
+        let was_there = match entry(folder.as_fd(), file)? {
+            Entry::Missing | Entry::Folder => false,
+            Entry::File | Entry::Other => {
+                unlinkat(&folder, file, AtFlags::empty())?;
+                true
+            }
+        };
+        // names below it have their usual paths again
+        let beside = format!("{file}{BESIDE_A_FILE}");
+        if entry(folder.as_fd(), file)? == Entry::Missing && entry(folder.as_fd(), &beside)? == Entry::Folder
+        {
+            renameat(&folder, &beside, &folder, file)?;
+        }
+        self.note(&folder)?;
+        for depth in (0..folders.len()).rev() {
+            let Some(parent) = self.walk(&folders[..depth])? else { break };
+            let Some(name) = folder_of(parent.as_fd(), &folders[depth])? else { break };
+            if unlinkat(&parent, &name, AtFlags::REMOVEDIR).is_err() {
+                break;
+            }
+            self.note(&parent)?;
+        }
+        Ok(was_there)
+    }
+
+    /// The directory with this path, if it is there.
+    fn walk(&self, folders: &[String]) -> io::Result<Option<OwnedFd>> {
+        let mut at = self.root.try_clone()?;
+        for component in folders {
+            let Some(name) = folder_of(at.as_fd(), component)? else { return Ok(None) };
+            at = open_folder(at.as_fd(), &name)?;
+        }
+        Ok(Some(at))
+    }
+
+    /// The names of all files. Removes files that an earlier run has left half-written.
+    ///
+    /// # Errors
+    /// If a directory cannot be read.
+    pub(super) fn names(&self) -> Result<Vec<String>, Failure> {
+        let mut names = Vec::new();
+        let mut left = vec![Vec::new()];
+        while let Some(folders) = left.pop() {
+            let read = self.look_into(&folders, &mut names, &mut left);
+            read.map_err(|error| self.failed("read", &folders.join("/"), &error))?;
+        }
+        Ok(names)
+    }
+
+    fn look_into(
+        &self,
+        folders: &[String],
+        names: &mut Vec<String>,
+        left: &mut Vec<Vec<String>>,
+    ) -> io::Result<()> {
+        let mut folder = self.root.try_clone()?;
+        for component in folders {
+            folder = open_folder(folder.as_fd(), component)?;
+        }
+        for name in entries(folder.as_fd())? {
+            let path = [folders, std::slice::from_ref(&name)].concat();
+            match entry(folder.as_fd(), &name)? {
+                Entry::File | Entry::Other if name.starts_with(TEMPORARY) => {
+                    unlinkat(&folder, &name, AtFlags::empty())?;
+                }
+                Entry::File => names.extend(name_of(&path)),
+                // what the mirror itself keeps there is no name
+                Entry::Folder if !name.starts_with(OWN) => left.push(path),
+                Entry::Folder | Entry::Other | Entry::Missing => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Staged {
+    /// Removes it, if that is possible; the next start removes what is left.
+    fn remove(&self) {
+        let _ = unlinkat(&self.folder, &self.temporary, AtFlags::empty());
+    }
+
+    fn put_in_place(&self) -> io::Result<()> {
+        let Self { folder, temporary, file, .. } = self;
+        if entry(folder.as_fd(), file)? == Entry::Folder {
+            // the file of a name has the usual path; names below it have another one as long as it is there
+            renameat(folder, file, folder, format!("{file}{BESIDE_A_FILE}"))?;
+        }
+        Ok(renameat(folder, temporary, folder, file)?)
+    }
+}
+
+/// The directory for a component, if it is there: beside a file of this name, or with the name itself.
+fn folder_of(parent: BorrowedFd<'_>, component: &str) -> io::Result<Option<String>> {
+    let beside = format!("{component}{BESIDE_A_FILE}");
+    for name in [beside, component.to_owned()] {
+        if entry(parent, &name)? == Entry::Folder {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
+/// The directory for a component, and whether it is new.
+fn enter_or_make(parent: BorrowedFd<'_>, component: &str) -> io::Result<(OwnedFd, bool)> {
+    if let Some(name) = folder_of(parent, component)? {
+        return Ok((open_folder(parent, &name)?, false));
+    }
+    let name = match entry(parent, component)? {
+        Entry::Missing => component.to_owned(),
+        _ => format!("{component}{BESIDE_A_FILE}"),
+    };
+    mkdirat(parent, &name, FOLDER_MODE)?;
+    Ok((open_folder(parent, &name)?, true))
+}
+
+fn open_folder(parent: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(openat(parent, name, flags, Mode::empty())?)
+}
+
+fn entry(parent: BorrowedFd<'_>, name: &str) -> io::Result<Entry> {
+    match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Entry::File,
+            FileType::Directory => Entry::Folder,
+            _ => Entry::Other,
+        }),
+        Err(Errno::NOENT) => Ok(Entry::Missing),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The names of the entries. One that is not UTF-8 is not of this mirror.
+fn entries(folder: BorrowedFd<'_>) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(folder)? {
+        if let Ok(name) = entry?.file_name().to_str()
+            && !matches!(name, "." | "..")
+        {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// The content of a file, if there is one.
+fn content(folder: BorrowedFd<'_>, file: &str) -> io::Result<Option<Vec<u8>>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    match openat(folder, file, flags, Mode::empty()) {
+        Ok(file) => {
+            let mut bytes = Vec::new();
+            File::from(file).read_to_end(&mut bytes)?;
+            Ok(Some(bytes))
+        }
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn write_new(folder: BorrowedFd<'_>, file: &str, data: &[u8], is_synced: bool) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(openat(folder, file, flags, FILE_MODE)?);
+    file.write_all(data)?;
+    if is_synced { file.sync_all() } else { Ok(()) }
+}
+
+/// The line for an error of the file system.
+fn describe(what: &str, shown: &str, error: &io::Error) -> String {
+    let advice = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "make room, and run it again: it goes on from there"
+        }
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            "give this user the right to write there, and run it again: it goes on from there"
+        }
+        _ => "run it again: it goes on from there",
+    };
+    format!("cannot {what} {shown}: {error}: {advice}")
+}
