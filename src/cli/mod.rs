@@ -210,6 +210,7 @@ Examples:
                                          add an event to a log
   vwatch checkpoint set ID CURSOR        let a compaction wait for a reader
   vwatch bench watch --watchers 10000    measure a node
+  vwatch bench stream --streams 2000     and its streams
   vwatch members                         the nodes of a cluster
   vwatch dev                             a cluster on this machine, to try
   vwatch health                          is the node ready?";

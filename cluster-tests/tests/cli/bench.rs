@@ -12,7 +12,7 @@ use cluster_tests::http::Request;
 use cluster_tests::node::{Finished, Node, run_to_end};
 use serde_json::Value;
 
-fn bench(node: &Node, arguments: &str) -> Finished {
+pub(super) fn bench(node: &Node, arguments: &str) -> Finished {
     let client = format!("http://{}", node.client_addr());
     let server = format!("http://{}", node.server_addr());
     let mut all = vec!["bench"];
@@ -22,19 +22,19 @@ fn bench(node: &Node, arguments: &str) -> Finished {
 }
 
 #[track_caller]
-fn figures(finished: &Finished) -> Value {
+pub(super) fn figures(finished: &Finished) -> Value {
     assert_eq!(finished.code, Some(0), "{finished:?}");
     serde_json::from_str(&finished.stdout).unwrap_or_else(|e| panic!("{e}: {finished:?}"))
 }
 
 #[track_caller]
-fn number(figures: &Value, name: &str) -> f64 {
+pub(super) fn number(figures: &Value, name: &str) -> f64 {
     let found = name.split('.').fold(figures, |value, field| &value[field]);
     found.as_f64().unwrap_or_else(|| panic!("no {name} in {figures}"))
 }
 
 #[track_caller]
-fn is_clean(node: &Node) {
+pub(super) fn is_clean(node: &Node) {
     node.wait_parked(0);
     let list = node.client().ask(&Request::new("GET", "/v1/versions")).expect(200);
     assert_eq!(list.json()["versions"], Value::Array(Vec::new()), "what was written is deleted");
@@ -382,5 +382,5 @@ fn what_cannot_be_measured_is_one_line() {
     let server = node.server_addr().to_string();
     let of_one = run_to_end(&["bench", "watch", "--pid", "1", "--client-url", &two, "--server-url", &server]);
     assert_eq!(of_one.code, Some(2), "{of_one:?}");
-    assert!(of_one.stderr.contains("bad --pid: the watchers at 2 URLs are not one process's"), "{of_one:?}");
+    assert!(of_one.stderr.contains("bad --pid: the readers at 2 URLs are not one process's"), "{of_one:?}");
 }

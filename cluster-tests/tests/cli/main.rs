@@ -1,6 +1,7 @@
 //! The commands of `vwatch`, its flags, the walk-through of README.md, and the documentation.
 
 mod bench;
+mod bench_streams;
 mod checkpoints;
 mod commands;
 mod dev;

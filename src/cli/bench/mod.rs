@@ -1,12 +1,16 @@
-//! `vwatch bench watch|put|get`: puts load on a node and measures it from outside.
+//! `vwatch bench watch|stream|put|get`: puts load on a node and measures it from outside.
 
 mod blocking;
 mod crowd;
+mod deliveries;
 mod exchange;
 mod figures;
+mod listeners;
 mod load;
 mod names;
+mod numbered_writer;
 mod server;
+mod stream;
 mod target;
 mod wakes;
 mod watch;
@@ -27,11 +31,12 @@ const CHECK_EVERY: Duration = Duration::from_millis(100);
 
 pub(super) fn command() -> Command {
     Command::new("bench")
-        .about("Put load on a node and measure it: wakes, writes, reads")
+        .about("Put load on a node and measure it: wakes, streams, writes, reads")
         .subcommand_required(true)
         .subcommand_help_heading("What to measure")
         .after_help(NOTES)
         .subcommand(client_command::<watch::Watch>("watch"))
+        .subcommand(client_command::<stream::Stream>("stream"))
         .subcommand(client_command::<load::Put>("put"))
         .subcommand(client_command::<load::Get>("get"))
 }
@@ -52,9 +57,29 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let interrupt = Interrupt::by_signals()?;
     match matches.subcommand() {
         Some(("watch", matches)) => watch::run(&read::<watch::Watch>(matches)?, &interrupt),
+        Some(("stream", matches)) => stream::run(&read::<stream::Stream>(matches)?, &interrupt),
         Some(("put", matches)) => load::put(&read::<load::Put>(matches)?, &interrupt),
         Some(("get", matches)) => load::get(&read::<load::Get>(matches)?, &interrupt),
         _ => Err(Failure::Usage("bench: nothing to measure: try 'vwatch bench --help'".to_owned())),
+    }
+}
+
+/// The process that serves all of the readers, if it is one.
+///
+/// # Errors
+/// If the given id is of no process, or there are several nodes: the use of one process, divided by the readers of all,
+/// would mean nothing.
+fn process_of(readers: &[Target], pid: Option<u32>) -> Result<Option<Process>, Failure> {
+    match (readers, pid) {
+        ([reader], pid) => process(pid, reader),
+        (_, Some(pid)) => {
+            let count = readers.len();
+            Err(Failure::Usage(format!(
+                "bad --pid: the readers at {count} URLs are not one process's: got {pid}: leave it out, or give \
+                 one URL with --client-url"
+            )))
+        }
+        (_, None) => Ok(None),
     }
 }
 

@@ -17,7 +17,7 @@ use super::blocking::Blocking;
 use super::crowd::Crowd;
 use super::figures::{Figures, median_ms};
 use super::names::Names;
-use super::process;
+use super::process_of;
 use super::server::Process;
 use super::target::{Target, make_room};
 use super::wakes::{Schedule, Wakes};
@@ -117,18 +117,7 @@ pub(super) fn run(args: &Watch, interrupt: &Interrupt) -> Result<(), Failure> {
     let writer = Target::of(args.nodes.writer_urls(true)?, "server-url")?;
     let watchers = usize::try_from(args.watchers).unwrap_or(usize::MAX);
     make_room(watchers, "watchers")?;
-    let process = match (&readers[..], args.pid) {
-        ([reader], pid) => process(pid, reader)?,
-        // the use of one process, divided by the watchers of all nodes, would mean nothing
-        (_, Some(pid)) => {
-            let count = readers.len();
-            return Err(Failure::Usage(format!(
-                "bad --pid: the watchers at {count} URLs are not one process's: got {pid}: leave it out, or give \
-                 one URL with --client-url"
-            )));
-        }
-        (_, None) => None,
-    };
+    let process = process_of(&readers, args.pid)?;
     let mut control = Blocking::open(writer.clone(), interrupt)?;
     let names = Names::new(args.names)?;
     let mut crowd = Crowd::new(readers, names.0.clone(), watchers, args.timeout, interrupt)?;
