@@ -26,7 +26,7 @@ use crate::wire::etag::parse_tag;
 use crate::wire::headers::{X_VWATCH_ERROR, X_VWATCH_NODE};
 use crate::wire::watch_form::StreamForm;
 use error::ExchangeError;
-pub(super) use lines::Lines;
+pub(super) use lines::{LineError, Lines};
 pub(super) use requester::Client;
 
 /// Longest `Retry-After` that the client obeys, in seconds.

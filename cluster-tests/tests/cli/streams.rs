@@ -110,7 +110,7 @@ fn what_is_no_stream_is_described() {
         (json.into(), "answers 200 OK with application/json in the place of application/x-ndjson"),
         (none.into(), "answers 406 Not Acceptable with text/plain in the place of application/x-ndjson"),
         (stream_of(&endless), "has a line of more than 4 MiB"),
-        (stream_of(&open), "has more than 16 MiB without a cursor"),
+        (stream_of(&open), "has more than 10000 events or 8 MiB without a cursor"),
         (stream_of("nonsense\n"), "cannot be read: "),
         (
             stream_of("{\"type\":\"error\",\"code\":\"busy\",\"message\":\"busy: x: y\"}\n"),

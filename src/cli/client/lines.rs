@@ -8,6 +8,15 @@ use tokio::time::Instant;
 /// Longest line, in bytes. A value of the largest size takes a third of it, and the names of an event `compacted` less.
 const MAX_LINE_BYTES: usize = 4 << 20;
 
+/// Why there is no further line.
+#[derive(Debug)]
+pub(in crate::cli) enum LineError {
+    /// The answer is cut off.
+    Lost(String),
+    /// The line is too long.
+    TooLong(String),
+}
+
 /// An answer that is read line by line.
 #[derive(Debug)]
 pub(in crate::cli) struct Lines {
@@ -40,7 +49,7 @@ impl Lines {
     ///
     /// # Errors
     /// What is wrong, if the answer is cut off or a line is too long.
-    pub(in crate::cli) async fn next(&mut self) -> Result<Option<Bytes>, String> {
+    pub(in crate::cli) async fn next(&mut self) -> Result<Option<Bytes>, LineError> {
         loop {
             if let Some(at) = self.buffer[self.scanned..].iter().position(|byte| *byte == b'\n') {
                 let line = self.buffer.split_to(self.scanned + at + 1);
@@ -50,15 +59,16 @@ impl Lines {
             self.scanned = self.buffer.len();
             let from = &self.from;
             if self.scanned > MAX_LINE_BYTES {
-                return Err(format!(
-                    "the stream of {from} has a line of more than {} MiB",
-                    MAX_LINE_BYTES >> 20
-                ));
+                let most = MAX_LINE_BYTES >> 20;
+                let line = format!("the stream of {from} has a line of more than {most} MiB");
+                return Err(LineError::TooLong(line));
             }
             match self.body.frame().await {
                 None if self.buffer.is_empty() => return Ok(None),
-                None => return Err(format!("the stream of {from} ends within a line")),
-                Some(Err(error)) => return Err(format!("the stream of {from} is cut off: {error}")),
+                None => return Err(LineError::Lost(format!("the stream of {from} ends within a line"))),
+                Some(Err(error)) => {
+                    return Err(LineError::Lost(format!("the stream of {from} is cut off: {error}")));
+                }
                 Some(Ok(frame)) => {
                     self.heard = Instant::now();
                     if let Ok(data) = frame.into_data() {

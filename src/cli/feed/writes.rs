@@ -5,12 +5,15 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout_at};
 
-use super::super::client::Lines;
+use super::super::client::{LineError, Lines};
 use super::ReceivedBatch;
 use crate::wire::error_code::ErrorCode;
 
 /// Most bytes of the lines of one write. A node sends some 64 KiB, or one event.
-const MAX_WRITE_BYTES: usize = 16 << 20;
+const MAX_WRITE_BYTES: usize = 8 << 20;
+
+/// Most events of one write. A node sends some hundreds.
+const MAX_WRITE_EVENTS: usize = 10_000;
 
 /// A stream.
 pub(super) struct Writes {
@@ -60,10 +63,10 @@ impl Writes {
             };
             self.bytes += line.len();
             let from = self.lines.from();
-            if self.bytes > MAX_WRITE_BYTES {
+            if self.bytes > MAX_WRITE_BYTES || self.events.len() >= MAX_WRITE_EVENTS {
                 let most = MAX_WRITE_BYTES >> 20;
                 return Next::Garbled(format!(
-                    "the stream of {from} has more than {most} MiB without a cursor"
+                    "the stream of {from} has more than {MAX_WRITE_EVENTS} events or {most} MiB without a cursor"
                 ));
             }
             let event: Map<String, Value> = match serde_json::from_slice(&line) {
@@ -78,21 +81,20 @@ impl Writes {
             match text("type").as_str() {
                 "progress" => {
                     let behind = event.get("behind").and_then(Value::as_u64);
+                    let cursor = text("cursor");
+                    if cursor.is_empty() {
+                        return Next::Garbled(format!("the stream of {from} has a write without a cursor"));
+                    }
                     let events = std::mem::take(&mut self.events);
                     self.bytes = 0;
                     self.told += events.len() as u64;
                     self.writes += 1;
-                    return Next::Write(ReceivedBatch {
-                        events,
-                        cursor: text("cursor"),
-                        more: false,
-                        behind,
-                    });
+                    return Next::Write(ReceivedBatch { events, cursor, more: false, behind });
                 }
                 "error" => {
                     // a code of a later version says nothing about the request
-                    let is_temporary = ErrorCode::parse(&text("code"))
-                        .is_none_or(|code| code.status().to_string().starts_with('5'));
+                    let is_temporary =
+                        ErrorCode::parse(&text("code")).is_none_or(|code| code.status() >= 500);
                     return Next::Refused { is_temporary, why: text("message") };
                 }
                 _ => self.events.push(event),
@@ -104,7 +106,9 @@ impl Writes {
         loop {
             let until = began.max(self.lines.heard()) + patience;
             match timeout_at(until, self.lines.next()).await {
-                Ok(line) => return line.map_err(Next::Lost),
+                Ok(Ok(line)) => return Ok(line),
+                Ok(Err(LineError::Lost(why))) => return Err(Next::Lost(why)),
+                Ok(Err(LineError::TooLong(why))) => return Err(Next::Garbled(why)),
                 // half of a line may have come meanwhile
                 Err(_) if self.lines.heard() + patience > Instant::now() => {}
                 Err(_) => {
