@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::client::Client;
 use super::failure::{Failure, complain};
@@ -29,14 +29,20 @@ const CURSOR: &str = ".vwatch-cursor";
 /// The file that says what the directory is a mirror of.
 const SCOPE: &str = ".vwatch-mirror";
 
-/// Most changes that are put in their places together: each has an open directory meanwhile.
-const MAX_CHANGES: usize = 256;
+/// Most changes that are put in their places together, and those of one write of the node more.
+const MAX_CHANGES: usize = 4096;
 
 /// Most bytes of their data.
 const MAX_CHANGE_BYTES: usize = 16 << 20;
 
-/// How long a write of the node that says that there is more waits for the next one.
+/// Most names whose revisions are remembered. Beyond it, half of them with the oldest revisions are forgotten.
+const MAX_REVISIONS: usize = 100_000;
+
+/// Changes that come within this time of each other are one batch.
 const GATHER: Duration = Duration::from_millis(5);
+
+/// Longest time for which they are.
+const GATHER_IN_ALL: Duration = Duration::from_millis(100);
 
 /// The cursor is written at most this often.
 const CURSOR_PAUSE: Duration = Duration::from_millis(100);
@@ -129,7 +135,11 @@ fn claim(args: &Mirror, folder: &mut Folder) -> Result<(), Failure> {
             "{shown} is a mirror of other names: {}: got {scope}: name another directory",
             held.trim()
         ))),
-        None if folder.is_empty()? => folder.write_own(SCOPE, &format!("{scope}\n")),
+        None if folder.is_unused()? => {
+            // a first run may have been killed before it could say so
+            folder.names()?;
+            folder.write_own(SCOPE, &format!("{scope}\n"))
+        }
         None => Err(Failure::Usage(format!(
             "{shown} is not empty and no mirror, and a mirror removes files: name another directory"
         ))),
@@ -175,6 +185,10 @@ struct Changes {
 }
 
 impl Changes {
+    fn is_empty(&self) -> bool {
+        self.of.is_empty() && self.complete.is_none()
+    }
+
     fn is_full(&self) -> bool {
         self.of.len() >= MAX_CHANGES || self.bytes >= MAX_CHANGE_BYTES || self.complete.is_some()
     }
@@ -200,10 +214,12 @@ impl MirrorState<'_> {
                 continue;
             };
             let mut changes = Changes::default();
-            let mut is_last = self.take(first?, feed, &mut changes);
-            while !is_last && !changes.is_full() {
-                match timeout(GATHER, follower.next(feed, client, stop, None)).await {
-                    Ok(batch) => is_last = self.take(batch?, feed, &mut changes),
+            self.take(first?, feed, &mut changes);
+            let until = Instant::now() + GATHER_IN_ALL;
+            while !changes.is_empty() && !changes.is_full() {
+                let until = until.min(Instant::now() + GATHER);
+                match timeout_at(until, follower.next(feed, client, stop, None)).await {
+                    Ok(batch) => self.take(batch?, feed, &mut changes),
                     Err(_) => break,
                 }
             }
@@ -217,8 +233,8 @@ impl MirrorState<'_> {
         }
     }
 
-    /// Takes the events of a write. Returns whether the node had no more to tell.
-    fn take(&mut self, batch: ReceivedBatch, feed: &mut Feed, changes: &mut Changes) -> bool {
+    /// Takes the events of a write.
+    fn take(&mut self, batch: ReceivedBatch, feed: &mut Feed, changes: &mut Changes) {
         if !feed.has_since() {
             self.begin();
         }
@@ -234,9 +250,7 @@ impl MirrorState<'_> {
                 (None, _) => {}
             }
         }
-        let is_last = batch.behind == Some(0);
         feed.advance(batch.cursor, true);
-        is_last
     }
 
     /// A snapshot begins.
@@ -254,6 +268,9 @@ impl MirrorState<'_> {
             return;
         }
         *held = revision;
+        if self.revisions.len() > MAX_REVISIONS {
+            self.forget_old_revisions();
+        }
         changes.bytes += data.len();
         if let Some(seen) = &mut self.seen {
             match version.is_some() {
@@ -268,6 +285,14 @@ impl MirrorState<'_> {
             complete.insert(name.clone());
         }
         changes.of.insert(name, version.map(|_| data));
+    }
+
+    fn forget_old_revisions(&mut self) {
+        let mut all: Vec<u64> = self.revisions.values().copied().collect();
+        let middle = all.len() / 2;
+        let (_, median, _) = all.select_nth_unstable(middle);
+        let median = *median;
+        self.revisions.retain(|_, revision| *revision > median);
     }
 
     /// Puts changes in their places, and runs the command.

@@ -337,6 +337,13 @@ fn what_cannot_be_done_is_an_error_in_words() {
     let refused = full.refused(&address, "");
     assert!(refused.code == Some(2) && refused.stderr.contains("is not empty"), "{refused:?}");
     assert_eq!(files(&full.root), set(&[("mine", "x")]));
+    // one that was killed before it had any file
+    let begun = Place::new("begun");
+    fs::create_dir_all(&begun.root).expect("a folder");
+    fs::write(begun.root.join(".vwatch-tmp-1"), "x").expect("a file");
+    let goes_on = begun.mirror(&address, "");
+    has(&begun.root, &[("a", "x")]);
+    drop(goes_on);
     let file = Place::new("file");
     fs::write(&file.root, "x").expect("a file");
     assert_eq!(file.refused(&address, "").code, Some(1));

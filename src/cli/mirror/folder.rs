@@ -22,6 +22,9 @@ const TEMPORARY: &str = ".vwatch-tmp";
 const FILE_MODE: Mode = Mode::from_raw_mode(0o666);
 const FOLDER_MODE: Mode = Mode::from_raw_mode(0o777);
 
+/// Most files that are staged: each has an open directory.
+const MAX_STAGED: usize = 256;
+
 /// So many files are synced one by one; of more the whole file system is synced once.
 const SYNCED_EACH: usize = 8;
 
@@ -85,13 +88,13 @@ impl Folder {
         Failure::Failed(describe(what, &self.shown(entry), error))
     }
 
-    /// Whether nothing is in it.
+    /// Whether nothing is in it but what an earlier run has left half-written.
     ///
     /// # Errors
     /// If it cannot be read.
-    pub(super) fn is_empty(&self) -> Result<bool, Failure> {
+    pub(super) fn is_unused(&self) -> Result<bool, Failure> {
         let entries = entries(self.root.as_fd()).map_err(|error| self.failed("read", "", &error))?;
-        Ok(entries.is_empty())
+        Ok(entries.iter().all(|entry| entry.starts_with(TEMPORARY)))
     }
 
     /// The content of a file of the mirror itself.
@@ -125,11 +128,15 @@ impl Folder {
         format!("{TEMPORARY}-{}", self.next)
     }
 
-    /// Writes the data of a name beside its file, unless the file has it. [`Folder::commit`] puts it in its place.
+    /// Writes the data of a name beside its file, unless the file has it. [`Folder::commit`] puts it in its place. Of
+    /// some hundred files it is called here.
     ///
     /// # Errors
     /// If it cannot be written.
     pub(super) fn stage(&mut self, name: &str, data: &[u8]) -> Result<(), Failure> {
+        if self.staged.len() >= MAX_STAGED {
+            self.commit()?;
+        }
         let path = path_of(name);
         let temporary = self.temporary();
         let staged = self.try_stage(&path, &temporary, data);
