@@ -1,5 +1,6 @@
 //! `vwatch mirror PREFIX DIR`: a file for each name, for programs that read files.
 
+mod entry;
 mod folder;
 mod path;
 
@@ -100,8 +101,8 @@ pub(super) fn run(args: &Mirror) -> Result<(), Failure> {
     let mut feed = Feed::new(&[], &arguments, &args.within)?.of_copy();
     let mut client = args.nodes.readers(None)?;
     let base = args.prefix.rfind('/').map_or("", |slash| &args.prefix[..=slash]);
-    let runner =
-        (!args.exec.is_empty()).then(|| Runner::new(&args.exec, false, args.within.namespace.as_str()));
+    let runner = (!args.exec.is_empty())
+        .then(|| Runner::new(&args.exec, false, args.within.namespace.as_str(), "the mirror"));
     let dir = args.dir.display().to_string();
     let mut mirror = MirrorState {
         folder,

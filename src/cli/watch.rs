@@ -130,7 +130,7 @@ pub(super) fn run(args: &Watch) -> Result<(), Failure> {
             follow(name, args, &mut client, &mut Stop::with_the_reader(), &mut Teller::Print(&mut printer))
                 .await
         } else {
-            let mut runner = Runner::new(&args.command, args.foreground, args.within.namespace.as_str());
+            let mut runner = runner(args);
             follow(
                 name,
                 args,
@@ -141,6 +141,10 @@ pub(super) fn run(args: &Watch) -> Result<(), Failure> {
             .await
         }
     })
+}
+
+fn runner(args: &Watch) -> Runner<'_> {
+    Runner::new(&args.command, args.foreground, args.within.namespace.as_str(), "watching")
 }
 
 /// Watches by the cursor of a feed.
@@ -175,7 +179,7 @@ fn run_many(args: &Watch) -> Result<(), Failure> {
             let mut teller = many::Teller::Print(&mut printer);
             many::follow(args, &mut feed, &mut client, &mut stop, &mut teller).await
         } else {
-            let mut runner = Runner::new(&args.command, args.foreground, args.within.namespace.as_str());
+            let mut runner = runner(args);
             let mut teller = match args.batch {
                 true => many::Teller::<std::io::Stdout>::RunBatches(&mut runner),
                 false => many::Teller::Run(&mut runner),

@@ -301,7 +301,7 @@ fn a_command_runs_after_each_batch_and_holds_the_cursor_until_it_succeeds() {
     let ran = || fs::read_to_string(&ran).unwrap_or_default();
     let mut mirror = start("exit 3");
     wait_until(&format!("a run: {}", ran()), LIMIT, || ran() == "put\ta\nput\tb\n1.\n");
-    wait_until("its failure", LIMIT, || mirror.stderr().contains("exit status: 3: going on"));
+    wait_until("its failure", LIMIT, || mirror.stderr().contains("exit status: 3: the mirror goes on"));
     mirror.terminate();
     mirror.wait_exit(LIMIT);
     assert!(!root.join(".vwatch-cursor").exists(), "no run has succeeded");

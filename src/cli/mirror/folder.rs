@@ -2,25 +2,21 @@
 //! link: so nothing outside of the directory is read or written, whatever lies in it.
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{
-    AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, flock, fsync, mkdirat, openat, renameat, statat,
-    unlinkat,
-};
+use rustix::fs::{AtFlags, FlockOperation, flock, fsync, renameat, unlinkat};
 use rustix::io::Errno;
 
+use super::entry::{
+    Entry, content, enter_or_make, entries, entry, folder_of, open_file, open_folder, write_new,
+};
 use super::path::{BESIDE_A_FILE, OWN, name_of, path_of};
 use crate::cli::failure::Failure;
 
 /// How files begin that are being written.
 const TEMPORARY: &str = ".vwatch-tmp";
-
-/// Modes of new files and directories, before the mask of the process.
-const FILE_MODE: Mode = Mode::from_raw_mode(0o666);
-const FOLDER_MODE: Mode = Mode::from_raw_mode(0o777);
 
 /// Most files that are staged: each has an open directory.
 const MAX_STAGED: usize = 256;
@@ -46,16 +42,6 @@ struct Staged {
     temporary: String,
     file: String,
     name: String,
-}
-
-/// What an entry of a directory is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Entry {
-    Missing,
-    File,
-    Folder,
-    /// A symbolic link, a socket, or the like.
-    Other,
 }
 
 impl Folder {
@@ -207,8 +193,7 @@ impl Folder {
             return self.sync_all();
         }
         for one in staged {
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            fsync(openat(&one.folder, &one.temporary, flags, Mode::empty())?)?;
+            fsync(open_file(one.folder.as_fd(), &one.temporary)?)?;
         }
         Ok(())
     }
@@ -243,25 +228,21 @@ impl Folder {
         settled.map_err(|error| self.failed("write", "", &error))
     }
 
-    /// Removes the file of a name, and directories that are empty then. Returns whether there was one.
+    /// Removes the file of a name, if there is one, and directories that are empty then.
     ///
     /// # Errors
     /// If it cannot be removed.
-    pub(super) fn remove(&mut self, name: &str) -> Result<bool, Failure> {
+    pub(super) fn remove(&mut self, name: &str) -> Result<(), Failure> {
         let path = path_of(name);
         self.try_remove(&path).map_err(|error| self.failed("remove", &path.join("/"), &error))
     }
 
-    fn try_remove(&mut self, path: &[String]) -> io::Result<bool> {
-        let Some((file, folders)) = path.split_last() else { return Ok(false) };
-        let Some(folder) = self.walk(folders)? else { return Ok(false) };
-        let was_there = match entry(folder.as_fd(), file)? {
-            Entry::Missing | Entry::Folder => false,
-            Entry::File | Entry::Other => {
-                unlinkat(&folder, file, AtFlags::empty())?;
-                true
-            }
-        };
+    fn try_remove(&mut self, path: &[String]) -> io::Result<()> {
+        let Some((file, folders)) = path.split_last() else { return Ok(()) };
+        let Some(folder) = self.walk(folders)? else { return Ok(()) };
+        if matches!(entry(folder.as_fd(), file)?, Entry::File | Entry::Other) {
+            unlinkat(&folder, file, AtFlags::empty())?;
+        }
         // names below it have their usual paths again
         let beside = format!("{file}{BESIDE_A_FILE}");
         if entry(folder.as_fd(), file)? == Entry::Missing && entry(folder.as_fd(), &beside)? == Entry::Folder
@@ -277,7 +258,7 @@ impl Folder {
             }
             self.note(&parent)?;
         }
-        Ok(was_there)
+        Ok(())
     }
 
     /// The directory with this path, if it is there.
@@ -344,81 +325,6 @@ impl Staged {
         }
         Ok(renameat(folder, temporary, folder, file)?)
     }
-}
-
-/// The directory for a component, if it is there: beside a file of this name, or with the name itself.
-fn folder_of(parent: BorrowedFd<'_>, component: &str) -> io::Result<Option<String>> {
-    let beside = format!("{component}{BESIDE_A_FILE}");
-    for name in [beside, component.to_owned()] {
-        if entry(parent, &name)? == Entry::Folder {
-            return Ok(Some(name));
-        }
-    }
-    Ok(None)
-}
-
-/// The directory for a component, and whether it is new.
-fn enter_or_make(parent: BorrowedFd<'_>, component: &str) -> io::Result<(OwnedFd, bool)> {
-    if let Some(name) = folder_of(parent, component)? {
-        return Ok((open_folder(parent, &name)?, false));
-    }
-    let name = match entry(parent, component)? {
-        Entry::Missing => component.to_owned(),
-        _ => format!("{component}{BESIDE_A_FILE}"),
-    };
-    mkdirat(parent, &name, FOLDER_MODE)?;
-    Ok((open_folder(parent, &name)?, true))
-}
-
-fn open_folder(parent: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(openat(parent, name, flags, Mode::empty())?)
-}
-
-fn entry(parent: BorrowedFd<'_>, name: &str) -> io::Result<Entry> {
-    match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => Ok(match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Entry::File,
-            FileType::Directory => Entry::Folder,
-            _ => Entry::Other,
-        }),
-        Err(Errno::NOENT) => Ok(Entry::Missing),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// The names of the entries. One that is not UTF-8 is not of this mirror.
-fn entries(folder: BorrowedFd<'_>) -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(folder)? {
-        if let Ok(name) = entry?.file_name().to_str()
-            && !matches!(name, "." | "..")
-        {
-            names.push(name.to_owned());
-        }
-    }
-    Ok(names)
-}
-
-/// The content of a file, if there is one.
-fn content(folder: BorrowedFd<'_>, file: &str) -> io::Result<Option<Vec<u8>>> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    match openat(folder, file, flags, Mode::empty()) {
-        Ok(file) => {
-            let mut bytes = Vec::new();
-            File::from(file).read_to_end(&mut bytes)?;
-            Ok(Some(bytes))
-        }
-        Err(Errno::NOENT) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn write_new(folder: BorrowedFd<'_>, file: &str, data: &[u8], is_synced: bool) -> io::Result<()> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut file = File::from(openat(folder, file, flags, FILE_MODE)?);
-    file.write_all(data)?;
-    if is_synced { file.sync_all() } else { Ok(()) }
 }
 
 /// The line for an error of the file system.

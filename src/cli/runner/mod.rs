@@ -28,6 +28,8 @@ pub(super) struct Runner<'a> {
     foreground: bool,
     /// The namespace of the names; empty for plain ones.
     namespace: &'a str,
+    /// What goes on after a failure.
+    work: &'static str,
     has_started: bool,
     /// The exit code of the first run that failed.
     failed: Option<u8>,
@@ -43,10 +45,16 @@ pub(super) struct RunInput {
 }
 
 impl<'a> Runner<'a> {
-    /// A runner for a command with at least the program. Its names are in `namespace`.
-    pub(super) fn new(command: &'a [OsString], foreground: bool, namespace: &'a str) -> Self {
+    /// A runner for a command with at least the program. Its names are in `namespace`, and `work` goes on after a
+    /// failure.
+    pub(super) fn new(
+        command: &'a [OsString],
+        foreground: bool,
+        namespace: &'a str,
+        work: &'static str,
+    ) -> Self {
         let (program, arguments) = command.split_first().expect("asked for only with a command");
-        Self { program, arguments, foreground, namespace, has_started: false, failed: None }
+        Self { program, arguments, foreground, namespace, work, has_started: false, failed: None }
     }
 
     /// The result of all runs.
@@ -134,8 +142,11 @@ impl<'a> Runner<'a> {
 
     fn fail(&mut self, code: u8, what: &str, is_last: bool) {
         self.failed.get_or_insert(code);
-        let outlook = if is_last { "" } else { ": going on" };
-        complain(&format!("{}: {what}{outlook}", self.program.display()));
+        let program = self.program.display();
+        match is_last {
+            true => complain(&format!("{program}: {what}")),
+            false => complain(&format!("{program}: {what}: {} goes on", self.work)),
+        }
     }
 
     fn wants_the_terminal(&self, which: Signal) {
@@ -181,7 +192,7 @@ mod tests {
     /// The exit code of a run that failed.
     async fn run(script: &str, input: &RunInput) -> Option<u8> {
         let command = ["sh", "-c", script].map(OsString::from);
-        let mut runner = Runner::new(&command, false, "team");
+        let mut runner = Runner::new(&command, false, "team", "it");
         let done = runner.run(input, true, &mut Stop::default()).await.unwrap();
         assert_eq!(done, runner.failed.is_none());
         runner.failed
@@ -218,7 +229,7 @@ mod tests {
         assert_eq!(run("exit 3", &input("v", b"")).await, Some(3));
         assert_eq!(run("kill -9 $$", &input("v", b"")).await, Some(137));
         let command = ["sh", "-c", "exit $VWATCH_VERSION"].map(OsString::from);
-        let mut runner = Runner::new(&command, false, "");
+        let mut runner = Runner::new(&command, false, "", "it");
         for version in ["0", "7", "8", "0"] {
             runner.run(&input(version, b""), false, &mut Stop::default()).await.unwrap();
         }
@@ -232,14 +243,15 @@ mod tests {
             [("/nonexistent/command", 127, "no such command"), ("/etc/passwd", 126, "chmod +x")]
         {
             let command = [OsString::from(program)];
-            let failure = Runner::new(&command, false, "").run(&input, false, &mut stop).await.unwrap_err();
+            let failure =
+                Runner::new(&command, false, "", "it").run(&input, false, &mut stop).await.unwrap_err();
             let Failure::Command { code: got, line: Some(line) } = failure else { panic!("{failure:?}") };
             assert!(got == code && line.contains(why), "{got}: {line}");
         }
         let link = scratch("link");
         std::os::unix::fs::symlink("/bin/true", &link).unwrap();
         let command = [link.clone().into_os_string()];
-        let mut runner = Runner::new(&command, false, "");
+        let mut runner = Runner::new(&command, false, "", "it");
         runner.run(&input, false, &mut stop).await.unwrap();
         std::fs::remove_file(link).unwrap();
         runner.run(&input, false, &mut stop).await.unwrap();
