@@ -10,6 +10,7 @@ use cluster_tests::node::{Finished, Node, binary, run_to_end};
 use cluster_tests::wait::{LIMIT, wait_until};
 
 use super::feeds::{Folder, url};
+use super::streams::{impostor, stream_of};
 
 /// The files below a directory by their paths, without those of the mirror itself.
 fn files(root: &Path) -> BTreeMap<String, String> {
@@ -187,6 +188,40 @@ fn after_a_reset_files_go_when_the_snapshot_is_complete() {
         has(root, &[("d", "new"), ("e", "new")]);
         is_kept(root, &url(&node), "");
     }
+}
+
+#[test]
+fn a_snapshot_that_is_not_complete_removes_nothing_and_has_no_cursor() {
+    let place = Place::new("incomplete");
+    let root = &place.root;
+    let node = Node::start();
+    put(&node, "a", "old");
+    let mut mirror = place.mirror(&url(&node), "");
+    has(root, &[("a", "old")]);
+    is_kept(root, &url(&node), "");
+    mirror.kill();
+    let kept = fs::read_to_string(root.join(".vwatch-cursor")).expect("a cursor");
+    let put_of = |name: &str| {
+        format!(r#"{{"type":"put","name":"{name}","version":"v","revision":7,"data":"bmV3","initial":true}}"#)
+    };
+    let progress = r#"{"type":"progress","cursor":"c1.x","behind":null}"#;
+    let reset = r#"{"type":"reset","reason":"horizon"}"#;
+    let lines = |end: &str| {
+        let (b, c) = (put_of("b"), put_of("c"));
+        stream_of(&format!("{reset}\n{b}\n{progress}\n{c}\n{progress}\n{end}"))
+    };
+    let mut mirror = place.mirror(&impostor(lines("")).to_string(), "");
+    has(root, &[("a", "old"), ("b", "new"), ("c", "new")]);
+    mirror.terminate();
+    mirror.wait_exit(LIMIT);
+    assert_eq!(fs::read_to_string(root.join(".vwatch-cursor")).ok(), Some(kept));
+    let synced = format!("{{\"type\":\"synced\"}}\n{progress}\n");
+    let mirror = place.mirror(&impostor(lines(&synced)).to_string(), "");
+    has(root, &[("b", "new"), ("c", "new")]);
+    wait_until("its cursor", LIMIT, || {
+        fs::read_to_string(root.join(".vwatch-cursor")).is_ok_and(|cursor| cursor == "c1.x\n")
+    });
+    drop(mirror);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::feeds::{Folder, prints, url};
 
 /// Something that answers probes, and every other request with these bytes and nothing more.
-fn impostor(answer: Vec<u8>) -> SocketAddr {
+pub(super) fn impostor(answer: Vec<u8>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("its address");
     thread::spawn(move || {
@@ -43,7 +43,8 @@ fn serve(mut stream: TcpStream, answer: &[u8]) {
     }
 }
 
-fn stream_of(lines: &str) -> Vec<u8> {
+/// A stream that goes on after these lines.
+pub(super) fn stream_of(lines: &str) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n\r\n{lines}").into_bytes()
 }
 
