@@ -1,6 +1,6 @@
 //! Very many streams in one thread. Each counts what it is told.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, BufRead, ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
@@ -239,8 +239,7 @@ impl Listeners {
     fn hear(&mut self, number: usize, mut bytes: &[u8]) {
         let now = Instant::now();
         let mut kept = std::mem::take(&mut self.listeners[number].line);
-        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
-            let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
+        while let Some((line, rest)) = first_line(bytes) {
             if kept.is_empty() {
                 self.take(number, line, now);
             } else {
@@ -287,6 +286,14 @@ impl Listeners {
     }
 }
 
+/// The first line without its line feed, and what follows; `None` if it has no end yet.
+fn first_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    // the search of the system is many times faster than one byte by byte
+    let taken = (&mut &*bytes).skip_until(b'\n').ok()?;
+    let (line, rest) = bytes.split_at(taken);
+    Some((line.strip_suffix(b"\n")?, rest))
+}
+
 fn content(line: &[u8]) -> &[u8] {
     line.strip_prefix(b"data: ").unwrap_or(line)
 }
@@ -323,6 +330,13 @@ fn named(put: &[u8]) -> Option<(usize, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_has_an_end() {
+        assert_eq!(first_line(b"a\nb\nc"), Some((&b"a"[..], &b"b\nc"[..])));
+        assert_eq!(first_line(b"\n"), Some((&b""[..], &b""[..])));
+        assert_eq!((first_line(b"c"), first_line(b"")), (None, None));
+    }
 
     #[test]
     fn lines_of_both_forms_are_read() {
