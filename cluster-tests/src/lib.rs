@@ -5,6 +5,7 @@
 //! | module | what it has |
 //! |---|---|
 //! | [`node`] | a node as a child process: started, waited for, signalled, ended |
+//! | [`nginx`] | a real nginx before some nodes |
 //! | [`parts`] | programs of others that tests run, if they are there |
 //! | [`cluster`] | several nodes, each behind a proxy of its own, and what goes wrong between them |
 //! | [`faults`] | random faults on a cluster, and a history that is judged |
@@ -16,6 +17,8 @@
 //! | [`proxy`] | faults on the way to a node, counted |
 //! | [`storm`] | clients that behave badly, and what must not come of it |
 //! | [`wait`] | waiting for a condition, never for a while |
+//! | [`source`] | a reader of server-sent events that comes back as a browser does |
+//! | [`stream`] | a reader of a watch that goes on |
 //! | [`upstream`] | an HTTP server with the answers of a test |
 //! | [`text`] | the notations of the protocol: dates, durations, metrics, refusals |
 //!
@@ -29,10 +32,12 @@ pub mod faults;
 pub mod feed;
 pub mod heavy;
 pub mod http;
+pub mod nginx;
 pub mod node;
 pub mod parts;
 pub mod promises;
 pub mod proxy;
+pub mod source;
 pub mod storm;
 pub mod stream;
 pub mod text;

@@ -1,5 +1,5 @@
-//! Programs of others that tests run: a registry, an S3 server. `.ci/run` installs them; where they are missing on a
-//! user's machine, their tests print that.
+//! Programs of others that tests run: a registry, an S3 server, a proxy. `.ci/run` installs them; where they are
+//! missing on a user's machine, their tests print that.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,12 @@ pub struct Part {
 pub fn find(program: &str, how_to_get_it: &str) -> Option<PathBuf> {
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/ci-tools");
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let places = std::env::split_paths(&path).chain([tools.join("python/bin"), tools.join("bin")]);
+    let places = std::env::split_paths(&path).chain([
+        tools.join("python/bin"),
+        tools.join("bin"),
+        // where servers are; the path of users lacks it
+        PathBuf::from("/usr/sbin"),
+    ]);
     let found = places.map(|place| place.join(program)).find(|path| path.is_file());
     if found.is_none() {
         let line = format!("{program} is missing: {how_to_get_it}");

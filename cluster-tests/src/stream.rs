@@ -175,7 +175,8 @@ impl Stream {
             }
         }
         let event: Value = serde_json::from_str(event?).expect("JSON");
-        if let Some(cursor) = event["cursor"].as_str() {
+        // an event stream has it as `id:`, which is all that an `EventSource` knows of it
+        if let Some(cursor) = event["cursor"].as_str().filter(|_| !self.is_event_stream) {
             self.cursor = cursor.to_owned();
         }
         Some(event)

@@ -12,6 +12,7 @@ mod http2;
 mod limits;
 mod lists;
 mod namespaces;
+mod nginx;
 mod operations;
 mod reads;
 mod shutdown;
