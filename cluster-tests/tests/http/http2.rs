@@ -25,27 +25,27 @@ fn hits(node: &Node, limit: &str) -> f64 {
     metric(metrics.text(), &name).expect("the metric")
 }
 
-fn runtime() -> Runtime {
+pub(super) fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
-struct Client {
+pub(super) struct Client {
     requests: SendRequest<Bytes>,
-    connection: JoinHandle<Result<(), h2::Error>>,
+    pub(super) connection: JoinHandle<Result<(), h2::Error>>,
 }
 
 impl Client {
-    async fn open(address: SocketAddr) -> Self {
+    pub(super) async fn open(address: SocketAddr) -> Self {
         Self::with(address, &h2::client::Builder::new()).await
     }
 
-    async fn with(address: SocketAddr, builder: &h2::client::Builder) -> Self {
+    pub(super) async fn with(address: SocketAddr, builder: &h2::client::Builder) -> Self {
         let stream = TcpStream::connect(address).await.expect("a node");
         let (requests, connection) = builder.handshake(stream).await.expect("HTTP/2");
         Self { requests, connection: tokio::spawn(connection) }
     }
 
-    async fn send(&mut self, request: Request<()>, body: &[u8]) -> ResponseFuture {
+    pub(super) async fn send(&mut self, request: Request<()>, body: &[u8]) -> ResponseFuture {
         let mut requests = self.requests.clone().ready().await.expect("an open connection");
         let (response, mut sending) = requests.send_request(request, body.is_empty()).expect("a request");
         if !body.is_empty() {
@@ -54,13 +54,13 @@ impl Client {
         response
     }
 
-    async fn ask(&mut self, request: Request<()>, body: &[u8]) -> (Response<()>, Vec<u8>) {
+    pub(super) async fn ask(&mut self, request: Request<()>, body: &[u8]) -> (Response<()>, Vec<u8>) {
         let response = self.send(request, body).await;
         answer(response).await
     }
 }
 
-async fn answer(response: ResponseFuture) -> (Response<()>, Vec<u8>) {
+pub(super) async fn answer(response: ResponseFuture) -> (Response<()>, Vec<u8>) {
     let (head, mut body) = timeout(LIMIT, response).await.expect("in time").expect("an answer").into_parts();
     let mut bytes = Vec::new();
     while let Some(data) = timeout(LIMIT, body.data()).await.expect("in time") {
@@ -71,7 +71,7 @@ async fn answer(response: ResponseFuture) -> (Response<()>, Vec<u8>) {
     (Response::from_parts(head, ()), bytes)
 }
 
-fn request(method: &str, target: &str, fields: &[(&str, &str)]) -> Request<()> {
+pub(super) fn request(method: &str, target: &str, fields: &[(&str, &str)]) -> Request<()> {
     let mut request = Request::builder().method(method).uri(format!("http://vwatch.test{target}"));
     for (name, value) in fields {
         request = request.header(*name, *value);
@@ -79,11 +79,11 @@ fn request(method: &str, target: &str, fields: &[(&str, &str)]) -> Request<()> {
     request.body(()).expect("a request")
 }
 
-fn read(target: &str) -> Request<()> {
+pub(super) fn read(target: &str) -> Request<()> {
     request("GET", &format!("/v1/versions/{target}"), &[])
 }
 
-fn tag(response: &Response<()>) -> &str {
+pub(super) fn tag(response: &Response<()>) -> &str {
     response.headers()["etag"].to_str().expect("a tag")
 }
 
@@ -238,7 +238,7 @@ fn watches_of_many_names_wait_on_one_connection() {
 }
 
 /// Waits while a client runs on this thread.
-async fn wait_parked_async(node: &Node, count: usize) {
+pub(super) async fn wait_parked_async(node: &Node, count: usize) {
     wait_until_parked(node, "vwatch_parked_watchers", count).await;
 }
 

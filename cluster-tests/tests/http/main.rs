@@ -9,6 +9,7 @@ mod fast_path;
 mod fast_writes;
 mod history;
 mod http2;
+mod http2_streams;
 mod limits;
 mod lists;
 mod namespaces;
