@@ -15,6 +15,7 @@ mod peer_http;
 mod processes;
 mod proxy;
 mod routes;
+mod streams;
 mod upgrade;
 mod view;
 mod walk;
