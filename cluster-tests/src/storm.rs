@@ -143,7 +143,12 @@ fn hear(connection: &mut Connection, version: usize) {
     assert_eq!(answer.version(), Some(version.to_string().as_str()), "{answer:?}");
 }
 
-fn resident_kb(pid: u32) -> u64 {
+/// The memory that a process has in use, KiB.
+///
+/// # Panics
+/// If it is gone.
+#[must_use]
+pub fn resident_kb(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("Linux");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a resident set");
     line.trim().trim_end_matches(" kB").parse().expect("a number")

@@ -58,12 +58,21 @@ impl Stream {
     pub fn open(node: SocketAddr, request: &Request) -> Self {
         let mut socket = TcpStream::connect(node).expect("a connection");
         socket.write_all(&request.bytes()).expect("a request");
-        socket.set_read_timeout(Some(LIMIT)).expect("a timeout");
+        Self::of(socket, Vec::new())
+    }
+
+    /// A stream of which the request was sent, and so many bytes of the answer were read.
+    ///
+    /// # Panics
+    /// If the answer is none.
+    #[must_use]
+    #[track_caller]
+    pub fn of(socket: TcpStream, raw: Vec<u8>) -> Self {
         let mut stream = Self {
             socket,
             head: String::new(),
             is_event_stream: false,
-            raw: Vec::new(),
+            raw,
             text: Vec::new(),
             is_over: false,
             length: None,

@@ -17,6 +17,7 @@ mod nginx;
 mod operations;
 mod reads;
 mod shutdown;
+mod slow_streams;
 mod storm;
 mod streams;
 mod watch_batch;
