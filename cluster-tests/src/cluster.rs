@@ -519,7 +519,7 @@ impl Cluster {
         let mut sum = Traffic::default();
         let proxies = self.places.iter().map(|place| &place.proxy).chain(&self.retired);
         for counts in proxies.flat_map(|proxy| [proxy.udp.counts(), proxy.tcp.counts()]) {
-            let Counts { passed, cut, lost, duplicated, delayed } = counts;
+            let Counts { passed, cut, lost, duplicated, delayed, .. } = counts;
             sum.passed += passed.load(Ordering::Relaxed);
             sum.cut += cut.load(Ordering::Relaxed);
             sum.lost += lost.load(Ordering::Relaxed);

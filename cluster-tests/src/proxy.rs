@@ -35,6 +35,10 @@ pub struct Faults {
     pub loss: f64,
     /// Part of the datagrams that pass twice, 0 to 1.
     pub duplicate: f64,
+    /// Part of the pieces of a stream that are cut short, 0 to 1: a part of the piece passes, and the connection ends.
+    pub broken: f64,
+    /// Streams pass a byte at a time, each in a system call of its own.
+    pub by_bytes: bool,
     /// Each is late by something from 0 to this, so that datagrams overtake each other; streams keep their order.
     pub delay: Duration,
 }
@@ -52,6 +56,10 @@ pub struct Counts {
     pub duplicated: AtomicU64,
     /// What was late.
     pub delayed: AtomicU64,
+    /// Connections that were cut within a piece.
+    pub broken: AtomicU64,
+    /// Pieces of streams that passed a byte at a time.
+    pub by_bytes: AtomicU64,
 }
 
 impl Counts {

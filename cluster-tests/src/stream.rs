@@ -68,6 +68,17 @@ impl Stream {
     #[must_use]
     #[track_caller]
     pub fn of(socket: TcpStream, raw: Vec<u8>) -> Self {
+        Self::try_of(socket, raw, LIMIT).unwrap_or_else(|other| panic!("no stream: {other}"))
+    }
+
+    /// The same, if the answer begins in time and is one.
+    ///
+    /// # Errors
+    /// What came instead: the head of another answer, or a part of one.
+    ///
+    /// # Panics
+    /// If what came is no text.
+    pub fn try_of(socket: TcpStream, raw: Vec<u8>, limit: Duration) -> Result<Self, String> {
         let mut stream = Self {
             socket,
             head: String::new(),
@@ -79,22 +90,29 @@ impl Stream {
             cursor: String::new(),
             asides: Vec::new(),
         };
+        let until = Instant::now() + limit;
         let end = loop {
             if let Some(at) = stream.raw.windows(4).position(|four| four == b"\r\n\r\n") {
                 break at + 4;
             }
-            assert!(
-                stream.receive(Instant::now() + LIMIT),
-                "no head: {:?}",
-                String::from_utf8_lossy(&stream.raw)
-            );
+            if !stream.receive(until) {
+                return Err(String::from_utf8_lossy(&stream.raw).into_owned());
+            }
         };
         stream.head = String::from_utf8(stream.raw.drain(..end).collect()).expect("ASCII");
-        assert!(stream.head.starts_with("HTTP/1.1 200 OK\r\n"), "{}", stream.head);
+        if !stream.head.starts_with("HTTP/1.1 200 OK\r\n") {
+            return Err(stream.head);
+        }
         let length = stream.head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
         stream.length = length.and_then(|length| length.parse().ok());
         stream.is_event_stream = stream.head.contains("text/event-stream");
-        stream
+        Ok(stream)
+    }
+
+    /// Whether it has ended, by a last chunk or without one.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.is_over
     }
 
     /// The socket.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cluster_tests::faults::{Run, run};
 use cluster_tests::heavy::heavy;
-use cluster_tests::promises;
+use cluster_tests::promises::{self, Streamed};
 
 /// Runs, and seconds of each, unless `VWATCH_FAULTS_SECONDS` says how long: then there are five. CI has a minute for
 /// each.
@@ -35,20 +35,36 @@ fn random_faults_break_no_promise() {
 /// `cargo run --release -p cluster-tests --bin feeds` is the long run.
 #[test]
 fn watches_keep_their_promises_while_nodes_fail() {
+    watches_keep_their_promises(false);
+}
+
+/// The same for streams, `--bin feeds -- --streams`.
+#[test]
+fn watches_by_streams_keep_their_promises_while_nodes_fail() {
+    let streamed = watches_keep_their_promises(true);
+    let Streamed { streams, cursors, stalled, broken, by_bytes } = streamed;
+    assert!(streams > 0 && cursors > 0 && stalled + broken + by_bytes > 0, "{streamed}");
+}
+
+fn watches_keep_their_promises(by_streams: bool) -> Streamed {
     let _heavy = heavy();
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     let seconds = number("VWATCH_FEEDS_SECONDS").unwrap_or(4);
     let runs = number("VWATCH_FEEDS_RUNS").unwrap_or(1);
     let first = number("VWATCH_FEEDS_SEED").unwrap_or_else(|| fastrand::u64(..1 << 32));
+    let mut streamed = Streamed::default();
     for seed in first..first + runs {
         println!("VWATCH_FEEDS_SEED={seed}");
         let nodes = [3, 4, 5][(seed % 3) as usize];
-        let report = promises::run(promises::Run { seed, nodes, time: Duration::from_secs(seconds) });
+        let time = Duration::from_secs(seconds);
+        let report = promises::run(promises::Run { seed, nodes, time, by_streams });
         println!("{report}");
         assert!(report.violations.is_empty(), "{:#?}", report.violations);
         // that all this was put to the test
         let counts = &report.counts;
         let put_to_test = [counts.events, counts.claims, counts.resumes, report.acknowledged];
         assert!(put_to_test.iter().all(|count| *count > 0), "{report}");
+        streamed = report.streamed;
     }
+    streamed
 }

@@ -67,8 +67,8 @@ pub(crate) const STAGES: [Stage; 17] = [
     stage("faults", "[SECONDS]", "five runs of random faults on real nodes, 60 s each", faults),
     stage(
         "feeds",
-        "[SECONDS] [RUNS]",
-        "the promises of watches under random faults: five runs of 60 s each",
+        "[streams] [SECONDS] [RUNS]",
+        "the promises of watches under random faults: five runs of 60 s each, of batches or of streams",
         feeds,
     ),
     stage("long", "", "sim and fuzz, and faults beside them", |rest| none(rest, long)),
@@ -196,6 +196,10 @@ fn fault_runs(rest: &[String]) -> Result<Command, String> {
 }
 
 fn feeds(rest: &[String]) -> Result<(), String> {
+    let (form, rest) = match rest.split_first() {
+        Some((word, rest)) if word == "streams" => ("watches_by_streams", rest),
+        _ => ("watches_keep", rest),
+    };
     let (seconds, runs) = match rest {
         [] => ("60", "5"),
         [seconds] => (seconds.as_str(), "5"),
@@ -206,7 +210,7 @@ fn feeds(rest: &[String]) -> Result<(), String> {
         return Err("xtask: feeds takes two numbers, the seconds of each run, and how many".to_owned());
     }
     let mut command =
-        cargo(["test", "--workspace", "--locked", "--test", "faults", "--", "--nocapture", "watches"]);
+        cargo(["test", "--workspace", "--locked", "--test", "faults", "--", "--nocapture", form]);
     command.env("VWATCH_FEEDS_SECONDS", seconds).env("VWATCH_FEEDS_RUNS", runs);
     run(command)
 }

@@ -10,19 +10,25 @@ const USAGE: &str = "\
 feeds [--runs N]       so many runs, each with the next seed: a line for each, and a summary [20]
       [--seconds N]    for how long faults happen in each [60]
       [--nodes N]      processes, at least 3; 0 is 3 to 5, by the seed [0]
-      [--seed N]       the first seed [1]";
+      [--seed N]       the first seed [1]
+      [--streams]      readers are told by streams most of the time, through proxies with faults";
 
 struct Args {
     runs: u64,
     seconds: u64,
     nodes: u64,
     seed: u64,
+    streams: bool,
 }
 
 fn parse() -> Result<Args, String> {
-    let mut args = Args { runs: 20, seconds: 60, nodes: 0, seed: 1 };
+    let mut args = Args { runs: 20, seconds: 60, nodes: 0, seed: 1, streams: false };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
+        if word == "--streams" {
+            args.streams = true;
+            continue;
+        }
         let place = match word.as_str() {
             "--runs" => &mut args.runs,
             "--seconds" => &mut args.seconds,
@@ -54,7 +60,7 @@ fn main() -> ExitCode {
         let nodes = usize::try_from(nodes).unwrap_or(100);
         let time = Duration::from_secs(args.seconds);
         // the panic itself prints the fault, with the logs of all nodes
-        match std::panic::catch_unwind(|| run(Run { seed, nodes, time })) {
+        match std::panic::catch_unwind(|| run(Run { seed, nodes, time, by_streams: args.streams })) {
             Ok(report) => {
                 println!("seed {seed}: {nodes} nodes, {report}");
                 failed.extend((!report.violations.is_empty()).then_some(seed));

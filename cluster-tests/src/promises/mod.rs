@@ -11,6 +11,7 @@ pub mod checks;
 pub mod cursor;
 pub mod history;
 mod readers;
+mod streams;
 mod writers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,7 @@ use checks::{Counts, Violation, judge};
 use cursor::Vector;
 use history::{Dot, History, Rank, Write, rank};
 use readers::{Roamer, subscriptions};
+pub use streams::Streamed;
 use writers::{NAMES, PREFIXES, compact_on, number_of_writes, write_on};
 
 use crate::cluster::{CLOCK, Cluster};
@@ -49,6 +51,8 @@ pub struct Run {
     pub nodes: usize,
     /// For how long faults happen.
     pub time: Duration,
+    /// Whether readers are told by streams most of the time, through proxies with faults, and not only by batches.
+    pub by_streams: bool,
 }
 
 /// What happened in a run.
@@ -64,6 +68,8 @@ pub struct Report {
     pub acknowledged: usize,
     /// Writes of which nothing is known.
     pub unknown: usize,
+    /// What streams told, and what befell them.
+    pub streamed: Streamed,
     /// What was judged.
     pub counts: Counts,
     /// Promises that were broken.
@@ -92,7 +98,7 @@ impl fmt::Display for Report {
         write!(
             f,
             "depth {} and more, grace {} s, {faults} faults, {} writes acknowledged ({lost} lost), {} unknown; \
-             {batches} answers, {events} events, {claims} claims judged, {resumes} resumed elsewhere, {crashes} from \
+             {batches} answers ({}), {events} events, {claims} claims judged, {resumes} resumed elsewhere, {crashes} from \
              an older cursor; resets {:?}, gaps {} of names and {} others, {aheads} ahead, {again} told again \
              ({twice} on one connection), {repaired} out of order after a repair, {late} late, {unclaimed} that \
              no cursor claims; {} violations",
@@ -100,6 +106,7 @@ impl fmt::Display for Report {
             self.grace,
             self.acknowledged,
             self.unknown,
+            self.streamed,
             self.counts.resets,
             gaps.0,
             gaps.1,
@@ -110,6 +117,8 @@ impl fmt::Display for Report {
 
 struct World {
     nodes: usize,
+    by_streams: bool,
+    streamed: Mutex<Streamed>,
     places: Places,
     /// One writer at a time at each node, with what it knows of the number of writes.
     turns: Vec<Mutex<Option<(Life, Dot)>>>,
@@ -167,6 +176,8 @@ pub fn run(run: Run) -> Report {
     cluster.ready();
     let world = World {
         nodes: run.nodes,
+        by_streams: run.by_streams,
+        streamed: Mutex::default(),
         places: Places::new(run.nodes),
         turns: (0..run.nodes).map(|_| Mutex::default()).collect(),
         writes: Mutex::default(),
@@ -230,7 +241,8 @@ pub fn run(run: Run) -> Report {
     let acknowledged = history.writes.iter().filter(|write| write.acknowledged.is_some()).count();
     let unknown = history.writes.len() - acknowledged;
     show(&history, &violations);
-    Report { faults, depth: history.depth, grace, acknowledged, unknown, counts, violations }
+    let streamed = *locked(&world.streamed);
+    Report { faults, depth: history.depth, grace, acknowledged, unknown, streamed, counts, violations }
 }
 
 /// How many broken promises are shown with what was told before.

@@ -34,13 +34,21 @@ pub(super) fn subscriptions() -> Vec<Subscription> {
     ]
 }
 
+/// What a request asks for beside the subscription.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Terms {
+    pub limit: Option<usize>,
+    pub timeout: Option<Duration>,
+    pub heartbeat: Option<Duration>,
+}
+
 /// One that asks again and again.
 pub(super) struct Roamer<'a> {
-    world: &'a World,
-    rng: fastrand::Rng,
+    pub(super) world: &'a World,
+    pub(super) rng: fastrand::Rng,
     reader: Reader,
     /// Where it asks.
-    node: usize,
+    pub(super) node: usize,
     /// The answer whose cursor it sends next, and the cursor.
     at: Option<(usize, String)>,
     /// What it has stored, first and last.
@@ -75,17 +83,26 @@ impl<'a> Roamer<'a> {
                 4 => self.crash(),
                 _ => {}
             }
-            let wait = Duration::from_millis([0, 0, 300, 2000][self.rng.usize(..4)]);
-            let limit = [1, 5, 50, 1000][self.rng.usize(..4)];
-            if !self.ask(wait, limit) {
+            let is_answered = if self.world.by_streams && self.rng.u8(..4) > 0 {
+                self.stream()
+            } else {
+                let wait = Duration::from_millis([0, 0, 300, 2000][self.rng.usize(..4)]);
+                let limit = [1, 5, 50, 1000][self.rng.usize(..4)];
+                self.ask(wait, limit)
+            };
+            if !is_answered {
                 self.node = self.rng.usize(..self.world.nodes);
                 std::thread::sleep(Duration::from_millis(20));
             }
-            let most = u64::try_from(self.pause.as_micros()).unwrap_or(u64::MAX);
-            std::thread::sleep(Duration::from_micros(self.rng.u64(..=most)));
+            self.pause();
         }
         self.catch_up();
         self.reader
+    }
+
+    pub(super) fn pause(&mut self) {
+        let most = u64::try_from(self.pause.as_micros()).unwrap_or(u64::MAX);
+        std::thread::sleep(Duration::from_micros(self.rng.u64(..=most)));
     }
 
     fn store(&mut self) {
@@ -123,7 +140,7 @@ impl<'a> Roamer<'a> {
     /// Asks once. False if there was no answer of use.
     fn ask(&mut self, wait: Duration, limit: usize) -> bool {
         let Some(place) = self.world.places.of(self.node) else { return false };
-        let request = self.request(wait, limit);
+        let request = self.request(&Terms { limit: Some(limit), timeout: Some(wait), heartbeat: None });
         let asked = now_us();
         let Some(answer) = self.answer(place, &request, wait) else { return false };
         if answer.status == 503 {
@@ -138,19 +155,32 @@ impl<'a> Roamer<'a> {
             .iter()
             .map(Event::of)
             .collect();
+        let draining = events.is_empty() && answer.says_close();
+        self.record(asked, events, draining, json["more"] == true, text);
+        true
+    }
+
+    /// Keeps an answer, or what a stream told up to a cursor, and goes on from there.
+    pub(super) fn record(
+        &mut self,
+        asked: u64,
+        events: Vec<Event>,
+        draining: bool,
+        more: bool,
+        text: String,
+    ) {
         let batch = Batch {
             parent: self.at.as_ref().map(|(at, _)| *at),
             node: self.node,
             asked,
             answered: now_us(),
-            draining: events.is_empty() && answer.says_close(),
+            draining,
             events,
-            more: json["more"] == true,
+            more,
             cursor: Cursor::read(&text).unwrap_or_else(|| panic!("a cursor of another form: {text}")),
         };
         self.at = Some((self.reader.batches.len(), text));
         self.reader.batches.push(batch);
-        true
     }
 
     fn answer(&self, place: Place, request: &Request, wait: Duration) -> Option<Response> {
@@ -158,7 +188,7 @@ impl<'a> Roamer<'a> {
         ask_within(place.client, request, wait + 2 * PATIENCE)
     }
 
-    fn request(&mut self, wait: Duration, limit: usize) -> Request {
+    pub(super) fn request(&mut self, terms: &Terms) -> Request {
         let Subscription { mode, start, names, prefixes, types } = &self.reader.subscription;
         let mode = match mode {
             Mode::Latest => "latest",
@@ -169,11 +199,19 @@ impl<'a> Roamer<'a> {
             (None, Start::Now) => Some("now"),
             (None, Start::Oldest) => None,
         };
-        let timeout = format!("{}ms", wait.as_millis());
+        let ms = |time: Duration| format!("{}ms", time.as_millis());
         if self.rng.bool() {
             let mut body = serde_json::json!({
-                "names": names, "prefixes": prefixes, "mode": mode, "data": "text", "limit": limit, "timeout": timeout,
+                "names": names, "prefixes": prefixes, "mode": mode, "data": "text",
             });
+            if let Some(limit) = terms.limit {
+                body["limit"] = limit.into();
+            }
+            for (key, time) in [("timeout", terms.timeout), ("heartbeat", terms.heartbeat)] {
+                if let Some(time) = time {
+                    body[key] = ms(time).into();
+                }
+            }
             if let Some(since) = since {
                 body["since"] = since.into();
             }
@@ -183,7 +221,15 @@ impl<'a> Roamer<'a> {
             let request = Request::new("POST", "/v1/watch").header("Content-Type", "application/json");
             return request.body(body.to_string());
         }
-        let mut query = format!("/v1/watch?mode={mode}&data=text&limit={limit}&timeout={timeout}");
+        let mut query = format!("/v1/watch?mode={mode}&data=text");
+        if let Some(limit) = terms.limit {
+            query.push_str(&format!("&limit={limit}"));
+        }
+        for (key, time) in [("timeout", terms.timeout), ("heartbeat", terms.heartbeat)] {
+            if let Some(time) = time {
+                query.push_str(&format!("&{key}={}", ms(time)));
+            }
+        }
         names.iter().for_each(|name| query.push_str(&format!("&name={name}")));
         prefixes.iter().for_each(|prefix| query.push_str(&format!("&prefix={prefix}")));
         if let Some(types) = types {

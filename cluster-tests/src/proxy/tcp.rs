@@ -136,9 +136,28 @@ fn pump(
         while control.is_cut(source, way) && !ended.load(Ordering::Relaxed) {
             std::thread::sleep(GLANCE);
         }
-        std::thread::sleep(control.late(control.faults(source).delay));
-        Counts::one(&control.counts.passed);
-        if writer.write_all(&buffer[..bytes]).is_err() {
+        let faults = control.faults(source);
+        std::thread::sleep(control.late(faults.delay));
+        let mut piece = &buffer[..bytes];
+        let is_broken = faults.broken > fastrand::f64();
+        if is_broken {
+            Counts::one(&control.counts.broken);
+            piece = &piece[..fastrand::usize(..bytes)];
+        } else {
+            Counts::one(&control.counts.passed);
+        }
+        let written = match faults.by_bytes {
+            true => {
+                Counts::one(&control.counts.by_bytes);
+                piece.chunks(1).try_for_each(|byte| writer.write_all(byte))
+            }
+            false => writer.write_all(piece),
+        };
+        if is_broken {
+            let _ = reader.shutdown(Shutdown::Both);
+            let _ = writer.shutdown(Shutdown::Both);
+        }
+        if written.is_err() || is_broken {
             break;
         }
     }
