@@ -28,7 +28,7 @@ const fn stage(
 }
 
 /// All stages but `ci`, in the order of the help.
-pub(crate) const STAGES: [Stage; 17] = [
+pub(crate) const STAGES: [Stage; 18] = [
     stage(
         "check",
         "",
@@ -70,6 +70,12 @@ pub(crate) const STAGES: [Stage; 17] = [
         "[streams] [SECONDS] [RUNS]",
         "the promises of watches under random faults: five runs of 60 s each, of batches or of streams",
         feeds,
+    ),
+    stage(
+        "browser",
+        "",
+        "EventSource in a real Chromium, while nodes restart; skipped where there is none",
+        |rest| none(rest, browser),
     ),
     stage("long", "", "sim and fuzz, and faults beside them", |rest| none(rest, long)),
     stage("fuzz", "[SECONDS]", "every fuzz target, 10 s each, two at a time", fuzz::run),
@@ -213,6 +219,12 @@ fn feeds(rest: &[String]) -> Result<(), String> {
         cargo(["test", "--workspace", "--locked", "--test", "faults", "--", "--nocapture", form]);
     command.env("VWATCH_FEEDS_SECONDS", seconds).env("VWATCH_FEEDS_RUNS", runs);
     run(command)
+}
+
+fn browser() -> Result<(), String> {
+    let arguments =
+        ["test", "--workspace", "--locked", "--test", "cluster", "--", "--ignored", "--nocapture", "browser"];
+    run(cargo(arguments))
 }
 
 /// The simulator and the fuzz targets need the processors, and the fault runs mostly time.

@@ -1,6 +1,7 @@
 //! Several nodes: discovery, gossip, replication, faults between them, and attacks on them.
 
 mod attacks;
+mod browser;
 mod checkpoints;
 mod discovery;
 mod fanout;
