@@ -66,7 +66,8 @@ impl<T> Store<T> {
     }
 
     /// The mirror reflects what this vector of the set claims, and each delete below a stamp. None of the writes has a
-    /// stamp above `latest`. With `retaken`, a view that began empty is complete: what was replaced before is not known.
+    /// stamp above `latest`. With `retaken`, a view that began empty is complete, and what was replaced before is not
+    /// known.
     pub(in crate::core) fn mirror(
         &mut self,
         set: u64,
