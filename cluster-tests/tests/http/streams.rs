@@ -56,8 +56,8 @@ fn a_stream_tells_what_stands_and_then_what_comes() {
 fn a_stream_without_news_shows_that_it_lives() {
     each(|form, path| {
         let node = Node::start();
-        let mut stream = open(&node, form, path, "prefix=&since=now&heartbeat=1s");
         let started = Instant::now();
+        let mut stream = open(&node, form, path, "prefix=&since=now&heartbeat=1s");
         for _ in 0..3 {
             let event = stream.next_until(Instant::now() + LIMIT).expect("a sign of life");
             assert_eq!((&event["type"], &event["behind"]), (&"progress".into(), &0.into()), "{event}");
