@@ -24,12 +24,14 @@ use super::params::{self, namespace_path, shown};
 use super::readiness::may_read;
 use super::state::Node;
 use crate::core::Name;
-use crate::core::feed::Subscription;
+use crate::core::feed::{Event, Subscription};
+use crate::node::feeds::Place;
 use crate::node::in_flight::Account;
+use crate::wire::cursor;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::head::StreamHead;
 use crate::wire::headers::X_VWATCH_PARTIAL;
-use crate::wire::stream::Encoding;
+use crate::wire::stream::{Encoding, Frames, Tail};
 use crate::wire::watch::{PARAMETERS, Since};
 use crate::wire::watch_form::{StreamForm, WatchForm};
 
@@ -113,6 +115,20 @@ pub(crate) fn parse_stream(node: &Node, head: &StreamHead<'_>) -> Option<StreamA
 /// The head of the answer with a stream.
 pub(crate) fn stream_head(node: &Node, form: StreamForm) -> Response<Bytes> {
     with_headers(node, WatchForm::Stream(form), Response::new(Bytes::new()))
+}
+
+/// The bytes of events of a stream, and of the place of its feed behind them.
+pub(crate) fn frames(node: &Node, encoding: Encoding, events: &[Event], place: &Place) -> Frames {
+    let Place { cursor, behind, registers, is_provisional } = place;
+    let tail = Tail {
+        cursor: &cursor::encode(cursor),
+        behind: *behind,
+        registers: *registers,
+        cut_off: node.cut_off(),
+        is_provisional: *is_provisional,
+    };
+    // it fails for no event; a reader without these bytes would resume from the cursor before them
+    encoding.frames(events, tail).unwrap_or_default()
 }
 
 /// The reader of an answer.

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::batch::NAMES_PER_LOCK;
 use super::opening::{is_ahead, open};
 use super::request::Asked;
-use super::{Reader, fill};
+use super::{Reader, fill, frames};
 use crate::api::connection::Patience;
 use crate::api::error::Refusal;
 use crate::api::list::place as scan_place;
@@ -29,9 +29,8 @@ use crate::metrics::Limit;
 use crate::node::feeds::{Next, NodeFeed, Place};
 use crate::node::limits::{CATCH_UP_TIME, STREAM_WRITE_BYTES};
 use crate::node::streams::StreamPlace;
-use crate::wire::cursor;
 use crate::wire::error_code::ErrorCode;
-use crate::wire::stream::{Encoding, Tail};
+use crate::wire::stream::Encoding;
 use crate::wire::watch::Since;
 use crate::wire::watch_form::StreamForm;
 
@@ -223,20 +222,7 @@ impl Stream {
         self.left = self.left.map(|left| left.saturating_sub(events.len()));
         self.next_heartbeat = Instant::now() + self.heartbeat;
         fill(&self.node, &self.names);
-        let cursor = cursor::encode(&place.cursor);
-        let cut_off = self.node.cut_off();
-        // it fails for no event; a reader without these bytes resumes from the cursor before them
-        let frames = self.encoding.frames(
-            events,
-            Tail {
-                cursor: &cursor,
-                behind: place.behind,
-                registers: place.registers,
-                cut_off,
-                is_provisional: place.is_provisional,
-            },
-        );
-        frames.map(|frames| frames.bytes).unwrap_or_default()
+        frames(&self.node, self.encoding, events, place).bytes
     }
 
     /// The last bytes of a stream that cannot go on.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::api::state::Node;
+use crate::api::watch;
 use crate::core::Name;
 use crate::core::feed::{Budget, Event, Subscription};
 use crate::http::fast_path::streams::chunks::{Chunk, Chunks, Mark};
@@ -14,8 +15,7 @@ use crate::node::feeds::{Advanced, NodeFeed};
 use crate::node::limits::{RECORDS_PER_LOCK, STREAM_CHUNK_BYTES};
 use crate::watch::Waiter;
 use crate::watch::pace::Pace;
-use crate::wire::cursor;
-use crate::wire::stream::{Encoding, Tail};
+use crate::wire::stream::Encoding;
 
 /// What streams of a group have in common.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -140,17 +140,7 @@ impl Group {
         }
         let readers = self.members.len().max(1);
         events.iter().for_each(|event| node.metrics.feeds.told_to(event, readers));
-        let cursor = cursor::encode(&place.cursor);
-        let cut_off = node.cut_off();
-        let tail = Tail {
-            cursor: &cursor,
-            behind: place.behind,
-            registers: place.registers,
-            cut_off,
-            is_provisional: place.is_provisional,
-        };
-        // it fails for no event; a reader without these bytes would resume from the cursor before them
-        let frames = self.key.encoding.frames(&events, tail).unwrap_or_default();
+        let frames = watch::frames(node, self.key.encoding, &events, &place);
         // where it left the ring, no reader can join it within the chunk
         let start = start.filter(|_| !is_whole || events.is_empty() || self.feed.position().is_some());
         self.chunks.push(Chunk { frames, positions, start, end: self.feed.position(), before });

@@ -7,13 +7,13 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::chunks::Cut;
 use super::group::GroupKey;
+use crate::api::state::Node;
+use crate::api::watch;
 use crate::core::feed::{Budget, Event};
 use crate::node::feeds::{Advanced, NodeFeed, Place};
 use crate::node::limits::{RECORDS_PER_LOCK, SINGLE_WRITE_BYTES};
 use crate::node::replication::Replicator;
 use crate::node::streams::StreamPlace;
-use crate::wire::cursor;
-use crate::wire::stream::Tail;
 
 /// Names or entries of the ring that one step under the lock looks at.
 const NAMES_PER_LOCK: usize = RECORDS_PER_LOCK / 4;
@@ -75,22 +75,13 @@ impl Single {
     }
 
     /// Makes the bytes of a sign of life, without a look at the feed.
-    pub(super) fn show_life(&mut self, cut_off: Duration) {
+    pub(super) fn show_life(&mut self, node: &Node) {
         let place = self.feed.place();
-        self.add(&[], &place, cut_off);
+        self.add(node, &[], &place);
     }
 
-    fn add(&mut self, events: &[Event], place: &Place, cut_off: Duration) {
-        let cursor = cursor::encode(&place.cursor);
-        let tail = Tail {
-            cursor: &cursor,
-            behind: place.behind,
-            registers: place.registers,
-            cut_off,
-            is_provisional: place.is_provisional,
-        };
-        // it fails for no event; a reader without these bytes would resume from the cursor before them
-        let frames = self.key.encoding.frames(events, tail).unwrap_or_default();
+    fn add(&mut self, node: &Node, events: &[Event], place: &Place) {
+        let frames = watch::frames(node, self.key.encoding, events, place);
         if self.unsent().is_empty() {
             (self.rest, self.sent) = (frames.bytes, 0);
         } else {
@@ -100,7 +91,7 @@ impl Single {
 
     /// Makes the next bytes behind those that are not sent, if there are some. Returns whether there is more to tell
     /// now.
-    pub(super) fn make(&mut self, told: impl Fn(&Event), is_heartbeat: bool, cut_off: Duration) -> bool {
+    pub(super) fn make(&mut self, node: &Node, is_heartbeat: bool) -> bool {
         let budget = Budget { names: NAMES_PER_LOCK, bytes: SINGLE_WRITE_BYTES };
         let Advanced { slice, place, .. } = self.feed.advance(budget, None);
         if !self.feed.is_scanning() {
@@ -110,9 +101,9 @@ impl Single {
         if slice.events.is_empty() && !is_heartbeat && (self.is_greeted || slice.more) {
             return slice.more;
         }
-        slice.events.iter().for_each(told);
+        slice.events.iter().for_each(|event| node.metrics.feeds.told(event));
         self.is_greeted = true;
-        self.add(&slice.events, &place, cut_off);
+        self.add(node, &slice.events, &place);
         slice.more
     }
 }

@@ -445,11 +445,11 @@ impl EventLoop {
         let waits = single.feed.is_scanning() && single.scan.is_none();
         let more = if waits {
             if is_late {
-                single.show_life(node.cut_off());
+                single.show_life(&node);
             }
             true
         } else {
-            single.make(|event| node.metrics.feeds.told(event), is_late, node.cut_off())
+            single.make(&node, is_late)
         };
         if !single.unsent().is_empty() {
             single.heartbeat_at = now + single.key.heartbeat;
