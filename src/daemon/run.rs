@@ -10,6 +10,7 @@ use super::shutdown::stop;
 use super::signals::Signals;
 use super::sockets::Sockets;
 use super::test_variables::TestVariables;
+use super::watchdog::end_as_it_is;
 use crate::config::Config;
 use crate::http::fast_path;
 
@@ -43,7 +44,13 @@ async fn run_node(config: Config, mut sockets: Sockets, for_tests: TestVariables
     tracing::info!("{signal}: stopping within {:?}", node.config.shutdown_grace);
     tokio::select! {
         () = stop(&node, &mut all_closed) => {}
-        signal = signals.next(&node) => tracing::warn!("{signal} again: stopping at once"),
+        signal = signals.next(&node) => {
+            tracing::warn!("{signal} again: stopping at once");
+            // this thread may hear the signal before the time of the watchdog is over
+            if node.pulse.is_stalled() {
+                end_as_it_is();
+            }
+        }
     }
     Ok(())
 }

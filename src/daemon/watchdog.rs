@@ -34,6 +34,12 @@ const SECOND_SIGNAL: Duration = Duration::from_secs(1);
 /// one.
 const MAX_REFUSED_AT_ONCE: usize = 64;
 
+/// Ends the process of a node that cannot stop in order.
+pub(super) fn end_as_it_is() -> ! {
+    tracing::error!("the node does not stop in time: ending the process as it is");
+    logging::exit();
+}
+
 /// The watchdog before its start.
 pub(crate) struct Watchdog {
     pub(crate) pulse: Arc<Pulse>,
@@ -95,8 +101,7 @@ impl Watchdog {
                     });
                 }
                 () = until(end_at) => {
-                    tracing::error!("the node does not stop in time: ending the process as it is");
-                    logging::exit();
+                    end_as_it_is();
                 }
             }
         }
