@@ -70,9 +70,8 @@ pub(super) async fn mirror(shared: Arc<Shared>) {
         let mut pause = backoff(FIRST_PAUSE, LONGEST_PAUSE, failures.max(1), random());
         match end {
             End::InOrder => {}
-            End::Later(asked, why) => {
+            End::Later(asked, _) => {
                 shared.metrics.count_request(label, RequestOutcome::Limited);
-                shared.mirror.failed(&why);
                 if let Some(asked) = asked {
                     shared.upstream.pause(&address, asked);
                 }
@@ -83,7 +82,6 @@ pub(super) async fn mirror(shared: Arc<Shared>) {
             }
             End::Failed(error) => {
                 shared.metrics.count_request(label, outcome(&error));
-                shared.mirror.failed(&error.to_string());
                 let why = || FillError::Unavailable(error.to_string().into());
                 match shared.upstream.record_failure(&address, Blame::Address, sent, why) {
                     ReachabilityChange::Lost => shared.log_lost(&address, &error),

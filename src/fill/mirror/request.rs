@@ -9,14 +9,12 @@ use crate::fill::address::Address;
 use crate::fill::connections::RequestPurpose;
 use crate::fill::http::{self, Body, OutgoingRequest, Recipient, RequestError};
 use crate::fill::source_headers::read_source_headers;
+use crate::fill::watch::ANSWER_TIME;
 use crate::fill::{Shared, limit};
 use crate::wire::duration::GoDuration;
 use crate::wire::headers::{X_VWATCH_ERROR, X_VWATCH_PARTIAL};
 use crate::wire::uri::encode_parameter;
 use crate::wire::watch_form::StreamForm;
-
-/// Time until the head of the answer.
-const ANSWER_TIME: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Longest query: with a longer cursor the request is sent as a body.
 const MAX_QUERY_BYTES: usize = 3_500;

@@ -1,7 +1,5 @@
 //! What a mirror knows of itself, for readers, for metrics and for `/readyz`.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -24,7 +22,6 @@ pub(in crate::fill) struct MirrorStatus {
     behind: AtomicU64,
     parts: AtomicU64,
     streams_ended: AtomicU64,
-    error: Mutex<Option<String>>,
 }
 
 impl Default for MirrorStatus {
@@ -36,7 +33,6 @@ impl Default for MirrorStatus {
             behind: AtomicU64::new(UNKNOWN),
             parts: AtomicU64::new(0),
             streams_ended: AtomicU64::new(0),
-            error: Mutex::default(),
         }
     }
 }
@@ -52,7 +48,6 @@ impl MirrorStatus {
             let current = self.started.elapsed().saturating_sub(cut_off);
             let ms = u64::try_from(current.as_millis()).unwrap_or(UNKNOWN);
             self.current_ms.store(ms, Ordering::Relaxed);
-            *self.error.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
     }
 
@@ -64,11 +59,6 @@ impl MirrorStatus {
     /// A stream ended.
     pub(super) fn ended(&self) {
         self.streams_ended.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// The leader does not serve the mirror, for this reason.
-    pub(super) fn failed(&self, why: &str) {
-        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_owned());
     }
 
     /// The time since the mirror was current; since the start, if it was not yet.
