@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use cluster_tests::http::Request;
 use cluster_tests::node::{Finished, Node, run_to_end};
-use cluster_tests::wait::{LIMIT, wait_until};
+use cluster_tests::wait::{LIMIT, wait_for_value, wait_until};
 
 /// A folder of one test, removed at its end.
 pub(super) struct Folder(pub(super) PathBuf);
@@ -40,7 +40,7 @@ fn run(arguments: &[&str]) -> Finished {
 /// Waits until a command has printed exactly this.
 #[track_caller]
 pub(super) fn prints(command: &Node, text: &str) {
-    wait_until(&format!("{text:?}, it printed {:?}", command.stdout()), LIMIT, || command.stdout() == text);
+    wait_for_value(LIMIT, || command.stdout(), |printed| printed == text);
 }
 
 #[test]
@@ -56,7 +56,8 @@ fn a_watch_goes_on_at_the_next_node_and_in_the_next_run() {
     prints(&watch, "a/1\tv1\tone\nb\tv1\t\n");
     nodes[0].delete("b").expect(204);
     prints(&watch, "a/1\tv1\tone\nb\tv1\t\nb\t(deleted)\n");
-    // a node of its group is gone: it goes on at the other one
+    // a node of its group is gone: it goes on at the other one, which has all that it told
+    wait_until("the delete at the other node", LIMIT, || nodes[1].get("b").status == 404);
     nodes[0].kill();
     nodes[1].put("c?version=v1", "\n").expect(204);
     prints(&watch, "a/1\tv1\tone\nb\tv1\t\nb\t(deleted)\nc\tv1\tbase64:Cg==\n");

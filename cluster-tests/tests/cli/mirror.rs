@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use cluster_tests::node::{Finished, Node, binary, run_to_end};
-use cluster_tests::wait::{LIMIT, wait_until};
+use cluster_tests::wait::{LIMIT, wait_for_value, wait_until};
 
 use super::feeds::{Folder, url};
 use super::streams::{impostor, stream_of};
@@ -39,7 +39,7 @@ fn set(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 
 #[track_caller]
 fn has(root: &Path, pairs: &[(&str, &str)]) {
-    wait_until(&format!("{pairs:?}, there is {:?}", files(root)), LIMIT, || files(root) == set(pairs));
+    wait_for_value(LIMIT, || files(root), |files| *files == set(pairs));
 }
 
 /// Waits until the cursor is after all that the nodes have.
@@ -268,7 +268,7 @@ fn hostile_names_stay_inside() {
     let shallow = || -> BTreeMap<String, String> {
         files(root).into_iter().filter(|(path, _)| !path.starts_with("y/")).collect()
     };
-    wait_until(&format!("the files, there is {:?}", shallow()), LIMIT, || shallow() == all);
+    wait_for_value(LIMIT, shallow, |files| *files == all);
     assert!(root.join("y/y/y").is_dir(), "{deep_path}");
     delete(&node, &deep);
     wait_until("the deep one to be removed", LIMIT, || !root.join("y").exists());
@@ -279,7 +279,7 @@ fn hostile_names_stay_inside() {
     let mut left = expected(&[("f/g", "f/g"), ("%2E/%2E", "./.")]);
     left.remove("%2E");
     left.remove("%2E.");
-    wait_until(&format!("the files, there is {:?}", files(root)), LIMIT, || files(root) == left);
+    wait_for_value(LIMIT, || files(root), |files| *files == left);
     assert_eq!(fs::read_dir(&outside).expect("it stays").count(), 0);
     drop(mirror);
 }
@@ -335,7 +335,7 @@ fn a_command_runs_after_each_batch_and_holds_the_cursor_until_it_succeeds() {
     };
     let ran = || fs::read_to_string(&ran).unwrap_or_default();
     let mut mirror = start("exit 3");
-    wait_until(&format!("a run: {}", ran()), LIMIT, || ran() == "put\ta\nput\tb\n1.\n");
+    wait_for_value(LIMIT, ran, |ran| ran == "put\ta\nput\tb\n1.\n");
     wait_until("its failure", LIMIT, || mirror.stderr().contains("exit status: 3: the mirror goes on"));
     mirror.terminate();
     mirror.wait_exit(LIMIT);
@@ -344,7 +344,7 @@ fn a_command_runs_after_each_batch_and_holds_the_cursor_until_it_succeeds() {
     wait_until("a second run", LIMIT, || ran().matches("1.\n").count() == 2);
     is_kept(root, &address, "p/");
     delete(&node, "p/b");
-    wait_until(&format!("a third run: {}", ran()), LIMIT, || ran().ends_with("delete\tb\n1.\n"));
+    wait_for_value(LIMIT, ran, |ran| ran.ends_with("delete\tb\n1.\n"));
     drop(mirror);
     let absent = [&place.arguments(&address, "p/")[..], &["--exec", "/nonexistent/command"]].concat();
     put(&node, "p/a", "2");

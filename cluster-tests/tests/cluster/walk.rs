@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cluster_tests::node::{Finished, Node, run_to_end};
 use cluster_tests::text::{now_us, rfc3339};
-use cluster_tests::wait::{LIMIT, wait_for, wait_until};
+use cluster_tests::wait::{LIMIT, wait_for, wait_for_value, wait_until};
 use serde_json::Value;
 
 const FOO: &str = r#"{"uri":"/get","upstream":"http://127.0.0.1:1"}"#;
@@ -107,7 +107,7 @@ fn routes_are_written_watched_read_back_and_compacted() {
 
     // the data plane was told each of them, in order
     let told = || data_plane.stdout();
-    wait_until(&format!("four changes, of {:?}", told()), LIMIT, || told().lines().count() == 4);
+    wait_for_value(LIMIT, told, |told| told.lines().count() == 4);
     println!("{}", told());
     let of_line = |line: &str| line.split_once(": ").map_or("", |(_, rest)| rest).to_owned();
     let lines: Vec<String> = told().lines().map(of_line).collect();
@@ -158,12 +158,10 @@ fn routes_are_written_watched_read_back_and_compacted() {
         assert_eq!(group.says(node, &["get", "routes/foo"]).trim(), FOO);
     }
     // the data plane is told what comes, and no gap: it was told all before
-    wait_until(&format!("the last change, of {:?}", told()), LIMIT, || told().lines().count() == 5);
+    wait_for_value(LIMIT, told, |told| told.lines().count() == 5);
     assert_eq!(data_plane.stderr(), "");
     group.says(2, &["del", "routes/foo"]);
-    wait_until(&format!("the end of foo, of {:?}", told()), LIMIT, || {
-        told().ends_with("routes/foo deleted \n")
-    });
+    wait_for_value(LIMIT, told, |told| told.ends_with("routes/foo deleted \n"));
     data_plane.terminate();
 }
 
