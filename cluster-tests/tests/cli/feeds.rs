@@ -57,7 +57,7 @@ fn a_watch_goes_on_at_the_next_node_and_in_the_next_run() {
     nodes[0].delete("b").expect(204);
     prints(&watch, "a/1\tv1\tone\nb\tv1\t\nb\t(deleted)\n");
     // a node of its group is gone: it goes on at the other one, which has all that it told
-    wait_until("the delete at the other node", LIMIT, || nodes[1].get("b").status == 404);
+    wait_until("the delete at the other node", LIMIT, || nodes[1].get("b").status == 410);
     nodes[0].kill();
     nodes[1].put("c?version=v1", "\n").expect(204);
     prints(&watch, "a/1\tv1\tone\nb\tv1\t\nb\t(deleted)\nc\tv1\tbase64:Cg==\n");
