@@ -23,6 +23,7 @@ use crate::node::pulse::Pulse;
 use crate::node::reads::Reads;
 use crate::node::replication::Replicator;
 use crate::node::store::{Readiness, SharedStore};
+use crate::node::stream_groups::StreamGroups;
 use crate::node::streams::Streams;
 use crate::report::{Listens, Sources};
 use crate::seal::Keyring;
@@ -88,6 +89,8 @@ pub struct Node {
     pub scans: Arc<Semaphore>,
     /// The watches that go on.
     pub streams: Arc<Streams>,
+    /// The groups of those of the ordinary path.
+    pub stream_groups: Arc<StreamGroups>,
     /// Places for streams that scan the set.
     pub stream_scans: Arc<Semaphore>,
     /// Places for readers whose cursor is ahead of this node.
@@ -120,6 +123,8 @@ impl Node {
         let reads = Reads::new(store.clone(), fill.clone());
         let readers = store.clone();
         let streams = Streams::new(config.waiter_limits.total);
+        let stream_groups =
+            StreamGroups::new(store.clone(), replicator.clone(), Arc::clone(&streams), config.shutdown_grace);
         // values are read on the client port only
         let client_in_flight = InFlight::new(config.max_set_bytes, move |sweep| readers.retired_bytes(sweep));
         let server_in_flight = InFlight::new(config.max_set_bytes, |_| 0);
@@ -143,6 +148,7 @@ impl Node {
             lists: Arc::new(Semaphore::new(MAX_LISTS_AT_ONCE)),
             scans: Arc::new(Semaphore::new(MAX_SCANS_AT_ONCE)),
             streams,
+            stream_groups,
             stream_scans: Arc::new(Semaphore::new(MAX_STREAM_SCANS)),
             readers_ahead: Semaphore::new(MAX_READERS_AHEAD),
             watcher_lists: Arc::new(Semaphore::new(MAX_LISTS_AT_ONCE)),

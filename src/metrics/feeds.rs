@@ -51,6 +51,7 @@ pub struct FeedMetrics {
     interruptions: Family<ReasonLabel, Counter>,
     pub(crate) parked: Gauge,
     pub(crate) streams: Gauge,
+    pub(crate) stream_kept: Gauge,
     pub(crate) ring_reach: Gauge<f64, std::sync::atomic::AtomicU64>,
     pub(crate) ring_entries: Gauge,
     pub(crate) checkpoints: Family<StateLabel, Gauge>,
@@ -90,6 +91,12 @@ impl FeedMetrics {
             "streams",
             "Watches of names and prefixes that go on, whether they wait for a change or not",
             metrics.streams.clone(),
+        );
+        registry.register_with_unit(
+            "stream_kept",
+            "What groups of watches that go on keep for readers that have not taken it, about",
+            Unit::Bytes,
+            metrics.stream_kept.clone(),
         );
         registry.register_with_unit(
             "change_ring_reach",

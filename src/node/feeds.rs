@@ -171,6 +171,13 @@ impl Drop for NodeFeed {
 }
 
 impl Woken {
+    /// A waiter for [`NodeFeed::advance`], and the wake of the task that waits.
+    #[must_use]
+    pub fn new() -> (Waiter, Self) {
+        let (notifier, woken) = Notifier::new();
+        (Waiter::Task(notifier), Self(woken))
+    }
+
     /// Waits for the wake.
     pub async fn wait(&mut self) -> Wake {
         // the notifier is dropped unused only when the fan-out ends, and then the process does

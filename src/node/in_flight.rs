@@ -202,7 +202,11 @@ impl Reservation {
 
     /// Bytes that keep what is held, and something else, until they are sent or dropped.
     #[must_use]
-    pub fn keep_with(self, bytes: Vec<u8>, also: impl Send + Sync + 'static) -> Bytes {
+    pub fn keep_with(
+        self,
+        bytes: impl AsRef<[u8]> + Send + Sync + 'static,
+        also: impl Send + Sync + 'static,
+    ) -> Bytes {
         keep_until_sent(bytes, (self, also))
     }
 }

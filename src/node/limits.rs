@@ -88,6 +88,13 @@ pub const SINGLE_WRITE_BYTES: usize = 8 << 10;
 /// Bytes of records that a group of streams tells its readers at once, about.
 pub const STREAM_CHUNK_BYTES: usize = 64 << 10;
 
+/// Most bytes of chunks that a group of streams keeps for readers that take them slowly. A reader that is behind these
+/// goes on by itself.
+pub const MAX_GROUP_BYTES: usize = 256 << 10;
+
+/// Most bytes that the chunks of all groups cost before readers that do not take them go on by themselves.
+pub const MAX_GROUPS_BYTES: usize = 64 << 20;
+
 /// Most streams that look for news in the set and not in the last changes: each holds some KiB.
 pub const MAX_STREAM_SCANS: usize = 1_024;
 

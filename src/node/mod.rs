@@ -1,6 +1,7 @@
 //! The state of a node: the store behind its lock, the clock, and what is as deep as they are.
 
 pub mod checkpoints;
+pub mod chunks;
 pub mod clock;
 pub mod feeds;
 pub mod fill_adapter;
@@ -12,4 +13,5 @@ pub mod pulse;
 pub mod reads;
 pub mod replication;
 pub mod store;
+pub mod stream_groups;
 pub mod streams;

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::limits::{MAX_GROUP_BYTES, MAX_GROUPS_BYTES};
+
 /// Least time after which a reader comes back.
 const LEAST_RETRY: Duration = Duration::from_millis(500);
 
@@ -18,6 +20,7 @@ const RETRIES_PER_SECOND: u64 = 5_000;
 pub struct Streams {
     open: AtomicUsize,
     most: usize,
+    kept_bytes: AtomicUsize,
 }
 
 /// The place of a stream, given back when it is dropped.
@@ -28,7 +31,7 @@ impl Streams {
     /// At most so many.
     #[must_use]
     pub fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { open: AtomicUsize::new(0), most })
+        Arc::new(Self { open: AtomicUsize::new(0), most, kept_bytes: AtomicUsize::new(0) })
     }
 
     /// The number of streams.
@@ -41,6 +44,27 @@ impl Streams {
     #[must_use]
     pub fn most(&self) -> usize {
         self.most
+    }
+
+    /// What groups of streams keep for readers that have not taken it, in bytes, about.
+    #[must_use]
+    pub fn kept_bytes(&self) -> usize {
+        self.kept_bytes.load(Ordering::Relaxed)
+    }
+
+    /// A group keeps `now` bytes in the place of `before`.
+    pub fn keep_instead(&self, before: usize, now: usize) {
+        self.kept_bytes.fetch_add(now, Ordering::Relaxed);
+        self.kept_bytes.fetch_sub(before, Ordering::Relaxed);
+    }
+
+    /// Most bytes that a group may keep that keeps `own` now.
+    #[must_use]
+    pub fn most_to_keep(&self, own: usize) -> usize {
+        match self.kept_bytes().saturating_sub(own) >= MAX_GROUPS_BYTES {
+            true => 0,
+            false => MAX_GROUP_BYTES,
+        }
     }
 
     /// A place for one more; `None` if there is none.
@@ -82,6 +106,17 @@ mod tests {
         drop(one);
         assert_eq!(streams.open(), 1);
         assert!(streams.enter().is_some());
+    }
+
+    #[test]
+    fn what_all_groups_keep_bounds_each() {
+        let streams = Streams::new(1);
+        streams.keep_instead(0, 3 * MAX_GROUP_BYTES);
+        streams.keep_instead(3 * MAX_GROUP_BYTES, MAX_GROUP_BYTES);
+        assert_eq!((streams.kept_bytes(), streams.most_to_keep(0)), (MAX_GROUP_BYTES, MAX_GROUP_BYTES));
+        streams.keep_instead(0, MAX_GROUPS_BYTES);
+        assert_eq!(streams.most_to_keep(MAX_GROUP_BYTES), 0);
+        assert_eq!(streams.most_to_keep(MAX_GROUPS_BYTES), MAX_GROUP_BYTES, "the others keep little");
     }
 
     #[test]

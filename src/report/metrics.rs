@@ -44,6 +44,7 @@ pub fn encode(sources: &Sources<'_>, vitals: Vitals, form: Form) -> String {
     m.parked.set(gauge(census.parked));
     m.feeds.parked.set(gauge(census.parked_feeds));
     m.feeds.streams.set(gauge(sources.streams.open()));
+    m.feeds.stream_kept.set(gauge(sources.streams.kept_bytes()));
     m.feeds.ring_reach.set(census.ring_reach_us as f64 / 1e6);
     m.feeds.ring_entries.set(gauge(census.ring_entries));
     read_checkpoints(&m.feeds, sources);

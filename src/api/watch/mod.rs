@@ -1,10 +1,12 @@
 //! `GET | HEAD | POST /v1/watch`: what changes of many names, from a cursor on that is good at any node.
 
 mod batch;
+mod group;
 mod opening;
 mod request;
 mod stream;
 
+pub(crate) use group::{Made, make_chunk};
 pub(crate) use opening::begin_now;
 use request::Asked;
 

@@ -12,9 +12,10 @@ use axum::body::Body;
 use axum::response::Response;
 use hyper::body::{Bytes, Frame};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::batch::NAMES_PER_LOCK;
+use super::group::join;
 use super::opening::{is_ahead, open};
 use super::request::Asked;
 use super::{Reader, fill, frames};
@@ -28,6 +29,7 @@ use crate::core::feed::{Budget, Event, Subscription};
 use crate::metrics::Limit;
 use crate::node::feeds::{Next, NodeFeed, Place};
 use crate::node::limits::{CATCH_UP_TIME, STREAM_WRITE_BYTES};
+use crate::node::stream_groups::{GroupKey, Member, Taken};
 use crate::node::streams::StreamPlace;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::stream::Encoding;
@@ -57,6 +59,11 @@ pub(super) async fn begin(
     let tells_dots = subscription.dots;
     let now = Instant::now();
     let mut scan = None;
+    let encoding = Encoding { form, data, is_chunked: false, tells_dots };
+    let group = limit.is_none().then(|| {
+        let (subscription, names) = (Arc::clone(&subscription), names.clone());
+        Arc::new(GroupKey { subscription, names, encoding, heartbeat })
+    });
     let state = if is_ahead(node, &since) {
         State::Opening(subscription, since)
     } else {
@@ -72,13 +79,15 @@ pub(super) async fn begin(
         reader,
         _place: place,
         names,
-        encoding: Encoding { form, data, is_chunked: false, tells_dots },
+        encoding,
         heartbeat,
         next_heartbeat: now + heartbeat,
         until: timeout.map(|timeout| now + timeout),
         left: limit,
         state,
         scan,
+        group,
+        has_caught_up: false,
     };
     let body = StreamBody { next: Some(Box::pin(stream.next())) };
     Ok(Response::new(Body::new(body)))
@@ -109,6 +118,10 @@ struct Stream {
     state: State,
     /// Held while it scans.
     scan: Option<OwnedSemaphorePermit>,
+    /// Its group, if it tells no number of events.
+    group: Option<Arc<GroupKey>>,
+    /// It was told all once. From then on its group can take it over wherever it stands.
+    has_caught_up: bool,
 }
 
 enum State {
@@ -116,32 +129,53 @@ enum State {
     /// Nothing was sent yet.
     Begun(NodeFeed),
     Going(NodeFeed),
+    /// It has caught up, and shares the bytes of its group.
+    Shared(Box<Member>),
     Ended,
 }
 
 /// What is done after a look at the feed.
 enum Step {
     Send(Vec<Event>, Place),
+    Share(Member),
     Wait,
     End(&'static str),
     Refuse(Refusal),
+    /// The reader is gone.
+    Leave,
+}
+
+/// What becomes of a stream.
+enum Outcome {
+    Send(Bytes),
+    /// It goes on in another state.
+    Changed,
+    /// The reader is gone.
+    Left,
 }
 
 impl Stream {
     /// The next bytes, and the stream from there on. `None` at its end.
     async fn next(mut self) -> Option<(Bytes, Self)> {
-        let bytes = match std::mem::replace(&mut self.state, State::Ended) {
-            State::Ended => return None,
-            State::Opening(subscription, since) => {
-                let until = self.until.unwrap_or_else(|| Instant::now() + CATCH_UP_TIME);
-                let opened = open(&self.node, subscription, &since, until, &self.reader.disconnect).await;
-                match opened {
-                    Ok(feed) => self.go_on(feed, true).await?,
-                    Err(refusal) => self.refused(&refusal),
+        let bytes = loop {
+            let outcome = match std::mem::replace(&mut self.state, State::Ended) {
+                State::Ended => return None,
+                State::Opening(subscription, since) => {
+                    let until = self.until.unwrap_or_else(|| Instant::now() + CATCH_UP_TIME);
+                    match open(&self.node, subscription, &since, until, &self.reader.disconnect).await {
+                        Ok(feed) => self.go_on(feed, true).await,
+                        Err(refusal) => Outcome::Send(self.refused(&refusal).into()),
+                    }
                 }
+                State::Begun(feed) => self.go_on(feed, true).await,
+                State::Going(feed) => self.go_on(feed, false).await,
+                State::Shared(member) => self.share(member).await,
+            };
+            match outcome {
+                Outcome::Send(bytes) => break bytes,
+                Outcome::Changed => {}
+                Outcome::Left => return None,
             }
-            State::Begun(feed) => self.go_on(feed, true).await?,
-            State::Going(feed) => self.go_on(feed, false).await?,
         };
         let held = loop {
             match self.reader.account.hold(bytes.len()) {
@@ -153,30 +187,68 @@ impl Stream {
         Some((held.keep_with(bytes, ()), self))
     }
 
-    /// The next bytes of an open feed. `None` if the reader is gone.
-    async fn go_on(&mut self, mut feed: NodeFeed, is_first: bool) -> Option<Vec<u8>> {
+    /// Goes on with a feed of its own.
+    async fn go_on(&mut self, mut feed: NodeFeed, is_first: bool) -> Outcome {
         loop {
-            match self.step(&mut feed, is_first).await? {
+            match self.step(&mut feed, is_first).await {
                 Step::Wait => {}
+                Step::Share(member) => {
+                    self.state = State::Shared(Box::new(member));
+                    return Outcome::Changed;
+                }
                 Step::Send(events, place) => {
                     let bytes = self.encode(&events, &place);
-                    let is_over =
-                        self.left == Some(0) || self.until.is_some_and(|until| until <= Instant::now());
+                    let is_over = self.left == Some(0) || self.is_over();
                     self.state = if is_over { State::Ended } else { State::Going(feed) };
-                    return Some(bytes);
+                    return Outcome::Send(bytes.into());
                 }
                 Step::End(why) => {
                     let mut bytes = self.encode(&[], &feed.place());
                     bytes.extend_from_slice(&self.encoding.farewell(why, self.node.streams.retry()));
-                    return Some(bytes);
+                    return Outcome::Send(bytes.into());
                 }
-                Step::Refuse(refusal) => return Some(self.refused(&refusal)),
+                Step::Refuse(refusal) => return Outcome::Send(self.refused(&refusal).into()),
+                Step::Leave => return Outcome::Left,
             }
         }
     }
 
-    /// Looks at the feed once, and waits if it has no news. `None` if the reader is gone.
-    async fn step(&mut self, feed: &mut NodeFeed, is_first: bool) -> Option<Step> {
+    /// Goes on with the bytes of its group.
+    async fn share(&mut self, mut member: Box<Member>) -> Outcome {
+        loop {
+            match member.take() {
+                Taken::Bytes(bytes) => {
+                    self.next_heartbeat = Instant::now() + self.heartbeat;
+                    self.state = State::Shared(member);
+                    return Outcome::Send(bytes);
+                }
+                Taken::Nothing if !self.is_over() => {}
+                _ => {
+                    self.state = State::Going(member.leave());
+                    return Outcome::Changed;
+                }
+            }
+            let until = self.until;
+            let over = async {
+                match until {
+                    Some(until) => sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = member.wait() => {}
+                () = over => {}
+                () = self.reader.disconnect.happened() => return Outcome::Left,
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| until <= Instant::now())
+    }
+
+    /// Looks at the feed once, and waits if it has no news.
+    async fn step(&mut self, feed: &mut NodeFeed, is_first: bool) -> Step {
         if !feed.is_scanning() {
             self.scan = None;
         } else if self.scan.is_none() {
@@ -185,18 +257,27 @@ impl Stream {
                 // a stream that began is not ended for it
                 Err(_) => {
                     return tokio::select! {
-                        () = sleep(LOOK_AGAIN) => Some(Step::Wait),
-                        () = self.reader.disconnect.happened() => None,
+                        () = sleep(LOOK_AGAIN) => Step::Wait,
+                        () = self.reader.disconnect.happened() => Step::Leave,
                     };
                 }
             }
         }
         let is_due = Instant::now() >= self.next_heartbeat;
         let is_ending = !self.node.is_serving() && !is_first;
-        let is_over = self.until.is_some_and(|until| until <= Instant::now());
+        let is_over = self.is_over();
         let names = self.left.unwrap_or(usize::MAX).clamp(1, NAMES_PER_LOCK);
         let budget = Budget { names, bytes: STREAM_WRITE_BYTES };
-        Some(match feed.next(budget, !(is_first || is_due || is_over || is_ending)) {
+        let may_park = !(is_first || is_due || is_over || is_ending);
+        // until then it was told things ahead, or is to be told what the group is not
+        if let Some(group) = self.group.as_ref().filter(|_| may_park && self.has_caught_up)
+            && let Some(member) = join(&self.node, group, feed)
+        {
+            return Step::Share(member);
+        }
+        let next = feed.next(budget, may_park);
+        self.has_caught_up |= !matches!(&next, Next::Slice(slice) if slice.more);
+        match next {
             Next::Slice(slice) if slice.events.is_empty() && is_ending => {
                 Step::End("this node is about to end")
             }
@@ -209,12 +290,12 @@ impl Stream {
                 let until = self.until.map_or(self.next_heartbeat, |until| until.min(self.next_heartbeat));
                 tokio::select! {
                     _ = timeout_at(until, woken.wait()) => Step::Wait,
-                    () = self.reader.disconnect.happened() => return None,
+                    () = self.reader.disconnect.happened() => Step::Leave,
                 }
             }
             Next::Draining => Step::End("this node is about to end"),
             Next::LimitReached(limit) => Step::Refuse(too_many(&self.node, "a name or prefix", limit)),
-        })
+        }
     }
 
     fn encode(&mut self, events: &[Event], place: &Place) -> Vec<u8> {

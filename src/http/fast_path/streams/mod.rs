@@ -6,7 +6,6 @@
 //! its chunks are dropped, it goes on by itself, with a feed of its own, until it has caught up; and so does a reader
 //! that begins, or resumes.
 
-mod chunks;
 mod group;
 mod single;
 mod turns;
@@ -15,11 +14,12 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chunks::Mark;
-use group::{Group, GroupKey};
+use group::Group;
 pub(super) use single::Single;
 
 use crate::core::Ticket;
+use crate::node::chunks::Mark;
+use crate::node::stream_groups::GroupKey;
 use crate::node::streams::StreamPlace;
 use crate::watch::Wake;
 use crate::watch::pace::Pace;
@@ -43,8 +43,6 @@ pub(super) struct Streams {
     due: VecDeque<u32>,
     /// Groups that have their turn at a time: the pace of a round, or another try to park.
     paced: BTreeSet<(Instant, u32)>,
-    /// What the chunks of all groups cost, about.
-    kept: usize,
     /// When the signs of life are due.
     heartbeats: BTreeSet<(Duration, u32)>,
     /// Places of readers that go on by themselves and whose sockets take bytes.

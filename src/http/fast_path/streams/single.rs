@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::chunks::Cut;
-use super::group::GroupKey;
 use crate::api::state::Node;
 use crate::api::watch;
 use crate::core::feed::{Budget, Event};
+use crate::node::chunks::Cut;
 use crate::node::feeds::{Advanced, NodeFeed, Place};
 use crate::node::limits::{RECORDS_PER_LOCK, SINGLE_WRITE_BYTES};
 use crate::node::replication::Replicator;
+use crate::node::stream_groups::GroupKey;
 use crate::node::streams::StreamPlace;
 
 /// Names or entries of the ring that one step under the lock looks at.

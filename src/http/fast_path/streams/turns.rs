@@ -8,15 +8,16 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use mio::{Interest, Token};
 
-use super::chunks::{CHUNKS_PER_WRITE, Chunks};
-use super::group::{Group, GroupKey, MAX_KEPT_BYTES};
+use super::group::Group;
 use super::single::Single;
 use super::{Member, Streams, queue};
 use crate::api::watch::{self, StreamAsked};
 use crate::http::fast_path::cached_response::CachedResponse;
 use crate::http::fast_path::event_loop::{AfterResponse, EventLoop};
 use crate::http::fast_path::table::{Connection, ConnectionState, Table};
+use crate::node::chunks::{CHUNKS_PER_WRITE, Chunks};
 use crate::node::limits::DRAIN_PER_WATCHER;
+use crate::node::stream_groups::GroupKey;
 use crate::watch::fair_queue::FAN_OUT_SLICE;
 use crate::watch::pace::Pace;
 use crate::watch::{ConnectionId, Waiter};
@@ -31,9 +32,6 @@ const SINGLES: usize = 16;
 
 /// What it costs to make a chunk, in writes.
 const COST_OF_A_CHUNK: usize = 8;
-
-/// Most that the chunks of all groups of a loop may cost before those that do not take them go on by themselves.
-const MAX_KEPT_BY_LOOP: usize = 64 << 20;
 
 /// When a reader looks again that has to wait for a place to scan in, or for its group.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -350,12 +348,12 @@ impl EventLoop {
     /// by themselves. Returns the places of those that cannot.
     fn trim(&mut self, group: &mut Group) -> Vec<u32> {
         let before = std::mem::take(&mut group.counted);
+        let streams = Arc::clone(&self.shared.node.streams);
         if group.blocked.is_empty() {
             group.chunks.clear();
         }
-        let others = self.streams.kept - before;
         let is_alone = group.blocked.len() == group.members.len();
-        let most = if is_alone || others >= MAX_KEPT_BY_LOOP { 0 } else { MAX_KEPT_BYTES };
+        let most = if is_alone { 0 } else { streams.most_to_keep(before) };
         let heartbeat_at = self.elapsed() + group.key.heartbeat;
         let mut lost = Vec::new();
         while group.chunks.cost() > most {
@@ -385,7 +383,7 @@ impl EventLoop {
             group.chunks.drop_first();
         }
         group.counted = group.chunks.cost();
-        self.streams.kept = others + group.counted;
+        streams.keep_instead(before, group.counted);
         lost
     }
 
@@ -409,7 +407,7 @@ impl EventLoop {
                         group.blocked.remove(&at);
                         if group.blocked.is_empty() && group.round.is_none() {
                             group.chunks.clear();
-                            self.streams.kept -= std::mem::take(&mut group.counted);
+                            self.shared.node.streams.keep_instead(std::mem::take(&mut group.counted), 0);
                         }
                     }
                 }
@@ -541,7 +539,7 @@ impl EventLoop {
         let Some(mut group) = self.streams.take(member.group) else { return };
         remove_member(&mut group, &mut self.table, member.index);
         if group.members.is_empty() {
-            self.streams.kept -= group.counted;
+            self.shared.node.streams.keep_instead(group.counted, 0);
         }
         self.streams.put_back(member.group, group);
     }

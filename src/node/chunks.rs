@@ -3,38 +3,44 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
+use hyper::body::Bytes;
+
 use crate::core::feed::Feed;
-use crate::wire::stream::Frames;
 
 /// Most chunks of one system call.
-pub(super) const CHUNKS_PER_WRITE: usize = 8;
+pub const CHUNKS_PER_WRITE: usize = 8;
 
 /// What a chunk costs beside its bytes: the feed before it, with its vector.
 const CHUNK_COST: usize = 1_024;
 
 /// What all readers of a group are told next.
-pub(super) struct Chunk {
+pub struct Chunk {
     /// Its bytes.
-    pub(super) frames: Frames,
+    pub bytes: Bytes,
+    /// The end of each event. The last one ends behind the cursor.
+    pub ends: Vec<u32>,
     /// See [`crate::core::feed::Slice::positions`]. None if it is told as a whole.
-    pub(super) positions: Vec<u64>,
-    /// The positions of the ring before it and behind it; `None` if the feed was not in the ring.
-    pub(super) start: Option<u64>,
-    pub(super) end: Option<u64>,
+    pub positions: Vec<u64>,
+    /// The position of the ring before it; `None` if the feed was not in the ring.
+    pub start: Option<u64>,
+    /// The same behind it.
+    pub end: Option<u64>,
     /// The feed before it.
-    pub(super) before: Feed,
+    pub before: Feed,
 }
 
-/// Where a reader is: the number of a chunk, and how many bytes of it were sent.
+/// Where a reader is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Mark {
-    pub(super) chunk: u64,
-    pub(super) offset: u32,
+pub struct Mark {
+    /// The number of a chunk.
+    pub chunk: u64,
+    /// How many bytes of it were sent.
+    pub offset: u32,
 }
 
 /// The chunks that are kept: those that a reader has not taken yet.
 #[derive(Default)]
-pub(super) struct Chunks {
+pub struct Chunks {
     kept: VecDeque<Chunk>,
     /// The number of the first one.
     first: u64,
@@ -42,55 +48,55 @@ pub(super) struct Chunks {
 }
 
 /// What a reader needs that no longer shares the chunks.
-pub(super) struct Cut {
+pub struct Cut {
     /// The rest of the frame that was begun.
-    pub(super) rest: Vec<u8>,
+    pub rest: Vec<u8>,
     /// The feed behind that frame.
-    pub(super) feed: Feed,
+    pub feed: Feed,
 }
 
 impl Chunks {
     /// What is kept costs about so many bytes.
-    pub(super) fn cost(&self) -> usize {
+    pub fn cost(&self) -> usize {
         self.bytes + self.kept.len() * CHUNK_COST
     }
 
     /// Where a reader is that was told all.
-    pub(super) fn end(&self) -> Mark {
+    pub fn end(&self) -> Mark {
         Mark { chunk: self.first + self.kept.len() as u64, offset: 0 }
     }
 
     /// Whether there are none.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.kept.is_empty()
     }
 
     /// The number of the first chunk.
-    pub(super) fn first(&self) -> u64 {
+    pub fn first(&self) -> u64 {
         self.first
     }
 
     /// Whether the bytes behind a mark are still kept.
-    pub(super) fn has(&self, mark: Mark) -> bool {
+    pub fn has(&self, mark: Mark) -> bool {
         mark.chunk >= self.first
     }
 
     /// Adds a chunk.
-    pub(super) fn push(&mut self, chunk: Chunk) {
-        self.bytes += chunk.frames.bytes.len();
+    pub fn push(&mut self, chunk: Chunk) {
+        self.bytes += chunk.bytes.len();
         self.kept.push_back(chunk);
     }
 
     /// Drops the first chunk.
-    pub(super) fn drop_first(&mut self) {
+    pub fn drop_first(&mut self) {
         if let Some(chunk) = self.kept.pop_front() {
-            self.bytes -= chunk.frames.bytes.len();
+            self.bytes -= chunk.bytes.len();
             self.first += 1;
         }
     }
 
     /// Drops all chunks.
-    pub(super) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.first += self.kept.len() as u64;
         self.kept.clear();
         self.bytes = 0;
@@ -103,15 +109,11 @@ impl Chunks {
     }
 
     /// The next bytes of a reader. Returns how many slices they are, and their number.
-    pub(super) fn slices<'a>(
-        &'a self,
-        mark: Mark,
-        slices: &mut [IoSlice<'a>; CHUNKS_PER_WRITE],
-    ) -> (usize, usize) {
+    pub fn slices<'a>(&'a self, mark: Mark, slices: &mut [IoSlice<'a>; CHUNKS_PER_WRITE]) -> (usize, usize) {
         let (mut count, mut bytes) = (0, 0);
         let mut offset = mark.offset as usize;
         for (slice, chunk) in slices.iter_mut().zip(self.from(mark)) {
-            let rest = chunk.frames.bytes.get(std::mem::take(&mut offset)..).unwrap_or_default();
+            let rest = chunk.bytes.get(std::mem::take(&mut offset)..).unwrap_or_default();
             *slice = IoSlice::new(rest);
             bytes += rest.len();
             count += 1;
@@ -119,10 +121,30 @@ impl Chunks {
         (count, bytes)
     }
 
+    /// The next bytes of a reader, some `most` of them and at least one event, and its mark behind them. `None` if
+    /// there are none yet, or no longer.
+    pub fn next(&self, mark: Mark, most: usize) -> Option<(Bytes, Mark)> {
+        let chunk = self.has(mark).then(|| self.from(mark).next())??;
+        let begin = mark.offset as usize;
+        let is_whole = chunk.positions.is_empty() || chunk.bytes.len() <= begin + most;
+        let end = match is_whole {
+            true => chunk.bytes.len(),
+            false => {
+                let first = chunk.ends.partition_point(|end| *end <= mark.offset);
+                let behind = chunk.ends.partition_point(|end| *end as usize <= begin + most);
+                chunk
+                    .ends
+                    .get(behind.saturating_sub(1).max(first))
+                    .map_or(chunk.bytes.len(), |end| *end as usize)
+            }
+        };
+        Some((chunk.bytes.slice(begin..end), self.after(mark, end - begin)))
+    }
+
     /// The mark of a reader that has taken so many bytes more.
-    pub(super) fn after(&self, mut mark: Mark, mut taken: usize) -> Mark {
+    pub fn after(&self, mut mark: Mark, mut taken: usize) -> Mark {
         for chunk in self.from(mark) {
-            let rest = chunk.frames.bytes.len() - mark.offset as usize;
+            let rest = chunk.bytes.len() - mark.offset as usize;
             if taken < rest {
                 // a chunk is far below 4 GiB
                 mark.offset += u32::try_from(taken).unwrap_or(u32::MAX);
@@ -136,7 +158,7 @@ impl Chunks {
 
     /// The mark of a reader that was told all entries of the ring before this position, which is not behind the last
     /// chunk. `None` if that is within a chunk that is told as a whole, or before all of them.
-    pub(super) fn locate(&self, position: u64) -> Option<Mark> {
+    pub fn locate(&self, position: u64) -> Option<Mark> {
         let mut mark = self.end();
         for chunk in self.kept.iter().rev() {
             if chunk.end? <= position {
@@ -145,24 +167,32 @@ impl Chunks {
             mark.chunk -= 1;
             if chunk.start? <= position {
                 let told = chunk.positions.partition_point(|behind| *behind <= position);
-                let is_whole = chunk.positions.is_empty() && !chunk.frames.ends.is_empty();
+                let is_whole = chunk.positions.is_empty() && !chunk.ends.is_empty();
                 if is_whole && chunk.start != Some(position) {
                     return None;
                 }
-                let offset = told.checked_sub(1).and_then(|last| chunk.frames.ends.get(last)).copied();
+                let offset = told.checked_sub(1).and_then(|last| chunk.ends.get(last)).copied();
                 mark.offset = offset.unwrap_or(0);
-                let is_told = mark.offset > 0 && mark.offset as usize == chunk.frames.bytes.len();
+                let is_told = mark.offset > 0 && mark.offset as usize == chunk.bytes.len();
                 return Some(if is_told { Mark { chunk: mark.chunk + 1, offset: 0 } } else { mark });
             }
         }
         self.kept.is_empty().then_some(mark)
     }
 
+    /// The mark of a reader at this position, of a group that stands at `end`, all of whose chunks since another
+    /// position are kept. `None` if the reader is ahead of the group, or before its chunks.
+    pub fn find(&self, position: u64, since: Option<u64>, end: Option<u64>) -> Option<Mark> {
+        let is_reached = end.is_some_and(|end| end >= position);
+        let is_there = !self.is_empty() || since.is_some_and(|since| since <= position);
+        (is_reached && is_there).then(|| self.locate(position)).flatten()
+    }
+
     /// What a reader in the first chunk needs to go on without it. `last` is the feed behind the last chunk.
-    pub(super) fn cut(&self, mark: Mark, last: &Feed) -> Option<Cut> {
+    pub fn cut(&self, mark: Mark, last: &Feed) -> Option<Cut> {
         let mut from = self.has(mark).then(|| self.from(mark))?;
         let chunk = from.next()?;
-        let Frames { bytes, ends } = &chunk.frames;
+        let Chunk { bytes, ends, .. } = chunk;
         if mark.offset == 0 {
             return Some(Cut { rest: Vec::new(), feed: chunk.before.clone() });
         }
@@ -200,15 +230,9 @@ mod tests {
     fn chunk(start: u64, end: u64, positions: &[u64], length: u32) -> Chunk {
         let count = u32::try_from(positions.len().max(1)).unwrap();
         let ends: Vec<u32> = (1..=count).map(|event| event * length).collect();
-        let bytes = (0..count * length).map(|at| b'a' + u8::try_from(at % 26).unwrap()).collect();
+        let bytes: Bytes = (0..count * length).map(|at| b'a' + u8::try_from(at % 26).unwrap()).collect();
         let before = feed().at(start);
-        Chunk {
-            frames: Frames { bytes, ends },
-            positions: positions.to_vec(),
-            start: Some(start),
-            end: Some(end),
-            before,
-        }
+        Chunk { bytes, ends, positions: positions.to_vec(), start: Some(start), end: Some(end), before }
     }
 
     fn chunks() -> Chunks {
@@ -246,7 +270,7 @@ mod tests {
     #[test]
     fn bytes_are_taken_from_mark_to_mark() {
         let chunks = chunks();
-        let all: Vec<u8> = chunks.kept.iter().flat_map(|chunk| chunk.frames.bytes.clone()).collect();
+        let all: Vec<u8> = chunks.kept.iter().flat_map(|chunk| chunk.bytes.to_vec()).collect();
         for first in 0..=all.len() {
             let mark = chunks.after(Mark { chunk: 0, offset: 0 }, first);
             let mut slices = [IoSlice::new(&[]); CHUNKS_PER_WRITE];
@@ -258,6 +282,31 @@ mod tests {
             );
         }
         assert_eq!(chunks.after(Mark { chunk: 0, offset: 0 }, all.len()), chunks.end());
+    }
+
+    #[test]
+    fn a_reader_takes_whole_events() {
+        let chunks = chunks();
+        let (mut mark, mut taken) = (Mark { chunk: 0, offset: 0 }, Vec::new());
+        while let Some((bytes, behind)) = chunks.next(mark, 11) {
+            taken.push((mark.chunk, bytes.len()));
+            let cut = chunks.cut(behind, &feed().at(30));
+            assert!(behind == chunks.end() || cut.is_some_and(|cut| cut.rest.is_empty()), "{behind:?}");
+            mark = behind;
+        }
+        assert_eq!(taken, [(0, 10), (0, 5), (1, 7), (1, 7)]);
+        assert_eq!(mark, chunks.end());
+        assert_eq!(
+            chunks.next(Mark { chunk: 0, offset: 0 }, 1).expect("one").0.len(),
+            5,
+            "at least one event"
+        );
+        let mut whole = Chunks::default();
+        whole.push(chunk(10, 20, &[], 9));
+        let (bytes, behind) = whole.next(Mark { chunk: 0, offset: 0 }, 1).expect("all");
+        assert_eq!((bytes.len(), behind), (9, whole.end()));
+        whole.drop_first();
+        assert!(whole.next(Mark { chunk: 0, offset: 0 }, 1).is_none(), "its bytes are gone");
     }
 
     #[test]
