@@ -185,7 +185,8 @@ impl EventLoop {
             watch::parse_stream(&node, head)?;
         let place = node.streams.enter()?;
         let feed = watch::begin_now(&node, &subscription, &since)?;
-        let scan = match feed.is_scanning() {
+        let is_scanning = feed.is_scanning();
+        let scan = match is_scanning {
             true => Some(Arc::clone(&node.stream_scans).try_acquire_owned().ok()?),
             false => None,
         };
@@ -217,8 +218,11 @@ impl EventLoop {
         self.wheel.clear(at);
         if self.table.get_mut(at).is_some_and(|connection| connection.ended) {
             self.close(at);
-        } else {
+        } else if is_scanning || self.streams.singles.len() < SINGLES {
             self.streams.singles.push_back(at);
+        } else {
+            // very many that begin at once do not all hold what one needs that begins
+            self.turn_of_single(at);
         }
         Some(())
     }
