@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::sync::Arc;
 
 use hyper::body::Bytes;
 
@@ -26,7 +27,7 @@ pub struct Chunk {
     /// The same behind it.
     pub end: Option<u64>,
     /// The feed before it.
-    pub before: Feed,
+    pub before: Arc<Feed>,
 }
 
 /// Where a reader is.
@@ -138,7 +139,12 @@ impl Chunks {
                     .map_or(chunk.bytes.len(), |end| *end as usize)
             }
         };
-        Some((chunk.bytes.slice(begin..end), self.after(mark, end - begin)))
+        // a part by itself, so that a reader that holds it does not hold all
+        let bytes = match (begin, end) == (0, chunk.bytes.len()) {
+            true => chunk.bytes.clone(),
+            false => Bytes::copy_from_slice(&chunk.bytes[begin..end]),
+        };
+        Some((bytes, self.after(mark, end - begin)))
     }
 
     /// The mark of a reader that has taken so many bytes more.
@@ -188,13 +194,24 @@ impl Chunks {
         (is_reached && is_there).then(|| self.locate(position)).flatten()
     }
 
+    /// The feed of a reader between two events, and its position, if that is another one. `last` is the feed behind the
+    /// last chunk. `None` if the bytes there are no longer kept.
+    pub fn feed_at(&self, mark: Mark, last: &Arc<Feed>) -> Option<(Arc<Feed>, Option<u64>)> {
+        let Some(chunk) = self.has(mark).then(|| self.from(mark).next())? else {
+            return Some((Arc::clone(last), None));
+        };
+        let told = chunk.ends.partition_point(|end| *end <= mark.offset);
+        let position = told.checked_sub(1).and_then(|last| chunk.positions.get(last)).copied();
+        (mark.offset == 0 || position.is_some()).then(|| (Arc::clone(&chunk.before), position))
+    }
+
     /// What a reader in the first chunk needs to go on without it. `last` is the feed behind the last chunk.
     pub fn cut(&self, mark: Mark, last: &Feed) -> Option<Cut> {
         let mut from = self.has(mark).then(|| self.from(mark))?;
         let chunk = from.next()?;
         let Chunk { bytes, ends, .. } = chunk;
         if mark.offset == 0 {
-            return Some(Cut { rest: Vec::new(), feed: chunk.before.clone() });
+            return Some(Cut { rest: Vec::new(), feed: Feed::clone(&chunk.before) });
         }
         let event = ends.partition_point(|end| *end <= mark.offset);
         let begun = event.checked_sub(1).map_or(0, |last| ends[last]);
@@ -231,7 +248,7 @@ mod tests {
         let count = u32::try_from(positions.len().max(1)).unwrap();
         let ends: Vec<u32> = (1..=count).map(|event| event * length).collect();
         let bytes: Bytes = (0..count * length).map(|at| b'a' + u8::try_from(at % 26).unwrap()).collect();
-        let before = feed().at(start);
+        let before = Arc::new(feed().at(start));
         Chunk { bytes, ends, positions: positions.to_vec(), start: Some(start), end: Some(end), before }
     }
 
@@ -287,14 +304,16 @@ mod tests {
     #[test]
     fn a_reader_takes_whole_events() {
         let chunks = chunks();
-        let (mut mark, mut taken) = (Mark { chunk: 0, offset: 0 }, Vec::new());
+        let last = Arc::new(feed().at(30));
+        let (mut mark, mut taken, mut feeds) = (Mark { chunk: 0, offset: 0 }, Vec::new(), Vec::new());
         while let Some((bytes, behind)) = chunks.next(mark, 11) {
             taken.push((mark.chunk, bytes.len()));
-            let cut = chunks.cut(behind, &feed().at(30));
-            assert!(behind == chunks.end() || cut.is_some_and(|cut| cut.rest.is_empty()), "{behind:?}");
+            let (feed, position) = chunks.feed_at(behind, &last).expect("a feed");
+            feeds.push(position.or(feed.position()));
             mark = behind;
         }
         assert_eq!(taken, [(0, 10), (0, 5), (1, 7), (1, 7)]);
+        assert_eq!(feeds, [15, 20, 22, 30].map(Some));
         assert_eq!(mark, chunks.end());
         assert_eq!(
             chunks.next(Mark { chunk: 0, offset: 0 }, 1).expect("one").0.len(),
@@ -307,6 +326,7 @@ mod tests {
         assert_eq!((bytes.len(), behind), (9, whole.end()));
         whole.drop_first();
         assert!(whole.next(Mark { chunk: 0, offset: 0 }, 1).is_none(), "its bytes are gone");
+        assert!(whole.feed_at(Mark { chunk: 0, offset: 0 }, &last).is_none());
     }
 
     #[test]

@@ -125,10 +125,10 @@ impl NodeFeed {
         self.parked == Some(ticket)
     }
 
-    /// Where it is in the ring of changes, unless it scans.
+    /// See [`Feed::shared_position`].
     #[must_use]
-    pub fn position(&self) -> Option<u64> {
-        self.feed.position()
+    pub fn shared_position(&self) -> Option<u64> {
+        self.feed.shared_position()
     }
 
     /// The feed without its parking.

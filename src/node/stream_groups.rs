@@ -12,15 +12,19 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::chunks::{Chunk, Chunks, Mark};
-use super::feeds::NodeFeed;
-use super::limits::{DRAIN_PER_WATCHER, STREAM_WRITE_BYTES};
+use super::feeds::{NodeFeed, Woken};
+use super::limits::{DRAIN_PER_WATCHER, MAX_GROUP_BYTES, STREAM_WRITE_BYTES};
 use super::replication::Replicator;
 use super::store::SharedStore;
 use super::streams::Streams;
 use crate::core::Name;
 use crate::core::feed::{Feed, Subscription};
 use crate::watch::pace::Pace;
+use crate::watch::{Waiter, Wake};
 use crate::wire::stream::Encoding;
+
+/// A turn that is nearer is now: timers are no finer.
+const LEAST_PAUSE: Duration = Duration::from_millis(1);
 
 /// What streams of a group have in common.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -49,6 +53,7 @@ pub struct StreamGroups {
 pub struct Group {
     key: Arc<GroupKey>,
     groups: Arc<StreamGroups>,
+    producer: Mutex<Producer>,
     told: Mutex<Told>,
     /// Wakes its readers.
     news: watch::Sender<()>,
@@ -56,12 +61,18 @@ pub struct Group {
     _task: oneshot::Sender<()>,
 }
 
-/// What the task of a group needs, that makes its chunks.
+/// What makes the chunks of a group. Its lock is taken before that of the store, and before that of what was told.
+pub struct Producer {
+    /// The feed.
+    pub feed: NodeFeed,
+    /// How the store wakes the task of the group.
+    pub waiter: Waiter,
+}
+
+/// What the task of a group needs.
 pub struct Work {
     /// The group, as long as it has readers.
     pub group: Weak<Group>,
-    /// Its feed.
-    pub feed: NodeFeed,
     /// Resolves when the last reader has left.
     pub ended: oneshot::Receiver<()>,
 }
@@ -69,11 +80,13 @@ pub struct Work {
 /// What a group has told.
 struct Told {
     chunks: Chunks,
-    /// For each chunk the number of readers that have not taken it.
+    /// For each chunk the number of readers that have not taken it, without those that are gone.
     waiting: VecDeque<usize>,
     /// The feed behind the chunks.
-    last: Feed,
+    last: Arc<Feed>,
     readers: usize,
+    /// Readers whose next chunk was dropped.
+    gone: usize,
     /// What of the cost all groups count.
     counted: usize,
     /// When the last chunk was made.
@@ -86,11 +99,24 @@ struct Told {
 pub struct Member {
     group: Arc<Group>,
     mark: Mark,
-    /// Where it goes on by itself.
-    feed: Feed,
+    /// The feed with which it would go on by itself, and its position there if that is another one.
+    feed: Arc<Feed>,
+    position: Option<u64>,
     /// Its place in a walk over all readers.
     turn: usize,
     news: watch::Receiver<()>,
+}
+
+/// Where a reader is that wants to join.
+pub enum Joining {
+    /// In the group.
+    Joined(Member),
+    /// In a group that begins: its task has to be begun.
+    Begun(Member, Work),
+    /// Ahead of this group, which may have told less than there is.
+    Ahead(Arc<Group>),
+    /// Elsewhere: it goes on by itself.
+    Apart,
 }
 
 /// What a group has for a reader.
@@ -122,39 +148,45 @@ impl StreamGroups {
         self.by_key.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A reader that has caught up joins its group. If there is none, it begins one, whose work the caller has to do.
-    /// `None` if the reader has to go on by itself: the group is not where the reader is.
+    /// A reader that has caught up joins its group, or begins one.
     #[must_use]
-    pub fn join(self: &Arc<Self>, key: &Arc<GroupKey>, feed: &NodeFeed) -> Option<(Member, Option<Work>)> {
-        let position = feed.position()?;
+    pub fn join(self: &Arc<Self>, key: &Arc<GroupKey>, feed: &NodeFeed) -> Joining {
+        let Some(position) = feed.shared_position() else { return Joining::Apart };
         let mut groups = self.lock();
         if let Some(group) = groups.get(key).and_then(Weak::upgrade) {
             drop(groups);
-            return group.join(position).map(|member| (member, None));
+            return group.join(position);
         }
         let (news, _) = watch::channel(());
         let (task, ended) = oneshot::channel();
+        let (waiter, _) = Woken::new();
         let told = Told {
             chunks: Chunks::default(),
             waiting: VecDeque::new(),
-            last: feed.feed().clone(),
+            last: Arc::new(feed.feed().clone()),
             readers: 0,
+            gone: 0,
             counted: 0,
             at: Instant::now(),
             is_ending: false,
         };
+        let feed = NodeFeed::of(&self.replicator, feed.feed().clone());
         let group = Arc::new(Group {
             key: Arc::clone(key),
             groups: Arc::clone(self),
+            producer: Mutex::new(Producer { feed, waiter }),
             told: Mutex::new(told),
             news,
             _task: task,
         });
         groups.insert(Arc::clone(key), Arc::downgrade(&group));
         drop(groups);
-        let feed = NodeFeed::of(&self.replicator, feed.feed().clone());
-        let work = Work { group: Arc::downgrade(&group), feed, ended };
-        group.join(position).map(|member| (member, Some(work)))
+        let work = Work { group: Arc::downgrade(&group), ended };
+        match group.join(position) {
+            Joining::Joined(member) => Joining::Begun(member, work),
+            // cannot be: the group begins where the reader is
+            _ => Joining::Apart,
+        }
     }
 }
 
@@ -169,44 +201,96 @@ impl Group {
         &self.key
     }
 
+    /// What makes its chunks.
+    pub fn producer(&self) -> MutexGuard<'_, Producer> {
+        self.producer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next wake of its task. The feed has to be parked again behind it.
+    #[must_use]
+    pub fn renew_waiter(&self) -> Woken {
+        let (waiter, woken) = Woken::new();
+        self.producer().waiter = waiter;
+        woken
+    }
+
+    /// Wakes its task.
+    pub fn wake_task(&self) {
+        if let Waiter::Task(notifier) = &self.producer().waiter {
+            notifier.notify(Wake::Changed { at: std::time::Instant::now() });
+        }
+    }
+
     /// The number of its readers.
     #[must_use]
     pub fn readers(&self) -> usize {
         self.lock().readers
     }
 
-    fn join(self: Arc<Self>, position: u64) -> Option<Member> {
+    /// A reader at this position joins.
+    #[must_use]
+    pub fn join(self: Arc<Self>, position: u64) -> Joining {
         let mut told = self.lock();
+        let end = told.last.shared_position();
         if told.is_ending {
-            return None;
+            return Joining::Apart;
         }
-        let end = told.last.position();
-        let mark = told.chunks.find(position, end, end)?;
-        let feed = told.chunks.cut(mark, &told.last).map_or_else(|| told.last.clone(), |cut| cut.feed);
+        if end.is_some_and(|end| end < position) {
+            drop(told);
+            return Joining::Ahead(self);
+        }
+        let found = told.chunks.find(position, end, end);
+        let placed = found.and_then(|mark| Some((mark, told.chunks.feed_at(mark, &told.last)?)));
+        let Some((mark, (feed, position))) = placed else { return Joining::Apart };
         told.readers += 1;
         told.has_to_take(mark, |waiting| *waiting += 1);
         let turn = told.readers - 1;
         drop(told);
         let news = self.news.subscribe();
-        Some(Member { group: self, mark, feed, turn, news })
+        Joining::Joined(Member { group: self, mark, feed, position, turn, news })
     }
 
-    /// Adds a chunk, and drops those that are too far behind it. `last` is the feed behind it.
+    /// Adds a chunk, and drops those that are too far behind it. Its feed is at `last` now. The caller has the lock of
+    /// its producer.
     pub fn push(&self, chunk: Chunk, last: Feed) {
         let mut told = self.lock();
-        let readers = told.readers;
+        let readers = told.readers - told.gone;
         told.chunks.push(chunk);
         told.waiting.push_back(readers);
-        (told.last, told.at) = (last, Instant::now());
+        (told.last, told.at) = (Arc::new(last), Instant::now());
         told.drop_taken();
         let most = self.groups.streams.most_to_keep(told.counted);
-        while told.chunks.cost() > most {
-            told.chunks.drop_first();
-            told.waiting.pop_front();
+        // where there is room, one chunk is shared however long it is
+        while told.chunks.cost() > most && told.waiting.len() > usize::from(most > 0) {
+            told.drop_first();
         }
         self.count(&mut told);
         drop(told);
         self.news.send_replace(());
+    }
+
+    /// Its feed is at `last` now, without a chunk. The caller has the lock of its producer.
+    pub fn pass(&self, last: &Feed) {
+        let mut told = self.lock();
+        if told.last.position() != last.position() {
+            told.last = Arc::new(last.clone());
+        }
+    }
+
+    /// When the next chunk is made: once the last reader had its turn.
+    #[must_use]
+    pub fn round_ends(&self) -> Instant {
+        let (at, readers) = {
+            let told = self.lock();
+            (told.at, told.readers)
+        };
+        at + self.groups.store.pace().delay(readers.saturating_sub(1), readers)
+    }
+
+    /// Whether readers have not taken half of what may be kept.
+    #[must_use]
+    pub fn is_filling(&self) -> bool {
+        self.lock().chunks.cost() > MAX_GROUP_BYTES / 2
     }
 
     /// The node is about to end, and the readers were told all.
@@ -247,6 +331,14 @@ impl Told {
         self.waiting.get_mut(usize::try_from(index).ok()?)
     }
 
+    /// Drops the first chunk. Those that have not taken it are gone.
+    fn drop_first(&mut self) {
+        self.chunks.drop_first();
+        let lost = self.waiting.pop_front().unwrap_or(0);
+        self.gone += lost;
+        self.waiting.iter_mut().for_each(|waiting| *waiting -= lost);
+    }
+
     /// Drops the chunks that all readers have taken.
     fn drop_taken(&mut self) {
         while self.waiting.front() == Some(&0) {
@@ -267,7 +359,9 @@ impl Member {
         let Some((bytes, mark)) = told.chunks.next(self.mark, STREAM_WRITE_BYTES) else {
             return if told.is_ending { Taken::Ending } else { Taken::Nothing };
         };
-        self.feed = told.chunks.cut(mark, &told.last).map_or_else(|| told.last.clone(), |cut| cut.feed);
+        // cannot fail: the bytes end behind an event
+        let Some(feed) = told.chunks.feed_at(mark, &told.last) else { return Taken::Gone };
+        (self.feed, self.position) = feed;
         if mark.chunk > self.mark.chunk
             && let Some(first) = told.at_mark(self.mark)
         {
@@ -283,25 +377,42 @@ impl Member {
     pub async fn wait(&mut self) {
         // the group, and with it the sender, lives as long as its readers
         let _ = self.news.changed().await;
-        let (at, readers, is_ending) = {
-            let told = self.group.lock();
-            (told.at, told.readers, told.is_ending)
-        };
+        let (turn, is_ending) = self.next_turn();
+        if is_ending {
+            return sleep_until(turn).await;
+        }
+        while turn.saturating_duration_since(Instant::now()) >= LEAST_PAUSE {
+            tokio::select! {
+                () = sleep_until(turn) => return,
+                _ = self.news.changed() => {
+                    // the end of the node does not wait for this pace
+                    if let (turn, true) = self.next_turn() {
+                        return sleep_until(turn).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// When this reader has its turn, and whether that is the last one.
+    fn next_turn(&self) -> (Instant, bool) {
+        let told = self.group.lock();
         let groups = &self.group.groups;
-        let pace = match is_ending {
+        let pace = match told.is_ending {
             true => Pace { per_watcher: DRAIN_PER_WATCHER, longest: groups.ending_time },
             false => groups.store.pace(),
         };
-        let delay = pace.delay(self.turn % readers.max(1), readers);
-        if delay >= Duration::from_millis(1) {
-            sleep_until(at + delay).await;
-        }
+        (told.at + pace.delay(self.turn % told.readers.max(1), told.readers), told.is_ending)
     }
 
     /// Leaves the group. The feed goes on where the reader is.
     #[must_use]
     pub fn leave(self) -> NodeFeed {
-        NodeFeed::of(&self.group.groups.replicator, self.feed.clone())
+        let feed = match self.position {
+            Some(position) => self.feed.at(position),
+            None => Feed::clone(&self.feed),
+        };
+        NodeFeed::of(&self.group.groups.replicator, feed)
     }
 }
 
@@ -309,7 +420,10 @@ impl Drop for Member {
     fn drop(&mut self) {
         let mut told = self.group.lock();
         told.readers -= 1;
-        told.has_to_take(self.mark, |waiting| *waiting -= 1);
+        match told.chunks.has(self.mark) {
+            true => told.has_to_take(self.mark, |waiting| *waiting -= 1),
+            false => told.gone -= 1,
+        }
         told.drop_taken();
         self.group.count(&mut told);
     }

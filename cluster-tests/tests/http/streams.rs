@@ -275,6 +275,24 @@ fn a_reader_that_takes_nothing_for_long_is_told_all() {
     }
 }
 
+/// Streams of one scope and form wait as one, however many changes of other names lie between their beginnings.
+#[test]
+fn streams_of_one_scope_wait_as_one_among_changes_of_other_names() {
+    let node = Node::start();
+    let mut server = node.server();
+    let mut streams: Vec<Stream> = (0..50)
+        .map(|number| {
+            let stream = open(&node, FORMS[0], PATHS[1], "prefix=n/&since=now&heartbeat=60s");
+            server.ask(&put(&format!("other?version=v{number}"))).expect(204);
+            stream
+        })
+        .collect();
+    wait_until("one that waits for all", LIMIT, || node.metric("vwatch_parked_feeds") as usize == 1);
+    server.ask(&put("n/new?version=v")).expect(204);
+    streams.iter_mut().for_each(|stream| assert_eq!(stream.told(1), ["n/new=v"]));
+    assert_eq!(node.metric("vwatch_parked_feeds") as usize, 1);
+}
+
 #[test]
 fn readers_that_leave_are_forgotten() {
     let node = Node::with(&["--jitter-per-watch=0s"]);

@@ -10,9 +10,10 @@ use super::{fill, frames};
 use crate::api::state::Node;
 use crate::core::feed::{Budget, Event};
 use crate::node::chunks::Chunk;
-use crate::node::feeds::{Advanced, NodeFeed, Woken};
+use crate::node::feeds::{Advanced, NodeFeed};
+use crate::node::lifecycle::Phase;
 use crate::node::limits::{RECORDS_PER_LOCK, STREAM_CHUNK_BYTES};
-use crate::node::stream_groups::{GroupKey, Member, Work};
+use crate::node::stream_groups::{Group, GroupKey, Joining, Member, Producer, Work};
 use crate::watch::Waiter;
 
 /// Steps under the lock for one chunk: about a millisecond, if no news is found.
@@ -23,6 +24,9 @@ const ENTRIES_PER_LOCK: usize = RECORDS_PER_LOCK / 2;
 
 /// When a group looks for news by itself that could not be parked.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// How long readers have to take chunks before another one is made, while much is kept.
+const TIME_TO_TAKE: Duration = Duration::from_millis(5);
 
 /// What a step of a group's feed gives.
 pub(crate) struct Made {
@@ -43,8 +47,8 @@ pub(crate) fn make_chunk(
     readers: usize,
     is_heartbeat: bool,
 ) -> Made {
-    let start = feed.position();
-    let before = feed.feed().clone();
+    let start = feed.shared_position();
+    let before = Arc::new(feed.feed().clone());
     let (mut events, mut positions, mut bytes) = (Vec::new(), Vec::new(), 0);
     let mut is_whole = start.is_none();
     let mut steps = 0;
@@ -69,10 +73,10 @@ pub(crate) fn make_chunk(
     events.iter().for_each(|event| node.metrics.feeds.told_to(event, readers.max(1)));
     let frames = frames(node, key.encoding, &events, &place);
     // where it left the ring, no reader can join it within the chunk
-    let start = start.filter(|_| !is_whole || events.is_empty() || feed.position().is_some());
+    let start = start.filter(|_| !is_whole || events.is_empty() || feed.shared_position().is_some());
     let (bytes, ends) = (Bytes::from(frames.bytes), frames.ends);
     Made {
-        chunk: Some(Chunk { bytes, ends, positions, start, end: feed.position(), before }),
+        chunk: Some(Chunk { bytes, ends, positions, start, end: feed.shared_position(), before }),
         more,
         is_parked,
     }
@@ -87,48 +91,90 @@ fn cost(event: &Event) -> usize {
 
 /// A reader that has caught up joins its group, or begins one. `None` if it has to go on by itself.
 pub(super) fn join(node: &Arc<Node>, key: &Arc<GroupKey>, feed: &NodeFeed) -> Option<Member> {
-    let (member, work) = node.stream_groups.join(key, feed)?;
-    if let Some(work) = work {
-        tokio::spawn(go_on(Arc::clone(node), work));
+    let joining = match node.stream_groups.join(key, feed) {
+        // of what the group looks at now perhaps nothing concerns it, and it has not passed it yet
+        Joining::Ahead(group) => {
+            if !produce(node, &group, false).is_parked {
+                // its task waits for a wake that no longer comes
+                group.wake_task();
+            }
+            group.join(feed.shared_position()?)
+        }
+        joining => joining,
+    };
+    match joining {
+        Joining::Joined(member) => Some(member),
+        Joining::Begun(member, work) => {
+            tokio::spawn(go_on(Arc::clone(node), work));
+            Some(member)
+        }
+        Joining::Ahead(_) | Joining::Apart => None,
     }
-    Some(member)
+}
+
+/// What a step of a group is.
+struct Produced {
+    is_told: bool,
+    more: bool,
+    is_parked: bool,
+}
+
+/// Makes the next chunk of a group, if there is one.
+fn produce(node: &Node, group: &Group, is_heartbeat: bool) -> Produced {
+    let readers = group.readers();
+    let mut producer = group.producer();
+    let Producer { feed, waiter } = &mut *producer;
+    let Made { chunk, more, is_parked } = make_chunk(node, group.key(), feed, waiter, readers, is_heartbeat);
+    let is_told = chunk.is_some();
+    match chunk {
+        Some(chunk) => group.push(chunk, feed.feed().clone()),
+        None => group.pass(feed.feed()),
+    }
+    Produced { is_told, more, is_parked }
 }
 
 /// Makes the chunks of a group as long as it has readers.
 async fn go_on(node: Arc<Node>, work: Work) {
-    let Work { group, mut feed, mut ended } = work;
+    let Work { group, mut ended } = work;
     let mut heartbeat_at = None;
     while let Some(group) = group.upgrade() {
         let now = Instant::now();
         let due = *heartbeat_at.get_or_insert(now + group.key().heartbeat);
-        let (waiter, mut woken) = Woken::new();
-        let readers = group.readers();
-        let Made { chunk, more, is_parked } =
-            make_chunk(&node, group.key(), &mut feed, &waiter, readers, due <= now);
-        if let Some(chunk) = chunk {
+        let is_ending = !node.is_serving();
+        let mut woken = group.renew_waiter();
+        let Produced { is_told, more, is_parked } = produce(&node, &group, due <= now);
+        if is_told {
             heartbeat_at = Some(now + group.key().heartbeat);
             fill(&node, &group.key().names);
-            group.push(chunk, feed.feed().clone());
         }
-        let due = heartbeat_at.unwrap_or(due);
-        if !more && !is_parked && !node.is_serving() {
+        if is_ending && !more {
             return group.end();
         }
+        let due = heartbeat_at.unwrap_or(due);
+        let round_ends = if is_told && !is_ending { group.round_ends() } else { now };
+        let is_filling = group.is_filling();
         // a reader that leaves now is the last one
         drop(group);
-        if more {
-            tokio::task::yield_now().await;
-            continue;
-        }
-        let woken = async {
-            match is_parked {
-                true => drop(woken.wait().await),
-                false => sleep(LOOK_AGAIN).await,
+        let next = async {
+            // what comes meanwhile is told in the next round
+            sleep_until(round_ends).await;
+            match (more, is_parked) {
+                (true, _) if is_filling => sleep(TIME_TO_TAKE).await,
+                (true, _) => tokio::task::yield_now().await,
+                (false, true) => drop(woken.wait().await),
+                (false, false) => sleep(LOOK_AGAIN).await,
+            }
+        };
+        let ends = async {
+            match is_ending {
+                true => std::future::pending().await,
+                false => node.lifecycle.reached(Phase::Draining).await,
             }
         };
         tokio::select! {
-            () = woken => {}
+            () = next => {}
             () = sleep_until(due) => {}
+            () = ends => {}
             _ = &mut ended => return,
         }
     }

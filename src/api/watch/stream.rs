@@ -87,7 +87,6 @@ pub(super) async fn begin(
         state,
         scan,
         group,
-        has_caught_up: false,
     };
     let body = StreamBody { next: Some(Box::pin(stream.next())) };
     Ok(Response::new(Body::new(body)))
@@ -120,8 +119,6 @@ struct Stream {
     scan: Option<OwnedSemaphorePermit>,
     /// Its group, if it tells no number of events.
     group: Option<Arc<GroupKey>>,
-    /// It was told all once. From then on its group can take it over wherever it stands.
-    has_caught_up: bool,
 }
 
 enum State {
@@ -177,6 +174,8 @@ impl Stream {
                 Outcome::Left => return None,
             }
         };
+        // a reader that takes nothing holds no place
+        self.scan = None;
         let held = loop {
             match self.reader.account.hold(bytes.len()) {
                 Ok(held) => break held,
@@ -219,25 +218,24 @@ impl Stream {
             match member.take() {
                 Taken::Bytes(bytes) => {
                     self.next_heartbeat = Instant::now() + self.heartbeat;
-                    self.state = State::Shared(member);
+                    self.state = match self.is_over() {
+                        true => State::Going(member.leave()),
+                        false => State::Shared(member),
+                    };
                     return Outcome::Send(bytes);
                 }
-                Taken::Nothing if !self.is_over() => {}
+                Taken::Nothing if !self.is_over() && Instant::now() < self.next_heartbeat + LOOK_AGAIN => {}
                 _ => {
                     self.state = State::Going(member.leave());
                     return Outcome::Changed;
                 }
             }
-            let until = self.until;
-            let over = async {
-                match until {
-                    Some(until) => sleep_until(until).await,
-                    None => std::future::pending().await,
-                }
-            };
+            // a sign of life of the group comes sooner, unless this reader has just joined
+            let alone = self.next_heartbeat + LOOK_AGAIN;
+            let until = self.until.map_or(alone, |until| until.min(alone));
             tokio::select! {
                 () = member.wait() => {}
-                () = over => {}
+                () = sleep_until(until) => {}
                 () = self.reader.disconnect.happened() => return Outcome::Left,
             }
         }
@@ -249,11 +247,16 @@ impl Stream {
 
     /// Looks at the feed once, and waits if it has no news.
     async fn step(&mut self, feed: &mut NodeFeed, is_first: bool) -> Step {
+        let is_due = Instant::now() >= self.next_heartbeat;
+        let is_ending = !self.node.is_serving() && !is_first;
+        let is_over = self.is_over();
         if !feed.is_scanning() {
             self.scan = None;
         } else if self.scan.is_none() {
             match Arc::clone(&self.node.stream_scans).try_acquire_owned() {
                 Ok(place) => self.scan = Some(place),
+                Err(_) if is_ending => return Step::End("this node is about to end"),
+                Err(_) if is_due || is_over => return Step::Send(Vec::new(), feed.place()),
                 // a stream that began is not ended for it
                 Err(_) => {
                     return tokio::select! {
@@ -263,22 +266,16 @@ impl Stream {
                 }
             }
         }
-        let is_due = Instant::now() >= self.next_heartbeat;
-        let is_ending = !self.node.is_serving() && !is_first;
-        let is_over = self.is_over();
         let names = self.left.unwrap_or(usize::MAX).clamp(1, NAMES_PER_LOCK);
         let budget = Budget { names, bytes: STREAM_WRITE_BYTES };
         let may_park = !(is_first || is_due || is_over || is_ending);
-        // until then it was told things ahead, or is to be told what the group is not
-        if let Some(group) = self.group.as_ref().filter(|_| may_park && self.has_caught_up)
+        if let Some(group) = self.group.as_ref().filter(|_| may_park)
             && let Some(member) = join(&self.node, group, feed)
         {
             return Step::Share(member);
         }
-        let next = feed.next(budget, may_park);
-        self.has_caught_up |= !matches!(&next, Next::Slice(slice) if slice.more);
-        match next {
-            Next::Slice(slice) if slice.events.is_empty() && is_ending => {
+        match feed.next(budget, may_park) {
+            Next::Slice(slice) if slice.events.is_empty() && !slice.more && is_ending => {
                 Step::End("this node is about to end")
             }
             Next::Slice(slice) if slice.events.is_empty() && slice.more && !is_due && !is_over => {

@@ -81,6 +81,8 @@ pub struct Feed {
     /// The writes that a scan told and that came after its beginning, so that the replay does not tell them again: at
     /// most [`MAX_TOLD_AHEAD`].
     told_ahead: BTreeSet<Dot>,
+    /// It was told all once since its last scan; see [`Feed::shared_position`].
+    is_settled: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -224,6 +226,7 @@ impl Feed {
             phase: Phase::Live { position: store.changes().end() },
             first: None,
             told_ahead: BTreeSet::new(),
+            is_settled: matches!(start, Start::Now),
         };
         if store.mutants().has(Mutant::FeedResetJoins)
             && let Start::Cursor(cursor) | Start::Ahead(cursor) = start
@@ -374,6 +377,7 @@ impl Feed {
         if is_at_end {
             // all entries up to now were told: the view reflects what the node reflects
             self.told_ahead.clear();
+            self.is_settled = true;
             self.vector.join(store.vector());
             self.reflected = self.reflected.max(reflected);
         }
@@ -457,6 +461,14 @@ impl Feed {
             Phase::Live { position } => Some(position),
             Phase::Scan(_) | Phase::Gap { .. } => None,
         }
+    }
+
+    /// Its position, if nothing else decides what it is told next: two settled feeds of one subscription at the same
+    /// position go on alike. A feed that scanned, or that was resumed, may have been told later entries of the ring, or
+    /// lack earlier ones, until it has reached the end of the ring.
+    #[must_use]
+    pub fn shared_position(&self) -> Option<u64> {
+        self.position().filter(|_| self.is_settled)
     }
 
     /// The feed of a reader that was told what this one was, and all entries of the ring before a later position.

@@ -129,6 +129,7 @@ impl Feed {
     /// Goes on with a scan.
     pub(super) fn scan_on<T>(&mut self, step: &mut Step<'_, T>) {
         let Phase::Scan(scanning) = &mut self.phase else { return };
+        self.is_settled = false;
         let store = step.store;
         let subscription = Arc::clone(&self.subscription);
         let (mode, kinds, claimed, from) =

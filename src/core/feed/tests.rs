@@ -95,7 +95,10 @@ fn what_a_scan_tells_ahead_is_not_told_again() {
         assert_eq!(told(&next(&mut feed, &store, Stamp::ZERO, 1)), ["a@1"]);
         put(&mut store, "a", 4);
         put(&mut store, "c", 5);
-        let mut rest = told(&next(&mut feed, &store, Stamp::ZERO, 100));
+        let mut rest = told(&next(&mut feed, &store, Stamp::ZERO, 2));
+        assert!(feed.position().is_some() && feed.shared_position().is_none(), "it was told an entry ahead");
+        rest.extend(told(&next(&mut feed, &store, Stamp::ZERO, 100)));
+        assert_eq!(feed.shared_position(), Some(store.changes().end()));
         rest.sort();
         let older = if mode == Mode::All { &["c@3"][..] } else { &[] };
         let mut expected = [&["=", "a@4", "b@2", "c@5"], older].concat();

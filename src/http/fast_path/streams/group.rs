@@ -100,12 +100,12 @@ impl Group {
 
     /// Where a reader with this feed goes on in the chunks; `None` if it is behind the group, or before its chunks.
     pub(super) fn locate(&self, feed: &NodeFeed) -> Option<Mark> {
-        self.locate_since(self.feed.position(), feed)
+        self.locate_since(self.feed.shared_position(), feed)
     }
 
     /// The same, of a group all of whose chunks since that position are kept.
     pub(super) fn locate_since(&self, since: Option<u64>, feed: &NodeFeed) -> Option<Mark> {
-        self.chunks.find(feed.position()?, since, self.feed.position())
+        self.chunks.find(feed.shared_position()?, since, self.feed.shared_position())
     }
 
     /// Begins a round.

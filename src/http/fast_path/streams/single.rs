@@ -29,8 +29,6 @@ pub(in crate::http::fast_path) struct Single {
     pub(super) is_blocked: bool,
     /// It was told where it is, at least once.
     pub(super) is_greeted: bool,
-    /// It was told all once. From then on its group can take it over wherever it stands.
-    pub(super) has_caught_up: bool,
     /// When a sign of life is due, since the start of the event loop.
     pub(super) heartbeat_at: Duration,
     /// Held while it scans.
@@ -49,19 +47,8 @@ impl Single {
     ) -> Self {
         let Cut { rest, feed } = cut;
         let feed = NodeFeed::of(replicator, feed);
-        let (is_blocked, is_greeted, has_caught_up) = (true, true, true);
-        Self {
-            key,
-            feed,
-            rest,
-            sent: 0,
-            is_blocked,
-            is_greeted,
-            has_caught_up,
-            heartbeat_at,
-            scan: None,
-            place,
-        }
+        let (is_blocked, is_greeted) = (true, true);
+        Self { key, feed, rest, sent: 0, is_blocked, is_greeted, heartbeat_at, scan: None, place }
     }
 
     /// Whether its socket takes no more at the moment.
@@ -97,7 +84,6 @@ impl Single {
         if !self.feed.is_scanning() {
             self.scan = None;
         }
-        self.has_caught_up |= !slice.more;
         if slice.events.is_empty() && !is_heartbeat && (self.is_greeted || slice.more) {
             return slice.more;
         }

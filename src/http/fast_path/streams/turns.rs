@@ -210,7 +210,6 @@ impl EventLoop {
             sent: 0,
             is_blocked: false,
             is_greeted: false,
-            has_caught_up: false,
             heartbeat_at,
             scan,
             place,
@@ -435,7 +434,7 @@ impl EventLoop {
             say_farewell(&mut connection.stream, &single.key, node.streams.retry());
             return self.close(at);
         }
-        if single.has_caught_up && self.join_group(at) {
+        if single.is_greeted && self.join_group(at) {
             return;
         }
         let Some(connection) = self.table.get_mut(at) else { return };
@@ -487,7 +486,11 @@ impl EventLoop {
         let now = self.elapsed();
         let Some(connection) = self.table.get_mut(at) else { return true };
         let single = match std::mem::replace(&mut connection.state, ConnectionState::Idle) {
-            ConnectionState::Single(single) => single,
+            ConnectionState::Single(single) if single.feed.shared_position().is_some() => single,
+            other @ ConnectionState::Single(_) => {
+                connection.state = other;
+                return false;
+            }
             other => {
                 connection.state = other;
                 return true;
@@ -512,7 +515,7 @@ impl EventLoop {
             return true;
         }
         if mark.is_none() {
-            let before = group.feed.position();
+            let before = group.feed.shared_position();
             if group.produce(&self.shared.node, false) {
                 group.begin_round(self.now);
             }
