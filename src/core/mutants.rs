@@ -120,11 +120,13 @@ pub enum Mutant {
     FeedForgetsReturned,
     /// The reflected stamp is that of the last pass, and not half a grace earlier.
     ReflectsLatePass,
+    /// A feed does not remember which writes a scan told that came after its beginning.
+    FeedForgetsToldAhead,
 }
 
 impl Mutant {
     /// All mutants.
-    pub const ALL: [Self; 56] = [
+    pub const ALL: [Self; 57] = [
         Self::NoHorizonExchange,
         Self::ResolvedOnTruncation,
         Self::VectorAtEnd,
@@ -181,6 +183,7 @@ impl Mutant {
         Self::FeedResetJoins,
         Self::FeedForgetsReturned,
         Self::ReflectsLatePass,
+        Self::FeedForgetsToldAhead,
     ];
 }
 

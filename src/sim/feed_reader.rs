@@ -1,14 +1,15 @@
 //! A reader with a feed, and what must hold of its view.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::checks::History;
 use super::feed_collector::Collected;
 use super::random::Random;
-use crate::core::feed::{Cursor, Event as Told, Feed, Kinds, Mode, Scope, Subscription};
+use crate::core::feed::{Changed, Cursor, Event as Told, Feed, Kinds, Mode, Scope, Subscription};
 use crate::core::namespace::Namespace;
-use crate::core::{Name, Record};
+use crate::core::set::{Cell, Set};
+use crate::core::{Dot, Name, Record, Stamp};
 
 /// A reader, and what it knows.
 #[derive(Debug)]
@@ -38,6 +39,37 @@ pub(super) struct Connection {
     pub(super) feed: Feed,
     /// The last record of each name that was told, since it began or was reset.
     pub(super) last: BTreeMap<Name, Record>,
+    /// The writes that were told, since it began or was reset.
+    told: BTreeSet<Dot>,
+}
+
+impl Connection {
+    pub(super) fn new(slot: usize, life: u32, feed: Feed) -> Self {
+        Self { slot, life, feed, last: BTreeMap::new(), told: BTreeSet::new() }
+    }
+
+    /// Of a node with this set, a connection tells each write once, until the view begins empty again. To a reader of
+    /// every record a write that was dropped since is told again if it comes again. That cannot be of a write that is
+    /// held, unless the depth was changed: then it may have come back.
+    pub(super) fn hear(&mut self, told: &[Told], set: &Set) -> Result<(), String> {
+        let is_all = self.feed.subscription().mode == Mode::All;
+        let may_return = is_all && set.depth().epoch() > Stamp::ZERO;
+        for event in told {
+            match event {
+                Told::Reset(_) => self.told.clear(),
+                Told::Changed(Changed { record, .. }) => {
+                    let is_twice = !self.told.insert(record.dot());
+                    let mut held = set.history(record.name()).iter().map(Cell::record);
+                    let may_come_again = may_return || is_all && !held.any(|held| held.order(record).is_eq());
+                    if is_twice && !may_come_again {
+                        return Err(format!("{record:?} is told twice"));
+                    }
+                }
+                Told::Synced | Told::Compacted(_) | Told::Ahead { .. } => {}
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Watcher {

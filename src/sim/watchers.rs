@@ -1,6 +1,5 @@
 //! Readers with feeds: they follow all names or some of them, lose their connections, crash, and go on at other nodes.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::feed_reader::{Connection, State, Watcher};
@@ -14,6 +13,7 @@ const HONEST: &str = "honest cursors";
 const NEVER_BACK: &str = "a feed never goes back";
 const NOTHING_UNTOLD: &str = "nothing untold";
 const COMPLETE: &str = "complete feeds";
+const ONCE: &str = "told once";
 
 impl World {
     /// A watcher connects, or is told more, or is cut off, or crashes.
@@ -106,7 +106,7 @@ impl World {
             });
             let feed = Feed::open(store, reflected, Arc::clone(&watcher.subscription), start);
             watcher.state.collected.disconnected();
-            watcher.connection = Some(Connection { slot, life: process.life, feed, last: BTreeMap::new() });
+            watcher.connection = Some(Connection::new(slot, process.life, feed));
             self.work.resumes += 1;
         }
         let Some(connection) = &mut watcher.connection else { return false };
@@ -130,6 +130,7 @@ impl World {
             }
         }
         self.work.told += events.len() as u64;
+        let once = connection.hear(events, process.store.set()).map_err(|detail| (ONCE, detail));
         let told = match watcher.subscription.mode {
             Mode::Latest => {
                 let heard = watcher.hear(slice.events).map_err(|detail| (NEVER_BACK, detail));
@@ -149,7 +150,7 @@ impl World {
                 checked.map_err(|detail| (NOTHING_UNTOLD, detail))
             }
         };
-        if let Err((rule, detail)) = told {
+        if let Err((rule, detail)) = told.and(once) {
             self.broken(rule, format!("told by n{slot}: {detail}"));
         }
         if self.watch_random.chance(3_000) {

@@ -143,6 +143,7 @@ impl Feed {
         }
         let tells_gaps = mode == Mode::All && !store.mutants().has(Mutant::FeedHidesGaps);
         let (captured, told_ahead) = (&scanning.vector, &mut self.told_ahead);
+        let remembers = !store.mutants().has(Mutant::FeedForgetsToldAhead);
         let is_done = scanning.walk.go(step, &subscription.scope, |step, held| {
             let skipped = if mode == Mode::All { 0 } else { held.len().saturating_sub(1) };
             for record in held[skipped..].iter().map(Cell::record) {
@@ -153,7 +154,8 @@ impl Feed {
                     None => !claimed.claims(record.dot()),
                 };
                 if is_news && !told_ahead.contains(&record.dot()) {
-                    if !captured.claims(record.dot()) && told_ahead.len() < MAX_TOLD_AHEAD {
+                    let is_ahead = !captured.claims(record.dot());
+                    if is_ahead && told_ahead.len() < MAX_TOLD_AHEAD && remembers {
                         told_ahead.insert(record.dot());
                     }
                     step.tell(record, store.set().left_of(held), from.is_some(), kinds);

@@ -81,6 +81,7 @@ fn caught(mutant: Mutant) -> (Scenario, u64, &'static [&'static str]) {
         Mutant::FeedResetJoins => (Scenario::Lost, 1, &[CURSORS, FEEDS]),
         Mutant::FeedResetsAtStart => (Scenario::Overtaken, 1, &[CURSORS, FEEDS]),
         Mutant::FeedForgetsReturned => (Scenario::Returned, 1, &[UNTOLD, FEEDS]),
+        Mutant::FeedForgetsToldAhead => (Scenario::Storm, 1, &["told once"]),
         Mutant::ReflectsLatePass => (Scenario::Backdated, 1, &[CURSORS, FEEDS, UNTOLD]),
     }
 }
