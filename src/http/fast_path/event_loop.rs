@@ -158,33 +158,38 @@ impl EventLoop {
         let mut busy = false;
         loop {
             let timeout = if busy { Some(Duration::ZERO) } else { self.sleep() };
-            match self.poll.poll(&mut events, timeout) {
-                Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
-                _ => {}
-            }
-            self.look_at_clock();
-            self.writes_left = WRITES;
-            self.wheel.rest(self.elapsed());
-            for event in &events {
-                match event.token() {
-                    WAKER => {}
-                    LISTENER => self.door.iter_mut().for_each(|door| door.open = true),
-                    Token(at) => self.on_event(u32::try_from(at).unwrap_or(u32::MAX), event),
-                }
-            }
-            self.table.tidy();
-            self.take_messages();
-            busy = self.accept();
-            busy |= self.wake_due();
-            busy |= self.go_on_with_streams();
-            busy |= self.read_again();
-            busy |= self.time_out();
-            // a reader may have sent more while it was parked, and its socket does not report that again
-            busy |= !self.again.is_empty();
+            busy = self.turn(&mut events, timeout)?;
             if self.closing && self.table.is_empty() {
                 return Ok(());
             }
         }
+    }
+
+    /// Waits for events, but not longer than the timeout, and does what is due. Returns whether there is more to do now.
+    pub(super) fn turn(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<bool> {
+        match self.poll.poll(events, timeout) {
+            Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        self.look_at_clock();
+        self.writes_left = WRITES;
+        self.wheel.rest(self.elapsed());
+        for event in &*events {
+            match event.token() {
+                WAKER => {}
+                LISTENER => self.door.iter_mut().for_each(|door| door.open = true),
+                Token(at) => self.on_event(u32::try_from(at).unwrap_or(u32::MAX), event),
+            }
+        }
+        self.table.tidy();
+        self.take_messages();
+        let mut busy = self.accept();
+        busy |= self.wake_due();
+        busy |= self.go_on_with_streams();
+        busy |= self.read_again();
+        busy |= self.time_out();
+        // a reader may have sent more while it was parked, and its socket does not report that again
+        Ok(busy || !self.again.is_empty())
     }
 
     /// The time until the next work without an event. `None` if there is none.

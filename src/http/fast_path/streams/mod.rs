@@ -93,3 +93,6 @@ fn queue(due: &mut VecDeque<u32>, number: u32, group: &mut Group) {
         due.push_back(number);
     }
 }
+
+#[cfg(test)]
+mod tests;
