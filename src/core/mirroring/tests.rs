@@ -9,7 +9,7 @@ use crate::core::mutants::Mutants;
 use crate::core::set::Cell;
 use crate::core::store::{Change, Parking};
 use crate::core::testing::{at, name, version};
-use crate::core::{Genesis, Kind};
+use crate::core::{Dot, Genesis, Kind};
 
 const GENESIS: Genesis = Genesis { provisional: false, started: Stamp::ZERO, key: [3; 16], versions: 8 };
 
@@ -459,5 +459,25 @@ proptest! {
         second.follow_to_the_end(&mirror.store, Stamp::ZERO);
         prop_assert_eq!(values(&second.store), values(&leader));
         prop_assert_eq!(second.store.vector(), leader.vector());
+    }
+}
+
+/// A leader had a delete, and then an older value. The mirror is told both when the leader has forgotten the delete.
+#[test]
+fn a_value_that_came_behind_a_forgotten_delete_does_not_come_back() {
+    for names in [1, 100] {
+        let mut leader = leader(1, 1);
+        let mut mirror = Mirrored::new();
+        put(&mut leader, "a", 1);
+        mirror.follow_to_the_end(&leader, at(1));
+        delete(&mut leader, "a", 10);
+        let dot = Dot { incarnation: Incarnation(7), sequence: 1 };
+        leader.merge(&Record::value(name("a"), &version("late"), b"d", at(5), dot));
+        put(&mut leader, "b", 11);
+        leader.raise_horizon(at(20), 100);
+        assert!(leader.get(&name("a")).is_none());
+        assert!(mirror.follow(&leader, at(20), names, 200));
+        assert_eq!((mirror.again, kept(&mirror.store)), (0, kept(&leader)));
+        assert_eq!(mirror.store.registers(), leader.registers());
     }
 }
