@@ -725,11 +725,12 @@ impl<T> Store<T> {
         self.waiters.leave(ticket);
     }
 
-    /// From now on parks no readers; all parked waiters are due, to be sent away.
+    /// From now on parks no readers; all parked waiters are due, to be sent away. Those of feeds are the first: one of
+    /// them may tell very many readers after it.
     pub fn drain(&mut self) {
         self.draining = true;
-        self.waiters.take_all(&mut self.effects.due);
         self.feed_readers.take_all(self.changes.end(), &mut self.effects.due);
+        self.waiters.take_all(&mut self.effects.due);
     }
 
     fn is_full_of_waiters(&self) -> bool {

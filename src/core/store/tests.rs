@@ -389,8 +389,11 @@ fn a_draining_store_answers_and_parks_no_readers() {
     done(put(&mut store, 10, "a", None));
     let knows = Condition { known: KnownVersion::Current, at_least: None };
     assert!(matches!(store.read(at(1), &name("n"), &knows, Some(|| 7)), Read::Parked { .. }));
+    store.keep_changes();
+    assert!(matches!(store.park_feed(&Scope::all(), &8), Parking::Parked(_)));
     store.drain();
-    assert_eq!(due(&mut store), 1);
+    let due: Vec<u32> = store.take_effects().due.concat().into_iter().map(|(_, reader)| reader).collect();
+    assert_eq!(due, [8, 7], "feeds are the first");
     assert!(matches!(store.read(at(1), &name("n"), &knows, Some(|| 8)), Read::Draining));
     let unspecified = Condition { known: KnownVersion::Unspecified, at_least: None };
     assert!(matches!(store.read(at(1), &name("n"), &unspecified, Some(|| 9)), Read::Answer(Some(_))));
