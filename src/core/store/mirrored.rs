@@ -108,7 +108,9 @@ impl<T> Store<T> {
         if is_genesis && (is_other_set || ours.epoch() == Stamp::ZERO) && registers.depth != ours {
             let versions = registers.depth.versions();
             self.genesis = Genesis { versions, ..self.genesis };
-            self.set.set_depth(if is_other_set { registers.depth } else { registers.depth.after(ours) });
+            if !is_other_set {
+                self.set.set_depth(registers.depth.after(ours));
+            }
         }
         if is_other_set {
             self.set.replace_registers(registers);
