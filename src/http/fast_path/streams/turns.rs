@@ -156,7 +156,7 @@ impl Streams {
         }
     }
 
-    fn add(&mut self, event_loop: u16, heartbeat_at: Duration, reader: u32, single: Single) -> (u32, Member) {
+    fn add(&mut self, event_loop: u16, heartbeat_at: Duration, reader: u32, single: Single) -> Member {
         let number = self.free.pop().unwrap_or_else(|| {
             self.groups.push(None);
             u32::try_from(self.groups.len() - 1).expect("fewer groups than connections")
@@ -168,7 +168,7 @@ impl Streams {
         self.heartbeats.insert((heartbeat_at, number));
         self.by_key.insert(key, number);
         self.put_back(number, Box::new(group));
-        (number, member)
+        member
     }
 
     fn wait(&mut self, at: u32, now: Instant) {
@@ -498,7 +498,7 @@ impl EventLoop {
         };
         let Some(number) = self.streams.by_key.get(&single.key).copied() else {
             let heartbeat_at = now + single.key.heartbeat;
-            let (_, member) = self.streams.add(self.number, heartbeat_at, at, *single);
+            let member = self.streams.add(self.number, heartbeat_at, at, *single);
             connection.state = ConnectionState::Stream(member);
             return true;
         };
