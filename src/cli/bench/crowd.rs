@@ -110,11 +110,6 @@ impl Crowd {
         })
     }
 
-    /// The nodes of the watchers.
-    pub(super) fn targets(&self) -> &[Target] {
-        &self.targets
-    }
-
     /// Index of the node of a watcher.
     fn at(&self, number: usize) -> usize {
         number / self.names.len() % self.targets.len()

@@ -10,6 +10,7 @@ mod load;
 mod names;
 mod numbered_writer;
 mod server;
+mod setup;
 mod stream;
 mod target;
 mod wakes;

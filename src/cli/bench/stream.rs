@@ -18,9 +18,9 @@ use super::figures::Figures;
 use super::listeners::Listeners;
 use super::names::Names;
 use super::numbered_writer::{self, Written};
-use super::process_of;
 use super::server::Process;
-use super::target::{Target, make_room};
+use super::setup::Setup;
+use super::target::Target;
 use crate::cli::url::{parameter, with_query};
 use crate::wire::duration;
 use crate::wire::watch_form::StreamForm;
@@ -131,19 +131,13 @@ struct Measured {
 
 pub(super) fn run(args: &Stream, interrupt: &Interrupt) -> Result<(), Failure> {
     check(args)?;
-    let readers = Target::each(args.nodes.reader_urls()?, "client-url")?;
-    let writer = Target::of(args.nodes.writer_urls(true)?, "server-url")?;
     let streams = usize::try_from(args.streams).unwrap_or(usize::MAX);
-    make_room(streams, "streams")?;
-    let process = process_of(&readers, args.pid)?;
-    let mut control = Blocking::open(writer.clone(), interrupt)?;
-    let names = Names::new(args.names)?;
-    let measured = names.write(&mut control, 0, args.size).and_then(|()| {
-        for reader in &readers {
-            names.wait_at(&mut Blocking::open(reader.clone(), interrupt)?)?;
-        }
-        measure(args, readers, &writer, &names, process, interrupt)
+    let mut setup = Setup::new(&args.nodes, (streams, "streams"), args.pid, args.names, interrupt)?;
+    let measured = setup.write_names(args.size, interrupt).and_then(|()| {
+        let Setup { readers, writer, names, process, .. } = &setup;
+        measure(args, readers.clone(), writer, names, *process, interrupt)
     });
+    let Setup { names, writer, process, .. } = setup;
     names.delete(&writer);
     let (measured, listeners) = measured?;
     print(figures(args, &measured, &listeners, process).printed(args.output.format).as_bytes())?;

@@ -17,9 +17,8 @@ use super::blocking::Blocking;
 use super::crowd::Crowd;
 use super::figures::{Figures, median_ms};
 use super::names::Names;
-use super::process_of;
 use super::server::Process;
-use super::target::{Target, make_room};
+use super::setup::Setup;
 use super::wakes::{Schedule, Wakes};
 use super::writer::{self, Writes, quiet};
 use crate::wire::duration;
@@ -113,15 +112,14 @@ struct Round {
 
 pub(super) fn run(args: &Watch, interrupt: &Interrupt) -> Result<(), Failure> {
     check(args)?;
-    let readers = Target::each(args.nodes.reader_urls()?, "client-url")?;
-    let writer = Target::of(args.nodes.writer_urls(true)?, "server-url")?;
     let watchers = usize::try_from(args.watchers).unwrap_or(usize::MAX);
-    make_room(watchers, "watchers")?;
-    let process = process_of(&readers, args.pid)?;
-    let mut control = Blocking::open(writer.clone(), interrupt)?;
-    let names = Names::new(args.names)?;
-    let mut crowd = Crowd::new(readers, names.0.clone(), watchers, args.timeout, interrupt)?;
-    let measured = measure(args, &mut crowd, &mut control, &names, process, interrupt);
+    let mut setup = Setup::new(&args.nodes, (watchers, "watchers"), args.pid, args.names, interrupt)?;
+    let mut crowd =
+        Crowd::new(setup.readers.clone(), setup.names.0.clone(), watchers, args.timeout, interrupt)?;
+    let measured = setup
+        .write_names(args.size, interrupt)
+        .and_then(|()| measure(args, &mut crowd, &mut setup.control, &setup.names, setup.process, interrupt));
+    let Setup { names, writer, process, .. } = setup;
     names.delete(&writer);
     let measured = measured?;
     let lost = crowd.behind(measured.schedule.writes) as u64;
@@ -148,11 +146,6 @@ fn measure(
     process: Option<Process>,
     interrupt: &Interrupt,
 ) -> Result<Measured, Failure> {
-    names.write(control, 0, args.size)?;
-    for reader in crowd.targets() {
-        names.wait_at(&mut Blocking::open(reader.clone(), interrupt)?)?;
-    }
-
     let watchers = crowd.watchers();
     let memory_before = process.and_then(Process::memory);
     let over = Arc::new(AtomicBool::new(false));
