@@ -165,7 +165,8 @@ impl EventLoop {
         }
     }
 
-    /// Waits for events, but not longer than the timeout, and does what is due. Returns whether there is more to do now.
+    /// Waits for events, but not longer than the timeout, and does what is due. Returns whether there is more to do
+    /// now.
     pub(super) fn turn(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<bool> {
         match self.poll.poll(events, timeout) {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),

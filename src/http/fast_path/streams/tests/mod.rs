@@ -1,8 +1,8 @@
 //! Streams against the plainest model: one feed that tells every write, each event with an encoding of its own.
 //!
-//! A real event loop is driven by hand, over sockets that take a few KB: so readers begin, join their groups, block, are
-//! cut, go on by themselves and join again, at random places. The sockets are those of the system, and local ones, which
-//! have no timers.
+//! A real event loop is driven by hand, over sockets that take a few KB: so readers begin, join their groups, block,
+//! are cut, go on by themselves and join again, at random places. The sockets are those of the system, and local ones,
+//! which have no timers.
 
 mod reader;
 
