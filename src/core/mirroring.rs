@@ -12,8 +12,8 @@
 //!   mirror is not ready.
 //! - **What a complete view does not have is dropped:** the leader has forgotten the delete. Only what the view claims
 //!   is dropped, for a leader may be behind another one.
-//! - **The mirror forgets a delete later than its leader:** below the stamp below which its view reflects all. Of the
-//!   changes of the leader that it has still to be told, an older value may come behind the delete.
+//! - **What fell with a forgotten delete is told as a gap.** The last changes of the leader may have an older value
+//!   behind the delete. The mirror forgets the delete with its leader, and would take the value for what stands.
 //! - **A gap of unknown names begins the view again:** which deletes the mirror lacks is not known.
 //! - **A set replaces another one name by name.** While the view of another set grows, a name that is told is replaced,
 //!   and the others stay. When the view is complete, they are dropped, and cursors are of the new set: readers begin
@@ -123,9 +123,7 @@ impl Mirroring {
             // no leader does that
             return Step::BeginAgain;
         }
-        // what a view that grows does not have is dropped, and the horizon says why
-        let forgets_upto = if self.is_complete() { Stamp::ZERO } else { Stamp::MAX };
-        store.mirror_registers(tail.set, tail.registers, forgets_upto);
+        store.mirror_registers(tail.set, tail.registers);
         if let View::Dropping { told: names, after } = &mut self.view {
             let view = (!is_other_set).then_some(&tail.vector);
             *after = store.drop_untold(names, view, after.as_ref(), NAMES_PER_STEP);
@@ -181,7 +179,6 @@ impl Mirroring {
             let latest = self.latest.max(now);
             let retaken = std::mem::take(&mut self.is_retaken);
             store.mirror(tail.set, &tail.vector, tail.reflected, latest, retaken);
-            store.mirror_registers(tail.set, tail.registers, tail.reflected);
         }
         Step::Done
     }

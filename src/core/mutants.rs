@@ -122,11 +122,13 @@ pub enum Mutant {
     ReflectsLatePass,
     /// A feed does not remember which writes a scan told that came after its beginning.
     FeedForgetsToldAhead,
+    /// A mirror is told a value that its leader dropped with a delete that is forgotten.
+    FeedTellsFallen,
 }
 
 impl Mutant {
     /// All mutants.
-    pub const ALL: [Self; 57] = [
+    pub const ALL: [Self; 58] = [
         Self::NoHorizonExchange,
         Self::ResolvedOnTruncation,
         Self::VectorAtEnd,
@@ -184,6 +186,7 @@ impl Mutant {
         Self::FeedForgetsReturned,
         Self::ReflectsLatePass,
         Self::FeedForgetsToldAhead,
+        Self::FeedTellsFallen,
     ];
 }
 

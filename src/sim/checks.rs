@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::core::effects::SetChange;
+use crate::core::feed::Scope;
 use crate::core::limits::MAX_STAMP_LEAD_US;
 use crate::core::record::{Dot, Incarnation, Kind, Record};
 use crate::core::replayed::Replayed;
@@ -204,17 +205,19 @@ impl Witness {
         Err(("horizon in the past", format!("{} is after {latest}", set.horizon())))
     }
 
-    /// Checks honesty: every dot that the vector has claimed since the last check is reflected in the set.
+    /// Checks honesty: every dot that the vector has claimed since the last check is reflected in the set, or in what a
+    /// copy has of it.
     pub(super) fn look_at_vector(
         &mut self,
         history: &History,
         set: &Set,
         vector: &Vector,
+        copied: Option<&Copied>,
     ) -> Result<(), (&'static str, String)> {
         for (incarnation, sequence) in vector.iter() {
             let before = self.vector.get(incarnation);
             if sequence > before {
-                honest(history, set, incarnation, before, sequence)?;
+                honest(history, set, (incarnation, before, sequence), copied)?;
             }
         }
         if self.vector != *vector {
@@ -222,6 +225,11 @@ impl Witness {
             self.claimed.join(vector);
         }
         Ok(())
+    }
+
+    /// Another set is copied: its claims are checked from the first one on.
+    pub(super) fn forget_vector(&mut self) {
+        self.vector = Vector::default();
     }
 
     /// All that its vector ever claimed.
@@ -242,16 +250,27 @@ impl Witness {
         for name in &names {
             self.look(history, set, name)?;
         }
-        vector.iter().try_for_each(|(incarnation, sequence)| honest(history, set, incarnation, 0, sequence))
+        vector
+            .iter()
+            .try_for_each(|(incarnation, sequence)| honest(history, set, (incarnation, 0, sequence), None))
     }
+}
+
+/// What a copy of the set has.
+pub(super) struct Copied {
+    /// The names.
+    pub(super) scope: Scope,
+    /// The writes that some node claims. The others may be lost with their process, and a copy keeps those that it has.
+    pub(super) known: Vector,
+    /// Whether it was told all names again, and so not which of their older records are gone with a forgotten delete.
+    pub(super) is_retaken: bool,
 }
 
 fn honest(
     history: &History,
     set: &Set,
-    incarnation: Incarnation,
-    after: u64,
-    upto: u64,
+    (incarnation, after, upto): (Incarnation, u64, u64),
+    copied: Option<&Copied>,
 ) -> Result<(), (&'static str, String)> {
     let none = Vec::new();
     let writes = history.writes.get(&incarnation).unwrap_or(&none);
@@ -259,7 +278,7 @@ fn honest(
     let Some(claimed) = writes.get(after..upto) else {
         return Err(("honest vectors", format!("{incarnation:?} never wrote {upto}")));
     };
-    for write in claimed {
+    for write in claimed.iter().filter(|write| copied.is_none_or(|copied| copied.scope.has(write.name()))) {
         let held = set.history(write.name());
         if !history.reflected(set, write) {
             let held: Vec<&Record> = held.iter().map(Cell::record).collect();
@@ -268,10 +287,12 @@ fn honest(
         }
         // a depth that was raised may bring older records back without the tombstone that was above them, but never as
         // the current one
-        let looked =
-            if set.depth().epoch() == Stamp::ZERO { held } else { &held[held.len().saturating_sub(1)..] };
+        let has_older = set.depth().epoch() > Stamp::ZERO || copied.is_some_and(|copied| copied.is_retaken);
+        let looked = if has_older { &held[held.len().saturating_sub(1)..] } else { held };
         let is_forgotten = write.kind() == Kind::Tombstone && write.last_sync() < set.horizon();
-        if is_forgotten && let Some(less) = looked.iter().map(Cell::record).find(|r| r.order(write).is_lt()) {
+        let mut looked =
+            looked.iter().map(Cell::record).filter(|r| copied.is_none_or(|c| c.known.claims(r.dot())));
+        if is_forgotten && let Some(less) = looked.find(|r| r.order(write).is_lt()) {
             return Err(("a delete stays deleted", format!("{less:?} after {write:?}")));
         }
     }

@@ -184,7 +184,7 @@ mod tests {
         history.accepted(&write, None, true, at(5)).unwrap();
         set.merge(&write);
         for vector in [&cursor.vector, &Vector::default()] {
-            witness.look_at_vector(&history, &set, vector).unwrap();
+            witness.look_at_vector(&history, &set, vector, None).unwrap();
         }
         let node = (&Set::new([0; 16]), witness.claimed());
         let mut collected = Collected::default();

@@ -16,6 +16,8 @@ use crate::core::{Dot, Name, Record, Stamp};
 pub(super) struct Watcher {
     pub(super) number: u64,
     pub(super) subscription: Arc<Subscription>,
+    /// Whether its names are those of mirrors: plain ones.
+    pub(super) is_plain: bool,
     pub(super) state: State,
     /// The state as it was stored: what is left after a crash.
     pub(super) stored: State,
@@ -76,18 +78,19 @@ impl Watcher {
     pub(super) fn new(random: &mut Random, mode: Mode) -> Self {
         let namespace = |text: &[u8]| Namespace::new(text).unwrap_or(Namespace::PLAIN);
         let all_of = |text: &[u8]| Scope::new(&namespace(text), [], [&b""[..]]);
-        let scope = match random.below(10) {
-            0..3 => Scope::new(&Namespace::PLAIN, [], [&b"repo/1"[..], b"repo/3"]),
-            3 => all_of(b"other"),
-            4 => all_of(b".own"),
+        let (scope, is_plain) = match random.below(10) {
+            0..3 => (Scope::new(&Namespace::PLAIN, [], [&b"repo/1"[..], b"repo/3"]), true),
+            3 => (all_of(b"other"), false),
+            4 => (all_of(b".own"), false),
             // in a log, what stands is nothing that a reader asks for
-            5 | 6 if mode == Mode::All => all_of(b"log.sim"),
-            _ => Scope::all(),
+            5 | 6 if mode == Mode::All => (all_of(b"log.sim"), false),
+            _ => (Scope::all(), true),
         };
         let dots = mode == Mode::All && random.chance(5_000);
         Self {
             number: random.below(1_000),
             subscription: Arc::new(Subscription { scope, mode, kinds: Kinds::ALL, dots }),
+            is_plain,
             state: State::default(),
             stored: State::default(),
             connection: None,

@@ -13,6 +13,7 @@ mod drive;
 mod feed_collector;
 mod feed_reader;
 mod gossip;
+mod mirrors;
 mod network;
 mod plan;
 mod random;

@@ -127,6 +127,10 @@ pub struct Plan {
     pub watchers: usize,
     /// Mean time between two events of them.
     pub watch_every_us: u64,
+    /// Mirrors of the group.
+    pub mirrors: usize,
+    /// Mean time between two slices of what they are told.
+    pub mirror_every_us: u64,
     /// The horizon's step.
     pub horizon_step_us: u64,
     /// Bytes in a request or answer of a sync.
@@ -202,6 +206,8 @@ impl Plan {
             vector_room: if seed.is_multiple_of(3) { nodes } else { 512 },
             watchers: 6,
             watch_every_us: random.within(SECOND_US / 50, SECOND_US / 2),
+            mirrors: if seed.is_multiple_of(5) { 1 + (seed / 5 % 2) as usize } else { 0 },
+            mirror_every_us: [SECOND_US / 20, SECOND_US / 4, SECOND_US][(seed / 10 % 3) as usize],
             horizon_step_us: SECOND_US,
             budget,
             sync_us: SECOND_US,

@@ -94,6 +94,10 @@ pub struct Work {
     pub told: u64,
     /// Of these, records that it had been told before, of readers of every record.
     pub told_twice: u64,
+    /// Parts that mirrors applied, each with a claim.
+    pub mirrored: u64,
+    /// Times that a mirror took all names over again.
+    pub begun_again: u64,
 }
 
 impl Work {
@@ -116,6 +120,8 @@ impl Work {
         self.gaps_of_all += other.gaps_of_all;
         self.told += other.told;
         self.told_twice += other.told_twice;
+        self.mirrored += other.mirrored;
+        self.begun_again += other.begun_again;
     }
 }
 
@@ -225,7 +231,7 @@ impl fmt::Display for Report {
         writeln!(
             f,
             "work: {} writes ({} deletes, {} re-creations, {} with a client's stamp, {} in bursts), {} refused, \
-             {} for doubt, {} reads, {} held back, {} tombstones forgotten, {} compactions, {} depths, {} feeds resumed, {} resets, {} gaps, {} gaps of all names, {} events, {} of them twice",
+             {} for doubt, {} reads, {} held back, {} tombstones forgotten, {} compactions, {} depths, {} feeds resumed, {} resets, {} gaps, {} gaps of all names, {} events, {} of them twice, {} parts mirrored, {} mirrors begun again",
             w.writes,
             w.deletes,
             w.recreations,
@@ -243,7 +249,9 @@ impl fmt::Display for Report {
             w.gaps,
             w.gaps_of_all,
             w.told,
-            w.told_twice
+            w.told_twice,
+            w.mirrored,
+            w.begun_again
         )?;
         for (kind, traffic) in &self.traffic {
             writeln!(f, "{kind}: {} messages, {} bytes", traffic.messages, traffic.bytes)?;

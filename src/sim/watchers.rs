@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::feed_reader::{Connection, State, Watcher};
+use super::mirrors::process_at;
 use super::world::{Event, World};
 use crate::core::feed::{Budget, Compacted, Event as Told, Feed, Mode, Start};
 use crate::core::set::Cell;
@@ -68,7 +69,7 @@ impl World {
     /// As [`World::tell`]. A watcher without a connection connects to this node, if one is given.
     fn tell_at(&mut self, watcher: &mut Watcher, at_most: usize, node: Option<usize>) -> bool {
         let is_ready = |world: &Self, slot: usize, life: Option<u32>| {
-            world.processes[slot].as_ref().is_some_and(|process| {
+            process_at(&world.processes, &world.mirrors, slot).is_some_and(|process| {
                 process.replica.state() == NodeState::Ready && life.is_none_or(|life| life == process.life)
             })
         };
@@ -78,7 +79,9 @@ impl World {
             watcher.connection = None;
         }
         if watcher.connection.is_none() {
-            let ready: Vec<usize> = (0..self.plan.nodes).filter(|slot| is_ready(self, *slot, None)).collect();
+            let mirrors = if watcher.is_plain && self.stormy { self.mirrors.len() } else { 0 };
+            let slots = 0..self.plan.nodes + mirrors;
+            let ready: Vec<usize> = slots.filter(|slot| is_ready(self, *slot, None)).collect();
             if ready.is_empty() {
                 return false;
             }
@@ -91,7 +94,7 @@ impl World {
                 .and_then(|(process, _)| self.homes.get(&process));
             let same = same.copied().filter(|slot| ready.contains(slot) && self.watch_random.chance(4_000));
             let slot = node.or(same).unwrap_or(ready[self.watch_random.index(ready.len())]);
-            let Some(process) = self.processes[slot].as_ref() else { return false };
+            let Some(process) = process_at(&self.processes, &self.mirrors, slot) else { return false };
             let reflected = process.replica.reflected(&process.store, process.clock.now(self.now_us));
             let store = &process.store;
             let is_ahead =
@@ -110,7 +113,7 @@ impl World {
             self.work.resumes += 1;
         }
         let Some(connection) = &mut watcher.connection else { return false };
-        let Some(process) = self.processes[connection.slot].as_ref() else { return false };
+        let Some(process) = process_at(&self.processes, &self.mirrors, connection.slot) else { return false };
         let reflected = process.replica.reflected(&process.store, process.clock.now(self.now_us));
         let slice =
             connection.feed.next(&process.store, reflected, Budget { names: at_most, bytes: usize::MAX });

@@ -7,6 +7,7 @@ use super::checks::{History, Reader, Violation, Witness};
 use super::clock::{Clock, true_time};
 use super::feed_reader::Watcher;
 use super::gossip::{Heartbeat, Table};
+use super::mirrors::Mirror;
 use super::network::Network;
 use super::plan::{Plan, SECOND_US, Scenario};
 use super::random::Random;
@@ -40,12 +41,14 @@ pub struct World {
     /// By address, whether gossip passes, and no call.
     pub(super) aloof: Vec<bool>,
     pub(super) random: Random,
-    lives: u32,
+    pub(super) lives: u32,
     pub(super) homes: BTreeMap<Incarnation, usize>,
     pub(super) history: History,
     pub(super) readers: Vec<Reader>,
     pub(super) watchers: Vec<Watcher>,
     pub(super) watch_random: Random,
+    pub(super) mirrors: Vec<Option<Mirror>>,
+    pub(super) mirror_random: Random,
     pub(super) traffic: BTreeMap<&'static str, Traffic>,
     pub(super) faults: Faults,
     pub(super) work: Work,
@@ -94,6 +97,7 @@ pub(super) enum Event {
     Write,
     Registers,
     Watch,
+    Mirror { index: usize },
     Read,
     Fault,
     Mend { cuts: Vec<(usize, usize)> },
@@ -135,6 +139,8 @@ impl World {
             readers,
             watchers,
             watch_random,
+            mirrors: (0..plan.mirrors).map(|_| None).collect(),
+            mirror_random: Random::new(plan.seed, 9),
             traffic: BTreeMap::new(),
             faults: Faults::default(),
             work: Work::default(),
@@ -201,6 +207,7 @@ impl World {
         }
         if converged_us.is_some() {
             self.stay_quiet();
+            self.finish_mirrors();
             self.finish_watchers();
         }
         self.check_all();
@@ -258,6 +265,10 @@ impl World {
         }
         self.after(1, Event::Registers);
         self.after(1, Event::Watch);
+        for index in 0..self.plan.mirrors {
+            self.start_mirror(index);
+            self.after(1, Event::Mirror { index });
+        }
         self.run_until(self.plan.calm_us + self.plan.stormy_us);
     }
 
@@ -289,6 +300,7 @@ impl World {
             Event::Write => self.write_some(),
             Event::Registers => self.move_registers(),
             Event::Watch => self.watch_some(),
+            Event::Mirror { index } => self.mirror_some(index),
             Event::Read => self.read_some(),
             Event::Fault => self.fault(),
             Event::Mend { cuts } => cuts.into_iter().for_each(|(from, to)| self.network.mend(from, to)),
@@ -394,7 +406,7 @@ impl World {
         let looked = names
             .iter()
             .try_for_each(|name| witness.look(&self.history, set, name))
-            .and_then(|()| witness.look_at_vector(&self.history, set, process.store.vector()))
+            .and_then(|()| witness.look_at_vector(&self.history, set, process.store.vector(), None))
             .and_then(|()| witness.look_at_horizon(set, latest));
         if let Err((rule, detail)) = looked {
             self.broken(rule, format!("n{slot}: {detail}"));
@@ -493,7 +505,7 @@ impl World {
 }
 
 /// The latest horizon that is allowed: a grace in the past, plus the most that a majority of clocks may be off.
-fn latest_horizon(now_us: u64, plan: &Plan) -> Stamp {
+pub(super) fn latest_horizon(now_us: u64, plan: &Plan) -> Stamp {
     let slack_us = plan.clock_off_us.unsigned_abs() + 2 * plan.max_future_us;
     true_time(now_us + slack_us).before(plan.grace_us)
 }

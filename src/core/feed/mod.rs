@@ -187,6 +187,15 @@ fn is_latest<T>(store: &Store<T>, record: &Record, is_last: bool) -> bool {
         && current.is_none_or(|current| current.order(record).is_le())
 }
 
+/// Whether the set has dropped a value of the ring with a delete that is forgotten. Then a mirror must not take it for
+/// what stands.
+fn is_fallen<T>(store: &Store<T>, record: &Record, history: &[Cell]) -> bool {
+    record.kind() == Kind::Value
+        && record.last_sync() < store.set().horizon()
+        && !history.iter().any(|cell| cell.record().order(record).is_eq())
+        && !store.mutants().has(Mutant::FeedTellsFallen)
+}
+
 /// A record with what the history of its name says of those before and after it.
 fn changed(set: &Set, record: &Record, history: &[Cell], is_initial: bool) -> Changed {
     let at = history.iter().rposition(|cell| cell.record().order(record).is_eq());
@@ -416,6 +425,12 @@ impl Feed {
                         && !self.told_ahead.remove(&record.dot())
                     {
                         let history = store.set().history(record.name());
+                        if self.subscription.dots && is_fallen(store, record, history) {
+                            let Dot { incarnation, sequence } = record.dot();
+                            step.gaps.add_dots([(incarnation, sequence, sequence)]);
+                            *position += 1;
+                            continue;
+                        }
                         let told = step.events.len();
                         step.tell(record, history, false, self.subscription.kinds);
                         if step.events.len() > told {

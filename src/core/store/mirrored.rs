@@ -100,8 +100,8 @@ impl<T> Store<T> {
     }
 
     /// Adopts the registers of the set that is mirrored. The depth of its genesis becomes that of this one. Those of
-    /// another set take the place of ours. Of the same set, deletes below the horizon and this stamp are forgotten.
-    pub(in crate::core) fn mirror_registers(&mut self, set: u64, registers: Registers, reflected: Stamp) {
+    /// another set take the place of ours.
+    pub(in crate::core) fn mirror_registers(&mut self, set: u64, registers: Registers) {
         let is_other_set = self.registers_of != Some(set);
         let ours = self.set.depth();
         let is_genesis = registers.depth.epoch() == Stamp::ZERO;
@@ -116,8 +116,7 @@ impl<T> Store<T> {
             self.set.replace_registers(registers);
             self.registers_of = Some(set);
         }
-        let gc_horizon = registers.gc_horizon.min(reflected);
-        self.adopt_registers(Registers { gc_horizon, ..registers }, HORIZON_SLICE);
+        self.adopt_registers(registers, HORIZON_SLICE);
     }
 
     /// Merges all records that a view which began empty has of one name, in [`Record::order`]. With `is_other_set`, the

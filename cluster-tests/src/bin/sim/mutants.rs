@@ -22,6 +22,7 @@ fn caught(mutant: Mutant) -> (Scenario, u64, &'static [&'static str]) {
     const NEVER: &str = "not converged";
     const CURSORS: &str = "honest cursors";
     const FEEDS: &str = "complete feeds";
+    const MIRRORS: &str = "a mirror equals its group";
     const UNTOLD: &str = "nothing untold";
     match mutant {
         Mutant::NoHorizonExchange => (Scenario::Storm, 20, &[HONEST, NEVER]),
@@ -82,6 +83,7 @@ fn caught(mutant: Mutant) -> (Scenario, u64, &'static [&'static str]) {
         Mutant::FeedResetsAtStart => (Scenario::Overtaken, 1, &[CURSORS, FEEDS]),
         Mutant::FeedForgetsReturned => (Scenario::Returned, 1, &[UNTOLD, FEEDS]),
         Mutant::FeedForgetsToldAhead => (Scenario::Storm, 1, &["told once"]),
+        Mutant::FeedTellsFallen => (Scenario::Storm, 100, &["a delete stays deleted", MIRRORS]),
         Mutant::ReflectsLatePass => (Scenario::Backdated, 1, &[CURSORS, FEEDS, UNTOLD]),
     }
 }
