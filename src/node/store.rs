@@ -395,15 +395,15 @@ impl SharedStore {
     /// Stops to park readers, and answers at `pace` those that are parked or whose wake is pending. Returns their
     /// number.
     pub fn drain(&self, pace: Pace) -> usize {
-        let effects = {
+        let (feeds, due) = {
             let store = &mut self.lock().store;
-            store.drain();
-            store.take_effects()
+            (store.drain(), store.take_effects().due)
         };
-        let due = effects.due;
-        let parked: usize = due.iter().map(Vec::len).sum();
+        let parked: usize = feeds.iter().chain(&due).map(Vec::len).sum();
         let pending = self.fanout.counters().pending.load(Ordering::Relaxed);
         self.fanout.hurry(pace);
+        // they do not wait behind the others
+        self.fanout.wake_all(feeds, Wake::Drain, pace);
         self.fanout.wake_all(due, Wake::Drain, pace);
         parked + usize::try_from(pending).unwrap_or(0)
     }

@@ -34,7 +34,7 @@ use super::set::{Merge, Set};
 use super::stamp::{Stamp, StampSource};
 use super::vector::Vector;
 use super::version::Version;
-use super::waiters::{Interest, LimitReached, Ticket, WaiterLimits, Waiters};
+use super::waiters::{Due, Interest, LimitReached, Ticket, WaiterLimits, Waiters};
 
 /// The part of the limit of a set by which older records that are too young to be dropped may exceed it.
 const YOUNG_PART: usize = 4;
@@ -725,12 +725,15 @@ impl<T> Store<T> {
         self.waiters.leave(ticket);
     }
 
-    /// From now on parks no readers; all parked waiters are due, to be sent away. Those of feeds are the first: one of
-    /// them may tell very many readers after it.
-    pub fn drain(&mut self) {
+    /// From now on parks no readers; all parked waiters are due, to be sent away. Returns those of feeds, of which one
+    /// may tell very many readers after it.
+    #[must_use]
+    pub fn drain(&mut self) -> Due<T> {
         self.draining = true;
-        self.feed_readers.take_all(self.changes.end(), &mut self.effects.due);
         self.waiters.take_all(&mut self.effects.due);
+        let mut feeds = Vec::new();
+        self.feed_readers.take_all(self.changes.end(), &mut feeds);
+        feeds
     }
 
     fn is_full_of_waiters(&self) -> bool {
