@@ -418,10 +418,10 @@ impl Feed {
                 }
                 Entry::Gap(_) => {}
                 Entry::Record { record, is_current, is_replaced } => {
-                    let is_wanted = is_all || is_latest(store, record, *is_current && !is_replaced);
-                    if is_wanted
-                        && self.subscription.scope.has(record.name())
+                    // the set is asked last: most entries are of other names, and a name is slow to find
+                    if self.subscription.scope.has(record.name())
                         && !self.vector.claims(record.dot())
+                        && (is_all || is_latest(store, record, *is_current && !is_replaced))
                         && !self.told_ahead.remove(&record.dot())
                     {
                         let history = store.set().history(record.name());
