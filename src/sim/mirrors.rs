@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::checks::{Copied, History};
 use super::clock::Clock;
 use super::gossip::Table;
-use super::world::{Event, Process, World, latest_horizon};
+use super::world::{Event, Mirror, Process, World, latest_horizon, process_at};
 use crate::core::feed::{Budget, Feed, Scope, Start, Subscription};
 use crate::core::genesis::Genesis;
-use crate::core::mirroring::{Mirroring, Step, Tail, Told};
+use crate::core::mirroring::{Mirroring, Step};
 use crate::core::record::{Incarnation, Record};
 use crate::core::replica::{Config, Replica};
 use crate::core::set::{Cell, Set};
@@ -24,37 +24,6 @@ use crate::wire::watch_form::StreamForm;
 
 /// The promise of [`crate::core::mirroring`].
 const EQUAL: &str = "a mirror equals its group";
-
-/// A mirror, and the stream that it follows.
-pub(super) struct Mirror {
-    pub(super) process: Process,
-    mirroring: Mirroring,
-    /// Where it goes on, as it was told.
-    cursor: Option<String>,
-    /// The place of its leader, which process that is, and its feed.
-    stream: Option<(usize, u32, Feed)>,
-    /// What is applied, a slice at a time, and the cursor behind it.
-    part: Option<(VecDeque<Told>, Tail, String)>,
-    /// The set of its vector.
-    set: Option<u64>,
-    /// The set of its view.
-    view_of: Option<u64>,
-    /// Its view began again.
-    is_retaken: bool,
-}
-
-/// The process at a place: of a node, or behind these of a mirror. A mirror that replaces a set by another one is left
-/// out: what it claims then is of the set that is gone.
-pub(super) fn process_at<'a>(
-    processes: &'a [Option<Process>],
-    mirrors: &'a [Option<Mirror>],
-    place: usize,
-) -> Option<&'a Process> {
-    let Some(mirror) = place.checked_sub(processes.len()) else { return processes[place].as_ref() };
-    let mirror = mirrors.get(mirror)?.as_ref()?;
-    let mirrored = mirror.process.store.mirrored_set();
-    (mirrored.is_none() || mirror.view_of == mirrored).then_some(&mirror.process)
-}
 
 impl World {
     /// A mirror starts, without records.

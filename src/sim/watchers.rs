@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use super::feed_reader::{Connection, State, Watcher};
-use super::mirrors::process_at;
-use super::world::{Event, World};
+use super::world::{Event, World, process_at};
 use crate::core::feed::{Budget, Compacted, Event as Told, Feed, Mode, Start};
 use crate::core::set::Cell;
 use crate::core::{Kind, NodeState, Record};

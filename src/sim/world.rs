@@ -1,20 +1,20 @@
 //! The world: processes, the messages under way between them, and the next events.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 
 use super::checks::{History, Reader, Violation, Witness};
 use super::clock::{Clock, true_time};
 use super::feed_reader::Watcher;
 use super::gossip::{Heartbeat, Table};
-use super::mirrors::Mirror;
 use super::network::Network;
 use super::plan::{Plan, SECOND_US, Scenario};
 use super::random::Random;
 use super::report::{Faults, Report, Traffic, Work};
 use super::trace::Trace;
-use crate::core::feed::Mode;
+use crate::core::feed::{Feed, Mode};
 use crate::core::genesis::Genesis;
+use crate::core::mirroring::{Mirroring, Tail, Told};
 use crate::core::protocol::ProtocolVersion;
 use crate::core::record::{Incarnation, Kind, Record};
 use crate::core::replica::{Config, Replica};
@@ -61,6 +61,37 @@ pub struct World {
     pub(super) geneses: BTreeSet<Genesis>,
     /// Stretches that answers cut further, and answers that did not cover the whole request.
     pub(super) found: (u64, u64),
+}
+
+/// A mirror, and the stream that it follows.
+pub(super) struct Mirror {
+    pub(super) process: Process,
+    pub(super) mirroring: Mirroring,
+    /// Where it goes on, as it was told.
+    pub(super) cursor: Option<String>,
+    /// The place of its leader, which process that is, and its feed.
+    pub(super) stream: Option<(usize, u32, Feed)>,
+    /// What is applied, a slice at a time, and the cursor behind it.
+    pub(super) part: Option<(VecDeque<Told>, Tail, String)>,
+    /// The set of its vector.
+    pub(super) set: Option<u64>,
+    /// The set of its view.
+    pub(super) view_of: Option<u64>,
+    /// Its view began again.
+    pub(super) is_retaken: bool,
+}
+
+/// The process at a place: of a node, or behind these of a mirror. A mirror that replaces a set by another one is left
+/// out: what it claims then is of the set that is gone.
+pub(super) fn process_at<'a>(
+    processes: &'a [Option<Process>],
+    mirrors: &'a [Option<Mirror>],
+    place: usize,
+) -> Option<&'a Process> {
+    let Some(mirror) = place.checked_sub(processes.len()) else { return processes[place].as_ref() };
+    let mirror = mirrors.get(mirror)?.as_ref()?;
+    let mirrored = mirror.process.store.mirrored_set();
+    (mirrored.is_none() || mirror.view_of == mirrored).then_some(&mirror.process)
 }
 
 /// One process.
