@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use super::change_ring::{Entry, Gap};
 use super::mutants::Mutant;
-use super::past::is_complete;
+use super::past::{is_complete, last_of_full};
 use super::record::{Dot, Kind, Record};
 use super::set::{Cell, Set};
 use super::stamp::Stamp;
@@ -200,6 +200,9 @@ fn is_fallen<T>(store: &Store<T>, record: &Record, history: &[Cell]) -> bool {
 fn changed(set: &Set, record: &Record, history: &[Cell], is_initial: bool) -> Changed {
     let at = history.iter().rposition(|cell| cell.record().order(record).is_eq());
     let before = at.and_then(|at| at.checked_sub(1)).and_then(|before| history.get(before)).map(Cell::record);
+    // below these a record may have come back, and the one behind it not
+    let since = last_of_full(history, set.depth().least_of(record.name()));
+    let before = before.filter(|before| since.is_none_or(|since| since.order(before).is_le()));
     let created = match (record.kind(), before) {
         (Kind::Tombstone, _) => Some(false),
         (Kind::Value, Some(before)) => Some(before.kind() == Kind::Tombstone),

@@ -629,3 +629,30 @@ fn a_set_in_parts_has_cursors_of_its_own_and_says_that_copies_were_dropped() {
     let mut again = open_all(&a, at(9), Some(&feed.cursor(&a)));
     assert!(told_in_slices(&mut again, &a, at(9)).is_empty(), "it was told");
 }
+
+/// With more versions kept again, an older record can come back, and the one behind it not.
+#[test]
+fn a_value_is_called_created_only_if_nothing_was_dropped_before_it() {
+    use crate::core::testing::{name, version};
+    let record = |micros, kind| {
+        let dot = Dot { incarnation: Incarnation(9), sequence: micros };
+        match kind {
+            Kind::Value => Record::value(name("a"), &version(&format!("v{micros}")), b"d", at(micros), dot),
+            Kind::Tombstone => Record::tombstone(name("a"), at(micros), dot),
+        }
+    };
+    let mut set = Set::with_leaf_bits([1; 16], 2);
+    set.set_depth(crate::core::Depth::new(Stamp::ZERO, 2));
+    for micros in [20, 40, 50] {
+        set.merge(&record(micros, Kind::Value));
+    }
+    set.set_depth(crate::core::Depth::new(at(1), 8).after(set.depth()));
+    set.merge(&record(10, Kind::Tombstone));
+    set.merge(&record(30, Kind::Value));
+    let created = |micros| {
+        let record = record(micros, Kind::Value);
+        changed(&set, &record, set.history(record.name()), false).created
+    };
+    assert_eq!(set.history(&name("a")).len(), 4, "20 was dropped");
+    assert_eq!([30, 40, 50].map(created), [None, None, Some(false)]);
+}
