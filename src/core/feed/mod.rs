@@ -260,7 +260,9 @@ impl Feed {
             Start::Ahead(cursor) => {
                 feed.first = Some(Event::Ahead { writes: Self::ahead_by(store, cursor) });
                 let vector = cursor.vector.meet(store.vector());
-                feed.resume(store, reflected, &Cursor { vector, ..cursor.clone() });
+                // what the other node reflected says nothing of the writes that are not known here
+                let known = cursor.reflected.min(reflected);
+                feed.resume(store, reflected, &Cursor { vector, reflected: known, ..cursor.clone() });
             }
             Start::Cursor(cursor) => feed.resume(store, reflected, cursor),
         }
