@@ -26,6 +26,14 @@ pub(super) struct Collected {
 }
 
 impl Collected {
+    /// The view begins with what comes to a node that holds these records, and that ever claimed so many.
+    pub(super) fn begin_now<'a>(&mut self, held: impl Iterator<Item = &'a Record>, claimed: &Vector) {
+        for record in held {
+            self.received.entry(record.name().clone()).or_default().push(record.clone());
+        }
+        self.gaps_of_all.join(claimed);
+    }
+
     /// A connection has ended.
     pub(super) fn disconnected(&mut self) {
         self.earlier.clone_from(&self.received);

@@ -9,7 +9,7 @@ use super::random::Random;
 use crate::core::feed::{Changed, Cursor, Event as Told, Feed, Kinds, Mode, Scope, Subscription};
 use crate::core::namespace::Namespace;
 use crate::core::set::{Cell, Set};
-use crate::core::{Dot, Name, Record, Stamp};
+use crate::core::{Dot, Name, Record, Stamp, Vector};
 
 /// A reader, and what it knows.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(super) struct Watcher {
     pub(super) subscription: Arc<Subscription>,
     /// Whether its names are those of mirrors: plain ones.
     pub(super) is_plain: bool,
+    /// Whether its view begins with what comes, and not with what is there.
+    pub(super) begins_now: bool,
     pub(super) state: State,
     /// The state as it was stored: what is left after a crash.
     pub(super) stored: State,
@@ -87,13 +89,30 @@ impl Watcher {
             _ => (Scope::all(), true),
         };
         let dots = mode == Mode::All && random.chance(5_000);
+        let number = random.below(1_000);
         Self {
-            number: random.below(1_000),
+            number,
+            begins_now: number.is_multiple_of(4),
             subscription: Arc::new(Subscription { scope, mode, kinds: Kinds::ALL, dots }),
             is_plain,
             state: State::default(),
             stored: State::default(),
             connection: None,
+        }
+    }
+
+    /// The view begins with what comes to a node with this set. What the node holds counts as told. `claimed` is all
+    /// that its vector ever claimed.
+    pub(super) fn begin_now(&mut self, set: &Set, claimed: &Vector) {
+        let names = (0..set.stretches()).flat_map(|i| set.stretch(i)).map(Record::name);
+        let in_scope: BTreeSet<&Name> = names.filter(|name| self.subscription.scope.has(name)).collect();
+        let held = in_scope.into_iter().flat_map(|name| set.history(name)).map(Cell::record);
+        match self.subscription.mode {
+            Mode::All => self.state.collected.begin_now(held, claimed),
+            // the last record of a name is the current one
+            Mode::Latest => {
+                self.state.view = held.map(|record| (record.name().clone(), record.clone())).collect();
+            }
         }
     }
 

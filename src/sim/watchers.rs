@@ -102,7 +102,11 @@ impl World {
             if is_ahead && self.stormy && self.watch_random.chance(7_000) {
                 return false;
             }
-            let start = watcher.state.cursor.as_ref().map_or(Start::Oldest, |cursor| match is_ahead {
+            if watcher.begins_now && watcher.state.cursor.is_none() {
+                watcher.begin_now(store.set(), process.witness.claimed());
+            }
+            let first = if watcher.begins_now { Start::Now } else { Start::Oldest };
+            let start = watcher.state.cursor.as_ref().map_or(first, |cursor| match is_ahead {
                 true => Start::Ahead(cursor),
                 false => Start::Cursor(cursor),
             });

@@ -10,8 +10,12 @@
 //!
 //! **Honesty, [`Mode::All`].** Each write that a cursor claims was told, or lies in a gap that was told. Two kinds of
 //! writes are left out: one that comes late, below all that the reader has of its name, and is gone again; and one that
-//! a client stamped more than half a grace before it wrote it. A view that begins with [`Start::Oldest`], or with a
-//! reset, is told what is kept of a name when the scan gets there, and no gap for what was dropped before.
+//! a client stamped more than half a grace before it wrote it. A write of a kind that the reader did not ask for counts
+//! as one that it has, once its cursor claims it.
+//!
+//! A view that begins with [`Start::Oldest`], or with a reset, is told what is kept of a name when the scan gets there,
+//! and no gap for what was dropped before. To one that begins with [`Start::Now`], what the node holds at that moment
+//! counts as told; its vector may not claim all of that yet.
 //!
 //! A node that did not emit the cursor, or whose ring no longer reaches back to it, scans the names in order. What a
 //! scan needs to be honest: the vector, the end of the ring and the reflected stamp are captured together before it,
@@ -48,7 +52,7 @@ pub enum Start<'a> {
     Oldest,
     /// An empty view: the records from this stamp on, then what changes.
     From(Stamp),
-    /// What comes from now on.
+    /// What comes to this node from now on.
     Now,
     /// After a cursor of this subscription.
     Cursor(&'a Cursor),

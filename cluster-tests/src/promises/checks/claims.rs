@@ -3,6 +3,7 @@
 use std::ops::Bound;
 
 use super::{Judge, Promise, State, claims};
+use crate::promises::cursor::Vector;
 use crate::promises::history::{Batch, Mode, Rank, Write};
 
 /// How far two clocks of a run may differ, µs.
@@ -22,6 +23,10 @@ impl Judge<'_> {
                 }
                 self.counts.claims += 1;
                 let Some(rank) = write.rank() else { continue };
+                if state.began_now.is_some_and(|began| write.issued < began) {
+                    // the process may have held it, and not the writes before it
+                    continue;
+                }
                 let what = match subscription.mode {
                     // deletes and values are not told both: what is told is no view
                     Mode::Latest if subscription.types.is_some() => continue,
@@ -51,6 +56,18 @@ impl Judge<'_> {
             writes.ranked.range(above).any(|((stamp, is_delete, _), _)| *is_delete && *stamp < before)
                 || writes.unknown.iter().any(|unknown| unknown.version.is_none() && unknown.issued < before)
         })
+    }
+
+    /// In words, the writes of its name that are greater.
+    fn greater(&self, write: &Write, rank: &Rank, batch: &Batch, state: &State) -> String {
+        let above = (Bound::Excluded(rank), Bound::Unbounded);
+        let writes = self.index.of(&write.name).into_iter().flat_map(|writes| writes.ranked.range(above));
+        let in_words = |(rank, write): (&Rank, &&Write)| {
+            let is_claimed = |vector: &Vector| write.dot.map(|dot| claims(vector, dot));
+            let (before, now) = (is_claimed(&state.vector), is_claimed(&batch.cursor.vector));
+            format!("{rank:?} issued {} claimed before {before:?} now {now:?}", write.issued)
+        };
+        writes.map(in_words).collect::<Vec<_>>().join("; ")
     }
 
     /// Told, in a gap, or of the writes that are left out.
@@ -91,15 +108,21 @@ impl Judge<'_> {
         if state.is_fresh && is_cut {
             return Ok(());
         }
-        // it came late, below what the reader had, and was dropped
-        let had_greater = greater(&|greater| greater.dot.is_none_or(|dot| claims(&state.vector, dot))) > 0;
+        // it came late, below what the reader had or did not ask for, and was dropped: what it did not ask for was
+        // claimed without a word
+        let had_greater = greater(&|greater| {
+            let is_wanted = self.reader.subscription.wants(greater.version.is_none());
+            let claimed = if is_wanted { &state.vector } else { &batch.cursor.vector };
+            greater.dot.is_none_or(|dot| claims(claimed, dot))
+        }) > 0;
         if is_cut && had_greater {
             self.counts.late += 1;
             return Ok(());
         }
         Err(format!(
-            "it was not told, nor is it in a gap of {:?}; of its name were told {told:?}",
-            state.gaps
+            "it was not told, nor is it in a gap of {:?}; of its name were told {told:?}, and the greater ones are {}",
+            state.gaps,
+            self.greater(write, rank, batch, state),
         ))
     }
 }

@@ -142,6 +142,9 @@ struct State {
     gaps: Vec<(u64, Option<HashSet<String>>)>,
     /// The process that gave the cursor.
     process: Option<u64>,
+    /// Of a view that began with what comes, as long as the same process tells it: when its first answer came. What
+    /// that process held by then counts as told, and its cursor need not have claimed it.
+    began_now: Option<u64>,
     /// Whether all was told up to the cursor, and from there on it is told what changes.
     is_live: bool,
     /// All that was told on this connection since then.
@@ -228,6 +231,11 @@ impl Judge<'_> {
         self.counts.resumes += usize::from(batch.parent.is_some() && !same);
         let connected = goes_on && same;
         let is_live = connected && state.is_live;
+        match batch.parent {
+            None if self.reader.subscription.start == Start::Now => state.began_now = Some(batch.answered),
+            _ if !same => state.began_now = None,
+            _ => {}
+        }
         if !connected {
             state.newest.clear();
         }

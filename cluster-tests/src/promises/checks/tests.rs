@@ -192,6 +192,66 @@ fn what_comes_late_below_what_a_reader_has_may_be_dropped() {
     });
 }
 
+/// A reader of deletes is not told the values, and its cursor may claim them together with a delete that came late.
+#[test]
+fn what_comes_late_below_what_a_reader_did_not_ask_for_may_be_dropped() {
+    let deletes = |history: &mut History| {
+        history.writes.insert(0, Write { issued: 12, ..delete("n", 0, (Q, 1)) });
+        history.readers[0].subscription.types = Some("delete");
+        for batch in batches(history) {
+            batch.events.retain(|event| *event == told_delete("n", 3));
+        }
+        batches(history)[1].cursor.vector.insert(Q, 1);
+        batches(history)[2].cursor.vector.insert(Q, 1);
+        batches(history)[3].cursor.vector.insert(Q, 1);
+        batches(history)[0].cursor.vector.insert(P, 0);
+        batches(history)[0].more = true;
+    };
+    breaks(Mode::All, &[], deletes);
+    breaks(Mode::All, &[Promise::Reliable], |history| {
+        deletes(history);
+        history.depth = 8;
+    });
+    // those that it did ask for do not count before they were claimed
+    breaks(Mode::All, &[Promise::Reliable], |history| {
+        deletes(history);
+        let greater = history.writes.iter_mut().filter(|write| write.name == "n" && write.dot < Some((Q, 1)));
+        greater.for_each(|write| write.version = None);
+        let told = [1, 2].map(|number| told_delete("n", number));
+        batches(history)[1].events = told.to_vec();
+        history.kept.get_mut("n").expect("it").retain(|(stamp, ..)| *stamp == 3);
+    });
+}
+
+#[test]
+fn a_view_that_begins_now_need_not_be_told_what_the_node_held() {
+    for mode in [Mode::Latest, Mode::All] {
+        let now = |history: &mut History| {
+            history.readers[0].subscription.start = Start::Now;
+            // the node had received both writes of `Q` out of order, and claims them later
+            history.writes.push(Write { issued: 8, ..put("n", 0, (Q, 1)) });
+            history.writes.push(Write { issued: 8, ..put("m", 0, (Q, 2)) });
+            batches(history)[0].events.clear();
+            for batch in &mut batches(history)[1..] {
+                batch.cursor.vector.insert(Q, 2);
+            }
+        };
+        breaks(mode, &[], now);
+        // what was written later it is told
+        breaks(mode, &[Promise::Reliable], |history| {
+            now(history);
+            history.writes.last_mut().expect("it").issued = 12;
+        });
+        // and all of it by another node
+        breaks(mode, &[Promise::Resumable], |history| {
+            now(history);
+            for batch in &mut batches(history)[1..] {
+                batch.cursor.process = Some(Q);
+            }
+        });
+    }
+}
+
 #[test]
 fn ordered_sees_a_view_that_goes_back() {
     breaks(Mode::Latest, &[Promise::Ordered], |history| {
