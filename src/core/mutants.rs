@@ -124,11 +124,13 @@ pub enum Mutant {
     FeedForgetsToldAhead,
     /// A mirror is told a value that its leader dropped with a delete that is forgotten.
     FeedTellsFallen,
+    /// A mirror does not drop what is of a process that its leader has left out of the vector.
+    MirrorKeepsLeftOut,
 }
 
 impl Mutant {
     /// All mutants.
-    pub const ALL: [Self; 58] = [
+    pub const ALL: [Self; 59] = [
         Self::NoHorizonExchange,
         Self::ResolvedOnTruncation,
         Self::VectorAtEnd,
@@ -187,6 +189,7 @@ impl Mutant {
         Self::ReflectsLatePass,
         Self::FeedForgetsToldAhead,
         Self::FeedTellsFallen,
+        Self::MirrorKeepsLeftOut,
     ];
 }
 

@@ -224,6 +224,23 @@ fn what_another_leader_lacks_stays() {
     assert_eq!((kept(&mirror.store), mirror.store.vector()), (kept(&first), &vector));
 }
 
+/// A leader may have left a process out of its vector whose writes all lie below the horizon: what it does not have of
+/// them is gone. Above the horizon it may be behind.
+#[test]
+fn what_a_leader_no_longer_claims_is_dropped_below_the_horizon() {
+    let (mut first, mut second) = (leader(1, 1), leader(2, 1));
+    let mut mirror = Mirrored::new();
+    put(&mut first, "gone", 1);
+    put(&mut first, "new", 30);
+    mirror.follow_to_the_end(&first, Stamp::ZERO);
+    put(&mut second, "b", 2);
+    second.raise_horizon(at(20), 100);
+    (mirror.cursor, mirror.mirroring) = (None, Mirroring::begin(&mirror.store));
+    mirror.follow_to_the_end(&second, at(20));
+    let names: Vec<String> = kept(&mirror.store).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names.iter().collect::<BTreeSet<_>>(), BTreeSet::from([&"b".to_owned(), &"new".to_owned()]));
+}
+
 /// Another set takes the place of the first one, name by name, and readers keep the rest until it is complete.
 #[test]
 fn another_set_replaces_the_first_one() {

@@ -84,6 +84,7 @@ fn caught(mutant: Mutant) -> (Scenario, u64, &'static [&'static str]) {
         Mutant::FeedForgetsReturned => (Scenario::Returned, 1, &[UNTOLD, FEEDS]),
         Mutant::FeedForgetsToldAhead => (Scenario::Storm, 1, &["told once"]),
         Mutant::FeedTellsFallen => (Scenario::Storm, 100, &["a delete stays deleted", MIRRORS]),
+        Mutant::MirrorKeepsLeftOut => (Scenario::Storm, 5490, &["a delete stays deleted", MIRRORS]),
         Mutant::ReflectsLatePass => (Scenario::Backdated, 1, &[CURSORS, FEEDS, UNTOLD]),
     }
 }
