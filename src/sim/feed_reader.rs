@@ -45,17 +45,23 @@ pub(super) struct Connection {
     pub(super) last: BTreeMap<Name, Record>,
     /// The writes that were told, since it began or was reset.
     told: BTreeSet<Dot>,
+    /// At a mirror: how many views of the mirror were complete when it was told last.
+    views: u32,
 }
 
 impl Connection {
     pub(super) fn new(slot: usize, life: u32, feed: Feed) -> Self {
-        Self { slot, life, feed, last: BTreeMap::new(), told: BTreeSet::new() }
+        Self { slot, life, feed, last: BTreeMap::new(), told: BTreeSet::new(), views: 0 }
     }
 
     /// Of a node with this set, a connection tells each write once, until the view begins empty again. To a reader of
     /// every record a write that was dropped since is told again if it comes again. That cannot be of a write that is
-    /// held, unless the depth was changed: then it may have come back.
-    pub(super) fn hear(&mut self, told: &[Told], set: &Set) -> Result<(), String> {
+    /// held, unless the depth was changed: then it may have come back. A mirror tells once more what it told while its
+    /// view was not complete.
+    pub(super) fn hear(&mut self, told: &[Told], set: &Set, views: u32) -> Result<(), String> {
+        if std::mem::replace(&mut self.views, views) != views {
+            self.told.clear();
+        }
         let is_all = self.feed.subscription().mode == Mode::All;
         let may_return = is_all && set.depth().epoch() > Stamp::ZERO;
         for event in told {

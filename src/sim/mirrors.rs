@@ -69,6 +69,8 @@ impl World {
             set: None,
             view_of: None,
             is_retaken: false,
+            views: 0,
+            is_growing: true,
         });
     }
 
@@ -185,7 +187,11 @@ impl World {
         let now = clock.now(self.now_us);
         mirror.is_retaken |= store.mirrored_set().is_some() && !mirror.mirroring.is_complete();
         mirror.view_of = Some(tail.set);
+        mirror.is_growing |= !mirror.mirroring.is_complete();
         let step = mirror.mirroring.apply(store, now.wall, told, tail);
+        if step == Step::Done && mirror.mirroring.is_complete() {
+            mirror.views += u32::from(std::mem::take(&mut mirror.is_growing));
+        }
         match step {
             Step::More => {}
             Step::Done => {

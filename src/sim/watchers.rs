@@ -136,7 +136,9 @@ impl World {
             }
         }
         self.work.told += events.len() as u64;
-        let once = connection.hear(events, process.store.set()).map_err(|detail| (ONCE, detail));
+        let mirror = slot.checked_sub(self.plan.nodes).and_then(|index| self.mirrors.get(index)?.as_ref());
+        let views = mirror.map_or(0, |mirror| mirror.views);
+        let once = connection.hear(events, process.store.set(), views).map_err(|detail| (ONCE, detail));
         let told = match watcher.subscription.mode {
             Mode::Latest => {
                 let heard = watcher.hear(slice.events).map_err(|detail| (NEVER_BACK, detail));

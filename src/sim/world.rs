@@ -79,6 +79,9 @@ pub(super) struct Mirror {
     pub(super) view_of: Option<u64>,
     /// Its view began again.
     pub(super) is_retaken: bool,
+    /// How often a view that began empty became complete, and whether one grows.
+    pub(super) views: u32,
+    pub(super) is_growing: bool,
 }
 
 /// The process at a place: of a node, or behind these of a mirror. A mirror that replaces a set by another one is left
