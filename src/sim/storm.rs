@@ -172,6 +172,8 @@ impl World {
             && answered < Some(shown.stamp)
             // the promise does not cover a client's stamp from before the start of the set
             && shown.genesis.started <= shown.stamp
+            // nor one that is above the start only where a wrong clock has dated that back, and not here yet
+            && !(shown.genesis.key == genesis.key && genesis.is_after(shown.stamp))
         {
             // allowed only if the set that the reader saw is gone: no process of that time or of that set has it
             let lives = self.processes.iter().flatten().any(|process| {
