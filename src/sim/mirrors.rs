@@ -10,7 +10,7 @@ use super::gossip::Table;
 use super::world::{Event, Mirror, Process, World, latest_horizon, process_at};
 use crate::core::feed::{Budget, Feed, Scope, Start, Subscription};
 use crate::core::genesis::Genesis;
-use crate::core::mirroring::{Mirroring, Step};
+use crate::core::mirroring::{Mirroring, Step, Told};
 use crate::core::record::{Incarnation, Record};
 use crate::core::replica::{Config, Replica};
 use crate::core::set::{Cell, Set};
@@ -185,7 +185,11 @@ impl World {
         let Some((told, tail, cursor)) = &mut mirror.part else { return true };
         let Process { store, replica, clock, witness, .. } = &mut mirror.process;
         let now = clock.now(self.now_us);
+        // also a first view that did not become complete
+        let begins_again = told.iter().any(|told| matches!(told, Told::Reset));
+        let has_some = store.set().values() + store.set().tombstones() > 0;
         mirror.is_retaken |= store.mirrored_set().is_some() && !mirror.mirroring.is_complete();
+        mirror.is_retaken |= begins_again && has_some;
         mirror.view_of = Some(tail.set);
         mirror.is_growing |= !mirror.mirroring.is_complete();
         let step = mirror.mirroring.apply(store, now.wall, told, tail);
