@@ -14,6 +14,8 @@
 //!   is dropped, for a leader may be behind another one.
 //! - **What fell with a forgotten delete is told as a gap.** The last changes of the leader may have an older value
 //!   behind the delete. The mirror forgets the delete with its leader, and would take the value for what stands.
+//! - **What came and went before it is claimed is told as a gap.** A reader that begins in between finds it neither in
+//!   the set nor in the changes.
 //! - **A gap of unknown names begins the view again:** which deletes the mirror lacks is not known.
 //! - **A set replaces another one name by name.** While the view of another set grows, a name that is told is replaced,
 //!   and the others stay. When the view is complete, they are dropped, and cursors are of the new set: readers begin
@@ -22,8 +24,9 @@
 use std::collections::{HashSet, VecDeque};
 
 use super::Registers;
+use super::mutants::Mutant;
 use super::name::Name;
-use super::record::{Incarnation, Record};
+use super::record::{Dot, Incarnation, Record};
 use super::stamp::Stamp;
 use super::store::Store;
 use super::vector::Vector;
@@ -75,6 +78,9 @@ const RECORDS_PER_STEP: usize = 256;
 /// Names that one step looks at, to drop those that the view does not have.
 const NAMES_PER_STEP: usize = 1_024;
 
+/// Most writes that are remembered to have come and not to be claimed yet. With more, any may be missing.
+const MAX_UNCLAIMED: usize = 16_384;
+
 /// The state of a mirror. See the module.
 #[derive(Debug)]
 pub struct Mirroring {
@@ -83,6 +89,8 @@ pub struct Mirroring {
     latest: Stamp,
     /// Whether a view that began empty became complete, and nothing was claimed since.
     is_retaken: bool,
+    /// The writes that came in earlier steps and are not claimed yet: at most [`MAX_UNCLAIMED`].
+    unclaimed: Vec<Dot>,
 }
 
 #[derive(Debug)]
@@ -99,7 +107,8 @@ impl Mirroring {
     /// A mirror whose feed is opened with an empty view.
     #[must_use]
     pub fn begin<T>(store: &Store<T>) -> Self {
-        Self { view: View::growing(store), latest: Stamp::ZERO, is_retaken: false }
+        let view = View::growing(store);
+        Self { view, latest: Stamp::ZERO, is_retaken: false, unclaimed: Vec::new() }
     }
 
     /// Whether the mirror reflects what the feed claims. If not, its cursor is one of a scan or of an empty view.
@@ -133,6 +142,7 @@ impl Mirroring {
             return Step::More;
         }
         let mut left = RECORDS_PER_STEP;
+        let mut came = Vec::new();
         while let Some(next) = told.pop_front() {
             match (next, &mut self.view) {
                 (Told::Record(record), View::Growing { told: names }) => {
@@ -155,6 +165,7 @@ impl Mirroring {
                     self.latest = self.latest.max(record.last_sync());
                     left = left.saturating_sub(1);
                     store.merge(&record);
+                    came.push(record.dot());
                 }
                 (Told::Reset, _) => self.view = View::growing(store),
                 // before the next record: what comes from now on is no part of the view that began empty
@@ -172,6 +183,7 @@ impl Mirroring {
                 (Told::Synced | Told::Lost | Told::Ahead, _) => {}
             }
             if left == 0 && !told.is_empty() {
+                self.remember(came);
                 return Step::More;
             }
         }
@@ -179,8 +191,39 @@ impl Mirroring {
             let latest = self.latest.max(now);
             let retaken = std::mem::take(&mut self.is_retaken);
             store.mirror(tail.set, &tail.vector, tail.reflected, latest, retaken);
+            self.tell_what_went(store, retaken);
         }
+        came.retain(|dot| !store.vector().claims(*dot));
+        self.remember(came);
         Step::Done
+    }
+
+    fn remember(&mut self, came: Vec<Dot>) {
+        let room = (MAX_UNCLAIMED + 1).saturating_sub(self.unclaimed.len());
+        self.unclaimed.extend(came.into_iter().take(room));
+    }
+
+    /// Of the writes that came in earlier steps, and that are claimed now, those that are not held any more are a gap.
+    /// Those that came in this step are not: no reader could begin between them and the claim. A view that is complete
+    /// again says that anything may be missing.
+    fn tell_what_went<T>(&mut self, store: &mut Store<T>, retaken: bool) {
+        let is_too_much = self.unclaimed.len() > MAX_UNCLAIMED;
+        let (claimed, unclaimed) =
+            std::mem::take(&mut self.unclaimed).into_iter().partition(|dot| store.vector().claims(*dot));
+        self.unclaimed = unclaimed;
+        if retaken || store.mutants().has(Mutant::MirrorForgetsWhatWent) {
+            return;
+        }
+        if is_too_much {
+            store.mirror_lost();
+            self.unclaimed = Vec::new();
+            return;
+        }
+        let mut gone: Vec<Dot> = claimed;
+        gone.retain(|dot| !store.set().has_dot(*dot));
+        gone.sort_unstable();
+        gone.dedup();
+        store.mirror_gap(gone.into_iter().map(|dot| (dot.incarnation, dot.sequence, dot.sequence)).collect());
     }
 }
 

@@ -126,11 +126,13 @@ pub enum Mutant {
     FeedTellsFallen,
     /// A mirror does not drop what is of a process that its leader has left out of the vector.
     MirrorKeepsLeftOut,
+    /// A mirror does not tell of writes that came and went before they were claimed.
+    MirrorForgetsWhatWent,
 }
 
 impl Mutant {
     /// All mutants.
-    pub const ALL: [Self; 59] = [
+    pub const ALL: [Self; 60] = [
         Self::NoHorizonExchange,
         Self::ResolvedOnTruncation,
         Self::VectorAtEnd,
@@ -190,6 +192,7 @@ impl Mutant {
         Self::FeedForgetsToldAhead,
         Self::FeedTellsFallen,
         Self::MirrorKeepsLeftOut,
+        Self::MirrorForgetsWhatWent,
     ];
 }
 

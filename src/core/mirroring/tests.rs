@@ -295,6 +295,39 @@ fn a_mirror_keeps_as_many_versions_as_its_leader() {
     assert_eq!(kept(&mirror.store), kept(&leader));
 }
 
+/// A mirror is in the middle of its leader's changes, and has dropped one again. A reader begins, and is not told it.
+#[test]
+fn what_came_and_went_before_it_was_claimed_is_a_gap() {
+    let genesis = Genesis { versions: 2, ..GENESIS };
+    let mut leader: Store<u8> = Store::simulated(genesis, Incarnation(1), 2, Mutants::NONE);
+    leader.keep_changes();
+    let mut mirror = Mirrored::new();
+    put(&mut leader, "m", 1);
+    mirror.follow_to_the_end(&leader, Stamp::ZERO);
+    (2..5).for_each(|micros| put(&mut leader, "n", micros));
+    put(&mut leader, "x", 5);
+    assert!(!mirror.follow(&leader, Stamp::ZERO, 1, 3), "all but the last one");
+    let subscription = Arc::new(Subscription::all(Scope::all()));
+    let mut feed = Feed::open(&mirror.store, Stamp::ZERO, subscription, Start::Oldest);
+    let budget = Budget { names: 100, bytes: usize::MAX };
+    let mut told = Vec::new();
+    let mut take = |mirror: &Mirrored| loop {
+        let slice = feed.next(&mirror.store, Stamp::ZERO, budget);
+        told.extend(slice.events);
+        if !slice.more {
+            break feed.cursor(&mirror.store).vector;
+        }
+    };
+    assert!(!take(&mirror).claims(Dot { incarnation: Incarnation(1), sequence: 2 }));
+    mirror.follow_to_the_end(&leader, Stamp::ZERO);
+    assert!(take(&mirror).claims(Dot { incarnation: Incarnation(1), sequence: 5 }));
+    let gaps: Vec<&Event> = told.iter().filter(|event| matches!(event, Event::Compacted(_))).collect();
+    assert!(
+        matches!(&gaps[..], [Event::Compacted(Compacted::Names(names))] if *names == [name("n")]),
+        "{told:?}"
+    );
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Put(u8),

@@ -43,6 +43,12 @@ impl Set {
         self.dots.missing(process, after, upto)
     }
 
+    /// Whether the record of a write is held.
+    pub(in crate::core) fn has_dot(&self, dot: Dot) -> bool {
+        let Dot { incarnation, sequence } = dot;
+        sequence > 0 && self.dots.count(incarnation, sequence - 1, sequence) > 0
+    }
+
     /// The name of a write that is not held: known for the last ones that were dropped.
     pub(in crate::core) fn evicted(&self, dot: Dot) -> Option<&Name> {
         self.evicted.name(dot)

@@ -160,6 +160,11 @@ impl<T> Store<T> {
         }
     }
 
+    /// Any writes may have come and gone that readers were not told.
+    pub(in crate::core) fn mirror_lost(&mut self) {
+        self.add_gap(Gap::Unknown);
+    }
+
     /// Drops names that a complete view does not have: those after a name that are not `told` and of which the view
     /// claims the newest record, or all of another set. It looks at `at_most` names. Returns the last one that it looked
     /// at; `None` at the end.

@@ -85,6 +85,7 @@ fn caught(mutant: Mutant) -> (Scenario, u64, &'static [&'static str]) {
         Mutant::FeedForgetsToldAhead => (Scenario::Storm, 1, &["told once"]),
         Mutant::FeedTellsFallen => (Scenario::Storm, 100, &["a delete stays deleted", MIRRORS]),
         Mutant::MirrorKeepsLeftOut => (Scenario::Storm, 5490, &["a delete stays deleted", MIRRORS]),
+        Mutant::MirrorForgetsWhatWent => (Scenario::Storm, 1_030_165, &[UNTOLD]),
         Mutant::ReflectsLatePass => (Scenario::Backdated, 1, &[CURSORS, FEEDS, UNTOLD]),
     }
 }
