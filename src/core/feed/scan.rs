@@ -161,12 +161,13 @@ impl Feed {
                     step.tell(record, store.set().left_of(held), from.is_some(), kinds);
                 }
             }
-            let is_gap = match from {
+            // a suspicion costs look-ups
+            let is_gap = || match from {
                 Some(Stamp::ZERO) => false,
                 Some(from) => may_lack_since(store.set(), held, from),
                 None => !subscription.dots && suspicion.is_on(held),
             };
-            if tells_gaps && is_gap {
+            if tells_gaps && is_gap() {
                 step.gaps.add_name(held);
             }
         });
