@@ -1,6 +1,5 @@
 //! Version vectors: up to which write of each process a set reflects all writes.
 
-use std::collections::BTreeMap;
 use std::hash::Hasher;
 
 use siphasher::sip::SipHasher24;
@@ -14,14 +13,17 @@ use super::record::{Dot, Incarnation};
 /// or a record of the same name that is at least as great, or forgot it below the horizon. A vector that
 /// claims too little is always safe, and costs a record that is sent twice; one that claims too much loses writes
 /// without a trace. So components that do not fit are left out.
+///
+/// Each feed has one, and most have few components: they are in a row, in order of the processes, and a copy has no room
+/// to spare.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Vector(BTreeMap<Incarnation, u64>);
+pub struct Vector(Vec<(Incarnation, u64)>);
 
 impl Vector {
     /// The sequence number up to which the writes of a process are reflected; 0 for none.
     #[must_use]
     pub fn get(&self, incarnation: Incarnation) -> u64 {
-        self.0.get(&incarnation).copied().unwrap_or(0)
+        self.find(incarnation).map_or(0, |at| self.0[at].1)
     }
 
     /// Whether the vector claims that a write is reflected.
@@ -32,14 +34,18 @@ impl Vector {
 
     /// Raises one component, never lowers it. Ignores a component beyond [`MAX_VECTOR`].
     pub fn raise(&mut self, incarnation: Incarnation, sequence: u64) {
-        let room = self.0.len() < MAX_VECTOR;
-        match self.0.get_mut(&incarnation) {
-            Some(held) => *held = sequence.max(*held),
-            None if room && sequence > 0 => {
-                self.0.insert(incarnation, sequence);
+        match self.find(incarnation) {
+            Ok(at) => self.0[at].1 = sequence.max(self.0[at].1),
+            Err(at) if self.0.len() < MAX_VECTOR && sequence > 0 => {
+                self.0.insert(at, (incarnation, sequence))
             }
-            None => {}
+            Err(_) => {}
         }
+    }
+
+    /// Where the component of a process is, or would be.
+    fn find(&self, incarnation: Incarnation) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&incarnation, |(incarnation, _)| *incarnation)
     }
 
     /// Takes the greater of each two components: what a set reflects after all records of another set were merged into
@@ -59,7 +65,7 @@ impl Vector {
 
     /// Removes the components for which `keep` is false: safe, and makes room for new processes.
     pub fn retain(&mut self, mut keep: impl FnMut(Incarnation) -> bool) {
-        self.0.retain(|incarnation, _| keep(*incarnation));
+        self.0.retain(|(incarnation, _)| keep(*incarnation));
     }
 
     /// The number of components.
@@ -76,7 +82,7 @@ impl Vector {
 
     /// The components, by process.
     pub fn iter(&self) -> impl Iterator<Item = (Incarnation, u64)> + '_ {
-        self.0.iter().map(|(i, s)| (*i, *s))
+        self.0.iter().copied()
     }
 
     /// A hash of 32 bits for gossip: two nodes with equal marks exchange no vectors.

@@ -64,7 +64,8 @@ impl Scope {
         let mut all: Vec<Part> = names.chain(prefixes).collect();
         // of the same bytes the widest first
         all.sort_by(|a, b| a.start.cmp(&b.start).then_with(|| a.kind.cmp(&b.kind)));
-        let mut parts: Vec<Part> = Vec::new();
+        // each watcher has one, and most have one part
+        let mut parts: Vec<Part> = Vec::with_capacity(1);
         for part in all {
             if parts.last().is_none_or(|last| !last.has(&part.start)) {
                 parts.push(part);
