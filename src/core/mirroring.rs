@@ -11,7 +11,7 @@
 //! - **An incomplete view claims nothing.** Until a view that began empty is complete, the vector stays, and a new
 //!   mirror is not ready.
 //! - **What a complete view does not have is dropped:** the leader has forgotten the delete. Only what the view claims
-//!   is dropped, for a leader may be behind another one.
+//!   is dropped, for a leader may be behind another one, and what lies below the GC horizon: no leader is behind there.
 //! - **What fell with a forgotten delete is told as a gap.** The last changes of the leader may have an older value
 //!   behind the delete. The mirror forgets the delete with its leader, and would take the value for what stands.
 //! - **What came and went before it is claimed is told as a gap.** A reader that begins in between finds it neither in

@@ -124,7 +124,7 @@ pub enum Mutant {
     FeedForgetsToldAhead,
     /// A mirror is told a value that its leader dropped with a delete that is forgotten.
     FeedTellsFallen,
-    /// A mirror does not drop what is of a process that its leader has left out of the vector.
+    /// A mirror drops what its leader does not tell only if the vector claims it, however old it is.
     MirrorKeepsLeftOut,
     /// A mirror does not tell of writes that came and went before they were claimed.
     MirrorForgetsWhatWent,

@@ -9,7 +9,7 @@ use crate::core::effects::SetChange;
 use crate::core::limits::HORIZON_SLICE;
 use crate::core::mutants::Mutant;
 use crate::core::name::Name;
-use crate::core::record::{Dot, Incarnation, Record};
+use crate::core::record::{Incarnation, Record};
 use crate::core::set::Cell;
 use crate::core::stamp::Stamp;
 use crate::core::vector::Vector;
@@ -166,11 +166,12 @@ impl<T> Store<T> {
     }
 
     /// Drops names that a complete view does not have: those after a name that are not `told` and of which the view
-    /// claims the newest record, or all of another set. It looks at `at_most` names. Returns the last one that it looked
-    /// at; `None` at the end.
+    /// speaks for the newest record, or all of another set. It looks at `at_most` names. Returns the last one that it
+    /// looked at; `None` at the end.
     ///
-    /// The view also speaks for processes that its node has left out of the vector: all that these wrote lies below the
-    /// GC horizon.
+    /// A view speaks for what it claims, and for all that lies below the GC horizon: a node has that, or has forgotten
+    /// it. Its vector may lack a write of that time, because it has left the process out, or because the write came
+    /// after a scan began.
     pub(in crate::core) fn drop_untold(
         &mut self,
         told: &HashSet<Name>,
@@ -182,16 +183,11 @@ impl<T> Store<T> {
         let looked: Vec<Name> = names.take(at_most).cloned().collect();
         let last = looked.last().filter(|_| looked.len() == at_most).cloned();
         let horizon = self.set.horizon();
-        let is_claimed_by = |view: &Vector, newest: &Record| {
-            let Dot { incarnation, sequence } = newest.dot();
-            match view.get(incarnation) {
-                0 => newest.last_sync() < horizon && !self.mutants.has(Mutant::MirrorKeepsLeftOut),
-                claimed => sequence <= claimed,
-            }
-        };
+        let is_old =
+            |newest: &Record| newest.last_sync() < horizon && !self.mutants.has(Mutant::MirrorKeepsLeftOut);
         let is_claimed = |name: &Name| {
             let newest = self.set.held_history(name).last().map(Cell::record);
-            newest.is_some_and(|newest| view.is_none_or(|view| is_claimed_by(view, newest)))
+            newest.is_some_and(|newest| view.is_none_or(|view| view.claims(newest.dot()) || is_old(newest)))
         };
         let gone: Vec<Name> =
             looked.into_iter().filter(|name| !told.contains(name) && is_claimed(name)).collect();
