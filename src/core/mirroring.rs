@@ -14,8 +14,8 @@
 //!   is dropped, for a leader may be behind another one, and what lies below the GC horizon: no leader is behind there.
 //! - **What fell with a forgotten delete is told as a gap.** The last changes of the leader may have an older value
 //!   behind the delete. The mirror forgets the delete with its leader, and would take the value for what stands.
-//! - **What came and went before it is claimed is told as a gap.** A reader that begins in between finds it neither in
-//!   the set nor in the changes.
+//! - **What came and went before it is claimed is told as a gap,** and so is a gap that came before that. A reader that
+//!   begins in between finds them neither in the set nor in the changes.
 //! - **A gap of unknown names begins the view again:** which deletes the mirror lacks is not known.
 //! - **A set replaces another one name by name.** While the view of another set grows, a name that is told is replaced,
 //!   and the others stay. When the view is complete, they are dropped, and cursors are of the new set: readers begin
@@ -78,7 +78,10 @@ const RECORDS_PER_STEP: usize = 256;
 /// Names that one step looks at, to drop those that the view does not have.
 const NAMES_PER_STEP: usize = 1_024;
 
-/// Most writes that are remembered to have come and not to be claimed yet. With more, any may be missing.
+/// Writes of a process: sequence numbers, both ends included.
+type Range = (Incarnation, u64, u64);
+
+/// Most ranges of writes that are remembered to have come and not to be claimed yet. With more, any may be missing.
 const MAX_UNCLAIMED: usize = 16_384;
 
 /// The state of a mirror. See the module.
@@ -89,8 +92,9 @@ pub struct Mirroring {
     latest: Stamp,
     /// Whether a view that began empty became complete, and nothing was claimed since.
     is_retaken: bool,
-    /// The writes that came in earlier steps and are not claimed yet: at most [`MAX_UNCLAIMED`].
-    unclaimed: Vec<Dot>,
+    /// The writes that came in earlier steps and are not claimed yet, and those that were said not to come: at most
+    /// [`MAX_UNCLAIMED`] and one.
+    unclaimed: Vec<Range>,
 }
 
 #[derive(Debug)]
@@ -127,8 +131,8 @@ impl Mirroring {
         tail: &Tail,
     ) -> Step {
         let is_other_set = store.is_other_set(tail.set);
-        let is_claimed = self.is_complete() && !self.is_retaken;
-        if is_claimed && is_other_set && !told.iter().any(|told| matches!(told, Told::Reset)) {
+        let has_claimed = self.is_complete() && !self.is_retaken;
+        if has_claimed && is_other_set && !told.iter().any(|told| matches!(told, Told::Reset)) {
             // no leader does that
             return Step::BeginAgain;
         }
@@ -165,7 +169,8 @@ impl Mirroring {
                     self.latest = self.latest.max(record.last_sync());
                     left = left.saturating_sub(1);
                     store.merge(&record);
-                    came.push(record.dot());
+                    let Dot { incarnation, sequence } = record.dot();
+                    came.push((incarnation, sequence, sequence));
                 }
                 (Told::Reset, _) => self.view = View::growing(store),
                 // before the next record: what comes from now on is no part of the view that began empty
@@ -177,7 +182,10 @@ impl Mirroring {
                     };
                     return Step::More;
                 }
-                (Told::Gap(ranges), _) => store.mirror_gap(ranges),
+                (Told::Gap(ranges), _) => {
+                    came.extend(&ranges);
+                    store.mirror_gap(ranges);
+                }
                 // within a view that began empty, what is missing is told or dropped in any case
                 (Told::Lost, View::Complete) => return Step::BeginAgain,
                 (Told::Synced | Told::Lost | Told::Ahead, _) => {}
@@ -193,12 +201,12 @@ impl Mirroring {
             store.mirror(tail.set, &tail.vector, tail.reflected, latest, retaken);
             self.tell_what_went(store, retaken);
         }
-        came.retain(|dot| !store.vector().claims(*dot));
+        came.retain(|range| !is_claimed(store.vector(), range));
         self.remember(came);
         Step::Done
     }
 
-    fn remember(&mut self, came: Vec<Dot>) {
+    fn remember(&mut self, came: Vec<Range>) {
         let room = (MAX_UNCLAIMED + 1).saturating_sub(self.unclaimed.len());
         self.unclaimed.extend(came.into_iter().take(room));
     }
@@ -208,8 +216,9 @@ impl Mirroring {
     /// again says that anything may be missing.
     fn tell_what_went<T>(&mut self, store: &mut Store<T>, retaken: bool) {
         let is_too_much = self.unclaimed.len() > MAX_UNCLAIMED;
-        let (claimed, unclaimed) =
-            std::mem::take(&mut self.unclaimed).into_iter().partition(|dot| store.vector().claims(*dot));
+        let all = std::mem::take(&mut self.unclaimed);
+        let (mut gone, unclaimed): (Vec<Range>, _) =
+            all.into_iter().partition(|range| is_claimed(store.vector(), range));
         self.unclaimed = unclaimed;
         if retaken || store.mutants().has(Mutant::MirrorForgetsWhatWent) {
             return;
@@ -219,12 +228,18 @@ impl Mirroring {
             self.unclaimed = Vec::new();
             return;
         }
-        let mut gone: Vec<Dot> = claimed;
-        gone.retain(|dot| !store.set().has_dot(*dot));
+        gone.retain(|(incarnation, first, last)| {
+            first < last || !store.set().has_dot(Dot { incarnation: *incarnation, sequence: *first })
+        });
         gone.sort_unstable();
         gone.dedup();
-        store.mirror_gap(gone.into_iter().map(|dot| (dot.incarnation, dot.sequence, dot.sequence)).collect());
+        store.mirror_gap(gone);
     }
+}
+
+/// Whether a vector claims all writes of a range.
+fn is_claimed(vector: &Vector, (incarnation, _, last): &Range) -> bool {
+    vector.get(*incarnation) >= *last
 }
 
 impl Told {
