@@ -630,7 +630,8 @@ impl<T> Store<T> {
     }
 
     /// Whether the vector claims a write, or claimed it before it left its process out.
-    pub(super) fn has_claimed(&self, process: Incarnation, sequence: u64) -> bool {
+    #[must_use]
+    pub fn has_claimed(&self, process: Incarnation, sequence: u64) -> bool {
         self.vector().get(process) >= sequence || self.claims.has_forgotten(process, sequence)
     }
 
