@@ -11,6 +11,7 @@
 //! | `seal` | secrets, keys, and frames that only the cluster can read | nothing |
 //! | `metrics` | counters, and their labels | `core` |
 //! | [`wire`] | what travels, as text and bytes | `core` |
+//! | [`client`] | the client library: how a program reads, writes and watches | `core`, `wire` |
 //! | `watch` | from a change to its watchers | `core` |
 //! | `membership` | the other nodes: discovery by DNS, gossip behind a sealed socket | `core`, `seal` |
 //! | `config` | the flags as they are typed, and what they mean | all above |
@@ -27,9 +28,11 @@
 //!
 //! A module uses only modules above it in this table, and no modules form a cycle. A test of `xtask` reads this table
 //! and the `use` lines; it also finds uses of the system in `core` and `wire`, such as a clock or a socket. Without the
-//! feature `node` only these two are built, without the crates of the node.
+//! features `node` and `client` only these two are built, without the crates of the others.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "client")]
+pub mod client;
 pub mod core;
 #[cfg(feature = "sim")]
 pub mod sim;

@@ -5,14 +5,14 @@ use hyper::Method;
 use serde_json::json;
 
 use super::args::quoted;
-use super::client::{Answer, Client, Request};
+use super::client::{Answer, Client, OrFailure, Request};
 use super::failure::{Failure, tell};
 use super::feed::since;
 use super::namespace::InNamespace;
 use super::nodes::{Nodes, TimeLimit, block_on};
 use super::output::{Format, Output, print, rfc3339, table};
 use super::put::read_input;
-use super::url::{parameter, with_query};
+use crate::client::url::{parameter, with_query};
 use crate::wire::checkpoints::{Listed, from_json};
 use crate::wire::headers::X_VWATCH_EXPIRED;
 use crate::wire::text::{Escaped, json_escaped};

@@ -5,11 +5,11 @@ use hyper::Method;
 use serde::Deserialize;
 
 use super::args;
-use super::client::{Answer, Request};
+use super::client::{Answer, OrFailure, Request};
 use super::failure::{Failure, tell};
 use super::nodes::{Nodes, TimeLimit, block_on};
 use super::output::{Format, print, rfc3339};
-use super::url::{parameter, with_query};
+use crate::client::url::{parameter, with_query};
 use crate::wire::text::json_escaped;
 
 /// Drop the older versions from before a time

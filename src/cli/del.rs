@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::args;
-use super::client::{Answer, Request};
+use super::client::{Answer, OrFailure, Request};
 use super::failure::{Failure, each};
 use super::namespace::InNamespace;
 use super::nodes::{Nodes, TimeLimit, block_on, check_name};

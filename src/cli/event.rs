@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
-use super::client::{Answer, Request};
+use super::client::{Answer, OrFailure, Request};
 use super::failure::Failure;
 use super::namespace::InNamespace;
 use super::nodes::{Nodes, TimeLimit, block_on, check_name};

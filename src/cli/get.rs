@@ -6,12 +6,12 @@ use std::time::Duration;
 use clap::Args;
 
 use super::args::{self, Time, quoted};
-use super::client::{Answer, Client, Request};
+use super::client::{Answer, Client, OrFailure, Request};
 use super::failure::{Failure, each, tell};
 use super::namespace::InNamespace;
 use super::nodes::{Nodes, block_on, check_name};
 use super::output::{Data, Format, Output, Row, as_data, print, rfc3339, rows_as_table};
-use super::url::{parameter, with_query};
+use crate::client::url::{parameter, with_query};
 use crate::core::Stamp;
 use crate::node::clock;
 use crate::wire::duration;

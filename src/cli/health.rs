@@ -8,7 +8,7 @@ use super::client::{Answer, Client, Request};
 use super::environment;
 use super::failure::Failure;
 use super::nodes::block_on;
-use super::url::Url;
+use crate::client::url::Url;
 use crate::wire::duration::{self, GoDuration};
 
 /// The default of `--listen-server`.
@@ -104,7 +104,7 @@ fn judge(answer: &Answer) -> Result<(), Failure> {
         ));
     }
     // any other server may answer this path with 200
-    answer.check_node()
+    Ok(answer.check_node()?)
 }
 
 #[cfg(test)]

@@ -6,12 +6,12 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::args;
-use super::client::{Answer, Client, Request};
+use super::client::{Answer, Client, OrFailure, Request};
 use super::failure::Failure;
 use super::namespace::InNamespace;
 use super::nodes::{Nodes, TimeLimit, block_on, check_name};
 use super::output::{Format, in_a_line, print, rfc3339, table};
-use super::url::{parameter, with_query};
+use crate::client::url::{parameter, with_query};
 use crate::wire::history::{ReceivedEntry, ReceivedHistory};
 use crate::wire::text::{Escaped, json_escaped};
 

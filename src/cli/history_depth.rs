@@ -4,12 +4,12 @@ use clap::{Args, value_parser};
 use hyper::Method;
 use serde::Deserialize;
 
-use super::client::{Answer, Request};
+use super::client::{Answer, OrFailure, Request};
 use super::cluster_view;
 use super::failure::Failure;
 use super::nodes::{Nodes, TimeLimit, block_on};
 use super::output::{Format, print};
-use super::url::{parameter, with_query};
+use crate::client::url::{parameter, with_query};
 use crate::core::limits::MAX_HISTORY_VERSIONS;
 use crate::wire::text::json_escaped;
 

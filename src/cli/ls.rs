@@ -9,12 +9,12 @@ use clap::Args;
 use serde::Deserialize;
 
 use super::args;
-use super::client::{Answer, Client, Request};
+use super::client::{Answer, Client, OrFailure, Request};
 use super::failure::Failure;
 use super::namespace::InNamespace;
 use super::nodes::{Nodes, block_on};
 use super::output::{Data, Format, Output, Row, table};
-use super::url::{parameter, with_query};
+use crate::client::url::{parameter, with_query};
 use crate::core::Stamp;
 use crate::wire::duration;
 use crate::wire::text::Escaped;

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::client::Request;
+use super::client::{OrFailure, Request};
 use super::cluster_view;
 use super::failure::Failure;
 use super::nodes::{Nodes, TimeLimit, block_on};

@@ -1,7 +1,6 @@
 //! The command line: one file a command. The client commands use HTTP to reach any node.
 
 mod args;
-mod backoff;
 mod bench;
 mod checkpoint;
 mod client;
@@ -31,10 +30,8 @@ mod revert;
 mod runner;
 mod serve;
 mod stop;
-mod stream;
 #[cfg(test)]
 mod testing;
-mod url;
 mod watch;
 
 use std::ffi::OsString;

@@ -5,7 +5,7 @@ use clap::Args;
 use super::args::quoted;
 use super::environment;
 use super::failure::Failure;
-use super::url::encoded;
+use crate::client::url::encoded;
 use crate::core::Namespace;
 
 /// The id of the option in all commands that have it.

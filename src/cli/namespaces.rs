@@ -3,11 +3,11 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::client::{Client, Request};
+use super::client::{Client, OrFailure, Request};
 use super::failure::Failure;
 use super::nodes::{Nodes, TimeLimit, block_on};
 use super::output::{Format, Output, print, table};
-use super::url::{parameter, with_query};
+use crate::client::url::{parameter, with_query};
 use crate::wire::namespaces::{Listed, from_json};
 use crate::wire::text::Escaped;
 

@@ -13,7 +13,7 @@ use super::client::{Answer, Client, Request};
 use super::cluster_view;
 use super::environment;
 use super::failure::Failure;
-use super::url::Url;
+use crate::client::url::Url;
 use crate::wire::duration;
 use crate::wire::headers::X_VWATCH_NODE;
 

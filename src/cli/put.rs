@@ -7,12 +7,12 @@ use std::os::unix::ffi::OsStringExt;
 use clap::Args;
 
 use super::args;
-use super::client::{Answer, Request};
+use super::client::{Answer, OrFailure, Request};
 use super::failure::{Failure, complain};
 use super::namespace::InNamespace;
 use super::nodes::{Nodes, TimeLimit, block_on, check_name};
 use super::output::{Output, Row, print};
-use super::url::{parameter, with_query};
+use crate::client::url::{parameter, with_query};
 use crate::core::Stamp;
 
 /// Most bytes that are read from standard input: far more than a node accepts, so that the node rejects the value.

@@ -6,13 +6,13 @@ use std::time::Instant;
 use clap::Args;
 
 use super::args::{self, quoted};
-use super::client::{Answer, Client, Request};
+use super::client::{Answer, Client, OrFailure, Request};
 use super::failure::Failure;
 use super::get::{Past, read_past};
 use super::namespace::InNamespace;
 use super::nodes::{Nodes, TimeLimit, block_on, check_name};
 use super::output::{Output, Row, print, rfc3339};
-use super::url::{parameter, with_query};
+use crate::client::url::{parameter, with_query};
 use crate::core::Stamp;
 use crate::wire::text::Escaped;
 

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::args;
-use super::backoff::Backoff;
 use super::client::Client;
 use super::failure::Failure;
 use super::feed::checkpoint::KeptCheckpoint;
@@ -22,6 +21,7 @@ use super::outage::Outage;
 use super::output::{Data, Format, Output, Row, in_a_line};
 use super::runner::Runner;
 use super::stop::{Stop, as_any_process};
+use crate::client::backoff::Backoff;
 use crate::wire::duration;
 use state::{Change, WatchState, WatchStep};
 

@@ -28,16 +28,19 @@ const fn stage(
 }
 
 /// All stages but `ci`, in the order of the help.
-pub(crate) const STAGES: [Stage; 18] = [
+pub(crate) const STAGES: [Stage; 19] = [
     stage(
         "check",
         "",
-        "format, lint, core, layers and unit: less than two minutes once the dependencies are built",
+        "format, lint, core, client, layers and unit: less than two minutes once the dependencies are built",
         check,
     ),
     stage("format", "", "is the source formatted? `cargo fmt --all` formats it", |rest| none(rest, format)),
     stage("lint", "", "clippy for all targets; a warning is an error", |rest| none(rest, lint)),
     stage("core", "", "the core builds alone, without the crates of the node", |rest| none(rest, core)),
+    stage("client", "", "the client library builds alone, and without the crates of a server", |rest| {
+        none(rest, client)
+    }),
     stage(
         "layers",
         "",
@@ -93,6 +96,7 @@ fn check(rest: &[String]) -> Result<(), String> {
     none(rest, format)?;
     lint()?;
     core()?;
+    client()?;
     layers()?;
     unit(&[])
 }
@@ -108,6 +112,35 @@ fn lint() -> Result<(), String> {
 
 fn core() -> Result<(), String> {
     run(cargo(["check", "--lib", "--no-default-features", "--locked"]))
+}
+
+/// Crates that only a server or a command line needs.
+const OF_A_SERVER: [&str; 6] = ["axum", "chitchat", "clap", "h2", "hickory-resolver", "rustls"];
+
+fn client() -> Result<(), String> {
+    let alone = ["--package", "vwatch", "--no-default-features", "--features", "client", "--locked"];
+    run(cargo(["check", "--lib"].into_iter().chain(alone)))?;
+    let mut command =
+        cargo(["tree", "--edges", "normal", "--prefix", "none", "--format", "{p}"].into_iter().chain(alone));
+    println!("$ {}", shown(&command));
+    let output = command.output();
+    let (tree, status) = match output {
+        Ok(output) => (String::from_utf8_lossy(&output.stdout).into_owned(), Ok(output.status)),
+        Err(error) => (String::new(), Err(error)),
+    };
+    ended(&command, status)?;
+    match of_a_server(&tree)[..] {
+        [] => Ok(()),
+        ref found => {
+            Err(format!("xtask: the client library needs {}: move it to the feature node", found.join(", ")))
+        }
+    }
+}
+
+/// The crates of a server in the lines of `cargo tree`, each a name and a version.
+fn of_a_server(tree: &str) -> Vec<&'static str> {
+    let has = |name: &&str| tree.lines().any(|line| line.split(' ').next() == Some(name));
+    OF_A_SERVER.into_iter().filter(has).collect()
 }
 
 fn layers() -> Result<(), String> {
@@ -272,4 +305,16 @@ fn bench(rest: &[String]) -> Result<(), String> {
 fn with(mut command: Command, rest: &[String]) -> Command {
     command.args(rest);
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crate_of_a_server_is_found_by_its_whole_name() {
+        let tree = "vwatch v0.1.0 (/src)\nhyper v1.12.0\nclap-sys v1.0.0\naxum v0.8.9\nh2 v0.4.1 (*)\n";
+        assert_eq!(of_a_server(tree), ["axum", "h2"]);
+        assert!(of_a_server("vwatch v0.1.0\nhyper v1.12.0\n").is_empty());
+    }
 }

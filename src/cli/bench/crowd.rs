@@ -12,7 +12,7 @@ use super::target::Target;
 use super::wakes::Wakes;
 use crate::cli::failure::Failure;
 use crate::cli::stop::Interrupt;
-use crate::cli::url::{parameter, path_of, with_query};
+use crate::client::url::{parameter, path_of, with_query};
 use crate::wire::duration::GoDuration;
 
 /// Most connections that are being opened at the same time.

@@ -1,6 +1,6 @@
 //! Requests and answers as bytes, for very high rates.
 
-use crate::cli::url::Url;
+use crate::client::url::Url;
 
 /// Most header fields of an answer. A node sends six.
 const MAX_ANSWER_FIELDS: usize = 64;

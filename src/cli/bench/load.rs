@@ -16,13 +16,13 @@ use super::super::failure::{Failure, tell};
 use super::super::nodes::Nodes;
 use super::super::output::{Output, print};
 use super::super::stop::Interrupt;
-use super::super::url::path_of;
 use super::blocking::Blocking;
 use super::figures::{Figures, Times};
 use super::names::Names;
 use super::server::Process;
 use super::target::{Target, make_room};
 use super::{exchange, process};
+use crate::client::url::path_of;
 use crate::wire::duration;
 
 /// Precision of the times of requests. Sleeps of the system are not much more precise.
@@ -128,7 +128,7 @@ fn run(
     target: &Target,
     mut control: Blocking,
     interrupt: &Interrupt,
-    request: impl Fn(&super::super::url::Url, &str, u64) -> Vec<u8>,
+    request: impl Fn(&crate::client::url::Url, &str, u64) -> Vec<u8>,
 ) -> Result<(), Failure> {
     if load.duration.is_zero() {
         return Err(Failure::Usage("bad --duration: it is zero: got 0s: give some seconds".to_owned()));

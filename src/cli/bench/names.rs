@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::super::failure::{Failure, tell};
 use super::super::stop::Interrupt;
-use super::super::url::{Url, parameter, path_of, with_query};
 use super::blocking::Blocking;
 use super::exchange;
 use super::target::Target;
+use crate::client::url::{Url, parameter, path_of, with_query};
 use crate::wire::duration::GoDuration;
 
 /// Time for a write at one node to reach another one.

@@ -12,7 +12,7 @@ use super::exchange;
 use super::figures::Times;
 use super::names::Names;
 use crate::cli::failure::Failure;
-use crate::cli::url::path_of;
+use crate::client::url::path_of;
 
 /// Most writes under way at the same time.
 const IN_FLIGHT: u32 = 64;

@@ -21,7 +21,7 @@ use super::numbered_writer::{self, Written};
 use super::server::Process;
 use super::setup::Setup;
 use super::target::Target;
-use crate::cli::url::{parameter, with_query};
+use crate::client::url::{parameter, with_query};
 use crate::wire::duration;
 use crate::wire::watch_form::StreamForm;
 

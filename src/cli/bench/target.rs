@@ -10,7 +10,7 @@ use mio::net::TcpStream;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::super::failure::Failure;
-use super::super::url::Url;
+use crate::client::url::Url;
 use crate::daemon::fd_limit;
 
 /// Connections from one source address. The system has about 28,000 ports for each. It finds a port of the second half

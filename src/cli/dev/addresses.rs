@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::cli::failure::Failure;
-use crate::cli::url::Url;
+use crate::client::url::Url;
 
 /// Ports that are tried for TCP and UDP together if the system chooses.
 const PORTS_TRIED: usize = 50;

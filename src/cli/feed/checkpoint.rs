@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use hyper::Method;
 
 use super::super::args::quoted;
-use super::super::client::{Client, Request};
+use super::super::client::{Client, OrFailure, Request};
 use super::super::failure::{Failure, complain};
 use super::super::namespace::InNamespace;
 

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::super::backoff::Backoff;
 use super::super::client::Client;
 use super::super::failure::Failure;
 use super::super::outage::Outage;
 use super::super::stop::Stop;
 use super::writes::{Next, Writes};
 use super::{Feed, Later, ReceivedBatch};
+use crate::client::backoff::Backoff;
 use crate::wire::watch::{DEFAULT_HEARTBEAT, MAX_BATCH_EVENTS};
 
 /// How long a stream may be silent beyond two intervals of its signs of life.

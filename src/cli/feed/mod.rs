@@ -19,7 +19,7 @@ use super::client::{Answer, Lines, Request};
 use super::failure::Failure;
 use super::namespace::InNamespace;
 use super::nodes::check_name;
-use super::url::{parameter, with_query};
+use crate::client::url::{parameter, with_query};
 use crate::wire::date::parse_time;
 use crate::wire::duration::GoDuration;
 use crate::wire::error_code::ErrorCode;
@@ -228,7 +228,7 @@ impl Feed {
     /// Any other answer.
     pub(super) fn absorb(&self, answer: &Answer) -> Result<ReceivedBatch, Failure> {
         match answer.status {
-            StatusCode::OK => answer.json(),
+            StatusCode::OK => Ok(answer.json()?),
             _ => Err(self.refused(answer)?.into()),
         }
     }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use hyper::StatusCode;
 use hyper::body::Bytes;
 
-use super::super::client::{Answer, Request};
+use super::super::client::{Answer, NotANode, Request};
 use super::super::failure::{Failure, complain};
 use super::super::runner::RunInput;
-use super::super::url::{parameter, with_query};
+use crate::client::url::{parameter, with_query};
 use crate::wire::error_code::ErrorCode;
 
 /// A change to report.
@@ -208,7 +208,7 @@ fn not_of_a_node(answer: &Answer) -> Option<String> {
         StatusCode::NOT_FOUND => answer.check_refusal(),
         _ => Ok(()),
     };
-    found.err().and_then(|failure| failure.line().map(str::to_owned))
+    found.err().map(|NotANode(line)| line)
 }
 
 /// Whether a 404 is about the name. Another code, such as that of a path that the port does not have, is permanent.

@@ -5,35 +5,35 @@ use std::fmt;
 use crate::wire::uri::{encode_parameter, encode_path};
 
 /// The path of a plain name. It is not normalized: `a//b` and `..` are names like any other.
-pub(super) fn path_of(name: &str) -> String {
+pub(crate) fn path_of(name: &str) -> String {
     format!("/v1/versions/{}", encode_path(name))
 }
 
 /// A name as it stands in a path.
-pub(super) fn encoded(name: &str) -> impl fmt::Display + '_ {
+pub(crate) fn encoded(name: &str) -> impl fmt::Display + '_ {
     encode_path(name)
 }
 
 /// `key=value` for a query.
-pub(super) fn parameter(key: &str, value: &str) -> String {
+pub(crate) fn parameter(key: &str, value: &str) -> String {
     format!("{key}={}", encode_parameter(value))
 }
 
 /// A path with its query, if there is one.
-pub(super) fn with_query(path: &str, parameters: &[String]) -> String {
+pub(crate) fn with_query(path: &str, parameters: &[String]) -> String {
     if parameters.is_empty() { path.to_owned() } else { format!("{path}?{}", parameters.join("&")) }
 }
 
 /// The URL of a port of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Url {
+pub(crate) struct Url {
     /// `host:port` for the `Host` header.
-    pub(super) authority: String,
+    pub(crate) authority: String,
     /// Host for the resolver, without brackets.
-    pub(super) host: String,
-    pub(super) port: u16,
+    pub(crate) host: String,
+    pub(crate) port: u16,
     /// Path before `/v1`, without a slash at its end; empty unless a proxy needs one.
-    pub(super) base: String,
+    pub(crate) base: String,
 }
 
 impl fmt::Display for Url {
@@ -47,7 +47,7 @@ impl Url {
     ///
     /// # Errors
     /// One line: the fault, the text, what to do.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let refused = |why: &str, advice: &str| Err(format!("{why}: got {text:?}: {advice}"));
         const ADVICE: &str = "write http://host:port or host:port";
         let (rest, has_scheme) = match text.split_once("://") {
@@ -90,7 +90,7 @@ impl Url {
     }
 
     /// The same host with another port and an empty base.
-    pub(super) fn with_port(&self, port: u16) -> Self {
+    pub(crate) fn with_port(&self, port: u16) -> Self {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
         Self { authority: format!("{host}:{port}"), host: self.host.clone(), port, base: String::new() }
     }
@@ -99,7 +99,7 @@ impl Url {
     ///
     /// # Errors
     /// As [`Url::parse`].
-    pub(super) fn parse_list(text: &str) -> Result<Vec<Self>, String> {
+    pub(crate) fn parse_list(text: &str) -> Result<Vec<Self>, String> {
         text.split(',').map(|one| Self::parse(one.trim())).collect()
     }
 }

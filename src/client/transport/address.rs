@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
-use super::super::url::Url;
 use super::error::ExchangeError;
+use crate::client::url::Url;
 
 /// Time for the answer of a name server.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);

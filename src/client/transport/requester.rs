@@ -12,14 +12,14 @@ use std::time::Duration;
 use hyper::StatusCode;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::super::failure::Failure;
-use super::super::url::Url;
 use super::address::AddressList;
+use super::answer::Answer;
 use super::attempt::Attempt;
 use super::connection::{Connection, shown};
-use super::error::ExchangeError;
+use super::error::{ExchangeError, SendError};
 use super::liveness::silence;
-use super::{Answer, Request};
+use super::request::Request;
+use crate::client::url::Url;
 
 /// Time for a connection, if there is no other address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,29 +33,27 @@ const RETURN_TIME: Duration = Duration::from_millis(500);
 
 /// Sends requests to the nodes of a list, to one at a time.
 #[derive(Debug)]
-pub(in crate::cli) struct Client {
+pub(crate) struct Requester {
     addresses: AddressList,
-    /// The flag that names the nodes, for the error when none answers.
-    flag: &'static str,
     deadline: Option<Instant>,
     kept: Option<Connection>,
     /// The connection of the last answered probe beside a request.
     probed: Option<Connection>,
 }
 
-impl Client {
+impl Requester {
     /// A client for a list of at least one URL.
-    pub(in crate::cli) fn new(urls: Vec<Url>, flag: &'static str) -> Self {
-        Self { addresses: AddressList::new(urls), flag, deadline: None, kept: None, probed: None }
+    pub(crate) fn new(urls: Vec<Url>) -> Self {
+        Self { addresses: AddressList::new(urls), deadline: None, kept: None, probed: None }
     }
 
     /// Limits the time of all further requests together.
-    pub(in crate::cli) fn within(self, time: Duration) -> Self {
+    pub(crate) fn within(self, time: Duration) -> Self {
         Self { deadline: Instant::now().checked_add(time), ..self }
     }
 
     /// Makes the next address the first one for further requests.
-    pub(in crate::cli) fn move_on(&mut self) {
+    pub(crate) fn move_on(&mut self) {
         if self.addresses.has_others() {
             self.addresses.advance();
             self.kept = None;
@@ -65,7 +63,7 @@ impl Client {
 
     /// Does `work` beside an open stream of the present address. `None` if the address answers nothing any more, not
     /// even a probe. With one address there are no probes.
-    pub(in crate::cli) async fn beside<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+    pub(crate) async fn beside<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         let address = match self.contact_time(0) {
             Some(within) => self.addresses.current(self.left()).await.ok().map(|address| (address, within)),
             None => None,
@@ -89,7 +87,7 @@ impl Client {
     ///
     /// # Errors
     /// If no node answered, or the result of a write is unknown.
-    pub(in crate::cli) async fn send(&mut self, request: &Request) -> Result<Answer, Failure> {
+    pub(crate) async fn send(&mut self, request: &Request) -> Result<Answer, SendError> {
         let mut attempt = Attempt::of(request);
         loop {
             attempt.was_silent = false;
@@ -98,7 +96,7 @@ impl Client {
             }
             let is_again = attempt.was_silent && attempt.unavailable.is_none() && !attempt.is_over();
             if !is_again || self.deadline.is_none() || self.left().is_zero() {
-                return attempt.failed(self.flag);
+                return attempt.failed();
             }
             attempt.errors.clear();
         }
@@ -110,7 +108,7 @@ impl Client {
     }
 
     /// Sends the request to each address once, from the present one on.
-    async fn round(&mut self, attempt: &mut Attempt) -> Result<Option<Answer>, Failure> {
+    async fn round(&mut self, attempt: &mut Attempt) -> Result<Option<Answer>, SendError> {
         let (_, skipped) = self.addresses.counts();
         let urls = self.addresses.url_count();
         let mut passed = 0;
@@ -121,9 +119,7 @@ impl Client {
                 }
                 Ok(answer) => return Ok(Some(answer)),
                 Err(ExchangeError::Unsendable(why)) => {
-                    return Err(Failure::Usage(format!(
-                        "HTTP cannot carry the request: {why}: use a shorter name"
-                    )));
+                    return Err(SendError::Unsendable(why));
                 }
                 Err(error) => attempt.note(&error),
             }
@@ -259,11 +255,11 @@ mod tests {
     use tokio::net::TcpListener;
     use tokio::sync::Notify;
 
-    use super::super::super::testing::{Fake, answer, read_request};
     use super::*;
+    use crate::client::testing::{Fake, answer, read_request};
     use crate::core::Stamp;
 
-    async fn ask(client: &mut Client, path: &str) -> Result<Answer, Failure> {
+    async fn ask(client: &mut Requester, path: &str) -> Result<Answer, SendError> {
         client.send(&Request::get(path.to_owned())).await
     }
 
@@ -271,7 +267,7 @@ mod tests {
     async fn the_connection_is_kept_and_the_path_arrives_as_it_is() {
         let fake =
             Fake::start(vec![answer("200 OK", &[("ETag", "\"a\"")], "x"), answer("404 Not Found", &[], "")]);
-        let mut client = fake.client();
+        let mut client = fake.requester();
         let first = ask(&mut client, "/v1/versions/a//../b?version=%2B").await.unwrap();
         assert_eq!((first.shown_version().as_str(), &first.body[..]), ("a", &b"x"[..]));
         assert_eq!(ask(&mut client, "/v1/versions/c").await.unwrap().status, StatusCode::NOT_FOUND);
@@ -284,7 +280,7 @@ mod tests {
     async fn a_connection_that_the_node_closed_is_made_again() {
         let closing = [("Connection", "close")];
         let fake = Fake::start(vec![answer("200 OK", &closing, "1"), answer("200 OK", &[], "2")]);
-        let mut client = fake.client();
+        let mut client = fake.requester();
         ask(&mut client, "/").await.unwrap();
         assert_eq!(&ask(&mut client, "/").await.unwrap().body[..], b"2");
         assert_eq!(fake.connections(), 2);
@@ -295,7 +291,7 @@ mod tests {
         let busy =
             Fake::start(vec![answer("503 Service Unavailable", &[("Retry-After", "1")], "stopping\n")]);
         let good = Fake::start(vec![answer("200 OK", &[], "here"), answer("200 OK", &[], "again")]);
-        let mut client = Client::new(vec![unused(), busy.url(), good.url()], "client-url");
+        let mut client = Requester::new(vec![unused(), busy.url(), good.url()]);
         assert_eq!(&ask(&mut client, "/").await.unwrap().body[..], b"here");
         // and it stays at the node that answered
         assert_eq!(&ask(&mut client, "/").await.unwrap().body[..], b"again");
@@ -305,7 +301,7 @@ mod tests {
     #[tokio::test]
     async fn a_503_of_all_nodes_is_an_answer_with_its_retry_after() {
         let busy = Fake::start(vec![answer("503 Service Unavailable", &[("Retry-After", "7")], "")]);
-        let mut client = Client::new(vec![busy.url(), unused()], "client-url");
+        let mut client = Requester::new(vec![busy.url(), unused()]);
         let answer = ask(&mut client, "/").await.unwrap();
         assert_eq!(answer.retry_after(), Some(Duration::from_secs(7)));
     }
@@ -325,7 +321,7 @@ mod tests {
         // reads the request and closes the connection without an answer
         let broken = Fake::start(vec![String::new()]);
         let other = Fake::start(vec![answer("204 No Content", &[], "")]);
-        let mut client = Client::new(vec![broken.url(), other.url()], "server-url");
+        let mut client = Requester::new(vec![broken.url(), other.url()]);
         assert_eq!(client.send(&put()).await.unwrap().status, StatusCode::NO_CONTENT);
         assert!(modified(&broken).is_some());
         assert_eq!(modified(&broken), modified(&other), "one stamp");
@@ -337,11 +333,10 @@ mod tests {
             // a node whose clock differs
             let broken = Fake::with_date(vec![String::new()], date);
             let other = Fake::start(vec![answer("204 No Content", &[], "")]);
-            let mut client = Client::new(vec![broken.url(), other.url()], "server-url");
+            let mut client = Requester::new(vec![broken.url(), other.url()]);
             let failure = client.send(&put()).await.unwrap_err();
-            let Failure::InDoubt(line) = &failure else { panic!("{failure:?}") };
-            assert!(line.starts_with("no whole answer from http://127.0.0.1:"), "{line}");
-            assert!(line.ends_with("it may have been done, or be done later: read the name"), "{line}");
+            let SendError::InDoubt { errors, stamp: None } = &failure else { panic!("{failure:?}") };
+            assert!(errors[0].starts_with("no whole answer from http://127.0.0.1:"), "{errors:?}");
             assert!(other.seen().is_empty() && modified(&broken).is_none());
         }
     }
@@ -350,27 +345,31 @@ mod tests {
     async fn an_unknown_result_comes_with_a_safe_way_to_repeat_the_write() {
         let broken = Fake::start(vec![String::new()]);
         let full = Fake::start(vec![answer("507 Insufficient Storage", &[], "set full\n")]);
-        let mut client = Client::new(vec![broken.url(), full.url()], "server-url");
-        let Err(Failure::InDoubt(line)) = client.send(&put()).await else { panic!("it is in doubt") };
-        let stamp = modified(&broken).unwrap();
-        assert!(line.contains("; set full: it may have been done") && line.contains(&stamp), "{line}");
+        let mut client = Requester::new(vec![broken.url(), full.url()]);
+        let Err(SendError::InDoubt { errors, stamp: Some(stamp) }) = client.send(&put()).await else {
+            panic!("it is in doubt");
+        };
+        assert_eq!(errors[1], "set full");
+        assert_eq!(modified(&broken).unwrap(), stamp.to_string());
         // a gateway does not know either
         let proxy = Fake::start(vec![answer("504 Gateway Timeout", &[], "")]);
-        let Err(Failure::InDoubt(line)) = proxy.client().send(&put()).await else { panic!("it is in doubt") };
-        assert!(line.contains("504"), "{line}");
+        let Err(SendError::InDoubt { errors, .. }) = proxy.requester().send(&put()).await else {
+            panic!("it is in doubt");
+        };
+        assert!(errors[0].contains("504"), "{errors:?}");
     }
 
     #[tokio::test]
     async fn a_node_that_rejects_the_chosen_stamp_gives_its_own() {
         for refusal in ["409 Conflict", "400 Bad Request"] {
             let node = Fake::start(vec![answer(refusal, &[], ""), answer("204 No Content", &[], "")]);
-            let mut client = Client::new(vec![node.url(), unused()], "server-url");
+            let mut client = Requester::new(vec![node.url(), unused()]);
             assert_eq!(client.send(&put()).await.unwrap().status, StatusCode::NO_CONTENT, "{refusal}");
             assert!(modified(&node).is_some() && node.seen()[1].starts_with("PUT /v1/versions/n HTTP"));
         }
         // a stamp of the user stays
         let node = Fake::start(vec![answer("409 Conflict", &[], "")]);
-        let mut client = Client::new(vec![node.url(), unused()], "server-url");
+        let mut client = Requester::new(vec![node.url(), unused()]);
         let given = put().stamped(Stamp::from_micros(7).ok());
         assert_eq!(client.send(&given).await.unwrap().status, StatusCode::CONFLICT);
         assert_eq!(modified(&node).as_deref(), Some("7"));
@@ -381,12 +380,13 @@ mod tests {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = Url::parse(&silent.local_addr().unwrap().to_string()).unwrap();
         let other = Fake::start(vec![answer("204 No Content", &[], "")]);
-        let mut client =
-            Client::new(vec![url.clone(), other.url()], "server-url").within(Duration::from_secs(4));
+        let mut client = Requester::new(vec![url.clone(), other.url()]).within(Duration::from_secs(4));
         assert_eq!(client.send(&put()).await.unwrap().status, StatusCode::NO_CONTENT);
-        let mut alone = Client::new(vec![url], "server-url").within(Duration::from_secs(1));
-        let Err(Failure::Failed(line)) = alone.send(&put()).await else { panic!("nothing answers") };
-        assert!(line.contains("does not answer") && line.contains(": nothing was written: "), "{line}");
+        let mut alone = Requester::new(vec![url]).within(Duration::from_secs(1));
+        let Err(SendError::NoAnswer { errors, is_write: true }) = alone.send(&put()).await else {
+            panic!("nothing answers");
+        };
+        assert!(errors[0].contains("does not answer"), "{errors:?}");
     }
 
     #[tokio::test]
@@ -394,11 +394,10 @@ mod tests {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = Url::parse(&silent.local_addr().unwrap().to_string()).unwrap();
         let other = Fake::start(vec![answer("200 OK", &[], "here")]);
-        let mut client =
-            Client::new(vec![url.clone(), other.url()], "client-url").within(Duration::from_secs(4));
+        let mut client = Requester::new(vec![url.clone(), other.url()]).within(Duration::from_secs(4));
         assert_eq!(&ask(&mut client, "/").await.unwrap().body[..], b"here");
-        let mut alone = Client::new(vec![url], "client-url").within(Duration::from_secs(1));
-        let line = ask(&mut alone, "/").await.unwrap_err().line().unwrap().to_owned();
+        let mut alone = Requester::new(vec![url]).within(Duration::from_secs(1));
+        let line = no_answer(ask(&mut alone, "/").await);
         // the rest of the time depends on the machine
         assert!(line.starts_with("no answer from http://127.0.0.1:") && line.contains(" within "), "{line}");
     }
@@ -430,7 +429,7 @@ mod tests {
                 });
             }
         });
-        let mut client = Client::new(vec![url, unused()], "client-url");
+        let mut client = Requester::new(vec![url, unused()]);
         for _ in 0..2 {
             ask(&mut client, "/").await.unwrap();
         }
@@ -440,7 +439,7 @@ mod tests {
     #[tokio::test]
     async fn a_parked_request_is_answered_before_the_deadline() {
         let node = Fake::start(vec![answer("200 OK", &[], ""), answer("200 OK", &[], "")]);
-        let mut client = node.client().within(Duration::from_secs(1));
+        let mut client = node.requester().within(Duration::from_secs(1));
         for park in [60_000, 200] {
             let request = Request::get("/n?version=v".to_owned()).parks_for(Duration::from_millis(park));
             client.send(&request).await.unwrap();
@@ -453,10 +452,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_error_without_an_answer_has_advice() {
-        let mut client = Client::new(vec![unused()], "client-url");
-        let line = ask(&mut client, "/").await.unwrap_err().line().unwrap().to_owned();
-        assert!(line.contains("connection refused: is a node running there? --client-url names"), "{line}");
+    async fn an_error_says_why_there_is_no_answer() {
+        let mut client = Requester::new(vec![unused()]);
+        let line = no_answer(ask(&mut client, "/").await);
+        assert!(line.ends_with("connection refused"), "{line}");
+    }
+
+    /// The first error of a read that no node answered.
+    fn no_answer(outcome: Result<Answer, SendError>) -> String {
+        let Err(SendError::NoAnswer { errors, is_write: false }) = outcome else { panic!("{outcome:?}") };
+        errors[0].clone()
     }
 
     /// An address without a listener: port 1 is below the ports of tests.

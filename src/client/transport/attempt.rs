@@ -3,10 +3,10 @@
 use hyper::StatusCode;
 use hyper::header::DATE;
 
-use super::super::failure::Failure;
-use super::error::ExchangeError;
-use super::{Answer, Request};
-use crate::node::clock;
+use super::answer::Answer;
+use super::error::{ExchangeError, SendError};
+use super::request::Request;
+use crate::client::clock;
 use crate::wire::date::parse_http_date;
 
 /// Most difference between the client's clock and the `Date` of a node, in µs, for a stamp that the client chooses.
@@ -98,7 +98,7 @@ impl Attempt {
     ///
     /// # Errors
     /// If the result of an earlier try is unknown, and the answer does not decide it.
-    pub(super) fn conclude(self, answer: Answer) -> Result<Answer, Failure> {
+    pub(super) fn conclude(self, answer: Answer) -> Result<Answer, SendError> {
         let decides = answer.status.is_success() || answer.status == StatusCode::CONFLICT;
         if !self.is_in_doubt || decides {
             return Ok(answer);
@@ -111,27 +111,21 @@ impl Attempt {
     ///
     /// # Errors
     /// If there is no 503 either, or the result of a write is unknown.
-    pub(super) fn failed(mut self, flag: &str) -> Result<Answer, Failure> {
+    pub(super) fn failed(mut self) -> Result<Answer, SendError> {
         if self.is_in_doubt {
             return Err(self.in_doubt(None));
         }
         if let Some(answer) = self.unavailable.take() {
             return Ok(answer);
         }
-        let nothing = if self.request.is_write() { "nothing was written: " } else { "" };
-        let advice = format!("{nothing}is a node running there? --{flag} names another one");
-        Err(Failure::Failed(format!("{}: {advice}", self.errors.join("; "))))
+        Err(SendError::NoAnswer { is_write: self.request.is_write(), errors: self.errors })
     }
 
     /// The error for a write with an unknown result.
-    fn in_doubt(&self, rejection: Option<String>) -> Failure {
-        let errors: Vec<_> = self.errors.iter().cloned().chain(rejection).collect();
-        let again = match self.request.stamp {
-            Some(stamp) => {
-                format!("read the name, or repeat the command with --modified {stamp}, which is safe")
-            }
-            None => "read the name".to_owned(),
-        };
-        Failure::InDoubt(format!("{}: it may have been done, or be done later: {again}", errors.join("; ")))
+    fn in_doubt(self, rejection: Option<String>) -> SendError {
+        SendError::InDoubt {
+            errors: self.errors.into_iter().chain(rejection).collect(),
+            stamp: self.request.stamp,
+        }
     }
 }

@@ -13,11 +13,12 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::super::stream::HearsOut;
 use super::address::NodeAddress;
+use super::answer::{Answer, is_of_type};
 use super::error::ExchangeError;
 use super::lines::Lines;
-use super::{Answer, Request, is_of_type};
+use super::request::Request;
+use super::stream::HearsOut;
 use crate::wire::duration::GoDuration;
 use crate::wire::watch_form::StreamForm;
 

@@ -10,7 +10,7 @@ const MAX_LINE_BYTES: usize = 4 << 20;
 
 /// Why there is no further line.
 #[derive(Debug)]
-pub(in crate::cli) enum LineError {
+pub(crate) enum LineError {
     /// The answer is cut off.
     Lost(String),
     /// The line is too long.
@@ -19,7 +19,7 @@ pub(in crate::cli) enum LineError {
 
 /// An answer that is read line by line.
 #[derive(Debug)]
-pub(in crate::cli) struct Lines {
+pub(crate) struct Lines {
     from: String,
     body: Incoming,
     /// What was read and not returned.
@@ -30,17 +30,17 @@ pub(in crate::cli) struct Lines {
 }
 
 impl Lines {
-    pub(super) fn new(from: String, body: Incoming) -> Self {
+    pub(crate) fn new(from: String, body: Incoming) -> Self {
         Self { from, body, buffer: BytesMut::new(), scanned: 0, heard: Instant::now() }
     }
 
     /// The URL of the node.
-    pub(in crate::cli) fn from(&self) -> &str {
+    pub(crate) fn from(&self) -> &str {
         &self.from
     }
 
     /// When the last bytes came.
-    pub(in crate::cli) fn heard(&self) -> Instant {
+    pub(crate) fn heard(&self) -> Instant {
         self.heard
     }
 
@@ -49,7 +49,7 @@ impl Lines {
     ///
     /// # Errors
     /// What is wrong, if the answer is cut off or a line is too long.
-    pub(in crate::cli) async fn next(&mut self) -> Result<Option<Bytes>, LineError> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, LineError> {
         loop {
             if let Some(at) = self.buffer[self.scanned..].iter().position(|byte| *byte == b'\n') {
                 let line = self.buffer.split_to(self.scanned + at + 1);

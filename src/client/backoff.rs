@@ -8,19 +8,19 @@ const MOST: Duration = Duration::from_secs(5);
 /// Exponential backoff with full jitter: clients that lost the same node at the same time must not return at the same
 /// time.
 #[derive(Debug, Default)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
     /// Resets the pause after a success.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
 
     /// The next pause: random, up to 100 ms at first, doubled each time, up to 5 s. It is added to the pause that a
     /// node requested.
-    pub(super) fn next(&mut self, retry_after: Option<Duration>) -> Duration {
+    pub(crate) fn next(&mut self, retry_after: Option<Duration>) -> Duration {
         // without entropy the pause is not random
         let random = getrandom::u64().unwrap_or(u64::MAX);
         self.next_with(retry_after, random)

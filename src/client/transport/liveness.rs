@@ -43,9 +43,9 @@ async fn answers(address: &NodeAddress, kept: &mut Option<Connection>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::testing::{Fake, answer};
     use super::super::address::AddressList;
     use super::*;
+    use crate::client::testing::{Fake, answer};
 
     #[tokio::test]
     async fn a_probe_goes_over_the_connection_of_the_last_one_unless_the_node_closed_it() {

@@ -9,13 +9,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// A node rejects a request that is too large before it has read all of it, and closes the connection. Writing fails
 /// then, while the answer has arrived. So the rest of the request is dropped without an error, and reading decides the
 /// result.
-pub(super) struct HearsOut<S> {
+pub(crate) struct HearsOut<S> {
     inner: S,
     is_deaf: bool,
 }
 
 impl<S> HearsOut<S> {
-    pub(super) fn new(inner: S) -> Self {
+    pub(crate) fn new(inner: S) -> Self {
         Self { inner, is_deaf: false }
     }
 

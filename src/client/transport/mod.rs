@@ -1,0 +1,18 @@
+//! HTTP between the client and the nodes: requests and answers, and what sends them.
+
+mod address;
+mod answer;
+mod attempt;
+mod connection;
+mod error;
+mod lines;
+mod liveness;
+mod request;
+mod requester;
+mod stream;
+
+pub(crate) use answer::Answer;
+pub(crate) use error::{NotANode, SendError};
+pub(crate) use lines::{LineError, Lines};
+pub(crate) use request::Request;
+pub(crate) use requester::Requester;
