@@ -50,7 +50,7 @@ impl Client {
 }
 
 /// The failure of a request to the nodes that a flag names.
-fn failure(error: SendError, flag: &str) -> Failure {
+pub(super) fn failure(error: SendError, flag: &str) -> Failure {
     match error {
         SendError::Unsendable(why) => {
             Failure::Usage(format!("HTTP cannot carry the request: {why}: use a shorter name"))

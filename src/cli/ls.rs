@@ -78,7 +78,7 @@ async fn list(args: &Ls, client: &mut Client, out: &mut impl Write) -> Result<()
             failure => failure,
         })?;
         let rows = rows(&answer, args.keys_only)?;
-        let (before, next) = (printer.printed, next_query(&answer));
+        let (before, next) = (printer.printed, answer.next_query());
         for row in rows {
             // each page begins after the last name: so a list that repeats itself ends at its second round
             if last.as_ref().is_some_and(|last| *last >= row.name) {
@@ -117,17 +117,6 @@ fn first_query(args: &Ls) -> String {
         parameters.push("keys-only".to_owned());
     }
     parameters.join("&")
-}
-
-/// The query of the next page. The path of the link is ignored, so that a proxy may move it.
-fn next_query(answer: &Answer) -> Option<String> {
-    let link = answer.header("link")?;
-    // targets have no brackets, because these are percent-encoded; they may have commas
-    link.split('<').skip(1).find_map(|one| {
-        let (target, parameters) = one.split_once('>')?;
-        let is_next = parameters.split([';', ',']).any(|p| matches!(p.trim(), "rel=\"next\"" | "rel=next"));
-        target.split_once('?').filter(|_| is_next).map(|(_, query)| query.to_owned())
-    })
 }
 
 #[derive(Deserialize)]

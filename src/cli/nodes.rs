@@ -1,21 +1,17 @@
 //! The nodes of a client command, by its flags and the environment.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use hyper::header::HeaderValue;
-use tokio::task::JoinSet;
-use tokio::time::timeout;
 
-use super::client::{Answer, Client, Request};
-use super::cluster_view;
+use super::client::{Client, failure};
+use super::cluster_view::no_view;
 use super::environment;
 use super::failure::Failure;
+use crate::client::ports::{self, PortError};
 use crate::client::url::Url;
 use crate::wire::duration;
-use crate::wire::headers::X_VWATCH_NODE;
 
 /// Time for all nodes together to answer where their client ports are.
 const LOOKUP_TIME: Duration = Duration::from_secs(3);
@@ -166,67 +162,20 @@ impl Nodes {
     }
 }
 
-/// The client ports of the nodes at these server ports, from their answers. A node that does not answer is left out if
-/// another one answers.
+/// The client ports of the nodes at these server ports, from their answers.
 async fn client_ports(servers: Vec<Url>, named_by: String, patience: Duration) -> Result<Vec<Url>, Failure> {
-    // all at once: a silent node takes the whole time
-    let mut lookups = JoinSet::new();
-    for (at, server) in servers.into_iter().enumerate() {
-        lookups.spawn(async move {
-            let found = timeout(patience, client_port(&server)).await;
-            (at, found.unwrap_or_else(|_| Err(format!("no answer from {server} within {patience:?}"))))
-        });
-    }
-    let mut results: Vec<(usize, Result<Url, String>)> = lookups.join_all().await;
-    results.sort_unstable_by_key(|(at, _)| *at);
-    let mut found = Vec::new();
-    let mut why = String::new();
-    for (_, result) in results {
-        match result {
-            Ok(url) => found.push(url),
-            Err(error) => why = error,
-        }
-    }
-    if !found.is_empty() {
-        return Ok(found);
-    }
-    Err(Failure::Failed(format!(
-        "no client URL: only {named_by} is given, and the client ports of those nodes are not known: {why}: name them \
-         with --client-url or VWATCH_CLIENT_URL"
-    )))
-}
-
-/// The client port of a node. Checks that the same node is there, because ports may be mapped to others on the way.
-async fn client_port(server: &Url) -> Result<Url, String> {
-    let answer = ask(server, "/v1/cluster").await?;
-    if !answer.status.is_success() {
-        return Err(format!("{server} answers {}", answer.status));
-    }
-    let cluster =
-        cluster_view::parse(&answer).map_err(|failure| failure.line().unwrap_or_default().to_owned())?;
-    let node = cluster.node;
-    let listens: SocketAddr =
-        node.client.parse().map_err(|_| format!("{server} does not return its client port"))?;
-    let url = match listens.ip().is_unspecified() {
-        true => server.with_port(listens.port()),
-        false => Url::parse(&listens.to_string())?,
-    };
-    let found = ask(&url, "/healthz").await?;
-    let id = found.headers.get(X_VWATCH_NODE).map(HeaderValue::as_bytes);
-    if id == Some(node.node_id.as_bytes()) {
-        return Ok(url);
-    }
-    let other = match id {
-        Some(id) => format!("node {}", String::from_utf8_lossy(id)),
-        None => "no node that returns its id".to_owned(),
-    };
-    Err(format!("{server} answers that its client port is {listens}, and at {url} is {other}"))
-}
-
-async fn ask(url: &Url, path: &str) -> Result<Answer, String> {
-    let mut client = Client::new(vec![url.clone()], Port::Client.flag());
-    let request = Request::get(path.to_owned());
-    client.send(&request).await.map_err(|failure| failure.line().unwrap_or_default().to_owned())
+    ports::client_ports(servers, patience).await.map_err(|error| {
+        let failure = match error {
+            PortError::Send(error) => failure(error, Port::Client.flag()),
+            PortError::NotANode(error) => no_view(error),
+            PortError::Other(line) => Failure::Failed(line),
+        };
+        let why = failure.line().unwrap_or_default();
+        Failure::Failed(format!(
+            "no client URL: only {named_by} is given, and the client ports of those nodes are not known: {why}: name \
+             them with --client-url or VWATCH_CLIENT_URL"
+        ))
+    })
 }
 
 /// Runs one client command on one thread.
@@ -280,23 +229,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_client_port_is_the_one_in_the_answer_if_the_same_node_is_there() {
+    async fn client_ports_that_are_not_known_are_to_be_named() {
         let cluster = |client: &str| {
             let json = format!(r#"{{"node":{{"node_id":"n","incarnation":"1","client":"{client}"}}}}"#);
             answer("200 OK", &[], &json)
         };
-        let health = |id: &str| vec![answer("200 OK", &[("X-Vwatch-Node", id)], "ok\n")];
-        for (listens, id, expected) in
-            [("127.0.0.1", "n", None), ("0.0.0.0", "n", None), ("127.0.0.1", "m", Some("is node m"))]
-        {
-            let client = Fake::without_probes(health(id));
-            let server = Fake::start(vec![cluster(&format!("{listens}:{}", client.url().port))]);
-            match (client_port(&server.url()).await, expected) {
-                (Ok(url), None) => assert_eq!(url.to_string(), client.url().to_string()),
-                (Err(why), Some(part)) => assert!(why.contains(part), "{why}"),
-                (other, _) => panic!("{other:?}"),
-            }
-        }
         for (said, part) in [
             (cluster(""), "does not return"),
             (answer("404 Not Found", &[], ""), "answers 404"),

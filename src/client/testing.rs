@@ -1,4 +1,4 @@
-//! A fake node with prepared answers for the tests of the client and of its commands.
+//! Fake nodes with prepared answers for the tests of the client and of its commands.
 
 use std::sync::{Arc, Mutex};
 
@@ -63,6 +63,63 @@ impl Fake {
 
     pub(crate) fn connections(&self) -> usize {
         self.log.lock().unwrap().connections
+    }
+}
+
+/// A server that answers any number of connections at a time by a function. It answers probes by itself, and records
+/// all other requests. Without an answer it closes the connection.
+pub(crate) struct Node {
+    pub(crate) port: u16,
+    seen: Arc<Mutex<Vec<String>>>,
+}
+
+impl Node {
+    pub(crate) fn start(mut script: impl FnMut(&str) -> Option<String> + Send + 'static) -> Self {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let record = Arc::clone(&seen);
+        let script = Arc::new(Mutex::new(move |request: &str| {
+            if request.starts_with("GET /healthz ") {
+                return Some(answer("200 OK", &[("Date", &http_date(clock::now()).to_string())], "ok\n"));
+            }
+            record.lock().unwrap().push(request.to_owned());
+            script(request)
+        }));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let listener = TcpListener::from_std(listener).unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let script = Arc::clone(&script);
+                tokio::spawn(async move {
+                    while let Some(request) = read_request(&mut stream).await {
+                        let said = (*script.lock().unwrap())(&request);
+                        let Some(said) = said else { return };
+                        stream.write_all(said.as_bytes()).await.unwrap();
+                    }
+                });
+            }
+        });
+        Self { port, seen }
+    }
+
+    /// Gives its answers in turn, and then none.
+    pub(crate) fn with(answers: Vec<String>) -> Self {
+        let mut answers = answers.into_iter();
+        Self::start(move |_| answers.next())
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn seen(&self) -> Vec<String> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// A header of a request, or a part of its first line.
+    pub(crate) fn has(&self, at: usize, text: &str) -> bool {
+        self.seen()[at].contains(text)
     }
 }
 

@@ -3,6 +3,7 @@
 mod attacks;
 mod browser;
 mod checkpoints;
+mod client;
 mod discovery;
 mod fanout;
 mod feeds;

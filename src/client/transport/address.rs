@@ -49,6 +49,11 @@ impl AddressList {
         Self { urls, url: 0, addresses: Vec::new(), address: 0 }
     }
 
+    /// The present URL.
+    pub(super) fn url(&self) -> &Url {
+        &self.urls[self.url]
+    }
+
     /// Number of URLs.
     pub(super) fn url_count(&self) -> usize {
         self.urls.len()

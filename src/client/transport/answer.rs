@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper::body::Bytes;
-use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, RETRY_AFTER, SERVER};
+use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, LINK, RETRY_AFTER, SERVER};
 use serde::de::DeserializeOwned;
 
 use super::error::NotANode;
@@ -67,6 +67,18 @@ impl Answer {
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         let seconds: u64 = self.header(RETRY_AFTER.as_str())?.parse().ok()?;
         Some(Duration::from_secs(seconds.min(MAX_RETRY_AFTER_S)))
+    }
+
+    /// The query of the next page of a list. The path of the link is ignored, so that a proxy may move it.
+    pub(crate) fn next_query(&self) -> Option<String> {
+        let link = self.header(LINK.as_str())?;
+        // targets have no brackets, because these are percent-encoded; they may have commas
+        link.split('<').skip(1).find_map(|one| {
+            let (target, parameters) = one.split_once('>')?;
+            let is_next =
+                parameters.split([';', ',']).any(|p| matches!(p.trim(), "rel=\"next\"" | "rel=next"));
+            target.split_once('?').filter(|_| is_next).map(|(_, query)| query.to_owned())
+        })
     }
 
     /// The line with the reason of a rejection, or `otherwise` if there is none. A body that is not

@@ -19,6 +19,7 @@ use super::error::ExchangeError;
 use super::lines::Lines;
 use super::request::Request;
 use super::stream::HearsOut;
+use crate::client::url::Url;
 use crate::wire::duration::GoDuration;
 use crate::wire::watch_form::StreamForm;
 
@@ -27,7 +28,7 @@ const MAX_BODY_BYTES: usize = 64 << 20;
 
 /// A connection without a request under way.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     pub(super) address: NodeAddress,
     sender: SendRequest<Full<Bytes>>,
 }
@@ -63,8 +64,13 @@ impl Connection {
     }
 
     /// Whether the node has closed the connection.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.sender.is_closed()
+    }
+
+    /// Whether it leads to this URL.
+    pub(crate) fn is_to(&self, url: &Url) -> bool {
+        self.address.url == *url
     }
 
     /// The connection, if it can be used again after this answer.

@@ -46,6 +46,15 @@ pub(crate) enum SendError {
     },
 }
 
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unsendable(why) => f.write_str(why),
+            Self::NoAnswer { errors, .. } | Self::InDoubt { errors, .. } => f.write_str(&errors.join("; ")),
+        }
+    }
+}
+
 /// Why an answer cannot be from a node, in one line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NotANode(pub(crate) String);

@@ -8,10 +8,15 @@ use super::address::NodeAddress;
 use super::connection::Connection;
 use crate::core::liveness::{Liveness, LivenessStep};
 
-/// Completes when an address answers nothing any more, not even a probe. The first probe has `within`, and after its
-/// answer each has the usual time. `kept` is the connection of the last answered probe: a new connection for each probe
-/// would cost the node more than all requests that wait there.
-pub(super) async fn silence(address: &NodeAddress, within: Duration, kept: &mut Option<Connection>) {
+/// Completes when an address answers nothing any more, not even a probe. It has `within` until the answer to the first
+/// probe, and then `again` from one answer to the next, or the usual time. `kept` is the connection of the last
+/// answered probe: a new connection for each probe would cost the node more than all requests that wait there.
+pub(super) async fn silence(
+    address: &NodeAddress,
+    within: Duration,
+    again: Option<Duration>,
+    kept: &mut Option<Connection>,
+) {
     let mut life = Liveness::hurried(std::time::Instant::now(), within);
     loop {
         match life.step(std::time::Instant::now()) {
@@ -19,7 +24,8 @@ pub(super) async fn silence(address: &NodeAddress, within: Duration, kept: &mut 
             LivenessStep::Wait(until) => sleep_until(Instant::from_std(until)).await,
             LivenessStep::Probe => {
                 if timeout(life.probe_time(), answers(address, kept)).await == Ok(true) {
-                    life = Liveness::new(std::time::Instant::now());
+                    let now = std::time::Instant::now();
+                    life = again.map_or_else(|| Liveness::new(now), |again| Liveness::hurried(now, again));
                 }
             }
         }

@@ -5,6 +5,7 @@ mod answer;
 mod attempt;
 mod connection;
 mod error;
+mod health;
 mod lines;
 mod liveness;
 mod request;
@@ -12,7 +13,9 @@ mod requester;
 mod stream;
 
 pub(crate) use answer::Answer;
+pub(crate) use connection::Connection;
 pub(crate) use error::{NotANode, SendError};
+pub(crate) use health::{Health, Order};
 pub(crate) use lines::{LineError, Lines};
 pub(crate) use request::Request;
 pub(crate) use requester::Requester;

@@ -56,7 +56,7 @@ impl Request {
         Self::new(Method::GET, target, Bytes::new())
     }
 
-    pub(crate) fn put(target: String, body: Vec<u8>) -> Self {
+    pub(crate) fn put(target: String, body: impl Into<Bytes>) -> Self {
         Self::new(Method::PUT, target, body.into())
     }
 
@@ -104,6 +104,11 @@ impl Request {
     /// Lets the node park the request for this long, by the parameter `timeout`.
     pub(crate) fn parks_for(self, park: Duration) -> Self {
         Self { park, sends_park: true, ..self }
+    }
+
+    /// Whether the node may park it.
+    pub(crate) fn is_parked(&self) -> bool {
+        self.sends_park
     }
 
     /// Gives a write its stamp.

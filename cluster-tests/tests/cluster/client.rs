@@ -1,0 +1,223 @@
+//! The client library with real nodes, of which some die, freeze or are cut off.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use cluster_tests::cluster::Cluster;
+use cluster_tests::node::Node;
+use cluster_tests::wait::{LIMIT, wait_until};
+use vwatch::client::{Client, Error};
+use vwatch::wire::error_code::ErrorCode;
+
+/// Within this time a client is to go on at another node. A machine that is busy with other tests gets some more.
+const FAILOVER: Duration = Duration::from_secs(3);
+
+/// A client for some nodes of a cluster, in this order.
+fn client(cluster: &Cluster, nodes: &[usize]) -> Client {
+    let url = |i: &usize| cluster.addresses(*i);
+    Client::builder()
+        .nodes(nodes.iter().map(|i| url(i).0.to_string()))
+        .servers(nodes.iter().map(|i| url(i).1.to_string()))
+        .build()
+        .expect("a client")
+}
+
+/// The result of `work`, which has to come within [`FAILOVER`].
+async fn in_time<T>(what: &str, work: impl Future<Output = Result<T, Error>>) -> T {
+    let began = Instant::now();
+    let done = work.await.unwrap_or_else(|error| panic!("{what}: {error:?}"));
+    assert!(began.elapsed() < FAILOVER, "{what} took {:?}", began.elapsed());
+    done
+}
+
+/// Reads, writes and a wait go on after `fails` was done to the first of three nodes.
+async fn goes_on(fails: impl Fn(&mut Cluster)) {
+    let mut cluster = Cluster::of(3).start();
+    cluster.ready();
+    let client = client(&cluster, &[0, 1, 2]);
+    let first = client.put("n", "1").await.expect("a write");
+    assert_eq!(client.get("n").await.expect("a read").revision, first.revision);
+    cluster.note("n");
+    cluster.all_agree();
+    let waiting = tokio::spawn({
+        let client = client.clone();
+        async move { client.wait("n", Some(&first.version)).await.map(|value| (value, Instant::now())) }
+    });
+    cluster.node(0).wait_parked(1);
+
+    fails(&mut cluster);
+    assert_eq!(in_time("a read", client.get("n")).await.data, "1");
+    let second = in_time("a write", client.put("n", "2")).await;
+    let written = Instant::now();
+    let (value, at) = waiting.await.expect("no panic").expect("a change");
+    assert_eq!((value.data.as_ref(), value.revision), (&b"2"[..], second.revision));
+    assert!(at < written + FAILOVER, "the wait ended {:?} after the write", at - written);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_goes_on_when_its_node_is_killed() {
+    goes_on(|cluster| cluster.kill(0)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_goes_on_when_its_node_is_frozen() {
+    goes_on(|cluster| cluster.pause(0)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_never_goes_back_between_two_nodes() {
+    let cluster = Cluster::of(2).start();
+    cluster.ready();
+    let client = client(&cluster, &[0, 1]);
+    client.put("n", "old").await.expect("a write");
+    cluster.note("n");
+    cluster.all_agree();
+    cluster.cut(0, 1);
+    let new = client.put("n", "new").await.expect("a write");
+    cluster.pause(0);
+
+    // the node that is left has only the old value
+    let Err(Error::Behind { have: Some(have), seen }) = client.get("n").await else { panic!("it went back") };
+    assert!(have < seen && seen == new.revision, "{have} {seen}");
+    let other = client.clone();
+    other.forget("n");
+    assert_eq!(other.get("n").await.expect("what there is").data, "old");
+
+    cluster.resume(0);
+    cluster.heal();
+    wait_until("the write at both nodes", LIMIT, || cluster.get(1, "n").last_sync() == Some(new.revision));
+    assert_eq!(client.get("n").await.expect("a read").data, "new");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn numbers_only_rise_while_nodes_freeze_in_turn() {
+    let cluster = Cluster::of(3).start();
+    cluster.ready();
+    let (writer, reader) = (client(&cluster, &[0, 1, 2]), client(&cluster, &[2, 1, 0]));
+    let (mut number, mut read) = (0_u32, 0_u32);
+    for round in 0..3 {
+        cluster.pause(round);
+        for _ in 0..10 {
+            number += 1;
+            writer.put("n", number.to_string()).await.expect("a write");
+            let now = match reader.get("n").await {
+                Ok(value) => std::str::from_utf8(&value.data).expect("text").parse().expect("a number"),
+                Err(Error::NotFound) if read == 0 => 0,
+                Err(error) => panic!("{error:?}"),
+            };
+            assert!(now >= read, "{now} after {read}");
+            read = now;
+        }
+        cluster.resume(round);
+    }
+    assert!(read > 0, "nothing was read");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_code_of_a_node_decides_the_error() {
+    let node = Node::with(&["--data-limit-bytes", "100"]);
+    // the client port is asked of the server
+    let client = Client::builder().servers([node.server_addr().to_string()]).build().expect("a client");
+    assert_eq!(client.get("n").await, Err(Error::NotFound));
+    let written = client.put("n", "1").await.expect("a write");
+    assert_eq!(client.get_at("n", written.revision).await.expect("it is kept").data, "1");
+    assert_eq!(client.get_at("n", written.revision - 1).await, Err(Error::NotFound));
+    let stands = Error::Conflict { version: Some(written.version), revision: Some(written.revision) };
+    assert_eq!(client.put_if_newer("n", written.revision - 1, "0").await, Err(stands));
+    assert_eq!(client.put("n", vec![b'x'; 101]).await, Err(Error::TooLarge));
+    let deleted = client.delete("n").await.expect("a delete");
+    assert_eq!(client.get("n").await, Err(Error::Gone { revision: Some(deleted) }));
+    assert_eq!(client.get_at("n", deleted).await, Err(Error::Gone { revision: Some(deleted) }));
+    let history = client.history("n").await.expect("a history");
+    let revisions: Vec<u64> = history.entries.iter().map(|entry| entry.revision).collect();
+    assert_eq!((revisions, history.complete), (vec![deleted, written.revision], true));
+    let namespace = client.put_version("n", "\u{7f}", "").await;
+    assert!(matches!(namespace, Err(Error::Rejected { status: 400, code: Some(_), .. })), "{namespace:?}");
+    // a writer that is given the port of readers
+    let wrong = Client::builder().servers([node.client_addr().to_string()]).build().expect("a client");
+    let refused = wrong.put("n", "1").await;
+    assert!(
+        matches!(refused, Err(Error::Rejected { code: Some(ErrorCode::MethodNotAllowed), .. })),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_shows_all_names_in_pages() {
+    let node = Node::start();
+    let client = Client::builder()
+        .nodes([node.client_addr().to_string()])
+        .servers([node.server_addr().to_string()])
+        .build()
+        .expect("a client");
+    let names: Vec<String> = (0..25).map(|number| format!("p/{number:02} &?")).collect();
+    for name in &names {
+        client.put(name, name.clone()).await.expect("a write");
+    }
+    client.put("q", "").await.expect("a write");
+    let mut list = client.list("p/").page_size(10);
+    let (mut listed, mut pages) = (Vec::new(), 0);
+    while let Some(page) = list.next_page().await.expect("a page") {
+        assert!(page.iter().all(|entry| entry.data.as_deref() == Some(entry.name.as_bytes())));
+        listed.extend(page.into_iter().map(|entry| entry.name));
+        pages += 1;
+    }
+    assert_eq!((listed, pages), (names, 3));
+    let page = client.list("q").without_data().next_page().await.expect("a page").expect("a name");
+    assert_eq!((page.len(), page[0].data.clone()), (1, None));
+}
+
+/// Forwards requests to a node one at a time, and closes the connection in the place of the answer to a `PUT`.
+fn forgetful_proxy(node: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("its address");
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let Ok(client) = client else { return };
+            std::thread::spawn(move || forward(client, node));
+        }
+    });
+    address
+}
+
+fn forward(mut client: TcpStream, node: SocketAddr) -> Option<()> {
+    let mut node = TcpStream::connect(node).ok()?;
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        // requests and answers of these tests are small: each comes at once
+        let read = client.read(&mut buffer).ok().filter(|read| *read > 0)?;
+        node.write_all(&buffer[..read]).ok()?;
+        let is_put = buffer.starts_with(b"PUT ");
+        let read = node.read(&mut buffer).ok().filter(|read| *read > 0)?;
+        if is_put {
+            return None;
+        }
+        client.write_all(&buffer[..read]).ok()?;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_without_an_answer_stays_one_write() {
+    let cluster = Cluster::of(2).start();
+    cluster.ready();
+    let proxy = forgetful_proxy(cluster.addresses(0).1).to_string();
+    let reader = cluster.addresses(0).0.to_string();
+    let both = Client::builder()
+        .nodes([&reader])
+        .servers([proxy.clone(), cluster.addresses(1).1.to_string()])
+        .build()
+        .expect("a client");
+    let written = both.put("n", "1").await.expect("the other node answers");
+    cluster.note("n");
+    cluster.all_agree();
+    let history = both.history("n").await.expect("a history");
+    let revisions: Vec<u64> = history.entries.iter().map(|entry| entry.revision).collect();
+    assert_eq!(revisions, [written.revision], "it was written twice");
+
+    // with no other node it is not known, and it may be done
+    let alone = Client::builder().nodes([&reader]).servers([&proxy]).build().expect("a client");
+    let outcome = alone.put("m", "1").await;
+    assert!(matches!(outcome, Err(Error::Unknown { revision: None, .. })), "{outcome:?}");
+    assert_eq!(alone.get("m").await.expect("it was done").data, "1");
+}

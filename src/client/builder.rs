@@ -1,0 +1,78 @@
+//! How a client is made.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::Client;
+use super::url::Url;
+
+/// Makes a [`Client`]: see [`Client::builder`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Builder {
+    nodes: Vec<String>,
+    servers: Vec<String>,
+    timeout: Duration,
+}
+
+/// Why there is no client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// An address is not `http://host:port`. Has the reason, for humans.
+    BadUrl(String),
+    /// There is neither a node nor a server.
+    NoNodes,
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadUrl(why) => f.write_str(why),
+            Self::NoNodes => f.write_str("no node: name at least one"),
+        }
+    }
+}
+
+impl std::error::Error for BuildError {}
+
+impl Builder {
+    pub(super) fn new() -> Self {
+        Self { nodes: Vec::new(), servers: Vec::new(), timeout: Duration::from_secs(15) }
+    }
+
+    /// The client ports of nodes, as `http://host:port` or `host:port`, for reads: in the order in which to use them.
+    /// The client stays at one as long as it answers.
+    pub fn nodes<U: Into<String>>(mut self, urls: impl IntoIterator<Item = U>) -> Self {
+        self.nodes.extend(urls.into_iter().map(Into::into));
+        self
+    }
+
+    /// The server ports of nodes, as `http://host:port` or `host:port`, for writes. Without
+    /// [`nodes`](Self::nodes) the client asks these nodes for their client ports before the first read.
+    pub fn servers<U: Into<String>>(mut self, urls: impl IntoIterator<Item = U>) -> Self {
+        self.servers.extend(urls.into_iter().map(Into::into));
+        self
+    }
+
+    /// How long a request may take with all nodes (15 s). [`Client::wait`] may wait for a change without limit, and
+    /// for as long without any node that answers.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// The client. It connects when it is used, within a runtime of tokio with time and I/O.
+    ///
+    /// # Errors
+    /// If an address is malformed, or there is none.
+    pub fn build(self) -> Result<Client, BuildError> {
+        let parsed = |urls: Vec<String>| -> Result<Vec<Url>, BuildError> {
+            urls.iter().map(|url| Url::parse(url).map_err(BuildError::BadUrl)).collect()
+        };
+        let (nodes, servers) = (parsed(self.nodes)?, parsed(self.servers)?);
+        if nodes.is_empty() && servers.is_empty() {
+            return Err(BuildError::NoNodes);
+        }
+        Ok(Client::with(nodes, servers, self.timeout))
+    }
+}

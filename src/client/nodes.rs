@@ -1,0 +1,125 @@
+//! The nodes of one port: which to use, and their idle connections.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper::StatusCode;
+use tokio::time::{Instant, sleep_until};
+
+use super::error::Error;
+use super::transport::{Answer, Connection, Health, Order, Request, Requester, SendError};
+use super::url::Url;
+
+/// Most idle connections. Programs with more requests at a time open and close the others.
+const MAX_IDLE: usize = 32;
+
+/// The nodes of one port.
+#[derive(Debug)]
+pub(super) struct Nodes {
+    health: Arc<Health>,
+    /// Connections without a request, the last used one at the end.
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Nodes {
+    /// The nodes at these URLs, at least one.
+    pub(super) fn new(urls: Vec<Url>) -> Self {
+        Self { health: Arc::new(Health::new(urls)), idle: Mutex::default() }
+    }
+
+    /// Number of nodes.
+    pub(super) fn count(&self) -> usize {
+        self.health.count()
+    }
+
+    /// Lets the next request use another node than the one of this answer.
+    pub(super) fn leave(&self, answer: &Answer) {
+        if let Ok(url) = Url::parse(&answer.from) {
+            self.health.leave(&url);
+        }
+    }
+
+    /// Lets the next request use another node than this one would.
+    pub(super) fn leave_first(&self) {
+        self.health.leave_first();
+    }
+
+    /// Sends a request to the nodes, one after the other, until one answers with another status than 503, or the time
+    /// is over. A node that does not answer, or has asked for it, is left for a while. A write without an answer is
+    /// repeated only as the same write, with the same stamp.
+    ///
+    /// # Errors
+    /// If no node answers in time, or the result of a write is unknown.
+    pub(super) async fn send(&self, request: &Request, until: Instant) -> Result<Answer, Error> {
+        let mut request = request.clone();
+        let mut doubt = None;
+        let mut last = None;
+        loop {
+            let now = Instant::now();
+            let urls = match self.health.order(now) {
+                Order::Now(urls) if now < until => urls,
+                Order::Later(at) if at < until => {
+                    sleep_until(at).await;
+                    continue;
+                }
+                Order::Now(_) => return Err(doubt.unwrap_or_else(|| unavailable(last, None))),
+                Order::Later(at) => return Err(doubt.unwrap_or_else(|| unavailable(last, Some(at - now)))),
+            };
+            let mut requester = self.requester(urls, until - now);
+            let sent = requester.send(&request).await;
+            self.keep(requester);
+            match sent {
+                Ok(answer) if answer.status == StatusCode::SERVICE_UNAVAILABLE => {
+                    last = Some(Error::of(&answer));
+                }
+                Ok(answer) => {
+                    let decides = answer.status.is_success() || answer.status == StatusCode::CONFLICT;
+                    return match doubt {
+                        Some(doubt) if !decides => Err(doubt),
+                        _ => Ok(answer),
+                    };
+                }
+                Err(SendError::InDoubt { errors, stamp: Some(stamp) }) => {
+                    request = request.stamped(Some(stamp));
+                    doubt = Some(SendError::InDoubt { errors, stamp: Some(stamp) }.into());
+                }
+                Err(error @ SendError::NoAnswer { .. }) => last = Some(error.into()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn idle_connections(&self) -> usize {
+        self.idle.lock().unwrap().len()
+    }
+
+    fn requester(&self, urls: Vec<Url>, within: Duration) -> Requester {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|connection| !connection.is_closed());
+        let at = idle.iter().rposition(|connection| connection.is_to(&urls[0]));
+        let kept = at.map(|at| idle.remove(at));
+        Requester::sharing(urls, Arc::clone(&self.health), kept).within(within)
+    }
+
+    fn keep(&self, requester: Requester) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.extend(requester.into_connections());
+        let surplus = idle.len().saturating_sub(MAX_IDLE);
+        idle.drain(..surplus);
+    }
+}
+
+/// The error when the time is over. `rest` is how long the first node is still to be left.
+fn unavailable(last: Option<Error>, rest: Option<Duration>) -> Error {
+    match last {
+        Some(Error::Unavailable { retry_after, message }) => {
+            Error::Unavailable { retry_after: retry_after.and(rest).or(retry_after), message }
+        }
+        Some(error) => error,
+        None => {
+            let message = "each node has failed a moment ago, and is left for a while".to_owned();
+            Error::Unavailable { retry_after: rest, message }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What the program has seen of each name, so that no name goes back in time.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// The newest stamp that was seen of each name, in µs since 1970. It has a bounded number of names: the least recently
+/// used one makes room.
+#[derive(Debug)]
+pub(super) struct Stamps {
+    names: HashMap<Arc<str>, Seen>,
+    /// The names by the time of their last use.
+    used: BTreeMap<u64, Arc<str>>,
+    /// The time of the next use: a number that rises.
+    now: u64,
+    most: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    stamp: u64,
+    used: u64,
+}
+
+impl Stamps {
+    /// Stamps of at most so many names.
+    pub(super) fn new(most: usize) -> Self {
+        Self { names: HashMap::new(), used: BTreeMap::new(), now: 0, most }
+    }
+
+    /// What was seen of a name. That uses it.
+    pub(super) fn get(&mut self, name: &str) -> Option<u64> {
+        let seen = self.names.get(name)?.stamp;
+        self.put(name, seen);
+        Some(seen)
+    }
+
+    /// Records that a stamp of a name was seen, and returns whether nothing newer was seen before.
+    pub(super) fn see(&mut self, name: &str, stamp: u64) -> bool {
+        let newest = self.names.get(name).map_or(stamp, |seen| seen.stamp.max(stamp));
+        self.put(name, newest);
+        newest == stamp
+    }
+
+    /// Forgets what was seen of a name.
+    pub(super) fn forget(&mut self, name: &str) {
+        if let Some(seen) = self.names.remove(name) {
+            self.used.remove(&seen.used);
+        }
+    }
+
+    fn put(&mut self, name: &str, stamp: u64) {
+        let used = self.now;
+        self.now += 1;
+        let name = match self.names.get_mut(name) {
+            Some(seen) => {
+                let before = std::mem::replace(seen, Seen { stamp, used }).used;
+                self.used.remove(&before)
+            }
+            None => None,
+        }
+        .unwrap_or_else(|| {
+            let name: Arc<str> = name.into();
+            self.names.insert(Arc::clone(&name), Seen { stamp, used });
+            name
+        });
+        self.used.insert(used, name);
+        if self.names.len() > self.most
+            && let Some((_, oldest)) = self.used.pop_first()
+        {
+            self.names.remove(&oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_never_falls_until_it_is_forgotten() {
+        let mut stamps = Stamps::new(10);
+        assert_eq!(stamps.get("n"), None);
+        assert!(stamps.see("n", 5) && stamps.see("n", 7) && stamps.see("n", 7));
+        assert!(!stamps.see("n", 6));
+        assert_eq!(stamps.get("n"), Some(7));
+        stamps.forget("n");
+        assert_eq!(stamps.get("n"), None);
+        assert!(stamps.used.is_empty());
+    }
+
+    #[test]
+    fn the_least_recently_used_name_makes_room() {
+        let mut stamps = Stamps::new(3);
+        for name in ["a", "b", "c"] {
+            stamps.see(name, 1);
+        }
+        assert_eq!(stamps.get("a"), Some(1));
+        stamps.see("b", 0);
+        stamps.see("d", 1);
+        assert_eq!(
+            ["a", "b", "c", "d"].map(|name| stamps.names.contains_key(name)),
+            [true, true, false, true]
+        );
+        for number in 0..100 {
+            stamps.see(&number.to_string(), 1);
+        }
+        assert_eq!((stamps.names.len(), stamps.used.len()), (3, 3));
+    }
+}

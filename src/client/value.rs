@@ -1,0 +1,149 @@
+//! What the client returns.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde::Deserialize;
+
+use super::error::Error;
+use super::transport::{Answer, NotANode};
+use crate::wire::history::{ReceivedEntry, ReceivedHistory};
+use crate::wire::version_set::parse_rfc3339;
+
+/// A name as it stands, or stood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Value {
+    /// The version: what readers compare.
+    pub version: String,
+    /// When it was written: its stamp in µs since 1970. Of one name a newer version has a greater revision.
+    pub revision: u64,
+    /// The data.
+    pub data: Bytes,
+}
+
+impl Value {
+    pub(super) fn of(answer: &Answer) -> Result<Self, Error> {
+        let (version, revision) = version_and_revision(answer)?;
+        Ok(Self { version, revision, data: answer.body.clone() })
+    }
+}
+
+/// A write that stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Written {
+    /// Its version.
+    pub version: String,
+    /// Its revision in µs since 1970.
+    pub revision: u64,
+}
+
+impl Written {
+    pub(super) fn of(answer: &Answer) -> Result<Self, Error> {
+        let (version, revision) = version_and_revision(answer)?;
+        Ok(Self { version, revision })
+    }
+}
+
+fn version_and_revision(answer: &Answer) -> Result<(String, u64), Error> {
+    answer.check_stamp()?;
+    let version = answer.version().map(|version| version.to_string());
+    let revision = answer.last_sync();
+    version.zip(revision).ok_or_else(|| unreadable(answer, &"it has no version"))
+}
+
+/// The versions that are kept of a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct History {
+    /// The versions, the newest first.
+    pub entries: Vec<HistoryEntry>,
+    /// Whether nothing can have been dropped below the last one.
+    pub complete: bool,
+}
+
+/// A version, or a delete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HistoryEntry {
+    /// When it was written, in µs since 1970.
+    pub revision: u64,
+    /// What was written; `None` of a delete.
+    pub value: Option<Value>,
+}
+
+impl History {
+    pub(super) fn of(answer: &Answer) -> Result<Self, Error> {
+        let history: ReceivedHistory = answer.json()?;
+        let entries = history.versions.into_iter().map(|entry| HistoryEntry::of(entry, answer));
+        Ok(Self { entries: entries.collect::<Result<_, _>>()?, complete: history.complete })
+    }
+}
+
+impl HistoryEntry {
+    fn of(entry: ReceivedEntry, answer: &Answer) -> Result<Self, Error> {
+        let revision = entry.revision;
+        let value = |version| {
+            let data = decoded(&entry.data.unwrap_or_default(), answer)?;
+            Ok::<_, Error>(Value { version, revision, data })
+        };
+        Ok(Self { revision, value: entry.version.map(value).transpose()? })
+    }
+}
+
+/// A name of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListEntry {
+    /// The name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// When it was written, in µs since 1970.
+    pub revision: u64,
+    /// Its data; `None` in a list without data.
+    pub data: Option<Bytes>,
+}
+
+#[derive(Deserialize)]
+struct ReceivedPage {
+    versions: Vec<ReceivedRow>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct ReceivedRow {
+    name: String,
+    version: String,
+    #[serde(default)]
+    data: Option<String>,
+    last_sync: String,
+}
+
+impl ListEntry {
+    /// The names of a page.
+    pub(super) fn page(answer: &Answer) -> Result<Vec<Self>, Error> {
+        let page: ReceivedPage = answer.json()?;
+        let entry = |row: ReceivedRow| {
+            Ok(Self {
+                revision: parse_rfc3339(&row.last_sync).map_err(|why| unreadable(answer, &why))?.micros(),
+                data: row.data.map(|data| decoded(&data, answer)).transpose()?,
+                name: row.name,
+                version: row.version,
+            })
+        };
+        page.versions.into_iter().map(entry).collect()
+    }
+}
+
+fn decoded(text: &str, answer: &Answer) -> Result<Bytes, Error> {
+    STANDARD.decode(text).map(Bytes::from).map_err(|error| unreadable(answer, &error))
+}
+
+/// The error for an answer that is no answer of a node.
+pub(super) fn unreadable(answer: &Answer, why: &dyn fmt::Display) -> Error {
+    NotANode(format!("the answer of {} cannot be read: {why}: is it a vwatch node?", answer.from)).into()
+}
