@@ -14,8 +14,8 @@ use super::record::{Dot, Incarnation};
 /// claims too little is always safe, and costs a record that is sent twice; one that claims too much loses writes
 /// without a trace. So components that do not fit are left out.
 ///
-/// Each feed has one, and most have few components: they are in a row, in order of the processes, and a copy has no room
-/// to spare.
+/// Each feed has one, and most have few components: they are in a row, in order of the processes, and a copy has no
+/// room to spare.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Vector(Vec<(Incarnation, u64)>);
 
@@ -37,7 +37,7 @@ impl Vector {
         match self.find(incarnation) {
             Ok(at) => self.0[at].1 = sequence.max(self.0[at].1),
             Err(at) if self.0.len() < MAX_VECTOR && sequence > 0 => {
-                self.0.insert(at, (incarnation, sequence))
+                self.0.insert(at, (incarnation, sequence));
             }
             Err(_) => {}
         }
