@@ -6,7 +6,7 @@ use hyper::StatusCode;
 
 use super::args::quoted;
 use super::failure::Failure;
-pub(super) use crate::client::transport::{Answer, LineError, Lines, NotANode, Request};
+pub(super) use crate::client::transport::{Answer, Lines, NotANode, Request};
 use crate::client::transport::{Requester, SendError};
 use crate::client::url::Url;
 use crate::wire::error_code::ErrorCode;

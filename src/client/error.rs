@@ -47,6 +47,8 @@ pub enum Error {
     TooLarge,
     /// The text is no cursor, or a cursor of something else.
     BadCursor,
+    /// What stands in the scope of a watch takes more bytes than the watch accepts.
+    SyncTooLarge,
     /// No node could answer within the time limit. Of a write this means that nothing was written.
     Unavailable {
         /// When the first node expects to answer again, if one told it.
@@ -101,6 +103,7 @@ impl fmt::Display for Error {
             }
             Self::Full => f.write_str("the set is full"),
             Self::TooLarge => f.write_str("the request is too large"),
+            Self::SyncTooLarge => f.write_str("what stands takes more bytes than the watch accepts"),
             Self::BadCursor => f.write_str("the cursor is not accepted"),
             Self::Unavailable { message, .. } => write!(f, "no node answers: {message}"),
             Self::Unknown { message, .. } => {

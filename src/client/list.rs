@@ -7,7 +7,7 @@ use super::error::Error;
 use super::reads::Late;
 use super::transport::Request;
 use super::url::{parameter, with_query};
-use super::value::{ListEntry, unreadable};
+use super::value::{Entry, unreadable};
 
 /// Most names of a page: fewer than a node returns at once.
 const MAX_PAGE: u32 = 1000;
@@ -70,7 +70,7 @@ impl List {
     /// # Errors
     /// [`Error::Behind`] if no node has what was seen before of a name of the page. A name that is missing is not
     /// noticed.
-    pub async fn next_page(&mut self) -> Result<Option<Vec<ListEntry>>, Error> {
+    pub async fn next_page(&mut self) -> Result<Option<Vec<Entry>>, Error> {
         if self.is_over {
             return Ok(None);
         }
@@ -81,7 +81,7 @@ impl List {
             if !answer.status.is_success() {
                 return Err(Error::of(&answer));
             }
-            let entries = ListEntry::page(&answer)?;
+            let entries = Entry::page(&answer)?;
             let names = self.last.iter().chain(entries.iter().map(|entry| &entry.name));
             // each page begins after the last name: so a list that repeats itself ends
             if !names.is_sorted_by(|one, next| one < next) {

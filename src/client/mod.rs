@@ -1,4 +1,4 @@
-//! The client library: how a program reads and writes the names of a cluster, and waits for changes.
+//! The client library: how a program reads and writes the names of a cluster, waits for changes, and watches many.
 //!
 //! Nothing here starts a node: the feature `client` needs no crates of a server. The command line is its first user.
 //!
@@ -32,6 +32,7 @@ pub(crate) mod backoff;
 mod builder;
 pub(crate) mod clock;
 mod error;
+mod events;
 mod list;
 mod nodes;
 pub(crate) mod ports;
@@ -44,6 +45,7 @@ mod tests;
 pub(crate) mod transport;
 pub(crate) mod url;
 mod value;
+mod watch;
 mod writes;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -54,8 +56,11 @@ use tokio::sync::OnceCell;
 pub use builder::{BuildError, Builder};
 pub use bytes::Bytes;
 pub use error::Error;
+pub use events::{Event, Events};
 pub use list::List;
-pub use value::{History, HistoryEntry, ListEntry, Value, Written};
+pub use value::{Entry, History, HistoryEntry, Value, Written};
+
+pub use watch::{Scope, Watch};
 
 use nodes::Nodes;
 use ports::client_ports;

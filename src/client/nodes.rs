@@ -32,10 +32,17 @@ impl Nodes {
         self.health.count()
     }
 
-    /// Lets the next request use another node than the one of this answer.
-    pub(super) fn leave(&self, answer: &Answer) {
-        if let Ok(url) = Url::parse(&answer.from) {
+    /// Lets the next request use another node than this one.
+    pub(super) fn leave(&self, from: &str) {
+        if let Ok(url) = Url::parse(from) {
             self.health.leave(&url);
+        }
+    }
+
+    /// Leaves a node for a while, because it has ended a stream without a reason.
+    pub(super) fn fails(&self, from: &str) {
+        if let Ok(url) = Url::parse(from) {
+            self.health.fails(&url, None);
         }
     }
 

@@ -61,7 +61,7 @@ impl Client {
                 return if value.revision == revision { Ok(value) } else { Err(Error::NotFound) };
             }
             match Error::of(&answer) {
-                Error::NotFound => self.readers().await?.leave(&answer),
+                Error::NotFound => self.readers().await?.leave(&answer.from),
                 error => return Err(error),
             }
             missing = Some(Error::NotFound);
@@ -226,7 +226,7 @@ impl Late {
         if now + pause >= until || now + pause >= self.began + CATCH_UP {
             return Err(Error::Behind { have, seen });
         }
-        client.readers().await?.leave(answer);
+        client.readers().await?.leave(&answer.from);
         sleep(pause).await;
         Ok(())
     }

@@ -94,17 +94,17 @@ impl HistoryEntry {
     }
 }
 
-/// A name of a list.
+/// A name of a list or of a watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct ListEntry {
+pub struct Entry {
     /// The name.
     pub name: String,
     /// Its version.
     pub version: String,
     /// When it was written, in µs since 1970.
     pub revision: u64,
-    /// Its data; `None` in a list without data.
+    /// Its data; `None` in a list or a watch without data.
     pub data: Option<Bytes>,
 }
 
@@ -123,7 +123,7 @@ struct ReceivedRow {
     last_sync: String,
 }
 
-impl ListEntry {
+impl Entry {
     /// The names of a page.
     pub(super) fn page(answer: &Answer) -> Result<Vec<Self>, Error> {
         let page: ReceivedPage = answer.json()?;
@@ -145,5 +145,10 @@ fn decoded(text: &str, answer: &Answer) -> Result<Bytes, Error> {
 
 /// The error for an answer that is no answer of a node.
 pub(super) fn unreadable(answer: &Answer, why: &dyn fmt::Display) -> Error {
-    NotANode(format!("the answer of {} cannot be read: {why}: is it a vwatch node?", answer.from)).into()
+    unreadable_of(&answer.from, why)
+}
+
+/// The error for an answer of this URL that is no answer of a node.
+pub(super) fn unreadable_of(from: &str, why: &dyn fmt::Display) -> Error {
+    NotANode(format!("the answer of {from} cannot be read: {why}: is it a vwatch node?")).into()
 }

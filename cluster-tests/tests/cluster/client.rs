@@ -1,5 +1,6 @@
 //! The client library with real nodes, of which some die, freeze or are cut off.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use cluster_tests::cluster::Cluster;
 use cluster_tests::node::Node;
 use cluster_tests::wait::{LIMIT, wait_until};
-use vwatch::client::{Client, Error};
+use vwatch::client::{Client, Entry, Error, Event, Scope};
 use vwatch::wire::error_code::ErrorCode;
 
 /// Within this time a client is to go on at another node. A machine that is busy with other tests gets some more.
@@ -220,4 +221,91 @@ async fn a_write_without_an_answer_stays_one_write() {
     let outcome = alone.put("m", "1").await;
     assert!(matches!(outcome, Err(Error::Unknown { revision: None, .. })), "{outcome:?}");
     assert_eq!(alone.get("m").await.expect("it was done").data, "1");
+}
+
+/// What a watch has told: the data and the revision of each name.
+#[derive(Default)]
+struct Mirror {
+    names: BTreeMap<String, (u64, Vec<u8>)>,
+    syncs: usize,
+}
+
+impl Mirror {
+    fn put(&mut self, entry: Entry) {
+        let before = self.names.get(&entry.name).map_or(0, |(revision, _)| *revision);
+        assert!(before <= entry.revision, "{} went back from {before} to {}", entry.name, entry.revision);
+        self.names.insert(entry.name, (entry.revision, entry.data.expect("data").to_vec()));
+    }
+
+    fn apply(&mut self, event: Event) {
+        match event {
+            Event::Sync { entries } => {
+                self.syncs += 1;
+                let names = entries.iter().map(|entry| entry.name.clone()).collect::<BTreeSet<_>>();
+                self.names.retain(|name, _| names.contains(name));
+                entries.into_iter().for_each(|entry| self.put(entry));
+            }
+            Event::Added(entry) | Event::Updated(entry) => self.put(entry),
+            Event::Deleted { name, .. } => drop(self.names.remove(&name)),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// One watch goes on over nodes that are killed, frozen and stopped, without a new list.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_tells_all_changes_while_its_nodes_fail() {
+    let mut cluster = Cluster::of(4).start();
+    cluster.ready();
+    let writer = client(&cluster, &[3]);
+    let mut expected = BTreeMap::new();
+    for number in 0..20 {
+        let name = format!("p/{number}");
+        expected
+            .insert(name.clone(), (writer.put(&name, "0").await.expect("a write").revision, b"0".to_vec()));
+        cluster.note(&name);
+    }
+    cluster.all_agree();
+    let watcher = client(&cluster, &[0, 1, 2, 3]);
+    let mut events = watcher.watch(Scope::prefix("p/")).start();
+    let mut mirror = Mirror::default();
+    mirror.apply(events.next().await.expect("what stands"));
+    assert_eq!(mirror.names, expected);
+
+    for round in 1..=4_usize {
+        match round {
+            1 => cluster.kill(0),
+            2 => cluster.pause(1),
+            3 => drop(cluster.stop(2)),
+            _ => {}
+        }
+        for number in 0..20 {
+            let name = format!("p/{}", (number + round) % 25);
+            if number % 7 == 0 {
+                writer.delete(&name).await.expect("a delete");
+                expected.remove(&name);
+            } else {
+                let data = format!("{round}").into_bytes();
+                let revision = writer.put(&name, data.clone()).await.expect("a write").revision;
+                expected.insert(name, (revision, data));
+            }
+        }
+        while mirror.names != expected {
+            let event = tokio::time::timeout(LIMIT, events.next()).await.expect("a change in time");
+            mirror.apply(event.expect("a node is there"));
+        }
+    }
+    assert_eq!(mirror.syncs, 1, "it began again");
+    // another program goes on from the cursor
+    let again = client(&cluster, &[3]).watch(Scope::prefix("p/")).since(events.cursor().expect("a cursor"));
+    let mut again = again.start();
+    let last = writer.put("p/last", "").await.expect("a write");
+    let found = loop {
+        if let Event::Added(entry) = again.next().await.expect("a change")
+            && entry.name == "p/last"
+        {
+            break entry;
+        }
+    };
+    assert_eq!(found.revision, last.revision);
 }

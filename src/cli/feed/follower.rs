@@ -8,9 +8,9 @@ use super::super::client::Client;
 use super::super::failure::Failure;
 use super::super::outage::Outage;
 use super::super::stop::Stop;
-use super::writes::{Next, Writes};
 use super::{Feed, Later, ReceivedBatch};
 use crate::client::backoff::Backoff;
+use crate::client::transport::{Next, Writes};
 use crate::wire::watch::{DEFAULT_HEARTBEAT, MAX_BATCH_EVENTS};
 
 /// How long a stream may be silent beyond two intervals of its signs of life.
@@ -90,7 +90,9 @@ impl Follower {
                 }
                 Some(Some(Next::End)) if is_whole => self.stream = None,
                 Some(Some(Next::End)) => self.leave(None, client),
-                Some(Some(Next::Refused { is_temporary: false, why })) => return Err(Failure::Failed(why)),
+                Some(Some(Next::Refused { is_temporary: false, why, .. })) => {
+                    return Err(Failure::Failed(why));
+                }
                 Some(Some(Next::Refused { why, .. } | Next::Garbled(why))) => {
                     self.leave(Some(why), client);
                 }

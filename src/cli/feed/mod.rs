@@ -5,20 +5,19 @@ mod cursor_file;
 pub(super) mod follower;
 mod kept_cursor;
 pub(super) mod printer;
-mod writes;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use hyper::StatusCode;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::client::{Answer, Lines, Request};
 use super::failure::Failure;
 use super::namespace::InNamespace;
 use super::nodes::check_name;
+pub(super) use crate::client::transport::ReceivedBatch;
 use crate::client::url::{parameter, with_query};
 use crate::wire::date::parse_time;
 use crate::wire::duration::GoDuration;
@@ -80,19 +79,6 @@ pub(super) struct Feed {
     kept: KeptCursor,
     /// Only a node that holds all names is a source, and a cursor that is not accepted is dropped.
     is_copy: bool,
-}
-
-/// Events with the cursor after them: an answer of a node, or one write of a stream.
-#[derive(Debug, Deserialize)]
-pub(super) struct ReceivedBatch {
-    pub(super) events: Vec<Map<String, Value>>,
-    pub(super) cursor: String,
-    /// There is more to ask for now. A stream tells it without being asked.
-    #[serde(default)]
-    pub(super) more: bool,
-    /// How many changes of the node lie behind the cursor, if the node knows.
-    #[serde(default)]
-    pub(super) behind: Option<u64>,
 }
 
 /// Why a node cannot answer now.

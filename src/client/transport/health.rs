@@ -91,7 +91,7 @@ impl Health {
     }
 
     /// Leaves a node for a random time, or for longer if it has asked for that.
-    fn fails(&self, url: &Url, retry_after: Option<Duration>) {
+    pub(crate) fn fails(&self, url: &Url, retry_after: Option<Duration>) {
         let mut state = self.lock();
         if let Some(at) = state.index(url) {
             let pause = state.nodes[at].backoff.next(retry_after);

@@ -11,11 +11,13 @@ mod liveness;
 mod request;
 mod requester;
 mod stream;
+mod writes;
 
 pub(crate) use answer::Answer;
 pub(crate) use connection::Connection;
 pub(crate) use error::{NotANode, SendError};
 pub(crate) use health::{Health, Order};
-pub(crate) use lines::{LineError, Lines};
+pub(crate) use lines::Lines;
 pub(crate) use request::Request;
 pub(crate) use requester::Requester;
+pub(crate) use writes::{Next, ReceivedBatch, Writes};

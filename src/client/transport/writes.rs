@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout_at};
 
-use super::super::client::{LineError, Lines};
-use super::ReceivedBatch;
+use super::lines::{LineError, Lines};
 use crate::wire::error_code::ErrorCode;
 
 /// Most bytes of the lines of one write. A node sends some 64 KiB, or one event.
@@ -15,21 +15,35 @@ const MAX_WRITE_BYTES: usize = 8 << 20;
 /// Most events of one write. A node sends some hundreds.
 const MAX_WRITE_EVENTS: usize = 10_000;
 
+/// Events with the cursor after them: an answer of a node, or one write of a stream.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ReceivedBatch {
+    pub(crate) events: Vec<Map<String, Value>>,
+    pub(crate) cursor: String,
+    /// There is more to ask for now. A stream tells it without being asked.
+    #[serde(default)]
+    pub(crate) more: bool,
+    /// How many changes of the node lie behind the cursor, if the node knows.
+    #[serde(default)]
+    pub(crate) behind: Option<u64>,
+}
+
 /// A stream.
-pub(super) struct Writes {
+#[derive(Debug)]
+pub(crate) struct Writes {
     lines: Lines,
     /// The events of the present write, and the bytes of their lines.
     events: Vec<Map<String, Value>>,
     bytes: usize,
     /// Number of all events so far.
-    pub(super) told: u64,
+    pub(crate) told: u64,
     /// Number of all writes so far.
-    pub(super) writes: u64,
+    pub(crate) writes: u64,
 }
 
 /// What comes next of a stream.
 #[derive(Debug)]
-pub(super) enum Next {
+pub(crate) enum Next {
     /// A write, perhaps with no events.
     Write(ReceivedBatch),
     /// The node ends the stream.
@@ -38,6 +52,8 @@ pub(super) enum Next {
     Refused {
         /// It may pass.
         is_temporary: bool,
+        /// Its code, if it is known.
+        code: Option<ErrorCode>,
         /// The reason.
         why: String,
     },
@@ -48,12 +64,17 @@ pub(super) enum Next {
 }
 
 impl Writes {
-    pub(super) fn new(lines: Lines) -> Self {
+    pub(crate) fn new(lines: Lines) -> Self {
         Self { lines, events: Vec::new(), bytes: 0, told: 0, writes: 0 }
     }
 
+    /// The URL of the node.
+    pub(crate) fn from(&self) -> &str {
+        self.lines.from()
+    }
+
     /// The next write. A caller may drop the future: nothing is lost. Nothing may come for `patience` at most.
-    pub(super) async fn next(&mut self, patience: Duration) -> Next {
+    pub(crate) async fn next(&mut self, patience: Duration) -> Next {
         let began = Instant::now();
         loop {
             let line = match self.line(began, patience).await {
@@ -93,9 +114,9 @@ impl Writes {
                 }
                 "error" => {
                     // a code of a later version says nothing about the request
-                    let is_temporary =
-                        ErrorCode::parse(&text("code")).is_none_or(|code| code.status() >= 500);
-                    return Next::Refused { is_temporary, why: text("message") };
+                    let code = ErrorCode::parse(&text("code"));
+                    let is_temporary = code.is_none_or(|code| code.status() >= 500);
+                    return Next::Refused { is_temporary, code, why: text("message") };
                 }
                 _ => self.events.push(event),
             }
