@@ -98,8 +98,9 @@ impl Client {
 }
 
 impl Watch {
-    /// Begins after a cursor, which [`Events::cursor`](super::Events::cursor) has returned before, perhaps in another process. Then there is
-    /// no [`Event::Sync`](super::Event::Sync) at the beginning, unless no node accepts the cursor any more.
+    /// Begins after a cursor, which [`Events::cursor`](super::Events::cursor) has returned before, perhaps in another
+    /// process. Then there is no [`Event::Sync`](super::Event::Sync) at the beginning, unless no node accepts the cursor
+    /// any more.
     pub fn since(self, cursor: impl Into<String>) -> Self {
         Self { since: Some(cursor.into()), ..self }
     }
