@@ -48,8 +48,9 @@ impl Builder {
         self
     }
 
-    /// The server ports of nodes, as `http://host:port` or `host:port`, for writes. Without
-    /// [`nodes`](Self::nodes) the client asks these nodes for their client ports before the first read.
+    /// The server ports of nodes, as `http://host:port` or `host:port`, for writes. Without [`nodes`](Self::nodes) the
+    /// client asks these nodes for their client ports before the first read, and then reads at those that have
+    /// answered.
     pub fn servers<U: Into<String>>(mut self, urls: impl IntoIterator<Item = U>) -> Self {
         self.servers.extend(urls.into_iter().map(Into::into));
         self
