@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::backoff::Backoff;
 use super::error::Error;
+use super::reads::CATCH_UP;
 use super::transport::{Next, NotANode, ReceivedBatch, Writes};
 use super::value::{Entry, unreadable_of};
 use super::watch::Watch;
@@ -31,7 +32,8 @@ const ENTRY_BYTES: usize = 128;
 pub enum Event {
     /// All that stands at a node, in order of name: at the beginning, and where a node cannot go on from what the
     /// program has. What is not in it does not exist any more, as far as that node knows; what it has not heard of yet
-    /// is told as soon as it has.
+    /// is told as soon as it has. A node that has a name in an older state than the program has seen is left for another
+    /// one, for 10 s.
     Sync {
         /// The names.
         entries: Vec<Entry>,
@@ -68,6 +70,8 @@ pub struct Events {
     snapshot: Option<Snapshot>,
     /// How many nodes, one after the other, have said that the cursor is ahead of them.
     behind: usize,
+    /// Since when no node had all that the program has seen, when it told all that stands.
+    late_since: Option<Instant>,
     backoff: Backoff,
     pause_until: Option<Instant>,
 }
@@ -76,6 +80,8 @@ pub struct Events {
 struct Snapshot {
     entries: BTreeMap<String, Entry>,
     bytes: usize,
+    /// The program has seen a newer state of one of the names.
+    is_behind: bool,
 }
 
 #[derive(Deserialize)]
@@ -113,6 +119,7 @@ impl Events {
             stream: None,
             queue: VecDeque::new(),
             behind: 0,
+            late_since: None,
             backoff: Backoff::default(),
             pause_until: None,
             watch,
@@ -252,6 +259,11 @@ impl Events {
                 }
                 "synced" => {
                     if let Some(snapshot) = self.snapshot.take() {
+                        if snapshot.is_behind && self.nodes_have_time() {
+                            self.begin_again();
+                            return self.leave(false).await;
+                        }
+                        self.late_since = None;
                         self.queue
                             .push_back(Event::Sync { entries: snapshot.entries.into_values().collect() });
                     }
@@ -281,6 +293,7 @@ impl Events {
         let is_news = self.sees(&entry.name, entry.revision);
         match &mut self.snapshot {
             Some(snapshot) => {
+                snapshot.is_behind |= !is_news;
                 snapshot.insert(entry);
                 if snapshot.bytes > self.watch.max_sync_bytes {
                     self.begin_again();
@@ -292,6 +305,11 @@ impl Events {
             None => self.queue.push_back(Event::Updated(entry)),
         }
         Ok(())
+    }
+
+    /// Whether the nodes may still catch up with what the program has seen.
+    fn nodes_have_time(&mut self) -> bool {
+        self.late_since.get_or_insert_with(Instant::now).elapsed() < CATCH_UP
     }
 
     /// Whether nothing newer was seen of a name.

@@ -105,6 +105,29 @@ async fn a_change_that_is_older_than_what_was_seen_is_left_out() {
 }
 
 #[tokio::test]
+async fn all_that_stands_is_not_older_than_what_was_seen() {
+    let all = |revision| stream(&[put("a", revision, ""), put("b", 1, ""), synced(), progress("c")]);
+    let (behind, other) = (Node::with(vec![all(5)]), Node::with(vec![all(9)]));
+    let client = client(&[&behind, &other]);
+    client.stamps().see("a", 9);
+    let mut events = client.watch(Scope::prefix("")).start();
+    assert_eq!(events.next().await, sync(vec![entry("a", 9), entry("b", 1)]));
+    assert_eq!((behind.seen().len(), other.seen().len()), (1, 1));
+    assert!(!other.has(0, "since="), "with all that stands");
+}
+
+#[tokio::test]
+async fn what_no_node_has_for_long_is_given_up() {
+    let node = Node::with(vec![stream(&[put("a", 5, ""), synced(), progress("c")])]);
+    let client = client(&[&node]);
+    client.stamps().see("a", 9);
+    let mut events = client.watch(Scope::prefix("")).start();
+    events.late_since = Instant::now().checked_sub(CATCH_UP);
+    assert_eq!(events.next().await, sync(vec![entry("a", 5)]));
+    assert_eq!(events.late_since, None);
+}
+
+#[tokio::test]
 async fn a_node_that_is_behind_the_cursor_is_left_unless_all_are() {
     let ahead = [progress("c1"), reset("ahead"), put("a", 1, ""), synced(), progress("c2")];
     let behind = Node::with(vec![stream(&ahead)]);
