@@ -1,7 +1,7 @@
 //! The events of a watch, which goes on at another node when its node fails.
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -141,8 +141,17 @@ impl Events {
     /// other error if the nodes reject the watch. A further call tries again where the watch was.
     pub async fn next(&mut self) -> Result<Event, Error> {
         loop {
-            if let Some(event) = self.queue.pop_front() {
+            if let Some(event) = self.step().await? {
                 return Ok(event);
+            }
+        }
+    }
+
+    /// As [`next`](Self::next). `None` is a sign that a node is followed, and that there is no event.
+    pub(super) async fn step(&mut self) -> Result<Option<Event>, Error> {
+        loop {
+            if let Some(event) = self.queue.pop_front() {
+                return Ok(Some(event));
             }
             // another program would not have what is not told yet
             if self.snapshot.is_none() {
@@ -166,6 +175,9 @@ impl Events {
                     if let Err(error) = self.take(batch, &from).await {
                         self.leave(false).await?;
                         return Err(error);
+                    }
+                    if self.queue.is_empty() && self.snapshot.is_none() && self.stream.is_some() {
+                        return Ok(None);
                     }
                 }
                 Next::End => self.leave(false).await?,

@@ -30,6 +30,7 @@
 
 pub(crate) mod backoff;
 mod builder;
+mod cache;
 pub(crate) mod clock;
 mod error;
 mod events;
@@ -55,6 +56,7 @@ use tokio::sync::OnceCell;
 
 pub use builder::{BuildError, Builder};
 pub use bytes::Bytes;
+pub use cache::Cache;
 pub use error::Error;
 pub use events::{Event, Events};
 pub use list::List;

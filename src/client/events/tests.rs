@@ -5,26 +5,26 @@ use crate::client::testing::{Node, answer};
 use crate::client::{Client, Scope};
 
 /// A stream that ends after these lines.
-fn stream(lines: &[String]) -> String {
+pub(crate) fn stream(lines: &[String]) -> String {
     answer("200 OK", &[("Content-Type", "application/x-ndjson")], &lines.concat())
 }
 
-fn put(name: &str, revision: u64, more: &str) -> String {
+pub(crate) fn put(name: &str, revision: u64, more: &str) -> String {
     let value = format!("\"name\":\"{name}\",\"version\":\"v{revision}\",\"revision\":{revision}");
     format!("{{\"type\":\"put\",{value},\"data\":\"aGk=\"{more}}}\n")
 }
 
-fn delete(name: &str, revision: u64) -> String {
+pub(crate) fn delete(name: &str, revision: u64) -> String {
     format!(
         "{{\"type\":\"delete\",\"name\":\"{name}\",\"version\":null,\"revision\":{revision},\"data\":null}}\n"
     )
 }
 
-fn progress(cursor: &str) -> String {
+pub(crate) fn progress(cursor: &str) -> String {
     format!("{{\"type\":\"progress\",\"cursor\":\"{cursor}\",\"behind\":0}}\n")
 }
 
-fn synced() -> String {
+pub(crate) fn synced() -> String {
     "{\"type\":\"synced\"}\n".to_owned()
 }
 
@@ -32,11 +32,11 @@ fn reset(reason: &str) -> String {
     format!("{{\"type\":\"reset\",\"reason\":\"{reason}\"}}\n")
 }
 
-fn entry(name: &str, revision: u64) -> Entry {
+pub(crate) fn entry(name: &str, revision: u64) -> Entry {
     Entry { name: name.to_owned(), version: format!("v{revision}"), revision, data: Some("hi".into()) }
 }
 
-fn client(nodes: &[&Node]) -> Client {
+pub(crate) fn client(nodes: &[&Node]) -> Client {
     let urls = nodes.iter().map(|node| node.url());
     Client::builder().nodes(urls).timeout(Duration::from_secs(5)).build().unwrap()
 }
