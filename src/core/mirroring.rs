@@ -180,6 +180,7 @@ impl Mirroring {
                         Some(told) => View::Dropping { told, after: None },
                         None => View::Complete,
                     };
+                    self.remember(came);
                     return Step::More;
                 }
                 (Told::Gap(ranges), _) => {
@@ -223,7 +224,8 @@ impl Mirroring {
         if retaken || store.mutants().has(Mutant::MirrorForgetsWhatWent) {
             return;
         }
-        if is_too_much {
+        if is_too_much && !gone.is_empty() {
+            // it is told where it is claimed, and not before: a reader may begin in between
             store.mirror_lost();
             self.unclaimed = Vec::new();
             return;

@@ -328,6 +328,33 @@ fn what_came_and_went_before_it_was_claimed_is_a_gap() {
     );
 }
 
+/// The same with more writes than a mirror remembers: then any may be missing, and that is said where they are claimed.
+#[test]
+fn more_than_is_remembered_is_a_gap_of_unknown_names() {
+    let mut leader = leader(1, 1);
+    let mut mirror = Mirrored::new();
+    put(&mut leader, "m", 1);
+    mirror.follow_to_the_end(&leader, Stamp::ZERO);
+    let writes = MAX_UNCLAIMED as u64 + 4_000;
+    (2..writes).for_each(|micros| put(&mut leader, "n", micros));
+    assert!(!mirror.follow(&leader, Stamp::ZERO, 6_000, 3), "it is in the middle of them");
+    let subscription = Arc::new(Subscription::all(Scope::all()));
+    let mut feed = Feed::open(&mirror.store, Stamp::ZERO, subscription, Start::Oldest);
+    let budget = Budget { names: 100_000, bytes: usize::MAX };
+    while feed.next(&mirror.store, Stamp::ZERO, budget).more {}
+    assert!(mirror.follow(&leader, Stamp::ZERO, 6_000, 10));
+    let mut told = Vec::new();
+    loop {
+        let slice = feed.next(&mirror.store, Stamp::ZERO, budget);
+        told.extend(slice.events);
+        if !slice.more {
+            break;
+        }
+    }
+    let is_unknown = |event: &Event| matches!(event, Event::Compacted(Compacted::Unknown));
+    assert_eq!(told.iter().filter(|event| is_unknown(event)).count(), 1);
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Put(u8),
