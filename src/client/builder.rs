@@ -6,6 +6,9 @@ use std::time::Duration;
 use super::Client;
 use super::url::Url;
 
+/// Longest time limit: in practice none.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// Makes a [`Client`]: see [`Client::builder`].
 #[derive(Clone, Debug)]
 #[must_use]
@@ -57,9 +60,9 @@ impl Builder {
     }
 
     /// How long a request may take with all nodes (15 s). [`Client::wait`] may wait for a change without limit, and
-    /// for as long without any node that answers.
+    /// for as long without any node that answers. More than a year counts as a year.
     pub fn timeout(self, timeout: Duration) -> Self {
-        Self { timeout, ..self }
+        Self { timeout: timeout.min(LONGEST), ..self }
     }
 
     /// The client. It connects when it is used, within a runtime of tokio with time and I/O.

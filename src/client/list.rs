@@ -88,7 +88,7 @@ impl List {
                 return Err(unreadable(&answer, &"names come again, or out of order"));
             }
             let behind = entries.iter().find_map(|entry| {
-                let seen = self.client.seen_if_newest(&entry.name, Some(entry.revision)).err()?;
+                let seen = self.client.seen_if_newest(&entry.name, Some((entry.revision, false))).err()?;
                 Some((entry.revision, seen))
             });
             if let Some((has, seen)) = behind {

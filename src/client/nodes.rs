@@ -46,7 +46,7 @@ impl Nodes {
         }
     }
 
-    /// Lets the next request use another node than this one would.
+    /// Lets the next request use another node than it would now.
     pub(super) fn leave_first(&self) {
         self.health.leave_first();
     }

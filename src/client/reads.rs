@@ -83,13 +83,15 @@ impl Client {
             let read =
                 if answer.status.is_success() { History::of(&answer) } else { Err(Error::of(&answer)) };
             let newest = match &read {
-                Ok(history) => history.entries.first().map(|entry| entry.revision),
+                Ok(history) => history.entries.first().map(|entry| (entry.revision, entry.value.is_none())),
                 Err(Error::NotFound) => None,
                 Err(_) => return read,
             };
             match self.seen_if_newest(name, newest) {
                 Ok(()) => return read,
-                Err(seen) => late.again(self, &answer, newest, seen, until).await?,
+                Err(seen) => {
+                    late.again(self, &answer, newest.map(|(revision, _)| revision), seen, until).await?;
+                }
             }
         }
     }
@@ -146,7 +148,8 @@ impl Client {
             let mut sent = request(seen);
             if let Some(seen) = seen {
                 sent = sent.header(X_LAST_SYNC, seen.to_string());
-                if !sent.is_parked() {
+                // a node that is behind is to be left soon
+                if !sent.is_parked() || late.has_begun() {
                     sent = sent.parks_for(CATCH_UP_HERE);
                 }
             }
@@ -160,12 +163,20 @@ impl Client {
             if seen.is_some_and(is_of_a_new_set) {
                 self.stamps().forget(name);
             }
-            let behind = match &error {
-                None | Some(Error::Gone { .. } | Error::NotFound) => self.seen_if_newest(name, has).err(),
-                Some(Error::Rejected { code: Some(ErrorCode::WouldGoBack), .. }) => seen,
+            let record = has.map(|has| (has, matches!(error, Some(Error::Gone { .. }))));
+            let (behind, error) = match error {
+                None | Some(Error::Gone { .. } | Error::NotFound) => {
+                    (self.seen_if_newest(name, record).err(), error)
+                }
                 // the Go vwatch has no codes
-                Some(Error::Conflict { .. }) => seen,
-                Some(_) => None,
+                Some(Error::Rejected { code: Some(ErrorCode::WouldGoBack), .. } | Error::Conflict { .. }) => {
+                    match self.seen_if_newest(name, record) {
+                        // it has nothing of a name whose delete was seen
+                        Ok(()) if record.is_none() => (None, Some(Error::NotFound)),
+                        _ => (seen, error),
+                    }
+                }
+                Some(_) => (None, error),
             };
             match (behind, error) {
                 (Some(seen), _) => late.again(self, &answer, has, seen, until).await?,
@@ -179,30 +190,38 @@ impl Client {
         }
     }
 
-    /// Records what a node has of a name.
+    /// Records what a node has of a name: a revision, and whether that is a delete. To have nothing is not older than a
+    /// delete, which nodes forget after a time.
     ///
     /// # Errors
     /// What was seen before, if that is newer.
-    pub(super) fn seen_if_newest(&self, name: &str, has: Option<u64>) -> Result<(), u64> {
+    pub(super) fn seen_if_newest(&self, name: &str, has: Option<(u64, bool)>) -> Result<(), u64> {
         let mut stamps = self.stamps();
-        match (has, stamps.get(name)) {
-            (None, None) => Ok(()),
-            (Some(has), seen) if stamps.see(name, has) || seen.is_none() => Ok(()),
-            (_, seen) => Err(seen.unwrap_or_default()),
-        }
+        let seen = stamps.get(name);
+        let is_newest = match has {
+            None => seen.is_none() || stamps.is_deleted(name),
+            Some((revision, true)) => stamps.see_delete(name, revision),
+            Some((revision, false)) => stamps.see(name, revision),
+        };
+        if is_newest { Ok(()) } else { Err(seen.unwrap_or_default()) }
     }
 }
 
 /// A request whose answers are older than what was seen.
 pub(super) struct Late {
-    began: Instant,
+    /// When the first of them came.
+    began: Option<Instant>,
     answers: usize,
     backoff: Backoff,
 }
 
 impl Late {
     pub(super) fn new() -> Self {
-        Self { began: Instant::now(), answers: 0, backoff: Backoff::default() }
+        Self { began: None, answers: 0, backoff: Backoff::default() }
+    }
+
+    fn has_begun(&self) -> bool {
+        self.began.is_some()
     }
 
     /// Goes on to another node, after a pause if all have been asked.
@@ -223,7 +242,8 @@ impl Late {
             _ => Duration::ZERO,
         };
         let now = Instant::now();
-        if now + pause >= until || now + pause >= self.began + CATCH_UP {
+        let began = *self.began.get_or_insert(now);
+        if now + pause >= until || now + pause >= began + CATCH_UP {
             return Err(Error::Behind { have, seen });
         }
         client.readers().await?.leave(&answer.from);

@@ -19,6 +19,8 @@ pub(super) struct Stamps {
 struct Seen {
     stamp: u64,
     used: u64,
+    /// It is of a delete: nodes forget those after a time, and then have nothing of the name.
+    is_delete: bool,
 }
 
 impl Stamps {
@@ -29,16 +31,43 @@ impl Stamps {
 
     /// What was seen of a name. That uses it.
     pub(super) fn get(&mut self, name: &str) -> Option<u64> {
-        let seen = self.names.get(name)?.stamp;
-        self.put(name, seen);
-        Some(seen)
+        let Seen { stamp, is_delete, .. } = *self.names.get(name)?;
+        self.put(name, stamp, is_delete);
+        Some(stamp)
     }
 
-    /// Records that a stamp of a name was seen, and returns whether nothing newer was seen before.
+    /// Whether the newest that was seen of a name is a delete.
+    pub(super) fn is_deleted(&self, name: &str) -> bool {
+        self.names.get(name).is_some_and(|seen| seen.is_delete)
+    }
+
+    /// Records that a value of a name with this stamp was seen, and returns whether nothing newer was seen before.
     pub(super) fn see(&mut self, name: &str, stamp: u64) -> bool {
-        let newest = self.names.get(name).map_or(stamp, |seen| seen.stamp.max(stamp));
-        self.put(name, newest);
+        self.see_record(name, stamp, false)
+    }
+
+    /// The same of a delete.
+    pub(super) fn see_delete(&mut self, name: &str, stamp: u64) -> bool {
+        self.see_record(name, stamp, true)
+    }
+
+    fn see_record(&mut self, name: &str, stamp: u64, is_delete: bool) -> bool {
+        let newer = self.names.get(name).copied().filter(|seen| seen.stamp > stamp);
+        let (newest, is_delete) = newer.map_or((stamp, is_delete), |seen| (seen.stamp, seen.is_delete));
+        self.put(name, newest, is_delete);
         newest == stamp
+    }
+
+    /// Forgets what was seen of the names for which `is_one` is true.
+    pub(super) fn forget_all(&mut self, is_one: impl Fn(&str) -> bool) {
+        let Self { names, used, .. } = self;
+        names.retain(|name, seen| {
+            let is_kept = !is_one(name);
+            if !is_kept {
+                used.remove(&seen.used);
+            }
+            is_kept
+        });
     }
 
     /// Forgets what was seen of a name.
@@ -48,19 +77,19 @@ impl Stamps {
         }
     }
 
-    fn put(&mut self, name: &str, stamp: u64) {
+    fn put(&mut self, name: &str, stamp: u64, is_delete: bool) {
         let used = self.now;
         self.now += 1;
         let name = match self.names.get_mut(name) {
             Some(seen) => {
-                let before = std::mem::replace(seen, Seen { stamp, used }).used;
+                let before = std::mem::replace(seen, Seen { stamp, used, is_delete }).used;
                 self.used.remove(&before)
             }
             None => None,
         }
         .unwrap_or_else(|| {
             let name: Arc<str> = name.into();
-            self.names.insert(Arc::clone(&name), Seen { stamp, used });
+            self.names.insert(Arc::clone(&name), Seen { stamp, used, is_delete });
             name
         });
         self.used.insert(used, name);
@@ -86,6 +115,19 @@ mod tests {
         stamps.forget("n");
         assert_eq!(stamps.get("n"), None);
         assert!(stamps.used.is_empty());
+    }
+
+    #[test]
+    fn the_newest_is_a_value_or_a_delete() {
+        let mut stamps = Stamps::new(10);
+        stamps.see("n", 5);
+        assert!(stamps.see_delete("n", 6) && stamps.is_deleted("n"));
+        assert!(!stamps.see("n", 5) && stamps.is_deleted("n"), "an older value");
+        assert_eq!(stamps.get("n"), Some(6));
+        assert!(stamps.is_deleted("n") && stamps.see("n", 7) && !stamps.is_deleted("n"));
+        stamps.see("m", 1);
+        stamps.forget_all(|name| name == "n");
+        assert_eq!((stamps.get("n"), stamps.get("m"), stamps.used.len()), (None, Some(1), 1));
     }
 
     #[test]

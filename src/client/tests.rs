@@ -107,6 +107,28 @@ async fn an_absence_does_not_hide_what_was_seen() {
     assert_eq!(client.get("n").await.unwrap().revision, 7);
 }
 
+/// Nodes forget a delete after a time, and then have nothing of the name.
+#[tokio::test]
+async fn to_have_nothing_is_not_older_than_a_delete() {
+    let nothing = || refusal("409 Conflict", ErrorCode::WouldGoBack, &[]);
+    let absent = || refusal("404 Not Found", ErrorCode::NotFound, &[]);
+    let node = Node::with(vec![written("", 7), nothing(), absent(), absent(), nothing(), value("v", 9, "")]);
+    let client = client(&[&node]);
+    client.delete("n").await.unwrap();
+    assert_eq!(client.get("n").await, Err(Error::NotFound));
+    assert_eq!(client.get("n").await, Err(Error::NotFound));
+    assert_eq!(client.history("n").await, Err(Error::NotFound));
+    assert_eq!(client.wait("n", None).await.unwrap().revision, 9);
+    assert_eq!(node.seen().len(), 6);
+}
+
+#[tokio::test]
+async fn a_time_limit_without_end_is_none() {
+    let node = Node::with(vec![value("v", 7, "")]);
+    let client = Client::builder().nodes([node.url()]).timeout(Duration::MAX).build().unwrap();
+    assert_eq!(client.get("n").await.unwrap().revision, 7);
+}
+
 #[tokio::test]
 async fn the_code_of_an_answer_decides_the_error() {
     let stamp = [("X-Last-Sync", "9"), ("ETag", "\"w\"")];

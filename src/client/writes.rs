@@ -109,8 +109,18 @@ impl Client {
         let answer = writers.send(request, Instant::now() + self.inner.timeout).await?;
         let result = if answer.status.is_success() { Ok(()) } else { Err(Error::of(&answer)) };
         // the program also sees by an error what stands
-        if let (Ok(()) | Err(Error::Conflict { .. }), Some(stamp)) = (&result, answer.last_sync()) {
-            self.stamps().see(name, stamp);
+        let is_delete = match &result {
+            Ok(()) => Some(request.is_delete()),
+            Err(Error::Conflict { version, .. }) => Some(version.is_none()),
+            Err(_) => None,
+        };
+        if let (Some(is_delete), Some(stamp)) = (is_delete, answer.last_sync()) {
+            let mut stamps = self.stamps();
+            if is_delete {
+                stamps.see_delete(name, stamp)
+            } else {
+                stamps.see(name, stamp)
+            };
         }
         result.map(|()| answer)
     }

@@ -69,7 +69,7 @@ impl Request {
         Self { is_setting: true, ..Self::new(method, target, Bytes::new()) }
     }
 
-    /// It with a body.
+    /// The request with a body.
     pub(crate) fn with_body(self, body: Vec<u8>) -> Self {
         Self { body: body.into(), ..self }
     }
@@ -104,6 +104,11 @@ impl Request {
     /// Lets the node park the request for this long, by the parameter `timeout`.
     pub(crate) fn parks_for(self, park: Duration) -> Self {
         Self { park, sends_park: true, ..self }
+    }
+
+    /// Whether it deletes.
+    pub(crate) fn is_delete(&self) -> bool {
+        self.method == Method::DELETE
     }
 
     /// Whether the node may park it.
