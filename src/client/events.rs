@@ -3,7 +3,7 @@
 #[cfg(test)]
 pub(super) mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use base64::Engine;
@@ -74,14 +74,16 @@ pub struct Events {
     late_since: Option<Instant>,
     backoff: Backoff,
     pause_until: Option<Instant>,
+    /// Since when a stream is asked for, also over calls that were dropped.
+    opening_since: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
 struct Snapshot {
     entries: BTreeMap<String, Entry>,
     bytes: usize,
-    /// The program has seen a newer state of one of the names.
-    is_behind: bool,
+    /// The names of which the program has seen a newer state.
+    behind: BTreeSet<String>,
 }
 
 #[derive(Deserialize)]
@@ -122,6 +124,7 @@ impl Events {
             late_since: None,
             backoff: Backoff::default(),
             pause_until: None,
+            opening_since: None,
             watch,
         }
     }
@@ -168,16 +171,19 @@ impl Events {
             let is_first = stream.writes == 0;
             match stream.next(PATIENCE).await {
                 Next::Write(batch) => {
-                    if !is_first || !batch.events.is_empty() {
-                        self.backoff.reset();
-                    }
+                    let is_good = !is_first || !batch.events.is_empty();
                     let from = stream.from().to_owned();
                     if let Err(error) = self.take(batch, &from).await {
                         self.leave(false).await?;
                         return Err(error);
                     }
-                    if self.queue.is_empty() && self.snapshot.is_none() && self.stream.is_some() {
-                        return Ok(None);
+                    if self.snapshot.is_none() && self.stream.is_some() {
+                        if is_good {
+                            self.backoff.reset();
+                        }
+                        if self.queue.is_empty() {
+                            return Ok(None);
+                        }
                     }
                 }
                 Next::End => self.leave(false).await?,
@@ -199,9 +205,22 @@ impl Events {
     /// Begins a stream.
     async fn open(&mut self) -> Result<(), Error> {
         let client = self.watch.client.clone();
-        let readers = client.readers().await?;
+        let readers = match client.readers().await {
+            Ok(readers) => readers,
+            Err(error) => {
+                self.pause_until = Some(Instant::now() + self.backoff.next(None));
+                return Err(error);
+            }
+        };
+        // calls that are dropped each time do not stay at a node that does not answer
+        let began = *self.opening_since.get_or_insert_with(Instant::now);
+        if began.elapsed() > PATIENCE {
+            readers.leave_first();
+            self.opening_since = Some(Instant::now());
+        }
         let request = self.watch.request(self.resume.as_deref());
         let sent = readers.send(&request, Instant::now() + client.inner.timeout).await;
+        self.opening_since = None;
         if sent.is_err() {
             // for a program that calls again at once
             self.pause_until = Some(Instant::now() + self.backoff.next(None));
@@ -262,18 +281,26 @@ impl Events {
                 }
                 "delete" => {
                     let Delete { name, revision } = parsed(event, from)?;
-                    let is_news = self.sees(&name, revision);
+                    let is_news = self.watch.client.stamps().see_delete(&name, revision);
                     match &mut self.snapshot {
-                        Some(snapshot) => snapshot.remove(&name),
+                        Some(snapshot) => {
+                            snapshot.remove(&name);
+                            if !is_news {
+                                snapshot.behind.insert(name);
+                            }
+                        }
                         None if is_news => self.queue.push_back(Event::Deleted { name, revision }),
                         None => {}
                     }
                 }
                 "synced" => {
                     if let Some(snapshot) = self.snapshot.take() {
-                        if snapshot.is_behind && self.nodes_have_time() {
-                            self.begin_again();
-                            return self.leave(false).await;
+                        if !snapshot.behind.is_empty() {
+                            if self.nodes_have_time() {
+                                self.begin_again();
+                                return self.leave(false).await;
+                            }
+                            self.accept(&snapshot);
                         }
                         self.late_since = None;
                         self.queue
@@ -281,7 +308,12 @@ impl Events {
                     }
                 }
                 "reset" => {
-                    let is_ahead = event.get("reason").and_then(Json::as_str) == Some("ahead");
+                    let reason = event.get("reason").and_then(Json::as_str);
+                    let is_ahead = reason == Some("ahead");
+                    if reason == Some("genesis") {
+                        // stamps of another set say nothing of this one
+                        self.watch.client.stamps().forget_all(|_| true);
+                    }
                     self.behind += usize::from(is_ahead);
                     // another node may have what this one lacks; if none does, it is lost
                     if is_ahead && self.behind < self.watch.client.readers().await?.count() {
@@ -305,7 +337,10 @@ impl Events {
         let is_news = self.sees(&entry.name, entry.revision);
         match &mut self.snapshot {
             Some(snapshot) => {
-                snapshot.is_behind |= !is_news;
+                match is_news {
+                    true => drop(snapshot.behind.remove(&entry.name)),
+                    false => drop(snapshot.behind.insert(entry.name.clone())),
+                }
                 snapshot.insert(entry);
                 if snapshot.bytes > self.watch.max_sync_bytes {
                     self.begin_again();
@@ -322,6 +357,15 @@ impl Events {
     /// Whether the nodes may still catch up with what the program has seen.
     fn nodes_have_time(&mut self) -> bool {
         self.late_since.get_or_insert_with(Instant::now).elapsed() < CATCH_UP
+    }
+
+    /// Takes what a node has for what is newest: what was seen before is lost.
+    fn accept(&self, snapshot: &Snapshot) {
+        let mut stamps = self.watch.client.stamps();
+        stamps.forget_all(|name| self.watch.scope.has(name));
+        for entry in snapshot.entries.values() {
+            stamps.see(&entry.name, entry.revision);
+        }
     }
 
     /// Whether nothing newer was seen of a name.

@@ -37,6 +37,11 @@ impl Scope {
         Self::name(path).and_prefix(&format!("{path}/"))
     }
 
+    pub(super) fn has(&self, name: &str) -> bool {
+        let Self { names, prefixes } = self;
+        names.iter().any(|one| one == name) || prefixes.iter().any(|prefix| name.starts_with(prefix))
+    }
+
     /// These names, and another one.
     #[must_use]
     pub fn and_name(mut self, name: &str) -> Self {
@@ -57,7 +62,7 @@ impl Scope {
 #[must_use]
 pub struct Watch {
     pub(super) client: Client,
-    scope: Scope,
+    pub(super) scope: Scope,
     pub(super) since: Option<String>,
     has_data: bool,
     pub(super) max_sync_bytes: usize,

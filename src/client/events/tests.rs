@@ -118,13 +118,39 @@ async fn all_that_stands_is_not_older_than_what_was_seen() {
 
 #[tokio::test]
 async fn what_no_node_has_for_long_is_given_up() {
-    let node = Node::with(vec![stream(&[put("a", 5, ""), synced(), progress("c")])]);
+    let told = [put("a", 5, ""), synced(), progress("c"), put("a", 6, ""), delete("b", 3), progress("d")];
+    let node = Node::with(vec![stream(&told)]);
     let client = client(&[&node]);
     client.stamps().see("a", 9);
+    client.stamps().see("b", 8);
     let mut events = client.watch(Scope::prefix("")).start();
     events.late_since = Instant::now().checked_sub(CATCH_UP);
     assert_eq!(events.next().await, sync(vec![entry("a", 5)]));
     assert_eq!(events.late_since, None);
+    // and what comes then is told
+    assert_eq!(events.next().await, Ok(Event::Updated(entry("a", 6))));
+    assert_eq!(events.next().await, Ok(Event::Deleted { name: "b".to_owned(), revision: 3 }));
+}
+
+#[tokio::test]
+async fn a_new_set_has_stamps_of_its_own() {
+    let told = [progress("c1"), reset("genesis"), put("a", 5, ""), synced(), put("a", 6, ""), progress("c2")];
+    let node = Node::with(vec![stream(&told)]);
+    let client = client(&[&node]);
+    client.stamps().see("a", 9);
+    let mut events = client.watch(Scope::prefix("")).since("old").start();
+    assert_eq!(events.next().await, sync(vec![entry("a", 5)]));
+    assert_eq!(events.next().await, Ok(Event::Updated(entry("a", 6))));
+}
+
+#[tokio::test]
+async fn ports_that_are_not_known_are_not_asked_for_without_a_pause() {
+    let nothing = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let client = Client::builder().servers([nothing.to_string()]).build().unwrap();
+    let mut events = client.watch(Scope::name("a")).start();
+    let error = events.next().await.unwrap_err();
+    assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
+    assert!(events.pause_until.is_some());
 }
 
 #[tokio::test]

@@ -35,6 +35,8 @@ pub(crate) struct Writes {
     /// The events of the present write, and the bytes of their lines.
     events: Vec<Map<String, Value>>,
     bytes: usize,
+    /// Since when a line is awaited, also over calls that were dropped.
+    awaited_since: Option<Instant>,
     /// Number of all events so far.
     pub(crate) told: u64,
     /// Number of all writes so far.
@@ -65,7 +67,7 @@ pub(crate) enum Next {
 
 impl Writes {
     pub(crate) fn new(lines: Lines) -> Self {
-        Self { lines, events: Vec::new(), bytes: 0, told: 0, writes: 0 }
+        Self { lines, events: Vec::new(), bytes: 0, awaited_since: None, told: 0, writes: 0 }
     }
 
     /// The URL of the node.
@@ -75,9 +77,8 @@ impl Writes {
 
     /// The next write. A caller may drop the future: nothing is lost. Nothing may come for `patience` at most.
     pub(crate) async fn next(&mut self, patience: Duration) -> Next {
-        let began = Instant::now();
         loop {
-            let line = match self.line(began, patience).await {
+            let line = match self.line(patience).await {
                 Ok(Some(line)) => line,
                 Ok(None) => return Next::End,
                 Err(next) => return next,
@@ -123,11 +124,15 @@ impl Writes {
         }
     }
 
-    async fn line(&mut self, began: Instant, patience: Duration) -> Result<Option<bytes::Bytes>, Next> {
+    async fn line(&mut self, patience: Duration) -> Result<Option<bytes::Bytes>, Next> {
+        let began = *self.awaited_since.get_or_insert_with(Instant::now);
         loop {
             let until = began.max(self.lines.heard()) + patience;
             match timeout_at(until, self.lines.next()).await {
-                Ok(Ok(line)) => return Ok(line),
+                Ok(Ok(line)) => {
+                    self.awaited_since = None;
+                    return Ok(line);
+                }
                 Ok(Err(LineError::Lost(why))) => return Err(Next::Lost(why)),
                 Ok(Err(LineError::TooLong(why))) => return Err(Next::Garbled(why)),
                 // half of a line may have come meanwhile
