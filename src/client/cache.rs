@@ -33,6 +33,8 @@ pub struct Cache {
     shared: Arc<Shared>,
     /// What this clone has seen of the changes.
     state: watch::Receiver<State>,
+    /// The failures that it was told of.
+    failures: u64,
     /// The last clone ends it.
     _task: Arc<Task>,
 }
@@ -49,8 +51,8 @@ struct State {
     is_synced: bool,
     /// Why the cache may not be current.
     error: Option<Error>,
-    /// The number of changes so far.
-    changes: u64,
+    /// The number of failures so far.
+    failures: u64,
 }
 
 #[derive(Debug)]
@@ -75,7 +77,7 @@ impl Watch {
         let is_synced = self.since.is_some();
         let (sender, state) = watch::channel(State { is_synced, ..State::default() });
         let task = tokio::spawn(follow(self.start(), Arc::clone(&shared), sender));
-        Cache { shared, state, _task: Arc::new(Task(task)) }
+        Cache { shared, state, failures: 0, _task: Arc::new(Task(task)) }
     }
 }
 
@@ -83,13 +85,22 @@ impl Cache {
     /// Waits until the cache has all that stands at a node: at once if it had that before.
     ///
     /// # Errors
-    /// That of the watch, if it fails before. A further call waits again.
+    /// That of the watch, if it fails before. A further call waits for the next one.
     pub async fn synced(&mut self) -> Result<(), Error> {
         let mut state = self.state.clone();
-        let told = state.wait_for(|state| state.is_synced || state.error.is_some()).await;
-        match told.ok().and_then(|state| state.error.clone().filter(|_| !state.is_synced)) {
-            None => Ok(()),
-            Some(error) => Err(error),
+        loop {
+            let State { is_synced, error, failures } = state.borrow_and_update().clone();
+            if is_synced {
+                return Ok(());
+            }
+            if let Some(error) = error.filter(|_| failures > self.failures) {
+                self.failures = failures;
+                return Err(error);
+            }
+            if state.changed().await.is_err() {
+                // the runtime ends
+                std::future::pending::<()>().await;
+            }
         }
     }
 
@@ -99,7 +110,8 @@ impl Cache {
         self.shared.read().get(name).cloned()
     }
 
-    /// Looks at all names, in order. It holds back the changes meanwhile, so it is to be short.
+    /// Looks at all names, in order. It holds back the changes meanwhile, so it is to be short, and to call no other
+    /// method of the cache.
     pub fn with<R>(&self, look: impl FnOnce(&BTreeMap<String, Entry>) -> R) -> R {
         look(&self.shared.read())
     }
@@ -125,7 +137,8 @@ impl Cache {
         }
     }
 
-    /// Why the cache may not be current; `None` while it follows a node.
+    /// Why the cache may not be current; `None` while it follows a node, or looks for one for less than the time limit
+    /// of the client.
     #[must_use]
     pub fn error(&self) -> Option<Error> {
         self.state.borrow().error.clone()
@@ -146,29 +159,34 @@ impl Shared {
 /// Follows a watch for ever. A watch that fails makes a pause by itself.
 async fn follow(mut events: Events, shared: Arc<Shared>, state: watch::Sender<State>) {
     loop {
-        let told = events.step().await;
-        let (mut is_synced, mut error) = (false, None);
-        match told {
-            Ok(None) => {
-                state.send_if_modified(|state| state.error.take().is_some());
-                continue;
-            }
-            Ok(Some(Event::Sync { entries })) => {
-                is_synced = true;
-                *shared.write() = entries.into_iter().map(|entry| (entry.name.clone(), entry)).collect();
-            }
-            Ok(Some(Event::Added(entry) | Event::Updated(entry))) => {
-                shared.write().insert(entry.name.clone(), entry);
-            }
-            Ok(Some(Event::Deleted { name, .. })) => drop(shared.write().remove(&name)),
-            Err(why) => error = Some(why),
-        }
-        state.send_modify(|state| {
-            state.is_synced |= is_synced;
-            state.error = error;
-            state.changes += 1;
-        });
+        apply(events.step().await, &shared, &state);
     }
+}
+
+/// Applies a step of a watch.
+fn apply(told: Result<Option<Event>, Error>, shared: &Shared, state: &watch::Sender<State>) {
+    let (mut is_synced, mut error) = (false, None);
+    match told {
+        // a node is followed, and there is no news
+        Ok(None) => {
+            state.send_if_modified(|state| state.error.take().is_some());
+            return;
+        }
+        Ok(Some(Event::Sync { entries })) => {
+            is_synced = true;
+            *shared.write() = entries.into_iter().map(|entry| (entry.name.clone(), entry)).collect();
+        }
+        Ok(Some(Event::Added(entry) | Event::Updated(entry))) => {
+            shared.write().insert(entry.name.clone(), entry);
+        }
+        Ok(Some(Event::Deleted { name, .. })) => drop(shared.write().remove(&name)),
+        Err(why) => error = Some(why),
+    }
+    state.send_modify(|state| {
+        state.is_synced |= is_synced;
+        state.failures += u64::from(error.is_some());
+        state.error = error;
+    });
 }
 
 #[cfg(test)]
@@ -216,9 +234,15 @@ mod tests {
         cache.synced().await.unwrap();
     }
 
-    /// So a cache whose node is back is current again, without a change.
+    /// A cache whose node is back is current again, without a change.
     #[tokio::test]
-    async fn a_node_that_is_followed_shows_it_without_a_change() {
+    async fn a_node_that_is_followed_ends_the_error() {
+        let (shared, (state, seen)) = (Shared::default(), watch::channel(State::default()));
+        apply(Err(Error::NotFound), &shared, &state);
+        assert_eq!(seen.borrow().error, Some(Error::NotFound));
+        apply(Ok(None), &shared, &state);
+        assert_eq!(seen.borrow().error, None);
+
         let all = [put("a", 1, ""), synced(), progress("c"), progress("c")];
         let node = Node::with(vec![stream(&all)]);
         let mut events = client(&[&node]).watch(Scope::prefix("")).start();
@@ -235,6 +259,9 @@ mod tests {
         let error = cache.synced().await.unwrap_err();
         assert!(matches!(error, Error::Rejected { .. }), "{error:?}");
         assert!(cache.is_empty());
+        let failures = cache.failures;
+        cache.synced().await.unwrap_err();
+        assert!(cache.failures > failures, "it has waited for the next one");
     }
 
     #[tokio::test]
