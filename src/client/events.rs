@@ -32,8 +32,8 @@ const ENTRY_BYTES: usize = 128;
 pub enum Event {
     /// All that stands at a node, in order of name: at the beginning, and where a node cannot go on from what the
     /// program has. What is not in it does not exist any more, as far as that node knows; what it has not heard of yet
-    /// is told as soon as it has. A node that has a name in an older state than the program has seen is left for another
-    /// one, for 10 s.
+    /// is told as soon as it has. A node that has a name in an older state than the program has seen is left for
+    /// another one, for 10 s.
     Sync {
         /// The names.
         entries: Vec<Entry>,

@@ -83,12 +83,12 @@ const LOOKUP_TIME: Duration = Duration::from_secs(3);
 /// **Never back in time.** The client keeps the newest revision that the program has seen of each name, whichever node
 /// told it, and by which request. An answer that is older is not returned: the client waits for the node to catch up,
 /// and asks others, for 10 s; then the error is [`Error::Behind`]. This holds for the 100,000 names that were used
-/// last. After the whole cluster has begun a new set, a read of a name forgets what was seen of it in the old one, and a
-/// watch all of it.
+/// last. After the whole cluster has begun a new set, a read of a name forgets what was seen of it in the old one, and
+/// a watch all of it.
 ///
 /// **Cancellation.** Drop the future. A write that was sent by then may be done.
 ///
-/// The client begins no task in the background, but each connection has one as long as it is open.
+/// The client begins no task in the background, except for a [`Cache`]; each connection has one as long as it is open.
 #[derive(Clone, Debug)]
 pub struct Client {
     inner: Arc<Inner>,
