@@ -39,7 +39,7 @@ impl Client {
         check_name(name)?;
         let path = path_of(name);
         let until = Instant::now() + self.inner.timeout;
-        Value::of(&self.read(name, until, |_| Request::get(path.clone())).await?)
+        Value::of(&self.read(name, until, &Request::get(path)).await?)
     }
 
     /// Reads exactly this revision of a name, in µs since 1970.
@@ -113,8 +113,8 @@ impl Client {
         loop {
             let asked = Instant::now();
             let until = asked + park + self.inner.timeout;
-            let request = |_| Request::get(target.clone()).parks_for(park);
-            match self.read(name, until, request).await {
+            let request = Request::get(target.clone()).parks_for(park);
+            match self.read(name, until, &request).await {
                 Ok(answer) => {
                     let value = Value::of(&answer)?;
                     if known != Some(value.version.as_str()) {
@@ -136,16 +136,11 @@ impl Client {
     }
 
     /// Reads a record that is not older than what was seen of the name.
-    async fn read(
-        &self,
-        name: &str,
-        until: Instant,
-        request: impl Fn(Option<u64>) -> Request,
-    ) -> Result<Answer, Error> {
+    async fn read(&self, name: &str, until: Instant, request: &Request) -> Result<Answer, Error> {
         let mut late = Late::new();
         loop {
             let seen = self.stamps().get(name);
-            let mut sent = request(seen);
+            let mut sent = request.clone();
             if let Some(seen) = seen {
                 sent = sent.header(X_LAST_SYNC, seen.to_string());
                 // a node that is behind is to be left soon
