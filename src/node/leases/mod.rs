@@ -1,0 +1,441 @@
+//! The node's part in leases: drives a coordinator, a voter and a view under a lock of their own.
+//!
+//! A step takes the lock for a few microseconds and sends nothing. What it asks for, the calls to other nodes, goes
+//! through a channel to a loop of the cluster, which returns the answers.
+
+mod calls;
+mod members;
+mod readers;
+mod state;
+mod tables;
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::timeout;
+
+use crate::config::Config;
+use crate::core::feed::Scope;
+use crate::core::lease::coordinator::ROUND_US;
+use crate::core::lease::message::{
+    Blocker, Decision, Denied, Ending, LeaseAsk, LeaseRequest, LeaseResponse, LiveLease, Unanswered,
+};
+use crate::core::lease::{Concern, Lease, LeaseId, LeasePath, Token, VoterSet};
+use crate::core::{Incarnation, Name, Summary};
+use crate::membership::node_info::{LeaseVoters, hash};
+use crate::node::clock;
+use crate::node::store::{Readiness, SharedStore};
+pub use calls::{LeaseCall, Reply};
+pub use readers::LeaseNews;
+use readers::Wake;
+use state::State;
+
+/// How long the node that holds a client's request waits beyond the client's patience for the coordinator, before it
+/// answers that there is no majority.
+const SLACK: Duration = Duration::from_micros(4 * ROUND_US);
+
+/// How long a coordinator lets another node's request wait for the decision, before it says that it will call.
+const DECIDE: Duration = Duration::from_micros(ROUND_US + ROUND_US / 2);
+
+/// How often waiting requests are confirmed at their coordinators.
+pub const CONFIRM_US: u64 = 5_000_000;
+
+/// What the settings say about leases.
+#[derive(Clone, Debug)]
+pub struct LeaseSettings {
+    /// The sets of voters; empty if there are none.
+    pub sets: Vec<VoterSet>,
+    /// The hash of this node's id, if it has one of its own.
+    pub node: u64,
+    /// The longest time to live, µs.
+    pub max_ttl_us: u64,
+    /// How far ahead of a voter's clock a token may be, µs.
+    pub max_future_us: u64,
+    /// Most leases.
+    pub max_leases: usize,
+    /// Whether no voter has voted before in this cluster.
+    pub is_first: bool,
+}
+
+impl LeaseSettings {
+    /// The settings of a node.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        Self {
+            sets: config.lease.sets(&config.node_id, config.cluster.is_alone()),
+            node: hash(&config.node_id),
+            max_ttl_us: config.lease.max_ttl_us(),
+            max_future_us: u64::try_from(config.max_future.as_micros()).unwrap_or(u64::MAX),
+            max_leases: config.lease.max_leases,
+            is_first: config.lease.is_first,
+        }
+    }
+}
+
+/// The leases of a node. Cheap to clone.
+#[derive(Clone)]
+pub struct Leases {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Leases in the view: while there are none, a write looks no further.
+    in_view: AtomicUsize,
+    calls: mpsc::UnboundedSender<LeaseCall>,
+    /// Something is due earlier than the loop of timers knows.
+    earlier: Notify,
+    /// When the loop wakes next, µs.
+    armed_us: AtomicU64,
+    store: SharedStore,
+    settings: LeaseSettings,
+}
+
+/// What stands in the way of a write.
+#[derive(Clone, Debug)]
+pub enum Cover {
+    /// Nothing.
+    None,
+    /// The lease whose token the writer shows.
+    Own,
+    /// Another lease.
+    Other(Blocker),
+}
+
+/// The counts of the leases of a node.
+#[derive(Clone, Debug, Default)]
+pub struct LeaseCensus {
+    /// Leases that it has granted as a coordinator, and that are held.
+    pub granted: usize,
+    /// Requests that wait at it as a coordinator.
+    pub waiting: usize,
+    /// Leases that it knows to be held anywhere.
+    pub known: usize,
+    /// Leases that it remembers as a voter; `None` if it is none.
+    pub remembered: Option<usize>,
+    /// For how long it still abstains as a voter.
+    pub abstains_for: Duration,
+    /// Refused votes, by reason.
+    pub refused: [u64; 11],
+    /// Streams that are told lease events.
+    pub readers: usize,
+    /// How often such a stream began again.
+    pub resets: u64,
+    /// Leases that have run out here, and about which the voters have not said yet whether they are over.
+    pub overdue: usize,
+    /// What the voters have said of such leases, by [`crate::core::lease::view::Verdict::LABELS`].
+    pub verdicts: [u64; 3],
+    /// How many voters there are.
+    pub voters: usize,
+    /// How many of them are live members, and one process each.
+    pub live_voters: usize,
+    /// How many live members have other voters than this node: then no node votes.
+    pub with_other_voters: usize,
+}
+
+impl Leases {
+    /// The leases of a process, and its calls to other nodes.
+    #[must_use]
+    pub fn new(
+        settings: LeaseSettings,
+        us: Incarnation,
+        store: SharedStore,
+    ) -> (Self, mpsc::UnboundedReceiver<LeaseCall>) {
+        let (calls, outgoing) = mpsc::unbounded_channel();
+        let state = State::new(&settings, us, clock::with_sleep());
+        let shared = Shared {
+            state: Mutex::new(state),
+            in_view: AtomicUsize::new(0),
+            calls,
+            earlier: Notify::new(),
+            armed_us: AtomicU64::new(0),
+            store,
+            settings,
+        };
+        (Self { shared: Arc::new(shared) }, outgoing)
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn settings(&self) -> &LeaseSettings {
+        &self.shared.settings
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does a step under the lock, and sends what it asks for.
+    fn step<R>(&self, step: impl FnOnce(&mut State, crate::core::stamp::Now) -> R) -> R {
+        let now = clock::with_sleep();
+        let doubts_its_clock = self.shared.store.readiness() == Readiness::ClockInDoubt;
+        let (result, calls, due_us) = {
+            let mut state = self.lock();
+            state.doubts_its_clock = doubts_its_clock;
+            let result = step(&mut state, now);
+            state.settle(now);
+            self.shared.in_view.store(state.view.len(), Ordering::Relaxed);
+            (result, std::mem::take(&mut state.calls), state.due_us())
+        };
+        for call in calls {
+            // without the loop of a cluster there is no other node to call
+            let _ = self.shared.calls.send(call);
+        }
+        if due_us < self.shared.armed_us.load(Ordering::Relaxed) {
+            self.shared.earlier.notify_one();
+        }
+        result
+    }
+
+    /// Runs what is due by itself: expiries, retries, and the confirmation of waiting requests.
+    pub async fn run(self) {
+        loop {
+            let due_us = self.step(|state, now| {
+                state.tick(now);
+                state.due_us()
+            });
+            self.shared.armed_us.store(due_us, Ordering::Relaxed);
+            let pause_us = due_us.saturating_sub(clock::with_sleep().mono_us);
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_micros(pause_us)) => {}
+                () = self.shared.earlier.notified() => {}
+            }
+        }
+    }
+
+    /// Takes the live members, without this node, and the ids of the sets of voters of those that say them.
+    pub fn see(&self, live: &[Summary], voters: &[LeaseVoters]) {
+        self.step(|state, now| state.see(now, live, voters));
+    }
+
+    /// Whether a node that joins has to wait for what the voters remember: a write that it accepts before may be under
+    /// a lease. Not for longer than 2 s after it first saw a voter.
+    #[must_use]
+    pub fn awaits_tables(&self) -> bool {
+        self.step(State::awaits_tables)
+    }
+
+    /// The node is about to stop: it votes no more.
+    pub fn depart(&self) {
+        self.step(|state, _| state.is_leaving = true);
+    }
+
+    /// Asks for a lease, for a client of this node. If the future is dropped, the client is gone: the lease is released
+    /// if it was granted.
+    pub async fn acquire(&self, ask: LeaseAsk) -> Decision {
+        let patience = Duration::from_micros(ask.wait_us) + SLACK;
+        let (path, ticket) = (ask.path.clone(), ask.ticket);
+        let (sender, decided) = oneshot::channel();
+        let number = self.step(|state, now| state.acquire(now, ask, sender));
+        let mut gone = Gone { leases: self, path, ticket, number, is_decided: false };
+        let Ok(Ok(decision)) = timeout(patience, decided).await else {
+            // the coordinator is out of reach, or the same request came again and has taken this one's place
+            return Decision::Denied(Denied::NoMajority(Unanswered::default()));
+        };
+        gone.is_decided = true;
+        decision
+    }
+
+    /// Renews a lease.
+    pub async fn renew(&self, lease: Lease) -> Ending {
+        self.operate(|state, now, number| state.renew(now, number, lease)).await
+    }
+
+    /// Releases a lease.
+    pub async fn release(&self, path: LeasePath, token: Token) -> Ending {
+        self.operate(|state, now, number| state.release(now, number, path, token)).await
+    }
+
+    /// Asks the voters whether a lease with a token covers a path.
+    pub async fn check(&self, path: &LeasePath, token: Token) -> Ending {
+        self.operate(|state, now, number| state.coordinator.check(now, number, path, token)).await
+    }
+
+    async fn operate(&self, begin: impl FnOnce(&mut State, crate::core::stamp::Now, u64)) -> Ending {
+        let (sender, ended) = oneshot::channel();
+        self.step(|state, now| {
+            let number = state.expect(sender);
+            begin(state, now, number);
+        });
+        match timeout(SLACK, ended).await {
+            Ok(Ok(ending)) => ending,
+            Ok(Err(_)) | Err(_) => Ending::NoMajority(Unanswered::default()),
+        }
+    }
+
+    /// Answers a request of another node.
+    pub async fn answer(&self, from: Incarnation, request: LeaseRequest) -> LeaseResponse {
+        match request {
+            LeaseRequest::Ballot(ballot) => {
+                LeaseResponse::Vote(self.step(|state, now| state.vote(now, &ballot)))
+            }
+            LeaseRequest::Acquire(ask) => self.coordinate(from, ask).await,
+            LeaseRequest::Confirm(asks) => {
+                self.step(|state, now| {
+                    asks.into_iter().for_each(|ask| state.coordinate(now, from, ask, None));
+                });
+                LeaseResponse::Noted
+            }
+            LeaseRequest::Cancel { path, ticket, granted } => {
+                self.step(|state, now| state.coordinator.cancel(now, &path, ticket, from, granted));
+                LeaseResponse::Noted
+            }
+            LeaseRequest::Renew(lease) => LeaseResponse::Ended(
+                self.operate(|state, now, number| state.coordinator.renew(now, number, lease)).await,
+            ),
+            LeaseRequest::Release { path, token } => LeaseResponse::Ended(
+                self.operate(|state, now, number| state.coordinator.release(now, number, &path, token)).await,
+            ),
+            LeaseRequest::Decided { ticket, request, decision } => {
+                LeaseResponse::Taken(self.step(|state, now| state.decide(now, ticket, request, decision)))
+            }
+            LeaseRequest::Changes(changes) => {
+                self.step(|state, now| state.hear(now, &changes));
+                LeaseResponse::Noted
+            }
+            LeaseRequest::Remembered { after } => self.step(|state, now| state.remembered(now, &after)),
+        }
+    }
+
+    /// Coordinates a request that another node holds.
+    async fn coordinate(&self, from: Incarnation, ask: LeaseAsk) -> LeaseResponse {
+        let (ticket, request) = (ask.ticket, ask.request);
+        let (sender, mut decided) = oneshot::channel();
+        self.step(|state, now| state.coordinate(now, from, ask, Some(sender)));
+        if let Ok(Ok(decision)) = timeout(DECIDE, &mut decided).await {
+            return LeaseResponse::Decided(decision);
+        }
+        self.lock().forget_call(ticket, request);
+        // decided between the two
+        decided.try_recv().map_or(LeaseResponse::Waits, LeaseResponse::Decided)
+    }
+
+    /// The result of a call: the answer of the other node, or none.
+    pub fn returned(&self, reply: Reply, response: Option<LeaseResponse>) {
+        self.step(|state, now| state.returned(now, reply, response));
+    }
+
+    /// What stands in the way of a write to a name, with the token that the writer shows.
+    #[must_use]
+    pub fn cover(&self, name: &Name, token: Option<Token>) -> Cover {
+        if self.shared.in_view.load(Ordering::Relaxed) == 0 {
+            return Cover::None;
+        }
+        let now_us = clock::with_sleep().mono_us;
+        let state = self.lock();
+        match state.view.covering(now_us, name, token) {
+            None => Cover::None,
+            Some(entry) if Some(entry.lease.token) == token => Cover::Own,
+            Some(entry) => Cover::Other(Blocker {
+                path: entry.lease.path.clone(),
+                id: entry.lease.id,
+                label: Arc::clone(&entry.lease.label),
+                token: entry.lease.token,
+                left_us: entry.expires_us.saturating_sub(now_us),
+            }),
+        }
+    }
+
+    /// Whether no lease is known anywhere, without the lock.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.shared.in_view.load(Ordering::Relaxed) == 0
+    }
+
+    /// The leases that this node knows, by path, after a key and as long as `take` is true, with how many wait for each
+    /// path here.
+    #[must_use]
+    pub fn list(
+        &self,
+        after: &[u8],
+        mut take: impl FnMut(&Lease) -> bool,
+        most: usize,
+    ) -> Vec<(LiveLease, usize)> {
+        let now_us = clock::with_sleep().mono_us;
+        let state = self.lock();
+        let live = state.view.after(now_us, after).take_while(|entry| take(&entry.lease)).take(most);
+        live.map(|entry| {
+            let left_us = entry.expires_us.saturating_sub(now_us);
+            let waiting = state.coordinator.waiting_for(&entry.lease.path);
+            (LiveLease { lease: entry.lease.clone(), left_us }, waiting)
+        })
+        .collect()
+    }
+
+    /// The leases that overlap with a path, as far as this node knows.
+    #[must_use]
+    pub fn overlapping(&self, path: &LeasePath) -> Vec<(LiveLease, usize)> {
+        let now_us = clock::with_sleep().mono_us;
+        let state = self.lock();
+        let live = state.view.overlapping(now_us, path);
+        live.map(|entry| {
+            let left_us = entry.expires_us.saturating_sub(now_us);
+            let waiting = state.coordinator.waiting_for(&entry.lease.path);
+            (LiveLease { lease: entry.lease.clone(), left_us }, waiting)
+        })
+        .collect()
+    }
+
+    /// Begins to tell a reader what happens to the leases that concern the names of a scope.
+    #[must_use]
+    pub fn watch(&self, scope: &Scope) -> LeaseReader {
+        let (number, wake) = self.lock().readers.enter(Concern::of(scope));
+        LeaseReader { leases: self.clone(), number, wake }
+    }
+
+    /// The counts.
+    #[must_use]
+    pub fn census(&self) -> LeaseCensus {
+        let now = clock::with_sleep();
+        self.lock().census(now)
+    }
+}
+
+/// A reader of lease events. Dropping it ends that.
+pub struct LeaseReader {
+    leases: Leases,
+    number: u64,
+    wake: Wake,
+}
+
+impl LeaseReader {
+    /// What there is to tell now: at first, and after [`LeaseNews::Reset`], what is held, in parts. Empty if there is
+    /// nothing. A step under the lock of some microseconds.
+    #[must_use]
+    pub fn take(&mut self) -> Vec<LeaseNews> {
+        let mut state = self.leases.lock();
+        let State { readers, view, .. } = &mut *state;
+        readers.take(self.number, view)
+    }
+
+    /// Waits until there is something.
+    pub async fn wait(&self) {
+        self.wake.notified().await;
+    }
+}
+
+impl Drop for LeaseReader {
+    fn drop(&mut self) {
+        self.leases.lock().readers.leave(self.number);
+    }
+}
+
+/// Cancels the request of a client that is gone.
+struct Gone<'a> {
+    leases: &'a Leases,
+    path: LeasePath,
+    ticket: LeaseId,
+    number: u64,
+    is_decided: bool,
+}
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        if !self.is_decided {
+            let (path, ticket, number) = (self.path.clone(), self.ticket, self.number);
+            self.leases.step(|state, now| state.give_up(now, &path, ticket, number));
+        }
+    }
+}
