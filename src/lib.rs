@@ -23,12 +23,14 @@
 //! | `report` | what operators see: the view of the cluster, the page of metrics | all above |
 //! | `api` | the HTTP interface, one file a resource | all above |
 //! | `http` | the transport: listener, connections, HTTP/1.1, HTTP/2, the fast path | all above |
-//! | `daemon` | the process: binds, assembles, serves, stops; the only module that may end it | all above |
+//! | `assembly` | a node of its parts: binds, assembles, serves, stops | all above |
+//! | `embed` | a node inside a program | all above |
+//! | `daemon` | the process: its signals, its environment, its log; the only module that may end it | all above |
 //! | `cli` | the command line, one file a command | all above |
 //!
 //! A module uses only modules above it in this table, and no modules form a cycle. A test of `xtask` reads this table
 //! and the `use` lines; it also finds uses of the system in `core` and `wire`, such as a clock or a socket. Without the
-//! features `node` and `client` only these two are built, without the crates of the others.
+//! features `embed` and `client` only these two are built, without the crates of the others.
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "client")]
@@ -38,31 +40,38 @@ pub mod core;
 pub mod sim;
 pub mod wire;
 
-#[cfg(feature = "node")]
+#[cfg(feature = "embed")]
 pub mod api;
+#[cfg(feature = "embed")]
+pub mod assembly;
 #[cfg(feature = "node")]
 pub mod cli;
-#[cfg(feature = "node")]
+#[cfg(feature = "embed")]
 pub mod cluster;
-#[cfg(feature = "node")]
+#[cfg(feature = "embed")]
 pub mod config;
 #[cfg(feature = "node")]
 pub mod daemon;
-#[cfg(feature = "node")]
+#[cfg(feature = "embed")]
+pub mod embed;
+#[cfg(feature = "embed")]
 pub mod fill;
-#[cfg(feature = "node")]
+#[cfg(feature = "embed")]
 pub mod http;
-#[cfg(feature = "node")]
+#[cfg(feature = "embed")]
 pub mod membership;
-#[cfg(feature = "node")]
+#[cfg(feature = "embed")]
 pub mod metrics;
-#[cfg(feature = "node")]
+#[cfg(feature = "embed")]
 pub mod node;
-#[cfg(feature = "node")]
+#[cfg(feature = "embed")]
 pub mod replication;
-#[cfg(feature = "node")]
+#[cfg(feature = "embed")]
 pub mod report;
-#[cfg(feature = "node")]
+#[cfg(feature = "embed")]
 pub mod seal;
-#[cfg(feature = "node")]
+#[cfg(feature = "embed")]
 pub mod watch;
+
+#[cfg(feature = "embed")]
+pub use embed::embed;

@@ -245,6 +245,12 @@ impl Cluster {
         (self.places[i].proxy.client, self.places[i].proxy.server)
     }
 
+    /// How a further node finds those of the cluster: the value of `--replicate-with`. They share [`SECRET`].
+    #[must_use]
+    pub fn seeds(&self) -> &str {
+        &self.seeds
+    }
+
     /// Waits until all that run are ready.
     ///
     /// # Panics

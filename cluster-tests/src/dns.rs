@@ -1,12 +1,13 @@
 //! A name server whose answers a test changes: dnsmasq, from Debian.
 
 use std::fmt::Write as _;
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::node::next_loopback;
 use crate::wait::{LIMIT, wait_for};
 
 /// The names that the server knows, all below `.test`. It answers that all other names below `.test` do not exist.
@@ -37,7 +38,8 @@ impl Zone {
     }
 }
 
-/// A running server on 127.0.0.1, ended when dropped.
+/// A running server on a loopback address of its own, ended when dropped. The address is its own so that no other part
+/// of the test takes the port while the server is stopped.
 #[derive(Debug)]
 pub struct NameServer {
     child: Option<Child>,
@@ -103,9 +105,10 @@ impl NameServer {
         std::fs::write(&hosts, lines).expect("a file");
         // the TTL is long so that a resolver that keeps answers fails the test
         let mut lines = format!(
-            "port={}\nlisten-address=127.0.0.1\nbind-interfaces\nno-resolv\nno-hosts\naddn-hosts={}\n\
+            "port={}\nlisten-address={}\nbind-interfaces\nno-resolv\nno-hosts\naddn-hosts={}\n\
              local=/test/\nlocal-ttl=3600\nedns-packet-max=512\nno-ping\n",
             self.address.port(),
+            self.address.ip(),
             hosts.display(),
         );
         for (name, host, port) in &zone.services {
@@ -122,18 +125,22 @@ impl NameServer {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("dnsmasq: {error}: apt-get install dnsmasq-base"));
-        let up = wait_for("dnsmasq to answer or to end", LIMIT, || {
-            if child.try_wait().expect("our own child").is_some() {
-                return Some(false);
-            }
-            std::net::TcpStream::connect(self.address).is_ok().then_some(true)
+        // a port that accepts connections may be another program's: only what dnsmasq says counts
+        let mut lines =
+            BufReader::new(child.stderr.take().expect("it is piped")).lines().map_while(Result::ok);
+        let mut said = Vec::new();
+        let up = lines.by_ref().any(|line| {
+            let up = line.contains(": started");
+            said.push(line);
+            up
         });
         if !up {
-            let mut said = String::new();
-            let _ = child.stderr.take().expect("it is piped").read_to_string(&mut said);
-            assert!(said.contains("in use"), "dnsmasq does not start: {said}");
+            let _ = child.wait();
+            assert!(said.iter().any(|line| line.contains("in use")), "dnsmasq does not start: {said:?}");
             return false;
         }
+        // read to the end, so that the pipe is never full
+        std::thread::spawn(move || lines.for_each(drop));
         self.child = Some(child);
         true
     }
@@ -148,11 +155,28 @@ impl Drop for NameServer {
 
 /// A port that is free for UDP and TCP.
 fn free_port() -> SocketAddr {
+    let own = next_loopback();
     loop {
-        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-        let address = udp.local_addr().expect("it is bound");
+        // systems other than Linux have 127.0.0.1 only
+        let udp = UdpSocket::bind((own, 0)).or_else(|_| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)));
+        let address = udp.and_then(|udp| udp.local_addr()).expect("a port");
         if TcpListener::bind(address).is_ok() {
             return address;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_program_on_the_port_is_not_taken_for_the_server() {
+        let mut server = NameServer::start(&Zone::default());
+        server.stop();
+        let taken = TcpListener::bind(server.address()).expect("the port of the stopped server");
+        assert!(!server.run(&Zone::default()));
+        drop(taken);
+        server.serve(&Zone::default());
     }
 }

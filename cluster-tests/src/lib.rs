@@ -10,8 +10,10 @@
 //! | [`cluster`] | several nodes, each behind a proxy of its own, and what goes wrong between them |
 //! | [`faults`] | random faults on a cluster, and a history that is judged |
 //! | [`promises`] | readers that roam by cursors while there are faults, and what they must be told |
+//! | [`clients`] | programs with the client library while there are faults, and what they must have at the end |
 //! | [`heavy`] | the place of a test that loads the machine |
 //! | [`http`] | a small blocking HTTP/1.1 client that sends exactly the given bytes |
+//! | [`long_runs`] | the options and the lines of programs that run many seeds |
 //! | [`docker`] | nodes in containers, and the networks between them |
 //! | [`dns`] | a name server whose answers a test changes |
 //! | [`proxy`] | faults on the way to a node, counted |
@@ -22,8 +24,10 @@
 //! | [`upstream`] | an HTTP server with the answers of a test |
 //! | [`text`] | the notations of the protocol: dates, durations, metrics, refusals |
 //!
-//! Nothing here depends on the `vwatch` library: a mistake that node and tests share would go unseen.
+//! Nothing here but [`clients`], which tries the client library, depends on the `vwatch` library: a mistake that node
+//! and tests share would go unseen.
 
+pub mod clients;
 pub mod cluster;
 pub mod dev;
 pub mod dns;
@@ -32,6 +36,7 @@ pub mod faults;
 pub mod feed;
 pub mod heavy;
 pub mod http;
+pub mod long_runs;
 pub mod nginx;
 pub mod node;
 pub mod parts;

@@ -530,8 +530,7 @@ pub fn run_to_end(arguments: &[&str]) -> Finished {
 #[must_use]
 #[track_caller]
 pub fn free_addresses() -> (SocketAddr, SocketAddr) {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let own = own_loopback(1, COUNT.fetch_add(1, Ordering::Relaxed));
+    let own = next_loopback();
     let bind = |ip| TcpListener::bind((IpAddr::V4(ip), 0));
     // held together, so that they differ
     let (a, b) = bind(own)
@@ -539,6 +538,12 @@ pub fn free_addresses() -> (SocketAddr, SocketAddr) {
         .or_else(|_| bind(Ipv4Addr::LOCALHOST).and_then(|a| Ok((a, bind(Ipv4Addr::LOCALHOST)?))))
         .expect("two free ports");
     (a.local_addr().expect("bound"), b.local_addr().expect("bound"))
+}
+
+/// A loopback address that no other part of this test has.
+pub(crate) fn next_loopback() -> Ipv4Addr {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    own_loopback(1, COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// The loopback address number `count` of this process, from 127.`half`.0.0 on. Two processes rarely have the same one:

@@ -177,7 +177,7 @@ pub(super) async fn list(
     let own = own.map(|Extension(own)| own);
     let at_work = list::at_work(&node, own.as_ref()).await?;
     let (now, expiry_us) = (clock::now(), micros(node.config.checkpoint_expiry));
-    let page = list::page(&node.store, &asked, |store, after, page: &mut Vec<Listed>| {
+    let page = list::page(&node.store, &asked, RECORDS_PER_LOCK, |store, after, page: &mut Vec<Listed>| {
         let after = after.and_then(|after| std::str::from_utf8(after).ok());
         let listed = list_checkpoints(store.set(), &path.namespace, &asked.prefix, after);
         let listed = listed.take(RECORDS_PER_LOCK);

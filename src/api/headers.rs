@@ -13,11 +13,12 @@ use crate::node::in_flight::{Account, Full};
 use crate::node::limits::SHORT_LIST_BYTES;
 use crate::wire::date::http_date;
 use crate::wire::error_code::ErrorCode;
-use crate::wire::headers::X_LAST_SYNC;
+use crate::wire::headers::{X_LAST_SYNC, X_VWATCH_EXPIRES};
 
 pub(crate) const LAST_SYNC: HeaderName = HeaderName::from_static(X_LAST_SYNC);
+pub(crate) const EXPIRES: HeaderName = HeaderName::from_static(X_VWATCH_EXPIRES);
 
-/// `ETag`, `Last-Modified` and `X-Last-Sync` of a record; a tombstone has no `ETag`.
+/// `ETag`, `Last-Modified`, `X-Last-Sync` and `X-Vwatch-Expires` of a record; a tombstone has no `ETag`.
 pub(crate) fn stamps(record: Option<&Record>) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(8);
     let Some(record) = record else { return headers };
@@ -34,6 +35,9 @@ pub(crate) fn stamps(record: Option<&Record>) -> HeaderMap {
     let date = http_date(record.last_sync()).to_string();
     headers.insert(LAST_MODIFIED, HeaderValue::try_from(date).expect("a date is ASCII"));
     headers.insert(LAST_SYNC, number(record.last_sync().micros()));
+    if let Some(end) = record.end() {
+        headers.insert(EXPIRES, number(end.micros()));
+    }
     headers
 }
 

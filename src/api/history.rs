@@ -100,7 +100,10 @@ pub(super) fn read(
             Point::At(stamp) => as_of(store.set(), name, stamp),
         };
         let found = match past {
-            Past::Record(record) => Ok(record.clone()),
+            Past::Record(record) => Ok(match point {
+                Point::Revision(_) => record.clone(),
+                Point::At(stamp) => record.as_of(stamp.min(now.wall)),
+            }),
             Past::Cut => Err(true),
             Past::Nothing => Err(false),
         };
@@ -128,7 +131,11 @@ pub(super) fn read(
         headers.insert(FINAL, HeaderValue::from_static("true"));
     }
     if record.kind() == Kind::Tombstone {
-        let text = format_args!("deleted: {}: it was deleted at {} µs", got(), record.last_sync());
+        let (what, when) = match record.end() {
+            Some(end) => ("its value ended", end),
+            None => ("it was deleted", record.last_sync()),
+        };
+        let text = format_args!("deleted: {}: {what} at {when} µs", got());
         return Err(Refusal::new(ErrorCode::Deleted, text).with_all(headers));
     }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
@@ -156,7 +163,14 @@ pub(super) async fn history(
         let history = store.set().history(&name);
         let newest = history.iter().rev().map(Cell::record);
         let newest = newest.filter(|record| before.is_none_or(|before| record.last_sync() < before));
-        let records: Vec<Record> = newest.take(limit).cloned().collect();
+        let mut newest = newest.peekable();
+        let mut records: Vec<Record> = newest.by_ref().take(limit).cloned().collect();
+        // the next page begins below a stamp: the value and the delete that its end brought are on one page
+        while let Some(last) = records.last().map(Record::last_sync)
+            && let Some(next) = newest.next_if(|next| next.last_sync() == last)
+        {
+            records.push(next.clone());
+        }
         let is_last = records.last().is_none_or(|last| {
             history.first().is_some_and(|oldest| oldest.record().address() == last.address())
         });

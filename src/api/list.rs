@@ -1,4 +1,4 @@
-//! `GET /v1/versions?prefix=P&limit=N&after=NAME&keys-only`: versions by name, a page at a time.
+//! `GET /v1/versions?prefix=P&limit=N&after=NAME&keys-only&delimiter=D`: versions by name, a page at a time.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -18,19 +18,21 @@ use crate::api::params::{latest_of_a_log, namespace_path, query, shown};
 use crate::api::readiness::{has_names, may_read, stopping};
 use crate::api::state::Node;
 use crate::core::feed::{Cursor, Feed, Kinds, Mode, Scope, Start, Subscription, reflected_in};
-use crate::core::{Namespace, Record, Store};
+use crate::core::{Delimiter, Kind, LevelItem, Namespace, Store};
 use crate::metrics::Limit;
+use crate::node::clock;
 use crate::node::feeds::NodeFeed;
 use crate::node::in_flight::Account;
 use crate::node::limits::{
-    CATCH_UP_TIME, DEFAULT_LIST_RECORDS, MAX_LIST_BYTES, MAX_LIST_RECORDS, RECORDS_PER_LOCK,
+    CATCH_UP_TIME, DEFAULT_LIST_RECORDS, LEVEL_ITEMS_PER_LOCK, MAX_LIST_BYTES, MAX_LIST_RECORDS,
+    RECORDS_PER_LOCK,
 };
 use crate::node::store::SharedStore;
 use crate::watch::Waiter;
 use crate::wire::cursor;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::uri::encode_parameter;
-use crate::wire::version_set::Versions;
+use crate::wire::version_set::{ListPage, Listed};
 
 /// Handles a list.
 pub(super) async fn list(
@@ -51,6 +53,7 @@ pub(super) async fn list(
             return Err(Refusal::bad_parameter(format_args!("bad keys-only: {got}: leave its value out")));
         }
     };
+    let delimiter = delimiter(&uri)?;
     // before the first name is looked at: what changes from then on comes after the cursor
     let cursor = match query(&uri, "cursor")? {
         Some(text) => Some(list_cursor(&node, &path.namespace, &asked.prefix, &text).await?),
@@ -62,20 +65,54 @@ pub(super) async fn list(
         let own = own.as_ref().map(|own| place(&node, &own.sent)).transpose()?;
         Ok((place(&node, &node.lists)?, own))
     };
-    let page = page(&node.store, &asked, |store, after, page: &mut Vec<Record>| {
-        page.extend(
-            store.set().list(&path.namespace, asked.prefix.as_bytes(), after).take(RECORDS_PER_LOCK).cloned(),
-        );
-    });
-    let page = page.await;
-    let json = Versions { records: &page.items, with_data }.to_set_json(cursor.as_deref());
+    let now = clock::now();
+    let page = match &delimiter {
+        None => {
+            page(&node.store, &asked, RECORDS_PER_LOCK, |store, after, page: &mut Vec<Listed>| {
+                let records = store.set().list(&path.namespace, asked.prefix.as_bytes(), after);
+                // of what has ended its tombstone, which the list leaves out
+                let records = records.take(RECORDS_PER_LOCK).map(|record| record.as_of(now));
+                page.extend(records.map(Listed::Record));
+            })
+            .await
+        }
+        Some(delimiter) => {
+            page(&node.store, &asked, LEVEL_ITEMS_PER_LOCK, |store, after, page: &mut Vec<Listed>| {
+                // what is after an item is a text, as the item is
+                let after = after.and_then(|after| std::str::from_utf8(after).ok());
+                let items = store.set().list_level(&path.namespace, &asked.prefix, delimiter, after);
+                page.extend(items.take(LEVEL_ITEMS_PER_LOCK).map(|item| match item {
+                    LevelItem::Record(record) => Listed::Record(record.as_of(now)),
+                    LevelItem::Prefix(prefix) => Listed::Prefix(prefix.into()),
+                }));
+            })
+            .await
+        }
+    };
+    let json = ListPage { items: &page.items, with_data, cursor: cursor.as_deref() }.to_json();
     let json = json.map_err(|e| Refusal::new(ErrorCode::Internal, e))?;
     drop(at_work);
     let mut response = json_in_place(&node, &account, json, place)?;
     let keys_only = if with_data { "" } else { "&keys-only" };
     let cursor = cursor.map_or_else(String::new, |cursor| format!("&cursor={cursor}"));
-    link_to_next(&mut response, &path.of("/versions"), &asked, &page, &format!("{keys_only}{cursor}"));
+    let delimiter = delimiter
+        .map_or_else(String::new, |delimiter| format!("&delimiter={}", encode_parameter(delimiter.as_str())));
+    let also = format!("{delimiter}{keys_only}{cursor}");
+    link_to_next(&mut response, &path.of("/versions"), &asked, &page, &also);
     Ok(response)
+}
+
+/// What separates the parts of names in a list of one level; `None` for a list of all names.
+fn delimiter(uri: &Uri) -> Result<Option<Delimiter>, Refusal> {
+    let Some(text) = query(uri, "delimiter")? else { return Ok(None) };
+    let delimiter = Delimiter::new(&text).map_err(Refusal::bad_parameter)?;
+    if query(uri, "cursor")?.is_some() {
+        return Err(Refusal::bad_parameter(
+            "bad cursor: a watch tells all names under the prefix, and a list with a delimiter does not: leave one \
+             of them out",
+        ));
+    }
+    Ok(Some(delimiter))
 }
 
 /// The cursor of a list: a new one for its first page, and the same for the others.
@@ -188,15 +225,30 @@ pub(super) trait Item {
 
     /// The approximate number of its bytes.
     fn cost(&self) -> usize;
+
+    /// Whether it is shown: one that is not only says how far the list has got.
+    fn is_shown(&self) -> bool {
+        true
+    }
 }
 
-impl Item for Record {
+impl Item for Listed {
     fn name(&self) -> &str {
-        Record::name(self).as_str()
+        match self {
+            Self::Record(record) => record.name().as_str(),
+            Self::Prefix(prefix) => prefix,
+        }
     }
 
     fn cost(&self) -> usize {
-        Record::cost(self)
+        match self {
+            Self::Record(record) => record.cost(),
+            Self::Prefix(prefix) => prefix.len() + "{\"prefix\":\"\"},".len(),
+        }
+    }
+
+    fn is_shown(&self) -> bool {
+        !matches!(self, Self::Record(record) if record.kind() == Kind::Tombstone)
     }
 }
 
@@ -206,21 +258,25 @@ pub(super) struct Page<T> {
 }
 
 /// Collects a page in slices, so that no writer waits for a long list. `slice` adds the items after a name, at most
-/// [`RECORDS_PER_LOCK`] of them. A name that is created or deleted meanwhile may be missing; every other one is in the
-/// page, once.
+/// `per_lock` of them: fewer are the last ones. A name that is created or deleted meanwhile may be missing; every other
+/// one is in the page, once.
 pub(super) async fn page<T: Item>(
     store: &SharedStore,
     asked: &Asked<'_>,
+    per_lock: usize,
     slice: impl Fn(&Store<Waiter>, Option<&[u8]>, &mut Vec<T>),
 ) -> Page<T> {
     let mut items: Vec<T> = Vec::new();
     let mut bytes = 0;
+    let mut last: Option<String> = None;
     loop {
         let before = items.len();
-        let last = items.last().map(|item| item.name().to_owned());
         let after = last.as_deref().or(asked.after.as_deref()).map(str::as_bytes);
-        store.with(|store| slice(store, after, &mut items));
-        let found = items.len() - before;
+        let mut looked = Vec::new();
+        store.with(|store| slice(store, after, &mut looked));
+        let found = looked.len();
+        last = looked.last().map(|item| item.name().to_owned());
+        items.extend(looked.into_iter().filter(Item::is_shown));
         let kept = items[before..].iter().take_while(|item| {
             bytes += item.cost();
             bytes <= MAX_LIST_BYTES
@@ -231,7 +287,7 @@ pub(super) async fn page<T: Item>(
             items.truncate(kept);
             return Page { items, more: true };
         }
-        if found < RECORDS_PER_LOCK {
+        if found < per_lock {
             return Page { items, more: false };
         }
         tokio::task::yield_now().await;

@@ -6,9 +6,11 @@ mod checkpoints;
 pub mod connection;
 pub(crate) mod error;
 mod events;
+mod fence;
 mod fill;
-mod headers;
+pub(crate) mod headers;
 mod history;
+mod leases;
 mod list;
 mod namespaces;
 mod params;
@@ -30,7 +32,7 @@ use axum::http::header::{CONNECTION, CONTENT_LENGTH, HeaderName};
 use axum::http::{HeaderValue, Method, Request, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
-use hyper::body::Incoming;
+use hyper::body::{Body as HttpBody, Bytes};
 use tower_service::Service as _;
 
 use crate::api::state::Node;
@@ -49,13 +51,15 @@ GET|HEAD /v1/versions/{name}[?version={known}][&timeout=10s]  -> the version now
 GET      /v1/versions/{name}?revision={µs}|at={time}  -> the version of that stamp, or of that time
 GET      /v1/history/{name}[?limit=N][&before={µs}]  -> the versions that are kept of it, the newest first
 GET      /v1/versions?prefix={p}[&limit=N][&after={name}][&keys-only][&cursor=latest|all]  -> versions by name
+GET      /v1/versions?prefix={p}&delimiter=/[&limit=N][&after={item}][&keys-only]  -> one level: names and prefixes
 GET|POST /v1/watch?prefix={p}|name={name}[&since={cursor}|now|oldest][&timeout=10s]  -> what changed, and a cursor
+GET      /v1/leases[?prefix={p}]  /v1/leases/{path}  -> the leases that are held, or those in the way of a path
 GET      /v1/ns[?prefix={p}][&limit=N][&after={namespace}]  -> the namespaces, with what they hold
 GET|HEAD /v1/ns/{namespace}/versions/{name}  -> as without a namespace, and so lists, histories and watches
 GET      /healthz  /readyz";
 
 const SERVER_PATHS: &str = "\
-PUT      /v1/versions/{name}[?version={version}][&modified={µs}]  <- data  -> sets the version, wakes watchers
+PUT      /v1/versions/{name}[?version={version}][&modified={µs}][&expires=10s]  <- data  -> sets the version, wakes watchers
 DELETE   /v1/versions/{name}[?modified={µs}]  -> deletes it, wakes watchers
 POST     /v1/versions  <- json(VersionSet)  -> what is newer here or missing there
 GET      /v1/watchers?prefix={p}[&limit=N][&after={name}]  -> the watchers of each name
@@ -63,6 +67,8 @@ PUT      /v1/checkpoints/{id}  <- a cursor  -> keeps where a reader is: a compac
 GET      /v1/checkpoints[/{id}]  -> the checkpoints, or one; DELETE removes it
 PUT      /v1/ns/{namespace}/versions/{name}  <- data  -> as without a namespace, and so DELETE and watchers
 POST     /v1/ns/{log}/events/{type}  <- data  -> adds an event to a log, and names it
+PUT      /v1/leases/{path}?ttl=10s[&prefix=true][&wait=30s][&holder={text}]  -> a lease: id, token, deadline
+PUT      /v1/leases/{path}?token={token}&id={id}  -> renews it; DELETE with the token releases it
 POST     /v1/fill/{name}  -> polls the upstream now; /v1/fill/registry-events accepts a registry's notifications
 POST     /v1/compact?before={time}|{age}|now  -> drops older versions from before that time
 PUT      /v1/history-depth?versions=N  -> how many versions of a name are kept, on all nodes
@@ -99,7 +105,11 @@ impl Service {
     }
 
     /// The response to a request.
-    pub async fn respond(mut self, request: Request<Incoming>) -> Response {
+    pub async fn respond<B>(mut self, request: Request<B>) -> Response
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<axum::BoxError>,
+    {
         let Self { node, port, router } = &mut self;
         let (parts, body) = request.into_parts();
         let version = parts.version;
@@ -143,6 +153,12 @@ fn client(node: Arc<Node>) -> Router {
         .route("/v1/ns/{namespace}/versions/{*name}", get(read::read))
         .route("/v1/ns/{namespace}/history/{*name}", get(history::history))
         .route("/v1/ns/{namespace}/watch", get(watch::watch).post(watch::watch))
+        .route("/v1/leases", get(leases::list))
+        .route("/v1/leases/", get(leases::get))
+        .route("/v1/leases/{*path}", get(leases::get))
+        .route("/v1/ns/{namespace}/leases", get(leases::list))
+        .route("/v1/ns/{namespace}/leases/", get(leases::get))
+        .route("/v1/ns/{namespace}/leases/{*path}", get(leases::get))
         .merge(admin::health())
         .fallback(|uri| no_such_path(uri, CLIENT_PATHS))
         .method_not_allowed_fallback(|method| wrong_method(method, "client port, which reads"))
@@ -155,6 +171,7 @@ fn server(node: Arc<Node>) -> Router {
         .route("/v1/versions/", put(write::put).delete(write::delete))
         .route("/v1/versions/{*name}", put(write::put).delete(write::delete))
         .route("/v1/sync", post(peers::sync))
+        .route(replication::LEASE_PATH, post(peers::lease))
         .route("/v1/watchers", get(watchers::watchers))
         .route("/v1/checkpoints", get(checkpoints::list))
         .route("/v1/checkpoints/", put(checkpoints::put).get(checkpoints::get).delete(checkpoints::delete))
@@ -174,6 +191,12 @@ fn server(node: Arc<Node>) -> Router {
         .route("/v1/ns/{namespace}/versions/", put(write::put).delete(write::delete))
         .route("/v1/ns/{namespace}/versions/{*name}", put(write::put).delete(write::delete))
         .route("/v1/ns/{namespace}/watchers", get(watchers::watchers))
+        .route("/v1/leases", get(leases::list))
+        .route("/v1/leases/", put(leases::put).get(leases::get).delete(leases::delete))
+        .route("/v1/leases/{*path}", put(leases::put).get(leases::get).delete(leases::delete))
+        .route("/v1/ns/{namespace}/leases", get(leases::list))
+        .route("/v1/ns/{namespace}/leases/", put(leases::put).get(leases::get).delete(leases::delete))
+        .route("/v1/ns/{namespace}/leases/{*path}", put(leases::put).get(leases::get).delete(leases::delete))
         .route("/v1/ns/{namespace}/events/", post(events::post))
         .route("/v1/ns/{namespace}/events/{*type}", post(events::post))
         .route("/v1/fill/registry-events", post(fill::registry_events))

@@ -39,7 +39,7 @@ pub(super) async fn list(
     let asked = Asked::parse(&uri)?;
     let own = own.map(|Extension(own)| own);
     let at_work = list::at_work(&node, own.as_ref()).await?;
-    let page = list::page(&node.store, &asked, |store, after, page: &mut Vec<Listed>| {
+    let page = list::page(&node.store, &asked, RECORDS_PER_LOCK, |store, after, page: &mut Vec<Listed>| {
         let after = after.and_then(|after| std::str::from_utf8(after).ok());
         let listed = store.set().each_namespace(&asked.prefix, after).take(RECORDS_PER_LOCK);
         page.extend(listed.map(|(namespace, usage)| Listed::new(&namespace, usage)));

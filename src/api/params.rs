@@ -124,7 +124,10 @@ const OF_A_READ: [&str; 4] = ["version", "timeout", "revision", "at"];
 const OF_THE_PRESENT: usize = 2;
 
 /// The parameters of a write.
-pub(crate) const OF_A_WRITE: [&str; 3] = ["version", "modified", "source"];
+pub(crate) const OF_A_WRITE: [&str; 5] = ["expires", "version", "modified", "source", "fence"];
+
+/// The parameters of an acquisition or a renewal of a lease.
+const OF_A_LEASE: [&str; 9] = ["ttl", "prefix", "holder", "wait", "request", "slots", "claim", "token", "id"];
 
 /// Whether a query has only the parameters of a read of the present, spelled exactly so. [`check_parameters`] checks
 /// all others.
@@ -145,7 +148,7 @@ pub(crate) fn has_only(query: Option<&str>, known: &[&str]) -> bool {
 /// The parameters that a path takes.
 fn parameters_of(port: Port, method: &Method, path: &str) -> &'static [&'static str] {
     const OF_A_STAMP: [&str; 2] = ["version", "modified"];
-    const OF_A_LIST: [&str; 5] = ["prefix", "limit", "after", "keys-only", "cursor"];
+    const OF_A_LIST: [&str; 6] = ["prefix", "limit", "after", "keys-only", "cursor", "delimiter"];
     // in a namespace a path takes what it takes without one
     let path = match split_namespace(path) {
         Some((_, rest)) if rest.starts_with("/events/") => return &OF_A_STAMP,
@@ -158,13 +161,17 @@ fn parameters_of(port: Port, method: &Method, path: &str) -> &'static [&'static 
         Port::Client if path == "/v1/versions" => &OF_A_LIST,
         Port::Client if is_below(NAMES) || is_below(SHORT_NAMES) => &OF_A_READ,
         Port::Server if is_below(NAMES) && method == Method::PUT => &OF_A_WRITE,
-        Port::Server if is_below(NAMES) && method == Method::DELETE => &OF_A_WRITE[1..],
+        Port::Server if is_below(NAMES) && method == Method::DELETE => &OF_A_WRITE[2..],
         Port::Client if is_below(HISTORIES) => &["limit", "before"],
         Port::Client if path == "/v1/watch" => &watch::PARAMETERS,
         Port::Server if path == "/v1/compact" => &["before"],
         Port::Server if path == "/v1/history-depth" => &["versions"],
         Port::Server if path == "/v1/watchers" || path == "/v1/checkpoints" => &OF_A_LIST[..3],
         Port::Server if is_below("/v1/checkpoints/") => &OF_A_STAMP,
+        Port::Client | Port::Server if path == "/v1/leases" => &OF_A_LIST[..1],
+        Port::Server if is_below("/v1/leases/") && method == Method::PUT => &OF_A_LEASE,
+        Port::Server if is_below("/v1/leases/") && method == Method::DELETE => &["token", "prefix", "id"],
+        Port::Client | Port::Server if is_below("/v1/leases/") => &["prefix"],
         Port::Server if path == "/v1/logging" => &["level"],
         Port::Server if is_below("/v1/fill/") => &["read"],
         _ => &[],

@@ -12,7 +12,7 @@ use axum::http::Request;
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::api::error::Refusal;
@@ -22,10 +22,10 @@ use crate::node::clock;
 use crate::node::in_flight::keep_until_sent;
 use crate::replication::answer::Answer;
 use crate::replication::frames::{self, Binding, Direction, FrameError, Preamble, RequestOpener};
-use crate::replication::{self, PUSH_PATH, SYNC_PATH};
+use crate::replication::{self, LEASE_PATH, PUSH_PATH, SYNC_PATH};
 use crate::wire::codec::DecodeError;
 use crate::wire::error_code::ErrorCode;
-use crate::wire::message::{decode_request, encode_response};
+use crate::wire::message::{decode_lease_request, decode_request, encode_lease_response, encode_response};
 
 /// How long a request may take to arrive.
 const ARRIVE: Duration = Duration::from_secs(10);
@@ -40,6 +40,14 @@ pub(super) async fn sync(State(node): State<Arc<Node>>, request: Request<Body>) 
     answer(&node, SYNC_PATH, request.into_body()).await
 }
 
+/// Handles a request about leases.
+pub(super) async fn lease(
+    State(node): State<Arc<Node>>,
+    request: Request<Body>,
+) -> Result<Response, Refusal> {
+    answer(&node, LEASE_PATH, request.into_body()).await
+}
+
 /// Answers a peer.
 async fn answer(node: &Node, path: &'static str, body: Body) -> Result<Response, Refusal> {
     let Some(peering) = &node.peering else {
@@ -49,12 +57,17 @@ async fn answer(node: &Node, path: &'static str, body: Body) -> Result<Response,
         ));
     };
     let mut opener = RequestOpener::new(&peering.keyring, path, clock::now());
-    let taken = timeout(ARRIVE, receive(node, peering, &mut opener, body)).await.unwrap_or_else(|_| {
-        Err((
-            PeerRefusal::Unproven,
-            Refusal::new(ErrorCode::BodyTooSlow, "body too slow: it did not arrive in time: send it faster"),
-        ))
-    });
+    let places = if path == LEASE_PATH { &peering.lease_places } else { &peering.places };
+    let taken =
+        timeout(ARRIVE, receive(node, peering, places, &mut opener, body)).await.unwrap_or_else(|_| {
+            Err((
+                PeerRefusal::Unproven,
+                Refusal::new(
+                    ErrorCode::BodyTooSlow,
+                    "body too slow: it did not arrive in time: send it faster",
+                ),
+            ))
+        });
     // held until the answer is sent, which may be as large as the request
     let place = taken.map_err(|(why, refusal)| {
         node.metrics.peer_refused(why);
@@ -63,6 +76,10 @@ async fn answer(node: &Node, path: &'static str, body: Body) -> Result<Response,
     let misdirected = opener.misdirected(peering.us).filter(|_| !opener.is_stale());
     let (preamble, answer) = match (misdirected, opener.end()) {
         (Some(preamble), _) => (preamble, Answer::NotThem(peering.us, clock::now())),
+        (None, Ok((preamble, message))) if path == LEASE_PATH => {
+            let answer = answer_about_leases(node, peering, &preamble, &message).await;
+            (preamble, answer)
+        }
         (None, Ok((preamble, message))) => (preamble, answer_to(node, peering, &preamble, &message)),
         (None, Err((FrameError::Stale, Some(preamble)))) => {
             node.metrics.peer_refused(PeerRefusal::Stale);
@@ -87,6 +104,7 @@ async fn answer(node: &Node, path: &'static str, body: Body) -> Result<Response,
 async fn receive(
     node: &Node,
     peering: &Peering,
+    places: &Arc<Semaphore>,
     opener: &mut RequestOpener<'_>,
     mut body: Body,
 ) -> Result<Option<OwnedSemaphorePermit>, (PeerRefusal, Refusal)> {
@@ -103,7 +121,7 @@ async fn receive(
             break;
         }
         if place.is_none() && opener.is_proven() {
-            let free = Arc::clone(&peering.places).try_acquire_owned().map_err(|_| {
+            let free = Arc::clone(places).try_acquire_owned().map_err(|_| {
                 let refusal =
                     Refusal::new(ErrorCode::Busy, "busy: too many requests of peers at once: retry");
                 (PeerRefusal::Busy, refusal)
@@ -122,16 +140,30 @@ fn unproven(error: FrameError) -> Refusal {
 }
 
 fn answer_to(node: &Node, peering: &Peering, preamble: &Preamble, message: &[u8]) -> Answer {
-    let error = match decode_request(peering.protocol, message) {
+    match decode_request(peering.protocol, message) {
         Ok((version, request)) => {
-            return Answer::Response(encode_response(version, &node.replicator.request(&request)));
+            Answer::Response(encode_response(version, &node.replicator.request(&request)))
         }
-        Err(error) => error,
-    };
+        Err(error) => unread(node, peering, preamble, &error),
+    }
+}
+
+async fn answer_about_leases(node: &Node, peering: &Peering, preamble: &Preamble, message: &[u8]) -> Answer {
+    match decode_lease_request(peering.protocol, message) {
+        Ok((version, request)) => {
+            let response = node.leases.answer(preamble.from, request).await;
+            Answer::Response(encode_lease_response(version, &response))
+        }
+        Err(error) => unread(node, peering, preamble, &error),
+    }
+}
+
+/// The answer to a request that cannot be read.
+fn unread(node: &Node, peering: &Peering, preamble: &Preamble, error: &DecodeError) -> Answer {
     let from = format_args!("{:016x}", preamble.from.0);
     let (why, answer) = match error {
         DecodeError::Version(_) => (PeerRefusal::OtherVersion, Answer::OtherVersion(peering.protocol)),
-        DecodeError::Kind(kind) => (PeerRefusal::UnknownRequest, Answer::UnknownRequest(kind)),
+        DecodeError::Kind(kind) => (PeerRefusal::UnknownRequest, Answer::UnknownRequest(*kind)),
         _ => (PeerRefusal::Unreadable, Answer::Unreadable),
     };
     // the answer has what the peer needs; only a request that cannot be read is a fault

@@ -13,10 +13,12 @@ use crate::core::protocol::ProtocolRange;
 use crate::fill::Filler;
 use crate::metrics::{Metrics, Port};
 use crate::node::in_flight::InFlight;
+use crate::node::leases::Leases;
 use crate::node::lifecycle::{Lifecycle, Phase};
 use crate::node::limits::{
-    MAX_LISTS_AT_ONCE, MAX_LISTS_AT_WORK, MAX_PEER_REQUESTS_AT_ONCE, MAX_READERS_AHEAD, MAX_SCANS_AT_ONCE,
-    MAX_STREAM_SCANS, MAX_VERSION_SET_ANSWERS, MAX_VERSION_SETS, MAX_VERSION_SETS_AT_WORK,
+    MAX_LEASE_REQUESTS_AT_ONCE, MAX_LISTS_AT_ONCE, MAX_LISTS_AT_WORK, MAX_PEER_REQUESTS_AT_ONCE,
+    MAX_READERS_AHEAD, MAX_SCANS_AT_ONCE, MAX_STREAM_SCANS, MAX_VERSION_SET_ANSWERS, MAX_VERSION_SETS,
+    MAX_VERSION_SETS_AT_WORK,
 };
 use crate::node::log_control::LogControl;
 use crate::node::pulse::Pulse;
@@ -38,6 +40,8 @@ pub struct Peering {
     pub protocol: ProtocolRange,
     /// Places for requests that are answered at the same time, held until the answer is sent.
     pub places: Arc<Semaphore>,
+    /// The same for requests about leases, which may wait for votes.
+    pub lease_places: Arc<Semaphore>,
     /// The secrets are being read again.
     pub(crate) reloading: Arc<AtomicBool>,
 }
@@ -45,7 +49,8 @@ pub struct Peering {
 impl Peering {
     pub(crate) fn new(keyring: Arc<Keyring>, us: Incarnation, protocol: ProtocolRange) -> Self {
         let places = Arc::new(Semaphore::new(MAX_PEER_REQUESTS_AT_ONCE));
-        Self { keyring, us, protocol, places, reloading: Arc::default() }
+        let lease_places = Arc::new(Semaphore::new(MAX_LEASE_REQUESTS_AT_ONCE));
+        Self { keyring, us, protocol, places, lease_places, reloading: Arc::default() }
     }
 }
 
@@ -57,6 +62,8 @@ pub struct Node {
     pub store: SharedStore,
     /// Its part in replication.
     pub replicator: Replicator,
+    /// Its leases.
+    pub leases: Leases,
     /// Its reads.
     pub reads: Reads,
     /// Its filler, if it has an upstream.
@@ -109,6 +116,7 @@ pub(crate) struct Parts {
     pub(crate) config: Config,
     pub(crate) store: SharedStore,
     pub(crate) replicator: Replicator,
+    pub(crate) leases: Leases,
     pub(crate) fill: Option<Filler>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) peering: Option<Peering>,
@@ -119,7 +127,8 @@ pub(crate) struct Parts {
 
 impl Node {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { config, store, replicator, fill, metrics, peering, cluster, listens, log } = parts;
+        let Parts { config, store, replicator, leases, fill, metrics, peering, cluster, listens, log } =
+            parts;
         let reads = Reads::new(store.clone(), fill.clone());
         let readers = store.clone();
         let streams = Streams::new(config.waiter_limits.total);
@@ -132,6 +141,7 @@ impl Node {
             config,
             store,
             replicator,
+            leases,
             reads,
             fill,
             metrics,
@@ -172,6 +182,7 @@ impl Node {
             config: &self.config,
             store: &self.store,
             replicator: &self.replicator,
+            leases: &self.leases,
             fill: self.fill.as_ref(),
             cluster: self.cluster.as_ref(),
             keyring: self.peering.as_ref().map(|peering| &*peering.keyring),

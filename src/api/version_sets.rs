@@ -17,6 +17,7 @@ use crate::api::state::Node;
 use crate::core::limits::RECORD_OVERHEAD_BYTES;
 use crate::core::{Kind, Record};
 use crate::metrics::Limit;
+use crate::node::clock;
 use crate::node::limits::{MAX_VERSION_SET_BYTES, RECORDS_PER_LOCK};
 use crate::node::store::SharedStore;
 use crate::wire::error_code::ErrorCode;
@@ -80,7 +81,9 @@ async fn newer_or_missing(store: &SharedStore, theirs: &TheirVersions, budget_by
     let stretches = store.with(|store| store.set().stretches());
     let start = random_below(stretches);
     // a version set has no namespaces
-    let is_plain_value = |r: &&Record| r.kind() == Kind::Value && r.name().namespace().is_empty();
+    let now = clock::now();
+    let is_plain_value =
+        |r: &&Record| r.kind() == Kind::Value && r.name().namespace().is_empty() && !r.has_ended(now);
     let mut records: Vec<Record> = Vec::new();
     let mut left = budget_bytes;
     let mut done = 0;

@@ -33,7 +33,7 @@ pub(super) async fn watchers(
     let asked = Asked::parse(&uri)?;
     let own = own.map(|Extension(own)| own);
     let at_work = list::at_work(&node, own.as_ref()).await?;
-    let page = list::page(&node.store, &asked, |store, after, page: &mut Vec<Watched>| {
+    let page = list::page(&node.store, &asked, RECORDS_PER_LOCK, |store, after, page: &mut Vec<Watched>| {
         let groups = store.waiters().groups(&path.namespace, asked.prefix.as_bytes(), after);
         let groups = groups.take(RECORDS_PER_LOCK);
         page.extend(groups.filter_map(|groups| {

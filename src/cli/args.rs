@@ -173,11 +173,11 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 /// Commands, and their names in other tools.
-const HABITS: [(&str, &[&str]); 17] = [
+const HABITS: [(&str, &[&str]); 19] = [
     ("put", &["set", "write", "update", "create", "add", "store", "publish", "push", "post", "edit"]),
     ("get", &["read", "show", "cat", "fetch", "query", "describe", "pull", "lookup"]),
     ("del", &["delete", "rm", "remove", "unset", "erase"]),
-    ("ls", &["list", "dir", "keys", "names", "scan"]),
+    ("ls", &["list", "dir", "keys", "names", "scan", "tree"]),
     ("watch", &["follow", "tail", "wait", "subscribe", "listen", "poll", "monitor", "observe"]),
     ("members", &["nodes", "peers", "cluster", "member", "group"]),
     ("health", &["status", "ping", "ready", "check", "healthz", "readyz", "info"]),
@@ -190,6 +190,8 @@ const HABITS: [(&str, &[&str]); 17] = [
     ("history-depth", &["depth"]),
     ("namespaces", &["namespace", "ns", "spaces"]),
     ("event", &["events", "emit", "append"]),
+    ("lock", &["flock", "mutex", "semaphore", "acquire", "exclusive"]),
+    ("lease", &["leases", "locks", "release", "renew", "grant"]),
     ("bench", &["benchmark", "perf", "load"]),
 ];
 

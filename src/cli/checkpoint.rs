@@ -133,18 +133,19 @@ async fn act(action: &Action, client: &mut Client) -> Result<String, Failure> {
     match action {
         Action::Ls(args) => list(args, client).await.map(|listed| shown(&listed, args.common.output.format)),
         Action::Get(Get { id, common }) => {
-            let answer = client.send(&Request::get(common.within.checkpoint_of(id))).await?.of_record(id)?;
+            let answer =
+                client.send(&Request::get(common.within.place().checkpoint_of(id))).await?.of_record(id)?;
             got(id, common, &answer)
         }
         Action::Set(Set { id, since: typed, common }) => {
             let text = place(typed)?;
-            let request =
-                Request::setting(Method::PUT, common.within.checkpoint_of(id)).with_body(text.into_bytes());
+            let request = Request::setting(Method::PUT, common.within.place().checkpoint_of(id))
+                .with_body(text.into_bytes());
             let answer = client.send(&request).await?.of_record(id)?;
             Ok(done(id, common, &answer, "is kept"))
         }
         Action::Rm(Rm { id, common }) => {
-            let request = Request::setting(Method::DELETE, common.within.checkpoint_of(id));
+            let request = Request::setting(Method::DELETE, common.within.place().checkpoint_of(id));
             let answer = client.send(&request).await?.of_record(id)?;
             Ok(done(id, common, &answer, "is removed"))
         }
@@ -169,7 +170,7 @@ async fn list(args: &Ls, client: &mut Client) -> Result<Vec<Listed>, Failure> {
     loop {
         let mut parameters = vec![parameter("prefix", args.prefix.as_deref().unwrap_or(""))];
         parameters.extend(all.last().map(|last| parameter("after", &last.id)));
-        let target = with_query(&args.common.within.checkpoints(), &parameters);
+        let target = with_query(&args.common.within.place().checkpoints(), &parameters);
         let answer = client.send(&Request::get(target)).await?.or_refusal("checkpoint ls")?;
         let page = from_json(&answer.body).map_err(|why| {
             let from = &answer.from;

@@ -6,7 +6,7 @@ use hyper::StatusCode;
 
 use super::args::quoted;
 use super::failure::Failure;
-pub(super) use crate::client::transport::{Answer, Lines, NotANode, Request};
+pub(super) use crate::client::transport::{Answer, NotANode, Request, Source};
 use crate::client::transport::{Requester, SendError};
 use crate::client::url::Url;
 use crate::wire::error_code::ErrorCode;
@@ -127,6 +127,12 @@ impl OrFailure for Answer {
                 quoted(name)
             )),
             Some(ErrorCode::Older | ErrorCode::Contradicts) => lost(),
+            Some(ErrorCode::LeaseHeld | ErrorCode::Locked) => {
+                Failure::Held(line("a lease stands in the way"))
+            }
+            Some(ErrorCode::LeaseLost | ErrorCode::LeaseNotHeld) => {
+                Failure::LeaseLost(line("the lease is not live"))
+            }
             Some(_) => failed(),
             None => match self.status {
                 StatusCode::NOT_FOUND => Failure::Missing(line("no such name")),

@@ -8,6 +8,7 @@ use super::failure::{Failure, each};
 use super::namespace::InNamespace;
 use super::nodes::{Nodes, TimeLimit, block_on, check_name};
 use super::output::{Data, Format, Output, Row, print, rows_as_table};
+use super::under_lease::UnderLease;
 use crate::core::Stamp;
 
 /// Delete one or more names
@@ -18,7 +19,7 @@ Examples:
   vwatch del NAME1 NAME2                        one after the other
   vwatch del --modified 1741837692000000 NAME   at that time: a newer write stands
 
-A delete of a name that does not exist succeeds. A delete that lost to a newer write: exit code 5. A delete that was \
+A delete of a name that does not exist succeeds. A delete that lost to a newer write: exit code 5. Leases: as 'vwatch put'. A delete that was \
 sent and not answered may have been done, or be done later: exit code 6. With several names, each failure is printed \
 on standard error, and the exit code is that of the first one.")]
 pub(super) struct Del {
@@ -28,6 +29,8 @@ pub(super) struct Del {
     /// Time of the delete, in microseconds since 1970 [default: the node's time]
     #[arg(long, value_name = "MICROS", value_parser = args::stamp)]
     modified: Option<Stamp>,
+    #[command(flatten)]
+    under: UnderLease,
     #[command(flatten)]
     within: InNamespace,
     #[command(flatten)]
@@ -43,7 +46,8 @@ pub(super) fn run(args: &Del) -> Result<(), Failure> {
     let mut client = args.nodes.writers()?.within(args.time.timeout);
     let mut rows = Vec::new();
     let outcome = block_on(each(&args.names, async |name| {
-        let request = Request::delete(args.within.path_of(name)).stamped(args.modified);
+        let request = Request::delete(args.within.place().path_of(name)).stamped(args.modified);
+        let request = args.under.of(request, name, &args.within)?;
         let answer = client.send(&request).await?.of_record(name)?;
         let row = deleted(name, &answer);
         match args.output.format {
@@ -67,6 +71,7 @@ fn deleted(name: &str, answer: &Answer) -> Row {
         version: String::new(),
         data: Data::Unasked,
         last_sync: answer.last_sync(),
+        expires: None,
         deleted: true,
     }
 }

@@ -11,6 +11,7 @@ use super::namespace::InNamespace;
 use super::nodes::{Nodes, TimeLimit, block_on, check_name};
 use super::output::{Format, Output, Row, print};
 use super::put::{MAX_INPUT_BYTES, read_input, too_large};
+use super::under_lease::UnderLease;
 use crate::wire::text::Escaped;
 
 /// Add an event to a log
@@ -39,6 +40,8 @@ pub(super) struct Put {
     /// The data, in the place of a file
     #[arg(long, value_name = "TEXT", conflicts_with = "file")]
     data: Option<String>,
+    #[command(flatten)]
+    under: UnderLease,
     #[command(flatten)]
     within: InNamespace,
     #[command(flatten)]
@@ -83,7 +86,7 @@ fn put(args: &Put) -> Result<(), Failure> {
         (None, Some(file)) if file != "-" => read_file(Path::new(file))?,
         (None, _) => read_input()?,
     };
-    let request = request(args, data);
+    let request = request(args, data)?;
     let mut client = client.within(args.time.timeout);
     let answer = block_on(async { client.send(&request).await })?.of_record(&args.kind)?;
     print(printed(args, &answer)?.as_bytes())
@@ -102,8 +105,9 @@ fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(path).map_err(|error| failed(&error))
 }
 
-fn request(args: &Put, data: Vec<u8>) -> Request {
-    Request::event(args.within.events_of(&args.kind), data)
+fn request(args: &Put, data: Vec<u8>) -> Result<Request, Failure> {
+    let request = Request::event(args.within.place().events_of(&args.kind), data);
+    args.under.of(request, &args.kind, &args.within)
 }
 
 fn printed(args: &Put, answer: &Answer) -> Result<String, Failure> {
@@ -144,7 +148,7 @@ mod tests {
         ] {
             let fake = Fake::start(vec![answer("201 Created", &headers, body)]);
             let args = args(line);
-            let answer = fake.client().send(&request(&args, b"data".to_vec())).await.unwrap();
+            let answer = fake.client().send(&request(&args, b"data".to_vec()).unwrap()).await.unwrap();
             assert_eq!(printed(&args, &answer.of_record("a/b").unwrap()).unwrap(), said);
             let seen = &fake.seen()[0];
             assert!(seen.starts_with("POST /v1/ns/log.x/events/a/b HTTP/1.1\r\n"), "{seen}");

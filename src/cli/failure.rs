@@ -8,6 +8,12 @@ use crate::wire::text::Escaped;
 /// Longest line that is printed, in characters: a server or a proxy may send any length.
 const MAX_LINE_CHARS: usize = 2000;
 
+/// Exit code for a lease that is lost. It and the next one are apart from those that commands usually have, so that
+/// `vwatch lock` can return the code of its command.
+pub(super) const LEASE_LOST: u8 = 75;
+/// Exit code where another lease stands in the way.
+pub(super) const HELD: u8 = 76;
+
 /// Why a command failed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Failure {
@@ -19,6 +25,10 @@ pub(super) enum Failure {
     Missing(String),
     /// A newer write stands.
     Lost(String),
+    /// The lease is lost, or is none that the request needs.
+    LeaseLost(String),
+    /// Another lease stands in the way.
+    Held(String),
     /// The version is still the known one.
     Unchanged,
     /// The failure is printed already. Has the exit code.
@@ -46,10 +56,17 @@ impl Failure {
             | Self::Failed(line)
             | Self::Missing(line)
             | Self::Lost(line)
+            | Self::LeaseLost(line)
+            | Self::Held(line)
             | Self::InDoubt(line) => Some(line),
             Self::Command { line, .. } => line.as_deref(),
             Self::Unchanged | Self::Told(_) | Self::ClosedPipe | Self::Signal(_) => None,
         }
+    }
+
+    /// Whether the same may work for another name.
+    fn is_about_one_name(&self) -> bool {
+        matches!(self, Self::Missing(_) | Self::Lost(_) | Self::LeaseLost(_) | Self::Held(_))
     }
 
     pub(super) fn exit_code(&self) -> ExitCode {
@@ -66,6 +83,8 @@ impl Failure {
             Self::Missing(_) => 4,
             Self::Lost(_) => 5,
             Self::InDoubt(_) => 6,
+            Self::LeaseLost(_) => LEASE_LOST,
+            Self::Held(_) => HELD,
             Self::Command { code, .. } => *code,
             Self::Signal(number) => 128 + number,
         }
@@ -92,7 +111,7 @@ pub(super) async fn each(
     for name in names {
         match work(name).await {
             Ok(()) => {}
-            Err(failure) if names.len() > 1 && matches!(failure, Failure::Missing(_) | Failure::Lost(_)) => {
+            Err(failure) if names.len() > 1 && failure.is_about_one_name() => {
                 failure.line().into_iter().for_each(complain);
                 outcome = outcome.and(Err(Failure::Told(failure.code())));
             }

@@ -163,7 +163,7 @@ pub(super) async fn read_past(
 
 async fn read(args: &Get, name: &str, past: Option<Past>, client: &mut Client) -> Result<Answer, Failure> {
     if let Some(past) = past {
-        let found = read_past(&args.within.path_of(name), name, past, client).await;
+        let found = read_past(&args.within.place().path_of(name), name, past, client).await;
         let found = found.map_err(|failure| args.within.advising(failure))?;
         return found.ok_or_else(|| Failure::Missing(format!("deleted: {name:?}: it was deleted then")));
     }
@@ -176,7 +176,7 @@ async fn read(args: &Get, name: &str, past: Option<Past>, client: &mut Client) -
 }
 
 fn request(args: &Get, name: &str) -> Request {
-    let path = args.within.path_of(name);
+    let path = args.within.place().path_of(name);
     let Some(version) = &args.version else { return Request::get(path).may_take(UNSAID_PARK) };
     Request::get(with_query(&path, &[parameter("version", version)])).parks_for(args.timeout)
 }
@@ -202,6 +202,9 @@ fn tell_about(answer: &Answer) {
     tell(&format!("version: {}", answer.version().map_or_else(|| "-".to_owned(), |v| v.to_string())));
     if let Some(micros) = answer.last_sync() {
         tell(&format!("last-sync: {micros} ({})", rfc3339(micros)));
+    }
+    if let Some(micros) = answer.expires() {
+        tell(&format!("expires: {micros} ({})", rfc3339(micros)));
     }
     // of a read with --at: no node will ever answer otherwise
     if answer.header(X_VWATCH_FINAL) == Some("true") {
@@ -230,6 +233,7 @@ impl Printer {
             version: answer.version().map_or_else(String::new, |version| version.to_string()),
             data: Data::Bytes(answer.body.to_vec()),
             last_sync: answer.last_sync(),
+            expires: answer.expires(),
             deleted: false,
         };
         match self.format {

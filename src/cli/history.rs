@@ -80,6 +80,8 @@ struct Entry {
     kind: String,
     /// Version and data; `None` of a delete.
     value: Option<(String, Vec<u8>)>,
+    /// When the value ends, or ended that the delete is about, in µs since 1970.
+    expires: Option<u64>,
 }
 
 async fn list(args: &History, client: &mut Client) -> Result<Listed, Failure> {
@@ -91,7 +93,7 @@ async fn list(args: &History, client: &mut Client) -> Result<Listed, Failure> {
         let last = listed.entries.last().map(|entry: &Entry| entry.revision);
         let mut parameters = vec![parameter("limit", &page.to_string())];
         parameters.extend(last.map(|last| parameter("before", &last.to_string())));
-        let request = Request::get(with_query(&args.within.history_of(&args.name), &parameters));
+        let request = Request::get(with_query(&args.within.place().history_of(&args.name), &parameters));
         let answer = client.send(&request).await?.or_refusal(&args.name)?;
         let (entries, complete) = entries(&answer)?;
         let count = entries.len() as u64;
@@ -128,7 +130,8 @@ fn entries(answer: &Answer) -> Result<(Vec<Entry>, bool), Failure> {
             let data = STANDARD.decode(entry.data.unwrap_or_default());
             data.map(|data| (version, data)).map_err(|error| unreadable(format!("bad base64: {error}")))
         });
-        Ok(Entry { revision: entry.revision, kind: entry.kind, value: value.transpose()? })
+        let value = value.transpose()?;
+        Ok(Entry { revision: entry.revision, kind: entry.kind, value, expires: entry.expires })
     };
     let entries = history.versions.into_iter().map(entry).collect::<Result<_, Failure>>()?;
     Ok((entries, history.complete))
@@ -170,6 +173,12 @@ impl Entry {
             json["version"] = version.as_str().into();
             json["data"] = STANDARD.encode(data).into();
         }
+        if let Some(end) = self.expires {
+            json["expires"] = rfc3339(end).into();
+            if self.value.is_none() {
+                json["expired"] = true.into();
+            }
+        }
         json
     }
 
@@ -183,7 +192,12 @@ impl Entry {
             Some((version, data)) => (version.clone(), short(&in_a_line(data))),
             None => ("-".to_owned(), "-".to_owned()),
         };
-        vec![self.revision.to_string(), rfc3339(self.revision), self.kind.clone(), version, data]
+        let kind = match (self.expires, &self.value) {
+            (Some(end), Some(_)) => format!("{} until {}", self.kind, rfc3339(end)),
+            (Some(_), None) => format!("{} (expired)", self.kind),
+            (None, _) => self.kind.clone(),
+        };
+        vec![self.revision.to_string(), rfc3339(self.revision), kind, version, data]
     }
 }
 

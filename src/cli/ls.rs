@@ -1,29 +1,27 @@
-//! `vwatch ls [PREFIX]`: lists names, page by page.
+//! `vwatch ls [PREFIX]`: lists names, page by page, one level of them, or as a tree.
+
+mod pages;
+mod tree;
 
 use std::io::Write;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use clap::Args;
-use serde::Deserialize;
 
+use super::FORM;
 use super::args;
-use super::client::{Answer, Client, OrFailure, Request};
+use super::client::Client;
 use super::failure::Failure;
 use super::namespace::InNamespace;
 use super::nodes::{Nodes, block_on};
-use super::output::{Data, Format, Output, Row, table};
-use crate::client::url::{parameter, with_query};
-use crate::core::Stamp;
+use super::output::{Format, Output, table};
+use crate::core::Delimiter;
 use crate::wire::duration;
 use crate::wire::text::Escaped;
-use crate::wire::version_set::parse_rfc3339;
+use pages::{Item, Pages};
 
 /// Most rows of a table. The command holds all rows before it prints them, in about 150 MB.
 const MAX_TABLE_ROWS: usize = 1_000_000;
-/// Most names of one request: fewer than a node returns at once.
-const MAX_PAGE: u64 = 1000;
 
 /// List names in order, with all pages
 #[derive(Debug, Args)]
@@ -33,6 +31,9 @@ Examples:
   vwatch ls --prefix repo/          or: vwatch ls repo/
   vwatch ls -w table --limit 20
   vwatch ls --namespace team-a      its names; 'vwatch namespaces' lists namespaces
+  vwatch ls --tree repo/            all names below repo/, drawn as a tree
+  vwatch ls --delimiter / repo/     one level: repo/a, and repo/b/ for all names
+                                    that begin with it
   vwatch ls -w json                 one VersionSet, with data unless --keys-only")]
 pub(super) struct Ls {
     /// Only names that begin with this
@@ -44,6 +45,12 @@ pub(super) struct Ls {
     /// Most names to list
     #[arg(long, value_name = "COUNT", value_parser = args::count)]
     limit: Option<u64>,
+    /// One level: names without this text behind PREFIX, and what all others begin with, up to it
+    #[arg(long, value_name = "TEXT", value_parser = Delimiter::new)]
+    delimiter: Option<Delimiter>,
+    /// Draw a tree, one request a level; --delimiter separates the levels [default: /]
+    #[arg(long, conflicts_with_all = ["limit", FORM])]
+    tree: bool,
     /// Leave the data out of -w json
     #[arg(long)]
     keys_only: bool,
@@ -64,95 +71,31 @@ pub(super) fn run(args: &Ls) -> Result<(), Failure> {
     block_on(list(args, &mut client, &mut out))
 }
 
+impl Ls {
+    fn prefix(&self) -> &str {
+        self.typed_prefix.as_deref().or(self.prefix.as_deref()).unwrap_or("")
+    }
+}
+
 async fn list(args: &Ls, client: &mut Client, out: &mut impl Write) -> Result<(), Failure> {
+    if args.tree {
+        return tree::draw(args, client, out).await;
+    }
     let mut printer = Printer { format: args.output.format, rows: Vec::new(), printed: 0 };
     let mut left = args.limit.unwrap_or(u64::MAX);
-    let mut query = first_query(args);
-    let mut last: Option<String> = None;
-    loop {
-        let answer =
-            client.send(&Request::get(with_query(&args.within.list(), std::slice::from_ref(&query)))).await?;
-        let answer = answer.or_refusal("list").map_err(|failure| match failure {
-            // a list that does not exist is not a name that does not exist
-            Failure::Missing(line) => Failure::Failed(line),
-            failure => failure,
-        })?;
-        let rows = rows(&answer, args.keys_only)?;
-        let (before, next) = (printer.printed, answer.next_query());
-        for row in rows {
-            // each page begins after the last name: so a list that repeats itself ends at its second round
-            if last.as_ref().is_some_and(|last| *last >= row.name) {
-                return Err(leads_nowhere(&answer, &format!("{} comes again, or out of order", row.name)));
-            }
+    let mut pages = Pages::new(args);
+    while left > 0
+        && let Some(items) = pages.next(client).await?
+    {
+        for item in items {
             if left == 0 {
                 break;
             }
             left -= 1;
-            last = Some(row.name.clone());
-            printer.row(row, out)?;
-        }
-        match next {
-            Some(_) if left > 0 && printer.printed == before => {
-                return Err(leads_nowhere(&answer, "a page without names has a next page"));
-            }
-            Some(next) if left > 0 => query = next,
-            _ => return printer.end(out),
+            printer.item(item, out)?;
         }
     }
-}
-
-fn leads_nowhere(answer: &Answer, why: &str) -> Failure {
-    Failure::Failed(format!(
-        "the list of {} does not end: {why}: check the proxies in between, or name another node with --client-url",
-        answer.from
-    ))
-}
-
-fn first_query(args: &Ls) -> String {
-    let prefix = args.typed_prefix.as_deref().or(args.prefix.as_deref()).unwrap_or("");
-    let mut parameters = vec![parameter("prefix", prefix)];
-    parameters.extend(args.limit.map(|limit| parameter("limit", &limit.min(MAX_PAGE).to_string())));
-    // data that is not printed is not requested
-    if args.keys_only || args.output.format != Format::Json {
-        parameters.push("keys-only".to_owned());
-    }
-    parameters.join("&")
-}
-
-#[derive(Deserialize)]
-struct Page {
-    versions: Vec<Listed>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct Listed {
-    name: String,
-    version: String,
-    #[serde(default)]
-    data: Option<String>,
-    #[serde(default)]
-    last_sync: Option<String>,
-}
-
-fn rows(answer: &Answer, keys_only: bool) -> Result<Vec<Row>, Failure> {
-    let unreadable = |why: String| {
-        let from = &answer.from;
-        Failure::Failed(format!("the list of {from} cannot be read: {why}: is it a vwatch node?"))
-    };
-    let page: Page = serde_json::from_slice(&answer.body).map_err(|error| unreadable(error.to_string()))?;
-    let row = |listed: Listed| {
-        let data = match listed.data {
-            _ if keys_only => Data::Unasked,
-            Some(text) => {
-                Data::Bytes(STANDARD.decode(text).map_err(|e| unreadable(format!("bad base64: {e}")))?)
-            }
-            None => Data::None,
-        };
-        let last_sync = listed.last_sync.and_then(|text| parse_rfc3339(&text).ok()).map(Stamp::micros);
-        Ok(Row { name: listed.name, version: listed.version, data, last_sync, deleted: false })
-    };
-    page.versions.into_iter().map(row).collect()
+    printer.end(out)
 }
 
 struct Printer {
@@ -163,9 +106,9 @@ struct Printer {
 }
 
 impl Printer {
-    fn row(&mut self, row: Row, out: &mut impl Write) -> Result<(), Failure> {
+    fn item(&mut self, item: Item, out: &mut impl Write) -> Result<(), Failure> {
         match self.format {
-            Format::Simple => writeln!(out, "{}", Escaped(&row.name))?,
+            Format::Simple => writeln!(out, "{}", Escaped(item.text()))?,
             Format::Table if self.rows.len() == MAX_TABLE_ROWS => {
                 return Err(Failure::Failed(format!(
                     "too many names for a table: over {MAX_TABLE_ROWS}: use -w simple or json, a prefix, or --limit"
@@ -173,12 +116,15 @@ impl Printer {
             }
             Format::Json => {
                 let before = if self.printed == 0 { "{\"versions\":[\n" } else { ",\n" };
-                write!(out, "{before}{}", row.json())?;
+                write!(out, "{before}{}", item.json())?;
             }
-            Format::Table => {
-                let cells = vec![row.shown_version(), row.shown_last_sync()];
-                self.rows.push(std::iter::once(row.name).chain(cells).collect());
-            }
+            Format::Table => self.rows.push(match item {
+                Item::Name(row) => {
+                    let cells = [row.shown_version(), row.shown_last_sync()];
+                    std::iter::once(row.name).chain(cells).collect()
+                }
+                Item::Prefix(prefix) => vec![prefix, "-".to_owned(), "-".to_owned()],
+            }),
         }
         self.printed += 1;
         Ok(())
@@ -287,6 +233,86 @@ mod tests {
         assert_eq!(set["peers"], serde_json::json!([]));
         let none = Fake::start(vec![page(&[], None)]);
         assert_eq!(listed(&none, "-w json").await.unwrap(), "{\"versions\":[],\"peers\":[]}\n");
+    }
+
+    fn level(items: &[&str], next: Option<&str>) -> String {
+        let (prefixes, names): (Vec<&str>, Vec<&str>) = items.iter().partition(|item| item.ends_with('/'));
+        let mut page: serde_json::Value =
+            serde_json::from_str(self::page(&names, None).split("\r\n\r\n").nth(1).unwrap()).unwrap();
+        let versions = page["versions"].as_array_mut().unwrap();
+        versions.extend(prefixes.iter().map(|prefix| serde_json::json!({ "prefix": prefix })));
+        let text = |item: &serde_json::Value| {
+            item.get("name").or(item.get("prefix")).unwrap().as_str().unwrap().to_owned()
+        };
+        versions.sort_by_key(text);
+        let link = next.map(|target| format!("<{target}>; rel=\"next\""));
+        let headers: Vec<_> = link.iter().map(|link| ("Link", link.as_str())).collect();
+        answer("200 OK", &headers, &page.to_string())
+    }
+
+    #[tokio::test]
+    async fn one_level_has_prefixes_in_each_form() {
+        let pages = || vec![level(&["r/a", "r/b/"], Some("?x")), level(&["r/c/"], None)];
+        let fake = Fake::start(pages());
+        assert_eq!(listed(&fake, "--delimiter / r/").await.unwrap(), "r/a\nr/b/\nr/c/\n");
+        assert!(fake.seen()[0].starts_with("GET /v1/versions?prefix=r/&delimiter=/&keys-only "));
+        let fake = Fake::start(pages());
+        let text = listed(&fake, "--delimiter / r/ -w json").await.unwrap();
+        let set: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(set["versions"][0]["data"], "eA==");
+        assert_eq!(set["versions"][1], serde_json::json!({"prefix": "r/b/"}));
+        let fake = Fake::start(pages());
+        let table = listed(&fake, "--delimiter / r/ -w table").await.unwrap();
+        assert_eq!(table.lines().nth(2).unwrap(), "r/b/  -        -");
+        let fake = Fake::start(pages());
+        assert_eq!(listed(&fake, "--delimiter / r/ --limit 2").await.unwrap(), "r/a\nr/b/\n");
+    }
+
+    #[tokio::test]
+    async fn a_tree_has_a_request_for_each_page_of_a_level() {
+        let fake = Fake::start(vec![
+            level(&["r/a", "r/a/"], Some("/v1/versions?prefix=r/&next")),
+            // whether r/a/ is the last one is known before the next level is read
+            level(&["r/z"], None),
+            level(&["r/a/1", "r/a/2/"], None),
+            level(&["r/a/2/\u{1b}x"], None),
+        ]);
+        let drawn = listed(&fake, "--tree r/").await.unwrap();
+        let lines = ["r/", "├── a", "├── a/", "│   ├── 1", "│   └── 2/", "│       └── \\u{1b}x", "└── z", ""];
+        assert_eq!(drawn, lines.join("\n"));
+        let paths: Vec<_> =
+            fake.seen().iter().map(|seen| seen.split(' ').nth(1).unwrap().to_owned()).collect();
+        assert_eq!(
+            paths,
+            [
+                "/v1/versions?prefix=r/&delimiter=/&keys-only",
+                "/v1/versions?prefix=r/&next",
+                "/v1/versions?prefix=r/a/&delimiter=/&keys-only",
+                "/v1/versions?prefix=r/a/2/&delimiter=/&keys-only",
+            ]
+        );
+        // a prefix that ends within a part, and another delimiter
+        let fake = Fake::start(vec![level(&["r::ab"], None)]);
+        assert_eq!(listed(&fake, "--tree --delimiter :: r::a").await.unwrap(), "r::\n└── ab\n");
+        let fake = Fake::start(vec![level(&["a"], None)]);
+        assert_eq!(listed(&fake, "--tree").await.unwrap(), "└── a\n");
+        let fake = Fake::start(vec![level(&[], None)]);
+        assert_eq!(listed(&fake, "--tree r/").await.unwrap(), "");
+    }
+
+    #[tokio::test]
+    async fn a_level_of_other_names_is_a_failure() {
+        // of a node that does not know delimiters, of another prefix, and one that would go down for ever
+        for items in [&["r/a/b"][..], &["s/"], &["r/"], &["r/a/b/"]] {
+            for line in ["--tree r/", "--delimiter / r/"] {
+                let fake = Fake::start(vec![level(items, None)]);
+                let failure = listed(&fake, line).await.unwrap_err();
+                let said = failure.line().unwrap_or_default();
+                assert!(said.contains(" is not on the level"), "{items:?}: {failure:?}");
+            }
+        }
+        let fake = Fake::start(vec![level(&["r/"], None)]);
+        assert!(matches!(listed(&fake, "r").await, Err(Failure::Failed(_))), "it did not ask for prefixes");
     }
 
     #[tokio::test]

@@ -17,6 +17,8 @@ mod get;
 mod health;
 mod history;
 mod history_depth;
+mod lease;
+mod lock;
 mod ls;
 mod members;
 mod mirror;
@@ -32,6 +34,7 @@ mod serve;
 mod stop;
 #[cfg(test)]
 mod testing;
+mod under_lease;
 mod watch;
 
 use std::ffi::OsString;
@@ -99,6 +102,7 @@ fn run_command(name: &str, matches: &ArgMatches) -> Result<(), Failure> {
         "dev" => return dev::run(&read::<dev::Dev>(matches)?),
         dev::COMMAND => return dev::run_node(matches),
         "watch" => return watch::run(&read::<watch::Watch>(matches)?),
+        "lock" => return lock::run(&read::<lock::Lock>(matches)?),
         "mirror" => return mirror::run(&read::<mirror::Mirror>(matches)?),
         _ => stop::as_any_process()?,
     }
@@ -113,6 +117,7 @@ fn run_command(name: &str, matches: &ArgMatches) -> Result<(), Failure> {
         "namespaces" => namespaces::run(&read::<namespaces::Namespaces>(matches)?),
         "event" => event::run(matches),
         "checkpoint" => checkpoint::run(matches),
+        "lease" => lease::run(matches),
         "history-depth" => history_depth::run(&read::<history_depth::HistoryDepth>(matches)?),
         "ls" => ls::run(&read::<ls::Ls>(matches)?),
         "members" => members::run(&read::<members::Members>(matches)?),
@@ -165,6 +170,8 @@ fn command() -> Command {
         .subcommand(client_command::<namespaces::Namespaces>("namespaces"))
         .subcommand(event::command(with_hyphen_values))
         .subcommand(checkpoint::command(with_hyphen_values))
+        .subcommand(client_command::<lock::Lock>("lock"))
+        .subcommand(lease::command(with_hyphen_values))
         .subcommand(bench::command())
         .subcommand(client_command::<members::Members>("members"))
         .subcommand(client_command::<dev::Dev>("dev"))
@@ -206,6 +213,8 @@ Examples:
   vwatch event put --namespace log.x TYPE --data TEXT
                                          add an event to a log
   vwatch checkpoint set ID CURSOR        let a compaction wait for a reader
+  vwatch lock jobs/nightly -- ./job.sh   run a command on one machine at a time
+  vwatch lease ls                        the locks that are held
   vwatch bench watch --watchers 10000    measure a node
   vwatch bench stream --streams 2000     and its streams
   vwatch members                         the nodes of a cluster
@@ -214,8 +223,10 @@ Examples:
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 failed (unreachable, rejected); 2 bad command line or setting; 3 unchanged (get --version); 4 \
-no such name; 5 lost to a newer write; 6 a write that may have been done; 128 and the number of the signal that ended \
-the command. 'vwatch watch --help' has the codes of 'watch -n COUNT NAME -- COMMAND'.";
+no such name; 5 lost to a newer write; 6 a write that may have been done; 75 a lease is lost; 76 a lease stands in the \
+way; 128 and the number of the signal that ended \
+the command. 'vwatch watch --help' has the codes of 'watch -n COUNT NAME -- COMMAND', and 'vwatch lock --help' those of \
+its command.";
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@ use clap::Args;
 use super::args::quoted;
 use super::environment;
 use super::failure::Failure;
-use crate::client::url::encoded;
+use crate::client::place::Place;
 use crate::core::Namespace;
 
 /// The id of the option in all commands that have it.
@@ -49,46 +49,9 @@ pub(super) fn from_env() -> Result<Option<String>, Failure> {
 }
 
 impl InNamespace {
-    /// The path of a name. It is not normalized: `a//b` and `..` are names like any other.
-    pub(super) fn path_of(&self, name: &str) -> String {
-        self.path(&format!("versions/{}", encoded(name)))
-    }
-
-    /// The path of the history of a name.
-    pub(super) fn history_of(&self, name: &str) -> String {
-        self.path(&format!("history/{}", encoded(name)))
-    }
-
-    /// The path of the list of names.
-    pub(super) fn list(&self) -> String {
-        self.path("versions")
-    }
-
-    /// The path of the events of a type.
-    pub(super) fn events_of(&self, kind: &str) -> String {
-        self.path(&format!("events/{}", encoded(kind)))
-    }
-
-    /// The path of watches.
-    pub(super) fn watch(&self) -> String {
-        self.path("watch")
-    }
-
-    /// The path of the list of checkpoints.
-    pub(super) fn checkpoints(&self) -> String {
-        self.path("checkpoints")
-    }
-
-    /// The path of a checkpoint.
-    pub(super) fn checkpoint_of(&self, id: &str) -> String {
-        self.path(&format!("checkpoints/{}", encoded(id)))
-    }
-
-    fn path(&self, resource: &str) -> String {
-        match self.namespace.is_plain() {
-            true => format!("/v1/{resource}"),
-            false => format!("/v1/ns/{}/{resource}", self.namespace),
-        }
+    /// The paths of this namespace.
+    pub(super) fn place(&self) -> Place {
+        Place::of(self.namespace.clone())
     }
 
     /// A failure whose advice is about the history of a plain name, with this namespace in it.
@@ -120,15 +83,15 @@ mod tests {
     fn a_namespace_is_a_part_of_each_path() {
         let plain = InNamespace { namespace: parse("").unwrap() };
         assert_eq!(
-            (plain.path_of("a b"), plain.list()),
+            (plain.place().path_of("a b"), plain.place().list()),
             ("/v1/versions/a%20b".into(), "/v1/versions".into())
         );
         assert_eq!(plain.typed(), "");
         let log = InNamespace { namespace: parse("log.a").unwrap() };
-        assert_eq!(log.path_of("a//b"), "/v1/ns/log.a/versions/a//b");
-        assert_eq!(log.history_of("n"), "/v1/ns/log.a/history/n");
-        assert_eq!(log.list(), "/v1/ns/log.a/versions");
-        assert_eq!(log.events_of("e/1"), "/v1/ns/log.a/events/e/1");
+        assert_eq!(log.place().path_of("a//b"), "/v1/ns/log.a/versions/a//b");
+        assert_eq!(log.place().history_of("n"), "/v1/ns/log.a/history/n");
+        assert_eq!(log.place().list(), "/v1/ns/log.a/versions");
+        assert_eq!(log.place().events_of("e/1"), "/v1/ns/log.a/events/e/1");
         assert_eq!(log.typed(), "--namespace log.a ");
     }
 

@@ -73,6 +73,8 @@ pub(super) struct Row {
     pub(super) version: String,
     pub(super) data: Data,
     pub(super) last_sync: Option<u64>,
+    /// When the value ends, in µs since 1970.
+    pub(super) expires: Option<u64>,
     pub(super) deleted: bool,
 }
 
@@ -99,7 +101,7 @@ impl Data {
 
 impl Serialize for Row {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("Row", 6)?;
+        let mut fields = serializer.serialize_struct("Row", 7)?;
         fields.serialize_field("name", &self.name)?;
         fields.serialize_field("version", &self.version)?;
         match &self.data {
@@ -110,6 +112,9 @@ impl Serialize for Row {
         let last_sync = self.last_sync.map(rfc3339);
         fields.serialize_field("last_sync", &last_sync)?;
         fields.serialize_field("last-sync", &last_sync)?;
+        if let Some(end) = self.expires {
+            fields.serialize_field("expires", &rfc3339(end))?;
+        }
         if self.deleted {
             fields.serialize_field("deleted", &true)?;
         }
@@ -169,6 +174,7 @@ impl Row {
             version: answer.shown_version(),
             data: Data::Unasked,
             last_sync: answer.last_sync(),
+            expires: answer.expires(),
             deleted,
         }
     }
@@ -253,6 +259,7 @@ mod tests {
             version: "v1".to_owned(),
             data: Data::Bytes(b"3456".to_vec()),
             last_sync: Some(1_741_837_692_000_001),
+            expires: None,
             deleted: false,
         }
     }

@@ -12,6 +12,7 @@ use super::get::{Past, read_past};
 use super::namespace::InNamespace;
 use super::nodes::{Nodes, TimeLimit, block_on, check_name};
 use super::output::{Output, Row, print, rfc3339};
+use super::under_lease::UnderLease;
 use crate::client::url::{parameter, with_query};
 use crate::core::Stamp;
 use crate::wire::text::Escaped;
@@ -42,6 +43,8 @@ pub(super) struct Revert {
     /// Time of the write, in microseconds since 1970 [default: the node's time]
     #[arg(long, value_name = "MICROS", value_parser = args::stamp)]
     modified: Option<Stamp>,
+    #[command(flatten)]
+    under: UnderLease,
     #[command(flatten)]
     within: InNamespace,
     #[command(flatten)]
@@ -76,7 +79,7 @@ pub(super) fn run(args: &Revert) -> Result<(), Failure> {
     }
     let answer = block_on(async {
         let mut client = Client::new(writers, "server-url").within(left);
-        client.send(&request(args, &old)).await?.of_record(&args.name)
+        client.send(&request(args, &old)?).await?.of_record(&args.name)
     })?;
     print(printed(args, &old, &answer).as_bytes())
 }
@@ -89,7 +92,7 @@ enum Old {
 }
 
 async fn read(args: &Revert, client: &mut Client) -> Result<Old, Failure> {
-    let (path, past) = (args.within.path_of(&args.name), Past::Revision(args.revision));
+    let (path, past) = (args.within.place().path_of(&args.name), Past::Revision(args.revision));
     let found = read_past(&path, &args.name, past, client).await;
     let Some(answer) = found.map_err(|failure| args.within.advising(failure))? else {
         return Ok(Old::Delete);
@@ -127,15 +130,15 @@ fn confirm(question: &str) -> Result<(), Failure> {
     }
 }
 
-fn request(args: &Revert, old: &Old) -> Request {
-    let path = args.within.path_of(&args.name);
+fn request(args: &Revert, old: &Old) -> Result<Request, Failure> {
+    let path = args.within.place().path_of(&args.name);
     let request = match old {
         Old::Value { version, data } => {
             Request::put(with_query(&path, &[parameter("version", version)]), data.clone())
         }
         Old::Delete => Request::delete(path),
     };
-    request.stamped(args.modified)
+    args.under.of(request.stamped(args.modified), &args.name, &args.within)
 }
 
 fn printed(args: &Revert, old: &Old, answer: &Answer) -> String {
@@ -169,7 +172,8 @@ mod tests {
             question(&args, &old),
             "\"n\": write version a&b (8 bytes) of 1970-01-01T00:00:00.000007Z? [y/N] "
         );
-        let written = fake.client().send(&request(&args, &old)).await.unwrap().of_record("n").unwrap();
+        let written =
+            fake.client().send(&request(&args, &old).unwrap()).await.unwrap().of_record("n").unwrap();
         assert_eq!(printed(&args, &old, &written), "a&b\n");
         let seen = fake.seen();
         assert!(seen[0].starts_with("GET /v1/versions/n?revision=7 HTTP/1.1\r\n"), "{seen:?}");
@@ -187,7 +191,8 @@ mod tests {
         let args = args("-f n 7");
         let old = read(&args, &mut fake.client()).await.unwrap();
         assert_eq!(old, Old::Delete);
-        let written = fake.client().send(&request(&args, &old)).await.unwrap().of_record("n").unwrap();
+        let written =
+            fake.client().send(&request(&args, &old).unwrap()).await.unwrap().of_record("n").unwrap();
         assert_eq!(printed(&args, &old, &written), "(deleted)\n");
         assert!(fake.seen()[1].starts_with("DELETE /v1/versions/n HTTP/1.1\r\n"), "{:?}", fake.seen());
         // a node that does not know revisions says what is present

@@ -42,6 +42,7 @@ Examples:
   vwatch watch --checkpoint ID --prefix ''   the same, on any machine, and a compaction waits for it
   vwatch watch --prefix repo/ --batch -- ./load.py
                                              a command for each batch of events, as lines of JSON
+  vwatch watch --leases --prefix jobs/       changes and leases: PATH, tab, (held), tab, TOKEN, tab, HOLDER
 
 Data that is not one line of printable text is printed as base64: and its base64. A deleted name is the line \
 (deleted), without a tab; in JSON it has \"deleted\":true.
@@ -64,6 +65,11 @@ With several names, or one of the options of prefixes and cursors, it tells firs
 goes on by a cursor that is good at every node. A change may be told twice after an outage, and none is left out \
 silently: standard error says if all begins again, or if versions are missing in --mode all. In JSON these are events \
 like changes, and the object of type progress has the cursor for --since. A command runs once for each change, in order.
+
+With --leases it also tells which leases cover the names: first (held) for each, and then (acquired), (released) and \
+(expired); a path with a slash at its end is a lease on all names below it. In JSON they are events with the fields of \
+'vwatch lease ls'. They have no cursor: at the next node they begin again with what is held, behind an event \
+leases-reset, or a line on standard error.
 
 With --batch it runs once for all events that the node sent together, with these lines of JSON on standard input, and \
 VWATCH_CURSOR is the cursor after them. The cursor of --cursor-file and --checkpoint is written after the command has \
@@ -94,6 +100,10 @@ pub(super) struct Watch {
     batch: bool,
     #[command(flatten)]
     feed: FeedArgs,
+    /// Print what happens to leases on the names, too: those that are held, and then each that is acquired, released or
+    /// has expired
+    #[arg(long, conflicts_with_all = ["command", "version"])]
+    leases: bool,
     /// Keep the cursor in this checkpoint at the nodes: begin after it if it is there, and write it after what was
     /// told, every 10s at most, and at the end. A compaction waits for it
     #[arg(long, value_name = "ID", conflicts_with = "cursor_file")]
@@ -117,7 +127,7 @@ pub(super) fn poll_timeout(text: &str) -> Result<Duration, String> {
 
 pub(super) fn run(args: &Watch) -> Result<(), Failure> {
     let [name] = &*args.name else { return run_many(args) };
-    if args.feed.is_given() || args.checkpoint.is_some() || args.batch {
+    if args.feed.is_given() || args.checkpoint.is_some() || args.batch || args.leases {
         return run_many(args);
     }
     check_name(name)?;
@@ -152,7 +162,7 @@ fn run_many(args: &Watch) -> Result<(), Failure> {
     if args.version.is_some() {
         return Err(Failure::Usage("--version: it is for one name: begin with --since instead".into()));
     }
-    let mut feed = Feed::new(&args.name, &args.feed, &args.within)?;
+    let mut feed = Feed::new(&args.name, &args.feed, &args.within)?.with_leases(args.leases);
     let mut client = args.nodes.readers(None)?;
     let checkpoint = match &args.checkpoint {
         Some(id) => {
@@ -197,7 +207,8 @@ async fn follow<W: Write>(
     stop: &mut Stop,
     teller: &mut Teller<'_, W>,
 ) -> Result<(), Failure> {
-    let mut state = WatchState::new(&args.within.path_of(name), name, args.version.as_deref(), args.timeout);
+    let mut state =
+        WatchState::new(&args.within.place().path_of(name), name, args.version.as_deref(), args.timeout);
     let mut backoff = Backoff::default();
     let mut outage = Outage::default();
     let mut left = args.count;
@@ -275,6 +286,7 @@ impl<W: Write> Printer<W> {
             version: change.version.clone().unwrap_or_default(),
             data: if change.version.is_some() { Data::Bytes(change.data.to_vec()) } else { Data::None },
             last_sync: change.last_sync,
+            expires: None,
             deleted: change.version.is_none(),
         };
         match self.format {

@@ -18,7 +18,7 @@ pub struct Builder {
     timeout: Duration,
 }
 
-/// Why there is no client.
+/// Why a client cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BuildError {
@@ -26,12 +26,14 @@ pub enum BuildError {
     BadUrl(String),
     /// There is neither a node nor a server.
     NoNodes,
+    /// The text is no namespace. Has the reason, for humans.
+    BadNamespace(String),
 }
 
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::BadUrl(why) => f.write_str(why),
+            Self::BadUrl(why) | Self::BadNamespace(why) => f.write_str(why),
             Self::NoNodes => f.write_str("no node: name at least one"),
         }
     }

@@ -1,26 +1,35 @@
 //! A map of what stands, kept current by a watch.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::sync::{Notify, watch};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::Instant;
 
+use super::cache_file::CacheFile;
 use super::error::Error;
 use super::events::{Event, Events};
+use super::kept_cursor::done;
 use super::value::Entry;
 use super::watch::Watch;
 
+/// The file is written at most this often, and for at most a tenth of the time.
+const SAVE_PAUSE: Duration = Duration::from_secs(10);
+
 /// What stands of the names of a [`Watch`], kept current: a read is a look into a map, and needs no node.
 ///
-/// A task follows the watch, and ends when the last clone is dropped. While no node answers, the cache has what it had,
-/// and [`error`](Cache::error) says why.
+/// A task follows the watch, and ends when the last clone is dropped. While no node is followed, the cache has what it
+/// had, and [`is_stale`](Cache::is_stale); [`error`](Cache::error) says why, after a while.
 ///
 /// ```no_run
 /// # async fn example(client: vwatch::client::Client) -> Result<(), vwatch::client::Error> {
 /// use vwatch::client::Scope;
 ///
-/// let mut routes = client.watch(Scope::prefix("routes/")).cache();
+/// let mut routes = client.watch(Scope::prefix("routes/")).cache_file("/var/lib/app/routes").cache();
+/// // with the file, also while no node answers
 /// routes.synced().await?;
 /// loop {
 ///     println!("{:?}", routes.get("routes/a").and_then(|entry| entry.data));
@@ -42,15 +51,19 @@ pub struct Cache {
 #[derive(Debug, Default)]
 struct Shared {
     names: RwLock<BTreeMap<String, Entry>>,
+    is_current: Arc<AtomicBool>,
+    stop: Notify,
 }
 
 /// What the task tells.
 #[derive(Clone, Debug, Default)]
 struct State {
-    /// Whether all that stands was told once.
+    /// Whether all that stands, or stood when the file was written, is there.
     is_synced: bool,
     /// Why the cache may not be current.
     error: Option<Error>,
+    /// Why the file is not used.
+    file_error: Option<Error>,
     /// The number of failures so far.
     failures: u64,
 }
@@ -67,29 +80,35 @@ impl Drop for Task {
 impl Watch {
     /// Begins to keep what stands in a map. It needs the runtime of tokio in which it is called.
     ///
-    /// A watch that begins [`since`](Watch::since) a cursor has only what changes after it.
+    /// A watch that begins [`since`](Watch::since) a cursor has only what changes after it. A cache is of the newest
+    /// versions, whatever [`all_versions`](Watch::all_versions) says.
     ///
     /// # Panics
     /// Outside of a runtime of tokio.
     #[must_use]
     pub fn cache(self) -> Cache {
-        let shared = Arc::new(Shared::default());
-        let is_synced = self.since.is_some();
+        let watch = Self { is_in_parts: false, has_all_versions: false, cursor_file: None, ..self };
+        let is_synced = watch.since.is_some();
         let (sender, state) = watch::channel(State { is_synced, ..State::default() });
-        let task = tokio::spawn(follow(self.start(), Arc::clone(&shared), sender));
+        let file = watch.cache_file.clone().map(|path| CacheFile::new(path, watch.identity()));
+        let events = watch.start();
+        let shared = Arc::new(Shared { is_current: events.currency(), ..Shared::default() });
+        let follower = Follower { events, shared: Arc::clone(&shared), state: sender };
+        let task = tokio::spawn(follower.run(file));
         Cache { shared, state, failures: 0, _task: Arc::new(Task(task)) }
     }
 }
 
 impl Cache {
-    /// Waits until the cache has all that stands at a node: at once if it had that before.
+    /// Waits until the cache has all that stands at a node, or has [read it from its file](Watch::cache_file): at once
+    /// if it had that before.
     ///
     /// # Errors
     /// That of the watch, if it fails before. A further call waits for the next one.
     pub async fn synced(&mut self) -> Result<(), Error> {
         let mut state = self.state.clone();
         loop {
-            let State { is_synced, error, failures } = state.borrow_and_update().clone();
+            let State { is_synced, error, failures, .. } = state.borrow_and_update().clone();
             if is_synced {
                 return Ok(());
             }
@@ -98,10 +117,32 @@ impl Cache {
                 return Err(error);
             }
             if state.changed().await.is_err() {
-                // the runtime ends
+                // it was stopped, or the runtime ends
                 std::future::pending::<()>().await;
             }
         }
+    }
+
+    /// Whether the cache may lack changes: because no node is followed at the moment, or because the one that is
+    /// followed has not told all of its changes yet. What is in the cache then is what it had last.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        !self.shared.is_current.load(Ordering::Relaxed)
+    }
+
+    /// Writes the [file](Watch::cache_file), if there is one, and ends the task. The cache has what it had then, and
+    /// changes no more: [`changed`](Self::changed) waits for ever, and so does [`synced`](Self::synced) if it never had
+    /// all.
+    pub async fn stop(&mut self) {
+        self.shared.stop.notify_one();
+        while self.state.changed().await.is_ok() {}
+    }
+
+    /// Why the [file](Watch::cache_file) is not used, if it is not: it is of another watch, is damaged, or cannot be
+    /// read or written. A file that cannot be used is left as it is.
+    #[must_use]
+    pub fn file_error(&self) -> Option<Error> {
+        self.state.borrow().file_error.clone()
     }
 
     /// What stands of a name, as far as the cache knows.
@@ -151,15 +192,89 @@ impl Shared {
         self.names.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether nothing newer is there of a name.
+    fn is_news(&self, name: &str, revision: u64) -> bool {
+        self.read().get(name).is_none_or(|entry| entry.revision <= revision)
+    }
+
     fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<String, Entry>> {
         self.names.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Follows a watch for ever. A watch that fails makes a pause by itself.
-async fn follow(mut events: Events, shared: Arc<Shared>, state: watch::Sender<State>) {
-    loop {
-        apply(events.step().await, &shared, &state);
+/// The task of a cache.
+struct Follower {
+    events: Events,
+    shared: Arc<Shared>,
+    state: watch::Sender<State>,
+}
+
+impl Follower {
+    /// Follows the watch until the cache is stopped. A watch that fails makes a pause by itself.
+    async fn run(mut self, mut file: Option<CacheFile>) {
+        if !self.read(file.clone()).await {
+            file = None;
+        }
+        let (mut kept, mut free_at) =
+            (self.events.told_until().map(str::to_owned), Instant::now() + SAVE_PAUSE);
+        let shared = Arc::clone(&self.shared);
+        loop {
+            let is_over = tokio::select! {
+                biased;
+                () = shared.stop.notified() => true,
+                told = self.events.step() => {
+                    apply(told, &self.shared, &self.state);
+                    false
+                }
+            };
+            let cursor = self.events.told_until().map(str::to_owned);
+            if let Some(file) = &file
+                && (is_over || free_at < Instant::now())
+                && let Some(cursor) = cursor.filter(|cursor| kept.as_ref() != Some(cursor))
+            {
+                let began = Instant::now();
+                if self.save(file.clone(), cursor.clone()).await {
+                    kept = Some(cursor);
+                }
+                free_at = Instant::now() + SAVE_PAUSE.max(began.elapsed() * 10);
+            }
+            if is_over {
+                self.shared.is_current.store(false, Ordering::Relaxed);
+                return;
+            }
+        }
+    }
+
+    /// Begins with what the file has. Returns whether the file may be written.
+    async fn read(&mut self, file: Option<CacheFile>) -> bool {
+        let Some(file) = file else { return false };
+        match done(spawn_blocking(move || file.read())).await {
+            Ok(None) => true,
+            Ok(Some(kept)) => {
+                *self.shared.write() = kept.names;
+                self.events.begin_after(kept.cursor);
+                self.state.send_modify(|state| state.is_synced = true);
+                true
+            }
+            Err(error) => {
+                self.state.send_modify(|state| state.file_error = Some(error));
+                false
+            }
+        }
+    }
+
+    /// Returns whether the file was written.
+    async fn save(&self, file: CacheFile, cursor: String) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let written = done(spawn_blocking(move || file.write(&shared.read(), &cursor))).await;
+        let is_written = written.is_ok();
+        self.state.send_if_modified(|state| {
+            let error = written.err();
+            let is_news = state.file_error != error;
+            state.file_error = error;
+            is_news
+        });
+        is_written
     }
 }
 
@@ -167,19 +282,24 @@ async fn follow(mut events: Events, shared: Arc<Shared>, state: watch::Sender<St
 fn apply(told: Result<Option<Event>, Error>, shared: &Shared, state: &watch::Sender<State>) {
     let (mut is_synced, mut error) = (false, None);
     match told {
-        // a node is followed, and there is no news
-        Ok(None) => {
-            state.send_if_modified(|state| state.error.take().is_some());
-            return;
-        }
         Ok(Some(Event::Sync { entries })) => {
             is_synced = true;
             *shared.write() = entries.into_iter().map(|entry| (entry.name.clone(), entry)).collect();
         }
-        Ok(Some(Event::Added(entry) | Event::Updated(entry))) => {
+        // at another node an older state may be told first
+        Ok(Some(Event::Added(entry) | Event::Updated(entry)))
+            if shared.is_news(&entry.name, entry.revision) =>
+        {
             shared.write().insert(entry.name.clone(), entry);
         }
-        Ok(Some(Event::Deleted { name, .. })) => drop(shared.write().remove(&name)),
+        Ok(Some(Event::Deleted { name, revision })) if shared.is_news(&name, revision) => {
+            shared.write().remove(&name);
+        }
+        // a node is followed, and there is no news
+        Ok(None | Some(_)) => {
+            state.send_if_modified(|state| state.error.take().is_some());
+            return;
+        }
         Err(why) => error = Some(why),
     }
     state.send_modify(|state| {
@@ -193,8 +313,8 @@ fn apply(told: Result<Option<Event>, Error>, shared: &Shared, state: &watch::Sen
 mod tests {
     use super::super::events::tests::{client, delete, entry, progress, put, stream, synced};
     use super::*;
-    use crate::client::Scope;
-    use crate::client::testing::{Node, answer};
+    use crate::client::testing::{Folder, Node, answer};
+    use crate::client::{Client, Scope};
 
     #[tokio::test]
     async fn a_cache_has_what_stands() {
@@ -276,5 +396,61 @@ mod tests {
         while shared.upgrade().is_some() {
             tokio::task::yield_now().await;
         }
+    }
+
+    /// A program that starts while no node answers begins with what it had.
+    #[tokio::test]
+    async fn a_cache_begins_with_its_file_and_says_that_it_is_stale() {
+        let folder = Folder::new();
+        let file = folder.path().join("cache");
+        let all = [put("a", 1, ""), put("b", 2, ""), synced(), progress("c1")];
+        let node = Node::with(vec![stream(&all)]);
+        let mut cache = client(&[&node]).watch(Scope::prefix("")).cache_file(&file).cache();
+        cache.synced().await.unwrap();
+        cache.stop().await;
+        cache.stop().await;
+        assert_eq!((cache.len(), cache.is_stale(), cache.file_error()), (2, true, None));
+        drop(cache);
+
+        let nothing = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let away = Client::builder().nodes([nothing.to_string()]).timeout(Duration::from_millis(100));
+        let watch = away.build().unwrap().watch(Scope::prefix("")).cache_file(&file);
+        let mut cache = watch.clone().cache();
+        cache.synced().await.unwrap();
+        assert_eq!((cache.get("a"), cache.len(), cache.is_stale()), (Some(entry("a", 1)), 2, true));
+        while cache.error().is_none() {
+            cache.changed().await;
+        }
+        cache.stop().await;
+
+        // the group is back: what has changed comes, and not all of it again
+        let node = Node::start(|_| Some(stream(&[delete("a", 3), progress("c2"), progress("c2")])));
+        let watch = client(&[&node]).watch(Scope::prefix("")).cache_file(&file);
+        let mut cache = watch.clone().cache();
+        cache.synced().await.unwrap();
+        while cache.get("a").is_some() {
+            cache.changed().await;
+        }
+        assert!(node.has(0, "since=c1&"), "{:?}", node.seen());
+        cache.stop().await;
+
+        // a file of something else is left alone
+        let mut other = client(&[&node]).watch(Scope::prefix("x")).cache_file(&file).cache();
+        while other.file_error().is_none() {
+            other.changed().await;
+        }
+        other.stop().await;
+        assert!(std::fs::read_to_string(&file).unwrap().contains("c2"));
+    }
+
+    #[test]
+    fn a_cache_does_not_go_back() {
+        let (shared, (state, _seen)) = (Shared::default(), watch::channel(State::default()));
+        apply(Ok(Some(Event::Sync { entries: vec![entry("a", 9)] })), &shared, &state);
+        apply(Ok(Some(Event::Updated(entry("a", 7)))), &shared, &state);
+        apply(Ok(Some(Event::Deleted { name: "a".to_owned(), revision: 8 })), &shared, &state);
+        assert_eq!(shared.read().get("a"), Some(&entry("a", 9)));
+        apply(Ok(Some(Event::Deleted { name: "a".to_owned(), revision: 10 })), &shared, &state);
+        assert_eq!(shared.read().get("a"), None);
     }
 }

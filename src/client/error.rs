@@ -40,6 +40,28 @@ pub enum Error {
         /// The revision that the program has seen, in µs since 1970.
         seen: u64,
     },
+    /// Another lease stands in the way.
+    LeaseHeld {
+        /// When to ask again, if the node told it: the lease may be renewed until then.
+        retry_after: Option<Duration>,
+        /// What stands in the way, and for how long, for humans.
+        message: String,
+    },
+    /// The lease is not live any more.
+    LeaseLost {
+        /// The reason, for humans.
+        message: String,
+    },
+    /// The write is not under a live lease: the one whose token it has is over, or does not cover the name.
+    LeaseNotHeld {
+        /// The reason, for humans.
+        message: String,
+    },
+    /// A lease covers the name, and the write has not its token.
+    Locked {
+        /// The lease, for humans.
+        message: String,
+    },
     /// The set or the namespace is at its limit of bytes, or the nodes have as many namespaces or checkpoints as they
     /// may.
     Full,
@@ -71,6 +93,11 @@ pub enum Error {
     },
     /// The client has no URL for this: [`Builder::servers`](super::Builder::servers) names nodes for writes.
     NoServers,
+    /// A file of the client cannot be read or written, or is not one of its own.
+    File {
+        /// What happened, for humans.
+        message: String,
+    },
     /// HTTP cannot carry the request.
     Unsendable {
         /// The reason, for humans.
@@ -114,7 +141,13 @@ impl fmt::Display for Error {
             }
             Self::NoServers => f.write_str("no server URL is given, which writes need"),
             Self::Unsendable { message } => write!(f, "HTTP cannot carry the request: {message}"),
-            Self::NotANode { message } | Self::Rejected { message, .. } => f.write_str(message),
+            Self::NotANode { message }
+            | Self::File { message }
+            | Self::LeaseHeld { message, .. }
+            | Self::LeaseLost { message }
+            | Self::LeaseNotHeld { message }
+            | Self::Locked { message }
+            | Self::Rejected { message, .. } => f.write_str(message),
         }
     }
 }
@@ -157,6 +190,12 @@ impl Error {
             Some(ErrorCode::Older | ErrorCode::Contradicts) => {
                 Self::Conflict { version: version(), revision }
             }
+            Some(ErrorCode::LeaseHeld) => {
+                Self::LeaseHeld { retry_after: answer.retry_after(), message: message() }
+            }
+            Some(ErrorCode::LeaseLost) => Self::LeaseLost { message: message() },
+            Some(ErrorCode::LeaseNotHeld) => Self::LeaseNotHeld { message: message() },
+            Some(ErrorCode::Locked) => Self::Locked { message: message() },
             Some(
                 ErrorCode::SetFull
                 | ErrorCode::NamespaceFull

@@ -7,7 +7,7 @@ use super::error::Error;
 use super::reads::Late;
 use super::transport::Request;
 use super::url::{parameter, with_query};
-use super::value::{Entry, unreadable};
+use super::value::{Entry, LevelItem, unreadable};
 
 /// Most names of a page: fewer than a node returns at once.
 const MAX_PAGE: u32 = 1000;
@@ -19,9 +19,16 @@ pub struct List {
     prefix: String,
     page: u32,
     has_data: bool,
-    /// The last name of the last page.
+    /// The last name of the last page, or its last prefix.
     last: Option<String>,
     is_over: bool,
+}
+
+/// One level of a list, read page by page: see [`List::delimiter`].
+#[derive(Debug)]
+pub struct Level {
+    list: List,
+    delimiter: String,
 }
 
 impl Client {
@@ -43,7 +50,7 @@ impl Client {
     pub fn list(&self, prefix: &str) -> List {
         List {
             client: self.clone(),
-            prefix: prefix.to_owned(),
+            prefix: self.place.full_prefix(prefix),
             page: MAX_PAGE,
             has_data: true,
             last: None,
@@ -65,29 +72,67 @@ impl List {
         Self { page: names.clamp(1, MAX_PAGE), ..self }
     }
 
+    /// One level of the list: the names without the delimiter behind the prefix, and in place of all others what they
+    /// begin with, up to the delimiter and with it. The delimiter has 1 to 16 bytes, and no control characters.
+    ///
+    /// ```no_run
+    /// # async fn example(client: vwatch::client::Client) -> Result<(), vwatch::client::Error> {
+    /// use vwatch::client::LevelItem;
+    ///
+    /// let mut level = client.list("hall/a/").without_data().delimiter("/");
+    /// while let Some(page) = level.next_page().await? {
+    ///     for item in page {
+    ///         match item {
+    ///             LevelItem::Entry(entry) => println!("{} {}", entry.name, entry.version),
+    ///             LevelItem::Prefix(prefix) => println!("{prefix}…"), // hall/a/rack-7/
+    ///             _ => {}
+    ///         }
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn delimiter(self, delimiter: &str) -> Level {
+        Level { list: self, delimiter: delimiter.to_owned() }
+    }
+
     /// The next page, which has at least one name; `None` after the last one. A page that failed can be read again.
     ///
     /// # Errors
     /// [`Error::Behind`] if no node has what was seen before of a name of the page. A name that is missing is not
     /// noticed.
     pub async fn next_page(&mut self) -> Result<Option<Vec<Entry>>, Error> {
+        let entry = |item| match item {
+            LevelItem::Entry(entry) => Some(entry),
+            LevelItem::Prefix(_) => None,
+        };
+        let page = self.next_items(None).await?;
+        Ok(page.map(|items| items.into_iter().filter_map(entry).collect()))
+    }
+
+    async fn next_items(&mut self, delimiter: Option<&str>) -> Result<Option<Vec<LevelItem>>, Error> {
         if self.is_over {
             return Ok(None);
         }
         let until = Instant::now() + self.client.inner.timeout;
         let mut late = Late::new();
         loop {
-            let answer = self.client.readers().await?.send(&self.request(), until).await?;
+            let request = self.request(delimiter);
+            let answer = late.send(&self.client, &request, until).await?;
             if !answer.status.is_success() {
                 return Err(Error::of(&answer));
             }
-            let entries = Entry::page(&answer)?;
-            let names = self.last.iter().chain(entries.iter().map(|entry| &entry.name));
-            // each page begins after the last name: so a list that repeats itself ends
-            if !names.is_sorted_by(|one, next| one < next) {
+            let items = LevelItem::page(&answer)?;
+            let texts = self.last.as_deref().into_iter().chain(items.iter().map(LevelItem::text));
+            // each page begins after the last item: so a list that repeats itself ends
+            if !texts.is_sorted_by(|one, next| one < next) {
                 return Err(unreadable(&answer, &"names come again, or out of order"));
             }
-            let behind = entries.iter().find_map(|entry| {
+            if let Some(other) = items.iter().find(|item| !is_asked_for(item, &self.prefix, delimiter)) {
+                return Err(unreadable(&answer, &format_args!("{:?} is not asked for", other.text())));
+            }
+            let behind = items.iter().filter_map(LevelItem::entry).find_map(|entry| {
                 let seen = self.client.seen_if_newest(&entry.name, Some((entry.revision, false))).err()?;
                 Some((entry.revision, seen))
             });
@@ -96,23 +141,52 @@ impl List {
                 continue;
             }
             self.is_over = answer.next_query().is_none();
-            if let Some(last) = entries.last() {
-                self.last = Some(last.name.clone());
+            if let Some(last) = items.last() {
+                self.last = Some(last.text().to_owned());
             } else {
                 self.is_over = true;
                 return Ok(None);
             }
-            return Ok(Some(entries));
+            let place = &self.client.place;
+            let relative = |item| match item {
+                LevelItem::Entry(entry) => {
+                    LevelItem::Entry(Entry { name: place.relative(entry.name), ..entry })
+                }
+                LevelItem::Prefix(prefix) => LevelItem::Prefix(place.relative(prefix)),
+            };
+            return Ok(Some(items.into_iter().map(relative).collect()));
         }
     }
 
-    fn request(&self) -> Request {
+    fn request(&self, delimiter: Option<&str>) -> Request {
         let mut parameters =
             vec![parameter("prefix", &self.prefix), parameter("limit", &self.page.to_string())];
         parameters.extend(self.last.iter().map(|last| parameter("after", last)));
+        parameters.extend(delimiter.map(|delimiter| parameter("delimiter", delimiter)));
         if !self.has_data {
             parameters.push("keys-only".to_owned());
         }
-        Request::get(with_query("/v1/versions", &parameters))
+        Request::get(with_query(&self.client.place.list(), &parameters))
+    }
+}
+
+impl Level {
+    /// The next page, which has at least one item, in order of [`LevelItem::text`]; `None` after the last one. A page
+    /// that failed can be read again.
+    ///
+    /// # Errors
+    /// As [`List::next_page`]; [`Error::Rejected`] if the delimiter is none.
+    pub async fn next_page(&mut self) -> Result<Option<Vec<LevelItem>>, Error> {
+        self.list.next_items(Some(&self.delimiter)).await
+    }
+}
+
+/// Whether an item belongs to the list of a prefix, or to one level of it.
+fn is_asked_for(item: &LevelItem, prefix: &str, delimiter: Option<&str>) -> bool {
+    let Some(rest) = item.text().strip_prefix(prefix) else { return false };
+    let first = delimiter.and_then(|delimiter| Some(rest.find(delimiter)? + delimiter.len()));
+    match item {
+        LevelItem::Entry(_) => first.is_none(),
+        LevelItem::Prefix(_) => first == Some(rest.len()),
     }
 }

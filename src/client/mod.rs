@@ -29,27 +29,39 @@
 )]
 
 pub(crate) mod backoff;
+mod batches;
 mod builder;
 mod cache;
+mod cache_file;
 pub(crate) mod clock;
 mod error;
 mod events;
+pub(crate) mod files;
+mod in_process;
+mod kept_cursor;
+pub(crate) mod lease;
 mod list;
+pub(crate) mod local;
+mod manager;
+mod name_path;
 mod nodes;
+pub(crate) mod place;
 pub(crate) mod ports;
 mod reads;
 mod stamps;
+mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod told;
 pub(crate) mod transport;
 pub(crate) mod url;
-mod value;
+pub(crate) mod value;
 mod watch;
 mod writes;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::OnceCell;
@@ -59,14 +71,24 @@ pub use bytes::Bytes;
 pub use cache::Cache;
 pub use error::Error;
 pub use events::{Event, Events};
-pub use list::List;
-pub use value::{Entry, History, HistoryEntry, Value, Written};
+pub use lease::{Lease, LeaseGuard, LeaseLoss, LeaseRequest};
+pub use list::{Level, List};
+pub use manager::{
+    Checkpoint, CheckpointStore, Codec, HandlerError, HandlerResult, InFiles, InGroup, InMemory, Json, Kind,
+    Manager, NoPosition, Position, Raw, RetryStrategy, StoreFuture, Watcher, WatcherError, WatcherOptions,
+    WatcherState, WatcherStats, decoding,
+};
+pub use name_path::NamePath;
+pub use stream::EventStream;
+pub use told::ResetReason;
+pub use value::{Entry, History, HistoryEntry, LevelItem, StoredEvent, Value, Written};
 
 pub use watch::{Scope, Watch};
 
 use nodes::Nodes;
+use place::Place;
 use ports::client_ports;
-use stamps::Stamps;
+use stamps::{SeenNames, Stamps};
 use url::Url;
 
 /// Most names whose newest revision the client keeps.
@@ -88,10 +110,16 @@ const LOOKUP_TIME: Duration = Duration::from_secs(3);
 ///
 /// **Cancellation.** Drop the future. A write that was sent by then may be done.
 ///
-/// The client begins no task in the background, except for a [`Cache`]; each connection has one as long as it is open.
+/// The client begins no task in the background, except for a [`Cache`], a [`LeaseGuard`] and a [`Watcher`] that is
+/// started; each connection that is no stream has one as long as it is open.
 #[derive(Clone, Debug)]
 pub struct Client {
     inner: Arc<Inner>,
+    place: Arc<Place>,
+    /// The token of the lease under which it writes.
+    lease: Option<u64>,
+    /// How long after a write its value ends.
+    expires: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -100,6 +128,8 @@ struct Inner {
     readers: OnceCell<Nodes>,
     /// The server ports, for writes.
     writers: Option<Nodes>,
+    /// The same for leases: nodes without a majority of the voters still take writes, and are not to be left.
+    leases: Option<Nodes>,
     servers: Vec<Url>,
     timeout: Duration,
     stamps: Mutex<Stamps>,
@@ -113,9 +143,11 @@ impl Client {
 
     fn with(nodes: Vec<Url>, servers: Vec<Url>, timeout: Duration) -> Self {
         let readers = OnceCell::new_with((!nodes.is_empty()).then(|| Nodes::new(nodes)));
-        let writers = (!servers.is_empty()).then(|| Nodes::new(servers.clone()));
+        let of_servers = || (!servers.is_empty()).then(|| Nodes::new(servers.clone()));
+        let (writers, leases) = (of_servers(), of_servers());
         let stamps = Mutex::new(Stamps::new(MAX_STAMPS));
-        Self { inner: Arc::new(Inner { readers, writers, servers, timeout, stamps }) }
+        let inner = Arc::new(Inner { readers, writers, leases, servers, timeout, stamps });
+        Self { inner, place: Arc::default(), lease: None, expires: None }
     }
 
     /// The client ports.
@@ -134,11 +166,13 @@ impl Client {
     /// Forgets what was seen of a name: the next read accepts what the node has. It is how a program goes on after
     /// [`Error::Behind`].
     pub fn forget(&self, name: &str) {
-        self.stamps().forget(name);
+        self.stamps().forget(&self.place.full_prefix(name));
     }
 
-    fn stamps(&self) -> MutexGuard<'_, Stamps> {
+    /// What was seen of the full names of this client's namespace.
+    fn stamps(&self) -> SeenNames<'_> {
         // each change of the stamps is whole
-        self.inner.stamps.lock().unwrap_or_else(PoisonError::into_inner)
+        let stamps = self.inner.stamps.lock().unwrap_or_else(PoisonError::into_inner);
+        SeenNames::new(stamps, &self.place)
     }
 }

@@ -7,11 +7,15 @@ use hyper::StatusCode;
 use tokio::time::{Instant, sleep_until};
 
 use super::error::Error;
+use super::local::Here;
 use super::transport::{Answer, Connection, Health, Order, Request, Requester, SendError};
 use super::url::Url;
 
 /// Most idle connections. Programs with more requests at a time open and close the others.
 const MAX_IDLE: usize = 32;
+
+/// What is said if no node was asked.
+pub(super) const RESTING: &str = "each node has failed a moment ago, and is left for a while";
 
 /// The nodes of one port.
 #[derive(Debug)]
@@ -19,12 +23,24 @@ pub(super) struct Nodes {
     health: Arc<Health>,
     /// Connections without a request, the last used one at the end.
     idle: Mutex<Vec<Connection>>,
+    /// The one node, if it is in this process.
+    here: Option<Here>,
 }
 
 impl Nodes {
     /// The nodes at these URLs, at least one.
     pub(super) fn new(urls: Vec<Url>) -> Self {
-        Self { health: Arc::new(Health::new(urls)), idle: Mutex::default() }
+        Self { health: Arc::new(Health::new(urls)), idle: Mutex::default(), here: None }
+    }
+
+    /// A node in this process, of which answers have this URL.
+    pub(super) fn here(here: Here, url: Url) -> Self {
+        Self { here: Some(here), ..Self::new(vec![url]) }
+    }
+
+    /// The node, if it is in this process.
+    pub(super) fn local(&self) -> Option<&Here> {
+        self.here.as_ref()
     }
 
     /// Number of nodes.
@@ -58,6 +74,9 @@ impl Nodes {
     /// # Errors
     /// If no node answers in time, or the result of a write is unknown.
     pub(super) async fn send(&self, request: &Request, until: Instant) -> Result<Answer, Error> {
+        if let Some(here) = &self.here {
+            return here.send(request, until).await;
+        }
         let mut request = request.clone();
         let mut doubt = None;
         let mut last = None;
@@ -104,9 +123,12 @@ impl Nodes {
     fn requester(&self, urls: Vec<Url>, within: Duration) -> Requester {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|connection| !connection.is_closed());
-        let at = idle.iter().rposition(|connection| connection.is_to(&urls[0]));
-        let kept = at.map(|at| idle.remove(at));
-        Requester::sharing(urls, Arc::clone(&self.health), kept).within(within)
+        // one for the request, and one for the probes beside it
+        let [kept, probed] = [(); 2].map(|()| {
+            let at = idle.iter().rposition(|connection| connection.is_to(&urls[0]));
+            at.map(|at| idle.remove(at))
+        });
+        Requester::sharing(urls, Arc::clone(&self.health), kept, probed).within(within)
     }
 
     fn keep(&self, requester: Requester) {
@@ -124,9 +146,6 @@ fn unavailable(last: Option<Error>, rest: Option<Duration>) -> Error {
             Error::Unavailable { retry_after: retry_after.and(rest).or(retry_after), message }
         }
         Some(error) => error,
-        None => {
-            let message = "each node has failed a moment ago, and is left for a while".to_owned();
-            Error::Unavailable { retry_after: rest, message }
-        }
+        None => Error::Unavailable { retry_after: rest, message: RESTING.to_owned() },
     }
 }

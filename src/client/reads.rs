@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use hyper::StatusCode;
+use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, sleep};
 
 use super::Client;
 use super::backoff::Backoff;
 use super::error::Error;
 use super::transport::{Answer, Request};
-use super::url::{encoded, parameter, path_of, with_query};
+use super::url::{parameter, with_query};
 use super::value::{History, Value};
-use super::writes::{check_name, stamp};
+use super::writes::stamp;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::headers::{X_LAST_SYNC, X_VWATCH_GENESIS};
 
@@ -36,10 +37,15 @@ impl Client {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Gone`] if it is deleted, [`Error::Behind`] if no node has what was seen before.
     pub async fn get(&self, name: &str) -> Result<Value, Error> {
-        check_name(name)?;
-        let path = path_of(name);
+        let name = self.place.full(name)?;
+        if let Some(read) = self.get_here(&name) {
+            // a program that reads in a loop lets others run
+            consume_budget().await;
+            return read;
+        }
+        let request = Request::get(self.place.path_of(&name));
         let until = Instant::now() + self.inner.timeout;
-        Value::of(&self.read(name, until, &Request::get(path)).await?)
+        Value::of(&self.read(&name, until, &request).await?)
     }
 
     /// Reads exactly this revision of a name, in µs since 1970.
@@ -48,8 +54,8 @@ impl Client {
     /// [`Error::NotFound`] if the name has no such revision, [`Error::Gone`] if it is a delete, [`Error::Compacted`] if
     /// it may have been dropped.
     pub async fn get_at(&self, name: &str, revision: u64) -> Result<Value, Error> {
-        check_name(name)?;
-        let target = with_query(&path_of(name), &[parameter("revision", &stamp(revision)?.to_string())]);
+        let path = self.place.path_of(&self.place.full(name)?);
+        let target = with_query(&path, &[parameter("revision", &stamp(revision)?.to_string())]);
         let until = Instant::now() + self.inner.timeout;
         let mut missing = None;
         // a node may not have it yet
@@ -74,12 +80,12 @@ impl Client {
     /// # Errors
     /// [`Error::NotFound`] if none is kept, [`Error::Behind`] if no node has what was seen before.
     pub async fn history(&self, name: &str) -> Result<History, Error> {
-        check_name(name)?;
-        let target = with_query(&format!("/v1/history/{}", encoded(name)), &[parameter("limit", "100")]);
+        let name = &self.place.full(name)?;
+        let target = with_query(&self.place.history_of(name), &[parameter("limit", "100")]);
         let until = Instant::now() + self.inner.timeout;
         let mut late = Late::new();
         loop {
-            let answer = self.readers().await?.send(&Request::get(target.clone()), until).await?;
+            let answer = late.send(self, &Request::get(target.clone()), until).await?;
             let read =
                 if answer.status.is_success() { History::of(&answer) } else { Err(Error::of(&answer)) };
             let newest = match &read {
@@ -105,8 +111,9 @@ impl Client {
     /// [`Error::NotFound`] and [`Error::Gone`] only if a version is `known`; [`Error::Behind`] if no node has what was
     /// seen before; [`Error::Unavailable`] if no node answers for the time limit of the client.
     pub async fn wait(&self, name: &str, known: Option<&str>) -> Result<Value, Error> {
-        check_name(name)?;
-        let target = with_query(&path_of(name), &[parameter("version", known.unwrap_or_default())]);
+        let name = &self.place.full(name)?;
+        let target =
+            with_query(&self.place.path_of(name), &[parameter("version", known.unwrap_or_default())]);
         // a node that is behind is to be left soon: it waits long once it has shown that it is not
         let mut park = CATCH_UP_HERE;
         let mut backoff = Backoff::default();
@@ -148,7 +155,7 @@ impl Client {
                     sent = sent.parks_for(CATCH_UP_HERE);
                 }
             }
-            let answer = self.readers().await?.send(&sent, until).await?;
+            let answer = late.send(self, &sent, until).await?;
             let has = answer.last_sync();
             let error = if answer.status.is_success() { None } else { Some(Error::of(&answer)) };
             let is_of_a_new_set = |seen: u64| {
@@ -208,11 +215,33 @@ pub(super) struct Late {
     began: Option<Instant>,
     answers: usize,
     backoff: Backoff,
+    /// What the last of them is an error of.
+    behind: Option<Error>,
 }
 
 impl Late {
     pub(super) fn new() -> Self {
-        Self { began: None, answers: 0, backoff: Backoff::default() }
+        Self { began: None, answers: 0, backoff: Backoff::default(), behind: None }
+    }
+
+    /// Sends the request.
+    ///
+    /// # Errors
+    /// Those of a request. If nodes were behind and then none answers in time, that they were.
+    pub(super) async fn send(
+        &mut self,
+        client: &Client,
+        request: &Request,
+        until: Instant,
+    ) -> Result<Answer, Error> {
+        let readers = client.readers().await?;
+        match readers.send(request, until).await {
+            // a node in this process that has ended is not only late
+            Err(error @ Error::Unavailable { .. }) if readers.local().is_none() => {
+                Err(self.behind.take().unwrap_or(error))
+            }
+            sent => sent,
+        }
     }
 
     fn has_begun(&self) -> bool {
@@ -238,9 +267,11 @@ impl Late {
         };
         let now = Instant::now();
         let began = *self.began.get_or_insert(now);
+        let behind = Error::Behind { have, seen };
         if now + pause >= until || now + pause >= began + CATCH_UP {
-            return Err(Error::Behind { have, seen });
+            return Err(behind);
         }
+        self.behind = Some(behind);
         client.readers().await?.leave(&answer.from);
         sleep(pause).await;
         Ok(())

@@ -1,10 +1,12 @@
 //! What the program has seen of each name, so that no name goes back in time.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
-/// The newest stamp that was seen of each name, in µs since 1970. It has a bounded number of names: the least recently
-/// used one makes room.
+use super::place::Place;
+
+/// The newest stamp that was seen of each key of a [`Place`], in µs since 1970. It has a bounded number of names: the
+/// least recently used one makes room.
 #[derive(Debug)]
 pub(super) struct Stamps {
     names: HashMap<Arc<str>, Seen>,
@@ -98,6 +100,54 @@ impl Stamps {
         {
             self.names.remove(&oldest);
         }
+    }
+}
+
+/// What was seen of the full names of a namespace.
+pub(super) struct SeenNames<'a> {
+    stamps: MutexGuard<'a, Stamps>,
+    place: &'a Place,
+}
+
+impl<'a> SeenNames<'a> {
+    pub(super) fn new(stamps: MutexGuard<'a, Stamps>, place: &'a Place) -> Self {
+        Self { stamps, place }
+    }
+
+    /// As [`Stamps::get`].
+    pub(super) fn get(&mut self, name: &str) -> Option<u64> {
+        self.stamps.get(&self.place.key(name))
+    }
+
+    /// As [`Stamps::is_deleted`].
+    pub(super) fn is_deleted(&self, name: &str) -> bool {
+        self.stamps.is_deleted(&self.place.key(name))
+    }
+
+    /// As [`Stamps::see`].
+    pub(super) fn see(&mut self, name: &str, stamp: u64) -> bool {
+        self.stamps.see(&self.place.key(name), stamp)
+    }
+
+    /// As [`Stamps::see_delete`].
+    pub(super) fn see_delete(&mut self, name: &str, stamp: u64) -> bool {
+        self.stamps.see_delete(&self.place.key(name), stamp)
+    }
+
+    /// As [`Stamps::forget`].
+    pub(super) fn forget(&mut self, name: &str) {
+        self.stamps.forget(&self.place.key(name));
+    }
+
+    /// Forgets what was seen of the names for which `is_one` is true.
+    pub(super) fn forget_those(&mut self, is_one: impl Fn(&str) -> bool) {
+        let place = self.place;
+        self.stamps.forget_all(|key| place.of_key(key).is_some_and(&is_one));
+    }
+
+    /// Forgets all, of all namespaces: the nodes have begun a new set.
+    pub(super) fn forget_set(&mut self) {
+        self.stamps.forget_all(|_| true);
     }
 }
 

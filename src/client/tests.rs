@@ -36,7 +36,7 @@ async fn a_name_is_written_read_and_deleted() {
     let put = client.put("a b", "data").await.unwrap();
     assert_eq!((put.version.as_str(), put.revision), ("v", 7));
     let got = client.get("a b").await.unwrap();
-    assert_eq!(got, Value { version: "v".to_owned(), revision: 7, data: "data".into() });
+    assert_eq!(got, Value { version: "v".to_owned(), revision: 7, expires: None, data: "data".into() });
     assert_eq!(client.delete("a b").await, Ok(9));
     assert!(node.has(0, "PUT /v1/versions/a%20b HTTP/1.1") && node.has(0, "\r\n\r\ndata"));
     // what the write told is the least that a read accepts
@@ -54,6 +54,22 @@ async fn versions_and_revisions_of_writes_are_those_of_the_program() {
     assert!(node.has(0, "PUT /v1/versions/n?version=v%26 "));
     assert!(node.has(1, "PUT /v1/versions/n?modified=6 "));
     assert!(node.has(2, "DELETE /v1/versions/n?modified=7 "));
+}
+
+#[tokio::test]
+async fn a_client_whose_values_end_says_so_with_each_write() {
+    let ends =
+        answer("204 No Content", &[("ETag", "\"v\""), ("X-Last-Sync", "5"), ("X-Vwatch-Expires", "9")], "");
+    let node = Node::with(vec![ends, written("v", 6), written("", 7), written("v", 8)]);
+    let client = client(&[&node]);
+    let ending = client.expiring(Duration::from_millis(90_500));
+    assert_eq!(ending.put("n", "d").await.unwrap().expires, Some(9));
+    assert_eq!(ending.put_version("n", "v", "d").await.unwrap().expires, None);
+    ending.delete("n").await.unwrap();
+    client.put("n", "d").await.unwrap();
+    assert!(node.has(0, "PUT /v1/versions/n?expires=90500ms "));
+    assert!(node.has(1, "PUT /v1/versions/n?version=v&expires=90500ms "));
+    assert!(node.has(2, "DELETE /v1/versions/n ") && node.has(3, "PUT /v1/versions/n "));
 }
 
 #[tokio::test]
@@ -87,6 +103,26 @@ async fn where_no_node_catches_up_the_program_decides() {
     assert!(node.seen().len() > 1, "it was asked only once");
     client.forget("n");
     assert_eq!(client.get("n").await.unwrap().revision, 5);
+}
+
+#[tokio::test]
+async fn nodes_that_were_behind_and_then_fail_are_behind() {
+    let page = r#"{"versions":[{"type":"put","name":"n","version":"old","revision":5,"data":"",
+        "last-sync":"1970-01-01T00:00:00.000005Z"}],"complete":true,"peers":[]}"#;
+    let page = answer("200 OK", &[("X-Last-Sync", "5")], page);
+    let behind = |answer| {
+        let node = Node::with(vec![answer]);
+        let client = Client::builder().nodes([node.url()]).timeout(Duration::from_secs(1)).build().unwrap();
+        assert!(client.stamps().see("n", 7));
+        (node, client)
+    };
+    let expected = Error::Behind { have: Some(5), seen: 7 };
+    let (_node, client) = behind(value("old", 5, ""));
+    assert_eq!(client.get("n").await.unwrap_err(), expected);
+    let (_node, client) = behind(page.clone());
+    assert_eq!(client.history("n").await.unwrap_err(), expected);
+    let (_node, client) = behind(page);
+    assert_eq!(client.list("n").next_page().await.unwrap_err(), expected);
 }
 
 #[tokio::test]
@@ -320,8 +356,10 @@ async fn a_history_and_a_revision_are_read() {
     let node = Node::with(vec![answer("200 OK", &[], json), value("v", 5, "hi"), value("w", 8, "")]);
     let client = client(&[&node]);
     let history = client.history("n").await.unwrap();
-    let old = Value { version: "v".to_owned(), revision: 5, data: "hi".into() };
-    assert!(history.complete && history.entries[0] == HistoryEntry { revision: 9, value: None });
+    let old = Value { version: "v".to_owned(), revision: 5, expires: None, data: "hi".into() };
+    assert!(
+        history.complete && history.entries[0] == HistoryEntry { revision: 9, value: None, is_expiry: false }
+    );
     assert_eq!(history.entries[1].value.as_ref(), Some(&old));
     // the past may be read although the present was seen
     assert_eq!(client.get_at("n", 5).await, Ok(old));

@@ -20,6 +20,8 @@ pub struct Value {
     pub version: String,
     /// When it was written: its stamp in µs since 1970. Of one name a newer version has a greater revision.
     pub revision: u64,
+    /// When it ends, in µs since 1970: the name counts as deleted from then on. `None` if it does not.
+    pub expires: Option<u64>,
     /// The data.
     pub data: Bytes,
 }
@@ -27,7 +29,7 @@ pub struct Value {
 impl Value {
     pub(super) fn of(answer: &Answer) -> Result<Self, Error> {
         let (version, revision) = version_and_revision(answer)?;
-        Ok(Self { version, revision, data: answer.body.clone() })
+        Ok(Self { version, revision, expires: answer.expires(), data: answer.body.clone() })
     }
 }
 
@@ -39,12 +41,32 @@ pub struct Written {
     pub version: String,
     /// Its revision in µs since 1970.
     pub revision: u64,
+    /// When it ends, in µs since 1970, if it does: see [`Client::expiring`](super::Client::expiring).
+    pub expires: Option<u64>,
 }
 
 impl Written {
     pub(super) fn of(answer: &Answer) -> Result<Self, Error> {
         let (version, revision) = version_and_revision(answer)?;
-        Ok(Self { version, revision })
+        Ok(Self { version, revision, expires: answer.expires() })
+    }
+}
+
+/// An event that was added to a log.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct StoredEvent {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Its revision in µs since 1970.
+    pub revision: u64,
+}
+
+impl StoredEvent {
+    pub(super) fn of(answer: &Answer) -> Result<Self, Error> {
+        Ok(answer.json()?)
     }
 }
 
@@ -73,6 +95,8 @@ pub struct HistoryEntry {
     pub revision: u64,
     /// What was written; `None` of a delete.
     pub value: Option<Value>,
+    /// Whether it is a delete that a node wrote because the value of this revision had ended.
+    pub is_expiry: bool,
 }
 
 impl History {
@@ -88,9 +112,9 @@ impl HistoryEntry {
         let revision = entry.revision;
         let value = |version| {
             let data = decoded(&entry.data.unwrap_or_default(), answer)?;
-            Ok::<_, Error>(Value { version, revision, data })
+            Ok::<_, Error>(Value { version, revision, expires: entry.expires, data })
         };
-        Ok(Self { revision, value: entry.version.map(value).transpose()? })
+        Ok(Self { revision, value: entry.version.map(value).transpose()?, is_expiry: entry.expired })
     }
 }
 
@@ -104,8 +128,21 @@ pub struct Entry {
     pub version: String,
     /// When it was written, in µs since 1970.
     pub revision: u64,
+    /// When it ends, in µs since 1970: the name counts as deleted from then on. `None` if it does not.
+    pub expires: Option<u64>,
     /// Its data; `None` in a list or a watch without data.
     pub data: Option<Bytes>,
+}
+
+/// An item of [one level](super::Level) of names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LevelItem {
+    /// A name of the level.
+    Entry(Entry),
+    /// What names of deeper levels begin with, up to the delimiter and with it: the prefix of the list of the next
+    /// level.
+    Prefix(String),
 }
 
 #[derive(Deserialize)]
@@ -113,29 +150,62 @@ struct ReceivedPage {
     versions: Vec<ReceivedRow>,
 }
 
+/// A name with its version and its stamp, or only a prefix.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct ReceivedRow {
-    name: String,
-    version: String,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    version: Option<String>,
     #[serde(default)]
     data: Option<String>,
-    last_sync: String,
+    #[serde(default)]
+    last_sync: Option<String>,
+    #[serde(default)]
+    expires: Option<u64>,
+    #[serde(default)]
+    prefix: Option<String>,
 }
 
-impl Entry {
-    /// The names of a page.
+impl LevelItem {
+    /// The items of a page.
     pub(super) fn page(answer: &Answer) -> Result<Vec<Self>, Error> {
         let page: ReceivedPage = answer.json()?;
-        let entry = |row: ReceivedRow| {
-            Ok(Self {
-                revision: parse_rfc3339(&row.last_sync).map_err(|why| unreadable(answer, &why))?.micros(),
-                data: row.data.map(|data| decoded(&data, answer)).transpose()?,
-                name: row.name,
-                version: row.version,
-            })
+        let item = |row| match row {
+            ReceivedRow {
+                name: Some(name),
+                version: Some(version),
+                data,
+                last_sync: Some(stamp),
+                expires,
+                ..
+            } => {
+                let revision = parse_rfc3339(&stamp).map_err(|why| unreadable(answer, &why))?.micros();
+                let data = data.map(|data| decoded(&data, answer)).transpose()?;
+                Ok(Self::Entry(Entry { name, version, revision, expires, data }))
+            }
+            ReceivedRow { name: None, prefix: Some(prefix), .. } => Ok(Self::Prefix(prefix)),
+            _ => Err(unreadable(answer, &"an item has no name, version and last-sync, and no prefix")),
         };
-        page.versions.into_iter().map(entry).collect()
+        page.versions.into_iter().map(item).collect()
+    }
+
+    /// The name, or the prefix: by this the items are in order.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Entry(entry) => &entry.name,
+            Self::Prefix(prefix) => prefix,
+        }
+    }
+
+    /// The entry; `None` of a prefix.
+    pub(super) fn entry(&self) -> Option<&Entry> {
+        match self {
+            Self::Entry(entry) => Some(entry),
+            Self::Prefix(_) => None,
+        }
     }
 }
 

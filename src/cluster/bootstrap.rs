@@ -48,13 +48,14 @@ pub(crate) struct Bootstrap {
 }
 
 /// Binds the server port for TCP and for UDP: gossip has the same number. If the system chooses the port, tries others
-/// until one is free for both.
+/// until one is free for both. `setting` is the name of the setting with the port, for errors.
 ///
 /// # Errors
 /// If no port is free for both.
 pub(crate) fn bind_both<E: From<BootstrapError>>(
     mut listen: impl FnMut() -> Result<TcpListener, E>,
     port_is_open: bool,
+    setting: &str,
 ) -> Result<(TcpListener, UdpSocket), E> {
     let mut tried = 0;
     loop {
@@ -67,7 +68,7 @@ pub(crate) fn bind_both<E: From<BootstrapError>>(
             }
             Err(error) => {
                 return Err(E::from(BootstrapError::Gossip(format!(
-                    "cannot gossip on {address} (UDP): {error}: free the port, or choose another --listen-server"
+                    "cannot gossip on {address} (UDP): {error}: free the port, or choose another {setting}"
                 ))));
             }
         }
@@ -123,6 +124,7 @@ impl Bootstrap {
             advertise: self.gossip,
             identity,
             max_history_bytes: config.max_history_bytes as u64,
+            lease_voters: config.lease.ids(&config.node_id, cluster.is_alone()),
             started_us: started.micros(),
             clock: Arc::new(clock::now),
             every: GOSSIP_EVERY,

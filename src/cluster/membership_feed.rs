@@ -12,11 +12,13 @@ use super::timing::ticks;
 use crate::core::{Incarnation, NodeState, Summary};
 use crate::membership::discovery::DiscoveryState;
 use crate::membership::{Member, View};
+use crate::node::leases::Leases;
 use crate::node::replication::Replicator;
 
 /// Hands the replica the live members, and the status of each address that discovery names.
 pub(super) async fn feed(
     replicator: Replicator,
+    leases: Leases,
     mut view: watch::Receiver<Arc<View>>,
     mut found: watch::Receiver<DiscoveryState>,
     probes: Arc<Probes>,
@@ -45,6 +47,9 @@ pub(super) async fn feed(
         health.leave(view.live.iter().filter(leaves).map(Member::incarnation).collect());
         let others = probes.others(&view, unanswered);
         tracing::trace!(?others, states = ?view.addresses.states, "status of each address");
+        // first, so that the node waits for what it asks the voters before it joins
+        let voters: Vec<_> = view.live.iter().filter_map(|member| member.info.lease_voters).collect();
+        leases.see(&live, &voters);
         replicator.see(&live, &others);
     }
 }

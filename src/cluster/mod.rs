@@ -8,6 +8,8 @@
 //! | fill notifier | notifies the owners of filled names that the names are read here |
 //! | pinger | pings live members without a request for a while |
 //! | RPC sender | sends the replica's requests, and returns the responses |
+//! | lease sender | sends requests about leases, and returns the responses |
+//! | lease timers | ends leases, and tries again for those that wait |
 //! | discovery | resolves the names of others at intervals |
 //! | address monitor | detects that peers reach the node by another address than before |
 //!
@@ -20,6 +22,7 @@ pub mod bootstrap;
 mod clock_skew;
 pub mod consistency;
 mod fill_notifier;
+mod lease_sender;
 mod membership_feed;
 pub mod observer;
 pub mod peer_health;
@@ -46,11 +49,13 @@ use crate::membership::discovery::Discovery;
 use crate::membership::node_info::Identity;
 use crate::metrics::Metrics;
 use crate::node::fill_adapter::Interests;
+use crate::node::leases::{LeaseCall, Leases};
 use crate::node::replication::{PeerCensus, Replicator};
 use crate::replication::client::PeerClient;
 use address_book::AddressBook;
 use address_monitor::{AddressMonitor, watch_address};
 use fill_notifier::notify_owners;
+use lease_sender::LeaseSender;
 use membership_feed::feed;
 use observer::Observer;
 use peer_health::PeerHealth;
@@ -69,6 +74,10 @@ const CHECK_FLUSH: Duration = Duration::from_millis(10);
 pub struct OutgoingQueues {
     /// Requests of the replica.
     pub calls: mpsc::UnboundedReceiver<Call>,
+    /// The leases of the node.
+    pub leases: Leases,
+    /// Their requests.
+    pub lease_calls: mpsc::UnboundedReceiver<LeaseCall>,
     /// Names with readers here that others own.
     pub interests: Interests,
     /// Gets the answers of the owners.
@@ -86,6 +95,7 @@ pub(crate) struct Local {
 /// The running cluster, as this node takes part in it.
 pub struct Cluster {
     replicator: Replicator,
+    leases: Leases,
     observer: Observer,
     // ends with it
     _discovery: Discovery,
@@ -129,7 +139,7 @@ impl Cluster {
         client: PeerClient,
         outgoing: OutgoingQueues,
     ) -> Self {
-        let OutgoingQueues { calls, interests, filler } = outgoing;
+        let OutgoingQueues { calls, leases, lease_calls, interests, filler } = outgoing;
         let Local { us, monitor } = local;
         let (probes, health) = (Arc::<Probes>::default(), Arc::<PeerHealth>::default());
         let addresses = Arc::<AddressBook>::default();
@@ -141,6 +151,7 @@ impl Cluster {
             "membership feed",
             feed(
                 replicator.clone(),
+                leases.clone(),
                 view.clone(),
                 found.clone(),
                 Arc::clone(&probes),
@@ -161,16 +172,25 @@ impl Cluster {
             metrics,
             health: Arc::clone(&health),
         };
+        let protocol = replicator.summary().protocol;
+        let lease_sender = LeaseSender {
+            leases: leases.clone(),
+            client: client.clone(),
+            metrics: Arc::clone(&sender.metrics),
+            version: protocol.newest(),
+        };
+        loops.run("lease sender", lease_sender.run(lease_calls, Arc::clone(&addresses)));
+        loops.run("lease timers", leases.clone().run());
         loops.run("RPC sender", sender.run(calls, addresses));
         loops.run("discovery", discovery.supervise());
         if let Some(monitor) = monitor {
             loops.run("address monitor", watch_address(monitor, found.clone(), Arc::clone(&membership)));
         }
-        let protocol = replicator.summary().protocol;
         let observer = Observer { membership, view, found, client, probes, health, protocol, us };
-        let ticker = Ticker { replicator: replicator.clone(), observer: observer.clone() };
+        let ticker =
+            Ticker { replicator: replicator.clone(), leases: leases.clone(), observer: observer.clone() };
         loops.run("ticker", ticker.run());
-        Self { replicator, observer, _discovery: discovery, loops: Mutex::new(loops), broken }
+        Self { replicator, leases, observer, _discovery: discovery, loops: Mutex::new(loops), broken }
     }
 
     /// The observer of the cluster.
@@ -198,6 +218,7 @@ impl Cluster {
 
     /// Announces that the node leaves, and waits for a moment until its peers have its last writes.
     pub async fn depart(&self) {
+        self.leases.depart();
         self.observer.membership.publish(&self.replicator.depart());
         self.wait_for_peers(Instant::now() + FLUSH, |stay| {
             stay.iter().all(|peer| peer.lag == 0 || peer.version.is_none())

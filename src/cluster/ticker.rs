@@ -11,13 +11,17 @@ use super::observer::Observer;
 use super::readiness_log::ReadinessLog;
 use super::timing::{entropy, ticks};
 use crate::core::{NodeState, Summary};
+use crate::node::leases::Leases;
 use crate::node::replication::Replicator;
 
 /// Interval of the replica.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Interval for a node without others, which only removes old deletes.
+/// Longest interval for a node without others, which removes old deletes and deletes what has ended.
 const TICK_ALONE: Duration = Duration::from_secs(1);
+
+/// Shortest pause of a node without others: ends that follow each other are taken together.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 
 /// Interval of the check of the peers' clocks.
 const CHECK_CLOCKS: Duration = Duration::from_secs(1);
@@ -25,6 +29,7 @@ const CHECK_CLOCKS: Duration = Duration::from_secs(1);
 /// The ticker of a cluster node.
 pub(super) struct Ticker {
     pub(super) replicator: Replicator,
+    pub(super) leases: Leases,
     pub(super) observer: Observer,
 }
 
@@ -38,8 +43,14 @@ impl Ticker {
         let mut next_clock_check = Instant::now();
         let mut alerts = Alerts::default();
         let mut next_check_of_others = Instant::now() + CHECK_OTHERS;
+        let mut is_held = false;
         loop {
             let now = every.tick().await;
+            let awaits_leases = was.state == NodeState::Joining && self.leases.awaits_tables();
+            if awaits_leases != is_held {
+                is_held = awaits_leases;
+                self.replicator.hold(is_held);
+            }
             if now >= next_check_of_others {
                 next_check_of_others = now + CHECK_OTHERS;
                 for sentence in alerts.check(agreement(&self.observer).sentences, now) {
@@ -77,12 +88,14 @@ impl Ticker {
 
 /// Ticks of a node without others.
 pub async fn tick_alone(replicator: Replicator) {
-    let mut every = ticks(TICK_ALONE);
     let mut readiness = ReadinessLog::new(replicator.census().readiness);
     loop {
-        every.tick().await;
         replicator.tick(0);
         readiness.check(&replicator.census());
+        // no value ends sooner than an interval after its write
+        let pause =
+            replicator.until_next_end().map_or(TICK_ALONE, |end| end.clamp(SHORTEST_PAUSE, TICK_ALONE));
+        tokio::time::sleep(pause).await;
     }
 }
 

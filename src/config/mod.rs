@@ -2,6 +2,7 @@
 
 mod cluster;
 pub mod fill;
+mod lease;
 mod log;
 pub mod origin;
 pub mod proxy;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 pub use cluster::{ClusterConfig, HostPort, SecretSource};
 pub use fill::FillConfig;
+pub use lease::LeaseConfig;
 pub use log::{LogFormat, LogLevel, LogLevelError};
 pub use raw::Raw;
 
@@ -26,7 +28,7 @@ use value::Wrong;
 pub struct ConfigError(String);
 
 impl ConfigError {
-    fn new(line: String) -> Self {
+    pub(crate) fn new(line: String) -> Self {
         Self(line)
     }
 }
@@ -88,6 +90,8 @@ pub struct Config {
     pub waiter_limits: WaiterLimits,
     /// The upstream of names that the node does not hold; `None` without one.
     pub fill: Option<FillConfig>,
+    /// The settings of leases.
+    pub lease: LeaseConfig,
     /// The lowest level that is logged.
     pub log_level: LogLevel,
     /// The form of the log.
@@ -141,6 +145,7 @@ impl Config {
                 per_name: read(raw, "max-watchers-per-name", value::count)?,
             },
             fill: FillConfig::from_raw(raw)?,
+            lease: LeaseConfig::from_raw(raw)?,
             log_level: read(raw, "log-level", log_level)?,
             log_format: read(raw, "log-format", log_format)?,
             cluster: ClusterConfig::from_raw(raw)?,
@@ -156,6 +161,7 @@ impl Config {
             )));
         }
         self.cluster.check(&self.listen_server)?;
+        self.lease.check(&self.node_id, self.cluster.is_alone())?;
         let strategy = self.fill.as_ref().map(|fill| fill.strategy);
         if let Some(strategy @ (fill::Strategy::Watch | fill::Strategy::Mirror)) = strategy
             && !self.cluster.is_alone()
@@ -205,7 +211,8 @@ impl Config {
             ("MaxWatchersPerName", self.waiter_limits.per_name.to_string()),
         ];
         let fill = self.fill.as_ref().map_or_else(|| vec![("FillFrom", quoted(&""))], FillConfig::rows);
-        let rows: Vec<_> = rows.into_iter().chain(self.cluster.rows()).chain(fill).collect();
+        let rows: Vec<_> =
+            rows.into_iter().chain(self.cluster.rows()).chain(self.lease.rows()).chain(fill).collect();
         let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         let lines: Vec<_> = rows.iter().map(|(name, value)| format!("  {name:width$}: {value}")).collect();
         format!("Config{{\n{}\n}}", lines.join(",\n"))

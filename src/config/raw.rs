@@ -199,6 +199,23 @@ pub const FLAGS: &[Flag] = &[
     Flag::text("max-watchers", "COUNT", "2000000", "Most parked readers; more get 503"),
     Flag::text("max-watchers-per-name", "COUNT", "1000000", "Most parked readers of one name; more get 503"),
     Flag::open(
+        "lease-voters",
+        "IDS",
+        "Nodes that vote on leases, by --node-id: 1, 3 or 5 with commas, the same on all nodes [default: none; a node that is alone votes itself]",
+    ),
+    Flag::open(
+        "lease-voters-before",
+        "IDS",
+        "While the voters change: the voters before; leave it out again once all nodes were restarted with it",
+    ),
+    Flag::text(
+        "lease-max-ttl",
+        "DURATION",
+        "60s",
+        "Longest time to live of a lease, the same on all nodes; a voter abstains for this long after each start",
+    ),
+    Flag::text("max-leases", "COUNT", "100000", "Most leases that a node keeps; more get 503"),
+    Flag::open(
         "fill-from",
         "URLS",
         "Upstream of names that this node does not hold: http://HOST:PORT, several with commas",
@@ -269,7 +286,14 @@ const NOT_OF_THE_NODE: &[&str] = &[
     "VWATCH_DELETED",
     "VWATCH_CURSOR",
     "VWATCH_DIR",
+    "VWATCH_LEASE_ID",
+    "VWATCH_LEASE_PATH",
+    "VWATCH_LEASE_TOKEN",
 ];
+
+/// The variable by which `vwatch dev` tells its nodes that the cluster with this id is new. A voter that starts in
+/// another cluster abstains from votes for a while: it may have voted before.
+pub const NEW_CLUSTER: &str = "VWATCH_NEW_CLUSTER";
 
 /// How the variables begin by which tests change a node (`daemon/test_variables.rs`).
 const OF_TESTS: &str = "VWATCH_TEST_";
@@ -281,6 +305,8 @@ pub enum TextSource {
     Flag(&'static str),
     /// This environment variable.
     Env(String),
+    /// The setting of this name in a program, which is spelled with underscores there.
+    Setting(&'static str),
 }
 
 impl fmt::Display for TextSource {
@@ -288,6 +314,7 @@ impl fmt::Display for TextSource {
         match self {
             Self::Flag(name) => write!(f, "--{name}"),
             Self::Env(name) => f.write_str(name),
+            Self::Setting(name) => f.write_str(&name.replace('-', "_")),
         }
     }
 }
@@ -300,6 +327,8 @@ pub struct Raw {
     several: Vec<(&'static str, TextSource, String)>,
     /// Variables that begin with `VWATCH_` and have no meaning, most likely typing errors.
     pub unknown_env: Vec<String>,
+    /// The id of a cluster that is made for the first time: `vwatch dev` makes one at each start.
+    pub new_cluster: Option<String>,
     /// The variables of proxies.
     pub proxies: ProxyVariables,
 }
@@ -334,6 +363,18 @@ impl Raw {
         Ok(raw)
     }
 
+    /// The texts of the settings of a program, by the names of their flags. Nothing else is read.
+    #[must_use]
+    pub fn of_program(settings: impl IntoIterator<Item = (&'static str, String)>) -> Self {
+        let mut raw = Self::default();
+        for (name, text) in settings {
+            if let Some(flag) = FLAGS.iter().find(|flag| flag.name == name) {
+                raw.take(flag, TextSource::Setting(flag.name), text);
+            }
+        }
+        raw
+    }
+
     /// Adds a text of a flag. It replaces an earlier one, unless the flag is repeatable.
     fn take(&mut self, flag: &'static Flag, source: TextSource, text: String) {
         match flag.takes {
@@ -343,6 +384,7 @@ impl Raw {
     }
 
     fn take_env(&mut self, mut variables: BTreeMap<String, OsString>) -> Result<(), ConfigError> {
+        self.new_cluster = variables.remove(NEW_CLUSTER).and_then(|id| id.into_string().ok());
         for flag in FLAGS {
             let names: Vec<_> = match flag.takes {
                 Takes::Texts(_) => variables.keys().filter(|name| flag.is_set_by(name)).cloned().collect(),

@@ -231,12 +231,19 @@ pub mod bench {
 /// not an unkeyed hash of it: two data with the same unkeyed hash give different items.
 #[must_use]
 pub fn item(key: &[u8; 16], record: &Record) -> u128 {
+    item_with(key, record, true)
+}
+
+/// As [`item`]; without the end for a mutant.
+pub(super) fn item_with(key: &[u8; 16], record: &Record, tells_end: bool) -> u128 {
     let (name, version, data) = (record.name().as_bytes(), record.version_bytes(), record.data());
     let mut head = [0; 17];
     head[0] = match record.kind() {
         Kind::Value => 0,
         Kind::Tombstone => 1,
     };
+    // the end comes last: nothing else has this byte with it
+    head[0] |= if tells_end && record.end().is_some() { 2 } else { 0 };
     head[1..9].copy_from_slice(&record.last_sync().micros().to_le_bytes());
     // with the lengths two different records never give the same bytes; the limits keep the lengths within 32 bits
     head[9..13].copy_from_slice(&(name.len() as u32).to_le_bytes());
@@ -244,6 +251,9 @@ pub fn item(key: &[u8; 16], record: &Record) -> u128 {
     let mut hasher = SipHasher24::new_with_key(key);
     for part in [&head[..], name, version, data] {
         hasher.write(part);
+    }
+    if let Some(end) = record.end().filter(|_| tells_end) {
+        hasher.write(&end.micros().to_le_bytes());
     }
     hasher.finish128().as_u128()
 }

@@ -103,7 +103,7 @@ mod tests {
     use crate::core::record::{Dot, Incarnation};
     use crate::core::replayed::{Difference, Replayed};
     use crate::core::stamp::Stamp;
-    use crate::core::store::{Change, Store};
+    use crate::core::store::{Change, Stamping, Store};
     use crate::core::sync::{Moment, Next, Round, Snapshot, SnapshotNext, respond};
     use crate::core::testing::{self, at, version};
 
@@ -226,6 +226,12 @@ mod tests {
             gone: bool,
             now: u64,
             given: Option<u64>,
+            lasts: Option<u64>,
+        },
+        /// A node deletes what has ended.
+        Expire {
+            second: bool,
+            now: u64,
         },
         /// The first node merges a record of a third one.
         Merge {
@@ -267,8 +273,10 @@ mod tests {
     fn step() -> impl Strategy<Value = Step> {
         let (n, micros, budget) = (0u8..6, 0u64..60, prop_oneof![Just(0u32), 100u32..2_000]);
         prop_oneof![
-            6 => (any::<bool>(), n.clone(), any::<bool>(), micros.clone(), prop::option::of(micros.clone()))
-                .prop_map(|(second, n, gone, now, given)| Step::Write { second, n, gone, now, given }),
+            6 => (any::<bool>(), n.clone(), any::<bool>(), micros.clone(), prop::option::of(micros.clone()),
+                prop::option::of(0u64..20))
+                .prop_map(|(second, n, gone, now, given, lasts)| Step::Write { second, n, gone, now, given, lasts }),
+            2 => (any::<bool>(), micros.clone()).prop_map(|(second, now)| Step::Expire { second, now }),
             4 => (n.clone(), any::<bool>(), micros.clone())
                 .prop_map(|(n, gone, micros)| Step::Merge { n, gone, micros }),
             1 => Just(Step::Push),
@@ -301,12 +309,19 @@ mod tests {
             let at_60 = moment(60);
             let [a, b] = &mut self.nodes;
             match *step {
-                Step::Write { second, n, gone, now, given } => {
+                Step::Write { second, n, gone, now, given, lasts } => {
                     let version = version(&format!("v{now}"));
                     let put = Change::Put { version: &version, data: b"d" };
                     let change = if gone { Change::Delete } else { put };
                     let at_node = if second { b } else { a };
-                    at_node.write(at(now), &name(n), &change, given.map(at));
+                    let stamping = Stamping { lasts_us: lasts, ..Stamping::of(given.map(at)) };
+                    at_node.write_stamped(at(now), &name(n), &change, stamping);
+                }
+                Step::Expire { second, now } => {
+                    let at_node = if second { b } else { a };
+                    for n in 0..6 {
+                        at_node.expire(at(now), &name(n));
+                    }
                 }
                 Step::Merge { n, gone: true, micros } => drop(a.merge(&gone(n, micros))),
                 Step::Merge { n, gone: false, micros } => drop(a.merge(&value(n, micros))),

@@ -11,6 +11,9 @@ pub const MAX_NAME_BYTES: usize = 4096;
 /// Longest namespace in bytes: as a label of a domain name, which many users name theirs after, and one more.
 pub const MAX_NAMESPACE_BYTES: usize = 64;
 
+/// Longest delimiter of a list of one level, in bytes: most have one.
+pub const MAX_DELIMITER_BYTES: usize = 16;
+
 /// Longest name with its namespace, in bytes, as peers send it.
 pub const MAX_KEY_BYTES: usize = 4162;
 const _: () = assert!(MAX_KEY_BYTES == MAX_NAME_BYTES + MAX_NAMESPACE_BYTES + 2);
@@ -30,6 +33,23 @@ pub const MAX_STAMP_US: u64 = 253_402_207_199_999_999;
 /// The cost of one name beside its bytes, for `Set::bytes`: the record's header, its entries in the two indexes (by
 /// position and by name) and the share of the allocator. `cargo xtask bench memory` measures 162, rounded up here.
 pub const RECORD_OVERHEAD_BYTES: usize = 176;
+
+/// The cost of an end beside its bytes: the entry of the name in the index of ends.
+pub const END_OVERHEAD_BYTES: usize = 32;
+
+/// Least time from a write to its end, µs: a node without peers looks at ends once a second.
+pub const LEAST_LIFE_US: u64 = 1_000_000;
+
+/// An end lies at most this part of the grace behind its write: so the tombstone that the end brings can reach all
+/// nodes before it is forgotten, and a value has ended by any honest clock when the GC horizon passes its stamp.
+pub const LIFE_PART_OF_GRACE: u32 = 4;
+
+/// How long a node waits, after the end of a value, for each node that comes before it in the order of those that write
+/// the delete, µs: longer than clocks of a cluster differ and a push takes.
+pub const EXPIRY_TURN_US: u64 = 2_000_000;
+
+/// Most ends that one step looks at: each may become a write, of about 2 µs, and needs a hash for each node.
+pub const EXPIRY_SLICE: usize = 128;
 
 /// How far stamps may be ahead of the node's clock, µs, so that they rise from write to write. NTP sets clocks back by
 /// less than that, or slows them down. A stamp that is further ahead came from a wrong clock.

@@ -128,11 +128,19 @@ pub enum Mutant {
     MirrorKeepsLeftOut,
     /// A mirror does not tell of writes that came and went before they were claimed.
     MirrorForgetsWhatWent,
+    /// The delete of a value that has ended gets a stamp of the node's clock, and not that of the value.
+    ExpiryStampedNow,
+    /// The digest does not tell records apart that differ in their ends only.
+    DigestWithoutEnd,
+    /// Of two records that differ in their ends only, the one that came first stands.
+    EndsUndecided,
+    /// A value that has ended, and that no node has deleted in time, is kept for ever.
+    EndsOutliveHorizon,
 }
 
 impl Mutant {
     /// All mutants.
-    pub const ALL: [Self; 60] = [
+    pub const ALL: [Self; 64] = [
         Self::NoHorizonExchange,
         Self::ResolvedOnTruncation,
         Self::VectorAtEnd,
@@ -193,6 +201,10 @@ impl Mutant {
         Self::FeedTellsFallen,
         Self::MirrorKeepsLeftOut,
         Self::MirrorForgetsWhatWent,
+        Self::ExpiryStampedNow,
+        Self::DigestWithoutEnd,
+        Self::EndsUndecided,
+        Self::EndsOutliveHorizon,
     ];
 }
 

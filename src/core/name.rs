@@ -10,7 +10,7 @@ use triomphe::ThinArc;
 use super::limits::MAX_NAME_BYTES;
 
 /// The character before and after the namespace in a key.
-pub(super) const MARK: u8 = 1;
+pub(in crate::core) const MARK: u8 = 1;
 
 /// A name such as `repo/artifact:latest`: 1 to [`MAX_NAME_BYTES`] bytes of UTF-8 without control characters.
 ///

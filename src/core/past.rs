@@ -17,19 +17,37 @@ pub enum Past<'a> {
     Nothing,
 }
 
-/// The record of a name with exactly this stamp. Of two records with one stamp the greater one.
+/// The record of a name with exactly this stamp. Of two records with one stamp the greater one, but rather the value
+/// than the delete that its end has brought.
 #[must_use]
 pub fn revision<'a>(set: &'a Set, name: &Name, stamp: Stamp) -> Past<'a> {
     let history = set.history(name);
-    let found = history.iter().rev().map(Cell::record).find(|record| record.last_sync() == stamp);
+    let mut of_stamp =
+        history.iter().rev().map(Cell::record).filter(|record| record.last_sync() == stamp).peekable();
+    let greatest = of_stamp.peek().copied();
+    let found = of_stamp.find(|record| !record.is_expiry()).or(greatest);
     found.map_or_else(|| without(set, name, history, stamp), Past::Record)
 }
 
-/// The record of a name that was current at this stamp: the greatest one that is not later.
+/// The record of a name that was current at this stamp: the greatest one that is not later. The delete of a value that
+/// has ended is as late as the end is. A value may have ended at the stamp without a delete: see [`Record::as_of`].
 #[must_use]
 pub fn as_of<'a>(set: &'a Set, name: &Name, stamp: Stamp) -> Past<'a> {
     let history = set.history(name);
-    let found = history.iter().rev().map(Cell::record).find(|record| record.last_sync() <= stamp);
+    let until = history.iter().rev().map(Cell::record).filter(|record| record.last_sync() <= stamp);
+    let (mut found, mut came_later) = (None, None);
+    for record in until {
+        if record.is_expiry() && record.end().is_some_and(|end| end > stamp) {
+            came_later = Some(record.last_sync());
+        } else {
+            found = Some(record);
+            break;
+        }
+    }
+    if came_later.is_some_and(|value| found.is_none_or(|found| found.last_sync() < value)) {
+        // the value that stood then is not kept
+        return Past::Cut;
+    }
     match found {
         Some(record) => Past::Record(record),
         // what was current until now may have been cut
@@ -112,6 +130,34 @@ mod tests {
         let kept = set(8, &[10, 20, 30]);
         let said = |stamp| said(as_of(&kept, &name("n"), at(stamp)));
         assert_eq!([9, 10, 19, 20, 99].map(said), [None, Some(10), Some(10), Some(20), Some(30)]);
+    }
+
+    #[test]
+    fn before_its_end_a_value_stood_although_its_delete_has_the_same_stamp() {
+        let mut kept = set(8, &[10]);
+        let dot = Dot::default();
+        let ends = Record::value_until(name("n"), &version("v"), b"d", at(20), dot, Some(at(30)));
+        kept.merge(&ends);
+        let is_value = |past: Past<'_>| match past {
+            Past::Record(record) => Some((record.last_sync().micros(), !record.is_expiry())),
+            Past::Cut | Past::Nothing => None,
+        };
+        kept.merge(&ends.expiry(dot));
+        let said = |set: &Set, stamp| is_value(as_of(set, &name("n"), at(stamp)));
+        assert_eq!(
+            [19, 20, 29].map(|stamp| said(&kept, stamp)),
+            [Some((10, true)), Some((20, true)), Some((20, true))]
+        );
+        assert_eq!([30, 99].map(|stamp| said(&kept, stamp)), [Some((20, false)); 2]);
+        assert_eq!(is_value(revision(&kept, &name("n"), at(20))), Some((20, true)));
+        kept = set(1, &[10]);
+        kept.merge(&ends.expiry(dot));
+        assert_eq!([20, 29, 30].map(|stamp| said(&kept, stamp)), [None, None, Some((20, false))]);
+        assert_eq!(
+            is_value(revision(&kept, &name("n"), at(20))),
+            Some((20, false)),
+            "all that is left of it"
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::stamp::Stamp;
 #[derive(Debug, Default)]
 pub struct Replayed {
     records: BTreeMap<Name, Record>,
-    /// The latest horizon of the set: a tombstone below it may be missing in the set.
+    /// The latest horizon of the set: a tombstone or a value with an end below it may be missing in the set.
     horizon: Stamp,
     /// The latest compaction horizon of the set: a record of a log below it may be missing in the set.
     compaction: Stamp,
@@ -70,14 +70,16 @@ impl Replayed {
         standing.chain(self.records.keys()).try_for_each(|name| self.check(set, name))
     }
 
-    /// Whether the record of the set is the one that is held here, or the set has forgotten a tombstone or a record of
-    /// a log that is held here.
+    /// Whether the record of the set is the one that is held here, or the set has forgotten a tombstone, a value with
+    /// an end or a record of a log that is held here.
     fn agree(&self, stands: Option<&Record>, held: Option<&Record>, compaction: Stamp) -> bool {
         match (stands, held) {
             (None, None) => true,
             (Some(stands), Some(held)) => stands.address() == held.address(),
             (None, Some(held)) => {
-                held.kind() == Kind::Tombstone && held.last_sync() < self.horizon
+                let ends = |held: &Record| held.kind() == Kind::Tombstone || held.end().is_some();
+                let from = held.end().filter(|_| held.kind() == Kind::Value).unwrap_or_default();
+                ends(held) && held.last_sync().max(from) < self.horizon
                     || held.name().is_log() && held.last_sync() < compaction
             }
             (Some(_), None) => false,

@@ -87,6 +87,13 @@ impl Stamp {
         Self(self.0.saturating_sub(us))
     }
 
+    /// The stamp `us` µs later, or the greatest stamp.
+    #[must_use]
+    pub const fn after(self, us: u64) -> Self {
+        let micros = self.0.saturating_add(us);
+        if micros > MAX_STAMP_US { Self::MAX } else { Self(micros) }
+    }
+
     /// µs since 1970.
     #[must_use]
     pub const fn micros(self) -> u64 {

@@ -1,11 +1,12 @@
-//! Tombstones by age, and the GC horizon below which they are dropped on purpose.
+//! Tombstones by age, and values with an end by that, and the GC horizon below which they are dropped on purpose.
 
 use std::collections::BTreeSet;
 
 use super::limits::HORIZON_STEP_US;
 use super::stamp::Stamp;
 
-/// The stamps and positions of all tombstones of a set, oldest first, and the horizon of the set.
+/// The stamps and positions of all tombstones of a set, and the ends and positions of values with an end, oldest first,
+/// and the horizon of the set. Records of one name may share an entry.
 #[derive(Debug, Default)]
 pub(super) struct Tombstones {
     horizon: Stamp,
@@ -40,7 +41,7 @@ impl Tombstones {
         self.horizon = self.horizon.min(horizon);
     }
 
-    /// The oldest tombstone, if it is below the horizon.
+    /// The oldest entry, if it is below the horizon.
     pub(super) fn first_below_horizon(&self) -> Option<(Stamp, u64)> {
         self.by_age.first().copied().filter(|(last_sync, _)| *last_sync < self.horizon)
     }

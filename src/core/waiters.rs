@@ -258,7 +258,7 @@ impl<T> Waiters<T> {
     }
 
     /// Moves the waiters for a change of a name to `due`: its record was removed, and there is no news of it.
-    pub(super) fn take_expired(&mut self, name: &Name, due: &mut Due<T>) {
+    pub(super) fn take_cut(&mut self, name: &Name, due: &mut Due<T>) {
         let Some(lists) = self.by_name.get_mut(name) else { return };
         let taken = lists.changed.take();
         if lists.is_empty() {

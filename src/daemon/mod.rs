@@ -1,19 +1,13 @@
-//! The process of a node: the only place that knows all parts, reads the environment, handles signals, owns the log,
-//! and may end the process.
+//! The process of a node: the only place that reads the environment, handles signals, owns the log, and may end the
+//! process.
 //!
-//! [`run`] binds the ports, assembles the node, serves it, and stops it, each in a file of its own.
+//! [`run`] has the node [assembled](crate::assembly), serves it, and stops it.
 
-mod assemble;
-mod error;
-pub mod fd_limit;
 mod logging;
 mod run;
-mod serve;
-mod shutdown;
 mod signals;
-mod sockets;
 mod test_variables;
 mod watchdog;
 
-pub use error::StartError;
+pub use crate::assembly::StartError;
 pub use run::run;

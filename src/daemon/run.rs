@@ -1,18 +1,19 @@
 //! From the configuration to the end of the process.
 
+use std::sync::Arc;
+
 use tokio::runtime::Builder;
 
-use super::assemble::assemble;
-use super::error::StartError;
 use super::logging;
-use super::serve::serve;
-use super::shutdown::stop;
 use super::signals::Signals;
-use super::sockets::Sockets;
 use super::test_variables::TestVariables;
-use super::watchdog::end_as_it_is;
+use super::watchdog::{Watchdog, end_as_it_is};
+use crate::assembly::{Failure, OnFailure, Ports, Sockets, StartError, assemble, fd_limit, serve, stop};
 use crate::config::Config;
 use crate::http::fast_path;
+use crate::node::log_control::LogControl;
+
+const PORTS: Ports = Ports { client: Some("--listen-client"), server: Some("--listen-server") };
 
 /// Runs a node until SIGTERM or SIGINT, and stops it in an orderly way.
 ///
@@ -22,7 +23,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     logging::start(config.log_level, config.log_format)
         .map_err(|cause| StartError::system("threads", cause))?;
     let for_tests = TestVariables::read().map_err(StartError::TestVariable)?;
-    let sockets = Sockets::bind(&config)?;
+    let sockets = Sockets::bind(&config, PORTS, fd_limit::raise_limit())?;
     let runtime = Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -37,8 +38,19 @@ pub fn run(config: Config) -> Result<(), StartError> {
 async fn run_node(config: Config, mut sockets: Sockets, for_tests: TestVariables) -> Result<(), StartError> {
     let TestVariables { event_loops, block, protocol } = for_tests;
     let mut signals = Signals::new(block).map_err(|cause| StartError::system("signal handlers", cause))?;
-    let node = assemble(config, protocol.unwrap_or_default(), &mut sockets).await?;
-    let mut all_closed = serve(&node, sockets, event_loops.unwrap_or_else(fast_path::event_loops))?;
+    tracing::info!(text = %config.pretty(), "Configuration of Server:");
+    let log = LogControl { set_level: logging::set_level, dropped: logging::dropped };
+    let node = assemble(config, protocol.unwrap_or_default(), &mut sockets, log).await?;
+    let event_loops = event_loops.unwrap_or_else(fast_path::event_loops);
+    let watchdog = Watchdog {
+        pulse: Arc::clone(&node.pulse),
+        lifecycle: Arc::clone(&node.lifecycle),
+        shutdown_grace: node.config.shutdown_grace,
+        ports: sockets.by_workers(event_loops),
+    };
+    watchdog.start(node.store.clone()).map_err(|cause| StartError::system("a thread", cause))?;
+    let on_failure: OnFailure = Arc::new(end_with);
+    let mut all_closed = serve(&node, sockets, event_loops, &on_failure);
 
     let signal = signals.next(&node).await;
     tracing::info!("{signal}: stopping within {:?}", node.config.shutdown_grace);
@@ -53,4 +65,17 @@ async fn run_node(config: Config, mut sockets: Sockets, for_tests: TestVariables
         }
     }
     Ok(())
+}
+
+/// Ends the process of a node that cannot go on: then a supervisor starts another one.
+fn end_with(failure: Failure) {
+    match failure {
+        Failure::Port(port, error) => {
+            tracing::error!(port = port.as_str(), %error, "the port cannot be served");
+        }
+        Failure::Cluster(why) => {
+            tracing::error!("this node can no longer take part in its cluster, and ends: {why}");
+        }
+    }
+    logging::exit();
 }

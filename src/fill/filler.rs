@@ -20,9 +20,10 @@ use super::mirror::MirrorStatus;
 use super::status::{FillHealth, NameStatus, Provenance};
 use super::token::Tokens;
 use super::upstream::Upstream;
-use super::{Shared, cache, idle_sweep, loop_guard, mirror, probe, rendezvous, watch};
+use super::{Shared, cache, idle_sweep, loop_guard, mirror, probe, watch};
 use crate::config::fill::{FillConfig, Strategy};
 use crate::core::Name;
+use crate::core::rendezvous;
 use crate::wire::template::Reference;
 
 /// How long the node remembers that the upstream does not know a name; `--fill-expiry`, if that is shorter.

@@ -16,6 +16,8 @@ pub trait Host: Send + Sync + 'static {
     fn record(&self, name: &Name) -> Option<Record>;
     /// Writes a change and notifies its watchers. The stamp is `given`, or the node's own.
     fn write(&self, name: &Name, change: &Change<'_>, given: Option<Stamp>) -> WriteResult;
+    /// Copies a change with its stamp and the end of its value, and notifies its watchers.
+    fn copy(&self, name: &Name, change: &Change<'_>, stamp: Stamp, end: Option<Stamp>) -> WriteResult;
     /// Marks a name as expected: its readers wait for the upstream's first answer.
     fn expect(&self, name: &Name);
     /// Ends the wait of an expected name's readers: the record that the node holds now is the answer.

@@ -16,7 +16,6 @@
 //! | `gate` | closes an address after failures; pure |
 //! | `liveness`, `probe` | whether an address of an upstream vwatch answers at all |
 //! | `rate_limiter`, `backoff` | how often the node sends requests; pure |
-//! | `rendezvous` | which of several nodes owns a name; pure |
 //! | `loop_guard`, `source_headers` | the nodes that an answer has passed |
 //! | `http` | requests, with a deadline and a bound on everything |
 //! | `connector`, `connections` | new connections, direct or through a proxy; kept ones, each for one name |
@@ -44,7 +43,6 @@ mod metrics;
 mod mirror;
 mod probe;
 mod rate_limiter;
-mod rendezvous;
 mod source_headers;
 mod status;
 mod token;

@@ -15,8 +15,8 @@ use super::backoff::{portion, random};
 use super::fill_error::FillError;
 use super::gate::{Blame, Effect};
 use super::loop_guard::Via;
-use super::rendezvous::ranked;
 use crate::config::origin::Origin;
+use crate::core::rendezvous::ranked;
 use crate::core::{Name, Stamp};
 
 /// How often the node resolves the host names of the upstream.

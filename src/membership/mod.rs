@@ -72,6 +72,8 @@ pub struct Settings {
     pub identity: Identity,
     /// Its `--max-history-bytes`.
     pub max_history_bytes: u64,
+    /// The ids of its sets of voters on leases.
+    pub lease_voters: node_info::LeaseVoters,
     /// When the process started, µs since 1970: of two processes of a node the later one is the newer.
     pub started_us: u64,
     /// Reads the wall clock.
@@ -157,6 +159,7 @@ impl Membership {
             identity: settings.identity,
             seal_key: seal_key(&settings.keyring),
             max_history_bytes: Some(settings.max_history_bytes),
+            lease_voters: Some(settings.lease_voters),
             summary: settings.summary,
         };
         let node = format!("{:016x}", info.identity.node);

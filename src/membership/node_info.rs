@@ -39,7 +39,7 @@ const MAX_HEARD_BYTES: usize = 1200;
 const _: () = assert!(MAX_NODE_INFO_BYTES <= MAX_HEARD_BYTES);
 
 const FORMAT: u8 = 1;
-const IDENTITY_BYTES: usize = 32;
+const IDENTITY_BYTES: usize = 48;
 const SET_BYTES: usize = 72;
 /// More records than any node holds: a count beyond it is garbage.
 const MAX_COUNT: u64 = 1 << 40;
@@ -69,9 +69,14 @@ pub struct NodeInfo {
     /// Its `--max-history-bytes`; `None` if it does not say, as a node of an older version. It is only shown: a node
     /// acts by its own limit, so a wrong value drops nothing.
     pub max_history_bytes: Option<u64>,
+    /// The ids of its sets of voters on leases, 0 where it has none; `None` if it does not say.
+    pub lease_voters: Option<LeaseVoters>,
     /// The state of the node and of its set.
     pub summary: Summary,
 }
+
+/// The ids of the sets of voters on leases that a node has: the current one, and the one before while it changes.
+pub type LeaseVoters = [u64; 2];
 
 /// Why values are no [`NodeInfo`]. The node that gossips them is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +139,7 @@ impl NodeInfo {
     /// The values to gossip, with their keys.
     #[must_use]
     pub fn encode(&self) -> [(&'static str, String); 2] {
-        let Self { identity, seal_key, max_history_bytes, summary } = self;
+        let Self { identity, seal_key, max_history_bytes, lease_voters, summary } = self;
         let mut bytes = Vec::with_capacity(IDENTITY_BYTES);
         bytes.push(FORMAT);
         bytes.extend(identity.incarnation.0.to_be_bytes());
@@ -143,6 +148,7 @@ impl NodeInfo {
         bytes.extend([protocol.oldest(), protocol.newest(), u8::from(seal_key.is_some())]);
         bytes.extend(seal_key.unwrap_or(KeyId(0)).0.to_be_bytes());
         bytes.extend(max_history_bytes.iter().flat_map(|most| most.to_be_bytes()));
+        bytes.extend(lease_voters.iter().flatten().flat_map(|set| set.to_be_bytes()));
         let bytes = URL_SAFE_NO_PAD.encode(bytes);
         let Identity { server, region, name, .. } = identity;
         [(IDENTITY, format!("{bytes}|{server}|{region}|{name}")), (SET, encode_set(summary))]
@@ -168,6 +174,7 @@ impl NodeInfo {
         let seal_key = KeyId(bytes.u32()?);
         // a member is used also if this cannot be read
         let max_history_bytes = bytes.u64().ok();
+        let lease_voters = bytes.u64().and_then(|now| Ok([now, bytes.u64()?])).ok();
         let mut text = |most: usize| {
             let text = parts.next().ok_or(NodeInfoError::Malformed)?;
             let fine = text.len() <= most && text.bytes().all(|b| b.is_ascii_graphic());
@@ -182,7 +189,7 @@ impl NodeInfo {
         let identity = Identity { incarnation, node, name, region, server };
         let summary = decode_set(set, &identity, protocol)?;
         let seal_key = (sealed == 1).then_some(seal_key);
-        Ok(Self { identity, seal_key, max_history_bytes, summary })
+        Ok(Self { identity, seal_key, max_history_bytes, lease_voters, summary })
     }
 }
 
@@ -300,6 +307,7 @@ mod tests {
             depth in (1..=MAX_HISTORY_VERSIONS, 1..=MAX_HISTORY_VERSIONS),
             count in 0..=MAX_COUNT,
             max_history_bytes in any::<u64>(),
+            lease_voters in any::<LeaseVoters>(),
         ) -> NodeInfo {
             let (incarnation, key_id, vector, seal, sum) = numbers;
             let (has_genesis, provisional, sealed, one, other) = flags;
@@ -322,7 +330,8 @@ mod tests {
                 protocol,
             };
             let (seal_key, max_history_bytes) = (sealed.then_some(KeyId(seal)), Some(max_history_bytes));
-            NodeInfo { identity, seal_key, max_history_bytes, summary }
+            let lease_voters = Some(lease_voters);
+            NodeInfo { identity, seal_key, max_history_bytes, lease_voters, summary }
         }
     }
 
@@ -376,9 +385,9 @@ mod tests {
             let mut values = info.encode();
             let (bytes, texts) = values[0].1.split_once('|').unwrap();
             let mut bytes = URL_SAFE_NO_PAD.decode(bytes).unwrap();
-            bytes.truncate(IDENTITY_BYTES - 8 + said);
+            bytes.truncate(IDENTITY_BYTES - 24 + said);
             values[0].1 = format!("{}|{texts}", URL_SAFE_NO_PAD.encode(bytes));
-            let unsaid = NodeInfo { max_history_bytes: None, ..info };
+            let unsaid = NodeInfo { max_history_bytes: None, lease_voters: None, ..info };
             prop_assert_eq!(read(&values), Ok(unsaid.clone()));
             prop_assert_eq!(read(&unsaid.encode()), Ok(unsaid));
         }
@@ -386,7 +395,7 @@ mod tests {
 
     /// All fields that are gossiped: key of the value, field, most bytes, and whether they are text. Other bytes are
     /// gossiped as base64. The documentation has the same table.
-    const FIELDS: [(&str, &str, usize, bool); 21] = [
+    const FIELDS: [(&str, &str, usize, bool); 22] = [
         (IDENTITY, "format", 1, false),
         (IDENTITY, "incarnation", 8, false),
         (IDENTITY, "hash of the node id", 8, false),
@@ -394,6 +403,7 @@ mod tests {
         (IDENTITY, "whether it seals", 1, false),
         (IDENTITY, "id of the key that it seals with", 4, false),
         (IDENTITY, "`--max-history-bytes`", 8, false),
+        (IDENTITY, "ids of the sets of [voters on leases](leases.md), now and before", 16, false),
         (IDENTITY, "`\\|` and `host:port` of the server port", 1 + MAX_SERVER_BYTES, true),
         (IDENTITY, "`\\|` and region", 1 + MAX_REGION_BYTES, true),
         (IDENTITY, "`\\|` and node id", 1 + MAX_NODE_ID_BYTES, true),
@@ -442,7 +452,8 @@ mod tests {
             protocol: ProtocolRange::new(0, u8::MAX).unwrap(),
         };
         let (seal_key, max_history_bytes) = (Some(KeyId(u32::MAX)), Some(u64::MAX));
-        let info = NodeInfo { identity, seal_key, max_history_bytes, summary };
+        let lease_voters = Some([u64::MAX; 2]);
+        let info = NodeInfo { identity, seal_key, max_history_bytes, lease_voters, summary };
         for (key, value) in info.encode() {
             assert_eq!(value.len(), most_bytes(key), "the table has every field of {key}");
         }

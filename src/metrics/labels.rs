@@ -75,6 +75,10 @@ pub enum Limit {
     CheckpointBytes,
     /// Checkpoints that hold a compaction back.
     Checkpoints,
+    /// `--max-leases`.
+    Leases,
+    /// Requests that wait for leases, or for the same one.
+    LeaseWaiters,
     /// Readers at once that are ahead of the node.
     ReadersAhead,
     /// Lists at once, or snapshots of watches.
@@ -102,7 +106,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 22] = [
         Self::Connections,
         Self::HeadBytes,
         Self::NameBytes,
@@ -111,6 +115,8 @@ impl Limit {
         Self::WatchBodyBytes,
         Self::CheckpointBytes,
         Self::Checkpoints,
+        Self::Leases,
+        Self::LeaseWaiters,
         Self::ReadersAhead,
         Self::Lists,
         Self::SetBytes,
@@ -135,6 +141,8 @@ impl Limit {
             Self::WatchBodyBytes => "watch_body_bytes",
             Self::CheckpointBytes => "checkpoint_bytes",
             Self::Checkpoints => "checkpoints",
+            Self::Leases => "leases",
+            Self::LeaseWaiters => "lease_waiters",
             Self::ReadersAhead => "readers_ahead",
             Self::Lists => "lists",
             Self::SetBytes => "set_bytes",

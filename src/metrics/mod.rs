@@ -3,6 +3,7 @@
 pub mod cluster;
 pub mod feeds;
 pub mod labels;
+pub(crate) mod leases;
 pub mod process;
 
 use std::sync::atomic::AtomicU64;
@@ -18,6 +19,7 @@ use cluster::ClusterMetrics;
 use feeds::FeedMetrics;
 use labels::{AnswerLabels, CallLabels, LimitLabel, OfLabel, PortLabel, ReasonLabel, VersionLabel, gauge};
 pub use labels::{Limit, PeerRefusal, Port};
+use leases::LeaseMetrics;
 use process::ProcessMetrics;
 
 /// Statuses of the most frequent answers.
@@ -47,6 +49,8 @@ pub struct Metrics {
     pub(crate) watched_names: Gauge,
     pub(crate) values: Gauge,
     pub(crate) tombstones: Gauge,
+    pub(crate) expiring: Gauge,
+    pub(crate) expired: Counter,
     pub(crate) set_bytes: Gauge,
     pub(crate) history_bytes: Gauge,
     pub(crate) history_least_limit: Gauge,
@@ -55,6 +59,7 @@ pub struct Metrics {
     pub(crate) compaction_horizon: Gauge<f64, AtomicU64>,
     /// Those of feeds.
     pub feeds: FeedMetrics,
+    pub(crate) leases: LeaseMetrics,
     pub(crate) cluster: ClusterMetrics,
     pub(crate) process: ProcessMetrics,
 }
@@ -100,6 +105,7 @@ impl Metrics {
         let common_answers = COMMON.map(common);
         let cluster = ClusterMetrics::register(&mut registry);
         let feeds = FeedMetrics::register(&mut registry);
+        let leases = LeaseMetrics::register(&mut registry);
         let mut metrics = Self {
             registry,
             answers,
@@ -121,6 +127,8 @@ impl Metrics {
             watched_names: Gauge::default(),
             values: Gauge::default(),
             tombstones: Gauge::default(),
+            expiring: Gauge::default(),
+            expired: Counter::default(),
             set_bytes: Gauge::default(),
             history_bytes: Gauge::default(),
             history_least_limit: Gauge::default(),
@@ -128,6 +136,7 @@ impl Metrics {
             history_versions: Gauge::default(),
             compaction_horizon: Gauge::default(),
             feeds,
+            leases,
             cluster,
             process: ProcessMetrics::new(),
         };
@@ -214,6 +223,12 @@ impl Metrics {
             "set_tombstones",
             "Names that were deleted and are still remembered",
             self.tombstones.clone(),
+        );
+        r.register("expiring_names", "Names whose value has an end", self.expiring.clone());
+        r.register(
+            "expired",
+            "Deletes that this node has written because a value had ended",
+            self.expired.clone(),
         );
         r.register_with_unit("set", "Bytes of all records", Unit::Bytes, self.set_bytes.clone());
         r.register_with_unit(

@@ -68,6 +68,21 @@ pub fn now() -> Stamp {
         .unwrap_or(Stamp::MAX)
 }
 
+/// Now by the wall clock, and by a monotonic clock that also runs while the machine sleeps: a lease goes on meanwhile.
+#[must_use]
+pub fn with_sleep() -> Now {
+    #[cfg(target_os = "linux")]
+    let mono_us = {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let (seconds, nanoseconds) = (u64::try_from(time.tv_sec), u64::try_from(time.tv_nsec));
+        seconds.unwrap_or(0) * 1_000_000 + nanoseconds.unwrap_or(0) / 1000
+    };
+    // the clock of the standard library stands still during sleep on some systems; there a lease is not for laptops
+    #[cfg(not(target_os = "linux"))]
+    let mono_us = both().mono_us;
+    Now { wall: now(), mono_us }
+}
+
 /// Now by the wall clock and by the monotonic clock, at the same moment. A pause between the two reads would look like
 /// a clock that was set.
 #[must_use]

@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use tokio::sync::mpsc;
 
 use crate::config::Config;
-use crate::config::fill::Strategy;
 use crate::core::mirroring::{Mirroring, Step, Tail, Told};
 use crate::core::store::{Change, Written};
 use crate::core::{Genesis, Incarnation, Name, Record, Stamp, Store};
@@ -20,8 +19,6 @@ struct NodeHost {
     store: SharedStore,
     replicator: Replicator,
     max_future_us: u64,
-    /// All writes are copies with a stamp of another node, so that no clock is checked.
-    copies: bool,
     notify: mpsc::Sender<(Incarnation, Name)>,
 }
 
@@ -43,11 +40,23 @@ pub(crate) fn filler(
     let (notify, interests) = mpsc::channel(MAX_UNSENT);
     let Some(settings) = config.fill.clone() else { return Ok((None, interests)) };
     let max_future_us = u64::try_from(config.max_future.as_micros()).unwrap_or(u64::MAX);
-    let copies = matches!(settings.strategy, Strategy::Watch | Strategy::Mirror);
     let (store, replicator) = (store.clone(), replicator.clone());
-    let host = NodeHost { store, replicator, max_future_us, copies, notify };
+    let host = NodeHost { store, replicator, max_future_us, notify };
     let filler = Filler::new(settings, &config.node_id, std::sync::Arc::new(host))?;
     Ok((Some(filler), interests))
+}
+
+/// What a write is for the filler.
+fn result(written: &Written) -> WriteResult {
+    match written {
+        // a record that is older than the horizon is dropped on purpose
+        Written::Done { .. } | Written::TooOld { .. } => WriteResult::Done,
+        Written::Lost { .. } => WriteResult::Older,
+        // fills concern plain names, which have no limit of a namespace
+        Written::Full { .. } | Written::NamespaceFull { .. } | Written::TooManyNamespaces { .. } => {
+            WriteResult::Full
+        }
+    }
 }
 
 impl Host for NodeHost {
@@ -65,24 +74,20 @@ impl Host for NodeHost {
     }
 
     fn write(&self, name: &Name, change: &Change<'_>, given: Option<Stamp>) -> WriteResult {
-        let written = match (self.store.readiness(), given) {
+        match self.store.readiness() {
             // a node without a set cannot write: the filler fetches the answer again
-            (Readiness::Joining, _) => return WriteResult::NotNow,
-            (_, Some(stamp)) if self.copies => self.store.copy(name, change, stamp),
-            (Readiness::ClockInDoubt, _) => return WriteResult::NotNow,
-            (Readiness::Ready, _) => match self.store.write(name, change, given) {
-                Ok(written) => written,
-                Err(_) => return WriteResult::NotNow,
-            },
-        };
-        match written {
-            // a record that is older than the horizon is dropped on purpose
-            Written::Done { .. } | Written::TooOld { .. } => WriteResult::Done,
-            Written::Lost { .. } => WriteResult::Older,
-            // fills concern plain names, which have no limit of a namespace
-            Written::Full { .. } | Written::NamespaceFull { .. } | Written::TooManyNamespaces { .. } => {
-                WriteResult::Full
+            Readiness::Joining | Readiness::ClockInDoubt => WriteResult::NotNow,
+            Readiness::Ready => {
+                self.store.write(name, change, given).map_or(WriteResult::NotNow, |written| result(&written))
             }
+        }
+    }
+
+    fn copy(&self, name: &Name, change: &Change<'_>, stamp: Stamp, end: Option<Stamp>) -> WriteResult {
+        match self.store.readiness() {
+            Readiness::Joining => WriteResult::NotNow,
+            // no clock is checked, for the stamp is of another node
+            Readiness::ClockInDoubt | Readiness::Ready => result(&self.store.copy(name, change, stamp, end)),
         }
     }
 

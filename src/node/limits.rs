@@ -138,12 +138,42 @@ pub const PEER_DESCRIPTORS: usize = 512;
 /// Descriptors that are reserved for everything else, such as connections that are rejected.
 pub const RESERVED_DESCRIPTORS: usize = 256;
 
+/// Most items of a list of one level that one step under the lock finds. Each common prefix takes a search by name,
+/// which costs as much as some records in a row.
+pub const LEVEL_ITEMS_PER_LOCK: usize = 64;
+
 /// Time between the answers to two parked readers at the end of the node. It is less if all answers would take longer
 /// than half of the grace.
 pub const DRAIN_PER_WATCHER: Duration = Duration::from_millis(1);
 
 /// `Retry-After`, in seconds, of every 503.
 pub const RETRY_AFTER_S: &str = "1";
+
+/// Most requests about leases of other nodes that are answered at the same time. Each may wait for the votes of others,
+/// and holds a few hundred bytes meanwhile.
+pub const MAX_LEASE_REQUESTS_AT_ONCE: usize = 4096;
+
+/// Most leases or changes of them in a message between nodes: with the longest paths and labels, and all slots, they
+/// take half of what a message may.
+pub const MAX_LEASES_A_MESSAGE: usize = 256;
+
+/// Most changes of leases that wait for a node that does not take them.
+pub const MAX_LEASE_CHANGES_PENDING: usize = 100_000;
+
+/// Most requests that wait for leases at a coordinator.
+pub const MAX_LEASE_WAITERS: usize = 100_000;
+
+/// Most of them that wait for the same path.
+pub const MAX_LEASE_WAITERS_OF_PATH: usize = 10_000;
+
+/// Most leases about which a node asks the voters at the same time before it tells readers that they have expired.
+pub const MAX_LEASE_CHECKS: usize = 64;
+
+/// Most lease events that wait for one reader. One that is further behind begins again with what is held.
+pub const MAX_LEASE_EVENTS_WAITING: usize = 1024;
+
+/// Lease events that one write to a stream has, and leases that one step under the lock looks up, about.
+pub const LEASE_EVENTS_A_WRITE: usize = 256;
 
 /// Most requests of peers that are answered at the same time. The answer to a push takes microseconds, and that to a
 /// step of a sync milliseconds. Each may hold a message of 4 MiB, and its answer.

@@ -6,9 +6,11 @@ pub mod clock;
 pub mod feeds;
 pub mod fill_adapter;
 pub mod in_flight;
+pub mod leases;
 pub mod lifecycle;
 pub mod limits;
 pub mod log_control;
+#[cfg_attr(not(feature = "node"), allow(dead_code, reason = "the watchdog of a process checks it"))]
 pub mod pulse;
 pub mod reads;
 pub mod replication;

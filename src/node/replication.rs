@@ -54,6 +54,8 @@ pub struct PeerCensus {
 const SETTLE_RECORDS: usize = 2048;
 /// Such steps before each tick.
 const SETTLE_SLICES: usize = 200;
+/// Steps before each tick that delete names whose values have ended.
+const EXPIRY_SLICES: usize = 200;
 
 /// Drives the replica of a node. Cheap to clone.
 #[derive(Clone)]
@@ -74,6 +76,11 @@ impl Replicator {
         self.store.step(|held, now| held.replica.see(&mut held.store, now, live, others));
     }
 
+    /// Sets whether a node that joins has to wait.
+    pub fn hold(&self, held: bool) {
+        self.store.step(|store, _| store.replica.hold(held));
+    }
+
     /// Does what is due. Returns the summary to gossip.
     pub fn tick(&self, entropy: u64) -> Summary {
         // in slices, so that no reader or writer waits for more than one
@@ -82,11 +89,25 @@ impl Replicator {
                 break;
             }
         }
+        for _ in 0..EXPIRY_SLICES {
+            if !self.store.step(|held, now| held.replica.expire(&mut held.store, now)) {
+                break;
+            }
+        }
         self.store.step(|held, now| {
             held.store.release_retired(RETIRED_LOOKS);
             held.replica.tick(&mut held.store, now, entropy);
             held.replica.summary(&held.store)
         })
+    }
+
+    /// How long it is until the next value of a name ends, if any will.
+    #[must_use]
+    pub fn until_next_end(&self) -> Option<Duration> {
+        let held = self.store.lock();
+        let now = clock::now();
+        let end = held.store.set().next_end(now)?;
+        Some(Duration::from_micros(end.micros() - now.micros()))
     }
 
     /// Reads of the replica and the store in one step.

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use crate::core::message::Call;
 use crate::core::replica::Config;
 use crate::core::stamp::Now;
-use crate::core::store::{Change, Read, Written};
+use crate::core::store::{Change, Read, Stamping, Written};
 use crate::core::{
     Condition, Effects, Genesis, Incarnation, Name, NameError, Namespace, Record, Registers, Replica, Stamp,
     Store, Ticket,
@@ -52,8 +52,8 @@ impl Guarded {
     }
 
     /// Writes, and pushes the write to peers.
-    fn write(&mut self, now: Now, name: &Name, change: &Change<'_>, given: Option<Stamp>) -> Written {
-        let written = self.store.write(now.wall, name, change, given);
+    fn write(&mut self, now: Now, name: &Name, change: &Change<'_>, stamping: Stamping) -> Written {
+        let written = self.store.write_stamped(now.wall, name, change, stamping);
         self.pump_if_done(now, &written);
         written
     }
@@ -112,6 +112,10 @@ pub struct Census {
     pub values: usize,
     /// Tombstones.
     pub tombstones: usize,
+    /// Names whose value has an end.
+    pub expiring: usize,
+    /// Deletes that this node has written because a value had ended.
+    pub expired: u64,
     /// Bytes of all records.
     pub bytes: usize,
     /// Bytes of those that the compaction horizon may remove: older ones, and those in logs.
@@ -254,7 +258,7 @@ impl SharedStore {
         change: &Change<'_>,
         given: Option<Stamp>,
     ) -> Result<Written, NotWritten> {
-        self.write_unless(name, change, given, |_| false)
+        self.write_unless(name, change, Stamping::of(given), |_| false)
     }
 
     /// As [`SharedStore::write`], unless the same version stands with other data, and `refuses` returns true for that
@@ -266,7 +270,7 @@ impl SharedStore {
         &self,
         name: &Name,
         change: &Change<'_>,
-        given: Option<Stamp>,
+        stamping: Stamping,
         refuses: impl FnOnce(&Record) -> bool,
     ) -> Result<Written, NotWritten> {
         self.change(|held| {
@@ -278,7 +282,7 @@ impl SharedStore {
             if let Some(stands) = held.store.contradiction(name, change).filter(|stands| refuses(stands)) {
                 return Err(NotWritten::Contradicts(stands.clone()));
             }
-            let written = held.write(now, name, change, given);
+            let written = held.write(now, name, change, stamping);
             self.published.set_genesis(&held.store);
             self.published.set_retired(&held.store);
             Ok(written)
@@ -312,10 +316,13 @@ impl SharedStore {
         })
     }
 
-    /// Writes a copy that another node has stamped. The clock of this node is not checked.
-    pub fn copy(&self, name: &Name, change: &Change<'_>, stamp: Stamp) -> Written {
+    /// Writes a copy that another node has stamped, with the end that the value has there. The clock of this node is
+    /// not checked.
+    pub fn copy(&self, name: &Name, change: &Change<'_>, stamp: Stamp, end: Option<Stamp>) -> Written {
+        let lasts_us = end.map(|end| end.micros().saturating_sub(stamp.micros()));
         self.change(|held| {
-            let written = held.write(clock::both(), name, change, Some(stamp));
+            let stamping = Stamping { lasts_us, ..Stamping::of(Some(stamp)) };
+            let written = held.write(clock::both(), name, change, stamping);
             self.published.set_retired(&held.store);
             written
         })
@@ -333,10 +340,12 @@ impl SharedStore {
         self.published.retired_bytes.load(Ordering::Relaxed)
     }
 
-    /// The record of a name.
+    /// The record of a name; of a value that has ended its tombstone.
     #[must_use]
     pub fn get(&self, name: &Name) -> Option<Record> {
-        self.lock().store.get(name)
+        let record = self.lock().store.get(name)?;
+        // not under the lock, and for no record without an end: most reads come here
+        Some(if record.end().is_some() { record.as_of(clock::now()) } else { record })
     }
 
     /// Reads, or parks the waiter if there is no answer yet.
@@ -366,11 +375,14 @@ impl SharedStore {
     /// The counts for metrics.
     #[must_use]
     pub fn census(&self) -> Census {
-        let store = &self.lock().store;
+        let held = self.lock();
+        let store = &held.store;
         Census {
             // a checkpoint is no name
             values: store.set().values().saturating_sub(store.checkpoints_held()),
             tombstones: store.set().tombstones(),
+            expiring: store.set().expiring(),
+            expired: held.replica.counts().expired,
             bytes: store.set().bytes(),
             older_bytes: store.set().older_bytes(),
             namespaces: store.set().namespaces(),

@@ -18,14 +18,15 @@ use tokio::time::{Instant, timeout};
 
 use super::answer::Answer;
 use super::frames::{self, Binding, Direction, FrameError, Opener, Preamble};
-use super::{CONTENT_TYPE, SYNC_PATH, path_of};
+use super::{CONTENT_TYPE, LEASE_PATH, SYNC_PATH, path_of};
+use crate::core::lease::message::{LeaseRequest, LeaseResponse};
 use crate::core::message::{Request, Response};
 use crate::core::protocol::{ProtocolRange, ProtocolVersion};
 use crate::core::{Incarnation, Name, Stamp};
 use crate::seal::Keyring;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::headers::X_VWATCH_ERROR;
-use crate::wire::message::{decode_response, encode_request};
+use crate::wire::message::{decode_lease_response, decode_response, encode_lease_request, encode_request};
 
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -35,6 +36,9 @@ const ANSWER: Duration = Duration::from_secs(10);
 
 /// A connection that was idle for this long is closed.
 const KEPT: Duration = Duration::from_secs(60);
+
+/// Most idle connections to a peer. Votes on leases go side by side; a push and a step of a sync need two.
+const IDLE: usize = 32;
 
 /// Most bytes of a refusal's text that are read.
 const MAX_REFUSAL_BYTES: usize = 512;
@@ -185,7 +189,7 @@ impl PeerClient {
         let http = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(KEPT)
-            .pool_max_idle_per_host(2)
+            .pool_max_idle_per_host(IDLE)
             .build(connector);
         Self { http, keyring, us, now, traffic: Arc::default() }
     }
@@ -213,6 +217,25 @@ impl PeerClient {
             Answer::Response(response) => {
                 decode_response(version, &response).map_err(|error| CallError::Unreadable(error.to_string()))
             }
+            refusal => Err(refused(&refusal)),
+        }
+    }
+
+    /// Sends a request about leases to the process `to` at `server` (`host:port`), in a version of the protocol.
+    ///
+    /// # Errors
+    /// If there is no response. The peer may or may not have handled the request.
+    pub async fn call_about_leases(
+        &self,
+        server: &str,
+        to: Incarnation,
+        version: ProtocolVersion,
+        request: &LeaseRequest,
+    ) -> Result<LeaseResponse, CallError> {
+        let message = encode_lease_request(version, request);
+        match self.ask(server, to, LEASE_PATH, &message).await? {
+            Answer::Response(response) => decode_lease_response(version, &response)
+                .map_err(|error| CallError::Unreadable(error.to_string())),
             refusal => Err(refused(&refusal)),
         }
     }

@@ -15,6 +15,9 @@ pub const PUSH_PATH: &str = "/v1/versions";
 /// The path for syncs.
 pub const SYNC_PATH: &str = "/v1/sync";
 
+/// The path for requests about leases.
+pub const LEASE_PATH: &str = "/v1/lease-peers";
+
 /// The content type of bodies between peers.
 pub const CONTENT_TYPE: &str = "application/x-bincode";
 

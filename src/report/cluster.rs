@@ -12,17 +12,19 @@ use super::sources::hex;
 use crate::cluster::consistency::{agreement, alone, apart, silent};
 use crate::cluster::peer_health::Health;
 use crate::core::checkpoint::checkpoint_of;
+use crate::core::lease::message::VoteRefusal;
 use crate::core::protocol::ProtocolRange;
 use crate::core::{GenesisMark, Incarnation, NodeState, Summary};
 use crate::fill::UpstreamHealth;
 use crate::membership::discovery::{DiscoveryState, SeedResolution};
+use crate::membership::node_info::LeaseVoters;
 use crate::membership::seed::Seed as ConfiguredSeed;
 use crate::membership::{AddressState, Member as GossipMember, View};
 use crate::node::checkpoints::micros;
 use crate::node::replication::{ClusterCensus, PeerCensus};
 use crate::wire::cluster::{
-    Address, Cluster, Discovery, Feeds, Fill, Genesis, History, Holder, MOST, Member, Members, Mirror,
-    Protocol, Seed, SetMark, ThisNode, Unreadable, Upstream,
+    Address, Cluster, Discovery, Feeds, Fill, Genesis, History, Holder, Leases, MOST, Member, Members,
+    Mirror, Protocol, Seed, SetMark, ThisNode, Unreadable, Upstream,
 };
 
 /// The view of the cluster of this node.
@@ -38,6 +40,7 @@ pub fn cluster(sources: &Sources<'_>) -> Cluster {
             agreement: alone(),
             history: history(sources),
             feeds: feeds(sources),
+            leases: leases(sources),
             fill: filled(sources),
             ..Cluster::default()
         };
@@ -46,12 +49,18 @@ pub fn cluster(sources: &Sources<'_>) -> Cluster {
     let (view, found, health) = (observer.view(), observer.found(), observer.health());
     Cluster {
         node,
-        members: members(&view, observer.us().0.node, &census, &health),
+        members: members(
+            &view,
+            (observer.us().0.node, sources.config.lease.ids(&sources.config.node_id, false)),
+            &census,
+            &health,
+        ),
         discovery: discovery(&view, &found, &silent(observer, &view)),
         agreement: agreement(observer),
         protocol: protocol(&census, view.unreadable.is_empty()),
         history: history(sources),
         feeds: feeds(sources),
+        leases: leases(sources),
         fill: filled(sources),
     }
 }
@@ -111,6 +120,21 @@ fn feeds(sources: &Sources<'_>) -> Feeds {
     }
 }
 
+fn leases(sources: &Sources<'_>) -> Leases {
+    let census = sources.leases.census();
+    let refused = VoteRefusal::LABELS.into_iter().zip(census.refused).filter(|(_, count)| *count > 0);
+    Leases {
+        voters: census.voters,
+        live_voters: census.live_voters,
+        granted: census.granted,
+        waiting: census.waiting,
+        known: census.known,
+        remembered: census.remembered,
+        abstains_for_ms: ms(census.abstains_for),
+        refused: refused.map(|(reason, count)| (reason.to_owned(), count)).collect(),
+    }
+}
+
 fn itself(sources: &Sources<'_>, census: &ClusterCensus) -> ThisNode {
     let all = sources.store.census();
     let us = sources.cluster.map(|cluster| cluster.observer().us());
@@ -122,8 +146,8 @@ fn itself(sources: &Sources<'_>, census: &ClusterCensus) -> ThisNode {
         region: sources.config.cluster.region.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         protocol: ends(census.summary.protocol),
-        client: sources.listens.client.to_string(),
-        server: us.as_ref().map_or_else(|| sources.listens.server.to_string(), |(us, _)| us.server.clone()),
+        client: shown(sources.listens.client),
+        server: us.as_ref().map_or_else(|| shown(sources.listens.server), |(us, _)| us.server.clone()),
         gossip: us.map(|(_, gossip)| gossip.to_string()),
         values: all.values,
         tombstones: all.tombstones,
@@ -131,6 +155,11 @@ fn itself(sources: &Sources<'_>, census: &ClusterCensus) -> ThisNode {
         set: set_mark(&census.summary),
         seal_key: sources.seal_key().map(|key| key.to_string()),
     }
+}
+
+/// The address of a port; empty if there is none.
+fn shown(port: Option<SocketAddr>) -> String {
+    port.map_or_else(String::new, |address| address.to_string())
 }
 
 /// The versions that this node speaks, and the highest that all live members speak.
@@ -145,7 +174,7 @@ fn ends(range: ProtocolRange) -> (u8, u8) {
 
 fn members(
     view: &View,
-    ours: u64,
+    (ours, ours_of_leases): (u64, LeaseVoters),
     census: &ClusterCensus,
     health: &BTreeMap<Incarnation, Health>,
 ) -> Members {
@@ -175,7 +204,8 @@ fn members(
             clock_offset_us: peer.and_then(|peer| peer.offset_us),
             answered_ms_ago: health.and_then(|health| health.answered).map(ms),
             error: apart(census.summary.protocol, identity, summary)
-                .or_else(|| health.and_then(|health| health.error.clone())),
+                .or_else(|| health.and_then(|health| health.error.clone()))
+                .or_else(|| other_voters(ours_of_leases, member.info.lease_voters)),
         }
     };
     let unreadable = |(gossip, error): &(SocketAddr, crate::membership::node_info::NodeInfoError)| {
@@ -187,6 +217,19 @@ fn members(
         unreadable: view.unreadable.iter().take(MOST).map(unreadable).collect(),
         away: census.away,
     }
+}
+
+/// What is wrong if a member has other voters on leases than this node.
+fn other_voters(ours: LeaseVoters, theirs: Option<LeaseVoters>) -> Option<String> {
+    let ids = |of: LeaseVoters| of.into_iter().filter(|id| *id != 0);
+    let theirs = theirs?;
+    let differ = ids(ours).next().is_some()
+        && ids(theirs).next().is_some()
+        && !ids(theirs).any(|id| ours.contains(&id));
+    differ.then(|| {
+        "it has other voters on leases: start all nodes with the same --lease-voters and --lease-max-ttl"
+            .to_owned()
+    })
 }
 
 fn discovery(view: &View, found: &DiscoveryState, silent: &BTreeMap<SocketAddr, String>) -> Discovery {

@@ -9,13 +9,17 @@ use super::Sources;
 use super::history_limit::strictest;
 use crate::cluster::consistency::agreement;
 use crate::cluster::observer::Observer;
+use crate::core::lease::message::VoteRefusal;
+use crate::core::lease::view::Verdict;
 use crate::membership::stats::{Dropped, Stats};
 use crate::metrics::Port;
 use crate::metrics::cluster::{ByLabel, BytesLabels, ClusterMetrics, DirectionLabel, KeyLabel, StateLabel};
 use crate::metrics::feeds::FeedMetrics;
 use crate::metrics::labels::{PortLabel, ReasonLabel, gauge};
+use crate::metrics::leases::{LeaseMetrics, ResultLabel};
 use crate::metrics::process::Vitals;
 use crate::node::clock;
+use crate::node::leases::LeaseCensus;
 use crate::node::replication::ClusterCensus;
 use crate::node::store::Readiness;
 use crate::wire::exposition::{Form, to_text};
@@ -35,6 +39,8 @@ pub fn encode(sources: &Sources<'_>, vitals: Vitals, form: Form) -> String {
     let census = store.census();
     m.values.set(gauge(census.values));
     m.tombstones.set(gauge(census.tombstones));
+    m.expiring.set(gauge(census.expiring));
+    set(&m.expired, census.expired);
     m.set_bytes.set(gauge(census.bytes));
     m.history_bytes.set(gauge(census.older_bytes));
     m.history_least_limit.set(i64::try_from(strictest(sources).max_bytes).unwrap_or(i64::MAX));
@@ -48,6 +54,7 @@ pub fn encode(sources: &Sources<'_>, vitals: Vitals, form: Form) -> String {
     m.feeds.ring_reach.set(census.ring_reach_us as f64 / 1e6);
     m.feeds.ring_entries.set(gauge(census.ring_entries));
     read_checkpoints(&m.feeds, sources);
+    read_leases(&m.leases, &sources.leases.census());
     m.watched_names.set(gauge(census.watched_names));
     for (port, in_flight) in
         [(Port::Client, sources.client_in_flight), (Port::Server, sources.server_in_flight)]
@@ -89,6 +96,31 @@ fn read(m: &ClusterMetrics, sources: &Sources<'_>) {
     match sources.cluster {
         Some(cluster) => read_cluster(m, cluster.observer(), &census),
         None => count_nodes(m, 1, 1, 1, true),
+    }
+}
+
+fn read_leases(m: &LeaseMetrics, census: &LeaseCensus) {
+    let remembered = census.remembered.unwrap_or(0);
+    for (state, count) in [
+        ("granted", census.granted),
+        ("remembered", remembered),
+        ("known", census.known),
+        ("overdue", census.overdue),
+    ] {
+        m.leases.get_or_create(&StateLabel { state }).set(gauge(count));
+    }
+    m.waiters.set(gauge(census.waiting));
+    for (state, count) in [("set", census.voters), ("live", census.live_voters)] {
+        m.voters.get_or_create(&StateLabel { state }).set(gauge(count));
+    }
+    m.abstention.set(census.abstains_for.as_secs_f64());
+    for (reason, count) in VoteRefusal::LABELS.into_iter().zip(census.refused) {
+        set(&m.refused.get_or_create(&ReasonLabel { reason }), count);
+    }
+    m.watches.set(gauge(census.readers));
+    set(&m.resets, census.resets);
+    for (result, count) in Verdict::LABELS.into_iter().zip(census.verdicts) {
+        set(&m.checks.get_or_create(&ResultLabel { result }), count);
     }
 }
 

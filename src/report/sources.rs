@@ -8,19 +8,20 @@ use crate::core::Incarnation;
 use crate::fill::Filler;
 use crate::metrics::Metrics;
 use crate::node::in_flight::InFlight;
+use crate::node::leases::Leases;
 use crate::node::log_control::DroppedLines;
 use crate::node::replication::Replicator;
 use crate::node::store::SharedStore;
 use crate::node::streams::Streams;
 use crate::seal::{KeyId, Keyring};
 
-/// Where a node listens.
+/// Where a node listens. A node inside a program may lack a port.
 #[derive(Clone, Copy, Debug)]
 pub struct Listens {
     /// For readers.
-    pub client: SocketAddr,
+    pub client: Option<SocketAddr>,
     /// For writers and peers.
-    pub server: SocketAddr,
+    pub server: Option<SocketAddr>,
 }
 
 /// The parts of a node on which it reports.
@@ -31,6 +32,8 @@ pub struct Sources<'a> {
     pub store: &'a SharedStore,
     /// Its part in replication.
     pub replicator: &'a Replicator,
+    /// Its leases.
+    pub leases: &'a Leases,
     /// Its filler, if it has an upstream.
     pub fill: Option<&'a Filler>,
     /// Its cluster, unless it is alone.

@@ -29,16 +29,49 @@ impl fmt::Display for Violation {
     }
 }
 
-/// All accepted writes by their dots, and all deletes by their names.
+/// All accepted writes by their dots, and all deletes and values with an end by their names.
 #[derive(Debug, Default)]
 pub(super) struct History {
     writes: BTreeMap<Incarnation, Vec<Record>>,
     deletes: BTreeMap<Name, Vec<Record>>,
+    /// Values with an end.
+    ending: BTreeMap<Name, Vec<Record>>,
     last_given: BTreeMap<Incarnation, Stamp>,
     backdated: BTreeSet<Dot>,
 }
 
 impl History {
+    /// Whether a write was not added yet.
+    pub(super) fn is_new(&self, record: &Record) -> bool {
+        let known = self.writes.get(&record.dot().incarnation).map_or(0, Vec::len);
+        record.dot().sequence > known as u64
+    }
+
+    /// Adds the delete of a value that has ended, written when the clock of the node showed `now`. It must delete no
+    /// write that came after the value, whether the node has seen it or not.
+    pub(super) fn expired(
+        &mut self,
+        record: &Record,
+        value: &Record,
+        now: Stamp,
+    ) -> Result<(), (&'static str, String)> {
+        let is_lost = |write: &&Record| {
+            write.name() == record.name()
+                && write.last_sync() > value.last_sync()
+                && write.order(record).is_lt()
+        };
+        if let Some(renewal) = self.all().find(is_lost) {
+            return Err(("a renewal is not lost", format!("{record:?} deletes {renewal:?}")));
+        }
+        if !value.has_ended(now) {
+            return Err((
+                "nothing is deleted before its end",
+                format!("{record:?} deletes {value:?} at {now}"),
+            ));
+        }
+        self.accepted(record, None, true, now)
+    }
+
     /// Adds a write that a node accepted when its clock showed `now` and it `held` a record of the name. The dot must
     /// be the next one. A stamp that the node gave must be above that of the held record. Unless the held record forced
     /// it, it must be within the allowed lead of the clock, and above the last stamp by the clock, if that is within
@@ -56,6 +89,9 @@ impl History {
         writes.push(record.clone());
         if dot.sequence != writes.len() as u64 {
             return Err((RISE, format!("{record:?} is write number {}", writes.len())));
+        }
+        if record.kind() == Kind::Value && record.end().is_some() {
+            self.ending.entry(record.name().clone()).or_default().push(record.clone());
         }
         if record.kind() == Kind::Tombstone {
             self.deletes.entry(record.name().clone()).or_default().push(record.clone());
@@ -122,16 +158,22 @@ impl History {
 
     /// Whether a write is reflected in a set: the set holds it; or as many greater records of its name as any depth
     /// that was in force keeps; or a greater one, or any record if the name lies in a log, and the write lies below the
-    /// compaction horizon; or its tombstone, or a later one, lies below the GC horizon.
+    /// compaction horizon; or the GC horizon removes it.
     fn reflected(&self, set: &Set, write: &Record) -> bool {
         let held = set.history(write.name());
         let greater = held.iter().filter(|cell| cell.record().order(write).is_gt()).count();
         held.iter().any(|cell| cell.record().order(write).is_eq())
             || greater >= set.depth().least_of(write.name())
             || (greater > 0 || write.name().is_log()) && write.last_sync() < set.compaction_horizon()
-            || self.deletes.get(write.name()).is_some_and(|deletes| {
-                deletes.iter().any(|gone| gone.last_sync() < set.horizon() && gone.order(write).is_ge())
-            })
+            || self.is_removed(write, set.horizon())
+    }
+
+    /// Whether a horizon removes a write: its delete or a later one, or the end of its value or of a later one, lies
+    /// below it.
+    pub(super) fn is_removed(&self, write: &Record, horizon: Stamp) -> bool {
+        let removes = |gone: &&Record| removed_above(gone) < horizon && gone.order(write).is_ge();
+        let ending = self.ending.get(write.name()).into_iter().flatten();
+        self.deletes(write.name()).chain(ending).any(|gone| removes(&gone))
     }
 }
 
@@ -266,6 +308,15 @@ pub(super) struct Copied {
     pub(super) is_retaken: bool,
 }
 
+/// The stamp that a horizon has to pass to remove a record with all below it.
+fn removed_above(record: &Record) -> Stamp {
+    match (record.kind(), record.end()) {
+        (Kind::Tombstone, _) => record.last_sync(),
+        (Kind::Value, Some(end)) => end,
+        (Kind::Value, None) => Stamp::MAX,
+    }
+}
+
 fn honest(
     history: &History,
     set: &Set,
@@ -289,7 +340,7 @@ fn honest(
         // the current one
         let has_older = set.depth().epoch() > Stamp::ZERO || copied.is_some_and(|copied| copied.is_retaken);
         let looked = if has_older { &held[held.len().saturating_sub(1)..] } else { held };
-        let is_forgotten = write.kind() == Kind::Tombstone && write.last_sync() < set.horizon();
+        let is_forgotten = removed_above(write) < set.horizon();
         let mut looked =
             looked.iter().map(Cell::record).filter(|r| copied.is_none_or(|c| c.known.claims(r.dot())));
         if is_forgotten && let Some(less) = looked.find(|r| r.order(write).is_lt()) {

@@ -2,9 +2,10 @@
 
 use super::gossip::Heartbeat;
 use super::world::{Event, Process, TICK_US, World};
+use crate::core::effects::SetChange;
 use crate::core::join::{RefusalCause, SeedStatus};
 use crate::core::message::{Call, Reply, Request, Response, SyncStep};
-use crate::core::{Name, Record};
+use crate::core::{Kind, Name, Record};
 use crate::wire::message::{decode_request, decode_response, encode_request, encode_response};
 
 impl World {
@@ -121,10 +122,40 @@ impl World {
     pub(super) fn carry_out(&mut self, slot: usize) {
         let Some(process) = self.processes[slot].as_mut() else { return };
         let (effects, set) = (process.store.take_effects(), process.store.set());
+        let us = process.store.incarnation();
+        let mut expired = Vec::new();
+        for change in &effects.changes {
+            if let SetChange::Merged { record, previous: Some(previous) } = change
+                && record.dot().incarnation == us
+                && record.is_expiry()
+                && previous.kind() == Kind::Value
+                && self.history.is_new(record)
+            {
+                expired.push((record.clone(), previous.clone()));
+            }
+        }
         if let Err((rule, detail)) = process.witness.changed(effects.changes, set.registers()) {
             self.broken(rule, format!("n{slot}: {detail}"));
         }
+        let names: Vec<Name> = expired.iter().map(|(record, _)| record.name().clone()).collect();
+        for (record, previous) in expired {
+            self.expired(slot, &record, &previous);
+        }
+        if !names.is_empty() {
+            self.look(slot, &names);
+        }
         self.send(slot, effects.calls);
+    }
+
+    /// A node has deleted what has ended.
+    fn expired(&mut self, slot: usize, record: &Record, previous: &Record) {
+        let Some(process) = self.processes[slot].as_ref() else { return };
+        let now = process.clock.now(self.now_us).wall;
+        self.work.expired += 1;
+        self.trace.line(self.now_us, format_args!("n{slot} deletes {previous:?}, which has ended"));
+        if let Err((rule, detail)) = self.history.expired(record, previous, now) {
+            self.broken(rule, format!("n{slot}: {detail}"));
+        }
     }
 
     fn send(&mut self, slot: usize, calls: Vec<Call>) {

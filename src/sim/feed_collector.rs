@@ -49,7 +49,8 @@ impl Collected {
         history: &History,
         (before, after): (Option<&Cursor>, &Cursor),
     ) -> u64 {
-        let (mut twice, mut is_synced, mut began) = (0, false, false);
+        let mut twice = 0;
+        let done = scanned(&told, before, after);
         for event in told {
             match event {
                 Told::Changed(changed) => {
@@ -72,18 +73,11 @@ impl Collected {
                     });
                     self.missing.extend(dots);
                 }
-                Told::Synced => is_synced = true,
-                Told::Reset(_) => began = true,
-                Told::Ahead { .. } => {}
+                Told::Synced | Told::Reset(_) | Told::Ahead { .. } => {}
             }
         }
-        let began_at = if began { None } else { before.and_then(scanned_upto) };
-        let done_upto = scanned_upto(after);
-        if is_synced || done_upto.is_some() {
-            self.excuse_what_was_gone((set, claimed), subscription, history, |name| {
-                began_at.is_none_or(|first| first < name)
-                    && (is_synced || done_upto.is_some_and(|last| name <= last))
-            });
+        if let Some(is_done) = done {
+            self.excuse_what_was_gone((set, claimed), subscription, history, is_done);
         }
         twice
     }
@@ -94,7 +88,7 @@ impl Collected {
         (set, claimed): (&Set, &Vector),
         subscription: &Subscription,
         history: &History,
-        is_done: impl Fn(&[u8]) -> bool,
+        is_done: impl Fn(&Name) -> bool,
     ) {
         // a depth that was raised may bring records back that were gone
         let may_return = set.depth().epoch() > Stamp::ZERO;
@@ -103,9 +97,7 @@ impl Collected {
             held.iter().any(|cell| cell.record().order(write).is_eq())
         };
         let of_scan = history.all().filter(|write| {
-            claimed.claims(write.dot())
-                && is_done(write.name().as_bytes())
-                && subscription.scope.has(write.name())
+            claimed.claims(write.dot()) && is_done(write.name()) && subscription.scope.has(write.name())
         });
         for write in of_scan {
             if !self.has(write) && (may_return || !is_held(write)) {
@@ -166,6 +158,23 @@ impl Collected {
     pub(super) fn knows(&self, record: &Record) -> bool {
         self.has(record) || self.is_excused(record) || self.is_late(record)
     }
+}
+
+/// Which names the scan of an empty view has done between two cursors, with these events; `None` if there was no such
+/// scan.
+pub(super) fn scanned<'a>(
+    told: &[Told],
+    before: Option<&'a Cursor>,
+    after: &'a Cursor,
+) -> Option<impl Fn(&Name) -> bool + use<'a>> {
+    let is_synced = told.iter().any(|event| matches!(event, Told::Synced));
+    let is_reset = told.iter().any(|event| matches!(event, Told::Reset(_)));
+    let began_at = if is_reset { None } else { before.and_then(scanned_upto) };
+    let done_upto = scanned_upto(after);
+    (is_synced || done_upto.is_some()).then_some(move |name: &Name| {
+        began_at.is_none_or(|first| first < name.as_bytes())
+            && (is_synced || done_upto.is_some_and(|last| name.as_bytes() <= last))
+    })
 }
 
 /// The last name that a scan of an empty view has done, as a cursor has it.

@@ -9,7 +9,7 @@ use super::random::Random;
 use crate::core::feed::{Changed, Cursor, Event as Told, Feed, Kinds, Mode, Scope, Subscription};
 use crate::core::namespace::Namespace;
 use crate::core::set::{Cell, Set};
-use crate::core::{Dot, Name, Record, Stamp, Vector};
+use crate::core::{Dot, Kind, Name, Record, Stamp, Vector};
 
 /// A reader, and what it knows.
 #[derive(Debug)]
@@ -150,8 +150,24 @@ impl Watcher {
         Ok(())
     }
 
-    /// Honesty: of each write that the cursor claims the view has at least that, or nothing and the name was deleted.
-    pub(super) fn check(&self, history: &History) -> Result<(), String> {
+    /// The scan of a view that began empty has done these names at a node with this set. It tells no delete, because
+    /// the view needs none. A delete that the node holds, and goes on to hold, counts as told.
+    pub(super) fn pass(&mut self, set: &Set, is_done: impl Fn(&Name) -> bool) {
+        let scope = &self.subscription.scope;
+        let is_delete = |record: &&Record| {
+            record.kind() == Kind::Tombstone
+                && record.last_sync() >= set.horizon()
+                && is_done(record.name())
+                && scope.has(record.name())
+        };
+        for gone in (0..set.stretches()).flat_map(|index| set.stretch(index)).filter(is_delete) {
+            self.state.view.entry(gone.name().clone()).or_insert_with(|| gone.clone());
+        }
+    }
+
+    /// Honesty: of each write that the cursor claims the view has at least that, or nothing and the name was deleted
+    /// below a horizon, of which `horizon` is the latest that is allowed.
+    pub(super) fn check(&self, history: &History, horizon: Stamp) -> Result<(), String> {
         let Some(cursor) = self.state.cursor.as_ref().filter(|cursor| cursor.scan.is_none()) else {
             return Ok(());
         };
@@ -160,8 +176,7 @@ impl Watcher {
         for write in history.all().filter(|write| claimed(write)).filter(in_scope) {
             let fine = match self.state.view.get(write.name()) {
                 Some(held) => held.order(write).is_ge(),
-                // a delete that the view did not need may be one that the cursor does not claim
-                None => history.deletes(write.name()).any(|gone| gone.order(write).is_ge()),
+                None => history.is_removed(write, horizon),
             };
             if !fine {
                 let held = self.state.view.get(write.name());
@@ -169,5 +184,53 @@ impl Watcher {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::record::Incarnation;
+    use crate::core::testing::{at, name, version};
+
+    /// Writes of a name by two processes: a value at 5 and one at 7 by the first, deletes at 6 and 8 by the other.
+    fn writes() -> [Record; 4] {
+        let dot = |process, sequence| Dot { incarnation: Incarnation(process), sequence };
+        let value = |micros, dot| Record::value(name("x"), &version("v"), b"", at(micros), dot);
+        let delete = |micros, dot| Record::tombstone(name("x"), at(micros), dot);
+        [value(5, dot(1, 1)), delete(6, dot(2, 1)), value(7, dot(1, 2)), delete(8, dot(2, 2))]
+    }
+
+    /// What the check says of a reader whose cursor claims so many writes of the first process, and whose scan has done
+    /// these names at a node that holds the delete at 6.
+    fn checked(claimed: u64, horizon: Stamp, is_done: impl Fn(&Name) -> bool) -> Result<(), String> {
+        let (mut history, mut set) = (History::default(), Set::new([0; 16]));
+        for write in writes() {
+            history.accepted(&write, None, true, at(9)).unwrap();
+        }
+        writes()[..2].iter().for_each(|write| {
+            set.merge(write);
+        });
+        let mut reader = Watcher::new(&mut Random::new(1, 1), Mode::Latest);
+        reader.subscription = Arc::new(Subscription::latest(Scope::all()));
+        let mut vector = Vector::default();
+        vector.raise(Incarnation(1), claimed);
+        let subscription = reader.subscription.hash();
+        reader.state.cursor =
+            Some(Cursor { set: 0, subscription, vector, reflected: Stamp::ZERO, at: None, scan: None });
+        reader.pass(&set, is_done);
+        reader.check(&history, horizon)
+    }
+
+    #[test]
+    fn a_delete_that_a_scan_has_passed_counts_as_told_and_no_other_one() {
+        checked(1, Stamp::ZERO, |_| true).unwrap();
+        assert!(
+            checked(1, Stamp::ZERO, |_| false).is_err(),
+            "the node held the value when the scan was there"
+        );
+        assert!(checked(2, Stamp::ZERO, |_| true).is_err(), "the delete at 8 was not there");
+        checked(2, at(9), |_| false).unwrap();
+        assert!(checked(2, at(8), |_| false).is_err(), "no node has forgotten the delete at 8");
     }
 }

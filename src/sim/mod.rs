@@ -13,6 +13,7 @@ mod drive;
 mod feed_collector;
 mod feed_reader;
 mod gossip;
+pub mod leases;
 mod mirrors;
 mod network;
 mod plan;

@@ -57,6 +57,9 @@ pub enum Scenario {
     Overtaken,
     /// Records that most nodes dropped come back while readers with feeds scan.
     Returned,
+    /// Values end while all nodes doubt their clocks, while a renewal of one has not arrived, and while two nodes have
+    /// the same write with different ends.
+    Ended,
     /// A writer that knows the key of the digest changes exactly those names whose changes cancel out in an exclusive
     /// or.
     Aimed,
@@ -105,6 +108,8 @@ pub struct Plan {
     pub write_every_us: u64,
     /// The number of names.
     pub names: u64,
+    /// Writes of values that have an end.
+    pub ending: u64,
     /// Whether each of them has a value before the storm begins.
     pub prefilled: bool,
     /// Writes in a burst.
@@ -195,6 +200,7 @@ impl Plan {
             drift_ppm: random.within(0, 200) as i64,
             write_every_us: random.within(20_000, 500_000),
             names,
+            ending: if seed % 3 == 2 { 2_000 } else { 0 },
             prefilled: names > SOME_NAMES,
             burst: random.within(5, 60),
             readers: 4,
@@ -239,13 +245,14 @@ impl Plan {
             late: 0,
             far_us: 2_000,
             budget: 1 << 20,
+            ending: 0,
             prefilled: false,
             clock_off_us: 10_000,
             grace_us: SECOND_US
                 * match scenario {
                     Scenario::Aimed => 1_000,
                     Scenario::Forgetful => 6,
-                    Scenario::Returned => 60,
+                    Scenario::Returned | Scenario::Ended => 60,
                     _ => 25,
                 },
             watch_every_us: if is_forgetful { SECOND_US } else { SECOND_US / 10 },
@@ -253,6 +260,8 @@ impl Plan {
             registers_every_us: if is_forgetful { SECOND_US } else { drawn.registers_every_us },
             write_every_us: SECOND_US / 20,
             stormy_us: 45 * SECOND_US,
+            // before values with an end are gone in any case
+            bound_us: if scenario == Scenario::Ended { 10 * SECOND_US } else { drawn.bound_us },
             history_versions: if scenario == Scenario::Returned { 3 } else { drawn.history_versions },
             ..drawn
         }

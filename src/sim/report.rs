@@ -62,6 +62,10 @@ pub struct Work {
     pub writes: u64,
     /// Of these, deletes.
     pub deletes: u64,
+    /// Of these, values with an end.
+    pub ending: u64,
+    /// Deletes that nodes wrote because a value had ended.
+    pub expired: u64,
     /// Of these, values of a name that had been deleted.
     pub recreations: u64,
     /// Of these, with a client's stamp.
@@ -104,6 +108,8 @@ impl Work {
     fn add(&mut self, other: &Self) {
         self.writes += other.writes;
         self.deletes += other.deletes;
+        self.ending += other.ending;
+        self.expired += other.expired;
         self.recreations += other.recreations;
         self.stamped += other.stamped;
         self.burst += other.burst;
@@ -230,10 +236,12 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "work: {} writes ({} deletes, {} re-creations, {} with a client's stamp, {} in bursts), {} refused, \
+            "work: {} writes ({} deletes, {} with an end of which {} were deleted, {} re-creations, {} with a client's stamp, {} in bursts), {} refused, \
              {} for doubt, {} reads, {} held back, {} tombstones forgotten, {} compactions, {} depths, {} feeds resumed, {} resets, {} gaps, {} gaps of all names, {} events, {} of them twice, {} parts mirrored, {} mirrors begun again",
             w.writes,
             w.deletes,
+            w.ending,
+            w.expired,
             w.recreations,
             w.stamped,
             w.burst,

@@ -4,9 +4,9 @@ use std::cmp::Reverse;
 
 use super::clock::Clock;
 use super::plan::SECOND_US;
-use super::world::World;
+use super::world::{Process, World};
 use crate::core::digest_trie::item;
-use crate::core::record::{Dot, Record};
+use crate::core::record::{Dot, Kind, Record};
 use crate::core::{Name, NodeState, Version};
 
 fn name(text: &str) -> Name {
@@ -132,6 +132,57 @@ impl World {
         self.tell_some(2, 5);
         self.pass(8 * SECOND_US);
         self.tell_all(2);
+    }
+
+    /// A value ends while no node knows the time, and is known to be too old to be deleted when all know it again: the
+    /// horizon has to remove it. Another one is renewed at a node that is cut off. At last two clients make the same
+    /// write with different ends, each write reaches one other node, and the nodes that took them end: what is left is
+    /// repaired by a sync.
+    pub(super) fn ended(&mut self) {
+        const HOUR_US: i64 = 3_600_000_000;
+        let value = ("v".to_owned(), Vec::new());
+        let write = |world: &mut Self, slot, text: &str, ahead, lasts: u64| {
+            world.accept_until(slot, &name(text), Some((&value.0, &value.1)), ahead, Some(lasts * SECOND_US))
+        };
+        write(self, 0, "doubted", None, 10);
+        self.pass(2 * SECOND_US);
+        for (slot, hours) in [1, -1, 2, -2].into_iter().enumerate() {
+            self.set_clock(slot, hours * HOUR_US);
+        }
+        self.pass(self.plan.grace_us / 2);
+        for slot in 0..4 {
+            self.set_clock(slot, 0);
+        }
+        self.pass(10 * SECOND_US);
+        for slot in 0..4 {
+            self.read(slot, 0, &name("doubted"));
+        }
+        write(self, 0, "renewed", None, 2);
+        self.pass(SECOND_US / 2);
+        self.cut_off(3, 5 * SECOND_US);
+        self.pass(SECOND_US / 2);
+        write(self, 3, "renewed", None, 14);
+        self.pass(7 * SECOND_US);
+        let stands = |process: &Process| {
+            let now = process.clock.now(self.now_us).wall;
+            process.store.get_at(now, &name("renewed")).is_some_and(|held| held.kind() == Kind::Value)
+        };
+        if let Some(slot) = self.processes.iter().position(|process| !process.as_ref().is_some_and(stands)) {
+            self.broken("a renewal is not lost", format!("n{slot} lacks it"));
+        }
+        // 0 and 2 see each other, and 1 and 3
+        let pairs = [(0, 1), (0, 3), (2, 1), (2, 3)];
+        let cuts = pairs.into_iter().flat_map(|(a, b)| [(a, b), (b, a)]).collect();
+        self.cut("halves", cuts, 60 * SECOND_US);
+        write(self, 0, "twice", Some(0), 14);
+        let stamp = self.processes[0].as_ref().and_then(|process| process.store.get(&name("twice")));
+        if let (Some(written), Some(process)) = (stamp, self.processes[1].as_ref()) {
+            let now = process.clock.now(self.now_us).wall.micros().cast_signed();
+            write(self, 1, "twice", Some(written.last_sync().micros().cast_signed() - now), 15);
+        }
+        self.pass(SECOND_US);
+        self.kill(0);
+        self.kill(1);
     }
 
     /// Each half begins a set and takes writes; then they find each other.

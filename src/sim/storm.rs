@@ -3,8 +3,9 @@
 use super::checks::Seen;
 use super::plan::SECOND_US;
 use super::world::{Event, Process, World};
+use crate::core::limits::{LEAST_LIFE_US, LIFE_PART_OF_GRACE};
 use crate::core::record::Kind;
-use crate::core::store::{Change, Written};
+use crate::core::store::{Change, Stamping, Written};
 use crate::core::{Condition, Evaluation, KnownVersion, Name, Namespace, NodeState, Record, Stamp, Version};
 
 impl World {
@@ -65,7 +66,22 @@ impl World {
         let version = format!("v{}", self.random.below(1 << 20));
         let size = if self.random.chance(200) { 3_000 } else { self.random.below(200) };
         let data = vec![self.random.bits() as u8; size as usize];
-        self.accept(slot, &name, (!deleted).then_some((&version, &data)), given)
+        let lasts_us = if deleted { None } else { self.some_life(&name, given.unwrap_or(0)) };
+        self.accept_until(slot, &name, (!deleted).then_some((&version, &data)), given, lasts_us)
+    }
+
+    /// How long a value lasts, if it ends: not in a log or in the node's own namespace, and not before it is written.
+    fn some_life(&mut self, name: &Name, ahead: i64) -> Option<u64> {
+        if self.plan.ending == 0
+            || name.is_log()
+            || name.is_own()
+            || !self.end_random.chance(self.plan.ending)
+        {
+            return None;
+        }
+        let longest_us = self.plan.grace_us / u64::from(LIFE_PART_OF_GRACE);
+        let us = self.end_random.within(LEAST_LIFE_US, longest_us);
+        (us.saturating_add_signed(ahead) > 0).then_some(us)
     }
 
     /// Two clients name the same stamp at two nodes, with different versions or data.
@@ -74,11 +90,17 @@ impl World {
         let (a, b) = (ready[self.random.index(ready.len())], ready[self.random.index(ready.len())]);
         let Some(process) = self.processes[a].as_ref() else { return };
         let stamp = process.clock.now(self.now_us).wall.micros() as i64;
-        for (slot, data) in [(a, vec![1]), (b, vec![2])] {
+        let lives = [(); 2].map(|()| self.some_life(&name, 0));
+        // now and then they differ in their ends only
+        let is_same = lives[0].is_some() && self.end_random.chance(5_000);
+        for (slot, data, lasts_us) in
+            [(a, vec![1], lives[0]), (b, vec![if is_same { 1 } else { 2 }], lives[1])]
+        {
             let version = if self.random.chance(5_000) { "tie".to_owned() } else { format!("tie{slot}") };
             let Some(process) = self.processes[slot].as_ref() else { continue };
             let ahead = stamp - process.clock.now(self.now_us).wall.micros() as i64;
-            self.accept(slot, &name, Some((&version, &data)), Some(ahead));
+            let version = if is_same { "tie".to_owned() } else { version };
+            self.accept_until(slot, &name, Some((&version, &data)), Some(ahead), lasts_us);
         }
     }
 
@@ -89,6 +111,18 @@ impl World {
         name: &Name,
         value: Option<(&String, &Vec<u8>)>,
         ahead: Option<i64>,
+    ) -> bool {
+        self.accept_until(slot, name, value, ahead, None)
+    }
+
+    /// As [`World::accept`], of a value that ends so long after its stamp.
+    pub(super) fn accept_until(
+        &mut self,
+        slot: usize,
+        name: &Name,
+        value: Option<(&String, &Vec<u8>)>,
+        ahead: Option<i64>,
+        lasts_us: Option<u64>,
     ) -> bool {
         let (now_us, guard_us) = (self.now_us, self.plan.max_future_us);
         let Some(process) = self.processes[slot].as_mut() else { return false };
@@ -113,13 +147,15 @@ impl World {
         };
         let before = process.store.get(name);
         let dots = process.store.log().sequence();
-        let written = process.store.write(now.wall, name, &change, given);
+        let stamping = Stamping { lasts_us, ..Stamping::of(given) };
+        let written = process.store.write_stamped(now.wall, name, &change, stamping);
         let accepted = process.store.log().sequence() > dots;
         let (Written::Done { current }, true) = (&written, accepted) else {
             self.work.refused += 1;
             return false;
         };
         self.trace.line(now_us, format_args!("n{slot} writes {}", Brief(current)));
+        self.work.ending += u64::from(current.end().is_some());
         self.work.deletes += u64::from(current.kind() == Kind::Tombstone);
         let again = before.as_ref().is_some_and(|before| before.kind() == Kind::Tombstone);
         self.work.recreations += u64::from(again && current.kind() == Kind::Value);
@@ -160,13 +196,21 @@ impl World {
         let genesis = process.store.genesis();
         // a stamp from before the set is of an earlier set
         let at_least = shown.map(|seen| seen.stamp).filter(|stamp| !genesis.is_after(*stamp));
-        let held = process.store.set().get(name);
+        let now = process.clock.now(self.now_us).wall;
+        let held = process.store.get_at(now, name);
+        let held = held.as_ref();
         let condition = Condition { known: KnownVersion::Unspecified, at_least };
         if condition.evaluate(held) != Evaluation::Answer {
             self.work.held_back += 1;
             return;
         }
         self.work.reads += 1;
+        if let Some(ended) =
+            held.filter(|held| held.kind() == Kind::Value && held.end().is_some_and(|end| end <= now))
+        {
+            let detail = format!("n{slot} answers {ended:?} at {now}");
+            return self.broken("no read after the end", detail);
+        }
         let answered = held.map(Record::last_sync);
         if let Some(shown) = shown
             && answered < Some(shown.stamp)

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::feed_collector::scanned;
 use super::feed_reader::{Connection, State, Watcher};
-use super::world::{Event, World, process_at};
+use super::world::{Event, World, latest_horizon, process_at};
 use crate::core::feed::{Budget, Compacted, Event as Told, Feed, Mode, Start};
 use crate::core::set::Cell;
 use crate::core::{Kind, NodeState, Record};
@@ -141,10 +142,16 @@ impl World {
         let once = connection.hear(events, process.store.set(), views).map_err(|detail| (ONCE, detail));
         let told = match watcher.subscription.mode {
             Mode::Latest => {
+                let Some(after) = watcher.state.cursor.clone() else { return false };
+                let done = scanned(&slice.events, before.as_ref(), &after);
                 let heard = watcher.hear(slice.events).map_err(|detail| (NEVER_BACK, detail));
+                if let Some(is_done) = done {
+                    watcher.pass(process.store.set(), is_done);
+                }
                 // it takes as long as there are writes
                 let is_left_out = slice.more && self.watch_random.chance(8_000);
-                let checked = if is_left_out { Ok(()) } else { watcher.check(&self.history) };
+                let horizon = latest_horizon(self.now_us, &self.plan);
+                let checked = if is_left_out { Ok(()) } else { watcher.check(&self.history, horizon) };
                 heard.and(checked.map_err(|detail| (HONEST, detail)))
             }
             Mode::All => {
@@ -191,8 +198,8 @@ impl World {
                 }
                 continue;
             }
-            // a write that was told by a process which then died before it pushed it, or said that it has told it, is
-            // lost
+            // a write that was told by a process, or a delete because of which it told nothing, is lost if the process
+            // then died before it pushed it, or said that it has told it
             let claimed = watcher.state.cursor.as_ref().map(|cursor| &cursor.vector);
             let is_lost = |held: &Record| {
                 !process.store.vector().claims(held.dot())
@@ -205,8 +212,13 @@ impl World {
                 let held = watcher.state.view.get(record.name());
                 held.is_none_or(|held| held.order(record).is_ne() && !is_lost(held))
             });
-            let values =
-                watcher.state.view.values().filter(|held| held.kind() == Kind::Value && !is_lost(held));
+            // of a value that the horizon removes when it has ended a reader is told no delete: it knows the end
+            let is_over = |held: &Record| held.end().is_some_and(|end| end < set.horizon());
+            let values = watcher
+                .state
+                .view
+                .values()
+                .filter(|held| held.kind() == Kind::Value && !is_lost(held) && !is_over(held));
             let too_much =
                 { values }.find(|held| set.get(held.name()).is_none_or(|record| record.order(held).is_ne()));
             if lacks.is_some() || too_much.is_some() {

@@ -14,6 +14,7 @@ use super::report::{Faults, Report, Traffic, Work};
 use super::trace::Trace;
 use crate::core::feed::{Feed, Mode};
 use crate::core::genesis::Genesis;
+use crate::core::limits::EXPIRY_TURN_US;
 use crate::core::mirroring::{Mirroring, Tail, Told};
 use crate::core::protocol::ProtocolVersion;
 use crate::core::record::{Incarnation, Kind, Record};
@@ -49,6 +50,7 @@ pub struct World {
     pub(super) watch_random: Random,
     pub(super) mirrors: Vec<Option<Mirror>>,
     pub(super) mirror_random: Random,
+    pub(super) end_random: Random,
     pub(super) traffic: BTreeMap<&'static str, Traffic>,
     pub(super) faults: Faults,
     pub(super) work: Work,
@@ -175,6 +177,7 @@ impl World {
             watch_random,
             mirrors: (0..plan.mirrors).map(|_| None).collect(),
             mirror_random: Random::new(plan.seed, 9),
+            end_random: Random::new(plan.seed, 11),
             traffic: BTreeMap::new(),
             faults: Faults::default(),
             work: Work::default(),
@@ -227,6 +230,7 @@ impl World {
             Scenario::Backdated => self.backdated(),
             Scenario::Overtaken => self.overtaken(),
             Scenario::Returned => self.returned(),
+            Scenario::Ended => self.ended(),
         }
         self.heal();
         let (healed_us, mut converged_us) = (self.now_us, None);
@@ -267,6 +271,7 @@ impl World {
             };
             (sum(true), sum(false))
         };
+        self.check_ends();
         let before = said(self);
         self.run_until(self.now_us + 20 * SECOND_US);
         let after = said(self);
@@ -283,6 +288,20 @@ impl World {
                 "silence",
                 format!("between equal sets, of clocks and else: {before:?}, then {after:?}"),
             );
+        }
+    }
+
+    /// Checks that no value stands that has ended: a node has deleted it, or the horizon has.
+    fn check_ends(&mut self) {
+        let late_us = self.plan.nodes as u64 * EXPIRY_TURN_US + 5 * SECOND_US;
+        for slot in 0..self.processes.len() {
+            let Some(process) = self.processes[slot].as_ref() else { continue };
+            let until = process.clock.now(self.now_us).wall.before(late_us);
+            let ended = process.store.set().ended(until, None).next().cloned();
+            if let Some((end, name)) = ended {
+                return self
+                    .broken("what has ended is gone", format!("n{slot} holds {name}, which ended at {end}"));
+            }
         }
     }
 

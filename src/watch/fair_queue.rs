@@ -31,7 +31,7 @@ pub struct Job {
 /// The waiters that a loop wakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitersOf {
-    /// The waiters that are tasks.
+    /// The waiters that are tasks, and bells.
     Tasks,
     /// The waiters on connections of this event loop.
     EventLoop(u16),
@@ -42,7 +42,7 @@ impl WaitersOf {
     #[must_use]
     pub fn includes(self, waiter: &Waiter) -> bool {
         match (self, waiter) {
-            (Self::Tasks, Waiter::Task(_)) => true,
+            (Self::Tasks, Waiter::Task(_) | Waiter::Bell(_)) => true,
             (Self::EventLoop(event_loop), Waiter::Connection(id) | Waiter::Streams(id)) => {
                 id.event_loop == event_loop
             }

@@ -15,7 +15,8 @@ use super::pace::Pace;
 use super::{Waiter, Wake};
 use crate::core::Ticket;
 
-/// Up to this many waiters of a job, only event loops with a waiter get the job; a larger job goes to all of them.
+/// Up to this many waiters of a job, only event loops with a waiter get the job, and bells are rung by the writer; a
+/// larger job goes to all loops.
 const FEW: usize = 256;
 
 /// Tasks that are woken before other tasks of the runtime have their turn.
@@ -105,7 +106,7 @@ impl Fanout {
     }
 
     /// Wakes all waiters of `due` as one job, at one pace from now on. Costs the caller nothing per waiter of the
-    /// longest list.
+    /// longest list but its bells, which are rung at once.
     pub fn wake_all(&self, mut due: Vec<Vec<(Ticket, Waiter)>>, wake: Wake, pace: Pace) {
         // the first of the longest lists, so that equal lists keep their order
         let longest = (0..due.len()).rev().max_by_key(|&list| due[list].len()).unwrap_or(0);
@@ -116,10 +117,14 @@ impl Fanout {
         for mut list in due {
             waiters.append(&mut list);
         }
+        self.ring(&mut waiters);
         self.start(waiters, wake, pace);
     }
 
-    fn start(&self, waiters: Vec<(Ticket, Waiter)>, wake: Wake, pace: Pace) {
+    fn start(&self, mut waiters: Vec<(Ticket, Waiter)>, wake: Wake, pace: Pace) {
+        if waiters.len() <= FEW {
+            self.ring(&mut waiters);
+        }
         if waiters.is_empty() {
             return;
         }
@@ -136,6 +141,19 @@ impl Fanout {
             // an error means that the process is ending, and the readers with it
             let _ = self.tasks.send(FanoutMessage::Wake(job));
         }
+    }
+
+    /// Rings the bells of a short list at once, and takes them from it: these readers are in this process, and a pause
+    /// or another task in between would be most of their wait.
+    fn ring(&self, waiters: &mut Vec<(Ticket, Waiter)>) {
+        let all = waiters.len();
+        waiters.retain(|(_, waiter)| {
+            if let Waiter::Bell(bell) = waiter {
+                bell.ring();
+            }
+            !matches!(waiter, Waiter::Bell(_))
+        });
+        self.counters.woken.fetch_add((all - waiters.len()) as u64, Ordering::Relaxed);
     }
 
     /// Wakes queued waiters at another pace from now on, and later ones not slower.
@@ -166,10 +184,12 @@ async fn run(mut queue: UnboundedReceiver<FanoutMessage>, counters: Arc<Counters
         for _ in 0..jobs.len() {
             let Some(slice) = jobs.turn(now) else { break };
             for (_, waiter) in slice.waiters() {
-                if let Waiter::Task(notifier) = waiter {
-                    notifier.notify(slice.job.wake);
-                    woken += 1;
+                match waiter {
+                    Waiter::Task(notifier) => notifier.notify(slice.job.wake),
+                    Waiter::Bell(bell) => bell.ring(),
+                    Waiter::Connection(_) | Waiter::Streams(_) => continue,
                 }
+                woken += 1;
             }
             if woken >= ROUND {
                 break;

@@ -1,5 +1,6 @@
 //! From a change to its watchers: parked readers, the fan-out that wakes them, and the timer wheel of their deadlines.
 
+mod bell;
 pub mod fair_queue;
 pub mod fanout;
 pub mod pace;
@@ -8,6 +9,7 @@ pub mod timer_wheel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+pub use bell::Bell;
 use tokio::sync::oneshot;
 
 /// Why a parked reader is woken.
@@ -27,6 +29,8 @@ pub enum Wake {
 pub enum Waiter {
     /// A reader whose request is a task of its own.
     Task(Notifier),
+    /// A reader in this process, which is woken by the thread that makes the change.
+    Bell(Arc<Bell>),
     /// A reader on a connection of the fast path.
     Connection(ConnectionId),
     /// A group of streams of the fast path, by its index there.

@@ -29,6 +29,8 @@ pub struct Cluster {
     pub history: History,
     /// The watches of names and prefixes at this node.
     pub feeds: Feeds,
+    /// The leases at this node.
+    pub leases: Leases,
     /// The fill; `None` without an upstream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fill: Option<Fill>,
@@ -132,6 +134,28 @@ pub struct Feeds {
     pub begun: BTreeMap<String, u64>,
     /// How often a reader was told since the start that it begins again or lacks versions, by reason.
     pub interruptions: BTreeMap<String, u64>,
+}
+
+/// The leases at a node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Leases {
+    /// The voters that are set: their number. 0 if there are none.
+    pub voters: usize,
+    /// Those of them that are live, and one process each.
+    pub live_voters: usize,
+    /// Leases that this node has granted as a coordinator, and that are held.
+    pub granted: usize,
+    /// Requests that wait for a lease here.
+    pub waiting: usize,
+    /// Leases that are held anywhere, as far as this node knows.
+    pub known: usize,
+    /// Leases that it remembers as a voter; `None` if it is none.
+    pub remembered: Option<usize>,
+    /// For how long it still abstains as a voter, ms.
+    pub abstains_for_ms: u64,
+    /// Votes that it has refused since its start, by reason.
+    pub refused: BTreeMap<String, u64>,
 }
 
 /// The state of the fill from an upstream.

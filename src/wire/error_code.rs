@@ -46,10 +46,16 @@ pub enum ErrorCode {
     Older,
     /// The same version stands with other data.
     Contradicts,
+    /// Another lease stands in the way.
+    LeaseHeld,
     /// The name was deleted.
     Deleted,
     /// The past of the name is not kept so far back.
     Compacted,
+    /// The lease is not live any more.
+    LeaseLost,
+    /// The token is that of no live lease that covers the name.
+    LeaseNotHeld,
     /// The body, or the number of items in it, is over its limit.
     TooLarge,
     /// The name is longer than `--name-limit-bytes`, or the request target than any name.
@@ -60,6 +66,8 @@ pub enum ErrorCode {
     WrongContentType,
     /// The node is a mirror that does not have these names.
     NotMirrored,
+    /// A lease covers the name, and the write has not its token.
+    Locked,
     /// The request head, or the number of its fields, is over its limit.
     HeadTooLarge,
     /// There is a bug in the node.
@@ -90,6 +98,12 @@ pub enum ErrorCode {
     ConnectionClosed,
     /// A member of the cluster is too old for this.
     UpgradePending,
+    /// No node votes on leases here.
+    NoVoters,
+    /// Too few of the voters on leases answer.
+    NoMajority,
+    /// There are as many leases as there may be, or as many requests wait for them.
+    TooManyLeases,
     /// The upstream has not answered yet.
     NotKnownYet,
     /// The set takes as many bytes as it may.
@@ -103,7 +117,7 @@ pub enum ErrorCode {
 }
 
 /// Each code with its text and its status, in the order of the variants.
-const TABLE: [(ErrorCode, &str, u16); 48] = [
+const TABLE: [(ErrorCode, &str, u16); 55] = [
     (ErrorCode::BadRequest, "bad-request", 400),
     (ErrorCode::BadName, "bad-name", 400),
     (ErrorCode::BadNamespace, "bad-namespace", 400),
@@ -125,13 +139,17 @@ const TABLE: [(ErrorCode, &str, u16); 48] = [
     (ErrorCode::WouldGoBack, "would-go-back", 409),
     (ErrorCode::Older, "older", 409),
     (ErrorCode::Contradicts, "contradicts", 409),
+    (ErrorCode::LeaseHeld, "lease-held", 409),
     (ErrorCode::Deleted, "deleted", 410),
     (ErrorCode::Compacted, "compacted", 410),
+    (ErrorCode::LeaseLost, "lease-lost", 410),
+    (ErrorCode::LeaseNotHeld, "lease-not-held", 412),
     (ErrorCode::TooLarge, "too-large", 413),
     (ErrorCode::NameTooLong, "name-too-long", 414),
     (ErrorCode::UsePost, "use-post", 414),
     (ErrorCode::WrongContentType, "wrong-content-type", 415),
     (ErrorCode::NotMirrored, "not-mirrored", 421),
+    (ErrorCode::Locked, "locked", 423),
     (ErrorCode::HeadTooLarge, "head-too-large", 431),
     (ErrorCode::Internal, "internal", 500),
     (ErrorCode::NotImplemented, "not-implemented", 501),
@@ -147,6 +165,9 @@ const TABLE: [(ErrorCode, &str, u16); 48] = [
     (ErrorCode::Busy, "busy", 503),
     (ErrorCode::ConnectionClosed, "connection-closed", 503),
     (ErrorCode::UpgradePending, "upgrade-pending", 503),
+    (ErrorCode::NoVoters, "no-voters", 503),
+    (ErrorCode::NoMajority, "no-majority", 503),
+    (ErrorCode::TooManyLeases, "too-many-leases", 503),
     (ErrorCode::NotKnownYet, "not-known-yet", 504),
     (ErrorCode::SetFull, "set-full", 507),
     (ErrorCode::NamespaceFull, "namespace-full", 507),

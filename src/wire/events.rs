@@ -153,6 +153,12 @@ impl Serialize for EventJson<'_> {
                 fields.serialize_entry("initial", is_initial)?;
                 fields.serialize_entry("current", is_current)?;
                 fields.serialize_entry("refresh", is_refresh)?;
+                if let Some(end) = record.end() {
+                    fields.serialize_entry("expires", &end.micros())?;
+                }
+                if record.is_expiry() {
+                    fields.serialize_entry("expired", &true)?;
+                }
                 if self.tells_dots {
                     fields.serialize_entry("dot", &Text(DotText(record.dot())))?;
                 }
@@ -192,6 +198,31 @@ mod tests {
     use super::*;
     use crate::core::testing::{at, name, version};
     use crate::core::{Namespace, Record};
+
+    #[test]
+    fn an_end_is_told_and_that_a_delete_was_brought_by_one() {
+        let told = |record: Record| {
+            let event = Event::Changed(Changed {
+                record,
+                created: Some(false),
+                is_current: true,
+                is_refresh: false,
+                is_initial: false,
+            });
+            serde_json::to_value(EventJson { event: &event, data: DataForm::None, tells_dots: false })
+                .unwrap()
+        };
+        let (dot, end) = (Dot::default(), Some(at(9)));
+        let value = told(Record::value_until(name("n"), &version("v"), b"", at(5), dot, end));
+        assert_eq!((&value["expires"], value.get("expired")), (&json!(9), None));
+        let gone = told(Record::tombstone_of(name("n"), at(5), dot, end));
+        assert_eq!(
+            (&gone["type"], &gone["expires"], &gone["expired"]),
+            (&json!("delete"), &json!(9), &json!(true))
+        );
+        let deleted = told(Record::tombstone(name("n"), at(5), dot));
+        assert_eq!((deleted.get("expires"), deleted.get("expired")), (None, None));
+    }
 
     fn put(key: &str, data: &[u8]) -> Changed {
         let record =

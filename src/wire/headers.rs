@@ -17,6 +17,9 @@ pub const X_VWATCH_PARTIAL: &str = "x-vwatch-partial";
 /// `true` if a checkpoint was not written for so long that it holds no compaction back.
 pub const X_VWATCH_EXPIRED: &str = "x-vwatch-expired";
 
+/// When the value of a name ends, µs since 1970; of a delete, when the value ended that it deletes.
+pub const X_VWATCH_EXPIRES: &str = "x-vwatch-expires";
+
 /// How long a read was parked, and how long its wake was delayed to spread the fan-out.
 pub const SERVER_TIMING: &str = "server-timing";
 /// The [code](super::error_code) of an error.
@@ -24,3 +27,6 @@ pub const X_VWATCH_ERROR: &str = "x-vwatch-error";
 
 /// `true` if the answer about a time in the past can never change, at any node.
 pub const X_VWATCH_FINAL: &str = "x-vwatch-final";
+
+/// The token of the lease under which a write is done.
+pub const X_VWATCH_LEASE: &str = "x-vwatch-lease";

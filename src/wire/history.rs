@@ -1,6 +1,8 @@
 //! The JSON of `GET /v1/history/{name}`.
 //!
 //! `{"versions":[{"type":"put"|"delete","version","revision":µs,"last-sync":RFC 3339,"data":base64}],"complete":bool}`
+//!
+//! A value with an end has `"expires":µs` too, and the delete that the end brought has it with `"expired":true`.
 
 use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD;
@@ -45,7 +47,8 @@ impl Serialize for Entry<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let record = self.0;
         let is_value = record.kind() == Kind::Value;
-        let mut fields = serializer.serialize_struct("Entry", if is_value { 5 } else { 3 })?;
+        let of_end = usize::from(record.end().is_some()) + usize::from(record.is_expiry());
+        let mut fields = serializer.serialize_struct("Entry", if is_value { 5 } else { 3 } + of_end)?;
         fields.serialize_field("type", if is_value { "put" } else { "delete" })?;
         if is_value {
             fields.serialize_field("version", record.version())?;
@@ -54,6 +57,12 @@ impl Serialize for Entry<'_> {
         fields.serialize_field("last-sync", &Text(rfc3339(record.last_sync())))?;
         if is_value {
             fields.serialize_field("data", &Text(Base64Display::new(record.data(), &STANDARD)))?;
+        }
+        if let Some(end) = record.end() {
+            fields.serialize_field("expires", &end.micros())?;
+        }
+        if record.is_expiry() {
+            fields.serialize_field("expired", &true)?;
         }
         fields.end()
     }
@@ -82,6 +91,12 @@ pub struct ReceivedEntry {
     /// Base64; none of a delete.
     #[serde(default)]
     pub data: Option<String>,
+    /// When the value ends, or ended that the delete is about, in µs since 1970.
+    #[serde(default)]
+    pub expires: Option<u64>,
+    /// Whether it is the delete of a value that had ended.
+    #[serde(default)]
+    pub expired: bool,
 }
 
 #[cfg(test)]

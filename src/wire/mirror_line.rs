@@ -46,6 +46,7 @@ struct Line<'a> {
     #[serde(borrow)]
     version: Option<Cow<'a, str>>,
     revision: Option<u64>,
+    expires: Option<u64>,
     #[serde(borrow)]
     data: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -123,14 +124,15 @@ fn record(line: &Line<'_>) -> Result<Record, &'static str> {
     let stamp =
         line.revision.and_then(|micros| Stamp::from_micros(micros).ok()).ok_or("a usable revision")?;
     let dot = line.dot.as_deref().and_then(parse_dot).ok_or("a usable dot")?;
+    let end = line.expires.map(Stamp::from_micros).transpose().map_err(|_| "a usable end")?;
     if line.r#type == "delete" {
-        return Ok(Record::tombstone(name, stamp, dot));
+        return Ok(Record::tombstone_of(name, stamp, dot, end));
     }
     let version = line.version.as_deref().and_then(|version| Version::new(version.as_bytes()).ok());
     let version = version.ok_or("a usable version")?;
     let data = line.data.as_deref().and_then(|data| STANDARD.decode(data).ok());
     let data = data.filter(|data| data.len() <= MAX_DATA_BYTES).ok_or("usable data")?;
-    Ok(Record::value(name, &version, &data, stamp, dot))
+    Ok(Record::value_until(name, &version, &data, stamp, dot, end))
 }
 
 fn parse_incarnation(text: &str) -> Option<(Incarnation, &str)> {
@@ -212,8 +214,10 @@ mod tests {
     #[test]
     fn what_a_leader_sends_is_read_as_it_is() {
         let dot = Dot { incarnation: Incarnation(u64::MAX), sequence: MAX_SEQUENCE };
-        let value = Record::value(name("a \"b\"é"), &version("v1"), b"\x00\xff", at(11), dot);
-        let gone = Record::tombstone(name("n"), at(12), Dot { incarnation: Incarnation(1), sequence: 1 });
+        let end = Some(at(99));
+        let value = Record::value_until(name("a \"b\"é"), &version("v1"), b"\x00\xff", at(11), dot, end);
+        let first = Dot { incarnation: Incarnation(1), sequence: 1 };
+        let gone = Record::tombstone_of(name("n"), at(12), first, end);
         let gap = vec![(Incarnation(2), 3, 5)];
         let lines = sent(&[
             told(value.clone()),

@@ -18,6 +18,7 @@ pub mod head;
 pub mod headers;
 pub mod history;
 pub mod host;
+pub mod leases;
 pub mod lenient;
 pub mod list;
 pub mod message;

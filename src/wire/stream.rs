@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error_code::ErrorCode;
 use super::events::EventJson;
+use super::leases::LeaseEventJson;
 use super::watch::DataForm;
 use super::watch_form::StreamForm;
 use crate::core::feed::Event;
@@ -161,6 +162,25 @@ impl Encoding {
         Ok(frames)
     }
 
+    /// The bytes of what is told of leases. They have no cursor: a reader resumes from the one before them.
+    ///
+    /// # Errors
+    /// Only if `serde_json` fails, which it does for no event.
+    pub fn leases(self, events: &[LeaseEventJson]) -> serde_json::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(256 * events.len());
+        for event in events {
+            self.frame(&mut bytes, |bytes| {
+                if self.form == StreamForm::EventStream {
+                    bytes.extend_from_slice(b"data: ");
+                }
+                serde_json::to_writer(&mut *bytes, event)?;
+                bytes.extend_from_slice(if self.form == StreamForm::EventStream { b"\n\n" } else { b"\n" });
+                Ok(())
+            })?;
+        }
+        Ok(bytes)
+    }
+
     /// The bytes of an event that says why the stream ends.
     #[must_use]
     pub fn error(self, code: ErrorCode, text: &str) -> Vec<u8> {
@@ -273,6 +293,20 @@ mod tests {
             ": still here\ndata: {\"type\":\"progress\",\"cursor\":\"c1\",\"behind\":2}\nid: c1\n\n"
         );
         assert_eq!(text(StreamForm::Lines, &[]), "{\"type\":\"progress\",\"cursor\":\"c1\",\"behind\":2}\n");
+    }
+
+    #[test]
+    fn what_is_told_of_leases_has_no_cursor() {
+        let told = |form| {
+            let encoding = Encoding { form, data: DataForm::Text, is_chunked: false, tells_dots: false };
+            let bytes = encoding.leases(&[LeaseEventJson::LeasesReset, LeaseEventJson::LeasesSynced]);
+            String::from_utf8(bytes.expect("JSON")).expect("UTF-8")
+        };
+        assert_eq!(
+            told(StreamForm::EventStream),
+            "data: {\"type\":\"leases-reset\"}\n\ndata: {\"type\":\"leases-synced\"}\n\n"
+        );
+        assert_eq!(told(StreamForm::Lines), "{\"type\":\"leases-reset\"}\n{\"type\":\"leases-synced\"}\n");
     }
 
     /// The content of chunks, and where each ends.

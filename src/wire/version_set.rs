@@ -1,6 +1,10 @@
 //! The JSON `VersionSet` of the Go vwatch: the answer of a list, and the form in which two nodes are compared.
 //!
 //! `{"versions":[{"name","version","data":base64|null,"last-sync":RFC 3339}],"peers":[]}`
+//!
+//! A value with an end has `"expires":µs` too.
+//!
+//! A list of one level has `{"prefix"}` among its versions, for all names that begin with it.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -37,27 +41,78 @@ impl Serialize for Versions<'_> {
 }
 
 impl Versions<'_> {
-    /// Writes a whole set: `{"versions":[…],"peers":[]}`, and the cursor of the list if it has one.
-    ///
-    /// # Errors
-    /// Only if `serde_json` fails, which it does for no record.
-    pub fn to_set_json(&self, cursor: Option<&str>) -> serde_json::Result<Vec<u8>> {
-        #[derive(Serialize)]
-        struct SetJson<'a> {
-            versions: &'a Versions<'a>,
-            peers: [(); 0],
-            #[serde(skip_serializing_if = "Option::is_none")]
-            cursor: Option<&'a str>,
-        }
-        serde_json::to_vec(&SetJson { versions: self, peers: [], cursor })
-    }
-
     /// Writes the bare array.
     ///
     /// # Errors
     /// Only if `serde_json` fails, which it does for no record.
     pub fn to_array_json(&self) -> serde_json::Result<Vec<u8>> {
         serde_json::to_vec(self)
+    }
+}
+
+/// An item of a list.
+#[derive(Clone, Debug)]
+pub enum Listed {
+    /// A name with its value. A tombstone has no place in a list, and is skipped.
+    Record(Record),
+    /// What all names begin with that are left out for it.
+    Prefix(Box<str>),
+}
+
+impl From<Record> for Listed {
+    fn from(record: Record) -> Self {
+        Self::Record(record)
+    }
+}
+
+/// A page of a list.
+#[derive(Clone, Copy, Debug)]
+pub struct ListPage<'a> {
+    /// Its items, in order.
+    pub items: &'a [Listed],
+    /// Whether to write `data`, or `null` in its place.
+    pub with_data: bool,
+    /// The cursor of the list, if it has one.
+    pub cursor: Option<&'a str>,
+}
+
+impl ListPage<'_> {
+    /// Writes the page as a whole set: `{"versions":[…],"peers":[]}`, and the cursor.
+    ///
+    /// # Errors
+    /// Only if `serde_json` fails, which it does for no item.
+    pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+        #[derive(Serialize)]
+        struct SetJson<'a> {
+            versions: Items<'a>,
+            peers: [(); 0],
+            #[serde(skip_serializing_if = "Option::is_none")]
+            cursor: Option<&'a str>,
+        }
+        serde_json::to_vec(&SetJson { versions: Items(*self), peers: [], cursor: self.cursor })
+    }
+}
+
+/// The items of a page, as a JSON array.
+struct Items<'a>(ListPage<'a>);
+
+impl Serialize for Items<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct PrefixJson<'a> {
+            prefix: &'a str,
+        }
+        let mut seq = serializer.serialize_seq(None)?;
+        for item in self.0.items {
+            match item {
+                Listed::Record(record) if record.version_bytes().is_empty() => {}
+                Listed::Record(record) => {
+                    seq.serialize_element(&VersionJson { record, with_data: self.0.with_data })?;
+                }
+                Listed::Prefix(prefix) => seq.serialize_element(&PrefixJson { prefix })?,
+            }
+        }
+        seq.end()
     }
 }
 
@@ -68,12 +123,16 @@ struct VersionJson<'a> {
 
 impl Serialize for VersionJson<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("Version", 4)?;
+        let end = self.record.end();
+        let mut fields = serializer.serialize_struct("Version", 4 + usize::from(end.is_some()))?;
         fields.serialize_field("name", self.record.name().as_str())?;
         fields.serialize_field("version", self.record.version())?;
         let data = self.with_data.then(|| Text(Base64Display::new(self.record.data(), &STANDARD)));
         fields.serialize_field("data", &data)?;
         fields.serialize_field("last-sync", &Text(rfc3339(self.record.last_sync())))?;
+        if let Some(end) = end {
+            fields.serialize_field("expires", &end.micros())?;
+        }
         fields.end()
     }
 }
@@ -280,10 +339,17 @@ mod tests {
     #[test]
     fn the_form_of_the_go_vwatch_is_written() {
         let records = records();
-        let set = Versions { records: &records, with_data: true }.to_set_json(None).unwrap();
+        let mut items: Vec<Listed> = records.iter().cloned().map(Listed::from).collect();
+        let set = ListPage { items: &items, with_data: true, cursor: None }.to_json().unwrap();
         assert_eq!(
             String::from_utf8(set).unwrap(),
             r#"{"versions":[{"name":"a/b","version":"v1","data":"MTIzNA==","last-sync":"2025-03-13T03:48:12.12Z"}],"peers":[]}"#
+        );
+        items.push(Listed::Prefix("a/\"c/".into()));
+        let set = ListPage { items: &items, with_data: false, cursor: Some("c1.x") }.to_json().unwrap();
+        assert_eq!(
+            String::from_utf8(set).unwrap(),
+            r#"{"versions":[{"name":"a/b","version":"v1","data":null,"last-sync":"2025-03-13T03:48:12.12Z"},{"prefix":"a/\"c/"}],"peers":[],"cursor":"c1.x"}"#
         );
         let keys = Versions { records: &records, with_data: false }.to_array_json().unwrap();
         assert_eq!(

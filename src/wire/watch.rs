@@ -28,8 +28,8 @@ pub const DEFAULT_BATCH_EVENTS: usize = 1_000;
 pub const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// The parameters of the query.
-pub const PARAMETERS: [&str; 10] =
-    ["name", "prefix", "since", "mode", "types", "data", "heartbeat", "limit", "timeout", "dots"];
+pub const PARAMETERS: [&str; 11] =
+    ["name", "prefix", "since", "mode", "types", "data", "heartbeat", "limit", "timeout", "dots", "leases"];
 
 /// Where a watch begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +79,8 @@ pub struct WatchRequest {
     pub timeout: Option<Duration>,
     /// Whether the reader is a mirror: it is told dots, and the registers of the set.
     pub dots: bool,
+    /// Whether it is told what happens to leases, too.
+    pub leases: bool,
 }
 
 /// Why a request cannot be read.
@@ -92,6 +94,8 @@ pub enum WatchError {
     TooManyParts(usize),
     /// A prefix longer than any name.
     LongPrefix(usize),
+    /// A prefix with a control character, which no name has.
+    ControlInPrefix(char),
     /// A parameter cannot be decoded, or is repeated.
     Encoding(&'static str, UriError),
     /// A parameter has a value that it does not take.
@@ -125,6 +129,13 @@ impl fmt::Display for WatchError {
             ),
             Self::LongPrefix(bytes) => {
                 write!(f, "bad prefix: {bytes} bytes is longer than any name: send at most {MAX_NAME_BYTES}")
+            }
+            Self::ControlInPrefix(found) => {
+                write!(
+                    f,
+                    "bad prefix: control character U+{:04X}, which no name has: leave it out",
+                    u32::from(*found)
+                )
             }
             Self::Encoding(parameter, error) => write!(f, "bad parameter {parameter}: {error}"),
             Self::Value { parameter, got, send } => write!(f, "bad {parameter}: {}: {send}", Short(got)),
@@ -163,6 +174,7 @@ struct Texts<'a> {
     limit: Option<u64>,
     timeout: Option<Cow<'a, str>>,
     dots: Option<bool>,
+    leases: Option<bool>,
 }
 
 impl WatchRequest {
@@ -174,7 +186,7 @@ impl WatchRequest {
     pub fn from_query(query: &str, last_event_id: &str) -> Result<Self, WatchError> {
         let mut texts = Texts::default();
         let mut limit = None;
-        let mut dots = None;
+        let (mut dots, mut leases) = (None, None);
         let mut types = None;
         for (name, value) in uri::parameters(query) {
             let Some(parameter) = PARAMETERS.into_iter().find(|known| *known == name) else { continue };
@@ -195,7 +207,8 @@ impl WatchRequest {
                 "heartbeat" => &mut texts.heartbeat,
                 "limit" => &mut limit,
                 "timeout" => &mut texts.timeout,
-                _ => &mut dots,
+                "dots" => &mut dots,
+                _ => &mut leases,
             };
             if once.replace(value).is_some() {
                 return Err(WatchError::Encoding(parameter, UriError::Repeated));
@@ -209,11 +222,8 @@ impl WatchRequest {
             Some(text) => Some(text.parse().map_err(|_| bad_limit(&text))?),
             None => None,
         };
-        texts.dots = match dots.as_deref() {
-            Some("true") => Some(true),
-            Some("false") | None => None,
-            Some(other) => return Err(bad("dots", other, "send true or false")),
-        };
+        texts.dots = flag("dots", dots.as_deref())?;
+        texts.leases = flag("leases", leases.as_deref())?;
         Self::checked(texts)
     }
 
@@ -228,7 +238,8 @@ impl WatchRequest {
     }
 
     fn checked(texts: Texts<'_>) -> Result<Self, WatchError> {
-        let Texts { names, prefixes, since, mode, types, data, heartbeat, limit, timeout, dots } = texts;
+        let Texts { names, prefixes, since, mode, types, data, heartbeat, limit, timeout, dots, leases } =
+            texts;
         let dots = dots == Some(true);
         let parts = names.len() + prefixes.len();
         if parts == 0 {
@@ -239,6 +250,10 @@ impl WatchRequest {
         }
         if let Some(prefix) = prefixes.iter().find(|prefix| prefix.len() > MAX_NAME_BYTES) {
             return Err(WatchError::LongPrefix(prefix.len()));
+        }
+        if let Some(found) = prefixes.iter().flat_map(|prefix| prefix.chars()).find(|char| char.is_control())
+        {
+            return Err(WatchError::ControlInPrefix(found));
         }
         let mode = match mode.as_deref() {
             None | Some("latest") => Mode::Latest,
@@ -273,7 +288,17 @@ impl WatchRequest {
             limit,
             timeout: timeout.as_deref().map(timeout_of).transpose()?,
             dots,
+            leases: leases == Some(true),
         })
+    }
+}
+
+/// A parameter that is true or false.
+fn flag(parameter: &'static str, text: Option<&str>) -> Result<Option<bool>, WatchError> {
+    match text {
+        Some("true") => Ok(Some(true)),
+        Some("false") | None => Ok(None),
+        Some(other) => Err(bad(parameter, other, "send true or false")),
     }
 }
 
@@ -353,11 +378,11 @@ mod tests {
     fn a_query_and_a_body_ask_for_the_same() {
         let asked = query(
             "name=a&prefix=b%2F&name=c+d&prefix=&since=now&mode=all&types=update,delete&data=text&heartbeat=5s&limit=7\
-             &timeout=1m&dots=false&other=x",
+             &timeout=1m&dots=false&leases=true&other=x",
         );
         let body = json!({"names": ["a", "c d"], "prefixes": ["b/", ""], "since": "now", "mode": "all",
             "types": ["update", "delete"], "data": "text", "heartbeat": "5s", "limit": 7, "timeout": "1m",
-            "dots": false});
+            "dots": false, "leases": true});
         let expected = WatchRequest {
             names: vec!["a".to_owned(), "c d".to_owned()],
             prefixes: vec!["b/".to_owned(), String::new()],
@@ -369,6 +394,7 @@ mod tests {
             limit: Some(7),
             timeout: Some(Duration::from_secs(60)),
             dots: false,
+            leases: true,
         };
         assert_eq!(asked.as_ref(), Ok(&expected));
         assert_eq!(WatchRequest::from_json(body.to_string().as_bytes()), Ok(expected));
@@ -383,6 +409,7 @@ mod tests {
             limit: None,
             timeout: None,
             dots: false,
+            leases: false,
         };
         assert_eq!(query("name=n&since="), Ok(least.clone()));
         assert_eq!(WatchRequest::from_json(br#"{"names":["n"]}"#), Ok(least));
@@ -427,6 +454,7 @@ mod tests {
                 "",
                 "no scope: neither a name nor a prefix is given: send name=NAME or prefix=PREFIX; prefix= is every name",
             ),
+            ("prefix=%01team%01", "bad prefix: control character U+0001, which no name has: leave it out"),
             ("prefix=&mode=new", "bad mode: \"new\": send latest or all"),
             ("prefix=&mode=all&mode=all", "bad parameter mode: given more than once: give it once"),
             ("prefix=&data=%ff", "bad parameter data: not UTF-8: send UTF-8, percent-encoded"),
@@ -440,6 +468,7 @@ mod tests {
                 "bad dots: \"true\": send it with mode=all, and without types",
             ),
             ("prefix=&mode=all&dots=1", "bad dots: \"1\": send true or false"),
+            ("prefix=&leases=", "bad leases: \"\": send true or false"),
         ] {
             assert_eq!(query(text).unwrap_err().to_string(), said);
         }

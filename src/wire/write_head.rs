@@ -8,6 +8,7 @@ use std::ops::Range;
 use super::head::{
     MAX_FAST_HEAD_FIELDS, NAMES, NAMESPACES, before, changes_the_meaning, ends, parse_strict, plain_target,
 };
+use super::headers::X_VWATCH_LEASE;
 use super::host::is_host;
 
 /// The part of a path between a namespace and the name.
@@ -152,7 +153,7 @@ fn number(digits: &[u8]) -> Option<usize> {
 
 /// Whether a field is a condition, of which a write may have none.
 fn is_condition(name: &str) -> bool {
-    const CONDITIONS: [&str; 3] = ["if-match", "if-none-match", "if-unmodified-since"];
+    const CONDITIONS: [&str; 4] = ["if-match", "if-none-match", "if-unmodified-since", X_VWATCH_LEASE];
     CONDITIONS.iter().any(|condition| name.eq_ignore_ascii_case(condition))
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Each stage prints the commands that it runs, so that a reader can run a part of it by hand.
 
+mod api;
 mod command;
 mod fuzz;
 #[cfg(test)]
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use stages::{STAGES, Stage};
 
 /// The stages of `ci`, the fast ones first.
-const CI: [&str; 6] = ["check", "doc", "deny", "kubernetes", "long", "test"];
+const CI: [&str; 7] = ["check", "doc", "deny", "kubernetes", "python", "long", "test"];
 
 const HEAD: &str = "\
 The commands of a developer of vwatch. Each one is a stage of CI, and prints the commands that it runs.
@@ -29,8 +30,8 @@ Commands:
 ";
 
 const TAIL: &str = "
-`ci` runs check, doc, deny, kubernetes, long and test, and then prints the time of each. It expects the tools that
-.ci/run installs below target/ci-tools; .ci/run is the same on a machine that has only Rust.
+`ci` runs check, doc, deny, kubernetes, python, long and test, and then prints the time of each. It expects the tools
+that .ci/run installs below target/ci-tools; .ci/run is the same on a machine that has only Rust.
 ";
 
 fn main() -> ExitCode {

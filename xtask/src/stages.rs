@@ -1,7 +1,7 @@
 //! The stages, each a command of its own.
 
 use std::fs::File;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::command::{cargo, ended, program, root, run, shown, target, tools};
 use crate::fuzz;
@@ -28,11 +28,11 @@ const fn stage(
 }
 
 /// All stages but `ci`, in the order of the help.
-pub(crate) const STAGES: [Stage; 19] = [
+pub(crate) const STAGES: [Stage; 23] = [
     stage(
         "check",
         "",
-        "format, lint, core, client, layers and unit: less than two minutes once the dependencies are built",
+        "format, lint, core, client, embed, layers and unit: less than two minutes once the dependencies are built",
         check,
     ),
     stage("format", "", "is the source formatted? `cargo fmt --all` formats it", |rest| none(rest, format)),
@@ -40,6 +40,9 @@ pub(crate) const STAGES: [Stage; 19] = [
     stage("core", "", "the core builds alone, without the crates of the node", |rest| none(rest, core)),
     stage("client", "", "the client library builds alone, and without the crates of a server", |rest| {
         none(rest, client)
+    }),
+    stage("embed", "", "the node for programs builds alone, and without a command line and a log", |rest| {
+        none(rest, embed)
     }),
     stage(
         "layers",
@@ -53,11 +56,26 @@ pub(crate) const STAGES: [Stage; 19] = [
         "e2e",
         "[AREA] [ARGUMENT]...",
         "tests with real processes and sockets, of all areas or one: cli, cluster, containers,\n\
-         faults, fill, http. A name behind the area selects the tests that contain it",
+         embedded, faults, fill, http. A name behind the area selects the tests that contain it",
         e2e,
     ),
     stage("doc", "", "the pages of rustdoc, without a broken link", |rest| none(rest, doc)),
+    stage("api", "", "writes docs/reference/client-api.md, the public items of the client library", |rest| {
+        none(rest, crate::api::write)
+    }),
+    stage(
+        "clients",
+        "[SECONDS] [RUNS]",
+        "programs with the client library under random faults: five runs of 60 s each",
+        clients,
+    ),
     stage("deny", "", "licences and sources of all dependencies", |rest| none(rest, deny)),
+    stage(
+        "python",
+        "[MODULE]...",
+        "the client for Python: its types by mypy, and its tests, also with real nodes",
+        python,
+    ),
     stage("kubernetes", "", "docker/kubernetes.yaml against the schemas of Kubernetes", |rest| {
         none(rest, kubernetes)
     }),
@@ -97,6 +115,7 @@ fn check(rest: &[String]) -> Result<(), String> {
     lint()?;
     core()?;
     client()?;
+    embed()?;
     layers()?;
     unit(&[])
 }
@@ -118,8 +137,21 @@ fn core() -> Result<(), String> {
 const OF_A_SERVER: [&str; 6] = ["axum", "chitchat", "clap", "h2", "hickory-resolver", "rustls"];
 
 fn client() -> Result<(), String> {
-    let alone = ["--package", "vwatch", "--no-default-features", "--features", "client", "--locked"];
-    run(cargo(["check", "--lib"].into_iter().chain(alone)))?;
+    builds_alone("client", "the client library", &OF_A_SERVER)
+}
+
+/// Crates that only a process of its own needs: a command line, a log, and signals.
+const OF_A_PROCESS: [&str; 4] = ["clap", "hdrhistogram", "signal-hook-registry", "tracing-subscriber"];
+
+fn embed() -> Result<(), String> {
+    builds_alone("embed", "the node for programs", &OF_A_PROCESS)
+}
+
+/// Checks that the library builds with this feature alone, without a warning, and needs none of these crates.
+fn builds_alone(feature: &str, what: &str, unwanted: &[&'static str]) -> Result<(), String> {
+    let alone = ["--package", "vwatch", "--no-default-features", "--features", feature, "--locked"];
+    let warnings = ["--", "-D", "warnings"];
+    run(cargo(["clippy", "--lib"].into_iter().chain(alone).chain(warnings)))?;
     let mut command =
         cargo(["tree", "--edges", "normal", "--prefix", "none", "--format", "{p}"].into_iter().chain(alone));
     println!("$ {}", shown(&command));
@@ -129,18 +161,16 @@ fn client() -> Result<(), String> {
         Err(error) => (String::new(), Err(error)),
     };
     ended(&command, status)?;
-    match of_a_server(&tree)[..] {
+    match crates_among(&tree, unwanted)[..] {
         [] => Ok(()),
-        ref found => {
-            Err(format!("xtask: the client library needs {}: move it to the feature node", found.join(", ")))
-        }
+        ref found => Err(format!("xtask: {what} needs {}: move it to the feature node", found.join(", "))),
     }
 }
 
-/// The crates of a server in the lines of `cargo tree`, each a name and a version.
-fn of_a_server(tree: &str) -> Vec<&'static str> {
+/// Those of the crates that are in the lines of `cargo tree`, each a name and a version.
+fn crates_among(tree: &str, crates: &[&'static str]) -> Vec<&'static str> {
     let has = |name: &&str| tree.lines().any(|line| line.split(' ').next() == Some(name));
-    OF_A_SERVER.into_iter().filter(has).collect()
+    crates.iter().copied().filter(has).collect()
 }
 
 fn layers() -> Result<(), String> {
@@ -171,7 +201,7 @@ fn processors() -> usize {
 }
 
 /// The areas of the tests over sockets, each a program below `cluster-tests/tests`.
-const AREAS: [&str; 6] = ["cli", "cluster", "containers", "faults", "fill", "http"];
+const AREAS: [&str; 7] = ["cli", "cluster", "containers", "embedded", "faults", "fill", "http"];
 
 fn e2e(rest: &[String]) -> Result<(), String> {
     let (areas, rest) = match rest.split_first() {
@@ -198,10 +228,41 @@ fn deny() -> Result<(), String> {
     run(cargo(["deny", "check", "licenses", "bans", "sources"]))
 }
 
-fn kubernetes() -> Result<(), String> {
-    run(cargo(["build", "--package", "vwatch", "--bin", "vwatch", "--locked"]))?;
+/// Python with the packages that `.ci/run` installs, or else the one of the machine, to be run in the workspace.
+fn python_program() -> Command {
     let python = tools().join("python/bin/python");
-    let mut command = program(if python.is_file() { python.into_os_string() } else { "python3".into() });
+    program(if python.is_file() { python.into_os_string() } else { "python3".into() })
+}
+
+/// Python, to be run in the folder of the client for Python.
+fn client_python(arguments: &[&str]) -> Command {
+    let mut command = python_program();
+    command.current_dir(root().join("clients/python")).args(arguments);
+    command
+}
+
+fn python(rest: &[String]) -> Result<(), String> {
+    build_vwatch()?;
+    let has_mypy = client_python(&["-c", "import mypy"]).stderr(Stdio::null()).status();
+    if has_mypy.is_ok_and(|status| status.success()) {
+        run(client_python(&["-m", "mypy", "--strict", "vwatch", "tests"]))?;
+    } else if std::env::var_os("CI").is_some_and(|ci| ci == "true") {
+        return Err("xtask: there is no mypy, which .ci/run installs".to_owned());
+    } else {
+        println!("SKIPPED: the types, for there is no mypy: `pip install mypy` installs it");
+    }
+    let mut tests = client_python(&["-m", "tests"]);
+    tests.env("VWATCH_BIN", target().join("debug/vwatch"));
+    run(with(tests, rest))
+}
+
+fn build_vwatch() -> Result<(), String> {
+    run(cargo(["build", "--package", "vwatch", "--bin", "vwatch", "--locked"]))
+}
+
+fn kubernetes() -> Result<(), String> {
+    build_vwatch()?;
+    let mut command = python_program();
     command.arg("cluster-tests/kubernetes.py").arg(target().join("debug/vwatch"));
     run(command)
         .map_err(|error| format!("{error}\nIt needs kubernetes-validate from PyPI, which .ci/run installs."))
@@ -252,6 +313,17 @@ fn feeds(rest: &[String]) -> Result<(), String> {
         cargo(["test", "--workspace", "--locked", "--test", "faults", "--", "--nocapture", form]);
     command.env("VWATCH_FEEDS_SECONDS", seconds).env("VWATCH_FEEDS_RUNS", runs);
     run(command)
+}
+
+fn clients(rest: &[String]) -> Result<(), String> {
+    let (seconds, runs) = match rest {
+        [] => ("60", "5"),
+        [seconds] => (seconds.as_str(), "5"),
+        [seconds, runs] => (seconds.as_str(), runs.as_str()),
+        _ => return Err("xtask: clients takes the seconds of each run, and how many".to_owned()),
+    };
+    let program = ["run", "--locked", "--package", "cluster-tests", "--bin", "clients", "--"];
+    run(cargo(program.into_iter().chain(["--seconds", seconds, "--runs", runs])))
 }
 
 fn browser() -> Result<(), String> {
@@ -314,7 +386,7 @@ mod tests {
     #[test]
     fn a_crate_of_a_server_is_found_by_its_whole_name() {
         let tree = "vwatch v0.1.0 (/src)\nhyper v1.12.0\nclap-sys v1.0.0\naxum v0.8.9\nh2 v0.4.1 (*)\n";
-        assert_eq!(of_a_server(tree), ["axum", "h2"]);
-        assert!(of_a_server("vwatch v0.1.0\nhyper v1.12.0\n").is_empty());
+        assert_eq!(crates_among(tree, &OF_A_SERVER), ["axum", "h2"]);
+        assert!(crates_among("vwatch v0.1.0\nhyper v1.12.0\n", &OF_A_SERVER).is_empty());
     }
 }

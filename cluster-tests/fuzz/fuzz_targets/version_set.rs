@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use vwatch::core::{Dot, Name, Record, Version};
-use vwatch::wire::version_set::{TheirVersions, Versions};
+use vwatch::wire::version_set::{ListPage, Listed, TheirVersions};
 
 fuzz_target!(|body: &[u8]| {
     let theirs = match TheirVersions::parse(body) {
@@ -12,12 +12,12 @@ fuzz_target!(|body: &[u8]| {
     };
     assert!(theirs.0.len() <= body.len());
     let version = Version::of_data(body);
-    let mut records = Vec::new();
+    let mut items = Vec::new();
     for (name, stamp) in &theirs.0 {
         assert_eq!(Name::new(name.as_bytes(), usize::MAX).as_ref(), Ok(name));
-        records.push(Record::value(name.clone(), &version, body, *stamp, Dot::default()));
+        items.push(Listed::from(Record::value(name.clone(), &version, body, *stamp, Dot::default())));
     }
-    let json =
-        Versions { records: &records, with_data: true }.to_set_json(None).expect("records can be written");
+    let page = ListPage { items: &items, with_data: true, cursor: None };
+    let json = page.to_json().expect("records can be written");
     assert_eq!(TheirVersions::parse(&json).expect("what is written is read"), theirs);
 });

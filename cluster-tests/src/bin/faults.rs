@@ -2,9 +2,10 @@
 //! --nodes 5`.
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cluster_tests::faults::{Run, run};
+use cluster_tests::long_runs::{read_options, refuse, run_seeds};
 
 const USAGE: &str = "\
 faults [--runs N]       so many runs, each with the next seed: a line for each, and a summary [50]
@@ -12,56 +13,18 @@ faults [--runs N]       so many runs, each with the next seed: a line for each, 
        [--nodes N]      processes, at least 3 [5]
        [--seed N]       the first seed [1]";
 
-struct Args {
-    runs: u64,
-    seconds: u64,
-    nodes: u64,
-    seed: u64,
-}
-
-fn parse() -> Result<Args, String> {
-    let mut args = Args { runs: 50, seconds: 60, nodes: 5, seed: 1 };
-    let mut words = std::env::args().skip(1);
-    while let Some(word) = words.next() {
-        let place = match word.as_str() {
-            "--runs" => &mut args.runs,
-            "--seconds" => &mut args.seconds,
-            "--nodes" => &mut args.nodes,
-            "--seed" => &mut args.seed,
-            _ => return Err(USAGE.to_owned()),
-        };
-        let text = words.next().ok_or(format!("{word} needs a number"))?;
-        *place = text.parse().map_err(|_| format!("{word}: {text} is not a number"))?;
-    }
-    match args.nodes {
-        3..=100 => Ok(args),
-        nodes => Err(format!("--nodes: {nodes} is not 3 to 100")),
-    }
-}
-
 fn main() -> ExitCode {
-    let args = match parse() {
-        Ok(args) => args,
-        Err(error) => {
-            eprintln!("{error}");
-            return ExitCode::from(2);
-        }
-    };
-    let started = Instant::now();
-    let mut failed = Vec::new();
-    for seed in args.seed..args.seed.saturating_add(args.runs) {
-        let nodes = usize::try_from(args.nodes).unwrap_or(100);
-        let time = Duration::from_secs(args.seconds);
-        // the panic itself prints the fault, with the logs of all nodes
-        match std::panic::catch_unwind(|| run(Run { seed, nodes, time })) {
-            Ok(report) => println!("seed {seed}: {report}"),
-            Err(_) => {
-                println!("seed {seed}: FAILED");
-                failed.push(seed);
-            }
-        }
+    let (mut runs, mut seconds, mut nodes, mut first) = (50, 60, 5, 1);
+    let mut options =
+        [("--runs", &mut runs), ("--seconds", &mut seconds), ("--nodes", &mut nodes), ("--seed", &mut first)];
+    if let Err(error) = read_options(USAGE, &[], &mut options) {
+        return refuse(&error);
     }
-    let minutes = started.elapsed().as_secs_f64() / 60.0;
-    println!("{} runs in {minutes:.1} min, failed: {failed:?}", args.runs);
-    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let Some(nodes) = usize::try_from(nodes).ok().filter(|nodes| (3..=100).contains(nodes)) else {
+        return refuse(&format!("--nodes: {nodes} is not 3 to 100"));
+    };
+    run_seeds(first, runs, |seed| {
+        println!("seed {seed}: {}", run(Run { seed, nodes, time: Duration::from_secs(seconds) }));
+        true
+    })
 }

@@ -2,9 +2,13 @@
 //! 20 --seconds 60 --nodes 5`.
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use cluster_tests::long_runs::{read_options, refuse, run_seeds};
 use cluster_tests::promises::{Run, run};
+
+/// The option without a number.
+const STREAMS: &str = "--streams";
 
 const USAGE: &str = "\
 feeds [--runs N]       so many runs, each with the next seed: a line for each, and a summary [20]
@@ -13,65 +17,22 @@ feeds [--runs N]       so many runs, each with the next seed: a line for each, a
       [--seed N]       the first seed [1]
       [--streams]      readers are told by streams most of the time, through proxies with faults";
 
-struct Args {
-    runs: u64,
-    seconds: u64,
-    nodes: u64,
-    seed: u64,
-    streams: bool,
-}
-
-fn parse() -> Result<Args, String> {
-    let mut args = Args { runs: 20, seconds: 60, nodes: 0, seed: 1, streams: false };
-    let mut words = std::env::args().skip(1);
-    while let Some(word) = words.next() {
-        if word == "--streams" {
-            args.streams = true;
-            continue;
-        }
-        let place = match word.as_str() {
-            "--runs" => &mut args.runs,
-            "--seconds" => &mut args.seconds,
-            "--nodes" => &mut args.nodes,
-            "--seed" => &mut args.seed,
-            _ => return Err(USAGE.to_owned()),
-        };
-        let text = words.next().ok_or(format!("{word} needs a number"))?;
-        *place = text.parse().map_err(|_| format!("{word}: {text} is not a number"))?;
-    }
-    match args.nodes {
-        0 | 3..=100 => Ok(args),
-        nodes => Err(format!("--nodes: {nodes} is not 3 to 100")),
-    }
-}
-
 fn main() -> ExitCode {
-    let args = match parse() {
-        Ok(args) => args,
-        Err(error) => {
-            eprintln!("{error}");
-            return ExitCode::from(2);
-        }
-    };
-    let started = Instant::now();
-    let mut failed = Vec::new();
-    for seed in args.seed..args.seed.saturating_add(args.runs) {
-        let nodes = if args.nodes == 0 { [3, 4, 5][(seed % 3) as usize] } else { args.nodes };
-        let nodes = usize::try_from(nodes).unwrap_or(100);
-        let time = Duration::from_secs(args.seconds);
-        // the panic itself prints the fault, with the logs of all nodes
-        match std::panic::catch_unwind(|| run(Run { seed, nodes, time, by_streams: args.streams })) {
-            Ok(report) => {
-                println!("seed {seed}: {nodes} nodes, {report}");
-                failed.extend((!report.violations.is_empty()).then_some(seed));
-            }
-            Err(_) => {
-                println!("seed {seed}: FAILED");
-                failed.push(seed);
-            }
-        }
+    let by_streams = std::env::args().any(|word| word == STREAMS);
+    let (mut runs, mut seconds, mut nodes, mut first) = (20, 60, 0, 1);
+    let mut options =
+        [("--runs", &mut runs), ("--seconds", &mut seconds), ("--nodes", &mut nodes), ("--seed", &mut first)];
+    if let Err(error) = read_options(USAGE, &[STREAMS], &mut options) {
+        return refuse(&error);
     }
-    let minutes = started.elapsed().as_secs_f64() / 60.0;
-    println!("{} runs in {minutes:.1} min, failed: {failed:?}", args.runs);
-    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if nodes != 0 && !(3..=100).contains(&nodes) {
+        return refuse(&format!("--nodes: {nodes} is not 3 to 100"));
+    }
+    run_seeds(first, runs, |seed| {
+        let nodes = if nodes == 0 { [3, 4, 5][(seed % 3) as usize] } else { nodes };
+        let nodes = usize::try_from(nodes).unwrap_or(100);
+        let report = run(Run { seed, nodes, time: Duration::from_secs(seconds), by_streams });
+        println!("seed {seed}: {nodes} nodes, {report}");
+        report.violations.is_empty()
+    })
 }

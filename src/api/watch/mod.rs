@@ -2,11 +2,14 @@
 
 mod batch;
 mod group;
+mod in_process;
+mod lease_events;
 mod opening;
 mod request;
 mod stream;
 
 pub(crate) use group::{Made, make_chunk};
+pub(crate) use in_process::{InProcess, in_process};
 pub(crate) use opening::begin_now;
 use request::Asked;
 
@@ -79,12 +82,19 @@ async fn answer(node: &Arc<Node>, form: WatchForm, request: Request<Body>) -> Re
     drop(parts);
     fill(node, &asked.names);
     match form {
-        WatchForm::Batch if asked.subscription.dots => Err(Refusal::bad_parameter(
-            "dots=true without a stream: accept text/event-stream or application/x-ndjson",
-        )),
+        WatchForm::Batch if asked.subscription.dots => Err(no_stream("dots")),
+        // they are of now, and outside the cursor: a reader that asks again and again would miss some
+        WatchForm::Batch if asked.leases => Err(no_stream("leases")),
         WatchForm::Batch => batch::answer(node, asked, &reader).await,
         WatchForm::Stream(form) => stream::begin(node, form, asked, reader).await,
     }
+}
+
+/// 400 for what only a stream tells.
+fn no_stream(parameter: &str) -> Refusal {
+    Refusal::bad_parameter(format_args!(
+        "{parameter}=true without a stream: accept text/event-stream or application/x-ndjson"
+    ))
 }
 
 /// A stream that the fast path begins.
@@ -107,7 +117,9 @@ pub(crate) fn parse_stream(node: &Node, head: &StreamHead<'_>) -> Option<StreamA
     }
     let asked =
         request::of_head(node, &namespace, head.query, head.last_event_id.unwrap_or_default()).ok()?;
-    let Asked { names, subscription, since, data, heartbeat, limit: None, timeout: None } = asked else {
+    let Asked { names, subscription, since, data, heartbeat, limit: None, timeout: None, leases: false } =
+        asked
+    else {
         return None;
     };
     let encoding = Encoding { form, data, is_chunked: true, tells_dots: subscription.dots };

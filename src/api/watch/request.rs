@@ -8,6 +8,7 @@ use axum::http::header::{EXPECT, HeaderName};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method};
 
+use super::lease_events::may_tell_leases;
 use crate::api::body::{self, Excess};
 use crate::api::error::Refusal;
 use crate::api::headers::media_type;
@@ -42,6 +43,8 @@ pub(super) struct Asked {
     pub(super) limit: Option<usize>,
     /// Longest wait of a batch, and longest time of a stream.
     pub(super) timeout: Option<Duration>,
+    /// Whether it is told what happens to leases.
+    pub(super) leases: bool,
 }
 
 /// Reads a request, and checks it as far as that is possible without the store.
@@ -128,7 +131,8 @@ fn refusal(error: WatchError) -> Refusal {
 }
 
 fn check(node: &Node, namespace: &Namespace, asked: WatchRequest) -> Result<Asked, Refusal> {
-    let WatchRequest { names, prefixes, since, mode, kinds, data, heartbeat, limit, timeout, dots } = asked;
+    let WatchRequest { names, prefixes, since, mode, kinds, data, heartbeat, limit, timeout, dots, leases } =
+        asked;
     let name = |text: &String| {
         let name = namespace.key(text.as_bytes(), node.config.name_limit_bytes);
         name.map_err(|error| Refusal::name(&error, &node.metrics))
@@ -163,5 +167,8 @@ fn check(node: &Node, namespace: &Namespace, asked: WatchRequest) -> Result<Aske
         }
         _ => {}
     }
-    Ok(Asked { names, subscription, since, data, heartbeat, limit, timeout })
+    if leases {
+        may_tell_leases(node)?;
+    }
+    Ok(Asked { names, subscription, since, data, heartbeat, limit, timeout, leases })
 }

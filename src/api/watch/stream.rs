@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::batch::NAMES_PER_LOCK;
 use super::group::join;
+use super::lease_events::lease_event;
 use super::opening::{is_ahead, open};
 use super::request::Asked;
 use super::{Reader, fill, frames};
@@ -27,17 +28,33 @@ use crate::api::state::Node;
 use crate::core::Name;
 use crate::core::feed::{Budget, Event, Subscription};
 use crate::metrics::Limit;
+use crate::node::clock;
 use crate::node::feeds::{Next, NodeFeed, Place};
+use crate::node::leases::LeaseReader;
 use crate::node::limits::{CATCH_UP_TIME, STREAM_WRITE_BYTES};
 use crate::node::stream_groups::{GroupKey, Member, Taken};
 use crate::node::streams::StreamPlace;
 use crate::wire::error_code::ErrorCode;
+use crate::wire::leases::LeaseEventJson;
 use crate::wire::stream::Encoding;
 use crate::wire::watch::Since;
 use crate::wire::watch_form::StreamForm;
 
 /// How long a stream waits for a place or for room before it looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Takes a place among the watches that go on.
+pub(super) fn enter(node: &Node) -> Result<StreamPlace, Refusal> {
+    node.streams.enter().ok_or_else(|| {
+        node.metrics.hit(Limit::Watchers);
+        let most = node.streams.most();
+        let advice = "use another node, or retry later";
+        Refusal::new(
+            ErrorCode::TooManyWatchers,
+            format_args!("too many watchers: {most} watches go on here: {advice}"),
+        )
+    })
+}
 
 /// Begins a stream.
 pub(super) async fn begin(
@@ -46,21 +63,15 @@ pub(super) async fn begin(
     asked: Asked,
     reader: Reader,
 ) -> Result<Response, Refusal> {
-    let place = node.streams.enter().ok_or_else(|| {
-        node.metrics.hit(Limit::Watchers);
-        let most = node.streams.most();
-        let advice = "use another node, or retry later";
-        Refusal::new(
-            ErrorCode::TooManyWatchers,
-            format_args!("too many watchers: {most} watches go on here: {advice}"),
-        )
-    })?;
-    let Asked { names, subscription, since, data, heartbeat, limit, timeout } = asked;
+    let place = enter(node)?;
+    let Asked { names, subscription, since, data, heartbeat, limit, timeout, leases } = asked;
+    // before what is held is looked up, so that nothing is missed
+    let leases = leases.then(|| node.leases.watch(&subscription.scope));
     let tells_dots = subscription.dots;
     let now = Instant::now();
     let mut scan = None;
     let encoding = Encoding { form, data, is_chunked: false, tells_dots };
-    let group = limit.is_none().then(|| {
+    let group = (limit.is_none() && leases.is_none()).then(|| {
         let (subscription, names) = (Arc::clone(&subscription), names.clone());
         Arc::new(GroupKey { subscription, names, encoding, heartbeat })
     });
@@ -87,6 +98,8 @@ pub(super) async fn begin(
         state,
         scan,
         group,
+        leases,
+        may_tell_leases: true,
     };
     let body = StreamBody { next: Some(Box::pin(stream.next())) };
     Ok(Response::new(Body::new(body)))
@@ -117,8 +130,12 @@ struct Stream {
     state: State,
     /// Held while it scans.
     scan: Option<OwnedSemaphorePermit>,
-    /// Its group, if it tells no number of events.
+    /// Its group, if it tells no number of events and nothing of leases.
     group: Option<Arc<GroupKey>>,
+    /// What happens to leases, if it tells that.
+    leases: Option<LeaseReader>,
+    /// The feed and the leases are looked at in turns, so that neither waits for the other.
+    may_tell_leases: bool,
 }
 
 enum State {
@@ -189,6 +206,10 @@ impl Stream {
     /// Goes on with a feed of its own.
     async fn go_on(&mut self, mut feed: NodeFeed, is_first: bool) -> Outcome {
         loop {
+            if let Some(bytes) = self.of_leases() {
+                self.state = if is_first { State::Begun(feed) } else { State::Going(feed) };
+                return Outcome::Send(bytes.into());
+            }
             match self.step(&mut feed, is_first).await {
                 Step::Wait => {}
                 Step::Share(member) => {
@@ -245,6 +266,23 @@ impl Stream {
         self.until.is_some_and(|until| until <= Instant::now())
     }
 
+    /// What there is to tell of leases, if it is their turn.
+    fn of_leases(&mut self) -> Option<Vec<u8>> {
+        let leases = self.leases.as_mut()?;
+        if !std::mem::replace(&mut self.may_tell_leases, true) {
+            return None;
+        }
+        let news = leases.take();
+        if news.is_empty() {
+            return None;
+        }
+        self.may_tell_leases = false;
+        let now_us = clock::with_sleep().mono_us;
+        let events: Vec<LeaseEventJson> = news.iter().map(|news| lease_event(news, now_us)).collect();
+        // it fails for no event
+        self.encoding.leases(&events).ok()
+    }
+
     /// Looks at the feed once, and waits if it has no news.
     async fn step(&mut self, feed: &mut NodeFeed, is_first: bool) -> Step {
         let is_due = Instant::now() >= self.next_heartbeat;
@@ -285,8 +323,15 @@ impl Stream {
             Next::Slice(slice) => Step::Send(slice.events, feed.place()),
             Next::Parked(mut woken) => {
                 let until = self.until.map_or(self.next_heartbeat, |until| until.min(self.next_heartbeat));
+                let of_leases = async {
+                    match &self.leases {
+                        Some(leases) => leases.wait().await,
+                        None => std::future::pending().await,
+                    }
+                };
                 tokio::select! {
                     _ = timeout_at(until, woken.wait()) => Step::Wait,
+                    () = of_leases => Step::Wait,
                     () = self.reader.disconnect.happened() => Step::Leave,
                 }
             }

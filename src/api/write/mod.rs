@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{
-    ALLOW, ETAG, EXPECT, HeaderValue, IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, LAST_MODIFIED,
+    ALLOW, ETAG, EXPECT, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, LAST_MODIFIED,
 };
 use axum::http::{Extensions, HeaderMap, Method, Request, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -16,20 +16,26 @@ use hyper::body::Bytes;
 use crate::api::body;
 use crate::api::body::{Counted, Excess};
 use crate::api::error::Refusal;
+use crate::api::fence;
 use crate::api::headers::stamps;
 use crate::api::params;
 use crate::api::params::shown;
 use crate::api::readiness::{clock_in_doubt, may_write};
 use crate::api::state::Node;
-use crate::core::store::{Change, Written};
-use crate::core::{Namespace, Record, Version};
+use crate::core::lease::Token;
+use crate::core::store::{Change, Stamping, Written};
+use crate::core::{Name, Namespace, Record, Stamp, Version};
 use crate::fill::Filler;
 use crate::metrics::{Limit, Port};
+use crate::node::leases::Cover;
 use crate::node::store::NotWritten;
 use crate::wire::error_code::ErrorCode;
+use crate::wire::headers::X_VWATCH_LEASE;
 use crate::wire::uri;
 use crate::wire::write_head::PlainWrite;
 use request::{Changes, WriteRequest, came_back, parse_delete, parse_put};
+
+const LEASE: HeaderName = HeaderName::from_static(X_VWATCH_LEASE);
 
 /// Handles a PUT.
 pub(super) async fn put(State(node): State<Arc<Node>>, request: Request<Body>) -> Result<Response, Refusal> {
@@ -39,9 +45,45 @@ pub(super) async fn put(State(node): State<Arc<Node>>, request: Request<Body>) -
     if came_back(&node, parts.uri.query())? {
         return Ok(StatusCode::OK.into_response());
     }
-    let write = parse_put(&node, parts.uri.path(), parts.uri.query(), &parts.headers)?;
+    let mut write = parse_put(&node, parts.uri.path(), parts.uri.query(), &parts.headers)?;
     let body = data(&node, body, &parts.headers, &parts.extensions).await?;
+    write.token = hold_to_leases(&node, &write, parts.uri.query(), &parts.headers).await?;
     answer(&node, &write, body.bytes())
+}
+
+/// Refuses a write to a name that is leased, unless the writer shows the token of the lease. Returns that.
+async fn hold_to_leases(
+    node: &Node,
+    write: &WriteRequest,
+    query: Option<&str>,
+    headers: &HeaderMap,
+) -> Result<Option<Token>, Refusal> {
+    let token = params::header(headers, &LEASE)?;
+    let token = token.map(|text| params::stamp(X_VWATCH_LEASE, text.as_bytes()).map(Token)).transpose()?;
+    let is_strict = match params::parameter(query, "fence")?.as_deref() {
+        None => false,
+        Some("strict") => true,
+        Some(other) => {
+            let got = shown(other.as_bytes());
+            return Err(Refusal::bad_parameter(format_args!(
+                "bad fence: {got}: send strict, or leave it out"
+            )));
+        }
+    };
+    if is_strict && token.is_none() {
+        return Err(Refusal::bad_parameter(
+            "fence=strict without a token: there is nothing to ask the voters about: send X-Vwatch-Lease",
+        ));
+    }
+    if let (Some(token), Some(given)) = (token, write.given)
+        && given < token.0
+    {
+        return Err(Refusal::bad_parameter(format_args!(
+            "stamp before the lease: {given} µs is less than the token {}: leave the stamp out",
+            token.micros()
+        )));
+    }
+    fence::guard(node, &write.name, token, is_strict).await
 }
 
 /// Reads the data of a write.
@@ -74,7 +116,9 @@ pub(super) async fn delete(
     if came_back(&node, uri.query())? {
         return Ok(StatusCode::OK.into_response());
     }
-    answer(&node, &parse_delete(&node, uri.path(), uri.query(), request.headers())?, &[])
+    let mut write = parse_delete(&node, uri.path(), uri.query(), request.headers())?;
+    write.token = hold_to_leases(&node, &write, uri.query(), request.headers()).await?;
+    answer(&node, &write, &[])
 }
 
 fn answer(node: &Node, write: &WriteRequest, data: &[u8]) -> Result<Response, Refusal> {
@@ -109,6 +153,9 @@ pub(crate) fn answer_plain(node: &Node, plain: &PlainWrite<'_>) -> Option<PlainA
         return None;
     }
     let write = request::parse_plain(node, plain)?;
+    if is_leased(node, &write.name) {
+        return None;
+    }
     let refusal = match attempt(node, &write, data) {
         Err(NotWritten::ClockInDoubt) => return None,
         Err(why) => not_written(why),
@@ -118,12 +165,37 @@ pub(crate) fn answer_plain(node: &Node, plain: &PlainWrite<'_>) -> Option<PlainA
     Some(PlainAnswer::Other(refusal.into_bytes()))
 }
 
+/// Writes a plain name for a program in this process, with a version that is made of the data, and returns the record
+/// that stands. `None` if nothing was written: the write has a fault, or the node does not accept it now.
+pub(crate) fn put_in_process(node: &Node, name: &str, data: &[u8]) -> Option<Record> {
+    if data.len() > node.config.data_limit_bytes || may_write(node).is_err() || follower(node).is_some() {
+        return None;
+    }
+    let name = Name::new(name.as_bytes(), node.config.name_limit_bytes).ok()?;
+    if is_leased(node, &name) {
+        return None;
+    }
+    let change = Changes::Put { version: None };
+    let write = WriteRequest { name, change, given: None, token: None, lasts_us: None };
+    match attempt(node, &write, data) {
+        Ok(Written::Done { current }) => Some(current),
+        _ => None,
+    }
+}
+
+/// Whether a lease covers a name.
+fn is_leased(node: &Node, name: &Name) -> bool {
+    !node.leases.is_empty() && !matches!(node.leases.cover(name, None), Cover::None)
+}
+
 /// Writes.
 fn attempt(node: &Node, write: &WriteRequest, data: &[u8]) -> Result<Written, NotWritten> {
     // a version from an upstream has no data, and the write may come after it
     let refuses = |stands: &Record| node.fill.is_none() || !stands.data().is_empty();
+    let least = write.token.map_or(Stamp::ZERO, |token| token.0);
+    let stamping = Stamping { given: write.given, least, lasts_us: write.lasts_us };
     match &write.change {
-        Changes::Delete => node.store.write_unless(&write.name, &Change::Delete, write.given, refuses),
+        Changes::Delete => node.store.write_unless(&write.name, &Change::Delete, stamping, refuses),
         Changes::Put { version } => {
             let of_data;
             let version = match version {
@@ -133,7 +205,7 @@ fn attempt(node: &Node, write: &WriteRequest, data: &[u8]) -> Result<Written, No
                     &of_data
                 }
             };
-            node.store.write_unless(&write.name, &Change::Put { version, data }, write.given, refuses)
+            node.store.write_unless(&write.name, &Change::Put { version, data }, stamping, refuses)
         }
     }
 }
@@ -241,16 +313,16 @@ pub(super) fn refuse_conditions(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// Rejects a stamp and a version of `what`, to which the node gives them.
+/// Rejects a stamp, a version and an end of `what`, to which the node gives the first two.
 pub(super) fn refuse_stamps(what: &str, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
-    let parameter = ["version", "modified"]
+    let parameter = ["version", "modified", "expires"]
         .into_iter()
         .find(|key| uri.query().is_some_and(|query| uri::parameter_names(query).any(|name| name == *key)));
     let header = [ETAG, LAST_MODIFIED].into_iter().find(|name| headers.contains_key(name));
     match parameter.map(str::to_owned).or(header.map(|name| name.to_string())) {
         None => Ok(()),
         Some(got) => Err(Refusal::bad_parameter(format_args!(
-            "{what} with {got}: the node gives it its stamp and version: leave it out"
+            "{what} with {got}: the node gives it its stamp and version, and it does not end: leave it out"
         ))),
     }
 }

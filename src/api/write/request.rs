@@ -1,6 +1,7 @@
 //! Parses a write from a request of either path.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use axum::http::HeaderMap;
 use axum::http::header::{ETAG, HeaderName, HeaderValue, LAST_MODIFIED};
@@ -8,12 +9,18 @@ use axum::http::header::{ETAG, HeaderName, HeaderValue, LAST_MODIFIED};
 use crate::api::error::Refusal;
 use crate::api::params::{self, header, parameter, shown};
 use crate::api::state::Node;
+use crate::core::lease::Token;
+use crate::core::limits::{LEAST_LIFE_US, LIFE_PART_OF_GRACE};
 use crate::core::{Name, Stamp, Version};
 use crate::node::clock;
 use crate::wire::date::parse_http_date;
+use crate::wire::duration::{self, GoDuration};
 use crate::wire::error_code::ErrorCode;
 use crate::wire::etag::parse_tag;
 use crate::wire::write_head::{PlainWrite, Verb};
+
+/// The parameter that says how long a value lasts.
+const EXPIRES: &str = "expires";
 
 /// A parsed write, without its data.
 #[derive(Debug)]
@@ -24,6 +31,10 @@ pub(super) struct WriteRequest {
     pub(super) change: Changes,
     /// The stamp that the writer names.
     pub(super) given: Option<Stamp>,
+    /// The token of the lease under which it is done.
+    pub(super) token: Option<Token>,
+    /// How long after its stamp the value ends, µs.
+    pub(super) lasts_us: Option<u64>,
 }
 
 /// What a write changes.
@@ -63,7 +74,8 @@ pub(super) fn parse_put(
     let name = params::name(node, path)?;
     let given = given_stamp(node, query, fields)?;
     let version = given_version(query, fields)?;
-    Ok(WriteRequest { name, change: Changes::Put { version }, given })
+    let lasts_us = life(node, query, &name, given)?;
+    Ok(WriteRequest { name, change: Changes::Put { version }, given, token: None, lasts_us })
 }
 
 /// Parses a DELETE.
@@ -75,7 +87,47 @@ pub(super) fn parse_delete(
 ) -> Result<WriteRequest, Refusal> {
     let name = params::name(node, path)?;
     let given = given_stamp(node, query, fields)?;
-    Ok(WriteRequest { name, change: Changes::Delete, given })
+    if parameter(query, EXPIRES)?.is_some() {
+        return Err(Refusal::bad_parameter("a delete with expires: only a value ends: leave it out"));
+    }
+    Ok(WriteRequest { name, change: Changes::Delete, given, token: None, lasts_us: None })
+}
+
+/// How long after its stamp the value of a write ends, µs; `None` if it does not.
+fn life(node: &Node, query: Option<&str>, name: &Name, given: Option<Stamp>) -> Result<Option<u64>, Refusal> {
+    let Some(text) = parameter(query, EXPIRES)? else { return Ok(None) };
+    let got = || shown(text.as_bytes());
+    if name.is_log() {
+        return Err(Refusal::bad_parameter(format_args!(
+            "expires in a log: {}: a log keeps its events until they are compacted: leave it out",
+            shown(name.namespace().as_bytes())
+        )));
+    }
+    let life = duration::parse(&text).map_err(|e| {
+        Refusal::bad_parameter(format_args!("bad expires: {}: {e}: send one such as 10s or 1h", got()))
+    })?;
+    let (least, most) = (Duration::from_micros(LEAST_LIFE_US), longest_life(node));
+    if life < least || life > most {
+        return Err(Refusal::bad_parameter(format_args!(
+            "bad expires: {}: send {} to {}, a quarter of --tombstone-grace",
+            got(),
+            GoDuration(least),
+            GoDuration(most)
+        )));
+    }
+    let us = u64::try_from(life.as_micros()).unwrap_or(u64::MAX);
+    if let Some(end) = given.map(|given| given.after(us)).filter(|end| *end <= clock::now()) {
+        return Err(Refusal::bad_parameter(format_args!(
+            "bad expires: {}: with this stamp the value ended at {end} µs, which is past: send a later stamp, or none",
+            got()
+        )));
+    }
+    Ok(Some(us))
+}
+
+/// The longest time from a write to the end of its value.
+fn longest_life(node: &Node) -> Duration {
+    node.config.tombstone_grace / LIFE_PART_OF_GRACE
 }
 
 /// Parses a write for the fast path. `None` if it has a fault, or a parameter that is not one of these: then the
@@ -83,7 +135,7 @@ pub(super) fn parse_delete(
 pub(super) fn parse_plain(node: &Node, plain: &PlainWrite<'_>) -> Option<WriteRequest> {
     let PlainWrite { path, query, .. } = *plain;
     match plain.verb {
-        Verb::Put if !params::has_only(query, &["version", "modified"]) => None,
+        Verb::Put if !params::has_only(query, &["version", "modified", EXPIRES]) => None,
         Verb::Delete if !params::has_only(query, &["modified"]) => None,
         Verb::Put => parse_put(node, path, query, plain).ok(),
         Verb::Delete => parse_delete(node, path, query, plain).ok(),

@@ -10,8 +10,8 @@ use mio::net::TcpStream;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::super::failure::Failure;
+use crate::assembly::fd_limit;
 use crate::client::url::Url;
-use crate::daemon::fd_limit;
 
 /// Connections from one source address. The system has about 28,000 ports for each. It finds a port of the second half
 /// only after it has searched the first half, which takes about a millisecond.

@@ -97,21 +97,29 @@ fn unusable(error: &io::Error, ip: Ipv4Addr, port: u16, flag: &str) -> Failure {
 pub(crate) struct Secret {
     folder: PathBuf,
     file: PathBuf,
+    /// Tells one cluster of this user from the next.
+    mark: String,
 }
 
 impl Secret {
+    /// The id of the cluster that has this secret: another one at each start.
+    pub(crate) fn cluster_id(&self) -> String {
+        format!("dev-{}", self.mark)
+    }
+
     pub(crate) fn create() -> Result<Self, Failure> {
         let folder = std::env::temp_dir().join(format!("vwatch-dev-{}", std::process::id()));
         let failed = |error: io::Error| {
             Failure::Failed(format!("cannot write a secret to {}: {error}: set TMPDIR", folder.display()))
         };
-        let mut bytes = [0_u8; 32];
+        let mut bytes = [0_u8; 36];
         getrandom::fill(&mut bytes)
             .map_err(|error| Failure::Failed(format!("the system gives no random numbers: {error}")))?;
-        let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let text: String = bytes[..32].iter().map(|byte| format!("{byte:02x}")).collect();
         DirBuilder::new().mode(0o700).create(&folder).map_err(failed)?;
         // from here on the folder is removed in any case
-        let secret = Self { file: folder.join("secret"), folder: folder.clone() };
+        let mark = bytes.iter().rev().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let secret = Self { file: folder.join("secret"), folder: folder.clone(), mark };
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&secret.file).map_err(failed)?;
         writeln!(file, "{text}").map_err(failed)?;

@@ -13,6 +13,7 @@ use super::super::args::quoted;
 use super::super::failure::{Failure, tell};
 use super::addresses::{NodePorts, Secret};
 use super::program;
+use crate::config::raw::NEW_CLUSTER;
 
 /// The hidden command that runs a node.
 pub(in crate::cli) const COMMAND: &str = "dev-node";
@@ -44,8 +45,9 @@ impl NodeProcesses {
         let (orders, _) = watch::channel(Order::Run);
         let (end, ended) = mpsc::channel(places.len().max(1));
         let mut nodes = Self { commands: Vec::new(), orders, ended, running: 0 };
+        let cluster_id = secret.cluster_id();
         for (at, place) in places.iter().enumerate() {
-            let mut arguments = arguments(place, places, secret);
+            let mut arguments = arguments(place, places, secret, &cluster_id);
             arguments.extend_from_slice(flags);
             let shown: Vec<_> =
                 arguments.iter().map(|argument| quoted(&argument.to_string_lossy())).collect();
@@ -53,6 +55,7 @@ impl NodeProcesses {
             let mut child = Command::new(&program_file)
                 .arg(COMMAND)
                 .args(&arguments)
+                .env(NEW_CLUSTER, &cluster_id)
                 .env_remove("VWATCH_CLUSTER_SECRET")
                 .env_remove("VWATCH_ADVERTISE_SERVER")
                 .stdin(Stdio::piped())
@@ -103,19 +106,31 @@ impl NodeProcesses {
     }
 }
 
-fn arguments(place: &NodePorts, places: &[NodePorts], secret: &Secret) -> Vec<OsString> {
+fn arguments(place: &NodePorts, places: &[NodePorts], secret: &Secret, cluster_id: &str) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = Vec::new();
     let mut flag = |name: &str, value: OsString| arguments.extend([name.into(), value]);
     flag("--node-id", place.name.clone().into());
     flag("--listen-client", place.client.to_string().into());
     flag("--listen-server", place.server.to_string().into());
+    flag("--cluster-id", cluster_id.into());
     // a single node has no other node to wait for
     if places.len() > 1 {
         let all: Vec<_> = places.iter().map(|place| place.server.to_string()).collect();
         flag("--replicate-with", all.join(",").into());
         flag("--cluster-secret-file", secret.file().into());
+        flag("--lease-voters", voters(places).into());
     }
     arguments
+}
+
+/// The voters on leases: as many of the nodes as an odd number of at most five allows.
+fn voters(places: &[NodePorts]) -> String {
+    let count = match places.len() {
+        0..=2 => 1,
+        3 | 4 => 3,
+        _ => 5,
+    };
+    places.iter().take(count).map(|place| place.name.as_str()).collect::<Vec<_>>().join(",")
 }
 
 /// Executes orders for a node until it has ended. Holds `alive` until then: without it the node ends.

@@ -31,7 +31,7 @@ impl KeptCheckpoint {
     /// The checkpoint with this id, at the nodes of `client`, which goes to their server ports.
     pub(in crate::cli) fn new(client: Client, id: &str, within: &InNamespace) -> Self {
         let remove = format!("vwatch checkpoint rm {}{}", within.typed(), quoted(id));
-        let path = within.checkpoint_of(id);
+        let path = within.place().checkpoint_of(id);
         Self { client, id: id.to_owned(), path, remove, tried: None, pending: None, fails: false }
     }
 

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::super::failure::Failure;
 use super::checkpoint::KeptCheckpoint;
-use super::cursor_file::CursorFile;
+use crate::client::files::CursorFile;
 
 /// The file is written at most this often: each time waits for the disk, and a busy stream has a cursor for each write.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -80,7 +80,7 @@ impl KeptCursor {
 
     fn write_file(&mut self) -> Result<(), Failure> {
         if let (Some(file), Some(cursor)) = (&self.file, self.pending.take()) {
-            file.write(&cursor)?;
+            file.write(&cursor).map_err(Failure::Failed)?;
             self.free_at = Instant::now() + PAUSE;
         }
         Ok(())

@@ -1,7 +1,6 @@
 //! The names that a command follows, from a cursor on: by a stream of `/v1/watch`, or by batches.
 
 pub(super) mod checkpoint;
-mod cursor_file;
 pub(super) mod follower;
 mod kept_cursor;
 pub(super) mod printer;
@@ -13,10 +12,11 @@ use clap::{Args, ValueEnum};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
-use super::client::{Answer, Lines, Request};
+use super::client::{Answer, Request, Source};
 use super::failure::Failure;
 use super::namespace::InNamespace;
 use super::nodes::check_name;
+use crate::client::files::CursorFile;
 pub(super) use crate::client::transport::ReceivedBatch;
 use crate::client::url::{parameter, with_query};
 use crate::wire::date::parse_time;
@@ -24,7 +24,6 @@ use crate::wire::duration::GoDuration;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::headers::X_VWATCH_PARTIAL;
 use checkpoint::KeptCheckpoint;
-use cursor_file::CursorFile;
 use kept_cursor::KeptCursor;
 
 /// Longest target of a request, in bytes, that every node and most proxies take. A longer one is sent as a body.
@@ -79,6 +78,8 @@ pub(super) struct Feed {
     kept: KeptCursor,
     /// Only a node that holds all names is a source, and a cursor that is not accepted is dropped.
     is_copy: bool,
+    /// It is told what happens to leases, too.
+    with_leases: bool,
 }
 
 /// Why a node cannot answer now.
@@ -109,11 +110,11 @@ impl Feed {
             ));
         }
         let file = args.cursor_file.clone().map(CursorFile::new);
-        let kept = file.as_ref().map(CursorFile::read).transpose()?.flatten();
+        let kept = file.as_ref().map(CursorFile::read).transpose().map_err(Failure::Failed)?.flatten();
         let since = kept.or_else(|| args.since.as_deref().map(since));
         let mode = args.mode.map(|mode| if mode == Mode::All { "all" } else { "latest" });
         Ok(Self {
-            path: within.watch(),
+            path: within.place().watch(),
             names: names.to_vec(),
             prefixes: args.prefix.clone(),
             mode,
@@ -121,7 +122,13 @@ impl Feed {
             since,
             kept: KeptCursor::new(file),
             is_copy: false,
+            with_leases: false,
         })
+    }
+
+    /// The same feed, with what happens to leases.
+    pub(super) fn with_leases(self, with_leases: bool) -> Self {
+        Self { with_leases, ..self }
     }
 
     /// A feed of a copy of the names: it follows only nodes that hold all of them, and no filled ones. If its cursor is
@@ -177,6 +184,7 @@ impl Feed {
         add("since", self.since.as_deref());
         add("mode", self.mode);
         add("types", (!self.types.is_empty()).then(|| self.types.join(",")).as_deref());
+        add("leases", self.with_leases.then_some("true"));
         add("heartbeat", heartbeat.as_deref());
         add("limit", limit.map(|limit| limit.to_string()).as_deref());
         let target = with_query(&self.path, &parameters);
@@ -189,6 +197,9 @@ impl Feed {
         }
         if let Some(limit) = limit {
             body["limit"] = limit.into();
+        }
+        if self.with_leases {
+            body["leases"] = true.into();
         }
         Request::question(self.path.clone(), body.to_string().into_bytes()).streaming()
     }
@@ -223,7 +234,7 @@ impl Feed {
     ///
     /// # Errors
     /// A permanent error of the node.
-    pub(super) fn open(&mut self, mut answer: Answer) -> Result<Result<Lines, Later>, Failure> {
+    pub(super) fn open(&mut self, mut answer: Answer) -> Result<Result<Source, Later>, Failure> {
         match answer.lines.take() {
             Some(_) if self.is_copy && answer.headers.contains_key(X_VWATCH_PARTIAL) => {
                 let from = &answer.from;

@@ -107,15 +107,46 @@ impl<W: Write> FeedPrinter<W> {
                 None => self.line(&format!("{name}\t(deleted)")),
             };
         }
+        let version = version.unwrap_or_else(|| "(deleted)".to_owned());
+        self.row(&name, &version, change.revision, &data)
+    }
+
+    /// Prints what happens to a lease. In JSON it is as the node tells it.
+    pub(in crate::cli) fn lease(&mut self, event: &Map<String, Value>) -> Result<(), Failure> {
+        if self.format == Format::Json {
+            self.line(&json_line(event))?;
+            return self.flush();
+        }
+        let text = |key: &str| event.get(key).and_then(Value::as_str);
+        let Some(path) = text("path") else {
+            if text("type") == Some("leases-reset") {
+                complain(
+                    "leases begin again, with those that are held: what was told of them before is void",
+                );
+            }
+            return Ok(());
+        };
+        let below = if event.get("prefix") == Some(&Value::Bool(true)) { "/" } else { "" };
+        let path = format!("{}{below}", Escaped(path));
+        let kind = format!("({})", text("type").unwrap_or_default());
+        let token = event.get("token").and_then(Value::as_u64).unwrap_or_default();
+        let holder = Escaped(text("holder").unwrap_or_default()).to_string();
+        match self.format {
+            Format::Simple => self.line(&format!("{path}\t{kind}\t{token}\t{holder}"))?,
+            _ => self.row(&path, &kind, token, &format!("{token} {holder}"))?,
+        }
+        self.flush()
+    }
+
+    /// Prints a row of the table, below its header.
+    fn row(&mut self, name: &str, version: &str, us: u64, data: &str) -> Result<(), Failure> {
         if !self.has_header {
             self.has_header = true;
             let line =
                 format!("{:NAME_WIDTH$}  {:VERSION_WIDTH$}  {:27}  DATA", "NAME", "VERSION", "LAST-SYNC");
             self.line(&line)?;
         }
-        let version = version.unwrap_or_else(|| "(deleted)".to_owned());
-        let last_sync = rfc3339(change.revision);
-        let line = format!("{name:NAME_WIDTH$}  {version:VERSION_WIDTH$}  {last_sync:27}  {data}");
+        let line = format!("{name:NAME_WIDTH$}  {version:VERSION_WIDTH$}  {:27}  {data}", rfc3339(us));
         self.line(line.trim_end())
     }
 

@@ -11,7 +11,7 @@ use rustix::process::{
     waitpgid, waitpid,
 };
 use tokio::signal::unix::{self, SignalKind, signal};
-use tokio::time::{Instant, sleep};
+use tokio::time::{sleep, timeout};
 
 use crate::cli::stop::Stop;
 
@@ -105,22 +105,39 @@ impl CommandGroup {
 
     /// Ends the group: SIGTERM, and SIGKILL after a grace period or at another signal to this process.
     pub(super) async fn end(&mut self, stop: &mut Stop) {
-        self.send(Signal::TERM);
-        // a stopped process handles no signal until it continues
-        self.send(Signal::CONT);
-        let late = tokio::select! {
-            () = self.gone(STOP_GRACE) => false,
-            _ = stop.signal() => true,
+        let late = async {
+            tokio::select! {
+                () = sleep(STOP_GRACE) => {}
+                _ = stop.signal() => {}
+            }
         };
-        if late || !self.is_gone() {
+        self.end_unless(late).await;
+    }
+
+    /// Ends the group: SIGTERM, and SIGKILL as soon as `late` completes.
+    pub(super) async fn end_unless(&mut self, late: impl Future<Output = ()>) {
+        self.pass(Signal::TERM);
+        let is_late = tokio::select! {
+            biased;
+            () = self.gone() => false,
+            () = late => true,
+        };
+        if is_late {
             self.send(Signal::KILL);
-            self.gone(KILL_GRACE).await;
+            // what waits for a device does not end meanwhile
+            let _ = timeout(KILL_GRACE, self.gone()).await;
         }
     }
 
-    async fn gone(&mut self, within: Duration) {
-        let deadline = Instant::now() + within;
-        while !self.is_gone() && Instant::now() < deadline {
+    /// Sends a signal that is to be handled soon.
+    pub(super) fn pass(&self, which: Signal) {
+        self.send(which);
+        // a stopped process handles no signal until it continues
+        self.send(Signal::CONT);
+    }
+
+    async fn gone(&mut self) {
+        while !self.is_gone() {
             sleep(ASK).await;
         }
     }

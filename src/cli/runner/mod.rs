@@ -1,9 +1,10 @@
-//! Runs the command of a user again and again, and ends it with this process.
+//! Runs the command of a user again and again, or once, and ends it with this process.
 
+mod attached;
 mod group;
 
 use std::convert::Infallible;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ChildStdin, Command, ExitStatus, Stdio};
@@ -14,6 +15,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::failure::{Failure, complain};
 use super::stop::{Stop, number};
+pub(super) use attached::Attached;
 use group::CommandGroup;
 
 /// Exit codes of shells for a command that does not exist, or cannot be executed.
@@ -79,7 +81,7 @@ impl<'a> Runner<'a> {
     ) -> Result<bool, Failure> {
         let (mut group, pipe) = match self.start(input, stop.owns_children()) {
             Ok(started) => started,
-            Err(error) if !self.has_started => return Err(self.never_started(&error)),
+            Err(error) if !self.has_started => return Err(never_started(self.program, &error)),
             Err(error) => {
                 self.fail(start_code(&error), &format!("cannot run it: {error}"), is_last);
                 return Ok(false);
@@ -130,16 +132,6 @@ impl<'a> Runner<'a> {
         CommandGroup::start(&mut command, !self.foreground, reaps_all)
     }
 
-    fn never_started(&self, error: &io::Error) -> Failure {
-        let why = match error.kind() {
-            ErrorKind::NotFound => "no such command, or its interpreter is missing: name one that is there",
-            ErrorKind::PermissionDenied => "it may not be executed: name a command, or try chmod +x",
-            _ => "the system refuses it: name another command",
-        };
-        let line = format!("{}: cannot run it: {error}: {why}", self.program.display());
-        Failure::Command { code: start_code(error), line: Some(line) }
-    }
-
     fn fail(&mut self, code: u8, what: &str, is_last: bool) {
         self.failed.get_or_insert(code);
         let program = self.program.display();
@@ -150,13 +142,27 @@ impl<'a> Runner<'a> {
     }
 
     fn wants_the_terminal(&self, which: Signal) {
-        if [Signal::TTIN, Signal::TTOU].contains(&which) {
-            complain(&format!(
-                "{}: it is stopped, for it wants the terminal: use --foreground",
-                self.program.display()
-            ));
-        }
+        wants_the_terminal(self.program, which);
     }
+}
+
+/// Reports a signal that stops a program because it is not in the foreground.
+fn wants_the_terminal(program: &OsStr, which: Signal) {
+    if [Signal::TTIN, Signal::TTOU].contains(&which) {
+        let program = program.display();
+        complain(&format!("{program}: it is stopped, for it wants the terminal: use --foreground"));
+    }
+}
+
+/// The failure of a command that cannot be started.
+fn never_started(program: &OsStr, error: &io::Error) -> Failure {
+    let why = match error.kind() {
+        ErrorKind::NotFound => "no such command, or its interpreter is missing: name one that is there",
+        ErrorKind::PermissionDenied => "it may not be executed: name a command, or try chmod +x",
+        _ => "the system refuses it: name another command",
+    };
+    let line = format!("{}: cannot run it: {error}: {why}", program.display());
+    Failure::Command { code: start_code(error), line: Some(line) }
 }
 
 async fn write(input: ChildStdin, data: &[u8]) -> io::Result<()> {

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use super::super::client::Client;
 use super::super::failure::{Failure, complain};
-use super::super::feed::follower::Follower;
+use super::super::feed::follower::{Follower, Heard};
 use super::super::feed::printer::{FeedPrinter, NameChange, json_line, tell_aside};
 use super::super::feed::{Feed, ReceivedBatch};
 use super::super::runner::{RunInput, Runner};
@@ -54,7 +54,15 @@ async fn tell_all<W: Write>(
     let mut left = args.count;
     let mut is_done = true;
     loop {
-        let batch = follower.next(feed, client, stop, left).await?;
+        let batch = match follower.hear(feed, client, stop, left).await? {
+            Heard::Write(batch) => batch,
+            Heard::Lease(event) => {
+                if let Teller::Print(printer) = teller {
+                    printer.lease(&event)?;
+                }
+                continue;
+            }
+        };
         let told = tell(&batch, &mut left, teller, stop).await?;
         if is_done && !told.is_done && feed.is_kept() {
             complain("the cursor stays before this change: the next run tells it again, and what follows");

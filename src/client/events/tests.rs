@@ -28,12 +28,13 @@ pub(crate) fn synced() -> String {
     "{\"type\":\"synced\"}\n".to_owned()
 }
 
-fn reset(reason: &str) -> String {
+pub(super) fn reset(reason: &str) -> String {
     format!("{{\"type\":\"reset\",\"reason\":\"{reason}\"}}\n")
 }
 
 pub(crate) fn entry(name: &str, revision: u64) -> Entry {
-    Entry { name: name.to_owned(), version: format!("v{revision}"), revision, data: Some("hi".into()) }
+    let version = format!("v{revision}");
+    Entry { name: name.to_owned(), version, revision, expires: None, data: Some("hi".into()) }
 }
 
 pub(crate) fn client(nodes: &[&Node]) -> Client {
@@ -82,7 +83,7 @@ async fn a_snapshot_goes_on_at_another_node() {
     let other = Node::with(vec![stream(&[put("b", 2, ""), synced(), progress("c")])]);
     let mut events = client(&[&stopping, &other]).watch(Scope::prefix("")).without_data().start();
     assert_eq!(events.next().await, sync(vec![entry("a", 1), entry("b", 2)]));
-    assert!(other.has(0, "&since=m&") && other.has(0, "&data=none "));
+    assert!(other.has(0, "&since=m&") && other.has(0, "&data=none&"));
 }
 
 #[tokio::test]

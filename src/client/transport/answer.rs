@@ -8,11 +8,11 @@ use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, LINK, RETRY_AFTER, SERVER};
 use serde::de::DeserializeOwned;
 
 use super::error::NotANode;
-use super::lines::Lines;
+use super::writes::Source;
 use crate::core::Version;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::etag::parse_tag;
-use crate::wire::headers::{X_VWATCH_ERROR, X_VWATCH_NODE};
+use crate::wire::headers::{X_VWATCH_ERROR, X_VWATCH_EXPIRES, X_VWATCH_NODE};
 use crate::wire::watch_form::StreamForm;
 
 /// Longest `Retry-After` that the client obeys, in seconds.
@@ -28,8 +28,8 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
-    /// The lines of an answer that goes on. Its body is empty then.
-    pub(crate) lines: Option<Lines>,
+    /// The rest of an answer that goes on. Its body is empty then.
+    pub(crate) lines: Option<Source>,
 }
 
 impl Answer {
@@ -61,6 +61,11 @@ impl Answer {
     /// `X-Last-Sync` in µs since 1970.
     pub(crate) fn last_sync(&self) -> Option<u64> {
         self.header("x-last-sync")?.parse().ok()
+    }
+
+    /// `X-Vwatch-Expires` in µs since 1970.
+    pub(crate) fn expires(&self) -> Option<u64> {
+        self.header(X_VWATCH_EXPIRES)?.parse().ok()
     }
 
     /// `Retry-After` in its form of seconds, bounded.

@@ -11,14 +11,17 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONNECTION, CONTENT_TYPE};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::address::NodeAddress;
 use super::answer::{Answer, is_of_type};
+use super::driver::Driver;
 use super::error::ExchangeError;
 use super::lines::Lines;
 use super::request::Request;
 use super::stream::HearsOut;
+use super::writes::Source;
 use crate::client::url::Url;
 use crate::wire::duration::GoDuration;
 use crate::wire::watch_form::StreamForm;
@@ -31,6 +34,8 @@ const MAX_BODY_BYTES: usize = 64 << 20;
 pub(crate) struct Connection {
     pub(super) address: NodeAddress,
     sender: SendRequest<Full<Bytes>>,
+    /// Takes the driver from its task.
+    taker: Option<oneshot::Sender<oneshot::Sender<Driver>>>,
 }
 
 impl Connection {
@@ -58,9 +63,10 @@ impl Connection {
         let _ = stream.set_nodelay(true);
         let (sender, connection) =
             http1::handshake(TokioIo::new(HearsOut::new(stream))).await.map_err(|error| refused(&error))?;
-        // the task ends with the connection; an error shows at the request
-        tokio::spawn(connection);
-        Ok(Self { address: address.clone(), sender })
+        // the task ends with the connection
+        let (taker, taken) = oneshot::channel();
+        tokio::spawn(Driver::new(connection).drive(taken));
+        Ok(Self { address: address.clone(), sender, taker: Some(taker) })
     }
 
     /// Whether the node has closed the connection.
@@ -114,7 +120,8 @@ impl Connection {
         let kind = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let is_lines = head.status == StatusCode::OK && is_of_type(kind, StreamForm::Lines.media_type());
         if request.is_stream && is_lines {
-            let lines = Some(Lines::new(from.clone(), body));
+            let driver = self.take_driver().await;
+            let lines = Some(Source::Lines(Lines::new(from.clone(), body, driver)));
             return Ok(Answer {
                 from,
                 status: head.status,
@@ -126,6 +133,15 @@ impl Connection {
         let body = Limited::new(body, MAX_BODY_BYTES).collect().await;
         let body = body.map_err(|error| ExchangeError::Unanswered(broken(&error)))?.to_bytes();
         Ok(Answer { from, status: head.status, headers: head.headers, body, lines: None })
+    }
+}
+
+impl Connection {
+    /// The driver, if the connection has not ended.
+    async fn take_driver(&mut self) -> Option<Driver> {
+        let (taker, driver) = oneshot::channel();
+        self.taker.take()?.send(taker).ok()?;
+        driver.await.ok()
     }
 }
 

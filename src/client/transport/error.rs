@@ -17,6 +17,16 @@ pub(super) enum ExchangeError {
     Unanswered(String),
 }
 
+/// Why HTTP cannot carry a request.
+#[derive(Debug)]
+pub(crate) struct Unsendable(pub(crate) String);
+
+impl From<Unsendable> for ExchangeError {
+    fn from(Unsendable(why): Unsendable) -> Self {
+        Self::Unsendable(why)
+    }
+}
+
 impl fmt::Display for ExchangeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Self::Unsendable(why) | Self::Unconnected(why) | Self::Silent(why) | Self::Unanswered(why)) =

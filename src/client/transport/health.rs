@@ -11,6 +11,12 @@ use super::error::ExchangeError;
 use crate::client::backoff::Backoff;
 use crate::client::url::Url;
 
+/// Bound of the first random time for which a node that fails is left.
+const FIRST_REST: Duration = Duration::from_millis(100);
+/// Bound of each further one: a program is to notice within about a second that the nodes are back, and a node that
+/// fails is to be asked not much more often than that by all requests of a program together.
+const LONGEST_REST: Duration = Duration::from_secs(1);
+
 /// The nodes of a list, and which of them to use. Many requests share it.
 #[derive(Debug)]
 pub(crate) struct Health {
@@ -28,6 +34,8 @@ struct State {
 struct Node {
     url: Url,
     backoff: Backoff,
+    /// The same of a node that is silent: each trial of it costs a request its patience.
+    silence: Backoff,
     /// The node gets no requests until then.
     rests_until: Option<Instant>,
 }
@@ -44,7 +52,12 @@ pub(crate) enum Order {
 impl Health {
     /// The nodes of a list, of which nothing is known.
     pub(crate) fn new(urls: Vec<Url>) -> Self {
-        let node = |url| Node { url, backoff: Backoff::default(), rests_until: None };
+        let node = |url| Node {
+            url,
+            backoff: Backoff::new(FIRST_REST, LONGEST_REST),
+            silence: Backoff::default(),
+            rests_until: None,
+        };
         let nodes = urls.into_iter().map(node).collect();
         Self { state: Mutex::new(State { nodes, first: 0 }) }
     }
@@ -74,6 +87,7 @@ impl Health {
                 self.fails(url, answer.retry_after());
             }
             Ok(_) => self.answers(url),
+            Err(ExchangeError::Silent(_)) => self.rest(url, |node| node.silence.next(None)),
             // the request is at fault
             Err(ExchangeError::Unsendable(_)) => {}
             Err(_) => self.fails(url, None),
@@ -85,6 +99,7 @@ impl Health {
         let mut state = self.lock();
         if let Some(at) = state.index(url) {
             state.nodes[at].backoff.reset();
+            state.nodes[at].silence.reset();
             state.nodes[at].rests_until = None;
             state.first = at;
         }
@@ -92,9 +107,13 @@ impl Health {
 
     /// Leaves a node for a random time, or for longer if it has asked for that.
     pub(crate) fn fails(&self, url: &Url, retry_after: Option<Duration>) {
+        self.rest(url, |node| node.backoff.next(retry_after));
+    }
+
+    fn rest(&self, url: &Url, pause: impl FnOnce(&mut Node) -> Duration) {
         let mut state = self.lock();
         if let Some(at) = state.index(url) {
-            let pause = state.nodes[at].backoff.next(retry_after);
+            let pause = pause(&mut state.nodes[at]);
             state.nodes[at].rests_until = Some(Instant::now() + pause);
             state.leave(at);
         }

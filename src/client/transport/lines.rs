@@ -1,9 +1,14 @@
 //! The lines of an answer that goes on.
 
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
+
 use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::body::{Body, Frame, Incoming};
 use tokio::time::Instant;
+
+use super::driver::Driver;
 
 /// Longest line, in bytes. A value of the largest size takes a third of it, and the names of an event `compacted` less.
 const MAX_LINE_BYTES: usize = 4 << 20;
@@ -22,6 +27,8 @@ pub(crate) enum LineError {
 pub(crate) struct Lines {
     from: String,
     body: Incoming,
+    /// What reads the bytes, until the connection ends.
+    driver: Option<Driver>,
     /// What was read and not returned.
     buffer: BytesMut,
     /// Bytes of `buffer` that have no line feed.
@@ -30,8 +37,8 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    pub(crate) fn new(from: String, body: Incoming) -> Self {
-        Self { from, body, buffer: BytesMut::new(), scanned: 0, heard: Instant::now() }
+    pub(super) fn new(from: String, body: Incoming, driver: Option<Driver>) -> Self {
+        Self { from, body, driver, buffer: BytesMut::new(), scanned: 0, heard: Instant::now() }
     }
 
     /// The URL of the node.
@@ -63,7 +70,7 @@ impl Lines {
                 let line = format!("the stream of {from} has a line of more than {most} MiB");
                 return Err(LineError::TooLong(line));
             }
-            match self.body.frame().await {
+            match frame(&mut self.body, &mut self.driver).await {
                 None if self.buffer.is_empty() => return Ok(None),
                 None => return Err(LineError::Lost(format!("the stream of {from} ends within a line"))),
                 Some(Err(error)) => {
@@ -78,4 +85,20 @@ impl Lines {
             }
         }
     }
+}
+
+/// The next part of a body, whose connection is driven meanwhile.
+async fn frame(body: &mut Incoming, driver: &mut Option<Driver>) -> Option<hyper::Result<Frame<Bytes>>> {
+    poll_fn(|cx| {
+        if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
+            return Poll::Ready(frame);
+        }
+        if let Some(driving) = driver
+            && Pin::new(driving).poll(cx).is_ready()
+        {
+            *driver = None;
+        }
+        Pin::new(&mut *body).poll_frame(cx)
+    })
+    .await
 }

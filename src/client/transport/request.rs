@@ -6,8 +6,9 @@ use http_body_util::Full;
 use hyper::Method;
 use hyper::body::Bytes;
 use hyper::header::{ACCEPT, HOST, USER_AGENT};
+use tokio::time::Instant;
 
-use super::error::ExchangeError;
+use super::error::Unsendable;
 use crate::client::url::{Url, parameter};
 use crate::core::Stamp;
 use crate::wire::duration::GoDuration;
@@ -25,6 +26,8 @@ pub(crate) struct Request {
     pub(super) park: Duration,
     /// Whether the request has the parameter `timeout`.
     pub(super) sends_park: bool,
+    /// Until when the node may hold it, by the parameter `wait`: what is left of the time is sent with each try.
+    waits_until: Option<Instant>,
     /// The stamp of a write; `None` if the node gives it.
     pub(super) stamp: Option<Stamp>,
     /// Whether twice is as once although it is no `GET`, so that it can be sent again.
@@ -45,6 +48,7 @@ impl Request {
             body,
             park,
             sends_park: false,
+            waits_until: None,
             stamp: None,
             is_setting: false,
             is_event: false,
@@ -75,7 +79,7 @@ impl Request {
     }
 
     /// A request that adds an event.
-    pub(crate) fn event(target: String, data: Vec<u8>) -> Self {
+    pub(crate) fn event(target: String, data: impl Into<Bytes>) -> Self {
         Self { is_event: true, ..Self::new(Method::POST, target, data.into()) }
     }
 
@@ -106,6 +110,25 @@ impl Request {
         Self { park, sends_park: true, ..self }
     }
 
+    /// Lets the node hold the request until then, by the parameter `wait`.
+    pub(crate) fn waits_until(self, until: Instant) -> Self {
+        Self { waits_until: Some(until), ..self }
+    }
+
+    /// The request as it is sent now: the node may take less of the time that it waits.
+    pub(super) fn now(mut self) -> Self {
+        if let Some(left) = self.wait_left() {
+            self.park = left;
+        }
+        self
+    }
+
+    /// How long the node may still hold it, in whole ms.
+    fn wait_left(&self) -> Option<Duration> {
+        let left = self.waits_until?.saturating_duration_since(Instant::now());
+        Some(Duration::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)))
+    }
+
     /// Whether it deletes.
     pub(crate) fn is_delete(&self) -> bool {
         self.method == Method::DELETE
@@ -122,8 +145,18 @@ impl Request {
     }
 
     /// Whether it writes a record.
-    pub(super) fn is_write(&self) -> bool {
+    pub(crate) fn is_write(&self) -> bool {
         self.method != Method::GET && !self.is_setting
+    }
+
+    /// Whether the answer may be one that goes on.
+    pub(crate) fn is_stream(&self) -> bool {
+        self.is_stream
+    }
+
+    /// The revision of a write, if the node is not to give it.
+    pub(crate) fn revision(&self) -> Option<u64> {
+        self.stamp.map(Stamp::micros)
     }
 
     /// Path and query.
@@ -131,7 +164,9 @@ impl Request {
         let mut target = self.target.clone();
         let park = self.sends_park.then(|| parameter("timeout", &GoDuration(self.park).to_string()));
         let stamp = self.stamp.map(|stamp| parameter("modified", &stamp.to_string()));
-        for parameter in park.into_iter().chain(stamp) {
+        let wait = self.wait_left().filter(|left| !left.is_zero());
+        let wait = wait.map(|left| parameter("wait", &GoDuration(left).to_string()));
+        for parameter in park.into_iter().chain(stamp).chain(wait) {
             target.push(if target.contains('?') { '&' } else { '?' });
             target.push_str(&parameter);
         }
@@ -141,8 +176,8 @@ impl Request {
     /// The request for a node.
     ///
     /// # Errors
-    /// If HTTP cannot carry it.
-    pub(super) fn for_node(&self, url: &Url) -> Result<hyper::Request<Full<Bytes>>, ExchangeError> {
+    /// Why HTTP cannot carry it.
+    pub(crate) fn for_node(&self, url: &Url) -> Result<hyper::Request<Full<Bytes>>, Unsendable> {
         let mut builder = hyper::Request::builder()
             .method(&self.method)
             .uri(format!("{}{}", url.base, self.target()))
@@ -151,8 +186,6 @@ impl Request {
         for (name, value) in &self.headers {
             builder = builder.header(*name, value);
         }
-        builder
-            .body(Full::new(self.body.clone()))
-            .map_err(|error| ExchangeError::Unsendable(error.to_string()))
+        builder.body(Full::new(self.body.clone())).map_err(|error| Unsendable(error.to_string()))
     }
 }

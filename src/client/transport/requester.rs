@@ -54,9 +54,15 @@ impl Requester {
         Self { addresses: AddressList::new(urls), deadline: None, kept: None, probed: None, health: None }
     }
 
-    /// A client for nodes of a list of which others also know something, with an idle connection to the first one.
-    pub(crate) fn sharing(urls: Vec<Url>, health: Arc<Health>, kept: Option<Connection>) -> Self {
-        Self { kept, health: Some(health), ..Self::new(urls) }
+    /// A client for nodes of a list of which others also know something, with idle connections to the first one: for
+    /// the request, and for the probes beside it.
+    pub(crate) fn sharing(
+        urls: Vec<Url>,
+        health: Arc<Health>,
+        kept: Option<Connection>,
+        probed: Option<Connection>,
+    ) -> Self {
+        Self { kept, probed, health: Some(health), ..Self::new(urls) }
     }
 
     /// Its idle connections.
@@ -163,16 +169,24 @@ impl Requester {
 
     /// Sends the request to the present address. `urls_after` is the number of URLs after the present one.
     async fn send_here(&mut self, attempt: &mut Attempt, urls_after: usize) -> Result<Answer, ExchangeError> {
-        if let Some(kept) = self.kept.take().filter(|kept| !kept.is_closed())
-            && !attempt.request.is_write()
-        {
-            match self.exchange(kept, &attempt.request, self.contact_time(urls_after)).await {
-                // the node may have closed it while it was idle: only a new connection shows whether it answers
-                Err(ExchangeError::Unconnected(_) | ExchangeError::Unanswered(_)) => {}
-                done => return done,
+        let contact = self.contact_time(urls_after);
+        if let Some(kept) = self.kept.take().filter(|kept| !kept.is_closed()) {
+            // the node may have closed it while it was idle: only a new connection shows whether it answers
+            if attempt.request.is_write() {
+                match self.check_alive(kept, attempt, contact).await {
+                    Ok(connection) => return self.write(connection, attempt, contact).await,
+                    Err(ExchangeError::Unconnected(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            } else {
+                match self.exchange(kept, &attempt.request, contact).await {
+                    Err(ExchangeError::Unconnected(_) | ExchangeError::Unanswered(_)) => {}
+                    done => return done,
+                }
             }
         }
         let address = self.addresses.current(self.left()).await?;
+        // the number of addresses is known now
         let contact = self.contact_time(urls_after);
         let connect = contact.unwrap_or(CONNECT_TIMEOUT).min(self.left());
         let connection = Connection::connect(&address, connect).await?;
@@ -180,13 +194,27 @@ impl Requester {
             return self.exchange(connection, &attempt.request, contact).await;
         }
         let connection = self.check_alive(connection, attempt, contact).await?;
+        self.write(connection, attempt, contact).await
+    }
+
+    /// Sends a write to an address that answers.
+    async fn write(
+        &mut self,
+        connection: Connection,
+        attempt: &mut Attempt,
+        contact: Option<Duration>,
+    ) -> Result<Answer, ExchangeError> {
+        let address = connection.address.clone();
         let answer = self.exchange(connection, &attempt.request, contact).await?;
         if !attempt.drop_rejected_stamp(&answer) {
             return Ok(answer);
         }
         let connection = match self.kept.take() {
             Some(kept) => kept,
-            None => Connection::connect(&address, connect).await?,
+            None => {
+                let connect = contact.unwrap_or(CONNECT_TIMEOUT).min(self.left());
+                Connection::connect(&address, connect).await?
+            }
         };
         self.exchange(connection, &attempt.request, contact).await
     }
@@ -269,7 +297,7 @@ impl Requester {
 
     /// The request to send now: a parked one is to be answered before the deadline.
     fn in_time(&self, request: &Request) -> Request {
-        let mut request = request.clone();
+        let mut request = request.clone().now();
         if self.deadline.is_some() && request.sends_park {
             let left = self.left();
             let park = request.park.min(left - RETURN_TIME.min(left / 10));

@@ -6,7 +6,9 @@
 //!
 //! **Honesty, [`Mode::Latest`].** For each write that a cursor claims, the view of its name is at least as great, or it
 //! has nothing of the name and a tombstone that is at least as great lies below the GC horizon. Within a connection the
-//! view of a name never goes back.
+//! view of a name never goes back. A view that begins empty is told no tombstone: one that the node holds when the scan
+//! gets to the name counts as told. The cursor may not claim it yet. If it is lost with its process, the view lacks
+//! what it deleted, as a view may have a value that is lost so.
 //!
 //! **Honesty, [`Mode::All`].** Each write that a cursor claims was told, or lies in a gap that was told. Two kinds of
 //! writes are left out: one that comes late, below all that the reader has of its name, and is gone again; and one that
@@ -192,9 +194,9 @@ fn is_latest<T>(store: &Store<T>, record: &Record, is_last: bool) -> bool {
 }
 
 /// Whether the set has dropped a value of the ring with a delete that is forgotten. Then a mirror must not take it for
-/// what stands.
+/// what stands. One whose end the horizon has passed is itself such a delete, and the mirror needs it.
 fn is_fallen<T>(store: &Store<T>, record: &Record, history: &[Cell]) -> bool {
-    record.kind() == Kind::Value
+    store.set().counts_as(record).kind() == Kind::Value
         && record.last_sync() < store.set().horizon()
         && !history.iter().any(|cell| cell.record().order(record).is_eq())
         && !store.mutants().has(Mutant::FeedTellsFallen)
@@ -433,6 +435,9 @@ impl Feed {
                         && (is_all || is_latest(store, record, *is_current && !is_replaced))
                         && !self.told_ahead.remove(&record.dot())
                     {
+                        // of a value whose end the horizon has passed meanwhile, what is told is that the name is gone
+                        let counted = (!is_all).then(|| store.set().counts_as(record));
+                        let record = counted.as_ref().unwrap_or(record);
                         let history = store.set().history(record.name());
                         if self.subscription.dots && is_fallen(store, record, history) {
                             let Dot { incarnation, sequence } = record.dot();

@@ -2,7 +2,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::core::name::Name;
+use crate::core::name::{MARK, Name};
 use crate::core::namespace::Namespace;
 
 /// The names that a feed is about: some names, and all names under some prefixes, of one namespace.
@@ -54,8 +54,11 @@ impl Scope {
         prefixes: impl IntoIterator<Item = &'a [u8]>,
     ) -> Self {
         let key = |text: &[u8]| namespace.key_of(text).into_boxed_slice();
-        let names = names.into_iter().map(|name| Part { start: key(name), kind: PartKind::Name });
-        let prefixes = prefixes.into_iter().map(|prefix| match key(prefix) {
+        // no name has the mark; a plain prefix that begins with it would reach into another namespace
+        let is_of_a_name = |text: &&[u8]| !text.contains(&MARK);
+        let names = names.into_iter().filter(is_of_a_name);
+        let names = names.map(|name| Part { start: key(name), kind: PartKind::Name });
+        let prefixes = prefixes.into_iter().filter(is_of_a_name).map(|prefix| match key(prefix) {
             start if start.is_empty() => {
                 Part { start: namespace.start(&start).into(), kind: PartKind::Plain }
             }
@@ -190,6 +193,14 @@ mod tests {
         assert!(Scope::all().has(&name("x")) && Scope::all().prefixes().eq([&b""[..]]));
         assert_eq!(Scope::new(&Namespace::PLAIN, [&b"x"[..]], [&b""[..], b"x/"]), Scope::all());
         assert!(!Scope::new(&Namespace::PLAIN, [], []).has(&name("x")));
+        // another namespace cannot be reached by its mark
+        let team = Namespace::new(b"team").unwrap();
+        let other = team.key(b"x", 512).unwrap();
+        assert!(Scope::new(&team, [], [&b""[..]]).has(&other));
+        for text in [&b"\x01team\x01"[..], b"\x01", b"\x01team\x01x"] {
+            let reaching = Scope::new(&Namespace::PLAIN, [text], [text]);
+            assert!(!reaching.has(&other) && reaching == Scope::new(&Namespace::PLAIN, [], []), "{text:?}");
+        }
     }
 
     #[test]

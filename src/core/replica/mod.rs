@@ -5,6 +5,7 @@
 //! returns the response under the same id, or reports that there was none, and calls [`Replica::tick`] about every 100
 //! ms.
 
+mod expiry;
 mod horizon;
 mod session;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use super::record::Incarnation;
 use super::stamp::{Now, Stamp};
 use super::store::Store;
 use super::sync::{Moment, respond};
+use expiry::Expiry;
 use session::Session;
 
 /// The replica of a node. See the module.
@@ -35,6 +37,8 @@ pub struct Replica {
     /// Whether the node has a set. Before that the genesis of its store is [`Genesis::none`].
     joined: bool,
     leaving: bool,
+    /// Whether it may not join yet.
+    held: bool,
     peers: Peers,
     started: Now,
     session: Session,
@@ -52,6 +56,7 @@ pub struct Replica {
     /// The set that the node is in, and since when, µs of the monotonic clock.
     in_set: Option<GenesisMark>,
     in_set_since_us: u64,
+    expiry: Expiry,
     counts: Counts,
 }
 
@@ -76,6 +81,7 @@ impl Replica {
             config,
             joined: config.alone && !config.mirrors,
             leaving: false,
+            held: false,
             peers: Peers::speaking(config.protocol),
             started: now,
             session: Session::new(config.budget, config.protocol.newest()),
@@ -89,6 +95,7 @@ impl Replica {
             whole_since_us: None,
             in_set: None,
             in_set_since_us: now.mono_us,
+            expiry: Expiry::default(),
             counts: Counts::default(),
         }
     }
@@ -119,6 +126,11 @@ impl Replica {
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// Sets whether a node that joins has to wait: until it has learned something else, for a bounded time.
+    pub fn hold(&mut self, held: bool) {
+        self.held = held;
     }
 
     /// The node is about to stop: its state is leaving from now on.
@@ -197,6 +209,7 @@ impl Replica {
         } else {
             self.join(store, now, entropy);
         }
+        self.expire(store, now);
         self.watch_set(store, now);
         self.compact_by_age_and_bytes(store, now);
         // the rest of what the registers cut
@@ -288,7 +301,7 @@ impl Replica {
     }
 
     fn join<T>(&mut self, store: &mut Store<T>, now: Now, entropy: u64) {
-        if !self.session.is_idle() || self.leaving {
+        if !self.session.is_idle() || self.leaving || self.held {
             return;
         }
         let mutants = store.mutants();

@@ -16,16 +16,16 @@ use crate::core::version::Version;
 
 const MS: u64 = 1_000;
 
-struct Node {
-    store: Store<()>,
-    replica: Replica,
+pub(super) struct Node {
+    pub(super) store: Store<()>,
+    pub(super) replica: Replica,
 }
 
-fn now(us: u64) -> Now {
+pub(super) fn now(us: u64) -> Now {
     Now { wall: Stamp::from_micros(1_000_000_000 + us).unwrap(), mono_us: us }
 }
 
-fn node(incarnation: u64, alone: bool) -> Node {
+pub(super) fn node(incarnation: u64, alone: bool) -> Node {
     let key = [incarnation as u8; 16];
     let genesis = if alone {
         Genesis { provisional: false, started: now(0).wall, key, versions: 1 }
@@ -45,7 +45,7 @@ impl Node {
     }
 
     /// The requests to send since the last call.
-    fn calls(&mut self) -> Vec<Call> {
+    pub(super) fn calls(&mut self) -> Vec<Call> {
         self.store.take_effects().calls
     }
 
@@ -54,18 +54,18 @@ impl Node {
         self.calls()
     }
 
-    fn see(&mut self, at: u64, others: &[&Node]) {
+    pub(super) fn see(&mut self, at: u64, others: &[&Node]) {
         let live: Vec<Summary> = others.iter().map(|other| other.replica.summary(&other.store)).collect();
         let statuses: Vec<SeedStatus> =
             others.iter().map(|other| SeedStatus::Answers(other.store.incarnation())).collect();
         self.replica.see(&mut self.store, now(at), &live, &statuses);
     }
 
-    fn tick(&mut self, at: u64) -> Vec<Call> {
+    pub(super) fn tick(&mut self, at: u64) -> Vec<Call> {
         self.tick_by(now(at))
     }
 
-    fn tick_by(&mut self, clock: Now) -> Vec<Call> {
+    pub(super) fn tick_by(&mut self, clock: Now) -> Vec<Call> {
         self.replica.tick(&mut self.store, clock, 7);
         self.calls()
     }
@@ -90,7 +90,7 @@ impl Node {
 }
 
 /// Carries calls to a peer and the responses back, until there are no more.
-fn carry(at: u64, from: &mut Node, to: &mut Node, calls: Vec<Call>) {
+pub(super) fn carry(at: u64, from: &mut Node, to: &mut Node, calls: Vec<Call>) {
     let mut calls = VecDeque::from(calls);
     while let Some(call) = calls.pop_front() {
         assert_eq!(call.to, to.store.incarnation());
@@ -108,7 +108,7 @@ fn fail(from: &mut Node, at: u64, call: Call) {
 }
 
 /// A node that is ready, and a node that has joined its set.
-fn pair() -> (Node, Node) {
+pub(super) fn pair() -> (Node, Node) {
     let (mut a, mut b) = (node(1, true), node(2, false));
     a.write(0, "first");
     b.see(0, &[&a]);

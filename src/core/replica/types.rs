@@ -129,6 +129,8 @@ pub struct Counts {
     pub requests: u64,
     /// Horizons in gossip and answers that no correct clock gives: a clock is wrong.
     pub wrong_horizons: u64,
+    /// Deletes that this node has written because a value had ended.
+    pub expired: u64,
     /// Steps of our own clock.
     pub clock_steps: ClockSteps,
 }

@@ -11,6 +11,8 @@
 //! on the registers, so that sets which received the same records hold the same ones, in whatever order they came.
 
 mod dots;
+mod ends;
+mod level;
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -19,7 +21,7 @@ use std::ops::{Bound, Range};
 
 use siphasher::sip::SipHasher24;
 
-use super::digest_trie::{Difference, Digest, DigestTrie, Prefix, item};
+use super::digest_trie::{Difference, Digest, DigestTrie, Prefix, item_with};
 use super::dot_index::DotIndex;
 use super::evicted::Evicted;
 use super::history::{Depth, OlderBytes, Registers};
@@ -33,6 +35,7 @@ use super::retired::Retired;
 use super::stamp::Stamp;
 use super::tombstones::Tombstones;
 use dots::place;
+pub use level::{Delimiter, DelimiterError, LevelItem};
 
 /// 65,536 leaves: 15 names in each at a million, and 3 MiB for an empty node.
 const LEAF_BITS: u32 = 16;
@@ -67,8 +70,10 @@ pub struct Set {
     oldest: Vec<Stamp>,
     bytes: usize,
     namespaces: Namespaces,
-    /// Records of logs that were current until a merge or a slice of [`Set::settle`] removed them.
-    expired: Vec<Record>,
+    /// The names whose current record is a value with an end, by their ends.
+    ends: BTreeSet<(Stamp, Name)>,
+    /// Records that were current until a horizon removed them: of logs, and values that have ended.
+    cut: Vec<Record>,
     retired: Retired,
     /// The dots of all records: see [`dots`].
     dots: DotIndex,
@@ -162,7 +167,8 @@ impl Set {
             oldest: Vec::new(),
             bytes: 0,
             namespaces: Namespaces::default(),
-            expired: Vec::new(),
+            ends: BTreeSet::new(),
+            cut: Vec::new(),
             retired: Retired::default(),
             dots: DotIndex::default(),
             evicted: Evicted::default(),
@@ -280,10 +286,10 @@ impl Set {
     #[must_use]
     pub fn get(&self, name: &Name) -> Option<&Record> {
         // the set may not be settled yet
-        self.held(name).filter(|record| !self.is_expired(record))
+        self.held(name).filter(|record| !self.is_cut(record))
     }
 
-    /// As [`Set::get`], and in a log also a record that the compaction horizon is about to remove.
+    /// As [`Set::get`], and also a record that a horizon is about to remove: one of a log, or a value that has ended.
     fn held(&self, name: &Name) -> Option<&Record> {
         let position = self.position(name);
         let leaf = &self.leaves[self.leaf_of(position)];
@@ -298,15 +304,19 @@ impl Set {
         }
     }
 
+    /// Whether a horizon removes a record although it is current and no tombstone.
+    fn is_cut(&self, record: &Record) -> bool {
+        self.is_cut_from_log(record) || self.has_fallen(record)
+    }
+
     /// Whether the compaction horizon removes a record although it is current: in a log.
-    fn is_expired(&self, record: &Record) -> bool {
+    fn is_cut_from_log(&self, record: &Record) -> bool {
         record.last_sync() < self.compaction_horizon && record.name().is_log()
     }
 
-    /// The records that [`Set::merge`] and [`Set::settle`] have removed from logs since the last call, each the current
-    /// one of its name.
-    pub(super) fn take_expired(&mut self) -> Vec<Record> {
-        std::mem::take(&mut self.expired)
+    /// The records that a horizon has removed since the last call although they were current and no tombstones.
+    pub(super) fn take_cut(&mut self) -> Vec<Record> {
+        std::mem::take(&mut self.cut)
     }
 
     /// The records of a name that the registers leave, in [`Record::order`]: the current one is the last.
@@ -331,10 +341,11 @@ impl Set {
 
     /// Takes a record in: `set[name] = normal form of (set[name] and the record)`.
     ///
-    /// The normal form cuts from below, in this order: the greatest tombstone below the GC horizon and all records
-    /// below it; all but the newest [`Depth::versions_of`] the name, and what lies below 1 MiB of payload; of the rest,
-    /// what lies below the compaction horizon, except the current record, and in a log that too. Each cut removes the
-    /// lower part of a total order, so the normal form of a union does not depend on the order in which its parts come.
+    /// The normal form cuts from below, in this order: the greatest record that the GC horizon removes and all records
+    /// below it: a tombstone below it, or a value whose end lies below it; all but the newest [`Depth::versions_of`]
+    /// the name, and what lies below 1 MiB of payload; of the rest, what lies below the compaction horizon, except the
+    /// current record, and in a log that too. Each cut removes the lower part of a total order, so the normal form of a
+    /// union does not depend on the order in which its parts come.
     ///
     /// Never rejects a record for its stamp: a replica that did would diverge.
     pub fn merge(&mut self, record: &Record) -> Merge {
@@ -349,6 +360,9 @@ impl Set {
                 && self.mutants.has(Mutant::TiesUndecided)
                 && current.last_sync() == record.last_sync();
             let below = &held[..held.len() - above];
+            let undecided = undecided
+                || self.mutants.has(Mutant::EndsUndecided)
+                    && held.iter().any(|cell| cell.record.is_same_but_for_the_end(record));
             if undecided || below.last().is_some_and(|cell| cell.record.order(record).is_eq()) {
                 return Merge::Held(current.clone());
             }
@@ -356,7 +370,7 @@ impl Set {
         let greatest_first = || held.iter().rev().map(Cell::record);
         let union = greatest_first().take(above).chain([record]).chain(greatest_first().skip(above));
         let mut kept = self.kept(union);
-        if self.mutants.has(Mutant::LogTakesTheCut) && self.is_expired(record) {
+        if self.mutants.has(Mutant::LogTakesTheCut) && self.is_cut_from_log(record) {
             kept = kept.max(above + 1);
         }
         if kept <= above {
@@ -365,8 +379,8 @@ impl Set {
             let cut = cells.start..cells.end - kept;
             let gone = self.remove(leaf_index, cut);
             self.evicted.add(record.dot(), record.name());
-            if kept == 0 && self.is_expired(record) {
-                self.expired.extend(gone);
+            if kept == 0 && self.is_cut_from_log(record) {
+                self.cut.extend(gone);
                 return Merge::Forgotten;
             }
             return match self.leaves[leaf_index].get(cells.start) {
@@ -379,7 +393,7 @@ impl Set {
             };
         }
         let cut = cells.len() + 1 - kept;
-        let cell = Cell { item: item(&self.key, record), position, record: record.clone() };
+        let cell = Cell { item: self.item(record), position, record: record.clone() };
         let previous = self.insert(leaf_index, cells, above, cut, cell);
         match previous {
             Some(current) if above > 0 => Merge::Older(current),
@@ -390,9 +404,8 @@ impl Set {
     /// Takes in all records of one name that a message has, as one: the result is the normal form of their union. One
     /// after the other, a tombstone below the GC horizon would be forgotten before a record that it deletes comes.
     pub fn merge_all(&mut self, records: &[&Record]) {
-        let horizon = self.tombstones.horizon();
-        let forgets = |record: &&&Record| record.kind() == Kind::Tombstone && record.last_sync() < horizon;
-        let newest = records.iter().filter(forgets).max_by(|a, b| a.order(b)).copied();
+        let newest =
+            records.iter().filter(|record| self.is_forgotten(record)).max_by(|a, b| a.order(b)).copied();
         if let Some(tombstone) = newest {
             self.merge(tombstone);
         }
@@ -418,14 +431,13 @@ impl Set {
     fn kept<'a>(&self, records: impl Iterator<Item = &'a Record>) -> usize {
         let (mut kept, mut payload) = (0, 0);
         for record in records {
-            let forgotten = record.kind() == Kind::Tombstone
-                && record.last_sync() < self.tombstones.horizon()
-                && (kept == 0 || !self.mutants.has(Mutant::ForgetsCurrentOnly));
+            let forgotten =
+                self.is_forgotten(record) && (kept == 0 || !self.mutants.has(Mutant::ForgetsCurrentOnly));
             let older = kept > 0
                 && (kept >= self.depth.versions_of(record.name())
                     || payload >= MAX_HISTORY_PAYLOAD_BYTES
                     || record.last_sync() < self.compaction_horizon);
-            if forgotten || older || self.is_expired(record) {
+            if forgotten || older || self.is_cut_from_log(record) {
                 break;
             }
             payload += record.payload_bytes();
@@ -453,6 +465,8 @@ impl Set {
         let mut leaf = std::mem::take(&mut self.leaves[leaf_index]);
         let at = cells.end - above;
         let was_cut = cut == cells.len();
+        let start = cells.start;
+        let mut was_indexed = false;
         let previous = if cut == 0 {
             let previous = leaf[cells].last().map(|cell| cell.record.clone());
             grow(&mut leaf);
@@ -460,13 +474,15 @@ impl Set {
             previous
         } else {
             for cell in leaf.drain(cells.start..cells.start + cut - 1) {
-                self.forget(cell, false, &mut difference);
+                let gone = self.forget(cell, false, &mut difference);
+                was_indexed |= self.removed_above(&gone).is_some();
             }
             // the last one that is cut makes room, so that no leaf grows for a record that takes another's place
             let (at, end) = (at + 1 - cut, cells.end + 1 - cut);
             leaf[cells.start..at].rotate_left(1);
             let last = std::mem::replace(&mut leaf[at - 1], cell);
             let last = self.forget(last, was_cut, &mut difference);
+            was_indexed |= self.removed_above(&last).is_some();
             if was_cut {
                 Some(last)
             } else {
@@ -478,8 +494,11 @@ impl Set {
         self.digest.change(position, difference);
         self.bytes += record.cost();
         self.dots.add(record.dot(), place(position));
-        if record.kind() == Kind::Tombstone {
-            self.tombstones.add(record.last_sync(), position);
+        if was_indexed {
+            self.index_again(leaf_index, start);
+        }
+        if let Some(stamp) = self.removed_above(&record) {
+            self.tombstones.add(stamp, position);
         }
         if above > 0 {
             self.namespaces.add_older(&record);
@@ -497,6 +516,7 @@ impl Set {
                 self.count_older(leaf_index, current);
             }
         }
+        self.replace_end(previous.as_ref(), Some(&record));
         let was_value = previous.as_ref().is_some_and(|previous| previous.kind() == Kind::Value);
         match record.kind() {
             Kind::Value if !was_value => {
@@ -522,15 +542,19 @@ impl Set {
         let position = leaf[cells.start].position;
         let mut difference = Difference::of_names(-i32::from(is_all));
         let mut greatest = None;
-        let last = cells.len() - 1;
+        let (start, last) = (cells.start, cells.len() - 1);
         for (index, cell) in leaf.drain(cells).enumerate() {
             greatest = Some(self.forget(cell, is_all && index == last, &mut difference));
         }
         self.leaves[leaf_index] = leaf;
         self.digest.change(position, difference);
-        if is_all && let Some(record) = &greatest {
-            self.remove_name(record.name());
-            self.deleted.remove(record.name());
+        match &greatest {
+            Some(record) if is_all => {
+                self.remove_name(record.name());
+                self.deleted.remove(record.name());
+                self.replace_end(Some(record), None);
+            }
+            _ => self.index_again(leaf_index, start),
         }
         greatest
     }
@@ -566,8 +590,8 @@ impl Set {
         if !was_current || record.name().is_log() {
             self.older.remove(&record);
         }
-        if record.kind() == Kind::Tombstone {
-            self.tombstones.remove(record.last_sync(), position);
+        if let Some(stamp) = self.removed_above(&record) {
+            self.tombstones.remove(stamp, position);
         }
         self.retired.add(&record);
         record
@@ -643,7 +667,8 @@ impl Set {
                 }
                 let gone = self.remove(leaf_index, cells.start..kept.start);
                 if kept.is_empty() {
-                    self.expired.extend(gone);
+                    let gone = gone.filter(|gone| self.is_cut(gone));
+                    self.cut.extend(gone);
                 }
             }
             self.oldest[leaf_index] = oldest;
@@ -657,29 +682,29 @@ impl Set {
         self.tombstones.lower(horizon);
     }
 
-    /// Moves the GC horizon, never back, and drops tombstones below it with all records below them, at most `at_most`
-    /// tombstones.
+    /// Moves the GC horizon, never back, and drops tombstones and values with an end below it with all records below
+    /// them, at most `at_most`.
     ///
-    /// Returns the number of dropped tombstones; fewer than `at_most` means that none is left below the horizon.
+    /// Returns the number of those that were dropped; fewer than `at_most` means that none is left below the horizon.
     pub fn raise_horizon(&mut self, horizon: Stamp, at_most: usize) -> usize {
         self.tombstones.raise(horizon);
         for dropped in 0..at_most {
-            let Some((last_sync, position)) = self.tombstones.first_below_horizon() else { return dropped };
+            let Some((stamp, position)) = self.tombstones.first_below_horizon() else { return dropped };
             let leaf_index = self.leaf_of(position);
             let leaf = &self.leaves[leaf_index];
-            // two names may share a position and a stamp: any one of them is due
-            let due = leaf.iter().position(|cell| {
-                cell.position == position
-                    && cell.record.kind() == Kind::Tombstone
-                    && cell.record.last_sync() == last_sync
+            // two names may share a position and a stamp: any one of them is due; of one name the greatest
+            let due = leaf.iter().rposition(|cell| {
+                cell.position == position && self.removed_above(&cell.record) == Some(stamp)
             });
             // it is gone in any case, so that no fault of the index makes this loop for ever
-            self.tombstones.remove(last_sync, position);
+            self.tombstones.remove(stamp, position);
             if let Some(at) = due {
                 let cells = run(leaf, position, leaf[at].record.name());
                 let start = if self.mutants.has(Mutant::ForgetsTombstoneAlone) { at } else { cells.start };
                 if !self.mutants.has(Mutant::ForgetsCurrentOnly) || at + 1 == cells.end {
-                    self.remove(leaf_index, start..at + 1);
+                    let is_all = start == cells.start && at + 1 == cells.end;
+                    let gone = self.remove(leaf_index, start..at + 1);
+                    self.cut.extend(gone.filter(|gone| is_all && gone.kind() == Kind::Value));
                 }
             }
         }
@@ -694,7 +719,8 @@ impl Set {
     }
 
     /// Values of a namespace whose names begin with `prefix`, in order of their names, after the name `after` if one is
-    /// given. In a log also those that the compaction horizon is about to remove: to pass over them could take long.
+    /// given. Also those that a horizon is about to remove: to pass over them could take long. And those that have
+    /// ended.
     pub fn list(
         &self,
         namespace: &Namespace,
@@ -781,13 +807,13 @@ impl Set {
         for leaf in std::mem::replace(&mut self.leaves, empty) {
             let last: Vec<bool> = (0..leaf.len()).map(|at| is_last(&leaf, at)).collect();
             for (mut cell, is_last) in leaf.into_iter().zip(last) {
-                (cell.item, cell.position) = (item(&key, &cell.record), self.position(cell.record.name()));
+                (cell.item, cell.position) = (self.item(&cell.record), self.position(cell.record.name()));
                 let mut difference = Difference::of_names(i32::from(is_last));
                 self.digest.put(&mut difference, cell.item);
                 self.digest.change(cell.position, difference);
                 self.dots.add(cell.record.dot(), place(cell.position));
-                if cell.record.kind() == Kind::Tombstone {
-                    self.tombstones.add(cell.record.last_sync(), cell.position);
+                if let Some(stamp) = self.removed_above(&cell.record) {
+                    self.tombstones.add(stamp, cell.position);
                 }
                 let at = self.leaf_of(cell.position);
                 grow(&mut self.leaves[at]);
@@ -811,6 +837,11 @@ impl Set {
         let mut hasher = SipHasher24::new_with_key(&self.key);
         hasher.write(name.as_bytes());
         hasher.finish()
+    }
+
+    /// The item of a record.
+    fn item(&self, record: &Record) -> u128 {
+        item_with(&self.key, record, !self.mutants.has(Mutant::DigestWithoutEnd))
     }
 
     fn leaf_of(&self, position: u64) -> usize {

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::core::digest_trie::item;
 use crate::core::limits::COMPACTION_STEP_US;
 use crate::core::record::Dot;
 use crate::core::testing::{at, name};
@@ -45,6 +46,31 @@ fn a_tombstone_below_the_horizon_removes_a_value_and_is_not_kept() {
     assert!(set.get(&name("n")).is_none());
     assert!(matches!(set.merge(&tombstone("n", 9)), Merge::Forgotten));
     assert_eq!((set.values(), set.tombstones(), set.bytes()), (0, 0, 0));
+}
+
+#[test]
+fn a_value_whose_end_the_horizon_passes_is_gone_with_all_below_it() {
+    let ends = |micros, end| {
+        let version = Version::new(b"v").unwrap();
+        Record::value_until(name("n"), &version, b"data", at(micros), Dot::default(), Some(at(end)))
+    };
+    let mut set = deep(8);
+    for record in [value("n", 1, "v"), ends(2, 9), value("n", 3, "v"), ends(4, 8)] {
+        set.merge(&record);
+    }
+    assert_eq!(set.raise_horizon(at(9), usize::MAX), 1, "the end of the second one is not passed");
+    assert_eq!((set.values(), set.take_cut().len()), (0, 1), "all of them lie below the last one");
+    assert!(set.get(&name("n")).is_none() && set.root() == Digest::default());
+    assert!(matches!(set.merge(&ends(5, 8)), Merge::Forgotten), "one that comes late is not kept");
+    set.merge(&value("n", 6, "v"));
+    set.merge(&ends(5, 8));
+    assert_eq!(older(&set, "n"), [(6, Kind::Value)]);
+    // as long as a slice has not got to it, it is not shown
+    set.merge(&ends(7, 20));
+    set.raise_horizon(at(21), 0);
+    assert!(set.get(&name("n")).is_none() && set.expiring() == 1 && !set.is_settled());
+    set.settle_name(&name("n"));
+    assert_eq!((set.take_cut().len(), set.expiring(), set.is_settled()), (1, 0, true));
 }
 
 #[test]
@@ -211,7 +237,7 @@ fn the_compaction_horizon_removes_all_of_a_log() {
     assert!(set.history(event("e4", 4).name()).is_empty());
     while !set.settle(2) {}
     assert_eq!((set.values(), set.root().count, set.bytes()), (5, 5, 5 * cost));
-    assert_eq!(set.take_expired().len(), 5);
+    assert_eq!(set.take_cut().len(), 5);
     let listed: Vec<_> = set.list(&log, b"", None).map(|r| r.name().to_string()).collect();
     assert_eq!(listed, ["e5", "e6", "e7", "e8", "e9"]);
     assert!(matches!(set.merge(&event("e1", 1)), Merge::Forgotten));
@@ -262,8 +288,11 @@ impl Model {
 
     fn cut(&mut self) {
         for held in self.names.values_mut() {
-            let forgotten =
-                held.iter().rposition(|r| r.kind() == Kind::Tombstone && r.last_sync() < self.horizon);
+            let is_forgotten = |r: &Record| match (r.kind(), r.end()) {
+                (Kind::Tombstone, _) => r.last_sync() < self.horizon,
+                (Kind::Value, end) => end.is_some_and(|end| end < self.horizon),
+            };
+            let forgotten = held.iter().rposition(is_forgotten);
             held.drain(..forgotten.map_or(0, |at| at + 1));
             let versions = if held.last().is_some_and(|r| r.name().is_own()) { 1 } else { self.versions };
             held.drain(..held.len().saturating_sub(versions));
@@ -290,7 +319,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        40 => (0u8..12, 0u64..40, any::<bool>(), 0u8..3).prop_map(|(n, t, gone, v)| Step::Merge(n, t, gone, v)),
+        40 => (0u8..12, 0u64..40, any::<bool>(), 0u8..6).prop_map(|(n, t, gone, v)| Step::Merge(n, t, gone, v)),
         3 => (0u64..40).prop_map(Step::Horizon),
         1 => (0u64..30).prop_map(Step::Compaction),
         1 => (1u8..5).prop_map(Step::Depth),
@@ -307,11 +336,34 @@ fn spread(n: u8) -> Name {
 
 fn drawn(n: u8, micros: u64, gone: bool, v: u8) -> Record {
     let (name, stamp, dot) = (spread(n), at(micros), Dot::default());
-    let version = Version::new(format!("v{v}").as_bytes()).unwrap();
+    // half of them have an end
+    let (version, end) = (Version::new(format!("v{}", v % 3).as_bytes()).unwrap(), v.checked_sub(3));
+    let end = end.map(|far| at(micros + 4 * u64::from(far) + 1));
     match gone {
-        true => Record::tombstone(name, stamp, dot),
-        false => Record::value(name, &version, b"data", stamp, dot),
+        true => Record::tombstone_of(name, stamp, dot, end),
+        false => Record::value_until(name, &version, b"data", stamp, dot, end),
     }
+}
+
+/// Compares the index of ends with what is held.
+fn check_ends(set: &Set, model: &Model) -> Result<(), TestCaseError> {
+    let current =
+        model.names.values().filter_map(|records| records.last()).filter(|r| r.kind() == Kind::Value);
+    let mut ends: Vec<(Stamp, Name)> = current.filter_map(|r| Some((r.end()?, r.name().clone()))).collect();
+    ends.sort();
+    prop_assert_eq!(set.expiring(), ends.len());
+    for now in [0, 10, 25, 60].map(at) {
+        let ended: Vec<_> = ends.iter().filter(|(end, _)| *end <= now).collect();
+        prop_assert_eq!(set.ended(now, None).collect::<Vec<_>>(), ended.clone());
+        for (index, after) in ended.iter().enumerate() {
+            prop_assert!(set.ended(now, Some(*after)).eq(ended[index + 1..].iter().copied()));
+        }
+        prop_assert_eq!(set.next_end(now), ends.iter().map(|(end, _)| *end).find(|end| *end > now));
+        for (_, name) in ended {
+            prop_assert!(set.get_at(now, name).is_some_and(|record| record.is_expiry()));
+        }
+    }
+    Ok(())
 }
 
 /// Compares what is counted by namespace with what is held.
@@ -338,7 +390,7 @@ proptest! {
     /// Under fixed registers the set is the normal form of all records, however they come.
     #[test]
     fn the_order_of_arrival_does_not_matter(
-        records in prop::collection::vec((0u8..4, 0u64..20, any::<bool>(), 0u8..3), 1..40),
+        records in prop::collection::vec((0u8..4, 0u64..20, any::<bool>(), 0u8..6), 1..40),
         versions in 1u8..6, horizon in 0u64..20, compaction in 0u64..20, shuffled in any::<u64>(),
     ) {
         let records: Vec<Record> = records.into_iter().map(|(n, t, gone, v)| drawn(n, t, gone, v)).collect();
@@ -461,6 +513,7 @@ proptest! {
             listed.sort();
             prop_assert_eq!(listed, values.clone());
             check_namespaces(&set, &model)?;
+            check_ends(&set, &model)?;
             prop_assert_eq!((set.values(), set.tombstones()), (values.len(), tombstones));
             let scanned: Vec<_> = set.names_from(b"", None, |_| true).cloned().collect();
             prop_assert!(scanned.iter().eq(model.names.keys()));
@@ -494,6 +547,8 @@ proptest! {
         prop_assert_eq!(cells(&set), cells(&rekeyed));
         // the horizon still works after that
         set.raise_horizon(at(u64::MAX >> 16), usize::MAX);
-        prop_assert_eq!((set.tombstones(), set.values()), (0, rekeyed.values()));
+        let stays = |records: &Vec<Record>| records.last().is_some_and(|r| r.kind() == Kind::Value && r.end().is_none());
+        let stay = model.names.values().filter(|records| stays(records)).count();
+        prop_assert_eq!((set.tombstones(), set.values(), set.expiring()), (0, stay, 0));
     }
 }

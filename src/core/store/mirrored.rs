@@ -147,7 +147,7 @@ impl<T> Store<T> {
 
     /// A name has no record any more, without a delete: its readers read again, and find nothing.
     fn is_gone(&mut self, previous: Record) {
-        self.waiters.take_expired(previous.name(), &mut self.effects.due);
+        self.waiters.take_cut(previous.name(), &mut self.effects.due);
         if self.reports_changes {
             self.effects.changes.push(SetChange::Dropped { previous });
         }

@@ -99,6 +99,25 @@ pub enum Change<'a> {
     Delete,
 }
 
+/// How a write gets its stamp.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stamping {
+    /// The stamp that the writer names.
+    pub given: Option<Stamp>,
+    /// A stamp that the one which the node gives is above: the token of a lease.
+    pub least: Stamp,
+    /// How long after its stamp the value ends, µs; of a delete, when the value ended that it deletes.
+    pub lasts_us: Option<u64>,
+}
+
+impl Stamping {
+    /// The stamp that the writer names, if it names one, and no more.
+    #[must_use]
+    pub fn of(given: Option<Stamp>) -> Self {
+        Self { given, ..Self::default() }
+    }
+}
+
 /// The result of a write.
 #[derive(Debug)]
 pub enum Written {
@@ -321,6 +340,12 @@ impl<T> Store<T> {
         self.set.get(name).cloned()
     }
 
+    /// The record of a name as readers get it at a time: of a value that has ended its tombstone.
+    #[must_use]
+    pub fn get_at(&self, now: Stamp, name: &Name) -> Option<Record> {
+        self.set.get_at(now, name)
+    }
+
     /// The record that contradicts a client's write: the same version with other data. Such a write would change what
     /// readers get without waking the readers that know the version. A merge must not reject records, so it cannot
     /// check this.
@@ -334,22 +359,63 @@ impl<T> Store<T> {
     /// above that of the record that it holds of the name, and after the genesis, so that no reader's stamp counts as
     /// one of an earlier set.
     pub fn write(&mut self, now: Stamp, name: &Name, change: &Change<'_>, given: Option<Stamp>) -> Written {
+        self.write_stamped(now, name, change, Stamping::of(given))
+    }
+
+    /// As [`Store::write`], with a least stamp.
+    pub fn write_stamped(
+        &mut self,
+        now: Stamp,
+        name: &Name,
+        change: &Change<'_>,
+        stamping: Stamping,
+    ) -> Written {
+        let Stamping { given, least, lasts_us } = stamping;
         if given.is_none() {
             self.date_genesis_back(now);
         }
         let held = self.set.get(name);
         let after_genesis = now.max(self.genesis.started.next());
-        let last_sync = given.unwrap_or_else(|| self.stamps.give(after_genesis, held.map(Record::last_sync)));
+        let last_sync = given.unwrap_or_else(|| {
+            // it moves the stamps of this name only, as the one of its record does
+            let stored = held.map(Record::last_sync);
+            let above = if least == Stamp::ZERO { stored } else { stored.max(Some(least)) };
+            self.stamps.give(after_genesis, above)
+        });
         let dot = self.next_dot();
         // all records of a name share its bytes
         let shared = held.map_or(name, Record::name).clone();
+        let end = lasts_us.map(|us| last_sync.after(us));
         let record = match *change {
-            Change::Put { version, data } => Record::value(shared, version, data, last_sync, dot),
-            Change::Delete => Record::tombstone(shared, last_sync, dot),
+            Change::Put { version, data } => Record::value_until(shared, version, data, last_sync, dot, end),
+            Change::Delete => Record::tombstone_of(shared, last_sync, dot, end),
         };
+        self.accept(now, record)
+    }
+
+    /// Deletes a name whose value has ended, with the stamp of the value: so a renewal wins, whether this node has seen
+    /// it or not, and all nodes write the same. Nothing is done if another record is current by now. Returns whether it
+    /// was deleted.
+    pub(super) fn expire(&mut self, now: Stamp, name: &Name) -> bool {
+        let Some(held) = self.set.get(name).filter(|held| held.has_ended(now)) else { return false };
+        let mut record = held.expiry(self.next_dot());
+        if self.mutants.has(Mutant::ExpiryStampedNow) {
+            record = Record::tombstone_of(name.clone(), now, record.dot(), record.end());
+        }
+        matches!(self.accept(now, record), Written::Done { .. })
+    }
+
+    /// Takes in a record of this node, with its next dot.
+    fn accept(&mut self, now: Stamp, record: Record) -> Written {
+        let (last_sync, dot) = (record.last_sync(), record.dot());
+        let held = self.set.get(record.name());
         if let Some(current) = held.filter(|held| held.order(&record).is_ge()).cloned() {
             // what loses is no part of the history
-            let is_retry = current.reads_as(&record);
+            // a write of the same stamp does not change when the value ends
+            let is_other_end = record.kind() == Kind::Value
+                && current.last_sync() == last_sync
+                && current.end() != record.end();
+            let is_retry = current.reads_as(&record) && !is_other_end;
             return if is_retry { Written::Done { current } } else { Written::Lost { current } };
         }
         let oldest = self.oldest_delete(now);
@@ -482,10 +548,12 @@ impl<T> Store<T> {
 
     /// Merges a record of a client or a peer. The waiters of the change are due.
     pub fn merge(&mut self, record: &Record) -> Merge {
+        self.set.settle_name(record.name());
+        self.report_cut();
         let merge = self.set.merge(record);
         match &merge {
             Merge::Newer { previous } => {
-                self.changed(record, previous.clone());
+                self.changed(&self.set.counts_as(record), previous.clone());
                 self.add_change(record, true);
             }
             // a reader may have what this node has forgotten
@@ -499,14 +567,14 @@ impl<T> Store<T> {
             }
             Merge::Cut(_) | Merge::Held(_) => {}
         }
-        self.report_expired();
+        self.report_cut();
         merge
     }
 
-    /// The compaction horizon has removed names of logs: their waiters are due, and read again.
-    fn report_expired(&mut self) {
-        for previous in self.set.take_expired() {
-            self.waiters.take_expired(previous.name(), &mut self.effects.due);
+    /// A horizon has removed names of logs, or values that have ended: their waiters are due, and read again.
+    fn report_cut(&mut self) {
+        for previous in self.set.take_cut() {
+            self.waiters.take_cut(previous.name(), &mut self.effects.due);
             if self.reports_changes {
                 self.effects.changes.push(SetChange::Dropped { previous });
             }
@@ -568,6 +636,8 @@ impl<T> Store<T> {
     /// Merges records of one name as one. The waiters that the change of the current record concerns are due.
     fn merge_all(&mut self, records: &[&Record]) {
         let Some(name) = records.first().map(|record| record.name()) else { return };
+        self.set.settle_name(name);
+        self.report_cut();
         let previous = self.set.get(name).cloned();
         let held = self.set.history(name);
         let is_held = |record: &Record| held.iter().any(|cell| cell.record().order(record).is_eq());
@@ -575,7 +645,7 @@ impl<T> Store<T> {
         news.sort_by(|a, b| a.order(b));
         news.dedup_by(|a, b| a.order(b).is_eq());
         self.set.merge_all(records);
-        self.report_expired();
+        self.report_cut();
         let current = match self.set.get(name) {
             Some(current) => {
                 let is_new = previous.as_ref().is_none_or(|p| p.address() != current.address());
@@ -587,7 +657,7 @@ impl<T> Store<T> {
         if let Some(current) = &current
             && (previous.is_some() || self.set.get(name).is_some())
         {
-            self.changed(current, previous);
+            self.changed(&self.set.counts_as(current), previous);
         }
         if self.keeps_changes {
             self.add_news(&news, current.as_ref());
@@ -663,7 +733,10 @@ impl<T> Store<T> {
         condition: &Condition,
         waiter: Option<impl FnOnce() -> T>,
     ) -> Read {
+        // a value that has ended reads as deleted
         let held = self.set.get(name);
+        let ended = held.filter(|held| held.has_ended(now)).map(|held| held.as_of(now));
+        let held = ended.as_ref().or(held);
         let evaluation = if self.expected.is_empty() || !self.expected.contains(name) {
             condition.evaluate(held)
         } else {
@@ -778,7 +851,7 @@ impl<T> Store<T> {
     /// Drops a part of what the registers cut; see [`Set::settle`]. Returns whether nothing is left.
     pub fn settle(&mut self, at_most: usize) -> bool {
         let is_done = self.set.settle(at_most);
-        self.report_expired();
+        self.report_cut();
         is_done
     }
 
@@ -794,7 +867,9 @@ impl<T> Store<T> {
 
     /// Raises the horizon and drops at most `at_most` tombstones; see [`Set::raise_horizon`].
     pub fn raise_horizon(&mut self, horizon: Stamp, at_most: usize) -> usize {
-        self.set.raise_horizon(horizon, at_most)
+        let dropped = self.set.raise_horizon(horizon, at_most);
+        self.report_cut();
+        dropped
     }
 
     /// Most records of a stretch that a sync lists and does not cut further.

@@ -394,7 +394,9 @@ fn deep(incarnation: u64, steps: &[(u16, u64, bool)], registers: Registers) -> S
             Dot { incarnation: Incarnation(incarnation), sequence: sequence as u64 },
         );
         let version = Version::of_data(&[incarnation as u8 & u8::from(micros.is_multiple_of(3))]);
-        let value = || Record::value(name.clone(), &version, b"d", at(*micros), dot);
+        // nodes may have the same write with another end
+        let end = (micros % 4 == 1).then(|| at(micros + 5 + incarnation % 2));
+        let value = || Record::value_until(name.clone(), &version, b"d", at(*micros), dot, end);
         store.merge(&if *gone { Record::tombstone(name.clone(), at(*micros), dot) } else { value() });
     }
     store.adopt_registers(registers, usize::MAX);

@@ -11,11 +11,12 @@ use super::poll::poll;
 use super::queue::PollQueue;
 use super::serve_record;
 use crate::config::fill::MAX_IN_FLIGHT;
+use crate::core::rendezvous;
+use crate::fill::Shared;
 use crate::fill::backoff::{random, spread};
 use crate::fill::entries::Entry;
 use crate::fill::host::OwnerAnswer;
 use crate::fill::upstream::AddressChoice;
-use crate::fill::{Shared, rendezvous};
 
 /// Most names of each kind that one turn of the loop moves.
 const MOVES_PER_TURN: usize = 256;

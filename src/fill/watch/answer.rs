@@ -15,11 +15,12 @@ use crate::core::{Stamp, Version};
 use crate::fill::http::{self, Body, RequestError, shorten};
 use crate::fill::{Shared, limit};
 use crate::wire::etag::parse_tag;
-use crate::wire::headers::X_LAST_SYNC;
+use crate::wire::headers::{X_LAST_SYNC, X_VWATCH_EXPIRES};
 use crate::wire::list::elements;
 use crate::wire::uri::decode;
 
 pub(super) const LAST_SYNC: HeaderName = HeaderName::from_static(X_LAST_SYNC);
+const EXPIRES: HeaderName = HeaderName::from_static(X_VWATCH_EXPIRES);
 
 /// Time for an answer beyond the time that the request may be parked.
 pub(in crate::fill) const ANSWER_TIME: Duration = Duration::from_secs(10);
@@ -27,12 +28,12 @@ pub(in crate::fill) const ANSWER_TIME: Duration = Duration::from_secs(10);
 /// The answer of a leader about a name.
 #[derive(Debug)]
 pub(super) enum LeaderAnswer {
-    /// A record with a value.
-    Value { version: Version, stamp: Stamp, data: Bytes },
-    /// The record that the node holds stands. The stamp may be newer than its own.
-    Unchanged(Option<Stamp>),
-    /// The name is deleted, at this time if the answer has it.
-    Deleted(Option<Stamp>),
+    /// A record with a value, and perhaps with an end.
+    Value { version: Version, stamp: Stamp, data: Bytes, end: Option<Stamp> },
+    /// The record that the node holds stands. The stamp may be newer than its own, and then the end is another one.
+    Unchanged(Option<Stamp>, Option<Stamp>),
+    /// The name is deleted, at this time if the answer has it; or its value ended then.
+    Deleted(Option<Stamp>, Option<Stamp>),
     /// The leader does not know the name.
     Unknown,
     /// The leader has less than this node.
@@ -59,19 +60,21 @@ pub(super) async fn read(
     let mut warnings = head.get_all(&WARNING).iter().flat_map(|line| elements(line.as_bytes()));
     let is_stale = warnings.any(|warning| warning.starts_with(b"110 "));
     let stamp = || head.get(&LAST_SYNC).and_then(|value| Stamp::parse(value.as_bytes()).ok());
+    // a leader that knows no ends sends none
+    let end = head.get(&EXPIRES).and_then(|value| Stamp::parse(value.as_bytes()).ok());
     let answer = match parts.status {
         StatusCode::OK => {
             let (version, stamp) = value_of(head, path)?;
             let deadline = tokio::time::Instant::now() + ANSWER_TIME;
             let data = http::read_body(body, MAX_DATA_BYTES, deadline).await?;
-            return Ok((LeaderAnswer::Value { version, stamp, data }, is_stale));
+            return Ok((LeaderAnswer::Value { version, stamp, data, end }, is_stale));
         }
         // a vwatch sends both with a stamp
         StatusCode::NOT_MODIFIED | StatusCode::GONE if !head.contains_key(&LAST_SYNC) => {
             return Err(not_vwatch(parts.status, head, "it has no X-Last-Sync"));
         }
-        StatusCode::NOT_MODIFIED => LeaderAnswer::Unchanged(stamp()),
-        StatusCode::GONE => LeaderAnswer::Deleted(stamp()),
+        StatusCode::NOT_MODIFIED => LeaderAnswer::Unchanged(stamp(), end),
+        StatusCode::GONE => LeaderAnswer::Deleted(stamp(), end),
         StatusCode::NOT_FOUND if !is_plain(head) => {
             return Err(not_vwatch(parts.status, head, "it is not in plain text"));
         }

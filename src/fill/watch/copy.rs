@@ -19,7 +19,8 @@ pub(super) enum CopyError {
     NotNow,
 }
 
-/// Copies a change. `held` is the record that the node holds. Returns whether readers see a difference.
+/// Copies a change, with the end that its value has at the leader. `held` is the record that the node holds. Returns
+/// whether readers see a difference.
 ///
 /// # Errors
 /// If the node does not hold the change afterwards.
@@ -29,6 +30,7 @@ pub(super) fn copy(
     held: Option<&Record>,
     change: &Change<'_>,
     stamp: Stamp,
+    end: Option<Stamp>,
 ) -> Result<bool, CopyError> {
     if is_far_ahead(shared, stamp) {
         shared.metrics.ahead.inc();
@@ -47,7 +49,7 @@ pub(super) fn copy(
     if is_same && held.is_some_and(|held| held.last_sync() >= stamp) {
         return Ok(false);
     }
-    match shared.host.write(&entry.name, change, Some(stamp)) {
+    match shared.host.copy(&entry.name, change, stamp, end) {
         WriteResult::Done => Ok(!is_same),
         WriteResult::Older => Ok(false),
         WriteResult::Full => Err(CopyError::Unusable(SET_IS_FULL.to_owned())),

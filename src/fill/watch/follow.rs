@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::answer::LeaderAnswer;
 use super::behind::BehindAddresses;
 use super::copy::{CopyError, copy, is_far_ahead};
-use super::request::{WaitFor, park_time, request};
+use super::request::{WaitFor, park_time, park_time_of, request};
 use crate::core::store::Change;
 use crate::core::{Record, Version};
 use crate::fill::Shared;
@@ -40,6 +40,8 @@ struct FollowState {
     behind: BehindAddresses,
     /// The next answer replaces the record, whatever its stamp.
     gives_up_copy: bool,
+    /// How long the request may be parked.
+    parks_for: Duration,
 }
 
 /// What to do after an answer.
@@ -59,6 +61,7 @@ pub(in crate::fill) async fn follow(shared: Arc<Shared>, entry: Arc<Entry>) {
         is_stale: false,
         behind: BehindAddresses::default(),
         gives_up_copy: false,
+        parks_for: park_time(&shared),
     };
     let (mut is_poked, mut checked, mut checks) = (false, Instant::now(), 0_usize);
     loop {
@@ -85,7 +88,9 @@ pub(in crate::fill) async fn follow(shared: Arc<Shared>, entry: Arc<Entry>) {
             (is_poked, checked) = (false, sent);
         }
         let shown = held.as_ref().filter(|_| !state.gives_up_copy);
-        let mut exchange = std::pin::pin!(request(&shared, &entry, &address, shown, state.wait_for));
+        state.parks_for = park_time_of(&shared, shown);
+        let (wait_for, time) = (state.wait_for, state.parks_for);
+        let mut exchange = std::pin::pin!(request(&shared, &entry, &address, shown, wait_for, time));
         let answer = loop {
             tokio::select! {
                 answer = &mut exchange => break Some(answer),
@@ -140,10 +145,10 @@ impl FollowState {
         let count = |outcome| shared.metrics.count_request(label, outcome);
         let was_immediate = self.wait_for == WaitFor::Nothing;
         match answer {
-            LeaderAnswer::Value { version, stamp, data } => {
+            LeaderAnswer::Value { version, stamp, data, end } => {
                 let held = self.record_to_compare(shared, entry, held);
                 let change = Change::Put { version: &version, data: &data };
-                let is_new = match copy(shared, entry, held, &change, stamp) {
+                let is_new = match copy(shared, entry, held, &change, stamp, end) {
                     Ok(is_new) => is_new,
                     Err(why) => {
                         return NextStep::Request(self.copy_failed(shared, entry, address, held, &why));
@@ -154,23 +159,23 @@ impl FollowState {
                 // a leader that returns a known record too early would get requests without a pause
                 self.after_success(shared, sent, is_new || was_immediate)
             }
-            LeaderAnswer::Unchanged(stamp) => {
+            LeaderAnswer::Unchanged(stamp, end) => {
                 if let (Some(stamp), Some(held)) = (stamp, held)
                     && let Ok(version) = Version::new(held.version_bytes())
                 {
                     let change = Change::Put { version: &version, data: held.data() };
                     // a stamp that cannot be copied changes nothing here
-                    let _ = copy(shared, entry, Some(held), &change, stamp);
+                    let _ = copy(shared, entry, Some(held), &change, stamp, end);
                 }
                 count(RequestOutcome::Unchanged);
                 self.succeed(shared, entry, address, WaitFor::Change);
                 self.after_success(shared, sent, false)
             }
-            LeaderAnswer::Deleted(stamp) => {
+            LeaderAnswer::Deleted(stamp, end) => {
                 let held = self.record_to_compare(shared, entry, held);
                 // without a stamp the delete may be older than the record
                 let copied =
-                    stamp.map_or(Ok(false), |stamp| copy(shared, entry, held, &Change::Delete, stamp));
+                    stamp.map_or(Ok(false), |stamp| copy(shared, entry, held, &Change::Delete, stamp, end));
                 let is_new = match copied {
                     Ok(is_new) => is_new,
                     Err(why) => {
@@ -284,7 +289,7 @@ impl FollowState {
     /// The next request after a usable answer: at once after a change or a long wait, else with a pause.
     fn after_success(&mut self, shared: &Shared, sent: Instant, is_change: bool) -> NextStep {
         let waited = sent.elapsed();
-        if is_change || waited * 2 >= park_time(shared) {
+        if is_change || waited * 2 >= self.parks_for {
             self.fruitless = 0;
             return NextStep::Request(Duration::ZERO);
         }

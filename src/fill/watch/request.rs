@@ -19,6 +19,9 @@ use crate::wire::uri::encode_parameter;
 /// A vwatch parks a request no longer than this.
 const LONGEST_POLL: Duration = Duration::from_secs(60);
 
+/// A request about a value that ends soon is parked at least this long.
+const LEAST_POLL: Duration = Duration::from_millis(250);
+
 /// What a request waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WaitFor {
@@ -35,8 +38,17 @@ pub(super) fn park_time(shared: &Shared) -> Duration {
     shared.settings.expiry.min(LONGEST_POLL)
 }
 
-/// Sends a request with the stamp of `held`, and returns the answer and whether the leader is cut off from its own
-/// upstream. Ends when the address is found to be silent.
+/// As [`park_time`], while a node holds a record: it asks again in time before a value ends. A leader that renews a
+/// value answers no request for another version.
+pub(super) fn park_time_of(shared: &Shared, held: Option<&Record>) -> Duration {
+    let end = held.filter(|held| held.kind() == Kind::Value).and_then(Record::end);
+    let left_us = end.map(|end| end.micros().saturating_sub(shared.host.now().micros()));
+    let longest = park_time(shared);
+    left_us.map_or(longest, |us| Duration::from_micros(us / 2).max(LEAST_POLL).min(longest))
+}
+
+/// Sends a request with the stamp of `held`, which may be parked for `time`, and returns the answer and whether the
+/// leader is cut off from its own upstream. Ends when the address is found to be silent.
 ///
 /// # Errors
 /// If there is no answer, or it is unusable.
@@ -46,10 +58,11 @@ pub(super) async fn request(
     address: &Address,
     held: Option<&Record>,
     wait_for: WaitFor,
+    time: Duration,
 ) -> Result<(LeaderAnswer, bool), RequestError> {
     let _waiting = address.liveness.begin_request();
     tokio::select! {
-        answer = exchange(shared, entry, address, held, wait_for) => answer,
+        answer = exchange(shared, entry, address, held, wait_for, time) => answer,
         why = address.liveness.silent() => Err(RequestError::NoConnection(why)),
     }
 }
@@ -60,12 +73,12 @@ async fn exchange(
     address: &Address,
     held: Option<&Record>,
     wait_for: WaitFor,
+    time: Duration,
 ) -> Result<(LeaderAnswer, bool), RequestError> {
     let mut headers = shared.headers();
     if let Some(held) = held {
         headers.insert(LAST_SYNC, HeaderValue::from(held.last_sync().micros()));
     }
-    let time = park_time(shared);
     let mark = if shared.settings.path.has_query() { '&' } else { '?' };
     let mut target = format!("{}{mark}timeout={}", entry.path, GoDuration(time));
     match (wait_for, held.filter(|held| held.kind() == Kind::Value)) {

@@ -67,6 +67,8 @@ pub(super) struct EventLoop {
     /// Places with bytes that are not read yet.
     pub(super) again: Vec<u32>,
     pub(super) closing: bool,
+    /// It ends now, whatever its connections do.
+    is_over: bool,
     pub(super) after: AfterResponse,
     /// The start of the timer wheel.
     origin: Instant,
@@ -136,6 +138,7 @@ impl EventLoop {
             streams: Streams::default(),
             again: Vec::new(),
             closing: false,
+            is_over: false,
             after: AfterResponse::Keep,
             origin: now,
             now,
@@ -149,7 +152,7 @@ impl EventLoop {
         })
     }
 
-    /// Serves until it gets the message to close and has no connection left.
+    /// Serves until it gets the message to close and has no connection left, or the message to end.
     ///
     /// # Errors
     /// If the system's poll fails.
@@ -159,7 +162,7 @@ impl EventLoop {
         loop {
             let timeout = if busy { Some(Duration::ZERO) } else { self.sleep() };
             busy = self.turn(&mut events, timeout)?;
-            if self.closing && self.table.is_empty() {
+            if self.is_over || self.closing && self.table.is_empty() {
                 return Ok(());
             }
         }
@@ -213,6 +216,7 @@ impl EventLoop {
                 LoopMessage::Beat(beat) => beat.answer(),
                 LoopMessage::Hurry(pace) => self.jobs.hurry(self.now, pace),
                 LoopMessage::Connection(stream, permit) => self.welcome(stream, permit),
+                LoopMessage::End => self.is_over = true,
                 LoopMessage::Close => {
                     self.closing = true;
                     self.door = None;
@@ -325,7 +329,7 @@ impl EventLoop {
                     self.streams.wake(id.index, *ticket, slice.job.wake, slice.job.pace);
                     continue;
                 }
-                Waiter::Task(_) => continue,
+                Waiter::Task(_) | Waiter::Bell(_) => continue,
             };
             let Some(connection) = self.table.get_mut(id.index) else { continue };
             let reader = match std::mem::replace(&mut connection.state, ConnectionState::Idle) {

@@ -87,6 +87,8 @@ enum LoopMessage {
     Beat(Beat),
     /// It accepts no more connections, and ends when none is left.
     Close,
+    /// It ends now.
+    End,
 }
 
 /// The messages that an event loop has not read yet.
@@ -148,17 +150,19 @@ impl FastPath {
             shared.node.pulse.add("event loop", move |beat| inbox.put(LoopMessage::Beat(beat)));
         }
         let mut listener = Some(listener);
-        let mut ended = Vec::new();
+        // dropped half-way, it ends the event loops that run
+        let mut path = Self { inboxes, ended: Vec::new() };
         for (number, poll) in (0..).zip(polls) {
             let listener = listener.take().map(mio::net::TcpListener::from_std);
-            let event_loop = EventLoop::new(number, poll, inboxes.clone(), listener, Arc::clone(&shared))?;
+            let event_loop =
+                EventLoop::new(number, poll, path.inboxes.clone(), listener, Arc::clone(&shared))?;
             let (end, ending) = oneshot::channel();
-            ended.push(ending);
+            path.ended.push(ending);
             thread::Builder::new()
                 .name(format!("{}-{number}", shared.thread_name()))
                 .spawn(move || drop(end.send(event_loop.run())))?;
         }
-        Ok(Self { inboxes, ended })
+        Ok(path)
     }
 
     /// Makes each event loop end after its last connection.
@@ -192,6 +196,15 @@ impl FastPath {
             }
         })
         .await
+    }
+}
+
+/// The threads of a node inside a program must not outlive it.
+impl Drop for FastPath {
+    fn drop(&mut self) {
+        if !self.ended.is_empty() {
+            self.inboxes.iter().for_each(|inbox| inbox.put(LoopMessage::End));
+        }
     }
 }
 

@@ -87,7 +87,11 @@ fn add_done(bytes: &mut Vec<u8>, record: &Record, is_last: bool, time_headers: &
     bytes.extend_from_slice(b"Last-Modified: ");
     time_headers.write_date(bytes, record.last_sync());
     let close = if is_last { "Connection: close\r\n" } else { "" };
-    let _ = write!(bytes, "\r\nX-Last-Sync: {}\r\n{close}Date: ", record.last_sync().micros());
+    let _ = write!(bytes, "\r\nX-Last-Sync: {}\r\n", record.last_sync().micros());
+    if let Some(end) = record.end() {
+        let _ = write!(bytes, "X-Vwatch-Expires: {}\r\n", end.micros());
+    }
+    let _ = write!(bytes, "{close}Date: ");
     bytes.extend_from_slice(time_headers.date().as_bytes());
     bytes.extend_from_slice(b"\r\n\r\n");
 }
@@ -108,6 +112,14 @@ mod tests {
             for record in [
                 Record::value(name("n"), &version("v!1"), b"data", at(micros), dot),
                 Record::tombstone(name("n"), at(micros), dot),
+                Record::value_until(
+                    name("n"),
+                    &version("v!1"),
+                    b"data",
+                    at(micros),
+                    dot,
+                    Some(at(micros + 9)),
+                ),
             ] {
                 for is_last in [false, true] {
                     let (mut bytes, mut expected) = (Vec::new(), Vec::new());

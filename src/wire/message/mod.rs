@@ -4,6 +4,10 @@
 //! A message begins with its protocol version (1 byte) and its kind (1 byte). Keyed hashes and stamps take 8 bytes,
 //! sums 16, counts and sequences 1 to 9. A later version adds kinds and fields: each layout is given the version.
 
+mod lease;
+
+pub use lease::{decode_lease_request, decode_lease_response, encode_lease_request, encode_lease_response};
+
 use super::codec::{DecodeError, Reader, Writer};
 use crate::core::history::{Depth, Registers};
 use crate::core::limits::{
@@ -250,17 +254,27 @@ impl Layout for Vector {
     }
 }
 
+/// The kinds of records.
+const VALUE: u8 = 0;
+const TOMBSTONE: u8 = 1;
+/// Is added to the kind of a record with an end.
+const WITH_END: u8 = 2;
+
 impl Layout for Record {
     const LEAST: usize = 20;
     fn put(&self, at: ProtocolVersion, to: &mut Writer) {
-        to.byte(match self.kind() {
-            Kind::Value => 0,
-            Kind::Tombstone => 1,
-        });
+        let kind = match self.kind() {
+            Kind::Value => VALUE,
+            Kind::Tombstone => TOMBSTONE,
+        };
+        to.byte(if self.end().is_some() { kind | WITH_END } else { kind });
         to.bytes(self.name().as_bytes());
         self.last_sync().put(at, to);
         self.dot().incarnation.put(at, to);
         to.number(self.dot().sequence);
+        if let Some(end) = self.end() {
+            end.put(at, to);
+        }
         if self.kind() == Kind::Value {
             to.bytes(self.version_bytes());
             to.bytes(self.data());
@@ -272,13 +286,14 @@ impl Layout for Record {
         let name = Namespace::name_of_peer(name).map_err(|_| DecodeError::Unknown("name"))?;
         let last_sync = Stamp::read(at, from)?;
         let dot = Dot { incarnation: Incarnation::read(at, from)?, sequence: from.number()? };
-        match kind {
-            0 => {
+        let end = if kind & WITH_END > 0 { Some(Stamp::read(at, from)?) } else { None };
+        match kind & !WITH_END {
+            VALUE => {
                 let version = from.bytes(MAX_VERSION_BYTES)?;
                 let version = Version::new(version).map_err(|_| DecodeError::Unknown("version"))?;
-                Ok(Self::value(name, &version, from.bytes(MAX_DATA_BYTES)?, last_sync, dot))
+                Ok(Self::value_until(name, &version, from.bytes(MAX_DATA_BYTES)?, last_sync, dot, end))
             }
-            1 => Ok(Self::tombstone(name, last_sync, dot)),
+            TOMBSTONE => Ok(Self::tombstone_of(name, last_sync, dot, end)),
             _ => Err(DecodeError::Unknown("kind")),
         }
     }

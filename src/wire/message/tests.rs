@@ -23,15 +23,16 @@ fn version() -> impl Strategy<Value = Vec<u8>> {
 fn record() -> impl Strategy<Value = Record> {
     let data = prop::collection::vec(any::<u8>(), 0..300);
     let namespace = prop::option::of("[a-z0-9.-]{1,64}");
-    (namespace, text(), version(), data, stamp(), any::<u64>(), any::<u64>(), any::<bool>()).prop_map(
-        |(namespace, name, version, data, stamp, incarnation, sequence, gone)| {
+    let end = prop::option::of(stamp());
+    (namespace, text(), version(), data, stamp(), any::<u64>(), any::<u64>(), any::<bool>(), end).prop_map(
+        |(namespace, name, version, data, stamp, incarnation, sequence, gone, end)| {
             let namespace = namespace.and_then(|text| Namespace::new(text.as_bytes()).ok());
             let name = namespace.unwrap_or(Namespace::PLAIN).key(&name, 512).unwrap();
             let dot = Dot { incarnation: Incarnation(incarnation), sequence };
             if gone {
-                Record::tombstone(name, stamp, dot)
+                Record::tombstone_of(name, stamp, dot, end)
             } else {
-                Record::value(name, &Version::new(&version).unwrap(), &data, stamp, dot)
+                Record::value_until(name, &Version::new(&version).unwrap(), &data, stamp, dot, end)
             }
         },
     )

@@ -1,5 +1,6 @@
 //! Runs simulated worlds: `cargo run --release -p cluster-tests --bin sim -- --nodes 50 --seed 7`.
 
+mod leases;
 mod mutants;
 
 use std::process::ExitCode;
@@ -19,9 +20,10 @@ sim [--seed N] [--nodes N]        one world: its report
     [--long [--jobs N]]           100,000 worlds, 5 of 200 nodes and one of 1,000: an hour or two of two processors
     [--mutants]                   for each rule a world that fails without it, and passes with it
     [--scenario NAME]             one thing happens, instead of a storm: missing, aloof, mute, split, lonely, late, twins,
-                                  aimed, wrong, stranger, unreachable, apart, forgetful, lost, backdated, overtaken or
-                                  returned; it decides the number of nodes
-    [--without RULE]              with a rule taken out, by the name of its mutant (or 'list')";
+                                  aimed, wrong, stranger, unreachable, apart, forgetful, lost, backdated, overtaken,
+                                  returned or ended; it decides the number of nodes
+    [--without RULE]              with a rule taken out, by the name of its mutant (or 'list')
+sim leases ...                    worlds of leases: 'sim leases --help' says how";
 
 struct Args {
     seed: u64,
@@ -83,6 +85,7 @@ fn parse() -> Result<Args, String> {
                     Some("backdated") => Scenario::Backdated,
                     Some("overtaken") => Scenario::Overtaken,
                     Some("returned") => Scenario::Returned,
+                    Some("ended") => Scenario::Ended,
                     _ => return Err(format!("--scenario needs a name of one\n{USAGE}")),
                 }
             }
@@ -102,6 +105,17 @@ fn parse() -> Result<Args, String> {
 }
 
 fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1).peekable();
+    if words.next_if_eq("leases").is_some() {
+        return match leases::main(words) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(message) => {
+                eprintln!("{message}");
+                ExitCode::from(2)
+            }
+        };
+    }
     let args = match parse() {
         Ok(args) => args,
         Err(message) => {

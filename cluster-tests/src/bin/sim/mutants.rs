@@ -86,6 +86,9 @@ fn caught(mutant: Mutant) -> (Scenario, u64, &'static [&'static str]) {
         Mutant::FeedTellsFallen => (Scenario::Storm, 100, &["a delete stays deleted", MIRRORS]),
         Mutant::MirrorKeepsLeftOut => (Scenario::Storm, 5490, &["a delete stays deleted", MIRRORS]),
         Mutant::MirrorForgetsWhatWent => (Scenario::Storm, 1_030_165, &[UNTOLD]),
+        Mutant::ExpiryStampedNow => (Scenario::Ended, 1, &["a renewal is not lost"]),
+        Mutant::DigestWithoutEnd | Mutant::EndsUndecided => (Scenario::Ended, 1, &[HONEST, NEVER]),
+        Mutant::EndsOutliveHorizon => (Scenario::Ended, 1, &["what has ended is gone"]),
         Mutant::ReflectsLatePass => (Scenario::Backdated, 1, &[CURSORS, FEEDS, UNTOLD]),
     }
 }

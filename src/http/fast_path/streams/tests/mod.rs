@@ -33,6 +33,7 @@ use crate::http::fast_path::table::{Connection, ConnectionState};
 use crate::http::fast_path::{Inbox, LoopMessage, LoopShared};
 use crate::metrics::{Metrics, Port};
 use crate::node::feeds::NodeFeed;
+use crate::node::leases::{LeaseSettings, Leases};
 use crate::node::log_control::{DroppedLines, LogControl};
 use crate::node::replication::Replicator;
 use crate::node::store::SharedStore;
@@ -121,15 +122,18 @@ fn node(pace: Pace) -> Arc<Node> {
     let (fanout, _) = Fanout::new();
     let replica = ReplicaConfig { alone: true, history_versions: KEPT, ..ReplicaConfig::new(1, 1) };
     let (store, _) = SharedStore::new([7; 16], Incarnation(1), 1 << 30, replica, fanout, pace);
+    let settings = LeaseSettings::of(&config);
+    let (leases, _) = Leases::new(settings, Incarnation(1), store.clone());
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     Arc::new(Node::new(Parts {
         replicator: Replicator::new(store.clone()),
         store,
+        leases,
         fill: None,
         metrics: Arc::new(Metrics::new(1 << 30, 1 << 30, 64, 64).with_watcher_limits(config.waiter_limits)),
         peering: None,
         cluster: None,
-        listens: Listens { client: any, server: any },
+        listens: Listens { client: Some(any), server: Some(any) },
         log: LogControl { set_level: |_| Ok(()), dropped: DroppedLines::default },
         config,
     }))

@@ -10,16 +10,23 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 ///
 /// (Thaler and Ravishankar, "A Name-Based Mapping Scheme for Rendezvous", 1996.)
 #[must_use]
-pub(super) fn owner(key: &[u8], members: &[u64]) -> Option<u64> {
+pub fn owner(key: &[u8], members: &[u64]) -> Option<u64> {
     members.iter().copied().max_by_key(|&member| weight(key, member))
 }
 
 /// The indexes of all `members`: first the owner of a key, then the next owner if that one leaves, and so on.
 #[must_use]
-pub(super) fn ranked(key: &[u8], members: &[u64]) -> Vec<usize> {
+pub fn ranked(key: &[u8], members: &[u64]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..members.len()).collect();
     order.sort_by_key(|&at| Reverse(weight(key, members[at])));
     order
+}
+
+/// How many of `members` come before one of them in the order of the owners of a key.
+#[must_use]
+pub fn rank(key: &[u8], members: &[u64], of: u64) -> usize {
+    let own = weight(key, of);
+    members.iter().filter(|&&member| weight(key, member) > own).count()
 }
 
 fn weight(key: &[u8], member: u64) -> (u64, u64) {
@@ -41,6 +48,15 @@ mod tests {
             let before = owner(&key, &members);
             members.reverse();
             prop_assert_eq!(owner(&key, &members), before);
+        }
+
+        #[test]
+        fn a_rank_is_the_place_in_the_order(key: Vec<u8>, mut members: Vec<u64>) {
+            members.sort_unstable();
+            members.dedup();
+            for (place, at) in ranked(&key, &members).into_iter().enumerate() {
+                prop_assert_eq!(rank(&key, &members, members[at]), place);
+            }
         }
 
         #[test]

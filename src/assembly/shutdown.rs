@@ -10,7 +10,7 @@ use crate::watch::pace::Pace;
 
 /// Rejects new work, answers parked readers one by one so that they move to other nodes without a storm, and waits for
 /// the responses under way.
-pub(super) async fn stop(node: &Node, all_closed: &mut mpsc::Receiver<()>) {
+pub(crate) async fn stop(node: &Node, all_closed: &mut mpsc::Receiver<()>) {
     let deadline = Instant::now() + node.config.shutdown_grace;
     node.lifecycle.advance(Phase::Draining);
     let orderly = async {

@@ -27,7 +27,7 @@ pub enum StartError {
 
 impl StartError {
     /// The error for a system that did not give `what`.
-    pub(super) fn system(what: &'static str, cause: impl fmt::Display) -> Self {
+    pub(crate) fn system(what: &'static str, cause: impl fmt::Display) -> Self {
         Self::System { what, cause: cause.to_string() }
     }
 }

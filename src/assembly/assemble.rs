@@ -4,7 +4,6 @@ use std::net::UdpSocket;
 use std::sync::Arc;
 
 use super::error::StartError;
-use super::logging;
 use super::sockets::Sockets;
 use crate::api::state::{Node, Parts, Peering};
 use crate::cluster::OutgoingQueues;
@@ -15,6 +14,7 @@ use crate::config::fill::Strategy;
 use crate::core::protocol::ProtocolRange;
 use crate::core::{Genesis, Incarnation, Stamp};
 use crate::metrics::Metrics;
+use crate::node::leases::{LeaseSettings, Leases};
 use crate::node::log_control::LogControl;
 use crate::node::replication::Replicator;
 use crate::node::store::SharedStore;
@@ -23,16 +23,16 @@ use crate::watch::fanout::Fanout;
 use crate::watch::pace::Pace;
 
 /// A node that replicates, fills and wakes, and does not serve yet. It speaks the versions of `protocol` with its
-/// peers.
+/// peers. Its tasks run in the runtime of the caller, and end with that.
 ///
 /// # Errors
 /// If a part cannot start.
-pub(super) async fn assemble(
+pub(crate) async fn assemble(
     config: Config,
     protocol: ProtocolRange,
     sockets: &mut Sockets,
+    log: LogControl,
 ) -> Result<Arc<Node>, StartError> {
-    tracing::info!(text = %config.pretty(), "Configuration of Server:");
     let listens = sockets.listens()?;
     let started = clock::now();
     let incarnation = Incarnation(u64::from_le_bytes(random()?));
@@ -56,10 +56,11 @@ pub(super) async fn assemble(
         }
     });
     let replicator = Replicator::new(store.clone());
+    let (leases, lease_calls) = Leases::new(LeaseSettings::of(&config), incarnation, store.clone());
     tokio::spawn(ring_bells);
 
     let (fill, interests) = fill_adapter::filler(&config, &store, &replicator).map_err(StartError::Fill)?;
-    let (max_client, max_server) = (sockets.client.max_connections, sockets.server.max_connections);
+    let (max_client, max_server) = sockets.max_connections();
     let mut metrics = Metrics::new(config.max_set_bytes, config.max_history_bytes, max_client, max_server)
         .with_watcher_limits(config.waiter_limits);
     if let Some(filler) = &fill {
@@ -79,19 +80,20 @@ pub(super) async fn assemble(
                 incarnation,
                 started,
             };
-            let outgoing = OutgoingQueues { calls, interests, filler: fill.clone() };
+            let leases = leases.clone();
+            let outgoing = OutgoingQueues { calls, leases, lease_calls, interests, filler: fill.clone() };
             Some(bootstrap.join(newcomer, outgoing).await?)
         }
         None => {
             tokio::spawn(tick_alone(replicator.clone()));
+            tokio::spawn(leases.clone().run());
             None
         }
     };
     if let Some(filler) = &fill {
         filler.start();
     }
-    let log = LogControl { set_level: logging::set_level, dropped: logging::dropped };
-    let parts = Parts { config, store, replicator, fill, metrics, peering, cluster, listens, log };
+    let parts = Parts { config, store, replicator, leases, fill, metrics, peering, cluster, listens, log };
     Ok(Arc::new(Node::new(parts)))
 }
 
