@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use cluster_tests::clients;
 use cluster_tests::faults::{Run, run};
 use cluster_tests::heavy::heavy;
 use cluster_tests::promises::{self, Streamed};
@@ -44,6 +45,19 @@ fn watches_by_streams_keep_their_promises_while_nodes_fail() {
     let streamed = watches_keep_their_promises(true);
     let Streamed { streams, cursors, stalled, broken, by_bytes } = streamed;
     assert!(streams > 0 && cursors > 0 && stalled + broken + by_bytes > 0, "{streamed}");
+}
+
+/// Programs with the client library: `VWATCH_CLIENTS_SEED=<seed>` draws the same faults again, and
+/// `cargo run --release -p cluster-tests --bin clients` is the long run.
+#[test]
+fn programs_have_what_the_nodes_have_after_faults() {
+    let _heavy = heavy();
+    let seed = std::env::var("VWATCH_CLIENTS_SEED")
+        .map_or_else(|_| fastrand::u64(..1 << 32), |seed| seed.parse().expect("a number"));
+    println!("VWATCH_CLIENTS_SEED={seed}");
+    let report = clients::run(clients::Run { seed, time: Duration::from_secs(8), begins_again: true });
+    println!("{report}");
+    assert_eq!(report.violations, [""; 0]);
 }
 
 fn watches_keep_their_promises(by_streams: bool) -> Streamed {

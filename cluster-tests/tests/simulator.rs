@@ -5,7 +5,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cluster_tests::node::build;
+use vwatch::core::lease::rules::LeaseMutant;
 use vwatch::core::mutants::Mutant;
+use vwatch::sim::leases::{LeasePlan, LeaseReport, LeaseWorld};
 use vwatch::sim::{Plan, Report, Scenario, World};
 
 fn run(plan: Plan) -> Report {
@@ -59,6 +61,8 @@ fn worlds_keep_every_promise_and_each_fault_happened() {
         ("nodes with another secret", x.refusals),
         ("nodes that left", x.leaves),
         ("writes refused by a doubted clock", w.doubted),
+        ("values with an end", w.ending),
+        ("deletes of what had ended", w.expired),
         ("re-creations", w.recreations),
         ("clients' stamps", w.stamped),
         ("writes in bursts", w.burst),
@@ -95,4 +99,42 @@ fn a_split_at_the_start_heals_into_the_older_set() {
         assert_eq!(report.geneses, 2, "each side began a set");
         assert_eq!(report.records, 2, "what either side wrote is there");
     }
+}
+
+#[test]
+fn leases_keep_every_promise_and_each_fault_happened() {
+    let seeds = if cfg!(debug_assertions) { 60 } else { 2_000 };
+    let mut all = LeaseReport::default();
+    for seed in 1..=seeds {
+        let report = LeaseWorld::new(LeasePlan::of_seed(seed), false).run();
+        assert!(report.passed(), "replay with leases --seed {seed}\n{report}");
+        all.add(&report);
+    }
+    for (what, count) in all.counts() {
+        assert!(count > 0, "no {what}: their absence of damage proves nothing");
+    }
+}
+
+#[test]
+fn a_seed_of_leases_replays_to_the_same_trace() {
+    let trace = |seed| {
+        let mut world = LeaseWorld::new(LeasePlan::of_seed(seed), true);
+        world.run();
+        world.trace().expect("kept").to_owned()
+    };
+    let first = trace(9);
+    assert!(first.lines().count() > 100);
+    assert!(first == trace(9), "the same world twice, and two traces");
+    assert!(first != trace(8));
+}
+
+/// As for the other rules, by an optimised program.
+#[test]
+fn each_rule_of_leases_is_missed_when_it_is_gone() {
+    let sim = build("cluster-tests", "sim", "fast");
+    let output = Command::new(sim).args(["leases", "--mutants"]).output().expect("the program just built");
+    let (found, missed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{found}{missed}");
+    assert_eq!(found.lines().count(), LeaseMutant::ALL.len(), "a line for each rule: {found}");
+    println!("{found}");
 }

@@ -42,6 +42,41 @@ fn written(node: &Node) -> [u64; 4] {
 }
 
 #[test]
+fn a_value_that_ends_is_shown_with_its_end_and_then_as_expired() {
+    let node = Node::start();
+    let put = |arguments: &[&str]| at(&node, &[&["put"], arguments].concat());
+    let printed = said(&put(&["--expires", "4s", "-w", "json", "n", "one"]), 0).0;
+    let written: Value = serde_json::from_str(&printed).expect("JSON");
+    let end = written["expires"].as_str().expect("its end").to_owned();
+    assert!(end.as_str() > written["last_sync"].as_str().expect("its time"), "{written}");
+    let read: Value =
+        serde_json::from_str(&said(&at(&node, &["get", "-w", "json", "n"]), 0).0).expect("JSON");
+    assert_eq!(read["expires"], written["expires"]);
+    let listed: Value = serde_json::from_str(&said(&at(&node, &["ls", "-w", "json"]), 0).0).expect("JSON");
+    assert_eq!(listed["versions"][0]["expires"], written["expires"]);
+    let (_, verbose) = {
+        let output = at(&node, &["get", "-v", "n"]);
+        (text(&output.stdout), text(&output.stderr))
+    };
+    assert!(verbose.contains("expires: ") && verbose.contains(&end), "{verbose}");
+    wait_until("the delete", LIMIT, || {
+        said(&at(&node, &["history", "-w", "simple", "n"]), 0).0.lines().count() == 2
+    });
+    let table = said(&at(&node, &["history", "n"]), 0).0;
+    let rows: Vec<&str> = table.lines().collect();
+    assert!(rows[1].contains("delete (expired)") && rows[2].contains(&format!("put until {end}")), "{table}");
+    let history: Value =
+        serde_json::from_str(&said(&at(&node, &["history", "-w", "json", "n"]), 0).0).expect("JSON");
+    assert_eq!(
+        (&history["versions"][0]["expired"], &history["versions"][1]["expires"]),
+        (&json!(true), &json!(end))
+    );
+    let (_, refused) = said(&put(&["--expires", "1ms", "n", "one"]), 1);
+    assert!(refused.contains("a quarter of --tombstone-grace"), "{refused}");
+    said(&put(&["--expires", "soon", "n", "one"]), 2);
+}
+
+#[test]
 fn the_past_is_read_by_revision_time_and_age() {
     let node = Node::start();
     let [first, second, third, fourth] = written(&node);

@@ -9,6 +9,8 @@ mod docs;
 mod feeds;
 mod flags;
 mod history;
+mod lease;
+mod lists;
 mod members;
 mod mirror;
 mod namespaces;

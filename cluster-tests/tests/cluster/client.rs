@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use cluster_tests::cluster::Cluster;
 use cluster_tests::node::Node;
 use cluster_tests::wait::{LIMIT, wait_until};
-use vwatch::client::{Cache, Client, Entry, Error, Event, Scope};
+use vwatch::client::{Cache, Client, Entry, Error, Event, LevelItem, NamePath, Scope};
 use vwatch::wire::error_code::ErrorCode;
 
 /// Within this time a client is to go on at another node. It leaves a silent one after two seconds; the rest is for a
@@ -170,6 +170,36 @@ async fn a_list_shows_all_names_in_pages() {
     assert_eq!((page.len(), page[0].data.clone()), (1, None));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_level_of_a_list_has_names_and_prefixes() {
+    let node = Node::start();
+    let client = Client::builder()
+        .nodes([node.client_addr().to_string()])
+        .servers([node.server_addr().to_string()])
+        .build()
+        .expect("a client");
+    for name in ["hall/a", "hall/a/1", "hall/a/2", "hall/b/1", "hall/c", "other"] {
+        client.put(name, "x").await.expect("a write");
+    }
+    let hall = client.at("hall/");
+    for size in 1..=4 {
+        let mut level = hall.list("").page_size(size).delimiter("/");
+        let mut listed = Vec::new();
+        while let Some(page) = level.next_page().await.expect("a page") {
+            assert!(page.len() <= size as usize, "{page:?}");
+            listed.extend(page);
+        }
+        let texts: Vec<_> = listed.iter().map(LevelItem::text).collect();
+        assert_eq!(texts, ["a", "a/", "b/", "c"], "without the base");
+        assert_eq!(listed[1], LevelItem::Prefix("a/".to_owned()));
+        assert!(matches!(&listed[3], LevelItem::Entry(entry) if entry.data.as_deref() == Some(b"x")));
+    }
+    let children = client.path("hall").children().await.expect("a level");
+    assert_eq!(children.iter().map(NamePath::name).collect::<Vec<_>>(), ["hall/a", "hall/b", "hall/c"]);
+    let error = client.list("").delimiter("").next_page().await.expect_err("no delimiter");
+    assert!(matches!(error, Error::Rejected { status: 400, .. }), "{error:?}");
+}
+
 /// Forwards requests to a node one at a time, and closes the connection in the place of the answer to a `PUT`.
 fn forgetful_proxy(node: SocketAddr) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -328,4 +358,79 @@ async fn a_watch_tells_all_changes_while_its_nodes_fail() {
         }
     };
     assert_eq!(found.revision, last.revision);
+}
+
+/// A program that starts while all nodes are away begins with what it had last, and is current when they are back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cache_begins_with_its_file_while_the_nodes_are_away() {
+    let mut cluster = Cluster::of(3).start();
+    cluster.ready();
+    let folder = std::env::temp_dir().join(format!("vwatch-cache-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let cache = |client: &Client| client.watch(Scope::prefix("")).cache_file(folder.join("cache")).cache();
+    let program = client(&cluster, &[0, 1, 2]);
+    let first = program.put("a", "1").await.expect("a write").revision;
+    let mut before = cache(&program);
+    while before.get("a").is_none() || before.is_stale() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    before.stop().await;
+    (0..3).for_each(|i| cluster.kill(i));
+
+    let program = client(&cluster, &[0, 1, 2]);
+    let mut after = cache(&program);
+    in_time("what the file has", after.synced()).await;
+    assert_eq!(after.get("a").map(|entry| entry.revision), Some(first));
+    assert!(after.is_stale());
+    (0..3).for_each(|i| cluster.restart(i));
+    cluster.ready();
+    let back = Instant::now();
+    // the nodes have begun a new set
+    while after.get("a").is_some() || after.is_stale() {
+        assert!(back.elapsed() < LIMIT, "{:?}", after.error());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    println!("current {:?} after the nodes were back", back.elapsed());
+    after.stop().await;
+    std::fs::remove_dir_all(folder).expect("the folder");
+}
+
+/// A program that takes its time is neither dropped nor misses a name, and a node keeps no stream that is not read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_program_gets_every_name() {
+    let cluster = Cluster::of(1).start();
+    cluster.ready();
+    let client = client(&cluster, &[0]);
+    let mut events = client.watch(Scope::prefix("")).start();
+    assert_eq!(events.next().await, Ok(Event::Sync { entries: Vec::new() }));
+    let mut names = BTreeSet::new();
+    for number in 0..30 {
+        names.insert(format!("n{number}"));
+        client.put(&format!("n{number}"), vec![b'x'; 1000]).await.expect("a write");
+    }
+    while !names.is_empty() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        match in_time("an event", events.next()).await {
+            Event::Added(entry) | Event::Updated(entry) => drop(names.remove(&entry.name)),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_that_is_dropped_leaves_its_node() {
+    let cluster = Cluster::of(1).start();
+    cluster.ready();
+    let client = client(&cluster, &[0]);
+    let streams = |count: f64| {
+        wait_until("the streams of the node", LIMIT, || cluster.node(0).metric("vwatch_streams") == count);
+    };
+    let mut events = client.watch(Scope::prefix("")).start();
+    events.next().await.expect("all that stands");
+    let cache = client.watch(Scope::prefix("")).cache();
+    streams(2.0);
+    drop(events);
+    streams(1.0);
+    drop(cache);
+    streams(0.0);
 }

@@ -257,7 +257,7 @@ fn a_node_without_histories_stays_out_and_all_say_why() {
     cluster.put(1, "n", "v2");
     cluster.shows(0, "n", "v2");
     cluster.restart(2);
-    let why = "no common version of the peer protocol, so no records are exchanged: it speaks 1, and this node 2: \
+    let why = "no common version of the peer protocol, so no records are exchanged: it speaks 1, and this node 3: \
                upgrade node-2";
     let error = || {
         let seen = cluster.node(0).cluster();
@@ -278,7 +278,7 @@ fn a_node_without_histories_stays_out_and_all_say_why() {
     // the others go on, and once it is upgraded, it takes part
     cluster.put(0, "n", "v3");
     wait_until("three versions at both", LIMIT, || (0..2).all(|i| revisions(&cluster, i, "n").len() == 3));
-    cluster.set_env(2, PROTOCOL, "2");
+    cluster.set_env(2, PROTOCOL, "3");
     cluster.restart(2);
     cluster.ready();
     wait_equal(&cluster, &["n".to_owned()]);

@@ -104,6 +104,7 @@ impl Start {
             socket: self.socket,
             advertise: self.advertise.unwrap_or(address),
             identity,
+            lease_voters: [0; 2],
             max_history_bytes: HISTORY_LIMIT,
             started_us: wall_us().unsigned_abs(),
             clock: Arc::new(move || {

@@ -109,11 +109,18 @@ fn a_mirror_of_prefixes_has_no_other_names() {
         let told = |query: &str| all(&mirror, &format!("{query}&timeout=0s")).0;
         assert_eq!(told("prefix=a/&name=b1"), ["a/1=v", "a/2=v", "b1=v", "synced"]);
         mirror.get("a/3").expect(404);
+        let level = Request::new("GET", "/v1/versions?prefix=a/&delimiter=2&keys-only");
+        let level = mirror.client().ask(&level).expect(200).json();
+        assert_eq!(
+            (&level["versions"][0]["name"], &level["versions"][1]["prefix"]),
+            (&"a/1".into(), &"a/2".into())
+        );
         for target in [
             "/v1/versions/b",
             "/v1/versions/c?revision=5",
             "/v1/history/c",
             "/v1/versions?prefix=a",
+            "/v1/versions?prefix=a&delimiter=/",
             "/v1/versions",
         ] {
             refused(&mirror, &Request::new("GET", target), 421, "not-mirrored");

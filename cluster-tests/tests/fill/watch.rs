@@ -752,3 +752,33 @@ fn an_upstream_that_is_no_vwatch_is_named_as_what_it_is() {
         assert!(answer.text().contains(said) && answer.text().contains("so this is no vwatch"), "{answer:?}");
     }
 }
+
+/// A renewal of the same version answers no long poll of the follower.
+#[test]
+fn a_follower_ends_a_value_with_its_leader_and_without_it() {
+    const LIFE_US: u64 = 4_000_000;
+    let leader = Node::start();
+    let node = follower(&leader, &[]);
+    let put = || leader.put("n?version=v&expires=4s", "x").expect(204).last_sync().unwrap();
+    let first = put();
+    let copied = wait_version(&node, "n", "v");
+    assert_eq!(copied.header("X-Vwatch-Expires"), Some(&*(first + LIFE_US).to_string()));
+    let mut last = first;
+    wait_until("the first end to pass", LIMIT, || {
+        last = put();
+        let answer = node.get("n?timeout=0s");
+        assert_eq!(answer.status, 200, "renewed at {last}: {answer:?}");
+        std::thread::sleep(Duration::from_millis(50));
+        now_us() > first + LIFE_US + 2_000_000
+    });
+    let end = last + LIFE_US;
+    wait_until("the last renewal", LIMIT, || node.get("n?timeout=0s").last_sync() == Some(last));
+    // a reader that waits there is told of the end although the leader is gone
+    let mut parked = node.watch(&get("n?version=v&timeout=30s"));
+    leader.pause();
+    let gone = parked.answer();
+    assert!(gone.status == 410 && gone.last_sync() == Some(last) && now_us() >= end, "{gone:?}");
+    leader.resume();
+    put();
+    wait_version(&node, "n", "v");
+}

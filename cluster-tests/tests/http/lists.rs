@@ -16,7 +16,11 @@ fn list(node: &Node, query: &str) -> Response {
 fn names(page: &Response) -> Vec<String> {
     let set = page.json();
     let records = set["versions"].as_array().unwrap_or_else(|| panic!("no versions: {page:?}"));
-    records.iter().map(|record| record["name"].as_str().expect("a name").to_owned()).collect()
+    // of a list of one level an item has a prefix in place of a name
+    let name = |record: &Value| {
+        record.get("name").or(record.get("prefix")).and_then(Value::as_str).map(str::to_owned)
+    };
+    records.iter().map(|record| name(record).expect("a name, or a prefix")).collect()
 }
 
 /// Where `Link: <…>; rel="next"` leads, if there is more.
@@ -187,6 +191,126 @@ fn a_list_of_many_names_is_complete_however_it_is_cut() {
     }
     assert_eq!(pages(&node, "prefix=many/").concat(), expected, "with the node's own limit");
     assert_eq!(pages(&node, "prefix=many/&limit=400&keys-only").concat(), expected);
+}
+
+#[test]
+fn one_level_has_names_and_common_prefixes_in_one_order() {
+    let node = Node::start();
+    write(
+        &node,
+        &["a", "a/1", "a/b", "a/b-", "a/b/1", "a/b/2", "a/c/d/e", "a/gone/1", "a/gone/2", "a0", "b/1"],
+    );
+    for name in ["a/gone/1", "a/gone/2", "a/never/1"] {
+        node.delete(name).expect(204);
+    }
+
+    let level = list(&node, "prefix=a/&delimiter=/&keys-only").expect(200);
+    let mut set = level.json();
+    for item in set["versions"].as_array_mut().expect("items") {
+        if let Some(last_sync) = item.get_mut("last-sync") {
+            assert!(rfc3339_us(last_sync.take().as_str().expect("RFC 3339")) > 0);
+        }
+    }
+    let named = |name: &str| json!({ "name": name, "version": "v", "data": null, "last-sync": null });
+    let expected = json!({
+        "versions": [
+            named("a/1"), named("a/b"), named("a/b-"), { "prefix": "a/b/" }, { "prefix": "a/c/" }
+        ],
+        "peers": []
+    });
+    assert_eq!(set, expected, "names of which only deletes are left make no prefix");
+    assert!(level.header("Link").is_none());
+
+    let with_data = list(&node, "prefix=a/&delimiter=/&limit=1").expect(200);
+    assert_eq!(with_data.json()["versions"][0]["data"], "YS8x");
+    assert_eq!(
+        names(&list(&node, "delimiter=/").expect(200)),
+        ["a", "a/", "a0", "b/"],
+        "no prefix is every name"
+    );
+    assert_eq!(names(&list(&node, "prefix=a&delimiter=/").expect(200)), ["a", "a/", "a0"]);
+    assert_eq!(names(&list(&node, "prefix=a/c/d/&delimiter=/").expect(200)), ["a/c/d/e"]);
+    assert_eq!(names(&list(&node, "prefix=a/gone/&delimiter=/").expect(200)), Vec::<String>::new());
+    assert_eq!(names(&list(&node, "prefix=a/c&delimiter=/d/").expect(200)), ["a/c/d/"]);
+}
+
+#[test]
+fn the_pages_of_one_level_go_on_behind_a_name_and_behind_a_prefix() {
+    let node = Node::start();
+    write(&node, &["p/1", "p/2/a", "p/2/b", "p/2/c", "p/3", "p/4/a", "p/5%20%26/x", "q"]);
+    let all = ["p/1", "p/2/", "p/3", "p/4/", "p/5 &/"];
+    for limit in 1..=6 {
+        let pages = pages(&node, &format!("prefix=p/&delimiter=/&limit={limit}"));
+        assert_eq!(pages.concat(), all);
+        assert_eq!(pages.len(), all.len().div_ceil(limit), "no link to an empty page");
+    }
+    for (after, from) in
+        [("p/1", 1), ("p/2", 1), ("p/2/", 2), ("p/2/b", 2), ("p/4/", 4), ("p/6", 5), ("a", 0)]
+    {
+        let level = list(&node, &format!("prefix=p/&delimiter=/&after={after}")).expect(200);
+        assert_eq!(names(&level), all[from..], "{after}");
+    }
+    // the next page is of the same level, and leaves the data out too
+    let first = list(&node, "prefix=p/&delimiter=%2F&keys-only&limit=2").expect(200);
+    let second = node.client().ask(&Request::new("GET", &next(&first).expect("more"))).expect(200);
+    assert_eq!(names(&second), ["p/3", "p/4/"]);
+    assert_eq!(second.json()["versions"][0]["data"], Value::Null);
+    // what a delimiter has is not taken for a part of the link
+    let node = Node::start();
+    write(&node, &["a&b1", "a&b2", "a&c", "b&b1"]);
+    assert_eq!(pages(&node, "delimiter=%26b&limit=1").concat(), ["a&b", "a&c", "b&b"]);
+}
+
+#[test]
+fn one_level_of_very_many_names_is_one_answer() {
+    let node = Node::start();
+    let mut server = node.server();
+    for i in 0..1500 {
+        server.ask(&cluster_tests::node::put(&format!("one/many/{i:04}")).body("x")).expect(204);
+        if i % 5 == 0 {
+            server.ask(&cluster_tests::node::put(&format!("many/{i:04}/x")).body("x")).expect(204);
+        }
+    }
+    assert_eq!(pages(&node, "prefix=one/&delimiter=/"), [["one/many/"]]);
+    let expected: Vec<String> = (0..1500).step_by(5).map(|i| format!("many/{i:04}/")).collect();
+    assert_eq!(pages(&node, "prefix=many/&delimiter=/"), [expected], "more than are found at once");
+}
+
+#[test]
+fn a_namespace_has_its_own_levels() {
+    let node = Node::start();
+    write(&node, &["a/plain/1"]);
+    let put = Request::new("PUT", "/v1/ns/team/versions/a/b/1?version=v").body("x");
+    node.server().ask(&put).expect(204);
+    let level = |path: &str| {
+        let target = format!("{path}?prefix=a/&delimiter=/");
+        names(&node.client().ask(&Request::new("GET", &target)).expect(200))
+    };
+    assert_eq!(level("/v1/ns/team/versions"), ["a/b/"]);
+    assert_eq!(level("/v1/ns/other/versions"), Vec::<String>::new());
+    assert_eq!(level("/v1/versions"), ["a/plain/"]);
+}
+
+#[test]
+fn a_bad_delimiter_is_refused() {
+    let node = Node::start();
+    write(&node, &["p/1"]);
+    for (query, said) in [
+        ("delimiter=", "bad delimiter: it is empty: give one, such as /"),
+        ("delimiter", "bad delimiter: it is empty"),
+        ("delimiter=/&delimiter=/", "bad parameter delimiter: given more than once: give it once"),
+        ("delimiter=01234567890123456", "bad delimiter: 17 bytes: give at most 16"),
+        ("delimiter=%0a", "bad delimiter: control character U+000A: leave it out"),
+        ("delimiter=%ff", "bad parameter delimiter: not UTF-8"),
+        ("delimeter=/", "write delimiter"),
+        ("delimiter=/&cursor=latest", "bad cursor: a watch tells all names under the prefix"),
+        ("delimiter=/&cursor=all", "leave one of them out"),
+    ] {
+        let refused = list(&node, &format!("prefix=p/&{query}"));
+        assert_refusal(&refused, 400);
+        assert!(refused.text().contains(said), "{query}: {refused:?}");
+    }
+    assert_eq!(names(&list(&node, "delimiter=0123456789abcdef").expect(200)), ["p/1"]);
 }
 
 /// A list that is not taken holds one of 32 places, and only for as long as its reader is there.

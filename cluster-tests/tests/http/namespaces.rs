@@ -461,3 +461,35 @@ fn nothing_that_knows_no_namespace_shows_a_key() {
     drop(parked);
     assert!(!node.stderr().contains(['\u{1}']) && !node.stderr().contains("\\u{1}"), "{}", node.stderr());
 }
+
+/// The key of a name in a namespace begins with U+0001: a text with it must not reach there.
+#[test]
+fn no_prefix_reaches_into_another_namespace() {
+    let node = Node::with_env(&[], &[("VWATCH_NEW_CLUSTER".to_owned(), "default".to_owned())]);
+    write(&node, "/v1/ns/team/versions/secret-name", "x").expect(204);
+    node.server().ask(&Request::new("PUT", "/v1/ns/team/leases/secret-name?ttl=60s")).expect(200);
+    for text in ["%01team%01", "%01", "%01team%01secret", "%00", "%02", "a%01"] {
+        for target in [
+            format!("/v1/watch?prefix={text}&timeout=1s"),
+            format!("/v1/watch?prefix=free/&prefix={text}&mode=all&since=oldest&timeout=1s"),
+            format!("/v1/watch?name={text}&timeout=1s"),
+        ] {
+            let answer = read(&node, &target).expect(400);
+            assert!(answer.text().contains("control character"), "{target}: {}", answer.text());
+            let stream = Request::new("GET", &target.replace("&timeout=1s", ""))
+                .header("Accept", "application/x-ndjson");
+            node.client().ask(&stream).expect(400);
+        }
+        for target in [
+            format!("/v1/versions?prefix={text}"),
+            format!("/v1/versions?prefix={text}&cursor=latest"),
+            format!("/v1/versions?prefix={text}&delimiter=/"),
+            format!("/v1/watchers?prefix={text}"),
+            format!("/v1/leases?prefix={text}"),
+        ] {
+            let answer = read(&node, &target);
+            assert!(matches!(answer.status, 200 | 400), "{target}: {}", answer.status);
+            assert!(!answer.text().contains("secret"), "{target}: {}", answer.text());
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! `vwatch lock` and `vwatch lease`, with real nodes.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Output;
+use std::time::{Duration, Instant};
+
+use cluster_tests::http::Request;
+use cluster_tests::node::{Node, binary};
+use cluster_tests::wait::{LIMIT, wait_until};
+use serde_json::{Value, json};
+
+use super::program::{command, run, text};
+
+/// A voter grants nothing for so long after its start, so it is short.
+const FLAGS: [&str; 1] = ["-lease-max-ttl=2s"];
+
+/// A node that grants leases.
+fn granting() -> Node {
+    let node = Node::with(&FLAGS);
+    wait_for_grants(&node);
+    node
+}
+
+/// Waits until a node grants leases.
+fn wait_for_grants(node: &Node) {
+    wait_until("a grant", LIMIT, || at(node, &["lease", "grant", "--ttl", "1s", "probe"]).status.success());
+}
+
+fn at(node: &Node, arguments: &[&str]) -> Output {
+    run(&with_url(arguments, &node.server_addr().to_string()).iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// The arguments with the servers, before those of a command.
+fn with_url(arguments: &[&str], urls: &str) -> Vec<String> {
+    let end = arguments.iter().position(|argument| *argument == "--").unwrap_or(arguments.len());
+    let (own, rest) = arguments.split_at(end);
+    own.iter().chain(&["--server-url", urls]).chain(rest).map(ToString::to_string).collect()
+}
+
+/// `vwatch lock` in the background.
+fn lock(urls: &str, arguments: &[&str]) -> Node {
+    let arguments = with_url(&[&["lock"], arguments].concat(), urls);
+    Node::process(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// Demands an exit code, and returns what was printed on both.
+#[track_caller]
+fn said(output: &Output, code: i32) -> (String, String) {
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{out}{err}");
+    (out, err)
+}
+
+fn leases(node: &Node) -> Vec<Value> {
+    let json = said(&at(node, &["lease", "ls", "-w", "json", "jobs"]), 0).0;
+    let mut list: Value = serde_json::from_str(&json).expect("JSON");
+    list["leases"].as_array_mut().expect("a list").drain(..).collect()
+}
+
+/// A file of a test, which is removed with it.
+struct File(PathBuf);
+
+impl File {
+    fn new(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("vwatch-lease-{}-{name}", std::process::id())))
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().expect("a path of text")
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(&self.0).unwrap_or_default()
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn a_lease_is_granted_listed_renewed_and_released() {
+    let node = granting();
+    let at = |arguments: &[&str], code: i32| said(&at(&node, arguments), code);
+    let (out, _) = at(&["lease", "grant", "--prefix", "--holder", "me", "jobs/n"], 0);
+    let (token, id) = out.trim_end().split_once('\t').expect("a token and an id");
+    let listed = leases(&node);
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    assert_eq!((&listed[0]["path"], &listed[0]["holder"]), (&json!("jobs/n"), &json!("me")));
+    assert_eq!(listed[0]["token"], json!(token.parse::<u64>().expect("digits")));
+    // below it, nothing is granted and nothing is written without the token
+    let (_, held) = at(&["lease", "grant", "jobs/n/a"], 76);
+    assert!(held.contains("jobs/n") && held.contains("me") && held.lines().count() == 1, "{held}");
+    let (_, locked) = at(&["put", "jobs/n/a", "1"], 76);
+    assert!(locked.contains("locked"), "{locked}");
+    at(&["put", "--lease", token, "jobs/n/a", "1"], 0);
+    at(&["del", "--lease", token, "jobs/n/a"], 0);
+    at(&["put", "--lease", token, "elsewhere", "1"], 75);
+    at(&["put", "elsewhere", "1"], 0);
+    let json = at(&["lease", "renew", "--prefix", "-w", "json", "jobs/n", token, id], 0).0;
+    let renewed: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!((&renewed["id"], &renewed["holder"]), (&json!(id), &json!("me")));
+    at(&["lease", "release", "--prefix", "jobs/n", token], 0);
+    at(&["lease", "release", "--prefix", "jobs/n", token], 0);
+    assert!(leases(&node).is_empty());
+    at(&["lease", "renew", "--prefix", "jobs/n", token, id], 75);
+    at(&["put", "--lease", token, "jobs/n/a", "1"], 75);
+    // the same request gets the same lease
+    let request = ["lease", "grant", "--request", "0123456789abcdef0123456789abcdef", "jobs/n"];
+    assert_eq!(at(&request, 0).0, at(&request, 0).0);
+}
+
+#[test]
+fn a_command_writes_under_its_lease_and_others_do_not() {
+    let node = granting();
+    let file = File::new("writes");
+    let (url, vwatch) = (node.server_addr().to_string(), binary().display());
+    let put = |name: &str| {
+        format!("{vwatch} put --server-url {url} {name} 1 >> {0} 2>&1; echo $? >> {0}", file.path())
+    };
+    let script =
+        format!("{}; {}; {}; read -r line; exit 7", put("jobs/n"), put("jobs/n/below"), put("elsewhere"));
+    // longer than its ttl
+    let slow = format!("sleep 3; {script}");
+    let output = at(&node, &["lock", "--prefix", "--holder", "me", "jobs/n", "--", "sh", "-c", &slow]);
+    said(&output, 7);
+    let codes: Vec<_> = file.text().lines().skip(1).step_by(2).map(str::to_owned).collect();
+    assert_eq!(codes, ["0", "0", "0"], "{}", file.text());
+    assert!(leases(&node).is_empty(), "it is released");
+    // there is no lease any more, and its token is of no use
+    said(&at(&node, &["put", "jobs/n", "2"]), 0);
+}
+
+#[test]
+fn a_lock_that_is_held_fails_or_waits_for_its_turn() {
+    let node = granting();
+    let url = node.server_addr().to_string();
+    let (began, order) = (File::new("began"), File::new("order"));
+    let script = format!("touch {}; sleep 1; echo first >> {}", began.path(), order.path());
+    let mut first = lock(&url, &["jobs/n", "--", "sh", "-c", &script]);
+    wait_until("the first to run", LIMIT, || began.0.exists());
+    let (_, err) = said(&at(&node, &["lock", "jobs/n", "--", "touch", order.path()]), 76);
+    assert!(err.contains("lease held") && err.lines().count() == 1, "{err}");
+    assert!(!order.0.exists(), "nothing was run");
+    let second = format!("echo second >> {}", order.path());
+    said(&at(&node, &["lock", "--wait", "20s", "jobs/n", "--", "sh", "-c", &second]), 0);
+    assert_eq!(order.text(), "first\nsecond\n");
+    assert!(first.wait_exit(LIMIT).success());
+    // slots are for several at a time
+    let mut shared = lock(&url, &["--slots", "2", "jobs/n", "--", "sleep", "20"]);
+    wait_until("the first of two", LIMIT, || leases(&node).len() == 1);
+    said(&at(&node, &["lock", "--slots", "2", "jobs/n", "--", "true"]), 0);
+    said(&at(&node, &["lock", "--slots", "2", "--claim", "2", "jobs/n", "--", "true"]), 76);
+    shared.terminate();
+    assert_eq!(shared.wait_exit(LIMIT).code(), Some(143));
+    said(&at(&node, &["lock", "--slots", "2", "--claim", "2", "jobs/n", "--", "true"]), 0);
+}
+
+#[test]
+fn signals_reach_the_command_and_the_lease_is_held_until_it_ends() {
+    let node = granting();
+    let url = node.server_addr().to_string();
+    let file = File::new("signals");
+    for (name, code) in [("INT", 3), ("TERM", 4), ("HUP", 5)] {
+        let script = format!(
+            "trap 'echo {name} >> {0}; sleep 1; exit {code}' {name}; echo ready >> {0}; while :; do sleep 0.05; done",
+            file.path()
+        );
+        let mut locked = lock(&url, &["jobs/n", "--", "sh", "-c", &script]);
+        wait_until("the command to run", LIMIT, || file.text().contains("ready"));
+        match name {
+            "INT" => locked.interrupt(),
+            "TERM" => locked.terminate(),
+            _ => locked.hang_up(),
+        }
+        wait_until("the signal to arrive", LIMIT, || file.text().contains(name));
+        assert_eq!(leases(&node).len(), 1, "it is at work for another second");
+        assert_eq!(locked.wait_exit(LIMIT).code(), Some(code), "{}", locked.stderr());
+        // a shell tells of a child that the signal ended
+        assert!(!locked.stderr().contains("vwatch"), "{}", locked.stderr());
+        assert!(leases(&node).is_empty());
+        fs::remove_file(&file.0).expect("the file of the command");
+    }
+}
+
+#[test]
+fn a_lock_outlives_a_node_and_ends_with_the_majority() {
+    let voters = "-lease-voters=node-1,node-2,node-3";
+    let mut nodes = Node::group(3, &[FLAGS[0], voters]);
+    nodes.iter().for_each(wait_for_grants);
+    let urls: Vec<_> = nodes.iter().map(|node| node.server_addr().to_string()).collect();
+    let file = File::new("majority");
+    // a command that does not end at SIGTERM
+    let script = format!("trap '' TERM; while :; do date +%s%N > {}; sleep 0.02; done", file.path());
+    let mut locked = lock(&urls.join(","), &["--ttl", "2s", "jobs/n", "--", "sh", "-c", &script]);
+    wait_until("the command to run", LIMIT, || !file.text().is_empty());
+    nodes[0].terminate();
+    assert!(nodes[0].wait_exit(LIMIT).success());
+    // longer than the ttl
+    let began = Instant::now();
+    wait_until("several renewals", LIMIT, || {
+        assert!(locked.is_running(), "{}", locked.stderr());
+        began.elapsed() > Duration::from_secs(5)
+    });
+    assert_eq!(leases(&nodes[1]).len(), 1);
+    nodes[1].kill();
+    let killed = Instant::now();
+    assert_eq!(locked.wait_exit(LIMIT).code(), Some(75), "{}", locked.stderr());
+    // it was renewed at most a moment before, and the command is killed before the deadline; one more second for the
+    // attempt to release it, and some for a busy machine
+    assert!(killed.elapsed() < Duration::from_secs(8), "{:?}", killed.elapsed());
+    let err = locked.stderr();
+    assert!(err.contains("jobs/n: the lease is lost") && err.lines().count() == 1, "{err}");
+    let last = file.text();
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(file.text(), last, "the command runs on");
+}
+
+#[test]
+fn the_command_line_of_a_lock_is_checked() {
+    for (arguments, why) in [
+        (&["lock", "a"][..], "COMMAND"),
+        (&["lock", "--ttl", "10ms", "a", "--", "true"], "less than 1s"),
+        (&["lock", "--wait", "11m", "a", "--", "true"], "more than 10m"),
+        (&["lock", "", "--", "true"], "empty"),
+        (&["lease", "grant", "--claim", "1", "a"], "--slots"),
+        (&["put", "--lease", "x", "a", "1"], "--lease"),
+    ] {
+        let (_, err) = said(&run(arguments), 2);
+        assert!(err.contains(why) && err.lines().count() == 1, "{err}");
+    }
+    let mut bad = command(&["put", "a", "1"]);
+    let (_, err) = said(&bad.env("VWATCH_LEASE_TOKEN", "x").output().expect("the binary"), 2);
+    assert!(err.contains("bad VWATCH_LEASE_TOKEN"), "{err}");
+}
+
+/// `vwatch watch --leases`.
+#[test]
+fn a_watch_prints_what_happens_to_leases() {
+    let new = [("VWATCH_NEW_CLUSTER".to_owned(), "default".to_owned())];
+    let node = Node::with_env(&["-lease-max-ttl=1m"], &new);
+    let grant = |arguments: &[&str]| -> String {
+        let granted = at(&node, &[&["lease", "grant", "--ttl", "1m"], arguments].concat());
+        text(&granted.stdout).split('\t').next().expect("a token").to_owned()
+    };
+    let release = |arguments: &[&str]| {
+        let released = at(&node, &[&["lease", "release"], arguments].concat());
+        assert!(released.status.success(), "{released:?}");
+    };
+    let url = super::feeds::url(&node);
+    let first = grant(&["--holder", "me", "jobs/a"]);
+    let watch = |arguments: &[&str]| {
+        Node::process(&[&["watch", "--client-url", &url, "--leases"], arguments].concat())
+    };
+    let simple = watch(&["--prefix", "jobs/"]);
+    let json = watch(&["-w", "json", "jobs/a", "-n", "1"]);
+    let table = watch(&["-w", "table", "--prefix", "jobs/a"]);
+    let mut expected = format!("jobs/a\t(held)\t{first}\tme\n");
+    super::feeds::prints(&simple, &expected);
+    wait_until("the others", LIMIT, || {
+        json.stdout().contains("leases-synced") && table.stdout().contains("(held)")
+    });
+    release(&["jobs/a", &first]);
+    let second = grant(&["--prefix", "jobs"]);
+    expected += &format!("jobs/a\t(released)\t{first}\tme\njobs/\t(acquired)\t{second}\t\n");
+    super::feeds::prints(&simple, &expected);
+    let put = Request::new("PUT", "/v1/versions/jobs/a?version=v").header("X-Vwatch-Lease", &second);
+    node.server().ask(&put.body("x")).expect(204);
+    super::feeds::prints(&simple, &format!("{expected}jobs/a\tv\tx\n"));
+    wait_until("the change", LIMIT, || json.stdout().contains("\"put\"") && table.stdout().contains("  v  "));
+    let events: Vec<Value> =
+        json.stdout().lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let types: Vec<&str> = events.iter().filter_map(|event| event["type"].as_str()).collect();
+    let of_leases: Vec<&&str> =
+        types.iter().filter(|kind| !["put", "progress", "synced"].contains(*kind)).collect();
+    assert_eq!(of_leases, [&"held", &"leases-synced", &"released", &"acquired"], "{events:?}");
+    let held = &events[0];
+    assert_eq!(
+        (&held["token"].to_string(), &held["path"], &held["holder"]),
+        (&first, &json!("jobs/a"), &json!("me"))
+    );
+}
