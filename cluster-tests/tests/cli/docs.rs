@@ -277,14 +277,17 @@ fn the_table_of_mutants_has_all_of_them() {
 #[test]
 fn the_client_guide_shows_the_watchers_as_they_are() {
     let guide = read("docs/guides/client.md");
-    for (file, language) in [("examples/watch.py", "python"), ("examples/watch.sh", "sh")] {
+    for (file, language) in
+        [("examples/watch.py", "python"), ("examples/watch.sh", "sh"), ("examples/watch.mjs", "js")]
+    {
         let block = format!("```{language}\n{}```\n", read(file));
         assert!(guide.contains(&block), "docs/guides/client.md does not have {file} as it is");
     }
 }
 
 /// Runs a watcher of the examples against three nodes: it prints each change, while nodes stop, start and are lost.
-fn prints_each_change(program: &str, file: &str) {
+/// A line of one that watches many names has the name before the version. `waits` is how many readers wait at a node.
+fn prints_each_change(program: &str, file: &str, name: &str, waits: impl Fn(&Node) -> usize) {
     let mut cluster = Cluster::of(3).start();
     cluster.ready();
     let file = root().join(file).to_str().expect("a path of text").to_owned();
@@ -294,6 +297,7 @@ fn prints_each_change(program: &str, file: &str) {
     let mut watcher = Node::program(program, &arguments);
     let mut expected = String::new();
     let mut printed = |watcher: &mut Node, line: &str| {
+        expected.push_str(name);
         expected.push_str(line);
         expected.push('\n');
         wait_until(&format!("{program} to print {line:?}"), LIMIT, || {
@@ -304,7 +308,7 @@ fn prints_each_change(program: &str, file: &str) {
     };
 
     // it waits for a name that does not exist yet
-    wait_until("a parked watcher", LIMIT, || (0..3).map(|i| cluster.node(i).parked()).sum::<usize>() == 1);
+    wait_until("a parked watcher", LIMIT, || (0..3).map(|i| waits(cluster.node(i))).sum::<usize>() == 1);
     cluster.put(0, "watched", "v1").expect(204);
     printed(&mut watcher, "v1 v1");
     cluster.put(1, "watched", "v2").expect(204);
@@ -315,7 +319,7 @@ fn prints_each_change(program: &str, file: &str) {
     printed(&mut watcher, "v3 v3");
 
     // the node where it waits stops in order, and another version is written meanwhile
-    let at = (0..3).find(|i| cluster.node(*i).parked() == 1).unwrap_or(0);
+    let at = (0..3).find(|i| waits(cluster.node(*i)) == 1).unwrap_or(0);
     cluster.stop(at);
     cluster.put((at + 1) % 3, "watched", "v4").expect(204);
     printed(&mut watcher, "v4 v4");
@@ -335,6 +339,10 @@ fn prints_each_change(program: &str, file: &str) {
         cluster.restart(i);
     }
     cluster.ready();
+    // one that watches many names learns that the new set has nothing of this one; one of one name waits for it
+    if !name.is_empty() {
+        printed(&mut watcher, "deleted");
+    }
     cluster.put(1, "watched", "v6").expect(204);
     printed(&mut watcher, "v6 v6");
 
@@ -347,14 +355,22 @@ fn prints_each_change(program: &str, file: &str) {
 #[test]
 fn the_python_watcher_prints_each_change() {
     if find("python3", "install python3").is_some() {
-        prints_each_change("python3", "examples/watch.py");
+        prints_each_change("python3", "examples/watch.py", "", Node::parked);
     }
 }
 
 #[test]
 fn the_shell_watcher_prints_each_change() {
     if find("curl", "install curl").is_some() {
-        prints_each_change("sh", "examples/watch.sh");
+        prints_each_change("sh", "examples/watch.sh", "", Node::parked);
+    }
+}
+
+#[test]
+fn the_javascript_watcher_prints_each_change() {
+    if find("node", "install nodejs, 18 or newer").is_some() {
+        let streams = |node: &Node| node.metric("vwatch_streams") as usize;
+        prints_each_change("node", "examples/watch.mjs", "watched ", streams);
     }
 }
 
