@@ -15,13 +15,13 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher24;
 
 use super::message::{Blocker, Denied, LeaseChange, Vote};
-use super::queue::{Queue, Waiter};
+use super::queue::{Cancelled, Queue, Waiter};
 use super::rules::{LeaseMutant, LeaseRules};
 use super::table::Table;
 use super::voters::VoterSet;
 use super::{Entry, Lease, LeaseId, LeasePath, Slots, Token};
+use crate::core::Stamp;
 use crate::core::stamp::Now;
-use crate::core::{Incarnation, Stamp};
 pub use output::{Acquired, Answer, BallotCall, Done, Output};
 use round::{Purpose, Round};
 
@@ -87,6 +87,8 @@ pub struct Coordinator {
     in_round: Table<u64>,
     rounds: HashMap<u64, Round>,
     next_round: u64,
+    /// The tokens of the rounds that were granted before all voters had answered, until the round would have ended.
+    granted: HashMap<u64, Token>,
     queue: Queue,
     /// Requests that do not wait, and are behind a round that is under way.
     undecided: Vec<(LeaseId, LeasePath)>,
@@ -110,6 +112,7 @@ impl Coordinator {
             in_round: Table::default(),
             rounds: HashMap::new(),
             next_round: 0,
+            granted: HashMap::new(),
             queue: Queue::new(config.rules),
             undecided: Vec::new(),
             to_serve: VecDeque::new(),
@@ -192,9 +195,7 @@ impl Coordinator {
             return;
         }
         if let Some(known) = self.queue.get_mut(waiter.ticket) {
-            known.lapses_us = waiter.lapses_us;
-            (known.from, known.request) = (waiter.from, waiter.request);
-            return;
+            return known.is_asked_again(&waiter);
         }
         if let Some(round) = self.in_round.get(&waiter.path, id).map(|entry| entry.note) {
             self.confirm(round, &waiter);
@@ -240,26 +241,19 @@ impl Coordinator {
 
     /// The client of a request at a node is gone. With the token that the node was told, its lease is released.
     ///
-    /// Not if the client asked again at another node, or after the grant: then it may hold the lease. Without a token
-    /// only a request that waits ends: the answer to one that was granted is under way to the node. A node whose client
-    /// asks again does so after this has arrived, or does not send it.
-    pub fn cancel(
-        &mut self,
-        now: Now,
-        path: &LeasePath,
-        ticket: LeaseId,
-        from: Incarnation,
-        granted: Option<Token>,
-    ) {
+    /// Not if the client asked again, or after the grant: then it may hold the lease, or wait for the answer to its later
+    /// request. Without a token only a request that waits ends: the answer to one that was granted is under way.
+    pub fn cancel(&mut self, now: Now, path: &LeasePath, gone: Cancelled) {
         self.tick(now);
+        let Cancelled { ticket, granted, .. } = gone;
         let any = self.config.rules.lack(LeaseMutant::RetriedIsCancelled);
         if let Some(waiter) = self.queue.get(ticket).cloned() {
-            if any || waiter.from == from {
+            if any || gone.is(&waiter) {
                 self.queue.remove(ticket);
                 self.serve(now, &waiter.path);
             }
         } else if let Some(round) = self.in_round.get(path, self.id_of(ticket)).map(|entry| entry.note) {
-            if any || self.asks_for(round, from) {
+            if any || self.request_of(round).is_some_and(|waiter| gone.is(waiter)) {
                 self.abandon(now, round);
             }
         } else if let Some(entry) = self.held.get(path, self.id_of(ticket))

@@ -232,6 +232,8 @@ pub enum LeaseRequest {
         path: LeasePath,
         /// The ticket.
         ticket: LeaseId,
+        /// The number of the request at its node: a later one with the same ticket is not cancelled.
+        request: u64,
         /// The token of the lease that no client took.
         granted: Option<Token>,
     },

@@ -164,7 +164,37 @@ impl Queue {
     }
 }
 
+/// A request whose client is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cancelled {
+    /// Its ticket.
+    pub ticket: LeaseId,
+    /// The node that held it.
+    pub from: Incarnation,
+    /// Its number at that node.
+    pub request: u64,
+    /// The token of the lease that no client took.
+    pub granted: Option<Token>,
+}
+
+impl Cancelled {
+    /// Whether it is this request, and not one with the same ticket at another node, or a later one: the client may
+    /// have asked again, and messages overtake each other.
+    pub(super) fn is(&self, waiter: &Waiter) -> bool {
+        waiter.from == self.from && waiter.request <= self.request
+    }
+}
+
 impl Waiter {
+    /// The same request has come again, perhaps at another node. One that was overtaken is not taken for a later one.
+    pub(super) fn is_asked_again(&mut self, again: &Self) {
+        if again.from != self.from || again.request >= self.request {
+            (self.from, self.request) = (again.from, again.request);
+        }
+        self.until_us = self.until_us.max(again.until_us);
+        self.lapses_us = again.lapses_us;
+    }
+
     /// The lease that it gets with an id, a token and these slots.
     #[must_use]
     pub fn lease(&self, id: LeaseId, token: Token, slots: Option<Slots>) -> Lease {

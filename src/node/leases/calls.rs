@@ -37,6 +37,8 @@ pub enum Reply {
         path: LeasePath,
         /// The ticket.
         ticket: LeaseId,
+        /// The number of the request at the node.
+        request: u64,
         /// The node.
         to: Incarnation,
         /// The token of the lease.

@@ -22,6 +22,7 @@ use crate::core::lease::coordinator::ROUND_US;
 use crate::core::lease::message::{
     Blocker, Decision, Denied, Ending, LeaseAsk, LeaseRequest, LeaseResponse, LiveLease, Unanswered,
 };
+use crate::core::lease::queue::Cancelled;
 use crate::core::lease::{Concern, Lease, LeaseId, LeasePath, Token, VoterSet};
 use crate::core::{Incarnation, Name, Summary};
 use crate::membership::node_info::{LeaseVoters, hash};
@@ -278,8 +279,9 @@ impl Leases {
                 });
                 LeaseResponse::Noted
             }
-            LeaseRequest::Cancel { path, ticket, granted } => {
-                self.step(|state, now| state.coordinator.cancel(now, &path, ticket, from, granted));
+            LeaseRequest::Cancel { path, ticket, request, granted } => {
+                let gone = Cancelled { ticket, from, request, granted };
+                self.step(|state, now| state.coordinator.cancel(now, &path, gone));
                 LeaseResponse::Noted
             }
             LeaseRequest::Renew(lease) => LeaseResponse::Ended(

@@ -16,7 +16,7 @@ use crate::core::lease::message::{
     Ballot, Decision, Ending, LeaseAsk, LeaseChange, LeaseRequest, LeaseResponse, LiveLease, Unanswered,
     Vote, VoteRefusal, VoterAnswer,
 };
-use crate::core::lease::queue::Waiter;
+use crate::core::lease::queue::{Cancelled, Waiter};
 use crate::core::lease::rules::LeaseRules;
 use crate::core::lease::view::{Doubt, LeaseEvent, Verdict};
 use crate::core::lease::voter::VoterConfig;
@@ -259,9 +259,10 @@ impl State {
         self.clients.remove(&ticket);
         let coordinator = self.members.coordinator_of(path.first_segment());
         if coordinator == self.us {
-            return self.coordinator.cancel(now, path, ticket, self.us, None);
+            let gone = Cancelled { ticket, from: self.us, request: number, granted: None };
+            return self.coordinator.cancel(now, path, gone);
         }
-        let request = LeaseRequest::Cancel { path: path.clone(), ticket, granted: None };
+        let request = LeaseRequest::Cancel { path: path.clone(), ticket, request: number, granted: None };
         self.calls.push(LeaseCall { to: coordinator, request, reply: Reply::None });
     }
 
@@ -418,7 +419,7 @@ impl State {
             (Reply::Asked(ticket, request), Some(LeaseResponse::Decided(Decision::Granted(live)))) => {
                 let (path, token) = (live.lease.path.clone(), live.lease.token);
                 if !self.decide(now, ticket, request, Decision::Granted(live)) {
-                    self.cancel_at(&path, ticket, token);
+                    self.cancel_at(path, ticket, request, token);
                 }
             }
             (Reply::Asked(ticket, request), Some(LeaseResponse::Decided(denied))) => {
@@ -434,8 +435,9 @@ impl State {
                 _ => self.end(number, Ending::NoMajority(Unanswered::default())),
             },
             // without an answer the client may have the lease: then it lasts until its end
-            (Reply::Decided { path, ticket, to, token }, Some(LeaseResponse::Taken(false))) => {
-                self.coordinator.cancel(now, &path, ticket, to, Some(token));
+            (Reply::Decided { path, ticket, request, to, token }, Some(LeaseResponse::Taken(false))) => {
+                let gone = Cancelled { ticket, from: to, request, granted: Some(token) };
+                self.coordinator.cancel(now, &path, gone);
             }
             (Reply::Changes(to), _) => {
                 if let Some(outbox) = self.outboxes.get_mut(&to) {
@@ -462,9 +464,9 @@ impl State {
         }
     }
 
-    fn cancel_at(&mut self, path: &LeasePath, ticket: LeaseId, token: Token) {
+    fn cancel_at(&mut self, path: LeasePath, ticket: LeaseId, request: u64, token: Token) {
         let to = self.members.coordinator_of(path.first_segment());
-        let request = LeaseRequest::Cancel { path: path.clone(), ticket, granted: Some(token) };
+        let request = LeaseRequest::Cancel { path, ticket, request, granted: Some(token) };
         self.calls.push(LeaseCall { to, request, reply: Reply::None });
     }
 
@@ -545,7 +547,8 @@ impl State {
         if to == self.us {
             let is_taken = self.decide(now, ticket, request, decision);
             if let Some((path, token)) = granted.filter(|_| !is_taken) {
-                self.coordinator.cancel(now, &path, ticket, self.us, Some(token));
+                let gone = Cancelled { ticket, from: self.us, request, granted: Some(token) };
+                self.coordinator.cancel(now, &path, gone);
             }
             return;
         }
@@ -556,7 +559,8 @@ impl State {
                 Err(decision) => decision,
             },
         };
-        let reply = granted.map_or(Reply::None, |(path, token)| Reply::Decided { path, ticket, to, token });
+        let reply =
+            granted.map_or(Reply::None, |(path, token)| Reply::Decided { path, ticket, request, to, token });
         self.calls.push(LeaseCall {
             to,
             request: LeaseRequest::Decided { ticket, request, decision },
@@ -621,8 +625,6 @@ fn ending_of(now: Now, done: Done) -> Ending {
         Done::Released => Ending::Released,
         Done::OtherHolds(blocker) => Ending::OtherHolds(blocker),
         Done::Live { .. } => Ending::Live,
-        // a write with the token is refused for both
-        Done::Unclear => Ending::Lost,
         Done::NoMajority(unanswered) => Ending::NoMajority(unanswered),
     }
 }

@@ -18,7 +18,7 @@ use crate::core::lease::coordinator::{
 };
 use crate::core::lease::message::Denied;
 use crate::core::lease::message::{Ballot, LeaseChange, Motion, Vote, VoterAnswer};
-use crate::core::lease::queue::Waiter;
+use crate::core::lease::queue::{Cancelled, Waiter};
 use crate::core::lease::view::{Doubt, LeaseEvent, Verdict};
 use crate::core::lease::voter::VoterConfig;
 use crate::core::lease::voters::VoterSetId;
@@ -80,7 +80,7 @@ pub(super) enum Message {
     Ballot { from: u64, call: BallotCall },
     Vote { round: u64, set: usize, node: u64, answer: Option<VoterAnswer> },
     Enter { from: u64, request: u64, wish: Wish, age_us: u64, left_us: u64 },
-    Cancel { from: u64, path: LeasePath, ticket: LeaseId, granted: Option<Token> },
+    Cancel { path: LeasePath, gone: Cancelled },
     Renew { from: u64, request: u64, lease: Lease },
     Release { from: u64, request: u64, path: LeasePath, token: Token },
     Acquired { from: u64, ticket: LeaseId, request: u64, result: Result<(Lease, u64), Denied> },
@@ -448,10 +448,10 @@ impl LeaseWorld {
                 self.checks.enters(now.mono_us, (to, waiter.ticket), id, &waiter);
                 process.coordinator.acquire(now, waiter);
             }
-            Message::Cancel { from, path, ticket, granted } => {
-                process.coordinator.cancel(now, &path, ticket, Incarnation(from), granted);
-                if !process.coordinator.has(&path, ticket) {
-                    self.checks.leaves((to, ticket));
+            Message::Cancel { path, gone } => {
+                process.coordinator.cancel(now, &path, gone);
+                if !process.coordinator.has(&path, gone.ticket) {
+                    self.checks.leaves((to, gone.ticket));
                 }
                 self.report.cancels += 1;
             }
@@ -613,7 +613,7 @@ impl LeaseWorld {
                     left_us: deadline_us.saturating_sub(now.mono_us),
                     decided_us: self.now_us,
                 },
-                Done::Lost | Done::OtherHolds(_) | Done::Unclear => Answer::Lost,
+                Done::Lost | Done::OtherHolds(_) => Answer::Lost,
                 Done::Released | Done::Live { .. } => Answer::Released,
                 Done::NoMajority(_) => Answer::NoMajority,
             };
@@ -733,7 +733,8 @@ impl LeaseWorld {
             // its client is gone
             (None, Ok((lease, _))) => {
                 let granted = Some(lease.token);
-                self.send(id, from, Message::Cancel { from: id, path: lease.path, ticket, granted });
+                let gone = Cancelled { ticket, from: Incarnation(id), request, granted };
+                self.send(id, from, Message::Cancel { path: lease.path, gone });
             }
             (None, Err(_)) => {}
         }
@@ -751,8 +752,8 @@ impl LeaseWorld {
         let still = process.requests.values().any(|waiting| waiting.wish.ticket == gone.wish.ticket);
         if !still {
             let Wish { path, ticket, .. } = gone.wish;
-            let message = Message::Cancel { from: id, path, ticket, granted: None };
-            self.send(id, gone.coordinator, message);
+            let cancelled = Cancelled { ticket, from: Incarnation(id), request, granted: None };
+            self.send(id, gone.coordinator, Message::Cancel { path, gone: cancelled });
         }
     }
 

@@ -475,10 +475,11 @@ impl Layout for LeaseRequest {
                 to.byte(2);
                 put_list(asks, at, to);
             }
-            Self::Cancel { path, ticket, granted } => {
+            Self::Cancel { path, ticket, request, granted } => {
                 to.byte(3);
                 path.put(at, to);
                 ticket.put(at, to);
+                to.number(*request);
                 granted.put(at, to);
             }
             Self::Renew(lease) => {
@@ -514,6 +515,7 @@ impl Layout for LeaseRequest {
             3 => Self::Cancel {
                 path: LeasePath::read(at, from)?,
                 ticket: LeaseId::read(at, from)?,
+                request: from.number()?,
                 granted: Option::read(at, from)?,
             },
             4 => Self::Renew(Lease::read(at, from)?),

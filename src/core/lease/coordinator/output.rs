@@ -77,8 +77,6 @@ pub enum Done {
         /// For how long a majority still holds it, µs.
         left_us: u64,
     },
-    /// A majority has answered, but neither a majority that holds such a lease nor one that does not: some abstain.
-    Unclear,
-    /// Too few voters have answered.
+    /// Too few voters have answered. Of a check: neither a majority that holds such a lease nor one that does not.
     NoMajority(Unanswered),
 }

@@ -7,12 +7,11 @@ use super::super::message::{
 };
 use super::super::queue::Waiter;
 use super::super::rules::LeaseMutant;
-use super::super::{Entry, Lease, LeaseId, LeasePath, Slots, Token, VoterSet};
+use super::super::{Lease, LeaseId, LeasePath, Slots, Token, VoterSet};
 use super::{
     Acquired, BallotCall, Coordinator, Done, RETRY_US, ROUND_US, TRIES, Timer, VoterStanding, is_granted,
     jitter_us, longest,
 };
-use crate::core::Incarnation;
 use crate::core::stamp::Now;
 
 /// What a round is for.
@@ -128,8 +127,10 @@ impl Coordinator {
     pub fn vote(&mut self, now: Now, round: u64, set: usize, node: u64, answer: Option<VoterAnswer>) {
         self.tick(now);
         let Some(open) = self.rounds.get_mut(&round) else {
-            if let Some(VoterAnswer { vote: Vote::Refused(VoteRefusal::Held(blocker)), .. }) = answer {
-                self.clear_the_way(&blocker);
+            if let Some(VoterAnswer { vote: Vote::Refused(VoteRefusal::Held(blocker)), .. }) = answer
+                && let Some(granted) = self.granted.get(&round)
+            {
+                self.clear_the_way(*granted, &blocker);
             }
             return;
         };
@@ -151,6 +152,7 @@ impl Coordinator {
 
     /// The round has lasted for long enough.
     pub(super) fn time_out(&mut self, now: Now, round: u64) {
+        self.granted.remove(&round);
         if self.config.rules.lack(LeaseMutant::RoundsNeverEnd) {
             return;
         }
@@ -163,15 +165,16 @@ impl Coordinator {
     /// The request that a round is for was asked again, perhaps at another node.
     pub(super) fn confirm(&mut self, round: u64, again: &Waiter) {
         if let Some(Purpose::Acquire(waiter)) = self.rounds.get_mut(&round).map(|round| &mut round.purpose) {
-            (waiter.from, waiter.request) = (again.from, again.request);
-            waiter.lapses_us = again.lapses_us;
+            waiter.is_asked_again(again);
         }
     }
 
-    /// Whether a round is for a request at a node.
-    pub(super) fn asks_for(&self, round: u64, from: Incarnation) -> bool {
-        let purpose = self.rounds.get(&round).map(|round| &round.purpose);
-        matches!(purpose, Some(Purpose::Acquire(waiter)) if waiter.from == from)
+    /// The request that a round is for.
+    pub(super) fn request_of(&self, round: u64) -> Option<&Waiter> {
+        match self.rounds.get(&round).map(|round| &round.purpose) {
+            Some(Purpose::Acquire(waiter)) => Some(waiter),
+            _ => None,
+        }
     }
 
     /// The client of the round's request is gone.
@@ -215,17 +218,19 @@ impl Coordinator {
             }
             Purpose::Check { request, .. } => self.end_check(&round, *request),
         }
-        if granted {
-            round.blockers().iter().for_each(|blocker| self.clear_the_way(blocker));
+        if let Some(lease) = round.lease.as_ref().filter(|_| granted) {
+            round.blockers().iter().for_each(|blocker| self.clear_the_way(lease.token, blocker));
+            if round.open > 0 {
+                self.granted.insert(id, lease.token);
+            }
         }
     }
 
-    /// Has voters forget what stands in the way of a lease that was granted after it: it has ended, and its last
-    /// renewal came to a voter after its release. Otherwise the new one has a bare majority until that expires.
-    fn clear_the_way(&mut self, blocker: &Blocker) {
-        let is_after =
-            |entry: &&Entry<bool>| entry.lease.slots.is_none() && entry.lease.token > blocker.token;
-        if self.held.conflicts(&blocker.path, None).any(|entry| is_after(&entry)) {
+    /// Has voters forget what one of them says to be in the way of a lease that was granted or renewed, with this token:
+    /// if it is older it has ended, and its last renewal came to the voter after its release. Otherwise the lease has a
+    /// bare majority until that expires.
+    fn clear_the_way(&mut self, granted: Token, blocker: &Blocker) {
+        if blocker.token < granted {
             // by its id too: a lease that is held may have the same token
             self.release_at_voters(&blocker.path, blocker.token, Some(blocker.id));
         }
@@ -385,8 +390,7 @@ impl Coordinator {
         let done = match () {
             () if self.has_majority(round, is_live) => Done::Live { left_us: self.left_us(round) },
             () if self.has_majority(round, is_unknown) => Done::Lost,
-            // one that abstains has forgotten whether it holds it
-            () if self.has_majority(round, |_| true) => Done::Unclear,
+            // also if a majority has answered: a voter that abstains has forgotten whether it holds it
             () => Done::NoMajority(self.unanswered(round)),
         };
         self.output.done.push((request, done));

@@ -8,6 +8,7 @@ use super::super::testing::{SECOND_US, at, lease, path};
 use super::super::voter::VoterConfig;
 use super::super::{Voter, VoterSet};
 use super::*;
+use crate::core::Incarnation;
 
 const TTL_US: u64 = 10 * SECOND_US;
 const HERE: Incarnation = Incarnation(7);
@@ -139,6 +140,12 @@ impl Group {
         found.and_then(|answer| answer.result.as_ref().err())
     }
 
+    /// The node says that the client of a request is gone, by the number that [`Group::waiter`] gives it.
+    fn cancel(&mut self, ticket: u128, from: Incarnation, granted: Option<Token>) {
+        let gone = Cancelled { ticket: LeaseId(ticket), from, request: ticket as u64, granted };
+        self.coordinator.cancel(self.now, &path("a", false), gone);
+    }
+
     fn release(&mut self, lease: &Lease) {
         self.coordinator.release(self.now, 1, &lease.path, lease.token);
         self.pump();
@@ -200,26 +207,25 @@ fn a_request_that_is_asked_again_gets_the_lease_that_it_has() {
 #[test]
 fn a_client_that_is_gone_ends_its_request_in_each_state() {
     let mut group = Group::new();
-    let name = path("a", false);
     group.ask(1, "a", 0);
     group.ask(2, "a", 60 * SECOND_US);
     // it waits
-    group.coordinator.cancel(group.now, &name, LeaseId(2), ELSEWHERE, None);
+    group.cancel(2, ELSEWHERE, None);
     assert_eq!(group.coordinator.waiting(), 1, "it is asked for at another node");
-    group.coordinator.cancel(group.now, &name, LeaseId(2), HERE, None);
+    group.cancel(2, HERE, None);
     assert_eq!(group.coordinator.waiting(), 0);
     // it is held
     let token = group.lease(1).unwrap().token;
-    group.coordinator.cancel(group.now, &name, LeaseId(1), HERE, None);
-    group.coordinator.cancel(group.now, &name, LeaseId(1), HERE, Some(token.next()));
+    group.cancel(1, HERE, None);
+    group.cancel(1, HERE, Some(token.next()));
     assert_eq!(group.coordinator.held(), 1, "the answer is under way, or it is another lease");
-    group.coordinator.cancel(group.now, &name, LeaseId(1), HERE, Some(token));
+    group.cancel(1, HERE, Some(token));
     group.pump();
     assert_eq!((group.coordinator.held(), group.voters_hold()), (0, 0));
     // it is asked for
     group.holds_back = true;
     group.ask(3, "a", 0);
-    group.coordinator.cancel(group.now, &name, LeaseId(3), HERE, None);
+    group.cancel(3, HERE, None);
     group.let_through();
     assert_eq!((group.coordinator.held(), group.voters_hold()), (0, 0));
     assert!(group.lease(3).is_none());
@@ -227,8 +233,51 @@ fn a_client_that_is_gone_ends_its_request_in_each_state() {
     group.ask(4, "a", 0);
     group.ask(4, "a", 0);
     let token = group.lease(4).unwrap().token;
-    group.coordinator.cancel(group.now, &name, LeaseId(4), HERE, Some(token));
+    group.cancel(4, HERE, Some(token));
     assert_eq!(group.coordinator.held(), 1);
+}
+
+#[test]
+fn a_client_that_hangs_up_and_asks_again_at_the_same_node_waits_on() {
+    let mut group = Group::new();
+    group.ask(1, "a", 0);
+    group.ask(2, "a", 60 * SECOND_US);
+    let again = |group: &Group, request| Waiter { request, ..group.waiter(2, "a", 90 * SECOND_US) };
+    // what the node says of the first request comes after the second one, and confirms it
+    let second = again(&group, 40);
+    group.acquire(second);
+    group.cancel(2, HERE, None);
+    let overtaken = again(&group, 2);
+    group.acquire(overtaken);
+    assert_eq!(group.coordinator.waiting(), 1);
+    group.pass(70 * SECOND_US / 10);
+    let first = group.lease(1).unwrap();
+    group.release(&first);
+    let answer = group.acquired.last().unwrap();
+    assert!(answer.result.is_ok());
+    assert_eq!((answer.ticket, answer.request), (LeaseId(2), 40), "the request that still waits is answered");
+    // also where a round is under way
+    group.holds_back = true;
+    group.ask(3, "b", 0);
+    let again = Waiter { request: 41, ..group.waiter(3, "b", 0) };
+    group.acquire(again);
+    group.cancel(3, HERE, None);
+    group.let_through();
+    assert!(group.lease(3).is_some());
+}
+
+#[test]
+fn a_request_that_is_asked_again_waits_for_as_long_as_it_says_then() {
+    let mut group = Group::new();
+    group.ask(1, "a", 0);
+    group.ask(2, "a", SECOND_US);
+    group.pass(SECOND_US / 2);
+    let again = Waiter { request: 40, ..group.waiter(2, "a", 3 * SECOND_US) };
+    group.acquire(again);
+    group.pass(SECOND_US);
+    assert!(group.denied(2).is_none(), "it waits for 3 s");
+    group.pass(5 * SECOND_US / 2);
+    assert!(group.denied(2).is_some());
 }
 
 #[test]
@@ -504,29 +553,35 @@ fn a_grant_that_overtakes_the_release_before_it_is_tried_again() {
 
 #[test]
 fn a_voter_that_holds_what_has_ended_is_told() {
-    let mut group = Group::new();
-    group.ask(1, "a", 0);
-    let first = group.lease(1).unwrap();
-    // a renewal comes to one voter after the release
-    group.holds_back = true;
-    group.coordinator.renew(group.now, 7, first.clone());
-    group.pump();
-    let late = group.open.iter().find(|call| call.node == 3).cloned().unwrap();
-    group.open.clear();
-    group.let_through();
-    group.release(&first);
-    let no_change = Changeover::new(&[], 0, LeaseRules::default());
-    let now = group.now;
-    let held =
-        |group: &mut Group| group.voters[&3].after(b"").map(|entry| entry.lease.id).collect::<Vec<_>>();
-    group.voters.get_mut(&3).unwrap().vote(now, false, &no_change, &late.ballot);
-    assert_eq!(held(&mut group), [first.id]);
-    group.ask(2, "a", 0);
-    let second = group.lease(2).unwrap();
-    assert!(held(&mut group).is_empty(), "it forgets the first one");
-    group.coordinator.renew(group.now, 8, second.clone());
-    group.pump();
-    assert_eq!(held(&mut group), [second.id]);
+    for slots in [None, Some((3, 2))] {
+        let mut group = Group::new();
+        let wants = |group: &Group, ticket| Waiter { slots, ..group.waiter(ticket, "a", 0) };
+        group.acquire(wants(&group, 1));
+        let first = group.lease(1).unwrap();
+        // a renewal comes to one voter after the release
+        group.holds_back = true;
+        group.coordinator.renew(group.now, 7, first.clone());
+        group.pump();
+        let late = group.open.iter().find(|call| call.node == 3).cloned().unwrap();
+        group.open.clear();
+        group.let_through();
+        group.release(&first);
+        let no_change = Changeover::new(&[], 0, LeaseRules::default());
+        let now = group.now;
+        let held =
+            |group: &Group| group.voters[&3].after(b"").map(|entry| entry.lease.id).collect::<Vec<_>>();
+        group.voters.get_mut(&3).unwrap().vote(now, false, &no_change, &late.ballot);
+        assert_eq!(held(&group), [first.id]);
+        // the voter refuses after two others have decided
+        group.acquire(wants(&group, 2));
+        let second = group.lease(2).unwrap();
+        assert!(held(&group).is_empty(), "it forgets the first one, {slots:?}");
+        group.coordinator.renew(group.now, 8, second.clone());
+        group.pump();
+        assert_eq!(held(&group), [second.id]);
+        group.pass(2 * ROUND_US);
+        assert!(group.coordinator.granted.is_empty(), "no round is remembered for ever");
+    }
 }
 
 #[test]
@@ -636,7 +691,7 @@ fn a_check_is_decided_by_a_majority_that_knows() {
         "the first two"
     );
     assert!(matches!(check([unknown(), live(50), unknown()]), Some(Done::Lost)));
-    assert!(matches!(check([abstains(), abstains(), live(50)]), Some(Done::Unclear)));
-    assert!(matches!(check([unknown(), abstains(), live(50)]), Some(Done::Unclear)));
+    assert!(matches!(check([abstains(), abstains(), live(50)]), Some(Done::NoMajority(_))));
+    assert!(matches!(check([unknown(), abstains(), live(50)]), Some(Done::NoMajority(_))));
     assert!(matches!(check([unknown(), None, None]), Some(Done::NoMajority(_))));
 }
