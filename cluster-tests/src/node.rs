@@ -540,6 +540,15 @@ pub fn free_addresses() -> (SocketAddr, SocketAddr) {
     (a.local_addr().expect("bound"), b.local_addr().expect("bound"))
 }
 
+/// A port that the system gives, at an address that no other part of this test has, where the system has more than one:
+/// it stays free after a node has left it.
+#[must_use]
+pub fn own_address() -> SocketAddr {
+    let own = next_loopback();
+    let ip = TcpListener::bind((own, 0)).map_or(Ipv4Addr::LOCALHOST, |_| own);
+    (ip, 0).into()
+}
+
 /// A loopback address that no other part of this test has.
 pub(crate) fn next_loopback() -> Ipv4Addr {
     static COUNT: AtomicU32 = AtomicU32::new(0);

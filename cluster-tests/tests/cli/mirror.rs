@@ -105,7 +105,7 @@ fn files_follow_names_also_while_the_mirror_is_away() {
     put(&nodes[1], "app/a", "three");
     delete(&nodes[1], "app/gone/x");
     has(root, &[("a", "three"), ("b/c", "two")]);
-    assert!(!root.join("gone").exists(), "directories without files are removed");
+    wait_until("the directory without files to be removed", LIMIT, || !root.join("gone").exists());
     is_kept(root, &url(&nodes[1]), "app/");
     mirror.kill();
     delete(&nodes[1], "app/b/c");

@@ -8,21 +8,26 @@ use std::time::{Duration, Instant};
 use cluster_tests::cluster::Cluster;
 use cluster_tests::node::Node;
 use cluster_tests::wait::{LIMIT, wait_until};
-use vwatch::client::{Cache, Client, Entry, Error, Event, LevelItem, NamePath, Scope};
+use vwatch::client::{Builder, Cache, Client, Entry, Error, Event, LevelItem, NamePath, Scope};
 use vwatch::wire::error_code::ErrorCode;
 
 /// Within this time a client is to go on at another node. It leaves a silent one after two seconds; the rest is for a
-/// machine that is busy with other tests. A client that did not leave it would need its whole time limit, 15 s.
-const FAILOVER: Duration = Duration::from_secs(6);
+/// machine that is busy with other tests. A client that did not leave it would need its whole time limit.
+const FAILOVER: Duration = Duration::from_secs(20);
+
+/// The time limit of such a client.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A client for some nodes of a cluster, in this order.
 fn client(cluster: &Cluster, nodes: &[usize]) -> Client {
+    builder(cluster, nodes).build().expect("a client")
+}
+
+fn builder(cluster: &Cluster, nodes: &[usize]) -> Builder {
     let url = |i: &usize| cluster.addresses(*i);
     Client::builder()
         .nodes(nodes.iter().map(|i| url(i).0.to_string()))
         .servers(nodes.iter().map(|i| url(i).1.to_string()))
-        .build()
-        .expect("a client")
 }
 
 /// The result of `work`, which has to come within [`FAILOVER`].
@@ -37,7 +42,7 @@ async fn in_time<T>(what: &str, work: impl Future<Output = Result<T, Error>>) ->
 async fn goes_on(fails: impl Fn(&mut Cluster)) {
     let mut cluster = Cluster::of(3).start();
     cluster.ready();
-    let client = client(&cluster, &[0, 1, 2]);
+    let client = builder(&cluster, &[0, 1, 2]).timeout(PATIENCE).build().expect("a client");
     let first = client.put("n", "1").await.expect("a write");
     assert_eq!(client.get("n").await.expect("a read").revision, first.revision);
     cluster.note("n");

@@ -3,13 +3,14 @@
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use cluster_tests::http::{Connection, Request};
+use cluster_tests::node::own_address;
 use cluster_tests::text::metric;
 use cluster_tests::wait::{LIMIT, wait_until};
 use vwatch::client::{Client, Error, Event, Scope};
 use vwatch::embed::Config;
 
-use super::groups::{member, pair};
-use super::{LOOPBACK, embed, in_time, next};
+use super::groups::{member, pair_at};
+use super::{embed, in_time, next};
 
 /// Whether both ports, and that of gossip, can be opened.
 fn are_free(client: SocketAddr, server: SocketAddr) -> bool {
@@ -18,14 +19,15 @@ fn are_free(client: SocketAddr, server: SocketAddr) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_begins_again_where_it_was_shut_down() {
-    let mut ports = None;
+    // where no connection of another test has taken the port meanwhile
+    let mut ports = (own_address(), own_address());
     for round in 0..2 {
-        let (client, server) = ports.unwrap_or((LOOPBACK.into(), LOOPBACK.into()));
+        let (client, server) = ports;
         let config = member("again", &[]).listen_client(client).listen_server(server);
         let node = embed(config).await;
         let (client, server) =
             (node.client_address().expect("a port"), node.server_address().expect("a port"));
-        ports = Some((client, server));
+        ports = (client, server);
         in_time("the node", node.ready()).await;
         node.client().put("n", format!("{round}")).await.expect("a write");
 
@@ -54,7 +56,7 @@ async fn a_node_begins_again_where_it_was_shut_down() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dropped_handle_ends_the_node() {
-    let (one, two) = pair().await;
+    let (one, two) = pair_at(own_address()).await;
     let (client, server) = (one.client_address().expect("a port"), one.server_address().expect("a port"));
     let mut events = one.client().watch(Scope::name("n")).start();
     assert!(matches!(next(&mut events).await, Event::Sync { .. }));

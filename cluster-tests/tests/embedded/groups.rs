@@ -25,7 +25,12 @@ pub(crate) fn member(name: &str, others: &[SocketAddr]) -> Config {
 
 /// A group of two nodes.
 pub(crate) async fn pair() -> (Handle, Handle) {
-    let one = embed(member("one", &[])).await;
+    pair_at(LOOPBACK.into()).await
+}
+
+/// A group of two nodes, of which the first has its ports at this address.
+pub(crate) async fn pair_at(address: SocketAddr) -> (Handle, Handle) {
+    let one = embed(member("one", &[]).listen_client(address).listen_server(address)).await;
     let two = embed(member("two", &[one.server_address().expect("a port")])).await;
     in_time("a group", async {
         one.ready().await;

@@ -9,6 +9,7 @@ mod watchers;
 use std::net::TcpListener;
 use std::time::Duration;
 
+use cluster_tests::node::own_address;
 use cluster_tests::wait::LIMIT;
 use tokio::time::timeout;
 use vwatch::client::{Client, Error, Event, Events, Scope};
@@ -194,7 +195,7 @@ async fn what_is_wrong_is_said_and_nothing_is_left() {
     assert!(line.starts_with(&format!("cannot listen on {at}: the port is in use: ")), "{line}");
     assert!(line.ends_with("listen_client") && !line.contains("--"), "{line}");
 
-    let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let free = TcpListener::bind(own_address()).expect("a port").local_addr().expect("an address");
     let config = Config::new().listen_server(free).listen_client(at);
     vwatch::embed(config).await.expect_err("the port is taken");
     TcpListener::bind(free).expect("it was closed again");
