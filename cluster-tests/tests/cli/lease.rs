@@ -12,14 +12,10 @@ use serde_json::{Value, json};
 
 use super::program::{command, run, text};
 
-/// A voter grants nothing for so long after its start, so it is short.
-const FLAGS: [&str; 1] = ["-lease-max-ttl=2s"];
-
-/// A node that grants leases.
-fn granting() -> Node {
-    let node = Node::with(&FLAGS);
-    wait_for_grants(&node);
-    node
+/// A node of a new cluster, whose voter need not abstain: leases may last for longer than a test.
+fn new() -> Node {
+    let new = [("VWATCH_NEW_CLUSTER".to_owned(), "default".to_owned())];
+    Node::with_env(&["-lease-max-ttl=1m"], &new)
 }
 
 /// Waits until a node grants leases.
@@ -42,6 +38,11 @@ fn with_url(arguments: &[&str], urls: &str) -> Vec<String> {
 fn lock(urls: &str, arguments: &[&str]) -> Node {
     let arguments = with_url(&[&["lock"], arguments].concat(), urls);
     Node::process(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// What a shell does until a file is there.
+fn until_there(file: &File) -> String {
+    format!("while [ ! -e {} ]; do sleep 0.02; done", file.path())
 }
 
 /// Demands an exit code, and returns what was printed on both.
@@ -83,7 +84,7 @@ impl Drop for File {
 
 #[test]
 fn a_lease_is_granted_listed_renewed_and_released() {
-    let node = granting();
+    let node = new();
     let at = |arguments: &[&str], code: i32| said(&at(&node, arguments), code);
     let (out, _) = at(&["lease", "grant", "--prefix", "--holder", "me", "jobs/n"], 0);
     let (token, id) = out.trim_end().split_once('\t').expect("a token and an id");
@@ -115,7 +116,7 @@ fn a_lease_is_granted_listed_renewed_and_released() {
 
 #[test]
 fn a_command_writes_under_its_lease_and_others_do_not() {
-    let node = granting();
+    let node = new();
     let file = File::new("writes");
     let (url, vwatch) = (node.server_addr().to_string(), binary().display());
     let put = |name: &str| {
@@ -124,8 +125,9 @@ fn a_command_writes_under_its_lease_and_others_do_not() {
     let script =
         format!("{}; {}; {}; read -r line; exit 7", put("jobs/n"), put("jobs/n/below"), put("elsewhere"));
     // longer than its ttl
-    let slow = format!("sleep 3; {script}");
-    let output = at(&node, &["lock", "--prefix", "--holder", "me", "jobs/n", "--", "sh", "-c", &slow]);
+    let slow = format!("sleep 4; {script}");
+    let lock = ["lock", "--ttl", "3s", "--prefix", "--holder", "me", "jobs/n", "--", "sh", "-c", &slow];
+    let output = at(&node, &lock);
     said(&output, 7);
     let codes: Vec<_> = file.text().lines().skip(1).step_by(2).map(str::to_owned).collect();
     assert_eq!(codes, ["0", "0", "0"], "{}", file.text());
@@ -136,17 +138,20 @@ fn a_command_writes_under_its_lease_and_others_do_not() {
 
 #[test]
 fn a_lock_that_is_held_fails_or_waits_for_its_turn() {
-    let node = granting();
+    let node = new();
     let url = node.server_addr().to_string();
-    let (began, order) = (File::new("began"), File::new("order"));
-    let script = format!("touch {}; sleep 1; echo first >> {}", began.path(), order.path());
+    let (began, go, order) = (File::new("began"), File::new("go"), File::new("order"));
+    let script = format!("touch {}; {}; echo first >> {}", began.path(), until_there(&go), order.path());
     let mut first = lock(&url, &["jobs/n", "--", "sh", "-c", &script]);
     wait_until("the first to run", LIMIT, || began.0.exists());
     let (_, err) = said(&at(&node, &["lock", "jobs/n", "--", "touch", order.path()]), 76);
     assert!(err.contains("lease held") && err.lines().count() == 1, "{err}");
     assert!(!order.0.exists(), "nothing was run");
     let second = format!("echo second >> {}", order.path());
-    said(&at(&node, &["lock", "--wait", "20s", "jobs/n", "--", "sh", "-c", &second]), 0);
+    let mut waits = lock(&url, &["--wait", "1m", "jobs/n", "--", "sh", "-c", &second]);
+    wait_until("one that waits", LIMIT, || node.metric("vwatch_lease_waiters") == 1.0);
+    fs::write(&go.0, "").expect("a file");
+    assert!(waits.wait_exit(LIMIT).success(), "{}", waits.stderr());
     assert_eq!(order.text(), "first\nsecond\n");
     assert!(first.wait_exit(LIMIT).success());
     // slots are for several at a time
@@ -161,13 +166,14 @@ fn a_lock_that_is_held_fails_or_waits_for_its_turn() {
 
 #[test]
 fn signals_reach_the_command_and_the_lease_is_held_until_it_ends() {
-    let node = granting();
+    let node = new();
     let url = node.server_addr().to_string();
-    let file = File::new("signals");
+    let (file, go) = (File::new("signals"), File::new("signals-go"));
     for (name, code) in [("INT", 3), ("TERM", 4), ("HUP", 5)] {
         let script = format!(
-            "trap 'echo {name} >> {0}; sleep 1; exit {code}' {name}; echo ready >> {0}; while :; do sleep 0.05; done",
-            file.path()
+            "trap 'echo {name} >> {0}; {1}; exit {code}' {name}; echo ready >> {0}; while :; do sleep 0.05; done",
+            file.path(),
+            until_there(&go)
         );
         let mut locked = lock(&url, &["jobs/n", "--", "sh", "-c", &script]);
         wait_until("the command to run", LIMIT, || file.text().contains("ready"));
@@ -177,25 +183,29 @@ fn signals_reach_the_command_and_the_lease_is_held_until_it_ends() {
             _ => locked.hang_up(),
         }
         wait_until("the signal to arrive", LIMIT, || file.text().contains(name));
-        assert_eq!(leases(&node).len(), 1, "it is at work for another second");
+        assert_eq!(leases(&node).len(), 1, "it is still at work");
+        fs::write(&go.0, "").expect("a file");
         assert_eq!(locked.wait_exit(LIMIT).code(), Some(code), "{}", locked.stderr());
         // a shell tells of a child that the signal ended
         assert!(!locked.stderr().contains("vwatch"), "{}", locked.stderr());
         assert!(leases(&node).is_empty());
-        fs::remove_file(&file.0).expect("the file of the command");
+        for file in [&file, &go] {
+            fs::remove_file(&file.0).expect("a file of the command");
+        }
     }
 }
 
 #[test]
 fn a_lock_outlives_a_node_and_ends_with_the_majority() {
     let voters = "-lease-voters=node-1,node-2,node-3";
-    let mut nodes = Node::group(3, &[FLAGS[0], voters]);
+    // voters grant nothing for a little longer than this after their start
+    let mut nodes = Node::group(3, &["-lease-max-ttl=4s", voters]);
     nodes.iter().for_each(wait_for_grants);
     let urls: Vec<_> = nodes.iter().map(|node| node.server_addr().to_string()).collect();
     let file = File::new("majority");
     // a command that does not end at SIGTERM
     let script = format!("trap '' TERM; while :; do date +%s%N > {}; sleep 0.02; done", file.path());
-    let mut locked = lock(&urls.join(","), &["--ttl", "2s", "jobs/n", "--", "sh", "-c", &script]);
+    let mut locked = lock(&urls.join(","), &["--ttl", "4s", "jobs/n", "--", "sh", "-c", &script]);
     wait_until("the command to run", LIMIT, || !file.text().is_empty());
     nodes[0].terminate();
     assert!(nodes[0].wait_exit(LIMIT).success());
@@ -203,7 +213,7 @@ fn a_lock_outlives_a_node_and_ends_with_the_majority() {
     let began = Instant::now();
     wait_until("several renewals", LIMIT, || {
         assert!(locked.is_running(), "{}", locked.stderr());
-        began.elapsed() > Duration::from_secs(5)
+        began.elapsed() > Duration::from_secs(6)
     });
     assert_eq!(leases(&nodes[1]).len(), 1);
     nodes[1].kill();
@@ -211,12 +221,39 @@ fn a_lock_outlives_a_node_and_ends_with_the_majority() {
     assert_eq!(locked.wait_exit(LIMIT).code(), Some(75), "{}", locked.stderr());
     // it was renewed at most a moment before, and the command is killed before the deadline; one more second for the
     // attempt to release it, and some for a busy machine
-    assert!(killed.elapsed() < Duration::from_secs(8), "{:?}", killed.elapsed());
+    assert!(killed.elapsed() < Duration::from_secs(10), "{:?}", killed.elapsed());
     let err = locked.stderr();
     assert!(err.contains("jobs/n: the lease is lost") && err.lines().count() == 1, "{err}");
     let last = file.text();
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(file.text(), last, "the command runs on");
+}
+
+#[test]
+fn a_holder_that_stood_still_ends_its_command_and_leaves_the_next_lease_alone() {
+    let node = new();
+    let url = node.server_addr().to_string();
+    let file = File::new("stopped");
+    let script = format!(
+        "trap 'echo told >> {0}; exit 9' TERM; echo $VWATCH_LEASE_TOKEN > {0}; while :; do sleep 0.05; done",
+        file.path()
+    );
+    let mut locked = lock(&url, &["--ttl", "3s", "jobs/n", "--", "sh", "-c", &script]);
+    wait_until("the command to run", LIMIT, || file.text().ends_with('\n'));
+    let first = file.text().trim_end().to_owned();
+    locked.pause();
+    let (out, _) = said(&at(&node, &["lease", "grant", "--ttl", "1m", "--wait", "1m", "jobs/n"]), 0);
+    let second = out.split('\t').next().expect("a token");
+    // its command still runs, and can change nothing that is held to leases
+    assert!(!file.text().contains("told"));
+    said(&at(&node, &["put", "--lease", &first, "jobs/n", "old"]), 75);
+    said(&at(&node, &["put", "--lease", second, "jobs/n", "new"]), 0);
+    locked.resume();
+    assert_eq!(locked.wait_exit(LIMIT).code(), Some(75), "{}", locked.stderr());
+    assert!(locked.stderr().contains("jobs/n: the lease is lost"), "{}", locked.stderr());
+    assert!(file.text().ends_with("told\n"), "{}", file.text());
+    let listed = leases(&node);
+    assert_eq!((listed.len(), listed[0]["token"].to_string()), (1, second.to_owned()), "it is not released");
 }
 
 #[test]
@@ -240,8 +277,7 @@ fn the_command_line_of_a_lock_is_checked() {
 /// `vwatch watch --leases`.
 #[test]
 fn a_watch_prints_what_happens_to_leases() {
-    let new = [("VWATCH_NEW_CLUSTER".to_owned(), "default".to_owned())];
-    let node = Node::with_env(&["-lease-max-ttl=1m"], &new);
+    let node = new();
     let grant = |arguments: &[&str]| -> String {
         let granted = at(&node, &[&["lease", "grant", "--ttl", "1m"], arguments].concat());
         text(&granted.stdout).split('\t').next().expect("a token").to_owned()

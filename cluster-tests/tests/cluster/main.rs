@@ -12,6 +12,7 @@ mod histories;
 mod history;
 mod insiders;
 mod lease_events;
+mod lease_voters;
 mod leases;
 mod members;
 mod membership;

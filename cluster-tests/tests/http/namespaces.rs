@@ -83,6 +83,38 @@ fn a_namespace_has_names_of_its_own() {
 }
 
 /// A read in a namespace and the same read of a plain name differ in nothing but the name.
+/// Whatnot: "Populate randomly".
+#[test]
+fn a_thousand_names_of_writers_at_the_same_time_are_all_there() {
+    const WRITERS: usize = 8;
+    let node = Node::start();
+    let written: Vec<String> = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                let mut connection = node.server();
+                scope.spawn(move || {
+                    let mut random = fastrand::Rng::with_seed(writer as u64);
+                    let mut part = || (0..6).map(|_| random.lowercase()).collect::<String>();
+                    let write = |n: usize| {
+                        let name = format!("{}/{}/{writer}-{n}", part(), part());
+                        let target = format!("/v1/ns/many/versions/{name}");
+                        connection.ask(&Request::new("PUT", &target).body(name.as_str())).expect(204);
+                        name
+                    };
+                    (0..1_000 / WRITERS).map(write).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        writers.into_iter().flat_map(|writer| writer.join().expect("a writer")).collect()
+    });
+    assert_eq!(written.len(), 1_000);
+    let mut reader = node.client();
+    for name in &written {
+        let answer = reader.ask(&Request::new("GET", &format!("/v1/ns/many/versions/{name}"))).expect(200);
+        assert_eq!(answer.text(), name);
+    }
+}
+
 #[test]
 fn an_answer_of_a_namespace_is_that_of_a_plain_name() {
     let node = Node::start();
