@@ -25,7 +25,7 @@ use crate::dns::{NameServer, Zone};
 use crate::http::{Connection, Request, Response};
 use crate::node::{Node, get, own_loopback};
 use crate::proxy::{Counts, Faults, TcpProxy, UdpProxy};
-use crate::wait::{LIMIT, wait_until};
+use crate::wait::{LIMIT, wait_for_value, wait_until};
 
 /// The secret of all nodes that are given no other one.
 pub const SECRET: &str = "a secret of clusters in tests of 2026";
@@ -262,6 +262,29 @@ impl Cluster {
                 wait_until(&format!("node {i} to be ready"), LIMIT, || node.is_ready());
             }
         }
+    }
+
+    /// Waits until each node that runs sees all others that run as ready, and no other one: then all know one coordinator
+    /// of a lease.
+    ///
+    /// # Panics
+    /// If that does not happen.
+    #[track_caller]
+    pub fn all_see_all(&self) {
+        let running: Vec<usize> = (0..self.len()).filter(|i| self.is_running(*i)).collect();
+        let seen = || {
+            let of = |i: &usize| {
+                self.node(*i).cluster()["members"]["live"].as_array().cloned().unwrap_or_default()
+            };
+            let states =
+                |i: &usize| of(i).iter().map(|member| member["state"].to_string()).collect::<Vec<_>>();
+            running.iter().map(states).collect::<Vec<_>>()
+        };
+        wait_for_value(LIMIT, seen, |all| {
+            all.iter().all(|states| {
+                states.len() + 1 == running.len() && states.iter().all(|state| state == "\"ready\"")
+            })
+        });
     }
 
     /// Reads at a node, without parking.

@@ -1,6 +1,7 @@
 //! Voters of leases that are not as they should be: two processes with one id, and clocks that are wrong.
 
 use cluster_tests::cluster::{CLOCK, Cluster};
+use cluster_tests::text::now_us;
 use cluster_tests::wait::{LIMIT, wait_for_value, wait_until};
 
 use super::leases::{delete, error, plan, put, settled, token};
@@ -31,6 +32,7 @@ fn a_voter_that_is_two_processes_does_not_count_until_one_is_gone() {
     // a machine that was restored from an image has the id of another one
     let mut cluster = plan.env(3, "VWATCH_NODE_ID", "node-2").env(4, "VWATCH_NODE_ID", "node-1").prepare();
     (0..3).for_each(|i| cluster.restart(i));
+    wait_until("the nodes", LIMIT, || (0..3).all(|i| cluster.node(i).is_ready()));
     wait_until("leases", LIMIT, || (0..3).all(|i| tries(&cluster, i, "a").is_ok()));
     cluster.restart(3);
     for i in 0..3 {
@@ -39,6 +41,7 @@ fn a_voter_that_is_two_processes_does_not_count_until_one_is_gone() {
     // two of three are a majority
     let before = tries(&cluster, 0, "a").expect("a lease");
     cluster.restart(4);
+    wait_until("the nodes", LIMIT, || (3..5).all(|i| cluster.node(i).is_ready()));
     for i in 0..5 {
         wait_for_value(LIMIT, || live_voters(&cluster, i), |live| *live == 1.0);
     }
@@ -55,8 +58,8 @@ fn a_voter_that_is_two_processes_does_not_count_until_one_is_gone() {
 }
 
 #[test]
-fn clocks_that_differ_by_seconds_change_nothing_and_one_that_is_an_hour_off_is_left_out() {
-    let plan = plan(3).env(1, CLOCK, "+8s").env(2, CLOCK, "-8s");
+fn clocks_that_differ_by_a_second_change_nothing_and_one_that_is_far_off_does_not_vote() {
+    let plan = plan(3).env(1, CLOCK, "+700ms").env(2, CLOCK, "-700ms");
     let mut cluster = plan.start();
     settled(&cluster, 3);
     let mut last = 0;
@@ -68,12 +71,12 @@ fn clocks_that_differ_by_seconds_change_nothing_and_one_that_is_an_hour_off_is_l
         last = token;
     }
     let _ = cluster.stop(2);
-    cluster.set_env(2, CLOCK, "+1h");
+    cluster.set_env(2, CLOCK, "+20s");
     cluster.restart(2);
     wait_until("a vote that its clock forbids", LIMIT, || {
         (0..2).for_each(|i| {
             let token = tries(&cluster, i, "q").expect("a lease of the two others");
-            assert!(token > last && token < last + 60_000_000, "no clock is an hour ahead here");
+            assert!(token > last && token < now_us() + 10_000_000, "no clock is far ahead here");
             last = token;
         });
         refused(&cluster, 2, "clock_in_doubt") > 0.0

@@ -38,6 +38,7 @@ fn start_new(nodes: usize) -> Cluster {
 /// Waits until each node is ready and sees all voters, and no voter abstains.
 pub(super) fn settled(cluster: &Cluster, nodes: usize) {
     cluster.ready();
+    cluster.all_see_all();
     for i in 0..nodes {
         let node = cluster.node(i);
         let metric = |state: &str| node.metric(&format!("vwatch_lease_voters{{state=\"{state}\"}}"));
@@ -101,13 +102,18 @@ fn any_node_grants_renews_and_releases_and_all_hold_writes_back() {
 fn those_that_wait_at_different_nodes_are_served_in_their_order() {
     let cluster = start_new(3);
     let mut held = token(&put(&cluster, 0, "q?ttl=1m").expect(200));
-    let waiting = || -> f64 { (0..3).map(|i| cluster.node(i).metric("vwatch_lease_waiters")).sum() };
+    // the one coordinator has all of them: a node whose call it does not answer in time keeps its client's request itself
+    let waiting = || {
+        let counts = (0..3).map(|i| cluster.node(i).metric("vwatch_lease_waiters"));
+        let counts: Vec<usize> = counts.map(|count| count as usize).collect();
+        (counts.iter().sum::<usize>(), counts.into_iter().max())
+    };
     let mut connections: Vec<Connection> = Vec::new();
     for i in 0..6 {
         let mut connection = cluster.node(i % 3).server();
         connection.send(&Request::new("PUT", &format!("/v1/leases/q?ttl=1m&wait=1m&holder=w{i}")));
         connections.push(connection);
-        wait_until("one more", LIMIT, || waiting() == (i + 1) as f64);
+        wait_for_value(LIMIT, waiting, |count| *count == (i + 1, Some(i + 1)));
     }
     for (i, connection) in connections.iter_mut().enumerate() {
         delete(&cluster, (i + 1) % 3, "q", held).expect(204);

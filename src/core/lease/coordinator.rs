@@ -241,8 +241,8 @@ impl Coordinator {
 
     /// The client of a request at a node is gone. With the token that the node was told, its lease is released.
     ///
-    /// Not if the client asked again, or after the grant: then it may hold the lease, or wait for the answer to its later
-    /// request. Without a token only a request that waits ends: the answer to one that was granted is under way.
+    /// Not if the client asked again, or after the grant: then it may hold the lease, or wait for the answer to its
+    /// later request. Without a token only a request that waits ends: the answer to one that was granted is under way.
     pub fn cancel(&mut self, now: Now, path: &LeasePath, gone: Cancelled) {
         self.tick(now);
         let Cancelled { ticket, granted, .. } = gone;

@@ -37,8 +37,9 @@ use state::State;
 /// answers that there is no majority.
 const SLACK: Duration = Duration::from_micros(4 * ROUND_US);
 
-/// How long a coordinator lets another node's request wait for the decision, before it says that it will call.
-const DECIDE: Duration = Duration::from_micros(ROUND_US + ROUND_US / 2);
+/// How long a coordinator lets another node's request wait for the decision, before it says that it will call. The
+/// node takes it for unreachable after four times as long, and then coordinates the request itself.
+const DECIDE: Duration = Duration::from_micros(ROUND_US / 2);
 
 /// How often waiting requests are confirmed at their coordinators.
 pub const CONFIRM_US: u64 = 5_000_000;

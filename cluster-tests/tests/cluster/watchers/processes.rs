@@ -83,10 +83,15 @@ async fn a_watcher_goes_on_at_another_node() {
     let options = one_by_one().batch(3).handler(seen.handler()).auto_start();
     let manager = Manager::new(&log, InGroup::new(&log));
     let watcher = manager.create("w", all(), options).await.expect("a watcher");
-    let mut stored = Vec::new();
+    let (mut stored, mut unknown) = (Vec::new(), 0);
     for round in 0..3 {
-        for _ in 0..5 {
-            stored.push(log.store_event("e", "x").await.expect("an event").revision);
+        while stored.len() < 5 * (round + 1) {
+            match log.store_event("e", "x").await {
+                Ok(event) => stored.push(event.revision),
+                // the node that was asked has just been frozen
+                Err(Error::Unknown { .. }) => unknown += 1,
+                Err(error) => panic!("{error:?}"),
+            }
         }
         eventually("all events", || seen.events().len() >= stored.len()).await;
         if round < 2 {
@@ -109,7 +114,8 @@ async fn a_watcher_goes_on_at_another_node() {
     let mut told = seen.revisions();
     told.sort_unstable();
     told.dedup();
-    assert_eq!(told, stored);
+    assert!(stored.iter().all(|revision| told.contains(revision)), "{stored:?} of {told:?}");
+    assert!(told.len() <= stored.len() + unknown, "{stored:?} and {unknown} more: {told:?}");
     let stats = watcher.stats();
     assert!(stats.last_error.is_none() || stats.processed >= 15, "{stats:?}");
     cluster.resume(1);

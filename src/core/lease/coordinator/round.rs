@@ -226,9 +226,9 @@ impl Coordinator {
         }
     }
 
-    /// Has voters forget what one of them says to be in the way of a lease that was granted or renewed, with this token:
-    /// if it is older it has ended, and its last renewal came to the voter after its release. Otherwise the lease has a
-    /// bare majority until that expires.
+    /// Has voters forget what one of them says to be in the way of a lease that was granted or renewed with this token:
+    /// if it is older it has ended, and its last renewal came to the voter after its release. Otherwise the lease has
+    /// a bare majority until that expires.
     fn clear_the_way(&mut self, granted: Token, blocker: &Blocker) {
         if blocker.token < granted {
             // by its id too: a lease that is held may have the same token
