@@ -6,13 +6,22 @@ use std::alloc::System;
 use std::sync::{Mutex, PoisonError};
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use vwatch::core::lease::message::{
+    Ballot, Blocker, Decision, Denied, LeaseAsk, LeaseChange, LeaseRequest, LeaseResponse, LiveLease, Motion,
+    Vote, VoteRefusal, VoterAnswer,
+};
+use vwatch::core::lease::voters::VoterSetId;
+use vwatch::core::lease::{Lease, LeaseId, LeasePath, Slots, Token};
 use vwatch::core::message::{Request, Response, SyncRequest};
 use vwatch::core::mutants::Mutants;
 use vwatch::core::protocol::{ProtocolRange, ProtocolVersion};
 use vwatch::core::store::{Change, Store};
 use vwatch::core::sync::{Moment, Next, Round, Snapshot, respond};
-use vwatch::core::{Genesis, Incarnation, Name, Stamp, Version};
-use vwatch::wire::message::{decode_request, decode_response, encode_request, encode_response};
+use vwatch::core::{Genesis, Incarnation, Name, Namespace, Stamp, Version};
+use vwatch::wire::message::{
+    decode_lease_request, decode_lease_response, decode_request, decode_response, encode_lease_request,
+    encode_lease_response, encode_request, encode_response,
+};
 
 const SPOKEN: ProtocolRange = ProtocolRange::IMPLEMENTED;
 const V: ProtocolVersion = SPOKEN.newest();
@@ -119,26 +128,89 @@ fn no_length_anywhere_allocates_more_than_what_is_there() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let (requests, responses) = said();
     assert!(requests.len() >= 5, "a snapshot, a round of several steps, vectors: {}", requests.len());
-    for (is_request, bytes) in
-        requests.iter().map(|bytes| (true, bytes)).chain(responses.iter().map(|bytes| (false, bytes)))
-    {
-        // everywhere at its beginning, and then here and there: what follows repeats itself
-        let places = (0..bytes.len().min(150)).chain((150..bytes.len()).step_by(41));
-        for (at, count) in places.flat_map(|at| [1 << 20, u64::MAX].map(|count| (at, count))) {
-            let mut claims = large(bytes[..at].to_vec(), count);
-            claims.extend(&bytes[at + 1..]);
-            let allocated = allocated(|| {
-                let _ = if is_request {
-                    decode_request(SPOKEN, &claims).err()
-                } else {
-                    decode_response(V, &claims).err()
-                };
-            });
-            assert!(
-                allocated <= 16 * claims.len() + 1_024,
-                "{allocated} bytes for {} with {count} at {at}: {bytes:?}",
-                claims.len()
-            );
-        }
+    let is_request = |bytes: &[u8]| drop(decode_request(SPOKEN, bytes));
+    let is_response = |bytes: &[u8]| drop(decode_response(V, bytes));
+    requests.iter().for_each(|bytes| no_length_allocates(bytes, is_request));
+    responses.iter().for_each(|bytes| no_length_allocates(bytes, is_response));
+}
+
+/// Decodes a message in which one length after the other is large.
+fn no_length_allocates(bytes: &[u8], decode: impl Fn(&[u8])) {
+    // everywhere at its beginning, and then here and there: what follows repeats itself
+    let places = (0..bytes.len().min(150)).chain((150..bytes.len()).step_by(41));
+    for (at, count) in places.flat_map(|at| [1 << 20, u64::MAX].map(|count| (at, count))) {
+        let mut claims = large(bytes[..at].to_vec(), count);
+        claims.extend(&bytes[at + 1..]);
+        let allocated = allocated(|| decode(&claims));
+        assert!(
+            allocated <= 16 * claims.len() + 1_024,
+            "{allocated} bytes for {} with {count} at {at}: {bytes:?}",
+            claims.len()
+        );
+    }
+}
+
+fn lease(i: u64) -> LiveLease {
+    let path = LeasePath::new(&Namespace::PLAIN, format!("jobs/{i}").as_bytes(), false, 512);
+    let lease = Lease {
+        path: path.expect("a path"),
+        id: LeaseId(i.into()),
+        token: Token(Stamp::from_micros(i).expect("small")),
+        ttl_us: 10_000_000,
+        slots: Slots::new(4, vec![0, 3]),
+        label: "a holder".into(),
+    };
+    LiveLease { lease, left_us: 9_000_000 }
+}
+
+/// Messages of leases that have lists, texts and slots.
+fn said_of_leases() -> (Vec<LeaseRequest>, Vec<LeaseResponse>) {
+    let LiveLease { lease: one, left_us } = lease(7);
+    let blocker =
+        || Blocker { path: one.path.clone(), id: one.id, label: "another".into(), token: one.token, left_us };
+    let ask = LeaseAsk {
+        ticket: LeaseId(1),
+        request: 2,
+        path: one.path.clone(),
+        slots: Some((4, 2)),
+        ttl_us: 10_000_000,
+        label: "waits".into(),
+        age_us: 0,
+        wait_us: 30_000_000,
+    };
+    let motion =
+        Motion::Grant { lease: one.clone(), instead_of: Some((one.path.clone(), one.id, one.token)) };
+    let held = |i| {
+        let LiveLease { lease, left_us } = lease(i);
+        LeaseChange::Held { lease, left_us }
+    };
+    let requests = vec![
+        LeaseRequest::Ballot(Ballot { set: VoterSetId(5), alone: true, motion }),
+        LeaseRequest::Confirm(vec![ask; 40]),
+        LeaseRequest::Changes((0..100).map(held).collect()),
+        LeaseRequest::Remembered { after: b"jobs/7".to_vec() },
+    ];
+    let vote = Vote::Refused(VoteRefusal::Held(blocker()));
+    let responses = vec![
+        LeaseResponse::Vote(VoterAnswer { vote, decides: true }),
+        LeaseResponse::Decided(Decision::Denied(Denied::Held(Some(blocker())))),
+        LeaseResponse::Remembered { leases: (0..100).map(lease).collect(), more: true },
+    ];
+    (requests, responses)
+}
+
+#[test]
+fn no_length_in_messages_of_leases_allocates_more_than_what_is_there() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (requests, responses) = said_of_leases();
+    for request in requests {
+        let bytes = encode_lease_request(V, &request);
+        assert_eq!(decode_lease_request(SPOKEN, &bytes), Ok((V, request)));
+        no_length_allocates(&bytes, |bytes| drop(decode_lease_request(SPOKEN, bytes)));
+    }
+    for response in responses {
+        let bytes = encode_lease_response(V, &response);
+        assert_eq!(decode_lease_response(V, &bytes), Ok(response));
+        no_length_allocates(&bytes, |bytes| drop(decode_lease_response(V, bytes)));
     }
 }

@@ -578,3 +578,6 @@ impl Layout for LeaseResponse {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
