@@ -1,5 +1,7 @@
 //! `vwatch members`: the nodes of a cluster, and whether discovery, gossip and requests agree on them.
 
+use std::fmt::Write as _;
+
 use clap::Args;
 
 use super::client::{OrFailure, Request};
@@ -7,7 +9,7 @@ use super::cluster_view;
 use super::failure::Failure;
 use super::nodes::{Nodes, TimeLimit, block_on};
 use super::output::{Format, print, table};
-use crate::wire::cluster::{Agreement, Cluster, Genesis, Member, SetMark, Strictest};
+use crate::wire::cluster::{Agreement, Cluster, Genesis, Leases, Member, SetMark, Strictest};
 use crate::wire::error_code::ErrorCode;
 use crate::wire::text::{Escaped, json_escaped};
 
@@ -21,7 +23,8 @@ Examples:
   vwatch members http://127.0.0.2:8008
 
 In the table, LAG counts the writes of this node that the other node has not acknowledged (* marks a node that needs a \
-sync), CLOCK is how far its clock is ahead, and SET is the beginning of its digest: equal sets have equal digests.
+sync), CLOCK is how far its clock is ahead, and SET is the beginning of its digest: equal sets have equal digests. The \
+last line is about leases, if the cluster has voters, as the node that was asked sees them.
 
 Exit code 1 if this node is not ready, or if discovery, gossip and requests do not see the same nodes: the fault, and \
 what to do, are on standard error.")]
@@ -122,7 +125,36 @@ fn shown(cluster: &Cluster) -> String {
     let verdict = if *agree { "they agree" } else { "they do not agree" };
     let numbers = format!("discovery names {dns}, gossip sees {gossip}, {data} answer: {verdict}");
     let set_line = set_line(node.set.genesis.as_ref());
-    format!("{}{numbers}{set_line}\n{}", table(&header, &rows), limit_line(cluster))
+    let (limits, leases) = (limit_line(cluster), leases_line(&cluster.leases));
+    format!("{}{numbers}{set_line}\n{limits}{leases}", table(&header, &rows))
+}
+
+/// The leases at the node that was asked, if the cluster has voters.
+fn leases_line(leases: &Leases) -> String {
+    if leases.voters == 0 {
+        return String::new();
+    }
+    let mut line = format!("leases: {} held, {} waiting here", leases.known, leases.waiting);
+    let _ = write!(line, "; {} of {} voters are live", leases.live_voters, leases.voters);
+    if leases.doubled_voters > 0 {
+        let _ = write!(line, ", {} are two processes with one node id", leases.doubled_voters);
+    }
+    if leases.with_other_voters > 0 {
+        let _ = write!(line, "; {} nodes have other voters", leases.with_other_voters);
+    }
+    match (leases.remembered, leases.abstains_for_ms) {
+        (None, _) => line.push_str("; this node is no voter"),
+        (Some(_), 0) => line.push_str("; this node votes"),
+        (Some(_), ms) => {
+            let _ = write!(line, "; this node abstains for {:.1}s", ms as f64 / 1000.0);
+        }
+    }
+    let refused: Vec<String> =
+        leases.refused.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+    if !refused.is_empty() {
+        let _ = write!(line, "; votes refused: {}", refused.join(", "));
+    }
+    line + "\n"
 }
 
 /// Whose limit of histories decides, if not all nodes have the same one.
@@ -256,6 +288,29 @@ mod tests {
             Strictest { max_bytes: 50, node_id: "node-2".to_owned(), ..Strictest::default() };
         let line = "older versions take at most 50 bytes: node-2 has the least --max-history-bytes\n";
         assert!(shown(&differ).ends_with(&format!("they agree\n{line}")));
+    }
+
+    #[test]
+    fn leases_have_a_line_if_there_are_voters() {
+        let mut cluster = cluster();
+        cluster.leases = Leases { voters: 3, live_voters: 3, known: 4, waiting: 1, ..Leases::default() };
+        let line = "leases: 4 held, 1 waiting here; 3 of 3 voters are live; this node is no voter\n";
+        assert!(shown(&cluster).ends_with(&format!("they agree\n{line}")), "{}", shown(&cluster));
+        cluster.leases.remembered = Some(2);
+        assert!(shown(&cluster).ends_with("; this node votes\n"));
+        let refused = [("held".to_owned(), 2), ("other_voters".to_owned(), 1)];
+        cluster.leases = Leases {
+            live_voters: 0,
+            doubled_voters: 1,
+            with_other_voters: 2,
+            abstains_for_ms: 1_540,
+            refused: refused.into_iter().collect(),
+            ..cluster.leases
+        };
+        assert!(shown(&cluster).ends_with(
+            "; 0 of 3 voters are live, 1 are two processes with one node id; 2 nodes have other voters; \
+             this node abstains for 1.5s; votes refused: held 2, other_voters 1\n"
+        ));
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub(crate) struct LeaseMetrics {
     pub(crate) leases: Family<StateLabel, Gauge>,
     pub(crate) waiters: Gauge,
     pub(crate) voters: Family<StateLabel, Gauge>,
+    pub(crate) other_voters: Gauge,
     pub(crate) abstention: Gauge<f64, AtomicU64>,
     pub(crate) refused: Family<ReasonLabel, Counter>,
     pub(crate) watches: Gauge,
@@ -46,8 +47,13 @@ impl LeaseMetrics {
         );
         registry.register(
             "lease_voters",
-            "Voters on leases: all that are set, and those that are live and one process each",
+            "Voters on leases: all that are set, those that are live and one process each, and those that are two processes",
             metrics.voters.clone(),
+        );
+        registry.register(
+            "lease_other_voters",
+            "Live members that have other voters on leases than this node: while there is one, this node does not vote",
+            metrics.other_voters.clone(),
         );
         registry.register_with_unit(
             "lease_abstention",

@@ -126,6 +126,8 @@ fn leases(sources: &Sources<'_>) -> Leases {
     Leases {
         voters: census.voters,
         live_voters: census.live_voters,
+        doubled_voters: census.doubled_voters,
+        with_other_voters: census.with_other_voters,
         granted: census.granted,
         waiting: census.waiting,
         known: census.known,

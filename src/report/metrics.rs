@@ -110,9 +110,12 @@ fn read_leases(m: &LeaseMetrics, census: &LeaseCensus) {
         m.leases.get_or_create(&StateLabel { state }).set(gauge(count));
     }
     m.waiters.set(gauge(census.waiting));
-    for (state, count) in [("set", census.voters), ("live", census.live_voters)] {
+    for (state, count) in
+        [("set", census.voters), ("live", census.live_voters), ("doubled", census.doubled_voters)]
+    {
         m.voters.get_or_create(&StateLabel { state }).set(gauge(count));
     }
+    m.other_voters.set(gauge(census.with_other_voters));
     m.abstention.set(census.abstains_for.as_secs_f64());
     for (reason, count) in VoteRefusal::LABELS.into_iter().zip(census.refused) {
         set(&m.refused.get_or_create(&ReasonLabel { reason }), count);

@@ -144,6 +144,10 @@ pub struct Leases {
     pub voters: usize,
     /// Those of them that are live, and one process each.
     pub live_voters: usize,
+    /// Those of them that are two processes, or were not long ago: they do not count.
+    pub doubled_voters: usize,
+    /// Live members that have other voters than this node.
+    pub with_other_voters: usize,
     /// Leases that this node has granted as a coordinator, and that are held.
     pub granted: usize,
     /// Requests that wait for a lease here.

@@ -2,9 +2,10 @@
 //!
 //! A lease that was granted or renewed is
 //! `{"path","prefix","holder","id","token","ttl_ms","expires_in_ms","slots","claim"}`; the last two only if it is one
-//! of several holders of a path. A list is
-//! `{"leases":[{"path","prefix","holder","token","since","expires_in_ms","slots","claim","waiting"}]}`. An event of a
-//! watch is `{"type","path","prefix","holder","token","expires_in_ms","slots","claim"}`, or has only a type.
+//! of several holders of a path. A list is `{"leases":[…]}` of
+//! `{"path","prefix","holder","token","since","expires_in_ms","slots","claim","waiting"}`, and of one path it has the
+//! `"coordinator"` too. An event of a watch is
+//! `{"type","path","prefix","holder","token","expires_in_ms","slots","claim"}`, or has only a type.
 
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +64,10 @@ pub struct ListedLease {
 pub struct LeaseList {
     /// The leases, by path.
     pub leases: Vec<ListedLease>,
+    /// The node that coordinates the leases on the path that was asked for; `None` in a list of several paths, where no
+    /// node votes, and while the node has gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coordinator: Option<String>,
 }
 
 /// The lease of an event.

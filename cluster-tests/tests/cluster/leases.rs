@@ -59,6 +59,17 @@ pub(super) fn delete(cluster: &Cluster, i: usize, path: &str, token: u64) -> Res
     cluster.node(i).server().ask(&Request::new("DELETE", &format!("/v1/leases/{path}?token={token}")))
 }
 
+/// The node that coordinates a path in a cluster of three, as soon as all of them name the same one.
+fn coordinator(cluster: &Cluster, path: &str) -> usize {
+    let named = || -> Vec<String> {
+        let request = Request::new("GET", &format!("/v1/leases/{path}"));
+        let answers = (0..3).map(|i| cluster.node(i).client().ask(&request).expect(200).json());
+        answers.map(|answer| answer["coordinator"].as_str().unwrap_or_default().to_owned()).collect()
+    };
+    wait_for_value(LIMIT, named, |all| all.iter().all(|id| *id == all[0] && !id.is_empty()));
+    (0..3).find(|i| named()[0] == format!("node-{i}")).expect("one of them")
+}
+
 pub(super) fn token(answer: &Response) -> u64 {
     answer.json()["token"].as_u64().expect("a token")
 }
@@ -94,6 +105,9 @@ fn any_node_grants_renews_and_releases_and_all_hold_writes_back() {
             delete(&cluster, i, &format!("{name}/{i}"), token(&next)).expect(204);
         }
     }
+    for name in ["a", "b/1", "c?prefix=true", "?prefix=true"] {
+        assert!(coordinator(&cluster, name) < 3);
+    }
     let whole = put(&cluster, 1, "?prefix=true&ttl=1m&wait=10s").expect(200);
     assert!(token(&whole) > last, "larger than all that it conflicts with");
 }
@@ -108,6 +122,7 @@ fn those_that_wait_at_different_nodes_are_served_in_their_order() {
         let counts: Vec<usize> = counts.map(|count| count as usize).collect();
         (counts.iter().sum::<usize>(), counts.into_iter().max())
     };
+    let coordinator = coordinator(&cluster, "q");
     let mut connections: Vec<Connection> = Vec::new();
     for i in 0..6 {
         let mut connection = cluster.node(i % 3).server();
@@ -115,6 +130,7 @@ fn those_that_wait_at_different_nodes_are_served_in_their_order() {
         connections.push(connection);
         wait_for_value(LIMIT, waiting, |count| *count == (i + 1, Some(i + 1)));
     }
+    assert_eq!(cluster.node(coordinator).metric("vwatch_lease_waiters"), 6.0, "they wait at the coordinator");
     for (i, connection) in connections.iter_mut().enumerate() {
         delete(&cluster, (i + 1) % 3, "q", held).expect(204);
         let answer = connection.answer().expect(200);

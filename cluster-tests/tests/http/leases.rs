@@ -78,6 +78,9 @@ fn a_new_lease_is_granted_listed_and_released() {
     assert_eq!(list(&node, "/v1/leases?prefix=other").expect(200).json()["leases"], Value::Array(vec![]));
     let of_path = list(&node, "/v1/leases/jobs/nightly").expect(200).json();
     assert_eq!(of_path["leases"][0]["holder"], "me");
+    // a node that is alone coordinates all
+    assert_eq!(of_path["coordinator"], node.cluster()["node"]["node_id"]);
+    assert!(listed.get("coordinator").is_none(), "each path has its own");
     lease.release(&node).expect(204);
     lease.release(&node).expect(204);
     assert_eq!(list(&node, "/v1/leases").expect(200).json()["leases"], Value::Array(vec![]));

@@ -15,6 +15,7 @@ use cluster_tests::node::{Node, binary, get};
 use cluster_tests::parts::find;
 use cluster_tests::text::{assert_refusal, metric, now_us, samples};
 use cluster_tests::wait::{LIMIT, wait_until};
+use serde_json::json;
 
 fn ask(mut connection: Connection, method: &str, target: &str) -> cluster_tests::http::Response {
     connection.ask(&Request::new(method, target))
@@ -131,6 +132,35 @@ fn promtool_finds_nothing_wrong_with_the_metrics() {
         String::from_utf8_lossy(&said.stdout),
         String::from_utf8_lossy(&said.stderr)
     );
+}
+
+/// Prometheus' own checker reads the conditions of the guide, and each metric in them is one of a node.
+#[test]
+fn promtool_reads_the_alerts_of_the_guide() {
+    let guide = include_str!("../../../docs/guides/monitoring.md");
+    let rows = guide.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    let conditions: Vec<&str> =
+        rows.map(|(condition, _)| condition).filter(|text| text.contains("vwatch_")).collect();
+    assert!(conditions.len() > 20, "the table of alerts: {conditions:?}");
+    let metrics = include_str!("../../../docs/reference/metrics.md");
+    for condition in &conditions {
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let words = condition.split(|c| !is_name(c));
+        for name in words.filter(|word| word.starts_with("vwatch_")) {
+            assert!(metrics.contains(&format!("`{name}`")), "{name} in {condition}");
+        }
+    }
+    let Some(promtool) = find("promtool", "it is in the Debian package prometheus") else { return };
+    let rule = |(i, condition): (usize, &&str)| json!({ "alert": format!("Alert{i}"), "expr": condition });
+    let rules: Vec<_> = conditions.iter().enumerate().map(rule).collect();
+    // JSON is YAML
+    let rules = json!({ "groups": [{ "name": "vwatch", "rules": rules }] }).to_string();
+    let path = std::env::temp_dir().join(format!("vwatch-alerts-{}.yaml", std::process::id()));
+    std::fs::write(&path, rules).expect("a file");
+    let said = std::process::Command::new(promtool).args(["check", "rules"]).arg(&path).output();
+    std::fs::remove_file(&path).expect("it was written");
+    let said = said.expect("promtool");
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
 }
 
 #[test]

@@ -21,7 +21,7 @@ use crate::api::readiness::{may_read, may_write, stopping};
 use crate::api::state::Node;
 use crate::api::write::refuse_on_follower;
 use crate::core::lease::message::{Blocker, Decision, Denied, Ending, LiveLease};
-use crate::core::lease::{Lease, Slots};
+use crate::core::lease::{Lease, LeasePath, Slots};
 use crate::metrics::Limit;
 use crate::node::in_flight::Account;
 use crate::node::lifecycle::Phase;
@@ -95,7 +95,18 @@ pub(super) async fn get(
 ) -> Result<Response, Refusal> {
     may_read(&node)?;
     let path = path_of(&node, &uri)?;
-    listed(&node, &account, node.leases.overlapping(&path))
+    listed(&node, &account, node.leases.overlapping(&path), coordinator(&node, &path))
+}
+
+/// The node id of the node that coordinates a path, as this node sees the cluster.
+fn coordinator(node: &Node, path: &LeasePath) -> Option<String> {
+    if node.leases.settings().sets.is_empty() {
+        return None;
+    }
+    let Some(process) = node.leases.coordinator_of(path) else { return Some(node.config.node_id.clone()) };
+    let view = node.cluster.as_ref()?.observer().view();
+    let member = view.live.iter().find(|member| member.incarnation() == process)?;
+    Some(member.info.identity.name.clone())
 }
 
 /// Handles the list: the leases of a namespace whose paths begin with a text.
@@ -122,7 +133,7 @@ pub(super) async fn list(
     let mut here: Vec<(LiveLease, usize)> =
         all.into_iter().filter(|(live, _)| is_here(&live.lease)).collect();
     here.truncate(MAX_LISTED);
-    listed(&node, &account, here)
+    listed(&node, &account, here, None)
 }
 
 /// Whether this node takes requests about leases.
@@ -167,7 +178,12 @@ pub(super) fn slots_of(lease: &Lease) -> (Option<u32>, Option<u32>) {
     (lease.slots.as_ref().map(|slots| slots.of().into()), lease.slots.as_ref().map(claim))
 }
 
-fn listed(node: &Node, account: &Account, live: Vec<(LiveLease, usize)>) -> Result<Response, Refusal> {
+fn listed(
+    node: &Node,
+    account: &Account,
+    live: Vec<(LiveLease, usize)>,
+    coordinator: Option<String>,
+) -> Result<Response, Refusal> {
     let listed = |(LiveLease { lease, left_us }, waiting): (LiveLease, usize)| {
         let (slots, claim) = slots_of(&lease);
         ListedLease {
@@ -182,7 +198,7 @@ fn listed(node: &Node, account: &Account, live: Vec<(LiveLease, usize)>) -> Resu
             waiting: waiting as u64,
         }
     };
-    json_of(node, account, &LeaseList { leases: live.into_iter().map(listed).collect() })
+    json_of(node, account, &LeaseList { leases: live.into_iter().map(listed).collect(), coordinator })
 }
 
 fn json_of(node: &Node, account: &Account, value: &impl serde::Serialize) -> Result<Response, Refusal> {

@@ -93,6 +93,11 @@ impl Members {
         self.doubled_until_us.get(&node).is_some_and(|until_us| now_us < *until_us)
     }
 
+    /// How many voters are two processes, or were not long ago.
+    pub(super) fn doubled(&self, now_us: u64) -> usize {
+        self.voters.iter().filter(|node| self.is_doubled(now_us, **node)).count()
+    }
+
     /// How many live members have other voters than this node. Two nodes that ask different voters could both grant a
     /// lease.
     pub(super) fn with_other_voters(&self) -> usize {

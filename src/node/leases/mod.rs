@@ -133,6 +133,8 @@ pub struct LeaseCensus {
     pub voters: usize,
     /// How many of them are live members, and one process each.
     pub live_voters: usize,
+    /// How many of them are two processes, or were not long ago: these do not count.
+    pub doubled_voters: usize,
     /// How many live members have other voters than this node: then no node votes.
     pub with_other_voters: usize,
 }
@@ -379,6 +381,12 @@ impl Leases {
             (LiveLease { lease: entry.lease.clone(), left_us }, waiting)
         })
         .collect()
+    }
+
+    /// The other process that coordinates the leases on a path; `None` if this one does.
+    #[must_use]
+    pub fn coordinator_of(&self, path: &LeasePath) -> Option<Incarnation> {
+        self.lock().other_coordinator_of(path)
     }
 
     /// Begins to tell a reader what happens to the leases that concern the names of a scope.

@@ -172,6 +172,11 @@ impl State {
         due.into_iter().flatten().min().unwrap_or(self.next_confirm_us)
     }
 
+    /// The other process that coordinates the leases on a path; `None` if this one does.
+    pub(super) fn other_coordinator_of(&self, path: &LeasePath) -> Option<Incarnation> {
+        Some(self.members.coordinator_of(path.first_segment())).filter(|process| *process != self.us)
+    }
+
     /// Tells the coordinators that the clients of this node still wait.
     fn confirm(&mut self, now: Now) {
         let mut remote: BTreeMap<Incarnation, Vec<LeaseAsk>> = BTreeMap::new();
@@ -609,6 +614,7 @@ impl State {
             verdicts: self.verdicts,
             voters: standings.len(),
             with_other_voters: self.members.with_other_voters(),
+            doubled_voters: self.members.doubled(now.mono_us),
             live_voters: standings.iter().filter(|standing| **standing == VoterStanding::Live).count(),
         }
     }
