@@ -12,16 +12,24 @@ use crate::node::leases::Cover;
 use crate::wire::duration::GoDuration;
 use crate::wire::error_code::ErrorCode;
 
+/// What a lease covers, as users read it.
+pub(super) fn named(path: &LeasePath) -> String {
+    match (path.is_whole(), path.is_prefix()) {
+        (true, _) => "the whole namespace".to_owned(),
+        (false, true) => format!("{} and all below it", shown(path.as_str().as_bytes())),
+        (false, false) => shown(path.as_str().as_bytes()),
+    }
+}
+
 /// A lease that stands in the way, as users read it.
 pub(super) fn blocking(blocker: &Blocker) -> String {
-    let path = shown(blocker.path.as_str().as_bytes());
-    let below = if blocker.path.is_prefix() { " and all below it" } else { "" };
+    let what = named(&blocker.path);
     let by = match &*blocker.label {
         "" => String::new(),
         label => format!(" by {}", shown(label.as_bytes())),
     };
     let left = GoDuration(Duration::from_millis(blocker.left_us / 1000));
-    format!("{path}{below} is leased{by} for {left} unless that is renewed")
+    format!("{what} is leased{by} for {left} unless that is renewed")
 }
 
 /// 503: too few of the voters have answered.

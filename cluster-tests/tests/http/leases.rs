@@ -87,6 +87,19 @@ fn a_new_lease_is_granted_listed_and_released() {
     assert_eq!(error(&lease.renew(&node).expect(410)), "lease-lost");
 }
 
+/// The empty path has words of its own in what users read.
+#[test]
+fn a_lease_on_the_whole_namespace_is_named() {
+    let node = node(&[]);
+    let lease = granted(&node, "?prefix=true&holder=me");
+    for answer in [acquire(&node, "a").expect(409), node.put("a", "1").expect(423)] {
+        let text = answer.text();
+        assert!(text.contains(": the whole namespace is leased by \"me\" for "), "{text}");
+    }
+    let renewed = acquire(&node, &format!("?prefix=true&token={}&id={:032x}", lease.token, 1)).expect(410);
+    assert!(renewed.text().contains("that on the whole namespace is not live"), "{}", renewed.text());
+}
+
 /// Whatnot: "Lease expires after set time".
 #[test]
 fn a_lease_expires_after_its_time_and_not_before() {

@@ -13,10 +13,10 @@ use axum::http::{Method, Request, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
 use crate::api::error::Refusal;
-use crate::api::fence::{blocking, no_majority};
+use crate::api::fence::{blocking, named, no_majority};
 use crate::api::headers::{json_in_place, number};
 use crate::api::list;
-use crate::api::params::{self, NamespacePath, query, shown};
+use crate::api::params::{self, NamespacePath, query};
 use crate::api::readiness::{may_read, may_write, stopping};
 use crate::api::state::Node;
 use crate::api::write::refuse_on_follower;
@@ -56,13 +56,13 @@ pub(super) async fn put(
             }
         }
         Put::Renew(lease) => {
-            let got = shown(lease.path.as_str().as_bytes());
+            let what = named(&lease.path);
             match node.leases.renew(lease).await {
                 Ending::Renewed(live) => granted(&node, &account, &live),
                 Ending::NoMajority(unanswered) => Err(no_majority(&node, &unanswered)),
                 _ => Err(Refusal::new(
                     ErrorCode::LeaseLost,
-                    format_args!("lease lost: that on {got} is not live any more: acquire it again"),
+                    format_args!("lease lost: that on {what} is not live any more: acquire it again"),
                 )),
             }
         }
