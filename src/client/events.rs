@@ -24,9 +24,9 @@ use super::watch::{Form, Watch};
 use crate::wire::error_code::ErrorCode;
 
 /// A node that shows no sign of life for so long is left: three heartbeats.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 /// A stream that has lasted so long makes up for those that failed before it.
-const HEALTHY: Duration = Duration::from_secs(10);
+pub(super) const HEALTHY: Duration = Duration::from_secs(10);
 /// Most names that are noted because of a newer state that is to come.
 const MAX_OWED: usize = 1000;
 /// The bytes of an entry beside its texts and its data.

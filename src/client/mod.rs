@@ -71,7 +71,7 @@ pub use bytes::Bytes;
 pub use cache::Cache;
 pub use error::Error;
 pub use events::{Event, Events};
-pub use lease::{Lease, LeaseGuard, LeaseLoss, LeaseRequest};
+pub use lease::{Lease, LeaseEvent, LeaseEvents, LeaseGuard, LeaseInfo, LeaseLoss, LeaseRequest};
 pub use list::{Level, List};
 pub use manager::{
     Checkpoint, CheckpointStore, Codec, HandlerError, HandlerResult, InFiles, InGroup, InMemory, Json, Kind,

@@ -55,6 +55,15 @@ impl Place {
         }
     }
 
+    /// The path of a lease as it is below the base; empty if the lease covers all names there.
+    pub(super) fn relative_lease(&self, full: String, is_prefix: bool) -> String {
+        let covers_all = match self.base.strip_prefix(&full) {
+            Some(rest) => is_prefix && !rest.is_empty() && (full.is_empty() || rest.starts_with('/')),
+            None => false,
+        };
+        if covers_all { String::new() } else { self.relative(full) }
+    }
+
     /// What a full name is kept under, beside names of other namespaces.
     pub(super) fn key(&self, full: &str) -> String {
         match self.namespace.is_plain() {
@@ -180,6 +189,12 @@ mod tests {
             ("b".into(), "a/b".into())
         );
         assert_eq!(named.of_key(&named.key("a/b")), Some("a/b"));
+        let lease = |path: &str, is_prefix| named.relative_lease(path.to_owned(), is_prefix);
+        assert_eq!(["a/b", "a", ""].map(|path| lease(path, true)), ["b", "", ""]);
+        assert_eq!(["a/b", "a"].map(|path| lease(path, false)), ["b", "a"]);
+        let half = Place { base: "ab".to_owned(), ..Place::default() };
+        assert_eq!(half.relative_lease("a".to_owned(), true), "a", "another name");
+        assert_eq!(half.relative_lease("abc".to_owned(), true), "c");
         let other = Place::of(Namespace::new(b"n").unwrap());
         assert_eq!((other.of_key(&named.key("x")), plain.of_key(&named.key("x"))), (None, None));
         assert_eq!(named.of_key("x"), None);

@@ -81,6 +81,8 @@ pub struct Watch {
     pub(super) max_sync_bytes: usize,
     pub(super) is_in_parts: bool,
     pub(super) has_all_versions: bool,
+    /// Whether the nodes tell what happens to leases.
+    pub(super) has_leases: bool,
     pub(super) resync_period: Option<Duration>,
     pub(super) backoff: Backoff,
     pub(super) cursor_file: Option<PathBuf>,
@@ -136,6 +138,7 @@ impl Client {
             max_sync_bytes: 256 << 20,
             is_in_parts: false,
             has_all_versions: false,
+            has_leases: false,
             resync_period: None,
             backoff: Backoff::default(),
             cursor_file: None,
@@ -211,6 +214,11 @@ impl Watch {
         Self { backoff: Backoff::new(first, most), ..self }
     }
 
+    /// The nodes tell what happens to leases, too.
+    pub(super) fn with_leases(self) -> Self {
+        Self { has_leases: true, ..self }
+    }
+
     /// A text that tells what is watched from what other watches do.
     pub(super) fn identity(&self) -> String {
         let Scope { names, prefixes } = &self.scope;
@@ -239,6 +247,9 @@ impl Watch {
         }
         if !self.has_data {
             add("data", "none".into());
+        }
+        if self.has_leases {
+            add("leases", true.into());
         }
         match form {
             Form::Stream => add("heartbeat", HEARTBEAT.into()),

@@ -8,6 +8,7 @@ use cluster_tests::http::{Connection, Request};
 use cluster_tests::stream::{Path, Stream, request};
 use cluster_tests::wait::{LIMIT, wait_for_value, wait_until};
 use serde_json::Value;
+use vwatch::client::{Client, LeaseEvent, LeaseEvents, LeaseInfo, Scope};
 
 const LINES: &str = "application/x-ndjson";
 
@@ -99,6 +100,54 @@ fn every_node_tells_what_happens_whichever_is_asked() {
     streams.iter_mut().for_each(|stream| told(stream, "acquired"));
     cluster.kill(2);
     streams[..2].iter_mut().for_each(|stream| told(stream, "expired"));
+}
+
+/// The next event of the client library.
+async fn typed(events: &mut LeaseEvents) -> LeaseEvent {
+    tokio::time::timeout(LIMIT, events.next()).await.expect("an event").expect("no error")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_client_library_goes_on_at_another_node_with_what_is_held() {
+    let mut cluster = start(3);
+    let nodes = (0..3).map(|i| cluster.addresses(i).0.to_string());
+    let client = Client::builder().nodes(nodes).build().expect("a client").at("jobs/");
+    let mut events = client.watch_leases(Scope::prefix(""));
+    assert_eq!(typed(&mut events).await, LeaseEvent::Synced);
+    let (token, _) = acquire(&cluster, 1, "jobs/a?ttl=1m&holder=me");
+    let LeaseEvent::Acquired(LeaseInfo { path, holder, expires_in: Some(left), .. }) =
+        typed(&mut events).await
+    else {
+        panic!("it was acquired")
+    };
+    assert_eq!((path.as_str(), holder.as_str()), ("a", "me"));
+    assert!(left <= Duration::from_secs(60), "{left:?}");
+    let (b, _) = acquire(&cluster, 2, "jobs/b?ttl=1m");
+    acquire(&cluster, 2, "elsewhere?ttl=1m");
+    for i in 1..3 {
+        let known = || cluster.node(i).metric("vwatch_leases{state=\"known\"}");
+        wait_for_value(LIMIT, known, |known| *known == 3.0);
+    }
+    assert!(matches!(typed(&mut events).await, LeaseEvent::Acquired(lease) if lease.path == "b"));
+
+    cluster.kill(0);
+    assert_eq!(typed(&mut events).await, LeaseEvent::Reset);
+    for expected in ["a", "b"] {
+        assert!(matches!(typed(&mut events).await, LeaseEvent::Held(lease) if lease.path == expected));
+    }
+    assert_eq!(typed(&mut events).await, LeaseEvent::Synced);
+    ask(&cluster, 2, "DELETE", &format!("jobs/a?token={token}"), 204);
+    let released = typed(&mut events).await;
+    assert!(matches!(&released, LeaseEvent::Released(lease) if lease.token == token), "{released:?}");
+    // what covers all names of the client has no path there
+    ask(&cluster, 1, "DELETE", &format!("jobs/b?token={b}"), 204);
+    assert!(matches!(typed(&mut events).await, LeaseEvent::Released(lease) if lease.path == "b"));
+    acquire(&cluster, 1, "jobs?prefix=true&ttl=1m");
+    let whole = typed(&mut events).await;
+    assert!(
+        matches!(&whole, LeaseEvent::Acquired(lease) if lease.path.is_empty() && lease.is_prefix),
+        "{whole:?}"
+    );
 }
 
 /// Renews a lease until it is told to stop.

@@ -1,5 +1,6 @@
 //! Leases: locks on a name, or on all names below a path, that expire unless they are renewed.
 
+mod events;
 mod guard;
 mod held;
 mod list;
@@ -9,6 +10,7 @@ mod request;
 #[cfg(test)]
 mod tests;
 
+pub use events::{LeaseEvent, LeaseEvents, LeaseInfo};
 pub use guard::LeaseGuard;
 pub use list::Lease;
 pub use loss::LeaseLoss;
