@@ -8,7 +8,7 @@ import threading
 from email.utils import formatdate
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
-from vwatch import AsyncCache, AsyncClient, AsyncWatcher, Entry
+from vwatch import AsyncCache, AsyncClient, AsyncLease, AsyncWatcher, Entry
 
 #: More than any step of a test takes on a busy machine, in seconds.
 LIMIT = 60.0
@@ -172,6 +172,10 @@ class Loop:
         self._loop.close()
 
 
+#: What has coroutines.
+KINDS = (AsyncClient, AsyncWatcher, AsyncCache, AsyncLease)
+
+
 class Blocking:
     """What has coroutines, with methods that wait for them."""
 
@@ -180,6 +184,8 @@ class Blocking:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._inner, name)
+        if isinstance(found, KINDS):
+            return Blocking(self._loop, found)
         if not callable(found):
             return found
 
@@ -193,9 +199,16 @@ class Blocking:
                 return done
 
             done = self._loop.run(work())
-            return Blocking(self._loop, done) if isinstance(done, (AsyncClient, AsyncWatcher, AsyncCache)) else done
+            return Blocking(self._loop, done) if isinstance(done, KINDS) else done
 
         return call
+
+    def __enter__(self) -> Any:
+        entered: Any = self._loop.run(self._inner.__aenter__())
+        return self if entered is self._inner else Blocking(self._loop, entered)
+
+    def __exit__(self, *error: Any) -> None:
+        self._loop.run(self._inner.__aexit__(*error))
 
     def __len__(self) -> int:
         return len(self._inner)

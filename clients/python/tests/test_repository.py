@@ -35,7 +35,7 @@ class Repository(unittest.TestCase):
         shown = re.findall(r"```python\n(.*?)```", read("clients/python/README.md"), re.DOTALL)
         shown += [block for block in re.findall(r"```python\n(.*?)```", read("docs/guides/client.md"), re.DOTALL)
                   if "from vwatch import" in block]
-        self.assertEqual(len(shown), 5)
+        self.assertEqual(len(shown), 6)
         flags = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
         for block in shown:
             tree = compile(block, "shown", "exec", flags)
@@ -45,6 +45,7 @@ class Repository(unittest.TestCase):
                         self.assertIn(name.name, vwatch.__all__)
                 elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                     kinds = {"client": vwatch.Client, "cache": vwatch.Cache, "watcher": vwatch.Watcher}
+                    kinds["lease"] = vwatch.Lease
                     kind = kinds.get(node.value.id)
                     self.assertTrue(kind is None or hasattr(kind, node.attr), f"{node.value.id}.{node.attr}")
 
@@ -55,6 +56,7 @@ class Repository(unittest.TestCase):
         self.assertEqual(public(vwatch.Client), public(vwatch.AsyncClient))
         self.assertEqual(public(vwatch.Watcher), public(vwatch.AsyncWatcher))
         self.assertEqual(public(vwatch.Cache), public(vwatch.AsyncCache))
+        self.assertEqual(public(vwatch.Lease), public(vwatch.AsyncLease))
 
     def test_lines_are_short_enough(self) -> None:
         files = [*PACKAGE.glob("vwatch/*.py"), *PACKAGE.glob("tests/*.py")]

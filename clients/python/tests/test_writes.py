@@ -14,6 +14,9 @@ from vwatch import (
     Conflict,
     Full,
     Gone,
+    LeaseHeld,
+    LeaseLost,
+    LeaseNotHeld,
     Locked,
     NoServers,
     NotFound,
@@ -91,6 +94,9 @@ class Writes(Case):
             "older": Conflict,
             "contradicts": Conflict,
             "locked": Locked,
+            "lease-held": LeaseHeld,
+            "lease-lost": LeaseLost,
+            "lease-not-held": LeaseNotHeld,
             "set-full": Full,
             "namespace-full": Full,
             "too-many-namespaces": Full,
@@ -118,7 +124,7 @@ class Writes(Case):
                 self.assertEqual(error.revision, 9)
             if expected is Rejected:
                 self.assertEqual((error.status, error.code, error.message), (status, code, "any text"))
-            if expected is Locked:
+            if expected in (Locked, LeaseHeld, LeaseLost, LeaseNotHeld):
                 self.assertEqual((error.message, str(error)), ("any text", "any text"))
 
     def test_a_lost_write_shows_what_stands(self) -> None:

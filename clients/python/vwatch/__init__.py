@@ -13,12 +13,15 @@
 from . import errors as errors
 from ._request import VERSION as __version__
 from .aio import AsyncCache, AsyncClient, AsyncWatcher
+from .aiolease import AsyncLease
 from .client import Cache, Client, Watcher
 from .errors import *  # noqa: F403
 from .errors import __all__ as _errors
+from .lease import Lease
 from .values import *  # noqa: F403
 from .values import __all__ as _values
 
-__all__ = ["AsyncCache", "AsyncClient", "AsyncWatcher", "Cache", "Client", "Watcher", "__version__", "errors"]
+__all__ = ["AsyncCache", "AsyncClient", "AsyncLease", "AsyncWatcher", "Cache", "Client", "Lease", "Watcher"]
+__all__ += ["__version__", "errors"]
 __all__ += _errors
 __all__ += _values

@@ -173,6 +173,12 @@ class Answer:
             return errors.Compacted()
         if code in ("older", "contradicts"):
             return errors.Conflict(self.version, self.last_sync)
+        if code == "lease-held":
+            return errors.LeaseHeld(self.refusal(), self.retry_after)
+        if code == "lease-lost":
+            return errors.LeaseLost(self.refusal())
+        if code == "lease-not-held":
+            return errors.LeaseNotHeld(self.refusal())
         if code == "locked":
             return errors.Locked(self.refusal())
         if code in ("set-full", "namespace-full", "too-many-namespaces", "too-many-checkpoints"):

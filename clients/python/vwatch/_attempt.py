@@ -13,6 +13,8 @@ from .errors import Unavailable, UnknownResult, VwatchError
 #: Most difference between the client's clock and the `Date` of a node, in µs, for a stamp that the client chooses.
 #: `Date` has whole seconds.
 CLOCK_TOLERANCE = 2_000_000
+#: What is said if no node was asked.
+RESTING = "each node has failed a moment ago, and is left for a while"
 
 
 class Attempt:
@@ -86,4 +88,4 @@ class Attempt:
             return Unavailable(self._unavailable.refusal(), after if after is None or rest is None else rest)
         if self._errors:
             return Unavailable("; ".join(self._errors))
-        return Unavailable("each node has failed a moment ago, and is left for a while", rest)
+        return Unavailable(RESTING, rest)

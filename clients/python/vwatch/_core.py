@@ -44,6 +44,8 @@ class Shared:
         self.timeout = min(float(timeout), LONGEST)
         self.stamps = Stamps()
         self.writers = Nodes(self.servers) if self.servers else None
+        #: The same for leases: nodes without a majority of the voters still take writes, and are not to be left.
+        self.leases = Nodes(self.servers) if self.servers else None
         self._readers = Nodes(readers) if readers else None
         self._lock = threading.Lock()
 
@@ -60,16 +62,18 @@ class Shared:
 
     def close(self) -> None:
         """Closes the idle connections."""
-        for nodes in (self.writers, self._readers):
+        for nodes in (self.writers, self.leases, self._readers):
             if nodes is not None:
                 nodes.close()
 
 
 class Core:
-    """The requests of a client for one namespace."""
+    """The requests of a client for one namespace, of which the writes may have the token of a lease."""
 
-    def __init__(self, shared: Shared, namespace: str = "") -> None:
-        self.shared = shared
+    def __init__(self, shared: Shared, namespace: str = "", token: Optional[int] = None) -> None:
+        if token is not None and not is_stamp(token):
+            raise ValueError(f"not a token: got {token!r}")
+        self.shared, self.token = shared, token
         self.namespace = check_namespace(namespace) if namespace else ""
         self._base = base_of(self.namespace)
 
@@ -234,6 +238,8 @@ class Core:
         writers = self.shared.writers
         if writers is None:
             raise NoServers
+        if self.token is not None:
+            request = request.header("X-Vwatch-Lease", str(self.token))
         answer = yield from writers.send(request, time.monotonic() + self.shared.timeout)
         error = None if answer.is_success else answer.error()
         # the program also sees by an error what stands
@@ -261,7 +267,7 @@ def history_of(answer: Answer) -> values.History:
             return values.HistoryEntry(revision, None)
         return values.HistoryEntry(revision, values.Value(version, revision, decoded(row.get("data") or "")))
 
-    return _read(answer, lambda json: values.History(tuple(map(entry, json["versions"])), json["complete"] is True))
+    return formed(answer, lambda json: values.History(tuple(map(entry, json["versions"])), json["complete"] is True))
 
 
 def page_of(answer: Answer) -> List[values.Entry]:
@@ -273,10 +279,10 @@ def page_of(answer: Answer) -> List[values.Entry]:
             name, version, micros_of_text(row["last-sync"]), None if data is None else decoded(data)
         )
 
-    return _read(answer, lambda json: [entry(row) for row in json["versions"]])
+    return formed(answer, lambda json: [entry(row) for row in json["versions"]])
 
 
-def _read(answer: Answer, form: Callable[[Any], T]) -> T:
+def formed(answer: Answer, form: Callable[[Any], T]) -> T:
     """The JSON of an answer, formed. Raises NotANode."""
     json = answer.json()
     try:

@@ -235,7 +235,7 @@ class _Try:
         request, left = self._attempt.request, self._left()
         if request.park is not None:
             request = request.parks_for(max(0.0, min(request.park, left - min(RETURN_TIME, left / 10))))
-        until = time.monotonic() + min(left, (request.park or 0.0) + ANSWER_TIME)
+        until = time.monotonic() + min(left, request.may_take + ANSWER_TIME)
         vigil = None if contact is None else Vigil(self._url, connection.address, contact)
         try:
             answer = yield from exchange(connection, self._url, request, until, vigil)

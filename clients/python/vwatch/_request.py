@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from typing import Optional, Tuple
 
@@ -26,11 +27,22 @@ class Request:
     stamp: Optional[int] = None
     #: Whether the answer may be lines that go on.
     is_stream: bool = False
+    #: Whether twice is as once although it is no `GET`, so that it is sent again like a read.
+    is_setting: bool = False
+    #: Until when a node may hold it, as `time.monotonic` counts: what is left of the time is sent with each try.
+    waits_until: Optional[float] = None
 
     @property
     def is_write(self) -> bool:
         """Whether it writes a record. Twice is not as once, without a stamp."""
-        return self.method in ("PUT", "DELETE")
+        return self.method in ("PUT", "DELETE") and not self.is_setting
+
+    @property
+    def may_take(self) -> float:
+        """How long the node may take beyond the time for any answer, in seconds."""
+        if self.waits_until is not None:
+            return max(0.0, self.waits_until - time.monotonic())
+        return self.park or 0.0
 
     def header(self, name: str, value: str) -> Request:
         return replace(self, headers=(*self.headers, (name, value)))
@@ -63,7 +75,13 @@ class Request:
     def _parameters(self) -> Tuple[str, ...]:
         park = () if self.park is None else (f"timeout={int(self.park * 1000)}ms",)
         stamp = () if self.stamp is None else (f"modified={self.stamp}",)
-        return park + stamp
+        left = 0 if self.waits_until is None else int(self.may_take * 1000)
+        return park + stamp + ((f"wait={left}ms",) if left else ())
+
+
+def setting(method: str, target: str) -> Request:
+    """A request that is no write of a name, and of which twice is as once."""
+    return Request(method, target, is_setting=True)
 
 
 def get(target: str) -> Request:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from types import TracebackType
-from typing import AsyncIterator, Callable, Dict, Iterable, Optional, Type
+from typing import AsyncIterator, Callable, Dict, Iterable, List, Optional, Type
 
 from ._asyncio import begun, in_time, run
 from ._cache import CacheState
 from ._core import Core, Shared
 from ._events import Events, Options
+from ._leases import Asked, listed, release_by_token
+from .aiolease import AsyncLease
 from .client import MAX_SYNC_BYTES
 from .errors import VwatchError
-from .values import Entry, Event, History, Scope, Value, Written
+from .lease import OnLost
+from .values import Entry, Event, History, LeaseInfo, Scope, Value, Written
 
 
 class AsyncClient:
@@ -27,9 +31,15 @@ class AsyncClient:
 
     def namespace(self, namespace: str) -> AsyncClient:
         """A client for the names of a namespace. It shares everything with this one."""
-        client = AsyncClient.__new__(AsyncClient)
-        client._core = Core(self._core.shared, namespace)
-        return client
+        return _with_core(Core(self._core.shared, namespace, self._core.token))
+
+    def with_lease(self, token: int) -> AsyncClient:
+        """A client whose writes are under the lease with this token. It shares everything with this one.
+
+        A node takes a write only while a lease with the token is live and covers the name. Otherwise writes raise
+        LeaseNotHeld.
+        """
+        return _with_core(Core(self._core.shared, self._core.namespace, token))
 
     async def get(self, name: str) -> Value:
         """Reads a name: see `Client.get`."""
@@ -80,6 +90,33 @@ class AsyncClient:
         """Forgets what was seen of a name: the next read accepts what the node has. It is for use after `Behind`."""
         self._core.forget(name)
 
+    def lease(
+        self,
+        path: str,
+        prefix: bool = False,
+        ttl: Optional[float] = None,
+        wait: float = 0.0,
+        holder: str = "",
+        slots: Optional[int] = None,
+        claim: int = 1,
+        request: Optional[str] = None,
+        on_lost: Optional[OnLost] = None,
+    ) -> AsyncLease:
+        """A lease on a name, which is acquired by `async with`, or by `acquire`: see `Client.lease`."""
+        asked = Asked(path, prefix, ttl, wait, holder, slots, claim, request or uuid.uuid4().hex)
+        return AsyncLease(self._core, _with_core, asked, on_lost)
+
+    async def leases(self, prefix: str = "") -> List[LeaseInfo]:
+        """The live leases whose paths begin with a prefix, by path, as far as the node that answers knows."""
+        return await run(listed(self._core, prefix))
+
+    async def release_lease(self, path: str, token: int, prefix: bool = False) -> None:
+        """Releases a lease by its token, such as that of a holder that is gone. A lease that is over is no error.
+
+        Raises LeaseHeld if another token holds the path.
+        """
+        await run(release_by_token(self._core, path, token, prefix))
+
     def watch(
         self,
         scope: Scope,
@@ -102,6 +139,12 @@ class AsyncClient:
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
         await self.close()
+
+
+def _with_core(core: Core) -> AsyncClient:
+    client = AsyncClient.__new__(AsyncClient)
+    client._core = core
+    return client
 
 
 class AsyncWatcher:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 import weakref
 from types import TracebackType
-from typing import Callable, Dict, Iterable, Iterator, Optional, Type
+from typing import Callable, Dict, Iterable, Iterator, List, Optional, Type
 
 from ._cache import CacheState
 from ._core import Core, Shared
 from ._events import Events, Options
+from ._leases import Asked, listed, release_by_token
 from ._sync import Closed, Paused, Runner, Stop, run
 from .errors import VwatchError
-from .values import Entry, Event, History, Scope, Value, Written
+from .lease import Lease, OnLost
+from .values import Entry, Event, History, LeaseInfo, Scope, Value, Written
 
 #: Most bytes of names, versions and data of a `Sync`, unless the program wants other ones.
 MAX_SYNC_BYTES = 256 << 20
@@ -41,9 +44,15 @@ class Client:
 
     def namespace(self, namespace: str) -> Client:
         """A client for the names of a namespace. It shares everything with this one."""
-        client = Client.__new__(Client)
-        client._core = Core(self._core.shared, namespace)
-        return client
+        return _with_core(Core(self._core.shared, namespace, self._core.token))
+
+    def with_lease(self, token: int) -> Client:
+        """A client whose writes are under the lease with this token. It shares everything with this one.
+
+        A node takes a write only while a lease with the token is live and covers the name. Otherwise writes raise
+        LeaseNotHeld.
+        """
+        return _with_core(Core(self._core.shared, self._core.namespace, token))
 
     def get(self, name: str) -> Value:
         """Reads a name. Raises NotFound, Gone if it is deleted, Behind if no node has what was seen before."""
@@ -116,6 +125,44 @@ class Client:
         """Forgets what was seen of a name: the next read accepts what the node has. It is for use after `Behind`."""
         self._core.forget(name)
 
+    def lease(
+        self,
+        path: str,
+        prefix: bool = False,
+        ttl: Optional[float] = None,
+        wait: float = 0.0,
+        holder: str = "",
+        slots: Optional[int] = None,
+        claim: int = 1,
+        request: Optional[str] = None,
+        on_lost: Optional[OnLost] = None,
+    ) -> Lease:
+        """A lease on a name: while it is live, no other one is granted for it, and writes of it need its token.
+
+        It is acquired by `with`, or by `acquire`. With `prefix` it is on the path and all names below it, which begin
+        with it and a `/`; with an empty path on the whole namespace. `ttl` is how many seconds it lasts without a
+        renewal, from 1 to what the nodes allow (10): after a crash of the program the next one waits for so long.
+        `wait` is how many seconds to wait until it is granted, at most 600: the nodes grant it in the order in which
+        they were asked. Without it a lease that is held is an error at once. `holder` is a text that others are shown.
+
+        With `slots` several may hold the path, each of which takes `claim` of them; all name the same number of slots.
+        `request` is a UUID: a program that asks again with it, also from another process, gets the same lease.
+        `on_lost` is called once with a LeaseLost when the lease is lost, in the thread that renews it.
+        """
+        asked = Asked(path, prefix, ttl, wait, holder, slots, claim, request or uuid.uuid4().hex)
+        return Lease(self._core, _with_core, asked, on_lost)
+
+    def leases(self, prefix: str = "") -> List[LeaseInfo]:
+        """The live leases whose paths begin with a prefix, by path, as far as the node that answers knows."""
+        return run(listed(self._core, prefix))
+
+    def release_lease(self, path: str, token: int, prefix: bool = False) -> None:
+        """Releases a lease by its token, such as that of a holder that is gone. A lease that is over is no error.
+
+        Raises LeaseHeld if another token holds the path.
+        """
+        run(release_by_token(self._core, path, token, prefix))
+
     def watch(
         self,
         scope: Scope,
@@ -145,6 +192,12 @@ class Client:
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
         self.close()
+
+
+def _with_core(core: Core) -> Client:
+    client = Client.__new__(Client)
+    client._core = core
+    return client
 
 
 class Watcher:

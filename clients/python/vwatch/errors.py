@@ -15,6 +15,9 @@ __all__ = [
     "Conflict",
     "Full",
     "Gone",
+    "LeaseHeld",
+    "LeaseLost",
+    "LeaseNotHeld",
     "Locked",
     "NoServers",
     "NotANode",
@@ -99,6 +102,35 @@ class Locked(VwatchError):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         #: The lease, for humans.
+        self.message = message
+
+
+class LeaseHeld(VwatchError):
+    """Another lease stands in the way."""
+
+    def __init__(self, message: str, retry_after: Optional[float] = None) -> None:
+        super().__init__(message)
+        #: What stands in the way, and for how long, for humans.
+        self.message = message
+        #: In how many seconds to ask again, if the node told it: the lease may be renewed until then.
+        self.retry_after = retry_after
+
+
+class LeaseLost(VwatchError):
+    """The lease is not live any more: the nodes say so, or none has renewed it before its deadline."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        #: The reason, for humans.
+        self.message = message
+
+
+class LeaseNotHeld(VwatchError):
+    """The write is not under a live lease: the one whose token it has is over, or does not cover the name."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        #: The reason, for humans.
         self.message = message
 
 

@@ -14,6 +14,7 @@ __all__ = [
     "Event",
     "History",
     "HistoryEntry",
+    "LeaseInfo",
     "Reset",
     "Scope",
     "Sync",
@@ -74,6 +75,25 @@ class Entry:
     revision: int
     #: None in a list or a watch without data.
     data: Optional[bytes]
+
+
+@dataclass(frozen=True)
+class LeaseInfo:
+    """A lease of a list."""
+
+    path: str
+    #: Whether it covers all names below the path too.
+    prefix: bool
+    #: The text that the holder gave itself.
+    holder: str
+    #: Larger than that of each earlier lease that it conflicts with: when it was granted, in µs since 1970.
+    token: int
+    #: How many seconds it lasts from the answer on unless it is renewed.
+    expires_in: float
+    #: How many slots the path has, and how many of them it takes; None if the path has one holder.
+    slots: Optional[Tuple[int, int]]
+    #: How many requests wait for the path, as far as the node that answered knows.
+    waiting: int
 
 
 @dataclass(frozen=True)
