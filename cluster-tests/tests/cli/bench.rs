@@ -117,6 +117,25 @@ fn writes_and_reads_come_at_their_rate() {
     }
 }
 
+#[test]
+fn leases_are_acquired_released_held_and_left_to_expire() {
+    // its voter need not abstain
+    let new = [("VWATCH_NEW_CLUSTER".to_owned(), "default".to_owned())];
+    let node = Node::with_env(&["--max-leases", "300"], &new);
+    let own = figures(&bench(&node, "lease --clients 3 --duration 1s --held 20 --expire 10 --ttl 1s -w json"));
+    assert!(number(&own, "pairs") > 0.0 && number(&own, "per_second") > 0.0, "{own}");
+    assert_eq!((number(&own, "held.count"), number(&own, "expired")), (20.0, 10.0), "{own}");
+    assert_eq!((number(&own, "early"), number(&own, "refused")), (0.0, 0.0), "{own}");
+    assert!(number(&own, "server.bytes_per_lease") >= 0.0, "{own}");
+    let one = figures(&bench(&node, "lease --clients 5 --one-path --duration 1s -w json"));
+    assert!(number(&one, "pairs") >= 5.0 && one["paths"] == "one", "all have their turn: {one}");
+    let list = node.server().ask(&Request::new("GET", "/v1/leases?prefix=bench/")).expect(200);
+    assert_eq!(list.json()["leases"], Value::Array(Vec::new()), "all are released");
+    let full = bench(&node, "lease --clients 1 --duration 1s --held 301 -w json");
+    assert_eq!(full.code, Some(1), "{full:?}");
+    assert!(full.stderr.contains("too many leases: 300"), "{full:?}");
+}
+
 /// Between two requests of one connection there is more time than nodes keep silent ones: that is no loss, not even
 /// where a request is due when the connection is closed.
 #[test]

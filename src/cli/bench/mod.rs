@@ -1,10 +1,13 @@
-//! `vwatch bench watch|stream|put|get`: puts load on a node and measures it from outside.
+//! `vwatch bench watch|stream|put|get|lease`: puts load on a node and measures it from outside.
 
 mod blocking;
+mod clients;
 mod crowd;
 mod deliveries;
 mod exchange;
+mod expiries;
 mod figures;
+mod lease;
 mod listeners;
 mod load;
 mod names;
@@ -32,7 +35,7 @@ const CHECK_EVERY: Duration = Duration::from_millis(100);
 
 pub(super) fn command() -> Command {
     Command::new("bench")
-        .about("Put load on a node and measure it: wakes, streams, writes, reads")
+        .about("Put load on a node and measure it: wakes, streams, writes, reads, leases")
         .subcommand_required(true)
         .subcommand_help_heading("What to measure")
         .after_help(NOTES)
@@ -40,6 +43,7 @@ pub(super) fn command() -> Command {
         .subcommand(client_command::<stream::Stream>("stream"))
         .subcommand(client_command::<load::Put>("put"))
         .subcommand(client_command::<load::Get>("get"))
+        .subcommand(client_command::<lease::Lease>("lease"))
 }
 
 const NOTES: &str = "\
@@ -61,6 +65,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         Some(("stream", matches)) => stream::run(&read::<stream::Stream>(matches)?, &interrupt),
         Some(("put", matches)) => load::put(&read::<load::Put>(matches)?, &interrupt),
         Some(("get", matches)) => load::get(&read::<load::Get>(matches)?, &interrupt),
+        Some(("lease", matches)) => lease::run(&read::<lease::Lease>(matches)?, &interrupt),
         _ => Err(Failure::Usage("bench: nothing to measure: try 'vwatch bench --help'".to_owned())),
     }
 }
