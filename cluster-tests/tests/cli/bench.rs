@@ -122,7 +122,8 @@ fn leases_are_acquired_released_held_and_left_to_expire() {
     // its voter need not abstain
     let new = [("VWATCH_NEW_CLUSTER".to_owned(), "default".to_owned())];
     let node = Node::with_env(&["--max-leases", "300"], &new);
-    let own = figures(&bench(&node, "lease --clients 3 --duration 1s --held 20 --expire 10 --ttl 1s -w json"));
+    let own =
+        figures(&bench(&node, "lease --clients 3 --duration 1s --held 20 --expire 10 --ttl 1s -w json"));
     assert!(number(&own, "pairs") > 0.0 && number(&own, "per_second") > 0.0, "{own}");
     assert_eq!((number(&own, "held.count"), number(&own, "expired")), (20.0, 10.0), "{own}");
     assert_eq!((number(&own, "early"), number(&own, "refused")), (0.0, 0.0), "{own}");

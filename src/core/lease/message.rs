@@ -262,6 +262,40 @@ pub enum LeaseRequest {
         /// The key; empty for all.
         after: Vec<u8>,
     },
+    /// Several requests for one exchange, in order. Each of them [`is_prompt`](Self::is_prompt).
+    Batch(Vec<LeaseRequest>),
+}
+
+impl LeaseRequest {
+    /// Whether it can go with others: its answer waits for no other node, and is small.
+    #[must_use]
+    pub const fn is_prompt(&self) -> bool {
+        match self {
+            Self::Ballot(_)
+            | Self::Confirm(_)
+            | Self::Cancel { .. }
+            | Self::Decided { .. }
+            | Self::Changes(_) => true,
+            Self::Acquire(_)
+            | Self::Renew(_)
+            | Self::Release { .. }
+            | Self::Remembered { .. }
+            | Self::Batch(_) => false,
+        }
+    }
+
+    /// How many leases it may carry.
+    #[must_use]
+    pub fn leases(&self) -> usize {
+        match self {
+            // the lease, and the one that it takes the place of
+            Self::Ballot(_) => 2,
+            Self::Confirm(asks) => asks.len(),
+            Self::Changes(changes) => changes.len(),
+            Self::Batch(requests) => requests.iter().map(Self::leases).sum(),
+            _ => 1,
+        }
+    }
 }
 
 /// The answer to a [`LeaseRequest`].
@@ -286,6 +320,8 @@ pub enum LeaseResponse {
         /// Whether there are more behind them.
         more: bool,
     },
+    /// To a batch: the answers to its requests, in their order.
+    Batch(Vec<LeaseResponse>),
 }
 
 /// How a request for a lease was decided.

@@ -22,7 +22,6 @@ use crate::core::lease::coordinator::ROUND_US;
 use crate::core::lease::message::{
     Blocker, Decision, Denied, Ending, LeaseAsk, LeaseRequest, LeaseResponse, LiveLease, Unanswered,
 };
-use crate::core::lease::queue::Cancelled;
 use crate::core::lease::{Concern, Lease, LeaseId, LeasePath, Token, VoterSet};
 use crate::core::{Incarnation, Name, Summary};
 use crate::membership::node_info::{LeaseVoters, hash};
@@ -40,6 +39,9 @@ const SLACK: Duration = Duration::from_micros(4 * ROUND_US);
 /// How long a coordinator lets another node's request wait for the decision, before it says that it will call. The
 /// node takes it for unreachable after four times as long, and then coordinates the request itself.
 const DECIDE: Duration = Duration::from_micros(ROUND_US / 2);
+
+/// Most requests of a batch, or their results, for which one step holds the lock.
+const REQUESTS_A_STEP: usize = 32;
 
 /// How often waiting requests are confirmed at their coordinators.
 pub const CONFIRM_US: u64 = 5_000_000;
@@ -272,36 +274,30 @@ impl Leases {
     /// Answers a request of another node.
     pub async fn answer(&self, from: Incarnation, request: LeaseRequest) -> LeaseResponse {
         match request {
-            LeaseRequest::Ballot(ballot) => {
-                LeaseResponse::Vote(self.step(|state, now| state.vote(now, &ballot)))
-            }
             LeaseRequest::Acquire(ask) => self.coordinate(from, ask).await,
-            LeaseRequest::Confirm(asks) => {
-                self.step(|state, now| {
-                    asks.into_iter().for_each(|ask| state.coordinate(now, from, ask, None));
-                });
-                LeaseResponse::Noted
-            }
-            LeaseRequest::Cancel { path, ticket, request, granted } => {
-                let gone = Cancelled { ticket, from, request, granted };
-                self.step(|state, now| state.coordinator.cancel(now, &path, gone));
-                LeaseResponse::Noted
-            }
             LeaseRequest::Renew(lease) => LeaseResponse::Ended(
                 self.operate(|state, now, number| state.coordinator.renew(now, number, lease)).await,
             ),
             LeaseRequest::Release { path, token } => LeaseResponse::Ended(
                 self.operate(|state, now, number| state.coordinator.release(now, number, &path, token)).await,
             ),
-            LeaseRequest::Decided { ticket, request, decision } => {
-                LeaseResponse::Taken(self.step(|state, now| state.decide(now, ticket, request, decision)))
-            }
-            LeaseRequest::Changes(changes) => {
-                self.step(|state, now| state.hear(now, &changes));
-                LeaseResponse::Noted
-            }
             LeaseRequest::Remembered { after } => self.step(|state, now| state.remembered(now, &after)),
+            LeaseRequest::Batch(requests) => LeaseResponse::Batch(self.answer_all(from, requests)),
+            prompt => self.step(|state, now| state.answer(now, from, prompt)),
         }
+    }
+
+    /// Answers the requests of a batch, some under the lock at a time.
+    fn answer_all(&self, from: Incarnation, requests: Vec<LeaseRequest>) -> Vec<LeaseResponse> {
+        let mut responses = Vec::with_capacity(requests.len());
+        let mut requests = requests.into_iter().peekable();
+        while requests.peek().is_some() {
+            self.step(|state, now| {
+                let some = requests.by_ref().take(REQUESTS_A_STEP);
+                responses.extend(some.map(|request| state.answer(now, from, request)));
+            });
+        }
+        responses
     }
 
     /// Coordinates a request that another node holds.
@@ -317,9 +313,16 @@ impl Leases {
         decided.try_recv().map_or(LeaseResponse::Waits, LeaseResponse::Decided)
     }
 
-    /// The result of a call: the answer of the other node, or none.
-    pub fn returned(&self, reply: Reply, response: Option<LeaseResponse>) {
-        self.step(|state, now| state.returned(now, reply, response));
+    /// The results of calls: each the answer of the other node, or none.
+    pub fn returned(&self, results: Vec<(Reply, Option<LeaseResponse>)>) {
+        let mut results = results.into_iter().peekable();
+        while results.peek().is_some() {
+            self.step(|state, now| {
+                for (reply, response) in results.by_ref().take(REQUESTS_A_STEP) {
+                    state.returned(now, reply, response);
+                }
+            });
+        }
     }
 
     /// What stands in the way of a write to a name, with the token that the writer shows.

@@ -335,6 +335,34 @@ impl State {
         answer
     }
 
+    /// Answers a prompt request of another node.
+    pub(super) fn answer(&mut self, now: Now, from: Incarnation, request: LeaseRequest) -> LeaseResponse {
+        match request {
+            LeaseRequest::Ballot(ballot) => LeaseResponse::Vote(self.vote(now, &ballot)),
+            LeaseRequest::Confirm(asks) => {
+                asks.into_iter().for_each(|ask| self.coordinate(now, from, ask, None));
+                LeaseResponse::Noted
+            }
+            LeaseRequest::Cancel { path, ticket, request, granted } => {
+                self.coordinator.cancel(now, &path, Cancelled { ticket, from, request, granted });
+                LeaseResponse::Noted
+            }
+            LeaseRequest::Decided { ticket, request, decision } => {
+                LeaseResponse::Taken(self.decide(now, ticket, request, decision))
+            }
+            LeaseRequest::Changes(changes) => {
+                self.hear(now, &changes);
+                LeaseResponse::Noted
+            }
+            // no node sends these in a batch
+            LeaseRequest::Acquire(_)
+            | LeaseRequest::Renew(_)
+            | LeaseRequest::Release { .. }
+            | LeaseRequest::Remembered { .. }
+            | LeaseRequest::Batch(_) => LeaseResponse::Noted,
+        }
+    }
+
     /// The leases that this voter remembers, after a key.
     pub(super) fn remembered(&self, now: Now, after: &[u8]) -> LeaseResponse {
         let all = self.voter.iter().flat_map(|voter| voter.after(after));

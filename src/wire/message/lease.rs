@@ -46,6 +46,9 @@ pub fn decode_lease_response(version: ProtocolVersion, bytes: &[u8]) -> Result<L
     decode(ProtocolRange::only(version), bytes).map(|(_, response)| response)
 }
 
+/// Most items of a batch: each message has room for as many leases.
+const MAX_BATCH: usize = 1024;
+
 fn slot(number: u64) -> Result<u16, DecodeError> {
     u16::try_from(number).ok().filter(|slot| *slot <= MAX_SLOTS).ok_or(DecodeError::Unknown("slot"))
 }
@@ -505,31 +508,61 @@ impl Layout for LeaseRequest {
                 to.byte(8);
                 to.bytes(after);
             }
+            Self::Batch(requests) => {
+                to.byte(BATCH);
+                put_list(requests, at, to);
+            }
         }
     }
     fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(match from.byte()? {
-            0 => Self::Ballot(Ballot::read(at, from)?),
-            1 => Self::Acquire(LeaseAsk::read(at, from)?),
-            2 => Self::Confirm(take_list(at, from, MAX_MESSAGE_BYTES)?),
-            3 => Self::Cancel {
-                path: LeasePath::read(at, from)?,
-                ticket: LeaseId::read(at, from)?,
-                request: from.number()?,
-                granted: Option::read(at, from)?,
-            },
-            4 => Self::Renew(Lease::read(at, from)?),
-            5 => Self::Release { path: LeasePath::read(at, from)?, token: Token::read(at, from)? },
-            6 => Self::Decided {
-                ticket: LeaseId::read(at, from)?,
-                request: from.number()?,
-                decision: Decision::read(at, from)?,
-            },
-            7 => Self::Changes(take_list(at, from, MAX_MESSAGE_BYTES)?),
-            8 => Self::Remembered { after: from.bytes(MAX_KEY_BYTES)?.to_vec() },
-            kind => return Err(DecodeError::Kind(kind)),
-        })
+        match from.byte()? {
+            BATCH => take_flat_list(at, from, read_request).map(Self::Batch),
+            kind => read_request(kind, at, from),
+        }
     }
+}
+
+/// The kind of a batch of requests, and of its answer.
+const BATCH: u8 = 9;
+
+/// The items of a batch, of which none is a batch: so no message makes its reader recurse.
+fn take_flat_list<T: Layout>(
+    at: ProtocolVersion,
+    from: &mut Reader<'_>,
+    read: fn(u8, ProtocolVersion, &mut Reader<'_>) -> Result<T, DecodeError>,
+) -> Result<Vec<T>, DecodeError> {
+    let count = from.count(MAX_BATCH, T::LEAST)?;
+    (0..count)
+        .map(|_| match from.byte()? {
+            BATCH => Err(DecodeError::Unknown("batch in a batch")),
+            kind => read(kind, at, from),
+        })
+        .collect()
+}
+
+/// A request that is no batch.
+fn read_request(kind: u8, at: ProtocolVersion, from: &mut Reader<'_>) -> Result<LeaseRequest, DecodeError> {
+    Ok(match kind {
+        0 => LeaseRequest::Ballot(Ballot::read(at, from)?),
+        1 => LeaseRequest::Acquire(LeaseAsk::read(at, from)?),
+        2 => LeaseRequest::Confirm(take_list(at, from, MAX_MESSAGE_BYTES)?),
+        3 => LeaseRequest::Cancel {
+            path: LeasePath::read(at, from)?,
+            ticket: LeaseId::read(at, from)?,
+            request: from.number()?,
+            granted: Option::read(at, from)?,
+        },
+        4 => LeaseRequest::Renew(Lease::read(at, from)?),
+        5 => LeaseRequest::Release { path: LeasePath::read(at, from)?, token: Token::read(at, from)? },
+        6 => LeaseRequest::Decided {
+            ticket: LeaseId::read(at, from)?,
+            request: from.number()?,
+            decision: Decision::read(at, from)?,
+        },
+        7 => LeaseRequest::Changes(take_list(at, from, MAX_MESSAGE_BYTES)?),
+        8 => LeaseRequest::Remembered { after: from.bytes(MAX_KEY_BYTES)?.to_vec() },
+        kind => return Err(DecodeError::Kind(kind)),
+    })
 }
 
 impl Layout for LeaseResponse {
@@ -560,23 +593,35 @@ impl Layout for LeaseResponse {
                 put_list(leases, at, to);
                 more.put(at, to);
             }
+            Self::Batch(responses) => {
+                to.byte(BATCH);
+                put_list(responses, at, to);
+            }
         }
     }
     fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(match from.byte()? {
-            0 => Self::Vote(VoterAnswer { decides: bool::read(at, from)?, vote: Vote::read(at, from)? }),
-            1 => Self::Decided(Decision::read(at, from)?),
-            2 => Self::Waits,
-            3 => Self::Ended(Ending::read(at, from)?),
-            4 => Self::Taken(bool::read(at, from)?),
-            5 => Self::Noted,
-            6 => Self::Remembered {
-                leases: take_list(at, from, MAX_MESSAGE_BYTES)?,
-                more: bool::read(at, from)?,
-            },
-            kind => return Err(DecodeError::Kind(kind)),
-        })
+        match from.byte()? {
+            BATCH => take_flat_list(at, from, read_response).map(Self::Batch),
+            kind => read_response(kind, at, from),
+        }
     }
+}
+
+/// A response that is no batch.
+fn read_response(kind: u8, at: ProtocolVersion, from: &mut Reader<'_>) -> Result<LeaseResponse, DecodeError> {
+    Ok(match kind {
+        0 => LeaseResponse::Vote(VoterAnswer { decides: bool::read(at, from)?, vote: Vote::read(at, from)? }),
+        1 => LeaseResponse::Decided(Decision::read(at, from)?),
+        2 => LeaseResponse::Waits,
+        3 => LeaseResponse::Ended(Ending::read(at, from)?),
+        4 => LeaseResponse::Taken(bool::read(at, from)?),
+        5 => LeaseResponse::Noted,
+        6 => LeaseResponse::Remembered {
+            leases: take_list(at, from, MAX_MESSAGE_BYTES)?,
+            more: bool::read(at, from)?,
+        },
+        kind => return Err(DecodeError::Kind(kind)),
+    })
 }
 
 #[cfg(test)]

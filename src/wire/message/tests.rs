@@ -265,3 +265,42 @@ fn more_than_a_message_may_have_is_rejected() {
     bytes.extend((1u64 << 32).to_le_bytes());
     assert!(matches!(decoded(&bytes), Err(DecodeError::TooMuch { .. })));
 }
+
+mod leases {
+    use super::*;
+    use crate::core::lease::message::{LeaseRequest, LeaseResponse};
+    use crate::core::lease::{LeaseId, LeasePath, Token};
+
+    fn cancel(text: &str) -> LeaseRequest {
+        let path = LeasePath::new(&Namespace::PLAIN, text.as_bytes(), false, 512).unwrap();
+        LeaseRequest::Cancel { path, ticket: LeaseId(7), request: 9, granted: Some(Token(Stamp::MAX)) }
+    }
+
+    fn request(bytes: &[u8]) -> Result<LeaseRequest, DecodeError> {
+        decode_lease_request(ProtocolRange::IMPLEMENTED, bytes).map(|(_, request)| request)
+    }
+
+    #[test]
+    fn a_batch_comes_back_as_it_was() {
+        for requests in
+            [vec![], vec![cancel("a")], vec![cancel("a"), LeaseRequest::Changes(vec![]), cancel("b")]]
+        {
+            let batch = LeaseRequest::Batch(requests);
+            assert_eq!(request(&encode_lease_request(V, &batch)), Ok(batch));
+        }
+        let answer = LeaseResponse::Batch(vec![LeaseResponse::Noted, LeaseResponse::Taken(false)]);
+        assert_eq!(decode_lease_response(V, &encode_lease_response(V, &answer)), Ok(answer));
+    }
+
+    #[test]
+    fn a_batch_in_a_batch_is_rejected() {
+        let nested = LeaseRequest::Batch(vec![cancel("a"), LeaseRequest::Batch(vec![cancel("b")])]);
+        assert_eq!(request(&encode_lease_request(V, &nested)), Err(DecodeError::Unknown("batch in a batch")));
+        let nested = LeaseResponse::Batch(vec![LeaseResponse::Batch(vec![LeaseResponse::Noted])]);
+        let bytes = encode_lease_response(V, &nested);
+        assert_eq!(decode_lease_response(V, &bytes), Err(DecodeError::Unknown("batch in a batch")));
+        // as deep as a message allows
+        let deep = [&[V][..], &[9, 1].repeat(1 << 20)].concat();
+        assert!(request(&deep).is_err() && decode_lease_response(V, &deep).is_err());
+    }
+}
