@@ -1,8 +1,9 @@
 //! Sends requests about leases, and returns the responses.
 //!
 //! What is due for a node goes in one message, and while that is under way the next one collects: ballots, changes for
-//! the view and decisions. So many rounds at the same time cost few exchanges, and one round waits for none. Requests
-//! whose answers take a round themselves go alone.
+//! the view and decisions. So many rounds at the same time cost few exchanges, and one round waits for none. A message
+//! with changes alone holds back nothing. Requests whose answers take a round themselves go alone; those of clients for
+//! a coordinator only while there are few of them.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use super::address_book::AddressBook;
 use crate::core::Incarnation;
 use crate::core::lease::coordinator::ROUND_US;
-use crate::core::lease::message::{LeaseRequest, LeaseResponse};
+use crate::core::lease::message::{LeaseRequest, LeaseResponse, Way};
 use crate::core::protocol::ProtocolVersion;
 use crate::metrics::Metrics;
 use crate::node::leases::{LeaseCall, Leases, Reply};
@@ -28,8 +29,9 @@ const ANSWER: Duration = Duration::from_micros(2 * ROUND_US);
 /// node that stands still, must not hold back all others until it times out.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Most calls that are taken from the node at once.
-const CALLS_AT_ONCE: usize = 1024;
+/// Most requests of clients that go to a coordinator alone at the same time. They are answered in one exchange, and in a
+/// batch in two.
+const ALONE: usize = 2;
 
 #[derive(Clone)]
 pub(super) struct LeaseSender {
@@ -43,7 +45,52 @@ pub(super) struct LeaseSender {
 #[derive(Default)]
 struct Line {
     waiting: VecDeque<(Instant, LeaseRequest, Reply)>,
+    /// A batch that holds back the next one is under way.
     is_busy: bool,
+    /// Requests that could have gone in a batch and are under way alone.
+    alone: usize,
+}
+
+/// What goes in one message.
+struct Batch {
+    request: Option<LeaseRequest>,
+    replies: Vec<Reply>,
+    /// Of calls whose rounds are over, and that are not sent.
+    late: Vec<Reply>,
+}
+
+impl Line {
+    /// What goes in the next message, in the order in which it came.
+    fn next_batch(&mut self, now: Instant) -> Batch {
+        let (mut requests, mut replies, mut late, mut leases) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        while let Some((since, request, reply)) = self.waiting.pop_front() {
+            if now.duration_since(since) > ANSWER {
+                late.push(reply);
+                continue;
+            }
+            leases += request.leases();
+            if leases > MAX_LEASES_A_MESSAGE && !requests.is_empty() {
+                self.waiting.push_front((since, request, reply));
+                break;
+            }
+            requests.push(request);
+            replies.push(reply);
+        }
+        let request = match requests.first().map(LeaseRequest::way) {
+            None => None,
+            // alone, one of either way would hold back the next batch until it is decided
+            Some(Way::Together) if requests.len() == 1 => requests.pop(),
+            Some(_) => Some(LeaseRequest::Batch(requests)),
+        };
+        Batch { request, replies, late }
+    }
+}
+
+/// What has left the line to a node.
+#[derive(Clone, Copy)]
+enum Left {
+    Batch,
+    Single,
 }
 
 /// Calls whose results are expected in any case, so that no round waits for them until its end.
@@ -72,91 +119,81 @@ impl Drop for Open {
 impl LeaseSender {
     pub(super) async fn run(
         self,
-        mut calls: mpsc::UnboundedReceiver<LeaseCall>,
+        mut calls: mpsc::UnboundedReceiver<Vec<LeaseCall>>,
         addresses: Arc<AddressBook>,
     ) {
         let mut lines: HashMap<Incarnation, Line> = HashMap::new();
-        let (free, mut freed) = mpsc::unbounded_channel();
-        let mut taken = Vec::new();
+        let (left, mut has_left) = mpsc::unbounded_channel();
         loop {
             tokio::select! {
-                got = calls.recv_many(&mut taken, CALLS_AT_ONCE) => {
-                    if got == 0 {
-                        return;
-                    }
-                }
-                Some(to) = freed.recv() => {
+                some = calls.recv() => match some {
+                    Some(some) => self.take(some, &mut lines, &addresses, &left),
+                    None => return,
+                },
+                Some((to, what)) = has_left.recv() => {
                     if let Some(line) = lines.get_mut(&to) {
-                        line.is_busy = false;
-                    }
-                    while taken.len() < CALLS_AT_ONCE && let Ok(call) = calls.try_recv() {
-                        taken.push(call);
+                        match what {
+                            Left::Batch => line.is_busy = false,
+                            Left::Single => line.alone = line.alone.saturating_sub(1),
+                        }
                     }
                 }
             }
-            for LeaseCall { to, request, reply } in taken.drain(..) {
-                match request.is_prompt() {
-                    true => {
-                        let line = lines.entry(to).or_default();
-                        line.waiting.push_back((Instant::now(), request, reply));
-                    }
-                    false => self.send(&addresses, to, request, vec![reply], None),
-                }
+            while let Ok(some) = calls.try_recv() {
+                self.take(some, &mut lines, &addresses, &left);
             }
             for (to, line) in &mut lines {
                 while !line.is_busy && !line.waiting.is_empty() {
-                    let (request, replies) = self.next_batch(line);
-                    if !replies.is_empty() {
-                        line.is_busy = true;
-                        self.send(&addresses, *to, request, replies, Some(free.clone()));
+                    let Batch { request, replies, late } = line.next_batch(Instant::now());
+                    drop(Open { leases: self.leases.clone(), replies: late });
+                    if let Some(request) = request {
+                        line.is_busy = !matches!(request, LeaseRequest::Changes(_));
+                        let left = line.is_busy.then(|| (left.clone(), Left::Batch));
+                        self.send(&addresses, *to, request, replies, left);
                     }
                 }
             }
-            lines.retain(|_, line| line.is_busy);
+            lines.retain(|_, line| line.is_busy || line.alone > 0);
         }
     }
 
-    /// What goes in the next message to a node.
-    fn next_batch(&self, line: &mut Line) -> (LeaseRequest, Vec<Reply>) {
-        let (mut requests, mut replies, mut leases) = (Vec::new(), Vec::new(), 0);
-        let mut late = Open { leases: self.leases.clone(), replies: Vec::new() };
-        while let Some((since, request, _)) = line.waiting.front()
-            && leases + request.leases() <= MAX_LEASES_A_MESSAGE.max(request.leases())
-        {
-            // its round is over
-            let is_late = since.elapsed() > ANSWER;
-            let Some((_, request, reply)) = line.waiting.pop_front() else { break };
-            if is_late {
-                late.replies.push(reply);
-                continue;
+    /// Sends calls that go alone, and puts the others in their lines.
+    fn take(
+        &self,
+        calls: Vec<LeaseCall>,
+        lines: &mut HashMap<Incarnation, Line>,
+        addresses: &AddressBook,
+        left: &mpsc::UnboundedSender<(Incarnation, Left)>,
+    ) {
+        for LeaseCall { to, request, reply } in calls {
+            let line = lines.entry(to).or_default();
+            match request.way() {
+                Way::Alone => self.send(addresses, to, request, vec![reply], None),
+                Way::Either if !line.is_busy && line.waiting.is_empty() && line.alone < ALONE => {
+                    line.alone += 1;
+                    self.send(addresses, to, request, vec![reply], Some((left.clone(), Left::Single)));
+                }
+                Way::Either | Way::Together => line.waiting.push_back((Instant::now(), request, reply)),
             }
-            leases += request.leases();
-            requests.push(request);
-            replies.push(reply);
         }
-        let request = match requests.len() {
-            1 => requests.swap_remove(0),
-            _ => LeaseRequest::Batch(requests),
-        };
-        (request, replies)
     }
 
-    /// Sends a message. `free` is told when the next one may go to the same node.
+    /// Sends a message. `left` is told when it holds back nothing more.
     fn send(
         &self,
         addresses: &AddressBook,
         to: Incarnation,
         request: LeaseRequest,
         replies: Vec<Reply>,
-        free: Option<mpsc::UnboundedSender<Incarnation>>,
+        left: Option<(mpsc::UnboundedSender<(Incarnation, Left)>, Left)>,
     ) {
         let open = Open { leases: self.leases.clone(), replies };
         let server = addresses.load().get(&to).cloned();
         let sender = self.clone();
         let next = move || {
-            if let Some(free) = free {
+            if let Some((left, what)) = left {
                 // without the loop there is no next one
-                let _ = free.send(to);
+                let _ = left.send((to, what));
             }
         };
         drop(tokio::spawn(async move {
@@ -206,5 +243,55 @@ fn kind(request: &LeaseRequest) -> &'static str {
         | LeaseRequest::Release { .. }
         | LeaseRequest::Decided { .. }
         | LeaseRequest::Remembered { .. } => "lease",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::lease::{LeaseId, LeasePath, Token};
+    use crate::core::{Namespace, Stamp};
+
+    fn path() -> LeasePath {
+        LeasePath::new(&Namespace::PLAIN, b"a", false, 512).unwrap()
+    }
+
+    fn cancel(ticket: u128) -> LeaseRequest {
+        LeaseRequest::Cancel { path: path(), ticket: LeaseId(ticket), request: 1, granted: None }
+    }
+
+    fn line(now: Instant, requests: impl IntoIterator<Item = LeaseRequest>) -> Line {
+        let waiting = requests.into_iter().map(|request| (now, request, Reply::None)).collect();
+        Line { waiting, ..Line::default() }
+    }
+
+    #[tokio::test]
+    async fn what_is_due_goes_together_in_order_and_in_parts() {
+        let now = Instant::now();
+        let mut line = line(now, (0..MAX_LEASES_A_MESSAGE as u128 + 1).map(cancel));
+        let Batch { request, replies, late } = line.next_batch(now);
+        let Some(LeaseRequest::Batch(requests)) = request else { panic!("{request:?}") };
+        assert_eq!((requests.len(), replies.len(), late.len()), (256, 256, 0));
+        assert_eq!((&requests[0], &requests[255]), (&cancel(0), &cancel(255)));
+        assert_eq!(line.next_batch(now).request, Some(cancel(256)), "one goes as it is");
+        assert_eq!(line.next_batch(now).request, None);
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_a_round_is_answered_at_once_in_a_batch() {
+        let now = Instant::now();
+        let release = LeaseRequest::Release { path: path(), token: Token(Stamp::MAX) };
+        let request = line(now, [release.clone()]).next_batch(now).request;
+        assert_eq!(request, Some(LeaseRequest::Batch(vec![release])));
+    }
+
+    #[tokio::test]
+    async fn what_is_late_is_not_sent() {
+        let now = Instant::now();
+        let mut line = line(now, [cancel(1)]);
+        let later = now + ANSWER + Duration::from_millis(1);
+        line.waiting.push_back((later, cancel(2), Reply::None));
+        let Batch { request, late, .. } = line.next_batch(later);
+        assert_eq!((request, late.len()), (Some(cancel(2)), 1));
     }
 }

@@ -77,7 +77,7 @@ pub struct OutgoingQueues {
     /// The leases of the node.
     pub leases: Leases,
     /// Their requests.
-    pub lease_calls: mpsc::UnboundedReceiver<LeaseCall>,
+    pub lease_calls: mpsc::UnboundedReceiver<Vec<LeaseCall>>,
     /// Names with readers here that others own.
     pub interests: Interests,
     /// Gets the answers of the owners.

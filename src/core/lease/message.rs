@@ -262,25 +262,22 @@ pub enum LeaseRequest {
         /// The key; empty for all.
         after: Vec<u8>,
     },
-    /// Several requests for one exchange, in order. Each of them [`is_prompt`](Self::is_prompt).
+    /// Several requests for one exchange, in order. None of them goes [`Way::Alone`].
     Batch(Vec<LeaseRequest>),
 }
 
 impl LeaseRequest {
-    /// Whether it can go with others: its answer waits for no other node, and is small.
+    /// How it goes to its node.
     #[must_use]
-    pub const fn is_prompt(&self) -> bool {
+    pub const fn way(&self) -> Way {
         match self {
             Self::Ballot(_)
             | Self::Confirm(_)
             | Self::Cancel { .. }
             | Self::Decided { .. }
-            | Self::Changes(_) => true,
-            Self::Acquire(_)
-            | Self::Renew(_)
-            | Self::Release { .. }
-            | Self::Remembered { .. }
-            | Self::Batch(_) => false,
+            | Self::Changes(_) => Way::Together,
+            Self::Acquire(_) | Self::Release { .. } => Way::Either,
+            Self::Renew(_) | Self::Remembered { .. } | Self::Batch(_) => Way::Alone,
         }
     }
 
@@ -298,6 +295,17 @@ impl LeaseRequest {
     }
 }
 
+/// How a request goes to its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// With others in a batch: its answer waits for no other node, and is small.
+    Together,
+    /// In a batch, whose answer may only say that it waits; or alone, and then the answer waits.
+    Either,
+    /// Alone.
+    Alone,
+}
+
 /// The answer to a [`LeaseRequest`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeaseResponse {
@@ -305,7 +313,8 @@ pub enum LeaseResponse {
     Vote(VoterAnswer),
     /// To a request for a lease.
     Decided(Decision),
-    /// To a request for a lease that is not decided yet: the coordinator will say.
+    /// To a request for a lease that is not decided yet: the coordinator will say. To a release in a batch: the
+    /// coordinator does not know the lease.
     Waits,
     /// To a renewal or a release.
     Ended(Ending),

@@ -23,6 +23,7 @@ use crate::core::lease::message::{
     Blocker, Decision, Denied, Ending, LeaseAsk, LeaseRequest, LeaseResponse, LiveLease, Unanswered,
 };
 use crate::core::lease::{Concern, Lease, LeaseId, LeasePath, Token, VoterSet};
+use crate::core::stamp::Now;
 use crate::core::{Incarnation, Name, Summary};
 use crate::membership::node_info::{LeaseVoters, hash};
 use crate::node::clock;
@@ -88,7 +89,7 @@ struct Shared {
     state: Mutex<State>,
     /// Leases in the view: while there are none, a write looks no further.
     in_view: AtomicUsize,
-    calls: mpsc::UnboundedSender<LeaseCall>,
+    calls: mpsc::UnboundedSender<Vec<LeaseCall>>,
     /// Something is due earlier than the loop of timers knows.
     earlier: Notify,
     /// When the loop wakes next, µs.
@@ -148,7 +149,7 @@ impl Leases {
         settings: LeaseSettings,
         us: Incarnation,
         store: SharedStore,
-    ) -> (Self, mpsc::UnboundedReceiver<LeaseCall>) {
+    ) -> (Self, mpsc::UnboundedReceiver<Vec<LeaseCall>>) {
         let (calls, outgoing) = mpsc::unbounded_channel();
         let state = State::new(&settings, us, clock::with_sleep());
         let shared = Shared {
@@ -174,23 +175,28 @@ impl Leases {
     }
 
     /// Does a step under the lock, and sends what it asks for.
-    fn step<R>(&self, step: impl FnOnce(&mut State, crate::core::stamp::Now) -> R) -> R {
+    fn step<R>(&self, step: impl FnOnce(&mut State, Now) -> R) -> R {
         let now = clock::with_sleep();
-        let doubts_its_clock = self.shared.store.readiness() == Readiness::ClockInDoubt;
-        let (result, calls, due_us) = {
-            let mut state = self.lock();
-            state.doubts_its_clock = doubts_its_clock;
-            let result = step(&mut state, now);
-            state.settle(now);
-            self.shared.in_view.store(state.view.len(), Ordering::Relaxed);
-            (result, std::mem::take(&mut state.calls), state.due_us())
-        };
-        for call in calls {
-            // without the loop of a cluster there is no other node to call
-            let _ = self.shared.calls.send(call);
-        }
+        let mut state = self.lock();
+        let result = self.step_of(&mut state, now, step);
+        let due_us = state.due_us();
+        drop(state);
         if due_us < self.shared.armed_us.load(Ordering::Relaxed) {
             self.shared.earlier.notify_one();
+        }
+        result
+    }
+
+    fn step_of<R>(&self, state: &mut State, now: Now, step: impl FnOnce(&mut State, Now) -> R) -> R {
+        state.doubts_its_clock = self.shared.store.readiness() == Readiness::ClockInDoubt;
+        let result = step(state, now);
+        state.settle(now);
+        self.shared.in_view.store(state.view.len(), Ordering::Relaxed);
+        let calls = std::mem::take(&mut state.calls);
+        if !calls.is_empty() {
+            // Under the lock, for ballots must not overtake those with smaller tokens. Without the loop of a cluster there
+            // is no other node to call.
+            let _ = self.shared.calls.send(calls);
         }
         result
     }
@@ -259,7 +265,7 @@ impl Leases {
         self.operate(|state, now, number| state.coordinator.check(now, number, path, token)).await
     }
 
-    async fn operate(&self, begin: impl FnOnce(&mut State, crate::core::stamp::Now, u64)) -> Ending {
+    async fn operate(&self, begin: impl FnOnce(&mut State, Now, u64)) -> Ending {
         let (sender, ended) = oneshot::channel();
         self.step(|state, now| {
             let number = state.expect(sender);

@@ -29,6 +29,9 @@ use crate::node::limits::{
     MAX_LEASES_A_MESSAGE,
 };
 
+/// With how many requests those whose clients are gone are looked for, at least.
+const MIN_SWEEP: usize = 64;
+
 /// The request of a client of this node.
 pub(super) struct Client {
     sender: oneshot::Sender<Decision>,
@@ -60,6 +63,8 @@ pub(super) struct State {
     /// Requests of other nodes whose calls wait for the decision.
     callers: HashMap<(LeaseId, u64), oneshot::Sender<Decision>>,
     requests: HashMap<u64, oneshot::Sender<Ending>>,
+    /// With how many of them those whose clients are gone are forgotten.
+    sweep_requests_at: usize,
     /// Leases about which the voters are asked for readers.
     asked: HashMap<u64, Doubt>,
     pub(super) readers: Readers,
@@ -110,6 +115,7 @@ impl State {
             taken: HashMap::new(),
             callers: HashMap::new(),
             requests: HashMap::new(),
+            sweep_requests_at: MIN_SWEEP,
             asked: HashMap::new(),
             readers: Readers::default(),
             verdicts: [0; 3],
@@ -292,7 +298,10 @@ impl State {
 
     /// Expects the end of a request about a lease that there is. Returns its number.
     pub(super) fn expect(&mut self, sender: oneshot::Sender<Ending>) -> u64 {
-        self.requests.retain(|_, sender| !sender.is_closed());
+        if self.requests.len() >= self.sweep_requests_at {
+            self.requests.retain(|_, sender| !sender.is_closed());
+            self.sweep_requests_at = (2 * self.requests.len()).max(MIN_SWEEP);
+        }
         let number = self.next_request;
         self.next_request += 1;
         self.requests.insert(number, sender);
@@ -335,7 +344,7 @@ impl State {
         answer
     }
 
-    /// Answers a prompt request of another node.
+    /// Answers a request of a batch of another node.
     pub(super) fn answer(&mut self, now: Now, from: Incarnation, request: LeaseRequest) -> LeaseResponse {
         match request {
             LeaseRequest::Ballot(ballot) => LeaseResponse::Vote(self.vote(now, &ballot)),
@@ -354,12 +363,18 @@ impl State {
                 self.hear(now, &changes);
                 LeaseResponse::Noted
             }
+            LeaseRequest::Acquire(ask) => {
+                self.coordinate(now, from, ask, None);
+                LeaseResponse::Waits
+            }
+            LeaseRequest::Release { path, token } => match self.coordinator.release_held(now, &path, token) {
+                true => LeaseResponse::Ended(Ending::Released),
+                false => LeaseResponse::Waits,
+            },
             // no node sends these in a batch
-            LeaseRequest::Acquire(_)
-            | LeaseRequest::Renew(_)
-            | LeaseRequest::Release { .. }
-            | LeaseRequest::Remembered { .. }
-            | LeaseRequest::Batch(_) => LeaseResponse::Noted,
+            LeaseRequest::Renew(_) | LeaseRequest::Remembered { .. } | LeaseRequest::Batch(_) => {
+                LeaseResponse::Noted
+            }
         }
     }
 
@@ -461,7 +476,7 @@ impl State {
             (Reply::Asked(..), Some(LeaseResponse::Waits)) => {}
             (Reply::Asked(ticket, request), _) => self.has_no_coordinator(now, ticket, request),
             (Reply::Ended(number, _), Some(LeaseResponse::Ended(ending))) => self.end(number, ending),
-            // the coordinator cannot be reached: this node asks the voters in its place
+            // the coordinator cannot be reached, or does not know the lease: this node asks the voters in its place
             (Reply::Ended(number, request), _) => match *request {
                 LeaseRequest::Renew(lease) => self.coordinator.renew(now, number, lease),
                 LeaseRequest::Release { path, token } => self.coordinator.release(now, number, &path, token),

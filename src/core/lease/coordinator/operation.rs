@@ -21,10 +21,15 @@ impl Coordinator {
         self.begin(now, Purpose::Renew { request, lease, until_us }, None, None);
     }
 
+    /// Releases a lease that it has granted. Returns whether it knows it.
+    pub fn release_held(&mut self, now: Now, path: &LeasePath, token: Token) -> bool {
+        self.tick(now);
+        self.drop_lease(now, path, token)
+    }
+
     /// Releases a lease, for the request with a number.
     pub fn release(&mut self, now: Now, request: u64, path: &LeasePath, token: Token) {
-        self.tick(now);
-        if self.drop_lease(now, path, token) {
+        if self.release_held(now, path, token) {
             self.output.done.push((request, Done::Released));
             return;
         }
