@@ -9,7 +9,7 @@ mod readers;
 mod state;
 mod tables;
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -92,8 +92,6 @@ struct Shared {
     calls: mpsc::UnboundedSender<Vec<LeaseCall>>,
     /// Something is due earlier than the loop of timers knows.
     earlier: Notify,
-    /// When the loop wakes next, µs.
-    armed_us: AtomicU64,
     store: SharedStore,
     settings: LeaseSettings,
 }
@@ -157,7 +155,6 @@ impl Leases {
             in_view: AtomicUsize::new(0),
             calls,
             earlier: Notify::new(),
-            armed_us: AtomicU64::new(0),
             store,
             settings,
         };
@@ -179,9 +176,9 @@ impl Leases {
         let now = clock::with_sleep();
         let mut state = self.lock();
         let result = self.step_of(&mut state, now, step);
-        let due_us = state.due_us();
+        let is_earlier = state.due_us() < state.armed_us;
         drop(state);
-        if due_us < self.shared.armed_us.load(Ordering::Relaxed) {
+        if is_earlier {
             self.shared.earlier.notify_one();
         }
         result
@@ -204,11 +201,13 @@ impl Leases {
     /// Runs what is due by itself: expiries, retries, and the confirmation of waiting requests.
     pub async fn run(self) {
         loop {
-            let due_us = self.step(|state, now| {
-                state.tick(now);
-                state.due_us()
-            });
-            self.shared.armed_us.store(due_us, Ordering::Relaxed);
+            let due_us = {
+                let mut state = self.lock();
+                self.step_of(&mut state, clock::with_sleep(), State::tick);
+                // what the step led to is due too, and a step after this one knows when the loop wakes
+                state.armed_us = state.due_us();
+                state.armed_us
+            };
             let pause_us = due_us.saturating_sub(clock::with_sleep().mono_us);
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_micros(pause_us)) => {}

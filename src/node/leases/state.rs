@@ -73,6 +73,8 @@ pub(super) struct State {
     next_request: u64,
     outboxes: BTreeMap<Incarnation, Outbox>,
     next_confirm_us: u64,
+    /// When the loop of timers wakes next, µs.
+    pub(super) armed_us: u64,
     tables: Tables,
     refused: [u64; 11],
     pub(super) is_leaving: bool,
@@ -122,6 +124,7 @@ impl State {
             next_request: 0,
             outboxes: BTreeMap::new(),
             next_confirm_us: now.mono_us + CONFIRM_US,
+            armed_us: 0,
             tables: Tables::new(settings.node, &settings.sets),
             refused: [0; 11],
             is_leaving: false,
