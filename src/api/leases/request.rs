@@ -10,7 +10,9 @@ use crate::api::params::{self, query, shown};
 use crate::api::state::Node;
 use crate::core::lease::message::LeaseAsk;
 use crate::core::lease::slots::MAX_SLOTS;
-use crate::core::lease::{Lease, LeaseId, LeasePath, LeasePathError, MAX_LABEL_BYTES, MIN_TTL_US, Token};
+use crate::core::lease::{
+    Lease, LeaseId, LeasePath, LeasePathError, MAX_LABEL_BYTES, MIN_TTL_US, Token, shared_label,
+};
 use crate::wire::duration::{self, GoDuration};
 use crate::wire::error_code::ErrorCode;
 
@@ -127,7 +129,7 @@ fn label(uri: &Uri) -> Result<Arc<str>, Refusal> {
             "bad holder: {got}: send at most {MAX_LABEL_BYTES} bytes without control characters"
         )));
     }
-    Ok(text.as_ref().into())
+    Ok(shared_label(&text))
 }
 
 fn slots(uri: &Uri, path: &LeasePath) -> Result<Option<(u16, u16)>, Refusal> {

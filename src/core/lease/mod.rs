@@ -115,6 +115,12 @@ impl Lease {
     }
 }
 
+/// A label. All empty ones share their memory.
+#[must_use]
+pub fn shared_label(text: &str) -> Arc<str> {
+    if text.is_empty() { Arc::default() } else { text.into() }
+}
+
 /// Whether two claims may not be held at the same time.
 fn overlap(path: &LeasePath, slots: Option<&Slots>, other: &LeasePath, others: Option<&Slots>) -> bool {
     if !path.overlaps(other) {

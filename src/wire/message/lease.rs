@@ -11,7 +11,7 @@ use crate::core::lease::message::{
 };
 use crate::core::lease::slots::MAX_SLOTS;
 use crate::core::lease::voters::VoterSetId;
-use crate::core::lease::{Lease, LeaseId, LeasePath, MAX_LABEL_BYTES, Slots, Token};
+use crate::core::lease::{Lease, LeaseId, LeasePath, MAX_LABEL_BYTES, Slots, Token, shared_label};
 use crate::core::limits::{MAX_KEY_BYTES, MAX_MESSAGE_BYTES, MAX_NAME_BYTES, MAX_NAMESPACE_BYTES};
 use crate::core::protocol::{ProtocolRange, ProtocolVersion};
 
@@ -109,7 +109,7 @@ fn put_label(label: &str, to: &mut Writer) {
 fn read_label(from: &mut Reader<'_>) -> Result<Arc<str>, DecodeError> {
     let label =
         std::str::from_utf8(from.bytes(MAX_LABEL_BYTES)?).map_err(|_| DecodeError::Unknown("label"))?;
-    Ok(label.into())
+    Ok(shared_label(label))
 }
 
 impl Layout for Lease {
