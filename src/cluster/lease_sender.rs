@@ -29,8 +29,8 @@ const ANSWER: Duration = Duration::from_micros(2 * ROUND_US);
 /// node that stands still, must not hold back all others until it times out.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Most requests of clients that go to a coordinator alone at the same time. They are answered in one exchange, and in a
-/// batch in two.
+/// Most requests of clients that go to a coordinator alone at the same time. They are answered in one exchange, and in
+/// a batch in two.
 const ALONE: usize = 2;
 
 #[derive(Clone)]

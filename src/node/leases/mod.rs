@@ -191,8 +191,8 @@ impl Leases {
         self.shared.in_view.store(state.view.len(), Ordering::Relaxed);
         let calls = std::mem::take(&mut state.calls);
         if !calls.is_empty() {
-            // Under the lock, for ballots must not overtake those with smaller tokens. Without the loop of a cluster there
-            // is no other node to call.
+            // Under the lock, for ballots must not overtake those with smaller tokens. Without the loop of a cluster
+            // there is no other node to call.
             let _ = self.shared.calls.send(calls);
         }
         result
