@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 use super::*;
-use crate::client::testing::{Node, answer};
+use crate::client::testing::{Node, answer, in_one_of_five};
 use crate::client::{Client, Error};
 use crate::wire::error_code::ErrorCode;
 
@@ -199,108 +199,126 @@ async fn the_deadline_counts_from_the_moment_of_sending() {
 
 #[tokio::test]
 async fn a_lease_is_renewed_after_each_third_of_its_ttl() {
-    let times = Arc::new(Mutex::new(Vec::new()));
-    let noted = Arc::clone(&times);
-    let node = Node::start(move |request| {
-        noted.lock().unwrap().push(Instant::now());
-        if request.starts_with("DELETE ") { Some(done()) } else { Some(granted(7, 900, 900)) }
-    });
-    let lease = client(&[&node]).lease("n").prefix().ttl(Duration::from_millis(900)).acquire().await.unwrap();
-    // longer than the first grant lasts
-    until("five requests", || times.lock().unwrap().len() >= 5).await;
-    assert!(lease.is_live() && lease.remaining() > Duration::from_millis(300));
-    lease.release().await.unwrap();
-    let seen = node.seen();
-    for request in &seen[1..5] {
-        assert_eq!(
-            line(request),
-            format!("PUT /v1/leases/n?prefix=true&token=7&id={ID}&holder=me&ttl=900ms")
-        );
-    }
-    let times = times.lock().unwrap();
-    for pair in times[..5].windows(2) {
-        let pause = pair[1] - pair[0];
-        assert!(pause >= Duration::from_millis(250) && pause < Duration::from_millis(600), "{pause:?}");
-    }
+    in_one_of_five(|| async {
+        let times = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&times);
+        let node = Node::start(move |request| {
+            noted.lock().unwrap().push(Instant::now());
+            if request.starts_with("DELETE ") { Some(done()) } else { Some(granted(7, 900, 900)) }
+        });
+        let lease =
+            client(&[&node]).lease("n").prefix().ttl(Duration::from_millis(900)).acquire().await.unwrap();
+        // longer than the first grant lasts
+        until("five requests", || times.lock().unwrap().len() >= 5).await;
+        assert!(lease.is_live() && lease.remaining() > Duration::from_millis(300));
+        lease.release().await.unwrap();
+        let seen = node.seen();
+        for request in &seen[1..5] {
+            assert_eq!(
+                line(request),
+                format!("PUT /v1/leases/n?prefix=true&token=7&id={ID}&holder=me&ttl=900ms")
+            );
+        }
+        let times = times.lock().unwrap();
+        for pair in times[..5].windows(2) {
+            let pause = pair[1] - pair[0];
+            assert!(pause >= Duration::from_millis(250) && pause < Duration::from_millis(600), "{pause:?}");
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_lease_that_the_nodes_refuse_to_renew_is_lost_at_once() {
-    let node = Node::start(|request| {
-        Some(match is_renewal(request) {
-            true => refused("410 Gone", ErrorCode::LeaseLost, "lost: it expired: acquire it again\n"),
-            false => granted(7, 1_500, 1_500),
-        })
-    });
-    let lease = client(&[&node]).lease("n").acquire().await.unwrap();
-    // nothing is lost with a future that is dropped
-    assert!(timeout(Duration::from_millis(50), lease.lost()).await.is_err());
-    let loss = timeout(Duration::from_secs(1), lease.lost()).await.expect("before the deadline");
-    assert_eq!(loss, LeaseLoss::Refused { message: "lost: it expired: acquire it again".to_owned() });
-    assert!(!lease.is_live() && lease.remaining().is_zero());
-    // and again
-    assert_eq!(lease.lost().await, loss);
-    let error = lease.release().await.unwrap_err();
-    assert_eq!(error, Error::LeaseLost { message: "lost: it expired: acquire it again".to_owned() });
-    assert_eq!(node.seen().len(), 2, "there is nothing to release");
+    in_one_of_five(|| async {
+        let node = Node::start(|request| {
+            Some(match is_renewal(request) {
+                true => refused("410 Gone", ErrorCode::LeaseLost, "lost: it expired: acquire it again\n"),
+                false => granted(7, 1_500, 1_500),
+            })
+        });
+        let lease = client(&[&node]).lease("n").acquire().await.unwrap();
+        // nothing is lost with a future that is dropped
+        assert!(timeout(Duration::from_millis(50), lease.lost()).await.is_err());
+        let loss = timeout(Duration::from_secs(1), lease.lost()).await.expect("before the deadline");
+        assert_eq!(loss, LeaseLoss::Refused { message: "lost: it expired: acquire it again".to_owned() });
+        assert!(!lease.is_live() && lease.remaining().is_zero());
+        // and again
+        assert_eq!(lease.lost().await, loss);
+        let error = lease.release().await.unwrap_err();
+        assert_eq!(error, Error::LeaseLost { message: "lost: it expired: acquire it again".to_owned() });
+        assert_eq!(node.seen().len(), 2, "there is nothing to release");
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_lease_that_no_node_renews_is_lost_at_its_deadline() {
-    let node = Node::start(|request| {
-        (!is_renewal(request) && request.starts_with("PUT ")).then(|| granted(7, 900, 900))
-    });
-    let began = Instant::now();
-    let lease = client(&[&node]).lease("n").acquire().await.unwrap();
-    let early = lease.lost_within(Duration::from_millis(300)).await;
-    assert!(matches!(early, LeaseLoss::Expired { .. }), "{early:?}");
-    assert!(began.elapsed() >= Duration::from_millis(550) && lease.is_live());
-    let loss = lease.lost().await;
-    let lasted = began.elapsed();
-    assert!(lasted >= Duration::from_millis(850) && lasted < Duration::from_millis(1_200), "{lasted:?}");
-    assert!(!lease.is_live());
-    let LeaseLoss::Expired { message } = loss else { panic!("{loss:?}") };
-    assert!(message.contains("no whole answer"), "{message}");
-    let tries = node.seen().iter().filter(|request| is_renewal(request)).count();
-    assert!(tries >= 3, "{tries}");
+    in_one_of_five(|| async {
+        let node = Node::start(|request| {
+            (!is_renewal(request) && request.starts_with("PUT ")).then(|| granted(7, 900, 900))
+        });
+        let began = Instant::now();
+        let lease = client(&[&node]).lease("n").acquire().await.unwrap();
+        let early = lease.lost_within(Duration::from_millis(300)).await;
+        assert!(matches!(early, LeaseLoss::Expired { .. }), "{early:?}");
+        assert!(began.elapsed() >= Duration::from_millis(550) && lease.is_live());
+        let loss = lease.lost().await;
+        let lasted = began.elapsed();
+        assert!(lasted >= Duration::from_millis(850) && lasted < Duration::from_millis(1_200), "{lasted:?}");
+        assert!(!lease.is_live());
+        let LeaseLoss::Expired { message } = loss else { panic!("{loss:?}") };
+        assert!(message.contains("no whole answer"), "{message}");
+        let tries = node.seen().iter().filter(|request| is_renewal(request)).count();
+        assert!(tries >= 3, "{tries}");
+    })
+    .await;
 }
 
 /// The node takes the request, and nothing more is heard of it for long.
 #[tokio::test]
 async fn a_node_that_stands_still_does_not_delay_the_loss() {
-    let node = Slow::start(|request, _| {
-        let pause = if is_renewal(request) { 2_000 } else { 0 };
-        (Duration::from_millis(pause), Some(granted(7, 900, 900)))
-    });
-    let began = Instant::now();
-    let lease = node.client().lease("n").acquire().await.unwrap();
-    let loss = lease.lost().await;
-    let lasted = began.elapsed();
-    assert!(lasted >= Duration::from_millis(850) && lasted < Duration::from_millis(1_300), "{lasted:?}");
-    assert!(matches!(loss, LeaseLoss::Expired { .. }), "{loss:?}");
-    // the answer that comes later does not bring it back
-    tokio::time::sleep(Duration::from_millis(2_000)).await;
-    assert!(!lease.is_live());
-    assert!(matches!(lease.lost().await, LeaseLoss::Expired { .. }));
-    assert!(node.seen().iter().filter(|request| is_renewal(request)).count() >= 2, "one try is not all");
+    in_one_of_five(|| async {
+        let node = Slow::start(|request, _| {
+            let pause = if is_renewal(request) { 2_000 } else { 0 };
+            (Duration::from_millis(pause), Some(granted(7, 900, 900)))
+        });
+        let began = Instant::now();
+        let lease = node.client().lease("n").acquire().await.unwrap();
+        let loss = lease.lost().await;
+        let lasted = began.elapsed();
+        assert!(lasted >= Duration::from_millis(850) && lasted < Duration::from_millis(1_300), "{lasted:?}");
+        assert!(matches!(loss, LeaseLoss::Expired { .. }), "{loss:?}");
+        // the answer that comes later does not bring it back
+        tokio::time::sleep(Duration::from_millis(2_000)).await;
+        assert!(!lease.is_live());
+        assert!(matches!(lease.lost().await, LeaseLoss::Expired { .. }));
+        assert!(node.seen().iter().filter(|request| is_renewal(request)).count() >= 2, "one try is not all");
+    })
+    .await;
 }
 
 /// One that closes the connection, and a follower.
 #[tokio::test]
 async fn a_renewal_goes_on_at_another_node() {
-    for said in [None, Some(refused("405 Method Not Allowed", ErrorCode::MethodNotAllowed, "a follower\n"))] {
-        let bad = Node::start(move |request| match is_renewal(request) {
-            true => said.clone(),
-            false => Some(granted(7, 900, 900)),
-        });
-        let good = Node::start(|request| {
-            if request.starts_with("DELETE ") { Some(done()) } else { Some(granted(7, 900, 900)) }
-        });
-        let lease = client(&[&bad, &good]).lease("n").acquire().await.unwrap();
-        until("renewals elsewhere", || good.seen().len() >= 3).await;
-        assert!(lease.is_live());
-        lease.release().await.unwrap();
-    }
+    in_one_of_five(|| async {
+        for said in
+            [None, Some(refused("405 Method Not Allowed", ErrorCode::MethodNotAllowed, "a follower\n"))]
+        {
+            let bad = Node::start(move |request| match is_renewal(request) {
+                true => said.clone(),
+                false => Some(granted(7, 900, 900)),
+            });
+            let good = Node::start(|request| {
+                if request.starts_with("DELETE ") { Some(done()) } else { Some(granted(7, 900, 900)) }
+            });
+            let lease = client(&[&bad, &good]).lease("n").acquire().await.unwrap();
+            until("renewals elsewhere", || good.seen().len() >= 3).await;
+            assert!(lease.is_live());
+            lease.release().await.unwrap();
+        }
+    })
+    .await;
 }
 
 /// Nodes without a majority of the voters take writes all the same.
@@ -332,23 +350,26 @@ async fn a_renewal_of_another_token_is_a_loss() {
 
 #[tokio::test]
 async fn a_dropped_guard_is_released_in_the_background() {
-    let mut releases = 0;
-    let node = Node::start(move |request| {
-        if request.starts_with("PUT ") {
-            return Some(granted(7, 10_000, 10_000));
+    in_one_of_five(|| async {
+        let mut releases = 0;
+        let node = Node::start(move |request| {
+            if request.starts_with("PUT ") {
+                return Some(granted(7, 10_000, 10_000));
+            }
+            releases += 1;
+            // the first one is lost
+            (releases > 2).then(done)
+        });
+        let lease = client(&[&node]).lease("n").acquire().await.unwrap();
+        let began = Instant::now();
+        drop(lease);
+        assert!(began.elapsed() < Duration::from_millis(100));
+        until("its release", || node.seen().len() >= 4).await;
+        for request in &node.seen()[1..] {
+            assert_eq!(line(request), format!("DELETE /v1/leases/n?prefix=true&token=7&id={ID}"));
         }
-        releases += 1;
-        // the first one is lost
-        (releases > 2).then(done)
-    });
-    let lease = client(&[&node]).lease("n").acquire().await.unwrap();
-    let began = Instant::now();
-    drop(lease);
-    assert!(began.elapsed() < Duration::from_millis(100));
-    until("its release", || node.seen().len() >= 4).await;
-    for request in &node.seen()[1..] {
-        assert_eq!(line(request), format!("DELETE /v1/leases/n?prefix=true&token=7&id={ID}"));
-    }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -383,18 +404,21 @@ async fn a_lease_that_is_over_after_the_wait_is_none() {
 /// The second try waits only for the rest of the time.
 #[tokio::test]
 async fn the_wait_is_one_for_all_tries() {
-    let node = Slow::start(|request, at| match at {
-        0 => (Duration::from_millis(600), None),
-        _ if request.starts_with("DELETE ") => (Duration::ZERO, Some(done())),
-        _ => (Duration::ZERO, Some(granted(7, 10_000, 10_000))),
-    });
-    let lease = node.client().lease("n").wait(Duration::from_secs(2)).acquire().await.unwrap();
-    let waits: Vec<_> =
-        node.seen()[..2].iter().map(|request| value(&line(request), "wait").unwrap()).collect();
-    let wait = |at: usize| crate::wire::duration::parse(&waits[at]).unwrap();
-    assert!(wait(0) > Duration::from_millis(1_800) && wait(0) <= Duration::from_secs(2), "{waits:?}");
-    assert!(wait(1) <= Duration::from_millis(1_400), "{waits:?}");
-    lease.release().await.unwrap();
+    in_one_of_five(|| async {
+        let node = Slow::start(|request, at| match at {
+            0 => (Duration::from_millis(600), None),
+            _ if request.starts_with("DELETE ") => (Duration::ZERO, Some(done())),
+            _ => (Duration::ZERO, Some(granted(7, 10_000, 10_000))),
+        });
+        let lease = node.client().lease("n").wait(Duration::from_secs(2)).acquire().await.unwrap();
+        let waits: Vec<_> =
+            node.seen()[..2].iter().map(|request| value(&line(request), "wait").unwrap()).collect();
+        let wait = |at: usize| crate::wire::duration::parse(&waits[at]).unwrap();
+        assert!(wait(0) > Duration::from_millis(1_800) && wait(0) <= Duration::from_secs(2), "{waits:?}");
+        assert!(wait(1) <= Duration::from_millis(1_400), "{waits:?}");
+        lease.release().await.unwrap();
+    })
+    .await;
 }
 
 #[tokio::test]
