@@ -29,6 +29,9 @@ const ANSWER: Duration = Duration::from_micros(2 * ROUND_US);
 /// node that stands still, must not hold back all others until it times out.
 const PATIENCE: Duration = Duration::from_millis(100);
 
+/// Most calls that wait to be sent to a node: more than a node gets answered within the time for which they wait.
+const MAX_WAITING: usize = 100_000;
+
 /// Most requests of clients that go to a coordinator alone at the same time. They are answered in one exchange, and in
 /// a batch in two.
 const ALONE: usize = 2;
@@ -172,6 +175,10 @@ impl LeaseSender {
                 Way::Either if !line.is_busy && line.waiting.is_empty() && line.alone < ALONE => {
                     line.alone += 1;
                     self.send(addresses, to, request, vec![reply], Some((left.clone(), Left::Single)));
+                }
+                Way::Either | Way::Together if line.waiting.len() >= MAX_WAITING => {
+                    self.metrics.called(kind(&request), CallError::TimedOut.as_str(), Duration::ZERO);
+                    drop(Open { leases: self.leases.clone(), replies: vec![reply] });
                 }
                 Way::Either | Way::Together => line.waiting.push_back((Instant::now(), request, reply)),
             }
