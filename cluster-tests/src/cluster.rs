@@ -264,8 +264,8 @@ impl Cluster {
         }
     }
 
-    /// Waits until each node that runs sees all others that run as ready, and no other one: then all know one coordinator
-    /// of a lease.
+    /// Waits until each node that runs sees all others that run as ready, and no other one: then all know one
+    /// coordinator of a lease.
     ///
     /// # Panics
     /// If that does not happen.

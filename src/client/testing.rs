@@ -11,8 +11,8 @@ use super::transport::Requester;
 use super::url::Url;
 use crate::wire::date::http_date;
 
-/// A test that depends on how long things take, which a machine that is busy for a moment disturbs: it has to succeed in
-/// one of five tries.
+/// A test that depends on how long things take, which a machine that is busy for a moment disturbs: it has to succeed
+/// in one of five tries.
 pub(crate) async fn in_one_of_five<F: Future<Output = ()> + 'static>(test: impl Fn() -> F) {
     for tried in 1.. {
         let outcome = LocalSet::new().run_until(async { spawn_local(test()).await }).await;

@@ -116,7 +116,7 @@ fn any_node_grants_renews_and_releases_and_all_hold_writes_back() {
 fn those_that_wait_at_different_nodes_are_served_in_their_order() {
     let cluster = start_new(3);
     let mut held = token(&put(&cluster, 0, "q?ttl=1m").expect(200));
-    // the one coordinator has all of them: a node whose call it does not answer in time keeps its client's request itself
+    // the one coordinator has all of them: a node that it does not answer in time keeps its client's request itself
     let waiting = || {
         let counts = (0..3).map(|i| cluster.node(i).metric("vwatch_lease_waiters"));
         let counts: Vec<usize> = counts.map(|count| count as usize).collect();
