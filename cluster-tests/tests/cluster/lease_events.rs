@@ -153,7 +153,9 @@ async fn the_client_library_goes_on_at_another_node_with_what_is_held() {
 /// Renews a lease until it is told to stop.
 fn renew(address: std::net::SocketAddr, target: &str, end: &AtomicBool) {
     while !end.load(Ordering::Relaxed) {
-        Connection::open(address).ask(&Request::new("PUT", target)).expect(200);
+        let asked = Instant::now();
+        let answer = Connection::open(address).ask(&Request::new("PUT", target));
+        assert_eq!(answer.status, 200, "after {:?}: {}", asked.elapsed(), answer.text());
         std::thread::sleep(Duration::from_millis(100));
     }
 }
@@ -161,9 +163,9 @@ fn renew(address: std::net::SocketAddr, target: &str, end: &AtomicBool) {
 #[test]
 fn a_renewal_of_which_a_node_has_not_heard_is_not_told_as_the_end() {
     let cluster = start(5);
-    let (token, id) = acquire(&cluster, 0, "a/x?ttl=3s");
+    let (token, id) = acquire(&cluster, 0, "a/x?ttl=6s");
     let end = AtomicBool::new(false);
-    let target = format!("/v1/leases/a/x?ttl=3s&token={token}&id={id}");
+    let target = format!("/v1/leases/a/x?ttl=6s&token={token}&id={id}");
     std::thread::scope(|scope| {
         scope.spawn(|| renew(cluster.addresses(0).1, &target, &end));
         // also if an assertion fails
@@ -171,6 +173,8 @@ fn a_renewal_of_which_a_node_has_not_heard_is_not_told_as_the_end() {
         let granted = |i: &usize| cluster.node(*i).metric("vwatch_leases{state=\"granted\"}") == 1.0;
         let coordinator = (0..5).find(granted).expect("the coordinator");
         let deaf = (1..5).find(|i| *i != coordinator).expect("five nodes");
+        let knows = || cluster.node(deaf).metric("vwatch_leases{state=\"known\"}");
+        wait_for_value(LIMIT, knows, |known| *known == 1.0);
         let query = "prefix=a/&leases=true";
         let mut stream = Stream::open(cluster.node(deaf).client_addr(), &request(LINES, Path::Fast, query));
         assert_eq!(next(&mut stream), ("held a/x".to_owned(), token));
@@ -178,7 +182,7 @@ fn a_renewal_of_which_a_node_has_not_heard_is_not_told_as_the_end() {
         let checks = |result: &str| {
             cluster.node(deaf).metric(&format!("vwatch_lease_checks_total{{result=\"{result}\"}}"))
         };
-        wait_until("the word of the voters", LIMIT, || {
+        wait_until("the word of the voters", 2 * LIMIT, || {
             // another node coordinates if this one does not answer it in time
             let coordinators = (0..5).filter(|i| *i != deaf && granted(i));
             coordinators.for_each(|coordinator| cluster.one_way(coordinator, deaf));
