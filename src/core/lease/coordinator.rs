@@ -148,6 +148,12 @@ impl Coordinator {
         self.queue.len()
     }
 
+    /// Whether a request waits.
+    #[must_use]
+    pub fn waits(&self, ticket: LeaseId) -> bool {
+        self.queue.get(ticket).is_some()
+    }
+
     /// How many requests wait for exactly this path.
     #[must_use]
     pub fn waiting_for(&self, path: &LeasePath) -> usize {

@@ -281,6 +281,13 @@ impl LeaseRequest {
         }
     }
 
+    /// Whether it is for the coordinator of a path. A node that doubts its clock does not take such a request, for
+    /// voters refuse its tokens: the node that asks coordinates in its place.
+    #[must_use]
+    pub const fn needs_coordinator(&self) -> bool {
+        matches!(self, Self::Acquire(_) | Self::Confirm(_) | Self::Renew(_) | Self::Release { .. })
+    }
+
     /// How many leases it may carry.
     #[must_use]
     pub fn leases(&self) -> usize {

@@ -278,6 +278,9 @@ impl Leases {
 
     /// Answers a request of another node.
     pub async fn answer(&self, from: Incarnation, request: LeaseRequest) -> LeaseResponse {
+        if request.needs_coordinator() && self.step(|state, _| state.doubts_its_clock) {
+            return LeaseResponse::Noted;
+        }
         match request {
             LeaseRequest::Acquire(ask) => self.coordinate(from, ask).await,
             LeaseRequest::Renew(lease) => LeaseResponse::Ended(

@@ -196,7 +196,14 @@ impl State {
                 wait_us: client.ask.wait_us.saturating_sub(waited_us),
                 ..client.ask.clone()
             };
-            remote.entry(self.members.coordinator_of(ask.path.first_segment())).or_default().push(ask);
+            let coordinator = self.members.coordinator_of(ask.path.first_segment());
+            if coordinator != self.us && self.coordinator.waits(ask.ticket) {
+                // it could not be reached, or doubts its clock: perhaps it takes the request now
+                let reply = Reply::Asked(ask.ticket, ask.request);
+                self.calls.push(LeaseCall { to: coordinator, request: LeaseRequest::Acquire(ask), reply });
+                continue;
+            }
+            remote.entry(coordinator).or_default().push(ask);
         }
         for (coordinator, asks) in remote {
             if coordinator == self.us {
@@ -349,6 +356,9 @@ impl State {
 
     /// Answers a request of a batch of another node.
     pub(super) fn answer(&mut self, now: Now, from: Incarnation, request: LeaseRequest) -> LeaseResponse {
+        if request.needs_coordinator() && self.doubts_its_clock {
+            return LeaseResponse::Noted;
+        }
         match request {
             LeaseRequest::Ballot(ballot) => LeaseResponse::Vote(self.vote(now, &ballot)),
             LeaseRequest::Confirm(asks) => {
