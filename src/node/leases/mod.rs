@@ -171,6 +171,11 @@ impl Leases {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether this node has reason to doubt its clock. It takes no lock.
+    fn doubts_its_clock(&self) -> bool {
+        self.shared.store.readiness() == Readiness::ClockInDoubt
+    }
+
     /// Does a step under the lock, and sends what it asks for.
     fn step<R>(&self, step: impl FnOnce(&mut State, Now) -> R) -> R {
         let now = clock::with_sleep();
@@ -185,7 +190,7 @@ impl Leases {
     }
 
     fn step_of<R>(&self, state: &mut State, now: Now, step: impl FnOnce(&mut State, Now) -> R) -> R {
-        state.doubts_its_clock = self.shared.store.readiness() == Readiness::ClockInDoubt;
+        state.doubts_its_clock = self.doubts_its_clock();
         let result = step(state, now);
         state.settle(now);
         self.shared.in_view.store(state.view.len(), Ordering::Relaxed);
@@ -278,7 +283,7 @@ impl Leases {
 
     /// Answers a request of another node.
     pub async fn answer(&self, from: Incarnation, request: LeaseRequest) -> LeaseResponse {
-        if request.needs_coordinator() && self.step(|state, _| state.doubts_its_clock) {
+        if request.needs_coordinator() && self.doubts_its_clock() {
             return LeaseResponse::Noted;
         }
         match request {
