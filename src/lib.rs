@@ -11,11 +11,12 @@
 //! | `seal` | secrets, keys, and frames that only the cluster can read | nothing |
 //! | `metrics` | counters, and their labels | `core` |
 //! | [`wire`] | what travels, as text and bytes | `core` |
-//! | [`client`] | the client library: how a program reads, writes and watches | `core`, `wire` |
+//! | `tls` | certificates, keys and authorities; both sides of a connection with TLS | nothing |
+//! | [`client`] | the client library: how a program reads, writes and watches | `core`, `wire`, `tls` |
 //! | `watch` | from a change to its watchers | `core` |
 //! | `membership` | the other nodes: discovery by DNS, gossip behind a sealed socket | `core`, `seal` |
 //! | `config` | the flags as they are typed, and what they mean | all above |
-//! | `replication` | sealed messages between peers over HTTP | `core`, `wire`, `seal` |
+//! | `replication` | sealed messages between peers over HTTP | `core`, `wire`, `seal`, `tls` |
 //! | `sim` | many nodes in a seeded world; built only with the feature `sim` | `core`, `wire` |
 //! | `fill` | names that come from an upstream | all above but `sim` |
 //! | `node` | the state of a node: the store behind its lock, the clock, limits | all above |
@@ -38,6 +39,8 @@ pub mod client;
 pub mod core;
 #[cfg(feature = "sim")]
 pub mod sim;
+#[cfg(feature = "client")]
+mod tls;
 pub mod wire;
 
 #[cfg(feature = "embed")]

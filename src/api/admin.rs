@@ -53,7 +53,11 @@ async fn ready(State(node): State<Arc<Node>>) -> Result<Response, Refusal> {
         cut_off_for = health.unreachable_for;
     }
     let apart = node.replicator.peers_apart();
-    let text = ready_text(node.store.readiness(), genesis.provisional, apart, cut_off_for);
+    let mut text = ready_text(node.store.readiness(), genesis.provisional, apart, cut_off_for);
+    // not why: paths of this machine are for its operator, who finds them in the log
+    for (files, _) in node.files.failures() {
+        text.push_str(&format!("files-unusable: {files}\n"));
+    }
     Ok((headers, text).into_response())
 }
 

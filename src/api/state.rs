@@ -27,6 +27,8 @@ use crate::node::replication::Replicator;
 use crate::node::store::{Readiness, SharedStore};
 use crate::node::stream_groups::StreamGroups;
 use crate::node::streams::Streams;
+use crate::node::tls::NodeTls;
+use crate::node::watched_files::WatchedFiles;
 use crate::report::{Listens, Sources};
 use crate::seal::Keyring;
 
@@ -78,6 +80,10 @@ pub struct Node {
     pub listens: Listens,
     /// The log of the process.
     pub log: LogControl,
+    /// TLS of its ports, and to other nodes.
+    pub tls: NodeTls,
+    /// The files that it reads again.
+    pub files: Arc<WatchedFiles>,
     /// Where it is between start and end.
     pub lifecycle: Arc<Lifecycle>,
     /// Whether its parts go on.
@@ -123,12 +129,26 @@ pub(crate) struct Parts {
     pub(crate) cluster: Option<Cluster>,
     pub(crate) listens: Listens,
     pub(crate) log: LogControl,
+    pub(crate) tls: NodeTls,
+    pub(crate) files: Arc<WatchedFiles>,
 }
 
 impl Node {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { config, store, replicator, leases, fill, metrics, peering, cluster, listens, log } =
-            parts;
+        let Parts {
+            config,
+            store,
+            replicator,
+            leases,
+            fill,
+            metrics,
+            peering,
+            cluster,
+            listens,
+            log,
+            tls,
+            files,
+        } = parts;
         let reads = Reads::new(store.clone(), fill.clone());
         let readers = store.clone();
         let streams = Streams::new(config.waiter_limits.total);
@@ -149,6 +169,8 @@ impl Node {
             cluster,
             listens,
             log,
+            tls,
+            files,
             lifecycle: Arc::default(),
             pulse: Arc::default(),
             version_sets: Semaphore::new(MAX_VERSION_SETS),
@@ -193,6 +215,8 @@ impl Node {
             streams: &self.streams,
             stalls: self.pulse.stalls(),
             dropped_lines: (self.log.dropped)(),
+            tls: &self.tls,
+            files: &self.files,
         }
     }
 

@@ -18,6 +18,8 @@ use crate::node::leases::{LeaseSettings, Leases};
 use crate::node::log_control::LogControl;
 use crate::node::replication::Replicator;
 use crate::node::store::SharedStore;
+use crate::node::tls::NodeTls;
+use crate::node::watched_files::WatchedFiles;
 use crate::node::{clock, fill_adapter};
 use crate::watch::fanout::Fanout;
 use crate::watch::pace::Pace;
@@ -36,6 +38,10 @@ pub(crate) async fn assemble(
     let listens = sockets.listens()?;
     let started = clock::now();
     let incarnation = Incarnation(u64::from_le_bytes(random()?));
+    let tls = NodeTls::new(&config.tls, !config.cluster.is_alone()).map_err(StartError::Tls)?;
+    let files = Arc::new(WatchedFiles::default());
+    tls.watch(&config.tls, &files);
+    tokio::spawn(Arc::clone(&files).watch());
     let bootstrap = find_others(&config, sockets.gossip.take()).await?;
 
     let (fanout, ring_bells) = Fanout::new();
@@ -93,7 +99,20 @@ pub(crate) async fn assemble(
     if let Some(filler) = &fill {
         filler.start();
     }
-    let parts = Parts { config, store, replicator, leases, fill, metrics, peering, cluster, listens, log };
+    let parts = Parts {
+        config,
+        store,
+        replicator,
+        leases,
+        fill,
+        metrics,
+        peering,
+        cluster,
+        listens,
+        log,
+        tls,
+        files,
+    };
     Ok(Arc::new(Node::new(parts)))
 }
 

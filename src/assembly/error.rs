@@ -14,6 +14,8 @@ pub enum StartError {
     Gossip(String),
     /// The upstream cannot be used as it is set up.
     Fill(String),
+    /// TLS cannot be set up.
+    Tls(String),
     /// A variable that is for tests only has a value that cannot be parsed.
     TestVariable(String),
     /// The system gives no entropy, threads or signals.
@@ -45,7 +47,9 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listen(error) => error.fmt(f),
-            Self::Gossip(line) | Self::TestVariable(line) | Self::Fill(line) => f.write_str(line),
+            Self::Gossip(line) | Self::TestVariable(line) | Self::Fill(line) | Self::Tls(line) => {
+                f.write_str(line)
+            }
             Self::System { what, cause } => {
                 write!(f, "cannot get {what} from the system: {cause}: check its limits")
             }

@@ -7,7 +7,11 @@ use crate::cluster::bootstrap::bind_both;
 use crate::config::Config;
 use crate::config::fill::FillConfig;
 use crate::http::listener::listen;
+#[cfg(feature = "node")]
+use crate::metrics::Port;
 use crate::node::limits::{MAX_SERVER_CONNECTIONS, PEER_DESCRIPTORS, RESERVED_DESCRIPTORS};
+#[cfg(feature = "node")]
+use crate::node::tls::NodeTls;
 use crate::report::Listens;
 
 /// The ports that a node is to have. Each has the name of its setting, for errors.
@@ -67,11 +71,14 @@ impl Sockets {
     }
 
     /// The listeners of the ports that need the workers of the runtime, where the client port has so many event loops:
-    /// on the server port all but plain writes need them.
+    /// on the server port all but plain writes need them, and all connections with TLS do. A port that speaks nothing
+    /// else is left out: an answer in plain text would be no answer there.
     #[cfg(feature = "node")]
-    pub(crate) fn by_workers(&self, event_loops: usize) -> Vec<TcpListener> {
-        let client = self.client.as_ref().filter(|_| event_loops == 0);
-        let ports = [self.server.as_ref(), client].into_iter().flatten();
+    pub(crate) fn by_workers(&self, event_loops: usize, tls: &NodeTls) -> Vec<TcpListener> {
+        let is_plain = |port| tls.of(port).is_none_or(|tls| tls.takes_plain());
+        let client = self.client.as_ref().filter(|_| event_loops == 0 || tls.of(Port::Client).is_some());
+        let ports = [(Port::Server, self.server.as_ref()), (Port::Client, client)];
+        let ports = ports.into_iter().filter(|&(port, _)| is_plain(port)).filter_map(|(_, bound)| bound);
         ports.filter_map(|port| port.listener.try_clone().ok()).collect()
     }
 }

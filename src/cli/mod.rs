@@ -34,6 +34,7 @@ mod serve;
 mod stop;
 #[cfg(test)]
 mod testing;
+mod tls;
 mod under_lease;
 mod watch;
 
@@ -118,6 +119,7 @@ fn run_command(name: &str, matches: &ArgMatches) -> Result<(), Failure> {
         "event" => event::run(matches),
         "checkpoint" => checkpoint::run(matches),
         "lease" => lease::run(matches),
+        "tls" => tls::run(matches),
         "history-depth" => history_depth::run(&read::<history_depth::HistoryDepth>(matches)?),
         "ls" => ls::run(&read::<ls::Ls>(matches)?),
         "members" => members::run(&read::<members::Members>(matches)?),
@@ -175,6 +177,7 @@ fn command() -> Command {
         .subcommand(bench::command())
         .subcommand(client_command::<members::Members>("members"))
         .subcommand(client_command::<dev::Dev>("dev"))
+        .subcommand(tls::command(with_hyphen_values))
         .subcommand(Command::new(dev::COMMAND).hide(true).args_override_self(true).args(serve::args()))
         .subcommand(client_command::<health::Health>("health"))
 }
@@ -219,6 +222,7 @@ Examples:
   vwatch bench stream --streams 2000     and its streams
   vwatch members                         the nodes of a cluster
   vwatch dev                             a cluster on this machine, to try
+  vwatch tls init DIR                    certificates, to try TLS
   vwatch health                          is the node ready?";
 
 const EXIT_CODES: &str = "\

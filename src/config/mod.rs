@@ -7,6 +7,7 @@ mod log;
 pub mod origin;
 pub mod proxy;
 pub mod raw;
+mod tls;
 mod value;
 
 use std::fmt;
@@ -17,6 +18,8 @@ pub use fill::FillConfig;
 pub use lease::LeaseConfig;
 pub use log::{LogFormat, LogLevel, LogLevelError};
 pub use raw::Raw;
+pub use tls::TlsConfig;
+pub(crate) use tls::{CaFile, PairFiles};
 
 use crate::core::limits::{LEAST_GRACE_US, MAX_DATA_BYTES, MAX_HISTORY_VERSIONS, MAX_NAME_BYTES};
 use crate::core::{NamespaceLimits, WaiterLimits};
@@ -98,6 +101,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// The settings of the cluster.
     pub cluster: ClusterConfig,
+    /// The settings of TLS.
+    pub tls: TlsConfig,
 }
 
 impl Config {
@@ -149,6 +154,7 @@ impl Config {
             log_level: read(raw, "log-level", log_level)?,
             log_format: read(raw, "log-format", log_format)?,
             cluster: ClusterConfig::from_raw(raw)?,
+            tls: TlsConfig::from_raw(raw)?,
         };
         config.check_together()
     }
@@ -211,8 +217,13 @@ impl Config {
             ("MaxWatchersPerName", self.waiter_limits.per_name.to_string()),
         ];
         let fill = self.fill.as_ref().map_or_else(|| vec![("FillFrom", quoted(&""))], FillConfig::rows);
-        let rows: Vec<_> =
-            rows.into_iter().chain(self.cluster.rows()).chain(self.lease.rows()).chain(fill).collect();
+        let rows: Vec<_> = rows
+            .into_iter()
+            .chain(self.tls.rows())
+            .chain(self.cluster.rows())
+            .chain(self.lease.rows())
+            .chain(fill)
+            .collect();
         let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         let lines: Vec<_> = rows.iter().map(|(name, value)| format!("  {name:width$}: {value}")).collect();
         format!("Config{{\n{}\n}}", lines.join(",\n"))
@@ -239,12 +250,14 @@ fn read_open<T>(
     parse: impl FnOnce(&str) -> Result<T, Wrong>,
 ) -> Result<Option<T>, ConfigError> {
     let Some((source, text)) = raw.get(name) else { return Ok(None) };
-    parse(text).map(Some).map_err(|Wrong { why, advice }| {
-        // a long text must not make the line unreadable
-        let shown: String = text.chars().take(80).collect();
-        let more = if shown.len() < text.len() { "…" } else { "" };
-        ConfigError::new(format!("bad {source}: {why}: got {shown:?}{more}: {advice}"))
-    })
+    parse(text).map(Some).map_err(|wrong| wrong_text(&source, text, wrong))
+}
+
+fn wrong_text(source: &raw::TextSource, text: &str, Wrong { why, advice }: Wrong) -> ConfigError {
+    // a long text must not make the line unreadable
+    let shown: String = text.chars().take(80).collect();
+    let more = if shown.len() < text.len() { "…" } else { "" };
+    ConfigError::new(format!("bad {source}: {why}: got {shown:?}{more}: {advice}"))
 }
 
 fn bounded(text: &str, least: usize, most: usize) -> Result<usize, Wrong> {

@@ -172,10 +172,37 @@ pub const FLAGS: &[Flag] = &[
         "COUNT",
         "Most connections of the client port; lowered to what the descriptor limit allows [default: that number]",
     ),
+    Flag::open("tls-cert", "PATH", "File with the certificate of both ports, as PEM [default: no TLS]"),
+    Flag::open("tls-key", "PATH", "File with its private key"),
+    Flag::open("tls-client-port-cert", "PATH", "The certificate of the client port alone"),
+    Flag::open("tls-client-port-key", "PATH", "File with its private key"),
+    Flag::open("tls-server-port-cert", "PATH", "The certificate of the server port alone"),
+    Flag::open("tls-server-port-key", "PATH", "File with its private key"),
+    Flag::open(
+        "tls-client-ca",
+        "PATH",
+        "File with authorities: clients of the server port have to show a certificate of one of them",
+    ),
+    Flag::open(
+        "tls-peer-cert",
+        "PATH",
+        "The certificate that this node shows to other nodes [default: that of the server port]",
+    ),
+    Flag::open("tls-peer-key", "PATH", "File with its private key"),
+    Flag::open(
+        "tls-peer-ca",
+        "PATH",
+        "File with the authorities of other nodes [default: --tls-client-ca, else those of the system]",
+    ),
+    Flag::switch(
+        "tls-transition",
+        "false",
+        "Ports with TLS accept connections without it too, while a running group is switched node by node",
+    ),
     Flag::open(
         "replicate-with",
         "URLS",
-        "Other nodes: http://host:port, host:port or srv:_service._udp.domain, comma separated; host names are resolved",
+        "Other nodes: http://host:port, https://host:port, host:port or srv:_service._udp.domain, comma separated; host names are resolved",
     ),
     Flag::text("replicate-interval", "DURATION", "1s", "How often to start a sync with a peer")
         .with_vwatch_env("VWATCH_REPLICATE_EVERY"),
@@ -278,6 +305,9 @@ pub const FLAGS: &[Flag] = &[
 const NOT_OF_THE_NODE: &[&str] = &[
     "VWATCH_CLIENT_URL",
     "VWATCH_SERVER_URL",
+    "VWATCH_CA",
+    "VWATCH_CERT",
+    "VWATCH_KEY",
     "VWATCH_OUTPUT",
     "VWATCH_NAME",
     "VWATCH_NAMESPACE",

@@ -46,7 +46,7 @@ async fn run_node(config: Config, mut sockets: Sockets, for_tests: TestVariables
         pulse: Arc::clone(&node.pulse),
         lifecycle: Arc::clone(&node.lifecycle),
         shutdown_grace: node.config.shutdown_grace,
-        ports: sockets.by_workers(event_loops),
+        ports: sockets.by_workers(event_loops, &node.tls),
     };
     watchdog.start(node.store.clone()).map_err(|cause| StartError::system("a thread", cause))?;
     let on_failure: OnFailure = Arc::new(end_with);

@@ -66,6 +66,7 @@ impl Signals {
                 signal = self.ending.next() => return signal,
                 _ = self.hang_up.recv() => {
                     self.block.as_deref().into_iter().for_each(block_for_tests);
+                    node.files.look_soon();
                     reload_secrets(node);
                 }
             }
@@ -76,7 +77,11 @@ impl Signals {
 /// Reads the secrets again, in a task beside those that serve.
 fn reload_secrets(node: &Node) {
     let (Some(peering), SecretSource::File(path, _)) = (&node.peering, &node.config.cluster.secret) else {
-        tracing::info!("SIGHUP: nothing to read again, because there is no --cluster-secret-file");
+        if node.files.names().is_empty() {
+            tracing::info!(
+                "SIGHUP: nothing to read again, because there is no --cluster-secret-file and no --tls-cert"
+            );
+        }
         return;
     };
     if peering.reloading.swap(true, Ordering::Relaxed) {

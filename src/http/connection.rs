@@ -12,9 +12,12 @@ use super::closing::end;
 use super::connection_limit::Permit;
 use super::responder::{CLOSING_TIME, LAST_WORDS_TIME, Responder};
 use super::resumed::Resumed;
+use super::transport::Transport;
 use super::write_timeout::WriteTimeout;
-use super::{http1, http2};
+use super::{http1, http2, tls};
+use crate::api::connection::Disconnect;
 use crate::metrics::Limit;
+use crate::metrics::tls::TlsFailure;
 use crate::node::lifecycle::Phase;
 
 /// A connection that the fast path has handed over.
@@ -43,8 +46,16 @@ pub(crate) struct Unsent {
 
 /// Serves a connection that was just accepted.
 pub(super) async fn serve(responder: Responder, stream: TcpStream, permit: Permit) {
-    serve_from(responder, stream, Vec::new()).await;
+    serve_new(responder, stream).await;
     drop(permit);
+}
+
+/// Serves a connection that was just accepted, with TLS if its port speaks it.
+pub(super) async fn serve_new(responder: Responder, stream: TcpStream) {
+    match responder.node.tls.of(responder.port).cloned() {
+        Some(tls) => tls::serve(responder, tls, stream).await,
+        None => serve_from(responder, stream, Vec::new()).await,
+    }
 }
 
 /// Serves a connection from the fast path.
@@ -62,10 +73,20 @@ pub(super) async fn resume(responder: Responder, handover: Handover) {
     drop(permit);
 }
 
-/// Serves a connection. `read` are the bytes that were read already.
-pub(super) async fn serve_from(responder: Responder, stream: TcpStream, mut read: Vec<u8>) {
-    let (mut stream, disconnect) =
+/// Serves a connection without TLS. `read` are the bytes that were read already.
+pub(super) async fn serve_from(responder: Responder, stream: TcpStream, read: Vec<u8>) {
+    let (stream, disconnect) =
         WriteTimeout::new(stream, responder.node.config.idle_timeout, Arc::clone(&responder.node.metrics));
+    serve_transport(responder, Transport::Plain(stream), disconnect, read).await;
+}
+
+/// Serves the requests of a connection. `read` are the bytes that were read already.
+pub(super) async fn serve_transport(
+    responder: Responder,
+    mut stream: Transport,
+    disconnect: Disconnect,
+    mut read: Vec<u8>,
+) {
     let closing = async {
         responder.node.lifecycle.reached(Phase::Closing).await;
         sleep(CLOSING_TIME).await;
@@ -75,6 +96,9 @@ pub(super) async fn serve_from(responder: Responder, stream: TcpStream, mut read
         () = closing => return,
     };
     let Ok(is_http2) = is_http2 else { return responder.node.metrics.hit(Limit::IdleTime) };
+    if read.first() == Some(&tls::HANDSHAKE) {
+        return responder.node.metrics.tls.failed(responder.port, TlsFailure::PlainPort);
+    }
     let stream = Resumed { stream, read, at: 0 };
     if is_http2 {
         // apart, so that its size is not that of every connection

@@ -13,5 +13,7 @@ pub mod listener;
 mod overflow;
 pub mod responder;
 mod resumed;
+mod tls;
+mod transport;
 pub mod unavailable;
 pub mod write_timeout;

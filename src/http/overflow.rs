@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::connection::serve_from;
+use super::connection::serve_new;
 use super::responder::{LAST_WORDS_TIME, Responder};
 use crate::metrics::Limit;
 
@@ -32,7 +32,7 @@ impl Overflow {
         if let Ok(permit) = Arc::clone(&self.at_once).try_acquire_owned()
             && let Ok(stream) = stream()
         {
-            let serving = serve_from(self.responder.clone(), stream, Vec::new());
+            let serving = serve_new(self.responder.clone(), stream);
             tokio::spawn(async move {
                 let _ = timeout(LAST_WORDS_TIME, serving).await;
                 drop(permit);

@@ -40,6 +40,8 @@ enum Scope {
     All,
     /// Health checks only; all others with 503. Each response is the last one of its connection.
     Health,
+    /// Health checks only; all others with 403: the client has shown no certificate.
+    NoCertificate,
 }
 
 /// Answers the requests of connections by the ordinary path. Cheap to clone.
@@ -68,6 +70,14 @@ impl Responder {
         Self { scope: Scope::Health, ..self }
     }
 
+    /// Answers only what needs no certificate of the client.
+    pub(super) fn without_certificate(self) -> Self {
+        match self.scope {
+            Scope::Health => self,
+            Scope::All | Scope::NoCertificate => Self { scope: Scope::NoCertificate, ..self },
+        }
+    }
+
     /// The response to a request.
     pub(crate) fn respond(
         &self,
@@ -78,8 +88,21 @@ impl Responder {
             match scope {
                 Scope::All => service.respond(request).await,
                 Scope::Health => health_only(service, request).await,
+                Scope::NoCertificate => without_certificate(service, request).await,
             }
         }
+    }
+}
+
+/// The response to a request of a client that has shown no certificate.
+async fn without_certificate(service: Service, request: Request<Incoming>) -> Response {
+    match HEALTH.contains(&request.uri().path()) {
+        true => service.respond(request).await,
+        false => Refusal::new(
+            ErrorCode::CertificateRequired,
+            "no client certificate: this port needs one of --tls-client-ca: show it (curl: --cert and --key)",
+        )
+        .into_response(),
     }
 }
 

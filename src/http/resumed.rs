@@ -6,11 +6,11 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::write_timeout::WriteTimeout;
+use super::transport::Transport;
 
 /// A stream that returns these bytes first.
 pub(super) struct Resumed {
-    pub(super) stream: WriteTimeout,
+    pub(super) stream: Transport,
     pub(super) read: Vec<u8>,
     pub(super) at: usize,
 }

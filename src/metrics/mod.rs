@@ -5,6 +5,7 @@ pub mod feeds;
 pub mod labels;
 pub(crate) mod leases;
 pub mod process;
+pub mod tls;
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use labels::{AnswerLabels, CallLabels, LimitLabel, OfLabel, PortLabel, ReasonLab
 pub use labels::{Limit, PeerRefusal, Port};
 use leases::LeaseMetrics;
 use process::ProcessMetrics;
+use tls::TlsMetrics;
 
 /// Statuses of the most frequent answers.
 const COMMON: [(Port, u16); 3] = [(Port::Client, 200), (Port::Server, 204), (Port::Client, 304)];
@@ -62,6 +64,7 @@ pub struct Metrics {
     pub(crate) leases: LeaseMetrics,
     pub(crate) cluster: ClusterMetrics,
     pub(crate) process: ProcessMetrics,
+    pub(crate) tls: TlsMetrics,
 }
 
 impl Metrics {
@@ -106,6 +109,7 @@ impl Metrics {
         let cluster = ClusterMetrics::register(&mut registry);
         let feeds = FeedMetrics::register(&mut registry);
         let leases = LeaseMetrics::register(&mut registry);
+        let tls = TlsMetrics::register(&mut registry);
         let mut metrics = Self {
             registry,
             answers,
@@ -139,6 +143,7 @@ impl Metrics {
             leases,
             cluster,
             process: ProcessMetrics::new(),
+            tls,
         };
         metrics.register();
         metrics

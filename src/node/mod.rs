@@ -17,3 +17,5 @@ pub mod replication;
 pub mod store;
 pub mod stream_groups;
 pub mod streams;
+pub mod tls;
+pub mod watched_files;

@@ -18,6 +18,7 @@ use crate::metrics::feeds::FeedMetrics;
 use crate::metrics::labels::{PortLabel, ReasonLabel, gauge};
 use crate::metrics::leases::{LeaseMetrics, ResultLabel};
 use crate::metrics::process::Vitals;
+use crate::metrics::tls::TlsMetrics;
 use crate::node::clock;
 use crate::node::leases::LeaseCensus;
 use crate::node::replication::ClusterCensus;
@@ -71,6 +72,7 @@ pub fn encode(sources: &Sources<'_>, vitals: Vitals, form: Form) -> String {
     {
         set(&m.log_dropped.get_or_create(&ReasonLabel { reason }), lines);
     }
+    read_tls(&m.tls, sources);
     let mut text = String::new();
     // writing into a String does not fail
     let _ = encode_registry(&mut text, &m.registry)
@@ -124,6 +126,19 @@ fn read_leases(m: &LeaseMetrics, census: &LeaseCensus) {
     set(&m.resets, census.resets);
     for (result, count) in Verdict::LABELS.into_iter().zip(census.verdicts) {
         set(&m.checks.get_or_create(&ResultLabel { result }), count);
+    }
+}
+
+fn read_tls(m: &TlsMetrics, sources: &Sources<'_>) {
+    let now = i64::try_from(clock::now().micros() / 1_000_000).unwrap_or(i64::MAX);
+    for port in [Port::Client, Port::Server] {
+        if let Some(end) = sources.tls.of(port).and_then(|tls| tls.not_after()) {
+            m.expires_in(port, i64::try_from(end).unwrap_or(i64::MAX).saturating_sub(now));
+        }
+    }
+    let failures = sources.files.failures();
+    for of in sources.files.names() {
+        m.reload_failed(of, failures.iter().any(|(name, _)| *name == of));
     }
 }
 

@@ -13,6 +13,8 @@ use crate::node::log_control::DroppedLines;
 use crate::node::replication::Replicator;
 use crate::node::store::SharedStore;
 use crate::node::streams::Streams;
+use crate::node::tls::NodeTls;
+use crate::node::watched_files::WatchedFiles;
 use crate::seal::{KeyId, Keyring};
 
 /// Where a node listens. A node inside a program may lack a port.
@@ -54,6 +56,10 @@ pub struct Sources<'a> {
     pub stalls: u64,
     /// Lines that its log lost.
     pub dropped_lines: DroppedLines,
+    /// Its TLS.
+    pub tls: &'a NodeTls,
+    /// The files that it reads again.
+    pub files: &'a WatchedFiles,
 }
 
 impl Sources<'_> {

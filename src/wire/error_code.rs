@@ -24,8 +24,12 @@ pub enum ErrorCode {
     BadCursor,
     /// The cursor is of other names, another mode or other kinds of changes.
     OtherScope,
+    /// The port speaks TLS, and the request came without it.
+    UseHttps,
     /// The request shows no proof that it is from a peer of this cluster.
     NotAPeer,
+    /// The port needs a certificate of the client, which has shown none.
+    CertificateRequired,
     /// The name has no value, and never had one as far as the node knows.
     NotFound,
     /// The name has no record with this stamp.
@@ -117,7 +121,7 @@ pub enum ErrorCode {
 }
 
 /// Each code with its text and its status, in the order of the variants.
-const TABLE: [(ErrorCode, &str, u16); 55] = [
+const TABLE: [(ErrorCode, &str, u16); 57] = [
     (ErrorCode::BadRequest, "bad-request", 400),
     (ErrorCode::BadName, "bad-name", 400),
     (ErrorCode::BadNamespace, "bad-namespace", 400),
@@ -128,7 +132,9 @@ const TABLE: [(ErrorCode, &str, u16); 55] = [
     (ErrorCode::FutureStamp, "future-stamp", 400),
     (ErrorCode::BadCursor, "bad-cursor", 400),
     (ErrorCode::OtherScope, "other-scope", 400),
+    (ErrorCode::UseHttps, "use-https", 400),
     (ErrorCode::NotAPeer, "not-a-peer", 401),
+    (ErrorCode::CertificateRequired, "certificate-required", 403),
     (ErrorCode::NotFound, "not-found", 404),
     (ErrorCode::RevisionUnknown, "revision-unknown", 404),
     (ErrorCode::NoSuchPath, "no-such-path", 404),

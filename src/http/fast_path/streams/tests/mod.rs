@@ -37,6 +37,7 @@ use crate::node::leases::{LeaseSettings, Leases};
 use crate::node::log_control::{DroppedLines, LogControl};
 use crate::node::replication::Replicator;
 use crate::node::store::SharedStore;
+use crate::node::tls::NodeTls;
 use crate::report::Listens;
 use crate::watch::fanout::{self, Fanout};
 use crate::watch::pace::Pace;
@@ -134,6 +135,8 @@ fn node(pace: Pace) -> Arc<Node> {
         peering: None,
         cluster: None,
         listens: Listens { client: Some(any), server: Some(any) },
+        tls: NodeTls::default(),
+        files: Arc::default(),
         log: LogControl { set_level: |_| Ok(()), dropped: DroppedLines::default },
         config,
     }))

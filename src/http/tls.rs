@@ -1,0 +1,103 @@
+//! TLS of a port: what a new connection begins with, and the handshake.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::closing::end;
+use super::connection::{self, serve_from};
+use super::responder::{LAST_WORDS_TIME, Responder};
+use super::transport::Transport;
+use super::write_timeout::WriteTimeout;
+use crate::metrics::Limit;
+use crate::metrics::tls::TlsFailure;
+use crate::node::lifecycle::Phase;
+use crate::tls::{ServerTls, has_certificate};
+use crate::wire::error_code::ErrorCode;
+
+/// Longest time from the first byte of a connection to the end of its handshake; less if `--idle-timeout` is.
+const MAX_HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+
+/// The first byte of a connection with TLS: a record of the handshake.
+pub(super) const HANDSHAKE: u8 = 0x16;
+
+/// The text for a request without TLS.
+const USE_HTTPS: &str = "this port speaks TLS: got a request without it: use https://\n";
+
+/// Serves a connection of a port with TLS.
+pub(super) async fn serve(responder: Responder, tls: Arc<ServerTls>, stream: TcpStream) {
+    let node = Arc::clone(&responder.node);
+    let (port, metrics) = (responder.port, &node.metrics);
+    let fail = |why| metrics.tls.failed(port, why);
+    let patience = MAX_HANDSHAKE_TIME.min(node.config.idle_timeout);
+    let beginning = async {
+        let mut first = [0];
+        match stream.peek(&mut first).await {
+            Ok(1) => Some(first[0]),
+            _ => None,
+        }
+    };
+    let first = tokio::select! {
+        first = timeout(patience, beginning) => first,
+        () = node.lifecycle.reached(Phase::Closing) => return,
+    };
+    match first {
+        Err(_) => {
+            metrics.hit(Limit::IdleTime);
+            return fail(TlsFailure::Slow);
+        }
+        // a port scanner, or the probe of a load balancer
+        Ok(None) => return fail(TlsFailure::Closed),
+        Ok(Some(HANDSHAKE)) => {}
+        Ok(Some(_)) if tls.takes_plain() => return serve_from(responder, stream, Vec::new()).await,
+        Ok(Some(first)) => {
+            fail(TlsFailure::PlainRequest);
+            if first.is_ascii_alphabetic() {
+                let _ = timeout(LAST_WORDS_TIME, use_https(stream)).await;
+            }
+            return;
+        }
+    }
+    let (stream, disconnect) = WriteTimeout::new(stream, node.config.idle_timeout, Arc::clone(metrics));
+    let shaken = tokio::select! {
+        shaken = timeout(patience, tls.accept(stream)) => shaken,
+        () = node.lifecycle.reached(Phase::Closing) => return,
+    };
+    match shaken {
+        Err(_) => {
+            metrics.hit(Limit::IdleTime);
+            fail(TlsFailure::Slow);
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "no TLS with a client");
+            fail(match error.kind() {
+                io::ErrorKind::InvalidData => TlsFailure::Handshake,
+                _ => TlsFailure::Closed,
+            });
+        }
+        Ok(Ok(stream)) => {
+            metrics.tls.agreed(port);
+            let responder = match tls.needs_certificate() && !has_certificate(&stream) {
+                true => responder.without_certificate(),
+                false => responder,
+            };
+            connection::serve_transport(responder, Transport::Tls(Box::new(stream)), disconnect, Vec::new())
+                .await;
+        }
+    }
+}
+
+async fn use_https(mut stream: TcpStream) -> io::Result<()> {
+    let answer = format!(
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nX-Vwatch-Error: {}\r\n\
+         Connection: close\r\nContent-Length: {}\r\n\r\n{USE_HTTPS}",
+        ErrorCode::UseHttps.as_str(),
+        USE_HTTPS.len()
+    );
+    stream.write_all(answer.as_bytes()).await?;
+    end(&mut stream).await
+}
