@@ -7,7 +7,7 @@ use clap::Args;
 use super::client::{Answer, Client, Request};
 use super::environment;
 use super::failure::Failure;
-use super::nodes::block_on;
+use super::nodes::{Tls, block_on};
 use crate::client::url::Url;
 use crate::wire::duration::{self, GoDuration};
 
@@ -24,6 +24,8 @@ Examples:
   vwatch health                   is the node on this machine ready?
   vwatch health --live            does its process work, ready or not?
   vwatch health http://node:8008  another node, by either port
+  vwatch health https://127.0.0.1:8008 --ca ca.pem
+                                  one with TLS
 
 Without a URL it checks the node at VWATCH_LISTEN_SERVER, else those of VWATCH_SERVER_URL or VWATCH_CLIENT_URL, else \
 127.0.0.1:8008: a server port accepts the connection even if readers use all those of the client port. With several \
@@ -43,12 +45,14 @@ pub(super) struct Health {
     /// Time for the answer
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration::parse)]
     timeout: Duration,
+    #[command(flatten)]
+    tls: Tls,
 }
 
 pub(super) fn run(args: &Health) -> Result<(), Failure> {
     let typed =
         args.typed_url.as_ref().map(|url| ("URL", url)).or(args.url.as_ref().map(|url| ("--url", url)));
-    let urls = urls_of(typed, environment::variable)?;
+    let urls = args.tls.with(urls_of(typed, environment::variable)?)?;
     block_on(async {
         for url in urls {
             ask(args, url).await?;

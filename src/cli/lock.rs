@@ -78,7 +78,9 @@ pub(super) fn run(args: &Lock) -> Result<(), Failure> {
     block_on(async {
         let usage = |error: BuildError| Failure::Usage(error.to_string());
         let urls = urls.iter().map(ToString::to_string);
-        let client = Client::builder().servers(urls).timeout(args.time.timeout).build().map_err(usage)?;
+        let trust = args.nodes.tls.trust()?;
+        let client =
+            Client::builder().servers(urls).trust(trust).timeout(args.time.timeout).build().map_err(usage)?;
         let client = match args.within.namespace.is_plain() {
             true => client,
             false => client.namespace(args.within.namespace.as_str()).map_err(usage)?,

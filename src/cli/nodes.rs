@@ -1,6 +1,7 @@
 //! The nodes of a client command, by its flags and the environment.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -11,6 +12,7 @@ use super::environment;
 use super::failure::Failure;
 use crate::client::ports::{self, PortError};
 use crate::client::url::Url;
+use crate::tls::{ClientTls, Trust};
 use crate::wire::duration;
 
 /// Time for all nodes together to answer where their client ports are.
@@ -27,6 +29,55 @@ pub(super) struct Nodes {
     /// [default: http://127.0.0.1:8008]
     #[arg(long, value_name = "URLS", help_heading = "Nodes")]
     pub(super) server_url: Option<String>,
+    #[command(flatten)]
+    pub(super) tls: Tls,
+}
+
+/// What a command needs for nodes behind https://.
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct Tls {
+    /// File with the authorities whose certificates nodes may have, as PEM [env: VWATCH_CA] [default: those of the
+    /// system]
+    #[arg(long, value_name = "FILE", help_heading = "Nodes")]
+    ca: Option<PathBuf>,
+    /// File with a certificate that the command shows to nodes that ask for one, as PEM [env: VWATCH_CERT]
+    #[arg(long, value_name = "FILE", help_heading = "Nodes")]
+    cert: Option<PathBuf>,
+    /// File with its private key [env: VWATCH_KEY]
+    #[arg(long, value_name = "FILE", help_heading = "Nodes")]
+    key: Option<PathBuf>,
+}
+
+impl Tls {
+    /// Whom the command trusts, and what it shows.
+    pub(super) fn trust(&self) -> Result<Trust, Failure> {
+        let setting = |typed: &Option<PathBuf>, variable| {
+            typed.clone().or_else(|| environment::variable(variable).map(PathBuf::from))
+        };
+        let ca = setting(&self.ca, "VWATCH_CA");
+        let identity = match (setting(&self.cert, "VWATCH_CERT"), setting(&self.key, "VWATCH_KEY")) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            (Some(_), None) => return Err(alone("--cert", "--key")),
+            (None, Some(_)) => return Err(alone("--key", "--cert")),
+        };
+        Ok(Trust { ca, identity })
+    }
+
+    /// The URLs, with what is needed for TLS if one of them is https:// or a setting is about TLS.
+    pub(super) fn with(&self, urls: Vec<Url>) -> Result<Vec<Url>, Failure> {
+        let trust = self.trust()?;
+        if trust == Trust::default() && !urls.iter().any(|url| url.is_https) {
+            return Ok(urls);
+        }
+        let tls = ClientTls::read(&trust)
+            .map_err(|error| Failure::Usage(format!("bad --{}: {error}", error.setting)))?;
+        Ok(urls.into_iter().map(|url| url.with_tls(Some(&tls))).collect())
+    }
+}
+
+fn alone(one: &str, other: &str) -> Failure {
+    Failure::Usage(format!("{one} without {other}: got one file of two: give both"))
 }
 
 /// One of the two ports of a node.
@@ -158,7 +209,9 @@ impl Nodes {
     }
 
     fn parsed(&self, port: Port, text: &str) -> Result<Vec<Url>, Failure> {
-        Url::parse_list(text).map_err(|why| Failure::Usage(format!("bad {}: {why}", self.name_of(port))))
+        let urls = Url::parse_list(text)
+            .map_err(|why| Failure::Usage(format!("bad {}: {why}", self.name_of(port))))?;
+        self.tls.with(urls)
     }
 }
 

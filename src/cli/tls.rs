@@ -117,7 +117,9 @@ fn is_name(name: &str) -> bool {
 fn files(names: &[String]) -> Result<Vec<(&'static str, String)>, String> {
     let failed = |error: rcgen::Error| error.to_string();
     let ca_key = KeyPair::generate().map_err(failed)?;
-    let mut ca = params(&[], "vwatch test authority", AUTHORITY_DAYS)?;
+    // two with one name would be taken for each other, and their signatures for forged ones
+    let number = getrandom::u64().map_err(|error| error.to_string())?;
+    let mut ca = params(&[], &format!("vwatch test authority {number:016x}"), AUTHORITY_DAYS)?;
     ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let ca_certificate = ca.self_signed(&ca_key).map_err(failed)?;

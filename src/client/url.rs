@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::tls::ClientTls;
 use crate::wire::uri::{encode_parameter, encode_path};
 
 /// The path of a plain name. It is not normalized: `a//b` and `..` are names like any other.
@@ -25,8 +26,12 @@ pub(crate) fn with_query(path: &str, parameters: &[String]) -> String {
 }
 
 /// The URL of a port of a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Url {
+    /// The port speaks TLS.
+    pub(crate) is_https: bool,
+    /// What the client needs for that, also for other ports of the same node.
+    pub(crate) tls: Option<ClientTls>,
     /// `host:port` for the `Host` header.
     pub(crate) authority: String,
     /// Host for the resolver, without brackets.
@@ -36,27 +41,35 @@ pub(crate) struct Url {
     pub(crate) base: String,
 }
 
+/// Two are equal if they lead to the same port.
+impl PartialEq for Url {
+    fn eq(&self, other: &Self) -> bool {
+        (self.is_https, &self.authority, &self.base) == (other.is_https, &other.authority, &other.base)
+    }
+}
+
+impl Eq for Url {}
+
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority, self.base)
+        let scheme = if self.is_https { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority, self.base)
     }
 }
 
 impl Url {
-    /// Reads `http://host:port`, or `host:port` without a scheme.
+    /// Reads `http://host:port`, `https://host:port`, or `host:port` without a scheme, which is `http://`.
     ///
     /// # Errors
     /// One line: the fault, the text, what to do.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let refused = |why: &str, advice: &str| Err(format!("{why}: got {text:?}: {advice}"));
-        const ADVICE: &str = "write http://host:port or host:port";
-        let (rest, has_scheme) = match text.split_once("://") {
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (rest, true),
-            Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
-                return refused("nodes do not speak TLS", "use http://, or put a proxy in between");
-            }
+        const ADVICE: &str = "write http://host:port, https://host:port or host:port";
+        let (rest, default_port, is_https) = match text.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (rest, Some(80), false),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (rest, Some(443), true),
             Some(_) => return refused("not an http URL", ADVICE),
-            None => (text, false),
+            None => (text, None, false),
         };
         if rest.contains(['?', '#', '@']) || rest.chars().any(|c| c.is_control() || c.is_whitespace()) {
             return refused("an address has no query, user or space", ADVICE);
@@ -71,8 +84,10 @@ impl Url {
                 Ok(port) if port > 0 => port,
                 _ => return refused("the port is not a number from 1 to 65535", ADVICE),
             },
-            None if has_scheme => 80,
-            None => return refused("no port", ADVICE),
+            None => match default_port {
+                Some(port) => port,
+                None => return refused("no port", ADVICE),
+            },
         };
         let bare = host.strip_prefix('[').map_or(Some(host), |inner| inner.strip_suffix(']'));
         match bare {
@@ -81,6 +96,8 @@ impl Url {
                 refused("an IPv6 address needs brackets", "write [::1]:8080")
             }
             Some(bare) => Ok(Self {
+                is_https,
+                tls: None,
                 authority: authority.to_owned(),
                 host: bare.to_owned(),
                 port,
@@ -89,10 +106,16 @@ impl Url {
         }
     }
 
+    /// The same, with what the client needs for TLS.
+    pub(crate) fn with_tls(self, tls: Option<&ClientTls>) -> Self {
+        Self { tls: tls.cloned(), ..self }
+    }
+
     /// The same host with another port and an empty base.
     pub(crate) fn with_port(&self, port: u16) -> Self {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        Self { authority: format!("{host}:{port}"), host: self.host.clone(), port, base: String::new() }
+        let authority = format!("{host}:{port}");
+        Self { authority, port, base: String::new(), ..self.clone() }
     }
 
     /// Reads a comma-separated list of at least one URL.
@@ -142,12 +165,13 @@ mod tests {
             ("[::1]:8080", "http://[::1]:8080", "::1", 8080),
             ("http://[::1]", "http://[::1]", "::1", 80),
             ("http://proxy:1/vwatch/", "http://proxy:1/vwatch", "proxy", 1),
+            ("HTTPS://node", "https://node", "node", 443),
+            ("https://[::1]:8443/b", "https://[::1]:8443/b", "::1", 8443),
         ] {
             let url = Url::parse(text).unwrap();
             assert_eq!((url.to_string().as_str(), url.host.as_str(), url.port), (shown, host, port));
         }
         for (text, why) in [
-            ("https://node:1", "nodes do not speak TLS"),
             ("ftp://node:1", "not an http URL"),
             ("node", "no port"),
             ("", "no port"),

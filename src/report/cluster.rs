@@ -20,6 +20,7 @@ use crate::membership::discovery::{DiscoveryState, SeedResolution};
 use crate::membership::node_info::LeaseVoters;
 use crate::membership::seed::Seed as ConfiguredSeed;
 use crate::membership::{AddressState, Member as GossipMember, View};
+use crate::metrics::Port;
 use crate::node::checkpoints::micros;
 use crate::node::replication::{ClusterCensus, PeerCensus};
 use crate::wire::cluster::{
@@ -149,6 +150,8 @@ fn itself(sources: &Sources<'_>, census: &ClusterCensus) -> ThisNode {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         protocol: ends(census.summary.protocol),
         client: shown(sources.listens.client),
+        client_tls: sources.tls.of(Port::Client).is_some(),
+        server_tls: sources.tls.of(Port::Server).is_some(),
         server: us.as_ref().map_or_else(|| shown(sources.listens.server), |(us, _)| us.server.clone()),
         gossip: us.map(|(_, gossip)| gossip.to_string()),
         values: all.values,

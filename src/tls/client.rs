@@ -47,17 +47,9 @@ impl fmt::Display for TrustError {
     }
 }
 
-/// What a client needs to connect. Cheap to clone. Two are equal if they are the same one.
+/// What a client needs to connect. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct ClientTls(Arc<ClientConfig>);
-
-impl PartialEq for ClientTls {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-impl Eq for ClientTls {}
 
 impl fmt::Debug for ClientTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -150,7 +142,7 @@ pub(crate) fn advice(error: &(dyn std::error::Error + 'static)) -> Option<String
                 "its certificate is for another name: use a name that is in it".to_owned()
             }
             CertificateError::NotValidForNameContext { expected, presented } => {
-                let presented: Vec<_> = presented.iter().map(String::as_str).take(4).collect();
+                let presented: Vec<_> = presented.iter().map(|name| bare(name)).take(4).collect();
                 format!(
                     "its certificate is not for {}, but for {}: use one of its names",
                     expected.to_str(),
@@ -178,6 +170,12 @@ pub(crate) fn advice(error: &(dyn std::error::Error + 'static)) -> Option<String
         other => format!("no TLS with it: {other}"),
     };
     Some(text)
+}
+
+/// A name of a certificate, as rustls shows it: `DnsName("node")`.
+fn bare(name: &str) -> &str {
+    let inner = name.split_once('(').map_or(name, |(_, inner)| inner.trim_end_matches(')'));
+    inner.trim_matches('"')
 }
 
 /// The error of TLS among the causes of an error.

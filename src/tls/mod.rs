@@ -10,7 +10,7 @@ mod peer;
 #[cfg(feature = "embed")]
 mod server;
 
-pub(crate) use client::{ClientTls, Trust, TrustError, advice};
+pub(crate) use client::{ClientTls, Trust, advice};
 #[cfg(feature = "embed")]
 pub(crate) use file::{FileError, authorities, read};
 #[cfg(feature = "embed")]

@@ -224,8 +224,12 @@ pub struct ThisNode {
     pub protocol: (u8, u8),
     /// The address of its client port.
     pub client: String,
+    /// Whether its client port speaks TLS.
+    pub client_tls: bool,
     /// The address at which peers reach its server port.
     pub server: String,
+    /// Whether its server port speaks TLS.
+    pub server_tls: bool,
     /// The address at which peers reach its gossip; `None` if it has no peers.
     pub gossip: Option<String>,
     /// Names with a value.

@@ -48,6 +48,11 @@ impl Target {
     }
 
     fn at(url: Url, flag: &str) -> Result<Self, Failure> {
+        if url.is_https {
+            return Err(Failure::Usage(format!(
+                "bad --{flag}: the bench speaks no TLS: got {url}: measure a port without it"
+            )));
+        }
         let mut found = resolve(&url).map_err(|why| {
             Failure::Failed(format!("cannot reach {url}: {why}: --{flag} names another one"))
         })?;

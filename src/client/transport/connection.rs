@@ -1,7 +1,7 @@
 //! A connection to one address of a node.
 
+use std::error::Error;
 use std::fmt;
-use std::io;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -10,7 +10,6 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONNECTION, CONTENT_TYPE};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -20,9 +19,11 @@ use super::driver::Driver;
 use super::error::ExchangeError;
 use super::lines::Lines;
 use super::request::Request;
+use super::socket::Socket;
 use super::stream::HearsOut;
 use super::writes::Source;
 use crate::client::url::Url;
+use crate::tls::advice;
 use crate::wire::duration::GoDuration;
 use crate::wire::watch_form::StreamForm;
 
@@ -39,19 +40,16 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects to an address.
+    /// Connects to an address, and speaks TLS if its URL is `https://`.
     ///
     /// # Errors
     /// If there is no connection within the time.
     pub(super) async fn connect(address: &NodeAddress, within: Duration) -> Result<Self, ExchangeError> {
         let refused =
             |why: &dyn fmt::Display| ExchangeError::Unconnected(format!("cannot reach {address}: {why}"));
-        let stream = match timeout(within, TcpStream::connect(address.socket)).await {
+        let stream = match timeout(within, Socket::connect(address)).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                return Err(refused(&"connection refused"));
-            }
-            Ok(Err(error)) => return Err(refused(&error)),
+            Ok(Err(why)) => return Err(refused(&why)),
             Err(_) => {
                 return Err(ExchangeError::Silent(format!(
                     "cannot reach {address}: no connection within {}",
@@ -59,8 +57,6 @@ impl Connection {
                 )));
             }
         };
-        // a request is one small write: waiting to fill a packet only adds delay
-        let _ = stream.set_nodelay(true);
         let (sender, connection) =
             http1::handshake(TokioIo::new(HearsOut::new(stream))).await.map_err(|error| refused(&error))?;
         // the task ends with the connection
@@ -99,7 +95,10 @@ impl Connection {
     /// If there is no whole answer.
     pub(super) async fn exchange(&mut self, request: &Request) -> Result<Answer, ExchangeError> {
         let url = &self.address.url;
-        let broken = |error: &dyn fmt::Display| format!("no whole answer from {url}: {error}");
+        let broken = |error: &(dyn Error + 'static)| {
+            let why = advice(error).unwrap_or_else(|| error.to_string());
+            format!("no whole answer from {url}: {why}")
+        };
         let message = request.for_node(url)?;
         self.sender.ready().await.map_err(|error| ExchangeError::Unconnected(broken(&error)))?;
         let response = match self.sender.try_send_request(message).await {
@@ -131,7 +130,7 @@ impl Connection {
             });
         }
         let body = Limited::new(body, MAX_BODY_BYTES).collect().await;
-        let body = body.map_err(|error| ExchangeError::Unanswered(broken(&error)))?.to_bytes();
+        let body = body.map_err(|error| ExchangeError::Unanswered(broken(&*error)))?.to_bytes();
         Ok(Answer { from, status: head.status, headers: head.headers, body, lines: None })
     }
 }

@@ -8,16 +8,16 @@ use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::client::conn::http1::Connection;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
+use super::socket::Socket;
 use super::stream::HearsOut;
 
 /// What reads and writes the bytes of a connection. It has a task of its own, until the answer is a stream: an event a
 /// chunk would wake one task for the next one, and the other one for more, at several times the cost of the event.
 pub(super) struct Driver(Pin<Box<Driven>>);
 
-type Driven = Connection<TokioIo<HearsOut<TcpStream>>, Full<Bytes>>;
+type Driven = Connection<TokioIo<HearsOut<Socket>>, Full<Bytes>>;
 
 impl fmt::Debug for Driver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

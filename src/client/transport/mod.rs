@@ -11,6 +11,7 @@ mod lines;
 mod liveness;
 mod request;
 mod requester;
+mod socket;
 mod stream;
 mod writes;
 

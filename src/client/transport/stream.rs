@@ -67,7 +67,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HearsOut<S> {
         if self.is_deaf {
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.inner).poll_flush(cx)
+        // with TLS the bytes are written only here
+        self.is_deaf = ready!(Pin::new(&mut self.inner).poll_flush(cx)).is_err();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
