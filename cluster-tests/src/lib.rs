@@ -22,6 +22,7 @@
 //! | [`source`] | a reader of server-sent events that comes back as a browser does |
 //! | [`stream`] | a reader of a watch that goes on |
 //! | [`upstream`] | an HTTP server with the answers of a test |
+//! | [`tls`] | certificates, and a blocking client that speaks TLS |
 //! | [`text`] | the notations of the protocol: dates, durations, metrics, refusals |
 //!
 //! Nothing here but [`clients`], which tries the client library, depends on the `vwatch` library: a mistake that node
@@ -46,5 +47,6 @@ pub mod source;
 pub mod storm;
 pub mod stream;
 pub mod text;
+pub mod tls;
 pub mod upstream;
 pub mod wait;

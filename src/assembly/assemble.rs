@@ -38,7 +38,7 @@ pub(crate) async fn assemble(
     let listens = sockets.listens()?;
     let started = clock::now();
     let incarnation = Incarnation(u64::from_le_bytes(random()?));
-    let tls = NodeTls::new(&config.tls, !config.cluster.is_alone()).map_err(StartError::Tls)?;
+    let tls = NodeTls::new(&config.tls, &config.cluster).map_err(StartError::Tls)?;
     let files = Arc::new(WatchedFiles::default());
     tls.watch(&config.tls, &files);
     tokio::spawn(Arc::clone(&files).watch());
@@ -85,6 +85,7 @@ pub(crate) async fn assemble(
                 keyring: &peering.keyring,
                 incarnation,
                 started,
+                tls: tls.peers().cloned(),
             };
             let leases = leases.clone();
             let outgoing = OutgoingQueues { calls, leases, lease_calls, interests, filler: fill.clone() };

@@ -7,5 +7,5 @@ use arc_swap::ArcSwap;
 
 use crate::core::Incarnation;
 
-/// `host:port` of the server port of each live peer.
+/// `host:port` of the server port of each live peer, after `https://` if it speaks TLS.
 pub(super) type AddressBook = ArcSwap<BTreeMap<Incarnation, Arc<str>>>;

@@ -21,6 +21,7 @@ use crate::node::clock;
 use crate::node::replication::Replicator;
 use crate::replication::client::PeerClient;
 use crate::seal::Keyring;
+use crate::tls::PeerTls;
 
 /// Ports that are tried for TCP and UDP together when the system chooses.
 const PORTS_TRIED: usize = 50;
@@ -108,12 +109,13 @@ impl Bootstrap {
         newcomer: Newcomer<'_>,
         outgoing: OutgoingQueues,
     ) -> Result<Cluster, BootstrapError> {
-        let Newcomer { config, replicator, metrics, keyring, incarnation, started } = newcomer;
+        let Newcomer { config, replicator, metrics, keyring, incarnation, started, tls } = newcomer;
         let cluster = &config.cluster;
         let summary = replicator.summary();
         let name = &config.node_id;
         let identity = Identity {
             node: summary.node,
+            speaks_tls: config.tls.server_port.is_some(),
             ..Identity::new(incarnation, name, &cluster.region, &self.server)
         };
         let us = (identity.clone(), self.gossip);
@@ -133,7 +135,8 @@ impl Bootstrap {
         let membership = Membership::start(settings, self.discovery.found())
             .await
             .map_err(|error| BootstrapError::Gossip(error.to_string()))?;
-        let client = PeerClient::new(Arc::clone(keyring), incarnation, self.listen.ip(), clock::now);
+        let client =
+            PeerClient::with_tls(Arc::clone(keyring), incarnation, self.listen.ip(), clock::now, tls);
         let goes_by = (!config.node_id_is_random).then_some(summary.node);
         let monitor = (self.found && self.listen.ip().is_unspecified()).then_some(AddressMonitor {
             listen: self.listen,
@@ -161,6 +164,8 @@ pub(crate) struct Newcomer<'a> {
     pub(crate) incarnation: Incarnation,
     /// The start of the process.
     pub(crate) started: Stamp,
+    /// What it needs to speak TLS to others; `None` if it does not.
+    pub(crate) tls: Option<PeerTls>,
 }
 
 /// The configuration of the replica. A node without `--node-id` has its address as its id: the next node at that

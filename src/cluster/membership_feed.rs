@@ -37,7 +37,7 @@ pub(super) async fn feed(
         let known: BTreeMap<Incarnation, Arc<str>> = view
             .live
             .iter()
-            .map(|member| (member.incarnation(), member.info.identity.server.as_str().into()))
+            .map(|member| (member.incarnation(), member.info.identity.reach().into()))
             .collect();
         if **addresses.load() != known {
             addresses.store(Arc::new(known));

@@ -28,7 +28,7 @@ pub(super) async fn pinger(
             .borrow()
             .live
             .iter()
-            .map(|member| (member.incarnation(), member.info.identity.server.clone()))
+            .map(|member| (member.incarnation(), member.info.identity.reach()))
             .collect();
         health.keep(|peer| live.iter().any(|(live, _)| *live == peer));
         let unknown = replicator.clocks_unknown();

@@ -98,7 +98,7 @@ pub(crate) async fn prober(client: PeerClient, view: watch::Receiver<Arc<View>>,
             }
             let (client, probes) = (client.clone(), Arc::clone(&probes));
             health.spawn(async move {
-                let outcome = client.probe(&address.to_string()).await;
+                let outcome = client.probe_any(&address.to_string()).await;
                 let why = outcome.as_ref().err().map(ToString::to_string);
                 if probes.note(address, outcome) {
                     tracing::warn!(

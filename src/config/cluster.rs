@@ -20,6 +20,8 @@ const MAX_CLUSTER_ID_BYTES: usize = 64;
 pub struct ClusterConfig {
     /// Addresses of the other nodes; empty for a node that is alone.
     pub replicate_with: Vec<Seed>,
+    /// Whether one of them was given as `https://`.
+    pub names_tls: bool,
     /// Time between two syncs.
     pub replicate_interval: Duration,
     /// Time between two resolutions of the host names in `replicate_with`.
@@ -87,6 +89,7 @@ impl ClusterConfig {
     pub(super) fn from_raw(raw: &Raw) -> Result<Self, ConfigError> {
         let cluster = Self {
             replicate_with: read_open(raw, "replicate-with", seeds)?.unwrap_or_default(),
+            names_tls: raw.get("replicate-with").is_some_and(|(_, text)| Seed::names_tls(text)),
             replicate_interval: read(raw, "replicate-interval", interval)?,
             resolve_interval: read(raw, "replicate-resolve-interval", positive_duration)?,
             dns: read_open(raw, "dns-server", dns_server)?.unwrap_or(Dns::System),
@@ -366,9 +369,10 @@ mod tests {
         for text in ["0.0.0.0:1", "a:0", "[::1]", "http://a:1", "srv:_a._udp.b", "a:1,b:1"] {
             assert!(config(&[("advertise-server", text)]).is_err(), "{text}");
         }
-        assert!(
-            config(&[("replicate-with", "https://a:1")]).unwrap_err().contains("\"https\" is not spoken")
-        );
+        assert!(config(&[("replicate-with", "ftp://a:1")]).unwrap_err().contains("\"ftp\" is not spoken"));
+        for (text, expected) in [("a:1,HTTPS://b:1", true), ("http://a:1,b:1", false)] {
+            assert_eq!(config(&[("replicate-with", text)]).unwrap().cluster.names_tls, expected, "{text}");
+        }
         assert!(config(&[("replicate-resolve-interval", "0s")]).unwrap_err().contains("it is zero"));
         let both = [("cluster-secret", SECRET), ("cluster-secret-file", "/x")];
         assert_eq!(

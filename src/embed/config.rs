@@ -117,6 +117,29 @@ impl Config {
         self.set("cluster-secret-file", path)
     }
 
+    /// Files with the certificate of both ports and with its private key, as PEM: the ports speak TLS. The node reads them
+    /// again when they change.
+    pub fn tls(self, certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
+        let key = key.as_ref().display().to_string();
+        self.set("tls-cert", certificate.as_ref().display().to_string()).set("tls-key", key)
+    }
+
+    /// A file with authorities, as PEM: clients of the server port have to show a certificate of one of them.
+    pub fn tls_client_ca(self, file: impl AsRef<Path>) -> Self {
+        self.set("tls-client-ca", file.as_ref().display().to_string())
+    }
+
+    /// A file with the authorities of other nodes, as PEM (that of [`tls_client_ca`](Self::tls_client_ca), else those of
+    /// the system).
+    pub fn tls_peer_ca(self, file: impl AsRef<Path>) -> Self {
+        self.set("tls-peer-ca", file.as_ref().display().to_string())
+    }
+
+    /// Lets ports with TLS accept connections without it too, while a running group is switched node by node.
+    pub fn tls_transition(self) -> Self {
+        self.set("tls-transition", "true")
+    }
+
     /// Lets a group beyond loopback do without a secret, because the network keeps other hosts out.
     pub fn insecure_no_cluster_secret(self) -> Self {
         self.set("insecure-no-cluster-secret", "true")

@@ -16,6 +16,7 @@ use crate::assembly::stop;
 use crate::client::Client;
 use crate::client::local::LocalNode;
 use crate::config::{ConfigError, SecretSource};
+use crate::node::watched_files::Look;
 use crate::report::Listens;
 
 /// Interval of the look whether the node is ready.
@@ -129,6 +130,21 @@ impl Handle {
         match reading.await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => wrong(&error.to_string()),
+            Err(error) => wrong(&error.to_string()),
+        }
+    }
+
+    /// Reads the files of certificates again now. The node does so by itself within ten seconds after they have changed.
+    ///
+    /// # Errors
+    /// If files are unusable, or still being read. Then the node keeps what it had of them.
+    pub async fn reload_files(&self) -> Result<(), ConfigError> {
+        let files = Arc::clone(&self.shared.node.files);
+        let wrong = |why: &str| Err(ConfigError::new(why.to_owned()));
+        match self.runtime.spawn_blocking(move || files.look(true)).await {
+            Ok(Look::Taken | Look::NoFiles) => Ok(()),
+            Ok(Look::Busy) => wrong("the files are still being read: is one of them a pipe?"),
+            Ok(Look::Failed(lines)) => wrong(&lines.join("; ")),
             Err(error) => wrong(&error.to_string()),
         }
     }

@@ -39,7 +39,9 @@ const MAX_HEARD_BYTES: usize = 1200;
 const _: () = assert!(MAX_NODE_INFO_BYTES <= MAX_HEARD_BYTES);
 
 const FORMAT: u8 = 1;
-const IDENTITY_BYTES: usize = 48;
+const IDENTITY_BYTES: usize = 49;
+/// Bit of the last byte of the identity: the server port speaks TLS.
+const SPEAKS_TLS: u8 = 1;
 const SET_BYTES: usize = 72;
 /// More records than any node holds: a count beyond it is garbage.
 const MAX_COUNT: u64 = 1 << 40;
@@ -57,6 +59,8 @@ pub struct Identity {
     pub region: String,
     /// `host:port` of its server port, as peers reach it.
     pub server: String,
+    /// Whether that port speaks TLS.
+    pub speaks_tls: bool,
 }
 
 /// What a node gossips of itself.
@@ -131,7 +135,14 @@ impl Identity {
             name: printable(node_id, MAX_NODE_ID_BYTES),
             region: printable(region, MAX_REGION_BYTES),
             server: printable(server, MAX_SERVER_BYTES),
+            speaks_tls: false,
         }
+    }
+
+    /// Where peers send requests: `host:port`, after `https://` if that port speaks TLS.
+    #[must_use]
+    pub fn reach(&self) -> String {
+        if self.speaks_tls { format!("https://{}", self.server) } else { self.server.clone() }
     }
 }
 
@@ -149,6 +160,7 @@ impl NodeInfo {
         bytes.extend(seal_key.unwrap_or(KeyId(0)).0.to_be_bytes());
         bytes.extend(max_history_bytes.iter().flat_map(|most| most.to_be_bytes()));
         bytes.extend(lease_voters.iter().flatten().flat_map(|set| set.to_be_bytes()));
+        bytes.push(if identity.speaks_tls { SPEAKS_TLS } else { 0 });
         let bytes = URL_SAFE_NO_PAD.encode(bytes);
         let Identity { server, region, name, .. } = identity;
         [(IDENTITY, format!("{bytes}|{server}|{region}|{name}")), (SET, encode_set(summary))]
@@ -175,6 +187,8 @@ impl NodeInfo {
         // a member is used also if this cannot be read
         let max_history_bytes = bytes.u64().ok();
         let lease_voters = bytes.u64().and_then(|now| Ok([now, bytes.u64()?])).ok();
+        let speaks_tls =
+            lease_voters.is_some() && matches!(bytes.array(), Ok([flags]) if flags & SPEAKS_TLS > 0);
         let mut text = |most: usize| {
             let text = parts.next().ok_or(NodeInfoError::Malformed)?;
             let fine = text.len() <= most && text.bytes().all(|b| b.is_ascii_graphic());
@@ -186,7 +200,7 @@ impl NodeInfo {
         if sealed > 1 || server.is_empty() {
             return Err(NodeInfoError::Malformed);
         }
-        let identity = Identity { incarnation, node, name, region, server };
+        let identity = Identity { incarnation, node, name, region, server, speaks_tls };
         let summary = decode_set(set, &identity, protocol)?;
         let seal_key = (sealed == 1).then_some(seal_key);
         Ok(Self { identity, seal_key, max_history_bytes, lease_voters, summary })
@@ -308,11 +322,15 @@ mod tests {
             count in 0..=MAX_COUNT,
             max_history_bytes in any::<u64>(),
             lease_voters in any::<LeaseVoters>(),
+            speaks_tls in any::<bool>(),
         ) -> NodeInfo {
             let (incarnation, key_id, vector, seal, sum) = numbers;
             let (has_genesis, provisional, sealed, one, other) = flags;
             let protocol = ProtocolRange::new(one.min(other), one.max(other)).unwrap();
-            let identity = Identity::new(Incarnation(incarnation), &texts.0, &texts.1, &texts.2);
+            let identity = Identity {
+                speaks_tls,
+                ..Identity::new(Incarnation(incarnation), &texts.0, &texts.1, &texts.2)
+            };
             let stamp = |us| Stamp::from_micros(us).unwrap();
             let summary = Summary {
                 incarnation: Incarnation(incarnation),
@@ -385,9 +403,10 @@ mod tests {
             let mut values = info.encode();
             let (bytes, texts) = values[0].1.split_once('|').unwrap();
             let mut bytes = URL_SAFE_NO_PAD.decode(bytes).unwrap();
-            bytes.truncate(IDENTITY_BYTES - 24 + said);
+            bytes.truncate(IDENTITY_BYTES - 25 + said);
             values[0].1 = format!("{}|{texts}", URL_SAFE_NO_PAD.encode(bytes));
-            let unsaid = NodeInfo { max_history_bytes: None, lease_voters: None, ..info };
+            let identity = Identity { speaks_tls: false, ..info.identity };
+            let unsaid = NodeInfo { identity, max_history_bytes: None, lease_voters: None, ..info };
             prop_assert_eq!(read(&values), Ok(unsaid.clone()));
             prop_assert_eq!(read(&unsaid.encode()), Ok(unsaid));
         }
@@ -395,7 +414,7 @@ mod tests {
 
     /// All fields that are gossiped: key of the value, field, most bytes, and whether they are text. Other bytes are
     /// gossiped as base64. The documentation has the same table.
-    const FIELDS: [(&str, &str, usize, bool); 22] = [
+    const FIELDS: [(&str, &str, usize, bool); 23] = [
         (IDENTITY, "format", 1, false),
         (IDENTITY, "incarnation", 8, false),
         (IDENTITY, "hash of the node id", 8, false),
@@ -404,6 +423,7 @@ mod tests {
         (IDENTITY, "id of the key that it seals with", 4, false),
         (IDENTITY, "`--max-history-bytes`", 8, false),
         (IDENTITY, "ids of the sets of [voters on leases](leases.md), now and before", 16, false),
+        (IDENTITY, "flags: the server port speaks [TLS](../guides/tls.md)", 1, false),
         (IDENTITY, "`\\|` and `host:port` of the server port", 1 + MAX_SERVER_BYTES, true),
         (IDENTITY, "`\\|` and region", 1 + MAX_REGION_BYTES, true),
         (IDENTITY, "`\\|` and node id", 1 + MAX_NODE_ID_BYTES, true),

@@ -45,8 +45,7 @@ impl fmt::Display for SeedError {
 
 impl std::error::Error for SeedError {}
 
-const ADVICE: &str =
-    "write http://host:port, host:port, [::1]:8008 or srv:_service._udp.domain, separated by commas";
+const ADVICE: &str = "write http://host:port, https://host:port, host:port, [::1]:8008 or srv:_service._udp.domain, separated by commas";
 
 fn wrong<T>(why: impl Into<String>) -> Result<T, SeedError> {
     Err(SeedError { why: why.into(), advice: ADVICE })
@@ -75,6 +74,13 @@ impl Seed {
         }
     }
 
+    /// Whether an entry of a list is `https://`. A node learns by gossip which others speak TLS; this says that it needs
+    /// what it takes to speak TLS itself.
+    #[must_use]
+    pub fn names_tls(text: &str) -> bool {
+        text.split(',').any(|item| strip_prefix(item.trim(), "https://").is_some())
+    }
+
     /// Reads one seed.
     ///
     /// # Errors
@@ -85,7 +91,9 @@ impl Seed {
         }
         let rest = match text.split_once("://") {
             None => text,
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => {
+            Some((scheme, rest))
+                if ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) =>
+            {
                 rest.strip_suffix('/').unwrap_or(rest)
             }
             Some((scheme, _)) => return wrong(format!("{} is not spoken between nodes", show(scheme))),
@@ -204,6 +212,7 @@ mod tests {
         for (text, shown) in [
             ("http://10.0.0.1:8009", "10.0.0.1:8009"),
             ("HTTP://node-1.example:80/", "node-1.example:80"),
+            ("https://10.0.0.1:8009", "10.0.0.1:8009"),
             ("node", "node:8008"),
             ("Node.Example.", "node.example.:8008"),
             ("[2001:db8::1]:9", "[2001:db8::1]:9"),
@@ -224,7 +233,7 @@ mod tests {
     #[test]
     fn the_error_of_a_text_that_is_no_seed_has_the_reason() {
         for (text, why) in [
-            ("https://a:1", "\"https\" is not spoken between nodes"),
+            ("ftp://a:1", "\"ftp\" is not spoken between nodes"),
             ("http://a:1/v1", "\"http://a:1/v1\" is more than a host and a port"),
             ("user@a:1", "\"user@a:1\" is more than a host and a port"),
             ("a:", "\"\" is not a port from 1 to 65535"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustls::RootCertStore;
 
-use crate::config::{CaFile, PairFiles, TlsConfig};
+use crate::config::{CaFile, ClusterConfig, PairFiles, TlsConfig};
 use crate::metrics::Port;
 use crate::node::watched_files::WatchedFiles;
 use crate::tls::{FileError, Identity, PairError, PeerTls, ServerTls, authorities};
@@ -23,7 +23,7 @@ impl NodeTls {
     ///
     /// # Errors
     /// If it cannot be set up so. Has one line.
-    pub(crate) fn new(config: &TlsConfig, has_peers: bool) -> Result<Self, String> {
+    pub(crate) fn new(config: &TlsConfig, cluster: &ClusterConfig) -> Result<Self, String> {
         let port = |pair: &Option<PairFiles>, ca: Option<&CaFile>| {
             let made = pair.as_ref().map(|pair| {
                 ServerTls::new(&pair.identity, ca.map(|ca| &ca.roots), config.transition).map(Arc::new)
@@ -31,7 +31,8 @@ impl NodeTls {
             made.transpose().map_err(|error| format!("no TLS on a port: {error}"))
         };
         // the authorities of the system are only read where they may count
-        let peers = (has_peers && config.may_connect())
+        let may_connect = config.may_connect() || cluster.names_tls;
+        let peers = (!cluster.is_alone() && may_connect)
             .then(|| {
                 let identity = config.peer.as_ref().map(|pair| &pair.identity);
                 PeerTls::new(identity, config.peer_ca.as_ref().map(|ca| &ca.roots))

@@ -18,6 +18,9 @@ use tokio::time::timeout;
 /// How often the node looks at the files.
 const INTERVAL: Duration = Duration::from_secs(10);
 
+/// How often the files are read at a look while they change.
+const READS: usize = 3;
+
 /// Longest file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
@@ -126,21 +129,28 @@ fn groups_failed(groups: &[Group]) -> impl Iterator<Item = (&'static str, &str)>
 
 impl Group {
     fn look(&mut self, anyway: bool) {
-        let contents: Result<Vec<_>, _> = self.paths.iter().map(|path| read(path)).collect();
-        let contents = match contents {
-            Ok(contents) => contents,
-            Err(why) => {
-                self.seen = None;
-                return self.note(Err(why));
-            }
-        };
-        let hash = hash(&contents);
         let is_first = self.seen.is_none() && self.failure.is_none();
-        if self.seen == Some(hash) && !anyway {
-            return;
+        let mut contents = self.read();
+        let mut taken = Ok(());
+        for _ in 0..READS {
+            let hash = contents.as_ref().ok().map(|contents| hash(contents));
+            if hash.is_some() && hash == self.seen && !anyway {
+                return;
+            }
+            self.seen = hash;
+            taken = match &contents {
+                Ok(contents) => (self.take)(contents),
+                Err(why) => Err(why.clone()),
+            };
+            if taken.is_ok() {
+                break;
+            }
+            // another process may have replaced one file between the reads of two
+            contents = self.read();
+            if contents.as_ref().ok().map(|contents| self::hash(contents)) == hash {
+                break;
+            }
         }
-        self.seen = Some(hash);
-        let taken = (self.take)(&contents);
         if taken.is_ok() && !is_first {
             tracing::info!(
                 files = self.name,
@@ -148,6 +158,10 @@ impl Group {
             );
         }
         self.note(taken);
+    }
+
+    fn read(&self) -> Result<Vec<Vec<u8>>, String> {
+        self.paths.iter().map(|path| read(path)).collect()
     }
 
     fn note(&mut self, taken: Result<(), String>) {

@@ -17,6 +17,7 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use tokio::time::{Instant, timeout};
 
 use super::answer::Answer;
+use super::connector::PeerConnector;
 use super::frames::{self, Binding, Direction, FrameError, Opener, Preamble};
 use super::{CONTENT_TYPE, LEASE_PATH, SYNC_PATH, path_of};
 use crate::core::lease::message::{LeaseRequest, LeaseResponse};
@@ -24,6 +25,7 @@ use crate::core::message::{Request, Response};
 use crate::core::protocol::{ProtocolRange, ProtocolVersion};
 use crate::core::{Incarnation, Name, Stamp};
 use crate::seal::Keyring;
+use crate::tls::PeerTls;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::headers::X_VWATCH_ERROR;
 use crate::wire::message::{decode_lease_response, decode_response, encode_lease_request, encode_request};
@@ -162,7 +164,8 @@ pub struct Traffic {
 /// The client for requests to peers. Cheap to clone.
 #[derive(Clone)]
 pub struct PeerClient {
-    http: Client<HttpConnector, Full<Bytes>>,
+    http: Client<PeerConnector, Full<Bytes>>,
+    speaks_tls: bool,
     keyring: Arc<Keyring>,
     us: Incarnation,
     now: fn() -> Stamp,
@@ -174,8 +177,21 @@ impl PeerClient {
     /// tools that watch or cut the network between nodes see both directions.
     #[must_use]
     pub fn new(keyring: Arc<Keyring>, us: Incarnation, from: IpAddr, now: fn() -> Stamp) -> Self {
+        Self::with_tls(keyring, us, from, now, None)
+    }
+
+    /// The same for a node that speaks TLS to nodes that do.
+    #[must_use]
+    pub(crate) fn with_tls(
+        keyring: Arc<Keyring>,
+        us: Incarnation,
+        from: IpAddr,
+        now: fn() -> Stamp,
+        tls: Option<PeerTls>,
+    ) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
+        connector.enforce_http(false);
         connector.set_connect_timeout(Some(CONNECT));
         match from {
             IpAddr::V4(from) if !from.is_unspecified() => {
@@ -190,8 +206,8 @@ impl PeerClient {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(KEPT)
             .pool_max_idle_per_host(IDLE)
-            .build(connector);
-        Self { http, keyring, us, now, traffic: Arc::default() }
+            .build(PeerConnector::new(connector, tls.clone()));
+        Self { http, speaks_tls: tls.is_some(), keyring, us, now, traffic: Arc::default() }
     }
 
     /// The traffic of all requests.
@@ -200,7 +216,7 @@ impl PeerClient {
         &self.traffic
     }
 
-    /// Sends a request to the process `to` at `server` (`host:port`), in a version of the protocol that both nodes
+    /// Sends a request to the process `to` at `server` (`host:port`, or `https://host:port`), in a version of the protocol that both nodes
     /// speak.
     ///
     /// # Errors
@@ -253,6 +269,28 @@ impl PeerClient {
         }
     }
 
+    /// The same for an address of which it is not known whether the node there speaks TLS. The request has no secret.
+    ///
+    /// # Errors
+    /// As [`Self::probe`].
+    pub(crate) async fn probe_any(&self, address: &str) -> Result<Presence, CallError> {
+        if self.speaks_tls {
+            match self.probe(&format!("https://{address}")).await {
+                Err(CallError::Unreachable(_)) => {}
+                answered => return answered,
+            }
+        }
+        self.probe(address).await
+    }
+
+    /// The URL of a path at `server`. A node that speaks no TLS asks others without it: a group is switched node by node.
+    fn url(&self, server: &str, path: fmt::Arguments<'_>) -> String {
+        match server.strip_prefix("https://") {
+            Some(server) if self.speaks_tls => format!("https://{server}{path}"),
+            bare => format!("http://{}{path}", bare.unwrap_or(server)),
+        }
+    }
+
     /// Notifies the node at `server`, the owner of a name, that the name is read here. The request has no secret
     /// content, so it is sent like that of a writer. Returns whether the owner fills the name.
     ///
@@ -260,7 +298,7 @@ impl PeerClient {
     /// If the owner does not accept the request.
     pub async fn notify_owner(&self, server: &str, name: &Name) -> Result<bool, CallError> {
         let name = percent_encode(name.as_bytes(), NON_ALPHANUMERIC);
-        let uri = format!("http://{server}/v1/fill/{name}?read=true");
+        let uri = self.url(server, format_args!("/v1/fill/{name}?read=true"));
         let request = HttpRequest::post(uri)
             .body(Full::default())
             .map_err(|error| CallError::Unreachable(format!("bad address {server}: {error}")))?;
@@ -289,7 +327,7 @@ impl PeerClient {
         frames::seal(&self.keyring, &Binding::new(Direction::Request, path, &preamble), message, &mut body)
             .map_err(|_| CallError::NoEntropy)?;
         self.traffic.out.fetch_add(body.len() as u64, Ordering::Relaxed);
-        let mut request = HttpRequest::post(format!("http://{server}{path}"))
+        let mut request = HttpRequest::post(self.url(server, format_args!("{path}")))
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| CallError::Unreachable(format!("bad address {server}: {error}")))?;
         request.headers_mut().insert(CONTENT_TYPE_HEADER, HeaderValue::from_static(CONTENT_TYPE));

@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub mod client;
+mod connector;
 pub mod frames;
 
 use crate::core::message::Request;

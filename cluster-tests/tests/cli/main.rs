@@ -17,3 +17,4 @@ mod namespaces;
 mod program;
 mod readme;
 mod streams;
+mod tls;

@@ -22,6 +22,7 @@ mod processes;
 mod proxy;
 mod routes;
 mod streams;
+mod tls;
 mod upgrade;
 mod view;
 mod walk;

@@ -23,6 +23,7 @@ mod shutdown;
 mod slow_streams;
 mod storm;
 mod streams;
+mod tls;
 mod watch_batch;
 mod watchers;
 mod watches;
