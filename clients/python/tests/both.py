@@ -15,17 +15,17 @@ class Case(unittest.TestCase):
 
     is_async = False
 
-    def client(self, *nodes: Any, servers: Any = (), timeout: float = 15.0) -> Any:
+    def client(self, *nodes: Any, servers: Any = (), timeout: float = 15.0, **tls: str) -> Any:
         """A client of these nodes; a node is anything with a URL."""
         urls = [getattr(node, "url", node) for node in nodes]
         servers = [getattr(server, "url", server) for server in servers]
         if not self.is_async:
-            client = Client(urls, servers, timeout)
+            client = Client(urls, servers, timeout, **tls)
             self.addCleanup(client.close)
             return client
         loop = Loop()
         self.addCleanup(loop.close)
-        blocking = Blocking(loop, AsyncClient(urls, servers, timeout))
+        blocking = Blocking(loop, AsyncClient(urls, servers, timeout, **tls))
         self.addCleanup(blocking.close)
         return blocking
 

@@ -128,11 +128,12 @@ class Urls(unittest.TestCase):
             ("[::1]:8080", "http://[::1]:8080", "::1", 8080),
             ("http://[::1]", "http://[::1]", "::1", 80),
             ("http://proxy:1/vwatch/", "http://proxy:1/vwatch", "proxy", 1),
+            ("HTTPS://node", "https://node", "node", 443),
+            ("https://node:8443/b", "https://node:8443/b", "node", 8443),
         ]:
             url = Url.parse(text)
             self.assertEqual((str(url), url.host, url.port), (shown, host, port))
         for text, why in [
-            ("https://node:1", "nodes do not speak TLS"),
             ("ftp://node:1", "not an http URL"),
             ("node", "no port"),
             ("", "no port"),

@@ -126,7 +126,15 @@ async def _send(op: Send) -> bool:
 async def _connect(op: Connect) -> Optional[StreamConnection]:
     family, address = op.address
     connecting = begun(
-        asyncio.open_connection(address[0], address[1], family=family, limit=RECEIVE_BYTES, flags=socket.AI_NUMERICHOST)
+        asyncio.open_connection(
+            address[0],
+            address[1],
+            family=family,
+            limit=RECEIVE_BYTES,
+            flags=socket.AI_NUMERICHOST,
+            ssl=op.context,
+            server_hostname=None if op.context is None else op.host,
+        )
     )
     is_wanted = False
     try:

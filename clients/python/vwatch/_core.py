@@ -15,6 +15,7 @@ from ._ports import client_ports
 from ._reads import CATCH_UP, CATCH_UP_HERE, LONG_POLL, Late, read, value_of
 from ._request import Request, get
 from ._stamps import Key, Stamps
+from ._tls import PathLike, context
 from ._url import Url, base_of, check_namespace, encoded, parameter, with_query
 from .errors import Behind, Conflict, Gone, NoServers, NotFound, Unavailable
 
@@ -31,7 +32,15 @@ UNCHANGED = "the name has not changed in time"
 class Shared:
     """What the clients of all namespaces share."""
 
-    def __init__(self, nodes: Iterable[str], servers: Iterable[str], timeout: float) -> None:
+    def __init__(
+        self,
+        nodes: Iterable[str],
+        servers: Iterable[str],
+        timeout: float,
+        ca: Optional[PathLike] = None,
+        cert: Optional[PathLike] = None,
+        key: Optional[PathLike] = None,
+    ) -> None:
         for urls in (nodes, servers):
             if isinstance(urls, str):
                 raise ValueError(f"not a list of addresses: got {urls!r}: put it into a list")
@@ -39,6 +48,11 @@ class Shared:
         self.servers = [Url.parse(url) for url in servers]
         if not readers and not self.servers:
             raise ValueError("no node: name at least one")
+        wants_tls = any(setting is not None for setting in (ca, cert, key))
+        if wants_tls or any(url.is_https for url in readers + self.servers):
+            made = context(ca, cert, key)
+            readers = [url.with_context(made) for url in readers]
+            self.servers = [url.with_context(made) for url in self.servers]
         if not timeout > 0:
             raise ValueError(f"the time limit is not above 0: got {timeout}")
         self.timeout = min(float(timeout), LONGEST)

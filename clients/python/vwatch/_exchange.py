@@ -10,6 +10,7 @@ from ._answer import LINES_TYPE, Answer
 from ._http import MAX_BODY_BYTES, BadAnswer, Body, Head
 from ._ops import Address, Connection, Work
 from ._request import PROBE, Request
+from ._tls import NO_TLS, advice
 from ._url import Url
 
 #: Time for a connection, if there is no other address.
@@ -102,11 +103,12 @@ class Vigil:
 def open_to(url: Url, address: Address, until: float) -> Work[Connection]:
     """Connects to an address of a URL. Raises ExchangeError."""
     try:
-        connection = yield from _ops.connect(address, until)
+        connection = yield from _ops.connect(address, until, url.context if url.is_https else None, url.host)
     except ConnectionRefusedError:
         raise Unconnected(f"cannot reach {url}: connection refused") from None
     except OSError as error:
-        raise Unconnected(f"cannot reach {url}: {error}") from None
+        why = NO_TLS if url.is_https and isinstance(error, ConnectionResetError) else advice(error)
+        raise Unconnected(f"cannot reach {url}: {why}") from None
     if connection is None:
         raise Silent(f"cannot reach {url}: no connection in time")
     return connection
@@ -141,7 +143,7 @@ def exchange(
         raise Unanswered(f"no whole answer from {url}: {error}") from None
     except OSError as error:
         connection.close()
-        raise Unanswered(f"no whole answer from {url}: {error}") from None
+        raise Unanswered(f"no whole answer from {url}: {advice(error)}") from None
     except BaseException:
         connection.close()
         raise

@@ -7,6 +7,7 @@ themselves, so that the same code serves threads and asyncio.
 from __future__ import annotations
 
 import socket
+import ssl
 from typing import Any, Generator, List, Optional, Tuple, TypeVar, Union
 
 T = TypeVar("T")
@@ -47,10 +48,13 @@ class Resolve:
 
 
 class Connect:
-    """Connects: a `Connection`, which is None if the time is over. Raises OSError."""
+    """Connects, and speaks TLS with a host if there is a context: a `Connection`, which is None if the time is over.
 
-    def __init__(self, address: Address, until: float) -> None:
-        self.address, self.until = address, until
+    Raises OSError.
+    """
+
+    def __init__(self, address: Address, until: float, context: Optional[ssl.SSLContext], host: str) -> None:
+        self.address, self.until, self.context, self.host = address, until, context, host
         self.state: Any = None
 
 
@@ -92,8 +96,10 @@ def resolve(host: str, port: int, until: float) -> Work[Optional[List[Address]]]
     return found
 
 
-def connect(address: Address, until: float) -> Work[Optional[Connection]]:
-    connection: Optional[Connection] = yield Connect(address, until)
+def connect(
+    address: Address, until: float, context: Optional[ssl.SSLContext] = None, host: str = ""
+) -> Work[Optional[Connection]]:
+    connection: Optional[Connection] = yield Connect(address, until, context, host)
     return connection
 
 

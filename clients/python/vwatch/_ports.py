@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import List
 
 from ._answer import Answer
@@ -45,9 +46,13 @@ def _client_port(server: Url, until: float) -> Work[Url]:
     name = node.get("node_id") if isinstance(node, dict) else None
     if not isinstance(listens, str) or not isinstance(name, str):
         raise ValueError(f"{server} does not return its client port")
-    url = Url.parse(listens)
+    url = Url.parse(listens).with_context(server.context)
     if url.host in ("0.0.0.0", "::"):
         url = server.with_port(url.port)
+    speaks_tls = isinstance(node, dict) and node.get("client_tls") is True
+    if speaks_tls and server.context is None:
+        raise ValueError(f"the client port of {server} speaks TLS: name it with https://")
+    url = replace(url, is_https=speaks_tls)
     there = (yield from _ask(url, PROBE, until)).fields.get("x-vwatch-node")
     if there == name.encode("utf-8").decode("latin-1"):
         return url

@@ -6,6 +6,7 @@ import errno
 import os
 import select
 import socket
+import ssl
 import threading
 import time
 from math import ceil
@@ -17,6 +18,8 @@ T = TypeVar("T")
 
 #: Most bytes that are received at once.
 RECEIVE_BYTES = 64 << 10
+#: Most bytes that are sent at once: between them it listens for an answer.
+SEND_BYTES = 256 << 10
 #: How often a thread that waits for a name server looks whether it is to end, in seconds.
 LOOK = 0.05
 
@@ -97,11 +100,27 @@ class SocketConnection(Connection):
     def __init__(self, link: socket.socket, address: Address) -> None:
         super().__init__(address)
         self.socket = link
+        #: With TLS: what was received before it was asked for.
+        self.early: Optional[bytes] = None
 
     def is_usable(self) -> bool:
         if self.socket.fileno() < 0 or self.buffer:
             return False
-        return not is_ready(self.socket, False, 0.0, None)
+        return not self.has_more()
+
+    def has_more(self) -> bool:
+        """Whether something has come, or the end, that was not received."""
+        if not isinstance(self.socket, ssl.SSLSocket):
+            return is_ready(self.socket, False, 0.0, None)
+        # what can be read may be nothing but messages of TLS, such as a ticket
+        if self.early is None:
+            try:
+                self.early = self.socket.recv(RECEIVE_BYTES)
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                return False
+            except OSError:
+                return True
+        return True
 
     def close(self) -> None:
         self.socket.close()
@@ -137,14 +156,7 @@ def perform(op: Op, until: float, stop: Optional[Stop]) -> Any:
         is_ready(None, False, until, stop)
         return None
     if isinstance(op, Receive):
-        link = _socket_of(op.connection)
-        while True:
-            if not is_ready(link, False, until, stop):
-                return None
-            try:
-                return link.recv(RECEIVE_BYTES)
-            except (BlockingIOError, InterruptedError):
-                pass
+        return _receive(op, until, stop)
     if isinstance(op, Send):
         return _send(op, until, stop)
     if isinstance(op, Connect):
@@ -159,16 +171,44 @@ def _socket_of(connection: Connection) -> socket.socket:
     return connection.socket
 
 
+def _receive(op: Receive, until: float, stop: Optional[Stop]) -> Optional[bytes]:
+    link = _socket_of(op.connection)
+    assert isinstance(op.connection, SocketConnection)
+    if op.connection.early is not None:
+        early, op.connection.early = op.connection.early, None
+        return early
+    # TLS may hold bytes that the socket does not have any more
+    is_tried = isinstance(link, ssl.SSLSocket)
+    for_writing = False
+    while True:
+        if not is_tried and not is_ready(link, for_writing, until, stop):
+            return None
+        is_tried = False
+        try:
+            return link.recv(RECEIVE_BYTES)
+        except (BlockingIOError, InterruptedError, ssl.SSLWantReadError):
+            for_writing = False
+        except ssl.SSLWantWriteError:
+            for_writing = True
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+            # the other side has ended without a word, as without TLS
+            return b""
+
+
 def _send(op: Send, until: float, stop: Optional[Stop]) -> bool:
     link = _socket_of(op.connection)
+    assert isinstance(op.connection, SocketConnection)
     while op.sent < len(op.data):
-        if op.sent and is_ready(link, False, 0.0, None):
+        if op.sent and op.connection.has_more():
             # an answer has come before all was sent, and then the connection may end
             return True
         try:
-            op.sent += link.send(memoryview(op.data)[op.sent :])
-        except (BlockingIOError, InterruptedError):
+            op.sent += link.send(memoryview(op.data)[op.sent : op.sent + SEND_BYTES])
+        except (BlockingIOError, InterruptedError, ssl.SSLWantWriteError):
             if not is_ready(link, True, until, stop):
+                return False
+        except ssl.SSLWantReadError:
+            if not is_ready(link, False, until, stop):
                 return False
     return True
 
@@ -188,6 +228,8 @@ def _connect(op: Connect, until: float, stop: Optional[Stop]) -> Optional[Socket
             link.close()
             raise
     link = op.state
+    if isinstance(link, ssl.SSLSocket):
+        return _shake_hands(op, link, until, stop)
     if not is_ready(link, True, until, stop):
         if until >= op.until:
             link.close()
@@ -196,7 +238,34 @@ def _connect(op: Connect, until: float, stop: Optional[Stop]) -> Optional[Socket
     if failed:
         link.close()
         raise OSError(failed, os.strerror(failed))
-    return SocketConnection(link, op.address)
+    if op.context is None:
+        return SocketConnection(link, op.address)
+    try:
+        op.state = op.context.wrap_socket(link, server_hostname=op.host, do_handshake_on_connect=False)
+    except BaseException:
+        link.close()
+        raise
+    return _shake_hands(op, op.state, until, stop)
+
+
+def _shake_hands(
+    op: Connect, link: ssl.SSLSocket, until: float, stop: Optional[Stop]
+) -> Optional[SocketConnection]:
+    while True:
+        try:
+            link.do_handshake()
+            return SocketConnection(link, op.address)
+        except ssl.SSLWantReadError:
+            for_writing = False
+        except ssl.SSLWantWriteError:
+            for_writing = True
+        except BaseException:
+            link.close()
+            raise
+        if not is_ready(link, for_writing, until, stop):
+            if until >= op.until:
+                link.close()
+            return None
 
 
 def _resolve(op: Resolve, until: float, stop: Optional[Stop]) -> Optional[List[Address]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import List
+import ssl
+from dataclasses import dataclass, field, replace
+from typing import List, Optional
 from urllib.parse import quote
 
-_ADVICE = "write http://host:port or host:port"
+_ADVICE = "write http://host:port, https://host:port or host:port"
 _NAMESPACE = re.compile(r"[a-z0-9.-]{1,64}")
 
 
@@ -54,13 +55,18 @@ class Url:
     authority: str
     #: Path before `/v1`, without a slash at its end; empty unless a proxy needs one.
     base: str = ""
+    #: The port speaks TLS.
+    is_https: bool = False
+    #: What the client needs for that, also for other ports of the same node.
+    context: Optional[ssl.SSLContext] = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
-        return f"http://{self.authority}{self.base}"
+        scheme = "https" if self.is_https else "http"
+        return f"{scheme}://{self.authority}{self.base}"
 
     @classmethod
     def parse(cls, text: str) -> Url:
-        """Reads `http://host:port`, or `host:port` without a scheme.
+        """Reads `http://host:port`, `https://host:port`, or `host:port` without a scheme, which is `http://`.
 
         Raises ValueError with the fault, the text, and what to do.
         """
@@ -71,10 +77,9 @@ class Url:
         scheme, separator, rest = text.partition("://")
         if not separator:
             rest = text
-        elif scheme.lower() == "https":
-            raise refused("nodes do not speak TLS", "use http://, or put a proxy in between")
-        elif scheme.lower() != "http":
+        elif scheme.lower() not in ("http", "https"):
             raise refused("not an http URL")
+        is_https = bool(separator) and scheme.lower() == "https"
         if any(c in "?#@" or not c.isprintable() or c.isspace() or ord(c) > 126 for c in rest):
             raise refused("an address has no query, user, space or character beyond ASCII")
         authority, slash, path = rest.partition("/")
@@ -85,7 +90,7 @@ class Url:
                 raise refused("no port")
         port = int(digits) if re.fullmatch("[0-9]{1,5}", digits) else 0
         if not colon or host == authority:
-            port = 80
+            port = 443 if is_https else 80
         if not 0 < port < 65536:
             raise refused("the port is not a number from 1 to 65535")
         bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
@@ -93,9 +98,13 @@ class Url:
             raise refused("no host")
         if ":" in bare and not host.startswith("["):
             raise refused("an IPv6 address needs brackets", "write [::1]:8080")
-        return cls(bare, port, authority, (slash + path).rstrip("/"))
+        return cls(bare, port, authority, (slash + path).rstrip("/"), is_https)
 
     def with_port(self, port: int) -> Url:
         """The same host with another port and an empty base."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return Url(self.host, port, f"{host}:{port}")
+        return replace(self, port=port, authority=f"{host}:{port}", base="")
+
+    def with_context(self, context: Optional[ssl.SSLContext]) -> Url:
+        """The same, with what the client needs for TLS."""
+        return replace(self, context=context)

@@ -15,6 +15,7 @@ from ._events import Events, Options
 from ._leases import Asked, listed, release_by_token
 from .aiolease import AsyncLease
 from .client import MAX_SYNC_BYTES
+from ._tls import PathLike
 from .errors import VwatchError
 from .lease import OnLost
 from .values import Entry, Event, History, LeaseInfo, Scope, Value, Written
@@ -26,8 +27,17 @@ class AsyncClient:
     A request ends when its task is cancelled. A write that was sent by then may be done.
     """
 
-    def __init__(self, nodes: Iterable[str] = (), servers: Iterable[str] = (), timeout: float = 15.0) -> None:
-        self._core = Core(Shared(nodes, servers, timeout))
+    def __init__(
+        self,
+        nodes: Iterable[str] = (),
+        servers: Iterable[str] = (),
+        timeout: float = 15.0,
+        *,
+        ca: Optional[PathLike] = None,
+        cert: Optional[PathLike] = None,
+        key: Optional[PathLike] = None,
+    ) -> None:
+        self._core = Core(Shared(nodes, servers, timeout, ca, cert, key))
 
     def namespace(self, namespace: str) -> AsyncClient:
         """A client for the names of a namespace. It shares everything with this one."""

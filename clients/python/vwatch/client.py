@@ -14,6 +14,7 @@ from ._core import Core, Shared
 from ._events import Events, Options
 from ._leases import Asked, listed, release_by_token
 from ._sync import Closed, Paused, Runner, Stop, run
+from ._tls import PathLike
 from .errors import VwatchError
 from .lease import Lease, OnLost
 from .values import Entry, Event, History, LeaseInfo, Scope, Value, Written
@@ -34,13 +35,24 @@ class Client:
     asks others, for 10 s; then the error is `Behind`. This holds for the 100,000 names that were used last. After the
     whole cluster has begun a new set, a read of a name forgets what was seen of it in the old one, and a watch all.
 
-    `nodes` are the client ports of nodes, as `http://host:port` or `host:port`, for reads: in the order in which to use
-    them. `servers` are the server ports, for writes. Without `nodes` the client asks the servers for the client ports.
-    `timeout` is how many seconds a request may take with all nodes.
+    `nodes` are the client ports of nodes, as `http://host:port`, `https://host:port` or `host:port`, for reads: in the
+    order in which to use them. `servers` are the server ports, for writes. Without `nodes` the client asks the servers for the client ports.
+    `timeout` is how many seconds a request may take with all nodes. `ca` is a file with the authorities whose
+    certificates nodes behind `https://` may have, as PEM (those of the system); `cert` and `key` are the files of a
+    certificate that the client shows to nodes that ask for one, and of its key.
     """
 
-    def __init__(self, nodes: Iterable[str] = (), servers: Iterable[str] = (), timeout: float = 15.0) -> None:
-        self._core = Core(Shared(nodes, servers, timeout))
+    def __init__(
+        self,
+        nodes: Iterable[str] = (),
+        servers: Iterable[str] = (),
+        timeout: float = 15.0,
+        *,
+        ca: Optional[PathLike] = None,
+        cert: Optional[PathLike] = None,
+        key: Optional[PathLike] = None,
+    ) -> None:
+        self._core = Core(Shared(nodes, servers, timeout, ca, cert, key))
 
     def namespace(self, namespace: str) -> Client:
         """A client for the names of a namespace. It shares everything with this one."""
