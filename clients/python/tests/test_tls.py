@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 import threading
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 from vwatch import Client, Rejected, Scope, Unavailable
 
@@ -111,11 +111,12 @@ class OverTls(Case):
         with self.assertRaises(Rejected) as rejected:
             self.client(urls["nodes"].replace("https", "http")).get("n")
         self.assertEqual(rejected.exception.code, "use-https")
-        for settings, why in [
+        wrong: List[Tuple[Dict[str, Any], str]] = [
             ({"ca": "/nowhere.pem"}, "bad ca: "),
             ({"ca": ca, "cert": ca}, "cert without key"),
             ({"ca": ca, "cert": ca, "key": ca}, "bad cert or key: "),
-        ]:
+        ]
+        for settings, why in wrong:
             with self.assertRaisesRegex(ValueError, "^" + why):
                 Client([urls["nodes"]], **settings)
 
