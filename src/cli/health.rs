@@ -152,7 +152,8 @@ mod tests {
         }
         let line = |typed, set: &[(&str, &str)]| asked(typed, set).unwrap_err().line().unwrap().to_owned();
         assert!(line(None, &[(LISTEN, "nonsense")]).starts_with("bad VWATCH_LISTEN_SERVER: "));
-        assert!(line(Some("https://node:1"), &[]).starts_with("bad URL: "));
+        assert!(line(Some("ftp://node:1"), &[]).starts_with("bad URL: "));
+        assert_eq!(asked(Some("https://node:1"), &[]).unwrap(), "https://node:1");
         for typed in [&["a:1"][..], &["--url", "a:1"], &["--server-url", "a:1"], &["--client-url", "a:1"]] {
             let args = args(typed);
             assert_eq!(args.typed_url.or(args.url).as_deref(), Some("a:1"));

@@ -339,6 +339,16 @@ pub enum TextSource {
     Setting(&'static str),
 }
 
+impl TextSource {
+    /// Another setting, as it is spelled where this one came from.
+    pub(super) fn beside(&self, name: &'static str) -> Self {
+        match self {
+            Self::Flag(_) | Self::Env(_) => Self::Flag(name),
+            Self::Setting(_) => Self::Setting(name),
+        }
+    }
+}
+
 impl fmt::Display for TextSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

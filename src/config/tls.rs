@@ -12,6 +12,8 @@ use crate::tls::{self, FileError, Identity, PairError};
 /// The settings of TLS.
 #[derive(Clone, Debug, Default)]
 pub struct TlsConfig {
+    /// What both ports show unless one of them has its own.
+    both_ports: Option<PairFiles>,
     /// What the client port shows; `None` if it does not speak TLS.
     pub(crate) client_port: Option<PairFiles>,
     /// What the server port shows; `None` if it does not speak TLS.
@@ -48,28 +50,34 @@ pub(crate) struct CaFile {
 
 impl TlsConfig {
     pub(super) fn from_raw(raw: &Raw) -> Result<Self, ConfigError> {
-        let both = pair(raw, "tls-cert", "tls-key")?;
-        let client_port = pair(raw, "tls-client-port-cert", "tls-client-port-key")?.or_else(|| both.clone());
-        let server_port = pair(raw, "tls-server-port-cert", "tls-server-port-key")?.or(both);
+        let both_ports = pair(raw, "tls-cert", "tls-key")?;
+        let client_port =
+            pair(raw, "tls-client-port-cert", "tls-client-port-key")?.or_else(|| both_ports.clone());
+        let server_port =
+            pair(raw, "tls-server-port-cert", "tls-server-port-key")?.or_else(|| both_ports.clone());
         let peer = pair(raw, "tls-peer-cert", "tls-peer-key")?.or_else(|| server_port.clone());
         let client_ca = ca(raw, "tls-client-ca")?;
         let peer_ca = ca(raw, "tls-peer-ca")?.or_else(|| client_ca.clone());
         let transition = read(raw, "tls-transition", value::switch)?;
-        let tls = Self { client_port, server_port, peer, client_ca, peer_ca, transition };
+        let tls = Self { both_ports, client_port, server_port, peer, client_ca, peer_ca, transition };
         tls.check(raw)
     }
 
     fn check(self, raw: &Raw) -> Result<Self, ConfigError> {
         if let Some(source) = raw.typed_at("tls-client-ca").filter(|_| self.server_port.is_none()) {
             return Err(ConfigError::new(format!(
-                "{source} without TLS: the server port speaks none, so its clients show no certificate: give --tls-cert \
-                 and --tls-key, or leave this out"
+                "{source} without TLS: the server port speaks none, so its clients show no certificate: give {} \
+                 and {}, or leave this out",
+                source.beside("tls-cert"),
+                source.beside("tls-key"),
             )));
         }
-        if self.transition && self.client_port.is_none() && self.server_port.is_none() {
-            let source = raw.typed_at("tls-transition").map_or_else(String::new, ToString::to_string);
+        let speaks_none = self.client_port.is_none() && self.server_port.is_none();
+        if let Some(source) = raw.typed_at("tls-transition").filter(|_| self.transition && speaks_none) {
             return Err(ConfigError::new(format!(
-                "{source} without TLS: no port speaks it: give --tls-cert and --tls-key, or leave this out"
+                "{source} without TLS: no port speaks it: give {} and {}, or leave this out",
+                source.beside("tls-cert"),
+                source.beside("tls-key"),
             )));
         }
         Ok(self)
@@ -86,24 +94,34 @@ impl TlsConfig {
         let path = |path: Option<&Path>| {
             format!("{:?}", path.map_or_else(String::new, |path| path.display().to_string()))
         };
-        let certificate = |pair: &Option<PairFiles>| path(pair.as_ref().map(|pair| &*pair.certificate));
+        let pairs = [
+            ("TlsCert", "TlsKey", &self.both_ports),
+            ("TlsClientPortCert", "TlsClientPortKey", &self.client_port),
+            ("TlsServerPortCert", "TlsServerPortKey", &self.server_port),
+            ("TlsPeerCert", "TlsPeerKey", &self.peer),
+        ];
         let ca = |ca: &Option<CaFile>| path(ca.as_ref().map(|ca| &*ca.path));
-        vec![
-            ("TlsClientPortCert", certificate(&self.client_port)),
-            ("TlsServerPortCert", certificate(&self.server_port)),
-            ("TlsPeerCert", certificate(&self.peer)),
-            ("TlsClientCa", ca(&self.client_ca)),
-            ("TlsPeerCa", ca(&self.peer_ca)),
-            ("TlsTransition", self.transition.to_string()),
-        ]
+        let files = pairs.into_iter().flat_map(|(certificate, key, pair)| {
+            [
+                (certificate, path(pair.as_ref().map(|pair| &*pair.certificate))),
+                (key, path(pair.as_ref().map(|pair| &*pair.key))),
+            ]
+        });
+        files
+            .chain([
+                ("TlsClientCa", ca(&self.client_ca)),
+                ("TlsPeerCa", ca(&self.peer_ca)),
+                ("TlsTransition", self.transition.to_string()),
+            ])
+            .collect()
     }
 }
 
-/// The content of the file that a flag names, if it is given.
-fn content<'a>(
-    raw: &'a Raw,
-    flag: &'static str,
-) -> Result<Option<(TextSource, &'a Path, Vec<u8>)>, ConfigError> {
+/// Where the name of a file came from, the file, and its content.
+type Given<'a> = (TextSource, &'a Path, Vec<u8>);
+
+/// The file that a flag names, if it is given.
+fn content<'a>(raw: &'a Raw, flag: &'static str) -> Result<Option<Given<'a>>, ConfigError> {
     let Some((source, path)) = raw.get(flag) else { return Ok(None) };
     let path = Path::new(path);
     let content = tls::read(path).map_err(|error| bad(&source, path, error))?;
@@ -115,8 +133,9 @@ fn pair(
     cert_flag: &'static str,
     key_flag: &'static str,
 ) -> Result<Option<PairFiles>, ConfigError> {
-    let alone = |one: TextSource, other: &str| {
-        Err(ConfigError::new(format!("{one} without --{other}: got one file of two: give both")))
+    let alone = |one: TextSource, other| {
+        let other = one.beside(other);
+        Err(ConfigError::new(format!("{one} without {other}: got one file of two: give both")))
     };
     match (content(raw, cert_flag)?, content(raw, key_flag)?) {
         (None, None) => Ok(None),

@@ -12,6 +12,7 @@ use super::closing::end;
 use super::connection_limit::Permit;
 use super::responder::{CLOSING_TIME, LAST_WORDS_TIME, Responder};
 use super::resumed::Resumed;
+use super::tls::Begun;
 use super::transport::Transport;
 use super::write_timeout::WriteTimeout;
 use super::{http1, http2, tls};
@@ -53,7 +54,15 @@ pub(super) async fn serve(responder: Responder, stream: TcpStream, permit: Permi
 /// Serves a connection that was just accepted, with TLS if its port speaks it.
 pub(super) async fn serve_new(responder: Responder, stream: TcpStream) {
     match responder.node.tls.of(responder.port).cloned() {
-        Some(tls) => tls::serve(responder, tls, stream).await,
+        // apart, so that its size is not that of every connection
+        Some(tls) => match Box::pin(tls::begin(&responder, &tls, stream)).await {
+            Some(Begun::Plain(stream)) => serve_from(responder, stream, Vec::new()).await,
+            Some(Begun::Tls { stream, disconnect, lacks_certificate }) => {
+                let responder = if lacks_certificate { responder.without_certificate() } else { responder };
+                serve_transport(responder, stream, disconnect, Vec::new()).await;
+            }
+            None => {}
+        },
         None => serve_from(responder, stream, Vec::new()).await,
     }
 }

@@ -9,10 +9,10 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::closing::end;
-use super::connection::{self, serve_from};
 use super::responder::{LAST_WORDS_TIME, Responder};
 use super::transport::Transport;
 use super::write_timeout::WriteTimeout;
+use crate::api::connection::Disconnect;
 use crate::metrics::Limit;
 use crate::metrics::tls::TlsFailure;
 use crate::node::lifecycle::Phase;
@@ -28,9 +28,25 @@ pub(super) const HANDSHAKE: u8 = 0x16;
 /// The text for a request without TLS.
 const USE_HTTPS: &str = "this port speaks TLS: got a request without it: use https://\n";
 
-/// Serves a connection of a port with TLS.
-pub(super) async fn serve(responder: Responder, tls: Arc<ServerTls>, stream: TcpStream) {
-    let node = Arc::clone(&responder.node);
+/// A connection that goes on with requests.
+pub(super) enum Begun {
+    /// Without TLS, while the port takes that too.
+    Plain(TcpStream),
+    /// With TLS.
+    Tls {
+        /// Its bytes.
+        stream: Transport,
+        /// The end of its client.
+        disconnect: Disconnect,
+        /// The port needs a certificate of the client, which has shown none.
+        lacks_certificate: bool,
+    },
+}
+
+/// Waits for the beginning of a connection of a port with TLS, and for the end of the handshake. `None` if there are no
+/// requests to serve: the failure is counted, and the client has its answer, if there is one for it.
+pub(super) async fn begin(responder: &Responder, tls: &ServerTls, stream: TcpStream) -> Option<Begun> {
+    let node = &responder.node;
     let (port, metrics) = (responder.port, &node.metrics);
     let fail = |why| metrics.tls.failed(port, why);
     let patience = MAX_HANDSHAKE_TIME.min(node.config.idle_timeout);
@@ -43,34 +59,39 @@ pub(super) async fn serve(responder: Responder, tls: Arc<ServerTls>, stream: Tcp
     };
     let first = tokio::select! {
         first = timeout(patience, beginning) => first,
-        () = node.lifecycle.reached(Phase::Closing) => return,
+        () = node.lifecycle.reached(Phase::Closing) => return None,
     };
     match first {
         Err(_) => {
             metrics.hit(Limit::IdleTime);
-            return fail(TlsFailure::Slow);
+            fail(TlsFailure::Slow);
+            return None;
         }
         // a port scanner, or the probe of a load balancer
-        Ok(None) => return fail(TlsFailure::Closed),
+        Ok(None) => {
+            fail(TlsFailure::Closed);
+            return None;
+        }
         Ok(Some(HANDSHAKE)) => {}
-        Ok(Some(_)) if tls.takes_plain() => return serve_from(responder, stream, Vec::new()).await,
+        Ok(Some(_)) if tls.takes_plain() => return Some(Begun::Plain(stream)),
         Ok(Some(first)) => {
             fail(TlsFailure::PlainRequest);
             if first.is_ascii_alphabetic() {
                 let _ = timeout(LAST_WORDS_TIME, use_https(stream)).await;
             }
-            return;
+            return None;
         }
     }
     let (stream, disconnect) = WriteTimeout::new(stream, node.config.idle_timeout, Arc::clone(metrics));
     let shaken = tokio::select! {
         shaken = timeout(patience, tls.accept(stream)) => shaken,
-        () = node.lifecycle.reached(Phase::Closing) => return,
+        () = node.lifecycle.reached(Phase::Closing) => return None,
     };
     match shaken {
         Err(_) => {
             metrics.hit(Limit::IdleTime);
             fail(TlsFailure::Slow);
+            None
         }
         Ok(Err(error)) => {
             tracing::debug!(%error, "no TLS with a client");
@@ -78,15 +99,12 @@ pub(super) async fn serve(responder: Responder, tls: Arc<ServerTls>, stream: Tcp
                 io::ErrorKind::InvalidData => TlsFailure::Handshake,
                 _ => TlsFailure::Closed,
             });
+            None
         }
         Ok(Ok(stream)) => {
             metrics.tls.agreed(port);
-            let responder = match tls.needs_certificate() && !has_certificate(&stream) {
-                true => responder.without_certificate(),
-                false => responder,
-            };
-            connection::serve_transport(responder, Transport::Tls(Box::new(stream)), disconnect, Vec::new())
-                .await;
+            let lacks_certificate = tls.needs_certificate() && !has_certificate(&stream);
+            Some(Begun::Tls { stream: Transport::Tls(Box::new(stream)), disconnect, lacks_certificate })
         }
     }
 }

@@ -189,6 +189,7 @@ impl PeerClient {
         now: fn() -> Stamp,
         tls: Option<PeerTls>,
     ) -> Self {
+        let speaks_tls = tls.is_some();
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.enforce_http(false);
@@ -206,8 +207,8 @@ impl PeerClient {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(KEPT)
             .pool_max_idle_per_host(IDLE)
-            .build(PeerConnector::new(connector, tls.clone()));
-        Self { http, speaks_tls: tls.is_some(), keyring, us, now, traffic: Arc::default() }
+            .build(PeerConnector::new(connector, tls));
+        Self { http, speaks_tls, keyring, us, now, traffic: Arc::default() }
     }
 
     /// The traffic of all requests.

@@ -134,7 +134,7 @@ fn core() -> Result<(), String> {
 }
 
 /// Crates that only a server or a command line needs.
-const OF_A_SERVER: [&str; 6] = ["axum", "chitchat", "clap", "h2", "hickory-resolver", "rustls"];
+const OF_A_SERVER: [&str; 6] = ["axum", "chitchat", "clap", "h2", "hickory-resolver", "rcgen"];
 
 fn client() -> Result<(), String> {
     builds_alone("client", "the client library", &OF_A_SERVER)

@@ -83,7 +83,7 @@ fn a_wrong_setting_is_reported_by_its_name() {
     );
     assert!(error(&Config::new().history_versions(65)).starts_with("bad history_versions: more than 64"));
     let group = Config::new().listen_server(([127, 0, 0, 1], 0)).replicate_with(["a:1"]);
-    assert!(error(&group.clone().replicate_with(["https://b:1"])).starts_with("bad replicate_with: "));
+    assert!(error(&group.clone().replicate_with(["ftp://b:1"])).starts_with("bad replicate_with: "));
     assert!(error(&group.cluster_secret("hunter2")).starts_with("bad cluster_secret: the secret on line 1"));
 }
 
@@ -100,6 +100,12 @@ fn settings_that_exclude_each_other_are_reported() {
     assert_eq!(error(&both), "cluster_secret and cluster_secret_file: got both: leave one of them out");
     assert!(
         error(&Config::new().cluster_secret(SECRET)).starts_with("cluster_secret without replicate_with: ")
+    );
+    let alone = "tls_transition without TLS: no port speaks it: give tls_cert and tls_key, or leave this out";
+    assert_eq!(error(&Config::new().tls_transition()), alone);
+    assert!(
+        error(&Config::new().tls("/nowhere", "/nowhere"))
+            .starts_with("bad tls_cert: the file cannot be read")
     );
     let same = Config::new().listen_client(([127, 0, 0, 1], 1)).listen_server(([127, 0, 0, 1], 1));
     assert!(error(&same).starts_with("listen_client and listen_server are the same: got 127.0.0.1:1 twice"));
