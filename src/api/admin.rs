@@ -54,7 +54,7 @@ async fn ready(State(node): State<Arc<Node>>) -> Result<Response, Refusal> {
     }
     let apart = node.replicator.peers_apart();
     let mut text = ready_text(node.store.readiness(), genesis.provisional, apart, cut_off_for);
-    // not why: paths of this machine are for its operator, who finds them in the log
+    // not the reason: the log has it, with paths of this machine, which are for its operator
     for (files, _) in node.files.failures() {
         text.push_str(&format!("files-unusable: {files}\n"));
     }

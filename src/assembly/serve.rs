@@ -37,7 +37,8 @@ impl fmt::Display for Failure {
 pub(crate) type OnFailure = Arc<dyn Fn(Failure) + Send + Sync>;
 
 /// Serves the ports. The client port has so many event loops of its fast path, and the server port as many up to its
-/// own limit; with 0 the ordinary path serves both, and it serves ports with TLS. The returned channel ends when all connections have ended.
+/// own limit; with 0 the ordinary path serves both, and it serves ports with TLS. The returned channel ends when all
+/// connections have ended.
 pub(crate) fn serve(
     node: &Arc<Node>,
     sockets: Sockets,

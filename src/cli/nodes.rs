@@ -49,7 +49,7 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    /// Whom the command trusts, and what it shows.
+    /// The authorities that the command trusts, and the certificate that it shows.
     pub(super) fn trust(&self) -> Result<Trust, Failure> {
         let setting = |typed: &Option<PathBuf>, variable| {
             typed.clone().or_else(|| environment::variable(variable).map(PathBuf::from))

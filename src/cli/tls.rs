@@ -34,8 +34,8 @@ Examples:
   vwatch tls init certs --name node-1.example --name 10.0.0.5
 
 It writes ca.pem, ca-key.pem, server-cert.pem, server-key.pem, client-cert.pem and client-key.pem, and overwrites \
-nothing. The certificates are valid for a year. For production use the authority that you have: who can read ca-key.pem \
-can make certificates that are trusted by all who trust ca.pem.")]
+nothing. The certificates are valid for a year. For production use the authority that you have: a program that can read \
+ca-key.pem can make certificates for every client that trusts ca.pem.")]
 struct Init {
     /// The directory; it is made if it is missing
     #[arg(value_name = "DIR")]

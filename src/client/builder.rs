@@ -91,7 +91,7 @@ impl Builder {
         self
     }
 
-    /// Whom it trusts, and what it shows.
+    /// The authorities that it trusts, and the certificate that it shows.
     pub(crate) fn trust(self, trust: Trust) -> Self {
         Self { trust, ..self }
     }

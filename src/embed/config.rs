@@ -117,8 +117,8 @@ impl Config {
         self.set("cluster-secret-file", path)
     }
 
-    /// Files with the certificate of both ports and with its private key, as PEM: the ports speak TLS. The node reads them
-    /// again when they change.
+    /// Files with the certificate of both ports and with its private key, as PEM: the ports speak TLS. The node reads
+    /// them again when they change.
     pub fn tls(self, certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
         let key = key.as_ref().display().to_string();
         self.set("tls-cert", certificate.as_ref().display().to_string()).set("tls-key", key)

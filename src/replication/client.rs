@@ -284,7 +284,8 @@ impl PeerClient {
         self.probe(address).await
     }
 
-    /// The URL of a path at `server`. A node that speaks no TLS asks others without it: a group is switched node by node.
+    /// The URL of a path at `server`. A node that speaks no TLS asks others without it: a group is switched node by
+    /// node.
     fn url(&self, server: &str, path: fmt::Arguments<'_>) -> String {
         match server.strip_prefix("https://") {
             Some(server) if self.speaks_tls => format!("https://{server}{path}"),

@@ -1,4 +1,4 @@
-//! The side of a connection that connects: whom it trusts, and the certificate that it shows.
+//! The side of a connection that connects: the authorities that it trusts, and the certificate that it shows.
 
 use std::fmt;
 use std::io;
@@ -17,7 +17,7 @@ use super::file::{self, FileError};
 use super::identity::{Identity, PairError};
 use super::provider;
 
-/// Whom a client trusts, and what it shows.
+/// The authorities that a client trusts, and the certificate that it shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Trust {
     /// A file of authorities; without one those of the system count.

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use cluster_tests::cluster::Cluster;
 use cluster_tests::http::{Connection, Request};
-use cluster_tests::node::Node;
+use cluster_tests::node::{Node, free_addresses};
 use cluster_tests::parts::find;
+use cluster_tests::tls::Certificates;
 use cluster_tests::upstream::{Upstream, status};
 use cluster_tests::wait::{LIMIT, wait_until};
 use vwatch::config::raw::FLAGS;
@@ -126,7 +127,14 @@ fn the_reference_of_metrics_has_what_nodes_show() {
     });
     let url = format!("http://{}", leader.client_addr());
     let mirror = Node::with(&["--fill-strategy", "FILL_MIRROR", "--fill-from", &url]);
-    let pages = [shown(&leader), shown(&follower), shown(&mirror), shown(&caches[0])];
+    // the harness asks without TLS, so one port has none
+    let made = Certificates::make(&[]);
+    let (client, server) = free_addresses();
+    let flags = ["--tls-client-port-cert".to_owned(), made.path("server-cert.pem")];
+    let flags = [&flags[..], &["--tls-client-port-key".to_owned(), made.path("server-key.pem")]].concat();
+    let secure = Node::launch(client, server, &flags, &[]);
+    wait_until("the node to listen", LIMIT, || Connection::try_open(server).is_ok());
+    let pages = [&leader, &follower, &mirror, &caches[0], &secure].map(shown);
     let real: BTreeSet<String> = pages
         .iter()
         .flat_map(|page| page.lines())

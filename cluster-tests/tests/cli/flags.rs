@@ -141,7 +141,7 @@ fn a_mistake_is_one_line_and_exit_code_2() {
         (&["get"], "<NAME>...: try 'vwatch get --help'"),
         (&["get", ""], "bad name: it is empty"),
         (&["get", "-w", "xml", "n"], "[possible values: json, table, simple]"),
-        (&["get", "--client-url", "https://127.0.0.1:1", "n"], "nodes do not speak TLS"),
+        (&["get", "--client-url", "ftp://127.0.0.1:1", "n"], "not an http URL"),
         (&["put", "--server-url", "nowhere", "n", "v"], "bad --server-url: no port: got \"nowhere\""),
         (&["ls", "a", "--prefix", "b"], "cannot be used with"),
         (&["health", "--url", "nowhere"], "bad --url: no port: got \"nowhere\""),
@@ -183,7 +183,7 @@ fn a_cluster_is_sealed_or_on_loopback_and_no_mistake_shows_a_secret() {
         assert!(!line.contains("s3cret"), "{line}");
     }
     for (flag, bad) in [
-        ("--replicate-with", "https://a"),
+        ("--replicate-with", "ftp://a"),
         ("--replicate-resolve-interval", "0s"),
         ("--cluster-id", "a/b"),
         ("--cluster-secret-file", "/no/such/file"),
