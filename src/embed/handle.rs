@@ -134,7 +134,8 @@ impl Handle {
         }
     }
 
-    /// Reads the files of certificates again now. The node does so by itself within ten seconds after they have changed.
+    /// Reads the files of certificates again now. The node does so by itself within ten seconds after they have
+    /// changed.
     ///
     /// # Errors
     /// If files are unusable, or still being read. Then the node keeps what it had of them.
