@@ -312,8 +312,9 @@ fn certificates_are_changed_under_load_without_a_failed_request_and_a_broken_fil
         });
         let second_leaf = shown(&tls, client);
         for turn in 0..6 {
-            swap(if turn % 2 == 0 { &first } else { &second });
+            // before the links: the node may look at the files by itself at any time
             let before = shown(&tls, client);
+            swap(if turn % 2 == 0 { &first } else { &second });
             node.hang_up();
             wait_until("the other certificate", LIMIT, || shown(&tls, client) != before);
         }
