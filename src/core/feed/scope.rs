@@ -36,6 +36,29 @@ impl Part {
             PartKind::Name => *name == *self.start,
         }
     }
+
+    fn covers(&self, other: &Self) -> bool {
+        match (self.kind, other.kind) {
+            (PartKind::Plain, _) => self.start <= other.start,
+            (PartKind::Prefix, PartKind::Plain) => false,
+            (PartKind::Prefix, _) => other.start.starts_with(&self.start),
+            (PartKind::Name, _) => self == other,
+        }
+    }
+}
+
+/// The parts of them that no other one covers, in order.
+fn disjoint(mut all: Vec<Part>) -> Vec<Part> {
+    // of the same bytes the widest first
+    all.sort_by(|a, b| a.start.cmp(&b.start).then_with(|| a.kind.cmp(&b.kind)));
+    // each watcher has one, and most have one part
+    let mut parts: Vec<Part> = Vec::with_capacity(1);
+    for part in all {
+        if parts.last().is_none_or(|last| !last.has(&part.start)) {
+            parts.push(part);
+        }
+    }
+    parts
 }
 
 impl Scope {
@@ -64,17 +87,38 @@ impl Scope {
             }
             start => Part { start, kind: PartKind::Prefix },
         });
-        let mut all: Vec<Part> = names.chain(prefixes).collect();
-        // of the same bytes the widest first
-        all.sort_by(|a, b| a.start.cmp(&b.start).then_with(|| a.kind.cmp(&b.kind)));
-        // each watcher has one, and most have one part
-        let mut parts: Vec<Part> = Vec::with_capacity(1);
-        for part in all {
-            if parts.last().is_none_or(|last| !last.has(&part.start)) {
-                parts.push(part);
-            }
-        }
-        Self { parts, is_log: namespace.is_log() }
+        Self { parts: disjoint(names.chain(prefixes).collect()), is_log: namespace.is_log() }
+    }
+
+    /// All names of all namespaces.
+    #[must_use]
+    pub fn everything() -> Self {
+        let namespaces = Part { start: [MARK].into(), kind: PartKind::Prefix };
+        let parts = disjoint(Self::all().parts.into_iter().chain([namespaces]).collect());
+        Self { parts, is_log: false }
+    }
+
+    /// The names that are in any of these scopes, which may be of different namespaces. It serves [`Scope::has`] and
+    /// [`Scope::covers`] only: no feed has several namespaces.
+    #[must_use]
+    pub fn union(scopes: impl IntoIterator<Item = Self>) -> Self {
+        Self { parts: disjoint(scopes.into_iter().flat_map(|scope| scope.parts).collect()), is_log: false }
+    }
+
+    /// Whether no name is in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// Whether all names of another scope, whether they exist or not, are in this one.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        other.parts.iter().all(|part| {
+            // parts are disjoint, and of two that overlap one covers the other
+            let after = self.parts.partition_point(|own| own.start <= part.start);
+            after > 0 && self.parts[after - 1].covers(part)
+        })
     }
 
     /// Whether its names are those of a log, of which the compaction horizon removes all records.
@@ -178,6 +222,9 @@ impl Subscription {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
     use crate::core::testing::name;
 
@@ -212,6 +259,53 @@ mod tests {
         assert!(parts(&other, b"\x01team\x01n") && !parts(&other, b"n"));
         let all = Scope::new(&team, [], [&b""[..]]);
         assert!(parts(&all, b"\x01team\x01n") && !parts(&all, b"\x01team2\x01n"));
+    }
+
+    /// The plain definition: of prefixes over a small alphabet, all names up to a length stand for all names.
+    fn plainly_covers(all: &[Vec<u8>], one: &Scope, other: &Scope) -> bool {
+        let has = |scope: &Scope, key: &[u8]| scope.parts.iter().any(|part| part.has(key));
+        all.iter().all(|key| !has(other, key) || has(one, key))
+    }
+
+    proptest! {
+        #[test]
+        fn a_scope_covers_another_as_the_plain_definition_says(
+            grants in vec((0..3_usize, any::<bool>(), "[ab]{0,2}"), 0..4),
+            asked_in in 0..3_usize,
+            asked in vec((any::<bool>(), "[ab]{0,3}"), 1..4),
+        ) {
+            let namespaces =
+                [Namespace::PLAIN, Namespace::new(b"a").unwrap(), Namespace::new(b"ab").unwrap()];
+            let one = |namespace: &Namespace, is_prefix: bool, text: &str| {
+                let text = text.as_bytes();
+                match is_prefix {
+                    true => Scope::new(namespace, [], [text]),
+                    false => Scope::new(namespace, [text], []),
+                }
+            };
+            // no name is empty
+            let is_one = |is_prefix: bool, text: &str| is_prefix || !text.is_empty();
+            let grants = grants.iter().filter(|(_, is_prefix, text)| is_one(*is_prefix, text));
+            let granted = Scope::union(grants.map(|(at, is_prefix, text)| {
+                one(&namespaces[*at], *is_prefix, text)
+            }));
+            let names = asked.iter().filter(|(is_prefix, text)| !is_prefix && !text.is_empty()).map(|(_, text)| text.as_bytes());
+            let prefixes = asked.iter().filter(|(is_prefix, _)| *is_prefix).map(|(_, text)| text.as_bytes());
+            let asked = Scope::new(&namespaces[asked_in], names, prefixes);
+            // a third letter stands for all those that no prefix has
+            let mut texts = vec![String::new()];
+            for length in 0..4 {
+                let longest: Vec<String> = texts.iter().filter(|text| text.len() == length).cloned().collect();
+                texts.extend(longest.iter().flat_map(|text| ["a", "b", "c"].map(|letter| format!("{text}{letter}"))));
+            }
+            let all: Vec<Vec<u8>> = namespaces
+                .iter()
+                .flat_map(|namespace| texts.iter().map(|text| namespace.key_of(text.as_bytes())))
+                .filter(|key| !key.is_empty())
+                .collect();
+            prop_assert_eq!(granted.covers(&asked), plainly_covers(&all, &granted, &asked));
+            prop_assert!(Scope::everything().covers(&asked) && Scope::everything().covers(&granted));
+        }
     }
 
     #[test]
