@@ -30,6 +30,19 @@ pub struct Head<'a> {
     pub if_none_match: Option<&'a [u8]>,
     /// `X-Last-Sync`, likewise.
     pub last_sync: Option<&'a [u8]>,
+    /// What it tells of its sender.
+    pub sender: Sender<'a>,
+}
+
+/// What a head tells of its sender.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sender<'a> {
+    /// `Host`, without the white space around it.
+    pub host: &'a [u8],
+    /// `Authorization`, likewise.
+    pub authorization: Option<&'a [u8]>,
+    /// Whether there is an `Origin`: it is a web page.
+    pub has_origin: bool,
 }
 
 /// The form of an answer, by its request.
@@ -52,6 +65,8 @@ pub struct StreamHead<'a> {
     pub accept: Option<&'a [u8]>,
     /// `Last-Event-ID`.
     pub last_event_id: Option<&'a [u8]>,
+    /// What it tells of its sender.
+    pub sender: Sender<'a>,
 }
 
 /// Reads `bytes`, which must be one whole head and nothing more.
@@ -66,13 +81,14 @@ pub fn parse_head(bytes: &[u8]) -> Option<Head<'_>> {
     }
     let form = Form { is_head: request.is_head, is_last: false };
     let mut head = Head { form, path: request.path, query: request.query, ..Head::default() };
-    let is_last = request.read_fields(|name, value| match name.len() {
+    let (is_last, sender) = request.read_fields(|name, value| match name.len() {
         4 if name.eq_ignore_ascii_case("etag") => head.etag.replace(value).is_none(),
         11 if name.eq_ignore_ascii_case("x-last-sync") => head.last_sync.replace(value).is_none(),
         13 if name.eq_ignore_ascii_case("if-none-match") => head.if_none_match.replace(value).is_none(),
         _ => true,
     })?;
     head.form.is_last = is_last;
+    head.sender = sender;
     Some(head)
 }
 
@@ -85,11 +101,12 @@ pub fn parse_stream_head(bytes: &[u8]) -> Option<StreamHead<'_>> {
         return None;
     }
     let mut head = StreamHead { path: request.path, query: request.query, ..StreamHead::default() };
-    let is_last = request.read_fields(|name, value| match name.len() {
+    let (is_last, sender) = request.read_fields(|name, value| match name.len() {
         6 if name.eq_ignore_ascii_case("accept") => head.accept.replace(value).is_none(),
         13 if name.eq_ignore_ascii_case("last-event-id") => head.last_event_id.replace(value).is_none(),
         _ => true,
     })?;
+    head.sender = sender;
     (!is_last).then_some(head)
 }
 
@@ -117,14 +134,18 @@ impl<'a, 'b> Plain<'a, 'b> {
     }
 
     /// Reads the fields: `read` those that others may leave out, and returns false for one that stands twice. Returns
-    /// whether the connection ends after the answer; `None` if a field changes the meaning of the request.
-    fn read_fields(&self, mut read: impl FnMut(&str, &'a [u8]) -> bool) -> Option<bool> {
+    /// whether the connection ends after the answer, and what it tells of its sender; `None` if a field changes the
+    /// meaning of the request.
+    fn read_fields(&self, mut read: impl FnMut(&str, &'a [u8]) -> bool) -> Option<(bool, Sender<'a>)> {
         let (mut host, mut connection, mut length) = (None, None, None);
+        let (mut authorization, mut origin) = (None, None);
         for field in self.fields {
             let once = match field.name.len() {
                 4 if field.name.eq_ignore_ascii_case("host") => &mut host,
                 10 if field.name.eq_ignore_ascii_case("connection") => &mut connection,
                 14 if field.name.eq_ignore_ascii_case("content-length") => &mut length,
+                13 if field.name.eq_ignore_ascii_case("authorization") => &mut authorization,
+                6 if field.name.eq_ignore_ascii_case("origin") => &mut origin,
                 _ if changes_the_meaning(field.name) => return None,
                 _ if read(field.name, field.value) => continue,
                 _ => return None,
@@ -134,10 +155,12 @@ impl<'a, 'b> Plain<'a, 'b> {
             }
         }
         // a body of no bytes is no body; some clients send its length with each request
-        if length.is_some_and(|length| length != b"0") || !host.is_some_and(is_host) {
+        let host = host.filter(|host| is_host(host))?;
+        if length.is_some_and(|length| length != b"0") {
             return None;
         }
-        connection.map_or(Some(false), ends)
+        let is_last = connection.map_or(Some(false), ends)?;
+        Some((is_last, Sender { host, authorization, has_origin: origin.is_some() }))
     }
 }
 
@@ -219,6 +242,7 @@ mod tests {
             path: "/v1/versions/a/b%20c",
             query: Some("version=v1&timeout=10s"),
             etag: Some(b"\"x\""),
+            sender: Sender { host: b"h", ..Sender::default() },
             ..Head::default()
         };
         assert_eq!(parse_head(PLAIN.as_bytes()), Some(expected));
@@ -232,6 +256,16 @@ mod tests {
             ..Head::default()
         };
         assert_eq!(parse_head(other.as_bytes()), Some(expected));
+    }
+
+    #[test]
+    fn a_head_tells_of_its_sender() {
+        let head = PLAIN.replace("ETag", "Origin: https://a.example\r\nauthorization:  Bearer x \r\nETag");
+        let sender = Sender { host: b"h", authorization: Some(b"Bearer x"), has_origin: true };
+        assert_eq!(parse_head(head.as_bytes()).map(|head| head.sender), Some(sender));
+        for twice in ["Authorization: a\r\nAuthorization: a", "Origin: a\r\nOrigin: a"] {
+            assert_eq!(parse_head(PLAIN.replace("ETag", &format!("{twice}\r\nETag")).as_bytes()), None);
+        }
     }
 
     #[test]
@@ -363,6 +397,7 @@ mod tests {
             query: Some("prefix=a"),
             accept: Some(b"text/event-stream"),
             last_event_id: Some(b"c1.x"),
+            sender: Sender { host: b"h", ..Sender::default() },
         };
         assert_eq!(parse_stream_head(head.as_bytes()), Some(expected));
         assert_eq!(parse_head(head.as_bytes()), None);

@@ -6,7 +6,8 @@
 use std::ops::Range;
 
 use super::head::{
-    MAX_FAST_HEAD_FIELDS, NAMES, NAMESPACES, before, changes_the_meaning, ends, parse_strict, plain_target,
+    MAX_FAST_HEAD_FIELDS, NAMES, NAMESPACES, Sender, before, changes_the_meaning, ends, parse_strict,
+    plain_target,
 };
 use super::headers::X_VWATCH_LEASE;
 use super::host::is_host;
@@ -36,6 +37,8 @@ pub struct PlainWrite<'a> {
     pub data: &'a [u8],
     /// `Connection: close`: the connection ends with the answer.
     pub is_last: bool,
+    /// What it tells of its sender, which is no web page.
+    pub sender: Sender<'a>,
 }
 
 /// What a write does.
@@ -96,12 +99,13 @@ fn parse_head(bytes: &[u8]) -> Option<(PlainWrite<'_>, Range<usize>)> {
     let (path, query) = plain_target(request.path?)?;
     let name = name_in(path)?;
     let (mut etag, mut last_modified) = (None, None);
-    let (mut host, mut connection, mut length) = (None, None, None);
+    let (mut host, mut connection, mut length, mut authorization) = (None, None, None, None);
     for field in request.headers.iter() {
         let place = match field.name.len() {
             4 if field.name.eq_ignore_ascii_case("host") => &mut host,
             4 if field.name.eq_ignore_ascii_case("etag") => &mut etag,
             13 if field.name.eq_ignore_ascii_case("last-modified") => &mut last_modified,
+            13 if field.name.eq_ignore_ascii_case("authorization") => &mut authorization,
             10 if field.name.eq_ignore_ascii_case("connection") => &mut connection,
             14 if field.name.eq_ignore_ascii_case("content-length") => {
                 if !is_close(bytes, field) {
@@ -109,7 +113,9 @@ fn parse_head(bytes: &[u8]) -> Option<(PlainWrite<'_>, Range<usize>)> {
                 }
                 &mut length
             }
-            _ if changes_the_meaning(field.name) || is_condition(field.name) => return None,
+            _ if changes_the_meaning(field.name) || is_condition(field.name) || is_of_a_page(field.name) => {
+                return None;
+            }
             _ => continue,
         };
         if place.replace(field.value).is_some() {
@@ -121,8 +127,9 @@ fn parse_head(bytes: &[u8]) -> Option<(PlainWrite<'_>, Range<usize>)> {
         return None;
     }
     let is_last = connection.map_or(Some(false), ends)?;
-    host.filter(|host| is_host(host))?;
-    Some((PlainWrite { verb, path, name, query, etag, last_modified, data: b"", is_last }, data))
+    let host = host.filter(|host| is_host(host))?;
+    let sender = Sender { host, authorization, has_origin: false };
+    Some((PlainWrite { verb, path, name, query, etag, last_modified, data: b"", is_last, sender }, data))
 }
 
 /// The name in a path, with or without a namespace.
@@ -149,6 +156,11 @@ fn number(digits: &[u8]) -> Option<usize> {
     let usual = digits == b"0" || digits.first().is_some_and(|first| *first != b'0');
     let digits = std::str::from_utf8(digits).ok()?;
     (usual && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+}
+
+/// Whether a field is one that browsers add to the requests of web pages.
+fn is_of_a_page(name: &str) -> bool {
+    ["origin", "sec-fetch-site"].iter().any(|field| name.eq_ignore_ascii_case(field))
 }
 
 /// Whether a field is a condition, of which a write may have none.
@@ -178,6 +190,7 @@ mod tests {
             last_modified: None,
             data: b"da\n\r",
             is_last: false,
+            sender: Sender { host: b"h", ..Sender::default() },
         };
         assert_eq!(parse_write(PLAIN.as_bytes()), Some(expected));
         let other = "DELETE /v1/ns/s%2Dt/versions/n/versions/m HTTP/1.1\r\nhOsT:\r\nLAST-modified: then\r\n\
@@ -191,6 +204,7 @@ mod tests {
             last_modified: Some(b"then"),
             data: b"",
             is_last: true,
+            sender: Sender::default(),
         };
         assert_eq!(parse_write(other.as_bytes()), Some(expected));
     }
@@ -263,6 +277,9 @@ mod tests {
             "Content-Length: 1\r\nExpect: 100-continue",
             "Content-Length: 1\r\nTrailer: X",
             "Content-Length: 1\r\nIf-Match: *",
+            "Content-Length: 1\r\nOrigin: http://h",
+            "Content-Length: 1\r\nSEC-fetch-Site: none",
+            "Content-Length: 1\r\nAuthorization: a\r\nAuthorization: a",
             "Content-Length: 1\r\nif-none-match: *",
             "Content-Length: 1\r\nIf-Unmodified-Since: x",
             "Content-Length: 1\r\nETag: a\r\nEtag: b",

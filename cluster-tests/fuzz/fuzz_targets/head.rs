@@ -12,7 +12,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use libfuzzer_sys::fuzz_target;
 use tokio::io::AsyncWriteExt;
-use vwatch::wire::head::{Head, StreamHead, parse_head, parse_stream_head};
+use vwatch::wire::head::{Head, Sender, StreamHead, parse_head, parse_stream_head};
 
 thread_local! {
     static RUNTIME: tokio::runtime::Runtime =
@@ -48,11 +48,18 @@ fn one<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
     first
 }
 
+fn agree_on_sender(sender: &Sender<'_>, headers: &HeaderMap) {
+    assert_eq!(one(headers, "host"), Some(sender.host));
+    assert_eq!(one(headers, "authorization"), sender.authorization);
+    assert_eq!(headers.contains_key("origin"), sender.has_origin);
+}
+
 fn agree(head: &Head<'_>, parts: &http::request::Parts) {
     assert_eq!(parts.method, if head.form.is_head { Method::HEAD } else { Method::GET });
     assert_eq!(parts.version, Version::HTTP_11);
     assert_eq!((parts.uri.path(), parts.uri.query()), (head.path, head.query));
-    assert!(parts.uri.host().is_none() && parts.headers.contains_key("host"));
+    assert!(parts.uri.host().is_none());
+    agree_on_sender(&head.sender, &parts.headers);
     assert_eq!(one(&parts.headers, "etag"), head.etag);
     assert_eq!(one(&parts.headers, "x-last-sync"), head.last_sync);
     assert_eq!(one(&parts.headers, "if-none-match"), head.if_none_match);
@@ -65,7 +72,8 @@ fn agree(head: &Head<'_>, parts: &http::request::Parts) {
 fn agree_on_stream(head: &StreamHead<'_>, parts: &http::request::Parts) {
     assert_eq!((&parts.method, parts.version), (&Method::GET, Version::HTTP_11));
     assert_eq!((parts.uri.path(), parts.uri.query()), (head.path, head.query));
-    assert!(parts.uri.host().is_none() && parts.headers.contains_key("host"));
+    assert!(parts.uri.host().is_none());
+    agree_on_sender(&head.sender, &parts.headers);
     assert_eq!(one(&parts.headers, "accept"), head.accept);
     assert_eq!(one(&parts.headers, "last-event-id"), head.last_event_id);
     assert!(one(&parts.headers, "content-length").is_none_or(|length| length == b"0"));

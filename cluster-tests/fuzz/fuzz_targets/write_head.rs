@@ -59,11 +59,22 @@ fn agree(write: &PlainWrite<'_>, (parts, body): &(http::request::Parts, Option<B
     assert_eq!(parts.version, Version::HTTP_11);
     assert_eq!((parts.uri.path(), parts.uri.query()), (write.path, write.query));
     assert!(write.path.ends_with(write.name));
-    assert!(parts.uri.host().is_none() && parts.headers.contains_key("host"));
+    assert!(parts.uri.host().is_none() && !write.sender.has_origin);
+    assert_eq!(one(&parts.headers, "host"), Some(write.sender.host));
+    assert_eq!(one(&parts.headers, "authorization"), write.sender.authorization);
     assert_eq!(one(&parts.headers, "etag"), write.etag);
     assert_eq!(one(&parts.headers, "last-modified"), write.last_modified);
-    for more in ["transfer-encoding", "expect", "trailer", "if-match", "if-none-match", "if-unmodified-since"]
-    {
+    const MORE: [&str; 8] = [
+        "transfer-encoding",
+        "expect",
+        "trailer",
+        "if-match",
+        "if-none-match",
+        "if-unmodified-since",
+        "origin",
+        "sec-fetch-site",
+    ];
+    for more in MORE {
         assert!(!parts.headers.contains_key(more), "{more}");
     }
     assert_eq!(body.as_deref(), Some(write.data));
