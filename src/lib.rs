@@ -11,6 +11,7 @@
 //! | `seal` | secrets, keys, and frames that only the cluster can read | nothing |
 //! | `metrics` | counters, and their labels | `core` |
 //! | [`wire`] | what travels, as text and bytes | `core` |
+//! | `access` | what a request may do: web pages, tokens, grants | `core`, `metrics`, `wire` |
 //! | `tls` | certificates, keys and authorities; both sides of a connection with TLS | nothing |
 //! | [`client`] | the client library: how a program reads, writes and watches | `core`, `wire`, `tls` |
 //! | `watch` | from a change to its watchers | `core` |
@@ -43,6 +44,8 @@ pub mod sim;
 mod tls;
 pub mod wire;
 
+#[cfg(feature = "embed")]
+pub mod access;
 #[cfg(feature = "embed")]
 pub mod api;
 #[cfg(feature = "embed")]
