@@ -1,5 +1,6 @@
 //! Settings of a node: [`raw`] has the texts as typed, [`Config`] their meaning.
 
+mod access;
 mod cluster;
 pub mod fill;
 mod lease;
@@ -13,6 +14,7 @@ mod value;
 use std::fmt;
 use std::time::Duration;
 
+pub use access::AccessConfig;
 pub use cluster::{ClusterConfig, HostPort, SecretSource};
 pub use fill::FillConfig;
 pub use lease::LeaseConfig;
@@ -95,6 +97,8 @@ pub struct Config {
     pub fill: Option<FillConfig>,
     /// The settings of leases.
     pub lease: LeaseConfig,
+    /// Which web pages and hosts a port accepts.
+    pub access: AccessConfig,
     /// The lowest level that is logged.
     pub log_level: LogLevel,
     /// The form of the log.
@@ -151,6 +155,7 @@ impl Config {
             },
             fill: FillConfig::from_raw(raw)?,
             lease: LeaseConfig::from_raw(raw)?,
+            access: AccessConfig::from_raw(raw)?,
             log_level: read(raw, "log-level", log_level)?,
             log_format: read(raw, "log-format", log_format)?,
             cluster: ClusterConfig::from_raw(raw)?,
@@ -167,6 +172,7 @@ impl Config {
             )));
         }
         self.cluster.check(&self.listen_server)?;
+        self.access.check(self.cluster.is_alone(), self.cluster.secret != SecretSource::None)?;
         self.lease.check(&self.node_id, self.cluster.is_alone())?;
         let strategy = self.fill.as_ref().map(|fill| fill.strategy);
         if let Some(strategy @ (fill::Strategy::Watch | fill::Strategy::Mirror)) = strategy
@@ -220,6 +226,7 @@ impl Config {
         let rows: Vec<_> = rows
             .into_iter()
             .chain(self.tls.rows())
+            .chain(self.access.rows())
             .chain(self.cluster.rows())
             .chain(self.lease.rows())
             .chain(fill)
@@ -250,7 +257,16 @@ fn read_open<T>(
     parse: impl FnOnce(&str) -> Result<T, Wrong>,
 ) -> Result<Option<T>, ConfigError> {
     let Some((source, text)) = raw.get(name) else { return Ok(None) };
-    parse(text).map(Some).map_err(|wrong| wrong_text(&source, text, wrong))
+    read_text(&source, text, parse).map(Some)
+}
+
+/// Reads one text of a flag.
+fn read_text<T>(
+    source: &raw::TextSource,
+    text: &str,
+    parse: impl FnOnce(&str) -> Result<T, Wrong>,
+) -> Result<T, ConfigError> {
+    parse(text).map_err(|wrong| wrong_text(source, text, wrong))
 }
 
 fn wrong_text(source: &raw::TextSource, text: &str, Wrong { why, advice }: Wrong) -> ConfigError {

@@ -242,6 +242,23 @@ pub const FLAGS: &[Flag] = &[
         "Longest time to live of a lease, the same on all nodes; a voter abstains for this long after each start",
     ),
     Flag::text("max-leases", "COUNT", "100000", "Most leases that a node keeps; more get 503"),
+    Flag::new(
+        "cors-origin",
+        Takes::Texts("ORIGIN"),
+        None,
+        "Origin of web pages that may use this node, such as https://app.example, or * for all; repeatable [default: none]",
+    ),
+    Flag::new(
+        "allowed-host",
+        Takes::Texts("NAME"),
+        None,
+        "Host name that requests to a loopback port may carry, beside localhost and addresses; repeatable",
+    ),
+    Flag::open(
+        "tokens-file",
+        "PATH",
+        "File of tokens, without one of which a request is rejected; vwatch token new makes entries; read again at SIGHUP [default: requests need none]",
+    ),
     Flag::open(
         "fill-from",
         "URLS",
@@ -308,6 +325,8 @@ const NOT_OF_THE_NODE: &[&str] = &[
     "VWATCH_CA",
     "VWATCH_CERT",
     "VWATCH_KEY",
+    "VWATCH_TOKEN",
+    "VWATCH_TOKEN_FILE",
     "VWATCH_OUTPUT",
     "VWATCH_NAME",
     "VWATCH_NAMESPACE",
