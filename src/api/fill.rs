@@ -9,23 +9,23 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::EXPECT;
-use axum::http::{Request, StatusCode, Uri};
+use axum::http::{Request, StatusCode};
 use serde::Deserialize;
 
 use crate::api::body;
 use crate::api::body::Excess;
 use crate::api::error::Refusal;
+use crate::api::headers::media_type;
 use crate::api::params::{account, query, shown};
+use crate::api::peers;
 use crate::api::state::Node;
 use crate::core::Name;
 use crate::fill::Filler;
 use crate::metrics::Limit;
+use crate::replication::{self, FILL_PATH};
 use crate::wire::error_code::ErrorCode;
 use crate::wire::lenient;
 use crate::wire::uri::decode;
-
-/// Where names begin in a path.
-const NAMES: &str = "/v1/fill/";
 
 /// Longest notification of a registry, in bytes.
 const MAX_EVENTS_BYTES: usize = 1 << 20;
@@ -60,10 +60,14 @@ struct Target {
 /// Handles the notification about one name.
 pub(super) async fn check_now(
     State(node): State<Arc<Node>>,
-    uri: Uri,
+    request: Request<Body>,
 ) -> Result<(StatusCode, String), Refusal> {
+    let uri = request.uri().clone();
+    if media_type(request.headers()) == replication::CONTENT_TYPE {
+        peers::prove(&node, FILL_PATH, request.into_body()).await?;
+    }
     let filler = filler(&node)?;
-    let encoded = uri.path().strip_prefix(NAMES).unwrap_or_default();
+    let encoded = uri.path().strip_prefix(FILL_PATH).unwrap_or_default();
     let bytes =
         decode(encoded).map_err(|e| Refusal::new(ErrorCode::BadName, format_args!("bad name: {e}")))?;
     let name =

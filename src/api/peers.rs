@@ -48,26 +48,43 @@ pub(super) async fn lease(
     answer(&node, LEASE_PATH, request.into_body()).await
 }
 
+/// Checks that a request to any other path has the proof that it is from a peer. The rest of its body is not used.
+pub(super) async fn prove(node: &Node, path: &'static str, body: Body) -> Result<(), Refusal> {
+    let Some(peering) = &node.peering else { return Err(no_peers()) };
+    let mut opener = RequestOpener::new(&peering.keyring, path, clock::now());
+    let received = timeout(ARRIVE, receive(node, peering, &peering.places, &mut opener, body)).await;
+    let proven = match received.unwrap_or_else(|_| Err((PeerRefusal::Unproven, too_slow()))) {
+        Ok(_) if opener.misdirected(peering.us).is_some() || opener.is_stale() => {
+            Err((PeerRefusal::Stale, unproven(FrameError::Stale)))
+        }
+        Ok(_) => opener.end().map(|_| ()).map_err(|(error, _)| (PeerRefusal::Unproven, unproven(error))),
+        Err(refused) => Err(refused),
+    };
+    proven.map_err(|(why, refusal)| {
+        node.metrics.peer_refused(why);
+        refusal
+    })
+}
+
+fn no_peers() -> Refusal {
+    Refusal::new(
+        ErrorCode::NotEnabled,
+        "no peers here: this node runs without --replicate-with: use another node, or give it that flag",
+    )
+}
+
+fn too_slow() -> Refusal {
+    Refusal::new(ErrorCode::BodyTooSlow, "body too slow: it did not arrive in time: send it faster")
+}
+
 /// Answers a peer.
 async fn answer(node: &Node, path: &'static str, body: Body) -> Result<Response, Refusal> {
-    let Some(peering) = &node.peering else {
-        return Err(Refusal::new(
-            ErrorCode::NotEnabled,
-            "no peers here: this node runs without --replicate-with: use another node, or give it that flag",
-        ));
-    };
+    let Some(peering) = &node.peering else { return Err(no_peers()) };
     let mut opener = RequestOpener::new(&peering.keyring, path, clock::now());
     let places = if path == LEASE_PATH { &peering.lease_places } else { &peering.places };
-    let taken =
-        timeout(ARRIVE, receive(node, peering, places, &mut opener, body)).await.unwrap_or_else(|_| {
-            Err((
-                PeerRefusal::Unproven,
-                Refusal::new(
-                    ErrorCode::BodyTooSlow,
-                    "body too slow: it did not arrive in time: send it faster",
-                ),
-            ))
-        });
+    let taken = timeout(ARRIVE, receive(node, peering, places, &mut opener, body))
+        .await
+        .unwrap_or_else(|_| Err((PeerRefusal::Unproven, too_slow())));
     // held until the answer is sent, which may be as large as the request
     let place = taken.map_err(|(why, refusal)| {
         node.metrics.peer_refused(why);

@@ -91,16 +91,16 @@ pub(crate) async fn notify_owners(
         while let Some(name) = queues.start(owner) {
             let (client, server) = (client.clone(), find(owner));
             sending.spawn(async move {
-                let answer = notify(&client, server.as_deref(), &name).await;
+                let answer = notify(&client, server.as_deref(), owner, &name).await;
                 (owner, name, answer)
             });
         }
     }
 }
 
-async fn notify(client: &PeerClient, server: Option<&str>, name: &Name) -> OwnerAnswer {
+async fn notify(client: &PeerClient, server: Option<&str>, owner: Incarnation, name: &Name) -> OwnerAnswer {
     let Some(server) = server else { return OwnerAnswer::None };
-    let answer = timeout(ANSWER_TIME, client.notify_owner(server, name)).await;
+    let answer = timeout(ANSWER_TIME, client.notify_owner(server, owner, name)).await;
     match answer.unwrap_or(Err(CallError::TimedOut)) {
         Ok(true) => OwnerAnswer::Filled,
         Ok(false) => OwnerAnswer::NotFilled,

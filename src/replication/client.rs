@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 use super::answer::Answer;
 use super::connector::PeerConnector;
 use super::frames::{self, Binding, Direction, FrameError, Opener, Preamble};
-use super::{CONTENT_TYPE, LEASE_PATH, SYNC_PATH, path_of};
+use super::{CONTENT_TYPE, FILL_PATH, LEASE_PATH, SYNC_PATH, path_of};
 use crate::core::lease::message::{LeaseRequest, LeaseResponse};
 use crate::core::message::{Request, Response};
 use crate::core::protocol::{ProtocolRange, ProtocolVersion};
@@ -298,12 +298,19 @@ impl PeerClient {
     ///
     /// # Errors
     /// If the owner does not accept the request.
-    pub async fn notify_owner(&self, server: &str, name: &Name) -> Result<bool, CallError> {
+    pub async fn notify_owner(
+        &self,
+        server: &str,
+        owner: Incarnation,
+        name: &Name,
+    ) -> Result<bool, CallError> {
+        let (_, body) = self.seal(owner, FILL_PATH, name.as_bytes())?;
         let name = percent_encode(name.as_bytes(), NON_ALPHANUMERIC);
-        let uri = self.url(server, format_args!("/v1/fill/{name}?read=true"));
-        let request = HttpRequest::post(uri)
-            .body(Full::default())
+        let uri = self.url(server, format_args!("{FILL_PATH}{name}?read=true"));
+        let mut request = HttpRequest::post(uri)
+            .body(Full::new(Bytes::from(body)))
             .map_err(|error| CallError::Unreachable(format!("bad address {server}: {error}")))?;
+        request.headers_mut().insert(CONTENT_TYPE_HEADER, HeaderValue::from_static(CONTENT_TYPE));
         let notified = async {
             let response = self.http.request(request).await.map_err(|error| unreachable(&error))?;
             match response.status() {
@@ -315,6 +322,22 @@ impl PeerClient {
         timeout(ANSWER, notified).await.unwrap_or(Err(CallError::TimedOut))
     }
 
+    /// The body of a request.
+    fn seal(
+        &self,
+        to: Incarnation,
+        path: &'static str,
+        message: &[u8],
+    ) -> Result<(Preamble, Vec<u8>), CallError> {
+        let id = getrandom::u64().and_then(|high| Ok(u128::from(high) << 64 | u128::from(getrandom::u64()?)));
+        let id = id.map_err(|_| CallError::NoEntropy)?;
+        let preamble = Preamble { id, from: self.us, to, sent: (self.now)() };
+        let mut body = preamble.encode().to_vec();
+        frames::seal(&self.keyring, &Binding::new(Direction::Request, path, &preamble), message, &mut body)
+            .map_err(|_| CallError::NoEntropy)?;
+        Ok((preamble, body))
+    }
+
     async fn ask(
         &self,
         server: &str,
@@ -322,12 +345,7 @@ impl PeerClient {
         path: &'static str,
         message: &[u8],
     ) -> Result<Answer, CallError> {
-        let id = getrandom::u64().and_then(|high| Ok(u128::from(high) << 64 | u128::from(getrandom::u64()?)));
-        let id = id.map_err(|_| CallError::NoEntropy)?;
-        let preamble = Preamble { id, from: self.us, to, sent: (self.now)() };
-        let mut body = preamble.encode().to_vec();
-        frames::seal(&self.keyring, &Binding::new(Direction::Request, path, &preamble), message, &mut body)
-            .map_err(|_| CallError::NoEntropy)?;
+        let (preamble, body) = self.seal(to, path, message)?;
         self.traffic.out.fetch_add(body.len() as u64, Ordering::Relaxed);
         let mut request = HttpRequest::post(self.url(server, format_args!("{path}")))
             .body(Full::new(Bytes::from(body)))

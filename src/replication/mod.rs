@@ -19,6 +19,9 @@ pub const SYNC_PATH: &str = "/v1/sync";
 /// The path for requests about leases.
 pub const LEASE_PATH: &str = "/v1/lease-peers";
 
+/// What the paths begin with at which a peer is told that a name is read at another node; the name follows.
+pub const FILL_PATH: &str = "/v1/fill/";
+
 /// The content type of bodies between peers.
 pub const CONTENT_TYPE: &str = "application/x-bincode";
 
