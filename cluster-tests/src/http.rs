@@ -13,6 +13,7 @@ use crate::wait::{LIMIT, wait_until};
 pub struct Request {
     method: String,
     target: String,
+    host: String,
     headers: Vec<(String, Vec<u8>)>,
     body: Body,
 }
@@ -28,7 +29,20 @@ impl Request {
     /// A request of `target` as it stands: nothing is encoded.
     #[must_use]
     pub fn new(method: &str, target: &str) -> Self {
-        Self { method: method.into(), target: target.into(), headers: Vec::new(), body: Body::None }
+        let host = "localhost".to_owned();
+        Self { method: method.into(), target: target.into(), host, headers: Vec::new(), body: Body::None }
+    }
+
+    /// With another `Host`.
+    #[must_use]
+    pub fn host(self, host: &str) -> Self {
+        Self { host: host.to_owned(), ..self }
+    }
+
+    /// With a token.
+    #[must_use]
+    pub fn token(self, secret: &str) -> Self {
+        self.header("Authorization", format!("Bearer {secret}"))
     }
 
     /// Adds a header, also one that is there already.
@@ -56,7 +70,7 @@ impl Request {
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
         let mut bytes =
-            format!("{} {} HTTP/1.1\r\nHost: vwatch.test\r\n", self.method, self.target).into_bytes();
+            format!("{} {} HTTP/1.1\r\nHost: {}\r\n", self.method, self.target, self.host).into_bytes();
         for (name, value) in &self.headers {
             bytes.extend_from_slice(name.as_bytes());
             bytes.extend_from_slice(b": ");

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, VIA};
 use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Extension, Router};
 
 use crate::api::error::Refusal;
 use crate::api::headers::{counted, number};
@@ -27,16 +26,13 @@ use crate::wire::headers::X_VWATCH_GENESIS;
 
 const GENESIS: HeaderName = HeaderName::from_static(X_VWATCH_GENESIS);
 
-/// `/healthz`: the process works. `/readyz`: it answers reads.
-pub(crate) fn health() -> Router<Arc<Node>> {
-    Router::new().route("/healthz", get(healthy)).route("/readyz", get(ready))
-}
-
-async fn healthy(State(node): State<Arc<Node>>) -> Result<&'static str, Refusal> {
+/// `GET /healthz`: the process works.
+pub(crate) async fn healthz(State(node): State<Arc<Node>>) -> Result<&'static str, Refusal> {
     goes_on(&node).map(|()| "ok\n")
 }
 
-async fn ready(State(node): State<Arc<Node>>) -> Result<Response, Refusal> {
+/// `GET /readyz`: the node answers reads.
+pub(crate) async fn readyz(State(node): State<Arc<Node>>) -> Result<Response, Refusal> {
     if !node.is_serving() {
         return Err(stopping());
     }

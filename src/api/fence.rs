@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use crate::access::Caller;
 use crate::api::error::Refusal;
+use crate::api::guard::may_see;
 use crate::api::params::shown;
 use crate::api::state::Node;
 use crate::core::Name;
@@ -21,14 +23,18 @@ pub(super) fn named(path: &LeasePath) -> String {
     }
 }
 
-/// A lease that stands in the way, as users read it.
-pub(super) fn blocking(blocker: &Blocker) -> String {
+/// A lease that stands in the way, as users read it. A caller that may not read all that it covers is told neither its
+/// path nor its holder.
+pub(super) fn blocking(node: &Node, caller: Caller, blocker: &Blocker) -> String {
+    let left = GoDuration(Duration::from_millis(blocker.left_us / 1000));
+    if !may_see(node, caller, &blocker.path) {
+        return format!("what is asked for is leased for {left} unless that is renewed");
+    }
     let what = named(&blocker.path);
     let by = match &*blocker.label {
         "" => String::new(),
         label => format!(" by {}", shown(label.as_bytes())),
     };
-    let left = GoDuration(Duration::from_millis(blocker.left_us / 1000));
     format!("{what} is leased{by} for {left} unless that is renewed")
 }
 
@@ -66,13 +72,14 @@ pub(super) fn no_majority(node: &Node, unanswered: &Unanswered) -> Refusal {
 /// What a write to a name has to do with leases: the token of the lease that covers it, if the writer shows one.
 pub(super) async fn guard(
     node: &Node,
+    caller: Caller,
     name: &Name,
     shown_token: Option<Token>,
     is_strict: bool,
 ) -> Result<Option<Token>, Refusal> {
     let Some(token) = shown_token else {
         return match node.leases.cover(name, None) {
-            Cover::Other(blocker) => Err(locked(&blocker)),
+            Cover::Other(blocker) => Err(locked(node, caller, &blocker)),
             Cover::None | Cover::Own => Ok(None),
         };
     };
@@ -103,9 +110,12 @@ pub(super) async fn guard(
 }
 
 /// 423: a lease covers the name.
-fn locked(blocker: &Blocker) -> Refusal {
+fn locked(node: &Node, caller: Caller, blocker: &Blocker) -> Refusal {
     Refusal::new(
         ErrorCode::Locked,
-        format_args!("locked: {}: write with its token in X-Vwatch-Lease, or wait", blocking(blocker)),
+        format_args!(
+            "locked: {}: write with its token in X-Vwatch-Lease, or wait",
+            blocking(node, caller, blocker)
+        ),
     )
 }

@@ -8,6 +8,7 @@ pub(crate) mod error;
 mod events;
 mod fence;
 mod fill;
+pub mod guard;
 pub(crate) mod headers;
 mod history;
 mod leases;
@@ -17,10 +18,12 @@ mod params;
 mod peers;
 pub(crate) mod read;
 mod readiness;
+pub mod routes;
 pub mod state;
 mod version_sets;
 pub(crate) mod watch;
 mod watchers;
+mod web;
 pub(crate) mod write;
 
 use std::sync::Arc;
@@ -28,13 +31,16 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{CONNECTION, CONTENT_LENGTH, HeaderName};
-use axum::http::{HeaderValue, Method, Request, StatusCode, Version};
+use axum::http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, ORIGIN};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Request, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
 use hyper::body::{Body as HttpBody, Bytes};
 use tower_service::Service as _;
 
+use crate::access::Verb;
+use crate::api::guard::Needs;
+use crate::api::routes::Routes;
 use crate::api::state::Node;
 use crate::metrics::Port;
 use crate::replication;
@@ -97,10 +103,17 @@ impl Service {
     /// The service of a port.
     #[must_use]
     pub fn new(node: Arc<Node>, port: Port) -> Self {
-        let router = match port {
-            Port::Client => client(Arc::clone(&node)),
-            Port::Server => server(Arc::clone(&node)),
-        };
+        let routes = Routes::of(port, Some(&node));
+        let paths = paths(port);
+        let router = routes
+            .into_router()
+            .fallback(move |State(node): State<Arc<Node>>, request: Request<Body>| {
+                no_such_path(node, request, paths)
+            })
+            .method_not_allowed_fallback(move |State(node): State<Arc<Node>>, request: Request<Body>| {
+                wrong_method(node, request, port)
+            })
+            .with_state(Arc::clone(&node));
         Self { node, port, router }
     }
 
@@ -114,15 +127,16 @@ impl Service {
         let (parts, body) = request.into_parts();
         let version = parts.version;
         let is_health = matches!(parts.uri.path(), "/healthz" | "/readyz");
-        let checked =
-            params::check_head(node, &parts).and_then(|()| params::check_parameters(node, *port, &parts));
-        let mut response = match checked {
-            Ok(()) => {
+        let origin = parts.headers.get(ORIGIN).cloned();
+        let mut response = match check(node, *port, &parts) {
+            Ok(Some(answer)) => answer,
+            Ok(None) => {
                 let answered = router.call(Request::from_parts(parts, body)).await;
                 answered.unwrap_or_else(|never| match never {})
             }
             Err(refusal) => refusal.into_response(),
         };
+        web::add_headers(node, origin.as_ref(), response.headers_mut());
         if matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             // the router sets 0, which is wrong for 304; HTTP/1.1 omits the header by itself
             response.headers_mut().remove(CONTENT_LENGTH);
@@ -139,77 +153,84 @@ impl Service {
     }
 }
 
-fn client(node: Arc<Node>) -> Router {
-    Router::new()
-        .route("/v1/versions", get(list::list))
-        .route("/v1/versions/", get(read::read))
-        .route("/v1/versions/{*name}", get(read::read))
-        .route("/version/{*name}", get(read::read))
-        .route("/v1/history/{*name}", get(history::history))
-        .route("/v1/watch", get(watch::watch).post(watch::watch))
-        .route("/v1/ns", get(namespaces::list))
-        .route("/v1/ns/{namespace}/versions", get(list::list))
-        .route("/v1/ns/{namespace}/versions/", get(read::read))
-        .route("/v1/ns/{namespace}/versions/{*name}", get(read::read))
-        .route("/v1/ns/{namespace}/history/{*name}", get(history::history))
-        .route("/v1/ns/{namespace}/watch", get(watch::watch).post(watch::watch))
-        .route("/v1/leases", get(leases::list))
-        .route("/v1/leases/", get(leases::get))
-        .route("/v1/leases/{*path}", get(leases::get))
-        .route("/v1/ns/{namespace}/leases", get(leases::list))
-        .route("/v1/ns/{namespace}/leases/", get(leases::get))
-        .route("/v1/ns/{namespace}/leases/{*path}", get(leases::get))
-        .merge(admin::health())
-        .fallback(|uri| no_such_path(uri, CLIENT_PATHS))
-        .method_not_allowed_fallback(|method| wrong_method(method, "client port, which reads"))
-        .with_state(node)
+/// Checks what no handler has to. Returns the answer to a question of a browser about a request that it would send.
+fn check(node: &Node, port: Port, parts: &Parts) -> Result<Option<Response>, Refusal> {
+    params::check_head(node, parts)?;
+    if let Some(answer) = web::preflight(node, port, parts) {
+        return Ok(Some(answer));
+    }
+    web::check(node, port, parts)?;
+    params::check_parameters(node, port, parts)?;
+    Ok(None)
 }
 
-fn server(node: Arc<Node>) -> Router {
-    Router::new()
-        .route("/v1/versions", post(post_versions))
-        .route("/v1/versions/", put(write::put).delete(write::delete))
-        .route("/v1/versions/{*name}", put(write::put).delete(write::delete))
-        .route("/v1/sync", post(peers::sync))
-        .route(replication::LEASE_PATH, post(peers::lease))
-        .route("/v1/watchers", get(watchers::watchers))
-        .route("/v1/checkpoints", get(checkpoints::list))
-        .route("/v1/checkpoints/", put(checkpoints::put).get(checkpoints::get).delete(checkpoints::delete))
-        .route(
-            "/v1/checkpoints/{*id}",
-            put(checkpoints::put).get(checkpoints::get).delete(checkpoints::delete),
-        )
-        .route("/v1/ns/{namespace}/checkpoints", get(checkpoints::list))
-        .route(
-            "/v1/ns/{namespace}/checkpoints/",
-            put(checkpoints::put).get(checkpoints::get).delete(checkpoints::delete),
-        )
-        .route(
-            "/v1/ns/{namespace}/checkpoints/{*id}",
-            put(checkpoints::put).get(checkpoints::get).delete(checkpoints::delete),
-        )
-        .route("/v1/ns/{namespace}/versions/", put(write::put).delete(write::delete))
-        .route("/v1/ns/{namespace}/versions/{*name}", put(write::put).delete(write::delete))
-        .route("/v1/ns/{namespace}/watchers", get(watchers::watchers))
-        .route("/v1/leases", get(leases::list))
-        .route("/v1/leases/", put(leases::put).get(leases::get).delete(leases::delete))
-        .route("/v1/leases/{*path}", put(leases::put).get(leases::get).delete(leases::delete))
-        .route("/v1/ns/{namespace}/leases", get(leases::list))
-        .route("/v1/ns/{namespace}/leases/", put(leases::put).get(leases::get).delete(leases::delete))
-        .route("/v1/ns/{namespace}/leases/{*path}", put(leases::put).get(leases::get).delete(leases::delete))
-        .route("/v1/ns/{namespace}/events/", post(events::post))
-        .route("/v1/ns/{namespace}/events/{*type}", post(events::post))
-        .route("/v1/fill/registry-events", post(fill::registry_events))
-        .route("/v1/fill/{*name}", post(fill::check_now))
-        .route("/v1/compact", post(history::compact))
-        .route("/v1/history-depth", put(history::set_depth))
-        .route("/v1/logging", put(admin::logging))
-        .route("/v1/cluster", get(admin::cluster))
-        .route("/metrics", get(admin::metrics))
-        .merge(admin::health())
-        .fallback(|uri| no_such_path(uri, SERVER_PATHS))
-        .method_not_allowed_fallback(|method| wrong_method(method, "server port, which writes"))
-        .with_state(node)
+/// The routes of the client port, each with what it needs.
+fn client(routes: Routes) -> Routes {
+    use Needs::{Asked, LeasePath, Name, Node as OfNode, Prefix};
+    use Verb::{Observe, Read};
+    let routes = routes
+        .get("/version/{*name}", Name(Read), read::read)
+        .get("/v1/versions/", Name(Read), read::read)
+        .get("/v1/ns", OfNode(Observe), namespaces::list);
+    let routes = routes.in_namespaces(|routes, root| {
+        routes
+            .get(&format!("{root}/versions"), Prefix(Read), list::list)
+            .get(&format!("{root}/versions/{{*name}}"), Name(Read), read::read)
+            .get(&format!("{root}/history/{{*name}}"), Name(Read), history::history)
+            .get(&format!("{root}/watch"), Asked(Read), watch::watch)
+            .post(&format!("{root}/watch"), Asked(Read), watch::watch)
+            .get(&format!("{root}/leases"), Prefix(Read), leases::list)
+            .get(&format!("{root}/leases/"), LeasePath(Read), leases::get)
+            .get(&format!("{root}/leases/{{*path}}"), LeasePath(Read), leases::get)
+    });
+    health(routes.get("/v1/ns/{namespace}/versions/", Name(Read), read::read))
+}
+
+/// The routes of the server port, each with what it needs.
+fn server(routes: Routes) -> Routes {
+    use Needs::{AllOrPeerProof, LeasePath, Name, Node as OfNode, NodeOrPeerProof, PeerProof, Prefix};
+    use Verb::{Admin, Delete, Lease, Observe, Read, Write};
+    let routes = routes
+        .post("/v1/versions", AllOrPeerProof(Read), post_versions)
+        .post("/v1/sync", PeerProof, peers::sync)
+        .post(replication::LEASE_PATH, PeerProof, peers::lease)
+        .post("/v1/ns/{namespace}/events/", Name(Write), events::post)
+        .post("/v1/ns/{namespace}/events/{*type}", Name(Write), events::post)
+        .post("/v1/fill/registry-events", OfNode(Admin), fill::registry_events)
+        .post("/v1/fill/{*name}", NodeOrPeerProof(Admin), fill::check_now)
+        .post("/v1/compact", OfNode(Admin), history::compact)
+        .put("/v1/history-depth", OfNode(Admin), history::set_depth)
+        .put("/v1/logging", OfNode(Admin), admin::logging)
+        .get("/v1/cluster", OfNode(Observe), admin::cluster)
+        .get("/metrics", OfNode(Observe), admin::metrics);
+    health(routes.in_namespaces(|mut routes, root| {
+        // a path without a name is answered as one with an empty name
+        for name in ["", "{*name}"] {
+            let (version, checkpoint, lease) = (
+                format!("{root}/versions/{name}"),
+                format!("{root}/checkpoints/{name}"),
+                format!("{root}/leases/{name}"),
+            );
+            routes = routes
+                .put(&version, Name(Write), write::put)
+                .delete(&version, Name(Delete), write::delete)
+                .put(&checkpoint, Name(Write), checkpoints::put)
+                .get(&checkpoint, Name(Read), checkpoints::get)
+                .delete(&checkpoint, Name(Write), checkpoints::delete)
+                .put(&lease, LeasePath(Lease), leases::put)
+                .get(&lease, LeasePath(Read), leases::get)
+                .delete(&lease, LeasePath(Lease), leases::delete);
+        }
+        routes
+            .get(&format!("{root}/checkpoints"), Prefix(Read), checkpoints::list)
+            .get(&format!("{root}/leases"), Prefix(Read), leases::list)
+            .get(&format!("{root}/watchers"), OfNode(Observe), watchers::watchers)
+    }))
+}
+
+/// The checks of balancers and supervisors, which have no tokens.
+fn health(routes: Routes) -> Routes {
+    routes.get("/healthz", Needs::Nothing, admin::healthz).get("/readyz", Needs::Nothing, admin::readyz)
 }
 
 /// A push of a peer or a version set, by the content type.
@@ -221,7 +242,12 @@ async fn post_versions(State(node): State<Arc<Node>>, request: Request<Body>) ->
     }
 }
 
-async fn no_such_path(uri: axum::http::Uri, paths: &'static str) -> Refusal {
+async fn no_such_path(node: Arc<Node>, request: Request<Body>, paths: &'static str) -> Refusal {
+    let (known, uri) = (guard::known_sender(&node, &request), request.uri().clone());
+    drop(request);
+    if let Err(rejected) = known {
+        return rejected.say().await;
+    }
     if let Err(bad_namespace) = params::namespace_path(uri.path()) {
         return bad_namespace;
     }
@@ -237,7 +263,16 @@ async fn no_such_path(uri: axum::http::Uri, paths: &'static str) -> Refusal {
     )
 }
 
-async fn wrong_method(method: Method, port: &'static str) -> Refusal {
+async fn wrong_method(node: Arc<Node>, request: Request<Body>, port: Port) -> Refusal {
+    let (known, method) = (guard::known_sender(&node, &request), request.method().clone());
+    drop(request);
+    if let Err(rejected) = known {
+        return rejected.say().await;
+    }
+    let port = match port {
+        Port::Client => "client port, which reads",
+        Port::Server => "server port, which writes",
+    };
     let text = format_args!("wrong method: {method} on this path of the {port}: use one that Allow lists");
     Refusal::new(ErrorCode::MethodNotAllowed, text)
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use crate::access::Access;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::core::Incarnation;
@@ -76,6 +77,8 @@ pub struct Node {
     pub peering: Option<Peering>,
     /// Its part in the cluster; `None` if it is alone.
     pub cluster: Option<Cluster>,
+    /// What it checks before it handles a request.
+    pub access: Access,
     /// Where it listens.
     pub listens: Listens,
     /// The log of the process.
@@ -127,6 +130,7 @@ pub(crate) struct Parts {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) peering: Option<Peering>,
     pub(crate) cluster: Option<Cluster>,
+    pub(crate) access: Access,
     pub(crate) listens: Listens,
     pub(crate) log: LogControl,
     pub(crate) tls: NodeTls,
@@ -144,6 +148,7 @@ impl Node {
             metrics,
             peering,
             cluster,
+            access,
             listens,
             log,
             tls,
@@ -167,6 +172,7 @@ impl Node {
             metrics,
             peering,
             cluster,
+            access,
             listens,
             log,
             tls,

@@ -1,16 +1,18 @@
 //! Assembles a node of its parts, in the order in which they need each other, and starts its loops.
 
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use super::error::StartError;
 use super::sockets::Sockets;
+use crate::access::web::Web;
+use crate::access::{Access, Tokens, parse_tokens};
 use crate::api::state::{Node, Parts, Peering};
 use crate::cluster::OutgoingQueues;
 use crate::cluster::bootstrap::{Bootstrap, Newcomer, replica_config};
 use crate::cluster::ticker::tick_alone;
-use crate::config::Config;
 use crate::config::fill::Strategy;
+use crate::config::{AccessConfig, Config};
 use crate::core::protocol::ProtocolRange;
 use crate::core::{Genesis, Incarnation, Stamp};
 use crate::metrics::Metrics;
@@ -21,6 +23,7 @@ use crate::node::store::SharedStore;
 use crate::node::tls::NodeTls;
 use crate::node::watched_files::WatchedFiles;
 use crate::node::{clock, fill_adapter};
+use crate::report::Listens;
 use crate::watch::fanout::Fanout;
 use crate::watch::pace::Pace;
 
@@ -41,7 +44,6 @@ pub(crate) async fn assemble(
     let tls = NodeTls::new(&config.tls, &config.cluster).map_err(StartError::Tls)?;
     let files = Arc::new(WatchedFiles::default());
     tls.watch(&config.tls, &files);
-    tokio::spawn(Arc::clone(&files).watch());
     let bootstrap = find_others(&config, sockets.gossip.take()).await?;
 
     let (fanout, ring_bells) = Fanout::new();
@@ -100,6 +102,8 @@ pub(crate) async fn assemble(
     if let Some(filler) = &fill {
         filler.start();
     }
+    let access = access_of(&config, listens, &files);
+    tokio::spawn(Arc::clone(&files).watch());
     let parts = Parts {
         config,
         store,
@@ -109,12 +113,36 @@ pub(crate) async fn assemble(
         metrics,
         peering,
         cluster,
+        access,
         listens,
         log,
         tls,
         files,
     };
     Ok(Arc::new(Node::new(parts)))
+}
+
+/// The checks of requests. They begin with the tokens that the configuration has read.
+fn access_of(config: &Config, listens: Listens, files: &WatchedFiles) -> Access {
+    let AccessConfig { cors_origins, allowed_hosts, tokens } = &config.access;
+    let tokens = tokens.as_ref().map(|(path, entries)| {
+        let tokens = Arc::new(Tokens::new(entries.clone(), clock::now));
+        tokio::spawn(Arc::clone(&tokens).watch_ends());
+        let replaced = Arc::clone(&tokens);
+        let take = move |contents: &[Vec<u8>]| {
+            let text = std::str::from_utf8(contents.first().map_or(&[], Vec::as_slice));
+            let text = text.map_err(|_| "it is not UTF-8: write it as TOML".to_owned())?;
+            replaced.replace(parse_tokens(text).map_err(|error| error.to_string())?);
+            tracing::info!(tokens = replaced.len(), "these tokens count from now on");
+            Ok(())
+        };
+        files.add("tokens", vec![path.clone()], Box::new(take));
+        tokens
+    });
+    let is_local =
+        |port: Option<SocketAddr>| port.is_some_and(|address| address.ip().to_canonical().is_loopback());
+    let on_loopback = [listens.client, listens.server].map(is_local);
+    Access::new(Web::new(cors_origins.clone(), allowed_hosts.clone()), tokens, on_loopback)
 }
 
 async fn find_others(config: &Config, gossip: Option<UdpSocket>) -> Result<Option<Bootstrap>, StartError> {

@@ -79,7 +79,7 @@ fn reload_secrets(node: &Node) {
     let (Some(peering), SecretSource::File(path, _)) = (&node.peering, &node.config.cluster.secret) else {
         if node.files.names().is_empty() {
             tracing::info!(
-                "SIGHUP: nothing to read again, because there is no --cluster-secret-file and no --tls-cert"
+                "SIGHUP: nothing to read again, because there is no --cluster-secret-file, --tls-cert or --tokens-file"
             );
         }
         return;

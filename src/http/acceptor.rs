@@ -104,10 +104,23 @@ impl Acceptor {
         };
         let mut fast_path = FastPath::start(self.listener, shared, event_loops)?;
         drop(open);
-        tokio::select! {
-            ended = fast_path.ended() => return ended,
-            () = self.node.lifecycle.reached(Phase::Closing) => fast_path.close(),
+        let mut grants = self.node.access.tokens.as_ref().map(|tokens| tokens.changes());
+        let mut is_closing = false;
+        loop {
+            let changed = async {
+                match &mut grants {
+                    Some(grants) => grants.changed().await.is_ok(),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                ended = fast_path.ended() => return ended,
+                () = self.node.lifecycle.reached(Phase::Closing), if !is_closing => {
+                    is_closing = true;
+                    fast_path.close();
+                }
+                _ = changed => fast_path.check_grants(),
+            }
         }
-        fast_path.ended().await
     }
 }

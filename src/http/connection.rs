@@ -53,6 +53,7 @@ pub(super) async fn serve(responder: Responder, stream: TcpStream, permit: Permi
 
 /// Serves a connection that was just accepted, with TLS if its port speaks it.
 pub(super) async fn serve_new(responder: Responder, stream: TcpStream) {
+    let responder = responder.of_connection(&stream);
     match responder.node.tls.of(responder.port).cloned() {
         // apart, so that its size is not that of every connection
         Some(tls) => match Box::pin(tls::begin(&responder, &tls, stream)).await {
@@ -75,7 +76,7 @@ pub(super) async fn resume(responder: Responder, handover: Handover) {
         Ok(Ok(())) if unsent.is_last => {
             let _ = timeout(LAST_WORDS_TIME, end(&mut stream)).await;
         }
-        Ok(Ok(())) => serve_from(responder, stream, read).await,
+        Ok(Ok(())) => serve_from(responder.of_connection(&stream), stream, read).await,
         Ok(Err(error)) => tracing::debug!(%error, "connection ended early"),
         Err(_) => responder.node.metrics.hit(Limit::WriteTime),
     }

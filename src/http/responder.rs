@@ -8,11 +8,13 @@ use axum::http::header::CONNECTION;
 use axum::response::{IntoResponse, Response};
 use hyper::Request;
 use hyper::body::Incoming;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use super::unavailable::TOO_MANY_CONNECTIONS;
 use crate::api::Service;
 use crate::api::error::Refusal;
+use crate::api::guard::RemoteAddress;
 use crate::api::state::Node;
 use crate::metrics::Port;
 use crate::wire::error_code::ErrorCode;
@@ -55,6 +57,8 @@ pub(crate) struct Responder {
     pub(crate) port: Port,
     /// The node.
     pub(crate) node: Arc<Node>,
+    /// The address of the client, if failed attempts from there are counted.
+    address: Option<RemoteAddress>,
     /// Held while a connection is open.
     _open: OpenGuard,
 }
@@ -62,7 +66,16 @@ pub(crate) struct Responder {
 impl Responder {
     /// Answers all requests to that port.
     pub(crate) fn new(node: Arc<Node>, port: Port, open: OpenGuard) -> Self {
-        Self { service: Service::new(Arc::clone(&node), port), scope: Scope::All, port, node, _open: open }
+        let service = Service::new(Arc::clone(&node), port);
+        Self { service, scope: Scope::All, port, node, address: None, _open: open }
+    }
+
+    /// Answers the requests of a connection.
+    pub(super) fn of_connection(self, stream: &TcpStream) -> Self {
+        // the address costs a system call
+        let needs_it = self.node.access.tokens.is_some();
+        let address = needs_it.then(|| stream.peer_addr().ok()).flatten();
+        Self { address: address.map(|address| RemoteAddress(address.ip())), ..self }
     }
 
     /// Answers health checks only.
@@ -81,8 +94,11 @@ impl Responder {
     /// The response to a request.
     pub(crate) fn respond(
         &self,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> impl Future<Output = Response> + Send + use<> {
+        if let Some(address) = self.address {
+            request.extensions_mut().insert(address);
+        }
         let (service, scope) = (self.service.clone(), self.scope);
         async move {
             match scope {

@@ -1,5 +1,6 @@
 //! The metrics of the node. Counters grow where the event happens; gauges are set when metrics are reported.
 
+pub mod access;
 pub mod cluster;
 pub mod feeds;
 pub mod labels;
@@ -16,6 +17,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::core::WaiterLimits;
+use access::AccessMetrics;
 use cluster::ClusterMetrics;
 use feeds::FeedMetrics;
 use labels::{AnswerLabels, CallLabels, LimitLabel, OfLabel, PortLabel, ReasonLabel, VersionLabel, gauge};
@@ -59,6 +61,8 @@ pub struct Metrics {
     pub(crate) namespaces: Gauge,
     pub(crate) history_versions: Gauge,
     pub(crate) compaction_horizon: Gauge<f64, AtomicU64>,
+    /// Those of access.
+    pub access: AccessMetrics,
     /// Those of feeds.
     pub feeds: FeedMetrics,
     pub(crate) leases: LeaseMetrics,
@@ -107,6 +111,7 @@ impl Metrics {
             |(port, status)| (port, status, answers.get_or_create_owned(&AnswerLabels { port, status }));
         let common_answers = COMMON.map(common);
         let cluster = ClusterMetrics::register(&mut registry);
+        let access = AccessMetrics::register(&mut registry);
         let feeds = FeedMetrics::register(&mut registry);
         let leases = LeaseMetrics::register(&mut registry);
         let tls = TlsMetrics::register(&mut registry);
@@ -139,6 +144,7 @@ impl Metrics {
             namespaces: Gauge::default(),
             history_versions: Gauge::default(),
             compaction_horizon: Gauge::default(),
+            access,
             feeds,
             leases,
             cluster,

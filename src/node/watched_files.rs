@@ -22,7 +22,7 @@ const INTERVAL: Duration = Duration::from_secs(10);
 const READS: usize = 3;
 
 /// Longest file that is read, in bytes.
-const MAX_FILE_BYTES: u64 = 1 << 20;
+const MAX_FILE_BYTES: u64 = 4 << 20;
 
 /// Takes over the contents of a group of files, in their order, or returns one line: the fault, and what to do. It must
 /// change nothing then.

@@ -28,6 +28,18 @@ pub enum ErrorCode {
     UseHttps,
     /// The request shows no proof that it is from a peer of this cluster.
     NotAPeer,
+    /// The request has no token, and nothing is open to requests without one.
+    NoToken,
+    /// The token is none that the node knows.
+    UnknownToken,
+    /// The token that the request began with has ended.
+    TokenEnded,
+    /// The token does not grant what the request needs.
+    NotGranted,
+    /// A web page of another origin sends a request that may change something.
+    CrossSite,
+    /// The host of the request is none that a node on loopback knows.
+    UnknownHost,
     /// The port needs a certificate of the client, which has shown none.
     CertificateRequired,
     /// The name has no value, and never had one as far as the node knows.
@@ -121,7 +133,7 @@ pub enum ErrorCode {
 }
 
 /// Each code with its text and its status, in the order of the variants.
-const TABLE: [(ErrorCode, &str, u16); 57] = [
+const TABLE: [(ErrorCode, &str, u16); 63] = [
     (ErrorCode::BadRequest, "bad-request", 400),
     (ErrorCode::BadName, "bad-name", 400),
     (ErrorCode::BadNamespace, "bad-namespace", 400),
@@ -134,6 +146,12 @@ const TABLE: [(ErrorCode, &str, u16); 57] = [
     (ErrorCode::OtherScope, "other-scope", 400),
     (ErrorCode::UseHttps, "use-https", 400),
     (ErrorCode::NotAPeer, "not-a-peer", 401),
+    (ErrorCode::NoToken, "no-token", 401),
+    (ErrorCode::UnknownToken, "unknown-token", 401),
+    (ErrorCode::TokenEnded, "token-ended", 401),
+    (ErrorCode::NotGranted, "not-granted", 403),
+    (ErrorCode::CrossSite, "cross-site", 403),
+    (ErrorCode::UnknownHost, "unknown-host", 403),
     (ErrorCode::CertificateRequired, "certificate-required", 403),
     (ErrorCode::NotFound, "not-found", 404),
     (ErrorCode::RevisionUnknown, "revision-unknown", 404),

@@ -296,7 +296,7 @@ fn a_message_over_the_limit_and_a_body_without_an_end_are_cut_off() {
 
     // garbage for ever: the first frame ends it
     let mut connection = node.server();
-    let head = "POST /v1/sync HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-bincode\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let head = "POST /v1/sync HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-bincode\r\nTransfer-Encoding: chunked\r\n\r\n";
     connection.send_bytes(head.as_bytes());
     let genuine = body(&ours(), SYNC_PATH, them, now_us(), &[]);
     let mut piece = genuine[..41].to_vec();

@@ -51,7 +51,7 @@ async fn read(addresses: [SocketAddr; 2], mut at: usize, total: Arc<AtomicUsize>
         let mut socket = TcpStream::connect(addresses[at]).await.expect("a node");
         let last = if id.is_empty() { String::new() } else { format!("Last-Event-ID: {id}\r\n") };
         let request = format!(
-            "GET /v1/watch?prefix=w/&mode=all&since=now HTTP/1.1\r\nHost: vwatch.test\r\n\
+            "GET /v1/watch?prefix=w/&mode=all&since=now HTTP/1.1\r\nHost: localhost\r\n\
              Accept: text/event-stream\r\n{last}\r\n"
         );
         socket.write_all(request.as_bytes()).await.expect("a request");

@@ -322,7 +322,7 @@ fn bodies_that_are_declared_too_large() {
         // a sender of Expect: 100-continue gets its answer before it sends the body
         for length in ["4097", "9223372036854775807"] {
             let head = format!(
-                "PUT /v1/versions/{name}?version=v2 HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\
+                "PUT /v1/versions/{name}?version=v2 HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\
                  Expect: 100-continue\r\n\r\n"
             );
             target.refuses(target.node.server(), head.as_bytes(), 413);
@@ -333,7 +333,7 @@ fn bodies_that_are_declared_too_large() {
 #[test]
 fn bodies_that_are_declared_too_large_and_never_come() {
     let target = Target::with(&["--idle-timeout", "1s"]);
-    let head = "PUT /v1/versions/n?version=v2 HTTP/1.1\r\nHost: x\r\nContent-Length: 4097\r\n\r\n";
+    let head = "PUT /v1/versions/n?version=v2 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4097\r\n\r\n";
     target.refuses(target.node.server(), head.as_bytes(), 413);
 }
 
@@ -354,7 +354,7 @@ fn bodies_that_turn_out_too_large() {
 fn bodies_that_end_too_early() {
     let target = Target::start();
     for name in ["n", "never"] {
-        let head = format!("PUT /v1/versions/{name}?version=v2 HTTP/1.1\r\nHost: x\r\n");
+        let head = format!("PUT /v1/versions/{name}?version=v2 HTTP/1.1\r\nHost: localhost\r\n");
         for rest in [
             "Content-Length: 10\r\n\r\nhalf",
             "Content-Length: 10\r\n\r\n",
@@ -379,8 +379,9 @@ fn bodies_whose_sender_vanishes() {
     let target = Target::start();
     for rest in ["Content-Length: 10\r\n\r\nhalf", "Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"] {
         let mut connection = target.node.server();
-        connection
-            .send_bytes(format!("PUT /v1/versions/n?version=v2 HTTP/1.1\r\nHost: x\r\n{rest}").as_bytes());
+        connection.send_bytes(
+            format!("PUT /v1/versions/n?version=v2 HTTP/1.1\r\nHost: localhost\r\n{rest}").as_bytes(),
+        );
     }
     // served in turn: by now the node has seen both go
     target.node.put("sentinel?version=v", "").expect(204);
@@ -391,7 +392,8 @@ fn bodies_whose_sender_vanishes() {
 #[test]
 fn chunks_that_are_none() {
     let target = Target::start();
-    let head = "PUT /v1/versions/n?version=v2 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let head =
+        "PUT /v1/versions/n?version=v2 HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
     for chunk in [
         "zz\r\nhalf\r\n0\r\n\r\n",
         "-1\r\nx\r\n0\r\n\r\n",
@@ -494,7 +496,7 @@ fn json_that_is_huge() {
     let target = Target::start();
     let length = 16 * 1024 * 1024 + 1;
     let declared = format!(
-        "POST /v1/versions HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\nExpect: 100-continue\r\n\r\n"
+        "POST /v1/versions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\nExpect: 100-continue\r\n\r\n"
     );
     target.refuses(target.node.server(), declared.as_bytes(), 413);
     let piece = vec![b' '; 1024 * 1024];
@@ -547,7 +549,10 @@ const AMBIGUOUS: [(&str, u16); 23] = [
     ("Transfer-Encoding: chunked\r\n\r\n1\nx\r\n0\r\n\r\n", 400),
     ("Transfer-Encoding: chunked\r\n\r\n1\r\nx\n0\r\n\r\n", 400),
     ("Transfer-Encoding: chunked\r\n\r\n1;a\nb\r\nx\r\n0\r\n\r\n", 400),
-    ("Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX: y\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    (
+        "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX: y\nGET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        400,
+    ),
     ("Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX: y\nZ: y\r\n\r\n", 400),
 ];
 
@@ -567,7 +572,7 @@ const NO_HOSTS: [&str; 11] = [
 ];
 
 fn not_http() -> Vec<NotHttp> {
-    let put = "PUT /v1/versions/n?version=v2 HTTP/1.1\r\nHost: x\r\n";
+    let put = "PUT /v1/versions/n?version=v2 HTTP/1.1\r\nHost: localhost\r\n";
     let get = "GET /v1/versions/n HTTP/1.1\r\n";
     let mut cases: Vec<NotHttp> = Vec::new();
     for lengths in
@@ -578,7 +583,7 @@ fn not_http() -> Vec<NotHttp> {
     for head in [
         "nonsense\r\n\r\n".to_owned(),
         "GET\r\n\r\n".to_owned(),
-        "GET /v1/versions/a b HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(),
+        "GET /v1/versions/a b HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(),
         "\u{16}\u{3}\u{1}\u{0}\u{5}\r\n\r\n".to_owned(),
         format!("{get}no colon\r\n\r\n"),
         format!("{get}Host : x\r\n\r\n"),
@@ -819,7 +824,7 @@ fn timeouts_of_nothing_but_signs() {
 #[test]
 fn hosts_that_are_missing_or_many() {
     let target = Target::start();
-    for hosts in ["", "Host: a\r\nHost: b\r\n"] {
+    for hosts in ["", "Host: localhost\r\nHost: 127.0.0.1\r\n"] {
         let head = format!("GET /v1/versions/n HTTP/1.1\r\n{hosts}\r\n");
         target.refuses(target.node.client(), head.as_bytes(), 400);
     }
@@ -834,7 +839,7 @@ fn hosts_that_are_none() {
         let delete = format!("DELETE /v1/versions/n HTTP/1.1\r\nHost: {host}\r\n\r\n");
         target.refuses(target.node.server(), delete.as_bytes(), 400);
     }
-    let absolute = "GET http://user@x/v1/versions/n HTTP/1.1\r\nHost: x\r\n\r\n";
+    let absolute = "GET http://user@x/v1/versions/n HTTP/1.1\r\nHost: localhost\r\n\r\n";
     target.refuses(target.node.client(), absolute.as_bytes(), 400);
     for host in ["", "x", "x:", "[::1]:80", "a_b:8080"] {
         let read = format!("GET /v1/versions/n HTTP/1.1\r\nHost: {host}\r\n\r\n");
@@ -849,9 +854,9 @@ fn hosts_that_are_none() {
 #[test]
 fn what_is_ambiguous_is_refused_behind_good_requests_too() {
     let target = Target::start();
-    let smuggled = "GET /v1/versions/n HTTP/1.1\r\nHost: x\r\n\r\n";
+    let smuggled = "GET /v1/versions/n HTTP/1.1\r\nHost: localhost\r\n\r\n";
     for (rest, status) in AMBIGUOUS {
-        let bad = format!("PUT /v1/versions/n?version=v2 HTTP/1.1\r\nHost: x\r\n{rest}{smuggled}");
+        let bad = format!("PUT /v1/versions/n?version=v2 HTTP/1.1\r\nHost: localhost\r\n{rest}{smuggled}");
         for (together, connect) in
             [(false, Node::client as fn(&Node) -> Connection), (true, Node::client), (true, Node::server)]
         {

@@ -206,7 +206,8 @@ fn slow_senders_do_not_block_the_others() {
     let slow: Vec<_> = (0..40)
         .map(|_| {
             let mut connection = node.server();
-            connection.send_bytes(b"POST /v1/versions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{");
+            connection
+                .send_bytes(b"POST /v1/versions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{");
             connection
         })
         .collect();

@@ -45,14 +45,14 @@ const READS: Sends = Sends {
     port: "client",
     address: Node::client_addr,
     request: |random, at, tame, _| request(random, at, tame),
-    last: b"GET /v1/versions/n HTTP/1.1\r\nHost: last\r\nConnection: close\r\n\r\n",
+    last: b"GET /v1/versions/n HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
 };
 
 const WRITES: Sends = Sends {
     port: "server",
     address: Node::server_addr,
     request: write,
-    last: b"DELETE /v1/versions/last HTTP/1.1\r\nHost: last\r\nConnection: close\r\n\r\n",
+    last: b"DELETE /v1/versions/last HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
 };
 
 fn node(event_loops: usize, at: u64) -> Node {

@@ -171,7 +171,9 @@ fn the_fast_path_shows_no_value_after_its_end() {
     let mut connection = TcpStream::connect(node.client_addr()).expect("a connection");
     let mut ask = || {
         let before = now_us();
-        connection.write_all(b"GET /v1/versions/n?timeout=0s HTTP/1.1\r\nHost: n\r\n\r\n").expect("sent");
+        connection
+            .write_all(b"GET /v1/versions/n?timeout=0s HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .expect("sent");
         let mut bytes = [0; 2048];
         let read = connection.read(&mut bytes).expect("an answer");
         let status: u16 = String::from_utf8_lossy(&bytes[9..12]).parse().expect("a status");

@@ -418,7 +418,7 @@ fn bytes_that_are_unusual_are_answered_as_by_the_ordinary_path(event_loops: usiz
     let flags = ["--node-id=node"];
     let nodes = [event_loops, 0].map(|event_loops| Node::with_event_loops(event_loops, &flags));
     let line = "PUT /v1/versions/n?version=1&modified=1741837692000000 HTTP/1.1\r\n";
-    let host = "Host: h\r\n";
+    let host = "Host: localhost\r\n";
     let spaces = " ".repeat(200);
     let cases = [
         format!("{line}\r\n"),

@@ -72,7 +72,7 @@ pub(super) async fn answer(response: ResponseFuture) -> (Response<()>, Vec<u8>) 
 }
 
 pub(super) fn request(method: &str, target: &str, fields: &[(&str, &str)]) -> Request<()> {
-    let mut request = Request::builder().method(method).uri(format!("http://vwatch.test{target}"));
+    let mut request = Request::builder().method(method).uri(format!("http://localhost{target}"));
     for (name, value) in fields {
         request = request.header(*name, *value);
     }

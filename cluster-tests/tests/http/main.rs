@@ -1,5 +1,6 @@
 //! The HTTP protocol of one node, its limits, its two paths and its end.
 
+mod access;
 mod bad_input;
 mod checkpoints;
 mod depths;
@@ -28,4 +29,5 @@ mod watch_batch;
 mod watchers;
 mod watches;
 mod watching;
+mod web_pages;
 mod writes;

@@ -12,14 +12,18 @@ use axum::http::header::{CACHE_CONTROL, HeaderValue, RETRY_AFTER};
 use axum::http::{Method, Request, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
+use crate::access::Caller;
 use crate::api::error::Refusal;
 use crate::api::fence::{blocking, named, no_majority};
+use crate::api::guard::{caller_of, may_see};
 use crate::api::headers::{json_in_place, number};
 use crate::api::list;
 use crate::api::params::{self, NamespacePath, query};
 use crate::api::readiness::{may_read, may_write, stopping};
 use crate::api::state::Node;
 use crate::api::write::refuse_on_follower;
+use crate::core::Namespace;
+use crate::core::feed::Scope;
 use crate::core::lease::message::{Blocker, Decision, Denied, Ending, LiveLease};
 use crate::core::lease::{Lease, LeasePath, Slots};
 use crate::metrics::Limit;
@@ -28,7 +32,8 @@ use crate::node::lifecycle::Phase;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::leases::{GrantedLease, LeaseList, ListedLease};
 use crate::wire::version_set::rfc3339;
-use request::{Put, parse_put, path_of, token_parameter};
+pub(super) use request::path_of;
+use request::{Put, parse_put, token_parameter};
 
 /// Most leases in one answer.
 const MAX_LISTED: usize = 10_000;
@@ -42,6 +47,7 @@ pub(super) async fn put(
     request: Request<Body>,
 ) -> Result<Response, Refusal> {
     may_coordinate(&node, request.method())?;
+    let caller = caller_of(&request);
     match parse_put(&node, request.uri())? {
         Put::Acquire(ask) => {
             let decision = tokio::select! {
@@ -52,7 +58,7 @@ pub(super) async fn put(
             };
             match decision {
                 Decision::Granted(live) => granted(&node, &account, &live),
-                Decision::Denied(denied) => Err(refusal(&node, &denied)),
+                Decision::Denied(denied) => Err(refusal(&node, caller, &denied)),
             }
         }
         Put::Renew(lease) => {
@@ -81,7 +87,7 @@ pub(super) async fn delete(
         Refusal::bad_parameter("no token: the parameter token is missing: send that of the lease to release")
     })?;
     match node.leases.release(path, token).await {
-        Ending::OtherHolds(blocker) => Err(held(Some(&blocker))),
+        Ending::OtherHolds(blocker) => Err(held(&node, caller_of(&request), Some(&blocker))),
         Ending::NoMajority(unanswered) => Err(no_majority(&node, &unanswered)),
         _ => Ok(StatusCode::NO_CONTENT.into_response()),
     }
@@ -91,11 +97,14 @@ pub(super) async fn delete(
 pub(super) async fn get(
     State(node): State<Arc<Node>>,
     Extension(account): Extension<Account>,
-    uri: Uri,
+    request: Request<Body>,
 ) -> Result<Response, Refusal> {
     may_read(&node)?;
-    let path = path_of(&node, &uri)?;
-    listed(&node, &account, node.leases.overlapping(&path), coordinator(&node, &path))
+    let path = path_of(&node, request.uri())?;
+    let mut overlapping = node.leases.overlapping(&path);
+    // those on what is above may be beyond what the caller may read
+    overlapping.retain(|(live, _)| may_see(&node, caller_of(&request), &live.lease.path));
+    listed(&node, &account, overlapping, coordinator(&node, &path))
 }
 
 /// The node id of the node that coordinates a path, as this node sees the cluster.
@@ -134,6 +143,17 @@ pub(super) async fn list(
         all.into_iter().filter(|(live, _)| is_here(&live.lease)).collect();
     here.truncate(MAX_LISTED);
     listed(&node, &account, here, None)
+}
+
+/// The names that a lease covers.
+pub(super) fn scope_of_path(path: &LeasePath) -> Scope {
+    let namespace = Namespace::new(path.namespace().as_bytes()).unwrap_or(Namespace::PLAIN);
+    let text = path.as_str().as_bytes();
+    if path.is_whole() {
+        return Scope::new(&namespace, [], [&b""[..]]);
+    }
+    let below = [text, b"/"].concat();
+    Scope::new(&namespace, [text], path.is_prefix().then_some(&below[..]))
 }
 
 /// Whether this node takes requests about leases.
@@ -210,9 +230,9 @@ fn json_of(node: &Node, account: &Account, value: &impl serde::Serialize) -> Res
 }
 
 /// Why a lease is not granted.
-fn refusal(node: &Node, denied: &Denied) -> Refusal {
+fn refusal(node: &Node, caller: Caller, denied: &Denied) -> Refusal {
     match denied {
-        Denied::Held(blocker) => held(blocker.as_ref()),
+        Denied::Held(blocker) => held(node, caller, blocker.as_ref()),
         Denied::NoMajority(unanswered) => no_majority(node, unanswered),
         Denied::TooManyLeases => {
             node.metrics.hit(Limit::Leases);
@@ -235,7 +255,7 @@ fn refusal(node: &Node, denied: &Denied) -> Refusal {
 }
 
 /// 409 with what stands in the way, and for how long at most.
-fn held(blocker: Option<&Blocker>) -> Refusal {
+fn held(node: &Node, caller: Caller, blocker: Option<&Blocker>) -> Refusal {
     let Some(blocker) = blocker else {
         return Refusal::new(
             ErrorCode::LeaseHeld,
@@ -246,7 +266,7 @@ fn held(blocker: Option<&Blocker>) -> Refusal {
     let seconds = left.as_secs() + u64::from(left.subsec_millis() > 0);
     let refusal = Refusal::new(
         ErrorCode::LeaseHeld,
-        format_args!("lease held: {}: wait for it with wait=30s, or retry", blocking(blocker)),
+        format_args!("lease held: {}: wait for it with wait=30s, or retry", blocking(node, caller, blocker)),
     );
     refusal.with(RETRY_AFTER, number(seconds.max(1)))
 }

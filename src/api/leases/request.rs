@@ -73,7 +73,7 @@ pub(super) fn parse_put(node: &Node, uri: &Uri) -> Result<Put, Refusal> {
 }
 
 /// The path of a request.
-pub(super) fn path_of(node: &Node, uri: &Uri) -> Result<LeasePath, Refusal> {
+pub(in crate::api) fn path_of(node: &Node, uri: &Uri) -> Result<LeasePath, Refusal> {
     let path = params::namespace_path(uri.path())?;
     let text = path.below(BELOW)?;
     let prefix = match query(uri, "prefix")?.as_deref() {

@@ -60,7 +60,8 @@ impl Told {
 
 /// Answers a watch: as soon as there is an event, and at the end of its time without one.
 pub(super) async fn answer(node: &Arc<Node>, asked: Asked, reader: &Reader) -> Result<Response, Refusal> {
-    let Asked { names: _, subscription, since, data, heartbeat: _, limit, timeout, leases: _ } = asked;
+    let Asked { caller: _, names: _, subscription, since, data, heartbeat: _, limit, timeout, leases: _ } =
+        asked;
     let timeout = timeout.unwrap_or(node.config.block_for);
     let limit = limit.unwrap_or(DEFAULT_BATCH_EVENTS);
     let until = Instant::now() + timeout;

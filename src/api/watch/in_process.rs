@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::opening::open;
 use super::request::{self, Asked};
 use super::stream::enter;
+use crate::access::Caller;
 use crate::api::connection::Disconnect;
 use crate::api::error::Refusal;
 use crate::api::params::{account, namespace_path};
@@ -36,8 +37,10 @@ pub(crate) async fn in_process(node: &Node, request: Request<Body>) -> Result<In
     may_read(node)?;
     let namespace = namespace_path(request.uri().path())?.namespace;
     let (parts, body) = request.into_parts();
-    let asked = request::read(node, &namespace, &parts, body, &account(&parts.extensions)).await?;
-    let Asked { names: _, subscription, since, data, heartbeat, limit: _, timeout: _, leases } = asked;
+    let asked =
+        request::read(node, Caller::TRUSTED, &namespace, &parts, body, &account(&parts.extensions)).await?;
+    let Asked { caller: _, names: _, subscription, since, data, heartbeat, limit: _, timeout: _, leases } =
+        asked;
     if leases {
         return Err(super::no_stream("leases"));
     }

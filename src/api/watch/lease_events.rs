@@ -1,6 +1,8 @@
 //! Lease events of a watch.
 
+use crate::access::Caller;
 use crate::api::error::Refusal;
+use crate::api::guard::may_see;
 use crate::api::leases::{no_voters, slots_of};
 use crate::api::state::Node;
 use crate::core::lease::Lease;
@@ -21,20 +23,33 @@ pub(super) fn may_tell_leases(node: &Node) -> Result<(), Refusal> {
     }
 }
 
-/// An event as a reader gets it at `now_us`.
-pub(super) fn lease_event(news: &LeaseNews, now_us: u64) -> LeaseEventJson {
+/// An event as a reader gets it at `now_us`. `None` if it is about a lease, above what the reader watches, of which its
+/// token may not be told.
+pub(super) fn lease_event(
+    node: &Node,
+    caller: Caller,
+    news: &LeaseNews,
+    now_us: u64,
+) -> Option<LeaseEventJson> {
+    match news {
+        LeaseNews::Reset | LeaseNews::Synced => {}
+        LeaseNews::Held(lease, _)
+        | LeaseNews::Acquired(lease, _)
+        | LeaseNews::Released(lease)
+        | LeaseNews::Expired(lease) => may_see(node, caller, &lease.path).then_some(())?,
+    }
     let held = |lease: &Lease, expires_us: u64| {
         let expires_in_ms = Some(expires_us.saturating_sub(now_us) / 1000);
         ToldLease { expires_in_ms, ..told(lease) }
     };
-    match news {
+    Some(match news {
         LeaseNews::Reset => LeaseEventJson::LeasesReset,
         LeaseNews::Synced => LeaseEventJson::LeasesSynced,
         LeaseNews::Held(lease, expires_us) => LeaseEventJson::Held(held(lease, *expires_us)),
         LeaseNews::Acquired(lease, expires_us) => LeaseEventJson::Acquired(held(lease, *expires_us)),
         LeaseNews::Released(lease) => LeaseEventJson::Released(told(lease)),
         LeaseNews::Expired(lease) => LeaseEventJson::Expired(told(lease)),
-    }
+    })
 }
 
 fn told(lease: &Lease) -> ToldLease {

@@ -25,11 +25,14 @@ use hyper::body::Bytes;
 
 use super::connection::{Disconnect, OwnLists};
 use super::error::Refusal;
+use super::guard::{caller_in, token_ended};
 use super::params::{self, namespace_path, shown};
 use super::readiness::may_read;
 use super::state::Node;
+use crate::access::{Caller, Need, Verb};
 use crate::core::Name;
 use crate::core::feed::{Event, Subscription};
+use crate::metrics::Port;
 use crate::node::feeds::Place;
 use crate::node::in_flight::Account;
 use crate::wire::cursor;
@@ -69,7 +72,8 @@ async fn answer(node: &Arc<Node>, form: WatchForm, request: Request<Body>) -> Re
     let namespace = namespace_path(request.uri().path())?.namespace;
     let (parts, body) = request.into_parts();
     let account = params::account(&parts.extensions);
-    let asked = request::read(node, &namespace, &parts, body, &account).await?;
+    let caller = caller_in(&parts.extensions);
+    let asked = request::read(node, caller, &namespace, &parts, body, &account).await?;
     if parts.method == Method::HEAD {
         return Ok(Response::new(Body::empty()));
     }
@@ -85,7 +89,14 @@ async fn answer(node: &Arc<Node>, form: WatchForm, request: Request<Body>) -> Re
         WatchForm::Batch if asked.subscription.dots => Err(no_stream("dots")),
         // they are of now, and outside the cursor: a reader that asks again and again would miss some
         WatchForm::Batch if asked.leases => Err(no_stream("leases")),
-        WatchForm::Batch => batch::answer(node, asked, &reader).await,
+        WatchForm::Batch => {
+            let granted = Granted::new(node, caller, &asked.subscription);
+            tokio::select! {
+                biased;
+                answer = batch::answer(node, asked, &reader) => answer,
+                () = granted.ended() => Err(token_ended(node)),
+            }
+        }
         WatchForm::Stream(form) => stream::begin(node, form, asked, reader).await,
     }
 }
@@ -99,6 +110,8 @@ fn no_stream(parameter: &str) -> Refusal {
 
 /// A stream that the fast path begins.
 pub(crate) struct StreamAsked {
+    /// To which all of it is granted.
+    pub(crate) caller: Caller,
     pub(crate) subscription: Arc<Subscription>,
     /// The names that are watched by themselves.
     pub(crate) names: Vec<Name>,
@@ -115,15 +128,26 @@ pub(crate) fn parse_stream(node: &Node, head: &StreamHead<'_>) -> Option<StreamA
     if !params::has_only(head.query, &PARAMETERS) {
         return None;
     }
+    let caller = node.access.plain_sender(Port::Client, &head.sender)?;
     let asked =
-        request::of_head(node, &namespace, head.query, head.last_event_id.unwrap_or_default()).ok()?;
-    let Asked { names, subscription, since, data, heartbeat, limit: None, timeout: None, leases: false } =
-        asked
+        request::of_head(node, caller, &namespace, head.query, head.last_event_id.unwrap_or_default())
+            .ok()?;
+    let Asked {
+        caller,
+        names,
+        subscription,
+        since,
+        data,
+        heartbeat,
+        limit: None,
+        timeout: None,
+        leases: false,
+    } = asked
     else {
         return None;
     };
     let encoding = Encoding { form, data, is_chunked: true, tells_dots: subscription.dots };
-    Some(StreamAsked { subscription, names, since, encoding, heartbeat })
+    Some(StreamAsked { caller, subscription, names, since, encoding, heartbeat })
 }
 
 /// The head of the answer with a stream.
@@ -143,6 +167,29 @@ pub(crate) fn frames(node: &Node, encoding: Encoding, events: &[Event], place: &
     };
     // it fails for no event; a reader without these bytes would resume from the cursor before them
     encoding.frames(events, tail).unwrap_or_default()
+}
+
+/// What a watch was granted.
+struct Granted {
+    node: Arc<Node>,
+    caller: Caller,
+    subscription: Arc<Subscription>,
+}
+
+impl Granted {
+    fn new(node: &Arc<Node>, caller: Caller, subscription: &Arc<Subscription>) -> Self {
+        Self { node: Arc::clone(node), caller, subscription: Arc::clone(subscription) }
+    }
+
+    /// Waits until that is so no more.
+    async fn ended(self) {
+        match &self.node.access.tokens {
+            Some(tokens) if self.caller != Caller::TRUSTED => {
+                tokens.ended(self.caller, Verb::Read, Need::Scope(&self.subscription.scope)).await;
+            }
+            _ => std::future::pending().await,
+        }
+    }
 }
 
 /// The reader of an answer.

@@ -9,8 +9,10 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method};
 
 use super::lease_events::may_tell_leases;
+use crate::access::{Caller, Verb};
 use crate::api::body::{self, Excess};
 use crate::api::error::Refusal;
+use crate::api::guard::check_scope;
 use crate::api::headers::media_type;
 use crate::api::params::{self, header, shown};
 use crate::api::readiness::has_names;
@@ -29,6 +31,8 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// A watch that is to be begun.
 pub(super) struct Asked {
+    /// The caller, to which all of it is granted.
+    pub(super) caller: Caller,
     /// The names that are watched by themselves.
     pub(super) names: Vec<Name>,
     /// What is watched.
@@ -50,6 +54,7 @@ pub(super) struct Asked {
 /// Reads a request, and checks it as far as that is possible without the store.
 pub(super) async fn read(
     node: &Node,
+    caller: Caller,
     namespace: &Namespace,
     parts: &Parts,
     body: Body,
@@ -58,15 +63,16 @@ pub(super) async fn read(
     if parts.method == Method::POST {
         let body = json_body(node, parts, body, account).await?;
         let asked = WatchRequest::from_json(body.bytes());
-        return check(node, namespace, asked.map_err(refusal)?);
+        return check(node, caller, namespace, asked.map_err(refusal)?);
     }
     let last_event_id = header(&parts.headers, &LAST_EVENT_ID)?.map_or(&b""[..], HeaderValue::as_bytes);
-    of_head(node, namespace, parts.uri.query(), last_event_id)
+    of_head(node, caller, namespace, parts.uri.query(), last_event_id)
 }
 
 /// Reads a request without a body.
 pub(super) fn of_head(
     node: &Node,
+    caller: Caller,
     namespace: &Namespace,
     query: Option<&str>,
     last_event_id: &[u8],
@@ -85,7 +91,7 @@ pub(super) fn of_head(
         ));
     }
     let asked = WatchRequest::from_query(query, last_event_id);
-    check(node, namespace, asked.map_err(refusal)?)
+    check(node, caller, namespace, asked.map_err(refusal)?)
 }
 
 async fn json_body(
@@ -130,7 +136,8 @@ fn refusal(error: WatchError) -> Refusal {
     Refusal::new(code, error)
 }
 
-fn check(node: &Node, namespace: &Namespace, asked: WatchRequest) -> Result<Asked, Refusal> {
+/// Checks what is asked for: all of it must be granted to the caller.
+fn check(node: &Node, caller: Caller, namespace: &Namespace, asked: WatchRequest) -> Result<Asked, Refusal> {
     let WatchRequest { names, prefixes, since, mode, kinds, data, heartbeat, limit, timeout, dots, leases } =
         asked;
     let name = |text: &String| {
@@ -146,6 +153,7 @@ fn check(node: &Node, namespace: &Namespace, asked: WatchRequest) -> Result<Aske
         has_names(node, namespace, prefix.as_bytes())?;
     }
     let scope = Scope::new(namespace, names.iter().map(Name::bare), prefixes.iter().map(String::as_bytes));
+    check_scope(node, caller, Verb::Read, &scope)?;
     if scope.is_log() && mode == Mode::Latest {
         return Err(params::latest_of_a_log("mode"));
     }
@@ -170,5 +178,5 @@ fn check(node: &Node, namespace: &Namespace, asked: WatchRequest) -> Result<Aske
     if leases {
         may_tell_leases(node)?;
     }
-    Ok(Asked { names, subscription, since, data, heartbeat, limit, timeout, leases })
+    Ok(Asked { caller, names, subscription, since, data, heartbeat, limit, timeout, leases })
 }

@@ -19,9 +19,11 @@ use super::group::join;
 use super::lease_events::lease_event;
 use super::opening::{is_ahead, open};
 use super::request::Asked;
-use super::{Reader, fill, frames};
+use super::{Granted, Reader, fill, frames};
+use crate::access::Caller;
 use crate::api::connection::Patience;
 use crate::api::error::Refusal;
+use crate::api::guard::token_ended;
 use crate::api::list::place as scan_place;
 use crate::api::read::too_many;
 use crate::api::state::Node;
@@ -64,10 +66,22 @@ pub(super) async fn begin(
     reader: Reader,
 ) -> Result<Response, Refusal> {
     let place = enter(node)?;
-    let Asked { names, subscription, since, data, heartbeat, limit, timeout, leases } = asked;
+    let Asked { caller, names, subscription, since, data, heartbeat, limit, timeout, leases } = asked;
     // before what is held is looked up, so that nothing is missed
     let leases = leases.then(|| node.leases.watch(&subscription.scope));
     let tells_dots = subscription.dots;
+    let granted = (caller != Caller::TRUSTED).then(|| {
+        let last_words = {
+            let (node, subscription) = (Arc::clone(node), Arc::clone(&subscription));
+            async move {
+                Granted::new(&node, caller, &subscription).ended().await;
+                let refusal = token_ended(&node);
+                let encoding = Encoding { form, data, is_chunked: false, tells_dots };
+                Bytes::from(encoding.error(refusal.code(), refusal.text()))
+            }
+        };
+        Box::pin(last_words) as LastWords
+    });
     let now = Instant::now();
     let mut scan = None;
     let encoding = Encoding { form, data, is_chunked: false, tells_dots };
@@ -88,6 +102,7 @@ pub(super) async fn begin(
         node: Arc::clone(node),
         _patience: reader.disconnect.wait_for_slow_readers(),
         reader,
+        caller,
         _place: place,
         names,
         encoding,
@@ -101,7 +116,7 @@ pub(super) async fn begin(
         leases,
         may_tell_leases: true,
     };
-    let body = StreamBody { next: Some(Box::pin(stream.next())) };
+    let body = StreamBody { next: Some(Box::pin(stream.next())), granted };
     Ok(Response::new(Body::new(body)))
 }
 
@@ -118,6 +133,8 @@ pub(super) fn try_later(node: &Node, form: StreamForm, refusal: Refusal) -> Resu
 struct Stream {
     node: Arc<Node>,
     reader: Reader,
+    /// To which all of it is granted.
+    caller: Caller,
     _place: StreamPlace,
     _patience: Option<Patience>,
     names: Vec<Name>,
@@ -278,7 +295,11 @@ impl Stream {
         }
         self.may_tell_leases = false;
         let now_us = clock::with_sleep().mono_us;
-        let events: Vec<LeaseEventJson> = news.iter().map(|news| lease_event(news, now_us)).collect();
+        let told = news.iter().filter_map(|news| lease_event(&self.node, self.caller, news, now_us));
+        let events: Vec<LeaseEventJson> = told.collect();
+        if events.is_empty() {
+            return None;
+        }
         // it fails for no event
         self.encoding.leases(&events).ok()
     }
@@ -359,7 +380,11 @@ impl Stream {
 /// The body of a stream: its next bytes, when the connection takes them.
 struct StreamBody {
     next: Option<NextBytes>,
+    /// Ends, with its last bytes, when the token of the reader grants it no more; `None` if it needs none.
+    granted: Option<LastWords>,
 }
+
+type LastWords = Pin<Box<dyn Future<Output = Bytes> + Send>>;
 
 type NextBytes = Pin<Box<dyn Future<Output = Option<(Bytes, Stream)>> + Send>>;
 
@@ -371,6 +396,13 @@ impl hyper::body::Body for StreamBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if self.next.is_some()
+            && let Some(granted) = &mut self.granted
+            && let Poll::Ready(bytes) = granted.as_mut().poll(cx)
+        {
+            (self.next, self.granted) = (None, None);
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
         let Some(next) = &mut self.next else { return Poll::Ready(None) };
         match next.as_mut().poll(cx) {
             Poll::Pending => Poll::Pending,

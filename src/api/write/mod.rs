@@ -13,10 +13,12 @@ use axum::http::{Extensions, HeaderMap, Method, Request, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Bytes;
 
+use crate::access::{Caller, Verb as Granted};
 use crate::api::body;
 use crate::api::body::{Counted, Excess};
 use crate::api::error::Refusal;
 use crate::api::fence;
+use crate::api::guard::{caller_in, caller_of};
 use crate::api::headers::stamps;
 use crate::api::params;
 use crate::api::params::shown;
@@ -32,7 +34,7 @@ use crate::node::store::NotWritten;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::headers::X_VWATCH_LEASE;
 use crate::wire::uri;
-use crate::wire::write_head::PlainWrite;
+use crate::wire::write_head::{PlainWrite, Verb};
 use request::{Changes, WriteRequest, came_back, parse_delete, parse_put};
 
 const LEASE: HeaderName = HeaderName::from_static(X_VWATCH_LEASE);
@@ -47,13 +49,15 @@ pub(super) async fn put(State(node): State<Arc<Node>>, request: Request<Body>) -
     }
     let mut write = parse_put(&node, parts.uri.path(), parts.uri.query(), &parts.headers)?;
     let body = data(&node, body, &parts.headers, &parts.extensions).await?;
-    write.token = hold_to_leases(&node, &write, parts.uri.query(), &parts.headers).await?;
+    let caller = caller_in(&parts.extensions);
+    write.token = hold_to_leases(&node, caller, &write, parts.uri.query(), &parts.headers).await?;
     answer(&node, &write, body.bytes())
 }
 
 /// Refuses a write to a name that is leased, unless the writer shows the token of the lease. Returns that.
 async fn hold_to_leases(
     node: &Node,
+    caller: Caller,
     write: &WriteRequest,
     query: Option<&str>,
     headers: &HeaderMap,
@@ -83,7 +87,7 @@ async fn hold_to_leases(
             token.micros()
         )));
     }
-    fence::guard(node, &write.name, token, is_strict).await
+    fence::guard(node, caller, &write.name, token, is_strict).await
 }
 
 /// Reads the data of a write.
@@ -117,7 +121,7 @@ pub(super) async fn delete(
         return Ok(StatusCode::OK.into_response());
     }
     let mut write = parse_delete(&node, uri.path(), uri.query(), request.headers())?;
-    write.token = hold_to_leases(&node, &write, uri.query(), request.headers()).await?;
+    write.token = hold_to_leases(&node, caller_of(&request), &write, uri.query(), request.headers()).await?;
     answer(&node, &write, &[])
 }
 
@@ -153,6 +157,11 @@ pub(crate) fn answer_plain(node: &Node, plain: &PlainWrite<'_>) -> Option<PlainA
         return None;
     }
     let write = request::parse_plain(node, plain)?;
+    let verb = match plain.verb {
+        Verb::Put => Granted::Write,
+        Verb::Delete => Granted::Delete,
+    };
+    node.access.plain_caller(Port::Server, &plain.sender, verb, &write.name)?;
     if is_leased(node, &write.name) {
         return None;
     }

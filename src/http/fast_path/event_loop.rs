@@ -39,6 +39,9 @@ const EVENTS: usize = 256;
 const TIMEOUTS: usize = 128;
 const WAKES: usize = 2 * FAN_OUT_SLICE;
 
+/// Most places that are checked in one turn when what callers may do has changed.
+const CHECKS: u32 = 4_096;
+
 /// Most accepts in one turn: two or three ms. They are more than events, because connections must not queue up: over
 /// its limit, mostly 4,096, the system drops new connections, and each of these is delayed by a second.
 const ACCEPTS: usize = 512;
@@ -66,6 +69,8 @@ pub(super) struct EventLoop {
     pub(super) streams: Streams,
     /// Places with bytes that are not read yet.
     pub(super) again: Vec<u32>,
+    /// The places below this one are to be checked, because what callers may do has changed.
+    unchecked: u32,
     pub(super) closing: bool,
     /// It ends now, whatever its connections do.
     is_over: bool,
@@ -137,6 +142,7 @@ impl EventLoop {
             jobs: FairQueue::new(WaitersOf::EventLoop(number)),
             streams: Streams::default(),
             again: Vec::new(),
+            unchecked: 0,
             closing: false,
             is_over: false,
             after: AfterResponse::Keep,
@@ -191,6 +197,7 @@ impl EventLoop {
         busy |= self.wake_due();
         busy |= self.go_on_with_streams();
         busy |= self.read_again();
+        busy |= self.check_grants();
         busy |= self.time_out();
         // a reader may have sent more while it was parked, and its socket does not report that again
         Ok(busy || !self.again.is_empty())
@@ -216,6 +223,7 @@ impl EventLoop {
                 LoopMessage::Beat(beat) => beat.answer(),
                 LoopMessage::Hurry(pace) => self.jobs.hurry(self.now, pace),
                 LoopMessage::Connection(stream, permit) => self.welcome(stream, permit),
+                LoopMessage::Grants => self.unchecked = self.table.len(),
                 LoopMessage::End => self.is_over = true,
                 LoopMessage::Close => {
                     self.closing = true;
@@ -368,6 +376,15 @@ impl EventLoop {
             }
         }
         !self.again.is_empty()
+    }
+
+    /// Checks a slice of those that wait. Returns whether there are more.
+    fn check_grants(&mut self) -> bool {
+        let left = self.unchecked.saturating_sub(CHECKS);
+        for at in left..std::mem::replace(&mut self.unchecked, left) {
+            self.check_grant(at);
+        }
+        left > 0
     }
 
     /// Answers readers at their deadline. Returns whether there are more.

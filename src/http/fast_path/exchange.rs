@@ -8,6 +8,8 @@ use axum::response::Response;
 use hyper::body::Bytes;
 use mio::event::Event;
 
+use crate::access::{Caller, Need, Verb};
+use crate::api::guard::token_ended;
 use crate::api::read::{self, PendingRead};
 use crate::core::store::Read;
 use crate::core::{Interest, Record, Ticket};
@@ -100,6 +102,8 @@ impl EventLoop {
         let asked = read::parse_plain(&self.shared.node, &head)?;
         let form = head.form;
         let timeout = asked.timeout;
+        let access = &self.shared.node.access;
+        let caller = access.plain_caller(Port::Client, &head.sender, Verb::Read, &asked.name)?;
         let pending = PendingRead::new(asked);
         let started = self.elapsed();
         let id = (!timeout.is_zero()).then_some(ConnectionId { event_loop: self.number, index: at });
@@ -111,7 +115,7 @@ impl EventLoop {
             }
             Read::Answer(record) => self.finish(at, &pending, record.as_ref(), started, form, None),
             Read::Parked { ticket, interest, held } => {
-                self.park(at, pending, ticket, interest, held.as_ref(), started, form);
+                self.park(at, pending, ticket, interest, held.as_ref(), started, form, caller);
                 self.wheel.set(at, started.saturating_add(timeout));
                 if self.table.get_mut(at).is_some_and(|connection| connection.ended) {
                     self.close(at);
@@ -138,11 +142,12 @@ impl EventLoop {
         held: Option<&Record>,
         started: Duration,
         form: Form,
+        caller: Caller,
     ) {
         pending.parked(pending.condition.clone().after_waiting(interest, held));
         match self.table.get_mut(at) {
             Some(connection) => {
-                let reader = ParkedRead::new(pending, held, &mut self.versions, started, form);
+                let reader = ParkedRead::new(pending, held, &mut self.versions, started, form, caller);
                 connection.state = ConnectionState::Parked(reader, ticket);
             }
             None => self.shared.node.store.leave([ticket]),
@@ -151,7 +156,7 @@ impl EventLoop {
 
     /// Answers a woken reader, or parks it again if the change has been replaced meanwhile.
     pub(super) fn wake(&mut self, at: u32, reader: ParkedRead, record: Option<&Record>, jitter: Duration) {
-        let (started, form) = (reader.started(), reader.form);
+        let (started, form, caller) = (reader.started(), reader.form, reader.caller);
         if let Some(value) = reader.plain_answer(record) {
             let pending = || reader.pending();
             self.send_value(at, value, pending, started, form, Some(jitter));
@@ -170,8 +175,28 @@ impl EventLoop {
                 self.refuse(at, response, form, started);
             }
             Read::Parked { ticket, interest, held } => {
-                self.park(at, pending, ticket, interest, held.as_ref(), started, form);
+                self.park(at, pending, ticket, interest, held.as_ref(), started, form, caller);
             }
+        }
+    }
+
+    /// Answers a parked reader to which the read is granted no more, and ends such a stream.
+    pub(super) fn check_grant(&mut self, at: u32) {
+        let Some(connection) = self.table.get_mut(at) else { return };
+        match &connection.state {
+            ConnectionState::Parked(reader, ticket) => {
+                let access = &self.shared.node.access;
+                if access.may(reader.caller, Verb::Read, Need::Name(reader.name())) {
+                    return;
+                }
+                let (started, form, ticket) = (reader.started(), reader.form, *ticket);
+                connection.state = ConnectionState::Idle;
+                self.shared.node.store.leave([ticket]);
+                let response = token_ended(&self.shared.node).into_bytes();
+                self.refuse(at, response, form, started);
+            }
+            ConnectionState::Stream(_) | ConnectionState::Single(_) => self.check_stream(at),
+            ConnectionState::Idle | ConnectionState::Partial(_) => {}
         }
     }
 

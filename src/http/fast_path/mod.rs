@@ -83,6 +83,8 @@ enum LoopMessage {
     Hurry(Pace),
     /// It gets an accepted connection.
     Connection(mio::net::TcpStream, Permit),
+    /// What callers may do has changed.
+    Grants,
     /// A beat to answer: the event loop goes on.
     Beat(Beat),
     /// It accepts no more connections, and ends when none is left.
@@ -163,6 +165,13 @@ impl FastPath {
                 .spawn(move || drop(end.send(event_loop.run())))?;
         }
         Ok(path)
+    }
+
+    /// Lets each event loop check what waits in it: what callers may do has changed.
+    pub(crate) fn check_grants(&self) {
+        for inbox in &self.inboxes {
+            inbox.put(LoopMessage::Grants);
+        }
     }
 
     /// Makes each event loop end after its last connection.

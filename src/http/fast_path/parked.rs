@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::access::Caller;
 use crate::api::read::PendingRead;
 use crate::core::{Kind, KnownVersion, Name, Record, Version};
 use crate::wire::head::Form;
@@ -16,6 +17,8 @@ pub(super) struct ParkedRead {
     started_us: u64,
     /// The form of its answer.
     pub(super) form: Form,
+    /// To which the read is granted.
+    pub(super) caller: Caller,
 }
 
 #[derive(Debug)]
@@ -36,6 +39,7 @@ impl ParkedRead {
         versions: &mut Versions,
         started: Duration,
         form: Form,
+        caller: Caller,
     ) -> Self {
         // readers of a name share its name, but not its record, which may be large and be replaced
         let name = held.map_or(&pending.name, Record::name).clone();
@@ -47,7 +51,7 @@ impl ParkedRead {
             _ => Knows::More(Box::new(pending)),
         };
         let started_us = u64::try_from(started.as_micros()).unwrap_or(u64::MAX);
-        Self { name, knows, started_us, form }
+        Self { name, knows, started_us, form, caller }
     }
 
     /// The name that it reads.

@@ -54,6 +54,11 @@ impl Table {
         self.free.len() + self.freed.len() == self.connections.len()
     }
 
+    /// The number of places, used or not.
+    pub(super) fn len(&self) -> u32 {
+        u32::try_from(self.connections.len()).unwrap_or(u32::MAX)
+    }
+
     /// The place that the next connection will have.
     pub(super) fn next_place(&self) -> u32 {
         let fresh = u32::try_from(self.connections.len())

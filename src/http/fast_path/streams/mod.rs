@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use group::Group;
 pub(super) use single::Single;
 
+use crate::access::Caller;
 use crate::core::Ticket;
 use crate::node::chunks::Mark;
 use crate::node::stream_groups::GroupKey;
@@ -31,6 +32,8 @@ pub(super) struct Member {
     index: u32,
     mark: Mark,
     place: StreamPlace,
+    /// To which the scope is granted.
+    caller: Caller,
 }
 
 /// The streams of an event loop.

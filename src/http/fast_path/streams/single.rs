@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::access::Caller;
 use crate::api::state::Node;
 use crate::api::watch;
 use crate::core::feed::{Budget, Event};
@@ -34,6 +35,8 @@ pub(in crate::http::fast_path) struct Single {
     /// Held while it scans.
     pub(super) scan: Option<OwnedSemaphorePermit>,
     pub(super) place: StreamPlace,
+    /// To which the scope is granted.
+    pub(super) caller: Caller,
 }
 
 impl Single {
@@ -44,11 +47,12 @@ impl Single {
         cut: Cut,
         heartbeat_at: Duration,
         place: StreamPlace,
+        caller: Caller,
     ) -> Self {
         let Cut { rest, feed } = cut;
         let feed = NodeFeed::of(replicator, feed);
         let (is_blocked, is_greeted) = (true, true);
-        Self { key, feed, rest, sent: 0, is_blocked, is_greeted, heartbeat_at, scan: None, place }
+        Self { key, feed, rest, sent: 0, is_blocked, is_greeted, heartbeat_at, scan: None, place, caller }
     }
 
     /// Whether its socket takes no more at the moment.

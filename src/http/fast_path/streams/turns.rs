@@ -11,6 +11,9 @@ use mio::{Interest, Token};
 use super::group::Group;
 use super::single::Single;
 use super::{Member, Streams, queue};
+use crate::access::{Need, Verb};
+use crate::api::error::Refusal;
+use crate::api::guard::token_ended;
 use crate::api::watch::{self, StreamAsked};
 use crate::http::fast_path::cached_response::CachedResponse;
 use crate::http::fast_path::event_loop::{AfterResponse, EventLoop};
@@ -161,10 +164,10 @@ impl Streams {
             self.groups.push(None);
             u32::try_from(self.groups.len() - 1).expect("fewer groups than connections")
         });
-        let Single { key, feed, place, .. } = single;
+        let Single { key, feed, place, caller, .. } = single;
         let waiter = Waiter::Streams(ConnectionId { event_loop, index: number });
         let group = Group::new(Arc::clone(&key), feed, waiter, reader, heartbeat_at);
-        let member = Member { group: number, index: 0, mark: group.chunks.end(), place };
+        let member = Member { group: number, index: 0, mark: group.chunks.end(), place, caller };
         self.heartbeats.insert((heartbeat_at, number));
         self.by_key.insert(key, number);
         self.put_back(number, Box::new(group));
@@ -181,7 +184,7 @@ impl EventLoop {
     /// Begins a stream. `None` if the ordinary path has to answer.
     pub(in crate::http::fast_path) fn serve_stream(&mut self, at: u32, head: &StreamHead<'_>) -> Option<()> {
         let node = Arc::clone(&self.shared.node);
-        let StreamAsked { subscription, names, since, encoding, heartbeat } =
+        let StreamAsked { caller, subscription, names, since, encoding, heartbeat } =
             watch::parse_stream(&node, head)?;
         let place = node.streams.enter()?;
         let feed = watch::begin_now(&node, &subscription, &since)?;
@@ -213,6 +216,7 @@ impl EventLoop {
             heartbeat_at,
             scan,
             place,
+            caller,
         }));
         self.wheel.clear(at);
         if self.table.get_mut(at).is_some_and(|connection| connection.ended) {
@@ -377,6 +381,7 @@ impl EventLoop {
                             cut,
                             heartbeat_at,
                             member.place,
+                            member.caller,
                         )));
                         remove_member(group, &mut self.table, index);
                     }
@@ -527,7 +532,7 @@ impl EventLoop {
             return false;
         };
         let index = u32::try_from(group.members.len()).unwrap_or(u32::MAX);
-        let mut member = Member { group: number, index, mark, place: single.place };
+        let mut member = Member { group: number, index, mark, place: single.place, caller: single.caller };
         group.members.push(at);
         let written = tell(&mut connection.stream, &mut member, &group.chunks);
         connection.state = ConnectionState::Stream(member);
@@ -541,6 +546,29 @@ impl EventLoop {
         true
     }
 
+    /// Ends a stream if its reader is granted its scope no more.
+    pub(in crate::http::fast_path) fn check_stream(&mut self, at: u32) {
+        let access = &self.shared.node.access;
+        let Some(connection) = self.table.get_mut(at) else { return };
+        let (caller, key, is_whole) = match &connection.state {
+            ConnectionState::Single(single) => (single.caller, &single.key, single.unsent().is_empty()),
+            ConnectionState::Stream(member) => {
+                let Some(Some(group)) = self.streams.groups.get(member.group as usize) else { return };
+                (member.caller, &group.key, member.mark.offset == 0)
+            }
+            _ => return,
+        };
+        if access.may(caller, Verb::Read, Need::Scope(&key.subscription.scope)) {
+            return;
+        }
+        // behind a part of an event there is no place for last words
+        if is_whole {
+            let retry = self.shared.node.streams.retry();
+            say_ended(&mut connection.stream, key, &token_ended(&self.shared.node), retry);
+        }
+        self.close(at);
+    }
+
     /// A reader of a group is gone.
     pub(in crate::http::fast_path) fn leave_group(&mut self, member: &Member) {
         let Some(mut group) = self.streams.take(member.group) else { return };
@@ -550,6 +578,14 @@ impl EventLoop {
         }
         self.streams.put_back(member.group, group);
     }
+}
+
+/// The last bytes of a stream whose reader is granted no more.
+fn say_ended(stream: &mut TcpStream, key: &GroupKey, refusal: &Refusal, retry: Duration) {
+    let mut bytes = key.encoding.error(refusal.code(), refusal.text());
+    bytes.extend_from_slice(&key.encoding.farewell(refusal.text(), retry));
+    let _ = write(stream, &[IoSlice::new(&bytes)]);
+    let _ = stream.shutdown(Shutdown::Write);
 }
 
 /// The last bytes of a stream that the node ends. A reader that does not get them resumes all the same.

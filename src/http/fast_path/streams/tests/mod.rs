@@ -20,6 +20,8 @@ use proptest::sample::Index;
 use reader::{Reader, Told, text};
 use socket2::SockRef;
 
+use crate::access::Access;
+use crate::access::web::Web;
 use crate::api::state::{Node, Parts};
 use crate::config::{Config, Raw};
 use crate::core::feed::{Budget, Mode, Scope, Start, Subscription};
@@ -134,6 +136,7 @@ fn node(pace: Pace) -> Arc<Node> {
         metrics: Arc::new(Metrics::new(1 << 30, 1 << 30, 64, 64).with_watcher_limits(config.waiter_limits)),
         peering: None,
         cluster: None,
+        access: Access::new(Web::new(Vec::new(), Vec::new()), None, [false, false]),
         listens: Listens { client: Some(any), server: Some(any) },
         tls: NodeTls::default(),
         files: Arc::default(),
