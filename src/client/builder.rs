@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Client;
+use super::token::Token;
 use super::url::Url;
 use crate::tls::{ClientTls, Trust};
 
@@ -12,13 +13,14 @@ use crate::tls::{ClientTls, Trust};
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Makes a [`Client`]: see [`Client::builder`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use]
 pub struct Builder {
     nodes: Vec<String>,
     servers: Vec<String>,
     timeout: Duration,
     trust: Trust,
+    token: Option<String>,
 }
 
 /// Why a client cannot be made.
@@ -34,18 +36,35 @@ pub enum BuildError {
     /// A file of [`Builder::ca`] or [`Builder::identity`] is unusable, or the system trusts no authorities. Has the
     /// reason, for humans.
     BadTls(String),
+    /// The secret of [`Builder::token`] is none. Has the reason, without the secret.
+    BadToken(String),
 }
 
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::BadUrl(why) | Self::BadNamespace(why) | Self::BadTls(why) => f.write_str(why),
+            Self::BadUrl(why) | Self::BadNamespace(why) | Self::BadTls(why) | Self::BadToken(why) => {
+                f.write_str(why)
+            }
             Self::NoNodes => f.write_str("no node: name at least one"),
         }
     }
 }
 
 impl std::error::Error for BuildError {}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { nodes, servers, timeout, trust, token } = self;
+        f.debug_struct("Builder")
+            .field("nodes", nodes)
+            .field("servers", servers)
+            .field("timeout", timeout)
+            .field("trust", trust)
+            .field("token", &token.as_ref().map(|_| "***"))
+            .finish()
+    }
+}
 
 impl Builder {
     pub(super) fn new() -> Self {
@@ -54,6 +73,7 @@ impl Builder {
             servers: Vec::new(),
             timeout: Duration::from_secs(15),
             trust: Trust::default(),
+            token: None,
         }
     }
 
@@ -91,6 +111,13 @@ impl Builder {
         self
     }
 
+    /// The secret of the token that the client shows to its nodes, also over `http://`: where others can read the traffic
+    /// use `https://`.
+    pub fn token(mut self, secret: impl Into<String>) -> Self {
+        self.token = Some(secret.into());
+        self
+    }
+
     /// The authorities that it trusts, and the certificate that it shows.
     pub(crate) fn trust(self, trust: Trust) -> Self {
         Self { trust, ..self }
@@ -112,8 +139,12 @@ impl Builder {
             self.trust != Trust::default() || nodes.iter().chain(&servers).any(|url| url.is_https);
         let tls = wants_tls.then(|| ClientTls::read(&self.trust)).transpose();
         let tls = tls.map_err(|error| BuildError::BadTls(format!("bad {}: {error}", error.setting)))?;
-        let with_tls =
-            |urls: Vec<Url>| urls.into_iter().map(|url| url.with_tls(tls.as_ref())).collect::<Vec<_>>();
-        Ok(Client::with(with_tls(nodes), with_tls(servers), self.timeout))
+        let token = self.token.as_deref().map(Token::new).transpose();
+        let token = token.map_err(|why| BuildError::BadToken(format!("bad token: {why}")))?;
+        let known = |urls: Vec<Url>| {
+            let urls = urls.into_iter();
+            urls.map(|url| url.with_tls(tls.as_ref()).with_token(token.as_ref())).collect::<Vec<_>>()
+        };
+        Ok(Client::with(known(nodes), known(servers), self.timeout))
     }
 }

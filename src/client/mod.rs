@@ -54,6 +54,7 @@ mod stream;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+pub(crate) mod token;
 mod told;
 pub(crate) mod transport;
 pub(crate) mod url;

@@ -72,7 +72,10 @@ async fn client_port(server: &Url) -> Result<Url, PortError> {
     let listens: SocketAddr = node.client.parse().map_err(unsaid)?;
     let url = match listens.ip().is_unspecified() {
         true => server.with_port(listens.port()),
-        false => Url::parse(&listens.to_string()).map_err(PortError::Other)?.with_tls(server.tls.as_ref()),
+        false => Url::parse(&listens.to_string())
+            .map_err(PortError::Other)?
+            .with_tls(server.tls.as_ref())
+            .with_token(server.token.as_ref()),
     };
     let url = Url { is_https: node.client_tls, ..url };
     let found = ask(&url, "/healthz").await?;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::token::Token;
 use crate::tls::ClientTls;
 use crate::wire::uri::{encode_parameter, encode_path};
 
@@ -32,6 +33,8 @@ pub(crate) struct Url {
     pub(crate) is_https: bool,
     /// What the client needs for that, also for other ports of the same node.
     pub(crate) tls: Option<ClientTls>,
+    /// The token that the client shows there, also at other ports of the same node.
+    pub(crate) token: Option<Token>,
     /// `host:port` for the `Host` header.
     pub(crate) authority: String,
     /// Host for the resolver, without brackets.
@@ -98,6 +101,7 @@ impl Url {
             Some(bare) => Ok(Self {
                 is_https,
                 tls: None,
+                token: None,
                 authority: authority.to_owned(),
                 host: bare.to_owned(),
                 port,
@@ -109,6 +113,11 @@ impl Url {
     /// The same, with what the client needs for TLS.
     pub(crate) fn with_tls(self, tls: Option<&ClientTls>) -> Self {
         Self { tls: tls.cloned(), ..self }
+    }
+
+    /// The same, with a token.
+    pub(crate) fn with_token(self, token: Option<&Token>) -> Self {
+        Self { token: token.cloned(), ..self }
     }
 
     /// The same host with another port and an empty base.

@@ -16,7 +16,7 @@ from ._reads import CATCH_UP, CATCH_UP_HERE, LONG_POLL, Late, read, value_of
 from ._request import Request, get
 from ._stamps import Key, Stamps
 from ._tls import PathLike, context
-from ._url import Url, base_of, check_namespace, encoded, parameter, with_query
+from ._url import Url, base_of, check_namespace, check_secret, encoded, parameter, with_query
 from .errors import Behind, Conflict, Gone, NoServers, NotFound, Unavailable
 
 T = TypeVar("T")
@@ -40,6 +40,7 @@ class Shared:
         ca: Optional[PathLike] = None,
         cert: Optional[PathLike] = None,
         key: Optional[PathLike] = None,
+        token: Optional[str] = None,
     ) -> None:
         for urls in (nodes, servers):
             if isinstance(urls, str):
@@ -53,6 +54,10 @@ class Shared:
             made = context(ca, cert, key)
             readers = [url.with_context(made) for url in readers]
             self.servers = [url.with_context(made) for url in self.servers]
+        if token is not None:
+            secret = check_secret(token)
+            readers = [url.with_secret(secret) for url in readers]
+            self.servers = [url.with_secret(secret) for url in self.servers]
         if not timeout > 0:
             raise ValueError(f"the time limit is not above 0: got {timeout}")
         self.timeout = min(float(timeout), LONGEST)

@@ -46,7 +46,7 @@ def _client_port(server: Url, until: float) -> Work[Url]:
     name = node.get("node_id") if isinstance(node, dict) else None
     if not isinstance(listens, str) or not isinstance(name, str):
         raise ValueError(f"{server} does not return its client port")
-    url = Url.parse(listens).with_context(server.context)
+    url = Url.parse(listens).with_context(server.context).with_secret(server.secret)
     if url.host in ("0.0.0.0", "::"):
         url = server.with_port(url.port)
     speaks_tls = isinstance(node, dict) and node.get("client_tls") is True

@@ -65,6 +65,8 @@ class Request:
         for parameter in self._parameters():
             target += ("&" if "?" in target else "?") + parameter
         lines = [f"{self.method} {target} HTTP/1.1", f"Host: {url.authority}", f"User-Agent: vwatch-python/{VERSION}"]
+        if url.secret is not None:
+            lines.append(f"Authorization: Bearer {url.secret}")
         if self.is_stream:
             lines.append(f"Accept: {LINES_TYPE}")
         lines.extend(f"{name}: {value}" for name, value in self.headers)

@@ -44,6 +44,16 @@ def check_namespace(namespace: str) -> str:
     )
 
 
+def check_secret(secret: str) -> str:
+    """The secret of a token.
+
+    Raises ValueError if it cannot stand in a header. The text does not show it.
+    """
+    if secret and all("!" <= c <= "~" for c in secret):
+        return secret
+    raise ValueError("bad token: it is empty, or has characters that no token has: use the secret as it was printed")
+
+
 @dataclass(frozen=True)
 class Url:
     """The URL of a port of a node."""
@@ -59,6 +69,8 @@ class Url:
     is_https: bool = False
     #: What the client needs for that, also for other ports of the same node.
     context: Optional[ssl.SSLContext] = field(default=None, compare=False, repr=False)
+    #: The secret of a token that the client shows there.
+    secret: Optional[str] = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         scheme = "https" if self.is_https else "http"
@@ -108,3 +120,7 @@ class Url:
     def with_context(self, context: Optional[ssl.SSLContext]) -> Url:
         """The same, with what the client needs for TLS."""
         return replace(self, context=context)
+
+    def with_secret(self, secret: Optional[str]) -> Url:
+        """The same, with the secret of a token."""
+        return replace(self, secret=secret)

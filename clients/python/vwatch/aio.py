@@ -36,8 +36,9 @@ class AsyncClient:
         ca: Optional[PathLike] = None,
         cert: Optional[PathLike] = None,
         key: Optional[PathLike] = None,
+        token: Optional[str] = None,
     ) -> None:
-        self._core = Core(Shared(nodes, servers, timeout, ca, cert, key))
+        self._core = Core(Shared(nodes, servers, timeout, ca, cert, key, token))
 
     def namespace(self, namespace: str) -> AsyncClient:
         """A client for the names of a namespace. It shares everything with this one."""

@@ -39,7 +39,8 @@ class Client:
     order in which to use them. `servers` are the server ports, for writes. Without `nodes` the client asks the servers for the client ports.
     `timeout` is how many seconds a request may take with all nodes. `ca` is a file with the authorities whose
     certificates nodes behind `https://` may have, as PEM (those of the system); `cert` and `key` are the files of a
-    certificate that the client shows to nodes that ask for one, and of its key.
+    certificate that the client shows to nodes that ask for one, and of its key. `token` is the secret of a token that the
+    client shows to its nodes, also over `http://`.
     """
 
     def __init__(
@@ -51,8 +52,9 @@ class Client:
         ca: Optional[PathLike] = None,
         cert: Optional[PathLike] = None,
         key: Optional[PathLike] = None,
+        token: Optional[str] = None,
     ) -> None:
-        self._core = Core(Shared(nodes, servers, timeout, ca, cert, key))
+        self._core = Core(Shared(nodes, servers, timeout, ca, cert, key, token))
 
     def namespace(self, namespace: str) -> Client:
         """A client for the names of a namespace. It shares everything with this one."""

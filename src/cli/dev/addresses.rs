@@ -32,7 +32,15 @@ impl NodePorts {
 
 fn url(address: SocketAddrV4) -> Url {
     let (host, port) = (address.ip().to_string(), address.port());
-    Url { is_https: false, tls: None, authority: address.to_string(), host, port, base: String::new() }
+    Url {
+        is_https: false,
+        tls: None,
+        token: None,
+        authority: address.to_string(),
+        host,
+        port,
+        base: String::new(),
+    }
 }
 
 /// Checks that all ports are free, before any node starts.

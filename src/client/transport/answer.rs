@@ -92,6 +92,13 @@ impl Answer {
         if self.is_foreign() {
             return self.foreign("and not with the line of a vwatch node", "see what stands in between");
         }
+        // the line of the node has advice for users of HTTP
+        if self.error_code() == Some(ErrorCode::NoToken) {
+            let from = &self.from;
+            return format!(
+                "no token: {from} wants one: give --token-file or VWATCH_TOKEN (a program: Builder::token)"
+            );
+        }
         let text = String::from_utf8_lossy(&self.body);
         match text.lines().map(str::trim).find(|line| !line.is_empty()) {
             Some(line) => line.chars().take(MAX_REFUSAL_CHARS).collect(),

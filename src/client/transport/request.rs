@@ -5,7 +5,7 @@ use std::time::Duration;
 use http_body_util::Full;
 use hyper::Method;
 use hyper::body::Bytes;
-use hyper::header::{ACCEPT, HOST, USER_AGENT};
+use hyper::header::{ACCEPT, AUTHORIZATION, HOST, USER_AGENT};
 use tokio::time::Instant;
 
 use super::error::Unsendable;
@@ -183,6 +183,9 @@ impl Request {
             .uri(format!("{}{}", url.base, self.target()))
             .header(HOST, &url.authority)
             .header(USER_AGENT, concat!("vwatch/", env!("CARGO_PKG_VERSION")));
+        if let Some(token) = &url.token {
+            builder = builder.header(AUTHORIZATION, token.header());
+        }
         for (name, value) in &self.headers {
             builder = builder.header(*name, value);
         }
