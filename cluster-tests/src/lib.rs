@@ -48,5 +48,6 @@ pub mod storm;
 pub mod stream;
 pub mod text;
 pub mod tls;
+pub mod tokens;
 pub mod upstream;
 pub mod wait;

@@ -7,7 +7,7 @@ use clap::Args;
 use super::client::{Answer, Client, Request};
 use super::environment;
 use super::failure::Failure;
-use super::nodes::{Tls, block_on};
+use super::nodes::{Credentials, block_on};
 use crate::client::url::Url;
 use crate::wire::duration::{self, GoDuration};
 
@@ -46,13 +46,13 @@ pub(super) struct Health {
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration::parse)]
     timeout: Duration,
     #[command(flatten)]
-    tls: Tls,
+    credentials: Credentials,
 }
 
 pub(super) fn run(args: &Health) -> Result<(), Failure> {
     let typed =
         args.typed_url.as_ref().map(|url| ("URL", url)).or(args.url.as_ref().map(|url| ("--url", url)));
-    let urls = args.tls.with(urls_of(typed, environment::variable)?)?;
+    let urls = args.credentials.with(urls_of(typed, environment::variable)?)?;
     block_on(async {
         for url in urls {
             ask(args, url).await?;

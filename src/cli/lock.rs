@@ -78,9 +78,13 @@ pub(super) fn run(args: &Lock) -> Result<(), Failure> {
     block_on(async {
         let usage = |error: BuildError| Failure::Usage(error.to_string());
         let urls = urls.iter().map(ToString::to_string);
-        let trust = args.nodes.tls.trust()?;
-        let client =
-            Client::builder().servers(urls).trust(trust).timeout(args.time.timeout).build().map_err(usage)?;
+        let credentials = &args.nodes.credentials;
+        let builder = Client::builder().servers(urls).trust(credentials.trust()?).timeout(args.time.timeout);
+        let builder = match credentials.secret()? {
+            Some(secret) => builder.token(secret),
+            None => builder,
+        };
+        let client = builder.build().map_err(usage)?;
         let client = match args.within.namespace.is_plain() {
             true => client,
             false => client.namespace(args.within.namespace.as_str()).map_err(usage)?,

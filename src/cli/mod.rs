@@ -35,6 +35,7 @@ mod stop;
 #[cfg(test)]
 mod testing;
 mod tls;
+mod token;
 mod under_lease;
 mod watch;
 
@@ -120,6 +121,7 @@ fn run_command(name: &str, matches: &ArgMatches) -> Result<(), Failure> {
         "checkpoint" => checkpoint::run(matches),
         "lease" => lease::run(matches),
         "tls" => tls::run(matches),
+        "token" => token::run(matches),
         "history-depth" => history_depth::run(&read::<history_depth::HistoryDepth>(matches)?),
         "ls" => ls::run(&read::<ls::Ls>(matches)?),
         "members" => members::run(&read::<members::Members>(matches)?),
@@ -178,6 +180,7 @@ fn command() -> Command {
         .subcommand(client_command::<members::Members>("members"))
         .subcommand(client_command::<dev::Dev>("dev"))
         .subcommand(tls::command(with_hyphen_values))
+        .subcommand(token::command(with_hyphen_values))
         .subcommand(Command::new(dev::COMMAND).hide(true).args_override_self(true).args(serve::args()))
         .subcommand(client_command::<health::Health>("health"))
 }
@@ -223,6 +226,7 @@ Examples:
   vwatch members                         the nodes of a cluster
   vwatch dev                             a cluster on this machine, to try
   vwatch tls init DIR                    certificates, to try TLS
+  vwatch token new NAME --read PREFIX    a token, and its entry for --tokens-file
   vwatch health                          is the node ready?";
 
 const EXIT_CODES: &str = "\

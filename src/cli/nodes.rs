@@ -1,6 +1,9 @@
 //! The nodes of a client command, by its flags and the environment.
 
+use std::fmt;
+use std::fs::File;
 use std::future::Future;
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -11,12 +14,16 @@ use super::cluster_view::no_view;
 use super::environment;
 use super::failure::Failure;
 use crate::client::ports::{self, PortError};
+use crate::client::token::Token;
 use crate::client::url::Url;
 use crate::tls::{ClientTls, Trust};
 use crate::wire::duration;
 
 /// Time for all nodes together to answer where their client ports are.
 const LOOKUP_TIME: Duration = Duration::from_secs(3);
+
+/// Most bytes of a file with a secret.
+const MAX_SECRET_FILE_BYTES: u64 = 4096;
 
 /// The URLs of the nodes. Every command takes both flags, so that a script can give all commands the same options.
 #[derive(Clone, Debug, Default, Args)]
@@ -30,12 +37,12 @@ pub(super) struct Nodes {
     #[arg(long, value_name = "URLS", help_heading = "Nodes")]
     pub(super) server_url: Option<String>,
     #[command(flatten)]
-    pub(super) tls: Tls,
+    pub(super) credentials: Credentials,
 }
 
-/// What a command needs for nodes behind https://.
+/// What a command shows to nodes, and whom it trusts.
 #[derive(Clone, Debug, Default, Args)]
-pub(super) struct Tls {
+pub(super) struct Credentials {
     /// File with the authorities whose certificates nodes may have, as PEM [env: VWATCH_CA] [default: those of the
     /// system]
     #[arg(long, value_name = "FILE", help_heading = "Nodes")]
@@ -46,9 +53,13 @@ pub(super) struct Tls {
     /// File with its private key [env: VWATCH_KEY]
     #[arg(long, value_name = "FILE", help_heading = "Nodes")]
     key: Option<PathBuf>,
+    /// File with the secret of a token that the command shows to nodes [env: VWATCH_TOKEN has the secret,
+    /// VWATCH_TOKEN_FILE the file]
+    #[arg(long, value_name = "FILE", help_heading = "Nodes")]
+    token_file: Option<PathBuf>,
 }
 
-impl Tls {
+impl Credentials {
     /// The authorities that the command trusts, and the certificate that it shows.
     pub(super) fn trust(&self) -> Result<Trust, Failure> {
         let setting = |typed: &Option<PathBuf>, variable| {
@@ -64,8 +75,32 @@ impl Tls {
         Ok(Trust { ca, identity })
     }
 
-    /// The URLs, with what is needed for TLS if one of them is https:// or a setting is about TLS.
+    /// The secret of the token, if there is one.
+    pub(super) fn secret(&self) -> Result<Option<String>, Failure> {
+        let (file, name) = match (&self.token_file, environment::variable("VWATCH_TOKEN")) {
+            (Some(file), _) => (file.clone(), "--token-file"),
+            (None, Some(secret)) => return Ok(Some(secret)),
+            (None, None) => match environment::variable("VWATCH_TOKEN_FILE") {
+                Some(file) => (PathBuf::from(file), "VWATCH_TOKEN_FILE"),
+                None => return Ok(None),
+            },
+        };
+        let bad = |why: &dyn fmt::Display| Failure::Usage(format!("bad {name}: {}: {why}", file.display()));
+        let mut text = String::new();
+        File::open(&file)
+            .and_then(|opened| opened.take(MAX_SECRET_FILE_BYTES).read_to_string(&mut text))
+            .map_err(|error| bad(&format_args!("it cannot be read: {error}")))?;
+        match text.trim() {
+            "" => Err(bad(&"it is empty: write the secret that vwatch token new printed")),
+            secret => Ok(Some(secret.to_owned())),
+        }
+    }
+
+    /// The URLs, with the token, and with what is needed for TLS if one of them is https:// or a setting is about TLS.
     pub(super) fn with(&self, urls: Vec<Url>) -> Result<Vec<Url>, Failure> {
+        let token = self.secret()?.as_deref().map(Token::new).transpose();
+        let token = token.map_err(|why| Failure::Usage(format!("bad token: {why}")))?;
+        let urls: Vec<Url> = urls.into_iter().map(|url| url.with_token(token.as_ref())).collect();
         let trust = self.trust()?;
         if trust == Trust::default() && !urls.iter().any(|url| url.is_https) {
             return Ok(urls);
@@ -211,7 +246,7 @@ impl Nodes {
     fn parsed(&self, port: Port, text: &str) -> Result<Vec<Url>, Failure> {
         let urls = Url::parse_list(text)
             .map_err(|why| Failure::Usage(format!("bad {}: {why}", self.name_of(port))))?;
-        self.tls.with(urls)
+        self.credentials.with(urls)
     }
 }
 

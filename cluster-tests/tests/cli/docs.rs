@@ -12,8 +12,10 @@ use cluster_tests::parts::find;
 use cluster_tests::tls::Certificates;
 use cluster_tests::upstream::{Upstream, status};
 use cluster_tests::wait::{LIMIT, wait_until};
+use vwatch::api::routes;
 use vwatch::config::raw::FLAGS;
 use vwatch::core::mutants::Mutant;
+use vwatch::metrics::Port;
 use vwatch::wire::error_code::ErrorCode;
 
 fn root() -> &'static Path {
@@ -191,14 +193,17 @@ fn the_reference_of_endpoints_has_what_the_ports_answer() {
     }
 
     // and there is no path that is not documented
-    let mut routes = BTreeSet::new();
-    for path in files_below(&root().join("src/api"), "rs") {
-        let source = read_to_string(path).expect("a source file");
-        for rest in source.split(".route(\"").skip(1) {
-            let route = rest.split('"').next().expect("its end");
-            routes.insert(route.replace("{*", "{"));
-        }
-    }
+    let tables = [Port::Client, Port::Server].map(routes::table);
+    // in a namespace they are what they are without one
+    let of_namespaces = "/v1/ns/{namespace}/";
+    let routes: BTreeSet<String> = tables
+        .iter()
+        .flatten()
+        .map(|route| route.path.replace("{*", "{").replace("{path}", "{name}"))
+        .filter(|path| {
+            !path.starts_with(of_namespaces) || paths.iter().any(|known| known.starts_with(of_namespaces))
+        })
+        .collect();
     assert!(routes.len() > 10, "{routes:?}");
     for route in routes.iter().filter(|route| !route.ends_with('/')) {
         assert!(paths.contains(route), "{route} is not in the table of endpoints");
@@ -451,6 +456,31 @@ fn files_that_are_named_exist() {
         }
     }
     assert!(checked > 50, "{checked}");
+}
+
+/// Each row of the table of attackers names tests, and these exist.
+#[test]
+fn the_table_of_attackers_names_tests_that_exist() {
+    let page = read("SECURITY.md");
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!(rows.len() > 10, "{rows:?}");
+    let mut checked = 0;
+    for row in rows {
+        let shown_by = row.trim_end_matches('|').rsplit(" | ").next().expect("a last cell");
+        let mut file = None;
+        for span in shown_by.split('`').skip(1).step_by(2) {
+            match span.strip_suffix(".rs") {
+                Some(_) => file = Some(read(span)),
+                None => {
+                    let text = file.as_ref().unwrap_or_else(|| panic!("no file before {span}"));
+                    assert!(text.contains(&format!("fn {span}()")), "there is no {span}: {row}");
+                }
+            }
+            checked += 1;
+        }
+        assert!(file.is_some(), "no test: {row}");
+    }
+    assert!(checked > 25, "{checked}");
 }
 
 /// A path without `..`.

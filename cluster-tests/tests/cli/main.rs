@@ -18,3 +18,4 @@ mod program;
 mod readme;
 mod streams;
 mod tls;
+mod token;

@@ -23,6 +23,7 @@ mod proxy;
 mod routes;
 mod streams;
 mod tls;
+mod tokens;
 mod upgrade;
 mod view;
 mod walk;
