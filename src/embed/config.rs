@@ -117,6 +117,24 @@ impl Config {
         self.set("cluster-secret-file", path)
     }
 
+    /// A file of tokens: requests to the ports need one. The program's own client needs none. With a group the node
+    /// then needs a secret.
+    pub fn tokens_file(self, path: impl AsRef<Path>) -> Self {
+        self.set("tokens-file", path.as_ref().display().to_string())
+    }
+
+    /// Lets web pages of an origin, such as `https://app.example`, use the ports; `*` is all of them. May be called
+    /// several times.
+    pub fn cors_origin(self, origin: impl Into<String>) -> Self {
+        self.set("cors-origin", origin)
+    }
+
+    /// A host name that requests to a port on loopback may carry, beside `localhost` and addresses. May be called
+    /// several times.
+    pub fn allowed_host(self, name: impl Into<String>) -> Self {
+        self.set("allowed-host", name)
+    }
+
     /// Files with the certificate of both ports and with its private key, as PEM: the ports speak TLS. The node reads
     /// them again when they change.
     pub fn tls(self, certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {

@@ -1,5 +1,6 @@
 //! Nodes inside a program: this one.
 
+mod access;
 mod ends;
 mod faults;
 mod groups;
