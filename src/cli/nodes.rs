@@ -40,7 +40,7 @@ pub(super) struct Nodes {
     pub(super) credentials: Credentials,
 }
 
-/// What a command shows to nodes, and whom it trusts.
+/// What a command shows to nodes, and which authorities it trusts.
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct Credentials {
     /// File with the authorities whose certificates nodes may have, as PEM [env: VWATCH_CA] [default: those of the
