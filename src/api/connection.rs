@@ -4,15 +4,18 @@
 //! After one byte behind the request, of a pipelined request or a stray line break, it detects nothing. So a parked
 //! request checks its connection itself.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Semaphore;
 
-use crate::node::limits::MAX_LISTS_OF_CONNECTION;
+use crate::node::limits::{MAX_LISTS_OF_CONNECTION, UNCONFIRMED_TIME};
 
 /// Interval of the check while unread bytes stand before the end.
 const CHECK_AGAIN: Duration = Duration::from_secs(1);
@@ -40,8 +43,23 @@ pub(crate) struct Patience(Arc<ConnectionShared>);
 
 impl Drop for Patience {
     fn drop(&mut self) {
-        self.0.patient.fetch_sub(1, Ordering::Relaxed);
+        if self.0.patient.fetch_sub(1, Ordering::Relaxed) == 1 {
+            limit_unconfirmed(self.0.write.as_ref(), Some(UNCONFIRMED_TIME));
+        }
     }
+}
+
+/// Lets the system end a connection whose client has not confirmed the node's bytes for this long; `None` leaves that
+/// to its own limit, of some minutes without any sign of life.
+///
+/// The limit would also end a stream whose client takes its bytes slowly: Linux counts the time since the client's
+/// buffer was full, until it has room for a whole segment, whatever the client has taken meanwhile.
+pub(crate) fn limit_unconfirmed(socket: &impl AsFd, time: Option<Duration>) {
+    // a socket that cannot be set so has failed, and that is seen elsewhere
+    #[cfg(target_os = "linux")]
+    let _ = SockRef::from(socket).set_tcp_user_timeout(time);
+    #[cfg(not(target_os = "linux"))]
+    let _ = (socket, time);
 }
 
 impl Disconnect {
@@ -62,7 +80,9 @@ impl Disconnect {
     /// Keeps the connection open while its client takes no bytes, for an answer that goes on.
     pub(crate) fn wait_for_slow_readers(&self) -> Option<Patience> {
         let shared = Arc::clone(self.0.as_ref()?);
-        shared.patient.fetch_add(1, Ordering::Relaxed);
+        if shared.patient.fetch_add(1, Ordering::Relaxed) == 0 {
+            limit_unconfirmed(shared.write.as_ref(), None);
+        }
         Some(Patience(shared))
     }
 

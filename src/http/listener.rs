@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
+use crate::node::limits::UNCONFIRMED_TIME;
+
 /// Requests the longest queue of connections that are not accepted yet; the system cuts it to its own limit. With
 /// axum's 1,024, connecting 18,000 watchers takes half a minute of repeated SYNs.
 const BACKLOG: i32 = i32::MAX;
-
-/// A client that has not confirmed the node's bytes for this long is gone.
-const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Silence of a client after which the system probes it; it probes again every quarter of this.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -94,7 +93,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4))?;
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    socket.set_tcp_user_timeout(Some(UNCONFIRMED_TIME))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

@@ -105,6 +105,9 @@ pub const MAX_SCANS_AT_ONCE: usize = 32;
 /// Most readers whose cursor is ahead of this node, and that wait until it catches up.
 pub const MAX_READERS_AHEAD: usize = 1_024;
 
+/// A client that has not confirmed the node's bytes for this long is gone, unless it reads a stream.
+pub const UNCONFIRMED_TIME: Duration = Duration::from_secs(30);
+
 /// How long a reader that is ahead waits for this node to catch up.
 pub const CATCH_UP_TIME: Duration = Duration::from_secs(2);
 

@@ -12,6 +12,7 @@ use super::group::Group;
 use super::single::Single;
 use super::{Member, Streams, queue};
 use crate::access::{Need, Verb};
+use crate::api::connection::limit_unconfirmed;
 use crate::api::error::Refusal;
 use crate::api::guard::token_ended;
 use crate::api::watch::{self, StreamAsked};
@@ -197,6 +198,7 @@ impl EventLoop {
         let connection = self.table.get_mut(at)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().reregister(&mut connection.stream, Token(at as usize), interest).ok()?;
+        limit_unconfirmed(&connection.stream, None);
         watch::fill(&node, &names);
         let response = watch::stream_head(&node, encoding.form);
         node.metrics.answered(self.shared.port, 200);
