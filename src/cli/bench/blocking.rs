@@ -75,7 +75,14 @@ impl Blocking {
 
     /// Replaces the connection if the node may have closed it.
     pub(super) fn refresh(&mut self) -> Result<(), Failure> {
-        if self.used.elapsed() > STALE { self.reopen() } else { Ok(()) }
+        if self.used.elapsed() > STALE || self.is_closed() { self.reopen() } else { Ok(()) }
+    }
+
+    /// Whether the node has closed the connection, as it does with one that is silent for longer than it allows.
+    fn is_closed(&self) -> bool {
+        let peeked = self.stream.set_nonblocking(true).and_then(|()| self.stream.peek(&mut [0]));
+        let waits = self.stream.set_nonblocking(false);
+        waits.is_err() || matches!(peeked, Ok(0)) || peeked.is_err_and(|error| !is_pause(&error))
     }
 
     pub(super) fn send(&mut self, requests: &[u8]) -> Result<(), Failure> {
