@@ -24,6 +24,9 @@ const MAX_STAGED: usize = 256;
 /// So many files are synced one by one; of more the whole file system is synced once.
 const SYNCED_EACH: usize = 8;
 
+/// Most directories on the way to a name that stay open while those are removed that are empty.
+const KEPT_OPEN: usize = 64;
+
 /// A directory with a file for each name.
 pub(super) struct Folder {
     root: OwnedFd,
@@ -239,7 +242,15 @@ impl Folder {
 
     fn try_remove(&mut self, path: &[String]) -> io::Result<()> {
         let Some((file, folders)) = path.split_last() else { return Ok(()) };
-        let Some(folder) = self.walk(folders)? else { return Ok(()) };
+        // each directory is reached again from the nearest of these: from the root each step up would cost the whole
+        // path
+        let step = folders.len().div_ceil(KEPT_OPEN).max(1);
+        let mut kept = Vec::new();
+        let mut folder = self.root.try_clone()?;
+        for part in folders.chunks(step) {
+            let Some(inner) = walk(&folder, part)? else { return Ok(()) };
+            kept.push(std::mem::replace(&mut folder, inner));
+        }
         if matches!(entry(folder.as_fd(), file)?, Entry::File | Entry::Other) {
             unlinkat(&folder, file, AtFlags::empty())?;
         }
@@ -251,7 +262,8 @@ impl Folder {
         }
         self.note(&folder)?;
         for depth in (0..folders.len()).rev() {
-            let Some(parent) = self.walk(&folders[..depth])? else { break };
+            let from = depth / step;
+            let Some(parent) = walk(&kept[from], &folders[from * step..depth])? else { break };
             let Some(name) = folder_of(parent.as_fd(), &folders[depth])? else { break };
             if unlinkat(&parent, &name, AtFlags::REMOVEDIR).is_err() {
                 break;
@@ -259,16 +271,6 @@ impl Folder {
             self.note(&parent)?;
         }
         Ok(())
-    }
-
-    /// The directory with this path, if it is there.
-    fn walk(&self, folders: &[String]) -> io::Result<Option<OwnedFd>> {
-        let mut at = self.root.try_clone()?;
-        for component in folders {
-            let Some(name) = folder_of(at.as_fd(), component)? else { return Ok(None) };
-            at = open_folder(at.as_fd(), &name)?;
-        }
-        Ok(Some(at))
     }
 
     /// The names of all files. Removes files that an earlier run has left half-written.
@@ -325,6 +327,16 @@ impl Staged {
         }
         Ok(renameat(folder, temporary, folder, file)?)
     }
+}
+
+/// The directory with this path below another one, if it is there.
+fn walk(from: &OwnedFd, folders: &[String]) -> io::Result<Option<OwnedFd>> {
+    let mut at = from.try_clone()?;
+    for component in folders {
+        let Some(name) = folder_of(at.as_fd(), component)? else { return Ok(None) };
+        at = open_folder(at.as_fd(), &name)?;
+    }
+    Ok(Some(at))
 }
 
 /// The line for an error of the file system.
