@@ -143,7 +143,7 @@ impl TlsClient {
             .with_safe_default_protocol_versions()
             .expect("the defaults")
             .with_root_certificates(roots);
-        let config = match shown {
+        let mut config = match shown {
             Some(made) => {
                 let certificate =
                     CertificateDer::from_pem_slice(&made.read("client-cert.pem")).expect("a certificate");
@@ -152,6 +152,8 @@ impl TlsClient {
             }
             None => builder.with_no_client_auth(),
         };
+        // a session that is resumed has the certificate of the earlier one
+        config.resumption = rustls::client::Resumption::disabled();
         Self(Arc::new(config))
     }
 
