@@ -88,8 +88,13 @@ impl Credentials {
         let bad = |why: &dyn fmt::Display| Failure::Usage(format!("bad {name}: {}: {why}", file.display()));
         let mut text = String::new();
         File::open(&file)
-            .and_then(|opened| opened.take(MAX_SECRET_FILE_BYTES).read_to_string(&mut text))
+            .and_then(|opened| opened.take(MAX_SECRET_FILE_BYTES + 1).read_to_string(&mut text))
             .map_err(|error| bad(&format_args!("it cannot be read: {error}")))?;
+        if text.len() as u64 > MAX_SECRET_FILE_BYTES {
+            return Err(bad(&format_args!(
+                "it has more than {MAX_SECRET_FILE_BYTES} bytes: is it the right file?"
+            )));
+        }
         match text.trim() {
             "" => Err(bad(&"it is empty: write the secret that vwatch token new printed")),
             secret => Ok(Some(secret.to_owned())),
@@ -335,6 +340,31 @@ mod tests {
                 line.starts_with("no client URL: only --server-url is given") && line.contains(part),
                 "{line}"
             );
+        }
+    }
+
+    /// The port that a server names may be of another host: a token goes there once the same node has answered.
+    #[tokio::test]
+    async fn a_token_goes_only_where_the_same_node_answers() {
+        let token = Token::new("vwt_secret").expect("it is one");
+        for (id, is_it) in [("n", true), ("other", false)] {
+            let found = Fake::without_probes(vec![answer("200 OK", &[("X-Vwatch-Node", id)], "ok\n")]);
+            let address = found.url().authority;
+            let cluster = format!(r#"{{"node":{{"node_id":"n","incarnation":"1","client":"{address}"}}}}"#);
+            let server = Fake::without_probes(vec![answer("200 OK", &[], &cluster)]);
+            let url = server.url().with_token(Some(&token));
+            let ports = client_ports(vec![url], "--server-url".to_owned(), LOOKUP_TIME).await;
+            assert!(
+                server.seen().iter().any(|request| request.contains("vwt_secret")),
+                "{:?}",
+                server.seen()
+            );
+            assert!(found.seen().iter().all(|request| !request.contains("vwt_secret")), "{:?}", found.seen());
+            assert!(!found.seen().is_empty());
+            match ports {
+                Ok(ports) => assert!(is_it && ports[0].token.as_ref() == Some(&token)),
+                Err(failure) => assert!(!is_it, "{failure:?}"),
+            }
         }
     }
 

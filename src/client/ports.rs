@@ -72,16 +72,19 @@ async fn client_port(server: &Url) -> Result<Url, PortError> {
     let listens: SocketAddr = node.client.parse().map_err(unsaid)?;
     let url = match listens.ip().is_unspecified() {
         true => server.with_port(listens.port()),
-        false => Url::parse(&listens.to_string())
-            .map_err(PortError::Other)?
-            .with_tls(server.tls.as_ref())
-            .with_token(server.token.as_ref()),
+        false => Url::parse(&listens.to_string()).map_err(PortError::Other)?.with_tls(server.tls.as_ref()),
     };
-    let url = Url { is_https: node.client_tls, ..url };
+    // a token goes only where the same node answers, and not to a port without TLS from one with it
+    let url = Url { is_https: node.client_tls, ..url.with_token(None) };
+    if server.token.is_some() && server.is_https && !url.is_https {
+        return Err(PortError::Other(format!(
+            "{server} answers that its client port, {listens}, speaks no TLS: a token is not sent there"
+        )));
+    }
     let found = ask(&url, "/healthz").await?;
     let id = found.headers.get(X_VWATCH_NODE).map(HeaderValue::as_bytes);
     if id == Some(node.node_id.as_bytes()) {
-        return Ok(url);
+        return Ok(url.with_token(server.token.as_ref()));
     }
     let other = match id {
         Some(id) => format!("node {}", String::from_utf8_lossy(id)),

@@ -46,16 +46,19 @@ def _client_port(server: Url, until: float) -> Work[Url]:
     name = node.get("node_id") if isinstance(node, dict) else None
     if not isinstance(listens, str) or not isinstance(name, str):
         raise ValueError(f"{server} does not return its client port")
-    url = Url.parse(listens).with_context(server.context).with_secret(server.secret)
+    url = Url.parse(listens).with_context(server.context)
     if url.host in ("0.0.0.0", "::"):
         url = server.with_port(url.port)
     speaks_tls = isinstance(node, dict) and node.get("client_tls") is True
     if speaks_tls and server.context is None:
         raise ValueError(f"the client port of {server} speaks TLS: name it with https://")
-    url = replace(url, is_https=speaks_tls)
+    # a token goes only where the same node answers, and not to a port without TLS from one with it
+    url = replace(url, is_https=speaks_tls).with_secret(None)
+    if server.secret is not None and server.is_https and not speaks_tls:
+        raise ValueError(f"the client port of {server}, {listens}, speaks no TLS: a token is not sent there")
     there = (yield from _ask(url, PROBE, until)).fields.get("x-vwatch-node")
     if there == name.encode("utf-8").decode("latin-1"):
-        return url
+        return url.with_secret(server.secret)
     other = "no node that returns its id" if there is None else f"node {there}"
     raise ValueError(f"{server} answers that its client port is {listens}, and at {url} is {other}")
 
