@@ -63,17 +63,22 @@ pub(super) async fn check_now(
     request: Request<Body>,
 ) -> Result<(StatusCode, String), Refusal> {
     let uri = request.uri().clone();
-    if media_type(request.headers()) == replication::CONTENT_TYPE {
-        peers::prove(&node, FILL_PATH, request.into_body()).await?;
-    }
+    let proven = match media_type(request.headers()) == replication::CONTENT_TYPE {
+        true => Some(peers::prove(&node, FILL_PATH, request.into_body()).await?),
+        false => None,
+    };
     let filler = filler(&node)?;
     let encoded = uri.path().strip_prefix(FILL_PATH).unwrap_or_default();
     let bytes =
         decode(encoded).map_err(|e| Refusal::new(ErrorCode::BadName, format_args!("bad name: {e}")))?;
     let name =
         Name::new(&bytes, node.config.name_limit_bytes).map_err(|e| Refusal::name(&e, &node.metrics))?;
-    // another node of the cluster has readers of it
-    if query(&uri, "read")?.is_some() {
+    // the proof is for one name, and for nothing but that another node has readers of it
+    if proven.as_ref().is_some_and(|message| message != name.as_bytes()) {
+        let text = "not from a peer of this cluster: its proof is of another name: send that";
+        return Err(Refusal::new(ErrorCode::NotAPeer, text));
+    }
+    if proven.is_some() || query(&uri, "read")?.is_some() {
         return Ok(checking(usize::from(filler.register_remote_read(&name))));
     }
     Ok(checking(usize::from(filler.check_now(&name))))

@@ -48,8 +48,8 @@ pub(super) async fn lease(
     answer(&node, LEASE_PATH, request.into_body()).await
 }
 
-/// Checks that a request to any other path has the proof that it is from a peer. The rest of its body is not used.
-pub(super) async fn prove(node: &Node, path: &'static str, body: Body) -> Result<(), Refusal> {
+/// Checks that a request to any other path has the proof that it is from a peer, and returns its message.
+pub(super) async fn prove(node: &Node, path: &'static str, body: Body) -> Result<Vec<u8>, Refusal> {
     let Some(peering) = &node.peering else { return Err(no_peers()) };
     let mut opener = RequestOpener::new(&peering.keyring, path, clock::now());
     let received = timeout(ARRIVE, receive(node, peering, &peering.places, &mut opener, body)).await;
@@ -57,7 +57,10 @@ pub(super) async fn prove(node: &Node, path: &'static str, body: Body) -> Result
         Ok(_) if opener.misdirected(peering.us).is_some() || opener.is_stale() => {
             Err((PeerRefusal::Stale, unproven(FrameError::Stale)))
         }
-        Ok(_) => opener.end().map(|_| ()).map_err(|(error, _)| (PeerRefusal::Unproven, unproven(error))),
+        Ok(_) => opener
+            .end()
+            .map(|(_, message)| message)
+            .map_err(|(error, _)| (PeerRefusal::Unproven, unproven(error))),
         Err(refused) => Err(refused),
     };
     proven.map_err(|(why, refusal)| {

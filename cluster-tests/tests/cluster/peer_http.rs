@@ -25,7 +25,7 @@ use vwatch::membership::View;
 use vwatch::replication::answer::Answer;
 use vwatch::replication::client::{CallError, PeerClient};
 use vwatch::replication::frames::{self, Binding, Direction, MAX_FRAME_BYTES, Opener, Preamble};
-use vwatch::replication::{PUSH_PATH, SYNC_PATH};
+use vwatch::replication::{FILL_PATH, PUSH_PATH, SYNC_PATH};
 use vwatch::seal::Keyring;
 use vwatch::wire::message::encode_request;
 
@@ -90,6 +90,34 @@ fn body(keyring: &Keyring, path: &str, to: Incarnation, sent: u64, message: &[u8
     frames::seal(keyring, &Binding::new(Direction::Request, path, &preamble), message, &mut body)
         .expect("entropy");
     body
+}
+
+/// The proof of a notification of a fill is for its name, and for nothing beyond what a peer tells by it.
+#[test]
+fn a_notification_of_a_fill_proves_one_name() {
+    let cluster = Cluster::of(2)
+        .flag("--fill-from", "http://127.0.0.1:1")
+        .flag("--fill-strategy", "FILL_CACHE")
+        .start();
+    cluster.ready();
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let server = cluster.addresses(0).1.to_string();
+    let them = runtime.block_on(client().probe(&server)).expect("it answers with its id").who;
+    let now = now_us();
+    let notify = |target: &str, name: &str| {
+        let proof = body(&ours(), FILL_PATH, them, now, name.as_bytes());
+        cluster.node(0).server().ask(&post(target, &proof))
+    };
+    let taken = notify("/v1/fill/a?read=true", "a");
+    assert!([200, 202].contains(&taken.status), "{taken:?}");
+    for (target, name) in [("/v1/fill/b?read=true", "a"), ("/v1/fill/a?read=true", ""), ("/v1/fill/b", "a")] {
+        let refused = notify(target, name);
+        assert_eq!(
+            (refused.status, refused.header("X-Vwatch-Error")),
+            (401, Some("not-a-peer")),
+            "{refused:?}"
+        );
+    }
 }
 
 fn post(path: &str, body: &[u8]) -> Request {
