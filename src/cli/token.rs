@@ -130,7 +130,7 @@ impl New {
         }
         match (&secret, &self.secret_file) {
             (Some(secret), Some(path)) => write_secret(path, secret)?,
-            (Some(secret), None) => say(&format!("The secret of {}, shown only now: {secret}", self.name)),
+            (Some(secret), None) => say(&format!("The secret of {:?}, shown only now: {secret}", self.name)),
             (None, _) => {}
         }
         for prefix in [&self.read, &self.write, &self.delete, &self.lease].into_iter().flatten() {
@@ -141,7 +141,12 @@ impl New {
                 ));
             }
         }
-        print(entry.as_bytes())
+        print(entry.as_bytes()).inspect_err(|_| {
+            // a secret without its entry is of no use, and the next try makes the file
+            if let Some(path) = &self.secret_file {
+                let _ = std::fs::remove_file(path);
+            }
+        })
     }
 
     /// The entry for the file.
@@ -225,7 +230,10 @@ fn quoted(text: &str) -> String {
 fn moment(text: &str) -> Result<Timestamp, Failure> {
     const SECONDS_OF_A_DAY: u64 = 24 * 3600;
     if let Ok(moment) = text.parse::<Timestamp>() {
-        return Ok(moment);
+        return match moment > Timestamp::now() {
+            true => Ok(moment),
+            false => Err(Failure::Usage(format!("bad --ends: got {text:?}: it is over: write a later one"))),
+        };
     }
     let days = text.strip_suffix('d').and_then(|days| days.parse::<u64>().ok());
     let from_now = match days.and_then(|days| days.checked_mul(SECONDS_OF_A_DAY)) {
@@ -284,8 +292,11 @@ impl Check {
             return Ok(secret);
         }
         let mut text = String::new();
-        let read = io::stdin().take(MOST).read_to_string(&mut text);
-        read.map_err(|error| Failure::Failed(format!("cannot read standard input: {error}")))?;
+        let read = io::stdin().take(MOST + 1).read_to_string(&mut text);
+        let bytes = read.map_err(|error| Failure::Failed(format!("cannot read standard input: {error}")))?;
+        if bytes as u64 > MOST {
+            return Err(Failure::Usage(format!("no secret: standard input has more than {MOST} bytes")));
+        }
         match text.trim() {
             "" => Err(Failure::Usage(
                 "no secret: give --token-file or VWATCH_TOKEN, or write it to standard input".to_owned(),
@@ -383,7 +394,7 @@ mod tests {
         assert!((90 * 86_400 - 1..=90 * 86_400 + 5).contains(&seconds("90d")));
         assert!((43_199..=43_205).contains(&seconds("12h")));
         assert_eq!(moment("2030-01-31T00:00:00Z").expect("a moment").to_string(), "2030-01-31T00:00:00Z");
-        for bad in ["", "soon", "0s", "2030-01-31", "-1d", "99999999999999d"] {
+        for bad in ["", "soon", "2001-01-01T00:00:00Z", "0s", "2030-01-31", "-1d", "99999999999999d"] {
             assert!(moment(bad).is_err(), "{bad}");
         }
     }

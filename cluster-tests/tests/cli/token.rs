@@ -60,7 +60,7 @@ fn a_token_is_made_checked_and_used_by_commands() {
     assert_eq!(fs::metadata(&secret_file).expect("the secret").permissions().mode() & 0o777, 0o600);
     let reader = run_to_end(&["token", "new", "reader", "--read", "routes/"]);
     let secret = reader.stderr.trim().rsplit(' ').next().expect("the secret").to_owned();
-    assert!(reader.stderr.starts_with("The secret of reader, shown only now: vwt_"), "{reader:?}");
+    assert!(reader.stderr.starts_with("The secret of \"reader\", shown only now: vwt_"), "{reader:?}");
     assert!(!reader.stdout.contains(&secret) && !deploy.stdout.contains("vwt_"), "{reader:?}");
     let tokens = directory.write("tokens.toml", &format!("{}{}", deploy.stdout, reader.stdout));
     let reader_file = directory.write("reader.token", &format!("{secret}\n"));
