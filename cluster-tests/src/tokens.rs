@@ -32,12 +32,28 @@ impl TokensFile {
     #[must_use]
     #[track_caller]
     pub fn add(&self, name: &str, grants: &[&str]) -> String {
+        let said = self.add_entry(name, grants);
+        let secret = said.split_whitespace().find(|word| word.starts_with("vwt_"));
+        secret.expect("the secret").to_owned()
+    }
+
+    /// Adds what requests without a token may do.
+    ///
+    /// # Panics
+    /// If the command fails.
+    #[track_caller]
+    pub fn add_anonymous(&self, grants: &[&str]) {
+        let said = self.add_entry("anonymous", grants);
+        assert!(!said.contains("vwt_"), "{said}");
+    }
+
+    #[track_caller]
+    fn add_entry(&self, name: &str, grants: &[&str]) -> String {
         let made = run_to_end(&[&["token", "new", name], grants].concat());
         assert_eq!(made.code, Some(0), "{made:?}");
         let text = fs::read_to_string(&self.0).expect("a file") + &made.stdout;
         fs::write(&self.0, text).expect("a file");
-        let secret = made.stderr.split_whitespace().find(|word| word.starts_with("vwt_"));
-        secret.expect("the secret").to_owned()
+        made.stderr
     }
 
     /// Its path.

@@ -25,9 +25,19 @@ const MOST: f64 = 24.0;
 /// Most addresses that are told apart; all others count as one.
 const MAX_ADDRESSES: usize = 4096;
 
+/// The time between two removals of addresses that are forgotten.
+const CLEAR_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The failed attempts of addresses.
 #[derive(Debug, Default)]
-pub(crate) struct Attempts(Mutex<HashMap<IpAddr, Failures>>);
+pub(crate) struct Attempts(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    addresses: HashMap<IpAddr, Failures>,
+    /// When those that are forgotten were removed at last.
+    cleared: Option<Instant>,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Failures {
@@ -47,8 +57,14 @@ impl Attempts {
     pub(crate) fn failed(&self, address: IpAddr, now: Instant) -> Duration {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut address = host(address);
+        let Known { addresses: known, cleared } = &mut *known;
         if !known.contains_key(&address) && known.len() >= MAX_ADDRESSES {
-            known.retain(|_, failures| failures.left(now) > 0.0);
+            // it walks all of them
+            let is_due = cleared.is_none_or(|at| now.saturating_duration_since(at) >= CLEAR_INTERVAL);
+            if is_due {
+                known.retain(|_, failures| failures.left(now) > 0.0);
+                *cleared = Some(now);
+            }
             if known.len() >= MAX_ADDRESSES {
                 address = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
             }
@@ -112,7 +128,7 @@ mod tests {
         for number in 0..10_000_u32 {
             attempts.failed(IpAddr::from(number.to_be_bytes()), now);
         }
-        assert!(attempts.0.lock().expect("no panic").len() <= MAX_ADDRESSES + 1);
+        assert!(attempts.0.lock().expect("no panic").addresses.len() <= MAX_ADDRESSES + 1);
         assert!(attempts.failed(IpAddr::from([10, 0, 0, 1]), now) > Duration::ZERO, "as all others");
         let later = now + Duration::from_secs(200);
         assert_eq!(attempts.failed(IpAddr::from([10, 0, 0, 1]), later), Duration::ZERO);

@@ -46,14 +46,14 @@ impl Access {
     }
 
     /// Whether a port accepts only hosts that it knows: on loopback nothing but the machine's own programs is expected,
-    /// and without tokens the name by which a web page got here is all that tells it from them.
+    /// and where requests need no token the name by which a web page got here is all that tells it from them.
     pub(crate) fn checks_hosts(&self, port: Port) -> bool {
         let [client, server] = self.on_loopback;
         let is_local = match port {
             Port::Client => client,
             Port::Server => server,
         };
-        is_local && self.tokens.is_none()
+        is_local && self.tokens.as_ref().is_none_or(|tokens| tokens.has_anonymous())
     }
 
     /// The caller of a request that may do this with a name. `None` if the ordinary path has to decide, which knows how

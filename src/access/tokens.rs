@@ -26,6 +26,8 @@ pub(crate) struct Caller(u32);
 impl Caller {
     /// Every request of a node that asks for no tokens, and the program that a node runs inside of.
     pub(crate) const TRUSTED: Self = Self(0);
+    /// A request that has passed no guard: it may do nothing where requests need tokens.
+    pub(crate) const UNGUARDED: Self = Self(u32::MAX);
 }
 
 /// Why there is no caller.
@@ -94,7 +96,12 @@ impl Tokens {
     /// The caller of a request with this value of `Authorization`.
     pub(crate) fn caller(&self, authorization: Option<&[u8]>) -> Result<Caller, NoCaller> {
         let table = self.table.load();
-        let Some(value) = authorization else { return table.anonymous.ok_or(NoCaller::NoToken) };
+        let Some(value) = authorization else {
+            let known = table
+                .anonymous
+                .filter(|caller| table.known.get(caller).is_some_and(|known| !self.has_ended(known)));
+            return known.ok_or(NoCaller::NoToken);
+        };
         let digest = presented(value).ok_or(NoCaller::Unknown)?;
         // the table is by a digest and a key that no sender knows: the time of its look-up tells nothing of a secret
         let caller = *table.by_digest.get(&digest.0).ok_or(NoCaller::Unknown)?;
@@ -113,6 +120,16 @@ impl Tokens {
                 .known
                 .get(&caller)
                 .is_some_and(|known| !self.has_ended(known) && known.rights.allow(verb, need))
+    }
+
+    /// Whether there is an entry for requests without a token.
+    pub(crate) fn has_anonymous(&self) -> bool {
+        self.table.load().anonymous.is_some()
+    }
+
+    /// Whether a caller is one without a token.
+    pub(crate) fn is_anonymous(&self, caller: Caller) -> bool {
+        self.table.load().anonymous == Some(caller)
     }
 
     /// The name of a caller's token.
@@ -223,6 +240,10 @@ mod tests {
         let caller = tokens.caller(None).expect("there is an entry");
         assert!(may(&tokens, caller, "open/1") && !may(&tokens, caller, "x"));
         assert_eq!(tokens.caller(Some(&bearer("x"))), Err(NoCaller::Unknown));
+        assert!(tokens.is_anonymous(caller) && tokens.has_anonymous());
+        tokens.replace(vec![entry(ANONYMOUS, "", Some(500), "open/")]);
+        assert_eq!(tokens.caller(None), Err(NoCaller::NoToken), "it has ended");
+        assert!(!may(&tokens, Caller::UNGUARDED, "open/1"));
     }
 
     #[test]

@@ -112,7 +112,7 @@ pub fn parse_tokens(text: &str) -> Result<Vec<Entry>, TokensError> {
         Err(error) => {
             let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
             let line = before.matches('\n').count() + 1;
-            return wrong(format_args!("line {line}: {}", error.message()));
+            return wrong(format_args!("line {line}: {}", without_quotes(error.message())));
         }
     };
     if tables.token.len() > MAX_TOKENS {
@@ -132,6 +132,19 @@ pub fn parse_tokens(text: &str) -> Result<Vec<Entry>, TokensError> {
         entries.push(entry);
     }
     Ok(entries)
+}
+
+/// A message about TOML without what it quotes of the file, which may be a secret at the wrong place.
+fn without_quotes(message: &str) -> String {
+    let line = message.lines().next().unwrap_or_default();
+    if line.starts_with("missing field") {
+        return line.to_owned();
+    }
+    let before = line.split(['`', '"', '\'']).next().unwrap_or_default().trim();
+    match line.find("expected") {
+        Some(at) if at >= before.len() => format!("{before}, {}", &line[at..]),
+        _ => before.to_owned(),
+    }
 }
 
 fn entry(table: Table) -> Result<Entry, TokensError> {
@@ -198,12 +211,12 @@ fn grant(table: GrantTable) -> Result<Grant, String> {
             return Err(format!("{verb} is about the node: leave namespace and prefix out"));
         }
         (None, _) => None,
-        (Some(verb), None) => Some(names(*verb, namespace, prefix)?),
+        (Some(verb), None) => Some(names(*verb, namespace.as_deref(), prefix)?),
     };
     Ok(Grant { verbs, names })
 }
 
-fn names(verb: Verb, namespace: Option<String>, prefix: Option<String>) -> Result<GrantedNames, String> {
+fn names(verb: Verb, namespace: Option<&str>, prefix: Option<String>) -> Result<GrantedNames, String> {
     let Some(prefix) = prefix else {
         return Err(format!("{verb} without a prefix: write prefix = \"\" for all names"));
     };
@@ -213,7 +226,7 @@ fn names(verb: Verb, namespace: Option<String>, prefix: Option<String>) -> Resul
             prefix.chars().take(80).collect::<String>()
         ));
     }
-    match namespace.as_deref() {
+    match namespace {
         None => Ok(GrantedNames::Prefix(Namespace::PLAIN, prefix)),
         Some("*") if prefix.is_empty() => Ok(GrantedNames::Everything),
         Some("*") => Err("namespace = \"*\" with a prefix: write prefix = \"\"".to_owned()),
@@ -284,11 +297,13 @@ mod tests {
             ("ends = 2030-01-31\ngrants = []", "is no moment"),
             ("ends = \"soon\"\ngrants = []", "line 4"),
             ("", "grants"),
-            ("grants = []\nsecret = \"x\"", "unknown field"),
+            ("grants = []\nvwt_secret = \"x\"", "line 5: unknown field, expected one of `name`"),
+            ("grants = \"vwt_secret\"", "line 4: invalid type: string, expected a sequence"),
             ("grants = [", "line"),
         ] {
             let error = one(rest).expect_err(rest);
             assert!(error.contains(why) && !error.contains('\n'), "{rest}: {error}");
+            assert!(!error.contains("vwt_secret"), "{error}");
         }
         let entry = |name: &str, hash: &str| {
             let hash = if hash.is_empty() { String::new() } else { format!("sha256 = \"{hash}\"\n") };

@@ -18,7 +18,7 @@ use crate::api::list::{self, Asked, Item};
 use crate::api::params::{self, NamespacePath, shown};
 use crate::api::readiness::{may_read, may_write};
 use crate::api::state::Node;
-use crate::api::write;
+use crate::api::write::{self, Told};
 use crate::core::checkpoint::{Hold, checkpoint_name, list_checkpoints};
 use crate::core::checkpoint_limit::TooManyCheckpoints;
 use crate::core::limits::{MAX_CHECKPOINT_ID_BYTES, MAX_CHECKPOINTS};
@@ -63,9 +63,9 @@ pub(super) async fn put(State(node): State<Arc<Node>>, request: Request<Body>) -
     // checked last: a slow body may arrive after the node has begun to stop
     may_write(&node)?;
     let written = node.store.put_checkpoint(&name, hold, text, node.config.checkpoint_expiry);
-    match written.map_err(write::not_written)? {
+    match written.map_err(|why| write::not_written(why, Told::All))? {
         Ok(Written::Done { current }) => Ok((StatusCode::NO_CONTENT, of_record(&current)).into_response()),
-        Ok(written) => Err(write::refused(&node, &path.namespace, &written)),
+        Ok(written) => Err(write::refused(&node, &path.namespace, &written, Told::All)),
         Err(TooManyCheckpoints) => {
             node.metrics.hit(Limit::Checkpoints);
             Err(Refusal::new(
@@ -156,10 +156,10 @@ pub(super) async fn delete(
     let path = params::namespace_path(request.uri().path())?;
     let name = name_of(&path)?;
     may_write(&node)?;
-    match node.store.delete_checkpoint(&name).map_err(write::not_written)? {
+    match node.store.delete_checkpoint(&name).map_err(|why| write::not_written(why, Told::All))? {
         None => Err(none(&path)),
         Some(Written::Done { current }) => Ok((StatusCode::NO_CONTENT, of_record(&current)).into_response()),
-        Some(written) => Err(write::refused(&node, &path.namespace, &written)),
+        Some(written) => Err(write::refused(&node, &path.namespace, &written, Told::All)),
     }
 }
 

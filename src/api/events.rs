@@ -13,7 +13,7 @@ use crate::api::headers::stamps;
 use crate::api::params::{self, NamespacePath, shown};
 use crate::api::readiness::may_write;
 use crate::api::state::Node;
-use crate::api::write;
+use crate::api::write::{self, Told};
 use crate::core::event_name::EVENT_SUFFIX_BYTES;
 use crate::core::store::{Change, Written};
 use crate::core::{NameError, Namespace, Version};
@@ -42,10 +42,13 @@ pub(super) async fn post(State(node): State<Arc<Node>>, request: Request<Body>) 
     // checked last: a slow body may arrive after the node has begun to stop
     may_write(&node)?;
     let limit = node.config.name_limit_bytes;
-    let written = node.store.append(&path.namespace, &kind, &change, limit).map_err(write::not_written)?;
+    let written = node
+        .store
+        .append(&path.namespace, &kind, &change, limit)
+        .map_err(|why| write::not_written(why, Told::All))?;
     let written = written.map_err(|e| Refusal::name(&e, &node.metrics))?;
     let Written::Done { current } = written else {
-        return Err(write::refused(&node, &path.namespace, &written));
+        return Err(write::refused(&node, &path.namespace, &written, Told::All));
     };
     let json = event_to_json(&current).map_err(|e| Refusal::new(ErrorCode::Internal, e))?;
     let mut headers = stamps(Some(&current));

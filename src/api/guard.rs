@@ -218,11 +218,16 @@ pub(crate) fn token_ended(node: &Node) -> Refusal {
     )
 }
 
-/// 403: the line says what the token lacks, and names nothing that the request did not.
+/// 403: the line says what the token lacks, and names nothing that the request did not. 401 without a token.
 pub(super) fn not_granted(node: &Node, tokens: &Tokens, caller: Caller, verb: Verb, what: &str) -> Refusal {
+    let on = if what.is_empty() { String::new() } else { format!(" on {what}") };
+    if tokens.is_anonymous(caller) {
+        node.metrics.access.without_token();
+        let text = format!("no token: without one there is no {verb}{on}: send Authorization: Bearer TOKEN");
+        return unauthorized(ErrorCode::NoToken, &text);
+    }
     node.metrics.access.not_granted();
     let name = tokens.name(caller);
-    let on = if what.is_empty() { String::new() } else { format!(" on {what}") };
     Refusal::new(
         ErrorCode::NotGranted,
         format_args!("not granted: the token {name:?} has no {verb}{on}: see vwatch token check"),
@@ -246,8 +251,8 @@ pub(super) fn caller_of<T>(request: &Request<T>) -> Caller {
 
 /// The caller in the extensions of a request that has passed its guard.
 pub(super) fn caller_in(extensions: &axum::http::Extensions) -> Caller {
-    // a node without tokens has no guards
-    extensions.get().copied().unwrap_or(Caller::TRUSTED)
+    // a node without tokens has no guards, and asks for nothing
+    extensions.get().copied().unwrap_or(Caller::UNGUARDED)
 }
 
 /// Whether a caller may be told of a lease.

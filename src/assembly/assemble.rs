@@ -132,7 +132,12 @@ fn access_of(config: &Config, listens: Listens, files: &WatchedFiles) -> Access 
         let take = move |contents: &[Vec<u8>]| {
             let text = std::str::from_utf8(contents.first().map_or(&[], Vec::as_slice));
             let text = text.map_err(|_| "it is not UTF-8: write it as TOML".to_owned())?;
-            replaced.replace(parse_tokens(text).map_err(|error| error.to_string())?);
+            let entries = parse_tokens(text).map_err(|error| error.to_string())?;
+            // most likely the file is just being written
+            if entries.is_empty() && replaced.len() > 0 {
+                return Err("it has no tokens: keep one, if only anonymous without grants".to_owned());
+            }
+            replaced.replace(entries);
             tracing::info!(tokens = replaced.len(), "these tokens count from now on");
             Ok(())
         };

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use cluster_tests::http::{Connection, Request, Response};
 use cluster_tests::node::Node;
 use cluster_tests::stream::{FORMS, PATHS, Stream, request};
+use cluster_tests::text::now_us;
 use cluster_tests::wait::{LIMIT, wait_until};
 use serde_json::Value;
 use vwatch::access::{SecretDigest, Verb};
@@ -244,8 +245,8 @@ fn a_token_may_do_what_it_is_granted_and_nothing_beyond() {
         (server, Request::new("POST", "/v1/compact?before=1"), "writer", 403),
         (server, get("/metrics"), "writer", 403),
         (client, get("/v1/versions/open/1"), "", 200),
-        (client, get("/v1/versions/a/1?timeout=0s"), "", 403),
-        (server, put("open/1"), "", 403),
+        (client, get("/v1/versions/a/1?timeout=0s"), "", 401),
+        (server, put("open/1"), "", 401),
         // a wrong token is not taken for none
         (client, get("/v1/versions/open/1"), "wrong", 401),
     ] {
@@ -259,6 +260,36 @@ fn a_token_may_do_what_it_is_granted_and_nothing_beyond() {
     refused(&node.client().ask(&basic), 403, "not-granted");
     let twice = get("/v1/versions/a/1").token("reader").token("all");
     assert_eq!(node.client().ask(&twice).status, 400);
+}
+
+/// What stands is not told to a writer that may not read it, on either path.
+#[test]
+fn a_writer_that_may_not_read_is_told_no_version() {
+    let tokens = Tokens::new(&[entry("all", ALL), entry("writer", &grant("write", "a/"))]);
+    let node = node(&tokens, &[]);
+    let put = |query: &str| Request::new("PUT", &format!("/v1/versions/a/1?{query}")).body("data");
+    node.server().ask(&put("version=secret").token("all")).expect(204);
+    for request in [put("version=v&modified=1"), put("version=secret").body("other")] {
+        // the second one is left to the ordinary path
+        for request in [request.clone(), request.header("Trailer", "X-Nothing")] {
+            let refused = node.server().ask(&request.clone().token("writer")).expect(409);
+            assert!(!format!("{refused:?}").contains("secret"), "{refused:?}");
+            assert_eq!((refused.version(), refused.header("X-Last-Sync")), (None, None), "{refused:?}");
+            let told = node.server().ask(&request.token("all")).expect(409);
+            assert_eq!(told.version(), Some("secret"), "{told:?}");
+        }
+    }
+}
+
+/// A file that is being written has no tokens for a moment.
+#[test]
+fn a_file_that_has_become_empty_revokes_nothing() {
+    let tokens = Tokens::new(&[entry("all", ALL)]);
+    let node = node(&tokens, &[]);
+    tokens.write("");
+    node.hang_up();
+    let is_failed = || metric(&node, "vwatch_config_reload_failed{of=\"tokens\"}") == 1.0;
+    wait_until("the fault to be seen", LIMIT, is_failed);
 }
 
 #[test]
@@ -365,7 +396,7 @@ fn metric(node: &Node, name: &str) -> f64 {
 
 #[test]
 fn a_token_ends_at_its_time_for_what_waits_too() {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    let now = now_us() / 1_000_000;
     let end = jiff_second(now + 4);
     let tokens = Tokens::new(&[
         entry("all", ALL),
@@ -378,7 +409,7 @@ fn a_token_ends_at_its_time_for_what_waits_too() {
     for connection in [&mut fast, &mut ordinary] {
         refused(&connection.answer(), 401, "token-ended");
     }
-    let after = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    let after = now_us() / 1_000_000;
     assert!(after >= now + 4, "not before its time");
     let late = node.client().ask(&Request::new("GET", "/v1/versions/a/1").token("short"));
     refused(&late, 401, "unknown-token");
@@ -415,7 +446,7 @@ fn a_broken_file_changes_nothing_and_is_said() {
 #[test]
 fn tokens_rotate_without_a_failed_request_of_a_valid_one() {
     let stays = [entry("all", ALL), entry("stays", &grant("read", "a/"))].concat();
-    let tokens = Tokens::new(&[stays.clone()]);
+    let tokens = Tokens::new(std::slice::from_ref(&stays));
     let node = node(&tokens, &[]);
     node.server().ask(&Request::new("PUT", "/v1/versions/a/1?version=v1").token("all")).expect(204);
     let request = Request::new("GET", "/v1/versions/a/1").token("stays");

@@ -2,6 +2,7 @@
 
 use cluster_tests::http::{Request, Response};
 use cluster_tests::node::Node;
+use cluster_tests::tokens::TokensFile;
 
 fn get(target: &str) -> Request {
     Request::new("GET", target)
@@ -89,6 +90,13 @@ fn a_name_of_another_site_does_not_lead_to_a_node_on_loopback() {
         node.client().ask(&get("/v1/versions/n").host(host)).expect(200);
         node.server().ask(&put("n").host(host)).expect(204);
     }
+    // what is open without a token is no more open to pages
+    let tokens = TokensFile::new();
+    tokens.add_anonymous(&["--read", "", "--write", ""]);
+    let open = Node::with(&["--tokens-file", tokens.path()]);
+    open.server().ask(&put("n")).expect(204);
+    refused(&open.server().ask(&put("n").host("evil.example")), "unknown-host");
+    refused(&open.client().ask(&get("/v1/versions/n").host("evil.example")), "unknown-host");
     let named = Node::with(&["--allowed-host", "Vwatch.internal"]);
     named.server().ask(&put("n").host("vwatch.internal:8008")).expect(204);
     refused(&named.server().ask(&put("n").host("evil.example")), "unknown-host");

@@ -145,6 +145,8 @@ fn check(node: &Node, caller: Caller, namespace: &Namespace, asked: WatchRequest
         name.map_err(|error| Refusal::name(&error, &node.metrics))
     };
     let names = names.iter().map(name).collect::<Result<Vec<Name>, Refusal>>()?;
+    let scope = Scope::new(namespace, names.iter().map(Name::bare), prefixes.iter().map(String::as_bytes));
+    check_scope(node, caller, Verb::Read, &scope)?;
     let timeout = timeout.map(|timeout| params::check_timeout(node, timeout)).transpose()?;
     for name in &names {
         has_names(node, namespace, name.bare())?;
@@ -152,8 +154,6 @@ fn check(node: &Node, caller: Caller, namespace: &Namespace, asked: WatchRequest
     for prefix in &prefixes {
         has_names(node, namespace, prefix.as_bytes())?;
     }
-    let scope = Scope::new(namespace, names.iter().map(Name::bare), prefixes.iter().map(String::as_bytes));
-    check_scope(node, caller, Verb::Read, &scope)?;
     if scope.is_log() && mode == Mode::Latest {
         return Err(params::latest_of_a_log("mode"));
     }

@@ -13,7 +13,7 @@ use axum::http::{Extensions, HeaderMap, Method, Request, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Bytes;
 
-use crate::access::{Caller, Verb as Granted};
+use crate::access::{self, Caller, Need};
 use crate::api::body;
 use crate::api::body::{Counted, Excess};
 use crate::api::error::Refusal;
@@ -51,7 +51,7 @@ pub(super) async fn put(State(node): State<Arc<Node>>, request: Request<Body>) -
     let body = data(&node, body, &parts.headers, &parts.extensions).await?;
     let caller = caller_in(&parts.extensions);
     write.token = hold_to_leases(&node, caller, &write, parts.uri.query(), &parts.headers).await?;
-    answer(&node, &write, body.bytes())
+    answer(&node, caller, &write, body.bytes())
 }
 
 /// Refuses a write to a name that is leased, unless the writer shows the token of the lease. Returns that.
@@ -121,16 +121,18 @@ pub(super) async fn delete(
         return Ok(StatusCode::OK.into_response());
     }
     let mut write = parse_delete(&node, uri.path(), uri.query(), request.headers())?;
-    write.token = hold_to_leases(&node, caller_of(&request), &write, uri.query(), request.headers()).await?;
-    answer(&node, &write, &[])
+    let caller = caller_of(&request);
+    write.token = hold_to_leases(&node, caller, &write, uri.query(), request.headers()).await?;
+    answer(&node, caller, &write, &[])
 }
 
-fn answer(node: &Node, write: &WriteRequest, data: &[u8]) -> Result<Response, Refusal> {
+fn answer(node: &Node, caller: Caller, write: &WriteRequest, data: &[u8]) -> Result<Response, Refusal> {
     // checked last: a slow body may arrive after the node has begun to stop
     may_write(node)?;
-    match attempt(node, write, data).map_err(not_written)? {
+    let told = told(node, caller, &write.name);
+    match attempt(node, write, data).map_err(|why| not_written(why, told))? {
         Written::Done { current } => Ok(response(&current).map(Body::from)),
-        written => Err(refused(node, &Namespace::of(&write.name), &written)),
+        written => Err(refused(node, &Namespace::of(&write.name), &written, told)),
     }
 }
 
@@ -158,18 +160,18 @@ pub(crate) fn answer_plain(node: &Node, plain: &PlainWrite<'_>) -> Option<PlainA
     }
     let write = request::parse_plain(node, plain)?;
     let verb = match plain.verb {
-        Verb::Put => Granted::Write,
-        Verb::Delete => Granted::Delete,
+        Verb::Put => access::Verb::Write,
+        Verb::Delete => access::Verb::Delete,
     };
-    node.access.plain_caller(Port::Server, &plain.sender, verb, &write.name)?;
+    let caller = node.access.plain_caller(Port::Server, &plain.sender, verb, &write.name)?;
     if is_leased(node, &write.name) {
         return None;
     }
     let refusal = match attempt(node, &write, data) {
         Err(NotWritten::ClockInDoubt) => return None,
-        Err(why) => not_written(why),
+        Err(why) => not_written(why, told(node, caller, &write.name)),
         Ok(Written::Done { current }) => return Some(PlainAnswer::Done(current)),
-        Ok(written) => refused(node, &Namespace::of(&write.name), &written),
+        Ok(written) => refused(node, &Namespace::of(&write.name), &written, told(node, caller, &write.name)),
     };
     Some(PlainAnswer::Other(refusal.into_bytes()))
 }
@@ -227,18 +229,34 @@ pub(crate) fn response(current: &Record) -> Response<Bytes> {
     response
 }
 
+/// What the writer is told of the record that stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// Its version and its stamp.
+    All,
+    /// The writer may not read the name.
+    Nothing,
+}
+
+fn told(node: &Node, caller: Caller, name: &Name) -> Told {
+    match node.access.may(caller, access::Verb::Read, Need::Name(name)) {
+        true => Told::All,
+        false => Told::Nothing,
+    }
+}
+
 /// The refusal of a write that the node does not even try.
-pub(super) fn not_written(why: NotWritten) -> Refusal {
+pub(super) fn not_written(why: NotWritten, told: Told) -> Refusal {
     match why {
         NotWritten::ClockInDoubt => clock_in_doubt(),
-        NotWritten::Contradicts(current) => other_data(&current),
+        NotWritten::Contradicts(current) => other_data(&current, told),
     }
 }
 
 /// The refusal of a write into a namespace.
-pub(super) fn refused(node: &Node, namespace: &Namespace, written: &Written) -> Refusal {
+pub(super) fn refused(node: &Node, namespace: &Namespace, written: &Written, told: Told) -> Refusal {
     match written {
-        Written::Done { current } | Written::Lost { current } => lost(current),
+        Written::Done { current } | Written::Lost { current } => lost(current, told),
         Written::TooOld { oldest } => {
             let text = if namespace.is_log() {
                 format!("stamp too old: this log is kept from {oldest} µs on: leave the stamp out")
@@ -337,7 +355,13 @@ pub(super) fn refuse_stamps(what: &str, uri: &Uri, headers: &HeaderMap) -> Resul
 }
 
 /// 409 with the record that stands.
-fn lost(current: &Record) -> Refusal {
+fn lost(current: &Record, told: Told) -> Refusal {
+    if told == Told::Nothing {
+        return Refusal::new(
+            ErrorCode::Older,
+            "older than what stands: write with a newer stamp, or without one",
+        );
+    }
     let refusal = Refusal::new(
         ErrorCode::Older,
         format_args!(
@@ -349,7 +373,13 @@ fn lost(current: &Record) -> Refusal {
 }
 
 /// 409: the data of a version do not change, because readers that know the version would not be woken.
-fn other_data(current: &Record) -> Refusal {
+fn other_data(current: &Record, told: Told) -> Refusal {
+    if told == Told::Nothing {
+        return Refusal::new(
+            ErrorCode::Contradicts,
+            "same version, other data: what stands has other data: give other data another version",
+        );
+    }
     let got = shown(current.version_bytes());
     let refusal = Refusal::new(
         ErrorCode::Contradicts,

@@ -42,6 +42,9 @@ const WAKES: usize = 2 * FAN_OUT_SLICE;
 /// Most places that are checked in one turn when what callers may do has changed.
 const CHECKS: u32 = 4_096;
 
+/// Most of them that are answered in one turn: about two milliseconds.
+const REFUSALS: usize = 256;
+
 /// Most accepts in one turn: two or three ms. They are more than events, because connections must not queue up: over
 /// its limit, mostly 4,096, the system drops new connections, and each of these is delayed by a second.
 const ACCEPTS: usize = 512;
@@ -380,11 +383,13 @@ impl EventLoop {
 
     /// Checks a slice of those that wait. Returns whether there are more.
     fn check_grants(&mut self) -> bool {
-        let left = self.unchecked.saturating_sub(CHECKS);
-        for at in left..std::mem::replace(&mut self.unchecked, left) {
-            self.check_grant(at);
+        let (mut checks, mut refusals) = (0, 0);
+        while self.unchecked > 0 && checks < CHECKS && refusals < REFUSALS {
+            self.unchecked -= 1;
+            checks += 1;
+            refusals += usize::from(self.check_grant(self.unchecked));
         }
-        left > 0
+        self.unchecked > 0
     }
 
     /// Answers readers at their deadline. Returns whether there are more.

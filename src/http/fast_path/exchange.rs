@@ -180,23 +180,24 @@ impl EventLoop {
         }
     }
 
-    /// Answers a parked reader to which the read is granted no more, and ends such a stream.
-    pub(super) fn check_grant(&mut self, at: u32) {
-        let Some(connection) = self.table.get_mut(at) else { return };
+    /// Answers a parked reader to which the read is granted no more, and ends such a stream. Returns whether it did.
+    pub(super) fn check_grant(&mut self, at: u32) -> bool {
+        let Some(connection) = self.table.get_mut(at) else { return false };
         match &connection.state {
             ConnectionState::Parked(reader, ticket) => {
                 let access = &self.shared.node.access;
                 if access.may(reader.caller, Verb::Read, Need::Name(reader.name())) {
-                    return;
+                    return false;
                 }
                 let (started, form, ticket) = (reader.started(), reader.form, *ticket);
                 connection.state = ConnectionState::Idle;
                 self.shared.node.store.leave([ticket]);
                 let response = token_ended(&self.shared.node).into_bytes();
                 self.refuse(at, response, form, started);
+                true
             }
             ConnectionState::Stream(_) | ConnectionState::Single(_) => self.check_stream(at),
-            ConnectionState::Idle | ConnectionState::Partial(_) => {}
+            ConnectionState::Idle | ConnectionState::Partial(_) => false,
         }
     }
 

@@ -548,20 +548,20 @@ impl EventLoop {
         true
     }
 
-    /// Ends a stream if its reader is granted its scope no more.
-    pub(in crate::http::fast_path) fn check_stream(&mut self, at: u32) {
+    /// Ends a stream if its reader is granted its scope no more. Returns whether it did.
+    pub(in crate::http::fast_path) fn check_stream(&mut self, at: u32) -> bool {
         let access = &self.shared.node.access;
-        let Some(connection) = self.table.get_mut(at) else { return };
+        let Some(connection) = self.table.get_mut(at) else { return false };
         let (caller, key, is_whole) = match &connection.state {
             ConnectionState::Single(single) => (single.caller, &single.key, single.unsent().is_empty()),
             ConnectionState::Stream(member) => {
-                let Some(Some(group)) = self.streams.groups.get(member.group as usize) else { return };
+                let Some(Some(group)) = self.streams.groups.get(member.group as usize) else { return false };
                 (member.caller, &group.key, member.mark.offset == 0)
             }
-            _ => return,
+            _ => return false,
         };
         if access.may(caller, Verb::Read, Need::Scope(&key.subscription.scope)) {
-            return;
+            return false;
         }
         // behind a part of an event there is no place for last words
         if is_whole {
@@ -569,6 +569,7 @@ impl EventLoop {
             say_ended(&mut connection.stream, key, &token_ended(&self.shared.node), retry);
         }
         self.close(at);
+        true
     }
 
     /// A reader of a group is gone.
