@@ -98,6 +98,7 @@ impl WatchedFiles {
     }
 
     /// Lets [`Self::watch`] look at once, and take over all files, changed or not.
+    #[cfg(feature = "node")]
     pub(crate) fn look_soon(&self) {
         self.anyway.store(true, Ordering::Relaxed);
         self.now.notify_one();
