@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::access::Caller;
 use crate::api::error::Refusal;
 use crate::api::guard::may_see;
+use crate::api::lease_path::named;
 use crate::api::params::shown;
 use crate::api::state::Node;
 use crate::core::Name;
@@ -13,15 +14,6 @@ use crate::core::lease::{LeasePath, Token};
 use crate::node::leases::Cover;
 use crate::wire::duration::GoDuration;
 use crate::wire::error_code::ErrorCode;
-
-/// What a lease covers, as users read it.
-pub(super) fn named(path: &LeasePath) -> String {
-    match (path.is_whole(), path.is_prefix()) {
-        (true, _) => "the whole namespace".to_owned(),
-        (false, true) => format!("{} and all below it", shown(path.as_str().as_bytes())),
-        (false, false) => shown(path.as_str().as_bytes()),
-    }
-}
 
 /// A lease that stands in the way, as users read it. A caller that may not read all that it covers is told neither its
 /// path nor its holder.

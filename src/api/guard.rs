@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use crate::access::{Caller, Need, NoCaller, Tokens, Verb};
 use crate::api::error::Refusal;
 use crate::api::headers::media_type;
-use crate::api::leases::scope_of_path;
+use crate::api::lease_path::{self, path_of, scope_of_path};
 use crate::api::params::{self, namespace_path, query, shown};
 use crate::api::state::Node;
 use crate::core::Namespace;
@@ -282,9 +282,9 @@ fn of_prefix(uri: &Uri) -> Result<(Scope, String), Refusal> {
 }
 
 fn of_lease(node: &Node, uri: &Uri) -> Result<(Scope, String), Refusal> {
-    let path = crate::api::leases::path_of(node, uri)?;
+    let path = path_of(node, uri)?;
     let namespace = namespace_path(uri.path())?.namespace;
-    let what = crate::api::fence::named(&path);
+    let what = lease_path::named(&path);
     Ok((scope_of_path(&path), named(&namespace, &what)))
 }
 

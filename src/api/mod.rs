@@ -11,6 +11,7 @@ mod fill;
 pub mod guard;
 pub(crate) mod headers;
 mod history;
+mod lease_path;
 mod leases;
 mod list;
 mod namespaces;

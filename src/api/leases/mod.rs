@@ -14,16 +14,15 @@ use axum::response::{IntoResponse, Response};
 
 use crate::access::Caller;
 use crate::api::error::Refusal;
-use crate::api::fence::{blocking, named, no_majority};
+use crate::api::fence::{blocking, no_majority};
 use crate::api::guard::{caller_of, may_see};
 use crate::api::headers::{json_in_place, number};
+use crate::api::lease_path::{named, path_of};
 use crate::api::list;
 use crate::api::params::{self, NamespacePath, query};
 use crate::api::readiness::{may_read, may_write, stopping};
 use crate::api::state::Node;
 use crate::api::write::refuse_on_follower;
-use crate::core::Namespace;
-use crate::core::feed::Scope;
 use crate::core::lease::message::{Blocker, Decision, Denied, Ending, LiveLease};
 use crate::core::lease::{Lease, LeasePath, Slots};
 use crate::metrics::Limit;
@@ -32,7 +31,6 @@ use crate::node::lifecycle::Phase;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::leases::{GrantedLease, LeaseList, ListedLease};
 use crate::wire::version_set::rfc3339;
-pub(super) use request::path_of;
 use request::{Put, parse_put, token_parameter};
 
 /// Most leases in one answer.
@@ -143,17 +141,6 @@ pub(super) async fn list(
         all.into_iter().filter(|(live, _)| is_here(&live.lease)).collect();
     here.truncate(MAX_LISTED);
     listed(&node, &account, here, None)
-}
-
-/// The names that a lease covers.
-pub(super) fn scope_of_path(path: &LeasePath) -> Scope {
-    let namespace = Namespace::new(path.namespace().as_bytes()).unwrap_or(Namespace::PLAIN);
-    let text = path.as_str().as_bytes();
-    if path.is_whole() {
-        return Scope::new(&namespace, [], [&b""[..]]);
-    }
-    let below = [text, b"/"].concat();
-    Scope::new(&namespace, [text], path.is_prefix().then_some(&below[..]))
 }
 
 /// Whether this node takes requests about leases.

@@ -6,18 +6,14 @@ use std::time::Duration;
 use axum::http::Uri;
 
 use crate::api::error::Refusal;
+use crate::api::lease_path::path_of;
 use crate::api::params::{self, query, shown};
 use crate::api::state::Node;
 use crate::core::lease::message::LeaseAsk;
 use crate::core::lease::slots::MAX_SLOTS;
-use crate::core::lease::{
-    Lease, LeaseId, LeasePath, LeasePathError, MAX_LABEL_BYTES, MIN_TTL_US, Token, shared_label,
-};
+use crate::core::lease::{Lease, LeaseId, LeasePath, MAX_LABEL_BYTES, MIN_TTL_US, Token, shared_label};
 use crate::wire::duration::{self, GoDuration};
 use crate::wire::error_code::ErrorCode;
-
-/// What the paths of leases begin with behind their namespace.
-const BELOW: &str = "/leases/";
 
 /// The time to live of a lease whose request names none.
 const DEFAULT_TTL: Duration = Duration::from_secs(10);
@@ -70,26 +66,6 @@ pub(super) fn parse_put(node: &Node, uri: &Uri) -> Result<Put, Refusal> {
             "id without token: a renewal names both: send token too, or leave id out to acquire a lease",
         )),
     }
-}
-
-/// The path of a request.
-pub(in crate::api) fn path_of(node: &Node, uri: &Uri) -> Result<LeasePath, Refusal> {
-    let path = params::namespace_path(uri.path())?;
-    let text = path.below(BELOW)?;
-    let prefix = match query(uri, "prefix")?.as_deref() {
-        None | Some("false") => false,
-        Some("" | "true") => true,
-        Some(other) => {
-            let got = shown(other.as_bytes());
-            return Err(Refusal::bad_parameter(format_args!("bad prefix: {got}: send true or false")));
-        }
-    };
-    LeasePath::new(&path.namespace, &text, prefix, node.config.name_limit_bytes).map_err(
-        |error| match error {
-            LeasePathError::Name(error) => Refusal::name(&error, &node.metrics),
-            error => Refusal::new(ErrorCode::BadName, error),
-        },
-    )
 }
 
 fn ttl_us(node: &Node, uri: &Uri) -> Result<u64, Refusal> {
