@@ -1,6 +1,6 @@
 //! What a request may do: the checks that come before its handler.
 //!
-//! [`web`] has the rules for web pages, [`tokens`] knows the callers and what each of them may do.
+//! `web` has the rules for web pages, `tokens` knows the callers and what each of them may do.
 
 pub(crate) mod attempts;
 mod rights;
