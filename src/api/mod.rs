@@ -39,7 +39,7 @@ use axum::response::{IntoResponse, Response};
 use hyper::body::{Body as HttpBody, Bytes};
 use tower_service::Service as _;
 
-use crate::access::Verb;
+use crate::access::{Caller, Verb};
 use crate::api::guard::Needs;
 use crate::api::routes::Routes;
 use crate::api::state::Node;
@@ -160,7 +160,10 @@ fn check(node: &Node, port: Port, parts: &Parts) -> Result<Option<Response>, Ref
     if let Some(answer) = web::preflight(node, port, parts) {
         return Ok(Some(answer));
     }
-    web::check(node, port, parts)?;
+    // the program that the node runs inside of is no web page
+    if parts.extensions.get::<Caller>().is_none() {
+        web::check(node, port, parts)?;
+    }
     params::check_parameters(node, port, parts)?;
     Ok(None)
 }
