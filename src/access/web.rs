@@ -65,7 +65,8 @@ impl Web {
     }
 
     /// Whether a node on loopback accepts this host: no page can have an address, `localhost` or a name that the
-    /// operator allows as its own name. A request without a host is no browser's.
+    /// operator allows as its own name, nor one without a dot, which no site of the internet has, and a proxy on the
+    /// machine may have for its nodes. A request without a host is no browser's.
     pub(crate) fn is_known_host(&self, host: &[u8]) -> bool {
         let Ok(host) = std::str::from_utf8(host) else { return false };
         if let Some(inner) = host.strip_prefix('[') {
@@ -73,12 +74,12 @@ impl Web {
             let address = inner.split(['%', ']']).next().unwrap_or_default();
             return address.parse::<Ipv6Addr>().is_ok();
         }
-        let name = host.split(':').next().unwrap_or_default();
-        let name = name.strip_suffix('.').unwrap_or(name);
+        let whole = host.split(':').next().unwrap_or_default();
+        let name = whole.strip_suffix('.').unwrap_or(whole);
         let is_below_localhost = name.len() > LOCALHOST.len()
             && name.as_bytes()[name.len() - LOCALHOST.len() - 1] == b'.'
             && name[name.len() - LOCALHOST.len()..].eq_ignore_ascii_case(LOCALHOST);
-        name.is_empty()
+        !whole.contains('.')
             || name.eq_ignore_ascii_case(LOCALHOST)
             || is_below_localhost
             || name.parse::<IpAddr>().is_ok()
@@ -162,6 +163,8 @@ mod tests {
             "LocalHost:8080",
             "localhost.",
             "a.localhost:1",
+            "nodes",
+            "nodes:8080",
             "vwatch.internal:80",
             "VWATCH.internal.",
         ] {
@@ -172,13 +175,12 @@ mod tests {
             "evil.example:8080",
             "127.0.0.1.evil.example",
             "localhost.evil.example",
-            "evillocalhost",
-            "xlocalhost:1",
+            "example.",
+            "x.evillocalhost:1",
             "vwatch.internal.evil.example",
             "[evil]",
             "0x7f.1",
-            "2130706433",
-            "a%20b",
+            "a%20b.example",
         ] {
             assert!(!web.is_known_host(other.as_bytes()), "{other}");
         }

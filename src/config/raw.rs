@@ -252,7 +252,7 @@ pub const FLAGS: &[Flag] = &[
         "allowed-host",
         Takes::Texts("NAME"),
         None,
-        "Host name that requests to a loopback port may carry, beside localhost and addresses; repeatable",
+        "Host name that requests to a loopback port may carry, beside localhost, addresses and names without a dot; repeatable",
     ),
     Flag::open(
         "tokens-file",

@@ -129,8 +129,8 @@ impl Config {
         self.set("cors-origin", origin)
     }
 
-    /// A host name that requests to a port on loopback may carry, beside `localhost` and addresses. May be called
-    /// several times.
+    /// A host name that requests to a port on loopback may carry, beside `localhost`, addresses and names without a
+    /// dot. May be called several times.
     pub fn allowed_host(self, name: impl Into<String>) -> Self {
         self.set("allowed-host", name)
     }

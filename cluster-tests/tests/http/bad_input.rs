@@ -584,7 +584,6 @@ fn not_http() -> Vec<NotHttp> {
         "nonsense\r\n\r\n".to_owned(),
         "GET\r\n\r\n".to_owned(),
         "GET /v1/versions/a b HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(),
-        "\u{16}\u{3}\u{1}\u{0}\u{5}\r\n\r\n".to_owned(),
         format!("{get}no colon\r\n\r\n"),
         format!("{get}Host : x\r\n\r\n"),
         format!("{get}ETag: \"a\u{1}b\"\r\n\r\n"),
