@@ -35,7 +35,7 @@ class Repository(unittest.TestCase):
         shown = re.findall(r"```python\n(.*?)```", read("clients/python/README.md"), re.DOTALL)
         shown += [block for block in re.findall(r"```python\n(.*?)```", read("docs/guides/client.md"), re.DOTALL)
                   if "from vwatch import" in block]
-        self.assertEqual(len(shown), 6)
+        self.assertEqual(len(shown), 7)
         flags = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
         for block in shown:
             tree = compile(block, "shown", "exec", flags)

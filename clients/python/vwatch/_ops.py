@@ -53,7 +53,9 @@ class Connect:
     Raises OSError.
     """
 
-    def __init__(self, address: Address, until: float, context: Optional[ssl.SSLContext] = None, host: str = "") -> None:
+    def __init__(
+        self, address: Address, until: float, context: Optional[ssl.SSLContext] = None, host: str = ""
+    ) -> None:
         self.address, self.until, self.context, self.host = address, until, context, host
         self.state: Any = None
 

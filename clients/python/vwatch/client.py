@@ -35,12 +35,12 @@ class Client:
     asks others, for 10 s; then the error is `Behind`. This holds for the 100,000 names that were used last. After the
     whole cluster has begun a new set, a read of a name forgets what was seen of it in the old one, and a watch all.
 
-    `nodes` are the client ports of nodes, as `http://host:port`, `https://host:port` or `host:port`, for reads: in the
-    order in which to use them. `servers` are the server ports, for writes. Without `nodes` the client asks the servers for the client ports.
-    `timeout` is how many seconds a request may take with all nodes. `ca` is a file with the authorities whose
-    certificates nodes behind `https://` may have, as PEM (those of the system); `cert` and `key` are the files of a
-    certificate that the client shows to nodes that ask for one, and of its key. `token` is the secret of a token that the
-    client shows to its nodes, also over `http://`.
+    `nodes` are the client ports of nodes, as `http://host:port`, `https://host:port` or `host:port`, for reads: in
+    the order in which to use them. `servers` are the server ports, for writes. Without `nodes` the client asks the
+    servers for the client ports. `timeout` is how many seconds a request may take with all nodes. `ca` is a file
+    with the authorities whose certificates nodes behind `https://` may have, as PEM (those of the system); `cert`
+    and `key` are the files of a certificate that the client shows to nodes that ask for one, and of its key.
+    `token` is the secret of a token that the client shows to its nodes, also over `http://`.
     """
 
     def __init__(
