@@ -1,6 +1,6 @@
 //! A node as a child process.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -275,18 +275,18 @@ impl Node {
         self.child.id()
     }
 
-    /// A connection to the client port.
+    /// A connection to the client port, as soon as it listens.
     #[must_use]
     #[track_caller]
     pub fn client(&self) -> Connection {
-        Connection::open(self.client)
+        once_it_listens(self.client)
     }
 
-    /// A connection to the server port.
+    /// A connection to the server port, as soon as it listens.
     #[must_use]
     #[track_caller]
     pub fn server(&self) -> Connection {
-        Connection::open(self.server)
+        once_it_listens(self.server)
     }
 
     /// `GET /v1/versions/{target}`, which may have a query.
@@ -562,6 +562,15 @@ pub(crate) fn own_loopback(half: u8, count: u32) -> Ipv4Addr {
     let [.., turn] = (count / 254).to_be_bytes();
     let [.., last] = (1 + count % 254).to_be_bytes();
     Ipv4Addr::new(127, half + high % 126, low.wrapping_add(turn), last)
+}
+
+/// A connection to a node that may have just begun to start.
+#[track_caller]
+fn once_it_listens(address: SocketAddr) -> Connection {
+    wait_for(&format!("a node at {address}"), LIMIT, || match Connection::try_open(address) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => None,
+        other => Some(other.unwrap_or_else(|error| panic!("no connection to {address}: {error}"))),
+    })
 }
 
 fn is_ready(address: SocketAddr) -> bool {
