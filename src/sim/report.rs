@@ -179,6 +179,42 @@ pub struct Report {
 }
 
 impl Report {
+    /// What has to happen in many worlds: if one of these did not, the absence of damage by it proves nothing.
+    #[must_use]
+    pub fn counts(&self) -> Vec<(&'static str, u64)> {
+        let (b, x, w) = (&self.message_faults, &self.faults, &self.work);
+        vec![
+            ("lost messages", b.lost),
+            ("doubled messages", b.doubled),
+            ("messages overtaken", b.overtook),
+            ("messages cut off", b.cut),
+            ("messages cut off one way", b.cut_one_way),
+            ("messages slowed", b.slowed),
+            ("restarts", x.restarts),
+            ("outages", x.outages),
+            ("clock steps", x.clock_steps),
+            ("clocks far off", x.far_clocks),
+            ("clocks that drift", x.drifting),
+            ("nodes with another secret", x.refusals),
+            ("nodes that left", x.leaves),
+            ("writes refused by a doubted clock", w.doubted),
+            ("values with an end", w.ending),
+            ("deletes of what had ended", w.expired),
+            ("re-creations", w.recreations),
+            ("clients' stamps", w.stamped),
+            ("writes in bursts", w.burst),
+            ("readers held back", w.held_back),
+            ("tombstones forgotten", w.forgotten),
+            ("rounds", self.rounds),
+            ("snapshots", self.snapshots),
+            ("snapshots instead of rounds", self.too_different),
+            ("stretches cut further", self.deeper),
+            ("partial answers", self.partial),
+            ("exchanges of vectors", self.vectors),
+            ("old differences", self.differences.1),
+        ]
+    }
+
     /// Adds the report of another run.
     pub fn add(&mut self, other: &Self) {
         for (kind, traffic) in &other.traffic {

@@ -273,7 +273,7 @@ fn sim(rest: &[String]) -> Result<(), String> {
 }
 
 fn simulator(rest: &[String]) -> Command {
-    let default = ["--seeds", "2000", "--jobs", &processors().to_string()].map(str::to_owned);
+    let default = ["--seeds", "2000", "--each-fault", "--jobs", &processors().to_string()].map(str::to_owned);
     let command =
         cargo(["run", "--profile", "fast", "--package", "cluster-tests", "--locked", "--bin", "sim", "--"]);
     with(command, if rest.is_empty() { &default } else { rest })

@@ -7,10 +7,13 @@ use std::time::Instant;
 use vwatch::core::lease::rules::LeaseMutant;
 use vwatch::sim::leases::{LeasePlan, LeaseReport, LeaseScenario, LeaseWorld};
 
+use super::each_happened;
+
 const USAGE: &str = "\
 sim leases [--seed N]             one world of leases: its report
     [--trace]                     and its trace, on stdout
     [--seeds N [--jobs N]]        that many worlds from the seed on, on so many threads: failures and a summary
+    [--each-fault]                fails too if a kind of fault happened in none of them
     [--mutants]                   for each rule a world that fails without it, and passes with it
     [--without RULE]              with a rule taken out, by the name of its mutant (or 'list')";
 
@@ -26,11 +29,13 @@ struct Args {
     jobs: u64,
     trace: bool,
     mutants: bool,
+    each_fault: bool,
     without: Option<LeaseMutant>,
 }
 
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
-    let mut args = Args { seed: 1, seeds: 1, jobs: 1, trace: false, mutants: false, without: None };
+    let mut args =
+        Args { seed: 1, seeds: 1, jobs: 1, trace: false, mutants: false, each_fault: false, without: None };
     while let Some(word) = words.next() {
         let mut number = || {
             let text = words.next().ok_or(format!("{word} needs a number"))?;
@@ -42,6 +47,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
             "--jobs" => args.jobs = number()?.max(1),
             "--trace" => args.trace = true,
             "--mutants" => args.mutants = true,
+            "--each-fault" => args.each_fault = true,
             "--without" => {
                 let name = words.next().unwrap_or_default();
                 let all = LeaseMutant::ALL.map(|mutant| format!("{mutant:?}"));
@@ -120,7 +126,7 @@ fn many(args: &Args) -> bool {
         failed.len(),
         started.elapsed().as_secs_f64()
     );
-    failed.is_empty()
+    failed.is_empty() && (!args.each_fault || each_happened(&sum.counts()))
 }
 
 /// Searches a seed for each rule that breaks a promise without it, and prints it.

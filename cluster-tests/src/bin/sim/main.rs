@@ -17,6 +17,7 @@ sim [--seed N] [--nodes N]        one world: its report
     [--trace]                     and its trace, on stdout
     [--study]                     how a write should reach 200 nodes in 4 regions
     [--seeds N [--jobs N]]        that many worlds from the seed on, on so many threads: failures and a summary
+    [--each-fault]                fails too if a kind of fault happened in none of them
     [--long [--jobs N]]           100,000 worlds, 5 of 200 nodes and one of 1,000: an hour or two of two processors
     [--mutants]                   for each rule a world that fails without it, and passes with it
     [--scenario NAME]             one thing happens, instead of a storm: missing, aloof, mute, split, lonely, late, twins,
@@ -34,6 +35,7 @@ struct Args {
     study: bool,
     long: bool,
     mutants: bool,
+    each_fault: bool,
     scenario: Scenario,
     without: Option<Mutant>,
 }
@@ -48,6 +50,7 @@ fn parse() -> Result<Args, String> {
         study: false,
         long: false,
         mutants: false,
+        each_fault: false,
         scenario: Scenario::Storm,
         without: None,
     };
@@ -66,6 +69,7 @@ fn parse() -> Result<Args, String> {
             "--study" => args.study = true,
             "--long" => args.long = true,
             "--mutants" => args.mutants = true,
+            "--each-fault" => args.each_fault = true,
             "--scenario" => {
                 args.scenario = match words.next().as_deref() {
                     Some("missing") => Scenario::Missing,
@@ -218,7 +222,16 @@ fn many(args: &Args) -> bool {
         percentile(1_000),
         started.elapsed().as_secs_f64(),
     );
-    failed.is_empty()
+    failed.is_empty() && (!args.each_fault || each_happened(&sum.counts()))
+}
+
+/// Whether each of these happened; says which did not.
+fn each_happened(counts: &[(&str, u64)]) -> bool {
+    let absent: Vec<_> = counts.iter().filter(|(_, count)| *count == 0).map(|(what, _)| *what).collect();
+    if !absent.is_empty() {
+        println!("no {}: their absence of damage proves nothing", absent.join(", no "));
+    }
+    absent.is_empty()
 }
 
 /// 200 nodes in 4 regions: 1 ms inside, 80 ms between, 1 % loss; 1 Gbit/s and 20 µs a message to send.
