@@ -4,8 +4,10 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::tls::TlsStream;
 use crate::wait::{LIMIT, wait_until};
 
 /// A request, well-formed unless its parts are not.
@@ -184,7 +186,7 @@ impl Response {
 /// One connection, kept alive for as many requests as are sent on it.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     /// Read, and not yet part of an answer.
     buffer: Vec<u8>,
     /// For each request that was sent and is not answered, whether its answer has no body, whatever its head has.
@@ -210,7 +212,21 @@ impl Connection {
         let stream = TcpStream::connect_timeout(&address, LIMIT)?;
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(LIMIT))?;
-        Ok(Self { stream, buffer: Vec::new(), outstanding: VecDeque::new() })
+        Ok(Self::on(Stream::Plain(stream)))
+    }
+
+    /// Goes on with a connection that speaks TLS.
+    ///
+    /// # Panics
+    /// If the system has no descriptor left.
+    #[must_use]
+    pub fn over_tls(stream: TlsStream) -> Self {
+        let socket = stream.sock.try_clone().expect("a descriptor");
+        Self::on(Stream::Tls { tls: Box::new(Mutex::new(stream)), socket })
+    }
+
+    fn on(stream: Stream) -> Self {
+        Self { stream, buffer: Vec::new(), outstanding: VecDeque::new() }
     }
 
     /// Sends a request and reads its answer.
@@ -247,7 +263,8 @@ impl Connection {
     /// # Errors
     /// The error of the system.
     pub fn try_send_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes)
+        self.stream.write_all(bytes)?;
+        self.stream.flush()
     }
 
     /// Closes the sending side. Answers can still be read.
@@ -256,7 +273,12 @@ impl Connection {
     /// If the connection is gone.
     #[track_caller]
     pub fn half_close(&mut self) {
-        self.stream.shutdown(Shutdown::Write).expect("an open connection");
+        if let Stream::Tls { tls, .. } = &mut self.stream {
+            let tls = locked(tls);
+            tls.conn.send_close_notify();
+            tls.flush().expect("an open connection");
+        }
+        self.stream.socket().shutdown(Shutdown::Write).expect("an open connection");
     }
 
     /// Reads the next answer.
@@ -319,7 +341,7 @@ impl Connection {
         let mut start = [0; "HTTP/1.1 200".len()];
         let whole = start.len();
         wait_until("the start of an answer", LIMIT, || {
-            self.is_readable() && self.stream.peek(&mut start).expect("an open connection") == whole
+            self.is_readable() && self.stream.socket().peek(&mut start).expect("an open connection") == whole
         });
         let status = std::str::from_utf8(&start[whole - 3..]).ok().and_then(|digits| digits.parse().ok());
         status.unwrap_or_else(|| panic!("not an answer: {start:?}"))
@@ -339,9 +361,12 @@ impl Connection {
     }
 
     fn is_readable(&self) -> bool {
-        self.stream.set_nonblocking(true).expect("a socket");
-        let peeked = self.stream.peek(&mut [0]);
-        self.stream.set_nonblocking(false).expect("a socket");
+        self.stream.socket().set_nonblocking(true).expect("a socket");
+        let peeked = match &self.stream {
+            Stream::Plain(stream) => stream.peek(&mut [0]),
+            Stream::Tls { tls, .. } => peek_tls(&mut tls.lock().unwrap_or_else(PoisonError::into_inner)),
+        };
+        self.stream.socket().set_nonblocking(false).expect("a socket");
         !matches!(peeked, Err(e) if e.kind() == ErrorKind::WouldBlock)
     }
 
@@ -441,7 +466,7 @@ impl Connection {
         if left.is_zero() {
             return Err(ErrorKind::TimedOut.into());
         }
-        self.stream.set_read_timeout(Some(left))?;
+        self.stream.socket().set_read_timeout(Some(left))?;
         let mut piece = [0; 16 * 1024];
         let got = match self.stream.read(&mut piece) {
             Err(e) if e.kind() == ErrorKind::WouldBlock => return Err(ErrorKind::TimedOut.into()),
@@ -449,6 +474,71 @@ impl Connection {
         };
         self.buffer.extend_from_slice(&piece[..got]);
         Ok(got)
+    }
+}
+
+/// The bytes of a connection.
+#[derive(Debug)]
+enum Stream {
+    Plain(TcpStream),
+    Tls {
+        /// To ask whether something has come, a shared connection has to read it.
+        tls: Box<Mutex<TlsStream>>,
+        /// The same socket.
+        socket: TcpStream,
+    },
+}
+
+fn locked(tls: &mut Mutex<TlsStream>) -> &mut TlsStream {
+    tls.get_mut().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Stream {
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls { socket, .. } => socket,
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(buffer),
+            Self::Tls { tls, .. } => locked(tls).read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.write(bytes),
+            Self::Tls { tls, .. } => locked(tls).write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.flush(),
+            Self::Tls { tls, .. } => locked(tls).flush(),
+        }
+    }
+}
+
+/// How many bytes of an answer have come, which stay where they are. What TLS itself has sent is none.
+fn peek_tls(stream: &mut TlsStream) -> io::Result<usize> {
+    loop {
+        let state = stream.conn.process_new_packets().map_err(io::Error::other)?;
+        match state.plaintext_bytes_to_read() {
+            0 if state.peer_has_closed() => return Ok(0),
+            0 => {}
+            bytes => return Ok(bytes),
+        }
+        if stream.conn.read_tls(&mut stream.sock)? == 0 {
+            return Ok(0);
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::http::{Connection, Request, Response};
 use crate::text;
+use crate::tls::TlsClient;
 use crate::wait::{LIMIT, wait_for, wait_until};
 
 /// How often a start is repeated with other ports if another program took the ports.
@@ -31,6 +32,8 @@ pub struct Node {
     said: Said,
     /// Kept as long as standard error is not to be read.
     gate: Option<Sender<()>>,
+    /// What connections to the client port speak TLS with.
+    tls: Option<TlsClient>,
 }
 
 impl Node {
@@ -129,7 +132,7 @@ impl Node {
         let stdout = Captured::of(child.stdout.take().expect("piped"));
         let (pipe, gate) = Gated::new(child.stderr.take().expect("piped"));
         let said = Said { stdout, stderr: Captured::of(pipe) };
-        let node = Self { child, client, server, said, gate: Some(gate) };
+        let node = Self { child, client, server, said, gate: Some(gate), tls: None };
         wait_until("both ports to be ready", LIMIT, || node.is_ready());
         node
     }
@@ -161,7 +164,7 @@ impl Node {
 
     fn of((child, said): (Child, Said)) -> Self {
         let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self { child, client: nowhere, server: nowhere, said, gate: None }
+        Self { child, client: nowhere, server: nowhere, said, gate: None, tls: None }
     }
 
     /// The same, while they still search each other.
@@ -181,7 +184,7 @@ impl Node {
             let own = ["--listen-client", &client_flag, "--listen-server", &server_flag, "--node-id", &name];
             let shared = ["--replicate-with", &others, "--cluster-secret", GROUP_SECRET];
             let (child, said) = spawn(&[&own[..], &shared, flags].concat(), &[]);
-            Self { child, client: *client, server: *server, said, gate: None }
+            Self { child, client: *client, server: *server, said, gate: None, tls: None }
         };
         addresses.iter().enumerate().map(start).collect()
     }
@@ -207,7 +210,7 @@ impl Node {
         let (client_flag, server_flag) = (client.to_string(), server.to_string());
         let listen = ["--listen-client", &client_flag, "--listen-server", &server_flag];
         let (child, said) = spawn(&[&listen, flags].concat(), &[]);
-        let node = Self { child, client, server, said, gate: None };
+        let node = Self { child, client, server, said, gate: None, tls: None };
         wait_until("both ports to be ready", LIMIT, || is_ready(client) && is_ready(server));
         node
     }
@@ -248,7 +251,7 @@ impl Node {
         let mut arguments = vec!["--listen-client", &client_flag, "--listen-server", &server_flag];
         arguments.extend(flags.iter().map(String::as_str));
         let (child, said) = spawn(&arguments, env);
-        Self { child, client, server, said, gate: None }
+        Self { child, client, server, said, gate: None, tls: None }
     }
 
     /// Where it listens for readers.
@@ -279,7 +282,17 @@ impl Node {
     #[must_use]
     #[track_caller]
     pub fn client(&self) -> Connection {
-        once_it_listens(self.client)
+        match &self.tls {
+            None => once_it_listens(self.client),
+            Some(tls) => Connection::over_tls(tls.open(self.client).expect("a port that speaks TLS")),
+        }
+    }
+
+    /// Makes connections to the client port speak TLS.
+    #[must_use]
+    pub fn with_tls(mut self, tls: TlsClient) -> Self {
+        self.tls = Some(tls);
+        self
     }
 
     /// A connection to the server port, as soon as it listens.
