@@ -65,22 +65,26 @@ impl Access {
         verb: Verb,
         name: &Name,
     ) -> Option<Caller> {
-        let caller = self.plain_sender(port, sender)?;
-        self.may(caller, verb, Need::Name(name)).then_some(caller)
+        self.is_plain(port, sender).then_some(())?;
+        match &self.tokens {
+            None => Some(Caller::TRUSTED),
+            Some(tokens) => tokens.caller_that_may(sender.authorization, verb, Need::Name(name)),
+        }
     }
 
     /// The caller of a request, if no page and no unknown host has sent it. `None` if the ordinary path has to decide.
     pub(crate) fn plain_sender(&self, port: Port, sender: &Sender<'_>) -> Option<Caller> {
-        if sender.has_origin && self.web.has_origins() {
-            return None;
-        }
-        if self.checks_hosts(port) && !self.web.is_known_host(sender.host) {
-            return None;
-        }
+        self.is_plain(port, sender).then_some(())?;
         match &self.tokens {
             None => Some(Caller::TRUSTED),
             Some(tokens) => tokens.caller(sender.authorization).ok(),
         }
+    }
+
+    /// Whether no page and no unknown host has sent a request.
+    fn is_plain(&self, port: Port, sender: &Sender<'_>) -> bool {
+        !(sender.has_origin && self.web.has_origins())
+            && (!self.checks_hosts(port) || self.web.is_known_host(sender.host))
     }
 
     /// Whether a caller may do what a request needs, now.

@@ -40,15 +40,28 @@ pub(crate) enum NoCaller {
 }
 
 struct Known {
+    caller: Caller,
     entry: Entry,
     rights: Rights,
 }
 
 #[derive(Default)]
 struct Table {
-    by_digest: HashMap<[u8; 32], Caller>,
-    known: HashMap<Caller, Known>,
-    anonymous: Option<Caller>,
+    by_digest: HashMap<[u8; 32], Arc<Known>>,
+    known: HashMap<Caller, Arc<Known>>,
+    anonymous: Option<Arc<Known>>,
+}
+
+impl Table {
+    /// The entry for a request with this value of `Authorization`, whether it has ended or not.
+    fn of(&self, authorization: Option<&[u8]>) -> Result<&Arc<Known>, NoCaller> {
+        let Some(value) = authorization else { return self.anonymous.as_ref().ok_or(NoCaller::NoToken) };
+        let digest = presented(value).ok_or(NoCaller::Unknown)?;
+        // the table is by a digest and a key that no sender knows: the time of its look-up tells nothing of a secret
+        let known = self.by_digest.get(&digest.0).ok_or(NoCaller::Unknown)?;
+        let is_it = |kept: SecretDigest| bool::from(kept.0.ct_eq(&digest.0));
+        known.entry.digest.is_some_and(is_it).then_some(known).ok_or(NoCaller::Unknown)
+    }
 }
 
 /// The tokens that a node knows. They can be replaced while it runs.
@@ -74,20 +87,20 @@ impl Tokens {
         let before = self.table.load();
         let mut table = Table::default();
         for entry in entries {
-            let same = |known: &Known| known.entry.name == entry.name && known.entry.digest == entry.digest;
             let earlier = match &entry.digest {
-                Some(digest) => before.by_digest.get(&digest.0).copied(),
-                None => before.anonymous,
+                Some(digest) => before.by_digest.get(&digest.0),
+                None => before.anonymous.as_ref(),
             };
             let caller = earlier
-                .filter(|caller| before.known.get(caller).is_some_and(same))
-                .unwrap_or_else(|| Caller(self.next.fetch_add(1, Ordering::Relaxed)));
-            match &entry.digest {
-                Some(digest) => drop(table.by_digest.insert(digest.0, caller)),
-                None => table.anonymous = Some(caller),
+                .filter(|known| known.entry.name == entry.name)
+                .map_or_else(|| Caller(self.next.fetch_add(1, Ordering::Relaxed)), |known| known.caller);
+            let (digest, rights) = (entry.digest, Rights::of(&entry.grants));
+            let known = Arc::new(Known { caller, entry, rights });
+            match digest {
+                Some(digest) => drop(table.by_digest.insert(digest.0, Arc::clone(&known))),
+                None => table.anonymous = Some(Arc::clone(&known)),
             }
-            let rights = Rights::of(&entry.grants);
-            table.known.insert(caller, Known { entry, rights });
+            table.known.insert(caller, known);
         }
         self.table.store(Arc::new(table));
         self.notify();
@@ -96,19 +109,25 @@ impl Tokens {
     /// The caller of a request with this value of `Authorization`.
     pub(crate) fn caller(&self, authorization: Option<&[u8]>) -> Result<Caller, NoCaller> {
         let table = self.table.load();
-        let Some(value) = authorization else {
-            let known = table
-                .anonymous
-                .filter(|caller| table.known.get(caller).is_some_and(|known| !self.has_ended(known)));
-            return known.ok_or(NoCaller::NoToken);
-        };
-        let digest = presented(value).ok_or(NoCaller::Unknown)?;
-        // the table is by a digest and a key that no sender knows: the time of its look-up tells nothing of a secret
-        let caller = *table.by_digest.get(&digest.0).ok_or(NoCaller::Unknown)?;
-        let known = table.known.get(&caller).ok_or(NoCaller::Unknown)?;
-        let is_it = |kept: SecretDigest| bool::from(kept.0.ct_eq(&digest.0));
-        let lives = known.entry.digest.is_some_and(is_it) && !self.has_ended(known);
-        lives.then_some(caller).ok_or(NoCaller::Unknown)
+        let known = table.of(authorization)?;
+        match self.has_ended(known) {
+            false => Ok(known.caller),
+            true if authorization.is_none() => Err(NoCaller::NoToken),
+            true => Err(NoCaller::Unknown),
+        }
+    }
+
+    /// The caller of a request with this value of `Authorization`, if it may do what the request needs, now. With one
+    /// look-up, for paths where each counts.
+    pub(crate) fn caller_that_may(
+        &self,
+        authorization: Option<&[u8]>,
+        verb: Verb,
+        need: Need<'_>,
+    ) -> Option<Caller> {
+        let table = self.table.load();
+        let known = table.of(authorization).ok()?;
+        (!self.has_ended(known) && known.rights.allow(verb, need)).then_some(known.caller)
     }
 
     /// Whether a caller may do what a request needs, now.
@@ -129,7 +148,7 @@ impl Tokens {
 
     /// Whether a caller is one without a token.
     pub(crate) fn is_anonymous(&self, caller: Caller) -> bool {
-        self.table.load().anonymous == Some(caller)
+        self.table.load().anonymous.as_ref().is_some_and(|known| known.caller == caller)
     }
 
     /// The name of a caller's token.
@@ -227,6 +246,13 @@ mod tests {
         let caller = |secret: &str| tokens.caller(Some(&bearer(secret)));
         let (a, b) = (caller("s1").expect("known"), caller("s2").expect("known"));
         assert!(may(&tokens, a, "x/1") && !may(&tokens, a, "y/1") && may(&tokens, b, "y/1"));
+        let that_may = |secret: &str, text: &str| {
+            tokens.caller_that_may(Some(&bearer(secret)), Verb::Read, Need::Name(&name(text)))
+        };
+        assert_eq!(
+            (that_may("s1", "x/1"), that_may("s1", "y/1"), that_may("s3", "x/1")),
+            (Some(a), None, None)
+        );
         assert_eq!((tokens.name(a), tokens.len()), ("a".to_owned(), 2));
         assert_eq!(caller("s3"), Err(NoCaller::Unknown));
         assert_eq!(tokens.caller(Some(b"nonsense")), Err(NoCaller::Unknown));
@@ -255,6 +281,7 @@ mod tests {
         assert!(!tokens.has_end_between(at(2_000), at(9_000)));
         NOW.set(2_000);
         assert!(!may(&tokens, caller, "x"));
+        assert_eq!(tokens.caller_that_may(Some(&bearer("s1")), Verb::Read, Need::Name(&name("x"))), None);
         assert_eq!(tokens.caller(Some(&bearer("s1"))), Err(NoCaller::Unknown));
     }
 
