@@ -37,8 +37,7 @@ impl fmt::Display for Failure {
 pub(crate) type OnFailure = Arc<dyn Fn(Failure) + Send + Sync>;
 
 /// Serves the ports. The client port has so many event loops of its fast path, and the server port as many up to its
-/// own limit; with 0 the ordinary path serves both, and it serves ports with TLS. The returned channel ends when all
-/// connections have ended.
+/// own limit; with 0 the ordinary path serves both. The returned channel ends when all connections have ended.
 pub(crate) fn serve(
     node: &Arc<Node>,
     sockets: Sockets,
@@ -48,24 +47,16 @@ pub(crate) fn serve(
     // each connection drops its clone at its end, so that the node can wait for the last one
     let (open, all_closed) = mpsc::channel::<()>(1);
     let Sockets { client, server, gossip: _ } = sockets;
-    // connections with TLS are served by the ordinary path
-    let event_loops_of = |port| if node.tls.of(port).is_some() { 0 } else { event_loops };
     if let Some(server) = server {
         let kept_for_peers = match node.cluster {
             Some(_) => SERVER_CONNECTIONS_OF_PEERS.min(server.max_connections / 4),
             None => 0,
         };
         let server = acceptor(node, Port::Server, server);
-        start(
-            server,
-            event_loops_of(Port::Server).min(MAX_WRITE_LOOPS),
-            kept_for_peers,
-            open.clone(),
-            on_failure,
-        );
+        start(server, event_loops.min(MAX_WRITE_LOOPS), kept_for_peers, open.clone(), on_failure);
     }
     if let Some(client) = client {
-        start(acceptor(node, Port::Client, client), event_loops_of(Port::Client), 0, open, on_failure);
+        start(acceptor(node, Port::Client, client), event_loops, 0, open, on_failure);
     }
     if node.cluster.is_some() {
         tokio::spawn(watch_cluster(Arc::clone(node), Arc::clone(on_failure)));

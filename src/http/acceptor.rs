@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use super::accept_errors::{ACCEPT_PAUSE, AcceptErrors};
 use super::connection;
 use super::connection_limit::{ConnectionLimit, Permit};
-use super::fast_path::{FastPath, LoopShared};
+use super::fast_path::{Entrance, FastPath, LoopShared};
 use super::overflow::Overflow;
 use super::responder::{OpenGuard, Responder};
 use crate::api::state::Node;
@@ -49,30 +49,8 @@ impl Acceptor {
     /// # Errors
     /// If the socket cannot be used at all. A fault of a single connection ends only that connection.
     pub(crate) async fn run(self, kept: usize, open: OpenGuard) -> io::Result<()> {
-        let responder = self.responder(open);
         let admit = self.admission(kept);
-        let listener = TcpListener::from_std(self.listener)?;
-        let overflow = Overflow::new(responder.clone());
-        let mut errors = AcceptErrors::default();
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = self.node.lifecycle.reached(Phase::Closing) => return Ok(()),
-            };
-            let (stream, from) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    if errors.repeats(self.port, &error) {
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
-                    continue;
-                }
-            };
-            match admit(from.ip()) {
-                Some(permit) => drop(tokio::spawn(connection::serve(responder.clone(), stream, permit))),
-                None => overflow.reject(|| Ok(stream)),
-            }
-        }
+        accept(self.responder(open), self.listener, admit, None).await
     }
 
     /// Serves by a fast path of so many event loops, which hands all other requests to the ordinary path. The last
@@ -102,8 +80,23 @@ impl Acceptor {
                 overflow.reject(|| TcpStream::from_std(stream));
             }),
         };
-        let mut fast_path = FastPath::start(self.listener, shared, event_loops)?;
-        drop(open);
+        // a handshake takes too long for an event loop
+        let speaks_tls = self.node.tls.of(self.port).is_some();
+        let (responder, admit) = (self.responder(open), self.admission(kept));
+        let (own, entered) =
+            if speaks_tls { (None, Some(self.listener)) } else { (Some(self.listener), None) };
+        let mut fast_path = FastPath::start(own, shared, event_loops)?;
+        let entrance = fast_path.entrance();
+        let mut accepting = std::pin::pin!(async move {
+            match entered {
+                Some(listener) => accept(responder, listener, admit, Some(Arc::new(entrance))).await,
+                None => {
+                    drop(responder);
+                    std::future::pending().await
+                }
+            }
+        });
+        let mut is_accepting = true;
         let mut grants = self.node.access.tokens.as_ref().map(|tokens| tokens.changes());
         let mut is_closing = false;
         loop {
@@ -115,12 +108,51 @@ impl Acceptor {
             };
             tokio::select! {
                 ended = fast_path.ended() => return ended,
+                ended = &mut accepting, if is_accepting => {
+                    ended?;
+                    is_accepting = false;
+                }
                 () = self.node.lifecycle.reached(Phase::Closing), if !is_closing => {
                     is_closing = true;
                     fast_path.close();
                 }
                 _ = changed => fast_path.check_grants(),
             }
+        }
+    }
+}
+
+/// Accepts connections until the node is closing. The fast path gets them after their handshake, if there is one.
+async fn accept(
+    responder: Responder,
+    listener: StdTcpListener,
+    admit: impl Fn(IpAddr) -> Option<Permit>,
+    fast_path: Option<Arc<Entrance>>,
+) -> io::Result<()> {
+    let node = Arc::clone(&responder.node);
+    let listener = TcpListener::from_std(listener)?;
+    let overflow = Overflow::new(responder.clone());
+    let mut errors = AcceptErrors::default();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = node.lifecycle.reached(Phase::Closing) => return Ok(()),
+        };
+        let (stream, from) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                if errors.repeats(responder.port, &error) {
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+                continue;
+            }
+        };
+        match admit(from.ip()) {
+            Some(permit) => {
+                let serving = connection::serve(responder.clone(), stream, permit, fast_path.clone());
+                drop(tokio::spawn(serving));
+            }
+            None => overflow.reject(|| Ok(stream)),
         }
     }
 }

@@ -14,6 +14,7 @@ mod overflow;
 pub mod responder;
 mod resumed;
 mod tls;
+mod tls_stream;
 mod transport;
 pub mod unavailable;
 pub mod write_timeout;

@@ -1,22 +1,18 @@
 //! TLS of a port: what a new connection begins with, and the handshake.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::closing::end;
 use super::responder::{LAST_WORDS_TIME, Responder};
-use super::transport::Transport;
-use super::write_timeout::WriteTimeout;
-use crate::api::connection::Disconnect;
 use crate::metrics::Limit;
 use crate::metrics::tls::TlsFailure;
 use crate::node::lifecycle::Phase;
-use crate::tls::{ServerTls, has_certificate};
+use crate::tls::{ServerTls, Session};
 use crate::wire::error_code::ErrorCode;
 
 /// Longest time from the first byte of a connection to the end of its handshake; less if `--idle-timeout` is.
@@ -24,6 +20,9 @@ const MAX_HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 
 /// The first byte of a connection with TLS: a record of the handshake.
 pub(super) const HANDSHAKE: u8 = 0x16;
+
+/// Bytes of a handshake that are read at once.
+const HANDSHAKE_READ_BYTES: usize = 2 * 1024;
 
 /// The text for a request without TLS.
 const USE_HTTPS: &str = "this port speaks TLS: got a request without it: use https://\n";
@@ -34,10 +33,10 @@ pub(super) enum Begun {
     Plain(TcpStream),
     /// With TLS.
     Tls {
-        /// Its bytes.
-        stream: Transport,
-        /// The end of its client.
-        disconnect: Disconnect,
+        /// Its socket.
+        stream: TcpStream,
+        /// The session over it.
+        session: Box<Session>,
         /// The port needs a certificate of the client, which has shown none.
         lacks_certificate: bool,
     },
@@ -45,7 +44,7 @@ pub(super) enum Begun {
 
 /// Waits for the beginning of a connection of a port with TLS, and for the end of the handshake. `None` if there are no
 /// requests to serve: the failure is counted, and the client has its answer, if there is one for it.
-pub(super) async fn begin(responder: &Responder, tls: &ServerTls, stream: TcpStream) -> Option<Begun> {
+pub(super) async fn begin(responder: &Responder, tls: &ServerTls, mut stream: TcpStream) -> Option<Begun> {
     let node = &responder.node;
     let (port, metrics) = (responder.port, &node.metrics);
     let fail = |why| metrics.tls.failed(port, why);
@@ -82,9 +81,8 @@ pub(super) async fn begin(responder: &Responder, tls: &ServerTls, stream: TcpStr
             return None;
         }
     }
-    let (stream, disconnect) = WriteTimeout::new(stream, node.config.idle_timeout, Arc::clone(metrics));
     let shaken = tokio::select! {
-        shaken = timeout(patience, tls.accept(stream)) => shaken,
+        shaken = timeout(patience, shake_hands(&mut stream, tls)) => shaken,
         () = node.lifecycle.reached(Phase::Closing) => return None,
     };
     match shaken {
@@ -101,12 +99,30 @@ pub(super) async fn begin(responder: &Responder, tls: &ServerTls, stream: TcpStr
             });
             None
         }
-        Ok(Ok(stream)) => {
+        Ok(Ok(session)) => {
             metrics.tls.agreed(port);
-            let lacks_certificate = tls.needs_certificate() && !has_certificate(&stream);
-            Some(Begun::Tls { stream: Transport::Tls(Box::new(stream)), disconnect, lacks_certificate })
+            let lacks_certificate = tls.needs_certificate() && !session.has_certificate();
+            Some(Begun::Tls { stream, session, lacks_certificate })
         }
     }
+}
+
+/// Reads and writes until both sides have agreed. The session may have decrypted the beginning of a request by then.
+async fn shake_hands(stream: &mut TcpStream, tls: &ServerTls) -> io::Result<Box<Session>> {
+    let mut session = Box::new(tls.session().map_err(io::Error::other)?);
+    let mut bytes = [0; HANDSHAKE_READ_BYTES];
+    while session.is_handshaking() {
+        let read = stream.read(&mut bytes).await?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let received = session.receive(&mut bytes[..read]);
+        // also if it failed: the last words say why
+        let sent = stream.write_all(session.unsent()).await;
+        session.sent(session.unsent().len());
+        received.and(sent)?;
+    }
+    Ok(session)
 }
 
 async fn use_https(mut stream: TcpStream) -> io::Result<()> {

@@ -1,8 +1,8 @@
 //! Responses of 503 that are written without the HTTP library.
 
-use std::io::{self, Read, Write};
-use std::net::Shutdown;
+use std::io::{self, IoSlice, Read};
 
+use super::fast_path::Socket;
 use crate::node::limits::RETRY_AFTER_S;
 use crate::wire::error_code::ErrorCode;
 
@@ -22,15 +22,16 @@ pub(crate) fn unavailable(code: ErrorCode, text: &str) -> String {
 
 /// Rejects a connection with 503 without waiting: a new connection takes that at once. Reads the bytes of its request:
 /// a close with unread bytes would reset the connection before the answer arrives.
-pub(crate) fn reject_at_once(mut stream: mio::net::TcpStream, code: ErrorCode, text: &str) -> io::Result<()> {
-    stream.write_all(unavailable(code, text).as_bytes())?;
-    stream.shutdown(Shutdown::Write)?;
+pub(crate) fn reject_at_once(mut socket: Socket<'_>, code: ErrorCode, text: &str) -> io::Result<()> {
+    socket.write(&[IoSlice::new(unavailable(code, text).as_bytes())])?;
+    socket.shut_down();
     let mut scratch = [0; 4096];
-    stream.read(&mut scratch).map(drop)
+    socket.stream.read(&mut scratch).map(drop)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::net::TcpListener;
 
     use super::*;
@@ -44,12 +45,10 @@ mod tests {
         // the request has arrived
         stream.peek(&mut [0]).unwrap();
         stream.set_nonblocking(true).unwrap();
-        reject_at_once(
-            mio::net::TcpStream::from_std(stream),
-            ErrorCode::TooManyConnections,
-            TOO_MANY_CONNECTIONS,
-        )
-        .unwrap();
+        let mut stream = mio::net::TcpStream::from_std(stream);
+        let socket = Socket { stream: &mut stream, session: None };
+        reject_at_once(socket, ErrorCode::TooManyConnections, TOO_MANY_CONNECTIONS).unwrap();
+        drop(stream);
         let mut told = String::new();
         client.read_to_string(&mut told).unwrap();
         assert_eq!(told, unavailable(ErrorCode::TooManyConnections, TOO_MANY_CONNECTIONS));

@@ -9,6 +9,10 @@ mod identity;
 mod peer;
 #[cfg(feature = "embed")]
 mod server;
+#[cfg(feature = "embed")]
+mod session;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub(crate) use client::{ClientTls, Trust, advice};
 #[cfg(feature = "embed")]
@@ -18,7 +22,9 @@ pub(crate) use identity::{Identity, PairError};
 #[cfg(feature = "embed")]
 pub(crate) use peer::PeerTls;
 #[cfg(feature = "embed")]
-pub(crate) use server::{ServerTls, has_certificate};
+pub(crate) use server::ServerTls;
+#[cfg(feature = "embed")]
+pub(crate) use session::{MAX_RECORD_BYTES, MAX_UNSENT_BYTES, RECORD_BYTES, Session};
 
 use std::sync::Arc;
 

@@ -8,18 +8,13 @@ use arc_swap::ArcSwap;
 use rustls::crypto::ring::Ticketer;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::server::TlsStream;
-use tokio_rustls::{Accept, TlsAcceptor};
 
 use super::client::unusable;
 use super::expiry::not_after;
 use super::file::FileError;
 use super::identity::Identity;
 use super::provider;
-
-/// Most bytes of answers that a connection holds beyond what its socket takes, about: two records.
-const MAX_SEND_BYTES: usize = 32 * 1024;
+use super::session::Session;
 
 /// What a port shows to its clients, and demands of them. It changes while connections come; those that are there keep
 /// what they have.
@@ -93,16 +88,13 @@ impl ServerTls {
         Some(self.not_after.load(Ordering::Relaxed)).filter(|&at| at > 0)
     }
 
-    /// Speaks TLS with a client that has connected.
-    pub(crate) fn accept<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> Accept<S> {
-        TlsAcceptor::from(self.current.load_full())
-            .accept_with(stream, |connection| connection.set_buffer_limit(Some(MAX_SEND_BYTES)))
+    /// A session with a client that has connected.
+    ///
+    /// # Errors
+    /// If the settings are unusable.
+    pub(crate) fn session(&self) -> Result<Session, rustls::Error> {
+        Session::new(self.current.load_full())
     }
-}
-
-/// Whether the client of a connection has shown a certificate. It was checked before.
-pub(crate) fn has_certificate<S>(stream: &TlsStream<S>) -> bool {
-    stream.get_ref().1.peer_certificates().is_some()
 }
 
 fn end(identity: &Identity) -> u64 {

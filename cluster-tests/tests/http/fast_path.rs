@@ -8,6 +8,7 @@ use cluster_tests::heavy::heavy;
 use cluster_tests::http::{Connection, Request, Response};
 use cluster_tests::node::{Node, get, head, put};
 use cluster_tests::text::{metric, now_us};
+use cluster_tests::tls::{Certificates, TlsClient};
 use cluster_tests::wait::{LIMIT, wait_until};
 
 /// What makes the fast path give a connection to the ordinary path, and changes nothing else.
@@ -47,8 +48,29 @@ fn handovers(node: &Node) -> f64 {
     metric(metrics.text(), "vwatch_handovers_total{port=\"client\"}").expect("the metric")
 }
 
-fn filled(event_loops: usize, flags: &[&str]) -> Node {
-    let node = Node::with_event_loops(event_loops, flags);
+/// How a node of these tests is set up.
+#[derive(Clone, Copy)]
+struct Setup {
+    event_loops: usize,
+    /// Its readers speak TLS.
+    is_tls: bool,
+}
+
+impl Setup {
+    fn node(self, flags: &[&str]) -> Node {
+        if !self.is_tls {
+            return Node::with_event_loops(self.event_loops, flags);
+        }
+        let made = Certificates::make(&["localhost"]);
+        let (certificate, key) = (made.path("server-cert.pem"), made.path("server-key.pem"));
+        let tls = ["--tls-client-port-cert", &certificate, "--tls-client-port-key", &key, "--tls-transition"];
+        let node = Node::with_event_loops(self.event_loops, &[flags, &tls].concat());
+        node.with_tls(TlsClient::trusting(&[&made]))
+    }
+}
+
+fn filled(setup: Setup, flags: &[&str]) -> Node {
+    let node = setup.node(flags);
     node.put("n?version=v1", "one").expect(204);
     node.put("empty?version=v1", "").expect(204);
     node.put("full?version=v1", vec![b'x'; 4096]).expect(204);
@@ -129,9 +151,9 @@ fn corpus() -> Vec<Request> {
     all
 }
 
-fn both_paths_give_the_same_answers(event_loops: usize) {
+fn both_paths_give_the_same_answers(setup: Setup) {
     for flags in [&[][..], &["--jitter-per-watch", "0s"]] {
-        let node = filled(event_loops, flags);
+        let node = filled(setup, flags);
         let mut taken = 0;
         for request in corpus() {
             let before = handovers(&node);
@@ -144,8 +166,8 @@ fn both_paths_give_the_same_answers(event_loops: usize) {
     }
 }
 
-fn both_paths_give_the_same_wakes(event_loops: usize) {
-    let node = filled(event_loops, &["--data-limit-bytes", "1MiB"]);
+fn both_paths_give_the_same_wakes(setup: Setup) {
+    let node = filled(setup, &["--data-limit-bytes", "1MiB"]);
     let data = [Vec::new(), vec![b'x'; 100], vec![b'y'; 16 * 1024 + 1], vec![b'z'; 1 << 20]];
     for (round, data) in data.iter().enumerate() {
         let v = format!("{round}");
@@ -186,8 +208,8 @@ fn both_paths_give_the_same_wakes(event_loops: usize) {
 }
 
 /// A head in pieces, several heads in one piece, a head and the beginning of the next.
-fn however_it_is_cut_the_answers_are_the_same(event_loops: usize) {
-    let node = filled(event_loops, &[]);
+fn however_it_is_cut_the_answers_are_the_same(setup: Setup) {
+    let node = filled(setup, &[]);
     let asked = [
         get("n"),
         get("never"),
@@ -218,8 +240,8 @@ fn however_it_is_cut_the_answers_are_the_same(event_loops: usize) {
 }
 
 /// On a kept connection, one after the other, the fast path stays.
-fn a_connection_stays_on_the_fast_path(event_loops: usize) {
-    let node = filled(event_loops, &[]);
+fn a_connection_stays_on_the_fast_path(setup: Setup) {
+    let node = filled(setup, &[]);
     let before = handovers(&node);
     let mut client = node.client();
     for round in 0..50 {
@@ -232,8 +254,8 @@ fn a_connection_stays_on_the_fast_path(event_loops: usize) {
     assert!(handovers(&node) <= before, "nothing was unusual");
 }
 
-fn what_only_offers_something_does_not_leave_the_fast_path(event_loops: usize) {
-    let node = filled(event_loops, &[]);
+fn what_only_offers_something_does_not_leave_the_fast_path(setup: Setup) {
+    let node = filled(setup, &[]);
     let before = handovers(&node);
     let mut client = node.client();
     let fields = [
@@ -252,8 +274,8 @@ fn what_only_offers_something_does_not_leave_the_fast_path(event_loops: usize) {
     assert!(handovers(&node) <= before, "nothing was unusual");
 }
 
-fn a_parked_reader_that_closes_its_side_is_dropped(event_loops: usize) {
-    let node = filled(event_loops, &[]);
+fn a_parked_reader_that_closes_its_side_is_dropped(setup: Setup) {
+    let node = filled(setup, &[]);
     for form in [Request::clone as fn(&Request) -> Request, ordinary] {
         let mut watcher = node.watch(&form(&get("n?version=v1&timeout=1m")));
         node.wait_parked(1);
@@ -271,8 +293,8 @@ fn a_parked_reader_that_closes_its_side_is_dropped(event_loops: usize) {
 }
 
 /// Bytes behind a parked request do not hide that its client is gone.
-fn a_disconnect_behind_more_bytes_ends_the_parked_read_too(event_loops: usize) {
-    let node = filled(event_loops, &[]);
+fn a_disconnect_behind_more_bytes_ends_the_parked_read_too(setup: Setup) {
+    let node = filled(setup, &[]);
     for form in [Request::clone as fn(&Request) -> Request, ordinary] {
         let mut client = node.watch(&form(&get("n?version=v1&timeout=1m")));
         node.wait_parked(1);
@@ -285,8 +307,8 @@ fn a_disconnect_behind_more_bytes_ends_the_parked_read_too(event_loops: usize) {
 }
 
 /// What lies unread behind the last request does not reset the connection under its answer.
-fn the_last_answer_comes_whole_whatever_was_sent_behind_its_request(event_loops: usize) {
-    let node = filled(event_loops, &[]);
+fn the_last_answer_comes_whole_whatever_was_sent_behind_its_request(setup: Setup) {
+    let node = filled(setup, &[]);
     let last = get("n?version=v1&timeout=1m").header("Connection", "close");
     for round in 2..12 {
         let version = format!("v{round}");
@@ -309,8 +331,8 @@ fn the_last_answer_comes_whole_whatever_was_sent_behind_its_request(event_loops:
 }
 
 /// A reader that takes nothing for a while delays no other, and gets its whole answer in the end.
-fn a_slow_reader_gets_its_answer_and_delays_no_other(event_loops: usize) {
-    let node = filled(event_loops, &["--data-limit-bytes", "1MiB"]);
+fn a_slow_reader_gets_its_answer_and_delays_no_other(setup: Setup) {
+    let node = filled(setup, &["--data-limit-bytes", "1MiB"]);
     node.put("big?version=v1", "").expect(204);
     let mut slow: Vec<_> = (0..20).map(|_| node.watch(&get("big?version=v1&timeout=1m"))).collect();
     let mut other = node.watch(&get("n?version=v1&timeout=1m"));
@@ -327,8 +349,8 @@ fn a_slow_reader_gets_its_answer_and_delays_no_other(event_loops: usize) {
 
 /// All watchers are in the timer wheel at the same time, and each has a thread of its own: a test that waits for one
 /// after the other does not see when the later answers arrive.
-fn a_timeout_is_never_early_and_always_comes(event_loops: usize) {
-    let node = filled(event_loops, &[]);
+fn a_timeout_is_never_early_and_always_comes(setup: Setup) {
+    let node = filled(setup, &[]);
     let watchers: Vec<_> = (0..50)
         .map(|i| {
             let timeout = Duration::from_millis(3_000 + 7 * i);
@@ -352,8 +374,8 @@ fn a_timeout_is_never_early_and_always_comes(event_loops: usize) {
 
 /// A request that arrives while its connection is parked is answered after the timeout, also by a node that nothing
 /// else wakes.
-fn a_request_behind_a_parked_read_is_answered_after_its_timeout(event_loops: usize) {
-    let node = filled(event_loops, &["--idle-timeout", "1m"]);
+fn a_request_behind_a_parked_read_is_answered_after_its_timeout(setup: Setup) {
+    let node = filled(setup, &["--idle-timeout", "1m"]);
     let mut watcher = node.watch(&get("n?version=v1&timeout=1s"));
     node.wait_parked(1);
     watcher.send(&get("full"));
@@ -362,8 +384,8 @@ fn a_request_behind_a_parked_read_is_answered_after_its_timeout(event_loops: usi
 }
 
 /// The version changes and returns before the turn of the second reader: it got no answer, and waits on.
-fn a_reader_that_missed_nothing_stays_parked(event_loops: usize) {
-    let node = filled(event_loops, &["--jitter-per-watch", "1s"]);
+fn a_reader_that_missed_nothing_stays_parked(setup: Setup) {
+    let node = filled(setup, &["--jitter-per-watch", "1s"]);
     let mut watchers: Vec<_> = (0..2).map(|_| node.watch(&get("n?version=v1&timeout=1m"))).collect();
     node.wait_parked(2);
     let mut server = node.server();
@@ -381,9 +403,9 @@ fn a_reader_that_missed_nothing_stays_parked(event_loops: usize) {
 }
 
 /// Storms of disconnects, timeouts, wakes and new requests: at the end no reader is parked and nothing is open.
-fn a_storm_leaves_nothing_behind(event_loops: usize) {
+fn a_storm_leaves_nothing_behind(setup: Setup) {
     let _heavy = heavy();
-    let node = filled(event_loops, &["--jitter-per-watch", "100us"]);
+    let node = filled(setup, &["--jitter-per-watch", "100us"]);
     let mut server = node.server();
     let mut random = fastrand::Rng::with_seed(7);
     let mut watchers: Vec<Connection> = Vec::new();
@@ -411,19 +433,22 @@ fn a_storm_leaves_nothing_behind(event_loops: usize) {
     wait_until("no open connection", LIMIT, || open() == Some(0.0));
 }
 
-/// Each of them with one event loop, as on two processors, and with four, of which the first one only accepts.
-macro_rules! with_one_event_loop_and_with_four {
+/// Each of them with one event loop, as on two processors; with four, of which the first one only accepts; and over TLS.
+macro_rules! with_each_setup {
     ($($test:ident,)*) => {
         mod one_event_loop {
-            $(#[test] fn $test() { super::$test(1); })*
+            $(#[test] fn $test() { super::$test(super::Setup { event_loops: 1, is_tls: false }); })*
         }
         mod four_event_loops {
-            $(#[test] fn $test() { super::$test(4); })*
+            $(#[test] fn $test() { super::$test(super::Setup { event_loops: 4, is_tls: false }); })*
+        }
+        mod over_tls {
+            $(#[test] fn $test() { super::$test(super::Setup { event_loops: 1, is_tls: true }); })*
         }
     };
 }
 
-with_one_event_loop_and_with_four! {
+with_each_setup! {
     both_paths_give_the_same_answers,
     both_paths_give_the_same_wakes,
     however_it_is_cut_the_answers_are_the_same,

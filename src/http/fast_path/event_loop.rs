@@ -12,6 +12,7 @@ use crate::http::accept_errors::{ACCEPT_PAUSE, AcceptErrors};
 use crate::http::connection_limit::Permit;
 use crate::http::fast_path::cached_response::{ResponseCache, TimeHeaders};
 use crate::http::fast_path::parked::Versions;
+use crate::http::fast_path::socket::Socket;
 use crate::http::fast_path::streams::Streams;
 use crate::http::fast_path::table::{Connection, ConnectionState, Table};
 use crate::http::fast_path::{Inbox, LoopMessage, LoopShared};
@@ -19,6 +20,7 @@ use crate::http::unavailable::{TOO_MANY_CONNECTIONS, reject_at_once};
 use crate::metrics::Limit;
 use crate::node::clock;
 use crate::node::lifecycle::Phase;
+use crate::tls::{MAX_RECORD_BYTES, Session};
 use crate::watch::fair_queue::{FAN_OUT_SLICE, FairQueue, Slice, WaitersOf};
 use crate::watch::timer_wheel::TimerWheel;
 use crate::watch::{Waiter, Wake};
@@ -83,6 +85,8 @@ pub(super) struct EventLoop {
     pub(super) now: Instant,
     /// The read buffer, for one connection at a time.
     pub(super) read: Box<[u8]>,
+    /// The read buffer for encrypted bytes; empty without TLS.
+    pub(super) sealed: Box<[u8]>,
     /// The write buffer, for one connection at a time.
     pub(super) written: Vec<u8>,
     /// The answers to several writes of a connection.
@@ -152,6 +156,7 @@ impl EventLoop {
             origin: now,
             now,
             read: vec![0; MAX_FAST_REQUEST_BYTES].into(),
+            sealed: Box::default(),
             written: Vec::with_capacity(MAX_FAST_REQUEST_BYTES),
             answers: Vec::with_capacity(MAX_FAST_REQUEST_BYTES),
             writes_left: WRITES,
@@ -225,7 +230,7 @@ impl EventLoop {
                 LoopMessage::Job(job) => self.jobs.add(job),
                 LoopMessage::Beat(beat) => beat.answer(),
                 LoopMessage::Hurry(pace) => self.jobs.hurry(self.now, pace),
-                LoopMessage::Connection(stream, permit) => self.welcome(stream, permit),
+                LoopMessage::Connection(stream, permit, session) => self.welcome(stream, permit, session),
                 LoopMessage::Grants => self.unchecked = self.table.len(),
                 LoopMessage::End => self.is_over = true,
                 LoopMessage::Close => {
@@ -259,9 +264,11 @@ impl EventLoop {
                     let event_loop = event_loop_of(door.accepted, self.inboxes.len());
                     match (self.shared.admit)(from.ip()) {
                         Some(permit) if event_loop == usize::from(self.number) => {
-                            self.welcome(stream, permit);
+                            self.welcome(stream, permit, None);
                         }
-                        Some(permit) => self.inboxes[event_loop].put(LoopMessage::Connection(stream, permit)),
+                        Some(permit) => {
+                            self.inboxes[event_loop].put(LoopMessage::Connection(stream, permit, None));
+                        }
                         None => (self.shared.reject)(stream.into()),
                     }
                 }
@@ -279,7 +286,7 @@ impl EventLoop {
         true
     }
 
-    fn welcome(&mut self, mut stream: TcpStream, permit: Permit) {
+    fn welcome(&mut self, mut stream: TcpStream, permit: Permit, mut session: Option<Box<Session>>) {
         let token = Token(self.table.next_place() as usize);
         if self.closing {
             return;
@@ -288,16 +295,21 @@ impl EventLoop {
             // the ordinary path could not poll it either: the limit counts all processes of this user
             self.errors.cannot_wait(self.shared.port, &error);
             self.shared.node.metrics.hit(Limit::Connections);
-            let _ = reject_at_once(stream, ErrorCode::TooManyConnections, TOO_MANY_CONNECTIONS);
+            let socket = Socket { stream: &mut stream, session: session.as_deref_mut() };
+            let _ = reject_at_once(socket, ErrorCode::TooManyConnections, TOO_MANY_CONNECTIONS);
             return;
         }
-        let at = self.table.insert(Connection {
-            stream,
-            state: ConnectionState::Idle,
-            more: false,
-            ended: false,
-            permit,
-        });
+        if session.is_some() && self.sealed.is_empty() {
+            self.sealed = vec![0; MAX_RECORD_BYTES].into();
+        }
+        // a request may have come with the end of the handshake
+        let has_begun = session.as_ref().is_some_and(|session| !session.plain().is_empty());
+        let state = ConnectionState::Idle;
+        let connection = Connection { stream, state, more: false, ended: false, permit };
+        let at = self.table.insert(connection, session);
+        if has_begun {
+            self.again.push(at);
+        }
         self.wheel.set(at, self.elapsed() + self.shared.node.config.idle_timeout);
     }
 
@@ -402,6 +414,9 @@ impl EventLoop {
             match std::mem::replace(&mut connection.state, ConnectionState::Idle) {
                 ConnectionState::Idle | ConnectionState::Partial(_) => {
                     self.shared.node.metrics.hit(Limit::IdleTime);
+                    if let Some((mut socket, _)) = self.table.socket(at) {
+                        socket.say_farewell();
+                    }
                     self.close(at);
                 }
                 // a stream has no deadline
@@ -424,7 +439,7 @@ impl EventLoop {
 }
 
 /// The event loop that gets the connection of this number.
-fn event_loop_of(number: usize, event_loops: usize) -> usize {
+pub(super) fn event_loop_of(number: usize, event_loops: usize) -> usize {
     if event_loops < EVENT_LOOPS_WITH_AN_ACCEPTOR {
         number % event_loops
     } else {

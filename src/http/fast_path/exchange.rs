@@ -1,7 +1,6 @@
 //! One connection of an event loop: reads its request, parks it or answers, and detects its end.
 
-use std::io::{ErrorKind, IoSlice, Read as _, Write as _};
-use std::net::Shutdown;
+use std::io::{ErrorKind, IoSlice, Read as _};
 use std::time::Duration;
 
 use axum::response::Response;
@@ -17,6 +16,7 @@ use crate::http::connection::{Handover, Unsent};
 use crate::http::fast_path::cached_response::CachedResponse;
 use crate::http::fast_path::event_loop::{AfterResponse, EventLoop};
 use crate::http::fast_path::parked::ParkedRead;
+use crate::http::fast_path::socket::Received;
 use crate::http::fast_path::table::{Connection, ConnectionState};
 use crate::http::unavailable::reject_at_once;
 use crate::metrics::Port;
@@ -61,25 +61,30 @@ impl EventLoop {
             }
             _ => 0,
         };
-        let read = loop {
-            match connection.stream.read(&mut self.read[kept..]) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                other => break other,
+        let Some((mut socket, _)) = self.table.socket(at) else { return };
+        let received = socket.read(&mut self.read[kept..], &mut self.sealed);
+        let (is_partial, has_ended) = (socket.has_partial_record(), socket.has_ended());
+        match received {
+            Ok(Received::End) | Err(_) => self.close(at),
+            Ok(Received::Nothing(_)) if is_partial => {
+                self.hand_over(at, self.read[..kept].to_vec(), Unsent::default());
             }
-        };
-        match read {
-            Ok(0) => self.close(at),
+            Ok(Received::Nothing(false)) => {}
+            Ok(Received::Nothing(true)) => self.again.push(at),
             // values read now would be old, and a handed over connection would wait
-            Ok(_) if self.shared.stands_still() => self.reject(at),
-            Ok(bytes) => {
+            Ok(Received::Bytes(..)) if self.shared.stands_still() => self.reject(at),
+            Ok(Received::Bytes(bytes, more)) => {
                 let bytes = kept + bytes;
-                if self.serve(at, bytes).is_none() {
+                if let Some(connection) = self.table.get_mut(at) {
+                    connection.ended |= has_ended;
+                    connection.more |= more || has_ended;
+                }
+                // the end of a record comes to the ordinary path, behind this request
+                if is_partial || self.serve(at, bytes).is_none() {
                     let read = self.read[..bytes].to_vec();
                     self.hand_over(at, read, Unsent::default());
                 }
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(_) => self.close(at),
         }
     }
 
@@ -283,21 +288,18 @@ impl EventLoop {
     /// Sends the answers in the write buffer, which are counted, and a body behind them. `partial` is the beginning of
     /// the next request.
     pub(super) fn send_all_written(&mut self, at: u32, body: &Bytes, after: AfterResponse, partial: Vec<u8>) {
-        let Some(connection) = self.table.get_mut(at) else { return };
-        connection.state = ConnectionState::Idle;
-        let sent = loop {
-            let sent = match &body[..] {
-                [] => connection.stream.write(&self.written),
-                body => connection.stream.write_vectored(&[IoSlice::new(&self.written), IoSlice::new(body)]),
-            };
-            match sent {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break 0,
-                Err(_) => return self.close(at),
-                Ok(sent) => break sent,
-            }
+        let Some((mut socket, state)) = self.table.socket(at) else { return };
+        *state = ConnectionState::Idle;
+        let slices = [IoSlice::new(&self.written), IoSlice::new(body)];
+        let slices = if body.is_empty() { &slices[..1] } else { &slices[..] };
+        let sent = match socket.write(slices) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+            Err(_) => return self.close(at),
+            Ok(sent) => sent,
         };
-        if sent < self.written.len() + body.len() {
+        // what is encrypted goes with the session
+        let Ok(is_sent) = socket.flush() else { return self.close(at) };
+        if sent < self.written.len() + body.len() || !is_sent {
             let (head, rest) = if sent < self.written.len() {
                 (sent, 0)
             } else {
@@ -319,36 +321,39 @@ impl EventLoop {
             return self.hand_over(at, partial, unsent);
         }
         if after == AfterResponse::Close || self.closing {
-            let _ = connection.stream.shutdown(Shutdown::Write);
+            socket.shut_down();
             // a close with unread bytes would reset the connection before the response arrives
-            return match connection.stream.read(&mut self.read) {
+            return match socket.stream.read(&mut self.read) {
                 Ok(bytes) if bytes > 0 => {
+                    // what follows is not read, and so not decrypted
+                    self.table.end_session(at);
                     self.hand_over(at, Vec::new(), Unsent { is_last: true, ..Unsent::default() });
                 }
                 _ => self.close(at),
             };
         }
-        if connection.more {
-            self.again.push(at);
-        }
         if !partial.is_empty() {
-            connection.state = ConnectionState::Partial(partial.into());
+            *state = ConnectionState::Partial(partial.into());
+        }
+        if self.table.get_mut(at).is_some_and(|connection| connection.more) {
+            self.again.push(at);
         }
         self.wheel.set(at, self.elapsed() + self.shared.node.config.idle_timeout);
     }
 
     /// Answers with 503 while a part of the node stands still.
     pub(super) fn reject(&mut self, at: u32) {
-        if let Some(connection) = self.table.remove(at) {
-            self.wheel.clear(at);
+        if let Some((socket, _)) = self.table.socket(at) {
             self.shared.node.metrics.answered(self.shared.port, 503);
-            let _ = reject_at_once(connection.stream, ErrorCode::Stalled, STALLED);
+            let _ = reject_at_once(socket, ErrorCode::Stalled, STALLED);
+            self.table.remove(at);
+            self.wheel.clear(at);
         }
     }
 
     /// Drops a connection and its state.
     pub(super) fn close(&mut self, at: u32) {
-        if let Some(connection) = self.table.remove(at) {
+        if let Some((connection, _)) = self.table.remove(at) {
             self.wheel.clear(at);
             match connection.state {
                 ConnectionState::Parked(_, ticket) => self.shared.node.store.leave([ticket]),
@@ -372,12 +377,12 @@ impl EventLoop {
 
     /// Hands a connection over to the ordinary path.
     pub(super) fn hand_over(&mut self, at: u32, read: Vec<u8>, unsent: Unsent) {
-        let Some(mut connection) = self.table.remove(at) else { return };
+        let Some((mut connection, session)) = self.table.remove(at) else { return };
         self.wheel.clear(at);
         if self.poll.registry().deregister(&mut connection.stream).is_ok() {
             self.shared.node.metrics.handed_over(self.shared.port);
             let Connection { stream, permit, .. } = connection;
-            (self.shared.hand_over)(Handover { stream: stream.into(), permit, read, unsent });
+            (self.shared.hand_over)(Handover { stream: stream.into(), permit, read, unsent, session });
         }
     }
 }

@@ -13,6 +13,7 @@ mod cached_response;
 mod event_loop;
 mod exchange;
 mod parked;
+mod socket;
 mod streams;
 mod table;
 mod write;
@@ -21,11 +22,13 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, TcpListener as StdTcpListener, TcpStream as StdTcpStream};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task;
 use std::thread;
 
 use mio::{Poll, Waker};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use crate::api::state::Node;
@@ -33,10 +36,12 @@ use crate::http::connection::Handover;
 use crate::http::connection_limit::Permit;
 use crate::metrics::Port;
 use crate::node::pulse::{Beat, WORKERS};
+use crate::tls::Session;
 use crate::watch::fair_queue::Job;
 use crate::watch::fanout;
 use crate::watch::pace::Pace;
 use event_loop::EventLoop;
+pub(crate) use socket::Socket;
 
 /// The state that the event loops share.
 pub(crate) struct LoopShared {
@@ -82,7 +87,7 @@ enum LoopMessage {
     /// The pace of pending wakes has changed.
     Hurry(Pace),
     /// It gets an accepted connection.
-    Connection(mio::net::TcpStream, Permit),
+    Connection(mio::net::TcpStream, Permit, Option<Box<Session>>),
     /// What callers may do has changed.
     Grants,
     /// A beat to answer: the event loop goes on.
@@ -125,13 +130,32 @@ impl fanout::EventLoop for Inbox {
     }
 }
 
+/// Where connections enter the event loops that do not come from their own listener: those of a port with TLS, after
+/// their handshake.
+pub(crate) struct Entrance {
+    inboxes: Vec<Arc<Inbox>>,
+    entered: AtomicUsize,
+}
+
+impl Entrance {
+    /// Passes a connection to the next event loop. One that cannot leave the runtime is closed.
+    pub(crate) fn enter(&self, stream: TcpStream, permit: Permit, session: Option<Box<Session>>) {
+        let number = self.entered.fetch_add(1, Ordering::Relaxed);
+        let at = event_loop::event_loop_of(number, self.inboxes.len());
+        if let (Some(inbox), Ok(stream)) = (self.inboxes.get(at), stream.into_std()) {
+            let stream = mio::net::TcpStream::from_std(stream);
+            inbox.put(LoopMessage::Connection(stream, permit, session));
+        }
+    }
+}
+
 impl FastPath {
-    /// Starts so many event loops; the first one accepts.
+    /// Starts so many event loops; the first one accepts, if there is a listener.
     ///
     /// # Errors
     /// If the system gives no poll or thread.
     pub(crate) fn start(
-        listener: StdTcpListener,
+        mut listener: Option<StdTcpListener>,
         shared: LoopShared,
         event_loops: usize,
     ) -> io::Result<Self> {
@@ -151,7 +175,6 @@ impl FastPath {
         for inbox in inboxes.iter().map(Arc::clone) {
             shared.node.pulse.add("event loop", move |beat| inbox.put(LoopMessage::Beat(beat)));
         }
-        let mut listener = Some(listener);
         // dropped half-way, it ends the event loops that run
         let mut path = Self { inboxes, ended: Vec::new() };
         for (number, poll) in (0..).zip(polls) {
@@ -165,6 +188,11 @@ impl FastPath {
                 .spawn(move || drop(end.send(event_loop.run())))?;
         }
         Ok(path)
+    }
+
+    /// Where connections enter that were accepted elsewhere.
+    pub(crate) fn entrance(&self) -> Entrance {
+        Entrance { inboxes: self.inboxes.clone(), entered: AtomicUsize::new(0) }
     }
 
     /// Lets each event loop check what waits in it: what callers may do has changed.

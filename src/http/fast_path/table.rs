@@ -5,7 +5,9 @@ use mio::net::TcpStream;
 use crate::core::Ticket;
 use crate::http::connection_limit::Permit;
 use crate::http::fast_path::parked::ParkedRead;
+use crate::http::fast_path::socket::Socket;
 use crate::http::fast_path::streams::{Member, Single};
+use crate::tls::Session;
 
 /// A connection.
 pub(super) struct Connection {
@@ -44,6 +46,8 @@ const _: () = assert!(size_of::<Option<Connection>>() <= 64);
 #[derive(Default)]
 pub(super) struct Table {
     connections: Vec<Option<Connection>>,
+    /// The sessions of those that speak TLS, at the same places: empty without TLS, so that it costs nothing there.
+    sessions: Vec<Option<Box<Session>>>,
     free: Vec<u32>,
     freed: Vec<u32>,
 }
@@ -67,8 +71,13 @@ impl Table {
     }
 
     /// Adds a connection at its place.
-    pub(super) fn insert(&mut self, connection: Connection) -> u32 {
+    pub(super) fn insert(&mut self, connection: Connection, session: Option<Box<Session>>) -> u32 {
         let at = self.next_place();
+        if session.is_some() {
+            let places = self.sessions.len().max(at as usize + 1);
+            self.sessions.resize_with(places, || None);
+            self.sessions[at as usize] = session;
+        }
         match self.free.pop() {
             Some(_) => self.connections[at as usize] = Some(connection),
             None => self.connections.push(Some(connection)),
@@ -81,11 +90,25 @@ impl Table {
         self.connections.get_mut(at as usize)?.as_mut()
     }
 
-    /// Removes a connection.
-    pub(super) fn remove(&mut self, at: u32) -> Option<Connection> {
+    /// The socket and the state of a connection.
+    pub(super) fn socket(&mut self, at: u32) -> Option<(Socket<'_>, &mut ConnectionState)> {
+        let Connection { stream, state, .. } = self.connections.get_mut(at as usize)?.as_mut()?;
+        let session = self.sessions.get_mut(at as usize).and_then(Option::as_deref_mut);
+        Some((Socket { stream, session }, state))
+    }
+
+    /// Ends the session of a connection, which stays.
+    pub(super) fn end_session(&mut self, at: u32) {
+        if let Some(session) = self.sessions.get_mut(at as usize) {
+            *session = None;
+        }
+    }
+
+    /// Removes a connection, with its session.
+    pub(super) fn remove(&mut self, at: u32) -> Option<(Connection, Option<Box<Session>>)> {
         let connection = self.connections.get_mut(at as usize)?.take()?;
         self.freed.push(at);
-        Some(connection)
+        Some((connection, self.sessions.get_mut(at as usize).and_then(Option::take)))
     }
 
     /// Makes freed places available again.

@@ -1,11 +1,9 @@
 //! The turns of streams in an event loop: rounds of groups, and steps of readers that go on by themselves.
 
-use std::io::{ErrorKind, IoSlice, Write as _};
-use std::net::Shutdown;
+use std::io::{ErrorKind, IoSlice};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
 use mio::{Interest, Token};
 
 use super::group::Group;
@@ -18,6 +16,7 @@ use crate::api::guard::token_ended;
 use crate::api::watch::{self, StreamAsked};
 use crate::http::fast_path::cached_response::CachedResponse;
 use crate::http::fast_path::event_loop::{AfterResponse, EventLoop};
+use crate::http::fast_path::socket::Socket;
 use crate::http::fast_path::table::{Connection, ConnectionState, Table};
 use crate::node::chunks::{CHUNKS_PER_WRITE, Chunks};
 use crate::node::limits::DRAIN_PER_WATCHER;
@@ -49,23 +48,24 @@ enum Written {
     Failed,
 }
 
-fn write(stream: &mut TcpStream, slices: &[IoSlice<'_>]) -> Result<usize, Written> {
-    loop {
-        let written = match slices {
-            [one] => stream.write(one),
-            _ => stream.write_vectored(slices),
-        };
-        match written {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(Written::Blocked),
-            Err(_) => return Err(Written::Failed),
-            Ok(written) => return Ok(written),
-        }
+fn write(socket: &mut Socket<'_>, slices: &[IoSlice<'_>]) -> Result<usize, Written> {
+    socket.write(slices).map_err(|error| match error.kind() {
+        ErrorKind::WouldBlock => Written::Blocked,
+        _ => Written::Failed,
+    })
+}
+
+/// Whether the socket has taken all that was written.
+fn flushed(socket: &mut Socket<'_>) -> Written {
+    match socket.flush() {
+        Ok(true) => Written::All,
+        Ok(false) => Written::Blocked,
+        Err(_) => Written::Failed,
     }
 }
 
 /// Sends a reader what its group has for it.
-fn tell(stream: &mut TcpStream, member: &mut Member, chunks: &Chunks) -> Written {
+fn tell(socket: &mut Socket<'_>, member: &mut Member, chunks: &Chunks) -> Written {
     // cannot be: a reader is told a chunk, or cut, before the chunk is dropped; bytes of another place would be worse
     if !chunks.has(member.mark) {
         debug_assert!(false, "{:?} is gone", member.mark);
@@ -75,9 +75,9 @@ fn tell(stream: &mut TcpStream, member: &mut Member, chunks: &Chunks) -> Written
         let mut slices = [IoSlice::new(&[]); CHUNKS_PER_WRITE];
         let (count, bytes) = chunks.slices(member.mark, &mut slices);
         if bytes == 0 {
-            return Written::All;
+            return flushed(socket);
         }
-        match write(stream, &slices[..count]) {
+        match write(socket, &slices[..count]) {
             Err(other) => return other,
             Ok(written) => {
                 member.mark = chunks.after(member.mark, written);
@@ -90,9 +90,9 @@ fn tell(stream: &mut TcpStream, member: &mut Member, chunks: &Chunks) -> Written
 }
 
 /// Sends a reader that goes on by itself the bytes that were made for it.
-fn send_rest(stream: &mut TcpStream, single: &mut Single) -> Written {
+fn send_rest(socket: &mut Socket<'_>, single: &mut Single) -> Written {
     while !single.unsent().is_empty() {
-        match write(stream, &[IoSlice::new(single.unsent())]) {
+        match write(socket, &[IoSlice::new(single.unsent())]) {
             Err(other) => {
                 single.is_blocked = other == Written::Blocked;
                 return other;
@@ -100,9 +100,10 @@ fn send_rest(stream: &mut TcpStream, single: &mut Single) -> Written {
             Ok(written) => single.sent += written,
         }
     }
-    single.is_blocked = false;
     (single.rest, single.sent) = (Vec::new(), 0);
-    Written::All
+    let flushed = flushed(socket);
+    single.is_blocked = flushed == Written::Blocked;
+    flushed
 }
 
 fn set_index(table: &mut Table, place: u32, index: usize) {
@@ -320,12 +321,13 @@ impl EventLoop {
             if group.blocked.contains(&place) {
                 continue;
             }
-            let Some(connection) = self.table.get_mut(place) else { continue };
-            let ConnectionState::Stream(member) = &mut connection.state else { continue };
+            let Some((mut socket, ConnectionState::Stream(member))) = self.table.socket(place) else {
+                continue;
+            };
             told += 1;
-            match tell(&mut connection.stream, member, &group.chunks) {
+            match tell(&mut socket, member, &group.chunks) {
                 Written::All if group.ending.is_some() => {
-                    say_farewell(&mut connection.stream, &group.key, node.streams.retry());
+                    say_farewell(&mut socket, &group.key, node.streams.retry());
                     gone.push(place);
                 }
                 Written::All => {}
@@ -399,8 +401,8 @@ impl EventLoop {
 
     /// The socket of a stream takes bytes again.
     pub(in crate::http::fast_path) fn on_writable(&mut self, at: u32) {
-        let Some(connection) = self.table.get_mut(at) else { return };
-        match &mut connection.state {
+        let Some((mut socket, state)) = self.table.socket(at) else { return };
+        match state {
             ConnectionState::Single(single) if single.is_blocked => {
                 single.is_blocked = false;
                 self.streams.singles.push_back(at);
@@ -410,7 +412,7 @@ impl EventLoop {
                 if !group.blocked.contains(&at) {
                     return;
                 }
-                match tell(&mut connection.stream, member, &group.chunks) {
+                match tell(&mut socket, member, &group.chunks) {
                     Written::Blocked => {}
                     Written::Failed => self.close(at),
                     Written::All => {
@@ -430,22 +432,20 @@ impl EventLoop {
     fn turn_of_single(&mut self, at: u32) {
         let now = self.elapsed();
         let node = Arc::clone(&self.shared.node);
-        let Some(connection) = self.table.get_mut(at) else { return };
-        let ConnectionState::Single(single) = &mut connection.state else { return };
-        match send_rest(&mut connection.stream, single) {
+        let Some((mut socket, ConnectionState::Single(single))) = self.table.socket(at) else { return };
+        match send_rest(&mut socket, single) {
             Written::Blocked => return self.on_blocked(at),
             Written::Failed => return self.close(at),
             Written::All => {}
         }
         if self.after == AfterResponse::Close {
-            say_farewell(&mut connection.stream, &single.key, node.streams.retry());
+            say_farewell(&mut socket, &single.key, node.streams.retry());
             return self.close(at);
         }
         if single.is_greeted && self.join_group(at) {
             return;
         }
-        let Some(connection) = self.table.get_mut(at) else { return };
-        let ConnectionState::Single(single) = &mut connection.state else { return };
+        let Some((mut socket, ConnectionState::Single(single))) = self.table.socket(at) else { return };
         let is_late = now >= single.heartbeat_at;
         if single.feed.is_scanning() && single.scan.is_none() {
             single.scan = Arc::clone(&node.stream_scans).try_acquire_owned().ok();
@@ -463,7 +463,7 @@ impl EventLoop {
             single.heartbeat_at = now + single.key.heartbeat;
             watch::fill(&node, &single.key.names);
         }
-        match send_rest(&mut connection.stream, single) {
+        match send_rest(&mut socket, single) {
             Written::Failed => self.close(at),
             Written::Blocked => self.on_blocked(at),
             Written::All if waits => self.streams.wait(at, self.now),
@@ -536,8 +536,9 @@ impl EventLoop {
         let index = u32::try_from(group.members.len()).unwrap_or(u32::MAX);
         let mut member = Member { group: number, index, mark, place: single.place, caller: single.caller };
         group.members.push(at);
-        let written = tell(&mut connection.stream, &mut member, &group.chunks);
-        connection.state = ConnectionState::Stream(member);
+        let Some((mut socket, state)) = self.table.socket(at) else { return true };
+        let written = tell(&mut socket, &mut member, &group.chunks);
+        *state = ConnectionState::Stream(member);
         if written == Written::Blocked {
             group.blocked.insert(at);
         }
@@ -551,8 +552,8 @@ impl EventLoop {
     /// Ends a stream if its reader is granted its scope no more. Returns whether it did.
     pub(in crate::http::fast_path) fn check_stream(&mut self, at: u32) -> bool {
         let access = &self.shared.node.access;
-        let Some(connection) = self.table.get_mut(at) else { return false };
-        let (caller, key, is_whole) = match &connection.state {
+        let Some((mut socket, state)) = self.table.socket(at) else { return false };
+        let (caller, key, is_whole) = match state {
             ConnectionState::Single(single) => (single.caller, &single.key, single.unsent().is_empty()),
             ConnectionState::Stream(member) => {
                 let Some(Some(group)) = self.streams.groups.get(member.group as usize) else { return false };
@@ -566,7 +567,7 @@ impl EventLoop {
         // behind a part of an event there is no place for last words
         if is_whole {
             let retry = self.shared.node.streams.retry();
-            say_ended(&mut connection.stream, key, &token_ended(&self.shared.node), retry);
+            say_ended(&mut socket, key, &token_ended(&self.shared.node), retry);
         }
         self.close(at);
         true
@@ -584,16 +585,16 @@ impl EventLoop {
 }
 
 /// The last bytes of a stream whose reader is granted no more.
-fn say_ended(stream: &mut TcpStream, key: &GroupKey, refusal: &Refusal, retry: Duration) {
+fn say_ended(socket: &mut Socket<'_>, key: &GroupKey, refusal: &Refusal, retry: Duration) {
     let mut bytes = key.encoding.error(refusal.code(), refusal.text());
     bytes.extend_from_slice(&key.encoding.farewell(refusal.text(), retry));
-    let _ = write(stream, &[IoSlice::new(&bytes)]);
-    let _ = stream.shutdown(Shutdown::Write);
+    let _ = write(socket, &[IoSlice::new(&bytes)]);
+    socket.shut_down();
 }
 
 /// The last bytes of a stream that the node ends. A reader that does not get them resumes all the same.
-fn say_farewell(stream: &mut TcpStream, key: &GroupKey, retry: Duration) {
+fn say_farewell(socket: &mut Socket<'_>, key: &GroupKey, retry: Duration) {
     let bytes = key.encoding.farewell("this node is about to end", retry);
-    let _ = write(stream, &[IoSlice::new(&bytes)]);
-    let _ = stream.shutdown(Shutdown::Write);
+    let _ = write(socket, &[IoSlice::new(&bytes)]);
+    socket.shut_down();
 }

@@ -5,12 +5,12 @@
 //! which have no timers.
 
 mod reader;
+mod wire;
 
-use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream as StdTcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use mio::{Events, Poll, Waker};
@@ -19,6 +19,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use reader::{Reader, Told, text};
 use socket2::SockRef;
+use wire::Wire;
 
 use crate::access::Access;
 use crate::access::web::Web;
@@ -41,6 +42,7 @@ use crate::node::replication::Replicator;
 use crate::node::store::SharedStore;
 use crate::node::tls::NodeTls;
 use crate::report::Listens;
+use crate::tls::testing::{Sides, Version};
 use crate::watch::fanout::{self, Fanout};
 use crate::watch::pace::Pace;
 use crate::wire::stream::{Encoding, Tail};
@@ -49,6 +51,8 @@ use crate::wire::watch_form::StreamForm;
 
 const NAMES: [&str; 5] = ["a/0", "a/1", "b/0", "b/1", "c"];
 const PREFIXES: [&str; 2] = ["", "a/"];
+
+static TLS: LazyLock<Sides> = LazyLock::new(Sides::new);
 
 /// How many records a name keeps.
 const KEPT: u8 = 3;
@@ -63,8 +67,8 @@ const SOCKET_BYTES: usize = 1;
 enum Op {
     /// Writes of names, each with so many bytes of data; a delete if there are none.
     Write(Vec<(usize, Option<usize>)>),
-    /// A reader begins: of a mode, a scope, and with the oldest record or now.
-    Begin(Mode, usize, bool),
+    /// A reader begins: of a mode, a scope, with the oldest record or now, and with TLS or without.
+    Begin(Mode, usize, bool, Option<Version>),
     /// A reader takes at most so many bytes.
     Take(Index, usize),
     /// All readers take all that is there.
@@ -89,11 +93,13 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     let data = prop_oneof![8 => bytes.prop_map(Some), 1 => Just(None)];
     let write = (0..NAMES.len(), data);
     let modes = prop_oneof![Just(Mode::Latest), Just(Mode::All)];
+    let tls = prop_oneof![3 => Just(None), 1 => Just(Some(Version::V12)), 2 => Just(Some(Version::V13))];
     let reader = any::<Index>;
     let op = prop_oneof![
         9 => prop::collection::vec(write.clone(), 1..3).prop_map(Op::Write),
         3 => prop::collection::vec(write, 3..12).prop_map(Op::Write),
-        4 => (modes, 0..PREFIXES.len(), any::<bool>()).prop_map(|(mode, scope, now)| Op::Begin(mode, scope, now)),
+        4 => (modes, 0..PREFIXES.len(), any::<bool>(), tls)
+            .prop_map(|(mode, scope, now, tls)| Op::Begin(mode, scope, now, tls)),
         6 => (reader(), 1..3_000_usize).prop_map(|(reader, bytes)| Op::Take(reader, bytes)),
         2 => (reader(), Just(1 << 20)).prop_map(|(reader, bytes)| Op::Take(reader, bytes)),
         1 => Just(Op::TakeAll),
@@ -208,45 +214,50 @@ impl World {
     }
 
     /// Connects a reader, and lets the event loop begin its stream.
-    fn connect(&mut self, mode: Mode, prefix: &str, since: &str) -> UnixStream {
+    fn connect(&mut self, mode: Mode, prefix: &str, since: &str, tls: Option<Version>) -> Wire {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         SockRef::from(&theirs).set_send_buffer_size(SOCKET_BYTES).expect("a buffer");
         ours.set_nonblocking(true).expect("a socket");
         theirs.set_nonblocking(true).expect("a socket");
         let mode = if mode == Mode::All { "all" } else { "latest" };
-        write!(
-            &ours,
-            "GET /v1/watch?prefix={prefix}&mode={mode}&since={since}&data=text HTTP/1.1\r\nHost: n\r\n\
-             Accept: application/x-ndjson\r\n\r\n"
-        )
-        .expect("room for a head");
+        let (client, session) = tls.map(|version| TLS.agreed(version)).unzip();
+        let mut wire = Wire::new(ours, client);
+        wire.send(
+            format!(
+                "GET /v1/watch?prefix={prefix}&mode={mode}&since={since}&data=text HTTP/1.1\r\nHost: n\r\n\
+                 Accept: application/x-ndjson\r\n\r\n"
+            )
+            .as_bytes(),
+        );
         let theirs = mio::net::TcpStream::from_std(StdTcpStream::from(OwnedFd::from(theirs)));
         let permit = self.limit.take().expect("a place");
-        self.inbox.put(LoopMessage::Connection(theirs, permit));
+        self.inbox.put(LoopMessage::Connection(theirs, permit, session));
         for _ in 0..3 {
             self.turn(Duration::ZERO);
         }
-        ours
+        wire
     }
 
-    fn begin(&mut self, mode: Mode, prefix: &'static str, is_now: bool) {
-        let socket = self.connect(mode, prefix, if is_now { "now" } else { "oldest" });
+    fn begin(&mut self, mode: Mode, prefix: &'static str, is_now: bool, tls: Option<Version>) {
+        let wire = self.connect(mode, prefix, if is_now { "now" } else { "oldest" }, tls);
         let began = is_now.then_some(self.writes.len());
-        self.readers.push(Reader::new(mode, prefix, began, socket));
+        self.readers.push(Reader::new(mode, prefix, tls, began, wire));
     }
 
     fn resume(&mut self, at: usize) {
         let Some(cursor) = self.readers[at].cursor().map(str::to_owned) else { return };
-        let (mode, prefix) = (self.readers[at].mode, self.readers[at].prefix);
-        let socket = self.connect(mode, prefix, &cursor);
-        self.readers[at].resume(socket);
+        let Reader { mode, prefix, tls, .. } = self.readers[at];
+        let wire = self.connect(mode, prefix, &cursor, tls);
+        self.readers[at].resume(wire);
     }
 
     fn apply(&mut self, op: &Op) {
         let count = self.readers.len();
         match op {
             Op::Write(writes) => writes.iter().for_each(|(name, bytes)| self.write(*name, *bytes)),
-            Op::Begin(mode, scope, is_now) if count < MOST => self.begin(*mode, PREFIXES[*scope], *is_now),
+            Op::Begin(mode, scope, is_now, tls) if count < MOST => {
+                self.begin(*mode, PREFIXES[*scope], *is_now, *tls);
+            }
             Op::Take(reader, bytes) if count > 0 => {
                 let reader = &mut self.readers[reader.index(count)];
                 reader.take(*bytes);

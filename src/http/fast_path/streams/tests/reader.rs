@@ -1,13 +1,14 @@
 //! A reader of a stream, and what must hold of what it is told.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{ErrorKind, Read as _};
-use std::os::unix::net::UnixStream;
+use std::io::ErrorKind;
 
 use serde_json::Value;
 
+use super::wire::Wire;
 use super::{KEPT, NAMES};
 use crate::core::feed::Mode;
+use crate::tls::testing::Version;
 
 /// What is compared of an event. The rest depends on the moment in which it is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,9 +47,13 @@ pub(super) fn text(bytes: usize) -> String {
 pub(super) struct Reader {
     pub(super) mode: Mode,
     pub(super) prefix: &'static str,
+    /// That of TLS, if it speaks it.
+    pub(super) tls: Option<Version>,
     /// How many writes there were when it began; `None` if it began with the oldest record.
     began: Option<usize>,
-    socket: UnixStream,
+    wire: Wire,
+    /// Bytes that the socket had for it.
+    taken: usize,
     bytes: Vec<u8>,
     /// How many of the bytes are read: the head, and whole chunks.
     parsed: usize,
@@ -66,12 +71,20 @@ pub(super) struct Reader {
 
 impl Reader {
     /// A reader that begins when there were so many writes, or with the oldest record.
-    pub(super) fn new(mode: Mode, prefix: &'static str, began: Option<usize>, socket: UnixStream) -> Self {
+    pub(super) fn new(
+        mode: Mode,
+        prefix: &'static str,
+        tls: Option<Version>,
+        began: Option<usize>,
+        wire: Wire,
+    ) -> Self {
         Self {
             mode,
             prefix,
+            tls,
             began,
-            socket,
+            wire,
+            taken: 0,
             bytes: Vec::new(),
             parsed: 0,
             line: Vec::new(),
@@ -90,11 +103,11 @@ impl Reader {
 
     /// How many bytes it took.
     pub(super) fn taken(&self) -> usize {
-        self.bytes.len()
+        self.taken
     }
 
-    /// Goes on after its last cursor, on another socket.
-    pub(super) fn resume(&mut self, socket: UnixStream) {
+    /// Goes on after its last cursor, on another connection.
+    pub(super) fn resume(&mut self, wire: Wire) {
         let Some((_, told, is_synced)) = &self.cursor else { return };
         self.told.truncate(*told);
         self.is_synced = *is_synced;
@@ -103,7 +116,7 @@ impl Reader {
         if self.began.is_none() {
             self.again.extend(self.told.iter().map(|told| told.revision));
         }
-        self.socket = socket;
+        self.wire = wire;
     }
 
     fn has(&self, write: &Told) -> bool {
@@ -124,13 +137,11 @@ impl Reader {
     /// Takes at most so many bytes.
     pub(super) fn take(&mut self, at_most: usize) {
         let mut left = at_most;
-        let mut buffer = [0; 4_096];
         while left > 0 {
-            let room = left.min(buffer.len());
-            match (&self.socket).read(&mut buffer[..room]) {
+            match self.wire.read(left, &mut self.bytes) {
                 Ok(0) => panic!("the stream ended"),
                 Ok(count) => {
-                    self.bytes.extend_from_slice(&buffer[..count]);
+                    self.taken += count;
                     left -= count;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
