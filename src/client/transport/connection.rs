@@ -19,7 +19,7 @@ use super::driver::Driver;
 use super::error::ExchangeError;
 use super::lines::Lines;
 use super::request::Request;
-use super::socket::Socket;
+use super::socket;
 use super::stream::HearsOut;
 use super::writes::Source;
 use crate::client::url::Url;
@@ -47,7 +47,7 @@ impl Connection {
     pub(super) async fn connect(address: &NodeAddress, within: Duration) -> Result<Self, ExchangeError> {
         let refused =
             |why: &dyn fmt::Display| ExchangeError::Unconnected(format!("cannot reach {address}: {why}"));
-        let stream = match timeout(within, Socket::connect(address)).await {
+        let stream = match timeout(within, socket::connect(address)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(why)) => return Err(refused(&why)),
             Err(_) => {
