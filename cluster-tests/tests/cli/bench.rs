@@ -10,6 +10,7 @@ use std::time::Duration;
 use cluster_tests::cluster::Cluster;
 use cluster_tests::http::Request;
 use cluster_tests::node::{Finished, Node, run_to_end};
+use cluster_tests::tokens::TokensFile;
 use serde_json::Value;
 
 pub(super) fn bench(node: &Node, arguments: &str) -> Finished {
@@ -69,6 +70,28 @@ fn watchers_whose_time_is_up_ask_again() {
         figures(&bench(&node, "watch --watchers 10 --writes 2 --every 1500ms --timeout 300ms -w json"));
     assert!(number(&figures, "timeouts") >= 10.0, "{figures}");
     assert_eq!((number(&figures, "woken"), number(&figures, "early")), (20.0, 0.0), "{figures}");
+}
+
+/// Each of them asks a node that answers nothing without a token.
+#[test]
+fn all_measures_show_the_token() {
+    let tokens = TokensFile::new();
+    let all = ["--read", "", "--write", "", "--delete", "", "--lease", "", "--observe", "--admin"];
+    let secret = tokens.add("bench", &all);
+    let node = Node::with(&["--tokens-file", tokens.path()]);
+    let path = format!("{}.secret", tokens.path());
+    std::fs::write(&path, secret).expect("a file");
+    for measure in [
+        "get --rate 100 --duration 300ms",
+        "put --rate 100 --duration 300ms",
+        "watch --watchers 5 --writes 1",
+        "stream --streams 5 --duration 1s",
+        "lease --clients 2 --duration 300ms --held 3 --expire 2 --ttl 1s",
+    ] {
+        let finished = bench(&node, &format!("{measure} --token-file {path} -w json"));
+        assert_eq!(finished.code, Some(0), "{measure}: {finished:?}");
+    }
+    std::fs::remove_file(path).expect("it is there");
 }
 
 /// The writer's node does not count readers that are parked at another node, where a write arrives later.

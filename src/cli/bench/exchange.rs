@@ -52,23 +52,36 @@ pub(super) fn read(bytes: &[u8]) -> Result<Option<RawAnswer<'_>>, String> {
 
 /// A read.
 pub(super) fn get(url: &Url, target: &str) -> Vec<u8> {
-    format!("GET {}{target} HTTP/1.1\r\nHost: {}\r\n\r\n", url.base, url.authority).into_bytes()
+    request(url, "GET", target, "", &[])
+}
+
+/// A watch that goes on, in the form of this media type.
+pub(super) fn watch(url: &Url, target: &str, media_type: &str) -> Vec<u8> {
+    request(url, "GET", target, &format!("Accept: {media_type}\r\n"), &[])
 }
 
 /// A write.
 pub(super) fn put(url: &Url, target: &str, body: &[u8]) -> Vec<u8> {
-    let head = format!(
-        "PUT {}{target} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n\r\n",
-        url.base,
-        url.authority,
-        body.len()
-    );
-    [head.as_bytes(), body].concat()
+    request(url, "PUT", target, &format!("Content-Length: {}\r\n", body.len()), body)
 }
 
 /// A delete.
 pub(super) fn delete(url: &Url, target: &str) -> Vec<u8> {
-    format!("DELETE {}{target} HTTP/1.1\r\nHost: {}\r\n\r\n", url.base, url.authority).into_bytes()
+    request(url, "DELETE", target, "", &[])
+}
+
+/// A request with these fields beside those that all have: the host, and the token of the URL.
+fn request(url: &Url, method: &str, target: &str, fields: &str, body: &[u8]) -> Vec<u8> {
+    let mut bytes =
+        format!("{method} {}{target} HTTP/1.1\r\nHost: {}\r\n{fields}", url.base, url.authority).into_bytes();
+    if let Some(token) = &url.token {
+        bytes.extend_from_slice(b"Authorization: ");
+        bytes.extend_from_slice(token.header().as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes.extend_from_slice(b"\r\n");
+    bytes.extend_from_slice(body);
+    bytes
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use super::CHECK_EVERY;
+use super::exchange;
 use super::target::Target;
 use crate::cli::failure::Failure;
 use crate::cli::stop::Interrupt;
@@ -34,14 +35,10 @@ impl Expiries {
             parameter("leases", "true"),
         ];
         let (url, path) = (&target.url, with_query("/v1/watch", &query));
-        let request = format!(
-            "GET {}{path} HTTP/1.1\r\nHost: {}\r\nAccept: application/x-ndjson\r\n\r\n",
-            url.base, url.authority
-        );
+        let request = exchange::watch(url, &path, "application/x-ndjson");
         let mut stream_to_write = &stream;
-        let sent = stream
-            .set_read_timeout(Some(CHECK_EVERY))
-            .and_then(|()| stream_to_write.write_all(request.as_bytes()));
+        let sent =
+            stream.set_read_timeout(Some(CHECK_EVERY)).and_then(|()| stream_to_write.write_all(&request));
         sent.map_err(|error| Failure::Failed(format!("cannot reach {url}: {error}")))?;
         let mut stream = Self { lines: BufReader::new(stream), line: Vec::new(), target: target.clone() };
         let until = Instant::now() + BEGINNING;

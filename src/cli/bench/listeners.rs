@@ -8,6 +8,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::CHECK_EVERY;
 use super::deliveries::Deliveries;
+use super::exchange;
 use super::target::Target;
 use crate::cli::failure::Failure;
 use crate::cli::stop::Interrupt;
@@ -179,16 +180,10 @@ impl Listeners {
 
     fn connected(&mut self, number: usize) {
         let url = &self.targets[number % self.targets.len()].url;
-        let request = format!(
-            "GET {}{} HTTP/1.1\r\nHost: {}\r\nAccept: {}\r\n\r\n",
-            url.base,
-            self.target,
-            url.authority,
-            self.form.media_type()
-        );
+        let request = exchange::watch(url, &self.target, self.form.media_type());
         let Some(stream) = &mut self.listeners[number].stream else { return };
         let failed = stream.take_error().unwrap_or_else(Some);
-        let sent = failed.map_or_else(|| stream.write(request.as_bytes()), Err);
+        let sent = failed.map_or_else(|| stream.write(&request), Err);
         match sent {
             // a socket without unsent bytes takes a whole request
             Ok(sent) if sent == request.len() => {
