@@ -8,7 +8,9 @@ use crate::wire::text::Escaped;
 /// Longest line that is printed, in characters: a server or a proxy may send any length.
 const MAX_LINE_CHARS: usize = 2000;
 
-/// Exit code for a lease that is lost. It and the next one are apart from those that commands usually have, so that
+/// Exit code for a wrong command line or setting.
+pub(super) const USAGE: u8 = 2;
+/// Exit code for a lease that is lost. It and that of [`HELD`] are apart from those that commands usually have, so that
 /// `vwatch lock` can return the code of its command.
 pub(super) const LEASE_LOST: u8 = 75;
 /// Exit code where another lease stands in the way.
@@ -77,7 +79,7 @@ impl Failure {
         match self {
             Self::ClosedPipe => 0,
             Self::Failed(_) => 1,
-            Self::Usage(_) => 2,
+            Self::Usage(_) => USAGE,
             Self::Unchanged => 3,
             Self::Told(code) => *code,
             Self::Missing(_) => 4,

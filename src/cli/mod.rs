@@ -6,6 +6,7 @@ mod checkpoint;
 mod client;
 mod cluster_view;
 mod compact;
+mod config;
 mod del;
 mod dev;
 mod diff;
@@ -120,6 +121,7 @@ fn run_command(name: &str, matches: &ArgMatches) -> Result<(), Failure> {
         "event" => event::run(matches),
         "checkpoint" => checkpoint::run(matches),
         "lease" => lease::run(matches),
+        "config" => config::run(matches),
         "tls" => tls::run(matches),
         "token" => token::run(matches),
         "history-depth" => history_depth::run(&read::<history_depth::HistoryDepth>(matches)?),
@@ -179,6 +181,7 @@ fn command() -> Command {
         .subcommand(bench::command())
         .subcommand(client_command::<members::Members>("members"))
         .subcommand(client_command::<dev::Dev>("dev"))
+        .subcommand(config::command(with_hyphen_values))
         .subcommand(tls::command(with_hyphen_values))
         .subcommand(token::command(with_hyphen_values))
         .subcommand(Command::new(dev::COMMAND).hide(true).args_override_self(true).args(serve::args()))
@@ -225,6 +228,7 @@ Examples:
   vwatch bench stream --streams 2000     and its streams
   vwatch members                         the nodes of a cluster
   vwatch dev                             a cluster on this machine, to try
+  vwatch config check FILE               would a node take this file of settings?
   vwatch tls init DIR                    certificates, to try TLS
   vwatch token new NAME --read PREFIX    a token, and its entry for --tokens-file
   vwatch health                          is the node ready?";

@@ -2,6 +2,7 @@
 
 mod access;
 mod cluster;
+mod file;
 pub mod fill;
 mod lease;
 mod log;
@@ -12,6 +13,7 @@ mod tls;
 mod value;
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use access::AccessConfig;
@@ -107,6 +109,8 @@ pub struct Config {
     pub cluster: ClusterConfig,
     /// The settings of TLS.
     pub tls: TlsConfig,
+    /// The file that some of the settings came from.
+    pub file: Option<PathBuf>,
 }
 
 impl Config {
@@ -160,6 +164,7 @@ impl Config {
             log_format: read(raw, "log-format", log_format)?,
             cluster: ClusterConfig::from_raw(raw)?,
             tls: TlsConfig::from_raw(raw)?,
+            file: raw.file().map(Path::to_owned),
         };
         config.check_together()
     }
@@ -222,6 +227,7 @@ impl Config {
             ("MaxWatchers", self.waiter_limits.total.to_string()),
             ("MaxWatchersPerName", self.waiter_limits.per_name.to_string()),
         ];
+        let file = self.file.as_deref().unwrap_or(Path::new(""));
         let fill = self.fill.as_ref().map_or_else(|| vec![("FillFrom", quoted(&""))], FillConfig::rows);
         let rows: Vec<_> = rows
             .into_iter()
@@ -230,6 +236,7 @@ impl Config {
             .chain(self.cluster.rows())
             .chain(self.lease.rows())
             .chain(fill)
+            .chain([("Config", quoted(&file.display()))])
             .collect();
         let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         let lines: Vec<_> = rows.iter().map(|(name, value)| format!("  {name:width$}: {value}")).collect();
@@ -441,7 +448,7 @@ mod tests {
         assert!(!format!("{pretty}{config:?}").contains(secret.1));
         let lines: Vec<_> = pretty.lines().collect();
         assert_eq!((lines[0], lines[lines.len() - 1]), ("Config{", "}"));
-        assert_eq!(lines.len(), raw::FLAGS.len() + 2);
+        assert_eq!(lines.len(), raw::FLAGS.len() + 3);
         assert_eq!(lines[1], "  ListenClient            : \"127.0.0.1:8080\",");
         assert!(pretty.contains("  NodeId                  : \"a\\\"b\",\n"));
         assert!(pretty.contains("  BlockFor                : \"1m30s\",\n"));

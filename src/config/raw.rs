@@ -1,13 +1,14 @@
-//! The flags of a node, and their texts from the command line or the environment.
+//! The flags of a node, and their texts from the command line, the environment, or a file.
 //!
 //! One row is one flag, with everything about it except its meaning, which is in [`super::Config::from_raw`].
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::path::{Path, PathBuf};
 
-use super::ConfigError;
 use super::proxy::ProxyVariables;
+use super::{ConfigError, file};
 
 /// The argument of a flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +93,14 @@ fn env_name(flag: &str) -> String {
     format!("VWATCH_{}", flag.to_ascii_uppercase().replace('-', "_"))
 }
 
-/// All flags of a node.
+/// The flag that names the file with texts of the others.
+pub const CONFIG: Flag = Flag::open(
+    "config",
+    "FILE",
+    "File of settings, as TOML: flags by their names without dashes, such as listen-client = \":8080\"; a flag or a variable takes precedence",
+);
+
+/// All flags of a node, but that of the file.
 pub const FLAGS: &[Flag] = &[
     Flag::text(
         "listen-client",
@@ -356,6 +364,13 @@ pub enum TextSource {
     Env(String),
     /// The setting of this name in a program, which is spelled with underscores there.
     Setting(&'static str),
+    /// The setting of this name in a file.
+    File {
+        /// The name of the flag.
+        name: &'static str,
+        /// The file and the line; `None` for a setting that is not there.
+        place: Option<String>,
+    },
 }
 
 impl TextSource {
@@ -364,6 +379,7 @@ impl TextSource {
         match self {
             Self::Flag(_) | Self::Env(_) => Self::Flag(name),
             Self::Setting(_) => Self::Setting(name),
+            Self::File { .. } => Self::File { name, place: None },
         }
     }
 }
@@ -374,11 +390,13 @@ impl fmt::Display for TextSource {
             Self::Flag(name) => write!(f, "--{name}"),
             Self::Env(name) => f.write_str(name),
             Self::Setting(name) => f.write_str(&name.replace('-', "_")),
+            Self::File { name, place: Some(place) } => write!(f, "{name} in {place}"),
+            Self::File { name, place: None } => f.write_str(name),
         }
     }
 }
 
-/// The texts of the flags. The command line takes precedence over the environment.
+/// The texts of the flags. The command line takes precedence over the environment, and that over a file.
 #[derive(Clone, Debug, Default)]
 pub struct Raw {
     typed: BTreeMap<&'static str, (TextSource, String)>,
@@ -390,12 +408,14 @@ pub struct Raw {
     pub new_cluster: Option<String>,
     /// The variables of proxies.
     pub proxies: ProxyVariables,
+    /// The file of settings, and where its name came from.
+    pub(super) file: Option<(TextSource, PathBuf)>,
 }
 
 impl Raw {
     /// Collects the texts of the command line and the environment. `flags` has names without dashes; of a flag that is
     /// given twice the last one counts. An empty variable counts as unset: compose files pass unset variables on as
-    /// empty.
+    /// empty. A file that they name is read by [`Raw::read_file`].
     ///
     /// # Errors
     /// A variable that is not UTF-8.
@@ -407,6 +427,8 @@ impl Raw {
         for (name, text) in flags {
             if let Some(flag) = FLAGS.iter().find(|f| f.name == name || f.alias == Some(&name)) {
                 raw.take(flag, TextSource::Flag(flag.name), text);
+            } else if name == CONFIG.name {
+                raw.file = Some((TextSource::Flag(CONFIG.name), text.into()));
             }
         }
         let mut variables = BTreeMap::new();
@@ -420,6 +442,37 @@ impl Raw {
         }
         raw.take_env(variables)?;
         Ok(raw)
+    }
+
+    /// Takes the texts of the file of settings, if there is one, for the flags that have no text yet. It blocks.
+    ///
+    /// # Errors
+    /// All that is wrong in the form of the file; then nothing of it is taken.
+    pub fn read_file(&mut self) -> Result<(), Vec<ConfigError>> {
+        let Some((source, path)) = &self.file else { return Ok(()) };
+        if path.as_os_str().is_empty() {
+            return Err(vec![ConfigError::new(format!(
+                "bad {source}: it is empty: write the path of a file"
+            ))]);
+        }
+        let (path, settings) = (path.display().to_string(), file::read(path)?);
+        for file::Setting { flag, line, texts } in settings {
+            // a list in the file is not mixed with one from elsewhere
+            if self.typed_at(flag.name).is_some() {
+                continue;
+            }
+            let source = TextSource::File { name: flag.name, place: Some(format!("{path}, line {line}")) };
+            for text in texts {
+                self.take(flag, source.clone(), text);
+            }
+        }
+        Ok(())
+    }
+
+    /// The file of settings.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_ref().map(|(_, path)| &**path)
     }
 
     /// The texts of the settings of a program, by the names of their flags. Nothing else is read.
@@ -444,6 +497,10 @@ impl Raw {
 
     fn take_env(&mut self, mut variables: BTreeMap<String, OsString>) -> Result<(), ConfigError> {
         self.new_cluster = variables.remove(NEW_CLUSTER).and_then(|id| id.into_string().ok());
+        for name in CONFIG.env_names() {
+            let Some(path) = variables.remove(&name) else { continue };
+            self.file.get_or_insert_with(|| (TextSource::Env(name), path.into()));
+        }
         for flag in FLAGS {
             let names: Vec<_> = match flag.takes {
                 Takes::Texts(_) => variables.keys().filter(|name| flag.is_set_by(name)).cloned().collect(),
@@ -521,6 +578,45 @@ mod tests {
         assert_eq!(text(&collect(&[], &env).unwrap()).unwrap(), "VWATCH_BLOCK_FOR 3s");
         let flags = [("block-for", "1s"), ("block-for", "2s")];
         assert_eq!(text(&collect(&flags, &env).unwrap()).unwrap(), "--block-for 2s");
+    }
+
+    #[test]
+    fn a_file_comes_after_flags_and_the_environment() {
+        let folder = std::env::temp_dir().join(format!("vwatch-raw-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("one.toml");
+        std::fs::write(
+            &path,
+            "block-for = '4s'\nlog-level = 'warn'\n\nnode-id = 'f'\nregion = 'r'\ncors-origin = ['http://a', 'http://b']\n\
+             fill-headers = ['A: f']\nallowed-host = ['f']\n",
+        )
+        .unwrap();
+        let path = path.to_str().unwrap();
+        let flags = [("block-for", "1s"), ("config", path), ("allowed-host", "typed")];
+        let env = [
+            ("VWATCH_LOG_LEVEL", "debug"),
+            ("VWATCH_NODE_ID", ""),
+            ("VWATCH_FILL_HEADERS_X", "A: env"),
+            ("VWATCH_CONFIG", "/not/this"),
+        ];
+        let mut raw = collect(&flags, &env).unwrap();
+        assert!(raw.unknown_env.is_empty());
+        raw.read_file().unwrap();
+        let text = |name| raw.get(name).map(|(source, text)| format!("{source} {text}")).unwrap();
+        assert_eq!((&*text("block-for"), &*text("log-level")), ("--block-for 1s", "VWATCH_LOG_LEVEL debug"));
+        assert_eq!(text("node-id"), format!("node-id in {path}, line 4 f"));
+        let all = |name| raw.all(name).map(|(_, text)| text.to_owned()).collect::<Vec<_>>();
+        assert_eq!(all("cors-origin"), ["http://a", "http://b"]);
+        assert_eq!((all("fill-headers"), all("allowed-host")), (vec!["A: env".into()], vec!["typed".into()]));
+
+        // nothing of a file with an error is taken
+        std::fs::write(path, "node-id = 'f'\nbad = 1\nworse = 2\n").unwrap();
+        let mut raw = collect(&[], &[("VWATCH_CONFIG", path)]).unwrap();
+        let errors = raw.read_file().unwrap_err();
+        assert_eq!(errors.len(), 2);
+        assert!(errors[0].to_string().starts_with(&format!("bad {path}, line 2: no setting \"bad\": ")));
+        assert_eq!(raw.get("node-id"), None);
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

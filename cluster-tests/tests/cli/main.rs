@@ -4,6 +4,7 @@ mod bench;
 mod bench_streams;
 mod checkpoints;
 mod commands;
+mod config;
 mod dev;
 mod docs;
 mod feeds;
