@@ -173,7 +173,7 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 /// Commands, and their names in other tools.
-const HABITS: [(&str, &[&str]); 20] = [
+const HABITS: [(&str, &[&str]); 21] = [
     ("put", &["set", "write", "update", "create", "add", "store", "publish", "push", "post", "edit"]),
     ("get", &["read", "show", "cat", "fetch", "query", "describe", "pull", "lookup"]),
     ("del", &["delete", "rm", "remove", "unset", "erase"]),
@@ -192,6 +192,7 @@ const HABITS: [(&str, &[&str]); 20] = [
     ("event", &["events", "emit", "append"]),
     ("lock", &["flock", "mutex", "semaphore", "acquire", "exclusive"]),
     ("lease", &["leases", "locks", "release", "renew", "grant"]),
+    ("completions", &["completion", "complete"]),
     ("config", &["conf", "settings", "configtest"]),
     ("bench", &["benchmark", "perf", "load"]),
 ];

@@ -6,6 +6,7 @@ mod checkpoint;
 mod client;
 mod cluster_view;
 mod compact;
+mod completions;
 mod config;
 mod del;
 mod dev;
@@ -21,6 +22,7 @@ mod history_depth;
 mod lease;
 mod lock;
 mod ls;
+mod man;
 mod members;
 mod mirror;
 mod namespace;
@@ -38,6 +40,7 @@ mod testing;
 mod tls;
 mod token;
 mod under_lease;
+mod version;
 mod watch;
 
 use std::ffi::OsString;
@@ -51,10 +54,10 @@ use failure::{Failure, complain};
 /// The id of `-w` in all commands that have it.
 const FORM: &str = "format";
 
-/// Runs the command line of this process.
+/// Runs the command line of this process. `commit` is that of the source, if it was known when the program was built.
 #[must_use]
-pub fn main() -> ExitCode {
-    match run(std::env::args_os().collect()) {
+pub fn main(commit: Option<&'static str>) -> ExitCode {
+    match run(std::env::args_os().collect(), commit) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if let Some(line) = failure.line() {
@@ -65,7 +68,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(typed: Vec<OsString>) -> Result<(), Failure> {
+fn run(typed: Vec<OsString>, commit: Option<&'static str>) -> Result<(), Failure> {
     let (form, namespace) = (output::from_env(), namespace::from_env());
     let mut command = command();
     if let Ok(Some(form)) = form {
@@ -94,6 +97,7 @@ fn run(typed: Vec<OsString>) -> Result<(), Failure> {
     match matches.subcommand() {
         None => serve::run(&matches),
         Some(("serve", matches)) => serve::run(matches),
+        Some(("version", matches)) => version::run(&read::<version::Version>(matches)?, commit),
         Some((name, matches)) => run_command(name, matches),
     }
 }
@@ -122,6 +126,8 @@ fn run_command(name: &str, matches: &ArgMatches) -> Result<(), Failure> {
         "checkpoint" => checkpoint::run(matches),
         "lease" => lease::run(matches),
         "config" => config::run(matches),
+        "completions" => completions::run(&read::<completions::Completions>(matches)?, public_command()),
+        "man" => man::run(&read::<man::ManPages>(matches)?, public_command()),
         "tls" => tls::run(matches),
         "token" => token::run(matches),
         "history-depth" => history_depth::run(&read::<history_depth::HistoryDepth>(matches)?),
@@ -149,7 +155,14 @@ fn read<T: FromArgMatches>(matches: &ArgMatches) -> Result<T, Failure> {
     T::from_arg_matches(matches).map_err(|error| Failure::Usage(error.to_string()))
 }
 
+/// All commands.
 fn command() -> Command {
+    let hidden = Command::new(dev::COMMAND).hide(true).args_override_self(true).args(serve::args());
+    public_command().subcommand(hidden)
+}
+
+/// The commands that are for users.
+fn public_command() -> Command {
     Command::new("vwatch")
         .version(env!("CARGO_PKG_VERSION"))
         .about(
@@ -184,8 +197,10 @@ fn command() -> Command {
         .subcommand(config::command(with_hyphen_values))
         .subcommand(tls::command(with_hyphen_values))
         .subcommand(token::command(with_hyphen_values))
-        .subcommand(Command::new(dev::COMMAND).hide(true).args_override_self(true).args(serve::args()))
         .subcommand(client_command::<health::Health>("health"))
+        .subcommand(client_command::<completions::Completions>("completions"))
+        .subcommand(client_command::<man::ManPages>("man"))
+        .subcommand(client_command::<version::Version>("version"))
 }
 
 fn client_command<T: Args>(name: &'static str) -> Command {

@@ -1,5 +1,6 @@
 //! The commands of `vwatch`, its flags, the walk-through of README.md, and the documentation.
 
+mod about;
 mod bench;
 mod bench_streams;
 mod checkpoints;
