@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::runtime::Builder;
 
 use super::logging;
+use super::notify::Notifier;
 use super::signals::Signals;
 use super::test_variables::TestVariables;
 use super::watchdog::{Watchdog, end_as_it_is};
@@ -37,7 +38,9 @@ pub fn run(config: Config) -> Result<(), StartError> {
 
 async fn run_node(config: Config, mut sockets: Sockets, for_tests: TestVariables) -> Result<(), StartError> {
     let TestVariables { event_loops, block, protocol } = for_tests;
-    let mut signals = Signals::new(block).map_err(|cause| StartError::system("signal handlers", cause))?;
+    let supervisor = Arc::new(Notifier::from_env());
+    let mut signals = Signals::new(block, Arc::clone(&supervisor))
+        .map_err(|cause| StartError::system("signal handlers", cause))?;
     tracing::info!(text = %config.pretty(), "Configuration of Server:");
     let log = LogControl { set_level: logging::set_level, dropped: logging::dropped };
     let node = assemble(config, protocol.unwrap_or_default(), &mut sockets, log).await?;
@@ -52,7 +55,13 @@ async fn run_node(config: Config, mut sockets: Sockets, for_tests: TestVariables
     let on_failure: OnFailure = Arc::new(end_with);
     let mut all_closed = serve(&node, sockets, event_loops, &on_failure);
 
+    {
+        let (node, supervisor) = (Arc::clone(&node), Arc::clone(&supervisor));
+        tokio::spawn(async move { supervisor.tell_ready(&node).await });
+    }
+
     let signal = signals.next(&node).await;
+    supervisor.tell_stopping();
     tracing::info!("{signal}: stopping within {:?}", node.config.shutdown_grace);
     tokio::select! {
         () = stop(&node, &mut all_closed) => {}

@@ -11,11 +11,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use super::notify::Notifier;
 use crate::api::state::Node;
 use crate::config::SecretSource;
+use crate::node::watched_files::{Look, WatchedFiles};
 use crate::seal::Keyring;
 
-/// Time to read the secrets again. The file may be a pipe, or on a disk that does not answer.
+/// Time to read the secrets and other files again. The file may be a pipe, or on a disk that does not answer.
 const RELOAD_TIME: Duration = Duration::from_secs(5);
 
 /// SIGTERM and SIGINT.
@@ -48,6 +50,8 @@ pub(crate) struct Signals {
     hang_up: Signal,
     /// For tests: the pipe that SIGHUP opens.
     block: Option<OsString>,
+    /// It is told of each SIGHUP.
+    supervisor: Arc<Notifier>,
 }
 
 impl Signals {
@@ -55,27 +59,41 @@ impl Signals {
     ///
     /// # Errors
     /// If the system has no handler for it.
-    pub(crate) fn new(block: Option<OsString>) -> io::Result<Self> {
-        Ok(Self { ending: Ending::new()?, hang_up: signal(SignalKind::hangup())?, block })
+    pub(super) fn new(block: Option<OsString>, supervisor: Arc<Notifier>) -> io::Result<Self> {
+        Ok(Self { ending: Ending::new()?, hang_up: signal(SignalKind::hangup())?, block, supervisor })
     }
 
-    /// The next signal that ends the node. At each SIGHUP until then the node reads the secrets again.
-    pub(crate) async fn next(&mut self, node: &Node) -> &'static str {
+    /// The next signal that ends the node. At each SIGHUP until then the node reads the secrets and other files again.
+    pub(super) async fn next(&mut self, node: &Arc<Node>) -> &'static str {
         loop {
             tokio::select! {
                 signal = self.ending.next() => return signal,
                 _ = self.hang_up.recv() => {
                     self.block.as_deref().into_iter().for_each(block_for_tests);
-                    node.files.look_soon();
-                    reload_secrets(node);
+                    let (node, supervisor) = (Arc::clone(node), Arc::clone(&self.supervisor));
+                    // beside the tasks that serve
+                    tokio::spawn(async move {
+                        supervisor.tell_reloading();
+                        let files = timeout(RELOAD_TIME, look_at(&node.files));
+                        let _ = tokio::join!(files, reload_secrets(&node));
+                        supervisor.tell_reloaded().await;
+                    });
                 }
             }
         }
     }
 }
 
-/// Reads the secrets again, in a task beside those that serve.
-fn reload_secrets(node: &Node) {
+/// Takes over the files that the node watches, changed or not.
+async fn look_at(files: &Arc<WatchedFiles>) {
+    let here = Arc::clone(files);
+    if let Ok(Look::Busy) = spawn_blocking(move || here.look(true)).await {
+        files.look_soon();
+    }
+}
+
+/// Reads the secrets again, until it is done or takes too long.
+async fn reload_secrets(node: &Node) {
     let (Some(peering), SecretSource::File(path, _)) = (&node.peering, &node.config.cluster.secret) else {
         if node.files.names().is_empty() {
             tracing::info!(
@@ -90,16 +108,14 @@ fn reload_secrets(node: &Node) {
     }
     let (keyring, reloading, path) =
         (Arc::clone(&peering.keyring), Arc::clone(&peering.reloading), path.clone());
-    tokio::spawn(async move {
-        let reading = {
-            let path = path.clone();
-            spawn_blocking(move || reload(&keyring, &reloading, &path))
-        };
-        if timeout(RELOAD_TIME, reading).await.is_err() {
-            let path = path.display();
-            tracing::error!(%path, "SIGHUP: the file cannot be read in time: the secrets stay as they are until it can");
-        }
-    });
+    let reading = {
+        let path = path.clone();
+        spawn_blocking(move || reload(&keyring, &reloading, &path))
+    };
+    if timeout(RELOAD_TIME, reading).await.is_err() {
+        let path = path.display();
+        tracing::error!(%path, "SIGHUP: the file cannot be read in time: the secrets stay as they are until it can");
+    }
 }
 
 fn reload(keyring: &Keyring, reloading: &AtomicBool, path: &Path) {

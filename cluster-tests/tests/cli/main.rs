@@ -16,6 +16,7 @@ mod lists;
 mod members;
 mod mirror;
 mod namespaces;
+mod notify;
 mod program;
 mod readme;
 mod streams;

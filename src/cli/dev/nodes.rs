@@ -14,6 +14,7 @@ use super::super::failure::{Failure, tell};
 use super::addresses::{NodePorts, Secret};
 use super::program;
 use crate::config::raw::NEW_CLUSTER;
+use crate::daemon::NOTIFY_VARIABLE;
 
 /// The hidden command that runs a node.
 pub(in crate::cli) const COMMAND: &str = "dev-node";
@@ -58,6 +59,8 @@ impl NodeProcesses {
                 .env(NEW_CLUSTER, &cluster_id)
                 .env_remove("VWATCH_CLUSTER_SECRET")
                 .env_remove("VWATCH_ADVERTISE_SERVER")
+                // a supervisor is told of this process, and not by one of its nodes
+                .env_remove(NOTIFY_VARIABLE)
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped())
