@@ -28,7 +28,7 @@ const fn stage(
 }
 
 /// All stages but `ci`, in the order of the help.
-pub(crate) const STAGES: [Stage; 23] = [
+pub(crate) const STAGES: [Stage; 24] = [
     stage(
         "check",
         "",
@@ -79,6 +79,12 @@ pub(crate) const STAGES: [Stage; 23] = [
     stage("kubernetes", "", "docker/kubernetes.yaml against the schemas of Kubernetes", |rest| {
         none(rest, kubernetes)
     }),
+    stage(
+        "package",
+        "",
+        "the Debian package in a fresh Debian; needs root and debootstrap, else it is skipped",
+        |rest| none(rest, package),
+    ),
     stage(
         "sim",
         "[ARGUMENT]...",
@@ -266,6 +272,12 @@ fn kubernetes() -> Result<(), String> {
     command.arg("cluster-tests/kubernetes.py").arg(target().join("debug/vwatch"));
     run(command)
         .map_err(|error| format!("{error}\nIt needs kubernetes-validate from PyPI, which .ci/run installs."))
+}
+
+fn package() -> Result<(), String> {
+    let mut command = program("bash");
+    command.arg("packaging/test");
+    run(command)
 }
 
 fn sim(rest: &[String]) -> Result<(), String> {
