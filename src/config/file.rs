@@ -191,7 +191,10 @@ fn expected(flag: &Flag) -> String {
 mod tests {
     use super::*;
 
-    fn parsed(text: &str) -> Result<Vec<(&'static str, Vec<String>, usize)>, Vec<(usize, String)>> {
+    /// A flag, its texts, and its line.
+    type Parsed = (&'static str, Vec<String>, usize);
+
+    fn parsed(text: &str) -> Result<Vec<Parsed>, Vec<(usize, String)>> {
         let all = parse(text)?;
         Ok(all.into_iter().map(|setting| (setting.flag.name, setting.texts, setting.line)).collect())
     }
