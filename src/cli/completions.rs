@@ -1,9 +1,13 @@
 //! `vwatch completions`: what a shell completes behind `vwatch`.
 
 use clap::{Args, Command, ValueEnum};
+use clap_complete::{generate, shells};
 
 use super::failure::Failure;
 use super::output::print;
+
+/// The program that is completed.
+const NAME: &str = "vwatch";
 
 /// Print what a shell needs to complete commands and options
 #[derive(Debug, Args)]
@@ -28,12 +32,13 @@ enum Shell {
 
 /// Runs it. `command` is the whole tree of commands.
 pub(super) fn run(args: &Completions, mut command: Command) -> Result<(), Failure> {
-    let shell = match args.shell {
-        Shell::Bash => clap_complete::Shell::Bash,
-        Shell::Zsh => clap_complete::Shell::Zsh,
-        Shell::Fish => clap_complete::Shell::Fish,
-    };
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut command, "vwatch", &mut script);
+    // not by the type of the crate for all shells, which would bring the code of those that are not offered
+    let (command, script_to) = (&mut command, &mut script);
+    match args.shell {
+        Shell::Bash => generate(shells::Bash, command, NAME, script_to),
+        Shell::Zsh => generate(shells::Zsh, command, NAME, script_to),
+        Shell::Fish => generate(shells::Fish, command, NAME, script_to),
+    }
     print(&script)
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 use super::ConfigError;
-use super::raw::{FLAGS, Flag, Takes};
+use super::raw::{FLAGS, Flag, Raw, Takes, TextSource};
 
 /// Most bytes of the file.
 const MAX_FILE_BYTES: usize = 1 << 20;
@@ -19,19 +19,44 @@ const MAX_ERRORS: usize = 20;
 const MAX_SHOWN_CHARS: usize = 80;
 
 /// The texts of a flag in a file.
-pub(super) struct Setting {
-    pub(super) flag: &'static Flag,
+struct Setting {
+    flag: &'static Flag,
     /// Its line, from 1.
-    pub(super) line: usize,
+    line: usize,
     /// Several for a flag that is repeatable, else one.
-    pub(super) texts: Vec<String>,
+    texts: Vec<String>,
+}
+
+impl Raw {
+    /// Takes the texts of the file of settings, if there is one, for the flags that have no text yet. It blocks.
+    ///
+    /// # Errors
+    /// All that is wrong in the form of the file; then nothing of it is taken.
+    pub fn read_file(&mut self) -> Result<(), Vec<ConfigError>> {
+        let Some((source, path)) = &self.file else { return Ok(()) };
+        if path.as_os_str().is_empty() {
+            return Err(vec![ConfigError::new(format!(
+                "bad {source}: it is empty: write the path of a file"
+            ))]);
+        }
+        let (path, mut settings) = (path.display().to_string(), read(path)?);
+        // a list in the file is not mixed with one from elsewhere
+        settings.retain(|setting| self.typed_at(setting.flag.name).is_none());
+        for Setting { flag, line, texts } in settings {
+            let source = TextSource::File { name: flag.name, place: Some(format!("{path}, line {line}")) };
+            for text in texts {
+                self.take(flag, source.clone(), text);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Reads a file. It blocks.
 ///
 /// # Errors
 /// All that is wrong in its form, at least one line. What the texts mean is not checked.
-pub(super) fn read(path: &Path) -> Result<Vec<Setting>, Vec<ConfigError>> {
+fn read(path: &Path) -> Result<Vec<Setting>, Vec<ConfigError>> {
     let mut text = String::new();
     let read =
         File::open(path).and_then(|file| file.take(MAX_FILE_BYTES as u64 + 1).read_to_string(&mut text));

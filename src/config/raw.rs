@@ -7,8 +7,8 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::ConfigError;
 use super::proxy::ProxyVariables;
-use super::{ConfigError, file};
 
 /// The argument of a flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -444,31 +444,6 @@ impl Raw {
         Ok(raw)
     }
 
-    /// Takes the texts of the file of settings, if there is one, for the flags that have no text yet. It blocks.
-    ///
-    /// # Errors
-    /// All that is wrong in the form of the file; then nothing of it is taken.
-    pub fn read_file(&mut self) -> Result<(), Vec<ConfigError>> {
-        let Some((source, path)) = &self.file else { return Ok(()) };
-        if path.as_os_str().is_empty() {
-            return Err(vec![ConfigError::new(format!(
-                "bad {source}: it is empty: write the path of a file"
-            ))]);
-        }
-        let (path, settings) = (path.display().to_string(), file::read(path)?);
-        for file::Setting { flag, line, texts } in settings {
-            // a list in the file is not mixed with one from elsewhere
-            if self.typed_at(flag.name).is_some() {
-                continue;
-            }
-            let source = TextSource::File { name: flag.name, place: Some(format!("{path}, line {line}")) };
-            for text in texts {
-                self.take(flag, source.clone(), text);
-            }
-        }
-        Ok(())
-    }
-
     /// The file of settings.
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
@@ -488,7 +463,7 @@ impl Raw {
     }
 
     /// Adds a text of a flag. It replaces an earlier one, unless the flag is repeatable.
-    fn take(&mut self, flag: &'static Flag, source: TextSource, text: String) {
+    pub(super) fn take(&mut self, flag: &'static Flag, source: TextSource, text: String) {
         match flag.takes {
             Takes::Texts(_) => self.several.push((flag.name, source, text)),
             Takes::Text(_) | Takes::Switch => drop(self.typed.insert(flag.name, (source, text))),
