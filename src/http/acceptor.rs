@@ -8,9 +8,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 
 use super::accept_errors::{ACCEPT_PAUSE, AcceptErrors};
-use super::connection;
+use super::connection::{self, Enter};
 use super::connection_limit::{ConnectionLimit, Permit};
-use super::fast_path::{Entrance, FastPath, LoopShared};
+use super::fast_path::{FastPath, LoopShared};
 use super::overflow::Overflow;
 use super::responder::{OpenGuard, Responder};
 use crate::api::state::Node;
@@ -89,7 +89,11 @@ impl Acceptor {
         let entrance = fast_path.entrance();
         let mut accepting = std::pin::pin!(async move {
             match entered {
-                Some(listener) => accept(responder, listener, admit, Some(Arc::new(entrance))).await,
+                Some(listener) => {
+                    let enter: Enter =
+                        Arc::new(move |stream, permit, session| entrance.enter(stream, permit, session));
+                    accept(responder, listener, admit, Some(enter)).await
+                }
                 None => {
                     drop(responder);
                     std::future::pending().await
@@ -127,7 +131,7 @@ async fn accept(
     responder: Responder,
     listener: StdTcpListener,
     admit: impl Fn(IpAddr) -> Option<Permit>,
-    fast_path: Option<Arc<Entrance>>,
+    fast_path: Option<Enter>,
 ) -> io::Result<()> {
     let node = Arc::clone(&responder.node);
     let listener = TcpListener::from_std(listener)?;

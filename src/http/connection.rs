@@ -10,7 +10,6 @@ use tokio::time::{sleep, timeout};
 
 use super::closing::end;
 use super::connection_limit::Permit;
-use super::fast_path::Entrance;
 use super::responder::{CLOSING_TIME, LAST_WORDS_TIME, Responder};
 use super::resumed::Resumed;
 use super::tls::Begun;
@@ -50,20 +49,16 @@ pub(crate) struct Unsent {
     pub(crate) is_last: bool,
 }
 
+/// Passes a connection to the fast path, after its handshake if it has a session.
+pub(super) type Enter = Arc<dyn Fn(TcpStream, Permit, Option<Box<Session>>) + Send + Sync>;
+
 /// Serves a connection that was just accepted. The fast path gets it after its handshake, if the port has one.
-pub(super) async fn serve(
-    responder: Responder,
-    stream: TcpStream,
-    permit: Permit,
-    fast_path: Option<Arc<Entrance>>,
-) {
+pub(super) async fn serve(responder: Responder, stream: TcpStream, permit: Permit, fast_path: Option<Enter>) {
     let Some(begun) = begin(&responder, stream).await else { return drop(permit) };
     match (begun, fast_path) {
-        (Begun::Plain(stream), Some(fast_path)) => fast_path.enter(stream, permit, None),
-        (Begun::Tls { stream, session, lacks_certificate: false }, Some(fast_path))
-            if !session.is_http2() =>
-        {
-            fast_path.enter(stream, permit, Some(session));
+        (Begun::Plain(stream), Some(enter)) => enter(stream, permit, None),
+        (Begun::Tls { stream, session, lacks_certificate: false }, Some(enter)) if !session.is_http2() => {
+            enter(stream, permit, Some(session));
         }
         (begun, _) => {
             serve_begun(responder, begun).await;

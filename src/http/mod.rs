@@ -13,6 +13,7 @@ pub mod listener;
 mod overflow;
 pub mod responder;
 mod resumed;
+mod socket;
 mod tls;
 mod tls_stream;
 mod transport;

@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice, Read};
 
-use super::fast_path::Socket;
+use super::socket::Socket;
 use crate::node::limits::RETRY_AFTER_S;
 use crate::wire::error_code::ErrorCode;
 

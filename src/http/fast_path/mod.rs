@@ -13,7 +13,6 @@ mod cached_response;
 mod event_loop;
 mod exchange;
 mod parked;
-mod socket;
 mod streams;
 mod table;
 mod write;
@@ -41,7 +40,6 @@ use crate::watch::fair_queue::Job;
 use crate::watch::fanout;
 use crate::watch::pace::Pace;
 use event_loop::EventLoop;
-pub(crate) use socket::Socket;
 
 /// The state that the event loops share.
 pub(crate) struct LoopShared {

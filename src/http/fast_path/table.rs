@@ -5,8 +5,8 @@ use mio::net::TcpStream;
 use crate::core::Ticket;
 use crate::http::connection_limit::Permit;
 use crate::http::fast_path::parked::ParkedRead;
-use crate::http::fast_path::socket::Socket;
 use crate::http::fast_path::streams::{Member, Single};
+use crate::http::socket::Socket;
 use crate::tls::Session;
 
 /// A connection.

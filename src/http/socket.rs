@@ -18,7 +18,7 @@ pub(crate) struct Socket<'a> {
 
 /// What was read from a connection.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Received {
+pub(crate) enum Received {
     /// So many bytes, and whether the socket may have more, of which there is no other event.
     Bytes(usize, bool),
     /// Nothing that a request consists of, and whether the socket may have more, of which there is no other event.
@@ -32,7 +32,7 @@ impl Socket<'_> {
     ///
     /// # Errors
     /// Those of the system; [`ErrorKind::InvalidData`] if it is not TLS.
-    pub(super) fn read(&mut self, into: &mut [u8], sealed: &mut [u8]) -> io::Result<Received> {
+    pub(crate) fn read(&mut self, into: &mut [u8], sealed: &mut [u8]) -> io::Result<Received> {
         let Some(session) = self.session.as_deref_mut() else {
             return Ok(match read(self.stream, into)? {
                 None => Received::Nothing(false),
@@ -111,7 +111,7 @@ impl Socket<'_> {
     ///
     /// # Errors
     /// Those of the system.
-    pub(super) fn flush(&mut self) -> io::Result<bool> {
+    pub(crate) fn flush(&mut self) -> io::Result<bool> {
         match self.session.as_deref_mut() {
             Some(session) => flush(self.stream, session),
             None => Ok(true),
@@ -119,17 +119,17 @@ impl Socket<'_> {
     }
 
     /// Whether the beginning of a record has come without its end.
-    pub(super) fn has_partial_record(&self) -> bool {
+    pub(crate) fn has_partial_record(&self) -> bool {
         self.session.as_ref().is_some_and(|session| session.has_partial_record())
     }
 
     /// Whether the client has said that it sends nothing more.
-    pub(super) fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.session.as_ref().is_some_and(|session| session.is_ended())
     }
 
     /// Says the last words of the protocol, if the socket takes them.
-    pub(super) fn say_farewell(&mut self) {
+    pub(crate) fn say_farewell(&mut self) {
         if let Some(session) = self.session.as_deref_mut() {
             session.close();
             let _ = flush(self.stream, session);
