@@ -3,17 +3,21 @@
 //! `web` has the rules for web pages, `tokens` knows the callers and what each of them may do.
 
 pub(crate) mod attempts;
+mod caller;
 mod rights;
 mod secret;
+mod sessions;
 pub(crate) mod tokens;
 mod tokens_file;
 mod verb;
 pub(crate) mod web;
 
+pub(crate) use caller::Caller;
 pub(crate) use rights::Need;
 pub use rights::{Grant, GrantedNames};
 pub use secret::{SecretDigest, new_secret};
-pub(crate) use tokens::{Caller, NoCaller, Tokens};
+pub(crate) use sessions::MAX_SESSION_TIME;
+pub(crate) use tokens::{NoCaller, Tokens};
 pub use tokens_file::{
     ANONYMOUS, Entry, MAX_GRANTS, MAX_TOKEN_NAME_BYTES, MAX_TOKENS, TokensError, parse_tokens, read_tokens,
 };
@@ -77,6 +81,8 @@ impl Access {
         self.is_plain(port, sender).then_some(())?;
         match &self.tokens {
             None => Some(Caller::TRUSTED),
+            // the ordinary path knows sessions
+            Some(_) if sender.has_cookie && sender.authorization.is_none() => None,
             Some(tokens) => tokens.caller(sender.authorization).ok(),
         }
     }

@@ -9,26 +9,19 @@ use arc_swap::ArcSwap;
 use subtle::ConstantTimeEq as _;
 use tokio::sync::watch;
 
+use super::caller::Caller;
 use super::rights::{Need, Rights};
 use super::secret::{SecretDigest, presented};
+use super::sessions::Sessions;
 use super::tokens_file::Entry;
 use super::verb::Verb;
 use crate::core::Stamp;
 
+/// Sessions get no numbers from here on.
+const FIRST_NUMBER_OF_TOKENS_ALONE: u32 = u32::MAX / 2;
+
 /// How often the node looks whether tokens have ended: readers are told within a second.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-
-/// The sender of a request: the number of its token, which no other token gets while the node runs. It is small, since
-/// each parked reader keeps one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Caller(u32);
-
-impl Caller {
-    /// Every request of a node that asks for no tokens, and the program that a node runs inside of.
-    pub(crate) const TRUSTED: Self = Self(0);
-    /// A request that has passed no guard: it may do nothing where requests need tokens.
-    pub(crate) const UNGUARDED: Self = Self(u32::MAX);
-}
 
 /// Why there is no caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +61,7 @@ impl Table {
 pub(crate) struct Tokens {
     table: ArcSwap<Table>,
     next: AtomicU32,
+    sessions: Sessions,
     changed: watch::Sender<u64>,
     now: fn() -> Stamp,
 }
@@ -75,8 +69,13 @@ pub(crate) struct Tokens {
 impl Tokens {
     /// The tokens of these entries; `now` is the clock by which they end.
     pub(crate) fn new(entries: Vec<Entry>, now: fn() -> Stamp) -> Self {
-        let tokens =
-            Self { table: ArcSwap::default(), next: AtomicU32::new(1), changed: watch::channel(0).0, now };
+        let tokens = Self {
+            table: ArcSwap::default(),
+            next: AtomicU32::new(1),
+            sessions: Sessions::default(),
+            changed: watch::channel(0).0,
+            now,
+        };
         tokens.replace(entries);
         tokens
     }
@@ -102,8 +101,59 @@ impl Tokens {
             }
             table.known.insert(caller, known);
         }
+        self.sessions.retain(|token| table.known.contains_key(&token), (self.now)());
         self.table.store(Arc::new(table));
         self.notify();
+    }
+
+    /// Begins a session of a token. Returns the id of the session, which nothing keeps, and how many others end for it.
+    /// `None` if there are no more numbers, or no random bytes.
+    pub(crate) fn begin_session(&self, token: Caller) -> Option<(String, usize)> {
+        // the rest is for tokens: a number that wraps would be that of another sender
+        let take = |next: u32| (next < FIRST_NUMBER_OF_TOKENS_ALONE).then_some(next + 1);
+        let number = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
+        let (id, dropped) = self.sessions.begin(Caller(number), token, (self.now)())?;
+        if dropped > 0 {
+            self.notify();
+        }
+        Some((id, dropped))
+    }
+
+    /// The caller of a session. `None` if it has ended, or its token has.
+    pub(crate) fn session(&self, id: &[u8]) -> Option<Caller> {
+        let now = (self.now)();
+        let caller = self.sessions.caller(id)?;
+        let token = self.sessions.token_of(caller, now)?;
+        let table = self.table.load();
+        table.known.get(&token).filter(|known| !self.has_ended(known)).map(|_| caller)
+    }
+
+    /// Ends a session, if it is there. Requests that wait, and streams, end with it.
+    pub(crate) fn end_session(&self, id: &[u8]) {
+        if self.sessions.end(id) {
+            self.notify();
+        }
+    }
+
+    /// How many sessions there are.
+    pub(crate) fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// The entry of a caller, and when its session ends, if it is one. `None` for a caller that has none.
+    pub(crate) fn entry(&self, caller: Caller) -> Option<(Entry, Option<Stamp>)> {
+        let known = self.with_known(caller, |known| known.entry.clone())?;
+        Some((known, self.sessions.end_of(caller)))
+    }
+
+    /// Reads the entry of the token or session of a caller.
+    fn with_known<T>(&self, caller: Caller, read: impl FnOnce(&Known) -> T) -> Option<T> {
+        let table = self.table.load();
+        let known = table.known.get(&caller).or_else(|| {
+            let token = self.sessions.token_of(caller, (self.now)())?;
+            table.known.get(&token)
+        });
+        known.map(read)
     }
 
     /// The caller of a request with this value of `Authorization`.
@@ -134,11 +184,8 @@ impl Tokens {
     pub(crate) fn may(&self, caller: Caller, verb: Verb, need: Need<'_>) -> bool {
         caller == Caller::TRUSTED
             || self
-                .table
-                .load()
-                .known
-                .get(&caller)
-                .is_some_and(|known| !self.has_ended(known) && known.rights.allow(verb, need))
+                .with_known(caller, |known| !self.has_ended(known) && known.rights.allow(verb, need))
+                .unwrap_or(false)
     }
 
     /// Whether there is an entry for requests without a token.
@@ -153,8 +200,7 @@ impl Tokens {
 
     /// The name of a caller's token.
     pub(crate) fn name(&self, caller: Caller) -> String {
-        let table = self.table.load();
-        table.known.get(&caller).map_or_else(String::new, |known| known.entry.name.clone())
+        self.with_known(caller, |known| known.entry.name.clone()).unwrap_or_default()
     }
 
     /// Waits until a caller may no longer do what a request needs.
@@ -183,7 +229,7 @@ impl Tokens {
         loop {
             tokio::time::sleep(LOOK_INTERVAL).await;
             let now = (self.now)();
-            if self.has_end_between(looked, now) {
+            if self.sessions.retain(|_| true, now) | self.has_end_between(looked, now) {
                 self.notify();
             }
             looked = now;

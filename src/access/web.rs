@@ -29,6 +29,20 @@ pub(crate) struct FromWhere<'a> {
     pub(crate) host: &'a [u8],
 }
 
+impl FromWhere<'_> {
+    /// Whether the request is from a program or the node's own pages. Only these may use the session of a browser.
+    pub(crate) fn is_own(&self) -> bool {
+        let is_own = |origin: &[u8]| {
+            let authority = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
+            authority
+                .is_some_and(|authority| !authority.is_empty() && authority.eq_ignore_ascii_case(self.host))
+        };
+        // `same-site` is another origin: a page of another port or a neighbour's subdomain
+        let is_from_here = |site: &[u8]| matches!(site, b"same-origin" | b"none");
+        self.fetch_site.is_none_or(is_from_here) && self.origin.is_none_or(is_own)
+    }
+}
+
 impl Web {
     /// The rules with these origins, of which `*` is all, and these hosts.
     pub(crate) fn new(origins: Vec<String>, hosts: Vec<String>) -> Self {
@@ -51,17 +65,7 @@ impl Web {
 
     /// Whether a request that may change something is from a program, the node's own pages, or pages that are allowed.
     pub(crate) fn may_change(&self, from: FromWhere<'_>) -> bool {
-        if from.origin.is_some_and(|origin| self.allowed_origin(origin).is_some()) {
-            return true;
-        }
-        let is_own = |origin: &[u8]| {
-            let authority = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
-            authority
-                .is_some_and(|authority| !authority.is_empty() && authority.eq_ignore_ascii_case(from.host))
-        };
-        // `same-site` is another origin: a page of another port or a neighbour's subdomain
-        let is_from_here = |site: &[u8]| matches!(site, b"same-origin" | b"none");
-        from.fetch_site.is_none_or(is_from_here) && from.origin.is_none_or(is_own)
+        from.origin.is_some_and(|origin| self.allowed_origin(origin).is_some()) || from.is_own()
     }
 
     /// Whether a node on loopback accepts this host: no page can have an address, `localhost` or a name that the
@@ -134,6 +138,23 @@ mod tests {
             ("h:8008", "", "h:8008", false),
         ] {
             assert_eq!(web.may_change(from(origin, site, host)), may, "{origin} {site} {host}");
+        }
+    }
+
+    #[test]
+    fn pages_of_allowed_origins_are_not_the_own_ones() {
+        for (origin, site, host, is_own) in [
+            ("", "", "h:8008", true),
+            ("", "none", "h:8008", true),
+            ("http://h:8008", "same-origin", "h:8008", true),
+            ("http://h:8008", "", "h:8008", true),
+            ("https://app.example", "cross-site", "h:8008", false),
+            ("http://h:3000", "same-site", "h:8008", false),
+            ("http://h:3000", "", "h:8008", false),
+            ("", "same-site", "h:8008", false),
+            ("null", "", "h:8008", false),
+        ] {
+            assert_eq!(from(origin, site, host).is_own(), is_own, "{origin} {site}");
         }
     }
 

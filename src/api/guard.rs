@@ -12,14 +12,17 @@ use axum::response::{IntoResponse, Response};
 use tokio::time::{Instant, sleep};
 
 use crate::access::{Caller, Need, NoCaller, Tokens, Verb};
+use crate::api::cookie;
 use crate::api::error::Refusal;
 use crate::api::headers::media_type;
 use crate::api::lease_path::{self, path_of, scope_of_path};
 use crate::api::params::{self, namespace_path, query, shown};
 use crate::api::state::Node;
+use crate::api::web;
 use crate::core::Namespace;
 use crate::core::feed::Scope;
 use crate::core::lease::LeasePath;
+use crate::metrics::Port;
 use crate::replication;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::uri::decode;
@@ -29,6 +32,8 @@ use crate::wire::uri::decode;
 pub enum Needs {
     /// Nothing.
     Nothing,
+    /// A token, whatever it grants.
+    Token,
     /// The proof of a peer, for which its handler asks.
     PeerProof,
     /// The verb for the name in the path.
@@ -51,6 +56,7 @@ impl fmt::Display for Needs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nothing => f.write_str("nothing"),
+            Self::Token => f.write_str("a token"),
             Self::PeerProof => f.write_str("the proof of a peer"),
             Self::Name(verb) => write!(f, "`{verb}` on the name"),
             Self::Prefix(verb) => write!(f, "`{verb}` on the prefix"),
@@ -85,6 +91,7 @@ impl Asked {
 /// Answers a request by `handle`, if its sender may send it and as long as that is so.
 pub(super) async fn guarded<F>(
     node: &Node,
+    port: Port,
     needs: Needs,
     mut request: Request<Body>,
     handle: impl FnOnce(Request<Body>) -> F,
@@ -97,7 +104,7 @@ where
         // of the program that the node runs inside of
         return handle(request).await;
     }
-    let (caller, asked) = match check(node, tokens, needs, &request) {
+    let (caller, asked) = match check(node, tokens, port, needs, &request) {
         Ok(checked) => checked,
         Err(rejected) => return rejected.say().await.into_response(),
     };
@@ -115,6 +122,7 @@ where
 fn check(
     node: &Node,
     tokens: &Tokens,
+    port: Port,
     needs: Needs,
     request: &Request<Body>,
 ) -> Result<(Caller, Option<Asked>), Rejected> {
@@ -127,13 +135,13 @@ fn check(
     if is_trusted {
         return Ok((Caller::TRUSTED, None));
     }
-    let caller = caller(node, tokens, request)?;
+    let caller = caller(node, tokens, port, request)?;
     let uri = request.uri();
     let of_names = |verb: Verb, scope: Result<(Scope, String), Refusal>| {
         scope.map(|(scope, what)| Asked { verb, scope: Some(scope), what })
     };
     let asked = match needs {
-        Needs::Nothing | Needs::PeerProof | Needs::Asked(_) => return Ok((caller, None)),
+        Needs::Nothing | Needs::Token | Needs::PeerProof | Needs::Asked(_) => return Ok((caller, None)),
         Needs::Name(verb) => of_names(verb, of_name(uri)),
         Needs::Prefix(verb) => of_names(verb, of_prefix(uri)),
         Needs::LeasePath(verb) => of_names(verb, of_lease(node, uri)),
@@ -172,14 +180,16 @@ impl Rejected {
 }
 
 /// The caller of a request; 401 without one. A sender with a wrong token waits for its answer, and longer each time.
-fn caller(node: &Node, tokens: &Tokens, request: &Request<Body>) -> Result<Caller, Rejected> {
+fn caller(node: &Node, tokens: &Tokens, port: Port, request: &Request<Body>) -> Result<Caller, Rejected> {
     let value = params::header(request.headers(), &AUTHORIZATION)?;
+    if value.is_none()
+        && let Some(id) = cookie::session(request.headers(), cookie::name(node, port))
+    {
+        return of_session(node, tokens, request, id).map_err(Rejected::from);
+    }
     match tokens.caller(value.map(HeaderValue::as_bytes)) {
         Ok(caller) => Ok(caller),
-        Err(NoCaller::NoToken) => {
-            node.metrics.access.without_token();
-            Err(unauthorized(ErrorCode::NoToken, "no token: send Authorization: Bearer TOKEN").into())
-        }
+        Err(NoCaller::NoToken) => Err(no_token(node).into()),
         Err(NoCaller::Unknown) => {
             node.metrics.access.unknown_token();
             let address = request.extensions().get().map(|RemoteAddress(address)| *address);
@@ -194,11 +204,30 @@ fn caller(node: &Node, tokens: &Tokens, request: &Request<Body>) -> Result<Calle
     }
 }
 
+/// 401: the request has no token.
+pub(super) fn no_token(node: &Node) -> Refusal {
+    node.metrics.access.without_token();
+    unauthorized(ErrorCode::NoToken, "no token: send Authorization: Bearer TOKEN")
+}
+
+/// The caller of a request with the cookie of a session. Pages of other sites have no use of it: a browser adds the
+/// cookie to their requests too, if it does not know `SameSite` or takes another port for the same site.
+fn of_session(node: &Node, tokens: &Tokens, request: &Request<Body>, id: &[u8]) -> Result<Caller, Refusal> {
+    web::check_own(node, request)?;
+    tokens.session(id).ok_or_else(|| {
+        node.metrics.access.unknown_session();
+        unauthorized(
+            ErrorCode::UnknownSession,
+            "unknown session: it has ended, or is of another node: begin one by POST /v1/session with a token",
+        )
+    })
+}
+
 /// 401 for a request to a path that does not exist, or by a wrong method, of a sender without a token.
-pub(super) fn known_sender(node: &Node, request: &Request<Body>) -> Result<(), Rejected> {
+pub(super) fn known_sender(node: &Node, port: Port, request: &Request<Body>) -> Result<(), Rejected> {
     match &node.access.tokens {
         Some(tokens) if request.extensions().get::<Caller>().is_none() => {
-            caller(node, tokens, request).map(|_| ())
+            caller(node, tokens, port, request).map(|_| ())
         }
         _ => Ok(()),
     }

@@ -4,6 +4,7 @@ mod admin;
 mod body;
 mod checkpoints;
 pub mod connection;
+mod cookie;
 pub(crate) mod error;
 mod events;
 mod fence;
@@ -15,11 +16,13 @@ mod lease_path;
 mod leases;
 mod list;
 mod namespaces;
+mod page;
 mod params;
 mod peers;
 pub(crate) mod read;
 mod readiness;
 pub mod routes;
+mod session;
 pub mod state;
 mod version_sets;
 pub(crate) mod watch;
@@ -34,7 +37,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, ORIGIN};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, Request, StatusCode, Version};
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Body as HttpBody, Bytes};
 use tower_service::Service as _;
@@ -43,6 +46,7 @@ use crate::access::{Caller, Verb};
 use crate::api::guard::Needs;
 use crate::api::routes::Routes;
 use crate::api::state::Node;
+use crate::config::PagePorts;
 use crate::metrics::Port;
 use crate::replication;
 use crate::wire::error_code::ErrorCode;
@@ -83,13 +87,23 @@ PUT      /v1/logging?level=DEBUG  -> changes the level of the log
 GET      /v1/cluster  -> this node, its peers, and whether all see the same nodes
 GET      /metrics  /healthz  /readyz";
 
-/// The paths of a port, as the node prints them at start.
+/// The paths of the page on any port, and what it reads from those of the other one.
+const PAGE_PATHS: &str = "
+GET      /  /page/{file}  -> the page for browsers
+POST     /v1/session  -> a cookie in place of a token, for the page; GET: what it may do; DELETE ends it";
+const PAGE_PATHS_OF_CLIENTS: &str = "
+GET      /v1/watchers  /v1/cluster  -> as on the server port";
+const PAGE_PATHS_OF_SERVERS: &str = "
+GET      /v1/versions  /v1/history/{name}  /v1/watch  /v1/ns  -> as on the client port";
+
+/// The paths of a port, as the node prints them at start, if these ports serve the page.
 #[must_use]
-pub fn paths(port: Port) -> &'static str {
-    match port {
-        Port::Client => CLIENT_PATHS,
-        Port::Server => SERVER_PATHS,
-    }
+pub fn paths(port: Port, page: PagePorts) -> String {
+    let (own, of_page) = match port {
+        Port::Client => (CLIENT_PATHS, PAGE_PATHS_OF_CLIENTS),
+        Port::Server => (SERVER_PATHS, PAGE_PATHS_OF_SERVERS),
+    };
+    if page.has(port) { [own, PAGE_PATHS, of_page].concat() } else { own.to_owned() }
 }
 
 /// Answers the requests of one port. Cheap to clone.
@@ -104,12 +118,12 @@ impl Service {
     /// The service of a port.
     #[must_use]
     pub fn new(node: Arc<Node>, port: Port) -> Self {
-        let routes = Routes::of(port, Some(&node));
-        let paths = paths(port);
+        let page = node.config.access.page;
+        let routes = Routes::of(port, page, Some(&node));
         let router = routes
             .into_router()
             .fallback(move |State(node): State<Arc<Node>>, request: Request<Body>| {
-                no_such_path(node, request, paths)
+                no_such_path(node, request, port)
             })
             .method_not_allowed_fallback(move |State(node): State<Arc<Node>>, request: Request<Body>| {
                 wrong_method(node, request, port)
@@ -232,6 +246,33 @@ fn server(routes: Routes) -> Routes {
     }))
 }
 
+/// The routes of the page, and those of the other port that it reads: a page uses one origin only.
+fn page(routes: Routes, port: Port) -> Routes {
+    use Needs::{Asked, Name, Node as OfNode, Nothing, Prefix, Token};
+    use Verb::{Observe, Read};
+    let routes = routes
+        .get("/", Nothing, page::index)
+        .get("/page/{file}", Nothing, page::file)
+        .get("/v1/session", Token, move |node, request: Request<Body>| session::get(node, port, request))
+        .post("/v1/session", Token, move |node, request: Request<Body>| session::post(node, port, request))
+        .delete("/v1/session", Nothing, move |node, headers: HeaderMap| session::delete(node, port, headers));
+    match port {
+        Port::Client => {
+            routes.get("/v1/cluster", OfNode(Observe), admin::cluster).in_namespaces(|routes, root| {
+                routes.get(&format!("{root}/watchers"), OfNode(Observe), watchers::watchers)
+            })
+        }
+        Port::Server => {
+            routes.get("/v1/ns", OfNode(Observe), namespaces::list).in_namespaces(|routes, root| {
+                routes
+                    .get(&format!("{root}/versions"), Prefix(Read), list::list)
+                    .get(&format!("{root}/history/{{*name}}"), Name(Read), history::history)
+                    .get(&format!("{root}/watch"), Asked(Read), watch::watch)
+            })
+        }
+    }
+}
+
 /// The checks of balancers and supervisors, which have no tokens.
 fn health(routes: Routes) -> Routes {
     routes.get("/healthz", Needs::Nothing, admin::healthz).get("/readyz", Needs::Nothing, admin::readyz)
@@ -246,8 +287,8 @@ async fn post_versions(State(node): State<Arc<Node>>, request: Request<Body>) ->
     }
 }
 
-async fn no_such_path(node: Arc<Node>, request: Request<Body>, paths: &'static str) -> Refusal {
-    let (known, uri) = (guard::known_sender(&node, &request), request.uri().clone());
+async fn no_such_path(node: Arc<Node>, request: Request<Body>, port: Port) -> Refusal {
+    let (known, uri) = (guard::known_sender(&node, port, &request), request.uri().clone());
     drop(request);
     if let Err(rejected) = known {
         return rejected.say().await;
@@ -255,11 +296,13 @@ async fn no_such_path(node: Arc<Node>, request: Request<Body>, paths: &'static s
     if let Err(bad_namespace) = params::namespace_path(uri.path()) {
         return bad_namespace;
     }
-    let mut known: Vec<_> = paths
-        .split(|c: char| c.is_whitespace() || c == '?' || c == '[')
-        .filter(|word| word.starts_with('/'))
-        .collect();
-    known.dedup();
+    let paths = paths(port, node.config.access.page);
+    let mut known: Vec<_> = Vec::new();
+    for word in paths.split(|c: char| c.is_whitespace() || c == '?' || c == '[') {
+        if word.starts_with('/') && !known.contains(&word) {
+            known.push(word);
+        }
+    }
     let got = params::shown(uri.path().as_bytes());
     Refusal::new(
         ErrorCode::NoSuchPath,
@@ -268,7 +311,7 @@ async fn no_such_path(node: Arc<Node>, request: Request<Body>, paths: &'static s
 }
 
 async fn wrong_method(node: Arc<Node>, request: Request<Body>, port: Port) -> Refusal {
-    let (known, method) = (guard::known_sender(&node, &request), request.method().clone());
+    let (known, method) = (guard::known_sender(&node, port, &request), request.method().clone());
     drop(request);
     if let Err(rejected) = known {
         return rejected.say().await;

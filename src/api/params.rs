@@ -157,16 +157,17 @@ fn parameters_of(port: Port, method: &Method, path: &str) -> &'static [&'static 
     };
     let is_below = |parent: &str| path.starts_with(parent);
     match port {
-        Port::Client if path == "/v1/ns" => &OF_A_LIST[..3],
-        Port::Client if path == "/v1/versions" => &OF_A_LIST,
+        _ if path == "/v1/ns" => &OF_A_LIST[..3],
+        _ if path == "/v1/versions" && (port == Port::Client || method != Method::POST) => &OF_A_LIST,
         Port::Client if is_below(NAMES) || is_below(SHORT_NAMES) => &OF_A_READ,
         Port::Server if is_below(NAMES) && method == Method::PUT => &OF_A_WRITE,
         Port::Server if is_below(NAMES) && method == Method::DELETE => &OF_A_WRITE[2..],
-        Port::Client if is_below(HISTORIES) => &["limit", "before"],
-        Port::Client if path == "/v1/watch" => &watch::PARAMETERS,
+        _ if is_below(HISTORIES) => &["limit", "before"],
+        _ if path == "/v1/watch" => &watch::PARAMETERS,
         Port::Server if path == "/v1/compact" => &["before"],
         Port::Server if path == "/v1/history-depth" => &["versions"],
-        Port::Server if path == "/v1/watchers" || path == "/v1/checkpoints" => &OF_A_LIST[..3],
+        _ if path == "/v1/watchers" => &OF_A_LIST[..3],
+        Port::Server if path == "/v1/checkpoints" => &OF_A_LIST[..3],
         Port::Server if is_below("/v1/checkpoints/") => &OF_A_STAMP,
         Port::Client | Port::Server if path == "/v1/leases" => &OF_A_LIST[..1],
         Port::Server if is_below("/v1/leases/") && method == Method::PUT => &OF_A_LEASE,

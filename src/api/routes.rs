@@ -12,6 +12,7 @@ use axum::routing::{self, MethodRouter};
 
 use crate::api::guard::{Needs, guarded};
 use crate::api::state::Node;
+use crate::config::PagePorts;
 use crate::metrics::Port;
 
 /// A route, and what it needs.
@@ -29,25 +30,27 @@ pub struct Route {
 pub(super) struct Routes {
     router: Router<Arc<Node>>,
     table: Vec<Route>,
+    port: Port,
     /// The node, if its requests need tokens.
     guards: Option<Arc<Node>>,
 }
 
-/// The routes of a port, with what each of them needs.
+/// The routes of a port, with what each of them needs, if these ports serve the page.
 #[must_use]
-pub fn table(port: Port) -> Vec<Route> {
-    Routes::of(port, None).table
+pub fn table(port: Port, page: PagePorts) -> Vec<Route> {
+    Routes::of(port, page, None).table
 }
 
 impl Routes {
     /// The routes of a port. Those of a node with tokens are guarded.
-    pub(super) fn of(port: Port, node: Option<&Arc<Node>>) -> Self {
+    pub(super) fn of(port: Port, page: PagePorts, node: Option<&Arc<Node>>) -> Self {
         let guards = node.filter(|node| node.access.tokens.is_some()).map(Arc::clone);
-        let routes = Self { router: Router::new(), table: Vec::new(), guards };
-        match port {
+        let routes = Self { router: Router::new(), table: Vec::new(), port, guards };
+        let routes = match port {
             Port::Client => super::client(routes),
             Port::Server => super::server(routes),
-        }
+        };
+        if page.has(port) { super::page(routes, port) } else { routes }
     }
 
     pub(super) fn into_router(self) -> Router<Arc<Node>> {
@@ -100,7 +103,7 @@ impl Routes {
     ) -> Self {
         let handler = match &self.guards {
             None => handler,
-            Some(node) => handler.route_layer(from_fn(guard(Arc::clone(node), needs))),
+            Some(node) => handler.route_layer(from_fn(guard(Arc::clone(node), self.port, needs))),
         };
         self.router = self.router.route(path, handler);
         self.table.push(Route { method, path: path.to_owned(), needs });
@@ -110,11 +113,12 @@ impl Routes {
 
 fn guard(
     node: Arc<Node>,
+    port: Port,
     needs: Needs,
 ) -> impl Fn(Request, Next) -> std::pin::Pin<Box<dyn Future<Output = Response> + Send>> + Clone + Send + Sync
 {
     move |request, next| {
         let node = Arc::clone(&node);
-        Box::pin(async move { guarded(&node, needs, request, |request| next.run(request)).await })
+        Box::pin(async move { guarded(&node, port, needs, request, |request| next.run(request)).await })
     }
 }

@@ -222,6 +222,7 @@ impl Node {
             stalls: self.pulse.stalls(),
             dropped_lines: (self.log.dropped)(),
             tls: &self.tls,
+            sessions: self.access.tokens.as_ref().map_or(0, |tokens| tokens.sessions()),
             files: &self.files,
         }
     }

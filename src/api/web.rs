@@ -7,7 +7,7 @@ use axum::http::header::{
     ACCESS_CONTROL_REQUEST_METHOD, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, VARY,
 };
 use axum::http::request::Parts;
-use axum::http::{Method, StatusCode};
+use axum::http::{Method, Request, StatusCode, Uri};
 use axum::response::Response;
 
 use crate::access::web::FromWhere;
@@ -39,8 +39,7 @@ const MAX_AGE: HeaderValue = HeaderValue::from_static("3600");
 /// Rejects what no page of another site may do.
 pub(super) fn check(node: &Node, port: Port, parts: &Parts) -> Result<(), Refusal> {
     let field = |name: &HeaderName| parts.headers.get(name).map(HeaderValue::as_bytes);
-    let target = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
-    let host = target.or_else(|| field(&HOST)).unwrap_or_default();
+    let host = host(&parts.headers, &parts.uri);
     let is_health = matches!(parts.uri.path(), "/healthz" | "/readyz");
     if !is_health && node.access.checks_hosts(port) && !node.access.web.is_known_host(host) {
         node.metrics.access.unknown_host();
@@ -56,20 +55,43 @@ pub(super) fn check(node: &Node, port: Port, parts: &Parts) -> Result<(), Refusa
     if matches!(parts.method, Method::GET | Method::HEAD) {
         return Ok(());
     }
-    let mut origins = parts.headers.get_all(ORIGIN).iter();
-    let origin = origins.next().map(HeaderValue::as_bytes);
-    let from = FromWhere { origin, fetch_site: field(&FETCH_SITE), host };
-    if origins.next().is_none() && node.access.web.may_change(from) {
+    if from_where(&parts.headers, &parts.uri).is_some_and(|from| node.access.web.may_change(from)) {
         return Ok(());
     }
     node.metrics.access.cross_site();
-    let origin = origin.map_or_else(|| "another site".to_owned(), shown);
+    let origin = field(&ORIGIN).map_or_else(|| "another site".to_owned(), shown);
     Err(Refusal::new(
         ErrorCode::CrossSite,
         format_args!(
             "cross-site: a page of {origin} may not send {} here: start the node with --cors-origin to let it",
             parts.method
         ),
+    ))
+}
+
+/// The host of a request: that of the target, if there is one.
+fn host<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> &'a [u8] {
+    let target = uri.authority().map(|authority| authority.as_str().as_bytes());
+    target.or_else(|| headers.get(HOST).map(HeaderValue::as_bytes)).unwrap_or_default()
+}
+
+/// What a browser tells of a request. `None` if it has several origins, which no browser sends.
+fn from_where<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Option<FromWhere<'a>> {
+    let mut origins = headers.get_all(ORIGIN).iter();
+    let origin = origins.next().map(HeaderValue::as_bytes);
+    let fetch_site = headers.get(FETCH_SITE).map(HeaderValue::as_bytes);
+    origins.next().is_none().then(|| FromWhere { origin, fetch_site, host: host(headers, uri) })
+}
+
+/// Rejects a request of another page than the node's own, whatever its method: 403.
+pub(super) fn check_own(node: &Node, request: &Request<Body>) -> Result<(), Refusal> {
+    if from_where(request.headers(), request.uri()).is_some_and(|from| from.is_own()) {
+        return Ok(());
+    }
+    node.metrics.access.cross_site();
+    Err(Refusal::new(
+        ErrorCode::CrossSite,
+        "cross-site: a page of another site may not use the session of a browser: send Authorization: Bearer TOKEN",
     ))
 }
 

@@ -124,7 +124,7 @@ pub(crate) async fn assemble(
 
 /// The checks of requests. They begin with the tokens that the configuration has read.
 fn access_of(config: &Config, listens: Listens, files: &WatchedFiles) -> Access {
-    let AccessConfig { cors_origins, allowed_hosts, tokens } = &config.access;
+    let AccessConfig { cors_origins, allowed_hosts, tokens, page: _ } = &config.access;
     let tokens = tokens.as_ref().map(|(path, entries)| {
         let tokens = Arc::new(Tokens::new(entries.clone(), clock::now));
         tokio::spawn(Arc::clone(&tokens).watch_ends());

@@ -80,7 +80,7 @@ fn acceptor(node: &Arc<Node>, port: Port, bound: Bound) -> Acceptor {
     let Bound { listener, max_connections } = bound;
     let at = listener.local_addr().map_or_else(|_| "?".into(), |address| address.to_string());
     tracing::info!(
-        text = api::paths(port),
+        text = api::paths(port, node.config.access.page),
         "Listening for {} traffic at {at}{}, {max_connections} connections at most:",
         port.as_str(),
         match node.tls.of(port) {

@@ -1,15 +1,59 @@
 //! Settings of access: which web pages and hosts a port accepts, and which tokens.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use super::raw::TextSource;
 use super::value::{Wrong, wrong};
-use super::{ConfigError, Raw, read_text};
+use super::{ConfigError, Raw, read, read_text};
 use crate::access::{Entry, read_tokens};
+use crate::metrics::Port;
 use crate::wire::host::is_host;
 
 /// Most origins, and most hosts.
 const MOST: usize = 64;
+
+/// The ports that serve the page for browsers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PagePorts {
+    /// None.
+    Off,
+    /// The server port.
+    #[default]
+    Server,
+    /// Both ports.
+    Both,
+}
+
+impl PagePorts {
+    /// Whether a port serves it.
+    #[must_use]
+    pub fn has(self, port: Port) -> bool {
+        match port {
+            Port::Client => self == Self::Both,
+            Port::Server => self != Self::Off,
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        match text.to_ascii_lowercase().as_str() {
+            "off" => Ok(Self::Off),
+            "server" => Ok(Self::Server),
+            "client" => Ok(Self::Both),
+            _ => wrong("not one of the ports", "write server, client (both ports) or off"),
+        }
+    }
+}
+
+impl fmt::Display for PagePorts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Off => "off",
+            Self::Server => "server",
+            Self::Both => "client",
+        })
+    }
+}
 
 /// The settings of access.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +64,8 @@ pub struct AccessConfig {
     pub allowed_hosts: Vec<String>,
     /// The file of tokens, and what it said at the start; `None` if requests need none.
     pub tokens: Option<(PathBuf, Vec<Entry>)>,
+    /// The ports that serve the page.
+    pub page: PagePorts,
 }
 
 impl AccessConfig {
@@ -28,6 +74,7 @@ impl AccessConfig {
             cors_origins: all(raw, "cors-origin", origin)?,
             allowed_hosts: all(raw, "allowed-host", host)?,
             tokens: raw.get("tokens-file").map(|(source, path)| tokens(&source, path)).transpose()?,
+            page: read(raw, "page", PagePorts::parse)?,
         })
     }
 
@@ -51,6 +98,7 @@ impl AccessConfig {
             ("CorsOrigin", quoted(&self.cors_origins)),
             ("AllowedHost", quoted(&self.allowed_hosts)),
             ("TokensFile", format!("{:?}", tokens.unwrap_or_default())),
+            ("Page", format!("{:?}", self.page.to_string())),
         ]
     }
 }
@@ -144,6 +192,20 @@ mod tests {
         ] {
             assert!(origin(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_ports_of_the_page_are_words() {
+        for (text, ports, client, server) in [
+            ("off", PagePorts::Off, false, false),
+            ("Server", PagePorts::Server, false, true),
+            ("client", PagePorts::Both, true, true),
+        ] {
+            assert_eq!(PagePorts::parse(text), Ok(ports));
+            assert_eq!((ports.has(Port::Client), ports.has(Port::Server)), (client, server), "{text}");
+            assert_eq!(ports.to_string(), text.to_lowercase());
+        }
+        assert!(PagePorts::parse("both").is_err() && PagePorts::parse("").is_err());
     }
 
     #[test]

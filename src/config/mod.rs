@@ -16,7 +16,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use access::AccessConfig;
+pub use access::{AccessConfig, PagePorts};
 pub use cluster::{ClusterConfig, HostPort, SecretSource};
 pub use fill::FillConfig;
 pub use lease::LeaseConfig;

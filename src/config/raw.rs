@@ -267,6 +267,12 @@ pub const FLAGS: &[Flag] = &[
         "PATH",
         "File of tokens, without one of which a request is rejected; vwatch token new makes entries; read again at SIGHUP [default: requests need none]",
     ),
+    Flag::text(
+        "page",
+        "PORT",
+        "server",
+        "Port that serves the page for browsers: server, client (both ports), or off",
+    ),
     Flag::open(
         "fill-from",
         "URLS",

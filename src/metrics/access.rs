@@ -2,6 +2,7 @@
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::labels::ReasonLabel;
@@ -10,11 +11,15 @@ use super::labels::ReasonLabel;
 #[derive(Debug, Default)]
 pub struct AccessMetrics {
     refused: Family<ReasonLabel, Counter>,
+    /// The sessions of browsers that go on.
+    pub sessions: Gauge,
+    dropped_sessions: Counter,
 }
 
 impl AccessMetrics {
     const NO_TOKEN: &str = "no_token";
     const UNKNOWN_TOKEN: &str = "unknown_token";
+    const UNKNOWN_SESSION: &str = "unknown_session";
     const TOKEN_ENDED: &str = "token_ended";
     const NOT_GRANTED: &str = "not_granted";
     const CROSS_SITE: &str = "cross_site";
@@ -25,6 +30,7 @@ impl AccessMetrics {
         for reason in [
             Self::NO_TOKEN,
             Self::UNKNOWN_TOKEN,
+            Self::UNKNOWN_SESSION,
             Self::TOKEN_ENDED,
             Self::NOT_GRANTED,
             Self::CROSS_SITE,
@@ -36,6 +42,12 @@ impl AccessMetrics {
             "access_refused",
             "Requests that were rejected, or ended, because of what their sender may do",
             metrics.refused.clone(),
+        );
+        registry.register("sessions", "Sessions of browsers", metrics.sessions.clone());
+        registry.register(
+            "sessions_dropped",
+            "Sessions of browsers that ended because there were too many",
+            metrics.dropped_sessions.clone(),
         );
         metrics
     }
@@ -52,6 +64,16 @@ impl AccessMetrics {
     /// A request had a token that is not known.
     pub fn unknown_token(&self) {
         self.count(Self::UNKNOWN_TOKEN);
+    }
+
+    /// A request had the cookie of a session that is not known.
+    pub fn unknown_session(&self) {
+        self.count(Self::UNKNOWN_SESSION);
+    }
+
+    /// A session ended because there were too many.
+    pub fn dropped_session(&self) {
+        self.dropped_sessions.inc();
     }
 
     /// A request under way ended, because its token has.

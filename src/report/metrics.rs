@@ -56,6 +56,7 @@ pub fn encode(sources: &Sources<'_>, vitals: Vitals, form: Form) -> String {
     m.feeds.ring_entries.set(gauge(census.ring_entries));
     read_checkpoints(&m.feeds, sources);
     read_leases(&m.leases, &sources.leases.census());
+    m.access.sessions.set(gauge(sources.sessions));
     m.watched_names.set(gauge(census.watched_names));
     for (port, in_flight) in
         [(Port::Client, sources.client_in_flight), (Port::Server, sources.server_in_flight)]

@@ -58,6 +58,8 @@ pub struct Sources<'a> {
     pub dropped_lines: DroppedLines,
     /// Its TLS.
     pub tls: &'a NodeTls,
+    /// Sessions of browsers.
+    pub sessions: usize,
     /// The files that it reads again.
     pub files: &'a WatchedFiles,
 }

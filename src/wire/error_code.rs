@@ -32,6 +32,8 @@ pub enum ErrorCode {
     NoToken,
     /// The token is none that the node knows.
     UnknownToken,
+    /// The session of a browser is none that the node knows, or has ended.
+    UnknownSession,
     /// The token that the request began with has ended.
     TokenEnded,
     /// The token does not grant what the request needs.
@@ -133,7 +135,7 @@ pub enum ErrorCode {
 }
 
 /// Each code with its text and its status, in the order of the variants.
-const TABLE: [(ErrorCode, &str, u16); 63] = [
+const TABLE: [(ErrorCode, &str, u16); 64] = [
     (ErrorCode::BadRequest, "bad-request", 400),
     (ErrorCode::BadName, "bad-name", 400),
     (ErrorCode::BadNamespace, "bad-namespace", 400),
@@ -148,6 +150,7 @@ const TABLE: [(ErrorCode, &str, u16); 63] = [
     (ErrorCode::NotAPeer, "not-a-peer", 401),
     (ErrorCode::NoToken, "no-token", 401),
     (ErrorCode::UnknownToken, "unknown-token", 401),
+    (ErrorCode::UnknownSession, "unknown-session", 401),
     (ErrorCode::TokenEnded, "token-ended", 401),
     (ErrorCode::NotGranted, "not-granted", 403),
     (ErrorCode::CrossSite, "cross-site", 403),

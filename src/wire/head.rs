@@ -43,6 +43,8 @@ pub struct Sender<'a> {
     pub authorization: Option<&'a [u8]>,
     /// Whether there is an `Origin`: it is a web page.
     pub has_origin: bool,
+    /// Whether there is a `Cookie`, which may be that of a session.
+    pub has_cookie: bool,
 }
 
 /// The form of an answer, by its request.
@@ -138,7 +140,7 @@ impl<'a, 'b> Plain<'a, 'b> {
     /// meaning of the request.
     fn read_fields(&self, mut read: impl FnMut(&str, &'a [u8]) -> bool) -> Option<(bool, Sender<'a>)> {
         let (mut host, mut connection, mut length) = (None, None, None);
-        let (mut authorization, mut origin) = (None, None);
+        let (mut authorization, mut origin, mut cookie) = (None, None, None);
         for field in self.fields {
             let once = match field.name.len() {
                 4 if field.name.eq_ignore_ascii_case("host") => &mut host,
@@ -146,6 +148,7 @@ impl<'a, 'b> Plain<'a, 'b> {
                 14 if field.name.eq_ignore_ascii_case("content-length") => &mut length,
                 13 if field.name.eq_ignore_ascii_case("authorization") => &mut authorization,
                 6 if field.name.eq_ignore_ascii_case("origin") => &mut origin,
+                6 if field.name.eq_ignore_ascii_case("cookie") => &mut cookie,
                 _ if changes_the_meaning(field.name) => return None,
                 _ if read(field.name, field.value) => continue,
                 _ => return None,
@@ -160,7 +163,8 @@ impl<'a, 'b> Plain<'a, 'b> {
             return None;
         }
         let is_last = connection.map_or(Some(false), ends)?;
-        Some((is_last, Sender { host, authorization, has_origin: origin.is_some() }))
+        let (has_origin, has_cookie) = (origin.is_some(), cookie.is_some());
+        Some((is_last, Sender { host, authorization, has_origin, has_cookie }))
     }
 }
 
@@ -260,8 +264,10 @@ mod tests {
 
     #[test]
     fn a_head_tells_of_its_sender() {
-        let head = PLAIN.replace("ETag", "Origin: https://a.example\r\nauthorization:  Bearer x \r\nETag");
-        let sender = Sender { host: b"h", authorization: Some(b"Bearer x"), has_origin: true };
+        let fields = "Origin: https://a.example\r\nauthorization:  Bearer x \r\ncookie: a=b\r\nETag";
+        let head = PLAIN.replace("ETag", fields);
+        let sender =
+            Sender { host: b"h", authorization: Some(b"Bearer x"), has_origin: true, has_cookie: true };
         assert_eq!(parse_head(head.as_bytes()).map(|head| head.sender), Some(sender));
         for twice in ["Authorization: a\r\nAuthorization: a", "Origin: a\r\nOrigin: a"] {
             assert_eq!(parse_head(PLAIN.replace("ETag", &format!("{twice}\r\nETag")).as_bytes()), None);

@@ -128,7 +128,7 @@ fn parse_head(bytes: &[u8]) -> Option<(PlainWrite<'_>, Range<usize>)> {
     }
     let is_last = connection.map_or(Some(false), ends)?;
     let host = host.filter(|host| is_host(host))?;
-    let sender = Sender { host, authorization, has_origin: false };
+    let sender = Sender { host, authorization, has_origin: false, has_cookie: false };
     Some((PlainWrite { verb, path, name, query, etag, last_modified, data: b"", is_last, sender }, data))
 }
 
@@ -160,7 +160,7 @@ fn number(digits: &[u8]) -> Option<usize> {
 
 /// Whether a field is one that browsers add to the requests of web pages.
 fn is_of_a_page(name: &str) -> bool {
-    ["origin", "sec-fetch-site"].iter().any(|field| name.eq_ignore_ascii_case(field))
+    ["origin", "sec-fetch-site", "cookie"].iter().any(|field| name.eq_ignore_ascii_case(field))
 }
 
 /// Whether a field is a condition, of which a write may have none.

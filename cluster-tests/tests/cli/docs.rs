@@ -13,6 +13,7 @@ use cluster_tests::tls::Certificates;
 use cluster_tests::upstream::{Upstream, status};
 use cluster_tests::wait::{LIMIT, wait_until};
 use vwatch::api::routes;
+use vwatch::config::PagePorts;
 use vwatch::config::raw::FLAGS;
 use vwatch::core::mutants::Mutant;
 use vwatch::metrics::Port;
@@ -193,7 +194,7 @@ fn the_reference_of_endpoints_has_what_the_ports_answer() {
     }
 
     // and there is no path that is not documented
-    let tables = [Port::Client, Port::Server].map(routes::table);
+    let tables = [Port::Client, Port::Server].map(|port| routes::table(port, PagePorts::default()));
     let routes: BTreeSet<String> = tables.iter().flatten().map(|route| placeless(&route.path)).collect();
     let paths: BTreeSet<String> = paths.iter().map(|path| placeless(path)).collect();
     assert!(routes.len() > 10, "{routes:?}");

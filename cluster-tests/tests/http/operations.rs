@@ -210,7 +210,7 @@ fn what_a_path_does_not_take_is_405_with_what_it_does() {
     }
     let cases: [(&str, &[&str], &[&str]); 4] = [
         ("/v1/versions/n", &["PUT", "DELETE"], &["GET", "HEAD", "POST", "PATCH"]),
-        ("/v1/versions", &["POST"], &["GET", "HEAD", "PUT", "DELETE"]),
+        ("/v1/versions", &["GET", "POST"], &["PUT", "DELETE"]),
         ("/v1/logging", &["PUT"], &["GET", "POST", "DELETE"]),
         ("/metrics", &["GET"], &["PUT", "POST"]),
     ];
@@ -219,9 +219,21 @@ fn what_a_path_does_not_take_is_405_with_what_it_does() {
             check(&node, node.server(), method, target, allowed);
         }
     }
+    // what the page reads is not there without it
+    let node = Node::with(&["--page", "off"]);
+    node.put("n?version=v1", "x").expect(204);
+    for method in ["GET", "HEAD", "PUT", "DELETE"] {
+        check(&node, node.server(), method, "/v1/versions", &["POST"]);
+    }
+    for target in
+        ["/", "/page/app.js", "/v1/session", "/v1/ns", "/v1/history/n", "/v1/watch?prefix=a&timeout=0s"]
+    {
+        assert_refusal(&ask(node.server(), "GET", target), 404);
+    }
 }
 
-/// Reads are not on the server port, nor writes on the client port: a client of one port needs no access to the other.
+/// Reads of a name are not on the server port, nor writes on the client port: a client of one port needs no access to
+/// the other.
 #[track_caller]
 fn check(node: &Node, connection: Connection, method: &str, target: &str, allowed: &[&str]) {
     let answer = ask(connection, method, target);
@@ -241,8 +253,18 @@ fn check(node: &Node, connection: Connection, method: &str, target: &str, allowe
 #[test]
 fn paths_that_are_not_there_are_404() {
     let node = Node::start();
-    let everywhere =
-        ["/", "/v1", "/v1/", "/v2/versions/n", "/v1/version/n", "/favicon.ico", "/V1/versions/n", "*"];
+    let everywhere = [
+        "/v1",
+        "/v1/",
+        "/v2/versions/n",
+        "/v1/version/n",
+        "/favicon.ico",
+        "/V1/versions/n",
+        "/page",
+        "/page/",
+        "/page/x.js",
+        "*",
+    ];
     for target in everywhere {
         for connection in [node.client(), node.server()] {
             if target == "*" {
@@ -253,7 +275,7 @@ fn paths_that_are_not_there_are_404() {
             }
         }
     }
-    for target in ["/metrics", "/v1/logging?level=DEBUG", "/v1/cluster"] {
+    for target in ["/", "/page/app.js", "/v1/session", "/metrics", "/v1/logging?level=DEBUG", "/v1/cluster"] {
         assert_refusal(&ask(node.client(), "GET", target), 404);
     }
     assert_refusal(&ask(node.client(), "PUT", "/v1/logging?level=DEBUG"), 404);
