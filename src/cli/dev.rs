@@ -64,7 +64,7 @@ pub(super) fn run(args: &Dev) -> Result<(), Failure> {
     block_on(async {
         let mut stop = Stop::by_signals()?;
         let mut nodes = NodeProcesses::start(&places, &secret, &args.flags)?;
-        let outcome = stop.unless(live(&places, &mut nodes)).await;
+        let outcome = stop.unless(live(&places, has_page(&args.flags), &mut nodes)).await;
         let ended = end(&mut nodes, &mut stop).await;
         match outcome {
             // a signal is the normal end
@@ -82,7 +82,7 @@ pub(super) fn run_node(matches: &ArgMatches) -> Result<(), Failure> {
 }
 
 /// Runs until all nodes have ended by themselves.
-async fn live(places: &[NodePorts], nodes: &mut NodeProcesses) -> Result<(), Failure> {
+async fn live(places: &[NodePorts], has_page: bool, nodes: &mut NodeProcesses) -> Result<(), Failure> {
     let count = places.len();
     tell(&match count {
         1 => "starting a node".to_owned(),
@@ -98,7 +98,7 @@ async fn live(places: &[NodePorts], nodes: &mut NodeProcesses) -> Result<(), Fai
             return Err(Failure::Failed(format!("{name} ended before it was ready: {how}: its log has the reason")));
         }
     }
-    print(guide(places).as_bytes())?;
+    print(guide(places, has_page).as_bytes())?;
     for _ in 0..count {
         let (at, how) = nodes.ended().await;
         let NodePorts { name, .. } = &places[at];
@@ -161,15 +161,33 @@ async fn end(nodes: &mut NodeProcesses, stop: &mut Stop) -> Result<(), Failure> 
     }
 }
 
-/// The commands to try next.
-fn guide(places: &[NodePorts]) -> String {
+/// Whether the nodes serve the page, by the flags that they all get.
+fn has_page(flags: &[OsString]) -> bool {
+    let mut last = None;
+    for (at, flag) in flags.iter().enumerate() {
+        let flag = flag.to_string_lossy();
+        if flag == "--page" {
+            last = flags.get(at + 1).map(|value| value.to_string_lossy().into_owned());
+        } else if let Some(value) = flag.strip_prefix("--page=") {
+            last = Some(value.to_owned());
+        }
+    }
+    last.is_none_or(|value| !value.eq_ignore_ascii_case("off"))
+}
+
+/// The page and the commands to try next.
+fn guide(places: &[NodePorts], has_page: bool) -> String {
     let program = program();
     let (Some(first), Some(last)) = (places.first(), places.last()) else { return String::new() };
     let middle = places.get(1).unwrap_or(first);
     let nodes =
         if places.len() == 1 { "1 node is".to_owned() } else { format!("{} nodes are", places.len()) };
+    let page = match has_page {
+        true => format!("This is their page, for a browser:\n\n  {}/\n\n", first.server_url()),
+        false => String::new(),
+    };
     format!(
-        "{nodes} ready. In another terminal, wait on one of them:\n\n  \
+        "{nodes} ready. {page}In another terminal, wait on one of them:\n\n  \
          {program} watch --client-url {} repo/artifact:latest\n\n\
          and in a third one, write to another, and list the nodes:\n\n  \
          {program} put --server-url {} repo/artifact:latest 3456\n  \
