@@ -4,6 +4,7 @@
 //!
 //! | module | what it has |
 //! |---|---|
+//! | [`browser`] | a real Chromium, driven by WebDriver |
 //! | [`node`] | a node as a child process: started, waited for, signalled, ended |
 //! | [`nginx`] | a real nginx before some nodes |
 //! | [`parts`] | programs of others that tests run, if they are there |
@@ -28,6 +29,7 @@
 //! Nothing here but [`clients`], which tries the client library, depends on the `vwatch` library: a mistake that node
 //! and tests share would go unseen.
 
+pub mod browser;
 pub mod clients;
 pub mod cluster;
 pub mod dev;

@@ -101,7 +101,7 @@ pub(crate) const STAGES: [Stage; 24] = [
     stage(
         "browser",
         "",
-        "EventSource in a real Chromium, while nodes restart; skipped where there is none",
+        "EventSource and the page in a real Chromium, with pictures of all views; skipped where there is none",
         |rest| none(rest, browser),
     ),
     stage("long", "", "sim and fuzz, and faults beside them", |rest| none(rest, long)),
@@ -339,9 +339,10 @@ fn clients(rest: &[String]) -> Result<(), String> {
 }
 
 fn browser() -> Result<(), String> {
-    let arguments =
-        ["test", "--workspace", "--locked", "--test", "cluster", "--", "--ignored", "--nocapture", "browser"];
-    run(cargo(arguments))
+    let test = ["test", "--workspace", "--locked", "--test", "cluster"];
+    // by their modules
+    let which = ["--", "--ignored", "--nocapture", "browser::", "page::"];
+    run(cargo(test.into_iter().chain(which)))
 }
 
 /// The simulator and the fuzz targets need the processors, and the fault runs mostly time.

@@ -17,6 +17,7 @@ mod leases;
 mod members;
 mod membership;
 mod namespaces;
+mod page;
 mod peer_http;
 mod processes;
 mod proxy;
