@@ -72,6 +72,8 @@ impl Access {
         self.is_plain(port, sender).then_some(())?;
         match &self.tokens {
             None => Some(Caller::TRUSTED),
+            // the ordinary path knows sessions
+            Some(_) if sender.has_cookie && sender.authorization.is_none() => None,
             Some(tokens) => tokens.caller_that_may(sender.authorization, verb, Need::Name(name)),
         }
     }

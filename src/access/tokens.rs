@@ -153,7 +153,7 @@ impl Tokens {
             let token = self.sessions.token_of(caller, (self.now)())?;
             table.known.get(&token)
         });
-        known.map(read)
+        known.map(|known| read(known))
     }
 
     /// The caller of a request with this value of `Authorization`.
