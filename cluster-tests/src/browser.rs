@@ -120,6 +120,9 @@ impl Browser {
     #[track_caller]
     pub fn click(&self, selector: &str) {
         self.wait(&format!("document.querySelector({}) !== null", json!(selector)));
+        // in the middle, where nothing that stays in place covers it
+        let to_it = "document.querySelector(arguments[0]).scrollIntoView({ block: 'center' });";
+        self.run(to_it, &[selector.into()]);
         let found = self.command("/element", &json!({"using": "css selector", "value": selector}));
         let id = found.as_object().and_then(|element| element.values().next()?.as_str()).expect("an element");
         self.command(&format!("/element/{id}/click"), &json!({}));

@@ -44,6 +44,7 @@ export function namesView(main, route) {
   const levels = new Map();
   const open = new Set();
   const flashes = new Map();
+  const drawn = new WeakMap();
   let rows = [];
   let focused = 0;
   const roots = route.in ? [route.in] : readable(namespace);
@@ -109,7 +110,7 @@ export function namesView(main, route) {
     const { item, level, depth, more } = rows[at];
     const common = {
       class: "row", role: "treeitem", "aria-level": depth + 1, "aria-selected": String(at === focused),
-      id: `row-${at}`, data: { row: at },
+      id: `row-${at}`,
     };
     let row;
     if (more) {
@@ -137,6 +138,7 @@ export function namesView(main, route) {
     }
     row.classList.toggle("focused", at === focused && document.activeElement === list.node);
     row.style.setProperty("--depth", String(depth));
+    drawn.set(row, rows[at]);
     return row;
   }
 
@@ -155,11 +157,11 @@ export function namesView(main, route) {
     flatten();
   }
 
-  function choose(at) {
-    focused = at;
-    const { item, level, more } = rows[at] ?? {};
+  /** Opens what a row is: by its own, because the rows above it may have changed since it was drawn. */
+  function choose({ item, level, more }) {
     if (more) return load(level);
-    if (!item) return list.schedule();
+    const at = rows.findIndex((row) => row.item === item);
+    if (at >= 0) focused = at;
     if (item.isPrefix) toggle(item.key);
     else go("names", { ...route, name: item.key });
   }
@@ -173,7 +175,7 @@ export function namesView(main, route) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const { item, depth } = rows[focused] ?? {};
     if (moves[event.key]) focused = Math.max(0, Math.min(rows.length - 1, moves[event.key]()));
-    else if (event.key === "Enter" || event.key === " ") choose(focused);
+    else if ((event.key === "Enter" || event.key === " ") && rows[focused]) choose(rows[focused]);
     else if (event.key === "ArrowRight" && item?.isPrefix && !open.has(item.key)) toggle(item.key, true);
     else if (event.key === "ArrowRight") focused = Math.min(rows.length - 1, focused + 1);
     else if (event.key === "ArrowLeft" && item?.isPrefix && open.has(item.key)) toggle(item.key, false);
@@ -230,8 +232,11 @@ export function namesView(main, route) {
   list.node.addEventListener("focus", () => list.schedule());
   list.node.addEventListener("blur", () => list.schedule());
   list.inner.addEventListener("click", (event) => {
-    const row = event.target.closest(".row");
-    if (row && !event.target.closest("button")) choose(Number(row.dataset.row));
+    if (event.target.closest("button")) return;
+    // a row that was drawn again between press and release is another element
+    const under = () => document.elementFromPoint(event.clientX, event.clientY)?.closest(".row");
+    const row = drawn.get(event.target.closest(".row") ?? under());
+    if (row) choose(row);
   });
   const tally = el("span", { class: "muted num", id: "tally" });
   const none = el("div", { class: "list", hidden: true }, roots.length === 0
