@@ -5,7 +5,7 @@ from __future__ import annotations
 _CODES = {
     400: "bad-request bad-name bad-namespace bad-parameter conditional-write stamp-in-future stamp-too-old "
     "future-stamp bad-cursor other-scope use-https",
-    401: "not-a-peer no-token unknown-token token-ended",
+    401: "not-a-peer no-token unknown-token unknown-session token-ended",
     403: "not-granted cross-site unknown-host certificate-required",
     404: "not-found revision-unknown no-such-path not-enabled",
     405: "method-not-allowed",
