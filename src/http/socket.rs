@@ -41,7 +41,8 @@ impl Socket<'_> {
                 Some(bytes) => Received::Bytes(bytes, false),
             });
         };
-        let mut more = false;
+        // what is left of an earlier read says nothing of the socket
+        let mut more = !session.plain().is_empty();
         if session.plain().is_empty() {
             if session.is_ended() {
                 return Ok(Received::End);

@@ -54,6 +54,7 @@ impl EventLoop {
         }
         // the end follows these bytes, and there will be no other event for it
         connection.more = connection.ended;
+        let has_event = connection.ended;
         let kept = match &connection.state {
             ConnectionState::Partial(bytes) => {
                 self.read[..bytes.len()].copy_from_slice(bytes);
@@ -69,8 +70,9 @@ impl EventLoop {
             Ok(Received::Nothing(_)) if is_partial => {
                 self.hand_over(at, self.read[..kept].to_vec(), Unsent::default());
             }
-            Ok(Received::Nothing(false)) => {}
-            Ok(Received::Nothing(true)) => self.again.push(at),
+            // the end of the other side is read next: there is no other event for it
+            Ok(Received::Nothing(more)) if more || has_event => self.again.push(at),
+            Ok(Received::Nothing(_)) => {}
             // values read now would be old, and a handed over connection would wait
             Ok(Received::Bytes(..)) if self.shared.stands_still() => self.reject(at),
             Ok(Received::Bytes(bytes, more)) => {
