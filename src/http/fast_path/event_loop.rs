@@ -76,6 +76,8 @@ pub(super) struct EventLoop {
     pub(super) again: Vec<u32>,
     /// The places below this one are to be checked, because what callers may do has changed.
     unchecked: u32,
+    /// They are to be checked once more after that.
+    is_unchecked_again: bool,
     pub(super) closing: bool,
     /// It ends now, whatever its connections do.
     is_over: bool,
@@ -150,6 +152,7 @@ impl EventLoop {
             streams: Streams::default(),
             again: Vec::new(),
             unchecked: 0,
+            is_unchecked_again: false,
             closing: false,
             is_over: false,
             after: AfterResponse::Keep,
@@ -231,12 +234,15 @@ impl EventLoop {
                 LoopMessage::Beat(beat) => beat.answer(),
                 LoopMessage::Hurry(pace) => self.jobs.hurry(self.now, pace),
                 LoopMessage::Connection(stream, permit, session) => self.welcome(stream, permit, session),
+                // a sweep under way goes to its end first: those that come last have their turn too
+                LoopMessage::Grants if self.unchecked > 0 => self.is_unchecked_again = true,
                 LoopMessage::Grants => self.unchecked = self.table.len(),
                 LoopMessage::End => self.is_over = true,
                 LoopMessage::Close => {
                     self.closing = true;
                     self.door = None;
                     for at in self.table.unused() {
+                        self.say_farewell(at);
                         self.close(at);
                     }
                     self.hand_over_partial();
@@ -401,7 +407,17 @@ impl EventLoop {
             checks += 1;
             refusals += usize::from(self.check_grant(self.unchecked));
         }
+        if self.unchecked == 0 && std::mem::take(&mut self.is_unchecked_again) {
+            self.unchecked = self.table.len();
+        }
         self.unchecked > 0
+    }
+
+    /// Says the last words of TLS to a connection that ends without an answer.
+    fn say_farewell(&mut self, at: u32) {
+        if let Some((mut socket, _)) = self.table.socket(at) {
+            socket.say_farewell();
+        }
     }
 
     /// Answers readers at their deadline. Returns whether there are more.
@@ -414,9 +430,7 @@ impl EventLoop {
             match std::mem::replace(&mut connection.state, ConnectionState::Idle) {
                 ConnectionState::Idle | ConnectionState::Partial(_) => {
                     self.shared.node.metrics.hit(Limit::IdleTime);
-                    if let Some((mut socket, _)) = self.table.socket(at) {
-                        socket.say_farewell();
-                    }
+                    self.say_farewell(at);
                     self.close(at);
                 }
                 // a stream has no deadline
