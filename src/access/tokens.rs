@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -62,6 +62,8 @@ pub(crate) struct Tokens {
     table: ArcSwap<Table>,
     next: AtomicU32,
     sessions: Sessions,
+    /// Sessions have ended of which waiting requests are not told yet.
+    has_ended_sessions: AtomicBool,
     changed: watch::Sender<u64>,
     now: fn() -> Stamp,
 }
@@ -73,6 +75,7 @@ impl Tokens {
             table: ArcSwap::default(),
             next: AtomicU32::new(1),
             sessions: Sessions::default(),
+            has_ended_sessions: AtomicBool::new(false),
             changed: watch::channel(0).0,
             now,
         };
@@ -114,7 +117,7 @@ impl Tokens {
         let number = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
         let (id, dropped) = self.sessions.begin(Caller(number), token, (self.now)())?;
         if dropped > 0 {
-            self.notify();
+            self.has_ended_sessions.store(true, Ordering::Relaxed);
         }
         Some((id, dropped))
     }
@@ -128,10 +131,11 @@ impl Tokens {
         table.known.get(&token).filter(|known| !self.has_ended(known)).map(|_| caller)
     }
 
-    /// Ends a session, if it is there. Requests that wait, and streams, end with it.
+    /// Ends a session, if it is there. Requests that wait, and streams, end with it, soon: all those that may have to are
+    /// asked, and a client must not decide how often that is.
     pub(crate) fn end_session(&self, id: &[u8]) {
         if self.sessions.end(id) {
-            self.notify();
+            self.has_ended_sessions.store(true, Ordering::Relaxed);
         }
     }
 
@@ -229,7 +233,8 @@ impl Tokens {
         loop {
             tokio::time::sleep(LOOK_INTERVAL).await;
             let now = (self.now)();
-            if self.sessions.retain(|_| true, now) | self.has_end_between(looked, now) {
+            let were_ended = self.has_ended_sessions.swap(false, Ordering::Relaxed);
+            if self.sessions.retain(|_| true, now) | self.has_end_between(looked, now) | were_ended {
                 self.notify();
             }
             looked = now;
