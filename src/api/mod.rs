@@ -35,7 +35,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, ORIGIN};
+use axum::http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HeaderName, ORIGIN};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
@@ -143,6 +143,7 @@ impl Service {
         let version = parts.version;
         let is_health = matches!(parts.uri.path(), "/healthz" | "/readyz");
         let origin = parts.headers.get(ORIGIN).cloned();
+        let has_cookie = parts.headers.contains_key(COOKIE);
         let mut response = match check(node, *port, &parts) {
             Ok(Some(answer)) => answer,
             Ok(None) => {
@@ -152,6 +153,9 @@ impl Service {
             Err(refusal) => refusal.into_response(),
         };
         web::add_headers(node, origin.as_ref(), response.headers_mut());
+        if has_cookie && node.access.tokens.is_some() {
+            web::protect(response.headers_mut());
+        }
         if matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             // the router sets 0, which is wrong for 304; HTTP/1.1 omits the header by itself
             response.headers_mut().remove(CONTENT_LENGTH);

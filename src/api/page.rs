@@ -16,13 +16,13 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::api::error::Refusal;
 use crate::api::params::shown;
 use crate::api::state::Node;
+use crate::api::web::RESOURCE_POLICY;
 use crate::wire::error_code::ErrorCode;
 
 /// Nothing is loaded from elsewhere, no script or style stands in the page itself, and no page has this one inside.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'";
 
-const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 
 /// A file, with its name and its media type.

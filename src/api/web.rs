@@ -5,6 +5,7 @@ use axum::http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
     ACCESS_CONTROL_REQUEST_METHOD, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, VARY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::request::Parts;
 use axum::http::{Method, Request, StatusCode, Uri};
@@ -16,6 +17,9 @@ use crate::api::params::shown;
 use crate::api::state::Node;
 use crate::metrics::Port;
 use crate::wire::error_code::ErrorCode;
+
+/// The header by which an answer says which sites may make it part of their pages.
+pub(super) const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -81,6 +85,13 @@ fn from_where<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Option<FromWhere<'a>>
     let origin = origins.next().map(HeaderValue::as_bytes);
     let fetch_site = headers.get(FETCH_SITE).map(HeaderValue::as_bytes);
     origins.next().is_none().then(|| FromWhere { origin, fetch_site, host: host(headers, uri) })
+}
+
+/// Keeps the answer to a request of a browser with a session from being run as a script, and from being part of another
+/// site's page: values are what writers made of them.
+pub(super) fn protect(headers: &mut HeaderMap) {
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
 }
 
 /// Rejects a request of another page than the node's own, whatever its method: 403.

@@ -78,7 +78,11 @@ fn a_session_may_do_what_its_token_may_on_both_ports_until_it_is_ended() {
     refused(&node.server().ask(&with(get("/v1/cluster"))), 403, "not-granted");
     // both paths of the client port, and the lists of the server port
     for request in [get("/v1/versions/a/1"), get("/v1/versions/a/1").header("Trailer", "X-Nothing")] {
-        assert_eq!(node.client().ask(&with(request)).expect(200).version(), Some("v1"));
+        let read = node.client().ask(&with(request)).expect(200);
+        assert_eq!(read.version(), Some("v1"));
+        // what a writer made of a value is no script of the page
+        assert_eq!(read.header("X-Content-Type-Options"), Some("nosniff"));
+        assert_eq!(read.header("Cross-Origin-Resource-Policy"), Some("same-origin"));
     }
     node.server().ask(&with(get("/v1/versions?prefix=a/"))).expect(200);
     refused(&node.server().ask(&with(get("/v1/versions"))), 403, "not-granted");
