@@ -18,6 +18,8 @@ class Level {
     this.items = [];
     this.next = null;
     this.state = "new";
+    /** The newest change of each name since the part that is under way was asked for. */
+    this.missed = new Map();
   }
 
   /** Where an item is, or would be. */
@@ -72,11 +74,13 @@ export function namesView(main, route) {
       level.items.push(...versions.map(itemOf));
       level.next = /<([^>]*)>;\s*rel="next"/.exec(response.headers.get("Link") ?? "")?.[1] ?? null;
       level.state = "ready";
+      for (const event of level.missed.values()) apply(level, event);
     } catch (error) {
       if (error.name === "AbortError") return;
       level.state = "failed";
       level.fault = error.message;
     }
+    level.missed.clear();
     flatten();
   }
 
@@ -188,24 +192,30 @@ export function namesView(main, route) {
 
   /** Takes a change over into the levels that were read. */
   function change(event) {
-    const { name } = event;
     for (const level of levels.values()) {
-      if (level.state === "new" || !name.startsWith(level.prefix)) continue;
-      const slash = name.indexOf("/", level.prefix.length);
-      const key = slash < 0 ? name : name.slice(0, slash + 1);
-      const at = level.find(key);
-      const item = level.items[at]?.key === key ? level.items[at] : null;
-      // what is beyond the part that was read comes with the next page
-      const isKnown = at < level.items.length || !level.next;
-      if (slash < 0 && event.type === "delete") {
-        if (item) level.items.splice(at, 1);
-      } else if (slash < 0) {
-        const fresh = { key, version: event.version, at: event.revision / 1000 };
-        if (item) Object.assign(item, fresh);
-        else if (isKnown) level.items.splice(at, 0, fresh);
-      } else if (!item && isKnown && event.type === "put") level.items.splice(at, 0, { key, isPrefix: true });
-      flashes.set(key, performance.now());
+      if (level.state === "new" || !event.name.startsWith(level.prefix)) continue;
+      // a part that is under way may have been read before it: it is taken over behind that part
+      if (level.state === "loading") level.missed.set(event.name, event);
+      else apply(level, event);
     }
+  }
+
+  function apply(level, event) {
+    const { name } = event;
+    const slash = name.indexOf("/", level.prefix.length);
+    const key = slash < 0 ? name : name.slice(0, slash + 1);
+    const at = level.find(key);
+    const item = level.items[at]?.key === key ? level.items[at] : null;
+    // what is beyond the part that was read comes with the next page
+    const isKnown = at < level.items.length || !level.next;
+    if (slash < 0 && event.type === "delete") {
+      if (item) level.items.splice(at, 1);
+    } else if (slash < 0) {
+      const fresh = { key, version: event.version, at: event.revision / 1000 };
+      if (item) Object.assign(item, fresh);
+      else if (isKnown) level.items.splice(at, 0, fresh);
+    } else if (!item && isKnown && event.type === "put") level.items.splice(at, 0, { key, isPrefix: true });
+    flashes.set(key, performance.now());
   }
 
   const stop = onEvents((events) => {

@@ -23,6 +23,10 @@ const versionOf = (response) => (response.headers.get("ETag") ?? "").replace(/^"
 export function writeDialog({ namespace, name, current }) {
   const isNew = current === undefined;
   const text = isNew ? "" : textOf(current);
+  // a field for text has LF only: what ended in CR LF does so again
+  const isCrLf = text !== null && /\r\n/.test(text) && !/[\r\n]/.test(text.replaceAll("\r\n", ""));
+  const hint = text === null ? "The present data is no text: this replaces it."
+    : !isCrLf && text.includes("\r") ? "Its lines end in different ways: what is written has LF only." : undefined;
   const nameField = el("input", {
     name: "name", value: name, required: true, spellcheck: false, autocapitalize: "off",
   });
@@ -33,17 +37,18 @@ export function writeDialog({ namespace, name, current }) {
     title: isNew ? "New name" : "Write a version",
     body: [
       isNew ? field("Name", nameField) : el("p", { class: "subject" }, visible(name)),
-      field("Data", data, text === null ? "The present data is no text: this replaces it." : undefined),
+      field("Data", data, hint),
       el("div", { class: "pair" }, field("Version", version), field("Ends after", expires)),
       !isNew && el("p", { class: "muted" }, "Readers that wait for a change wake at once."),
     ],
     action: "Write",
     send: async () => {
       const target = isNew ? nameField.value : name;
+      const body = isCrLf ? data.value.replaceAll("\n", "\r\n") : data.value;
       const wrong = await change(
         `${pathOf(namespace, "versions", target)}?${query({
           version: version.value || undefined, expires: expires.value || undefined })}`,
-        { method: "PUT", body: new TextEncoder().encode(data.value) },
+        { method: "PUT", body: new TextEncoder().encode(body) },
         (response) => `Written as ${plain(versionOf(response))}`);
       if (!wrong && isNew) go("names", { namespace, name: target });
       return wrong;

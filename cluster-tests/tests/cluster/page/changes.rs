@@ -38,6 +38,14 @@ fn names_are_written_deleted_and_reverted_after_a_question() {
     browser.click("dialog button.primary");
     browser.wait(r##"document.querySelector("pre.data").innerText === "second\nline""##);
     assert_eq!(node.get("a/b%20c/%C3%BC").expect(200).text(), "second\nline");
+    // the ends of lines stay what they are, of a text that has one kind
+    node.put("a/b%20c/%C3%BC?version=crlf", "one\r\ntwo\r\n").expect(204);
+    browser.wait(r##"document.querySelector("pre.data").innerText.startsWith("one")"##);
+    browser.click("#write");
+    browser.click("dialog button.primary");
+    wait_until("the text as it was", LIMIT, || node.get("a/b%20c/%C3%BC").version() != Some("crlf"));
+    assert_eq!(node.get("a/b%20c/%C3%BC").text(), "one\r\ntwo\r\n");
+    browser.wait("document.querySelector('dialog') === null");
     // a refusal is shown, and the text stays
     browser.click("#write");
     fill(browser, "dialog textarea", "third");
@@ -47,7 +55,7 @@ fn names_are_written_deleted_and_reverted_after_a_question() {
     assert_eq!(browser.value("document.querySelector('dialog textarea').value"), "third");
     browser.press(&["Escape"]);
     browser.wait("document.querySelector('dialog') === null");
-    browser.click(".timeline li:nth-child(2) .revert");
+    browser.click(".timeline li:nth-child(4) .revert");
     browser.click("dialog button.primary");
     browser.wait(r##"document.querySelector("pre.data").innerText === "first""##);
     assert_eq!(node.get("a/b%20c/%C3%BC").expect(200).version(), Some("v1"));
