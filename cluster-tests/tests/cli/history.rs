@@ -165,8 +165,10 @@ fn a_history_is_a_table_a_list_or_json() {
     assert_eq!(err, "vwatch: not found: \"never\"\n");
     said(&at(&node, &["history", "--limit", "0", "n"]), 2);
     said(&at(&node, &["history", ""]), 2);
-    // the server port has no histories: that is no missing name
-    said(&run(&["history", "n", "--client-url", &node.server_addr().to_string()]), 1);
+    said(&run(&["history", "n", "--client-url", &node.server_addr().to_string()]), 0);
+    // without the page the server port has no histories: that is no missing name
+    let off = Node::with(&["--page", "off"]);
+    said(&run(&["history", "n", "--client-url", &off.server_addr().to_string()]), 1);
 }
 
 #[test]
