@@ -1,8 +1,8 @@
 //! What readers cost that wait over TLS: memory of each, and the time and processor time of waking all.
 //!
-//! `tls_readers ADDRESS SERVER CA PID[,PID…] [READERS [ROUNDS]]`: parks so many long polls of one name at a node's client
-//! port, and wakes them by writes to its server port. SERVER is `-` where nothing is to be woken, with `POST PATH BODY`
-//! behind the rest in place of the long poll: so other servers are measured.
+//! `tls_readers ADDRESS SERVER CA PID[,PID…] [READERS [ROUNDS]]`: parks so many long polls of one name at a node's
+//! client port, and wakes them by writes to its server port. SERVER is `-` where nothing is to be woken, with
+//! `POST PATH BODY` behind the rest in place of the long poll: so other servers are measured.
 //!
 //! The certificate must be for `localhost`. The memory is that of the processes, without the kernel's part.
 

@@ -433,7 +433,8 @@ fn a_storm_leaves_nothing_behind(setup: Setup) {
     wait_until("no open connection", LIMIT, || open() == Some(0.0));
 }
 
-/// Each of them with one event loop, as on two processors; with four, of which the first one only accepts; and over TLS.
+/// Each of them with one event loop, as on two processors; with four, of which the first one only accepts; and over
+/// TLS.
 macro_rules! with_each_setup {
     ($($test:ident,)*) => {
         mod one_event_loop {
