@@ -252,7 +252,8 @@ fn a_bad_value_of_a_parameter_is_an_error_that_names_it() {
 
 #[test]
 fn each_path_is_on_one_port_and_takes_one_method() {
-    let node = Node::start();
+    // the page reads histories on the server port
+    let node = Node::with(&["--page", "off"]);
     node.put("n?version=v1", "one").expect(204);
     for (target, is_client, allowed) in [
         ("/v1/history/n", true, "GET"),

@@ -287,8 +287,10 @@ fn bad_input_is_refused_and_nothing_is_begun() {
         assert_code(&node.client().ask(&watch("prefix=a").header("Accept", accept)), 406, "not-acceptable");
     }
     assert_code(&node.client().ask(&Request::new("PUT", "/v1/watch?prefix=a")), 405, "method-not-allowed");
-    assert_code(&node.server().ask(&watch("prefix=a")), 404, "no-such-path");
     assert_eq!(parked_feeds(&node), 0);
+    // the page watches on the server port
+    let off = Node::with(&["--page", "off"]);
+    assert_code(&off.server().ask(&watch("prefix=a")), 404, "no-such-path");
 }
 
 #[test]
