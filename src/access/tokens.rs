@@ -131,8 +131,8 @@ impl Tokens {
         table.known.get(&token).filter(|known| !self.has_ended(known)).map(|_| caller)
     }
 
-    /// Ends a session, if it is there. Requests that wait, and streams, end with it, within half a second: all that wait
-    /// are asked, and a client must not decide how often that is.
+    /// Ends a session, if it is there. Requests that wait, and streams, end with it, within half a second: all that
+    /// wait are asked, and a client must not decide how often that is.
     pub(crate) fn end_session(&self, id: &[u8]) {
         if self.sessions.end(id) {
             self.has_ended_sessions.store(true, Ordering::Relaxed);
