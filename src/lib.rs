@@ -8,9 +8,9 @@
 //! | module | content | may use |
 //! |---|---|---|
 //! | [`core`] | what a node knows and decides; no clock, randomness, sockets, runtime or logging | nothing |
-//! | `seal` | secrets, keys, and frames that only the cluster can read | nothing |
 //! | `metrics` | counters, and their labels | `core` |
 //! | [`wire`] | what travels, as text and bytes | `core` |
+//! | `seal` | secrets, keys, and frames that only the cluster can read | `wire` |
 //! | `access` | what a request may do: web pages, tokens, grants | `core`, `metrics`, `wire` |
 //! | `tls` | certificates, keys and authorities; both sides of a connection with TLS | nothing |
 //! | [`client`] | the client library: how a program reads, writes and watches | `core`, `wire`, `tls` |
@@ -32,7 +32,7 @@
 //!
 //! A module uses only modules above it in this table, and no modules form a cycle. A test of `xtask` reads this table
 //! and the `use` lines; it also finds uses of the system in `core` and `wire`, such as a clock or a socket. Without the
-//! features `embed` and `client` only these two are built, without the crates of the others.
+//! features `embed`, `client` and `seal` only these two are built, without the crates of the others.
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "client")]
@@ -74,7 +74,7 @@ pub mod node;
 pub mod replication;
 #[cfg(feature = "embed")]
 pub mod report;
-#[cfg(feature = "embed")]
+#[cfg(feature = "seal")]
 pub mod seal;
 #[cfg(feature = "embed")]
 pub mod watch;

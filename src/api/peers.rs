@@ -20,12 +20,12 @@ use crate::api::state::{Node, Peering};
 use crate::metrics::PeerRefusal;
 use crate::node::clock;
 use crate::node::in_flight::keep_until_sent;
-use crate::replication::answer::Answer;
 use crate::replication::frames::{self, Binding, Direction, FrameError, Preamble, RequestOpener};
 use crate::replication::{self, LEASE_PATH, PUSH_PATH, SYNC_PATH};
 use crate::wire::codec::DecodeError;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::message::{decode_lease_request, decode_request, encode_lease_response, encode_response};
+use crate::wire::peer_answer::Answer;
 
 /// How long a request may take to arrive.
 const ARRIVE: Duration = Duration::from_secs(10);

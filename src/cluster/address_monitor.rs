@@ -9,8 +9,8 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::membership::discovery::DiscoveryState;
-use crate::membership::node_info::hash;
 use crate::membership::{Home, Membership, advertise};
+use crate::wire::node_info::hash;
 
 /// Interval of the check.
 const CHECK: Duration = Duration::from_secs(5);

@@ -14,7 +14,6 @@ use crate::core::replica::Config as ReplicaConfig;
 use crate::core::{Incarnation, Stamp};
 use crate::membership::advertise::{self, Advertised};
 use crate::membership::discovery::Discovery;
-use crate::membership::node_info::{Identity, hash};
 use crate::membership::{self, GOSSIP_EVERY, Membership, Settings};
 use crate::metrics::Metrics;
 use crate::node::clock;
@@ -22,6 +21,7 @@ use crate::node::replication::Replicator;
 use crate::replication::client::PeerClient;
 use crate::seal::Keyring;
 use crate::tls::PeerTls;
+use crate::wire::node_info::{Identity, hash};
 
 /// Ports that are tried for TCP and UDP together when the system chooses.
 const PORTS_TRIED: usize = 50;

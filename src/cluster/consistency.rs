@@ -10,10 +10,10 @@ use super::peer_health::Health;
 use crate::core::protocol::ProtocolRange;
 use crate::core::{Incarnation, NodeState, Summary};
 use crate::membership::discovery::DiscoveryState;
-use crate::membership::node_info::Identity;
 use crate::membership::{AddressState, Member, View};
 use crate::replication::client::{CallError, Presence};
 use crate::wire::cluster::Agreement;
+use crate::wire::node_info::Identity;
 
 /// Most sentences in an agreement. The rest is counted.
 const MOST_SENTENCES: usize = 20;

@@ -11,9 +11,9 @@ use super::prober::Probes;
 use crate::core::Incarnation;
 use crate::core::protocol::ProtocolRange;
 use crate::membership::discovery::DiscoveryState;
-use crate::membership::node_info::Identity;
 use crate::membership::{Home, Membership, View};
 use crate::replication::client::{CallError, PeerClient, Presence};
+use crate::wire::node_info::Identity;
 
 /// The sources of what this node knows of other nodes. Cheap to clone.
 #[derive(Clone)]

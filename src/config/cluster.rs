@@ -8,9 +8,9 @@ use std::time::Duration;
 use super::value::{self, Wrong, wrong};
 use super::{ConfigError, Raw, at_least, positive_duration, read, read_open};
 use crate::membership::discovery::Dns;
-use crate::membership::node_info::{MAX_REGION_BYTES, MAX_SERVER_BYTES};
-use crate::membership::seed::Seed;
 use crate::seal::{Keyring, Secrets};
+use crate::wire::node_info::{MAX_REGION_BYTES, MAX_SERVER_BYTES};
+use crate::wire::seed::Seed;
 
 /// Longest cluster id in bytes. It appears in logs.
 const MAX_CLUSTER_ID_BYTES: usize = 64;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::value::{self, Wrong, wrong};
 use super::{ConfigError, Raw, at_least, read, read_open};
 use crate::core::lease::{MIN_TTL_US, VoterSet, VoterSetError};
-use crate::membership::node_info::{LeaseVoters, hash};
 use crate::wire::duration::GoDuration;
+use crate::wire::node_info::{LeaseVoters, hash};
 
 /// Longest `--lease-max-ttl`: for as long as that a voter abstains after each start.
 const MOST_TTL: Duration = Duration::from_secs(3600);

@@ -17,9 +17,9 @@ use crate::api::state::Node;
 use crate::assembly::{Failure, OnFailure, Sockets, StartError, assemble, fd_limit, serve};
 use crate::core::protocol::ProtocolRange;
 use crate::http::fast_path;
-use crate::membership::seed::Seed;
 use crate::node::lifecycle::Phase;
 use crate::node::log_control::{DroppedLines, LogControl};
+use crate::wire::seed::Seed;
 
 /// The log belongs to the program.
 const LOG: LogControl = LogControl {

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::discovery::DiscoveryState;
-use super::seed::DEFAULT_PORT;
+use crate::wire::seed::DEFAULT_PORT;
 
 /// How long to wait for an address of discovery. With one the address of this node is more reliable; it also works
 /// without.

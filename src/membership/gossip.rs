@@ -11,7 +11,6 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, sleep};
 
 use super::discovery::DiscoveryState;
-use super::node_info::NodeInfo;
 use super::seed_table::{AddressStates, SeedTable};
 use super::stats::Stats;
 use super::view::{Conflict, View, Viewer};
@@ -19,6 +18,7 @@ use super::{Home, locked};
 use crate::core::peers::{NodeState, Summary};
 use crate::core::record::Incarnation;
 use crate::seal::Keyring;
+use crate::wire::node_info::NodeInfo;
 
 /// Most addresses that are tried in one round: the rest has its turn in the next one.
 const TRIED_AT_ONCE: usize = 16;

@@ -5,11 +5,8 @@
 //! members. It decides nothing: the core decides with which member to sync, and when the node is ready.
 
 pub mod advertise;
-pub mod datagram;
 pub mod discovery;
 mod gossip;
-pub mod node_info;
-pub mod seed;
 mod seed_table;
 mod socket;
 pub mod stats;
@@ -30,9 +27,9 @@ use tokio::task::JoinHandle;
 
 use crate::core::peers::Summary;
 use crate::seal::Keyring;
+use crate::wire::node_info::{Identity, LeaseVoters, NodeInfo};
 use discovery::DiscoveryState;
 use gossip::Gossip;
-use node_info::{Identity, NodeInfo};
 pub use seed_table::{AddressState, AddressStates};
 pub use socket::Clock;
 use socket::{DatagramGate, SealedTransport};
@@ -73,7 +70,7 @@ pub struct Settings {
     /// Its `--max-history-bytes`.
     pub max_history_bytes: u64,
     /// The ids of its sets of voters on leases.
-    pub lease_voters: node_info::LeaseVoters,
+    pub lease_voters: LeaseVoters,
     /// When the process started, µs since 1970: of two processes of a node the later one is the newer.
     pub started_us: u64,
     /// Reads the wall clock.
@@ -89,7 +86,7 @@ pub struct Settings {
 pub struct Home {
     /// `host:port` of its server port, as peers reach it.
     pub server: String,
-    /// [`node_info::hash`] of its node id, or of `server` if it was given none.
+    /// [`hash`](crate::wire::node_info::hash) of its node id, or of `server` if it was given none.
     pub node: u64,
 }
 

@@ -21,12 +21,12 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::datagram::{DatagramHeader, Replays};
 use super::seed_table::SeedTable;
 use super::stats::{Dropped, Stats};
 use crate::core::record::Incarnation;
 use crate::core::stamp::Stamp;
 use crate::seal::{Keyring, Purpose};
+use crate::wire::datagram::{DatagramHeader, Replays};
 
 /// Reads the wall clock.
 pub type Clock = Arc<dyn Fn() -> Stamp + Send + Sync>;

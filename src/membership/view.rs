@@ -10,11 +10,11 @@ use std::time::Duration;
 use chitchat::{Chitchat, ChitchatId};
 use tokio::time::Instant;
 
-use super::node_info::{NodeInfo, NodeInfoError};
 use super::seed_table::AddressStates;
 use super::stats::Stats;
 use crate::core::peers::NodeState;
 use crate::core::record::Incarnation;
+use crate::wire::node_info::{NodeInfo, NodeInfoError};
 
 /// Two live processes with one node id are no conflict for this long: one of them may have ended just now.
 pub const CONFLICT_AFTER: Duration = Duration::from_secs(10);

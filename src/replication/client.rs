@@ -16,7 +16,6 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use tokio::time::{Instant, timeout};
 
-use super::answer::Answer;
 use super::connector::PeerConnector;
 use super::frames::{self, Binding, Direction, FrameError, Opener, Preamble};
 use super::{CONTENT_TYPE, FILL_PATH, LEASE_PATH, SYNC_PATH, path_of};
@@ -29,6 +28,7 @@ use crate::tls::PeerTls;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::headers::X_VWATCH_ERROR;
 use crate::wire::message::{decode_lease_response, decode_response, encode_lease_request, encode_request};
+use crate::wire::peer_answer::Answer;
 
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(2);

@@ -3,7 +3,6 @@
 //!
 //! This is transport: `core::Replica` decides what to send to which peer, and handles the responses.
 
-pub mod answer;
 pub mod client;
 mod connector;
 pub mod frames;

@@ -17,8 +17,6 @@ use crate::core::protocol::ProtocolRange;
 use crate::core::{GenesisMark, Incarnation, NodeState, Summary};
 use crate::fill::UpstreamHealth;
 use crate::membership::discovery::{DiscoveryState, SeedResolution};
-use crate::membership::node_info::LeaseVoters;
-use crate::membership::seed::Seed as ConfiguredSeed;
 use crate::membership::{AddressState, Member as GossipMember, View};
 use crate::metrics::Port;
 use crate::node::checkpoints::micros;
@@ -27,6 +25,8 @@ use crate::wire::cluster::{
     Address, Cluster, Discovery, Feeds, Fill, Genesis, History, Holder, Leases, MOST, Member, Members,
     Mirror, Protocol, Seed, SetMark, ThisNode, Unreadable, Upstream,
 };
+use crate::wire::node_info::LeaseVoters;
+use crate::wire::seed::Seed as ConfiguredSeed;
 
 /// The view of the cluster of this node.
 #[must_use]
@@ -213,8 +213,9 @@ fn members(
                 .or_else(|| other_voters(ours_of_leases, member.info.lease_voters)),
         }
     };
-    let unreadable = |(gossip, error): &(SocketAddr, crate::membership::node_info::NodeInfoError)| {
-        Unreadable { gossip: gossip.to_string(), error: error.to_string() }
+    let unreadable = |(gossip, error): &(SocketAddr, crate::wire::node_info::NodeInfoError)| Unreadable {
+        gossip: gossip.to_string(),
+        error: error.to_string(),
     };
     Members {
         live: view.live.iter().take(MOST).map(show).collect(),

@@ -24,6 +24,7 @@ use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
+pub use crate::wire::key_id::KeyId;
 pub use secrets::{
     MAX_SECRET_BYTES, MAX_SECRETS, MIN_DIFFERENT_BYTES, MIN_SECRET_BYTES, SecretError, Secrets,
 };
@@ -52,17 +53,6 @@ impl Purpose {
             Self::Gossip => "gossip",
             Self::Peer => "peer",
         }
-    }
-}
-
-/// The id of the secret of a key, shown as 8 hex digits, so that operators can compare the secrets of nodes. The secret
-/// cannot be computed from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KeyId(pub u32);
-
-impl fmt::Display for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:08x}", self.0)
     }
 }
 

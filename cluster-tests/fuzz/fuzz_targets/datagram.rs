@@ -5,8 +5,8 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use vwatch::membership::datagram::{DatagramHeader, Replays};
 use vwatch::seal::{Keyring, Purpose, Secrets};
+use vwatch::wire::datagram::{DatagramHeader, Replays};
 
 static SEALED: LazyLock<Keyring> = LazyLock::new(|| {
     Keyring::sealed(

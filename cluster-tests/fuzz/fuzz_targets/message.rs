@@ -3,8 +3,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use vwatch::core::protocol::ProtocolRange;
-use vwatch::replication::answer::Answer;
 use vwatch::wire::message::{decode_request, decode_response, encode_request, encode_response};
+use vwatch::wire::peer_answer::Answer;
 
 fuzz_target!(|bytes: &[u8]| {
     // as by a node that speaks each version that there can be

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use vwatch::membership::node_info::{MAX_NODE_INFO_BYTES, NodeInfo};
+use vwatch::wire::node_info::{MAX_NODE_INFO_BYTES, NodeInfo};
 
 fuzz_target!(|text: &str| {
     let Some((identity, set)) = text.split_once('\n') else { return };

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use vwatch::membership::seed::Seed;
+use vwatch::wire::seed::Seed;
 
 fuzz_target!(|text: &str| {
     match Seed::parse_list(text) {

@@ -7,7 +7,7 @@ use cluster_tests::dns::{NameServer, Zone};
 use cluster_tests::wait::LIMIT;
 use tokio::sync::watch;
 use vwatch::membership::discovery::{Discovery, DiscoveryState, Dns};
-use vwatch::membership::seed::Seed;
+use vwatch::wire::seed::Seed;
 
 const EVERY: Duration = Duration::from_millis(50);
 

@@ -11,11 +11,11 @@ use chitchat::{ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig
 use cluster_tests::wait::LIMIT;
 use tokio::net::UdpSocket;
 use vwatch::core::record::Incarnation;
-use vwatch::membership::datagram::DatagramHeader;
-use vwatch::membership::node_info::{NodeInfo, NodeInfoError};
 use vwatch::membership::stats::Dropped;
 use vwatch::membership::{Conflict, GOSSIP_EVERY};
 use vwatch::seal::{Keyring, Purpose};
+use vwatch::wire::datagram::DatagramHeader;
+use vwatch::wire::node_info::{NodeInfo, NodeInfoError};
 
 use crate::members::{Member, Start, all_see_all, group, wall_us};
 

@@ -15,10 +15,10 @@ use vwatch::core::protocol::ProtocolRange;
 use vwatch::core::record::Incarnation;
 use vwatch::core::stamp::Stamp;
 use vwatch::membership::discovery::DiscoveryState;
-use vwatch::membership::node_info::{Identity, hash};
 use vwatch::membership::stats::Dropped;
 use vwatch::membership::{GOSSIP_EVERY, Membership, Settings, View, bind};
 use vwatch::seal::{Keyring, Secrets};
+use vwatch::wire::node_info::{Identity, hash};
 
 pub const SECRET: &str = "a secret for the tests of 2026";
 pub const OTHER: &str = "another one, which no member has";

@@ -11,11 +11,11 @@ use vwatch::core::genesis::GenesisMark;
 use vwatch::core::peers::NodeState;
 use vwatch::core::stamp::Stamp;
 use vwatch::membership::discovery::{Discovery, Dns};
-use vwatch::membership::node_info::hash;
-use vwatch::membership::seed::Seed;
 use vwatch::membership::stats::Dropped;
 use vwatch::membership::{AddressState, Home, bind};
 use vwatch::seal::{Keyring, Secrets};
+use vwatch::wire::node_info::hash;
+use vwatch::wire::seed::Seed;
 
 use crate::members::{
     HISTORY_LIMIT, Member, OTHER, SECRET, Start, all_see_all, group, keyring, local, pause,

@@ -22,12 +22,12 @@ use vwatch::core::protocol::{ProtocolRange, ProtocolVersion};
 use vwatch::core::push::Batch;
 use vwatch::core::{Dot, Incarnation, Name, NodeState, Record, Registers, Stamp, Version};
 use vwatch::membership::View;
-use vwatch::replication::answer::Answer;
 use vwatch::replication::client::{CallError, PeerClient};
 use vwatch::replication::frames::{self, Binding, Direction, MAX_FRAME_BYTES, Opener, Preamble};
 use vwatch::replication::{FILL_PATH, PUSH_PATH, SYNC_PATH};
 use vwatch::seal::Keyring;
 use vwatch::wire::message::encode_request;
+use vwatch::wire::peer_answer::Answer;
 
 use crate::members::{Start, keyring};
 

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::seed::{Seed, is_of_a_node};
+use crate::wire::seed::{Seed, is_of_a_node};
 pub use resolve::Dns;
 use resolve::LastAnswers;
 

@@ -13,7 +13,7 @@ use hickory_resolver::proto::rr::RData;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
 
-use crate::membership::seed::Seed;
+use crate::wire::seed::Seed;
 
 /// How long a name server may take to answer; a request is sent twice at most.
 const ASK: Duration = Duration::from_secs(2);

@@ -10,7 +10,7 @@ use crate::core::lease::rules::LeaseRules;
 use crate::core::lease::voters::VoterSetId;
 use crate::core::rendezvous;
 use crate::core::{Incarnation, NodeState, Summary};
-use crate::membership::node_info::LeaseVoters;
+use crate::wire::node_info::LeaseVoters;
 
 /// The live members, and which voters are two processes at once.
 #[derive(Debug)]

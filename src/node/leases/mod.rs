@@ -25,9 +25,9 @@ use crate::core::lease::message::{
 use crate::core::lease::{Concern, Lease, LeaseId, LeasePath, Token, VoterSet};
 use crate::core::stamp::Now;
 use crate::core::{Incarnation, Name, Summary};
-use crate::membership::node_info::{LeaseVoters, hash};
 use crate::node::clock;
 use crate::node::store::{Readiness, SharedStore};
+use crate::wire::node_info::{LeaseVoters, hash};
 pub use calls::{LeaseCall, Reply};
 pub use readers::LeaseNews;
 use readers::Wake;

@@ -23,11 +23,11 @@ use crate::core::lease::voter::VoterConfig;
 use crate::core::lease::{Coordinator, Lease, LeaseId, LeasePath, Token, View, Voter, VoterSet};
 use crate::core::stamp::Now;
 use crate::core::{Incarnation, Summary};
-use crate::membership::node_info::LeaseVoters;
 use crate::node::limits::{
     MAX_LEASE_CHANGES_PENDING, MAX_LEASE_CHECKS, MAX_LEASE_WAITERS, MAX_LEASE_WAITERS_OF_PATH,
     MAX_LEASES_A_MESSAGE,
 };
+use crate::wire::node_info::LeaseVoters;
 
 /// With how many requests those whose clients are gone are looked for, at least.
 const MIN_SWEEP: usize = 64;

@@ -153,7 +153,7 @@ fn address(ip: IpAddr, port: u16) -> Result<Seed, SeedError> {
 }
 
 /// Whether an address can be that of one node.
-pub(super) fn is_of_a_node(ip: IpAddr) -> bool {
+pub fn is_of_a_node(ip: IpAddr) -> bool {
     let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
     !ip.is_unspecified() && !ip.is_multicast() && !broadcast
 }

@@ -11,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use siphasher::sip::SipHasher24;
 
+use super::key_id::KeyId;
 use crate::core::digest_trie::Digest;
 use crate::core::genesis::GenesisMark;
 use crate::core::history::{Depth, Registers};
@@ -18,7 +19,6 @@ use crate::core::peers::{NodeState, Summary};
 use crate::core::protocol::ProtocolRange;
 use crate::core::record::Incarnation;
 use crate::core::stamp::Stamp;
-use crate::seal::KeyId;
 
 /// Key of the value with the identity. Only the sealing key in it changes while a node runs.
 pub(super) const IDENTITY: &str = "a";
