@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::error::Error;
 use super::transport::{Answer, NotANode};
 use crate::wire::history::{ReceivedEntry, ReceivedHistory};
+use crate::wire::list_page::{ReceivedItem, ReceivedPage};
 use crate::wire::version_set::parse_rfc3339;
 
 /// A name as it stands, or stood.
@@ -145,35 +146,12 @@ pub enum LevelItem {
     Prefix(String),
 }
 
-#[derive(Deserialize)]
-struct ReceivedPage {
-    versions: Vec<ReceivedRow>,
-}
-
-/// A name with its version and its stamp, or only a prefix.
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct ReceivedRow {
-    #[serde(default)]
-    name: Option<String>,
-    #[serde(default)]
-    version: Option<String>,
-    #[serde(default)]
-    data: Option<String>,
-    #[serde(default)]
-    last_sync: Option<String>,
-    #[serde(default)]
-    expires: Option<u64>,
-    #[serde(default)]
-    prefix: Option<String>,
-}
-
 impl LevelItem {
     /// The items of a page.
     pub(super) fn page(answer: &Answer) -> Result<Vec<Self>, Error> {
         let page: ReceivedPage = answer.json()?;
         let item = |row| match row {
-            ReceivedRow {
+            ReceivedItem {
                 name: Some(name),
                 version: Some(version),
                 data,
@@ -185,7 +163,7 @@ impl LevelItem {
                 let data = data.map(|data| decoded(&data, answer)).transpose()?;
                 Ok(Self::Entry(Entry { name, version, revision, expires, data }))
             }
-            ReceivedRow { name: None, prefix: Some(prefix), .. } => Ok(Self::Prefix(prefix)),
+            ReceivedItem { name: None, prefix: Some(prefix), .. } => Ok(Self::Prefix(prefix)),
             _ => Err(unreadable(answer, &"an item has no name, version and last-sync, and no prefix")),
         };
         page.versions.into_iter().map(item).collect()

@@ -23,6 +23,7 @@ pub mod key_id;
 pub mod leases;
 pub mod lenient;
 pub mod list;
+pub mod list_page;
 pub mod message;
 pub mod mirror_line;
 pub mod namespaces;
