@@ -5,6 +5,7 @@
 mod api;
 mod command;
 mod fuzz;
+mod lanes;
 #[cfg(test)]
 mod layers;
 mod stages;

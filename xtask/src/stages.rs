@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use crate::command::{cargo, ended, program, root, run, shown, target, tools};
 use crate::fuzz;
+use crate::lanes::{self, processors};
 
 /// One command of `cargo xtask`.
 pub(crate) struct Stage {
@@ -51,7 +52,12 @@ pub(crate) const STAGES: [Stage; 24] = [
         |rest| none(rest, layers),
     ),
     stage("unit", "[ARGUMENT]...", "the unit tests; a name selects those that contain it", unit),
-    stage("test", "[ARGUMENT]...", "all tests: `cargo test --workspace`", test),
+    stage(
+        "test",
+        "[ARGUMENT]...",
+        "all tests: `cargo test --workspace` in two lanes; with arguments just that, in one",
+        lanes::run,
+    ),
     stage(
         "e2e",
         "[AREA] [ARGUMENT]...",
@@ -188,24 +194,6 @@ fn unit(rest: &[String]) -> Result<(), String> {
     run(with(cargo(["test", "--workspace", "--locked", "--lib"]), rest))
 }
 
-fn test(rest: &[String]) -> Result<(), String> {
-    run(with(tests(), rest))
-}
-
-/// `cargo test --workspace`, with two tests for each processor unless the user wants another number: most tests wait
-/// for a node.
-fn tests() -> Command {
-    let mut command = cargo(["test", "--workspace", "--locked"]);
-    if std::env::var_os("RUST_TEST_THREADS").is_none() {
-        command.env("RUST_TEST_THREADS", (2 * processors()).to_string());
-    }
-    command
-}
-
-fn processors() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
 /// The areas of the tests over sockets, each a program below `cluster-tests/tests`.
 const AREAS: [&str; 7] = ["cli", "cluster", "containers", "embedded", "faults", "fill", "http"];
 
@@ -218,7 +206,7 @@ fn e2e(rest: &[String]) -> Result<(), String> {
             (&AREAS[at..=at], rest)
         }
     };
-    let mut command = tests();
+    let mut command = lanes::tests();
     command.args(areas.iter().flat_map(|area| ["--test", area]));
     run(with(command, rest))
 }

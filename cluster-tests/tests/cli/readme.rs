@@ -109,7 +109,7 @@ fn the_walk_through_prints_what_the_readme_shows() {
     // last one runs this test.
     let first = steps.remove(0);
     assert_eq!(first.command, "cargo run --release -- dev");
-    assert_eq!(steps.pop().expect("more than one").command, "cargo test --workspace");
+    assert_eq!(steps.pop().expect("more than one").command, "cargo xtask test");
     assert!(steps.len() > 8, "{steps:?}");
     let dev = Dev::start(3);
     let of_readme: Vec<(String, String)> = [(8080, &dev.clients), (8008, &dev.servers)]
