@@ -50,10 +50,11 @@ use crate::config::PagePorts;
 use crate::metrics::Port;
 use crate::replication;
 use crate::wire::error_code::ErrorCode;
-use crate::wire::headers::X_VWATCH_NODE;
+use crate::wire::headers::{X_VWATCH_NODE, X_VWATCH_PORT};
 use error::Refusal;
 
 const NODE: HeaderName = HeaderName::from_static(X_VWATCH_NODE);
+const PORT: HeaderName = HeaderName::from_static(X_VWATCH_PORT);
 
 // The texts name what users may ask for. `/version/{name}` is left out, because it is only for fills of the Go vwatch,
 // and `/v1/sync`, because it is only for peers.
@@ -312,6 +313,7 @@ async fn no_such_path(node: Arc<Node>, request: Request<Body>, port: Port) -> Re
         ErrorCode::NoSuchPath,
         format_args!("no such path: {got}: this port has {}", known.join(", ")),
     )
+    .with(PORT, HeaderValue::from_static(port.as_str()))
 }
 
 async fn wrong_method(node: Arc<Node>, request: Request<Body>, port: Port) -> Refusal {
@@ -320,10 +322,11 @@ async fn wrong_method(node: Arc<Node>, request: Request<Body>, port: Port) -> Re
     if let Err(rejected) = known {
         return rejected.say().await;
     }
-    let port = match port {
+    let what = match port {
         Port::Client => "client port, which reads",
         Port::Server => "server port, which writes",
     };
-    let text = format_args!("wrong method: {method} on this path of the {port}: use one that Allow lists");
-    Refusal::new(ErrorCode::MethodNotAllowed, text)
+    let text = format_args!("wrong method: {method} on this path of the {what}: use one that Allow lists");
+    let name = HeaderValue::from_static(port.as_str());
+    Refusal::new(ErrorCode::MethodNotAllowed, text).with(PORT, name)
 }

@@ -30,6 +30,11 @@ impl Client {
         Self { requester: self.requester.within(time), ..self }
     }
 
+    /// Limits the time of the requests from now on together.
+    pub(super) fn limit(&mut self, time: Duration) {
+        self.requester.limit(time);
+    }
+
     /// Makes the next address the first one for further requests.
     pub(super) fn move_on(&mut self) {
         self.requester.move_on();
@@ -55,10 +60,13 @@ pub(super) fn failure(error: SendError, flag: &str) -> Failure {
         SendError::Unsendable(why) => {
             Failure::Usage(format!("HTTP cannot carry the request: {why}: use a shorter name"))
         }
-        SendError::NoAnswer { errors, is_write } => {
-            let nothing = if is_write { "nothing was written: " } else { "" };
-            let advice = format!("{nothing}is a node running there? --{flag} names another one");
-            Failure::Failed(format!("{}: {advice}", errors.join("; ")))
+        SendError::NoAnswer { errors, is_write, is_explained } => {
+            let nothing = if is_write { ": nothing was written" } else { "" };
+            let advice = match is_explained {
+                true => String::new(),
+                false => format!(": is a node running there? --{flag} names another one"),
+            };
+            Failure::Failed(format!("{}{nothing}{advice}", errors.join("; ")))
         }
         SendError::InDoubt { errors, stamp } => {
             let again = match stamp {
@@ -148,7 +156,7 @@ impl OrFailure for Answer {
 mod tests {
     use super::super::testing::{Fake, answer};
     use super::*;
-    use crate::wire::headers::X_VWATCH_ERROR;
+    use crate::wire::headers::{X_VWATCH_ERROR, X_VWATCH_PORT};
 
     #[tokio::test]
     async fn an_answer_that_is_not_from_a_node_is_recognized() {
@@ -215,18 +223,46 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn the_other_port_of_a_node_is_recognized() {
+        let refused = async |code: &str, port: Option<&str>| {
+            let headers = [Some((X_VWATCH_ERROR, code)), port.map(|port| (X_VWATCH_PORT, port))];
+            let headers: Vec<_> = headers.into_iter().flatten().collect();
+            let fake = Fake::start(vec![answer("405 Method Not Allowed", &headers, "a line\n")]);
+            let answer = fake.client().send(&Request::get("/".to_owned())).await.unwrap();
+            answer.or_refusal("n").unwrap_err().line().unwrap().to_owned()
+        };
+        for (port, is, wanted) in [
+            ("server", "is the server port of a node", "name the client port (--client-url)"),
+            ("client", "is the client port of a node", "name the server port (--server-url)"),
+        ] {
+            for code in ["method-not-allowed", "no-such-path"] {
+                let line = refused(code, Some(port)).await;
+                assert!(line.starts_with("wrong port: http://127.0.0.1:"), "{line}");
+                assert!(line.contains(is) && line.contains(wanted), "{line}");
+            }
+        }
+        // a node of an older version, a follower, and another error
+        assert_eq!(refused("method-not-allowed", None).await, "a line");
+        assert_eq!(refused("bad-name", Some("server")).await, "a line");
+    }
+
     #[test]
     fn a_request_without_an_answer_has_advice() {
         let errors = || vec!["a".to_owned(), "b".to_owned()];
         let line = |error| failure(error, "server-url").line().unwrap().to_owned();
         let stamp = crate::core::Stamp::from_micros(7).ok();
         assert_eq!(
-            line(SendError::NoAnswer { errors: errors(), is_write: false }),
+            line(SendError::NoAnswer { errors: errors(), is_write: false, is_explained: false }),
             "a; b: is a node running there? --server-url names another one"
         );
         assert_eq!(
-            line(SendError::NoAnswer { errors: errors(), is_write: true }),
+            line(SendError::NoAnswer { errors: errors(), is_write: true, is_explained: false }),
             "a; b: nothing was written: is a node running there? --server-url names another one"
+        );
+        assert_eq!(
+            line(SendError::NoAnswer { errors: errors(), is_write: true, is_explained: true }),
+            "a; b: nothing was written"
         );
         assert_eq!(
             line(SendError::InDoubt { errors: errors(), stamp: None }),

@@ -20,6 +20,10 @@ pub const X_VWATCH_EXPIRED: &str = "x-vwatch-expired";
 /// When the value of a name ends, µs since 1970; of a delete, when the value ended that it deletes.
 pub const X_VWATCH_EXPIRES: &str = "x-vwatch-expires";
 
+/// `client` or `server`: which port of a node answers that it has no such path, or not with this method. So a client
+/// that took one port for the other can say it.
+pub const X_VWATCH_PORT: &str = "x-vwatch-port";
+
 /// How long a read was parked, and how long its wake was delayed to spread the fan-out.
 pub const SERVER_TIMING: &str = "server-timing";
 /// The [code](super::error_code) of an error.

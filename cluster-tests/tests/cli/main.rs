@@ -8,6 +8,7 @@ mod commands;
 mod config;
 mod dev;
 mod docs;
+mod errors;
 mod feeds;
 mod flags;
 mod history;

@@ -1,6 +1,7 @@
 //! The addresses of the URLs of a list, one after the other.
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -12,6 +13,16 @@ use crate::client::url::Url;
 
 /// Time for the answer of a name server.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the system says of each host name without an address, before the reason.
+const OF_THE_SYSTEM: &str = "failed to lookup address information: ";
+
+/// Why a host name has no address, and what to do.
+pub(crate) fn unknown_host(host: &str, error: &io::Error) -> String {
+    let text = error.to_string();
+    let why = text.strip_prefix(OF_THE_SYSTEM).unwrap_or(&text);
+    format!("the host {host:?} has no address ({why}): check its name, and the name server of this machine")
+}
 
 /// One address of a URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,7 +91,8 @@ impl AddressList {
             let found = match timeout(within, lookup_host((url.host.as_str(), url.port))).await {
                 Ok(Ok(found)) => found,
                 Ok(Err(error)) => {
-                    return Err(ExchangeError::Unconnected(format!("cannot reach {url}: {error}")));
+                    let why = unknown_host(&url.host, &error);
+                    return Err(ExchangeError::Unsuitable(format!("cannot reach {url}: {why}")));
                 }
                 Err(_) => {
                     return Err(ExchangeError::Silent(format!(

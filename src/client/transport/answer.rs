@@ -12,7 +12,7 @@ use super::writes::Source;
 use crate::core::Version;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::etag::parse_tag;
-use crate::wire::headers::{X_VWATCH_ERROR, X_VWATCH_EXPIRES, X_VWATCH_NODE};
+use crate::wire::headers::{X_VWATCH_ERROR, X_VWATCH_EXPIRES, X_VWATCH_NODE, X_VWATCH_PORT};
 use crate::wire::watch_form::StreamForm;
 
 /// Longest `Retry-After` that the client obeys, in seconds.
@@ -92,18 +92,48 @@ impl Answer {
         if self.is_foreign() {
             return self.foreign("and not with the line of a vwatch node", "see what stands in between");
         }
-        // the line of the node has advice for users of HTTP
-        if self.error_code() == Some(ErrorCode::NoToken) {
-            let from = &self.from;
-            return format!(
-                "no token: {from} wants one: give --token-file or VWATCH_TOKEN (a program: Builder::token)"
-            );
+        // the line of the node has advice for users of HTTP, and does not know its URL
+        let from = &self.from;
+        match self.error_code() {
+            Some(ErrorCode::NoToken) => {
+                return format!(
+                    "no token: {from} wants one: give --token-file or VWATCH_TOKEN (a program: Builder::token)"
+                );
+            }
+            Some(ErrorCode::UnknownToken) => {
+                return format!(
+                    "unknown token: {from} does not know it, or it has ended: see vwatch token check, or ask for another"
+                );
+            }
+            Some(code @ (ErrorCode::MethodNotAllowed | ErrorCode::NoSuchPath)) => {
+                if let Some(line) = self.wrong_port(code == ErrorCode::NoSuchPath) {
+                    return line;
+                }
+            }
+            Some(ErrorCode::UseHttps) => {
+                let address = from.strip_prefix("http://").unwrap_or(from);
+                return format!("no TLS: {from} speaks it: use https://{address}");
+            }
+            _ => {}
         }
         let text = String::from_utf8_lossy(&self.body);
         match text.lines().map(str::trim).find(|line| !line.is_empty()) {
             Some(line) => line.chars().take(MAX_REFUSAL_CHARS).collect(),
             None => otherwise(),
         }
+    }
+
+    /// The line for an answer of a port that has no such method or path. It is most likely the other one of the two; a
+    /// path may also be one of a newer version.
+    fn wrong_port(&self, is_path: bool) -> Option<String> {
+        let from = &self.from;
+        let (does, other) = match self.header(X_VWATCH_PORT)? {
+            "client" => ("is the client port of a node, which reads", "server"),
+            "server" => ("is the server port of a node, which writes", "client"),
+            _ => return None,
+        };
+        let or = if is_path { ", or upgrade the node" } else { "" };
+        Some(format!("wrong port: {from} {does}: name the {other} port (--{other}-url){or}"))
     }
 
     /// The code of an error; `None` from a server without codes, such as the Go vwatch, and for a code of a newer

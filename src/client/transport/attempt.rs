@@ -18,6 +18,8 @@ pub(super) struct Attempt {
     pub(super) request: Request,
     stamp: StampChoice,
     pub(super) errors: Vec<String>,
+    /// An error does not say what to do.
+    is_unexplained: bool,
     /// An address was silent in this round.
     pub(super) was_silent: bool,
     /// The last 503.
@@ -45,6 +47,7 @@ impl Attempt {
             request: request.clone(),
             stamp: if is_open { StampChoice::Open } else { StampChoice::No },
             errors: Vec::new(),
+            is_unexplained: false,
             was_silent: false,
             unavailable: None,
             is_in_doubt: false,
@@ -57,6 +60,7 @@ impl Attempt {
         if !self.errors.contains(&line) {
             self.errors.push(line);
         }
+        self.is_unexplained |= !matches!(error, ExchangeError::Unsuitable(_));
         self.was_silent |= matches!(error, ExchangeError::Silent(_));
         self.is_in_doubt |= self.request.is_write() && matches!(error, ExchangeError::Unanswered(_));
     }
@@ -118,7 +122,11 @@ impl Attempt {
         if let Some(answer) = self.unavailable.take() {
             return Ok(answer);
         }
-        Err(SendError::NoAnswer { is_write: self.request.is_write(), errors: self.errors })
+        Err(SendError::NoAnswer {
+            is_write: self.request.is_write(),
+            is_explained: !self.is_unexplained,
+            errors: self.errors,
+        })
     }
 
     /// The error for a write with an unknown result.

@@ -19,7 +19,7 @@ use super::driver::Driver;
 use super::error::ExchangeError;
 use super::lines::Lines;
 use super::request::Request;
-use super::socket;
+use super::socket::{self, NoSocket};
 use super::stream::HearsOut;
 use super::writes::Source;
 use crate::client::url::Url;
@@ -49,7 +49,10 @@ impl Connection {
             |why: &dyn fmt::Display| ExchangeError::Unconnected(format!("cannot reach {address}: {why}"));
         let stream = match timeout(within, socket::connect(address)).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(why)) => return Err(refused(&why)),
+            Ok(Err(NoSocket::Unreachable(why))) => return Err(refused(&why)),
+            Ok(Err(NoSocket::NoTls(why))) => {
+                return Err(ExchangeError::Unsuitable(format!("cannot reach {address}: {why}")));
+            }
             Err(_) => {
                 return Err(ExchangeError::Silent(format!(
                     "cannot reach {address}: no connection within {}",

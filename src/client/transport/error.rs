@@ -11,6 +11,8 @@ pub(super) enum ExchangeError {
     Unsendable(String),
     /// There was no connection: the node did nothing.
     Unconnected(String),
+    /// The same, and the reason says what to do: another host, or another scheme or authority of TLS.
+    Unsuitable(String),
     /// The address answers nothing: the node did nothing, and a later request may be answered.
     Silent(String),
     /// The request was sent, and there is no whole answer: the node may have done it.
@@ -29,8 +31,11 @@ impl From<Unsendable> for ExchangeError {
 
 impl fmt::Display for ExchangeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Unsendable(why) | Self::Unconnected(why) | Self::Silent(why) | Self::Unanswered(why)) =
-            self;
+        let (Self::Unsendable(why)
+        | Self::Unconnected(why)
+        | Self::Unsuitable(why)
+        | Self::Silent(why)
+        | Self::Unanswered(why)) = self;
         f.write_str(why)
     }
 }
@@ -46,6 +51,8 @@ pub(crate) enum SendError {
         errors: Vec<String>,
         /// The request was a write, and none was sent.
         is_write: bool,
+        /// All of them say what to do.
+        is_explained: bool,
     },
     /// A write was sent, and its result is unknown.
     InDoubt {

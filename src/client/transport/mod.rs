@@ -15,6 +15,7 @@ mod socket;
 mod stream;
 mod writes;
 
+pub(crate) use address::unknown_host;
 pub(crate) use answer::Answer;
 pub(crate) use connection::Connection;
 pub(crate) use error::{NotANode, SendError, Unsendable};

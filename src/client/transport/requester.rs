@@ -75,6 +75,11 @@ impl Requester {
         Self { deadline: Instant::now().checked_add(time), ..self }
     }
 
+    /// Limits the time of the requests from now on together, whatever the limit of those before.
+    pub(crate) fn limit(&mut self, time: Duration) {
+        self.deadline = Instant::now().checked_add(time);
+    }
+
     /// Makes the next address the first one for further requests.
     pub(crate) fn move_on(&mut self) {
         if self.addresses.has_others() {

@@ -12,14 +12,24 @@ use crate::tls::advice;
 /// The bytes of a connection to a node: as they are, or encrypted.
 pub(super) type Socket = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
+/// Why there is no connection, for humans.
+pub(super) enum NoSocket {
+    /// The address does not accept it.
+    Unreachable(String),
+    /// It does, and there is no TLS with it: the reason says what to do.
+    NoTls(String),
+}
+
 /// Connects, and speaks TLS if the URL is `https://`.
 ///
 /// # Errors
-/// Has the reason, for humans.
-pub(super) async fn connect(address: &NodeAddress) -> Result<Socket, String> {
-    let stream = TcpStream::connect(address.socket).await.map_err(|error| match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-        _ => error.to_string(),
+/// If there is no connection.
+pub(super) async fn connect(address: &NodeAddress) -> Result<Socket, NoSocket> {
+    let stream = TcpStream::connect(address.socket).await.map_err(|error| {
+        NoSocket::Unreachable(match error.kind() {
+            io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+            _ => error.to_string(),
+        })
     })?;
     // a request is one small write: waiting to fill a packet only adds delay
     let _ = stream.set_nodelay(true);
@@ -27,10 +37,10 @@ pub(super) async fn connect(address: &NodeAddress) -> Result<Socket, String> {
     if !url.is_https {
         return Ok(Either::Left(stream));
     }
-    let tls = url.tls.as_ref().ok_or_else(no_settings)?;
+    let tls = url.tls.as_ref().ok_or_else(|| NoSocket::NoTls(no_settings()))?;
     match tls.connect(&url.host, stream).await {
         Ok(stream) => Ok(Either::Right(Box::new(stream))),
-        Err(error) => Err(refused(&error)),
+        Err(error) => Err(NoSocket::NoTls(refused(&error))),
     }
 }
 

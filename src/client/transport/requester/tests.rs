@@ -133,7 +133,8 @@ async fn no_write_is_sent_to_an_address_that_does_not_answer() {
     let mut client = Requester::new(vec![url.clone(), other.url()]).within(Duration::from_secs(4));
     assert_eq!(client.send(&put()).await.unwrap().status, StatusCode::NO_CONTENT);
     let mut alone = Requester::new(vec![url]).within(Duration::from_secs(1));
-    let Err(SendError::NoAnswer { errors, is_write: true }) = alone.send(&put()).await else {
+    let Err(SendError::NoAnswer { errors, is_write: true, is_explained: false }) = alone.send(&put()).await
+    else {
         panic!("nothing answers");
     };
     assert!(errors[0].contains("does not answer"), "{errors:?}");
@@ -210,7 +211,9 @@ async fn an_error_says_why_there_is_no_answer() {
 
 /// The first error of a read that no node answered.
 fn no_answer(outcome: Result<Answer, SendError>) -> String {
-    let Err(SendError::NoAnswer { errors, is_write: false }) = outcome else { panic!("{outcome:?}") };
+    let Err(SendError::NoAnswer { errors, is_write: false, is_explained: false }) = outcome else {
+        panic!("{outcome:?}")
+    };
     errors[0].clone()
 }
 
