@@ -90,11 +90,23 @@ impl ClientTls {
     /// # Errors
     /// If the two do not come to an agreement: [`advice`] says why.
     pub(crate) async fn connect(&self, host: &str, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| {
-            io::Error::new(io::ErrorKind::InvalidInput, "the host is no name of a certificate")
-        })?;
-        TlsConnector::from(Arc::clone(&self.0)).connect(name, stream).await
+        TlsConnector::from(Arc::clone(&self.0)).connect(server_name(host)?, stream).await
     }
+
+    /// The state of a connection before its first byte, for sockets that the caller reads and writes.
+    ///
+    /// # Errors
+    /// If the host is no name of a certificate.
+    #[cfg(feature = "node")]
+    pub(crate) fn connection(&self, host: &str) -> io::Result<rustls::ClientConnection> {
+        let connection = rustls::ClientConnection::new(Arc::clone(&self.0), server_name(host)?);
+        connection.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
+    }
+}
+
+fn server_name(host: &str) -> io::Result<ServerName<'static>> {
+    ServerName::try_from(host.to_owned())
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "the host is no name of a certificate"))
 }
 
 /// Shows the same certificate to each server that asks for one.

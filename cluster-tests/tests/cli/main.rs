@@ -3,6 +3,7 @@
 mod about;
 mod bench;
 mod bench_streams;
+mod bench_tls;
 mod checkpoints;
 mod commands;
 mod config;

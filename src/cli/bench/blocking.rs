@@ -1,12 +1,13 @@
 //! A blocking connection, for writes in a thread of their own, and for requests beside the load.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use super::super::failure::Failure;
 use super::super::stop::Interrupt;
 use super::CHECK_EVERY;
+use super::channel::{Channel, is_pause};
 use super::exchange::{self, RawAnswer};
 use super::target::Target;
 use crate::wire::duration::GoDuration;
@@ -25,7 +26,7 @@ const MAX_HTTP_ANSWER_BYTES: usize = 16 << 20;
 
 /// A kept connection.
 pub(super) struct Blocking {
-    stream: TcpStream,
+    stream: Channel<TcpStream>,
     pub(super) target: Target,
     interrupt: Interrupt,
     /// Time for an answer, and for the node to read a request.
@@ -60,9 +61,7 @@ impl Blocking {
     ) -> Result<Self, Failure> {
         interrupt.check()?;
         let stream = target.connect()?;
-        let set = stream
-            .set_read_timeout(Some(CHECK_EVERY))
-            .and_then(|()| stream.set_write_timeout(Some(CHECK_EVERY)));
+        let set = stream.set_timeouts(CHECK_EVERY);
         set.map_err(|error| Failure::Failed(format!("cannot reach {}: {error}", target.url)))?;
         let (interrupt, read) = (interrupt.clone(), Vec::new());
         Ok(Self { stream, target, interrupt, patience, read, taken: 0, used: Instant::now() })
@@ -75,14 +74,7 @@ impl Blocking {
 
     /// Replaces the connection if the node may have closed it.
     pub(super) fn refresh(&mut self) -> Result<(), Failure> {
-        if self.used.elapsed() > STALE || self.is_closed() { self.reopen() } else { Ok(()) }
-    }
-
-    /// Whether the node has closed the connection, as it does with one that is silent for longer than it allows.
-    fn is_closed(&self) -> bool {
-        let peeked = self.stream.set_nonblocking(true).and_then(|()| self.stream.peek(&mut [0]));
-        let waits = self.stream.set_nonblocking(false);
-        waits.is_err() || matches!(peeked, Ok(0)) || peeked.is_err_and(|error| !is_pause(&error))
+        if self.used.elapsed() > STALE || self.stream.is_closed() { self.reopen() } else { Ok(()) }
     }
 
     pub(super) fn send(&mut self, requests: &[u8]) -> Result<(), Failure> {
@@ -144,7 +136,9 @@ impl Blocking {
             return Ok(answer);
         }
         let said = String::from_utf8_lossy(answer.body).trim().to_owned();
-        Err(Failure::Failed(format!("{url} answers {}: {said}", answer.status)))
+        // the line of the node has advice for users of HTTP
+        let advice = if answer.status == 401 { ": give --token-file or VWATCH_TOKEN" } else { "" };
+        Err(Failure::Failed(format!("{url} answers {}: {said}{advice}", answer.status)))
     }
 
     /// The value of a metric without labels, if the node has it.
@@ -155,9 +149,4 @@ impl Blocking {
         let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
         value.parse().ok()
     }
-}
-
-/// Whether a call ended because of its timeout or a signal.
-fn is_pause(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
 }

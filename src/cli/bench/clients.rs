@@ -7,6 +7,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use super::CHECK_EVERY;
+use super::channel::Channel;
 use super::exchange::{self, RawAnswer};
 use super::target::Target;
 use crate::cli::failure::Failure;
@@ -22,7 +23,7 @@ pub(super) struct Clients {
 
 struct Client {
     target: Target,
-    stream: TcpStream,
+    stream: Channel<TcpStream>,
     request: Vec<u8>,
     sent: usize,
     read: Vec<u8>,
@@ -36,11 +37,9 @@ impl Clients {
         let mut clients = Vec::with_capacity(count);
         for (number, target) in targets.iter().cycle().take(count).enumerate() {
             interrupt.check()?;
-            let stream = target.connect()?;
-            stream.set_nonblocking(true).map_err(broken)?;
-            let mut stream = TcpStream::from_std(stream);
+            let mut stream = target.connect()?.into_nonblocking().map_err(broken)?;
             let interest = Interest::READABLE | Interest::WRITABLE;
-            poll.registry().register(&mut stream, Token(number), interest).map_err(broken)?;
+            poll.registry().register(stream.socket(), Token(number), interest).map_err(broken)?;
             let (request, read) = (Vec::new(), Vec::new());
             clients.push(Client { target: target.clone(), stream, request, sent: 0, read, is_busy: false });
         }

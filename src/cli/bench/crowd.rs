@@ -7,6 +7,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use super::CHECK_EVERY;
+use super::channel::Channel;
 use super::exchange;
 use super::target::Target;
 use super::wakes::Wakes;
@@ -38,7 +39,7 @@ pub(super) struct Tally {
 }
 
 struct Watcher {
-    stream: Option<TcpStream>,
+    stream: Option<Channel<TcpStream>>,
     name: u32,
     /// The newest version so far.
     knows: u32,
@@ -167,7 +168,7 @@ impl Crowd {
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll
             .registry()
-            .register(&mut stream, Token(number), interest)
+            .register(stream.socket(), Token(number), interest)
             .map_err(broken("watch a socket"))?;
         let watcher = &mut self.watchers[number];
         watcher.stream = Some(stream);
@@ -227,33 +228,51 @@ impl Crowd {
         }
         for event in &events {
             let Token(number) = event.token();
-            if self.watchers[number].state == WatcherState::Connecting && event.is_writable() {
-                let trouble =
-                    self.watchers[number].stream.as_ref().and_then(|stream| stream.take_error().ok()?);
-                self.connecting -= 1;
-                self.watchers[number].state = WatcherState::Ready;
-                match trouble {
-                    None => self.ask(number),
-                    Some(error) => self.lose(number, &error.to_string()),
-                }
+            match self.watchers[number].state {
+                WatcherState::Connecting => self.go_on(number),
+                // with TLS there may be bytes that the socket did not take
+                _ => self.flush(number),
             }
-            if event.is_readable() {
+            if event.is_readable() && self.watchers[number].state != WatcherState::Connecting {
                 self.receive(number);
             }
         }
         Ok(())
     }
 
+    /// Asks, once the connection is open.
+    fn go_on(&mut self, number: usize) {
+        let Some(stream) = &mut self.watchers[number].stream else { return };
+        match stream.take_error().map_or_else(|| stream.is_open(), Err) {
+            Ok(false) => {}
+            Ok(true) => {
+                self.connecting -= 1;
+                self.watchers[number].state = WatcherState::Ready;
+                self.ask(number);
+            }
+            Err(error) => self.lose(number, &error.to_string()),
+        }
+    }
+
+    fn flush(&mut self, number: usize) {
+        let Some(stream) = &mut self.watchers[number].stream else { return };
+        if let Err(error) = stream.flush() {
+            self.lose(number, &error.to_string());
+        }
+    }
+
     fn receive(&mut self, number: usize) {
         loop {
             let watcher = &mut self.watchers[number];
             let Some(stream) = &mut watcher.stream else { return };
+            let is_tls = stream.is_tls();
             match stream.read(&mut self.scratch) {
                 Ok(0) => return self.lose(number, "the node hung up"),
                 Ok(got) => {
                     watcher.read.extend_from_slice(&self.scratch[..got]);
                     self.hear(number);
-                    if got < self.scratch.len() {
+                    // then a short read has emptied the socket
+                    if got < self.scratch.len() && !is_tls {
                         return;
                     }
                 }

@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use super::CHECK_EVERY;
+use super::channel::Channel;
 use super::exchange;
 use super::target::Target;
 use crate::cli::failure::Failure;
@@ -20,7 +21,7 @@ const MAX_LINE_BYTES: usize = 64 * 1024;
 
 /// A stream that tells lease events of one prefix.
 pub(super) struct Expiries {
-    lines: BufReader<TcpStream>,
+    lines: BufReader<Channel<TcpStream>>,
     line: Vec<u8>,
     target: Target,
 }
@@ -28,7 +29,7 @@ pub(super) struct Expiries {
 impl Expiries {
     /// Opens the stream, and waits until it has told what is held.
     pub(super) fn open(target: &Target, base: &str, interrupt: &Interrupt) -> Result<Self, Failure> {
-        let stream = target.connect()?;
+        let mut stream = target.connect()?;
         let query = [
             parameter("prefix", &format!("{base}/")),
             parameter("since", "now"),
@@ -36,9 +37,7 @@ impl Expiries {
         ];
         let (url, path) = (&target.url, with_query("/v1/watch", &query));
         let request = exchange::watch(url, &path, "application/x-ndjson");
-        let mut stream_to_write = &stream;
-        let sent =
-            stream.set_read_timeout(Some(CHECK_EVERY)).and_then(|()| stream_to_write.write_all(&request));
+        let sent = stream.set_timeouts(CHECK_EVERY).and_then(|()| stream.write_all(&request));
         sent.map_err(|error| Failure::Failed(format!("cannot reach {url}: {error}")))?;
         let mut stream = Self { lines: BufReader::new(stream), line: Vec::new(), target: target.clone() };
         let until = Instant::now() + BEGINNING;

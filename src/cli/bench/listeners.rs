@@ -7,6 +7,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use super::CHECK_EVERY;
+use super::channel::Channel;
 use super::deliveries::Deliveries;
 use super::exchange;
 use super::target::Target;
@@ -36,7 +37,7 @@ pub(super) struct StreamTally {
 }
 
 struct Listener {
-    stream: Option<TcpStream>,
+    stream: Option<Channel<TcpStream>>,
     state: ListenerState,
     /// A line without its end.
     line: Vec<u8>,
@@ -146,7 +147,7 @@ impl Listeners {
         };
         let mut stream = target.begin(number).map_err(cannot)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(&mut stream, Token(number), interest).map_err(broken)?;
+        self.poll.registry().register(stream.socket(), Token(number), interest).map_err(broken)?;
         let listener = &mut self.listeners[number];
         listener.stream = Some(stream);
         listener.state = ListenerState::Connecting;
@@ -168,22 +169,29 @@ impl Listeners {
         }
         for event in &events {
             let Token(number) = event.token();
-            if self.listeners[number].state == ListenerState::Connecting && event.is_writable() {
-                self.connected(number);
+            match self.listeners[number].state {
+                ListenerState::Connecting => self.go_on(number),
+                // with TLS there may be bytes that the socket did not take
+                _ => self.flush(number),
             }
-            if event.is_readable() {
+            if event.is_readable() && self.listeners[number].state != ListenerState::Connecting {
                 self.receive(number);
             }
         }
         Ok(())
     }
 
-    fn connected(&mut self, number: usize) {
+    /// Asks for the stream, once the connection is open.
+    fn go_on(&mut self, number: usize) {
         let url = &self.targets[number % self.targets.len()].url;
         let request = exchange::watch(url, &self.target, self.form.media_type());
         let Some(stream) = &mut self.listeners[number].stream else { return };
-        let failed = stream.take_error().unwrap_or_else(Some);
-        let sent = failed.map_or_else(|| stream.write(&request), Err);
+        let is_open = stream.take_error().map_or_else(|| stream.is_open(), Err);
+        let sent = match is_open {
+            Ok(false) => return,
+            Ok(true) => stream.write(&request),
+            Err(error) => Err(error),
+        };
         match sent {
             // a socket without unsent bytes takes a whole request
             Ok(sent) if sent == request.len() => {
@@ -192,6 +200,13 @@ impl Listeners {
             }
             Ok(_) => self.lose(number, "a request was not taken"),
             Err(error) => self.lose(number, &error.to_string()),
+        }
+    }
+
+    fn flush(&mut self, number: usize) {
+        let Some(stream) = &mut self.listeners[number].stream else { return };
+        if let Err(error) = stream.flush() {
+            self.lose(number, &error.to_string());
         }
     }
 
@@ -212,13 +227,14 @@ impl Listeners {
     fn receive(&mut self, number: usize) {
         let mut scratch = std::mem::take(&mut self.scratch);
         while let Some(stream) = &mut self.listeners[number].stream {
+            let is_tls = stream.is_tls();
             match stream.read(&mut scratch) {
                 Ok(0) => self.lose(number, "the node hung up"),
                 Ok(got) => {
                     self.tally.bytes += got as u64;
                     self.hear(number, &scratch[..got]);
-                    // a short read has emptied the socket
-                    if got < scratch.len() {
+                    // then a short read has emptied the socket
+                    if got < scratch.len() && !is_tls {
                         break;
                     }
                 }

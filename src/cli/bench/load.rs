@@ -17,6 +17,7 @@ use super::super::nodes::Nodes;
 use super::super::output::{Output, print};
 use super::super::stop::Interrupt;
 use super::blocking::Blocking;
+use super::channel::Channel;
 use super::figures::{Figures, Times};
 use super::names::Names;
 use super::server::Process;
@@ -203,7 +204,7 @@ struct Lines {
 }
 
 struct Line {
-    stream: TcpStream,
+    stream: Channel<TcpStream>,
     read: Vec<u8>,
     /// The request under way, and how many bytes of it are sent.
     request: Vec<u8>,
@@ -231,10 +232,8 @@ impl Lines {
         let mut lines = Vec::new();
         for number in 0..connections {
             interrupt.check()?;
-            let stream = target.connect()?;
-            stream.set_nonblocking(true).map_err(system)?;
-            let mut stream = TcpStream::from_std(stream);
-            poll.registry().register(&mut stream, Token(number), INTEREST).map_err(system)?;
+            let mut stream = target.connect()?.into_nonblocking().map_err(system)?;
+            poll.registry().register(stream.socket(), Token(number), INTEREST).map_err(system)?;
             lines.push(Line {
                 stream,
                 read: Vec::new(),
@@ -393,12 +392,12 @@ impl Lines {
         line.connecting = false;
         line.request.clear();
         // else its events would come again, and it would end twice
-        let _ = self.poll.registry().deregister(&mut line.stream);
+        let _ = self.poll.registry().deregister(line.stream.socket());
     }
 
     fn reconnect(&mut self, number: usize) -> std::io::Result<()> {
         let mut stream = self.target.begin(number)?;
-        self.poll.registry().register(&mut stream, Token(number), INTEREST)?;
+        self.poll.registry().register(stream.socket(), Token(number), INTEREST)?;
         let line = &mut self.lines[number];
         line.stream = stream;
         line.read.clear();
@@ -410,9 +409,8 @@ impl Lines {
     /// Returns whether a line that was being opened is open now. Then it is idle, or its waiting request is sent.
     fn is_connected(&mut self, number: usize, came: &mut Came) -> bool {
         let line = &mut self.lines[number];
-        let failed = line.stream.take_error().unwrap_or_else(Some);
-        match failed.map_or_else(|| line.stream.peer_addr().map(drop), Err) {
-            Ok(()) => {
+        match line.stream.take_error().map_or_else(|| line.stream.is_open(), Err) {
+            Ok(true) => {
                 line.connecting = false;
                 line.free_since = Instant::now();
                 line.unused_since = Some(line.free_since);
@@ -422,7 +420,7 @@ impl Lines {
                 true
             }
             // the event is of the earlier connection, or early
-            Err(error) if error.kind() == ErrorKind::NotConnected => false,
+            Ok(false) => false,
             Err(error) => {
                 self.end(number, &error.to_string(), came);
                 false

@@ -1,6 +1,7 @@
 //! `vwatch bench watch|stream|put|get|lease`: puts load on a node and measures it from outside.
 
 mod blocking;
+mod channel;
 mod clients;
 mod crowd;
 mod deliveries;

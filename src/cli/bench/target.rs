@@ -10,7 +10,9 @@ use mio::net::TcpStream;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::super::failure::Failure;
+use super::channel::Channel;
 use crate::assembly::fd_limit;
+use crate::client::transport::unknown_host;
 use crate::client::url::Url;
 
 /// Connections from one source address. The system has about 28,000 ports for each. It finds a port of the second half
@@ -48,13 +50,8 @@ impl Target {
     }
 
     fn at(url: Url, flag: &str) -> Result<Self, Failure> {
-        if url.is_https {
-            return Err(Failure::Usage(format!(
-                "bad --{flag}: the bench speaks no TLS: got {url}: measure a port without it"
-            )));
-        }
         let mut found = resolve(&url).map_err(|why| {
-            Failure::Failed(format!("cannot reach {url}: {why}: --{flag} names another one"))
+            Failure::Failed(format!("cannot reach {url}: {why}, or name another one with --{flag}"))
         })?;
         found.sort_by_key(SocketAddr::is_ipv6);
         let address = found.first().copied();
@@ -63,19 +60,23 @@ impl Target {
         Ok(Self { url, address })
     }
 
-    /// A blocking connection.
-    pub(super) fn connect(&self) -> Result<StdTcpStream, Failure> {
+    /// A blocking connection, open for requests.
+    pub(super) fn connect(&self) -> Result<Channel<StdTcpStream>, Failure> {
         let stream = StdTcpStream::connect_timeout(&self.address, CONNECT_TIMEOUT).and_then(|stream| {
             stream.set_nodelay(true)?;
-            Ok(stream)
+            // of a handshake
+            stream.set_read_timeout(Some(CONNECT_TIMEOUT))?;
+            Channel::blocking(stream, &self.url)
         });
         stream.map_err(|error| {
-            Failure::Failed(format!("cannot reach {}: {error}: is a node running there?", self.url))
+            // an error of TLS is a text, and says what to do
+            let advice = if error.raw_os_error().is_some() { ": is a node running there?" } else { "" };
+            Failure::Failed(format!("cannot reach {}: {error}{advice}", self.url))
         })
     }
 
     /// Begins to open the connection with this number. Connections are spread over source addresses, if possible.
-    pub(super) fn begin(&self, number: usize) -> io::Result<TcpStream> {
+    pub(super) fn begin(&self, number: usize) -> io::Result<Channel<TcpStream>> {
         let socket = Socket::new(Domain::for_address(self.address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
@@ -93,7 +94,7 @@ impl Target {
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {}
             Err(error) => return Err(error),
         }
-        Ok(TcpStream::from_std(socket.into()))
+        Channel::begun(TcpStream::from_std(socket.into()), &self.url)
     }
 }
 
@@ -110,8 +111,11 @@ fn resolve(url: &Url) -> Result<Vec<SocketAddr>, String> {
         let _ = send.send(found);
     });
     match found.recv_timeout(RESOLVE_TIMEOUT) {
-        Ok(found) => found.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("its name has no address within {} s", RESOLVE_TIMEOUT.as_secs())),
+        Ok(found) => found.map_err(|error| unknown_host(&url.host, &error)),
+        Err(_) => Err(format!(
+            "its name has no address within {} s: check the name server of this machine",
+            RESOLVE_TIMEOUT.as_secs()
+        )),
     }
 }
 
