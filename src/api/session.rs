@@ -102,8 +102,10 @@ pub(super) async fn post(
     (0..dropped).for_each(|_| node.metrics.access.dropped_session());
     let caller = tokens.session(id.as_bytes()).unwrap_or_else(|| caller_of(&request));
     let mut response = of(Some(tokens), port, caller)?;
-    if let Some(cookie) = cookie::set(cookie::name(&node, port), &id, MAX_SESSION_TIME.as_secs()) {
-        response.headers_mut().insert(SET_COOKIE, cookie);
+    let name = cookie::name(&node, port);
+    let own = cookie::set(name, &id, MAX_SESSION_TIME.as_secs());
+    for cookie in own.into_iter().chain(cookie::forget_others(request.headers(), name)) {
+        response.headers_mut().append(SET_COOKIE, cookie);
     }
     Ok(response)
 }

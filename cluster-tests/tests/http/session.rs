@@ -7,8 +7,6 @@ use cluster_tests::tls::{Certificates, TlsClient};
 use cluster_tests::tokens::TokensFile;
 use cluster_tests::wait::{LIMIT, wait_until};
 
-const COOKIE: &str = "vwatch-session";
-
 fn get(target: &str) -> Request {
     Request::new("GET", target)
 }
@@ -43,7 +41,9 @@ impl Guarded {
         let set = answer.header("Set-Cookie").expect("a cookie");
         let (pair, attributes) = set.split_once("; ").expect("attributes");
         assert_eq!(attributes, "Path=/; Max-Age=43200; HttpOnly; SameSite=Strict");
-        let id = pair.strip_prefix("vwatch-session=").expect("its name");
+        let (name, id) = pair.split_once('=').expect("a pair");
+        assert_eq!(name, cookie_of(&self.node));
+        assert!(name.strip_prefix("vwatch-session-").is_some_and(|node| node.len() == 8), "{name}");
         assert!(id.len() == 43 && !answer.text().contains(id) && !set.contains(&self.secret), "{answer:?}");
         pair.to_owned()
     }
@@ -61,6 +61,14 @@ impl Guarded {
         std::fs::write(self.tokens.path(), others.collect::<Vec<_>>().join("[[token]]")).expect("a file");
         self.node.hang_up();
     }
+}
+
+/// The name of a node's cookie, which it has browsers forget.
+#[track_caller]
+fn cookie_of(node: &Node) -> String {
+    let answer = node.server().ask(&Request::new("DELETE", "/v1/session")).expect(204);
+    let forget = answer.header("Set-Cookie").expect("a cookie");
+    forget.split_once('=').expect("a name").0.to_owned()
 }
 
 fn put(name: &str) -> Request {
@@ -95,7 +103,8 @@ fn a_session_may_do_what_its_token_may_on_both_ports_until_it_is_ended() {
 
     let ended = node.server().ask(&with(Request::new("DELETE", "/v1/session"))).expect(204);
     let forget = ended.header("Set-Cookie").expect("the browser forgets it");
-    assert!(forget.starts_with("vwatch-session=; ") && forget.contains("Max-Age=0"), "{forget}");
+    let name = cookie_of(node);
+    assert!(forget.starts_with(&format!("{name}=; ")) && forget.contains("Max-Age=0"), "{forget}");
     refused(&node.server().ask(&with(put("a/1"))), 401, "unknown-session");
     refused(&node.client().ask(&with(get("/v1/versions/a/1"))), 401, "unknown-session");
     assert_eq!(guarded.metric("vwatch_sessions"), 0.0);
@@ -114,26 +123,48 @@ fn a_session_begins_with_a_token_and_with_nothing_else() {
     refused(&node.server().ask(&begin().header("Cookie", &cookie)), 401, "no-token");
     node.client().ask(&begin().token(&guarded.secret)).expect(200);
     // of two cookies one is of somewhere else
-    let id = cookie.split('=').nth(1).expect("an id");
+    let (name, id) = cookie.split_once('=').expect("a pair");
     for wrong in [
-        format!("{COOKIE}="),
-        format!("{COOKIE}=x"),
-        format!("{COOKIE}={}", &id[1..]),
-        format!("{COOKIE}={id}x"),
-        format!("{COOKIE}={}", guarded.secret),
+        format!("{name}="),
+        format!("{name}=x"),
+        format!("{name}={}", &id[1..]),
+        format!("{name}={id}x"),
+        format!("{name}={}", guarded.secret),
         format!("{cookie}; {cookie}"),
     ] {
         let asked = get("/v1/versions/a/1?timeout=0s").header("Cookie", &wrong);
         refused(&node.client().ask(&asked), 401, "unknown-session");
         refused(&node.server().ask(&put("a/1").header("Cookie", &wrong)), 401, "unknown-session");
     }
-    // a cookie of another program is none
-    let other = get("/v1/versions/a/1?timeout=0s").header("Cookie", "session=x");
-    refused(&node.client().ask(&other), 401, "no-token");
+    // a cookie of another program is none, and so is one of another node
+    for other in
+        ["session=x".to_owned(), format!("vwatch-session={id}"), format!("vwatch-session-00000000={id}")]
+    {
+        let asked = get("/v1/versions/a/1?timeout=0s").header("Cookie", &other);
+        refused(&node.client().ask(&asked), 401, "no-token");
+    }
     // a node without tokens asks for none, and begins nothing
     let open = Node::start();
     let answer = open.server().ask(&begin()).expect(200);
     assert!(answer.header("Set-Cookie").is_none() && answer.json()["grants"].is_null(), "{answer:?}");
+}
+
+/// A browser sends the cookies of all ports of a host to each of them.
+#[test]
+fn nodes_of_one_host_leave_the_sessions_of_each_other() {
+    let nodes = [Guarded::start(&[]), Guarded::start(&[])];
+    let cookies = [nodes[0].begin(), nodes[1].begin()];
+    let jar = cookies.join("; ");
+    let status = |at: usize| {
+        nodes[at].node.client().ask(&get("/v1/versions/a/1?timeout=0s").header("Cookie", &jar)).status
+    };
+    assert_eq!([status(0), status(1)], [404, 404]);
+    let end = Request::new("DELETE", "/v1/session").header("Cookie", &jar);
+    let ended = nodes[0].node.server().ask(&end).expect(204);
+    let forgotten =
+        ended.header("Set-Cookie").expect("a cookie").split_once('=').expect("a pair").0.to_owned();
+    assert!(cookies[0].starts_with(&forgotten) && !cookies[1].starts_with(&forgotten), "{forgotten}");
+    assert_eq!([status(0), status(1)], [401, 404]);
 }
 
 #[test]
@@ -144,7 +175,7 @@ fn an_anonymous_entry_begins_no_session_and_is_not_what_an_ended_one_becomes() {
     refused(&node.server().ask(&Request::new("POST", "/v1/session")), 401, "no-token");
     let may = node.server().ask(&get("/v1/session")).expect(200).json();
     assert_eq!(may["token"], "anonymous", "{may}");
-    let stale = format!("{COOKIE}=stale");
+    let stale = format!("{}=stale", cookie_of(&node));
     for connection in [node.client(), node.server()] {
         let mut connection = connection;
         let asked = get("/v1/versions?prefix=a").header("Cookie", &stale);
@@ -265,7 +296,7 @@ fn with_tls_the_cookie_is_for_this_host_alone() {
         name.eq_ignore_ascii_case("set-cookie").then_some(value)
     });
     let set = set.unwrap_or_else(|| panic!("no cookie: {answer:?}")).trim();
-    assert!(set.starts_with("__Host-vwatch-session=") && set.ends_with("; SameSite=Strict; Secure"), "{set}");
+    assert!(set.starts_with("__Host-vwatch-session-") && set.ends_with("; SameSite=Strict; Secure"), "{set}");
     let pair = set.split(';').next().expect("a pair");
     assert_eq!(ask(&get("/v1/versions").header("Cookie", pair)).status, 200);
     // under the name without a promise a page of a neighbour may have set it
