@@ -99,7 +99,7 @@ pub fn parse_head(bytes: &[u8]) -> Option<Head<'_>> {
 pub fn parse_stream_head(bytes: &[u8]) -> Option<StreamHead<'_>> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FAST_HEAD_FIELDS];
     let request = Plain::parse(bytes, &mut fields)?;
-    if request.is_head || !request.path.ends_with("/watch") {
+    if request.is_head || !is_watch(request.path) {
         return None;
     }
     let mut head = StreamHead { path: request.path, query: request.query, ..StreamHead::default() };
@@ -110,6 +110,12 @@ pub fn parse_stream_head(bytes: &[u8]) -> Option<StreamHead<'_>> {
     })?;
     head.sender = sender;
     (!is_last).then_some(head)
+}
+
+/// Whether a path is that of the watch of plain names or of a namespace, and not of a name that ends like it.
+fn is_watch(path: &str) -> bool {
+    let namespace = path.strip_prefix("/v1/ns/").and_then(|rest| rest.strip_suffix("/watch"));
+    path == "/v1/watch" || namespace.is_some_and(|namespace| !namespace.contains('/'))
 }
 
 /// A request without a body, of which the request line is understood.
@@ -407,10 +413,14 @@ mod tests {
         };
         assert_eq!(parse_stream_head(head.as_bytes()), Some(expected));
         assert_eq!(parse_head(head.as_bytes()), None);
+        let of_namespace = head.replace("/v1/watch", "/v1/ns/a/watch");
+        assert_eq!(parse_stream_head(of_namespace.as_bytes()).map(|head| head.path), Some("/v1/ns/a/watch"));
         assert_eq!(parse_stream_head(PLAIN.as_bytes()), None);
         for other in [
             head.replace("GET", "HEAD"),
             head.replace("/v1/watch", "/v1/watchers"),
+            head.replace("/v1/watch", "/v1/versions/a/watch"),
+            head.replace("/v1/watch", "/v1/ns/a/versions/watch"),
             head.replace("Last-Event-ID: c1.x", "Accept: x"),
             head.replace("Last-Event-ID: c1.x", "Connection: close"),
             head.replace("Last-Event-ID: c1.x", "Content-Length: 1"),
