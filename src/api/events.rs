@@ -37,18 +37,28 @@ pub(super) async fn post(State(node): State<Arc<Node>>, request: Request<Body>) 
     }
     let kind = type_of(&node, &path)?;
     let body = write::data(&node, body, &parts.headers, &parts.extensions).await?;
-    let version = Version::of_data(body.bytes());
-    let change = Change::Put { version: &version, data: body.bytes() };
+    write::measured(&node, append(&node, &path, &kind, body.bytes())).await
+}
+
+/// Adds the event, and answers with its name.
+async fn append(
+    node: &Node,
+    path: &NamespacePath<'_>,
+    kind: &[u8],
+    data: &[u8],
+) -> Result<Response, Refusal> {
+    let version = Version::of_data(data);
+    let change = Change::Put { version: &version, data };
     // checked last: a slow body may arrive after the node has begun to stop
-    may_write(&node)?;
+    may_write(node)?;
     let limit = node.config.name_limit_bytes;
     let written = node
         .store
-        .append(&path.namespace, &kind, &change, limit)
+        .append(&path.namespace, kind, &change, limit)
         .map_err(|why| write::not_written(why, Told::All))?;
     let written = written.map_err(|e| Refusal::name(&e, &node.metrics))?;
     let Written::Done { current } = written else {
-        return Err(write::refused(&node, &path.namespace, &written, Told::All));
+        return Err(write::refused(node, &path.namespace, &written, Told::All));
     };
     let json = event_to_json(&current).map_err(|e| Refusal::new(ErrorCode::Internal, e))?;
     let mut headers = stamps(Some(&current));

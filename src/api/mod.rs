@@ -24,6 +24,7 @@ mod readiness;
 pub mod routes;
 mod session;
 pub mod state;
+mod trace;
 mod version_sets;
 pub(crate) mod watch;
 mod watchers;
@@ -41,6 +42,7 @@ use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Body as HttpBody, Bytes};
 use tower_service::Service as _;
+use tracing::Instrument as _;
 
 use crate::access::{Caller, Verb};
 use crate::api::guard::Needs;
@@ -148,7 +150,8 @@ impl Service {
         let mut response = match check(node, *port, &parts) {
             Ok(Some(answer)) => answer,
             Ok(None) => {
-                let answered = router.call(Request::from_parts(parts, body)).await;
+                let span = trace::span(&parts.headers);
+                let answered = router.call(Request::from_parts(parts, body)).instrument(span).await;
                 answered.unwrap_or_else(|never| match never {})
             }
             Err(refusal) => refusal.into_response(),

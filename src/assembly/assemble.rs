@@ -28,7 +28,8 @@ use crate::watch::fanout::Fanout;
 use crate::watch::pace::Pace;
 
 /// A node that replicates, fills and wakes, and does not serve yet. It speaks the versions of `protocol` with its
-/// peers. Its tasks run in the runtime of the caller, and end with that.
+/// peers. `commit` is that of the source of the program, if it is known. Its tasks run in the runtime of the caller,
+/// and end with that.
 ///
 /// # Errors
 /// If a part cannot start.
@@ -37,6 +38,7 @@ pub(crate) async fn assemble(
     protocol: ProtocolRange,
     sockets: &mut Sockets,
     log: LogControl,
+    commit: Option<&'static str>,
 ) -> Result<Arc<Node>, StartError> {
     let listens = sockets.listens()?;
     let started = clock::now();
@@ -70,6 +72,7 @@ pub(crate) async fn assemble(
     let (fill, interests) = fill_adapter::filler(&config, &store, &replicator).map_err(StartError::Fill)?;
     let (max_client, max_server) = sockets.max_connections();
     let mut metrics = Metrics::new(config.max_set_bytes, config.max_history_bytes, max_client, max_server)
+        .with_build(commit)
         .with_watcher_limits(config.waiter_limits);
     if let Some(filler) = &fill {
         metrics.add(|registry| filler.register(registry));

@@ -75,10 +75,10 @@ pub(super) fn run(args: &Dev) -> Result<(), Failure> {
     })
 }
 
-/// Runs one of the nodes.
-pub(super) fn run_node(matches: &ArgMatches) -> Result<(), Failure> {
+/// Runs one of the nodes, of a program from this commit.
+pub(super) fn run_node(matches: &ArgMatches, commit: Option<&'static str>) -> Result<(), Failure> {
     end_with_parent().map_err(|error| Failure::Failed(format!("cannot start a thread: {error}")))?;
-    serve::run(matches)
+    serve::run(matches, commit)
 }
 
 /// Runs until all nodes have ended by themselves.

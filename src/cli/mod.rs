@@ -95,8 +95,9 @@ fn run(typed: Vec<OsString>, commit: Option<&'static str>) -> Result<(), Failure
         namespace?;
     }
     match matches.subcommand() {
-        None => serve::run(&matches),
-        Some(("serve", matches)) => serve::run(matches),
+        None => serve::run(&matches, commit),
+        Some(("serve", matches)) => serve::run(matches, commit),
+        Some((dev::COMMAND, matches)) => dev::run_node(matches, commit),
         Some(("version", matches)) => version::run(&read::<version::Version>(matches)?, commit),
         Some((name, matches)) => run_command(name, matches),
     }
@@ -107,7 +108,6 @@ fn run_command(name: &str, matches: &ArgMatches) -> Result<(), Failure> {
         // these handle signals themselves
         "bench" => return bench::run(matches),
         "dev" => return dev::run(&read::<dev::Dev>(matches)?),
-        dev::COMMAND => return dev::run_node(matches),
         "watch" => return watch::run(&read::<watch::Watch>(matches)?),
         "lock" => return lock::run(&read::<lock::Lock>(matches)?),
         "mirror" => return mirror::run(&read::<mirror::Mirror>(matches)?),

@@ -66,9 +66,10 @@ pub(super) fn notes() -> &'static str {
      for this machine's own addresses. Requests to peers use no proxy."
 }
 
-pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
+/// Runs it. `commit` is that of the source, if it was known when the program was built.
+pub(super) fn run(matches: &ArgMatches, commit: Option<&'static str>) -> Result<(), Failure> {
     let config = configure(matches, std::env::vars_os())?;
-    crate::daemon::run(config).map_err(|error| Failure::Usage(error.to_string()))
+    crate::daemon::run(config, commit).map_err(|error| Failure::Usage(error.to_string()))
 }
 
 fn configure(

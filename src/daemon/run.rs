@@ -16,11 +16,12 @@ use crate::node::log_control::LogControl;
 
 const PORTS: Ports = Ports { client: Some("--listen-client"), server: Some("--listen-server") };
 
-/// Runs a node until SIGTERM or SIGINT, and stops it in an orderly way.
+/// Runs a node until SIGTERM or SIGINT, and stops it in an orderly way. `commit` is that of the source of the program,
+/// if it is known.
 ///
 /// # Errors
 /// If it cannot start. Then nothing keeps running.
-pub fn run(config: Config) -> Result<(), StartError> {
+pub fn run(config: Config, commit: Option<&'static str>) -> Result<(), StartError> {
     logging::start(config.log_level, config.log_format)
         .map_err(|cause| StartError::system("threads", cause))?;
     let for_tests = TestVariables::read().map_err(StartError::TestVariable)?;
@@ -29,21 +30,26 @@ pub fn run(config: Config) -> Result<(), StartError> {
         .enable_all()
         .build()
         .map_err(|cause| StartError::system("threads", cause))?;
-    let ended = runtime.block_on(run_node(config, sockets, for_tests));
+    let ended = runtime.block_on(run_node(config, sockets, for_tests, commit));
     // if it were dropped, it would wait for a resolution by the system, which may take minutes
     runtime.shutdown_background();
     logging::flush();
     ended
 }
 
-async fn run_node(config: Config, mut sockets: Sockets, for_tests: TestVariables) -> Result<(), StartError> {
+async fn run_node(
+    config: Config,
+    mut sockets: Sockets,
+    for_tests: TestVariables,
+    commit: Option<&'static str>,
+) -> Result<(), StartError> {
     let TestVariables { event_loops, block, protocol } = for_tests;
     let supervisor = Arc::new(Notifier::from_env());
     let mut signals = Signals::new(block, Arc::clone(&supervisor))
         .map_err(|cause| StartError::system("signal handlers", cause))?;
     tracing::info!(text = %config.pretty(), "Configuration of Server:");
     let log = LogControl { set_level: logging::set_level, dropped: logging::dropped };
-    let node = assemble(config, protocol.unwrap_or_default(), &mut sockets, log).await?;
+    let node = assemble(config, protocol.unwrap_or_default(), &mut sockets, log, commit).await?;
     let event_loops = event_loops.unwrap_or_else(fast_path::event_loops);
     let watchdog = Watchdog {
         pulse: Arc::clone(&node.pulse),

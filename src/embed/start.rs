@@ -61,7 +61,7 @@ async fn start(settings: Settings, event_loops: usize) -> Result<Started, StartE
     if let Some(server) = listens.server.filter(|_| is_first) {
         config.cluster.replicate_with = vec![Seed::Address(reachable(server))];
     }
-    let node = assemble(config, ProtocolRange::default(), &mut sockets, LOG).await?;
+    let node = assemble(config, ProtocolRange::default(), &mut sockets, LOG, None).await?;
     let (fail, failed) = watch::channel(None);
     let all_closed = serve(&node, sockets, event_loops, &on_failure(&node, fail));
     Ok(Started { node, listens, all_closed, failed })

@@ -36,8 +36,9 @@ pub(crate) struct PortLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct VersionLabel {
+pub(crate) struct BuildLabels {
     pub(crate) version: &'static str,
+    pub(crate) commit: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

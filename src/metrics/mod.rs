@@ -4,6 +4,7 @@ pub mod access;
 pub mod cluster;
 pub mod feeds;
 pub mod labels;
+pub mod latency;
 pub(crate) mod leases;
 pub mod process;
 pub mod tls;
@@ -20,8 +21,9 @@ use crate::core::WaiterLimits;
 use access::AccessMetrics;
 use cluster::ClusterMetrics;
 use feeds::FeedMetrics;
-use labels::{AnswerLabels, CallLabels, LimitLabel, OfLabel, PortLabel, ReasonLabel, VersionLabel, gauge};
+use labels::{AnswerLabels, BuildLabels, CallLabels, LimitLabel, OfLabel, PortLabel, ReasonLabel, gauge};
 pub use labels::{Limit, PeerRefusal, Port};
+use latency::LatencyMetrics;
 use leases::LeaseMetrics;
 use process::ProcessMetrics;
 use tls::TlsMetrics;
@@ -65,6 +67,8 @@ pub struct Metrics {
     pub access: AccessMetrics,
     /// Those of feeds.
     pub feeds: FeedMetrics,
+    /// How long wakes and writes take.
+    pub latency: LatencyMetrics,
     pub(crate) leases: LeaseMetrics,
     pub(crate) cluster: ClusterMetrics,
     pub(crate) process: ProcessMetrics,
@@ -81,9 +85,6 @@ impl Metrics {
         max_server_connections: usize,
     ) -> Self {
         let mut registry = Registry::with_prefix("vwatch");
-        let build: Family<VersionLabel, Gauge> = Family::default();
-        build.get_or_create(&VersionLabel { version: env!("CARGO_PKG_VERSION") }).set(1);
-        registry.register("build_info", "The version of the program", build);
         let limits: Family<PortLabel, Gauge> = Family::default();
         for (port, limit) in [(Port::Client, max_client_connections), (Port::Server, max_server_connections)]
         {
@@ -113,6 +114,7 @@ impl Metrics {
         let cluster = ClusterMetrics::register(&mut registry);
         let access = AccessMetrics::register(&mut registry);
         let feeds = FeedMetrics::register(&mut registry);
+        let latency = LatencyMetrics::register(&mut registry);
         let leases = LeaseMetrics::register(&mut registry);
         let tls = TlsMetrics::register(&mut registry);
         let mut metrics = Self {
@@ -146,6 +148,7 @@ impl Metrics {
             compaction_horizon: Gauge::default(),
             access,
             feeds,
+            latency,
             leases,
             cluster,
             process: ProcessMetrics::new(),
@@ -153,6 +156,20 @@ impl Metrics {
         };
         metrics.register();
         metrics
+    }
+
+    /// Adds what the program is built from. `commit` is that of its source, if it is known.
+    #[must_use]
+    pub fn with_build(mut self, commit: Option<&'static str>) -> Self {
+        let build: Family<BuildLabels, Gauge> = Family::default();
+        let commit = commit.filter(|commit| !commit.is_empty()).unwrap_or("unknown");
+        build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION"), commit }).set(1);
+        self.registry.register(
+            "build_info",
+            "The version of the program, and the commit of its source",
+            build,
+        );
+        self
     }
 
     /// Adds the limits of parked readers.

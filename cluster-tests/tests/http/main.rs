@@ -12,6 +12,7 @@ mod fast_writes;
 mod history;
 mod http2;
 mod http2_streams;
+mod latency;
 mod lease_events;
 mod leases;
 mod limits;

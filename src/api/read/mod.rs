@@ -22,6 +22,7 @@ use super::params::{self, shown};
 use super::readiness::{has_names, may_read, stopping};
 use super::state::Node;
 use crate::core::{LimitReached, Name, Namespace};
+use crate::metrics::latency::Path;
 use crate::node::in_flight::Account;
 use crate::node::reads::Reading;
 use crate::watch::Wake;
@@ -89,7 +90,7 @@ async fn wait(
     let timeout = request.timeout;
     let mut pending = PendingRead::new(request);
     let started = Instant::now();
-    let mut jitter = None;
+    let (mut jitter, mut changed) = (None, None);
     let record = loop {
         match node.reads.read(&pending.name, &pending.condition, !timeout.is_zero()) {
             Reading::Answer(record) => break record,
@@ -97,14 +98,14 @@ async fn wait(
             Reading::LimitReached(limit) => return Err(too_many(node, &shown(pending.name.bare()), limit)),
             Reading::Parked(mut parked) => {
                 pending.parked(parked.then.clone());
-                jitter = Some(Duration::ZERO);
+                (jitter, changed) = (Some(Duration::ZERO), None);
                 let woken = tokio::select! {
                     woken = timeout_at(started + timeout, parked.woken()) => woken,
                     () = disconnect.happened() => return Err(hung_up()),
                 };
                 match woken {
                     Ok(Wake::Changed { at }) => {
-                        jitter = Some(at.elapsed());
+                        (jitter, changed) = (Some(at.elapsed()), Some(at));
                     }
                     Ok(Wake::Drain) | Err(_) => break node.store.get(&pending.name),
                 }
@@ -118,6 +119,9 @@ async fn wait(
         let body = std::mem::take(answer.body_mut());
         *answer.body_mut() =
             account.hold_value(&record, body).map_err(|full| too_much_in_flight(node, full))?;
+    }
+    if let Some(at) = changed {
+        node.metrics.latency.woken(Path::Ordinary, at.elapsed(), 1);
     }
     Ok(answer)
 }

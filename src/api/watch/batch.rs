@@ -16,6 +16,7 @@ use crate::api::list::{AtWork, at_work, place};
 use crate::api::read::{hung_up, too_many};
 use crate::api::state::Node;
 use crate::core::feed::{Budget, Event};
+use crate::metrics::latency::Path;
 use crate::node::clock;
 use crate::node::feeds::{Next, NodeFeed, Place};
 use crate::node::limits::{MAX_BATCH_ANSWER_BYTES, RECORDS_PER_LOCK};
@@ -72,6 +73,7 @@ pub(super) async fn answer(node: &Arc<Node>, asked: Asked, reader: &Reader) -> R
     let mut work: Option<AtWork<'_>> = None;
     let mut has_scanned = false;
     let mut is_over = timeout.is_zero();
+    let mut changed = None;
     loop {
         if work.is_none() && feed.is_scanning() {
             has_scanned = true;
@@ -95,13 +97,21 @@ pub(super) async fn answer(node: &Arc<Node>, asked: Asked, reader: &Reader) -> R
                     () = reader.disconnect.happened() => return Err(hung_up()),
                 };
                 // a last look, so that the cursor is of now
-                is_over = !matches!(wake, Ok(Wake::Changed { .. }));
+                changed = match wake {
+                    Ok(Wake::Changed { at }) => Some(at),
+                    Ok(Wake::Drain) | Err(_) => None,
+                };
+                is_over = changed.is_none();
             }
             Next::Draining => break,
             Next::LimitReached(limit) => return Err(too_many(node, "a name or prefix", limit)),
         }
     }
-    send(node, &feed, told, reader, work, has_scanned)
+    let answer = send(node, &feed, told, reader, work, has_scanned)?;
+    if let Some(at) = changed {
+        node.metrics.latency.woken(Path::Ordinary, at.elapsed(), 1);
+    }
+    Ok(answer)
 }
 
 fn send(

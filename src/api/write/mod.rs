@@ -3,6 +3,7 @@
 mod request;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -28,6 +29,7 @@ use crate::core::lease::Token;
 use crate::core::store::{Change, Stamping, Written};
 use crate::core::{Name, Namespace, Record, Stamp, Version};
 use crate::fill::Filler;
+use crate::metrics::latency::Path;
 use crate::metrics::{Limit, Port};
 use crate::node::leases::Cover;
 use crate::node::store::NotWritten;
@@ -50,8 +52,19 @@ pub(super) async fn put(State(node): State<Arc<Node>>, request: Request<Body>) -
     let mut write = parse_put(&node, parts.uri.path(), parts.uri.query(), &parts.headers)?;
     let body = data(&node, body, &parts.headers, &parts.extensions).await?;
     let caller = caller_in(&parts.extensions);
-    write.token = hold_to_leases(&node, caller, &write, parts.uri.query(), &parts.headers).await?;
-    answer(&node, caller, &write, body.bytes())
+    let answering = async {
+        write.token = hold_to_leases(&node, caller, &write, parts.uri.query(), &parts.headers).await?;
+        answer(&node, caller, &write, body.bytes()).await
+    };
+    measured(&node, answering).await
+}
+
+/// Answers a write that was read, and counts how long that takes.
+pub(super) async fn measured<T>(node: &Node, answering: impl Future<Output = T>) -> T {
+    let read = Instant::now();
+    let answer = answering.await;
+    node.metrics.latency.written(Path::Ordinary, read.elapsed(), 1);
+    answer
 }
 
 /// Refuses a write to a name that is leased, unless the writer shows the token of the lease. Returns that.
@@ -116,17 +129,20 @@ pub(super) async fn delete(
 ) -> Result<Response, Refusal> {
     refuse_on_follower(&node, request.method())?;
     refuse_conditions(request.headers())?;
-    let uri = request.uri();
+    let (uri, headers) = (request.uri(), request.headers());
     if came_back(&node, uri.query())? {
         return Ok(StatusCode::OK.into_response());
     }
-    let mut write = parse_delete(&node, uri.path(), uri.query(), request.headers())?;
+    let mut write = parse_delete(&node, uri.path(), uri.query(), headers)?;
     let caller = caller_of(&request);
-    write.token = hold_to_leases(&node, caller, &write, uri.query(), request.headers()).await?;
-    answer(&node, caller, &write, &[])
+    let answering = async {
+        write.token = hold_to_leases(&node, caller, &write, uri.query(), headers).await?;
+        answer(&node, caller, &write, &[]).await
+    };
+    measured(&node, answering).await
 }
 
-fn answer(node: &Node, caller: Caller, write: &WriteRequest, data: &[u8]) -> Result<Response, Refusal> {
+async fn answer(node: &Node, caller: Caller, write: &WriteRequest, data: &[u8]) -> Result<Response, Refusal> {
     // checked last: a slow body may arrive after the node has begun to stop
     may_write(node)?;
     let told = told(node, caller, &write.name);

@@ -43,6 +43,11 @@ struct Log {
     limiter: Arc<Limiter>,
 }
 
+/// Whether lines may have colours: on a terminal, unless `NO_COLOR` is set and not empty.
+fn may_have_colours() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
 /// Starts the log. Only the first call in a process has an effect, because it has one standard error.
 ///
 /// # Errors
@@ -56,10 +61,13 @@ pub(crate) fn start(level: LogLevel, format: LogFormat) -> io::Result<()> {
     let lines = fmt::layer().with_target(false);
     let lines = match format {
         LogFormat::Text => {
-            let lines = lines.with_ansi(io::stderr().is_terminal()).fmt_fields(EscapedFields);
+            let lines = lines.with_ansi(may_have_colours()).fmt_fields(EscapedFields);
             lines.with_writer(to).boxed()
         }
-        LogFormat::Json => lines.json().flatten_event(true).with_writer(move || EscapedJson(to())).boxed(),
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true).with_span_list(false);
+            lines.with_writer(move || EscapedJson(to())).boxed()
+        }
     };
     let subscriber =
         tracing_subscriber::registry().with(filter).with(LimiterLayer(Arc::clone(&limiter))).with(lines);

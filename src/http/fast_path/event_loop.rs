@@ -18,6 +18,7 @@ use crate::http::fast_path::{Inbox, LoopMessage, LoopShared};
 use crate::http::socket::Socket;
 use crate::http::unavailable::{TOO_MANY_CONNECTIONS, reject_at_once};
 use crate::metrics::Limit;
+use crate::metrics::latency::Path;
 use crate::node::clock;
 use crate::node::lifecycle::Phase;
 use crate::tls::{MAX_RECORD_BYTES, Session};
@@ -381,6 +382,10 @@ impl EventLoop {
                 Wake::Drain => self.send_home(id.index, reader, record.as_ref()),
             }
             look = Some((name, record));
+        }
+        if let (Wake::Changed { at }, 1..) = (slice.job.wake, tickets.len()) {
+            // once for all of them: a look at the clock for each one would cost more than the rest of this
+            self.shared.node.metrics.latency.woken(Path::Fast, at.elapsed(), tickets.len());
         }
         self.shared.node.store.leave(tickets);
         self.shared.node.store.fanout().counters().count_woken(woken as u64);

@@ -10,6 +10,7 @@ use crate::core::{Kind, Record};
 use crate::http::connection::Unsent;
 use crate::http::fast_path::cached_response::{CachedResponse, TimeHeaders};
 use crate::http::fast_path::event_loop::{AfterResponse, EventLoop};
+use crate::metrics::latency::Path;
 use crate::wire::head::Form;
 use crate::wire::timing::Timing;
 use crate::wire::write_head::{First, parse_first_write};
@@ -20,7 +21,7 @@ impl EventLoop {
     pub(super) fn serve_writes(&mut self, at: u32, bytes: usize) -> Option<()> {
         let mut answers = std::mem::take(&mut self.answers);
         answers.clear();
-        let (mut taken, mut after) = (0, AfterResponse::Keep);
+        let (mut taken, mut writes, mut after) = (0, 0, AfterResponse::Keep);
         let mut is_incomplete = true;
         while taken < bytes && after == AfterResponse::Keep {
             let next = parse_first_write(&self.read[taken..bytes]);
@@ -28,6 +29,7 @@ impl EventLoop {
             let First::Write(plain, length) = next else { break };
             let Some(answer) = write::answer_plain(&self.shared.node, &plain) else { break };
             taken += length;
+            writes += 1;
             self.writes_left = self.writes_left.saturating_sub(1);
             after = self.after(Form { is_head: false, is_last: plain.is_last });
             self.add_answer(&mut answers, answer, after);
@@ -49,6 +51,7 @@ impl EventLoop {
             let bytes = std::mem::take(&mut self.written);
             self.hand_over(at, rest, Unsent { bytes, ..Unsent::default() });
         }
+        self.shared.node.metrics.latency.written(Path::Fast, self.now.elapsed(), writes);
         Some(())
     }
 

@@ -22,6 +22,8 @@ pub(super) struct Round {
     pub(super) size: usize,
     /// When it began.
     pub(super) started: Instant,
+    /// When the first change that it tells was made, if a change has begun it.
+    pub(super) since: Option<Instant>,
 }
 
 /// The streams of one event loop with the same scope and form.
@@ -40,6 +42,8 @@ pub(super) struct Group {
     pub(super) round: Option<Round>,
     /// Readers that have caught up, and join it behind the round.
     pub(super) joining: Vec<u32>,
+    /// When the first change was made that the next round tells.
+    pub(super) since: Option<Instant>,
     /// There may be news.
     pub(super) is_pending: bool,
     /// It is parked in the store, or about to end: it need not look for news by itself.
@@ -71,6 +75,7 @@ impl Group {
             counted: 0,
             round: None,
             joining: Vec::new(),
+            since: None,
             is_pending: true,
             is_parked: false,
             is_queued: false,
@@ -108,9 +113,9 @@ impl Group {
         self.chunks.find(feed.shared_position()?, since, self.feed.shared_position())
     }
 
-    /// Begins a round.
-    pub(super) fn begin_round(&mut self, now: Instant) {
-        self.round = Some(Round { at: 0, turns: 0, size: self.members.len(), started: now });
+    /// Begins a round, for a change of this time if one has begun it.
+    pub(super) fn begin_round(&mut self, now: Instant, since: Option<Instant>) {
+        self.round = Some(Round { at: 0, turns: 0, size: self.members.len(), started: now, since });
     }
 }
 

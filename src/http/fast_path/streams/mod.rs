@@ -63,8 +63,9 @@ impl Streams {
         if !woken.feed.is_parked_with(ticket) {
             return;
         }
-        if matches!(wake, Wake::Drain) {
-            woken.end(pace);
+        match wake {
+            Wake::Drain => woken.end(pace),
+            Wake::Changed { at } => _ = woken.since.get_or_insert(at),
         }
         woken.is_pending = true;
         queue(&mut self.due, group, woken);

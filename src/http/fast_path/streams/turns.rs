@@ -18,6 +18,7 @@ use crate::http::fast_path::cached_response::CachedResponse;
 use crate::http::fast_path::event_loop::{AfterResponse, EventLoop};
 use crate::http::fast_path::table::{Connection, ConnectionState, Table};
 use crate::http::socket::Socket;
+use crate::metrics::latency::Path;
 use crate::node::chunks::{CHUNKS_PER_WRITE, Chunks};
 use crate::node::limits::DRAIN_PER_WATCHER;
 use crate::node::stream_groups::GroupKey;
@@ -285,17 +286,19 @@ impl EventLoop {
         if group.round.is_none() && group.is_pending {
             cost += COST_OF_A_CHUNK;
             let is_late = self.elapsed() >= group.heartbeat_at;
+            let since = group.since.take();
             if group.produce(&node, is_late || group.ending.is_some()) {
                 self.put_off_sign_of_life(number, &mut group);
                 watch::fill(&node, &group.key.names);
-                group.begin_round(self.now);
+                group.begin_round(self.now, since);
                 // they go on within the chunk
                 self.streams.singles.extend(group.joining.drain(..));
             }
         }
+        let since = group.round.as_ref().and_then(|round| round.since);
         let pace = group.ending.unwrap_or_else(|| node.store.pace());
         let mut gone = Vec::new();
-        let mut told = 0;
+        let (mut told, mut served) = (0, 0);
         while let Some(round) = &mut group.round {
             let Some(&place) = group.members.get(round.at) else {
                 group.round = None;
@@ -330,12 +333,15 @@ impl EventLoop {
                     say_farewell(&mut socket, &group.key, node.streams.retry());
                     gone.push(place);
                 }
-                Written::All => {}
+                Written::All => served += 1,
                 Written::Blocked => {
                     group.blocked.insert(place);
                 }
                 Written::Failed => gone.push(place),
             }
+        }
+        if let (Some(since), 1..) = (since, served) {
+            node.metrics.latency.woken(Path::Fast, since.elapsed(), served);
         }
         if !group.is_parked && !group.is_pending && group.ending.is_none() {
             // a limit of parked readers: it looks for news by itself
@@ -523,8 +529,9 @@ impl EventLoop {
         }
         if mark.is_none() {
             let before = group.feed.shared_position();
+            let since = group.since.take();
             if group.produce(&self.shared.node, false) {
-                group.begin_round(self.now);
+                group.begin_round(self.now, since);
             }
             mark = group.locate_since(before, &single.feed);
         }
