@@ -17,6 +17,7 @@ mod lease;
 mod lists;
 mod members;
 mod mirror;
+mod monitoring;
 mod namespaces;
 mod notify;
 mod program;
