@@ -82,7 +82,7 @@ pub(crate) const STAGES: [Stage; 24] = [
         "the client for Python: its types by mypy, and its tests, also with real nodes",
         python,
     ),
-    stage("kubernetes", "", "docker/kubernetes.yaml against the schemas of Kubernetes", |rest| {
+    stage("kubernetes", "", "docker/kubernetes against the schemas of Kubernetes", |rest| {
         none(rest, kubernetes)
     }),
     stage(
