@@ -10,6 +10,9 @@ use crate::core::Stamp;
 use crate::wire::duration;
 use crate::wire::version_set::parse_rfc3339;
 
+/// The option for all names that begin with a text.
+const PREFIX: &str = "--prefix";
+
 /// Adds the command `serve` to flags without a command, except help and version.
 pub(super) fn with_command(mut typed: Vec<OsString>) -> Vec<OsString> {
     let first = typed.get(1).and_then(|first| first.to_str()).unwrap_or("");
@@ -22,13 +25,15 @@ pub(super) fn with_command(mut typed: Vec<OsString>) -> Vec<OsString> {
 
 /// Gives long options with a single dash, as in Go, `-listen-client :80`, their second dash.
 ///
-/// It reads the command line like clap, so that the value of an option stays unchanged, and stops at `--`. `command` is
-/// built.
+/// It reads the command line like clap, so that the value of an option stays unchanged, and stops at `--`. A `--prefix`
+/// without a value gets the argument before it or behind it, as in `etcdctl get NAME --prefix`. `command` is built.
 pub(super) fn two_dashes(command: &Command, typed: Vec<OsString>) -> Vec<OsString> {
     let mut current = command;
     let mut done = Vec::with_capacity(typed.len());
-    let mut typed = typed.into_iter();
+    let mut typed = typed.into_iter().peekable();
     done.extend(typed.next());
+    // where the last argument that is no option is; and whether a `--prefix` waits for one
+    let (mut argument, mut waits) = (None, false);
     while let Some(arg) = typed.next() {
         // no option has a text that is not UTF-8
         let text = arg.to_str().unwrap_or("").to_owned();
@@ -39,6 +44,10 @@ pub(super) fn two_dashes(command: &Command, typed: Vec<OsString>) -> Vec<OsStrin
         let Some(body) = text.strip_prefix('-').filter(|body| !body.is_empty()) else {
             if let Some(next) = current.find_subcommand(&arg) {
                 current = next;
+            } else if std::mem::take(&mut waits) {
+                done.push(OsString::from(PREFIX));
+            } else {
+                argument = Some(done.len());
             }
             done.push(arg);
             continue;
@@ -59,6 +68,17 @@ pub(super) fn two_dashes(command: &Command, typed: Vec<OsString>) -> Vec<OsStrin
             // letter
             (OsString::from(format!("-{text}")), long)
         };
+        let is_bare = arg == PREFIX && takes_next(option, body);
+        if is_bare && typed.peek().is_none_or(|next| is_option(current, next)) {
+            match argument.take() {
+                Some(at) => {
+                    let value = done.remove(at);
+                    done.extend([arg, value]);
+                }
+                None => waits = true,
+            }
+            continue;
+        }
         done.push(arg);
         if takes_rest(option) {
             break;
@@ -67,8 +87,22 @@ pub(super) fn two_dashes(command: &Command, typed: Vec<OsString>) -> Vec<OsStrin
             done.extend(typed.next());
         }
     }
+    if waits {
+        done.push(OsString::from(PREFIX));
+    }
     done.extend(typed);
     done
+}
+
+/// Whether an argument is an option of this command, or of another one: no prefix begins with two dashes.
+fn is_option(command: &Command, arg: &OsStr) -> bool {
+    let Some(body) = arg.to_str().and_then(|text| text.strip_prefix('-')) else { return false };
+    if body.starts_with('-') {
+        return true;
+    }
+    let name = body.trim_start_matches('-').split('=').next().unwrap_or("");
+    let first = body.chars().next();
+    find(command, |option| is_long(option, name) || option.get_short() == first).is_some()
 }
 
 fn find(command: &Command, is_it: impl Fn(&Arg) -> bool) -> Option<&Arg> {
@@ -122,6 +156,7 @@ pub(super) fn one_line(error: &clap::Error, asked_of: &str, typed: &[OsString]) 
     };
     let text = error.to_string();
     let mut parts: Vec<String> = Vec::new();
+    let mut instead = None;
     for line in text.lines().map(str::trim) {
         if line.starts_with("Usage:") || line.starts_with("For more information") {
             break;
@@ -302,6 +337,15 @@ mod tests {
                 "mirror --timeout 3s p d --exec cmd -timeout -- -v",
             ),
             ("put a -", "put a -"),
+            ("get a --prefix", "get --prefix a"),
+            ("get -w json a -prefix", "get -w json --prefix a"),
+            ("get a --prefix -w json", "get --prefix a -w json"),
+            ("get --prefix -w json a", "get -w json --prefix a"),
+            ("watch a b --prefix", "watch a --prefix b"),
+            ("del --prefix", "del --prefix"),
+            ("get a --prefix --keys-only", "get --prefix a --keys-only"),
+            ("get --prefix -dash a", "get --prefix -dash a"),
+            ("lock a --prefix -- cmd", "lock a --prefix -- cmd"),
             ("-help", "--help"),
             ("-h", "-h"),
             ("-version", "--version"),

@@ -67,7 +67,7 @@ impl Failure {
     }
 
     /// Whether the same may work for another name.
-    fn is_about_one_name(&self) -> bool {
+    pub(super) fn is_about_one_name(&self) -> bool {
         matches!(self, Self::Missing(_) | Self::Lost(_) | Self::LeaseLost(_) | Self::Held(_))
     }
 

@@ -1,5 +1,7 @@
 //! `vwatch get NAMES`: reads names, or waits until the version of one differs.
 
+mod prefix;
+
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -19,6 +21,9 @@ use crate::wire::error_code::ErrorCode;
 use crate::wire::etag::parse_tag;
 use crate::wire::headers::X_VWATCH_FINAL;
 
+/// How long the command may take in all, unless an option says otherwise.
+const USUAL_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Time for a read without a timeout of its own.
 const UNSAID_PARK: Duration = Duration::from_secs(10);
 
@@ -30,6 +35,9 @@ Examples:
   vwatch get -v repo/artifact:latest    version and time on standard error
   vwatch get -w table NAME1 NAME2       one after the other
   vwatch get -w json NAME | jq -r .version
+  vwatch get --prefix repo/             all names that begin so: NAME, tab,
+                                        VERSION, tab, data; 'vwatch ls' has
+                                        the names alone
   vwatch get --namespace team-a NAME    that of a namespace
   vwatch get --version V1 NAME          waits until the version is not V1
   vwatch get --version '' NAME          waits until there is such a name
@@ -47,23 +55,29 @@ A name that does not exist or is deleted: exit code 4, also for the past, and if
 and the exit code is that of the first one.")]
 pub(super) struct Get {
     /// The names to read, without any change
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required_unless_present = "prefix", conflicts_with = "prefix", value_name = "NAME")]
     names: Vec<String>,
+    /// Read all names that begin with this, in order; an empty one is every name
+    #[arg(long, value_name = "PREFIX")]
+    prefix: Option<String>,
+    /// Most names to read of --prefix
+    #[arg(long, value_name = "COUNT", value_parser = args::count)]
+    limit: Option<u64>,
     /// Wait until the version is not this one
-    #[arg(long, value_name = "VERSION")]
+    #[arg(long, value_name = "VERSION", conflicts_with = "prefix")]
     version: Option<String>,
     /// Read the version with exactly this revision: its last-sync in microseconds since 1970
     #[arg(long, value_name = "MICROS", value_parser = args::stamp, conflicts_with_all = ["version", "at"])]
     revision: Option<Stamp>,
     /// Read the version that was present at this time: microseconds since 1970, RFC 3339, or an age such as 5m
-    #[arg(long, value_name = "TIME", value_parser = args::time, conflicts_with = "version")]
+    #[arg(long, value_name = "TIME", value_parser = args::time, conflicts_with_all = ["version", "prefix"])]
     at: Option<Time>,
     /// How long the command may take in all, with waiting and with all nodes; with --version at most the node's
-    /// --block-for or 1m
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::parse)]
-    timeout: Duration,
+    /// --block-for or 1m [default: 30s; of --prefix as long as pages come]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    timeout: Option<Duration>,
     /// Print version, time, source and Server-Timing on standard error
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "prefix")]
     verbose: bool,
     #[command(flatten)]
     within: InNamespace,
@@ -73,7 +87,20 @@ pub(super) struct Get {
     nodes: Nodes,
 }
 
+impl Get {
+    fn timeout(&self) -> Duration {
+        self.timeout.unwrap_or(USUAL_TIMEOUT)
+    }
+}
+
 pub(super) fn run(args: &Get) -> Result<(), Failure> {
+    if let Some(prefix) = &args.prefix {
+        return prefix::run(args, prefix);
+    }
+    // clap drops a requirement that names conflict with
+    if args.limit.is_some() {
+        return Err(Failure::Usage("--limit without --prefix: it is for all names that begin so".to_owned()));
+    }
     args.names.iter().try_for_each(|name| check_name(name))?;
     if let (Some(version), [first, _, ..]) = (&args.version, &args.names[..]) {
         return Err(Failure::Usage(format!(
@@ -92,7 +119,7 @@ pub(super) fn run(args: &Get) -> Result<(), Failure> {
         )));
     }
     let past = Past::of(args, clock::now());
-    let mut client = args.nodes.readers(Some(args.timeout))?;
+    let mut client = args.nodes.readers(Some(args.timeout()))?;
     let is_terminal = std::io::stdout().is_terminal();
     let mut printer = Printer { format: args.output.format, is_terminal, rows: Vec::new() };
     let outcome = block_on(each(&args.names, async |name| {
@@ -178,7 +205,7 @@ async fn read(args: &Get, name: &str, past: Option<Past>, client: &mut Client) -
 fn request(args: &Get, name: &str) -> Request {
     let path = args.within.place().path_of(name);
     let Some(version) = &args.version else { return Request::get(path).may_take(UNSAID_PARK) };
-    Request::get(with_query(&path, &[parameter("version", version)])).parks_for(args.timeout)
+    Request::get(with_query(&path, &[parameter("version", version)])).parks_for(args.timeout())
 }
 
 /// A line about a name without a value, with the command that waits for it.

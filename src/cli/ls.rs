@@ -1,6 +1,5 @@
 //! `vwatch ls [PREFIX]`: lists names, page by page, one level of them, or as a tree.
 
-mod pages;
 mod tree;
 
 use std::io::Write;
@@ -14,14 +13,11 @@ use super::client::Client;
 use super::failure::Failure;
 use super::namespace::InNamespace;
 use super::nodes::{Nodes, block_on};
-use super::output::{Format, Output, table};
+use super::output::{Format, MAX_TABLE_ROWS, Output, table};
+use super::pages::{Item, Pages};
 use crate::core::Delimiter;
 use crate::wire::duration;
 use crate::wire::text::Escaped;
-use pages::{Item, Pages};
-
-/// Most rows of a table. The command holds all rows before it prints them, in about 150 MB.
-const MAX_TABLE_ROWS: usize = 1_000_000;
 
 /// List names in order, with all pages
 #[derive(Debug, Args)]
@@ -83,7 +79,9 @@ async fn list(args: &Ls, client: &mut Client, out: &mut impl Write) -> Result<()
     }
     let mut printer = Printer { format: args.output.format, rows: Vec::new(), printed: 0 };
     let mut left = args.limit.unwrap_or(u64::MAX);
-    let mut pages = Pages::new(args);
+    let has_data = !args.keys_only && args.output.format == Format::Json;
+    let (place, delimiter) = (args.within.place(), args.delimiter.as_ref());
+    let mut pages = Pages::new(&place, args.prefix(), delimiter, args.limit, has_data);
     while left > 0
         && let Some(items) = pages.next(client).await?
     {

@@ -8,6 +8,7 @@ mod cluster_view;
 mod compact;
 mod completions;
 mod config;
+mod confirm;
 mod del;
 mod dev;
 mod diff;
@@ -30,6 +31,8 @@ mod namespaces;
 mod nodes;
 mod outage;
 mod output;
+mod pages;
+mod progress;
 mod put;
 mod revert;
 mod runner;
@@ -222,6 +225,7 @@ Examples:
                                          writes on 127.0.0.1:8008
   vwatch put repo/artifact:latest 3456   write; prints the version
   vwatch get repo/artifact:latest        read; of several names, each
+  vwatch get --prefix repo/              all names under a prefix, with data
   vwatch watch repo/artifact:latest      print each change as it happens
   vwatch watch NAME -- ./deploy.sh       run a command at each change
   vwatch watch --prefix repo/            all names under a prefix
@@ -229,6 +233,7 @@ Examples:
   vwatch diff --since CURSOR NAME        what has changed since then
   vwatch ls --prefix repo/               list names
   vwatch del repo/artifact:latest        delete
+  vwatch del --prefix repo/              all names under a prefix
   vwatch history NAME                    what it was, and when
   vwatch revert NAME REVISION            write an old version again
   vwatch compact 24h                     keep older versions of a day

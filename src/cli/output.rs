@@ -39,6 +39,9 @@ pub(super) struct Output {
     pub(super) format: Format,
 }
 
+/// Most rows of a table. A command holds all rows before it prints them, in about 150 MB.
+pub(super) const MAX_TABLE_ROWS: usize = 1_000_000;
+
 /// The variable with the format for commands without `-w`.
 const VARIABLE: &str = "VWATCH_OUTPUT";
 

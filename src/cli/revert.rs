@@ -1,12 +1,13 @@
 //! `vwatch revert NAME REVISION`: writes an old version of a name again.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::Instant;
 
 use clap::Args;
 
 use super::args::{self, quoted};
 use super::client::{Answer, Client, OrFailure, Request};
+use super::confirm::confirm;
 use super::failure::Failure;
 use super::get::{Past, read_past};
 use super::namespace::InNamespace;
@@ -15,7 +16,6 @@ use super::output::{Output, Row, print, rfc3339};
 use super::under_lease::UnderLease;
 use crate::client::url::{parameter, with_query};
 use crate::core::Stamp;
-use crate::wire::text::Escaped;
 
 /// Write an old version of a name again
 #[derive(Debug, Args)]
@@ -75,7 +75,7 @@ pub(super) fn run(args: &Revert) -> Result<(), Failure> {
     // the time of the answer on the terminal does not count
     let left = args.time.timeout.saturating_sub(began.elapsed());
     if !args.force {
-        confirm(&question(args, &old))?;
+        confirm(&question(args, &old), "nothing was written")?;
     }
     let answer = block_on(async {
         let mut client = Client::new(writers, "server-url").within(left);
@@ -109,25 +109,6 @@ fn question(args: &Revert, old: &Old) -> String {
         Old::Delete => "delete the name, as at".to_owned(),
     };
     format!("{:?}: {what} {}? [y/N] ", args.name, rfc3339(args.revision.micros()))
-}
-
-/// Asks on the terminal.
-///
-/// # Errors
-/// Unless the answer is yes.
-fn confirm(question: &str) -> Result<(), Failure> {
-    let mut answer = String::new();
-    {
-        let mut out = std::io::stderr().lock();
-        // standard error may be closed: then the user sees no question
-        let _ = write!(out, "{}", Escaped(question)).and_then(|()| out.flush());
-    }
-    let read = std::io::stdin().read_line(&mut answer);
-    read.map_err(|error| Failure::Failed(format!("cannot read the answer: {error}: nothing was written")))?;
-    match answer.trim().to_ascii_lowercase().as_str() {
-        "y" | "yes" => Ok(()),
-        _ => Err(Failure::Failed("not confirmed: nothing was written: answer y, or use -f".to_owned())),
-    }
 }
 
 fn request(args: &Revert, old: &Old) -> Result<Request, Failure> {

@@ -20,6 +20,7 @@ mod mirror;
 mod monitoring;
 mod namespaces;
 mod notify;
+mod prefixes;
 mod program;
 mod readme;
 mod streams;

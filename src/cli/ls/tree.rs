@@ -5,8 +5,8 @@ use std::vec;
 
 use super::super::client::Client;
 use super::super::failure::Failure;
+use super::super::pages::{Item, Pages};
 use super::Ls;
-use super::pages::{Item, Pages};
 use crate::core::Delimiter;
 use crate::wire::text::Escaped;
 
@@ -46,9 +46,10 @@ impl Level<'_> {
 pub(super) async fn draw(args: &Ls, client: &mut Client, out: &mut impl Write) -> Result<(), Failure> {
     let slash = Delimiter::new("/").expect("one byte");
     let delimiter = args.delimiter.as_ref().unwrap_or(&slash);
+    let place = args.within.place();
     let level = |prefix: &str, above| Level {
         above,
-        pages: Pages::of_level(args, prefix, delimiter),
+        pages: Pages::new(&place, prefix, Some(delimiter), None, false),
         items: Vec::new().into_iter(),
         at_end: false,
     };

@@ -4,16 +4,16 @@ use std::vec;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
 use serde_json::json;
 
-use super::super::client::{Answer, Client, OrFailure, Request};
-use super::super::failure::Failure;
-use super::super::output::{Data, Format, Row};
-use super::Ls;
+use super::client::{Answer, Client, OrFailure, Request};
+use super::failure::Failure;
+use super::output::{Data, Row};
+use crate::client::place::Place;
 use crate::client::url::{parameter, with_query};
 use crate::core::limits::MAX_NAME_BYTES;
 use crate::core::{Delimiter, Stamp};
+use crate::wire::list_page::{ReceivedItem, ReceivedPage};
 use crate::wire::text::json_escaped;
 use crate::wire::version_set::parse_rfc3339;
 
@@ -61,34 +61,23 @@ pub(super) struct Pages<'a> {
 }
 
 impl<'a> Pages<'a> {
-    /// The pages that a command asks for.
-    pub(super) fn new(args: &'a Ls) -> Self {
-        // data that is not printed is not requested
-        let has_data = !args.keys_only && args.output.format == Format::Json;
-        let limit = args.limit.map(|limit| limit.min(MAX_PAGE));
-        Self::of(args, args.prefix(), args.delimiter.as_ref(), limit, has_data)
-    }
-
-    /// The pages of one level, without data.
-    pub(super) fn of_level(args: &Ls, prefix: &str, delimiter: &'a Delimiter) -> Self {
-        Self::of(args, prefix, Some(delimiter), None, false)
-    }
-
-    fn of(
-        args: &Ls,
+    /// The pages of all names of a place that begin with a prefix, or of one level of them. Data that is not printed
+    /// should not be requested.
+    pub(super) fn new(
+        place: &Place,
         prefix: &str,
         delimiter: Option<&'a Delimiter>,
         limit: Option<u64>,
         has_data: bool,
     ) -> Self {
         let mut parameters = vec![parameter("prefix", prefix)];
-        parameters.extend(limit.map(|limit| parameter("limit", &limit.to_string())));
+        parameters.extend(limit.map(|limit| parameter("limit", &limit.min(MAX_PAGE).to_string())));
         parameters.extend(delimiter.map(|delimiter| parameter("delimiter", delimiter.as_str())));
         if !has_data {
             parameters.push("keys-only".to_owned());
         }
         Self {
-            path: args.within.place().list(),
+            path: place.list(),
             prefix: prefix.to_owned(),
             delimiter,
             has_data,
@@ -127,9 +116,12 @@ impl<'a> Pages<'a> {
         Ok(Some(items.into_iter()))
     }
 
-    /// Whether an item may be on this level. A list of all names is printed as it comes.
+    /// Whether an item may be on this level. A name that does not begin with the prefix is of a node that does not know
+    /// prefixes, or of something else: a command that deletes what is listed must not see it.
     fn has(&self, item: &Item) -> bool {
-        let Some(delimiter) = self.delimiter else { return matches!(item, Item::Name(_)) };
+        let Some(delimiter) = self.delimiter else {
+            return matches!(item, Item::Name(row) if row.name.starts_with(&self.prefix));
+        };
         let common = delimiter.common_prefix(&self.prefix, item.text());
         match item {
             Item::Name(row) => row.name.starts_with(&self.prefix) && common.is_none(),
@@ -150,34 +142,11 @@ fn unreadable(answer: &Answer, why: &str) -> Failure {
     Failure::Failed(format!("the list of {} cannot be read: {why}: is it a vwatch node?", answer.from))
 }
 
-#[derive(Deserialize)]
-struct Page {
-    versions: Vec<Listed>,
-}
-
-/// A name with its version, or only a prefix.
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct Listed {
-    #[serde(default)]
-    name: Option<String>,
-    #[serde(default)]
-    version: Option<String>,
-    #[serde(default)]
-    data: Option<String>,
-    #[serde(default)]
-    last_sync: Option<String>,
-    #[serde(default)]
-    expires: Option<u64>,
-    #[serde(default)]
-    prefix: Option<String>,
-}
-
 fn items(answer: &Answer, has_data: bool) -> Result<Vec<Item>, Failure> {
-    let page: Page =
+    let page: ReceivedPage =
         serde_json::from_slice(&answer.body).map_err(|error| unreadable(answer, &error.to_string()))?;
     let item = |listed| match listed {
-        Listed { name: Some(name), version: Some(version), data, last_sync, expires, .. } => {
+        ReceivedItem { name: Some(name), version: Some(version), data, last_sync, expires, .. } => {
             let data = match data {
                 _ if !has_data => Data::Unasked,
                 Some(text) => {
@@ -189,7 +158,7 @@ fn items(answer: &Answer, has_data: bool) -> Result<Vec<Item>, Failure> {
             let last_sync = last_sync.and_then(|text| parse_rfc3339(&text).ok()).map(Stamp::micros);
             Ok(Item::Name(Row { name, version, data, last_sync, expires, deleted: false }))
         }
-        Listed { name: None, prefix: Some(prefix), .. } => Ok(Item::Prefix(prefix)),
+        ReceivedItem { name: None, prefix: Some(prefix), .. } => Ok(Item::Prefix(prefix)),
         _ => Err(unreadable(answer, "an item has neither a name and a version nor a prefix")),
     };
     page.versions.into_iter().map(item).collect()
