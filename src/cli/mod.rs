@@ -14,12 +14,14 @@ mod dev;
 mod diff;
 mod environment;
 mod event;
+mod export;
 mod failure;
 mod feed;
 mod get;
 mod health;
 mod history;
 mod history_depth;
+mod import;
 mod lease;
 mod lock;
 mod ls;
@@ -37,6 +39,7 @@ mod put;
 mod revert;
 mod runner;
 mod serve;
+mod set_line;
 mod stop;
 #[cfg(test)]
 mod testing;
@@ -45,6 +48,7 @@ mod token;
 mod under_lease;
 mod version;
 mod watch;
+mod workers;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -114,6 +118,8 @@ fn run_command(name: &str, matches: &ArgMatches) -> Result<(), Failure> {
         "watch" => return watch::run(&read::<watch::Watch>(matches)?),
         "lock" => return lock::run(&read::<lock::Lock>(matches)?),
         "mirror" => return mirror::run(&read::<mirror::Mirror>(matches)?),
+        "export" => return export::run(&read::<export::Export>(matches)?),
+        "import" => return import::run(&read::<import::Import>(matches)?),
         _ => stop::as_any_process()?,
     }
     match name {
@@ -190,6 +196,8 @@ fn public_command() -> Command {
         .subcommand(client_command::<compact::Compact>("compact"))
         .subcommand(client_command::<history_depth::HistoryDepth>("history-depth"))
         .subcommand(client_command::<namespaces::Namespaces>("namespaces"))
+        .subcommand(client_command::<export::Export>("export"))
+        .subcommand(client_command::<import::Import>("import"))
         .subcommand(event::command(with_hyphen_values))
         .subcommand(checkpoint::command(with_hyphen_values))
         .subcommand(client_command::<lock::Lock>("lock"))
@@ -239,6 +247,8 @@ Examples:
   vwatch compact 24h                     keep older versions of a day
   vwatch put --namespace team-a NAME 1   a name apart from all others
   vwatch namespaces                      list them
+  vwatch export FILE                     names with their values, as lines of JSON
+  vwatch import FILE                     write them, with their stamps
   vwatch event put --namespace log.x TYPE --data TEXT
                                          add an event to a log
   vwatch checkpoint set ID CURSOR        let a compaction wait for a reader

@@ -38,14 +38,18 @@ pub(super) struct Namespaces {
 
 pub(super) fn run(args: &Namespaces) -> Result<(), Failure> {
     let mut client = args.nodes.readers(Some(args.time.timeout))?;
-    let listed = block_on(list(args, &mut client))?;
+    let listed = block_on(list(args.prefix.as_deref().unwrap_or(""), &mut client))?;
     print(printed(&listed, args.output.format).as_bytes())
 }
 
-async fn list(args: &Namespaces, client: &mut Client) -> Result<Vec<Listed>, Failure> {
+/// The namespaces that begin with a text, with all pages.
+///
+/// # Errors
+/// If they cannot be listed.
+pub(super) async fn list(prefix: &str, client: &mut Client) -> Result<Vec<Listed>, Failure> {
     let mut all: Vec<Listed> = Vec::new();
     loop {
-        let mut parameters = vec![parameter("prefix", args.prefix.as_deref().unwrap_or(""))];
+        let mut parameters = vec![parameter("prefix", prefix)];
         parameters.extend(all.last().map(|last| parameter("after", &last.namespace)));
         let answer = client.send(&Request::get(with_query(PATH, &parameters))).await?;
         let answer = answer.or_refusal("namespaces")?;
@@ -109,7 +113,10 @@ mod tests {
         let typed = std::iter::once("namespaces").chain(line.split_whitespace());
         let matches = Namespaces::augment_args(Command::new("namespaces")).get_matches_from(typed);
         let args = Namespaces::from_arg_matches(&matches).unwrap();
-        Ok(printed(&list(&args, &mut fake.client()).await?, args.output.format))
+        Ok(printed(
+            &list(args.prefix.as_deref().unwrap_or(""), &mut fake.client()).await?,
+            args.output.format,
+        ))
     }
 
     #[tokio::test]

@@ -26,3 +26,4 @@ mod readme;
 mod streams;
 mod tls;
 mod token;
+mod transfer;
