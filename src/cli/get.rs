@@ -67,7 +67,13 @@ pub(super) struct Get {
     #[arg(long, value_name = "VERSION", conflicts_with = "prefix")]
     version: Option<String>,
     /// Read the version with exactly this revision: its last-sync in microseconds since 1970
-    #[arg(long, value_name = "MICROS", value_parser = args::stamp, conflicts_with_all = ["version", "at"])]
+    #[arg(
+        long,
+        visible_alias = "rev",
+        value_name = "MICROS",
+        value_parser = args::stamp,
+        conflicts_with_all = ["version", "at", "prefix"]
+    )]
     revision: Option<Stamp>,
     /// Read the version that was present at this time: microseconds since 1970, RFC 3339, or an age such as 5m
     #[arg(long, value_name = "TIME", value_parser = args::time, conflicts_with_all = ["version", "prefix"])]

@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::client::{Answer, Client, OrFailure, Request};
-use super::failure::Failure;
+use super::failure::{Failure, complain};
 use super::namespace::InNamespace;
 use super::nodes::{Nodes, TimeLimit, block_on};
 use super::output::{Format, Output, print, rfc3339, table};
@@ -171,11 +171,22 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     print(printed.as_bytes())
 }
 
+/// What to say about a path that is most likely a time to live in seconds, as `etcdctl lease grant 60` has it.
+fn of_etcd(path: &str) -> Option<String> {
+    let is_number = !path.is_empty() && path.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| {
+        format!("the lease is on the name {path:?}: for a value that ends use vwatch put --expires {path}s NAME VALUE")
+    })
+}
+
 async fn act(action: &Action, client: &mut Client) -> Result<String, Failure> {
     match action {
         Action::Grant(args) => {
             let Grant { wanted, request, common } = args;
             wanted.check()?;
+            if let Some(line) = of_etcd(&wanted.path) {
+                complain(&line);
+            }
             let id = request.clone().unwrap_or_else(random_id);
             let target = with_query(&common.within.place().lease_of(&wanted.path), &wanted.parameters(&id));
             let request = Request::setting(Method::PUT, target).waits_until(Instant::now() + wanted.wait);

@@ -18,6 +18,7 @@ mod export;
 mod failure;
 mod feed;
 mod get;
+mod habits;
 mod health;
 mod history;
 mod history_depth;

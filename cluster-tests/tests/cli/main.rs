@@ -12,6 +12,7 @@ mod docs;
 mod errors;
 mod feeds;
 mod flags;
+mod habits;
 mod history;
 mod lease;
 mod lists;
