@@ -6,6 +6,7 @@ mod checkpoint;
 mod client;
 mod cluster_view;
 mod compact;
+mod complete_names;
 mod completions;
 mod config;
 mod confirm;
@@ -136,6 +137,11 @@ fn run_command(name: &str, matches: &ArgMatches) -> Result<(), Failure> {
         "checkpoint" => checkpoint::run(matches),
         "lease" => lease::run(matches),
         "config" => config::run(matches),
+        complete_names::COMMAND => {
+            let mut command = public_command();
+            command.build();
+            complete_names::run(&read::<complete_names::CompleteNames>(matches)?, &command)
+        }
         "completions" => completions::run(&read::<completions::Completions>(matches)?, public_command()),
         "man" => man::run(&read::<man::ManPages>(matches)?, public_command()),
         "tls" => tls::run(matches),
@@ -168,7 +174,8 @@ fn read<T: FromArgMatches>(matches: &ArgMatches) -> Result<T, Failure> {
 /// All commands.
 fn command() -> Command {
     let hidden = Command::new(dev::COMMAND).hide(true).args_override_self(true).args(serve::args());
-    public_command().subcommand(hidden)
+    let names = client_command::<complete_names::CompleteNames>(complete_names::COMMAND).hide(true);
+    public_command().subcommand(hidden).subcommand(names)
 }
 
 /// The commands that are for users.

@@ -3,7 +3,8 @@
 use std::fs;
 use std::process::Command;
 
-use cluster_tests::node::binary;
+use cluster_tests::node::{Node, binary};
+use cluster_tests::wait::{LIMIT, wait_until};
 
 use super::feeds::Folder;
 use super::program::{command, run, text};
@@ -79,6 +80,37 @@ fn bash_completes_commands_and_options() {
     assert_eq!(complete(&["vwatch", "--listen-c"]), "--listen-client");
     assert_eq!(complete(&["vwatch", "get", "--output", ""]), "json table simple");
     assert_eq!(complete(&["vwatch", "dev-"]), "", "a hidden command stays hidden");
+}
+
+#[test]
+fn bash_completes_names_of_the_node_of_the_command_line() {
+    let node = Node::start();
+    for name in ["app/a", "app/b", "app/image:latest", "needs%20quotes"] {
+        node.put(name, "x").expect(204);
+    }
+    let folder = binary().parent().expect("a folder").display().to_string();
+    let complete = |line: &str| {
+        // bash splits words at colons too
+        let script = "PATH=\"$2:$PATH\"; source <(vwatch completions bash)\nCOMP_LINE=$1 COMP_POINT=${#1}\n\
+                      read -ra COMP_WORDS <<< \"${1//:/ : }\"; COMP_CWORD=$((${#COMP_WORDS[@]} - 1))\n\
+                      _vwatch_with_names vwatch \"${COMP_WORDS[COMP_CWORD]}\" x\necho \"${COMPREPLY[*]}\"";
+        let mut bash = Command::new("bash");
+        bash.env("VWATCH_CLIENT_URL", "127.0.0.1:1");
+        let output = bash.args(["-c", script, "bash", line, &folder]).output().expect("bash");
+        text(&output.stdout).trim().to_owned()
+    };
+    let url = node.client_addr().to_string();
+    let under = |words: &str, line: &str| format!("vwatch {words} --client-url {url} {line}");
+    // the shell waits half a second at most, which a busy machine may take: in one of some tries the names are there
+    let names = |line: &str, expected: &str| {
+        wait_until(&format!("{line}: {expected}"), LIMIT, || complete(line) == expected);
+    };
+    names(&under("get", "ap"), "app/");
+    names(&under("del -f", "app/"), "app/a app/b app/image:latest");
+    names(&under("watch", "app/image:l"), "latest");
+    assert_eq!(complete(&under("get", "need")), "");
+    // where no node is, there is nothing
+    assert_eq!(complete("vwatch get ap"), "");
 }
 
 #[test]
