@@ -61,6 +61,8 @@ mod tests {
             root: Digest::default(),
             registers: Registers::NONE,
             vector: 0,
+            unproven: None,
+            saved: None,
             protocol: ProtocolRange::IMPLEMENTED,
         };
         PeerCensus { summary, version: Some(1), needs_repair: false, lag: 0, offset_us }

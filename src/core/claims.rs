@@ -52,6 +52,11 @@ impl Claims {
         }
     }
 
+    /// Claims nothing any more.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
     /// Leaves out the processes for which `keep` is false and whose writes all have stamps below a horizon.
     pub(super) fn forget(&mut self, horizon: Stamp, mut keep: impl FnMut(Incarnation) -> bool) {
         let Self { vector, latest, forgotten } = self;

@@ -35,6 +35,7 @@
 use super::message::Call;
 use super::name::Name;
 use super::record::Record;
+use super::saved::DiskTask;
 use super::waiters::Due;
 
 /// The effects of one or more steps, in the order of the steps. See the module.
@@ -44,6 +45,8 @@ pub struct Effects<T> {
     pub due: Due<T>,
     /// Requests to send to peers.
     pub calls: Vec<Call>,
+    /// Tasks for the disk of the node. Empty without a saved set.
+    pub disk: Vec<DiskTask>,
     /// The changes of the set. Empty unless the store reports changes ([`super::Store::report_changes`]).
     pub changes: Vec<SetChange>,
 }
@@ -79,7 +82,7 @@ impl SetChange {
 
 impl<T> Default for Effects<T> {
     fn default() -> Self {
-        Self { due: Due::new(), calls: Vec::new(), changes: Vec::new() }
+        Self { due: Due::new(), calls: Vec::new(), disk: Vec::new(), changes: Vec::new() }
     }
 }
 
@@ -87,7 +90,7 @@ impl<T> Effects<T> {
     /// Whether there are no effects.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.due.is_empty() && self.calls.is_empty() && self.changes.is_empty()
+        self.due.is_empty() && self.calls.is_empty() && self.disk.is_empty() && self.changes.is_empty()
     }
 }
 

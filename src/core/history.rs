@@ -86,7 +86,62 @@ impl Depth {
     }
 }
 
-/// The registers of a set: what it has dropped on purpose. Sets are compared only under equal registers.
+/// The time of which writes are lost: from a little before the set was last saved to where it was served again from
+/// disks alone. What is stamped in it and is in no node is nowhere. So a reader that has seen such a stamp may go on
+/// with what there is now. If a set was lost several times, it is the time from the first loss to the last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    since: Stamp,
+    until: Stamp,
+}
+
+impl Lost {
+    /// Nothing is lost.
+    pub const NOTHING: Self = Self { since: Stamp::ZERO, until: Stamp::ZERO };
+
+    /// Writes stamped `since` then and before `until` may be lost: none, if the one is not before the other.
+    #[must_use]
+    pub fn new(since: Stamp, until: Stamp) -> Self {
+        if since < until { Self { since, until } } else { Self::NOTHING }
+    }
+
+    /// A loss from outside; `None` if there is none like that.
+    #[must_use]
+    pub fn received(since: Stamp, until: Stamp) -> Option<Self> {
+        let lost = Self { since, until };
+        (since < until || lost == Self::NOTHING).then_some(lost)
+    }
+
+    /// Where the time begins.
+    #[must_use]
+    pub fn since(self) -> Stamp {
+        self.since
+    }
+
+    /// Where the time ends.
+    #[must_use]
+    pub fn until(self) -> Stamp {
+        self.until
+    }
+
+    /// Whether a write with this stamp may be lost.
+    #[must_use]
+    pub fn covers(self, stamp: Stamp) -> bool {
+        self.since <= stamp && stamp < self.until
+    }
+
+    /// The time from the beginning of the one to the end of the other.
+    #[must_use]
+    pub fn join(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::NOTHING, only) | (only, Self::NOTHING) => only,
+            _ => Self { since: self.since.min(other.since), until: self.until.max(other.until) },
+        }
+    }
+}
+
+/// The registers of a set: what it has dropped on purpose, and what it has lost. Sets are compared only under equal
+/// registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Registers {
     /// Tombstones below this are gone, with all records below them.
@@ -95,12 +150,18 @@ pub struct Registers {
     pub compaction_horizon: Stamp,
     /// How many records a name keeps.
     pub depth: Depth,
+    /// Of which time writes are lost.
+    pub lost: Lost,
 }
 
 impl Registers {
     /// The registers of a set that has dropped nothing.
-    pub const NONE: Self =
-        Self { gc_horizon: Stamp::ZERO, compaction_horizon: Stamp::ZERO, depth: Depth::UNKNOWN };
+    pub const NONE: Self = Self {
+        gc_horizon: Stamp::ZERO,
+        compaction_horizon: Stamp::ZERO,
+        depth: Depth::UNKNOWN,
+        lost: Lost::NOTHING,
+    };
 
     /// The registers of two sets that meet.
     #[must_use]
@@ -109,6 +170,7 @@ impl Registers {
             gc_horizon: self.gc_horizon.max(other.gc_horizon),
             compaction_horizon: self.compaction_horizon.max(other.compaction_horizon),
             depth: self.depth.join(other.depth),
+            lost: self.lost.join(other.lost),
         }
     }
 }
@@ -198,6 +260,21 @@ mod tests {
         assert_eq!(all, four.join(eight).join(two), "in whatever order");
         assert_eq!(Depth::new(at(5), 3).join(two).versions(), 3, "a tie has a winner");
         assert_eq!((Depth::new(at(1), 0).versions(), Depth::new(at(1), 255).versions()), (1, 64));
+    }
+
+    #[test]
+    fn losses_are_one_time_from_the_first_to_the_last() {
+        let (early, late) = (Lost::new(at(2), at(5)), Lost::new(at(7), at(9)));
+        let both = Lost::new(at(2), at(9));
+        assert_eq!((early.join(late), late.join(early), both.join(late)), (both, both, both));
+        assert_eq!((early.join(Lost::NOTHING), Lost::NOTHING.join(early)), (early, early));
+        let covered = |lost: Lost| (0..10).filter(|micros| lost.covers(at(*micros))).collect::<Vec<_>>();
+        assert_eq!((covered(early), covered(late)), (vec![2, 3, 4], vec![7, 8]));
+        assert_eq!(Lost::new(at(5), at(5)), Lost::NOTHING);
+        assert_eq!((covered(Lost::new(at(5), at(4))), covered(Lost::NOTHING)), (vec![], vec![]));
+        let received = |since, until| Lost::received(at(since), at(until));
+        assert_eq!((received(2, 5), received(0, 0)), (Some(early), Some(Lost::NOTHING)));
+        assert_eq!((received(5, 5), received(5, 4)), (None, None));
     }
 
     #[test]

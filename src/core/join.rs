@@ -1,9 +1,13 @@
 //! Joining: how a new process gets its set. It takes over the set of a peer, or begins a set.
 
+use std::cmp::Reverse;
+
 use super::genesis::GenesisMark;
 use super::mutants::{Mutant, Mutants};
 use super::peers::{NodeState, Peer, Peers};
 use super::record::Incarnation;
+use super::saved::SavedMark;
+use super::stamp::Stamp;
 
 /// How long a node searches for other nodes before it begins a set, µs.
 pub const SEARCH_US: u64 = 5_000_000;
@@ -72,6 +76,19 @@ pub struct Joiner {
     pub unanswered_us: u64,
     /// The monotonic clock, µs.
     pub mono_us: u64,
+    /// What it has on its disk.
+    pub saved: Option<Saved>,
+    /// How long a node with a saved set waits for all addresses before it serves that set alone, µs.
+    pub cold_start_wait_us: u64,
+}
+
+/// What the joining node has on its disk.
+#[derive(Clone, Copy, Debug)]
+pub struct Saved {
+    /// The part that it gossips.
+    pub mark: SavedMark,
+    /// The GC horizon of the set.
+    pub horizon: Stamp,
 }
 
 /// The next step of a joining node. `others` has the status of every address of discovery that is not our own.
@@ -82,6 +99,10 @@ pub struct Joiner {
 /// joining nodes the one with the lowest incarnation goes first. The node waits for a bounded time (`search_us`) for
 /// nodes that refuse it, and for a set that it cannot get: from then on both count as silence, which never leads to a
 /// cold start.
+///
+/// If nodes have saved sets on their disks, one of these nodes goes first and serves what it has, and the
+/// others take over from it what they lack. A set that is served wins over one that is only saved, whatever their ages:
+/// but not one that a node began alone, without any data, while the saved one was on its way.
 #[must_use]
 pub fn decide(
     joiner: Joiner,
@@ -91,7 +112,7 @@ pub fn decide(
     mutants: Mutants,
 ) -> JoinDecision {
     let is_out_of_reach = joiner.unanswered_us >= LONGEST_WAIT_US && !mutants.has(Mutant::OutOfReachForEver);
-    match choose_peer(peers, joiner.mono_us, entropy) {
+    match choose_peer(peers, &joiner, entropy, mutants) {
         Choice::NoSet => {}
         Choice::One(peer) if !is_out_of_reach || peer.failures() < TRIES => {
             return JoinDecision::Join(peer.summary.incarnation);
@@ -99,7 +120,16 @@ pub fn decide(
         Choice::Later if !is_out_of_reach => return JoinDecision::Wait,
         Choice::One(_) | Choice::Later => return JoinDecision::ServeAlone,
     }
+    if let Some(saved) = joiner.saved {
+        return decide_with_saved(&joiner, saved, peers, others, mutants);
+    }
     let Some(search_us) = search_us(others, mutants) else { return JoinDecision::Wait };
+    let saved_elsewhere = peers.compatible().any(|peer| peer.summary.saved.is_some());
+    if saved_elsewhere {
+        // a set that it begins must not win over the saved one
+        let waits = joiner.searched_us < joiner.cold_start_wait_us + LONGEST_WAIT_US;
+        return if waits { JoinDecision::Wait } else { JoinDecision::ServeAlone };
+    }
     let joining =
         || peers.compatible().map(|peer| &peer.summary).filter(|summary| summary.state == NodeState::Joining);
     let first = joining().all(|summary| joiner.us < summary.incarnation);
@@ -122,6 +152,51 @@ pub fn decide(
         // one node begins and the others join it: two sets that begin at once would have to be merged
         JoinDecision::Wait
     }
+}
+
+/// The next step of a node with a saved set, while no peer serves a set that it could join. It serves its set alone
+/// after a bounded time: then the set counts as provisional, so that any other one wins over it.
+fn decide_with_saved(
+    joiner: &Joiner,
+    saved: Saved,
+    peers: &Peers,
+    others: &[SeedStatus],
+    mutants: Mutants,
+) -> JoinDecision {
+    let is_no_rival = |process: &Incarnation| {
+        peers.get(*process).is_some_and(|peer| worth(peer, joiner.saved.as_ref(), mutants).is_none())
+    };
+    let all =
+        others.iter().all(|status| matches!(status, SeedStatus::Answers(process) if is_no_rival(process)));
+    let Some(search_us) = search_us(others, mutants) else { return JoinDecision::Wait };
+    let rivals = peers.compatible().filter(|peer| peer.summary.state == NodeState::Joining);
+    let rivals: Vec<_> =
+        rivals.filter_map(|peer| Some((peer.summary.saved?, peer.summary.incarnation))).collect();
+    let first = leads((saved.mark, joiner.us), &rivals);
+    let alone_us = search_us.max(joiner.cold_start_wait_us) + if first { 0 } else { SEARCH_US };
+    if first && all && joiner.searched_us >= search_us {
+        JoinDecision::ColdStart
+    } else if joiner.searched_us >= alone_us {
+        JoinDecision::ServeAlone
+    } else {
+        JoinDecision::Wait
+    }
+}
+
+/// Whether a node with a saved set goes before all others that have one, if none is served. The set that most of them
+/// saved wins, so that one disk of another cluster does not decide for all; of two that as many saved, the one that was
+/// saved last. Of the nodes that saved that set goes first the one that reflects most deletes: another one may lack
+/// some that the first one has forgotten, and never the other way.
+fn leads((ours, us): (SavedMark, Incarnation), others: &[(SavedMark, Incarnation)]) -> bool {
+    let all = || others.iter().map(|(mark, _)| mark).chain([&ours]);
+    let worth = |key_id: u64| {
+        let of_set = || all().filter(|mark| mark.set.key_id == key_id);
+        (of_set().count(), of_set().map(|mark| mark.committed).max(), key_id)
+    };
+    let is_best = all().all(|mark| worth(mark.set.key_id) <= worth(ours.set.key_id));
+    let rank = |mark: &SavedMark, process| (mark.reflected, mark.names, Reverse(process));
+    let of_set = others.iter().filter(|(mark, _)| mark.set.key_id == ours.set.key_id);
+    is_best && { of_set }.all(|(mark, process)| rank(&ours, us) > rank(mark, *process))
 }
 
 /// How long a node searches for other nodes that may have a set, µs; `None` if there is no limit while all stays as it
@@ -157,19 +232,35 @@ enum Choice<'a> {
 /// A peer from which this many transfers in a row have failed comes after peers with a less preferred set.
 const TRIES: u32 = 2;
 
-/// Chooses a peer with a set: real sets before provisional ones, leaving peers last, and among equals the peer that
-/// failed least. A peer that hangs must not keep a node from the sets of others.
-fn choose_peer(peers: &Peers, mono_us: u64, entropy: u64) -> Choice<'_> {
-    let worth = |state: NodeState, provisional: bool| match (state, provisional) {
+/// The rank of the set that a peer serves, the best one first: real sets before provisional ones, leaving peers last.
+/// `None` if it serves none, or none that a node with this saved set joins: a set that began without data while all
+/// data was on disks, or a loaded one that the saved one outdates.
+fn worth(peer: &Peer, saved: Option<&Saved>, mutants: Mutants) -> Option<u8> {
+    let (set, unproven) = (peer.summary.genesis?, peer.summary.unproven);
+    if let Some(Saved { mark, horizon }) = saved {
+        let is_other = set.key_id != mark.set.key_id;
+        let is_outdated = unproven.is_some_and(|reflected| reflected < *horizon);
+        let is_older = is_other && mark.set < set && mutants.has(Mutant::OlderSavedWins);
+        if is_other && set.provisional && unproven.is_none() || !is_other && is_outdated || is_older {
+            return None;
+        }
+    }
+    match (peer.summary.state, set.provisional) {
         (NodeState::Ready, false) => Some(0),
         (NodeState::Ready, true) => Some(1),
         (NodeState::Leaving, false) => Some(2),
         (NodeState::Leaving, true) => Some(3),
         (NodeState::Joining, _) => None,
-    };
+    }
+}
+
+/// Chooses a peer with a set: the best one, and among equals the peer that failed least. A peer that hangs must not
+/// keep a node from the sets of others.
+fn choose_peer<'a>(peers: &'a Peers, joiner: &Joiner, entropy: u64, mutants: Mutants) -> Choice<'a> {
+    let (mono_us, saved) = (joiner.mono_us, joiner.saved);
     let ranked = || {
-        peers.compatible().filter_map(move |peer| {
-            let worth = worth(peer.summary.state, peer.summary.genesis?.provisional)?;
+        peers.compatible().filter_map(|peer| {
+            let worth = worth(peer, saved.as_ref(), mutants)?;
             Some(((peer.failures() / TRIES, worth, peer.failures()), peer))
         })
     };
@@ -221,6 +312,8 @@ mod tests {
                 region: 0,
                 state: *state,
                 genesis: provisional.map(mark),
+                unproven: None,
+                saved: None,
                 root: Digest::default(),
                 registers: crate::core::Registers::NONE,
                 vector: 0,
@@ -236,17 +329,22 @@ mod tests {
         processes.iter().map(|process| SeedStatus::Answers(Incarnation(*process))).collect()
     }
 
+    fn joiner(searched_us: u64, unanswered_us: u64, mono_us: u64) -> Joiner {
+        let cold_start_wait_us = 12 * SEARCH_US;
+        Joiner { us: US, empty: true, searched_us, unanswered_us, mono_us, saved: None, cold_start_wait_us }
+    }
+
     fn decision(
         others: &[SeedStatus],
         searched_us: u64,
         states: &[(u64, NodeState, Option<bool>)],
     ) -> JoinDecision {
-        let joiner = Joiner { us: US, empty: true, searched_us, unanswered_us: searched_us, mono_us: 0 };
+        let joiner = joiner(searched_us, searched_us, 0);
         decide(joiner, &peers(states), others, 0, Mutants::NONE)
     }
 
     fn join_after(peers: &Peers, mono_us: u64, unanswered_us: u64) -> JoinDecision {
-        let joiner = Joiner { us: US, empty: true, searched_us: unanswered_us, unanswered_us, mono_us };
+        let joiner = joiner(unanswered_us, unanswered_us, mono_us);
         decide(joiner, peers, &[], 0, Mutants::NONE)
     }
 
@@ -319,11 +417,68 @@ mod tests {
         assert_eq!(decision(&answers(&[9]), SEARCH_US, &all), JoinDecision::ColdStart);
     }
 
+    fn mark_of(set: u64, committed: u64, reflected: u64) -> SavedMark {
+        let stamp = |us| Stamp::from_micros(us).unwrap();
+        SavedMark {
+            set: GenesisMark { key_id: set, ..mark(false) },
+            reflected: stamp(reflected),
+            committed: stamp(committed),
+            names: 1,
+        }
+    }
+
+    #[test]
+    fn of_saved_sets_the_one_of_most_nodes_wins_and_of_its_nodes_the_one_that_reflects_most() {
+        let node = |process: u64, mark: SavedMark| (mark, Incarnation(process));
+        let all = [
+            node(1, mark_of(7, 10, 3)),
+            node(2, mark_of(7, 20, 2)),
+            node(3, mark_of(8, 90, 9)),
+            node(4, mark_of(7, 10, 3)),
+        ];
+        let first = |all: &[(SavedMark, Incarnation)]| {
+            let leads = |at: &usize| {
+                let others: Vec<_> =
+                    all.iter().enumerate().filter(|(i, _)| i != at).map(|(_, one)| *one).collect();
+                leads(all[*at], &others)
+            };
+            (0..all.len()).filter(leads).map(|at| all[at].1.0).collect::<Vec<_>>()
+        };
+        assert_eq!(first(&all), [1], "not the one that was saved last, and of two equal ones the lower");
+        assert_eq!(first(&all[1..3]), [3], "of two sets of one node each the one that was saved last");
+        assert_eq!(first(&all[2..3]), [3]);
+    }
+
+    #[test]
+    fn a_node_with_a_saved_set_waits_for_all_and_then_serves_alone() {
+        let saved = Saved { mark: mark_of(7, 10, 5), horizon: Stamp::ZERO };
+        let decide = |us: u64, others: &[SeedStatus], peers: &Peers| {
+            let joiner = Joiner { saved: Some(saved), ..joiner(us, 0, 0) };
+            super::decide(joiner, peers, others, 0, Mutants::NONE)
+        };
+        let joining = peers(&[(7, JOINING, None), (9, JOINING, None)]);
+        assert_eq!(decide(SEARCH_US, &answers(&[7, 9]), &joining), JoinDecision::ColdStart);
+        let silent = [answers(&[7, 9]), vec![SeedStatus::Silent]].concat();
+        assert_eq!(decide(12 * SEARCH_US - 1, &silent, &joining), JoinDecision::Wait);
+        assert_eq!(decide(12 * SEARCH_US, &silent, &joining), JoinDecision::ServeAlone);
+        // a set that is served wins, and one that a node began alone does not
+        let served = peers(&[(7, NodeState::Ready, Some(false))]);
+        assert_eq!(decide(0, &answers(&[7]), &served), JoinDecision::Join(Incarnation(7)));
+        let alone = peers(&[(7, NodeState::Ready, Some(true))]);
+        assert_eq!(decide(SEARCH_US, &answers(&[7]), &alone), JoinDecision::ColdStart);
+        // a node without data waits for those that have some
+        let mut waits = Peers::default();
+        let with = Summary { saved: Some(saved.mark), ..joining.live().next().unwrap().summary };
+        waits.see(&WriteLog::default(), 0, &[with], 1_000);
+        let empty = |us: u64| super::decide(joiner(us, 0, 0), &waits, &answers(&[7]), 0, Mutants::NONE);
+        assert_eq!(empty(20 * SEARCH_US), JoinDecision::Wait);
+        assert_eq!(empty(12 * SEARCH_US + LONGEST_WAIT_US), JoinDecision::ServeAlone, "not for ever");
+    }
+
     #[test]
     fn a_node_that_holds_records_makes_no_cold_start() {
         let all = peers(&[(7, JOINING, None), (9, JOINING, None)]);
-        let joiner =
-            Joiner { us: US, empty: false, searched_us: SEARCH_US, unanswered_us: SEARCH_US, mono_us: 0 };
+        let joiner = Joiner { empty: false, ..joiner(SEARCH_US, SEARCH_US, 0) };
         assert_eq!(decide(joiner, &all, &answers(&[7, 9]), 0, Mutants::NONE), JoinDecision::ServeAlone);
     }
 
@@ -402,13 +557,7 @@ mod tests {
             let mut apart = Peers::default();
             apart.see(&WriteLog::default(), 0, &[summary], 1_000);
             for searched_us in [0, SEARCH_US, 10 * LONGEST_WAIT_US] {
-                let joiner = Joiner {
-                    us: US,
-                    empty: true,
-                    searched_us,
-                    unanswered_us: searched_us,
-                    mono_us: searched_us,
-                };
+                let joiner = joiner(searched_us, searched_us, searched_us);
                 assert_eq!(decide(joiner, &apart, &others, 0, Mutants::NONE), JoinDecision::Wait);
             }
         }

@@ -22,6 +22,7 @@ pub enum Request {
 
 /// The response to a [`Request`].
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a response is moved once or twice")]
 pub enum Response {
     /// To a push.
     Push(Ack),
@@ -54,6 +55,8 @@ pub struct SyncRequest {
     pub genesis: Option<Genesis>,
     /// The registers of the sender's set.
     pub registers: Registers,
+    /// The reflected stamp of the sender's set if that is unproven: see [`super::Store::unproven`].
+    pub unproven: Option<Stamp>,
     /// Most bytes that the response should carry.
     pub budget: u32,
     /// The step of the sync.
@@ -141,6 +144,8 @@ pub struct SyncResponse {
     pub genesis: Option<Genesis>,
     /// The registers of its set.
     pub registers: Registers,
+    /// The reflected stamp of its set if that is unproven: see [`super::Store::unproven`].
+    pub unproven: Option<Stamp>,
     /// The result of the step.
     pub reply: Reply,
 }

@@ -23,13 +23,13 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use super::Registers;
 use super::mutants::Mutant;
 use super::name::Name;
 use super::record::{Dot, Incarnation, Record};
 use super::stamp::Stamp;
 use super::store::Store;
 use super::vector::Vector;
+use super::{Lost, Registers};
 
 /// What a leader tells.
 #[derive(Clone, Debug)]
@@ -136,7 +136,7 @@ impl Mirroring {
             // no leader does that
             return Step::BeginAgain;
         }
-        store.mirror_registers(tail.set, tail.registers);
+        store.mirror_registers(tail.set, Registers { lost: Lost::NOTHING, ..tail.registers });
         if let View::Dropping { told: names, after } = &mut self.view {
             let view = (!is_other_set).then_some(&tail.vector);
             *after = store.drop_untold(names, view, after.as_ref(), NAMES_PER_STEP);
@@ -200,6 +200,8 @@ impl Mirroring {
             let latest = self.latest.max(now);
             let retaken = std::mem::take(&mut self.is_retaken);
             store.mirror(tail.set, &tail.vector, tail.reflected, latest, retaken);
+            // not before the mirror has all that was not lost
+            store.add_loss(tail.registers.lost);
             self.tell_what_went(store, retaken);
         }
         came.retain(|range| !is_claimed(store.vector(), range));

@@ -136,11 +136,35 @@ pub enum Mutant {
     EndsUndecided,
     /// A value that has ended, and that no node has deleted in time, is kept for ever.
     EndsOutliveHorizon,
+    /// What is loaded from a disk reflects all deletes up to the time of its last save.
+    SavedReflectsAll,
+    /// Whether a saved set is outdated is checked before it is loaded, and not later.
+    UnprovenCheckedOnce,
+    /// A node that takes an unproven set over takes it for a proven one.
+    UnprovenNotInherited,
+    /// A round with an unproven set proves a set.
+    ProvenByUnproven,
+    /// A saved set of an older genesis wins over one that is served.
+    OlderSavedWins,
+    /// What is saved as a vector is of a later moment than the records beside it.
+    SavedVectorLate,
+    /// The horizon is not saved.
+    SavedWithoutHorizon,
+    /// A save leaves out a part of the changes, and is not marked as incomplete.
+    SaveLosesChanges,
+    /// A peer with an unproven set does not hold the horizon.
+    UnprovenHoldsNothing,
+    /// A node that sets its set aside keeps writes of its own whose deletes are forgotten.
+    SetAsideBeforeHorizon,
+    /// What was lost with all processes is not told.
+    LossUntold,
+    /// What was lost is told before the other disks were there.
+    LossToldEarly,
 }
 
 impl Mutant {
     /// All mutants.
-    pub const ALL: [Self; 64] = [
+    pub const ALL: [Self; 76] = [
         Self::NoHorizonExchange,
         Self::ResolvedOnTruncation,
         Self::VectorAtEnd,
@@ -205,6 +229,18 @@ impl Mutant {
         Self::DigestWithoutEnd,
         Self::EndsUndecided,
         Self::EndsOutliveHorizon,
+        Self::SavedReflectsAll,
+        Self::UnprovenCheckedOnce,
+        Self::UnprovenNotInherited,
+        Self::ProvenByUnproven,
+        Self::OlderSavedWins,
+        Self::SavedVectorLate,
+        Self::SavedWithoutHorizon,
+        Self::SaveLosesChanges,
+        Self::UnprovenHoldsNothing,
+        Self::SetAsideBeforeHorizon,
+        Self::LossUntold,
+        Self::LossToldEarly,
     ];
 }
 

@@ -17,7 +17,7 @@ pub struct ProtocolRange {
 
 impl ProtocolRange {
     /// The versions that this build implements.
-    pub const IMPLEMENTED: Self = Self::only(3);
+    pub const IMPLEMENTED: Self = Self::only(4);
 
     /// The range with these ends, both included; `None` if the oldest is newer than the newest.
     #[must_use]

@@ -115,11 +115,12 @@ impl Gossip {
     /// Writes changes of the node info into gossip.
     async fn publish(&mut self) {
         let new = *self.published.borrow();
-        let Summary { state, genesis, root, registers, vector, .. } = new;
+        let Summary { state, genesis, root, registers, vector, unproven, saved, .. } = new;
         let before = self.info.clone();
         let Home { server, node } = self.moved.borrow().clone();
         (self.info.identity.server, self.info.identity.node) = (server, node);
-        self.info.summary = Summary { node, state, genesis, root, registers, vector, ..self.info.summary };
+        let all = self.info.summary;
+        self.info.summary = Summary { node, state, genesis, root, registers, vector, unproven, saved, ..all };
         self.info.seal_key = super::seal_key(&self.keyring);
         if self.info != before {
             let values = self.info.encode();

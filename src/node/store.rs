@@ -206,7 +206,7 @@ impl SharedStore {
 
     /// Sends the requests and wakes the waiters. The node has no listener to changes, so the store reports none.
     fn carry_out(&self, effects: Effects<Waiter>) {
-        let Effects { due, calls, changes: _ } = effects;
+        let Effects { due, calls, changes: _, disk: _ } = effects;
         for call in calls {
             // only the end of the node ends the receiver
             let _ = self.calls.send(call);

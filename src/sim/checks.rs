@@ -159,7 +159,7 @@ impl History {
     /// Whether a write is reflected in a set: the set holds it; or as many greater records of its name as any depth
     /// that was in force keeps; or a greater one, or any record if the name lies in a log, and the write lies below the
     /// compaction horizon; or the GC horizon removes it.
-    fn reflected(&self, set: &Set, write: &Record) -> bool {
+    pub(super) fn reflected(&self, set: &Set, write: &Record) -> bool {
         let held = set.history(write.name());
         let greater = held.iter().filter(|cell| cell.record().order(write).is_gt()).count();
         held.iter().any(|cell| cell.record().order(write).is_eq())

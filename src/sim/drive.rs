@@ -137,6 +137,7 @@ impl World {
         if let Err((rule, detail)) = process.witness.changed(effects.changes, set.registers()) {
             self.broken(rule, format!("n{slot}: {detail}"));
         }
+        self.use_disk(slot, effects.disk);
         let names: Vec<Name> = expired.iter().map(|(record, _)| record.name().clone()).collect();
         for (record, previous) in expired {
             self.expired(slot, &record, &previous);

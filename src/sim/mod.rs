@@ -9,6 +9,7 @@
 
 mod checks;
 mod clock;
+mod disk;
 mod drive;
 mod feed_collector;
 mod feed_reader;
@@ -19,6 +20,7 @@ mod network;
 mod plan;
 mod random;
 mod report;
+mod saved;
 mod scenario;
 mod storm;
 pub mod study;

@@ -1,11 +1,17 @@
 //! The plan of a world: all parameters that a seed draws before the world begins.
 
 use super::random::Random;
+use crate::core::Name;
 use crate::core::mutants::{Mutant, Mutants};
 use crate::core::protocol::ProtocolRange;
 
 /// One second, in µs.
 pub const SECOND_US: u64 = 1_000_000;
+
+/// A plain name.
+pub(super) fn name(text: &str) -> Name {
+    Name::new(text.as_bytes(), usize::MAX).expect("a good name")
+}
 
 /// Up to this many names are written one by one.
 const SOME_NAMES: u64 = 150;
@@ -60,6 +66,14 @@ pub enum Scenario {
     /// Values end while all nodes doubt their clocks, while a renewal of one has not arrived, and while two nodes have
     /// the same write with different ends.
     Ended,
+    /// A node with a disk is cut off for longer than deletes are remembered, and restarted then.
+    Outdated,
+    /// A node serves an old backup of its disk to a node that begins empty, while both are cut off from the others.
+    Revived,
+    /// A node starts with the disk of an earlier set.
+    Rivals,
+    /// All nodes end at once, and start again with their disks, one with an old one and one without.
+    Outage,
     /// A writer that knows the key of the digest changes exactly those names whose changes cancel out in an exclusive
     /// or.
     Aimed,
@@ -136,6 +150,10 @@ pub struct Plan {
     pub mirrors: usize,
     /// Mean time between two slices of what they are told.
     pub mirror_every_us: u64,
+    /// Mean time between two saves of a node to its disk; 0 if nodes have no disks.
+    pub save_every_us: u64,
+    /// How long a node with a saved set waits for all addresses.
+    pub cold_start_wait_us: u64,
     /// The horizon's step.
     pub horizon_step_us: u64,
     /// Bytes in a request or answer of a sync.
@@ -214,6 +232,12 @@ impl Plan {
             watch_every_us: random.within(SECOND_US / 50, SECOND_US / 2),
             mirrors: if seed.is_multiple_of(5) { 1 + (seed / 5 % 2) as usize } else { 0 },
             mirror_every_us: [SECOND_US / 20, SECOND_US / 4, SECOND_US][(seed / 10 % 3) as usize],
+            save_every_us: if seed % 6 == 4 {
+                [SECOND_US, 4 * SECOND_US][(seed / 6 % 2) as usize]
+            } else {
+                0
+            },
+            cold_start_wait_us: 8 * SECOND_US,
             horizon_step_us: SECOND_US,
             budget,
             sync_us: SECOND_US,
@@ -251,7 +275,7 @@ impl Plan {
             grace_us: SECOND_US
                 * match scenario {
                     Scenario::Aimed => 1_000,
-                    Scenario::Forgetful => 6,
+                    Scenario::Forgetful | Scenario::Outdated | Scenario::Revived | Scenario::Outage => 6,
                     Scenario::Returned | Scenario::Ended => 60,
                     _ => 25,
                 },
@@ -262,6 +286,10 @@ impl Plan {
             stormy_us: 45 * SECOND_US,
             // before values with an end are gone in any case
             bound_us: if scenario == Scenario::Ended { 10 * SECOND_US } else { drawn.bound_us },
+            save_every_us: match scenario {
+                Scenario::Outdated | Scenario::Revived | Scenario::Rivals | Scenario::Outage => SECOND_US,
+                _ => 0,
+            },
             history_versions: if scenario == Scenario::Returned { 3 } else { drawn.history_versions },
             ..drawn
         }

@@ -38,6 +38,16 @@ pub struct Faults {
     pub leaves: u64,
     /// Processes whose clock ran too fast or too slow.
     pub drifting: u64,
+    /// Times that a process saved what it had.
+    pub saves: u64,
+    /// Processes that started with what was saved before.
+    pub restored: u64,
+    /// Of these, with a backup.
+    pub backups: u64,
+    /// Saved sets that were loaded.
+    pub loaded: u64,
+    /// Saved sets that were set aside.
+    pub set_aside: u64,
 }
 
 impl Faults {
@@ -52,6 +62,11 @@ impl Faults {
         self.refusals += other.refusals;
         self.leaves += other.leaves;
         self.drifting += other.drifting;
+        self.saves += other.saves;
+        self.restored += other.restored;
+        self.backups += other.backups;
+        self.loaded += other.loaded;
+        self.set_aside += other.set_aside;
     }
 }
 

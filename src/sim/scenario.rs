@@ -3,18 +3,14 @@
 use std::cmp::Reverse;
 
 use super::clock::Clock;
-use super::plan::SECOND_US;
+use super::plan::{SECOND_US, name};
 use super::world::{Process, World};
 use crate::core::digest_trie::item;
 use crate::core::record::{Dot, Kind, Record};
 use crate::core::{Name, NodeState, Version};
 
-fn name(text: &str) -> Name {
-    Name::new(text.as_bytes(), usize::MAX).expect("a good name")
-}
-
 impl World {
-    fn pass(&mut self, us: u64) {
+    pub(super) fn pass(&mut self, us: u64) {
         self.run_until(self.now_us + us);
     }
 
@@ -283,7 +279,7 @@ impl World {
     }
 
     /// Each node must be ready by now: no wait is without an end.
-    fn expect_ready(&mut self, slots: &[usize]) {
+    pub(super) fn expect_ready(&mut self, slots: &[usize]) {
         for slot in slots {
             let state = self.processes[*slot].as_ref().map(|process| process.replica.state());
             if state != Some(NodeState::Ready) {
@@ -338,7 +334,7 @@ impl World {
     }
 
     /// A node announces that it leaves, and ends.
-    fn leave(&mut self, slot: usize) {
+    pub(super) fn leave(&mut self, slot: usize) {
         if let Some(process) = self.processes[slot].as_mut() {
             process.replica.leave();
             self.faults.leaves += 1;

@@ -11,6 +11,7 @@ use super::network::Network;
 use super::plan::{Plan, SECOND_US, Scenario};
 use super::random::Random;
 use super::report::{Faults, Report, Traffic, Work};
+use super::saved::Disk;
 use super::trace::Trace;
 use crate::core::feed::{Feed, Mode};
 use crate::core::genesis::Genesis;
@@ -51,6 +52,8 @@ pub struct World {
     pub(super) mirrors: Vec<Option<Mirror>>,
     pub(super) mirror_random: Random,
     pub(super) end_random: Random,
+    pub(super) disks: Vec<Disk>,
+    pub(super) disk_random: Random,
     pub(super) traffic: BTreeMap<&'static str, Traffic>,
     pub(super) faults: Faults,
     pub(super) work: Work,
@@ -140,6 +143,8 @@ pub(super) enum Event {
     Quicken { slot: usize },
     Accept { slot: usize },
     Left { slot: usize, life: u32 },
+    Save { slot: usize, life: u32 },
+    Load { slot: usize, life: u32 },
     CheckAll,
 }
 
@@ -178,6 +183,8 @@ impl World {
             mirrors: (0..plan.mirrors).map(|_| None).collect(),
             mirror_random: Random::new(plan.seed, 9),
             end_random: Random::new(plan.seed, 11),
+            disks: (0..plan.nodes).map(|_| Disk::default()).collect(),
+            disk_random: Random::new(plan.seed, 13),
             traffic: BTreeMap::new(),
             faults: Faults::default(),
             work: Work::default(),
@@ -231,6 +238,10 @@ impl World {
             Scenario::Overtaken => self.overtaken(),
             Scenario::Returned => self.returned(),
             Scenario::Ended => self.ended(),
+            Scenario::Outdated => self.outdated(),
+            Scenario::Revived => self.revived(),
+            Scenario::Rivals => self.rivals(),
+            Scenario::Outage => self.outage(),
         }
         self.heal();
         let (healed_us, mut converged_us) = (self.now_us, None);
@@ -360,6 +371,8 @@ impl World {
             Event::Quicken { slot } => self.network.slow(slot, 0),
             Event::Accept { slot } => self.refused[slot] = false,
             Event::Left { slot, life } => self.left(slot, life),
+            Event::Save { slot, life } => self.save(slot, life),
+            Event::Load { slot, life } => self.load(slot, life),
             Event::CheckAll if self.quiet => {}
             Event::CheckAll => {
                 self.check_all();
@@ -370,7 +383,7 @@ impl World {
         }
     }
 
-    /// Starts a process, without records.
+    /// Starts a process, with what is on its disk if it has one.
     pub(super) fn start(&mut self, slot: usize) {
         let clock = Clock {
             offset_us: self.random.around(self.plan.clock_off_us),
@@ -418,6 +431,7 @@ impl World {
             checkpoint_expiry_us: self.plan.grace_us,
             vector_room: self.plan.vector_room,
             max_history_bytes: usize::MAX,
+            cold_start_wait_us: self.plan.cold_start_wait_us,
         };
         self.homes.insert(incarnation, slot);
         let mut store = Store::simulated(genesis, incarnation, self.plan.leaf_bits, self.plan.mutants())
@@ -441,6 +455,7 @@ impl World {
         let (tick, gossip) = (self.random.below(TICK_US), self.random.below(self.plan.gossip_us));
         self.after(tick, Event::Tick { slot, life });
         self.after(gossip, Event::Gossip { slot, life });
+        self.start_with_disk(slot, life);
     }
 
     /// Ends a process; its memory is lost.
@@ -541,7 +556,7 @@ impl World {
     /// behind while it does not see it, and that process need not write again.
     fn vectors_complete(&self) -> (u64, u64) {
         let mut complete = (0, 0);
-        for writer in self.processes.iter().flatten() {
+        for writer in self.processes.iter().flatten().filter(|writer| writer.store.vouches()) {
             let (incarnation, sequence) = (writer.store.incarnation(), writer.store.log().sequence());
             for process in self.processes.iter().flatten() {
                 let claims = match process.store.vector().get(incarnation) {

@@ -30,6 +30,7 @@ pub mod namespaces;
 pub mod node_info;
 pub mod peer_answer;
 pub mod retry;
+pub mod saved;
 pub mod seed;
 pub mod spelling;
 pub mod stream;

@@ -14,10 +14,11 @@ use siphasher::sip::SipHasher24;
 use super::key_id::KeyId;
 use crate::core::digest_trie::Digest;
 use crate::core::genesis::GenesisMark;
-use crate::core::history::{Depth, Registers};
+use crate::core::history::{Depth, Lost, Registers};
 use crate::core::peers::{NodeState, Summary};
 use crate::core::protocol::ProtocolRange;
 use crate::core::record::Incarnation;
+use crate::core::saved::SavedMark;
 use crate::core::stamp::Stamp;
 
 /// Key of the value with the identity. Only the sealing key in it changes while a node runs.
@@ -42,7 +43,14 @@ const FORMAT: u8 = 1;
 const IDENTITY_BYTES: usize = 49;
 /// Bit of the last byte of the identity: the server port speaks TLS.
 const SPEAKS_TLS: u8 = 1;
-const SET_BYTES: usize = 72;
+const SET_BYTES: usize = 136;
+/// Bits of the second byte of the set, beside its state.
+const HAS_GENESIS: u8 = 4;
+const IS_PROVISIONAL: u8 = 8;
+const IS_UNPROVEN: u8 = 16;
+const HAS_SAVED: u8 = 32;
+const SAVED_IS_PROVISIONAL: u8 = 64;
+const HAS_LOST: u8 = 128;
 /// More records than any node holds: a count beyond it is garbage.
 const MAX_COUNT: u64 = 1 << 40;
 
@@ -215,19 +223,36 @@ fn encode_set(summary: &Summary) -> String {
     };
     let nothing = GenesisMark { provisional: false, started: Stamp::ZERO, key_id: 0 };
     let genesis = summary.genesis.unwrap_or(nothing);
-    let flags = state | u8::from(summary.genesis.is_some()) << 2 | u8::from(genesis.provisional) << 3;
+    let saved_is_provisional = summary.saved.is_some_and(|saved| saved.set.provisional);
+    let flags = [
+        (summary.genesis.is_some(), HAS_GENESIS),
+        (genesis.provisional, IS_PROVISIONAL),
+        (summary.unproven.is_some(), IS_UNPROVEN),
+        (summary.saved.is_some(), HAS_SAVED),
+        (saved_is_provisional, SAVED_IS_PROVISIONAL),
+        (summary.registers.lost != Lost::NOTHING, HAS_LOST),
+    ];
+    let flags = flags.into_iter().filter(|(is_set, _)| *is_set).fold(state, |all, (_, flag)| all | flag);
     let mut set = Vec::with_capacity(SET_BYTES);
     set.extend([FORMAT, flags]);
     set.extend(genesis.started.micros().to_be_bytes());
     set.extend(genesis.key_id.to_be_bytes());
     set.extend(summary.root.sum.to_be_bytes());
     set.extend(summary.root.count.to_be_bytes());
-    let Registers { gc_horizon, compaction_horizon, depth } = summary.registers;
+    let Registers { gc_horizon, compaction_horizon, depth, lost } = summary.registers;
     set.extend(gc_horizon.micros().to_be_bytes());
     set.extend(summary.vector.to_be_bytes());
     set.extend(compaction_horizon.micros().to_be_bytes());
     set.extend(depth.epoch().micros().to_be_bytes());
     set.extend([depth.versions(), depth.least()]);
+    set.extend(summary.unproven.iter().flat_map(|reflected| reflected.micros().to_be_bytes()));
+    if let Some(SavedMark { set: of, reflected, committed, names }) = summary.saved {
+        let numbers = [of.started.micros(), of.key_id, reflected.micros(), committed.micros(), names];
+        set.extend(numbers.iter().flat_map(|number| number.to_be_bytes()));
+    }
+    if lost != Lost::NOTHING {
+        set.extend([lost.since(), lost.until()].iter().flat_map(|stamp| stamp.micros().to_be_bytes()));
+    }
     URL_SAFE_NO_PAD.encode(set)
 }
 
@@ -240,24 +265,50 @@ fn decode_set(text: &str, identity: &Identity, protocol: ProtocolRange) -> Resul
         2 => NodeState::Leaving,
         _ => return Err(NodeInfoError::Malformed),
     };
-    let genesis = GenesisMark { provisional: flags & 8 != 0, started: bytes.stamp()?, key_id: bytes.u64()? };
+    let genesis = bytes.genesis(flags & IS_PROVISIONAL != 0)?;
     let root = Digest { sum: u128::from_be_bytes(bytes.array()?), count: bytes.u64()? };
     let (gc_horizon, vector) = (bytes.stamp()?, bytes.u32()?);
-    let registers = if bytes.is_empty() {
+    let mut registers = if bytes.is_empty() {
         // a node of a release without a history, which speaks only an older version of the peer protocol
         Registers { gc_horizon, ..Registers::NONE }
     } else {
         let (compaction_horizon, epoch) = (bytes.stamp()?, bytes.stamp()?);
         let [versions, least] = bytes.array()?;
         let depth = Depth::received(epoch, versions, least).ok_or(NodeInfoError::Malformed)?;
-        Registers { gc_horizon, compaction_horizon, depth }
+        Registers { gc_horizon, compaction_horizon, depth, ..Registers::NONE }
     };
     if root.count > MAX_COUNT {
         return Err(NodeInfoError::Malformed);
     }
-    let genesis = (flags & 4 != 0).then_some(genesis);
+    let unproven = if flags & IS_UNPROVEN != 0 { Some(bytes.stamp()?) } else { None };
+    let saved = match flags & HAS_SAVED != 0 {
+        true => Some(SavedMark {
+            set: bytes.genesis(flags & SAVED_IS_PROVISIONAL != 0)?,
+            reflected: bytes.stamp()?,
+            committed: bytes.stamp()?,
+            names: bytes.u64()?,
+        }),
+        false => None,
+    };
+    if flags & HAS_LOST != 0 {
+        let lost = Lost::received(bytes.stamp()?, bytes.stamp()?).filter(|lost| *lost != Lost::NOTHING);
+        registers.lost = lost.ok_or(NodeInfoError::Malformed)?;
+    }
+    let genesis = (flags & HAS_GENESIS != 0).then_some(genesis);
     let (incarnation, node, region) = (identity.incarnation, identity.node, hash(&identity.region));
-    Ok(Summary { incarnation, node, region, state, genesis, root, registers, vector, protocol })
+    Ok(Summary {
+        incarnation,
+        node,
+        region,
+        state,
+        genesis,
+        root,
+        registers,
+        vector,
+        unproven,
+        saved,
+        protocol,
+    })
 }
 
 /// The bytes of a value behind its format, read in order.
@@ -293,6 +344,10 @@ impl Bytes {
         self.array().map(u32::from_be_bytes)
     }
 
+    fn genesis(&mut self, provisional: bool) -> Result<GenesisMark, NodeInfoError> {
+        Ok(GenesisMark { provisional, started: self.stamp()?, key_id: self.u64()? })
+    }
+
     fn stamp(&mut self) -> Result<Stamp, NodeInfoError> {
         Stamp::from_micros(self.u64()?).map_err(|_| NodeInfoError::Malformed)
     }
@@ -322,7 +377,7 @@ mod tests {
             count in 0..=MAX_COUNT,
             max_history_bytes in any::<u64>(),
             lease_voters in any::<LeaseVoters>(),
-            speaks_tls in any::<bool>(),
+            (speaks_tls, unproven, saved) in any::<(bool, bool, bool)>(),
         ) -> NodeInfo {
             let (incarnation, key_id, vector, seal, sum) = numbers;
             let (has_genesis, provisional, sealed, one, other) = flags;
@@ -343,8 +398,16 @@ mod tests {
                     gc_horizon: stamp(stamps.1),
                     compaction_horizon: stamp(stamps.2),
                     depth: Depth::received(stamp(stamps.3), depth.0.max(depth.1), depth.0.min(depth.1)).unwrap(),
+                    lost: if provisional { Lost::NOTHING } else { Lost::new(stamp(stamps.1), stamp(stamps.0)) },
                 },
                 vector,
+                unproven: unproven.then(|| stamp(stamps.2)),
+                saved: saved.then(|| SavedMark {
+                    set: GenesisMark { provisional: unproven, started: stamp(stamps.3), key_id },
+                    reflected: stamp(stamps.1),
+                    committed: stamp(stamps.0),
+                    names: count,
+                }),
                 protocol,
             };
             let (seal_key, max_history_bytes) = (sealed.then_some(KeyId(seal)), Some(max_history_bytes));
@@ -414,7 +477,7 @@ mod tests {
 
     /// All fields that are gossiped: key of the value, field, most bytes, and whether they are text. Other bytes are
     /// gossiped as base64. The documentation has the same table.
-    const FIELDS: [(&str, &str, usize, bool); 23] = [
+    const FIELDS: [(&str, &str, usize, bool); 30] = [
         (IDENTITY, "format", 1, false),
         (IDENTITY, "incarnation", 8, false),
         (IDENTITY, "hash of the node id", 8, false),
@@ -438,6 +501,13 @@ mod tests {
         (SET, "compaction horizon", 8, false),
         (SET, "epoch of the history depth", 8, false),
         (SET, "history depth, and the least one that was in force", 2, false),
+        (SET, "reflected stamp of a set that is [unproven](disk.md)", 8, false),
+        (SET, "start of the genesis of a set that is [saved](disk.md) and not loaded", 8, false),
+        (SET, "key id of its genesis", 8, false),
+        (SET, "its reflected stamp", 8, false),
+        (SET, "when it was saved", 8, false),
+        (SET, "count of its names", 8, false),
+        (SET, "since when and until when writes [were lost](disk.md#what-was-lost)", 16, false),
     ];
 
     /// Most bytes of a value.
@@ -467,8 +537,16 @@ mod tests {
                 gc_horizon: Stamp::MAX,
                 compaction_horizon: Stamp::MAX,
                 depth: Depth::new(Stamp::MAX, MAX_HISTORY_VERSIONS),
+                lost: Lost::new(Stamp::ZERO, Stamp::MAX),
             },
             vector: u32::MAX,
+            unproven: Some(Stamp::MAX),
+            saved: Some(SavedMark {
+                set: GenesisMark { provisional: true, started: Stamp::MAX, key_id: u64::MAX },
+                reflected: Stamp::MAX,
+                committed: Stamp::MAX,
+                names: MAX_COUNT,
+            }),
             protocol: ProtocolRange::new(0, u8::MAX).unwrap(),
         };
         let (seal_key, max_history_bytes) = (Some(KeyId(u32::MAX)), Some(u64::MAX));

@@ -13,7 +13,7 @@ use super::leases::LeaseEventJson;
 use super::watch::DataForm;
 use super::watch_form::StreamForm;
 use crate::core::feed::Event;
-use crate::core::{Depth, Registers, Stamp};
+use crate::core::{Depth, Lost, Registers, Stamp};
 
 /// The bytes that end a stream, framed.
 pub const END: &[u8] = b"0\r\n\r\n";
@@ -77,17 +77,21 @@ pub struct RegistersJson {
     depth_epoch: u64,
     depth_versions: u8,
     depth_least: u8,
+    /// Of which time writes are lost, as two stamps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lost: Option<(u64, u64)>,
 }
 
 impl RegistersJson {
     fn of(registers: Registers) -> Self {
-        let Registers { gc_horizon, compaction_horizon, depth } = registers;
+        let Registers { gc_horizon, compaction_horizon, depth, lost } = registers;
         Self {
             gc_horizon: gc_horizon.micros(),
             compaction_horizon: compaction_horizon.micros(),
             depth_epoch: depth.epoch().micros(),
             depth_versions: depth.versions(),
             depth_least: depth.least(),
+            lost: (lost != Lost::NOTHING).then(|| (lost.since().micros(), lost.until().micros())),
         }
     }
 
@@ -99,6 +103,10 @@ impl RegistersJson {
             gc_horizon: stamp(self.gc_horizon)?,
             compaction_horizon: stamp(self.compaction_horizon)?,
             depth: Depth::received(stamp(self.depth_epoch)?, self.depth_versions, self.depth_least)?,
+            lost: match self.lost {
+                Some((since, until)) => Lost::received(stamp(since)?, stamp(until)?)?,
+                None => Lost::NOTHING,
+            },
         })
     }
 }
@@ -346,6 +354,7 @@ mod tests {
             gc_horizon: Stamp::from_micros(7).unwrap(),
             compaction_horizon: Stamp::from_micros(9).unwrap(),
             depth,
+            lost: Lost::NOTHING,
         };
         let said = "\"registers\":{\"gc_horizon\":7,\"compaction_horizon\":9,\"depth_epoch\":5,\"depth_versions\":8,\
                     \"depth_least\":3}}\n";
@@ -358,8 +367,14 @@ mod tests {
             let text = String::from_utf8(bytes).unwrap();
             assert!(text.starts_with(synced) && text.contains(said), "{text}");
         }
-        assert_eq!(RegistersJson::of(registers).registers(), Some(registers));
+        let stamp = |micros| Stamp::from_micros(micros).unwrap();
+        for lost in [Lost::NOTHING, Lost::new(stamp(3), stamp(4))] {
+            let registers = Registers { lost, ..registers };
+            assert_eq!(RegistersJson::of(registers).registers(), Some(registers));
+        }
         let wrong = RegistersJson { depth_least: 9, ..RegistersJson::of(registers) };
+        assert_eq!(wrong.registers(), None);
+        let wrong = RegistersJson { lost: Some((4, 4)), ..RegistersJson::of(registers) };
         assert_eq!(wrong.registers(), None);
     }
 

@@ -93,6 +93,8 @@ impl Start {
             root: Digest::default(),
             registers: Registers::NONE,
             vector: 0,
+            unproven: None,
+            saved: None,
             protocol: ProtocolRange::IMPLEMENTED,
         };
         let clock_off_us = Arc::<AtomicI64>::default();

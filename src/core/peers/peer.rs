@@ -163,7 +163,10 @@ impl Peer {
         if self.is_same(turn) {
             let marks = (self.summary.vector, turn.ours.vector);
             let differ = marks.0 != marks.1 && self.marks != Some(marks);
-            return (differ || self.clock.is_wanted(turn.mono_us)).then_some((0, SyncTask::Vectors));
+            // a set that is equal to a proven one is proven
+            let proves = turn.ours.unproven.is_some() && self.summary.unproven.is_none();
+            let asks = differ || proves || self.clock.is_wanted(turn.mono_us);
+            return asks.then_some((0, SyncTask::Vectors));
         }
         // a peer that failed last time has no priority: else peers that always fail would leave no turn to others
         let has_not_failed = self.failures == 0;

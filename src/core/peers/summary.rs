@@ -5,6 +5,8 @@ use crate::core::genesis::GenesisMark;
 use crate::core::history::Registers;
 use crate::core::protocol::ProtocolRange;
 use crate::core::record::Incarnation;
+use crate::core::saved::SavedMark;
+use crate::core::stamp::Stamp;
 
 /// The stage of a node between its start and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +38,10 @@ pub struct Summary {
     pub registers: Registers,
     /// [`crate::core::Vector::mark`] of its vector.
     pub vector: u32,
+    /// The reflected stamp of its set, if that is unproven: see [`crate::core::Store::unproven`].
+    pub unproven: Option<Stamp>,
+    /// What it has on its disk, while it has joined no set and has not decided what to do with it.
+    pub saved: Option<SavedMark>,
     /// The versions of the peer protocol that it speaks. They do not change while the process runs.
     pub protocol: ProtocolRange,
 }

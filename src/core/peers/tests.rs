@@ -16,6 +16,8 @@ fn summary(process: u64, node: u64, state: NodeState) -> Summary {
         root: Digest { sum: u128::from(process), count: 1 },
         registers: crate::core::Registers::NONE,
         vector: 0,
+        unproven: None,
+        saved: None,
         protocol: ProtocolRange::IMPLEMENTED,
     }
 }

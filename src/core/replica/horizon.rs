@@ -127,8 +127,13 @@ impl Replica {
         // a node without peers needs a clock that has run steadily for a grace
         let since_us = if self.config.alone { self.clock.steady.mono_us } else { self.started.mono_us };
         let up_us = now.mono_us.saturating_sub(since_us);
-        if (up_us >= grace_us || early) && self.clock_is_trusted(store, now) {
-            let held = !self.peers.none_missing(now.mono_us, settle_us, grace_us / SPREAD, mutants);
+        // an unproven set may lack deletes, and others may lack those that it has
+        let may_move = store.unproven().is_none() && (up_us >= grace_us || early);
+        if may_move && self.clock_is_trusted(store, now) {
+            // what a peer loaded from its disk lacks deletes only until it is proven: it would have to begin again
+            let loaded = self.peers.live().any(|peer| peer.summary.unproven.is_some())
+                && !mutants.has(Mutant::UnprovenHoldsNothing);
+            let held = loaded || !self.peers.none_missing(now.mono_us, settle_us, grace_us / SPREAD, mutants);
             let age_us = if held { horizon_cap_us } else { grace_us };
             let started = if early { Stamp::ZERO } else { now.wall.before(up_us) };
             if let Some(horizon) = horizon_in_steps(now.wall, started, age_us, step_us) {
@@ -205,14 +210,24 @@ impl Replica {
         let began_us = self.peers.last_pass_began_us().filter(|began_us| *began_us >= self.in_set_since_us);
         // a stamp by a wrong clock would claim too much
         let is_trusted = self.clock_is_trusted(store, now);
-        let began_us = began_us.filter(|_| self.joined && is_trusted && !store.genesis().provisional);
+        let is_real = self.joined && !store.genesis().provisional && store.unproven().is_none();
+        let began_us = began_us.filter(|_| is_trusted && is_real);
         let reflected = began_us.map_or(Stamp::ZERO, |began_us| {
             let age_us = now.mono_us.saturating_sub(began_us);
             let early_us =
                 if store.mutants().has(Mutant::ReflectsLatePass) { 0 } else { self.config.grace_us / 2 };
             now.wall.before(age_us).before(early_us).before(self.clock_bound_us())
         });
-        reflected.max(store.set().horizon())
+        let loaded =
+            self.reflects_from.filter(|(key, _)| *key == store.genesis().key).map(|(_, stamp)| stamp);
+        reflected.max(loaded.unwrap_or_default()).max(store.set().horizon())
+    }
+
+    /// The reflected stamp to be saved with the set: of an unproven one that with which it was loaded, although the
+    /// horizon may be later.
+    #[must_use]
+    pub fn reflected_to_save<T>(&self, store: &Store<T>, now: Now) -> Stamp {
+        store.unproven().unwrap_or_else(|| self.reflected(store, now))
     }
 
     /// Sets how many records a name keeps from now on, on all nodes. Returns the new depth.

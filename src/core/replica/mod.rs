@@ -7,6 +7,7 @@
 
 mod expiry;
 mod horizon;
+mod restore;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ use super::stamp::{Now, Stamp};
 use super::store::Store;
 use super::sync::{Moment, respond};
 use expiry::Expiry;
+use restore::{Restoring, Revived};
 use session::Session;
 
 /// The replica of a node. See the module.
@@ -57,6 +59,12 @@ pub struct Replica {
     in_set: Option<GenesisMark>,
     in_set_since_us: u64,
     expiry: Expiry,
+    restoring: Restoring,
+    /// What this node serves from its disk, until it is told what was lost.
+    revived: Option<Revived>,
+    waits_for_clock: bool,
+    /// The key and the reflected stamp of the set that was loaded.
+    reflects_from: Option<([u8; 16], Stamp)>,
     counts: Counts,
 }
 
@@ -96,6 +104,10 @@ impl Replica {
             in_set: None,
             in_set_since_us: now.mono_us,
             expiry: Expiry::default(),
+            restoring: Restoring::default(),
+            revived: None,
+            waits_for_clock: false,
+            reflects_from: None,
             counts: Counts::default(),
         }
     }
@@ -157,6 +169,8 @@ impl Replica {
             root: store.set().root(),
             registers: store.registers(),
             vector: store.vector().mark(),
+            unproven: store.unproven().filter(|_| self.joined),
+            saved: self.saved().map(|saved| saved.mark),
             protocol: self.config.protocol,
         }
     }
@@ -181,9 +195,16 @@ impl Replica {
             }
             status => *status,
         }));
+        self.check_members(store, now);
         if !store.mutants().has(Mutant::NoHorizonExchange) {
             let moment = self.moment(store, now);
-            for registers in live.iter().map(|summary| summary.registers) {
+            let ours = store.unproven().map(|_| store.genesis().mark().key_id);
+            // an unproven set adopts nothing of a set that may not be its own
+            let counts =
+                |set: Option<GenesisMark>| ours.is_none_or(|ours| set.is_some_and(|set| set.key_id == ours));
+            for registers in
+                live.iter().filter(|summary| counts(summary.genesis)).map(|summary| summary.registers)
+            {
                 if moment.refuses(&registers, &store.registers()) {
                     self.counts.wrong_horizons += 1;
                 } else {
@@ -203,6 +224,7 @@ impl Replica {
         } else if self.joined {
             self.move_horizon(store, now);
             self.make_real(store, now);
+            self.tell_loss(store, now);
             if self.session.is_idle() && now.mono_us >= self.sync_at_us && store.set().is_settled() {
                 self.start_sync(store, now, entropy);
             }
@@ -245,8 +267,11 @@ impl Replica {
 
     /// Answers a request of a peer.
     pub fn request<T>(&mut self, store: &mut Store<T>, now: Now, request: &Request) -> Response {
+        self.check_request(store, now, request);
         match request {
             Request::Push(batch) => Response::Push(store.take(self.moment(store, now), batch)),
+            // until it has joined, what it has saved is neither compared nor mixed with anything else
+            Request::Sync(_) if self.saved().is_some() => Response::Sync(self.joining_answer(store, now)),
             Request::Sync(ask) => {
                 let moment = self.moment(store, now);
                 Response::Sync(respond(store, self.joined, moment, ask))
@@ -259,6 +284,9 @@ impl Replica {
         // a response of another kind is no response
         if self.pushes.contains_key(&id) != matches!(response, Response::Push(_)) {
             return self.failed(store, now, id);
+        }
+        if self.check_response(store, now, &response) {
+            return;
         }
         match response {
             Response::Push(ack) => {
@@ -301,7 +329,7 @@ impl Replica {
     }
 
     fn join<T>(&mut self, store: &mut Store<T>, now: Now, entropy: u64) {
-        if !self.session.is_idle() || self.leaving || self.held {
+        if !self.session.is_idle() || self.leaving || self.held || self.is_loading() {
             return;
         }
         let mutants = store.mutants();
@@ -313,10 +341,20 @@ impl Replica {
         let (us, empty) = (store.incarnation(), store.set().root().count == 0);
         let searched_us = now.mono_us - self.started.mono_us;
         let unanswered_us = self.session.unanswered_us(now);
-        let joiner = Joiner { us, empty, searched_us, unanswered_us, mono_us: now.mono_us };
-        match decide(joiner, &self.peers, &self.others, entropy, mutants) {
+        let (saved, cold_start_wait_us) = (self.saved(), self.config.cold_start_wait_us);
+        let mono_us = now.mono_us;
+        let joiner = Joiner { us, empty, searched_us, unanswered_us, mono_us, saved, cold_start_wait_us };
+        let decision = match self.config.alone {
+            true => JoinDecision::ColdStart,
+            false => decide(joiner, &self.peers, &self.others, entropy, mutants),
+        };
+        if matches!(decision, JoinDecision::Join(_)) && now.mono_us < self.sync_at_us
+            || self.join_with_saved(store, now, entropy, decision)
+        {
+            return;
+        }
+        match decision {
             JoinDecision::Wait => {}
-            JoinDecision::Join(_) if now.mono_us < self.sync_at_us => {}
             JoinDecision::Join(peer) => self.start_snapshot(store, now, peer),
             JoinDecision::ColdStart => self.begin(store, false),
             JoinDecision::ServeAlone => self.begin(store, true),
@@ -347,6 +385,7 @@ impl Replica {
     /// The node has a set: it serves it, and follows its changes.
     pub(super) fn has_joined<T>(&mut self, store: &mut Store<T>) {
         self.joined = true;
+        self.restoring = Restoring::Nothing;
         store.keep_changes();
     }
 
@@ -361,6 +400,7 @@ impl Replica {
         let since_us = *self.whole_since_us.get_or_insert(now.mono_us);
         if since_us + SEARCH_US <= now.mono_us {
             store.adopt(Genesis { provisional: false, ..genesis });
+            store.set_proven();
         }
     }
 

@@ -93,6 +93,24 @@ impl Replica {
         self.go_on(store, now, round);
     }
 
+    /// Starts a round with a peer.
+    pub(super) fn compare_with<T>(
+        &mut self,
+        store: &mut Store<T>,
+        now: Now,
+        peer: Incarnation,
+        entropy: u64,
+    ) {
+        let round = Round::new(store, peer, self.session.budget, entropy >> 16);
+        self.open(now, peer);
+        self.go_on(store, now, round);
+    }
+
+    /// Ends the session: an answer that still comes is of none.
+    pub(super) fn end_session(&mut self) {
+        (self.session.kind, self.session.parked) = (Kind::Idle, None);
+    }
+
     pub(super) fn start_snapshot<T>(&mut self, store: &mut Store<T>, now: Now, peer: Incarnation) {
         let snapshot = match self.session.parked.take() {
             Some(parked) => parked.resume(peer, self.session.budget),
@@ -243,7 +261,12 @@ impl Replica {
         }
     }
 
-    fn done<T>(&mut self, store: &Store<T>, now: Now, peer: Incarnation, result: RoundResult) {
+    fn done<T>(&mut self, store: &mut Store<T>, now: Now, peer: Incarnation, mut result: RoundResult) {
+        if !self.joined {
+            // what came while this node was away is no fault of a push
+            result.old_differences = 0;
+            self.has_joined(store);
+        }
         let Config { sync_us, sync_slow_us, .. } = self.config;
         let Counts { rounds, vectors, differences, old_differences, requests, .. } = &mut self.counts;
         self.peers.synced(peer, store.vector().mark(), self.session.since_us);

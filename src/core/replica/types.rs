@@ -50,6 +50,8 @@ pub struct Config {
     pub checkpoint_expiry_us: u64,
     /// Most bytes of older records: beyond it they are compacted.
     pub max_history_bytes: usize,
+    /// How long a node with a saved set waits for all addresses before it serves that set alone, µs.
+    pub cold_start_wait_us: u64,
 }
 
 /// How far below the earliest stamp of a client's write the compaction horizon stays, µs: the time that a write takes.
@@ -86,6 +88,7 @@ impl Config {
             vector_room: MAX_VECTOR / 2,
             checkpoint_expiry_us: 24 * 3600 * SECOND_US,
             max_history_bytes: usize::MAX,
+            cold_start_wait_us: 60 * SECOND_US,
         }
     }
 }

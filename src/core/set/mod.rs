@@ -24,7 +24,7 @@ use siphasher::sip::SipHasher24;
 use super::digest_trie::{Difference, Digest, DigestTrie, Prefix, item_with};
 use super::dot_index::DotIndex;
 use super::evicted::Evicted;
-use super::history::{Depth, OlderBytes, Registers};
+use super::history::{Depth, Lost, OlderBytes, Registers};
 use super::limits::MAX_HISTORY_PAYLOAD_BYTES;
 use super::mutants::{Mutant, Mutants};
 use super::name::Name;
@@ -63,6 +63,7 @@ pub struct Set {
     tombstones: Tombstones,
     depth: Depth,
     compaction_horizon: Stamp,
+    lost: Lost,
     /// The leaf from which on names are still to be cut to the registers; `None` if all are.
     unsettled: Option<usize>,
     older: OlderBytes,
@@ -74,6 +75,8 @@ pub struct Set {
     ends: BTreeSet<(Stamp, Name)>,
     /// Records that were current until a horizon removed them: of logs, and values that have ended.
     cut: Vec<Record>,
+    /// The names of all records that were removed since they were last taken, if they are taken.
+    left: Option<Vec<Name>>,
     retired: Retired,
     /// The dots of all records: see [`dots`].
     dots: DotIndex,
@@ -162,6 +165,7 @@ impl Set {
             tombstones: Tombstones::default(),
             depth: Depth::new(Stamp::ZERO, 1),
             compaction_horizon: Stamp::ZERO,
+            lost: Lost::NOTHING,
             unsettled: None,
             older: OlderBytes::default(),
             oldest: Vec::new(),
@@ -169,17 +173,24 @@ impl Set {
             namespaces: Namespaces::default(),
             ends: BTreeSet::new(),
             cut: Vec::new(),
+            left: None,
             retired: Retired::default(),
             dots: DotIndex::default(),
             evicted: Evicted::default(),
         }
     }
 
-    /// The registers: what the set has dropped on purpose.
+    /// The registers: what the set has dropped on purpose, and what it has lost.
     #[must_use]
     pub fn registers(&self) -> Registers {
         let gc_horizon = self.tombstones.horizon();
-        Registers { gc_horizon, compaction_horizon: self.compaction_horizon, depth: self.depth }
+        let Self { compaction_horizon, depth, lost, .. } = *self;
+        Registers { gc_horizon, compaction_horizon, depth, lost }
+    }
+
+    /// Joins the time of which writes are lost with that of the set.
+    pub(super) fn add_loss(&mut self, lost: Lost) {
+        self.lost = self.lost.join(lost);
     }
 
     /// The rules that are removed, in a simulated node.
@@ -317,6 +328,16 @@ impl Set {
     /// The records that a horizon has removed since the last call although they were current and no tombstones.
     pub(super) fn take_cut(&mut self) -> Vec<Record> {
         std::mem::take(&mut self.cut)
+    }
+
+    /// From now on keeps the names of records that are removed, for [`Set::take_left`].
+    pub(super) fn keep_left(&mut self) {
+        self.left = Some(Vec::new());
+    }
+
+    /// The names of the records that were removed since the last call, whatever the cause.
+    pub(super) fn take_left(&mut self) -> Vec<Name> {
+        self.left.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// The records of a name that the registers leave, in [`Record::order`]: the current one is the last.
@@ -584,6 +605,9 @@ impl Set {
         let Cell { item, position, record } = cell;
         self.digest.take(difference, item);
         self.bytes -= record.cost();
+        if let Some(left) = &mut self.left {
+            left.push(record.name().clone());
+        }
         self.dots.remove(record.dot());
         self.evicted.add(record.dot(), record.name());
         self.namespaces.remove(&record, was_current);
@@ -620,6 +644,7 @@ impl Set {
     pub(super) fn replace_registers(&mut self, registers: Registers) {
         self.tombstones.lower(registers.gc_horizon);
         self.compaction_horizon = registers.compaction_horizon;
+        self.lost = registers.lost;
         self.set_depth(registers.depth);
     }
 

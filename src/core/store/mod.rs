@@ -8,10 +8,14 @@
 
 mod changes;
 mod mirrored;
+mod unproven;
+mod unsaved;
 
 use std::collections::HashSet;
 
 use mirrored::Origin;
+use unsaved::Notes;
+pub use unsaved::{Save, Unsaved};
 
 use super::change_ring::{ChangeRing, Gap};
 use super::checkpoint::Checkpoints;
@@ -20,7 +24,7 @@ use super::condition::{Condition, Evaluation};
 use super::effects::{Effects, SetChange};
 use super::event_name::event_name;
 use super::genesis::Genesis;
-use super::history::{Depth, Moment, Registers};
+use super::history::{Depth, Lost, Moment, Registers};
 use super::limits::{HORIZON_SLICE, LIST_AT_MOST, MAX_BATCH_DOTS, MAX_STAMP_LEAD_US, MUTANT_GUARD_US};
 use super::message::Call;
 use super::mutants::{Mutant, Mutants};
@@ -81,6 +85,14 @@ pub struct Store<T> {
     registers_of: Option<u64>,
     /// The end of the ring when a record came the last time that the vector claimed already.
     came_back_at: u64,
+    /// See [`Store::unproven`].
+    unproven: Option<Stamp>,
+    /// No write of this process has a stamp below it.
+    own_least: Stamp,
+    /// See [`Store::vouches`].
+    vouches: bool,
+    /// See [`Store::note_changes`].
+    notes: Option<Notes>,
     /// Whether changes of the set go into `effects`.
     reports_changes: bool,
 }
@@ -268,6 +280,10 @@ impl<T> Store<T> {
             is_mixed: false,
             registers_of: None,
             came_back_at: 0,
+            unproven: None,
+            own_least: Stamp::MAX,
+            vouches: true,
+            notes: None,
         }
     }
 
@@ -407,7 +423,7 @@ impl<T> Store<T> {
 
     /// Takes in a record of this node, with its next dot.
     fn accept(&mut self, now: Stamp, record: Record) -> Written {
-        let (last_sync, dot) = (record.last_sync(), record.dot());
+        let last_sync = record.last_sync();
         let held = self.set.get(record.name());
         if let Some(current) = held.filter(|held| held.order(&record).is_ge()).cloned() {
             // what loses is no part of the history
@@ -436,10 +452,11 @@ impl<T> Store<T> {
                 return Written::Full { bytes: self.set.bytes(), limit: self.max_set_bytes };
             }
         }
+        self.own_least = self.own_least.min(last_sync);
         self.merge(&record);
         // only accepted writes get a dot, so that sequences have no holes
         self.log.add(&record, self.set.depth());
-        self.claims.raise(self.incarnation, dot.sequence, last_sync.max(now));
+        self.claim_own(last_sync.max(now));
         Written::Done { current: record }
     }
 
@@ -551,6 +568,7 @@ impl<T> Store<T> {
         self.set.settle_name(record.name());
         self.report_cut();
         let merge = self.set.merge(record);
+        self.forget_left();
         match &merge {
             Merge::Newer { previous } => {
                 self.changed(&self.set.counts_as(record), previous.clone());
@@ -567,12 +585,17 @@ impl<T> Store<T> {
             }
             Merge::Cut(_) | Merge::Held(_) => {}
         }
+        // also what is cut may have removed older records
+        if !matches!(merge, Merge::Held(_)) {
+            self.note(record.name());
+        }
         self.report_cut();
         merge
     }
 
     /// A horizon has removed names of logs, or values that have ended: their waiters are due, and read again.
     fn report_cut(&mut self) {
+        self.note_left();
         for previous in self.set.take_cut() {
             self.waiters.take_cut(previous.name(), &mut self.effects.due);
             if self.reports_changes {
@@ -645,6 +668,7 @@ impl<T> Store<T> {
         news.sort_by(|a, b| a.order(b));
         news.dedup_by(|a, b| a.order(b).is_eq());
         self.set.merge_all(records);
+        self.forget_left();
         self.report_cut();
         let current = match self.set.get(name) {
             Some(current) => {
@@ -658,6 +682,9 @@ impl<T> Store<T> {
             && (previous.is_some() || self.set.get(name).is_some())
         {
             self.changed(&self.set.counts_as(current), previous);
+        }
+        if !news.is_empty() {
+            self.note(name);
         }
         if self.keeps_changes {
             self.add_news(&news, current.as_ref());
@@ -823,6 +850,7 @@ impl<T> Store<T> {
     /// copy.
     pub fn forget_copy(&mut self, name: &Name) {
         let Some(previous) = self.set.drop_copy(name) else { return };
+        self.note(name);
         self.add_gap(Gap::Unknown);
         self.dropped_at = self.changes.end();
         if self.reports_changes {
@@ -844,6 +872,7 @@ impl<T> Store<T> {
             self.set.set_depth(joined.depth);
         }
         self.set.raise_compaction_horizon(joined.compaction_horizon);
+        self.set.add_loss(joined.lost);
         let dropped = self.set.raise_horizon(joined.gc_horizon, at_most);
         self.settle(at_most) && dropped < at_most
     }
@@ -853,6 +882,11 @@ impl<T> Store<T> {
         let is_done = self.set.settle(at_most);
         self.report_cut();
         is_done
+    }
+
+    /// Writes of this time are lost.
+    pub(super) fn add_loss(&mut self, lost: Lost) {
+        self.set.add_loss(lost);
     }
 
     /// Sets how many records a name keeps from now on.

@@ -18,6 +18,7 @@ pub fn respond<T>(store: &mut Store<T>, joined: bool, at: Moment, ask: &SyncRequ
         now: at.now,
         genesis: joined.then(|| store.genesis()),
         registers: store.registers(),
+        unproven: store.unproven(),
         reply,
     }
 }
@@ -30,7 +31,7 @@ fn reply<T>(store: &mut Store<T>, joined: bool, at: Moment, ask: &SyncRequest) -
         return (Reply::WrongHorizon, joined);
     }
     match ask.genesis {
-        Some(theirs) if !joined || theirs < store.genesis() => store.adopt(theirs),
+        Some(theirs) if !joined || theirs < store.genesis() => store.adopt_of_peer(theirs, ask.unproven),
         Some(theirs) if theirs != store.genesis() => return (Reply::OtherGenesis, true),
         None if !joined => return (Reply::Joining, false),
         // a snapshot needs no common key

@@ -211,8 +211,15 @@ impl Round {
         } else {
             SyncStep::Open(self.take_todo(set, budget))
         };
-        let (from, registers) = (store.incarnation(), store.registers());
-        SyncRequest { from, to: self.peer, genesis: Some(self.genesis), registers, budget: self.budget, step }
+        SyncRequest {
+            from: store.incarnation(),
+            to: self.peer,
+            genesis: Some(self.genesis),
+            registers: store.registers(),
+            unproven: store.unproven(),
+            budget: self.budget,
+            step,
+        }
     }
 
     fn take_offers(&mut self, set: &Set, left: &mut usize) -> Vec<Record> {
@@ -286,7 +293,7 @@ impl Round {
         if let Some(theirs) = answer.genesis
             && theirs < store.genesis()
         {
-            store.adopt(theirs);
+            store.adopt_of_peer(theirs, answer.unproven);
         }
         if store.genesis() != self.genesis {
             return Next::Stop(Stop::OtherGenesis);
@@ -311,6 +318,7 @@ impl Round {
             Reply::Equal(vector) => {
                 // it was captured while the sets were equal, and ours has only grown
                 store.join_vector(&vector, at.now);
+                store.compared_with(answer.unproven);
                 return Next::Done(self.result);
             }
             Reply::Found(found) if self.only_vectors => {
@@ -335,6 +343,7 @@ impl Round {
             if let Some(vector) = self.vector.take() {
                 store.join_vector(&vector, at.now);
             }
+            store.compared_with(answer.unproven);
             return Next::Done(self.result);
         }
         if self.idle > MAX_IDLE { Next::Stop(Stop::Nonsense) } else { Next::Ask }

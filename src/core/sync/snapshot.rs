@@ -5,6 +5,7 @@ use super::super::limits::HORIZON_SLICE;
 use super::super::message::{Reply, SyncRequest, SyncResponse, SyncStep};
 use super::super::mutants::Mutant;
 use super::super::record::Incarnation;
+use super::super::stamp::Stamp;
 use super::super::store::Store;
 use super::super::vector::Vector;
 use super::{Moment, Stop};
@@ -23,6 +24,8 @@ pub struct Snapshot {
     /// Whether the current peer has sent its vector.
     opened: bool,
     vector: Option<Vector>,
+    /// The least reflected stamp of the peers whose sets are unproven.
+    unproven: Option<Stamp>,
     received: u64,
     idle: u32,
 }
@@ -45,8 +48,8 @@ impl Snapshot {
     /// Starts a snapshot of the set of a process. `budget` bounds answers, in bytes.
     #[must_use]
     pub fn new(peer: Incarnation, budget: u32) -> Self {
-        let (genesis, after, vector) = (None, None, None);
-        Self { peer, budget, genesis, after, opened: false, vector, received: 0, idle: 0 }
+        let (genesis, after, vector, unproven) = (None, None, None, None);
+        Self { peer, budget, genesis, after, opened: false, vector, unproven, received: 0, idle: 0 }
     }
 
     /// The process of the peer.
@@ -69,6 +72,7 @@ impl Snapshot {
             to: self.peer,
             genesis: joined.then(|| store.genesis()),
             registers: store.registers(),
+            unproven: store.unproven(),
             budget: self.budget,
             step: SyncStep::Snapshot { after: self.after, first: !self.opened },
         }
@@ -93,7 +97,7 @@ impl Snapshot {
         }
         let Some(genesis) = answer.genesis else { return SnapshotNext::Stop(Stop::Joining) };
         if !joined || genesis < store.genesis() {
-            store.adopt(genesis);
+            store.adopt_of_peer(genesis, answer.unproven);
         }
         if store.genesis() != genesis {
             return SnapshotNext::Stop(Stop::OtherGenesis);
@@ -126,11 +130,15 @@ impl Snapshot {
             self.vector = Some(before.map_or_else(|| vector.clone(), |before| before.meet(&vector)));
             self.opened = true;
         }
+        self.unproven = self.unproven.into_iter().chain(answer.unproven).min();
         store.replicate(at.now, &records);
         self.received += records.len() as u64;
         if upto == u64::MAX {
             if let Some(vector) = self.vector.take() {
                 store.join_vector(&vector, at.now);
+            }
+            if !joined {
+                store.copied_from(self.unproven);
             }
             return SnapshotNext::Done { received: self.received };
         }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::core::digest_trie::Prefix;
 use crate::core::genesis::Genesis;
-use crate::core::history::{Depth, Registers};
+use crate::core::history::{Depth, Lost, Registers};
 use crate::core::limits::LIST_AT_MOST;
 use crate::core::message::{Found, Listed, Listing, Reply, Sums, SyncRequest, SyncResponse, SyncStep};
 use crate::core::mutants::Mutants;
@@ -85,6 +85,8 @@ fn summary(store: &Store<()>) -> Summary {
         root: store.set().root(),
         registers: store.registers(),
         vector: store.vector().mark(),
+        unproven: None,
+        saved: None,
         protocol: ProtocolRange::IMPLEMENTED,
     }
 }
@@ -306,7 +308,7 @@ fn a_round_with_a_peer_that_makes_no_progress_stops() {
         round.ask(&a);
         let reply = Reply::Found(Found { vector: Some(Vector::default()), count: 300, ..Found::default() });
         let (from, now, registers) = (Incarnation(2), at(1), a.registers());
-        let answer = SyncResponse { from, now, genesis: Some(GENESIS), registers, reply };
+        let answer = SyncResponse { from, now, genesis: Some(GENESIS), registers, unproven: None, reply };
         match round.answered(&mut a, moment(1), 0, answer) {
             Next::Ask => {}
             next => return assert_eq!((next, answers > 1), (Next::Stop(Stop::Nonsense), true)),
@@ -329,8 +331,14 @@ fn an_answer_about_other_stretches_is_nonsense() {
             found.differ.push(Prefix::ALL);
         }
         let (from, now, registers) = (Incarnation(2), at(1), a.registers());
-        let answer =
-            SyncResponse { from, now, genesis: Some(GENESIS), registers, reply: Reply::Found(found) };
+        let answer = SyncResponse {
+            from,
+            now,
+            genesis: Some(GENESIS),
+            registers,
+            unproven: None,
+            reply: Reply::Found(found),
+        };
         assert_eq!(round.answered(&mut a, moment(1), 0, answer), Next::Stop(Stop::Nonsense));
     }
 }
@@ -404,11 +412,15 @@ fn deep(incarnation: u64, steps: &[(u16, u64, bool)], registers: Registers) -> S
 }
 
 fn registers() -> impl Strategy<Value = Registers> {
-    (0u64..30, 0u64..30, 1u64..9, 1u8..6).prop_map(|(gc, compaction, epoch, versions)| Registers {
-        gc_horizon: at(gc),
-        compaction_horizon: at(compaction),
-        // the epoch is set once
-        depth: Depth::new(at(epoch * 10 + u64::from(versions)), versions),
+    let lost = (0u64..30, 0u64..30).prop_map(|(since, until)| Lost::new(at(since), at(until)));
+    (0u64..30, 0u64..30, 1u64..9, 1u8..6, lost).prop_map(|(gc, compaction, epoch, versions, lost)| {
+        Registers {
+            gc_horizon: at(gc),
+            compaction_horizon: at(compaction),
+            // the epoch is set once
+            depth: Depth::new(at(epoch * 10 + u64::from(versions)), versions),
+            lost,
+        }
     })
 }
 
@@ -514,7 +526,14 @@ fn judged(found: impl FnOnce(&[Prefix]) -> Found) -> Next {
     let asked: Vec<Prefix> = (0..=255u8).filter_map(|i| Prefix::ALL.child(first.wrapping_add(i))).collect();
     let found = Found { vector: Some(Vector::default()), count: 300, ..found(&asked) };
     let (from, now, registers) = (Incarnation(2), at(1), a.registers());
-    let answer = SyncResponse { from, now, genesis: Some(GENESIS), registers, reply: Reply::Found(found) };
+    let answer = SyncResponse {
+        from,
+        now,
+        genesis: Some(GENESIS),
+        registers,
+        unproven: None,
+        reply: Reply::Found(found),
+    };
     round.answered(&mut a, moment(1), 0, answer)
 }
 
@@ -589,6 +608,7 @@ fn a_peer_that_first_drops_tombstones_has_not_failed() {
         now,
         genesis: Some(GENESIS),
         registers,
+        unproven: None,
         reply: Reply::RegistersFirst,
     };
     assert_eq!(round.answered(&mut a, moment(1), 0, settling(at(1))), Next::Stop(Stop::Settling));
@@ -609,6 +629,7 @@ fn an_answer_that_the_sets_are_equal_needs_a_request_for_it() {
         now: at(1),
         genesis: Some(GENESIS),
         registers: a.registers(),
+        unproven: None,
         reply: Reply::Equal(vector),
     };
     assert_eq!(round.answered(&mut a, moment(1), 0, answer), Next::Stop(Stop::Nonsense));

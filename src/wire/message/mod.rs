@@ -9,7 +9,7 @@ mod lease;
 pub use lease::{decode_lease_request, decode_lease_response, encode_lease_request, encode_lease_response};
 
 use super::codec::{DecodeError, Reader, Writer};
-use crate::core::history::{Depth, Registers};
+use crate::core::history::{Depth, Lost, Registers};
 use crate::core::limits::{
     MAX_DATA_BYTES, MAX_HISTORY_VERSIONS, MAX_KEY_BYTES, MAX_MESSAGE_BYTES, MAX_VECTOR, MAX_VERSION_BYTES,
 };
@@ -196,19 +196,23 @@ impl Layout for Genesis {
 }
 
 impl Layout for Registers {
-    const LEAST: usize = 26;
+    const LEAST: usize = 42;
     fn put(&self, at: ProtocolVersion, to: &mut Writer) {
         self.gc_horizon.put(at, to);
         self.compaction_horizon.put(at, to);
         self.depth.epoch().put(at, to);
         to.byte(self.depth.versions());
         to.byte(self.depth.least());
+        self.lost.since().put(at, to);
+        self.lost.until().put(at, to);
     }
     fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let (gc_horizon, compaction_horizon) = (Stamp::read(at, from)?, Stamp::read(at, from)?);
         let (epoch, versions, least) = (Stamp::read(at, from)?, from.byte()?, from.byte()?);
         let depth = Depth::received(epoch, versions, least).ok_or(DecodeError::Unknown("history depth"))?;
-        Ok(Self { gc_horizon, compaction_horizon, depth })
+        let lost = Lost::received(Stamp::read(at, from)?, Stamp::read(at, from)?);
+        let lost = lost.ok_or(DecodeError::Unknown("time of lost writes"))?;
+        Ok(Self { gc_horizon, compaction_horizon, depth, lost })
     }
 }
 
@@ -402,12 +406,13 @@ impl Layout for SyncStep {
 }
 
 impl Layout for SyncRequest {
-    const LEAST: usize = 46;
+    const LEAST: usize = 47;
     fn put(&self, at: ProtocolVersion, to: &mut Writer) {
         self.from.put(at, to);
         self.to.put(at, to);
         self.genesis.put(at, to);
         self.registers.put(at, to);
+        self.unproven.put(at, to);
         to.number(u64::from(self.budget));
         self.step.put(at, to);
     }
@@ -417,6 +422,7 @@ impl Layout for SyncRequest {
             to: Incarnation::read(at, from)?,
             genesis: Option::read(at, from)?,
             registers: Registers::read(at, from)?,
+            unproven: Option::read(at, from)?,
             budget: take_u32(from)?,
             step: SyncStep::read(at, from)?,
         })
@@ -498,12 +504,13 @@ impl Layout for Reply {
 }
 
 impl Layout for SyncResponse {
-    const LEAST: usize = 44;
+    const LEAST: usize = 45;
     fn put(&self, at: ProtocolVersion, to: &mut Writer) {
         self.from.put(at, to);
         self.now.put(at, to);
         self.genesis.put(at, to);
         self.registers.put(at, to);
+        self.unproven.put(at, to);
         self.reply.put(at, to);
     }
     fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -512,6 +519,7 @@ impl Layout for SyncResponse {
             now: Stamp::read(at, from)?,
             genesis: Option::read(at, from)?,
             registers: Registers::read(at, from)?,
+            unproven: Option::read(at, from)?,
             reply: Reply::read(at, from)?,
         })
     }

@@ -55,11 +55,17 @@ fn genesis() -> impl Strategy<Value = Option<Genesis>> {
 fn registers() -> impl Strategy<Value = Registers> {
     let depth = (stamp(), 1..=MAX_HISTORY_VERSIONS, 1..=MAX_HISTORY_VERSIONS);
     let depth = depth.prop_map(|(epoch, a, b)| Depth::received(epoch, a.max(b), a.min(b)).unwrap());
-    (stamp(), stamp(), depth).prop_map(|(gc_horizon, compaction_horizon, depth)| Registers {
+    let lost = (stamp(), stamp()).prop_map(|(since, until)| Lost::new(since, until));
+    (stamp(), stamp(), depth, lost).prop_map(|(gc_horizon, compaction_horizon, depth, lost)| Registers {
         gc_horizon,
         compaction_horizon,
         depth,
+        lost,
     })
+}
+
+fn unproven() -> impl Strategy<Value = Option<Stamp>> {
+    prop::option::of(stamp())
 }
 
 fn holdings() -> impl Strategy<Value = Vec<Holding>> {
@@ -100,12 +106,13 @@ fn request() -> impl Strategy<Value = Request> {
         }),
         (any::<Option<u64>>(), any::<bool>()).prop_map(|(after, first)| SyncStep::Snapshot { after, first }),
     ];
-    let ask = (any::<u64>(), any::<u64>(), genesis(), registers(), any::<u32>(), step);
-    let ask = ask.prop_map(|(from, to, genesis, registers, budget, step)| SyncRequest {
+    let ask = (any::<u64>(), any::<u64>(), genesis(), (registers(), unproven()), any::<u32>(), step);
+    let ask = ask.prop_map(|(from, to, genesis, (registers, unproven), budget, step)| SyncRequest {
         from: Incarnation(from),
         to: Incarnation(to),
         genesis,
         registers,
+        unproven,
         budget,
         step,
     });
@@ -150,12 +157,13 @@ fn response() -> impl Strategy<Value = Response> {
         (prop::option::of(vector()), records(), any::<u64>())
             .prop_map(|(vector, records, upto)| Reply::Snapshot { vector, records, upto }),
     ];
-    let answer = (any::<u64>(), stamp(), genesis(), registers(), reply).prop_map(
-        |(from, now, genesis, registers, reply)| SyncResponse {
+    let answer = (any::<u64>(), stamp(), genesis(), (registers(), unproven()), reply).prop_map(
+        |(from, now, genesis, (registers, unproven), reply)| SyncResponse {
             from: Incarnation(from),
             now,
             genesis,
             registers,
+            unproven,
             reply,
         },
     );
@@ -261,7 +269,9 @@ fn more_than_a_message_may_have_is_rejected() {
     bytes.extend([0; 8]);
     bytes.extend([1, 2]);
     bytes.extend([0; 24]);
-    bytes.extend([1, 1, 253]);
+    bytes.extend([1, 1]);
+    bytes.extend([0; 16]);
+    bytes.push(253);
     bytes.extend((1u64 << 32).to_le_bytes());
     assert!(matches!(decoded(&bytes), Err(DecodeError::TooMuch { .. })));
 }

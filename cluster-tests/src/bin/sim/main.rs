@@ -22,7 +22,7 @@ sim [--seed N] [--nodes N]        one world: its report
     [--mutants]                   for each rule a world that fails without it, and passes with it
     [--scenario NAME]             one thing happens, instead of a storm: missing, aloof, mute, split, lonely, late, twins,
                                   aimed, wrong, stranger, unreachable, apart, forgetful, lost, backdated, overtaken,
-                                  returned or ended; it decides the number of nodes
+                                  returned, ended, outdated, revived, rivals or outage; it decides the number of nodes
     [--without RULE]              with a rule taken out, by the name of its mutant (or 'list')
 sim leases ...                    worlds of leases: 'sim leases --help' says how";
 
@@ -90,6 +90,10 @@ fn parse() -> Result<Args, String> {
                     Some("overtaken") => Scenario::Overtaken,
                     Some("returned") => Scenario::Returned,
                     Some("ended") => Scenario::Ended,
+                    Some("outdated") => Scenario::Outdated,
+                    Some("revived") => Scenario::Revived,
+                    Some("rivals") => Scenario::Rivals,
+                    Some("outage") => Scenario::Outage,
                     _ => return Err(format!("--scenario needs a name of one\n{USAGE}")),
                 }
             }

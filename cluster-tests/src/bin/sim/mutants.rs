@@ -89,6 +89,19 @@ fn caught(mutant: Mutant) -> (Scenario, u64, &'static [&'static str]) {
         Mutant::ExpiryStampedNow => (Scenario::Ended, 1, &["a renewal is not lost"]),
         Mutant::DigestWithoutEnd | Mutant::EndsUndecided => (Scenario::Ended, 1, &[HONEST, NEVER]),
         Mutant::EndsOutliveHorizon => (Scenario::Ended, 1, &["what has ended is gone"]),
+        Mutant::SavedReflectsAll => (Scenario::Outdated, 1, &["a delete stays deleted"]),
+        Mutant::UnprovenCheckedOnce | Mutant::UnprovenNotInherited | Mutant::ProvenByUnproven => {
+            (Scenario::Revived, 1, &["a delete stays deleted"])
+        }
+        Mutant::OlderSavedWins => (Scenario::Rivals, 1, &["a served set wins"]),
+        Mutant::SavedWithoutHorizon => (Scenario::Outage, 1, &[HONEST, "what was saved stays"]),
+        Mutant::UnprovenHoldsNothing => (Scenario::Outage, 1, &["what is whole is proven"]),
+        Mutant::SetAsideBeforeHorizon => (Scenario::Revived, 1, &["a delete stays deleted"]),
+        Mutant::LossUntold => (Scenario::Outage, 1, &["no reader waits for what is lost"]),
+        Mutant::LossToldEarly => (Scenario::Outage, 1, &["what is held is not lost"]),
+        Mutant::SavedVectorLate | Mutant::SaveLosesChanges => {
+            (Scenario::Storm, 4, &[HONEST, "a delete stays deleted"])
+        }
         Mutant::ReflectsLatePass => (Scenario::Backdated, 1, &[CURSORS, FEEDS, UNTOLD]),
     }
 }
