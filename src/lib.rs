@@ -15,7 +15,8 @@
 //! | `tls` | certificates, keys and authorities; both sides of a connection with TLS | nothing |
 //! | [`client`] | the client library: how a program reads, writes and watches | `core`, `wire`, `tls` |
 //! | `watch` | from a change to its watchers | `core` |
-//! | `membership` | the other nodes: discovery by DNS, gossip behind a sealed socket | `core`, `seal` |
+//! | `membership` | the other nodes: discovery by DNS, gossip behind a sealed socket | `core`, `wire`, `seal` |
+//! | `disk` | what the node holds, kept in a directory for the process that follows it | `core`, `wire` |
 //! | `config` | the flags as they are typed, and what they mean | all above |
 //! | `replication` | sealed messages between peers over HTTP | `core`, `wire`, `seal`, `tls` |
 //! | `sim` | many nodes in a seeded world; built only with the feature `sim` | `core`, `wire` |
@@ -58,6 +59,8 @@ pub mod cluster;
 pub mod config;
 #[cfg(feature = "node")]
 pub mod daemon;
+#[cfg(feature = "embed")]
+pub mod disk;
 #[cfg(feature = "embed")]
 pub mod embed;
 #[cfg(feature = "embed")]

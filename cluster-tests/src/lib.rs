@@ -37,6 +37,7 @@ pub mod dns;
 pub mod docker;
 pub mod faults;
 pub mod feed;
+pub mod folder;
 pub mod heavy;
 pub mod http;
 pub mod long_runs;

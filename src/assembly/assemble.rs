@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
+use super::disk::Disk;
 use super::error::StartError;
 use super::sockets::Sockets;
 use crate::access::web::Web;
@@ -34,13 +35,14 @@ use crate::watch::pace::Pace;
 /// # Errors
 /// If a part cannot start.
 pub(crate) async fn assemble(
-    config: Config,
+    mut config: Config,
     protocol: ProtocolRange,
     sockets: &mut Sockets,
     log: LogControl,
     commit: Option<&'static str>,
 ) -> Result<Arc<Node>, StartError> {
     let listens = sockets.listens()?;
+    let disk = Disk::open(&mut config)?;
     let started = clock::now();
     let incarnation = Incarnation(u64::from_le_bytes(random()?));
     let tls = NodeTls::new(&config.tls, &config.cluster).map_err(StartError::Tls)?;
@@ -66,6 +68,9 @@ pub(crate) async fn assemble(
         }
     });
     let replicator = Replicator::new(store.clone());
+    if let Some(disk) = disk {
+        disk.start(&config, &store, &replicator)?;
+    }
     let (leases, lease_calls) = Leases::new(LeaseSettings::of(&config), incarnation, store.clone());
     tokio::spawn(ring_bells);
 

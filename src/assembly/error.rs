@@ -16,6 +16,8 @@ pub enum StartError {
     Fill(String),
     /// TLS cannot be set up.
     Tls(String),
+    /// The directory of the node cannot be used.
+    Disk(String),
     /// A variable that is for tests only has a value that cannot be parsed.
     TestVariable(String),
     /// The system gives no entropy, threads or signals.
@@ -47,9 +49,11 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listen(error) => error.fmt(f),
-            Self::Gossip(line) | Self::TestVariable(line) | Self::Fill(line) | Self::Tls(line) => {
-                f.write_str(line)
-            }
+            Self::Gossip(line)
+            | Self::TestVariable(line)
+            | Self::Fill(line)
+            | Self::Tls(line)
+            | Self::Disk(line) => f.write_str(line),
             Self::System { what, cause } => {
                 write!(f, "cannot get {what} from the system: {cause}: check its limits")
             }

@@ -4,6 +4,7 @@
 //! Nothing here knows the process: signals, the environment, the log and the end of the process belong to the daemon.
 
 mod assemble;
+mod disk;
 mod error;
 pub mod fd_limit;
 mod serve;

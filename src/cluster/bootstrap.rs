@@ -197,6 +197,7 @@ pub(crate) fn replica_config(
         history_age_us: us(config.history_age),
         checkpoint_expiry_us: us(config.checkpoint_expiry),
         max_history_bytes: config.max_history_bytes,
+        cold_start_wait_us: us(config.disk.cold_start_wait),
         ..defaults
     }
 }

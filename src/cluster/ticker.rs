@@ -103,6 +103,13 @@ fn log_change(was: &Summary, is: &Summary) {
     if was.state != is.state || was.genesis != is.genesis {
         match (is.state, is.genesis) {
             (NodeState::Joining, _) => tracing::info!("joining: searching for other nodes"),
+            (NodeState::Ready, Some(genesis)) if genesis.provisional && is.unproven.is_some() => {
+                tracing::warn!(
+                    names = is.root.count,
+                    "serving what was saved: any set that other nodes have served meanwhile replaces it, until all \
+                     addresses are in it"
+                );
+            }
             (NodeState::Ready, Some(genesis)) if genesis.provisional => tracing::warn!(
                 names = is.root.count,
                 "serving alone: other nodes are silent, or reject this node: readers that have seen more get 409, and any \

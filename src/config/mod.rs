@@ -2,6 +2,7 @@
 
 mod access;
 mod cluster;
+mod disk;
 mod file;
 pub mod fill;
 mod lease;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 pub use access::{AccessConfig, PagePorts};
 pub use cluster::{ClusterConfig, HostPort, SecretSource};
+pub use disk::DiskConfig;
 pub use fill::FillConfig;
 pub use lease::LeaseConfig;
 pub use log::{LogFormat, LogLevel, LogLevelError};
@@ -107,6 +109,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// The settings of the cluster.
     pub cluster: ClusterConfig,
+    /// The settings of the disk.
+    pub disk: DiskConfig,
     /// The settings of TLS.
     pub tls: TlsConfig,
     /// The file that some of the settings came from.
@@ -163,6 +167,7 @@ impl Config {
             log_level: read(raw, "log-level", log_level)?,
             log_format: read(raw, "log-format", log_format)?,
             cluster: ClusterConfig::from_raw(raw)?,
+            disk: DiskConfig::from_raw(raw)?,
             tls: TlsConfig::from_raw(raw)?,
             file: raw.file().map(Path::to_owned),
         };
@@ -179,6 +184,13 @@ impl Config {
         self.cluster.check(&self.listen_server)?;
         self.access.check(self.cluster.is_alone(), self.cluster.secret != SecretSource::None)?;
         self.lease.check(&self.node_id, self.cluster.is_alone())?;
+        if self.disk.data_dir.is_some() && self.fill.is_some() {
+            return Err(ConfigError::new(
+                "--data-dir and --fill-from: got both: a node that fills gets its data from its upstream: leave one of them \
+                 out"
+                    .to_owned(),
+            ));
+        }
         let strategy = self.fill.as_ref().map(|fill| fill.strategy);
         if let Some(strategy @ (fill::Strategy::Watch | fill::Strategy::Mirror)) = strategy
             && !self.cluster.is_alone()
@@ -235,6 +247,7 @@ impl Config {
             .chain(self.access.rows())
             .chain(self.cluster.rows())
             .chain(self.lease.rows())
+            .chain(self.disk.rows())
             .chain(fill)
             .chain([("Config", quoted(&file.display()))])
             .collect();

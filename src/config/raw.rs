@@ -249,6 +249,23 @@ pub const FLAGS: &[Flag] = &[
         "60s",
         "Longest time to live of a lease, the same on all nodes; a voter abstains for this long after each start",
     ),
+    Flag::open(
+        "data-dir",
+        "DIR",
+        "Keep what this node holds in this directory, so that it survives the end of all processes [default: keep nothing]",
+    ),
+    Flag::text(
+        "durability",
+        "DURATION",
+        "100ms",
+        "Save changes within this time behind the answers; always saves before each answer",
+    ),
+    Flag::text(
+        "cold-start-wait",
+        "DURATION",
+        "60s",
+        "At a start of all nodes, wait this long for the others before serving the saved data alone",
+    ),
     Flag::text("max-leases", "COUNT", "100000", "Most leases that a node keeps; more get 503"),
     Flag::new(
         "cors-origin",

@@ -228,6 +228,29 @@ impl Config {
         self.set_time("tombstone-grace", time)
     }
 
+    /// Keeps what the node holds in a directory of its own, for the process that follows this one. The node then has
+    /// the id that is kept there, unless it is given another one, which is refused.
+    pub fn data_dir(self, path: impl AsRef<Path>) -> Self {
+        self.set("data-dir", path.as_ref().display().to_string())
+    }
+
+    /// Within which time a change is saved, 1 ms to 1 min (100 ms): what was answered in the last of these before a
+    /// crash may be lost.
+    pub fn durability(self, within: Duration) -> Self {
+        self.set_time("durability", within)
+    }
+
+    /// Answers a write only once it is saved.
+    pub fn durability_always(self) -> Self {
+        self.set("durability", "always")
+    }
+
+    /// How long a node with saved data waits for all other nodes where none serves a set, before it serves alone what
+    /// it has saved (60 s).
+    pub fn cold_start_wait(self, time: Duration) -> Self {
+        self.set_time("cold-start-wait", time)
+    }
+
     /// How often to start a sync with another node (1 s).
     pub fn replicate_interval(self, time: Duration) -> Self {
         self.set_time("replicate-interval", time)

@@ -124,4 +124,8 @@ impl LocalNode for Local {
 pub(super) fn cut_off(node: &Node) {
     node.lifecycle.advance(Phase::Closing);
     node.store.drain(Pace::NONE);
+    // its thread has the store, and would go on saving
+    if let Some(disk) = node.store.disk() {
+        let _ = disk.begin_stop();
+    }
 }

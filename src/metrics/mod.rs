@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod cluster;
+mod disk;
 pub mod feeds;
 pub mod labels;
 pub mod latency;
@@ -20,6 +21,7 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::core::WaiterLimits;
 use access::AccessMetrics;
 use cluster::ClusterMetrics;
+use disk::DiskMetrics;
 use feeds::FeedMetrics;
 use labels::{AnswerLabels, BuildLabels, CallLabels, LimitLabel, OfLabel, PortLabel, ReasonLabel, gauge};
 pub use labels::{Limit, PeerRefusal, Port};
@@ -73,6 +75,7 @@ pub struct Metrics {
     pub(crate) cluster: ClusterMetrics,
     pub(crate) process: ProcessMetrics,
     pub(crate) tls: TlsMetrics,
+    pub(crate) disk: DiskMetrics,
 }
 
 impl Metrics {
@@ -117,6 +120,7 @@ impl Metrics {
         let latency = LatencyMetrics::register(&mut registry);
         let leases = LeaseMetrics::register(&mut registry);
         let tls = TlsMetrics::register(&mut registry);
+        let disk = DiskMetrics::register(&mut registry);
         let mut metrics = Self {
             registry,
             answers,
@@ -153,6 +157,7 @@ impl Metrics {
             cluster,
             process: ProcessMetrics::new(),
             tls,
+            disk,
         };
         metrics.register();
         metrics

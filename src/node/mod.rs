@@ -14,6 +14,7 @@ pub mod log_control;
 pub mod pulse;
 pub mod reads;
 pub mod replication;
+mod saving;
 pub mod store;
 pub mod stream_groups;
 pub mod streams;

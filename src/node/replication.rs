@@ -11,7 +11,7 @@ use crate::core::peers::Peer;
 use crate::core::protocol::ProtocolVersion;
 use crate::core::replica::{Compaction, Counts};
 use crate::core::stamp::Now;
-use crate::core::{Depth, Incarnation, NodeState, Replica, Stamp, Store, Summary};
+use crate::core::{Depth, Incarnation, NodeState, Record, Replica, SavedSet, Stamp, Store, Summary};
 use crate::node::clock;
 use crate::node::limits::RETIRED_LOOKS;
 use crate::watch::Waiter;
@@ -94,11 +94,19 @@ impl Replicator {
                 break;
             }
         }
-        self.store.step(|held, now| {
+        let (summary, begins_to_wait) = self.store.step(|held, now| {
             held.store.release_retired(RETIRED_LOOKS);
+            let waited = held.replica.waits_for_clock();
             held.replica.tick(&mut held.store, now, entropy);
-            held.replica.summary(&held.store)
-        })
+            (held.replica.summary(&held.store), held.replica.waits_for_clock() && !waited)
+        });
+        if begins_to_wait {
+            tracing::warn!(
+                "this node's clock is behind the time at which its data was saved, and no other node has told its time: \
+                 the data is loaded once the clock is right"
+            );
+        }
+        summary
     }
 
     /// How long it is until the next value of a name ends, if any will.
@@ -144,6 +152,32 @@ impl Replicator {
             }
             step
         })
+    }
+
+    /// Begins with what an earlier process has saved, and notes what changes from now on. To be called once, at the
+    /// start.
+    pub fn restore(&self, saved: Option<SavedSet>) {
+        self.store.step(|held, _| {
+            held.store.note_changes();
+            if let Some(saved) = saved {
+                held.replica.restore(&held.store, saved);
+            }
+        });
+    }
+
+    /// Merges records that an earlier process has saved; returns whether the node still wants the rest.
+    pub(super) fn load_saved(&self, records: &[Record]) -> bool {
+        self.store.step(|held, now| held.replica.load(&mut held.store, now, records))
+    }
+
+    /// All that was saved is merged.
+    pub(super) fn has_loaded(&self) {
+        self.store.step(|held, now| held.replica.loaded(&mut held.store, now));
+    }
+
+    /// What was saved cannot be read.
+    pub(super) fn cannot_load_saved(&self) {
+        self.store.step(|held, _| held.replica.cannot_load(&mut held.store));
     }
 
     /// The summary to gossip.

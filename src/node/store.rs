@@ -6,7 +6,7 @@
 //! return, "check what the reader knows, and park it" and "merge the record, and take its waiters" are single steps.
 
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -17,9 +17,10 @@ use crate::core::replica::Config;
 use crate::core::stamp::Now;
 use crate::core::store::{Change, Read, Stamping, Written};
 use crate::core::{
-    Condition, Effects, Genesis, Incarnation, Name, NameError, Namespace, Record, Registers, Replica, Stamp,
-    Store, Ticket,
+    Condition, Effects, Genesis, Incarnation, Lost, Name, NameError, Namespace, Record, Registers, Replica,
+    Stamp, Store, Ticket,
 };
+use crate::disk::DiskWriter;
 use crate::node::clock;
 use crate::node::limits::RETIRED_LOOKS;
 use crate::watch::fanout::Fanout;
@@ -37,6 +38,8 @@ pub struct SharedStore {
     /// Requests to peers. Their number is bounded by what the replica has under way: a push for each peer, and one step
     /// of a sync.
     calls: mpsc::UnboundedSender<Call>,
+    /// The thread of the disk, if there is one.
+    disk: Arc<OnceLock<Arc<DiskWriter>>>,
 }
 
 /// The state that the lock guards.
@@ -68,6 +71,7 @@ impl Guarded {
 /// Values that are read without the lock, as of the last step that changed them.
 struct Published {
     genesis: ArcSwap<Genesis>,
+    lost: ArcSwap<Lost>,
     readiness: AtomicU8,
     retired_bytes: AtomicUsize,
 }
@@ -77,6 +81,18 @@ impl Published {
         let genesis = store.genesis();
         if **self.genesis.load() != genesis {
             self.genesis.store(Arc::new(genesis));
+        }
+    }
+
+    fn set_lost(&self, store: &Store<Waiter>) {
+        let lost = store.registers().lost;
+        if **self.lost.load() != lost {
+            tracing::warn!(
+                "writes that were stamped from {} to {} µs may be lost with the processes that had them",
+                lost.since(),
+                lost.until()
+            );
+            self.lost.store(Arc::new(lost));
         }
     }
 
@@ -162,12 +178,13 @@ impl SharedStore {
         let replica = Replica::new(config, now);
         let published = Published {
             genesis: ArcSwap::from_pointee(genesis),
+            lost: ArcSwap::from_pointee(Lost::NOTHING),
             readiness: AtomicU8::new(Readiness::of(&replica) as u8),
             retired_bytes: AtomicUsize::new(0),
         };
         let (calls, requested) = mpsc::unbounded_channel();
         let held = Arc::new(Mutex::new(Guarded { store, replica }));
-        (Self { held, published: Arc::new(published), fanout, pace, calls }, requested)
+        (Self { held, published: Arc::new(published), fanout, pace, calls, disk: Arc::default() }, requested)
     }
 
     /// Takes the lock. Nothing from outside can cause a panic while it is held. After one the store is still whole: its
@@ -180,6 +197,12 @@ impl SharedStore {
     #[must_use]
     pub fn genesis(&self) -> Genesis {
         **self.published.genesis.load()
+    }
+
+    /// Of which time writes are lost.
+    #[must_use]
+    pub fn lost(&self) -> Lost {
+        **self.published.lost.load()
     }
 
     /// Whether the node accepts reads and writes.
@@ -206,7 +229,10 @@ impl SharedStore {
 
     /// Sends the requests and wakes the waiters. The node has no listener to changes, so the store reports none.
     fn carry_out(&self, effects: Effects<Waiter>) {
-        let Effects { due, calls, changes: _, disk: _ } = effects;
+        let Effects { due, calls, changes: _, disk } = effects;
+        if let Some(writer) = self.disk.get() {
+            disk.into_iter().for_each(|task| writer.order(task));
+        }
         for call in calls {
             // only the end of the node ends the receiver
             let _ = self.calls.send(call);
@@ -228,6 +254,7 @@ impl SharedStore {
     /// Publishes the present state, for reads without the lock.
     fn publish(&self, held: &Guarded) {
         self.published.set_genesis(&held.store);
+        self.published.set_lost(&held.store);
         self.published.readiness.store(Readiness::of(&held.replica) as u8, Ordering::Release);
         self.published.set_retired(&held.store);
     }
@@ -240,6 +267,17 @@ impl SharedStore {
     /// Changes the store, and carries out the effects.
     pub(crate) fn update<R>(&self, step: impl FnOnce(&mut Store<Waiter>) -> R) -> R {
         self.change(|held| step(&mut held.store))
+    }
+
+    /// Sets the thread of the disk, which gets the tasks of the replica from now on.
+    pub fn set_disk(&self, writer: Arc<DiskWriter>) {
+        let _ = self.disk.set(writer);
+    }
+
+    /// The thread of the disk, if there is one.
+    #[must_use]
+    pub fn disk(&self) -> Option<&Arc<DiskWriter>> {
+        self.disk.get()
     }
 
     /// The fan-out that wakes the waiters.

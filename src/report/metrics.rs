@@ -9,16 +9,17 @@ use super::Sources;
 use super::history_limit::strictest;
 use crate::cluster::consistency::agreement;
 use crate::cluster::observer::Observer;
+use crate::core::Store;
 use crate::core::lease::message::VoteRefusal;
 use crate::core::lease::view::Verdict;
 use crate::membership::stats::{Dropped, Stats};
-use crate::metrics::Port;
 use crate::metrics::cluster::{ByLabel, BytesLabels, ClusterMetrics, DirectionLabel, KeyLabel, StateLabel};
 use crate::metrics::feeds::FeedMetrics;
 use crate::metrics::labels::{PortLabel, ReasonLabel, gauge};
 use crate::metrics::leases::{LeaseMetrics, ResultLabel};
 use crate::metrics::process::Vitals;
 use crate::metrics::tls::TlsMetrics;
+use crate::metrics::{Metrics, Port};
 use crate::node::clock;
 use crate::node::leases::LeaseCensus;
 use crate::node::replication::ClusterCensus;
@@ -74,6 +75,7 @@ pub fn encode(sources: &Sources<'_>, vitals: Vitals, form: Form) -> String {
         set(&m.log_dropped.get_or_create(&ReasonLabel { reason }), lines);
     }
     read_tls(&m.tls, sources);
+    read_disk(m, sources);
     let mut text = String::new();
     // writing into a String does not fail
     let _ = encode_registry(&mut text, &m.registry)
@@ -141,6 +143,26 @@ fn read_tls(m: &TlsMetrics, sources: &Sources<'_>) {
     for of in sources.files.names() {
         m.reload_failed(of, failures.iter().any(|(name, _)| *name == of));
     }
+}
+
+fn read_disk(m: &Metrics, sources: &Sources<'_>) {
+    let Some(disk) = sources.store.disk() else { return };
+    let (m, stats) = (&m.disk, disk.stats());
+    let of = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
+    for (counter, count) in [
+        (&m.commits, &stats.commits),
+        (&m.names, &stats.names),
+        (&m.failures, &stats.failures),
+        (&m.scans, &stats.scans),
+        (&m.set_asides, &stats.set_asides),
+    ] {
+        set(counter, of(count));
+    }
+    m.failing.set(stats.failing().is_some().into());
+    m.unsaved.set(gauge(sources.store.with(Store::noted)));
+    m.bytes.set(i64::try_from(of(&stats.bytes)).unwrap_or(i64::MAX));
+    m.last_commit.set(of(&stats.last_commit_us) as f64 / 1e6);
+    m.commit_time.set(of(&stats.commit_us) as f64 / 1e6);
 }
 
 fn read_checkpoints(m: &FeedMetrics, sources: &Sources<'_>) {

@@ -5,6 +5,7 @@ mod browser;
 mod checkpoints;
 mod client;
 mod discovery;
+mod disk;
 mod expires;
 mod fanout;
 mod feeds;

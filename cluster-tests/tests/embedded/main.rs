@@ -1,6 +1,7 @@
 //! Nodes inside a program: this one.
 
 mod access;
+mod disk;
 mod ends;
 mod faults;
 mod groups;

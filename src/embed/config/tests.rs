@@ -1,6 +1,7 @@
 //! The settings reach the node, and wrong ones are reported.
 
 use super::*;
+use crate::disk::Durability;
 
 const SECRET: &str = "0123456789abcdefghij";
 
@@ -41,6 +42,10 @@ fn settings_reach_the_node() {
         .max_future(Duration::from_millis(1_500))
         .tombstone_grace(Duration::from_secs(62))
         .replicate_interval(Duration::from_millis(20))
+        .data_dir("/data")
+        .durability_always()
+        .durability(Duration::from_millis(70))
+        .cold_start_wait(Duration::from_secs(9))
         .shutdown_grace(Duration::from_secs(3))
         .jitter_per_watch(Duration::from_micros(2))
         .max_connections(9)
@@ -62,6 +67,9 @@ fn settings_reach_the_node() {
     assert_eq!(node.max_future, Duration::from_millis(1_500));
     assert_eq!(node.tombstone_grace, Duration::from_secs(62));
     assert_eq!(node.cluster.replicate_interval, Duration::from_millis(20));
+    assert_eq!(node.disk.data_dir.as_deref(), Some(Path::new("/data")));
+    assert_eq!(node.disk.durability, Durability::Every(Duration::from_millis(70)));
+    assert_eq!(node.disk.cold_start_wait, Duration::from_secs(9));
     assert_eq!(node.shutdown_grace, Duration::from_secs(3));
     assert_eq!(node.jitter_per_watch, Duration::from_micros(2));
     assert_eq!(node.max_connections, Some(9));
@@ -100,6 +108,10 @@ fn settings_that_exclude_each_other_are_reported() {
     assert_eq!(error(&both), "cluster_secret and cluster_secret_file: got both: leave one of them out");
     assert!(
         error(&Config::new().cluster_secret(SECRET)).starts_with("cluster_secret without replicate_with: ")
+    );
+    assert_eq!(
+        error(&Config::new().durability_always()),
+        "durability without data_dir: this node keeps nothing on a disk: name a directory, or leave this out"
     );
     let alone = "tls_transition without TLS: no port speaks it: give tls_cert and tls_key, or leave this out";
     assert_eq!(error(&Config::new().tls_transition()), alone);
