@@ -63,8 +63,8 @@ func (w *Watcher) Next(ctx context.Context) (Change, error) {
 		case (status == 200 || status == 410) && stamp == "" || status == 404 && code == "":
 			w.nextNode(ctx, "the answer is not from a vwatch node", "")
 		case status == 200 || status == 410 || status == 404 && code == "not-found":
-			if response.Header.Get("X-Vwatch-Genesis") != "" {
-				w.stamp = "" // the cluster began a new set: stamps from before it say nothing
+			if response.Header.Get("X-Vwatch-Genesis") != "" || response.Header.Get("X-Vwatch-Lost-Since") != "" {
+				w.stamp = "" // the cluster began a new set, or has lost what was seen
 			}
 			if stamp != "" {
 				w.stamp = stamp

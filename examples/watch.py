@@ -43,8 +43,8 @@ class Watcher:
             if (status in (200, 410) and stamp is None) or (status == 404 and code is None):
                 self.next_node("the answer is not from a vwatch node")
             elif status in (200, 410) or (status == 404 and code == "not-found"):
-                if headers.get("X-Vwatch-Genesis"):
-                    self.stamp = None  # the cluster began a new set: stamps from before it say nothing
+                if headers.get("X-Vwatch-Genesis") or headers.get("X-Vwatch-Lost-Since"):
+                    self.stamp = None  # the cluster began a new set, or has lost what was seen
                 if stamp:
                     self.stamp = int(stamp)
                 asks_otherwise = status == 404 and self.known != ""

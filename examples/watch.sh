@@ -59,8 +59,8 @@ while :; do
     esac
     case $status in
     200 | none | 410)
-        # a new set: stamps from before it say nothing
-        [ -z "$(header x-vwatch-genesis)" ] || stamp=
+        # a new set, or what was seen is lost: the stamp says nothing
+        [ -z "$(header x-vwatch-genesis)$(header x-vwatch-lost-since)" ] || stamp=
         [ -z "$seen" ] || stamp=$seen
         was=$knows$version
         knows=yes version=

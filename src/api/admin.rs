@@ -50,6 +50,9 @@ pub(crate) async fn readyz(State(node): State<Arc<Node>>) -> Result<Response, Re
     }
     let apart = node.replicator.peers_apart();
     let mut text = ready_text(node.store.readiness(), genesis.provisional, apart, cut_off_for);
+    if node.store.disk().is_some_and(|disk| disk.stats().failing().is_some()) {
+        text.push_str("disk: nothing is saved\n");
+    }
     // not the reason: the log has it, with paths of this machine, which are for its operator
     for (files, _) in node.files.failures() {
         text.push_str(&format!("files-unusable: {files}\n"));

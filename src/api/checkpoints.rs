@@ -16,7 +16,7 @@ use crate::api::error::Refusal;
 use crate::api::headers::{counted, json_in_place, stamps};
 use crate::api::list::{self, Asked, Item};
 use crate::api::params::{self, NamespacePath, shown};
-use crate::api::readiness::{may_read, may_write};
+use crate::api::readiness::{may_read, may_write, saved};
 use crate::api::state::Node;
 use crate::api::write::{self, Told};
 use crate::core::checkpoint::{Hold, checkpoint_name, list_checkpoints};
@@ -64,7 +64,11 @@ pub(super) async fn put(State(node): State<Arc<Node>>, request: Request<Body>) -
     may_write(&node)?;
     let written = node.store.put_checkpoint(&name, hold, text, node.config.checkpoint_expiry);
     match written.map_err(|why| write::not_written(why, Told::All))? {
-        Ok(Written::Done { current }) => Ok((StatusCode::NO_CONTENT, of_record(&current)).into_response()),
+        Ok(Written::Done { current }) => {
+            let headers = of_record(&current);
+            saved(&node, &headers).await?;
+            Ok((StatusCode::NO_CONTENT, headers).into_response())
+        }
         Ok(written) => Err(write::refused(&node, &path.namespace, &written, Told::All)),
         Err(TooManyCheckpoints) => {
             node.metrics.hit(Limit::Checkpoints);
@@ -158,7 +162,11 @@ pub(super) async fn delete(
     may_write(&node)?;
     match node.store.delete_checkpoint(&name).map_err(|why| write::not_written(why, Told::All))? {
         None => Err(none(&path)),
-        Some(Written::Done { current }) => Ok((StatusCode::NO_CONTENT, of_record(&current)).into_response()),
+        Some(Written::Done { current }) => {
+            let headers = of_record(&current);
+            saved(&node, &headers).await?;
+            Ok((StatusCode::NO_CONTENT, headers).into_response())
+        }
         Some(written) => Err(write::refused(&node, &path.namespace, &written, Told::All)),
     }
 }

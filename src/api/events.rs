@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use crate::api::error::Refusal;
 use crate::api::headers::stamps;
 use crate::api::params::{self, NamespacePath, shown};
-use crate::api::readiness::may_write;
+use crate::api::readiness::{may_write, saved};
 use crate::api::state::Node;
 use crate::api::write::{self, Told};
 use crate::core::event_name::EVENT_SUFFIX_BYTES;
@@ -64,6 +64,7 @@ async fn append(
     let mut headers = stamps(Some(&current));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let location = format!("/v1/ns/{}/versions/{}", path.namespace, encode_path(current.name().as_str()));
+    saved(node, &headers).await?;
     headers.insert(LOCATION, HeaderValue::try_from(location).expect("percent-encoded"));
     Ok((StatusCode::CREATED, headers, json).into_response())
 }

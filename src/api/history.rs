@@ -17,7 +17,7 @@ use crate::api::error::Refusal;
 use crate::api::headers::{LAST_SYNC, data, json_in_place, stamps, too_much_in_flight};
 use crate::api::list::{at_work, place};
 use crate::api::params::{self, query, shown};
-use crate::api::readiness::{clock_in_doubt, has_names, may_read, may_write};
+use crate::api::readiness::{clock_not_compared, has_names, may_read, may_write};
 use crate::api::state::Node;
 use crate::api::write::refuse_on_mirror;
 use crate::core::checkpoint::checkpoint_of;
@@ -250,7 +250,7 @@ pub(super) async fn compact(State(node): State<Arc<Node>>, uri: Uri) -> Result<R
         ));
     }
     let asked = Stamp::from_micros(before.micros() / SECOND_US * SECOND_US).unwrap_or(Stamp::ZERO);
-    let Compaction { horizon, held_by } = node.replicator.compact(asked).ok_or_else(clock_in_doubt)?;
+    let Compaction { horizon, held_by } = node.replicator.compact(asked).ok_or_else(clock_not_compared)?;
     let held_by = held_by.as_ref().map(held_by_text);
     tracing::info!("older records from before {horizon} µs are dropped");
     Ok(json(&Compacted { horizon: horizon.micros(), asked: asked.micros(), held_by }))

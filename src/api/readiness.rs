@@ -1,5 +1,7 @@
 //! Whether the node accepts a request now, and the refusals if it does not.
 
+use axum::http::HeaderMap;
+
 use super::error::Refusal;
 use super::params::shown;
 use super::state::Node;
@@ -32,6 +34,15 @@ pub(crate) fn clock_in_doubt() -> Refusal {
         ErrorCode::ClockInDoubt,
         "clock in doubt: this node's clock is far from those of most others, or was set: \
          write to another node, and correct the clock of this one",
+    )
+}
+
+/// The refusal of what needs the clocks of a majority of the cluster while too few of them are known: for some seconds
+/// after a start, and after others have started.
+pub(crate) fn clock_not_compared() -> Refusal {
+    Refusal::new(
+        ErrorCode::ClockInDoubt,
+        "clock in doubt: this node does not know the clocks of a majority of the cluster yet: retry",
     )
 }
 
@@ -68,4 +79,17 @@ pub(crate) fn may_write(node: &Node) -> Result<(), Refusal> {
         Readiness::ClockInDoubt => Err(clock_in_doubt()),
         Readiness::Ready => Ok(()),
     }
+}
+
+/// Waits until a write is saved, if the node answers writes only then. `headers` are those of the record that stands.
+pub(crate) async fn saved(node: &Node, headers: &HeaderMap) -> Result<(), Refusal> {
+    let Some(disk) = node.store.disk().filter(|disk| disk.is_always()) else { return Ok(()) };
+    disk.saved().await.map_err(|why| {
+        let text = format_args!(
+            "not saved: the write is done, and this node cannot save it: {why}: other nodes have it, or will"
+        );
+        headers.iter().fold(Refusal::new(ErrorCode::NotSaved, text), |refusal, (name, value)| {
+            refusal.with(name.clone(), value.clone())
+        })
+    })
 }

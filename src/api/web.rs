@@ -31,7 +31,8 @@ const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
 /// The headers of answers that a page may read, beside those that it always may.
 const ANSWER_HEADERS: HeaderValue = HeaderValue::from_static(
     "ETag, Link, Location, Retry-After, Server-Timing, X-Last-Sync, X-Vwatch-Error, X-Vwatch-Expired, \
-     X-Vwatch-Expires, X-Vwatch-Final, X-Vwatch-Genesis, X-Vwatch-Node, X-Vwatch-Partial",
+     X-Vwatch-Expires, X-Vwatch-Final, X-Vwatch-Genesis, X-Vwatch-Lost-Since, X-Vwatch-Node, X-Vwatch-Partial, \
+     X-Vwatch-Port",
 );
 
 const METHODS_OF_CLIENTS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST");

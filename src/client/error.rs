@@ -202,6 +202,7 @@ impl Error {
                 | ErrorCode::TooManyNamespaces
                 | ErrorCode::TooManyCheckpoints,
             ) => Self::Full,
+            Some(ErrorCode::NotSaved) => Self::Unknown { revision, message: message() },
             Some(ErrorCode::TooLarge | ErrorCode::NameTooLong | ErrorCode::HeadTooLarge) => Self::TooLarge,
             Some(ErrorCode::BadCursor | ErrorCode::OtherScope) => Self::BadCursor,
             Some(ErrorCode::UpstreamFails | ErrorCode::UpstreamUnusable | ErrorCode::NotKnownYet) => {

@@ -14,7 +14,7 @@ use super::url::{parameter, with_query};
 use super::value::{History, Value};
 use super::writes::stamp;
 use crate::wire::error_code::ErrorCode;
-use crate::wire::headers::{X_LAST_SYNC, X_VWATCH_GENESIS};
+use crate::wire::headers::{X_LAST_SYNC, X_VWATCH_GENESIS, X_VWATCH_LOST_SINCE};
 
 /// How long the nodes have to catch up with what the program has seen.
 pub(super) const CATCH_UP: Duration = Duration::from_secs(10);
@@ -158,12 +158,14 @@ impl Client {
             let answer = late.send(self, &sent, until).await?;
             let has = answer.last_sync();
             let error = if answer.status.is_success() { None } else { Some(Error::of(&answer)) };
-            let is_of_a_new_set = |seen: u64| {
-                let began = answer.header(X_VWATCH_GENESIS).and_then(|text| text.parse::<u64>().ok());
-                began.is_some_and(|began| began > seen)
+            let stamp = |header| answer.header(header).and_then(|text| text.parse::<u64>().ok());
+            // what was seen is of an earlier set, or was lost with all nodes
+            let is_void = |seen: u64| {
+                stamp(X_VWATCH_GENESIS).is_some_and(|began| began > seen)
+                    || stamp(X_VWATCH_LOST_SINCE).is_some_and(|since| since <= seen)
             };
-            if seen.is_some_and(is_of_a_new_set) {
-                self.stamps().forget(name);
+            if let Some(seen) = seen.filter(|seen| is_void(*seen)) {
+                self.stamps().forget_seen(name, seen);
             }
             let record = has.map(|has| (has, matches!(error, Some(Error::Gone { .. }))));
             let (behind, error) = match error {

@@ -72,6 +72,13 @@ impl Stamps {
         });
     }
 
+    /// Forgets what was seen of a name, unless something newer than that was seen meanwhile.
+    fn forget_seen(&mut self, name: &str, seen: u64) {
+        if self.names.get(name).is_some_and(|now| now.stamp <= seen) {
+            self.forget(name);
+        }
+    }
+
     /// Forgets what was seen of a name.
     pub(super) fn forget(&mut self, name: &str) {
         if let Some(seen) = self.names.remove(name) {
@@ -139,6 +146,11 @@ impl<'a> SeenNames<'a> {
         self.stamps.forget(&self.place.key(name));
     }
 
+    /// As [`Stamps::forget_seen`].
+    pub(super) fn forget_seen(&mut self, name: &str, seen: u64) {
+        self.stamps.forget_seen(&self.place.key(name), seen);
+    }
+
     /// Forgets what was seen of the names for which `is_one` is true.
     pub(super) fn forget_those(&mut self, is_one: impl Fn(&str) -> bool) {
         let place = self.place;
@@ -162,6 +174,10 @@ mod tests {
         assert!(stamps.see("n", 5) && stamps.see("n", 7) && stamps.see("n", 7));
         assert!(!stamps.see("n", 6));
         assert_eq!(stamps.get("n"), Some(7));
+        stamps.forget_seen("n", 0);
+        assert!(stamps.get("n").is_some(), "something newer was seen");
+        stamps.forget_seen("n", u64::MAX);
+        assert_eq!(stamps.get("n"), None);
         stamps.forget("n");
         assert_eq!(stamps.get("n"), None);
         assert!(stamps.used.is_empty());

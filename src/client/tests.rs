@@ -136,6 +136,16 @@ async fn what_was_seen_of_an_earlier_set_is_forgotten() {
 }
 
 #[tokio::test]
+async fn what_was_seen_and_lost_is_forgotten() {
+    let headers = [("ETag", "\"v\""), ("X-Last-Sync", "3"), ("X-Vwatch-Lost-Since", "5")];
+    let node = Node::with(vec![answer("200 OK", &headers, "")]);
+    let client = client(&[&node]);
+    client.stamps().see("n", 7);
+    assert_eq!(client.get("n").await.unwrap().revision, 3);
+    assert_eq!(client.stamps().get("n"), Some(3));
+}
+
+#[tokio::test]
 async fn an_absence_does_not_hide_what_was_seen() {
     let node = Node::with(vec![refusal("404 Not Found", ErrorCode::NotFound, &[]), value("v", 7, "")]);
     let client = client(&[&node]);
@@ -179,6 +189,11 @@ async fn the_code_of_an_answer_decides_the_error() {
         ),
         ("507 Insufficient Storage", ErrorCode::SetFull, Error::Full),
         ("507 Insufficient Storage", ErrorCode::NamespaceFull, Error::Full),
+        (
+            "507 Insufficient Storage",
+            ErrorCode::NotSaved,
+            Error::Unknown { revision: Some(9), message: "any text".to_owned() },
+        ),
         ("413 Payload Too Large", ErrorCode::TooLarge, Error::TooLarge),
         ("400 Bad Request", ErrorCode::BadCursor, Error::BadCursor),
         (

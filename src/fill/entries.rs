@@ -10,7 +10,7 @@ use tokio::task::AbortHandle;
 
 use super::cache::poll_state::PollState;
 use super::fill_error::FillError;
-use crate::core::Name;
+use crate::core::{Lost, Name, Stamp};
 
 /// Most names that are remembered as unknown; the oldest ones are forgotten first.
 const MAX_UNKNOWN: usize = 16_384;
@@ -33,6 +33,8 @@ pub(super) struct Entry {
     insisted: AtomicBool,
     /// Why the last request failed, if it did.
     error: Mutex<Option<FillError>>,
+    /// Of which time the upstream has lost writes of the name, by its last answer that said so.
+    lost: Mutex<Lost>,
     /// Notified when a reader knows a newer record than the node holds.
     pub(super) poke: Notify,
     /// When the entry was added, in ms since the origin.
@@ -141,6 +143,7 @@ impl Entries {
             expected: AtomicBool::new(true),
             insisted: AtomicBool::new(insists),
             error: Mutex::default(),
+            lost: Mutex::default(),
             poke: Notify::new(),
             began: now,
             task: OnceLock::new(),
@@ -260,6 +263,16 @@ impl Entry {
     /// The state of its polls.
     pub(super) fn poll_state(&self) -> MutexGuard<'_, PollState> {
         self.poll_state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Of which time the upstream has lost writes of the name.
+    pub(super) fn lost(&self) -> Lost {
+        *self.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The upstream ignored this stamp, because it has lost writes since then.
+    pub(super) fn set_lost(&self, since: Stamp, seen: Stamp) {
+        *self.lost.lock().unwrap_or_else(PoisonError::into_inner) = Lost::new(since, seen.next());
     }
 
     /// Why the last request failed, if it did.

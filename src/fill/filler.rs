@@ -22,8 +22,8 @@ use super::token::Tokens;
 use super::upstream::Upstream;
 use super::{Shared, cache, idle_sweep, loop_guard, mirror, probe, watch};
 use crate::config::fill::{FillConfig, Strategy};
-use crate::core::Name;
 use crate::core::rendezvous;
+use crate::core::{Lost, Name};
 use crate::wire::template::Reference;
 
 /// How long the node remembers that the upstream does not know a name; `--fill-expiry`, if that is shorter.
@@ -231,6 +231,12 @@ impl Filler {
         self.0.entries.names_matching(|name| {
             repositories.contains(name) || repositories.contains(Reference::parse(name).repository)
         })
+    }
+
+    /// Of which time the upstream has lost writes of a name that this node fills.
+    #[must_use]
+    pub fn lost(&self, name: &Name) -> Lost {
+        self.0.entries.get(name).map_or(Lost::NOTHING, |entry| entry.lost())
     }
 
     /// Where the record of a name came from; `None` if the name is not filled.

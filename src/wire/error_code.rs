@@ -132,10 +132,12 @@ pub enum ErrorCode {
     TooManyNamespaces,
     /// There are as many checkpoints as there may be.
     TooManyCheckpoints,
+    /// The write is done, and could not be saved to the disk.
+    NotSaved,
 }
 
 /// Each code with its text and its status, in the order of the variants.
-const TABLE: [(ErrorCode, &str, u16); 64] = [
+const TABLE: [(ErrorCode, &str, u16); 65] = [
     (ErrorCode::BadRequest, "bad-request", 400),
     (ErrorCode::BadName, "bad-name", 400),
     (ErrorCode::BadNamespace, "bad-namespace", 400),
@@ -200,6 +202,7 @@ const TABLE: [(ErrorCode, &str, u16); 64] = [
     (ErrorCode::NamespaceFull, "namespace-full", 507),
     (ErrorCode::TooManyNamespaces, "too-many-namespaces", 507),
     (ErrorCode::TooManyCheckpoints, "too-many-checkpoints", 507),
+    (ErrorCode::NotSaved, "not-saved", 507),
 ];
 
 impl ErrorCode {

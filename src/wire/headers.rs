@@ -8,6 +8,10 @@ pub const X_LAST_SYNC: &str = "x-last-sync";
 /// set.
 pub const X_VWATCH_GENESIS: &str = "x-vwatch-genesis";
 
+/// Since when writes may be lost, µs since 1970. It is sent if a reader shows a stamp that no node has any more: all of
+/// them have ended, and were started again with what their disks had.
+pub const X_VWATCH_LOST_SINCE: &str = "x-vwatch-lost-since";
+
 /// The id of the node: sent with `/healthz` and `/readyz`, so that clients can recognise a vwatch node.
 pub const X_VWATCH_NODE: &str = "x-vwatch-node";
 

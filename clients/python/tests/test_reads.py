@@ -70,11 +70,12 @@ class Reads(Case):
                 list(client.list("n")) if read == "list" else getattr(client, read)("n")
             self.assertEqual((raised.exception.have, raised.exception.seen), (5, 7), read)
 
-    def test_what_was_seen_of_an_earlier_set_is_forgotten(self) -> None:
-        fields = {"ETag": '"v"', "X-Last-Sync": "3", "X-Vwatch-Genesis": "9"}
-        client = self.client(self.giving(answer("200 OK", fields, "")))
-        self.see(client, "n", 7)
-        self.assertEqual(client.get("n").revision, 3)
+    def test_what_was_seen_of_an_earlier_set_or_lost_is_forgotten(self) -> None:
+        for void in ({"X-Vwatch-Genesis": "9"}, {"X-Vwatch-Lost-Since": "5"}):
+            fields = {"ETag": '"v"', "X-Last-Sync": "3", **void}
+            client = self.client(self.giving(answer("200 OK", fields, "")))
+            self.see(client, "n", 7)
+            self.assertEqual(client.get("n").revision, 3, void)
 
     def test_an_absence_does_not_hide_what_was_seen(self) -> None:
         client = self.client(self.giving(refused("404 Not Found", "not-found"), value("v", 7)))

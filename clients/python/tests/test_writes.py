@@ -109,6 +109,7 @@ class Writes(Case):
             "upstream-fails": UnknownResult,
             "upstream-unusable": UnknownResult,
             "not-known-yet": UnknownResult,
+            "not-saved": UnknownResult,
         }
         for code, status in STATUS_OF.items():
             said = refused(f"{status} Any", code, X_Last_Sync="9", ETag='"w"', Retry_After="60")

@@ -103,10 +103,10 @@ class Answer:
         """`X-Last-Sync` in µs since 1970."""
         return self._stamp("x-last-sync")
 
-    @property
-    def genesis(self) -> Optional[int]:
-        """`X-Vwatch-Genesis` in µs since 1970."""
-        return self._stamp("x-vwatch-genesis")
+    def voids(self, seen: int) -> bool:
+        """Whether the revision that was seen is of an earlier set, or was lost with all nodes."""
+        genesis, lost_since = self._stamp("x-vwatch-genesis"), self._stamp("x-vwatch-lost-since")
+        return (genesis is not None and genesis > seen) or (lost_since is not None and lost_since <= seen)
 
     @property
     def version(self) -> Optional[str]:
@@ -183,6 +183,8 @@ class Answer:
             return errors.Locked(self.refusal())
         if code in ("set-full", "namespace-full", "too-many-namespaces", "too-many-checkpoints"):
             return errors.Full()
+        if code == "not-saved":
+            return errors.UnknownResult(self.refusal(), self.last_sync)
         if code in ("too-large", "name-too-long", "head-too-large"):
             return errors.TooLarge()
         if code in ("bad-cursor", "other-scope"):

@@ -26,7 +26,7 @@ _CODES = {
     503: "joining stopping stalled clock-in-doubt too-many-connections too-many-watchers too-many-names busy "
     "connection-closed upgrade-pending no-voters no-majority too-many-leases",
     504: "not-known-yet",
-    507: "set-full namespace-full too-many-namespaces too-many-checkpoints",
+    507: "set-full namespace-full too-many-namespaces too-many-checkpoints not-saved",
 }
 
 #: The status of each code.

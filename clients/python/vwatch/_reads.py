@@ -76,8 +76,8 @@ def read(shared: Shared, key: Key, request: Request, until: float) -> Work[Answe
         answer = yield from late.send(sent)
         has = answer.last_sync
         error: Optional[VwatchError] = None if answer.is_success else answer.error()
-        if seen is not None and answer.genesis is not None and answer.genesis > seen:
-            shared.stamps.forget(key)
+        if seen is not None and answer.voids(seen):
+            shared.stamps.forget_seen(key, seen)
         record = None if has is None else (has, isinstance(error, Gone))
         behind: Optional[int] = None
         if error is None or isinstance(error, (Gone, NotFound)):

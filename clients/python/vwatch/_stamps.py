@@ -52,6 +52,12 @@ class Stamps:
                 is_newest = self._see(key, *has)
             return None if is_newest or seen is None else seen[0]
 
+    def forget_seen(self, key: Key, seen: int) -> None:
+        """Forgets what was seen of a name, unless something newer than that was seen meanwhile."""
+        with self._lock:
+            if self._names.get(key, (seen + 1, False))[0] <= seen:
+                del self._names[key]
+
     def forget(self, key: Key) -> None:
         """Forgets what was seen of a name."""
         with self._lock:

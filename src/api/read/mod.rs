@@ -1,5 +1,6 @@
 //! `GET | HEAD /v1/versions/{name}`: the record, at once or when it differs from the version that the reader knows.
 
+mod ignored;
 mod pending;
 mod request;
 mod response;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::ignored::IgnoredStamp;
 use super::request::ReadRequest;
 use super::response::ReadResult;
 use crate::core::{Condition, KnownVersion, Name, Record, Stamp};
@@ -17,35 +18,29 @@ pub(crate) struct PendingRead {
     /// What the reader named in `If-None-Match`.
     if_none_match: Option<KnownVersion>,
     seen: Option<Stamp>,
-    predates_genesis: bool,
+    ignored: Option<IgnoredStamp>,
 }
 
 impl PendingRead {
     /// The beginning of a read.
     pub(crate) fn new(request: ReadRequest) -> Self {
-        let ReadRequest { name, condition, conditional, predates_genesis, timeout: _ } = request;
+        let ReadRequest { name, condition, conditional, ignored, timeout: _ } = request;
         let if_none_match = conditional.then(|| condition.known.clone());
         let seen = condition.at_least;
-        Self { name, condition, if_none_match, seen, predates_genesis }
+        Self { name, condition, if_none_match, seen, ignored }
     }
 
     /// A read with no other condition than this.
     pub(crate) fn of(name: Name, known: KnownVersion, conditional: bool) -> Self {
         let condition = Condition { known, at_least: None };
-        Self::new(ReadRequest {
-            name,
-            condition,
-            conditional,
-            predates_genesis: false,
-            timeout: Duration::ZERO,
-        })
+        Self::new(ReadRequest { name, condition, conditional, ignored: None, timeout: Duration::ZERO })
     }
 
     /// The version that a parked reader knows, and whether the reader wants 304 for it.
     pub(crate) fn knows_just(&self) -> Option<(&KnownVersion, bool)> {
         let known = &self.condition.known;
         let alike = self.if_none_match.as_ref().is_none_or(|if_none_match| if_none_match == known);
-        (alike && self.seen.is_none() && !self.predates_genesis)
+        (alike && self.seen.is_none() && self.ignored.is_none())
             .then_some((known, self.if_none_match.is_some()))
     }
 
@@ -70,7 +65,7 @@ impl PendingRead {
             Some(KnownVersion::AnyOf(versions)) => versions.iter().any(|v| record.is_version(v)),
             _ => false,
         });
-        let Self { name, seen, predates_genesis, .. } = self;
-        ReadResult { name, record, seen: *seen, predates_genesis: *predates_genesis, unchanged, timing }
+        let Self { name, seen, ignored, .. } = self;
+        ReadResult { name, record, seen: *seen, ignored: *ignored, unchanged, timing }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use axum::http::header::{ETAG, HeaderName, HeaderValue, IF_NONE_MATCH};
 
+use super::ignored::IgnoredStamp;
 use super::response::missing;
 use crate::api::error::Refusal;
 use crate::api::headers::{LAST_SYNC, stamps};
@@ -26,8 +27,8 @@ pub(crate) struct ReadRequest {
     pub(crate) condition: Condition,
     /// The reader sent `If-None-Match`: it wants 304 instead of the same body.
     pub(crate) conditional: bool,
-    /// The reader's stamp is older than the genesis of this set.
-    pub(crate) predates_genesis: bool,
+    /// The reader has shown a stamp that is ignored.
+    pub(crate) ignored: Option<IgnoredStamp>,
     /// Longest wait; with zero the read is never parked.
     pub(crate) timeout: Duration,
 }
@@ -81,10 +82,10 @@ pub(super) fn parse(
             return Err(missing.unwrap_or(refusal));
         }
     };
-    let predates_genesis = at_least.is_some_and(|stamp| node.store.genesis().is_after(stamp));
-    let at_least = at_least.filter(|_| !predates_genesis);
+    let ignored = at_least.and_then(|stamp| IgnoredStamp::of(node, &name, stamp));
+    let at_least = at_least.filter(|_| ignored.is_none());
     let condition = Condition { known, at_least };
-    Ok(ReadRequest { name, condition, conditional, predates_genesis, timeout })
+    Ok(ReadRequest { name, condition, conditional, ignored, timeout })
 }
 
 fn timeout(node: &Node, query: Option<&str>) -> Result<Duration, Refusal> {

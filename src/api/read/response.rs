@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use hyper::body::Bytes;
 
+use super::ignored::IgnoredStamp;
 use crate::api::error::Refusal;
 use crate::api::headers::{data, number, stamps};
 use crate::api::params::shown;
@@ -15,11 +16,12 @@ use crate::core::{Kind, LimitReached, Name, Record, Stamp};
 use crate::fill::{Filler, NameStatus};
 use crate::metrics::Limit;
 use crate::wire::error_code::ErrorCode;
-use crate::wire::headers::{SERVER_TIMING, X_VWATCH_GENESIS};
+use crate::wire::headers::{SERVER_TIMING, X_VWATCH_GENESIS, X_VWATCH_LOST_SINCE};
 use crate::wire::timing::Timing;
 
 const TIMING: HeaderName = HeaderName::from_static(SERVER_TIMING);
 const GENESIS: HeaderName = HeaderName::from_static(X_VWATCH_GENESIS);
+const LOST_SINCE: HeaderName = HeaderName::from_static(X_VWATCH_LOST_SINCE);
 
 /// The result of a read.
 #[derive(Debug)]
@@ -30,8 +32,8 @@ pub(crate) struct ReadResult<'a> {
     pub(crate) record: Option<&'a Record>,
     /// The newest stamp that the reader has seen.
     pub(crate) seen: Option<Stamp>,
-    /// The reader's stamp is older than the genesis of the set, and is ignored.
-    pub(crate) predates_genesis: bool,
+    /// The reader has shown a stamp that is ignored.
+    pub(crate) ignored: Option<IgnoredStamp>,
     /// The reader has the body already, and wants 304.
     pub(crate) unchanged: bool,
     /// The times of the read.
@@ -48,8 +50,14 @@ pub(super) fn response(node: &Node, result: &ReadResult<'_>) -> Result<Response<
     // a cache may keep a response with a Last-Modified for a tenth of its age (RFC 9111, 4.2.2), and hide a change
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     provenance(node, name, record, &mut headers);
-    if result.predates_genesis {
-        headers.insert(GENESIS, number(node.store.genesis().started.micros()));
+    match result.ignored {
+        Some(IgnoredStamp::FromBeforeGenesis) => {
+            headers.insert(GENESIS, number(node.store.genesis().started.micros()));
+        }
+        Some(IgnoredStamp::OfLostWrite { since }) => {
+            headers.insert(LOST_SINCE, number(since.micros()));
+        }
+        None => {}
     }
     if let Some(seen) = result.seen
         && record.is_none_or(|r| r.last_sync() < seen)

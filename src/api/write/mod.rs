@@ -23,7 +23,7 @@ use crate::api::guard::{caller_in, caller_of};
 use crate::api::headers::stamps;
 use crate::api::params;
 use crate::api::params::shown;
-use crate::api::readiness::{clock_in_doubt, may_write};
+use crate::api::readiness::{clock_in_doubt, may_write, saved};
 use crate::api::state::Node;
 use crate::core::lease::Token;
 use crate::core::store::{Change, Stamping, Written};
@@ -147,7 +147,11 @@ async fn answer(node: &Node, caller: Caller, write: &WriteRequest, data: &[u8]) 
     may_write(node)?;
     let told = told(node, caller, &write.name);
     match attempt(node, write, data).map_err(|why| not_written(why, told))? {
-        Written::Done { current } => Ok(response(&current).map(Body::from)),
+        Written::Done { current } => {
+            let response = response(&current);
+            saved(node, response.headers()).await?;
+            Ok(response.map(Body::from))
+        }
         written => Err(refused(node, &Namespace::of(&write.name), &written, told)),
     }
 }
@@ -164,7 +168,8 @@ pub(crate) enum PlainAnswer {
 /// Answers a write on the fast path. `None` if the ordinary path has to answer it: it has a fault, or the node does not
 /// accept it now. Then nothing is written.
 pub(crate) fn answer_plain(node: &Node, plain: &PlainWrite<'_>) -> Option<PlainAnswer> {
-    if node.pulse.is_stalled() || may_write(node).is_err() || follower(node).is_some() {
+    let waits_for_disk = node.store.disk().is_some_and(|disk| disk.is_always());
+    if node.pulse.is_stalled() || may_write(node).is_err() || follower(node).is_some() || waits_for_disk {
         return None;
     }
     let data = plain.data;

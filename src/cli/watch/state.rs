@@ -10,6 +10,7 @@ use super::super::failure::{Failure, complain};
 use super::super::runner::RunInput;
 use crate::client::url::{parameter, with_query};
 use crate::wire::error_code::ErrorCode;
+use crate::wire::headers::{X_VWATCH_GENESIS, X_VWATCH_LOST_SINCE};
 
 /// A change to report.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,10 +176,11 @@ impl WatchState {
     }
 
     /// Records the stamp of an answer. Returns false if it is older than the newest one so far. An answer with a
-    /// genesis means that earlier stamps are from before the present set, and do not count.
+    /// genesis means that earlier stamps are from before the present set, and do not count; one with the time of lost
+    /// writes, that the newest one was lost with all nodes.
     fn advance(&mut self, answer: &Answer) -> bool {
         let stamp = answer.last_sync();
-        if answer.header("x-vwatch-genesis").is_some() {
+        if [X_VWATCH_GENESIS, X_VWATCH_LOST_SINCE].iter().any(|name| answer.header(name).is_some()) {
             self.last_sync = stamp;
             return true;
         }
@@ -300,6 +302,15 @@ mod tests {
         assert_eq!(absorb(&mut state, &of_new_set("a")), "nothing", "written again as it was");
         assert_eq!(absorb(&mut state, &of_new_set("b")), "b");
         assert_eq!(absorb(&mut state, &value("c", "6")), "c", "the stamp from before counts no more");
+    }
+
+    #[test]
+    fn what_was_lost_is_gone_back_from() {
+        let mut state = state(None);
+        assert_eq!(absorb(&mut state, &value("b", "20")), "b");
+        let headers = [("etag", "\"a\""), ("x-last-sync", "5"), ("x-vwatch-lost-since", "10")];
+        assert_eq!(absorb(&mut state, &answer(200, &headers)), "a");
+        assert_eq!(absorb(&mut state, &value("c", "6")), "c", "the stamp of what was lost counts no more");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::behind::BehindAddresses;
 use super::copy::{CopyError, copy, is_far_ahead};
 use super::request::{WaitFor, park_time, park_time_of, request};
 use crate::core::store::Change;
-use crate::core::{Record, Version};
+use crate::core::{Record, Stamp, Version};
 use crate::fill::Shared;
 use crate::fill::address::Address;
 use crate::fill::backoff::{backoff, random, spread};
@@ -146,7 +146,7 @@ impl FollowState {
         let was_immediate = self.wait_for == WaitFor::Nothing;
         match answer {
             LeaderAnswer::Value { version, stamp, data, end } => {
-                let held = self.record_to_compare(shared, entry, held);
+                let held = self.record_to_compare(shared, entry, held, Some(stamp));
                 let change = Change::Put { version: &version, data: &data };
                 let is_new = match copy(shared, entry, held, &change, stamp, end) {
                     Ok(is_new) => is_new,
@@ -172,7 +172,7 @@ impl FollowState {
                 self.after_success(shared, sent, false)
             }
             LeaderAnswer::Deleted(stamp, end) => {
-                let held = self.record_to_compare(shared, entry, held);
+                let held = self.record_to_compare(shared, entry, held, stamp);
                 // without a stamp the delete may be older than the record
                 let copied =
                     stamp.map_or(Ok(false), |stamp| copy(shared, entry, held, &Change::Delete, stamp, end));
@@ -218,14 +218,19 @@ impl FollowState {
         }
     }
 
-    /// The record that an answer is compared with: `None` if the node gives up its copy now.
+    /// The record that an answer with a stamp is compared with: `None` if the node gives up its copy now. It also does
+    /// if the copy is of a write that the upstream has lost: the upstream has an older record now.
     fn record_to_compare<'a>(
         &mut self,
         shared: &Shared,
         entry: &Entry,
         held: Option<&'a Record>,
+        stamp: Option<Stamp>,
     ) -> Option<&'a Record> {
-        if std::mem::take(&mut self.gives_up_copy) {
+        let is_lost = held.zip(stamp).is_some_and(|(held, stamp)| {
+            stamp < held.last_sync() && entry.lost().until() == held.last_sync().next()
+        });
+        if std::mem::take(&mut self.gives_up_copy) || is_lost {
             shared.host.forget_copy(&entry.name);
             return None;
         }

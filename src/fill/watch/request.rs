@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use hyper::Method;
-use hyper::header::{HeaderValue, IF_NONE_MATCH};
+use hyper::header::{HeaderName, HeaderValue, IF_NONE_MATCH};
 
 use super::answer::{self, ANSWER_TIME, LAST_SYNC, LeaderAnswer};
-use crate::core::{Kind, Record};
+use crate::core::{Kind, Record, Stamp};
 use crate::fill::Shared;
 use crate::fill::address::Address;
 use crate::fill::connections::RequestPurpose;
@@ -14,7 +14,10 @@ use crate::fill::entries::Entry;
 use crate::fill::http::{OutgoingRequest, Recipient, RequestError};
 use crate::fill::source_headers::read_source_headers;
 use crate::wire::duration::GoDuration;
+use crate::wire::headers::X_VWATCH_LOST_SINCE;
 use crate::wire::uri::encode_parameter;
+
+const LOST_SINCE: HeaderName = HeaderName::from_static(X_VWATCH_LOST_SINCE);
 
 /// A vwatch parks a request no longer than this.
 const LONGEST_POLL: Duration = Duration::from_secs(60);
@@ -108,5 +111,9 @@ async fn exchange(
     let (parts, body) = shared.http.send(outgoing, deadline).await?;
     address.liveness.record_answer();
     read_source_headers(shared, address, &parts.headers)?;
+    let since = parts.headers.get(&LOST_SINCE).and_then(|value| Stamp::parse(value.as_bytes()).ok());
+    if let (Some(since), Some(held)) = (since, held) {
+        entry.set_lost(since, held.last_sync());
+    }
     answer::read(shared, &entry.path, &parts, body).await
 }
