@@ -26,9 +26,19 @@ impl Dev {
     #[must_use]
     #[track_caller]
     pub fn start(nodes: usize) -> Self {
+        Self::with(nodes, &[])
+    }
+
+    /// The same with flags.
+    ///
+    /// # Panics
+    /// If it does not.
+    #[must_use]
+    #[track_caller]
+    pub fn with(nodes: usize, flags: &[&str]) -> Self {
         let count = nodes.to_string();
-        let mut process =
-            Node::process(&["dev", "--nodes", &count, "--client-port", "0", "--server-port", "0"]);
+        let own = ["dev", "--nodes", &count, "--client-port", "0", "--server-port", "0"];
+        let mut process = Node::process(&[&own[..], flags].concat());
         let guide = wait_for("what to paste next", LIMIT, || {
             assert!(process.is_running(), "it ended: {}", process.stderr());
             let said = process.stdout();

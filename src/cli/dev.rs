@@ -4,6 +4,7 @@ mod addresses;
 mod nodes;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgMatches, Args};
@@ -38,6 +39,7 @@ const STOP: Duration = Duration::from_secs(15);
 Examples:
   vwatch dev                                three nodes: 127.0.0.1, 127.0.0.2, 127.0.0.3
   vwatch dev --nodes 5 --client-port 18080 --server-port 18008
+  vwatch dev --data-dir data                the set is there again the next time
   vwatch dev -- --log-level debug           flags after -- go to every node
 
 Each node is a process of its own, and its log lines begin with its name. The nodes share a new secret in a temporary \
@@ -53,6 +55,10 @@ pub(super) struct Dev {
     /// Server port of each node; 0 lets the system choose
     #[arg(long, value_name = "PORT", default_value_t = 8008)]
     server_port: u16,
+    /// Directory in which the nodes keep what they hold, each below its name; without it the end of this command is the
+    /// end of the set
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
     /// Flags for every node
     #[arg(last = true, value_name = "FLAGS")]
     flags: Vec<OsString>,
@@ -63,7 +69,7 @@ pub(super) fn run(args: &Dev) -> Result<(), Failure> {
     let secret = Secret::create()?;
     block_on(async {
         let mut stop = Stop::by_signals()?;
-        let mut nodes = NodeProcesses::start(&places, &secret, &args.flags)?;
+        let mut nodes = NodeProcesses::start(&places, &secret, args.data_dir.as_deref(), &args.flags)?;
         let outcome = stop.unless(live(&places, has_page(&args.flags), &mut nodes)).await;
         let ended = end(&mut nodes, &mut stop).await;
         match outcome {

@@ -13,6 +13,7 @@ mod confirm;
 mod del;
 mod dev;
 mod diff;
+mod disk;
 mod environment;
 mod event;
 mod export;
@@ -137,6 +138,7 @@ fn run_command(name: &str, matches: &ArgMatches) -> Result<(), Failure> {
         "checkpoint" => checkpoint::run(matches),
         "lease" => lease::run(matches),
         "config" => config::run(matches),
+        "disk" => disk::run(matches),
         complete_names::COMMAND => {
             let mut command = public_command();
             command.build();
@@ -214,6 +216,7 @@ fn public_command() -> Command {
         .subcommand(client_command::<members::Members>("members"))
         .subcommand(client_command::<dev::Dev>("dev"))
         .subcommand(config::command(with_hyphen_values))
+        .subcommand(disk::command(with_hyphen_values))
         .subcommand(tls::command(with_hyphen_values))
         .subcommand(token::command(with_hyphen_values))
         .subcommand(client_command::<health::Health>("health"))

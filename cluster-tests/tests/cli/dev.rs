@@ -3,8 +3,9 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use cluster_tests::dev::Dev;
+use cluster_tests::folder::TestFolder;
 use cluster_tests::node::run_to_end;
-use cluster_tests::wait::{LIMIT, wait_until};
+use cluster_tests::wait::{LIMIT, wait_for_value, wait_until};
 
 use super::program::{command, run, text};
 
@@ -35,12 +36,17 @@ fn a_cluster_in_one_command_and_the_commands_that_it_prints() {
     let woken = watch.wait_with_output().expect("our own child");
     assert_eq!(text(&woken.stdout).trim_end().split('\t').nth(1), Some("3456"), "{}", text(&woken.stdout));
 
-    let members = run(&line(&dev, "members"));
-    let shown = text(&members.stdout);
-    assert_eq!(members.status.code(), Some(0), "{shown}{}", text(&members.stderr));
-    assert!(shown.contains("\ndiscovery names 3, gossip sees 3, 3 answer: they agree\n"), "{shown}");
-    assert!(shown.ends_with("3 of 3 voters are live; this node votes\n"), "{shown}");
-    assert_eq!(shown.lines().filter(|line| line.starts_with("node-")).count(), 3, "{shown}");
+    wait_for_value(
+        LIMIT,
+        || run(&line(&dev, "members")),
+        |members| {
+            let shown = text(&members.stdout);
+            members.status.code() == Some(0)
+                && shown.contains("\ndiscovery names 3, gossip sees 3, 3 answer: they agree\n")
+                && shown.ends_with("3 of 3 voters are live; this node votes\n")
+                && shown.lines().filter(|line| line.starts_with("node-")).count() == 3
+        },
+    );
     let json = run(&[&line(&dev, "members")[..], &["-w", "json"]].concat());
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
     assert_eq!(json["node"]["node_id"], "node-2");
@@ -52,6 +58,40 @@ fn a_cluster_in_one_command_and_the_commands_that_it_prints() {
     assert!(all_closed(&servers));
     let folder = std::env::temp_dir().join(format!("vwatch-dev-{}", dev.process.pid()));
     assert!(!folder.exists(), "the secret is gone");
+}
+
+/// The set is there again the next time.
+#[test]
+fn what_the_nodes_hold_is_kept_in_a_directory() {
+    let folder = TestFolder::new("dev");
+    let dir = folder.join("data");
+    for round in 0..2 {
+        let mut dev = Dev::with(2, &["--data-dir", &dir, "--", "--durability", "always"]);
+        let (client, server) = (dev.clients[1].to_string(), dev.servers[0].to_string());
+        if round > 0 {
+            let read = run(&["get", "--client-url", &client, "n"]);
+            assert_eq!(text(&read.stdout), format!("value {}", round - 1), "{}", text(&read.stderr));
+        }
+        let put = run(&["put", "--server-url", &server, "n", &format!("value {round}")]);
+        assert!(put.status.success(), "{}", text(&put.stderr));
+        match round {
+            0 => {
+                dev.process.interrupt();
+                assert_eq!(dev.process.wait_exit(LIMIT).code(), Some(0), "{}", dev.process.stderr());
+            }
+            _ => dev.process.kill(),
+        }
+        wait_until("the nodes to end", LIMIT, || all_closed(&dev.servers));
+    }
+    for node in ["node-1", "node-2"] {
+        let checked = run(&["disk", "check", &format!("{dir}/{node}")]);
+        assert!(checked.status.success(), "{}", text(&checked.stderr));
+        assert!(
+            text(&checked.stdout).starts_with(&format!("node \"{node}\": ")),
+            "{}",
+            text(&checked.stdout)
+        );
+    }
 }
 
 #[test]

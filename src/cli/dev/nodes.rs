@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::Read;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, getpid, kill_process};
@@ -40,7 +41,12 @@ pub(super) struct NodeProcesses {
 }
 
 impl NodeProcesses {
-    pub(super) fn start(places: &[NodePorts], secret: &Secret, flags: &[OsString]) -> Result<Self, Failure> {
+    pub(super) fn start(
+        places: &[NodePorts],
+        secret: &Secret,
+        data_dir: Option<&Path>,
+        flags: &[OsString],
+    ) -> Result<Self, Failure> {
         let program_file = std::env::current_exe()
             .map_err(|error| Failure::Failed(format!("cannot find this program: {error}")))?;
         let (orders, _) = watch::channel(Order::Run);
@@ -49,6 +55,9 @@ impl NodeProcesses {
         let cluster_id = secret.cluster_id();
         for (at, place) in places.iter().enumerate() {
             let mut arguments = arguments(place, places, secret, &cluster_id);
+            if let Some(dir) = data_dir {
+                arguments.extend(["--data-dir".into(), dir.join(&place.name).into()]);
+            }
             arguments.extend_from_slice(flags);
             let shown: Vec<_> =
                 arguments.iter().map(|argument| quoted(&argument.to_string_lossy())).collect();
