@@ -377,26 +377,28 @@ impl Container {
     }
 }
 
-/// A project of Compose with `docker/compose.yaml`, taken down when dropped.
+/// A project of Compose with a file of `docker`, taken down with its volumes when dropped.
 #[derive(Debug)]
 pub struct Project {
     image: Arc<Image>,
+    file: PathBuf,
     compose: Vec<&'static str>,
     name: String,
     secret: PathBuf,
 }
 
 impl Project {
-    /// A project without containers; nothing where there is no Compose.
+    /// A project of this file, without containers; nothing where there is no Compose.
     #[must_use]
-    pub fn new() -> Option<Self> {
+    pub fn of(file: &str) -> Option<Self> {
         let candidates = [vec!["docker", "compose"], vec!["docker-compose"]];
         let compose = candidates.into_iter().find(|command| {
             let version = Command::new(command[0]).args(&command[1..]).arg("version").output();
             version.is_ok_and(|version| version.status.success())
         })?;
         let name = unique();
-        Some(Self { image: Image::of_here(), compose, secret: secret(&name), name })
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docker").join(file);
+        Some(Self { image: Image::of_here(), file, compose, secret: secret(&name), name })
     }
 
     /// Runs a command of Compose.
@@ -411,9 +413,9 @@ impl Project {
     }
 
     fn try_run(&self, arguments: &[&str]) -> Output {
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docker/compose.yaml");
         let mut command = Command::new("timeout");
-        command.arg(LIMIT.as_secs().to_string()).args(&self.compose).args(["-p", &self.name, "-f", file]);
+        command.arg(LIMIT.as_secs().to_string()).args(&self.compose);
+        command.args(["-p", &self.name, "-f"]).arg(&self.file);
         command.env("VWATCH_IMAGE", self.image.tag()).env("VWATCH_CLUSTER_SECRET_FILE", &self.secret);
         command.args(arguments).stdin(Stdio::null()).output().expect("compose, which answered before")
     }

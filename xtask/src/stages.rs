@@ -29,7 +29,7 @@ const fn stage(
 }
 
 /// All stages but `ci`, in the order of the help.
-pub(crate) const STAGES: [Stage; 24] = [
+pub(crate) const STAGES: [Stage; 25] = [
     stage(
         "check",
         "",
@@ -104,6 +104,7 @@ pub(crate) const STAGES: [Stage; 24] = [
         "the promises of watches under random faults: five runs of 60 s each, of batches or of streams",
         feeds,
     ),
+    stage("disk", "[KILLS]", "nodes that are killed while they save to a disk: 100 kills of each form", disk),
     stage(
         "browser",
         "",
@@ -312,6 +313,18 @@ fn feeds(rest: &[String]) -> Result<(), String> {
     let mut command =
         cargo(["test", "--workspace", "--locked", "--test", "faults", "--", "--nocapture", form]);
     command.env("VWATCH_FEEDS_SECONDS", seconds).env("VWATCH_FEEDS_RUNS", runs);
+    run(command)
+}
+
+fn disk(rest: &[String]) -> Result<(), String> {
+    let kills = match rest {
+        [] => "100",
+        [kills] if kills.parse::<u32>().is_ok() => kills,
+        _ => return Err("xtask: disk takes one number, the kills of each form".to_owned()),
+    };
+    let test = ["test", "--workspace", "--locked", "--test", "cluster", "--", "--nocapture", "disk::kills"];
+    let mut command = cargo(test);
+    command.env("VWATCH_DISK_KILLS", kills);
     run(command)
 }
 
