@@ -16,6 +16,7 @@ mod lease_path;
 mod leases;
 mod list;
 mod namespaces;
+mod openapi;
 mod page;
 mod params;
 mod peers;
@@ -31,12 +32,12 @@ mod watchers;
 mod web;
 pub(crate) mod write;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HeaderName, ORIGIN};
+use axum::http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderName, ORIGIN};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
@@ -70,7 +71,7 @@ GET|POST /v1/watch?prefix={p}|name={name}[&since={cursor}|now|oldest][&timeout=1
 GET      /v1/leases[?prefix={p}]  /v1/leases/{path}  -> the leases that are held, or those in the way of a path
 GET      /v1/ns[?prefix={p}][&limit=N][&after={namespace}]  -> the namespaces, with what they hold
 GET|HEAD /v1/ns/{namespace}/versions/{name}  -> as without a namespace, and so lists, histories and watches
-GET      /healthz  /readyz";
+GET      /healthz  /readyz  /openapi.json";
 
 const SERVER_PATHS: &str = "\
 PUT      /v1/versions/{name}[?version={version}][&modified={µs}][&expires=10s]  <- data  -> sets the version, wakes watchers
@@ -88,7 +89,7 @@ POST     /v1/compact?before={time}|{age}|now  -> drops older versions from befor
 PUT      /v1/history-depth?versions=N  -> how many versions of a name are kept, on all nodes
 PUT      /v1/logging?level=DEBUG  -> changes the level of the log
 GET      /v1/cluster  -> this node, its peers, and whether all see the same nodes
-GET      /metrics  /healthz  /readyz";
+GET      /metrics  /healthz  /readyz  /openapi.json";
 
 /// The paths of the page on any port, and what it reads from those of the other one.
 const PAGE_PATHS: &str = "
@@ -279,6 +280,17 @@ fn page(routes: Routes, port: Port) -> Routes {
             })
         }
     }
+}
+
+/// What describes the port, itself included. It is the same for all, and says nothing of the node.
+fn described(routes: Routes, port: Port, page: PagePorts) -> Routes {
+    let document: Arc<OnceLock<Bytes>> = Arc::default();
+    let describe = move || {
+        let made =
+            document.get_or_init(|| openapi::document(port, &routes::table(port, page)).to_string().into());
+        std::future::ready(([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], made.clone()))
+    };
+    routes.get("/openapi.json", Needs::Nothing, describe)
 }
 
 /// The checks of balancers and supervisors, which have no tokens.

@@ -146,7 +146,7 @@ pub(crate) fn has_only(query: Option<&str>, known: &[&str]) -> bool {
 }
 
 /// The parameters that a path takes.
-fn parameters_of(port: Port, method: &Method, path: &str) -> &'static [&'static str] {
+pub(super) fn parameters_of(port: Port, method: &Method, path: &str) -> &'static [&'static str] {
     const OF_A_STAMP: [&str; 2] = ["version", "modified"];
     const OF_A_LIST: [&str; 6] = ["prefix", "limit", "after", "keys-only", "cursor", "delimiter"];
     // in a namespace a path takes what it takes without one

@@ -50,7 +50,8 @@ impl Routes {
             Port::Client => super::client(routes),
             Port::Server => super::server(routes),
         };
-        if page.has(port) { super::page(routes, port) } else { routes }
+        let routes = if page.has(port) { super::page(routes, port) } else { routes };
+        super::described(routes, port, page)
     }
 
     pub(super) fn into_router(self) -> Router<Arc<Node>> {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use stages::{STAGES, Stage};
 
 /// The stages of `ci`, the fast ones first. The unit tests run among all others.
-const CI: [&str; 12] = [
+const CI: [&str; 13] = [
     "format",
     "lint",
     "core",
@@ -27,6 +27,7 @@ const CI: [&str; 12] = [
     "deny",
     "kubernetes",
     "python",
+    "schemathesis",
     "long",
     "test",
 ];
@@ -44,8 +45,8 @@ Commands:
 ";
 
 const TAIL: &str = "
-`ci` runs check, doc, deny, kubernetes, python, long and test, and then prints the time of each. It expects the tools
-that .ci/run installs below target/ci-tools; .ci/run is the same on a machine that has only Rust.
+`ci` runs check, doc, deny, kubernetes, python, schemathesis, long and test, and then prints the time of each. It
+expects the tools that .ci/run installs below target/ci-tools; .ci/run is the same on a machine that has only Rust.
 ";
 
 fn main() -> ExitCode {

@@ -29,7 +29,7 @@ const fn stage(
 }
 
 /// All stages but `ci`, in the order of the help.
-pub(crate) const STAGES: [Stage; 25] = [
+pub(crate) const STAGES: [Stage; 27] = [
     stage(
         "check",
         "",
@@ -85,6 +85,18 @@ pub(crate) const STAGES: [Stage; 25] = [
     stage("kubernetes", "", "docker/kubernetes against the schemas of Kubernetes", |rest| {
         none(rest, kubernetes)
     }),
+    stage(
+        "schemathesis",
+        "[EXAMPLES [SEED]]",
+        "asks nodes what their /openapi.json describes, and checks their answers",
+        schemathesis,
+    ),
+    stage(
+        "prometheus",
+        "",
+        "the dashboard and the alerts with a real Prometheus over real nodes; not in CI",
+        |rest| none(rest, prometheus),
+    ),
     stage(
         "package",
         "",
@@ -261,6 +273,21 @@ fn kubernetes() -> Result<(), String> {
     command.arg("cluster-tests/kubernetes.py").arg(target().join("debug/vwatch"));
     run(command)
         .map_err(|error| format!("{error}\nIt needs kubernetes-validate from PyPI, which .ci/run installs."))
+}
+
+fn schemathesis(rest: &[String]) -> Result<(), String> {
+    build_vwatch()?;
+    let mut command = python_program();
+    command.arg("cluster-tests/schemathesis_run.py").arg(target().join("debug/vwatch"));
+    run(with(command, rest))
+        .map_err(|error| format!("{error}\nIt needs schemathesis from PyPI, which .ci/run installs."))
+}
+
+fn prometheus() -> Result<(), String> {
+    build_vwatch()?;
+    let mut command = program("python3");
+    command.arg("packaging/prometheus-test").arg(target().join("debug/vwatch"));
+    run(command)
 }
 
 fn package() -> Result<(), String> {

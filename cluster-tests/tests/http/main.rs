@@ -19,6 +19,7 @@ mod limits;
 mod lists;
 mod namespaces;
 mod nginx;
+mod openapi;
 mod operations;
 mod page;
 mod reads;
