@@ -61,7 +61,7 @@ pub(super) async fn put(
         }
         Put::Renew(lease) => {
             let what = named(&lease.path);
-            match node.leases.renew(lease).await {
+            match node.leases.renew(Arc::new(lease)).await {
                 Ending::Renewed(live) => granted(&node, &account, &live),
                 Ending::NoMajority(unanswered) => Err(no_majority(&node, &unanswered)),
                 _ => Err(Refusal::new(

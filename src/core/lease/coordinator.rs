@@ -11,6 +11,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::Hasher;
+use std::sync::Arc;
 
 use siphasher::sip::SipHasher24;
 
@@ -93,7 +94,7 @@ pub struct Coordinator {
     /// Requests that do not wait, and are behind a round that is under way.
     undecided: Vec<(LeaseId, LeasePath)>,
     /// Paths whose waiters are to be served, and the lease that was just released there.
-    to_serve: VecDeque<(LeasePath, Option<Lease>)>,
+    to_serve: VecDeque<(LeasePath, Option<Arc<Lease>>)>,
     is_serving: bool,
     timers: BTreeSet<(u64, Timer)>,
     /// The largest token that it has seen.
@@ -331,7 +332,7 @@ impl Coordinator {
     /// As [`Coordinator::serve`], where a holder has just released a lease: the first that gets it takes it over.
     ///
     /// A round that cannot even begin ends at once, and then its path is served again: in a loop, since many can.
-    fn serve_instead(&mut self, now: Now, path: &LeasePath, instead_of: Option<Lease>) {
+    fn serve_instead(&mut self, now: Now, path: &LeasePath, instead_of: Option<Arc<Lease>>) {
         self.to_serve.push_back((path.clone(), instead_of));
         if self.is_serving {
             return;
@@ -351,14 +352,14 @@ impl Coordinator {
     }
 
     /// Begins a round for the first of each line that a path concerns, where one can begin. Whether one has.
-    fn serve_lines(&mut self, now: Now, path: &LeasePath, instead_of: &mut Option<Lease>) -> bool {
+    fn serve_lines(&mut self, now: Now, path: &LeasePath, instead_of: &mut Option<Arc<Lease>>) -> bool {
         let first: Vec<LeaseId> = self.queue.first_of(path).iter().map(|waiter| waiter.ticket).collect();
         let mut has_begun = false;
         for ticket in first {
             let Some(slots) = self.may_begin(now, ticket) else { continue };
             let Some(waiter) = self.queue.remove(ticket) else { continue };
             let takes_over = instead_of.take().filter(|lease| lease.path.overlaps(&waiter.path));
-            self.begin(now, Purpose::Acquire(waiter), slots, takes_over.as_ref());
+            self.begin(now, Purpose::Acquire(waiter), slots, takes_over.as_deref());
             has_begun = true;
         }
         has_begun

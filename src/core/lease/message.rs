@@ -23,7 +23,7 @@ pub enum Motion {
     /// To vote for a lease.
     Grant {
         /// The lease.
-        lease: Lease,
+        lease: Arc<Lease>,
         /// A lease that is not held any more, which this one replaces: its holder has just released it, or it is the
         /// last try for this one.
         instead_of: Option<(LeasePath, LeaseId, Token)>,
@@ -31,7 +31,7 @@ pub enum Motion {
     /// To keep a lease for another time to live.
     Renew {
         /// The lease.
-        lease: Lease,
+        lease: Arc<Lease>,
         /// The time at the coordinator's wall clock, if it knows that the lease is live, and what it is. Otherwise only
         /// a voter that holds it keeps it.
         live_at: Option<Stamp>,
@@ -63,7 +63,7 @@ pub enum Vote {
         /// deadline may count the vote.
         firm: bool,
         /// The lease as the voter holds it, for a coordinator that does not know it.
-        held: Option<Box<Lease>>,
+        held: Option<Arc<Lease>>,
     },
     /// It has forgotten the lease, or there was none.
     Released,
@@ -174,7 +174,7 @@ pub enum LeaseChange {
     /// A lease is held, or was renewed.
     Held {
         /// The lease.
-        lease: Lease,
+        lease: Arc<Lease>,
         /// How long it lasts from now on, µs.
         left_us: u64,
     },
@@ -191,7 +191,7 @@ pub enum LeaseChange {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LiveLease {
     /// The lease.
-    pub lease: Lease,
+    pub lease: Arc<Lease>,
     /// How long it lasts unless it is renewed, µs.
     pub left_us: u64,
 }
@@ -238,7 +238,7 @@ pub enum LeaseRequest {
         granted: Option<Token>,
     },
     /// To the coordinator: a holder renews its lease.
-    Renew(Lease),
+    Renew(Arc<Lease>),
     /// To the coordinator: a holder gives its lease back.
     Release {
         /// The path.

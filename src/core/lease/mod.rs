@@ -115,6 +115,14 @@ impl Lease {
     }
 }
 
+/// The lease with a time to live, µs; the same memory if it has that one.
+fn lasting(lease: &Arc<Lease>, ttl_us: u64) -> Arc<Lease> {
+    match lease.ttl_us == ttl_us {
+        true => Arc::clone(lease),
+        false => Arc::new(Lease { ttl_us, ..Lease::clone(lease) }),
+    }
+}
+
 /// A label. All empty ones share their memory.
 #[must_use]
 pub fn shared_label(text: &str) -> Arc<str> {

@@ -1,6 +1,7 @@
 //! The requests that wait for leases at a coordinator: first come, first served among those that conflict.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use super::rules::{LeaseMutant, LeaseRules};
 use super::table::Table;
@@ -99,7 +100,7 @@ impl Queue {
                 slots: None,
                 label: "".into(),
             };
-            self.lines.insert(line, u64::MAX, Line::new());
+            self.lines.insert(Arc::new(line), u64::MAX, Line::new());
         }
         if let Some(line) = self.lines.note_mut(&waiter.path, id) {
             let at = place(line, waiter.since_us, waiter.ticket);

@@ -1,5 +1,7 @@
 //! A table of leases that finds those that stand in the way of another one, and those that have expired.
 
+use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -11,19 +13,87 @@ use crate::core::Name;
 /// A lease in a table.
 #[derive(Clone, Debug)]
 pub struct Entry<T> {
-    /// The lease.
-    pub lease: Lease,
+    /// The lease: the same memory as in all that came with the same message, or was made of it.
+    pub lease: Arc<Lease>,
     /// When it expires, by the clock of the table's node that also runs while the machine sleeps, µs.
     pub expires_us: u64,
     /// What the owner of the table knows of it.
     pub note: T,
 }
 
+/// Where a lease is in a table: by the key of its path, and its id.
+trait Place {
+    fn place(&self) -> (&[u8], LeaseId);
+}
+
+impl Place for (&[u8], LeaseId) {
+    fn place(&self) -> (&[u8], LeaseId) {
+        *self
+    }
+}
+
+/// A lease, in the order of its place.
+#[derive(Clone, Debug)]
+struct ByPath(Arc<Lease>);
+
+impl Place for ByPath {
+    fn place(&self) -> (&[u8], LeaseId) {
+        (self.0.path.key(), self.0.id)
+    }
+}
+
+// so that a lease is found without one
+impl<'a> Borrow<dyn Place + 'a> for ByPath {
+    fn borrow(&self) -> &(dyn Place + 'a) {
+        self
+    }
+}
+
+impl Ord for dyn Place + '_ {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.place().cmp(&other.place())
+    }
+}
+
+impl PartialOrd for dyn Place + '_ {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for dyn Place + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.place() == other.place()
+    }
+}
+
+impl Eq for dyn Place + '_ {}
+
+impl Ord for ByPath {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.place().cmp(&other.place())
+    }
+}
+
+impl PartialOrd for ByPath {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for ByPath {
+    fn eq(&self, other: &Self) -> bool {
+        self.place() == other.place()
+    }
+}
+
+impl Eq for ByPath {}
+
 /// Leases by path, at most one of an id for each path.
 #[derive(Clone, Debug)]
 pub struct Table<T> {
-    paths: BTreeMap<Arc<[u8]>, Vec<Entry<T>>>,
-    expiries: BTreeSet<(u64, LeaseId, Arc<[u8]>)>,
+    entries: BTreeMap<ByPath, Entry<T>>,
+    expiries: BTreeSet<(u64, ByPath)>,
     /// How many of them are on prefixes.
     prefixes: usize,
     rules: LeaseRules,
@@ -37,62 +107,55 @@ impl<T> Default for Table<T> {
 
 impl<T> Table<T> {
     pub(super) fn new(rules: LeaseRules) -> Self {
-        Self { paths: BTreeMap::new(), expiries: BTreeSet::new(), prefixes: 0, rules }
+        Self { entries: BTreeMap::new(), expiries: BTreeSet::new(), prefixes: 0, rules }
     }
 
     /// How many leases there are, those that have expired and were not removed included.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.expiries.len()
+        self.entries.len()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.expiries.is_empty()
+        self.entries.is_empty()
     }
 
     /// Adds a lease, in the place of the one with its id on its path.
-    pub fn insert(&mut self, lease: Lease, expires_us: u64, note: T) {
-        self.remove(&lease.path, lease.id);
-        self.expiries.insert((expires_us, lease.id, Arc::clone(&lease.path.key)));
+    pub fn insert(&mut self, lease: Arc<Lease>, expires_us: u64, note: T) {
+        let lease = match self.remove(&lease.path, lease.id) {
+            // the memory that others share
+            Some(known) if known.lease == lease => known.lease,
+            _ => lease,
+        };
+        self.expiries.insert((expires_us, ByPath(Arc::clone(&lease))));
         self.prefixes += usize::from(lease.path.is_prefix());
-        let of_path = self.paths.entry(Arc::clone(&lease.path.key)).or_insert_with(|| Vec::with_capacity(1));
-        of_path.push(Entry { lease, expires_us, note });
+        self.entries.insert(ByPath(Arc::clone(&lease)), Entry { lease, expires_us, note });
     }
 
     /// Removes the lease with an id from a path.
     pub fn remove(&mut self, path: &LeasePath, id: LeaseId) -> Option<Entry<T>> {
-        self.take(&path.key, id)
-    }
-
-    fn take(&mut self, key: &[u8], id: LeaseId) -> Option<Entry<T>> {
-        let of_path = self.paths.get_mut(key)?;
-        let at = of_path.iter().position(|entry| entry.lease.id == id)?;
-        let entry = of_path.swap_remove(at);
-        if of_path.is_empty() {
-            self.paths.remove(key);
-        }
+        let (place, entry) = self.entries.remove_entry(&(path.key(), id) as &dyn Place)?;
         self.prefixes -= usize::from(entry.lease.path.is_prefix());
-        self.expiries.remove(&(entry.expires_us, id, Arc::clone(&entry.lease.path.key)));
+        self.expiries.remove(&(entry.expires_us, place));
         Some(entry)
     }
 
     /// The lease with an id on a path.
     #[must_use]
     pub fn get(&self, path: &LeasePath, id: LeaseId) -> Option<&Entry<T>> {
-        self.at(path.key()).find(|entry| entry.lease.id == id)
+        self.entries.get(&(path.key(), id) as &dyn Place)
     }
 
     /// What is known of the lease with an id on a path.
     pub(super) fn note_mut(&mut self, path: &LeasePath, id: LeaseId) -> Option<&mut T> {
-        let of_path = self.paths.get_mut(path.key())?;
-        of_path.iter_mut().find(|entry| entry.lease.id == id).map(|entry| &mut entry.note)
+        self.entries.get_mut(&(path.key(), id) as &dyn Place).map(|entry| &mut entry.note)
     }
 
     /// The leases on exactly this key.
     pub(super) fn at(&self, key: &[u8]) -> impl Iterator<Item = &Entry<T>> + use<'_, T> {
-        self.paths.get(key).into_iter().flatten()
+        self.range(Bound::Included((key, FIRST)), Bound::Included((key, LAST)))
     }
 
     /// The leases on exactly this path, on its prefix or not.
@@ -110,8 +173,7 @@ impl<T> Table<T> {
         let above = looks_up.then(|| path.ancestors().flat_map(|key| self.at(key))).into_iter().flatten();
         let looks_down = !self.rules.lack(LeaseMutant::NoConflictAbove);
         let below = path.below().filter(|_| looks_down).map(|(first, last)| {
-            let range = (Bound::Excluded(&first[..]), Bound::Excluded(&last[..]));
-            self.paths.range::<[u8], _>(range).flat_map(|(_, entries)| entries)
+            self.range(Bound::Excluded((&first[..], LAST)), Bound::Excluded((&last[..], FIRST)))
         });
         let all = self.at(path.key()).chain(above).chain(below.into_iter().flatten());
         let shares = move |entry: &Entry<T>| {
@@ -136,32 +198,54 @@ impl<T> Table<T> {
 
     /// All leases by path, after a key.
     pub fn after<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = &'a Entry<T>> + 'a {
-        self.paths.range::<[u8], _>((Bound::Excluded(key), Bound::Unbounded)).flat_map(|(_, entries)| entries)
+        self.from(Bound::Excluded(key))
     }
 
     /// All leases by path, from a key on.
     pub(super) fn from<'a>(&'a self, key: Bound<&'a [u8]>) -> impl Iterator<Item = &'a Entry<T>> + 'a {
-        self.paths.range::<[u8], _>((key, Bound::Unbounded)).flat_map(|(_, entries)| entries)
+        let first = match key {
+            Bound::Included(key) => Bound::Included((key, FIRST)),
+            Bound::Excluded(key) => Bound::Excluded((key, LAST)),
+            Bound::Unbounded => Bound::Unbounded,
+        };
+        self.range(first, Bound::Unbounded)
+    }
+
+    fn range(
+        &self,
+        first: Bound<(&[u8], LeaseId)>,
+        last: Bound<(&[u8], LeaseId)>,
+    ) -> impl Iterator<Item = &Entry<T>> + use<'_, T> {
+        let (first, last) = (first.as_ref().map(as_place), last.as_ref().map(as_place));
+        self.entries.range::<dyn Place, _>((first, last)).map(|(_, entry)| entry)
     }
 
     /// All leases by path.
     pub fn iter(&self) -> impl Iterator<Item = &Entry<T>> {
-        self.paths.values().flatten()
+        self.entries.values()
     }
 
     /// When the next one expires, µs.
     #[must_use]
     pub fn next_expiry_us(&self) -> Option<u64> {
-        self.expiries.first().map(|(expires_us, ..)| *expires_us)
+        self.expiries.first().map(|(expires_us, _)| *expires_us)
     }
 
     /// Removes one that has expired by now.
     pub fn pop_expired(&mut self, now_us: u64) -> Option<Entry<T>> {
-        let (expires_us, id, key) = self.expiries.first()?;
+        let (expires_us, ByPath(lease)) = self.expiries.first()?;
         if *expires_us > now_us {
             return None;
         }
-        let (id, key) = (*id, Arc::clone(key));
-        self.take(&key, id)
+        let lease = Arc::clone(lease);
+        self.remove(&lease.path, lease.id)
     }
+}
+
+/// The least and the greatest id of a lease on a path.
+const FIRST: LeaseId = LeaseId(0);
+const LAST: LeaseId = LeaseId(u128::MAX);
+
+fn as_place<'a>(place: &'a (&[u8], LeaseId)) -> &'a dyn Place {
+    place
 }

@@ -1,5 +1,7 @@
 //! Paths and tables against the plainest model.
 
+use std::sync::Arc;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -60,7 +62,7 @@ proptest! {
             let entry = Lease { path, slots, ..lease("x", id, 1) };
             model.retain(|(other, _)| !(other.id == entry.id && other.path.key() == entry.path.key()));
             model.push((entry.clone(), expires_us));
-            table.insert(entry, expires_us, ());
+            table.insert(Arc::new(entry), expires_us, ());
         }
         for (path, id) in removed {
             let is_such = |lease: &Lease| lease.id == LeaseId(id) && lease.path.key() == path.key();
@@ -141,4 +143,20 @@ fn the_first_segment_ends_at_the_first_slash() {
     let named = LeasePath::new(&namespace("other"), b"a/b", true, usize::MAX).unwrap();
     assert_eq!(named.first_segment(), b"\x01other\x01a");
     assert_eq!((named.namespace(), named.as_str()), ("other", "a/b"));
+}
+
+/// What a node keeps of a lease in several tables is the same memory, also once it was renewed by a message.
+#[test]
+fn a_table_keeps_the_memory_of_the_lease_that_it_has() {
+    let (mut table, first) = (Table::<()>::default(), Arc::new(lease("a", 1, 10)));
+    table.insert(Arc::clone(&first), 5, ());
+    table.insert(Arc::new(lease("a", 1, 10)), 9, ());
+    let entry = table.get(&first.path, first.id).unwrap();
+    assert!(Arc::ptr_eq(&entry.lease, &first) && entry.expires_us == 9);
+    assert_eq!((table.len(), table.next_expiry_us()), (1, Some(9)));
+    table.insert(Arc::new(lease("a", 1, 20)), 7, ());
+    assert_eq!(Arc::strong_count(&first), 1, "nothing keeps the old one");
+    let ended = table.pop_expired(7).unwrap();
+    assert_eq!((ended.lease.token, Arc::strong_count(&ended.lease)), (lease("a", 1, 20).token, 1));
+    assert!(table.is_empty() && table.next_expiry_us().is_none());
 }

@@ -9,6 +9,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Bound;
+use std::sync::Arc;
 
 use super::concern::Concern;
 use super::message::LeaseChange;
@@ -33,16 +34,16 @@ const ASK_SOON_US: u64 = 10_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeaseEvent {
     /// It is held now.
-    Acquired(Lease),
+    Acquired(Arc<Lease>),
     /// Its holder gave it back.
-    Released(Lease),
+    Released(Arc<Lease>),
     /// It has ended, and this node has not heard of a release: its holder did not renew it in time, or a later lease
     /// has its place.
-    Expired(Lease),
+    Expired(Arc<Lease>),
     /// It has run out by the clock of this node. Readers are not told: it may have been renewed.
-    Overdue(Lease),
+    Overdue(Arc<Lease>),
     /// It is live although readers were told that it has expired: they begin again.
-    Revived(Lease),
+    Revived(Arc<Lease>),
 }
 
 /// What the voters say of a lease that is overdue.
@@ -86,7 +87,7 @@ pub struct Doubt {
 #[derive(Debug, Default)]
 pub struct Page {
     /// Each lease and when it expires, µs; one that is overdue has expired.
-    pub leases: Vec<(Lease, u64)>,
+    pub leases: Vec<(Arc<Lease>, u64)>,
     /// The key after which the next page begins; `None` if this is the last one.
     pub next: Option<Vec<u8>>,
 }
@@ -148,11 +149,11 @@ impl View {
     }
 
     /// The leases on a path that readers take for held.
-    fn on<'a>(&'a self, path: &LeasePath) -> impl Iterator<Item = &'a Lease> + use<'a> {
+    fn on<'a>(&'a self, path: &LeasePath) -> impl Iterator<Item = &'a Arc<Lease>> + use<'a> {
         self.table.on(path).chain(self.overdue.on(path)).map(|entry| &entry.lease)
     }
 
-    fn remove(&mut self, path: &LeasePath, id: LeaseId) -> Option<Lease> {
+    fn remove(&mut self, path: &LeasePath, id: LeaseId) -> Option<Arc<Lease>> {
         let entry = self.table.remove(path, id).or_else(|| self.overdue.remove(path, id));
         entry.map(|entry| entry.lease)
     }
@@ -188,7 +189,7 @@ impl View {
         }
     }
 
-    fn hold(&mut self, now_us: u64, lease: &Lease, left_us: u64, events: &mut Vec<LeaseEvent>) {
+    fn hold(&mut self, now_us: u64, lease: &Arc<Lease>, left_us: u64, events: &mut Vec<LeaseEvent>) {
         let expires_us = now_us.saturating_add(left_us);
         let own = self.table.get(&lease.path, lease.id).filter(|entry| entry.lease.token == lease.token);
         if let Some(until_us) = own.map(|entry| entry.expires_us) {
@@ -212,7 +213,7 @@ impl View {
         let conflicts =
             self.table.conflicts(&lease.path, slots).chain(self.overdue.conflicts(&lease.path, slots));
         let others = conflicts.map(|entry| &entry.lease);
-        let others: Vec<&Lease> =
+        let others: Vec<&Arc<Lease>> =
             others.chain(self.on(&lease.path).filter(|other| other.id == lease.id)).collect();
         if others.iter().any(|other| other.token > lease.token) {
             return;

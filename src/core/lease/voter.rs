@@ -1,6 +1,7 @@
 //! A voter: remembers for which leases it has voted, in memory only.
 
 use std::hash::Hasher;
+use std::sync::Arc;
 
 use siphasher::sip::SipHasher24;
 
@@ -9,7 +10,7 @@ use super::message::{Ballot, Blocker, Motion, Vote, VoteRefusal, VoterAnswer};
 use super::rules::{LeaseMutant, LeaseRules};
 use super::table::{Entry, Table};
 use super::voters::VoterSet;
-use super::{Lease, LeaseId, LeasePath, Token, abstention_us};
+use super::{Lease, LeaseId, LeasePath, Token, abstention_us, lasting};
 use crate::core::stamp::{Now, Stamp};
 
 /// How many tokens a voter remembers for paths: one for all made coordinators of unrelated paths refuse each other.
@@ -183,7 +184,7 @@ impl Voter {
         Ok(())
     }
 
-    fn grant(&mut self, now: Now, lease: &Lease) -> Result<Vote, VoteRefusal> {
+    fn grant(&mut self, now: Now, lease: &Arc<Lease>) -> Result<Vote, VoteRefusal> {
         // an earlier try of the coordinator, whose release is under way, is replaced only if it is named
         let is_own = |held: &Lease| {
             held.id == lease.id
@@ -205,7 +206,7 @@ impl Voter {
     /// If the coordinator knows that the lease is live, also where it is not held here: the voter may have lost its
     /// table, or have been out of reach. Then the vote is firm only if no conflicting lease can have been granted with
     /// its vote since; or later, if the lease was live after the voter had held it again for a while.
-    fn renew(&mut self, now: Now, lease: &Lease, live_at: Option<Stamp>) -> Result<Vote, VoteRefusal> {
+    fn renew(&mut self, now: Now, lease: &Arc<Lease>, live_at: Option<Stamp>) -> Result<Vote, VoteRefusal> {
         let is_known = live_at.is_some();
         let held = self.table.get(&lease.path, lease.id);
         if held.is_some_and(|held| held.lease.token > lease.token) {
@@ -222,7 +223,7 @@ impl Voter {
             Some(held) => {
                 let is_later =
                     |since: &Stamp| live_at.is_none_or(|live_at| live_at.before(MAX_SKEW_US) <= *since);
-                (held.note.filter(is_later), Lease { ttl_us: lease.ttl_us, ..held.lease.clone() })
+                (held.note.filter(is_later), lasting(&held.lease, lease.ttl_us))
             }
             None => {
                 let any = self.config.rules.lack(LeaseMutant::AnyEntryIsFirm);
@@ -234,7 +235,7 @@ impl Voter {
             return Err(VoteRefusal::Held(blocker));
         }
         self.keep(now, &lease, since)?;
-        Ok(Vote::Granted { firm: since.is_none(), held: (!is_known).then(|| Box::new(lease)) })
+        Ok(Vote::Granted { firm: since.is_none(), held: (!is_known).then_some(lease) })
     }
 
     /// Whether no lease that conflicts with one can have been granted with a vote of this voter since.
@@ -245,7 +246,7 @@ impl Voter {
         lease.token > self.seen(&lease.path) || is_early && lease.token < self.remembers_since
     }
 
-    fn keep(&mut self, now: Now, lease: &Lease, since: Option<Stamp>) -> Result<(), VoteRefusal> {
+    fn keep(&mut self, now: Now, lease: &Arc<Lease>, since: Option<Stamp>) -> Result<(), VoteRefusal> {
         let until_us = self.table.get(&lease.path, lease.id).map(|held| held.expires_us);
         if until_us.is_none() && self.table.len() >= self.config.max_leases {
             return Err(VoteRefusal::Full);

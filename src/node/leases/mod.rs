@@ -255,7 +255,7 @@ impl Leases {
     }
 
     /// Renews a lease.
-    pub async fn renew(&self, lease: Lease) -> Ending {
+    pub async fn renew(&self, lease: Arc<Lease>) -> Ending {
         self.operate(|state, now, number| state.renew(now, number, lease)).await
     }
 

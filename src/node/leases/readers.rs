@@ -203,9 +203,7 @@ impl Readers {
                 Told::Until(key) => Some(&key[..]),
             };
             let Page { leases, next } = view.concerning(&reader.concern, after, LEASE_EVENTS_A_WRITE);
-            news.extend(
-                leases.into_iter().map(|(lease, expires_us)| LeaseNews::Held(Arc::new(lease), expires_us)),
-            );
+            news.extend(leases.into_iter().map(|(lease, expires_us)| LeaseNews::Held(lease, expires_us)));
             reader.told = match next {
                 Some(key) => Told::Until(key),
                 None => {
@@ -223,14 +221,13 @@ impl Readers {
 
 /// What a reader is told of an event; `None` if it has to begin again.
 fn news_of(view: &View, event: &LeaseEvent) -> Option<LeaseNews> {
-    let shared = |lease: &Lease| Arc::new(lease.clone());
     match event {
         LeaseEvent::Acquired(lease) => {
             let expires_us = view.get(0, &lease.path, lease.id).map_or(0, |entry| entry.expires_us);
-            Some(LeaseNews::Acquired(shared(lease), expires_us))
+            Some(LeaseNews::Acquired(Arc::clone(lease), expires_us))
         }
-        LeaseEvent::Released(lease) => Some(LeaseNews::Released(shared(lease))),
-        LeaseEvent::Expired(lease) => Some(LeaseNews::Expired(shared(lease))),
+        LeaseEvent::Released(lease) => Some(LeaseNews::Released(Arc::clone(lease))),
+        LeaseEvent::Expired(lease) => Some(LeaseNews::Expired(Arc::clone(lease))),
         LeaseEvent::Overdue(_) | LeaseEvent::Revived(_) => None,
     }
 }

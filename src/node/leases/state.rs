@@ -1,6 +1,7 @@
 //! What the lock of leases guards.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
@@ -318,7 +319,7 @@ impl State {
         number
     }
 
-    pub(super) fn renew(&mut self, now: Now, number: u64, lease: Lease) {
+    pub(super) fn renew(&mut self, now: Now, number: u64, lease: Arc<Lease>) {
         match self.members.coordinator_of(lease.path.first_segment()) {
             coordinator if coordinator == self.us => self.coordinator.renew(now, number, lease),
             coordinator => self.forward(coordinator, number, LeaseRequest::Renew(lease)),

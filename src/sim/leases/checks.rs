@@ -1,6 +1,7 @@
 //! What must hold in true time, whatever happens to nodes, clocks and messages.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::core::lease::queue::Waiter;
 use crate::core::lease::view::LeaseEvent;
@@ -9,14 +10,14 @@ use crate::core::lease::{Lease, LeaseId, LeasePath, Token};
 /// A time during which a client took a lease for its own.
 #[derive(Debug)]
 pub(super) struct Hold {
-    pub(super) lease: Lease,
+    pub(super) lease: Arc<Lease>,
     pub(super) until_us: u64,
 }
 
 /// A lease that a coordinator has granted.
 #[derive(Debug)]
 struct Grant {
-    lease: Lease,
+    lease: Arc<Lease>,
     at_us: u64,
 }
 
@@ -75,7 +76,7 @@ impl Checks {
     }
 
     /// A client begins to take a lease for its own. The number of the hold.
-    pub(super) fn holds(&mut self, now_us: u64, lease: &Lease, until_us: u64) -> usize {
+    pub(super) fn holds(&mut self, now_us: u64, lease: &Arc<Lease>, until_us: u64) -> usize {
         let other = self
             .holds
             .iter()
@@ -107,7 +108,7 @@ impl Checks {
     }
 
     /// A coordinator has granted a lease. Whether it is the first time that it says so.
-    pub(super) fn granted(&mut self, now_us: u64, lease: &Lease) -> bool {
+    pub(super) fn granted(&mut self, now_us: u64, lease: &Arc<Lease>) -> bool {
         if !self.granted.insert((lease.token, lease.id)) {
             return false;
         }

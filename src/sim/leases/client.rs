@@ -1,11 +1,13 @@
 //! Clients: they ask for leases, renew them more or less in time, release them or die, hang up and ask again.
 
+use std::sync::Arc;
+
 use super::super::plan::SECOND_US;
 use super::plan::Target;
 use super::request::{Answer, Ask, Holding, State, Step, Wish};
 use super::world::{Event, LeaseWorld};
 use crate::core::Namespace;
-use crate::core::lease::{LeaseId, LeasePath};
+use crate::core::lease::{Lease, LeaseId, LeasePath};
 
 fn path(target: &Target) -> LeasePath {
     let namespace = match target.namespace {
@@ -193,7 +195,7 @@ impl LeaseWorld {
             return self.idle(client);
         }
         holding.sent_us = now_us;
-        let mut lease = holding.lease.clone();
+        let mut lease = Lease::clone(&holding.lease);
         // the client does not say what it took
         lease.slots = None;
         let Some(process) = self.some_process() else { return self.idle(client) };
@@ -203,7 +205,7 @@ impl LeaseWorld {
         self.clients[client].attempt += 1;
         let attempt = self.clients[client].attempt;
         self.report.renewals += 1;
-        self.call(client, process, Ask::Renew(lease));
+        self.call(client, process, Ask::Renew(Arc::new(lease)));
         self.after(3 * SECOND_US / 2, Event::Client { client, step: Step::RenewAgain { attempt } });
     }
 
@@ -271,7 +273,7 @@ impl LeaseWorld {
             return self.idle(client);
         }
         self.ends(&holding);
-        let (path, token) = (holding.lease.path, holding.lease.token);
+        let (path, token) = (holding.lease.path.clone(), holding.lease.token);
         self.clients[client].state = State::Releasing { path, token, tries: 0 };
         self.release_again(client);
     }

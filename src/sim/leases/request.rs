@@ -1,5 +1,7 @@
 //! What clients ask for, and what they know of it.
 
+use std::sync::Arc;
+
 use super::clock::Clock;
 use crate::core::lease::{Lease, LeaseId, LeasePath, Token};
 
@@ -18,16 +20,16 @@ pub(super) struct Wish {
 #[derive(Clone, Debug)]
 pub(super) enum Ask {
     Acquire(Wish),
-    Renew(Lease),
+    Renew(Arc<Lease>),
     Release(LeasePath, Token),
 }
 
 /// The answer of a node.
 #[derive(Clone, Debug)]
 pub(super) enum Answer {
-    Granted { lease: Lease, left_us: u64 },
+    Granted { lease: Arc<Lease>, left_us: u64 },
     Denied,
-    Renewed { lease: Lease, left_us: u64, decided_us: u64 },
+    Renewed { lease: Arc<Lease>, left_us: u64, decided_us: u64 },
     Lost,
     Released,
     NoMajority,
@@ -55,7 +57,7 @@ pub(super) enum State {
 
 #[derive(Debug)]
 pub(super) struct Holding {
-    pub(super) lease: Lease,
+    pub(super) lease: Arc<Lease>,
     /// The hold of the checks, once the client has taken the lease for its own.
     pub(super) hold: Option<usize>,
     pub(super) until_us: u64,

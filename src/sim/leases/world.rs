@@ -1,6 +1,7 @@
 //! The nodes of a world of leases, and what they send each other.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::super::plan::SECOND_US;
 use super::super::random::Random;
@@ -81,9 +82,9 @@ pub(super) enum Message {
     Vote { round: u64, set: usize, node: u64, answer: Option<VoterAnswer> },
     Enter { from: u64, request: u64, wish: Wish, age_us: u64, left_us: u64 },
     Cancel { path: LeasePath, gone: Cancelled },
-    Renew { from: u64, request: u64, lease: Lease },
+    Renew { from: u64, request: u64, lease: Arc<Lease> },
     Release { from: u64, request: u64, path: LeasePath, token: Token },
-    Acquired { from: u64, ticket: LeaseId, request: u64, result: Result<(Lease, u64), Denied> },
+    Acquired { from: u64, ticket: LeaseId, request: u64, result: Result<(Arc<Lease>, u64), Denied> },
     Done { request: u64, answer: Answer },
     Change(LeaseChange),
 }
@@ -718,7 +719,7 @@ impl LeaseWorld {
         from: u64,
         ticket: LeaseId,
         request: u64,
-        result: Result<(Lease, u64), Denied>,
+        result: Result<(Arc<Lease>, u64), Denied>,
     ) {
         let Some(process) = self.processes.get_mut(&id) else { return };
         // not by the ticket: a later request may have the same one
@@ -734,7 +735,7 @@ impl LeaseWorld {
             (None, Ok((lease, _))) => {
                 let granted = Some(lease.token);
                 let gone = Cancelled { ticket, from: Incarnation(id), request, granted };
-                self.send(id, from, Message::Cancel { path: lease.path, gone });
+                self.send(id, from, Message::Cancel { path: lease.path.clone(), gone });
             }
             (None, Err(_)) => {}
         }

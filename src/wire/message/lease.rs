@@ -112,7 +112,7 @@ fn read_label(from: &mut Reader<'_>) -> Result<Arc<str>, DecodeError> {
     Ok(shared_label(label))
 }
 
-impl Layout for Lease {
+impl Layout for Arc<Lease> {
     const LEAST: usize = 30;
     fn put(&self, at: ProtocolVersion, to: &mut Writer) {
         self.path.put(at, to);
@@ -123,14 +123,15 @@ impl Layout for Lease {
         put_label(&self.label, to);
     }
     fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
+        let lease = Lease {
             path: LeasePath::read(at, from)?,
             id: LeaseId::read(at, from)?,
             token: Token::read(at, from)?,
             ttl_us: from.number()?,
             slots: Option::read(at, from)?,
             label: read_label(from)?,
-        })
+        };
+        Ok(Self::new(lease))
     }
 }
 
@@ -141,7 +142,7 @@ impl Layout for LiveLease {
         to.number(self.left_us);
     }
     fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { lease: Lease::read(at, from)?, left_us: from.number()? })
+        Ok(Self { lease: Arc::read(at, from)?, left_us: from.number()? })
     }
 }
 
@@ -183,7 +184,7 @@ impl Layout for Ballot {
         let (set, alone) = (VoterSetId(from.fixed()?), bool::read(at, from)?);
         let motion = match from.byte()? {
             0 => Motion::Grant {
-                lease: Lease::read(at, from)?,
+                lease: Arc::read(at, from)?,
                 instead_of: match bool::read(at, from)? {
                     true => {
                         Some((LeasePath::read(at, from)?, LeaseId::read(at, from)?, Token::read(at, from)?))
@@ -191,7 +192,7 @@ impl Layout for Ballot {
                     false => None,
                 },
             },
-            1 => Motion::Renew { lease: Lease::read(at, from)?, live_at: Option::read(at, from)? },
+            1 => Motion::Renew { lease: Arc::read(at, from)?, live_at: Option::read(at, from)? },
             2 => Motion::Release {
                 path: LeasePath::read(at, from)?,
                 id: Option::read(at, from)?,
@@ -285,10 +286,7 @@ impl Layout for Vote {
     }
     fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(match from.byte()? {
-            0 => Self::Granted {
-                firm: bool::read(at, from)?,
-                held: Option::<Lease>::read(at, from)?.map(Box::new),
-            },
+            0 => Self::Granted { firm: bool::read(at, from)?, held: Option::read(at, from)? },
             1 => Self::Released,
             2 => Self::Live { left_us: u64::read(at, from)? },
             3 => Self::Refused(VoteRefusal::read(at, from)?),
@@ -315,7 +313,7 @@ impl Layout for LeaseChange {
     }
     fn read(at: ProtocolVersion, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(match from.byte()? {
-            0 => Self::Held { lease: Lease::read(at, from)?, left_us: from.number()? },
+            0 => Self::Held { lease: Arc::read(at, from)?, left_us: from.number()? },
             1 => Self::Released { path: LeasePath::read(at, from)?, token: Token::read(at, from)? },
             _ => return Err(DecodeError::Unknown("change of a lease")),
         })
@@ -552,7 +550,7 @@ fn read_request(kind: u8, at: ProtocolVersion, from: &mut Reader<'_>) -> Result<
             request: from.number()?,
             granted: Option::read(at, from)?,
         },
-        4 => LeaseRequest::Renew(Lease::read(at, from)?),
+        4 => LeaseRequest::Renew(Arc::read(at, from)?),
         5 => LeaseRequest::Release { path: LeasePath::read(at, from)?, token: Token::read(at, from)? },
         6 => LeaseRequest::Decided {
             ticket: LeaseId::read(at, from)?,

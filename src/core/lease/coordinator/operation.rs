@@ -1,13 +1,15 @@
 //! Requests about leases that there are: to renew, to release and to check them.
 
+use std::sync::Arc;
+
 use super::round::Purpose;
 use super::{Coordinator, Done};
-use crate::core::lease::{Lease, LeasePath, Token};
+use crate::core::lease::{Lease, LeasePath, Token, lasting};
 use crate::core::stamp::Now;
 
 impl Coordinator {
     /// Renews a lease, for the request with a number. The time to live is that of `lease`.
-    pub fn renew(&mut self, now: Now, request: u64, mut lease: Lease) {
+    pub fn renew(&mut self, now: Now, request: u64, mut lease: Arc<Lease>) {
         self.tick(now);
         let known = self.held.get(&lease.path, lease.id);
         if known.is_some_and(|entry| entry.lease.token != lease.token) {
@@ -16,7 +18,7 @@ impl Coordinator {
         }
         let until_us = known.map(|entry| entry.expires_us);
         if let Some(entry) = known {
-            lease = Lease { ttl_us: lease.ttl_us, ..entry.lease.clone() };
+            lease = lasting(&entry.lease, lease.ttl_us);
         }
         self.begin(now, Purpose::Renew { request, lease, until_us }, None, None);
     }

@@ -1,5 +1,7 @@
 //! What a step of a coordinator asks its node to do.
 
+use std::sync::Arc;
+
 use super::super::message::{Ballot, Blocker, Denied, LeaseChange, Unanswered};
 use super::super::{Lease, LeaseId};
 use crate::core::Incarnation;
@@ -56,7 +58,7 @@ pub struct BallotCall {
 #[derive(Clone, Debug)]
 pub struct Acquired {
     /// The lease.
-    pub lease: Lease,
+    pub lease: Arc<Lease>,
     /// Its deadline, by the clock of the coordinator that also runs while the machine sleeps, µs.
     pub deadline_us: u64,
 }

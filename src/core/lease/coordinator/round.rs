@@ -1,6 +1,7 @@
 //! Rounds: one question to all voters, and what their votes decide.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::super::message::{
     Ballot, Blocker, Denied, LeaseChange, Motion, Unanswered, Vote, VoteRefusal, VoterAnswer,
@@ -20,7 +21,7 @@ pub(super) enum Purpose {
     /// To grant a lease.
     Acquire(Waiter),
     /// To renew a lease, for the request with a number. `until_us`: its deadline, if it is known.
-    Renew { request: u64, lease: Lease, until_us: Option<u64> },
+    Renew { request: u64, lease: Arc<Lease>, until_us: Option<u64> },
     /// To learn what holds a path whose lease is released, for the request with a number.
     Release { request: u64, path: LeasePath, token: Token },
     /// To learn whether a lease is live, for the request with a number.
@@ -32,7 +33,7 @@ pub(super) enum Purpose {
 pub(super) struct Round {
     purpose: Purpose,
     /// The lease that it is for, with its token and slots.
-    lease: Option<Lease>,
+    lease: Option<Arc<Lease>>,
     sent_us: u64,
     /// The votes by the place of the set and the voter.
     votes: Vec<(usize, u64, Option<VoterAnswer>)>,
@@ -53,7 +54,7 @@ impl Coordinator {
         let lease = match &purpose {
             Purpose::Acquire(waiter) => {
                 let token = self.next_token(now.wall);
-                Some(waiter.lease(self.id_of(waiter.ticket), token, slots))
+                Some(Arc::new(waiter.lease(self.id_of(waiter.ticket), token, slots)))
             }
             Purpose::Renew { lease, .. } => Some(lease.clone()),
             Purpose::Release { .. } | Purpose::Check { .. } => None,
@@ -339,7 +340,7 @@ impl Coordinator {
         now: Now,
         round: &Round,
         request: u64,
-        lease: &Lease,
+        lease: &Arc<Lease>,
         until_us: Option<u64>,
         granted: bool,
     ) {
@@ -419,7 +420,7 @@ impl Coordinator {
         }
     }
 
-    fn told(&mut self, now: Now, lease: &Lease, deadline_us: u64) {
+    fn told(&mut self, now: Now, lease: &Arc<Lease>, deadline_us: u64) {
         let left_us = deadline_us.saturating_sub(now.mono_us);
         self.output.changes.push(LeaseChange::Held { lease: lease.clone(), left_us });
     }
@@ -495,9 +496,9 @@ impl Round {
     }
 
     /// The lease as a voter holds it.
-    fn as_voters_hold(&self) -> Option<&Lease> {
+    fn as_voters_hold(&self) -> Option<&Arc<Lease>> {
         self.given().find_map(|vote| match vote {
-            Vote::Granted { held, .. } => held.as_deref(),
+            Vote::Granted { held, .. } => held.as_ref(),
             _ => None,
         })
     }

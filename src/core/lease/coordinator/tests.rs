@@ -1,6 +1,7 @@
 //! A coordinator with real voters, whose messages take no time unless a test holds them back.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::super::changeover::Changeover;
 use super::super::message::{Ballot, LeaseChange, Motion, Vote, VoteRefusal, VoterAnswer};
@@ -132,7 +133,7 @@ impl Group {
     /// The lease that a request was granted last.
     fn lease(&self, ticket: u128) -> Option<Lease> {
         let found = self.acquired.iter().rev().find(|answer| answer.ticket == LeaseId(ticket));
-        found.and_then(|answer| answer.result.as_ref().ok()).map(|acquired| acquired.lease.clone())
+        found.and_then(|answer| answer.result.as_ref().ok()).map(|acquired| Lease::clone(&acquired.lease))
     }
 
     fn denied(&self, ticket: u128) -> Option<&Denied> {
@@ -299,7 +300,7 @@ fn those_that_wait_for_one_name_are_served_in_their_order() {
         let Answer { ticket, result: Ok(acquired), .. } = group.acquired.pop().unwrap() else {
             panic!("denied")
         };
-        lease = acquired.lease;
+        lease = Lease::clone(&acquired.lease);
         order.push((ticket.0 as u64 * 7_919) % 10_007);
     }
     assert!(order.is_sorted(), "first come, first served");
@@ -356,7 +357,7 @@ fn without_a_majority_none_is_granted_and_it_is_said_how_many_answered() {
     assert_eq!((unanswered.voters, unanswered.answered), (3, 1));
     assert_eq!(group.voters_hold(), 0, "it is released where it was voted for");
     let lease = Lease { path: path("a", false), ..super::super::testing::lease("a", 1, 1) };
-    group.coordinator.renew(group.now, 1, lease.clone());
+    group.coordinator.renew(group.now, 1, Arc::new(lease.clone()));
     group.coordinator.check(group.now, 2, &lease.path, lease.token);
     group.coordinator.release(group.now, 3, &lease.path, lease.token);
     group.pump();
@@ -388,13 +389,13 @@ fn a_renewal_counts_only_before_the_deadline() {
     let deadline_us = group.coordinator.get(&lease.path, lease.id).unwrap().expires_us;
     assert_eq!(deadline_us, lease.deadline_us(group.now.mono_us));
     group.pass(TTL_US / 2);
-    group.coordinator.renew(group.now, 1, Lease { ttl_us: SECOND_US, ..lease.clone() });
+    group.coordinator.renew(group.now, 1, Arc::new(Lease { ttl_us: SECOND_US, ..lease.clone() }));
     group.pump();
     let Some(Done::Renewed(acquired)) = group.done.pop() else { panic!() };
     assert_eq!(acquired.deadline_us, deadline_us, "a shorter one takes nothing away");
     group.holds_back = true;
     group.pass(deadline_us - group.now.mono_us - 1);
-    group.coordinator.renew(group.now, 2, lease.clone());
+    group.coordinator.renew(group.now, 2, Arc::new(lease.clone()));
     group.pass(1);
     group.let_through();
     assert!(matches!(group.done.pop(), Some(Done::Lost)));
@@ -411,7 +412,7 @@ fn a_late_renewal_that_counted_would_revive_a_lease() {
         let first = group.lease(1).unwrap();
         group.pass(TTL_US * 97 / 100);
         group.holds_back = true;
-        group.coordinator.renew(group.now, 1, first.clone());
+        group.coordinator.renew(group.now, 1, Arc::new(first.clone()));
         group.pump();
         let late = std::mem::take(&mut group.open);
         group.holds_back = false;
@@ -436,10 +437,10 @@ fn another_coordinator_renews_and_releases_what_the_voters_hold() {
     let mut other = Coordinator::new(config);
     (1..=3).for_each(|node| other.see(node, VoterStanding::Live));
     let mut first = std::mem::replace(&mut group.coordinator, other);
-    group.coordinator.renew(group.now, 1, Lease { label: "".into(), ..lease.clone() });
+    group.coordinator.renew(group.now, 1, Arc::new(Lease { label: "".into(), ..lease.clone() }));
     group.pump();
     let Some(Done::Renewed(acquired)) = group.done.pop() else { panic!() };
-    assert_eq!(acquired.lease, lease, "as the voters hold it");
+    assert_eq!(*acquired.lease, lease, "as the voters hold it");
     // the same request there is another lease, and this one is in its way
     group.ask(1, "s", 0);
     assert!(matches!(group.denied(1), Some(Denied::Held(Some(_)))));
@@ -507,7 +508,7 @@ fn a_waiter_that_its_node_does_not_confirm_lapses() {
     let lease = group.lease(1).unwrap();
     for _ in 0..3 {
         group.pass(5 * SECOND_US);
-        group.coordinator.renew(group.now, 1, lease.clone());
+        group.coordinator.renew(group.now, 1, Arc::new(lease.clone()));
         let again = group.waiter(3, "a", 60 * SECOND_US);
         group.acquire(again);
     }
@@ -560,7 +561,7 @@ fn a_voter_that_holds_what_has_ended_is_told() {
         let first = group.lease(1).unwrap();
         // a renewal comes to one voter after the release
         group.holds_back = true;
-        group.coordinator.renew(group.now, 7, first.clone());
+        group.coordinator.renew(group.now, 7, Arc::new(first.clone()));
         group.pump();
         let late = group.open.iter().find(|call| call.node == 3).cloned().unwrap();
         group.open.clear();
@@ -576,7 +577,7 @@ fn a_voter_that_holds_what_has_ended_is_told() {
         group.acquire(wants(&group, 2));
         let second = group.lease(2).unwrap();
         assert!(held(&group).is_empty(), "it forgets the first one, {slots:?}");
-        group.coordinator.renew(group.now, 8, second.clone());
+        group.coordinator.renew(group.now, 8, Arc::new(second.clone()));
         group.pump();
         assert_eq!(held(&group), [second.id]);
         group.pass(2 * ROUND_US);
@@ -594,12 +595,13 @@ fn what_is_cleared_away_is_named_by_its_id() {
     let ballot = Ballot {
         set: VoterSet::new([1, 2, 3], TTL_US).unwrap().id(),
         alone: true,
-        motion: Motion::Grant { lease: tried.clone(), instead_of: None },
+        motion: Motion::Grant { lease: Arc::new(tried.clone()), instead_of: None },
     };
     let now = group.now;
     group.voters.get_mut(&3).unwrap().vote(now, false, &no_change, &ballot);
     let live = lease("a", 8, 10);
-    let ballot = Ballot { motion: Motion::Grant { lease: live.clone(), instead_of: None }, ..ballot };
+    let ballot =
+        Ballot { motion: Motion::Grant { lease: Arc::new(live.clone()), instead_of: None }, ..ballot };
     for node in [1, 2] {
         group.voters.get_mut(&node).unwrap().vote(now, false, &no_change, &ballot);
     }
@@ -619,7 +621,7 @@ fn a_renewal_of_an_earlier_lease_of_a_request_does_not_end_its_round() {
     // the request comes again, and then a renewal of what it once got
     group.holds_back = true;
     group.ask(1, "a", 60 * SECOND_US);
-    group.coordinator.renew(group.now, 7, first);
+    group.coordinator.renew(group.now, 7, Arc::new(first));
     group.pump();
     let is_renewal = |call: &BallotCall| matches!(call.ballot.motion, Motion::Renew { .. });
     let (renewals, grants): (Vec<_>, Vec<_>) =

@@ -1,17 +1,23 @@
 //! Views: what they tell, what they ask the voters about, and which leases concern a reader.
 
+use std::sync::Arc;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::super::message::LeaseChange;
-use super::super::testing::{SECOND_US, lease, path};
+use super::super::testing::{self, SECOND_US, path};
 use super::super::{Concern, Lease, LeaseId, LeasePath};
 use super::{Doubt, LeaseEvent, Verdict, View};
 use crate::core::feed::Scope;
 use crate::core::{Name, Namespace};
 
-fn held(lease: &Lease, left_us: u64) -> LeaseChange {
+fn lease(text: &str, id: u128, token: u64) -> Arc<Lease> {
+    Arc::new(testing::lease(text, id, token))
+}
+
+fn held(lease: &Arc<Lease>, left_us: u64) -> LeaseChange {
     LeaseChange::Held { lease: lease.clone(), left_us }
 }
 
@@ -125,8 +131,8 @@ fn nothing_is_asked_where_no_reader_is_told() {
 #[test]
 fn a_request_that_gets_another_slot_ends_its_earlier_grant() {
     use super::super::testing::slots;
-    let first = Lease { slots: slots(3, &[0]), ..lease("a", 1, 10) };
-    let again = Lease { slots: slots(3, &[1]), ..lease("a", 1, 20) };
+    let first = Arc::new(Lease { slots: slots(3, &[0]), ..testing::lease("a", 1, 10) });
+    let again = Arc::new(Lease { slots: slots(3, &[1]), ..testing::lease("a", 1, 20) });
     let mut view = View::default();
     let events =
         told(&mut view, 0, &[held(&first, SECOND_US), held(&again, SECOND_US), held(&first, SECOND_US)]);
@@ -139,8 +145,8 @@ fn a_request_that_gets_another_slot_ends_its_earlier_grant() {
 
 #[test]
 fn a_later_lease_takes_the_place_of_those_that_conflict_with_it() {
-    let (mut view, first, second) = (View::default(), lease("a/b", 1, 10), lease("a", 2, 20));
-    let second = Lease { path: path("a", true), ..second };
+    let (mut view, first) = (View::default(), lease("a/b", 1, 10));
+    let second = Arc::new(Lease { path: path("a", true), ..testing::lease("a", 2, 20) });
     let events = told(&mut view, 0, &[held(&first, SECOND_US), held(&second, SECOND_US)]);
     assert_eq!(
         events,
@@ -211,7 +217,7 @@ proptest! {
                 scope.has(&name) && path.covers(&name)
             });
             prop_assert_eq!(concern.has(&path), has, "{:?} and {:?}", path, scope);
-            let lease = Lease { path, ..lease("x", number, number as u64) };
+            let lease = Arc::new(Lease { path, ..testing::lease("x", number, number as u64) });
             if view.overlapping(0, &lease.path).next().is_some() || view.overdue.conflicts(&lease.path, None).next().is_some() {
                 continue;
             }
@@ -245,9 +251,9 @@ fn the_leases_of_a_path_come_with_one_page() {
     use super::super::testing::slots;
     let mut view = View::default();
     for slot in 0..5 {
-        let lease =
-            Lease { slots: slots(8, &[slot]), ..lease("a/s", u128::from(slot), 10 + u64::from(slot)) };
-        told(&mut view, 0, &[held(&lease, SECOND_US)]);
+        let lease = testing::lease("a/s", u128::from(slot), 10 + u64::from(slot));
+        let lease = Lease { slots: slots(8, &[slot]), ..lease };
+        told(&mut view, 0, &[held(&Arc::new(lease), SECOND_US)]);
     }
     told(&mut view, 0, &[held(&lease("a/t", 9, 30), SECOND_US)]);
     let concern = Concern::of(&Scope::new(&Namespace::PLAIN, [], [&b"a/"[..]]));

@@ -36,11 +36,11 @@ fn ask(voter: &mut Voter, now: Now, motion: Motion) -> Vote {
 }
 
 fn grant(voter: &mut Voter, now: Now, lease: &Lease) -> Vote {
-    ask(voter, now, Motion::Grant { lease: lease.clone(), instead_of: None })
+    ask(voter, now, Motion::Grant { lease: Arc::new(lease.clone()), instead_of: None })
 }
 
 fn renew(voter: &mut Voter, now: Now, lease: &Lease, is_known: bool) -> Vote {
-    ask(voter, now, Motion::Renew { lease: lease.clone(), live_at: is_known.then_some(now.wall) })
+    ask(voter, now, Motion::Renew { lease: Arc::new(lease.clone()), live_at: is_known.then_some(now.wall) })
 }
 
 fn release(voter: &mut Voter, now: Now, lease: &Lease, id: Option<LeaseId>) -> Vote {
@@ -108,7 +108,7 @@ fn a_lease_is_replaced_only_if_it_is_named_with_its_token() {
     let (mut voter, held) = (voter(), lease("a", 1, 10));
     grant(&mut voter, at(1), &held);
     let next = |token| Motion::Grant {
-        lease: lease("a", 2, 20),
+        lease: Arc::new(lease("a", 2, 20)),
         instead_of: Some((held.path.clone(), held.id, lease("a", 0, token).token)),
     };
     assert!(is_held(&ask(&mut voter, at(2), next(9))));
@@ -148,7 +148,7 @@ fn a_lease_that_is_held_again_is_firm_once_it_was_live_after_that() {
     let since_us = 3;
     let later_us = since_us + MAX_SKEW_US;
     let renew_at = |voter: &mut Voter, now_us, live_us| {
-        let motion = Motion::Renew { lease: first.clone(), live_at: Some(at(live_us).wall) };
+        let motion = Motion::Renew { lease: Arc::new(first.clone()), live_at: Some(at(live_us).wall) };
         ask(voter, at(now_us), motion) == Vote::Granted { firm: true, held: None }
     };
     // it is kept on all the time
@@ -215,7 +215,7 @@ fn a_voter_that_has_started_abstains_longer_than_any_lease_lasts() {
 fn a_voter_votes_only_for_its_sets_and_alone() {
     let (mine, also) = (set(&[1, 2, 3]), set(&[1, 4, 5]));
     let mut voter = Voter::new(config(vec![mine.clone(), also.clone(), set(&[4, 5, 6])], true), at(0));
-    let motion = Motion::Grant { lease: lease("a", 1, 10), instead_of: None };
+    let motion = Motion::Grant { lease: Arc::new(lease("a", 1, 10)), instead_of: None };
     let ballot = |set: &VoterSet| Ballot { set: set.id(), alone: false, motion: motion.clone() };
     let other = Vote::Refused(VoteRefusal::OtherVoters);
     assert_eq!(
@@ -244,7 +244,7 @@ fn a_voter_votes_for_no_set_that_may_not_decide_alone() {
     let mut change = Changeover::new(&sets, MAX_TTL_US, LeaseRules::default());
     change.see(1, [old.id()]);
     let mut vote = |change: &Changeover, set: &VoterSet, alone| {
-        let motion = Motion::Grant { lease: lease("a", 1, 10), instead_of: None };
+        let motion = Motion::Grant { lease: Arc::new(lease("a", 1, 10)), instead_of: None };
         is_granted(&voter.vote(at(1), false, change, &Ballot { set: set.id(), alone, motion }))
     };
     assert!(!vote(&change, &new, true), "a node knows only the old one");

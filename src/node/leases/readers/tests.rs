@@ -39,7 +39,7 @@ impl World {
     }
 
     fn hold(&mut self, lease: &Lease) {
-        self.change(&LeaseChange::Held { lease: lease.clone(), left_us: 1_000_000 });
+        self.change(&LeaseChange::Held { lease: Arc::new(lease.clone()), left_us: 1_000_000 });
     }
 
     fn release(&mut self, lease: &Lease) {

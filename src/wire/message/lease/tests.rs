@@ -62,7 +62,7 @@ fn lease() -> impl Strategy<Value = Lease> {
 }
 
 fn live_lease() -> impl Strategy<Value = LiveLease> {
-    (lease(), any::<u64>()).prop_map(|(lease, left_us)| LiveLease { lease, left_us })
+    (lease(), any::<u64>()).prop_map(|(lease, left_us)| LiveLease { lease: lease.into(), left_us })
 }
 
 fn blocker() -> impl Strategy<Value = Blocker> {
@@ -78,8 +78,9 @@ fn blocker() -> impl Strategy<Value = Blocker> {
 fn ballot() -> impl Strategy<Value = Ballot> {
     let motion = prop_oneof![
         (lease(), prop::option::of((path(), id(), token())))
-            .prop_map(|(lease, instead_of)| Motion::Grant { lease, instead_of }),
-        (lease(), prop::option::of(stamp())).prop_map(|(lease, live_at)| Motion::Renew { lease, live_at }),
+            .prop_map(|(lease, instead_of)| Motion::Grant { lease: lease.into(), instead_of }),
+        (lease(), prop::option::of(stamp()))
+            .prop_map(|(lease, live_at)| Motion::Renew { lease: lease.into(), live_at }),
         (path(), token(), prop::option::of(id())).prop_map(|(path, token, id)| Motion::Release {
             path,
             token,
@@ -112,7 +113,7 @@ fn refusal() -> impl Strategy<Value = VoteRefusal> {
 
 fn vote() -> impl Strategy<Value = Vote> {
     prop_oneof![
-        (any::<bool>(), prop::option::of(lease().prop_map(Box::new)))
+        (any::<bool>(), prop::option::of(lease().prop_map(Arc::new)))
             .prop_map(|(firm, held)| Vote::Granted { firm, held }),
         Just(Vote::Released),
         any::<u64>().prop_map(|left_us| Vote::Live { left_us }),
@@ -122,7 +123,8 @@ fn vote() -> impl Strategy<Value = Vote> {
 
 fn change() -> impl Strategy<Value = LeaseChange> {
     prop_oneof![
-        (lease(), any::<u64>()).prop_map(|(lease, left_us)| LeaseChange::Held { lease, left_us }),
+        (lease(), any::<u64>())
+            .prop_map(|(lease, left_us)| LeaseChange::Held { lease: lease.into(), left_us }),
         (path(), token()).prop_map(|(path, token)| LeaseChange::Released { path, token }),
     ]
 }
@@ -192,7 +194,7 @@ fn single_request() -> BoxedStrategy<LeaseRequest> {
         (path(), id(), any::<u64>(), prop::option::of(token())).prop_map(
             |(path, ticket, request, granted)| LeaseRequest::Cancel { path, ticket, request, granted }
         ),
-        lease().prop_map(LeaseRequest::Renew),
+        lease().prop_map(|lease| LeaseRequest::Renew(lease.into())),
         (path(), token()).prop_map(|(path, token)| LeaseRequest::Release { path, token }),
         (id(), any::<u64>(), decision()).prop_map(|(ticket, request, decision)| LeaseRequest::Decided {
             ticket,
@@ -267,7 +269,7 @@ proptest! {
             writer.into_bytes().len()
         }
         prop_assert!(bytes(&lease) >= LiveLease::LEAST);
-        prop_assert!(bytes(&lease.lease) >= Lease::LEAST);
+        prop_assert!(bytes(&lease.lease) >= Arc::<Lease>::LEAST);
         prop_assert!(bytes(&lease.lease.path) >= LeasePath::LEAST);
         prop_assert!(bytes(&blocker) >= Blocker::LEAST);
         prop_assert!(bytes(&change) >= LeaseChange::LEAST);
