@@ -264,6 +264,21 @@ impl Cluster {
         }
     }
 
+    /// Drops older records from before a time by a node, once it knows the clocks of a majority. Returns its answer.
+    ///
+    /// # Panics
+    /// If it refuses for another reason, or does not do it within [`LIMIT`].
+    #[track_caller]
+    pub fn compact(&self, i: usize, before: &str) -> Response {
+        let request = Request::new("POST", &format!("/v1/compact?before={before}"));
+        let mut answer = None;
+        wait_until(&format!("node {i} to know the clocks of a majority"), LIMIT, || {
+            let said = answer.insert(self.node(i).server().ask(&request));
+            said.header("X-Vwatch-Error") != Some("clock-in-doubt")
+        });
+        answer.expect("an answer").expect(200)
+    }
+
     /// Waits until each node that runs sees all others that run as ready, and no other one: then all know one
     /// coordinator of a lease.
     ///

@@ -160,7 +160,7 @@ fn lease(i: u64) -> LiveLease {
         slots: Slots::new(4, vec![0, 3]),
         label: "a holder".into(),
     };
-    LiveLease { lease, left_us: 9_000_000 }
+    LiveLease { lease: lease.into(), left_us: 9_000_000 }
 }
 
 /// Messages of leases that have lists, texts and slots.

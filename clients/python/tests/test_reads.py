@@ -49,7 +49,7 @@ class Reads(Case):
 
     def test_where_no_node_catches_up_the_program_decides(self) -> None:
         node = self.node(lambda _: value("old", 5))
-        client = self.client(node, timeout=1)
+        client = self.client(node, timeout=3)
         self.see(client, "n", 7)
         with self.assertRaises(Behind) as raised:
             client.get("n")
@@ -64,7 +64,7 @@ class Reads(Case):
             record["last-sync"] = "1970-01-01T00:00:00.000005Z"
             page = {"versions": [record], "complete": True}
             body = value("old", 5) if read == "get" else answer("200 OK", {"X-Last-Sync": "5"}, json.dumps(page))
-            client = self.client(self.giving(body), timeout=1)
+            client = self.client(self.giving(body), timeout=3)
             self.see(client, "n", 7)
             with self.assertRaises(Behind, msg=read) as raised:
                 list(client.list("n")) if read == "list" else getattr(client, read)("n")
@@ -120,7 +120,7 @@ class Reads(Case):
         self.assertGreaterEqual(time.monotonic() - began, 1.0, "the node was not left alone")
 
     def test_without_nodes_the_error_says_why(self) -> None:
-        client = self.client("http://127.0.0.1:1", timeout=0.3)
+        client = self.client("http://127.0.0.1:1", timeout=3)
         with self.assertRaisesRegex(Unavailable, "connection refused"):
             client.get("n")
         kind: Any = AsyncClient if self.is_async else Client
@@ -267,7 +267,7 @@ class Reads(Case):
     def test_an_answer_without_end_is_bounded(self) -> None:
         node = self.node(lambda _: "HTTP/1.1 200 OK\r\nX: " + "y" * (64 << 10))
         with self.assertRaises(Unavailable):
-            self.client(node, timeout=2).get("n")
+            self.client(node, timeout=3).get("n")
         # else it would have read on until the time was over
         self.assertGreater(len(node.seen), 1)
 

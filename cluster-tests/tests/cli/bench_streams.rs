@@ -65,15 +65,16 @@ fn streams_may_be_at_other_nodes_and_one_that_ends_is_an_error() {
     let clients = format!("{},{}", cluster.node(1).client_addr(), cluster.node(2).client_addr());
     let writer = cluster.node(0).server_addr().to_string();
     let urls = ["--client-url", &clients, "--server-url", &writer];
-    let arguments: Vec<&str> =
-        "bench stream --streams 10 --rate 100 --give-up 2s -w json".split(' ').collect();
-    let short = run_to_end(&[&arguments[..], &urls, &["--duration", "1s"]].concat());
+    let arguments: Vec<&str> = "bench stream --streams 10 --rate 100 -w json".split(' ').collect();
+    let times = ["--duration", "1s", "--give-up", "15s"];
+    let short = run_to_end(&[&arguments[..], &urls, &times].concat());
     let figures = figures(&short);
     assert_eq!(number(&figures, "delivered") + number(&figures, "superseded"), 1000.0, "{figures}");
     is_whole(&figures);
     let of_one = run_to_end(&[&arguments[..], &urls, &["--pid", "1"]].concat());
     assert!(of_one.code == Some(2) && of_one.stderr.contains("not one process's"), "{of_one:?}");
-    let mut bench = Node::process(&[&arguments[..], &urls, &["--duration", "5s"]].concat());
+    let times = ["--duration", "5s", "--give-up", "2s"];
+    let mut bench = Node::process(&[&arguments[..], &urls, &times].concat());
     wait_until("the streams", LIMIT, || bench.stderr().contains("10 streams have begun"));
     cluster.kill(2);
     assert_eq!(bench.wait_exit(LIMIT).code(), Some(1));

@@ -274,7 +274,7 @@ fn a_node_that_stands_still_costs_no_command_its_time() {
     live.put("n?version=v2", "two").expect(204);
     wait_until("the watch to print it", SOON, || watch.stdout().ends_with("v2\ttwo\n"));
 
-    let got = run_soon(&[&["get", "--timeout", "2s", "n"], &reading[..]].concat());
+    let got = run_soon(&[&["get", "--timeout", "10s", "n"], &reading[..]].concat());
     assert_eq!((got.code, got.stdout.as_str()), (Some(0), "two"), "{got:?}");
     let listed = run_soon(&[&["ls"], &reading[..]].concat());
     assert_eq!((listed.code, listed.stdout.as_str()), (Some(0), "n\n"), "{listed:?}");
@@ -325,7 +325,7 @@ fn a_write_without_an_answer_is_reported_as_in_doubt() {
         }
     });
     for command in [&["put", "n", "v"][..], &["del", "n"]] {
-        let ended = run_soon(&[command, &["--timeout", "1s", "--server-url", &url]].concat());
+        let ended = run_soon(&[command, &["--timeout", "5s", "--server-url", &url]].concat());
         assert_eq!(ended.code, Some(6), "{ended:?}");
         assert!(ended.stderr.contains("it may have been done, or be done later: read the name"), "{ended:?}");
     }

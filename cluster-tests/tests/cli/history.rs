@@ -45,7 +45,7 @@ fn written(node: &Node) -> [u64; 4] {
 fn a_value_that_ends_is_shown_with_its_end_and_then_as_expired() {
     let node = Node::start();
     let put = |arguments: &[&str]| at(&node, &[&["put"], arguments].concat());
-    let printed = said(&put(&["--expires", "4s", "-w", "json", "n", "one"]), 0).0;
+    let printed = said(&put(&["--expires", "15s", "-w", "json", "n", "one"]), 0).0;
     let written: Value = serde_json::from_str(&printed).expect("JSON");
     let end = written["expires"].as_str().expect("its end").to_owned();
     assert!(end.as_str() > written["last_sync"].as_str().expect("its time"), "{written}");
@@ -59,6 +59,7 @@ fn a_value_that_ends_is_shown_with_its_end_and_then_as_expired() {
         (text(&output.stdout), text(&output.stderr))
     };
     assert!(verbose.contains("expires: ") && verbose.contains(&end), "{verbose}");
+    wait_until("the end", LIMIT, || node.get("n").status == 410);
     wait_until("the delete", LIMIT, || {
         said(&at(&node, &["history", "-w", "simple", "n"]), 0).0.lines().count() == 2
     });

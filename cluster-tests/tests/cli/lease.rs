@@ -130,8 +130,8 @@ fn a_command_writes_under_its_lease_and_others_do_not() {
     let script =
         format!("{}; {}; {}; read -r line; exit 7", put("jobs/n"), put("jobs/n/below"), put("elsewhere"));
     // longer than its ttl
-    let slow = format!("sleep 4; {script}");
-    let lock = ["lock", "--ttl", "3s", "--prefix", "--holder", "me", "jobs/n", "--", "sh", "-c", &slow];
+    let slow = format!("sleep 10; {script}");
+    let lock = ["lock", "--ttl", "8s", "--prefix", "--holder", "me", "jobs/n", "--", "sh", "-c", &slow];
     let output = at(&node, &lock);
     said(&output, 7);
     let codes: Vec<_> = file.text().lines().skip(1).step_by(2).map(str::to_owned).collect();

@@ -95,9 +95,11 @@ fn commands_reach_nodes_behind_https_and_say_what_to_do_if_they_do_not() {
     let flags: Vec<String> = made
         .flags()
         .into_iter()
-        .chain(["--tls-client-ca".into(), made.path("ca.pem"), "--lease-max-ttl=1s".into()])
+        .chain(["--tls-client-ca".into(), made.path("ca.pem"), "--lease-max-ttl=1m".into()])
         .collect();
-    let node = cluster_tests::node::Node::launch(client, server, &flags, &[]);
+    // its voter need not abstain
+    let new = [("VWATCH_NEW_CLUSTER".to_owned(), "default".to_owned())];
+    let node = cluster_tests::node::Node::launch(client, server, &flags, &new);
     let misnamed = other.node(&[]);
     let plain = cluster_tests::node::Node::start();
     let (ca, other_ca) = (made.path("ca.pem"), other.path("ca.pem"));
@@ -119,7 +121,7 @@ fn commands_reach_nodes_behind_https_and_say_what_to_do_if_they_do_not() {
     // the client port is that which the server port names
     assert_eq!(run(&[&["get", "n", &writes, "--ca", &ca][..], &identity].concat()).stdout, "1");
     let locked =
-        run(&[&["lock", "l", "--ttl", "1s", &writes, "--ca", &ca][..], &identity, &["--", "echo", "held"]]
+        run(&[&["lock", "l", "--ttl", "30s", &writes, "--ca", &ca][..], &identity, &["--", "echo", "held"]]
             .concat());
     assert_eq!((locked.code, locked.stdout.as_str()), (Some(0), "held\n"), "{locked:?}");
 

@@ -44,8 +44,7 @@ fn wait_for(cluster: &Cluster, id: &str, since: Option<&str>) {
 }
 
 fn compact(cluster: &Cluster, i: usize, before: &str) -> Value {
-    let request = Request::new("POST", &format!("/v1/compact?before={before}"));
-    cluster.node(i).server().ask(&request).expect(200).json()
+    cluster.compact(i, before).json()
 }
 
 /// How many versions of a name each node keeps.

@@ -132,10 +132,7 @@ fn a_compaction_and_a_new_depth_at_one_node_hold_at_all() {
 
     // a whole second, as the answer has it
     let cut = (before[3] / 1_000_000 + 1) * 1_000_000;
-    wait_until("a clock that the cluster trusts", LIMIT, || {
-        let request = Request::new("POST", &format!("/v1/compact?before={cut}"));
-        cluster.node(0).server().ask(&request).status == 200
-    });
+    cluster.compact(0, &cut.to_string());
     wait_until("the compaction at all nodes", LIMIT, || {
         (0..3).all(|i| set_of(&cluster, i)["compaction_horizon"] == cut)
     });
@@ -257,7 +254,7 @@ fn a_node_without_histories_stays_out_and_all_say_why() {
     cluster.put(1, "n", "v2");
     cluster.shows(0, "n", "v2");
     cluster.restart(2);
-    let why = "no common version of the peer protocol, so no records are exchanged: it speaks 1, and this node 3: \
+    let why = "no common version of the peer protocol, so no records are exchanged: it speaks 1, and this node 4: \
                upgrade node-2";
     let error = || {
         let seen = cluster.node(0).cluster();
@@ -278,7 +275,7 @@ fn a_node_without_histories_stays_out_and_all_say_why() {
     // the others go on, and once it is upgraded, it takes part
     cluster.put(0, "n", "v3");
     wait_until("three versions at both", LIMIT, || (0..2).all(|i| revisions(&cluster, i, "n").len() == 3));
-    cluster.set_env(2, PROTOCOL, "3");
+    cluster.set_env(2, PROTOCOL, "4");
     cluster.restart(2);
     cluster.ready();
     wait_equal(&cluster, &["n".to_owned()]);

@@ -78,7 +78,7 @@ fn every_node_tells_what_happens_whichever_is_asked() {
             assert_eq!(next(stream), (format!("acquired {path}"), token));
         }
         ask(&cluster, (turn + 1) % 3, "DELETE", &released, 204);
-        let (short, _) = acquire(&cluster, (turn + 2) % 3, &format!("{path}?ttl=1s"));
+        let (short, _) = acquire(&cluster, (turn + 2) % 3, &format!("{path}?ttl=3s"));
         for stream in &mut streams {
             assert_eq!(next(stream), (format!("released {path}"), token));
             assert_eq!(next(stream), (format!("acquired {path}"), short));
@@ -88,7 +88,7 @@ fn every_node_tells_what_happens_whichever_is_asked() {
     // the node of the holder is gone: the others are a majority
     let mut held = Vec::new();
     for path in ["a/y", "b/y", "c/y", "d/y"] {
-        held.push((path, acquire(&cluster, 2, &format!("{path}?ttl=3s")).0));
+        held.push((path, acquire(&cluster, 2, &format!("{path}?ttl=12s")).0));
     }
     // those of several coordinators come in any order
     let told = |stream: &mut Stream, kind: &str| {
@@ -226,7 +226,7 @@ impl Drop for End<'_> {
 fn without_a_majority_no_end_is_told() {
     let mut cluster = start(3);
     let mut stream = open(&cluster, 0, "name=a");
-    let (token, _) = acquire(&cluster, 0, "a?ttl=1s");
+    let (token, _) = acquire(&cluster, 0, "a?ttl=10s");
     assert_eq!(next(&mut stream), ("acquired a".to_owned(), token));
     cluster.kill(1);
     cluster.kill(2);

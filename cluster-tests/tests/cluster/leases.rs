@@ -368,11 +368,12 @@ fn no_two_clients_hold_a_lease_at_a_time_whatever_fails() {
             }
             std::thread::sleep(Duration::from_millis(500));
         }
+        // enough to be compared, however much of the time above no majority was there
+        wait_until("grants", LIMIT, || holdings.lock().unwrap().len() > 20);
         end.store(true, Ordering::Relaxed);
     });
     let mut holdings = holdings.into_inner().unwrap();
     holdings.sort_by_key(|holding| holding.from);
-    assert!(holdings.len() > 20, "{} grants", holdings.len());
     for (i, one) in holdings.iter().enumerate() {
         for two in &holdings[i + 1..] {
             let pair = (one.path.min(two.path), one.path.max(two.path));

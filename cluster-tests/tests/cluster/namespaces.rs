@@ -98,7 +98,7 @@ fn a_log_is_empty_on_all_nodes_after_a_compaction() {
     });
     wait_equal(&cluster, &lists);
     let full = read(&cluster, 0, lists[1]).body;
-    write(&cluster, 1, "POST", "/v1/compact?before=20m", "").expect(200);
+    cluster.compact(1, "20m");
     let empty = json!({"versions": [], "peers": []});
     wait_until("an empty log at all nodes", LIMIT, || {
         (0..3).all(|i| read(&cluster, i, lists[0]).json() == empty)

@@ -505,6 +505,7 @@ fn peers_that_lie_delay_no_other() {
             summary.root.sum ^= 1;
         });
     }
+    cluster.cut(0, 1);
     cluster.cut(1, 2);
     for i in 0..20 {
         cluster.put(2, &format!("n{i}"), "1");
@@ -512,6 +513,7 @@ fn peers_that_lie_delay_no_other() {
     }
     cluster.kill(2);
     assert!(cluster.difference().is_some() && cluster.traffic().cut > 0);
+    cluster.heal();
     println!("healed after {:?}", cluster.agree_within(2 * LIMIT));
     drop(runtime);
 }

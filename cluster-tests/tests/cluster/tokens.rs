@@ -34,8 +34,10 @@ fn nodes_that_want_tokens_replicate_and_vote_without_any() {
             status == 200
         })
     });
-    let view = nodes[2].server().ask(&ask(Request::new("GET", "/v1/cluster"))).expect(200).json();
-    assert_eq!(view["agreement"]["agree"], true, "{view}");
+    wait_until("all views to agree", LIMIT, || {
+        let view = nodes[2].server().ask(&ask(Request::new("GET", "/v1/cluster"))).expect(200).json();
+        view["agreement"]["agree"] == true
+    });
 }
 
 /// What says that it is from a peer needs the proof of that, also where a token would do.

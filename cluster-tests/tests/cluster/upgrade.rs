@@ -94,9 +94,10 @@ fn a_rolling_upgrade_loses_no_acknowledged_write() {
         assert_eq!(cluster.get(2, name).expect(200).version(), Some(format!("v{number}").as_str()), "{name}");
     }
     for i in 0..3 {
-        let seen = cluster.node(i).cluster();
-        assert_eq!(seen["protocol"], json!({"own": [2, 2], "common": 2}));
-        assert_eq!(seen["agreement"]["sentences"], json!([]));
+        assert_eq!(cluster.node(i).cluster()["protocol"], json!({"own": [2, 2], "common": 2}));
+        wait_until("all views to agree", LIMIT, || {
+            cluster.node(i).cluster()["agreement"]["sentences"] == json!([])
+        });
     }
 }
 

@@ -124,7 +124,7 @@ fn three_nodes_agree_until_one_is_gone_and_then_say_who() {
         (seen["members"]["live"].as_array().expect("a list").len() == 1).then_some(seen)
     });
     assert_eq!(seen["members"]["dead"], Value::Array(Vec::new()));
-    assert!(nodes[0].stderr().contains(" left ("), "{}", nodes[0].stderr());
+    wait_until("the line of the log", LIMIT, || nodes[0].stderr().contains(" left ("));
     assert_eq!(nodes[0].metric("vwatch_members{state=\"dead\"}"), 0.0);
 }
 
@@ -218,7 +218,7 @@ fn the_metrics_of_a_group() {
 
 #[test]
 fn a_node_that_leaves_its_group_exits_with_0_and_is_not_missed() {
-    let mut nodes = Node::group(2, &["--shutdown-grace", "3s"]);
+    let mut nodes = Node::group(2, &["--shutdown-grace", "20s"]);
     nodes[1].put("last?version=v1", "x").expect(204);
     nodes[1].terminate();
     let status = nodes[1].wait_exit(LIMIT);

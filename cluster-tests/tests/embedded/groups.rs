@@ -30,7 +30,9 @@ pub(crate) async fn pair() -> (Handle, Handle) {
 
 /// A group of two nodes, of which the first has its ports at this address.
 pub(crate) async fn pair_at(address: SocketAddr) -> (Handle, Handle) {
-    let one = embed(member("one", &[]).listen_client(address).listen_server(address)).await;
+    // time to hand over all writes; a stop ends as soon as that is done
+    let one = member("one", &[]).shutdown_grace(Duration::from_secs(20));
+    let one = embed(one.listen_client(address).listen_server(address)).await;
     let two = embed(member("two", &[one.server_address().expect("a port")])).await;
     in_time("a group", async {
         one.ready().await;

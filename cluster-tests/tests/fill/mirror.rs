@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "a panic is a failed test with a line number")]
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use cluster_tests::cluster::Cluster;
@@ -186,7 +185,8 @@ fn one_cursor_is_good_on_a_leader_and_on_mirrors_of_any_tier() {
 /// told each write that a leader kept, without a reset or a gap.
 #[test]
 fn a_mirror_goes_on_when_its_leader_dies() {
-    let mut cluster = Cluster::of(2).start();
+    // a mirror that falls behind for longer than eight writes of a name lasts would be told of a gap, and rightly
+    let mut cluster = Cluster::of(2).flag("--history-versions", "64").start();
     cluster.ready();
     let mirror = mirror(&[cluster.node(0), cluster.node(1)], &[]);
     let mut stream = Stream::open(
@@ -364,24 +364,13 @@ fn a_mirror_keeps_up_with_writes_and_with_a_stop_of_its_leader() {
     let mut cluster = Cluster::of(2).start();
     cluster.ready();
     let mirror = mirror(&[cluster.node(0), cluster.node(1)], &[]);
-    let stop = AtomicBool::new(false);
-    let written = std::thread::scope(|scope| {
-        let (node, stop) = (cluster.node(1).server_addr(), &stop);
-        let writer = scope.spawn(move || {
-            let mut connection = Connection::try_open(node).unwrap();
-            let mut written = 0_u32;
-            while !stop.load(Ordering::Relaxed) {
-                written += 1;
-                connection.ask(&put(&format!("n{}?version=v{written}", written % 50))).expect(204);
-            }
-            written
-        });
-        let until = Instant::now() + Duration::from_secs(2);
-        wait_until("some changes", LIMIT, || Instant::now() >= until);
-        stop.store(true, Ordering::Relaxed);
-        writer.join().unwrap()
-    });
-    assert!(written > 100, "{written} writes");
+    let mut connection = cluster.node(1).server();
+    let until = Instant::now() + Duration::from_secs(2);
+    let mut written = 0_u32;
+    while written <= 100 || Instant::now() < until {
+        written += 1;
+        connection.ask(&put(&format!("n{}?version=v{written}", written % 50))).expect(204);
+    }
     wait_same(&mirror, cluster.node(1));
     assert!(cluster.stop(0).success());
     cluster.put(1, "last", "v");

@@ -138,9 +138,11 @@ fn an_upstream_behind_tls_is_reached_through_a_tunnel() {
 
     let url = format!("http://me:wrong@{}", proxy.address());
     let stranger = behind("https://registry.test", &[("https_proxy", &url)], &ca);
-    let refused = stranger.get("n?timeout=1s");
-    assert_refusal(&refused, 504);
-    assert!(refused.text().contains("proxy authorization required"), "{}", refused.text());
+    wait_until("the reason", LIMIT, || {
+        let refused = stranger.get("n?timeout=1s");
+        assert_refusal(&refused, 504);
+        refused.text().contains("proxy authorization required")
+    });
     std::fs::remove_file(&file).unwrap();
 }
 
@@ -176,8 +178,9 @@ fn names_in_no_proxy_and_this_machine_are_reached_without_a_proxy() {
     let node = behind(&upstream.url(), &[("ALL_PROXY", dead)], &[]);
     assert_eq!(node.get("n").expect(200).version(), Some("v1"));
     let away = behind("http://away.invalid", &[("ALL_PROXY", dead)], &[]);
-    let refused = away.get("n?timeout=500ms");
-    assert!(refused.text().contains("through the proxy http://127.0.0.1:1"), "{}", refused.text());
+    wait_until("the reason", LIMIT, || {
+        away.get("n?timeout=500ms").text().contains("through the proxy http://127.0.0.1:1")
+    });
     let direct = behind("http://away.invalid", &[("ALL_PROXY", dead), ("NO_PROXY", ".invalid")], &[]);
     wait_until("its name to be resolved", LIMIT, || {
         direct.get("n?timeout=100ms").text().contains("addresses are not known yet: away.invalid")

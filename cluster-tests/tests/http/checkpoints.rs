@@ -308,7 +308,7 @@ fn a_compaction_waits_for_the_checkpoint_that_needs_the_most() {
 
 #[test]
 fn an_expired_checkpoint_is_kept_and_holds_nothing_back() {
-    let node = Node::with(&["--checkpoint-expiry", "2s"]);
+    let node = Node::with(&["--checkpoint-expiry", "8s"]);
     let stamps = ten(&node);
     set(&node, "r", &format!("at:{}", stamps[0])).expect(204);
     let asked = stamps[9];

@@ -15,7 +15,6 @@ use cluster_tests::node::{Node, binary, get};
 use cluster_tests::parts::find;
 use cluster_tests::text::{assert_refusal, metric, now_us, samples};
 use cluster_tests::wait::{LIMIT, wait_until};
-use serde_json::json;
 
 fn ask(mut connection: Connection, method: &str, target: &str) -> cluster_tests::http::Response {
     connection.ask(&Request::new(method, target))
@@ -94,7 +93,9 @@ fn metrics_come_in_the_requested_form() {
     assert_eq!(kind(&open), "application/openmetrics-text; version=1.0.0; charset=utf-8");
     assert!(open.text().contains("\n# TYPE vwatch_answers counter\n") && open.text().ends_with("\n# EOF\n"));
     for page in [text.text(), open.text()] {
-        let build = format!("vwatch_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
+        let commit = option_env!("VWATCH_COMMIT").filter(|commit| !commit.is_empty()).unwrap_or("unknown");
+        let version = env!("CARGO_PKG_VERSION");
+        let build = format!("vwatch_build_info{{version=\"{version}\",commit=\"{commit}\"}}");
         assert!(page.contains("\n# TYPE vwatch_build_info gauge\n"), "{page}");
         assert_eq!(metric(page, &build), Some(1.0));
         for name in [
@@ -134,35 +135,6 @@ fn promtool_finds_nothing_wrong_with_the_metrics() {
     );
 }
 
-/// Prometheus' own checker reads the conditions of the guide, and each metric in them is one of a node.
-#[test]
-fn promtool_reads_the_alerts_of_the_guide() {
-    let guide = include_str!("../../../docs/guides/monitoring.md");
-    let rows = guide.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
-    let conditions: Vec<&str> =
-        rows.map(|(condition, _)| condition).filter(|text| text.contains("vwatch_")).collect();
-    assert!(conditions.len() > 20, "the table of alerts: {conditions:?}");
-    let metrics = include_str!("../../../docs/reference/metrics.md");
-    for condition in &conditions {
-        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        let words = condition.split(|c| !is_name(c));
-        for name in words.filter(|word| word.starts_with("vwatch_")) {
-            assert!(metrics.contains(&format!("`{name}`")), "{name} in {condition}");
-        }
-    }
-    let Some(promtool) = find("promtool", "it is in the Debian package prometheus") else { return };
-    let rule = |(i, condition): (usize, &&str)| json!({ "alert": format!("Alert{i}"), "expr": condition });
-    let rules: Vec<_> = conditions.iter().enumerate().map(rule).collect();
-    // JSON is YAML
-    let rules = json!({ "groups": [{ "name": "vwatch", "rules": rules }] }).to_string();
-    let path = std::env::temp_dir().join(format!("vwatch-alerts-{}.yaml", std::process::id()));
-    std::fs::write(&path, rules).expect("a file");
-    let said = std::process::Command::new(promtool).args(["check", "rules"]).arg(&path).output();
-    std::fs::remove_file(&path).expect("it was written");
-    let said = said.expect("promtool");
-    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
-}
-
 #[test]
 fn the_log_level_is_changed_while_the_node_runs() {
     let node = Node::with(&["--log-level", "ERROR"]);
@@ -182,6 +154,42 @@ fn the_new_log_level_holds() {
         node.terminate();
         node.wait_exit(LIMIT);
         assert_eq!(node.stderr().contains("SIGTERM"), says, "from {first} to {then}: {}", node.stderr());
+    }
+}
+
+/// A line that a request causes has the trace of the client, also in the fields of JSON.
+#[test]
+fn the_log_names_the_trace_of_a_request() {
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    for format in ["text", "json"] {
+        let node = Node::with(&["--log-format", format]);
+        for (trace, level) in [(None, "WARN"), (Some(TRACE), "DEBUG"), (Some("none"), "INFO")] {
+            let request = Request::new("PUT", &format!("/v1/logging?level={level}"));
+            let parent = trace.map(|trace| format!("00-{trace}-00f067aa0ba902b7-01"));
+            let request =
+                parent.iter().fold(request, |request, parent| request.header("traceparent", parent));
+            node.server().ask(&request).expect(200);
+        }
+        // with level WARN the first line is not written
+        wait_until("the lines", LIMIT, || node.stderr().contains("at level INFO from now on"));
+        let stderr = node.stderr();
+        let line = |level: &str| {
+            let end = format!("at level {level} from now on");
+            stderr
+                .lines()
+                .find(|line| line.contains(&end))
+                .unwrap_or_else(|| panic!("{level}: {stderr}"))
+                .to_owned()
+        };
+        let (traced, untraced) = (line("DEBUG"), line("INFO"));
+        assert!(!untraced.contains("trace") && !untraced.contains("span"), "{untraced}");
+        match format {
+            "text" => assert!(traced.contains(&format!("request{{trace={TRACE}}}: the log is")), "{traced}"),
+            _ => {
+                let fields: serde_json::Value = serde_json::from_str(&traced).expect("JSON");
+                assert_eq!(fields["span"]["trace"], TRACE, "{traced}");
+            }
+        }
     }
 }
 
@@ -383,7 +391,7 @@ fn a_node_that_stands_still_reports_it_on_both_ports_and_ends_at_a_signal() {
     let variable = ("VWATCH_TEST_BLOCK".to_owned(), pipe.display().to_string());
     let mut node = Node::with_env(&["--shutdown-grace", "1s"], &[variable]);
     node.put("n?version=v1", "1").expect(204);
-    let mut parked = node.watch(&get("n?version=v1&timeout=10s"));
+    let mut parked = node.watch(&get("n?version=v1&timeout=25s"));
     let mut kept = node.client();
     kept.ask(&get("n")).expect(200);
     let stands_still = || {
