@@ -234,6 +234,11 @@ impl Entries {
 }
 
 impl Entry {
+    /// Whether the upstream has ever confirmed the record.
+    pub(super) fn was_confirmed(&self) -> bool {
+        self.confirmed.load(Ordering::Relaxed) != 0
+    }
+
     /// Whether readers wait for the first answer.
     pub(super) fn is_expected(&self) -> bool {
         self.expected.load(Ordering::Acquire)

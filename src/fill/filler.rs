@@ -256,8 +256,9 @@ impl Filler {
                 return Some(Provenance { via: shared.upstream.via().field(&shared.us), stale_for_s });
             }
         };
-        let is_unconfirmed =
-            entry.as_deref().is_none_or(|entry| entry.is_expected() || entry.error().is_some());
+        let is_unconfirmed = entry
+            .as_deref()
+            .is_none_or(|entry| (entry.is_expected() && !entry.was_confirmed()) || entry.error().is_some());
         let is_stale = is_unconfirmed || age > fresh;
         Some(Provenance {
             via: shared.upstream.via().field(&shared.us),

@@ -1,7 +1,7 @@
 //! Followers: what a leader has travels down, in time and never back, whatever becomes of those above.
 #![allow(clippy::unwrap_used, reason = "a panic is a failed test with a line number")]
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -85,6 +85,41 @@ fn writes_deletes_and_re_creations_travel_down_a_chain_with_their_stamps() {
     leader.put("n?version=v1", "again").expect(204);
     assert_eq!(watcher.answer().expect(200).text(), "again");
     assert_eq!(third.client().ask(&head("n")).expect(200).version(), Some("v1"));
+}
+
+#[test]
+fn what_the_upstream_has_just_told_is_not_called_stale() {
+    const NAMES: usize = 40;
+    const STALE: Option<&str> = Some("110 - \"Response is Stale\"");
+    let answers = Arc::new(AtomicUsize::new(1));
+    let upstream = Upstream::start({
+        let answers = Arc::clone(&answers);
+        move |asked| match answers.load(Ordering::Relaxed) {
+            _ if asked.path() == "/readyz" => status(200),
+            0 => status(500),
+            version => value(&format!("v{version}"), u64::try_from(version).unwrap()),
+        }
+    });
+    let follower = Node::with(&["--fill-from", &upstream.url(), "--fill-expiry", "1s"]);
+    let name = |i: usize| format!("n{i}?version=v1&timeout=1m");
+    for i in 0..NAMES {
+        wait_version(&follower, &format!("n{i}"), "v1");
+    }
+    answers.store(0, Ordering::Relaxed);
+    wait_until("all names to be stale", LIMIT, || {
+        (0..NAMES).all(|i| follower.get(&format!("n{i}?timeout=0s")).header("Warning") == STALE)
+    });
+    let mut watchers: Vec<_> = (0..NAMES).map(|i| follower.watch(&get(&name(i)))).collect();
+    follower.wait_parked(NAMES);
+    answers.store(2, Ordering::Relaxed);
+    for (i, watcher) in watchers.iter_mut().enumerate() {
+        let woken = watcher.answer().expect(200);
+        assert_eq!(
+            (woken.version(), woken.header("Age"), woken.header("Warning")),
+            (Some("v2"), None, None),
+            "n{i}"
+        );
+    }
 }
 
 #[test]

@@ -38,6 +38,8 @@ pub(super) fn apply(
         (detector.clone(), detector.observe(observed.clone(), held_version.as_ref()))
     };
     let is_absent = *observed == Observation::Absent;
+    // before a write, which wakes readers: they are told whether their record may be old
+    shared.entries.confirm(entry);
     let outcome = match decision {
         Decision::Write => match write(shared, entry, address, observed, held.as_ref(), modified) {
             WriteResult::Done => RequestOutcome::Changed,
@@ -74,7 +76,6 @@ pub(super) fn apply(
         Decision::Keep | Decision::Confirm => RequestOutcome::Unchanged,
     };
     count(outcome);
-    shared.entries.confirm(entry);
     let is_awaited = shared.is_awaited(entry);
     shared.release_readers(entry);
     if is_absent

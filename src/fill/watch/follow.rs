@@ -148,6 +148,7 @@ impl FollowState {
             LeaderAnswer::Value { version, stamp, data, end } => {
                 let held = self.record_to_compare(shared, entry, held, Some(stamp));
                 let change = Change::Put { version: &version, data: &data };
+                self.note_confirmation(shared, entry);
                 let is_new = match copy(shared, entry, held, &change, stamp, end) {
                     Ok(is_new) => is_new,
                     Err(why) => {
@@ -164,6 +165,7 @@ impl FollowState {
                     && let Ok(version) = Version::new(held.version_bytes())
                 {
                     let change = Change::Put { version: &version, data: held.data() };
+                    self.note_confirmation(shared, entry);
                     // a stamp that cannot be copied changes nothing here
                     let _ = copy(shared, entry, Some(held), &change, stamp, end);
                 }
@@ -173,6 +175,7 @@ impl FollowState {
             }
             LeaderAnswer::Deleted(stamp, end) => {
                 let held = self.record_to_compare(shared, entry, held, stamp);
+                self.note_confirmation(shared, entry);
                 // without a stamp the delete may be older than the record
                 let copied =
                     stamp.map_or(Ok(false), |stamp| copy(shared, entry, held, &Change::Delete, stamp, end));
@@ -276,14 +279,20 @@ impl FollowState {
         }
     }
 
-    /// Records a usable answer; the next request waits for `next`.
-    fn succeed(&mut self, shared: &Shared, entry: &Entry, address: &Address, next: WaitFor) {
+    /// Records what the upstream confirms with a usable answer. Before the record is copied: that wakes readers, which
+    /// are told whether their record may be old.
+    fn note_confirmation(&self, shared: &Shared, entry: &Entry) {
         if self.is_stale {
             let why = "the upstream is cut off from its own upstream";
             entry.set_error(Some(FillError::Unavailable(why.into())));
         } else {
             shared.entries.confirm(entry);
         }
+    }
+
+    /// Records a usable answer; the next request waits for `next`.
+    fn succeed(&mut self, shared: &Shared, entry: &Entry, address: &Address, next: WaitFor) {
+        self.note_confirmation(shared, entry);
         shared.record_success(address);
         shared.release_readers(entry);
         self.wait_for = next;
