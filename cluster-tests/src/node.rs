@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use crate::http::{Connection, Request, Response};
 use crate::text;
@@ -397,10 +397,16 @@ impl Node {
     /// SIGSTOP: it stands still, and its sockets take in what fits into them.
     ///
     /// # Panics
-    /// If the process is gone.
+    /// If the process is gone, or does not stop within [`LIMIT`].
     #[track_caller]
     pub fn pause(&self) {
         self.signal(Signal::STOP);
+        // one thread gets the signal, and the others run until it has its turn: on a busy machine they still answer
+        let pid = Pid::from_child(&self.child);
+        wait_until("all threads to stop", LIMIT, || {
+            let asks = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+            waitid(WaitId::Pid(pid), asks).expect("our own child").is_some()
+        });
     }
 
     /// SIGCONT: it goes on after [`Node::pause`].

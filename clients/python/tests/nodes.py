@@ -109,6 +109,9 @@ class Node:
     def freeze(self) -> None:
         """It keeps its connections, and answers nothing."""
         self._signal(signal.SIGSTOP)
+        assert self._process is not None
+        # one thread gets the signal, and the others run until it has its turn
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
         self.is_frozen = True
 
     def thaw(self) -> None:
