@@ -18,6 +18,7 @@
 //! | [`docker`] | nodes in containers, and the networks between them |
 //! | [`dns`] | a name server whose answers a test changes |
 //! | [`proxy`] | faults on the way to a node, counted |
+//! | [`floods`] | clients that send what costs a server most, beside an ordinary reader and writer |
 //! | [`storm`] | clients that behave badly, and what must not come of it |
 //! | [`wait`] | waiting for a condition, never for a while |
 //! | [`source`] | a reader of server-sent events that comes back as a browser does |
@@ -37,6 +38,7 @@ pub mod dns;
 pub mod docker;
 pub mod faults;
 pub mod feed;
+pub mod floods;
 pub mod folder;
 pub mod heavy;
 pub mod http;

@@ -9,6 +9,7 @@ mod differential;
 mod expires;
 mod fast_path;
 mod fast_writes;
+mod floods;
 mod history;
 mod http2;
 mod http2_streams;

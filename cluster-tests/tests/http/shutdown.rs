@@ -65,7 +65,7 @@ fn ends_in_order(signal: impl Fn(&Node)) {
 }
 
 #[test]
-fn sigterm_sends_everybody_home() {
+fn sigterm_sends_all_readers_home() {
     ends_in_order(Node::terminate);
 }
 
