@@ -364,12 +364,13 @@ fn a_frozen_leader_holds_up_neither_watchers_nor_readers_of_new_names() {
     wait_until("all names to wait at the leaders", LIMIT, || {
         leaders[0].parked() + leaders[1].parked() == NAMES
     });
-    assert!(leaders[0].parked() > 0, "names are spread");
+    // names are spread by chance: once in a hundred runs all of them wait at one leader
+    let [silent, other] = if leaders[0].parked() > 0 { [0, 1] } else { [1, 0] }.map(|i: usize| &leaders[i]);
 
     let frozen = Instant::now();
-    leaders[0].pause();
+    silent.pause();
     for i in 0..NAMES {
-        leaders[1].put(&format!("n{i}?version=v2"), "").expect(204);
+        other.put(&format!("n{i}?version=v2"), "").expect(204);
     }
     for watcher in &mut watchers {
         assert_eq!(watcher.answer().expect(200).version(), Some("v2"));
@@ -378,13 +379,13 @@ fn a_frozen_leader_holds_up_neither_watchers_nor_readers_of_new_names() {
         assert_eq!(follower.get(&format!("new{i}?timeout=10s")).expect(200).version(), Some("v1"));
     }
     assert!(frozen.elapsed() < SOON, "{:?}", frozen.elapsed());
-    let silent = format!("vwatch_fill_silent_total{{upstream=\"http://{}\"}}", leaders[0].client_addr());
-    assert_eq!(follower.metric(&silent), 1.0);
+    let count = format!("vwatch_fill_silent_total{{upstream=\"http://{}\"}}", silent.client_addr());
+    assert_eq!(follower.metric(&count), 1.0);
     let stderr = follower.stderr();
     assert_eq!(stderr.matches("an address of the upstream does not answer").count(), 1, "{stderr}");
     assert!(!stderr.contains("cut off from the upstream"), "{stderr}");
 
-    leaders[0].resume();
+    silent.resume();
     wait_until("further requests to it", LIMIT, || {
         follower.stderr().contains("an address of the upstream answers again")
     });
