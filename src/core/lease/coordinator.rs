@@ -18,9 +18,9 @@ use siphasher::sip::SipHasher24;
 use super::message::{Blocker, Denied, LeaseChange, Vote};
 use super::queue::{Cancelled, Queue, Waiter};
 use super::rules::{LeaseMutant, LeaseRules};
-use super::table::Table;
+use super::table::{EntryRef, Table};
 use super::voters::VoterSet;
-use super::{Entry, Lease, LeaseId, LeasePath, Slots, Token};
+use super::{Lease, LeaseId, LeasePath, Slots, Token};
 use crate::core::Stamp;
 use crate::core::stamp::Now;
 pub use output::{Acquired, Answer, BallotCall, Done, Output};
@@ -163,7 +163,7 @@ impl Coordinator {
 
     /// The lease that it keeps with an id, and its deadline.
     #[must_use]
-    pub fn get(&self, path: &LeasePath, id: LeaseId) -> Option<&Entry<bool>> {
+    pub fn get(&self, path: &LeasePath, id: LeaseId) -> Option<EntryRef<'_, bool>> {
         self.held.get(path, id)
     }
 
@@ -204,7 +204,7 @@ impl Coordinator {
         if let Some(known) = self.queue.get_mut(waiter.ticket) {
             return known.is_asked_again(&waiter);
         }
-        if let Some(round) = self.in_round.get(&waiter.path, id).map(|entry| entry.note) {
+        if let Some(round) = self.in_round.get(&waiter.path, id).map(|entry| *entry.note) {
             self.confirm(round, &waiter);
             return;
         }
@@ -259,12 +259,12 @@ impl Coordinator {
                 self.queue.remove(ticket);
                 self.serve(now, &waiter.path);
             }
-        } else if let Some(round) = self.in_round.get(path, self.id_of(ticket)).map(|entry| entry.note) {
+        } else if let Some(round) = self.in_round.get(path, self.id_of(ticket)).map(|entry| *entry.note) {
             if any || self.request_of(round).is_some_and(|waiter| gone.is(waiter)) {
                 self.abandon(now, round);
             }
         } else if let Some(entry) = self.held.get(path, self.id_of(ticket))
-            && (any || !entry.note && granted == Some(entry.lease.token))
+            && (any || !*entry.note && granted == Some(entry.lease.token))
         {
             let token = entry.lease.token;
             self.drop_lease(now, path, token);
@@ -394,7 +394,7 @@ impl Coordinator {
         match waiter.slots {
             None => self.held.conflicts(&waiter.path, None).next().is_some(),
             Some((of, claim)) => {
-                let here = |entry: &&Entry<bool>| entry.lease.path == waiter.path;
+                let here = |entry: &EntryRef<'_, bool>| entry.lease.path == waiter.path;
                 self.held.conflicts(&waiter.path, None).any(|entry| !here(&entry))
                     || Slots::choose(of, claim, self.held.on(&waiter.path).map(|e| e.lease.slots.as_ref()))
                         .is_none()

@@ -28,7 +28,7 @@ pub use concern::Concern;
 pub use coordinator::Coordinator;
 pub use path::{LeasePath, LeasePathError};
 pub use slots::Slots;
-pub use table::{Entry, Table};
+pub use table::{Entry, EntryRef, Table};
 pub use view::View;
 pub use voter::Voter;
 pub use voters::{VoterSet, VoterSetError};

@@ -112,7 +112,7 @@ impl Queue {
     #[must_use]
     pub fn get(&self, ticket: LeaseId) -> Option<&Waiter> {
         let (path, id, since_us) = self.tickets.get(&ticket)?;
-        let line = &self.lines.get(path, *id)?.note;
+        let line = self.lines.get(path, *id)?.note;
         line.get(place(line, *since_us, ticket))
     }
 
@@ -139,7 +139,7 @@ impl Queue {
     #[must_use]
     pub fn first_of<'a>(&'a self, path: &'a LeasePath) -> Vec<&'a Waiter> {
         let mut first: Vec<&Waiter> =
-            self.lines.conflicts(path, None).filter_map(|line| self.first_in(&line.note)).collect();
+            self.lines.conflicts(path, None).filter_map(|line| self.first_in(line.note)).collect();
         first.sort_by_key(|waiter| (waiter.since_us, waiter.ticket));
         first
     }
@@ -161,7 +161,7 @@ impl Queue {
 
     /// All that wait.
     pub fn iter(&self) -> impl Iterator<Item = &Waiter> {
-        self.lines.iter().flat_map(|line| &line.note)
+        self.lines.iter().flat_map(|line| line.note)
     }
 }
 

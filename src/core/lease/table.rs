@@ -21,6 +21,33 @@ pub struct Entry<T> {
     pub note: T,
 }
 
+/// A lease in a table, as it stands there.
+#[derive(Debug)]
+pub struct EntryRef<'a, T> {
+    /// The lease, as in [`Entry`].
+    pub lease: &'a Arc<Lease>,
+    /// When it expires, as in [`Entry`].
+    pub expires_us: u64,
+    /// What the owner of the table knows of it.
+    pub note: &'a T,
+}
+
+// also where what is known is no copy
+impl<T> Clone for EntryRef<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for EntryRef<'_, T> {}
+
+/// What a table has of a lease beside its place, which is the lease.
+#[derive(Clone, Debug)]
+struct Known<T> {
+    expires_us: u64,
+    note: T,
+}
+
 /// Where a lease is in a table: by the key of its path, and its id.
 trait Place {
     fn place(&self) -> (&[u8], LeaseId);
@@ -92,7 +119,7 @@ impl Eq for ByPath {}
 /// Leases by path, at most one of an id for each path.
 #[derive(Clone, Debug)]
 pub struct Table<T> {
-    entries: BTreeMap<ByPath, Entry<T>>,
+    entries: BTreeMap<ByPath, Known<T>>,
     expiries: BTreeSet<(u64, ByPath)>,
     /// How many of them are on prefixes.
     prefixes: usize,
@@ -131,35 +158,36 @@ impl<T> Table<T> {
         };
         self.expiries.insert((expires_us, ByPath(Arc::clone(&lease))));
         self.prefixes += usize::from(lease.path.is_prefix());
-        self.entries.insert(ByPath(Arc::clone(&lease)), Entry { lease, expires_us, note });
+        self.entries.insert(ByPath(lease), Known { expires_us, note });
     }
 
     /// Removes the lease with an id from a path.
     pub fn remove(&mut self, path: &LeasePath, id: LeaseId) -> Option<Entry<T>> {
-        let (place, entry) = self.entries.remove_entry(&(path.key(), id) as &dyn Place)?;
-        self.prefixes -= usize::from(entry.lease.path.is_prefix());
-        self.expiries.remove(&(entry.expires_us, place));
-        Some(entry)
+        let (ByPath(lease), Known { expires_us, note }) =
+            self.entries.remove_entry(&(path.key(), id) as &dyn Place)?;
+        self.prefixes -= usize::from(lease.path.is_prefix());
+        self.expiries.remove(&(expires_us, ByPath(Arc::clone(&lease))));
+        Some(Entry { lease, expires_us, note })
     }
 
     /// The lease with an id on a path.
     #[must_use]
-    pub fn get(&self, path: &LeasePath, id: LeaseId) -> Option<&Entry<T>> {
-        self.entries.get(&(path.key(), id) as &dyn Place)
+    pub fn get(&self, path: &LeasePath, id: LeaseId) -> Option<EntryRef<'_, T>> {
+        self.entries.get_key_value(&(path.key(), id) as &dyn Place).map(entry)
     }
 
     /// What is known of the lease with an id on a path.
     pub(super) fn note_mut(&mut self, path: &LeasePath, id: LeaseId) -> Option<&mut T> {
-        self.entries.get_mut(&(path.key(), id) as &dyn Place).map(|entry| &mut entry.note)
+        self.entries.get_mut(&(path.key(), id) as &dyn Place).map(|known| &mut known.note)
     }
 
     /// The leases on exactly this key.
-    pub(super) fn at(&self, key: &[u8]) -> impl Iterator<Item = &Entry<T>> + use<'_, T> {
+    pub(super) fn at(&self, key: &[u8]) -> impl Iterator<Item = EntryRef<'_, T>> + use<'_, T> {
         self.range(Bound::Included((key, FIRST)), Bound::Included((key, LAST)))
     }
 
     /// The leases on exactly this path, on its prefix or not.
-    pub fn on<'a>(&'a self, path: &LeasePath) -> impl Iterator<Item = &'a Entry<T>> + use<'a, T> {
+    pub fn on<'a>(&'a self, path: &LeasePath) -> impl Iterator<Item = EntryRef<'a, T>> + use<'a, T> {
         self.at(path.key())
     }
 
@@ -168,7 +196,7 @@ impl<T> Table<T> {
         &'a self,
         path: &'a LeasePath,
         slots: Option<&'a Slots>,
-    ) -> impl Iterator<Item = &'a Entry<T>> + 'a {
+    ) -> impl Iterator<Item = EntryRef<'a, T>> + 'a {
         let looks_up = self.prefixes > 0 && !self.rules.lack(LeaseMutant::NoConflictBelow);
         let above = looks_up.then(|| path.ancestors().flat_map(|key| self.at(key))).into_iter().flatten();
         let looks_down = !self.rules.lack(LeaseMutant::NoConflictAbove);
@@ -176,7 +204,7 @@ impl<T> Table<T> {
             self.range(Bound::Excluded((&first[..], LAST)), Bound::Excluded((&last[..], FIRST)))
         });
         let all = self.at(path.key()).chain(above).chain(below.into_iter().flatten());
-        let shares = move |entry: &Entry<T>| {
+        let shares = move |entry: &EntryRef<'a, T>| {
             self.rules.lack(LeaseMutant::SlotsNotCompared) && slots.is_some() && entry.lease.slots.is_some()
         };
         all.filter(move |entry| {
@@ -185,7 +213,7 @@ impl<T> Table<T> {
     }
 
     /// The leases that cover a name.
-    pub fn covering<'a>(&'a self, name: &'a Name) -> impl Iterator<Item = &'a Entry<T>> + 'a {
+    pub fn covering<'a>(&'a self, name: &'a Name) -> impl Iterator<Item = EntryRef<'a, T>> + 'a {
         let key = name.as_bytes();
         let root = name.namespace_prefix().len();
         // a name may begin with a slash: the namespace comes once
@@ -197,12 +225,12 @@ impl<T> Table<T> {
     }
 
     /// All leases by path, after a key.
-    pub fn after<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = &'a Entry<T>> + 'a {
+    pub fn after<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = EntryRef<'a, T>> + 'a {
         self.from(Bound::Excluded(key))
     }
 
     /// All leases by path, from a key on.
-    pub(super) fn from<'a>(&'a self, key: Bound<&'a [u8]>) -> impl Iterator<Item = &'a Entry<T>> + 'a {
+    pub(super) fn from<'a>(&'a self, key: Bound<&'a [u8]>) -> impl Iterator<Item = EntryRef<'a, T>> + 'a {
         let first = match key {
             Bound::Included(key) => Bound::Included((key, FIRST)),
             Bound::Excluded(key) => Bound::Excluded((key, LAST)),
@@ -215,14 +243,14 @@ impl<T> Table<T> {
         &self,
         first: Bound<(&[u8], LeaseId)>,
         last: Bound<(&[u8], LeaseId)>,
-    ) -> impl Iterator<Item = &Entry<T>> + use<'_, T> {
+    ) -> impl Iterator<Item = EntryRef<'_, T>> + use<'_, T> {
         let (first, last) = (first.as_ref().map(as_place), last.as_ref().map(as_place));
-        self.entries.range::<dyn Place, _>((first, last)).map(|(_, entry)| entry)
+        self.entries.range::<dyn Place, _>((first, last)).map(entry)
     }
 
     /// All leases by path.
-    pub fn iter(&self) -> impl Iterator<Item = &Entry<T>> {
-        self.entries.values()
+    pub fn iter(&self) -> impl Iterator<Item = EntryRef<'_, T>> {
+        self.entries.iter().map(entry)
     }
 
     /// When the next one expires, µs.
@@ -240,6 +268,10 @@ impl<T> Table<T> {
         let lease = Arc::clone(lease);
         self.remove(&lease.path, lease.id)
     }
+}
+
+fn entry<'a, T>((ByPath(lease), known): (&'a ByPath, &'a Known<T>)) -> EntryRef<'a, T> {
+    EntryRef { lease, expires_us: known.expires_us, note: &known.note }
 }
 
 /// The least and the greatest id of a lease on a path.

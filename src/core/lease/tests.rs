@@ -83,7 +83,7 @@ proptest! {
             found
         };
         for (path, slots) in &asked {
-            let found = table.conflicts(path, slots.as_ref()).map(|entry| &entry.lease);
+            let found = table.conflicts(path, slots.as_ref()).map(|entry| entry.lease);
             let expected = model.iter().map(|(lease, _)| lease);
             let expected = expected.filter(|lease| conflict(lease, path, slots.as_ref()));
             prop_assert_eq!(
@@ -152,7 +152,7 @@ fn a_table_keeps_the_memory_of_the_lease_that_it_has() {
     table.insert(Arc::clone(&first), 5, ());
     table.insert(Arc::new(lease("a", 1, 10)), 9, ());
     let entry = table.get(&first.path, first.id).unwrap();
-    assert!(Arc::ptr_eq(&entry.lease, &first) && entry.expires_us == 9);
+    assert!(Arc::ptr_eq(entry.lease, &first) && entry.expires_us == 9);
     assert_eq!((table.len(), table.next_expiry_us()), (1, Some(9)));
     table.insert(Arc::new(lease("a", 1, 20)), 7, ());
     assert_eq!(Arc::strong_count(&first), 1, "nothing keeps the old one");

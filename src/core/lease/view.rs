@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::concern::Concern;
 use super::message::LeaseChange;
 use super::rules::{LeaseMutant, LeaseRules};
-use super::table::{Entry, Table};
+use super::table::{Entry, EntryRef, Table};
 use super::{DRIFT_MARGIN, Lease, LeaseId, LeasePath, Token};
 use crate::core::Name;
 
@@ -150,7 +150,7 @@ impl View {
 
     /// The leases on a path that readers take for held.
     fn on<'a>(&'a self, path: &LeasePath) -> impl Iterator<Item = &'a Arc<Lease>> + use<'a> {
-        self.table.on(path).chain(self.overdue.on(path)).map(|entry| &entry.lease)
+        self.table.on(path).chain(self.overdue.on(path)).map(|entry| entry.lease)
     }
 
     fn remove(&mut self, path: &LeasePath, id: LeaseId) -> Option<Arc<Lease>> {
@@ -212,7 +212,7 @@ impl View {
         let slots = lease.slots.as_ref();
         let conflicts =
             self.table.conflicts(&lease.path, slots).chain(self.overdue.conflicts(&lease.path, slots));
-        let others = conflicts.map(|entry| &entry.lease);
+        let others = conflicts.map(|entry| entry.lease);
         let others: Vec<&Arc<Lease>> =
             others.chain(self.on(&lease.path).filter(|other| other.id == lease.id)).collect();
         if others.iter().any(|other| other.token > lease.token) {
@@ -321,17 +321,17 @@ impl View {
     pub fn concerning(&self, concern: &Concern, after: Option<&[u8]>, most: usize) -> Page {
         let tables = [&self.table, &self.overdue];
         let mut leases = Vec::new();
-        let copy = |entry: &Entry<()>| (entry.lease.clone(), entry.expires_us);
+        let copy = |entry: EntryRef<'_, ()>| (entry.lease.clone(), entry.expires_us);
         if after.is_none() {
             let above = concern.above();
             let at = |key: &&[u8]| tables.map(|table| table.at(key)).into_iter().flatten();
             let all = above.iter().flat_map(at);
             leases.extend(all.filter(|entry| concern.has(&entry.lease.path)).map(copy));
         }
-        let mut within: Vec<&Entry<()>> = Vec::new();
+        let mut within: Vec<EntryRef<'_, ()>> = Vec::new();
         let mut is_cut = false;
         for table in tables {
-            let mut found: Vec<&Entry<()>> = Vec::new();
+            let mut found: Vec<EntryRef<'_, ()>> = Vec::new();
             let all = concern.spans().flat_map(|span| {
                 let from = match after {
                     Some(after) if after >= span.from() => Bound::Excluded(after),
@@ -354,7 +354,7 @@ impl View {
         let end =
             cut.map_or(within.len(), |cut| within.partition_point(|entry| entry.lease.path.key() <= cut));
         let next = (is_cut || end < within.len()).then(|| cut.map(<[u8]>::to_vec)).flatten();
-        leases.extend(within[..end].iter().map(|entry| copy(entry)));
+        leases.extend(within[..end].iter().map(|entry| copy(*entry)));
         Page { leases, next }
     }
 
@@ -371,7 +371,7 @@ impl View {
         now_us: u64,
         name: &'a Name,
         token: Option<Token>,
-    ) -> Option<&'a Entry<()>> {
+    ) -> Option<EntryRef<'a, ()>> {
         let live = || self.table.covering(name).filter(|entry| entry.expires_us > now_us);
         let with_token = token.and_then(|token| live().find(|entry| entry.lease.token == token));
         with_token.or_else(|| live().next())
@@ -379,7 +379,7 @@ impl View {
 
     /// A lease, if it is held as far as is known.
     #[must_use]
-    pub fn get(&self, now_us: u64, path: &LeasePath, id: LeaseId) -> Option<&Entry<()>> {
+    pub fn get(&self, now_us: u64, path: &LeasePath, id: LeaseId) -> Option<EntryRef<'_, ()>> {
         self.table.get(path, id).filter(|entry| entry.expires_us > now_us)
     }
 
@@ -388,12 +388,12 @@ impl View {
         &'a self,
         now_us: u64,
         path: &'a LeasePath,
-    ) -> impl Iterator<Item = &'a Entry<()>> + 'a {
+    ) -> impl Iterator<Item = EntryRef<'a, ()>> + 'a {
         self.table.conflicts(path, None).filter(move |entry| entry.expires_us > now_us)
     }
 
     /// All leases by path, after a key.
-    pub fn after<'a>(&'a self, now_us: u64, key: &'a [u8]) -> impl Iterator<Item = &'a Entry<()>> + 'a {
+    pub fn after<'a>(&'a self, now_us: u64, key: &'a [u8]) -> impl Iterator<Item = EntryRef<'a, ()>> + 'a {
         self.table.after(key).filter(move |entry| entry.expires_us > now_us)
     }
 }

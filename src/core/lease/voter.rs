@@ -8,7 +8,7 @@ use siphasher::sip::SipHasher24;
 use super::changeover::Changeover;
 use super::message::{Ballot, Blocker, Motion, Vote, VoteRefusal, VoterAnswer};
 use super::rules::{LeaseMutant, LeaseRules};
-use super::table::{Entry, Table};
+use super::table::{EntryRef, Table};
 use super::voters::VoterSet;
 use super::{Lease, LeaseId, LeasePath, Token, abstention_us, lasting};
 use crate::core::stamp::{Now, Stamp};
@@ -96,7 +96,7 @@ impl Voter {
     }
 
     /// The leases that it remembers, by path, after a key.
-    pub fn after<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = &'a Entry<Option<Stamp>>> + 'a {
+    pub fn after<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = EntryRef<'a, Option<Stamp>>> + 'a {
         self.table.after(key)
     }
 
@@ -165,7 +165,7 @@ impl Voter {
                 Ok(self.released(now, path, *token, *id))
             }
             Motion::Check { path, token } => {
-                let has = |entry: &&Entry<Option<Stamp>>| entry.lease.token == *token;
+                let has = |entry: &EntryRef<'_, Option<Stamp>>| entry.lease.token == *token;
                 match self.table.conflicts(path, None).find(has) {
                     Some(entry) => Ok(Vote::Live { left_us: entry.expires_us.saturating_sub(now.mono_us) }),
                     None => Err(VoteRefusal::NotHeld),
@@ -194,7 +194,7 @@ impl Voter {
             return Err(VoteRefusal::Held(blocker));
         }
         // asked for the other one of two sets of voters
-        let is_again = self.table.get(&lease.path, lease.id).is_some_and(|held| held.lease == *lease);
+        let is_again = self.table.get(&lease.path, lease.id).is_some_and(|held| held.lease == lease);
         let seen = self.seen(&lease.path);
         if lease.token <= seen && !is_again && !self.config.rules.lack(LeaseMutant::TokensPerProcess) {
             return Err(VoteRefusal::TokenTooLow { seen });
@@ -223,7 +223,7 @@ impl Voter {
             Some(held) => {
                 let is_later =
                     |since: &Stamp| live_at.is_none_or(|live_at| live_at.before(MAX_SKEW_US) <= *since);
-                (held.note.filter(is_later), lasting(&held.lease, lease.ttl_us))
+                (held.note.filter(is_later), lasting(held.lease, lease.ttl_us))
             }
             None => {
                 let any = self.config.rules.lack(LeaseMutant::AnyEntryIsFirm);
@@ -282,7 +282,7 @@ impl Voter {
             self.raise(path, token);
         }
         let any = self.config.rules.lack(LeaseMutant::ReleaseOfAnyToken);
-        let is_such = |entry: &&Entry<Option<Stamp>>| {
+        let is_such = |entry: &EntryRef<'_, Option<Stamp>>| {
             any || entry.lease.token == token && id.is_none_or(|id| entry.lease.id == id)
         };
         let id = self.table.on(path).find(is_such).map(|entry| entry.lease.id);
@@ -291,8 +291,8 @@ impl Voter {
 
     /// The other lease that stands longest in the way of this one.
     fn blocker(&self, now: Now, lease: &Lease, is_own: impl Fn(&Lease) -> bool) -> Option<Blocker> {
-        let is_own = |entry: &Entry<Option<Stamp>>| {
-            is_own(&entry.lease)
+        let is_own = |entry: &EntryRef<'_, Option<Stamp>>| {
+            is_own(entry.lease)
                 || (self.config.rules.lack(LeaseMutant::LabelsCompared) && entry.lease.label == lease.label)
         };
         let others = self.table.conflicts(&lease.path, lease.slots.as_ref()).filter(|entry| !is_own(entry));
@@ -318,7 +318,7 @@ impl Voter {
     }
 }
 
-fn blocker_of(now: Now, entry: &Entry<Option<Stamp>>) -> Blocker {
+fn blocker_of(now: Now, entry: EntryRef<'_, Option<Stamp>>) -> Blocker {
     Blocker {
         path: entry.lease.path.clone(),
         id: entry.lease.id,

@@ -376,7 +376,7 @@ impl Leases {
     ) -> Vec<(LiveLease, usize)> {
         let now_us = clock::with_sleep().mono_us;
         let state = self.lock();
-        let live = state.view.after(now_us, after).take_while(|entry| take(&entry.lease)).take(most);
+        let live = state.view.after(now_us, after).take_while(|entry| take(entry.lease)).take(most);
         live.map(|entry| {
             let left_us = entry.expires_us.saturating_sub(now_us);
             let waiting = state.coordinator.waiting_for(&entry.lease.path);

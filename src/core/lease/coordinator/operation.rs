@@ -18,7 +18,7 @@ impl Coordinator {
         }
         let until_us = known.map(|entry| entry.expires_us);
         if let Some(entry) = known {
-            lease = lasting(&entry.lease, lease.ttl_us);
+            lease = lasting(entry.lease, lease.ttl_us);
         }
         self.begin(now, Purpose::Renew { request, lease, until_us }, None, None);
     }

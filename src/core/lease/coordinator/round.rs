@@ -350,7 +350,7 @@ impl Coordinator {
         let is_live =
             counts_late || until_us.is_none() || held.is_some_and(|entry| entry.expires_us > now.mono_us);
         let until_us = held.map_or(0, |entry| entry.expires_us);
-        let is_asked_again = held.is_none_or(|entry| entry.note);
+        let is_asked_again = held.is_none_or(|entry| *entry.note);
         let deadline_us = self.deadline_us(lease, round.sent_us, now).max(until_us);
         let done = match () {
             () if granted && is_live && deadline_us > now.mono_us => {

@@ -159,8 +159,8 @@ fn a_later_lease_takes_the_place_of_those_that_conflict_with_it() {
     assert_eq!(told(&mut view, 1, &[held(&first, SECOND_US)]), [], "an earlier one changes nothing");
     assert_eq!(told(&mut view, 1, &[released(&first)]), [], "nor does its release");
     let name = Name::new(b"a/b/c", usize::MAX).unwrap();
-    assert_eq!(view.covering(2, &name, Some(second.token)).unwrap().lease, second);
-    assert_eq!(view.covering(2, &name, Some(first.token)).unwrap().lease, second, "that in the way");
+    assert_eq!(view.covering(2, &name, Some(second.token)).unwrap().lease, &second);
+    assert_eq!(view.covering(2, &name, Some(first.token)).unwrap().lease, &second, "that in the way");
     assert!(view.covering(SECOND_US, &name, None).is_none(), "it has expired");
     assert_eq!(view.overlapping(2, &path("a/b/c", false)).count(), 1);
     assert_eq!(view.after(2, b"").count(), 1);
