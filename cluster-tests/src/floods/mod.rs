@@ -8,6 +8,7 @@ mod clients;
 mod frames;
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -36,8 +37,11 @@ pub const ORDINARY: &str = "ordinary reads";
 /// A kind of flood: its name, and one of its clients, which goes on until it is told to end.
 type Flood = (&'static str, fn(&Clients<'_>));
 
+/// How many floods there are.
+pub const COUNT: usize = 22;
+
 /// All floods. The first two are none: nothing, and [`ORDINARY`].
-const FLOODS: [Flood; 22] = [
+const FLOODS: [Flood; COUNT] = [
     ("nothing", |clients| clients.wait()),
     (ORDINARY, |clients| clients.reads()),
     ("connections", |clients| clients.connections()),
@@ -138,11 +142,11 @@ pub fn at(sorted: &[Duration], percent: usize) -> Duration {
         .unwrap_or_default()
 }
 
-/// Runs each flood for so long against one of two nodes. `progress` gets its figures.
+/// Runs the floods of these numbers for so long each against one of two nodes. `progress` gets the figures of each.
 ///
 /// # Panics
 /// If an ordinary request is refused or not answered, or the two nodes differ at the end.
-pub fn run(time: Duration, mut progress: impl FnMut(&Figures)) -> Vec<Figures> {
+pub fn run(numbers: Range<usize>, time: Duration, mut progress: impl FnMut(&Figures)) -> Vec<Figures> {
     let cluster = Cluster::of(2).start();
     cluster.all_see_all();
     let node = cluster.node(0);
@@ -153,7 +157,7 @@ pub fn run(time: Duration, mut progress: impl FnMut(&Figures)) -> Vec<Figures> {
     }
     let (client, server) = cluster.addresses(0);
     let mut all = Vec::new();
-    for (flood, attack) in FLOODS {
+    for (flood, attack) in FLOODS.into_iter().skip(numbers.start).take(numbers.len()) {
         let figures = one(flood, attack, client, server, node.pid(), time);
         progress(&figures);
         all.push(figures);
