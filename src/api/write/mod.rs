@@ -200,7 +200,12 @@ pub(crate) fn answer_plain(node: &Node, plain: &PlainWrite<'_>) -> Option<PlainA
 /// Writes a plain name for a program in this process, with a version that is made of the data, and returns the record
 /// that stands. `None` if nothing was written: the write has a fault, or the node does not accept it now.
 pub(crate) fn put_in_process(node: &Node, name: &str, data: &[u8]) -> Option<Record> {
-    if data.len() > node.config.data_limit_bytes || may_write(node).is_err() || follower(node).is_some() {
+    let waits_for_disk = node.store.disk().is_some_and(|disk| disk.is_always());
+    if data.len() > node.config.data_limit_bytes
+        || may_write(node).is_err()
+        || follower(node).is_some()
+        || waits_for_disk
+    {
         return None;
     }
     let name = Name::new(name.as_bytes(), node.config.name_limit_bytes).ok()?;
