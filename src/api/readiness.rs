@@ -83,7 +83,7 @@ pub(crate) fn may_write(node: &Node) -> Result<(), Refusal> {
 
 /// Waits until a write is saved, if the node answers writes only then. `headers` are those of the record that stands.
 pub(crate) async fn saved(node: &Node, headers: &HeaderMap) -> Result<(), Refusal> {
-    let Some(disk) = node.store.disk().filter(|disk| disk.is_always()) else { return Ok(()) };
+    let Some(disk) = node.store.disk_of_answers() else { return Ok(()) };
     disk.saved().await.map_err(|why| {
         let text = format_args!(
             "not saved: the write is done, and this node cannot save it: {why}: other nodes have it, or will"

@@ -274,6 +274,12 @@ impl SharedStore {
         let _ = self.disk.set(writer);
     }
 
+    /// The thread of the disk, if writes are answered only once it has saved them.
+    #[must_use]
+    pub fn disk_of_answers(&self) -> Option<&Arc<DiskWriter>> {
+        self.disk().filter(|disk| disk.is_always())
+    }
+
     /// The thread of the disk, if there is one.
     #[must_use]
     pub fn disk(&self) -> Option<&Arc<DiskWriter>> {

@@ -168,7 +168,7 @@ pub(crate) enum PlainAnswer {
 /// Answers a write on the fast path. `None` if the ordinary path has to answer it: it has a fault, or the node does not
 /// accept it now. Then nothing is written.
 pub(crate) fn answer_plain(node: &Node, plain: &PlainWrite<'_>) -> Option<PlainAnswer> {
-    let waits_for_disk = node.store.disk().is_some_and(|disk| disk.is_always());
+    let waits_for_disk = node.store.disk_of_answers().is_some();
     if node.pulse.is_stalled() || may_write(node).is_err() || follower(node).is_some() || waits_for_disk {
         return None;
     }
@@ -200,7 +200,7 @@ pub(crate) fn answer_plain(node: &Node, plain: &PlainWrite<'_>) -> Option<PlainA
 /// Writes a plain name for a program in this process, with a version that is made of the data, and returns the record
 /// that stands. `None` if nothing was written: the write has a fault, or the node does not accept it now.
 pub(crate) fn put_in_process(node: &Node, name: &str, data: &[u8]) -> Option<Record> {
-    let waits_for_disk = node.store.disk().is_some_and(|disk| disk.is_always());
+    let waits_for_disk = node.store.disk_of_answers().is_some();
     if data.len() > node.config.data_limit_bytes
         || may_write(node).is_err()
         || follower(node).is_some()
